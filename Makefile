@@ -1,0 +1,37 @@
+# The commands of this project. Set-up happens by itself, into a cache outside the checkout; the first run takes its time
+# and says what it does.
+SHELL := /bin/bash
+STACK ?= local
+# The local stack asks nothing: it makes and destroys what is its own. Others show their preview and ask.
+CONFIRM := $(if $(filter local,$(STACK)),--yes --skip-preview)
+DESTROY := $(if $(filter local,$(STACK)),--yes)
+ENV := eval "$$(tools/env)"
+PARTS := $(if $(filter local,$(STACK)),python3 -m tools.local >/dev/null)
+
+.PHONY: help up preview down test test-fast lint lock
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@echo; echo "STACK=NAME chooses the stack (now: $(STACK)); stacks/ holds their files."
+
+up: ## make the stack what its file says, and prove it
+	@$(PARTS)
+	@$(ENV) && pulumi stack select --create $(STACK) && pulumi up --stack $(STACK) $(CONFIRM)
+
+preview: ## show what `make up` would do; contacts no node and no cluster
+	@$(ENV) && pulumi stack select --create $(STACK) && pulumi preview --stack $(STACK)
+
+down: ## destroy what the stack made
+	@$(ENV) && pulumi stack select --create $(STACK) && pulumi destroy --stack $(STACK) $(DESTROY)
+
+test: ## set up and run the whole suite (engine, machine, cluster)
+	@python3 -m tools.local >/dev/null
+	@$(ENV) && python -m pytest tests --durations=15
+
+test-fast: ## run what needs neither engine nor machine
+	@$(ENV) && python -m pytest tests -m "not engine and not machine and not guest and not apt"
+
+lint: ## ruff, mypy, shellcheck
+	@$(ENV) && ruff check . && ruff format --check . && mypy && tools/shellcheck
+
+lock: ## write requirements.txt from the .in files
+	@$(ENV) && uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header requirements-dev.in --output-file requirements.txt

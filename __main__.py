@@ -1,0 +1,43 @@
+"""The stack: nodes, each proven; then what sandboxes are made from; then the evidence."""
+
+import pulumi
+
+from nodekit.rules import consumers
+from nodekit.rules.checklist import checklist
+from nodekit.rules.pod import CAPABILITIES
+from stacks.cluster import sandboxes
+from stacks.model import NAMESPACE, ConfigError, load
+from stacks.pool import existing_nodes, local_nodes
+
+given = pulumi.Config(NAMESPACE)
+try:
+    config = load(given.get_object)
+except ConfigError as error:
+    raise pulumi.RunError(str(error)) from None
+
+nodes = local_nodes(config) if config.nodes.local else existing_nodes(config, given.get_secret("sshPrivateKey"))
+elsewhere = config.kubernetes and config.kubernetes.cluster == "kubeconfig"
+made = sandboxes(config, given.require_secret("kubeconfig") if elsewhere else None, nodes)
+
+granted = made.template.capabilities if made else list(CAPABILITIES if config.kata.nested_sandbox else ())
+pulumi.export(
+    "checklist",
+    pulumi.Output.all(granted, *(node.evidence for node in nodes)).apply(
+        lambda all_of: checklist(
+            all_of[1:],
+            hypervisor=config.kata.hypervisor,
+            capabilities=all_of[0],
+            granted_by="PodTemplate" if made else "settings.daycare",
+        )
+    ),
+)
+pulumi.export("nodes", [node.summary for node in nodes])
+pulumi.export("runtimeClass", made.runtime_class if made else None)
+pulumi.export("podTemplate", made.template.template if made else None)
+pulumi.export(
+    "settings",
+    {
+        "daycare": consumers.daycare(config.kata.nested_sandbox),
+        "openSandbox": made.runtime_class.apply(consumers.open_sandbox) if made else None,
+    },
+)

@@ -1,0 +1,26 @@
+"""Component resources for nodes whose Kata guests can run a nested sandbox; usable from any Pulumi program."""
+
+from components.kata_node import KataNode, KataNodeArgs
+from components.kata_runtime_class import KataRuntimeClass, KataRuntimeClassArgs
+from components.local_cluster import LocalCluster, LocalClusterArgs
+from components.local_machine import LocalMachine, LocalMachineArgs
+from components.local_site import LocalSite, LocalSiteArgs
+from components.sandbox_namespace import SandboxNamespace, SandboxNamespaceArgs
+from components.sandbox_pod_template import SandboxPodTemplate, SandboxPodTemplateArgs
+
+__all__ = [
+    "KataNode",
+    "KataNodeArgs",
+    "KataRuntimeClass",
+    "KataRuntimeClassArgs",
+    "LocalCluster",
+    "LocalClusterArgs",
+    "LocalMachine",
+    "LocalMachineArgs",
+    "LocalSite",
+    "LocalSiteArgs",
+    "SandboxNamespace",
+    "SandboxNamespaceArgs",
+    "SandboxPodTemplate",
+    "SandboxPodTemplateArgs",
+]

@@ -1,0 +1,205 @@
+"""A machine made into a Kata node over SSH: program, preflight, Docker pin, Kata configuration, proof."""
+
+import json
+from importlib import resources
+from typing import Any, NotRequired, Optional, TypedDict
+
+import pulumi
+from pulumi_command import remote
+
+from components.children import child_options
+from nodekit import bundle
+from nodekit.rules import node_state
+
+PYTHON_SECONDS = {"preflight": 420, "docker": 1500, "kata": 1800}
+"""Bound on each verb, in seconds: a slow mirror and an emulated node fit in, a hang does not last."""
+PROGRAM_FOLDER = "/usr/local/lib/kata-nodes"
+
+
+class KataNodeArgs(TypedDict):
+    """What one node is and what it should become."""
+
+    node: pulumi.Input[str]
+    """Name of the node in messages and evidence."""
+    address: pulumi.Input[str]
+    """Host name or IP address of its SSH server."""
+    port: pulumi.Input[int]
+    """Port of its SSH server."""
+    user: pulumi.Input[str]
+    """Login user: root, or one with password-less sudo."""
+    host_key: pulumi.Input[str]
+    """The host's public ed25519 key (`ssh-ed25519 AAAA…`); a host that shows another one is refused."""
+    identity: pulumi.Input[str]
+    """Changes when the machine behind the address is another one; then everything is done and proven anew."""
+    private_key: NotRequired[pulumi.Input[str]]
+    """Private login key (secret). Without it the SSH agent is asked."""
+    docker_version: pulumi.Input[str]
+    """Docker version to bring and hold, such as 27.5.1."""
+    repository_address: pulumi.Input[str]
+    """Address of the apt repository that Docker comes from; `{id}` stands for the distribution."""
+    repository_fingerprint: pulumi.Input[str]
+    """Fingerprint of the key that signs it: 40 hexadecimal digits."""
+    repository_suite: NotRequired[pulumi.Input[str]]
+    """Suite of the repository; without it the node's own release."""
+    kata_version: pulumi.Input[str]
+    """Kata release, such as 3.32.0."""
+    kata_runtime: pulumi.Input[str]
+    """Kata's runtime: go or rust."""
+    hypervisor: pulumi.Input[str]
+    """Hypervisor: qemu or firecracker."""
+    nested_sandbox: pulumi.Input[bool]
+    """Whether a sandbox inside the guest must work; then the proof fails when the guest has no user namespaces."""
+    kernel_params: pulumi.Input[list[str]]
+    """Guest kernel parameters, merged by key into those of the file that Kata really reads."""
+    archive_address: NotRequired[pulumi.Input[str]]
+    """Address of the Kata release archive to install; without it Kata is expected on the node."""
+    archive_sha256: NotRequired[pulumi.Input[str]]
+    """Its sha256, in hexadecimal."""
+    config_path: NotRequired[pulumi.Input[str]]
+    """Configuration file that Docker names to Kata; without it the one that the runtime finds by itself."""
+    proof_image: NotRequired[pulumi.Input[str]]
+    """Image in which the ladder is also climbed by `docker run`, where the node has a Kata shim."""
+    proof_seconds: pulumi.Input[int]
+    """Bound on the proof, in seconds."""
+
+
+def resource_text(name: str) -> str:
+    """A script of the node program's folder."""
+    return resources.files("nodekit").joinpath(name).read_text()
+
+
+class KataNode(pulumi.ComponentResource):
+    """Makes one machine a Kata node and proves it.
+
+    Children, each after the one before: `-upload` and `-program` (the node program and its start-up needs), `-preflight`
+    (a tiny guest boots), `-docker` (version, hold, runtime), `-kata` (files and `kernel_params`), `-proof` (fails the
+    stack unless the guest passes the ladder). Depend on the component, or on `proof`, to come after the proof.
+    """
+
+    evidence: pulumi.Output[dict[str, Any]]
+    """The proof's result: rungs, reading, guest kernel, parameters, file read."""
+    docker_version: pulumi.Output[str]
+    """Version that dockerd answered."""
+    config_file: pulumi.Output[str]
+    """The configuration file that Kata really reads."""
+    kernel_params: pulumi.Output[str]
+    """The effective `kernel_params` of that file."""
+    user_namespaces: pulumi.Output[int]
+    """What /proc/sys/user/max_user_namespaces reads in the guest."""
+    guest_kernel: pulumi.Output[str]
+    """Kernel release of the guest."""
+
+    summary: pulumi.Output[dict[str, Any]]
+    """Name, address and the values above in one object, as stack output."""
+
+    def __init__(self, name: str, args: KataNodeArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        super().__init__("kata-nodes:index:KataNode", name, None, opts)
+        machine = opts.deleted_with if opts else None
+        pyz, digest = bundle.cached()
+        program = f"{PROGRAM_FOLDER}/nodekit-{digest[:12]}.pyz"
+        uploaded = f".kata-nodes-{digest[:12]}.pyz"
+        connection = remote.ConnectionArgs(
+            host=args["address"],
+            port=pulumi.Output.from_input(args["port"]).apply(float),
+            user=args["user"],
+            host_key=args["host_key"],
+            private_key=args.get("private_key"),
+            dial_error_limit=60,
+            per_dial_timeout=15,
+        )
+
+        def options(*after: pulumi.Resource, **more: Any) -> pulumi.ResourceOptions:
+            return child_options(self, opts, depends_on=list(after), deleted_with=machine, **more)
+
+        def state(build: Any, *names: str, **more: Any) -> pulumi.Output[dict[str, Any]]:
+            """The desired state from `build`, a function of node_state, and the arguments of those names."""
+            given = {key: args.get(key) for key in names}
+            return pulumi.Output.all(node=args["node"], **given, **more).apply(lambda values: build(values.pop("node"), **values))
+
+        upload = remote.CopyToRemote(
+            f"{name}-upload",
+            connection=connection,
+            source=pulumi.FileAsset(str(pyz)),
+            remote_path=uploaded,
+            triggers=[args["identity"], digest],
+            opts=options(),
+        )
+        start = remote.Command(
+            f"{name}-program",
+            connection=connection,
+            create=f"timeout 900 sh -s -- {uploaded} {program} {digest}",
+            delete="timeout 1800 sh -s -- --remove",
+            stdin=resource_text("bootstrap.sh"),
+            logging=remote.Logging.STDERR,
+            add_previous_output_in_env=False,
+            triggers=[args["identity"]],
+            opts=options(upload, delete_before_replace=True),
+        )
+
+        def verb(which: str, seconds: pulumi.Input[int], stdin: pulumi.Output[dict[str, Any]], after: pulumi.Resource) -> remote.Command:
+            return remote.Command(
+                f"{name}-{which}",
+                connection=connection,
+                create=pulumi.Output.all(args["user"], seconds).apply(
+                    lambda given: f"{'' if given[0] == 'root' else 'sudo -n '}timeout --kill-after=30 {int(given[1])} "
+                    f"python3 -I {program} {'prove' if which == 'proof' else which}"
+                ),
+                stdin=stdin.apply(lambda value: json.dumps(value, indent=1, sort_keys=True)),
+                logging=remote.Logging.STDERR,
+                add_previous_output_in_env=False,
+                triggers=[args["identity"]],
+                opts=options(after),
+            )
+
+        docker_state = state(
+            node_state.docker,
+            "repository_address", "repository_fingerprint", "repository_suite", "kata_version", "kata_runtime", "config_path",
+            version=args["docker_version"],
+        )  # fmt: skip
+        kata_state = state(
+            node_state.kata,
+            "hypervisor", "archive_address", "archive_sha256", "kernel_params", "config_path",
+            runtime=args["kata_runtime"], version=args["kata_version"],
+        )  # fmt: skip
+        proof_state = state(
+            node_state.proof,
+            "hypervisor", "nested_sandbox", "kernel_params", "config_path",
+            runtime=args["kata_runtime"],
+            image=args.get("proof_image"),
+            timeout_seconds=pulumi.Output.from_input(args["proof_seconds"]).apply(int),
+            verified=pulumi.Output.all(docker_state, kata_state, {"program": digest, "machine": args["identity"]}),
+        )  # fmt: skip
+        preflight = verb("preflight", PYTHON_SECONDS["preflight"], state(node_state.preflight), start)
+        docker = verb("docker", PYTHON_SECONDS["docker"], docker_state, preflight)
+        kata = verb("kata", PYTHON_SECONDS["kata"], kata_state, docker)
+        # The proof's own bound ends a guest; this one, two minutes later, ends a program that hangs.
+        bound = pulumi.Output.from_input(args["proof_seconds"]).apply(lambda seconds: int(seconds) + 120)
+        self.proof = verb("proof", bound, proof_state, kata)
+
+        self.evidence = self.proof.stdout.apply(json.loads)
+        self.docker_version = docker.stdout.apply(lambda text: str(json.loads(text)["version"]))
+        self.config_file = self.evidence.apply(lambda one: str(one["configFile"]))
+        self.kernel_params = self.evidence.apply(lambda one: str(one["kernelParams"]))
+        self.user_namespaces = self.evidence.apply(lambda one: int(one["userNamespaces"]))
+        self.guest_kernel = self.evidence.apply(lambda one: str(one["guestKernel"]))
+        self.summary = pulumi.Output.all(
+            name=args["node"],
+            address=args["address"],
+            dockerVersion=self.docker_version,
+            kernelParams=self.kernel_params,
+            configFile=self.config_file,
+            userNamespaces=self.user_namespaces,
+            guestKernel=self.guest_kernel,
+        )
+        self.register_outputs(
+            {
+                "summary": self.summary,
+                "evidence": self.evidence,
+                "dockerVersion": self.docker_version,
+                "configFile": self.config_file,
+                "kernelParams": self.kernel_params,
+                "userNamespaces": self.user_namespaces,
+                "guestKernel": self.guest_kernel,
+            }
+        )
+

@@ -1,0 +1,68 @@
+"""A virtual machine on the machine that runs Pulumi, as a node for stacks that need no other."""
+
+import json
+from typing import Optional, TypedDict
+
+import pulumi
+
+from components.children import child_options
+from components.local_command import local_command
+
+
+class LocalMachineArgs(TypedDict):
+    """What the machine is."""
+
+    node: pulumi.Input[str]
+    """Name of the node."""
+    directory: pulumi.Input[str]
+    """Folder of its disk, keys and logs; made by `up`, removed when the machine is destroyed."""
+    memory_mib: pulumi.Input[int]
+    """Memory in MiB."""
+    cores: pulumi.Input[int]
+    """Number of cores."""
+
+
+class LocalMachine(pulumi.ComponentResource):
+    """A Debian machine under QEMU, reached over SSH on a loopback port; its keys are its own and pinned."""
+
+    address: pulumi.Output[str]
+    """Address of its SSH server."""
+    port: pulumi.Output[int]
+    """Port of its SSH server."""
+    user: pulumi.Output[str]
+    """Login user, with password-less sudo."""
+    host_key: pulumi.Output[str]
+    """Public host key."""
+    private_key: pulumi.Output[str]
+    """Private login key (secret)."""
+    accelerator: pulumi.Output[str]
+    """kvm where a guest really booted with it, else tcg."""
+
+    def __init__(self, name: str, args: LocalMachineArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        super().__init__("kata-nodes:index:LocalMachine", name, None, opts)
+        spec = {
+            "name": args["node"],
+            "directory": args["directory"],
+            "memoryMiB": pulumi.Output.from_input(args["memory_mib"]).apply(int),
+            "cores": pulumi.Output.from_input(args["cores"]).apply(int),
+        }
+        self.machine = local_command(f"{name}-machine", "local.machine", spec, child_options(self, opts))
+        made = self.machine.stdout.apply(json.loads)
+        # Secret because the private key is in the same document; the rest is no secret.
+        shown = pulumi.Output.unsecret(made)
+        self.address = shown.apply(lambda one: str(one["address"]))
+        self.port = shown.apply(lambda one: int(one["port"]))
+        self.user = shown.apply(lambda one: str(one["user"]))
+        self.host_key = shown.apply(lambda one: str(one["hostKey"]))
+        self.accelerator = shown.apply(lambda one: str(one["accelerator"]))
+        self.private_key = pulumi.Output.secret(made.apply(lambda one: str(one["privateKey"])))
+        self.register_outputs(
+            {
+                "address": self.address,
+                "port": self.port,
+                "user": self.user,
+                "hostKey": self.host_key,
+                "privateKey": self.private_key,
+                "accelerator": self.accelerator,
+            }
+        )

@@ -1,0 +1,1 @@
+"""Effects on one machine: files, packages, processes and guests; every one bounded in time."""

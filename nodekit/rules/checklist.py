@@ -1,0 +1,72 @@
+"""The five rows of the seed document's checklist, each with what was measured for it."""
+
+from collections.abc import Mapping, Sequence
+
+from nodekit.rules.node_state import SEED_PARAMETER
+from nodekit.rules.pod import CAPABILITIES
+
+Row = dict[str, object]
+SANDBOX_RUNGS = ("unshare", "unshare-map-root", "unshare-nested", "bwrap-proc", "loopback")
+"""Rungs of the ladder that show a nested sandbox at work."""
+
+
+def row(item: str, passed: bool, measured: str) -> Row:
+    """One row."""
+    return {"item": item, "passed": passed, "measured": measured}
+
+
+def per_node(evidence: Sequence[Mapping[str, object]], text: str) -> str:
+    """`text` filled in for every node, the node's name before it."""
+    return "; ".join(f"{one['node']}: {text.format(**one)}" for one in evidence)
+
+
+def sandbox_text(one: Mapping[str, object]) -> str:
+    """The sandbox rungs of one node's evidence: what passed, what was absent, and where they were climbed."""
+    rungs = one["rungs"]
+    assert isinstance(rungs, list)
+    said = {True: "passed", False: "failed", None: "absent"}
+    climbed = ", ".join(f"{r['name']} {said[r['passed']]}" for r in rungs if r["name"] in SANDBOX_RUNGS)
+    where = "in a container of the runtime" if one["proven"] == "container" else "in a booted guest"
+    return f"{one['node']}: {climbed} ({where})"
+
+
+def sandbox_passed(one: Mapping[str, object]) -> bool:
+    """Whether every sandbox rung that could be climbed was, and unshare was among them."""
+    rungs = one["rungs"]
+    assert isinstance(rungs, list)
+    climbed = {r["name"]: r["passed"] for r in rungs if r["name"] in SANDBOX_RUNGS}
+    return climbed.get("unshare") is True and False not in climbed.values()
+
+
+def checklist(
+    evidence: Sequence[Mapping[str, object]], *, hypervisor: str, capabilities: Sequence[str], granted_by: str
+) -> list[Row]:
+    """The five rows. `evidence` holds one proof result a node; `capabilities` is what `granted_by` really grants.
+
+    A stack whose proof failed has no checklist, since nothing after the proof is made; a row can still fail where a
+    nested sandbox is not wanted.
+    """
+    some = len(evidence) > 0
+    return [
+        row("QEMU is the hypervisor", some and hypervisor == "qemu", per_node(evidence, "{hypervisor}") or hypervisor),
+        row(
+            "NET_ADMIN and SYS_ADMIN are granted",
+            sorted(capabilities) == sorted(CAPABILITIES),
+            f"{granted_by}: {', '.join(capabilities) or 'none'}",
+        ),
+        row(
+            f"kernel_params of [hypervisor.{hypervisor}] holds {SEED_PARAMETER}",
+            some and all(SEED_PARAMETER in str(one["kernelParams"]).split() for one in evidence),
+            per_node(evidence, "{kernelParams} ({configFile}; inert on mainline kernels)"),
+        ),
+        row(
+            "max_user_namespaces in the guest is above 0",
+            some and all(isinstance(n := one["userNamespaces"], int) and n > 0 for one in evidence),
+            per_node(evidence, "{userNamespaces}"),
+        ),
+        row(
+            "The inner sandbox works in the guest",
+            some and all(sandbox_passed(one) for one in evidence),
+            "; ".join(sandbox_text(one) for one in evidence),
+        ),
+    ]

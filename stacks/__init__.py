@@ -1,0 +1,1 @@
+"""The stack files, and the model that they are checked against."""

@@ -1,0 +1,242 @@
+"""The stack's configuration: every key, its default, its bounds, and a clear refusal of everything else."""
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from nodekit.errors import NodeError
+from nodekit.rules import docker_matrix, kernel_params, node_state
+
+NAMESPACE = "kata-nodes"
+OBJECTS = ("nodes", "docker", "kata", "kubernetes", "verification")
+DOCKER_FINGERPRINT = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+"""Docker's own apt key (facts of the field: docs.docker.com, "Install Docker Engine on Debian")."""
+
+
+class ConfigError(Exception):
+    """The stack configuration is refused; the text names each key, its value, the reason and the remedy."""
+
+
+class NodeErrorValue(ValueError):
+    """Carries a rule's own refusal through pydantic."""
+
+    def __init__(self, error: NodeError) -> None:
+        super().__init__(error.sentence())
+
+
+class Model(BaseModel):
+    """Base of every section: unknown keys are refused, keys are camelCase, values are not coerced."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True, strict=True, frozen=True)
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$")]
+Version = Annotated[str, Field(pattern=r"^\d{1,3}\.\d{1,3}\.\d{1,3}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
+
+
+class LocalNodes(Model):
+    """Virtual machines that the stack makes and destroys on the machine it runs on."""
+
+    count: Annotated[int, Field(ge=1, le=8)] = 1
+    """How many machines."""
+    memory_mi_b: Annotated[int, Field(alias="memoryMiB", ge=2048, le=262144)] = 4096
+    """Memory of each machine in MiB."""
+    cores: Annotated[int, Field(ge=1, le=64)] = 1
+    """Cores of each machine; one is the stable choice where the machine is emulated."""
+
+
+class ExistingNode(Model):
+    """One machine that is there already and is reached over SSH."""
+
+    name: Name
+    """Name of the node in resources, outputs and messages."""
+    address: Annotated[str, Field(min_length=1, pattern=r"^[^\s@/]+$")]
+    """Host name or IP address."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 22
+    """Port of the SSH server."""
+    user: Annotated[str, Field(min_length=1, pattern=r"^[^\s]+$")] = "root"
+    """Login user: root, or one with password-less sudo."""
+    host_key: Annotated[str, Field(pattern=r"^ssh-ed25519 [A-Za-z0-9+/=]+$")]
+    """The host's public key as in /etc/ssh/ssh_host_ed25519_key.pub, without its comment: the connection is refused when
+    the host shows another one."""
+
+
+class Nodes(Model):
+    """Where the nodes come from: exactly one of the two."""
+
+    local: LocalNodes | None = None
+    existing: list[ExistingNode] | None = None
+
+    @model_validator(mode="after")
+    def one_source(self) -> "Nodes":
+        """Refuse none, both, an empty list and doubled names."""
+        if (self.local is None) == (self.existing is None):
+            raise ValueError("give exactly one of 'local' and 'existing'")
+        names = [node.name for node in self.existing or []]
+        if self.existing is not None and (not names or len(set(names)) != len(names)):
+            raise ValueError("'existing' needs at least one node, and every name once")
+        return self
+
+
+class DockerRepository(Model):
+    """The apt repository that Docker comes from."""
+
+    address: HttpAddress = "https://download.docker.com/linux/{id}"
+    """Its address; `{id}` stands for the node's distribution (debian, ubuntu)."""
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")] = DOCKER_FINGERPRINT
+    """Fingerprint of the key that signs it; a repository signed by another key is refused."""
+    suite: str | None = None
+    """Suite; without it the node's own release (trixie, noble)."""
+
+
+class Docker(Model):
+    """Docker on the nodes."""
+
+    version: Version = "27.5.1"
+    """Version that every node is brought to, and held at."""
+    repository: DockerRepository | Literal["local"] = DockerRepository()
+    """Where its packages come from; `local` is the signed repository that the stack itself serves to its local nodes."""
+
+
+class KataArchive(Model):
+    """A Kata release archive."""
+
+    address: HttpAddress
+    """Where it is downloaded from (kata-static-<version>-<arch>.tar.xz or .tar.zst)."""
+    sha256: Sha256
+    """What it must hash to."""
+
+
+def parameters_can_be_written(given: list[str]) -> list[str]:
+    """Refuse parameters that no guest could be given; the rule is the node program's own."""
+    try:
+        kernel_params.check(given)
+    except NodeError as error:
+        raise NodeErrorValue(error) from None
+    return given
+
+
+class Kata(Model):
+    """Kata Containers on the nodes."""
+
+    hypervisor: Literal["qemu", "firecracker"] = "qemu"
+    """QEMU is recommended; Firecracker is for sandboxes that nest nothing."""
+    nested_sandbox: bool = True
+    """Whether a second sandbox (bubblewrap, sandbox-runtime) must work inside the guest."""
+    runtime: Literal["go", "rust"] = "go"
+    """Which of Kata's two runtimes the nodes use."""
+    version: Version = "3.32.0"
+    """Kata's release: what the archive holds, or what is installed already."""
+    install: KataArchive | Literal["local"] | None = None
+    """Archive to install; none where Kata is on the nodes already; `local` is the one that the stack serves to its local
+    nodes."""
+    config_path: Annotated[str, Field(pattern=r"^/[^\s]*$")] | None = None
+    """Configuration file that Docker names to Kata, for installations in unusual places."""
+    kernel_params: Annotated[list[str], AfterValidator(parameters_can_be_written)] = []
+    """Guest kernel parameters to merge beside `user_namespace.enable=1`, one a list entry."""
+
+    @model_validator(mode="after")
+    def firecracker_nests_nothing(self) -> "Kata":
+        """The document's own rule, kept as a policy: user namespaces do not depend on the hypervisor, and the proof decides."""
+        if self.hypervisor == "firecracker" and self.nested_sandbox:
+            raise NodeErrorValue(
+                NodeError(
+                    "hypervisor-cannot-nest",
+                    "hypervisor 'firecracker' is refused with nestedSandbox: true; Firecracker is meant for the case that "
+                    "the virtual machine is the only boundary",
+                    "Set kata.hypervisor to 'qemu', or kata.nestedSandbox to false",
+                )
+            )
+        return self
+
+
+class Kubernetes(Model):
+    """What is made on a Kubernetes cluster."""
+
+    cluster: Literal["local", "kubeconfig"] = "kubeconfig"
+    """`local`: an API server that the stack starts and stops; `kubeconfig`: the one of the secret key `kubeconfig`."""
+    context: str | None = None
+    """Context of that kubeconfig; without it the current one."""
+    namespace: Name = "sandboxes"
+    """Namespace made for sandbox pods."""
+    runtime_class: Name = "kata-qemu"
+    """Name of the RuntimeClass."""
+    pod_template: Name = "nested-sandbox"
+    """Name of the PodTemplate."""
+    image: str = "debian:13-slim"
+    """Image of the PodTemplate's container."""
+
+
+class Verification(Model):
+    """How the proof is made."""
+
+    image: Annotated[str, Field(min_length=1, pattern=r"^[^\s-][^\s]*$")] | None = None
+    """Image in which the ladder is also climbed by `docker run`, on nodes that have a Kata shim."""
+    timeout_seconds: Annotated[int, Field(ge=30, le=3600)] = 300
+    """Bound on one node's proof, in seconds."""
+
+
+class StackConfig(Model):
+    """All of it."""
+
+    nodes: Nodes
+    docker: Docker = Docker()
+    kata: Kata = Kata()
+    kubernetes: Kubernetes | None = None
+    verification: Verification = Verification()
+
+    @model_validator(mode="after")
+    def sections_agree(self) -> "StackConfig":
+        """Refuse a pair of Docker and Kata that is known to break, and `local` parts without local nodes."""
+        try:
+            docker_matrix.refuse_if_incompatible(self.docker.version, self.kata.version, self.kata.runtime)
+        except NodeError as error:
+            raise NodeErrorValue(error) from None
+        if self.nodes.local is None:
+            for key, value in (("docker.repository", self.docker.repository), ("kata.install", self.kata.install)):
+                if value == "local":
+                    raise ValueError(f"{key} 'local' serves local nodes only, and nodes.local is not set")
+        return self
+
+    @property
+    def parameters(self) -> list[str]:
+        """All guest kernel parameters to merge."""
+        return node_state.wanted_parameters(self.kata.kernel_params, self.kata.nested_sandbox)
+
+
+REMEDIES = {
+    "extra_forbidden": "Remove the key, or correct its spelling; docs and stacks/Pulumi.local.yaml show every key",
+    "missing": "Add the key",
+    "string_type": "Write text, in quotes where it looks like a number",
+    "int_type": "Write a whole number without quotes",
+    "bool_type": "Write true or false without quotes",
+    "list_type": "Write a list",
+}
+REASONS = {"extra_forbidden": "there is no such key", "missing": "the key is required"}
+
+
+def refusal(error: ValidationError) -> str:
+    """One line a mistake: the key as `pulumi config` names it, the value seen, the reason, the remedy."""
+    lines = []
+    for one in error.errors(include_url=False):
+        where = [str(part) for part in one["loc"] if not str(part).startswith(("function-", "literal["))]
+        where = [part for part in where if part not in ("DockerRepository", "KataArchive")]
+        key = f"{NAMESPACE}:{where[0] if where else '(the whole configuration)'}" + "".join(f".{part}" for part in where[1:])
+        reason = REASONS.get(one["type"], one["msg"].removeprefix("Value error, "))
+        seen = "" if one["type"] == "missing" or isinstance(one["input"], BaseModel) or len(where) == 0 else f" (value: {one['input']!r:.120})"
+        remedy = REMEDIES.get(one["type"], "" if "]" in reason[-1:] else "Correct the value")
+        lines.append(f"{key}{seen}: {reason.rstrip('.')}." + (f" {remedy}." if remedy else ""))
+    return "The stack configuration is refused:\n  " + "\n  ".join(dict.fromkeys(lines))
+
+
+def load(get_object: Callable[[str], object]) -> StackConfig:
+    """The configuration from `pulumi.Config(NAMESPACE).get_object`; raises ConfigError."""
+    given = {key: value for key in OBJECTS if (value := get_object(key)) is not None}
+    try:
+        return StackConfig.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(refusal(error)) from None

@@ -1,0 +1,111 @@
+"""A mock engine that records every resource with its inputs, parent, dependencies and options."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+from pulumi.runtime import mocks, rpc
+from pulumi.runtime.proto import resource_pb2
+
+STDOUT = {
+    "machine": {
+        "name": "local-0", "address": "127.0.0.1", "port": 2222, "user": "node", "hostKey": "ssh-ed25519 AAAA",
+        "privateKey": "PRIVATE-LOGIN-KEY", "accelerator": "tcg",
+    },
+    "site-server": {
+        "repository": "http://10.0.2.2:8000/debian", "fingerprint": "A" * 40,
+        "archiveUrl": "http://10.0.2.2:8000/kata.tar.xz", "archiveSha256": "b" * 64,
+    },
+    "cluster-server": {"kubeconfig": "SECRET-KUBECONFIG"},
+    "docker": {"version": "27.5.1"},
+    "proof": {
+        "node": "local-0", "hypervisor": "qemu", "proven": "guest", "userNamespaces": 7563, "guestKernel": "6.12.0",
+        "kernelParams": "cgroup_no_v1=all user_namespace.enable=1", "configFile": "/opt/kata/c.toml",
+        "rungs": [{"name": "unshare", "passed": True, "value": "", "detail": ""}],
+    },
+}  # fmt: skip
+"""What the node and local programs would answer, by the end of the resource's name."""
+
+
+@dataclass
+class Recorded:
+    """One registration as the engine would see it."""
+
+    type: str
+    name: str
+    inputs: dict[str, Any]
+    request: resource_pb2.RegisterResourceRequest
+
+    @property
+    def parent(self) -> str:
+        """Name of the parent."""
+        return str(self.request.parent).rsplit("::", 1)[-1]
+
+    @property
+    def after(self) -> set[str]:
+        """Names of what it explicitly or by its inputs depends on."""
+        return {urn.rsplit("::", 1)[-1] for urn in self.request.dependencies}
+
+    def is_secret(self, key: str) -> bool:
+        """Whether the engine receives input `key` marked as secret."""
+        value = self.request.object.fields[key]
+        return bool(value.struct_value.fields[rpc._special_sig_key].string_value == rpc._special_secret_sig)
+
+
+@dataclass
+class Recorder(mocks.Mocks):
+    """Answers every resource with its inputs and a plausible output."""
+
+    by_name: dict[str, Recorded] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    preview: bool = False
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        """Answer a registration."""
+        outputs = dict(args.inputs)
+        if args.typ.startswith("command:") and not self.preview:
+            answer = next((a for end, a in STDOUT.items() if args.name.endswith(end)), {})
+            outputs |= {"stdout": json.dumps(answer), "stderr": ""}
+        return f"{args.name}-id", outputs
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
+        """No function is expected to be called."""
+        raise AssertionError(f"unexpected call of {args.token}")
+
+
+class RecordingMonitor(mocks.MockMonitor):
+    """Keeps each whole request, which plain mocks drop."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__(recorder)
+        self.recorder = recorder
+
+    def RegisterResource(self, request: resource_pb2.RegisterResourceRequest) -> Any:
+        """Record, then answer as mocks do."""
+        inputs = {
+            key: rpc.unwrap_rpc_secret(value)
+            for key, value in rpc.deserialize_properties(request.object, keep_unknowns=True).items()
+        }
+        self.recorder.by_name[request.name] = Recorded(request.type, request.name, inputs, request)
+        return super().RegisterResource(request)
+
+
+def run(program: Callable[[], Any], preview: bool = False) -> Recorder:
+    """Run `program` in a stack of its own against the recorder; what it raises, this raises."""
+    recorder = Recorder(preview=preview)
+
+    async def inside() -> None:
+        pulumi.runtime.settings.reset_options()
+        pulumi.runtime.stack.set_root_resource(None)
+        monitor = RecordingMonitor(recorder)
+        mocks.set_mocks(recorder, project="kata-nodes", stack="test", preview=preview, monitor=monitor)
+        await pulumi.runtime.stack.run_pulumi_func(program)
+        stack = pulumi.runtime.stack.get_root_resource()
+        assert isinstance(stack, pulumi.runtime.stack.Stack)
+        recorder.outputs = await pulumi.Output.from_input(stack.outputs).future() or {}
+
+    asyncio.run(inside())
+    return recorder

@@ -1,0 +1,158 @@
+"""The whole program against a recording engine: types, names, parents, order, options, secrets, and what a preview shows.
+
+What would be lost if these failed: the order (nothing later runs when something earlier failed), pinned host keys, secrets.
+"""
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+from tests.components.recorder import Recorder, run
+
+PROGRAM = Path(__file__).resolve().parents[2] / "__main__.py"
+LOCAL: dict[str, Any] = {
+    "nodes": {"local": {"count": 1}},
+    "docker": {"repository": "local"},
+    "kata": {"install": "local", "kernelParams": ["sysctl.user.max_user_namespaces=9000"]},
+    "kubernetes": {"cluster": "local"},
+}
+EXISTING: dict[str, Any] = {
+    "nodes": {
+        "existing": [
+            {"name": "a", "address": "192.0.2.1", "hostKey": "ssh-ed25519 AAAA"},
+            {"name": "b", "address": "192.0.2.2", "hostKey": "ssh-ed25519 BBBB", "user": "admin"},
+        ]
+    }
+}
+
+
+def stack(config: dict[str, Any], preview: bool = False, secrets: dict[str, str] | None = None) -> Recorder:
+    """Run the project's own __main__.py with that configuration."""
+    texts = {f"kata-nodes:{key}": json.dumps(value) for key, value in config.items()}
+    secrets = {f"kata-nodes:{key}": value for key, value in (secrets or {}).items()}
+    pulumi.runtime.set_all_config({**texts, **secrets}, list(secrets))
+    return run(lambda: runpy.run_path(str(PROGRAM)), preview)
+
+
+@pytest.fixture(scope="module")
+def local() -> Recorder:
+    """The local stack after an `up`."""
+    return stack(LOCAL)
+
+
+def test_types_and_parents(local: Recorder) -> None:
+    made = {name: (one.type, one.parent) for name, one in local.by_name.items()}
+    assert made["local-0"][0] in ("kata-nodes:index:KataNode", "kata-nodes:index:LocalMachine")
+    assert made["local-0-machine"] == ("command:local:Command", "local-0")
+    assert made["local-0-upload"] == ("command:remote:CopyToRemote", "local-0")
+    for child in ("program", "preflight", "docker", "kata", "proof"):
+        assert made[f"local-0-{child}"] == ("command:remote:Command", "local-0")
+    assert made["site-server"] == ("command:local:Command", "site")
+    assert made["cluster-server"] == ("command:local:Command", "cluster")
+    assert made["kata-class"] == ("kubernetes:node.k8s.io/v1:RuntimeClass", "kata")
+    assert made["sandboxes-namespace"] == ("kubernetes:core/v1:Namespace", "sandboxes")
+    assert made["sandbox-template"] == ("kubernetes:core/v1:PodTemplate", "sandbox")
+
+
+def test_each_step_waits_for_the_one_before(local: Recorder) -> None:
+    order = ["upload", "program", "preflight", "docker", "kata", "proof"]
+    for before, after in zip(order, order[1:], strict=False):
+        assert f"local-0-{before}" in local.by_name[f"local-0-{after}"].after
+
+
+def test_nothing_on_the_cluster_before_the_proof(local: Recorder) -> None:
+    for name in ("sandboxes-namespace", "kata-class", "sandbox-template"):
+        assert "local-0-proof" in local.by_name[name].after
+
+
+def test_host_key_is_pinned_and_connection_secret(local: Recorder) -> None:
+    for child in ("upload", "program", "preflight", "docker", "kata", "proof"):
+        one = local.by_name[f"local-0-{child}"]
+        connection = one.inputs["connection"]
+        assert connection["hostKey"] == "ssh-ed25519 AAAA"
+        assert connection["dialErrorLimit"] >= 60
+        assert one.is_secret("connection")
+
+
+def test_secrets_stay_out_of_every_other_input(local: Recorder) -> None:
+    for name, one in local.by_name.items():
+        shown = {key: value for key, value in one.inputs.items() if not one.is_secret(key)}
+        assert "PRIVATE-LOGIN-KEY" not in repr(shown), name
+        assert "SECRET-KUBECONFIG" not in repr(shown), name
+
+
+def test_output_that_holds_secrets_is_secret(local: Recorder) -> None:
+    for name in ("local-0-machine", "cluster-server"):
+        assert list(local.by_name[name].request.additionalSecretOutputs) == ["stdout"]
+        assert local.by_name[name].inputs["logging"] == "stderr"
+
+
+def test_commands_are_bounded_and_carry_their_state_on_stdin(local: Recorder) -> None:
+    for verb, child in (("preflight", "preflight"), ("docker", "docker"), ("kata", "kata"), ("prove", "proof")):
+        one = local.by_name[f"local-0-{child}"]
+        assert one.inputs["create"].startswith("sudo -n timeout --kill-after=30 ")
+        assert one.inputs["create"].endswith(f" {verb}")
+        assert one.inputs["addPreviousOutputInEnv"] is False
+        assert json.loads(one.inputs["stdin"])["node"] == "local-0"
+
+
+def test_parameters_written_are_the_documents_and_ours(local: Recorder) -> None:
+    wanted = ["user_namespace.enable=1", "sysctl.user.max_user_namespaces=9000"]
+    assert json.loads(local.by_name["local-0-kata"].inputs["stdin"])["kernelParams"] == wanted
+    assert json.loads(local.by_name["local-0-proof"].inputs["stdin"])["expect"] == wanted
+
+
+def test_changed_input_proves_again_and_same_input_does_not(local: Recorder) -> None:
+    def digest(recorder: Recorder) -> str:
+        return str(json.loads(recorder.by_name["local-0-proof"].inputs["stdin"])["digest"])
+
+    changed = stack({**LOCAL, "kata": {**LOCAL["kata"], "kernelParams": []}})
+    assert digest(stack(LOCAL)) == digest(local)
+    assert digest(changed) != digest(local)
+
+
+def test_what_is_on_a_local_machine_goes_with_it(local: Recorder) -> None:
+    for child in ("upload", "program", "docker", "kata", "proof"):
+        assert local.by_name[f"local-0-{child}"].request.deletedWith.endswith("::local-0-machine")
+
+
+def test_changed_handler_replaces_the_class(local: Recorder) -> None:
+    request = local.by_name["kata-class"].request
+    assert list(request.replaceOnChanges) == ["handler"]
+    assert request.deleteBeforeReplace
+
+
+def test_template_grants_exactly_two_capabilities_under_the_class(local: Recorder) -> None:
+    spec = local.by_name["sandbox-template"].inputs["template"]["spec"]
+    assert spec["runtimeClassName"] == "kata-qemu"
+    assert spec["containers"][0]["securityContext"]["capabilities"] == {"add": ["NET_ADMIN", "SYS_ADMIN"]}
+    assert spec["automountServiceAccountToken"] is False
+
+
+def test_preview_of_a_new_stack_knows_no_node(local: Recorder) -> None:
+    recorder = stack(LOCAL, preview=True)
+    assert set(recorder.by_name) == set(local.by_name)
+
+
+def test_existing_nodes_need_no_local_parts() -> None:
+    recorder = stack(EXISTING, secrets={"sshPrivateKey": "PRIVATE-LOGIN-KEY"})
+    assert not [one for one in recorder.by_name.values() if one.type == "command:local:Command"]
+    assert recorder.by_name["a-docker"].inputs["create"].startswith("timeout ")
+    assert recorder.by_name["b-docker"].inputs["create"].startswith("sudo -n timeout ")
+    state = json.loads(recorder.by_name["a-docker"].inputs["stdin"])
+    assert state["repository"]["address"] == "https://download.docker.com/linux/{id}"
+    test_secrets_stay_out_of_every_other_input(recorder)
+
+
+def test_checklist_has_the_five_rows(local: Recorder) -> None:
+    rows = local.outputs["checklist"]
+    assert [row["passed"] for row in rows] == [True] * 5
+    assert "7563" in rows[3]["measured"]
+
+
+def test_refused_configuration_makes_nothing() -> None:
+    with pytest.raises(pulumi.RunError, match=r"kata-nodes:kata\.hypervisr"):
+        stack({**LOCAL, "kata": {"hypervisr": "qemu"}})

@@ -1,0 +1,75 @@
+"""A cache outside the checkout, keyed by content, safe for two runs at once."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class SetupError(Exception):
+    """Something that set-up needs is missing or failed; the text holds the remedy."""
+
+
+def root() -> Path:
+    """The cache folder: `KATA_NODES_CACHE`, else `kata-nodes` in the user's own cache folder."""
+    given = os.environ.get("KATA_NODES_CACHE")
+    if given:
+        return Path(given).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "kata-nodes"
+
+
+def say(text: str) -> None:
+    """One line of progress on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def key(parts: Iterable[str | bytes | Path]) -> str:
+    """Sixteen hexadecimal digits over texts and file contents, in the order given."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.read_bytes() if isinstance(part, Path) else part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def lock(name: str) -> Iterator[None]:
+    """Hold the lock of one entry, so that a second run waits for the first instead of building the same thing."""
+    folder = root() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / name, "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{name}: another run is making it; waiting for that run")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def entry(name: str, make: Callable[[Path], None], announce: str) -> Path:
+    """The folder of entry `name`, made by `make(folder)` when it is not there yet; never seen half made."""
+    target = root() / name
+    if target.exists():
+        return target
+    with lock(name.replace("/", "-")):
+        if target.exists():
+            return target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        say(f"{announce} ...")
+        begin = time.monotonic()
+        try:
+            make(work)
+            work.chmod(0o755)
+            work.rename(target)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+        say(f"{announce}: done in {time.monotonic() - begin:.0f} s")
+    return target

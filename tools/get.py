@@ -1,0 +1,210 @@
+"""Find or make one real part (engine, plugin, server): from PATH, by official download, else built from Go modules."""
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tools import cache
+from tools.cache import SetupError, say
+
+HERE = Path(__file__).resolve().parent
+GO_NEEDED = (1, 26)
+DOWNLOAD_LIMIT = 400 << 20
+"""Bytes of an official archive that are read at most."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One entry of parts.toml; see the comments there."""
+
+    name: str
+    version: str
+    group: str
+    package: str
+    minutes: int
+    on_path: tuple[str, ...] = ()
+    accept: str = ""
+    beside: str = ""
+    official: str = ""
+    official_checksums: str = ""
+    official_member: str = ""
+    plugin: str = ""
+    tags: str = ""
+    ldflags: str = ""
+    companions: dict[str, object] = field(default_factory=dict)
+
+
+def parts() -> dict[str, Part]:
+    """All parts by name."""
+    with open(HERE / "parts.toml", "rb") as handle:
+        table = tomllib.load(handle)
+    return {
+        name: Part(name=name, **{**values, "on_path": tuple(values.get("on_path", ()))}) for name, values in table.items()
+    }
+
+
+def acceptable(found: str, wanted: str, rule: str) -> bool:
+    """Whether a version found on PATH does for the wanted one: `same-minor`, or `same-major-or-newer` within the major."""
+    have, want = (tuple(int(n) for n in v.split(".")[:3]) for v in (found, wanted))
+    if rule == "same-minor":
+        return have[:2] == want[:2]
+    return have[0] == want[0] and have >= want
+
+
+def on_path(part: Part) -> Path | None:
+    """The program from PATH when its version is acceptable."""
+    if not part.on_path or not (program := shutil.which(part.on_path[0])):
+        return None
+    done = subprocess.run([program, *part.on_path[1:]], capture_output=True, text=True, timeout=60, check=False)
+    version = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
+    if not version or not acceptable(version[0], part.version, part.accept):
+        seen = version[0] if version else "no version"
+        say(f"{part.name}: {program} says {seen}, which does not do for {part.version}; looking further")
+        return None
+    return Path(program)
+
+
+def beside(part: Part) -> Path | None:
+    """The program that an engine from PATH or from the official archive brings along."""
+    if not part.beside:
+        return None
+    engine = path(part.beside)
+    candidate = engine.resolve().parent / part.name
+    return candidate if candidate.exists() else None
+
+
+def fetch(url: str) -> bytes:
+    """What an address serves, bounded; raises OSError when it cannot be had."""
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        data: bytes = answer.read(DOWNLOAD_LIMIT)
+    return data
+
+
+def download(part: Part, folder: Path) -> bool:
+    """Unpack the official archive into `folder` after checking its published sha256; False when it cannot be had."""
+    url = part.official.format(version=part.version)
+    try:
+        sums = fetch(part.official_checksums.format(version=part.version)).decode()
+        data = fetch(url)
+    except OSError as error:
+        say(f"{part.name}: the official archive cannot be had here ({error}); building it instead")
+        return False
+    wanted = {line.split()[1].lstrip("*"): line.split()[0] for line in sums.splitlines() if len(line.split()) == 2}
+    seen = hashlib.sha256(data).hexdigest()
+    if wanted.get(url.rsplit("/", 1)[1]) != seen:
+        raise SetupError(f"{part.name}: the official archive has sha256 {seen}, which its checksum list does not name. Try again later.")
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        archive.extractall(folder, filter="data")
+    for program in (folder / part.official_member).parent.iterdir():
+        program.rename(folder / program.name)
+    return True
+
+
+def go() -> str:
+    """The Go toolchain; raises SetupError naming the remedy when it is missing or too old."""
+    remedy = "Install Go 1.26 or newer and put its bin folder on PATH."
+    program = shutil.which("go")
+    if not program:
+        raise SetupError(f"Go is needed to build the engine here, and no 'go' is on PATH. {remedy}")
+    said = subprocess.run([program, "env", "GOVERSION"], capture_output=True, text=True, check=True).stdout
+    version = re.match(r"go(\d+)\.(\d+)", said)
+    if not version or (int(version[1]), int(version[2])) < GO_NEEDED:
+        raise SetupError(f"Go {said.strip()} is too old. {remedy}")
+    return program
+
+
+def build(part: Part, folder: Path) -> None:
+    """Build the part from its Go module group into `folder`."""
+    group = HERE / "go" / part.group
+    environment = {**os.environ, "GOFLAGS": "-mod=readonly -buildvcs=false", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+    argv = [go(), "build", "-trimpath", "-tags", part.tags, "-ldflags", f"-s -w {part.ldflags}"]
+    argv += ["-o", str(folder / part.name), part.package]
+    done = subprocess.run(argv, cwd=group, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if not line.startswith("go: downloading")]
+        raise SetupError(
+            f"{part.name} {part.version} could not be built (in {group}): {' / '.join(lines[-6:])}. "
+            "Check that the Go module proxy can be reached and that the disk has 10 GiB free."
+        )
+    if part.companions:
+        listed = subprocess.run(
+            [go(), "list", "-m", "-f", "{{.Dir}}", str(part.companions["module"])],
+            cwd=group, env=environment, capture_output=True, text=True, check=True,
+        )
+        files = part.companions["files"]
+        assert isinstance(files, list)
+        for file in files:
+            copy = folder / Path(file).name
+            shutil.copy(Path(listed.stdout.strip()) / file, copy)
+            copy.chmod(0o755)
+
+
+def content_key(part: Part) -> str:
+    """What a built part depends on: its entry, its module group and the Go release."""
+    group = HERE / "go" / part.group
+    version = subprocess.run([go(), "env", "GOVERSION", "GOARCH"], capture_output=True, text=True, check=True).stdout
+    return cache.key([json.dumps(part.__dict__, sort_keys=True), version, *sorted(f for f in group.iterdir() if f.is_file())])
+
+
+def path(name: str) -> Path:
+    """Where part `name` is, after finding or making it; raises SetupError with a remedy."""
+    known = parts()
+    if name not in known:
+        raise SetupError(f"There is no part named {name}. Known: {', '.join(sorted(known))}.")
+    part = known[name]
+    found = on_path(part) or beside(part)
+    if found:
+        return found
+    if part.official:
+        official = cache.root() / "parts" / f"{part.name}-{part.version}-official"
+        built = cache.root() / "parts" / f"{part.name}-{part.version}-{content_key(part)}" if shutil.which("go") else None
+        if official.exists():
+            return official / part.name
+        if built is None or not built.exists():
+            def official_archive(folder: Path) -> None:
+                if not download(part, folder):
+                    raise Unavailable
+
+            try:
+                return cache.entry(f"parts/{official.name}", official_archive, f"Downloading {part.name} {part.version}") / part.name
+            except Unavailable:
+                pass
+    folder = cache.entry(
+        f"parts/{part.name}-{part.version}-{content_key(part)}",
+        lambda work: build(part, work),
+        f"Building {part.name} {part.version} from Go modules (about {part.minutes} min on 2 cores, once)",
+    )
+    return folder / part.name
+
+
+class Unavailable(Exception):
+    """The official archive cannot be had here."""
+
+
+def main() -> int:
+    """Print the path of each part named."""
+    cli = argparse.ArgumentParser(prog="tools.get", description=__doc__, epilog=f"Parts: {', '.join(parts())}.")
+    cli.add_argument("name", nargs="+", metavar="PART", help="a part's name")
+    try:
+        for name in cli.parse_args().name:
+            print(path(name))
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
