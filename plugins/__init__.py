@@ -1,0 +1,1 @@
+"""Makes the plugins importable for their tests; holds nothing else."""

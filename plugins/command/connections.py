@@ -1,0 +1,350 @@
+"""Dials machines by SSH, and lets all commands of one machine and login share a connection."""
+
+import asyncio
+import contextlib
+import functools
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import asyncssh
+
+from plugins.command.errors import CommandError
+from plugins.command.wire import Properties
+
+# Source: retry.Until of the Pulumi SDK, which the official plugin dials with.
+_FIRST_DELAY = 0.1
+_DELAY_GROWTH = 1.5
+_LONGEST_DELAY = 5.0
+
+_KEEPALIVE_SECONDS = 15
+_KEEPALIVES_MISSED = 8  # two minutes: an emulated node can be busy for long
+
+_OPEN_ATTEMPTS = 3
+_OPEN_DELAY = 0.2
+
+T = TypeVar("T")
+Status = Callable[[str], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Login:
+    """Whom to log in to, as whom and with what; commands with equal logins share connections."""
+
+    host: str
+    port: int
+    user: str
+    password: str | None = field(repr=False)
+    private_key: str | None = field(repr=False)
+    private_key_password: str | None = field(repr=False)
+    agent_socket: str | None
+    host_key: str | None
+    proxy: "Connection | None"
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.user}@{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """The `connection` input of a resource."""
+
+    login: Login
+    dial_error_limit: int
+    """Failed dials after which to give up is one more than this; -1 never gives up."""
+    per_dial_timeout: float | None
+    """Seconds for one dial with login, None for no bound."""
+
+    @staticmethod
+    def parse(fields: Properties) -> "Connection":
+        """From plain properties; what an older state lacks gets the schema's default."""
+        if not isinstance(fields.get("host"), str) or not fields["host"]:
+            raise CommandError("connection.host is missing: name the machine to connect to")
+        proxy = fields.get("proxy")
+        return Connection(
+            Login(
+                host=fields["host"],
+                port=int(fields.get("port") or 22),
+                user=fields.get("user") or "root",
+                password=fields.get("password"),
+                private_key=fields.get("privateKey"),
+                private_key_password=fields.get("privateKeyPassword"),
+                agent_socket=fields.get("agentSocketPath"),
+                host_key=fields.get("hostKey"),
+                proxy=Connection.parse(proxy) if proxy else None,
+            ),
+            dial_error_limit=int(fields.get("dialErrorLimit", 10)),
+            per_dial_timeout=float(fields.get("perDialTimeout", 15)) or None,
+        )
+
+
+@dataclass(eq=False)
+class Link:
+    """One live SSH connection and how many sessions use it."""
+
+    ssh: asyncssh.SSHClientConnection
+    sessions: int = 0
+    limit: int | None = None
+    """Sessions the server allows at once (sshd's MaxSessions), once it has refused one."""
+    accepted_environment: dict[str, bool] = field(default_factory=dict)
+    """Environment variables that were tried, and whether the server's AcceptEnv lets them through."""
+
+    @property
+    def usable(self) -> bool:
+        return not self.ssh.is_closed() and (self.limit is None or self.sessions < self.limit)
+
+
+class Pool:
+    """All SSH connections of the plugin."""
+
+    def __init__(self) -> None:
+        self._links: dict[Login, list[Link]] = {}
+        self._dials: dict[Login, asyncio.Task[Link]] = {}
+
+    @contextlib.asynccontextmanager
+    async def session(
+        self, connection: Connection, status: Status, open_session: Callable[[Link], Awaitable[T]]
+    ) -> AsyncIterator[T]:
+        """What `open_session` opens over a connection to the machine, which is dialled when there is none yet.
+
+        A connection on which the server allows no further session is left to the others, a dead one is replaced.
+        Raises CommandError, one sentence with a remedy, when the machine cannot be reached or refuses.
+        """
+        failures = 0
+        while True:
+            link = await self._link(connection, Credentials.load(connection.login), status)
+            link.sessions += 1
+            try:
+                try:
+                    opened = await open_session(link)
+                except (OSError, asyncssh.Error) as error:
+                    if isinstance(error, asyncssh.ChannelOpenError) and not link.ssh.is_closed():
+                        if link.sessions > 1:
+                            link.limit = link.sessions - 1
+                            continue
+                    else:
+                        link.ssh.abort()
+                    failures += 1
+                    if failures > _OPEN_ATTEMPTS:
+                        raise CommandError(f"{connection.login} opens no session: {error}") from error
+                else:
+                    yield opened
+                    return
+            finally:
+                link.sessions -= 1
+            await asyncio.sleep(_OPEN_DELAY)
+
+    def close(self) -> None:
+        """Drops every connection."""
+        for task in self._dials.values():
+            task.cancel()
+        for links in self._links.values():
+            for link in links:
+                link.ssh.abort()
+        self._links.clear()
+
+    async def _link(self, connection: Connection, credentials: "Credentials", status: Status) -> Link:
+        dials, delay = 0, _FIRST_DELAY
+        while True:
+            for link in self._links.get(connection.login, []):
+                if link.usable:
+                    return link
+            try:
+                # Those who wait for the same machine wait for the same dial, and count its failure each.
+                return await asyncio.shield(self._dial(connection, credentials, status))
+            except DialError as error:
+                dials += 1
+                limit = connection.dial_error_limit
+                if -1 < limit < dials:
+                    raise CommandError(f"{error.sentence} (after {dials} failed attempts)") from error
+                await status(f"Dial {dials}/{'inf' if limit == -1 else limit} failed: retrying ({error.reason})")
+            await asyncio.sleep(delay)
+            delay = min(delay * _DELAY_GROWTH, _LONGEST_DELAY)
+
+    def _dial(self, connection: Connection, credentials: "Credentials", status: Status) -> asyncio.Task[Link]:
+        login = connection.login
+        if login not in self._dials:
+            task = asyncio.create_task(self._dial_once(connection, credentials, status))
+            self._dials[login] = task
+            task.add_done_callback(lambda _: self._dials.pop(login, None))
+        return self._dials[login]
+
+    async def _dial_once(self, connection: Connection, credentials: "Credentials", status: Status) -> Link:
+        login = connection.login
+        if login.proxy is None:
+            link = Link(await dial(connection, credentials, None))
+        else:
+            proxy = await self._link(login.proxy, Credentials.load(login.proxy.login), status)
+            link = Link(await dial(connection, credentials, proxy.ssh))
+        alive = [other for other in self._links.get(login, []) if not other.ssh.is_closed()]
+        self._links[login] = [*alive, link]
+        return link
+
+
+class DialError(Exception):
+    """One dial that failed: the reason in short, and the sentence with remedy for whoever gives up."""
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+        self.sentence = sentence
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The keys of a login, read once: a key that cannot be read is refused before anything is dialled."""
+
+    key: asyncssh.SSHKey | None
+    host_key: asyncssh.SSHKey | None
+
+    @staticmethod
+    @functools.lru_cache(maxsize=64)
+    def load(login: Login) -> "Credentials":
+        """Raises CommandError naming the input that cannot be read."""
+        key = host_key = None
+        if login.private_key is not None:
+            try:
+                key = asyncssh.import_private_key(login.private_key, login.private_key_password)
+            except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+                raise CommandError(
+                    f"connection.privateKey for {login} cannot be read: {error}; give a whole private key in PEM or "
+                    "OpenSSH form, and connection.privateKeyPassword if it is encrypted"
+                ) from None
+        if login.host_key is not None:
+            try:
+                host_key = asyncssh.import_public_key(login.host_key)
+            except asyncssh.KeyImportError as error:
+                raise CommandError(
+                    f"connection.hostKey for {login} cannot be read: {error}; give one line as in authorized_keys, "
+                    "for example 'ssh-ed25519 AAAA…'"
+                ) from None
+        return Credentials(key, host_key)
+
+
+class _Client(asyncssh.SSHClient):
+    """Answers the questions of the SSH handshake."""
+
+    def __init__(self, login: Login, host_key: asyncssh.SSHKey | None) -> None:
+        self._login = login
+        self._host_key = host_key
+        self._asked = False
+        self.presented: asyncssh.SSHKey | None = None
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        self.presented = key
+        return self._host_key is not None and key.public_data == self._host_key.public_data
+
+    def kbdint_auth_requested(self) -> str | None:
+        # Once only: the library asks again after each refusal.
+        if self._login.password is None or self._asked:
+            return None
+        self._asked = True
+        return ""
+
+    def kbdint_challenge_received(
+        self, name: str, instructions: str, lang: str, prompts: Sequence[tuple[str, bool]]
+    ) -> list[str]:
+        # As official: every question gets the password.
+        return [self._login.password or ""] * len(prompts)
+
+
+async def dial(
+    connection: Connection, credentials: Credentials, proxy: asyncssh.SSHClientConnection | None
+) -> asyncssh.SSHClientConnection:
+    """One attempt to connect and log in, through `proxy` when given. Raises DialError."""
+    login = connection.login
+    client = _Client(login, credentials.host_key)
+    pinned = credentials.host_key
+    algorithms: str | tuple[()] = ()
+    if pinned is not None:
+        name = pinned.get_algorithm()
+        algorithms = "^" + ("rsa-sha2-512,rsa-sha2-256" if name == "ssh-rsa" else name)
+    async with contextlib.AsyncExitStack() as stack:
+        keys: list[asyncssh.SSHKey | asyncssh.SSHKeyPair] = []
+        if credentials.key is not None:
+            keys.append(credentials.key)
+        else:
+            keys.extend(await _agent_keys(login, stack))
+        try:
+            return await asyncssh.connect(
+                login.host,
+                login.port,
+                tunnel=proxy,
+                config=None,
+                client_factory=lambda: client,
+                known_hosts=None if pinned is None else (lambda host, addr, port: ([], [], [])),
+                server_host_key_algs=algorithms,
+                username=login.user,
+                password=login.password,
+                client_keys=keys or None,
+                agent_path=None,
+                preferred_auth="publickey,password,keyboard-interactive"
+                if credentials.key is not None
+                else "password,keyboard-interactive,publickey",
+                gss_auth=False,
+                gss_kex=False,
+                host_based_auth=False,
+                connect_timeout=connection.per_dial_timeout,
+                login_timeout=connection.per_dial_timeout or 0,
+                keepalive_interval=_KEEPALIVE_SECONDS,
+                keepalive_count_max=_KEEPALIVES_MISSED,
+            )
+        except (OSError, asyncssh.Error) as error:
+            raise _explain(error, connection, credentials, client.presented) from error
+
+
+async def _agent_keys(login: Login, stack: contextlib.AsyncExitStack) -> list[asyncssh.SSHKeyPair]:
+    """The keys that the SSH agent offers; it stays connected while `stack` is open, because it signs."""
+    path = login.agent_socket or os.environ.get("SSH_AUTH_SOCK")
+    if not path:
+        return []
+    try:
+        agent = await asyncssh.connect_agent(path)
+        stack.push_async_callback(agent.wait_closed)
+        stack.callback(agent.close)
+        return list(await agent.get_keys())
+    except (OSError, ValueError, asyncssh.Error) as error:
+        if login.agent_socket is None and login.password is not None:
+            return []
+        raise CommandError(
+            f"the SSH agent at {path} does not answer: {error}; start it, or correct connection.agentSocketPath "
+            "or SSH_AUTH_SOCK, or give connection.privateKey"
+        ) from None
+
+
+def _explain(error: Exception, connection: Connection, credentials: Credentials, presented: asyncssh.SSHKey | None) -> DialError:
+    login = connection.login
+    place = str(login).partition("@")[2]
+    pinned = credentials.host_key
+    if isinstance(error, asyncssh.HostKeyNotVerifiable) and pinned is not None and presented is not None:
+        return DialError(
+            "host key mismatch",
+            f"host key mismatch: {place} presents {presented.get_algorithm()} {presented.get_fingerprint()}, but "
+            f"connection.hostKey is {pinned.get_algorithm()} {pinned.get_fingerprint()}: another machine answers, "
+            "or its key was changed; if the change is meant, set connection.hostKey to the new key",
+        )
+    if isinstance(error, asyncssh.PermissionDenied):
+        offered = [
+            *([f"private key {credentials.key.get_fingerprint()}"] if credentials.key is not None else []),
+            *(["password"] if login.password is not None else []),
+            *(["keys of the SSH agent"] if credentials.key is None and login.agent_socket else []),
+        ]
+        return DialError(
+            "login refused",
+            f"{place} refused to let {login.user} log in with {' or '.join(offered) or 'no credential'}: "
+            "check connection.user, and that the key stands in that user's authorized_keys or the password is right",
+        )
+    if isinstance(error, (OSError, TimeoutError)):
+        reason = "no answer in time" if isinstance(error, TimeoutError) else (error.strerror or str(error))
+        bound = f" within {connection.per_dial_timeout:g} s" if isinstance(error, TimeoutError) else ""
+        return DialError(
+            reason,
+            f"cannot reach {place}: {reason}{bound}; check that the machine is up, that connection.host and "
+            "connection.port are right, and that no firewall is between",
+        )
+    return DialError(
+        str(error) or type(error).__name__,
+        f"SSH with {place} failed: {str(error) or type(error).__name__}; check that an SSH server answers there",
+    )

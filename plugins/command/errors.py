@@ -1,0 +1,5 @@
+"""The one error that carries a sentence for the person who reads the engine's output."""
+
+
+class CommandError(Exception):
+    """An operation that failed or was refused; its text is what the engine shows."""

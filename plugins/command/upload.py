@@ -1,0 +1,95 @@
+"""Copies an asset or archive to a machine by SFTP, by the path rules of the official plugin."""
+
+import posixpath
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+from plugins.command.connections import Connection, Link, Pool, Status
+from plugins.command.errors import CommandError
+
+
+async def upload(pool: Pool, connection: Connection, source: dict[str, Any], remote_path: str, status: Status) -> None:
+    """Copies the source (asset or archive as on the wire) to the path; an archive file is not unpacked.
+
+    ==========  =====================  ===================  ==================
+    source      path is a folder       path does not exist  path is a file
+    ==========  =====================  ===================  ==================
+    text        refused                path                 path (overwritten)
+    file        path/file              path                 path (overwritten)
+    folder      path/folder            path/folder          refused
+    folder/     path                   path                 refused
+    ==========  =====================  ===================  ==================
+
+    Raises CommandError naming the path that failed.
+    """
+    place = f"{connection.login} path"
+    try:
+        async with pool.session(connection, status, _start) as sftp, sftp:
+            if source.get("path"):
+                await _copy(sftp, place, source["path"], remote_path)
+            else:
+                await _write_text(sftp, place, source.get("text") or "", remote_path)
+    except (asyncssh.SFTPError, asyncssh.ChannelOpenError, asyncssh.DisconnectError) as error:
+        raise CommandError(f"copying to {place} {remote_path} failed: {error}") from error
+    except OSError as error:
+        raise CommandError(f"the source cannot be read: {error}") from error
+
+
+async def _start(link: Link) -> asyncssh.SFTPClient:
+    return await link.ssh.start_sftp_client()
+
+
+async def _write_text(sftp: asyncssh.SFTPClient, place: str, text: str, target: str) -> None:
+    if await sftp.isdir(target):
+        raise CommandError(f"{place} {target} is a directory; when using a text asset, remotePath must be a file path")
+    await _make_parents(sftp, target)
+    async with sftp.open(target, "wb") as file:
+        await file.write(text.encode())
+
+
+async def _copy(sftp: asyncssh.SFTPClient, place: str, source: str, target: str) -> None:
+    if not Path(source).is_dir():
+        if await sftp.isdir(target):
+            target = posixpath.join(target, Path(source).name)
+        else:
+            await _make_parents(sftp, target)
+        await _copy_file(sftp, Path(source), target)
+        return
+    await _make_folder(sftp, place, target, parents=True)
+    if not source.endswith("/"):
+        target = posixpath.join(target, Path(source).name)
+    await _copy_folder(sftp, place, Path(source), target)
+
+
+async def _copy_folder(sftp: asyncssh.SFTPClient, place: str, source: Path, target: str) -> None:
+    await _make_folder(sftp, place, target, parents=False)
+    for entry in sorted(source.iterdir()):
+        there = posixpath.join(target, entry.name)
+        # As official: a link to a folder is no folder here, and refused by the read.
+        if entry.is_dir() and not entry.is_symlink():
+            await _copy_folder(sftp, place, entry, there)
+        else:
+            await _copy_file(sftp, entry, there)
+
+
+async def _copy_file(sftp: asyncssh.SFTPClient, source: Path, target: str) -> None:
+    with source.open("rb") as local:
+        async with sftp.open(target, "wb") as remote:
+            while block := local.read(1024 * 1024):
+                await remote.write(block)
+
+
+async def _make_parents(sftp: asyncssh.SFTPClient, target: str) -> None:
+    parent = posixpath.dirname(target)
+    if parent:
+        await sftp.makedirs(parent, exist_ok=True)
+
+
+async def _make_folder(sftp: asyncssh.SFTPClient, place: str, target: str, parents: bool) -> None:
+    if await sftp.isdir(target):
+        return
+    if await sftp.exists(target):
+        raise CommandError(f"{place} {target} exists but is not a directory")
+    await (sftp.makedirs(target) if parents else sftp.mkdir(target))

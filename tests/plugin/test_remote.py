@@ -1,0 +1,403 @@
+"""Commands over a real sshd: sharing, refusals, retries, environment, cancellation."""
+
+import asyncio
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+from conftest import Sshd, StartSshd, free_port, new_key
+
+from plugins.command import remote
+from plugins.command.connections import Connection, Pool
+from plugins.command.errors import CommandError
+from plugins.command.output import Output
+
+
+@dataclass
+class Client:
+    """Runs commands through one pool and keeps the messages."""
+
+    connection: dict[str, Any]
+    pool: Pool = field(default_factory=Pool)
+    statuses: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    async def run(
+        self,
+        command: str,
+        stdin: str = "",
+        environment: dict[str, str] | None = None,
+        previous: dict[str, str] | None = None,
+        **connection: Any,
+    ) -> Output:
+        output = Output("none", self._status)
+        await remote.run(
+            self.pool,
+            Connection.parse({**self.connection, **connection}),
+            command,
+            stdin,
+            environment or {},
+            previous or {},
+            output,
+            self._status,
+            self._warn,
+        )
+        return output
+
+    async def _status(self, message: str) -> None:
+        self.statuses.append(message)
+
+    async def _warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def with_client(connection: dict[str, Any], work: Callable[[Client], Awaitable[None]]) -> Client:
+    client = Client(connection)
+
+    async def main() -> None:
+        try:
+            await work(client)
+        finally:
+            client.pool.close()
+
+    asyncio.run(main())
+    return client
+
+
+def refusal(connection: dict[str, Any], command: str = "true", **options: Any) -> tuple[str, Client]:
+    """The error of a command that must fail, and the client that ran it."""
+    seen: list[str] = []
+
+    async def work(client: Client) -> None:
+        with pytest.raises(CommandError) as error:
+            await client.run(command, **options)
+        seen.append(str(error.value))
+
+    client = with_client(connection, work)
+    return seen[0], client
+
+
+def test_streams_stdin_and_environment(sshd: Sshd) -> None:
+    async def work(client: Client) -> None:
+        output = await client.run('cat; echo "$GREETING"; echo oops >&2', "given\n", {"GREETING": "hi"})
+        assert (output.text("stdout"), output.text("stderr")) == ("given\nhi", "oops")
+        assert (await client.run("exec <&-; echo done", "x" * 1_000_000)).text("stdout") == "done"
+        large = await client.run("head -c 8000000 /dev/zero | tr '\\0' a; wc -c", "y" * 3_000_000)
+        assert large.text("stdout") == "a" * 8_000_000 + "3000000"
+
+    with_client(sshd.connection, work)
+
+
+def test_failure_has_the_official_shape(sshd: Sshd) -> None:
+    message, _ = refusal(sshd.connection, 'echo a; echo "b" >&2; exit 3')
+    head, _, rest = message.partition("\n")
+    assert head == r'Process exited with status 3: running "echo a; echo \"b\" >&2; exit 3":'
+    assert sorted(rest.split()) == ["a", "b"]
+    message, _ = refusal(sshd.connection, "kill -TERM $$")
+    assert message.startswith("Process exited with status 143 from signal TERM: running ")
+
+
+def test_twenty_commands_share_one_connection(sshd: Sshd, tmp_path: Path) -> None:
+    async def work(client: Client) -> None:
+        # Each waits for all the others: they run at the same time.
+        command = f"touch {tmp_path}/at%d; until [ $(ls {tmp_path} | grep -c ^at) = 20 ]; do sleep 0.05; done; echo %d"
+        outputs = await asyncio.gather(*(client.run(command % (n, n)) for n in range(20)))
+        assert [output.text("stdout") for output in outputs] == [str(n) for n in range(20)]
+
+    with_client(sshd.connection, work)
+    assert sshd.logins() == 1
+
+
+def test_commands_over_the_servers_session_limit_get_further_connections(start_sshd: StartSshd, tmp_path: Path) -> None:
+    sshd = start_sshd("MaxSessions 3")
+
+    async def work(client: Client) -> None:
+        command = f"touch {tmp_path}/at%d; until [ $(ls {tmp_path} | grep -c ^at) = 8 ]; do sleep 0.05; done"
+        await asyncio.wait_for(asyncio.gather(*(client.run(command % n) for n in range(8))), 20)
+        await asyncio.gather(*(client.run("true") for _ in range(3)))
+
+    with_client(sshd.connection, work)
+    assert sshd.logins() == 3
+
+
+def test_another_login_gets_its_own_connection(sshd: Sshd) -> None:
+    async def work(client: Client) -> None:
+        await client.run("true")
+        await client.run("true", hostKey=None)
+        await client.run("true", perDialTimeout=9, dialErrorLimit=3)
+
+    with_client(sshd.connection, work)
+    assert sshd.logins() == 2
+
+
+def test_a_dead_connection_is_dialled_again(sshd: Sshd) -> None:
+    async def work(client: Client) -> None:
+        with pytest.raises(CommandError, match=r'the connection to .* ended while the command ran.*running "kill'):
+            await client.run("kill -9 $PPID; sleep 5")
+        assert (await client.run("echo back")).text("stdout") == "back"
+
+    with_client(sshd.connection, work)
+    assert sshd.logins() == 2
+
+
+def test_wrong_host_key_is_refused_with_both_fingerprints(sshd: Sshd) -> None:
+    _, other = new_key()
+    message, _ = refusal({**sshd.connection, "hostKey": other})
+    for key in (other, sshd.host_key):
+        assert asyncssh.import_public_key(key).get_fingerprint() in message
+    assert f"127.0.0.1:{sshd.port}" in message and "host key mismatch" in message
+    assert sshd.logins() == 0
+
+
+def test_a_host_key_of_another_type_is_refused_too(sshd: Sshd) -> None:
+    other = asyncssh.generate_private_key("ssh-rsa", key_size=2048).export_public_key().decode()
+    message, _ = refusal({**sshd.connection, "hostKey": other})
+    assert f"presents ssh-ed25519 {asyncssh.import_public_key(sshd.host_key).get_fingerprint()}" in message
+    assert sshd.logins() == 0
+
+
+def test_an_rsa_host_key_can_be_pinned(start_sshd: StartSshd, tmp_path: Path) -> None:
+    key = asyncssh.generate_private_key("ssh-rsa", key_size=2048)
+    (tmp_path / "rsa").write_bytes(key.export_private_key())
+    (tmp_path / "rsa").chmod(0o600)
+    sshd = start_sshd(f"HostKey {tmp_path / 'rsa'}")
+
+    async def work(client: Client) -> None:
+        await client.run("true", hostKey=key.export_public_key().decode())
+        await client.run("true")
+
+    with_client(sshd.connection, work)
+
+
+def test_refused_login_names_user_and_key(sshd: Sshd) -> None:
+    private, _ = new_key()
+    message, _ = refusal({**sshd.connection, "privateKey": private})
+    fingerprint = asyncssh.import_private_key(private).get_fingerprint()
+    assert message.startswith(f"127.0.0.1:{sshd.port} refused to let {sshd.user} log in with private key {fingerprint}: check ")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"privateKey": "nonsense"}, "connection.privateKey for .* cannot be read"),
+        ({"hostKey": "nonsense"}, "connection.hostKey for .* cannot be read"),
+        ({"privateKey": None, "agentSocketPath": "/nowhere"}, "the SSH agent at /nowhere does not answer"),
+        ({"host": ""}, "connection.host is missing"),
+    ],
+)
+def test_bad_connections_are_refused_without_a_retry(sshd: Sshd, change: dict[str, Any], message: str) -> None:
+    start = time.monotonic()
+    seen, _ = refusal({**sshd.connection, "dialErrorLimit": -1, **change})
+    assert re.search(message, seen)
+    assert time.monotonic() - start < 2
+
+
+def test_encrypted_private_key(sshd: Sshd) -> None:
+    encrypted = asyncssh.import_private_key(sshd.private_key).export_private_key("pkcs8-pem", passphrase="open")
+
+    async def work(client: Client) -> None:
+        await client.run("true", privateKey=encrypted.decode(), privateKeyPassword="open")
+
+    with_client(sshd.connection, work)
+    message, _ = refusal({**sshd.connection, "privateKey": encrypted.decode()})
+    assert "connection.privateKeyPassword" in message
+
+
+def test_unreachable_host_is_tried_as_often_as_said() -> None:
+    port = free_port()
+    message, client = refusal({"host": "127.0.0.1", "port": port, "dialErrorLimit": 2})
+    assert message.startswith(f"cannot reach 127.0.0.1:{port}: ") and message.endswith("(after 3 failed attempts)")
+    assert [status.partition(" (")[0] for status in client.statuses] == [
+        "Dial 1/2 failed: retrying",
+        "Dial 2/2 failed: retrying",
+    ]
+
+
+def test_a_host_that_never_answers_is_bounded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.monotonic()
+        message, _ = refusal({"host": "127.0.0.1", "port": silent.getsockname()[1], "dialErrorLimit": 0, "perDialTimeout": 1})
+        assert "no answer in time within 1 s" in message
+        assert time.monotonic() - start < 4
+
+
+def test_a_machine_that_comes_up_later_is_waited_for_by_one_dial_at_a_time(start_sshd: StartSshd) -> None:
+    sshd = start_sshd()
+
+    async def work(client: Client) -> None:
+        waiting = [asyncio.create_task(client.run("echo up", dialErrorLimit=-1)) for _ in range(3)]
+        while len(client.statuses) < 6:
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(sshd.start)
+        assert [output.text("stdout") for output in await asyncio.gather(*waiting)] == ["up"] * 3
+
+    sshd.stop()
+    client = with_client(sshd.connection, work)
+    assert all("failed: retrying (" in status for status in client.statuses)
+    assert "Dial 1/inf" in client.statuses[0]
+    assert sshd.logins() == 1
+
+
+def test_environment_the_server_refuses(sshd: Sshd) -> None:
+    message, _ = refusal(sshd.connection, environment={"GREETING": "a", "OTHER": "b"})
+    assert "does not accept the environment variable(s) OTHER: name them in AcceptEnv" in message
+
+    async def work(client: Client) -> None:
+        previous = {"PULUMI_COMMAND_STDOUT": "before", "UNLISTED": "x"}
+        output = await client.run('echo "$PULUMI_COMMAND_STDOUT$UNLISTED"', previous=previous)
+        assert output.text("stdout") == "before"
+
+    client = with_client(sshd.connection, work)
+    assert len(client.warnings) == 1 and "UNLISTED" in client.warnings[0]
+
+
+def test_a_command_too_large_for_a_packet_is_refused(sshd: Sshd) -> None:
+    message, _ = refusal(sshd.connection, "true " + "x" * 300_000)
+    assert "pass the large part as stdin" in message
+
+
+def test_cancelled_leaves_the_connection_to_the_others(sshd: Sshd, tmp_path: Path) -> None:
+    async def work(client: Client) -> None:
+        task = asyncio.create_task(client.run(f"touch {tmp_path}/started; exec sleep 20"))
+        while not (tmp_path / "started").exists():
+            await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), 5)
+        assert task.cancelled()
+        assert (await client.run("echo still here")).text("stdout") == "still here"
+
+    with_client(sshd.connection, work)
+    assert sshd.logins() == 1
+
+
+def test_cancelled_signals_the_command() -> None:
+    signals: list[str] = []
+
+    class Session(asyncssh.SSHServerSession[bytes]):
+        def connection_made(self, chan: Any) -> None:
+            self.channel = chan
+
+        def exec_requested(self, command: str) -> bool:
+            return True
+
+        def session_started(self) -> None:
+            self.channel.write("started\n")
+
+        def eof_received(self) -> bool:
+            return True
+
+        def signal_received(self, signal: str) -> None:
+            signals.append(signal)
+            self.channel.exit(1)
+
+    class Server(asyncssh.SSHServer):
+        def begin_auth(self, username: str) -> bool:
+            return False
+
+        def session_requested(self) -> "asyncssh.SSHServerSession[bytes]":
+            return Session()
+
+    async def work(client: Client) -> None:
+        host_key = asyncssh.generate_private_key("ssh-ed25519")
+        acceptor = await asyncssh.create_server(Server, "127.0.0.1", 0, server_host_keys=[host_key])
+        connection = Connection.parse({"host": "127.0.0.1", "port": acceptor.get_port(), "dialErrorLimit": 0})
+        started = asyncio.Event()
+
+        async def show(line: str) -> None:
+            started.set()
+
+        running = remote.run(client.pool, connection, "x", "", {}, {}, Output("stdout", show), show, show)
+        task = asyncio.create_task(running)
+        await started.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        acceptor.close()
+
+    with_client({}, work)
+    assert signals == ["TERM"]
+
+
+def test_through_a_proxy(start_sshd: StartSshd) -> None:
+    proxy, target = start_sshd("AllowTcpForwarding yes"), start_sshd()
+
+    async def work(client: Client) -> None:
+        await asyncio.gather(*(client.run("true", proxy=proxy.connection) for _ in range(3)))
+
+    with_client(target.connection, work)
+    assert (proxy.logins(), target.logins()) == (1, 1)
+    message, _ = refusal({**target.connection, "proxy": {**proxy.connection, "port": free_port()}})
+    assert message.startswith("cannot reach 127.0.0.1:")
+
+
+def test_login_with_the_ssh_agent(sshd: Sshd, tmp_path: Path) -> None:
+    socket_path = tmp_path / "agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL) as agent:
+        try:
+            while not socket_path.exists():
+                time.sleep(0.02)
+
+            async def work(client: Client) -> None:
+                async with asyncssh.connect_agent(str(socket_path)) as keys:
+                    await keys.add_keys([asyncssh.import_private_key(sshd.private_key)])
+                await client.run("true", privateKey=None, agentSocketPath=str(socket_path))
+
+            with_client(sshd.connection, work)
+        finally:
+            agent.terminate()
+
+
+class _PasswordServer(asyncssh.SSHServer):
+    """Knows one user by password."""
+
+    def begin_auth(self, username: str) -> bool:
+        return True
+
+    def password_auth_supported(self) -> bool:
+        return True
+
+    def validate_password(self, username: str, password: str) -> bool:
+        return (username, password) == ("ann", "opens")
+
+
+class _QuestionServer(asyncssh.SSHServer):
+    """Knows one user by an answer to a question that is not called password."""
+
+    def begin_auth(self, username: str) -> bool:
+        return True
+
+    def password_auth_supported(self) -> bool:
+        return False
+
+    def kbdint_auth_supported(self) -> bool:
+        return True
+
+    def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> Any:
+        return "", "", "", [("Token:", False)]
+
+    def validate_kbdint_response(self, username: str, responses: Any) -> bool:
+        return list(responses) == ["opens"]
+
+
+@pytest.mark.parametrize("server", [_PasswordServer, _QuestionServer])
+def test_login_with_a_password(server: type[asyncssh.SSHServer]) -> None:
+    async def work(client: Client) -> None:
+        async def answer(process: Any) -> None:
+            process.stdout.write("in\n")
+            process.exit(0)
+
+        host_key = asyncssh.generate_private_key("ssh-ed25519")
+        acceptor = await asyncssh.create_server(server, "127.0.0.1", 0, server_host_keys=[host_key], process_factory=answer)
+        login: dict[str, Any] = {"host": "127.0.0.1", "port": acceptor.get_port(), "user": "ann", "dialErrorLimit": 0}
+        assert (await client.run("x", **login, password="opens")).text("stdout") == "in"
+        with pytest.raises(CommandError, match="refused to let ann log in with password"):
+            await client.run("x", **login, password="wrong")
+        acceptor.close()
+
+    with_client({}, work)

@@ -1,0 +1,104 @@
+"""Files must land where the official plugin puts them."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Sshd, StartSshd
+
+from plugins.command.connections import Connection, Pool
+from plugins.command.errors import CommandError
+from plugins.command.upload import upload
+from plugins.command.wire import ARCHIVE, ASSET, SIGNATURE
+
+
+async def _ignore(_: str) -> None:
+    pass
+
+
+def copy(sshd: Sshd, source: dict[str, Any], *targets: Path) -> None:
+    async def main() -> None:
+        pool = Pool()
+        try:
+            for target in targets:
+                await upload(pool, Connection.parse(sshd.connection), source, str(target), _ignore)
+        finally:
+            pool.close()
+
+    asyncio.run(main())
+
+
+def text(value: str) -> dict[str, Any]:
+    return {SIGNATURE: ASSET, "text": value, "hash": "x"}
+
+
+def file(path: Path | str) -> dict[str, Any]:
+    return {SIGNATURE: ASSET, "path": str(path), "hash": "x"}
+
+
+def archive(path: Path | str) -> dict[str, Any]:
+    return {SIGNATURE: ARCHIVE, "path": str(path), "hash": "x"}
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """An existing folder of the machine."""
+    (tmp_path / "there").mkdir()
+    return tmp_path / "there"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A local folder with a file and a folder."""
+    (tmp_path / "tree" / "deep").mkdir(parents=True)
+    (tmp_path / "tree" / "a").write_text("a")
+    (tmp_path / "tree" / "deep" / "b").write_bytes(bytes(range(256)) * 20000)
+    return tmp_path / "tree"
+
+
+def test_text(sshd: Sshd, there: Path) -> None:
+    (there / "old").write_text("much longer than the new text")
+    copy(sshd, text("grüße"), there / "new" / "folder" / "file", there / "old")
+    assert (there / "new" / "folder" / "file").read_text() == (there / "old").read_text() == "grüße"
+    with pytest.raises(CommandError, match="is a directory; when using a text asset, remotePath must be a file path"):
+        copy(sshd, text("x"), there)
+
+
+def test_file(sshd: Sshd, there: Path, tree: Path) -> None:
+    copy(sshd, file(tree / "deep" / "b"), there, there / "new" / "name")
+    copy(sshd, archive(tree / "a"), there / "new" / "name2")
+    content = (tree / "deep" / "b").read_bytes()
+    assert (there / "b").read_bytes() == (there / "new" / "name").read_bytes() == content
+    assert (there / "new" / "name2").read_text() == "a"
+
+
+def test_folder(sshd: Sshd, there: Path, tree: Path) -> None:
+    copy(sshd, archive(tree), there, there / "new", there)
+    copy(sshd, archive(f"{tree}/"), there / "inside" / "it")
+    for place in (there / "tree", there / "new" / "tree", there / "inside" / "it"):
+        assert (place / "a").read_text() == "a"
+        assert (place / "deep" / "b").read_bytes() == (tree / "deep" / "b").read_bytes()
+    (there / "taken").write_text("")
+    with pytest.raises(CommandError, match="taken exists but is not a directory"):
+        copy(sshd, archive(tree), there / "taken")
+
+
+def test_what_fails_is_named(sshd: Sshd, there: Path, tree: Path) -> None:
+    with pytest.raises(CommandError, match=r"the source cannot be read: .*nowhere"):
+        copy(sshd, file("/nowhere"), there)
+    with pytest.raises(CommandError, match=f"copying to {sshd.user}@127.0.0.1:{sshd.port} path /proc/nowhere/x failed"):
+        copy(sshd, file(tree / "a"), Path("/proc/nowhere/x"))
+
+
+def test_copies_find_room_beside_commands(start_sshd: StartSshd, there: Path) -> None:
+    sshd = start_sshd("MaxSessions 1")
+
+    async def main() -> None:
+        pool, connection = Pool(), Connection.parse(sshd.connection)
+        targets = [there / str(n) for n in range(3)]
+        await asyncio.gather(*(upload(pool, connection, text("x"), str(target), _ignore) for target in targets))
+        pool.close()
+        assert [target.read_text() for target in targets] == ["x"] * 3
+
+    asyncio.run(main())
