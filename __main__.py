@@ -1,5 +1,7 @@
 """The stack: nodes, each proven; then what sandboxes are made from; then the evidence."""
 
+import signal
+
 import pulumi
 
 from nodekit.rules import consumers
@@ -8,6 +10,9 @@ from nodekit.rules.pod import CAPABILITIES
 from stacks.cluster import sandboxes
 from stacks.model import NAMESPACE, ConfigError, load
 from stacks.pool import existing_nodes, local_nodes
+
+# When a resource fails, the engine interrupts the program; Python's own handler would bury the reason under a traceback.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 given = pulumi.Config(NAMESPACE)
 try:

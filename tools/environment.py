@@ -55,6 +55,19 @@ def virtual_environment() -> Path:
     return folder
 
 
+def engine_folder() -> Path:
+    """A folder with the engine and its language host side by side, which is where the engine looks first."""
+    engine, language = get.path("pulumi"), get.path("pulumi-language-python")
+    if engine.resolve().parent == language.resolve().parent:
+        return engine.parent
+
+    def make(folder: Path) -> None:
+        for program in (engine, *language.parent.iterdir()):
+            shutil.copy2(program, folder / program.name)
+
+    return cache.entry(f"engine-{cache.key([str(engine), str(language)])}", make, "Putting engine and language host together")
+
+
 def reachable(url: str) -> bool:
     """Whether an address answers, within seconds."""
     try:
@@ -136,17 +149,16 @@ def exports() -> dict[str, str]:
     What a person has set already (PULUMI_HOME, PULUMI_BACKEND_URL, a passphrase) is kept.
     """
     venv = virtual_environment()
-    engine = get.path("pulumi")
-    language = get.path("pulumi-language-python")
+    engine = engine_folder() / "pulumi"
     # A folder for each content of the plugin, so that two checkouts do not take turns in replacing it.
     home = Path(os.environ.get("PULUMI_HOME") or cache.root() / f"home-{command_key(venv)}")
     home.mkdir(parents=True, exist_ok=True)
     with cache.lock("plugins"):
         plugins(engine, home, venv)
-    folders = [str(venv / "bin"), str(engine.parent), str(language.parent)]
+    folders = [str(venv / "bin"), str(engine.parent)]
     kept = [f for f in os.environ.get("PATH", "").split(":") if f not in folders]
     result = {
-        "PATH": ":".join([*dict.fromkeys(folders), *kept]),
+        "PATH": ":".join([*folders, *kept]),
         "VIRTUAL_ENV": str(venv),
         "PULUMI_HOME": str(home),
         "PULUMI_SKIP_UPDATE_CHECK": "true",

@@ -1,0 +1,63 @@
+"""Finds out whether KVM is of use here by the one check that counts: a guest kernel reaches user space with it."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from local.process import BOOT_ID, progress, write
+
+# `true` of the initial RAM disk as the first process: the kernel then reports that init ended with status 0,
+# which it can only say after user space has run.
+COMMAND_LINE = "console=ttyS0 panic=-1 rdinit=/bin/true"
+PROOF = b"Attempted to kill init! exitcode=0x00000000"
+DEVICE = Path("/dev/kvm")
+SECONDS = 20
+
+
+def probe_command(kernel: Path, initrd: Path) -> list[str]:
+    """QEMU with KVM, one processor and no device but a serial port on standard output."""
+    return [
+        *("qemu-system-x86_64", "-machine", "q35", "-accel", "kvm", "-cpu", "host", "-smp", "1", "-m", "512"),
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio", "-monitor", "none"),
+        *("-kernel", str(kernel), "-initrd", str(initrd), "-append", COMMAND_LINE),
+    ]
+
+
+def boots_with_kvm(kernel: Path, initrd: Path) -> bool:
+    """Whether a guest of `kernel` and `initrd` reaches user space under KVM within `SECONDS`.
+
+    An existing /dev/kvm, and even a QEMU that starts, have each been seen without it.
+    """
+    if not DEVICE.exists():
+        return False
+    try:
+        done = subprocess.run(
+            probe_command(kernel, initrd),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        return PROOF in (late.stdout or b"")
+    return PROOF in done.stdout
+
+
+def choose(kernel: Path, initrd: Path, memory: Path) -> str:
+    """`kvm` or `tcg` for this machine; asked once a boot and kept in the file `memory`."""
+    boot = BOOT_ID.read_text().strip()
+    try:
+        known = json.loads(memory.read_text(encoding="ascii"))
+        if known["boot"] == boot and known["accelerator"] in ("kvm", "tcg"):
+            return str(known["accelerator"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    progress(f"machine: trying KVM with a small guest (at most {SECONDS} s)")
+    accelerator = "kvm" if boots_with_kvm(kernel, initrd) else "tcg"
+    progress(f"machine: {'KVM works' if accelerator == 'kvm' else 'no guest boots with KVM here: emulating'}")
+    try:
+        write(memory, json.dumps({"boot": boot, "accelerator": accelerator}))
+    except OSError:
+        progress(f"machine: {memory.parent} cannot be written: KVM is tried again next time")
+    return accelerator

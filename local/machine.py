@@ -1,0 +1,281 @@
+"""Makes, finds again and destroys the virtual machine that is the node of a local stack.
+
+python3 -m local.machine up|down|status     (settings as JSON on standard input)
+"""
+
+import io
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from local import accelerator, parts, process
+from local.process import LocalError, progress
+
+ADDRESS = "127.0.0.1"
+# What QEMU's user-mode network calls the machine that it runs on (qemu(1), -netdev user).
+GATEWAY = "10.0.2.2"
+SSH_SECONDS = 240
+DEFAULT_CORES = 1
+PARTS = {"disk": "disk", "kernel": "kernel", "initrd": "initrd"}
+NAMES = (
+    *("machine.json", "place.json", "process.json", "disk.qcow2", "seed.tar", "host_key.pub", "login_key"),
+    *("qemu.log", "console.log"),
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is asked for: a name, a private folder, the image to start from and the size; its fields are the JSON keys."""
+
+    name: str
+    directory: str
+    disk: str
+    kernel: str
+    initrd: str
+    memoryMiB: int
+    cores: int
+    sshUser: str
+
+
+def parse(given: Mapping[str, object]) -> Machine:
+    """The machine that `given` asks for. Raises `LocalError` naming the key, the value seen and what it may be."""
+    known = set(Machine.__dataclass_fields__)
+    if unknown := sorted(set(given) - known):
+        raise LocalError("bad-input", f"unknown key {unknown[0]!r}", f"use only {', '.join(sorted(known))}")
+    name, user = process.text_field(given, "name"), process.text_field({"sshUser": "node", **given}, "sshUser")
+    for key, value in (("name", name), ("sshUser", user)):
+        if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", value):
+            raise LocalError("bad-input", f"{key} is {value!r}", "use up to 32 of a-z, 0-9 and -, a letter first")
+    numbers: dict[str, int] = {}
+    for key, default, least, most in (("memoryMiB", 4096, 1024, 65536), ("cores", DEFAULT_CORES, 1, 64)):
+        number = given.get(key, default)
+        # Numbers arrive from some callers as floats.
+        if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number <= most or number % 1:
+            raise LocalError("bad-input", f"{key} is {number!r}", f"give a whole number from {least} to {most}")
+        numbers[key] = int(number)
+    paths = {key: str(process.path_field(given, key)) for key in ("directory", "disk", "kernel", "initrd")}
+    return Machine(name=name, sshUser=user, **paths, memoryMiB=numbers["memoryMiB"], cores=numbers["cores"])
+
+
+def qemu_command(machine: Machine, port: int, accelerator: str) -> list[str]:
+    """QEMU's arguments: virtio disk over the image, seed disk, SSH forwarded from `port` of the loopback address."""
+    directory = Path(machine.directory)
+
+    def option(path: Path) -> str:
+        # A comma ends a value in QEMU's option lists; doubled it stands for itself.
+        return str(path).replace(",", ",,")
+
+    processor = {"kvm": ("kvm", "host"), "tcg": ("tcg,thread=multi", "max,+svm")}[accelerator]
+    return [
+        *("qemu-system-x86_64", "-name", machine.name, "-machine", "q35", "-nodefaults", "-no-user-config"),
+        *("-accel", processor[0], "-cpu", processor[1]),
+        *("-smp", str(machine.cores), "-m", str(machine.memoryMiB)),
+        *("-display", "none", "-monitor", "none", "-serial", f"file:{option(directory / 'console.log')}"),
+        *("-kernel", machine.kernel, "-initrd", machine.initrd),
+        *("-append", f"root=/dev/vda rw console=ttyS0 quiet panic=10 systemd.hostname={machine.name}"),
+        *("-drive", f"if=none,id=disk,format=qcow2,discard=unmap,file={option(directory / 'disk.qcow2')}"),
+        *("-device", "virtio-blk-pci,drive=disk"),
+        *("-drive", f"if=none,id=seed,format=raw,readonly=on,file={option(directory / 'seed.tar')}"),
+        *("-device", "virtio-blk-pci,drive=seed"),
+        *("-netdev", f"user,id=net,hostfwd=tcp:{ADDRESS}:{port}-:22", "-device", "virtio-net-pci,netdev=net"),
+        *("-device", "virtio-rng-pci"),
+    ]
+
+
+def seed(machine: Machine, host_key: bytes, host_public: bytes, login_public: bytes) -> bytes:
+    """The seed disk: a tar archive with what this machine has of its own, unpacked at every boot before sshd."""
+    hosts = f"127.0.0.1 localhost\n127.0.1.1 {machine.name}\n".encode()
+    files = [
+        ("etc/hosts", hosts, 0o644, 0),
+        ("etc/ssh/ssh_host_ed25519_key", host_key, 0o600, 0),
+        ("etc/ssh/ssh_host_ed25519_key.pub", host_public, 0o644, 0),
+        (f"home/{machine.sshUser}/.ssh/authorized_keys", login_public, 0o600, 1000),
+    ]
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for name, data, mode, owner in files:
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.uid, entry.gid = len(data), mode, owner, owner
+            tar.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def new_key() -> tuple[bytes, bytes]:
+    """A fresh ed25519 key pair in OpenSSH's formats: private, public line without comment."""
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    return private, key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+
+
+def create(machine: Machine) -> None:
+    """Make keys, seed disk and overlay; `machine.json` comes last and says that all of it is there."""
+    directory = Path(machine.directory)
+    host_key, host_public = new_key()
+    login_key, login_public = new_key()
+    process.write(directory / "host_key.pub", host_public)
+    process.write(directory / "login_key", login_key)
+    process.write(directory / "seed.tar", seed(machine, host_key, host_public, login_public))
+    overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", machine.disk, str(directory / "disk.qcow2")]
+    try:
+        made = subprocess.run(overlay, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise LocalError("tool-missing", "qemu-img is not installed", "apt-get install qemu-utils") from error
+    if made.returncode != 0:
+        raise LocalError("no-disk", f"qemu-img: {made.stderr.strip()[:500]}", "check the image and the free space")
+    process.write(directory / "machine.json", json.dumps(asdict(machine)))
+
+
+def existing(directory: Path) -> dict[str, object] | None:
+    """The settings of the machine that lies in `directory`, or None when there is no whole one."""
+    try:
+        return dict(json.loads((directory / "machine.json").read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def start(machine: Machine) -> None:
+    """Start QEMU on the port it had before, or on a free one, and wait until its sshd answers.
+
+    Raises `LocalError` with the end of the console when it does not; QEMU is ended then, as on an interruption.
+    """
+    directory = Path(machine.directory)
+    if shutil.which("qemu-system-x86_64") is None:
+        raise LocalError("tool-missing", "qemu-system-x86_64 is not installed", "apt-get install qemu-system-x86")
+    kernel, initrd = Path(machine.kernel), Path(machine.initrd)
+    chosen = accelerator.choose(kernel, initrd, kernel.parent / "accelerator.json")
+    try:
+        wanted = int(json.loads((directory / "place.json").read_text())["port"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        wanted = None
+    port = process.free_port(wanted)
+    process.write(directory / "place.json", json.dumps({"port": port, "accelerator": chosen}))
+    record = directory / "process.json"
+    for log in ("qemu.log", "console.log"):
+        (directory / log).unlink(missing_ok=True)
+    try:
+        process.spawn(qemu_command(machine, port, chosen), record, directory / "qemu.log")
+        wait_for_ssh(directory, port)
+    except BaseException:
+        process.stop(record)
+        raise
+
+
+def wait_for_ssh(directory: Path, port: int) -> None:
+    """Return once an SSH server says its name on `port`. Raises `LocalError` after `SSH_SECONDS` or when QEMU ended."""
+    begin = time.monotonic()
+    said = begin
+    while (waited := time.monotonic() - begin) < SSH_SECONDS:
+        if process.alive(directory / "process.json") is None:
+            said_by_qemu = process.tail(directory / "qemu.log", 5)
+            raise LocalError("machine-ended", f"QEMU ended by itself: {said_by_qemu}", "mend what it names")
+        if answers(port):
+            progress(f"machine: SSH answers on {ADDRESS}:{port} after {waited:.0f} s")
+            return
+        if time.monotonic() - said > 10:
+            said = time.monotonic()
+            progress(f"machine: waiting for SSH ({waited:.0f} s of at most {SSH_SECONDS})")
+        time.sleep(0.5)
+    console = process.tail(directory / "console.log")
+    raise LocalError(
+        "no-ssh",
+        f"no SSH server answered on {ADDRESS}:{port} within {SSH_SECONDS} s; the console ends with:\n{console}\n",
+        "read the console's last words above; on a busy machine run it again",
+    )
+
+
+def answers(port: int) -> bool:
+    """Whether an SSH server greets on `port`; QEMU itself accepts connections long before there is one."""
+    try:
+        with socket.create_connection((ADDRESS, port), timeout=5) as connection:
+            return connection.recv(8).startswith(b"SSH-2.0-")
+    except OSError:
+        return False
+
+
+def described(machine: Machine) -> dict[str, object]:
+    """What a caller needs to reach the machine. Holds the private login key: it must not be printed in a log."""
+    directory = Path(machine.directory)
+    place = json.loads((directory / "place.json").read_text())
+    return {
+        "name": machine.name,
+        "address": ADDRESS,
+        "port": place["port"],
+        "user": machine.sshUser,
+        "hostKey": (directory / "host_key.pub").read_text().strip(),
+        "privateKey": (directory / "login_key").read_text(),
+        "accelerator": place["accelerator"],
+        "gateway": GATEWAY,
+        "pid": process.alive(directory / "process.json"),
+    }
+
+
+def up(given: dict[str, object]) -> dict[str, object]:
+    """Have the machine running: found when it runs as asked, started when it stands still, else made anew."""
+    machine = parse(parts.completed(given, PARTS))
+    for path in (machine.disk, machine.kernel, machine.initrd):
+        if not Path(path).is_file():
+            raise LocalError("no-image", f"{path} does not exist", "build the node image (tools/image/build.py)")
+    directory = Path(machine.directory)
+    record = directory / "process.json"
+    with process.owned(directory):
+        before = existing(directory)
+        if before != asdict(machine):
+            if before is not None:
+                progress(f"machine: {machine.name} is replaced, its settings changed")
+            clear(directory)
+        try:
+            if existing(directory) is None:
+                create(machine)
+            if process.alive(record) is None:
+                start(machine)
+            else:
+                wait_for_ssh(directory, int(json.loads((directory / "place.json").read_text())["port"]))
+        except BaseException:
+            # A machine that stood here before, with all that was done on it, outlives a failed start.
+            if before != asdict(machine):
+                clear(directory)
+                directory.rmdir()
+            raise
+        return described(machine)
+
+
+def clear(directory: Path) -> None:
+    """End the machine in `directory` and empty the folder."""
+    process.stop(directory / "process.json")
+    process.empty(directory, NAMES)
+
+
+def down(given: dict[str, object]) -> dict[str, object]:
+    """Destroy the machine and its folder; nothing to destroy is no error."""
+    directory = process.path_field(given, "directory")
+    if not directory.is_dir():
+        return {"removed": False}
+    with process.owned(directory):
+        clear(directory)
+        directory.rmdir()
+    return {"removed": True}
+
+
+def status(given: dict[str, object]) -> dict[str, object]:
+    """Whether the machine exists, runs, and answers on its SSH port; changes nothing."""
+    directory = process.path_field(given, "directory")
+    pid = process.alive(directory / "process.json")
+    answering = False
+    if pid is not None:
+        answering = answers(int(json.loads((directory / "place.json").read_text())["port"]))
+    return {"exists": existing(directory) is not None, "pid": pid, "answers": answering}
+
+
+if __name__ == "__main__":
+    sys.exit(process.serve_verbs({"up": up, "down": down, "status": status}, "local.machine"))

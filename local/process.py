@@ -1,0 +1,244 @@
+"""Starts, recognises and ends background processes, so that the programs of this folder leave nothing behind."""
+
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class LocalError(Exception):
+    """What went wrong on this machine: a stable code, one sentence, and what to do about it."""
+
+    def __init__(self, code: str, message: str, remedy: str) -> None:
+        super().__init__(f"{code}: {message}; remedy: {remedy}")
+        self.code = code
+
+
+class Interrupted(BaseException):
+    """A person or a supervisor asked this program to stop; clean-up runs on its way out."""
+
+
+def start_time(pid: int) -> str | None:
+    """Clock ticks from boot to the start of process `pid` (proc(5), stat field 22), or None when there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command's name may hold blanks and brackets; the numbers begin after its last bracket.
+    return stat.rpartition(")")[2].split()[19]
+
+
+def spawn(command: list[str], record: Path, log: Path) -> int:
+    """Start `command` detached from this program and return its pid.
+
+    Its identity (pid, start time, boot) is in `record` before its own code runs, so no kill of this program can
+    leave it unknown. Standard output and error go to `log`. Raises `LocalError` when it cannot be started.
+    """
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+    def identify() -> None:
+        pid = os.getpid()
+        identity = {"pid": pid, "start": start_time(pid), "boot": BOOT_ID.read_text().strip()}
+        record.write_text(json.dumps(identity), encoding="ascii")
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+    try:
+        with log.open("ab") as output:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                start_new_session=True,
+                preexec_fn=identify,
+            )
+    except OSError as error:
+        record.unlink(missing_ok=True)
+        raise LocalError("not-started", f"{command[0]} cannot be run ({error.strerror})", "install it") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+    # Reaped by init once this program has ended; until then `alive` knows a zombie by its pidfd.
+    child.returncode = 0
+    return child.pid
+
+
+@contextmanager
+def _handle(record: Path) -> Iterator[tuple[int, int] | None]:
+    """(pidfd, pid) of the very process that `record` names, or None when it has ended."""
+    try:
+        known = json.loads(record.read_text(encoding="ascii"))
+        pid, start, boot = int(known["pid"]), known["start"], known["boot"]
+        handle = os.pidfd_open(pid)
+    except (FileNotFoundError, ProcessLookupError, ValueError, KeyError, TypeError):
+        yield None
+        return
+    try:
+        # The handle is held before the comparison: from here on the number cannot pass to another process.
+        same = boot == BOOT_ID.read_text().strip() and start == start_time(pid)
+        yield (handle, pid) if same and not select.select([handle], [], [], 0)[0] else None
+    finally:
+        os.close(handle)
+
+
+def alive(record: Path) -> int | None:
+    """Pid of the process that `record` names while it runs, else None."""
+    with _handle(record) as found:
+        return found[1] if found else None
+
+
+def stop(record: Path, grace: float = 15.0) -> None:
+    """End the process that `record` names (SIGTERM, `grace` seconds, SIGKILL) and forget it.
+
+    A process that merely got the same number is never touched. Raises `LocalError` when even SIGKILL had no effect.
+    """
+    with _handle(record) as found:
+        if found:
+            handle, pid = found
+            for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
+                signal.pidfd_send_signal(handle, number)
+                if select.select([handle], [], [], seconds)[0]:
+                    break
+            else:
+                raise LocalError("not-ended", f"process {pid} outlived SIGKILL", "look at its state in /proc")
+    record.unlink(missing_ok=True)
+
+
+def free_port(wanted: int | None = None) -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on: `wanted` when that one is free."""
+    for port in (wanted, 0):
+        if port is None:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise LocalError("no-port", "no TCP port of 127.0.0.1 is free", "end programs that hold many ports")
+
+
+@contextmanager
+def owned(directory: Path) -> Iterator[None]:
+    """Hold `directory` (made 0700 when absent) against other runs."""
+    while True:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            # Another run may have removed the directory while this one waited for it.
+            if directory.exists() and os.fstat(handle).st_ino == directory.stat().st_ino:
+                yield
+                return
+        finally:
+            os.close(handle)
+
+
+def empty(directory: Path, names: tuple[str, ...]) -> None:
+    """Remove the entries `names` of `directory`.
+
+    Raises `LocalError`, and removes nothing, when something unknown lies there: a mistyped path costs nothing.
+    """
+    strange = sorted(entry.name for entry in directory.iterdir() if entry.name.removesuffix(".new") not in names)
+    if strange:
+        raise LocalError("not-mine", f"{directory} holds {strange[0]!r}, which is not from here", "give another folder")
+    for entry in directory.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def write(path: Path, content: str | bytes, mode: int = 0o600) -> None:
+    """Write a whole file with `mode`, or leave the old one."""
+    beside = path.with_name(path.name + ".new")
+    beside.unlink(missing_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+    beside.rename(path)
+
+
+def tail(path: Path, lines: int = 20) -> str:
+    """The last lines of a log, at most 4000 characters, without control characters."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 16384))
+            text = file.read().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return "(empty)"
+    clean = "".join(c for c in text if c == "\n" or c.isprintable())
+    return "\n".join(clean.strip().splitlines()[-lines:])[-4000:] or "(empty)"
+
+
+def text_field(given: Mapping[str, object], key: str) -> str:
+    """The non-empty string at `key`. Raises `LocalError` naming the key and what stood there."""
+    value = given.get(key)
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise LocalError("bad-input", f"{key} is {value!r}", f"give a non-empty string as {key}")
+    return value
+
+
+def path_field(given: Mapping[str, object], key: str) -> Path:
+    """The absolute path at `key`. Raises `LocalError` naming the key and what stood there."""
+    path = Path(text_field(given, key))
+    if not path.is_absolute():
+        raise LocalError("bad-input", f"{key} is {str(path)!r}", f"give an absolute path as {key}")
+    return path
+
+
+def progress(text: str) -> None:
+    """One line for the person who waits."""
+    print(text, file=sys.stderr, flush=True)
+
+
+Verb = Callable[[dict[str, object]], dict[str, object]]
+
+
+def serve_verbs(verbs: Mapping[str, Verb], program: str) -> int:
+    """Run one verb: JSON object on standard input, JSON object on standard output; returns the exit status.
+
+    0 done, 1 failed with one sentence and its remedy on standard error, 2 bad usage, 130 interrupted.
+    """
+    if len(sys.argv) != 2 or sys.argv[1] not in verbs:
+        progress(f"usage: python3 -m {program} {'|'.join(verbs)}  (settings as JSON on standard input)")
+        return 2
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        # The first signal wins: a second one must not break the clean-up of the first.
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted
+
+    for each in SIGNALS:
+        signal.signal(each, interrupted)
+    os.umask(0o077)
+    try:
+        given = json.load(sys.stdin)
+        if not isinstance(given, dict):
+            raise LocalError("bad-input", "standard input holds no JSON object", "give the settings as one object")
+        print(json.dumps(verbs[sys.argv[1]](given)))
+    except json.JSONDecodeError as error:
+        progress(f"{program}: bad-input: standard input is no JSON ({error}); remedy: give the settings as one object")
+        return 1
+    except (LocalError, OSError) as error:
+        progress(f"{program}: {error}")
+        return 1
+    except Interrupted:
+        progress(f"{program}: interrupted; what it had started is gone")
+        return 130
+    return 0

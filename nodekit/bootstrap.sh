@@ -1,0 +1,95 @@
+#!/bin/sh
+# Puts the node program in place on a node, and takes it away again. Sent on standard input:
+#   sh -s -- UPLOADED TARGET SHA256   install what was uploaded as TARGET; what Python and the proof need comes first
+#   sh -s -- --remove                 undo what the program changed on the node, then remove the program
+# Runs as root, or as a user with password-less sudo. Prints one line of JSON; a second run changes nothing.
+set -eu
+LC_ALL=C
+export LC_ALL
+FOLDER=/usr/local/lib/kata-nodes
+
+fail() {
+    echo "error: $1 $2" >&2
+    exit 1
+}
+
+if [ "$(id -u)" -eq 0 ]; then
+    as_root() { "$@"; }
+else
+    command -v sudo >/dev/null 2>&1 ||
+        fail "$(uname -n): user $(id -un) is not root, and sudo is not installed." "Log in as root, or install sudo. [no-sudo]"
+    sudo -n true 2>/dev/null ||
+        fail "$(uname -n): user $(id -un) has no password-less sudo." "Allow it (NOPASSWD) for this user, or log in as root. [no-sudo]"
+    as_root() { sudo -n "$@"; }
+fi
+
+# A minimal Debian has no Python, or python3-minimal, which lacks most of the standard library.
+python_is_whole() { python3 -I -c 'import ctypes, json, lzma, shutil, ssl, tarfile, urllib.request' >/dev/null 2>&1; }
+
+install_packages() {
+    echo "bootstrap: installing $* ..." >&2
+    as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -q -o DPkg::Lock::Timeout=300 update >&2 ||
+        echo "bootstrap: the package lists could not all be brought up to date" >&2
+    as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+        apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@" >&2 ||
+        fail "$(uname -n): the packages $* could not be installed." "Install them by hand, then run again. [tool-missing]"
+}
+
+newest_program() {
+    for file in "$FOLDER"/nodekit-*.pyz; do
+        [ -f "$file" ] && newest=$file
+    done
+    [ -n "${newest:-}" ] && echo "$newest"
+}
+
+if [ "${1:-}" = --remove ]; then
+    if program=$(newest_program); then
+        echo '{}' | as_root python3 -I "$program" restore
+        as_root rm -rf "$FOLDER"
+    else
+        echo '{"changed": false}'
+    fi
+    exit 0
+fi
+
+[ $# -eq 3 ] || fail "three arguments are needed, $# were given." "See the first lines of this script. [bad-input]"
+uploaded=$1 target=$2 sum=$3
+case $target in
+    "$FOLDER"/nodekit-*.pyz) ;;
+    *) fail "$target lies outside $FOLDER." "Give a path in it. [bad-input]" ;;
+esac
+command -v apt-get >/dev/null 2>&1 ||
+    fail "$(uname -n): there is no apt-get here." "Use Debian 12 or 13, or Ubuntu 22.04 or 24.04. [unsupported-os]"
+
+wanted=
+python_is_whole || wanted=python3
+# The proof boots a guest from a static busybox; the dynamic one does not run there.
+case $(dpkg-query -W -f='${db:Status-Status}' busybox-static 2>/dev/null || echo absent) in
+    installed) ;;
+    *) wanted="$wanted busybox-static" ;;
+esac
+changed=false
+if [ -n "$wanted" ]; then
+    # shellcheck disable=SC2086 # a list of package names
+    install_packages $wanted
+    changed=true
+fi
+python_is_whole || fail "$(uname -n): python3 lacks parts of its standard library." "Install the package python3. [tool-missing]"
+
+holds() { [ -f "$1" ] && echo "$sum  $1" | sha256sum -c --status; }
+if ! holds "$target"; then
+    [ -f "$uploaded" ] ||
+        fail "$(uname -n): $target is missing, and so is the upload $uploaded." "Remove the stack's upload from its state by 'pulumi up --replace', then run again. [file-unreadable]"
+    holds "$uploaded" ||
+        fail "$(uname -n): the upload $uploaded does not have sha256 $sum." "Run again; if it stays so, look at the disk. [file-invalid]"
+    as_root mkdir -p "$FOLDER"
+    as_root install -o root -g root -m 0644 "$uploaded" "$target.new"
+    as_root mv "$target.new" "$target"
+    changed=true
+fi
+for file in "$FOLDER"/nodekit-*.pyz; do
+    [ "$file" = "$target" ] || as_root rm -f "$file"
+done
+rm -f "$uploaded"
+version=$(python3 -I -c 'import platform; print(platform.python_version())')
+printf '{"changed": %s, "path": "%s", "python": "%s"}\n' "$changed" "$target" "$version"

@@ -1,0 +1,103 @@
+"""The local API server is real, private to its stack, and gone with it."""
+
+import json
+import os
+import shutil
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from local import certificates, cluster, process
+from local.process import LocalError
+
+
+def test_nobody_gets_in_without_a_certificate_and_nothing_listens_outside() -> None:
+    directory = Path("/d")
+    etcd = cluster.etcd_command(Path("/etcd"), directory, 1, 2)
+    server = cluster.apiserver_command(Path("/apiserver"), directory, 3, 1)
+    assert {"--client-cert-auth", "--peer-client-cert-auth", "--trusted-ca-file=/d/pki/ca.crt"} <= set(etcd)
+    assert {"--anonymous-auth=false", "--authorization-mode=RBAC", "--bind-address=127.0.0.1"} <= set(server)
+    for argument in (*etcd, *server):
+        if "://" in argument and "issuer" not in argument:
+            assert "https://127.0.0.1:" in argument
+
+
+def test_certificates_say_who_they_are_and_keys_are_private(tmp_path: Path) -> None:
+    pki = tmp_path / "pki"
+    certificates.make(pki)
+    assert pki.stat().st_mode & 0o777 == 0o700
+    assert {file.stat().st_mode & 0o777 for file in pki.iterdir()} == {0o600}
+    admin = x509.load_pem_x509_certificate((pki / "admin.crt").read_bytes())
+    assert admin.subject.rfc4514_string() == "CN=admin,O=system:masters"
+    authority = x509.load_pem_x509_certificate((pki / "ca.crt").read_bytes())
+    for name, *_ in certificates.LEAVES:
+        leaf = x509.load_pem_x509_certificate((pki / f"{name}.crt").read_bytes())
+        leaf.verify_directly_issued_by(authority)
+
+
+def test_the_kubeconfig_carries_everything_itself() -> None:
+    document = json.loads(cluster.kubeconfig("https://127.0.0.1:1", "authority", "certificate", "key"))
+    assert document["clusters"][0]["cluster"]["certificate-authority-data"] == "YXV0aG9yaXR5"
+    assert document["users"][0]["user"] == {"client-certificate-data": "Y2VydGlmaWNhdGU=", "client-key-data": "a2V5"}
+
+
+def test_a_server_that_ends_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    false = shutil.which("false")
+    with pytest.raises(LocalError, match="ended by itself"):
+        cluster.up({"directory": str(tmp_path / "cluster"), "etcd": false, "apiserver": false})
+    assert not (tmp_path / "cluster").exists()
+
+
+@pytest.fixture(scope="module")
+def servers() -> dict[str, str]:
+    from tools import get
+
+    return {"etcd": str(get.path("etcd")), "apiserver": str(get.path("kube-apiserver"))}
+
+
+@pytest.mark.engine
+def test_the_api_server_serves_its_administrator_alone_and_keeps_its_data(tmp_path: Path, servers: dict[str, str]) -> None:
+    directory = tmp_path / "cluster"
+    asked: dict[str, Any] = {"directory": str(directory), **servers}
+    try:
+        first = cluster.up(asked)
+        assert str(first["version"]).startswith("v1.34")
+        assert cluster.up(asked) == first
+        port = int(str(first["server"]).rpartition(":")[2])
+        admin = cluster.client_context(directory / "pki")
+        assert b'"default"' in (cluster.get(port, "/api/v1/namespaces", admin) or b"")
+        stranger = ssl.create_default_context(cafile=str(directory / "pki/ca.crt"))
+        assert cluster.get(port, "/api/v1/namespaces", stranger) is None
+        before = cluster.get(port, "/api/v1/namespaces/default", admin)
+
+        pids = [process.alive(directory / name) for name in ("etcd.process", "apiserver.process")]
+        cluster.halt(directory)
+        assert cluster.up(asked) == first
+        assert cluster.get(port, "/api/v1/namespaces/default", admin) == before
+        again = [process.alive(directory / name) for name in ("etcd.process", "apiserver.process")]
+        assert None not in again and not set(pids) & set(again)
+    finally:
+        cluster.down(asked)
+    assert not directory.exists()
+    for pid in again:
+        assert pid is not None
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            continue
+        # A child of this test stays as a zombie until it is waited for.
+        assert state == "Z" and os.waitpid(pid, 0)[0] == pid
+
+
+@pytest.mark.engine
+def test_half_a_cluster_is_started_anew(tmp_path: Path, servers: dict[str, str]) -> None:
+    asked: dict[str, Any] = {"directory": str(tmp_path / "cluster"), **servers}
+    try:
+        first = cluster.up(asked)
+        process.stop(tmp_path / "cluster" / "etcd.process")
+        assert cluster.up(asked) == first
+    finally:
+        cluster.down(asked)

@@ -1,0 +1,207 @@
+"""The packages, the signed repository and the Kata archive have the shape of the real ones, and the image a true name."""
+
+import gzip
+import lzma
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import tomllib
+
+from tools import cache
+from tools.cache import SetupError
+from tools.image import archive, build, packages, rootfs
+from tools.image.packages import DockerBinaries, Package
+
+
+@pytest.fixture
+def releases(tmp_path: Path) -> list[DockerBinaries]:
+    found = []
+    for release in ("28.5.2", "27.5.1"):
+        parts = [tmp_path / f"{part}-{release}" for part in ("dockerd", "proxy", "docker")]
+        for part in parts:
+            part.write_text(f"#!/bin/sh\necho {part.name}\n")
+        found.append(DockerBinaries(release, *parts))
+    return found
+
+
+def test_versions_are_written_as_docker_writes_them() -> None:
+    nothing = Path("/dev/null")
+    assert DockerBinaries("27.5.1", nothing, nothing, nothing).version == "5:27.5.1-1~debian.13~trixie"
+
+
+def test_a_control_file_keeps_the_paragraphs_of_its_description() -> None:
+    package = Package("a", "5:1-1", "One line\nmore\n\nlast", depends=("b", "c (>= 1)"))
+    assert package.file_name == "a_1-1_amd64.deb"
+    text = packages.control(package, 3)
+    assert "Depends: b, c (>= 1)\nDescription: One line\n more\n .\n last\n" in text
+    assert "Recommends" not in text
+
+
+@pytest.mark.apt
+def test_apt_takes_both_releases_from_the_signed_repository(releases: list[DockerBinaries], tmp_path: Path) -> None:
+    site, work = tmp_path / "site", tmp_path / "work"
+    site.mkdir()
+    work.mkdir()
+    fingerprint = packages.build_repository(site, releases, work)
+    assert len(fingerprint) == 40
+
+    key = tmp_path / "key.asc"
+    key.write_bytes((site / "debian/gpg").read_bytes())
+    (tmp_path / "lists/partial").mkdir(parents=True)
+    (tmp_path / "sources.list").write_text(f"deb [arch=amd64 signed-by={key}] copy://{site}/debian trixie stable\n")
+    (tmp_path / "status").touch()
+    settings = {
+        "Dir::Etc::SourceList": str(tmp_path / "sources.list"),
+        "Dir::Etc::SourceParts": "/dev/null",
+        "Dir::State": str(tmp_path),
+        "Dir::State::Lists": str(tmp_path / "lists"),
+        "Dir::State::Status": str(tmp_path / "status"),
+        "Dir::Cache": str(tmp_path),
+        "APT::Architecture": "amd64",
+        "APT::Sandbox::User": "",
+    }
+    options = [f"-o{name}={value}" for name, value in settings.items()]
+    updated = packages.run(["apt-get", *options, "--error-on=any", "update"])
+    assert "InRelease" in updated
+    offered = packages.run(["apt-cache", *options, "madison", "docker-ce"])
+    assert [line.split("|")[1].strip() for line in offered.splitlines()] == [
+        "5:28.5.2-1~debian.13~trixie",
+        "5:27.5.1-1~debian.13~trixie",
+    ]
+    names = packages.run(["apt-cache", *options, "pkgnames"]).split()
+    assert {"docker-ce", "docker-ce-cli", "docker-ce-rootless-extras", "containerd.io"} <= set(names)
+
+    release = site / "debian/dists/trixie/InRelease"
+    release.write_text(release.read_text().replace("Origin: Docker", "Origin: Another"))
+    with pytest.raises(SetupError):
+        packages.run(["apt-get", *options, "--error-on=any", "update"])
+
+
+@pytest.mark.apt
+def test_the_daemon_package_has_units_and_scripts(releases: list[DockerBinaries], tmp_path: Path) -> None:
+    package = packages.build_package(packages.docker_packages(releases[0])[0], tmp_path / "pool", tmp_path / "work")
+    listing = packages.run(["dpkg-deb", "--contents", str(package)])
+    for name in ("usr/bin/dockerd", "usr/bin/docker-proxy", "docker.service", "docker.socket"):
+        assert f"{name}\n" in listing
+    assert " root/root " in listing and listing.count("root/root") == len(listing.splitlines())
+    packages.run(["dpkg-deb", "--control", str(package), str(tmp_path / "control")])
+    for script in ("postinst", "prerm", "postrm"):
+        assert os.access(tmp_path / "control" / script, os.X_OK)
+
+
+def test_the_archive_is_the_same_bytes_each_time_and_shaped_like_a_release(tmp_path: Path) -> None:
+    (tmp_path / "again").mkdir()
+    first = archive.build_archive(tmp_path, b"busybox")
+    assert archive.build_archive(tmp_path / "again", b"busybox") == first
+    assert first["file"] == "kata-static-3.32.0-amd64.tar.xz"
+    with tarfile.open(tmp_path / first["file"]) as tar:
+        names = tar.getnames()
+        links = {entry.name: entry.linkname for entry in tar if entry.issym()}
+        initrd = tar.extractfile("./opt/kata/share/kata-containers/kata-containers-initrd.img")
+        assert initrd is not None
+        assert gzip.decompress(initrd.read()).startswith(b"070701")
+    assert names[:3] == [".", "./opt", "./opt/kata"]
+    assert links == {
+        "./opt/kata/bin/qemu-system-x86_64": "/usr/bin/qemu-system-x86_64",
+        "./opt/kata/share/defaults/kata-containers/configuration.toml": "configuration-qemu.toml",
+        "./opt/kata/share/kata-containers/vmlinux.container": "/vmlinuz",
+    }
+    assert lzma.decompress((tmp_path / first["file"]).read_bytes())[257:262] == b"ustar"
+    assert not [name for name in names if "shim" in name]
+
+
+def test_the_configuration_keeps_what_a_release_sets() -> None:
+    table = tomllib.loads((archive.CONFIGURATIONS / "configuration-qemu.toml").read_text())
+    qemu = table["hypervisor"]["qemu"]
+    assert qemu["kernel_params"] == "cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1"
+    assert {"agent", "runtime", "factory"} <= set(table)
+    inside = {f"/opt/kata/{name}" for name in archive.members(b"")}
+    assert {qemu["path"], qemu["kernel"], qemu["initrd"]} <= inside
+
+
+@pytest.mark.skipif(not Path("/usr/bin/cpio").exists(), reason="cpio is not installed")
+def test_the_initial_ram_disk_is_read_by_cpio() -> None:
+    packed = gzip.decompress(archive.initrd(b"x" * 5))
+    done = subprocess.run(["cpio", "-itv", "--quiet"], input=packed, capture_output=True, check=True)
+    seen = {line.split()[-1].decode(): line.split()[0].decode() for line in done.stdout.splitlines()}
+    assert seen["init"] == seen["bin/busybox"] == "-rwxr-xr-x"
+    assert seen["proc"] == "drwxr-xr-x"
+
+
+@pytest.mark.parametrize(
+    ("listing", "address"),
+    [
+        ("http://a/debian-security/ main|Debian-Security\nhttp://a/debian/ main|Debian\n", "http://a/debian/"),
+        ("http://a/debian/ contrib|Debian\nhttp://b/debian/ main|Debian\n", "http://b/debian/"),
+    ],
+)
+def test_the_mirror_is_this_machines_own(listing: str, address: str) -> None:
+    assert rootfs.debian_mirror(listing) == address
+
+
+def test_without_a_debian_mirror_the_remedy_is_named() -> None:
+    with pytest.raises(SetupError, match="apt-get update"):
+        rootfs.debian_mirror("http://c/ubuntu/ main|Ubuntu\n")
+
+
+def test_the_way_to_the_mirror_is_this_machines_own() -> None:
+    dump = 'Acquire "";\nAcquire::http::Proxy "http://p:1";\nAcquire::Check-Date "false";\nAcquire::https::Proxy "";\nDir "/";\n'
+    assert rootfs.transfer_options(dump) == ['Acquire::http::Proxy "http://p:1"', 'Acquire::Check-Date "false"']
+
+
+def test_the_image_is_named_after_what_it_is_built_from(releases: list[DockerBinaries]) -> None:
+    before = build.digest(releases)
+    assert build.digest(releases) == before
+    releases[1].client.write_text("another")
+    assert build.digest(releases) != before
+
+
+def test_missing_tools_are_named_by_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "TOOL_PATH", "/nowhere")
+    assert {"mmdebstrap", "e2fsprogs", "apt-utils", "gpg"} <= set(build.missing_tools())
+
+
+def test_a_failed_build_leaves_nothing(releases: list[DockerBinaries], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KATA_NODES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(build, "missing_tools", list)
+
+    def fail(folder: Path, current: DockerBinaries, previous: DockerBinaries) -> None:
+        (folder / "half").touch()
+        raise SetupError("no mirror")
+
+    monkeypatch.setattr(build, "build", fail)
+    current, previous = ([one.daemon, one.proxy, one.client] for one in releases)
+    with pytest.raises(SetupError, match="no mirror"):
+        build.ensure(current, previous)
+    assert list((cache.root() / "image").iterdir()) == []
+
+
+def test_two_builds_at_once_make_one_image(releases: list[DockerBinaries], tmp_path: Path) -> None:
+    """The second waits for the first and takes what it made; a killed build's remains go."""
+    script = """
+import json, os, sys, time
+from pathlib import Path
+from tools.image import build
+def make(folder, current, previous):
+    time.sleep(1)
+    (folder / "image.json").write_text("{}")
+    print("built")
+build.build, build.missing_tools, os.geteuid = make, list, lambda: 0
+parts = sys.argv[1:]
+build.ensure(parts[:3], parts[3:])
+"""
+    parts = [str(part) for one in releases for part in (one.daemon, one.proxy, one.client)]
+    stale = tmp_path / "image" / f".{build.digest(releases)}-killed"
+    stale.mkdir(parents=True)
+    environment = {**os.environ, "KATA_NODES_CACHE": str(tmp_path)}
+    command = [sys.executable, "-c", script, *parts]
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [one.communicate(timeout=60)[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0]
+    assert sorted(said) == ["", "built\n"]
+    assert not stale.exists()

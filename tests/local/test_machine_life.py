@@ -1,0 +1,163 @@
+"""A machine is found again, replaced, and gone without a trace, however its start ends. QEMU is a stand-in here."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import accelerator, machine, process
+from local.process import LocalError
+
+
+@pytest.fixture
+def asked(fake_qemu: Path, tmp_path: Path) -> dict[str, Any]:
+    paths = {"disk": "disk.raw", "kernel": "kernel", "initrd": "initrd.img"}
+    settings = {"name": "node-1", "directory": str(tmp_path / "machine")}
+    return {**settings, **{key: str(fake_qemu / name) for key, name in paths.items()}}
+
+
+def running(text: str) -> list[int]:
+    """Pids of processes with `text` in their command line."""
+    found = subprocess.run(["pgrep", "-f", "--", text], capture_output=True, text=True, check=False)
+    return [int(line) for line in found.stdout.split()]
+
+
+def test_up_twice_gives_the_same_machine_and_down_leaves_nothing(asked: dict[str, Any]) -> None:
+    directory = Path(asked["directory"])
+    first = machine.up(asked)
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert (directory / "login_key").stat().st_mode & 0o777 == 0o600
+    assert machine.up(asked) == first
+    assert machine.status(asked) == {"exists": True, "pid": first["pid"], "answers": True}
+    assert machine.down(asked) == {"removed": True}
+    assert not directory.exists()
+    assert running(str(directory)) == []
+    assert machine.down(asked) == {"removed": False}
+    assert machine.status(asked) == {"exists": False, "pid": None, "answers": False}
+
+
+def test_a_machine_that_stopped_comes_back_as_itself(asked: dict[str, Any]) -> None:
+    first = machine.up(asked)
+    process.stop(Path(asked["directory"]) / "process.json")
+    second = machine.up(asked)
+    machine.down(asked)
+    assert {**second, "pid": 0} == {**first, "pid": 0}
+    assert second["pid"] != first["pid"]
+
+
+def test_other_settings_make_another_machine(asked: dict[str, Any]) -> None:
+    first = machine.up(asked)
+    second = machine.up({**asked, "memoryMiB": 2048})
+    assert running(asked["directory"]) == [second["pid"]]
+    machine.down(asked)
+    assert second["hostKey"] != first["hostKey"]
+
+
+def test_a_machine_that_dies_is_told_in_its_own_words_and_leaves_nothing(
+    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_QEMU", "dies")
+    with pytest.raises(LocalError, match="cannot set up guest memory"):
+        machine.up(asked)
+    assert not Path(asked["directory"]).exists()
+
+
+def test_a_mute_machine_is_ended_and_its_console_shown(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_QEMU", "mute")
+    monkeypatch.setattr(machine, "SSH_SECONDS", 2)
+    with pytest.raises(LocalError, match="reached nothing"):
+        machine.up(asked)
+    assert not Path(asked["directory"]).exists()
+    assert running(asked["directory"]) == []
+
+
+def test_a_failed_restart_keeps_the_disk(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.up(asked)
+    process.stop(Path(asked["directory"]) / "process.json")
+    monkeypatch.setenv("FAKE_QEMU", "dies")
+    with pytest.raises(LocalError):
+        machine.up(asked)
+    assert (Path(asked["directory"]) / "disk.qcow2").exists()
+    machine.down(asked)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_start_cleans_up(asked: dict[str, Any], number: signal.Signals) -> None:
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "local.machine", "up"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "FAKE_QEMU": "mute"},
+    )
+    assert begun.stdin is not None and begun.stderr is not None
+    begun.stdin.write(json.dumps(asked))
+    begun.stdin.close()
+    while not (Path(asked["directory"]) / "console.log").exists():
+        time.sleep(0.05)
+    begun.send_signal(number)
+    assert begun.wait(20) == 130
+    begun.stderr.close()
+    assert not Path(asked["directory"]).exists()
+    assert running(asked["directory"]) == []
+
+
+def test_a_killed_start_is_cleaned_up_by_down(asked: dict[str, Any]) -> None:
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "local.machine", "up"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "FAKE_QEMU": "mute"},
+    )
+    assert begun.stdin is not None
+    begun.stdin.write(json.dumps(asked))
+    begun.stdin.close()
+    while not (Path(asked["directory"]) / "process.json").exists():
+        time.sleep(0.02)
+    begun.kill()
+    begun.wait(10)
+    machine.down(asked)
+    assert not Path(asked["directory"]).exists()
+    assert running(asked["directory"]) == []
+
+
+def test_a_folder_that_is_not_a_machines_is_not_emptied(asked: dict[str, Any]) -> None:
+    Path(asked["directory"]).mkdir()
+    (Path(asked["directory"]) / "thesis.txt").write_text("years of work")
+    for verb in (machine.up, machine.down):
+        with pytest.raises(LocalError, match=r"thesis\.txt"):
+            verb(asked)
+    assert (Path(asked["directory"]) / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_missing_image_is_named_before_anything_is_made(asked: dict[str, Any]) -> None:
+    with pytest.raises(LocalError, match="/none does not exist"):
+        machine.up({**asked, "disk": "/none"})
+    assert not Path(asked["directory"]).exists()
+
+
+@pytest.mark.parametrize(("how", "verdict"), [("kvm-works", True), ("aborts", False), ("kvm-hangs", False)])
+def test_kvm_counts_only_when_a_guest_reached_user_space(
+    fake_qemu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, verdict: bool
+) -> None:
+    monkeypatch.setenv("FAKE_QEMU", how)
+    monkeypatch.setattr(accelerator, "SECONDS", 1)
+    monkeypatch.setattr(accelerator, "DEVICE", tmp_path)
+    assert accelerator.boots_with_kvm(fake_qemu / "kernel", fake_qemu / "initrd.img") is verdict
+
+
+def test_the_verdict_on_kvm_is_asked_once_a_boot(fake_qemu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verdicts = iter([True, False])
+    monkeypatch.setattr(accelerator, "boots_with_kvm", lambda kernel, initrd: next(verdicts))
+    memory = tmp_path / "accelerator.json"
+    kernel, initrd = fake_qemu / "kernel", fake_qemu / "initrd.img"
+    assert [accelerator.choose(kernel, initrd, memory) for _ in range(2)] == ["kvm", "kvm"]
+    memory.write_text(json.dumps({"boot": "an earlier one", "accelerator": "kvm"}))
+    assert accelerator.choose(kernel, initrd, memory) == "tcg"

@@ -1,0 +1,152 @@
+"""Nothing is left running, and nothing foreign is ever ended or removed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from local import process
+from local.process import LocalError
+
+
+def sleeper(folder: Path, code: str = "import time; time.sleep(300)") -> int:
+    return process.spawn([sys.executable, "-c", code], folder / "process.json", folder / "log")
+
+
+def test_a_started_process_is_known_and_ended(tmp_path: Path) -> None:
+    pid = sleeper(tmp_path)
+    assert process.alive(tmp_path / "process.json") == pid
+    process.stop(tmp_path / "process.json")
+    assert process.alive(tmp_path / "process.json") is None
+    assert not (tmp_path / "process.json").exists()
+
+
+def test_a_started_process_outlives_its_starter_and_its_terminal(tmp_path: Path) -> None:
+    pid = sleeper(tmp_path)
+    try:
+        assert os.getsid(pid) == pid != os.getsid(0)
+        descriptors = [Path(f"/proc/{pid}/fd/{number}").resolve() for number in (0, 1, 2)]
+        assert descriptors == [Path("/dev/null"), tmp_path / "log", tmp_path / "log"]
+    finally:
+        process.stop(tmp_path / "process.json")
+
+
+def test_the_started_process_can_be_interrupted(tmp_path: Path) -> None:
+    """The signals held back around the start must not stay blocked in what was started."""
+    sleeper(tmp_path)
+    begin = time.monotonic()
+    process.stop(tmp_path / "process.json", grace=20)
+    assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("wrong", [{"start": "1"}, {"boot": "another"}])
+def test_another_process_with_the_same_number_is_never_touched(tmp_path: Path, wrong: dict[str, str]) -> None:
+    sleeper(tmp_path)
+    record = tmp_path / "process.json"
+    true = record.read_text()
+    try:
+        record.write_text(json.dumps({**json.loads(true), **wrong}))
+        assert process.alive(record) is None
+        process.stop(record)
+        record.write_text(true)
+        assert process.alive(record) is not None
+    finally:
+        record.write_text(true)
+        process.stop(record)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"pid": 99999999, "start": "1", "boot": "x"}', '{"pid": -1}'])
+def test_a_broken_record_names_no_process(tmp_path: Path, content: str) -> None:
+    (tmp_path / "process.json").write_text(content)
+    assert process.alive(tmp_path / "process.json") is None
+    process.stop(tmp_path / "process.json")
+
+
+def test_a_process_that_ignores_the_request_is_killed(tmp_path: Path) -> None:
+    ignoring = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(300)"
+    sleeper(tmp_path, ignoring)
+    while not (tmp_path / "log").read_text():
+        time.sleep(0.02)
+    process.stop(tmp_path / "process.json", grace=0.3)
+    assert process.alive(tmp_path / "process.json") is None
+
+
+def test_a_missing_program_is_named_and_leaves_no_record(tmp_path: Path) -> None:
+    with pytest.raises(LocalError, match="/nowhere/program cannot be run"):
+        process.spawn(["/nowhere/program"], tmp_path / "process.json", tmp_path / "log")
+    assert not (tmp_path / "process.json").exists()
+
+
+def test_a_folder_with_something_foreign_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("1")
+    (tmp_path / "letters").write_text("2")
+    with pytest.raises(LocalError, match="'letters'"):
+        process.empty(tmp_path, ("mine",))
+    assert (tmp_path / "mine").exists()
+
+
+def test_a_second_run_waits_for_the_first_and_survives_its_removal(tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    order: list[str] = []
+
+    def second() -> None:
+        with process.owned(folder):
+            order.append("second" if folder.is_dir() else "gone")
+
+    with process.owned(folder):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        time.sleep(0.2)
+        order.append("first")
+        folder.rmdir()
+    waiting.join(10)
+    assert order == ["first", "second"]
+
+
+def test_files_are_private_and_whole(tmp_path: Path) -> None:
+    process.write(tmp_path / "key", "one")
+    process.write(tmp_path / "key", b"two")
+    assert (tmp_path / "key").read_bytes() == b"two"
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
+
+
+def test_the_end_of_a_log_is_safe_to_print(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"old\n" * 100 + b"\x1b[31mred\x07\xff\r\nlast\n")
+    assert process.tail(tmp_path / "log", 2) == "[31mred\ufffd\nlast"
+    assert process.tail(tmp_path / "none") == "(empty)"
+
+
+def test_a_wanted_port_is_kept_while_it_is_free() -> None:
+    port = process.free_port()
+    assert process.free_port(port) == port
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null"])
+def test_input_that_is_no_object_is_refused_with_a_remedy(text: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "local.machine", "down"], input=text, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "remedy: give the settings as one object" in done.stderr
+
+
+def test_bad_usage_is_told_apart_from_failure() -> None:
+    command = [sys.executable, "-m", "local.site", "sideways"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert "up|down" in done.stderr
+
+
+def test_signals_are_restored_after_a_start(tmp_path: Path) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    sleeper(tmp_path)
+    process.stop(tmp_path / "process.json")
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before

@@ -1,0 +1,77 @@
+"""A node finds key, packages and archive under the printed addresses, and the server goes with its stack."""
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import process, site
+from local.process import LocalError
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> dict[str, Any]:
+    image = tmp_path / "image"
+    (image / "site/debian").mkdir(parents=True)
+    (image / "site/debian/gpg").write_text("a key")
+    document = {"fingerprint": "F" * 40, "archive": {"file": "kata.tar.xz", "sha256": "0" * 64}}
+    (image / "image.json").write_text(json.dumps(document))
+    return {"directory": str(tmp_path / "records"), "site": str(image / "site")}
+
+
+def test_the_site_is_served_under_what_up_prints(asked: dict[str, Any]) -> None:
+    made = site.up(asked)
+    try:
+        port = made["port"]
+        assert made == {
+            "port": port,
+            "address": f"http://10.0.2.2:{port}",
+            "repository": f"http://10.0.2.2:{port}/debian",
+            "fingerprint": "F" * 40,
+            "archiveUrl": f"http://10.0.2.2:{port}/kata.tar.xz",
+            "archiveSha256": "0" * 64,
+        }
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/debian/gpg", timeout=5) as answer:
+            assert answer.read() == b"a key"
+        assert site.up(asked) == made
+    finally:
+        assert site.down(asked) == {"removed": True}
+    assert not Path(asked["directory"]).exists()
+    with pytest.raises(OSError):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/debian/gpg", timeout=5)
+    assert site.down(asked) == {"removed": False}
+
+
+def test_a_server_that_died_comes_back_on_its_port(asked: dict[str, Any]) -> None:
+    first = site.up(asked)
+    process.stop(Path(asked["directory"]) / "process.json")
+    assert site.up(asked) == first
+    site.down(asked)
+
+
+def test_another_site_is_not_taken_for_this_one(asked: dict[str, Any], tmp_path: Path) -> None:
+    site.up(asked)
+    other = tmp_path / "other"
+    (other / "site/debian").mkdir(parents=True)
+    (other / "site/debian/gpg").write_text("another key")
+    (other / "image.json").write_text((tmp_path / "image/image.json").read_text())
+    made = site.up({**asked, "site": str(other / "site")})
+    with urllib.request.urlopen(f"http://127.0.0.1:{made['port']}/debian/gpg", timeout=5) as answer:
+        assert answer.read() == b"another key"
+    site.down(asked)
+
+
+def test_a_site_that_cannot_be_served_leaves_nothing(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    (Path(asked["site"]) / "debian/gpg").unlink()
+    monkeypatch.setattr(site, "START_SECONDS", 1)
+    with pytest.raises(LocalError, match="did not start"):
+        site.up(asked)
+    assert not Path(asked["directory"]).exists()
+
+
+def test_a_folder_without_an_image_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LocalError, match="no built image"):
+        site.up({"directory": str(tmp_path / "records"), "site": str(tmp_path / "none")})
+    assert not (tmp_path / "records").exists()

@@ -1,0 +1,96 @@
+"""Bad configuration is refused at preview: the key, the value, the reason and the remedy are in the message."""
+
+from typing import Any
+
+import pytest
+import yaml
+from pathlib import Path
+
+from stacks.model import ConfigError, StackConfig, load
+
+STACKS = Path(__file__).resolve().parents[2] / "stacks"
+NODE = {"name": "a", "address": "192.0.2.1", "hostKey": "ssh-ed25519 AAAA"}
+
+
+def loaded(**sections: Any) -> StackConfig:
+    """The configuration from sections as a stack file would give them."""
+    given = {"nodes": {"local": {}}, **sections}
+    return load(given.get)
+
+
+def refused(*said: str, **sections: Any) -> None:
+    """The sections are refused, in words that hold each of `said`."""
+    with pytest.raises(ConfigError) as caught:
+        loaded(**sections)
+    for text in said:
+        assert text in str(caught.value), str(caught.value)
+
+
+def test_defaults_are_the_documents() -> None:
+    config = loaded()
+    assert (config.docker.version, config.kata.hypervisor, config.kata.nested_sandbox) == ("27.5.1", "qemu", True)
+    assert config.parameters == ["user_namespace.enable=1"]
+
+
+def test_given_parameters_come_after_the_documents_own_and_never_twice() -> None:
+    assert loaded(kata={"kernelParams": ["user_namespace.enable=1", "a=b"]}).parameters == ["user_namespace.enable=1", "a=b"]
+
+
+def test_unknown_key_is_named() -> None:
+    refused("kata-nodes:kata.hypervisr", "'qemu'", "no such key", "Remove the key", kata={"hypervisr": "qemu"})
+
+
+def test_wrong_type_is_named() -> None:
+    refused("kata-nodes:kata.nestedSandbox", "'yes'", "true or false", kata={"nestedSandbox": "yes"})
+    refused("kata-nodes:verification.timeoutSeconds", "'60'", verification={"timeoutSeconds": "60"})
+
+
+def test_missing_nodes_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"kata-nodes:nodes.*required.*Add the key"):
+        load({}.get)
+
+
+def test_two_sources_of_nodes_are_refused() -> None:
+    refused("kata-nodes:nodes", "exactly one", nodes={"local": {}, "existing": [NODE]})
+
+
+def test_firecracker_is_refused_with_a_nested_sandbox_only() -> None:
+    refused("kata-nodes:kata", "firecracker", "nestedSandbox", "[hypervisor-cannot-nest]", kata={"hypervisor": "firecracker"})
+    assert loaded(kata={"hypervisor": "firecracker", "nestedSandbox": False}).parameters == []
+
+
+def test_docker_that_breaks_kata_is_refused_with_its_cure() -> None:
+    refused("28.5.2", "3.27.0", "3.29.0", "[docker-kata-incompatible]", docker={"version": "28.5.2"}, kata={"version": "3.27.0"})
+    loaded(docker={"version": "28.5.2"}, kata={"version": "3.32.0"})
+
+
+@pytest.mark.parametrize("parameter", ["a=b\nc=d", "a=\x07", 'a="b', "", "a b", "é=1"])
+def test_parameter_that_no_guest_can_be_given_is_refused(parameter: str) -> None:
+    refused("kata-nodes:kata.kernelParams", "[bad-kernel-parameter]", kata={"kernelParams": [parameter]})
+
+
+def test_parameters_beyond_the_command_line_are_refused() -> None:
+    refused("kata-nodes:kata.kernelParams", "2047", "[kernel-parameters-too-long]", kata={"kernelParams": ["a=" + "b" * 2100]})
+
+
+def test_zero_limit_is_a_person_s_choice_and_left_to_the_proof() -> None:
+    assert "sysctl.user.max_user_namespaces=0" in loaded(kata={"kernelParams": ["sysctl.user.max_user_namespaces=0"]}).parameters
+
+
+def test_local_parts_need_local_nodes() -> None:
+    refused("docker.repository", "local nodes only", nodes={"existing": [NODE]}, docker={"repository": "local"})
+
+
+def test_bad_repository_and_archive_are_named() -> None:
+    refused("kata-nodes:docker.repository.address", "'ftp://x'", docker={"repository": {"address": "ftp://x"}})
+    refused("kata-nodes:kata.install.sha256", kata={"install": {"address": "https://example.org/k.tar.xz", "sha256": "12"}})
+
+
+def test_host_without_a_pinned_key_is_refused() -> None:
+    refused("kata-nodes:nodes.existing.0.hostKey", "required", nodes={"existing": [{"name": "a", "address": "192.0.2.1"}]})
+
+
+@pytest.mark.parametrize("file", sorted(STACKS.glob("Pulumi.*.yaml")), ids=lambda file: file.name)
+def test_every_stack_file_is_accepted(file: Path) -> None:
+    config = yaml.safe_load(file.read_text())["config"]
+    load({key.removeprefix("kata-nodes:"): value for key, value in config.items()}.get)

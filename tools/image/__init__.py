@@ -1,0 +1,1 @@
+"""Makes what a local node starts from: disk, package repository, Kata archive."""
