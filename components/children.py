@@ -5,11 +5,14 @@ from typing import Any, Optional
 import pulumi
 
 
-def child_options(parent: pulumi.ComponentResource, given: Optional[pulumi.ResourceOptions], **more: Any) -> pulumi.ResourceOptions:
+def child_options(
+    parent: pulumi.ComponentResource, given: Optional[pulumi.ResourceOptions], **more: Any
+) -> pulumi.ResourceOptions:
     """Options of a child of `parent`, which was `given` its own.
 
-    What a component depends on, its children must name themselves: the engine does not hand `depends_on` down, and a
-    child that does not wait would be made although what the component waits for has failed.
+    What a component depends on, and what it goes with when that is deleted, its children must name themselves: the engine
+    does not hand `depends_on` down, and a child that does not wait would be made although what the component waits for
+    has failed.
     """
-    base = pulumi.ResourceOptions(parent=parent, depends_on=given.depends_on if given else None)
-    return pulumi.ResourceOptions.merge(base, pulumi.ResourceOptions(**more))
+    handed = pulumi.ResourceOptions(depends_on=given.depends_on, deleted_with=given.deleted_with) if given else None
+    return pulumi.ResourceOptions.merge(handed, pulumi.ResourceOptions(parent=parent, **more))

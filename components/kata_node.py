@@ -94,7 +94,6 @@ class KataNode(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: KataNodeArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:KataNode", name, None, opts)
-        machine = opts.deleted_with if opts else None
         pyz, digest = bundle.cached()
         program = f"{PROGRAM_FOLDER}/nodekit-{digest[:12]}.pyz"
         uploaded = f".kata-nodes-{digest[:12]}.pyz"
@@ -109,7 +108,7 @@ class KataNode(pulumi.ComponentResource):
         )
 
         def options(*after: pulumi.Resource, **more: Any) -> pulumi.ResourceOptions:
-            return child_options(self, opts, depends_on=list(after), deleted_with=machine, **more)
+            return child_options(self, opts, depends_on=list(after), **more)
 
         def state(build: Any, *names: str, **more: Any) -> pulumi.Output[dict[str, Any]]:
             """The desired state from `build`, a function of node_state, and the arguments of those names."""
@@ -136,13 +135,17 @@ class KataNode(pulumi.ComponentResource):
             opts=options(upload, delete_before_replace=True),
         )
 
-        def verb(which: str, seconds: pulumi.Input[int], stdin: pulumi.Output[dict[str, Any]], after: pulumi.Resource) -> remote.Command:
+        def verb(
+            which: str, seconds: pulumi.Input[int], stdin: pulumi.Output[dict[str, Any]], after: pulumi.Resource
+        ) -> remote.Command:
             return remote.Command(
                 f"{name}-{which}",
                 connection=connection,
                 create=pulumi.Output.all(args["user"], seconds).apply(
-                    lambda given: f"{'' if given[0] == 'root' else 'sudo -n '}timeout --kill-after=30 {int(given[1])} "
-                    f"python3 -I {program} {'prove' if which == 'proof' else which}"
+                    lambda given: (
+                        f"{'' if given[0] == 'root' else 'sudo -n '}timeout --kill-after=30 {int(given[1])} "
+                        f"python3 -I {program} {'prove' if which == 'proof' else which}"
+                    )
                 ),
                 stdin=stdin.apply(lambda value: json.dumps(value, indent=1, sort_keys=True)),
                 logging=remote.Logging.STDERR,
@@ -202,4 +205,3 @@ class KataNode(pulumi.ComponentResource):
                 "guestKernel": self.guest_kernel,
             }
         )
-

@@ -24,6 +24,7 @@ class LocalCluster(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: LocalClusterArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:LocalCluster", name, None, opts)
-        self.server = local_command(f"{name}-server", "local.cluster", {"directory": args["directory"]}, child_options(self, opts))
+        spec = {"directory": args["directory"]}
+        self.server = local_command(f"{name}-server", "local.cluster", spec, child_options(self, opts))
         self.kubeconfig = pulumi.Output.secret(self.server.stdout.apply(lambda text: str(json.loads(text)["kubeconfig"])))
         self.register_outputs({"kubeconfig": self.kubeconfig})

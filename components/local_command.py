@@ -1,6 +1,5 @@
 """Run a program of the room `local/` as a resource: made by its verb `up`, removed by its verb `down`."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any

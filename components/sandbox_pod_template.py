@@ -1,6 +1,6 @@
 """The PodTemplate of a nested sandbox: two capabilities, and never without the Kata RuntimeClass."""
 
-from typing import Optional, TypedDict
+from typing import Any, Optional, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -48,13 +48,16 @@ class SandboxPodTemplate(pulumi.ComponentResource):
         self.register_outputs({"template": self.template, "capabilities": self.capabilities})
 
 
-def granted(template: object) -> list[str]:
-    """The capabilities that a template's first container adds, in any of the shapes the provider answers in."""
-    spec = template["spec"] if isinstance(template, dict) else getattr(template, "spec")
-    container = (spec["containers"] if isinstance(spec, dict) else spec.containers)[0]
-    context = container.get("securityContext") or container.get("security_context") if isinstance(container, dict) else container.security_context
-    capabilities = context.get("capabilities") if isinstance(context, dict) else context.capabilities
-    if capabilities is None:
-        return []
-    added = capabilities.get("add") if isinstance(capabilities, dict) else capabilities.add
-    return [str(one) for one in added or []]
+def granted(template: Any) -> list[str]:
+    """The capabilities that a template's first container adds; the provider answers in objects or in dictionaries."""
+
+    def field(value: Any, name: str) -> Any:
+        camel = name.split("_")[0] + "".join(part.title() for part in name.split("_")[1:])
+        return (value.get(name) or value.get(camel)) if isinstance(value, dict) else getattr(value, name)
+
+    value = field(field(template, "spec"), "containers")[0]
+    for name in ("security_context", "capabilities", "add"):
+        value = field(value, name)
+        if value is None:
+            return []
+    return [str(one) for one in value]

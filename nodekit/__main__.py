@@ -33,9 +33,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, text in VERBS.items():
         verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        verb.add_argument(
-            "--root", type=Path, default=Path("/"), help="work on another root folder (default: the machine's own)"
-        )
+        verb.add_argument("--root", type=Path, default=Path("/"), help="work on another root folder (default: the machine's own)")
     return top
 
 

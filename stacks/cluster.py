@@ -24,12 +24,17 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
     wanted = config.kubernetes
     if wanted is None:
         return None
+    cluster = None
     if wanted.cluster == "local":
         cluster = LocalCluster("cluster", {"directory": str(state_folder() / "cluster")})
-        provider = k8s.Provider("cluster", kubeconfig=cluster.kubeconfig, opts=pulumi.ResourceOptions(deleted_with=cluster.server))
+        provider = k8s.Provider("cluster", kubeconfig=cluster.kubeconfig)
     else:
         provider = k8s.Provider("cluster", kubeconfig=kubeconfig, context=wanted.context)
-    after = pulumi.ResourceOptions(providers={"kubernetes": provider}, depends_on=[*nodes])
+    after = pulumi.ResourceOptions(
+        providers={"kubernetes": provider},
+        depends_on=[*nodes],
+        deleted_with=cluster.server if cluster else None,
+    )
     namespace = SandboxNamespace("sandboxes", {"namespace": wanted.namespace}, after)
     made = KataRuntimeClass(
         "kata",

@@ -223,13 +223,16 @@ def refusal(error: ValidationError) -> str:
     """One line a mistake: the key as `pulumi config` names it, the value seen, the reason, the remedy."""
     lines = []
     for one in error.errors(include_url=False):
-        where = [str(part) for part in one["loc"] if not str(part).startswith(("function-", "literal["))]
-        where = [part for part in where if part not in ("DockerRepository", "KataArchive")]
-        key = f"{NAMESPACE}:{where[0] if where else '(the whole configuration)'}" + "".join(f".{part}" for part in where[1:])
-        reason = REASONS.get(one["type"], one["msg"].removeprefix("Value error, "))
-        seen = "" if one["type"] == "missing" or isinstance(one["input"], BaseModel) or len(where) == 0 else f" (value: {one['input']!r:.120})"
-        remedy = REMEDIES.get(one["type"], "" if "]" in reason[-1:] else "Correct the value")
-        lines.append(f"{key}{seen}: {reason.rstrip('.')}." + (f" {remedy}." if remedy else ""))
+        # pydantic puts the alternatives of a union into the path; they are no keys.
+        path = [str(part) for part in one["loc"] if not str(part).startswith(("function-", "literal["))]
+        path = [part for part in path if part not in (DockerRepository.__name__, KataArchive.__name__)]
+        key = f"{NAMESPACE}:" + (".".join(path) if path else "(the whole configuration)")
+        shown = path and one["type"] != "missing" and not isinstance(one["input"], BaseModel)
+        seen = f" (value: {one['input']!r:.120})" if shown else ""
+        reason = REASONS.get(one["type"], one["msg"].removeprefix("Value error, ")).rstrip(".")
+        # A rule's own refusal ends with its code and holds its remedy already.
+        remedy = "" if reason.endswith("]") else f" {REMEDIES.get(one['type'], 'Correct the value')}."
+        lines.append(f"{key}{seen}: {reason}.{remedy}")
     return "The stack configuration is refused:\n  " + "\n  ".join(dict.fromkeys(lines))
 
 

@@ -10,11 +10,13 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tomllib
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import tomllib
 
 from tools import cache
 from tools.cache import SetupError, say
@@ -23,6 +25,10 @@ HERE = Path(__file__).resolve().parent
 GO_NEEDED = (1, 26)
 DOWNLOAD_LIMIT = 400 << 20
 """Bytes of an official archive that are read at most."""
+
+
+class Unavailable(Exception):
+    """The official archive cannot be had here."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,7 @@ def parts() -> dict[str, Part]:
     """All parts by name."""
     with open(HERE / "parts.toml", "rb") as handle:
         table = tomllib.load(handle)
-    return {
-        name: Part(name=name, **{**values, "on_path": tuple(values.get("on_path", ()))}) for name, values in table.items()
-    }
+    return {name: Part(name=name, **{**values, "on_path": tuple(values.get("on_path", ()))}) for name, values in table.items()}
 
 
 def acceptable(found: str, wanted: str, rule: str) -> bool:
@@ -104,7 +108,9 @@ def download(part: Part, folder: Path) -> bool:
     wanted = {line.split()[1].lstrip("*"): line.split()[0] for line in sums.splitlines() if len(line.split()) == 2}
     seen = hashlib.sha256(data).hexdigest()
     if wanted.get(url.rsplit("/", 1)[1]) != seen:
-        raise SetupError(f"{part.name}: the official archive has sha256 {seen}, which its checksum list does not name. Try again later.")
+        raise SetupError(
+            f"{part.name}: the official archive has sha256 {seen}, which its checksum list does not name. Try again later."
+        )
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         archive.extractall(folder, filter="data")
     for program in (folder / part.official_member).parent.iterdir():
@@ -141,7 +147,11 @@ def build(part: Part, folder: Path) -> None:
     if part.companions:
         listed = subprocess.run(
             [go(), "list", "-m", "-f", "{{.Dir}}", str(part.companions["module"])],
-            cwd=group, env=environment, capture_output=True, text=True, check=True,
+            cwd=group,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         files = part.companions["files"]
         assert isinstance(files, list)
@@ -158,6 +168,17 @@ def content_key(part: Part) -> str:
     return cache.key([json.dumps(part.__dict__, sort_keys=True), version, *sorted(f for f in group.iterdir() if f.is_file())])
 
 
+def downloaded(part: Part) -> Path:
+    """The part from its official archive; raises Unavailable."""
+
+    def make(folder: Path) -> None:
+        if not download(part, folder):
+            raise Unavailable
+
+    folder = cache.entry(f"parts/{part.name}-{part.version}-official", make, f"Downloading {part.name} {part.version}")
+    return folder / part.name
+
+
 def path(name: str) -> Path:
     """Where part `name` is, after finding or making it; raises SetupError with a remedy."""
     known = parts()
@@ -167,30 +188,16 @@ def path(name: str) -> Path:
     found = on_path(part) or beside(part)
     if found:
         return found
-    if part.official:
-        official = cache.root() / "parts" / f"{part.name}-{part.version}-official"
-        built = cache.root() / "parts" / f"{part.name}-{part.version}-{content_key(part)}" if shutil.which("go") else None
-        if official.exists():
-            return official / part.name
-        if built is None or not built.exists():
-            def official_archive(folder: Path) -> None:
-                if not download(part, folder):
-                    raise Unavailable
-
-            try:
-                return cache.entry(f"parts/{official.name}", official_archive, f"Downloading {part.name} {part.version}") / part.name
-            except Unavailable:
-                pass
+    built = f"parts/{part.name}-{part.version}-{content_key(part)}" if shutil.which("go") else ""
+    if part.official and not (built and (cache.root() / built).exists()):
+        with suppress(Unavailable):
+            return downloaded(part)
     folder = cache.entry(
-        f"parts/{part.name}-{part.version}-{content_key(part)}",
+        built or f"parts/{part.name}-{part.version}-{content_key(part)}",
         lambda work: build(part, work),
         f"Building {part.name} {part.version} from Go modules (about {part.minutes} min on 2 cores, once)",
     )
     return folder / part.name
-
-
-class Unavailable(Exception):
-    """The official archive cannot be had here."""
 
 
 def main() -> int:

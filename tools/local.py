@@ -49,7 +49,8 @@ def parts() -> dict[str, object]:
     """Paths of the servers and of what the node image consists of, after making what is missing."""
     system_packages()
     servers = {name: str(get.path(name)) for name in ("etcd", "kube-apiserver")}
-    docker = {release: [str(get.path(f"{name}-{release}")) for name in ("dockerd", "docker-proxy", "docker")] for release in ("28", "27")}
+    programs = ("dockerd", "docker-proxy", "docker")
+    docker = {release: [get.path(f"{name}-{release}") for name in programs] for release in ("28", "27")}
     return {**servers, **image.ensure(docker_28=docker["28"], docker_27=docker["27"])}
 
 

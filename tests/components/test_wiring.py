@@ -3,6 +3,7 @@
 What would be lost if these failed: the order (nothing later runs when something earlier failed), pinned host keys, secrets.
 """
 
+import itertools
 import json
 import runpy
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pulumi
 import pytest
+
 from tests.components.recorder import Recorder, run
 
 PROGRAM = Path(__file__).resolve().parents[2] / "__main__.py"
@@ -59,7 +61,7 @@ def test_types_and_parents(local: Recorder) -> None:
 
 def test_each_step_waits_for_the_one_before(local: Recorder) -> None:
     order = ["upload", "program", "preflight", "docker", "kata", "proof"]
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in itertools.pairwise(order):
         assert f"local-0-{before}" in local.by_name[f"local-0-{after}"].after
 
 
@@ -117,6 +119,11 @@ def test_changed_input_proves_again_and_same_input_does_not(local: Recorder) -> 
 def test_what_is_on_a_local_machine_goes_with_it(local: Recorder) -> None:
     for child in ("upload", "program", "docker", "kata", "proof"):
         assert local.by_name[f"local-0-{child}"].request.deletedWith.endswith("::local-0-machine")
+
+
+def test_what_is_on_a_local_cluster_goes_with_it(local: Recorder) -> None:
+    for child in ("sandboxes-namespace", "kata-class", "sandbox-template"):
+        assert local.by_name[child].request.deletedWith.endswith("::cluster-server")
 
 
 def test_changed_handler_replaces_the_class(local: Recorder) -> None:

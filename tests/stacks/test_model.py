@@ -1,10 +1,10 @@
 """Bad configuration is refused at preview: the key, the value, the reason and the remedy are in the message."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from pathlib import Path
 
 from stacks.model import ConfigError, StackConfig, load
 
