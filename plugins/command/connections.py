@@ -157,8 +157,8 @@ class Pool:
             except DialError as error:
                 dials += 1
                 limit = connection.dial_error_limit
-                if -1 < limit < dials:
-                    raise CommandError(f"{error.sentence} (after {dials} failed attempts)") from error
+                if error.final or -1 < limit < dials:
+                    raise CommandError(f"{error.sentence} (after {dials} failed attempt{'s'[: dials > 1]})") from error
                 await status(f"Dial {dials}/{'inf' if limit == -1 else limit} failed: retrying ({error.reason})")
             await asyncio.sleep(delay)
             delay = min(delay * _DELAY_GROWTH, _LONGEST_DELAY)
@@ -184,12 +184,16 @@ class Pool:
 
 
 class DialError(Exception):
-    """One dial that failed: the reason in short, and the sentence with remedy for whoever gives up."""
+    """One dial that failed: the reason in short, and the sentence with remedy for whoever gives up.
 
-    def __init__(self, reason: str, sentence: str) -> None:
+    `final` says that waiting cures nothing. The official plugin dials on even then, for minutes.
+    """
+
+    def __init__(self, reason: str, sentence: str, final: bool = False) -> None:
         super().__init__(sentence)
         self.reason = reason
         self.sentence = sentence
+        self.final = final
 
 
 @dataclass(frozen=True)
@@ -324,6 +328,7 @@ def _explain(error: Exception, connection: Connection, credentials: Credentials,
             f"host key mismatch: {place} presents {presented.get_algorithm()} {presented.get_fingerprint()}, but "
             f"connection.hostKey is {pinned.get_algorithm()} {pinned.get_fingerprint()}: another machine answers, "
             "or its key was changed; if the change is meant, set connection.hostKey to the new key",
+            final=True,
         )
     if isinstance(error, asyncssh.PermissionDenied):
         offered = [
