@@ -1,0 +1,246 @@
+"""The verb `docker`: bring Docker to the pinned version, hold its packages, register the Kata runtime."""
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodekit.errors import NodeError
+from nodekit.host import apt, apt_source, docker
+from nodekit.host.files import Transaction, read_bytes, recorded
+from nodekit.host.lock import node_lock
+from nodekit.host.node import OsRelease, os_release
+from nodekit.progress import say, step
+from nodekit.rules import daemon_json, openpgp
+from nodekit.rules.apt_source import repository_address, repository_word
+from nodekit.rules.desired import REQUIRED, take
+from nodekit.rules.docker_matrix import refuse_if_incompatible
+from nodekit.rules.docker_packages import HELD, PACKAGES, PackageState, Plan, codename, package_version, plan
+
+JOURNAL = "docker"
+PACKAGE_RECORD = "package:"
+"""Begins the journal's record of one package as it was before us."""
+PINNED_RECORD = "pinned"
+"""The journal's record of the package version that we brought last."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The checked desired state, as this system spells it."""
+
+    node: str
+    version: str
+    package: str
+    address: str
+    suite: str
+    component: str
+    fingerprint: str
+    runtime: str
+    config_path: str | None
+    lock_timeout: float
+
+
+def _wanted(desired: dict[str, object], root: Path) -> Wanted:
+    """Check everything that can be checked before the node is touched; raises NodeError."""
+    given = take(
+        desired,
+        {
+            "node": (str, REQUIRED),
+            "version": (str, REQUIRED),
+            "kataVersion": (str | None, None),
+            "kataRuntime": (str, "go"),
+            "repository": (dict, REQUIRED),
+            "runtimeName": (str, "kata"),
+            "configPath": (str | None, None),
+            "lockTimeoutSeconds": (int, 300),
+        },
+    )
+    repository = take(
+        given["repository"],
+        {"address": (str, REQUIRED), "suite": (str | None, None), "component": (str, "stable"), "fingerprint": (str, REQUIRED)},
+        at="repository",
+    )
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", given["runtimeName"]):
+        raise NodeError(
+            "bad-input", f"Key runtimeName is {given['runtimeName']!r}, no name of a runtime", "Give a name such as kata"
+        )
+    if given["configPath"] is not None and not re.fullmatch(r"/[^\x00-\x1f\x7f]*", given["configPath"]):
+        raise NodeError("bad-input", f"Key configPath is {given['configPath']!r}, no absolute path", "Give the path from / on")
+    if not 1 <= given["lockTimeoutSeconds"] <= 3600:
+        raise NodeError("bad-input", f"Key lockTimeoutSeconds is {given['lockTimeoutSeconds']}", "Give 1 to 3600 seconds")
+    system: OsRelease = os_release(root)
+    wanted = Wanted(
+        node=given["node"],
+        version=given["version"],
+        package=package_version(given["version"], system.id, system.version_id),
+        address=repository_address(repository["address"], system.id),
+        suite=repository_word(repository["suite"] or codename(system.id, system.version_id), "suite"),
+        component=repository_word(repository["component"], "component"),
+        fingerprint=openpgp.fingerprint(repository["fingerprint"]),
+        runtime=given["runtimeName"],
+        config_path=given["configPath"],
+        lock_timeout=float(given["lockTimeoutSeconds"]),
+    )
+    if given["kataVersion"] is not None:
+        refuse_if_incompatible(wanted.version, given["kataVersion"], given["kataRuntime"])
+    return wanted
+
+
+def run(desired: dict[str, object], root: Path) -> dict[str, object]:
+    """Make the node's Docker what `desired` says; a node where nothing is to do answers after one look.
+
+    Whatever fails, packages, holds and files go back to what they were. Raises NodeError.
+    """
+    wanted = _wanted(desired, root)
+    with node_lock(root, wanted.lock_timeout):
+        states = apt.package_states(HELD)
+        todo = plan(states, wanted.package)
+        given = read_bytes(root, daemon_json.PATH)
+        text = None if given is None else _decoded(given)
+        merged = daemon_json.merge(text, wanted.runtime, wanted.config_path)
+        stopped: list[str] = []
+        changed = True
+        if todo.install or todo.hold or merged != text:
+            verb = "reload-or-restart" if merged != text else None
+            answer, stopped = _change(wanted, root, states, todo, merged if merged != text else None, verb)
+        elif (wrong := docker.problem(answer := docker.ask(), wanted.version, wanted.runtime)) is not None:
+            # A daemon of another version still runs from before; in all other cases running containers can live on.
+            verb = "restart" if answer.version is not None and answer.version != wanted.version else "reload-or-restart"
+            say(f"{wrong}; its packages and {daemon_json.PATH} are right, so: {verb}")
+            answer, stopped = _change(wanted, root, states, todo, None, verb)
+        else:
+            changed = False
+        return _result(wanted, root, answer, changed, stopped)
+
+
+def _decoded(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise NodeError(
+            "file-invalid", f"{daemon_json.PATH} is not UTF-8 ({error})", "Correct it by hand, then run again"
+        ) from None
+
+
+def _change(
+    wanted: Wanted, root: Path, states: dict[str, PackageState], todo: Plan, merged: str | None, verb: str | None
+) -> tuple[docker.Answer, list[str]]:
+    """Do what is to do, and undo it when any part fails; what dockerd answers then, and the containers that it stopped.
+
+    `merged` is the new daemon.json, if any, and `verb` what the service is told after the packages and that file.
+    """
+    running = docker.running_containers() if "docker-ce" in states and (todo.install or verb == "restart") else []
+    if running:
+        say(f"dockerd restarts: these running containers stop: {', '.join(running)}")
+    touched: dict[str, apt.Before] = {}
+    with Transaction(root, JOURNAL) as change:
+        earlier = recorded(root, JOURNAL)
+        try:
+            if todo.install:
+                _install(wanted, root, change, states, todo.install, touched)
+            if todo.hold:
+                _note(change, states, todo.hold, touched)
+                with step(f"Holding {', '.join(todo.hold)}"):
+                    apt.mark(root, "hold", todo.hold, wanted.lock_timeout)
+            if merged is not None:
+                docker.refuse_invalid(merged)
+                change.write(daemon_json.PATH, merged.encode())
+            if verb is not None:
+                with step(f"dockerd: {verb}"):
+                    docker.service(verb)
+            with step(f"Waiting until dockerd {wanted.version} is well"):
+                answer = docker.wait_until_well(wanted.version, wanted.runtime)
+        except BaseException as error:
+            _undo(wanted, root, change, touched, earlier, error)
+            raise
+    return answer, running
+
+
+def _note(change: Transaction, states: dict[str, PackageState], names: tuple[str, ...], touched: dict[str, apt.Before]) -> None:
+    """Write down, before a package is touched, how it was; for this run's roll-back and for `restore`."""
+    for name in names:
+        state = states.get(name)
+        before = touched.setdefault(name, apt.Before(state.version if state else None, bool(state and state.held)))
+        change.record(PACKAGE_RECORD + name, {"version": before.version, "held": before.held})
+
+
+def _install(
+    wanted: Wanted,
+    root: Path,
+    change: Transaction,
+    states: dict[str, PackageState],
+    names: tuple[str, ...],
+    touched: dict[str, apt.Before],
+) -> None:
+    """Bring the packages; everything that can be refused is refused before dpkg runs."""
+    apt.settle(root, wanted.lock_timeout)
+    source = apt_source.ensure(
+        root, change, address=wanted.address, suite=wanted.suite, component=wanted.component, fingerprint=wanted.fingerprint
+    )
+    with step(f"Reading the index of {wanted.address}"):
+        apt.refresh(root, source, wanted.lock_timeout)
+    asked = []
+    for name in names:
+        if name in PACKAGES:
+            apt.require_version(name, wanted.package)
+            asked.append(f"{name}={wanted.package}")
+        else:
+            asked.append(f"{name}={states[name].version}" if name in states else name)
+    would = apt.simulate(asked)
+    if would.removed:
+        raise NodeError(
+            "packages-conflict",
+            f"Installing {', '.join(asked)} would remove {', '.join(would.removed)} from node {wanted.node}",
+            "Remove those packages by hand if nothing needs them, then run again",
+        )
+    every = tuple(dict.fromkeys([*names, *would.touched]))
+    _note(change, apt.package_states(every), every, touched)
+    change.forget(PINNED_RECORD)
+    change.record(PINNED_RECORD, wanted.package)
+    with step(f"Installing {', '.join(asked)}"):
+        apt.install(root, asked, wanted.lock_timeout)
+
+
+def _undo(
+    wanted: Wanted,
+    root: Path,
+    change: Transaction,
+    touched: dict[str, apt.Before],
+    earlier: dict[str, object],
+    error: BaseException,
+) -> None:
+    """Go back after a failure: packages first, because their source is among the files, then files, then dockerd."""
+    say("Going back to what was before")
+    try:
+        moved = apt.go_back(root, touched, wanted.lock_timeout)
+        for key in [PINNED_RECORD, *(PACKAGE_RECORD + name for name in touched)]:
+            if earlier.get(key) is None:
+                change.forget(key)
+        if PINNED_RECORD in earlier:
+            change.forget(PINNED_RECORD)
+            change.record(PINNED_RECORD, earlier[PINNED_RECORD])
+    except NodeError as second:
+        # The source stays, so that the next run or `restore` can still go back.
+        change.roll_back(keep=(apt_source.SOURCE,))
+        if isinstance(error, NodeError):
+            error.message = f"{error.message.rstrip('.')}; and the packages could not go back: {second.message}"
+        return
+    if change.roll_back() or moved:
+        with suppress(NodeError):  # the first failure is the one to tell
+            docker.service("reload-or-restart")
+
+
+def _result(wanted: Wanted, root: Path, answer: docker.Answer, changed: bool, stopped: list[str]) -> dict[str, object]:
+    """What the node answers now; `previous` is how it was before this program first touched it."""
+    states = apt.package_states(HELD)
+    first = recorded(root, JOURNAL).get(PACKAGE_RECORD + "docker-ce")
+    return {
+        "node": wanted.node,
+        "changed": changed,
+        "version": answer.version,
+        "package": states["docker-ce"].version,
+        "held": [name for name in HELD if name in states and states[name].held],
+        "runtimes": sorted(answer.runtimes),
+        "previous": {"version": first.get("version") if isinstance(first, dict) else states["docker-ce"].version},
+        "containersStopped": stopped,
+    }

@@ -1,0 +1,181 @@
+"""The verb `preflight`: boot a tiny guest on this node; what is present or missing only explains a failure."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodekit.errors import NodeError
+from nodekit.host import initramfs
+from nodekit.host.files import Transaction, read_bytes
+from nodekit.host.guest import Plan, boot_patiently, find_qemu, memory_for_guest, new_nonce
+from nodekit.host.lock import node_lock
+from nodekit.host.node import emulated, os_release
+from nodekit.host.process import run as run_program
+from nodekit.progress import step
+from nodekit.rules.desired import REQUIRED, take
+from nodekit.rules.text import printable
+
+ACCELERATOR = "kvm"
+"""The preflight asks whether guests run as Kata runs them."""
+MEMORY_MIB = 256
+"""Memory of the tiny guest."""
+LOCK_SECONDS = 60
+"""Longest wait for another run on this node."""
+MODULES_FILE = "/etc/modules-load.d/kata-nodes.conf"
+KVM_MODULES = {"vmx": "kvm_intel", "svm": "kvm_amd"}
+"""Flag of /proc/cpuinfo -> module that serves it."""
+DEVICES = {"vhost_vsock": "/dev/vhost-vsock", "vhost_net": "/dev/vhost-net", "tun": "/dev/net/tun"}
+"""Module -> the device that shows that it works; Kata needs all three."""
+
+
+@dataclass(frozen=True)
+class Presence:
+    """What a node has for guests. Each has been seen true where no guest ever came up."""
+
+    flag: str | None
+    """`vmx` or `svm`."""
+    kvm: bool
+    """Whether /dev/kvm can be opened for reading and writing."""
+    devices: dict[str, bool]
+    """Module -> whether its device is there."""
+
+    def as_dict(self) -> dict[str, object]:
+        """The `kvm` object of the result."""
+        return {
+            "flag": self.flag,
+            "module": KVM_MODULES.get(self.flag or ""),
+            "device": self.kvm,
+            "vhostVsock": self.devices["vhost_vsock"],
+            "vhostNet": self.devices["vhost_net"],
+            "tun": self.devices["tun"],
+        }
+
+
+def run(desired: dict[str, object], root: Path) -> dict[str, object]:
+    """Load the modules, keep them for the next start, boot a guest. `timeoutSeconds` bounds each boot.
+
+    Raises NodeError `preflight-no-kvm`, `preflight-module-missing` or `preflight-guest-not-up`.
+    """
+    given = take(desired, {"node": (str, REQUIRED), "timeoutSeconds": (int, 60)})
+    node = given["node"]
+    system = os_release(root)
+    slow = emulated()
+    with node_lock(root, LOCK_SECONDS):
+        modules = [*([KVM_MODULES[flag]] if (flag := cpu_flag()) else []), *DEVICES]
+        said = {module: load(module) for module in modules}
+        found = presence(flag)
+        refuse_missing(node, found, said)
+        changed = keep(root, modules)
+    guest: dict[str, object] = {"booted": None, "seconds": 0.0, "qemu": "", "kernel": "", "attempts": 0}
+    kernel = f"/boot/vmlinuz-{os.uname().release}"
+    qemu = find_qemu()
+    if qemu is None:
+        explanation = "no QEMU is installed yet: the proof boots a guest with Kata's own"
+    elif not os.access(kernel, os.R_OK):
+        explanation = f"the node's own kernel is not at {kernel}: the proof boots a guest with Kata's own"
+    else:
+        with step(f"preflight: a guest of {kernel} under {qemu}"):
+            guest, explanation = tiny_guest(node, qemu, kernel, given["timeoutSeconds"], slow)
+    return {
+        "node": node,
+        "changed": changed,
+        "os": {"id": system.id, "versionId": system.version_id, "codename": system.codename},
+        "emulated": slow,
+        "kvm": found.as_dict(),
+        "guest": guest,
+        "explanation": explanation,
+    }
+
+
+def cpu_flag() -> str | None:
+    """`vmx` or `svm`, as the processor says, or None."""
+    match = re.search(r"^flags\s*:.*\b(vmx|svm)\b", Path("/proc/cpuinfo").read_text(errors="replace"), flags=re.MULTILINE)
+    return match[1] if match else None
+
+
+def load(module: str) -> str:
+    """Load a module with modprobe(8); what it said when that failed, else nothing."""
+    done = run_program(["modprobe", module], timeout=30, check=False)
+    return "" if done.code == 0 else printable(" ".join(done.stderr.split()), 300)
+
+
+def presence(flag: str | None) -> Presence:
+    """Measure what is there."""
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+        kvm = True
+    except OSError:
+        kvm = False
+    return Presence(flag, kvm, {module: Path(device).exists() for module, device in DEVICES.items()})
+
+
+def refuse_missing(node: str, found: Presence, said: dict[str, str]) -> None:
+    """Raise the error for what is missing; `said` is what modprobe answered, by module."""
+    if not found.kvm:
+        if found.flag is None:
+            cause = "its processor has neither vmx nor svm"
+        else:
+            answer = said[KVM_MODULES[found.flag]]
+            cause = (
+                f"{KVM_MODULES[found.flag]} {f'cannot be loaded: {answer}' if answer else 'is loaded and gives no usable device'}"
+            )
+        raise NodeError(
+            "preflight-no-kvm",
+            f"Node {node} has no usable /dev/kvm: {cause}",
+            "Turn on virtualisation in the firmware, use bare metal, or a machine type with nested virtualisation",
+            kvm=found.as_dict(),
+        )
+    for module, there in found.devices.items():
+        if not there:
+            raise NodeError(
+                "preflight-module-missing",
+                f"Node {node} has no {DEVICES[module]}: {said[module] or f'{module} is loaded and gives none'}",
+                f"Use a kernel with the module {module}; after a kernel update, restart the node first",
+                kvm=found.as_dict(),
+            )
+
+
+def keep(root: Path, modules: list[str]) -> bool:
+    """Have the modules loaded at every start; those built into the kernel need no line. Whether that changed a file."""
+    builtin = read_bytes(root, f"/lib/modules/{os.uname().release}/modules.builtin") or b""
+    inside = {Path(line).stem.replace("-", "_") for line in builtin.decode(errors="replace").splitlines()}
+    lines = [module for module in modules if module not in inside]
+    if not lines:
+        return False
+    text = "# Kata needs these (kata-nodes preflight).\n" + "".join(f"{line}\n" for line in lines)
+    with Transaction(root, "preflight") as transaction:
+        return transaction.write(MODULES_FILE, text.encode(), 0o644)
+
+
+def tiny_guest(node: str, qemu: str, kernel: str, seconds: float, slow: bool) -> tuple[dict[str, object], str]:
+    """The `guest` object and what to say of it. Raises NodeError `preflight-guest-not-up`."""
+    nonce = new_nonce()
+    plan = Plan(
+        qemu=qemu,
+        kernel=kernel,
+        initrd=(initramfs.build(nonce),),
+        image=None,
+        append=f"console=ttyS0 quiet panic=1 reboot=k rdinit={initramfs.FIRST_PROCESS}",
+        memory_mib=memory_for_guest(MEMORY_MIB),
+        vcpus=1,
+        end=f"{nonce} end",
+    )
+    done, attempts, why = boot_patiently(plan, accel=ACCELERATOR, timeout=seconds, emulated=slow)
+    guest: dict[str, object] = {
+        "booted": done.reached,
+        "seconds": done.seconds,
+        "qemu": qemu,
+        "kernel": kernel,
+        "attempts": attempts,
+    }
+    if why is not None:
+        raise NodeError(
+            "preflight-guest-not-up",
+            f"Node {node}: no guest reached user space in {done.seconds:g} s (boot {attempts}, {qemu}, {kernel}): {why.cause}",
+            why.remedy,
+            guest=guest,
+            console=printable(done.console[-2000:]),
+        )
+    again = f" after {attempts - 1} that hung, as happens on an emulated node" if attempts > 1 else ""
+    return guest, f"a guest of the node's own kernel reached user space in {done.seconds:g} s{again}"

@@ -1,0 +1,273 @@
+"""The verb `prove`: boot the guest that Kata would boot, climb the ladder in it, then climb it in a container of the runtime."""
+
+import math
+import os
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nodekit.errors import NodeError
+from nodekit.host import docker, initramfs
+from nodekit.host.container import climb
+from nodekit.host.guest import Plan, boot, boot_patiently, find_qemu, memory_for_guest, new_nonce
+from nodekit.host.kata import Effective, effective
+from nodekit.host.node import boot_id, emulated
+from nodekit.progress import step
+from nodekit.rules.console import NO_ANSWER, Explanation, explain_docker, known_fault
+from nodekit.rules.desired import REQUIRED, take
+from nodekit.rules.guest_command_line import boot_cpus, compose
+from nodekit.rules.ladder import Verdict, judge
+from nodekit.rules.pod import CAPABILITIES
+from nodekit.rules.text import printable
+
+ACCELERATOR = "kvm"
+"""Kata runs QEMU with KVM only."""
+DEFAULT_MEMORY_MIB = 2048
+"""Kata's own default_memory."""
+CONTAINER_SECONDS = 60
+"""Least time that the container proof is given, however long the guest took."""
+OWN_BOOT_SECONDS = 30
+"""Time that Kata's own first process is watched when the runtime failed without a reason."""
+KATA_TYPE = "io.containerd.kata.v2"
+"""Runtime type under which containerd starts Kata's shim."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a proof is of."""
+
+    node: str
+    hypervisor: str
+    runtime: str
+    expect: list[str]
+    nested: bool
+    effective: Effective
+    root: Path
+
+    def here(self, path: object) -> str | None:
+        """A file that the configuration names, under the root folder; None when it names none."""
+        return str(self.root / str(path).lstrip("/")) if path else None
+
+
+def run(desired: dict[str, object], root: Path) -> dict[str, object]:
+    """Prove the node; changes nothing. `timeoutSeconds` bounds all guest boots together.
+
+    Raises NodeError with a code of the ladder, `proof-guest-not-up`, `proof-container-failed`, or one of reading Kata's
+    configuration.
+    """
+    given = take(
+        desired,
+        {
+            "node": (str, REQUIRED),
+            "hypervisor": (str, REQUIRED),
+            "runtime": (str, REQUIRED),
+            "configPath": (str | None, None),
+            "expect": (list[str], REQUIRED),
+            "container": (dict, REQUIRED),
+            "timeoutSeconds": (int, 180),
+            "nestedSandbox": (bool, REQUIRED),
+            "digest": (str, ""),
+        },
+    )
+    container = take(
+        given["container"],
+        {"runtimeName": (str, "kata"), "image": (str | None, None), "network": (bool, True)},
+        "container",
+    )
+    begin = time.monotonic()
+    proof = Proof(
+        node=given["node"],
+        hypervisor=given["hypervisor"],
+        runtime=given["runtime"],
+        expect=given["expect"],
+        nested=given["nestedSandbox"],
+        effective=effective(root, runtime=given["runtime"], hypervisor=given["hypervisor"], config_path=given["configPath"]),
+        root=root,
+    )
+    with step("proof: the ladder in a booted guest"):
+        verdict, notes, attempts = guest_proof(proof, given["timeoutSeconds"])
+    proven = "guest"
+    inside: Verdict | None = None
+    answer = docker.ask()
+    reason = no_container(proof, answer, container["runtimeName"], container["image"])
+    if reason:
+        notes.append(f"{reason}: the guest boot alone was proven")
+    else:
+        left = max(CONTAINER_SECONDS, given["timeoutSeconds"] - (time.monotonic() - begin))
+        with step(f"proof: the ladder in a container of the runtime {container['runtimeName']}"):
+            inside = container_proof(proof, container["runtimeName"], container["image"], container["network"], left)
+        if inside.climbed("unshare") or not proof.nested:
+            proven, verdict = "container", inside
+        else:
+            notes.append(
+                f"the image {printable(container['image'], 200)} has no unshare: the container showed guest, parameters and "
+                "reading, the sandbox's rungs are the booted guest's"
+            )
+    return {
+        "node": proof.node,
+        "changed": False,
+        "passed": True,
+        "hypervisor": proof.hypervisor,
+        "proven": proven,
+        "rungs": [rung.as_dict() for rung in verdict.rungs],
+        "userNamespaces": verdict.user_namespaces,
+        "guestKernel": verdict.guest_kernel,
+        "commandLine": verdict.command_line,
+        "configFile": proof.effective.config_file,
+        "kernelParams": proof.effective.kernel_params,
+        "dockerVersion": answer.version,
+        "container": None if inside is None else as_dict(inside),
+        "note": "; ".join(notes),
+        "attempts": attempts,
+    }
+
+
+def as_dict(verdict: Verdict) -> dict[str, object]:
+    """A verdict in a result document."""
+    return {
+        "rungs": [rung.as_dict() for rung in verdict.rungs],
+        "userNamespaces": verdict.user_namespaces,
+        "guestKernel": verdict.guest_kernel,
+        "commandLine": verdict.command_line,
+    }
+
+
+def insist(proof: Proof, where: str, verdict: Verdict) -> None:
+    """Raise the verdict's failure, naming node and place; nothing when it passed."""
+    if verdict.code is not None:
+        raise NodeError(verdict.code, f"Node {proof.node}, {where}: {verdict.message}", verdict.remedy, **as_dict(verdict))
+
+
+def plan_of(proof: Proof, nonce: str) -> Plan:
+    """The guest that Kata would boot, with our first process in it."""
+    table = proof.effective.hypervisor
+    qemu = proof.here(table.get("path")) if proof.hypervisor == "qemu" else None
+    qemu = qemu or find_qemu()
+    if qemu is None:
+        raise NodeError(
+            "tool-missing", f"Node {proof.node} has no QEMU to boot the proof's guest with", "Install QEMU on the node"
+        )
+    kernel, initrd, image = (proof.here(table.get(key)) for key in ("kernel", "initrd", "image"))
+    if kernel is None or (initrd is None and image is None):
+        raise NodeError(
+            "file-invalid",
+            f"{proof.effective.config_file} names no {'kernel' if kernel is None else 'initrd or image'} for {proof.hypervisor}",
+            "Complete [hypervisor.*] in Kata's configuration",
+        )
+    cpus = os.cpu_count() or 1
+    memory = table.get("default_memory")
+    own = initramfs.build(nonce, None if initrd else str(table.get("rootfs_type") or "ext4"))
+    return Plan(
+        qemu=qemu,
+        kernel=kernel,
+        initrd=(Path(initrd), own) if initrd else (own,),
+        image=None if initrd else image,
+        append=compose(
+            table,
+            proof.effective.kernel_params,
+            runtime=proof.runtime,
+            hypervisor=proof.hypervisor,
+            cpus=cpus,
+            first_process=initramfs.FIRST_PROCESS,
+        ),
+        memory_mib=memory_for_guest(memory if isinstance(memory, int) and memory > 0 else DEFAULT_MEMORY_MIB),
+        vcpus=boot_cpus(table, cpus),
+        end=f"{nonce} end",
+    )
+
+
+def guest_proof(proof: Proof, seconds: float) -> tuple[Verdict, list[str], int]:
+    """The verdict on a booted guest, notes, and how many boots it took. Raises NodeError when it is not passed."""
+    nonce = new_nonce()
+    plan = plan_of(proof, nonce)
+    slow = emulated()
+    done, attempts, why = boot_patiently(plan, accel=ACCELERATOR, timeout=seconds / 3 if slow else seconds, emulated=slow)
+    if why is not None and nonce not in done.console:
+        raise NodeError(
+            "proof-guest-not-up",
+            f"Node {proof.node}: the guest that Kata would boot did not reach user space within {done.seconds:g} s "
+            f"(boot {attempts}, kernel {plan.kernel}): {why.cause}",
+            why.remedy,
+            commandLine=plan.append,
+            console=printable(done.console[-2000:]),
+        )
+    verdict = judge(done.console, nonce, boot_id(proof.root), proof.expect, nested=proof.nested)
+    insist(proof, "booted guest", verdict)
+    notes = []
+    if attempts > 1:
+        notes.append(f"the guest hung {attempts - 1} time(s) before it came up: this node is emulated")
+    wanted = proof.effective.hypervisor.get("default_memory", DEFAULT_MEMORY_MIB)
+    if isinstance(wanted, int) and wanted > plan.memory_mib:
+        notes.append(f"the guest had {plan.memory_mib} MiB, not default_memory = {wanted}: the node has no more free")
+    return verdict, notes, attempts
+
+
+def no_container(proof: Proof, answer: docker.Answer, runtime: str, image: str | None) -> str | None:
+    """Why there is no container to climb the ladder in, or None when there is one.
+
+    A runtime that is registered as anything else than Kata is tried all the same: the boot id then tells what it is.
+    """
+    if image is None:
+        return "no image is set for the container proof"
+    if answer.version is None:
+        if shutil.which("docker") is None:
+            return "this node has no Docker"
+        raise NodeError(
+            "proof-container-failed",
+            f"Node {proof.node}: dockerd does not answer: {answer.reason}",
+            "Start Docker: systemctl start docker",
+        )
+    registered = answer.runtimes.get(runtime)
+    kata = not isinstance(registered, dict) or registered.get("runtimeType") == KATA_TYPE
+    return "no Kata shim on this node" if kata and proof.effective.shim is None else None
+
+
+def container_proof(proof: Proof, runtime: str, image: str, network: bool, seconds: float) -> Verdict:
+    """The verdict on a container; it is gone on return. Raises NodeError when it is not passed."""
+    nonce = new_nonce()
+    try:
+        done = climb(nonce, runtime, image, network=network, capabilities=CAPABILITIES if proof.nested else (), seconds=seconds)
+    except NodeError as error:
+        if error.code != "command-timeout":
+            raise
+        raise NodeError(
+            "proof-container-failed",
+            f"Node {proof.node}: the container of runtime {runtime} did not end within {math.ceil(seconds)} s",
+            "Raise verification.timeoutSeconds, or run the same image by hand on the node",
+        ) from None
+    if nonce not in done.stdout:
+        why = explain_docker(done.stderr)
+        if NO_ANSWER in done.stderr:
+            why = own_console(proof) or why
+        raise NodeError(
+            "proof-container-failed",
+            f"Node {proof.node}: the container of runtime {runtime} did not start (exit code {done.code}): {why.cause}",
+            why.remedy,
+        )
+    verdict = judge(
+        done.stdout, nonce, boot_id(proof.root), proof.expect, nested=proof.nested, network=network, unshare_required=False
+    )
+    insist(proof, f"container of runtime {runtime}", verdict)
+    return verdict
+
+
+def own_console(proof: Proof) -> Explanation | None:
+    """What the console says when the guest starts Kata's own first process: the fault that a runtime reports as a mere timeout.
+
+    None when the console names none.
+    """
+    table = proof.effective.hypervisor
+    whole = plan_of(proof, new_nonce())
+    append = compose(
+        table,
+        proof.effective.kernel_params,
+        runtime=proof.runtime,
+        hypervisor=proof.hypervisor,
+        cpus=os.cpu_count() or 1,
+        first_process=None,
+    )
+    if whole.image is not None:
+        append += " root=/dev/vda1 rootflags=ro"  # the disk is attached as virtio-blk here, whatever Kata takes
+    done = boot(replace(whole, initrd=whole.initrd[:-1], append=append), accel=ACCELERATOR, timeout=OWN_BOOT_SECONDS)
+    return known_fault(done.console)

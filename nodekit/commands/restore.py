@@ -1,0 +1,61 @@
+"""The verb `restore`: undo what this program changed on the node, and nothing else."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD, PINNED_RECORD
+from nodekit.errors import NodeError
+from nodekit.host import apt, docker, files
+from nodekit.host.lock import node_lock
+from nodekit.progress import step
+from nodekit.rules import daemon_json
+from nodekit.rules.desired import REQUIRED, take
+from nodekit.rules.docker_packages import PACKAGES
+
+LOCK_TIMEOUT = 300.0
+"""Seconds to wait for another run on this node, and for apt's lock."""
+
+
+def run(desired: dict[str, object], root: Path) -> dict[str, object]:
+    """Put packages, holds and files of every journal back; `kept` names what somebody changed since, with the reason.
+
+    Packages come first, because the source that they come from is among the files. Raises NodeError; then the journals
+    are still there, and the next run goes on.
+    """
+    take(desired, {"node": (str, REQUIRED)})
+    restored: list[str] = []
+    kept: list[str] = []
+    with node_lock(root, LOCK_TIMEOUT):
+        for name in files.journals(root):
+            if name == JOURNAL:
+                _packages(root, restored, kept)
+            with step(f"Putting the files of '{name}' back"):
+                done = files.restore(root, name)
+            restored += done.restored
+            kept += [f"{path}: edited by somebody since" for path in done.kept]
+        if daemon_json.PATH in restored:
+            with suppress(NodeError), step("dockerd reads its configuration anew"):  # there may be no dockerd any more
+                docker.service("reload")
+    return {"node": desired["node"], "changed": bool(restored), "restored": restored, "kept": kept}
+
+
+def _packages(root: Path, restored: list[str], kept: list[str]) -> None:
+    """Bring back the versions and holds that the journal of Docker recorded, except where somebody went on since."""
+    records = files.recorded(root, JOURNAL)
+    before: dict[str, apt.Before] = {}
+    for key, value in records.items():
+        if key.startswith(PACKAGE_RECORD) and isinstance(value, dict):
+            version = value.get("version")
+            before[key.removeprefix(PACKAGE_RECORD)] = apt.Before(
+                None if version is None else str(version), bool(value.get("held"))
+            )
+    pinned = records.get(PINNED_RECORD)
+    if not before:
+        return
+    now = apt.package_states(before)
+    for name in PACKAGES:
+        if name in now and name in before and pinned is not None and now[name].version not in (pinned, before[name].version):
+            kept.append(f"package {name} {now[name].version}: changed by somebody since {pinned}")
+            del before[name]
+    with step(f"Bringing packages back: {', '.join(sorted(before)) or 'none'}"):
+        restored += [f"package {name}" for name in apt.go_back(root, before, LOCK_TIMEOUT)]

@@ -1,0 +1,306 @@
+"""Change packages with apt and dpkg, unattended: bounded waits, the lock's holder named, holds never lost."""
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodekit.errors import NodeError
+from nodekit.host.process import Finished, run
+from nodekit.progress import say, step
+from nodekit.rules.docker_packages import (
+    STATE_FORMAT,
+    PackageState,
+    Simulated,
+    madison_versions,
+    parse_simulation,
+    parse_states,
+)
+from nodekit.rules.text import printable
+
+LOCKS = ("var/lib/dpkg/lock-frontend", "var/lib/dpkg/lock", "var/lib/apt/lists/lock", "var/cache/apt/archives/lock")
+UPDATE_TIMEOUT = 300.0
+CHANGE_TIMEOUT = 900.0
+"""Seconds for one refresh of the index, and for one install or removal; an emulated node is slow."""
+QUERY_TIMEOUT = 60.0
+_SHOWN = re.compile(r"(Get:|Err:|Fetched |Unpacking |Setting up |Removing |Purging |E: |dpkg: |Reading changelogs)")
+_LOCKED = re.compile(r"Could not get lock|Unable to acquire|locked by another process|Unable to lock")
+_DPKG = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
+
+
+@dataclass(frozen=True)
+class Before:
+    """A package as it was before this program touched it: its version (None: not installed) and whether it was held."""
+
+    version: str | None
+    held: bool
+
+
+def _environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "LC_ALL": "C.UTF-8",
+        "DEBIAN_FRONTEND": "noninteractive",
+        "APT_LISTCHANGES_FRONTEND": "none",
+        "NEEDRESTART_SUSPEND": "1",
+    }
+
+
+def package_states(names: Iterable[str]) -> dict[str, PackageState]:
+    """What dpkg knows of these packages, in a few milliseconds and without apt; those not installed are left out."""
+    argv = ["dpkg-query", "-W", f"-f={STATE_FORMAT}", *names]
+    return parse_states(run(argv, timeout=QUERY_TIMEOUT, env=_environment(), check=False).stdout)
+
+
+def _held() -> set[str]:
+    """Every held package of the node; dpkg-query without names answers for all."""
+    return {name for name, state in package_states([]).items() if state.held}
+
+
+def lock_holder(root: Path) -> str | None:
+    """Who holds a lock of apt or dpkg, such as `process 812 (unattended-upgr)`; None when nobody does.
+
+    The kernel is asked (fcntl F_GETLK), so that a program that merely has the file open is no holder.
+    """
+    for lock in LOCKS:
+        try:
+            handle = os.open(root / lock, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue  # no such lock file: nobody can hold it
+        try:
+            # struct flock of 64-bit Linux: type, whence, start, length, pid.
+            asked = struct.pack("@hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind, _, _, _, pid = struct.unpack("@hhqqi4x", fcntl.fcntl(handle, fcntl.F_GETLK, asked))
+        finally:
+            os.close(handle)
+        if kind != fcntl.F_UNLCK:
+            name = ""
+            with suppress(OSError):
+                name = f" ({printable(Path(f'/proc/{pid}/comm').read_text(errors='replace').strip(), 40)})"
+            return f"process {pid}{name}" if pid > 0 else "a process outside this machine's view"
+    return None
+
+
+def _held_error(holder: str, waited: float) -> NodeError:
+    return NodeError(
+        "apt-lock-held",
+        f"The packages of this node are locked by {holder}; waited {waited:g} s",
+        "Wait until that program has ended, or end it, then run again",
+    )
+
+
+def _wait_for_locks(root: Path, lock_timeout: float) -> None:
+    end = time.monotonic() + lock_timeout
+    said = False
+    while (holder := lock_holder(root)) is not None:
+        if time.monotonic() >= end:
+            raise _held_error(holder, lock_timeout)
+        if not said:
+            say(f"apt is locked by {holder}; waiting up to {lock_timeout:g} s")
+            said = True
+        time.sleep(0.5)
+
+
+def _follow(argv: Sequence[str], timeout: float) -> Finished:
+    """Run `argv` to its end and say its telling lines as they come; raises NodeError `command-timeout` or `tool-missing`.
+
+    Its output goes to a file and it has a process group of its own: when this program is killed, dpkg still ends what it
+    began instead of dying on a closed pipe.
+    """
+    end = time.monotonic() + timeout
+    with tempfile.TemporaryFile() as output:
+        try:
+            process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=_environment(), start_new_session=True
+            )
+        except FileNotFoundError:
+            raise NodeError("tool-missing", f"{argv[0]} is not installed on this node", f"Install {argv[0]}") from None
+        seen = 0
+        while True:
+            code = process.poll()
+            new = os.pread(output.fileno(), 1 << 20, seen)
+            whole = new[: new.rfind(b"\n") + 1]
+            for line in whole.decode(errors="replace").replace("\r", "\n").split("\n"):
+                if _SHOWN.match(line):
+                    with suppress(OSError):  # nobody listens any more: apt must end nevertheless
+                        say(f"  {printable(line, 160)}")
+            seen += len(whole)
+            if code is not None and not whole:
+                break
+            if code is None and time.monotonic() >= end:
+                _end(process)
+                raise NodeError(
+                    "command-timeout",
+                    f"{' '.join(argv[:2])} did not end within {timeout:g} s",
+                    "Run it by hand on the node to see why",
+                )
+            if code is None:
+                time.sleep(0.2)
+        text = os.pread(output.fileno(), 4 << 20, 0).decode(errors="replace")
+    return Finished(code, text, "")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    for number, patience in ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0)):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+            return
+
+
+def _telling(text: str) -> str:
+    """The part of apt's or dpkg's output that says why it failed."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    marked = [line for line in lines if line.startswith(("E: ", "dpkg: error", "dpkg-deb: error", "Err:", "W: Failed"))]
+    return printable("; ".join((marked or lines)[-4:]), 600) or "it said nothing"
+
+
+def _locked_run(root: Path, argv: Sequence[str], lock_timeout: float, timeout: float) -> Finished:
+    """Run a program that takes apt's locks; another program that is quicker to take them is waited for."""
+    end = time.monotonic() + lock_timeout
+    while True:
+        left = max(0.0, end - time.monotonic())
+        _wait_for_locks(root, left)
+        done = _follow([*argv], timeout)
+        if done.code == 0 or not _LOCKED.search(done.stdout):
+            return done
+        if time.monotonic() >= end:
+            raise _held_error(lock_holder(root) or "a process that has just ended", lock_timeout)
+        time.sleep(1)
+
+
+def settle(root: Path, lock_timeout: float) -> None:
+    """Let cloud-init end its own work with apt, and finish what an interrupted dpkg left half done."""
+    if shutil.which("cloud-init"):
+        with step("Waiting for cloud-init"), suppress(NodeError):  # one that never ends must not stop this for ever
+            run(["cloud-init", "status", "--wait"], timeout=lock_timeout, check=False)
+    done = _locked_run(root, ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"], lock_timeout, CHANGE_TIMEOUT)
+    if done.code != 0:
+        raise NodeError(
+            "package-install-failed",
+            f"dpkg cannot finish an earlier interrupted installation: {_telling(done.stdout)}",
+            "Mend the named package with 'dpkg --configure -a', then run again",
+        )
+
+
+def refresh(root: Path, source: str, lock_timeout: float) -> None:
+    """Read the index of one sources file (a path on the node), so that no other, broken source matters.
+
+    Raises NodeError `repository-unreachable` with apt's own words.
+    """
+    argv = ["apt-get", "update", "-o", f"Dir::Etc::sourcelist={root / source.lstrip('/')}", "-o", "Dir::Etc::sourceparts=-"]
+    # Without List-Cleanup=0 apt would delete the indices of all other sources; a failed download is otherwise exit code 0.
+    argv += ["-o", "APT::Get::List-Cleanup=0", "-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=2"]
+    done = _locked_run(root, argv, lock_timeout, UPDATE_TIMEOUT)
+    if done.code != 0 or re.search(r"^(Err:|W: Failed to fetch)", done.stdout, re.MULTILINE):
+        raise NodeError(
+            "repository-unreachable",
+            f"The index of the repository in {source} cannot be read: {_telling(done.stdout)}",
+            "Check the repository's address, suite and key, and that the node reaches it",
+        )
+
+
+def require_version(package: str, version: str) -> None:
+    """Raise NodeError `version-not-in-repository`, naming the versions that are there, unless apt knows this one."""
+    answer = run(["apt-cache", "madison", package], timeout=QUERY_TIMEOUT, env=_environment(), check=False).stdout
+    there = madison_versions(answer, package)
+    if version not in there:
+        raise NodeError(
+            "version-not-in-repository",
+            f"No repository of this node holds {package} {version}; it holds {', '.join(there[:20]) or 'none at all'}",
+            "Choose a version that is there, or a repository that holds the wanted one",
+        )
+
+
+def simulate(wanted: Sequence[str]) -> Simulated:
+    """What apt would do for these arguments of `install`; raises NodeError `package-install-failed` when it cannot."""
+    argv = ["apt-get", "install", "--simulate", "--allow-downgrades", "--allow-change-held-packages", *wanted]
+    done = run(argv, timeout=QUERY_TIMEOUT, env=_environment(), check=False)
+    if done.code != 0:
+        raise NodeError(
+            "package-install-failed",
+            f"apt finds no way to install {' '.join(wanted)}: {_telling(done.stdout + done.stderr)}",
+            "Run 'apt-get install' with these packages by hand on the node to see what contradicts",
+        )
+    return parse_simulation(done.stdout)
+
+
+def install(root: Path, wanted: Sequence[str], lock_timeout: float, *, remove: bool = False) -> None:
+    """Install `name=version` and, with `remove`, purge `name-`.
+
+    apt lets go of the hold of a package that it changes; every hold of the node is put back, even when the install fails.
+    Raises NodeError `package-install-failed` or `apt-lock-held`.
+    """
+    held = _held()
+    argv = ["apt-get", "install", "-y", "-q", *_DPKG, "-o", f"DPkg::Lock::Timeout={max(1, int(lock_timeout))}"]
+    argv += ["--allow-downgrades", "--allow-change-held-packages", "--purge" if remove else "--no-remove", *wanted]
+    try:
+        done = _locked_run(root, argv, lock_timeout, CHANGE_TIMEOUT)
+    finally:
+        lost = sorted((held & package_states(held).keys()) - _held()) if held else []
+        if lost:
+            mark(root, "hold", lost, lock_timeout)
+    if done.code != 0:
+        raise NodeError(
+            "package-install-failed",
+            f"apt could not bring {' '.join(wanted)}: {_telling(done.stdout)}",
+            "Mend what apt names on the node, then run again",
+        )
+
+
+def mark(root: Path, verb: str, names: Sequence[str], lock_timeout: float) -> None:
+    """`hold` or `unhold` packages; raises NodeError `package-install-failed` or `apt-lock-held`."""
+    done = _locked_run(root, ["apt-mark", verb, *names], lock_timeout, QUERY_TIMEOUT)
+    if done.code != 0:
+        raise NodeError(
+            "package-install-failed",
+            f"apt-mark {verb} {' '.join(names)} failed: {_telling(done.stdout)}",
+            f"Run 'apt-mark {verb}' by hand on the node to see why",
+        )
+
+
+def go_back(root: Path, before: Mapping[str, Before], lock_timeout: float) -> list[str]:
+    """Bring packages to the versions and holds of `before`; returns the names that changed.
+
+    Raises NodeError `version-not-in-repository`, `packages-conflict` (somebody else needs one by now), or those of `install`.
+    """
+    if not before:
+        return []
+    now = package_states(before)
+    wanted: list[str] = []
+    for name, was in sorted(before.items()):
+        if was.version is None and name in now:
+            wanted.append(f"{name}-")
+        elif was.version is not None and (name not in now or now[name].version != was.version):
+            wanted.append(f"{name}={was.version}")
+    if wanted:
+        with suppress(NodeError):  # the version before may be just what mends a package that cannot be configured
+            settle(root, lock_timeout)
+        for one in wanted:
+            name, mark_, version = one.partition("=")
+            if mark_:
+                require_version(name, version)
+        others = [name for name in simulate(wanted).removed if f"{name}-" not in wanted]
+        if others:
+            raise NodeError(
+                "packages-conflict",
+                f"Going back to {' '.join(wanted)} would also remove {', '.join(others)}",
+                "Remove those packages, or what needs them, by hand, then run again",
+            )
+        install(root, wanted, lock_timeout, remove=True)
+    changed = {one.rstrip("-").partition("=")[0] for one in wanted}
+    for name, state in package_states(before).items():
+        if state.held != before[name].held:
+            mark(root, "hold" if before[name].held else "unhold", [name], lock_timeout)
+            changed.add(name)
+    return sorted(changed)

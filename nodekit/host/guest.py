@@ -1,0 +1,195 @@
+"""Boot one guest under QEMU, bounded in time and memory, and bring back what it wrote on its console."""
+
+import os
+import secrets
+import selectors
+import shutil
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from nodekit.errors import NodeError
+from nodekit.progress import say
+from nodekit.rules.console import Explanation, explain
+
+MAX_CONSOLE = 1 << 20
+"""Bytes of a console that are kept; a guest that writes more is read on and forgotten."""
+QEMU_NAMES = ("qemu-system-x86_64", "/opt/kata/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm")
+"""Where a QEMU is looked for when the configuration names none."""
+SPARE_MIB = 256
+"""Memory that the node keeps while a guest runs."""
+LEAST_MIB = 256
+"""Kata's own least memory of a guest (MinHypervisorMemory)."""
+TRIES = 3
+"""Boots on an emulated node, when each before hung."""
+COPY = 1 << 20
+"""Bytes copied at once into the RAM disk."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to boot."""
+
+    qemu: str
+    kernel: str
+    initrd: tuple[bytes | Path, ...]
+    """RAM disks laid one behind the other; the kernel unpacks them in order."""
+    image: str | None
+    """A disk to attach, read-only."""
+    append: str
+    """The kernel's command line."""
+    memory_mib: int
+    vcpus: int
+    end: str
+    """The line with which the guest has said all."""
+
+
+@dataclass(frozen=True)
+class Boot:
+    """One boot: its console, whether the end line appeared, how long it took, and what QEMU said."""
+
+    console: str
+    reached: bool
+    seconds: float
+    qemu_stderr: str
+    timed_out: bool
+
+
+def find_qemu() -> str | None:
+    """A QEMU on this machine, or None."""
+    return next((found for name in QEMU_NAMES if (found := shutil.which(name))), None)
+
+
+def new_nonce() -> str:
+    """The start of a ladder's lines, different each time: no older text can pass for it."""
+    return secrets.token_hex(16)
+
+
+def available_mib() -> int:
+    """Memory that this machine can give away, in MiB (MemAvailable of proc(5))."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+def memory_for_guest(wanted_mib: int) -> int:
+    """`wanted_mib`, or less when the node has less to give; never below `LEAST_MIB`."""
+    return max(LEAST_MIB, min(wanted_mib, available_mib() - SPARE_MIB))
+
+
+def qemu_command(plan: Plan, initrd: str, accel: str) -> list[str]:
+    """QEMU's command line: machine q35, a serial console, nothing else but a read-only disk for an image.
+
+    setpriv(1) ends QEMU when this program ends, however it ends. `graphics=off` lets the firmware write on the serial
+    console, which shows a guest that never left it.
+    """
+    command = [
+        *("setpriv", "--pdeathsig", "KILL", plan.qemu, "-machine", "q35,graphics=off", "-accel", accel),
+        *("-cpu", "host" if accel == "kvm" else "max", "-smp", str(plan.vcpus), "-m", str(plan.memory_mib)),
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none", "-serial", "stdio"),
+        *("-kernel", plan.kernel, "-initrd", initrd, "-append", plan.append),
+    ]
+    if plan.image is not None:
+        escaped = plan.image.replace(",", ",,")
+        command += ["-drive", f"file={escaped},format=raw,if=none,id=image,readonly=on", "-device", "virtio-blk-pci,drive=image"]
+    return command
+
+
+def boot(plan: Plan, *, accel: str, timeout: float) -> Boot:
+    """Boot a guest and read its console until its end line, its own end, or `timeout` seconds. QEMU is gone on return.
+
+    `accel` is QEMU's name of the accelerator: `kvm` or `tcg`. Raises NodeError `tool-missing` without QEMU or setpriv,
+    `file-unreadable` for a kernel or RAM disk.
+    """
+    if shutil.which(plan.qemu) is None:
+        raise NodeError(
+            "tool-missing",
+            f"QEMU {plan.qemu} is not installed on this node",
+            "Install it, or correct path in Kata's configuration",
+        )
+    if not os.access(plan.kernel, os.R_OK):
+        raise NodeError(
+            "file-unreadable", f"The guest kernel {plan.kernel} cannot be read", "Correct kernel in Kata's configuration"
+        )
+    begin = time.monotonic()
+    with tempfile.TemporaryFile(dir="/var/tmp") as disk:  # has no name: nothing is left behind, whatever happens
+        for part in plan.initrd:
+            _add(disk, part)
+        disk.flush()
+        try:
+            process = subprocess.Popen(
+                qemu_command(plan, f"/proc/self/fd/{disk.fileno()}", accel),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(disk.fileno(),),
+            )
+        except FileNotFoundError:
+            raise NodeError("tool-missing", "setpriv is not installed on this node", "Install the package util-linux") from None
+        try:
+            console, stderr, reached, timed_out = _read(process, begin + timeout, plan.end.encode())
+        finally:
+            process.kill()
+            process.communicate()
+    return Boot(
+        console.decode(errors="replace"), reached, round(time.monotonic() - begin, 1), stderr.decode(errors="replace"), timed_out
+    )
+
+
+def boot_patiently(plan: Plan, *, accel: str, timeout: float, emulated: bool) -> tuple[Boot, int, Explanation | None]:
+    """The last boot, how many there were, and why it did not reach its end if it did not.
+
+    `timeout` bounds each boot. A hang is tried again, `TRIES` boots at most, and only where the node is `emulated`: there
+    second-level guests are known to hang now and then; anywhere else a hang is a finding.
+    """
+    for attempt in range(1, TRIES + 1):
+        done = boot(plan, accel=accel, timeout=timeout)
+        if done.reached:
+            return done, attempt, None
+        why = explain(done.console, done.qemu_stderr, plan.append, timed_out=done.timed_out)
+        if not (why.retry and emulated):
+            break
+        say(f"the guest hung for {done.seconds:g} s on this emulated node (boot {attempt} of {TRIES})")
+    return done, attempt, why
+
+
+def _add(disk: IO[bytes], part: bytes | Path) -> None:
+    if isinstance(part, bytes):
+        disk.write(part)
+    else:
+        try:
+            with part.open("rb") as source:
+                shutil.copyfileobj(source, disk, COPY)
+        except OSError as error:
+            raise NodeError(
+                "file-unreadable",
+                f"The RAM disk {part} cannot be read: {error.strerror}",
+                "Name an initrd that exists in Kata's configuration",
+            ) from None
+    disk.write(b"\0" * (-disk.tell() % 4))  # the kernel looks for the next archive at a multiple of four
+
+
+def _read(process: subprocess.Popen[bytes], deadline: float, end: bytes) -> tuple[bytes, bytes, bool, bool]:
+    """Console, QEMU's own words, whether `end` was seen, whether time was up."""
+    assert process.stdout is not None and process.stderr is not None
+    text = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
+    console = text[process.stdout.fileno()]
+    with selectors.DefaultSelector() as selector:
+        for descriptor in text:
+            selector.register(descriptor, selectors.EVENT_READ)
+        while selector.get_map() and end not in console:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            for key, _ in selector.select(left):
+                data = os.read(key.fd, 65536)
+                if not data:
+                    selector.unregister(key.fd)
+                elif len(text[key.fd]) < MAX_CONSOLE:
+                    text[key.fd] += data
+        timed_out = bool(selector.get_map()) and end not in console
+    return bytes(console), bytes(text[process.stderr.fileno()]), end in console, timed_out

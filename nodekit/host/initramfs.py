@@ -1,0 +1,146 @@
+"""Build the RAM disk of a proof's guest: static busybox, our first process, the ladder, and the node's bubblewrap."""
+
+import gzip
+import re
+import shutil
+import stat
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from nodekit.errors import NodeError
+from nodekit.host.process import run
+
+FOLDER = "kata-nodes"
+"""Where everything of ours lies in the guest."""
+FIRST_PROCESS = f"/{FOLDER}/init"
+BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
+"""Where Debian and Ubuntu put busybox-static."""
+APPLETS = (
+    *("cat", "chroot", "cp", "echo", "id", "ip", "mkdir", "mount", "reboot", "sh", "sleep", "timeout", "true", "umount"),
+    "unshare",
+)
+"""Programs of busybox that the first process and the ladder use."""
+PT_INTERP = 3
+"""Type of the ELF program header that names a dynamic loader (elf(5))."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a cpio archive: path without a leading slash, mode with its file type, content, device numbers."""
+
+    path: str
+    mode: int
+    content: bytes = b""
+    device: tuple[int, int] = (0, 0)
+
+
+def folder(path: str) -> Entry:
+    """A folder."""
+    return Entry(path, stat.S_IFDIR | 0o755)
+
+
+def program(path: str, content: bytes) -> Entry:
+    """An executable file."""
+    return Entry(path, stat.S_IFREG | 0o755, content)
+
+
+def link(path: str, target: str) -> Entry:
+    """A symbolic link."""
+    return Entry(path, stat.S_IFLNK | 0o777, target.encode())
+
+
+def cpio(entries: Iterable[Entry]) -> bytes:
+    """A gzip-compressed cpio archive, format newc; the same bytes for the same entries.
+
+    Owner root, times 0, inodes counted from 1 (linux Documentation/driver-api/early-userspace/buffer-format.rst).
+    """
+    out = bytearray()
+    for inode, entry in enumerate([*entries, Entry("TRAILER!!!", 0)], start=1):
+        name = entry.path.encode() + b"\0"
+        links = 2 if stat.S_ISDIR(entry.mode) else 1
+        fields = (inode, entry.mode, 0, 0, links, 0, len(entry.content), 0, 0, *entry.device, len(name), 0)
+        out += b"070701" + b"".join(b"%08X" % field for field in fields) + name
+        out += b"\0" * (-len(out) % 4) + entry.content
+        out += b"\0" * (-len(out) % 4)
+    return gzip.compress(bytes(out), compresslevel=6, mtime=0)
+
+
+def is_static(content: bytes) -> bool:
+    """Whether this is a 64-bit little-endian ELF program that needs no dynamic loader."""
+    if len(content) < 64 or content[:6] != b"\x7fELF\x02\x01":
+        return False
+    (offset,) = struct.unpack_from("<Q", content, 32)
+    size, count = struct.unpack_from("<HH", content, 54)
+    if offset + size * count > len(content):
+        return False
+    return all(struct.unpack_from("<I", content, offset + size * at)[0] != PT_INTERP for at in range(count))
+
+
+def static_busybox() -> bytes:
+    """The node's static busybox. Raises NodeError `tool-missing`: the remedy names its package."""
+    seen = "is not installed"
+    for place in BUSYBOX:
+        try:
+            content = Path(place).read_bytes()
+        except OSError:
+            continue
+        if not is_static(content):
+            seen = f"at {place} needs shared libraries"
+            continue
+        lacking = sorted(set(APPLETS) - set(run([place, "--list"], timeout=30).stdout.split()))
+        if not lacking:
+            return content
+        seen = f"at {place} lacks {', '.join(lacking)}"
+    raise NodeError(
+        "tool-missing",
+        f"A static busybox is needed for a guest, and the one on this node {seen}",
+        "Install the package busybox-static",
+    )
+
+
+def closure(name: str) -> dict[str, Path]:
+    """Place in the guest -> file of the node, for a program and all that its loader loads, as ldd(1) lists it.
+
+    Empty when the program is not installed.
+    """
+    found = shutil.which(name)
+    if found is None:
+        return {}
+    listed = run(["ldd", found], timeout=30, check=False).stdout
+    libraries = re.findall(r"(?:^|=>)\s*(/\S+) \(0x", listed, flags=re.MULTILINE)
+    return {f"/usr/bin/{name}": Path(found), **{path: Path(path) for path in libraries}}
+
+
+def ladder_script() -> str:
+    """The ladder, as it also runs in containers."""
+    return resources.files("nodekit").joinpath("ladder.sh").read_text()
+
+
+def build(nonce: str, image_type: str | None = None) -> bytes:
+    """The RAM disk whose lines start with `nonce`; with `image_type`, it also tries to mount /dev/vda1 as that file system.
+
+    Raises NodeError `tool-missing` without a static busybox.
+    """
+    entries = [
+        folder("dev"),
+        Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
+        folder(FOLDER),
+        program(f"{FOLDER}/busybox", static_busybox()),
+        folder(f"{FOLDER}/bin"),
+        *(link(f"{FOLDER}/bin/{applet}", "../busybox") for applet in APPLETS),
+        program(f"{FOLDER}/init", resources.files("nodekit").joinpath("guest_init.sh").read_bytes()),
+        program(f"{FOLDER}/ladder.sh", ladder_script().encode()),
+        program(f"{FOLDER}/environment", f"KATA_NODES_NONCE={nonce}\nKATA_NODES_IMAGE={image_type or ''}\n".encode()),
+        folder(f"{FOLDER}/node"),
+    ]
+    made: set[str] = set()
+    for place, file in closure("bwrap").items():
+        for parent in reversed(Path(place).parents[:-1]):
+            if (at := f"{FOLDER}/node{parent}") not in made:
+                made.add(at)
+                entries.append(folder(at))
+        entries.append(program(f"{FOLDER}/node{place}", file.read_bytes()))
+    return cpio(entries)

@@ -1,0 +1,48 @@
+"""Let one run at a time change a node, and name the run that holds it."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nodekit.errors import NodeError
+
+LOCK = "run/kata-nodes.lock"
+POLL = 0.1
+"""Seconds between two tries."""
+
+
+@contextmanager
+def node_lock(root: Path, timeout: float) -> Iterator[None]:
+    """Hold the node's lock for the with-block; the kernel frees it when the process ends, however it ends.
+
+    Waits up to `timeout` seconds. Raises NodeError `node-busy` naming the holder's process id.
+    """
+    path = root / LOCK
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise NodeError("file-unwritable", f"/{LOCK} cannot be opened: {error.strerror}", "Run the program as root") from None
+    try:
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
+                    raise NodeError(
+                        "node-busy",
+                        f"Another run holds /{LOCK} (process {holder if holder.isdigit() else 'unknown'}); waited {timeout:g} s",
+                        "Wait until that run has ended, then run again",
+                    ) from None
+                time.sleep(POLL)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)

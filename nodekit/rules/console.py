@@ -1,0 +1,175 @@
+"""Explain a guest that never reached the ladder, from its console and from what QEMU or Docker said."""
+
+import re
+from dataclasses import dataclass
+
+from nodekit.rules.kernel_params import MAX_COMMAND_LINE
+from nodekit.rules.text import printable
+
+SHOWN = 300
+"""Characters of somebody else's words that stand in a sentence."""
+MAX_READ = 1 << 20
+"""Characters of a console that are looked at."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a guest did not come up, what to do, and whether the same boot can succeed when it is tried again."""
+
+    cause: str
+    remedy: str
+    retry: bool = False
+
+
+def _line(text: str, pattern: str) -> str:
+    """The line in which `pattern` is found, safe to show; empty without one."""
+    match = re.search(rf"^.*(?:{pattern}).*$", text, flags=re.MULTILINE)
+    return printable(" ".join(match[0].split()), SHOWN) if match else ""
+
+
+_BASE = (
+    "Put Kata's own kernel_params back (cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1): add to them by kata.kernelParams"
+)
+_QEMU: tuple[tuple[str, str, str], ...] = (
+    (
+        r"kvm|KVM|MSR",
+        "QEMU cannot run a guest with this node's KVM",
+        "Use bare metal, or a machine type whose nested virtualisation works; an existing /dev/kvm alone shows nothing",
+    ),
+    (
+        r"[Cc]annot allocate memory|cannot set up guest memory",
+        "The node has too little memory for the guest",
+        "Free memory on the node",
+    ),
+    (
+        r"kernel too old|could not load kernel|invalid kernel",
+        "QEMU cannot load the kernel",
+        "Name a bzImage or vmlinux as Kata's kernel",
+    ),
+    (r"[Cc]ould not open|No such file", "QEMU cannot open a file", "See that the files of Kata's configuration exist"),
+)
+"""What QEMU says -> cause and remedy, the first that fits."""
+_CONSOLE: tuple[tuple[str, str, str], ...] = (
+    (r"cgroup: Unknown subsys name", "The guest's kernel lacks a cgroup that its first process mounts", _BASE),
+    (
+        r"Out of memory|System is deadlocked on memory|Initramfs unpacking failed: write error",
+        "The guest ran out of memory",
+        "Raise default_memory in Kata's configuration, or free memory on the node",
+    ),
+    (
+        r"Unable to mount root fs|Cannot open root device",
+        "The guest's kernel found no first process: it cannot read the RAM disk, or finds no root",
+        "Use an initrd or image that belongs to this kernel, and keep root= and rdinit= out of kata.kernelParams",
+    ),
+    (
+        r"Attempted to kill init|No working init found|Requested init .* failed",
+        "The guest's first process ended or could not be started",
+        "Use an initrd or image that belongs to this kernel, and keep init= and rdinit= out of kata.kernelParams",
+    ),
+    (r"Kernel panic", "The guest's kernel stopped", "Use another guest kernel, or other kata.kernelParams"),
+)
+"""What stands on a console -> cause and remedy, the first that fits."""
+
+
+def known_fault(console: str) -> Explanation | None:
+    """The first fault that a console names, or None."""
+    for pattern, cause, remedy in _CONSOLE:
+        said = _line(console[:MAX_READ], pattern)
+        if said:
+            return Explanation(f"{cause} (console: {said})", remedy)
+    return None
+
+
+def explain(console: str, qemu_stderr: str, command_line: str, *, timed_out: bool) -> Explanation:
+    """Why this boot did not reach its end. `timed_out`: QEMU still ran when its time was over."""
+    for pattern, cause, remedy in _QEMU:
+        said = _line(qemu_stderr[:MAX_READ], pattern)
+        if said:
+            return Explanation(f"{cause} (QEMU: {said})", remedy)
+    fault = known_fault(console)
+    if fault is not None:
+        return fault
+    length = len(command_line.encode())
+    if length > MAX_COMMAND_LINE:
+        return Explanation(
+            f"The command line has {length} bytes; with more than {MAX_COMMAND_LINE} an x86 kernel hangs before its first word",
+            "Shorten kata.kernelParams",
+        )
+    # The firmware's last line, behind which a quiet kernel says nothing either.
+    _, firmware, behind = console.partition("Booting from ROM")
+    words = re.sub(r"\x1b(\[[0-9;?]*[A-Za-z]|c)", "", behind if firmware else console).strip(" .\r\n")
+    if words:
+        last = printable(" ".join(words.splitlines()[-1].split()), SHOWN)
+        state = f"its last line on the console: {last}"
+    else:
+        state = "the firmware handed over and the kernel said nothing" if firmware else "its console stayed empty"
+    if timed_out:
+        return Explanation(
+            f"The guest hung: {state}",
+            "Run again; when it stays so, use a node with working hardware virtualisation, or give it more time",
+            retry=True,
+        )
+    if qemu_stderr.strip():
+        return Explanation(
+            f"QEMU ended: {printable(' '.join(qemu_stderr.split()), SHOWN)}", "Run this QEMU by hand on the node to see why"
+        )
+    return Explanation(
+        f"The guest reset itself or ended early; {state}",
+        "Raise default_memory in Kata's configuration, or use another guest kernel",
+    )
+
+
+NO_ANSWER = "timed out connecting to vsock"
+"""All that Kata's runtime says of a guest that never came up, whatever the reason."""
+_DOCKER: tuple[tuple[str, str, str], ...] = (
+    (
+        NO_ANSWER,
+        "the guest's agent did not answer in time",
+        "Look at kata.kernelParams and at the guest's kernel and image; on a slow node raise dial_timeout",
+    ),
+    (
+        r"binary not installed",
+        "the Kata shim is not installed",
+        "Install Kata (kata.install), with the shim in containerd's PATH",
+    ),
+    (
+        r"add any hypervisor device to devices cgroup",
+        "the node has no /dev/kvm",
+        "Use a node with hardware virtualisation and load kvm_intel or kvm_amd",
+    ),
+    (r"/dev/vhost-vsock", "vhost_vsock is not loaded", "Load the kernel module vhost_vsock on the node"),
+    (r"Cannot find usable config file", "Kata finds no configuration file", "Set kata.configPath to a file that exists"),
+    (r"does not exist: not found", "a file that Kata's configuration names is missing", "Install Kata again (kata.install)"),
+    (r"fork/exec .*no such file", "a program that Kata's configuration names is missing", "Install Kata again (kata.install)"),
+    (
+        r"toml: line|incompatible types|error decoding file",
+        "Kata cannot read its configuration",
+        "Correct the file, or drop-in, that is named",
+    ),
+    (
+        r"unknown or invalid runtime name",
+        "Docker does not know the runtime",
+        "Register it in /etc/docker/daemon.json and reload Docker",
+    ),
+    (
+        r"pull access denied|manifest unknown|Unable to find image|failed to resolve reference|no such host",
+        "the image could not be pulled",
+        "Set verification.image to an image that the node can pull, or load it on the node",
+    ),
+    (
+        r'exec: "?sh"?|exec sh failed|"sh": executable file not found',
+        "the image has no shell",
+        "Set verification.image to an image with a shell, unshare and ip",
+    ),
+)
+"""What Docker says -> cause and remedy, the first that fits; most as measured with genuine Kata."""
+
+
+def explain_docker(stderr: str) -> Explanation:
+    """Why `docker run` did not start the ladder. `retry` is never set: Docker tells no hang from a fault."""
+    for pattern, cause, remedy in _DOCKER:
+        said = _line(stderr[:MAX_READ], pattern)
+        if said:
+            return Explanation(f"{cause} (Docker: {said})", remedy)
+    said = printable(" ".join(stderr.split()), SHOWN) or "nothing"
+    return Explanation(f"the container ended before the ladder (Docker: {said})", "Run the same `docker run` by hand on the node")

@@ -1,0 +1,116 @@
+"""Which Docker works with which Kata: the known pairs as data with their sources, and one look-up for everybody."""
+
+import re
+from dataclasses import dataclass
+
+from nodekit.errors import NodeError
+from nodekit.rules.text import printable
+
+RUNTIMES = ("go", "rust")
+Version = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Docker releases from `first` up to, not including, `end` (None: no end), and what they need of Kata.
+
+    `go` and `rust` are the first Kata release that works (None: every one). `rust_known` is false where an older Rust
+    runtime is merely untested. `why` says what breaks, `sources` where that is known from.
+    """
+
+    first: Version
+    end: Version | None
+    go: Version | None
+    rust: Version | None
+    rust_known: bool
+    why: str
+    sources: tuple[str, ...]
+
+
+LATE_NETWORK = "this Docker fills the network namespace after the task is created, and older Kata scans it before: no network"
+_LATE_SOURCES = (
+    "kata-containers/kata-containers#9340",
+    "kata-containers/kata-containers#11793",
+    "kata-containers/kata-containers#12754",
+    "kata-containers/kata-containers#12899",
+    "kata-containers/kata-containers#13080",
+    "moby/moby#47062",
+    "moby/moby#47406",
+    "moby/moby#47626",
+)
+_TIME = "this Docker adds a time namespace, which older Kata does not take"
+_EARLY = "this Docker fills the network namespace in time"
+
+MATRIX: tuple[Row, ...] = (
+    Row((23, 0, 0), (26, 0, 0), None, (3, 30, 0), False, _EARLY, ("moby/moby#47062",)),
+    Row((26, 0, 0), (26, 0, 1), (3, 29, 0), (3, 30, 0), True, LATE_NETWORK, _LATE_SOURCES),
+    Row((26, 0, 1), (28, 0, 0), None, (3, 30, 0), False, _EARLY, ("moby/moby#47626",)),
+    Row((28, 0, 0), (29, 5, 0), (3, 29, 0), (3, 30, 0), True, LATE_NETWORK, _LATE_SOURCES),
+    Row((29, 5, 0), None, (3, 32, 0), (3, 32, 0), True, _TIME, ("kata-containers/kata-containers#13082",)),
+)
+"""In order of Docker releases, without gaps from 23.0.0 on."""
+SAFE_DOCKER = "27.5.1"
+"""The newest Docker that works with every Kata release of the Go shim; the last 27, without fixes since January 2025."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a pair may be used, why, and, where it may not, which version cures it (else empty)."""
+
+    ok: bool
+    reason: str
+    cure: str
+
+
+def version(text: str, what: str) -> Version:
+    """`27.5.1` as three numbers; raises NodeError `bad-input` for anything else, naming `what`."""
+    if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}", text):
+        raise NodeError(
+            "bad-input",
+            f"{what} version {printable(text, 40)!r} is not three numbers with dots",
+            f"Give the whole {what} version, such as {SAFE_DOCKER if what == 'Docker' else '3.32.0'}",
+        )
+    major, minor, patch = (int(part) for part in text.split("."))
+    return major, minor, patch
+
+
+def _dotted(value: Version) -> str:
+    return ".".join(str(part) for part in value)
+
+
+def verdict(docker: str, kata: str, runtime: str) -> Verdict:
+    """Whether Docker `docker` works with Kata `kata` and its runtime `go` (shim v2) or `rust` (runtime-rs).
+
+    A pair that is merely untested is allowed, and its reason says so. Raises NodeError `bad-input` for ill-formed versions.
+    """
+    if runtime not in RUNTIMES:
+        raise NodeError("bad-input", f"Kata runtime {printable(runtime, 40)!r} is not known", f"Give {' or '.join(RUNTIMES)}")
+    wanted, given = version(docker, "Docker"), version(kata, "Kata")
+    row = next((row for row in MATRIX if row.first <= wanted and (row.end is None or wanted < row.end)), None)
+    if row is None:
+        return Verdict(
+            True, f"Docker {docker} is untested with Kata: the known pairs begin with Docker {_dotted(MATRIX[0].first)}", ""
+        )
+    needed = row.go if runtime == "go" else row.rust
+    name = "Go shim" if runtime == "go" else "Rust runtime"
+    if needed is None or given >= needed:
+        return Verdict(True, f"Docker {docker} works with the {name} of Kata {kata}", "")
+    if runtime == "rust" and not row.rust_known:
+        return Verdict(
+            True, f"the {name} of Kata {kata} is untested with Docker {docker}; {_dotted(needed)} is known to work", ""
+        )
+    # The safe Docker cures the Go shim for certain; an older Rust runtime is untested there, so it is no cure.
+    other = f", or Docker {SAFE_DOCKER}" if runtime == "go" else ""
+    return Verdict(False, f"{row.why} ({', '.join(row.sources)})", f"Kata {_dotted(needed)} or newer{other}")
+
+
+def refuse_if_incompatible(docker: str, kata: str, runtime: str) -> None:
+    """Raise NodeError `docker-kata-incompatible`, with the version that cures it, for a pair that is known to break."""
+    found = verdict(docker, kata, runtime)
+    if not found.ok:
+        name = "Go shim" if runtime == "go" else "Rust runtime"
+        raise NodeError(
+            "docker-kata-incompatible",
+            f"Docker {docker} does not work with the {name} of Kata {kata}: {found.reason}",
+            f"Use {found.cure}",
+        )

@@ -1,0 +1,146 @@
+"""Read Kata's TOML as Kata merges it, and change one value in it without touching another byte."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+
+from nodekit.errors import NodeError
+from nodekit.rules.text import printable
+
+KEY = "kernel_params"
+BOM = "\ufeff"
+REMEDY = "Correct that file, or put the release's own file back, then run again"
+
+
+def _invalid(path: str, what: str, remedy: str = REMEDY) -> NodeError:
+    return NodeError("file-invalid", f"{path} {printable(what, 300)}", remedy)
+
+
+def decode(content: bytes, path: str) -> str:
+    """The text of a configuration file, every byte kept; raises NodeError `file-invalid` when it is not UTF-8."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise _invalid(path, f"is not UTF-8 text (byte {error.start})") from None
+
+
+@lru_cache(maxsize=16)  # 60 ms a file on a fast machine, a second on an emulated node, and each is read three times
+def _parsed(text: str) -> dict[str, Any]:
+    return tomlkit.parse(text.removeprefix(BOM)).unwrap()
+
+
+def table(text: str, path: str) -> Mapping[str, Any]:
+    """The file as plain data, not to be changed; raises NodeError `file-invalid` naming the line that is no TOML."""
+    try:
+        return _parsed(text)
+    except (TOMLKitError, ValueError, RecursionError) as error:
+        raise _invalid(path, f"is not valid TOML: {error}") from None
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `over` on top: tables are merged, anything else is replaced (`kata-types/src/config/drop_in.rs`)."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def hypervisor_table(whole: Mapping[str, Any], name: str, path: str, remedy: str = REMEDY) -> dict[str, Any]:
+    """The table `[hypervisor.NAME]`; raises NodeError `file-invalid` when there is none or its `kernel_params` is no string."""
+    tables = whole.get("hypervisor")
+    found = tables.get(name) if isinstance(tables, Mapping) else None
+    if not isinstance(found, Mapping):
+        there = ", ".join(sorted(map(str, tables))) if isinstance(tables, Mapping) else ""
+        raise _invalid(path, f"has no table [hypervisor.{name}] (it has: {there or 'none'})", remedy)
+    if not isinstance(found.get(KEY, ""), str):
+        raise _invalid(path, f"has {KEY} = {found[KEY]!r} in [hypervisor.{name}], which is no string")
+    return dict(found)
+
+
+def sets_parameters(text: str, name: str, path: str) -> bool:
+    """Whether the file gives `kernel_params` for that hypervisor."""
+    tables = table(text, path).get("hypervisor")
+    found = tables.get(name) if isinstance(tables, Mapping) else None
+    return isinstance(found, Mapping) and KEY in found
+
+
+def drop_in(name: str, value: str) -> str:
+    """The text of our drop-in."""
+    return (
+        "# Written by kata-nodes; it will be written again. The whole string counts: Kata does not join it with the one of\n"
+        "# the file before, so that file's own parameters stand in it too.\n"
+        f"[hypervisor.{name}]\n{KEY} = {_literal(value, '')}\n"
+    )
+
+
+def with_parameters(text: str, name: str, value: str, path: str) -> str:
+    """`text` with `kernel_params = value` in `[hypervisor.NAME]`, every byte outside that value as it was.
+
+    Where the table has no such key, one line is added below its header. Raises NodeError `file-invalid` when the text
+    is no TOML, has no such table, or is written so that the value cannot be changed alone.
+    """
+    before = table(text, path)
+    old = hypervisor_table(before, name, path)
+    bom, body = (BOM, text[1:]) if text.startswith(BOM) else ("", text)
+    tries = [_replaced(body, name, value)] if KEY in old else _inserted(body, name, value)
+    wanted = merged(before, {"hypervisor": {name: {KEY: value}}})
+    for new in tries:
+        if new is not None and _reads_as(bom + new, wanted):
+            return bom + new
+    raise _invalid(
+        path,
+        f"is written so that {KEY} of [hypervisor.{name}] cannot be changed alone",
+        f"Write the table with a header line [hypervisor.{name}] and the key {KEY} below it",
+    )
+
+
+def _reads_as(text: str, wanted: Mapping[str, Any]) -> bool:
+    try:
+        return _parsed(text) == wanted
+    except (TOMLKitError, ValueError):
+        return False
+
+
+def _replaced(body: str, name: str, value: str) -> str | None:
+    """The text with the value's literal exchanged, found by letting tomlkit write a mark in its place."""
+    mark = "kata-nodes-mark"
+    while mark in body:
+        mark += "-"
+    document: Any = tomlkit.parse(body)
+    document["hypervisor"][name][KEY] = mark
+    parts = tomlkit.dumps(document).split(f'"{mark}"')
+    if len(parts) != 2 or not (body.startswith(parts[0]) and body.endswith(parts[1])):
+        return None
+    old = body[len(parts[0]) : len(body) - len(parts[1])]
+    return parts[0] + _literal(value, old) + parts[1]
+
+
+def _inserted(body: str, name: str, value: str) -> Sequence[str]:
+    """The texts with one line more, below each line that may be the table's header; the caller takes the one that reads right."""
+    lines = body.splitlines(keepends=True)
+    headers = {f"[hypervisor.{name}]", f'[hypervisor."{name}"]', f"[hypervisor.'{name}']"}
+    tries = []
+    for at, line in enumerate(lines):
+        head = line.partition("#")[0]
+        if "".join(head.split()) not in headers:
+            continue
+        end = line[len(line.rstrip("\r\n")) :]
+        new = f"{KEY} = {_literal(value, '')}"
+        # Without a line end the header is the file's last line, and the new last line has none either.
+        rest = f"{new}{end}" if end else f"\n{new}"
+        tries.append("".join([*lines[: at + 1], rest, *lines[at + 1 :]]))
+    return tries
+
+
+def _literal(value: str, like: str) -> str:
+    """A one-line TOML string, in single quotes when `like` is so and the value allows it."""
+    plain = all(c.isprintable() or c == "\t" for c in value)
+    if like.startswith("'") and plain and "'" not in value:
+        return f"'{value}'"
+    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    text = "".join(escapes.get(c, c if c.isprintable() or ord(c) > 0x9F else f"\\u{ord(c):04x}") for c in value)
+    return f'"{text}"'

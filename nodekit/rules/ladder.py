@@ -1,0 +1,332 @@
+"""Judge a transcript of ladder.sh: which rungs were climbed, and for the first that was not, cause and cure."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from nodekit.rules.kernel_params import LIMIT, parse, tokens
+from nodekit.rules.text import printable
+
+MAX_TRANSCRIPT = 1 << 20
+"""Characters of a transcript that are read."""
+MAX_VALUE = 4096
+"""Characters of one value or detail that are kept; an x86 command line has 2047 bytes at most."""
+SHOWN = 300
+"""Characters of a value or detail that stand in a sentence."""
+CHILD_NAMESPACE = 2147483647
+"""What max_user_namespaces reads inside a child user namespace, whatever the guest's own limit is."""
+RAISE = (
+    f"Take {LIMIT}=0 out of kata.kernelParams and of Kata's configuration file, or set {LIMIT}=N, N above 0, in kata.kernelParams"
+)
+"""What cures a limit of 0, whoever set it: ours is merged behind the others, and the last one wins."""
+
+_LINE = re.compile(r"rung=([a-z-]{1,40}) status=(ok|fail|absent) value=([!-~]*) detail=([!-~]*)")
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One rung: what it needs, whether it was climbed (None: not tried, or only reported), and why not."""
+
+    name: str
+    need: str
+    passed: bool | None
+    value: str
+    detail: str
+    cause: str = ""
+    remedy: str = ""
+
+    def as_dict(self) -> dict[str, object]:
+        """The form in a result document."""
+        return {"name": self.name, "need": self.need, "passed": self.passed, "value": self.value, "detail": self.detail}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All rungs in the ladder's order, and the first failure: a stable code, one sentence and a remedy."""
+
+    rungs: tuple[Rung, ...]
+    user_namespaces: int
+    guest_kernel: str
+    command_line: str
+    code: str | None = None
+    message: str = ""
+    remedy: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether no rung that counts failed."""
+        return self.code is None
+
+    def climbed(self, name: str) -> bool:
+        """Whether the rung of that name was tried and passed."""
+        return any(rung.name == name and rung.passed is True for rung in self.rungs)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One line of ladder.sh, unescaped and bounded."""
+
+    status: str
+    value: str
+    detail: str
+
+
+def readings(transcript: str, nonce: str) -> tuple[dict[str, Reading], bool]:
+    """The lines that start with `nonce`, and whether the transcript is whole: it has its end, and no rung twice.
+
+    A line may stand behind other text, as on a console that the kernel writes to as well.
+    """
+    found: dict[str, Reading] = {}
+    ended = False
+    for line in transcript[:MAX_TRANSCRIPT].splitlines():
+        _, mark, text = line.partition(f"{nonce} ")
+        if not mark:
+            continue
+        if text.strip() == "end":
+            ended = True
+            break
+        match = _LINE.match(text)
+        if match is None or match[1] in found:
+            return found, False
+        found[match[1]] = Reading(match[2], _plain(match[3]), _plain(match[4]))
+    return found, ended
+
+
+def _plain(escaped: str) -> str:
+    return printable(unquote(escaped, encoding="ascii", errors="replace"), MAX_VALUE)
+
+
+def _shown(text: str) -> str:
+    """Untrusted text within a sentence: one line, cut."""
+    return printable(" ".join(text.split()), SHOWN)
+
+
+Finding = tuple[bool | None, str, str, str]
+"""Passed, the error's code, cause, remedy."""
+FINE: Finding = (True, "", "", "")
+
+
+def _boot_id(read: Reading, node_boot_id: str) -> Finding:
+    if read.value == node_boot_id:
+        return (
+            False,
+            "proof-not-a-guest",
+            "the boot id is the node's own, so this ran on the node's kernel and in no guest",
+            "Register the runtime as io.containerd.kata.v2 and start it by that name; a runtime that leads to runc is no Kata",
+        )
+    if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", read.value):
+        return (False, "proof-not-a-guest", "no boot id could be read", "Mount /proc where the ladder runs")
+    return FINE
+
+
+def _parameters(read: Reading, expected: Sequence[str]) -> Finding:
+    present = tokens(read.value)
+    missing = [token for token in expected if token not in present]
+    if not missing:
+        return FINE
+    return (
+        False,
+        "proof-parameters-missing",
+        f"the guest's command line lacks {' '.join(missing)}: another configuration file is read, or a drop-in or pod "
+        "annotation replaced kernel_params",
+        "Set kata.configPath to the file that the runtime really reads; no drop-in behind ours may drop kata.kernelParams",
+    )
+
+
+def _limit_set_by(command_line: str) -> str | None:
+    """The token that set the limit, if one did."""
+    setting = [one.text for one in parse(command_line) if one.key == LIMIT]
+    return setting[-1] if setting else None
+
+
+def _user_namespaces(read: Reading, command_line: str) -> Finding:
+    if read.status == "absent":
+        return (
+            False,
+            "proof-user-namespaces-absent",
+            "the guest's kernel has no user namespaces (CONFIG_USER_NS=n)",
+            "Use a guest kernel built with CONFIG_USER_NS=y, as Kata's own are; no entry of kata.kernelParams cures it",
+        )
+    if read.status == "fail":
+        return (
+            False,
+            "proof-user-namespaces-unreadable",
+            "the file is there and cannot be read",
+            "Run the ladder as a user who may read /proc/sys/user, and unmask /proc/sys; kata.kernelParams need not change",
+        )
+    if not re.fullmatch(r"[0-9]{1,10}", read.value):
+        return (
+            False,
+            "proof-user-namespaces-not-a-number",
+            "the reading is not a whole number, so /proc/sys/user is not the kernel's own",
+            f"Look for what is mounted over /proc/sys/user in the guest; {LIMIT} in kata.kernelParams takes a whole number",
+        )
+    number = int(read.value)
+    if number == 0:
+        token = _limit_set_by(command_line)
+        cause = (
+            f"{token} on the guest's command line sets the limit"
+            if token
+            else f"a hardening default of the guest sets it: {LIMIT} is not on the guest's command line"
+        )
+        return (False, "proof-user-namespaces-zero", cause, RAISE)
+    if number == CHILD_NAMESPACE:
+        return (
+            False,
+            "proof-user-namespaces-child-namespace",
+            "this is what a child user namespace reads, which says nothing about the guest's limit",
+            "Climb the ladder in the guest's first user namespace: not under unshare, a rootless engine or hostUsers: false; "
+            "kata.kernelParams need not change",
+        )
+    return FINE
+
+
+def _why(detail: str) -> tuple[str, str]:
+    """Cause and remedy of a command that failed, from what it said (errors of clone(2), unshare(2), mount(2))."""
+    if "No space left on device" in detail or "ENOSPC" in detail:
+        return "the limit of user namespaces, or of their nesting, is used up", RAISE
+    if "Operation not permitted" in detail or "Permission denied" in detail:
+        return (
+            "the guest forbids it: seccomp, a security module, a masked /proc or a missing capability",
+            "Grant NET_ADMIN and SYS_ADMIN, keep disable_guest_seccomp=true in Kata's configuration, and look for a security "
+            "module in kata.kernelParams",
+        )
+    if "Invalid argument" in detail or "not implemented" in detail:
+        return (
+            "the guest's kernel lacks this kind of namespace",
+            "Use a guest kernel with user, network, PID and mount namespaces",
+        )
+    return "the command failed or did not end in time", "Run the command in such a guest by hand; its words are above"
+
+
+def _command(code: str) -> Callable[[Reading], Finding]:
+    def judged(read: Reading) -> Finding:
+        if read.status == "absent":
+            return (None, "", "", "")
+        return FINE if read.status == "ok" else (False, code, *_why(read.detail))
+
+    return judged
+
+
+def _image(read: Reading) -> Finding:
+    """Reported only: the proof's guest runs from its own RAM disk."""
+    return (True if read.status == "ok" else None, "", "", "")
+
+
+def _network(read: Reading) -> Finding:
+    if read.status != "fail":
+        return (True if read.status == "ok" else None, "", "", "")
+    return (
+        False,
+        "proof-network-missing",
+        "the container has no address: Docker 26.0.0 and 28 fill the network after Kata has scanned it",
+        "Pin Docker 27.5.1, or use the Kata release that cures it: 3.29.0 for the Go shim, 3.30.0 for the Rust runtime",
+    )
+
+
+def _names(read: Reading) -> Finding:
+    if read.status != "fail":
+        return (True if read.status == "ok" else None, "", "", "")
+    docker = "127.0.0.11" in read.detail
+    return (
+        False,
+        "proof-network-missing",
+        "Docker's resolver 127.0.0.11 is out of a Kata guest's reach"
+        if docker
+        else "the container resolves no name that the node does",
+        "Use Docker's default bridge, or give the daemon or the container a name server that the guest can reach",
+    )
+
+
+def _seen(name: str, read: Reading) -> str:
+    """What a rung met, for a sentence: a command's own words say more than its exit code."""
+    if name == "command-line":
+        return "is not as expected"  # the cause names what is lacking; the whole line is in the result
+    if read.status == "absent":
+        return "is absent"
+    return f"said {_shown(read.detail)!r}" if read.status == "fail" else f"read {_shown(read.value)!r}"
+
+
+TITLES = {
+    "boot-id": "/proc/sys/kernel/random/boot_id",
+    "command-line": "/proc/cmdline",
+    "image": "Kata's image as a file system",
+    "user-namespaces": "/proc/sys/user/max_user_namespaces",
+    "unshare": "unshare -U",
+    "unshare-map-root": "unshare -Ur",
+    "unshare-nested": "unshare -Ur unshare -Ur",
+    "bwrap-proc": "bwrap --unshare-net --unshare-pid --proc /proc",
+    "bwrap-user": "bwrap --unshare-user",
+    "bwrap-user-proc": "bwrap --unshare-user --proc /proc",
+    "loopback": "unshare -Urn ip link set lo up",
+    "network": "an interface with an address",
+    "name-resolution": "name resolution",
+}
+"""What each rung looks at or runs, for sentences."""
+SANDBOX = ("user-namespaces", "unshare", "unshare-map-root", "unshare-nested", "bwrap-proc", "bwrap-user", "loopback")
+"""Rungs that count only where a nested sandbox is promised."""
+REQUIRED = ("boot-id", "kernel", "command-line", "user-namespaces", "uid", *SANDBOX[1:], "bwrap-user-proc")
+"""Lines that a whole transcript has."""
+
+
+def judge(
+    transcript: str,
+    nonce: str,
+    node_boot_id: str,
+    expected_tokens: Sequence[str],
+    *,
+    nested: bool = True,
+    network: bool = False,
+    unshare_required: bool = True,
+) -> Verdict:
+    """The verdict on what ladder.sh printed; every text in it is bounded and safe to show.
+
+    `nested`: a nested sandbox is promised; without it the sandbox's rungs are reported and do not count. `network`: the
+    ladder was asked to look for one. `unshare_required`: its absence is a failure, as in a guest that brings it.
+    """
+    read, whole = readings(transcript, nonce)
+    asked = [*REQUIRED, *(("network", "name-resolution") if network else ())]
+    lacking = [name for name in asked if name not in read]
+    kernel = _shown(read["kernel"].value) if "kernel" in read else ""
+    command_line = read["command-line"].value if "command-line" in read else ""
+    root = "uid" in read and read["uid"].value == "0"
+    rules: list[tuple[str, str, Callable[[Reading], Finding]]] = [
+        ("boot-id", "guest", lambda one: _boot_id(one, node_boot_id)),
+        ("command-line", "parameters", lambda one: _parameters(one, expected_tokens)),
+        ("image", "guest", _image),
+        ("user-namespaces", "user-namespaces", lambda one: _user_namespaces(one, command_line)),
+        ("unshare", "user-namespaces", _command("proof-unshare-failed")),
+        ("unshare-map-root", "user-namespaces", _command("proof-unshare-failed")),
+        ("unshare-nested", "user-namespaces", _command("proof-nested-failed")),
+        ("bwrap-proc", "capabilities" if root else "user-namespaces", _command("proof-bwrap-failed")),
+        ("bwrap-user", "user-namespaces", _command("proof-bwrap-failed")),
+        # Docker masks paths of /proc, so that this one fails in every container without an unmasked /proc: it is reported.
+        ("bwrap-user-proc", "proc", _command("")),
+        ("loopback", "user-namespaces", _command("proof-loopback-failed")),
+        ("network", "network", _network),
+        ("name-resolution", "network", _names),
+    ]
+    rungs: list[Rung] = []
+    first: tuple[str, str, str] | None = None
+    for name, need, rule in rules:
+        if name not in read:
+            continue
+        one = read[name]
+        passed, code, cause, remedy = rule(one)
+        if name == "unshare" and one.status == "absent" and unshare_required:
+            passed, code, cause = False, "proof-unshare-failed", "unshare is not installed where the ladder ran"
+            remedy = "Install busybox-static with the applet unshare on the node"
+        rungs.append(Rung(name, need, passed, one.value, one.detail, cause, remedy))
+        if passed is False and code and first is None and (nested or name not in SANDBOX):
+            first = (code, f"rung {name} ({TITLES[name]}) {_seen(name, one)}: {cause}", remedy)
+    number = read["user-namespaces"].value if "user-namespaces" in read else ""
+    reading = int(number) if re.fullmatch(r"[0-9]{1,10}", number) else -1
+    if first is None and (lacking or not whole):
+        what = f"lacks {', '.join(lacking)}" if lacking else "has no end, or a garbled line"
+        first = (
+            "proof-transcript-incomplete",
+            f"the ladder was started and its transcript {what}; lines read: {', '.join(read) or 'none'}",
+            "Run again; when it stays so, look at the guest's console and memory",
+        )
+    return Verdict(tuple(rungs), reading, kernel, printable(command_line, MAX_VALUE), *(first or (None, "", "")))

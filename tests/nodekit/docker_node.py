@@ -1,0 +1,238 @@
+"""A throw-away Debian root with real apt and dpkg, a signed repository on loopback, and a stand-in for dockerd."""
+
+import gzip
+import hashlib
+import http.server
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+SUITE = "trixie"
+NEW, OLD = "5:28.5.2-1~debian.13~trixie", "5:27.5.1-1~debian.13~trixie"
+
+# Stands for docker and dockerd: it answers with the version that the package database of the root holds, and with the
+# runtimes of the daemon.json that `systemctl reload` last made it read.
+DAEMON = r"""#!/usr/bin/env python3
+import json, os, pathlib, re, subprocess, sys
+root = pathlib.Path(os.environ["TEST_ROOT"])
+seen = root / "run/daemon-read.json"
+with open(root / "calls", "a") as calls:
+    print(pathlib.Path(sys.argv[0]).name, *sys.argv[1:], file=calls)
+def version():
+    found = subprocess.run(["dpkg-query", "-W", "-f=${db:Status-Status} ${Version}", "docker-ce"], capture_output=True, text=True)
+    match = re.fullmatch(r"installed 5:([0-9.]+)-.*", found.stdout)
+    return match[1] if match else None
+name, args = pathlib.Path(sys.argv[0]).name, sys.argv[1:]
+if name == "systemctl":
+    file = root / "etc/docker/daemon.json"
+    if (root / "broken-service").exists():
+        sys.exit("Job for docker.service failed.")
+    seen.write_text(file.read_text() if file.exists() else "{}")
+elif name == "dockerd":
+    given = json.loads(pathlib.Path(args[args.index("--config-file") + 1]).read_text())
+    if "misspelt" in given:
+        sys.exit("unable to configure the Docker daemon with file: the following directives are unknown: misspelt")
+elif name == "journalctl":
+    print("failed to start daemon: a reason")
+else:
+    if version() is None or (root / "silent").exists():
+        sys.exit("Cannot connect to the Docker daemon")
+    if "version" in args:
+        print(version())
+    elif "ps" in args:
+        print("web\ndatabase")
+    elif "{{.LiveRestoreEnabled}}" in args:
+        print("false")
+    else:
+        read = json.loads(seen.read_text()) if seen.exists() else {}
+        print(json.dumps({"runc": {}, **read.get("runtimes", {})}))
+"""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A signed repository: where it is served, its folder, and the fingerprint of its key."""
+
+    address: str
+    folder: Path
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """The throw-away root."""
+
+    root: Path
+
+    def holds(self) -> list[str]:
+        """What apt itself says is held."""
+        return subprocess.run(["apt-mark", "showhold"], check=True, capture_output=True, text=True).stdout.split()
+
+    def packages(self) -> dict[str, str]:
+        """Every package with its status and version."""
+        argv = ["dpkg-query", "-W", "-f=${Package} ${db:Status-Abbrev}${Version}\\n"]
+        lines = subprocess.run(argv, check=False, capture_output=True, text=True).stdout.splitlines()
+        return dict(line.split(" ", 1) for line in lines)
+
+    def etc(self) -> dict[str, str]:
+        """Every file below /etc with its content's hash, mode and owner."""
+        found = {}
+        for path in sorted((self.root / "etc").rglob("*")):
+            if path.is_symlink():
+                found[str(path)] = f"-> {path.readlink()}"
+            else:
+                info = path.stat()
+                digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+                found[str(path)] = f"{info.st_mode:o} {info.st_uid}:{info.st_gid} {digest}"
+        return found
+
+    def calls(self) -> list[str]:
+        """What the stand-ins were called with, in order."""
+        file = self.root / "calls"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def install(self, *wanted: str) -> None:
+        """Install as an administrator would, before the program comes."""
+        subprocess.run(["apt-get", "install", "-qq", "-y", "--allow-unauthenticated", *wanted], check=True, capture_output=True)
+
+
+def gpg_key(home: Path, algorithm: str) -> tuple[str, bytes]:
+    """A fresh key: its fingerprint, and the armoured public key."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    gpg = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--no-tty", "--pinentry-mode", "loopback", "--passphrase", ""]
+    subprocess.run(
+        [*gpg, "--quick-generate-key", f"test {algorithm} <t@kata-nodes.invalid>", algorithm, "sign", "never"], check=True
+    )
+    listing = subprocess.run([*gpg, "--with-colons", "--list-keys"], check=True, capture_output=True, text=True).stdout
+    fingerprint = [line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr:")][-1]
+    armoured = subprocess.run([*gpg, "--armor", "--export", fingerprint], check=True, capture_output=True).stdout
+    return fingerprint, armoured
+
+
+def _package(work: Path, name: str, version: str, **fields: str) -> tuple[Path, str]:
+    folder = work / f"{name}-{version.replace(':', '_')}"
+    (folder / "DEBIAN").mkdir(parents=True)
+    folder.chmod(0o755)
+    (folder / "usr/share/doc" / name).mkdir(parents=True)
+    (folder / "usr/share/doc" / name / "version").write_text(version)
+    lines = {"Package": name, "Version": version, "Architecture": "all", "Maintainer": "t <t@kata-nodes.invalid>", **fields}
+    control = "".join(f"{key}: {value}\n" for key, value in lines.items()) + f"Description: {name}\n"
+    (folder / "DEBIAN/control").write_text(control)
+    file = work / f"{folder.name}.deb"
+    subprocess.run(
+        ["dpkg-deb", "--root-owner-group", "-Zgzip", "--build", str(folder), str(file)], check=True, capture_output=True
+    )
+    return file, control
+
+
+def build_repository(folder: Path, home: Path) -> str:
+    """Packages of two Docker releases, index and signature below `folder`; returns the key's fingerprint."""
+    fingerprint, armoured = gpg_key(home, "ed25519")
+    pool = folder / "pool"
+    pool.mkdir(parents=True)
+    made = [_package(pool, "containerd.io", "1.7.28-1~debian.13~trixie"), _package(pool, "iptables", "1.8.11-2")]
+    for version in (NEW, OLD):
+        made.append(_package(pool, "docker-ce", version, Depends="containerd.io, docker-ce-cli, iptables"))
+        made.append(_package(pool, "docker-ce-cli", version, Conflicts="docker-rival"))
+        made.append(_package(pool, "docker-ce-rootless-extras", version))
+    made.append(_package(pool, "docker-rival", "1.0"))
+    index = ""
+    for file, control in made:
+        data = file.read_bytes()
+        index += f"{control}Filename: pool/{file.name}\nSize: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n\n"
+    binary = folder / f"dists/{SUITE}/stable/binary-all"
+    for architecture in ("all", subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True).stdout.strip()):
+        binary = folder / f"dists/{SUITE}/stable/binary-{architecture}"
+        binary.mkdir(parents=True)
+        (binary / "Packages").write_text(index)
+        (binary / "Packages.gz").write_bytes(gzip.compress(index.encode(), mtime=0))
+    release = f"Origin: Test\nSuite: {SUITE}\nCodename: {SUITE}\nDate: Mon, 01 Jan 2024 00:00:00 UTC\nComponents: stable\n"
+    release += f"Architectures: all {binary.name.removeprefix('binary-')}\nSHA256:\n"
+    for file in sorted((folder / "dists").rglob("Packages*")):
+        data = file.read_bytes()
+        release += f" {hashlib.sha256(data).hexdigest()} {len(data)} {file.relative_to(folder / 'dists' / SUITE)}\n"
+    suite = folder / "dists" / SUITE
+    (suite / "Release").write_text(release)
+    gpg = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""]
+    subprocess.run([*gpg, "--clearsign", "--output", str(suite / "InRelease"), str(suite / "Release")], check=True)
+    (folder / "gpg").write_bytes(armoured)
+    return fingerprint
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder on loopback; yields the address."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def make_root(root: Path) -> dict[str, str]:
+    """Lay out the root; returns the environment in which apt, dpkg and the stand-ins work on it and on nothing else."""
+    for folder in (
+        "etc/apt/sources.list.d", "etc/apt/apt.conf.d", "etc/apt/preferences.d", "etc/apt/trusted.gpg.d", "run", "tmp",
+        "var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "var/lib/dpkg/info", "var/lib/dpkg/updates", "var/log/apt",
+        "var/lib/dpkg/triggers", "usr/share",
+    ):  # fmt: skip
+        (root / folder).mkdir(parents=True)
+    (root / "var/lib/dpkg/status").touch()
+    (root / "etc/os-release").write_text('ID=debian\nVERSION_ID="13"\nVERSION_CODENAME=trixie\n')
+    log = root / "var/log/dpkg.log"
+    config = root.parent / f"{root.name}-apt.conf"
+    config.write_text(
+        f'Dir "{root}/";\nDir::State::status "{root}/var/lib/dpkg/status";\nDir::Etc::parts "{root}/etc/apt/apt.conf.d";\n'
+        'Acquire::http::Proxy "DIRECT";\nAPT::Sandbox::User "root";\nAcquire::Languages "none";\n'
+        # Of the machine that the test runs on: its dpkg, apt's methods, and gpg's verifier.
+        'Dir::Bin::dpkg "/usr/bin/dpkg";\nDir::Bin::methods "/usr/lib/apt/methods";\n'
+        f'DPkg::Options {{ "--root={root}"; "--force-not-root"; "--force-bad-path"; "--log={log}"; }};\n'
+    )
+    tools = root.parent / f"{root.name}-bin"
+    tools.mkdir()
+    for name in ("docker", "dockerd", "systemctl", "journalctl"):
+        (tools / name).write_text(DAEMON)
+        (tools / name).chmod(0o755)
+    return {
+        "APT_CONFIG": str(config),
+        "DPKG_ADMINDIR": str(root / "var/lib/dpkg"),
+        "DPKG_ROOT": "",
+        "PATH": f"{tools}:{os.environ['PATH']}",
+        "TEST_ROOT": str(root),
+        "no_proxy": "127.0.0.1",
+    }
+
+
+def desired(repository: Repository, **more: object) -> dict[str, object]:
+    """A desired state for the verb `docker`."""
+    state: dict[str, object] = {
+        "node": "n1",
+        "version": "27.5.1",
+        "kataVersion": "3.32.0",
+        "kataRuntime": "go",
+        "repository": {
+            "address": repository.address,
+            "suite": None,
+            "component": "stable",
+            "fingerprint": repository.fingerprint,
+        },
+        "runtimeName": "kata",
+        "configPath": None,
+        "lockTimeoutSeconds": 5,
+    }
+    return json.loads(json.dumps({**state, **more}))

@@ -1,0 +1,296 @@
+"""The verbs `docker` and `restore` with real apt and dpkg in a throw-away root: pins, holds, roll-backs, the way back.
+
+Lost if these fail: a pin that does not hold, a node left between two versions, a `restore` that forgets something."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nodekit.commands import docker as docker_verb
+from nodekit.commands import restore as restore_verb
+from nodekit.commands import status as status_verb
+from nodekit.errors import NodeError
+from nodekit.host import docker as host_docker
+from nodekit.host.files import journals
+from nodekit.rules.docker_packages import HELD, PACKAGES
+from tests.nodekit.docker_node import NEW, OLD, Node, Repository, build_repository, desired, gpg_key, make_root, served
+
+pytestmark = pytest.mark.apt
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
+    folder = tmp_path_factory.mktemp("repository")
+    with served(folder) as address:
+        yield Repository(address, folder, build_repository(folder, tmp_path_factory.mktemp("g")))
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    root = tmp_path / "root"
+    for name, value in make_root(root).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(host_docker, "HEALTH_TIMEOUT", 2.0)
+    return Node(root)
+
+
+@pytest.fixture
+def node28(node: Node, repository: Repository) -> Node:
+    """A node that someone gave Docker 28.5.2, with the source's file gone since."""
+    source = node.root / "etc/apt/sources.list.d/first.list"
+    source.write_text(f"deb [trusted=yes] {repository.address} trixie stable\n")
+    subprocess.run(["apt-get", "update", "-qq"], check=True, capture_output=True)
+    node.install(*(f"{name}={NEW}" for name in PACKAGES))
+    source.unlink()
+    return node
+
+
+def test_a_newer_docker_is_brought_to_the_pin_held_and_given_the_runtime(
+    node28: Node, repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = docker_verb.run(desired(repository), node28.root)
+    assert result == {
+        "node": "n1",
+        "changed": True,
+        "version": "27.5.1",
+        "package": OLD,
+        "held": list(HELD),
+        "runtimes": ["kata", "runc"],
+        "previous": {"version": NEW},
+        "containersStopped": ["web", "database"],
+    }
+    assert node28.holds() == sorted(HELD)
+    assert {node28.packages()[name] for name in PACKAGES} == {f"hi {OLD}"}
+    said = capsys.readouterr().err
+    assert "these running containers stop: web, database" in said
+    assert "Unpacking docker-ce " in said
+
+
+def test_a_second_run_changes_nothing_and_asks_neither_apt_nor_the_service(node28: Node, repository: Repository) -> None:
+    docker_verb.run(desired(repository), node28.root)
+    before, calls = node28.etc(), len(node28.calls())
+    begin = time.monotonic()
+    again = docker_verb.run(desired(repository), node28.root)
+    assert time.monotonic() - begin < 2
+    assert (again["changed"], again["version"], again["previous"]) == (False, "27.5.1", {"version": NEW})
+    assert node28.etc() == before
+    assert [call.split()[0] for call in node28.calls()[calls:]] == ["docker", "docker"]
+
+
+def test_restore_brings_back_versions_holds_and_every_file(node28: Node, repository: Repository) -> None:
+    subprocess.run(["apt-mark", "hold", "docker-ce-cli"], check=True, capture_output=True)
+    before = node28.etc(), node28.packages(), node28.holds()
+    for _ in range(2):
+        docker_verb.run(desired(repository), node28.root)
+        result = restore_verb.run({"node": "n1"}, node28.root)
+        assert (result["changed"], result["kept"]) == (True, [])
+        assert (node28.etc(), node28.packages(), node28.holds()) == before
+    assert journals(node28.root) == []
+    assert restore_verb.run({"node": "n1"}, node28.root)["changed"] is False
+
+
+def test_a_node_without_docker_gets_it_and_loses_all_of_it_again(node: Node, repository: Repository) -> None:
+    before = node.etc(), node.packages()
+    result = docker_verb.run(desired(repository, configPath="/opt/kata/c.toml"), node.root)
+    assert (result["version"], result["previous"], result["containersStopped"]) == ("27.5.1", {"version": None}, [])
+    assert "iptables" in node.packages()
+    restore_verb.run({"node": "n1"}, node.root)
+    assert (node.etc(), node.packages()) == before
+
+
+def test_restore_keeps_what_somebody_changed_since(node28: Node, repository: Repository) -> None:
+    docker_verb.run(desired(repository), node28.root)
+    file = node28.root / "etc/docker/daemon.json"
+    file.write_text('{"debug": true}')
+    node28.install("--allow-change-held-packages", f"docker-ce={NEW}")
+    docker_verb.run(desired(repository), node28.root)
+    file.write_text('{"debug": true, "runtimes": {}}')
+    result = restore_verb.run({"node": "n1"}, node28.root)
+    assert result["kept"] == ["/etc/docker/daemon.json: edited by somebody since"]
+    assert json.loads(file.read_text())["debug"] is True
+
+
+def test_a_lost_hold_is_put_back_without_an_install(node28: Node, repository: Repository) -> None:
+    docker_verb.run(desired(repository), node28.root)
+    subprocess.run(["apt-mark", "unhold", "containerd.io"], check=True, capture_output=True)
+    result = docker_verb.run(desired(repository), node28.root)
+    assert (result["changed"], result["held"], result["containersStopped"]) == (True, list(HELD), [])
+
+
+def test_a_pin_that_moves_keeps_every_hold(node28: Node, repository: Repository) -> None:
+    docker_verb.run(desired(repository), node28.root)
+    moved = docker_verb.run(desired(repository, version="28.5.2"), node28.root)
+    assert (moved["version"], moved["held"]) == ("28.5.2", list(HELD))
+    assert restore_verb.run({"node": "n1"}, node28.root)["kept"] == []
+    assert (node28.packages()["docker-ce"], node28.holds()) == (f"ii {NEW}", [])
+
+
+def test_an_install_that_fails_half_way_takes_versions_and_holds_back(node28: Node, repository: Repository) -> None:
+    subprocess.run(["apt-mark", "hold", "docker-ce"], check=True, capture_output=True)
+    # A hook that fails after dpkg has installed: apt ends with an error and the new versions are there.
+    hook = node28.root / "etc/apt/apt.conf.d/99fail"
+    hook.write_text(
+        'DPkg::Post-Invoke { "test ! -e '
+        + str(node28.root / "fail")
+        + " || { rm "
+        + str(node28.root / "fail")
+        + '; exit 1; }"; };\n'
+    )
+    (node28.root / "fail").touch()
+    error = refused(node28, desired(repository))
+    assert error.code == "package-install-failed"
+    assert not (node28.root / "fail").exists()
+
+
+def refused(node: Node, state: dict[str, object]) -> NodeError:
+    """The error of a run that must leave the node as it was."""
+    before = node.etc(), node.packages(), node.holds()
+    with pytest.raises(NodeError) as caught:
+        docker_verb.run(state, node.root)
+    assert (node.etc(), node.packages(), node.holds()) == before
+    assert journals(node.root) == []
+    return caught.value
+
+
+def test_a_version_that_is_not_there_is_refused_with_those_that_are(node28: Node, repository: Repository) -> None:
+    error = refused(node28, desired(repository, version="27.5.0"))
+    assert error.code == "version-not-in-repository"
+    assert NEW in error.message and OLD in error.message
+
+
+def test_an_unhealthy_dockerd_takes_packages_holds_and_files_back(node28: Node, repository: Repository) -> None:
+    (node28.root / "silent").touch()
+    error = refused(node28, desired(repository))
+    assert error.code == "docker-unhealthy"
+    assert "failed to start daemon: a reason" in error.message
+
+
+def test_a_service_that_does_not_reload_takes_all_back(node28: Node, repository: Repository) -> None:
+    (node28.root / "broken-service").touch()
+    assert refused(node28, desired(repository)).code == "command-failed"
+
+
+def test_a_daemon_json_that_dockerd_refuses_takes_all_back(node28: Node, repository: Repository) -> None:
+    file = node28.root / "etc/docker/daemon.json"
+    file.parent.mkdir()
+    file.write_text('{"misspelt": 1}')
+    error = refused(node28, desired(repository))
+    assert error.code == "file-invalid"
+    assert "/etc/docker/daemon.json" in error.message and "misspelt" in error.message
+
+
+def test_another_signing_key_is_refused(node28: Node, repository: Repository, tmp_path: Path) -> None:
+    wrong = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+    other = Repository(repository.address, repository.folder, wrong)
+    error = refused(node28, desired(other))
+    assert error.code == "repository-key-mismatch"
+    assert repository.fingerprint in error.message and wrong in error.message
+
+
+def test_a_repository_that_is_signed_by_a_key_it_does_not_publish_is_refused(
+    node28: Node, repository: Repository, tmp_path: Path
+) -> None:
+    fingerprint, armoured = gpg_key(tmp_path / "k", "rsa3072")
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "dists").symlink_to(repository.folder / "dists")
+    (site / "gpg").write_bytes(armoured)
+    with served(site) as address:
+        error = refused(node28, desired(Repository(address, site, fingerprint)))
+    assert error.code == "repository-unreachable"
+
+
+def test_a_repository_that_does_not_answer_is_named(node28: Node, repository: Repository) -> None:
+    error = refused(node28, desired(Repository("http://127.0.0.1:9", repository.folder, repository.fingerprint)))
+    assert error.code == "repository-unreachable"
+    assert "http://127.0.0.1:9/gpg" in error.message
+
+
+def test_other_broken_sources_do_not_matter(node28: Node, repository: Repository) -> None:
+    (node28.root / "etc/apt/sources.list.d/dead.list").write_text("deb http://127.0.0.1:9 trixie main\n")
+    assert docker_verb.run(desired(repository), node28.root)["changed"] is True
+
+
+@pytest.mark.parametrize("form", ["list", "sources", "embedded"])
+def test_a_source_that_is_there_already_is_used_when_its_key_is_right(node28: Node, repository: Repository, form: str) -> None:
+    key = node28.root / "etc/apt/docker.asc"
+    key.write_bytes((repository.folder / "gpg").read_bytes())
+    folder = node28.root / "etc/apt/sources.list.d"
+    text = f"Types: deb\nURIs: {repository.address}/\nSuites: trixie\nComponents: stable\n"
+    # apt takes Signed-By as a path of the machine it runs on, the program as one of the node: a link serves both.
+    Path(f"{node28.root}{node28.root}").parent.mkdir(parents=True)
+    Path(f"{node28.root}{node28.root}").symlink_to("/")
+    link = node28.root / "etc/apt/docker.asc"
+    if form == "list":
+        (folder / "docker.list").write_text(f"deb [arch=all signed-by={link}] {repository.address} trixie stable\n")
+    elif form == "sources":
+        (folder / "docker.sources").write_text(f"{text}Signed-By: {link}\n")
+    else:
+        lines = "".join(f" {line or '.'}\n" for line in key.read_text().splitlines())
+        (folder / "docker.sources").write_text(f"{text}Signed-By:\n{lines}")
+    before = set(node28.etc())
+    assert docker_verb.run(desired(repository), node28.root)["version"] == "27.5.1"
+    new = {Path(path).name for path in set(node28.etc()) - before}
+    assert new == {"docker", "daemon.json"}
+
+
+def test_a_source_without_a_key_of_its_own_is_refused(node28: Node, repository: Repository) -> None:
+    (node28.root / "etc/apt/sources.list.d/docker.list").write_text(f"deb {repository.address} trixie stable\n")
+    error = refused(node28, desired(repository))
+    assert error.code == "repository-key-mismatch"
+    assert "/etc/apt/sources.list.d/docker.list" in error.message
+
+
+def test_packages_that_would_be_removed_are_named_and_nothing_happens(node: Node, repository: Repository) -> None:
+    source = node.root / "etc/apt/sources.list.d/first.list"
+    source.write_text(f"deb [trusted=yes] {repository.address} trixie stable\n")
+    subprocess.run(["apt-get", "update", "-qq"], check=True, capture_output=True)
+    node.install("docker-rival")
+    source.unlink()
+    error = refused(node, desired(repository))
+    assert error.code == "packages-conflict"
+    assert "docker-rival" in error.message
+
+
+def test_a_held_dpkg_lock_is_waited_for_and_its_holder_named(node28: Node, repository: Repository) -> None:
+    lock = node28.root / "var/lib/dpkg/lock-frontend"
+    program = f"import fcntl, time\nf = open({str(lock)!r}, 'w')\nfcntl.lockf(f, fcntl.LOCK_EX)\nprint('held', flush=True)\n"
+    program += "time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+            error = refused(node28, desired(repository, lockTimeoutSeconds=1))
+        finally:
+            holder.kill()
+    assert error.code == "apt-lock-held"
+    assert f"process {holder.pid} (python" in error.message
+
+
+def test_a_busy_node_names_the_run_that_holds_it(node: Node, repository: Repository) -> None:
+    (node.root / "run").mkdir(exist_ok=True)
+    with open(node.root / "run/kata-nodes.lock", "w") as lock:
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        error = refused(node, desired(repository, lockTimeoutSeconds=1))
+    assert error.code == "node-busy"
+    assert str(os.getpid()) in error.message
+
+
+def test_status_measures_and_changes_nothing(node28: Node, repository: Repository) -> None:
+    docker_verb.run(desired(repository), node28.root)
+    before, packages = node28.etc(), node28.packages()
+    measured = json.loads(json.dumps(status_verb.run({}, node28.root)))
+    assert measured["os"] == {"id": "debian", "versionId": "13", "codename": "trixie"}
+    assert measured["docker"]["version"] == "27.5.1"
+    assert measured["docker"]["packages"]["docker-ce"] == {"held": True, "status": "installed", "version": OLD}
+    assert measured["kata"]["go"]["qemu"]["code"] == "kata-not-found"
+    assert measured["journals"] == ["docker"]
+    assert (node28.etc(), node28.packages()) == (before, packages)

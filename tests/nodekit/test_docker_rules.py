@@ -1,0 +1,276 @@
+"""Docker's rules as exact tables: lost if these fail is a pair that breaks in silence, or a version that apt does not know."""
+
+import json
+
+import pytest
+
+from nodekit.errors import NodeError
+from nodekit.rules import apt_source, daemon_json
+from nodekit.rules.docker_matrix import MATRIX, refuse_if_incompatible, verdict
+from nodekit.rules.docker_packages import (
+    HELD,
+    PACKAGES,
+    PackageState,
+    Plan,
+    Simulated,
+    madison_versions,
+    package_version,
+    parse_simulation,
+    parse_states,
+    plan,
+)
+
+ANY, UNTESTED = "2.0.0", "untested"
+
+
+@pytest.mark.parametrize(
+    ("docker", "runtime", "too_old", "first"),
+    [
+        ("26.0.0", "go", "3.28.9", "3.29.0"),
+        ("28.0.0", "go", "3.27.0", "3.29.0"),
+        ("28.5.2", "go", "3.28.0", "3.29.0"),
+        ("29.4.9", "go", "3.28.0", "3.29.0"),
+        ("29.5.0", "go", "3.31.9", "3.32.0"),
+        ("30.1.0", "go", "3.31.0", "3.32.0"),
+        ("26.0.0", "rust", "3.29.0", "3.30.0"),
+        ("28.0.0", "rust", "3.29.9", "3.30.0"),
+        ("29.4.0", "rust", "3.29.0", "3.30.0"),
+        ("29.5.0", "rust", "3.31.0", "3.32.0"),
+    ],
+)
+def test_a_pair_known_to_break_is_refused_up_to_the_version_that_cures_it(
+    docker: str, runtime: str, too_old: str, first: str
+) -> None:
+    bad = verdict(docker, too_old, runtime)
+    assert not bad.ok
+    assert bad.cure.startswith(f"Kata {first} or newer")
+    assert ("Docker 27.5.1" in bad.cure) == (runtime == "go")
+    assert "kata-containers/kata-containers#" in bad.reason
+    assert verdict(docker, first, runtime).ok
+    with pytest.raises(NodeError) as caught:
+        refuse_if_incompatible(docker, too_old, runtime)
+    assert caught.value.code == "docker-kata-incompatible"
+    assert f"Docker {docker}" in caught.value.message and too_old in caught.value.message and first in caught.value.remedy
+
+
+@pytest.mark.parametrize("docker", ["23.0.0", "24.0.9", "25.0.5", "26.0.1", "26.1.4", "27.0.0", "27.5.1"])
+def test_a_docker_that_sets_up_the_network_early_takes_every_go_shim(docker: str) -> None:
+    assert verdict(docker, ANY, "go").ok
+    older = verdict(docker, "3.29.0", "rust")
+    assert older.ok and UNTESTED in older.reason
+    assert UNTESTED not in verdict(docker, "3.30.0", "rust").reason
+
+
+def test_a_docker_before_the_known_pairs_is_said_to_be_untested() -> None:
+    assert verdict("20.10.24", "3.32.0", "go").ok
+    assert UNTESTED in verdict("20.10.24", "3.32.0", "go").reason
+
+
+def test_the_matrix_has_no_gap_and_each_row_its_source() -> None:
+    for row, following in zip(MATRIX, MATRIX[1:], strict=False):
+        assert row.end == following.first
+    assert MATRIX[-1].end is None
+    assert all(row.sources for row in MATRIX)
+
+
+@pytest.mark.parametrize("text", ["27", "27.5", "27.5.1 ", " 27.5.1", "27.5.1\n", "v27.5.1", "27.5.1.2", "", "٢٧.5.1", "27.5.x"])
+def test_what_is_no_whole_version_is_refused(text: str) -> None:
+    for call in (
+        lambda: verdict(text, "3.32.0", "go"),
+        lambda: verdict("27.5.1", text, "go"),
+        lambda: package_version(text, "debian", "13"),
+    ):
+        with pytest.raises(NodeError) as caught:
+            call()
+        assert caught.value.code == "bad-input"
+
+
+@pytest.mark.parametrize(
+    ("system", "expected"),
+    [
+        (("debian", "12"), "5:27.5.1-1~debian.12~bookworm"),
+        (("debian", "13"), "5:27.5.1-1~debian.13~trixie"),
+        (("ubuntu", "22.04"), "5:27.5.1-1~ubuntu.22.04~jammy"),
+        (("ubuntu", "24.04"), "5:27.5.1-1~ubuntu.24.04~noble"),
+    ],
+)
+def test_the_version_string_is_the_one_of_dockers_packages(system: tuple[str, str], expected: str) -> None:
+    assert package_version("27.5.1", *system) == expected
+
+
+@pytest.mark.parametrize("system", [("debian", "11"), ("ubuntu", "23.10"), ("fedora", "41"), ("", ""), ("debian", "\x1b[2J")])
+def test_another_system_is_refused(system: tuple[str, str]) -> None:
+    with pytest.raises(NodeError) as caught:
+        package_version("27.5.1", *system)
+    assert caught.value.code == "unsupported-os"
+    assert "\x1b" not in caught.value.sentence()
+
+
+def test_a_version_with_another_form_of_string_is_refused() -> None:
+    with pytest.raises(NodeError, match="older than 23"):
+        package_version("20.10.24", "debian", "12")
+
+
+PINNED = "5:27.5.1-1~debian.13~trixie"
+
+
+def states(**changes: PackageState | None) -> dict[str, PackageState]:
+    good = {name: PackageState(True, "installed", PINNED if name in PACKAGES else "1.7.28-1") for name in HELD}
+    return {name: state for name, state in {**good, **changes}.items() if state is not None}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (states(), Plan((), ())),
+        (states(**{"containerd.io": PackageState(False, "installed", "1.7.28-1")}), Plan((), ("containerd.io",))),
+        (states(**{"docker-ce": PackageState(True, "installed", "5:28.5.2-1~debian.13~trixie")}), Plan(("docker-ce",), ())),
+        (states(**{"docker-ce": PackageState(True, "half-configured", PINNED)}), Plan(("docker-ce",), ())),
+        (states(**{"docker-ce-rootless-extras": None}), Plan(("docker-ce-rootless-extras",), ("docker-ce-rootless-extras",))),
+        ({}, Plan(HELD, HELD)),
+    ],
+)
+def test_the_plan_is_exactly_what_is_missing(found: dict[str, PackageState], expected: Plan) -> None:
+    assert plan(found, PINNED) == expected
+
+
+def test_package_states_are_read_as_dpkg_writes_them() -> None:
+    text = (
+        f"hold installed docker-ce {PINNED}\ninstall half-configured containerd.io 1.7.28-1\n"
+        "unknown not-installed docker-ce-cli \ndeinstall config-files iptables 1.8\n"
+    )
+    assert parse_states(text) == {
+        "docker-ce": PackageState(True, "installed", PINNED),
+        "containerd.io": PackageState(False, "half-configured", "1.7.28-1"),
+    }
+
+
+def test_the_index_and_a_simulation_are_read_as_apt_writes_them() -> None:
+    madison = (
+        f" docker-ce | {PINNED} | https://download.docker.com/linux/debian trixie/stable amd64 Packages\n"
+        " docker-ce-cli | 5:1 | x\n docker-ce | 5:2 | a\n docker-ce | 5:2 | b\n"
+    )
+    assert madison_versions(madison, "docker-ce") == [PINNED, "5:2"]
+    simulated = (
+        "Reading package lists...\nRemv docker.io [26.1.5]\nInst docker-ce [5:28] (5:27 Docker CE:trixie [amd64])\n"
+        "Inst iptables (1.8.11-2 Debian:13 [amd64])\nInst libx:amd64 [1] (2 D [amd64])\nConf iptables (1.8.11-2)\n"
+    )
+    assert parse_simulation(simulated) == Simulated({"docker-ce": "5:28", "iptables": None, "libx": "1"}, ("docker.io",))
+
+
+KATA = {"runtimeType": "io.containerd.kata.v2"}
+
+
+@pytest.mark.parametrize(
+    ("given", "config_path", "expected"),
+    [
+        (None, None, {"runtimes": {"kata": KATA}}),
+        ("", None, {"runtimes": {"kata": KATA}}),
+        (" \n", "/c.toml", {"runtimes": {"kata": {**KATA, "options": {"ConfigPath": "/c.toml"}}}}),
+        ('{"debug":true}', None, {"debug": True, "runtimes": {"kata": KATA}}),
+        (
+            '{"runtimes":{"nvidia":{"path":"n"}},"z":1,"a":2}',
+            None,
+            {"runtimes": {"nvidia": {"path": "n"}, "kata": KATA}, "z": 1, "a": 2},
+        ),
+        ('{"runtimes":{"kata":{"path":"/usr/bin/kata-runtime"}}}', None, {"runtimes": {"kata": KATA}}),
+        (
+            '{"runtimes":{"kata":{"runtimeType":"io.containerd.kata.v2","options":{"TypeUrl":"t","ConfigPath":"/old"}}}}',
+            "/new",
+            {"runtimes": {"kata": {**KATA, "options": {"TypeUrl": "t", "ConfigPath": "/new"}}}},
+        ),
+    ],
+)
+def test_the_runtime_is_merged_and_all_else_kept_in_its_order(
+    given: str | None, config_path: str | None, expected: dict[str, object]
+) -> None:
+    merged = daemon_json.merge(given, "kata", config_path)
+    assert json.dumps(json.loads(merged)) == json.dumps(expected)
+    assert daemon_json.merge(merged, "kata", config_path) == merged
+
+
+def test_an_entry_of_somebody_else_that_names_the_shim_stays_byte_for_byte() -> None:
+    text = '{ "runtimes": {"kata":{"runtimeType":"io.containerd.kata.v2","options":{"ConfigPath":"/theirs"}}}}'
+    assert daemon_json.merge(text, "kata", None) == text
+
+
+def test_indentation_and_letters_stay_as_they_were() -> None:
+    text = '{\n\t"labels": [\n\t\t"ort=Zürich"\n\t]\n}\n'
+    merged = daemon_json.merge(text, "kata", None)
+    assert merged.startswith(text.removesuffix("\n}\n") + ',\n\t"runtimes": {\n\t\t"kata"')
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "3", '{"runtimes": []}', '{"a": NaN}', '{"a": 1,}', "[" * 100000, '{"runtimes":{"kata":{"runtimeType":'
+     '"io.containerd.kata.v2","options":3}}}', '{"a": "\\ud800"}'],
+)  # fmt: skip
+def test_a_file_that_dockerd_would_not_read_is_refused(text: str) -> None:
+    with pytest.raises(NodeError) as caught:
+        daemon_json.merge(text, "kata", "/c.toml")
+    assert caught.value.code == "file-invalid"
+
+
+def test_the_address_is_the_one_of_the_nodes_system() -> None:
+    address = apt_source.repository_address("https://download.docker.com/linux/{id}/", "debian")
+    assert address == "https://download.docker.com/linux/debian"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ftp://a/b", "file:///x", "https://", "https://a b", "http://a\nTypes: deb", "https://u:p@host/x", "http://a/{what}", ""],
+)
+def test_an_address_that_could_write_something_else_into_the_source_is_refused(text: str) -> None:
+    with pytest.raises(NodeError) as caught:
+        apt_source.repository_address(text, "debian")
+    assert caught.value.code == "bad-input"
+
+
+@pytest.mark.parametrize("text", ["", "a b", "stable\nTrusted: yes", "-x", "../x"])
+def test_a_suite_that_is_not_one_word_is_refused(text: str) -> None:
+    with pytest.raises(NodeError, match="is not one word"):
+        apt_source.repository_word(text, "suite")
+
+
+def test_the_source_that_is_written_is_read_back_with_its_key() -> None:
+    key = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n=BBBB\n-----END PGP PUBLIC KEY BLOCK-----\n"
+    text = apt_source.source_text("https://h/d", "trixie", "stable", key)
+    (source,) = apt_source.parse(text, deb822=True)
+    assert (source.addresses, source.suites, source.components) == (("https://h/d",), ("trixie",), ("stable",))
+    assert source.signed_by == key.decode().strip()
+    assert apt_source.same_repository(source, "https://h/d", "trixie")
+    assert not apt_source.same_repository(source, "https://h/d", "bookworm")
+
+
+LIST = """
+# deb https://h/off trixie stable
+deb-src https://h/src trixie stable
+deb [arch=amd64 signed-by=/k.asc,/l.asc] https://h/d/ trixie stable test # words
+deb https://h/plain trixie main
+"""
+SOURCES = """Types: deb deb-src
+URIs: https://h/a https://h/b
+Suites: x y
+# a comment
+Components: main
+Signed-By: /k.gpg
+
+Enabled: no
+Types: deb
+URIs: https://h/off
+Suites: x
+
+Types: deb-src
+URIs: https://h/src
+Suites: x
+"""
+
+
+def test_both_forms_of_sources_are_read() -> None:
+    assert apt_source.parse(LIST, deb822=False) == [
+        apt_source.Source(("https://h/d/",), ("trixie",), ("stable", "test"), "/k.asc /l.asc"),
+        apt_source.Source(("https://h/plain",), ("trixie",), ("main",), ""),
+    ]
+    assert apt_source.parse(SOURCES, deb822=True) == [
+        apt_source.Source(("https://h/a", "https://h/b"), ("x", "y"), ("main",), "/k.gpg")
+    ]

@@ -1,0 +1,317 @@
+"""Transactions on files: lost if these fail is a node left half changed, or a first state that nobody can put back."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nodekit.errors import NodeError
+from nodekit.host.files import MAX_FILE, Transaction, journals, read_bytes, recorded, resolve, restore
+from nodekit.host.lock import node_lock
+from nodekit.host.node import OsRelease, boot_id, os_release
+
+STATE = "var/lib/kata-nodes"
+
+
+def tree(root: Path) -> dict[str, str]:
+    """All below the root except the journals' folder: what a person would compare."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if not name.startswith("var"):
+            info = path.lstat()
+            content = f"-> {path.readlink()}" if path.is_symlink() else path.read_bytes().hex() if path.is_file() else "folder"
+            found[name] = f"{info.st_mode:o} {info.st_uid}:{info.st_gid} {content}"
+    return found
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "etc/real.d").mkdir(parents=True)
+    (tmp_path / "etc/plain").write_text("first")
+    (tmp_path / "etc/plain").chmod(0o640)
+    (tmp_path / "etc/real.d/target").write_text("linked")
+    (tmp_path / "etc/link").symlink_to("/etc/real.d/target")
+    (tmp_path / "etc/dangling").symlink_to("nowhere")
+    return tmp_path
+
+
+def change_all(root: Path, name: str = "t") -> None:
+    with Transaction(root, name) as change:
+        assert change.write("/etc/plain", b"ours")
+        assert change.write("/etc/link", b"ours too")
+        assert change.write("/opt/new/deep/file", b"made", 0o600)
+        assert change.symlink("/etc/alias", "/opt/new")
+        assert change.remove("/etc/dangling")
+
+
+def test_restore_puts_everything_back_and_ends_the_journal(root: Path) -> None:
+    before = tree(root)
+    change_all(root)
+    assert tree(root) != before
+    assert journals(root) == ["t"]
+    done = restore(root, "t")
+    assert done.restored == ["/etc/alias", "/etc/dangling", "/etc/plain", "/etc/real.d/target", "/opt/new/deep/file"]
+    assert done.kept == []
+    assert tree(root) == before
+    assert journals(root) == []
+    assert restore(root, "t").restored == []
+
+
+def test_mode_and_link_are_kept_and_no_temporary_is_left(root: Path) -> None:
+    change_all(root)
+    assert (root / "etc/plain").stat().st_mode & 0o777 == 0o640
+    assert (root / "etc/link").readlink() == Path("/etc/real.d/target")
+    assert (root / "etc/real.d/target").read_text() == "ours too"
+    assert (root / "opt/new/deep/file").stat().st_mode & 0o777 == 0o600
+    assert not [path for path in root.rglob("*") if "kata-nodes-new" in path.name]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_owner_and_extended_attributes_are_kept(root: Path) -> None:
+    file = root / "etc/plain"
+    os.chown(file, 123, 456)
+    os.setxattr(file, "user.note", b"kept")
+    with Transaction(root, "t") as change:
+        change.write("/etc/plain", b"ours")
+    assert (file.stat().st_uid, file.stat().st_gid, os.getxattr(file, "user.note")) == (123, 456, b"kept")
+    file.unlink()
+    with Transaction(root, "t") as change:
+        change.write("/etc/plain", b"again")
+    restore(root, "t")
+    assert (file.stat().st_uid, file.stat().st_gid, os.getxattr(file, "user.note")) == (123, 456, b"kept")
+    assert file.read_text() == "first"
+
+
+def test_a_file_in_a_folder_that_is_read_whole_gets_its_temporary_beside_that_folder(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    rename = Path.rename
+
+    def watched(self: Path, target: Path) -> Path:
+        seen.append(str(self.parent.relative_to(root)))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", watched)
+    with Transaction(root, "t") as change:
+        change.write("/etc/real.d/50-ours", b"x")
+    assert seen == [STATE, "etc"]
+
+
+def test_the_same_content_again_changes_nothing_and_journals_nothing(root: Path) -> None:
+    with Transaction(root, "t") as change:
+        assert not change.write("/etc/plain", b"first")
+        assert not change.remove("/etc/absent")
+        assert not change.symlink("/etc/link", "/etc/real.d/target")
+        assert change.write("/etc/plain", b"first", 0o600)
+    assert (root / "etc/plain").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_failure_puts_the_state_at_entry_back_and_keeps_the_first_state(root: Path) -> None:
+    before = tree(root)
+    with Transaction(root, "t") as change:
+        change.write("/etc/plain", b"one")
+    between = tree(root)
+    with pytest.raises(RuntimeError), Transaction(root, "t") as change:
+        change.write("/etc/plain", b"two")
+        change.write("/etc/plain", b"three")
+        change.write("/opt/a/b", b"x")
+        change.remove("/etc/link")
+        raise RuntimeError
+    assert tree(root) == between
+    assert restore(root, "t").restored == ["/etc/plain"]
+    assert tree(root) == before
+
+
+def test_a_failure_in_the_first_run_leaves_no_journal(root: Path) -> None:
+    before = tree(root)
+    with pytest.raises(KeyboardInterrupt), Transaction(root, "t") as change:
+        change.write("/etc/plain", b"one")
+        raise KeyboardInterrupt
+    assert (tree(root), journals(root)) == (before, [])
+
+
+def test_the_first_state_survives_many_runs(root: Path) -> None:
+    for number in range(5):
+        with Transaction(root, "t") as change:
+            change.write("/etc/plain", f"{number}".encode())
+            change.record("holds", number)
+    assert recorded(root, "t") == {"holds": 0}
+    restore(root, "t")
+    assert (root / "etc/plain").read_text() == "first"
+
+
+@pytest.mark.parametrize("later", [b"ours", b"ours, again"])
+def test_restore_keeps_what_somebody_edited_even_when_we_wrote_on_top(root: Path, later: bytes) -> None:
+    with Transaction(root, "t") as change:
+        change.write("/etc/plain", b"ours")
+    (root / "etc/plain").write_text("edited")
+    if later != b"ours":
+        with Transaction(root, "t") as change:
+            change.write("/etc/plain", b"edited and merged")
+    expected = (root / "etc/plain").read_text()
+    done = restore(root, "t")
+    assert (done.restored, done.kept) == ([], ["/etc/plain"])
+    assert (root / "etc/plain").read_text() == expected
+    assert journals(root) == []
+
+
+def test_what_somebody_put_into_our_folder_stays(root: Path) -> None:
+    change_all(root)
+    (root / "opt/new/theirs").write_text("x")
+    restore(root, "t")
+    assert [path.name for path in (root / "opt/new").iterdir()] == ["theirs"]
+
+
+def test_the_journal_is_for_root_only_and_written_before_the_change(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_all(root)
+    assert (root / STATE).stat().st_mode & 0o777 == 0o700
+    assert (root / STATE / "t.json").stat().st_mode & 0o777 == 0o600
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from nodekit.host import files
+root, at = Path(sys.argv[1]), int(sys.argv[2])
+real, count = files._put, 0
+def put(*args):
+    global count
+    real(*args)
+    count += 1
+    if count == at:
+        os.kill(os.getpid(), signal.SIGKILL)
+files._put = put
+with files.Transaction(root, "t") as change:
+    change.write("/etc/plain", b"ours")
+    change.write("/etc/link", b"ours too")
+    change.write("/opt/new/file", b"made")
+    change.remove("/etc/dangling")
+"""
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+def test_a_kill_after_any_write_can_be_restored(root: Path, at: int) -> None:
+    before = tree(root)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(root), str(at)], check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == -signal.SIGKILL
+    assert restore(root, "t").kept == []
+    assert tree(root) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "code"), [("/etc", "file-invalid"), ("/etc/dangling", "file-invalid"), ("/etc/plain/below", "file-unwritable")]
+)
+def test_what_cannot_be_a_file_is_refused_and_nothing_changes(root: Path, path: str, code: str) -> None:
+    before = tree(root)
+    with pytest.raises(NodeError) as caught, Transaction(root, "t") as change:
+        change.write("/etc/plain", b"ours")
+        change.write(path, b"x")
+    assert caught.value.code == code
+    assert path in caught.value.message
+    assert (tree(root), journals(root)) == (before, [])
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = tree(root)
+    sync = os.fsync
+    calls = 0
+
+    def full(handle: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:  # the journal is two: the file and its folder
+            raise OSError(28, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(NodeError) as caught, Transaction(root, "t") as change:
+        change.write("/etc/plain", b"ours")
+    assert caught.value.code == "file-unwritable"
+    assert "/etc/plain" in caught.value.message and "No space left" in caught.value.message
+    assert (tree(root), journals(root)) == (before, [])
+
+
+def test_a_file_that_is_too_large_is_refused(root: Path) -> None:
+    with open(root / "etc/large", "wb") as file:
+        file.truncate(MAX_FILE + 1)
+    with pytest.raises(NodeError) as caught:
+        read_bytes(root, "/etc/large")
+    assert caught.value.code == "file-invalid"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"paths": {"/x": {}}, "folders": [], "records": {}}', '{"paths": []}'])
+def test_a_broken_journal_is_an_error_and_not_a_loss(root: Path, text: str) -> None:
+    change_all(root)
+    before = tree(root)
+    (root / STATE / "t.json").write_text(text)
+    for call in (lambda: Transaction(root, "t"), lambda: restore(root, "t")):
+        with pytest.raises(NodeError) as caught:
+            call()
+        assert caught.value.code == "journal-invalid"
+    assert tree(root) == before
+
+
+def test_links_are_resolved_below_the_root(root: Path) -> None:
+    (root / "etc/up").symlink_to("../../../../etc")
+    assert resolve(root, "/etc/up/link") == "/etc/real.d/target"
+    assert resolve(root, "/etc/up/link", last=False) == "/etc/link"
+    assert resolve(root, "/a/../etc//plain/./") == "/etc/plain"
+    assert read_bytes(root, "/etc/link") == b"linked"
+    assert read_bytes(root, "/etc/dangling") is None
+    (root / "etc/loop").symlink_to("loop")
+    with pytest.raises(NodeError, match="loop of symbolic links"):
+        resolve(root, "/etc/loop")
+    with pytest.raises(NodeError, match="not an absolute path"):
+        resolve(root, "etc/plain")
+
+
+def test_the_lock_is_free_again_when_its_holder_was_killed(root: Path) -> None:
+    program = "import sys, time\nfrom pathlib import Path\nfrom nodekit.host.lock import node_lock\n"
+    program += "with node_lock(Path(sys.argv[1]), 1):\n    print('held', flush=True)\n    time.sleep(60)"
+    argv = [sys.executable, "-c", program, str(root)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as holder:
+        try:
+            assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+            with pytest.raises(NodeError) as caught, node_lock(root, 0.2):
+                pytest.fail("two runs at once")
+        finally:
+            holder.kill()
+    assert caught.value.code == "node-busy"
+    assert f"process {holder.pid}" in caught.value.message
+    with node_lock(root, 0.2), pytest.raises(NodeError, match=f"process {os.getpid()}"), node_lock(root, 0):
+        pytest.fail("two runs at once")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('ID=debian\nVERSION_ID="13"\nVERSION_CODENAME=trixie\n', OsRelease("debian", "13", "trixie")),
+        ('# c\nID=\'ubuntu\'\n\nVERSION_ID="24.04"\nBROKEN="\n', OsRelease("ubuntu", "24.04", "")),
+    ],
+)
+def test_the_system_is_read_as_os_release_5_says(root: Path, text: str, expected: OsRelease) -> None:
+    (root / "etc/os-release").write_text(text)
+    assert os_release(root) == expected
+
+
+def test_a_machine_that_does_not_say_what_it_is_is_an_error(root: Path) -> None:
+    with pytest.raises(NodeError) as caught:
+        os_release(root)
+    assert caught.value.code == "unsupported-os"
+    with pytest.raises(NodeError) as caught:
+        boot_id(root)
+    assert caught.value.code == "file-unreadable"
+
+
+def test_the_journal_is_plain_json_that_a_person_can_read(root: Path) -> None:
+    change_all(root)
+    data = json.loads((root / STATE / "t.json").read_text())
+    assert data["paths"]["/etc/alias"]["before"] == {"kind": "absent"}
+    assert data["paths"]["/etc/dangling"]["before"] == {"kind": "symlink", "target": "nowhere"}
+    assert data["paths"]["/etc/plain"]["before"]["mode"] == 0o640

@@ -1,0 +1,318 @@
+"""Real guests under QEMU's emulation: the one proof that a verdict is true of a kernel, and not only of a text.
+
+What would be lost if these failed: a guest that reads 0 could pass, or a guest that never came up would stay unexplained.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nodekit.commands import preflight, prove
+from nodekit.errors import NodeError
+from nodekit.host import guest, initramfs
+from nodekit.host.guest import Plan, boot, boot_patiently, new_nonce
+from nodekit.host.initramfs import cpio, folder, link, program
+from nodekit.rules.console import explain
+from nodekit.rules.ladder import Verdict, judge
+from tests.nodekit.kernel import find_kernel
+
+QEMU = "qemu-system-x86_64"
+SECONDS = 60
+pytestmark = [
+    pytest.mark.guest,
+    pytest.mark.skipif(shutil.which(QEMU) is None, reason="needs qemu-system-x86_64"),
+]
+OURS = "console=ttyS0 quiet panic=1 reboot=k rdinit=/kata-nodes/init"
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Path:
+    return find_kernel()
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_behind() -> Iterator[None]:
+    before = children()
+    yield
+    assert children() == before, "a guest outlived its boot"
+
+
+def children() -> set[str]:
+    """Processes that this one started and that still run."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+def plan(kernel: Path, append: str, **changes: object) -> tuple[Plan, str]:
+    """A guest with our RAM disk, and its nonce."""
+    nonce = new_nonce()
+    made = Plan(QEMU, str(kernel), (initramfs.build(nonce),), None, append, 256, 1, f"{nonce} end")
+    return replace(made, **changes), nonce  # type: ignore[arg-type]
+
+
+def climb(kernel: Path, parameters: str, expected: list[str]) -> Verdict:
+    """The verdict on a guest with these parameters."""
+    made, nonce = plan(kernel, f"{parameters} {OURS}".strip())
+    done = boot(made, accel="tcg", timeout=SECONDS)
+    assert done.reached, done.console[-500:] + done.qemu_stderr
+    return judge(done.console, nonce, Path("/proc/sys/kernel/random/boot_id").read_text().strip(), expected)
+
+
+def test_a_plain_guest_passes_and_the_seeds_parameter_is_inert(kernel: Path) -> None:
+    plain, seeded = climb(kernel, "", []), climb(kernel, "user_namespace.enable=1", ["user_namespace.enable=1"])
+    assert plain.passed and seeded.passed
+    assert plain.user_namespaces > 0
+    # The reading follows memory; KASLR and the like move it by a few.
+    assert abs(seeded.user_namespaces - plain.user_namespaces) < 50
+    assert seeded.climbed("unshare-nested") and seeded.climbed("loopback")
+    assert plain.guest_kernel == kernel.name.removeprefix("vmlinuz-")
+
+
+def test_a_limit_of_zero_fails_whatever_the_seeds_parameter_says(kernel: Path) -> None:
+    verdict = climb(kernel, "user_namespace.enable=1 sysctl.user.max_user_namespaces=0", [])
+    assert verdict.code == "proof-user-namespaces-zero" and verdict.user_namespaces == 0
+    assert "sysctl.user.max_user_namespaces=0 on the guest's command line" in verdict.message
+    failed = {rung.name for rung in verdict.rungs if rung.passed is False}
+    assert {"user-namespaces", "unshare", "unshare-map-root", "unshare-nested", "loopback"} <= failed
+
+
+def test_a_limit_that_is_set_is_read_back(kernel: Path) -> None:
+    assert climb(kernel, "sysctl.user.max_user_namespaces=0 sysctl.user.max_user_namespaces=777", []).user_namespaces == 777
+
+
+@pytest.fixture
+def bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """bwrap in PATH, installed or by apt."""
+    if shutil.which("bwrap"):
+        return
+    if subprocess.run(["apt-get", "download", "-q", "bubblewrap"], cwd=tmp_path, capture_output=True, check=False).returncode:
+        pytest.skip("bubblewrap is neither installed nor to be had by apt")
+    (package,) = tmp_path.glob("*.deb")
+    subprocess.run(["dpkg-deb", "--extract", str(package), str(tmp_path / "x")], check=True)
+    monkeypatch.setenv("PATH", f"{tmp_path}/x/usr/bin:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("bubblewrap")
+def test_bubblewrap_really_runs_in_the_guest(kernel: Path) -> None:
+    verdict = climb(kernel, "", [])
+    assert verdict.passed
+    assert all(verdict.climbed(name) for name in ("bwrap-proc", "bwrap-user", "bwrap-user-proc"))
+    refused = climb(kernel, "sysctl.user.max_user_namespaces=0", [])
+    assert refused.climbed("bwrap-proc") and not refused.climbed("bwrap-user"), "as uid 0 it uses capabilities"
+
+
+def test_2047_bytes_boot_and_2048_hang_and_are_explained(kernel: Path) -> None:
+    fits = f"{OURS} ".ljust(2047, "a")
+    made, _ = plan(kernel, fits)
+    assert boot(made, accel="tcg", timeout=SECONDS).reached
+    longer = replace(made, append=f"{fits}a")
+    done, boots, why = boot_patiently(longer, accel="tcg", timeout=8, emulated=True)
+    assert (done.reached, done.timed_out, boots) == (False, True, 1)
+    assert why is not None and "2048 bytes" in why.cause and not why.retry
+
+
+def test_a_guest_without_a_first_process_is_explained(kernel: Path) -> None:
+    made, _ = plan(kernel, "console=ttyS0 quiet panic=1 reboot=k rdinit=/nosuch")
+    done = boot(made, accel="tcg", timeout=SECONDS)
+    assert not done.reached and not done.timed_out
+    assert "found no first process" in explain(done.console, done.qemu_stderr, made.append, timed_out=False).cause
+
+
+def test_a_hang_is_tried_three_times_on_an_emulated_node_and_once_elsewhere(kernel: Path) -> None:
+    silent = cpio(
+        [folder("kata-nodes"), program("kata-nodes/busybox", initramfs.static_busybox()), program("kata-nodes/init", SLEEP)]
+    )
+    made, _ = plan(kernel, OURS, initrd=(silent,))
+    for emulated, boots in ((True, guest.TRIES), (False, 1)):
+        _, taken, why = boot_patiently(made, accel="tcg", timeout=1, emulated=emulated)
+        assert taken == boots and why is not None and why.retry
+
+
+SLEEP = b"#!/kata-nodes/busybox sh\nexec /kata-nodes/busybox sleep 1000\n"
+
+
+def test_a_guest_ends_with_the_program_that_started_it(kernel: Path) -> None:
+    made, _ = plan(kernel, OURS, initrd=(b"",))
+    code = (
+        "import sys; from nodekit.host.guest import Plan, boot\n"
+        f"boot(Plan({QEMU!r}, {str(kernel)!r}, (), None, 'x'.ljust(2048), 256, 1, 'end'), accel='tcg', timeout=100)"
+    )
+    assert made.qemu == QEMU
+    program_ = subprocess.Popen(["python3", "-c", code], cwd=Path(__file__).resolve().parents[2])
+    try:
+        qemu = ""
+        for _ in range(100):
+            qemu = Path(f"/proc/{program_.pid}/task/{program_.pid}/children").read_text().strip()
+            if qemu and "qemu" in Path(f"/proc/{qemu}/comm").read_text():
+                break
+            time.sleep(0.1)
+        assert qemu
+    finally:
+        program_.kill()
+        program_.wait()
+    for _ in range(50):
+        state = Path(f"/proc/{qemu}/stat")
+        if not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z":
+            return
+        time.sleep(0.1)
+    pytest.fail("QEMU outlived the program that started it")
+
+
+# The verbs, with QEMU's emulation in KVM's place.
+
+
+def kata_initrd() -> bytes:
+    """An initrd of Kata's shape, whose first process mounts a cgroup that no kernel has, as after lost base parameters."""
+    first = (
+        b"#!/bin/busybox sh\n/bin/busybox mkdir /c\n/bin/busybox mount -t cgroup -o nosuch c /c\nexec /bin/busybox sleep 1000\n"
+    )
+    return cpio(
+        [folder("bin"), program("bin/busybox", initramfs.static_busybox()), link("bin/sh", "busybox"), program("init", first)]
+    )
+
+
+@pytest.fixture
+def node(tmp_path: Path, kernel: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A root folder with a Kata configuration, the kernel and an initrd; /proc is the machine's."""
+    (tmp_path / "proc").symlink_to("/proc")
+    files = tmp_path / "opt/kata"
+    files.mkdir(parents=True)
+    shutil.copy(kernel, files / "vmlinuz")
+    (files / "initrd").write_bytes(kata_initrd())
+    (files / "qemu").symlink_to(shutil.which(QEMU) or "")
+    configure(tmp_path, "user_namespace.enable=1")
+    monkeypatch.setattr(prove, "ACCELERATOR", "tcg")
+    monkeypatch.setattr(preflight, "ACCELERATOR", "tcg")
+    return tmp_path
+
+
+def configure(root: Path, kernel_params: str) -> None:
+    """Write Kata's configuration file."""
+    path = root / "etc/kata-containers/configuration.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        f'[hypervisor.qemu]\npath = "/opt/kata/qemu"\nkernel = "/opt/kata/vmlinuz"\ninitrd = "/opt/kata/initrd"\n'
+        f'default_memory = 256\ndefault_vcpus = 1\nkernel_params = "{kernel_params}"\n'
+    )
+
+
+def desired(**changes: object) -> dict[str, object]:
+    """The desired state of a proof."""
+    return {
+        "node": "n1",
+        "hypervisor": "qemu",
+        "runtime": "go",
+        "configPath": None,
+        "expect": ["user_namespace.enable=1"],
+        "container": {"runtimeName": "kata", "image": None, "network": True},
+        "timeoutSeconds": SECONDS,
+        "nestedSandbox": True,
+        "digest": "d",
+        **changes,
+    }
+
+
+def test_prove_boots_katas_guest_with_katas_initrd_and_reports_it(node: Path, kernel: Path) -> None:
+    result = prove.run(desired(), node)
+    assert (result["passed"], result["proven"], result["changed"], result["container"]) == (True, "guest", False, None)
+    assert isinstance(result["userNamespaces"], int) and result["userNamespaces"] > 0
+    assert result["guestKernel"] == kernel.name.removeprefix("vmlinuz-")
+    assert "tsc=reliable" in str(result["commandLine"]) and str(result["commandLine"]).endswith("rdinit=/kata-nodes/init")
+    assert result["kernelParams"] == "user_namespace.enable=1"
+    assert result["configFile"] == "/etc/kata-containers/configuration.toml"
+    assert "the guest boot alone was proven" in str(result["note"])
+
+
+def test_prove_fails_with_one_sentence_that_says_all(node: Path) -> None:
+    configure(node, "user_namespace.enable=1 sysctl.user.max_user_namespaces=0")
+    with pytest.raises(NodeError) as caught:
+        prove.run(desired(), node)
+    assert caught.value.code == "proof-user-namespaces-zero"
+    for word in ("n1", "user-namespaces", "'0'", "sysctl.user.max_user_namespaces=0", "kata.kernelParams"):
+        assert word in caught.value.sentence()
+    assert "\n" not in caught.value.sentence()
+
+
+def test_prove_without_a_nested_sandbox_reports_the_reading_and_does_not_judge_it(node: Path) -> None:
+    configure(node, "sysctl.user.max_user_namespaces=0")
+    result = prove.run(desired(nestedSandbox=False, expect=["sysctl.user.max_user_namespaces=0"]), node)
+    assert result["passed"] is True and result["userNamespaces"] == 0
+
+
+def test_prove_names_a_parameter_that_never_arrived(node: Path) -> None:
+    configure(node, "quiet")
+    with pytest.raises(NodeError) as caught:
+        prove.run(desired(), node)
+    assert caught.value.code == "proof-parameters-missing" and "lacks user_namespace.enable=1" in caught.value.message
+
+
+def test_a_fault_that_the_runtime_reports_as_a_timeout_is_read_from_the_guests_own_console(
+    node: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prove, "OWN_BOOT_SECONDS", 8)
+    fake_docker(
+        node,
+        monkeypatch,
+        {"kata": {"runtimeType": "other"}},
+        "echo 'docker: failed: timed out connecting to vsock 7:1024' >&2; exit 125",
+    )
+    with pytest.raises(NodeError) as caught:
+        prove.run(desired(container={"image": "debian"}), node)
+    assert caught.value.code == "proof-container-failed"
+    assert "Unknown subsys name 'nosuch'" in caught.value.message and "cgroup_no_v1=all" in caught.value.remedy
+
+
+def fake_docker(node: Path, monkeypatch: pytest.MonkeyPatch, runtimes: dict[str, object], run: str) -> None:
+    """A docker 27.5.1 in PATH that knows `runtimes`, whose `run` is this line of shell, and that writes down its calls."""
+    place = node / "bin/docker"
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(
+        "#!/bin/sh\n"
+        f"case \"$*\" in\n*' version '*) echo 27.5.1 ;;\n*' info '*) echo '{json.dumps(runtimes)}' ;;\n"
+        f'*) echo "$@" >>{node}/calls ;;\nesac\n'
+        f"case \"$*\" in *' run '*) {run} ;; esac\n"
+    )
+    place.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place.parent}:{os.environ['PATH']}")
+
+
+def test_a_runtime_that_leads_to_runc_is_caught_as_no_guest(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = 'for one in "$@"; do case $one in KATA_NODES_*=*) export "$one" ;; esac; done; exec sh -s'
+    fake_docker(node, monkeypatch, {"kata": {"path": "runc"}}, run)
+    with pytest.raises(NodeError) as caught:
+        prove.run(desired(container={"image": "debian", "network": False}), node)
+    assert caught.value.code == "proof-not-a-guest"
+    assert "container of runtime kata" in caught.value.message
+    calls = (node / "calls").read_text().splitlines()
+    assert "--cap-add NET_ADMIN --cap-add SYS_ADMIN debian -s" in calls[0] and " --runtime kata " in calls[0]
+    name = calls[0].split("--name ")[1].split()[0]
+    assert calls[1].endswith(f"rm --force --volumes {name}"), "the container is removed, whatever happened"
+
+
+@pytest.mark.parametrize("runtimes", [{"kata": {"runtimeType": "io.containerd.kata.v2"}}, {}])
+def test_a_node_without_a_shim_says_that_the_guest_boot_alone_was_proven(
+    node: Path, monkeypatch: pytest.MonkeyPatch, runtimes: dict[str, object]
+) -> None:
+    fake_docker(node, monkeypatch, runtimes, "exit 1")
+    result = prove.run(desired(container={"image": "debian"}), node)
+    assert result["note"] == "no Kata shim on this node: the guest boot alone was proven"
+    assert result["container"] is None and result["dockerVersion"] == "27.5.1"
+    assert not (node / "calls").exists()
+
+
+def test_preflights_tiny_guest_comes_up_and_a_broken_one_is_explained(
+    node: Path, kernel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, explanation = preflight.tiny_guest("n1", QEMU, str(kernel), SECONDS, slow=False)
+    assert found["booted"] is True and found["attempts"] == 1 and "reached user space" in explanation
+    bad = node / "kernel"
+    bad.write_bytes(b"hello" * 1000)
+    with pytest.raises(NodeError) as caught:
+        preflight.tiny_guest("n1", QEMU, str(bad), SECONDS, slow=False)
+    assert caught.value.code == "preflight-guest-not-up" and "cannot load the kernel" in caught.value.message

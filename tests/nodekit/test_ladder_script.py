@@ -1,0 +1,141 @@
+"""The ladder's script under every shell it meets: the same lines, real readings, real failures."""
+
+import os
+import shutil
+import subprocess
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from nodekit.rules.ladder import REQUIRED, Reading, judge, readings
+
+NONCE = "00112233445566778899aabbccddeeff"
+SCRIPT = resources.files("nodekit").joinpath("ladder.sh").read_text()
+SHELLS = [shell for shell in (["dash"], ["bash"], ["busybox", "sh"]) if shutil.which(shell[0])]
+LIMIT = "/proc/sys/user/max_user_namespaces"
+pytestmark = pytest.mark.skipif(
+    subprocess.run(["unshare", "-Urm", "true"], capture_output=True, check=False).returncode != 0,
+    reason="needs user namespaces on this machine",
+)
+
+
+def climb(shell: list[str], before: str = "", env: dict[str, str] | None = None, around: tuple[str, ...] = ()) -> str:
+    """What the script prints; `around` is a command that runs the shell, `before` a line that runs in it first."""
+    done = subprocess.run(
+        [*around, *shell, "-s"],
+        input=f"{before}\n{SCRIPT}",
+        env={"PATH": os.environ["PATH"], "KATA_NODES_NONCE": NONCE, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def read(text: str) -> dict[str, Reading]:
+    """The readings of a whole transcript."""
+    found, whole = readings(text, NONCE)
+    assert whole, text
+    return found
+
+
+def fake(place: Path, script: str) -> None:
+    """A program in place of the real one."""
+    place.write_text(script)
+    place.chmod(0o755)
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_facts_are_read_whole(shell: list[str]) -> None:
+    found = read(climb(shell))
+    assert set(REQUIRED) <= set(found)
+    for rung, path in (
+        ("boot-id", "/proc/sys/kernel/random/boot_id"),
+        ("kernel", "/proc/sys/kernel/osrelease"),
+        ("command-line", "/proc/cmdline"),
+        ("user-namespaces", LIMIT),
+    ):
+        assert found[rung] == Reading("ok", Path(path).read_text().strip(), "")
+    assert found["uid"].value == str(os.getuid())
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_this_machine_is_no_guest_of_itself(shell: list[str]) -> None:
+    text = climb(shell)
+    verdict = judge(text, NONCE, read(text)["boot-id"].value, [])
+    assert verdict.code == "proof-not-a-guest"
+    assert judge(text, NONCE, "another", []).passed
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_a_limit_of_zero_is_read_and_felt(shell: list[str]) -> None:
+    text = climb(shell, before=f"echo 0 >{LIMIT}", around=("unshare", "-Ur"))
+    found = read(text)
+    assert found["user-namespaces"].value == "0"
+    assert found["unshare"].status == "fail" and "No space left on device" in found["unshare"].detail
+    assert judge(text, NONCE, "another", []).code == "proof-user-namespaces-zero"
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_a_child_user_namespace_is_no_pass(shell: list[str]) -> None:
+    text = climb(shell, around=("unshare", "-Ur"))
+    assert judge(text, NONCE, "another", []).code == "proof-user-namespaces-child-namespace"
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("over", "code"),
+    [
+        ("f=$(mktemp); echo many >$f; mount --bind $f {limit}", "proof-user-namespaces-not-a-number"),
+        ("mount -t tmpfs x /proc/sys/user", "proof-user-namespaces-absent"),
+        ("d=$(mktemp -d); mkdir $d/max_user_namespaces; mount --bind $d /proc/sys/user", "proof-user-namespaces-unreadable"),
+    ],
+)
+def test_what_lies_over_the_limit_is_told_apart(shell: list[str], over: str, code: str) -> None:
+    text = climb(shell, before=over.format(limit=LIMIT), around=("unshare", "-Urm"))
+    assert judge(text, NONCE, "another", []).code == code
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_missing_tools_are_absent_and_not_failed(shell: list[str], tmp_path: Path) -> None:
+    for tool in ("cat", "id", "true"):
+        (tmp_path / tool).symlink_to(str(shutil.which(tool)))
+    at = str(shutil.which(shell[0]))
+    found = read(climb([at, *shell[1:]], env={"PATH": str(tmp_path)}))
+    assert {name: found[name].status for name in ("bwrap-proc", "bwrap-user")} == {"bwrap-proc": "absent", "bwrap-user": "absent"}
+    # A busybox shell brings unshare and ip itself or not, as it was built; it must not call either a failure.
+    assert "fail" not in {found[name].status for name in ("unshare", "loopback")}
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_a_commands_words_arrive_escaped_and_whole(shell: list[str], tmp_path: Path) -> None:
+    fake(tmp_path / "bwrap", "#!/bin/sh\nprintf 'a%%b\\tc\\nd\\033e\\303\\251 f*$HOME' >&2\nexit 3\n")
+    found = read(climb(shell, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}))
+    assert found["bwrap-user"] == Reading("fail", "3", "a%b\tc\nd?e?? f*$HOME")
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_a_command_that_hangs_is_bounded(shell: list[str], tmp_path: Path) -> None:
+    fake(tmp_path / "bwrap", "#!/bin/sh\nexec sleep 60\n")
+    found = read(climb(shell, env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "KATA_NODES_SECONDS": "1"}))
+    assert found["bwrap-proc"].status == "fail"
+
+
+def test_a_namespace_without_network_is_seen_after_a_wait(tmp_path: Path) -> None:
+    fake(tmp_path / "sleep", f"#!/bin/sh\necho $1 >>{tmp_path}/slept\n")
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "KATA_NODES_NETWORK": "1", "KATA_NODES_NAME": "name.invalid"}
+    found = read(climb(["sh"], env=env, around=("unshare", "-Urn")))
+    assert found["network"].status == "fail" and "interfaces:" in found["network"].detail
+    assert found["name-resolution"].status == "fail" and found["name-resolution"].value == "name.invalid"
+    assert (tmp_path / "slept").read_text().split() == ["1"] * 10
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_an_address_is_found_without_any_tool(shell: list[str]) -> None:
+    before = "ip link add seen type bridge && ip address add 198.51.100.7/24 dev seen && ip link set seen up"
+    found = read(climb(shell, before=before, env={"KATA_NODES_NETWORK": "1"}, around=("unshare", "-Urn")))
+    assert found["network"].status == "ok" and found["network"].value == "198.51.100.7"
+    assert found["name-resolution"].status == "absent"
