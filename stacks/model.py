@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.alias_generators import to_camel
 
 from nodekit.errors import NodeError
-from nodekit.rules import docker_matrix, kernel_params, node_state
+from nodekit.rules import docker_matrix, kata_layout, kernel_params, node_state, runtime_class
 
 NAMESPACE = "kata-nodes"
 OBJECTS = ("nodes", "docker", "kata", "kubernetes", "verification")
@@ -194,8 +194,12 @@ class StackConfig(Model):
         """Refuse a pair of Docker and Kata that is known to break, and `local` parts without local nodes."""
         try:
             docker_matrix.refuse_if_incompatible(self.docker.version, self.kata.version, self.kata.runtime)
+            if self.kata.install:
+                kata_layout.release_config_path(self.kata.runtime, self.kata.version, self.kata.hypervisor)
         except NodeError as error:
             raise NodeErrorValue(error) from None
+        if self.kubernetes and (self.kata.hypervisor, self.kata.runtime) not in runtime_class.HANDLERS:
+            raise ValueError(f"there is no handler for {self.kata.hypervisor} with the {self.kata.runtime} runtime")
         if self.nodes.local is None:
             for key, value in (("docker.repository", self.docker.repository), ("kata.install", self.kata.install)):
                 if value == "local":

@@ -5,6 +5,7 @@ from pathlib import Path
 import pulumi
 
 from components import KataNode, KataNodeArgs, LocalMachine, LocalSite
+from nodekit.rules import kata_layout
 from stacks.model import DockerRepository, KataArchive, StackConfig
 
 
@@ -37,6 +38,9 @@ def desired(config: StackConfig, site: LocalSite | None) -> dict[str, pulumi.Inp
         args |= {"archive_address": site.archive_address, "archive_sha256": site.archive_sha256}
     if config.kata.config_path:
         args["config_path"] = config.kata.config_path
+    elif archive:
+        # A release holds one file a hypervisor; Docker names the chosen one, so that no other file on the node counts.
+        args["config_path"] = kata_layout.release_config_path(config.kata.runtime, config.kata.version, config.kata.hypervisor)
     if config.verification.image:
         args["proof_image"] = config.verification.image
     return args

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD, PINNED_RECORD
 from nodekit.errors import NodeError
-from nodekit.host import apt, docker, files
+from nodekit.host import apt, docker, files, kata_archive
 from nodekit.host.lock import node_lock
 from nodekit.progress import step
-from nodekit.rules import daemon_json
+from nodekit.rules import daemon_json, kata_layout
 from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.docker_packages import PACKAGES
 
@@ -33,6 +33,10 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
                 done = files.restore(root, name)
             restored += done.restored
             kept += [f"{path}: edited by somebody since" for path in done.kept]
+        if any(line.startswith(f"{kata_layout.INSTALL_FOLDER}/") for line in kept):
+            kept.append(f"{kata_layout.INSTALL_FOLDER}: holds a file that somebody edited")
+        else:
+            restored += kata_archive.remove(root)
         if daemon_json.PATH in restored:
             with suppress(NodeError), step("dockerd reads its configuration anew"):  # there may be no dockerd any more
                 docker.service("reload")

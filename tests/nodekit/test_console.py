@@ -6,7 +6,7 @@ from nodekit.rules.console import explain, explain_docker, known_fault
 
 FIRMWARE = "\x1bc\x1b[?7l\x1b[2J\x1b[0mSeaBIOS (version 1.16.2-debian-1.16.2-1)\r\nBooting from ROM..\x1bc\x1b[?7l\x1b[2J"
 """What QEMU 7.2 leaves on the serial console before a quiet kernel."""
-MSR = "qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69\nqemu-system-x86_64: ../../target/i386/kvm/kvm.c:3183: Assertion\n"
+MSR = "qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69\nqemu-system-x86_64: ../../target/i386/kvm/kvm.c:3183: Assert\n"
 
 
 @pytest.mark.parametrize(

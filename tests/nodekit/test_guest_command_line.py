@@ -26,8 +26,8 @@ SYSTEMD = "systemd.unit=kata-containers.target systemd.mask=systemd-networkd.ser
             "go",
             "qemu",
             {"image": "i", "rootfs_type": "ext4", "block_device_driver": "virtio-blk", "default_maxvcpus": 2},
-            f"{AMD64} root=/dev/pmem0p1 rootflags=dax,data=ordered,errors=remount-ro ro rootfstype=ext4 console=hvc0 console=hvc1 "
-            f"quiet systemd.show_status=false panic=1 nr_cpus=2 selinux=1 {SYSTEMD} USER",
+            f"{AMD64} root=/dev/pmem0p1 rootflags=dax,data=ordered,errors=remount-ro ro rootfstype=ext4 console=hvc0 "
+            f"console=hvc1 quiet systemd.show_status=false panic=1 nr_cpus=2 selinux=1 {SYSTEMD} USER",
         ),
         (
             "go",

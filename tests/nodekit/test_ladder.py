@@ -1,4 +1,4 @@
-"""The verdict on a ladder's transcript: a false pass, a wrong cause or a guest's own words in the wrong place would be lost here."""
+"""The verdict on a ladder's transcript: a false pass, a wrong cause, a guest's own words in the wrong place."""
 
 import pytest
 
@@ -26,11 +26,11 @@ FINE = {
 ENOSPC = "unshare:%20unshare(0x10000000):%20No%20space%20left%20on%20device"
 
 
-def transcript(end: bool = True, **changes: tuple[str, str, str]) -> str:
+def transcript(**changes: tuple[str, str, str]) -> str:
     """A transcript with some readings changed; `_` in a name stands for `-`."""
     lines = FINE | {name.replace("_", "-"): reading for name, reading in changes.items()}
     text = [f"{NONCE} rung={n} status={s} value={v} detail={d}\r" for n, (s, v, d) in lines.items()]
-    return "\n".join(["[    0.1] noise of a kernel", *text, *([f"{NONCE} end\r"] if end else [])]) + "\n"
+    return "\n".join(["[    0.1] noise of a kernel", *text, f"{NONCE} end\r"]) + "\n"
 
 
 def test_a_working_guest_passes_with_its_readings() -> None:
@@ -165,7 +165,7 @@ def test_a_network_that_was_asked_for_and_not_reported_is_never_a_pass() -> None
 def test_no_end_a_garbled_line_or_a_rung_told_twice_is_never_a_pass() -> None:
     garbled = transcript().replace("rung=unshare-nested status=ok", "rung=unshare-n[  1.2] oops")
     twice = transcript().replace(f"{NONCE} end", f"{NONCE} rung=user-namespaces status=ok value=1 detail=\n{NONCE} end")
-    for text in (transcript(end=False), garbled, twice, ""):
+    for text in (transcript().replace(f"{NONCE} end", ""), garbled, twice, ""):
         assert judge(text, NONCE, NODE, [SEED]).code == "proof-transcript-incomplete"
 
 
