@@ -13,7 +13,7 @@ from nodekit.host.container import climb
 from nodekit.host.guest import Plan, boot, boot_patiently, find_qemu, memory_for_guest, new_nonce
 from nodekit.host.kata import Effective, effective
 from nodekit.host.node import boot_id, emulated
-from nodekit.progress import step
+from nodekit.progress import say, step
 from nodekit.rules.console import NO_ANSWER, Explanation, explain_docker, known_fault
 from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.guest_command_line import boot_cpus, compose
@@ -134,9 +134,22 @@ def as_dict(verdict: Verdict) -> dict[str, object]:
 
 
 def insist(proof: Proof, where: str, verdict: Verdict) -> None:
-    """Raise the verdict's failure, naming node and place; nothing when it passed."""
-    if verdict.code is not None:
-        raise NodeError(verdict.code, f"Node {proof.node}, {where}: {verdict.message}", verdict.remedy, **as_dict(verdict))
+    """Raise the verdict's failure, naming node and place; nothing when it passed.
+
+    The rungs are told as progress: the engine repeats a failed command's whole output, in which one sentence must stand out.
+    """
+    if verdict.code is None:
+        return
+    for rung in verdict.rungs:
+        if rung.passed is False:
+            say(f"  rung {rung.name}: failed ({rung.detail or rung.value})")
+    raise NodeError(
+        verdict.code,
+        f"Node {proof.node}, {where}: {verdict.message}",
+        verdict.remedy,
+        userNamespaces=verdict.user_namespaces,
+        guestKernel=verdict.guest_kernel,
+    )
 
 
 def plan_of(proof: Proof, nonce: str) -> Plan:

@@ -235,4 +235,4 @@ def desired(repository: Repository, **more: object) -> dict[str, object]:
         "configPath": None,
         "lockTimeoutSeconds": 5,
     }
-    return json.loads(json.dumps({**state, **more}))
+    return state | more

@@ -1,5 +1,6 @@
 """Docker's rules as exact tables: lost if these fail is a pair that breaks in silence, or a version that apt does not know."""
 
+import itertools
 import json
 
 import pytest
@@ -67,7 +68,7 @@ def test_a_docker_before_the_known_pairs_is_said_to_be_untested() -> None:
 
 
 def test_the_matrix_has_no_gap_and_each_row_its_source() -> None:
-    for row, following in zip(MATRIX, MATRIX[1:], strict=False):
+    for row, following in itertools.pairwise(MATRIX):
         assert row.end == following.first
     assert MATRIX[-1].end is None
     assert all(row.sources for row in MATRIX)
