@@ -11,7 +11,7 @@ from components.children import child_options
 from nodekit import bundle
 from nodekit.rules import node_state
 
-PYTHON_SECONDS = {"preflight": 420, "docker": 1500, "kata": 1800}
+VERB_SECONDS = {"preflight": 420, "docker": 2400, "kata": 1800}
 """Bound on each verb, in seconds: a slow mirror and an emulated node fit in, a hang does not last."""
 PROGRAM_FOLDER = "/usr/local/lib/kata-nodes"
 
@@ -93,7 +93,16 @@ class KataNode(pulumi.ComponentResource):
     """Name, address and the values above in one object, as stack output."""
 
     def __init__(self, name: str, args: KataNodeArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
-        super().__init__("kata-nodes:index:KataNode", name, None, opts)
+        # For whoever reads a preview: the states below hold more, and may not be known yet.
+        plan = {
+            "dockerVersion": args["docker_version"],
+            "kataVersion": args["kata_version"],
+            "kataRuntime": args["kata_runtime"],
+            "hypervisor": args["hypervisor"],
+            "nestedSandbox": args["nested_sandbox"],
+            "kernelParams": args["kernel_params"],
+        }
+        super().__init__("kata-nodes:index:KataNode", name, {"plan": plan}, opts)
         pyz, digest = bundle.cached()
         program = f"{PROGRAM_FOLDER}/nodekit-{digest[:12]}.pyz"
         uploaded = f".kata-nodes-{digest[:12]}.pyz"
@@ -172,9 +181,9 @@ class KataNode(pulumi.ComponentResource):
             timeout_seconds=pulumi.Output.from_input(args["proof_seconds"]).apply(int),
             verified=pulumi.Output.all(docker_state, kata_state, {"program": digest, "machine": args["identity"]}),
         )  # fmt: skip
-        preflight = verb("preflight", PYTHON_SECONDS["preflight"], state(node_state.preflight), start)
-        docker = verb("docker", PYTHON_SECONDS["docker"], docker_state, preflight)
-        kata = verb("kata", PYTHON_SECONDS["kata"], kata_state, docker)
+        preflight = verb("preflight", VERB_SECONDS["preflight"], state(node_state.preflight), start)
+        docker = verb("docker", VERB_SECONDS["docker"], docker_state, preflight)
+        kata = verb("kata", VERB_SECONDS["kata"], kata_state, docker)
         # The proof's own bound ends a guest; this one, two minutes later, ends a program that hangs.
         bound = pulumi.Output.from_input(args["proof_seconds"]).apply(lambda seconds: int(seconds) + 120)
         self.proof = verb("proof", bound, proof_state, kata)

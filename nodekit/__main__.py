@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -50,9 +51,16 @@ def desired_state(text: str) -> dict[str, object]:
     return value
 
 
+def ended(number: int, frame: object) -> None:
+    """Turn a signal into an exception, so that what was begun is rolled back."""
+    raise SystemExit(128 + number)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     given = parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, ended)  # what timeout(1) and a closed connection send
+    signal.signal(signal.SIGHUP, ended)
     try:
         command = importlib.import_module(f"nodekit.commands.{given.verb}")
         result = command.run(desired_state(sys.stdin.read(MAX_INPUT)), given.root)

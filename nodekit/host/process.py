@@ -46,12 +46,8 @@ def run(
         ) from None
     except subprocess.TimeoutExpired:
         raise NodeError("command-timeout", f"{' '.join(argv[:4])} did not end within {timeout:g} s", remedy) from None
-    result = Finished(
-        done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-    )
+    result = Finished(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
     if check and result.code != 0:
         said = printable((result.stderr.strip() or result.stdout.strip()).replace("\n", "; "), 600)
-        raise NodeError(
-            "command-failed", f"{' '.join(argv[:6])} ended with exit code {result.code}: {said}", remedy
-        )
+        raise NodeError("command-failed", f"{' '.join(argv[:6])} ended with exit code {result.code}: {said}", remedy)
     return result
