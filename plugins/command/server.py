@@ -69,7 +69,9 @@ class EngineLog:
     async def _log(self, severity: "engine_pb2.LogSeverity.ValueType", message: str, ephemeral: bool = False) -> None:
         # A message that cannot be delivered must not fail the command it is about.
         with contextlib.suppress(grpc.aio.AioRpcError):
-            await self._engine.Log(engine_pb2.LogRequest(severity=severity, message=message, urn=self._urn, ephemeral=ephemeral))
+            request = engine_pb2.LogRequest(severity=severity, message=message, urn=self._urn, ephemeral=ephemeral)
+            sent: Any = self._engine.Log(request)  # the stub's type is that of the synchronous client
+            await sent
 
 
 class Servicer(provider_pb2_grpc.ResourceProviderServicer):

@@ -72,7 +72,7 @@ class Checkout:
                 line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
-            if str(self.folder) in line and "pytest" not in line:
+            if str(self.folder) in line:
                 found.append(line)
         return found
 
