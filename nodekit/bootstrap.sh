@@ -42,54 +42,59 @@ newest_program() {
     [ -n "${newest:-}" ] && echo "$newest"
 }
 
-if [ "${1:-}" = --remove ]; then
+remove() {
     if program=$(newest_program); then
         printf '{"node": "%s"}\n' "$(uname -n)" | as_root python3 -I "$program" restore
         as_root rm -rf "$FOLDER"
     else
         echo '{"changed": false}'
     fi
-    exit 0
-fi
-
-[ $# -eq 3 ] || fail "three arguments are needed, $# were given." "See the first lines of this script. [bad-input]"
-uploaded=$1 target=$2 sum=$3
-case $target in
-    "$FOLDER"/nodekit-*.pyz) ;;
-    *) fail "$target lies outside $FOLDER." "Give a path in it. [bad-input]" ;;
-esac
-command -v apt-get >/dev/null 2>&1 ||
-    fail "$(uname -n): there is no apt-get here." "Use Debian 12 or 13, or Ubuntu 22.04 or 24.04. [unsupported-os]"
-
-wanted=
-python_is_whole || wanted=python3
-# The proof boots a guest from a static busybox; the dynamic one does not run there.
-case $(dpkg-query -W -f='${db:Status-Status}' busybox-static 2>/dev/null || echo absent) in
-    installed) ;;
-    *) wanted="$wanted busybox-static" ;;
-esac
-changed=false
-if [ -n "$wanted" ]; then
-    # shellcheck disable=SC2086 # a list of package names
-    install_packages $wanted
-    changed=true
-fi
-python_is_whole || fail "$(uname -n): python3 lacks parts of its standard library." "Install the package python3. [tool-missing]"
+}
 
 holds() { [ -f "$1" ] && echo "$sum  $1" | sha256sum -c --status; }
-if ! holds "$target"; then
-    [ -f "$uploaded" ] ||
-        fail "$(uname -n): $target is missing, and so is the upload $uploaded." "Remove the stack's upload from its state by 'pulumi up --replace', then run again. [file-unreadable]"
-    holds "$uploaded" ||
-        fail "$(uname -n): the upload $uploaded does not have sha256 $sum." "Run again; if it stays so, look at the disk. [file-invalid]"
-    as_root mkdir -p "$FOLDER"
-    as_root install -o root -g root -m 0644 "$uploaded" "$target.new"
-    as_root mv "$target.new" "$target"
-    changed=true
-fi
-for file in "$FOLDER"/nodekit-*.pyz; do
-    [ "$file" = "$target" ] || as_root rm -f "$file"
-done
-rm -f "$uploaded"
-version=$(python3 -I -c 'import platform; print(platform.python_version())')
-printf '{"changed": %s, "path": "%s", "python": "%s"}\n' "$changed" "$target" "$version"
+
+install_program() {
+    [ $# -eq 3 ] || fail "three arguments are needed, $# were given." "See the first lines of this script. [bad-input]"
+    uploaded=$1 target=$2 sum=$3
+    case $target in
+        "$FOLDER"/nodekit-*.pyz) ;;
+        *) fail "$target lies outside $FOLDER." "Give a path in it. [bad-input]" ;;
+    esac
+    command -v apt-get >/dev/null 2>&1 ||
+        fail "$(uname -n): there is no apt-get here." "Use Debian 12 or 13, or Ubuntu 22.04 or 24.04. [unsupported-os]"
+
+    wanted=
+    python_is_whole || wanted=python3
+    # The proof boots a guest from a static busybox; the dynamic one does not run there.
+    case $(dpkg-query -W -f='${db:Status-Status}' busybox-static 2>/dev/null || echo absent) in
+        installed) ;;
+        *) wanted="$wanted busybox-static" ;;
+    esac
+    changed=false
+    if [ -n "$wanted" ]; then
+        # shellcheck disable=SC2086 # a list of package names
+        install_packages $wanted
+        changed=true
+    fi
+    python_is_whole || fail "$(uname -n): python3 lacks parts of its standard library." "Install the package python3. [tool-missing]"
+
+    if ! holds "$target"; then
+        [ -f "$uploaded" ] ||
+            fail "$(uname -n): $target is missing, and so is the upload $uploaded." "Remove the stack's upload from its state by 'pulumi up --replace', then run again. [file-unreadable]"
+        holds "$uploaded" ||
+            fail "$(uname -n): the upload $uploaded does not have sha256 $sum." "Run again; if it stays so, look at the disk. [file-invalid]"
+        as_root install -d -o root -g root -m 0755 "$FOLDER"
+        as_root install -o root -g root -m 0644 "$uploaded" "$target.new"
+        as_root mv "$target.new" "$target"
+        changed=true
+    fi
+    for file in "$FOLDER"/nodekit-*.pyz; do
+        [ "$file" = "$target" ] || as_root rm -f "$file"
+    done
+    rm -f "$uploaded"
+    version=$(python3 -I -c 'import platform; print(platform.python_version())')
+    printf '{"changed": %s, "path": "%s", "python": "%s"}\n' "$changed" "$target" "$version"
+}
+
+# This script arrives on standard input: nothing runs before all of it is read, and no program below reads what is left of it.
+if [ "${1:-}" = --remove ]; then remove </dev/null; else install_program "$@" </dev/null; fi

@@ -157,6 +157,8 @@ def shim(root: Path, runtime: str) -> str | None:
 def version(root: Path) -> str | None:
     """The release from /opt/kata/VERSION, else from `kata-runtime --version`; None when neither tells."""
     content = read_bytes(root, f"{kata_layout.INSTALL_FOLDER}/VERSION")
+    if content is None and root != Path("/"):
+        return None  # a program of this machine tells nothing of another root folder
     said = content.decode(errors="replace") if content is not None else _kata_runtime()
     found = re.search(r"\d+\.\d+\.\d+[\w.-]*", printable(said, 400))
     return found[0] if found else None

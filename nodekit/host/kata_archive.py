@@ -1,6 +1,7 @@
 """Install a Kata release archive into /opt/kata as a whole or not at all, and remove it again."""
 
 import hashlib
+import http.client
 import json
 import lzma
 import os
@@ -9,7 +10,7 @@ import subprocess
 import tarfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -27,6 +28,8 @@ MAX_ARCHIVE = 4 << 30
 MAX_UNPACKED = 16 << 30
 MAX_MEMBERS = 100_000
 CHUNK = 1 << 20
+ZSTD = b"\x28\xb5\x2f\xfd"
+"""First bytes of a zstd frame (RFC 8878); from 4.0.0 releases are packed so, before with xz."""
 DOWNLOAD_SECONDS = 1200.0
 """Bound on the whole download; within it, a server that says nothing for a minute is given up."""
 
@@ -46,10 +49,11 @@ def is_foreign(root: Path) -> bool:
     return os.path.lexists(_folder(root)) and installed(root) is None
 
 
-def install(root: Path, address: str, sha256: str) -> bool:
+def install(root: Path, address: str, sha256: str, before_the_swap: Callable[[Path], None]) -> bool:
     """Have the archive of that address and sha256 in /opt/kata; true when it was not. Hold the node's lock.
 
-    What was there before, if this program put it there, stays until the new one is whole. Raises NodeError
+    What was there before, if this program put it there, stays until the new one is whole and `before_the_swap` has accepted
+    it; that is given a folder in which the new one lies as `opt/kata`, and refuses by raising. Raises NodeError
     `kata-foreign-install`, `kata-download-failed`, `kata-archive-differs`, `kata-archive-invalid`, `tool-missing` or
     `file-unwritable`; then /opt/kata is as it was.
     """
@@ -71,13 +75,13 @@ def install(root: Path, address: str, sha256: str) -> bool:
         with step(f"Downloading {printable(address, 200)}"):
             _download(address, sha256, archive)
         with step(f"Unpacking it to {INSTALL_FOLDER}"), _disk(new):
-            shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
-            _unpack(archive, address, new)
+            _unpack(archive, new)
             inside = new / INSTALL_FOLDER.lstrip("/")
             if not inside.is_dir():
                 raise _invalid(f"it has no {INSTALL_FOLDER}")
             (inside / MARKER).write_text(json.dumps({"sha256": sha256, "address": address}) + "\n")
+            before_the_swap(new)
             os.sync()
             _swap(root, inside)
     finally:
@@ -158,7 +162,9 @@ def _download(address: str, sha256: str, target: Path) -> None:
                 if now - said > 5:
                     said = now
                     say(f"  {size >> 20} MiB{f' of {total >> 20}' if total else ''} ...")
-    except (OSError, ValueError) as error:
+            if total not in (0, size):
+                raise ValueError(f"it ended after {size} of {total} bytes")
+    except (OSError, ValueError, http.client.HTTPException) as error:
         why = printable(str(error), 200)
         raise NodeError("kata-download-failed", f"{printable(address, 200)} cannot be downloaded: {why}", remedy) from None
     if digest.hexdigest() != sha256:
@@ -177,8 +183,10 @@ def _invalid(what: str) -> NodeError:
     )
 
 
-def _unpack(archive: Path, address: str, target: Path) -> None:
-    if not address.endswith(".zst"):
+def _unpack(archive: Path, target: Path) -> None:
+    with archive.open("rb") as file:
+        head = file.read(len(ZSTD))
+    if head != ZSTD:
         _members(archive.open("rb"), "r|xz", target)
         return
     try:
@@ -228,12 +236,18 @@ def _checked(member: tarfile.TarInfo, links: set[str]) -> str:
         raise _invalid(f"member {name!r} lies outside {INSTALL_FOLDER}")
     if not (member.isdir() or member.isreg() or member.issym() or member.islnk()):
         raise _invalid(f"member {name!r} is a device or a pipe")
-    parents = name.split("/")
-    if any("/".join(parents[:at]) in links for at in range(1, len(parents) + 1)):
+    if _through(name, links):
         raise _invalid(f"member {name!r} would be written through a link")
-    if member.islnk() and not _plain(member.linkname).startswith(f"{top}/"):
-        raise _invalid(f"member {name!r} is a link to {member.linkname!r} outside {INSTALL_FOLDER}")
+    if member.islnk():
+        other = _plain(member.linkname)
+        if not other.startswith(f"{top}/") or _through(other, links):
+            raise _invalid(f"member {name!r} is a link to {member.linkname!r} outside {INSTALL_FOLDER}")
     return name
+
+
+def _through(name: str, links: set[str]) -> bool:
+    parts = name.split("/")
+    return any("/".join(parts[:at]) in links for at in range(1, len(parts) + 1))
 
 
 def _plain(name: str) -> str:

@@ -61,6 +61,14 @@ def hypervisor_table(whole: Mapping[str, Any], name: str, path: str, remedy: str
     return dict(found)
 
 
+def parameters(files: Sequence[tuple[str, str]], name: str) -> str:
+    """The `kernel_params` in effect of a base file and drop-ins, each path and text, in the order read."""
+    whole: Mapping[str, Any] = {}
+    for path, text in files:
+        whole = merged(whole, table(text, path))
+    return str(hypervisor_table(whole, name, files[0][0]).get(KEY, ""))
+
+
 def sets_parameters(text: str, name: str, path: str) -> bool:
     """Whether the file gives `kernel_params` for that hypervisor."""
     tables = table(text, path).get("hypervisor")

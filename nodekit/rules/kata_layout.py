@@ -93,21 +93,21 @@ def written_file(resolved: str, text: str, version: str | None, setting_drop_ins
 
     The rule: a managed base file is never edited, so there it is the drop-in; where another drop-in sets `kernel_params`
     (`setting_drop_ins`, in the order read) an edit of the base would not count, so there too. Everywhere else the
-    value is changed in the file that is read: what a person sees in that file is then what the guest gets.
+    value is changed in the file that is read: what a person sees in that file is then what the guest gets. A drop-in of
+    ours stays in use once it is there.
     Raises NodeError `file-invalid` where neither can work.
     """
     ours = f"{drop_in_folder(resolved)}/{DROP_IN}"
-    others = tuple(path for path in setting_drop_ins if path != ours)
-    if not others and not is_managed(resolved, text):
+    if not setting_drop_ins and not is_managed(resolved, text):
         return resolved
     numbers = version_numbers(version) if version else None
     if numbers and numbers < DROP_INS_SINCE:
         raise NodeError(
             "file-invalid",
-            f"{resolved} is managed by kata-deploy, and Kata {version} reads no drop-in files",
+            f"kernel_params belong in a drop-in beside {resolved}, and Kata {version} reads none",
             "Upgrade Kata to 2.5.0 or later",
         )
-    later = [path for path in others if path > ours]
+    later = [path for path in setting_drop_ins if path > ours]
     if later:
         raise NodeError(
             "file-invalid",

@@ -113,7 +113,7 @@ def merge(text: str, additions: Sequence[str]) -> str:
     parameters = parse(text)
     for addition in additions:
         new = Parameter(addition)
-        end = next((at for at, one in enumerate(parameters) if one.text == "--"), len(parameters))
+        end = _end(parameters)
         while end and not parameters[end - 1].text:
             end -= 1
         same = [at for at in range(end) if parameters[at].key == new.key]
@@ -130,20 +130,29 @@ def merge(text: str, additions: Sequence[str]) -> str:
     return format(parameters)
 
 
+def _end(parameters: Sequence[Parameter]) -> int:
+    """Where the kernel's part ends: at the `--` before what is for init."""
+    return next((at for at, one in enumerate(parameters) if one.text == "--"), len(parameters))
+
+
 def unmerge(text: str, base: str, ours: Sequence[str]) -> str:
     """`text` without those of `ours` that `base` did not have; a parameter of `base` that one of them replaced comes back.
 
     For a text that somebody edited after `merge(base, ours)` was written to it.
     """
     before = parse(base)
+    before = before[: _end(before)]
+    parameters = parse(text)
+    end = _end(parameters)
     kept: list[Parameter] = []
-    for one in parse(text):
-        if one.text and one.text in ours and one.text not in tokens(base):
+    for one in parameters[:end]:
+        if one.text in ours and all(one.text != other.text for other in before):
             replaced = [b for b in before if b.key == one.key and b.key not in REPEATABLE]
             if not replaced:
                 continue
             one = Parameter(replaced[-1].text, one.gap)
         kept.append(one)
+    kept += parameters[end:]
     if kept and not text[:1].isspace():
         kept[0] = Parameter(kept[0].text, "")
     return format(kept)

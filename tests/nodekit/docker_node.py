@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import http.server
-import json
 import os
 import subprocess
 import threading

@@ -1,0 +1,52 @@
+"""Awkward but valid configuration texts, and Kata's own rendered ones where they lie beside the checkout."""
+
+from pathlib import Path
+
+RENDERED = Path(__file__).resolve().parents[3] / "shared" / "kata-configs"
+"""Rendered files of releases, `<version>/<runtime>/configuration-*.toml`; a checkout alone has none."""
+
+BASE = "cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1"
+"""What releases from 3.15.0 on have; to lose it is to lose the guest."""
+
+PLAIN = f"""# head
+[hypervisor.qemu]
+path = "/opt/kata/bin/qemu"
+# kernel_params = "vsyscall=emulate"
+kernel_params = "{BASE}"  # tail
+
+[hypervisor.qemu.factory]
+kernel_params = 7
+
+[hypervisor.firecracker]
+kernel_params = "console=ttyS0"
+
+[runtime]
+text = \"\"\"
+[hypervisor.qemu]
+kernel_params = "not this"
+\"\"\"
+"""
+
+LITERALS = {
+    "plain": f'"{BASE}"',
+    "single quotes": f"'{BASE}'",
+    "multi-line": f'"""\n{BASE}"""',
+    "multi-line literal": f"'''{BASE}'''",
+    "escapes": '"cgroup_no_v1=\\u0061ll systemd.unified_cgroup_hierarchy=1"',
+}
+"""Ways to write that base in TOML."""
+
+AWKWARD = {
+    **{name: PLAIN.replace(LITERALS["plain"], one) for name, one in LITERALS.items()},
+    "crlf": PLAIN.replace("\n", "\r\n"),
+    "byte order mark": "\ufeff" + PLAIN,
+    "no final newline": PLAIN.rstrip("\n"),
+    "spaces": PLAIN.replace("[hypervisor.qemu]\npath", '[ hypervisor . "qemu" ]\npath').replace(
+        'kernel_params = "cg', '\t"kernel_params"   =   "cg'
+    ),
+    "dotted": f'hypervisor.qemu.kernel_params = "{BASE}" # tail\nhypervisor.qemu.path = "p"\n[runtime]\na = 1\n',
+    "dotted in a table": f'[hypervisor]\nqemu.path = "p"\nqemu.kernel_params = "{BASE}"\nfirecracker.kernel_params = "x"\n',
+    "inline": f'[hypervisor]\nqemu = {{ path = "p", kernel_params = "{BASE}", n = 1 }} # tail\n',
+    "other tables first": f'[a]\nkernel_params = "x"\n[[b]]\nkernel_params = "y"\n[hypervisor.qemu]\nkernel_params="{BASE}"',
+    "array before": f'[hypervisor.qemu]\nlist = [\n  "kernel_params = 1", # c\n  "]",\n]\nkernel_params = "{BASE}"\n',
+}

@@ -1,0 +1,40 @@
+"""The script that puts the node program in place: refuses clearly who may not, and never takes what was not uploaded whole."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "nodekit" / "bootstrap.sh"
+TARGET = "/usr/local/lib/kata-nodes/nodekit-test00000000.pyz"
+
+
+def run(*argv: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
+    """The script by standard input, as it is sent to a node; as another user id if given."""
+    return subprocess.run(
+        ["sh", "-s", "--", *argv], input=SCRIPT.read_text(), capture_output=True, text=True, cwd="/", check=False,
+        user=user, group=user, extra_groups=None if user is None else [],
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+def test_user_who_may_not_become_root_is_told_so() -> None:
+    done = run("a", TARGET, "0" * 64, user=65534)
+    assert done.returncode == 1
+    assert "[no-sudo]" in done.stderr and "as root" in done.stderr
+
+
+def test_target_outside_its_folder_is_refused() -> None:
+    done = run("a", "/etc/passwd", "0" * 64)
+    assert done.returncode == 1 and "lies outside" in done.stderr
+
+
+def test_wrong_number_of_arguments_is_refused() -> None:
+    assert "three arguments" in run("a").stderr
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
+def test_every_shell_reads_it(shell: str) -> None:
+    argv = [shell, "sh", "-n"] if shell == "busybox" else [shell, "-n"]
+    assert subprocess.run(argv, stdin=SCRIPT.open(), check=False).returncode == 0

@@ -1,0 +1,104 @@
+"""A Kata archive is installed whole or not at all, and only what this program installed is ever removed."""
+
+from pathlib import Path
+
+import pytest
+
+from nodekit.errors import NodeError
+from nodekit.host import kata_archive
+from tests.nodekit.kata_release import archive, served, tree
+
+OUTSIDE = [
+    ({"./etc/passwd": b"x"}, {}, "outside"),
+    ({"./opt/kata/../../etc/passwd": b"x"}, {}, "leaves its folder"),
+    ({"/opt/kata/x": b"x"}, {}, "leaves its folder"),
+    ({"./opt/kata/link/passwd": b"x"}, {"./opt/kata/link": "/etc"}, "through a link"),
+    ({"./opt/kata/link": b"x"}, {"./opt/kata/link": "/etc/passwd"}, "through a link"),
+]
+
+
+def accept(unpacked: Path) -> None:
+    """Takes any archive."""
+    assert (unpacked / "opt/kata").is_dir()
+
+
+def refused(root: Path, address: str, sha256: str, code: str) -> NodeError:
+    """The installation is refused with that code, and the root is as it was."""
+    before = tree(root)
+    with pytest.raises(NodeError) as caught:
+        kata_archive.install(root, address, sha256, accept)
+    assert caught.value.code == code, caught.value
+    assert tree(root) == before
+    assert not list((root / "opt").glob(".kata-nodes-*"))
+    return caught.value
+
+
+def test_installs_once_and_removes_all(tmp_path: Path) -> None:
+    with served(archive()) as (address, sha256):
+        assert kata_archive.install(tmp_path, address, sha256, accept) is True
+        assert kata_archive.install(tmp_path, address, sha256, accept) is False
+    assert (tmp_path / "opt/kata/VERSION").read_text() == "3.32.0\n"
+    assert not (tmp_path / "opt/kata/bin/containerd-shim-kata-v2").stat().st_mode & 0o7022  # no set-id, no write for others
+    assert kata_archive.remove(tmp_path) == ["/opt/kata"]
+    assert tree(tmp_path) == {}
+
+
+def test_newer_archive_takes_the_place_of_ours(tmp_path: Path) -> None:
+    for version in ("3.32.0", "3.33.0"):
+        with served(archive(version, {f"./opt/kata/only-{version}": b""})) as (address, sha256):
+            assert kata_archive.install(tmp_path, address, sha256, accept)
+    assert [path.name for path in (tmp_path / "opt/kata").glob("only-*")] == ["only-3.33.0"]
+    assert [path.name for path in (tmp_path / "opt").iterdir()] == ["kata"]
+
+
+def test_somebody_else_s_kata_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "opt/kata").mkdir(parents=True)
+    (tmp_path / "opt/kata/VERSION").write_text("3.27.0\n")
+    with served(archive()) as (address, sha256):
+        refused(tmp_path, address, sha256, "kata-foreign-install")
+    assert kata_archive.remove(tmp_path) == []
+    assert (tmp_path / "opt/kata/VERSION").exists()
+
+
+def test_other_content_than_asked_for_is_not_unpacked(tmp_path: Path) -> None:
+    with served(archive()) as (address, sha256):
+        error = refused(tmp_path, address, "0" * 64, "kata-archive-differs")
+    assert sha256 in error.message
+
+
+def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+    with served(b"<html>not found</html>") as (address, sha256):
+        refused(tmp_path, address, sha256, "kata-archive-invalid")
+
+
+def test_unreachable_address_is_named(tmp_path: Path) -> None:
+    error = refused(tmp_path, "http://127.0.0.1:9/kata.tar.xz", "0" * 64, "kata-download-failed")
+    assert "http://127.0.0.1:9/kata.tar.xz" in error.message
+
+
+@pytest.mark.parametrize(("members", "links", "said"), OUTSIDE)
+def test_nothing_is_ever_written_outside(tmp_path: Path, members: dict[str, bytes], links: dict[str, str], said: str) -> None:
+    with served(archive(members=members, links=links)) as (address, sha256):
+        assert said in refused(tmp_path, address, sha256, "kata-archive-invalid").message
+
+
+def test_archive_that_is_not_accepted_changes_nothing(tmp_path: Path) -> None:
+    with served(archive()) as (address, sha256):
+        kata_archive.install(tmp_path, address, sha256, accept)
+    whole = tree(tmp_path)
+
+    def refuse(unpacked: Path) -> None:
+        raise NodeError("kata-version-differs", "another release", "none")
+
+    with served(archive("3.33.0")) as (address, sha256), pytest.raises(NodeError):
+        kata_archive.install(tmp_path, address, sha256, refuse)
+    assert tree(tmp_path) == whole
+
+
+def test_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
+    with served(archive()) as (address, sha256):
+        kata_archive.install(tmp_path, address, sha256, accept)
+        whole = tree(tmp_path)
+        (tmp_path / "opt/kata").rename(tmp_path / "opt/.kata-nodes-old")
+        assert kata_archive.install(tmp_path, address, sha256, accept) is False
+    assert tree(tmp_path) == whole

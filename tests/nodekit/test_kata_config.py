@@ -1,0 +1,121 @@
+"""Editing Kata's TOML: lost if these fail is some other byte of a file that people own."""
+
+import difflib
+from pathlib import Path
+
+import pytest
+import tomlkit
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodekit.errors import NodeError
+from nodekit.rules.kata_config import decode, drop_in, merged, parameters, sets_parameters, table, with_parameters
+from tests.nodekit.kata_files import AWKWARD, BASE, LITERALS, PLAIN, RENDERED
+
+NEW = 'cgroup_no_v1=all dm-mod.create="a b" user_namespace.enable=1'
+ESCAPED = '"' + NEW.replace('"', '\\"') + '"'
+rendered = sorted(RENDERED.glob("*/*/configuration-*.toml"))
+
+
+def read(text: str, name: str = "qemu") -> object:
+    return tomlkit.parse(text.removeprefix("\ufeff")).unwrap()["hypervisor"][name]["kernel_params"]
+
+
+def changed(before: str, after: str) -> tuple[str, str]:
+    """The part of each text that the other does not have, after their common head and tail."""
+    head = next((at for at, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after)))
+    tail = next(
+        (at for at, (a, b) in enumerate(zip(before[head:][::-1], after[head:][::-1], strict=False)) if a != b),
+        min(len(before), len(after)) - head,
+    )
+    return before[head : len(before) - tail], after[head : len(after) - tail]
+
+
+@pytest.mark.parametrize("text", AWKWARD.values(), ids=AWKWARD.keys())
+def test_only_the_value_changes_in_awkward_files(text: str) -> None:
+    assert read(text) == BASE
+    after = with_parameters(text, "qemu", NEW, "f")
+    assert read(after) == NEW
+    # What differs lies wholly within the old literal and the new one.
+    old, new = changed(text, after)
+    assert any(old in one and one in text for one in LITERALS.values())
+    assert new in f"'{NEW}'" or new in ESCAPED
+    assert with_parameters(after, "qemu", NEW, "f") == after
+
+
+def test_the_bytes_around_the_value_are_the_same() -> None:
+    assert with_parameters(PLAIN, "qemu", NEW, "f") == PLAIN.replace(f'"{BASE}"', '"' + NEW.replace('"', '\\"') + '"', 1)
+    assert with_parameters(AWKWARD["crlf"], "qemu", "x", "f") == AWKWARD["crlf"].replace(BASE, "x", 1)
+    assert with_parameters(AWKWARD["single quotes"], "qemu", NEW, "f") == AWKWARD["single quotes"].replace(BASE, NEW, 1)
+    assert with_parameters(PLAIN, "firecracker", "x", "f") == PLAIN.replace('"console=ttyS0"', '"x"')
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
+def test_any_value_reads_back_in_either_quotes(value: str) -> None:
+    for text in (PLAIN, AWKWARD["single quotes"], "[hypervisor.qemu]"):
+        after = with_parameters(text, "qemu", value, "f")
+        assert read(after) == value
+        assert after.count("\n") == text.count("\n") + (text == "[hypervisor.qemu]")  # the value stays on its line
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[hypervisor.qemu]", '[hypervisor.qemu]\nkernel_params = "x"'),
+        ("[hypervisor.qemu]\r\na = 1\r\n", '[hypervisor.qemu]\r\nkernel_params = "x"\r\na = 1\r\n'),
+        ("[ hypervisor.'qemu' ] # c\na = 1", "[ hypervisor.'qemu' ] # c\nkernel_params = \"x\"\na = 1"),
+        (
+            't = """\n[hypervisor.qemu]\n"""\n[hypervisor.qemu]\n# kernel_params = "y"\n',
+            't = """\n[hypervisor.qemu]\n"""\n[hypervisor.qemu]\nkernel_params = "x"\n# kernel_params = "y"\n',
+        ),
+    ],
+)
+def test_a_missing_key_becomes_one_line_below_the_header(text: str, expected: str) -> None:
+    assert with_parameters(text, "qemu", "x", "f") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[hypervisor.qemu\n", "is not valid TOML"),
+        ("[hypervisor.qemu]\na = 1\na = 2\n", "is not valid TOML"),
+        ("[runtime]\n", "no table [hypervisor.qemu] (it has: none)"),
+        ("[hypervisor.clh]\n", "it has: clh"),
+        ("[hypervisor.qemu]\nkernel_params = ['a']\n", "no string"),
+        ("hypervisor = 3\n", "no table"),
+        ("hypervisor.qemu.path = 'p'\n", "cannot be changed alone"),
+        ("a = " + "[" * 5000, "is not valid TOML"),
+    ],
+)
+def test_what_cannot_be_edited_is_refused_with_a_remedy(text: str, said: str) -> None:
+    with pytest.raises(NodeError) as caught:
+        with_parameters(text, "qemu", "x", "/etc/f.toml")
+    assert caught.value.code == "file-invalid"
+    assert said in caught.value.message and "/etc/f.toml" in caught.value.message and caught.value.remedy
+
+
+def test_a_file_that_is_no_text_is_refused() -> None:
+    with pytest.raises(NodeError, match="not UTF-8 text"):
+        decode(b"a \xff", "f")
+
+
+def test_a_drop_in_replaces_the_whole_string_and_merges_the_tables() -> None:
+    over = drop_in("qemu", NEW)
+    whole = merged(table(PLAIN, "f"), table(over, "d"))
+    assert whole["hypervisor"]["qemu"] == {"path": "/opt/kata/bin/qemu", "kernel_params": NEW, "factory": {"kernel_params": 7}}
+    assert whole["hypervisor"]["firecracker"] == {"kernel_params": "console=ttyS0"}
+    assert table(PLAIN, "f")["hypervisor"]["qemu"]["kernel_params"] == BASE  # merging changed no part
+    assert parameters([("f", PLAIN), ("d", over)], "qemu") == NEW
+    assert sets_parameters(over, "qemu", "d") and not sets_parameters(over, "firecracker", "d")
+    assert not sets_parameters("[hypervisor.qemu]\npath = 'p'\n", "qemu", "d")
+
+
+@pytest.mark.skipif(not rendered, reason="the rendered files lie beside the checkout only")
+@pytest.mark.parametrize("path", rendered, ids=lambda path: "/".join(path.parts[-3:]))
+def test_one_line_changes_in_every_rendered_release_file(path: Path) -> None:
+    name = "firecracker" if "fc" in path.name else "qemu"
+    text = path.read_bytes().decode()
+    after = with_parameters(text, name, f"{read(text, name)} user_namespace.enable=1".strip(), "f")
+    lines = [one for one in difflib.ndiff(text.splitlines(keepends=True), after.splitlines(keepends=True)) if one[0] in "+-"]
+    assert len(lines) == 2 and all(one[2:].startswith("kernel_params = ") for one in lines)
+    assert str(read(after, name)).endswith("user_namespace.enable=1")
