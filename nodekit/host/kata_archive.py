@@ -236,6 +236,8 @@ def _checked(member: tarfile.TarInfo, links: set[str]) -> str:
         raise _invalid(f"member {name!r} lies outside {INSTALL_FOLDER}")
     if not (member.isdir() or member.isreg() or member.issym() or member.islnk()):
         raise _invalid(f"member {name!r} is a device or a pipe")
+    if name in ("", "opt", top) and not member.isdir():
+        raise _invalid(f"member {name!r} is no folder")
     if _through(name, links):
         raise _invalid(f"member {name!r} would be written through a link")
     if member.islnk():

@@ -1,0 +1,68 @@
+"""A copy of the project in an empty folder, and the engine's commands in it."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Checkout:
+    """A copy of the project in an empty folder, with the engine's environment."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        files = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+            cwd=REPOSITORY, capture_output=True, check=True,
+        ).stdout.decode().split("\0")  # fmt: skip
+        for name in filter(None, files):
+            if (REPOSITORY / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(REPOSITORY / name, folder / name)
+        own = {"PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE", "VIRTUAL_ENV"}
+        self.environment = {key: value for key, value in os.environ.items() if key not in own}
+        shown = subprocess.run(
+            ["bash", "-c", 'eval "$(tools/env)" && env -0'], cwd=folder, env=self.environment, capture_output=True, check=True
+        ).stdout.decode()
+        self.environment = dict(pair.split("=", 1) for pair in shown.split("\0") if "=" in pair)
+
+    def pulumi(self, *argv: str, ok: bool = True, stdin: str = "") -> str:
+        """Run a pulumi command; its combined output. Fails unless it ends as `ok` says."""
+        begin = time.monotonic()
+        done = subprocess.run(
+            ["pulumi", *argv, "--non-interactive"], cwd=self.folder, env=self.environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, input=stdin, check=False,
+        )  # fmt: skip
+        print(f"--- pulumi {' '.join(argv)}: exit {done.returncode} after {time.monotonic() - begin:.0f} s\n{done.stdout}")
+        assert (done.returncode == 0) == ok, done.stdout
+        return done.stdout
+
+    def state(self) -> dict[str, Any]:
+        """The deployment as the backend holds it."""
+        value: dict[str, Any] = json.loads(self.pulumi("stack", "export", "--stack", "local"))
+        return value
+
+    def output(self, name: str) -> Any:
+        """One stack output."""
+        return json.loads(self.pulumi("stack", "output", name, "--json", "--show-secrets", "--stack", "local"))
+
+    def types(self) -> list[str]:
+        """Types of all resources of the stack."""
+        return [one["type"] for one in self.state()["deployment"].get("resources", [])]
+
+    def processes(self) -> list[str]:
+        """Command lines of running processes that name this folder."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(self.folder) in line:
+                found.append(line)
+        return found

@@ -1,0 +1,95 @@
+"""Previews by the real engine: what is refused there, in which words, and that nobody is contacted."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.e2e.checkout import Checkout
+
+pytestmark = [pytest.mark.engine]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A copy with its stack `staging` initialised."""
+    made = Checkout(tmp_path_factory.mktemp("checkout"))
+    made.pulumi("stack", "init", "staging")
+    return made
+
+
+class Doorkeeper:
+    """Listens on a loopback port and counts who calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self) -> None:
+        """Count and hang up."""
+        while True:
+            try:
+                caller, _ = self.socket.accept()
+            except OSError:
+                return
+            self.calls += 1
+            caller.close()
+
+
+@pytest.fixture
+def doorkeeper() -> Iterator[Doorkeeper]:
+    """One that is gone after the test."""
+    keeper = Doorkeeper()
+    yield keeper
+    keeper.socket.close()
+
+
+def test_preview_of_existing_nodes_contacts_neither_node_nor_cluster(checkout: Checkout, doorkeeper: Doorkeeper) -> None:
+    file = checkout.folder / "stacks" / "Pulumi.staging.yaml"
+    document = yaml.safe_load(file.read_text())
+    node = document["config"]["kata-nodes:nodes"]["existing"][0]
+    node |= {"address": "127.0.0.1", "port": doorkeeper.port}
+    file.write_text(yaml.safe_dump(document))
+    kubeconfig = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": f"https://127.0.0.1:{doorkeeper.port}"}}],
+        "users": [{"name": "u", "user": {"token": "SECRET-TOKEN"}}],
+    }
+    secret = ("config", "set", "--secret", "--stack", "staging")
+    checkout.pulumi(*secret, "kata-nodes:kubeconfig", stdin=yaml.safe_dump(kubeconfig))
+    checkout.pulumi(*secret, "kata-nodes:sshPrivateKey", stdin="-----BEGIN OPENSSH PRIVATE KEY-----")
+    said = checkout.pulumi("preview", "--stack", "staging", "--diff")
+    assert doorkeeper.calls == 0
+    assert "user_namespace.enable=1" in said and "https://download.docker.com/linux/{id}" in said
+    assert "SECRET-TOKEN" not in said and "OPENSSH" not in said
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("kata.hypervisr", "qemu", ["kata-nodes:kata.hypervisr", "no such key", "Remove the key"]),
+        ("verification.timeoutSeconds", "soon", ["kata-nodes:verification.timeoutSeconds", "'soon'", "whole number"]),
+        ("kata.hypervisor", "firecracker", ["kata-nodes:kata", "nestedSandbox", "hypervisor-cannot-nest"]),
+        ("docker.version", "29.5.0", ["29.5.0", "3.32.0", "docker-kata-incompatible"]),
+        ("kata.kernelParams[0]", 'a="b', ["kata-nodes:kata.kernelParams", "unbalanced quote", "bad-kernel-parameter"]),
+    ],
+)
+def test_bad_configuration_is_refused_in_words(checkout: Checkout, key: str, value: str, said: list[str]) -> None:
+    file = checkout.folder / "stacks" / "Pulumi.staging.yaml"
+    before = file.read_text()
+    if key == "docker.version":
+        checkout.pulumi("config", "set", "--path", "kata-nodes:kata.version", "3.27.0", "--stack", "staging")
+    checkout.pulumi("config", "set", "--path", f"kata-nodes:{key}", value, "--stack", "staging")
+    try:
+        output = checkout.pulumi("preview", "--stack", "staging", ok=False)
+    finally:
+        Path(file).write_text(before)
+    for text in said:
+        assert text in output
+    assert "Traceback" not in output

@@ -1,0 +1,175 @@
+"""The verb `kata` where something goes wrong on the way: lost if these fail are parameters that a node had, or its whole Kata."""
+
+import io
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from nodekit.commands import kata, restore
+from nodekit.errors import NodeError
+from nodekit.host import files, kata_archive
+from nodekit.rules.kata_layout import DROP_IN, MANAGED_MARK
+from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served, tree
+from tests.nodekit.test_kata_command import SEED, ZERO, state
+
+LIMIT = "sysctl.user.max_user_namespaces=9000"
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A root with release 3.32.0 installed by the verb, parameters merged."""
+    with served(archive()) as (address, sha256):
+        kata.run(state([SEED], install={"address": address, "sha256": sha256}), tmp_path)
+    return tmp_path
+
+
+def fails(root: Path, data: bytes, code: str, *, sha256: str | None = None, version: str = "3.33.0") -> NodeError:
+    """An upgrade fails with that code; what was installed and merged is as it was, down to the records."""
+    before, records = tree(root), files.recorded(root, kata.JOURNAL)
+    with served(data) as (address, real), pytest.raises(NodeError) as caught:
+        kata.run(state([LIMIT], version=version, install={"address": address, "sha256": sha256 or real}), root)
+    assert caught.value.code == code, caught.value
+    assert tree(root) == before
+    assert files.recorded(root, kata.JOURNAL) == records
+    return caught.value
+
+
+def test_a_failed_upgrade_leaves_the_old_kata_with_its_parameters(installed: Path) -> None:
+    fails(installed, archive("3.33.0"), "kata-archive-differs", sha256="0" * 64)
+    fails(installed, archive("3.34.0"), "kata-version-differs")
+    fails(installed, archive("3.33.0", {f"./{FOLDER}/configuration-qemu.toml": b"[runtime]\n"}), "file-invalid")
+    fails(installed, archive("3.33.0", {f"./{FOLDER}/configuration-qemu.toml": b"broken = [\n"}), "file-invalid")
+    fails(installed, b"no archive", "kata-archive-invalid")
+
+
+def test_an_upgrade_after_all_that_takes_the_new_base_and_can_be_undone(installed: Path) -> None:
+    text = CONFIG.replace(BASE, "new_base=1")
+    with served(archive("3.33.0", {f"./{FOLDER}/configuration-qemu.toml": text.encode()})) as (address, sha256):
+        desired = state([LIMIT], version="3.33.0", install={"address": address, "sha256": sha256})
+        result = kata.run(desired, installed)
+        assert kata.run(desired, installed)["changed"] is False
+    assert (result["base"], result["kernelParams"]) == ("new_base=1", f"new_base=1 {LIMIT}")
+    done = restore.run({"node": "n"}, installed)
+    assert done["kept"] == [] and tree(installed) == {}
+
+
+def test_a_download_that_breaks_off_is_no_forgery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = archive()
+
+    class Short(io.BytesIO):
+        def __init__(self) -> None:
+            super().__init__(data)
+            self.headers = {"Content-Length": str(len(data) + 7)}
+
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: Short())
+    with pytest.raises(NodeError) as caught:
+        kata_archive.install(tmp_path, "http://127.0.0.1/x", "0" * 64, lambda _: None)
+    assert caught.value.code == "kata-download-failed"
+    assert f"{len(data)} of {len(data) + 7} bytes" in caught.value.message
+
+
+def test_parameters_of_a_failed_run_do_not_stay_for_ever(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise NodeError("file-unwritable", "no space left", "free some")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.Transaction, "write", full)
+        with pytest.raises(NodeError):
+            kata.run(state([ZERO]), installed)
+    assert kata.run(state([LIMIT]), installed)["kernelParams"] == f"{BASE} {LIMIT}"
+    assert kata.run(state([]), installed)["kernelParams"] == BASE
+
+
+def test_a_value_that_another_file_overrides_is_rolled_back(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = tree(installed)
+    real, calls = kata._effective, iter([True, False])
+    stale = real(installed, state([SEED], configPath=None))
+    with monkeypatch.context() as patch:
+        patch.setattr(kata, "_effective", lambda *given: real(*given) if next(calls) else stale)
+        with pytest.raises(NodeError) as caught:
+            kata.run(state([ZERO]), installed)
+    assert caught.value.code == "kata-parameters-lost" and ZERO in caught.value.message
+    changed = {path for path, content in tree(installed).items() if before.get(path) != content}
+    assert changed == {"var/lib/kata-nodes/kata.json"}
+    assert kata.run(state([SEED]), installed)["kernelParams"] == f"{BASE} {SEED}"
+
+
+def test_a_drop_in_follows_the_base_file_that_kata_deploy_writes_anew(tmp_path: Path) -> None:
+    path = f"{FOLDER}/runtimes/qemu/configuration-qemu.toml"
+    file = tmp_path / path
+    file.parent.mkdir(parents=True)
+    file.write_text(f"# {MANAGED_MARK}\n{CONFIG}")
+    desired = state([SEED, "quiet=1"], configPath=f"/{path}")
+    assert kata.run(desired, tmp_path)["kernelParams"] == f"{BASE} {SEED} quiet=1"
+    file.write_text(f"# {MANAGED_MARK}\n{CONFIG.replace(BASE, 'new_base=1 quiet=0')}")
+    result = kata.run(desired, tmp_path)
+    assert result["changed"] is True
+    assert (result["base"], result["kernelParams"]) == ("new_base=1 quiet=0", f"new_base=1 quiet=1 {SEED}")
+    assert kata.run(desired, tmp_path)["changed"] is False
+    assert kata.run(state([], configPath=f"/{path}"), tmp_path)["kernelParams"] == "new_base=1 quiet=0"
+    restore.run({"node": "n"}, tmp_path)
+    assert not (file.parent / "config.d").exists()
+
+
+def test_a_drop_in_stays_in_use_when_the_one_that_called_for_it_is_gone(installed: Path) -> None:
+    theirs = installed / FOLDER / "config.d" / "30-kernel-params.toml"
+    theirs.parent.mkdir()
+    theirs.write_text('[hypervisor.qemu]\nkernel_params = "theirs"\n')
+    result = kata.run(state([SEED]), installed)
+    assert result["written"] == f"/{FOLDER}/config.d/{DROP_IN}"
+    assert result["kernelParams"] == f"theirs {SEED}"
+    theirs.unlink()
+    assert kata.run(state([LIMIT]), installed)["kernelParams"] == f"{BASE} {SEED} {LIMIT}"
+
+
+@pytest.mark.skipif(shutil.which("zstd") is None, reason="needs the program zstd")
+def test_an_archive_is_known_by_its_content_not_by_its_address(tmp_path: Path) -> None:
+    plain = subprocess.run(["xz", "-dc"], input=archive(), capture_output=True, check=True).stdout
+    packed = subprocess.run(["zstd", "-qc"], input=plain, capture_output=True, check=True).stdout
+    with served(packed) as (address, sha256):
+        assert address.endswith(".tar.xz")
+        kata_archive.install(tmp_path, address, sha256, lambda _: None)
+    assert (tmp_path / "opt/kata/VERSION").read_text() == "3.32.0\n"
+
+
+def test_a_missing_zstd_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with served(kata_archive.ZSTD + b"x") as (address, sha256), pytest.raises(NodeError) as caught:
+        kata_archive.install(tmp_path, address, sha256, lambda _: None)
+    assert caught.value.code == "tool-missing" and "zstd" in caught.value.remedy
+
+
+def member(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname = kind, target
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        (
+            [member("./opt/kata/d", tarfile.SYMTYPE, "/etc"), member("./opt/kata/h", tarfile.LNKTYPE, "opt/kata/d/hosts")],
+            "outside",
+        ),
+        ([member("./opt/kata/h", tarfile.LNKTYPE, "etc/hosts")], "outside"),
+        ([member("./opt/kata/h", tarfile.LNKTYPE, "../../etc/hosts")], "leaves its folder"),
+        ([member("./opt/kata/n", tarfile.CHRTYPE)], "device"),
+        ([member("./opt/kata/p", tarfile.FIFOTYPE)], "device"),
+        ([member("./opt", tarfile.DIRTYPE)], "has no /opt/kata"),
+        ([member("./opt", tarfile.SYMTYPE, "/etc"), member("./opt/kata", tarfile.DIRTYPE)], "no folder"),
+        ([member("./opt/kata", tarfile.SYMTYPE, "/tmp")], "no folder"),
+    ],
+)
+def test_hard_links_and_devices_are_no_way_out(tmp_path: Path, members: list[tarfile.TarInfo], said: str) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:xz") as tar:
+        for one in members:
+            tar.addfile(one)
+    with served(buffer.getvalue()) as (address, sha256), pytest.raises(NodeError) as caught:
+        kata_archive.install(tmp_path, address, sha256, lambda _: None)
+    assert caught.value.code == "kata-archive-invalid" and said in caught.value.message
+    assert tree(tmp_path) == {}
