@@ -194,6 +194,7 @@ class StackConfig(Model):
     def sections_agree(self) -> "StackConfig":
         """Refuse a pair of Docker and Kata that is known to break, and `local` parts without local nodes."""
         try:
+            kernel_params.check(self.parameters)
             docker_matrix.refuse_if_incompatible(self.docker.version, self.kata.version, self.kata.runtime)
             if self.kata.install:
                 kata_layout.release_config_path(self.kata.runtime, self.kata.version, self.kata.hypervisor)

@@ -46,12 +46,12 @@ def around_config(table: Table, *, runtime: str, hypervisor: str, cpus: int) -> 
     """
     image = bool(table.get("image"))
     if runtime == "rust":
-        firecracker = hypervisor == "fc"
+        firecracker = hypervisor == "firecracker"
         before = ["reboot=k panic=1", _SYSTEMD, *(["pci=off iommu=off"] if firecracker else [])]
         if image:
             before.append(_root(table, nvdimm=not firecracker and table.get("vm_rootfs_driver") == "virtio-pmem"))
         return " ".join(before), "" if firecracker else f"{_selinux(table)} console=hvc0"
-    if hypervisor == "fc":
+    if hypervisor == "firecracker":
         return (_SYSTEMD if image else ""), f"{_root(table, nvdimm=False)} {_FIRECRACKER}"
     parts = [_AMD64]
     if table.get("enable_iommu") is True:
@@ -93,7 +93,7 @@ def compose(table: Table, kernel_params: str, *, runtime: str, hypervisor: str, 
     `first_process` is the proof's own, or None to start Kata's. Raises NodeError `kernel-parameters-too-long`.
     """
     ours = ["console=ttyS0"]
-    if hypervisor == "fc":
+    if hypervisor == "firecracker":
         ours.insert(0, "8250.nr_uarts=1")  # Kata turns the serial port off there
     if first_process is not None:
         ours.append(f"rdinit={first_process}")
@@ -117,7 +117,7 @@ def kata_reserved_bytes() -> int:
     longest = max(
         len(compose(table, "", runtime=runtime, hypervisor=hypervisor, cpus=MAX_VCPUS, first_process="/kata-nodes/init"))
         for runtime in ("go", "rust")
-        for hypervisor in ("qemu", "fc")
+        for hypervisor in ("qemu", "firecracker")
     )
     # What an [agent.kata] table adds: a pipe of at most 1 MiB (fs.pipe-max-size), bounds of at most 9999 seconds.
     agent = "agent.container_pipe_size=1048576 agent.cdh_api_timeout=9999 agent.launch_process_timeout=9999"

@@ -21,7 +21,8 @@ umask 077
 exec sh -s -- "$@"
 """
 FAKES = {
-    "apt-get": 'echo "$*" >>"$NODE/apt"; cat >/dev/null\ncase "$*" in *install*) [ ! -e "$NODE/broken" ] && touch "$NODE/whole" ;; esac\n',
+    "apt-get": 'echo "$*" >>"$NODE/apt"; cat >/dev/null\n'
+    'case "$*" in *install*) [ ! -e "$NODE/broken" ] && touch "$NODE/whole" ;; esac\n',
     "dpkg-query": 'if [ -e "$NODE/whole" ]; then printf installed; else printf not-installed; exit 1; fi\n',
     "python3": 'case "$*" in *"import ctypes"*) [ -e "$NODE/whole" ] ;; *pyz*) echo "$*" >>"$NODE/ran"; cat >>"$NODE/ran"; '
     "echo '{\"changed\": true}' ;; *) echo 3.13.5 ;; esac\n",

@@ -48,14 +48,14 @@ SYSTEMD = "systemd.unit=kata-containers.target systemd.mask=systemd-networkd.ser
         ),
         (
             "rust",
-            "fc",
+            "firecracker",
             {"image": "i"},
             f"reboot=k panic=1 {SYSTEMD} pci=off iommu=off root=/dev/vda1 rootflags=data=ordered,errors=remount-ro ro "
             "rootfstype=ext4 USER 8250.nr_uarts=1",
         ),
         (
             "go",
-            "fc",
+            "firecracker",
             {"image": "i"},
             f"{SYSTEMD} USER root=/dev/vda1 rootflags=data=ordered,errors=remount-ro ro rootfstype=ext4 pci=off reboot=k panic=1 "
             "iommu=off net.ifnames=0 random.trust_cpu=on acpi=off 8250.nr_uarts=0 agent.log_vport=1025 8250.nr_uarts=1",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import tomlkit
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodekit.errors import NodeError
@@ -50,6 +50,7 @@ def test_the_bytes_around_the_value_are_the_same() -> None:
     assert with_parameters(PLAIN, "firecracker", "x", "f") == PLAIN.replace('"console=ttyS0"', '"x"')
 
 
+@settings(deadline=None)  # a loaded machine is slow, not wrong
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
 def test_any_value_reads_back_in_either_quotes(value: str) -> None:
     for text in (PLAIN, AWKWARD["single quotes"], "[hypervisor.qemu]"):

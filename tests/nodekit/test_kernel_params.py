@@ -1,7 +1,7 @@
 """Merging guest kernel parameters: lost if these fail is the base string, without which a guest never comes up."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodekit.errors import NodeError
@@ -87,12 +87,14 @@ def test_merge(text: str, additions: list[str], expected: str) -> None:
     assert merge(text, additions) == expected
 
 
+@settings(deadline=None)  # a loaded machine is slow, not wrong
 @given(st.text(alphabet=' \t\n\r\v\f"=-_.aé\x00', max_size=40) | st.text() | lines())
 def test_format_undoes_parse_on_every_text(text: str) -> None:
     assert format(parse(text)) == text
     assert all(one.text for one in parse(text)[:-1])
 
 
+@settings(deadline=None)  # a loaded machine is slow, not wrong
 @given(lines(), st.lists(words, max_size=5).map(agree))
 def test_merge_is_idempotent_effective_and_leaves_the_rest(text: str, additions: list[str]) -> None:
     merged = merge(text, additions)
@@ -112,6 +114,7 @@ def test_merge_is_idempotent_effective_and_leaves_the_rest(text: str, additions:
         assert merged.endswith(mark + tail)
 
 
+@settings(deadline=None)  # a loaded machine is slow, not wrong
 @given(lines(), st.lists(words, max_size=5).map(agree))
 def test_unmerge_gives_the_base_back(base: str, ours: list[str]) -> None:
     fresh = [one for one in ours if one not in tokens(base)]

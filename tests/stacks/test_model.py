@@ -73,6 +73,10 @@ def test_parameters_beyond_the_command_line_are_refused() -> None:
     refused("kata-nodes:kata.kernelParams", "2047", "[kernel-parameters-too-long]", kata={"kernelParams": ["a=" + "b" * 2100]})
 
 
+def test_parameter_against_the_documents_own_is_refused() -> None:
+    refused("user_namespace.enable", "[bad-kernel-parameter]", kata={"kernelParams": ["user_namespace.enable=0"]})
+
+
 def test_zero_limit_is_a_person_s_choice_and_left_to_the_proof() -> None:
     assert "sysctl.user.max_user_namespaces=0" in loaded(kata={"kernelParams": ["sysctl.user.max_user_namespaces=0"]}).parameters
 
