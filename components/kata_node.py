@@ -140,8 +140,8 @@ class KataNode(pulumi.ComponentResource):
             stdin=resource_text("bootstrap.sh"),
             logging=remote.Logging.STDERR,
             add_previous_output_in_env=False,
-            triggers=[args["identity"]],
-            opts=options(upload, delete_before_replace=True),
+            # No triggers: another machine behind the address is an update, since the one before can no longer be undone.
+            opts=options(upload),
         )
 
         def verb(

@@ -116,6 +116,12 @@ def test_changed_input_proves_again_and_same_input_does_not(local: Recorder) -> 
     assert digest(changed) != digest(local)
 
 
+def test_another_machine_behind_an_address_is_never_undone_by_the_key_of_the_one_before(local: Recorder) -> None:
+    undoing = [one for one in local.by_name.values() if one.type == "command:remote:Command" and "delete" in one.inputs]
+    assert [one.name for one in undoing] == ["local-0-program"]
+    assert "triggers" not in undoing[0].inputs
+
+
 def test_what_is_on_a_local_machine_goes_with_it(local: Recorder) -> None:
     for child in ("upload", "program", "docker", "kata", "proof"):
         assert local.by_name[f"local-0-{child}"].request.deletedWith.endswith("::local-0-machine")
