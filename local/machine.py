@@ -260,13 +260,7 @@ def clear(directory: Path) -> None:
 
 def down(given: dict[str, object]) -> dict[str, object]:
     """Destroy the machine and its folder; nothing to destroy is no error."""
-    directory = process.path_field(given, "directory")
-    if not directory.is_dir():
-        return {"removed": False}
-    with process.owned(directory):
-        clear(directory)
-        directory.rmdir()
-    return {"removed": True}
+    return process.removed(given, clear)
 
 
 def status(given: dict[str, object]) -> dict[str, object]:

@@ -209,6 +209,17 @@ def progress(text: str) -> None:
 Verb = Callable[[dict[str, object]], dict[str, object]]
 
 
+def removed(given: Mapping[str, object], clear: Callable[[Path], None]) -> dict[str, object]:
+    """What every verb `down` does: `clear` ends what runs from the folder and empties it, then the folder goes."""
+    directory = path_field(given, "directory")
+    if not directory.is_dir():
+        return {"removed": False}
+    with owned(directory):
+        clear(directory)
+        directory.rmdir()
+    return {"removed": True}
+
+
 def serve_verbs(verbs: Mapping[str, Verb], program: str) -> int:
     """Run one verb: JSON object on standard input, JSON object on standard output; returns the exit status.
 

@@ -93,13 +93,7 @@ def clear(directory: Path) -> None:
 
 def down(given: dict[str, object]) -> dict[str, object]:
     """Stop serving and remove the records; nothing to stop is no error."""
-    directory = process.path_field(given, "directory")
-    if not directory.is_dir():
-        return {"removed": False}
-    with process.owned(directory):
-        clear(directory)
-        directory.rmdir()
-    return {"removed": True}
+    return process.removed(given, clear)
 
 
 if __name__ == "__main__":
