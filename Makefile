@@ -28,7 +28,7 @@ test: ## set up and run the whole suite (engine, machine, cluster)
 	@$(ENV) && python -m pytest tests --durations=15
 
 test-fast: ## run what needs neither engine nor machine
-	@$(ENV) && python -m pytest tests --numprocesses=auto --durations=8 -m "not engine and not machine and not guest and not apt"
+	@$(ENV) && python -m pytest tests --numprocesses=auto --durations=8 -m "not engine and not machine and not guest and not apt and not debian"
 
 lint: ## ruff, mypy, shellcheck
 	@$(ENV) && ruff check . && ruff format --check . && mypy && tools/shellcheck

@@ -1,11 +1,13 @@
-"""The command line of the node program: one verb, JSON on standard input, one JSON document on standard output."""
+"""The command line of the node program: verbs that change or prove a node, and questions that change nothing."""
 
 import argparse
 import importlib
 import json
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from nodekit import __version__
 from nodekit.errors import NodeError
@@ -15,27 +17,44 @@ VERBS = {
     "docker": "bring Docker to the pinned version, hold its packages, register the Kata runtime",
     "kata": "install or find Kata, and merge kernel parameters into the configuration that is really read",
     "prove": "boot the guest that Kata would boot and climb the ladder of nested sandboxes in it",
-    "status": "measure the node and change nothing",
     "restore": "undo what this program changed on the node, and nothing else",
 }
+"""Verb -> what it does. Each takes a desired state."""
+QUESTIONS = {
+    "status": "measure the node and change nothing",
+    "effective": "say which configuration Kata reads, what it amounts to, and which files look relevant and are dead",
+    "kernel-params": "merge guest kernel parameters into one of Kata's configuration files",
+    "compat": "say whether a Docker works with a Kata; exit 1 with the reason and the cure when it does not",
+    "failpoints": "list the places between two effects at which this program can be made to end, for tests",
+}
+"""Question -> what it answers. Each takes arguments."""
 MAX_INPUT = 1 << 20
 """Bytes of desired state that are read."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line, with help that lists every verb."""
+def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The command line, with help that lists everything; questions that stand in `words` are loaded with their arguments."""
     top = argparse.ArgumentParser(
         prog="nodekit",
         description="Turn this machine into a node whose Kata guests can run a nested sandbox, and prove it.",
-        epilog="Desired state: one JSON object on standard input. Result: one JSON document on standard output. "
+        epilog=f"{', '.join(VERBS)}: desired state as one JSON object on standard input, result as one JSON document on standard "
+        "output, progress on standard error. The others take arguments and print for people, or JSON with --json. "
         "Exit: 0 done, 1 refused or failed (error.code, error.message, error.remedy), 2 bad usage.",
     )
     top.add_argument("--version", action="version", version=__version__)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for name, text in VERBS.items():
+    for name, text in (VERBS | QUESTIONS).items():
         verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         verb.add_argument("--root", type=Path, default=Path("/"), help="work on another root folder (default: the machine's own)")
+        if name in QUESTIONS:
+            verb.add_argument("--json", action="store_true", help="print one JSON document")
+            if name in words:
+                _module(name).arguments(verb)
     return top
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"nodekit.commands.{name.replace('-', '_')}")
 
 
 def desired_state(text: str) -> dict[str, object]:
@@ -57,18 +76,25 @@ def ended(number: int, frame: object) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb; returns the exit code."""
-    given = parser().parse_args(argv)
+    """Run one verb or answer one question; returns the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    given = vars(parser(words).parse_args(words))
+    name, root = given.pop("verb"), given.pop("root")
+    as_json = name in VERBS or given.pop("json")
     signal.signal(signal.SIGTERM, ended)  # what timeout(1) and a closed connection send
     signal.signal(signal.SIGHUP, ended)
     try:
-        command = importlib.import_module(f"nodekit.commands.{given.verb}")
-        result = command.run(desired_state(sys.stdin.read(MAX_INPUT)), given.root)
+        command = _module(name)
+        result = command.run(desired_state(sys.stdin.read(MAX_INPUT)), root) if name in VERBS else command.run(root, **given)
     except NodeError as error:
-        print(json.dumps({"error": error.as_dict()}, sort_keys=True), flush=True)
+        if as_json:
+            print(json.dumps({"error": error.as_dict()}, sort_keys=True), flush=True)
         print(f"error: {error.sentence()}", file=sys.stderr, flush=True)
         return 1
-    print(json.dumps(result, sort_keys=True), flush=True)
+    if as_json:
+        print(json.dumps(result, sort_keys=True), flush=True)
+    else:
+        sys.stdout.write(command.text(result))
     return 0
 
 

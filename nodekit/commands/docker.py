@@ -2,7 +2,7 @@
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nodekit.errors import NodeError
@@ -22,6 +22,14 @@ PACKAGE_RECORD = "package:"
 """Begins the journal's record of one package as it was before us."""
 PINNED_RECORD = "pinned"
 """The journal's record of the package version that we brought last."""
+CONFIG_PATH_RECORD = "configPath"
+"""The journal's record of the ConfigPath that we gave to the runtime, to take it away when the setting goes."""
+RUNTIME_RECORD = "runtime"
+"""The journal's record of the runtime's name, once we wrote daemon.json."""
+TELLING_RECORD = "telling"
+"""The journal's record, while daemon.json is new and dockerd has not read it: it tells nobody which one it has read."""
+HOLDING_RECORD = "holding"
+"""The journal's record, while apt runs, of every package that was held: apt lets go of those that it changes."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +103,17 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     with node_lock(root, wanted.lock_timeout):
         states = apt.package_states(HELD)
         todo = plan(states, wanted.package)
+        records = recorded(root, JOURNAL)
         given = read_bytes(root, daemon_json.PATH)
         text = None if given is None else _decoded(given)
-        merged = daemon_json.merge(text, wanted.runtime, wanted.config_path)
+        ours = records.get(CONFIG_PATH_RECORD)
+        merged = daemon_json.merge(text, wanted.runtime, wanted.config_path, ours if isinstance(ours, str) else None)
         stopped: list[str] = []
         changed = True
-        if todo.install or todo.hold or merged != text:
-            verb = "reload-or-restart" if merged != text else None
+        if todo.install or todo.hold or merged != text or records.keys() & {HOLDING_RECORD, TELLING_RECORD}:
+            verb = "reload-or-restart" if merged != text or TELLING_RECORD in records else None
             answer, stopped = _change(wanted, root, states, todo, merged if merged != text else None, verb)
-        elif (wrong := docker.problem(answer := docker.ask(), wanted.version, wanted.runtime)) is not None:
+        elif (wrong := docker.problem(answer := docker.ask(root), wanted.version, wanted.runtime)) is not None:
             # A daemon of another version still runs from before; in all other cases running containers can live on.
             verb = "restart" if answer.version is not None and answer.version != wanted.version else "reload-or-restart"
             say(f"{wrong}; its packages and {daemon_json.PATH} are right, so: {verb}")
@@ -123,13 +133,18 @@ def _decoded(content: bytes) -> str:
 
 
 def _change(
-    wanted: Wanted, root: Path, states: dict[str, PackageState], todo: Plan, merged: str | None, verb: str | None
+    wanted: Wanted,
+    root: Path,
+    states: dict[str, PackageState],
+    todo: Plan,
+    merged: str | None,
+    verb: str | None,
 ) -> tuple[docker.Answer, list[str]]:
     """Do what is to do, and undo it when any part fails; what dockerd answers then, and the containers that it stopped.
 
     `merged` is the new daemon.json, if any, and `verb` what the service is told after the packages and that file.
     """
-    running = docker.running_containers() if "docker-ce" in states and (todo.install or verb == "restart") else []
+    running = docker.running_containers(root) if "docker-ce" in states and (todo.install or verb == "restart") else []
     if running:
         say(f"dockerd restarts: these running containers stop: {', '.join(running)}")
     touched: dict[str, apt.Before] = {}
@@ -138,30 +153,36 @@ def _change(
         try:
             if todo.install:
                 _install(wanted, root, change, states, todo.install, touched)
+            held_before = change.recorded(HOLDING_RECORD)
+            if isinstance(held_before, list):  # this run's own, or one's that was killed while apt ran
+                apt.hold_again(root, held_before, wanted.lock_timeout)
+                change.forget(HOLDING_RECORD)
             if todo.hold:
-                _note(change, states, todo.hold, touched)
+                change.note(first=_first(todo.hold, touched))
                 with step(f"Holding {', '.join(todo.hold)}"):
                     apt.mark(root, "hold", todo.hold, wanted.lock_timeout)
             if merged is not None:
                 docker.refuse_invalid(merged)
+                given = {} if wanted.config_path is None else {CONFIG_PATH_RECORD: wanted.config_path}
+                change.note(now={TELLING_RECORD: True, RUNTIME_RECORD: wanted.runtime, **given})
                 change.write(daemon_json.PATH, merged.encode())
             if verb is not None:
                 with step(f"dockerd: {verb}"):
                     docker.service(verb)
             with step(f"Waiting until dockerd {wanted.version} is well"):
-                answer = docker.wait_until_well(wanted.version, wanted.runtime)
+                answer = docker.wait_until_well(root, wanted.version, wanted.runtime)
+            change.note(gone=(TELLING_RECORD, *([CONFIG_PATH_RECORD] if wanted.config_path is None else [])))
         except BaseException as error:
             _undo(wanted, root, change, touched, earlier, error)
             raise
     return answer, running
 
 
-def _note(change: Transaction, states: dict[str, PackageState], names: tuple[str, ...], touched: dict[str, apt.Before]) -> None:
-    """Write down, before a package is touched, how it was; for this run's roll-back and for `restore`."""
-    for name in names:
-        state = states.get(name)
-        before = touched.setdefault(name, apt.Before(state.version if state else None, bool(state and state.held)))
-        change.record(PACKAGE_RECORD + name, {"version": before.version, "held": before.held})
+def _first(names: tuple[str, ...], touched: dict[str, apt.Before]) -> dict[str, object]:
+    """How packages are before they are touched, as the journal records it for `restore`; in `touched` for this run's roll-back."""
+    new = [name for name in names if name not in touched]
+    touched |= apt.before(new) if new else {}
+    return {PACKAGE_RECORD + name: asdict(touched[name]) for name in names}
 
 
 def _install(
@@ -193,10 +214,10 @@ def _install(
             f"Installing {', '.join(asked)} would remove {', '.join(would.removed)} from node {wanted.node}",
             "Remove those packages by hand if nothing needs them, then run again",
         )
-    every = tuple(dict.fromkeys([*names, *would.touched]))
-    _note(change, apt.package_states(every), every, touched)
-    change.forget(PINNED_RECORD)
-    change.record(PINNED_RECORD, wanted.package)
+    # What a run that was killed meanwhile had found held counts as well, so that is a first value.
+    first = _first(tuple(dict.fromkeys([*names, *would.touched])), touched) | {HOLDING_RECORD: sorted(apt.held())}
+    change.note(first=first, now={PINNED_RECORD: wanted.package})
+    docker.allow_starts()
     with step(f"Installing {', '.join(asked)}"):
         apt.install(root, asked, wanted.lock_timeout)
 
@@ -212,13 +233,11 @@ def _undo(
     """Go back after a failure: packages first, because their source is among the files, then files, then dockerd."""
     say("Going back to what was before")
     try:
+        docker.allow_starts()
         moved = apt.go_back(root, touched, wanted.lock_timeout)
-        for key in [PINNED_RECORD, *(PACKAGE_RECORD + name for name in touched)]:
-            if earlier.get(key) is None:
-                change.forget(key)
-        if PINNED_RECORD in earlier:
-            change.forget(PINNED_RECORD)
-            change.record(PINNED_RECORD, earlier[PINNED_RECORD])
+        before = {key: earlier[key] for key in (PINNED_RECORD, CONFIG_PATH_RECORD, RUNTIME_RECORD) if key in earlier}
+        ours = (PINNED_RECORD, CONFIG_PATH_RECORD, RUNTIME_RECORD, HOLDING_RECORD, *(PACKAGE_RECORD + name for name in touched))
+        change.note(now=before, gone=[key for key in ours if key not in earlier])
     except NodeError as second:
         # The source stays, so that the next run or `restore` can still go back.
         change.roll_back(keep=(apt_source.SOURCE,))
@@ -228,6 +247,7 @@ def _undo(
     if change.roll_back() or moved:
         with suppress(NodeError):  # the first failure is the one to tell
             docker.service("reload-or-restart")
+    change.forget(TELLING_RECORD)
 
 
 def _result(wanted: Wanted, root: Path, answer: docker.Answer, changed: bool, stopped: list[str]) -> dict[str, object]:

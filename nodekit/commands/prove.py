@@ -10,10 +10,12 @@ from pathlib import Path
 from nodekit.errors import NodeError
 from nodekit.host import docker, initramfs
 from nodekit.host.container import climb
+from nodekit.host.files import read_bytes
 from nodekit.host.guest import Plan, boot, boot_patiently, find_qemu, memory_for_guest, new_nonce
 from nodekit.host.kata import Effective, effective
 from nodekit.host.node import boot_id, emulated
 from nodekit.progress import say, step
+from nodekit.rules import daemon_json
 from nodekit.rules.console import NO_ANSWER, Explanation, explain_docker, known_fault
 from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.guest_command_line import boot_cpus, compose
@@ -89,7 +91,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         verdict, notes, attempts = guest_proof(proof, given["timeoutSeconds"])
     proven = "guest"
     inside: Verdict | None = None
-    answer = docker.ask()
+    answer = docker.ask(root)
     reason = no_container(proof, answer, container["runtimeName"], container["image"])
     if reason:
         notes.append(f"{reason}: the guest boot alone was proven")
@@ -231,7 +233,8 @@ def no_container(proof: Proof, answer: docker.Answer, runtime: str, image: str |
             f"Node {proof.node}: dockerd does not answer: {answer.reason}",
             "Start Docker: systemctl start docker",
         )
-    registered = answer.runtimes.get(runtime)
+    content = read_bytes(proof.root, daemon_json.PATH)
+    registered = daemon_json.runtimes(content.decode(errors="replace")).get(runtime) if content else None
     kata = not isinstance(registered, dict) or registered.get("runtimeType") == KATA_TYPE
     return "no Kata shim on this node" if kata and proof.effective.shim is None else None
 

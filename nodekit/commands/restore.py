@@ -3,11 +3,11 @@
 from contextlib import suppress
 from pathlib import Path
 
-from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD, PINNED_RECORD
+from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD, PINNED_RECORD, RUNTIME_RECORD
 from nodekit.errors import NodeError
 from nodekit.host import apt, docker, files, kata_archive
 from nodekit.host.lock import node_lock
-from nodekit.progress import step
+from nodekit.progress import say, step
 from nodekit.rules import daemon_json, kata_layout
 from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.docker_packages import PACKAGES
@@ -19,8 +19,7 @@ LOCK_TIMEOUT = 300.0
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     """Put packages, holds and files of every journal back; `kept` names what somebody changed since, with the reason.
 
-    Packages come first, because the source that they come from is among the files. Raises NodeError; then the journals
-    are still there, and the next run goes on.
+    Raises NodeError; then the journals are still there, and the next run goes on.
     """
     take(desired, {"node": (str, REQUIRED)})
     restored: list[str] = []
@@ -28,19 +27,39 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     with node_lock(root, LOCK_TIMEOUT):
         for name in files.journals(root):
             if name == JOURNAL:
+                # Before the packages, whose change restarts dockerd; and these before the source that they come from.
+                restored += files.put_back(root, name, only=(daemon_json.PATH,)).restored
                 _packages(root, restored, kept)
             with step(f"Putting the files of '{name}' back"):
-                done = files.restore(root, name)
+                done = files.put_back(root, name)
             restored += done.restored
             kept += [f"{path}: edited by somebody since" for path in done.kept]
+            if name == JOURNAL:
+                _service(root)
+            files.end(root, name)
         if any(line.startswith(f"{kata_layout.INSTALL_FOLDER}/") for line in kept):
             kept.append(f"{kata_layout.INSTALL_FOLDER}: holds a file that somebody edited")
         else:
             restored += kata_archive.remove(root)
-        if daemon_json.PATH in restored:
-            with suppress(NodeError), step("dockerd reads its configuration anew"):  # there may be no dockerd any more
-                docker.service("reload")
     return {"node": desired["node"], "changed": bool(restored), "restored": restored, "kept": kept}
+
+
+def _service(root: Path) -> None:
+    """Have dockerd read its configuration anew, if there is a dockerd and we ever changed that; done as well after a kill."""
+    runtime = files.recorded(root, JOURNAL).get(RUNTIME_RECORD)
+    if not isinstance(runtime, str):
+        return
+    with suppress(NodeError), step("dockerd reads its configuration anew"):
+        docker.service("reload")
+    content = files.read_bytes(root, daemon_json.PATH)
+    if content is not None and runtime in daemon_json.runtimes(content.decode(errors="replace")):
+        return
+    if runtime in docker.ask(root).runtimes:
+        # A reload adds runtimes and takes none away (moby, daemon/reload_unix.go) [measured].
+        if running := docker.running_containers(root):
+            say(f"dockerd restarts: these running containers stop: {', '.join(running)}")
+        with suppress(NodeError), step("dockerd restarts, to forget the Kata runtime"):
+            docker.service("restart")
 
 
 def _packages(root: Path, restored: list[str], kept: list[str]) -> None:
@@ -51,7 +70,8 @@ def _packages(root: Path, restored: list[str], kept: list[str]) -> None:
         if key.startswith(PACKAGE_RECORD) and isinstance(value, dict):
             version = value.get("version")
             before[key.removeprefix(PACKAGE_RECORD)] = apt.Before(
-                None if version is None else str(version), bool(value.get("held"))
+                None if version is None else str(version),
+                *(value.get(mark) is True for mark in ("held", "automatic", "leftover")),
             )
     pinned = records.get(PINNED_RECORD)
     if not before:
@@ -61,5 +81,6 @@ def _packages(root: Path, restored: list[str], kept: list[str]) -> None:
         if name in now and name in before and pinned is not None and now[name].version not in (pinned, before[name].version):
             kept.append(f"package {name} {now[name].version}: changed by somebody since {pinned}")
             del before[name]
+    docker.allow_starts()
     with step(f"Bringing packages back: {', '.join(sorted(before)) or 'none'}"):
         restored += [f"package {name}" for name in apt.go_back(root, before, LOCK_TIMEOUT)]

@@ -1,35 +1,79 @@
-"""The verb `status`: measure the node and change nothing; what is absent is null with a reason, never a failure."""
+"""The question `status`: the whole measured state of a node as one document; what cannot be measured is null with the reason."""
 
+import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from nodekit import __version__
+from nodekit.commands import effective, preflight
+from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD
 from nodekit.errors import NodeError
-from nodekit.host import apt, docker, files, kata
+from nodekit.host import apt, docker, files, kata, kata_archive, lock
 from nodekit.host.node import boot_id, emulated, os_release
-from nodekit.rules import docker_matrix, kata_layout
-from nodekit.rules.desired import take
-from nodekit.rules.docker_packages import HELD
+from nodekit.rules import daemon_json, docker_matrix, kata_layout
+from nodekit.rules.docker_packages import HELD, PACKAGES, upstream_version
+
+MACHINE = Path("/")
+Document = dict[str, object]
 
 
-def run(desired: dict[str, object], root: Path) -> dict[str, object]:
-    """The whole measured state; raises NodeError `bad-input` only."""
-    take(desired, {})
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """None of its own."""
+    parser.epilog = "Runs as any user; what only root may read is null with that reason."
+
+
+def run(root: Path) -> Document:
+    """The document. Of another root folder only what lies in files is told, not what runs on this machine."""
+    here = root == MACHINE
     return {
-        "os": _or_reason(lambda: _os(root)),
-        "kernel": os.uname().release,
-        "bootId": _or_reason(lambda: boot_id(root)),
-        "emulated": emulated(),
-        "kvm": (root / "dev/kvm").exists(),
-        "docker": _docker(),
-        "kata": {
-            runtime: {name: _or_reason(partial(_kata, root, runtime, name)) for name in kata_layout.HYPERVISORS}
-            for runtime in docker_matrix.RUNTIMES
+        "program": __version__,
+        "os": _or_reason(lambda: asdict(os_release(root))),
+        "machine": _machine(root) if here else None,
+        "docker": {
+            "daemon": _daemon(root),
+            "packages": _or_reason(partial(_packages, root)),
+            "daemonJson": _or_reason(partial(_daemon_json, root)),
         },
-        "journals": _or_reason(lambda: files.journals(root)),
+        "kata": {
+            "version": _or_reason(partial(kata.version, root)),
+            "installedByThisProgram": kata_archive.installed(root) is not None,
+            "configurations": {
+                runtime: {name: _or_reason(partial(_effective, root, runtime, name)) for name in kata_layout.HYPERVISORS}
+                for runtime in docker_matrix.RUNTIMES
+            },
+        },
+        "compatible": {runtime: _or_reason(partial(_compatible, root, runtime)) for runtime in docker_matrix.RUNTIMES},
+        "changes": _or_reason(partial(_changes, root)),
+        "lockedBy": _or_reason(partial(lock.holder, root)),
+        "aptLockedBy": _or_reason(partial(apt.lock_holder, root)),
     }
+
+
+def text(document: Document) -> str:
+    """The document as indented lines."""
+    return "".join(f"{line}\n" for line in _lines(document, ""))
+
+
+def _lines(value: object, indent: str) -> Iterator[str]:
+    if not isinstance(value, dict):
+        yield f"{indent}{value}"
+        return
+    for key, inner in value.items():
+        if isinstance(inner, dict) and set(inner) == {"value", "reason", "code"}:
+            yield f"{indent}{key}: unknown: {inner['reason']}"
+        elif isinstance(inner, dict) and inner:
+            yield f"{indent}{key}:"
+            yield from _lines(inner, indent + "  ")
+        elif isinstance(inner, list) and inner:
+            yield f"{indent}{key}:"
+            for one in inner:
+                shown = "  ".join(str(part) for part in one.values()) if isinstance(one, dict) else one
+                yield f"{indent}  - {shown}"
+        else:
+            yield f"{indent}{key}: {'none' if inner in (None, [], {}, '') else inner}"
 
 
 def _or_reason(measure: Callable[[], object]) -> object:
@@ -39,35 +83,60 @@ def _or_reason(measure: Callable[[], object]) -> object:
         return {"value": None, "reason": error.message, "code": error.code}
 
 
-def _os(root: Path) -> dict[str, str]:
-    found = os_release(root)
-    return {"id": found.id, "versionId": found.version_id, "codename": found.codename}
+def _machine(root: Path) -> Document:
+    return {
+        "kernel": os.uname().release,
+        "bootId": _or_reason(lambda: boot_id(root)),
+        "emulated": emulated(),
+        "kvm": preflight.presence(preflight.cpu_flag()).as_dict(),
+    }
 
 
-def _docker() -> dict[str, object]:
-    answer = docker.ask()
+def _daemon(root: Path) -> Document:
+    """What dockerd itself answers: it may run with other settings than its file holds by now."""
+    answer = docker.ask(root)
     return {
         "version": answer.version,
         "reason": answer.reason or None,
-        "runtimes": answer.runtimes,
-        "packages": _or_reason(_packages),
+        "runtimes": sorted(answer.runtimes),
+        "liveRestore": answer.live_restore,
+        "containers": docker.running_containers(root),
     }
 
 
-def _packages() -> dict[str, object]:
+def _packages(root: Path) -> Document:
     """The packages that this program pins; null where one is not installed."""
-    states = apt.package_states(HELD)
+    states = apt.package_states(HELD, root)
     return {name: asdict(states[name]) if name in states else None for name in HELD}
 
 
-def _kata(root: Path, runtime: str, hypervisor: str) -> dict[str, object]:
-    """What this runtime reads without a ConfigPath."""
-    found = kata.effective(root, runtime=runtime, hypervisor=hypervisor, config_path=None)
-    return {
-        "configFile": found.config_file,
-        "resolvedFile": found.resolved_file,
-        "dropIns": list(found.drop_ins),
-        "kernelParams": found.kernel_params,
-        "shim": found.shim,
-        "version": found.version,
+def _daemon_json(root: Path) -> object:
+    content = files.read_bytes(root, daemon_json.PATH)
+    return None if content is None else daemon_json.runtimes(content.decode(errors="replace"))
+
+
+def _effective(root: Path, runtime: str, hypervisor: str) -> Document:
+    return effective.run(root, runtime=runtime, hypervisor=hypervisor, config_path=None)
+
+
+def _compatible(root: Path, runtime: str) -> object:
+    """The matrix's answer for what is installed; None when one of the two is not."""
+    states, release = apt.package_states(PACKAGES[:1], root), kata.version(root)
+    if not states or release is None:
+        return None
+    found = docker_matrix.verdict(upstream_version(states[PACKAGES[0]].version), release, runtime)
+    return {"ok": found.ok, "because": found.reason, "cure": found.cure}
+
+
+def _changes(root: Path) -> Document:
+    """What this program has changed, so what `restore` would put back, and what it would keep because somebody edited it."""
+    found: Document = {}
+    for name in files.journals(root):
+        outlook = files.outlook(root, name)
+        found[name] = {"restores": outlook.restored, "keeps": outlook.kept}
+    packages = {
+        key.removeprefix(PACKAGE_RECORD): value
+        for key, value in files.recorded(root, JOURNAL).items()
+        if key.startswith(PACKAGE_RECORD)
     }
+    return found | ({"packagesBefore": packages} if packages else {})

@@ -9,12 +9,13 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from nodekit.errors import NodeError
+from nodekit.host.failpoints import reach
 from nodekit.host.process import Finished, run
 from nodekit.progress import say, step
 from nodekit.rules.docker_packages import (
@@ -22,6 +23,7 @@ from nodekit.rules.docker_packages import (
     PackageState,
     Simulated,
     madison_versions,
+    parse_leftovers,
     parse_simulation,
     parse_states,
 )
@@ -39,10 +41,15 @@ _DPKG = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force
 
 @dataclass(frozen=True)
 class Before:
-    """A package as it was before this program touched it: its version (None: not installed) and whether it was held."""
+    """A package as it was before this program touched it."""
 
     version: str | None
+    """None: not installed."""
     held: bool
+    automatic: bool = False
+    """Whether apt had brought it for another package's sake, and may take it away again."""
+    leftover: bool = False
+    """Whether it was removed and had left configuration files."""
 
 
 def _environment() -> dict[str, str]:
@@ -55,15 +62,45 @@ def _environment() -> dict[str, str]:
     }
 
 
-def package_states(names: Iterable[str]) -> dict[str, PackageState]:
-    """What dpkg knows of these packages, in a few milliseconds and without apt; those not installed are left out."""
-    argv = ["dpkg-query", "-W", f"-f={STATE_FORMAT}", *names]
+def package_states(names: Iterable[str], root: Path = Path("/")) -> dict[str, PackageState]:
+    """What dpkg knows of these packages, in a few milliseconds and without apt; those not installed are left out.
+
+    `root` is for looking at another root folder only: changes are made on the machine itself.
+    """
+    there = [] if root == Path("/") else ["--admindir", str(root / "var/lib/dpkg")]
+    argv = ["dpkg-query", *there, "-W", f"-f={STATE_FORMAT}", *names]
     return parse_states(run(argv, timeout=QUERY_TIMEOUT, env=_environment(), check=False).stdout)
 
 
-def _held() -> set[str]:
+def held() -> set[str]:
     """Every held package of the node; dpkg-query without names answers for all."""
     return {name for name, state in package_states([]).items() if state.held}
+
+
+def before(names: Iterable[str]) -> dict[str, Before]:
+    """These packages as they are now, for a later `go_back`."""
+    names = list(names)
+    argv = ["dpkg-query", "-W", f"-f={STATE_FORMAT}", *names]
+    said = run(argv, timeout=QUERY_TIMEOUT, env=_environment(), check=False).stdout
+    states, leftovers, automatic = parse_states(said), parse_leftovers(said), _automatic(names)
+    return {
+        name: Before(
+            states[name].version if name in states else None,
+            name in states and states[name].held,
+            name in automatic,
+            name in leftovers,
+        )
+        for name in names
+    }
+
+
+def _automatic(names: Sequence[str]) -> set[str]:
+    return set(run(["apt-mark", "showauto", *names], timeout=QUERY_TIMEOUT, env=_environment()).stdout.split())
+
+
+def _leftovers(names: Iterable[str]) -> set[str]:
+    argv = ["dpkg-query", "-W", f"-f={STATE_FORMAT}", *names]
+    return parse_leftovers(run(argv, timeout=QUERY_TIMEOUT, env=_environment(), check=False).stdout)
 
 
 def lock_holder(root: Path) -> str | None:
@@ -124,6 +161,7 @@ def _follow(argv: Sequence[str], timeout: float) -> Finished:
             )
         except FileNotFoundError:
             raise NodeError("tool-missing", f"{argv[0]} is not installed on this node", f"Install {argv[0]}") from None
+        reach("packages-changing")
         seen = 0
         while True:
             code = process.poll()
@@ -191,6 +229,7 @@ def settle(root: Path, lock_timeout: float) -> None:
             f"dpkg cannot finish an earlier interrupted installation: {_telling(done.stdout)}",
             "Mend the named package with 'dpkg --configure -a', then run again",
         )
+    reach("packages-settled")
 
 
 def refresh(root: Path, source: str, lock_timeout: float) -> None:
@@ -208,6 +247,7 @@ def refresh(root: Path, source: str, lock_timeout: float) -> None:
             f"The index of the repository in {source} cannot be read: {_telling(done.stdout)}",
             "Check the repository's address, suite and key, and that the node reaches it",
         )
+    reach("index-read")
 
 
 def require_version(package: str, version: str) -> None:
@@ -236,20 +276,19 @@ def simulate(wanted: Sequence[str]) -> Simulated:
 
 
 def install(root: Path, wanted: Sequence[str], lock_timeout: float, *, remove: bool = False) -> None:
-    """Install `name=version` and, with `remove`, purge `name-`.
+    """Install `name=version` and, with `remove`, remove `name-`.
 
     apt lets go of the hold of a package that it changes; every hold of the node is put back, even when the install fails.
     Raises NodeError `package-install-failed` or `apt-lock-held`.
     """
-    held = _held()
+    were_held = held()
     argv = ["apt-get", "install", "-y", "-q", *_DPKG, "-o", f"DPkg::Lock::Timeout={max(1, int(lock_timeout))}"]
-    argv += ["--allow-downgrades", "--allow-change-held-packages", "--purge" if remove else "--no-remove", *wanted]
+    argv += ["--allow-downgrades", "--allow-change-held-packages", *([] if remove else ["--no-remove"]), *wanted]
     try:
         done = _locked_run(root, argv, lock_timeout, CHANGE_TIMEOUT)
+        reach("packages-changed")
     finally:
-        lost = sorted((held & package_states(held).keys()) - _held()) if held else []
-        if lost:
-            mark(root, "hold", lost, lock_timeout)
+        hold_again(root, were_held, lock_timeout)
     if done.code != 0:
         raise NodeError(
             "package-install-failed",
@@ -258,8 +297,15 @@ def install(root: Path, wanted: Sequence[str], lock_timeout: float, *, remove: b
         )
 
 
+def hold_again(root: Path, names: Collection[str], lock_timeout: float) -> None:
+    """Hold those of `names` that are installed and not held."""
+    lost = sorted((set(names) & package_states(names).keys()) - held()) if names else []
+    if lost:
+        mark(root, "hold", lost, lock_timeout)
+
+
 def mark(root: Path, verb: str, names: Sequence[str], lock_timeout: float) -> None:
-    """`hold` or `unhold` packages; raises NodeError `package-install-failed` or `apt-lock-held`."""
+    """`hold`, `unhold`, or call packages `auto` or `manual`; raises NodeError `package-install-failed` or `apt-lock-held`."""
     done = _locked_run(root, ["apt-mark", verb, *names], lock_timeout, QUERY_TIMEOUT)
     if done.code != 0:
         raise NodeError(
@@ -267,10 +313,11 @@ def mark(root: Path, verb: str, names: Sequence[str], lock_timeout: float) -> No
             f"apt-mark {verb} {' '.join(names)} failed: {_telling(done.stdout)}",
             f"Run 'apt-mark {verb}' by hand on the node to see why",
         )
+    reach("packages-marked")
 
 
 def go_back(root: Path, before: Mapping[str, Before], lock_timeout: float) -> list[str]:
-    """Bring packages to the versions and holds of `before`; returns the names that changed.
+    """Bring packages to the versions, holds and marks of `before`; returns the names that changed.
 
     Raises NodeError `version-not-in-repository`, `packages-conflict` (somebody else needs one by now), or those of `install`.
     """
@@ -299,8 +346,31 @@ def go_back(root: Path, before: Mapping[str, Before], lock_timeout: float) -> li
             )
         install(root, wanted, lock_timeout, remove=True)
     changed = {one.rstrip("-").partition("=")[0] for one in wanted}
-    for name, state in package_states(before).items():
-        if state.held != before[name].held:
-            mark(root, "hold" if before[name].held else "unhold", [name], lock_timeout)
-            changed.add(name)
+    gone = sorted(_leftovers(before) & {name for name, was in before.items() if was.version is None and not was.leftover})
+    if gone:
+        _purge(root, gone, lock_timeout)
+        changed.update(gone)
+    there = package_states(before)
+    automatic = _automatic(sorted(there)) if there else set()
+    for verb, names in (
+        ("hold", [name for name, state in there.items() if before[name].held and not state.held]),
+        ("unhold", [name for name, state in there.items() if state.held and not before[name].held]),
+        ("auto", [name for name in there if before[name].automatic and name not in automatic]),
+        ("manual", [name for name in there if name in automatic and not before[name].automatic]),
+    ):
+        if names:
+            mark(root, verb, sorted(names), lock_timeout)
+            changed.update(names)
     return sorted(changed)
+
+
+def _purge(root: Path, names: Sequence[str], lock_timeout: float) -> None:
+    """Remove what removed packages have left behind."""
+    done = _locked_run(root, ["dpkg", "--purge", *names], lock_timeout, CHANGE_TIMEOUT)
+    if done.code != 0:
+        raise NodeError(
+            "package-install-failed",
+            f"dpkg --purge {' '.join(names)} failed: {_telling(done.stdout)}",
+            "Run it by hand on the node to see why",
+        )
+    reach("packages-purged")

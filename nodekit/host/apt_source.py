@@ -1,8 +1,6 @@
 """Give apt one checked source for Docker: the one that is there already when its key is right, else our own."""
 
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from nodekit.errors import NodeError
@@ -20,6 +18,9 @@ KEY_TIMEOUT = 60.0
 
 def fetch_key(address: str) -> bytes:
     """The key file of a repository (`<address>/gpg`, as Docker publishes it); raises NodeError `repository-unreachable`."""
+    import urllib.error  # HTTP costs a run that changes nothing a third of its time
+    import urllib.request
+
     url = f"{address}/gpg"
     end = time.monotonic() + KEY_TIMEOUT
     data = b""

@@ -2,59 +2,87 @@
 
 import json
 import os
-import tempfile
+import socket
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from nodekit.errors import NodeError
-from nodekit.host.process import Finished, run
+from nodekit.host.failpoints import reach
+from nodekit.host.process import run
 from nodekit.rules.daemon_json import PATH
 from nodekit.rules.text import printable
 
 CALL_TIMEOUT = 60.0
 HEALTH_TIMEOUT = 120.0
 """Seconds: for one answer of dockerd, and for dockerd to be well after a change (an emulated node is slow)."""
-
-
-def _docker(*arguments: str) -> Finished:
-    # The node's own daemon is meant, whatever a root user's environment or context says.
-    env = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
-    return run(["docker", "--context", "default", *arguments], timeout=CALL_TIMEOUT, env=env, check=False)
+POLL = 0.2
+"""Seconds between two questions while dockerd comes up."""
+SOCKET = "run/docker.sock"
+"""Where dockerd listens on the node, whatever context or DOCKER_HOST a root user has."""
+MAX_ANSWER = 16 << 20
+"""Bytes of an answer that are read; a node with a thousand containers gives a few."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What dockerd answers: its version and the runtimes that it knows, or None, none and the reason why it is silent."""
+    """What dockerd answers: its version and the names of the runtimes that it knows, or None, none and why it is silent.
+
+    Of a shim's type and options it tells nothing: `/info` has an empty object there (daemon/info_unix.go of 27.5.1) [measured].
+    """
 
     version: str | None
-    runtimes: dict[str, object]
+    runtimes: frozenset[str]
     reason: str
+    live_restore: bool = False
+    """Whether containers live on while dockerd restarts."""
 
 
-def ask() -> Answer:
+def _get(root: Path, path: str) -> object:
+    """What dockerd's own API answers (Docker Engine API, `GET path`); raises OSError or ValueError.
+
+    The command line takes longer for one answer than all else that a run without a change does.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(CALL_TIMEOUT)
+        end = time.monotonic() + CALL_TIMEOUT
+        connection.connect(str(root / SOCKET))
+        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
+        data = b""
+        while part := connection.recv(1 << 16):
+            data += part
+            if len(data) > MAX_ANSWER or time.monotonic() > end:
+                raise ValueError("dockerd's answer is too long")
+    head, _, body = data.partition(b"\r\n\r\n")
+    if head.split(b" ")[1:2] != [b"200"]:
+        raise ValueError(f"dockerd answers {printable(head.decode(errors='replace').splitlines()[0] if head else '', 80)!r}")
+    return json.loads(body)
+
+
+def ask(root: Path) -> Answer:
     """Ask dockerd once; a daemon that is not there is an answer, not an error."""
     try:
-        done = _docker("version", "--format", "{{.Server.Version}}")
-        if done.code != 0:
-            said = printable(" ".join((done.stderr or done.stdout).split()), 300)
-            return Answer(None, {}, said or f"exit code {done.code}")
-        known = json.loads(_docker("info", "--format", "{{json .Runtimes}}").stdout)
-    except NodeError as error:
-        return Answer(None, {}, error.message)
-    except ValueError:
-        known = None
-    return Answer(printable(done.stdout.strip(), 80), known if isinstance(known, dict) else {}, "")
+        known = _get(root, "/info")
+        version = known["ServerVersion"] if isinstance(known, dict) else None
+        if not isinstance(known, dict) or not isinstance(version, str):
+            raise ValueError("dockerd's answer names no version")
+    except (OSError, ValueError, KeyError) as error:
+        return Answer(None, frozenset(), f"/{SOCKET}: {printable(getattr(error, 'strerror', None) or str(error), 200)}")
+    runtimes = known.get("Runtimes")
+    names = frozenset(printable(name, 80) for name in runtimes) if isinstance(runtimes, dict) else frozenset()
+    return Answer(printable(version, 80), names, "", known.get("LiveRestoreEnabled") is True)
 
 
-def running_containers() -> list[str]:
+def running_containers(root: Path) -> list[str]:
     """Names of running containers that a restart of dockerd stops; empty where live-restore lets them live."""
-    try:
-        if _docker("info", "--format", "{{.LiveRestoreEnabled}}").stdout.strip() == "true":
-            return []
-        answer = _docker("ps", "--format", "{{.Names}}").stdout
-    except NodeError:
+    if ask(root).live_restore:
         return []
-    return [printable(name, 80) for name in answer.split()]
+    try:
+        answer = _get(root, "/containers/json")
+    except (OSError, ValueError):
+        return []
+    names = [one["Names"] for one in answer if isinstance(one, dict) and one.get("Names")] if isinstance(answer, list) else []
+    return [printable(str(some[0]).lstrip("/"), 80) for some in names]
 
 
 def problem(answer: Answer, version: str, runtime: str) -> str | None:
@@ -68,17 +96,17 @@ def problem(answer: Answer, version: str, runtime: str) -> str | None:
     return None
 
 
-def wait_until_well(version: str, runtime: str) -> Answer:
+def wait_until_well(root: Path, version: str, runtime: str) -> Answer:
     """Wait for an answer without `problem`; raises NodeError `docker-unhealthy` with the last lines of dockerd's log."""
     end = time.monotonic() + HEALTH_TIMEOUT
-    while (found := problem(answer := ask(), version, runtime)) is not None:
+    while (found := problem(answer := ask(root), version, runtime)) is not None:
         if time.monotonic() >= end:
             raise NodeError(
                 "docker-unhealthy",
                 f"{found}, {HEALTH_TIMEOUT:g} s after the change; its log ends: {_log()}",
                 "See 'journalctl -u docker' on the node, mend what it names, then run again",
             )
-        time.sleep(1)
+        time.sleep(POLL)
     return answer
 
 
@@ -92,15 +120,27 @@ def _log() -> str:
 
 def refuse_invalid(text: str) -> None:
     """Raise NodeError `file-invalid` with dockerd's own words when it would not start with this daemon.json."""
-    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        done = run(["dockerd", "--validate", "--config-file", file.name], timeout=CALL_TIMEOUT, check=False)
-        if done.code != 0:
-            said = printable((done.stderr.strip() or done.stdout.strip()).replace(file.name, PATH), 300)
-            raise NodeError("file-invalid", f"dockerd refuses {PATH}: {said}", f"Correct {PATH} by hand, then run again")
+    handle = os.memfd_create("daemon.json")  # no file that a kill could leave
+    try:
+        with open(handle, "w", encoding="utf-8", closefd=False) as file:
+            file.write(text)
+        name = f"/proc/self/fd/{handle}"
+        argv = ["dockerd", "--validate", "--config-file", name]
+        done = run(argv, timeout=CALL_TIMEOUT, pass_fds=(handle,), check=False)
+    finally:
+        os.close(handle)
+    if done.code != 0:
+        said = printable((done.stderr.strip() or done.stdout.strip()).replace(name, PATH), 300)
+        raise NodeError("file-invalid", f"dockerd refuses {PATH}: {said}", f"Correct {PATH} by hand, then run again")
+
+
+def allow_starts() -> None:
+    """Have systemd forget how often dockerd was started: packages, roll-back and we may need more than its three a minute."""
+    run(["systemctl", "reset-failed", "docker.service"], timeout=CALL_TIMEOUT, check=False)
 
 
 def service(verb: str) -> None:
     """`reload`, `restart` or `reload-or-restart` dockerd; raises NodeError `command-failed` or `command-timeout`."""
+    allow_starts()
     run(["systemctl", verb, "docker.service"], timeout=HEALTH_TIMEOUT, remedy="See 'systemctl status docker' on the node")
+    reach("service-told")

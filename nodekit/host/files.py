@@ -1,20 +1,24 @@
 """Change files on a node so that a kill loses nothing, a failure rolls back, and the first state can be put back."""
 
 import base64
+import errno
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 from nodekit.errors import NodeError
+from nodekit.host.failpoints import reach
 
 STATE_FOLDER = "/var/lib/kata-nodes"
-"""Where the journals lie, one `<name>.json` for each transaction name."""
+"""Where the journals lie, one `<name>.json` for each transaction name; for root only."""
+PENDING = f"{STATE_FOLDER}/pending"
+"""The name that new content has for the instant before it takes the place of the old."""
 MAX_FILE = 16 << 20
 """Bytes of a file that are ever read or journalled; configuration is far smaller."""
 MAX_LINKS = 40
@@ -95,7 +99,8 @@ class _Journal:
 
     def text(self) -> str:
         paths = {path: {"before": e.before.as_json(), "ours": e.ours} for path, e in self.paths.items()}
-        return json.dumps({"paths": paths, "folders": self.folders, "records": self.records}, indent=1) + "\n"
+        records = dict(sorted(self.records.items()))  # in whatever order interrupted runs came to write them
+        return json.dumps({"paths": paths, "folders": self.folders, "records": records}, indent=1) + "\n"
 
 
 @dataclass(frozen=True)
@@ -196,42 +201,94 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _temporary(here: Path) -> Path:
-    # Programs read every entry of a *.d folder (Kata's config.d has no suffix filter), so the temporary lies beside it.
-    # One fixed name a path, so that what a kill left behind is overwritten or removed by the next run.
+def _beside(here: Path) -> Path:
+    """Where new content waits when its file system is not that of `PENDING`; one fixed name, so that the next run finds it."""
+    # Programs read every entry of a *.d folder (Kata's config.d has no suffix filter), so it lies beside such a folder.
     folder = here.parent.parent if here.parent.name.endswith(".d") else here.parent
     return folder / f".{here.name}.kata-nodes-new"
+
+
+def _nameless(folder: Path) -> int:
+    """A file that no folder names, so that a kill leaves nothing of it; on the file system of `folder`."""
+    try:
+        return os.open(folder, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            raise
+        raise NodeError(
+            "file-unwritable",
+            f"The file system of {folder} has no files without a name (O_TMPFILE)",
+            "Use ext4, xfs, btrfs or tmpfs there",
+        ) from None
+
+
+def _replace(root: Path, here: Path, give: Callable[[Path], None]) -> None:
+    """Put what `give` makes at a path in place of what lies at `here`: at a name in our own folder first, then by rename."""
+    places = (_physical(root, PENDING), _beside(here))
+    for pending in places:
+        try:
+            pending.unlink(missing_ok=True)
+            give(pending)
+        except OSError as error:
+            # Another file system, or a person's own edit without our folder.
+            if pending == places[-1] or error.errno not in (errno.EXDEV, errno.ENOENT, errno.EACCES, errno.ENOTDIR):
+                raise
+            continue
+        try:
+            reach("content-named")
+            pending.rename(here)
+            return
+        except OSError as error:
+            pending.unlink(missing_ok=True)
+            if pending == places[-1] or error.errno != errno.EXDEV:
+                raise
 
 
 def _put(root: Path, path: str, state: State) -> None:
     """Make `state` lie at a resolved path, atomically and durably; raises NodeError `file-unwritable`."""
     here = _physical(root, path)
-    temporary = _temporary(here)
     with _writing(path):
         if state.kind == "absent":
             here.unlink(missing_ok=True)
+            reach("file-removed")
             if here.parent.is_dir():
                 _sync_folder(here.parent)
             return
-        try:
-            temporary.unlink(missing_ok=True)
-            if state.kind == "symlink":
-                temporary.symlink_to(state.target)
+        if state.kind == "symlink":
+            if os.path.lexists(here):
+                _replace(root, here, lambda pending: pending.symlink_to(state.target))
             else:
-                handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-                with open(handle, "wb") as file:
-                    file.write(state.content)
-                    file.flush()
-                    if os.geteuid() == 0:
-                        os.fchown(handle, state.uid, state.gid)
-                    os.fchmod(handle, state.mode)
-                    for name, value in state.xattrs:
-                        os.setxattr(handle, name, value)
-                    os.fsync(handle)
-            temporary.rename(here)
-            _sync_folder(here.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+                here.symlink_to(state.target)
+        else:
+            _put_file(root, here, state)
+        reach("content-placed")
+        _sync_folder(here.parent)
+
+
+def _put_file(root: Path, here: Path, state: State) -> None:
+    with open(_nameless(here.parent), "wb") as file:
+        handle = file.fileno()
+        file.write(state.content)
+        file.flush()
+        if os.geteuid() == 0:
+            os.fchown(handle, state.uid, state.gid)
+        os.fchmod(handle, state.mode)
+        for name, value in state.xattrs:
+            os.setxattr(handle, name, value)
+        os.fsync(handle)
+        reach("content-written")
+
+        def give(place: Path) -> None:
+            folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:  # only with a folder's handle does Python follow the link below /proc (linkat(2), AT_SYMLINK_FOLLOW)
+                os.link(f"/proc/self/fd/{handle}", place.name, dst_dir_fd=folder)
+            finally:
+                os.close(folder)
+
+        if not os.path.lexists(here):
+            give(here)
+        else:
+            _replace(root, here, give)
 
 
 def _missing_folders(root: Path, path: str) -> list[str]:
@@ -242,6 +299,27 @@ def _missing_folders(root: Path, path: str) -> list[str]:
         missing.append(folder)
         folder = folder.rpartition("/")[0]
     return missing[::-1]
+
+
+def _make_folders(root: Path, folders: list[str]) -> None:
+    for folder in folders:
+        with _writing(folder):
+            _physical(root, folder).mkdir(mode=0o755, exist_ok=True)
+            _sync_folder(_physical(root, folder).parent)
+        reach("folder-made")
+
+
+def state_folder(root: Path) -> Path:
+    """This program's own folder on the node, made when it is not there; only root looks into it."""
+    _make_folders(root, _missing_folders(root, STATE_FOLDER))
+    here = _physical(root, STATE_FOLDER)
+    with _writing(STATE_FOLDER):
+        try:
+            here.mkdir(mode=0o700)
+        except FileExistsError:
+            return here
+    reach("folder-made")
+    return here
 
 
 def _journal_path(name: str) -> str:
@@ -270,14 +348,29 @@ def _load(root: Path, name: str) -> _Journal:
 
 def _save(root: Path, name: str, journal: _Journal) -> None:
     path = _journal_path(name)
-    here = _physical(root, path)
     if not (journal.paths or journal.folders or journal.records):
-        _put(root, path, ABSENT)
+        _end(root, path)
         return
-    with _writing(path):
-        here.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        here.parent.chmod(0o700)
-    _put(root, path, State("file", content=journal.text().encode(), mode=0o600, uid=os.geteuid(), gid=os.getegid()))
+    state_folder(root)
+    wanted = State("file", content=journal.text().encode(), mode=0o600, uid=os.geteuid(), gid=os.getegid())
+    if _state(root, path) != wanted:  # on a full disk a roll-back must not fail for want of what is there already
+        _put(root, path, wanted)
+
+
+def _end(root: Path, path: str) -> None:
+    """Remove a journal, and our folder with the last of them."""
+    _put(root, path, ABSENT)
+    with suppress(OSError):  # another journal is there
+        _physical(root, STATE_FOLDER).rmdir()
+        reach("folder-removed")
+
+
+def _clear(root: Path, journal: _Journal) -> None:
+    """Remove new content that a killed run left before it was in its place."""
+    left = [_physical(root, PENDING), *(_beside(_physical(root, path)) for path in journal.paths)]
+    for one in left:
+        with suppress(NotADirectoryError, PermissionError), _writing(str(one)):
+            one.unlink(missing_ok=True)
 
 
 class Transaction:
@@ -292,6 +385,7 @@ class Transaction:
         self._root = root
         self._name = name
         self._journal = _load(root, name)
+        _clear(root, self._journal)
         self._entry: dict[str, tuple[State, _Entry | None]] = {}
         self._new_folders: list[str] = []
 
@@ -328,14 +422,29 @@ class Transaction:
 
     def record(self, key: str, before: object) -> None:
         """Keep a first value that is no file (JSON); a value recorded by an earlier run stays. Survives a roll-back."""
-        if key not in self._journal.records:
-            self._journal.records[key] = before
-            _save(self._root, self._name, self._journal)
+        self.note(first={key: before})
+
+    def remember(self, key: str, value: object) -> None:
+        """Keep a value (JSON) in place of an earlier one. Survives a roll-back."""
+        self.note(now={key: value})
 
     def forget(self, key: str) -> None:
         """Drop a record whose change was undone."""
-        if self._journal.records.pop(key, None) is not None:
+        self.note(gone=(key,))
+
+    def note(
+        self, *, first: Mapping[str, object] | None = None, now: Mapping[str, object] | None = None, gone: Collection[str] = ()
+    ) -> None:
+        """`record` those of `first`, `remember` those of `now`, `forget` those of `gone`: all in one write, or none."""
+        records = {**(first or {}), **self._journal.records, **(now or {})}
+        records = {key: value for key, value in records.items() if key not in gone}
+        if records != self._journal.records:
+            self._journal.records = records
             _save(self._root, self._name, self._journal)
+
+    def recorded(self, key: str) -> object:
+        """The value of a record, or None."""
+        return self._journal.records.get(key)
 
     def roll_back(self, keep: Collection[str] = ()) -> bool:
         """Put every path that this object changed back to its state before, in the journal too; true when any moved.
@@ -380,10 +489,9 @@ class Transaction:
         self._new_folders += missing
         self._journal.folders += [folder for folder in missing if folder not in self._journal.folders]
         _save(self._root, self._name, self._journal)
-        with _writing(path):
-            for folder in missing:
-                _physical(self._root, folder).mkdir(mode=0o755, exist_ok=True)
+        _make_folders(self._root, missing)
         _put(self._root, path, wanted)
+        reach("change-done")
         return True
 
 
@@ -391,6 +499,7 @@ def _remove_folders(root: Path, folders: list[str]) -> None:
     for folder in reversed(folders):
         with suppress(OSError):  # somebody else uses it, or it is gone: both are right
             _physical(root, folder).rmdir()
+            reach("folder-removed")
 
 
 def read_bytes(root: Path, path: str) -> bytes | None:
@@ -420,29 +529,61 @@ def recorded(root: Path, name: str) -> dict[str, object]:
     return dict(_load(root, name).records)
 
 
-def restore(root: Path, name: str) -> Restored:
-    """Put the first state of every path in the journal of `name` back, and end that journal.
+def replace(root: Path, path: str, content: bytes) -> None:
+    """Give an existing file other content, atomically and without a journal: a person's own edit.
+
+    Links are followed and kept, as are owner, mode and attributes. Raises NodeError `file-unwritable`, `file-unreadable` or
+    `file-invalid`.
+    """
+    resolved = resolve(root, path)
+    now = _state(root, resolved)
+    if now.kind != "file":
+        raise NodeError("file-unreadable", f"{path} does not exist", "Give the path of a file that is there")
+    _put(root, resolved, State("file", "", content, now.mode, now.uid, now.gid, now.xattrs))
+
+
+def put_back(root: Path, name: str, only: Collection[str] | None = None) -> Restored:
+    """Put the first state of every path in the journal of `name` (or of those in `only`) back; `end` then ends that journal.
 
     A path that somebody edited since our last write is kept as it is and named. A kill in between does no harm: run again.
     """
     journal = _load(root, name)
+    _clear(root, journal)
+    todo = _outlook(root, journal, only)
+    for path in todo.restored:
+        before = journal.paths[path].before
+        _make_folders(root, _missing_folders(root, path) if before.kind != "absent" else [])
+        _put(root, path, before)
+    if only is None:
+        _remove_folders(root, journal.folders)
+    reach("files-restored")
+    return Restored(sorted(todo.restored), sorted(todo.kept))
+
+
+def _outlook(root: Path, journal: _Journal, only: Collection[str] | None = None) -> Restored:
     restored: list[str] = []
     kept: list[str] = []
     for path, entry in reversed(list(journal.paths.items())):
-        with _writing(path):
-            _temporary(_physical(root, path)).unlink(missing_ok=True)
-        now = _state(root, path)
-        if now == entry.before:
-            continue
-        if now.fingerprint() in entry.ours or now.fingerprint() == entry.before.fingerprint():
-            missing = _missing_folders(root, path) if entry.before.kind != "absent" else []
-            with _writing(path):
-                for folder in missing:
-                    _physical(root, folder).mkdir(mode=0o755)
-            _put(root, path, entry.before)
-            restored.append(path)
-        else:
-            kept.append(path)
-    _remove_folders(root, journal.folders)
-    _put(root, _journal_path(name), ABSENT)
-    return Restored(sorted(restored), sorted(kept))
+        now = _state(root, path) if only is None or path in only else entry.before
+        if now != entry.before:
+            untouched = now.fingerprint() in entry.ours or now.fingerprint() == entry.before.fingerprint()
+            (restored if untouched else kept).append(path)
+    return Restored(restored, kept)
+
+
+def outlook(root: Path, name: str) -> Restored:
+    """What `put_back` would do, without doing it."""
+    found = _outlook(root, _load(root, name))
+    return Restored(sorted(found.restored), sorted(found.kept))
+
+
+def end(root: Path, name: str) -> None:
+    """End the journal of `name`: what it recorded is restored, or is nobody's business any more."""
+    _end(root, _journal_path(name))
+
+
+def restore(root: Path, name: str) -> Restored:
+    """`put_back`, then `end`."""
+    done = put_back(root, name)
+    end(root, name)
+    return done

@@ -1,37 +1,24 @@
-"""Install a Kata release archive into /opt/kata as a whole or not at all, and remove it again."""
+"""Have a Kata release in /opt/kata as a whole or not at all, and remove it again."""
 
-import hashlib
-import http.client
+import ctypes
 import json
-import lzma
 import os
 import shutil
-import subprocess
-import tarfile
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from nodekit.errors import NodeError
-from nodekit.host.files import STATE_FOLDER
-from nodekit.progress import say, step
+from nodekit.host.failpoints import reach
+from nodekit.host.files import STATE_FOLDER, state_folder
+from nodekit.progress import step
 from nodekit.rules.kata_layout import INSTALL_FOLDER
 from nodekit.rules.text import printable
 
 MARKER = ".kata-nodes.json"
 """File in the install folder that says: this program put it there, from the archive of that sha256."""
-MAX_ARCHIVE = 4 << 30
-"""Bytes of an archive that are downloaded at most; releases are below 1 GiB."""
-MAX_UNPACKED = 16 << 30
-MAX_MEMBERS = 100_000
-CHUNK = 1 << 20
-ZSTD = b"\x28\xb5\x2f\xfd"
-"""First bytes of a zstd frame (RFC 8878); from 4.0.0 releases are packed so, before with xz."""
-DOWNLOAD_SECONDS = 1200.0
-"""Bound on the whole download; within it, a server that says nothing for a minute is given up."""
+RENAME_EXCHANGE = 2
+"""renameat2(2): two names change places in one step."""
 
 
 def installed(root: Path) -> str | None:
@@ -52,13 +39,14 @@ def is_foreign(root: Path) -> bool:
 def install(root: Path, address: str, sha256: str, before_the_swap: Callable[[Path], None]) -> bool:
     """Have the archive of that address and sha256 in /opt/kata; true when it was not. Hold the node's lock.
 
-    What was there before, if this program put it there, stays until the new one is whole and `before_the_swap` has accepted
-    it; that is given a folder in which the new one lies as `opt/kata`, and refuses by raising. Raises NodeError
-    `kata-foreign-install`, `kata-download-failed`, `kata-archive-differs`, `kata-archive-invalid`, `tool-missing` or
-    `file-unwritable`; then /opt/kata is as it was.
+    The new release is made ready in a folder of this program's own and takes its place in one step; what was there, if this
+    program put it there, is removed after that. `before_the_swap` is given a folder in which the new one lies as `opt/kata`:
+    it may add to it, and refuses by raising. Raises NodeError `kata-foreign-install`, `kata-download-failed`,
+    `kata-archive-differs`, `kata-archive-invalid`, `tool-missing` or `file-unwritable`; then /opt/kata is as it was.
     """
-    _finish(root)
+    work = _work(root)
     if installed(root) == sha256:
+        _clear(work)
         return False
     if is_foreign(root):
         raise NodeError(
@@ -66,39 +54,48 @@ def install(root: Path, address: str, sha256: str, before_the_swap: Callable[[Pa
             f"{INSTALL_FOLDER} is there and this program did not install it (kata-deploy, or somebody by hand)",
             f"Leave out kata.install to use what is there, or remove {INSTALL_FOLDER} first",
         )
-    archive = root / STATE_FOLDER.lstrip("/") / "archive.partial"
-    new = _beside(root, "new")
+    from nodekit.host.kata_download import download, invalid, unpack  # HTTP and tar cost a run that installs nothing its time
+
+    _clear(work)
+    archive, new = work / "archive", work / "new"
     try:
-        with _disk(archive):
-            archive.parent.mkdir(parents=True, exist_ok=True)
-            archive.parent.chmod(0o700)
+        with _disk(work):
+            if work.parent == root / STATE_FOLDER.lstrip("/"):
+                state_folder(root)
+            new.mkdir(mode=0o700, parents=True)
         with step(f"Downloading {printable(address, 200)}"):
-            _download(address, sha256, archive)
+            download(address, sha256, archive)
+        reach("archive-downloaded")
         with step(f"Unpacking it to {INSTALL_FOLDER}"), _disk(new):
-            new.mkdir(parents=True)
-            _unpack(archive, new)
+            unpack(archive, new)
             inside = new / INSTALL_FOLDER.lstrip("/")
             if not inside.is_dir():
-                raise _invalid(f"it has no {INSTALL_FOLDER}")
+                raise invalid(f"it has no {INSTALL_FOLDER}")
             (inside / MARKER).write_text(json.dumps({"sha256": sha256, "address": address}) + "\n")
+            reach("archive-unpacked")
             before_the_swap(new)
             os.sync()
-            _swap(root, inside)
+            reach("archive-prepared")
+            _place(inside, _folder(root))
+            reach("archive-placed")
     finally:
-        shutil.rmtree(new, ignore_errors=True)
-        archive.unlink(missing_ok=True)
+        _clear(work)
     return True
 
 
 def remove(root: Path) -> list[str]:
     """Remove /opt/kata if this program installed it; the paths removed. Hold the node's lock."""
-    _finish(root)
+    work = _work(root)
+    _clear(work)
     if installed(root) is None:
         return []
-    old = _beside(root, "old")
-    with _disk(old):
-        _folder(root).rename(old)  # at once for whoever looks, then at leisure
-        shutil.rmtree(old)
+    with _disk(work):
+        if work.parent == root / STATE_FOLDER.lstrip("/"):
+            state_folder(root)
+        work.mkdir(mode=0o700)
+        _folder(root).rename(work / "old")  # at once for whoever looks, then at leisure
+        reach("archive-displaced")
+    _clear(work)
     return [INSTALL_FOLDER]
 
 
@@ -106,27 +103,39 @@ def _folder(root: Path) -> Path:
     return root / INSTALL_FOLDER.lstrip("/")
 
 
-def _beside(root: Path, what: str) -> Path:
-    """A folder on the same file system, so that a rename is enough; one fixed name, so that nothing is ever left over."""
-    return _folder(root).parent / f".kata-nodes-{what}"
+def _work(root: Path) -> Path:
+    """Where a release is made ready and taken apart: our own folder if a rename leads from there to its place, else beside it.
+
+    One fixed name each, so that the next run finds what a kill left.
+    """
+    opt, state = _folder(root).parent, root / STATE_FOLDER.lstrip("/")
+    there = next(one for one in (state, *state.parents) if one.exists())
+    with _disk(opt):
+        opt.mkdir(parents=True, exist_ok=True)
+    return state / "kata" if there.stat().st_dev == opt.stat().st_dev else opt / ".kata-nodes"
 
 
-def _swap(root: Path, inside: Path) -> None:
-    folder, old = _folder(root), _beside(root, "old")
-    if folder.exists():
-        folder.rename(old)
-    inside.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+def _place(inside: Path, folder: Path) -> None:
+    """Put the new release where it belongs, in one step; what was there lies in the place of the new one then."""
+    if not folder.exists():
+        inside.rename(folder)
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    at_cwd = -100
+    if libc.renameat2(at_cwd, os.fsencode(inside), at_cwd, os.fsencode(folder), RENAME_EXCHANGE) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(folder))
 
 
-def _finish(root: Path) -> None:
-    """Mend what a kill left behind: between the two renames of `_swap` there is only the old folder."""
-    old = _beside(root, "old")
-    with _disk(old):
-        if old.exists() and not os.path.lexists(_folder(root)):
-            old.rename(_folder(root))
-        shutil.rmtree(old, ignore_errors=True)
-        shutil.rmtree(_beside(root, "new"), ignore_errors=True)
+def _clear(work: Path) -> None:
+    """Remove what a kill, or the release before, left in our folder, and that folder if nothing else is in it."""
+    if not work.exists():
+        return
+    shutil.rmtree(work, ignore_errors=True)
+    reach("leftovers-removed")
+    if work.parent.name == Path(STATE_FOLDER).name and not any(work.parent.iterdir()):
+        work.parent.rmdir()
+        reach("folder-removed")
 
 
 @contextmanager
@@ -139,121 +148,3 @@ def _disk(path: Path) -> Iterator[None]:
             f"{error.filename or path} cannot be written: {error.strerror or error}",
             f"Free space for {INSTALL_FOLDER} (a release needs about 2 GiB), or make the file system writable",
         ) from None
-
-
-def _download(address: str, sha256: str, target: Path) -> None:
-    digest, size = hashlib.sha256(), 0
-    begin = said = time.monotonic()
-    remedy = "Check kata.install.address, and that the node reaches it"
-    try:
-        # `address` is http or https: the verb has checked it.
-        with urllib.request.urlopen(address, timeout=60) as answer, open(target, "wb") as file:
-            total = int(answer.headers.get("Content-Length") or 0)
-            while chunk := answer.read(CHUNK):
-                size += len(chunk)
-                now = time.monotonic()
-                if size > MAX_ARCHIVE or now - begin > DOWNLOAD_SECONDS:
-                    bound = f"{MAX_ARCHIVE >> 30} GiB or {DOWNLOAD_SECONDS:g} s"
-                    raise NodeError(
-                        "kata-download-failed", f"The download of {printable(address, 200)} went over {bound}", remedy
-                    )
-                digest.update(chunk)
-                file.write(chunk)
-                if now - said > 5:
-                    said = now
-                    say(f"  {size >> 20} MiB{f' of {total >> 20}' if total else ''} ...")
-            if total not in (0, size):
-                raise ValueError(f"it ended after {size} of {total} bytes")
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        why = printable(str(error), 200)
-        raise NodeError("kata-download-failed", f"{printable(address, 200)} cannot be downloaded: {why}", remedy) from None
-    if digest.hexdigest() != sha256:
-        raise NodeError(
-            "kata-archive-differs",
-            f"{printable(address, 200)} has sha256 {digest.hexdigest()}, not {sha256}; nothing was unpacked",
-            "Compare kata.install.sha256 with the release's own; if they agree, do not trust the address",
-        )
-
-
-def _invalid(what: str) -> NodeError:
-    return NodeError(
-        "kata-archive-invalid",
-        f"The Kata archive is none: {printable(what, 300)}; nothing was installed",
-        "Give the address of a kata-static archive (.tar.xz or .tar.zst)",
-    )
-
-
-def _unpack(archive: Path, target: Path) -> None:
-    with archive.open("rb") as file:
-        head = file.read(len(ZSTD))
-    if head != ZSTD:
-        _members(archive.open("rb"), "r|xz", target)
-        return
-    try:
-        process = subprocess.Popen(["zstd", "-dc", str(archive)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    except FileNotFoundError:
-        raise NodeError("tool-missing", "zstd is not installed on this node", "Install the package zstd") from None
-    with process:
-        assert process.stdout is not None
-        try:
-            _members(process.stdout, "r|", target)
-        finally:
-            process.kill()
-
-
-def _members(stream: IO[bytes], mode: str, target: Path) -> None:
-    """Unpack every member after checking that it stays inside the install folder and is file, folder or link."""
-    links: set[str] = set()
-    count = size = 0
-    try:
-        with stream, tarfile.open(fileobj=stream, mode=mode) as tar:  # type: ignore[call-overload]
-            for member in tar:
-                count, size = count + 1, size + member.size
-                if count > MAX_MEMBERS or size > MAX_UNPACKED:
-                    raise _invalid(f"it holds more than {MAX_MEMBERS} files or {MAX_UNPACKED >> 30} GiB")
-                name = _checked(member, links)
-                if name == "opt" or not name:
-                    continue
-                member.name = name
-                member.uid = member.gid = 0
-                member.uname = member.gname = ""
-                member.mode = 0o755 if member.isdir() else member.mode & 0o755
-                if member.issym():
-                    links.add(name)
-                if hasattr(tarfile, "fully_trusted_filter"):  # checked above; `data` refuses links out of the folder
-                    tar.extract(member, target, filter="fully_trusted")
-                else:
-                    tar.extract(member, target)
-    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
-        raise _invalid(str(error) or type(error).__name__) from None
-
-
-def _checked(member: tarfile.TarInfo, links: set[str]) -> str:
-    """The member's path without `./`; raises NodeError `kata-archive-invalid`."""
-    name = _plain(member.name)
-    top = INSTALL_FOLDER.lstrip("/")
-    if name and name != "opt" and name != top and not name.startswith(f"{top}/"):
-        raise _invalid(f"member {name!r} lies outside {INSTALL_FOLDER}")
-    if not (member.isdir() or member.isreg() or member.issym() or member.islnk()):
-        raise _invalid(f"member {name!r} is a device or a pipe")
-    if name in ("", "opt", top) and not member.isdir():
-        raise _invalid(f"member {name!r} is no folder")
-    if _through(name, links):
-        raise _invalid(f"member {name!r} would be written through a link")
-    if member.islnk():
-        other = _plain(member.linkname)
-        if not other.startswith(f"{top}/") or _through(other, links):
-            raise _invalid(f"member {name!r} is a link to {member.linkname!r} outside {INSTALL_FOLDER}")
-    return name
-
-
-def _through(name: str, links: set[str]) -> bool:
-    parts = name.split("/")
-    return any("/".join(parts[:at]) in links for at in range(1, len(parts) + 1))
-
-
-def _plain(name: str) -> str:
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if name.startswith("/") or ".." in parts:
-        raise _invalid(f"member {name!r} leaves its folder")
-    return "/".join(parts)

@@ -8,10 +8,33 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nodekit.errors import NodeError
+from nodekit.host.failpoints import reach
 
 LOCK = "run/kata-nodes.lock"
 POLL = 0.1
 """Seconds between two tries."""
+
+
+def holder(root: Path) -> str | None:
+    """The process id of the run that holds the node's lock; None when nobody does. Raises NodeError `file-unreadable`."""
+    try:
+        handle = os.open(root / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NodeError("file-unreadable", f"/{LOCK} cannot be read: {error.strerror}", "Run the program as root") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _named(handle)
+    finally:
+        os.close(handle)
+    return None
+
+
+def _named(handle: int) -> str:
+    said = os.pread(handle, 32, 0).decode(errors="replace").strip()
+    return f"process {said if said.isdigit() else 'unknown'}"
 
 
 @contextmanager
@@ -34,15 +57,15 @@ def node_lock(root: Path, timeout: float) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= end:
-                    holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
                     raise NodeError(
                         "node-busy",
-                        f"Another run holds /{LOCK} (process {holder if holder.isdigit() else 'unknown'}); waited {timeout:g} s",
+                        f"Another run holds /{LOCK} ({_named(handle)}); waited {timeout:g} s",
                         "Wait until that run has ended, then run again",
                     ) from None
                 time.sleep(POLL)
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        reach("lock-taken")
         yield
     finally:
         os.close(handle)

@@ -23,12 +23,14 @@ def run(
     timeout: float,
     stdin: str | None = None,
     env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
     check: bool = True,
     remedy: str = "Run the command by hand on the node to see why it fails",
 ) -> Finished:
     """Run `argv` without a shell and without a terminal.
 
-    `timeout` is in seconds; the program is killed when it is over. With `check`, a non-zero exit is an error.
+    `timeout` is in seconds; the program is killed when it is over. `pass_fds` are open files that it gets. With `check`, a
+    non-zero exit is an error.
     Raises NodeError `tool-missing`, `command-timeout` or `command-failed`.
     """
     try:
@@ -38,6 +40,7 @@ def run(
             capture_output=True,
             timeout=timeout,
             env=None if env is None else dict(env),
+            pass_fds=tuple(pass_fds),
             check=False,
         )
     except FileNotFoundError:

@@ -52,6 +52,11 @@ def package_version(docker: str, os_id: str, version_id: str) -> str:
     return f"5:{docker}-1~{os_id}.{version_id}~{codename(os_id, version_id)}"
 
 
+def upstream_version(package: str) -> str:
+    """`5:27.5.1-1~debian.13~trixie` as Docker itself calls it: `27.5.1`."""
+    return package.rpartition(":")[2].partition("-")[0]
+
+
 @dataclass(frozen=True)
 class PackageState:
     """One package as dpkg knows it: whether it is held, its status word (`installed`, `half-configured`, …), its version."""
@@ -69,6 +74,12 @@ def parse_states(text: str) -> dict[str, PackageState]:
         if len(fields) == 4 and fields[1] not in ("not-installed", "config-files") and fields[3]:
             found[fields[2]] = PackageState(fields[0] == "hold", fields[1], fields[3])
     return found
+
+
+def parse_leftovers(text: str) -> set[str]:
+    """The packages that are removed and have left configuration files, from the same answer."""
+    rows = (line.split(" ") for line in text.splitlines())
+    return {row[2] for row in rows if len(row) == 4 and row[1] == "config-files"}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,10 @@
 import gzip
 import hashlib
 import http.server
+import json
 import os
+import re
+import socketserver
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -15,18 +18,14 @@ from pathlib import Path
 SUITE = "trixie"
 NEW, OLD = "5:28.5.2-1~debian.13~trixie", "5:27.5.1-1~debian.13~trixie"
 
-# Stands for docker and dockerd: it answers with the version that the package database of the root holds, and with the
-# runtimes of the daemon.json that `systemctl reload` last made it read.
+# Stands for systemctl, dockerd and journalctl. `Daemon` stands for the running dockerd: it answers with the version that the
+# package database of the root holds, and with the runtimes of the daemon.json that `systemctl reload` last made it read.
 DAEMON = r"""#!/usr/bin/env python3
-import json, os, pathlib, re, subprocess, sys
+import json, os, pathlib, sys
 root = pathlib.Path(os.environ["TEST_ROOT"])
 seen = root / "run/daemon-read.json"
 with open(root / "calls", "a") as calls:
     print(pathlib.Path(sys.argv[0]).name, *sys.argv[1:], file=calls)
-def version():
-    found = subprocess.run(["dpkg-query", "-W", "-f=${db:Status-Status} ${Version}", "docker-ce"], capture_output=True, text=True)
-    match = re.fullmatch(r"installed 5:([0-9.]+)-.*", found.stdout)
-    return match[1] if match else None
 name, args = pathlib.Path(sys.argv[0]).name, sys.argv[1:]
 if name == "systemctl":
     file = root / "etc/docker/daemon.json"
@@ -39,19 +38,54 @@ elif name == "dockerd":
         sys.exit("unable to configure the Docker daemon with file: the following directives are unknown: misspelt")
 elif name == "journalctl":
     print("failed to start daemon: a reason")
-else:
-    if version() is None or (root / "silent").exists():
-        sys.exit("Cannot connect to the Docker daemon")
-    if "version" in args:
-        print(version())
-    elif "ps" in args:
-        print("web\ndatabase")
-    elif "{{.LiveRestoreEnabled}}" in args:
-        print("false")
-    else:
-        read = json.loads(seen.read_text()) if seen.exists() else {}
-        print(json.dumps({"runc": {}, **read.get("runtimes", {})}))
 """
+
+
+class Daemon(socketserver.ThreadingUnixStreamServer):
+    """The API of a running dockerd, at `run/docker.sock` of the root; a file `silent` there makes it mute."""
+
+    daemon_threads = True
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        super().__init__(str(root / "run/docker.sock"), _Call)
+
+    def answer(self, path: str) -> object:
+        """What the API answers, or None."""
+        argv = ["dpkg-query", "-W", "-f=${db:Status-Status} ${Version}", "docker-ce"]
+        found = re.fullmatch(r"installed 5:([0-9.]+)-.*", subprocess.run(argv, capture_output=True, text=True).stdout)
+        if found is None or (self.root / "silent").exists():
+            return None
+        if path == "/containers/json":
+            return [{"Names": ["/web"]}, {"Names": ["/database"]}]
+        seen = self.root / "run/daemon-read.json"
+        runtimes = json.loads(seen.read_text()).get("runtimes", {}) if seen.exists() else {}
+        return {"ServerVersion": found[1], "Runtimes": {"runc": {}, **runtimes}, "LiveRestoreEnabled": False}
+
+
+class _Call(socketserver.StreamRequestHandler):
+    server: Daemon
+
+    def handle(self) -> None:
+        path = self.rfile.readline().decode().split()[1]
+        with open(self.server.root / "calls", "a") as calls:
+            print(path, file=calls)
+        answer = self.server.answer(path)
+        head = "503 no" if answer is None else "200 OK"
+        self.wfile.write(f"HTTP/1.0 {head}\r\n\r\n{json.dumps(answer)}".encode())
+
+
+@contextmanager
+def running(server: socketserver.BaseServer) -> Iterator[None]:
+    """Serve in a thread of its own."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @dataclass(frozen=True)
@@ -173,14 +207,8 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 def served(folder: Path) -> Iterator[str]:
     """Serve a folder on loopback; yields the address."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with running(server):
         yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def make_root(root: Path) -> dict[str, str]:
@@ -204,7 +232,7 @@ def make_root(root: Path) -> dict[str, str]:
     )
     tools = root.parent / f"{root.name}-bin"
     tools.mkdir()
-    for name in ("docker", "dockerd", "systemctl", "journalctl"):
+    for name in ("dockerd", "systemctl", "journalctl"):
         (tools / name).write_text(DAEMON)
         (tools / name).chmod(0o755)
     return {

@@ -86,20 +86,44 @@ def test_owner_and_extended_attributes_are_kept(root: Path) -> None:
     assert file.read_text() == "first"
 
 
-def test_a_file_in_a_folder_that_is_read_whole_gets_its_temporary_beside_that_folder(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_folder_but_our_own_ever_holds_a_name_that_is_not_meant(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     rename = Path.rename
 
     def watched(self: Path, target: Path) -> Path:
-        seen.append(str(self.parent.relative_to(root)))
+        seen.append(str(self.relative_to(root)))
         return rename(self, target)
 
+    (root / "etc/real.d/50-theirs").write_text("theirs")
     monkeypatch.setattr(Path, "rename", watched)
     with Transaction(root, "t") as change:
-        change.write("/etc/real.d/50-ours", b"x")
-    assert seen == [STATE, "etc"]
+        change.write("/etc/real.d/50-theirs", b"x")
+        change.write("/etc/real.d/60-ours", b"x")
+    assert seen == [f"{STATE}/pending"] * 2  # the file that was there, and the journal's second state
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_on_another_file_system_the_new_content_waits_beside_a_folder_that_is_read_whole(root: Path) -> None:
+    program = """
+import os, subprocess, sys
+from pathlib import Path
+from nodekit.host.files import Transaction
+root = Path(sys.argv[1])
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", root / "etc"], check=True)
+(root / "etc/real.d").mkdir()
+(root / "etc/real.d/50-x").write_text("old")
+seen, rename = [], Path.rename
+def watched(self, target):
+    seen.append(str(self.relative_to(root)))
+    return rename(self, target)
+Path.rename = watched
+with Transaction(root, "t") as change:
+    change.write("/etc/real.d/50-x", b"new")
+print(seen, (root / "etc/real.d/50-x").read_text(), sorted(os.listdir(root / "etc")), sorted(os.listdir(root / "var/lib/kata-nodes")))
+"""
+    argv = ["unshare", "--mount", sys.executable, "-c", program, str(root)]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.stdout == "['etc/.50-x.kata-nodes-new'] new ['real.d'] ['t.json']\n"
 
 
 def test_the_same_content_again_changes_nothing_and_journals_nothing(root: Path) -> None:
@@ -233,7 +257,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(root: Path, monkeypatch: pytest.M
     def full(handle: int) -> None:
         nonlocal calls
         calls += 1
-        if calls == 3:  # the journal is two: the file and its folder
+        if calls == 6:  # before: three new folders, the journal and its folder
             raise OSError(28, "No space left on device")
         sync(handle)
 

@@ -95,10 +95,26 @@ def test_archive_that_is_not_accepted_changes_nothing(tmp_path: Path) -> None:
     assert tree(tmp_path) == whole
 
 
-def test_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
+def test_the_old_release_is_there_until_the_new_one_takes_its_place_in_one_step(tmp_path: Path) -> None:
+    with served(archive()) as (address, sha256):
+        kata_archive.install(tmp_path, address, sha256, accept)
+
+    def look(unpacked: Path) -> None:
+        assert (tmp_path / "opt/kata/VERSION").read_text() == "3.32.0\n"
+        assert [path.name for path in (tmp_path / "opt").iterdir()] == ["kata"]
+
+    with served(archive("3.33.0")) as (address, sha256):
+        kata_archive.install(tmp_path, address, sha256, look)
+    assert (tmp_path / "opt/kata/VERSION").read_text() == "3.33.0\n"
+    assert not (tmp_path / "var/lib/kata-nodes").exists()
+
+
+def test_what_a_kill_left_in_our_folder_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / "var/lib/kata-nodes/kata/new/opt/kata"
     with served(archive()) as (address, sha256):
         kata_archive.install(tmp_path, address, sha256, accept)
         whole = tree(tmp_path)
-        (tmp_path / "opt/kata").rename(tmp_path / "opt/.kata-nodes-old")
+        left.mkdir(parents=True)
         assert kata_archive.install(tmp_path, address, sha256, accept) is False
     assert tree(tmp_path) == whole
+    assert not left.exists()

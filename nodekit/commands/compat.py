@@ -1,0 +1,50 @@
+"""The question `compat`: whether a Docker works with a Kata, and if not, why and what cures it."""
+
+import argparse
+from pathlib import Path
+
+from nodekit.errors import NodeError
+from nodekit.host import apt, kata
+from nodekit.rules.docker_matrix import RUNTIMES, refuse_if_incompatible, verdict
+from nodekit.rules.docker_packages import PACKAGES, upstream_version
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The pair that is asked about."""
+    parser.add_argument("--docker", metavar="V", help="Docker's version, such as 27.5.1 (default: what is installed)")
+    parser.add_argument("--kata", metavar="V", help="Kata's version, such as 3.32.0 (default: what is installed)")
+    parser.add_argument("--runtime", choices=RUNTIMES, default="go", help="Kata's runtime (default: go)")
+
+
+def run(root: Path, *, docker: str | None, kata: str | None, runtime: str) -> dict[str, object]:
+    """The verdict. Raises NodeError `docker-kata-incompatible`, or `bad-input` for what is no version, or not to be found."""
+    docker = docker or _docker(root)
+    kata = kata or _kata(root)
+    refuse_if_incompatible(docker, kata, runtime)
+    return {
+        "docker": docker,
+        "kata": kata,
+        "runtime": runtime,
+        "compatible": True,
+        "reason": verdict(docker, kata, runtime).reason,
+    }
+
+
+def text(document: dict[str, object]) -> str:
+    """The reason, as one line."""
+    return f"{document['reason']}\n"
+
+
+def _docker(root: Path) -> str:
+    name = PACKAGES[0]
+    state = apt.package_states([name], root).get(name)
+    if state is None:
+        raise NodeError("bad-input", f"The package {name} is not installed on {root}", "Give the version with --docker")
+    return upstream_version(state.version)
+
+
+def _kata(root: Path) -> str:
+    found = kata.version(root)
+    if found is None:
+        raise NodeError("bad-input", f"Nothing on {root} tells which Kata is installed", "Give the version with --kata")
+    return found

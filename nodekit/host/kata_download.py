@@ -1,0 +1,149 @@
+"""Bring a Kata release archive to the node and unpack it, trusting nothing that it says."""
+
+import hashlib
+import http.client
+import lzma
+import subprocess
+import tarfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import IO
+
+from nodekit.errors import NodeError
+from nodekit.host.failpoints import reach
+from nodekit.progress import say
+from nodekit.rules.kata_layout import INSTALL_FOLDER
+from nodekit.rules.text import printable
+
+MAX_ARCHIVE = 4 << 30
+"""Bytes of an archive that are downloaded at most; releases are below 1 GiB."""
+MAX_UNPACKED = 16 << 30
+MAX_MEMBERS = 100_000
+CHUNK = 1 << 20
+ZSTD = b"\x28\xb5\x2f\xfd"
+"""First bytes of a zstd frame (RFC 8878); from 4.0.0 releases are packed so, before with xz."""
+DOWNLOAD_SECONDS = 1200.0
+"""Bound on the whole download; within it, a server that says nothing for a minute is given up."""
+
+
+def download(address: str, sha256: str, target: Path) -> None:
+    """Write what lies at `address` to `target`; raises NodeError `kata-download-failed` or `kata-archive-differs`."""
+    digest, size = hashlib.sha256(), 0
+    begin = said = time.monotonic()
+    remedy = "Check kata.install.address, and that the node reaches it"
+    try:
+        # `address` is http or https: the verb has checked it.
+        with urllib.request.urlopen(address, timeout=60) as answer, open(target, "wb") as file:
+            total = int(answer.headers.get("Content-Length") or 0)
+            while chunk := answer.read(CHUNK):
+                size += len(chunk)
+                now = time.monotonic()
+                if size > MAX_ARCHIVE or now - begin > DOWNLOAD_SECONDS:
+                    bound = f"{MAX_ARCHIVE >> 30} GiB or {DOWNLOAD_SECONDS:g} s"
+                    raise NodeError(
+                        "kata-download-failed", f"The download of {printable(address, 200)} went over {bound}", remedy
+                    )
+                digest.update(chunk)
+                file.write(chunk)
+                if now - said > 5:
+                    said = now
+                    say(f"  {size >> 20} MiB{f' of {total >> 20}' if total else ''} ...")
+            if total not in (0, size):
+                raise ValueError(f"it ended after {size} of {total} bytes")
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        why = printable(str(error), 200)
+        raise NodeError("kata-download-failed", f"{printable(address, 200)} cannot be downloaded: {why}", remedy) from None
+    if digest.hexdigest() != sha256:
+        raise NodeError(
+            "kata-archive-differs",
+            f"{printable(address, 200)} has sha256 {digest.hexdigest()}, not {sha256}; nothing was unpacked",
+            "Compare kata.install.sha256 with the release's own; if they agree, do not trust the address",
+        )
+
+
+def invalid(what: str) -> NodeError:
+    """The error for an archive that holds what no release holds."""
+    return NodeError(
+        "kata-archive-invalid",
+        f"The Kata archive is none: {printable(what, 300)}; nothing was installed",
+        "Give the address of a kata-static archive (.tar.xz or .tar.zst)",
+    )
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack `archive` below `target`; raises NodeError `kata-archive-invalid` or `tool-missing`."""
+    with archive.open("rb") as file:
+        head = file.read(len(ZSTD))
+    if head != ZSTD:
+        _members(archive.open("rb"), "r|xz", target)
+        return
+    try:
+        process = subprocess.Popen(["zstd", "-dc", str(archive)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except FileNotFoundError:
+        raise NodeError("tool-missing", "zstd is not installed on this node", "Install the package zstd") from None
+    with process:
+        assert process.stdout is not None
+        try:
+            _members(process.stdout, "r|", target)
+        finally:
+            process.kill()
+
+
+def _members(stream: IO[bytes], mode: str, target: Path) -> None:
+    """Unpack every member after checking that it stays inside the install folder and is file, folder or link."""
+    links: set[str] = set()
+    count = size = 0
+    try:
+        with stream, tarfile.open(fileobj=stream, mode=mode) as tar:  # type: ignore[call-overload]
+            for member in tar:
+                count, size = count + 1, size + member.size
+                if count > MAX_MEMBERS or size > MAX_UNPACKED:
+                    raise invalid(f"it holds more than {MAX_MEMBERS} files or {MAX_UNPACKED >> 30} GiB")
+                name = _checked(member, links)
+                if name == "opt" or not name:
+                    continue
+                member.name = name
+                member.uid = member.gid = 0
+                member.uname = member.gname = ""
+                member.mode = 0o755 if member.isdir() else member.mode & 0o755
+                if member.issym():
+                    links.add(name)
+                if hasattr(tarfile, "fully_trusted_filter"):  # checked above; `data` refuses links out of the folder
+                    tar.extract(member, target, filter="fully_trusted")
+                else:
+                    tar.extract(member, target)
+                reach("archive-member-unpacked")
+    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+        raise invalid(str(error) or type(error).__name__) from None
+
+
+def _checked(member: tarfile.TarInfo, links: set[str]) -> str:
+    """The member's path without `./`; raises NodeError `kata-archive-invalid`."""
+    name = _plain(member.name)
+    top = INSTALL_FOLDER.lstrip("/")
+    if name and name != "opt" and name != top and not name.startswith(f"{top}/"):
+        raise invalid(f"member {name!r} lies outside {INSTALL_FOLDER}")
+    if not (member.isdir() or member.isreg() or member.issym() or member.islnk()):
+        raise invalid(f"member {name!r} is a device or a pipe")
+    if name in ("", "opt", top) and not member.isdir():
+        raise invalid(f"member {name!r} is no folder")
+    if _through(name, links):
+        raise invalid(f"member {name!r} would be written through a link")
+    if member.islnk():
+        other = _plain(member.linkname)
+        if not other.startswith(f"{top}/") or _through(other, links):
+            raise invalid(f"member {name!r} is a link to {member.linkname!r} outside {INSTALL_FOLDER}")
+    return name
+
+
+def _through(name: str, links: set[str]) -> bool:
+    parts = name.split("/")
+    return any("/".join(parts[:at]) in links for at in range(1, len(parts) + 1))
+
+
+def _plain(name: str) -> str:
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if name.startswith("/") or ".." in parts:
+        raise invalid(f"member {name!r} leaves its folder")
+    return "/".join(parts)

@@ -1,0 +1,227 @@
+"""A Debian node with real systemd, dockerd, apt and dpkg that boots in a second: the local image, in namespaces of this machine."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from local import parts
+from nodekit import bundle
+from tests.nodekit.docker_node import NEW, OLD
+
+HERE = Path(__file__).resolve().parent
+PORT = 8008
+PROGRAM = "/usr/local/lib/kata-nodes/nodekit.pyz"
+CHANGING = (
+    "etc/machine-id", "run", "tmp", "var/cache", "var/lib/apt/lists", "var/lib/containerd", "var/lib/docker", "var/lib/dpkg",
+    "var/lib/systemd", "var/log", "usr/lib/python3",
+)  # fmt: skip
+"""What differs from run to run of any Debian, or is asked of its own programs: clocks, caches, dpkg's database."""
+WALK = """
+import hashlib, json, os, stat, sys
+upper, lower = sys.argv[1:]
+def look(path):
+    try:
+        info = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "gone"
+    if stat.S_ISLNK(info.st_mode):
+        what = "-> " + os.readlink(path)
+    elif stat.S_ISREG(info.st_mode):
+        with open(path, "rb") as file:
+            what = hashlib.sha256(file.read()).hexdigest()
+    elif stat.S_ISDIR(info.st_mode):
+        what = "folder"
+    else:
+        return "gone"  # how an overlay says so
+    return f"{stat.S_IMODE(info.st_mode):o} {info.st_uid}:{info.st_gid} {what}"
+found = {}
+for folder, folders, files in os.walk(upper):
+    for name in folders + files:
+        path = os.path.relpath(os.path.join(folder, name), upper)
+        now = look(os.path.join(upper, path))
+        if now != look(os.path.join(lower, path)):
+            found[path] = now
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True)
+class Image:
+    """What the local image was built from: its disk, what it serves, and how that is signed."""
+
+    disk: str
+    site: str
+    fingerprint: str
+    archive: dict[str, str]
+
+
+def image() -> Image:
+    """The image, which `make test` has built."""
+    found = parts.completed({}, {"disk": "disk", "site": "site"})
+    about = json.loads((Path(str(found["site"])).parent / "image.json").read_text())
+    return Image(str(found["disk"]), str(found["site"]), about["fingerprint"], about["archive"])
+
+
+@dataclass(frozen=True)
+class DebianNode:
+    """A running node; `pid` is its first process as this machine sees it."""
+
+    pid: int
+    folder: str
+    image: Image
+
+    def run(
+        self, *argv: str, stdin: str = "", env: Mapping[str, str] | None = None, timeout: float = 120
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a program in the node."""
+        inside = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", **(env or {})}
+        enter = [
+            "nsenter",
+            f"--target={self.pid}",
+            "--mount",
+            "--net",
+            "--pid",
+            "--cgroup",
+            "--uts",
+            "--ipc",
+            "--root",
+            "--wd",
+            "--",
+        ]
+        return subprocess.run(
+            [*enter, "env", "-i", *(f"{key}={value}" for key, value in inside.items()), *argv],
+            input=stdin, capture_output=True, text=True, timeout=timeout, check=False,
+        )  # fmt: skip
+
+    def ask(self, *argv: str) -> str:
+        """What a program in the node says; it must succeed."""
+        done = self.run(*argv)
+        assert done.returncode == 0, (argv, done.stdout, done.stderr)
+        return done.stdout
+
+    def nodekit(self, verb: str, state: Mapping[str, object], kill_at: str = "") -> "subprocess.CompletedProcess[str]":
+        """Run a verb of the node program, as a stack does."""
+        env = {"KATA_NODES_KILL_AT": kill_at} if kill_at else {}
+        return self.run("python3", "-I", PROGRAM, verb, stdin=json.dumps(state), env=env)
+
+    def done(self, verb: str, state: Mapping[str, object]) -> dict[str, object]:
+        """The result of a verb, which must succeed."""
+        done = self.nodekit(verb, state)
+        assert done.returncode == 0, done.stderr[-3000:] + done.stdout
+        result: dict[str, object] = json.loads(done.stdout)
+        return result
+
+    def files(self) -> dict[str, str]:
+        """Every file that differs from the image, with mode, owner and content's hash; without `CHANGING`."""
+        argv = ["nsenter", f"--target={self.pid}", "--mount", "--", sys.executable, "-c", WALK, f"{self.folder}/upper"]
+        argv.append(f"{self.folder}/disk")
+        found = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+        return {path: what for path, what in found.items() if not f"{path}/".startswith(tuple(f"{one}/" for one in CHANGING))}
+
+    def packages(self) -> dict[str, str]:
+        """Every package with status, hold and version, and whether apt brought it by itself."""
+        listing = self.ask("dpkg-query", "-W", "-f=${Package} ${db:Status-Abbrev}${Version}\n")
+        automatic = set(self.ask("apt-mark", "showauto").split())
+        rows = dict(line.split(" ", 1) for line in listing.splitlines())
+        return {name: f"{row}{' auto' if name in automatic else ''}" for name, row in rows.items()}
+
+    def docker(self) -> dict[str, object]:
+        """What the desired state for the verb `docker` is here."""
+        address = f"http://127.0.0.1:{PORT}"
+        return {
+            "node": "n1", "version": "27.5.1", "kataVersion": "3.32.0", "kataRuntime": "go", "runtimeName": "kata",
+            "repository": {
+                "address": f"{address}/debian", "suite": None, "component": "stable", "fingerprint": self.image.fingerprint,
+            },
+            "configPath": "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml", "lockTimeoutSeconds": 60,
+        }  # fmt: skip
+
+    def kata(self) -> dict[str, object]:
+        """What the desired state for the verb `kata` is here."""
+        return {
+            "node": "n1", "hypervisor": "qemu", "runtime": "go", "version": "3.32.0",
+            "install": {
+                "address": f"http://127.0.0.1:{PORT}/{self.image.archive['file']}", "sha256": self.image.archive["sha256"],
+            },
+            "kernelParams": ["user_namespace.enable=1", "sysctl.user.max_user_namespaces=9000"],
+            "configPath": "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml",
+        }  # fmt: skip
+
+
+@contextmanager
+def booted(image: Image, program: bytes) -> Iterator[DebianNode]:
+    """A node whose dockerd answers, with the image's site served to it and the node program in place; gone on return."""
+    namespaces = ("--mount", "--net", "--pid", "--fork", "--cgroup", "--uts", "--ipc", "--kill-child")
+    with tempfile.TemporaryDirectory(prefix="kata-nodes-debian-") as folder, tempfile.TemporaryFile() as log:
+        # Whatever ends the test ends the node.
+        argv = ["setpriv", "--pdeathsig=KILL", "unshare", *namespaces, "sh", str(HERE / "debian_node.sh"), image.disk, folder]
+        with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True) as outer:
+            try:
+                node = DebianNode(_first_process(outer), folder, image)
+                served = _serve(node)
+                try:
+                    _wait_for_docker(node, outer, log.fileno())
+                    node.run("sh", "-c", f"mkdir -p $(dirname {PROGRAM})")
+                    Path(f"/proc/{node.pid}/root{PROGRAM}").write_bytes(program)
+                    yield node
+                finally:
+                    served.kill()
+                    served.wait()
+            finally:
+                outer.kill()
+
+
+def program() -> bytes:
+    """The node program as a stack uploads it."""
+    return bundle.content()
+
+
+def _first_process(outer: "subprocess.Popen[bytes]") -> int:
+    """The child of unshare, once it has become systemd."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end and outer.poll() is None:
+        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
+        if children and Path(f"/proc/{children[0]}/comm").read_text().strip() == "systemd":
+            return int(children[0])
+        time.sleep(0.05)
+    raise AssertionError("systemd did not start in its namespaces")
+
+
+def _serve(node: DebianNode) -> "subprocess.Popen[bytes]":
+    argv = [
+        "setpriv",
+        "--pdeathsig=KILL",
+        "nsenter",
+        f"--target={node.pid}",
+        "--net",
+        "--",
+        sys.executable,
+        "-m",
+        "http.server",
+        "--bind",
+        "127.0.0.1",
+    ]
+    return subprocess.Popen(
+        [*argv, "--directory", node.image.site, str(PORT)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _wait_for_docker(node: DebianNode, outer: "subprocess.Popen[bytes]", log: int) -> None:
+    end = time.monotonic() + 60
+    while node.run("docker", "version", "--format", "{{.Server.Version}}").returncode != 0:
+        if time.monotonic() > end or outer.poll() is not None:
+            raise AssertionError(f"dockerd did not come up: {os.pread(log, 2000, 0).decode(errors='replace')}")
+        time.sleep(0.1)
+
+
+__all__ = ["NEW", "OLD", "DebianNode", "Image", "booted", "image", "program"]

@@ -1,0 +1,223 @@
+"""The verbs on a real Debian with real systemd, dockerd, apt and dpkg: ten rounds there and back, and a kill at every point.
+
+Lost if these fail: a node that is not what it was after `restore`, or one that a power cut leaves half changed."""
+
+import itertools
+import json
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+from nodekit.host.failpoints import POINTS
+from tests.nodekit.debian_node import NEW, OLD, DebianNode, Image, booted, image, program
+from tests.nodekit.test_killed import ELSEWHERE
+
+pytestmark = [pytest.mark.debian, pytest.mark.timeout(2400)]
+
+ROUNDS = 10
+STATE = "var/lib/kata-nodes"
+DOCKER = ("docker-ce", "docker-ce-cli", "docker-ce-rootless-extras")
+CHANGE_POINTS = (
+    "lock-taken", "folder-made", "content-written", "content-named", "content-placed", "change-done", "packages-settled",
+    "index-read", "packages-changing", "packages-changed", "packages-marked", "service-told",
+)  # fmt: skip
+RESTORE_POINTS = (
+    "lock-taken", "content-written", "content-named", "content-placed", "file-removed", "folder-removed", "files-restored",
+    "packages-settled", "packages-changing", "packages-changed", "packages-marked", "service-told",
+)  # fmt: skip
+ABSENT_POINTS = ("packages-purged",)
+"""Where Docker was not installed before."""
+
+
+@pytest.fixture(scope="module")
+def built() -> Image:
+    return image()
+
+
+@pytest.fixture(scope="module")
+def zipapp() -> bytes:
+    return program()
+
+
+@pytest.fixture
+def node(built: Image, zipapp: bytes) -> Iterator[DebianNode]:
+    with booted(built, zipapp) as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Outside:
+    """All of a node that this program may change."""
+
+    files: dict[str, str]
+    packages: dict[str, str]
+    runtimes: str
+
+    @staticmethod
+    def of(node: DebianNode) -> "Outside":
+        runtimes = node.ask("docker", "info", "--format", "{{range $name, $_ := .Runtimes}}{{$name}} {{end}}{{.ServerVersion}}")
+        return Outside(node.files(), node.packages(), runtimes)
+
+
+def test_ten_rounds_there_and_back_leave_no_trace(node: DebianNode) -> None:
+    node.ask("apt-mark", "hold", "docker-ce-cli", "iptables")
+    node.ask("apt-mark", "auto", "docker-ce-rootless-extras", "containerd.io")
+    before = Outside.of(node)
+    assert before.packages["docker-ce-cli"] == f"hi {NEW}" and before.packages["containerd.io"].endswith(" auto")
+    there = None
+    for _ in range(ROUNDS):
+        assert node.done("kata", node.kata())["changed"] is True
+        assert node.done("docker", node.docker())["previous"] == {"version": NEW}
+        now = Outside.of(node)
+        assert {now.packages[name].removesuffix(" auto") for name in DOCKER} == {f"hi {OLD}"}
+        assert now.runtimes.split() == ["io.containerd.runc.v2", "kata", "runc", "27.5.1"]
+        assert there in (None, now)
+        there = now
+        assert [node.done(verb, state)["changed"] for verb, state in (("kata", node.kata()), ("docker", node.docker()))] == [
+            False,
+            False,
+        ]
+        assert node.done("restore", {"node": "n1"})["kept"] == []
+        assert Outside.of(node) == before
+
+
+def test_python3_apt_is_not_needed(node: DebianNode) -> None:
+    assert "No module named 'apt'" in node.run("python3", "-c", "import apt").stderr
+    assert node.done("docker", node.docker())["version"] == "27.5.1"
+
+
+def test_what_an_interrupted_dpkg_left_is_finished_first(node: DebianNode) -> None:
+    node.done("docker", node.docker())
+    node.done("restore", {"node": "n1"})
+    package = f"/var/cache/apt/archives/docker-ce-cli_{NEW.replace(':', '%3a')}_amd64.deb"
+    node.ask("dpkg", "--unpack", package)  # as a power cut between unpacking and configuring leaves it
+    assert node.packages()["docker-ce-cli"].startswith("iU")
+    assert node.done("docker", node.docker())["version"] == "27.5.1"
+    assert node.packages()["docker-ce-cli"] == f"hi {OLD}"
+
+
+def test_a_package_that_cannot_be_configured_is_named_and_the_node_is_as_it_was(node: DebianNode) -> None:
+    script = "/var/lib/dpkg/info/docker-ce-cli.postinst"
+    node.ask("sh", "-c", f"printf '#!/bin/sh\\nexit 3\\n' > {script}; chmod 755 {script}; dpkg-reconfigure docker-ce-cli; "
+             "sed -i '/^Package: docker-ce-cli$/,/^$/s/^Status: .*/Status: install ok half-configured/' /var/lib/dpkg/status")  # fmt: skip
+    before = node.files(), node.packages()
+    done = node.nodekit("docker", node.docker())
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["code"]) == (1, "package-install-failed")
+    assert "docker-ce-cli" in error["message"] and "dpkg --configure -a" in error["remedy"]
+    assert (node.files(), node.packages()) == before
+
+
+def test_status_tells_all_of_it_to_an_ordinary_user_and_changes_nothing(node: DebianNode) -> None:
+    node.done("kata", node.kata())
+    node.done("docker", node.docker())
+    before = Outside.of(node)
+    argv = ["python3", "-I", "/usr/local/lib/kata-nodes/nodekit.pyz", "status"]
+    root = json.loads(node.ask(*argv, "--json"))
+    user = json.loads(node.ask("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", *argv, "--json"))
+    assert root["docker"]["daemon"]["version"] == "27.5.1" and "kata" in root["docker"]["daemon"]["runtimes"]
+    assert root["docker"]["daemonJson"]["kata"]["runtimeType"] == "io.containerd.kata.v2"
+    assert root["compatible"]["go"]["ok"] is True
+    assert root["kata"]["configurations"]["go"]["qemu"]["kernelParams"].endswith("sysctl.user.max_user_namespaces=9000")
+    assert root["changes"]["docker"]["restores"] == [
+        "/etc/apt/sources.list.d/kata-nodes-docker.sources",
+        "/etc/docker/daemon.json",
+    ]
+    assert user["changes"]["code"] == "file-unreadable"
+    assert user["docker"]["daemon"]["version"] is None and "ermission denied" in user["docker"]["daemon"]["reason"]
+    for part in (("docker", "packages"), ("docker", "daemonJson"), ("kata", "configurations")):
+        assert user[part[0]][part[1]] == root[part[0]][part[1]]
+    assert "sysctl.user.max_user_namespaces=9000" in node.ask(*argv)
+    assert Outside.of(node) == before
+
+
+class Killed:
+    """Kills a run at every point in turn, as often as a run comes there, and looks at the node in between and after."""
+
+    def __init__(
+        self,
+        built: Image,
+        zipapp: bytes,
+        prepare: Callable[[DebianNode], None],
+        verb: str,
+        state: Callable[[DebianNode], dict[str, object]],
+    ) -> None:
+        self.built, self.zipapp, self.prepare, self.verb, self.state = built, zipapp, prepare, verb, state
+        with booted(built, zipapp) as node:
+            prepare(node)
+            self.before = Outside.of(node)
+            node.done(verb, state(node))
+            self.after = Outside.of(node)
+
+    def at(self, point: str) -> int:
+        """How many kills it took until a run came through; each was mended by one more run."""
+        for number in itertools.count(1):
+            with booted(self.built, self.zipapp) as node:
+                self.prepare(node)
+                done = node.nodekit(self.verb, self.state(node), f"{point}:{number}")
+                if done.returncode == 0:
+                    assert Outside.of(node) == self.after
+                    return number - 1
+                assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+                if point != "packages-changing":  # there dpkg is at work
+                    self.look(node, f"{point}:{number}")
+                node.done(self.verb, self.state(node))
+                assert Outside.of(node) == self.after, f"after a kill at {point}:{number}"
+        raise AssertionError("not reached")
+
+    def look(self, node: DebianNode, where: str) -> None:
+        """Every file is as before or as after; nothing else lies about but what our own folder may hold."""
+        for path, what in node.files().items():
+            if path.startswith(f"{STATE}/"):
+                assert path.removeprefix(f"{STATE}/") in ("docker.json", "kata.json", "pending"), f"{path} at {where}"
+                if path.endswith(".json") and what != "gone":
+                    json.loads(node.ask("cat", f"/{path}"))
+            elif path != STATE:
+                assert what in (self.before.files.get(path, what), self.after.files.get(path, what)), f"{path} at {where}"
+                assert path in self.before.files or path in self.after.files, f"{path} at {where}"
+
+    def everywhere(self, points: tuple[str, ...]) -> dict[str, int]:
+        """Kills at all of `points`, two nodes at a time."""
+        with ThreadPoolExecutor(2) as pool:
+            return dict(zip(points, pool.map(self.at, points), strict=True))
+
+
+def nothing(node: DebianNode) -> None:
+    """A node as it comes."""
+
+
+def changed(node: DebianNode) -> None:
+    """A node whose Docker is pinned."""
+    node.ask("apt-mark", "hold", "docker-ce-cli")
+    node.ask("apt-mark", "auto", "docker-ce-rootless-extras")
+    node.done("docker", node.docker())
+
+
+def without_docker(node: DebianNode) -> None:
+    """A node that had no Docker before it was pinned."""
+    node.ask("dpkg", "--purge", *DOCKER, "containerd.io")
+    node.done("docker", node.docker())
+
+
+def test_a_kill_at_any_point_of_docker_is_mended_by_the_next_run(built: Image, zipapp: bytes) -> None:
+    kills = Killed(built, zipapp, nothing, "docker", DebianNode.docker).everywhere(CHANGE_POINTS)
+    print(kills, sum(kills.values()))
+    assert all(kills.values()), kills
+
+
+def test_a_kill_at_any_point_of_restore_is_mended_by_the_next_run(built: Image, zipapp: bytes) -> None:
+    kills = Killed(built, zipapp, changed, "restore", lambda _: {"node": "n1"}).everywhere(RESTORE_POINTS)
+    print(kills, sum(kills.values()))
+    assert all(kills.values()), kills
+
+
+def test_a_kill_while_docker_is_removed_again_is_mended_by_the_next_run(built: Image, zipapp: bytes) -> None:
+    kills = Killed(built, zipapp, without_docker, "restore", lambda _: {"node": "n1"}).everywhere(ABSENT_POINTS)
+    assert all(kills.values()), kills
+
+
+def test_every_point_is_one_at_which_a_test_kills() -> None:
+    assert {*CHANGE_POINTS, *RESTORE_POINTS, *ABSENT_POINTS, *ELSEWHERE} == set(POINTS)
