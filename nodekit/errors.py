@@ -29,6 +29,7 @@ CODES: dict[str, str] = {
     "docker-unhealthy": "dockerd does not answer as it should after a change.",
     # kata
     "kata-not-found": "No Kata configuration file lies where the runtime looks for one.",
+    "kata-environment-refused": "KATA_CONF_FILE names a configuration file that this Kata refuses, so every guest would fail.",
     "kata-version-differs": "The Kata on the node is not the release that was asked for.",
     "kata-foreign-install": "Kata lies in /opt/kata and this program did not put it there.",
     "kata-download-failed": "The Kata release archive could not be downloaded.",

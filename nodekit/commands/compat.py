@@ -21,13 +21,8 @@ def run(root: Path, *, docker: str | None, kata: str | None, runtime: str) -> di
     docker = docker or _docker(root)
     kata = kata or _kata(root)
     refuse_if_incompatible(docker, kata, runtime)
-    return {
-        "docker": docker,
-        "kata": kata,
-        "runtime": runtime,
-        "compatible": True,
-        "reason": verdict(docker, kata, runtime).reason,
-    }
+    found = verdict(docker, kata, runtime)
+    return {"docker": docker, "kata": kata, "runtime": runtime, "compatible": True, "reason": found.reason}
 
 
 def text(document: dict[str, object]) -> str:

@@ -179,7 +179,7 @@ def _change(
 
 
 def _first(names: tuple[str, ...], touched: dict[str, apt.Before]) -> dict[str, object]:
-    """How packages are before they are touched, as the journal records it for `restore`; in `touched` for this run's roll-back."""
+    """How packages are before they are touched, for the journal and so for `restore`; `touched` is for this run's roll-back."""
     new = [name for name in names if name not in touched]
     touched |= apt.before(new) if new else {}
     return {PACKAGE_RECORD + name: asdict(touched[name]) for name in names}

@@ -1,6 +1,7 @@
 """The verb `kata`: install or find Kata, and have kernel parameters in the configuration that is really read."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,22 @@ SPEC = {
 }
 
 
+@dataclass(frozen=True)
+class Merged:
+    """What the configuration in use is to hold."""
+
+    target: kata_layout.Written
+    base: str
+    """The parameters without ours."""
+    known: list[str]
+    """Ours of earlier runs, where the file that is read was edited."""
+    value: str
+    content: bytes | None
+    """The whole new text of the target; None when nothing is to change."""
+    needless: bool
+    """Whether our drop-in is there and adds nothing to what is in effect without it."""
+
+
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     """Bring Kata to the desired state and tell what is read and in effect; see `node_state.kata` for the state.
 
@@ -42,30 +59,36 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
             changed = _install(root, wanted, *archive)
         with Transaction(root, JOURNAL) as transaction:
             changed |= _link_shim(root, transaction, wanted["runtime"])
-            found = _effective(root, wanted)
-            _same_version(wanted, found.version)
-            target, base, edited = _merge(root, transaction, wanted, found)
             now = _effective(root, wanted)
-            merged = kernel_params.merge(base, wanted["kernelParams"])
-            if now.kernel_params != merged:
+            _same_version(wanted, now.version)
+            merged = _merge(root, wanted, now)
+            if merged.needless:
+                changed |= transaction.remove(merged.target.file)
+                now = _effective(root, wanted)
+            elif merged.content is not None:
+                changed |= _write(transaction, wanted, merged)
+                now = _effective(root, wanted)
+            if now.kernel_params != merged.value:
                 raise NodeError(
                     "kata-parameters-lost",
-                    f"{wanted['node']}: {target} was written, but the guest would get {now.kernel_params!r}, not {merged!r}",
+                    f"{wanted['node']}: {merged.target.file} was written, but the guest would get {now.kernel_params!r}, "
+                    f"not {merged.value!r}",
                     "Look at the drop-ins beside that file: one of them counts more",
                 )
-            if target == now.resolved_file:
-                _remember(transaction, target, base, wanted["kernelParams"])
+            if merged.target.strategy == "edit":
+                _remember(transaction, merged, wanted["kernelParams"])
     inert = [{"parameter": one, "reason": why} for one in wanted["kernelParams"] if (why := kernel_params.inert(one))]
     notes = [text for one in wanted["kernelParams"] if (text := kernel_params.note(one))]
     for line in notes:
         say(f"note: {line}")
     return {
         "node": wanted["node"],
-        "changed": changed or edited,
+        "changed": changed,
         "configFile": now.config_file,
-        "written": target,
+        "written": merged.target.file,
+        "strategy": merged.target.strategy,
         "kernelParams": now.kernel_params,
-        "base": base,
+        "base": merged.base,
         "inert": inert,
         "version": now.version,
         "shim": now.shim,
@@ -89,13 +112,30 @@ def _install(root: Path, wanted: dict[str, Any], address: str, sha256: str) -> b
     def before_the_swap(unpacked: Path) -> None:
         """`unpacked` is a root folder that holds the new /opt/kata only."""
         _same_version(wanted, kata.version(unpacked))
-        if wanted["configPath"] is None or wanted["configPath"].startswith(f"{kata_layout.INSTALL_FOLDER}/"):
-            _effective(unpacked, wanted)
-        if kata_archive.installed(root) is not None:
-            # What we changed in the release before goes with it, and so must its journal.
-            files.restore(root, JOURNAL)
+        if _is_release_read(root, wanted):
+            merged = _merge(unpacked, wanted, _effective(unpacked, wanted, settings=root))
+            if merged.target.strategy == "drop-in" and merged.content is not None:
+                # The new release takes its place with our parameters, whatever fails after that, and goes with them.
+                place = unpacked / files.resolve(unpacked, merged.target.file).lstrip("/")
+                place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                place.write_bytes(merged.content)
+        # What we changed in the release before goes with it, and so must what the journal says of that.
+        below = f"{RECORD}{kata_layout.INSTALL_FOLDER}/"
+        gone = [key for key in files.recorded(root, JOURNAL) if key.startswith(below)]
+        files.disown(root, JOURNAL, kata_layout.INSTALL_FOLDER, gone)
 
     return kata_archive.install(root, address, sha256, before_the_swap)
+
+
+def _is_release_read(root: Path, wanted: dict[str, Any]) -> bool:
+    """Whether the new release's own file will be read: nothing outside the install folder comes before it."""
+    try:
+        found = kata.chosen(root, runtime=wanted["runtime"], config_path=wanted["configPath"], version=wanted["version"])
+    except NodeError as error:
+        if error.code != "kata-not-found":
+            raise
+        return True
+    return found.resolved.startswith(f"{kata_layout.INSTALL_FOLDER}/")
 
 
 def _link_shim(root: Path, transaction: Transaction, runtime: str) -> bool:
@@ -106,8 +146,15 @@ def _link_shim(root: Path, transaction: Transaction, runtime: str) -> bool:
     return transaction.symlink(SHIM_LINK, release)
 
 
-def _effective(root: Path, wanted: dict[str, Any]) -> kata.Effective:
-    return kata.effective(root, runtime=wanted["runtime"], hypervisor=wanted["hypervisor"], config_path=wanted["configPath"])
+def _effective(root: Path, wanted: dict[str, Any], settings: Path | None = None) -> kata.Effective:
+    return kata.effective(
+        root,
+        runtime=wanted["runtime"],
+        hypervisor=wanted["hypervisor"],
+        config_path=wanted["configPath"],
+        wanted_version=wanted["version"],
+        settings=settings,
+    )
 
 
 def _same_version(wanted: dict[str, Any], found: str | None) -> None:
@@ -120,34 +167,44 @@ def _same_version(wanted: dict[str, Any], found: str | None) -> None:
         )
 
 
-def _merge(root: Path, transaction: Transaction, wanted: dict[str, Any], found: kata.Effective) -> tuple[str, str, bool]:
-    """Write the merged parameters: the file they belong in, the parameters without ours, and whether anything changed."""
-    name, given, base_path = wanted["hypervisor"], wanted["kernelParams"], found.resolved_file
-    text = kata_config.decode(files.read_bytes(root, base_path) or b"", base_path)
-    entries = kata.drop_ins(root, base_path, runtime=wanted["runtime"])
+def _merge(root: Path, wanted: dict[str, Any], found: kata.Effective) -> Merged:
+    """What is to be written to have the parameters in effect; decides only."""
+    name, given, read = wanted["hypervisor"], wanted["kernelParams"], found.resolved_file
+    release = found.version or wanted["version"]
+    text = kata_config.decode(files.read_bytes(root, read) or b"", read)
+    entries = kata.drop_ins(root, read, runtime=wanted["runtime"], version=release)
     setting = tuple(path for path, content in entries if kata_config.sets_parameters(content, name, path))
-    target = kata_layout.written_file(base_path, text, found.version, setting)
-    if target == base_path:
-        base, known = _base_of_edited(root, target, found.kernel_params)
-    else:  # our drop-in is wholly ours, so the base is what is in effect without it
-        base, known = kata_config.parameters([(base_path, text), *(one for one in entries if one[0] != target)], name), []
+    target = kata_layout.written_file(read, text, release, setting)
+    base = kata_config.parameters([(read, text), *(one for one in entries if one[0] != target.file)], name)
+    known: list[str] = []
+    if not any(path != target.file for path in setting):
+        base, known = _base_of_edited(root, read, base)
     kernel_params.check(given, base)
     value = kernel_params.merge(base, given)
-    if value == found.kernel_params and (target != base_path or known == given):
-        return target, base, False
-    if target == base_path:
-        # Old and new ones until the result is verified, so that neither a kill nor a roll-back forgets any.
-        _remember(transaction, target, base, [*known, *(one for one in given if one not in known)])
-        content = kata_config.with_parameters(text, name, value, target)
-    else:
+    content: str | None = None
+    if value != found.kernel_params:
         content = kata_config.drop_in(name, value)
-    with step(f"Writing kernel_params of [hypervisor.{name}] to {target}"):
-        return target, base, transaction.write(target, content.encode())
+        if target.strategy == "edit":
+            content = kata_config.with_parameters(text, name, value, target.file)
+    ours = any(path == target.file for path, _ in entries)
+    needless = target.strategy == "drop-in" and value == base and ours
+    return Merged(target, base, known, value, None if content is None else content.encode(), needless)
 
 
-def _base_of_edited(root: Path, target: str, now: str) -> tuple[str, list[str]]:
-    """The parameters of a file that we edit without ours, and ours: from the journal's record of the last time."""
-    record = files.recorded(root, JOURNAL).get(f"{RECORD}{target}")
+def _write(transaction: Transaction, wanted: dict[str, Any], merged: Merged) -> bool:
+    """Write what `_merge` decided; true when the file did not hold it."""
+    assert merged.content is not None
+    if merged.target.strategy == "edit":
+        # Old and new ones until the result is verified, so that neither a kill nor a roll-back forgets any.
+        given = wanted["kernelParams"]
+        _remember(transaction, merged, [*merged.known, *(one for one in given if one not in merged.known)])
+    with step(f"Writing kernel_params of [hypervisor.{wanted['hypervisor']}] to {merged.target.file}"):
+        return transaction.write(merged.target.file, merged.content)
+
+
+def _base_of_edited(root: Path, path: str, now: str) -> tuple[str, list[str]]:
+    """The parameters of a file that we edited without ours, and ours: from the journal's record of the last time."""
+    record = files.recorded(root, JOURNAL).get(f"{RECORD}{path}")
     if not isinstance(record, dict):
         return now, []
     base, ours = str(record["base"]), [str(one) for one in record["ours"]]
@@ -156,7 +213,5 @@ def _base_of_edited(root: Path, target: str, now: str) -> tuple[str, list[str]]:
     return kernel_params.unmerge(now, base, ours), ours
 
 
-def _remember(transaction: Transaction, target: str, base: str, ours: list[str]) -> None:
-    key = f"{RECORD}{target}"
-    transaction.forget(key)
-    transaction.record(key, {"base": base, "ours": ours})
+def _remember(transaction: Transaction, merged: Merged, ours: list[str]) -> None:
+    transaction.remember(f"{RECORD}{merged.target.file}", {"base": merged.base, "ours": ours})

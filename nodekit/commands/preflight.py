@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host import initramfs
+from nodekit.host.failpoints import reach
 from nodekit.host.files import Transaction, read_bytes
 from nodekit.host.guest import Plan, boot_patiently, find_qemu, memory_for_guest, new_nonce
 from nodekit.host.lock import node_lock
@@ -100,6 +101,7 @@ def load(module: str) -> str:
         done = run_program(["modprobe", module], timeout=30, check=False)
     except NodeError as error:
         return error.message  # a kernel may have all of it built in: the devices decide
+    reach("module-loaded")
     return "" if done.code == 0 else printable(" ".join(done.stderr.split()), 300)
 
 

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
+from nodekit.commands import kata
 from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD, PINNED_RECORD, RUNTIME_RECORD
 from nodekit.errors import NodeError
 from nodekit.host import apt, docker, files, kata_archive
@@ -30,6 +31,8 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
                 # Before the packages, whose change restarts dockerd; and these before the source that they come from.
                 restored += files.put_back(root, name, only=(daemon_json.PATH,)).restored
                 _packages(root, restored, kept)
+            if name == kata.JOURNAL and kata_archive.installed(root) is not None:
+                _leave_to_removal(root)
             with step(f"Putting the files of '{name}' back"):
                 done = files.put_back(root, name)
             restored += done.restored
@@ -42,6 +45,12 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         else:
             restored += kata_archive.remove(root)
     return {"node": desired["node"], "changed": bool(restored), "restored": restored, "kept": kept}
+
+
+def _leave_to_removal(root: Path) -> None:
+    """Do not put back what will be removed with the release, unless somebody edited a part of it, which then stays as a whole."""
+    if not any(path.startswith(f"{kata_layout.INSTALL_FOLDER}/") for path in files.outlook(root, kata.JOURNAL).kept):
+        files.disown(root, kata.JOURNAL, kata_layout.INSTALL_FOLDER)
 
 
 def _service(root: Path) -> None:

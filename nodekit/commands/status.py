@@ -134,9 +134,6 @@ def _changes(root: Path) -> Document:
     for name in files.journals(root):
         outlook = files.outlook(root, name)
         found[name] = {"restores": outlook.restored, "keeps": outlook.kept}
-    packages = {
-        key.removeprefix(PACKAGE_RECORD): value
-        for key, value in files.recorded(root, JOURNAL).items()
-        if key.startswith(PACKAGE_RECORD)
-    }
+    records = files.recorded(root, JOURNAL)
+    packages = {key.removeprefix(PACKAGE_RECORD): value for key, value in records.items() if key.startswith(PACKAGE_RECORD)}
     return found | ({"packagesBefore": packages} if packages else {})

@@ -7,7 +7,6 @@ import shutil
 import signal
 import struct
 import subprocess
-import tempfile
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -150,11 +149,11 @@ def _wait_for_locks(root: Path, lock_timeout: float) -> None:
 def _follow(argv: Sequence[str], timeout: float) -> Finished:
     """Run `argv` to its end and say its telling lines as they come; raises NodeError `command-timeout` or `tool-missing`.
 
-    Its output goes to a file and it has a process group of its own: when this program is killed, dpkg still ends what it
-    began instead of dying on a closed pipe.
+    Its output goes to a file in memory and it has a process group of its own: when this program is killed, dpkg still ends
+    what it began instead of dying on a closed pipe.
     """
     end = time.monotonic() + timeout
-    with tempfile.TemporaryFile() as output:
+    with open(os.memfd_create("output"), "w+b") as output:
         try:
             process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=_environment(), start_new_session=True

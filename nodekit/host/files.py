@@ -577,6 +577,16 @@ def outlook(root: Path, name: str) -> Restored:
     return Restored(sorted(found.restored), sorted(found.kept))
 
 
+def disown(root: Path, name: str, folder: str, records: Collection[str] = ()) -> None:
+    """Forget what the journal of `name` says of paths below `folder`, which somebody else replaces as a whole, and `records`."""
+    journal = _load(root, name)
+    journal.paths = {path: entry for path, entry in journal.paths.items() if not path.startswith(f"{folder}/")}
+    journal.folders = [one for one in journal.folders if not one.startswith(f"{folder}/")]
+    journal.records = {key: value for key, value in journal.records.items() if key not in records}
+    if _physical(root, _journal_path(name)).exists():
+        _save(root, name, journal)
+
+
 def end(root: Path, name: str) -> None:
     """End the journal of `name`: what it recorded is restored, or is nobody's business any more."""
     _end(root, _journal_path(name))

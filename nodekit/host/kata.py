@@ -9,12 +9,30 @@ from typing import Any
 
 from nodekit.errors import NodeError
 from nodekit.host.files import read_bytes, resolve
-from nodekit.host.process import run
-from nodekit.rules import kata_config, kata_layout
+from nodekit.rules import daemon_json, kata_config, kata_launchers, kata_layout
+from nodekit.rules.kata_launchers import Variable
+from nodekit.rules.node_state import RUNTIME_NAME
 from nodekit.rules.text import printable
 
 MAX_DROP_INS = 200
 """Entries of a config.d that are read; a folder with more is a mistake."""
+MAX_SCRIPT = 64 << 10
+"""Bytes of a script in the shim's place that are read."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The base file that the runtime reads."""
+
+    name: str
+    """As a setting or the runtime's own list names it."""
+    resolved: str
+    """With symbolic links followed; `config.d` beside it holds the drop-ins."""
+    content: bytes
+    because: str
+    """One sentence: the setting, or the place in the list, that made it this file."""
+    setting: str | None
+    """The setting that names it; None for an entry of the runtime's own list."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +40,15 @@ class Effective:
     """The configuration that the runtime would use for the next guest."""
 
     config_file: str
-    """The file as it is named: by ConfigPath, or in the runtime's own list."""
+    """The file as it is named: by a setting, or in the runtime's own list."""
     resolved_file: str
     """That file with symbolic links followed; `config.d` beside it holds the drop-ins."""
+    chosen_by: str
+    """One sentence: the setting, or the place in the list, that made it this file."""
+    setting: str | None
+    """The setting that names it; None for an entry of the runtime's own list."""
     drop_ins: tuple[str, ...]
-    """Every entry of config.d, in the order in which they are merged."""
+    """Every entry of config.d, in the order in which they are merged; none for a release that reads none."""
     hypervisor: dict[str, object]
     """The merged table [hypervisor.NAME]."""
     kernel_params: str
@@ -39,29 +61,43 @@ class Effective:
     """The release, such as 3.32.0; None when nothing on the machine tells it."""
 
 
-def effective(root: Path, *, runtime: str, hypervisor: str, config_path: str | None) -> Effective:
-    """Resolve and merge what the runtime reads; `config_path` is containerd's ConfigPath, without it the runtime's own list.
+def effective(
+    root: Path,
+    *,
+    runtime: str,
+    hypervisor: str,
+    config_path: str | None,
+    wanted_version: str | None = None,
+    settings: Path | None = None,
+) -> Effective:
+    """Resolve and merge what the runtime reads.
 
-    Raises NodeError `kata-not-found`, `file-unreadable`, `file-invalid` (no TOML, no such table, bad drop-in) or `bad-input`.
+    `config_path` is the ConfigPath that Docker's entry is to have; without one, that of the entry on the machine counts.
+    `wanted_version` is the release where the machine tells none, and `settings` the root folder whose daemon.json and units
+    count, when it is not `root` (a release that is unpacked, and not yet in its place). Raises NodeError `kata-not-found`,
+    `kata-environment-refused`, `file-unreadable`, `file-invalid` (no TOML, no such table, bad drop-in) or `bad-input`.
     """
     if hypervisor not in kata_layout.HYPERVISORS:
         raise NodeError(
             "bad-input", f"Hypervisor {hypervisor!r} is not known", f"Choose one of {', '.join(kata_layout.HYPERVISORS)}"
         )
     found = version(root)
-    name, resolved, text = base_file(root, runtime=runtime, config_path=config_path, version=found)
-    whole: Mapping[str, Any] = kata_config.table(text, resolved)
-    kata_config.hypervisor_table(whole, hypervisor, resolved, remedy=_other_file(root, runtime, found, hypervisor))
-    sources = _named(whole, hypervisor, resolved)
-    entries = drop_ins(root, resolved, runtime=runtime)
+    base = chosen(root, runtime=runtime, config_path=config_path, version=found or wanted_version, settings=settings)
+    text = kata_config.decode(base.content, base.resolved)
+    whole: Mapping[str, Any] = kata_config.table(text, base.resolved)
+    kata_config.hypervisor_table(whole, hypervisor, base.resolved, remedy=_other_file(root, runtime, found, hypervisor))
+    sources = _named(whole, hypervisor, base.resolved)
+    entries = drop_ins(root, base.resolved, runtime=runtime, version=found or wanted_version)
     for path, content in entries:
         part = kata_config.table(content, path)
         whole = kata_config.merged(whole, part)
         sources |= _named(part, hypervisor, path)
-    table = kata_config.hypervisor_table(whole, hypervisor, sources.get(kata_config.KEY, resolved))
+    table = kata_config.hypervisor_table(whole, hypervisor, sources.get(kata_config.KEY, base.resolved))
     return Effective(
-        config_file=name,
-        resolved_file=resolved,
+        config_file=base.name,
+        resolved_file=base.resolved,
+        chosen_by=base.because,
+        setting=base.setting,
         drop_ins=tuple(path for path, _ in entries),
         hypervisor=table,
         kernel_params=str(table.get(kata_config.KEY, "")),
@@ -89,24 +125,118 @@ def _named(part: Mapping[str, Any], hypervisor: str, path: str) -> dict[str, str
     return dict.fromkeys(table, path) if isinstance(table, Mapping) else {}
 
 
-def base_file(root: Path, *, runtime: str, config_path: str | None, version: str | None) -> tuple[str, str, str]:
-    """The base file that the runtime reads: as named, with links followed, and its text."""
-    names = (config_path,) if config_path else kata_layout.candidates(runtime, version)
-    for name in names:
+def chosen(root: Path, *, runtime: str, config_path: str | None, version: str | None, settings: Path | None = None) -> Choice:
+    """The base file that the runtime reads; `settings` as for `effective`.
+
+    Go: ConfigPath, then KATA_CONF_FILE, then the list (`create.go`, `loadRuntimeConfig`). Rust: the environment comes first
+    (`manager.rs`, `load_config`), and there it counts even when it is empty. Raises NodeError `kata-not-found`,
+    `kata-environment-refused` or `file-unreadable`.
+    """
+    where = settings or root
+    program = shim(where, runtime)
+    listed = kata_layout.candidates(runtime, version, resolve(where, program) if program else None)
+    option = (config_path, "the given configPath") if config_path else _docker_option(where)
+    variable = environment(where, program) if runtime == "rust" or option is None else None
+    if variable and (variable.value or runtime == "rust"):
+        if kata_layout.environment_guarded(version) and not _shipped(root, variable.value, listed):
+            raise NodeError(
+                "kata-environment-refused",
+                f"{variable.file} sets {kata_layout.ENVIRONMENT}={printable(variable.value, 200)}, and Kata {version} takes only "
+                "one of its shipped files from there, so every guest would fail",
+                f"Remove that setting, and name the file with configPath; shipped are {', '.join(listed)}",
+            )
+        option = (variable.value, f"{kata_layout.ENVIRONMENT} in {variable.file}") if variable.value else None
+    names = (option[0],) if option else listed
+    for at, name in enumerate(names):
         resolved = resolve(root, name)
         content = read_bytes(root, resolved)
+        if content is not None and option:
+            return Choice(name, resolved, content, f"{option[1]} names {name}", option[1])
         if content is not None:
-            return name, resolved, kata_config.decode(content, resolved)
-    there = _deploy_files(root)
+            place = f"{name} is entry {at + 1} of the {runtime} runtime's own list, and the first that exists"
+            return Choice(name, resolved, content, place, None)
+    dangling = [name for name in names if (root / name.lstrip("/")).is_symlink()]
+    there = deploy_files(root)
     hint = f"; kata-deploy has put {', '.join(there[:4])} here: name one with configPath" if there else ""
+    message = f"Kata's {runtime} runtime finds no configuration file on this node: none of {', '.join(names)} exists"
+    if dangling:
+        message += f", and {dangling[0]} is a dangling link to {resolve(root, dangling[0])}"
+    if option:
+        message = f"{option[1]} names {option[0]}, which does not exist, so every guest would fail"
     raise NodeError(
-        "kata-not-found",
-        f"Kata's {runtime} runtime finds no configuration file on this node: none of {', '.join(names)} exists",
-        f"Install Kata (kata.install with address and sha256), or name its file with configPath{hint}",
+        "kata-not-found", message, f"Install Kata (kata.install with address and sha256), or name its file with configPath{hint}"
     )
 
 
-def _deploy_files(root: Path) -> list[str]:
+def _docker_option(root: Path) -> tuple[str, str] | None:
+    """The ConfigPath of Docker's runtime of our name, and what it is called; None when it has none."""
+    content = read_bytes(root, daemon_json.PATH)
+    for one in kata_launchers.docker(content.decode(errors="replace")) if content else ():
+        if one.name == f"docker runtime {RUNTIME_NAME}" and one.config_path:
+            return one.config_path, f"ConfigPath of Docker's runtime {RUNTIME_NAME} in {one.file}"
+    return None
+
+
+def _shipped(root: Path, path: str, listed: tuple[str, ...]) -> bool:
+    """Whether a path leads to one of the runtime's own files, both resolved as the shims do."""
+    return path.startswith("/") and resolve(root, path) in [resolve(root, one) for one in listed]
+
+
+def environment(root: Path, program: str | None) -> Variable | None:
+    """The KATA_CONF_FILE that a shim would have: of a script in the shim's place, else of the unit of containerd."""
+    name = kata_layout.ENVIRONMENT
+    value = kata_launchers.assigned(_script(root, program), name) if program else None
+    if program and value is not None:
+        return Variable(value, program)
+    for unit in kata_launchers.UNITS:
+        files = unit_files(root, unit)
+        if files:
+            return unit_variable(root, files, name)
+    return None
+
+
+def unit_variable(root: Path, files: list[tuple[str, str]], name: str) -> Variable | None:
+    """What a unit sets the variable to, its environment files included."""
+    found, named = kata_launchers.unit_environment(files, name)
+    for path in named:
+        content = read_bytes(root, path) if path.startswith("/") else None
+        value = kata_launchers.assigned(content.decode(errors="replace"), name) if content else None
+        if value is not None:
+            found = Variable(value, path)
+    return found
+
+
+def unit_files(root: Path, unit: str) -> list[tuple[str, str]]:
+    """A unit's own file and then its drop-ins, each path and text; empty when there is no such unit or it is masked."""
+    paths: dict[str, str] = {}
+    for folder in kata_launchers.UNIT_FOLDERS:
+        if os.path.lexists(root / f"{folder}/{unit}".lstrip("/")):
+            paths.setdefault("", f"{folder}/{unit}")
+        for name in names_in(root, f"{folder}/{unit}.d"):
+            if name.endswith(".conf"):
+                paths.setdefault(name, f"{folder}/{unit}.d/{name}")
+    found = []
+    for name in sorted(paths):
+        masked = resolve(root, paths[name]) == "/dev/null"
+        if masked and not name:
+            return []
+        content = None if masked else read_bytes(root, paths[name])
+        if content is not None:
+            found.append((paths[name], content.decode(errors="replace")))
+    return found
+
+
+def _script(root: Path, path: str) -> str:
+    """The text of a shim that is a script, which Kata's guide has people write to set KATA_CONF_FILE; empty for a program."""
+    try:
+        with open(root / resolve(root, path).lstrip("/"), "rb") as file:
+            return file.read(MAX_SCRIPT).decode(errors="replace") if file.read(2) == b"#!" else ""
+    except OSError as error:
+        raise NodeError("file-unreadable", f"{path} cannot be read: {error.strerror}", "Run the program as root") from None
+
+
+def deploy_files(root: Path) -> list[str]:
+    """The base files of kata-deploy, each shim's in its own folder."""
     found = [
         f"/{path.relative_to(root)}"
         for folder in kata_layout.DEPLOY_FOLDERS
@@ -115,19 +245,28 @@ def _deploy_files(root: Path) -> list[str]:
     return sorted(found)
 
 
-def drop_ins(root: Path, resolved: str, *, runtime: str) -> list[tuple[str, str]]:
-    """Every entry of the config.d beside `resolved` with its text, in name order and without a suffix filter, as Kata does.
-
-    Raises NodeError `file-invalid` for an entry that Kata itself would refuse: a folder, a dangling link, for the Rust
-    runtime any link.
-    """
-    folder = kata_layout.drop_in_folder(resolved)
+def names_in(root: Path, folder: str) -> list[str]:
+    """The names in a folder, sorted; empty when it is not there. Raises NodeError `file-unreadable` or `file-invalid`."""
     try:
-        names = sorted(entry.name for entry in (root / resolve(root, folder).lstrip("/")).iterdir())
-    except (FileNotFoundError, NotADirectoryError):
+        return sorted(entry.name for entry in (root / resolve(root, folder).lstrip("/")).iterdir())
+    except FileNotFoundError:
         return []
+    except NotADirectoryError:
+        raise NodeError("file-invalid", f"{folder} is no folder", "Move it away, then run again") from None
     except OSError as error:
         raise NodeError("file-unreadable", f"{folder} cannot be read: {error.strerror}", "Run the program as root") from None
+
+
+def drop_ins(root: Path, resolved: str, *, runtime: str, version: str | None) -> list[tuple[str, str]]:
+    """Every entry of the config.d beside `resolved` with its text, in name order and without a suffix filter, as Kata does.
+
+    None for a release before 2.5.0. Raises NodeError `file-invalid` for an entry that Kata itself would refuse: a folder, a
+    dangling link, for the Rust runtime any link.
+    """
+    if not kata_layout.reads_drop_ins(version):
+        return []
+    folder = kata_layout.drop_in_folder(resolved)
+    names = names_in(root, folder)
     if len(names) > MAX_DROP_INS:
         raise NodeError("file-invalid", f"{folder} holds {len(names)} entries", "Remove what is no drop-in from it")
     entries = []
@@ -165,6 +304,8 @@ def version(root: Path) -> str | None:
 
 
 def _kata_runtime() -> str:
+    from nodekit.host.process import run  # subprocess costs a run that needs no program its time
+
     try:
         done = run(["kata-runtime", "--version"], timeout=20, check=False)
     except NodeError:

@@ -63,7 +63,7 @@ def install(root: Path, address: str, sha256: str, before_the_swap: Callable[[Pa
             if work.parent == root / STATE_FOLDER.lstrip("/"):
                 state_folder(root)
             new.mkdir(mode=0o700, parents=True)
-        with step(f"Downloading {printable(address, 200)}"):
+        with step(f"Downloading {printable(address, 200)}"), _disk(work):
             download(address, sha256, archive)
         reach("archive-downloaded")
         with step(f"Unpacking it to {INSTALL_FOLDER}"), _disk(new):
@@ -129,11 +129,10 @@ def _place(inside: Path, folder: Path) -> None:
 
 def _clear(work: Path) -> None:
     """Remove what a kill, or the release before, left in our folder, and that folder if nothing else is in it."""
-    if not work.exists():
-        return
-    shutil.rmtree(work, ignore_errors=True)
-    reach("leftovers-removed")
-    if work.parent.name == Path(STATE_FOLDER).name and not any(work.parent.iterdir()):
+    if work.exists():
+        shutil.rmtree(work, ignore_errors=True)
+        reach("leftovers-removed")
+    if work.parent.name == Path(STATE_FOLDER).name and work.parent.exists() and not any(work.parent.iterdir()):
         work.parent.rmdir()
         reach("folder-removed")
 

@@ -7,6 +7,7 @@ import subprocess
 import tarfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -28,13 +29,29 @@ DOWNLOAD_SECONDS = 1200.0
 
 
 def download(address: str, sha256: str, target: Path) -> None:
-    """Write what lies at `address` to `target`; raises NodeError `kata-download-failed` or `kata-archive-differs`."""
-    digest, size = hashlib.sha256(), 0
+    """Write what lies at `address` to `target`; raises NodeError `kata-download-failed` or `kata-archive-differs`, and OSError
+    when it cannot be written."""
+    digest = hashlib.sha256()
+    with open(target, "wb") as file:
+        for chunk in _arriving(address):
+            digest.update(chunk)
+            file.write(chunk)
+    if digest.hexdigest() != sha256:
+        raise NodeError(
+            "kata-archive-differs",
+            f"{printable(address, 200)} has sha256 {digest.hexdigest()}, not {sha256}; nothing was unpacked",
+            "Compare kata.install.sha256 with the release's own; if they agree, do not trust the address",
+        )
+
+
+def _arriving(address: str) -> Iterator[bytes]:
+    """What lies at `address`, as it comes; raises NodeError `kata-download-failed`."""
+    size = 0
     begin = said = time.monotonic()
     remedy = "Check kata.install.address, and that the node reaches it"
     try:
         # `address` is http or https: the verb has checked it.
-        with urllib.request.urlopen(address, timeout=60) as answer, open(target, "wb") as file:
+        with urllib.request.urlopen(address, timeout=60) as answer:
             total = int(answer.headers.get("Content-Length") or 0)
             while chunk := answer.read(CHUNK):
                 size += len(chunk)
@@ -44,8 +61,7 @@ def download(address: str, sha256: str, target: Path) -> None:
                     raise NodeError(
                         "kata-download-failed", f"The download of {printable(address, 200)} went over {bound}", remedy
                     )
-                digest.update(chunk)
-                file.write(chunk)
+                yield chunk
                 if now - said > 5:
                     said = now
                     say(f"  {size >> 20} MiB{f' of {total >> 20}' if total else ''} ...")
@@ -54,12 +70,6 @@ def download(address: str, sha256: str, target: Path) -> None:
     except (OSError, ValueError, http.client.HTTPException) as error:
         why = printable(str(error), 200)
         raise NodeError("kata-download-failed", f"{printable(address, 200)} cannot be downloaded: {why}", remedy) from None
-    if digest.hexdigest() != sha256:
-        raise NodeError(
-            "kata-archive-differs",
-            f"{printable(address, 200)} has sha256 {digest.hexdigest()}, not {sha256}; nothing was unpacked",
-            "Compare kata.install.sha256 with the release's own; if they agree, do not trust the address",
-        )
 
 
 def invalid(what: str) -> NodeError:

@@ -42,7 +42,8 @@ def merge(text: str | None, runtime: str, config_path: str | None, ours: str | N
     """The text with `runtimes.<runtime>` naming Kata's shim, and its `ConfigPath` when `config_path` is given.
 
     `text` is None where there is no file. An entry that already names the shim keeps its other options, and without
-    `config_path` stays as it is, but for a ConfigPath `ours` that an earlier run had set. The very same text comes back when nothing has to change. Raises NodeError `file-invalid`.
+    `config_path` stays as it is, but for a ConfigPath `ours` that an earlier run had set. The very same text comes back when
+    nothing has to change. Raises NodeError `file-invalid`.
     """
     given = text if text is not None and text.strip() else "{}"
     tree = _tree(given)

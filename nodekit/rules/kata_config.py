@@ -4,9 +4,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-import tomlkit
-from tomlkit.exceptions import TOMLKitError
-
 from nodekit.errors import NodeError
 from nodekit.rules.text import printable
 
@@ -27,16 +24,35 @@ def decode(content: bytes, path: str) -> str:
         raise _invalid(path, f"is not UTF-8 text (byte {error.start})") from None
 
 
-@lru_cache(maxsize=16)  # 60 ms a file on a fast machine, a second on an emulated node, and each is read three times
+@lru_cache(maxsize=16)  # a second a file on an emulated node with Python 3.10, and each is read three times
 def _parsed(text: str) -> dict[str, Any]:
-    return tomlkit.parse(text.removeprefix(BOM)).unwrap()
+    """The plain data of a TOML text; raises ValueError, or RecursionError for one that is nested without end."""
+    try:
+        from tomllib import loads
+    except ImportError:  # before Python 3.11
+        return dict(_edited(text.removeprefix(BOM)).unwrap())
+    return loads(text.removeprefix(BOM))
+
+
+def _edited(body: str) -> Any:
+    """The text as tomlkit's document, which keeps every byte; raises ValueError.
+
+    tomlkit takes longer to import than all the rest of a run that changes nothing, so it is imported here.
+    """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    try:
+        return tomlkit.parse(body)
+    except TOMLKitError as error:
+        raise ValueError(str(error)) from None
 
 
 def table(text: str, path: str) -> Mapping[str, Any]:
     """The file as plain data, not to be changed; raises NodeError `file-invalid` naming the line that is no TOML."""
     try:
         return _parsed(text)
-    except (TOMLKitError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise _invalid(path, f"is not valid TOML: {error}") from None
 
 
@@ -67,6 +83,12 @@ def parameters(files: Sequence[tuple[str, str]], name: str) -> str:
     for path, text in files:
         whole = merged(whole, table(text, path))
     return str(hypervisor_table(whole, name, files[0][0]).get(KEY, ""))
+
+
+def hypervisors(text: str, path: str) -> list[str]:
+    """The names of the file's hypervisor tables, in its order."""
+    tables = table(text, path).get("hypervisor")
+    return [name for name, one in tables.items() if isinstance(one, Mapping)] if isinstance(tables, Mapping) else []
 
 
 def sets_parameters(text: str, name: str, path: str) -> bool:
@@ -109,7 +131,7 @@ def with_parameters(text: str, name: str, value: str, path: str) -> str:
 def _reads_as(text: str, wanted: Mapping[str, Any]) -> bool:
     try:
         return _parsed(text) == wanted
-    except (TOMLKitError, ValueError):
+    except ValueError:
         return False
 
 
@@ -118,9 +140,12 @@ def _replaced(body: str, name: str, value: str) -> str | None:
     mark = "kata-nodes-mark"
     while mark in body:
         mark += "-"
-    document: Any = tomlkit.parse(body)
-    document["hypervisor"][name][KEY] = mark
-    parts = tomlkit.dumps(document).split(f'"{mark}"')
+    try:
+        document = _edited(body)
+        document["hypervisor"][name][KEY] = mark
+    except (ValueError, KeyError, RecursionError):  # the two parsers need not agree on everything
+        return None
+    parts: list[str] = document.as_string().split(f'"{mark}"')
     if len(parts) != 2 or not (body.startswith(parts[0]) and body.endswith(parts[1])):
         return None
     old = body[len(parts[0]) : len(body) - len(parts[1])]

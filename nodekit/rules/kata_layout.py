@@ -1,6 +1,7 @@
 """Which configuration file a Kata runtime reads, where releases and kata-deploy put it, and how a change may be written."""
 
 import re
+from dataclasses import dataclass
 
 from nodekit.errors import NodeError
 
@@ -23,6 +24,11 @@ MANAGED_MARK = "IMPORTANT: This file is managed by kata-deploy"
 """What kata-deploy writes at the head of its base files (kata-deploy, `artifacts/install.rs`)."""
 DROP_INS_SINCE = (2, 5, 0)
 """First release that reads `config.d` (kata-containers pull request 4591)."""
+ENVIRONMENT = "KATA_CONF_FILE"
+"""Variable of the shim's environment that names the base file."""
+ENVIRONMENT_GUARDED_SINCE = (4, 0, 0)
+"""First release in which that variable may name a shipped default only, and fails every guest otherwise (Go `create.go`,
+`isShippedKataConfigPath`; Rust `manager.rs`, `is_shipped_kata_config_path`)."""
 SHIM = "containerd-shim-kata-v2"
 SHIM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 """systemd's PATH, in which containerd and dockerd look a shim up."""
@@ -31,6 +37,18 @@ DEPLOY_FOLDERS = tuple(
     for folder in ("runtimes", "runtime-rs/runtimes", "custom-runtimes", "runtime-rs/custom-runtimes")
 )
 """Folders in which kata-deploy keeps one folder a shim, from 3.27.0 on."""
+DEPLOY_OVERRIDES = ("50-overrides.toml", "50-user-overrides.toml")
+"""Drop-ins that kata-deploy writes besides those below 50 (kata-deploy, `artifacts/install.rs`)."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where the merged `kernel_params` belong."""
+
+    file: str
+    strategy: str
+    """`drop-in`: our own file beside the one that is read; `edit`: one value within that one."""
+    reason: str
 
 
 def version_numbers(version: str) -> tuple[int, int, int] | None:
@@ -39,22 +57,31 @@ def version_numbers(version: str) -> tuple[int, int, int] | None:
     return (int(found[1]), int(found[2]), int(found[3])) if found else None
 
 
-def candidates(runtime: str, version: str | None = None) -> tuple[str, ...]:
-    """The files that the runtime tries, in its order, when containerd gives it no `ConfigPath`.
+def candidates(runtime: str, version: str | None = None, shim: str | None = None) -> tuple[str, ...]:
+    """The files that the runtime tries, in its order, when neither `ConfigPath` nor `KATA_CONF_FILE` names one.
 
-    `KATA_CONF_FILE` is left out: it is the environment of containerd, and 4.0.0 and later refuse it. Sources: Go
-    `config-settings.go.in` (a release build has /opt/kata where a package has /usr), Rust `kata-types/src/config/default.rs`
+    `shim` is the shim's file with links followed, when it is known: a Go shim below /opt/kata is a release build, which has
+    /opt/kata where a package has /usr. Sources: Go `config-settings.go.in`, Rust `kata-types/src/config/default.rs`
     (before 3.3.0 the Rust runtime read the Go runtime's paths). Raises NodeError `bad-input` for an unknown runtime.
     """
     if runtime not in RUNTIMES:
         raise NodeError("bad-input", f"Kata has no runtime {runtime!r}", f"Choose one of {', '.join(RUNTIMES)}")
     numbers = version_numbers(version) if version else None
     folder = "runtime-rs/" if runtime == "rust" and not (numbers and numbers < (3, 3, 0)) else ""
-    return (
-        f"/etc/kata-containers/{folder}configuration.toml",
-        f"/usr/{DEFAULTS}/{folder}configuration.toml",
-        f"{INSTALL_FOLDER}/{DEFAULTS}/{folder}configuration.toml",
-    )
+    release = f"{INSTALL_FOLDER}/{DEFAULTS}/{folder}configuration.toml"
+    package = () if runtime == "go" and is_release(shim) else (f"/usr/{DEFAULTS}/{folder}configuration.toml",)
+    return (f"/etc/kata-containers/{folder}configuration.toml", *package, release)
+
+
+def is_release(shim: str | None) -> bool:
+    """Whether a shim, links followed, is one of a release archive."""
+    return shim is not None and shim.startswith(f"{INSTALL_FOLDER}/")
+
+
+def environment_guarded(version: str | None) -> bool:
+    """Whether this release takes a shipped default only from `KATA_CONF_FILE`; false when the release is not known."""
+    numbers = version_numbers(version) if version else None
+    return numbers is not None and numbers >= ENVIRONMENT_GUARDED_SINCE
 
 
 def release_config_path(runtime: str, version: str, hypervisor: str) -> str:
@@ -83,30 +110,37 @@ def drop_in_folder(resolved: str) -> str:
     return f"{resolved.rpartition('/')[0]}/config.d"
 
 
+def reads_drop_ins(version: str | None) -> bool:
+    """Whether this release merges `config.d`; true when the release is not known, for those that do not are from before 2022."""
+    numbers = version_numbers(version) if version else None
+    return numbers is None or numbers >= DROP_INS_SINCE
+
+
 def is_managed(resolved: str, text: str) -> bool:
-    """Whether kata-deploy owns this base file and will write it again: by its mark, or by where it lies."""
-    return MANAGED_MARK in text or any(resolved.startswith(f"{folder}/") for folder in DEPLOY_FOLDERS)
+    """Whether kata-deploy owns this file and will write it again: by its mark, or by where it lies and how it is called."""
+    if not any(resolved.startswith(f"{folder}/") for folder in DEPLOY_FOLDERS):
+        return MANAGED_MARK in text
+    folder, _, name = resolved.rpartition("/")
+    return not folder.endswith("/config.d") or name < "50" or name in DEPLOY_OVERRIDES
 
 
-def written_file(resolved: str, text: str, version: str | None, setting_drop_ins: tuple[str, ...]) -> str:
-    """The file in which the merged `kernel_params` belong: our drop-in, or the resolved file itself.
+def written_file(resolved: str, text: str, version: str | None, setting_drop_ins: tuple[str, ...]) -> Written:
+    """Where the merged `kernel_params` belong: in our drop-in beside the file that is read, or in that file itself.
 
-    The rule: a managed base file is never edited, so there it is the drop-in; where another drop-in sets `kernel_params`
-    (`setting_drop_ins`, in the order read) an edit of the base would not count, so there too. Everywhere else the
-    value is changed in the file that is read: what a person sees in that file is then what the guest gets. A drop-in of
-    ours stays in use once it is there.
-    Raises NodeError `file-invalid` where neither can work.
+    The rule: a drop-in wherever Kata reads them, for what a release, a package or kata-deploy put there stays as it is and
+    can be replaced by theirs at any time; an edit where it reads none (before 2.5.0), but never of a file that kata-deploy
+    manages. `setting_drop_ins` are the drop-ins that set `kernel_params`, in the order read. Raises NodeError
+    `file-invalid` where neither can work.
     """
     ours = f"{drop_in_folder(resolved)}/{DROP_IN}"
-    if not setting_drop_ins and not is_managed(resolved, text):
-        return resolved
-    numbers = version_numbers(version) if version else None
-    if numbers and numbers < DROP_INS_SINCE:
-        raise NodeError(
-            "file-invalid",
-            f"kernel_params belong in a drop-in beside {resolved}, and Kata {version} reads none",
-            "Upgrade Kata to 2.5.0 or later",
-        )
+    if not reads_drop_ins(version):
+        if is_managed(resolved, text):
+            raise NodeError(
+                "file-invalid",
+                f"kernel_params belong in a drop-in beside {resolved}, and Kata {version} reads none",
+                "Upgrade Kata to 2.5.0 or later",
+            )
+        return Written(resolved, "edit", f"Kata {version} reads no drop-ins, so the value is changed in the file that it reads")
     later = [path for path in setting_drop_ins if path > ours]
     if later:
         raise NodeError(
@@ -114,4 +148,4 @@ def written_file(resolved: str, text: str, version: str | None, setting_drop_ins
             f"{later[-1]} sets kernel_params and is read after {ours}, so ours would not count",
             f"Give that file a name that sorts before {DROP_IN}",
         )
-    return ours
+    return Written(ours, "drop-in", f"a drop-in beside {resolved} counts more than that file, which stays as it is")

@@ -1,4 +1,4 @@
-"""A Debian node with real systemd, dockerd, apt and dpkg that boots in a second: the local image, in namespaces of this machine."""
+"""A Debian node with real systemd, dockerd, apt and dpkg that boots in a second: the local image, in namespaces."""
 
 import json
 import os

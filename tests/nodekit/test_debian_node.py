@@ -101,8 +101,9 @@ def test_what_an_interrupted_dpkg_left_is_finished_first(node: DebianNode) -> No
 
 def test_a_package_that_cannot_be_configured_is_named_and_the_node_is_as_it_was(node: DebianNode) -> None:
     script = "/var/lib/dpkg/info/docker-ce-cli.postinst"
-    node.ask("sh", "-c", f"printf '#!/bin/sh\\nexit 3\\n' > {script}; chmod 755 {script}; dpkg-reconfigure docker-ce-cli; "
-             "sed -i '/^Package: docker-ce-cli$/,/^$/s/^Status: .*/Status: install ok half-configured/' /var/lib/dpkg/status")  # fmt: skip
+    half = "s/^Status: .*/Status: install ok half-configured/"
+    node.ask("sh", "-c", f"printf '#!/bin/sh\\nexit 3\\n' > {script}; chmod 755 {script}")
+    node.ask("sed", "-i", f"/^Package: docker-ce-cli$/,/^$/{half}", "/var/lib/dpkg/status")
     before = node.files(), node.packages()
     done = node.nodekit("docker", node.docker())
     error = json.loads(done.stdout)["error"]

@@ -26,7 +26,6 @@ from tests.nodekit.docker_node import (
     Daemon,
     Node,
     Repository,
-    build_repository,
     desired,
     gpg_key,
     make_root,
@@ -35,13 +34,6 @@ from tests.nodekit.docker_node import (
 )
 
 pytestmark = pytest.mark.apt
-
-
-@pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
-    folder = tmp_path_factory.mktemp("repository")
-    with served(folder) as address:
-        yield Repository(address, folder, build_repository(folder, tmp_path_factory.mktemp("g")))
 
 
 @pytest.fixture

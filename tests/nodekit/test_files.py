@@ -119,7 +119,8 @@ def watched(self, target):
 Path.rename = watched
 with Transaction(root, "t") as change:
     change.write("/etc/real.d/50-x", b"new")
-print(seen, (root / "etc/real.d/50-x").read_text(), sorted(os.listdir(root / "etc")), sorted(os.listdir(root / "var/lib/kata-nodes")))
+there = [sorted(os.listdir(root / folder)) for folder in ("etc", "var/lib/kata-nodes")]
+print(seen, (root / "etc/real.d/50-x").read_text(), *there)
 """
     argv = ["unshare", "--mount", sys.executable, "-c", program, str(root)]
     done = subprocess.run(argv, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])

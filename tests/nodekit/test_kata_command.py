@@ -7,7 +7,9 @@ import pytest
 
 from nodekit.commands import kata, restore
 from nodekit.errors import NodeError
-from nodekit.rules.kata_layout import MANAGED_MARK
+from nodekit.host import files
+from nodekit.rules.kata_layout import DROP_IN, MANAGED_MARK
+from tests.nodekit.kata_files import put, setting
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served, tree
 
 SEED = "user_namespace.enable=1"
@@ -35,6 +37,13 @@ def text(root: Path) -> str:
     return (root / FOLDER / "configuration-qemu.toml").read_text()
 
 
+@pytest.fixture
+def old(root: Path) -> Path:
+    """A root with a Kata that reads no drop-ins, so that its file is edited."""
+    (root / "opt/kata/VERSION").write_text("2.4.3\n")
+    return root
+
+
 def refused(root: Path, code: str, desired: dict[str, object]) -> NodeError:
     """The verb refuses with that code, and the root is as it was."""
     before = tree(root)
@@ -45,46 +54,99 @@ def refused(root: Path, code: str, desired: dict[str, object]) -> NodeError:
     return caught.value
 
 
-def test_only_the_value_changes_and_base_parameters_stay(root: Path) -> None:
+def test_a_drop_in_holds_the_whole_string_and_the_file_stays(root: Path) -> None:
     result = kata.run(state([SEED]), root)
-    assert result["changed"] is True
+    assert (result["changed"], result["strategy"]) == (True, "drop-in")
     assert result["kernelParams"] == f"{BASE} {SEED}"
     assert result["base"] == BASE
     assert [one["parameter"] for one in result["inert"]] == [SEED]  # type: ignore[attr-defined]
-    assert text(root) == CONFIG.replace(f'"{BASE}"', f'"{BASE} {SEED}"')
-    assert (root / FOLDER / "configuration.toml").is_symlink()
+    assert text(root) == CONFIG
+    assert result["written"] == f"/{FOLDER}/config.d/{DROP_IN}"
+    assert [path.name for path in (root / FOLDER / "config.d").iterdir()] == [DROP_IN]
+    assert f'kernel_params = "{BASE} {SEED}"\n' in (root / FOLDER / "config.d" / DROP_IN).read_text()
 
 
-def test_second_run_changes_nothing(root: Path) -> None:
-    kata.run(state([SEED]), root)
+def test_before_drop_ins_only_the_value_changes(old: Path) -> None:
+    result = kata.run(state([SEED], version="2.4.3"), old)
+    assert (result["changed"], result["strategy"]) == (True, "edit")
+    assert (result["kernelParams"], result["base"]) == (f"{BASE} {SEED}", BASE)
+    assert result["written"] == f"/{FOLDER}/configuration-qemu.toml"
+    assert text(old) == CONFIG.replace(f'"{BASE}"', f'"{BASE} {SEED}"')
+    assert (old / FOLDER / "configuration.toml").is_symlink() and not (old / FOLDER / "config.d").exists()
+
+
+def test_the_wanted_release_decides_where_the_machine_tells_none(root: Path) -> None:
+    (root / "opt/kata/VERSION").unlink()
+    assert kata.run(state([SEED], version="2.4.3"), root)["strategy"] == "edit"
+
+
+@pytest.mark.parametrize("version", ["3.32.0", "2.4.3"])
+def test_second_run_changes_and_saves_nothing(root: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "opt/kata/VERSION").write_text(f"{version}\n")
+    kata.run(state([SEED], version=version), root)
     before = tree(root)
-    assert kata.run(state([SEED]), root)["changed"] is False
+
+    def saved(*_: object) -> None:
+        raise AssertionError("a run with nothing to do wrote something")
+
+    monkeypatch.setattr(files, "_put", saved)
+    assert kata.run(state([SEED], version=version), root)["changed"] is False
     assert tree(root) == before
 
 
-def test_parameter_no_longer_wanted_goes_again(root: Path) -> None:
-    kata.run(state([SEED, ZERO]), root)
-    assert kata.run(state([SEED]), root)["kernelParams"] == f"{BASE} {SEED}"
-    assert kata.run(state([]), root)["kernelParams"] == BASE
+@pytest.mark.parametrize("version", ["3.32.0", "2.4.3"])
+def test_parameter_no_longer_wanted_goes_again(root: Path, version: str) -> None:
+    (root / "opt/kata/VERSION").write_text(f"{version}\n")
+    kata.run(state([SEED, ZERO], version=version), root)
+    assert kata.run(state([SEED], version=version), root)["kernelParams"] == f"{BASE} {SEED}"
+    assert kata.run(state([], version=version), root)["kernelParams"] == BASE
     assert text(root) == CONFIG
 
 
-def test_parameter_that_somebody_added_stays(root: Path) -> None:
+def test_parameter_that_somebody_added_to_the_edited_file_stays(old: Path) -> None:
+    kata.run(state([SEED], version="2.4.3"), old)
+    file = old / FOLDER / "configuration-qemu.toml"
+    file.write_text(file.read_text().replace(SEED, f"{SEED} agent.log=debug"))
+    assert kata.run(state([ZERO], version="2.4.3"), old)["kernelParams"] == f"{BASE} agent.log=debug {ZERO}"
+
+
+def test_parameter_that_somebody_adds_to_the_base_is_taken_up(root: Path) -> None:
     kata.run(state([SEED]), root)
     file = root / FOLDER / "configuration-qemu.toml"
-    file.write_text(file.read_text().replace(SEED, f"{SEED} agent.log=debug"))
-    assert kata.run(state([ZERO]), root)["kernelParams"] == f"{BASE} agent.log=debug {ZERO}"
+    file.write_text(CONFIG.replace(BASE, f"{BASE} agent.log=debug"))
+    assert kata.run(state([SEED]), root)["kernelParams"] == f"{BASE} agent.log=debug {SEED}"
 
 
-def test_managed_file_gets_a_drop_in_with_the_whole_string(root: Path) -> None:
-    file = root / FOLDER / "configuration-qemu.toml"
-    file.write_text(f"# {MANAGED_MARK}\n{CONFIG}")
-    before = file.read_text()
+def test_an_edited_file_is_no_base_once_drop_ins_are_read(old: Path) -> None:
+    kata.run(state([SEED, ZERO], version="2.4.3"), old)
+    (old / "opt/kata/VERSION").write_text("2.5.0\n")
+    result = kata.run(state([SEED], version="2.5.0"), old)
+    assert (result["strategy"], result["base"], result["kernelParams"]) == ("drop-in", BASE, f"{BASE} {SEED}")
+    restore.run({"node": "n"}, old)
+    assert text(old) == CONFIG and not (old / FOLDER / "config.d").exists()
+
+
+def test_the_file_that_docker_names_is_the_one_that_is_written_for(root: Path) -> None:
+    mine = put(root, "/srv/kata/mine.toml", CONFIG.replace(BASE, "mine=1"))
+    put(
+        root,
+        "/etc/docker/daemon.json",
+        '{"runtimes": {"kata": {"runtimeType": "io.containerd.kata.v2", "options": {"ConfigPath": "/srv/kata/mine.toml"}}}}',
+    )
     result = kata.run(state([SEED]), root)
-    assert file.read_text() == before
-    assert result["written"] == f"/{FOLDER}/config.d/60-kata-nodes.toml"
-    assert result["kernelParams"] == f"{BASE} {SEED}"
-    assert [path.name for path in (root / FOLDER / "config.d").iterdir()] == ["60-kata-nodes.toml"]
+    assert (result["configFile"], result["kernelParams"]) == ("/srv/kata/mine.toml", f"mine=1 {SEED}")
+    assert (mine.parent / "config.d" / DROP_IN).exists() and not (root / FOLDER / "config.d").exists()
+
+
+def test_managed_file_that_reads_no_drop_in_is_refused(old: Path) -> None:
+    file = old / FOLDER / "configuration-qemu.toml"
+    file.write_text(f"# {MANAGED_MARK}\n{CONFIG}")
+    assert "Upgrade Kata" in refused(old, "file-invalid", state([SEED], version="2.4.3")).remedy
+
+
+def test_a_drop_in_that_counts_more_than_ours_is_refused(root: Path) -> None:
+    put(root, f"{FOLDER}/config.d/70-theirs.toml", setting("theirs"))
+    assert "70-theirs.toml" in refused(root, "file-invalid", state([SEED])).message
 
 
 def test_restore_puts_the_first_file_back(root: Path) -> None:
@@ -134,3 +196,11 @@ def test_parameters_that_do_not_fit_are_refused(root: Path) -> None:
 def test_unknown_key_and_bad_archive_are_refused(root: Path) -> None:
     assert "kernelParam" in refused(root, "bad-input", {**state([SEED]), "kernelParam": []}).message
     refused(root, "bad-input", state([SEED], install={"address": "file:///x", "sha256": "0" * 64}))
+
+
+def test_a_drop_in_that_adds_nothing_any_more_is_removed(root: Path) -> None:
+    kata.run(state([SEED]), root)
+    result = kata.run(state([]), root)
+    assert (result["changed"], result["kernelParams"]) == (True, BASE)
+    assert not (root / FOLDER / "config.d" / DROP_IN).exists()
+    assert kata.run(state([]), root)["changed"] is False

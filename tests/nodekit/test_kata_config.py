@@ -1,7 +1,9 @@
 """Editing Kata's TOML: lost if these fail is some other byte of a file that people own."""
 
-import difflib
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tomlkit
@@ -9,7 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodekit.errors import NodeError
-from nodekit.rules.kata_config import decode, drop_in, merged, parameters, sets_parameters, table, with_parameters
+from nodekit.rules import kata_config
+from nodekit.rules.kata_config import (
+    decode,
+    drop_in,
+    hypervisors,
+    merged,
+    parameters,
+    sets_parameters,
+    table,
+    with_parameters,
+)
+from nodekit.rules.kernel_params import merge
 from tests.nodekit.kata_files import AWKWARD, BASE, LITERALS, PLAIN, RENDERED
 
 NEW = 'cgroup_no_v1=all dm-mod.create="a b" user_namespace.enable=1'
@@ -111,12 +124,69 @@ def test_a_drop_in_replaces_the_whole_string_and_merges_the_tables() -> None:
     assert not sets_parameters("[hypervisor.qemu]\npath = 'p'\n", "qemu", "d")
 
 
-@pytest.mark.skipif(not rendered, reason="the rendered files lie beside the checkout only")
+needs_rendered = pytest.mark.skipif(not rendered, reason="the rendered files lie beside the checkout only")
+
+
+def without(text: str, name: str) -> dict[str, Any]:
+    """The file's data without that hypervisor's kernel_params."""
+    data = tomlkit.parse(text).unwrap()
+    del data["hypervisor"][name]["kernel_params"]
+    return data
+
+
+@needs_rendered
 @pytest.mark.parametrize("path", rendered, ids=lambda path: "/".join(path.parts[-3:]))
-def test_one_line_changes_in_every_rendered_release_file(path: Path) -> None:
-    name = "firecracker" if "fc" in path.name else "qemu"
+def test_only_the_value_s_bytes_change_in_every_rendered_release_file(path: Path) -> None:
     text = path.read_bytes().decode()
-    after = with_parameters(text, name, f"{read(text, name)} user_namespace.enable=1".strip(), "f")
-    lines = [one for one in difflib.ndiff(text.splitlines(keepends=True), after.splitlines(keepends=True)) if one[0] in "+-"]
-    assert len(lines) == 2 and all(one[2:].startswith("kernel_params = ") for one in lines)
-    assert str(read(after, name)).endswith("user_namespace.enable=1")
+    [name] = hypervisors(text, "f")
+    after = with_parameters(text, name, NEW, "f")
+    [(line, old)] = [(one, one.split(" = ", 1)[1]) for one in text.splitlines() if one.startswith("kernel_params = ")]
+    at = text.index(f"\n{line}\n") + len("\nkernel_params = ")
+    assert (after[:at], after[at + len(ESCAPED) :]) == (text[:at], text[at + len(old) :])
+    assert after[at : at + len(ESCAPED)] == ESCAPED
+    assert without(after, name) == without(text, name)
+
+
+@needs_rendered
+@pytest.mark.parametrize("path", rendered, ids=lambda path: "/".join(path.parts[-3:]))
+def test_our_drop_in_gives_base_and_ours_and_nothing_else_in_every_rendered_release_file(path: Path) -> None:
+    text = path.read_bytes().decode()
+    [name] = hypervisors(text, "f")
+    base = str(read(text, name))
+    ours = drop_in(name, merge(base, ["user_namespace.enable=1", "quiet"]))
+    assert parameters([("f", text), ("d", ours)], name) == f"{base} user_namespace.enable=1 quiet".strip()
+    whole = merged(table(text, "f"), table(ours, "d"))
+    assert {**whole["hypervisor"][name], "kernel_params": base} == table(text, "f")["hypervisor"][name]
+    assert {**whole, "hypervisor": 0} == {**table(text, "f"), "hypervisor": 0}
+
+
+@pytest.mark.parametrize("text", AWKWARD.values(), ids=AWKWARD.keys())
+def test_a_python_without_tomllib_reads_the_same(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_it = table(text, "f")["hypervisor"]  # elsewhere tomllib makes a plain newline of CRLF within a string, tomlkit does not
+    kata_config._parsed.cache_clear()
+    monkeypatch.setitem(sys.modules, "tomllib", None)
+    assert table(text, "f")["hypervisor"] == with_it
+    with pytest.raises(NodeError, match=r"f is not valid TOML: .*line 2"):
+        table("a = 1\na = 2\n", "f")
+    kata_config._parsed.cache_clear()
+
+
+def test_reading_and_writing_a_drop_in_needs_no_tomlkit() -> None:
+    program = (
+        "import sys; from nodekit.rules import kata_config as c; "
+        "c.parameters([('f', '[hypervisor.qemu]'), ('d', c.drop_in('qemu', 'a'))], 'qemu'); print('tomlkit' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{sys.version_info < (3, 11)}\n"
+
+
+def test_a_broken_file_is_named_with_the_line() -> None:
+    with pytest.raises(NodeError, match=r"/etc/f\.toml is not valid TOML: .*line 3"):
+        table("a = 1\n\n[hypervisor.qemu\n", "/etc/f.toml")
+    with pytest.raises(NodeError, match="is not valid TOML"):
+        table("a = 1\rb = 2\n", "f")  # a bare carriage return ends no line
+
+
+def test_hypervisors_are_named_in_the_file_s_order() -> None:
+    assert hypervisors(PLAIN, "f") == ["qemu", "firecracker"]
+    assert hypervisors("hypervisor = 3\n", "f") == hypervisors("[runtime]\n", "f") == []

@@ -10,8 +10,10 @@ import pytest
 
 from nodekit.commands import kata, restore
 from nodekit.errors import NodeError
-from nodekit.host import files, kata_archive
+from nodekit.host import files, kata_archive, kata_download
+from nodekit.host.kata import effective
 from nodekit.rules.kata_layout import DROP_IN, MANAGED_MARK
+from tests.nodekit.kata_files import put, setting
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served, tree
 from tests.nodekit.test_kata_command import SEED, ZERO, state
 
@@ -83,18 +85,23 @@ def test_parameters_of_a_failed_run_do_not_stay_for_ever(installed: Path, monkey
     assert kata.run(state([]), installed)["kernelParams"] == BASE
 
 
-def test_a_value_that_another_file_overrides_is_rolled_back(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("version", ["3.32.0", "2.4.3"])
+def test_a_value_that_another_file_overrides_is_rolled_back(
+    installed: Path, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(installed, "/opt/kata/VERSION", f"{version}\n")
+    kata.run(state([SEED], version=version), installed)
     before = tree(installed)
     real, calls = kata._effective, iter([True, False])
-    stale = real(installed, state([SEED], configPath=None))
+    stale = real(installed, state([SEED], configPath=None, version=version))
     with monkeypatch.context() as patch:
         patch.setattr(kata, "_effective", lambda *given: real(*given) if next(calls) else stale)
         with pytest.raises(NodeError) as caught:
-            kata.run(state([ZERO]), installed)
+            kata.run(state([ZERO], version=version), installed)
     assert caught.value.code == "kata-parameters-lost" and ZERO in caught.value.message
     changed = {path for path, content in tree(installed).items() if before.get(path) != content}
-    assert changed == {"var/lib/kata-nodes/kata.json"}
-    assert kata.run(state([SEED]), installed)["kernelParams"] == f"{BASE} {SEED}"
+    assert changed <= {"var/lib/kata-nodes/kata.json"}
+    assert kata.run(state([SEED], version=version), installed)["kernelParams"] == f"{BASE} {SEED}"
 
 
 def test_a_drop_in_follows_the_base_file_that_kata_deploy_writes_anew(tmp_path: Path) -> None:
@@ -114,15 +121,64 @@ def test_a_drop_in_follows_the_base_file_that_kata_deploy_writes_anew(tmp_path: 
     assert not (file.parent / "config.d").exists()
 
 
-def test_a_drop_in_stays_in_use_when_the_one_that_called_for_it_is_gone(installed: Path) -> None:
-    theirs = installed / FOLDER / "config.d" / "30-kernel-params.toml"
-    theirs.parent.mkdir()
-    theirs.write_text('[hypervisor.qemu]\nkernel_params = "theirs"\n')
+def test_a_drop_in_before_ours_is_part_of_the_base_while_it_is_there(installed: Path) -> None:
+    theirs = put(installed, f"{FOLDER}/config.d/30-kernel-params.toml", setting("theirs"))
     result = kata.run(state([SEED]), installed)
     assert result["written"] == f"/{FOLDER}/config.d/{DROP_IN}"
     assert result["kernelParams"] == f"theirs {SEED}"
     theirs.unlink()
-    assert kata.run(state([LIMIT]), installed)["kernelParams"] == f"{BASE} {SEED} {LIMIT}"
+    assert kata.run(state([LIMIT]), installed)["kernelParams"] == f"{BASE} {LIMIT}"
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: no handler of the program sees it as one of its errors."""
+
+
+def upgrade_that_ends(root: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, **more: object) -> None:
+    """An upgrade to 3.33.0 that ends as soon as the new release is in place."""
+
+    def ended(*_: object) -> None:
+        raise Killed
+
+    with served(data) as (address, sha256), monkeypatch.context() as patch:
+        patch.setattr(kata, "_link_shim", ended)
+        with pytest.raises(Killed):
+            kata.run(state([LIMIT], version="3.33.0", install={"address": address, "sha256": sha256}, **more), root)
+
+
+def test_a_new_release_is_never_without_our_parameters(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = archive("3.33.0", {f"./{FOLDER}/configuration-qemu.toml": CONFIG.replace(BASE, "new_base=1").encode()})
+    upgrade_that_ends(installed, monkeypatch, data)
+    found = effective(installed, runtime="go", hypervisor="qemu", config_path=None)
+    assert (found.version, found.kernel_params) == ("3.33.0", f"new_base=1 {LIMIT}")
+    assert (installed / FOLDER / "configuration-qemu.toml").read_text() == CONFIG.replace(BASE, "new_base=1")
+    assert kata.run(state([LIMIT], version="3.33.0"), installed)["kernelParams"] == f"new_base=1 {LIMIT}"
+    assert restore.run({"node": "n"}, installed)["kept"] == [] and tree(installed) == {}
+
+
+def test_a_release_that_is_not_read_is_left_as_it_comes(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(installed, "/etc/kata-containers/configuration.toml", CONFIG)
+    upgrade_that_ends(installed, monkeypatch, archive("3.33.0"))
+    assert not (installed / FOLDER / "config.d").exists()
+    put(installed, "/srv/k.toml", CONFIG)
+    upgrade_that_ends(installed, monkeypatch, archive("3.33.0", {"./opt/kata/x": b""}), configPath="/srv/k.toml")
+    assert not (installed / FOLDER / "config.d").exists()
+
+
+def test_what_docker_names_in_a_new_release_is_checked_before_it_is_in_place(installed: Path) -> None:
+    fc = f"/{FOLDER}/configuration-fc.toml"
+    entry = f'{{"runtimeType": "io.containerd.kata.v2", "options": {{"ConfigPath": "{fc}"}}}}'
+    put(installed, "/etc/docker/daemon.json", f'{{"runtimes": {{"kata": {entry}}}}}')
+    put(installed, fc, CONFIG)
+    assert fc in fails(installed, archive("3.33.0"), "kata-not-found").message
+
+
+def test_an_archive_whose_config_d_leads_out_of_it_is_no_way_out(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    with served(archive(links={f"./{FOLDER}/config.d": str(outside)})) as (address, sha256):
+        kata.run(state([SEED], install={"address": address, "sha256": sha256}), tmp_path / "root")
+    assert list(outside.iterdir()) == []
 
 
 @pytest.mark.skipif(shutil.which("zstd") is None, reason="needs the program zstd")
@@ -137,7 +193,7 @@ def test_an_archive_is_known_by_its_content_not_by_its_address(tmp_path: Path) -
 
 def test_a_missing_zstd_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with served(kata_archive.ZSTD + b"x") as (address, sha256), pytest.raises(NodeError) as caught:
+    with served(kata_download.ZSTD + b"x") as (address, sha256), pytest.raises(NodeError) as caught:
         kata_archive.install(tmp_path, address, sha256, lambda _: None)
     assert caught.value.code == "tool-missing" and "zstd" in caught.value.remedy
 

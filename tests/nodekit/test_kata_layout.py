@@ -5,9 +5,12 @@ import pytest
 from nodekit.errors import NodeError
 from nodekit.rules.kata_layout import (
     DROP_IN,
+    MANAGED_MARK,
     candidates,
     drop_in_folder,
+    environment_guarded,
     is_managed,
+    reads_drop_ins,
     release_config_path,
     release_shim,
     version_numbers,
@@ -74,25 +77,71 @@ def test_versions() -> None:
     assert version_numbers("3.32") is None and version_numbers("3.32.0.1") is None and version_numbers("x") is None
 
 
-def test_a_release_file_is_edited_and_a_managed_one_never() -> None:
-    ours = f"{drop_in_folder(MANAGED)}/{DROP_IN}"
-    assert written_file(RELEASE, "", "3.32.0", ()) == RELEASE
-    assert written_file(MANAGED, "", "3.32.0", ()) == ours == f"{DEFAULTS}/runtimes/qemu/config.d/60-kata-nodes.toml"
-    assert written_file(f"{DEFAULTS}/custom-runtimes/x/configuration-qemu.toml", "", None, ()).endswith(f"config.d/{DROP_IN}")
-    assert is_managed(RELEASE, "# IMPORTANT: This file is managed by kata-deploy. Do not modify it directly!\n")
-    assert not is_managed(RELEASE, "# kata-deploy\n")
+@pytest.mark.parametrize("version", ["2.5.0", "3.2.0", "3.14.0", "3.27.0", "4.1.0", None])
+@pytest.mark.parametrize("resolved", [RELEASE, MANAGED, "/etc/kata-containers/configuration.toml"])
+def test_a_drop_in_is_written_wherever_kata_reads_one(version: str | None, resolved: str) -> None:
+    found = written_file(resolved, "", version, ())
+    assert (found.file, found.strategy) == (f"{drop_in_folder(resolved)}/{DROP_IN}", "drop-in")
+    assert resolved in found.reason
 
 
-def test_a_drop_in_that_already_sets_the_value_decides_for_a_drop_in() -> None:
+def test_before_drop_ins_the_file_is_edited_and_a_managed_one_never() -> None:
+    found = written_file(RELEASE, "", "2.4.3", ())
+    assert (found.file, found.strategy) == (RELEASE, "edit") and "2.4.3" in found.reason
+    for resolved, text in ((MANAGED, ""), (RELEASE, f"# {MANAGED_MARK}. Do not modify it directly!\n")):
+        with pytest.raises(NodeError) as caught:
+            written_file(resolved, text, "2.4.3", ())
+        assert "2.4.3" in caught.value.message and "Upgrade" in caught.value.remedy
+
+
+def test_a_drop_in_that_sets_the_value_after_ours_is_refused() -> None:
     folder = drop_in_folder(RELEASE)
     ours = f"{folder}/{DROP_IN}"
-    assert written_file(RELEASE, "", "3.32.0", (f"{folder}/30-kernel-params.toml",)) == ours
-    assert written_file(RELEASE, "", "3.32.0", (ours,)) == ours  # ours stays: an edit of the base would not count
+    assert written_file(RELEASE, "", "3.32.0", (f"{folder}/30-kernel-params.toml", ours)).file == ours
     with pytest.raises(NodeError, match=r"70-theirs\.toml sets kernel_params and is read after"):
         written_file(RELEASE, "", "3.32.0", (ours, f"{folder}/70-theirs.toml"))
 
 
-def test_a_drop_in_is_refused_where_kata_reads_none() -> None:
-    with pytest.raises(NodeError) as caught:
-        written_file(MANAGED, "", "2.4.3", ())
-    assert "2.4.3" in caught.value.message and "Upgrade" in caught.value.remedy
+@pytest.mark.parametrize(
+    ("path", "text", "managed"),
+    [
+        (RELEASE, "# kata-deploy\n", False),
+        (RELEASE, f"# {MANAGED_MARK}. Do not modify it directly!\n", True),
+        (MANAGED, "", True),
+        (f"{DEFAULTS}/runtime-rs/runtimes/qemu-runtime-rs/configuration-qemu-runtime-rs.toml", "", True),
+        (f"{DEFAULTS}/custom-runtimes/mine/configuration-qemu.toml", "", True),
+        (f"{DEFAULTS}/runtimes/qemu/config.d/30-kernel-params.toml", "", True),
+        (f"{DEFAULTS}/runtimes/qemu/config.d/50-user-overrides.toml", "", True),
+        (f"{DEFAULTS}/runtimes/qemu/config.d/50-mine.toml", "", False),
+        (f"{DEFAULTS}/runtimes/qemu/config.d/{DROP_IN}", "", False),
+    ],
+)
+def test_what_kata_deploy_writes_again_is_known(path: str, text: str, managed: bool) -> None:
+    assert is_managed(path, text) is managed
+
+
+def test_a_release_shim_looks_in_opt_where_a_package_looks_in_usr() -> None:
+    assert "/usr/share/defaults/kata-containers/configuration.toml" in candidates(
+        "go", "3.32.0", "/usr/bin/containerd-shim-kata-v2"
+    )
+    assert candidates("go", "3.32.0", release_shim("go")) == (
+        "/etc/kata-containers/configuration.toml",
+        f"{DEFAULTS}/configuration.toml",
+    )
+    assert len(candidates("rust", "3.32.0", release_shim("rust"))) == 3  # its list is the same in every build
+
+
+@pytest.mark.parametrize(
+    ("version", "reads", "guarded"),
+    [
+        ("2.4.3", False, False),
+        ("2.5.0", True, False),
+        ("3.14.0", True, False),
+        ("3.32.0", True, False),
+        ("4.0.0", True, True),
+        ("4.1.0", True, True),
+        (None, True, False),
+    ],
+)
+def test_what_a_release_reads(version: str | None, reads: bool, guarded: bool) -> None:
+    assert reads_drop_ins(version) is reads and environment_guarded(version) is guarded

@@ -1,0 +1,101 @@
+"""The verb `effective`: which configuration Kata reads here, what it amounts to, and which files look so and are dead."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nodekit.errors import NodeError
+from nodekit.host import files, kata, kata_survey
+from nodekit.rules import kata_config, kata_layout, kernel_params
+from nodekit.rules.text import printable
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    parser.add_argument("--runtime", choices=kata_layout.RUNTIMES, default="go", help="Kata's runtime (default: go)")
+    parser.add_argument(
+        "--hypervisor", choices=kata_layout.HYPERVISORS, default="qemu", help="its table [hypervisor.NAME] (default: qemu)"
+    )
+    parser.add_argument(
+        "--config-path", metavar="FILE", help="the ConfigPath that a launcher gives (default: what Docker's runtime kata has)"
+    )
+
+
+def run(root: Path, *, runtime: str, hypervisor: str, config_path: str | None) -> dict[str, object]:
+    """The configuration in effect as one document; changes nothing.
+
+    Raises NodeError as `kata.effective` and `kata_survey.survey` do.
+    """
+    found = kata.effective(root, runtime=runtime, hypervisor=hypervisor, config_path=config_path)
+    around = kata_survey.survey(root, found, runtime=runtime, hypervisor=hypervisor)
+    return {
+        "runtime": runtime,
+        "hypervisor": hypervisor,
+        "version": found.version,
+        "shim": found.shim,
+        "configFile": found.config_file,
+        "resolvedFile": found.resolved_file,
+        "chosenBy": found.chosen_by,
+        "dropIns": list(found.drop_ins),
+        "kernelParams": found.kernel_params,
+        "parameters": [
+            {"text": one, "inert": kernel_params.inert(one), "note": kernel_params.note(one)}
+            for one in kernel_params.tokens(found.kernel_params)
+        ],
+        "kernelParamsFrom": found.sources.get(kata_config.KEY),
+        "sources": found.sources,
+        "launchers": [{"name": one.name, "file": one.file, "configPath": one.config_path} for one in around.launchers],
+        "dead": [{"path": one.path, "reason": one.reason} for one in around.dead],
+        "notes": list(around.notes),
+        "write": _write(root, found, hypervisor),
+    }
+
+
+def _write(root: Path, found: kata.Effective, hypervisor: str) -> dict[str, str | None]:
+    """Where the verb `kata` would write, and how; no file where it would refuse, with its reason."""
+    texts = {
+        path: kata_config.decode(files.read_bytes(root, path) or b"", path) for path in (found.resolved_file, *found.drop_ins)
+    }
+    setting = tuple(path for path in found.drop_ins if kata_config.sets_parameters(texts[path], hypervisor, path))
+    try:
+        target = kata_layout.written_file(found.resolved_file, texts[found.resolved_file], found.version, setting)
+    except NodeError as error:
+        return {"file": None, "strategy": None, "reason": error.sentence()}
+    return {"file": target.file, "strategy": target.strategy, "reason": target.reason}
+
+
+def text(document: dict[str, Any]) -> str:
+    """The document for people, as it is to be printed: aligned lines, then the dead files and the notes."""
+    write = document["write"]
+    rows = [
+        (
+            "runtime",
+            f"{document['runtime']}, hypervisor {document['hypervisor']}, Kata {document['version'] or 'of unknown version'}",
+        ),
+        ("shim", document["shim"] or "none found"),
+        ("file", document["configFile"]),
+        ("", f"because {document['chosenBy']}"),
+    ]
+    if document["resolvedFile"] != document["configFile"]:
+        rows.append(("links to", document["resolvedFile"]))
+    rows += _each("drop-ins", document["dropIns"])
+    rows.append(("kernel_params", document["kernelParams"] or "(none)"))
+    if document["kernelParamsFrom"]:
+        rows.append(("", f"from {document['kernelParamsFrom']}"))
+    for one in document["parameters"]:
+        rows += [("", f"{one['text']}: {why}") for why in (one["inert"], one["note"]) if why]
+    rows.append(("to change", f"{write['strategy']} {write['file']}" if write["file"] else "not possible"))
+    rows.append(("", write["reason"]))
+    rows += _each("launchers", [_launcher(one) for one in document["launchers"]])
+    rows += _each("dead", [f"{one['path']}: {one['reason']}" for one in document["dead"]])
+    rows += _each("notes", document["notes"])
+    return "".join(f"{printable(f'{name:<15}{value}')}\n" for name, value in rows)
+
+
+def _each(name: str, values: Sequence[str]) -> list[tuple[str, str]]:
+    return [(name if at == 0 else "", value) for at, value in enumerate(values)]
+
+
+def _launcher(one: dict[str, str | None]) -> str:
+    return f"{one['name']} ({one['file']}): {one['configPath'] or 'no ConfigPath'}"

@@ -1,0 +1,191 @@
+"""What lies around the configuration that Kata reads: who starts Kata, and which files look as if they counted and are dead."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nodekit.errors import NodeError
+from nodekit.host.files import read_bytes, resolve
+from nodekit.host.kata import Effective, deploy_files, names_in, unit_files, unit_variable
+from nodekit.rules import daemon_json, kata_config, kata_launchers, kata_layout
+from nodekit.rules.kata_launchers import Launcher
+from nodekit.rules.text import printable
+
+
+@dataclass(frozen=True)
+class Dead:
+    """A file that looks as if it counted and does not."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What lies around the configuration that is read."""
+
+    launchers: tuple[Launcher, ...]
+    """Who starts Kata, and the file that each of them names."""
+    dead: tuple[Dead, ...]
+    notes: tuple[str, ...]
+    """What a person should know and nothing fails for, each a sentence."""
+
+
+def survey(root: Path, found: Effective, *, runtime: str, hypervisor: str) -> Survey:
+    """Who starts Kata here, and which files look relevant to `found` and are dead; for people, and slower than `effective`.
+
+    Only files that exist are named. Raises NodeError `file-unreadable`, or `file-invalid` for a broken daemon.json.
+    """
+    notes: list[str] = []
+    content = read_bytes(root, daemon_json.PATH)
+    launchers = kata_launchers.docker(content.decode(errors="replace")) if content else []
+    for main in kata_launchers.CONTAINERD:
+        launchers += _containerd_launchers(root, main, notes)
+    dead = _dead_files(root, found, runtime, hypervisor, launchers)
+    dead += _dead_folders(root, found, [one.path for one in dead], launchers)
+    dead += _replaced(root, found, hypervisor)
+    return Survey(tuple(launchers), tuple(dead), (*notes, *_notes(root, found, hypervisor)))
+
+
+def _containerd_launchers(root: Path, main: str, notes: list[str]) -> list[Launcher]:
+    """The Kata handlers of one containerd; a file of it that cannot be read is a note, for it decides nothing here."""
+    try:
+        return kata_launchers.containerd(_containerd_files(root, main))
+    except NodeError as error:
+        notes.append(f"{error.message}; what that containerd says of Kata is not known")
+        return []
+
+
+def _containerd_files(root: Path, main: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """containerd's main file and what it imports, each with its table, in containerd's order (`LoadConfigWithPlugins`)."""
+    files: dict[str, Mapping[str, Any]] = {}
+    unnamed = kata_launchers.UNNAMED_IMPORTS.get(main, "")
+    pending = [main]
+    while pending:
+        path, pending = pending[0], pending[1:]
+        if path in files:
+            continue
+        content = read_bytes(root, path)
+        if content is None:
+            pending += _matching(root, unnamed) if path == main and unnamed else []
+            continue
+        files[path] = kata_config.table(kata_config.decode(content, path), path)
+        for one in kata_launchers.imports(files[path], path):
+            pending += _matching(root, one)
+    return list(files.items())
+
+
+def _matching(root: Path, pattern: str) -> list[str]:
+    """The files that an import names: of a pattern those that are there, in name order."""
+    if "*" not in pattern:
+        return [pattern]
+    return [f"/{path.relative_to(root)}" for path in sorted(root.glob(pattern.lstrip("/")))]
+
+
+def _dead_files(root: Path, found: Effective, runtime: str, hypervisor: str, launchers: list[Launcher]) -> list[Dead]:
+    """Base files that are there and not read, each once, with the reason."""
+    listed = kata_layout.candidates(runtime, found.version)
+    reasons: dict[str, str] = {}
+    for path in listed:
+        reasons[path] = _why_not_listed(found, path, listed)
+    for other in kata_layout.RUNTIMES:
+        if other != runtime:
+            for path in kata_layout.candidates(other, found.version):
+                reasons.setdefault(path, f"only the {other} runtime reads it")
+    for (owner, name), (_, file) in kata_layout.RELEASE_FILES.items():
+        path = f"{kata_layout.INSTALL_FOLDER}/{kata_layout.DEFAULTS}/{file}"
+        if owner != runtime:
+            reasons.setdefault(path, f"it is a file of the {owner} runtime")
+        elif name != hypervisor:
+            reasons.setdefault(path, f"it is the file of hypervisor {name}")
+        else:
+            reasons.setdefault(path, f"{found.setting} names another file" if found.setting else "no setting names it")
+    for path in deploy_files(root):
+        shim_name = path.split("/")[-2]
+        reasons.setdefault(path, f"it is kata-deploy's file of {shim_name}, which only a ConfigPath can name")
+    for folder in ("/etc/kata-containers", "/etc/kata-containers/runtime-rs"):
+        for name in names_in(root, folder):
+            if name.endswith(".toml"):
+                reasons.setdefault(
+                    f"{folder}/{name}", "the runtime looks there for configuration.toml only, and no setting names it"
+                )
+    dead = []
+    for path, reason in reasons.items():
+        resolved = resolve(root, path)
+        if resolved == found.resolved_file or not os.path.lexists(root / path.lstrip("/")):
+            continue
+        users = [one for one in launchers if one.config_path and resolve(root, one.config_path) == resolved]
+        if not os.path.lexists(root / resolved.lstrip("/")):
+            reason = f"it is a symbolic link to {resolved}, which does not exist: Kata passes over it"
+        elif users:
+            reason = f"it is read only for {', '.join(f'{one.name} ({one.file})' for one in users)}"
+        dead.append(Dead(path, reason))
+    return dead
+
+
+def _why_not_listed(found: Effective, path: str, listed: tuple[str, ...]) -> str:
+    """Why the runtime does not read this entry of its own list."""
+    if found.setting:
+        return f"the runtime's own list does not count, as {found.setting} names another file"
+    if listed.index(path) < listed.index(found.config_file):
+        return f"{found.shim} is a release build, which looks below {kata_layout.INSTALL_FOLDER} instead"
+    return f"{found.config_file} comes before it in the runtime's own list"
+
+
+def _dead_folders(root: Path, found: Effective, dead: list[str], launchers: list[Launcher]) -> list[Dead]:
+    """Every config.d that holds something and is not the one that is read, or that a release before 2.5.0 does not read."""
+    read = kata_layout.drop_in_folder(found.resolved_file)
+    listed = [path for runtime in kata_layout.RUNTIMES for path in kata_layout.candidates(runtime, found.version)]
+    reasons = {
+        kata_layout.drop_in_folder(path): f"Kata reads the config.d beside the file in use, {found.resolved_file}"
+        for path in (*listed, *dead, *(resolve(root, path) for path in dead))
+    }
+    if found.config_file != found.resolved_file:
+        link = kata_layout.drop_in_folder(found.config_file)
+        reasons[link] = f"it lies beside the link {found.config_file}; Kata reads the one beside its target, {read}"
+    for one in launchers:
+        if one.config_path:
+            folder = kata_layout.drop_in_folder(resolve(root, one.config_path))
+            reasons[folder] = f"it counts only for {one.name} ({one.file})"
+    reasons.pop(read, None)
+    if not kata_layout.reads_drop_ins(found.version):
+        reasons[read] = f"Kata {found.version} reads no drop-ins; 2.5.0 and later do"
+    return [
+        Dead(folder, reason)
+        for folder, reason in reasons.items()
+        if names_in(root, folder) and (folder == read or resolve(root, folder) != resolve(root, read))
+    ]
+
+
+def _replaced(root: Path, found: Effective, hypervisor: str) -> list[Dead]:
+    """The files in use whose kernel_params a later one replaces."""
+    last = found.sources.get(kata_config.KEY)
+    earlier = []
+    for path in (found.resolved_file, *found.drop_ins):
+        if path == last:
+            break
+        text = kata_config.decode(read_bytes(root, path) or b"", path)
+        if kata_config.sets_parameters(text, hypervisor, path):
+            earlier.append(Dead(path, f"its kernel_params are replaced by those of {last}; what else it sets counts"))
+    return earlier
+
+
+def _notes(root: Path, found: Effective, hypervisor: str) -> list[str]:
+    """What a person should know of the files in use."""
+    notes = []
+    for path in found.drop_ins:
+        name = path.rpartition("/")[2]
+        if name.startswith(".") or not name.endswith(".toml"):
+            notes.append(f"{path} looks like a leftover, and is read: in config.d every entry counts, whatever its name")
+    if not found.hypervisor.get("kernel"):
+        notes.append(f"{found.config_file} names no kernel for {hypervisor}: a partial file replaces the release's as a whole")
+    supervised, own = (unit_files(root, unit) for unit in kata_launchers.UNITS)
+    variable = unit_variable(root, own, kata_layout.ENVIRONMENT) if supervised else None
+    if variable:
+        notes.append(
+            f"{variable.file} sets {kata_layout.ENVIRONMENT}={printable(variable.value, 200)} for dockerd, which does not count: "
+            f"the shims are {kata_launchers.UNITS[0]}'s"
+        )
+    return notes

@@ -1,0 +1,120 @@
+"""Who names which configuration file: lost if these fail is the launcher whose setting decides what a guest gets."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from nodekit.errors import NodeError
+from nodekit.rules.kata_config import table
+from nodekit.rules.kata_launchers import Launcher, Variable, assigned, containerd, docker, imports, is_kata, unit_environment
+
+NAME = "KATA_CONF_FILE"
+V2 = 'plugins."io.containerd.grpc.v1.cri".containerd.runtimes'
+V3 = "plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes"
+
+
+def parsed(*texts: str) -> list[tuple[str, Mapping[str, Any]]]:
+    return [(f"/f{at}", table(text, "f")) for at, text in enumerate(texts)]
+
+
+def test_docker_s_kata_runtimes_with_their_file() -> None:
+    text = """\ufeff{"runtimes": {
+      "kata": {"runtimeType": "io.containerd.kata.v2", "options": {"ConfigPath": "/a.toml"}},
+      "bare": {"runtimeType": "io.containerd.kata-qemu.v2"},
+      "empty": {"runtimeType": "/opt/kata/bin/containerd-shim-kata-v2", "options": {"ConfigPath": ""}},
+      "runc2": {"runtimeType": "io.containerd.runc.v2", "options": {"ConfigPath": "/b.toml"}},
+      "old": {"path": "/usr/bin/kata-runtime"}, "odd": 3}}"""
+    assert docker(text) == [
+        Launcher("docker runtime kata", "/etc/docker/daemon.json", "/a.toml"),
+        Launcher("docker runtime bare", "/etc/docker/daemon.json", None),
+        Launcher("docker runtime empty", "/etc/docker/daemon.json", None),
+    ]
+    assert docker("") == docker("{}") == docker('{"runtimes": 3}') == []
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3", '{"a": }', "[" * 100_000])
+def test_a_broken_daemon_json_is_named(text: str) -> None:
+    with pytest.raises(NodeError) as caught:
+        docker(text)
+    assert caught.value.code == "file-invalid" and "/etc/docker/daemon.json" in caught.value.message
+
+
+@pytest.mark.parametrize("at", [V2, V3])
+def test_containerd_s_kata_handlers_in_both_configuration_versions(at: str) -> None:
+    main = f'version = 2\n[{at}.runc]\nruntime_type = "io.containerd.runc.v2"\n[{at}.runc.options]\nConfigPath = "/no"\n'
+    handler = f'[{at}.kata-qemu]\nruntime_type = "io.containerd.kata-qemu.v2"\n[{at}.kata-qemu.options]\nConfigPath = "/q.toml"\n'
+    bare = f'[{at}.kata]\nruntime_type = "io.containerd.kata.v2"\n'
+    assert containerd(parsed(main, handler + bare)) == [
+        Launcher("containerd handler kata-qemu", "/f1", "/q.toml"),
+        Launcher("containerd handler kata", "/f1", None),
+    ]
+
+
+def test_a_later_file_of_containerd_counts_more() -> None:
+    first = f'[{V2}.kata]\nruntime_type = "io.containerd.kata.v2"\noptions.ConfigPath = "/first"\n'
+    assert containerd(parsed(first, f'[{V2}.kata.options]\nConfigPath = "/second"\n')) == [
+        Launcher("containerd handler kata", "/f1", "/second")
+    ]
+    assert containerd(parsed(first, f"[{V2}.kata]\nprivileged_without_host_devices = true\n"))[0].config_path == "/first"
+    assert containerd(parsed(first, f'[{V2}.kata]\nruntime_type = "io.containerd.runc.v2"\n')) == []
+
+
+@pytest.mark.parametrize("text", ["", "plugins = 3\n", f"[{V2}]\nkata = 3\n", '[plugins.cri.containerd]\nruntimes = "x"\n'])
+def test_a_containerd_without_handlers_has_no_kata(text: str) -> None:
+    assert containerd(parsed(text)) == []
+
+
+def test_imports_are_relative_to_the_file_that_names_them() -> None:
+    named = table('imports = ["conf.d/*.toml", "/opt/kata/containerd/config.d/kata-deploy.toml", ""]\n', "f")
+    assert imports(named, "/etc/containerd/config.toml") == [
+        "/etc/containerd/conf.d/*.toml",
+        "/opt/kata/containerd/config.d/kata-deploy.toml",
+    ]
+    assert imports({}, "/f") == imports({"imports": 3}, "/f") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (f"[Service]\nEnvironment={NAME}=/a\n", "/a"),
+        (f'Environment="{NAME}=/a b" OTHER=1\n', "/a b"),
+        (f"Environment=OTHER=1 '{NAME}=/a'\n", "/a"),
+        (f"Environment = {NAME}=/a\nEnvironment={NAME}=/b\n", "/b"),
+        (f"Environment=OTHER=1 \\\n  {NAME}=/a\n", "/a"),
+        (f"Environment={NAME}=\n", ""),
+        (f"Environment={NAME}=/a\nEnvironment=\n", None),
+        (f"#Environment={NAME}=/a\n;Environment={NAME}=/a\n", None),
+        (f"Environment=X{NAME}=/a {NAME}X=/b\nExecStart=/bin/x {NAME}=/c\n", None),
+    ],
+)
+def test_a_unit_sets_the_variable_as_systemd_reads_it(text: str, value: str | None) -> None:
+    found, named = unit_environment([("/u", text)], NAME)
+    assert found == (None if value is None else Variable(value, "/u")) and named == []
+
+
+def test_a_later_drop_in_of_a_unit_counts_more_and_files_are_listed() -> None:
+    unit = f"[Service]\nEnvironment={NAME}=/a\nEnvironmentFile=/etc/first\n"
+    found, named = unit_environment([("/u", unit), ("/d", f"Environment={NAME}=/b\nEnvironmentFile=-/etc/second\n")], NAME)
+    assert (found, named) == (Variable("/b", "/d"), ["/etc/first", "/etc/second"])
+    assert unit_environment([("/u", unit), ("/d", "EnvironmentFile=\n")], NAME)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (f"{NAME}=/a\n{NAME}=/b\n", "/b"),
+        (f'{NAME}="/a b"\n', "/a b"),
+        (f"#!/bin/sh\nexport {NAME}=/a\nexec shim\n", "/a"),
+        (f"#!/bin/bash\n{NAME}=/a /opt/kata/bin/containerd-shim-kata-v2 $@\n", "/a"),
+        (f"{NAME}=\n", ""),
+        (f"# {NAME}=/a\nX{NAME}=/a\n", None),
+    ],
+)
+def test_an_environment_file_or_a_script_sets_the_variable(text: str, value: str | None) -> None:
+    assert assigned(text, NAME) == value
+
+
+def test_what_starts_kata_is_told_from_what_does_not() -> None:
+    assert all(map(is_kata, ["io.containerd.kata.v2", "io.containerd.kata-clh.v2", "/usr/local/bin/containerd-shim-kata-v2"]))
+    assert not any(map(is_kata, ["io.containerd.runc.v2", "runc", None, 3, "kata"]))

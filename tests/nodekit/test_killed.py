@@ -1,0 +1,272 @@
+"""A kill between any two effects does no harm: the verbs without packages, in throw-away roots, and the proof that no effect was
+forgotten. Those with packages are killed on a real Debian, in `test_debian_node`."""
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nodekit.commands import kata as kata_verb
+from nodekit.host.failpoints import POINTS, VARIABLE, reach
+from nodekit.rules.docker_packages import PACKAGES
+from nodekit.rules.kata_layout import MANAGED_MARK
+from tests.nodekit.docker_node import NEW, Daemon, Node, Repository, desired, make_root, running
+from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STATE = "var/lib/kata-nodes"
+SEED, LIMIT = "user_namespace.enable=1", "sysctl.user.max_user_namespaces=9000"
+
+
+def state(parameters: list[str], **more: object) -> dict[str, object]:
+    """A desired state for the verb `kata`."""
+    fixed = {"node": "n", "hypervisor": "qemu", "runtime": "go", "version": "3.32.0", "install": None, "configPath": None}
+    return {**fixed, "kernelParams": parameters, **more}
+
+
+def tree(root: Path) -> dict[str, str]:
+    """Every file, link and folder below the root with mode, owner and content, without the lock."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        info = path.lstat()
+        what = f"-> {path.readlink()}" if path.is_symlink() else path.read_bytes().hex() if path.is_file() else "folder"
+        found[str(path.relative_to(root))] = f"{info.st_mode:o} {info.st_uid}:{info.st_gid} {what}"
+    return {name: what for name, what in found.items() if name != "run/kata-nodes.lock"}
+
+
+def nodekit(verb: str, root: Path, given: dict[str, object], kill_at: str = "") -> "subprocess.CompletedProcess[str]":
+    """Run a verb as a process of its own."""
+    argv = [sys.executable, "-m", "nodekit", verb, "--root", str(root)]
+    env = {**os.environ, VARIABLE: kill_at}
+    return subprocess.run(argv, cwd=REPOSITORY, input=json.dumps(given), capture_output=True, text=True, check=False, env=env)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A verb on a root that `prepare` has laid out; `points` are those that its run must come to."""
+
+    verb: str
+    prepare: Callable[[Path, dict[str, object]], None]
+    given: Callable[[dict[str, object]], dict[str, object]]
+    points: tuple[str, ...]
+
+
+def empty(root: Path, newer: dict[str, object]) -> None:
+    """A root that knows no Kata."""
+    (root / "opt").mkdir()
+    (root / "run").mkdir()
+    (root / "usr/local/bin").mkdir(parents=True)
+
+
+def installed(root: Path, newer: dict[str, object]) -> None:
+    """A root with release 3.32.0 and parameters that were changed once."""
+    empty(root, newer)
+    with served(archive()) as (address, sha256):
+        for parameters in ([SEED], [SEED, "quiet"]):
+            kata_verb.run(state(parameters, install={"address": address, "sha256": sha256}), root)
+
+
+def managed(root: Path, newer: dict[str, object]) -> None:
+    """A root that kata-deploy has laid out."""
+    empty(root, newer)
+    file = root / FOLDER / "runtimes/qemu/configuration-qemu.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"# {MANAGED_MARK}\n{CONFIG}")
+
+
+def old(root: Path, newer: dict[str, object]) -> None:
+    """A root with a release that reads no drop-ins, whose file holds a parameter of ours already."""
+    empty(root, newer)
+    file = root / "etc/kata-containers/configuration.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(CONFIG)
+    file.chmod(0o640)
+    (root / "opt/kata").mkdir()
+    (root / "opt/kata/VERSION").write_text("2.4.3\n")
+    kata_verb.run(state(["quiet"], version="2.4.3"), root)
+
+
+WRITES = ("lock-taken", "content-written", "content-named", "content-placed", "change-done")
+RELEASE = ("archive-downloaded", "archive-member-unpacked", "archive-unpacked", "archive-prepared", "archive-placed")
+CASES = {
+    "a release is installed": Case(
+        "kata", empty, lambda newer: state([SEED, LIMIT], **newer), (*WRITES[:1], *RELEASE, "folder-made", "leftovers-removed")
+    ),
+    "a release takes the place of another": Case(
+        "kata", installed, lambda newer: state([SEED, LIMIT], **newer), ("lock-taken", *RELEASE, "leftovers-removed")
+    ),
+    "a drop-in is written": Case(
+        "kata",
+        managed,
+        lambda _: state([SEED, LIMIT], configPath=f"/{FOLDER}/runtimes/qemu/configuration-qemu.toml"),
+        (*(point for point in WRITES if point != "content-named"), "folder-made"),
+    ),
+    "a file is edited": Case("kata", old, lambda _: state([SEED, LIMIT], version="2.4.3"), WRITES),
+    "a release is removed": Case(
+        "restore",
+        installed,
+        lambda _: {"node": "n"},
+        ("lock-taken", "file-removed", "folder-removed", "files-restored", "archive-displaced", "leftovers-removed"),
+    ),
+}
+ELSEWHERE = ("module-loaded", *{point for case in CASES.values() for point in case.points})
+"""The points at which this file kills."""
+
+
+@pytest.fixture
+def newer() -> Iterator[dict[str, object]]:
+    """Release 3.33.0 with another base, and what the desired state says of it."""
+    text = CONFIG.replace(BASE, "new_base=1").encode()
+    shim = {"./opt/kata/bin/containerd-shim-kata-v2": b"#!/bin/sh\nexit 0\n"}
+    with served(archive("3.33.0", {f"./{FOLDER}/configuration-qemu.toml": text, **shim})) as (address, sha256):
+        yield {"version": "3.33.0", "install": {"address": address, "sha256": sha256}}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_kill_at_any_point_is_mended_by_the_next_run(name: str, tmp_path: Path, newer: dict[str, object]) -> None:
+    case = CASES[name]
+    first, after_root = tmp_path / "first", tmp_path / "after"
+    first.mkdir()
+    case.prepare(first, newer)
+    before = tree(first)
+    shutil.copytree(first, after_root, symlinks=True)
+    assert nodekit(case.verb, after_root, case.given(newer)).returncode == 0
+    after = tree(after_root)
+    assert after != before
+    kills = dict.fromkeys(POINTS, 0)
+    for point in POINTS:
+        for number in itertools.count(1):
+            root = tmp_path / "killed"
+            shutil.copytree(first, root, symlinks=True)
+            done = nodekit(case.verb, root, case.given(newer), f"{point}:{number}")
+            if done.returncode != 0:
+                assert done.returncode == -signal.SIGKILL, done.stderr
+                kills[point] += 1
+                nothing_half_done(before, tree(root), after, f"{point}:{number}")
+                assert nodekit(case.verb, root, case.given(newer)).returncode == 0
+            assert tree(root) == after, f"after a kill at {point}:{number}"
+            shutil.rmtree(root)
+            if done.returncode == 0:
+                break
+    print(name, sum(kills.values()), {point: number for point, number in kills.items() if number})
+    assert all(kills[point] for point in case.points), kills
+
+
+def nothing_half_done(before: dict[str, str], now: dict[str, str], after: dict[str, str], where: str) -> None:
+    """Every path is as before or as after, /opt/kata as a whole; only our own folder holds anything else."""
+    for path, what in now.items():
+        if path.startswith(STATE):
+            inside = path.removeprefix(STATE).lstrip("/").split("/")[0]
+            assert inside in ("", "kata", "kata.json", "pending"), f"{path} at {where}"
+            if inside == "kata.json":
+                json.loads((bytes.fromhex(what.rsplit(" ", 1)[1])).decode())
+        else:
+            assert what in (before.get(path), after.get(path)), f"{path} is half done at {where}"
+    lost = {path for path in before.keys() & after.keys() - now.keys() if not path.startswith(STATE)}
+    assert not lost, where
+    if "opt/kata/.kata-nodes.json" in before.keys() | after.keys():
+        assert release(now) in (release(before), release(after)), f"a mixed release at {where}"
+
+
+def release(found: dict[str, str]) -> dict[str, str]:
+    """What lies below /opt/kata."""
+    return {path: what for path, what in found.items() if path.startswith("opt/kata")}
+
+
+PREFLIGHT = """
+import json, sys
+from pathlib import Path
+from nodekit.commands import preflight
+# What the machine of this test has or lacks is not what is tested.
+preflight.presence = lambda flag: preflight.Presence(flag, True, dict.fromkeys(preflight.DEVICES, True))
+preflight.find_qemu = lambda: None
+print(json.dumps(preflight.run({"node": "n"}, Path(sys.argv[1]))))
+"""
+
+
+def test_a_kill_while_modules_are_loaded_and_kept_is_mended_by_the_next_run(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "modprobe").write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/loaded\n')
+    (tools / "modprobe").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+
+    def run(root: Path, kill_at: str = "") -> int:
+        (root / "etc").mkdir(parents=True, exist_ok=True)
+        (root / "etc/os-release").write_text('ID=debian\nVERSION_ID="13"\n')
+        argv = [sys.executable, "-c", PREFLIGHT, str(root)]
+        return subprocess.run(
+            argv, cwd=REPOSITORY, env={**environment, VARIABLE: kill_at}, capture_output=True, check=False
+        ).returncode
+
+    assert run(tmp_path / "after") == 0
+    after = tree(tmp_path / "after")
+    assert "etc/modules-load.d/kata-nodes.conf" in after
+    for point in ("lock-taken", "module-loaded", "folder-made", "content-written", "content-placed", "change-done"):
+        for number in itertools.count(1):
+            root = tmp_path / f"{point}-{number}"
+            code = run(root, f"{point}:{number}")
+            if code == 0:
+                assert number > 1, point
+                break
+            assert code == -signal.SIGKILL
+            assert {*tree(root)} <= {*after} | {f"{STATE}/pending"}
+            assert run(root) == 0
+            assert tree(root) == after
+
+
+def effects(trace: Path) -> list[str]:
+    """The effects between which no failure point lies."""
+    lines = trace.read_text().splitlines()
+    assert any(line.startswith("point ") for line in lines)
+    return [
+        f"{one} | {other}" for one, other in itertools.pairwise(lines) if one.startswith("effect") and other.startswith("effect")
+    ]
+
+
+def audited(verb: str, root: Path, given: dict[str, object], trace: Path) -> list[str]:
+    """Pairs of effects of a run without a point between them."""
+    argv = [sys.executable, str(Path(__file__).parent / "audited.py"), str(trace), verb, str(root)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(argv, input=json.dumps(given), capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return effects(trace)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_point_lies_between_any_two_effects(name: str, tmp_path: Path, newer: dict[str, object]) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    CASES[name].prepare(root, newer)
+    assert audited(CASES[name].verb, root, CASES[name].given(newer), tmp_path / "trace") == []
+
+
+@pytest.mark.apt
+def test_a_point_lies_between_any_two_effects_on_packages(
+    tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    for name, value in make_root(root).items():
+        monkeypatch.setenv(name, value)
+    with running(Daemon(root)):
+        node = Node(root)
+        source = root / "etc/apt/sources.list.d/first.list"
+        source.write_text(f"deb [trusted=yes] {repository.address} trixie stable\n")
+        subprocess.run(["apt-get", "update", "-qq"], check=True, capture_output=True)
+        node.install(*(f"{name}={NEW}" for name in PACKAGES))
+        source.unlink()
+        assert audited("docker", root, desired(repository, configPath="/opt/x.toml"), tmp_path / "docker") == []
+        assert audited("restore", root, {"node": "n1"}, tmp_path / "restore") == []
+
+
+def test_a_point_that_is_not_listed_is_a_fault() -> None:
+    with pytest.raises(KeyError, match="nowhere"):
+        reach("nowhere")
