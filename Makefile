@@ -8,7 +8,7 @@ DESTROY := $(if $(filter local,$(STACK)),--yes)
 ENV := eval "$$(tools/env)"
 PARTS := $(if $(filter local,$(STACK)),python3 -m tools.local >/dev/null)
 
-.PHONY: help up preview down test test-fast lint lock
+.PHONY: help up preview down test test-fast bench lint lock
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 	@echo; echo "STACK=NAME chooses the stack (now: $(STACK)); stacks/ holds their files."
@@ -29,6 +29,10 @@ test: ## set up and run the whole suite (engine, machine, cluster)
 
 test-fast: ## run what needs neither engine nor machine
 	@$(ENV) && python -m pytest tests --numprocesses=auto --durations=8 -m "not engine and not machine and not guest and not apt and not debian"
+
+bench: ## what a run without a change costs on a node, as ratios
+	@python3 -m tools.local >/dev/null
+	@$(ENV) && python bench/no_op_run.py
 
 lint: ## ruff, mypy, shellcheck
 	@$(ENV) && ruff check . && ruff format --check . && mypy && tools/shellcheck

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nodekit.errors import NodeError
-from nodekit.host import apt, apt_source, docker
+from nodekit.host import apt, docker
 from nodekit.host.files import Transaction, read_bytes, recorded
 from nodekit.host.lock import node_lock
 from nodekit.host.node import OsRelease, os_release
 from nodekit.progress import say, step
 from nodekit.rules import daemon_json, openpgp
-from nodekit.rules.apt_source import repository_address, repository_word
+from nodekit.rules.apt_source import SOURCE, repository_address, repository_word
 from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.docker_matrix import refuse_if_incompatible
 from nodekit.rules.docker_packages import HELD, PACKAGES, PackageState, Plan, codename, package_version, plan
@@ -194,6 +194,8 @@ def _install(
     touched: dict[str, apt.Before],
 ) -> None:
     """Bring the packages; everything that can be refused is refused before dpkg runs."""
+    from nodekit.host import apt_source  # costs a run that installs nothing its time
+
     apt.settle(root, wanted.lock_timeout)
     source = apt_source.ensure(
         root, change, address=wanted.address, suite=wanted.suite, component=wanted.component, fingerprint=wanted.fingerprint
@@ -240,7 +242,7 @@ def _undo(
         change.note(now=before, gone=[key for key in ours if key not in earlier])
     except NodeError as second:
         # The source stays, so that the next run or `restore` can still go back.
-        change.roll_back(keep=(apt_source.SOURCE,))
+        change.roll_back(keep=(SOURCE,))
         if isinstance(error, NodeError):
             error.message = f"{error.message.rstrip('.')}; and the packages could not go back: {second.message}"
         return

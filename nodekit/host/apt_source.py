@@ -6,10 +6,9 @@ from pathlib import Path
 from nodekit.errors import NodeError
 from nodekit.host.files import Transaction, read_bytes, resolve
 from nodekit.rules import openpgp
-from nodekit.rules.apt_source import Source, parse, same_repository, source_text
+from nodekit.rules.apt_source import SOURCE, Source, parse, same_repository, source_text
 from nodekit.rules.text import printable
 
-SOURCE = "/etc/apt/sources.list.d/kata-nodes-docker.sources"
 MAX_KEY = 256 << 10
 """Bytes of a key file that are read; Docker's has 4 KiB."""
 KEY_TIMEOUT = 60.0

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from nodekit.errors import NodeError
 from nodekit.rules.text import printable
 
+SOURCE = "/etc/apt/sources.list.d/kata-nodes-docker.sources"
+"""Our own entry."""
+
 
 @dataclass(frozen=True)
 class Source:

@@ -77,28 +77,19 @@ class DebianNode:
     folder: str
     image: Image
 
+    def command(self, *argv: str, env: Mapping[str, str] | None = None) -> list[str]:
+        """The command line that runs a program in the node."""
+        inside = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", **(env or {})}
+        spaces = ("--mount", "--net", "--pid", "--cgroup", "--uts", "--ipc", "--root", "--wd")
+        variables = [f"{key}={value}" for key, value in inside.items()]
+        return ["nsenter", f"--target={self.pid}", *spaces, "--", "env", "-i", *variables, *argv]
+
     def run(
         self, *argv: str, stdin: str = "", env: Mapping[str, str] | None = None, timeout: float = 120
     ) -> "subprocess.CompletedProcess[str]":
         """Run a program in the node."""
-        inside = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", **(env or {})}
-        enter = [
-            "nsenter",
-            f"--target={self.pid}",
-            "--mount",
-            "--net",
-            "--pid",
-            "--cgroup",
-            "--uts",
-            "--ipc",
-            "--root",
-            "--wd",
-            "--",
-        ]
-        return subprocess.run(
-            [*enter, "env", "-i", *(f"{key}={value}" for key, value in inside.items()), *argv],
-            input=stdin, capture_output=True, text=True, timeout=timeout, check=False,
-        )  # fmt: skip
+        command = self.command(*argv, env=env)
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
 
     def ask(self, *argv: str) -> str:
         """What a program in the node says; it must succeed."""

@@ -22,7 +22,7 @@ def test_runs_without_site_packages_and_keeps_its_exit_codes(tmp_path: Path) -> 
     pyz = tmp_path / "nodekit.pyz"
     bundle.build(pyz)
     assert "Kata" in run(pyz, "--help").stdout
-    status = run(pyz, "status", stdin="{}")
+    status = run(pyz, "status", "--json")
     assert status.returncode == 0 and "kata" in json.loads(status.stdout)
     refused = run(pyz, "kata", "--root", str(tmp_path), stdin='{"node": 1}')
     assert refused.returncode == 1

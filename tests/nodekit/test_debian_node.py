@@ -58,8 +58,8 @@ class Outside:
 
     @staticmethod
     def of(node: DebianNode) -> "Outside":
-        runtimes = node.ask("docker", "info", "--format", "{{range $name, $_ := .Runtimes}}{{$name}} {{end}}{{.ServerVersion}}")
-        return Outside(node.files(), node.packages(), runtimes)
+        form = "{{range $name, $_ := .Runtimes}}{{$name}} {{end}}{{.ServerVersion}}"
+        return Outside(node.files(), node.packages(), node.run("docker", "info", "--format", form).stdout)
 
 
 def test_ten_rounds_there_and_back_leave_no_trace(node: DebianNode) -> None:
@@ -191,7 +191,10 @@ def nothing(node: DebianNode) -> None:
 
 
 def changed(node: DebianNode) -> None:
-    """A node whose Docker is pinned."""
+    """A node whose Docker is pinned, and had a configuration before."""
+    node.ask(
+        "sh", "-c", "mkdir -p /etc/docker; echo '{\"debug\": true}' > /etc/docker/daemon.json; chmod 640 /etc/docker/daemon.json"
+    )
     node.ask("apt-mark", "hold", "docker-ce-cli")
     node.ask("apt-mark", "auto", "docker-ce-rootless-extras")
     node.done("docker", node.docker())

@@ -15,7 +15,6 @@ import pytest
 
 from nodekit.commands import docker as docker_verb
 from nodekit.commands import restore as restore_verb
-from nodekit.commands import status as status_verb
 from nodekit.errors import NodeError
 from nodekit.host import docker as host_docker
 from nodekit.host.files import journals
@@ -287,15 +286,3 @@ def test_a_busy_node_names_the_run_that_holds_it(node: Node, repository: Reposit
         error = refused(node, desired(repository, lockTimeoutSeconds=1))
     assert error.code == "node-busy"
     assert str(os.getpid()) in error.message
-
-
-def test_status_measures_and_changes_nothing(node28: Node, repository: Repository) -> None:
-    docker_verb.run(desired(repository), node28.root)
-    before, packages = node28.etc(), node28.packages()
-    measured = json.loads(json.dumps(status_verb.run({}, node28.root)))
-    assert measured["os"] == {"id": "debian", "versionId": "13", "codename": "trixie"}
-    assert measured["docker"]["version"] == "27.5.1"
-    assert measured["docker"]["packages"]["docker-ce"] == {"held": True, "status": "installed", "version": OLD}
-    assert measured["kata"]["go"]["qemu"]["code"] == "kata-not-found"
-    assert measured["journals"] == ["docker"]
-    assert (node28.etc(), node28.packages()) == (before, packages)

@@ -1,0 +1,154 @@
+"""The command line as a person or a script meets it: help that lists all, JSON or text, exit codes, another root."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nodekit.__main__ import QUESTIONS, VERBS
+from nodekit.host.failpoints import POINTS
+from nodekit.rules.kata_layout import DROP_IN
+from tests.nodekit.kata_release import BASE, CONFIG, FOLDER
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def nodekit(*argv: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+    """Run it as `python -m nodekit`."""
+    command = [sys.executable, "-m", "nodekit", *argv]
+    return subprocess.run(command, cwd=REPOSITORY, input=stdin, capture_output=True, text=True, check=False)
+
+
+def answer(*argv: str) -> dict[str, object]:
+    """The JSON answer of a question."""
+    done = nodekit(*argv, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A root with a release, and the file that the document has people write, which nothing reads here."""
+    folder = tmp_path / FOLDER
+    (folder / "config.d").mkdir(parents=True)
+    (folder / "configuration-qemu.toml").write_text(CONFIG)
+    (folder / "config.d/40-theirs.toml").write_text('[hypervisor.qemu]\nkernel_params = "user_namespace.enable=1"\n')
+    (tmp_path / "opt/kata/VERSION").write_text("3.32.0\n")
+    (tmp_path / "etc/docker").mkdir(parents=True)
+    (tmp_path / "etc/docker/daemon.json").write_text(
+        json.dumps(
+            {
+                "runtimes": {
+                    "kata": {
+                        "runtimeType": "io.containerd.kata.v2",
+                        "options": {"ConfigPath": f"/{FOLDER}/configuration-qemu.toml"},
+                    }
+                }
+            }
+        )
+    )
+    (tmp_path / "etc/kata-containers").mkdir()
+    (tmp_path / "etc/kata-containers/configuration.toml").write_text(
+        '[hypervisor.qemu]\nkernel_params = "user_namespace.enable=1"\n'
+    )
+    (tmp_path / "etc/os-release").write_text('ID=debian\nVERSION_ID="13"\n')
+    return tmp_path
+
+
+def test_help_lists_every_verb_and_question() -> None:
+    said = nodekit("--help").stdout
+    for name in (*VERBS, *QUESTIONS):
+        assert f"\n    {name}" in said
+    assert "standard input" in said and "Exit: 0 done" in said
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_question_teaches_its_arguments(name: str) -> None:
+    said = nodekit(name, "--help").stdout
+    assert "--json" in said and "--root" in said
+
+
+def test_bad_usage_is_2_and_a_refusal_is_1() -> None:
+    assert nodekit("nonsense").returncode == 2
+    assert nodekit("compat", "--runtime", "java").returncode == 2
+    done = nodekit("docker", stdin="[]")
+    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (1, "bad-input")
+
+
+def test_failpoints_are_listed_with_what_is_done_there() -> None:
+    assert answer("failpoints") == POINTS
+    assert nodekit("failpoints").stdout.splitlines()[0].startswith("lock-taken ")
+
+
+@pytest.mark.parametrize(
+    ("docker", "kata", "runtime", "cure"),
+    [
+        ("28.5.2", "3.27.0", "go", "Kata 3.29.0 or newer, or Docker 27.5.1"),
+        ("29.5.0", "3.30.0", "rust", "Kata 3.32.0 or newer"),
+        ("26.0.0", "3.2.0", "go", "Kata 3.29.0 or newer, or Docker 27.5.1"),
+    ],
+)
+def test_a_pair_that_breaks_is_exit_1_with_reason_and_cure(docker: str, kata: str, runtime: str, cure: str) -> None:
+    done = nodekit("compat", "--docker", docker, "--kata", kata, "--runtime", runtime, "--json")
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["code"]) == (1, "docker-kata-incompatible")
+    assert cure in error["remedy"] and "#" in error["message"]
+
+
+def test_a_pair_that_works_is_one_line() -> None:
+    done = nodekit("compat", "--docker", "27.5.1", "--kata", "3.2.0")
+    assert (done.returncode, done.stdout) == (0, "Docker 27.5.1 works with the Go shim of Kata 3.2.0\n")
+
+
+def test_compat_takes_what_is_not_given_from_the_root(root: Path) -> None:
+    database = root / "var/lib/dpkg"
+    database.mkdir(parents=True)
+    (database / "status").write_text(
+        "Package: docker-ce\nStatus: install ok installed\nMaintainer: t\nArchitecture: all\n"
+        "Version: 5:28.5.2-1~debian.13~trixie\nDescription: d\n"
+    )
+    assert answer("compat", "--root", str(root))["docker"] == "28.5.2"
+    (root / "opt/kata/VERSION").write_text("3.27.0\n")
+    done = nodekit("compat", "--root", str(root))
+    assert done.returncode == 1 and "Docker 28.5.2 does not work with the Go shim of Kata 3.27.0" in done.stderr
+    (root / "opt/kata/VERSION").unlink()
+    done = nodekit("compat", "--root", str(root))
+    assert done.returncode == 1 and "--kata" in done.stderr
+
+
+def test_effective_says_what_counts_and_what_is_dead(root: Path) -> None:
+    argv = ("effective", "--root", str(root), "--runtime", "go", "--hypervisor", "qemu")
+    found = answer(*argv)
+    assert found["kernelParams"] == "user_namespace.enable=1"
+    assert found["kernelParamsFrom"] == f"/{FOLDER}/config.d/40-theirs.toml"
+    assert found["write"]["file"] == f"/{FOLDER}/config.d/{DROP_IN}"  # type: ignore[index]
+    dead = {one["path"]: one["reason"] for one in found["dead"]}  # type: ignore[attr-defined, union-attr]
+    assert "ConfigPath" in dead["/etc/kata-containers/configuration.toml"]
+    assert "replaced" in dead[f"/{FOLDER}/configuration-qemu.toml"]
+    said = nodekit(*argv).stdout
+    assert "/etc/kata-containers/configuration.toml: " in said and "only the kernel of RHEL" in said
+
+
+def test_kernel_params_prints_the_new_file_or_writes_it(root: Path) -> None:
+    file = root / FOLDER / "configuration-qemu.toml"
+    argv = ("kernel-params", str(file), "--set", "user_namespace.enable=1", "--set", "quiet")
+    new = CONFIG.replace(f'= "{BASE}"', f'= "{BASE} user_namespace.enable=1 quiet"')
+    done = nodekit(*argv)
+    assert (done.returncode, done.stdout) == (0, new)
+    assert file.read_text() == CONFIG
+    assert nodekit(*argv, "--write").returncode == 0
+    assert file.read_text() == new
+    inside = nodekit("kernel-params", f"/{FOLDER}/configuration-qemu.toml", "--root", str(root), "--set", "quiet=0", "--json")
+    assert json.loads(inside.stdout)["after"].endswith("user_namespace.enable=1 quiet=0")
+
+
+def test_status_of_another_root_tells_what_lies_in_files(root: Path) -> None:
+    found = answer("status", "--root", str(root))
+    assert found["os"]["id"] == "debian" and found["machine"] is None  # type: ignore[index]
+    assert found["kata"]["configurations"]["go"]["qemu"]["kernelParams"] == "user_namespace.enable=1"  # type: ignore[index]
+    assert found["kata"]["configurations"]["rust"]["qemu"]["code"] == "kata-not-found"  # type: ignore[index]
+    assert found["changes"] == {}
+    assert "kernelParams: user_namespace.enable=1" in nodekit("status", "--root", str(root)).stdout
