@@ -149,6 +149,6 @@ def test_status_of_another_root_tells_what_lies_in_files(root: Path) -> None:
     found = answer("status", "--root", str(root))
     assert found["os"]["id"] == "debian" and found["machine"] is None  # type: ignore[index]
     assert found["kata"]["configurations"]["go"]["qemu"]["kernelParams"] == "user_namespace.enable=1"  # type: ignore[index]
-    assert found["kata"]["configurations"]["rust"]["qemu"]["code"] == "kata-not-found"  # type: ignore[index]
+    assert found["kata"]["configurations"]["go"]["firecracker"]["code"] == "file-invalid"  # type: ignore[index]
     assert found["changes"] == {}
     assert "kernelParams: user_namespace.enable=1" in nodekit("status", "--root", str(root)).stdout
