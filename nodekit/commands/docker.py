@@ -24,6 +24,8 @@ PINNED_RECORD = "pinned"
 """The journal's record of the package version that we brought last."""
 CONFIG_PATH_RECORD = "configPath"
 """The journal's record of the ConfigPath that we gave to the runtime, to take it away when the setting goes."""
+UNITS_RECORD = "units"
+"""The journal's record of how the units of Docker and containerd were: whether active, whether enabled."""
 RUNTIME_RECORD = "runtime"
 """The journal's record of the runtime's name, once we wrote daemon.json."""
 TELLING_RECORD = "telling"
@@ -150,6 +152,8 @@ def _change(
     touched: dict[str, apt.Before] = {}
     with Transaction(root, JOURNAL) as change:
         earlier = recorded(root, JOURNAL)
+        units = docker.units()
+        change.record(UNITS_RECORD, {name: asdict(unit) for name, unit in units.items()})
         try:
             if todo.install:
                 _install(wanted, root, change, states, todo.install, touched)
@@ -173,7 +177,7 @@ def _change(
                 answer = docker.wait_until_well(root, wanted.version, wanted.runtime)
             change.note(gone=(TELLING_RECORD, *([CONFIG_PATH_RECORD] if wanted.config_path is None else [])))
         except BaseException as error:
-            _undo(wanted, root, change, touched, earlier, error)
+            _undo(wanted, root, change, touched, units, earlier, error)
             raise
     return answer, running
 
@@ -229,6 +233,7 @@ def _undo(
     root: Path,
     change: Transaction,
     touched: dict[str, apt.Before],
+    units: dict[str, docker.Unit],
     earlier: dict[str, object],
     error: BaseException,
 ) -> None:
@@ -238,7 +243,8 @@ def _undo(
         docker.allow_starts()
         moved = apt.go_back(root, touched, wanted.lock_timeout)
         before = {key: earlier[key] for key in (PINNED_RECORD, CONFIG_PATH_RECORD, RUNTIME_RECORD) if key in earlier}
-        ours = (PINNED_RECORD, CONFIG_PATH_RECORD, RUNTIME_RECORD, HOLDING_RECORD, *(PACKAGE_RECORD + name for name in touched))
+        ours = [PINNED_RECORD, CONFIG_PATH_RECORD, RUNTIME_RECORD, HOLDING_RECORD, UNITS_RECORD]
+        ours += [PACKAGE_RECORD + name for name in touched]
         change.note(now=before, gone=[key for key in ours if key not in earlier])
     except NodeError as second:
         # The source stays, so that the next run or `restore` can still go back.
@@ -249,6 +255,8 @@ def _undo(
     if change.roll_back() or moved:
         with suppress(NodeError):  # the first failure is the one to tell
             docker.service("reload-or-restart")
+    with suppress(NodeError):
+        docker.bring_units_back(units)
     change.forget(TELLING_RECORD)
 
 

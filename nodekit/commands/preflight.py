@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodekit.errors import NodeError
-from nodekit.host import initramfs
-from nodekit.host.failpoints import reach
-from nodekit.host.files import Transaction, read_bytes
+from nodekit.host import initramfs, modules
+from nodekit.host.files import Transaction
 from nodekit.host.guest import Plan, boot_patiently, find_qemu, memory_for_guest, new_nonce
 from nodekit.host.lock import node_lock
 from nodekit.host.node import emulated, os_release
-from nodekit.host.process import run as run_program
 from nodekit.progress import step
 from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.text import printable
@@ -23,6 +21,9 @@ MEMORY_MIB = 256
 """Memory of the tiny guest."""
 LOCK_SECONDS = 60
 """Longest wait for another run on this node."""
+JOURNAL = "preflight"
+MODULES_RECORD = "modules"
+"""The journal's record of the modules that were not loaded before, in the order in which they were loaded."""
 MODULES_FILE = "/etc/modules-load.d/kata-nodes.conf"
 KVM_MODULES = {"vmx": "kvm_intel", "svm": "kvm_amd"}
 """Flag of /proc/cpuinfo -> module that serves it."""
@@ -63,11 +64,22 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     system = os_release(root)
     slow = emulated()
     with node_lock(root, LOCK_SECONDS):
-        modules = [*([KVM_MODULES[flag]] if (flag := cpu_flag()) else []), *DEVICES]
-        said = {module: load(module) for module in modules}
-        found = presence(flag)
-        refuse_missing(node, found, said)
-        changed = keep(root, modules)
+        wanted = [*([KVM_MODULES[flag]] if (flag := cpu_flag()) else []), *DEVICES]
+        new = [module for module in wanted if module not in modules.loaded(root) | modules.built_in(root)]
+        with Transaction(root, JOURNAL) as change:
+            known = change.recorded(MODULES_RECORD)
+            if new:
+                change.record(MODULES_RECORD, new)
+            try:
+                said = {module: modules.load(module) for module in wanted}
+                found = presence(flag)
+                refuse_missing(node, found, said)
+            except BaseException:
+                modules.unload(root, new)
+                if known is None:
+                    change.forget(MODULES_RECORD)
+                raise
+            changed = keep(root, change, wanted) or bool(new)
     guest: dict[str, object] = {"booted": None, "seconds": 0.0, "qemu": "", "kernel": "", "attempts": 0}
     kernel = f"/boot/vmlinuz-{os.uname().release}"
     qemu = find_qemu()
@@ -93,16 +105,6 @@ def cpu_flag() -> str | None:
     """`vmx` or `svm`, as the processor says, or None."""
     match = re.search(r"^flags\s*:.*\b(vmx|svm)\b", Path("/proc/cpuinfo").read_text(errors="replace"), flags=re.MULTILINE)
     return match[1] if match else None
-
-
-def load(module: str) -> str:
-    """Load a module with modprobe(8); what it said when that failed, else nothing."""
-    try:
-        done = run_program(["modprobe", module], timeout=30, check=False)
-    except NodeError as error:
-        return error.message  # a kernel may have all of it built in: the devices decide
-    reach("module-loaded")
-    return "" if done.code == 0 else printable(" ".join(done.stderr.split()), 300)
 
 
 def presence(flag: str | None) -> Presence:
@@ -141,16 +143,14 @@ def refuse_missing(node: str, found: Presence, said: dict[str, str]) -> None:
             )
 
 
-def keep(root: Path, modules: list[str]) -> bool:
+def keep(root: Path, change: Transaction, wanted: list[str]) -> bool:
     """Have the modules loaded at every start; those built into the kernel need no line. Whether that changed a file."""
-    builtin = read_bytes(root, f"/lib/modules/{os.uname().release}/modules.builtin") or b""
-    inside = {Path(line).stem.replace("-", "_") for line in builtin.decode(errors="replace").splitlines()}
-    lines = [module for module in modules if module not in inside]
+    inside = modules.built_in(root)
+    lines = [module for module in wanted if module not in inside]
     if not lines:
         return False
     text = "# Kata needs these (kata-nodes preflight).\n" + "".join(f"{line}\n" for line in lines)
-    with Transaction(root, "preflight") as transaction:
-        return transaction.write(MODULES_FILE, text.encode(), 0o644)
+    return change.write(MODULES_FILE, text.encode(), 0o644)
 
 
 def tiny_guest(node: str, qemu: str, kernel: str, seconds: float, slow: bool) -> tuple[dict[str, object], str]:

@@ -3,10 +3,10 @@
 from contextlib import suppress
 from pathlib import Path
 
-from nodekit.commands import kata
-from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD, PINNED_RECORD, RUNTIME_RECORD
+from nodekit.commands import kata, preflight
+from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD, PINNED_RECORD, RUNTIME_RECORD, UNITS_RECORD
 from nodekit.errors import NodeError
-from nodekit.host import apt, docker, files, kata_archive
+from nodekit.host import apt, docker, files, kata_archive, modules
 from nodekit.host.lock import node_lock
 from nodekit.progress import say, step
 from nodekit.rules import daemon_json, kata_layout
@@ -39,6 +39,9 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
             kept += [f"{path}: edited by somebody since" for path in done.kept]
             if name == JOURNAL:
                 _service(root)
+                restored += _units(root)
+            if name == preflight.JOURNAL:
+                _modules(root, restored, kept)
             files.end(root, name)
         if any(line.startswith(f"{kata_layout.INSTALL_FOLDER}/") for line in kept):
             kept.append(f"{kata_layout.INSTALL_FOLDER}: holds a file that somebody edited")
@@ -69,6 +72,25 @@ def _service(root: Path) -> None:
             say(f"dockerd restarts: these running containers stop: {', '.join(running)}")
         with suppress(NodeError), step("dockerd restarts, to forget the Kata runtime"):
             docker.service("restart")
+
+
+def _units(root: Path) -> list[str]:
+    """Start, stop, enable and disable what is otherwise than before; the units that changed."""
+    before = files.recorded(root, JOURNAL).get(UNITS_RECORD)
+    if not isinstance(before, dict):
+        return []
+    known = {
+        unit: docker.Unit(one["active"] is True, str(one["enabled"])) for unit, one in before.items() if isinstance(one, dict)
+    }
+    return [f"unit {unit}" for unit in docker.bring_units_back(known)]
+
+
+def _modules(root: Path, restored: list[str], kept: list[str]) -> None:
+    """Unload the kernel modules that were not loaded before."""
+    names = files.recorded(root, preflight.JOURNAL).get(preflight.MODULES_RECORD)
+    gone, busy = modules.unload(root, [str(name) for name in names] if isinstance(names, list) else [])
+    restored += [f"module {name}" for name in gone]
+    kept += [f"module {name}: in use" for name in busy]
 
 
 def _packages(root: Path, restored: list[str], kept: list[str]) -> None:

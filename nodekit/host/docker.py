@@ -4,12 +4,14 @@ import json
 import os
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
 from nodekit.host.process import run
+from nodekit.progress import step
 from nodekit.rules.daemon_json import PATH
 from nodekit.rules.text import printable
 
@@ -20,6 +22,8 @@ POLL = 0.2
 """Seconds between two questions while dockerd comes up."""
 SOCKET = "run/docker.sock"
 """Where dockerd listens on the node, whatever context or DOCKER_HOST a root user has."""
+UNITS = ("docker.socket", "docker.service", "containerd.service")
+"""What a change of packages may start, stop or enable."""
 MAX_ANSWER = 16 << 20
 """Bytes of an answer that are read; a node with a thousand containers gives a few."""
 
@@ -132,6 +136,44 @@ def refuse_invalid(text: str) -> None:
     if done.code != 0:
         said = printable((done.stderr.strip() or done.stdout.strip()).replace(name, PATH), 300)
         raise NodeError("file-invalid", f"dockerd refuses {PATH}: {said}", f"Correct {PATH} by hand, then run again")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a unit of systemd is."""
+
+    active: bool
+    enabled: str
+    """The word of `systemctl is-enabled`, such as `enabled`, `disabled` or `masked`."""
+
+
+def units() -> dict[str, Unit]:
+    """The units of Docker and containerd that are there; none where no systemd runs."""
+    argv = ["systemctl", "show", "--property=Id,LoadState,ActiveState,UnitFileState", *UNITS]
+    found = {}
+    for block in run(argv, timeout=CALL_TIMEOUT, check=False).stdout.split("\n\n"):
+        fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if fields.get("LoadState") in ("loaded", "masked"):
+            found[fields["Id"]] = Unit(fields["ActiveState"] in ("active", "activating"), fields["UnitFileState"])
+    return found
+
+
+def bring_units_back(before: Mapping[str, Unit]) -> list[str]:
+    """Make units that are still there as they were; the names of those that changed. Raises NodeError `command-failed`."""
+    now = units()
+    there = [name for name in before if name in now]
+    todo = {
+        "enable": [name for name in there if before[name].enabled == "enabled" != now[name].enabled],
+        "disable": [name for name in there if before[name].enabled == "disabled" != now[name].enabled],
+        "stop": [name for name in there if now[name].active and not before[name].active],
+        "start": [name for name in there if before[name].active and not now[name].active],
+    }
+    for verb, names in todo.items():
+        if names:
+            with step(f"systemctl {verb} {' '.join(names)}"):
+                run(["systemctl", verb, *names], timeout=HEALTH_TIMEOUT, remedy="See 'systemctl status' on the node")
+            reach("service-told")
+    return sorted({name for names in todo.values() for name in names})
 
 
 def allow_starts() -> None:

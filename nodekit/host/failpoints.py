@@ -16,6 +16,7 @@ POINTS = {
     "folder-removed": "a folder that this program had made was removed again",
     "files-restored": "files of a journal are as they were first; the journal is still there",
     "module-loaded": "a kernel module was loaded, the next not yet",
+    "module-unloaded": "a kernel module that this program had loaded was unloaded",
     "packages-settled": "packages that an interrupted dpkg had left half done are done",
     "index-read": "the repository's index was read",
     "packages-changing": "apt has begun, and goes on without this program",

@@ -12,6 +12,7 @@ from nodekit.host import failpoints
 ASKING = (
     ("dpkg-query",), ("apt-cache",), ("apt-mark", "showauto"), ("apt-get", "install", "--simulate"), ("dockerd", "--validate"),
     ("journalctl",), ("kata-runtime", "--version"), ("systemd-detect-virt",),
+    ("systemctl", "show"),
     ("systemctl", "reset-failed"),  # a counter in systemd's memory
 )  # fmt: skip
 """Programs that change nothing, by how their arguments begin."""

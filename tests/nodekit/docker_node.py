@@ -27,7 +27,9 @@ seen = root / "run/daemon-read.json"
 with open(root / "calls", "a") as calls:
     print(pathlib.Path(sys.argv[0]).name, *sys.argv[1:], file=calls)
 name, args = pathlib.Path(sys.argv[0]).name, sys.argv[1:]
-if name == "systemctl":
+if name == "systemctl" and args[0] in ("show", "reset-failed"):
+    pass
+elif name == "systemctl":
     file = root / "etc/docker/daemon.json"
     if (root / "broken-service").exists():
         sys.exit("Job for docker.service failed.")

@@ -84,6 +84,20 @@ def test_ten_rounds_there_and_back_leave_no_trace(node: DebianNode) -> None:
         assert Outside.of(node) == before
 
 
+def test_a_docker_that_was_stopped_and_disabled_is_so_again(node: DebianNode) -> None:
+    node.ask("systemctl", "disable", "--now", "docker.service", "docker.socket")
+
+    def units() -> str:
+        return node.ask("systemctl", "show", "--property=Id,ActiveState,UnitFileState", "docker.service", "docker.socket")
+
+    before, stopped = Outside.of(node), units()
+    assert "ActiveState=inactive" in stopped and "UnitFileState=disabled" in stopped
+    assert node.done("docker", node.docker())["version"] == "27.5.1"
+    restored = node.done("restore", {"node": "n1"})
+    assert {"unit docker.service", "unit docker.socket"} <= set(restored["restored"])  # type: ignore[call-overload]
+    assert (Outside.of(node), units()) == (before, stopped)
+
+
 def test_python3_apt_is_not_needed(node: DebianNode) -> None:
     assert "No module named 'apt'" in node.run("python3", "-c", "import apt").stderr
     assert node.done("docker", node.docker())["version"] == "27.5.1"

@@ -20,6 +20,7 @@ from nodekit.rules.docker_packages import PACKAGES
 from nodekit.rules.kata_layout import MANAGED_MARK
 from tests.nodekit.docker_node import NEW, Daemon, Node, Repository, desired, make_root, running
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served
+from tests.nodekit.test_preflight import MODPROBE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STATE = "var/lib/kata-nodes"
@@ -117,7 +118,7 @@ CASES = {
         ("lock-taken", "file-removed", "folder-removed", "files-restored", "archive-displaced", "leftovers-removed"),
     ),
 }
-ELSEWHERE = ("module-loaded", *{point for case in CASES.values() for point in case.points})
+ELSEWHERE = ("module-loaded", "module-unloaded", *{point for case in CASES.values() for point in case.points})
 """The points at which this file kills."""
 
 
@@ -181,46 +182,60 @@ def release(found: dict[str, str]) -> dict[str, str]:
     return {path: what for path, what in found.items() if path.startswith("opt/kata")}
 
 
+# Runs preflight or restore with a stand-in for the machine's kernel: what this machine has or lacks is not what is tested.
 PREFLIGHT = """
 import json, sys
 from pathlib import Path
-from nodekit.commands import preflight
-# What the machine of this test has or lacks is not what is tested.
+from nodekit.commands import preflight, restore
 preflight.presence = lambda flag: preflight.Presence(flag, True, dict.fromkeys(preflight.DEVICES, True))
+preflight.cpu_flag = lambda: "svm"
 preflight.find_qemu = lambda: None
-print(json.dumps(preflight.run({"node": "n"}, Path(sys.argv[1]))))
+{"preflight": preflight, "restore": restore}[sys.argv[1]].run({"node": "n"}, Path(sys.argv[2]))
 """
 
 
-def test_a_kill_while_modules_are_loaded_and_kept_is_mended_by_the_next_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("verb", "points"),
+    [
+        ("preflight", ("lock-taken", "module-loaded", "folder-made", "content-written", "content-placed", "change-done")),
+        ("restore", ("module-unloaded", "file-removed", "files-restored", "folder-removed")),
+    ],
+)
+def test_a_kill_while_modules_come_and_go_is_mended_by_the_next_run(verb: str, points: tuple[str, ...], tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
-    (tools / "modprobe").write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/loaded\n')
+    (tools / "modprobe").write_text(MODPROBE)
     (tools / "modprobe").chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
 
-    def run(root: Path, kill_at: str = "") -> int:
-        (root / "etc").mkdir(parents=True, exist_ok=True)
+    def run(root: Path, verb: str, kill_at: str = "") -> int:
+        path = f"{tools}:{os.environ['PATH']}"
+        env = {**os.environ, "PATH": path, "MODULES": str(root / "proc/modules"), VARIABLE: kill_at}
+        argv = [sys.executable, "-c", PREFLIGHT, verb, str(root)]
+        return subprocess.run(argv, cwd=REPOSITORY, env=env, capture_output=True, check=False).returncode
+
+    def fresh(name: str) -> Path:
+        root = tmp_path / name
+        (root / "etc").mkdir(parents=True)
         (root / "etc/os-release").write_text('ID=debian\nVERSION_ID="13"\n')
-        argv = [sys.executable, "-c", PREFLIGHT, str(root)]
-        return subprocess.run(
-            argv, cwd=REPOSITORY, env={**environment, VARIABLE: kill_at}, capture_output=True, check=False
-        ).returncode
+        (root / "proc").mkdir()
+        (root / "proc/modules").write_text("vhost_net\n")
+        if verb == "restore":
+            assert run(root, "preflight") == 0
+        return root
 
-    assert run(tmp_path / "after") == 0
+    assert run(fresh("after"), verb) == 0
     after = tree(tmp_path / "after")
-    assert "etc/modules-load.d/kata-nodes.conf" in after
-    for point in ("lock-taken", "module-loaded", "folder-made", "content-written", "content-placed", "change-done"):
+    assert ("etc/modules-load.d/kata-nodes.conf" in after) == (verb == "preflight")
+    for point in points:
         for number in itertools.count(1):
-            root = tmp_path / f"{point}-{number}"
-            code = run(root, f"{point}:{number}")
+            root = fresh(f"{point}-{number}")
+            code = run(root, verb, f"{point}:{number}")
             if code == 0:
                 assert number > 1, point
                 break
             assert code == -signal.SIGKILL
-            assert {*tree(root)} <= {*after} | {f"{STATE}/pending"}
-            assert run(root) == 0
-            assert tree(root) == after
+            assert run(root, verb) == 0
+            assert tree(root) == after, f"{point}:{number}"
 
 
 def effects(trace: Path) -> list[str]:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from nodekit.commands import preflight
-from nodekit.commands.preflight import Presence, keep, refuse_missing
+from nodekit.commands import preflight, restore
+from nodekit.commands.preflight import JOURNAL, Presence, refuse_missing
 from nodekit.errors import NodeError
+from nodekit.host import modules
+from nodekit.host.files import Transaction, journals
 
 ALL = {"vhost_vsock": True, "vhost_net": True, "tun": True}
 SAID = {"kvm_amd": "", "kvm_intel": "modprobe: Operation not supported", "vhost_vsock": "", "vhost_net": "", "tun": ""}
@@ -41,6 +43,12 @@ def builtin(root: Path, text: str) -> None:
     path.write_text(text)
 
 
+def keep(root: Path, wanted: list[str]) -> bool:
+    """As preflight does it."""
+    with Transaction(root, JOURNAL) as change:
+        return preflight.keep(root, change, wanted)
+
+
 def test_modules_are_kept_once_and_those_in_the_kernel_need_no_line(tmp_path: Path) -> None:
     builtin(tmp_path, "kernel/drivers/net/tun.ko\nkernel/drivers/vhost/vhost-net.ko\n")
     assert keep(tmp_path, MODULES) is True
@@ -58,10 +66,68 @@ def test_a_kernel_with_everything_in_it_needs_no_file(tmp_path: Path) -> None:
 def test_without_a_qemu_the_boot_is_left_to_the_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/os-release").write_text("ID=debian\nVERSION_ID=13\nVERSION_CODENAME=trixie\n")
-    monkeypatch.setattr(preflight, "load", lambda _module: "")
+    monkeypatch.setattr(modules, "load", lambda _module: "")
     monkeypatch.setattr(preflight, "presence", lambda flag: Presence(flag, True, ALL))
     monkeypatch.setattr(preflight, "find_qemu", lambda: None)
     result = preflight.run({"node": "n1"}, tmp_path)
     assert isinstance(result["guest"], dict) and result["guest"]["booted"] is None
     assert "no QEMU" in str(result["explanation"])
     assert result["os"] == {"id": "debian", "versionId": "13", "codename": "trixie"}
+
+
+# Stands for modprobe: the list of modules of a throw-away root is its kernel.
+MODPROBE = """#!/usr/bin/env python3
+import os, pathlib, sys
+listing = pathlib.Path(os.environ["MODULES"])
+names = listing.read_text().split()
+module = sys.argv[-1]
+if sys.argv[1] == "--remove":
+    if module == "tun":
+        sys.exit("modprobe: FATAL: Module tun is in use.")
+    names.remove(module)
+elif module not in names:
+    names.append(module)
+listing.write_text("".join(f"{name}\\n" for name in names))
+"""
+
+
+@pytest.fixture
+def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A root whose kernel has vhost_net loaded, and where whatever preflight needs is there once it is loaded."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/modprobe").write_text(MODPROBE)
+    (tmp_path / "bin/modprobe").chmod(0o755)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/modules").write_text("vhost_net\n")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/os-release").write_text("ID=debian\nVERSION_ID=13\n")
+    monkeypatch.setenv("MODULES", str(tmp_path / "proc/modules"))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(preflight, "cpu_flag", lambda: "svm")
+    monkeypatch.setattr(preflight, "presence", lambda flag: Presence(flag, True, ALL))
+    monkeypatch.setattr(preflight, "find_qemu", lambda: None)
+    return tmp_path
+
+
+def listed(root: Path) -> list[str]:
+    return (root / "proc/modules").read_text().split()
+
+
+def test_restore_unloads_what_was_loaded_and_keeps_what_is_in_use(kernel: Path) -> None:
+    assert preflight.run({"node": "n1"}, kernel)["changed"] is True
+    assert listed(kernel) == ["vhost_net", "kvm_amd", "vhost_vsock", "tun"]
+    assert preflight.run({"node": "n1"}, kernel)["changed"] is False
+    done = restore.run({"node": "n1"}, kernel)
+    assert done["restored"] == ["/etc/modules-load.d/kata-nodes.conf", "module vhost_vsock", "module kvm_amd"]
+    assert done["kept"] == ["module tun: in use"]
+    assert listed(kernel) == ["vhost_net", "tun"]
+    assert journals(kernel) == []
+
+
+def test_a_refused_node_has_the_modules_that_it_had(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "presence", lambda flag: Presence(flag, False, ALL))
+    (kernel / "proc/modules").write_text("vhost_net\ntun\n")
+    with pytest.raises(NodeError, match="no usable /dev/kvm"):
+        preflight.run({"node": "n1"}, kernel)
+    assert listed(kernel) == ["vhost_net", "tun"]
+    assert journals(kernel) == []

@@ -1,0 +1,50 @@
+"""Load kernel modules, and unload those that were not loaded before."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from nodekit.errors import NodeError
+from nodekit.host.failpoints import reach
+from nodekit.host.files import read_bytes
+from nodekit.host.process import run
+from nodekit.rules.text import printable
+
+TIMEOUT = 30.0
+"""Seconds for one call of modprobe(8)."""
+
+
+def built_in(root: Path) -> set[str]:
+    """The modules that are part of the running kernel."""
+    listing = read_bytes(root, f"/lib/modules/{os.uname().release}/modules.builtin") or b""
+    return {Path(line).stem.replace("-", "_") for line in listing.decode(errors="replace").splitlines()}
+
+
+def loaded(root: Path) -> set[str]:
+    """The modules that are loaded (proc_modules(5)); none where there is no /proc."""
+    try:
+        lines = (root / "proc/modules").read_text(errors="replace").splitlines()
+    except OSError:
+        return set()
+    return {line.split(" ")[0] for line in lines}
+
+
+def load(module: str) -> str:
+    """Load a module; what modprobe said when that failed, else nothing."""
+    try:
+        done = run(["modprobe", module], timeout=TIMEOUT, check=False)
+    except NodeError as error:
+        return error.message  # a kernel may have all of it built in: the devices decide
+    reach("module-loaded")
+    return "" if done.code == 0 else printable(" ".join(done.stderr.split()), 300)
+
+
+def unload(root: Path, modules: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Unload those of `modules` that are loaded, the last first: the unloaded ones, and those that are in use."""
+    gone: list[str] = []
+    busy: list[str] = []
+    for module in reversed([one for one in modules if one in loaded(root)]):
+        done = run(["modprobe", "--remove", module], timeout=TIMEOUT, check=False)
+        (gone if done.code == 0 else busy).append(module)
+        reach("module-unloaded")
+    return gone, busy
