@@ -30,8 +30,6 @@ RUNTIME_RECORD = "runtime"
 """The journal's record of the runtime's name, once we wrote daemon.json."""
 TELLING_RECORD = "telling"
 """The journal's record, while daemon.json is new and dockerd has not read it: it tells nobody which one it has read."""
-HOLDING_RECORD = "holding"
-"""The journal's record, while apt runs, of every package that was held: apt lets go of those that it changes."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         merged = daemon_json.merge(text, wanted.runtime, wanted.config_path, ours if isinstance(ours, str) else None)
         stopped: list[str] = []
         changed = True
-        if todo.install or todo.hold or merged != text or records.keys() & {HOLDING_RECORD, TELLING_RECORD}:
+        if todo.install or todo.hold or merged != text or TELLING_RECORD in records:
             verb = "reload-or-restart" if merged != text or TELLING_RECORD in records else None
             answer, stopped = _change(wanted, root, states, todo, merged if merged != text else None, verb)
         elif (wrong := docker.problem(answer := docker.ask(root), wanted.version, wanted.runtime)) is not None:
@@ -157,10 +155,6 @@ def _change(
         try:
             if todo.install:
                 _install(wanted, root, change, states, todo.install, touched)
-            held_before = change.recorded(HOLDING_RECORD)
-            if isinstance(held_before, list):  # this run's own, or one's that was killed while apt ran
-                apt.hold_again(root, held_before, wanted.lock_timeout)
-                change.forget(HOLDING_RECORD)
             if todo.hold:
                 change.note(first=_first(todo.hold, touched))
                 with step(f"Holding {', '.join(todo.hold)}"):
@@ -220,8 +214,7 @@ def _install(
             f"Installing {', '.join(asked)} would remove {', '.join(would.removed)} from node {wanted.node}",
             "Remove those packages by hand if nothing needs them, then run again",
         )
-    # What a run that was killed meanwhile had found held counts as well, so that is a first value.
-    first = _first(tuple(dict.fromkeys([*names, *would.touched])), touched) | {HOLDING_RECORD: sorted(apt.held())}
+    first = _first(tuple(dict.fromkeys([*names, *would.touched])), touched)
     change.note(first=first, now={PINNED_RECORD: wanted.package})
     docker.allow_starts()
     with step(f"Installing {', '.join(asked)}"):
@@ -243,7 +236,7 @@ def _undo(
         docker.allow_starts()
         moved = apt.go_back(root, touched, wanted.lock_timeout)
         before = {key: earlier[key] for key in (PINNED_RECORD, CONFIG_PATH_RECORD, RUNTIME_RECORD) if key in earlier}
-        ours = [PINNED_RECORD, CONFIG_PATH_RECORD, RUNTIME_RECORD, HOLDING_RECORD, UNITS_RECORD]
+        ours = [PINNED_RECORD, CONFIG_PATH_RECORD, RUNTIME_RECORD, UNITS_RECORD]
         ours += [PACKAGE_RECORD + name for name in touched]
         change.note(now=before, gone=[key for key in ours if key not in earlier])
     except NodeError as second:

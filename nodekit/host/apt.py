@@ -8,7 +8,7 @@ import signal
 import struct
 import subprocess
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,7 @@ def package_states(names: Iterable[str], root: Path = Path("/")) -> dict[str, Pa
     return parse_states(run(argv, timeout=QUERY_TIMEOUT, env=_environment(), check=False).stdout)
 
 
-def held() -> set[str]:
+def _held() -> set[str]:
     """Every held package of the node; dpkg-query without names answers for all."""
     return {name for name, state in package_states([]).items() if state.held}
 
@@ -277,30 +277,26 @@ def simulate(wanted: Sequence[str]) -> Simulated:
 def install(root: Path, wanted: Sequence[str], lock_timeout: float, *, remove: bool = False) -> None:
     """Install `name=version` and, with `remove`, remove `name-`.
 
-    apt lets go of the hold of a package that it changes; every hold of the node is put back, even when the install fails.
+    apt lets go of the hold of a package that it is told to change, and changes no other held one; every hold of the node is put
+    back, even when the install fails.
     Raises NodeError `package-install-failed` or `apt-lock-held`.
     """
-    were_held = held()
+    were_held = _held()
     argv = ["apt-get", "install", "-y", "-q", *_DPKG, "-o", f"DPkg::Lock::Timeout={max(1, int(lock_timeout))}"]
     argv += ["--allow-downgrades", "--allow-change-held-packages", *([] if remove else ["--no-remove"]), *wanted]
     try:
         done = _locked_run(root, argv, lock_timeout, CHANGE_TIMEOUT)
         reach("packages-changed")
     finally:
-        hold_again(root, were_held, lock_timeout)
+        lost = sorted((were_held & package_states(were_held).keys()) - _held()) if were_held else []
+        if lost:
+            mark(root, "hold", lost, lock_timeout)
     if done.code != 0:
         raise NodeError(
             "package-install-failed",
             f"apt could not bring {' '.join(wanted)}: {_telling(done.stdout)}",
             "Mend what apt names on the node, then run again",
         )
-
-
-def hold_again(root: Path, names: Collection[str], lock_timeout: float) -> None:
-    """Hold those of `names` that are installed and not held."""
-    lost = sorted((set(names) & package_states(names).keys()) - held()) if names else []
-    if lost:
-        mark(root, "hold", lost, lock_timeout)
 
 
 def mark(root: Path, verb: str, names: Sequence[str], lock_timeout: float) -> None:

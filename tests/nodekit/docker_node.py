@@ -17,6 +17,8 @@ from pathlib import Path
 
 SUITE = "trixie"
 NEW, OLD = "5:28.5.2-1~debian.13~trixie", "5:27.5.1-1~debian.13~trixie"
+OLD_IPTABLES = "1.8.9-1"
+"""Enough for the new Docker and not for the old one, so that a downgrade of Docker upgrades it."""
 
 # Stands for systemctl, dockerd and journalctl. `Daemon` stands for the running dockerd: it answers with the version that the
 # package database of the root holds, and with the runtimes of the daemon.json that `systemctl reload` last made it read.
@@ -172,8 +174,9 @@ def build_repository(folder: Path, home: Path) -> str:
     pool = folder / "pool"
     pool.mkdir(parents=True)
     made = [_package(pool, "containerd.io", "1.7.28-1~debian.13~trixie"), _package(pool, "iptables", "1.8.11-2")]
-    for version in (NEW, OLD):
-        made.append(_package(pool, "docker-ce", version, Depends="containerd.io, docker-ce-cli, iptables"))
+    made.append(_package(pool, "iptables", OLD_IPTABLES))
+    for version, needs in ((NEW, "iptables"), (OLD, "iptables (>= 1.8.10)")):
+        made.append(_package(pool, "docker-ce", version, Depends=f"containerd.io, docker-ce-cli, {needs}"))
         made.append(_package(pool, "docker-ce-cli", version, Conflicts="docker-rival"))
         made.append(_package(pool, "docker-ce-rootless-extras", version))
     made.append(_package(pool, "docker-rival", "1.0"))

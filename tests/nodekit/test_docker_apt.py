@@ -22,6 +22,7 @@ from nodekit.rules.docker_packages import HELD, PACKAGES
 from tests.nodekit.docker_node import (
     NEW,
     OLD,
+    OLD_IPTABLES,
     Daemon,
     Node,
     Repository,
@@ -286,3 +287,19 @@ def test_a_busy_node_names_the_run_that_holds_it(node: Node, repository: Reposit
         error = refused(node, desired(repository, lockTimeoutSeconds=1))
     assert error.code == "node-busy"
     assert str(os.getpid()) in error.message
+
+
+def test_what_somebody_else_holds_is_not_changed_for_our_sake(node28: Node, repository: Repository) -> None:
+    source = node28.root / "etc/apt/sources.list.d/first.list"
+    source.write_text(f"deb [trusted=yes] {repository.address} trixie stable\n")
+    node28.install("--allow-downgrades", f"iptables={OLD_IPTABLES}")
+    source.unlink()
+    subprocess.run(["apt-mark", "hold", "iptables"], check=True, capture_output=True)
+    error = refused(node28, desired(repository))
+    assert error.code == "package-install-failed" and "held broken packages" in error.message
+    subprocess.run(["apt-mark", "unhold", "iptables"], check=True, capture_output=True)
+    before = node28.packages()
+    docker_verb.run(desired(repository), node28.root)
+    assert node28.packages()["iptables"] == "ii 1.8.11-2"
+    restore_verb.run({"node": "n1"}, node28.root)
+    assert node28.packages() == before
