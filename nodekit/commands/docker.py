@@ -7,7 +7,8 @@ from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host import apt, docker
-from nodekit.host.files import Transaction, read_bytes, recorded
+from nodekit.host.files import read_bytes
+from nodekit.host.journal import Transaction, recorded
 from nodekit.host.lock import node_lock
 from nodekit.host.node import OsRelease, os_release
 from nodekit.progress import say, step

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from nodekit.errors import NodeError
-from nodekit.host import files, kata, kata_archive
-from nodekit.host.files import Transaction
+from nodekit.host import files, journal, kata, kata_archive
+from nodekit.host.journal import Transaction
 from nodekit.host.lock import node_lock
 from nodekit.progress import say, step
 from nodekit.rules import kata_config, kata_layout, kernel_params
@@ -121,8 +121,8 @@ def _install(root: Path, wanted: dict[str, Any], address: str, sha256: str) -> b
                 place.write_bytes(merged.content)
         # What we changed in the release before goes with it, and so must what the journal says of that.
         below = f"{RECORD}{kata_layout.INSTALL_FOLDER}/"
-        gone = [key for key in files.recorded(root, JOURNAL) if key.startswith(below)]
-        files.disown(root, JOURNAL, kata_layout.INSTALL_FOLDER, gone)
+        gone = [key for key in journal.recorded(root, JOURNAL) if key.startswith(below)]
+        journal.disown(root, JOURNAL, kata_layout.INSTALL_FOLDER, gone)
 
     return kata_archive.install(root, address, sha256, before_the_swap)
 
@@ -204,7 +204,7 @@ def _write(transaction: Transaction, wanted: dict[str, Any], merged: Merged) -> 
 
 def _base_of_edited(root: Path, path: str, now: str) -> tuple[str, list[str]]:
     """The parameters of a file that we edited without ours, and ours: from the journal's record of the last time."""
-    record = files.recorded(root, JOURNAL).get(f"{RECORD}{path}")
+    record = journal.recorded(root, JOURNAL).get(f"{RECORD}{path}")
     if not isinstance(record, dict):
         return now, []
     base, ours = str(record["base"]), [str(one) for one in record["ours"]]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host import initramfs, modules
-from nodekit.host.files import Transaction
 from nodekit.host.guest import Plan, boot_patiently, find_qemu, memory_for_guest, new_nonce
+from nodekit.host.journal import Transaction
 from nodekit.host.lock import node_lock
 from nodekit.host.node import emulated, os_release
 from nodekit.progress import step

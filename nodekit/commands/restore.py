@@ -6,7 +6,7 @@ from pathlib import Path
 from nodekit.commands import kata, preflight
 from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD, PINNED_RECORD, RUNTIME_RECORD, UNITS_RECORD
 from nodekit.errors import NodeError
-from nodekit.host import apt, docker, files, kata_archive, modules
+from nodekit.host import apt, docker, files, journal, kata_archive, modules
 from nodekit.host.lock import node_lock
 from nodekit.progress import say, step
 from nodekit.rules import daemon_json, kata_layout
@@ -26,15 +26,15 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     restored: list[str] = []
     kept: list[str] = []
     with node_lock(root, LOCK_TIMEOUT):
-        for name in files.journals(root):
+        for name in journal.journals(root):
             if name == JOURNAL:
                 # Before the packages, whose change restarts dockerd; and these before the source that they come from.
-                restored += files.put_back(root, name, only=(daemon_json.PATH,)).restored
+                restored += journal.put_back(root, name, only=(daemon_json.PATH,)).restored
                 _packages(root, restored, kept)
             if name == kata.JOURNAL and kata_archive.installed(root) is not None:
                 _leave_to_removal(root)
             with step(f"Putting the files of '{name}' back"):
-                done = files.put_back(root, name)
+                done = journal.put_back(root, name)
             restored += done.restored
             kept += [f"{path}: edited by somebody since" for path in done.kept]
             if name == JOURNAL:
@@ -42,7 +42,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
                 restored += _units(root)
             if name == preflight.JOURNAL:
                 _modules(root, restored, kept)
-            files.end(root, name)
+            journal.end(root, name)
         if any(line.startswith(f"{kata_layout.INSTALL_FOLDER}/") for line in kept):
             kept.append(f"{kata_layout.INSTALL_FOLDER}: holds a file that somebody edited")
         else:
@@ -52,13 +52,13 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
 
 def _leave_to_removal(root: Path) -> None:
     """Do not put back what will be removed with the release, unless somebody edited a part of it, which then stays as a whole."""
-    if not any(path.startswith(f"{kata_layout.INSTALL_FOLDER}/") for path in files.outlook(root, kata.JOURNAL).kept):
-        files.disown(root, kata.JOURNAL, kata_layout.INSTALL_FOLDER)
+    if not any(path.startswith(f"{kata_layout.INSTALL_FOLDER}/") for path in journal.outlook(root, kata.JOURNAL).kept):
+        journal.disown(root, kata.JOURNAL, kata_layout.INSTALL_FOLDER)
 
 
 def _service(root: Path) -> None:
     """Have dockerd read its configuration anew, if there is a dockerd and we ever changed that; done as well after a kill."""
-    runtime = files.recorded(root, JOURNAL).get(RUNTIME_RECORD)
+    runtime = journal.recorded(root, JOURNAL).get(RUNTIME_RECORD)
     if not isinstance(runtime, str):
         return
     with suppress(NodeError), step("dockerd reads its configuration anew"):
@@ -76,7 +76,7 @@ def _service(root: Path) -> None:
 
 def _units(root: Path) -> list[str]:
     """Start, stop, enable and disable what is otherwise than before; the units that changed."""
-    before = files.recorded(root, JOURNAL).get(UNITS_RECORD)
+    before = journal.recorded(root, JOURNAL).get(UNITS_RECORD)
     if not isinstance(before, dict):
         return []
     known = {
@@ -87,7 +87,7 @@ def _units(root: Path) -> list[str]:
 
 def _modules(root: Path, restored: list[str], kept: list[str]) -> None:
     """Unload the kernel modules that were not loaded before."""
-    names = files.recorded(root, preflight.JOURNAL).get(preflight.MODULES_RECORD)
+    names = journal.recorded(root, preflight.JOURNAL).get(preflight.MODULES_RECORD)
     gone, busy = modules.unload(root, [str(name) for name in names] if isinstance(names, list) else [])
     restored += [f"module {name}" for name in gone]
     kept += [f"module {name}: in use" for name in busy]
@@ -95,7 +95,7 @@ def _modules(root: Path, restored: list[str], kept: list[str]) -> None:
 
 def _packages(root: Path, restored: list[str], kept: list[str]) -> None:
     """Bring back the versions and holds that the journal of Docker recorded, except where somebody went on since."""
-    records = files.recorded(root, JOURNAL)
+    records = journal.recorded(root, JOURNAL)
     before: dict[str, apt.Before] = {}
     for key, value in records.items():
         if key.startswith(PACKAGE_RECORD) and isinstance(value, dict):

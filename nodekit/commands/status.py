@@ -11,7 +11,7 @@ from nodekit import __version__
 from nodekit.commands import effective, preflight
 from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD
 from nodekit.errors import NodeError
-from nodekit.host import apt, docker, files, kata, kata_archive, lock
+from nodekit.host import apt, docker, files, journal, kata, kata_archive, lock
 from nodekit.host.node import boot_id, emulated, os_release
 from nodekit.rules import daemon_json, docker_matrix, kata_layout
 from nodekit.rules.docker_packages import HELD, PACKAGES, upstream_version
@@ -131,9 +131,9 @@ def _compatible(root: Path, runtime: str) -> object:
 def _changes(root: Path) -> Document:
     """What this program has changed, so what `restore` would put back, and what it would keep because somebody edited it."""
     found: Document = {}
-    for name in files.journals(root):
-        outlook = files.outlook(root, name)
+    for name in journal.journals(root):
+        outlook = journal.outlook(root, name)
         found[name] = {"restores": outlook.restored, "keeps": outlook.kept}
-    records = files.recorded(root, JOURNAL)
+    records = journal.recorded(root, JOURNAL)
     packages = {key.removeprefix(PACKAGE_RECORD): value for key, value in records.items() if key.startswith(PACKAGE_RECORD)}
     return found | ({"packagesBefore": packages} if packages else {})

@@ -4,7 +4,8 @@ import time
 from pathlib import Path
 
 from nodekit.errors import NodeError
-from nodekit.host.files import Transaction, read_bytes, resolve
+from nodekit.host.files import read_bytes, resolve
+from nodekit.host.journal import Transaction
 from nodekit.rules import openpgp
 from nodekit.rules.apt_source import SOURCE, Source, parse, same_repository, source_text
 from nodekit.rules.text import printable

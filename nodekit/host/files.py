@@ -1,16 +1,14 @@
-"""Change files on a node so that a kill loses nothing, a failure rolls back, and the first state can be put back."""
+"""Read and replace files on a node atomically: links are followed and kept, and a kill leaves nothing lying about."""
 
 import base64
 import errno
 import hashlib
-import json
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
@@ -81,38 +79,9 @@ class State:
 ABSENT = State("absent")
 
 
-@dataclass
-class _Entry:
-    """One path in a journal: its first state, and the fingerprints that are ours (two while a write is under way)."""
-
-    before: State
-    ours: list[str]
-
-
-@dataclass
-class _Journal:
-    """All that one transaction name has changed since the node's first state."""
-
-    paths: dict[str, _Entry] = field(default_factory=dict)
-    folders: list[str] = field(default_factory=list)
-    records: dict[str, object] = field(default_factory=dict)
-
-    def text(self) -> str:
-        paths = {path: {"before": e.before.as_json(), "ours": e.ours} for path, e in self.paths.items()}
-        records = dict(sorted(self.records.items()))  # in whatever order interrupted runs came to write them
-        return json.dumps({"paths": paths, "folders": self.folders, "records": records}, indent=1) + "\n"
-
-
-@dataclass(frozen=True)
-class Restored:
-    """What `restore` did: paths put back to their first state, and paths kept because somebody edited them since."""
-
-    restored: list[str]
-    kept: list[str]
-
-
 @contextmanager
-def _writing(path: str) -> Iterator[None]:
+def writing(path: str) -> Iterator[None]:
+    """Turn the system's refusal to write `path` into NodeError `file-unwritable`."""
     try:
         yield
     except OSError as error:
@@ -123,7 +92,8 @@ def _writing(path: str) -> Iterator[None]:
         ) from None
 
 
-def _physical(root: Path, path: str) -> Path:
+def physical(root: Path, path: str) -> Path:
+    """Where a path of the node lies for this process."""
     return root / path.lstrip("/")
 
 
@@ -143,7 +113,7 @@ def resolve(root: Path, path: str, *, last: bool = True) -> str:
         if part == "..":
             done = done[:-1]
             continue
-        here = _physical(root, "/".join([*done, part]))
+        here = physical(root, "/".join([*done, part]))
         if (last or todo) and here.is_symlink():
             links += 1
             if links > MAX_LINKS:
@@ -164,9 +134,9 @@ def _xattrs(here: Path) -> tuple[tuple[str, bytes], ...]:
         return ()  # this file system has none
 
 
-def _state(root: Path, path: str) -> State:
+def look(root: Path, path: str) -> State:
     """What lies at a resolved path now; raises NodeError `file-unreadable` or `file-invalid`."""
-    here = _physical(root, path)
+    here = physical(root, path)
     try:
         info = os.lstat(here)
         if stat.S_ISLNK(info.st_mode):
@@ -201,7 +171,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _beside(here: Path) -> Path:
+def beside(here: Path) -> Path:
     """Where new content waits when its file system is not that of `PENDING`; one fixed name, so that the next run finds it."""
     # Programs read every entry of a *.d folder (Kata's config.d has no suffix filter), so it lies beside such a folder.
     folder = here.parent.parent if here.parent.name.endswith(".d") else here.parent
@@ -224,7 +194,7 @@ def _nameless(folder: Path) -> int:
 
 def _replace(root: Path, here: Path, give: Callable[[Path], None]) -> None:
     """Put what `give` makes at a path in place of what lies at `here`: at a name in our own folder first, then by rename."""
-    places = (_physical(root, PENDING), _beside(here))
+    places = (physical(root, PENDING), beside(here))
     for pending in places:
         try:
             pending.unlink(missing_ok=True)
@@ -244,10 +214,10 @@ def _replace(root: Path, here: Path, give: Callable[[Path], None]) -> None:
                 raise
 
 
-def _put(root: Path, path: str, state: State) -> None:
+def put(root: Path, path: str, state: State) -> None:
     """Make `state` lie at a resolved path, atomically and durably; raises NodeError `file-unwritable`."""
-    here = _physical(root, path)
-    with _writing(path):
+    here = physical(root, path)
+    with writing(path):
         if state.kind == "absent":
             here.unlink(missing_ok=True)
             reach("file-removed")
@@ -291,29 +261,29 @@ def _put_file(root: Path, here: Path, state: State) -> None:
             _replace(root, here, give)
 
 
-def _missing_folders(root: Path, path: str) -> list[str]:
+def missing_folders(root: Path, path: str) -> list[str]:
     """The folders on the way to `path` that do not exist, outermost first."""
     missing: list[str] = []
     folder = path.rpartition("/")[0]
-    while folder and not _physical(root, folder).exists():
+    while folder and not physical(root, folder).exists():
         missing.append(folder)
         folder = folder.rpartition("/")[0]
     return missing[::-1]
 
 
-def _make_folders(root: Path, folders: list[str]) -> None:
+def make_folders(root: Path, folders: list[str]) -> None:
     for folder in folders:
-        with _writing(folder):
-            _physical(root, folder).mkdir(mode=0o755, exist_ok=True)
-            _sync_folder(_physical(root, folder).parent)
+        with writing(folder):
+            physical(root, folder).mkdir(mode=0o755, exist_ok=True)
+            _sync_folder(physical(root, folder).parent)
         reach("folder-made")
 
 
 def state_folder(root: Path) -> Path:
     """This program's own folder on the node, made when it is not there; only root looks into it."""
-    _make_folders(root, _missing_folders(root, STATE_FOLDER))
-    here = _physical(root, STATE_FOLDER)
-    with _writing(STATE_FOLDER):
+    make_folders(root, missing_folders(root, STATE_FOLDER))
+    here = physical(root, STATE_FOLDER)
+    with writing(STATE_FOLDER):
         try:
             here.mkdir(mode=0o700)
         except FileExistsError:
@@ -322,183 +292,10 @@ def state_folder(root: Path) -> Path:
     return here
 
 
-def _journal_path(name: str) -> str:
-    return f"{STATE_FOLDER}/{name}.json"
-
-
-def _load(root: Path, name: str) -> _Journal:
-    path = _journal_path(name)
-    state = _state(root, path)
-    if state.kind == "absent":
-        return _Journal()
-    try:
-        data = json.loads(state.content)
-        return _Journal(
-            {p: _Entry(State.from_json(e["before"]), [str(o) for o in e["ours"]]) for p, e in data["paths"].items()},
-            [str(folder) for folder in data["folders"]],
-            dict(data["records"]),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NodeError(
-            "journal-invalid",
-            f"{path} is not a journal of this program ({type(error).__name__}: {error})",
-            f"Look at the files it names, then move {path} away; what it recorded can then no longer be restored",
-        ) from None
-
-
-def _save(root: Path, name: str, journal: _Journal) -> None:
-    path = _journal_path(name)
-    if not (journal.paths or journal.folders or journal.records):
-        _end(root, path)
-        return
-    state_folder(root)
-    wanted = State("file", content=journal.text().encode(), mode=0o600, uid=os.geteuid(), gid=os.getegid())
-    if _state(root, path) != wanted:  # on a full disk a roll-back must not fail for want of what is there already
-        _put(root, path, wanted)
-
-
-def _end(root: Path, path: str) -> None:
-    """Remove a journal, and our folder with the last of them."""
-    _put(root, path, ABSENT)
-    with suppress(OSError):  # another journal is there
-        _physical(root, STATE_FOLDER).rmdir()
-        reach("folder-removed")
-
-
-def _clear(root: Path, journal: _Journal) -> None:
-    """Remove new content that a killed run left before it was in its place."""
-    left = [_physical(root, PENDING), *(_beside(_physical(root, path)) for path in journal.paths)]
-    for one in left:
-        with suppress(NotADirectoryError, PermissionError), _writing(str(one)):
-            one.unlink(missing_ok=True)
-
-
-class Transaction:
-    """Changes to files that hold together: either all of a with-block, or the state at its entry.
-
-    The journal of `name` is written before each change and keeps, over all runs, the first state of every path, so that
-    `restore` can put it back. Paths are absolute, as on the node; links in them are followed and kept. Hold the node's lock.
-    Raises NodeError `file-unreadable`, `file-unwritable`, `file-invalid` or `journal-invalid`.
-    """
-
-    def __init__(self, root: Path, name: str) -> None:
-        self._root = root
-        self._name = name
-        self._journal = _load(root, name)
-        _clear(root, self._journal)
-        self._entry: dict[str, tuple[State, _Entry | None]] = {}
-        self._new_folders: list[str] = []
-
-    def __enter__(self) -> "Transaction":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is not None:
-            self.roll_back()
-
-    def write(self, path: str, content: bytes, mode: int | None = None) -> bool:
-        """Make the file hold `content`; true when it did not. Owner, attributes and, without `mode`, mode are kept."""
-        link, path = resolve(self._root, path, last=False), resolve(self._root, path)
-        now = _state(self._root, path)
-        if now.kind == "absent" and link != path and _physical(self._root, link).is_symlink():
-            raise NodeError(
-                "file-invalid", f"{link} is a symbolic link to {path}, which does not exist", f"Remove {link}, then run again"
-            )
-        if now.kind == "file":
-            wanted = State("file", "", content, now.mode if mode is None else mode, now.uid, now.gid, now.xattrs)
-        else:
-            wanted = State("file", "", content, 0o644 if mode is None else mode, os.geteuid(), os.getegid())
-        return self._change(path, now, wanted)
-
-    def remove(self, path: str) -> bool:
-        """Make nothing lie at `path` (a link itself is removed, not its target); true when something did."""
-        path = resolve(self._root, path, last=False)
-        return self._change(path, _state(self._root, path), ABSENT)
-
-    def symlink(self, path: str, target: str) -> bool:
-        """Make `path` a symbolic link to `target`, in place of any file there; true when it was not."""
-        path = resolve(self._root, path, last=False)
-        return self._change(path, _state(self._root, path), State("symlink", target=target))
-
-    def record(self, key: str, before: object) -> None:
-        """Keep a first value that is no file (JSON); a value recorded by an earlier run stays. Survives a roll-back."""
-        self.note(first={key: before})
-
-    def remember(self, key: str, value: object) -> None:
-        """Keep a value (JSON) in place of an earlier one. Survives a roll-back."""
-        self.note(now={key: value})
-
-    def forget(self, key: str) -> None:
-        """Drop a record whose change was undone."""
-        self.note(gone=(key,))
-
-    def note(
-        self, *, first: Mapping[str, object] | None = None, now: Mapping[str, object] | None = None, gone: Collection[str] = ()
-    ) -> None:
-        """`record` those of `first`, `remember` those of `now`, `forget` those of `gone`: all in one write, or none."""
-        records = {**(first or {}), **self._journal.records, **(now or {})}
-        records = {key: value for key, value in records.items() if key not in gone}
-        if records != self._journal.records:
-            self._journal.records = records
-            _save(self._root, self._name, self._journal)
-
-    def recorded(self, key: str) -> object:
-        """The value of a record, or None."""
-        return self._journal.records.get(key)
-
-    def roll_back(self, keep: Collection[str] = ()) -> bool:
-        """Put every path that this object changed back to its state before, in the journal too; true when any moved.
-
-        Paths in `keep` stay as they are now, journalled, for `restore`.
-        """
-        moved = False
-        for path, (state, entry) in reversed(list(self._entry.items())):
-            if path in keep:
-                continue
-            if _state(self._root, path) != state:  # a change that a full disk stopped needs no second write
-                _put(self._root, path, state)
-                moved = True
-            if entry is None:
-                del self._journal.paths[path]
-            else:
-                self._journal.paths[path] = entry
-        self._new_folders = [one for one in self._new_folders if not any(path.startswith(f"{one}/") for path in keep)]
-        _remove_folders(self._root, self._new_folders)
-        self._journal.folders = [folder for folder in self._journal.folders if folder not in self._new_folders]
-        if self._entry or self._new_folders:
-            _save(self._root, self._name, self._journal)
-        self._entry.clear()
-        self._new_folders.clear()
-        return moved
-
-    def _change(self, path: str, now: State, wanted: State) -> bool:
-        if now == wanted:
-            return False
-        entry = self._journal.paths.get(path)
-        self._entry.setdefault(path, (now, entry))
-        if entry is None:
-            new = _Entry(now, [wanted.fingerprint()])
-        elif now.fingerprint() in entry.ours:
-            new = _Entry(entry.before, [now.fingerprint(), wanted.fingerprint()])
-        elif now.fingerprint() == entry.before.fingerprint():
-            new = _Entry(entry.before, [wanted.fingerprint()])
-        else:
-            new = entry  # somebody edited it: what we write now holds that edit, so `restore` must keep it
-        self._journal.paths[path] = new
-        missing = _missing_folders(self._root, path) if wanted.kind != "absent" else []
-        self._new_folders += missing
-        self._journal.folders += [folder for folder in missing if folder not in self._journal.folders]
-        _save(self._root, self._name, self._journal)
-        _make_folders(self._root, missing)
-        _put(self._root, path, wanted)
-        reach("change-done")
-        return True
-
-
-def _remove_folders(root: Path, folders: list[str]) -> None:
+def remove_folders(root: Path, folders: list[str]) -> None:
     for folder in reversed(folders):
         with suppress(OSError):  # somebody else uses it, or it is gone: both are right
-            _physical(root, folder).rmdir()
+            physical(root, folder).rmdir()
             reach("folder-removed")
 
 
@@ -507,26 +304,8 @@ def read_bytes(root: Path, path: str) -> bytes | None:
 
     Raises NodeError `file-unreadable`, or `file-invalid` when it is no regular file or larger than `MAX_FILE`.
     """
-    state = _state(root, resolve(root, path))
+    state = look(root, resolve(root, path))
     return state.content if state.kind == "file" else None
-
-
-def journals(root: Path) -> list[str]:
-    """The names of the transactions that have something to restore on this node."""
-    folder = _physical(root, STATE_FOLDER)
-    try:
-        return sorted(entry.stem for entry in folder.iterdir() if entry.suffix == ".json" and entry.name[0] != ".")
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise NodeError(
-            "file-unreadable", f"{STATE_FOLDER} cannot be read: {error.strerror}", "Run the program as root"
-        ) from None
-
-
-def recorded(root: Path, name: str) -> dict[str, object]:
-    """The first values that `Transaction.record` kept under `name`."""
-    return dict(_load(root, name).records)
 
 
 def replace(root: Path, path: str, content: bytes) -> None:
@@ -536,64 +315,7 @@ def replace(root: Path, path: str, content: bytes) -> None:
     `file-invalid`.
     """
     resolved = resolve(root, path)
-    now = _state(root, resolved)
+    now = look(root, resolved)
     if now.kind != "file":
         raise NodeError("file-unreadable", f"{path} does not exist", "Give the path of a file that is there")
-    _put(root, resolved, State("file", "", content, now.mode, now.uid, now.gid, now.xattrs))
-
-
-def put_back(root: Path, name: str, only: Collection[str] | None = None) -> Restored:
-    """Put the first state of every path in the journal of `name` (or of those in `only`) back; `end` then ends that journal.
-
-    A path that somebody edited since our last write is kept as it is and named. A kill in between does no harm: run again.
-    """
-    journal = _load(root, name)
-    _clear(root, journal)
-    todo = _outlook(root, journal, only)
-    for path in todo.restored:
-        before = journal.paths[path].before
-        _make_folders(root, _missing_folders(root, path) if before.kind != "absent" else [])
-        _put(root, path, before)
-    if only is None:
-        _remove_folders(root, journal.folders)
-    reach("files-restored")
-    return Restored(sorted(todo.restored), sorted(todo.kept))
-
-
-def _outlook(root: Path, journal: _Journal, only: Collection[str] | None = None) -> Restored:
-    restored: list[str] = []
-    kept: list[str] = []
-    for path, entry in reversed(list(journal.paths.items())):
-        now = _state(root, path) if only is None or path in only else entry.before
-        if now != entry.before:
-            untouched = now.fingerprint() in entry.ours or now.fingerprint() == entry.before.fingerprint()
-            (restored if untouched else kept).append(path)
-    return Restored(restored, kept)
-
-
-def outlook(root: Path, name: str) -> Restored:
-    """What `put_back` would do, without doing it."""
-    found = _outlook(root, _load(root, name))
-    return Restored(sorted(found.restored), sorted(found.kept))
-
-
-def disown(root: Path, name: str, folder: str, records: Collection[str] = ()) -> None:
-    """Forget what the journal of `name` says of paths below `folder`, which somebody else replaces as a whole, and `records`."""
-    journal = _load(root, name)
-    journal.paths = {path: entry for path, entry in journal.paths.items() if not path.startswith(f"{folder}/")}
-    journal.folders = [one for one in journal.folders if not one.startswith(f"{folder}/")]
-    journal.records = {key: value for key, value in journal.records.items() if key not in records}
-    if _physical(root, _journal_path(name)).exists():
-        _save(root, name, journal)
-
-
-def end(root: Path, name: str) -> None:
-    """End the journal of `name`: what it recorded is restored, or is nobody's business any more."""
-    _end(root, _journal_path(name))
-
-
-def restore(root: Path, name: str) -> Restored:
-    """`put_back`, then `end`."""
-    done = put_back(root, name)
-    end(root, name)
-    return done
+    put(root, resolved, State("file", "", content, now.mode, now.uid, now.gid, now.xattrs))

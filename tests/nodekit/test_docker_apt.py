@@ -17,7 +17,7 @@ from nodekit.commands import docker as docker_verb
 from nodekit.commands import restore as restore_verb
 from nodekit.errors import NodeError
 from nodekit.host import docker as host_docker
-from nodekit.host.files import journals
+from nodekit.host.journal import journals
 from nodekit.rules.docker_packages import HELD, PACKAGES
 from tests.nodekit.docker_node import (
     NEW,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.host.files import MAX_FILE, Transaction, journals, read_bytes, recorded, resolve, restore
+from nodekit.host.files import MAX_FILE, read_bytes, resolve
+from nodekit.host.journal import Transaction, journals, recorded, restore
 from nodekit.host.lock import node_lock
 from nodekit.host.node import OsRelease, boot_id, os_release
 
@@ -107,7 +108,7 @@ def test_on_another_file_system_the_new_content_waits_beside_a_folder_that_is_re
     program = """
 import os, subprocess, sys
 from pathlib import Path
-from nodekit.host.files import Transaction
+from nodekit.host.journal import Transaction
 root = Path(sys.argv[1])
 subprocess.run(["mount", "-t", "tmpfs", "tmpfs", root / "etc"], check=True)
 (root / "etc/real.d").mkdir()
@@ -210,17 +211,17 @@ def test_the_journal_is_for_root_only(root: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from nodekit.host import files
+from nodekit.host import files, journal
 root, at = Path(sys.argv[1]), int(sys.argv[2])
-real, count = files._put, 0
+real, count = files.put, 0
 def put(*args):
     global count
     real(*args)
     count += 1
     if count == at:
         os.kill(os.getpid(), signal.SIGKILL)
-files._put = put
-with files.Transaction(root, "t") as change:
+journal.put = put
+with journal.Transaction(root, "t") as change:
     change.write("/etc/plain", b"ours")
     change.write("/etc/link", b"ours too")
     change.write("/opt/new/file", b"made")

@@ -7,7 +7,7 @@ import pytest
 
 from nodekit.commands import kata, restore
 from nodekit.errors import NodeError
-from nodekit.host import files
+from nodekit.host import journal
 from nodekit.rules.kata_layout import DROP_IN, MANAGED_MARK
 from tests.nodekit.kata_files import put, setting
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served, tree
@@ -89,7 +89,7 @@ def test_second_run_changes_and_saves_nothing(root: Path, version: str, monkeypa
     def saved(*_: object) -> None:
         raise AssertionError("a run with nothing to do wrote something")
 
-    monkeypatch.setattr(files, "_put", saved)
+    monkeypatch.setattr(journal, "put", saved)
     assert kata.run(state([SEED], version=version), root)["changed"] is False
     assert tree(root) == before
 

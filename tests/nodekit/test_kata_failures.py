@@ -10,7 +10,7 @@ import pytest
 
 from nodekit.commands import kata, restore
 from nodekit.errors import NodeError
-from nodekit.host import files, kata_archive, kata_download
+from nodekit.host import journal, kata_archive, kata_download
 from nodekit.host.kata import effective
 from nodekit.rules.kata_layout import DROP_IN, MANAGED_MARK
 from tests.nodekit.kata_files import put, setting
@@ -30,12 +30,12 @@ def installed(tmp_path: Path) -> Path:
 
 def fails(root: Path, data: bytes, code: str, *, sha256: str | None = None, version: str = "3.33.0") -> NodeError:
     """An upgrade fails with that code; what was installed and merged is as it was, down to the records."""
-    before, records = tree(root), files.recorded(root, kata.JOURNAL)
+    before, records = tree(root), journal.recorded(root, kata.JOURNAL)
     with served(data) as (address, real), pytest.raises(NodeError) as caught:
         kata.run(state([LIMIT], version=version, install={"address": address, "sha256": sha256 or real}), root)
     assert caught.value.code == code, caught.value
     assert tree(root) == before
-    assert files.recorded(root, kata.JOURNAL) == records
+    assert journal.recorded(root, kata.JOURNAL) == records
     return caught.value
 
 
@@ -78,7 +78,7 @@ def test_parameters_of_a_failed_run_do_not_stay_for_ever(installed: Path, monkey
         raise NodeError("file-unwritable", "no space left", "free some")
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.Transaction, "write", full)
+        patch.setattr(journal.Transaction, "write", full)
         with pytest.raises(NodeError):
             kata.run(state([ZERO]), installed)
     assert kata.run(state([LIMIT]), installed)["kernelParams"] == f"{BASE} {LIMIT}"

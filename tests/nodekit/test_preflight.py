@@ -9,7 +9,7 @@ from nodekit.commands import preflight, restore
 from nodekit.commands.preflight import JOURNAL, Presence, refuse_missing
 from nodekit.errors import NodeError
 from nodekit.host import modules
-from nodekit.host.files import Transaction, journals
+from nodekit.host.journal import Transaction, journals
 
 ALL = {"vhost_vsock": True, "vhost_net": True, "tun": True}
 SAID = {"kvm_amd": "", "kvm_intel": "modprobe: Operation not supported", "vhost_vsock": "", "vhost_net": "", "tun": ""}

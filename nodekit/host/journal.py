@@ -1,0 +1,306 @@
+"""Journal what is changed on a node before it is changed, so that a failure rolls back and the first state can be put back."""
+
+import json
+import os
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from nodekit.errors import NodeError
+from nodekit.host.failpoints import reach
+from nodekit.host.files import (
+    ABSENT,
+    PENDING,
+    STATE_FOLDER,
+    State,
+    beside,
+    look,
+    make_folders,
+    missing_folders,
+    physical,
+    put,
+    remove_folders,
+    resolve,
+    state_folder,
+    writing,
+)
+
+
+@dataclass
+class _Entry:
+    """One path in a journal: its first state, and the fingerprints that are ours (two while a write is under way)."""
+
+    before: State
+    ours: list[str]
+
+
+@dataclass
+class _Journal:
+    """All that one transaction name has changed since the node's first state."""
+
+    paths: dict[str, _Entry] = field(default_factory=dict)
+    folders: list[str] = field(default_factory=list)
+    records: dict[str, object] = field(default_factory=dict)
+
+    def text(self) -> str:
+        paths = {path: {"before": e.before.as_json(), "ours": e.ours} for path, e in self.paths.items()}
+        records = dict(sorted(self.records.items()))  # in whatever order interrupted runs came to write them
+        return json.dumps({"paths": paths, "folders": self.folders, "records": records}, indent=1) + "\n"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What `restore` did: paths put back to their first state, and paths kept because somebody edited them since."""
+
+    restored: list[str]
+    kept: list[str]
+
+
+def _journal_path(name: str) -> str:
+    return f"{STATE_FOLDER}/{name}.json"
+
+
+def _load(root: Path, name: str) -> _Journal:
+    path = _journal_path(name)
+    state = look(root, path)
+    if state.kind == "absent":
+        return _Journal()
+    try:
+        data = json.loads(state.content)
+        return _Journal(
+            {p: _Entry(State.from_json(e["before"]), [str(o) for o in e["ours"]]) for p, e in data["paths"].items()},
+            [str(folder) for folder in data["folders"]],
+            dict(data["records"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NodeError(
+            "journal-invalid",
+            f"{path} is not a journal of this program ({type(error).__name__}: {error})",
+            f"Look at the files it names, then move {path} away; what it recorded can then no longer be restored",
+        ) from None
+
+
+def _save(root: Path, name: str, journal: _Journal) -> None:
+    path = _journal_path(name)
+    if not (journal.paths or journal.folders or journal.records):
+        _end(root, path)
+        return
+    state_folder(root)
+    wanted = State("file", content=journal.text().encode(), mode=0o600, uid=os.geteuid(), gid=os.getegid())
+    if look(root, path) != wanted:  # on a full disk a roll-back must not fail for want of what is there already
+        put(root, path, wanted)
+
+
+def _end(root: Path, path: str) -> None:
+    """Remove a journal, and our folder with the last of them."""
+    put(root, path, ABSENT)
+    with suppress(OSError):  # another journal is there
+        physical(root, STATE_FOLDER).rmdir()
+        reach("folder-removed")
+
+
+def _clear(root: Path, journal: _Journal) -> None:
+    """Remove new content that a killed run left before it was in its place."""
+    left = [physical(root, PENDING), *(beside(physical(root, path)) for path in journal.paths)]
+    for one in left:
+        with suppress(NotADirectoryError, PermissionError), writing(str(one)):
+            one.unlink(missing_ok=True)
+
+
+class Transaction:
+    """Changes to files that hold together: either all of a with-block, or the state at its entry.
+
+    The journal of `name` is written before each change and keeps, over all runs, the first state of every path, so that
+    `restore` can put it back. Paths are absolute, as on the node; links in them are followed and kept. Hold the node's lock.
+    Raises NodeError `file-unreadable`, `file-unwritable`, `file-invalid` or `journal-invalid`.
+    """
+
+    def __init__(self, root: Path, name: str) -> None:
+        self._root = root
+        self._name = name
+        self._journal = _load(root, name)
+        _clear(root, self._journal)
+        self._entry: dict[str, tuple[State, _Entry | None]] = {}
+        self._new_folders: list[str] = []
+
+    def __enter__(self) -> "Transaction":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None:
+            self.roll_back()
+
+    def write(self, path: str, content: bytes, mode: int | None = None) -> bool:
+        """Make the file hold `content`; true when it did not. Owner, attributes and, without `mode`, mode are kept."""
+        link, path = resolve(self._root, path, last=False), resolve(self._root, path)
+        now = look(self._root, path)
+        if now.kind == "absent" and link != path and physical(self._root, link).is_symlink():
+            raise NodeError(
+                "file-invalid", f"{link} is a symbolic link to {path}, which does not exist", f"Remove {link}, then run again"
+            )
+        if now.kind == "file":
+            wanted = State("file", "", content, now.mode if mode is None else mode, now.uid, now.gid, now.xattrs)
+        else:
+            wanted = State("file", "", content, 0o644 if mode is None else mode, os.geteuid(), os.getegid())
+        return self._change(path, now, wanted)
+
+    def remove(self, path: str) -> bool:
+        """Make nothing lie at `path` (a link itself is removed, not its target); true when something did."""
+        path = resolve(self._root, path, last=False)
+        return self._change(path, look(self._root, path), ABSENT)
+
+    def symlink(self, path: str, target: str) -> bool:
+        """Make `path` a symbolic link to `target`, in place of any file there; true when it was not."""
+        path = resolve(self._root, path, last=False)
+        return self._change(path, look(self._root, path), State("symlink", target=target))
+
+    def record(self, key: str, before: object) -> None:
+        """Keep a first value that is no file (JSON); a value recorded by an earlier run stays. Survives a roll-back."""
+        self.note(first={key: before})
+
+    def remember(self, key: str, value: object) -> None:
+        """Keep a value (JSON) in place of an earlier one. Survives a roll-back."""
+        self.note(now={key: value})
+
+    def forget(self, key: str) -> None:
+        """Drop a record whose change was undone."""
+        self.note(gone=(key,))
+
+    def note(
+        self, *, first: Mapping[str, object] | None = None, now: Mapping[str, object] | None = None, gone: Collection[str] = ()
+    ) -> None:
+        """`record` those of `first`, `remember` those of `now`, `forget` those of `gone`: all in one write, or none."""
+        records = {**(first or {}), **self._journal.records, **(now or {})}
+        records = {key: value for key, value in records.items() if key not in gone}
+        if records != self._journal.records:
+            self._journal.records = records
+            _save(self._root, self._name, self._journal)
+
+    def recorded(self, key: str) -> object:
+        """The value of a record, or None."""
+        return self._journal.records.get(key)
+
+    def roll_back(self, keep: Collection[str] = ()) -> bool:
+        """Put every path that this object changed back to its state before, in the journal too; true when any moved.
+
+        Paths in `keep` stay as they are now, journalled, for `restore`.
+        """
+        moved = False
+        for path, (state, entry) in reversed(list(self._entry.items())):
+            if path in keep:
+                continue
+            if look(self._root, path) != state:  # a change that a full disk stopped needs no second write
+                put(self._root, path, state)
+                moved = True
+            if entry is None:
+                del self._journal.paths[path]
+            else:
+                self._journal.paths[path] = entry
+        self._new_folders = [one for one in self._new_folders if not any(path.startswith(f"{one}/") for path in keep)]
+        remove_folders(self._root, self._new_folders)
+        self._journal.folders = [folder for folder in self._journal.folders if folder not in self._new_folders]
+        if self._entry or self._new_folders:
+            _save(self._root, self._name, self._journal)
+        self._entry.clear()
+        self._new_folders.clear()
+        return moved
+
+    def _change(self, path: str, now: State, wanted: State) -> bool:
+        if now == wanted:
+            return False
+        entry = self._journal.paths.get(path)
+        self._entry.setdefault(path, (now, entry))
+        if entry is None:
+            new = _Entry(now, [wanted.fingerprint()])
+        elif now.fingerprint() in entry.ours:
+            new = _Entry(entry.before, [now.fingerprint(), wanted.fingerprint()])
+        elif now.fingerprint() == entry.before.fingerprint():
+            new = _Entry(entry.before, [wanted.fingerprint()])
+        else:
+            new = entry  # somebody edited it: what we write now holds that edit, so `restore` must keep it
+        self._journal.paths[path] = new
+        missing = missing_folders(self._root, path) if wanted.kind != "absent" else []
+        self._new_folders += missing
+        self._journal.folders += [folder for folder in missing if folder not in self._journal.folders]
+        _save(self._root, self._name, self._journal)
+        make_folders(self._root, missing)
+        put(self._root, path, wanted)
+        reach("change-done")
+        return True
+
+
+def journals(root: Path) -> list[str]:
+    """The names of the transactions that have something to restore on this node."""
+    folder = physical(root, STATE_FOLDER)
+    try:
+        return sorted(entry.stem for entry in folder.iterdir() if entry.suffix == ".json" and entry.name[0] != ".")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise NodeError(
+            "file-unreadable", f"{STATE_FOLDER} cannot be read: {error.strerror}", "Run the program as root"
+        ) from None
+
+
+def recorded(root: Path, name: str) -> dict[str, object]:
+    """The first values that `Transaction.record` kept under `name`."""
+    return dict(_load(root, name).records)
+
+
+def put_back(root: Path, name: str, only: Collection[str] | None = None) -> Restored:
+    """Put the first state of every path in the journal of `name` (or of those in `only`) back; `end` then ends that journal.
+
+    A path that somebody edited since our last write is kept as it is and named. A kill in between does no harm: run again.
+    """
+    journal = _load(root, name)
+    _clear(root, journal)
+    todo = _outlook(root, journal, only)
+    for path in todo.restored:
+        before = journal.paths[path].before
+        make_folders(root, missing_folders(root, path) if before.kind != "absent" else [])
+        put(root, path, before)
+    if only is None:
+        remove_folders(root, journal.folders)
+    reach("files-restored")
+    return Restored(sorted(todo.restored), sorted(todo.kept))
+
+
+def _outlook(root: Path, journal: _Journal, only: Collection[str] | None = None) -> Restored:
+    restored: list[str] = []
+    kept: list[str] = []
+    for path, entry in reversed(list(journal.paths.items())):
+        now = look(root, path) if only is None or path in only else entry.before
+        if now != entry.before:
+            untouched = now.fingerprint() in entry.ours or now.fingerprint() == entry.before.fingerprint()
+            (restored if untouched else kept).append(path)
+    return Restored(restored, kept)
+
+
+def outlook(root: Path, name: str) -> Restored:
+    """What `put_back` would do, without doing it."""
+    found = _outlook(root, _load(root, name))
+    return Restored(sorted(found.restored), sorted(found.kept))
+
+
+def disown(root: Path, name: str, folder: str, records: Collection[str] = ()) -> None:
+    """Forget what the journal of `name` says of paths below `folder`, which somebody else replaces as a whole, and `records`."""
+    journal = _load(root, name)
+    journal.paths = {path: entry for path, entry in journal.paths.items() if not path.startswith(f"{folder}/")}
+    journal.folders = [one for one in journal.folders if not one.startswith(f"{folder}/")]
+    journal.records = {key: value for key, value in journal.records.items() if key not in records}
+    if physical(root, _journal_path(name)).exists():
+        _save(root, name, journal)
+
+
+def end(root: Path, name: str) -> None:
+    """End the journal of `name`: what it recorded is restored, or is nobody's business any more."""
+    _end(root, _journal_path(name))
+
+
+def restore(root: Path, name: str) -> Restored:
+    """`put_back`, then `end`."""
+    done = put_back(root, name)
+    end(root, name)
+    return done
