@@ -5,6 +5,7 @@ Lost if these fail: a pin that does not hold, a node left between two versions, 
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from nodekit.commands import docker as docker_verb
 from nodekit.commands import restore as restore_verb
 from nodekit.errors import NodeError
 from nodekit.host import docker as host_docker
+from nodekit.host.failpoints import VARIABLE
 from nodekit.host.journal import journals
 from nodekit.rules.docker_packages import HELD, PACKAGES
 from tests.nodekit.docker_node import (
@@ -303,3 +305,27 @@ def test_what_somebody_else_holds_is_not_changed_for_our_sake(node28: Node, repo
     assert node28.packages()["iptables"] == "ii 1.8.11-2"
     restore_verb.run({"node": "n1"}, node28.root)
     assert node28.packages() == before
+
+
+def test_a_dockerd_that_has_not_read_its_new_file_is_told_by_the_next_run(node28: Node, repository: Repository) -> None:
+    docker_verb.run(desired(repository, configPath="/opt/kata/old.toml"), node28.root)
+    moved = desired(repository, configPath="/opt/kata/new.toml")
+    argv = [sys.executable, "-m", "nodekit", "docker", "--root", str(node28.root)]
+    env = {**os.environ, VARIABLE: "change-done"}
+    done = subprocess.run(argv, input=json.dumps(moved), text=True, capture_output=True, env=env, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    read = node28.root / "run/daemon-read.json"
+    assert "new.toml" in (node28.root / "etc/docker/daemon.json").read_text() and "new.toml" not in read.read_text()
+    assert docker_verb.run(moved, node28.root)["changed"] is True
+    assert "new.toml" in read.read_text()
+    assert docker_verb.run(moved, node28.root)["changed"] is False
+
+
+def test_a_config_path_goes_with_the_setting_and_somebody_else_s_stays(node28: Node, repository: Repository) -> None:
+    file = node28.root / "etc/docker/daemon.json"
+    docker_verb.run(desired(repository, configPath="/opt/kata/ours.toml"), node28.root)
+    docker_verb.run(desired(repository), node28.root)
+    assert json.loads(file.read_text()) == {"runtimes": {"kata": {"runtimeType": "io.containerd.kata.v2"}}}
+    file.write_text(file.read_text().replace('kata.v2"', 'kata.v2", "options": {"ConfigPath": "/opt/kata/theirs.toml"}'))
+    docker_verb.run(desired(repository), node28.root)
+    assert "theirs.toml" in file.read_text()
