@@ -35,7 +35,10 @@ elif name == "systemctl":
     file = root / "etc/docker/daemon.json"
     if (root / "broken-service").exists():
         sys.exit("Job for docker.service failed.")
-    seen.write_text(file.read_text() if file.exists() else "{}")
+    new = json.loads(file.read_text()) if file.exists() else {}
+    if "restart" not in args and seen.exists():  # a reload takes no runtime away
+        new = {"runtimes": json.loads(seen.read_text()).get("runtimes", {}), **new}
+    seen.write_text(json.dumps(new))
 elif name == "dockerd":
     given = json.loads(pathlib.Path(args[args.index("--config-file") + 1]).read_text())
     if "misspelt" in given:

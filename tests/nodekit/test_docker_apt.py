@@ -329,3 +329,22 @@ def test_a_config_path_goes_with_the_setting_and_somebody_else_s_stays(node28: N
     file.write_text(file.read_text().replace('kata.v2"', 'kata.v2", "options": {"ConfigPath": "/opt/kata/theirs.toml"}'))
     docker_verb.run(desired(repository), node28.root)
     assert "theirs.toml" in file.read_text()
+
+
+def test_a_dockerd_whose_packages_stay_forgets_the_runtime_too(node28: Node, repository: Repository) -> None:
+    assert docker_verb.run(desired(repository, version="28.5.2"), node28.root)["runtimes"] == ["kata", "runc"]
+    calls = len(node28.calls())
+    assert restore_verb.run({"node": "n1"}, node28.root)["kept"] == []
+    assert "systemctl restart docker.service" in node28.calls()[calls:]
+    assert host_docker.ask(node28.root).runtimes == {"runc"}
+
+
+def test_a_package_that_somebody_removed_comes_back_as_it_was(node28: Node, repository: Repository) -> None:
+    subprocess.run(["apt-mark", "auto", "docker-ce-rootless-extras"], check=True, capture_output=True)
+    before = node28.packages()
+    docker_verb.run(desired(repository), node28.root)
+    node28.install("--allow-change-held-packages", "docker-ce-rootless-extras-")
+    restore_verb.run({"node": "n1"}, node28.root)
+    assert node28.packages() == before
+    listed = subprocess.run(["apt-mark", "showauto", "docker-ce-rootless-extras"], check=True, capture_output=True, text=True)
+    assert listed.stdout == "docker-ce-rootless-extras\n"
