@@ -8,7 +8,8 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from nodekit.host.guest import Plan, boot, boot_patiently, new_nonce
 from nodekit.host.initramfs import cpio, folder, link, program
 from nodekit.rules.console import explain
 from nodekit.rules.ladder import Verdict, judge
+from tests.nodekit.docker_node import Daemon, running
 from tests.nodekit.kernel import find_kernel
 
 QEMU = "qemu-system-x86_64"
@@ -252,44 +254,56 @@ def test_prove_names_a_parameter_that_never_arrived(node: Path) -> None:
     assert caught.value.code == "proof-parameters-missing" and "lacks user_namespace.enable=1" in caught.value.message
 
 
+FakeDocker = Callable[[dict[str, object], str], None]
+
+
+class Daemon27(Daemon):
+    """A dockerd 27.5.1; of a shim it tells nothing but the name, as the real one does."""
+
+    def answer(self, path: str) -> object:
+        known = json.loads((self.root / "etc/docker/daemon.json").read_text())["runtimes"]
+        return {"ServerVersion": "27.5.1", "Runtimes": {"runc": {}, **{name: {} for name in known}}}
+
+
 def test_a_fault_that_the_runtime_reports_as_a_timeout_is_read_from_the_guests_own_console(
-    node: Path, monkeypatch: pytest.MonkeyPatch
+    node: Path, monkeypatch: pytest.MonkeyPatch, fake_docker: FakeDocker
 ) -> None:
     monkeypatch.setattr(prove, "OWN_BOOT_SECONDS", 8)
-    fake_docker(
-        node,
-        monkeypatch,
-        {"kata": {"runtimeType": "other"}},
-        "echo 'docker: failed: timed out connecting to vsock 7:1024' >&2; exit 125",
-    )
+    said = "echo 'docker: failed: timed out connecting to vsock 7:1024' >&2; exit 125"
+    fake_docker({"kata": {"runtimeType": "other"}}, said)
     with pytest.raises(NodeError) as caught:
         prove.run(desired(container={"image": "debian"}), node)
     assert caught.value.code == "proof-container-failed"
     assert "Unknown subsys name 'nosuch'" in caught.value.message and "cgroup_no_v1=all" in caught.value.remedy
 
 
-def fake_docker(node: Path, monkeypatch: pytest.MonkeyPatch, runtimes: dict[str, object], run: str) -> None:
-    """A docker 27.5.1 in PATH that knows `runtimes`, whose `run` is this line of shell, and that writes down its calls."""
-    place = node / "bin/docker"
-    place.parent.mkdir(exist_ok=True)
-    place.write_text(
-        "#!/bin/sh\n"
-        f"case \"$*\" in\n*' version '*) echo 27.5.1 ;;\n*' info '*) echo '{json.dumps(runtimes)}' ;;\n"
-        f'*) echo "$@" >>{node}/calls ;;\nesac\n'
-        f"case \"$*\" in *' run '*) {run} ;; esac\n"
-    )
-    place.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{place.parent}:{os.environ['PATH']}")
+@pytest.fixture
+def fake_docker(node: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDocker]:
+    """Gives a docker whose daemon.json has these runtimes, whose `run` is that line of shell, and that writes down its calls."""
+    with ExitStack() as stack:
+
+        def make(runtimes: dict[str, object], run: str) -> None:
+            (node / "etc/docker").mkdir(parents=True, exist_ok=True)
+            (node / "etc/docker/daemon.json").write_text(json.dumps({"runtimes": runtimes}))
+            (node / "run").mkdir(exist_ok=True)
+            stack.enter_context(running(Daemon27(node)))
+            place = node / "bin/docker"
+            place.parent.mkdir(exist_ok=True)
+            place.write_text(f'#!/bin/sh\necho "$@" >>{node}/asked\ncase "$*" in *\' run \'*) {run} ;; esac\n')
+            place.chmod(0o755)
+            monkeypatch.setenv("PATH", f"{place.parent}:{os.environ['PATH']}")
+
+        yield make
 
 
-def test_a_runtime_that_leads_to_runc_is_caught_as_no_guest(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runtime_that_leads_to_runc_is_caught_as_no_guest(node: Path, fake_docker: FakeDocker) -> None:
     run = 'for one in "$@"; do case $one in KATA_NODES_*=*) export "$one" ;; esac; done; exec sh -s'
-    fake_docker(node, monkeypatch, {"kata": {"path": "runc"}}, run)
+    fake_docker({"kata": {"path": "runc"}}, run)
     with pytest.raises(NodeError) as caught:
         prove.run(desired(container={"image": "debian", "network": False}), node)
     assert caught.value.code == "proof-not-a-guest"
     assert "container of runtime kata" in caught.value.message
-    calls = (node / "calls").read_text().splitlines()
+    calls = (node / "asked").read_text().splitlines()
     assert "--cap-add NET_ADMIN --cap-add SYS_ADMIN debian -s" in calls[0] and " --runtime kata " in calls[0]
     name = calls[0].split("--name ")[1].split()[0]
     assert calls[1].endswith(f"rm --force --volumes {name}"), "the container is removed, whatever happened"
@@ -297,13 +311,13 @@ def test_a_runtime_that_leads_to_runc_is_caught_as_no_guest(node: Path, monkeypa
 
 @pytest.mark.parametrize("runtimes", [{"kata": {"runtimeType": "io.containerd.kata.v2"}}, {}])
 def test_a_node_without_a_shim_says_that_the_guest_boot_alone_was_proven(
-    node: Path, monkeypatch: pytest.MonkeyPatch, runtimes: dict[str, object]
+    node: Path, fake_docker: FakeDocker, runtimes: dict[str, object]
 ) -> None:
-    fake_docker(node, monkeypatch, runtimes, "exit 1")
+    fake_docker(runtimes, "exit 1")
     result = prove.run(desired(container={"image": "debian"}), node)
     assert result["note"] == "no Kata shim on this node: the guest boot alone was proven"
     assert result["container"] is None and result["dockerVersion"] == "27.5.1"
-    assert not (node / "calls").exists()
+    assert not (node / "asked").exists()
 
 
 def test_preflights_tiny_guest_comes_up_and_a_broken_one_is_explained(
