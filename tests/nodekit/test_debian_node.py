@@ -5,14 +5,14 @@ Lost if these fail: a node that is not what it was after `restore`, or one that 
 import itertools
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
 
 from nodekit.host.failpoints import POINTS
-from tests.nodekit.debian_node import NEW, OLD, DebianNode, Image, booted, image, program
+from tests.nodekit.debian_node import NEW, OLD, DebianNode, Image, booted
 from tests.nodekit.test_killed import ELSEWHERE
 
 pytestmark = [pytest.mark.debian, pytest.mark.timeout(2400)]
@@ -30,22 +30,6 @@ RESTORE_POINTS = (
 )  # fmt: skip
 ABSENT_POINTS = ("packages-purged",)
 """Where Docker was not installed before."""
-
-
-@pytest.fixture(scope="module")
-def built() -> Image:
-    return image()
-
-
-@pytest.fixture(scope="module")
-def zipapp() -> bytes:
-    return program()
-
-
-@pytest.fixture
-def node(built: Image, zipapp: bytes) -> Iterator[DebianNode]:
-    with booted(built, zipapp) as running:
-        yield running
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 node is as it was."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from tests.nodekit.debian_node import DebianNode, Image, booted, image, program
+from tests.nodekit.debian_node import DebianNode
 
 pytestmark = [pytest.mark.debian, pytest.mark.timeout(600)]
 
@@ -140,22 +139,6 @@ HARDSHIPS = {
         ("process", "(python3)", "Wait until"),
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def built() -> Image:
-    return image()
-
-
-@pytest.fixture(scope="module")
-def zipapp() -> bytes:
-    return program()
-
-
-@pytest.fixture
-def node(built: Image, zipapp: bytes) -> Iterator[DebianNode]:
-    with booted(built, zipapp) as running:
-        yield running
 
 
 @pytest.mark.parametrize("name", HARDSHIPS)
