@@ -116,7 +116,9 @@ def _daemon_json(root: Path) -> object:
 
 
 def _effective(root: Path, runtime: str, hypervisor: str) -> Document:
-    return effective.run(root, runtime=runtime, hypervisor=hypervisor, config_path=None)
+    """What a person must know; the question `effective` tells the rest."""
+    found = effective.run(root, runtime=runtime, hypervisor=hypervisor, config_path=None)
+    return {key: found[key] for key in ("configFile", "chosenBy", "dropIns", "kernelParams", "dead", "notes")}
 
 
 def _compatible(root: Path, runtime: str) -> object:
