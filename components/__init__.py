@@ -1,16 +1,20 @@
 """Component resources for nodes whose Kata guests can run a nested sandbox; usable from any Pulumi program."""
 
 from components.kata_node import KataNode, KataNodeArgs
+from components.kata_proof import KataProof, KataProofArgs
 from components.kata_runtime_class import KataRuntimeClass, KataRuntimeClassArgs
 from components.local_cluster import LocalCluster, LocalClusterArgs
 from components.local_machine import LocalMachine, LocalMachineArgs
 from components.local_site import LocalSite, LocalSiteArgs
+from components.sandbox_guard import SandboxGuard, SandboxGuardArgs
 from components.sandbox_namespace import SandboxNamespace, SandboxNamespaceArgs
 from components.sandbox_pod_template import SandboxPodTemplate, SandboxPodTemplateArgs
 
 __all__ = [
     "KataNode",
     "KataNodeArgs",
+    "KataProof",
+    "KataProofArgs",
     "KataRuntimeClass",
     "KataRuntimeClassArgs",
     "LocalCluster",
@@ -19,6 +23,8 @@ __all__ = [
     "LocalMachineArgs",
     "LocalSite",
     "LocalSiteArgs",
+    "SandboxGuard",
+    "SandboxGuardArgs",
     "SandboxNamespace",
     "SandboxNamespaceArgs",
     "SandboxPodTemplate",

@@ -1,11 +1,11 @@
 """The PodTemplate of a nested sandbox: two capabilities, and never without the Kata RuntimeClass."""
 
-from typing import Any, Optional, TypedDict
+from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.children import child_options
+from components.cluster_object import cluster_options
 from nodekit.rules import pod
 
 
@@ -21,11 +21,29 @@ class SandboxPodTemplateArgs(TypedDict):
     image: pulumi.Input[str]
     """Image of its container."""
     nested_sandbox: pulumi.Input[bool]
-    """Whether the container gets NET_ADMIN and SYS_ADMIN."""
+    """Whether a sandbox nests in the container; as root it then gets NET_ADMIN and SYS_ADMIN. False for Firecracker."""
+    ordinary_user: NotRequired[pulumi.Input[bool]]
+    """Whether the container runs as uid 1000 with no capability at all, which a nested sandbox can do with; by default as the
+    image says."""
+    read_only_root: NotRequired[pulumi.Input[bool]]
+    """Whether the container may write to /tmp only; by default true."""
+    service_account_token: NotRequired[pulumi.Input[bool]]
+    """Whether the container gets a token for the API server; by default false."""
+    seccomp: NotRequired[pulumi.Input[str]]
+    """RuntimeDefault (the default) or Unconfined."""
+    cpu: NotRequired[pulumi.Input[str]]
+    """Requested CPU, as a Kubernetes quantity; by default 250m."""
+    memory: NotRequired[pulumi.Input[str]]
+    """Requested memory, likewise; by default 256Mi."""
+    memory_limit: NotRequired[pulumi.Input[str]]
+    """Limit on memory, likewise; by default 2Gi."""
 
 
 class SandboxPodTemplate(pulumi.ComponentResource):
-    """A core/v1 PodTemplate, for controllers and people to make sandbox pods from."""
+    """A core/v1 PodTemplate, for controllers and people to make sandbox pods from.
+
+    Needs a provider with `enable_server_side_apply=False`, which refuses one that exists instead of taking it over.
+    """
 
     template: pulumi.Output[str]
     """Name of the template, known once it is made."""
@@ -34,14 +52,13 @@ class SandboxPodTemplate(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: SandboxPodTemplateArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:SandboxPodTemplate", name, None, opts)
-        body = pulumi.Output.all(args["image"], args["runtime_class"], args["template"], args["nested_sandbox"]).apply(
-            lambda given: pod.template(given[0], given[1], {"app.kubernetes.io/name": given[2]}, bool(given[3]))
-        )
+        given = pulumi.Output.all(**{key: value for key, value in args.items() if key != "namespace"})
+        body = given.apply(lambda all_of: pod.template(labels={"app.kubernetes.io/name": all_of.pop("template")}, **all_of))
         made = k8s.core.v1.PodTemplate(
             f"{name}-template",
             metadata={"name": args["template"], "namespace": args["namespace"]},
             template=body,
-            opts=child_options(self, opts),
+            opts=cluster_options(self, opts, f"{name}-template", "PodTemplate", "Choose another name for the template"),
         )
         self.template = made.metadata.apply(lambda metadata: str(metadata.name))
         self.capabilities = made.template.apply(granted)

@@ -55,6 +55,17 @@ CODES: dict[str, str] = {
     "proof-loopback-failed": "The loopback of a new network namespace cannot be brought up in the guest.",
     "proof-network-missing": "The container has no network, or resolves no name.",
     "proof-transcript-incomplete": "The ladder was started in the guest and its report did not arrive whole.",
+    "proof-timeout": "The pod of a proof did not end in the time that it was given.",
+    "proof-pod-lost": "The pod of a proof was gone before it had said what it found.",
+    "cluster-node-unknown": "The cluster has no such node, or none with such labels.",
+    "cluster-object-exists": "An object of that name is on the cluster already and is not this stack's.",
+    "cluster-provider-takes-over": "The Kubernetes provider creates in a way that would take over what exists.",
+    "cluster-field-owned": "A field that would be set on the cluster belongs to somebody else.",
+    "cluster-forbidden": "The kubeconfig's user may not do what this program needs.",
+    "cluster-login-refused": "The cluster's API server does not accept the kubeconfig's credentials.",
+    "cluster-unreachable": "The cluster's API server does not answer.",
+    "cluster-too-old": "The cluster does not know a kind that is needed.",
+    "runtime-class-handler": "An existing RuntimeClass leads to another handler than the wanted one.",
 }
 """Code -> its cause in one sentence. A code never changes its meaning."""
 

@@ -1,14 +1,23 @@
 """From the stack configuration to what is made on a Kubernetes cluster, after every proof."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
 import yaml
 
-from components import KataNode, KataRuntimeClass, LocalCluster, SandboxNamespace, SandboxPodTemplate
+from components import (
+    KataNode,
+    KataRuntimeClass,
+    KataRuntimeClassArgs,
+    LocalCluster,
+    SandboxGuard,
+    SandboxNamespace,
+    SandboxPodTemplate,
+)
 from nodekit.rules import runtime_class
-from stacks.model import StackConfig
+from stacks.model import Kubernetes, StackConfig
 from stacks.pool import state_folder
 
 
@@ -38,35 +47,44 @@ def server_of(kubeconfig: str, context: str | None) -> str:
 
 
 def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes: list[KataNode]) -> Sandboxes | None:
-    """Namespace, RuntimeClass and PodTemplate; None where the stack has no cluster."""
+    """RuntimeClass, guard, namespace and PodTemplate, in this order; None where the stack has no cluster."""
     wanted = config.kubernetes
     if wanted is None:
         return None
     cluster = None
+    reached: dict[str, Any] = {}
     if wanted.cluster == "local":
         cluster = LocalCluster("cluster", {"directory": str(state_folder() / "cluster")})
-        provider = k8s.Provider("cluster", kubeconfig=cluster.kubeconfig)
+        reached = {"kubeconfig": cluster.kubeconfig}
     else:
         assert kubeconfig
         # Known only after the proofs, so that a preview of a new stack contacts no cluster; with the identifier, a
         # kubeconfig that is unknown in a preview does not look like another cluster.
         proven = pulumi.Output.all(kubeconfig, *(node.evidence for node in nodes)).apply(lambda values: values[0])
         identifier = pulumi.Output.unsecret(kubeconfig).apply(lambda text: server_of(text, wanted.context))
-        provider = k8s.Provider("cluster", kubeconfig=proven, context=wanted.context, cluster_identifier=identifier)
+        reached = {"kubeconfig": proven, "context": wanted.context, "cluster_identifier": identifier}
+    # By server-side apply, creating an object would take over one that exists; labelling one that exists needs it.
+    provider = k8s.Provider("cluster", enable_server_side_apply=False, **reached)
+    adopting = k8s.Provider("cluster-adopting", **reached) if wanted.adopt_namespace else provider
     after = pulumi.ResourceOptions(
         providers={"kubernetes": provider},
         depends_on=[*nodes],
         deleted_with=cluster.server if cluster else None,
     )
-    namespace = SandboxNamespace("sandboxes", {"namespace": wanted.namespace}, after)
-    made = KataRuntimeClass(
-        "kata",
+    made = KataRuntimeClass("kata", class_args(wanted, config), after)
+    guard = SandboxGuard(
+        "sandboxes-guard",
         {
-            "runtime_class": wanted.runtime_class,
-            "handler": runtime_class.HANDLERS[config.kata.hypervisor, config.kata.runtime],
-            "kata_version": config.kata.version,
+            "scope": wanted.namespace,
+            "runtime_classes": made.runtime_class.apply(lambda name: [name]),
+            "allowed_annotations": wanted.allowed_annotations,
         },
         after,
+    )
+    namespace = SandboxNamespace(
+        "sandboxes",
+        {"namespace": wanted.namespace, "guard": wanted.namespace, "adopt": wanted.adopt_namespace},
+        pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(providers={"kubernetes": adopting}, depends_on=[guard])),
     )
     template = SandboxPodTemplate(
         "sandbox",
@@ -76,7 +94,28 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
             "runtime_class": made.runtime_class,
             "image": wanted.image,
             "nested_sandbox": config.kata.nested_sandbox,
+            "ordinary_user": wanted.pod.user == "ordinary",
+            "read_only_root": wanted.pod.read_only_root,
+            "service_account_token": wanted.pod.service_account_token,
+            "seccomp": wanted.pod.seccomp,
+            "cpu": wanted.pod.cpu,
+            "memory": wanted.pod.memory,
+            "memory_limit": wanted.pod.memory_limit,
         },
         after,
     )
     return Sandboxes(made.runtime_class, template)
+
+
+def class_args(wanted: Kubernetes, config: StackConfig) -> KataRuntimeClassArgs:
+    """What the RuntimeClass says."""
+    args: KataRuntimeClassArgs = {
+        "runtime_class": wanted.runtime_class,
+        "handler": runtime_class.HANDLERS[config.kata.hypervisor, config.kata.runtime],
+        "kata_version": config.kata.version,
+        "tolerations": wanted.tolerations,
+        "adopt": wanted.adopt_runtime_class,
+    }
+    if wanted.overhead:
+        args |= {"overhead_memory": wanted.overhead.memory, "overhead_cpu": wanted.overhead.cpu}
+    return args

@@ -155,6 +155,49 @@ class Kata(Model):
         return self
 
 
+Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")]
+Annotation = Annotated[str, Field(pattern=r"^io\.katacontainers\.[A-Za-z0-9._/-]+$")]
+
+
+def taints_can_be_tolerated(given: list[str]) -> list[str]:
+    """Refuse what is no toleration; the rule is the component's own."""
+    try:
+        for taint in given:
+            runtime_class.toleration(taint)
+    except NodeError as error:
+        raise NodeErrorValue(error) from None
+    return given
+
+
+class Overhead(Model):
+    """What a pod costs the node beyond its containers."""
+
+    memory: Quantity
+    """Memory, as a Kubernetes quantity."""
+    cpu: Quantity
+    """CPU, likewise."""
+
+
+class Pod(Model):
+    """The PodTemplate's container."""
+
+    user: Literal["root", "ordinary"] = "root"
+    """`root`: as the image says, with both capabilities where a sandbox nests; `ordinary`: uid 1000 with none, which a sandbox
+    that needs user namespaces alone can do with."""
+    read_only_root: bool = True
+    """Whether it may write to /tmp only."""
+    service_account_token: bool = False
+    """Whether it gets a token for the API server."""
+    seccomp: Literal["RuntimeDefault", "Unconfined"] = "RuntimeDefault"
+    """Its seccomp profile on the node; Kata applies none in the guest by default."""
+    cpu: Quantity = "250m"
+    """CPU requested."""
+    memory: Quantity = "256Mi"
+    """Memory requested."""
+    memory_limit: Quantity = "2Gi"
+    """Limit on its memory."""
+
+
 class Kubernetes(Model):
     """What is made on a Kubernetes cluster."""
 
@@ -163,13 +206,34 @@ class Kubernetes(Model):
     context: str | None = None
     """Context of that kubeconfig; without it the current one."""
     namespace: Name = "sandboxes"
-    """Namespace made for sandbox pods."""
+    """Namespace of sandbox pods."""
+    adopt_namespace: bool = False
+    """Whether that namespace is there already and is labelled; otherwise it is made, and one that exists is refused."""
+    allowed_annotations: list[Annotation] = []
+    """Keys of io.katacontainers annotations that pods there may carry. `kernel_params` among them would let whoever makes a
+    pod take its guest's user namespaces away."""
     runtime_class: Name = "kata-qemu"
     """Name of the RuntimeClass."""
+    adopt_runtime_class: bool = False
+    """Whether that class is there already, such as one that kata-deploy made, and is used as it is; otherwise it is made, and
+    one that exists is refused."""
+    overhead: Overhead | None = None
+    """What the class says a pod costs; without it kata-deploy's own values for the release."""
+    tolerations: Annotated[list[str], AfterValidator(taints_can_be_tolerated)] = []
+    """Taints of the nodes that pods of the class tolerate, as for kubectl taint: KEY[=VALUE][:EFFECT]."""
     pod_template: Name = "nested-sandbox"
     """Name of the PodTemplate."""
     image: str = "debian:13-slim"
     """Image of the PodTemplate's container."""
+    pod: Pod = Pod()
+    """How that container runs."""
+
+    @model_validator(mode="after")
+    def adopted_class_is_left_as_it_is(self) -> "Kubernetes":
+        """Refuse settings of the class where it is another's."""
+        if self.adopt_runtime_class and (self.overhead or self.tolerations):
+            raise ValueError("an adopted RuntimeClass keeps its own overhead and tolerations; remove these, or adoptRuntimeClass")
+        return self
 
 
 class Verification(Model):

@@ -12,9 +12,14 @@ from typing import Any
 import pulumi
 import pytest
 
+from nodekit.rules import pod
 from tests.components.recorder import Recorder, run
 
 PROGRAM = Path(__file__).resolve().parents[2] / "__main__.py"
+ON_CLUSTER = (
+    "kata-class", "sandboxes-guard-policy", "sandboxes-guard-binding", "sandboxes-namespace",
+    "sandbox-template",
+)  # fmt: skip
 LOCAL: dict[str, Any] = {
     "nodes": {"local": {"count": 1}},
     "docker": {"repository": "local"},
@@ -55,6 +60,9 @@ def test_types_and_parents(local: Recorder) -> None:
     assert made["site-server"] == ("command:local:Command", "site")
     assert made["cluster-server"] == ("command:local:Command", "cluster")
     assert made["kata-class"] == ("kubernetes:node.k8s.io/v1:RuntimeClass", "kata")
+    admission = "kubernetes:admissionregistration.k8s.io/v1:ValidatingAdmissionPolicy"
+    assert made["sandboxes-guard-policy"] == (admission, "sandboxes-guard")
+    assert made["sandboxes-guard-binding"] == (f"{admission}Binding", "sandboxes-guard")
     assert made["sandboxes-namespace"] == ("kubernetes:core/v1:Namespace", "sandboxes")
     assert made["sandbox-template"] == ("kubernetes:core/v1:PodTemplate", "sandbox")
 
@@ -66,7 +74,7 @@ def test_each_step_waits_for_the_one_before(local: Recorder) -> None:
 
 
 def test_nothing_on_the_cluster_before_the_proof(local: Recorder) -> None:
-    for name in ("sandboxes-namespace", "kata-class", "sandbox-template"):
+    for name in ON_CLUSTER:
         assert "local-0-proof" in local.by_name[name].after
 
 
@@ -128,7 +136,7 @@ def test_what_is_on_a_local_machine_goes_with_it(local: Recorder) -> None:
 
 
 def test_what_is_on_a_local_cluster_goes_with_it(local: Recorder) -> None:
-    for child in ("sandboxes-namespace", "kata-class", "sandbox-template"):
+    for child in ON_CLUSTER:
         assert local.by_name[child].request.deletedWith.endswith("::cluster-server")
 
 
@@ -136,6 +144,65 @@ def test_changed_handler_replaces_the_class(local: Recorder) -> None:
     request = local.by_name["kata-class"].request
     assert list(request.replaceOnChanges) == ["handler"]
     assert request.deleteBeforeReplace
+
+
+def test_no_pod_can_come_before_its_guard(local: Recorder) -> None:
+    assert {"sandboxes-guard-policy", "sandboxes-guard-binding"} <= local.by_name["sandboxes-namespace"].after
+    labels = local.by_name["sandboxes-namespace"].inputs["metadata"]["labels"]
+    selector = local.by_name["sandboxes-guard-binding"].inputs["spec"]["matchResources"]["namespaceSelector"]["matchLabels"]
+    assert selector.items() <= labels.items()
+    assert labels["pod-security.kubernetes.io/enforce"] == "privileged"
+    assert labels["pod-security.kubernetes.io/warn"] == labels["pod-security.kubernetes.io/audit"] == "baseline"
+
+
+def test_nothing_of_anybody_else_is_taken_over(local: Recorder) -> None:
+    # By server-side apply, the plugin's default, creating takes over what exists, and destroying deletes it.
+    assert local.by_name["cluster"].inputs["enableServerSideApply"] == "false"
+    for name in ON_CLUSTER:
+        assert "::cluster::" in local.by_name[name].request.provider
+    for name in ("sandboxes-guard-policy", "sandboxes-guard-binding"):
+        assert local.by_name[name].inputs["metadata"] == {}
+
+
+def test_settings_of_the_cluster_reach_its_objects() -> None:
+    settings = {
+        "overhead": {"memory": "500Mi", "cpu": "1"},
+        "tolerations": ["sandbox=true:NoSchedule"],
+        "allowedAnnotations": ["io.katacontainers.config.hypervisor.default_vcpus"],
+        "pod": {"user": "ordinary", "readOnlyRoot": False, "serviceAccountToken": True, "seccomp": "Unconfined", "cpu": "2",
+                "memory": "1Gi", "memoryLimit": "3Gi"},
+    }  # fmt: skip
+    made = stack({**LOCAL, "kubernetes": {"cluster": "local", **settings}}).by_name
+    given = made["kata-class"].inputs
+    assert given["overhead"] == {"podFixed": {"memory": "500Mi", "cpu": "1"}}
+    assert given["scheduling"]["tolerations"] == [
+        {"key": "sandbox", "operator": "Equal", "value": "true", "effect": "NoSchedule"}
+    ]
+    assert "default_vcpus" in repr(made["sandboxes-guard-policy"].inputs)
+    spec = made["sandbox-template"].inputs["template"]["spec"]
+    assert spec == pod.template(
+        "debian:13-slim", "kata-qemu", {}, ordinary_user=True, read_only_root=False, service_account_token=True,
+        seccomp="Unconfined", cpu="2", memory="1Gi", memory_limit="3Gi",
+    )["spec"]  # fmt: skip
+
+
+def test_adopted_objects_are_not_made() -> None:
+    recorder = stack({**LOCAL, "kubernetes": {"cluster": "local", "adoptNamespace": True, "adoptRuntimeClass": True}})
+    assert "kata-class" not in recorder.by_name and "sandboxes-namespace" not in recorder.by_name
+    labels = recorder.by_name["sandboxes-labels"]
+    assert labels.type == "kubernetes:core/v1:NamespacePatch"
+    assert labels.inputs["metadata"]["labels"]["kata-nodes/guard"] == "sandboxes"
+    assert "::cluster-adopting::" in labels.request.provider
+    assert "enableServerSideApply" not in recorder.by_name["cluster-adopting"].inputs
+
+
+def test_adopted_class_of_another_handler_stops_the_stack() -> None:
+    with pytest.raises(pulumi.RunError, match=r"kata-qemu.*'kata-qemu'.*'kata-qemu-runtime-rs'.*\[runtime-class-handler\]"):
+        stack({
+            **LOCAL,
+            "kata": {"install": "local", "runtime": "rust"},
+            "kubernetes": {"cluster": "local", "adoptRuntimeClass": True},
+        })  # fmt: skip
 
 
 def test_template_grants_exactly_two_capabilities_under_the_class(local: Recorder) -> None:

@@ -13,7 +13,7 @@ from tests.e2e.checkout import Checkout
 
 pytestmark = [pytest.mark.engine, pytest.mark.machine, pytest.mark.timeout(2400)]
 ZERO = "sysctl.user.max_user_namespaces=0"
-NEW_AFTER_PROOF = ("RuntimeClass", "PodTemplate", "core/v1:Namespace")
+NEW_AFTER_PROOF = ("RuntimeClass", "ValidatingAdmissionPolicy", "PodTemplate", "core/v1:Namespace")
 
 
 @pytest.fixture(scope="module")

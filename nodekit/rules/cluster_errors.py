@@ -1,0 +1,71 @@
+"""What the Kubernetes plugin says when an object cannot be made, told again so that a person can act on it."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from nodekit.errors import NodeError
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+"""Label that the plugin puts on what it creates, unless it creates by server-side apply (pulumi-kubernetes, `Check`)."""
+
+
+def refuse_taking_over(kind: str, metadata: Mapping[str, Any]) -> None:
+    """Raise NodeError `cluster-provider-takes-over` unless the plugin will create the object of that `metadata` by POST.
+
+    By server-side apply, the plugin's default, creating is writing: an object that was there already becomes the stack's
+    without a word, and goes when the stack goes. `metadata` is what the plugin made of the inputs.
+    """
+    if MANAGED_BY not in (metadata.get("labels") or {}):
+        raise NodeError(
+            "cluster-provider-takes-over",
+            f"{kind} {metadata.get('name')} is not made, because the Kubernetes provider would take over one that exists",
+            "Make it by a provider with enableServerSideApply: false, or adopt the one that is there",
+        )
+
+
+def explained(text: str, kind: str, name: str, exists_remedy: str) -> NodeError | None:
+    """The refusal behind the plugin's error `text` about the object `kind` `name`, or None where it speaks for itself.
+
+    `exists_remedy` is the way out where the object is there already.
+    """
+    subject = f"{kind} {name}"
+    if "already exists" in text:
+        return NodeError(
+            "cluster-object-exists",
+            f"{subject} exists already and was not made by this stack, so it was left as it is",
+            exists_remedy,
+        )
+    if owned := re.findall(r'conflict with "([^"]+)"(?: using [^:]+)?: (\S+)', text):
+        fields = "; ".join(f"{field} belongs to {manager}" for manager, field in owned)
+        return NodeError(
+            "cluster-field-owned",
+            f"{subject} was left as it is: {fields}",
+            "Have that owner give the field up (for a label: kubectl label KIND NAME KEY-), or choose another name",
+        )
+    if refused := re.search(r'User "([^"]+)" cannot (\w+) resource "([^"]+)"', text):
+        user, verb, resource = refused.groups()
+        return NodeError(
+            "cluster-forbidden",
+            f"{subject}: user {user} may not {verb} {resource}",
+            f"Grant that user {verb} on {resource}, or use the kubeconfig of one who may",
+        )
+    if re.search(r"Unauthorized|provide credentials|certificate has expired|must be logged in", text):
+        return NodeError(
+            "cluster-login-refused",
+            f"{subject}: the API server does not accept the kubeconfig's credentials; they may have expired",
+            "Get a new kubeconfig and give it to the provider (here: pulumi config set --secret kata-nodes:kubeconfig)",
+        )
+    if re.search(r"unreachable|connection refused|no such host|i/o timeout|no route to host|deadline exceeded", text):
+        return NodeError(
+            "cluster-unreachable",
+            f"{subject}: the API server of the kubeconfig does not answer",
+            "Check from this machine that the server's address of the kubeconfig is reached, then run again",
+        )
+    if "apiVersion for this resource does not exist" in text:
+        return NodeError(
+            "cluster-too-old",
+            f"{subject}: the cluster does not know this kind",
+            "ValidatingAdmissionPolicy is part of Kubernetes from 1.30; update the cluster",
+        )
+    return None

@@ -1,0 +1,188 @@
+"""Proofs by the real engine, Kubernetes plugin, API server, controller manager and scheduler, on nodes that kwok plays.
+
+What would be lost if these failed: a node that reads 0 would pass in silence, one bad node would hide the others, an old Job
+would count as proof, or every `up` would prove everything anew.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.control_plane import HANGS, ControlPlane, exits
+from tests.cluster.proving import JOBS, PROVEN, ZERO, ZERO_TEXT, Proving, refusals
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+TWENTY = [f"node-{number}" for number in range(20)]
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """With the request rate that controller managers have by default."""
+    made = ControlPlane(tmp_path_factory.mktemp("plane"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def proving(plane: ControlPlane, tmp_path: Path) -> Iterator[Proving]:
+    """A stack whose objects are gone afterwards; every node passes to begin with."""
+    plane.behave(dict.fromkeys(TWENTY, PROVEN))
+    made = Proving(tmp_path, plane, nodes=TWENTY[:4])
+    yield made
+    made.run("destroy", "--yes", "--skip-preview")
+    plane.until("the end of all Jobs", lambda: not plane.items(JOBS))
+
+
+def test_two_of_twenty_fail_both_are_named_and_the_cure_is_proven(proving: Proving, plane: ControlPlane) -> None:
+    plane.behave({"node-3": ZERO, "node-17": ZERO})
+    said = proving.up(nodes=None, node_selector="katacontainers.io/kata-runtime=true", fails=True)
+    assert "2 of 20 nodes are not proven:" in said and "Traceback" not in said
+    assert refusals(said) == {"node-3": "proof-user-namespaces-zero", "node-17": "proof-user-namespaces-zero"}
+    assert f"node-17: {ZERO_TEXT}" in said
+    assert not proving.has("after") and not proving.has("proof-evidence")  # nothing comes after a proof that failed
+    before = proving.jobs()
+
+    plane.behave({"node-3": PROVEN, "node-17": PROVEN})
+    proving.up()
+    after = proving.jobs()
+    assert {node for node in after if after[node] != before[node]} == {"node-3", "node-17"}
+    assert proving.has("after")
+    found = proving.evidence()
+    assert sorted(found) == sorted(TWENTY)
+    assert found["node-17"]["userNamespaces"] == 7563 and found["node-17"]["job"] == after["node-17"]
+
+    proving.up("--expect-no-changes")
+    assert proving.jobs() == after
+
+
+def test_each_way_to_fail_is_told_apart(proving: Proving, plane: ControlPlane) -> None:
+    same_kernel = "{node}: rung boot-id (…) read 'x': the boot id is the node's own. A remedy. [proof-not-a-guest]"
+    plane.behave({"node-0": HANGS, "node-1": exits(1, same_kernel), "node-2": exits(127, "/bin/sh: no such file")})
+    said = proving.up(timeout_seconds=8, fails=True)
+    assert refusals(said) == {
+        "node-0": "proof-timeout",
+        "node-1": "proof-not-a-guest",
+        "node-2": "proof-container-failed",
+    }
+
+
+def test_a_node_that_goes_away_under_its_proof_is_named(proving: Proving, plane: ControlPlane) -> None:
+    plane.behave({"node-2": HANGS})
+
+    def go() -> None:
+        plane.until("the Job", lambda: "node-2" in proving.jobs())
+        plane.until("the pod", lambda: any(one["spec"].get("nodeName") == "node-2" for one in plane.items("/api/v1/pods")))
+        plane.remove_node("node-2")
+
+    going = threading.Thread(target=go)
+    going.start()
+    said = proving.up(timeout_seconds=100, fails=True)
+    going.join()
+    assert refusals(said) == {"node-2": "proof-pod-lost"}
+
+
+def test_what_the_proof_vouches_for_proves_again_and_nothing_else_does(proving: Proving, plane: ControlPlane) -> None:
+    proving.up()
+    known = proving.jobs()
+
+    def changed(**given: object) -> set[str]:
+        nonlocal known
+        before = known
+        proving.up(**given)
+        known = proving.jobs()
+        return {node for node in {*known, *before} if known.get(node) != before.get(node)}
+
+    four = set(TWENTY[:4])
+    assert changed(timeout_seconds=50) == set()
+    assert changed(kernel_params=["user_namespace.enable=1", "quiet"]) == four
+    assert changed(kata_version="3.33.0") == four
+    assert changed(handler="kata-qemu-runtime-rs") == four
+    assert changed(image="busybox:1.37") == four
+    assert changed(nodes=TWENTY[:5]) == {"node-4"}
+    assert changed(nodes=TWENTY[1:5]) == {"node-0"}
+    # A reboot changes the boot id and nothing that was proven; a machine registered anew under the name does.
+    plane.request("PATCH", "/api/v1/nodes/node-1/status", {"status": {"nodeInfo": {"bootID": "another"}}})
+    assert changed() == set()
+    plane.remove_node("node-1")
+    plane.behave({"node-1": PROVEN})
+    assert changed() == {"node-1"}
+
+
+def test_evidence_outlives_the_pods(proving: Proving, plane: ControlPlane) -> None:
+    proving.up()
+    known = proving.evidence()
+    for one in plane.items("/api/v1/namespaces/default/pods"):
+        plane.request("DELETE", f"/api/v1/namespaces/default/pods/{one['metadata']['name']}")
+    proving.up("--expect-no-changes")
+    assert proving.evidence() == known
+
+
+def test_a_job_of_before_is_no_proof(proving: Proving, plane: ControlPlane) -> None:
+    """The same stack, the same inputs, Jobs that passed on the cluster, and a state that does not know them.
+
+    By server-side apply, the plugin's default, which takes over what has the name of a new object.
+    """
+    proving.up(server_side=True)
+    left = proving.jobs()
+    proving.run("stack", "rm", "--force", "--yes")
+    proving.run("stack", "init", "test")
+    plane.behave({"node-1": ZERO})
+    assert set(refusals(proving.up(fails=True))) == {"node-1"}
+    for one in plane.items(JOBS):
+        if one["metadata"]["uid"] in left.values():
+            plane.request("DELETE", f"{JOBS}/{one['metadata']['name']}?propagationPolicy=Background")
+    for name in ("after", "proof-evidence"):
+        plane.request("DELETE", f"/api/v1/namespaces/default/configmaps/{name}")
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "named"),
+    [
+        ({"nodes": ["node-1", "node-99"]}, "cluster-node-unknown", "node-99"),
+        ({"nodes": None, "node_selector": "no=such"}, "cluster-node-unknown", "no=such"),
+    ],
+)
+def test_nodes_that_are_not_there_are_named_before_any_job(
+    proving: Proving, given: dict[str, object], code: str, named: str
+) -> None:
+    said = proving.up(fails=True, **given)
+    assert f"[{code}]" in said and named in said and "Traceback" not in said
+    assert proving.jobs() == {}
+
+
+def test_preview_shows_named_nodes_and_makes_nothing(proving: Proving) -> None:
+    assert "10 to create" in proving.run("preview")  # stack, provider, component, its two ConfigMaps, four Jobs, what comes after
+    assert proving.jobs() == {}
+    proving.up()
+    proving.run("preview", "--expect-no-changes")
+
+
+@pytest.fixture
+def fast_plane(tmp_path: Path) -> Iterator[ControlPlane]:
+    """With a controller manager that may ask more often than 20 times a second.
+
+    A Job costs its controller six requests, so that at the default rate a hundred Jobs take thirty seconds on any machine.
+    """
+    made = ControlPlane(tmp_path / "plane", request_rate=200)
+    yield made
+    made.close()
+
+
+def test_a_hundred_nodes_take_little_longer_than_one(fast_plane: ControlPlane, tmp_path: Path) -> None:
+    """Bound by the engine, which writes its whole state for every Job that it makes, and by the Job controller."""
+    hundred = [f"many-{number}" for number in range(100)]
+    fast_plane.behave(dict.fromkeys(hundred, PROVEN))
+    seconds = {}
+    for name, nodes in (("one", hundred[:1]), ("hundred", hundred)):
+        made = Proving(tmp_path / name, fast_plane, nodes=nodes)
+        begin = time.monotonic()
+        made.up()
+        seconds[name] = time.monotonic() - begin
+        assert len(made.evidence()) == len(nodes)
+        made.run("destroy", "--yes", "--skip-preview")
+        fast_plane.until("the end of all Jobs", lambda: not fast_plane.items(JOBS))
+    print(f"one node {seconds['one']:.1f} s, a hundred {seconds['hundred']:.1f} s")
+    assert seconds["hundred"] - seconds["one"] <= 15
