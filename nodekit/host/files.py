@@ -272,6 +272,7 @@ def missing_folders(root: Path, path: str) -> list[str]:
 
 
 def make_folders(root: Path, folders: list[str]) -> None:
+    """Make folders, outermost first, each on the disk before the next; raises NodeError `file-unwritable`."""
     for folder in folders:
         with writing(folder):
             physical(root, folder).mkdir(mode=0o755, exist_ok=True)
@@ -293,6 +294,7 @@ def state_folder(root: Path) -> Path:
 
 
 def remove_folders(root: Path, folders: list[str]) -> None:
+    """Remove those of the folders that are empty, innermost first."""
     for folder in reversed(folders):
         with suppress(OSError):  # somebody else uses it, or it is gone: both are right
             physical(root, folder).rmdir()

@@ -105,7 +105,7 @@ def _clear(root: Path, journal: _Journal) -> None:
     """Remove new content that a killed run left before it was in its place."""
     left = [physical(root, PENDING), *(beside(physical(root, path)) for path in journal.paths)]
     for one in left:
-        with suppress(NotADirectoryError, PermissionError), writing(str(one)):
+        with writing(str(one)), suppress(NotADirectoryError):  # somebody put a file in a folder's place
             one.unlink(missing_ok=True)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -193,6 +194,16 @@ def test_a_file_that_somebody_deleted_is_written_again_and_then_kept(root: Path)
     with Transaction(root, "t") as change:
         assert change.write("/etc/plain", b"again")
     assert restore(root, "t").kept == ["/etc/plain"]
+
+
+def test_a_file_in_the_place_of_our_folder_stays_and_the_rest_is_restored(root: Path) -> None:
+    change_all(root)
+    shutil.rmtree(root / "opt/new")
+    (root / "opt/new").write_text("theirs")
+    done = restore(root, "t")
+    assert done.kept == [] and "/etc/plain" in done.restored
+    assert (root / "opt/new").read_text() == "theirs"
+    assert (root / "etc/plain").read_text() == "first"
 
 
 def test_what_somebody_put_into_our_folder_stays(root: Path) -> None:
