@@ -39,6 +39,7 @@ pulumi.export(
 pulumi.export("nodes", [node.summary for node in nodes])
 pulumi.export("runtimeClass", made.runtime_class if made else None)
 pulumi.export("podTemplate", made.template.template if made else None)
+pulumi.export("clusterProof", made.proof.evidence if made and made.proof else None)
 pulumi.export(
     "settings",
     {

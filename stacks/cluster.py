@@ -1,7 +1,8 @@
 """From the stack configuration to what is made on a Kubernetes cluster, after every proof."""
 
+import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -16,7 +17,9 @@ from components import (
     SandboxNamespace,
     SandboxPodTemplate,
 )
-from nodekit.rules import runtime_class
+from components.kata_proof import KataProof, KataProofArgs
+from nodekit.rules import pod, runtime_class
+from nodekit.rules.node_state import wanted_parameters
 from stacks.model import Kubernetes, StackConfig
 from stacks.pool import state_folder
 
@@ -27,6 +30,21 @@ class Sandboxes:
 
     runtime_class: pulumi.Output[str]
     template: SandboxPodTemplate
+    proof: KataProof | None
+
+
+class PodSettings(TypedDict):
+    """What the template and the pods of the proof have in common; see `pod.template`."""
+
+    image: str
+    nested_sandbox: bool
+    ordinary_user: bool
+    read_only_root: bool
+    service_account_token: bool
+    seccomp: str
+    cpu: str
+    memory: str
+    memory_limit: str
 
 
 def server_of(kubeconfig: str, context: str | None) -> str:
@@ -47,7 +65,7 @@ def server_of(kubeconfig: str, context: str | None) -> str:
 
 
 def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes: list[KataNode]) -> Sandboxes | None:
-    """RuntimeClass, guard, namespace and PodTemplate, in this order; None where the stack has no cluster."""
+    """RuntimeClass, guard, namespace, PodTemplate and proof, in this order; None where the stack has no cluster."""
     wanted = config.kubernetes
     if wanted is None:
         return None
@@ -86,25 +104,51 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
         {"namespace": wanted.namespace, "guard": wanted.namespace, "adopt": wanted.adopt_namespace},
         pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(providers={"kubernetes": adopting}, depends_on=[guard])),
     )
+    settings = pod_settings(wanted, config)
     template = SandboxPodTemplate(
         "sandbox",
         {
             "template": wanted.pod_template,
             "namespace": namespace.namespace,
             "runtime_class": made.runtime_class,
-            "image": wanted.image,
-            "nested_sandbox": config.kata.nested_sandbox,
-            "ordinary_user": wanted.pod.user == "ordinary",
-            "read_only_root": wanted.pod.read_only_root,
-            "service_account_token": wanted.pod.service_account_token,
-            "seccomp": wanted.pod.seccomp,
-            "cpu": wanted.pod.cpu,
-            "memory": wanted.pod.memory,
-            "memory_limit": wanted.pod.memory_limit,
+            **settings,
         },
         after,
     )
-    return Sandboxes(made.runtime_class, template)
+    proof = None
+    if wanted.proof:
+        labels = {"app.kubernetes.io/name": wanted.pod_template}
+        body = pod.template(runtime_class=wanted.runtime_class, labels=labels, **settings)
+        args: KataProofArgs = {
+            "kubeconfig": reached["kubeconfig"],
+            "namespace": namespace.namespace,
+            "pod_template": json.dumps(body, sort_keys=True),
+            "handler": runtime_class.HANDLERS[config.kata.hypervisor, config.kata.runtime],
+            "kata_version": config.kata.version,
+            "kernel_params": wanted_parameters(config.kata.kernel_params, config.kata.nested_sandbox),
+            "nested_sandbox": config.kata.nested_sandbox,
+            "timeout_seconds": wanted.proof.timeout_seconds,
+        }
+        chosen = {"nodes": wanted.proof.nodes, "node_selector": wanted.proof.selector, "image": wanted.proof.image}
+        chosen["context"] = wanted.context
+        args |= {key: value for key, value in chosen.items() if value is not None}  # type: ignore[typeddict-item]
+        proof = KataProof("proof", args, pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[template, made])))
+    return Sandboxes(made.runtime_class, template, proof)
+
+
+def pod_settings(wanted: Kubernetes, config: StackConfig) -> PodSettings:
+    """From the stack configuration."""
+    return {
+        "image": wanted.image,
+        "nested_sandbox": config.kata.nested_sandbox,
+        "ordinary_user": wanted.pod.user == "ordinary",
+        "read_only_root": wanted.pod.read_only_root,
+        "service_account_token": wanted.pod.service_account_token,
+        "seccomp": wanted.pod.seccomp,
+        "cpu": wanted.pod.cpu,
+        "memory": wanted.pod.memory,
+        "memory_limit": wanted.pod.memory_limit,
+    }
 
 
 def class_args(wanted: Kubernetes, config: StackConfig) -> KataRuntimeClassArgs:

@@ -198,6 +198,26 @@ class Pod(Model):
     """Limit on its memory."""
 
 
+class ClusterProof(Model):
+    """How every node of the cluster is proven: by a Job with a pod of the template, whatever reached the node before."""
+
+    nodes: list[str] | None = None
+    """Names of the nodes, as kubectl get nodes has them; or `selector`."""
+    selector: str | None = None
+    """Label selector of the nodes, such as katacontainers.io/kata-runtime=true, looked up at each `up`."""
+    image: str | None = None
+    """Image to climb the ladder in, best by digest: it needs /bin/sh and unshare; without it the template's own."""
+    timeout_seconds: Annotated[int, Field(ge=10, le=3600)] = 300
+    """Bound on one node's proof."""
+
+    @model_validator(mode="after")
+    def one_way_to_say_which(self) -> "ClusterProof":
+        """Refuse none and both."""
+        if (self.nodes is None) == (self.selector is None):
+            raise ValueError("give exactly one of nodes and selector")
+        return self
+
+
 class Kubernetes(Model):
     """What is made on a Kubernetes cluster."""
 
@@ -227,6 +247,15 @@ class Kubernetes(Model):
     """Image of the PodTemplate's container."""
     pod: Pod = Pod()
     """How that container runs."""
+    proof: ClusterProof | None = None
+    """The proof on every node of the cluster; without it the stack vouches for the nodes that it configured itself."""
+
+    @model_validator(mode="after")
+    def local_cluster_runs_no_pods(self) -> "Kubernetes":
+        """Refuse a proof that could never end."""
+        if self.proof and self.cluster == "local":
+            raise ValueError("the local cluster has no kubelet to prove; leave proof out, or use cluster: kubeconfig")
+        return self
 
     @model_validator(mode="after")
     def adopted_class_is_left_as_it_is(self) -> "Kubernetes":

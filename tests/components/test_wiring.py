@@ -11,8 +11,10 @@ from typing import Any
 
 import pulumi
 import pytest
+import yaml
 
-from nodekit.rules import pod
+from components import kata_proof
+from nodekit.rules import pod, pod_proof
 from tests.components.recorder import Recorder, run
 
 PROGRAM = Path(__file__).resolve().parents[2] / "__main__.py"
@@ -184,6 +186,41 @@ def test_settings_of_the_cluster_reach_its_objects() -> None:
         "debian:13-slim", "kata-qemu", {}, ordinary_user=True, read_only_root=False, service_account_token=True,
         seccomp="Unconfined", cpu="2", memory="1Gi", memory_limit="3Gi",
     )["spec"]  # fmt: skip
+
+
+class FakeCluster:
+    """Answers for a cluster with two nodes, on which every Job passes."""
+
+    def nodes(self, names: list[str], selector: str | None) -> list[pod_proof.Node]:
+        return [pod_proof.Node(name, f"uid-{name}", f"boot-{name}") for name in names]
+
+    def outcome(self, namespace: str, name: str, jobs: dict[str, str], timeout_seconds: int) -> dict[str, Any]:
+        return {node: {"userNamespaces": 7563} for node in jobs}
+
+
+def test_every_node_of_the_cluster_is_proven_with_the_templates_own_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kata_proof, "reader", lambda given, kubeconfig: FakeCluster())
+    wanted = {"proof": {"nodes": ["one", "two"], "timeoutSeconds": 60}, "pod": {"cpu": "2"}}
+    kubeconfig = yaml.safe_dump(
+        {
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "k"}}],
+            "clusters": [{"name": "k", "cluster": {"server": "https://192.0.2.9"}}],
+        }
+    )
+    recorder = stack({**EXISTING, "kubernetes": wanted}, secrets={"sshPrivateKey": "KEY", "kubeconfig": kubeconfig})
+    template = recorder.by_name["sandbox-template"].inputs["template"]["spec"]
+    for node in ("one", "two"):
+        spec = recorder.by_name[f"proof-{node}"].inputs["spec"]
+        assert spec["activeDeadlineSeconds"] == 60
+        given = spec["template"]["spec"]
+        assert given["runtimeClassName"] == template["runtimeClassName"] == "kata-qemu"
+        for key in ("image", "resources", "securityContext"):
+            assert given["containers"][0][key] == template["containers"][0][key]
+        assert f"'{node}'" in repr(given["affinity"])
+    assert {"sandbox-template", "kata-class"} <= recorder.by_name["proof-one"].after
+    assert recorder.outputs["clusterProof"] == {"one": {"userNamespaces": 7563}, "two": {"userNamespaces": 7563}}
+    assert "192.0.2.9" not in repr(recorder.by_name["proof-one"].inputs)
 
 
 def test_adopted_objects_are_not_made() -> None:

@@ -27,6 +27,9 @@ def test_defaults_take_nothing_over_and_let_nothing_through() -> None:
         ({"allowedAnnotations": ["example.org/a"]}, ["kubernetes.allowedAnnotations", "'example.org/a'"]),
         ({"pod": {"user": "daemon"}}, ["kubernetes.pod.user", "'daemon'", "'root' or 'ordinary'"]),
         ({"pod": {"seccomp": "Localhost"}}, ["kubernetes.pod.seccomp", "'Localhost'"]),
+        ({"proof": {}}, ["kubernetes.proof", "exactly one of nodes and selector"]),
+        ({"proof": {"nodes": ["a"], "selector": "b=c"}}, ["kubernetes.proof", "exactly one of nodes and selector"]),
+        ({"cluster": "local", "proof": {"nodes": ["a"]}}, ["kata-nodes:kubernetes", "no kubelet"]),
         ({"adoptRuntimeClass": True, "tolerations": ["a"]}, ["kata-nodes:kubernetes", "adoptRuntimeClass"]),
     ],
 )
