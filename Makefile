@@ -30,9 +30,9 @@ test: ## set up and run the whole suite (engine, machine, cluster)
 test-fast: ## run what needs neither engine nor machine
 	@$(ENV) && python -m pytest tests --numprocesses=auto --durations=8 -m "not engine and not machine and not guest and not apt and not debian"
 
-bench: ## what a run without a change costs on a node, as ratios
+bench: ## what a run without a change costs on a node, and a hundred nodes on a cluster
 	@python3 -m tools.local >/dev/null
-	@$(ENV) && python bench/no_op_run.py
+	@set -o pipefail; $(ENV) && python bench/no_op_run.py && python bench/hundred_nodes.py | tail -1
 
 lint: ## ruff, mypy, shellcheck
 	@$(ENV) && ruff check . && ruff format --check . && mypy && tools/shellcheck

@@ -5,7 +5,6 @@ would count as proof, or every `up` would prove everything anew.
 """
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,31 +157,3 @@ def test_preview_shows_named_nodes_and_makes_nothing(proving: Proving) -> None:
     assert proving.jobs() == {}
     proving.up()
     proving.run("preview", "--expect-no-changes")
-
-
-@pytest.fixture
-def fast_plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    """With a controller manager that may ask more often than 20 times a second.
-
-    A Job costs its controller six requests, so that at the default rate a hundred Jobs take thirty seconds on any machine.
-    """
-    made = ControlPlane(tmp_path / "plane", request_rate=200)
-    yield made
-    made.close()
-
-
-def test_a_hundred_nodes_take_little_longer_than_one(fast_plane: ControlPlane, tmp_path: Path) -> None:
-    """Bound by the engine, which writes its whole state for every Job that it makes, and by the Job controller."""
-    hundred = [f"many-{number}" for number in range(100)]
-    fast_plane.behave(dict.fromkeys(hundred, PROVEN))
-    seconds = {}
-    for name, nodes in (("one", hundred[:1]), ("hundred", hundred)):
-        made = Proving(tmp_path / name, fast_plane, nodes=nodes)
-        begin = time.monotonic()
-        made.up()
-        seconds[name] = time.monotonic() - begin
-        assert len(made.evidence()) == len(nodes)
-        made.run("destroy", "--yes", "--skip-preview")
-        fast_plane.until("the end of all Jobs", lambda: not fast_plane.items(JOBS))
-    print(f"one node {seconds['one']:.1f} s, a hundred {seconds['hundred']:.1f} s")
-    assert seconds["hundred"] - seconds["one"] <= 15
