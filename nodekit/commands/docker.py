@@ -103,7 +103,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     wanted = _wanted(desired, root)
     with node_lock(root, wanted.lock_timeout):
         states = apt.package_states(HELD)
-        todo = plan(states, wanted.package)
+        needed = plan(states, wanted.package)
         records = recorded(root, JOURNAL)
         given = read_bytes(root, daemon_json.PATH)
         text = None if given is None else _decoded(given)
@@ -111,14 +111,14 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         merged = daemon_json.merge(text, wanted.runtime, wanted.config_path, ours if isinstance(ours, str) else None)
         stopped: list[str] = []
         changed = True
-        if todo.install or todo.hold or merged != text or TELLING_RECORD in records:
+        if needed.install or needed.hold or merged != text or TELLING_RECORD in records:
             verb = "reload-or-restart" if merged != text or TELLING_RECORD in records else None
-            answer, stopped = _change(wanted, root, states, todo, merged if merged != text else None, verb)
+            answer, stopped = _change(wanted, root, states, needed, merged if merged != text else None, verb)
         elif (wrong := docker.problem(answer := docker.ask(root), wanted.version, wanted.runtime)) is not None:
             # A daemon of another version still runs from before; in all other cases running containers can live on.
             verb = "restart" if answer.version is not None and answer.version != wanted.version else "reload-or-restart"
             say(f"{wrong}; its packages and {daemon_json.PATH} are right, so: {verb}")
-            answer, stopped = _change(wanted, root, states, todo, None, verb)
+            answer, stopped = _change(wanted, root, states, needed, None, verb)
         else:
             changed = False
         return _result(wanted, root, answer, changed, stopped)
@@ -137,7 +137,7 @@ def _change(
     wanted: Wanted,
     root: Path,
     states: dict[str, PackageState],
-    todo: Plan,
+    needed: Plan,
     merged: str | None,
     verb: str | None,
 ) -> tuple[docker.Answer, list[str]]:
@@ -145,7 +145,7 @@ def _change(
 
     `merged` is the new daemon.json, if any, and `verb` what the service is told after the packages and that file.
     """
-    running = docker.running_containers(root) if "docker-ce" in states and (todo.install or verb == "restart") else []
+    running = docker.running_containers(root) if "docker-ce" in states and (needed.install or verb == "restart") else []
     if running:
         say(f"dockerd restarts: these running containers stop: {', '.join(running)}")
     touched: dict[str, apt.Before] = {}
@@ -154,12 +154,12 @@ def _change(
         units = docker.units()
         change.record(UNITS_RECORD, {name: asdict(unit) for name, unit in units.items()})
         try:
-            if todo.install:
-                _install(wanted, root, change, states, todo.install, touched)
-            if todo.hold:
-                change.note(first=_first(todo.hold, touched))
-                with step(f"Holding {', '.join(todo.hold)}"):
-                    apt.mark(root, "hold", todo.hold, wanted.lock_timeout)
+            if needed.install:
+                _install(wanted, root, change, states, needed.install, touched)
+            if needed.hold:
+                change.note(first=_first(needed.hold, touched))
+                with step(f"Holding {', '.join(needed.hold)}"):
+                    apt.mark(root, "hold", needed.hold, wanted.lock_timeout)
             if merged is not None:
                 docker.refuse_invalid(merged)
                 given = {} if wanted.config_path is None else {CONFIG_PATH_RECORD: wanted.config_path}

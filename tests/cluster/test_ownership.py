@@ -83,14 +83,6 @@ class Program:
         self.pulumi("destroy", "--yes", "--skip-preview")
 
 
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """API server and controller manager."""
-    made = ControlPlane(tmp_path_factory.mktemp("plane"))
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def program(tmp_path: Path, plane: ControlPlane) -> Iterator[Program]:
     """One whose stack is gone afterwards, and with it all that was made."""

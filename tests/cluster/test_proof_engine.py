@@ -17,14 +17,6 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 TWENTY = [f"node-{number}" for number in range(20)]
 
 
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """With the request rate that controller managers have by default."""
-    made = ControlPlane(tmp_path_factory.mktemp("plane"))
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def proving(plane: ControlPlane, tmp_path: Path) -> Iterator[Proving]:
     """A stack whose objects are gone afterwards; every node passes to begin with."""

@@ -26,10 +26,8 @@ mkdir "$root/dev/pts" "$root/dev/shm"
 ln -s /proc/self/fd "$root/dev/fd"
 ln -s pts/ptmx "$root/dev/ptmx"
 # What docker keeps belongs neither to the state of the node that is compared nor on an overlay.
-mount -t tmpfs tmpfs "$root/var/lib/docker" 2>/dev/null || {
-    mkdir -p "$root/var/lib/docker"
-    mount -t tmpfs tmpfs "$root/var/lib/docker"
-}
+mkdir -p "$root/var/lib/docker"
+mount -t tmpfs tmpfs "$root/var/lib/docker"
 # The image's own disk is no device here, and waiting for it would take minutes.
 : >"$root/etc/fstab"
 

@@ -14,6 +14,7 @@ RELEASE = "/opt/kata/share/defaults/kata-containers"
 FILE = r"""printf '[hypervisor.qemu]\nkernel_params = "a=1"\n'"""
 HAND = f"mkdir -p {RELEASE} && echo 3.32.0 > /opt/kata/VERSION && {FILE} > {RELEASE}/configuration.toml"
 """Lays out a Kata as somebody installs it by hand."""
+# Filling ends, as it must, with "No space left".
 FULL = "mkdir -p {0} && mount -t tmpfs -o size={1} tmpfs {0} && {{ cat /dev/zero > {0}/filler 2>/dev/null || true; }}"
 HOLDER = 'import fcntl, time; f = open("/var/lib/dpkg/lock-frontend", "w"); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(60)'
 READ_ONLY = "mkdir -p {0} && mount -t tmpfs -o ro tmpfs {0}"
