@@ -5,11 +5,11 @@ import signal
 import pulumi
 
 from nodekit.rules import consumers
-from nodekit.rules.checklist import checklist
+from nodekit.rules.checklist import checklist, of_pods
 from nodekit.rules.pod import CAPABILITIES
 from stacks.cluster import sandboxes
 from stacks.model import NAMESPACE, ConfigError, load
-from stacks.pool import existing_nodes, local_nodes
+from stacks.pool import configured_nodes
 
 # When a resource fails, the engine interrupts the program; Python's own handler would bury the reason under a traceback.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -20,18 +20,21 @@ try:
 except ConfigError as error:
     raise pulumi.RunError(str(error)) from None
 
-nodes = local_nodes(config) if config.nodes.local else existing_nodes(config, given.get_secret("sshPrivateKey"))
+nodes = configured_nodes(config, given.get_secret("sshPrivateKey"))
 elsewhere = config.kubernetes and config.kubernetes.cluster == "kubeconfig"
 made = sandboxes(config, given.require_secret("kubeconfig") if elsewhere else None, nodes)
 
 granted = made.template.capabilities if made else list(CAPABILITIES if config.kata.nested_sandbox else ())
+evidence = pulumi.Output.all(*(node.evidence for node in nodes))
+if made and made.proof and not nodes:
+    evidence = made.proof.evidence.apply(lambda found: of_pods(found, handler=config.handler, expected=config.parameters))
 pulumi.export(
     "checklist",
-    pulumi.Output.all(granted, *(node.evidence for node in nodes)).apply(
-        lambda all_of: checklist(
-            all_of[1:],
+    pulumi.Output.all(granted, evidence).apply(
+        lambda both: checklist(
+            both[1],
             hypervisor=config.kata.hypervisor,
-            capabilities=all_of[0],
+            capabilities=both[0],
             granted_by="PodTemplate" if made else "settings.daycare",
         )
     ),

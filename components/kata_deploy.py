@@ -1,6 +1,6 @@
 """Kata on the nodes of a cluster by kata-deploy's Helm chart, which needs no SSH."""
 
-from typing import Any, Optional, TypedDict
+from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -27,6 +27,8 @@ class KataDeployArgs(TypedDict):
     """Whether a nested sandbox is wanted, and with it the document's parameter."""
     namespace: pulumi.Input[str]
     """Namespace of the release, such as kube-system."""
+    image: NotRequired[pulumi.Input[str]]
+    """Image of the DaemonSet without its tag, which is the release's, for a mirror; by default the chart's own."""
 
 
 class KataDeploy(pulumi.ComponentResource):
@@ -40,10 +42,12 @@ class KataDeploy(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: KataDeployArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:KataDeploy", name, None, opts)
-        given = pulumi.Output.all(args["version"], args["runtime"], args["kernel_params"], args["nested_sandbox"])
+        given = pulumi.Output.all(
+            args["version"], args["runtime"], args["kernel_params"], args["nested_sandbox"], args.get("image")
+        )
 
         def values(one: list[Any]) -> dict[str, object]:
-            return kata_deploy.values(one[0], one[1], one[2], bool(one[3]))
+            return kata_deploy.values(one[0], one[1], one[2], bool(one[3]), one[4])
 
         release = k8s.helm.v3.Release(
             f"{name}-release",

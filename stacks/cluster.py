@@ -9,6 +9,8 @@ import pulumi_kubernetes as k8s
 import yaml
 
 from components import (
+    KataDeploy,
+    KataDeployArgs,
     KataNode,
     KataRuntimeClass,
     KataRuntimeClassArgs,
@@ -18,8 +20,7 @@ from components import (
     SandboxPodTemplate,
 )
 from components.kata_proof import KataProof, KataProofArgs
-from nodekit.rules import pod, runtime_class
-from nodekit.rules.node_state import wanted_parameters
+from nodekit.rules import images, pod
 from stacks.model import Kubernetes, StackConfig
 from stacks.pool import state_folder
 
@@ -65,7 +66,7 @@ def server_of(kubeconfig: str, context: str | None) -> str:
 
 
 def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes: list[KataNode]) -> Sandboxes | None:
-    """RuntimeClass, guard, namespace, PodTemplate and proof, in this order; None where the stack has no cluster."""
+    """Kata, RuntimeClass, guard, namespace, PodTemplate and proof, in this order; None where the stack has no cluster."""
     wanted = config.kubernetes
     if wanted is None:
         return None
@@ -89,6 +90,9 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
         depends_on=[*nodes],
         deleted_with=cluster.server if cluster else None,
     )
+    deployed = kata_deploy(config, after)
+    if deployed:
+        after = pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[deployed]))
     made = KataRuntimeClass("kata", class_args(wanted, config), after)
     guard = SandboxGuard(
         "sandboxes-guard",
@@ -120,26 +124,49 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
         labels = {"app.kubernetes.io/name": wanted.pod_template}
         body = pod.template(runtime_class=wanted.runtime_class, labels=labels, **settings)
         args: KataProofArgs = {
-            "kubeconfig": reached["kubeconfig"],
+            "kubeconfig": known_after(reached["kubeconfig"], deployed),
             "namespace": namespace.namespace,
             "pod_template": json.dumps(body, sort_keys=True),
-            "handler": runtime_class.HANDLERS[config.kata.hypervisor, config.kata.runtime],
+            "handler": config.handler,
             "kata_version": config.kata.version,
-            "kernel_params": wanted_parameters(config.kata.kernel_params, config.kata.nested_sandbox),
+            "kernel_params": config.parameters,
+            "image": images.mirrored(wanted.proof.image, wanted.image_mirror),
             "nested_sandbox": config.kata.nested_sandbox,
             "timeout_seconds": wanted.proof.timeout_seconds,
         }
-        chosen = {"nodes": wanted.proof.nodes, "node_selector": wanted.proof.selector, "image": wanted.proof.image}
-        chosen["context"] = wanted.context
+        chosen = {"nodes": wanted.proof.nodes, "node_selector": wanted.proof.selector, "context": wanted.context}
         args |= {key: value for key, value in chosen.items() if value is not None}  # type: ignore[typeddict-item]
         proof = KataProof("proof", args, pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[template, made])))
     return Sandboxes(made.runtime_class, template, proof)
 
 
+def kata_deploy(config: StackConfig, opts: pulumi.ResourceOptions) -> KataDeploy | None:
+    """Kata by its Helm chart, where the stack says so."""
+    wanted = config.kubernetes.kata_deploy if config.kubernetes else None
+    if wanted is None:
+        return None
+    args: KataDeployArgs = {
+        "chart": wanted.chart,
+        "version": config.kata.version,
+        "runtime": config.kata.runtime,
+        "kernel_params": list(config.kata.kernel_params),
+        "nested_sandbox": config.kata.nested_sandbox,
+        "namespace": wanted.namespace,
+    }
+    if wanted.image:
+        args["image"] = wanted.image
+    return KataDeploy("kata-deploy", args, opts)
+
+
+def known_after(kubeconfig: Any, deployed: KataDeploy | None) -> Any:
+    """The kubeconfig for who looks nodes up by their labels: kata-deploy sets them, so not before it is up."""
+    return pulumi.Output.all(kubeconfig, deployed.handler).apply(lambda both: both[0]) if deployed else kubeconfig
+
+
 def pod_settings(wanted: Kubernetes, config: StackConfig) -> PodSettings:
     """From the stack configuration."""
     return {
-        "image": wanted.image,
+        "image": images.mirrored(wanted.image, wanted.image_mirror),
         "nested_sandbox": config.kata.nested_sandbox,
         "ordinary_user": wanted.pod.user == "ordinary",
         "read_only_root": wanted.pod.read_only_root,
@@ -155,7 +182,7 @@ def class_args(wanted: Kubernetes, config: StackConfig) -> KataRuntimeClassArgs:
     """What the RuntimeClass says."""
     args: KataRuntimeClassArgs = {
         "runtime_class": wanted.runtime_class,
-        "handler": runtime_class.HANDLERS[config.kata.hypervisor, config.kata.runtime],
+        "handler": config.handler,
         "kata_version": config.kata.version,
         "tolerations": wanted.tolerations,
         "adopt": wanted.adopt_runtime_class,

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.alias_generators import to_camel
 
 from nodekit.errors import NodeError
-from nodekit.rules import docker_matrix, kata_layout, kernel_params, node_state, runtime_class
+from nodekit.rules import docker_matrix, images, kata_deploy, kata_layout, kernel_params, node_state, runtime_class
 
 NAMESPACE = "kata-nodes"
 OBJECTS = ("nodes", "docker", "kata", "kubernetes", "verification")
@@ -156,6 +156,7 @@ class Kata(Model):
 
 
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")]
+ImageName = Annotated[str, Field(min_length=1, pattern=r"^[^\s-][^\s]*$")]
 Annotation = Annotated[str, Field(pattern=r"^io\.katacontainers\.[A-Za-z0-9._/-]+$")]
 
 
@@ -198,6 +199,18 @@ class Pod(Model):
     """Limit on its memory."""
 
 
+class KataDeploy(Model):
+    """Kata brought to the nodes of the cluster by kata-deploy's Helm chart, without SSH."""
+
+    chart: Annotated[str, Field(min_length=1, pattern=r"^[^\s-][^\s]*$")] = kata_deploy.CHART
+    """Where the chart is: the OCI address of Kata's installation guide, that of a mirror, or a path to a folder or archive. Its
+    version is `kata.version`."""
+    namespace: Name = "kube-system"
+    """Namespace of the release."""
+    image: ImageName | None = None
+    """Image of the chart's DaemonSet without its tag, for a mirror; without it the chart's own."""
+
+
 class ClusterProof(Model):
     """How every node of the cluster is proven: by a Job with a pod of the template, whatever reached the node before."""
 
@@ -205,8 +218,8 @@ class ClusterProof(Model):
     """Names of the nodes, as kubectl get nodes has them; or `selector`."""
     selector: str | None = None
     """Label selector of the nodes, such as katacontainers.io/kata-runtime=true, looked up at each `up`."""
-    image: str | None = None
-    """Image to climb the ladder in, best by digest: it needs /bin/sh and unshare; without it the template's own."""
+    image: ImageName = images.PROOF
+    """Image to climb the ladder in, best by digest: it needs /bin/sh and unshare."""
     timeout_seconds: Annotated[int, Field(ge=10, le=3600)] = 300
     """Bound on one node's proof."""
 
@@ -243,10 +256,15 @@ class Kubernetes(Model):
     """Taints of the nodes that pods of the class tolerate, as for kubectl taint: KEY[=VALUE][:EFFECT]."""
     pod_template: Name = "nested-sandbox"
     """Name of the PodTemplate."""
-    image: str = "debian:13-slim"
+    image: ImageName = images.SANDBOX
     """Image of the PodTemplate's container."""
+    image_mirror: Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._/-]*[a-z0-9])?$")] | None = None
+    """Registry, with or without a path, that stands for Docker Hub in the image names here: `debian:13-slim` becomes
+    `<mirror>/library/debian:13-slim`. Names that begin with a registry of their own stay."""
     pod: Pod = Pod()
     """How that container runs."""
+    kata_deploy: KataDeploy | None = None
+    """How Kata comes to the nodes, where it is not there already and the stack configures none over SSH."""
     proof: ClusterProof | None = None
     """The proof on every node of the cluster; without it the stack vouches for the nodes that it configured itself."""
 
@@ -268,7 +286,7 @@ class Kubernetes(Model):
 class Verification(Model):
     """How the proof is made."""
 
-    image: Annotated[str, Field(min_length=1, pattern=r"^[^\s-][^\s]*$")] | None = None
+    image: ImageName | None = None
     """Image in which the ladder is also climbed by `docker run`, on nodes that have a Kata shim."""
     timeout_seconds: Annotated[int, Field(ge=30, le=3600)] = 300
     """Bound on one node's proof, in seconds."""
@@ -277,7 +295,8 @@ class Verification(Model):
 class StackConfig(Model):
     """All of it."""
 
-    nodes: Nodes
+    nodes: Nodes | None = None
+    """Machines to configure over SSH; without it the nodes are the cluster's own, and `kubernetes.proof` proves them."""
     docker: Docker = Docker()
     kata: Kata = Kata()
     kubernetes: Kubernetes | None = None
@@ -289,21 +308,52 @@ class StackConfig(Model):
         try:
             kernel_params.check(self.parameters)
             docker_matrix.refuse_if_incompatible(self.docker.version, self.kata.version, self.kata.runtime)
+            if self.kubernetes and self.kubernetes.kata_deploy:
+                kata_deploy.parameters(self.kata.version, self.kata.kernel_params, self.kata.nested_sandbox)
             if self.kata.install:
                 kata_layout.release_config_path(self.kata.runtime, self.kata.version, self.kata.hypervisor)
         except NodeError as error:
             raise NodeErrorValue(error) from None
         if self.kubernetes and (self.kata.hypervisor, self.kata.runtime) not in runtime_class.HANDLERS:
             raise ValueError(f"there is no handler for {self.kata.hypervisor} with the {self.kata.runtime} runtime")
-        if self.nodes.local is None:
+        if self.nodes is None:
+            self._cluster_alone()
+        elif self.kubernetes and self.kubernetes.kata_deploy:
+            raise ValueError("kubernetes.kataDeploy and nodes would both configure Kata; remove one of them")
+        elif self.nodes.local is None:
             for key, value in (("docker.repository", self.docker.repository), ("kata.install", self.kata.install)):
                 if value == "local":
                     raise ValueError(f"{key} 'local' serves local nodes only, and nodes.local is not set")
         return self
 
+    def _cluster_alone(self) -> None:
+        """Refuse what has no effect, or cannot work, where no machine is configured over SSH."""
+        wanted = self.kubernetes
+        if wanted is None or wanted.proof is None:
+            raise ValueError("nothing would be proven: add nodes, machines to configure, or kubernetes.proof, nodes of a cluster")
+        given = {"docker", "verification"} & self.model_fields_set
+        given |= {f"kata.{to_camel(key)}" for key in {"install", "config_path"} & self.kata.model_fields_set}
+        if given:
+            raise ValueError(f"{', '.join(sorted(given))}: settings of nodes, and the stack has none; remove them, or add nodes")
+        if wanted.kata_deploy and self.kata.hypervisor != "qemu":
+            raise ValueError(
+                f"kubernetes.kataDeploy brings QEMU, and kata.hypervisor is {self.kata.hypervisor!r}; set it to 'qemu'"
+            )
+        if self.kata.kernel_params and not wanted.kata_deploy:
+            raise ValueError("kata.kernelParams: nobody would write them; add nodes or kubernetes.kataDeploy")
+
+    @property
+    def handler(self) -> str:
+        """Handler of the RuntimeClass in the nodes' container runtime."""
+        if self.kubernetes and self.kubernetes.kata_deploy:
+            return kata_deploy.handler(self.kata.version, self.kata.runtime)
+        return runtime_class.HANDLERS[self.kata.hypervisor, self.kata.runtime]
+
     @property
     def parameters(self) -> list[str]:
-        """All guest kernel parameters to merge."""
+        """All guest kernel parameters to merge; none where Kata is there already and nobody here configures it."""
+        if self.nodes is None and not (self.kubernetes and self.kubernetes.kata_deploy):
+            return []
         return node_state.wanted_parameters(self.kata.kernel_params, self.kata.nested_sandbox)
 
 

@@ -48,7 +48,7 @@ def desired(config: StackConfig, site: LocalSite | None) -> dict[str, pulumi.Inp
 
 def local_nodes(config: StackConfig) -> list[KataNode]:
     """Machines that the stack makes, each made into a node."""
-    assert config.nodes.local
+    assert config.nodes and config.nodes.local
     served = "local" in (config.docker.repository, config.kata.install)
     site = LocalSite("site", {"directory": str(state_folder() / "site")}) if served else None
     nodes = []
@@ -81,6 +81,7 @@ def local_nodes(config: StackConfig) -> list[KataNode]:
 def existing_nodes(config: StackConfig, private_key: pulumi.Output[str] | None) -> list[KataNode]:
     """Machines that are there already, each made into a node."""
     nodes = []
+    assert config.nodes
     for one in config.nodes.existing or []:
         where = {
             "node": one.name,
@@ -93,3 +94,10 @@ def existing_nodes(config: StackConfig, private_key: pulumi.Output[str] | None) 
         }
         nodes.append(KataNode(one.name, KataNodeArgs(**where, **desired(config, None))))  # type: ignore[typeddict-item]
     return nodes
+
+
+def configured_nodes(config: StackConfig, private_key: pulumi.Output[str] | None) -> list[KataNode]:
+    """Every machine that the stack configures over SSH; none where the nodes are a cluster's own."""
+    if config.nodes is None:
+        return []
+    return local_nodes(config) if config.nodes.local else existing_nodes(config, private_key)

@@ -8,6 +8,8 @@ from nodekit.rules.pod import CAPABILITIES
 Row = dict[str, object]
 SANDBOX_RUNGS = ("unshare", "unshare-map-root", "unshare-nested", "bwrap-proc", "loopback")
 """Rungs of the ladder that show a nested sandbox at work."""
+PLACES = {"guest": "in a booted guest", "container": "in a container of the runtime", "pod": "in a pod of the template"}
+"""By what the evidence calls it: where the ladder was climbed."""
 
 
 def row(item: str, passed: bool, measured: str) -> Row:
@@ -26,8 +28,7 @@ def sandbox_text(one: Mapping[str, object]) -> str:
     assert isinstance(rungs, list)
     said = {True: "passed", False: "failed", None: "absent"}
     climbed = ", ".join(f"{r['name']} {said[r['passed']]}" for r in rungs if r["name"] in SANDBOX_RUNGS)
-    where = "in a container of the runtime" if one["proven"] == "container" else "in a booted guest"
-    return f"{one['node']}: {climbed} ({where})"
+    return f"{one['node']}: {climbed} ({PLACES[str(one['proven'])]})"
 
 
 def sandbox_passed(one: Mapping[str, object]) -> bool:
@@ -36,6 +37,15 @@ def sandbox_passed(one: Mapping[str, object]) -> bool:
     assert isinstance(rungs, list)
     climbed = {r["name"]: r["passed"] for r in rungs if r["name"] in SANDBOX_RUNGS}
     return climbed.get("unshare") is True and False not in climbed.values()
+
+
+def of_pods(by_node: Mapping[str, Mapping[str, object]], *, handler: str, expected: Sequence[str]) -> list[dict[str, object]]:
+    """The evidence of a proof on a cluster in the form of that of nodes configured over SSH.
+
+    The proof passed, so every parameter of `expected` stood on each guest's command line; what else does is not in it.
+    """
+    seen = {"hypervisor": f"handler {handler}", "kernelParams": " ".join(expected), "configFile": "the guest's /proc/cmdline"}
+    return [{**seen, **one} for _, one in sorted(by_node.items())]
 
 
 def checklist(

@@ -8,6 +8,8 @@ from nodekit.rules import kata_config, kernel_params, runtime_class
 from nodekit.rules.kata_layout import version_numbers
 from nodekit.rules.node_state import wanted_parameters
 
+CHART = "oci://ghcr.io/kata-containers/kata-deploy-charts/kata-deploy"
+"""The chart as Kata's installation guide names it."""
 SHIMS = {"go": "qemu", "rust": "qemu-runtime-rs"}
 """Kata runtime -> the chart's shim for QEMU."""
 CUSTOM_SINCE = (3, 26, 0)
@@ -48,10 +50,10 @@ def parameters(version: str, given: Sequence[str], nested_sandbox: bool) -> str:
     return kernel_params.merge(base, wanted)
 
 
-def values(
-    version: str, runtime: str, given: Sequence[str], nested_sandbox: bool, node_selector: dict[str, str] | None = None
-) -> dict[str, object]:
-    """The chart's values. Raises NodeError `bad-input` for a release without drop-ins, or those of `kernel_params.check`.
+def values(version: str, runtime: str, given: Sequence[str], nested_sandbox: bool, image: str | None = None) -> dict[str, object]:
+    """The chart's values; `image` is the DaemonSet's without its tag, the chart's own when None.
+
+    Raises NodeError `bad-input` for a release without drop-ins, or those of `kernel_params.check`.
 
     A changed drop-in changes the DaemonSet's pods, so that they roll and kata-deploy configures every node anew: by an
     annotation where the chart has one, before by a toleration of a taint that nobody sets.
@@ -65,8 +67,9 @@ def values(
         # The classes of the stack are made after the proof of the nodes, by the stack.
         "runtimeClasses": {"enabled": False, "createDefault": False},
         "snapshotter": {"setup": []},
-        "nodeSelector": node_selector or {},
     }
+    if image:
+        chosen["image"] = {"reference": image}
     if numbers >= SHIM_DROP_IN_SINCE:
         chosen["shims"] = {"disableAll": True, shim: {"enabled": True, "dropIn": drop_in}}
     else:

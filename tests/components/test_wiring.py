@@ -188,39 +188,66 @@ def test_settings_of_the_cluster_reach_its_objects() -> None:
     )["spec"]  # fmt: skip
 
 
+KUBECONFIG = yaml.safe_dump(
+    {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "k"}}],
+        "clusters": [{"name": "k", "cluster": {"server": "https://192.0.2.9"}}],
+    }
+)
+
+
 class FakeCluster:
     """Answers for a cluster with two nodes, on which every Job passes."""
 
     def nodes(self, names: list[str], selector: str | None) -> list[pod_proof.Node]:
-        return [pod_proof.Node(name, f"uid-{name}", f"boot-{name}") for name in names]
+        return [pod_proof.Node(name, f"uid-{name}", f"boot-{name}") for name in names or ("one", "two")]
 
     def outcome(self, namespace: str, name: str, jobs: dict[str, str], timeout_seconds: int) -> dict[str, Any]:
-        return {node: {"userNamespaces": 7563} for node in jobs}
+        rungs = [{"name": "unshare", "passed": True}]
+        return {node: {"node": node, "proven": "pod", "userNamespaces": 7563, "rungs": rungs} for node in jobs}
 
 
 def test_every_node_of_the_cluster_is_proven_with_the_templates_own_pod(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kata_proof, "reader", lambda given, kubeconfig: FakeCluster())
     wanted = {"proof": {"nodes": ["one", "two"], "timeoutSeconds": 60}, "pod": {"cpu": "2"}}
-    kubeconfig = yaml.safe_dump(
-        {
-            "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "k"}}],
-            "clusters": [{"name": "k", "cluster": {"server": "https://192.0.2.9"}}],
-        }
-    )
-    recorder = stack({**EXISTING, "kubernetes": wanted}, secrets={"sshPrivateKey": "KEY", "kubeconfig": kubeconfig})
+    recorder = stack({**EXISTING, "kubernetes": wanted}, secrets={"sshPrivateKey": "KEY", "kubeconfig": KUBECONFIG})
     template = recorder.by_name["sandbox-template"].inputs["template"]["spec"]
     for node in ("one", "two"):
         spec = recorder.by_name[f"proof-{node}"].inputs["spec"]
         assert spec["activeDeadlineSeconds"] == 60
         given = spec["template"]["spec"]
         assert given["runtimeClassName"] == template["runtimeClassName"] == "kata-qemu"
-        for key in ("image", "resources", "securityContext"):
+        for key in ("resources", "securityContext"):
             assert given["containers"][0][key] == template["containers"][0][key]
         assert f"'{node}'" in repr(given["affinity"])
     assert {"sandbox-template", "kata-class"} <= recorder.by_name["proof-one"].after
-    assert recorder.outputs["clusterProof"] == {"one": {"userNamespaces": 7563}, "two": {"userNamespaces": 7563}}
+    assert {name: one["userNamespaces"] for name, one in recorder.outputs["clusterProof"].items()} == {"one": 7563, "two": 7563}
     assert "192.0.2.9" not in repr(recorder.by_name["proof-one"].inputs)
+
+
+def test_cluster_alone_gets_kata_by_its_chart_before_all_else_and_fills_the_checklist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kata_proof, "reader", lambda given, kubeconfig: FakeCluster())
+    wanted = {
+        "kataDeploy": {"chart": "/charts/kata-deploy", "image": "mirror.example/kata-deploy"},
+        "imageMirror": "mirror.example",
+        "proof": {"selector": "a=b"},
+    }
+    recorder = stack({"kubernetes": wanted, "kata": {"version": "3.27.0"}}, secrets={"kubeconfig": KUBECONFIG})
+    release = recorder.by_name["kata-deploy-release"]
+    assert (release.inputs["chart"], release.inputs["version"]) == ("/charts/kata-deploy", "3.27.0")
+    assert release.inputs["values"]["image"] == {"reference": "mirror.example/kata-deploy"}
+    for name in ON_CLUSTER:
+        assert "kata-deploy-release" in recorder.by_name[name].after
+    assert recorder.by_name["kata-class"].inputs["handler"] == "kata-nodes-qemu"
+    container = recorder.by_name["proof-one"].inputs["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"].startswith("mirror.example/library/debian:13-slim@sha256:")
+    assert recorder.by_name["sandbox-template"].inputs["template"]["spec"]["containers"][0]["image"].startswith("mirror.example/")
+    rows = recorder.outputs["checklist"]
+    assert [row["passed"] for row in rows] == [True] * 5
+    assert "one: handler kata-nodes-qemu; two: handler kata-nodes-qemu" in rows[0]["measured"]
+    assert "the guest's /proc/cmdline" in rows[2]["measured"] and "in a pod of the template" in rows[4]["measured"]
+    assert recorder.outputs["nodes"] == []
 
 
 def test_adopted_objects_are_not_made() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from stacks.model import ConfigError, StackConfig, load
 from tests.stacks.test_model import loaded, refused
 
 
@@ -31,7 +32,53 @@ def test_defaults_take_nothing_over_and_let_nothing_through() -> None:
         ({"proof": {"nodes": ["a"], "selector": "b=c"}}, ["kubernetes.proof", "exactly one of nodes and selector"]),
         ({"cluster": "local", "proof": {"nodes": ["a"]}}, ["kata-nodes:kubernetes", "no kubelet"]),
         ({"adoptRuntimeClass": True, "tolerations": ["a"]}, ["kata-nodes:kubernetes", "adoptRuntimeClass"]),
+        ({"imageMirror": "https://mirror"}, ["kubernetes.imageMirror", "'https://mirror'"]),
+        ({"kataDeploy": {}}, ["kataDeploy and nodes would both configure Kata", "remove one"]),
+        ({"kataDeploy": {"chart": "--set=a"}}, ["kubernetes.kataDeploy.chart", "'--set=a'"]),
     ],
 )
 def test_setting_is_refused_in_words(section: dict[str, Any], said: list[str]) -> None:
     refused(*said, kubernetes=section)
+
+
+ALONE: dict[str, Any] = {"proof": {"selector": "katacontainers.io/kata-runtime=true"}}
+
+
+def alone(kubernetes: dict[str, Any], **sections: Any) -> StackConfig:
+    """A stack without machines of its own."""
+    return load({"kubernetes": ALONE | kubernetes, **sections}.get)
+
+
+def test_cluster_alone_expects_the_parameters_that_kata_deploy_writes_and_no_others() -> None:
+    assert alone({"kataDeploy": {}}).parameters == ["user_namespace.enable=1"]
+    assert alone({}).parameters == []
+
+
+def test_handler_is_the_one_whose_guests_get_the_parameters() -> None:
+    assert alone({"kataDeploy": {}}, kata={"version": "3.27.0"}).handler == "kata-nodes-qemu"
+    assert alone({"kataDeploy": {}}, kata={"version": "3.32.0"}).handler == "kata-qemu"
+    assert alone({}, kata={"version": "4.1.0", "runtime": "rust"}).handler == "kata-qemu-runtime-rs"
+
+
+@pytest.mark.parametrize(
+    ("kubernetes", "sections", "said"),
+    [
+        ({}, {"docker": {"version": "27.5.1"}}, ["docker: settings of nodes, and the stack has none", "add nodes"]),
+        ({}, {"kata": {"configPath": "/a"}}, ["kata.configPath: settings of nodes"]),
+        ({}, {"kata": {"kernelParams": ["quiet"]}}, ["kata.kernelParams: nobody would write them", "kubernetes.kataDeploy"]),
+        ({"kataDeploy": {}}, {"kata": {"version": "3.25.0"}}, ["3.25.0", "3.26.0 or newer", "[bad-input]"]),
+        ({"kataDeploy": {}}, {"kata": {"kernelParams": ["a=" + "b" * 2100]}}, ["2047", "[kernel-parameters-too-long]"]),
+        (
+            {"kataDeploy": {}},
+            {"kata": {"hypervisor": "firecracker", "nestedSandbox": False}},
+            ["kataDeploy brings QEMU", "'firecracker'"],
+        ),
+    ],
+)
+def test_what_has_no_effect_on_a_cluster_alone_is_refused(
+    kubernetes: dict[str, Any], sections: dict[str, Any], said: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        alone(kubernetes, **sections)
+    for text in said:
+        assert text in str(caught.value), str(caught.value)

@@ -45,9 +45,11 @@ def test_wrong_type_is_named() -> None:
     refused("kata-nodes:verification.timeoutSeconds", "'60'", verification={"timeoutSeconds": "60"})
 
 
-def test_missing_nodes_are_named() -> None:
-    with pytest.raises(ConfigError, match=r"kata-nodes:nodes.*required.*Add the key"):
+def test_stack_that_would_prove_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"nothing would be proven: add nodes, .* or kubernetes\.proof"):
         load({}.get)
+    with pytest.raises(ConfigError, match="nothing would be proven"):
+        load({"kubernetes": {}}.get)
 
 
 def test_two_sources_of_nodes_are_refused() -> None:

@@ -1,0 +1,19 @@
+"""Names of container images: the defaults by digest, and a mirror in Docker Hub's place."""
+
+PROOF = "debian:13-slim@sha256:d7e12182ce18b85b93007c1dedf31f2d29e01ccf3182cc4017c709b6259bc132"
+"""Debian 13 of 2026-08-24, as several unrelated public projects pin it. Holds what the ladder cannot do without: /bin/sh, and
+unshare of util-linux. By digest, because whoever could move a tag could make every node pass."""
+SANDBOX = "debian:13-slim"
+"""What a sandbox pod starts from where nothing else is named: by tag, so that it gets security fixes."""
+
+
+def mirrored(image: str, mirror: str | None) -> str:
+    """`image` as it is named on `mirror`, a registry with or without a path that stands for Docker Hub.
+
+    A name whose first part has a dot, a colon or is localhost names its registry itself and stays as it is
+    (distribution/reference, `splitDockerDomain`); one of a single part is an official image, in `library/`.
+    """
+    first, slash, _ = image.partition("/")
+    if mirror is None or (slash and ("." in first or ":" in first or first == "localhost")):
+        return image
+    return f"{mirror}/{image}" if slash else f"{mirror}/library/{image}"
