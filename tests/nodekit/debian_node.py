@@ -74,7 +74,6 @@ class DebianNode:
     """A running node; `pid` is its first process as this machine sees it."""
 
     pid: int
-    folder: str
     image: Image
 
     def command(self, *argv: str, env: Mapping[str, str] | None = None) -> list[str]:
@@ -111,9 +110,7 @@ class DebianNode:
 
     def files(self) -> dict[str, str]:
         """Every file that differs from the image, with mode, owner and content's hash; without `CHANGING`."""
-        argv = ["nsenter", f"--target={self.pid}", "--mount", "--", sys.executable, "-c", WALK, f"{self.folder}/upper"]
-        argv.append(f"{self.folder}/disk")
-        found = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+        found = json.loads(self.ask("python3", "-I", "-c", WALK, "/mnt/upper", "/mnt/disk"))
         return {path: what for path, what in found.items() if not f"{path}/".startswith(tuple(f"{one}/" for one in CHANGING))}
 
     def packages(self) -> dict[str, str]:
@@ -155,7 +152,7 @@ def booted(image: Image, program: bytes) -> Iterator[DebianNode]:
         argv = ["setpriv", "--pdeathsig=KILL", "unshare", *namespaces, "sh", str(HERE / "debian_node.sh"), image.disk, folder]
         with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True) as outer:
             try:
-                node = DebianNode(_first_process(outer), folder, image)
+                node = DebianNode(_first_process(outer), image)
                 served = _serve(node)
                 try:
                     _wait_for_docker(node, outer, log.fileno())

@@ -31,5 +31,11 @@ mount -t tmpfs tmpfs "$root/var/lib/docker"
 # The image's own disk is no device here, and waiting for it would take minutes.
 : >"$root/etc/fstab"
 
+# What was changed is looked at from inside.
+mount --bind "$folder" "$root/mnt"
+
 cd "$root"
+# By the move, "/" and the mount's root are one: in a mere chroot the kernel makes no user namespace, not even in a container
+# (linux, current_chrooted).
+mount --move . /
 exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot . /lib/systemd/systemd --unit=docker.service --log-target=null
