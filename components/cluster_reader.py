@@ -67,7 +67,7 @@ class Reader:
                 "Set it anew: pulumi config set --secret kata-nodes:kubeconfig < FILE",
             ) from None
         self.server = self.api.configuration.host
-        self.core, self.batch = client.CoreV1Api(self.api), client.BatchV1Api(self.api)
+        self.core, self.batch, self.node = client.CoreV1Api(self.api), client.BatchV1Api(self.api), client.NodeV1Api(self.api)
 
     def read(self, what: str, call: Callable[..., Any], *argv: str, **given: str) -> dict[str, Any]:
         """The JSON answer of one GET."""
@@ -77,14 +77,18 @@ class Reader:
         except ApiException as error:
             raise self.refused(what, error) from None
         except (urllib3.exceptions.HTTPError, ConfigException) as error:
-            why = getattr(error, "reason", None) or error
-            raise NodeError(
-                "cluster-unreachable",
-                f"the API server {self.server} does not answer: {str(why)[:300]}",
-                "Start it, or open the way to it from here; a kubeconfig of another cluster is set by: "
-                "pulumi config set --secret kata-nodes:kubeconfig < FILE",
-            ) from None
+            raise self.unreachable(error) from None
         return document
+
+    def unreachable(self, error: Exception) -> NodeError:
+        """From a request that got no answer."""
+        why = getattr(error, "reason", None) or error
+        return NodeError(
+            "cluster-unreachable",
+            f"the API server {self.server} does not answer: {str(why)[:300]}",
+            "Start it, or open the way to it from here; a kubeconfig of another cluster is set by: "
+            "pulumi config set --secret kata-nodes:kubeconfig < FILE",
+        )
 
     def refused(self, what: str, error: ApiException) -> NodeError:
         """From an answer that is none of the wanted ones."""
@@ -113,6 +117,22 @@ class Reader:
             for one in self.read("nodes", self.core.list_node, **({"label_selector": selector} if selector else {}))["items"]
         ]
         return pod_proof.chosen(found, names, selector)
+
+    def require(self, kind: str, name: str, setting: str) -> None:
+        """Refuse, by NodeError `cluster-object-missing`, where a Namespace or RuntimeClass that `setting` adopts is not there."""
+        call = {"Namespace": self.core.read_namespace, "RuntimeClass": self.node.read_runtime_class}[kind]
+        try:
+            call(name, _request_timeout=REQUEST_SECONDS)
+        except ApiException as error:
+            if error.status != 404:
+                raise self.refused(f"{kind} {name}", error) from None
+            raise NodeError(
+                "cluster-object-missing",
+                f"{kind} {name} is to be adopted and is not on the cluster",
+                f"Correct its name, or have it made: {setting}: false",
+            ) from None
+        except urllib3.exceptions.HTTPError as error:
+            raise self.unreachable(error) from None
 
     def jobs(self, namespace: str, proof: str) -> dict[str, dict[str, Any]]:
         """Jobs of a proof by uid."""

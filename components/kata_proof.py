@@ -81,7 +81,9 @@ class KataProof(pulumi.ComponentResource):
             body = pulumi.Output.all(given, found).apply(lambda both: job(name, node, both[0], both[1], sums))
             made = k8s.batch.v1.Job(
                 pod_proof.job_name(name, node),
-                metadata=body["metadata"],
+                metadata=pulumi.Output.all(body["metadata"], args["namespace"]).apply(
+                    lambda both: {**both[0], "namespace": both[1]}
+                ),
                 spec=body["spec"],
                 opts=child_options(self, opts, depends_on=[files], delete_before_replace=True),
             )

@@ -59,6 +59,7 @@ CODES: dict[str, str] = {
     "proof-pod-lost": "The pod of a proof was gone before it had said what it found.",
     "cluster-node-unknown": "The cluster has no such node, or none with such labels.",
     "cluster-object-exists": "An object of that name is on the cluster already and is not this stack's.",
+    "cluster-object-missing": "An object that is to be adopted is not on the cluster.",
     "cluster-provider-takes-over": "The Kubernetes provider creates in a way that would take over what exists.",
     "cluster-field-owned": "A field that would be set on the cluster belongs to somebody else.",
     "cluster-forbidden": "The kubeconfig's user may not do what this program needs.",

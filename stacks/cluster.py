@@ -1,5 +1,6 @@
 """From the stack configuration to what is made on a Kubernetes cluster, after every proof."""
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -19,7 +20,9 @@ from components import (
     SandboxNamespace,
     SandboxPodTemplate,
 )
+from components.cluster_reader import Reader
 from components.kata_proof import KataProof, KataProofArgs
+from nodekit.errors import NodeError
 from nodekit.rules import images, pod
 from stacks.model import Kubernetes, StackConfig
 from stacks.pool import state_folder
@@ -93,7 +96,8 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
     deployed = kata_deploy(config, after)
     if deployed:
         after = pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[deployed]))
-    made = KataRuntimeClass("kata", class_args(wanted, config), after)
+    named = adopted(wanted, reached["kubeconfig"])
+    made = KataRuntimeClass("kata", {**class_args(wanted, config), "runtime_class": named["runtime_class"]}, after)
     guard = SandboxGuard(
         "sandboxes-guard",
         {
@@ -105,7 +109,7 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
     )
     namespace = SandboxNamespace(
         "sandboxes",
-        {"namespace": wanted.namespace, "guard": wanted.namespace, "adopt": wanted.adopt_namespace},
+        {"namespace": named["namespace"], "guard": wanted.namespace, "adopt": wanted.adopt_namespace},
         pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(providers={"kubernetes": adopting}, depends_on=[guard])),
     )
     settings = pod_settings(wanted, config)
@@ -156,6 +160,33 @@ def kata_deploy(config: StackConfig, opts: pulumi.ResourceOptions) -> KataDeploy
     if wanted.image:
         args["image"] = wanted.image
     return KataDeploy("kata-deploy", args, opts)
+
+
+def adopted(wanted: Kubernetes, kubeconfig: Any) -> dict[str, pulumi.Input[str]]:
+    """Names of namespace and class; of what is to be adopted it is known once it was found on the cluster.
+
+    The provider's own word for what is missing is no more than that it does not exist.
+    """
+
+    def found(kind: str, name: str, adopt: bool, setting: str) -> pulumi.Input[str]:
+        async def look(text: str) -> str:
+            try:
+                await asyncio.to_thread(lambda: reader(text, wanted.context).require(kind, name, setting))
+            except NodeError as error:
+                raise pulumi.RunError(error.sentence()) from None
+            return name
+
+        return pulumi.Output.unsecret(pulumi.Output.from_input(kubeconfig)).apply(look) if adopt else name
+
+    return {
+        "namespace": found("Namespace", wanted.namespace, wanted.adopt_namespace, "kubernetes.adoptNamespace"),
+        "runtime_class": found("RuntimeClass", wanted.runtime_class, wanted.adopt_runtime_class, "kubernetes.adoptRuntimeClass"),
+    }
+
+
+def reader(kubeconfig: str, context: str | None) -> Reader:
+    """For the stack's cluster."""
+    return Reader(kubeconfig, context)
 
 
 def known_after(kubeconfig: Any, deployed: KataDeploy | None) -> Any:

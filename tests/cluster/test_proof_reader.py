@@ -48,6 +48,16 @@ def test_nodes_are_told_with_what_identifies_them(plane: ControlPlane) -> None:
     assert Reader(plane.kubeconfig, "local").nodes([], "kubernetes.io/hostname=node-0") == [one]
 
 
+def test_what_is_to_be_adopted_must_be_there(plane: ControlPlane) -> None:
+    reader = Reader(plane.kubeconfig, None)
+    reader.require("Namespace", "default", "kubernetes.adoptNamespace")
+    for kind, setting in (("Namespace", "kubernetes.adoptNamespace"), ("RuntimeClass", "kubernetes.adoptRuntimeClass")):
+        with pytest.raises(NodeError) as error:
+            reader.require(kind, "none", setting)
+        assert error.value.code == "cluster-object-missing"
+        assert f"{kind} none" in error.value.message and f"{setting}: false" in error.value.remedy
+
+
 def test_a_server_that_does_not_answer(plane: ControlPlane) -> None:
     address = f"https://{cluster.ADDRESS}:{process.free_port()}"
     error = refused(changed(plane, server=address))

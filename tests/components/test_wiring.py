@@ -15,6 +15,7 @@ import yaml
 
 from components import kata_proof
 from nodekit.rules import pod, pod_proof
+from stacks import cluster
 from tests.components.recorder import Recorder, run
 
 PROGRAM = Path(__file__).resolve().parents[2] / "__main__.py"
@@ -198,7 +199,10 @@ KUBECONFIG = yaml.safe_dump(
 
 
 class FakeCluster:
-    """Answers for a cluster with two nodes, on which every Job passes."""
+    """Answers for a cluster with two nodes, on which every Job passes and all is that is to be adopted."""
+
+    def require(self, kind: str, name: str, setting: str) -> None:
+        pass
 
     def nodes(self, names: list[str], selector: str | None) -> list[pod_proof.Node]:
         return [pod_proof.Node(name, f"uid-{name}", f"boot-{name}") for name in names or ("one", "two")]
@@ -216,6 +220,7 @@ def test_every_node_of_the_cluster_is_proven_with_the_templates_own_pod(monkeypa
     for node in ("one", "two"):
         spec = recorder.by_name[f"proof-{node}"].inputs["spec"]
         assert spec["activeDeadlineSeconds"] == 60
+        assert recorder.by_name[f"proof-{node}"].inputs["metadata"]["namespace"] == "sandboxes"
         given = spec["template"]["spec"]
         assert given["runtimeClassName"] == template["runtimeClassName"] == "kata-qemu"
         for key in ("resources", "securityContext"):
@@ -250,7 +255,8 @@ def test_cluster_alone_gets_kata_by_its_chart_before_all_else_and_fills_the_chec
     assert recorder.outputs["nodes"] == []
 
 
-def test_adopted_objects_are_not_made() -> None:
+def test_adopted_objects_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "reader", lambda kubeconfig, context: FakeCluster())
     recorder = stack({**LOCAL, "kubernetes": {"cluster": "local", "adoptNamespace": True, "adoptRuntimeClass": True}})
     assert "kata-class" not in recorder.by_name and "sandboxes-namespace" not in recorder.by_name
     labels = recorder.by_name["sandboxes-labels"]
@@ -260,7 +266,8 @@ def test_adopted_objects_are_not_made() -> None:
     assert "enableServerSideApply" not in recorder.by_name["cluster-adopting"].inputs
 
 
-def test_adopted_class_of_another_handler_stops_the_stack() -> None:
+def test_adopted_class_of_another_handler_stops_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "reader", lambda kubeconfig, context: FakeCluster())
     with pytest.raises(pulumi.RunError, match=r"kata-qemu.*'kata-qemu'.*'kata-qemu-runtime-rs'.*\[runtime-class-handler\]"):
         stack({
             **LOCAL,

@@ -33,6 +33,7 @@ mount -t tmpfs tmpfs "$root/var/lib/docker"
 
 # What was changed is looked at from inside.
 mount --bind "$folder" "$root/mnt"
+mount --bind "$folder/disk" "$root/mnt/disk"
 
 cd "$root"
 # By the move, "/" and the mount's root are one: in a mere chroot the kernel makes no user namespace, not even in a container
