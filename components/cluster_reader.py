@@ -146,6 +146,17 @@ class Reader:
         found = self.read("pods", self.core.list_namespaced_pod, namespace, label_selector=label)["items"]
         return {owner["uid"]: one for one in found for owner in one["metadata"].get("ownerReferences", ())}
 
+    def unmade(self, namespace: str) -> dict[str, pod_proof.Unmade]:
+        """By the uid of the Job: why it has no pod; nothing where the user may not read events, which only explain."""
+        chosen = "reason=FailedCreate,involvedObject.kind=Job"
+        try:
+            events = self.read("events", self.core.list_namespaced_event, namespace, field_selector=chosen)
+        except NodeError as error:
+            if error.code != "cluster-forbidden":
+                raise
+            return {}
+        return pod_proof.unmade(events["items"])
+
     def kept(self, namespace: str, name: str) -> dict[str, str]:
         """Data of a ConfigMap, none when there is no such."""
         try:
@@ -159,7 +170,7 @@ class Reader:
     def outcome(
         self, namespace: str, proof: str, wanted: dict[str, str], timeout_seconds: int
     ) -> dict[str, dict[str, Any] | pod_proof.Refusal]:
-        """Evidence or refusal by node, once every Job has ended; `wanted` is the uid of each node's Job.
+        """Evidence or refusal by node, once every Job has ended or can have no pod; `wanted` is the uid of each node's Job.
 
         The last state of a pod is remembered, because a Job that runs into its deadline removes it.
         """
@@ -170,7 +181,12 @@ class Reader:
             found = self.jobs(namespace, proof)
             seen |= self.pods(namespace, proof)
             running = [uid for uid in wanted.values() if uid in found and not pod_proof.ended(found[uid])]
+            unmade = self.unmade(namespace) if set(wanted.values()) - set(seen) else {}
+            running = [uid for uid in running if uid in seen or uid not in unmade or not unmade[uid].lasting]
             if not running or time.monotonic() > end:
                 break
             time.sleep(POLL_SECONDS)
-        return {node: pod_proof.verdict(node, found.get(uid), seen.get(uid), before.get(node)) for node, uid in wanted.items()}
+        return {
+            node: pod_proof.verdict(node, found.get(uid), seen.get(uid), before.get(node), unmade.get(uid))
+            for node, uid in wanted.items()
+        }

@@ -271,13 +271,41 @@ def termination(pod: Mapping[str, Any] | None) -> str:
     return printable(" ".join(said.split()), MAX_MESSAGE)
 
 
+@dataclass(frozen=True)
+class Unmade:
+    """Why the Job controller could not make a pod, by the events that it leaves on the Job."""
+
+    times: int
+    why: str
+
+    @property
+    def lasting(self) -> bool:
+        """Whether trying on is in vain. Once alone can be the moment before a namespace or policy is known everywhere."""
+        return self.times > 1 and any(word in self.why for word in ("PodSecurity", "ValidatingAdmissionPolicy"))
+
+
+def unmade(events: Sequence[Mapping[str, Any]]) -> dict[str, Unmade]:
+    """By the uid of the Job: what its FailedCreate events (core/v1 Event) say, the last one's words."""
+    found: dict[str, Unmade] = {}
+    for event in sorted(events, key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime") or "")):
+        uid = str(event["involvedObject"].get("uid"))
+        times = int(event.get("count") or 1) + (found[uid].times if uid in found else 0)
+        found[uid] = Unmade(times, printable(" ".join(str(event.get("message", "")).split()), 900))
+    return found
+
+
 def verdict(
-    node: str, found: Mapping[str, Any] | None, pod: Mapping[str, Any] | None, before: str | None
+    node: str,
+    found: Mapping[str, Any] | None,
+    pod: Mapping[str, Any] | None,
+    before: str | None,
+    unmade: Unmade | None = None,
 ) -> dict[str, Any] | Refusal:
     """What a Job and the last that was seen of its pod mean: evidence, or the refusal.
 
     A Job that completed is believed only with what its pod said, which names the node and says `proven`; `before` is the
-    evidence of the last proof (JSON), which stands for a pod that is gone when it is of the same Job.
+    evidence of the last proof (JSON), which stands for a pod that is gone when it is of the same Job; `unmade` says why there
+    never was a pod.
     """
     said = termination(pod)
     kept = json.loads(before) if before else {}
@@ -302,7 +330,25 @@ def verdict(
             f"{node}: the container ended before the ladder and said {said[:600]!r}",
             "Name a proof image that has /bin/sh, and look at the runtime's log on the node",
         )
+    if pod is None and unmade:
+        return refused_pod(node, unmade.why)
     return unfinished(node, condition(found, "Failed").get("reason", ""), pod)
+
+
+PASSED_BY = {
+    "PodSecurity": "Label the namespace pod-security.kubernetes.io/enforce=privileged (SandboxNamespace does), or use the "
+    "template for an ordinary user, which needs no capability",
+    "ValidatingAdmissionPolicy": "Do what the rule says; the sandbox guard admits the capabilities under its own RuntimeClasses",
+    "RuntimeClass": "Make the RuntimeClass, or name one that is there",
+    "quota": "Raise the namespace's quota: each node's proof is a pod with the template's requests and the class's overhead",
+}
+"""A word of the API server's refusal of a pod -> the way past it."""
+
+
+def refused_pod(node: str, why: str) -> Refusal:
+    """The API server makes no pod for the Job."""
+    remedy = next((way for word, way in PASSED_BY.items() if word in why), "Mend what it names, then run again")
+    return refusal("proof-pod-refused", f"{node}: the cluster refuses the proof's pod: {why.rstrip('.')}", remedy)
 
 
 def unfinished(node: str, reason: str, pod: Mapping[str, Any] | None) -> Refusal:

@@ -5,6 +5,7 @@ would count as proof, or every `up` would prove everything anew.
 """
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,17 @@ def test_each_way_to_fail_is_told_apart(proving: Proving, plane: ControlPlane) -
         "node-1": "proof-not-a-guest",
         "node-2": "proof-container-failed",
     }
+
+
+def test_a_namespace_that_refuses_the_pod_is_told_at_once_with_the_way_past_it(proving: Proving, plane: ControlPlane) -> None:
+    strict = {"name": "strict", "labels": {"pod-security.kubernetes.io/enforce": "baseline"}}
+    plane.request("POST", "/api/v1/namespaces", {"metadata": strict})
+    begin = time.monotonic()
+    said = proving.up(namespace="strict", timeout_seconds=250, fails=True)
+    assert time.monotonic() - begin < 120
+    assert refusals(said) == dict.fromkeys(TWENTY[:4], "proof-pod-refused")
+    assert 'violates PodSecurity "baseline:latest"' in said and 'must not include "NET_ADMIN", "SYS_ADMIN"' in said
+    assert "pod-security.kubernetes.io/enforce=privileged" in said
 
 
 def test_a_node_that_goes_away_under_its_proof_is_named(proving: Proving, plane: ControlPlane) -> None:

@@ -159,3 +159,30 @@ def test_a_proof_is_believed_by_what_its_own_pod_said() -> None:
     assert pod_proof.verdict("n", COMPLETE, None, json.dumps(found)) == found
     assert isinstance(pod_proof.verdict("n", COMPLETE, None, json.dumps({**found, "job": "another"})), Refusal)
     assert isinstance(pod_proof.verdict("n", FAILED, None, json.dumps(found)), Refusal)
+
+
+def event(uid: str, message: str, when: str, count: int | None = 1) -> dict[str, Any]:
+    """A FailedCreate event of the Job controller."""
+    return {"involvedObject": {"uid": uid}, "message": message, "lastTimestamp": when, "count": count}
+
+
+def test_what_the_cluster_says_of_a_pod_that_it_refuses_is_kept_with_the_way_past_it() -> None:
+    first, last = (
+        'pods "n-a" is forbidden: violates PodSecurity',
+        'pods "n-b" is forbidden: violates PodSecurity "baseline:latest"',
+    )
+    found = pod_proof.unmade(
+        [event("u", last, "2026-01-02"), event("u", first, "2026-01-01", None), event("v", "x", "2026-01-01")]
+    )
+    assert found["u"] == pod_proof.Unmade(2, last) and found["u"].lasting
+    assert not found["v"].lasting
+    refused = pod_proof.verdict("n", FAILED, None, None, found["u"])
+    assert isinstance(refused, Refusal) and refused.code == "proof-pod-refused" and "enforce=privileged" in refused.sentence
+    assert 'RuntimeClass "k" not found' in pod_proof.refused_pod("n", 'RuntimeClass "k" not found').sentence
+
+
+@pytest.mark.parametrize("why", ['exceeded quota: q, requested: pods=1, RuntimeClass "k" not found', "violates PodSecurity"])
+def test_a_first_refusal_or_one_that_can_pass_is_waited_for(why: str) -> None:
+    """A namespace labelled a moment ago is not known to every API server at once; a quota or a class can still come."""
+    times = 1 if "PodSecurity" in why else 9
+    assert not pod_proof.Unmade(times, why).lasting
