@@ -1,5 +1,6 @@
 """Component resources for nodes whose Kata guests can run a nested sandbox; usable from any Pulumi program."""
 
+from components.joining_nodes import JoiningNodes, JoiningNodesArgs
 from components.kata_node import KataNode, KataNodeArgs
 from components.kata_proof import KataProof, KataProofArgs
 from components.kata_runtime_class import KataRuntimeClass, KataRuntimeClassArgs
@@ -11,6 +12,8 @@ from components.sandbox_namespace import SandboxNamespace, SandboxNamespaceArgs
 from components.sandbox_pod_template import SandboxPodTemplate, SandboxPodTemplateArgs
 
 __all__ = [
+    "JoiningNodes",
+    "JoiningNodesArgs",
     "KataNode",
     "KataNodeArgs",
     "KataProof",

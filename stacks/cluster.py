@@ -9,6 +9,8 @@ import pulumi_kubernetes as k8s
 import yaml
 
 from components import (
+    JoiningNodes,
+    JoiningNodesArgs,
     KataNode,
     KataRuntimeClass,
     KataRuntimeClassArgs,
@@ -20,6 +22,7 @@ from components import (
 from components.kata_proof import KataProof, KataProofArgs
 from nodekit.rules import pod, runtime_class
 from nodekit.rules.node_state import wanted_parameters
+from stacks import model
 from stacks.model import Kubernetes, StackConfig
 from stacks.pool import state_folder
 
@@ -45,6 +48,16 @@ class PodSettings(TypedDict):
     cpu: str
     memory: str
     memory_limit: str
+
+
+class Proven(TypedDict):
+    """What the proof of `up` and that of joining nodes have in common; see `pod_proof.node_job`."""
+
+    pod_template: str
+    handler: str
+    kata_version: str
+    kernel_params: list[str]
+    nested_sandbox: bool
 
 
 def server_of(kubeconfig: str, context: str | None) -> str:
@@ -115,25 +128,52 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
         },
         after,
     )
+    labels = {"app.kubernetes.io/name": wanted.pod_template}
+    body = pod.template(runtime_class=wanted.runtime_class, labels=labels, **settings)
+    common = Proven(
+        pod_template=json.dumps(body, sort_keys=True),
+        handler=runtime_class.HANDLERS[config.kata.hypervisor, config.kata.runtime],
+        kata_version=config.kata.version,
+        kernel_params=wanted_parameters(config.kata.kernel_params, config.kata.nested_sandbox),
+        nested_sandbox=config.kata.nested_sandbox,
+    )
     proof = None
     if wanted.proof:
-        labels = {"app.kubernetes.io/name": wanted.pod_template}
-        body = pod.template(runtime_class=wanted.runtime_class, labels=labels, **settings)
         args: KataProofArgs = {
             "kubeconfig": reached["kubeconfig"],
             "namespace": namespace.namespace,
-            "pod_template": json.dumps(body, sort_keys=True),
-            "handler": runtime_class.HANDLERS[config.kata.hypervisor, config.kata.runtime],
-            "kata_version": config.kata.version,
-            "kernel_params": wanted_parameters(config.kata.kernel_params, config.kata.nested_sandbox),
-            "nested_sandbox": config.kata.nested_sandbox,
+            **common,  # type: ignore[typeddict-item]
             "timeout_seconds": wanted.proof.timeout_seconds,
         }
         chosen = {"nodes": wanted.proof.nodes, "node_selector": wanted.proof.selector, "image": wanted.proof.image}
         chosen["context"] = wanted.context
         args |= {key: value for key, value in chosen.items() if value is not None}  # type: ignore[typeddict-item]
         proof = KataProof("proof", args, pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[template, made])))
+    if wanted.joining_nodes:
+        joining_nodes(wanted, wanted.joining_nodes, common, after, [guard, template, made, *([proof] if proof else [])])
     return Sandboxes(made.runtime_class, template, proof)
+
+
+def joining_nodes(
+    wanted: Kubernetes,
+    given: model.JoiningNodes,
+    proven: Proven,
+    options: pulumi.ResourceOptions,
+    before: list[pulumi.Resource],
+) -> None:
+    """The controller in its own namespace under the sandboxes' guard, after everything that is proven at `up`."""
+    after = pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=before))
+    place = SandboxNamespace("joining", {"namespace": given.namespace, "guard": wanted.namespace}, after)
+    args: JoiningNodesArgs = {
+        "namespace": place.namespace,
+        "image": given.image,
+        "selector": given.selector,
+        **proven,  # type: ignore[typeddict-item]
+        "timeout_seconds": given.timeout_seconds,
+    }
+    if given.proof_image:
+        args |= {"proof_image": given.proof_image}
+    JoiningNodes("joining-nodes", args, after)
 
 
 def pod_settings(wanted: Kubernetes, config: StackConfig) -> PodSettings:
