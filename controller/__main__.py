@@ -80,6 +80,8 @@ def main(argv: list[str]) -> int:
     asked = parser.parse_args(argv)
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine())
+    # It tells of each try of a request, and we of the last one; the client sets its level again, so that a filter is needed.
+    handler.addFilter(lambda record: not record.name.startswith("urllib3."))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     log.setLevel(logging.INFO)
     try:

@@ -114,6 +114,16 @@ def test_controller_that_is_killed_in_the_middle_goes_on_with_the_same_job(contr
     assert json.loads(evidence["joins-3"])["job"] == claim
 
 
+def test_api_server_that_goes_and_comes_back_is_waited_for(controller: Joining, plane: ControlPlane) -> None:
+    controller.start()
+    plane.until("its first look", lambda: "proving nodes" in controller.log())
+    process.stop(plane.folder / "cluster" / "apiserver.process", grace=5)
+    assert cluster.up({**plane.asked})["server"] == plane.server
+    plane.behave({"joins-4": PROVEN}, taints=[UNPROVEN])
+    untainted(controller, "joins-4")
+    assert "Traceback" not in controller.log()
+
+
 def test_probe_is_answered_while_it_works(controller: Joining, plane: ControlPlane) -> None:
     controller.start()
     plane.until("its first look", lambda: "proving nodes" in controller.log())
@@ -183,7 +193,7 @@ def test_taint_is_not_taken_when_the_node_changed_meanwhile(made: Joining, bound
     node["metadata"].setdefault("annotations", {})[joining.CLAIM_ANNOTATION] = "u"
     if changed == "uid":
         node["metadata"]["uid"] = "another"
-        assert made.patch_as_controller(bounded, joining.claiming(node, "u"))[0] == 409
+        assert made.patch_as_controller(bounded, joining.claiming(node, "u"))[0] == 422
     elif changed == "taints":
         node["spec"]["taints"].reverse()
     patch = [one for one in joining.untainting(node, "u") if changed == "claim" or "annotations" not in one["path"]]

@@ -30,6 +30,9 @@ def test_defaults_take_nothing_over_and_let_nothing_through() -> None:
         ({"proof": {}}, ["kubernetes.proof", "exactly one of nodes and selector"]),
         ({"proof": {"nodes": ["a"], "selector": "b=c"}}, ["kubernetes.proof", "exactly one of nodes and selector"]),
         ({"cluster": "local", "proof": {"nodes": ["a"]}}, ["kata-nodes:kubernetes", "no kubelet"]),
+        ({"joiningNodes": {}}, ["kubernetes.joiningNodes.image", "Add the key"]),
+        ({"cluster": "local", "joiningNodes": {"image": "i"}}, ["kata-nodes:kubernetes", "no node joins the local cluster"]),
+        ({"joiningNodes": {"image": "i", "namespace": "sandboxes"}}, ["kata-nodes:kubernetes", "joiningNodes.namespace"]),
         ({"adoptRuntimeClass": True, "tolerations": ["a"]}, ["kata-nodes:kubernetes", "adoptRuntimeClass"]),
     ],
 )
