@@ -7,6 +7,7 @@ from nodekit.errors import NodeError
 from nodekit.rules import kata_config, kernel_params, runtime_class
 from nodekit.rules.kata_layout import version_numbers
 from nodekit.rules.node_state import wanted_parameters
+from nodekit.rules.pod_proof import TAINT
 
 SHIMS = {"go": "qemu", "rust": "qemu-runtime-rs"}
 """Kata runtime -> the chart's shim for QEMU."""
@@ -66,6 +67,8 @@ def values(
         "runtimeClasses": {"enabled": False, "createDefault": False},
         "snapshotter": {"setup": []},
         "nodeSelector": node_selector or {},
+        # A node that waits for its proof gets Kata first.
+        "tolerations": [{"key": TAINT, "operator": "Exists"}],
     }
     if numbers >= SHIM_DROP_IN_SINCE:
         chosen["shims"] = {"disableAll": True, shim: {"enabled": True, "dropIn": drop_in}}
@@ -85,7 +88,8 @@ def values(
     if numbers >= ANNOTATIONS_SINCE:
         chosen["podAnnotations"] = {ROLL: digest}
     else:
-        chosen["tolerations"] = [{"key": ROLL, "operator": "Equal", "value": digest, "effect": "NoSchedule"}]
+        rolling = {"key": ROLL, "operator": "Equal", "value": digest, "effect": "NoSchedule"}
+        chosen["tolerations"] = [{"key": TAINT, "operator": "Exists"}, rolling]
     return chosen
 
 

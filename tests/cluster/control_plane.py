@@ -18,9 +18,9 @@ from tools import get
 
 CONTROLLERS = (
     "serviceaccount-controller", "job-controller", "garbage-collector-controller", "namespace-controller",
-    "node-lifecycle-controller", "pod-garbage-collector-controller",
+    "node-lifecycle-controller", "pod-garbage-collector-controller", "deployment-controller", "replicaset-controller",
 )  # fmt: skip
-"""What Jobs and their pods need; the others would only cost time on a small machine."""
+"""What Jobs, Deployments and their pods need; the others would only cost time on a small machine."""
 NOW = "{{ Now | Quote }}"
 HANGS = "hangs"
 """The behaviour of a pod that starts and never ends."""
