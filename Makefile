@@ -6,6 +6,7 @@ STACK ?= local
 CONFIRM := $(if $(filter local,$(STACK)),--yes --skip-preview)
 DESTROY := $(if $(filter local,$(STACK)),--yes)
 ENV := eval "$$(tools/env)"
+COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
 PARTS := $(if $(filter local,$(STACK)),python3 -m tools.local >/dev/null)
 
 .PHONY: help up preview down test test-fast bench lint lock
@@ -37,5 +38,6 @@ bench: ## what a run without a change costs on a node, and a hundred nodes on a 
 lint: ## ruff, mypy, shellcheck
 	@$(ENV) && ruff check . && ruff format --check . && mypy && tools/shellcheck
 
-lock: ## write requirements.txt from the .in files
-	@$(ENV) && uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header requirements-dev.in --output-file requirements.txt
+lock: ## write requirements.txt from the .in files, and the part of it that the controller's image needs
+	@$(ENV) && $(COMPILE) requirements-dev.in --output-file requirements.txt
+	@$(ENV) && $(COMPILE) --constraint requirements.txt controller/requirements.in --output-file controller/requirements.txt

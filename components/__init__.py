@@ -1,5 +1,6 @@
 """Component resources for nodes whose Kata guests can run a nested sandbox; usable from any Pulumi program."""
 
+from components.joining_nodes import JoiningNodes, JoiningNodesArgs
 from components.kata_deploy import KataDeploy, KataDeployArgs
 from components.kata_node import KataNode, KataNodeArgs
 from components.kata_proof import KataProof, KataProofArgs
@@ -12,6 +13,8 @@ from components.sandbox_namespace import SandboxNamespace, SandboxNamespaceArgs
 from components.sandbox_pod_template import SandboxPodTemplate, SandboxPodTemplateArgs
 
 __all__ = [
+    "JoiningNodes",
+    "JoiningNodesArgs",
     "KataDeploy",
     "KataDeployArgs",
     "KataNode",

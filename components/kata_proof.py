@@ -1,7 +1,6 @@
 """The proof on a cluster: a pod of the template climbs the ladder on every node, and one that fails fails the stack."""
 
 import asyncio
-import hashlib
 import json
 from typing import Any, NotRequired, Optional, TypedDict
 
@@ -74,7 +73,7 @@ class KataProof(pulumi.ComponentResource):
             data=found.apply(lambda nodes: pod_proof.config_map(scripts, nodes)),
             opts=child_options(self, opts, delete_before_replace=True),
         )
-        sums = hashlib.sha256(json.dumps([scripts, pod_proof.verdicts()]).encode()).hexdigest()
+        sums = pod_proof.scripts_digest(scripts)
 
         def prove(node: str) -> pulumi.Output[str]:
             """Uid of the Job that proves `node`."""
@@ -110,21 +109,8 @@ class KataProof(pulumi.ComponentResource):
 
 def job(name: str, node: str, given: dict[str, Any], found: list[pod_proof.Node], sums: str) -> dict[str, Any]:
     """The Job of one node from the component's arguments; `sums` stands for the scripts."""
-    template = json.loads(given["pod_template"])
-    proven_again_by = ("handler", "kata_version", "kernel_params", "nested_sandbox", "image")
-    verified = {"template": template, "files": sums, **{key: given.get(key) for key in proven_again_by}}
-    (uid,) = (one.uid for one in found if one.name == node)
-    return pod_proof.job(
-        name,
-        node,
-        pod_proof.digest(node, uid, verified),
-        template,
-        files=pod_proof.files_name(name),
-        image=given.get("image"),
-        expect=given["kernel_params"],
-        nested_sandbox=bool(given["nested_sandbox"]),
-        timeout_seconds=int(given["timeout_seconds"]),
-    )
+    (machine,) = (one for one in found if one.name == node)
+    return pod_proof.node_job(name, machine, given, sums)
 
 
 def reader(given: dict[str, Any], kubeconfig: str) -> Reader:

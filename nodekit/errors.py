@@ -66,6 +66,7 @@ CODES: dict[str, str] = {
     "cluster-forbidden": "The kubeconfig's user may not do what this program needs.",
     "cluster-login-refused": "The cluster's API server does not accept the kubeconfig's credentials.",
     "cluster-unreachable": "The cluster's API server does not answer.",
+    "cluster-object-refused": "The cluster's API server refuses an object that is needed, and says why.",
     "cluster-too-old": "The cluster does not know a kind that is needed.",
     "runtime-class-handler": "An existing RuntimeClass leads to another handler than the wanted one.",
 }

@@ -1,6 +1,5 @@
 """From the stack configuration to what is made on a Kubernetes cluster, after every proof."""
 
-import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -10,6 +9,8 @@ import pulumi_kubernetes as k8s
 import yaml
 
 from components import (
+    JoiningNodes,
+    JoiningNodesArgs,
     KataDeploy,
     KataDeployArgs,
     KataNode,
@@ -20,10 +21,10 @@ from components import (
     SandboxNamespace,
     SandboxPodTemplate,
 )
-from components.cluster_reader import Reader
 from components.kata_proof import KataProof, KataProofArgs
-from nodekit.errors import NodeError
 from nodekit.rules import images, pod
+from stacks import model
+from stacks.adoption import adopted
 from stacks.model import Kubernetes, StackConfig
 from stacks.pool import state_folder
 
@@ -49,6 +50,16 @@ class PodSettings(TypedDict):
     cpu: str
     memory: str
     memory_limit: str
+
+
+class Proven(TypedDict):
+    """What the proof of `up` and that of joining nodes have in common; see `pod_proof.node_job`."""
+
+    pod_template: str
+    handler: str
+    kata_version: str
+    kernel_params: list[str]
+    nested_sandbox: bool
 
 
 def server_of(kubeconfig: str, context: str | None) -> str:
@@ -123,24 +134,29 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
         },
         after,
     )
+    labels = {"app.kubernetes.io/name": wanted.pod_template}
+    body = pod.template(runtime_class=wanted.runtime_class, labels=labels, **settings)
+    common = Proven(
+        pod_template=json.dumps(body, sort_keys=True),
+        handler=config.handler,
+        kata_version=config.kata.version,
+        kernel_params=config.parameters,
+        nested_sandbox=config.kata.nested_sandbox,
+    )
     proof = None
     if wanted.proof:
-        labels = {"app.kubernetes.io/name": wanted.pod_template}
-        body = pod.template(runtime_class=wanted.runtime_class, labels=labels, **settings)
         args: KataProofArgs = {
             "kubeconfig": known_after(reached["kubeconfig"], deployed),
             "namespace": namespace.namespace,
-            "pod_template": json.dumps(body, sort_keys=True),
-            "handler": config.handler,
-            "kata_version": config.kata.version,
-            "kernel_params": config.parameters,
+            **common,  # type: ignore[typeddict-item]
             "image": images.mirrored(wanted.proof.image, wanted.image_mirror),
-            "nested_sandbox": config.kata.nested_sandbox,
             "timeout_seconds": wanted.proof.timeout_seconds,
         }
         chosen = {"nodes": wanted.proof.nodes, "node_selector": wanted.proof.selector, "context": wanted.context}
         args |= {key: value for key, value in chosen.items() if value is not None}  # type: ignore[typeddict-item]
         proof = KataProof("proof", args, pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[template, made])))
+    if wanted.joining_nodes:
+        joining_nodes(wanted, wanted.joining_nodes, common, after, [guard, template, made, *([proof] if proof else [])])
     return Sandboxes(made.runtime_class, template, proof)
 
 
@@ -162,36 +178,30 @@ def kata_deploy(config: StackConfig, opts: pulumi.ResourceOptions) -> KataDeploy
     return KataDeploy("kata-deploy", args, opts)
 
 
-def adopted(wanted: Kubernetes, kubeconfig: Any) -> dict[str, pulumi.Input[str]]:
-    """Names of namespace and class; of what is to be adopted it is known once it was found on the cluster.
-
-    The provider's own word for what is missing is no more than that it does not exist.
-    """
-
-    def found(kind: str, name: str, adopt: bool, setting: str) -> pulumi.Input[str]:
-        async def look(text: str) -> str:
-            try:
-                await asyncio.to_thread(lambda: reader(text, wanted.context).require(kind, name, setting))
-            except NodeError as error:
-                raise pulumi.RunError(error.sentence()) from None
-            return name
-
-        return pulumi.Output.unsecret(pulumi.Output.from_input(kubeconfig)).apply(look) if adopt else name
-
-    return {
-        "namespace": found("Namespace", wanted.namespace, wanted.adopt_namespace, "kubernetes.adoptNamespace"),
-        "runtime_class": found("RuntimeClass", wanted.runtime_class, wanted.adopt_runtime_class, "kubernetes.adoptRuntimeClass"),
-    }
-
-
-def reader(kubeconfig: str, context: str | None) -> Reader:
-    """For the stack's cluster."""
-    return Reader(kubeconfig, context)
-
-
 def known_after(kubeconfig: Any, deployed: KataDeploy | None) -> Any:
     """The kubeconfig for who looks nodes up by their labels: kata-deploy sets them, so not before it is up."""
     return pulumi.Output.all(kubeconfig, deployed.handler).apply(lambda both: both[0]) if deployed else kubeconfig
+
+
+def joining_nodes(
+    wanted: Kubernetes,
+    given: model.JoiningNodes,
+    proven: Proven,
+    options: pulumi.ResourceOptions,
+    before: list[pulumi.Resource],
+) -> None:
+    """The controller in its own namespace under the sandboxes' guard, after everything that is proven at `up`."""
+    after = pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=before))
+    place = SandboxNamespace("joining", {"namespace": given.namespace, "guard": wanted.namespace}, after)
+    args: JoiningNodesArgs = {
+        "namespace": place.namespace,
+        "image": given.image,
+        "selector": given.selector,
+        **proven,
+        "proof_image": images.mirrored(given.proof_image, wanted.image_mirror),
+        "timeout_seconds": given.timeout_seconds,
+    }
+    JoiningNodes("joining-nodes", args, after)
 
 
 def pod_settings(wanted: Kubernetes, config: StackConfig) -> PodSettings:

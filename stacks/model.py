@@ -231,6 +231,21 @@ class ClusterProof(Model):
         return self
 
 
+class JoiningNodes(Model):
+    """The controller that proves nodes which join later, with the startup taint kata-nodes/unproven (docs/joining-nodes.md)."""
+
+    image: ImageName
+    """Image of the controller, built from controller/Containerfile; best by digest."""
+    selector: Annotated[str, Field(min_length=1)] = f"{runtime_class.NODE_LABEL}=true"
+    """Label selector of the nodes that it proves."""
+    namespace: Name = "kata-nodes-joining"
+    """Namespace of the controller and its Jobs, made for it alone."""
+    proof_image: ImageName = images.PROOF
+    """Image to climb the ladder in, as `proof.image`."""
+    timeout_seconds: Annotated[int, Field(ge=10, le=3600)] = 300
+    """Bound on one node's proof."""
+
+
 class Kubernetes(Model):
     """What is made on a Kubernetes cluster."""
 
@@ -267,12 +282,25 @@ class Kubernetes(Model):
     """How Kata comes to the nodes, where it is not there already and the stack configures none over SSH."""
     proof: ClusterProof | None = None
     """The proof on every node of the cluster; without it the stack vouches for the nodes that it configured itself."""
+    joining_nodes: JoiningNodes | None = None
+    """The proof of nodes that join later; without it nobody takes their startup taint away."""
 
     @model_validator(mode="after")
     def local_cluster_runs_no_pods(self) -> "Kubernetes":
         """Refuse a proof that could never end."""
         if self.proof and self.cluster == "local":
             raise ValueError("the local cluster has no kubelet to prove; leave proof out, or use cluster: kubeconfig")
+        if self.joining_nodes and self.cluster == "local":
+            raise ValueError("no node joins the local cluster; leave joiningNodes out, or use cluster: kubeconfig")
+        return self
+
+    @model_validator(mode="after")
+    def controller_is_alone_in_its_namespace(self) -> "Kubernetes":
+        """Refuse to put it where others make pods, who could then use its service account."""
+        if self.joining_nodes and self.joining_nodes.namespace == self.namespace:
+            raise ValueError(
+                f"whoever makes pods in {self.namespace} could act as the controller; name another joiningNodes.namespace"
+            )
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from nodekit.errors import NodeError
 from nodekit.rules import kata_config, kernel_params, runtime_class
 from nodekit.rules.kata_layout import version_numbers
 from nodekit.rules.node_state import wanted_parameters
+from nodekit.rules.pod_proof import TAINT
 
 CHART = "oci://ghcr.io/kata-containers/kata-deploy-charts/kata-deploy"
 """The chart as Kata's installation guide names it."""
@@ -67,6 +68,8 @@ def values(version: str, runtime: str, given: Sequence[str], nested_sandbox: boo
         # The classes of the stack are made after the proof of the nodes, by the stack.
         "runtimeClasses": {"enabled": False, "createDefault": False},
         "snapshotter": {"setup": []},
+        # A node that waits for its proof gets Kata first.
+        "tolerations": [{"key": TAINT, "operator": "Exists"}],
     }
     if image:
         chosen["image"] = {"reference": image}
@@ -88,7 +91,8 @@ def values(version: str, runtime: str, given: Sequence[str], nested_sandbox: boo
     if numbers >= ANNOTATIONS_SINCE:
         chosen["podAnnotations"] = {ROLL: digest}
     else:
-        chosen["tolerations"] = [{"key": ROLL, "operator": "Equal", "value": digest, "effect": "NoSchedule"}]
+        rolling = {"key": ROLL, "operator": "Equal", "value": digest, "effect": "NoSchedule"}
+        chosen["tolerations"] = [{"key": TAINT, "operator": "Exists"}, rolling]
     return chosen
 
 

@@ -19,6 +19,10 @@ PROOF_LABEL = "kata-nodes/proof"
 NODE_ANNOTATION = "kata-nodes/node"
 DIGEST_ANNOTATION = "kata-nodes/verified"
 """Digest over what the proof vouches for; in the pod template, which is immutable, so that another one is another Job."""
+TAINT = "kata-nodes/unproven"
+"""Key of the taint of a node that joined and is not proven yet. The proof's pods tolerate it, and others should not."""
+PROVEN_AGAIN_BY = ("handler", "kata_version", "kernel_params", "nested_sandbox", "image")
+"""Settings of a proof that prove every node anew when they change, beside the pod template and the scripts."""
 PLACE = "/kata-nodes"
 """Where the pod finds its scripts."""
 MAX_MESSAGE = 4096
@@ -83,6 +87,32 @@ def digest(node: str, uid: str, verified: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def scripts_digest(scripts: Mapping[str, str]) -> str:
+    """Stands for what the pods run: the scripts `ladder.sh` and `pod_proof.sh`, and the verdicts."""
+    return hashlib.sha256(json.dumps([dict(scripts), verdicts()]).encode()).hexdigest()
+
+
+def node_job(proof: str, node: Node, given: Mapping[str, Any], scripts: str) -> dict[str, Any]:
+    """Metadata and spec of the Job that proves `node`, with the digest of all that it vouches for.
+
+    `given`: `pod_template` (JSON of a core/v1 PodTemplateSpec), what PROVEN_AGAIN_BY names, and `timeout_seconds`; `scripts`
+    is their `scripts_digest`.
+    """
+    template = json.loads(given["pod_template"])
+    verified = {"template": template, "files": scripts, **{key: given.get(key) for key in PROVEN_AGAIN_BY}}
+    return job(
+        proof,
+        node.name,
+        digest(node.name, node.uid, verified),
+        template,
+        files=files_name(proof),
+        image=given.get("image"),
+        expect=given["kernel_params"],
+        nested_sandbox=bool(given["nested_sandbox"]),
+        timeout_seconds=int(given["timeout_seconds"]),
+    )
+
+
 def escaped(token: str) -> str:
     """As ladder.sh escapes."""
     return quote(token, safe="!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")
@@ -110,8 +140,9 @@ def job(
 
     The pod keeps the template's class, capabilities, user and resources, so that scheduler, overhead and RuntimeClass play
     their part; its first container runs the ladder instead of its own program. Pinned by affinity and not by `nodeName`,
-    which would pass the scheduler by. No name is given, so that the plugin chooses a new one each time: a Job of a fixed name
-    that was left over from before would be taken over by server-side apply, and its old result with it.
+    which would pass the scheduler by; the taint of a node that waits for its proof is tolerated. No name is given, so that
+    the plugin chooses a new one each time: a Job of a fixed name that was left over from before would be taken over by
+    server-side apply, and its old result with it.
     """
     labels = {PROOF_LABEL: proof}
     notes = {NODE_ANNOTATION: node, DIGEST_ANNOTATION: verified}
@@ -138,6 +169,7 @@ def job(
     spec |= {
         "restartPolicy": "Never",
         "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [pinned]}}},
+        "tolerations": [*spec.get("tolerations", []), {"key": TAINT, "operator": "Exists"}],
         "containers": [container],
         "volumes": [*spec.get("volumes", []), {"name": "kata-nodes-proof", "configMap": {"name": files, "items": items}}],
     }
@@ -317,7 +349,9 @@ def verdict(
             return dict(kept)
         what = f"its pod said {said!r}" if pod else "its pod is gone and with it what it said"
         return refusal(
-            "proof-pod-lost", f"{node}: the Job passed, and {what}", "Delete the Job, run pulumi refresh, then pulumi up"
+            "proof-pod-lost",
+            f"{node}: the Job passed, and {what}",
+            "Delete the Job; where pulumi up made it, run pulumi refresh, then pulumi up",
         )
     if found is None:
         return refusal("proof-pod-lost", f"{node}: the Job is gone from the cluster", "Run pulumi refresh, then pulumi up")

@@ -6,7 +6,7 @@ Everything is the real thing except kubelets: what becomes of a node's pods is s
 import http.client
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from tools import get
 
 CONTROLLERS = (
     "serviceaccount-controller", "job-controller", "garbage-collector-controller", "namespace-controller",
-    "node-lifecycle-controller", "pod-garbage-collector-controller",
+    "node-lifecycle-controller", "pod-garbage-collector-controller", "deployment-controller", "replicaset-controller",
 )  # fmt: skip
-"""What Jobs and their pods need; the others would only cost time on a small machine."""
+"""What Jobs, Deployments and their pods need; the others would only cost time on a small machine."""
 NOW = "{{ Now | Quote }}"
 HANGS = "hangs"
 """The behaviour of a pod that starts and never ends."""
@@ -180,21 +180,20 @@ class ControlPlane:
         (self.folder / "kwok.yaml").write_text(yaml.safe_dump_all(stages))
         self.spawn("kwok", f"--config={self.folder / 'kwok.yaml'}", "--manage-all-nodes=true", "--node-lease-duration-seconds=0")
 
-    def behave(self, behaviour: Mapping[str, str]) -> None:
-        """From now on pods on these nodes do this: `exits(...)` or HANGS. Nodes that are not there are made."""
+    def behave(self, behaviour: Mapping[str, str], taints: Sequence[Mapping[str, str]] = ()) -> None:
+        """From now on pods on these nodes do this: `exits(...)` or HANGS. Nodes that are not there are made, with `taints`."""
         known = set(self.behaviour)
         self.behaviour |= behaviour
         for name in sorted(set(behaviour) - known):
-            self.add_node(name)
+            self.add_node(name, taints)
         self.start_kwok()
         self.until("the nodes", lambda: len(self.behaviour) <= len([n for n in self.items("/api/v1/nodes") if ready(n)]))
 
-    def add_node(self, name: str) -> None:
-        """A node with room, Kata's label, and a boot id of its own."""
+    def add_node(self, name: str, taints: Sequence[Mapping[str, str]] = ()) -> None:
+        """A node with room, Kata's label, a boot id of its own, and the taints with which its kubelet registers it."""
         labels = {"katacontainers.io/kata-runtime": "true", "kubernetes.io/hostname": name}
-        made = self.request(
-            "POST", "/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
-        )
+        body = {"kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": {"taints": list(taints)}}
+        made = self.request("POST", "/api/v1/nodes", body)
         room = {"cpu": "32", "memory": "64Gi", "pods": "110"}
         about = dict.fromkeys(("machineID", "systemUUID", "kernelVersion", "osImage", "containerRuntimeVersion"), "")
         about |= {"kubeletVersion": "v1.34.2", "kubeProxyVersion": "", "operatingSystem": "linux", "architecture": "amd64"}
@@ -245,6 +244,7 @@ class ControlPlane:
 
 
 def ready(node: Mapping[str, Any]) -> bool:
-    """Whether pods may be scheduled to it."""
+    """Whether the control plane lets pods be scheduled to it, whatever taints it registered with."""
     conditions = node["status"].get("conditions") or []
-    return not node["spec"].get("taints") and any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    held = any(one["key"].startswith("node.kubernetes.io/") for one in node["spec"].get("taints") or [])
+    return not held and any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)

@@ -56,6 +56,11 @@ def test_a_changed_drop_in_rolls_the_pods_and_an_unchanged_one_does_not(version:
     assert values(version, LIMIT)[key] == values(version, LIMIT)[key] != values(version)[key]
 
 
+@pytest.mark.parametrize("version", ["3.27.0", "3.32.0", "4.1.0"])
+def test_a_node_that_waits_for_its_proof_gets_kata(version: str) -> None:
+    assert {"key": "kata-nodes/unproven", "operator": "Exists"} in values(version)["tolerations"]
+
+
 def test_a_release_without_drop_ins_is_refused_with_the_remedy() -> None:
     with pytest.raises(NodeError) as caught:
         values("3.25.0")

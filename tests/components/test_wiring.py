@@ -15,7 +15,7 @@ import yaml
 
 from components import kata_proof
 from nodekit.rules import pod, pod_proof
-from stacks import cluster
+from stacks import adoption
 from tests.components.recorder import Recorder, run
 
 PROGRAM = Path(__file__).resolve().parents[2] / "__main__.py"
@@ -256,7 +256,7 @@ def test_cluster_alone_gets_kata_by_its_chart_before_all_else_and_fills_the_chec
 
 
 def test_adopted_objects_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "reader", lambda kubeconfig, context: FakeCluster())
+    monkeypatch.setattr(adoption, "reader", lambda kubeconfig, context: FakeCluster())
     recorder = stack({**LOCAL, "kubernetes": {"cluster": "local", "adoptNamespace": True, "adoptRuntimeClass": True}})
     assert "kata-class" not in recorder.by_name and "sandboxes-namespace" not in recorder.by_name
     labels = recorder.by_name["sandboxes-labels"]
@@ -267,7 +267,7 @@ def test_adopted_objects_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_adopted_class_of_another_handler_stops_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "reader", lambda kubeconfig, context: FakeCluster())
+    monkeypatch.setattr(adoption, "reader", lambda kubeconfig, context: FakeCluster())
     with pytest.raises(pulumi.RunError, match=r"kata-qemu.*'kata-qemu'.*'kata-qemu-runtime-rs'.*\[runtime-class-handler\]"):
         stack({
             **LOCAL,

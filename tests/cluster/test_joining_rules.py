@@ -1,0 +1,183 @@
+"""What becomes of a joining node, decided without a cluster.
+
+What would be lost if these failed: a Job that proves nothing would be believed, a node would be tried for ever without a wait or
+never again, or a patch would take what somebody else has written.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodekit.errors import NodeError
+from nodekit.rules import joining, joining_workload, pod, pod_proof
+from nodekit.rules.joining import Prove, Proven, Refused, Wait
+
+ROOT = Path(__file__).resolve().parents[2]
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+GIVEN = joining.Settings(
+    proof="joining-nodes", namespace="joining", selector="a=b", pod_template=json.dumps(pod.template("image", "kata-qemu", {})),
+    handler="kata-qemu", kata_version="3.32.0", kernel_params=["a=1"], nested_sandbox=True, image=None, timeout_seconds=60,
+)  # fmt: skip
+SAID = (
+    "n: proven: max_user_namespaces 1, guest kernel 6, boot id b; passed: unshare; not tried: none; failed without counting: none"
+)
+IN_THE_IMAGE = """
+import sys
+from types import SimpleNamespace
+import controller.__main__, controller.rounds
+controller.rounds.Rounds(SimpleNamespace(given=None))
+print(controller.__file__, *{name.split(".")[0] for name in sys.modules})
+"""
+
+
+def node(**changed: Any) -> dict[str, Any]:
+    """A node that is Ready, tainted, and claims the Job `j`."""
+    status = {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"bootID": "boot"}}
+    return {
+        "metadata": {"name": "n", "uid": "u", "annotations": {joining.CLAIM_ANNOTATION: "j", "other": "x"}},
+        "spec": {"taints": [{"key": pod_proof.TAINT, "effect": "NoSchedule"}]},
+        "status": status,
+        **changed,
+    }
+
+
+def made(ended: str | None, attempt: int = 1, ago: float = 0, **changed: Any) -> dict[str, Any]:
+    """The claimed Job, ended as `Complete` or `Failed` some seconds ago."""
+    body = joining.job(joining.Settings(**{**GIVEN.__dict__, **changed}), pod_proof.Node("n", "u", "boot"), attempt, "s")
+    body["metadata"]["uid"] = "j"
+    when = (NOW - timedelta(seconds=ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    body["status"] = {"conditions": [{"type": ended, "status": "True", "lastTransitionTime": when}]} if ended else {}
+    return body
+
+
+def ending(message: str) -> dict[str, Any]:
+    """A pod that ended with this message."""
+    return {"status": {"containerStatuses": [{"state": {"terminated": {"message": message}}}]}}
+
+
+def decided(of: dict[str, Any], found: dict[str, Any] | None, message: str = SAID) -> Prove | Wait | Refused | Proven:
+    """With what a Job of now would vouch for."""
+    return joining.step(of, joining.digest_of(made(None)), found, ending(message), NOW)
+
+
+def test_node_is_proven_only_by_the_pod_of_the_job_that_it_claims() -> None:
+    step = decided(node(), made("Complete"))
+    assert isinstance(step, Proven) and step.evidence["job"] == "j"
+    assert decided(node(), None) == Prove(1)
+    assert decided(node(), made(None)) == Wait()
+    assert isinstance(decided(node(), made("Failed")), Refused)
+    lost = decided(node(), made("Complete"), "m: proven")
+    assert isinstance(lost, Refused) and lost.refusal.code == "proof-pod-lost"
+
+
+@pytest.mark.parametrize("changed", [{"kernel_params": []}, {"kata_version": "4.0.0"}, {"image": "other"}, {"handler": "other"}])
+def test_job_of_other_settings_is_no_proof_and_neither_is_one_for_another_machine(changed: dict[str, Any]) -> None:
+    assert decided(node(), made("Complete", **changed)) == Prove(1)
+    other = joining.job(GIVEN, pod_proof.Node("n", "another", "boot"), 1, "s")
+    assert joining.step(node(), joining.digest_of(other), made("Complete"), ending(SAID), NOW) == Prove(1)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {},
+        {"conditions": [{"type": "Ready", "status": "False"}], "nodeInfo": {"bootID": "boot"}},
+        {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"bootID": ""}},
+    ],
+)
+def test_node_that_is_not_up_yet_is_waited_for(status: dict[str, Any]) -> None:
+    assert decided(node(status=status), None) == Wait()
+
+
+def test_waits_grow_are_bounded_and_end_in_another_try() -> None:
+    waits = [joining.pause(attempt) for attempt in range(1, 40)]
+    assert waits[:4] == [10, 20, 40, 80] and waits == sorted(waits) and waits[-1] == 600
+    step = decided(node(), made("Failed", 3, ago=15))
+    assert isinstance(step, Refused) and step.seconds == 25
+    assert decided(node(), made("Failed", 3, ago=40)) == Prove(4)
+    # The cluster's clock is ahead by an hour.
+    step = decided(node(), made("Failed", 3, ago=-3600))
+    assert isinstance(step, Refused) and step.seconds == 40
+
+
+@pytest.mark.parametrize("told", ["", "x", "-1", "²", "9" * 30])
+def test_attempt_that_somebody_wrote_does_not_stop_the_controller(told: str) -> None:
+    found = made("Failed")
+    found["metadata"]["annotations"][joining.ATTEMPT_ANNOTATION] = told
+    assert joining.attempt_of(found) == 1
+
+
+def test_untainting_tests_all_that_it_removes_and_removes_no_more() -> None:
+    ours, other = {"key": pod_proof.TAINT, "value": "x", "effect": "NoExecute"}, {"key": "a", "effect": "NoSchedule"}
+    patch = joining.untainting(node(spec={"taints": [ours, other, ours]}), "j")
+    assert [one["path"] for one in patch if one["op"] == "remove"] == [
+        "/metadata/annotations/kata-nodes~1joining-job", "/spec/taints/2", "/spec/taints/0",
+    ]  # fmt: skip
+    tests = {one["path"]: one["value"] for one in patch if one["op"] == "test"}
+    claim = {"/metadata/uid": "u", "/metadata/annotations/kata-nodes~1joining-job": "j"}
+    assert tests == {**claim, "/spec/taints/2": ours, "/spec/taints/0": ours}
+    for place, one in enumerate(patch):
+        if one["op"] == "remove":
+            assert patch[place - 1]["op"] == "test" and patch[place - 1]["path"] == one["path"]
+
+
+def test_jobs_pod_goes_where_the_taint_keeps_others_out_and_is_the_one_of_up() -> None:
+    body = made(None)
+    up = pod_proof.node_job("joining-nodes", pod_proof.Node("n", "u", "boot"), GIVEN.__dict__, "s")
+    assert body["spec"] == up["spec"]
+    assert {"key": pod_proof.TAINT, "operator": "Exists"} in body["spec"]["template"]["spec"]["tolerations"]
+    assert not [key for key in body["metadata"]["annotations"] if key.startswith("pulumi.com/")]
+    assert "name" not in body["metadata"]
+
+
+def test_settings_arrive_as_they_were_written_and_others_are_refused() -> None:
+    assert joining.settings(GIVEN.json()) == GIVEN
+    for text in ("", "[]", "{}", json.dumps({**json.loads(GIVEN.json()), "more": 1}), GIVEN.json().replace("containers", "c")):
+        with pytest.raises(NodeError) as error:
+            joining.settings(text)
+        assert error.value.code == "bad-input"
+
+
+def test_rights_are_the_least_and_reach_no_secret() -> None:
+    rules = [*joining_workload.NODE_RULES, *joining_workload.EVENT_RULES, *joining_workload.own_rules("p")]
+    verbs = {str(resource): set(rule["verbs"]) for rule in rules for resource in rule["resources"]}  # type: ignore[attr-defined]
+    assert verbs["nodes"] == {"list", "watch", "patch"} and verbs["pods"] == {"list", "watch"} and verbs["events"] == {"create"}
+    assert set(verbs) == {"nodes", "events", "jobs", "pods", "configmaps"}
+    named = [rule["resourceNames"] for rule in rules if "patch" in rule["verbs"] and "nodes" not in rule["resources"]]  # type: ignore[operator]
+    assert named == [["p-files", "p-evidence"]]
+
+
+def locked(path: Path) -> Iterator[tuple[str, str]]:
+    """Each package of a lock with its version and hashes."""
+    for block in re.split(r"\n(?=[a-z])", path.read_text()):
+        name, _, rest = block.partition("==")
+        yield name, " ".join(re.findall(r"^[^ ]+|sha256:[0-9a-f]+", rest))
+
+
+def test_image_gets_the_packages_of_the_projects_own_lock() -> None:
+    whole, part = dict(locked(ROOT / "requirements.txt")), dict(locked(ROOT / "controller" / "requirements.txt"))
+    assert {"kopf", "kubernetes"} <= set(part) and "pulumi" not in part
+    assert {name: whole[name] for name in part} == part
+
+
+def test_controller_needs_no_file_and_no_package_that_its_image_lacks(tmp_path: Path) -> None:
+    """As controller/Containerfile copies them."""
+    copies = re.findall(r"^COPY (?!--)(.*) (/program/\S*)$", (ROOT / "controller" / "Containerfile").read_text(), re.M)
+    for sources, target in copies:
+        place = tmp_path / target.removeprefix("/program/")
+        (place if target.endswith("/") else place.parent).mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-r", *(str(ROOT / source) for source in sources.split()), str(place)], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", IN_THE_IMAGE], cwd=tmp_path, env={"PATH": ""}, text=True, capture_output=True, check=True
+    )
+    place, *loaded = done.stdout.split()
+    assert place.startswith(str(tmp_path))
+    packages = {"pulumi", "pulumi_kubernetes", "pydantic", "tomlkit", "boto3", "cryptography", "components", "stacks"}
+    assert not packages & set(loaded)
