@@ -26,6 +26,18 @@ class OneLine(logging.Formatter):
         return f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}"
 
 
+class Waking(logging.Handler):
+    """Wakes the rounds when kopf complains: a round that finds the cluster out of reach says what to do, and kopf does not."""
+
+    def __init__(self, rounds: Rounds) -> None:
+        super().__init__(logging.WARNING)
+        self.rounds = rounds
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """From kopf's tasks, which run where the rounds wait."""
+        self.rounds.woken.set()
+
+
 def watching(given: joining.Settings, rounds: Rounds) -> tuple[kopf.OperatorRegistry, kopf.OperatorSettings]:
     """Handlers that wake the rounds, and settings by which kopf reads what our roles allow and writes nothing at all."""
     registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
@@ -52,6 +64,7 @@ async def serve(given: joining.Settings, health: str) -> None:
     await asyncio.to_thread(rounds.once)
     log.info("proving nodes with the labels %s on %s", given.selector, rounds.api.server)
     registry, settings = watching(given, rounds)
+    logging.getLogger("kopf").addHandler(Waking(rounds))
     going = asyncio.create_task(rounds.run())
     watch = asyncio.create_task(
         kopf.operator(

@@ -6,9 +6,11 @@ before would count as proof, or a controller that was taken over could change no
 
 import http.client
 import json
+import re
 import signal
 import urllib.parse
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -81,6 +83,10 @@ def test_node_that_fails_is_told_of_and_is_proven_once_it_is_cured(controller: J
         one["metadata"]["uid"] for one in controller.jobs("joins-1")
     ]
     assert len(controller.events("joins-1")) == 1
+    # Evidence adds up; what one proof needed of a node goes when no proof needs it.
+    assert {"joins-0", "joins-1"} <= set(controller.kept(pod_proof.evidence_name("joining-nodes")))
+    files = controller.kept(pod_proof.files_name("joining-nodes"))
+    assert [key for key in files if key.startswith("boot-id.")] == ["boot-id.joins-1"]
 
 
 def test_completed_job_of_before_is_no_proof(controller: Joining, plane: ControlPlane) -> None:
@@ -114,17 +120,18 @@ def test_controller_that_is_killed_in_the_middle_goes_on_with_the_same_job(contr
     assert json.loads(evidence["joins-3"])["job"] == claim
 
 
-def test_api_server_that_goes_and_comes_back_is_waited_for(controller: Joining, plane: ControlPlane) -> None:
+def test_api_server_that_goes_is_told_of_and_waited_for(controller: Joining, plane: ControlPlane) -> None:
     controller.start()
     plane.until("its first look", lambda: "proving nodes" in controller.log())
     process.stop(plane.folder / "cluster" / "apiserver.process", grace=5)
+    plane.until("our words", lambda: "[cluster-unreachable]" in controller.log())
     assert cluster.up({**plane.asked})["server"] == plane.server
     plane.behave({"joins-4": PROVEN}, taints=[UNPROVEN])
     untainted(controller, "joins-4")
     assert "Traceback" not in controller.log()
 
 
-def test_probe_is_answered_while_it_works(controller: Joining, plane: ControlPlane) -> None:
+def test_probe_is_answered_and_memory_is_left_below_the_limit(controller: Joining, plane: ControlPlane) -> None:
     controller.start()
     plane.until("its first look", lambda: "proving nodes" in controller.log())
 
@@ -140,6 +147,10 @@ def test_probe_is_answered_while_it_works(controller: Joining, plane: ControlPla
             connection.close()
 
     plane.until("the probe's answer", answers, 20)
+    assert controller.running
+    resident = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{controller.running.pid}/status").read_text())
+    assert resident and int(resident[1]) < 160 * 1024, "the Deployment's limit leaves too little for the lists of nodes"
+    print(resident[0])
 
 
 @pytest.fixture(scope="module")
