@@ -46,7 +46,10 @@ class SandboxNamespace(pulumi.ComponentResource):
             )
             self.namespace = pulumi.Output.all(called, labelled.id).apply(lambda given: str(given[0]))
         else:
-            remedy = "Choose another namespace, or adopt this one (adopt; here kubernetes.adoptNamespace), which only labels it"
+            remedy = (
+                "Choose another namespace, or adopt this one, which only labels it (the component's adopt; for the namespace of "
+                "this program's sandboxes kubernetes.adoptNamespace)"
+            )
             made = k8s.core.v1.Namespace(
                 child,
                 metadata={"name": called, "labels": labels},

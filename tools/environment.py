@@ -102,9 +102,9 @@ def own_command_plugin(venv: Path) -> Path:
 
 def install_plugin(engine: Path, home: Path, name: str, version: str, own: Path | None) -> None:
     """Put one resource plugin into `home`: the official one (`own` is None), or the executable `own`."""
-    argv = [str(engine), "plugin", "install", "resource", name, version]
+    argv = [str(engine), "plugin", "install", "resource", name, version, "--reinstall"]
     if own:
-        argv += ["--file", str(own), "--reinstall"]
+        argv += ["--file", str(own)]
     environment = {**os.environ, "PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"}
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -115,7 +115,8 @@ def plugins(engine: Path, home: Path, venv: Path) -> None:
     """Have the two resource plugins in `home`: official where they can be downloaded, else our own build."""
     kubernetes = get.parts()["pulumi-resource-kubernetes"]
     folder = home / "plugins" / f"resource-kubernetes-v{kubernetes.version}"
-    if not folder.exists():
+    # The engine marks an installation that is under way, or was interrupted, by a file beside it.
+    if not folder.exists() or folder.with_name(f"{folder.name}.partial").exists():
         official = not any((cache.root() / "parts").glob("pulumi-resource-kubernetes-*")) and reachable(
             OFFICIAL_PLUGIN.format(name="kubernetes", version=kubernetes.version)
         )
