@@ -13,11 +13,11 @@ from pathlib import Path
 from nodekit.errors import CODES
 from review import documents, words
 from review.documents import Preview, Resource
-from review.neutral import code
+from review.neutral import code, hide
 
 MAX_BYTES = 60_000
 """Of a page. GitHub takes 65536 characters; bytes are counted, so that no reading of "character" is longer."""
-LINE_BYTES = 6_000
+LINE_BYTES = 20_000
 """Of one line, so that no single one pushes all others out."""
 STACK = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 """Names of stacks that are shown: they stand in a marker, a heading and a title."""
@@ -79,13 +79,15 @@ def _counted(resources: Iterable[Resource]) -> str:
 
 
 def refusals(errors: Iterable[str]) -> list[str]:
-    """Rows of a failed preview: the program's own sentences with their codes first, each with the meaning of its code."""
-    rows = []
+    """Rows of a failed preview: the program's own sentences with their codes first, each followed by its code's meaning."""
+    found = []
     for message in errors:
-        known = next((found for found in re.findall(r"\[([a-z0-9-]+)\]", message) if found in CODES), "")
-        lines = [code(line, 1_000) for line in message.splitlines() if line.strip()]
-        rows.append((not known, "<br>".join(lines) + (f"<br>{code(known)}: {CODES[known]}" if known else "")))
-    return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
+        # As a whole: a key of several lines is none any more line by line.
+        text = hide(message)
+        known = next((one for one in re.findall(r"\[([a-z0-9-]+)\]", text) if one in CODES), "")
+        lines = [code(line, 1_000) for line in text.splitlines() if line.strip()]
+        found.append((not known, lines + ([f"{code(known)}: {CODES[known]}"] if known else [])))
+    return [row for _, rows in sorted(found, key=lambda pair: pair[0]) for row in rows]
 
 
 def page(first: Sequence[str], preview: Preview, changes: Sequence[Resource], last: Sequence[str]) -> str:

@@ -166,6 +166,12 @@ def read(text: str) -> Preview:
     )
 
 
+def _renamed(resource: Resource) -> bool:
+    """Whether an object of a cluster gets another name or place, which its plugin does by making another object."""
+    old, new = (_dict((values or {}).get("metadata")) for values in (resource.old, resource.new))
+    return resource.type.startswith("kubernetes:") and any(old.get(key) != new.get(key) for key in ("name", "namespace"))
+
+
 def between(base: Preview, head: Preview) -> tuple[Resource, ...]:
     """What changes from one preview of a whole new stack to another: no state was asked, so the engine saw no change itself."""
     before = {one.urn: one for one in base.resources}
@@ -177,6 +183,7 @@ def between(base: Preview, head: Preview) -> tuple[Resource, ...]:
             continue
         pair = replace(one, op="same", old=before[urn].new)
         if pair.changed:
-            pair = replace(pair, op="replace" if pair.changed & {*one.replaced_by} else "update")
+            anew = pair.changed & {*one.replaced_by} or _renamed(pair)
+            pair = replace(pair, op="replace" if anew else "update")
         found.append(pair)
     return (*found, *(replace(one, op="delete", old=one.new, new=None) for urn, one in before.items() if urn not in after))

@@ -14,13 +14,14 @@ SECRET_NAME = re.compile(
 )
 """Names whose values are never shown, marked as secret or not."""
 _PEM = re.compile(r"-----BEGIN [^-]*-----.*?(?:-----END [^-]*-----|\Z)", re.DOTALL)
-_NAMED = re.compile(rf"([\w.-]*(?:{SECRET_NAME.pattern})[\w.-]*[\"']?\s*[:=]\s*[\"']?)[^\s\"',;]+", re.IGNORECASE)
+# Every repetition has a bound: a fork chooses the text, and unbounded ones take quadratic time.
+_NAMED = re.compile(rf"((?:{SECRET_NAME.pattern})[\w.-]{{0,40}}[\"']?\s{{0,5}}[:=]\s{{0,5}}[\"']?)[^\s\"',;]+", re.IGNORECASE)
 _IN_URL = re.compile(r"(://)[^\s/@]+@")
 _KNOWN = re.compile(
     r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"  # AWS access key ids
     r"|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}"
     r"|\bpul-[0-9a-f]{40}\b"
-    r"|\beyJ[\w-]{10,}\.[\w.-]+"  # JSON web tokens
+    r"|\beyJ[\w-]{10,500}\.[\w.-]+"  # JSON web tokens
     r"|\b[a-z0-9]{6}\.(?=[a-z]*[0-9])[a-z0-9]{16}\b"  # bootstrap tokens of Kubernetes
 )
 _LONG = re.compile(r"[A-Za-z0-9+/_=-]{32,}")
@@ -34,7 +35,7 @@ def _looks_random(match: re.Match[str]) -> str:
 
 def hide(text: str) -> str:
     """`text` without what is, or looks like, a key, password or token."""
-    text = _PEM.sub(HIDDEN, text[:READ])
+    text = _PEM.sub(HIDDEN, text if len(text) <= READ else f"{text[:READ]}…")
     text = _KNOWN.sub(HIDDEN, _IN_URL.sub(rf"\1{HIDDEN}@", text))
     return _LONG.sub(_looks_random, _NAMED.sub(rf"\1{HIDDEN}", text))
 

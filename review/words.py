@@ -12,7 +12,7 @@ NODE = "kata-nodes:index:KataNode"
 PATHS_SHOWN = 6
 """Changed fields of one object that are shown."""
 NAMES_SHOWN = 20
-"""Nodes that are named in one line."""
+"""Nodes, or parameters, that are named in one line."""
 VERBS = {"create": "create", "update": "change", "replace": "replace", "delete": "delete"}
 LABELS = {
     "dockerVersion": "Docker",
@@ -50,22 +50,28 @@ def shown(value: object) -> str:
     return code(json.dumps(value, sort_keys=True), 80)
 
 
+def _some(values: Iterable[Any], between: str = ", ") -> str:
+    """The first of them as code, and how many more there are."""
+    found = [str(one) for one in values]
+    more = f" and {len(found) - NAMES_SHOWN} more" if len(found) > NAMES_SHOWN else ""
+    return between.join(code(one, 120) for one in found[:NAMES_SHOWN]) + more
+
+
 def _parameters(old: Iterable[Any], new: Iterable[Any]) -> list[str]:
     """What a list of kernel parameters gains, loses and changes, by key."""
     before, after = Counter(map(str, old)), Counter(map(str, new))
     lost, gained = [*(before - after).elements()], [*(after - before).elements()]
-    words = []
-    for one in [*lost]:
-        key = one.partition("=")[0]
-        same = [other for other in gained if other.partition("=")[0] == key]
-        if len(same) == 1 and sum(other.partition("=")[0] == key for other in lost) == 1:
-            words.append(f"kernel_params change {code(one)} → {code(same[0])}")
-            lost.remove(one)
-            gained.remove(same[0])
+    keys = [Counter(one.partition("=")[0] for one in side) for side in (lost, gained)]
+    once = {key for key in keys[0] if keys[0][key] == keys[1][key] == 1}
+    after_by_key = {one.partition("=")[0]: one for one in gained}
+    pairs = [(one, after_by_key[key]) for one in lost if (key := one.partition("=")[0]) in once]
+    words = [f"kernel_params change {code(one)} → {code(other)}" for one, other in pairs[:NAMES_SHOWN]]
+    lost = [one for one in lost if one.partition("=")[0] not in once]
+    gained = [one for one in gained if one.partition("=")[0] not in once]
     if gained:
-        words.append(f"kernel_params gain {' '.join(map(code, gained))}")
+        words.append(f"kernel_params gain {_some(gained, ' ')}")
     if lost:
-        words.append(f"kernel_params lose {' '.join(map(code, lost))}")
+        words.append(f"kernel_params lose {_some(lost, ' ')}")
     return words
 
 
@@ -104,8 +110,8 @@ def node(resource: Resource, children: Iterable[Resource]) -> str:
         return "**removed** from the stack"
     if resource.op == "create":
         first = [f"{LABELS.get(key, code(key))} {shown(new[key])}" for key in LABELS if key in new]
-        parameters = " ".join(code(str(one)) for one in _list(new.get("kernelParams")))
-        first += [f"kernel_params {parameters}"] if parameters else []
+        parameters = _list(new.get("kernelParams"))
+        first += [f"kernel_params {_some(parameters, ' ')}"] if parameters else []
         return f"**new**: {', '.join(first)}; proven before anything comes after it"
     words = [
         f"{LABELS.get(key) or code(key)} {shown(old.get(key))} → {shown(new.get(key))}"
@@ -178,5 +184,4 @@ def other(resource: Resource) -> str:
 def named(names: Iterable[str]) -> str:
     """Nodes of which the same is true."""
     found = list(names)
-    more = f" and {len(found) - NAMES_SHOWN} more" if len(found) > NAMES_SHOWN else ""
-    return f"node{'s' if len(found) > 1 else ''} {', '.join(map(code, found[:NAMES_SHOWN]))}{more}"
+    return f"node{'s' if len(found) > 1 else ''} {_some(found)}"
