@@ -74,7 +74,7 @@ class Page:
 def _counted(resources: Iterable[Resource]) -> str:
     """How many of them are made, changed, replaced and removed."""
     ops = [one.op for one in resources]
-    found = [f"{ops.count(op)} to {word}" for op, word in words.VERBS.items() if op in ops]
+    found = [f"{ops.count(op)} {word}" for op, word in words.COUNTS.items() if op in ops]
     return ", ".join(found) or "no change"
 
 

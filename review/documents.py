@@ -42,7 +42,7 @@ class Resource:
     parent: str
     custom: bool
     op: str
-    """create, update, replace, delete or same."""
+    """create, update, replace, delete or same; from a refresh: changed, gone or same."""
     old: Mapping[str, Any] | None = None
     new: Mapping[str, Any] | None = None
     replaced_by: tuple[str, ...] = ()
@@ -102,7 +102,7 @@ def _resource(step: dict[str, Any]) -> Resource | None:
     was, now = (plain(_dict(one.get(values))) if one else None for one in (old, new))
     op = STEPS.get(_text(step.get("op")), "same")
     if refresh:
-        op = "same" if was == now else "delete" if now is None else "update"
+        op = "same" if was == now else "gone" if now is None else "changed"
     # Paths such as spec.template or triggers[0]: their first name is the input.
     noted = {str(path).split(".")[0].split("[")[0] for path in _dict(step.get("detailedDiff"))}
     return Resource(

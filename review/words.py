@@ -13,7 +13,8 @@ PATHS_SHOWN = 6
 """Changed fields of one object that are shown."""
 NAMES_SHOWN = 20
 """Nodes, or parameters, that are named in one line."""
-VERBS = {"create": "create", "update": "change", "replace": "replace", "delete": "delete"}
+VERBS = {"create": "create", "update": "change", "replace": "replace", "delete": "delete", "changed": "changed:", "gone": "gone:"}
+COUNTS = {op: word.rstrip(":") if word.endswith(":") else f"to {word}" for op, word in VERBS.items()}
 LABELS = {
     "dockerVersion": "Docker",
     "kataVersion": "Kata",
@@ -166,7 +167,7 @@ def cluster_object(resource: Resource) -> str:
     where = metadata.get("namespace")
     place = f" in {code(where)}" if isinstance(where, str) and where != UNKNOWN else ""
     line = f"{VERBS[resource.op]} {code(kind)} {code(name)}{place}"
-    if resource.op not in ("update", "replace") or not resource.old or not resource.new:
+    if resource.op not in ("update", "replace", "changed") or not resource.old or not resource.new:
         return line
     fields = [one for one in _paths(resource.old, resource.new) if one[0] not in SERVER_FIELDS]
     words = [_field(*one, silent=kind in SILENT_KINDS) for one in fields[:PATHS_SHOWN]]
@@ -177,7 +178,7 @@ def cluster_object(resource: Resource) -> str:
 def other(resource: Resource) -> str:
     """What becomes of any other resource: its inputs are named, and none of their values is shown."""
     line = f"{VERBS[resource.op]} {code(resource.type)} {code(resource.name)}"
-    names = sorted(resource.changed) if resource.op in ("update", "replace") else []
+    names = sorted(resource.changed) if resource.op in ("update", "replace", "changed") else []
     return f"{line}: {', '.join(code(name, 60) for name in names[:PATHS_SHOWN])}" if names else line
 
 
