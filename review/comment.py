@@ -21,6 +21,8 @@ LINE_BYTES = 20_000
 """Of one line, so that no single one pushes all others out."""
 STACK = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 """Names of stacks that are shown: they stand in a marker, a heading and a title."""
+DRIFTED = {"update": "changed", "replace": "changed", "delete": "gone"}
+"""What the steps of a refresh tell: nothing that is to be done, but what has been."""
 RESERVED = 1_000
 """Bytes kept for what closes a page."""
 
@@ -163,7 +165,8 @@ def drift(stack: str, preview: Preview) -> str:
         "<sub>Read from the cluster and compared with the stack's state. Deploy the stack to put it back, or bring what was "
         "changed into its file. Nodes are not asked: `python -m nodekit status` on a node tells its own.</sub>"
     ]
-    return page(first, preview, preview.resources, last)
+    changes = [replace(one, op=DRIFTED.get(one.op, one.op)) for one in preview.resources]
+    return page(first, preview, changes, last)
 
 
 def main() -> int:

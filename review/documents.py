@@ -42,7 +42,7 @@ class Resource:
     parent: str
     custom: bool
     op: str
-    """create, update, replace, delete or same; from a refresh: changed, gone or same."""
+    """create, update, replace, delete or same."""
     old: Mapping[str, Any] | None = None
     new: Mapping[str, Any] | None = None
     replaced_by: tuple[str, ...] = ()
@@ -96,13 +96,11 @@ def _resource(step: dict[str, Any]) -> Resource | None:
     urn = _text(step.get("urn"))
     if urn.count("::") < 3 or not state:
         return None
-    # A refresh compares what was there with what is, and that stands in the outputs.
-    refresh = step.get("op") == "refresh"
-    values = "outputs" if refresh else "inputs"
-    was, now = (plain(_dict(one.get(values))) if one else None for one in (old, new))
     op = STEPS.get(_text(step.get("op")), "same")
-    if refresh:
-        op = "same" if was == now else "gone" if now is None else "changed"
+    was, now = (plain(_dict(one.get("inputs"))) if one else None for one in (old, new))
+    if op == "update" and was == now and "outputs" in new:
+        # A refresh can find what differs in the outputs alone.
+        was, now = (plain(_dict(one.get("outputs"))) for one in (old, new))
     # Paths such as spec.template or triggers[0]: their first name is the input.
     noted = {str(path).split(".")[0].split("[")[0] for path in _dict(step.get("detailedDiff"))}
     return Resource(

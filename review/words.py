@@ -14,6 +14,7 @@ PATHS_SHOWN = 6
 NAMES_SHOWN = 20
 """Nodes, or parameters, that are named in one line."""
 VERBS = {"create": "create", "update": "change", "replace": "replace", "delete": "delete", "changed": "changed:", "gone": "gone:"}
+"""What becomes of a resource -> how its line begins; the last two are of a page about drift."""
 COUNTS = {op: word.rstrip(":") if word.endswith(":") else f"to {word}" for op, word in VERBS.items()}
 LABELS = {
     "dockerVersion": "Docker",

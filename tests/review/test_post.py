@@ -126,17 +126,17 @@ def test_refusal_of_github_is_told(uploads: Path, github: GitHub) -> None:
 
 
 ISSUE = "<!-- kata-nodes drift of stack staging -->"
-REFRESHED = {
-    "op": "refresh",
-    "urn": "urn:pulumi:staging::kata-nodes::kubernetes:core/v1:Namespace::x",
-    "oldState": {"type": "kubernetes:core/v1:Namespace", "custom": True, "outputs": {"metadata": {"labels": {"a": "1"}}}},
-}
+URN = "urn:pulumi:staging::kata-nodes::kubernetes:core/v1:Namespace::x"
+OLD = {"type": "kubernetes:core/v1:Namespace", "custom": True, "outputs": {"metadata": {"labels": {"a": "1"}}}}
 
 
 def document(tmp_path: Path, labels: dict[str, str] | None, **more: Any) -> Path:
     """The document of a refresh that finds those labels, or the object gone."""
-    new = {"type": REFRESHED["oldState"]["type"], "custom": True, "outputs": {"metadata": {"labels": labels}}}  # type: ignore[index]
-    step = REFRESHED if labels is None else {**REFRESHED, "newState": new}
+    new = {"type": OLD["type"], "custom": True, "outputs": {"metadata": {"labels": labels}}}
+    op = "refresh" if labels == {"a": "1"} else "update"
+    step = {"op": "delete", "urn": URN, "oldState": OLD}
+    if labels is not None:
+        step = {"op": op, "urn": URN, "oldState": OLD, "newState": new}
     (tmp_path / "document").write_text(json.dumps({"steps": [step], **more}))
     return tmp_path / "document"
 

@@ -188,7 +188,8 @@ import pulumi
 import pulumi_kubernetes as k8s
 provider = k8s.Provider("cluster", kubeconfig=pulumi.Config().require("kubeconfig"))
 labels = {"kept": "as-deployed"}
-k8s.core.v1.Namespace("x", metadata={"name": "drifting", "labels": labels}, opts=pulumi.ResourceOptions(provider=provider))
+where = pulumi.ResourceOptions(provider=provider)
+k8s.node.v1.RuntimeClass("x", metadata={"name": "drifting", "labels": labels}, handler="kata", opts=where)
 """
 
 
@@ -217,16 +218,20 @@ def test_drift_of_a_real_cluster_opens_an_issue_and_its_end_closes_it(
     given = settings(checkout, tmp_path)
     assert "none; issue not needed" in script(checkout.folder, "drift", "drifting", **given)
 
-    api = client.CoreV1Api(config.new_client_from_config_dict(json.loads(str(api_server["kubeconfig"]))))
-    api.patch_namespace("drifting", {"metadata": {"labels": {"kept": "by-hand"}}})
+    api = client.NodeV1Api(config.new_client_from_config_dict(json.loads(str(api_server["kubeconfig"]))))
+    api.patch_runtime_class("drifting", {"metadata": {"labels": {"kept": "by-hand"}}})
     assert "found; issue opened" in script(checkout.folder, "drift", "drifting", **given)
     ((_, _, body),) = github.writes()
-    assert "changed: `Namespace` `drifting`: `metadata.labels.kept` `as-deployed` → `by-hand`" in body["body"]
+    assert "changed: `RuntimeClass` `drifting`: `metadata.labels.kept` `as-deployed` → `by-hand`" in body["body"]
 
     github.answer("repos/o/r/issues", [{"number": 3, "user": {"login": "github-actions[bot]"}, "body": body["body"]}])
-    api.patch_namespace("drifting", {"metadata": {"labels": {"kept": "as-deployed"}}})
+    api.patch_runtime_class("drifting", {"metadata": {"labels": {"kept": "as-deployed"}}})
     assert "none; issue closed" in script(checkout.folder, "drift", "drifting", **given)
     assert github.writes()[-1][2]["state"] == "closed"
+
+    api.delete_runtime_class("drifting")
+    assert "found; issue brought up to date" in script(checkout.folder, "drift", "drifting", **given)
+    assert "gone: `RuntimeClass` `drifting`" in github.writes()[-1][2]["body"]
 
     # A cluster that cannot be asked is no cluster without drift.
     done = len(github.calls())
