@@ -43,7 +43,7 @@ def previews(folder: Path) -> Iterator[tuple[str, Preview, Preview | None]]:
     """Stack, preview of the head, and preview of the base where it has the stack."""
     for entry in sorted(folder.iterdir())[:STACKS]:
         stack = entry.name
-        if not comment.STACK.fullmatch(stack):
+        if entry.is_symlink() or not comment.STACK.fullmatch(stack):
             raise Refused("an uploaded folder's name is no name of a stack")
         head = documents.read(content(entry / "head.json", documents.MAX_DOCUMENT))
         base = entry / "base.json"

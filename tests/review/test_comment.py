@@ -219,7 +219,7 @@ def test_secret_that_the_engine_marks_is_shown_nowhere() -> None:
         assert "- change `Namespace` `x`: `spec.a`\n" in text
 
 
-HOSTILE = "@octocat [here](https://evil.example) <img src=x onerror=y> **b** `x` --> </details> #1 \u202e a\n\n# head\n- row"
+HOSTILE = "@octocat [here](https://evil.example) <img src=x onerror=y> **b** `x` ` --> </details> #1 \u202e a\n\n# head\n- row"
 
 
 def everywhere(text: str) -> str:

@@ -112,6 +112,13 @@ def test_link_out_of_the_upload_is_not_read(uploads: Path, github: GitHub, tmp_p
     assert github.writes() == []
 
 
+def test_folder_that_is_a_link_is_not_read(uploads: Path, github: GitHub, tmp_path: Path) -> None:
+    (uploads / "staging").rename(tmp_path / "elsewhere")
+    (uploads / "staging").symlink_to(tmp_path / "elsewhere")
+    assert "no name of a stack" in run("review.post", uploads, ok=False)
+    assert github.writes() == []
+
+
 def test_document_of_a_hostile_fork_is_put_into_words_or_called_unreadable(uploads: Path, github: GitHub) -> None:
     (uploads / "staging" / "head.json").write_bytes(b"\xff\x00 @octocat <b>")
     run("review.post", uploads)

@@ -263,3 +263,42 @@ def test_release_without_a_sum_is_refused(release: dict[str, str], github: GitHu
     for answer in ("", "kata-static-3.32.0-amd64.tar.zst null\n"):
         github.answer(path, answer)
         assert "has no archive" in script(REPOSITORY, "e2e-stack", "28.5.2", "3.32.0", ok=False, **release)
+
+
+STANDIN = """#!/bin/sh
+name=${{0##*/}}
+echo "$name $*" >> {folder}/calls
+case "$name $*" in
+    sudo*) exec "$@" ;;
+    "docker version"*) cat {folder}/docker ;;
+    "docker run"*) echo "$READING" ;;
+    "apt-mark"*) echo docker-ce ;;
+    "ssh-keygen"*) for file; do :; done; echo key > "$file"; echo public > "$file.pub" ;;
+    "pulumi up"*) [ -z "$FAILS" ] || exit 1; echo 28.5.2 > {folder}/docker ;;
+    "pulumi destroy"*) echo 28.0.4 > {folder}/docker ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(("reading", "fails", "ok"), [("20000", "", True), ("0", "", False), ("20000", "yes", False)])
+def test_real_machine_is_put_back_whatever_happens(
+    release: dict[str, str], tmp_path: Path, reading: str, fails: str, ok: bool
+) -> None:
+    # Only what acts on the machine stands in: this machine is not the test's to change.
+    folder, checkout = tmp_path / "programs", tmp_path / "checkout"
+    folder.mkdir()
+    for name in ("sudo", "docker", "apt-mark", "apt-get", "systemctl", "ssh-keygen", "pulumi"):
+        (folder / name).write_text(STANDIN.format(folder=tmp_path))
+        (folder / name).chmod(0o755)
+    (tmp_path / "docker").write_text("28.0.4\n")
+    shutil.copytree(REPOSITORY / ".github", checkout / ".github")
+    for room in ("stacks", "tools"):
+        (checkout / room).mkdir()
+    (checkout / "tools" / "env").write_text("#!/bin/sh\n")
+    (checkout / "tools" / "env").chmod(0o755)
+    given = {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(tmp_path), "READING": reading, "FAILS": fails}
+    script(checkout, "e2e", "28.5.2", "3.32.0", ok=ok, **release, **given)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [line.split()[1] for line in calls if line.startswith("pulumi")].count("destroy") == 1
+    assert (tmp_path / "docker").read_text() == "28.0.4\n"
+    assert any(line.startswith("docker run --rm --runtime kata") for line in calls) == (not fails)
