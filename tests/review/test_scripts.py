@@ -162,7 +162,7 @@ def test_what_was_not_approved_is_refused_with_what_to_do(small: Checkout, tmp_p
     script(small.folder, "plan", "small", tmp_path, **given)
     small.pulumi("config", "set", "--stack", "small", "said", "two")
     said = script(small.folder, "deploy", "small", tmp_path, ok=False, **given)
-    assert "violates plan" in said and "Start the deployment again and read the new plan" in said
+    assert "violates plan" in said and "Start the deployment again, and read and approve its new plan" in said
     assert "echo two" not in small.pulumi("stack", "export", "--stack", "small")
     script(small.folder, "plan", "small", tmp_path, **given)
     small.pulumi("config", "set", "--stack", "small", "late", "true")
@@ -238,6 +238,36 @@ def test_drift_of_a_real_cluster_opens_an_issue_and_its_end_closes_it(
     cluster.halt(tmp_path / "cluster")
     assert "nothing is known" in script(checkout.folder, "drift", "drifting", ok=False, **given)
     assert len(github.calls()) == done
+
+
+BEHIND_A_PROOF = """
+import pulumi
+import pulumi_kubernetes as k8s
+from pulumi_command import local
+config = pulumi.Config()
+proof = local.Command("proof", create="true")
+known = pulumi.Output.all(config.require("kubeconfig"), proof.stdout).apply(lambda both: both[0])
+provider = k8s.Provider("cluster", kubeconfig=known, cluster_identifier="c", enable_server_side_apply=False)
+where = pulumi.ResourceOptions(provider=provider, depends_on=[proof])
+k8s.node.v1.RuntimeClass("x", metadata={"name": "behind"}, handler="kata", scheduling={"tolerations": []}, opts=where)
+"""
+
+
+@engine
+@pytest.mark.timeout(600)
+def test_what_comes_after_a_proof_is_done_by_a_second_plan(tmp_path: Path, api_server: dict[str, Any]) -> None:
+    (tmp_path / "checkout").mkdir()
+    checkout = Checkout(tmp_path / "checkout")
+    (checkout.folder / "__main__.py").write_text(BEHIND_A_PROOF)
+    checkout.pulumi("stack", "init", "behind")
+    checkout.pulumi("config", "set", "--stack", "behind", "kubeconfig", stdin=str(api_server["kubeconfig"]))
+    given = settings(checkout, tmp_path)
+    script(checkout.folder, "plan", "behind", tmp_path, **given)
+    assert "this happens once" in script(checkout.folder, "deploy", "behind", tmp_path, ok=False, **given)
+    assert "RuntimeClass" not in checkout.pulumi("stack", "--stack", "behind")
+    script(checkout.folder, "plan", "behind", tmp_path, **given)
+    script(checkout.folder, "deploy", "behind", tmp_path, **given)
+    assert "RuntimeClass" in checkout.pulumi("stack", "--stack", "behind")
 
 
 @pytest.fixture
