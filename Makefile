@@ -35,8 +35,8 @@ bench: ## what a run without a change costs on a node, and a hundred nodes on a 
 	@python3 -m tools.local >/dev/null
 	@set -o pipefail; $(ENV) && python bench/no_op_run.py && python bench/hundred_nodes.py | tail -1
 
-lint: ## ruff, mypy, shellcheck
-	@$(ENV) && ruff check . && ruff format --check . && mypy && tools/shellcheck
+lint: ## ruff, mypy, shellcheck, actionlint, zizmor
+	@$(ENV) && ruff check . && ruff format --check . && mypy && tools/shellcheck && tools/workflows
 
 lock: ## write requirements.txt from the .in files, and the part of it that the controller's image needs
 	@$(ENV) && $(COMPILE) requirements-dev.in --output-file requirements.txt

@@ -115,7 +115,7 @@ def plugins(engine: Path, home: Path, venv: Path) -> None:
     """Have the two resource plugins in `home`: official where they can be downloaded, else our own build."""
     kubernetes = get.parts()["pulumi-resource-kubernetes"]
     folder = home / "plugins" / f"resource-kubernetes-v{kubernetes.version}"
-    # The engine marks an installation that is under way, or was interrupted, by a file beside it.
+    # The engine keeps this file beside a plugin while it unpacks it, and does not find one whose unpacking was killed.
     if not folder.exists() or folder.with_name(f"{folder.name}.partial").exists():
         official = not any((cache.root() / "parts").glob("pulumi-resource-kubernetes-*")) and reachable(
             OFFICIAL_PLUGIN.format(name="kubernetes", version=kubernetes.version)

@@ -1,0 +1,190 @@
+"""The text of a comment, a job's summary or an issue: pure, from previews to Markdown below GitHub's size limit.
+
+Every word of it is ours, or stands in a code span (review/neutral.py), or is a stack's checked name.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nodekit.errors import CODES
+from review import documents, words
+from review.documents import Preview, Resource
+from review.neutral import code, hide
+
+MAX_BYTES = 60_000
+"""Of a page. GitHub takes 65536 characters; bytes are counted, so that no reading of "character" is longer."""
+LINE_BYTES = 20_000
+"""Of one line, so that no single one pushes all others out."""
+STACK = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
+"""Names of stacks that are shown: they stand in a marker, a heading and a title."""
+DRIFTED = {"update": "changed", "replace": "changed", "delete": "gone"}
+"""What the steps of a refresh tell: nothing that is to be done, but what has been."""
+RESERVED = 1_000
+"""Bytes kept for what closes a page."""
+
+
+def marker(kind: str, stack: str) -> str:
+    """The hidden first line by which the page of a stack is found again; raises ValueError for a name that may hold markup."""
+    if not STACK.fullmatch(stack):
+        raise ValueError("a stack's name is made of small letters, digits and dashes")
+    return f"<!-- kata-nodes {kind} of stack {stack} -->"
+
+
+class Page:
+    """Lines below the limit; what does not fit is counted."""
+
+    def __init__(self, *first: str) -> None:
+        self.lines = [*first]
+        self.left = MAX_BYTES - RESERVED - sum(len(line.encode()) + 1 for line in first)
+        self.cut = 0
+
+    def add(self, line: str, *, counts: bool = True) -> bool:
+        """Whether the line had room."""
+        size = len(line.encode()) + 1
+        if self.cut or size > min(self.left, LINE_BYTES):
+            self.cut += counts
+            return False
+        self.lines.append(line)
+        self.left -= size
+        return True
+
+    def section(self, title: str, rows: Sequence[str], *, folded: bool) -> None:
+        """A list, folded away or in sight; nothing without rows."""
+        if not rows:
+            return
+        head = f"<details><summary>{title}</summary>" if folded else f"**{title}**"
+        # Its end must have room as well.
+        self.left -= len("</details>") + 4
+        if self.add(f"\n{head}\n", counts=False):
+            for row in rows:
+                self.add(f"- {row}")
+            if folded:
+                self.lines.append("\n</details>")
+        else:
+            self.cut += len(rows)
+
+    def text(self, *last: str) -> str:
+        """The whole."""
+        note = [f"\n**{self.cut} more lines were cut**: a comment holds 65536 characters. The job's log has the whole preview."]
+        return "\n".join([*self.lines, *(note if self.cut else []), *(f"\n{line}" for line in last)]) + "\n"
+
+
+def _counted(resources: Iterable[Resource]) -> str:
+    """How many of them are made, changed, replaced and removed."""
+    ops = [one.op for one in resources]
+    found = [f"{ops.count(op)} {word}" for op, word in words.COUNTS.items() if op in ops]
+    return ", ".join(found) or "no change"
+
+
+def refusals(errors: Iterable[str]) -> list[str]:
+    """Rows of a failed preview: the program's own sentences with their codes first, each followed by its code's meaning."""
+    found = []
+    for message in errors:
+        # As a whole: a key of several lines is none any more line by line.
+        text = hide(message)
+        known = next((one for one in re.findall(r"\[([a-z0-9-]+)\]", text) if one in CODES), "")
+        lines = [code(line, 1_000) for line in text.splitlines() if line.strip()]
+        found.append((not known, lines + ([f"{code(known)}: {CODES[known]}"] if known else [])))
+    return [row for _, rows in sorted(found, key=lambda pair: pair[0]) for row in rows]
+
+
+def page(first: Sequence[str], preview: Preview, changes: Sequence[Resource], last: Sequence[str]) -> str:
+    """A page: `first` lines, refusals, nodes, cluster, other resources, warnings, `last` lines.
+
+    `preview` gives errors, warnings and the nodes; `changes` is what becomes of its resources. All but `first` and `last`,
+    which are ours, is untrusted.
+    """
+    made = Page(*first)
+    if preview.errors:
+        made.section("Refused: the preview failed, so nothing below it was planned", refusals(preview.errors), folded=False)
+        made.section(f"{len(preview.warnings)} warnings", [code(one, 500) for one in preview.warnings], folded=True)
+        return made.text(*last)
+    real = [one for one in changes if one.op != "same"]
+    nodes = {one.urn: one for one in (*preview.resources, *changes) if one.type == words.NODE}
+    below = {urn: [one for one in real if one.parent == urn and one.custom] for urn in nodes}
+    said: dict[str, list[str]] = {}
+    ops = []
+    for urn, one in nodes.items():
+        if text := words.node(one, below[urn]):
+            said.setdefault(text, []).append(one.name)
+            ops.append(one if one.op in ("create", "delete") else replace(one, op="update"))
+    rest = [one for one in real if one.custom and one.parent not in nodes]
+    cluster = [one for one in rest if one.type.startswith("kubernetes:")]
+    others = [one for one in rest if one not in cluster and not one.type.startswith("pulumi:")]
+    there = sum(one.op != "delete" for one in nodes.values())
+    made.add(
+        f"Nodes ({there}): **{_counted(ops)}** · Cluster: **{_counted(cluster)}** · Other resources: **{_counted(others)}**",
+        counts=False,
+    )
+    made.section("Nodes", [f"{words.named(names)}: {text}" for text, names in said.items()], folded=False)
+    made.section(f"Cluster: {_counted(cluster)}", [words.cluster_object(one) for one in cluster], folded=True)
+    made.section(f"Other resources: {_counted(others)}", [words.other(one) for one in others], folded=True)
+    made.section(f"{len(preview.warnings)} warnings", [code(one, 500) for one in preview.warnings], folded=True)
+    return made.text(*last)
+
+
+def _made_up(preview: Preview) -> str:
+    names = ", ".join(code(name, 60) for name in preview.made_up[:20])
+    return f" Made-up values stood for the secrets {names}." if names else ""
+
+
+def pull_request(stack: str, head: Preview, base: Preview | None) -> str:
+    """The comment on a pull request: what becomes of a new stack of its head, compared with one of its base.
+
+    Neither preview knows any state: the comment tells what the pull request changes, not what a deployment will do.
+    """
+    if head.errors:
+        against = "Correct what is refused, and push again."
+    elif base is None:
+        against = "The base has no such stack, so everything is new."
+    elif base.errors:
+        against = "The base itself cannot be previewed, so everything is shown as new."
+        base = None
+    else:
+        against = "What this pull request changes, compared with its base; the plan of a deployment compares with what is there."
+    changes = documents.between(base or Preview(), head)
+    first = [marker("preview", stack), f"### Preview of stack {stack}", ""]
+    return page(first, head, changes, [f"<sub>{against} No node, cluster or state was asked.{_made_up(head)}</sub>"])
+
+
+def plan(stack: str, preview: Preview) -> str:
+    """What a deployment waits to do: shown to whoever approves it."""
+    first = [marker("plan", stack), f"### Plan for stack {stack}", ""]
+    last = ["<sub>Compared with the stack's state. After approval exactly this is done; anything else is refused.</sub>"]
+    return page(first, preview, preview.resources, last)
+
+
+def drift(stack: str, preview: Preview) -> str:
+    """What is no longer as the last deployment left it."""
+    first = [marker("drift", stack), f"### Stack {stack} is not what was deployed", ""]
+    last = [
+        "<sub>Read from the cluster and compared with the stack's state. Deploy the stack to put it back, or bring what was "
+        "changed into its file. Nodes are not asked: `python -m nodekit status` on a node tells its own.</sub>"
+    ]
+    changes = [replace(one, op=DRIFTED.get(one.op, one.op)) for one in preview.resources]
+    return page(first, preview, changes, last)
+
+
+def main() -> int:
+    """Print one page."""
+    cli = argparse.ArgumentParser(prog="python -m review.comment", description=__doc__.splitlines()[0])
+    cli.add_argument("kind", choices=("preview", "plan", "drift"))
+    cli.add_argument("--stack", required=True)
+    cli.add_argument("--document", type=Path, required=True, help="the engine's JSON document")
+    cli.add_argument("--base", type=Path, help="the document of a pull request's base")
+    given = cli.parse_args()
+    read = documents.read(given.document.read_text(errors="replace"))
+    if given.kind == "preview":
+        base = documents.read(given.base.read_text(errors="replace")) if given.base and given.base.exists() else None
+        sys.stdout.write(pull_request(given.stack, read, base))
+    else:
+        sys.stdout.write((plan if given.kind == "plan" else drift)(given.stack, read))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""Read the JSON documents of `pulumi preview` and `pulumi refresh`, and what differs between two of them.
+
+A document may come from a fork, so nothing of its shape is taken for granted: what is not as it should be is left out.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+MAX_DOCUMENT = 32 << 20
+"""Characters of a document that is read; a hundred nodes make about 4 million."""
+UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+"""How the engine writes a value that a preview cannot know (sdk/go/common/resource/plugin/rpc.go, UnknownStringValue)."""
+SIGNATURE = "4dabf18193072939515e22adb298388d"
+"""Key by which the engine marks an object as something other than a plain one (sdk/go/common/resource/sig, Key)."""
+SIGNED_SECRET = "1b47061264138c4ac30d75fd1eb44270"
+"""That key's value for a secret (the same package, Secret)."""
+SECRET = "[secret]"
+"""How the engine writes a secret into these documents."""
+STEPS = {
+    "create": "create",
+    "import": "create",
+    "update": "update",
+    "delete": "delete",
+    "replace": "replace",
+    "create-replacement": "replace",
+    "delete-replaced": "replace",
+}
+"""The engine's steps -> what they come to for a reader; every other step changes nothing."""
+NOISE = ("an unhandled error occurred: program exited with non-zero exit code", "preview failed")
+"""Beginnings of errors that only say that there was another one."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One resource and what becomes of it."""
+
+    urn: str
+    type: str
+    name: str
+    parent: str
+    custom: bool
+    op: str
+    """create, update, replace, delete or same."""
+    old: Mapping[str, Any] | None = None
+    new: Mapping[str, Any] | None = None
+    replaced_by: tuple[str, ...] = ()
+    """Inputs of which a change is a replacement."""
+    noted: frozenset[str] = frozenset()
+    """Inputs that the engine says differ: it can tell where the document shows two equal `[secret]`."""
+
+    @property
+    def changed(self) -> frozenset[str]:
+        """Names of the inputs that differ."""
+        old, new = self.old or {}, self.new or {}
+        return self.noted | {key for key in {*old, *new} if old.get(key) != new.get(key)}
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What one document says."""
+
+    resources: tuple[Resource, ...] = ()
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    made_up: tuple[str, ...] = ()
+    """Secrets in whose place made-up values stood."""
+
+
+def plain(value: Any) -> Any:
+    """The value with secrets as `[secret]`, however the engine marked them."""
+    if isinstance(value, dict):
+        if value.get(SIGNATURE) == SIGNED_SECRET:
+            return SECRET
+        return {str(key): plain(one) for key, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, list) else value
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _resource(step: dict[str, Any]) -> Resource | None:
+    """From one step of a document."""
+    old, new = _dict(step.get("oldState")), _dict(step.get("newState"))
+    state = new or old
+    urn = _text(step.get("urn"))
+    if urn.count("::") < 3 or not state:
+        return None
+    op = STEPS.get(_text(step.get("op")), "same")
+    was, now = (plain(_dict(one.get("inputs"))) if one else None for one in (old, new))
+    if op == "update" and was == now and "outputs" in new:
+        # A refresh can find what differs in the outputs alone.
+        was, now = (plain(_dict(one.get("outputs"))) for one in (old, new))
+    # Paths such as spec.template or triggers[0]: their first name is the input.
+    noted = {str(path).split(".")[0].split("[")[0] for path in _dict(step.get("detailedDiff"))}
+    return Resource(
+        urn=urn,
+        type=_text(state.get("type")),
+        name=urn.split("::", 3)[3],
+        parent=_text(state.get("parent")),
+        custom=state.get("custom") is True,
+        op=op,
+        old=None if op == "create" else was,
+        new=None if op == "delete" else now,
+        replaced_by=tuple(str(path).split("[")[0] for path in _list(state.get("replaceOnChanges"))),
+        noted=frozenset(noted) if op in ("update", "replace") else frozenset(),
+    )
+
+
+def _merged(steps: Iterable[Any]) -> tuple[Resource, ...]:
+    """One resource an URN: a replacement is several steps."""
+    found: dict[str, Resource] = {}
+    for step in steps:
+        one = _resource(_dict(step))
+        if one is None:
+            continue
+        before = found.get(one.urn)
+        if before is None or before.op == "same":
+            found[one.urn] = one
+        elif one.op != "same":
+            op = one.op if one.op == before.op else "replace"
+            found[one.urn] = replace(before, op=op, old=before.old or one.old, new=before.new or one.new)
+    return tuple(found.values())
+
+
+def _error(message: str) -> str:
+    return message.strip().removeprefix("error: ").strip()
+
+
+def read(text: str) -> Preview:
+    """The preview in `text`: the engine's own document, or ours, which holds it beside the names of made-up secrets."""
+    if len(text) > MAX_DOCUMENT:
+        return Preview(errors=(f"The preview's document is larger than {MAX_DOCUMENT} characters and was not read.",))
+    try:
+        document = _dict(json.loads(text))
+    except (ValueError, RecursionError):
+        return Preview(errors=("The preview ended without a document that can be read. See the log of its job.",))
+    made_up = tuple(_text(name) for name in _list(document.get("madeUp")))
+    document = _dict(document.get("preview")) or document
+    try:
+        resources = _merged(_list(document.get("steps")))
+    except RecursionError:
+        return Preview(errors=("The preview's document is nested too deeply and was not read.",))
+    said = [
+        (_text(_dict(one).get("severity")), _error(_text(_dict(one).get("message"))))
+        for one in _list(document.get("diagnostics"))
+    ]
+    errors = [message for severity, message in said if severity == "error" and message]
+    return Preview(
+        resources=resources,
+        errors=tuple(dict.fromkeys([one for one in errors if not one.startswith(NOISE)] or errors)),
+        warnings=tuple(dict.fromkeys(message for severity, message in said if severity == "warning" and message)),
+        made_up=made_up,
+    )
+
+
+def _renamed(resource: Resource) -> bool:
+    """Whether an object of a cluster gets another name or place, which its plugin does by making another object."""
+    old, new = (_dict((values or {}).get("metadata")) for values in (resource.old, resource.new))
+    return resource.type.startswith("kubernetes:") and any(old.get(key) != new.get(key) for key in ("name", "namespace"))
+
+
+def between(base: Preview, head: Preview) -> tuple[Resource, ...]:
+    """What changes from one preview of a whole new stack to another: no state was asked, so the engine saw no change itself."""
+    before = {one.urn: one for one in base.resources}
+    after = {one.urn: one for one in head.resources}
+    found = []
+    for urn, one in after.items():
+        if urn not in before:
+            found.append(replace(one, op="create", old=None))
+            continue
+        pair = replace(one, op="same", old=before[urn].new)
+        if pair.changed:
+            anew = pair.changed & {*one.replaced_by} or _renamed(pair)
+            pair = replace(pair, op="replace" if anew else "update")
+        found.append(pair)
+    return (*found, *(replace(one, op="delete", old=one.new, new=None) for urn, one in before.items() if urn not in after))

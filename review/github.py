@@ -1,0 +1,63 @@
+"""Find, write and close what this project says on GitHub, through GitHub's own command `gh`."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+PAGES = 30
+"""Pages of a hundred that are read at most."""
+AUTHOR = "github-actions[bot]"
+"""Who writes with a workflow's own token. Anybody can put our marker into a comment; only this author's is ours."""
+
+
+class GitHubError(Exception):
+    """GitHub refused or could not be reached; the text is what `gh` said."""
+
+
+def api(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """What the REST API answers; a body goes through standard input, so that no text becomes an argument."""
+    argv = ["gh", "api", "--method", method, path, *(["--input", "-"] if body is not None else [])]
+    text = None if body is None else json.dumps(body)
+    done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode != 0:
+        raise GitHubError(f"{method} {path}: {done.stderr.strip()[-500:]}")
+    return json.loads(done.stdout) if done.stdout.strip() else None
+
+
+def pages(path: str) -> Iterator[dict[str, Any]]:
+    """All entries of a list."""
+    for number in range(1, PAGES + 1):
+        found = api("GET", f"{path}{'&' if '?' in path else '?'}per_page=100&page={number}")
+        yield from found
+        if len(found) < 100:
+            return
+
+
+def ours(entry: dict[str, Any], marker: str) -> bool:
+    """Whether a comment or issue was written by our workflows under that marker."""
+    author = (entry.get("user") or {}).get("login")
+    return author == AUTHOR and str(entry.get("body") or "").split("\n", 1)[0].strip() == marker
+
+
+def comment(repository: str, number: int, marker: str, text: str) -> str:
+    """Write the one comment of `marker` on a pull request, or bring it up to date; what was done."""
+    for entry in pages(f"repos/{repository}/issues/{number}/comments"):
+        if ours(entry, marker):
+            api("PATCH", f"repos/{repository}/issues/comments/{int(entry['id'])}", {"body": text})
+            return "brought up to date"
+    api("POST", f"repos/{repository}/issues/{number}/comments", {"body": text})
+    return "written"
+
+
+def issue(repository: str, marker: str, title: str, text: str | None) -> str:
+    """Have the one open issue of `marker` say `text`, or closed where there is nothing to say; what was done."""
+    for entry in pages(f"repos/{repository}/issues?state=open"):
+        if "pull_request" not in entry and ours(entry, marker):
+            body = {"body": text} if text else {"state": "closed", "state_reason": "completed"}
+            api("PATCH", f"repos/{repository}/issues/{int(entry['number'])}", body)
+            return "brought up to date" if text else "closed"
+    if not text:
+        return "not needed"
+    api("POST", f"repos/{repository}/issues", {"title": title, "body": text})
+    return "opened"

@@ -1,0 +1,157 @@
+"""Preview one stack of a checkout with nothing to lose: no secret, no state, no node, no cluster."""
+
+import argparse
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SEALED = ("encryptionsalt", "encryptedkey", "secretsprovider")
+"""Keys of a stack file by which its secrets are opened."""
+MADE_UP = "made-up"
+MISSING = re.compile(r"Missing required configuration variable '([\w-]+:[\w-]+)'[^']*`pulumi config set --secret ")
+"""How a program says that it has no value for one of its secrets (pulumi.Config.require_secret)."""
+
+
+def kubeconfig(context: str) -> str:
+    """A kubeconfig whose cluster cannot be: the name `.invalid` is kept from ever being given to anybody (RFC 2606)."""
+    named: dict[str, Any] = {"name": MADE_UP}
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": context,
+            "contexts": [{"name": context, "context": {"cluster": MADE_UP, "user": MADE_UP}}],
+            "clusters": [{**named, "cluster": {"server": "https://made-up.invalid"}}],
+            "users": [{**named, "user": {"token": MADE_UP}}],
+        }
+    )
+
+
+def made_up(key: str, config: Mapping[str, Any]) -> str:
+    """The value that stands for the secret `key` (such as kata-nodes:kubeconfig)."""
+    if key.endswith(":kubeconfig"):
+        cluster = config.get(f"{key.partition(':')[0]}:kubernetes")
+        context = cluster.get("context") if isinstance(cluster, dict) else None
+        return kubeconfig(str(context or MADE_UP))
+    return MADE_UP
+
+
+def without_secrets(document: Mapping[str, Any], missing: tuple[str, ...] = ()) -> tuple[dict[str, Any], list[str]]:
+    """A stack file that anybody can open, and the names of what is made up in it.
+
+    Each encrypted value, and each key of `missing`, which the program requires, gets a made-up value.
+    """
+    found: list[str] = []
+    config = document.get("config")
+    config = config if isinstance(config, dict) else {}
+
+    def opened(value: Any, key: str) -> Any:
+        if isinstance(value, dict):
+            if set(value) == {"secure"}:
+                found.append(key)
+                return made_up(key, config)
+            return {one: opened(below, f"{key}.{one}") for one, below in value.items()}
+        return [opened(below, f"{key}[{index}]") for index, below in enumerate(value)] if isinstance(value, list) else value
+
+    values = {key: opened(value, key) for key, value in config.items()}
+    for key in missing:
+        found.append(key)
+        values[key] = made_up(key, config)
+    return {**{key: value for key, value in document.items() if key not in SEALED}, "config": values}, found
+
+
+class Engine:
+    """The checkout's own engine and plugins, with a backend that is gone afterwards."""
+
+    def __init__(self, checkout: Path, backend: Path) -> None:
+        self.checkout = checkout
+        # Set-up keys its virtual environment by the Python that runs it: the machine's own, not this program's.
+        own = str(Path(sys.prefix) / "bin")
+        path = ":".join(folder for folder in os.environ["PATH"].split(":") if folder != own)
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("PULUMI_") and key != "VIRTUAL_ENV"}
+        self.environment = {
+            **kept,
+            "PATH": path,
+            "PULUMI_BACKEND_URL": f"file://{backend}",
+            "PULUMI_CONFIG_PASSPHRASE": secrets.token_urlsafe(32),
+        }
+
+    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """One `pulumi` command in the checkout; what it says on standard error goes to ours as well."""
+        shell = ["bash", "-c", 'eval "$(tools/env)" && exec pulumi "$@"', "pulumi", *argv, "--non-interactive"]
+        done = subprocess.run(shell, cwd=self.checkout, env=self.environment, capture_output=True, text=True, check=False)
+        sys.stderr.write(done.stderr)
+        return done
+
+
+def preview(checkout: Path, stack: str) -> dict[str, Any] | None:
+    """The engine's document and the names of made-up secrets; None where the checkout has no such stack."""
+    file = checkout / "stacks" / f"Pulumi.{stack}.yaml"
+    if not file.exists():
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        backend, seat, given = (Path(scratch) / name for name in ("backend", "seat", "stack.yaml"))
+        backend.mkdir()
+        seat.mkdir()
+        # Made from another folder, so that the engine writes its salt there and not into the checkout's file.
+        (seat / "Pulumi.yaml").write_bytes((checkout / "Pulumi.yaml").read_bytes())
+        engine = Engine(checkout, backend)
+        missing: tuple[str, ...] = ()
+        try:
+            stack_file = yaml.safe_load(file.read_text())
+        except (OSError, UnicodeError, yaml.YAMLError) as error:
+            return failed(f"{file.name} cannot be read: {error}")
+        if not isinstance(stack_file, dict):
+            return failed(f"{file.name} holds no configuration.")
+        made = engine.run("-C", str(seat), "stack", "init", stack)
+        if made.returncode != 0:
+            return failed(made.stderr)
+        while True:
+            document, names = without_secrets(stack_file, missing)
+            given.write_text(yaml.safe_dump(document))
+            done = engine.run("preview", "--stack", stack, "--config-file", str(given), "--json")
+            try:
+                said = json.loads(done.stdout)
+            except ValueError:
+                return failed(done.stderr)
+            asked = MISSING.search(json.dumps(said.get("diagnostics"))) if done.returncode else None
+            if not asked or asked[1] in names:
+                return {"madeUp": names, "preview": said}
+            missing = (*missing, asked[1])
+
+
+def failed(why: str) -> dict[str, Any]:
+    """A document that says why there is none of the engine's."""
+    lines = why.strip().splitlines() or ["The engine said nothing."]
+    return {"preview": {"steps": [], "diagnostics": [{"severity": "error", "message": "\n".join(lines[-5:])}]}}
+
+
+def main() -> int:
+    """Write the document; 1 when the preview failed."""
+    cli = argparse.ArgumentParser(prog="python -m review.preview", description=__doc__)
+    cli.add_argument("stack")
+    cli.add_argument("--checkout", type=Path, default=Path(), help="folder of the program (default: this one)")
+    cli.add_argument("--to", type=Path, required=True, help="file to write; not written where the checkout has no such stack")
+    given = cli.parse_args()
+    document = preview(given.checkout.resolve(), given.stack)
+    if document is None:
+        print(f"{given.checkout} has no stack {given.stack}", file=sys.stderr)
+        return 0
+    given.to.write_text(json.dumps(document))
+    errors = [one for one in document["preview"].get("diagnostics", []) if one.get("severity") == "error"]
+    for one in errors:
+        print(one["message"].strip(), file=sys.stderr)
+    return 1 if errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""What becomes of a node or an object, in words that a reviewer can judge."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from review.documents import SECRET, UNKNOWN, Resource
+from review.neutral import SECRET_NAME, code
+
+NODE = "kata-nodes:index:KataNode"
+PATHS_SHOWN = 6
+"""Changed fields of one object that are shown."""
+NAMES_SHOWN = 20
+"""Nodes, or parameters, that are named in one line."""
+VERBS = {"create": "create", "update": "change", "replace": "replace", "delete": "delete", "changed": "changed:", "gone": "gone:"}
+"""What becomes of a resource -> how its line begins; the last two are of a page about drift."""
+COUNTS = {op: word.rstrip(":") if word.endswith(":") else f"to {word}" for op, word in VERBS.items()}
+LABELS = {
+    "dockerVersion": "Docker",
+    "kataVersion": "Kata",
+    "kataRuntime": "Kata's runtime",
+    "hypervisor": "hypervisor",
+    "nestedSandbox": "nested sandbox",
+}
+"""Keys of a node's plan (components/kata_node.py) -> their words."""
+PLANNED = {
+    "version",
+    "kataVersion",
+    "kataRuntime",
+    "runtime",
+    "hypervisor",
+    "nestedSandbox",
+    "kernelParams",
+    "expect",
+    "digest",
+    "node",
+}
+"""Keys of the states of a node's verbs (nodekit/rules/node_state.py) that its plan tells, or that only sum others up."""
+SERVER_FIELDS = ("metadata.resourceVersion", "metadata.generation", "metadata.managedFields", "__fieldManager")
+"""What the API server and the plugin keep for themselves: no change that anybody made."""
+SILENT_KINDS = ("Secret", "ConfigMap")
+"""Kinds whose values are somebody's data: their fields are named, never shown."""
+
+
+def shown(value: object) -> str:
+    """One value as it may stand in a comment."""
+    if value == UNKNOWN:
+        return "(known later)"
+    if isinstance(value, str):
+        return code(value, 80)
+    return code(json.dumps(value, sort_keys=True), 80)
+
+
+def _some(values: Iterable[Any], between: str = ", ") -> str:
+    """The first of them as code, and how many more there are."""
+    found = [str(one) for one in values]
+    more = f" and {len(found) - NAMES_SHOWN} more" if len(found) > NAMES_SHOWN else ""
+    return between.join(code(one, 120) for one in found[:NAMES_SHOWN]) + more
+
+
+def _parameters(old: Iterable[Any], new: Iterable[Any]) -> list[str]:
+    """What a list of kernel parameters gains, loses and changes, by key."""
+    before, after = Counter(map(str, old)), Counter(map(str, new))
+    lost, gained = [*(before - after).elements()], [*(after - before).elements()]
+    keys = [Counter(one.partition("=")[0] for one in side) for side in (lost, gained)]
+    once = {key for key in keys[0] if keys[0][key] == keys[1][key] == 1}
+    after_by_key = {one.partition("=")[0]: one for one in gained}
+    pairs = [(one, after_by_key[key]) for one in lost if (key := one.partition("=")[0]) in once]
+    words = [f"kernel_params change {code(one)} → {code(other)}" for one, other in pairs[:NAMES_SHOWN]]
+    lost = [one for one in lost if one.partition("=")[0] not in once]
+    gained = [one for one in gained if one.partition("=")[0] not in once]
+    if gained:
+        words.append(f"kernel_params gain {_some(gained, ' ')}")
+    if lost:
+        words.append(f"kernel_params lose {_some(lost, ' ')}")
+    return words
+
+
+def _plan(resource: Resource, which: str) -> Mapping[str, Any]:
+    values = (resource.old if which == "old" else resource.new) or {}
+    plan = values.get("plan")
+    return plan if isinstance(plan, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _state(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The desired state on a verb's standard input; empty where a preview cannot know it."""
+    try:
+        state = json.loads(str((values or {}).get("stdin")))
+    except (ValueError, RecursionError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def _states(child: Resource) -> list[str]:
+    """Names of the settings of a verb that change beside the node's plan."""
+    old, new = _state(child.old), _state(child.new)
+    if not old or not new:
+        return []
+    keys = sorted(key for key in {*old, *new} - PLANNED if old.get(key) != new.get(key))
+    return [f"{code(key)} of its {code(child.name.rsplit('-', 1)[-1])} step changes" for key in keys]
+
+
+def node(resource: Resource, children: Iterable[Resource]) -> str:
+    """What becomes of one node; empty when nothing does. `children` are the resources below it that change."""
+    new, old = _plan(resource, "new"), _plan(resource, "old")
+    if resource.op == "delete":
+        return "**removed** from the stack"
+    if resource.op == "create":
+        first = [f"{LABELS.get(key, code(key))} {shown(new[key])}" for key in LABELS if key in new]
+        parameters = _list(new.get("kernelParams"))
+        first += [f"kernel_params {_some(parameters, ' ')}"] if parameters else []
+        return f"**new**: {', '.join(first)}; proven before anything comes after it"
+    words = [
+        f"{LABELS.get(key) or code(key)} {shown(old.get(key))} → {shown(new.get(key))}"
+        for key in sorted({*old, *new} - {"kernelParams"}, key=lambda key: ([*LABELS, key].index(key), key))
+        if old.get(key) != new.get(key)
+    ]
+    if UNKNOWN in (old.get("kernelParams"), new.get("kernelParams")):
+        words += ["kernel_params (known later)"] if old.get("kernelParams") != new.get("kernelParams") else []
+    else:
+        words += _parameters(_list(old.get("kernelParams")), _list(new.get("kernelParams")))
+    changed = {child.name.rsplit("-", 1)[-1]: child for child in children}
+    # A trigger of a verb is the machine's identity; that of the upload also the program's digest.
+    if any("triggers" in child.changed for step, child in changed.items() if step != "upload"):
+        words.append("**another machine**: all is done anew")
+    elif {"upload", "program"} & {*changed}:
+        words.append("the node program is renewed")
+    for child in changed.values():
+        words += _states(child)
+    if any("connection" in child.changed for child in changed.values()):
+        words.append("it is reached in another way")
+    if "proof" in changed:
+        words.append("proven again")
+    return "; ".join(dict.fromkeys(words)) or ("its commands change" if changed else "")
+
+
+def _paths(old: Any, new: Any, path: str = "") -> Iterable[tuple[str, Any, Any]]:
+    """Every field that differs: its path, and both values (None where there is none)."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            yield from _paths(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+    elif old != new:
+        yield path, old, new
+
+
+def _field(path: str, old: Any, new: Any, silent: bool) -> str:
+    """One changed field; its values only where they are short, plain and no secret."""
+    values = (old, new)
+    plain = all(one is None or isinstance(one, bool | int | float) or (isinstance(one, str) and len(one) <= 80) for one in values)
+    if silent or not plain or SECRET in values or SECRET_NAME.search(path):
+        return code(path, 120)
+    return f"{code(path, 120)} {'(absent)' if old is None else shown(old)} → {'(absent)' if new is None else shown(new)}"
+
+
+def cluster_object(resource: Resource) -> str:
+    """What becomes of one object on the cluster."""
+    values = resource.new or resource.old or {}
+    metadata = values.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    name = metadata.get("name")
+    name = name if isinstance(name, str) and name != UNKNOWN else resource.name
+    kind = resource.type.rsplit(":", 1)[-1]
+    where = metadata.get("namespace")
+    place = f" in {code(where)}" if isinstance(where, str) and where != UNKNOWN else ""
+    line = f"{VERBS[resource.op]} {code(kind)} {code(name)}{place}"
+    if resource.op not in ("update", "replace", "changed") or not resource.old or not resource.new:
+        return line
+    fields = [one for one in _paths(resource.old, resource.new) if one[0] not in SERVER_FIELDS]
+    words = [_field(*one, silent=kind in SILENT_KINDS) for one in fields[:PATHS_SHOWN]]
+    more = [f"{len(fields) - PATHS_SHOWN} more fields"] if len(fields) > PATHS_SHOWN else []
+    return f"{line}: {'; '.join([*words, *more])}" if words else line
+
+
+def other(resource: Resource) -> str:
+    """What becomes of any other resource: its inputs are named, and none of their values is shown."""
+    line = f"{VERBS[resource.op]} {code(resource.type)} {code(resource.name)}"
+    names = sorted(resource.changed) if resource.op in ("update", "replace", "changed") else []
+    return f"{line}: {', '.join(code(name, 60) for name in names[:PATHS_SHOWN])}" if names else line
+
+
+def named(names: Iterable[str]) -> str:
+    """Nodes of which the same is true."""
+    found = list(names)
+    return f"node{'s' if len(found) > 1 else ''} {_some(found)}"

@@ -1,0 +1,333 @@
+"""What a reviewer reads is true, whole or honestly cut, and nobody else's words become markup in it.
+
+What would be lost if these failed: a change that nobody saw, a key in a public comment, or a comment that a fork wrote.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from review import comment, documents
+from review.documents import Preview
+
+HERE = Path(__file__).parent
+PROJECT = "urn:pulumi:s::kata-nodes::"
+LIMIT = 65536
+"""GitHub's: "Body is too long (maximum is 65536 characters)"."""
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """A document of the real engine, without its stack traces."""
+    document: dict[str, Any] = json.loads((HERE / name).read_text())
+    return document
+
+
+def step(op: str, kind: str, name: str, old: Any = None, new: Any = None, *, parent: str = "", **more: Any) -> dict[str, Any]:
+    """One step as the engine writes it."""
+    custom = not kind.startswith("kata-nodes:")
+    states = {
+        key: {"type": kind, "custom": custom, "inputs": inputs, "parent": f"{PROJECT}{parent}"}
+        for key, inputs in (("oldState", old), ("newState", new))
+        if inputs is not None
+    }
+    return {"op": op, "urn": f"{PROJECT}{kind}::{name}", **states, **more}
+
+
+def read(*steps: Any, errors: tuple[str, ...] = (), warnings: tuple[str, ...] = ()) -> Preview:
+    """The preview of those steps and diagnostics."""
+    said = [{"severity": "error", "message": f"error: {one}\n"} for one in errors]
+    said += [{"severity": "warning", "message": one} for one in warnings]
+    return documents.read(json.dumps({"steps": steps, "diagnostics": said}))
+
+
+def node(old: dict[str, Any], new: dict[str, Any], name: str = "a") -> dict[str, Any]:
+    """The step of a node whose plan changes."""
+    return step("same", "kata-nodes:index:KataNode", name, {"plan": old}, {"plan": new})
+
+
+def child(verb: str, old: dict[str, Any], new: dict[str, Any], name: str = "a", **more: Any) -> dict[str, Any]:
+    """The step of one of a node's commands."""
+    parent = f"kata-nodes:index:KataNode::{name}"
+    return step("update", "command:remote:Command", f"{name}-{verb}", old, new, parent=parent, **more)
+
+
+def skeleton(text: str) -> str:
+    """The text with every code span as a dot: what is left is Markdown."""
+    return re.sub(r"`[^`\n]+`", "·", text)
+
+
+def test_comment_of_a_real_pair_of_previews_is_the_golden_one() -> None:
+    base, head = (documents.read(json.dumps(recorded(name))) for name in ("base.json", "head.json"))
+    assert comment.pull_request("staging", head, base) == (HERE / "comment.md").read_text()
+
+
+def test_stack_without_a_base_is_all_new() -> None:
+    text = comment.pull_request("staging", documents.read(json.dumps(recorded("head.json"))), None)
+    assert "node `staging-1`: **new**: Docker `28.5.2`, Kata `3.32.0`" in text
+    assert "Nodes (1): **1 to create** · Cluster: **7 to create**" in text and "everything is new" in text
+
+
+def test_pull_request_that_changes_nothing_says_so() -> None:
+    same = documents.read(json.dumps(recorded("base.json")))
+    text = comment.pull_request("staging", same, same)
+    assert "Nodes (1): **no change** · Cluster: **no change** · Other resources: **no change**" in text
+    assert "<details>" not in text and "`staging-1`" not in text
+
+
+def test_resource_that_is_gone_from_the_head_is_removed() -> None:
+    base = documents.read(json.dumps(recorded("base.json")))
+    text = comment.pull_request("staging", Preview(), base)
+    assert "node `staging-1`: **removed** from the stack" in text and "delete `RuntimeClass` `kata-qemu`" in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ({"dockerVersion": "27.5.1"}, {"dockerVersion": "28.5.2"}, "Docker `27.5.1` → `28.5.2`"),
+        ({"kataRuntime": "go"}, {"kataRuntime": "rust"}, "Kata's runtime `go` → `rust`"),
+        ({"nestedSandbox": True}, {"nestedSandbox": False}, "nested sandbox `true` → `false`"),
+        ({"kernelParams": ["a=1"]}, {"kernelParams": ["a=1", "b"]}, "kernel_params gain `b`"),
+        ({"kernelParams": ["a=1", "b"]}, {"kernelParams": ["a=1"]}, "kernel_params lose `b`"),
+        ({"kernelParams": ["a=1"]}, {"kernelParams": ["a=2"]}, "kernel_params change `a=1` → `a=2`"),
+        # A key may stand several times, all meant: then none is paired with another.
+        ({"kernelParams": ["p=1", "p=2"]}, {"kernelParams": ["p=3"]}, "kernel_params gain `p=3`; kernel_params lose `p=1` `p=2`"),
+        ({"kataVersion": "3.32.0"}, {"kataVersion": documents.UNKNOWN}, "Kata `3.32.0` → (known later)"),
+        ({"kernelParams": ["a"]}, {"kernelParams": documents.UNKNOWN}, "kernel_params (known later)"),
+    ],
+)
+def test_plan_of_a_node_is_told_in_words(old: dict[str, Any], new: dict[str, Any], said: str) -> None:
+    assert f"- node `a`: {said}\n" in comment.plan("s", read(node(old, new)))
+
+
+def test_what_the_plan_does_not_tell_is_named_by_its_key_and_never_by_its_value() -> None:
+    plan = {"dockerVersion": "27.5.1"}
+    old, new = (
+        {"stdin": json.dumps({"repository": {"address": where}, "version": "27.5.1"})} for where in ("mirror-1", "mirror-2")
+    )
+    text = comment.plan("s", read(node(plan, plan), child("docker", old, new), child("proof", {"stdin": "1"}, {"stdin": "2"})))
+    assert "- node `a`: `repository` of its `docker` step changes; proven again\n" in text
+    assert "mirror" not in text
+
+
+def test_new_program_and_another_machine_are_told_apart() -> None:
+    upload = child("upload", {"triggers": ["key", "1"]}, {"triggers": ["key", "2"]})
+    assert "node `a`: the node program is renewed\n" in comment.plan("s", read(node({}, {}), upload))
+    machine = child("docker", {"triggers": ["key"]}, {"triggers": ["other"]})
+    assert "node `a`: **another machine**: all is done anew\n" in comment.plan("s", read(node({}, {}), upload, machine))
+
+
+def test_changed_login_is_told_although_both_read_secret() -> None:
+    same = {"connection": "[secret]"}
+    noted = {"connection.privateKey": {"kind": "update", "inputDiff": True}}
+    assert "it is reached in another way" in comment.plan(
+        "s", read(node({}, {}), child("docker", same, same, detailedDiff=noted))
+    )
+
+
+def test_nodes_with_the_same_change_are_one_line() -> None:
+    old, new = {"dockerVersion": "27.5.1"}, {"dockerVersion": "28.5.2"}
+    text = comment.plan("s", read(*(node(old, new, f"n-{number}") for number in range(100))))
+    assert "Nodes (100): **100 to change**" in text
+    assert text.count("27.5.1") == 1 and "nodes `n-0`, `n-1`" in text and "`n-19` and 80 more: Docker" in text
+
+
+def test_object_of_the_cluster_shows_what_changes_and_only_plain_values() -> None:
+    kind = "kubernetes:core/v1:Namespace"
+    old = {"metadata": {"name": "sandboxes", "labels": {"enforce": "baseline"}, "resourceVersion": "1"}, "spec": {"token": "one"}}
+    new = {
+        "metadata": {"name": "sandboxes", "labels": {"enforce": "privileged"}, "resourceVersion": "2"},
+        "spec": {"token": "two"},
+    }
+    text = comment.plan("s", read(step("update", kind, "x", old, new)))
+    assert "- change `Namespace` `sandboxes`: `metadata.labels.enforce` `baseline` → `privileged`; `spec.token`\n" in text
+
+
+def test_replacement_is_one_line_and_called_one() -> None:
+    kind, old, new = "kubernetes:node.k8s.io/v1:RuntimeClass", {"handler": "a"}, {"handler": "b"}
+    ops = ("create-replacement", "replace", "delete-replaced")
+    text = comment.plan("s", read(*(step(op, kind, "c", old, new) for op in ops)))
+    assert "Cluster: **1 to replace**" in text and text.count("`RuntimeClass`") == 1
+    # Without a state the engine says nothing of it; the resource itself does.
+    state = {"op": "create", "urn": f"{PROJECT}{kind}::c"}
+    before, after = (
+        read({**state, "newState": {"type": kind, "custom": True, "inputs": values, "replaceOnChanges": ["handler"]}})
+        for values in (old, new)
+    )
+    assert "- replace `RuntimeClass` `c`: `handler` `a` → `b`" in comment.pull_request("s", after, before)
+
+
+def test_refusal_comes_first_with_the_meaning_of_its_code() -> None:
+    sentence = "Docker 29.5.0 does not work. Use another. [docker-kata-incompatible]"
+    noise = "an unhandled error occurred: program exited with non-zero exit code: 1"
+    text = comment.pull_request("s", read(errors=("something else", noise, sentence), warnings=("careful",)), None)
+    lines = [line for line in text.splitlines() if line]
+    assert lines[2].startswith("**Refused")
+    assert lines[3:6] == [
+        f"- `{sentence}`",
+        "- `docker-kata-incompatible`: The pair of Docker and Kata is known to break.",
+        "- `something else`",
+    ]
+    assert "unhandled" not in text
+    assert "`careful`" in text
+
+
+def test_base_that_cannot_be_previewed_is_said() -> None:
+    text = comment.pull_request("s", read(node({}, {"dockerVersion": "27.5.1"})), read(errors=("broken",)))
+    assert "The base itself cannot be previewed" in text and "broken" not in text
+
+
+PLANTED = "Pl4ntedS3cretPl4ntedS3cretPl4ntedS3cret"
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nPl4nted\n-----END OPENSSH PRIVATE KEY-----",
+        "-----BEGIN RSA PRIVATE KEY-----\nPl4nted and cut off",
+        "password=Pl4nted",
+        "DB_PASSWORD: 'Pl4nted'",
+        '"client-key-data": "Pl4nted"'.replace("client-key-data", "private_key"),
+        "https://user:Pl4nted@example.org/",
+        "AKIA" + "PL4NTEDPL4NTED00",
+        "gh" + "p_Pl4ntedPl4ntedPl4ntedPl4nted",
+        "pul-" + "0123456789abcdef" * 2 + "01234567",
+        "eyJhbGciOiJIUzI1NiJ9.Pl4ntedPl4nted.x",
+        "abcdef.pl4ntedpl4nted00",
+        PLANTED,
+    ],
+)
+def test_what_looks_like_a_key_is_shown_nowhere(secret: str) -> None:
+    kinds = ("kubernetes:core/v1:ConfigMap", "kubernetes:core/v1:Secret", "kubernetes:core/v1:Namespace", "aws:ec2:Instance")
+    steps = [step("update", kind, "x", {"data": {"v": "old"}}, {"data": {"v": secret}}) for kind in kinds]
+    steps.append(node({"kernelParams": [secret]}, {"kernelParams": [], "dockerVersion": secret}))
+    steps.append(child("docker", {"stdin": '{"x": 1}', "create": "a"}, {"stdin": json.dumps({"x": secret}), "create": secret}))
+    shown = comment.plan("s", read(*steps, warnings=(f"warned of {secret} here",)))
+    shown += comment.pull_request("s", read(errors=(f"failed with {secret} here",)), None)
+    assert "pl4nted" not in shown.lower() and secret not in shown
+
+
+def test_secret_that_the_engine_marks_is_shown_nowhere() -> None:
+    marked = {documents.SIGNATURE: documents.SIGNED_SECRET, "plaintext": '"x9"', "ciphertext": "x9"}
+    for value in (marked, "[secret]"):
+        kind = "kubernetes:core/v1:Namespace"
+        text = comment.plan("s", read(step("update", kind, "x", {"spec": {"a": "1"}}, {"spec": {"a": value}})))
+        assert "- change `Namespace` `x`: `spec.a`\n" in text
+
+
+HOSTILE = "@octocat [here](https://evil.example) <img src=x onerror=y> **b** `x` ` --> </details> #1 \u202e a\n\n# head\n- row"
+
+
+def everywhere(text: str) -> str:
+    """All pages with `text` in every place that somebody else can write to."""
+    kinds = ("kubernetes:core/v1:Namespace", "aws:ec2:Instance")
+    steps = [
+        step("update", f"{kind}{text}", text, {text: text, "metadata": {"name": text, "namespace": text}}, {text: "1"})
+        for kind in kinds
+    ]
+    steps += [node({"dockerVersion": text, text: text}, {"dockerVersion": "1", "kernelParams": [text]}, f"n{text}")]
+    steps += [node({}, {"kernelParams": [text]}, f"m{text}")]
+    whole = read(*steps, warnings=(text,))
+    said = json.dumps({"madeUp": [text], "preview": {"steps": steps, "diagnostics": []}})
+    pages = [comment.plan("s", whole), comment.drift("s", whole), comment.pull_request("s", documents.read(said), Preview())]
+    return "\n".join([*pages, comment.pull_request("s", read(errors=(text,)), None)])
+
+
+def test_hostile_names_and_values_stay_letters() -> None:
+    text = everywhere(HOSTILE)
+    for part in ("octocat", "evil.example", "img", "onerror", "head"):
+        assert part in text and part not in skeleton(text)
+    assert skeleton(text).count("</details>") == skeleton(text).count("<details>") > 0
+    assert "\u202e" not in text
+
+
+@given(st.text(min_size=1, max_size=60))
+def test_no_text_at_all_can_leave_its_code_span(text: str) -> None:
+    # Something that is always shown, so that both have the same spans; no letters, which could make it look like a key.
+    made = skeleton(everywhere(f"x{text}x"))
+    assert not re.sub(r"[^\x00-\x7f]", "", made).count("`")
+    allowed = set(skeleton(everywhere("xx")))
+    assert set(made) <= allowed, set(made) - allowed
+
+
+@pytest.mark.parametrize("name", ["", "a b", "A", "-a", "a-->", "a\n", "x" * 43])
+def test_stack_whose_name_could_hold_markup_gets_no_page(name: str) -> None:
+    with pytest.raises(ValueError, match="stack's name"):
+        comment.pull_request(name, Preview(), None)
+
+
+@pytest.mark.parametrize(
+    "preview",
+    [
+        pytest.param(
+            read(*(node({"dockerVersion": "1"}, {"dockerVersion": f"2.{number}"}, f"n-{number}") for number in range(3000))),
+            id="nodes",
+        ),
+        pytest.param(
+            read(*(step("create", "kubernetes:core/v1:Namespace", f"ü{number}" * 20, None, {}) for number in range(3000))),
+            id="objects",
+        ),
+        pytest.param(read(errors=tuple(f"{number} " + "ü" * 5000 for number in range(200))), id="refusals"),
+        pytest.param(read(warnings=tuple(f"{number} " + "w" * 490 for number in range(3000))), id="warnings"),
+    ],
+)
+def test_page_keeps_below_the_limit_and_says_what_was_cut(preview: Preview) -> None:
+    text = comment.plan("s", preview)
+    assert len(text.encode()) < LIMIT
+    cut = re.search(r"\*\*(\d+) more lines were cut\*\*", text)
+    assert cut and int(cut[1]) > 0
+    assert text.count("<details>") == text.count("</details>")
+    assert text.endswith("</sub>\n")
+
+
+def test_one_change_that_is_too_long_is_shortened_and_said() -> None:
+    text = comment.plan("s", read(node({}, {"kernelParams": [f"p{number}" for number in range(90_000)]})))
+    assert "kernel_params gain `p0` `p1`" in text and "`p19` and 89980 more" in text
+    text = comment.plan("s", read(errors=("\n".join(f"{number} " + "u" * 900 for number in range(9_000)),)))
+    assert "- `0 uuu" in text and "…`\n" in text and len(text) < LIMIT
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("unit", ["token", "eyJ-", "://", "-----BEGIN ", "abcdef.", "a=", "Aa0", "token = ", "[a]"])
+def test_text_made_to_be_slow_is_not(unit: str) -> None:
+    long = unit * (30_000 // len(unit))
+    comment.plan(
+        "s", read(*(step("update", "kubernetes:a:B", "x", {"v": str(n)}, {"v": long}) for n in range(20)), errors=(long,))
+    )
+    comment.plan("s", read(node({long: "1"}, {long: long}), warnings=(long,)))
+
+
+def test_every_line_that_was_cut_is_counted() -> None:
+    steps = [step("create", "kubernetes:core/v1:Namespace", f"name-{number}" * 5, None, {}) for number in range(3000)]
+    text = comment.plan("s", read(*steps))
+    cut = re.search(r"\*\*(\d+) more lines were cut\*\*", text)
+    assert cut and int(cut[1]) + text.count("\n- create") == 3000
+    assert "Cluster: **3000 to create**" in text
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "", "null", "[]", "7", '"x"', "{", "[" * 200_000, '{"steps": ' + '{"a":' * 50_000,
+        '{"steps": 7, "diagnostics": 7, "madeUp": 7}',
+        '{"steps": [7, null, [], {}, {"urn": 7}, {"urn": "a::b", "newState": {}}], "diagnostics": [7, {"severity": 7}]}',
+        '{"steps": [{"op": 7, "urn": "a::b::c::d", "newState": {"inputs": [], "parent": 1, "replaceOnChanges": [1]}}]}',
+        json.dumps({"steps": [step("create", "kata-nodes:index:KataNode", "a", None, {"plan": [1]})]}),
+        json.dumps({"steps": [step("update", "kubernetes:a:B", "a", {"metadata": 1}, {"metadata": {"name": {}}})]}),
+        json.dumps({"steps": [node({"kernelParams": 1}, {"kernelParams": [[]]})]}),
+    ],
+    ids=range(14),
+)  # fmt: skip
+def test_document_of_any_shape_makes_a_page(document: str) -> None:
+    found = documents.read(document)
+    for text in (comment.plan("s", found), comment.pull_request("s", found, found), comment.drift("s", found)):
+        assert text.startswith("<!-- kata-nodes ")
+
+
+def test_too_large_a_document_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MAX_DOCUMENT", 10)
+    assert "larger than 10" in comment.plan("s", documents.read('{"steps": []}'))

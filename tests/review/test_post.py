@@ -1,0 +1,186 @@
+"""What a fork uploads becomes a comment on its own pull request, in our words, or nothing.
+
+What would be lost if these failed: a fork could write as the project, or to another pull request, or read a file of the runner.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.review.conftest import GitHub
+
+HERE = Path(__file__).parent
+MARKER = "<!-- kata-nodes preview of stack staging -->"
+BOT = {"login": "github-actions[bot]"}
+REPOSITORY = HERE.parents[1]
+
+
+@pytest.fixture
+def uploads(tmp_path: Path) -> Path:
+    """What the previews of one stack upload."""
+    folder = tmp_path / "uploads"
+    (folder / "staging").mkdir(parents=True)
+    (folder / "staging" / "number").write_text("7\n")
+    for name in ("base.json", "head.json"):
+        shutil.copy(HERE / name, folder / "staging")
+    return folder
+
+
+def run(module: str, *argv: object, ok: bool = True) -> str:
+    """The module as a workflow starts it: by a Python that has nothing but its standard library."""
+    program = [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, '.'); from {module} import main; sys.exit(main())"]
+    done = subprocess.run([*program, *map(str, argv)], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    assert (done.returncode == 0) == ok and "Traceback" not in said, said
+    return said
+
+
+def test_comment_is_written_once_and_its_text_is_never_an_argument(uploads: Path, github: GitHub) -> None:
+    assert "written" in run("review.post", uploads)
+    ((method, path, body),) = github.writes()
+    assert (method, path) == ("POST", "repos/o/r/issues/7/comments")
+    assert body == {"body": (HERE / "comment.md").read_text()}
+    assert all("node" not in argument for argv, _ in github.calls() for argument in argv)
+
+
+def test_comment_that_is_there_is_brought_up_to_date(uploads: Path, github: GitHub) -> None:
+    others: list[dict[str, Any]] = [{"id": n, "user": {"login": "someone"}, "body": "words"} for n in range(130)]
+    ours = {"id": 4711, "user": BOT, "body": f"{MARKER}\r\nold"}
+    github.answer("repos/o/r/issues/7/comments", [*others, ours])
+    assert "brought up to date" in run("review.post", uploads)
+    assert [write[:2] for write in github.writes()] == [("PATCH", "repos/o/r/issues/comments/4711")]
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        {"id": 1, "user": {"login": "mallory"}, "body": f"{MARKER}\nmine"},
+        {"id": 1, "user": None, "body": f"{MARKER}\nmine"},
+        {"id": 1, "user": BOT, "body": f"quoting {MARKER}"},
+        {"id": 1, "user": BOT, "body": f"words\n{MARKER}"},
+        {"id": 1, "user": BOT, "body": MARKER.replace("staging", "local")},
+    ],
+)
+def test_comment_of_somebody_else_is_left_alone(uploads: Path, github: GitHub, theirs: dict[str, Any]) -> None:
+    github.answer("repos/o/r/issues/7/comments", [theirs])
+    run("review.post", uploads)
+    assert [write[0] for write in github.writes()] == ["POST"]
+
+
+@pytest.mark.parametrize("pull", [{"head": {"sha": "other"}, "state": "open"}, {"head": {"sha": "new"}, "state": "closed"}])
+def test_pull_request_whose_newest_commit_was_not_previewed_gets_nothing(
+    uploads: Path, github: GitHub, pull: dict[str, Any]
+) -> None:
+    github.answer("repos/o/r/pulls/7", pull)
+    assert "nothing is posted" in run("review.post", uploads)
+    assert github.writes() == []
+
+
+@pytest.mark.parametrize("number", ["", "0", "7 8", "7/../8", "$(id)", "-1", "7" * 30, "８"])
+def test_number_that_is_none_is_refused_before_anything_is_asked(uploads: Path, github: GitHub, number: str) -> None:
+    (uploads / "staging" / "number").write_text(number)
+    assert "do not name one pull request" in run("review.post", uploads, ok=False)
+    assert github.calls() == []
+
+
+def test_two_numbers_are_refused(uploads: Path, github: GitHub) -> None:
+    shutil.copytree(uploads / "staging", uploads / "local")
+    (uploads / "local" / "number").write_text("8")
+    assert "do not name one pull request" in run("review.post", uploads, ok=False)
+    assert github.calls() == []
+
+
+@pytest.mark.parametrize("name", ["a-->", "@octocat", "A", "x y"])
+def test_folder_that_is_no_stack_is_refused(uploads: Path, github: GitHub, name: str) -> None:
+    (uploads / "staging").rename(uploads / name)
+    assert "no name of a stack" in run("review.post", uploads, ok=False)
+    assert github.writes() == []
+
+
+@pytest.mark.parametrize("file", ["head.json", "base.json", "number"])
+def test_link_out_of_the_upload_is_not_read(uploads: Path, github: GitHub, tmp_path: Path, file: str) -> None:
+    (tmp_path / "token").write_text("7" if file == "number" else '{"diagnostics": [{"severity": "error", "message": "runner"}]}')
+    (uploads / "staging" / file).unlink()
+    (uploads / "staging" / file).symlink_to(tmp_path / "token")
+    assert f"{file} is no file" in run("review.post", uploads, ok=False)
+    assert github.writes() == []
+
+
+def test_folder_that_is_a_link_is_not_read(uploads: Path, github: GitHub, tmp_path: Path) -> None:
+    (uploads / "staging").rename(tmp_path / "elsewhere")
+    (uploads / "staging").symlink_to(tmp_path / "elsewhere")
+    assert "no name of a stack" in run("review.post", uploads, ok=False)
+    assert github.writes() == []
+
+
+def test_document_of_a_hostile_fork_is_put_into_words_or_called_unreadable(uploads: Path, github: GitHub) -> None:
+    (uploads / "staging" / "head.json").write_bytes(b"\xff\x00 @octocat <b>")
+    run("review.post", uploads)
+    ((_, _, body),) = github.writes()
+    assert "ended without a document" in body["body"] and "octocat" not in body["body"]
+
+
+def test_refusal_of_github_is_told(uploads: Path, github: GitHub) -> None:
+    github.answers.pop("repos/o/r/issues/7/comments")
+    github.answer("x", 1)
+    assert "Not Found" in run("review.post", uploads, ok=False)
+
+
+ISSUE = "<!-- kata-nodes drift of stack staging -->"
+URN = "urn:pulumi:staging::kata-nodes::kubernetes:core/v1:Namespace::x"
+OLD = {"type": "kubernetes:core/v1:Namespace", "custom": True, "outputs": {"metadata": {"labels": {"a": "1"}}}}
+
+
+def document(tmp_path: Path, labels: dict[str, str] | None, **more: Any) -> Path:
+    """The document of a refresh that finds those labels, or the object gone."""
+    new = {"type": OLD["type"], "custom": True, "outputs": {"metadata": {"labels": labels}}}
+    op = "refresh" if labels == {"a": "1"} else "update"
+    step = {"op": "delete", "urn": URN, "oldState": OLD}
+    if labels is not None:
+        step = {"op": op, "urn": URN, "oldState": OLD, "newState": new}
+    (tmp_path / "document").write_text(json.dumps({"steps": [step], **more}))
+    return tmp_path / "document"
+
+
+def test_drift_opens_one_issue_that_says_what_differs(tmp_path: Path, github: GitHub) -> None:
+    run("review.drift", "staging", document(tmp_path, {"a": "2"}))
+    ((method, path, body),) = github.writes()
+    assert (method, path) == ("POST", "repos/o/r/issues")
+    assert body["title"] == "Stack staging is not what was deployed"
+    assert body["body"].startswith(ISSUE) and "`metadata.labels.a` `1` → `2`" in body["body"]
+
+
+def test_object_that_is_gone_is_drift(tmp_path: Path, github: GitHub) -> None:
+    run("review.drift", "staging", document(tmp_path, None))
+    ((_, _, body),) = github.writes()
+    assert "gone: `Namespace` `x`" in body["body"]
+
+
+def test_open_issue_is_brought_up_to_date_and_closed_when_nothing_drifts(tmp_path: Path, github: GitHub) -> None:
+    pull = {"number": 1, "user": BOT, "body": ISSUE, "pull_request": {}}
+    github.answer("repos/o/r/issues", [pull, {"number": 12, "user": BOT, "body": f"{ISSUE}\nold"}])
+    run("review.drift", "staging", document(tmp_path, {"a": "2"}))
+    run("review.drift", "staging", document(tmp_path, {"a": "1"}))
+    first, second = github.writes()
+    assert first[:2] == second[:2] == ("PATCH", "repos/o/r/issues/12")
+    assert set(first[2]) == {"body"} and second[2] == {"state": "closed", "state_reason": "completed"}
+
+
+def test_stack_that_was_never_drifting_gets_no_issue(tmp_path: Path, github: GitHub) -> None:
+    assert "not needed" in run("review.drift", "staging", document(tmp_path, {"a": "1"}))
+    assert github.writes() == []
+
+
+def test_stack_that_cannot_be_read_is_no_reason_to_close_its_issue(tmp_path: Path, github: GitHub) -> None:
+    github.answer("repos/o/r/issues", [{"number": 12, "user": BOT, "body": ISSUE}])
+    said = {"diagnostics": [{"severity": "error", "message": "no cluster"}]}
+    assert "nothing is known" in run("review.drift", "staging", document(tmp_path, {"a": "1"}, **said), ok=False)
+    (tmp_path / "document").write_text("")
+    run("review.drift", "staging", tmp_path / "document", ok=False)
+    assert github.calls() == [] and os.environ["GITHUB_REPOSITORY"] == "o/r"

@@ -1,0 +1,53 @@
+"""A stack file whose secrets nobody has is previewed with made-up ones, and every one of them is named."""
+
+import json
+
+import pytest
+import yaml
+
+from review import preview
+
+SEALED = """
+encryptionsalt: v1:abc:v1:def
+secretsprovider: awskms://alias/x
+config:
+  kata-nodes:nodes: {existing: [{name: a, token: {secure: v1:1}}]}
+  kata-nodes:kubernetes: {cluster: kubeconfig, context: prod}
+  kata-nodes:kubeconfig: {secure: v1:2}
+  other:value: plain
+"""
+
+
+def test_secrets_are_replaced_named_and_no_longer_sealed() -> None:
+    document, names = preview.without_secrets(yaml.safe_load(SEALED))
+    assert set(document) == {"config"} and "secure" not in json.dumps(document)
+    assert names == ["kata-nodes:nodes.existing[0].token", "kata-nodes:kubeconfig"]
+    assert document["config"]["other:value"] == "plain"
+    made = json.loads(document["config"]["kata-nodes:kubeconfig"])
+    assert made["current-context"] == made["contexts"][0]["name"] == "prod"  # the one that the stack asks for
+    assert made["clusters"][0]["cluster"]["server"].endswith(".invalid")
+
+
+def test_stack_file_without_secrets_stays_as_it_is() -> None:
+    document = {"config": {"kata-nodes:docker": {"version": "27.5.1"}}}
+    assert preview.without_secrets(document) == (document, [])
+
+
+@pytest.mark.parametrize(
+    ("said", "key"),
+    [
+        (
+            "Missing required configuration variable 'kata-nodes:kubeconfig'\n\tplease set a value using the command "
+            "`pulumi config set --secret kata-nodes:kubeconfig <value>`",
+            "kata-nodes:kubeconfig",
+        ),
+        # What is no secret is the author's to give.
+        (
+            "Missing required configuration variable 'x:y'\n\tplease set a value by `pulumi config set x:y <value>`",
+            None,
+        ),
+    ],
+)
+def test_only_a_missing_secret_is_made_up(said: str, key: str | None) -> None:
+    found = preview.MISSING.search(json.dumps([{"message": said}]))
+    assert (found[1] if found else None) == key

@@ -1,0 +1,144 @@
+"""The workflows keep to the rules by which a pull request can do no harm, and the files of editors and hooks are valid.
+
+What would be lost if these failed: a moved tag would run in a deployment, a pull request's title would run as shell, or a
+workflow would hold a token that it does not need.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
+WRITES = {("preview-comment.yml", "pull-requests"), ("drift.yml", "issues")}
+"""All that any workflow may write on GitHub."""
+SECRETS = {"deploy.yml", "drift.yml"}
+"""Workflows that may read secrets; none of them runs for a pull request."""
+every = pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """The workflow; YAML 1.1 takes its key `on` for a truth value."""
+    document = yaml.safe_load(file.read_text())
+    document["on"] = document.pop(True)
+    return dict(document)
+
+
+def steps(workflow: dict[str, Any]) -> list[dict[str, Any]]:
+    """Steps of all jobs."""
+    return [step for job in workflow["jobs"].values() for step in job["steps"]]
+
+
+def test_the_workflows_are_there() -> None:
+    assert {file.name for file in WORKFLOWS} == {
+        "ci.yml", "deploy.yml", "drift.yml", "e2e.yml", "preview.yml", "preview-comment.yml",
+    }  # fmt: skip
+
+
+@every
+def test_actions_are_pinned_by_commit_and_each_to_one(file: Path) -> None:
+    pins: dict[str, set[str]] = {}
+    for one in WORKFLOWS:
+        for line in one.read_text().splitlines():
+            if "uses:" in line:
+                match = re.fullmatch(r"\s*(?:- )?uses: ([\w./-]+)@([0-9a-f]{40}) # v\d+\.\d+\.\d+", line)
+                assert match, f"{one.name}: {line.strip()}"
+                pins.setdefault(match[1], set()).add(match[2])
+    assert all(len(commits) == 1 for commits in pins.values()), pins
+
+
+@every
+def test_shell_lies_in_scripts_that_are_checked_and_run_in_tests(file: Path) -> None:
+    for run in (step["run"] for step in steps(read(file)) if "run" in step):
+        assert "\n" not in run.strip() and "${{" not in run
+        first = run.split()[0]
+        assert first.startswith(".github/scripts/") or run.startswith(("python3 -m review.", "apt-get update"))
+        if first.startswith(".github/"):
+            assert (REPOSITORY / first).stat().st_mode & 0o111
+
+
+@every
+def test_permissions_are_the_least_and_every_job_is_bounded(file: Path) -> None:
+    workflow = read(file)
+    given = [workflow["permissions"], *(job.get("permissions", {}) for job in workflow["jobs"].values())]
+    written = {(file.name, key) for permissions in given for key, value in permissions.items() if value != "read"}
+    assert written <= WRITES
+    for job in workflow["jobs"].values():
+        assert 0 < job["timeout-minutes"] <= 180
+    assert workflow.get("concurrency") or all("concurrency" in job for job in workflow["jobs"].values())
+
+
+@every
+def test_no_checkout_leaves_its_token_behind(file: Path) -> None:
+    for step in steps(read(file)):
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["persist-credentials"] is False
+            assert "ref" not in step["with"]
+
+
+@every
+def test_no_workflow_of_a_pull_request_reads_a_secret(file: Path) -> None:
+    text, workflow = file.read_text(), read(file)
+    assert ("secrets." in text) == (file.name in SECRETS)
+    events = set(workflow["on"])
+    assert "pull_request_target" not in events
+    if file.name in SECRETS:
+        assert events <= {"workflow_dispatch", "schedule"}
+        assert all("environment" in job for job in workflow["jobs"].values())
+
+
+def test_a_deployment_waits_between_plan_and_deed_and_trusts_no_cache() -> None:
+    workflow = read(REPOSITORY / ".github" / "workflows" / "deploy.yml")
+    plan, deploy = workflow["jobs"]["plan"], workflow["jobs"]["deploy"]
+    assert deploy["needs"] == "plan" and plan["environment"] != deploy["environment"]
+    assert workflow["concurrency"]["cancel-in-progress"] is False
+    for step in steps(workflow):
+        assert "actions/cache" not in step.get("uses", "")
+        assert step.get("with", {}).get("cache", False) is False
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("persist-credentials: false", "clean: true", "artipacked"),
+        (
+            'run: .github/scripts/preview "$STACK"',
+            'run: .github/scripts/preview "${{ github.head_ref }}"',
+            "potentially untrusted",
+        ),
+        ("needs: stacks", "needs: stackz", "stackz"),
+        ('"$STACK"', "$STACK", "SC2086"),
+    ],
+    ids=["token", "injection", "syntax", "shell"],
+)
+def test_checker_of_workflows_finds_what_it_is_for(tmp_path: Path, old: str, new: str, said: str) -> None:
+    for folder in (".github", "tools"):
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder)
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    file = tmp_path / ".github" / "workflows" / "preview.yml"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    done = subprocess.run([tmp_path / "tools" / "workflows"], capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and said in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+def test_hooks_before_a_commit_download_nothing() -> None:
+    document = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
+    assert [one["repo"] for one in document["repos"]] == ["local"]
+    for hook in document["repos"][0]["hooks"]:
+        assert hook["language"] == "system" and 'eval "$(tools/env)"' in hook["entry"]
+        assert subprocess.run(["bash", "-n", "-c", hook["entry"]], check=False).returncode == 0
+
+
+def test_container_for_editors_is_valid_and_sets_itself_up() -> None:
+    document = json.loads((REPOSITORY / ".devcontainer" / "devcontainer.json").read_text())
+    program = document["postCreateCommand"].split()[0]
+    assert (REPOSITORY / program).stat().st_mode & 0o111
+    assert document["image"].startswith("golang:1.26-")  # tools/get.py: GO_NEEDED
