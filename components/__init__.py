@@ -6,6 +6,7 @@ from components.kata_runtime_class import KataRuntimeClass, KataRuntimeClassArgs
 from components.local_cluster import LocalCluster, LocalClusterArgs
 from components.local_machine import LocalMachine, LocalMachineArgs
 from components.local_site import LocalSite, LocalSiteArgs
+from components.node import Node
 from components.sandbox_guard import SandboxGuard, SandboxGuardArgs
 from components.sandbox_namespace import SandboxNamespace, SandboxNamespaceArgs
 from components.sandbox_pod_template import SandboxPodTemplate, SandboxPodTemplateArgs
@@ -23,6 +24,7 @@ __all__ = [
     "LocalMachineArgs",
     "LocalSite",
     "LocalSiteArgs",
+    "Node",
     "SandboxGuard",
     "SandboxGuardArgs",
     "SandboxNamespace",
