@@ -9,7 +9,7 @@ import yaml
 from stacks.model import ConfigError, StackConfig, load
 
 STACKS = Path(__file__).resolve().parents[2] / "stacks"
-NODE = {"name": "a", "address": "192.0.2.1", "hostKey": "ssh-ed25519 AAAA"}
+NODE = {"name": "a", "address": "192.0.2.1", "hostKey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleE"}
 
 
 def loaded(**sections: Any) -> StackConfig:
