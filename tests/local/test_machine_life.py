@@ -47,8 +47,8 @@ def test_a_machine_that_stopped_comes_back_as_itself(asked: dict[str, Any]) -> N
     process.stop(Path(asked["directory"]) / "process.json")
     second = machine.up(asked)
     machine.down(asked)
-    assert {**second, "pid": 0} == {**first, "pid": 0}
-    assert second["pid"] != first["pid"]
+    assert {**second, "pid": 0, "boot": ""} == {**first, "pid": 0, "boot": ""}
+    assert second["pid"] != first["pid"] and second["boot"] != first["boot"]
 
 
 def test_other_settings_make_another_machine(asked: dict[str, Any]) -> None:
