@@ -109,6 +109,11 @@ def test_every_machine_of_another_identity_gets_the_program_again() -> None:
     assert before["b-program"].inputs["create"] != after["b-program"].inputs["create"]
 
 
+def test_secret_that_no_login_uses_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(pulumi.RunError, match=r"kata-nodes:sudoPassword is set, but .*\[login-useless\]"):
+        stack(LOCAL, preview=True, secrets={"sudoPassword": "SUDO-PASSWORD"})
+
+
 @pytest.fixture(scope="module")
 def gone() -> Recorder:
     """The same, where `b` is no more."""
