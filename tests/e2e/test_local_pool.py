@@ -9,7 +9,6 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -44,21 +43,17 @@ class Pool(Checkout):
         """End a machine's QEMU as a crash would."""
         os.kill(self.pid(name), signal.SIGKILL)
 
-    def resources(self) -> dict[str, Any]:
-        """Every resource of the state by name; with what it was made from and what it said."""
-        found = {}
-        for one in self.state()["deployment"]["resources"]:
-            found[one["urn"].rpartition("::")[2] + " " + one["type"].rpartition(":")[2]] = {
-                key: one.get(key) for key in ("id", "inputs", "outputs", "modified")
-            }
-        return found
+    def resources(self) -> dict[str, tuple[str, str]]:
+        """Every command and upload of the state by name: its id, and when it was last made or changed."""
+        deployment = self.state()["deployment"]["resources"]
+        found = [one for one in deployment if one["type"].startswith("command:")]
+        return {one["urn"].rpartition("::")[2]: (one["id"], one["modified"]) for one in found}
 
-    def changed(self, before: dict[str, Any]) -> set[str]:
-        """Names of nodes with a command or an upload that was made, changed or removed since."""
+    def changed(self, before: dict[str, tuple[str, str]]) -> set[str]:
+        """Names of the nodes of which anything was made, changed or removed since; others by their whole name."""
         now = self.resources()
-        kinds = ("Command", "CopyToRemote")
-        differing = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key) and key.endswith(kinds)}
-        return {key[: len("local-0")] for key in differing}
+        differing = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
+        return {next((name for name in NAMES if key.startswith(name)), key) for key in differing}
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +87,7 @@ def test_disks_and_keys_of_others_stay_when_one_machine_is_replaced(pool: Pool) 
     assert pool.changed(before) == {"local-1"}
     after = {name: (pool.machine(name) / "host_key.pub").read_text() for name in NAMES}
     assert {name for name in NAMES if keys[name] != after[name]} == {"local-1"}
-    old, new = before["local-1-proof Command"], pool.resources()["local-1-proof Command"]
-    assert old["id"] != new["id"]
+    assert before["local-1-proof"][0] != pool.resources()["local-1-proof"][0]
 
 
 def test_removed_node_takes_nothing_else_with_it(pool: Pool) -> None:
@@ -115,8 +109,8 @@ def test_dead_machine_is_named_and_started_again_as_itself(pool: Pool) -> None:
     assert "The machine of node local-0 no longer runs" in pool.pulumi(*UP)
     assert pool.changed(before) == {"local-0"}
     now = pool.resources()
-    assert now["local-0-machine Command"]["id"] == before["local-0-machine Command"]["id"]
-    assert now["local-0-proof Command"]["id"] != before["local-0-proof Command"]["id"]
+    assert now["local-0-machine"][0] == before["local-0-machine"][0]
+    assert now["local-0-proof"][0] != before["local-0-proof"][0]
     assert (pool.machine("local-0") / "host_key.pub").read_text() == key
     assert json.loads(place.read_text())["port"] == port["port"]
 
