@@ -5,7 +5,7 @@ from typing import Optional
 import pulumi
 from pulumi.provider.experimental.analyzer import Analyzer
 
-from components import KataNode, Node
+from components import ExistingNodes, KataNode, LocalNodes, Node
 
 
 class Probe(pulumi.ComponentResource):
@@ -20,3 +20,11 @@ def test_a_node_takes_every_key_of_the_record_under_the_same_description() -> No
     record, taken = found["Probe"].inputs, found["KataNode"].inputs
     assert "hostKey" in record and all(one.description for one in record.values())
     assert record.items() <= taken.items()
+
+
+def test_pools_of_a_component_package_give_the_record_and_say_what_they_take() -> None:
+    found = Analyzer("kata-nodes").analyze([ExistingNodes, LocalNodes])
+    for pool in found["component_definitions"].values():
+        assert pool.outputs["nodes"].items and pool.outputs["nodes"].items.ref == "#/types/kata-nodes:index:Node"
+        assert all(one.description for one in pool.inputs.values())
+    assert all(one.description for one in found["type_definitions"]["ExistingHost"].properties.values())
