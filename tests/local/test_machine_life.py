@@ -199,6 +199,15 @@ def test_kvm_counts_only_when_a_guest_reached_user_space(
     assert accelerator.boots_with_kvm(fake_qemu / "kernel", fake_qemu / "initrd.img") is verdict
 
 
+def test_user_who_may_not_open_kvm_emulates_whatever_another_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = tmp_path / "accelerator.json"
+    monkeypatch.setattr(accelerator, "DEVICE", tmp_path)
+    monkeypatch.setattr(accelerator, "boots_with_kvm", lambda kernel, initrd: True)
+    assert accelerator.choose(Path("k"), Path("i"), memory) == "kvm"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert accelerator.choose(Path("k"), Path("i"), memory) == "tcg"
+
+
 def test_the_verdict_on_kvm_is_asked_once_a_boot(fake_qemu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     verdicts = iter([True, False])
     monkeypatch.setattr(accelerator, "boots_with_kvm", lambda kernel, initrd: next(verdicts))
