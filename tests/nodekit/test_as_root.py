@@ -107,6 +107,21 @@ def test_sudo_that_wants_a_terminal_is_told_with_its_cure(node: DebianNode, rest
     assert done.returncode == 1 and "!requiretty" in done.stderr and "[sudo-needs-terminal]" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("Defaults:admin requiretty\nadmin ALL=(ALL) NOPASSWD: ALL", r"!requiretty.*\[sudo-needs-terminal\]"),
+        ("", r"no password-less sudo.*the secret sudoPassword.*\[no-sudo\]"),
+    ],
+)
+def test_user_without_a_password_in_the_stack_is_told_what_is_missing(node: DebianNode, rule: str, said: str) -> None:
+    allow(node, rule)
+    target = "/usr/local/lib/kata-nodes/nodekit-0.pyz"
+    text = (FOLDER / "bootstrap.sh").read_text()
+    done = node.run("setpriv", *as_user("admin"), "sh", "-s", "--", "none", target, "0" * 64, stdin=text)
+    assert done.returncode == 1 and re.search(said, done.stderr), done.stderr
+
+
 def test_password_is_in_no_argument_no_environment_and_no_log(node: DebianNode) -> None:
     look = "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; journalctl --no-pager 2>/dev/null; true"
     done = run(node, "sh", "-c", look)
