@@ -8,19 +8,21 @@ from nodekit.rules import consumers
 from nodekit.rules.checklist import checklist, of_pods
 from nodekit.rules.pod import CAPABILITIES
 from stacks.cluster import sandboxes
-from stacks.model import NAMESPACE, ConfigError, load
-from stacks.pool import configured_nodes
+from stacks.model import LOGIN_SECRETS, NAMESPACE, ConfigError, load, refuse_useless
+from stacks.pool import nodes as kata_nodes
 
 # When a resource fails, the engine interrupts the program; Python's own handler would bury the reason under a traceback.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 given = pulumi.Config(NAMESPACE)
+secrets = {key: value for key in LOGIN_SECRETS if (value := given.get_secret(key)) is not None}
 try:
     config = load(given.get_object)
+    refuse_useless(config, secrets)
 except ConfigError as error:
     raise pulumi.RunError(str(error)) from None
 
-nodes = configured_nodes(config, given.get_secret("sshPrivateKey"))
+nodes = kata_nodes(config, secrets)
 elsewhere = config.kubernetes and config.kubernetes.cluster == "kubeconfig"
 made = sandboxes(config, given.require_secret("kubeconfig") if elsewhere else None, nodes)
 

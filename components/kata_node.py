@@ -1,5 +1,6 @@
 """A machine made into a Kata node over SSH: program, preflight, Docker pin, Kata configuration, proof."""
 
+import hashlib
 import json
 from importlib import resources
 from typing import Any, NotRequired, Optional, TypedDict
@@ -9,30 +10,50 @@ from pulumi_command import remote
 
 from components.children import child_options
 from nodekit import bundle
-from nodekit.rules import node_state
+from nodekit.errors import NodeError
+from nodekit.rules import login, node_state
 
 VERB_SECONDS = {"preflight": 420, "docker": 2400, "kata": 1800}
 """Bound on each verb, in seconds: a slow mirror and an emulated node fit in, a hang does not last."""
 PROGRAM_FOLDER = "/usr/local/lib/kata-nodes"
+AS_ROOT = ".kata-nodes-as-root.sh"
+"""Where `as_root.sh` lies in the login user's home; `bootstrap.sh --remove` takes it away."""
+DIALS, DIAL_SECONDS = 60, 15
+"""Patience with a machine that is still starting: dials, at most 5 s apart, and the bound on each."""
 
 
 class KataNodeArgs(TypedDict):
-    """What one node is and what it should become."""
+    """What one node is and what it should become.
+
+    The keys of `Node` are repeated, because the analyser of component packages finds no descriptions of inherited ones.
+    """
 
     node: pulumi.Input[str]
     """Name of the node in messages and evidence."""
     address: pulumi.Input[str]
-    """Host name or IP address of its SSH server."""
+    """Host name or IP address of its SSH server, as the bastion sees it where there is one."""
     port: pulumi.Input[int]
     """Port of its SSH server."""
     user: pulumi.Input[str]
-    """Login user: root, or one with password-less sudo."""
+    """Login user: root, or one that may become root by sudo."""
     host_key: pulumi.Input[str]
-    """The host's public ed25519 key (`ssh-ed25519 AAAA…`); a host that shows another one is refused."""
+    """The host's public key (`ssh-ed25519 AAAA…`); a host that shows another one is refused."""
     identity: pulumi.Input[str]
     """Changes when the machine behind the address is another one; then everything is done and proven anew."""
     private_key: NotRequired[pulumi.Input[str]]
     """Private login key (secret). Without it the SSH agent is asked."""
+    sudo_password: NotRequired[pulumi.Input[str]]
+    """Password that sudo asks the login user for (secret). Without it sudo must ask for none."""
+    bastion_address: NotRequired[pulumi.Input[str]]
+    """Host name or IP address of the machine through which the node is reached; without it, it is reached directly."""
+    bastion_port: NotRequired[pulumi.Input[int]]
+    """Port of the bastion's SSH server; without it 22."""
+    bastion_user: NotRequired[pulumi.Input[str]]
+    """Login user on the bastion; needed with `bastion_address`."""
+    bastion_host_key: NotRequired[pulumi.Input[str]]
+    """The bastion's public key, pinned like the node's; needed with `bastion_address`."""
+    bastion_private_key: NotRequired[pulumi.Input[str]]
+    """Private login key for the bastion (secret). Without it the SSH agent is asked."""
     docker_version: pulumi.Input[str]
     """Docker version to bring and hold, such as 27.5.1."""
     repository_address: pulumi.Input[str]
@@ -68,12 +89,49 @@ def resource_text(name: str) -> str:
     return resources.files("nodekit").joinpath(name).read_text()
 
 
+def connection_of(args: KataNodeArgs) -> remote.ConnectionArgs:
+    """How to reach the node: directly or through its bastion, every host key pinned."""
+    proxy = None
+    if (bastion := args.get("bastion_address")) is not None:
+        proxy = remote.ProxyConnectionArgs(
+            host=bastion,
+            port=pulumi.Output.from_input(args.get("bastion_port", 22)).apply(float),
+            user=args["bastion_user"],
+            host_key=args["bastion_host_key"],
+            private_key=_secret(args.get("bastion_private_key")),
+            dial_error_limit=DIALS,
+            per_dial_timeout=DIAL_SECONDS,
+        )
+    return remote.ConnectionArgs(
+        host=args["address"],
+        port=pulumi.Output.from_input(args["port"]).apply(float),
+        user=args["user"],
+        host_key=args["host_key"],
+        private_key=_secret(args.get("private_key")),
+        proxy=proxy,
+        dial_error_limit=DIALS,
+        per_dial_timeout=DIAL_SECONDS,
+    )
+
+
+def _secret(value: pulumi.Input[str] | None) -> pulumi.Output[str] | None:
+    return None if value is None else pulumi.Output.secret(value)
+
+
+def _after_password(given: list[str]) -> str:
+    try:
+        return login.after_password(given[0], given[1])
+    except NodeError as error:
+        raise pulumi.RunError(error.sentence()) from None
+
+
 class KataNode(pulumi.ComponentResource):
     """Makes one machine a Kata node and proves it.
 
-    Children, each after the one before: `-upload` and `-program` (the node program and its start-up needs), `-preflight`
-    (a tiny guest boots), `-docker` (version, hold, runtime), `-kata` (files and `kernel_params`), `-proof` (fails the
-    stack unless the guest passes the ladder). Depend on the component, or on `proof`, to come after the proof.
+    Children, each after the one before: `-system` (refuses an unknown operating system), `-upload` and `-program` (the node
+    program and its start-up needs), `-preflight` (a tiny guest boots), `-docker` (version, hold, runtime), `-kata` (files and
+    `kernel_params`), `-proof` (fails the stack unless the guest passes the ladder); with a sudo password `-as-root` too (what
+    hands it to sudo). Depend on the component, or on `proof`, to come after the proof.
     """
 
     evidence: pulumi.Output[dict[str, Any]]
@@ -93,28 +151,27 @@ class KataNode(pulumi.ComponentResource):
     """Name, address and the values above in one object, as stack output."""
 
     def __init__(self, name: str, args: KataNodeArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
-        # For whoever reads a preview: the states below hold more, and may not be known yet.
+        # For whoever reads a preview: the states below hold more, but may be secret or not known yet.
         plan = {
             "dockerVersion": args["docker_version"],
+            "repositoryAddress": args["repository_address"],
             "kataVersion": args["kata_version"],
             "kataRuntime": args["kata_runtime"],
+            "archiveAddress": args.get("archive_address"),
+            "configPath": args.get("config_path"),
             "hypervisor": args["hypervisor"],
             "nestedSandbox": args["nested_sandbox"],
             "kernelParams": args["kernel_params"],
+            "proofImage": args.get("proof_image"),
         }
         super().__init__("kata-nodes:index:KataNode", name, {"plan": plan}, opts)
         pyz, digest = bundle.cached()
         program = f"{PROGRAM_FOLDER}/nodekit-{digest[:12]}.pyz"
         uploaded = f".kata-nodes-{digest[:12]}.pyz"
-        connection = remote.ConnectionArgs(
-            host=args["address"],
-            port=pulumi.Output.from_input(args["port"]).apply(float),
-            user=args["user"],
-            host_key=args["host_key"],
-            private_key=args.get("private_key"),
-            dial_error_limit=60,
-            per_dial_timeout=15,
-        )
+        connection = connection_of(args)
+        password = _secret(args.get("sudo_password"))
+        # Another machine behind the same address and key must get the program too.
+        machine = pulumi.Output.from_input(args["identity"]).apply(lambda text: hashlib.sha256(text.encode()).hexdigest()[:12])
 
         def options(*after: pulumi.Resource, **more: Any) -> pulumi.ResourceOptions:
             return child_options(self, opts, depends_on=list(after), **more)
@@ -124,24 +181,51 @@ class KataNode(pulumi.ComponentResource):
             given = {key: args.get(key) for key in names}
             return pulumi.Output.all(node=args["node"], **given, **more).apply(lambda values: build(values.pop("node"), **values))
 
+        system = remote.Command(
+            f"{name}-system",
+            connection=connection,
+            create="timeout 60 sh -s",
+            stdin=resource_text("system.sh"),
+            logging=remote.Logging.STDERR,
+            add_previous_output_in_env=False,
+            triggers=[args["identity"]],
+            opts=options(),
+        )
         upload = remote.CopyToRemote(
             f"{name}-upload",
             connection=connection,
             source=pulumi.FileAsset(str(pyz)),
             remote_path=uploaded,
             triggers=[args["identity"], digest],
-            opts=options(),
+            opts=options(system),
         )
+        needed: list[pulumi.Resource] = [upload]
+        if password:
+            as_root = remote.CopyToRemote(
+                f"{name}-as-root",
+                connection=connection,
+                source=pulumi.FileAsset(str(resources.files("nodekit").joinpath("as_root.sh"))),
+                remote_path=AS_ROOT,
+                triggers=[args["identity"]],
+                opts=options(system),
+            )
+            needed.append(as_root)
+        run = f"sh {AS_ROOT} " if password else ""
+
+        def stdin_of(text: pulumi.Input[str]) -> pulumi.Output[str]:
+            """What a command reads: with a password that comes first, and all of it is secret."""
+            return pulumi.Output.all(password, text).apply(_after_password) if password else pulumi.Output.from_input(text)
+
         start = remote.Command(
             f"{name}-program",
             connection=connection,
-            create=f"timeout 900 sh -s -- {uploaded} {program} {digest}",
-            delete="timeout 1800 sh -s -- --remove",
-            stdin=resource_text("bootstrap.sh"),
+            create=pulumi.Output.concat(f"{run}timeout 900 sh -s -- {uploaded} {program} {digest} # machine ", machine),
+            delete=f"{run}timeout 1800 sh -s -- --remove",
+            stdin=stdin_of(resource_text("bootstrap.sh")),
             logging=remote.Logging.STDERR,
             add_previous_output_in_env=False,
             # No triggers: another machine behind the address is an update, since the one before can no longer be undone.
-            opts=options(upload),
+            opts=options(*needed),
         )
 
         def verb(
@@ -152,11 +236,11 @@ class KataNode(pulumi.ComponentResource):
                 connection=connection,
                 create=pulumi.Output.all(args["user"], seconds).apply(
                     lambda given: (
-                        f"{'' if given[0] == 'root' else 'sudo -n '}timeout --kill-after=30 {int(given[1])} "
+                        f"{run or ('' if given[0] == 'root' else 'sudo -n ')}timeout --kill-after=30 {int(given[1])} "
                         f"python3 -I {program} {'prove' if which == 'proof' else which}"
                     )
                 ),
-                stdin=stdin.apply(lambda value: json.dumps(value, indent=1, sort_keys=True)),
+                stdin=stdin_of(stdin.apply(lambda value: json.dumps(value, indent=1, sort_keys=True))),
                 logging=remote.Logging.STDERR,
                 add_previous_output_in_env=False,
                 triggers=[args["identity"]],

@@ -10,10 +10,17 @@ from pulumi_command import local
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
-def local_command(name: str, module: str, spec: dict[str, Any], opts: pulumi.ResourceOptions) -> local.Command:
+def local_command(
+    name: str,
+    module: str,
+    spec: dict[str, Any],
+    opts: pulumi.ResourceOptions,
+    environment: dict[str, pulumi.Input[str]] | None = None,
+) -> local.Command:
     """A resource whose standard output is the JSON document of `python -m MODULE up`; that output is secret.
 
-    `spec` is the desired state on standard input, for `up` and `down` alike.
+    `spec` is the desired state on standard input, for `up` and `down` alike: another one replaces what was made. Where
+    `environment` changes, `up` runs again.
     """
     # The interpreter itself, so that no shell and no PATH stands between the resource and its program.
     return local.Command(
@@ -23,6 +30,7 @@ def local_command(name: str, module: str, spec: dict[str, Any], opts: pulumi.Res
         delete="down",
         stdin=pulumi.Output.json_dumps(spec, sort_keys=True),
         dir=str(CHECKOUT),
+        environment=environment,
         logging=local.Logging.STDERR,
         add_previous_output_in_env=False,
         opts=pulumi.ResourceOptions.merge(

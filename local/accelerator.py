@@ -1,6 +1,7 @@
 """Finds out whether KVM is of use here by the one check that counts: a guest kernel reaches user space with it."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -45,7 +46,11 @@ def boots_with_kvm(kernel: Path, initrd: Path) -> bool:
 
 
 def choose(kernel: Path, initrd: Path, memory: Path) -> str:
-    """`kvm` or `tcg` for this machine; asked once a boot and kept in the file `memory`."""
+    """`kvm` or `tcg` for this machine and user; asked once a boot and kept in the file `memory`."""
+    if DEVICE.exists() and not os.access(DEVICE, os.R_OK | os.W_OK):
+        # What another user of the same image found says nothing for this one.
+        progress(f"machine: this user may not open {DEVICE} (usermod --append --groups kvm USER allows it): emulating")
+        return "tcg"
     boot = BOOT_ID.read_text().strip()
     try:
         known = json.loads(memory.read_text(encoding="ascii"))

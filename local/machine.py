@@ -5,6 +5,7 @@ python3 -m local.machine up|down|status     (settings as JSON on standard input)
 
 import io
 import json
+import os
 import re
 import shutil
 import socket
@@ -12,7 +13,8 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from local import accelerator, parts, process
+from local.boot import BOOT_VARIABLE, boot, existing, place
 from local.process import LocalError, progress
 
 ADDRESS = "127.0.0.1"
@@ -138,14 +141,6 @@ def create(machine: Machine) -> None:
     process.write(directory / "machine.json", json.dumps(asdict(machine)))
 
 
-def existing(directory: Path) -> dict[str, object] | None:
-    """The settings of the machine that lies in `directory`, or None when there is no whole one."""
-    try:
-        return dict(json.loads((directory / "machine.json").read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
-
-
 def start(machine: Machine) -> None:
     """Start QEMU on the port it had before, or on a free one, and wait until its sshd answers.
 
@@ -156,21 +151,34 @@ def start(machine: Machine) -> None:
         raise LocalError("tool-missing", "qemu-system-x86_64 is not installed", "apt-get install qemu-system-x86")
     kernel, initrd = Path(machine.kernel), Path(machine.initrd)
     chosen = accelerator.choose(kernel, initrd, kernel.parent / "accelerator.json")
-    try:
-        wanted = int(json.loads((directory / "place.json").read_text())["port"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        wanted = None
-    port = process.free_port(wanted)
-    process.write(directory / "place.json", json.dumps({"port": port, "accelerator": chosen}))
     record = directory / "process.json"
-    for log in ("qemu.log", "console.log"):
-        (directory / log).unlink(missing_ok=True)
-    try:
-        process.spawn(qemu_command(machine, port, chosen), record, directory / "qemu.log")
-        wait_for_ssh(directory, port)
-    except BaseException:
-        process.stop(record)
-        raise
+    with turn(directory, chosen):
+        wanted = place(directory).get("port")
+        port = process.free_port(wanted if isinstance(wanted, int) else None)
+        process.write(directory / "place.json", json.dumps({"port": port, "accelerator": chosen}))
+        for log in ("qemu.log", "console.log"):
+            (directory / log).unlink(missing_ok=True)
+        try:
+            process.spawn(qemu_command(machine, port, chosen), record, directory / "qemu.log")
+            wait_for_ssh(directory, port)
+        except BaseException:
+            process.stop(record)
+            raise
+
+
+@contextmanager
+def turn(directory: Path, chosen: str) -> Iterator[None]:
+    """Hold the right to boot among the machines beside `directory`: emulated ones boot one after the other.
+
+    A booting machine takes every core that there is: three at once on two busy cores took 150 s each, where one takes 25 s on
+    idle ones, and eight would not have kept `SSH_SECONDS`.
+    """
+    if chosen != "tcg":
+        yield
+        return
+    progress("machine: waiting for its turn to boot")
+    with process.owned(directory.parent):
+        yield
 
 
 def wait_for_ssh(directory: Path, port: int) -> None:
@@ -208,15 +216,16 @@ def answers(port: int) -> bool:
 def described(machine: Machine) -> dict[str, object]:
     """What a caller needs to reach the machine. Holds the private login key: it must not be printed in a log."""
     directory = Path(machine.directory)
-    place = json.loads((directory / "place.json").read_text())
+    last = place(directory)
     return {
         "name": machine.name,
         "address": ADDRESS,
-        "port": place["port"],
+        "port": last["port"],
         "user": machine.sshUser,
         "hostKey": (directory / "host_key.pub").read_text().strip(),
         "privateKey": (directory / "login_key").read_text(),
-        "accelerator": place["accelerator"],
+        "accelerator": last["accelerator"],
+        "boot": last["boot"],
         "gateway": GATEWAY,
         "pid": process.alive(directory / "process.json"),
     }
@@ -239,10 +248,12 @@ def up(given: dict[str, object]) -> dict[str, object]:
         try:
             if existing(directory) is None:
                 create(machine)
+            wanted = os.environ.get(BOOT_VARIABLE) or boot(directory).name
             if process.alive(record) is None:
                 start(machine)
             else:
-                wait_for_ssh(directory, int(json.loads((directory / "place.json").read_text())["port"]))
+                wait_for_ssh(directory, int(str(place(directory)["port"])))
+            process.write(directory / "place.json", json.dumps({**place(directory), "boot": wanted}))
         except BaseException:
             # A machine that stood here before, with all that was done on it, outlives a failed start.
             if before != asdict(machine):
@@ -269,7 +280,7 @@ def status(given: dict[str, object]) -> dict[str, object]:
     pid = process.alive(directory / "process.json")
     answering = False
     if pid is not None:
-        answering = answers(int(json.loads((directory / "place.json").read_text())["port"]))
+        answering = answers(int(str(place(directory)["port"])))
     return {"exists": existing(directory) is not None, "pid": pid, "answers": answering}
 
 

@@ -2,7 +2,7 @@
 # Puts the node program in place on a node, and takes it away again. Sent on standard input:
 #   sh -s -- UPLOADED TARGET SHA256   install what was uploaded as TARGET; what Python and the proof need comes first
 #   sh -s -- --remove                 undo what the program changed on the node, then remove the program
-# Runs as root, or as a user with password-less sudo. Prints one line of JSON; a second run changes nothing.
+# Runs as root (as_root.sh sees to that where sudo asks for a password), or as a user with password-less sudo. Prints one line of JSON; a second run changes nothing.
 set -eu
 LC_ALL=C
 export LC_ALL
@@ -18,8 +18,16 @@ if [ "$(id -u)" -eq 0 ]; then
 else
     command -v sudo >/dev/null 2>&1 ||
         fail "$(uname -n): user $(id -un) is not root, and sudo is not installed." "Log in as root, or install sudo. [no-sudo]"
-    sudo -n true 2>/dev/null ||
-        fail "$(uname -n): user $(id -un) has no password-less sudo." "Allow it (NOPASSWD) for this user, or log in as root. [no-sudo]"
+    said=$(LC_ALL=C sudo -n true 2>&1 </dev/null) || case $said in
+        *"must have a tty"*)
+            fail "$(uname -n): sudo wants a terminal of user $(id -un)." \
+                "Put 'Defaults:$(id -un) !requiretty' into /etc/sudoers.d, or log in as root. [sudo-needs-terminal]"
+            ;;
+        *)
+            fail "$(uname -n): user $(id -un) has no password-less sudo." \
+                "Allow it (NOPASSWD) for this user, set the secret sudoPassword, or log in as root. [no-sudo]"
+            ;;
+    esac
     as_root() { sudo -n "$@"; }
 fi
 
@@ -49,6 +57,7 @@ remove() {
     else
         echo '{"changed": false}'
     fi
+    rm -f .kata-nodes-as-root.sh
 }
 
 holds() { [ -f "$1" ] && echo "$sum  $1" | sha256sum -c --status; }

@@ -1,15 +1,17 @@
 """The stack's configuration: every key, its default, its bounds, and a clear refusal of everything else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from nodekit.errors import NodeError
-from nodekit.rules import docker_matrix, images, kata_deploy, kata_layout, kernel_params, node_state, runtime_class
+from nodekit.rules import docker_matrix, images, kata_deploy, kata_layout, kernel_params, login, node_state, runtime_class
 
 NAMESPACE = "kata-nodes"
+LOGIN_SECRETS = ("sshPrivateKey", "sudoPassword", "bastionPrivateKey")
+"""Secrets of the login to existing nodes, each a key of its own."""
 OBJECTS = ("nodes", "docker", "kata", "kubernetes", "verification")
 DOCKER_FINGERPRINT = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 """Docker's own apt key (facts of the field: docs.docker.com, "Install Docker Engine on Debian")."""
@@ -50,20 +52,50 @@ class LocalNodes(Model):
     minutes (measured: 32 of 32 guests came up in 13-41 s with two; with one, two of seven took 109 and 362 s)."""
 
 
+def host_key_can_be_pinned(given: str) -> str:
+    """Refuse what is no host key; the rule is the component's own."""
+    try:
+        return login.host_key(given)
+    except NodeError as error:
+        raise NodeErrorValue(error) from None
+
+
+Host = Annotated[str, Field(min_length=1, pattern=r"^[^\s@/]+$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+User = Annotated[str, Field(min_length=1, pattern=r"^[^\s]+$")]
+HostKey = Annotated[str, AfterValidator(host_key_can_be_pinned)]
+
+
 class ExistingNode(Model):
     """One machine that is there already and is reached over SSH."""
 
     name: Name
     """Name of the node in resources, outputs and messages."""
-    address: Annotated[str, Field(min_length=1, pattern=r"^[^\s@/]+$")]
-    """Host name or IP address."""
-    port: Annotated[int, Field(ge=1, le=65535)] = 22
+    address: Host
+    """Host name or IP address, as the bastion sees it where there is one."""
+    port: Port = 22
     """Port of the SSH server."""
-    user: Annotated[str, Field(min_length=1, pattern=r"^[^\s]+$")] = "root"
-    """Login user: root, or one with password-less sudo."""
-    host_key: Annotated[str, Field(pattern=r"^ssh-ed25519 [A-Za-z0-9+/=]+$")]
-    """The host's public key as in /etc/ssh/ssh_host_ed25519_key.pub, without its comment: the connection is refused when
-    the host shows another one."""
+    user: User = "root"
+    """Login user: root, or one that may become root by sudo; the secret `sudoPassword` is what sudo asks for."""
+    host_key: HostKey
+    """The host's public key as in /etc/ssh/ssh_host_ed25519_key.pub: the connection is refused when the host shows another
+    one."""
+    gone: bool = False
+    """Whether the machine is there no more. After an `up` with it the node can leave the stack, or the stack be destroyed,
+    without anything being undone on it over SSH."""
+
+
+class Bastion(Model):
+    """The machine through which existing nodes are reached."""
+
+    address: Host
+    """Host name or IP address."""
+    port: Port = 22
+    """Port of its SSH server."""
+    user: User
+    """Login user."""
+    host_key: HostKey
+    """Its public key, pinned like the nodes'."""
 
 
 class Nodes(Model):
@@ -71,15 +103,22 @@ class Nodes(Model):
 
     local: LocalNodes | None = None
     existing: list[ExistingNode] | None = None
+    bastion: Bastion | None = None
+    """The way to existing nodes; without it they are reached directly."""
 
     @model_validator(mode="after")
     def one_source(self) -> "Nodes":
-        """Refuse none, both, an empty list and doubled names."""
+        """Refuse none, both, an empty list, doubled nodes, and a bastion to nowhere."""
         if (self.local is None) == (self.existing is None):
             raise ValueError("give exactly one of 'local' and 'existing'")
-        names = [node.name for node in self.existing or []]
-        if self.existing is not None and (not names or len(set(names)) != len(names)):
-            raise ValueError("'existing' needs at least one node, and every name once")
+        if self.existing is not None and not self.existing:
+            raise ValueError("'existing' needs at least one node")
+        if self.bastion and not self.existing:
+            raise ValueError("'bastion' is the way to 'existing' nodes, and there are none")
+        try:
+            login.refuse_doubled((node.name, node.address, node.port) for node in self.existing or [])
+        except NodeError as error:
+            raise NodeErrorValue(error) from None
         return self
 
 
@@ -411,6 +450,24 @@ def refusal(error: ValidationError) -> str:
         remedy = "" if reason.endswith("]") else f" {REMEDIES.get(one['type'], 'Correct the value')}."
         lines.append(f"{key}{seen}: {reason}.{remedy}")
     return "The stack configuration is refused:\n  " + "\n  ".join(dict.fromkeys(lines))
+
+
+def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
+    """Refuse secrets of `LOGIN_SECRETS` that are set and that no login would use; raises ConfigError."""
+    hosts = config.nodes.existing or [] if config.nodes else []
+    users = {node.user for node in hosts}
+    wanted = {
+        "sshPrivateKey": (bool(users), "nodes.existing names no node"),
+        "sudoPassword": (bool(users - {"root"}), "every node of nodes.existing is logged in to as root, or there is none"),
+        "bastionPrivateKey": (config.nodes is not None and config.nodes.bastion is not None, "nodes.bastion is not set"),
+    }
+    errors = [
+        NodeError("login-useless", f"{NAMESPACE}:{key} is set, but {why}", f"Remove it: pulumi config rm {NAMESPACE}:{key}")
+        for key, (needed, why) in wanted.items()
+        if key in secrets and not needed
+    ]
+    if errors:
+        raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(error.sentence() for error in errors))
 
 
 def load(get_object: Callable[[str], object]) -> StackConfig:

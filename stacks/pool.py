@@ -1,10 +1,11 @@
 """From the stack configuration to nodes: where they come from, and what each of them should become."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pulumi
 
-from components import KataNode, KataNodeArgs, LocalMachine, LocalSite
+from components import ExistingNodes, ExistingNodesArgs, KataNode, KataNodeArgs, LocalNodes, LocalSite
 from nodekit.rules import kata_layout
 from stacks.model import DockerRepository, KataArchive, StackConfig
 
@@ -46,58 +47,61 @@ def desired(config: StackConfig, site: LocalSite | None) -> dict[str, pulumi.Inp
     return args
 
 
-def local_nodes(config: StackConfig) -> list[KataNode]:
-    """Machines that the stack makes, each made into a node."""
-    assert config.nodes and config.nodes.local
-    served = "local" in (config.docker.repository, config.kata.install)
-    site = LocalSite("site", {"directory": str(state_folder() / "site")}) if served else None
-    nodes = []
-    for number in range(config.nodes.local.count):
-        name = f"local-{number}"
-        machine = LocalMachine(
-            name,
+def pool(config: StackConfig, secrets: Mapping[str, pulumi.Output[str]]) -> LocalNodes | ExistingNodes:
+    """Where the machines come from."""
+    assert config.nodes
+    if config.nodes.local:
+        return LocalNodes(
+            "nodes",
             {
-                "node": name,
-                "directory": str(state_folder() / name),
+                "count": config.nodes.local.count,
+                "directory": str(state_folder()),
                 "memory_mib": config.nodes.local.memory_mi_b,
                 "cores": config.nodes.local.cores,
             },
         )
-        where = {
-            "node": name,
-            "address": machine.address,
-            "port": machine.port,
-            "user": machine.user,
-            "host_key": machine.host_key,
-            "private_key": machine.private_key,
-            "identity": machine.host_key,  # made with the machine
-        }
-        # What is on the machine goes with it, so its removal needs no undoing first.
-        options = pulumi.ResourceOptions(deleted_with=machine.machine)
-        nodes.append(KataNode(name, KataNodeArgs(**where, **desired(config, site)), options))  # type: ignore[typeddict-item]
-    return nodes
+    args: ExistingNodesArgs = {
+        "hosts": [
+            {
+                "name": one.name,
+                "address": one.address,
+                "port": one.port,
+                "user": one.user,
+                "host_key": one.host_key,
+                "gone": one.gone,
+            }
+            for one in config.nodes.existing or []
+        ]
+    }
+    if "sshPrivateKey" in secrets:
+        args["private_key"] = secrets["sshPrivateKey"]
+    if "sudoPassword" in secrets:
+        args["sudo_password"] = secrets["sudoPassword"]
+    if bastion := config.nodes.bastion:
+        args["bastion_address"] = bastion.address
+        args["bastion_port"] = bastion.port
+        args["bastion_user"] = bastion.user
+        args["bastion_host_key"] = bastion.host_key
+        if "bastionPrivateKey" in secrets:
+            args["bastion_private_key"] = secrets["bastionPrivateKey"]
+    return ExistingNodes("nodes", args)
 
 
-def existing_nodes(config: StackConfig, private_key: pulumi.Output[str] | None) -> list[KataNode]:
-    """Machines that are there already, each made into a node."""
-    nodes = []
-    assert config.nodes
-    for one in config.nodes.existing or []:
-        where = {
-            "node": one.name,
-            "address": one.address,
-            "port": one.port,
-            "user": one.user,
-            "host_key": one.host_key,
-            "identity": one.host_key,
-            **({"private_key": private_key} if private_key else {}),
-        }
-        nodes.append(KataNode(one.name, KataNodeArgs(**where, **desired(config, None))))  # type: ignore[typeddict-item]
-    return nodes
+def nodes(config: StackConfig, secrets: Mapping[str, pulumi.Output[str]]) -> list[KataNode]:
+    """Every machine of the pool made into a node; none where the nodes are a cluster's own.
 
-
-def configured_nodes(config: StackConfig, private_key: pulumi.Output[str] | None) -> list[KataNode]:
-    """Every machine that the stack configures over SSH; none where the nodes are a cluster's own."""
+    Those that are gone are kept in the stack's state and not among these.
+    """
     if config.nodes is None:
         return []
-    return local_nodes(config) if config.nodes.local else existing_nodes(config, private_key)
+    served = "local" in (config.docker.repository, config.kata.install)
+    site = LocalSite("site", {"directory": str(state_folder() / "site")}) if served else None
+    machines = pool(config, secrets)
+    gone = {one.name for one in config.nodes.existing or [] if one.gone}
+    made = []
+    for where, options in zip(machines.nodes, machines.options, strict=True):
+        name = str(where["node"])
+        node = KataNode(name, KataNodeArgs(**where, **desired(config, site)), options)  # type: ignore[typeddict-item]
+        if name not in gone:
+            made.append(node)
+    return made

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import asyncssh
 
-from plugins.command.errors import CommandError
+from plugins.command.errors import CommandError, Unreachable
 from plugins.command.wire import Properties
 
 # Source: retry.Until of the Pulumi SDK, which the official plugin dials with.
@@ -158,7 +158,7 @@ class Pool:
                 dials += 1
                 limit = connection.dial_error_limit
                 if error.final or -1 < limit < dials:
-                    raise CommandError(f"{error.sentence} (after {dials} failed attempt{'s'[: dials > 1]})") from error
+                    raise Unreachable(f"{error.sentence} (after {dials} failed attempt{'s'[: dials > 1]})") from error
                 await status(f"Dial {dials}/{'inf' if limit == -1 else limit} failed: retrying ({error.reason})")
             await asyncio.sleep(delay)
             delay = min(delay * _DELAY_GROWTH, _LONGEST_DELAY)

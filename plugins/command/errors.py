@@ -3,3 +3,7 @@
 
 class CommandError(Exception):
     """An operation that failed or was refused; its text is what the engine shows."""
+
+
+class Unreachable(CommandError):
+    """The machine does not answer, does not let the user in, or is another one than the pinned."""

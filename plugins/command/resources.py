@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from plugins.command import local
 from plugins.command.diff import equal
-from plugins.command.errors import CommandError
+from plugins.command.errors import CommandError, Unreachable
 from plugins.command.output import Output
 from plugins.command.schema import COPY_TO_REMOTE, REMOTE_COMMAND, RESOURCES
 from plugins.command.wire import UNKNOWN, Properties, Value, plain
@@ -53,8 +53,15 @@ class Resources:
 
     async def delete(self, kind: str, state: Properties, log: Log) -> None:
         """Runs the `delete` command with the inputs that the state remembers; a copy stays where it is."""
-        if kind != COPY_TO_REMOTE:
+        if kind == COPY_TO_REMOTE:
+            return
+        try:
             await self._run(kind, state, state.get("delete"), _streams(state), log)
+        except Unreachable as error:
+            raise CommandError(
+                f"{error}. If the machine is gone for good, nothing can be undone on it: set the resource option retainOnDelete "
+                "(a node of kata-nodes: `gone: true` beside its address), run `pulumi up`, then delete it"
+            ) from error
 
     async def _upload(self, inputs: Properties, log: Log) -> None:
         # The SSH library takes half a second to load, which previews and local commands need not wait for.

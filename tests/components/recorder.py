@@ -13,7 +13,7 @@ from pulumi.runtime.proto import resource_pb2
 STDOUT = {
     "machine": {
         "name": "local-0", "address": "127.0.0.1", "port": 2222, "user": "node", "hostKey": "ssh-ed25519 AAAA",
-        "privateKey": "PRIVATE-LOGIN-KEY", "accelerator": "tcg",
+        "privateKey": "PRIVATE-LOGIN-KEY", "accelerator": "tcg", "boot": "first",
     },
     "site-server": {
         "repository": "http://10.0.2.2:8000/debian", "fingerprint": "A" * 40,

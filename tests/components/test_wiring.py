@@ -29,11 +29,12 @@ LOCAL: dict[str, Any] = {
     "kata": {"install": "local", "kernelParams": ["sysctl.user.max_user_namespaces=9000"]},
     "kubernetes": {"cluster": "local"},
 }
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleE"
 EXISTING: dict[str, Any] = {
     "nodes": {
         "existing": [
-            {"name": "a", "address": "192.0.2.1", "hostKey": "ssh-ed25519 AAAA"},
-            {"name": "b", "address": "192.0.2.2", "hostKey": "ssh-ed25519 BBBB", "user": "admin"},
+            {"name": "a", "address": "192.0.2.1", "hostKey": HOST_KEY},
+            {"name": "b", "address": "192.0.2.2", "hostKey": HOST_KEY, "user": "admin"},
         ]
     }
 }

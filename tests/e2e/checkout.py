@@ -16,6 +16,8 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.within: list[str] = []
+        """What starts the engine, such as nsenter(1) with its arguments."""
         files = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
             cwd=REPOSITORY, capture_output=True, check=True,
@@ -35,7 +37,7 @@ class Checkout:
         """Run a pulumi command; its combined output. Fails unless it ends as `ok` says."""
         begin = time.monotonic()
         done = subprocess.run(
-            ["pulumi", *argv, "--non-interactive"], cwd=self.folder, env=self.environment, text=True,
+            [*self.within, "pulumi", *argv, "--non-interactive"], cwd=self.folder, env=self.environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, input=stdin, check=False,
         )  # fmt: skip
         print(f"--- pulumi {' '.join(argv)}: exit {done.returncode} after {time.monotonic() - begin:.0f} s\n{done.stdout}")

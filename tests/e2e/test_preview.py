@@ -52,8 +52,9 @@ def doorkeeper() -> Iterator[Doorkeeper]:
 def test_preview_of_existing_nodes_contacts_neither_node_nor_cluster(checkout: Checkout, doorkeeper: Doorkeeper) -> None:
     file = checkout.folder / "stacks" / "Pulumi.staging.yaml"
     document = yaml.safe_load(file.read_text())
-    node = document["config"]["kata-nodes:nodes"]["existing"][0]
-    node |= {"address": "127.0.0.1", "port": doorkeeper.port}
+    nodes = document["config"]["kata-nodes:nodes"]
+    for machine in (nodes["existing"][0], nodes["bastion"]):
+        machine |= {"address": "127.0.0.1", "port": doorkeeper.port}
     file.write_text(yaml.safe_dump(document))
     kubeconfig = {
         "current-context": "c",
@@ -64,10 +65,11 @@ def test_preview_of_existing_nodes_contacts_neither_node_nor_cluster(checkout: C
     secret = ("config", "set", "--secret", "--stack", "staging")
     checkout.pulumi(*secret, "kata-nodes:kubeconfig", stdin=yaml.safe_dump(kubeconfig))
     checkout.pulumi(*secret, "kata-nodes:sshPrivateKey", stdin="-----BEGIN OPENSSH PRIVATE KEY-----")
+    checkout.pulumi(*secret, "kata-nodes:sudoPassword", stdin="SUDO-PASSWORD")
     said = checkout.pulumi("preview", "--stack", "staging", "--diff")
     assert doorkeeper.calls == 0
     assert "user_namespace.enable=1" in said and "https://download.docker.com/linux/{id}" in said
-    assert "SECRET-TOKEN" not in said and "OPENSSH" not in said
+    assert "SECRET-TOKEN" not in said and "OPENSSH" not in said and "SUDO-PASSWORD" not in said
 
 
 @pytest.mark.parametrize(
@@ -76,6 +78,7 @@ def test_preview_of_existing_nodes_contacts_neither_node_nor_cluster(checkout: C
         ("kata.hypervisr", "qemu", ["kata-nodes:kata.hypervisr", "no such key", "Remove the key"]),
         ("verification.timeoutSeconds", "soon", ["kata-nodes:verification.timeoutSeconds", "'soon'", "whole number"]),
         ("kata.hypervisor", "firecracker", ["kata-nodes:kata", "nestedSandbox", "hypervisor-cannot-nest"]),
+        ("nodes.existing[0].hostKey", "ssh-ed25519 AAAA", ["nodes.existing.0.hostKey", "'ssh-ed25519 AAAA'", "host-key-invalid"]),
         ("docker.version", "29.5.0", ["29.5.0", "3.32.0", "docker-kata-incompatible"]),
         ("kata.kernelParams[0]", 'a="b', ["kata-nodes:kata.kernelParams", "unbalanced quote", "bad-kernel-parameter"]),
     ],

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from local import accelerator, machine, process
+from local.boot import BOOT_VARIABLE, Boot, boot
 from local.process import LocalError
 
 
@@ -47,8 +49,52 @@ def test_a_machine_that_stopped_comes_back_as_itself(asked: dict[str, Any]) -> N
     process.stop(Path(asked["directory"]) / "process.json")
     second = machine.up(asked)
     machine.down(asked)
-    assert {**second, "pid": 0} == {**first, "pid": 0}
-    assert second["pid"] != first["pid"]
+    assert {**second, "pid": 0, "boot": ""} == {**first, "pid": 0, "boot": ""}
+    assert second["pid"] != first["pid"] and second["boot"] != first["boot"]
+
+
+def test_start_that_was_asked_for_is_recorded_and_one_that_died_gets_another(
+    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = Path(asked["directory"])
+    assert (boot(directory).made, boot(directory).running) == (False, False)
+    monkeypatch.setenv(BOOT_VARIABLE, "asked")
+    assert machine.up(asked)["boot"] == "asked"
+    assert boot(directory) == Boot(True, True, "asked")
+    process.stop(directory / "process.json")
+    dead = boot(directory)
+    assert (dead.made, dead.running) == (True, False) and dead.name != "asked"
+    monkeypatch.setenv(BOOT_VARIABLE, dead.name)
+    assert machine.up(asked)["boot"] == dead.name
+    assert boot(directory) == Boot(True, True, dead.name)
+    machine.down(asked)
+    # With its folder lost a machine is another one, and must not pass for the one before.
+    assert boot(directory).name not in ("asked", dead.name)
+
+
+def test_name_of_a_running_machines_start_is_put_right_without_a_restart(
+    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = machine.up(asked)
+    monkeypatch.setenv(BOOT_VARIABLE, "asked")
+    assert machine.up(asked) == {**first, "boot": "asked"}
+    machine.down(asked)
+
+
+@pytest.mark.parametrize(("chosen", "waits"), [("tcg", True), ("kvm", False)])
+def test_emulated_machines_boot_one_after_the_other(tmp_path: Path, chosen: str, waits: bool) -> None:
+    booted = threading.Event()
+
+    def boot_another() -> None:
+        with machine.turn(tmp_path / "another", chosen):
+            booted.set()
+
+    with machine.turn(tmp_path / "one", "tcg"):
+        another = threading.Thread(target=boot_another)
+        another.start()
+        assert booted.wait(0.5) is not waits
+    another.join(10)
+    assert booted.is_set()
 
 
 def test_other_settings_make_another_machine(asked: dict[str, Any]) -> None:
@@ -151,6 +197,15 @@ def test_kvm_counts_only_when_a_guest_reached_user_space(
     monkeypatch.setattr(accelerator, "SECONDS", 1)
     monkeypatch.setattr(accelerator, "DEVICE", tmp_path)
     assert accelerator.boots_with_kvm(fake_qemu / "kernel", fake_qemu / "initrd.img") is verdict
+
+
+def test_user_who_may_not_open_kvm_emulates_whatever_another_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = tmp_path / "accelerator.json"
+    monkeypatch.setattr(accelerator, "DEVICE", tmp_path)
+    monkeypatch.setattr(accelerator, "boots_with_kvm", lambda kernel, initrd: True)
+    assert accelerator.choose(Path("k"), Path("i"), memory) == "kvm"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert accelerator.choose(Path("k"), Path("i"), memory) == "tcg"
 
 
 def test_the_verdict_on_kvm_is_asked_once_a_boot(fake_qemu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,14 @@ from typing import Any
 import pytest
 import yaml
 
-from stacks.model import ConfigError, StackConfig, load
+from stacks.model import LOGIN_SECRETS, ConfigError, StackConfig, load, refuse_useless
 
 STACKS = Path(__file__).resolve().parents[2] / "stacks"
-NODE = {"name": "a", "address": "192.0.2.1", "hostKey": "ssh-ed25519 AAAA"}
+NODE = {
+    "name": "a",
+    "address": "192.0.2.1",
+    "hostKey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleE",
+}
 
 
 def loaded(**sections: Any) -> StackConfig:
@@ -100,3 +104,51 @@ def test_host_without_a_pinned_key_is_refused() -> None:
 def test_every_stack_file_is_accepted(file: Path) -> None:
     config = yaml.safe_load(file.read_text())["config"]
     load({key.removeprefix("kata-nodes:"): value for key, value in config.items()}.get)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "ssh-ed25519 AAAA",
+        "ssh-ed25519",
+        "",
+        f"ssh-rsa {NODE['hostKey'].split()[1]}",
+        NODE["hostKey"] + "AAAA",
+        NODE["hostKey"].replace("AAAAC3", "AAAAC4"),
+        "SHA256:uNiVztksCsDhcc0u9e8BrVXrBRzFvM0BHKPlFCWFrx4",
+    ],
+)
+def test_text_that_is_no_host_key_is_refused(key: str) -> None:
+    refused("kata-nodes:nodes.existing.0.hostKey", "[host-key-invalid]", nodes={"existing": [{**NODE, "hostKey": key}]})
+    bastion = {"address": "192.0.2.9", "user": "jump", "hostKey": key}
+    refused("kata-nodes:nodes.bastion.hostKey", "[host-key-invalid]", nodes={"existing": [NODE], "bastion": bastion})
+
+
+def test_comment_of_a_host_key_does_not_count() -> None:
+    config = loaded(nodes={"existing": [{**NODE, "hostKey": f"{NODE['hostKey']} root@a\n"}]})
+    assert config.nodes.existing and config.nodes.existing[0].host_key == NODE["hostKey"]
+
+
+def test_the_same_node_twice_is_refused() -> None:
+    refused("name a", "[node-doubled]", nodes={"existing": [NODE, {**NODE, "address": "192.0.2.2"}]})
+    refused("a and b", "192.0.2.1", "port 22", "[node-doubled]", nodes={"existing": [NODE, {**NODE, "name": "b"}]})
+    loaded(nodes={"existing": [NODE, {**NODE, "name": "b", "port": 2222}]})
+
+
+def test_bastion_without_nodes_behind_it_is_refused() -> None:
+    bastion = {"address": "192.0.2.9", "user": "jump", "hostKey": NODE["hostKey"]}
+    refused("bastion", "existing", nodes={"local": {}, "bastion": bastion})
+
+
+@pytest.mark.parametrize("secret", LOGIN_SECRETS)
+def test_secret_that_no_login_uses_is_refused(secret: str) -> None:
+    bastion = {"address": "192.0.2.9", "user": "jump", "hostKey": NODE["hostKey"]}
+    used = loaded(nodes={"existing": [NODE, {**NODE, "name": "b", "port": 2, "user": "admin"}], "bastion": bastion})
+    refuse_useless(used, LOGIN_SECRETS)
+    with pytest.raises(ConfigError, match=rf"kata-nodes:{secret} is set, but .*pulumi config rm.*\[login-useless\]"):
+        refuse_useless(loaded(), [secret])
+
+
+def test_password_for_sudo_is_refused_where_all_are_root() -> None:
+    with pytest.raises(ConfigError, match="logged in to as root"):
+        refuse_useless(loaded(nodes={"existing": [{**NODE, "user": "root"}]}), ["sudoPassword"])

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Runs a program as root where sudo asks the login user for a password:
+#   sh as_root.sh PROGRAM [ARGUMENT]...     standard input: one line with the password, then what the program reads
+# The password goes to sudo's standard input alone: it is no argument, in no environment, and never reaches the program.
+set -eu
+
+MARK="the program's standard input begins after this line"
+
+fail() {
+    echo "error: $(uname -n): $1 $2" >&2
+    exit 1
+}
+
+# Why sudo let nobody in, from its own words in English; $1: those words.
+refuse() {
+    case $1 in
+        *"must have a tty"*)
+            fail "sudo wants a terminal of user $(id -un)." \
+                "Put 'Defaults:$(id -un) !requiretty' into /etc/sudoers.d, or log in as root. [sudo-needs-terminal]"
+            ;;
+        *"not in the sudoers"* | *"not allowed to"* | *"may not run sudo"*)
+            fail "user $(id -un) may not become root by sudo." "Allow it in /etc/sudoers.d, or log in as root. [sudo-not-allowed]"
+            ;;
+        *"incorrect password"* | *"no password was provided"* | *"Authentication failure"* | *"Sorry, try again"*)
+            fail "sudo does not accept the password of user $(id -un)." \
+                "Set the right one: pulumi config set --secret kata-nodes:sudoPassword [sudo-password-wrong]"
+            ;;
+        *)
+            words=$(printf %s "$1" | LC_ALL=C tr -c '[:print:]' ' ' | cut -c 1-300)
+            fail "sudo ended for user $(id -un) with: $words." "Mend sudo on the node, or log in as root. [sudo-not-allowed]"
+            ;;
+    esac
+}
+
+run() {
+    IFS= read -r password || fail "standard input holds no password." "Give it on the first line. [bad-input]"
+    [ "$(id -u)" -ne 0 ] || exec "$@"
+    command -v sudo >/dev/null 2>&1 ||
+        fail "user $(id -un) is not root, and sudo is not installed." "Log in as root, or install sudo. [no-sudo]"
+
+    # -k: a ticket of an earlier run counts for nothing, so that what is found here holds for the run below.
+    said=$(LC_ALL=C sudo -k -n true 2>&1 </dev/null) && exec sudo -k -n -- "$@"
+    case $said in *"must have a tty"*) refuse "$said" ;; esac
+    # One try, with nothing after the password that sudo could take for a second one: guesses can lock an account.
+    said=$(printf '%s\n' "$password" | LC_ALL=C sudo -k -S -p '' true 2>&1) || refuse "$said"
+    # Whatever sudo leaves unread before the mark, the password too, is thrown away.
+    # shellcheck disable=SC2016 # for the shell that sudo starts
+    {
+        printf '%s\n%s\n' "$password" "$MARK"
+        cat
+    } | sudo -k -S -p '' -- sh -c 'while IFS= read -r line && [ "$line" != "$0" ]; do :; done; exec "$@"' "$MARK" "$@"
+}
+
+run "$@"

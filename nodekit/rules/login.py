@@ -1,0 +1,58 @@
+"""What can be refused of a login to a node before anybody is contacted, and how a sudo password travels to it."""
+
+import base64
+import binascii
+from collections.abc import Iterable
+
+from nodekit.errors import NodeError
+from nodekit.rules.text import printable
+
+KIND = b"ssh-ed25519"
+KEY_BYTES = 32
+"""RFC 8709, section 4: an ed25519 public key is the string `ssh-ed25519` and a string of 32 bytes."""
+
+
+def host_key(text: str) -> str:
+    """The key as `ssh-ed25519 AAAA…`, without a comment. Raises NodeError `host-key-invalid`."""
+    words = text.split()
+    try:
+        data = base64.b64decode(words[1] if len(words) > 1 else "", validate=True)
+    except binascii.Error:
+        data = b""
+    wanted = b"".join(len(part).to_bytes(4, "big") + part for part in (KIND, data[-KEY_BYTES:]))
+    if not words or words[0] != KIND.decode() or data != wanted or len(data) != 4 + len(KIND) + 4 + KEY_BYTES:
+        raise NodeError(
+            "host-key-invalid",
+            f"The host key {printable(text, 120)!r} is no ed25519 public key",
+            "Give what /etc/ssh/ssh_host_ed25519_key.pub on the host holds, read there and not over the network",
+        )
+    return " ".join(words[:2])
+
+
+def refuse_doubled(hosts: Iterable[tuple[str, str, int]]) -> None:
+    """Refuse (name, address, port) of which two are the same node. Raises NodeError `node-doubled`."""
+    names: set[str] = set()
+    places: dict[tuple[str, int], str] = {}
+    for name, address, port in hosts:
+        if name in names:
+            raise NodeError("node-doubled", f"The name {name} is given to two nodes", "Give every node a name of its own")
+        names.add(name)
+        other = places.setdefault((address.lower().rstrip("."), port), name)
+        if other != name:
+            raise NodeError(
+                "node-doubled",
+                f"The nodes {other} and {name} have the same address {address} and port {port}",
+                "Remove one of them; two that are told apart by port need their own port each",
+            )
+
+
+def after_password(password: str, text: str) -> str:
+    """Standard input of `as_root.sh`: the password on its first line, then `text`. Raises NodeError `bad-input`."""
+    line = password.removesuffix("\n").removesuffix("\r")
+    if not line or any(c in line for c in "\n\r\0"):
+        raise NodeError(
+            "bad-input",
+            "sudoPassword is empty or has more than one line",
+            "Set it as one line: pulumi config set --secret kata-nodes:sudoPassword",
+        )
+    return f"{line}\n{text}"

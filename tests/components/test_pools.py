@@ -1,0 +1,183 @@
+"""Both pools against a recording engine: how each node is logged in to, what is secret, and what goes with what.
+
+What would be lost if these failed: pinned keys on every hop, the sudo password, and nodes that leave without taking others.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+
+from components import local_machine
+from local.boot import Boot
+from tests.components.recorder import Recorder
+from tests.components.test_wiring import EXISTING, HOST_KEY, LOCAL, stack
+
+BASTION_KEY = HOST_KEY[:-1] + "I"
+BASTION = {"address": "192.0.2.9", "user": "jump", "port": 2022, "hostKey": BASTION_KEY}
+SECRETS = {"sshPrivateKey": "NODE-KEY", "sudoPassword": "SUDO-PASSWORD", "bastionPrivateKey": "BASTION-KEY"}
+STEPS = ("program", "preflight", "docker", "kata", "proof")
+COMMANDS = ("system", "upload", "as-root", *STEPS)
+
+
+def existing(**node: object) -> dict[str, Any]:
+    """A stack of the nodes `a`, logged in to as root, and `b`, as admin, through a bastion; `node` changes `b`."""
+    a, b = EXISTING["nodes"]["existing"]
+    return {"nodes": {"existing": [a, {**b, **node}], "bastion": BASTION}}
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Recorder:
+    """Existing hosts after an `up`."""
+    return stack(existing(), secrets=SECRETS)
+
+
+def test_both_hops_are_pinned_and_patient(hosts: Recorder) -> None:
+    for step in COMMANDS:
+        one = hosts.by_name[f"b-{step}"]
+        assert one.is_secret("connection")
+        connection = one.inputs["connection"]
+        proxy = connection["proxy"]
+        assert (connection["host"], connection["user"], connection["hostKey"]) == ("192.0.2.2", "admin", HOST_KEY)
+        assert (proxy["host"], proxy["user"], proxy["port"], proxy["hostKey"]) == ("192.0.2.9", "jump", 2022, BASTION_KEY)
+        assert connection["dialErrorLimit"] == proxy["dialErrorLimit"] == 60
+        assert (connection["privateKey"], proxy["privateKey"]) == ("NODE-KEY", "BASTION-KEY")
+
+
+def test_no_bastion_and_no_key_leave_the_agent_and_the_direct_way() -> None:
+    connection = stack(EXISTING).by_name["b-program"].inputs["connection"]
+    assert "proxy" not in connection and "privateKey" not in connection
+
+
+def test_operating_system_is_asked_before_anything_is_sent(hosts: Recorder) -> None:
+    for node, first in (("a", ("upload",)), ("b", ("upload", "as-root"))):
+        assert not hosts.by_name[f"{node}-system"].after
+        assert "delete" not in hosts.by_name[f"{node}-system"].inputs
+        for step in first:
+            assert f"{node}-system" in hosts.by_name[f"{node}-{step}"].after
+            assert f"{node}-{step}" in hosts.by_name[f"{node}-program"].after
+
+
+def test_password_is_secret_and_travels_on_standard_input_alone(hosts: Recorder) -> None:
+    for step in STEPS:
+        one = hosts.by_name[f"b-{step}"]
+        assert one.is_secret("stdin")
+        assert one.inputs["stdin"].startswith("SUDO-PASSWORD\n")
+        for command in one.inputs.keys() & {"create", "delete"}:
+            assert one.inputs[command].startswith("sh .kata-nodes-as-root.sh timeout ")
+    assert json.loads(hosts.by_name["b-docker"].inputs["stdin"].partition("\n")[2])["node"] == "b"
+    for name, one in hosts.by_name.items():
+        shown = {key: value for key, value in one.inputs.items() if not one.is_secret(key)}
+        assert not [secret for secret in SECRETS.values() if secret in repr(shown)], name
+        assert "environment" not in one.inputs
+
+
+def test_root_among_them_is_sent_no_password(hosts: Recorder) -> None:
+    assert "a-as-root" not in hosts.by_name
+    for step in STEPS:
+        one = hosts.by_name[f"a-{step}"]
+        assert not one.is_secret("stdin") and one.inputs["create"].startswith("timeout ")
+
+
+def test_preview_stays_readable_with_a_password() -> None:
+    recorder = stack(existing(), preview=True, secrets=SECRETS)
+    plan = recorder.by_name["b"].inputs["plan"]
+    assert plan["kernelParams"] == ["user_namespace.enable=1"]
+    assert plan["repositoryAddress"] == "https://download.docker.com/linux/{id}"
+    assert not recorder.by_name["b"].is_secret("plan")
+
+
+def test_password_of_two_lines_is_refused_at_preview() -> None:
+    with pytest.raises(pulumi.RunError, match=r"more than one line.*\[bad-input\]"):
+        stack(existing(), preview=True, secrets={**SECRETS, "sudoPassword": "one\ntwo"})
+
+
+def test_line_end_of_a_file_is_no_part_of_the_password() -> None:
+    recorder = stack(existing(), secrets={**SECRETS, "sudoPassword": "SUDO-PASSWORD\n"})
+    assert recorder.by_name["b-docker"].inputs["stdin"].startswith("SUDO-PASSWORD\n{")
+
+
+def test_every_machine_of_another_identity_gets_the_program_again() -> None:
+    moved = existing(hostKey=BASTION_KEY)
+    before, after = (stack(given, secrets=SECRETS).by_name for given in (existing(), moved))
+    for step in ("system", "upload", "as-root", "preflight", "docker", "kata", "proof"):
+        assert before[f"b-{step}"].inputs["triggers"] != after[f"b-{step}"].inputs["triggers"]
+    assert before["a-proof"].inputs == after["a-proof"].inputs
+    # An update: the machine before can no longer be undone.
+    assert before["b-program"].inputs["create"] != after["b-program"].inputs["create"]
+
+
+def test_secret_that_no_login_uses_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(pulumi.RunError, match=r"kata-nodes:sudoPassword is set, but .*\[login-useless\]"):
+        stack(LOCAL, preview=True, secrets={"sudoPassword": "SUDO-PASSWORD"})
+
+
+@pytest.fixture(scope="module")
+def gone() -> Recorder:
+    """The same, where `b` is no more."""
+    return stack(existing(gone=True), secrets=SECRETS)
+
+
+def test_machine_that_is_gone_is_neither_changed_nor_undone(gone: Recorder) -> None:
+    for step in COMMANDS:
+        request = gone.by_name[f"b-{step}"].request
+        assert request.retainOnDelete and list(request.ignoreChanges) == ["*"]
+    for step in ("upload", *STEPS):
+        request = gone.by_name[f"a-{step}"].request
+        assert not request.retainOnDelete and not request.ignoreChanges
+
+
+def test_machine_that_is_gone_vouches_for_nothing(gone: Recorder, hosts: Recorder) -> None:
+    assert [node["name"] for node in hosts.outputs["nodes"]] == ["a", "b"]
+    assert [node["name"] for node in gone.outputs["nodes"]] == ["a"]
+
+
+@pytest.fixture(scope="module")
+def three() -> Recorder:
+    """Three local nodes after an `up`."""
+    return stack({**LOCAL, "nodes": {"local": {"count": 3}}})
+
+
+def test_machines_have_a_folder_each_and_stand_in_the_pool(three: Recorder) -> None:
+    folders = set()
+    for number in range(3):
+        one = three.by_name[f"local-{number}-machine"]
+        spec = json.loads(one.inputs["stdin"])
+        folders.add(spec["directory"])
+        assert Path(spec["directory"]).name == spec["name"] == f"local-{number}"
+        assert "stdin" in one.request.replaceOnChanges and "environment" not in one.request.replaceOnChanges
+        assert one.request.deleteBeforeReplace
+    assert len(folders) == 3
+
+
+def test_node_goes_with_its_own_machine_and_waits_for_no_other(three: Recorder) -> None:
+    for number in range(3):
+        for step in ("system", "upload", *STEPS):
+            request = three.by_name[f"local-{number}-{step}"]
+            assert request.request.deletedWith.endswith(f"::local-{number}-machine")
+            assert not [name for name in request.after if name.startswith("local-") and f"local-{number}" not in name]
+
+
+def test_machine_that_runs_is_told_its_own_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_machine, "boot", lambda directory: Boot(True, True, f"start of {directory.name}"))
+    recorder = stack({**LOCAL, "nodes": {"local": {"count": 2}}})
+    assert [recorder.by_name[f"local-{n}-machine"].inputs["environment"] for n in range(2)] == [
+        {"KATA_NODES_BOOT": "start of local-0"},
+        {"KATA_NODES_BOOT": "start of local-1"},
+    ]
+
+
+@pytest.mark.parametrize(("found", "warned"), [((True, False), True), ((True, True), False), ((False, False), False)])
+def test_only_a_machine_that_died_is_named(monkeypatch: pytest.MonkeyPatch, found: tuple[bool, bool], warned: bool) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(local_machine, "boot", lambda directory: Boot(*found, "x"))
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    stack(LOCAL, preview=True)
+    assert bool([text for text in said if "node local-0 no longer runs" in text]) is warned
+
+
+def test_start_is_part_of_what_the_proof_vouches_for(three: Recorder) -> None:
+    for step in ("upload", "proof"):
+        assert "ssh-ed25519 AAAA first" in three.by_name[f"local-0-{step}"].inputs["triggers"]

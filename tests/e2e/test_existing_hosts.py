@@ -1,0 +1,117 @@
+"""An existing host by the real engine: a real Debian behind a bastion, whose user has a password for sudo.
+
+The Debian runs in namespaces of this machine, where no guest can boot: the stack gets as far as the preflight, run as root.
+The tests of this module are one story and run in order: each needs the one before.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncssh
+import pytest
+import yaml
+
+from tests.e2e.checkout import Checkout
+from tests.nodekit.debian_node import DebianNode, booted, image, program
+
+pytestmark = [pytest.mark.engine, pytest.mark.debian, pytest.mark.timeout(600)]
+PASSWORD = "s3cret 'of\" $the \\user"
+UP = ("up", "--yes", "--skip-preview", "--stack", "staging")
+NODE_PORT, BASTION_PORT = 2201, 2202
+
+
+def new_key() -> tuple[str, str]:
+    """A fresh ed25519 key: private in OpenSSH form, public as in authorized_keys."""
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    return key.export_private_key().decode(), key.export_public_key().decode().strip()
+
+
+def serve(node: DebianNode, port: int, user: str) -> tuple[str, str]:
+    """Start an sshd of its own for `user`, who is made: the private login key and the host's public key."""
+    root = Path(f"/proc/{node.pid}/root")
+    login, login_public = new_key()
+    host, host_public = new_key()
+    node.ask("useradd", "--create-home", "--shell", "/bin/sh", "--password", "*", user)  # without it sshd calls them locked
+    (root / "run" / f"host-{user}").write_text(host)
+    (root / "run" / f"host-{user}").chmod(0o600)
+    (root / "run" / f"keys-{user}").write_text(f"{login_public}\n")
+    (root / "run/sshd").mkdir(exist_ok=True)
+    settings = ("-o", f"HostKey=/run/host-{user}", "-o", f"AuthorizedKeysFile=/run/keys-{user}", "-o", f"AllowUsers={user}")
+    node.ask("/usr/sbin/sshd", "-f", "/dev/null", "-p", str(port), *settings, "-o", "Subsystem=sftp internal-sftp")
+    return login, host_public
+
+
+class Hosts(Checkout):
+    """The stack `staging`, run where the Debian's network is."""
+
+    def __init__(self, folder: Path, node: DebianNode) -> None:
+        super().__init__(folder)
+        self.node = node
+        self.within = ["nsenter", f"--target={node.pid}", "--net", "--"]
+        login, self.host_key = serve(node, NODE_PORT, "admin")
+        node.ask("usermod", "--append", "--groups", "sudo", "admin")
+        assert node.run("chpasswd", stdin=f"admin:{PASSWORD}\n").returncode == 0
+        bastion_login, bastion_key = serve(node, BASTION_PORT, "jump")
+        file = folder / "stacks" / "Pulumi.staging.yaml"
+        document = yaml.safe_load(file.read_text())
+        host = {"name": "n1", "address": "127.0.0.1", "port": NODE_PORT, "user": "admin", "hostKey": self.host_key}
+        bastion = {"address": "127.0.0.1", "port": BASTION_PORT, "user": "jump", "hostKey": bastion_key}
+        document["config"]["kata-nodes:nodes"] = {"existing": [host], "bastion": bastion}
+        del document["config"]["kata-nodes:kubernetes"]
+        file.write_text(yaml.safe_dump(document))
+        self.pulumi("stack", "init", "staging")
+        for key, value in (("sshPrivateKey", login), ("bastionPrivateKey", bastion_login), ("sudoPassword", PASSWORD)):
+            self.secret(key, value)
+
+    def secret(self, key: str, value: str) -> None:
+        """Set a secret."""
+        self.pulumi("config", "set", "--secret", "--stack", "staging", f"kata-nodes:{key}", stdin=value)
+
+    def programs(self) -> list[Path]:
+        """What lies where the stack puts the node program."""
+        return list(Path(f"/proc/{self.node.pid}/root/usr/local/lib/kata-nodes").glob("nodekit-*.pyz"))
+
+    def made(self) -> set[str]:
+        """Names of the resources in the state."""
+        deployment = json.loads(self.pulumi("stack", "export", "--stack", "staging"))["deployment"]
+        return {one["urn"].rpartition("::")[2] for one in deployment.get("resources", [])}
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    """A Debian and the stack for it."""
+    with booted(image(), program()) as node:
+        yield Hosts(tmp_path_factory.mktemp("checkout"), node)
+
+
+def test_preview_tells_what_would_be_done_and_no_secret(hosts: Hosts) -> None:
+    said = hosts.pulumi("preview", "--stack", "staging", "--diff")
+    assert "user_namespace.enable=1" in said and "https://download.docker.com/linux/{id}" in said
+    assert PASSWORD not in said and "PRIVATE KEY" not in said
+
+
+def test_wrong_password_stops_before_anything_is_installed(hosts: Hosts) -> None:
+    hosts.secret("sudoPassword", "letmein")  # the engine blots out every text that is a secret
+    said = hosts.pulumi(*UP, ok=False)
+    assert "[sudo-password-wrong]" in said and "kata-nodes:sudoPassword" in said
+    assert "n1-program" not in hosts.made()
+    assert not hosts.programs()
+
+
+def test_right_password_makes_the_program_root_behind_the_bastion(hosts: Hosts) -> None:
+    hosts.secret("sudoPassword", PASSWORD)
+    said = hosts.pulumi(*UP, ok=False)
+    assert "Node n1 has no usable /dev/kvm" in said and "[preflight-no-kvm]" in said
+    assert {"n1-system", "n1-upload", "n1-as-root", "n1-program"} <= hosts.made()
+    state = hosts.pulumi("stack", "export", "--stack", "staging")
+    for text in (said, state):
+        assert json.dumps(PASSWORD)[1:-1] not in text and PASSWORD not in text
+    assert "PRIVATE KEY" not in state
+
+
+def test_destroy_undoes_it_by_the_same_password(hosts: Hosts) -> None:
+    hosts.pulumi("destroy", "--yes", "--stack", "staging")
+    root = Path(f"/proc/{hosts.node.pid}/root")
+    assert not (root / "usr/local/lib/kata-nodes").exists()
+    assert not list((root / "home/admin").glob(".kata-nodes*"))

@@ -1,0 +1,62 @@
+"""A node of an unknown operating system is refused in words, before anything is changed there."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "nodekit" / "system.sh"
+
+pytestmark = pytest.mark.skipif(
+    subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "t", "/mnt"], capture_output=True, check=False).returncode != 0,
+    reason="needs a user and a mount namespace",
+)
+
+
+def run(folder: Path, text: str) -> "subprocess.CompletedProcess[str]":
+    """The script by standard input, as it is sent to a node, where /etc/os-release holds `text`."""
+    file = folder / "os-release"
+    file.write_text(text)
+    line = 'mount --bind "$1" "$(readlink -f /etc/os-release)" && exec sh -s'
+    return subprocess.run(
+        ["unshare", "-rm", "sh", "-c", line, "sh", str(file)],
+        input=SCRIPT.read_text(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")]
+)  # fmt: skip
+def test_known_systems_pass(tmp_path: Path, name: str, version: str) -> None:
+    done = run(tmp_path, f'PRETTY_NAME="A system"\nID={name}\nVERSION_ID="{version}"\n')
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"id": name, "versionId": version}
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("ID=fedora\nVERSION_ID=43\n", "says fedora 43,"),
+        ("ID=debian\nVERSION_ID=11\n", "says debian 11,"),
+        ("ID=ubuntu\nVERSION_ID=25.10\n", "says ubuntu 25.10,"),
+        ("ID=debian\n", "says debian without VERSION_ID,"),  # testing and unstable
+        ("ID=linuxmint\nID_LIKE=debian\nVERSION_ID=12\n", "says linuxmint 12,"),
+        ("", "says no ID without VERSION_ID,"),
+        ('ID="de\x1b[31mbian\x07"\nVERSION_ID="12"\n', "says de31mbian 12,"),
+    ],
+)
+def test_others_are_refused_by_what_was_seen(tmp_path: Path, text: str, seen: str) -> None:
+    done = run(tmp_path, text)
+    assert done.returncode == 1 and done.stdout == ""
+    assert seen in done.stderr and "nothing was changed" in done.stderr and "[unsupported-os]" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_environment_of_the_login_does_not_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ID", "debian")
+    monkeypatch.setenv("VERSION_ID", "12")
+    assert run(tmp_path, "NAME=x\n").returncode == 1
