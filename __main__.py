@@ -5,7 +5,7 @@ import signal
 import pulumi
 
 from nodekit.rules import consumers
-from nodekit.rules.checklist import checklist
+from nodekit.rules.checklist import checklist, from_pods
 from nodekit.rules.pod import CAPABILITIES
 from stacks.cluster import sandboxes
 from stacks.model import LOGIN_SECRETS, NAMESPACE, ConfigError, load, refuse_useless
@@ -27,11 +27,13 @@ elsewhere = config.kubernetes and config.kubernetes.cluster == "kubeconfig"
 made = sandboxes(config, given.require_secret("kubeconfig") if elsewhere else None, nodes)
 
 granted = made.template.capabilities if made else list(CAPABILITIES if config.kata.nested_sandbox else ())
+# Where nobody logs in to a node, the pods of the proof are its evidence.
+pods = made.proof.evidence if made and made.proof and not nodes else {}
 pulumi.export(
     "checklist",
-    pulumi.Output.all(granted, *(node.evidence for node in nodes)).apply(
+    pulumi.Output.all(granted, pods, *(node.evidence for node in nodes)).apply(
         lambda all_of: checklist(
-            all_of[1:],
+            [*all_of[2:], *from_pods(all_of[1], config.kata.hypervisor, config.parameters)],
             hypervisor=config.kata.hypervisor,
             capabilities=all_of[0],
             granted_by="PodTemplate" if made else "settings.daycare",

@@ -9,6 +9,9 @@ Row = dict[str, object]
 SANDBOX_RUNGS = ("unshare", "unshare-map-root", "unshare-nested", "bwrap-proc", "loopback")
 """Rungs of the ladder that show a nested sandbox at work."""
 
+PLACES = {"container": "in a container of the runtime", "guest": "in a booted guest", "pod": "in a pod of the template"}
+"""Where the ladder was climbed, by `proven` of the evidence."""
+
 
 def row(item: str, passed: bool, measured: str) -> Row:
     """One row."""
@@ -26,8 +29,7 @@ def sandbox_text(one: Mapping[str, object]) -> str:
     assert isinstance(rungs, list)
     said = {True: "passed", False: "failed", None: "absent"}
     climbed = ", ".join(f"{r['name']} {said[r['passed']]}" for r in rungs if r["name"] in SANDBOX_RUNGS)
-    where = "in a container of the runtime" if one["proven"] == "container" else "in a booted guest"
-    return f"{one['node']}: {climbed} ({where})"
+    return f"{one['node']}: {climbed} ({PLACES[str(one['proven'])]})"
 
 
 def sandbox_passed(one: Mapping[str, object]) -> bool:
@@ -36,6 +38,23 @@ def sandbox_passed(one: Mapping[str, object]) -> bool:
     assert isinstance(rungs, list)
     climbed = {r["name"]: r["passed"] for r in rungs if r["name"] in SANDBOX_RUNGS}
     return climbed.get("unshare") is True and False not in climbed.values()
+
+
+def from_pods(by_node: Mapping[str, Mapping[str, object]], hypervisor: str, parameters: Sequence[str]) -> list[dict[str, object]]:
+    """Evidence as of nodes that were reached over SSH, from that of a proof on the cluster; `parameters` are those that the pods'
+    ladder expected on their guest's command line."""
+
+    def seen(one: Mapping[str, object]) -> str:
+        rungs = one["rungs"]
+        assert isinstance(rungs, list)
+        passed = any(r["name"] == "command-line" and r["passed"] for r in rungs)
+        return " ".join(parameters) if passed else ""
+
+    place = "on the guest's command line"
+    return [
+        {**one, "node": node, "hypervisor": hypervisor, "kernelParams": seen(one), "configFile": place}
+        for node, one in sorted(by_node.items())
+    ]
 
 
 def checklist(
