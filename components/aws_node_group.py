@@ -83,7 +83,7 @@ class AwsNodeGroup(pulumi.ComponentResource):
     stays for whoever looks for the reason (/var/log/kata-nodes, the console), and counts as one of the group's.
 
     What replaces what: a changed image, type or user data makes another version of the template, from which machines are made
-    from then on. Running machines are left alone: EC2 calls a machine healthy that failed its proof, so that a rolling replacement
+    from then on. Running machines are left alone: EC2 calls a machine healthy that failed its proof, so a rolling replacement
     would put broken machines in the place of working ones. Begin it yourself, when new ones are seen to join:
     `aws autoscaling start-instance-refresh`.
     """

@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.parsers import ResponseParserError
 
 from nodekit.errors import NodeError
 from nodekit.rules import aws_preflight as rules
@@ -30,6 +31,8 @@ def answered(call: Callable[[], Any]) -> dict[str, Any]:
         return {"error": {"code": "AuthFailure", "message": str(error)}}
     except BotoCoreError as error:
         return {"error": {"code": rules.NO_ENDPOINT, "message": str(error)}}
+    except ResponseParserError as error:  # what a proxy says, most often
+        return {"error": {"code": rules.NO_ENDPOINT, "message": f"what answered is not AWS: {error}"}}
 
 
 def pages(client: Any, operation: str, key: str, **given: Any) -> dict[str, Any]:
@@ -109,9 +112,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     cli = argparse.ArgumentParser(
         prog="python -m components.aws_preflight",
-        description="Ask an AWS account whether it can give machines on which Kata guests run: the type is there and in the zone, "
-        "is x86_64, is bare metal or lists nested-virtualization; the image is there and whose it is; the vCPU quota has room "
-        "beside what runs.",
+        description="Ask an AWS account whether it can give machines on which Kata guests run: the type is there and in the "
+        "zone, is x86_64, is bare metal or lists nested-virtualization; the image is there and whose it is; the vCPU quota has "
+        "room beside what runs.",
         epilog="Changes nothing. Credentials are found as by the AWS command line (AWS_PROFILE, AWS_ACCESS_KEY_ID, a role). One "
         "line each with verdict and remedy; exit 1 when a line failed. "
         "Example: --region eu-central-1 --instance-type m8i.4xlarge --count 3",

@@ -29,7 +29,7 @@ def aws_nodes(
     absent = {"access_key": "none", "secret_key": "none", "skip_credentials_validation": True, "skip_requesting_account_id": True,
               "skip_metadata_api_check": True}  # fmt: skip
     planning = pulumi.runtime.is_dry_run() and not credentials
-    provider = aws.Provider("aws", region=wanted.region, **(absent if planning else {}))
+    provider = aws.Provider("aws-account", region=wanted.region, **(absent if planning else {}))
     options = pulumi.ResourceOptions(providers={"aws": provider})
     shared = {
         "instance_type": wanted.instance_type,

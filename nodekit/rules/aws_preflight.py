@@ -221,8 +221,8 @@ def judge_quota(asked: Asked, types: Answer, quota: Answer, default: Answer, run
             "quota",
             FAILED,
             sums,
-            f"aws service-quotas request-service-quota-increase --service-code ec2 --quota-code {code} --desired-value {wanted + used} "
-            f"--region {asked.region}",
+            f"aws service-quotas request-service-quota-increase --service-code ec2 --quota-code {code} "
+            f"--desired-value {wanted + used} --region {asked.region}",
         )
     return Row("quota", OK, sums)
 

@@ -29,13 +29,12 @@ OWNER_TAG = "kata-nodes"
 """Tag whose value is the stack that made a resource, as PROJECT/STACK: the quota's own machines are known by it."""
 
 
-def is_arm(instance_type: str) -> bool:
-    """Whether the type's name says Graviton, Grace or Apple silicon, on which Kata's x86 guests do not run."""
+def is_x86(instance_type: str) -> bool:
+    """Whether the type's name says neither Graviton nor Grace nor Mac: on the rest Kata's x86 guests can run."""
     family = instance_type.partition(".")[0]
-    if family.startswith("mac"):
-        return family != "mac1"
     match = _FAMILY.match(family)
-    return family == "a1" or bool(match and ("g" in match["options"] or "-gb" in match["variant"]))
+    arm = family == "a1" or bool(match and ("g" in match["options"] or "-gb" in match["variant"]))
+    return not arm and not family.startswith("mac")
 
 
 def is_metal(instance_type: str) -> bool:
@@ -56,10 +55,10 @@ def nested_virtualization(instance_type: str, wanted: bool) -> bool:
 
     Raises NodeError `aws-instance-type` for a type on which no guest could run, whatever the account says of it.
     """
-    if is_arm(instance_type):
+    if not is_x86(instance_type):
         raise NodeError(
             "aws-instance-type",
-            f"{instance_type} has an Arm processor, on which neither nested virtualisation nor Kata's x86 guests work",
+            f"{instance_type} has an Arm processor or is a Mac, on which neither nested virtualisation nor Kata's x86 guests work",
             "Choose bare metal of Intel or AMD, such as m7i.metal-24xl, or a type that lists nested-virtualization, such as m8i",
         )
     if is_metal(instance_type):
