@@ -58,7 +58,7 @@ def nested_virtualization(instance_type: str, wanted: bool) -> bool:
     if not is_x86(instance_type):
         raise NodeError(
             "aws-instance-type",
-            f"{instance_type} has an Arm processor or is a Mac, on which neither nested virtualisation nor Kata's x86 guests work",
+            f"{instance_type} has an Arm processor or is a Mac; neither runs Kata's x86 guests",
             "Choose bare metal of Intel or AMD, such as m7i.metal-24xl, or a type that lists nested-virtualization, such as m8i",
         )
     if is_metal(instance_type):

@@ -16,6 +16,7 @@ import botocore.endpoint
 import pytest
 from botocore.awsrequest import AWSResponse
 from moto import mock_aws
+from moto.servicequotas.responses import ServiceQuotasResponse
 
 from components import aws_preflight
 
@@ -82,5 +83,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
 
     monkeypatch.setattr(aws_preflight.boto3, "Session", Session)
     monkeypatch.setattr(botocore.endpoint.time, "sleep", lambda seconds: None)
+    # moto lacks this one, and is asked too where the answer is ours.
+    monkeypatch.setattr(ServiceQuotasResponse, "get_aws_default_service_quota", lambda self: "{}", raising=False)
     with mock_aws():
         yield made
