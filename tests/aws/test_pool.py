@@ -15,8 +15,11 @@ from typing import Any
 import pulumi
 import pytest
 import yaml
+from pulumi.provider.experimental.analyzer import Analyzer
 
 from components import aws_preflight
+from components.aws_node_group import AwsNodeGroup
+from components.aws_nodes import AwsNodes
 from components.kata_node import resource_text
 from nodekit import bundle
 from nodekit.rules import aws_preflight as rules
@@ -303,3 +306,10 @@ def test_other_stacks_never_import_the_provider() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=CHECKOUT, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_component_packages_can_tell_what_these_pools_take() -> None:
+    found = Analyzer("kata-nodes").analyze([AwsNodes, AwsNodeGroup])
+    for pool in found["component_definitions"].values():
+        assert pool.outputs["nodes"].items and pool.outputs["nodes"].items.ref == "#/types/kata-nodes:index:Node"
+        assert all(one.description for one in pool.inputs.values())
