@@ -9,12 +9,15 @@ import pulumi
 from pulumi_command import remote
 
 from components.children import child_options
+from components.node_states import node_states
 from nodekit import bundle
 from nodekit.errors import NodeError
-from nodekit.rules import login, node_state
+from nodekit.rules import login
 
 VERB_SECONDS = {"preflight": 420, "docker": 2400, "kata": 1800}
 """Bound on each verb, in seconds: a slow mirror and an emulated node fit in, a hang does not last."""
+PROOF_GRACE_SECONDS = 120
+"""The proof's own bound ends a guest; one that is this much later ends a program that hangs."""
 PROGRAM_FOLDER = "/usr/local/lib/kata-nodes"
 AS_ROOT = ".kata-nodes-as-root.sh"
 """Where `as_root.sh` lies in the login user's home; `bootstrap.sh --remove` takes it away."""
@@ -176,11 +179,6 @@ class KataNode(pulumi.ComponentResource):
         def options(*after: pulumi.Resource, **more: Any) -> pulumi.ResourceOptions:
             return child_options(self, opts, depends_on=list(after), **more)
 
-        def state(build: Any, *names: str, **more: Any) -> pulumi.Output[dict[str, Any]]:
-            """The desired state from `build`, a function of node_state, and the arguments of those names."""
-            given = {key: args.get(key) for key in names}
-            return pulumi.Output.all(node=args["node"], **given, **more).apply(lambda values: build(values.pop("node"), **values))
-
         system = remote.Command(
             f"{name}-system",
             connection=connection,
@@ -247,30 +245,12 @@ class KataNode(pulumi.ComponentResource):
                 opts=options(after),
             )
 
-        docker_state = state(
-            node_state.docker,
-            "repository_address", "repository_fingerprint", "repository_suite", "kata_version", "kata_runtime", "config_path",
-            version=args["docker_version"],
-        )  # fmt: skip
-        kata_state = state(
-            node_state.kata,
-            "hypervisor", "archive_address", "archive_sha256", "kernel_params", "config_path",
-            runtime=args["kata_runtime"], version=args["kata_version"],
-        )  # fmt: skip
-        proof_state = state(
-            node_state.proof,
-            "hypervisor", "nested_sandbox", "kernel_params", "config_path",
-            runtime=args["kata_runtime"],
-            image=args.get("proof_image"),
-            timeout_seconds=pulumi.Output.from_input(args["proof_seconds"]).apply(int),
-            verified=pulumi.Output.all(docker_state, kata_state, {"program": digest, "machine": args["identity"]}),
-        )  # fmt: skip
-        preflight = verb("preflight", VERB_SECONDS["preflight"], state(node_state.preflight), start)
-        docker = verb("docker", VERB_SECONDS["docker"], docker_state, preflight)
-        kata = verb("kata", VERB_SECONDS["kata"], kata_state, docker)
-        # The proof's own bound ends a guest; this one, two minutes later, ends a program that hangs.
-        bound = pulumi.Output.from_input(args["proof_seconds"]).apply(lambda seconds: int(seconds) + 120)
-        self.proof = verb("proof", bound, proof_state, kata)
+        states = node_states(args, {"program": digest, "machine": args["identity"]})
+        preflight = verb("preflight", VERB_SECONDS["preflight"], states["preflight"], start)
+        docker = verb("docker", VERB_SECONDS["docker"], states["docker"], preflight)
+        kata = verb("kata", VERB_SECONDS["kata"], states["kata"], docker)
+        bound = pulumi.Output.from_input(args["proof_seconds"]).apply(lambda seconds: int(seconds) + PROOF_GRACE_SECONDS)
+        self.proof = verb("proof", bound, states["prove"], kata)
 
         self.evidence = self.proof.stdout.apply(json.loads)
         self.docker_version = docker.stdout.apply(lambda text: str(json.loads(text)["version"]))

@@ -10,6 +10,16 @@ CODES: dict[str, str] = {
     "login-useless": "A secret or a bastion is given that no node's login would use.",
     "hypervisor-cannot-nest": "The chosen hypervisor is refused because a nested sandbox is wanted.",
     "docker-kata-incompatible": "The pair of Docker and Kata is known to break.",
+    # machines on AWS
+    "aws-instance-type": "The type of instance cannot run guests.",
+    "aws-ssh-networks": "The networks that may reach SSH are none, or are everybody.",
+    "aws-tags": "A tag cannot be set.",
+    "aws-managed-node-group": "A managed node group would lose nested virtualisation without a word.",
+    "aws-program-differs": "The node program that a group would download is not this checkout's own.",
+    "aws-preflight-failed": "The AWS account cannot give what the stack asks for.",
+    "user-data-too-long": "The user data is longer than EC2 takes.",
+    "program-differs": "The node program that a machine downloaded does not have the sha256 that it was told.",
+    "join-failed": "The join script of a proven machine ended with an error.",
     # node
     "no-sudo": "The login user is not root and may not become root without a password.",
     "sudo-password-wrong": "sudo on the node does not accept the login user's password.",

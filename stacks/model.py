@@ -3,15 +3,17 @@
 from collections.abc import Callable, Collection
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from nodekit.errors import NodeError
 from nodekit.rules import docker_matrix, images, kata_deploy, kata_layout, kernel_params, login, node_state, runtime_class
+from stacks.aws_model import Aws
+from stacks.sections import Model, NodeErrorValue, Sha256
 
 NAMESPACE = "kata-nodes"
-LOGIN_SECRETS = ("sshPrivateKey", "sudoPassword", "bastionPrivateKey")
-"""Secrets of the login to existing nodes, each a key of its own."""
+LOGIN_SECRETS = ("sshPrivateKey", "sudoPassword", "bastionPrivateKey", "joinScript")
+"""Secrets of the login to nodes and of how they join a cluster, each a key of its own."""
 OBJECTS = ("nodes", "docker", "kata", "kubernetes", "verification")
 DOCKER_FINGERPRINT = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 """Docker's own apt key (facts of the field: docs.docker.com, "Install Docker Engine on Debian")."""
@@ -21,22 +23,8 @@ class ConfigError(Exception):
     """The stack configuration is refused; the text names each key, its value, the reason and the remedy."""
 
 
-class NodeErrorValue(ValueError):
-    """Carries a rule's own refusal through pydantic."""
-
-    def __init__(self, error: NodeError) -> None:
-        super().__init__(error.sentence())
-
-
-class Model(BaseModel):
-    """Base of every section: unknown keys are refused, keys are camelCase, values are not coerced."""
-
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True, strict=True, frozen=True)
-
-
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$")]
 Version = Annotated[str, Field(pattern=r"^\d{1,3}\.\d{1,3}\.\d{1,3}$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
 
 
@@ -105,12 +93,13 @@ class Nodes(Model):
     existing: list[ExistingNode] | None = None
     bastion: Bastion | None = None
     """The way to existing nodes; without it they are reached directly."""
+    aws: Aws | None = None
 
     @model_validator(mode="after")
     def one_source(self) -> "Nodes":
         """Refuse none, both, an empty list, doubled nodes, and a bastion to nowhere."""
-        if (self.local is None) == (self.existing is None):
-            raise ValueError("give exactly one of 'local' and 'existing'")
+        if [self.local, self.existing, self.aws].count(None) != 2:
+            raise ValueError("give exactly one of 'local', 'existing' and 'aws'")
         if self.existing is not None and not self.existing:
             raise ValueError("'existing' needs at least one node")
         if self.bastion and not self.existing:
@@ -383,6 +372,12 @@ class StackConfig(Model):
             raise NodeErrorValue(error) from None
         if self.kubernetes and (self.kata.hypervisor, self.kata.runtime) not in runtime_class.HANDLERS:
             raise ValueError(f"there is no handler for {self.kata.hypervisor} with the {self.kata.runtime} runtime")
+        proof = self.kubernetes.proof if self.kubernetes else None
+        if self.nodes and self.nodes.aws and self.nodes.aws.group and not (proof and proof.selector):
+            raise ValueError(
+                "nodes.aws.group makes machines that nobody logs in to, so kubernetes.proof.selector must say which nodes of the "
+                "cluster are to be proven"
+            )
         if self.nodes is None:
             self._cluster_alone()
         elif self.kubernetes and self.kubernetes.kata_deploy:
@@ -454,12 +449,15 @@ def refusal(error: ValidationError) -> str:
 
 def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
     """Refuse secrets of `LOGIN_SECRETS` that are set and that no login would use; raises ConfigError."""
-    hosts = config.nodes.existing or [] if config.nodes else []
-    users = {node.user for node in hosts}
+    nodes = config.nodes or Nodes.model_construct()
+    users = {node.user for node in nodes.existing or []}
+    aws = nodes.aws
+    given_key = bool(aws and aws.instances and aws.instances.public_key)
     wanted = {
-        "sshPrivateKey": (bool(users), "nodes.existing names no node"),
+        "sshPrivateKey": (bool(users) or given_key, "nodes.existing names no node, and nodes.aws.instances no publicKey"),
         "sudoPassword": (bool(users - {"root"}), "every node of nodes.existing is logged in to as root, or there is none"),
-        "bastionPrivateKey": (config.nodes is not None and config.nodes.bastion is not None, "nodes.bastion is not set"),
+        "bastionPrivateKey": (nodes.bastion is not None, "nodes.bastion is not set"),
+        "joinScript": (bool(aws and aws.group), "nodes.aws.group is not set"),
     }
     errors = [
         NodeError("login-useless", f"{NAMESPACE}:{key} is set, but {why}", f"Remove it: pulumi config rm {NAMESPACE}:{key}")

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import pulumi
 
 from components import ExistingNodes, ExistingNodesArgs, KataNode, KataNodeArgs, LocalNodes, LocalSite
+from components.node import Node
 from nodekit.rules import kata_layout
 from stacks.model import DockerRepository, KataArchive, StackConfig
 
@@ -47,9 +49,22 @@ def desired(config: StackConfig, site: LocalSite | None) -> dict[str, pulumi.Inp
     return args
 
 
-def pool(config: StackConfig, secrets: Mapping[str, pulumi.Output[str]]) -> LocalNodes | ExistingNodes:
+class Pool(Protocol):
+    """What every pool of machines has."""
+
+    nodes: list[Node]
+    """The machines that are reached over SSH."""
+    options: list[pulumi.ResourceOptions]
+    """What is to be given to a `KataNode` on each of them, in the same order."""
+
+
+def pool(config: StackConfig, secrets: Mapping[str, pulumi.Output[str]]) -> Pool:
     """Where the machines come from."""
     assert config.nodes
+    if config.nodes.aws:
+        from stacks.aws_pool import aws_nodes  # other stacks have no use for the provider, and need not have it
+
+        return aws_nodes(config.nodes.aws, secrets, desired(config, None))
     if config.nodes.local:
         return LocalNodes(
             "nodes",

@@ -42,10 +42,17 @@ def sandbox_passed(one: Mapping[str, object]) -> bool:
 def of_pods(by_node: Mapping[str, Mapping[str, object]], *, handler: str, expected: Sequence[str]) -> list[dict[str, object]]:
     """The evidence of a proof on a cluster in the form of that of nodes configured over SSH.
 
-    The proof passed, so every parameter of `expected` stood on each guest's command line; what else does is not in it.
+    `expected` are the parameters that the pods' ladder looked for on their guest's command line; what else stood there is not
+    in it.
     """
-    seen = {"hypervisor": f"handler {handler}", "kernelParams": " ".join(expected), "configFile": "the guest's /proc/cmdline"}
-    return [{**seen, **one} for _, one in sorted(by_node.items())]
+
+    def seen(one: Mapping[str, object]) -> str:
+        rungs = one["rungs"]
+        assert isinstance(rungs, list)
+        return " ".join(expected) if any(r["name"] == "command-line" and r["passed"] for r in rungs) else ""
+
+    place = {"hypervisor": f"handler {handler}", "configFile": "the guest's /proc/cmdline"}
+    return [{**place, "kernelParams": seen(one), **one} for _, one in sorted(by_node.items())]
 
 
 def checklist(

@@ -27,7 +27,10 @@ k8s.core.v1.ConfigMap("after", metadata={"name": "after"}, opts=options)
 pulumi.export("evidence", made.evidence)
 """
 READING = "max_user_namespaces 7563, guest kernel 6.12.0, boot id 01234567-0123-0123-0123-0123456789ab"
-PROVEN = exits(0, f"{{node}}: proven: {READING}; passed: boot-id, unshare; not tried: bwrap-user; failed without counting: none")
+PROVEN = exits(
+    0,
+    f"{{node}}: proven: {READING}; passed: boot-id, command-line, unshare; not tried: bwrap-user; failed without counting: none",
+)
 ZERO_TEXT = "rung user-namespaces (/proc/sys/user/max_user_namespaces) read '0': a reason. A remedy. [proof-user-namespaces-zero]"
 ZERO = exits(1, f"{{node}}: {ZERO_TEXT}")
 

@@ -31,6 +31,16 @@ STDOUT = {
 FOUND = {"kubernetes:node.k8s.io/v1:RuntimeClass": {"handler": "kata-qemu"}}
 """What lies on the cluster already, by its type."""
 
+PLUGINS: dict[str, dict[str, Any]] = {
+    "aws:ec2/instance:Instance": {"privateIp": "10.0.0.7", "publicIp": "203.0.113.9"},
+    "aws:ec2/keyPair:KeyPair": {"keyName": "login"},
+    "aws:ec2/launchTemplate:LaunchTemplate": {"latestVersion": 3},
+    "aws:autoscaling/group:Group": {"name": "aws-group-1"},
+    "aws:iam/instanceProfile:InstanceProfile": {"arn": "arn:aws:iam::123456789012:instance-profile/p", "name": "p"},
+    "aws:iam/role:Role": {"name": "r"},
+}
+"""What plugins add to a resource of their own accord, by its type."""
+
 
 @dataclass
 class Recorded:
@@ -67,7 +77,12 @@ class Recorder(mocks.Mocks):
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         """Answer a registration."""
-        outputs = FOUND.get(args.typ, {}) | args.inputs
+        outputs = FOUND.get(args.typ, {}) | args.inputs | PLUGINS.get(args.typ, {})
+        if args.typ == "tls:index/privateKey:PrivateKey":
+            outputs |= {
+                "privateKeyOpenssh": f"PRIVATE-KEY-OF-{args.name}\n",
+                "publicKeyOpenssh": f"ssh-ed25519 AAAA{args.name}\n",
+            }
         if args.typ.startswith("command:") and not self.preview:
             answer = next((a for end, a in STDOUT.items() if args.name.endswith(end)), {})
             outputs |= {"stdout": json.dumps(answer), "stderr": ""}

@@ -1,0 +1,96 @@
+"""What machines of every pool on AWS have in common: type, security group, instance profile, metadata service, disk, tags."""
+
+from collections.abc import Callable
+from typing import Any, Optional
+
+import pulumi
+import pulumi_aws as aws
+
+from components.children import child_options
+from nodekit.errors import NodeError
+from nodekit.rules import ec2
+
+METADATA = {
+    "http_endpoint": "enabled",
+    "http_tokens": "required",
+    "http_put_response_hop_limit": 1,
+    "instance_metadata_tags": "disabled",
+}
+"""Sessions alone (IMDSv2), and no hop further than the machine itself: a container or a guest gets no answer."""
+SESSION_MANAGER = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
+SSH_PORT = 22
+
+
+def told(decide: Callable[..., Any]) -> Callable[..., Any]:
+    """`decide`, its NodeError turned into one line of the stack's."""
+
+    def decided(*given: Any) -> Any:
+        try:
+            return decide(*given)
+        except NodeError as error:
+            raise pulumi.RunError(error.sentence()) from None
+
+    return decided
+
+
+class Parts:
+    """Children of the pool `parent`, which was given `args` and `opts`, and inputs of its machines."""
+
+    def __init__(self, parent: pulumi.ComponentResource, name: str, args: Any, opts: Optional[pulumi.ResourceOptions]) -> None:
+        self.parent, self.name, self.given_tags, self.opts = parent, name, args.get("tags", []), opts
+        nested = pulumi.Output.all(args["instance_type"], args.get("nested_virtualization", False)).apply(
+            told(lambda one: ec2.nested_virtualization(one[0], bool(one[1])))
+        )
+        self.cpu_options = nested.apply(lambda on: {"nested_virtualization": "enabled"} if on else None)
+        self.disk = {
+            "volume_size": pulumi.Output.from_input(args["root_volume_gib"]).apply(int),
+            "volume_type": "gp3",
+            "encrypted": True,
+            "delete_on_termination": True,
+        }
+        networks = pulumi.Output.all(args.get("ssh_from", []), args.get("ssh_from_everywhere", False)).apply(
+            told(lambda one: ec2.ssh_networks(one[0], bool(one[1])))
+        )
+        group = aws.ec2.SecurityGroup(
+            f"{name}-security-group",
+            description="Nodes of kata-nodes: SSH from named networks alone",
+            vpc_id=args["vpc"],
+            ingress=networks.apply(_ingress),
+            egress=[{"protocol": "-1", "from_port": 0, "to_port": 0, "cidr_blocks": ["0.0.0.0/0"], "ipv6_cidr_blocks": ["::/0"]}],
+            tags=self.tags(f"{name}-security-group"),
+            opts=self.options(),
+        )
+        self.security_groups = pulumi.Output.all(group.id, args.get("security_groups", [])).apply(lambda one: [one[0], *one[1]])
+        self.profile = self._session_manager() if args.get("session_manager", False) else None
+
+    def options(self, *after: pulumi.Resource, **more: Any) -> pulumi.ResourceOptions:
+        """Of a child."""
+        return child_options(self.parent, self.opts, depends_on=list(after), **more)
+
+    def tags(self, name: str) -> pulumi.Output[dict[str, str]]:
+        """Of the resource with that name."""
+        owner = f"{pulumi.get_project()}/{pulumi.get_stack()}"
+        return pulumi.Output.from_input(self.given_tags).apply(told(lambda pairs: ec2.tags(pairs, owner, name)))
+
+    def _session_manager(self) -> aws.iam.InstanceProfile:
+        """An instance profile by which Systems Manager opens sessions, with no port and no key."""
+        statement = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        role = aws.iam.Role(
+            f"{self.name}-role",
+            assume_role_policy=pulumi.Output.json_dumps({"Version": "2012-10-17", "Statement": [statement]}),
+            tags=self.tags(f"{self.name}-role"),
+            opts=self.options(),
+        )
+        allowed = aws.iam.RolePolicyAttachment(
+            f"{self.name}-session-manager", role=role.name, policy_arn=SESSION_MANAGER, opts=self.options()
+        )
+        return aws.iam.InstanceProfile(
+            f"{self.name}-profile", role=role.name, tags=self.tags(f"{self.name}-profile"), opts=self.options(allowed)
+        )
+
+
+def _ingress(networks: tuple[list[str], list[str]] | list[list[str]]) -> list[dict[str, Any]]:
+    """SSH from these IPv4 and IPv6 networks; none when there are none."""
+    four, six = networks
+    rule = {"protocol": "tcp", "from_port": SSH_PORT, "to_port": SSH_PORT, "description": "SSH"}
+    return [{**rule, "cidr_blocks": four, "ipv6_cidr_blocks": six}] if four or six else []

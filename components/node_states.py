@@ -1,0 +1,37 @@
+"""The desired states of a node's verbs from a component's arguments: the same over SSH and at a machine's first boot."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pulumi
+
+from nodekit.rules import node_state
+
+
+def node_states(args: Mapping[str, Any], verified: Mapping[str, pulumi.Input[str]]) -> dict[str, pulumi.Output[node_state.State]]:
+    """By verb. `args` are a component's, named as KataNodeArgs has them; `verified` is what the proof vouches for beside them."""
+
+    def state(build: Callable[..., node_state.State], *names: str, **more: Any) -> pulumi.Output[node_state.State]:
+        """The desired state from `build`, a function of node_state, and the arguments of those names."""
+        given = {key: args.get(key) for key in names}
+        return pulumi.Output.all(node=args["node"], **given, **more).apply(lambda values: build(values.pop("node"), **values))
+
+    docker = state(
+        node_state.docker,
+        "repository_address", "repository_fingerprint", "repository_suite", "kata_version", "kata_runtime", "config_path",
+        version=args["docker_version"],
+    )  # fmt: skip
+    kata = state(
+        node_state.kata,
+        "hypervisor", "archive_address", "archive_sha256", "kernel_params", "config_path",
+        runtime=args["kata_runtime"], version=args["kata_version"],
+    )  # fmt: skip
+    prove = state(
+        node_state.proof,
+        "hypervisor", "nested_sandbox", "kernel_params", "config_path",
+        runtime=args["kata_runtime"],
+        image=args.get("proof_image"),
+        timeout_seconds=pulumi.Output.from_input(args["proof_seconds"]).apply(int),
+        verified=pulumi.Output.all(docker, kata, dict(verified)),
+    )  # fmt: skip
+    return {"preflight": state(node_state.preflight), "docker": docker, "kata": kata, "prove": prove}

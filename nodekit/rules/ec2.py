@@ -1,0 +1,137 @@
+"""What a machine on EC2 must be so that guests run on it, who may reach it, and how it is tagged: decided from text alone."""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+
+from nodekit.errors import NodeError
+
+INSTANCE_TYPE = r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$"
+_FAMILY = re.compile(r"^(?P<series>[a-z]+(?:-(?=[0-9]))?)(?P<generation>[0-9]+)(?P<options>[a-z]*)(?P<variant>(?:-[a-z0-9]+)*)$")
+"""EC2's own naming: series, generation, options, variant (user guide, "Instance type naming conventions")."""
+QUOTAS = {
+    "standard": ("L-1216C47A", ("a", "c", "d", "h", "i", "im", "is", "m", "r", "t", "z")),
+    "F": ("L-74FC7D96", ("f",)),
+    "G and VT": ("L-DB2E81BA", ("g", "gr", "vt")),
+    "P": ("L-417A185B", ("p",)),
+    "X": ("L-7295265B", ("x",)),
+    "high memory": ("L-43DA4232", ("u-",)),
+    "HPC": ("L-F7808C92", ("hpc",)),
+}
+"""Kind of on-demand instances -> code of its quota, counted in vCPUs with bare metal among them, and its series (user guide,
+"Amazon EC2 instance type quotas"). Series with accelerators for learning have quotas of their own and no use here."""
+NESTED_FEATURE = "nested-virtualization"
+"""Feature that describe-instance-types lists for a type that can run a hypervisor without being bare metal."""
+
+CANONICAL = "099720109477"
+"""Account of Canonical, who publishes Ubuntu (documentation.ubuntu.com/aws, "Find Ubuntu images")."""
+OWNER_TAG = "kata-nodes"
+"""Tag whose value is the stack that made a resource, as PROJECT/STACK: the quota's own machines are known by it."""
+
+
+def is_x86(instance_type: str) -> bool:
+    """Whether the type's name says neither Graviton nor Grace nor Mac: on the rest Kata's x86 guests can run."""
+    family = instance_type.partition(".")[0]
+    match = _FAMILY.match(family)
+    arm = family == "a1" or bool(match and ("g" in match["options"] or "-gb" in match["variant"]))
+    return not arm and not family.startswith("mac")
+
+
+def is_metal(instance_type: str) -> bool:
+    """Whether the type is bare metal, by its name."""
+    return instance_type.partition(".")[2].startswith("metal")
+
+
+def quota_of(instance_type: str) -> tuple[str, str] | None:
+    """Kind and code of the quota that the type is counted against; None for a series whose quota is not known here."""
+    family = instance_type.partition(".")[0]
+    match = _FAMILY.match(family)
+    series = match["series"] if match else ""
+    return next(((kind, code) for kind, (code, found) in QUOTAS.items() if series in found), None)
+
+
+def nested_virtualization(instance_type: str, wanted: bool) -> bool:
+    """Whether the machine must be made with nested virtualisation turned on: not for bare metal, and for every other type.
+
+    Raises NodeError `aws-instance-type` for a type on which no guest could run, whatever the account says of it.
+    """
+    if not is_x86(instance_type):
+        raise NodeError(
+            "aws-instance-type",
+            f"{instance_type} has an Arm processor or is a Mac; neither runs Kata's x86 guests",
+            "Choose bare metal of Intel or AMD, such as m7i.metal-24xl, or a type that lists nested-virtualization, such as m8i",
+        )
+    if is_metal(instance_type):
+        if wanted:
+            raise NodeError(
+                "aws-instance-type",
+                f"{instance_type} is bare metal, and EC2 refuses nested virtualisation as an option of it",
+                "Leave nestedVirtualization out: bare metal needs none",
+            )
+        return False
+    if not wanted:
+        raise NodeError(
+            "aws-instance-type",
+            f"{instance_type} is not bare metal, and without nested virtualisation it has no /dev/kvm",
+            "Set nestedVirtualization to true with a type that lists it (m8i, c8i, r8i), or choose a .metal type",
+        )
+    return True
+
+
+def ssh_networks(networks: Sequence[str], everywhere: bool) -> tuple[list[str], list[str]]:
+    """The IPv4 and the IPv6 networks that may reach SSH.
+
+    Raises NodeError `aws-ssh-networks` when one is no network, or when together they are everybody and `everywhere` is not set.
+    """
+    four: list[ipaddress.IPv4Network] = []
+    six: list[ipaddress.IPv6Network] = []
+    for text in networks:
+        try:
+            network = ipaddress.ip_network(text)
+        except ValueError as error:
+            raise NodeError(
+                "aws-ssh-networks",
+                f"{text!r} is no network: {error}",
+                "Write it as 203.0.113.0/24, or one address as 203.0.113.7/32",
+            ) from None
+        if isinstance(network, ipaddress.IPv4Network):
+            four.append(network)
+        else:
+            six.append(network)
+    merged: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = [
+        *ipaddress.collapse_addresses(four),
+        *ipaddress.collapse_addresses(six),
+    ]
+    if not everywhere and (open_to_all := [one for one in merged if one.prefixlen == 0]):
+        raise NodeError(
+            "aws-ssh-networks",
+            f"SSH would be open to everybody ({', '.join(map(str, open_to_all))}, from {', '.join(networks)})",
+            "Name the networks that the stack is run from, or say sshFromEverywhere: true if that is meant",
+        )
+    return [str(one) for one in four], [str(one) for one in six]
+
+
+def tags(pairs: Sequence[str], stack: str, name: str) -> dict[str, str]:
+    """Tags of one resource: those given as KEY=VALUE, its `Name`, and `kata-nodes` with the stack that made it.
+
+    Raises NodeError `aws-tags` for what is no pair, or for a key that is ours or Amazon's.
+    """
+    given: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if (
+            not equals
+            or not key
+            or len(key) > 128
+            or len(value) > 256
+            or key in (OWNER_TAG, "Name")
+            or key.lower().startswith("aws:")
+        ):
+            raise NodeError(
+                "aws-tags",
+                f"the tag {pair[:160]!r} cannot be set: a key has 1 to 128 characters, a value at most 256, and {OWNER_TAG}, "
+                "Name and aws:… are not free",
+                "Choose another key or value",
+            )
+        given[key] = value
+    return {**given, "Name": name, OWNER_TAG: stack}

@@ -1,0 +1,132 @@
+"""The part of the stack's configuration that chooses machines on AWS."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from nodekit.errors import NodeError
+from nodekit.rules import ec2
+from stacks.sections import Model, NodeErrorValue, Sha256
+
+Cidr = Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
+
+
+class AwsInstances(Model):
+    """Instances that the stack makes and reaches over SSH."""
+
+    count: Annotated[int, Field(ge=1, le=100)] = 1
+    """How many."""
+    user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]*$")] = "ubuntu"
+    """Login user of the image (Debian: admin)."""
+    ssh_from: Annotated[list[Cidr], Field(min_length=1)]
+    """Networks that may reach SSH, such as 203.0.113.0/24."""
+    ssh_from_everywhere: bool = False
+    """Whether these networks may be everybody."""
+    public_address: bool = False
+    """Whether each instance gets a public IPv4 address and is reached by it; otherwise by its private one."""
+    public_key: Annotated[str, Field(pattern=r"^(ssh-ed25519|ssh-rsa) [A-Za-z0-9+/=]+( .*)?$")] | None = None
+    """Public login key, whose private half is the secret `sshPrivateKey` or in the SSH agent; without it the stack makes both."""
+
+    @model_validator(mode="after")
+    def ssh_is_for_named_networks(self) -> "AwsInstances":
+        """The rule is the component's own."""
+        try:
+            ec2.ssh_networks(self.ssh_from, self.ssh_from_everywhere)
+        except NodeError as error:
+            raise NodeErrorValue(error) from None
+        return self
+
+
+class AwsProgram(Model):
+    """The node program in an object store, for machines to download."""
+
+    address: Annotated[str, Field(pattern=r"^https://[^\s'\"\\]+$")]
+    """Where it is, as every machine of the group can read it."""
+    sha256: Sha256
+    """What `python -m nodekit.bundle --output FILE` printed."""
+
+
+class AwsGroup(Model):
+    """An auto-scaling group whose machines join a cluster by themselves; nobody logs in to them."""
+
+    min_size: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Least number of machines, and how many there are at first."""
+    max_size: Annotated[int, Field(ge=1, le=1000)]
+    """Largest number of machines."""
+    root_device: Annotated[str, Field(pattern=r"^/dev/[a-z0-9]+$")] = "/dev/sda1"
+    """Device name of the image's root volume (Debian: /dev/xvda)."""
+    program: AwsProgram
+    """The node program. The secret `joinScript` is what runs after it has proven the machine."""
+
+    @model_validator(mode="after")
+    def sizes_are_in_order(self) -> "AwsGroup":
+        """Refuse what EC2 would refuse."""
+        if self.min_size > self.max_size:
+            raise ValueError(f"minSize {self.min_size} is above maxSize {self.max_size}")
+        return self
+
+
+class Aws(Model):
+    """Machines on EC2: exactly one of instances and a group."""
+
+    region: Annotated[str, Field(pattern=r"^[a-z]{2}-[a-z]+-[0-9]$")]
+    """Region, of Amazon's commercial partition."""
+    instance_type: Annotated[str, Field(pattern=ec2.INSTANCE_TYPE)]
+    """Bare metal, or a type that lists nested-virtualization."""
+    nested_virtualization: bool = False
+    """Whether nested virtualisation is turned on, which every type needs that is not bare metal."""
+    image: Annotated[str, Field(pattern=r"^ami-([0-9a-f]{8}|[0-9a-f]{17})$")]
+    """Image; `python -m components.aws_preflight --newest-image --region REGION` prints the newest Ubuntu 24.04."""
+    image_owner: Annotated[str, Field(pattern=r"^[0-9]{12}$")] = ec2.CANONICAL
+    """Account that the image must be of, which the preflight looks at: Canonical, unless it is one's own."""
+    vpc: Annotated[str, Field(pattern=r"^vpc-[0-9a-f]+$")]
+    """The network that the subnets are in."""
+    subnets: Annotated[list[Annotated[str, Field(pattern=r"^subnet-[0-9a-f]+$")]], Field(min_length=1)]
+    """Subnets that machines are made in."""
+    security_groups: list[Annotated[str, Field(pattern=r"^sg-[0-9a-f]+$")]] = []
+    """Further security groups of every machine, such as that of a cluster's nodes."""
+    root_volume_gi_b: Annotated[int, Field(alias="rootVolumeGiB", ge=16, le=16384)] = 100
+    """Size of the encrypted root volume in GiB."""
+    session_manager: bool = False
+    """Whether Systems Manager may open sessions on the machines."""
+    tags: dict[str, str] = {}
+    """Tags of everything, beside Name and kata-nodes."""
+    instances: AwsInstances | None = None
+    group: AwsGroup | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def no_managed_node_group(cls, given: Any) -> Any:
+        """Refuse what would lose its setting without a word."""
+        if isinstance(given, dict) and "managedNodeGroup" in given:
+            raise NodeErrorValue(
+                NodeError(
+                    "aws-managed-node-group",
+                    "nodes.aws.managedNodeGroup is refused: a managed node group of EKS drops nested virtualisation from its "
+                    "launch template without a word (aws/containers-roadmap 2784), and its machines have no /dev/kvm",
+                    "Use nodes.aws.group, an auto-scaling group of the stack's own",
+                )
+            )
+        return given
+
+    @model_validator(mode="after")
+    def one_kind_that_can_run_guests(self) -> "Aws":
+        """Refuse none and both, and what the components would refuse."""
+        if (self.instances is None) == (self.group is None):
+            raise ValueError("give exactly one of 'instances' and 'group'")
+        try:
+            ec2.nested_virtualization(self.instance_type, self.nested_virtualization)
+            ec2.tags(self.tag_pairs, "stack", "name")
+        except NodeError as error:
+            raise NodeErrorValue(error) from None
+        return self
+
+    @property
+    def tag_pairs(self) -> list[str]:
+        """As the components take them."""
+        return [f"{key}={value}" for key, value in self.tags.items()]
+
+    @property
+    def most(self) -> int:
+        """How many machines there can be at once."""
+        return self.instances.count if self.instances else self.group.max_size if self.group else 0

@@ -1,0 +1,315 @@
+"""The whole program with a pool on AWS against a recording engine, which stands for the AWS plugin.
+
+What would be lost if these failed: a first connection that is pinned already, a metadata service that no guest reaches, SSH for
+named networks alone, machines that join unproven.
+"""
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+import yaml
+from pulumi.provider.experimental.analyzer import Analyzer
+
+from components import aws_preflight
+from components.aws_node_group import AwsNodeGroup
+from components.aws_nodes import AwsNodes
+from components.kata_node import resource_text
+from nodekit import bundle
+from nodekit.rules import aws_preflight as rules
+from nodekit.rules import pod_proof, user_data
+from tests.components.recorder import Recorder
+from tests.components.test_wiring import stack
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+MACHINES: dict[str, Any] = {
+    "region": "eu-central-1",
+    "instanceType": "m8i.4xlarge",
+    "nestedVirtualization": True,
+    "image": "ami-0123456789abcdef0",
+    "vpc": "vpc-1",
+    "subnets": ["subnet-1", "subnet-2"],
+    "securityGroups": ["sg-9"],
+    "rootVolumeGiB": 80,
+    "sessionManager": True,
+    "tags": {"team": "sandboxes"},
+}
+INSTANCES: dict[str, Any] = {
+    "nodes": {"aws": {**MACHINES, "instances": {"count": 3, "sshFrom": ["203.0.113.0/24", "2001:db8::/32"]}}},
+    "kata": {"kernelParams": ["sysctl.user.max_user_namespaces=9000"]},
+}
+JOIN = "#!/bin/sh\nkubeadm join --token 'TOKEN-OF-THE-CLUSTER'\n"
+KUBECONFIG = yaml.safe_dump(
+    {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "k"}}],
+        "clusters": [{"name": "k", "cluster": {"server": "https://192.0.2.9"}}],
+    }
+)
+
+
+def group(sha256: str | None = None) -> dict[str, Any]:
+    """A stack with a group."""
+    program = {"address": "https://files.example.org/nodekit.pyz", "sha256": sha256 or bundle.cached()[1]}
+    return {
+        **INSTANCES,
+        "nodes": {"aws": {**MACHINES, "group": {"minSize": 1, "maxSize": 4, "program": program}}},
+        "kubernetes": {"proof": {"selector": "sandbox=true"}},
+    }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_credentials() -> Iterator[None]:
+    """As in the preview of a pull request."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aws_preflight, "has_credentials", lambda: False)
+        yield
+
+
+class Cluster:
+    """One node, which joined and passes."""
+
+    def nodes(self, names: list[str], selector: str | None) -> list[pod_proof.Node]:
+        return [pod_proof.Node("ip-10-0-0-7", "uid", "boot")]
+
+    def outcome(self, namespace: str, name: str, jobs: dict[str, str], timeout_seconds: int) -> dict[str, Any]:
+        rungs = [{"name": "command-line", "passed": True}, {"name": "unshare", "passed": True}]
+        return {node: {"node": node, "proven": "pod", "userNamespaces": 7563, "rungs": rungs} for node in jobs}
+
+    def jobs(self, namespace: str, proof: str) -> dict[str, Any]:
+        return {}
+
+
+def up(config: dict[str, Any], preview: bool = False, join: str = JOIN) -> Recorder:
+    """Run the program with a group."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("components.kata_proof.reader", lambda given, kubeconfig: Cluster())
+        return stack(config, preview, {"joinScript": join, "kubeconfig": KUBECONFIG})
+
+
+@pytest.fixture(scope="module")
+def instances() -> Recorder:
+    """Three instances after an `up`."""
+    return stack(INSTANCES)
+
+
+@pytest.fixture(scope="module")
+def grouped() -> Recorder:
+    """A group after an `up`."""
+    return up(group())
+
+
+def text_of(recorder: Recorder) -> str:
+    """The group's user data as a machine gets it."""
+    return base64.b64decode(recorder.by_name["aws-template"].inputs["userData"]).decode()
+
+
+def test_instances_are_what_guests_need_and_closed_to_everything_else(instances: Recorder) -> None:
+    for number in range(3):
+        given = instances.by_name[f"aws-{number}-instance"].inputs
+        assert (given["ami"], given["instanceType"]) == ("ami-0123456789abcdef0", "m8i.4xlarge")
+        assert given["cpuOptions"] == {"nestedVirtualization": "enabled"}
+        assert given["metadataOptions"]["httpTokens"] == "required"
+        assert given["metadataOptions"]["httpPutResponseHopLimit"] == 1
+        disk = given["rootBlockDevice"]
+        assert (disk["encrypted"], disk["volumeSize"], disk["volumeType"]) == (True, 80, "gp3")
+        assert given["vpcSecurityGroupIds"] == ["aws-security-group-id", "sg-9"]
+        assert given["subnetId"] == ("subnet-1", "subnet-2", "subnet-1")[number]
+        assert given["associatePublicIpAddress"] is False
+        assert given["iamInstanceProfile"] == "p"
+
+
+def test_bare_metal_gets_no_option_that_ec2_would_refuse() -> None:
+    machines = {**MACHINES, "instanceType": "m7i.metal-24xl", "nestedVirtualization": False, "sessionManager": False}
+    made = stack({"nodes": {"aws": {**machines, "instances": {"sshFrom": ["203.0.113.7/32"]}}}})
+    given = made.by_name["aws-0-instance"].inputs
+    assert "cpuOptions" not in given and "iamInstanceProfile" not in given
+    assert not [one for one in made.by_name.values() if one.type.startswith("aws:iam/")]
+
+
+def test_ssh_is_for_named_networks_alone(instances: Recorder) -> None:
+    (rule,) = instances.by_name["aws-security-group"].inputs["ingress"]
+    assert (rule["protocol"], rule["fromPort"], rule["toPort"]) == ("tcp", 22, 22)
+    assert (rule["cidrBlocks"], rule["ipv6CidrBlocks"]) == (["203.0.113.0/24"], ["2001:db8::/32"])
+
+
+def test_first_connection_is_pinned_to_the_key_that_the_machine_was_given(instances: Recorder) -> None:
+    for number in range(3):
+        head, text = instances.by_name[f"aws-{number}-instance"].inputs["userData"].split("\n", 1)
+        assert head == "#cloud-config"
+        keys = yaml.safe_load(text)["ssh_keys"]
+        assert keys["ed25519_private"] == f"PRIVATE-KEY-OF-aws-{number}-host-key\n"
+        assert keys["ed25519_public"] == f"ssh-ed25519 AAAAaws-{number}-host-key"
+        connection = instances.by_name[f"aws-{number}-docker"].inputs["connection"]
+        assert connection["hostKey"] == keys["ed25519_public"]
+        assert connection["host"] == "10.0.0.7" and connection["user"] == "ubuntu"
+        assert connection["privateKey"].strip() == "PRIVATE-KEY-OF-aws-login-key"
+    assert instances.by_name["aws-login"].inputs["publicKey"] == "ssh-ed25519 AAAAaws-login-key"
+
+
+def test_private_keys_are_secret_wherever_they_go(instances: Recorder) -> None:
+    for one in instances.by_name.values():
+        shown = {key: value for key, value in one.inputs.items() if not one.is_secret(key)}
+        assert "PRIVATE-KEY" not in repr(shown), one.name
+    for name in ("aws-login-key", "aws-0-host-key"):
+        given = instances.by_name[name]
+        assert given.inputs["algorithm"] == "ED25519"
+        private = {"privateKeyOpenssh", "privateKeyPem", "privateKeyPemPkcs8"}
+        assert private <= set(given.request.additionalSecretOutputs)
+    assert instances.by_name["aws-0-instance"].is_secret("userData")
+
+
+def test_everything_that_can_be_tagged_is(instances: Recorder, grouped: Recorder) -> None:
+    tagged = {"Instance", "SecurityGroup", "KeyPair", "LaunchTemplate", "Role", "InstanceProfile"}
+    seen = set()
+    for recorder in (instances, grouped):
+        for one in recorder.by_name.values():
+            if one.type.startswith("aws:") and (kind := one.type.rsplit(":", 1)[1]) in tagged:
+                seen.add(kind)
+                assert one.inputs["tags"]["team"] == "sandboxes", one.name
+                assert one.inputs["tags"]["kata-nodes"] == "kata-nodes/test", one.name
+    assert seen == tagged
+    assert instances.by_name["aws-0-instance"].inputs["rootBlockDevice"]["tags"]["team"] == "sandboxes"
+    kinds = {one["resourceType"]: one["tags"] for one in grouped.by_name["aws-template"].inputs["tagSpecifications"]}
+    assert set(kinds) == {"instance", "volume", "network-interface"}
+    assert all(tags["kata-nodes"] == "kata-nodes/test" for tags in kinds.values())
+    assert {"key": "team", "value": "sandboxes", "propagateAtLaunch": False} in grouped.by_name["aws-group"].inputs["tags"]
+
+
+def test_another_instance_is_proven_anew_and_no_other_node_is(instances: Recorder) -> None:
+    for number in range(3):
+        machine = instances.by_name[f"aws-{number}-instance"]
+        assert machine.inputs["userDataReplaceOnChange"] is True
+        assert {"instanceType", "cpuOptions"} <= set(machine.request.replaceOnChanges) and machine.request.deleteBeforeReplace
+        for child in ("preflight", "docker", "kata", "proof"):
+            one = instances.by_name[f"aws-{number}-{child}"]
+            assert one.inputs["triggers"] == [f"aws-{number}-instance-id"]
+            assert one.request.deletedWith.endswith(f"::aws-{number}-instance")
+        for other in set(range(3)) - {number}:
+            assert not any(f"aws-{other}-" in name for name in instances.by_name[f"aws-{number}-docker"].after)
+
+
+def test_own_login_key_makes_no_other() -> None:
+    wanted = {"sshFrom": ["203.0.113.0/24"], "publicKey": "ssh-ed25519 AAAAmine", "publicAddress": True, "user": "admin"}
+    made = stack({"nodes": {"aws": {**MACHINES, "instances": wanted}}}, secrets={"sshPrivateKey": "PRIVATE-KEY-OF-MINE"})
+    assert "aws-login-key" not in made.by_name
+    assert made.by_name["aws-login"].inputs["publicKey"] == "ssh-ed25519 AAAAmine"
+    connection = made.by_name["aws-0-docker"].inputs["connection"]
+    assert (connection["host"], connection["user"], connection["privateKey"]) == ("203.0.113.9", "admin", "PRIVATE-KEY-OF-MINE")
+    assert made.by_name["aws-0-docker"].is_secret("connection")
+
+
+def test_preview_without_credentials_plans_the_same_resources(instances: Recorder) -> None:
+    planned = stack(INSTANCES, preview=True)
+    assert set(planned.by_name) == set(instances.by_name)
+    assert planned.by_name["aws-account"].inputs["skipCredentialsValidation"] == "true"
+    assert instances.by_name["aws-account"].inputs["skipCredentialsValidation"] == "false"
+    for recorder in (planned, instances):
+        made = [one for one in recorder.by_name.values() if one.type.startswith("aws:")]
+        assert made and all("::aws-account::" in one.request.provider for one in made)
+
+
+def test_preview_with_credentials_is_refused_when_the_account_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[rules.Asked] = []
+
+    def told(wanted: rules.Asked) -> list[rules.Row]:
+        asked.append(wanted)
+        return [rules.Row("type", rules.OK, "there"), rules.Row("quota", rules.FAILED, "48 asked for, quota 5", "Ask for more")]
+
+    monkeypatch.setattr(aws_preflight, "has_credentials", lambda: True)
+    monkeypatch.setattr(aws_preflight, "preflight", told)
+    with pytest.raises(
+        pulumi.RunError, match=r"(?s)quota +failed +48 asked for, quota 5.*Ask for more.*\[aws-preflight-failed\]"
+    ):
+        stack(INSTANCES, preview=True)
+    assert (asked[0].count, asked[0].stack, asked[0].subnets) == (3, "kata-nodes/test", ["subnet-1", "subnet-2"])
+
+
+def test_machines_of_a_group_are_what_guests_need_and_nobody_logs_in(grouped: Recorder) -> None:
+    given = grouped.by_name["aws-template"].inputs
+    assert given["cpuOptions"] == {"nestedVirtualization": "enabled"}
+    assert given["metadataOptions"]["httpTokens"] == "required" and given["metadataOptions"]["httpPutResponseHopLimit"] == 1
+    assert given["blockDeviceMappings"] == [
+        {
+            "deviceName": "/dev/sda1",
+            "ebs": {"volumeSize": 80, "volumeType": "gp3", "encrypted": "true", "deleteOnTermination": "true"},
+        }
+    ]
+    assert given["updateDefaultVersion"] is True and "keyName" not in given
+    assert given["iamInstanceProfile"] == {"arn": "arn:aws:iam::123456789012:instance-profile/p"}
+    assert grouped.by_name["aws-security-group"].inputs["ingress"] == []
+    scaling = grouped.by_name["aws-group"].inputs
+    assert (scaling["minSize"], scaling["maxSize"], "desiredCapacity" in scaling) == (1, 4, False)
+    assert scaling["launchTemplate"] == {"id": "aws-template-id", "version": "3"}
+    assert "instanceRefresh" not in scaling
+    assert not [one for one in grouped.by_name.values() if one.type.startswith("command:")]
+
+
+def test_first_boot_is_told_what_a_node_over_ssh_is_told(grouped: Recorder, instances: Recorder) -> None:
+    text, script = text_of(grouped), resource_text("first_boot.sh")
+    assert text.endswith(script) and len(text.encode()) <= user_data.MAX_BYTES
+    names = ("STATE_PREFLIGHT", "STATE_DOCKER", "STATE_KATA", "STATE_PROVE", "JOIN", "SECONDS_PROVE", "PROGRAM_SHA256")
+    shown = text.removesuffix(script) + "".join(f"printf '%s\\0' \"${name}\"\n" for name in names)
+    said = subprocess.run(["dash"], input=shown, capture_output=True, text=True, check=True).stdout
+    told = dict(zip(names, said.split("\0"), strict=False))
+    for name, child in (("PREFLIGHT", "preflight"), ("DOCKER", "docker"), ("KATA", "kata"), ("PROVE", "proof")):
+        here = json.loads(told[f"STATE_{name}"])
+        there = json.loads(instances.by_name[f"aws-0-{child}"].inputs["stdin"])
+        assert here.pop("node") == user_data.NODE and there.pop("node") == "aws-0"
+        # The digest covers both states above, and for a node over SSH the machine too.
+        digests = here.pop("digest", None), there.pop("digest", None)
+        assert here == there and (digests[0] is None) == (digests[1] is None)
+    assert told["JOIN"] == JOIN
+    assert told["SECONDS_PROVE"] == "420"
+    assert told["PROGRAM_SHA256"] == bundle.cached()[1]
+
+
+def test_join_script_is_secret_and_the_checklist_is_the_pods(grouped: Recorder) -> None:
+    for one in grouped.by_name.values():
+        shown = repr({key: value for key, value in one.inputs.items() if not one.is_secret(key)})
+        assert "TOKEN-OF-THE-CLUSTER" not in shown and "userData" not in shown, one.name
+    assert "TOKEN-OF-THE-CLUSTER" in text_of(grouped)
+    rows = grouped.outputs["checklist"]
+    assert [row["passed"] for row in rows] == [True] * 5
+    assert "ip-10-0-0-7: 7563" in rows[3]["measured"]
+    assert "in a pod of the template" in rows[4]["measured"]
+
+
+def test_program_of_another_checkout_is_refused_with_the_command_that_builds_it() -> None:
+    with pytest.raises(pulumi.RunError, match=r"0{64}.*python -m nodekit\.bundle --output.*\[aws-program-differs\]"):
+        up(group("0" * 64), preview=True)
+
+
+def test_user_data_that_ec2_would_refuse_is_refused_with_its_size() -> None:
+    with pytest.raises(pulumi.RunError, match=r"has \d{5} bytes, \d+ more than the 16384.*\[user-data-too-long\]"):
+        up(group(), preview=True, join="#!/bin/sh\n" + "x" * user_data.MAX_BYTES)
+
+
+def test_join_script_that_nothing_runs_is_refused_without_being_shown() -> None:
+    with pytest.raises(pulumi.RunError, match=r"#!/bin/sh") as caught:
+        up(group(), preview=True, join="kubeadm join --token SECRET-TOKEN")
+    assert "SECRET-TOKEN" not in str(caught.value)
+
+
+def test_other_stacks_never_import_the_provider() -> None:
+    program = (
+        "import sys\n"
+        "from tests.components.test_wiring import EXISTING, stack\n"
+        "assert 'a-docker' in stack(EXISTING).by_name\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('pulumi_aws', 'pulumi_tls', 'boto3', 'botocore')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=CHECKOUT, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_component_packages_can_tell_what_these_pools_take() -> None:
+    found = Analyzer("kata-nodes").analyze([AwsNodes, AwsNodeGroup])
+    for pool in found["component_definitions"].values():
+        assert pool.outputs["nodes"].items and pool.outputs["nodes"].items.ref == "#/types/kata-nodes:index:Node"
+        assert all(one.description for one in pool.inputs.values())

@@ -1,0 +1,42 @@
+"""What a type's name says, held against the table of every type that EC2 had when moto was released."""
+
+import pytest
+from moto.ec2.models.instance_types import INSTANCE_TYPES
+
+from nodekit.errors import NodeError
+from nodekit.rules import ec2
+
+
+def test_name_tells_the_architecture_of_every_type() -> None:
+    assert len(INSTANCE_TYPES) > 1000
+    wrong = [
+        name
+        for name, about in INSTANCE_TYPES.items()
+        if ec2.is_x86(name) != ("x86_64" in about["ProcessorInfo"]["SupportedArchitectures"])
+    ]
+    assert wrong == []
+
+
+def test_name_tells_bare_metal_of_every_type() -> None:
+    named = {name for name in INSTANCE_TYPES if ec2.is_metal(name)}
+    metal = {name for name, about in INSTANCE_TYPES.items() if about.get("BareMetal")}
+    # The Macs are bare metal too, and no place for Kata.
+    assert {name for name in named ^ metal if not name.startswith(("mac", "u-"))} == set()
+
+
+def test_every_type_on_which_guests_run_has_a_known_quota() -> None:
+    series = {
+        name.partition(".")[0]
+        for name, about in INSTANCE_TYPES.items()
+        if (about.get("BareMetal") or "nested-virtualization" in about["ProcessorInfo"].get("SupportedFeatures", []))
+        and ec2.is_x86(name)
+        and ec2.quota_of(name) is None
+    }
+    assert series == set()
+
+
+@pytest.mark.parametrize("pair", ["no-value", "=x", "Name=x", "AWS:x=y", "k" * 129 + "=v", "k=" + "v" * 257])
+def test_tag_that_cannot_be_set_is_refused(pair: str) -> None:
+    with pytest.raises(NodeError, match="cannot be set"):
+        ec2.tags([pair], "p/s", "n")
+    assert ec2.tags(["k=a=b"], "p/s", "n") == {"k": "a=b", "Name": "n", "kata-nodes": "p/s"}
