@@ -8,7 +8,7 @@ from nodekit.rules import consumers
 from nodekit.rules.checklist import checklist, from_pods
 from nodekit.rules.pod import CAPABILITIES
 from stacks.cluster import sandboxes
-from stacks.model import SECRETS, NAMESPACE, ConfigError, load, refuse_useless
+from stacks.model import NAMESPACE, SECRETS, ConfigError, load, refuse_useless
 from stacks.pool import nodes as kata_nodes
 
 # When a resource fails, the engine interrupts the program; Python's own handler would bury the reason under a traceback.
