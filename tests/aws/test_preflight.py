@@ -185,7 +185,9 @@ def test_region_that_takes_no_such_credentials_is_told_once(account: Account, co
 
 def test_no_credentials_are_told_and_not_raised(account: Account) -> None:
     account.say("DescribeInstanceTypes", NoCredentialsError())
-    assert "does not accept these credentials" in rows()["type"].found
+    found = rows()
+    assert list(found) == ["type"] and "no AWS credentials can be used here" in found["type"].found
+    assert "AWS_PROFILE" in found["type"].remedy
 
 
 def test_newest_image_is_canonical_s_whoever_took_its_name(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
