@@ -8,14 +8,14 @@ from nodekit.rules import consumers
 from nodekit.rules.checklist import checklist, of_pods
 from nodekit.rules.pod import CAPABILITIES
 from stacks.cluster import sandboxes
-from stacks.model import LOGIN_SECRETS, NAMESPACE, ConfigError, load, refuse_useless
+from stacks.model import NAMESPACE, SECRETS, ConfigError, load, refuse_useless
 from stacks.pool import nodes as kata_nodes
 
 # When a resource fails, the engine interrupts the program; Python's own handler would bury the reason under a traceback.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 given = pulumi.Config(NAMESPACE)
-secrets = {key: value for key in LOGIN_SECRETS if (value := given.get_secret(key)) is not None}
+secrets = {key: value for key in SECRETS if (value := given.get_secret(key)) is not None}
 try:
     config = load(given.get_object)
     refuse_useless(config, secrets)

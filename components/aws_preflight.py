@@ -8,7 +8,15 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
+)
 from botocore.parsers import ResponseParserError
 
 from nodekit.errors import NodeError
@@ -27,8 +35,8 @@ def answered(call: Callable[[], Any]) -> dict[str, Any]:
         return dict(call())
     except ClientError as error:
         return {"error": {"code": error.response["Error"]["Code"], "message": error.response["Error"]["Message"]}}
-    except (NoCredentialsError, PartialCredentialsError) as error:
-        return {"error": {"code": "AuthFailure", "message": str(error)}}
+    except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError, TokenRetrievalError) as error:
+        return {"error": {"code": rules.NO_CREDENTIALS, "message": str(error)}}
     except BotoCoreError as error:
         return {"error": {"code": rules.NO_ENDPOINT, "message": str(error)}}
     except ResponseParserError as error:  # what a proxy says, most often

@@ -12,8 +12,10 @@ from stacks.aws_model import Aws
 from stacks.sections import Model, NodeErrorValue, Sha256
 
 NAMESPACE = "kata-nodes"
-LOGIN_SECRETS = ("sshPrivateKey", "sudoPassword", "bastionPrivateKey", "joinScript")
-"""Secrets of the login to nodes and of how they join a cluster, each a key of its own."""
+LOGIN_SECRETS = ("sshPrivateKey", "sudoPassword", "bastionPrivateKey")
+"""Secrets of the login to existing nodes, each a key of its own."""
+SECRETS = (*LOGIN_SECRETS, "joinScript")
+"""All that pools take, the script by which machines of a group join a cluster among them."""
 OBJECTS = ("nodes", "docker", "kata", "kubernetes", "verification")
 DOCKER_FINGERPRINT = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 """Docker's own apt key (facts of the field: docs.docker.com, "Install Docker Engine on Debian")."""
@@ -448,7 +450,7 @@ def refusal(error: ValidationError) -> str:
 
 
 def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
-    """Refuse secrets of `LOGIN_SECRETS` that are set and that no login would use; raises ConfigError."""
+    """Refuse secrets of `SECRETS` that are set and that nothing would use; raises ConfigError."""
     nodes = config.nodes or Nodes.model_construct()
     users = {node.user for node in nodes.existing or []}
     aws = nodes.aws

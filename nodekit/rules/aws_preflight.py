@@ -15,6 +15,8 @@ Answer = Mapping[str, Any]
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
 NO_ENDPOINT = "no-endpoint"
 """Code for a service that could not be reached at all."""
+NO_CREDENTIALS = "no-credentials"
+"""Code for a call that was not even begun."""
 NEWEST_IMAGE = "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*"
 """Names of Canonical's images of Ubuntu 24.04 (documentation.ubuntu.com/aws, "Find Ubuntu images")."""
 _FORBIDDEN = ("UnauthorizedOperation", "AccessDenied", "AccessDeniedException")
@@ -69,6 +71,8 @@ def refused(item: str, action: str, answer: Answer, asked: Asked) -> Row | None:
             f"{asked.region} does not accept these credentials ({code})",
             f"Renew them; if they work in other regions, enable {asked.region} for the account",
         )
+    if code == NO_CREDENTIALS:
+        return Row(item, FAILED, f"no AWS credentials can be used here: {message}", "Log in (aws sso login), or set AWS_PROFILE")
     if code == NO_ENDPOINT:
         return Row(
             item, FAILED, f"{asked.region} cannot be reached: {message}", "Correct the region, or open the way to it from here"
@@ -78,7 +82,7 @@ def refused(item: str, action: str, answer: Answer, asked: Asked) -> Row | None:
 
 def is_final(answer: Answer) -> bool:
     """Whether every further call would fail alike: no such region, or no log-in to it."""
-    return answer.get("error", {}).get("code") in (*_LOGIN, NO_ENDPOINT)
+    return answer.get("error", {}).get("code") in (*_LOGIN, NO_ENDPOINT, NO_CREDENTIALS)
 
 
 def judge_type(asked: Asked, answer: Answer) -> Iterator[Row]:

@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
 from components import aws_preflight
-from nodekit.rules.aws_preflight import FAILED, OK, SKIPPED, Asked, Row, judge_quota, table
+from nodekit.rules.aws_preflight import FAILED, OK, SKIPPED, Asked, Row, judge_quota, newest_image, table
 from tests.aws.conftest import Account, ec2_error
 
 REGION = "eu-central-1"
@@ -185,12 +185,20 @@ def test_region_that_takes_no_such_credentials_is_told_once(account: Account, co
 
 def test_no_credentials_are_told_and_not_raised(account: Account) -> None:
     account.say("DescribeInstanceTypes", NoCredentialsError())
-    assert "does not accept these credentials" in rows()["type"].found
+    found = rows()
+    assert list(found) == ["type"] and "no AWS credentials can be used here" in found["type"].found
+    assert "AWS_PROFILE" in found["type"].remedy
 
 
 def test_newest_image_is_canonical_s_whoever_took_its_name(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     assert aws_preflight.main(["--newest-image", "--region", REGION]) == 0
     assert capsys.readouterr().out == f"{UBUNTU}\n"
+    others = [
+        {"ImageId": "ami-1", "OwnerId": "666666666666", "Architecture": "x86_64", "CreationDate": "2026-12-01"},
+        {"ImageId": "ami-2", "OwnerId": "099720109477", "Architecture": "arm64", "CreationDate": "2026-12-01"},
+    ]
+    ours = {"ImageId": "ami-3", "OwnerId": "099720109477", "Architecture": "x86_64", "CreationDate": "2026-11-01"}
+    assert newest_image({"Images": [*others, ours]}) == ours and newest_image({"Images": others}) is None
 
 
 def test_command_prints_one_table_and_fails_when_a_line_does(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
