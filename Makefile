@@ -8,7 +8,7 @@ DESTROY := $(if $(filter local,$(STACK)),--yes)
 ENV := eval "$$(tools/env)"
 PARTS := $(if $(filter local,$(STACK)),python3 -m tools.local >/dev/null)
 
-.PHONY: help up preview down test test-fast bench lint lock
+.PHONY: help up preview down test test-fast bench lint lock schema release-files
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 	@echo; echo "STACK=NAME chooses the stack (now: $(STACK)); stacks/ holds their files."
@@ -37,5 +37,12 @@ bench: ## what a run without a change costs on a node, and a hundred nodes on a 
 lint: ## ruff, mypy, shellcheck
 	@$(ENV) && ruff check . && ruff format --check . && mypy && tools/shellcheck
 
-lock: ## write requirements.txt from the .in files
+lock: ## write the locked requirements from the .in files
 	@$(ENV) && uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header requirements-dev.in --output-file requirements.txt
+	@$(ENV) && uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header --constraint requirements.txt requirements.in --output-file components/requirements.txt
+
+schema: ## write components/schema.json, the schema of the package, from the components
+	@$(ENV) && schema=$$(python -m components.package) && printf '%s\n' "$$schema" >components/schema.json
+
+release-files: schema ## write what later changes are checked against; see CHANGELOG.md
+	@$(ENV) && python -m tests.package.release

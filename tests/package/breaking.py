@@ -23,7 +23,7 @@ class Child:
         As the engine does, a child inherits its parent's aliases, and with a renamed parent the name that begins with its own.
         """
         found = set()
-        for before in ({("", "")} if self.parent is None else self.parent.identities()):
+        for before in {("", "")} if self.parent is None else self.parent.identities():
             for kind, name in ((self.type, self.name), *((one.type or self.type, one.name or self.name) for one in self.aliases)):
                 if self.parent and name.startswith(self.parent.name):
                     name = before[1] + name.removeprefix(self.parent.name)
