@@ -9,7 +9,7 @@ ENV := eval "$$(tools/env)"
 COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
 PARTS := $(if $(filter local,$(STACK)),python3 -m tools.local >/dev/null)
 
-.PHONY: help up preview down test test-fast bench lint lock
+.PHONY: help up preview down test test-fast bench lint lock schema release-files
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 	@echo; echo "STACK=NAME chooses the stack (now: $(STACK)); stacks/ holds their files."
@@ -38,6 +38,13 @@ bench: ## what a run without a change costs on a node, and a hundred nodes on a 
 lint: ## ruff, mypy, shellcheck, actionlint, zizmor
 	@$(ENV) && ruff check . && ruff format --check . && mypy && tools/shellcheck && tools/workflows
 
-lock: ## write requirements.txt from the .in files, and the part of it that the controller's image needs
+lock: ## write the locked requirements from the .in files, those of the package and of the controller's image too
 	@$(ENV) && $(COMPILE) requirements-dev.in --output-file requirements.txt
+	@$(ENV) && $(COMPILE) --constraint requirements.txt requirements.in --output-file components/requirements.txt
 	@$(ENV) && $(COMPILE) --constraint requirements.txt controller/requirements.in --output-file controller/requirements.txt
+
+schema: ## write components/schema.json, the schema of the package, from the components
+	@$(ENV) && schema=$$(python -m components.package) && printf '%s\n' "$$schema" >components/schema.json
+
+release-files: schema ## write what later changes are checked against; see CHANGELOG.md
+	@$(ENV) && python -m tests.package.release

@@ -30,7 +30,7 @@ class ExistingNodesArgs(TypedDict):
     """Which machines, and how to log in to all of them."""
 
     hosts: list[ExistingHost]
-    """The machines."""
+    """The machines. Plain, because it decides which resources there are."""
     private_key: NotRequired[pulumi.Input[str]]
     """Private login key (secret). Without it the SSH agent is asked."""
     sudo_password: NotRequired[pulumi.Input[str]]

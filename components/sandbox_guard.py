@@ -1,5 +1,6 @@
 """The API server's own refusal of pods that would carry a sandbox's capabilities, or more, to the node."""
 
+from collections.abc import Sequence
 from typing import NotRequired, Optional, TypedDict
 
 import pulumi
@@ -14,7 +15,7 @@ class SandboxGuardArgs(TypedDict):
 
     scope: pulumi.Input[str]
     """Value of the label kata-nodes/guard of the namespaces that it watches; SandboxNamespace sets it."""
-    runtime_classes: pulumi.Input[list[str]]
+    runtime_classes: pulumi.Input[Sequence[pulumi.Input[str]]]
     """RuntimeClasses under which a container may have NET_ADMIN and SYS_ADMIN."""
     allowed_annotations: NotRequired[pulumi.Input[list[str]]]
     """Keys of io.katacontainers annotations that pods may carry; by default none."""

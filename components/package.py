@@ -1,0 +1,112 @@
+"""The Pulumi package kata-nodes, by which programs in every language use the components: what it publishes, schema, provider."""
+
+import importlib
+import inspect
+import json
+import pkgutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import yaml
+from pulumi.errors import InputPropertyError
+from pulumi.provider.experimental.analyzer import PropertyDefinition
+from pulumi.provider.experimental.component import ComponentProvider
+
+NAME = "kata-nodes"
+HERE = Path(__file__).resolve().parent
+OF_THIS_CHECKOUT = "Local"
+"""Components whose names begin so run programs of a checkout with parts built for it, which an installed package lacks: they stay
+this program's own."""
+
+
+def version() -> str:
+    """Of the package, as PulumiPlugin.yaml gives it."""
+    return str(yaml.safe_load((HERE / "PulumiPlugin.yaml").read_text())["version"])
+
+
+def components() -> list[type[pulumi.ComponentResource]]:
+    """Every component resource of this folder, in name order."""
+    found = []
+    for entry in pkgutil.iter_modules([str(HERE)]):
+        if entry.name != "__main__":
+            module = importlib.import_module(f"components.{entry.name}")
+            classes = [one for one in vars(module).values() if inspect.isclass(one) and one.__module__ == module.__name__]
+            found += [one for one in classes if issubclass(one, pulumi.ComponentResource)]
+    return sorted(found, key=lambda one: one.__name__)
+
+
+def published() -> list[type[pulumi.ComponentResource]]:
+    """The components that the package offers."""
+    return [one for one in components() if not one.__name__.startswith(OF_THIS_CHECKOUT)]
+
+
+class PackageProvider(ComponentProvider):
+    """Hosts components as `component_provider_host` does, and takes and gives what that one does not yet (3.259).
+
+    There a whole number or an object that is an output of another resource is refused or lost, and objects in a list of outputs
+    keep Python's names. Beyond that, a plain argument that is an output is refused here: it decides which resources there are,
+    and an output would count as true whatever it holds.
+    """
+
+    def map_input_properties(
+        self,
+        inputs: Any,
+        properties: dict[str, PropertyDefinition],
+        mapping: dict[str, str],
+        component_name: str,
+        property_path: str,
+    ) -> Any:
+        """The inputs under Python's names; raises InputPropertyError naming the property."""
+
+        def mapped(given: Any, which: dict[str, PropertyDefinition]) -> Any:
+            return ComponentProvider.map_input_properties(self, given, which, mapping, component_name, property_path)
+
+        if isinstance(inputs, pulumi.Output):
+            return inputs.apply(
+                lambda known: self.map_input_properties(known, properties, mapping, component_name, property_path)
+            )
+        later = {key: inputs[key] for key in properties if isinstance(inputs.get(key), pulumi.Output)}
+        for key in later:
+            if properties[key].plain:
+                path = f"{property_path}.{key}" if property_path else key
+                raise InputPropertyError(
+                    path, f"'{path}' of {component_name} must be a plain value, not another resource's output"
+                )
+        result = mapped(inputs, {key: one for key, one in properties.items() if key not in later})
+        for key, value in later.items():
+
+            def known(inner: Any, key: str = key) -> Any:
+                return mapped({key: inner}, {key: properties[key]}).get(mapping[key])
+
+            result[mapping[key]] = value.apply(known)
+        return result
+
+    def get_state(self, instance: pulumi.ComponentResource, component_def: Any) -> dict[str, Any]:
+        """The outputs under the schema's names."""
+        state = super().get_state(instance, component_def)
+        for key, value in state.items():
+            items = component_def.outputs[key].items
+            if items and items.ref and (kind := self.get_type_definition(items)):
+
+                def listed(all_of: Any, kind: Any = kind) -> Any:
+                    return [self.map_complex_output(one, kind) for one in all_of]
+
+                # Outside an output each secret stays one of its own; inside, the list is secret as soon as one of its parts is.
+                state[key] = value.apply(listed) if isinstance(value, pulumi.Output) else listed(value)
+        return state
+
+
+def provider() -> PackageProvider:
+    """The package's provider."""
+    return PackageProvider(published(), NAME, version=version())
+
+
+def schema() -> str:
+    """The package's schema as schema.json holds it: JSON with its keys in order, so that a change shows as what it is."""
+    return json.dumps(json.loads(provider().schema or ""), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema())

@@ -1,0 +1,1 @@
+"""The package that other programs use: its schema, its releases, and the examples that use it."""

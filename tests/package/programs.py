@@ -1,0 +1,102 @@
+"""One program or more for every published component, with fixed inputs: what they register is what a release promises."""
+
+import json
+from typing import Any
+from unittest import mock
+
+from pulumi.runtime.proto import alias_pb2
+
+from components import kata_proof
+from components.package import components
+from nodekit import bundle
+from nodekit.rules import pod_proof
+from tests.components.recorder import Recorded, run
+from tests.package.breaking import Alias, Child
+
+NODE: dict[str, Any] = {
+    "node": "one", "address": "192.0.2.1", "port": 22, "user": "root", "host_key": "ssh-ed25519 AAAA", "identity": "1",
+}  # fmt: skip
+WANTED: dict[str, Any] = {
+    "docker_version": "27.5.1", "repository_address": "https://packages.example/linux/{id}", "repository_fingerprint": "A" * 40,
+    "kata_version": "3.32.0", "kata_runtime": "go", "hypervisor": "qemu", "nested_sandbox": True, "kernel_params": [],
+    "proof_seconds": 300,
+}  # fmt: skip
+PROVEN: dict[str, Any] = {
+    "namespace": "sandboxes", "pod_template": json.dumps({"metadata": {}, "spec": {"containers": [{"name": "sandbox"}]}}),
+    "handler": "kata-qemu", "kata_version": "3.32.0", "kernel_params": [], "nested_sandbox": True, "timeout_seconds": 60,
+}  # fmt: skip
+KATA_CLASS: dict[str, Any] = {"runtime_class": "kata", "handler": "kata-qemu", "kata_version": "3.32.0"}
+SPACE: dict[str, Any] = {"namespace": "sandboxes", "guard": "sandboxes"}
+
+MACHINES: dict[str, Any] = {
+    "instance_type": "m8i.xlarge", "nested_virtualization": True, "image": "ami-0123456789abcdef0", "vpc": "vpc-1",
+    "subnets": ["subnet-1"], "root_volume_gib": 80,
+}  # fmt: skip
+INSTANCES: dict[str, Any] = {**MACHINES, "count": 2, "ssh_from": ["203.0.113.0/24"]}
+GROUP: dict[str, Any] = {
+    **MACHINES, **WANTED, "min_size": 1, "max_size": 2, "program_address": "https://files.example/nodekit.pyz",
+    "program_sha256": bundle.cached()[1],
+}  # fmt: skip
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleE"
+
+PROGRAMS: dict[str, list[dict[str, Any]]] = {
+    "AwsNodeGroup": [GROUP, {**GROUP, "session_manager": True}],
+    "AwsNodes": [INSTANCES, {**INSTANCES, "session_manager": True}, {**INSTANCES, "public_key": "ssh-ed25519 AAAA"}],
+    "ExistingNodes": [{"hosts": [{"name": "one", "address": "192.0.2.1", "host_key": HOST_KEY}]}],
+    "JoiningNodes": [{**PROVEN, "image": "controller", "selector": "a=b"}],
+    "KataDeploy": [
+        {
+            "chart": "oci://charts.example/kata-deploy", "version": "3.32.0", "runtime": "go", "kernel_params": [],
+            "nested_sandbox": True, "namespace": "kube-system",
+        },
+    ],
+    "KataNode": [{**NODE, **WANTED}, {**NODE, **WANTED, "user": "admin", "sudo_password": "secret"}],
+    "KataProof": [{**PROVEN, "kubeconfig": "{}", "nodes": ["one", "two"]}],
+    "KataRuntimeClass": [KATA_CLASS, {**KATA_CLASS, "adopt": True}],
+    "SandboxGuard": [{"scope": "sandboxes", "runtime_classes": ["kata"]}],
+    "SandboxNamespace": [SPACE, {**SPACE, "adopt": True}],
+    "SandboxPodTemplate": [
+        {"template": "nested", "namespace": "sandboxes", "runtime_class": "kata", "image": "image", "nested_sandbox": True},
+    ],
+}  # fmt: skip
+"""Arguments by component; a list holds one entry for each set of children that a component can have."""
+
+
+class TwoNodes:
+    """Answers for a cluster on which every Job passes."""
+
+    def nodes(self, names: list[str], selector: str | None) -> list[pod_proof.Node]:
+        """Those asked for."""
+        return [pod_proof.Node(name, f"uid-{name}", f"boot-{name}") for name in names]
+
+    def outcome(self, namespace: str, name: str, jobs: dict[str, str], timeout_seconds: int) -> dict[str, Any]:
+        """Every Job's evidence."""
+        return {node: {"userNamespaces": 7563} for node in jobs}
+
+
+def alias_of(one: alias_pb2.Alias) -> Alias:
+    """From the engine's protocol."""
+    if one.urn:
+        return Alias(urn=one.urn.split("::", 2)[2])  # urn:pulumi:STACK::PROJECT::TYPE::NAME
+    return Alias(name=one.spec.name, type=one.spec.type, in_stack=one.spec.noParent)
+
+
+def registered(component: str, args: dict[str, Any]) -> list[Child]:
+    """What a program with this one component, named `it`, registers."""
+    (made,) = (one for one in components() if one.__name__ == component)
+
+    def program() -> None:
+        made("it", args)  # type: ignore[arg-type,call-arg]
+
+    with mock.patch.object(kata_proof, "reader", lambda given, kubeconfig: TwoNodes()):
+        recorded = run(program).by_name
+    children: dict[str, Child] = {}
+
+    def child(one: Recorded) -> Child:
+        if one.name not in children:
+            parent = recorded.get(one.parent)
+            above = child(parent) if parent and not parent.type.startswith("pulumi:pulumi:") else None
+            children[one.name] = Child(one.type, one.name, above, tuple(map(alias_of, one.request.aliases)))
+        return children[one.name]
+
+    return [child(one) for one in recorded.values() if not one.type.startswith(("pulumi:pulumi:", "pulumi:providers:"))]

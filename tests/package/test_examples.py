@@ -1,0 +1,104 @@
+"""The examples do what their README files say: by the real engine, the package's own provider, and a real API server."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components import package
+from tests.cluster.control_plane import ControlPlane
+from tests.package.breaking import breaks
+from tests.package.example import REPOSITORY, Example
+from tools import get
+
+pytestmark = [pytest.mark.engine]
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """One that is gone after the tests."""
+    made = ControlPlane(tmp_path_factory.mktemp("plane"))
+    yield made
+    made.close()
+
+
+def test_engine_reads_the_schema_that_is_in_the_repository(tmp_path: Path) -> None:
+    plugin = REPOSITORY / "components" / "pulumi-resource-kata-nodes"
+    said = json.loads(Example("yaml", tmp_path).pulumi("package", "get-schema", str(plugin)))
+    ours = json.loads(package.schema())
+    assert sorted(said["resources"]) == sorted(ours["resources"])
+    assert breaks(ours, said) == breaks(said, ours) == []
+
+
+def test_yaml_program_makes_what_sandbox_pods_are_made_from(plane: ControlPlane, tmp_path: Path) -> None:
+    example = Example("yaml", tmp_path)
+    example.start(plane.kubeconfig)
+    example.pulumi("preview")
+    said = example.up()
+    assert plane.kubeconfig not in said
+    assert example.output("runtimeClass") == "kata-qemu"
+    assert example.output("capabilities") == ["NET_ADMIN", "SYS_ADMIN"]
+    template = plane.request("GET", "/api/v1/namespaces/sandboxes/podtemplates/nested")
+    assert template["template"]["spec"]["runtimeClassName"] == "kata-qemu"
+    assert plane.request("GET", "/api/v1/namespaces/sandboxes")["metadata"]["labels"]["kata-nodes/guard"] == "sandboxes"
+    policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+    assert plane.get(f"{policies}/{example.output('guardPolicy')}")
+    example.up("--expect-no-changes")
+    example.pulumi("destroy", "--yes", "--skip-preview")
+    assert plane.get("/apis/node.k8s.io/v1/runtimeclasses/kata-qemu") is None
+
+
+def sdk(language: str, folder: Path) -> Path:
+    """The package's SDK for a language, as `pulumi package add` makes it where the language's official host is."""
+    schema = (REPOSITORY / "components" / "schema.json").read_bytes()
+    subprocess.run([str(get.path("sdkgen")), language, str(folder)], input=schema, check=True)
+    return folder
+
+
+def test_python_program_previews_a_node(tmp_path: Path) -> None:
+    example = Example("python", tmp_path)
+    site = tmp_path / "site"
+    made = str(sdk("python", tmp_path / "sdk"))
+    example.run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), made)
+    example.environment["PYTHONPATH"] = str(site)
+    example.pulumi("stack", "init", "test")
+    example.pulumi("config", "set", "address", "192.0.2.1")
+    example.pulumi("config", "set", "hostKey", "ssh-ed25519 AAAA")
+    said = example.pulumi("preview", "--diff")
+    for child in ("upload", "program", "preflight", "docker", "kata", "proof"):
+        assert f"::node-{child}]" in said
+    assert "sysctl.user.max_user_namespaces=20000" in said
+
+
+PREVIEW = """
+const { LocalWorkspace } = require("@pulumi/pulumi/automation");
+const program = async () => require("./out/index.js");
+(async () => {
+    const stack = await LocalWorkspace.createOrSelectStack({ stackName: "test", projectName: "sandboxes", program });
+    await stack.setConfig("kubeconfig", { value: process.env.TEST_KUBECONFIG, secret: true });
+    await stack.preview({ onOutput: (text) => process.stdout.write(text) });
+})().catch((error) => { console.error(error); process.exit(1); });
+"""
+"""Previews the program without a Node.js language host: to the engine this process is one."""
+
+
+@pytest.mark.skipif(not shutil.which("npm"), reason="needs Node.js with npm")
+def test_typescript_program_type_checks_and_previews(plane: ControlPlane, tmp_path: Path) -> None:
+    example = Example("typescript", tmp_path)
+    example.run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+    package_folder = sdk("nodejs", example.folder / "node_modules" / "@pulumi" / "kata-nodes")
+    example.run("node", "node_modules/typescript/bin/tsc", "--project", str(package_folder))
+    shutil.copy(package_folder / "package.json", package_folder / "bin")
+    example.run("node", "node_modules/typescript/bin/tsc", "--noEmit", "false", "--outDir", "out")
+    (example.folder / "preview.js").write_text(PREVIEW)
+    example.environment["TEST_KUBECONFIG"] = plane.kubeconfig
+    said = example.run("node", "preview.js")
+    for child in ("kata-class", "guard-policy", "guard-binding", "sandboxes-namespace", "nested-template"):
+        assert child in said
+    wrong = (example.folder / "index.ts").read_text().replace("nestedSandbox: true", 'nestedSandbox: "yes"')
+    (example.folder / "index.ts").write_text(wrong)
+    assert "Type 'string' is not assignable to type" in example.run("node", "node_modules/typescript/bin/tsc", ok=False)

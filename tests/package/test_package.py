@@ -1,0 +1,210 @@
+"""The package's schema is what schema.json shows reviewers, says what everything means, and keeps what was released."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pulumi
+import pytest
+import tomllib
+import yaml
+from pulumi.errors import InputPropertyError
+
+from components import package
+from tests.package import release
+from tests.package.breaking import breaks, lost
+from tests.package.programs import PROGRAMS, registered
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCHEMA: dict[str, Any] = json.loads(package.schema())
+
+
+def test_schema_in_the_repository_is_the_components_own() -> None:
+    assert (REPOSITORY / "components" / "schema.json").read_text() == package.schema(), "run: make schema"
+
+
+def described() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Everything in the schema that a person reads about."""
+    for name, one in {**SCHEMA["resources"], **SCHEMA.get("types", {})}.items():
+        yield name, one
+        for place in ("inputProperties", "properties"):
+            for key, value in one.get(place, {}).items():
+                yield f"{name} {place}.{key}", value
+
+
+def test_every_component_and_property_is_described() -> None:
+    assert [where for where, one in described() if not one.get("description", "").strip()] == []
+
+
+def test_every_component_gives_an_output_to_come_after() -> None:
+    assert [name for name, one in SCHEMA["resources"].items() if not one["required"]] == []
+
+
+def test_only_components_of_this_checkout_are_left_out() -> None:
+    left = {one.__name__ for one in package.components()} - {one.__name__ for one in package.published()}
+    assert left == {name for name in left if name.startswith("Local")} and left
+    for name in left:
+        module = next(one.__module__ for one in package.components() if one.__name__ == name)
+        text = (REPOSITORY / f"{module.replace('.', '/')}.py").read_text()
+        assert "components.local_" in text, f"{name} runs nothing of this checkout: call it otherwise, or publish it"
+
+
+def test_plain_arguments_are_those_that_decide_which_resources_there_are() -> None:
+    for name, one in SCHEMA["resources"].items():
+        for key, value in one.get("inputProperties", {}).items():
+            assert not value.get("plain") or "which resources there are" in " ".join(value["description"].split()), (
+                f"{name}.{key}"
+            )
+
+
+def test_every_published_component_has_a_program_with_fixed_inputs() -> None:
+    assert sorted(PROGRAMS) == [one.__name__ for one in package.published()], "add its arguments to tests/package/programs.py"
+
+
+def test_released_schema_is_kept() -> None:
+    assert breaks(json.loads(release.SCHEMA.read_text()), SCHEMA) == []
+
+
+@pytest.mark.parametrize("component", PROGRAMS)
+def test_released_resources_are_kept(component: str) -> None:
+    released: list[list[str]] = json.loads(release.RESOURCES.read_text()).get(component, [])
+    for urns, args in zip(released, PROGRAMS[component], strict=False):
+        assert lost(urns, registered(component, args)) == []
+
+
+def test_every_child_carries_its_components_name() -> None:
+    for component, programs in PROGRAMS.items():
+        for args in programs:
+            for one in registered(component, args):
+                assert one.name == "it" or one.name.startswith("it-"), f"{component}: two of it would both make {one.name}"
+
+
+def test_release_has_one_version() -> None:
+    version = yaml.safe_load((REPOSITORY / "components" / "PulumiPlugin.yaml").read_text())["version"]
+    newest = re.search(r"^## (\S+)", (REPOSITORY / "CHANGELOG.md").read_text(), re.MULTILINE)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert newest and newest[1] == version == project["version"] == SCHEMA["version"]
+    released = json.loads(release.SCHEMA.read_text())["version"]
+    assert tuple(map(int, released.split("."))) <= tuple(map(int, version.split(".")))
+
+
+def pins(file: Path) -> dict[str, set[str]]:
+    """Hashes by pinned requirement of a lock."""
+    found: dict[str, set[str]] = {}
+    for line in file.read_text().splitlines():
+        if pinned := re.match(r"(\S+==\S+)", line):
+            current = found.setdefault(pinned[1], set())
+        elif given := re.match(r"\s+--hash=(\S+)", line):
+            current.add(given[1])
+    return found
+
+
+def test_package_installs_what_the_tests_ran_with() -> None:
+    ours, tested = pins(REPOSITORY / "components" / "requirements.txt"), pins(REPOSITORY / "requirements.txt")
+    assert ours and all(ours.values()) and {name: tested.get(name) for name in ours} == ours, "run: make lock"
+
+
+def test_folder_runs_as_the_program_that_the_engine_starts(tmp_path: Path) -> None:
+    """The host prints the port of its server first of all; it imports nodekit from beside its own folder."""
+    started = subprocess.Popen(
+        [sys.executable, "-I", str(REPOSITORY / "components"), "127.0.0.1:1"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert started.stdout and started.stdout.readline().strip().isdigit(), started.stderr and started.stderr.read()
+    finally:
+        started.kill()
+        started.communicate()
+
+
+class Machine(TypedDict):
+    """A machine."""
+
+    host_key: pulumi.Input[str]
+    """Its key."""
+    ssh_port: pulumi.Input[int]
+    """Its port."""
+
+
+class MachinesArgs(TypedDict):
+    """Some machines."""
+
+    machines: pulumi.Input[list[Machine]]
+    """All of them."""
+    first: pulumi.Input[Machine]
+    """One of them."""
+    count: pulumi.Input[int]
+    """How many."""
+    plain: bool
+    """Which resources there are."""
+
+
+class Machines(pulumi.ComponentResource):
+    """Gives back what it gets."""
+
+    machines: list[Machine]
+    """All of them."""
+
+    def __init__(self, name: str, args: MachinesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("kata-nodes:index:Machines", name, None, opts)
+        self.machines = args["machines"]  # type: ignore[assignment]
+
+
+def given(**inputs: Any) -> Any:
+    """What a component of the package gets for inputs as the engine sends them, resolved."""
+    provider = package.PackageProvider([Machines], package.NAME)
+    return provider.map_inputs(inputs, provider._component_defs["Machines"])
+
+
+def resolved(value: Any) -> Any:
+    """What an output comes to."""
+    import asyncio
+
+    async def inside() -> Any:
+        return await pulumi.Output.from_input(value()).future()
+
+    return asyncio.run(inside())
+
+
+ONE = {"hostKey": "A", "sshPort": 22.0}
+
+
+def test_outputs_of_other_resources_reach_components_under_pythons_names() -> None:
+    def value() -> Any:
+        out = pulumi.Output.from_input
+        return given(machines=out([ONE]), first=out(ONE), count=out(2.0), plain=True)
+
+    machine = {"host_key": "A", "ssh_port": 22}
+    assert resolved(value) == {"machines": [machine], "first": machine, "count": 2, "plain": True}
+
+
+def test_parts_that_are_outputs_reach_components_too() -> None:
+    def value() -> Any:
+        out = pulumi.Output.from_input
+        return given(machines=[out(ONE)], first={**ONE, "sshPort": out(22.0)}, count=2.0, plain=True)
+
+    machine = {"host_key": "A", "ssh_port": 22}
+    assert resolved(value) == {"machines": [machine], "first": machine, "count": 2, "plain": True}
+
+
+def test_plain_argument_that_is_an_output_is_refused() -> None:
+    def value() -> Any:
+        return given(machines=[], first=ONE, count=1.0, plain=pulumi.Output.from_input(False))
+
+    with pytest.raises(InputPropertyError) as caught:
+        resolved(value)
+    assert "'plain' of Machines must be a plain value" in caught.value.reason
+
+
+def test_objects_in_lists_reach_programs_under_the_schemas_names() -> None:
+    provider = package.PackageProvider([Machines], package.NAME)
+
+    class Made:
+        machines = ({"host_key": "A", "ssh_port": 22},)
+
+    state = provider.get_state(Made(), provider._component_defs["Machines"])  # type: ignore[arg-type]
+    assert state == {"machines": [{"hostKey": "A", "sshPort": 22}]}
