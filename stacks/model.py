@@ -17,6 +17,13 @@ LOGIN_SECRETS = ("sshPrivateKey", "sudoPassword", "bastionPrivateKey")
 SECRETS = (*LOGIN_SECRETS, "joinScript")
 """All that pools take, the script by which machines of a group join a cluster among them."""
 OBJECTS = ("nodes", "docker", "kata", "kubernetes", "verification")
+SECRETS = {
+    "sshPrivateKey": "Private key of the login to existing nodes; without it the SSH agent is asked.",
+    "sudoPassword": "What sudo asks the login user of existing nodes for; without it sudo must ask for nothing.",
+    "bastionPrivateKey": "Private key of the login to the bastion; without it the SSH agent is asked.",
+    "kubeconfig": "Kubeconfig of the cluster, where `kubernetes.cluster` is `kubeconfig`.",
+}
+"""Secret key -> its meaning. Each is a key of its own, which Pulumi encrypts whole."""
 DOCKER_FINGERPRINT = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 """Docker's own apt key (facts of the field: docs.docker.com, "Install Docker Engine on Debian")."""
 
