@@ -27,9 +27,9 @@ down: ## destroy what the stack made
 new-stack: ## write a stack file for a new stack, from a few questions
 	@$(ENV) && python -m stacks.new
 
-test: ## set up and run the whole suite (engine, machine, cluster)
+test: ## set up and run the whole suite (engine, machine, cluster), with the coverage of this process
 	@python3 -m tools.local >/dev/null
-	@$(ENV) && python -m pytest tests --durations=15
+	@$(ENV) && python -m pytest tests --durations=15 --cov --cov-report=term
 
 test-fast: ## run what needs neither engine nor machine
 	@$(ENV) && python -m pytest tests --numprocesses=auto --durations=8 -m "not engine and not machine and not guest and not apt and not debian"

@@ -17,7 +17,7 @@ LOGIN_SECRETS = ("sshPrivateKey", "sudoPassword", "bastionPrivateKey")
 SECRETS = (*LOGIN_SECRETS, "joinScript")
 """All that pools take, the script by which machines of a group join a cluster among them."""
 OBJECTS = ("nodes", "docker", "kata", "kubernetes", "verification")
-SECRETS = {
+SECRET_KEYS = {
     "sshPrivateKey": "Private key of the login to existing nodes; without it the SSH agent is asked.",
     "sudoPassword": "What sudo asks the login user of existing nodes for; without it sudo must ask for nothing.",
     "bastionPrivateKey": "Private key of the login to the bastion; without it the SSH agent is asked.",

@@ -12,7 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from nodekit.rules.runtime_class import NODE_LABEL
-from stacks.model import NAMESPACE, SECRETS, ConfigError, Name, load
+from stacks.model import NAMESPACE, SECRET_KEYS, ConfigError, Name, load
 
 FOLDER = Path(__file__).resolve().parent
 SCHEMA_LINE = "# yaml-language-server: $schema=schema.json"
@@ -95,6 +95,7 @@ def document(answers: Answers) -> dict[str, Any]:
 def secrets(answers: Answers) -> list[str]:
     """Secret keys that the stack can need."""
     wanted = ["sshPrivateKey"] if answers["nodes"] == "existing" else []
+    wanted += ["sudoPassword"] if answers.get("user", "root") != "root" else []
     return wanted + (["kubeconfig"] if answers.get("cluster", "kubeconfig") == "kubeconfig" else [])
 
 
@@ -186,7 +187,7 @@ def main(argv: Sequence[str] | None = None, ask: Callable[[str], str] | None = N
     print('  eval "$(tools/env)"')
     print(f"  pulumi stack init {answers['name']}")
     for key in secrets(answers):
-        print(f"  pulumi config set --secret {NAMESPACE}:{key} --stack {answers['name']} < FILE    # {SECRETS[key]}")
+        print(f"  pulumi config set --secret {NAMESPACE}:{key} --stack {answers['name']} < FILE    # {SECRET_KEYS[key]}")
     print(f"  make preview STACK={answers['name']}")
     return 0
 

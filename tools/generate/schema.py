@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from stacks.model import NAMESPACE, SECRETS, StackConfig
+from stacks.model import NAMESPACE, SECRET_KEYS, StackConfig
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
 """The draft that every editor's YAML server reads."""
@@ -50,7 +50,7 @@ def of_stack_file() -> dict[str, Any]:
             "required": ["secure"],
             "additionalProperties": False,
         }
-        for key, meaning in SECRETS.items()
+        for key, meaning in SECRET_KEYS.items()
     }
     return {
         "$schema": DIALECT,

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from stacks.model import NAMESPACE, SECRETS
+from stacks.model import NAMESPACE, SECRET_KEYS
 from tools.generate import schema
 
 HEAD = f"""# Settings
@@ -94,7 +94,7 @@ def text() -> str:
     for section, node in made["properties"].items():
         table = ["| key | type | default | bounds | meaning |", "| --- | --- | --- | --- | --- |"]
         parts.append("\n".join([f"## {section}\n", *table, *rows(section, node, False, made["definitions"])]) + "\n")
-    secrets = [f"| `{key}` | {cell(meaning)} |" for key, meaning in SECRETS.items()]
+    secrets = [f"| `{key}` | {cell(meaning)} |" for key, meaning in SECRET_KEYS.items()]
     intro = f"Each is a key of its own: `pulumi config set --secret {NAMESPACE}:KEY`.\n"
     parts.append("\n".join(["## Secrets\n", intro, "| key | meaning |", "| --- | --- |", *secrets]) + "\n")
     return "\n".join(parts)
