@@ -1,6 +1,6 @@
 """The stack's configuration: every key, its default, its bounds, and a clear refusal of everything else."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
@@ -429,7 +429,7 @@ class StackConfig(Model):
 
 
 REMEDIES = {
-    "extra_forbidden": "Remove the key, or correct its spelling; docs and stacks/Pulumi.local.yaml show every key",
+    "extra_forbidden": "Remove the key, or correct its spelling; docs/reference/settings.md has every key",
     "missing": "Add the key",
     "string_type": "Write text, in quotes where it looks like a number",
     "int_type": "Write a whole number without quotes",
@@ -475,6 +475,18 @@ def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
     ]
     if errors:
         raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(error.sentence() for error in errors))
+
+
+def refuse_unknown(keys: Iterable[str]) -> None:
+    """Refuse keys of this namespace that are neither a section nor a secret, of all that Pulumi holds; raises ConfigError.
+
+    Their values are not told: one could be a secret whose key is misspelt.
+    """
+    known = {f"{NAMESPACE}:{key}" for key in (*OBJECTS, *SECRET_KEYS)}
+    strange = sorted(key for key in set(keys) - known if key.startswith(f"{NAMESPACE}:"))
+    if strange:
+        lines = [f"{key}: {REASONS['extra_forbidden']}. {REMEDIES['extra_forbidden']}." for key in strange]
+        raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(lines))
 
 
 def load(get_object: Callable[[str], object]) -> StackConfig:

@@ -59,8 +59,12 @@ def test_secret_in_clear_is_refused() -> None:
     assert refused(stack_file(nodes={"local": {}}, kubeconfig="apiVersion: v1"))
 
 
-def test_section_that_does_not_exist_is_refused() -> None:
-    assert refused(stack_file(nodes={"local": {}}, verificaton={}))
+def test_section_that_does_not_exist_is_refused_by_both() -> None:
+    document = stack_file(nodes={"local": {}}, verificaton={"timeoutSeconds": 60})
+    assert refused(document)
+    with pytest.raises(model.ConfigError, match=r"kata-nodes:verificaton: there is no such key\. Remove the key"):
+        model.refuse_unknown(document["config"])
+    model.refuse_unknown(["kata-nodes:verification", "kata-nodes:kubeconfig", "aws:region"])
 
 
 BOTH_REFUSE: list[dict[str, Any]] = [
