@@ -12,18 +12,21 @@ from stacks.aws_model import Aws
 from stacks.sections import Model, NodeErrorValue, Sha256
 
 NAMESPACE = "kata-nodes"
-LOGIN_SECRETS = ("sshPrivateKey", "sudoPassword", "bastionPrivateKey")
-"""Secrets of the login to existing nodes, each a key of its own."""
-SECRETS = (*LOGIN_SECRETS, "joinScript")
-"""All that pools take, the script by which machines of a group join a cluster among them."""
 OBJECTS = ("nodes", "docker", "kata", "kubernetes", "verification")
-SECRET_KEYS = {
-    "sshPrivateKey": "Private key of the login to existing nodes; without it the SSH agent is asked.",
+LOGIN_SECRETS = {
+    "sshPrivateKey": "Private key of the login to nodes that are there already, or got its public half on AWS; without it the "
+    "SSH agent is asked.",
     "sudoPassword": "What sudo asks the login user of existing nodes for; without it sudo must ask for nothing.",
     "bastionPrivateKey": "Private key of the login to the bastion; without it the SSH agent is asked.",
-    "kubeconfig": "Kubeconfig of the cluster, where `kubernetes.cluster` is `kubeconfig`.",
 }
-"""Secret key -> its meaning. Each is a key of its own, which Pulumi encrypts whole."""
+"""Secrets of the login to existing nodes -> their meaning. Each is a key of its own, which Pulumi encrypts whole."""
+SECRETS = {
+    **LOGIN_SECRETS,
+    "joinScript": "What a machine of an auto-scaling group runs as root once it is proven, to join a cluster; begins with #!/.",
+}
+"""All that pools take, the script by which machines of a group join a cluster among them."""
+SECRET_KEYS = {**SECRETS, "kubeconfig": "Kubeconfig of the cluster, where `kubernetes.cluster` is `kubeconfig`."}
+"""All that the program takes."""
 DOCKER_FINGERPRINT = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 """Docker's own apt key (facts of the field: docs.docker.com, "Install Docker Engine on Debian")."""
 

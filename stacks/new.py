@@ -20,6 +20,7 @@ SCHEMA_LINE = "# yaml-language-server: $schema=schema.json"
 POOLS = {
     "local": "virtual machines that the stack makes and destroys on this machine",
     "existing": "a machine that is there already and is reached over SSH",
+    "aws": "instances on AWS that the stack makes",
     "cluster": "nodes of a Kubernetes cluster that has Kata already",
     "kata-deploy": "nodes of a Kubernetes cluster that gets Kata by Kata's Helm chart",
 }
@@ -30,7 +31,7 @@ CLUSTERS = {
     "kubeconfig": "a cluster of yours",
 }
 """What sandboxes are made on."""
-OVER_SSH = ("local", "existing")
+OVER_SSH = ("local", "existing", "aws")
 Answers = Mapping[str, str]
 
 
@@ -46,22 +47,42 @@ class Question:
     """Whether it has a meaning beside the answers before it."""
 
 
+def only(*pools: str) -> Callable[[Answers], bool]:
+    """Whether the nodes come from one of these."""
+    return lambda answers: answers["nodes"] in pools
+
+
 QUESTIONS = (
     Question("name", "Name of the stack (a-z, 0-9 and -)"),
     Question("nodes", "Where the nodes come from", lambda answers: "existing", POOLS),
-    Question("address", "Host name or IP address of the machine", asked=lambda answers: answers["nodes"] == "existing"),
-    Question("user", "Login user there", lambda answers: "root", asked=lambda answers: answers["nodes"] == "existing"),
+    Question("address", "Host name or IP address of the machine", asked=only("existing")),
+    Question("user", "Login user there", lambda answers: "root", asked=only("existing")),
     Question(
         "host-key",
         "Its host key: what /etc/ssh/ssh_host_ed25519_key.pub holds there",
-        asked=lambda answers: answers["nodes"] == "existing",
+        asked=only("existing"),
     ),
+    Question("region", "Region, such as eu-central-1", asked=only("aws")),
+    Question(
+        "instance-type",
+        "Type of instance: bare metal, or one that lists nested-virtualization",
+        lambda answers: "m8i.4xlarge",
+        asked=only("aws"),
+    ),
+    Question(
+        "image",
+        "Image (ami-…): python -m components.aws_preflight --newest-image prints one",
+        asked=only("aws"),
+    ),
+    Question("vpc", "Network (vpc-…)", asked=only("aws")),
+    Question("subnet", "Subnet in it (subnet-…)", asked=only("aws")),
+    Question("ssh-from", "Network that the stack is run from, such as 203.0.113.0/24", asked=only("aws")),
     Question(
         "cluster",
         "What sandboxes are made on",
         lambda answers: "local" if answers["nodes"] == "local" else "kubeconfig",
         CLUSTERS,
-        lambda answers: answers["nodes"] in OVER_SSH,
+        only(*OVER_SSH),
     ),
     Question(
         "selector",
@@ -82,6 +103,20 @@ def document(answers: Answers) -> dict[str, Any]:
         key = " ".join(answers["host-key"].split()[:2])
         node = {"name": f"{answers['name']}-1", "address": answers["address"], "user": answers["user"], "hostKey": key}
         made |= {"nodes": {"existing": [node]}}
+    elif pool == "aws":
+        made |= {
+            "nodes": {
+                "aws": {
+                    "region": answers["region"],
+                    "instanceType": answers["instance-type"],
+                    "nestedVirtualization": ".metal" not in answers["instance-type"],
+                    "image": answers["image"],
+                    "vpc": answers["vpc"],
+                    "subnets": [answers["subnet"]],
+                    "instances": {"count": 1, "sshFrom": [answers["ssh-from"]]},
+                }
+            }
+        }
     cluster = answers.get("cluster", "kubeconfig")
     if cluster != "none":
         made["kubernetes"] = {"cluster": cluster}
@@ -107,6 +142,8 @@ def text(answers: Answers) -> str:
     lines += [f"#   pulumi config set --secret {NAMESPACE}:{key} --stack {answers['name']}" for key in secrets(answers)]
     if len(lines) == 2:
         lines[1] = "# Every key and its default: docs/reference/settings.md"
+    if answers["nodes"] in ("existing", "aws"):
+        lines.append("# Machines without Kata get it by kata.install; on others kata.version is the one that they have.")
     body = yaml.safe_dump({"config": {f"{NAMESPACE}:{key}": value for key, value in sections.items()}}, sort_keys=False)
     return "\n".join(lines) + "\n" + body
 

@@ -11,6 +11,9 @@ from tests.stacks.test_schema import refused
 HOST_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'E' * 43} root@rack"
 EXISTING = ["--name", "rack", "--nodes", "existing", "--address", "192.0.2.7", "--host-key", HOST_KEY]
 
+AWS = ["--name", "cloud", "--nodes", "aws", "--region", "eu-central-1", "--image", "ami-0123456789abcdef0"]
+AWS += ["--vpc", "vpc-0123abcd", "--subnet", "subnet-0123abcd", "--ssh-from", "203.0.113.0/24"]
+
 
 def written(folder: Path, *argv: str, said: list[str] | None = None) -> tuple[int, Path]:
     """Exit status and file of one run; `said` answers what is asked, in order."""
@@ -27,6 +30,8 @@ def written(folder: Path, *argv: str, said: list[str] | None = None) -> tuple[in
         (["--name", "lab", "--nodes", "kata-deploy", "--selector", "pool=kata"], {"kubernetes"}),
         (EXISTING, {"nodes", "kubernetes"}),
         ([*EXISTING, "--cluster", "none"], {"nodes"}),
+        (AWS, {"nodes", "kubernetes"}),
+        ([*AWS, "--instance-type", "m7i.metal-24xl", "--cluster", "none"], {"nodes"}),
         ([*EXISTING, "--cluster", "kubeconfig", "--selector", "none"], {"nodes", "kubernetes"}),
     ],
 )
@@ -65,6 +70,8 @@ def test_file_that_exists_is_never_overwritten(tmp_path: Path, capsys: pytest.Ca
         (["--name", "../x", "--nodes", "cluster"], "Use a-z"),
         (["--name", "lab", "--nodes", "existing", "--address", "a"], "--host-key is missing"),
         ([*EXISTING[:-1], "ssh-rsa AAAA"], "hostKey"),
+        ([*AWS[:-1], "0.0.0.0/0"], "[aws-ssh-networks]"),
+        ([*AWS, "--instance-type", "m7g.metal"], "[aws-instance-type]"),
         (["--name", "lab", "--nodes", "cluster", "--selector", "none"], "nothing would be proven"),
         (["--name", "lab", "--nodes", "cluster", "--user", "root"], "--user has no meaning"),
         (["--name", "here", "--nodes", "local", "--selector", "a=b"], "--selector has no meaning"),
