@@ -9,7 +9,7 @@ ENV := eval "$$(tools/env)"
 COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
 PARTS := $(if $(filter local,$(STACK)),python3 -m tools.local >/dev/null)
 
-.PHONY: help up preview down test test-fast bench lint lock schema release-files
+.PHONY: help up preview down new-stack test test-fast bench lint lock generate schema release-files
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 	@echo; echo "STACK=NAME chooses the stack (now: $(STACK)); stacks/ holds their files."
@@ -24,9 +24,12 @@ preview: ## show what `make up` would do; contacts no node and no cluster
 down: ## destroy what the stack made
 	@$(ENV) && pulumi stack select --create $(STACK) && pulumi destroy --stack $(STACK) $(DESTROY)
 
-test: ## set up and run the whole suite (engine, machine, cluster)
+new-stack: ## write a stack file for a new stack, from a few questions
+	@$(ENV) && python -m stacks.new
+
+test: ## set up and run the whole suite (engine, machine, cluster), with the coverage of this process
 	@python3 -m tools.local >/dev/null
-	@$(ENV) && python -m pytest tests --durations=15
+	@$(ENV) && python -m pytest tests --durations=15 --cov --cov-report=term
 
 test-fast: ## run what needs neither engine nor machine
 	@$(ENV) && python -m pytest tests --numprocesses=auto --durations=8 -m "not engine and not machine and not guest and not apt and not debian"
@@ -34,6 +37,9 @@ test-fast: ## run what needs neither engine nor machine
 bench: ## what a run without a change costs on a node, and a hundred nodes on a cluster
 	@python3 -m tools.local >/dev/null
 	@set -o pipefail; $(ENV) && python bench/no_op_run.py && python bench/hundred_nodes.py | tail -1
+
+generate: ## write the schema of stack files and the references in docs/reference/ from the code
+	@$(ENV) && python -m tools.generate
 
 lint: ## ruff, mypy, shellcheck, actionlint, zizmor
 	@$(ENV) && ruff check . && ruff format --check . && mypy && tools/shellcheck && tools/workflows

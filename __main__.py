@@ -3,12 +3,13 @@
 import signal
 
 import pulumi
+from pulumi.runtime import config as everything
 
 from nodekit.rules import consumers
 from nodekit.rules.checklist import checklist, of_pods
 from nodekit.rules.pod import CAPABILITIES
 from stacks.cluster import sandboxes
-from stacks.model import NAMESPACE, SECRETS, ConfigError, load, refuse_useless
+from stacks.model import NAMESPACE, SECRETS, ConfigError, load, refuse_unknown, refuse_useless
 from stacks.pool import nodes as kata_nodes
 
 # When a resource fails, the engine interrupts the program; Python's own handler would bury the reason under a traceback.
@@ -17,6 +18,8 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 given = pulumi.Config(NAMESPACE)
 secrets = {key: value for key in SECRETS if (value := given.get_secret(key)) is not None}
 try:
+    # What the engine handed over, and what a test set in this process.
+    refuse_unknown({*everything.get_config_env(), *everything.CONFIG.get()})
     config = load(given.get_object)
     refuse_useless(config, secrets)
 except ConfigError as error:

@@ -25,7 +25,6 @@ CODES: dict[str, str] = {
     "sudo-password-wrong": "sudo on the node does not accept the login user's password.",
     "sudo-needs-terminal": "sudo on the node refuses to work without a terminal.",
     "sudo-not-allowed": "sudo on the node does not let the login user become root.",
-    "not-root": "The node program needs root and does not have it.",
     "unsupported-os": "The node runs an operating system that this program does not know.",
     "node-busy": "Another run of the node program holds the node's lock.",
     "command-failed": "A program on the node ended with an error.",

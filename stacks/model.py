@@ -1,6 +1,6 @@
 """The stack's configuration: every key, its default, its bounds, and a clear refusal of everything else."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
@@ -12,11 +12,21 @@ from stacks.aws_model import Aws
 from stacks.sections import Model, NodeErrorValue, Sha256
 
 NAMESPACE = "kata-nodes"
-LOGIN_SECRETS = ("sshPrivateKey", "sudoPassword", "bastionPrivateKey")
-"""Secrets of the login to existing nodes, each a key of its own."""
-SECRETS = (*LOGIN_SECRETS, "joinScript")
-"""All that pools take, the script by which machines of a group join a cluster among them."""
 OBJECTS = ("nodes", "docker", "kata", "kubernetes", "verification")
+LOGIN_SECRETS = {
+    "sshPrivateKey": "Private key of the login to nodes that are there already, or got its public half on AWS; without it the "
+    "SSH agent is asked.",
+    "sudoPassword": "What sudo asks the login user of existing nodes for; without it sudo must ask for nothing.",
+    "bastionPrivateKey": "Private key of the login to the bastion; without it the SSH agent is asked.",
+}
+"""Secrets of the login to existing nodes -> their meaning. Each is a key of its own, which Pulumi encrypts whole."""
+SECRETS = {
+    **LOGIN_SECRETS,
+    "joinScript": "What a machine of an auto-scaling group runs as root once it is proven, to join a cluster; begins with #!/.",
+}
+"""All that pools take, the script by which machines of a group join a cluster among them."""
+SECRET_KEYS = {**SECRETS, "kubeconfig": "Kubeconfig of the cluster, where `kubernetes.cluster` is `kubeconfig`."}
+"""All that the program takes."""
 DOCKER_FINGERPRINT = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 """Docker's own apt key (facts of the field: docs.docker.com, "Install Docker Engine on Debian")."""
 
@@ -422,7 +432,7 @@ class StackConfig(Model):
 
 
 REMEDIES = {
-    "extra_forbidden": "Remove the key, or correct its spelling; docs and stacks/Pulumi.local.yaml show every key",
+    "extra_forbidden": "Remove the key, or correct its spelling; docs/reference/settings.md has every key",
     "missing": "Add the key",
     "string_type": "Write text, in quotes where it looks like a number",
     "int_type": "Write a whole number without quotes",
@@ -468,6 +478,18 @@ def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
     ]
     if errors:
         raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(error.sentence() for error in errors))
+
+
+def refuse_unknown(keys: Iterable[str]) -> None:
+    """Refuse keys of this namespace that are neither a section nor a secret, of all that Pulumi holds; raises ConfigError.
+
+    Their values are not told: one could be a secret whose key is misspelt.
+    """
+    known = {f"{NAMESPACE}:{key}" for key in (*OBJECTS, *SECRET_KEYS)}
+    strange = sorted(key for key in set(keys) - known if key.startswith(f"{NAMESPACE}:"))
+    if strange:
+        lines = [f"{key}: {REASONS['extra_forbidden']}. {REMEDIES['extra_forbidden']}." for key in strange]
+        raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(lines))
 
 
 def load(get_object: Callable[[str], object]) -> StackConfig:

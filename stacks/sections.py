@@ -18,7 +18,14 @@ class NodeErrorValue(ValueError):
 class Model(BaseModel):
     """Base of every section: unknown keys are refused, keys are camelCase, values are not coerced."""
 
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True, strict=True, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        strict=True,
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
 
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -11,6 +11,18 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+def copy(folder: Path) -> None:
+    """The files of the project as a clone would have them, with what is not committed yet."""
+    files = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=REPOSITORY, capture_output=True, check=True,
+    ).stdout.decode().split("\0")  # fmt: skip
+    for name in filter(None, files):
+        if (REPOSITORY / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, folder / name)
+
+
 class Checkout:
     """A copy of the project in an empty folder, with the engine's environment."""
 
@@ -18,14 +30,7 @@ class Checkout:
         self.folder = folder
         self.within: list[str] = []
         """What starts the engine, such as nsenter(1) with its arguments."""
-        files = subprocess.run(
-            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-            cwd=REPOSITORY, capture_output=True, check=True,
-        ).stdout.decode().split("\0")  # fmt: skip
-        for name in filter(None, files):
-            if (REPOSITORY / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(REPOSITORY / name, folder / name)
+        copy(folder)
         own = {"PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE", "VIRTUAL_ENV"}
         self.environment = {key: value for key, value in os.environ.items() if key not in own}
         shown = subprocess.run(

@@ -76,6 +76,7 @@ def test_preview_of_existing_nodes_contacts_neither_node_nor_cluster(checkout: C
     ("key", "value", "said"),
     [
         ("kata.hypervisr", "qemu", ["kata-nodes:kata.hypervisr", "no such key", "Remove the key"]),
+        ("verificaton", "60", ["kata-nodes:verificaton", "no such key", "Remove the key"]),
         ("verification.timeoutSeconds", "soon", ["kata-nodes:verification.timeoutSeconds", "'soon'", "whole number"]),
         ("kata.hypervisor", "firecracker", ["kata-nodes:kata", "nestedSandbox", "hypervisor-cannot-nest"]),
         ("nodes.existing[0].hostKey", "ssh-ed25519 AAAA", ["nodes.existing.0.hostKey", "'ssh-ed25519 AAAA'", "host-key-invalid"]),

@@ -1,0 +1,233 @@
+"""Writes a new stack file from a few answers, checked by the model before it is written: `make new-stack`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from nodekit.rules.runtime_class import NODE_LABEL
+from stacks.model import NAMESPACE, SECRET_KEYS, ConfigError, Name, load
+
+FOLDER = Path(__file__).resolve().parent
+SCHEMA_LINE = "# yaml-language-server: $schema=schema.json"
+"""First line of every stack file: editors complete and check the file by it."""
+POOLS = {
+    "local": "virtual machines that the stack makes and destroys on this machine",
+    "existing": "a machine that is there already and is reached over SSH",
+    "aws": "instances on AWS that the stack makes",
+    "cluster": "nodes of a Kubernetes cluster that has Kata already",
+    "kata-deploy": "nodes of a Kubernetes cluster that gets Kata by Kata's Helm chart",
+}
+"""Where nodes can come from."""
+CLUSTERS = {
+    "none": "no Kubernetes: nodes with Docker and Kata only",
+    "local": "an API server that the stack starts on this machine; it runs no pods",
+    "kubeconfig": "a cluster of yours",
+}
+"""What sandboxes are made on."""
+OVER_SSH = ("local", "existing", "aws")
+Answers = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing that only the owner of the stack knows."""
+
+    key: str
+    text: str
+    default: Callable[[Answers], str] = lambda answers: ""
+    choices: Mapping[str, str] | None = None
+    asked: Callable[[Answers], bool] = lambda answers: True
+    """Whether it has a meaning beside the answers before it."""
+
+
+def only(*pools: str) -> Callable[[Answers], bool]:
+    """Whether the nodes come from one of these."""
+    return lambda answers: answers["nodes"] in pools
+
+
+QUESTIONS = (
+    Question("name", "Name of the stack (a-z, 0-9 and -)"),
+    Question("nodes", "Where the nodes come from", lambda answers: "existing", POOLS),
+    Question("address", "Host name or IP address of the machine", asked=only("existing")),
+    Question("user", "Login user there", lambda answers: "root", asked=only("existing")),
+    Question(
+        "host-key",
+        "Its host key: what /etc/ssh/ssh_host_ed25519_key.pub holds there",
+        asked=only("existing"),
+    ),
+    Question("region", "Region, such as eu-central-1", asked=only("aws")),
+    Question(
+        "instance-type",
+        "Type of instance: bare metal, or one that lists nested-virtualization",
+        lambda answers: "m8i.4xlarge",
+        asked=only("aws"),
+    ),
+    Question(
+        "image",
+        "Image (ami-…): python -m components.aws_preflight --newest-image prints one",
+        asked=only("aws"),
+    ),
+    Question("vpc", "Network (vpc-…)", asked=only("aws")),
+    Question("subnet", "Subnet in it (subnet-…)", asked=only("aws")),
+    Question("ssh-from", "Network that the stack is run from, such as 203.0.113.0/24", asked=only("aws")),
+    Question(
+        "cluster",
+        "What sandboxes are made on",
+        lambda answers: "local" if answers["nodes"] == "local" else "kubeconfig",
+        CLUSTERS,
+        only(*OVER_SSH),
+    ),
+    Question(
+        "selector",
+        "Label selector of the cluster's nodes that are to be proven; none: the cluster's nodes are not",
+        lambda answers: "none" if answers["nodes"] == "local" else f"{NODE_LABEL}=true",
+        asked=lambda answers: answers.get("cluster", "kubeconfig") == "kubeconfig",
+    ),
+)
+
+
+def document(answers: Answers) -> dict[str, Any]:
+    """The sections of the configuration, by key."""
+    made: dict[str, Any] = {}
+    pool = answers["nodes"]
+    if pool == "local":
+        made |= {"nodes": {"local": {"count": 1}}, "docker": {"repository": "local"}, "kata": {"install": "local"}}
+    elif pool == "existing":
+        key = " ".join(answers["host-key"].split()[:2])
+        node = {"name": f"{answers['name']}-1", "address": answers["address"], "user": answers["user"], "hostKey": key}
+        made |= {"nodes": {"existing": [node]}}
+    elif pool == "aws":
+        made |= {
+            "nodes": {
+                "aws": {
+                    "region": answers["region"],
+                    "instanceType": answers["instance-type"],
+                    "nestedVirtualization": ".metal" not in answers["instance-type"],
+                    "image": answers["image"],
+                    "vpc": answers["vpc"],
+                    "subnets": [answers["subnet"]],
+                    "instances": {"count": 1, "sshFrom": [answers["ssh-from"]]},
+                }
+            }
+        }
+    cluster = answers.get("cluster", "kubeconfig")
+    if cluster != "none":
+        made["kubernetes"] = {"cluster": cluster}
+        if pool == "kata-deploy":
+            made["kubernetes"]["kataDeploy"] = {}
+        if answers.get("selector", "none") != "none":
+            made["kubernetes"]["proof"] = {"selector": answers["selector"]}
+    return made
+
+
+def secrets(answers: Answers) -> list[str]:
+    """Secret keys that the stack can need."""
+    wanted = ["sshPrivateKey"] if answers["nodes"] == "existing" else []
+    wanted += ["sudoPassword"] if answers.get("user", "root") != "root" else []
+    return wanted + (["kubeconfig"] if answers.get("cluster", "kubeconfig") == "kubeconfig" else [])
+
+
+def text(answers: Answers) -> str:
+    """Content of the stack file. Raises ConfigError when the model refuses it."""
+    sections = document(answers)
+    load(sections.get)
+    lines = [SCHEMA_LINE, "# Every key and its default: docs/reference/settings.md. Secrets are set by:"]
+    lines += [f"#   pulumi config set --secret {NAMESPACE}:{key} --stack {answers['name']}" for key in secrets(answers)]
+    if len(lines) == 2:
+        lines[1] = "# Every key and its default: docs/reference/settings.md"
+    if answers["nodes"] in ("existing", "aws"):
+        lines.append("# Machines without Kata get it by kata.install; on others kata.version is the one that they have.")
+    body = yaml.safe_dump({"config": {f"{NAMESPACE}:{key}": value for key, value in sections.items()}}, sort_keys=False)
+    return "\n".join(lines) + "\n" + body
+
+
+def collect(given: Answers, ask: Callable[[str], str] | None) -> dict[str, str]:
+    """The answers: what was given, else what `ask` says, else the default. Raises ConfigError for a missing or useless one."""
+    answers: dict[str, str] = {}
+    for one in QUESTIONS:
+        said = given.get(one.key)
+        if not one.asked(answers):
+            if said is not None:
+                raise ConfigError(f"--{one.key} has no meaning for --nodes {answers['nodes']}. Leave it out.")
+            continue
+        default = one.default(answers)
+        if said is None and ask:
+            for choice, meaning in (one.choices or {}).items():
+                print(f"  {choice:<12} {meaning}")
+            said = ask(f"{one.text}{f' [{default}]' if default else ''}: ").strip()
+        said = said or default
+        if not said:
+            raise ConfigError(f"--{one.key} is missing. Give it: {one.text}.")
+        if one.choices and said not in one.choices:
+            raise ConfigError(f"--{one.key} is {said!r}. Give one of {', '.join(one.choices)}.")
+        answers[one.key] = said
+    return answers
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; every question is an option as well."""
+    made = argparse.ArgumentParser(
+        prog="python -m stacks.new",
+        description="Write stacks/Pulumi.NAME.yaml for a new stack. Asks at a terminal for what no option says.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="where nodes come from (--nodes):\n"
+        + "\n".join(f"  {key:<12} {meaning}" for key, meaning in POOLS.items())
+        + "\n\nwhat sandboxes are made on (--cluster):\n"
+        + "\n".join(f"  {key:<12} {meaning}" for key, meaning in CLUSTERS.items())
+        + "\n\nexamples:\n  python -m stacks.new --name lab --nodes kata-deploy\n"
+        "  python -m stacks.new --name rack --nodes existing --address 192.0.2.7 --cluster none \\\n"
+        '      --host-key "$(cat ssh_host_ed25519_key.pub)"\n\n'
+        "The file is checked as a preview would, and one that exists is never overwritten.\n"
+        "Exit: 0 written, 1 refused, 2 bad usage.",
+    )
+    for one in QUESTIONS:
+        made.add_argument(f"--{one.key}", help=one.text, choices=one.choices, metavar=one.key.upper())
+    made.add_argument("--folder", type=Path, default=FOLDER, help="folder of the stack files (default: the checkout's own)")
+    return made
+
+
+def named(name: str) -> str:
+    """A stack's name, which is part of a file's; raises ConfigError."""
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        raise ConfigError(f"--name is {name!r}. Use a-z, 0-9 and -, at most 42 of them.") from None
+    return name
+
+
+def main(argv: Sequence[str] | None = None, ask: Callable[[str], str] | None = None) -> int:
+    """Returns the exit status; `ask` puts a question to a person and returns the answer."""
+    given = {key.replace("_", "-"): value for key, value in vars(parser().parse_args(argv)).items() if value is not None}
+    folder: Path = given.pop("folder")
+    try:
+        answers = collect(given, ask)
+        made = text(answers)
+        file = folder / f"Pulumi.{named(answers['name'])}.yaml"
+        # Exclusive: a file that somebody else makes in this very moment is kept too.
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except FileExistsError:
+        print(f"error: {file} exists and was left as it is. Choose another name, or edit that file.", file=sys.stderr)
+        return 1
+    with os.fdopen(handle, "w", encoding="utf-8") as opened:
+        opened.write(made)
+    print(f"Wrote {file}. Next:")
+    print('  eval "$(tools/env)"')
+    print(f"  pulumi stack init {answers['name']}")
+    for key in secrets(answers):
+        print(f"  pulumi config set --secret {NAMESPACE}:{key} --stack {answers['name']} < FILE    # {SECRET_KEYS[key]}")
+    print(f"  make preview STACK={answers['name']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(ask=input if sys.stdin.isatty() else None))

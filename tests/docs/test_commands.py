@@ -1,0 +1,90 @@
+"""What a reader is told to type works: every command block of the documents runs here, or says what it needs that CI lacks."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import Block, all_blocks, blocks
+from tests.e2e.checkout import Checkout, copy
+
+FOUND = all_blocks()
+
+
+def at(place: str) -> pytest.MarkDecorator:
+    """The blocks that run at that place."""
+    chosen = [one for one in FOUND if one.place == place]
+    return pytest.mark.parametrize("block", chosen, ids=[one.where for one in chosen])
+
+
+def run(block: Block, folder: Path, environment: Mapping[str, str], seconds: float) -> None:
+    """Run a block as a person's shell would, stopping at the first command that fails."""
+    done = subprocess.run(
+        ["bash", "-e", "-u", "-o", "pipefail", "-c", block.text],
+        cwd=folder, env=environment, stdin=subprocess.DEVNULL, timeout=seconds,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == block.status, f"{block.where} ended with {done.returncode}, not {block.status}:\n{done.stdout}"
+
+
+def test_every_command_block_says_where_it_runs() -> None:
+    assert [one.fault for one in FOUND if one.fault] == []
+    assert any(one.place == "fast" for one in FOUND)
+
+
+@at("fast")
+def test_fast_commands_work_in_a_clean_checkout(block: Block, tmp_path: Path) -> None:
+    copy(tmp_path)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    run(block, tmp_path, {**os.environ, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}, 60)
+
+
+@pytest.mark.engine
+@at("engine")
+def test_engine_commands_work_in_a_clean_checkout(block: Block, tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    for stack in dict.fromkeys(re.findall(r"--stack (\w+)", block.text)):
+        checkout.pulumi("stack", "init", stack)
+    run(block, tmp_path, checkout.environment, 240)
+
+
+@pytest.mark.engine
+@pytest.mark.machine
+@pytest.mark.timeout(1500)
+@at("machine")
+def test_commands_that_make_a_machine_work_in_a_clean_checkout(block: Block, tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    try:
+        run(block, tmp_path, checkout.environment, 1200)
+    finally:
+        subprocess.run(["make", "down"], cwd=tmp_path, env=checkout.environment, check=False)
+
+
+@pytest.mark.parametrize(
+    ("page", "fault"),
+    [
+        ("text\n```sh\nls\n```\n", "say where it runs"),
+        ("<!-- runs: fast -->\n\n```sh\nls\n```\n", "say where it runs"),  # not the line before
+        ("<!-- runs: somewhere -->\n```sh\nls\n```\n", "runs is one of"),
+        ("<!-- needs: -->\n```sh\nls\n```\n", "say where it runs"),
+        ("<!-- runs: fast -->\n```bash\nls\n```\n", "fenced as ```sh"),
+        ("<!-- needs: AWS -->\n```sh\nls\n```\n", None),
+        ("- item\n  <!-- runs: fast, exit 1 -->\n  ```sh\n  false\n  ```\n", None),
+        ("```yaml\na: b\n```\n", None),
+    ],
+)
+def test_unmarked_commands_are_found(page: str, fault: str | None) -> None:
+    (block,) = blocks(page, "page.md")
+    assert (fault in (block.fault or "")) if fault else block.fault is None
+
+
+def test_block_that_ends_otherwise_than_it_says_is_found(tmp_path: Path) -> None:
+    (block,) = blocks("<!-- runs: fast, exit 3 -->\n```sh\nexit 3\n```\n", "page.md")
+    run(block, tmp_path, os.environ, 10)
+    (block,) = blocks("<!-- runs: fast -->\n```sh\nfalse\ntrue\n```\n", "page.md")
+    with pytest.raises(AssertionError, match=r"page\.md:2 ended with 1, not 0"):
+        run(block, tmp_path, os.environ, 10)
