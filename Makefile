@@ -38,8 +38,8 @@ bench: ## what a run without a change costs on a node, and a hundred nodes on a 
 	@python3 -m tools.local >/dev/null
 	@set -o pipefail; $(ENV) && python bench/no_op_run.py && python bench/hundred_nodes.py | tail -1
 
-generate: ## write the schema of stack files and the references in docs/reference/ from the code
-	@$(ENV) && python -m tools.generate
+generate: ## write the schema of stack files, the references in docs/reference/ and the reviewed plan of prod from the code
+	@$(ENV) && python -m tools.generate && python -m tests.stacks.prod_plan
 
 lint: ## ruff, mypy, shellcheck, actionlint, zizmor
 	@$(ENV) && ruff check . && ruff format --check . && mypy && tools/shellcheck && tools/workflows

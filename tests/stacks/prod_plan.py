@@ -1,0 +1,71 @@
+"""The plan of stack `prod` as a reviewer reads it, by the recording engine, since CI has no AWS plugin and no AWS.
+
+`python -m tests.stacks.prod_plan` writes it anew beside this file; `make generate` does so too.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import yaml
+
+from components import aws_preflight
+from nodekit import bundle
+from tests.components.recorder import Recorded
+from tests.components.test_wiring import KUBECONFIG, stack
+
+FILE = Path(__file__).with_name("prod-plan.yaml")
+STACK = Path(__file__).resolve().parents[2] / "stacks" / "Pulumi.prod.yaml"
+
+
+def shown(value: Any, key: str = "") -> Any:
+    """An input as the plan shows it: what a node is told as its document, a script by its first comment, no other long text."""
+    if isinstance(value, dict):
+        return {name: shown(one, name) for name, one in sorted(value.items())}
+    if isinstance(value, list):
+        return [shown(one) for one in value]
+    if not isinstance(value, str | int | float | bool | None):
+        return "(known after apply)"
+    if not isinstance(value, str):
+        return value
+    if key == "stdin" and value.startswith("{"):
+        return shown(json.loads(value))
+    if value.startswith("#!"):
+        return f"(script) {value.splitlines()[1].lstrip('# ')}"
+    digest = bundle.cached()[1]
+    text = value.replace(digest, "PROGRAM").replace(digest[:12], "PROGRAM")
+    return "DIGEST" if key == "digest" else text
+
+
+def resource(one: Recorded) -> dict[str, Any]:
+    """One planned resource, without its options' defaults."""
+    inputs = {
+        key: "(secret)" if one.is_secret(key) else shown(value, key)
+        for key, value in sorted(one.inputs.items())
+        if value is not None
+    }
+    request = one.request
+    options = {
+        "parent": one.parent,
+        "replaceOnChanges": sorted(request.replaceOnChanges),
+        "deletedWith": request.deletedWith.rsplit("::", 1)[-1],
+        "protect": bool(request.protect),
+    }
+    return {"type": one.type, **{key: value for key, value in options.items() if value}, "inputs": inputs}
+
+
+def plan() -> str:
+    """The plan as YAML, resources in name order."""
+    config = {key.removeprefix("kata-nodes:"): value for key, value in yaml.safe_load(STACK.read_text())["config"].items()}
+    with mock.patch.object(aws_preflight, "has_credentials", lambda: False):
+        recorded = stack(config, preview=True, secrets={"kubeconfig": KUBECONFIG})
+    resources = {
+        name: resource(one) for name, one in sorted(recorded.by_name.items()) if not one.type.startswith("pulumi:pulumi:")
+    }
+    head = "# What a preview of stack prod plans. Written by make generate, compared by a test: a review sees what changes.\n"
+    return head + yaml.safe_dump(resources, sort_keys=False, width=130, allow_unicode=True)
+
+
+if __name__ == "__main__":
+    FILE.write_text(plan(), encoding="utf-8")
