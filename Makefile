@@ -9,7 +9,7 @@ ENV := eval "$$(tools/env)"
 COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
 PARTS := $(if $(filter local,$(STACK)),python3 -m tools.local >/dev/null)
 
-.PHONY: help up preview down test test-fast bench lint lock
+.PHONY: help up preview policy down test test-fast bench lint lock
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 	@echo; echo "STACK=NAME chooses the stack (now: $(STACK)); stacks/ holds their files."
@@ -20,6 +20,9 @@ up: ## make the stack what its file says, and prove it
 
 preview: ## show what `make up` would do; contacts no node and no cluster
 	@$(ENV) && pulumi stack select --create $(STACK) && pulumi preview --stack $(STACK)
+
+policy: ## the same, refused where the policy pack (policy/README.md) finds something
+	@$(ENV) && pulumi stack select --create $(STACK) && pulumi preview --stack $(STACK) --policy-pack tools/policy
 
 down: ## destroy what the stack made
 	@$(ENV) && pulumi stack select --create $(STACK) && pulumi destroy --stack $(STACK) $(DESTROY)
@@ -38,6 +41,7 @@ bench: ## what a run without a change costs on a node, and a hundred nodes on a 
 lint: ## ruff, mypy, shellcheck, actionlint, zizmor
 	@$(ENV) && ruff check . && ruff format --check . && mypy && tools/shellcheck && tools/workflows
 
-lock: ## write requirements.txt from the .in files, and the part of it that the controller's image needs
+lock: ## write requirements.txt from the .in files, the part of it that the controller's image needs, and the policy pack's
 	@$(ENV) && $(COMPILE) requirements-dev.in --output-file requirements.txt
 	@$(ENV) && $(COMPILE) --constraint requirements.txt controller/requirements.in --output-file controller/requirements.txt
+	@$(ENV) && $(COMPILE) policy/requirements.in --output-file policy/requirements.txt
