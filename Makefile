@@ -9,7 +9,7 @@ ENV := eval "$$(tools/env)"
 COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
 PARTS := $(if $(filter local,$(STACK)),python3 -m tools.local >/dev/null)
 
-.PHONY: help up preview down new-stack test test-fast bench lint lock generate schema release-files
+.PHONY: help up preview policy down new-stack test test-fast bench lint lock generate schema release-files
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 	@echo; echo "STACK=NAME chooses the stack (now: $(STACK)); stacks/ holds their files."
@@ -20,6 +20,9 @@ up: ## make the stack what its file says, and prove it
 
 preview: ## show what `make up` would do; contacts no node and no cluster
 	@$(ENV) && pulumi stack select --create $(STACK) && pulumi preview --stack $(STACK)
+
+policy: ## the same, refused where the policy pack (policy/README.md) finds something
+	@$(ENV) && pulumi stack select --create $(STACK) && pulumi preview --stack $(STACK) --policy-pack tools/policy
 
 down: ## destroy what the stack made
 	@$(ENV) && pulumi stack select --create $(STACK) && pulumi destroy --stack $(STACK) $(DESTROY)
@@ -44,10 +47,11 @@ generate: ## write the schema of stack files, the references in docs/reference/ 
 lint: ## ruff, mypy, shellcheck, actionlint, zizmor
 	@$(ENV) && ruff check . && ruff format --check . && mypy && tools/shellcheck && tools/workflows
 
-lock: ## write the locked requirements from the .in files, those of the package and of the controller's image too
+lock: ## write the locked requirements from the .in files, those of the package, the controller's image and the policy pack too
 	@$(ENV) && $(COMPILE) requirements-dev.in --output-file requirements.txt
 	@$(ENV) && $(COMPILE) --constraint requirements.txt requirements.in --output-file components/requirements.txt
 	@$(ENV) && $(COMPILE) --constraint requirements.txt controller/requirements.in --output-file controller/requirements.txt
+	@$(ENV) && $(COMPILE) policy/requirements.in --output-file policy/requirements.txt
 
 schema: ## write components/schema.json, the schema of the package, from the components
 	@$(ENV) && schema=$$(python -m components.package) && printf '%s\n' "$$schema" >components/schema.json

@@ -5,10 +5,11 @@ from typing import Any, NotRequired, Optional, TypedDict
 import pulumi
 import pulumi_aws as aws
 
-from components.aws_parts import METADATA, Parts, told
+from components.aws_parts import METADATA, Parts
 from components.kata_node import PROOF_GRACE_SECONDS, VERB_SECONDS, resource_text
 from components.node import Node
 from components.node_states import node_states
+from components.told import told
 from nodekit import bundle
 from nodekit.rules import user_data
 

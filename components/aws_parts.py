@@ -1,13 +1,12 @@
 """What machines of every pool on AWS have in common: type, security group, instance profile, metadata service, disk, tags."""
 
-from collections.abc import Callable
 from typing import Any, Optional
 
 import pulumi
 import pulumi_aws as aws
 
 from components.children import child_options
-from nodekit.errors import NodeError
+from components.told import told
 from nodekit.rules import ec2
 
 METADATA = {
@@ -19,18 +18,6 @@ METADATA = {
 """Sessions alone (IMDSv2), and no hop further than the machine itself: a container or a guest gets no answer."""
 SESSION_MANAGER = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
 SSH_PORT = 22
-
-
-def told(decide: Callable[..., Any]) -> Callable[..., Any]:
-    """`decide`, its NodeError turned into one line of the stack's."""
-
-    def decided(*given: Any) -> Any:
-        try:
-            return decide(*given)
-        except NodeError as error:
-            raise pulumi.RunError(error.sentence()) from None
-
-    return decided
 
 
 class Parts:

@@ -1,12 +1,14 @@
 """The controller that proves nodes which join a cluster after `up`, and takes their startup taint away."""
 
+import json
 from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from components.cluster_object import cluster_options
-from nodekit.rules import joining, joining_guard, joining_workload
+from components.told import told
+from nodekit.rules import joining, joining_guard, joining_workload, pod_safety
 
 
 class JoiningNodesArgs(TypedDict):
@@ -107,7 +109,7 @@ class JoiningNodes(pulumi.ComponentResource):
             f"{name}-settings",
             metadata=own,
             immutable=True,
-            data={joining_workload.SETTINGS_KEY: given.apply(lambda all_of: settings_of(name, all_of).json())},
+            data={joining_workload.SETTINGS_KEY: given.apply(told(lambda all_of: settings_of(name, all_of).json()))},
             opts=options("settings", "ConfigMap"),
         )
         made = k8s.apps.v1.Deployment(
@@ -128,7 +130,8 @@ def role_ref(role: k8s.rbac.v1.Role | k8s.rbac.v1.ClusterRole, kind: str) -> Any
 
 
 def settings_of(name: str, given: dict[str, Any]) -> joining.Settings:
-    """What the controller is told, from the component's arguments."""
+    """What the controller is told, from the component's arguments; raises NodeError for a template that reaches the node."""
+    pod_safety.safe(json.loads(given["pod_template"]))
     same = ("namespace", "selector", "pod_template", "handler", "kata_version", "kernel_params")
     return joining.Settings(
         proof=name,

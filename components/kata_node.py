@@ -10,8 +10,8 @@ from pulumi_command import remote
 
 from components.children import child_options
 from components.node_states import node_states
+from components.told import told
 from nodekit import bundle
-from nodekit.errors import NodeError
 from nodekit.rules import login
 
 VERB_SECONDS = {"preflight": 420, "docker": 2400, "kata": 1800}
@@ -100,7 +100,7 @@ def connection_of(args: KataNodeArgs) -> remote.ConnectionArgs:
             host=bastion,
             port=pulumi.Output.from_input(args.get("bastion_port", 22)).apply(float),
             user=args["bastion_user"],
-            host_key=args["bastion_host_key"],
+            host_key=_pinned(args.get("bastion_host_key"), "bastion"),
             private_key=_secret(args.get("bastion_private_key")),
             dial_error_limit=DIALS,
             per_dial_timeout=DIAL_SECONDS,
@@ -109,7 +109,7 @@ def connection_of(args: KataNodeArgs) -> remote.ConnectionArgs:
         host=args["address"],
         port=pulumi.Output.from_input(args["port"]).apply(float),
         user=args["user"],
-        host_key=args["host_key"],
+        host_key=_pinned(args.get("host_key"), "node"),
         private_key=_secret(args.get("private_key")),
         proxy=proxy,
         dial_error_limit=DIALS,
@@ -121,11 +121,8 @@ def _secret(value: pulumi.Input[str] | None) -> pulumi.Output[str] | None:
     return None if value is None else pulumi.Output.secret(value)
 
 
-def _after_password(given: list[str]) -> str:
-    try:
-        return login.after_password(given[0], given[1])
-    except NodeError as error:
-        raise pulumi.RunError(error.sentence()) from None
+def _pinned(key: pulumi.Input[str] | None, host: str) -> pulumi.Output[str]:
+    return pulumi.Output.from_input(key).apply(told(lambda given: login.pinned(given, host)))
 
 
 class KataNode(pulumi.ComponentResource):
@@ -212,7 +209,9 @@ class KataNode(pulumi.ComponentResource):
 
         def stdin_of(text: pulumi.Input[str]) -> pulumi.Output[str]:
             """What a command reads: with a password that comes first, and all of it is secret."""
-            return pulumi.Output.all(password, text).apply(_after_password) if password else pulumi.Output.from_input(text)
+            if not password:
+                return pulumi.Output.from_input(text)
+            return pulumi.Output.all(password, text).apply(told(lambda both: login.after_password(*both)))
 
         start = remote.Command(
             f"{name}-program",

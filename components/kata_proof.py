@@ -11,6 +11,7 @@ from pulumi.output import UNKNOWN
 from components.children import child_options
 from components.cluster_reader import Reader
 from components.kata_node import resource_text
+from components.told import told
 from nodekit.errors import NodeError
 from nodekit.rules import pod_proof
 
@@ -77,7 +78,7 @@ class KataProof(pulumi.ComponentResource):
 
         def prove(node: str) -> pulumi.Output[str]:
             """Uid of the Job that proves `node`."""
-            body = pulumi.Output.all(given, found).apply(lambda both: job(name, node, both[0], both[1], sums))
+            body = pulumi.Output.all(given, found).apply(told(lambda both: job(name, node, both[0], both[1], sums)))
             made = k8s.batch.v1.Job(
                 pod_proof.job_name(name, node),
                 metadata=pulumi.Output.all(body["metadata"], args["namespace"]).apply(

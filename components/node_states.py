@@ -5,16 +5,21 @@ from typing import Any
 
 import pulumi
 
+from components.told import told
 from nodekit.rules import node_state
 
 
 def node_states(args: Mapping[str, Any], verified: Mapping[str, pulumi.Input[str]]) -> dict[str, pulumi.Output[node_state.State]]:
-    """By verb. `args` are a component's, named as KataNodeArgs has them; `verified` is what the proof vouches for beside them."""
+    """By verb. `args` are a component's, named as KataNodeArgs has them; `verified` is what the proof vouches for beside them.
+
+    A pair of Docker and Kata that is known to break is refused by `pulumi.RunError`.
+    """
 
     def state(build: Callable[..., node_state.State], *names: str, **more: Any) -> pulumi.Output[node_state.State]:
         """The desired state from `build`, a function of node_state, and the arguments of those names."""
         given = {key: args.get(key) for key in names}
-        return pulumi.Output.all(node=args["node"], **given, **more).apply(lambda values: build(values.pop("node"), **values))
+        decide = told(lambda values: build(values.pop("node"), **values))
+        return pulumi.Output.all(node=args["node"], **given, **more).apply(decide)
 
     docker = state(
         node_state.docker,

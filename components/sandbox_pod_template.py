@@ -6,7 +6,8 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.cluster_object import cluster_options
-from nodekit.rules import pod
+from components.told import told
+from nodekit.rules import pod, pod_safety
 
 
 class SandboxPodTemplateArgs(TypedDict):
@@ -53,7 +54,7 @@ class SandboxPodTemplate(pulumi.ComponentResource):
     def __init__(self, name: str, args: SandboxPodTemplateArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:SandboxPodTemplate", name, None, opts)
         given = pulumi.Output.all(**{key: value for key, value in args.items() if key != "namespace"})
-        body = given.apply(lambda all_of: pod.template(labels={"app.kubernetes.io/name": all_of.pop("template")}, **all_of))
+        body = given.apply(told(body_of))
         made = k8s.core.v1.PodTemplate(
             f"{name}-template",
             metadata={"name": args["template"], "namespace": args["namespace"]},
@@ -63,6 +64,11 @@ class SandboxPodTemplate(pulumi.ComponentResource):
         self.template = made.metadata.apply(lambda metadata: str(metadata.name))
         self.capabilities = made.template.apply(granted)
         self.register_outputs({"template": self.template, "capabilities": self.capabilities})
+
+
+def body_of(given: dict[str, Any]) -> Any:
+    """The template from the component's arguments, held to the rule of the policy pack."""
+    return pod_safety.safe(pod.template(labels={"app.kubernetes.io/name": given.pop("template")}, **given))
 
 
 def granted(template: Any) -> list[str]:

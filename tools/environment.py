@@ -18,12 +18,12 @@ COMMAND_PLUGIN = "1.2.1"
 OFFICIAL_PLUGIN = "https://get.pulumi.com/releases/plugins/pulumi-resource-{name}-v{version}-linux-amd64.tar.gz"
 
 
-def virtual_environment() -> Path:
-    """The virtual environment with the locked requirements, made once for each content of requirements.txt."""
+def virtual_environment(lock: Path = CHECKOUT / "requirements.txt") -> Path:
+    """The virtual environment with the requirements of `lock`, made once for each content of that file."""
     if sys.version_info < PYTHON_NEEDED:
         raise SetupError(f"Python {sys.version.split()[0]} is too old. Install Python 3.11 or newer as python3.")
-    lock = CHECKOUT / "requirements.txt"
-    name = f"venv-{cache.key([lock, sys.version, sys.prefix])}"
+    # The Python beneath, where a virtual environment runs this: one environment for both.
+    name = f"venv-{cache.key([lock, sys.version, sys.base_prefix])}"
     folder = cache.root() / name
     complete = folder / ".complete"
     if complete.exists():
@@ -33,7 +33,7 @@ def virtual_environment() -> Path:
             return folder
         # A virtual environment holds its own path, so it is made in place; the marker says that it is whole.
         shutil.rmtree(folder, ignore_errors=True)
-        say("Making the virtual environment from requirements.txt (about 1 min, once) ...")
+        say(f"Making the virtual environment of {lock.relative_to(CHECKOUT)} (about 1 min, once) ...")
         made = subprocess.run([sys.executable, "-m", "venv", str(folder)], capture_output=True, text=True, check=False)
         if made.returncode != 0:
             shutil.rmtree(folder, ignore_errors=True)

@@ -29,6 +29,21 @@ def host_key(text: str) -> str:
     return " ".join(words[:2])
 
 
+def pinned(key: str | None, host: str) -> str:
+    """The key that `host` (node or bastion) must show. Raises NodeError `host-key-missing` when there is none.
+
+    Without one the connection believes whatever host answers at the address, and hands it the node program's desired states
+    and a sudo password. Any kind of key counts; `host_key` is stricter, for keys that this program's own settings give.
+    """
+    if not key or not key.strip():
+        raise NodeError(
+            "host-key-missing",
+            f"The connection to the {host} has no host key",
+            "Give its public key, as its /etc/ssh/ssh_host_ed25519_key.pub holds it: hostKey of the connection, and of its proxy",
+        )
+    return key
+
+
 def refuse_doubled(hosts: Iterable[tuple[str, str, int]]) -> None:
     """Refuse (name, address, port) of which two are the same node. Raises NodeError `node-doubled`."""
     names: set[str] = set()

@@ -4,6 +4,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 
+from nodekit.rules import docker_matrix
+
 SEED_PARAMETER = "user_namespace.enable=1"
 """What the document that this project grew from asks for; inert on mainline kernels, harmless, and always written."""
 RUNTIME_NAME = "kata"
@@ -34,7 +36,8 @@ def docker(
     kata_runtime: str,
     config_path: str | None,
 ) -> State:
-    """For the verb `docker`."""
+    """For the verb `docker`; raises NodeError `docker-kata-incompatible` for a pair that is known to break."""
+    docker_matrix.refuse_if_incompatible(version, kata_version, kata_runtime)
     return {
         "node": node,
         "version": version,

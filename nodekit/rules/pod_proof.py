@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from nodekit.errors import CODES, NodeError
+from nodekit.rules import pod_safety
 from nodekit.rules.kernel_params import LIMIT
 from nodekit.rules.ladder import CHILD_NAMESPACE, SANDBOX, TITLES, judge
 from nodekit.rules.text import printable
@@ -96,9 +97,9 @@ def node_job(proof: str, node: Node, given: Mapping[str, Any], scripts: str) -> 
     """Metadata and spec of the Job that proves `node`, with the digest of all that it vouches for.
 
     `given`: `pod_template` (JSON of a core/v1 PodTemplateSpec), what PROVEN_AGAIN_BY names, and `timeout_seconds`; `scripts`
-    is their `scripts_digest`.
+    is their `scripts_digest`. Raises NodeError for a template that `pod_safety.safe` refuses.
     """
-    template = json.loads(given["pod_template"])
+    template = pod_safety.safe(json.loads(given["pod_template"]))
     verified = {"template": template, "files": scripts, **{key: given.get(key) for key in PROVEN_AGAIN_BY}}
     return job(
         proof,

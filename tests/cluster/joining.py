@@ -29,9 +29,7 @@ class Joining:
     def __init__(self, folder: Path, plane: ControlPlane) -> None:
         self.folder, self.plane = folder, plane
         self.running: subprocess.Popen[bytes] | None = None
-        template = pod.template("debian:13-slim", "kata-qemu", {"app": "sandbox"})
-        # No RuntimeClass here: its admission has tests of its own, and kwok has no handler.
-        del template["spec"]["runtimeClassName"]  # type: ignore[attr-defined]
+        template = pod.template("debian:13-slim", plane.runtime_class(), {"app": "sandbox"})
         self.settings = joining.Settings(
             proof="joining-nodes",
             namespace=NAMESPACE,

@@ -43,9 +43,7 @@ class Proving:
         (folder / "state").mkdir(parents=True)
         (folder / "Pulumi.yaml").write_text("name: proof-test\nruntime: python\n")
         (folder / "__main__.py").write_text(PROGRAM)
-        template = pod.template("debian:13-slim", "kata-qemu", {"app": "sandbox"})
-        # No RuntimeClass here: its admission has tests of its own, and kwok has no handler.
-        del template["spec"]["runtimeClassName"]  # type: ignore[attr-defined]
+        template = pod.template("debian:13-slim", plane.runtime_class(), {"app": "sandbox"})
         self.given: dict[str, Any] = {
             "kubeconfig": plane.kubeconfig,
             "namespace": "default",

@@ -1,0 +1,20 @@
+"""A rule's refusal as Pulumi tells it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pulumi
+
+from nodekit.errors import NodeError
+
+
+def told(decide: Callable[..., Any]) -> Callable[..., Any]:
+    """`decide`, its NodeError turned into one line of the stack's."""
+
+    def decided(*given: Any) -> Any:
+        try:
+            return decide(*given)
+        except NodeError as error:
+            raise pulumi.RunError(error.sentence()) from None
+
+    return decided

@@ -1,0 +1,106 @@
+"""What shows itself to be a secret: private keys, kubeconfigs with a login, tokens of known form, values of telling names."""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+FORMS: tuple[tuple[str, str], ...] = (
+    ("a private key", r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"),
+    ("a private key", r"PuTTY-User-Key-File-[0-9]|AGE-SECRET-KEY-1[0-9A-Z]{20}"),
+    ("a kubeconfig with a login", r"client-key-data[\"']?\s*:\s*[\"']?[A-Za-z0-9+/=]{8}"),
+    (
+        "a kubeconfig with a login",
+        r"(?s)\A(?=.*\bclusters\b)(?=.*\busers\b).*\b(?:token|password)[\"']?\s*:\s*[\"']?[^\s\"'{}\[\],]",
+    ),
+    ("a token of GitHub", r"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{22})"),
+    ("a token of GitLab", r"\bglpat-[A-Za-z0-9_-]{20}"),
+    ("a token of Pulumi", r"\bpul-[0-9a-f]{40}\b"),
+    ("a token of Slack", r"\bxox[abeprs]-[A-Za-z0-9-]{10}"),
+    ("a token of Vault", r"\bhv[sb]\.[A-Za-z0-9_-]{24}"),
+    ("a key of an AWS account", r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
+    ("a signed token (JWT)", r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"),
+    ("an address with a password", r"\b[a-z][a-z0-9+.-]*://[^\s/:@\"'{}$<>]+:[^\s/@\"'{}$<>]+@"),
+    ("a login of HTTP", r"(?i)\bauthorization[\"']?\s*[:=]\s*[\"']?(?:basic|bearer|token)\s+[A-Za-z0-9._~+/=-]{8}"),
+    (
+        "a password or token",
+        r"(?i)(?:^|[\s;&'\"])[a-z0-9_.-]*(?:password|passwd|passphrase|token|secret)[= ][\"']?"
+        r"(?=[^\s]*[0-9])[a-z0-9][^\s\"'$;&|<>(){}]{7,}",
+    ),
+)
+"""What it is, and the form of its text; the forms of tokens are those that their makers document for scanners to find. The last
+is an assignment or an option (PASSWORD=…, --token …) of a text with a digit, so that neither words nor variables count."""
+_FORMS = tuple((what, re.compile(form)) for what, form in FORMS)
+_TELLING = re.compile(
+    r"(?:(?i:password|passwd|passphrase|token|api[-_]?key|(?:private|secret|access)[-_]?key|client[-_]?secret|join[-_]?script)|"
+    r"\bsecret|_SECRET)\Z"
+)
+"""How names end whose value is a secret: DB_PASSWORD, sudoPassword, api-key. `secretName`, `tokenPath`, `tlsSecret` do not."""
+_ENCODED = re.compile(r"[A-Za-z0-9+/\s]{32,}={0,2}\s*")
+_SWITCH = ("true", "false")
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A value that the engine was told to keep encrypted."""
+
+    value: object
+
+
+@dataclass(frozen=True)
+class Found:
+    """Something secret: its place, what it is (never the value), and whether the engine keeps it encrypted."""
+
+    at: str
+    what: str
+    kept: bool
+
+
+def form(text: str) -> str | None:
+    """What a text shows itself to be, or to hold, by its form; None when by that it is no secret."""
+    return next((what for what, pattern in _FORMS if pattern.search(text)), None)
+
+
+def telling(name: str) -> bool:
+    """Whether a name says that its value is a secret."""
+    return bool(_TELLING.search(name))
+
+
+def secrets(value: object, at: str, name: str = "", kept: bool = False) -> Iterator[Found]:
+    """Every secret below `value`, which lies at `at` under `name`; `Secret` marks what is kept encrypted.
+
+    Texts that hold JSON or base64 are looked into. A list of `name` and `value`, as containers have their environment, counts
+    as the object that it stands for.
+    """
+    if isinstance(value, Secret):
+        yield from secrets(value.value, at, name, True)
+    elif isinstance(value, Mapping):
+        for key, below in value.items():
+            called = value["name"] if key == "value" and isinstance(value.get("name"), str) else str(key)
+            yield from secrets(below, f"{at}.{key}", called, kept)
+    elif isinstance(value, list):
+        for index, below in enumerate(value):
+            yield from secrets(below, f"{at}[{index}]", name, kept)
+    elif isinstance(value, str) and value.strip() and value not in _SWITCH:
+        if what := form(value):
+            yield Found(at, what, kept)
+        elif telling(name):
+            yield Found(at, f"the value of {name}", kept)
+        else:
+            yield from _within(value, at, kept)
+
+
+def _within(text: str, at: str, kept: bool) -> Iterator[Found]:
+    if text.lstrip().startswith(("{", "[")):
+        try:
+            yield from secrets(json.loads(text), at, "", kept)
+        except ValueError:
+            return
+    elif _ENCODED.fullmatch(text):
+        try:
+            plain = base64.b64decode("".join(text.split()), validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return
+        yield from secrets(plain, at, "", kept)

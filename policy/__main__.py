@@ -1,0 +1,69 @@
+"""The policy pack: hands the engine's resources to nodekit.rules.stack_policy, and reports what that refuses."""
+
+import functools
+import sys
+from pathlib import Path
+
+# The engine starts this folder, from any other; the rules lie beside it.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import pulumi_policy
+from pulumi_policy import deserialize
+from pulumi_policy import policy as sdk
+
+from nodekit.rules import stack_policy
+from nodekit.rules.stack_policy import CLASSES, Judge, Resource, values
+
+# The engine marks what is secret, and the SDK takes these marks off unless it is asked to remediate. With them a secret that
+# is kept encrypted can be told from one in plain.
+sdk.deserialize_properties = functools.partial(deserialize.deserialize_properties, proxy_secrets=True)
+
+
+def resources(
+    name: str, says: str, judge: Judge, settings: pulumi_policy.PolicyConfigSchema | None = None
+) -> pulumi_policy.ResourceValidationPolicy:
+    """A rule for one resource at a time."""
+
+    def validate(given: pulumi_policy.ResourceValidationArgs, report: pulumi_policy.ReportViolation) -> None:
+        inputs = values(deserialize.serialize_properties(given.props))
+        for error in judge(given.resource_type, inputs, given.get_config()):
+            report(error.sentence(), None)
+
+    return pulumi_policy.ResourceValidationPolicy(name, says, validate, config_schema=settings)
+
+
+def whole(given: pulumi_policy.StackValidationArgs, report: pulumi_policy.ReportViolation) -> None:
+    """The rule for the stack as a whole."""
+    made = [Resource(one.urn, one.resource_type, one.name, one.parent.urn if one.parent else "") for one in given.resources]
+    for urn, error in stack_policy.proofs(made):
+        report(error.sentence(), urn)
+
+
+CLASSES_SETTING = pulumi_policy.PolicyConfigSchema(
+    {
+        "runtimeClasses": {
+            "type": "array",
+            "items": {"type": "string", "minLength": 1},
+            "minItems": 1,
+            "default": list(CLASSES),
+            "description": "RuntimeClasses that lead into a Kata guest",
+        }
+    }
+)
+
+pulumi_policy.PolicyPack(
+    name="kata-nodes",
+    enforcement_level=pulumi_policy.EnforcementLevel.MANDATORY,
+    policies=[
+        resources(
+            "sandbox-pods",
+            "Capabilities act inside a Kata guest or not at all, and no sandbox pod reaches the node.",
+            stack_policy.pods,
+            CLASSES_SETTING,
+        ),
+        resources("docker-kata-pair", "Docker and Kata on a node are a pair that works.", stack_policy.pairs),
+        resources("host-keys", "Every hop of every command over SSH has its host key pinned.", stack_policy.host_keys),
+        resources("secrets", "Secrets are kept encrypted, and out of command lines.", stack_policy.plain_secrets),
+        pulumi_policy.StackValidationPolicy("proofs", "Nodes and pod templates come with their proof.", whole),
+    ],
+)

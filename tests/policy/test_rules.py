@@ -1,0 +1,439 @@
+"""The rules of the policy pack on what an engine sends, and the same rules in the constructors of components.
+
+What would be lost if these failed: a review that may trust the pack, and stacks of this project that pass it.
+"""
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pulumi
+import pytest
+from google.protobuf import json_format
+
+from components import kata_proof
+from components.joining_nodes import JoiningNodes
+from components.kata_node import KataNode
+from components.sandbox_pod_template import SandboxPodTemplate
+from nodekit.errors import NodeError
+from nodekit.rules import pod, pod_safety, stack_policy
+from nodekit.rules.plain_secrets import Secret
+from nodekit.rules.stack_policy import CLASSES, Resource, Unknown
+from tests.aws import test_pool
+from tests.components.recorder import Recorder, run
+from tests.components.test_pools import SECRETS, existing
+from tests.components.test_wiring import EXISTING, HOST_KEY, KUBECONFIG, LOCAL, FakeCluster, stack
+
+SETTINGS = {"runtimeClasses": list(CLASSES)}
+JUDGES = (stack_policy.pods, stack_policy.pairs, stack_policy.host_keys, stack_policy.plain_secrets)
+BOTH = list(pod.CAPABILITIES)
+KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
+LOGIN = "apiVersion: v1\nclusters:\n- name: k\nusers:\n- name: u\n  user:\n    token: abcdef\ncontexts: []\n"
+
+
+def codes(errors: list[NodeError]) -> list[str]:
+    """What is refused; every refusal says what to do."""
+    assert all(error.message and error.remedy for error in errors)
+    return [error.code for error in errors]
+
+
+# --- the project's own stacks
+
+
+def sent(recorder: Recorder) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Name, type and inputs of every resource, as an engine would send them to a pack."""
+    for name, one in recorder.by_name.items():
+        yield name, one.type, stack_policy.values(json_format.MessageToDict(one.request.object))
+
+
+def refused(recorder: Recorder) -> list[str]:
+    """All that the pack would say of a stack."""
+    said = [error.sentence() for _, kind, given in sent(recorder) for judge in JUDGES for error in judge(kind, given, SETTINGS)]
+    made = [Resource(one.name, one.type, one.name, one.parent) for one in recorder.by_name.values()]
+    return said + [error.sentence() for _, error in stack_policy.proofs(made)]
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster with two nodes that pass."""
+    monkeypatch.setattr(kata_proof, "reader", lambda given, kubeconfig: FakeCluster())
+
+
+@pytest.mark.parametrize("preview", [False, True])
+@pytest.mark.parametrize(
+    ("config", "secrets"),
+    [
+        (LOCAL, {}),
+        (existing(), SECRETS),
+        ({**EXISTING, "kubernetes": {"proof": {"nodes": ["one", "two"]}}}, {"sshPrivateKey": KEY, "kubeconfig": KUBECONFIG}),
+        (
+            {
+                "kubernetes": {
+                    "proof": {"selector": "sandbox=true"},
+                    "kataDeploy": {},
+                    "joiningNodes": {"image": "registry.example.org/controller@sha256:0"},
+                }
+            },
+            {"kubeconfig": KUBECONFIG},
+        ),
+    ],
+)
+def test_stacks_of_this_project_pass_every_rule(
+    answering: None, config: dict[str, Any], secrets: dict[str, str], preview: bool
+) -> None:
+    recorder = stack(config, preview, secrets)
+    assert len(recorder.by_name) > 8
+    assert refused(recorder) == []
+
+
+@pytest.mark.parametrize("config", [test_pool.INSTANCES, test_pool.group()])
+def test_stacks_on_aws_pass_every_rule(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> None:
+    monkeypatch.setattr("components.aws_preflight.has_credentials", lambda: False)
+    assert refused(test_pool.up(config) if "kubernetes" in config else stack(config)) == []
+
+
+def test_rules_see_what_the_stacks_pass_on(answering: None) -> None:
+    # Otherwise the tests above would hold of rules that look at nothing.
+    recorder = stack({**EXISTING, "kubernetes": {"proof": {"nodes": ["one"]}}}, secrets={"kubeconfig": KUBECONFIG})
+    given = {name: inputs for name, _, inputs in sent(recorder)}
+    assert codes(stack_policy.pods("kubernetes:", given["sandbox-template"], {"runtimeClasses": ["other"]})) == [
+        "pod-capabilities"
+    ]
+    assert codes(stack_policy.pods("kubernetes:", given["proof-one"], {"runtimeClasses": ["other"]})) == ["pod-capabilities"]
+    assert isinstance(given["a-program"]["connection"], Secret)
+    assert "version" in json.loads(given["a-docker"]["stdin"])
+
+
+# --- pods
+
+
+def spec(*add: object, **more: Any) -> dict[str, Any]:
+    """Of a pod under Kata whose container adds these."""
+    context: dict[str, Any] = {"capabilities": {"add": list(add)}}
+    made = {"runtimeClassName": "kata-qemu", "containers": [{"name": "c", "securityContext": context}], **more}
+    return {key: value for key, value in made.items() if value is not None}
+
+
+def kinds(body: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Every kind that makes pods, with a pod of this spec."""
+    template = {"template": {"metadata": {}, "spec": body}}
+    apps = [f"apps/v1:{kind}" for kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "DeploymentPatch")]
+    return [
+        ("core/v1:Pod", {"spec": body}),
+        ("core/v1:PodTemplate", template),
+        ("core/v1:ReplicationController", {"spec": template}),
+        *((kind, {"spec": template}) for kind in (*apps, "batch/v1:Job")),
+        ("batch/v1:CronJob", {"spec": {"jobTemplate": {"spec": template}}}),
+        ("core/v1:PodList", {"items": [{"kind": "Pod", "spec": body}]}),
+        ("argoproj.io/v1alpha1:Rollout", {"spec": template}),
+    ]
+
+
+@pytest.mark.parametrize("kind", range(12))
+def test_no_kind_that_makes_pods_takes_the_capabilities_to_the_node(kind: int) -> None:
+    (name, unsafe), (_, safe) = (kinds(body)[kind] for body in (spec(*BOTH, runtimeClassName=None), spec(*BOTH)))
+    (error,) = stack_policy.pods(f"kubernetes:{name}", unsafe, SETTINGS)
+    assert error.code == "pod-capabilities"
+    assert "spec" in error.message or "items[0]" in error.message
+    assert "kata-qemu" in error.remedy
+    assert stack_policy.pods(f"kubernetes:{name}", safe, SETTINGS) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        spec(*BOTH),
+        spec(*BOTH, "CHOWN"),
+        spec("CHOWN", "NET_BIND_SERVICE", runtimeClassName=None),
+        spec(hostNetwork=True, runtimeClassName=None),  # nobody's sandbox
+        spec(hostNetwork=True, volumes=[{"name": "v", "hostPath": {"path": "/"}}], runtimeClassName="runc"),
+        spec(*BOTH, volumes=[{"name": "v", "emptyDir": {}}], hostNetwork=False),
+        spec(*BOTH, runtimeClassName=Unknown()),
+        spec(Unknown(), runtimeClassName=None),
+        spec("SYS_ADMIN", Unknown()),
+        {"containers": Unknown(), "initContainers": [Unknown()]},
+        {"containers": [{"name": "c", "securityContext": {"privileged": False, "capabilities": {"drop": ["ALL"]}}}]},
+    ],
+)
+def test_safe_pod_passes(body: dict[str, Any]) -> None:
+    assert stack_policy.pods("kubernetes:core/v1:Pod", {"spec": body}, SETTINGS) == []
+
+
+@pytest.mark.parametrize("place", ["containers", "initContainers", "ephemeralContainers"])
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [
+        (spec("NET_ADMIN"), "pod-capabilities", "exactly NET_ADMIN and SYS_ADMIN"),
+        (spec("SYS_ADMIN", "CHOWN"), "pod-capabilities", "exactly"),
+        (spec(*BOTH, "SYS_PTRACE"), "pod-capabilities", "SYS_PTRACE"),
+        (spec("CAP_NET_ADMIN", "CAP_SYS_ADMIN"), "pod-capabilities", "CAP_NET_ADMIN"),
+        (spec("ALL"), "pod-capabilities", "ALL"),
+        (spec("SYS_ADM\u0131N", runtimeClassName=None), "pod-capabilities", "no RuntimeClass"),
+        (spec("SYS_PTRACE", runtimeClassName="runc"), "pod-capabilities", "RuntimeClass runc"),
+        (spec("SYS_PTRACE", runtimeClassName=Unknown()), "pod-capabilities", "exactly"),
+        (spec("SYS_PTRACE", runtimeClassName=""), "pod-capabilities", "no RuntimeClass"),
+        (spec("SYS_PTRACE", Unknown()), "pod-capabilities", "SYS_PTRACE"),
+        (spec(*BOTH, hostPID=True), "pod-reaches-node", "hostPID"),
+        (spec(hostNetwork=True, hostIPC=True), "pod-reaches-node", "hostNetwork, hostIPC"),
+        (spec(volumes=[{"name": "root", "hostPath": {"path": "/"}}]), "pod-reaches-node", "(root)"),
+        (spec(*BOTH, runtimeClassName=Unknown(), hostPID=True), "pod-reaches-node", "hostPID"),
+    ],
+)
+def test_unsafe_pod_is_refused(body: dict[str, Any], code: str, said: str, place: str) -> None:
+    body = {place if key == "containers" else key: value for key, value in body.items()}
+    (error,) = stack_policy.pods("kubernetes:core/v1:Pod", {"spec": body}, SETTINGS)
+    assert error.code == code
+    assert said in error.message
+
+
+@pytest.mark.parametrize("name", ["kata-qemu", "runc", None])
+def test_privileged_is_refused_under_every_class(name: str | None) -> None:
+    body = {"runtimeClassName": name, "containers": [{"name": "c", "securityContext": {"privileged": True}}]}
+    assert codes(stack_policy.pods("kubernetes:core/v1:Pod", {"spec": body}, SETTINGS)) == ["pod-reaches-node"]
+
+
+def test_classes_are_a_setting() -> None:
+    body = {"spec": spec(*BOTH, runtimeClassName="mine")}
+    assert codes(stack_policy.pods("kubernetes:core/v1:Pod", body, SETTINGS)) == ["pod-capabilities"]
+    assert stack_policy.pods("kubernetes:core/v1:Pod", body, {"runtimeClasses": ["mine"]}) == []
+
+
+def test_what_is_secret_is_judged_as_well() -> None:
+    body = {"spec": Secret(spec(*BOTH, runtimeClassName=Secret(None)))}
+    assert codes(stack_policy.pods("kubernetes:core/v1:Pod", body, SETTINGS)) == ["pod-capabilities"]
+
+
+# --- pairs
+
+
+@pytest.mark.parametrize("first", ["", "sudo-password\n"])
+@pytest.mark.parametrize(
+    ("docker", "kata", "fine"), [("27.5.1", "3.27.0", True), ("28.5.2", "3.27.0", False), (Unknown(), "3", True)]
+)
+def test_pair_that_breaks_is_refused_in_plan_and_state(docker: Any, kata: str, fine: bool, first: str) -> None:
+    plan = {"plan": {"dockerVersion": docker, "kataVersion": kata, "kataRuntime": "go"}}
+    wanted = [] if fine else ["docker-kata-incompatible"]
+    assert codes(stack_policy.pairs("kata-nodes:index:KataNode", plan, {})) == wanted
+    if isinstance(docker, str):
+        state = json.dumps({"version": docker, "kataVersion": kata, "kataRuntime": "go"}, indent=1)
+        stdin = {"stdin": Secret(first + state)}
+        assert codes(stack_policy.pairs("command:remote:Command", stdin, {})) == wanted
+    for stdin in ("echo {", "[]", Unknown(), None):
+        assert stack_policy.pairs("command:remote:Command", {"stdin": stdin}, {}) == []
+
+
+# --- host keys
+
+
+@pytest.mark.parametrize("kind", ["Command", "CopyToRemote", "CopyFile"])
+@pytest.mark.parametrize(
+    ("connection", "lacking"),
+    [
+        ({"host": "h", "hostKey": HOST_KEY}, []),
+        ({"host": "h", "hostKey": Unknown()}, []),
+        ({"host": "h"}, ["host"]),
+        ({"host": "h", "hostKey": " "}, ["host"]),
+        ({"host": "h", "hostKey": HOST_KEY, "proxy": {"host": "b"}}, ["bastion"]),
+        ({"host": "h", "hostKey": None, "proxy": {"host": "b", "hostKey": ""}}, ["host", "bastion"]),
+        ({"host": "h", "hostKey": HOST_KEY, "proxy": {"host": "b", "hostKey": HOST_KEY}}, []),
+    ],
+)
+def test_every_hop_has_its_key(kind: str, connection: dict[str, Any], lacking: list[str]) -> None:
+    errors = stack_policy.host_keys(f"command:remote:{kind}", {"connection": Secret(connection)}, {})
+    assert codes(errors) == ["host-key-missing"] * len(lacking)
+    assert [error.message.split()[4] for error in errors] == lacking
+    assert stack_policy.host_keys("command:remote:Command", {"connection": Unknown()}, {}) == []
+
+
+# --- secrets
+
+
+@pytest.mark.parametrize(
+    ("inputs", "at"),
+    [
+        ({"data": {"key": KEY}}, "data.key"),
+        ({"data": {"key": base64.b64encode(KEY.encode()).decode()}}, "data.key"),
+        ({"data": {"a.json": json.dumps({"list": [{"password": "hunter2"}]})}}, "data.a.json.list[0].password"),
+        ({"kubeconfig": LOGIN}, "kubeconfig"),
+        ({"kubeconfig": json.dumps({"clusters": [], "users": [{"user": {"token": "abc"}}]})}, "kubeconfig"),
+        ({"kubeconfig": "client-key-data: LS0tLS1CRUdJTg=="}, "kubeconfig"),
+        ({"spec": {"env": [{"name": "DB_PASSWORD", "value": "x"}]}}, "spec.env[0].value"),
+        ({"values": {"github": {"auth": "ghp_" + "a1" * 18}}}, "values.github.auth"),
+        ({"plan": {"repositoryAddress": "https://user:pass@mirror.example.org/x"}}, "plan.repositoryAddress"),
+        ({"stdin": "export API_TOKEN=abc123def456\n"}, "stdin"),
+        ({"header": "Authorization: Bearer abcdefgh"}, "header"),
+        ({"userData": base64.b64encode(b"#!/bin/sh\nkubeadm join --token abcdef.0123456789abcdef\n").decode()}, "userData"),
+        ({"password": "hunter2"}, "password"),
+        ({"clientSecret": "hunter2"}, "clientSecret"),
+        ({"x": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NSJ9.c2lnbmF0dXJl"}, "x"),
+    ],
+)
+def test_secret_in_plain_is_refused_and_never_shown(inputs: dict[str, Any], at: str) -> None:
+    (error,) = stack_policy.plain_secrets("kubernetes:core/v1:ConfigMap", inputs, {})
+    assert error.code == "secret-in-plain"
+    assert error.message.startswith(f"{at} holds ")
+    for shown in ("hunter2", "OPENSSH", "user:pass", "ghp_a1", "abc123def456", "abcdef"):
+        assert shown not in error.sentence()
+
+
+@pytest.mark.parametrize("wrap", [lambda one: Secret(one), lambda one: {key: Secret(value) for key, value in one.items()}])
+def test_secret_that_is_kept_passes(wrap: Any) -> None:
+    connection = wrap({"privateKey": KEY, "password": "hunter2"})
+    assert stack_policy.plain_secrets("command:remote:Command", {"connection": connection}, {}) == []
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"spec": {"env": [{"name": "DB_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}}]}},
+        {"spec": {"volumes": [{"name": "s", "secret": {"secretName": "db"}}], "automountServiceAccountToken": True}},
+        {"password": "", "token": Unknown(), "skipToken": "true"},
+        {"stdin": 'read -r password; TOKEN=$(cat /run/token) curl --token "$TOKEN" https://host:443/a@b'},
+        {"data": {"text": "The token of a cluster, the password and the secret; -----BEGIN CERTIFICATE-----"}},
+        {"hostKey": HOST_KEY, "passwordFile": "/run/secrets/db", "sha256": "0123456789abcdef" * 4},
+        {"kubeconfig": KUBECONFIG},
+    ],
+)
+def test_what_is_no_secret_passes(inputs: dict[str, Any]) -> None:
+    assert stack_policy.plain_secrets("kubernetes:core/v1:ConfigMap", inputs, {}) == []
+
+
+@pytest.mark.parametrize("kind", ["command:local:Command", "command:remote:Command"])
+@pytest.mark.parametrize(
+    ("inputs", "at"),
+    [
+        ({"create": Secret("login --user x")}, "create"),
+        ({"create": Secret(Unknown())}, "create"),
+        ({"update": f"echo '{KEY}'"}, "update"),
+        ({"delete": "curl https://user:pass@host/"}, "delete"),
+        ({"environment": {"DB_PASSWORD": "hunter2"}}, "environment.DB_PASSWORD"),
+        ({"environment": {"X": Secret("anything")}}, "environment.X"),
+        ({"environment": Secret({"DB_PASSWORD": "hunter2"})}, "environment"),
+    ],
+)
+def test_no_secret_stands_on_a_command_line_even_if_it_is_kept(kind: str, inputs: dict[str, Any], at: str) -> None:
+    errors = stack_policy.plain_secrets(kind, inputs, {})
+    assert {error.code for error in errors} == {"secret-on-command-line"}
+    assert errors[0].message.startswith(at)
+    assert "hunter2" not in errors[0].sentence()
+    plain = {"create": "login --password-stdin", "environment": {"HOME": "/root"}, "stdin": Secret("hunter2")}
+    assert stack_policy.plain_secrets(kind, plain, {}) == []
+
+
+# --- proofs
+
+NODE = Resource("urn:n", "kata-nodes:index:KataNode", "n", "")
+PROVEN = Resource("urn:n-proof", "command:remote:Command", "n-proof", "urn:n")
+CLUSTER = Resource("urn:p", "kata-nodes:index:KataProof", "p", "")
+EVIDENCE = Resource("urn:p-e", "kubernetes:core/v1:ConfigMap", "p-evidence", "urn:p")
+GROUP = Resource("urn:g", "kata-nodes:index:AwsNodeGroup", "g", "")
+TEMPLATE = Resource("urn:t", "kata-nodes:index:SandboxPodTemplate", "t", "")
+
+
+@pytest.mark.parametrize(
+    ("resources", "wanted"),
+    [
+        ([], []),
+        ([NODE, PROVEN, TEMPLATE], []),
+        ([CLUSTER, EVIDENCE, TEMPLATE], []),
+        ([GROUP, TEMPLATE], []),
+        ([NODE], ["urn:n"]),
+        ([NODE, Resource("u", "command:remote:Command", "n-proof", "urn:m")], ["urn:n"]),
+        ([NODE, Resource("u", "command:local:Command", "n-proof", "urn:n")], ["urn:n"]),
+        ([NODE, PROVEN, Resource("urn:m", NODE.type, "m", "")], ["urn:m"]),
+        ([CLUSTER, TEMPLATE], ["urn:p"]),
+        ([TEMPLATE], ["urn:t"]),
+    ],
+)
+def test_nothing_goes_without_its_proof(resources: list[Resource], wanted: list[str]) -> None:
+    found = stack_policy.proofs(resources)
+    assert [urn for urn, _ in found] == wanted
+    assert {error.code for _, error in found} <= {"proof-missing"}
+
+
+# --- the same in constructors
+
+
+def node(**more: Any) -> Any:
+    """A program with one node."""
+    args: dict[str, Any] = {
+        "node": "n", "address": "192.0.2.1", "port": 22, "user": "root", "host_key": HOST_KEY, "identity": "i",
+        "docker_version": "27.5.1", "repository_address": "https://example.org/{id}", "repository_fingerprint": "A" * 40,
+        "kata_version": "3.27.0", "kata_runtime": "go", "hypervisor": "qemu", "nested_sandbox": True, "kernel_params": [],
+        "proof_seconds": 60,
+    }  # fmt: skip
+    return lambda: KataNode("n", {**args, **more})  # type: ignore[typeddict-item]
+
+
+def template(body: dict[str, Any]) -> str:
+    """As proofs are given it."""
+    return json.dumps({"metadata": {}, "spec": body})
+
+
+def joining(body: dict[str, Any]) -> Any:
+    """A program with the controller of joining nodes."""
+    return lambda: JoiningNodes(
+        "j",
+        {
+            "namespace": "n", "image": "i", "selector": "a=b", "pod_template": template(body), "handler": "kata-qemu",
+            "kata_version": "3.32.0", "kernel_params": [], "nested_sandbox": True, "timeout_seconds": 60,
+        },
+    )  # fmt: skip
+
+
+def proof(body: dict[str, Any]) -> Any:
+    """A program with the proof of a cluster."""
+    return lambda: kata_proof.KataProof(
+        "p",
+        {
+            "kubeconfig": "", "namespace": "n", "pod_template": template(body), "handler": "kata-qemu", "kata_version": "3.32.0",
+            "kernel_params": [], "nested_sandbox": True, "nodes": ["one"], "timeout_seconds": 60,
+        },
+    )  # fmt: skip
+
+
+PRIVILEGED = {**spec(*BOTH), "containers": [{"name": "c", "securityContext": {"privileged": True}}]}
+
+
+@pytest.mark.parametrize(
+    ("program", "code"),
+    [
+        (node(host_key=""), "host-key-missing"),
+        (node(host_key=None), "host-key-missing"),
+        (node(bastion_address="192.0.2.9", bastion_user="jump"), "host-key-missing"),
+        (node(docker_version="28.5.2"), "docker-kata-incompatible"),
+        (joining(spec(*BOTH, hostPID=True)), "pod-reaches-node"),
+        (joining(spec(*BOTH, runtimeClassName=None)), "pod-capabilities"),
+        (proof(PRIVILEGED), "pod-reaches-node"),
+        (proof(spec(*BOTH, "SYS_PTRACE")), "pod-capabilities"),
+    ],
+)
+def test_constructor_refuses_what_the_pack_refuses(answering: None, program: Any, code: str) -> None:
+    with pytest.raises(pulumi.RunError, match=rf"\[{code}\]"):
+        run(program)
+
+
+def test_constructor_takes_what_the_pack_passes(answering: None) -> None:
+    for program in (node(), node(kata_version="3.32.0", docker_version="28.5.2"), joining(spec(*BOTH)), proof(spec(*BOTH))):
+        assert len(run(program).by_name) > 3
+
+
+def test_template_of_the_component_is_held_to_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    def made() -> Any:
+        return SandboxPodTemplate(
+            "t",
+            {"template": "t", "namespace": "n", "runtime_class": "kata-qemu", "image": "i", "nested_sandbox": True},
+        )
+
+    assert "t-template" in run(made).by_name
+    monkeypatch.setattr(pod, "security_context", lambda *_, **__: {"privileged": True})
+    with pytest.raises(pulumi.RunError, match=r"\[pod-reaches-node\]"):
+        run(made)
+
+
+@pytest.mark.parametrize("variant", [{}, {"ordinary_user": True}, {"nested_sandbox": False}, {"read_only_root": False}])
+def test_every_variant_of_the_template_is_safe(variant: dict[str, Any]) -> None:
+    made = pod.template("i", "kata-fc", {}, **variant)
+    assert pod_safety.safe(made) is made
+    assert stack_policy.pods("kubernetes:core/v1:PodTemplate", {"template": made}, SETTINGS) == []
