@@ -1,8 +1,8 @@
 """The policy pack: hands the engine's resources to nodekit.rules.stack_policy, and reports what that refuses."""
 
-import functools
 import sys
 from pathlib import Path
+from typing import Any
 
 # The engine starts this folder, from any other; the rules lie beside it.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -14,9 +14,14 @@ from pulumi_policy import policy as sdk
 from nodekit.rules import stack_policy
 from nodekit.rules.stack_policy import CLASSES, Judge, Resource, values
 
-# The engine marks what is secret, and the SDK takes these marks off unless it is asked to remediate. With them a secret that
-# is kept encrypted can be told from one in plain.
-sdk.deserialize_properties = functools.partial(deserialize.deserialize_properties, proxy_secrets=True)
+
+def marked(sent: dict[str, Any], remediating: bool = False) -> Any:
+    """What the engine sent, its marks of secrets kept: the SDK takes them off unless it remediates, and shows no rule whether
+    a secret is encrypted or lies in plain."""
+    return deserialize.deserialize_properties(sent, True)
+
+
+sdk.deserialize_properties = marked
 
 
 def resources(
