@@ -2,9 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Optional, TypedDict
+from typing import Any, Optional, TypedDict
 
 import pulumi
+from pulumi.output import UNKNOWN
 
 from components.children import child_options
 from components.local_command import local_command
@@ -24,12 +25,15 @@ class LocalMachineArgs(TypedDict):
     """Number of cores."""
 
 
-def start_of(directory: str, node: str) -> str:
+def start_of(directory: str, node: str) -> Any:
     """The name of the machine's start: the recorded one while it runs, else a new one, so that the engine has one to make.
 
-    A machine that was made and no longer runs is named in a warning.
+    Unknown in a preview where there is no machine: another name each time would make two previews of one program differ. A
+    machine that was made and no longer runs is named in a warning.
     """
     found = boot(Path(directory))
+    if not found.made and pulumi.runtime.is_dry_run():
+        return UNKNOWN
     if found.made and not found.running:
         pulumi.log.warn(
             f"The machine of node {node} no longer runs ({directory}). `pulumi up` starts it again and proves that node anew; "
