@@ -161,10 +161,10 @@ class ControlPlane:
             f"--cert-dir={self.folder}",
         ]
 
-    def spawn(self, name: str, *argv: str) -> None:
-        """Start a component as the administrator, ending the one before."""
+    def spawn(self, name: str, *argv: str, around: Sequence[str] = ()) -> None:
+        """Start a component as the administrator, ending the one before; `around` is a command that runs it."""
         process.stop(self.folder / f"{name}.process", grace=5)
-        command = [str(get.path(name)), f"--kubeconfig={self.folder / 'kubeconfig'}", *argv]
+        command = [*around, str(get.path(name)), f"--kubeconfig={self.folder / 'kubeconfig'}", *argv]
         process.spawn(command, self.folder / f"{name}.process", self.folder / f"{name}.log")
 
     def start_kwok(self) -> None:
@@ -178,7 +178,9 @@ class ControlPlane:
             if behaviour != HANGS:
                 stages.append(stage(f"ends-{number}", nodes, "Running", terminated(*json.loads(behaviour))))
         (self.folder / "kwok.yaml").write_text(yaml.safe_dump_all(stages))
-        self.spawn("kwok", f"--config={self.folder / 'kwok.yaml'}", "--manage-all-nodes=true", "--node-lease-duration-seconds=0")
+        arguments = [f"--config={self.folder / 'kwok.yaml'}", "--manage-all-nodes=true", "--node-lease-duration-seconds=0"]
+        # On several processors 0.7.0 sometimes dies of "concurrent map writes" as it reads its Stages (easycel 0.6.0, types.go).
+        self.spawn("kwok", *arguments, around=("env", "GOMAXPROCS=1"))
 
     def behave(self, behaviour: Mapping[str, str], taints: Sequence[Mapping[str, str]] = ()) -> None:
         """From now on pods on these nodes do this: `exits(...)` or HANGS. Nodes that are not there are made, with `taints`."""
