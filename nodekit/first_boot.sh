@@ -15,6 +15,7 @@ ended=
 say() {
     line=$(printf 'kata-nodes: %s' "$1" | tr '\000-\037\177' '?')
     printf '%s\n' "$line" >&2
+    # A machine may have no console that can be written; the log and the file have the line anyway.
     printf '%s\n' "$line" 2>/dev/null >/dev/console || :
 }
 

@@ -3,7 +3,8 @@
 # user; prints one line of JSON.
 set -eu
 
-# A field of os-release(5), without what could make a terminal or JSON misread it.
+# A field of os-release(5), without what could make a terminal or JSON misread it; a file that cannot be read has none, which is
+# refused below like every other system that is not known.
 field() {
     # shellcheck source=/dev/null # the node's own
     (unset ID VERSION_ID && . /etc/os-release && eval "printf %s \"\${$1:-}\"") 2>/dev/null | LC_ALL=C tr -cd '[:alnum:]._-' | cut -c 1-40
