@@ -2,11 +2,14 @@
 # The ladder of a nested sandbox: measures, in whatever it runs in, what such a sandbox needs, one line a rung.
 #
 # It decides nothing: nodekit/rules/ladder.py reads the lines. Runs under busybox sh, dash and bash, in a booted guest, in
-# a container and in a Job. Environment:
+# a container and in a pod, always as an argument of the shell or as a file: a genuine Kata (Go shim) loses a container's output
+# once standard input ends (kata-containers 13640). Environment:
 #   KATA_NODES_NONCE    starts every line, so that the lines can be picked out of a console
 #   KATA_NODES_NETWORK  1: also look for an interface other than lo with an address
 #   KATA_NODES_NAME     with KATA_NODES_NETWORK=1: a name that the node itself can resolve
 #   KATA_NODES_SECONDS  bound on each command, 20 when unset
+#   KATA_NODES_MESSAGE  a file that gets the lines as well, in at most 4096 bytes: details are cut, and of the kernel's command
+#                       line only what KATA_NODES_EXPECT lists (escaped, a blank between) and what sets the limit remain
 # A line is: <nonce> rung=<name> status=ok|fail|absent value=<escaped> detail=<escaped>
 # Escaped text holds printable ASCII only: space, %, tab and newline as %XX, anything else as "?".
 set -u
@@ -14,6 +17,9 @@ LC_ALL=C
 export LC_ALL
 nonce=${KATA_NODES_NONCE:?is not set}
 seconds=${KATA_NODES_SECONDS:-20}
+message=
+newline='
+'
 
 # escape TEXT: sets $escaped.
 escape() {
@@ -29,11 +35,32 @@ escape() {
             ' ') escaped=$escaped%20 ;;
             '%') escaped=$escaped%25 ;;
             '	') escaped=$escaped%09 ;;
-            '
-') escaped=$escaped%0A ;;
+            "$newline") escaped=$escaped%0A ;;
             *) escaped=$escaped'?' ;;
         esac
         rest=$tail
+    done
+}
+
+# cut LENGTH ESCAPED: sets $cut to at most LENGTH characters of it, never with half a %XX at the end.
+cut() {
+    cut=$(printf "%.$1s" "$2")
+    [ "$cut" != "$2" ] || return 0
+    case $cut in
+        *%) cut=${cut%?} ;;
+        *%?) cut=${cut%??} ;;
+    esac
+}
+
+# parameters ESCAPED: sets $parameters to those of a command line that decide anything, escaped.
+parameters() {
+    parameters=
+    rest=$1%20
+    while [ -n "$rest" ]; do
+        token=${rest%%\%20*}
+        rest=${rest#"$token"%20}
+        case " ${KATA_NODES_EXPECT:-} " in *" $token "*) parameters=$parameters${parameters:+%20}$token && continue ;; esac
+        case $token in *max_user_namespaces=*) parameters=$parameters${parameters:+%20}$token ;; esac
     done
 }
 
@@ -43,6 +70,16 @@ say() {
     value=$escaped
     escape "$4"
     printf '%s rung=%s status=%s value=%s detail=%s\n' "$nonce" "$1" "$2" "$value" "$escaped"
+    [ -n "${KATA_NODES_MESSAGE:-}" ] || return 0
+    if [ "$1" = command-line ]; then
+        parameters "$value"
+        value=$parameters
+    fi
+    cut 100 "$value"
+    [ "$1" = command-line ] || value=$cut
+    cut=
+    if [ "$2" = fail ] && [ "${#message}" -lt 3000 ]; then cut 120 "$escaped"; fi
+    message="$message$nonce rung=$1 status=$2 value=$value detail=$cut$newline"
 }
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -53,15 +90,16 @@ else
     bounded() { "$@"; }
 fi
 
-# try RUNG TOOL COMMAND...: ok when the command ends with 0, absent when TOOL is not there.
+# try RUNG TOOLS COMMAND...: ok when the command ends with 0, absent when one of the TOOLS is not there.
 try() {
     rung=$1
-    tool=$2
+    for tool in $2; do
+        if ! have "$tool"; then
+            say "$rung" absent '' "$tool is not installed here"
+            return
+        fi
+    done
     shift 2
-    if ! have "$tool"; then
-        say "$rung" absent '' "$tool is not installed here"
-        return
-    fi
     if said=$(bounded "$@" </dev/null 2>&1); then
         say "$rung" ok 0 ''
     else
@@ -69,6 +107,23 @@ try() {
         say "$rung" fail "$code" "$said"
     fi
 }
+
+# ordinary RUNG TOOLS COMMAND...: the same as uid 1000 without any capability.
+ordinary() {
+    rung=$1
+    tools=$2
+    shift 2
+    if [ "$uid" != 0 ]; then
+        say "$rung" absent '' "the ladder runs as uid $uid itself"
+    elif ! "$setpriv" --reuid=0 true >/dev/null 2>&1; then
+        say "$rung" absent '' 'setpriv of util-linux is not installed here'
+    else
+        try "$rung" "$tools" "$setpriv" --reuid=1000 --regid=1000 --clear-groups --inh-caps=-all --bounding-set=-all "$@"
+    fi
+}
+# By its path, since a busybox shell would take its own applet, which changes no user.
+setpriv=/usr/bin/setpriv
+[ -x "$setpriv" ] || setpriv=/bin/setpriv
 
 # fact RUNG FILE: its content. Read by cat: the shell's own `read` takes single bytes, and a file of /proc/sys answers the
 # first read only, so that dash and busybox would see the first digit.
@@ -86,19 +141,66 @@ fact boot-id /proc/sys/kernel/random/boot_id
 fact kernel /proc/sys/kernel/osrelease
 fact command-line /proc/cmdline
 fact user-namespaces /proc/sys/user/max_user_namespaces
-if have id; then say uid ok "$(id -u)" ''; else say uid absent '' 'id is not installed here'; fi
+uid=unknown
+if have id; then
+    uid=$(id -u)
+    say uid ok "$uid" ''
+else
+    say uid absent '' 'id is not installed here'
+fi
+
+# What lies over paths below /proc, which bars a user namespace from mounting proc; a later mount of all of /proc lifts it.
+masks=
+while read -r _ _ _ _ point _; do
+    case $point in
+        /proc) masks= ;;
+        /proc/*) masks=$masks${masks:+ }$point ;;
+    esac
+done </proc/self/mountinfo
+say proc-masks ok "$masks" ''
 
 try unshare unshare unshare -U true
 try unshare-map-root unshare unshare -Ur true
 try unshare-nested unshare unshare -Ur unshare -Ur true
-# As sandbox-runtime starts it: as uid 0 bubblewrap then uses capabilities, as a plain user a user namespace.
+try loopback 'unshare ip' unshare -Urn ip link set lo up
+
+# As uid 0 without --unshare-user bubblewrap uses capabilities, as a plain user a user namespace.
 try bwrap-proc bwrap bwrap --ro-bind / / --unshare-net --unshare-pid --proc /proc true
 try bwrap-user bwrap bwrap --ro-bind / / --unshare-user --unshare-net true
 try bwrap-user-proc bwrap bwrap --ro-bind / / --unshare-user --unshare-net --unshare-pid --proc /proc true
-if have unshare; then
-    try loopback ip unshare -Urn ip link set lo up
+ordinary bwrap-ordinary bwrap bwrap --ro-bind / / --unshare-user --unshare-net --unshare-pid --proc /proc true
+
+# CAP_SETFCAP in the bounding set: bit 31, so the highest of the eighth hexadecimal digit from the right.
+setfcap=
+while read -r key bits; do
+    [ "$key" = CapBnd: ] || continue
+    bits=${bits#????????}
+    case $bits in [89a-f]*) setfcap='--cap-add CAP_SETFCAP' ;; esac
+done </proc/self/status
+# What sandbox-runtime 0.0.78 runs (dist/sandbox/linux-sandbox-utils.js, wrapCommandWithSandboxLinux and capabilityArgs); inside
+# it, as its seccomp helper does, a second user namespace whose setgroups and uid_map are written, with PID and mount namespaces.
+call='bwrap --new-session --die-with-parent --unshare-net --ro-bind / / --dev /dev --unshare-pid --unshare-user --cap-drop ALL'
+inner='unshare -Urmpf true'
+[ "$uid" = 0 ] || setfcap=
+# shellcheck disable=SC2086 # each is a list of words
+{
+    try srt-call 'bwrap unshare' $call $setfcap --proc /proc -- $inner
+    ordinary srt-call-ordinary 'bwrap unshare' $call --proc /proc -- $inner
+    try srt-call-weaker 'bwrap unshare' $call $setfcap --bind /proc /proc -- $inner
+}
+# The package itself where it is there: a command that runs, in a network of its own where only lo is.
+# shellcheck disable=SC2016 # expanded by the shell in the sandbox
+try sandbox-runtime 'srt bwrap' srt sh -c 'test "$(grep -c : /proc/net/dev)" = 1'
+
+# What rootless engines do first: their own mounts, in their own PID namespace.
+try rootless-mounts 'unshare mount' unshare -Urmpf sh -c 'mount -t proc proc /proc && mount -t tmpfs none /tmp'
+if [ -c /dev/fuse ]; then say fuse ok /dev/fuse ''; else say fuse absent '' '/dev/fuse does not exist'; fi
+if ! have newuidmap; then
+    say subordinate-ids absent '' 'newuidmap is not installed here'
+elif [ -s /etc/subuid ] && [ -s /etc/subgid ]; then
+    say subordinate-ids ok /etc/subuid ''
 else
-    say loopback absent '' 'unshare is not installed here'
+    say subordinate-ids absent '' '/etc/subuid or /etc/subgid is empty or does not exist'
 fi
 
 # Sets $address to the first local IPv4 or global IPv6 address that is not the loopback's.
@@ -125,6 +227,17 @@ find_address() {
     return 1
 }
 
+# Sets $route to the device of the IPv4 default route; destination and mask are 0 (linux, fib_route_seq_show).
+find_route() {
+    route=
+    while read -r device destination _ _ _ _ _ mask _; do
+        if [ "$destination:$mask" = 00000000:00000000 ]; then
+            route=$device
+            return
+        fi
+    done 2>/dev/null </proc/net/route
+}
+
 interfaces() {
     names=
     for path in /sys/class/net/*; do
@@ -141,10 +254,11 @@ if [ "${KATA_NODES_NETWORK:-}" = 1 ]; then
         waited=$((waited + 1))
     done
     interfaces
-    if [ -n "$address" ]; then
-        say network ok "$address" "after $waited s; interfaces: $names"
-    else
+    find_route
+    if [ -z "$address" ]; then
         say network fail '' "no address but the loopback's after $waited s; interfaces: $names"
+    else
+        say network ok "$address" "after $waited s; interfaces: $names; default route: ${route:-none}"
     fi
     servers=
     while read -r key server _; do
@@ -170,3 +284,4 @@ if [ "${KATA_NODES_NETWORK:-}" = 1 ]; then
     fi
 fi
 printf '%s end\n' "$nonce"
+if [ -n "${KATA_NODES_MESSAGE:-}" ]; then printf '%s' "$message$nonce end$newline" >"$KATA_NODES_MESSAGE"; fi

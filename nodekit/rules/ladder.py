@@ -31,6 +31,8 @@ class Rung:
     name: str
     need: str
     passed: bool | None
+    counts: bool
+    """Whether what was promised needs it."""
     value: str
     detail: str
     cause: str = ""
@@ -38,7 +40,14 @@ class Rung:
 
     def as_dict(self) -> dict[str, object]:
         """The form in a result document."""
-        return {"name": self.name, "need": self.need, "passed": self.passed, "value": self.value, "detail": self.detail}
+        return {
+            "name": self.name,
+            "need": self.need,
+            "passed": self.passed,
+            "counts": self.counts,
+            "value": self.value,
+            "detail": self.detail,
+        }
 
 
 @dataclass(frozen=True)
@@ -49,18 +58,15 @@ class Verdict:
     user_namespaces: int
     guest_kernel: str
     command_line: str
+    boot_id: str
     code: str | None = None
     message: str = ""
     remedy: str = ""
 
     @property
     def passed(self) -> bool:
-        """Whether no rung that counts failed."""
+        """Whether every rung that counts was climbed."""
         return self.code is None
-
-    def climbed(self, name: str) -> bool:
-        """Whether the rung of that name was tried and passed."""
-        return any(rung.name == name and rung.passed is True for rung in self.rungs)
 
 
 @dataclass(frozen=True)
@@ -182,13 +188,38 @@ def _user_namespaces(read: Reading, command_line: str) -> Finding:
     return FINE
 
 
-def _why(detail: str) -> tuple[str, str]:
-    """Cause and remedy of a command that failed, from what it said (errors of clone(2), unshare(2), mount(2))."""
+UNMASK = (
+    "Start the container through nodekit/entry.sh, as the pod template does: with SYS_ADMIN it mounts a proc of its own; under "
+    "Docker --security-opt systempaths=unconfined does as well. An ordinary user has sandbox-runtime's "
+    "enableWeakerNestedSandbox only"
+)
+"""What cures a masked /proc. NET_ADMIN and SYS_ADMIN alone do not (facts: genuine Kata 3.32.0, both capabilities)."""
+
+
+def _why(name: str, detail: str) -> tuple[str, str]:
+    """Cause and remedy of a command that failed, from its own words (errors of clone(2), unshare(2), mount(2))."""
     if "No space left on device" in detail or "ENOSPC" in detail:
         return "the limit of user namespaces, or of their nesting, is used up", RAISE
-    if "Operation not permitted" in detail or "Permission denied" in detail:
+    forbidden = any(words in detail for words in ("Operation not permitted", "Permission denied", "permission denied"))
+    if forbidden and re.search(r"mount proc|mount: (mounting proc|/proc)", detail):
         return (
-            "the guest forbids it: seccomp, a security module, a masked /proc or a missing capability",
+            "paths below /proc are masked, and Linux lets a user namespace mount proc only where one is fully visible "
+            "(linux fs/namespace.c, mount_too_revealing)",
+            UNMASK,
+        )
+    if forbidden and re.search(r"uid.map|setgroups", detail):
+        inside = name.startswith("srt-call") and "bwrap" not in detail
+        return (
+            "bubblewrap emptied the bounding set, so that no user namespace inside its own can map uid 0"
+            if inside
+            else "CAP_SETFCAP is not in the bounding set, and Linux 5.12 and newer need it to map uid 0 into a user namespace",
+            "Use a bubblewrap newer than 0.9, or run the sandbox as an ordinary user"
+            if inside
+            else "Keep SETFCAP among the container's capabilities: it is in Docker's and containerd's default set",
+        )
+    if forbidden:
+        return (
+            "the guest forbids it: a missing capability, seccomp, or a security module",
             "Grant NET_ADMIN and SYS_ADMIN, keep disable_guest_seccomp=true in Kata's configuration, and look for a security "
             "module in kata.kernelParams",
         )
@@ -198,15 +229,6 @@ def _why(detail: str) -> tuple[str, str]:
             "Use a guest kernel with user, network, PID and mount namespaces",
         )
     return "the command failed or did not end in time", "Run the command in such a guest by hand; its words are above"
-
-
-def _command(code: str) -> Callable[[Reading], Finding]:
-    def judged(read: Reading) -> Finding:
-        if read.status == "absent":
-            return (None, "", "", "")
-        return FINE if read.status == "ok" else (False, code, *_why(read.detail))
-
-    return judged
 
 
 def _image(read: Reading) -> Finding:
@@ -248,26 +270,99 @@ def _seen(name: str, read: Reading) -> str:
     return f"said {_shown(read.detail)!r}" if read.status == "fail" else f"read {_shown(read.value)!r}"
 
 
+SANDBOXES = ("sandbox-runtime", "bubblewrap", "rootless")
+"""What may be promised to work in the guest; the first is the default, since the document names it."""
+ANY, ROOT, FULL, WEAK = "any", "root", "full", "weak"
+"""For which ladder a rung counts: any; one that runs as uid 0; one that may use the default mode of sandbox-runtime, as uid 0 or
+with no masks below /proc; one that may not."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A rung that runs a command: what it runs, the need that it tests, its code, and where its failure counts."""
+
+    name: str
+    title: str
+    need: str
+    code: str
+    sandboxes: tuple[str, ...]
+    """The sandboxes whose promise needs it; in all others it is reported."""
+    mode: str = ANY
+    """For which ladder it counts."""
+    optional: bool = False
+    """Whether its absence is no failure: another rung stands for it."""
+
+
+_BWRAP = ("sandbox-runtime", "bubblewrap")
+_SRT = ("sandbox-runtime",)
+COMMANDS = (
+    Command("unshare", "unshare -U", "user-namespaces", "proof-unshare-failed", SANDBOXES),
+    Command("unshare-map-root", "unshare -Ur", "user-namespaces", "proof-unshare-failed", SANDBOXES),
+    Command("unshare-nested", "unshare -Ur unshare -Ur", "user-namespaces", "proof-nested-failed", SANDBOXES),
+    Command("loopback", "unshare -Urn ip link set lo up", "user-namespaces", "proof-loopback-failed", SANDBOXES),
+    Command("bwrap-proc", "bwrap --unshare-net --unshare-pid --proc /proc", "capabilities", "proof-bwrap-failed", _BWRAP, FULL),
+    Command("bwrap-user", "bwrap --unshare-user --unshare-net", "user-namespaces", "proof-bwrap-failed", _BWRAP),
+    Command("bwrap-user-proc", "bwrap --unshare-user --proc /proc", "unmasked-proc", "proof-bwrap-failed", _BWRAP, FULL),
+    Command("bwrap-ordinary", "the same as uid 1000", "unmasked-proc", "proof-bwrap-failed", _BWRAP, ROOT),
+    Command(
+        "srt-call",
+        "sandbox-runtime's bwrap, a user namespace in it",
+        "bounding-set",
+        "proof-srt-failed",
+        _SRT,
+        FULL,
+    ),
+    Command("srt-call-ordinary", "the same as uid 1000", "unmasked-proc", "proof-srt-failed", _SRT, ROOT),
+    Command("srt-call-weaker", "the same with enableWeakerNestedSandbox", "user-namespaces", "proof-srt-failed", _SRT, WEAK),
+    Command("sandbox-runtime", "srt of the image", "unmasked-proc", "proof-srt-failed", _SRT, FULL, optional=True),
+    Command(
+        "rootless-mounts",
+        "proc and tmpfs mounted under unshare -Urmpf",
+        "unmasked-proc",
+        "proof-rootless-failed",
+        ("rootless",),
+        FULL,
+    ),
+    Command("fuse", "/dev/fuse", "fuse", "", ()),
+    Command("subordinate-ids", "newuidmap and /etc/subuid", "subordinate-ids", "", ()),
+)
+"""The rungs that run a command, in the ladder's order. Another one is an entry here and a line in ladder.sh."""
 TITLES = {
     "boot-id": "/proc/sys/kernel/random/boot_id",
     "command-line": "/proc/cmdline",
     "image": "Kata's image as a file system",
     "user-namespaces": "/proc/sys/user/max_user_namespaces",
-    "unshare": "unshare -U",
-    "unshare-map-root": "unshare -Ur",
-    "unshare-nested": "unshare -Ur unshare -Ur",
-    "bwrap-proc": "bwrap --unshare-net --unshare-pid --proc /proc",
-    "bwrap-user": "bwrap --unshare-user",
-    "bwrap-user-proc": "bwrap --unshare-user --proc /proc",
-    "loopback": "unshare -Urn ip link set lo up",
+    **{command.name: command.title for command in COMMANDS},
     "network": "an interface with an address",
     "name-resolution": "name resolution",
 }
 """What each rung looks at or runs, for sentences."""
-SANDBOX = ("user-namespaces", "unshare", "unshare-map-root", "unshare-nested", "bwrap-proc", "bwrap-user", "loopback")
-"""Rungs that count only where a nested sandbox is promised."""
-REQUIRED = ("boot-id", "kernel", "command-line", "user-namespaces", "uid", *SANDBOX[1:], "bwrap-user-proc")
+REQUIRED = ("boot-id", "kernel", "command-line", "user-namespaces", "uid", "proc-masks", *(command.name for command in COMMANDS))
 """Lines that a whole transcript has."""
+TOOLS = {
+    "guest": "Install bubblewrap, busybox-static and util-linux on the node: the proof's guest and image are made from them",
+    "image": "Name an image in verification.image that has it, or leave the setting out: the program then makes one from the "
+    "node's own bubblewrap",
+    "pod": "Name an image in kubernetes.proof.image that has bubblewrap, util-linux and iproute2, as images/proof/Containerfile "
+    "makes it",
+}
+"""By the place where the ladder ran: how a tool that is not there gets there."""
+
+
+def _command(command: Command, sandbox: str | None, modes: set[str], place: str) -> tuple[bool, Callable[[Reading], Finding]]:
+    """Whether the rung counts for a promise of `sandbox`, and what a reading of it means; `modes` are the ladder's."""
+    counts = sandbox in command.sandboxes and command.mode in modes
+
+    def judged(read: Reading) -> Finding:
+        if read.status == "ok":
+            return FINE
+        if read.status == "fail":
+            return (False, command.code, *_why(command.name, read.detail))
+        if not counts or command.optional:
+            return (None, "", "", "")
+        return (None, "proof-tool-missing", f"{_shown(read.detail)}, so this was not tried", TOOLS[place])
+
+    return counts, judged
 
 
 def judge(
@@ -276,14 +371,15 @@ def judge(
     node_boot_id: str,
     expected_tokens: Sequence[str],
     *,
-    nested: bool = True,
+    sandbox: str | None = SANDBOXES[0],
     network: bool = False,
-    unshare_required: bool = True,
+    place: str = "guest",
 ) -> Verdict:
     """The verdict on what ladder.sh printed; every text in it is bounded and safe to show.
 
-    `nested`: a nested sandbox is promised; without it the sandbox's rungs are reported and do not count. `network`: the
-    ladder was asked to look for one. `unshare_required`: its absence is a failure, as in a guest that brings it.
+    `sandbox`: which of SANDBOXES is promised to work; None for none, when its rungs are reported and do not count.
+    `network`: the ladder was asked to look for one. `place`: a key of TOOLS. A rung that counts and was not tried, since a tool
+    is missing, fails as `proof-tool-missing`.
     """
     read, whole = readings(transcript, nonce)
     asked = [*REQUIRED, *(("network", "name-resolution") if network else ())]
@@ -291,37 +387,29 @@ def judge(
     kernel = _shown(read["kernel"].value) if "kernel" in read else ""
     command_line = read["command-line"].value if "command-line" in read else ""
     root = "uid" in read and read["uid"].value == "0"
-    rules: list[tuple[str, str, Callable[[Reading], Finding]]] = [
-        ("boot-id", "guest", lambda one: _boot_id(one, node_boot_id)),
-        ("command-line", "parameters", lambda one: _parameters(one, expected_tokens)),
-        ("image", "guest", _image),
-        ("user-namespaces", "user-namespaces", lambda one: _user_namespaces(one, command_line)),
-        ("unshare", "user-namespaces", _command("proof-unshare-failed")),
-        ("unshare-map-root", "user-namespaces", _command("proof-unshare-failed")),
-        ("unshare-nested", "user-namespaces", _command("proof-nested-failed")),
-        ("bwrap-proc", "capabilities" if root else "user-namespaces", _command("proof-bwrap-failed")),
-        ("bwrap-user", "user-namespaces", _command("proof-bwrap-failed")),
-        # Docker masks paths of /proc, so that this one fails in every container without an unmasked /proc: it is reported.
-        ("bwrap-user-proc", "proc", _command("")),
-        ("loopback", "user-namespaces", _command("proof-loopback-failed")),
-        ("network", "network", _network),
-        ("name-resolution", "network", _names),
+    masked = "proc-masks" not in read or read["proc-masks"].value != ""
+    modes = {ANY, WEAK if masked and not root else FULL, *((ROOT,) if root else ())}
+    rules: list[tuple[str, str, bool, Callable[[Reading], Finding]]] = [
+        ("boot-id", "guest", True, lambda reading: _boot_id(reading, node_boot_id)),
+        ("command-line", "parameters", True, lambda reading: _parameters(reading, expected_tokens)),
+        ("image", "guest", False, _image),
+        ("user-namespaces", "user-namespaces", sandbox is not None, lambda reading: _user_namespaces(reading, command_line)),
+        *((command.name, command.need, *_command(command, sandbox, modes, place)) for command in COMMANDS),
+        ("network", "network", True, _network),
+        ("name-resolution", "network", True, _names),
     ]
     rungs: list[Rung] = []
     first: tuple[str, str, str] | None = None
-    for name, need, rule in rules:
+    for name, need, counts, rule in rules:
         if name not in read:
             continue
-        one = read[name]
-        passed, code, cause, remedy = rule(one)
-        if name == "unshare" and one.status == "absent" and unshare_required:
-            passed, code, cause = False, "proof-unshare-failed", "unshare is not installed where the ladder ran"
-            remedy = "Install busybox-static with the applet unshare on the node"
-        rungs.append(Rung(name, need, passed, one.value, one.detail, cause, remedy))
-        if passed is False and code and first is None and (nested or name not in SANDBOX):
-            first = (code, f"rung {name} ({TITLES[name]}) {_seen(name, one)}: {cause}", remedy)
+        reading = read[name]
+        passed, code, cause, remedy = rule(reading)
+        rungs.append(Rung(name, need, passed, counts, reading.value, reading.detail, cause, remedy))
+        if code and counts and first is None:
+            first = (code, f"rung {name} ({TITLES[name]}) {_seen(name, reading)}: {cause}", remedy)
     number = read["user-namespaces"].value if "user-namespaces" in read else ""
-    reading = int(number) if re.fullmatch(r"[0-9]{1,10}", number) else -1
+    limit = int(number) if re.fullmatch(r"[0-9]{1,10}", number) else -1
     if first is None and (lacking or not whole):
         what = f"lacks {', '.join(lacking)}" if lacking else "has no end, or a garbled line"
         first = (
@@ -329,4 +417,5 @@ def judge(
             f"the ladder was started and its transcript {what}; lines read: {', '.join(read) or 'none'}",
             "Run again; when it stays so, look at the guest's console and memory",
         )
-    return Verdict(tuple(rungs), reading, kernel, printable(command_line, MAX_VALUE), *(first or (None, "", "")))
+    boot_id = read["boot-id"].value if "boot-id" in read else ""
+    return Verdict(tuple(rungs), limit, kernel, printable(command_line, MAX_VALUE), boot_id, *(first or (None, "", "")))
