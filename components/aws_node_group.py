@@ -63,6 +63,8 @@ class AwsNodeGroupArgs(TypedDict):
     """Hypervisor: qemu or firecracker."""
     nested_sandbox: pulumi.Input[bool]
     """Whether a sandbox inside the guest must work; then the proof fails when the guest has no user namespaces."""
+    sandbox: NotRequired[pulumi.Input[str]]
+    """Which sandbox that is, and so what the proof tries: sandbox-runtime (the default), bubblewrap or rootless."""
     kernel_params: pulumi.Input[list[str]]
     """Guest kernel parameters, merged by key into those of the file that Kata really reads."""
     archive_address: NotRequired[pulumi.Input[str]]

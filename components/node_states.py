@@ -33,7 +33,7 @@ def node_states(args: Mapping[str, Any], verified: Mapping[str, pulumi.Input[str
     )  # fmt: skip
     prove = state(
         node_state.proof,
-        "hypervisor", "nested_sandbox", "kernel_params", "config_path",
+        "hypervisor", "nested_sandbox", "sandbox", "kernel_params", "config_path",
         runtime=args["kata_runtime"],
         image=args.get("proof_image"),
         timeout_seconds=pulumi.Output.from_input(args["proof_seconds"]).apply(int),

@@ -43,6 +43,29 @@ install_packages() {
         fail "$(uname -n): the packages $* could not be installed." "Install them by hand, then run again. [tool-missing]"
 }
 
+# Which packages came by us, so that they can go again. Python stays: what needs it by now is not ours to know. Written after they
+# came: a run that is killed in between leaves a package behind, and never takes one away that somebody installed later.
+record_packages() {
+    as_root install -d -o root -g root -m 0755 "$FOLDER"
+    {
+        if [ -f "$FOLDER/packages" ]; then cat "$FOLDER/packages"; fi
+        printf '%s\n' "$@"
+    } | sort -u | as_root tee "$FOLDER/packages.new" >/dev/null
+    as_root mv "$FOLDER/packages.new" "$FOLDER/packages"
+}
+
+# dpkg refuses where another package needs it by now; then it stays, and is named.
+remove_packages() {
+    [ -f "$FOLDER/packages" ] || return 0
+    while read -r package; do
+        installed "$package" || continue
+        as_root env DEBIAN_FRONTEND=noninteractive dpkg --purge "$package" >&2 ||
+            echo "bootstrap: $package stays: dpkg does not remove it" >&2
+    done <"$FOLDER/packages"
+}
+
+installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
 newest_program() {
     for file in "$FOLDER"/nodekit-*.pyz; do
         [ -f "$file" ] && newest=$file
@@ -53,6 +76,7 @@ newest_program() {
 remove() {
     if program=$(newest_program); then
         printf '{"node": "%s"}\n' "$(uname -n)" | as_root python3 -I "$program" restore
+        remove_packages
         as_root rm -rf "$FOLDER"
     else
         echo '{"changed": false}'
@@ -73,16 +97,17 @@ install_program() {
         fail "$(uname -n): there is no apt-get here." "Use Debian 12 or 13, or Ubuntu 22.04 or 24.04. [unsupported-os]"
 
     wanted=
-    python_is_whole || wanted=python3
-    # The proof boots a guest from a static busybox; the dynamic one does not run there.
-    case $(dpkg-query -W -f='${db:Status-Status}' busybox-static 2>/dev/null || echo absent) in
-        installed) ;;
-        *) wanted="$wanted busybox-static" ;;
-    esac
+    # The proof boots a guest from a static busybox (the dynamic one does not run there), and tries bubblewrap in it.
+    for package in busybox-static bubblewrap; do
+        installed "$package" || wanted="$wanted $package"
+    done
+    tools=$wanted
     changed=false
+    python_is_whole || wanted="python3$wanted"
+    # shellcheck disable=SC2086 # lists of package names
     if [ -n "$wanted" ]; then
-        # shellcheck disable=SC2086 # a list of package names
         install_packages $wanted
+        [ -z "$tools" ] || record_packages $tools
         changed=true
     fi
     python_is_whole || fail "$(uname -n): python3 lacks parts of its standard library." "Install the package python3. [tool-missing]"

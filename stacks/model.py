@@ -167,7 +167,10 @@ class Kata(Model):
     hypervisor: Literal["qemu", "firecracker"] = "qemu"
     """QEMU is recommended; Firecracker is for sandboxes that nest nothing."""
     nested_sandbox: bool = True
-    """Whether a second sandbox (bubblewrap, sandbox-runtime) must work inside the guest."""
+    """Whether a second sandbox must work inside the guest."""
+    sandbox: Literal["sandbox-runtime", "bubblewrap", "rootless"] = "sandbox-runtime"
+    """Which sandbox that is, and so what the proof tries and counts: Anthropic's sandbox-runtime in its default mode, bubblewrap,
+    or what rootless engines (Podman, runc) begin with."""
     runtime: Literal["go", "rust"] = "go"
     """Which of Kata's two runtimes the nodes use."""
     version: Version = "3.32.0"

@@ -25,6 +25,7 @@ def desired(config: StackConfig, site: LocalSite | None) -> dict[str, pulumi.Inp
         "kata_runtime": config.kata.runtime,
         "hypervisor": config.kata.hypervisor,
         "nested_sandbox": config.kata.nested_sandbox,
+        "sandbox": config.kata.sandbox,
         "kernel_params": config.parameters,
         "proof_seconds": config.verification.timeout_seconds,
     }

@@ -1,14 +1,30 @@
-"""Climb the ladder in one container of a Docker runtime, and leave no container behind."""
+"""Climb the ladder in one container of a Docker runtime, and leave no container and no image behind."""
 
+import io
 import os
-from collections.abc import Sequence
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from nodekit.errors import NodeError
-from nodekit.host.initramfs import ladder_script
+from nodekit.host.initramfs import FOLDER, ladder_script, script, tool_files
 from nodekit.host.process import Finished, run
 
 NAMES = ("deb.debian.org", "archive.ubuntu.com", "registry-1.docker.io")
 """Names for the container to resolve: the first that the node itself resolves."""
+DOCKER = ("docker", "--context", "default")
+IMAGE = "kata-nodes-proof"
+"""Repository of the images that the program makes; a run's nonce is the tag."""
+LABEL = "kata-nodes.proof"
+"""Label of those images, by which one that a killed run left behind is found."""
+IMAGE_SECONDS = 120
+"""Bound on making an image of some MB from a file of this node."""
+
+
+def environment() -> Mapping[str, str]:
+    """Ours without Docker's own: the node's daemon is meant, whatever a root user's environment or context says."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")}
 
 
 def name_to_resolve() -> str | None:
@@ -22,22 +38,77 @@ def name_to_resolve() -> str | None:
     return None
 
 
+def root_file_system() -> bytes:
+    """A tar archive of what a proof's container needs: the node's static busybox, bubblewrap and setpriv with their libraries.
+
+    Raises NodeError `tool-missing` without a static busybox.
+    """
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        folders = {"dev", "etc", "proc", "sys", "tmp", "root"}
+        files = tool_files()
+        folders |= {parent for path in files for parent in _parents(path)}
+        for folder in sorted(folders):
+            _add(tar, folder, tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755)
+        for path, content in sorted(files.items()):
+            if isinstance(content, str):
+                _add(tar, path, tarfile.SYMTYPE, 0o777, target=content)
+            else:
+                _add(tar, path, tarfile.REGTYPE, 0o755, content)
+        _add(tar, "etc/passwd", tarfile.REGTYPE, 0o644, b"root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/tmp:/bin/sh\n")
+        _add(tar, "etc/group", tarfile.REGTYPE, 0o644, b"root:x:0:\nuser:x:1000:\n")
+    return archive.getvalue()
+
+
+def _parents(path: str) -> list[str]:
+    """The folders above a path, `usr/bin/bwrap` -> `usr`, `usr/bin`."""
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
+
+
+def _add(tar: tarfile.TarFile, path: str, kind: bytes, mode: int, content: bytes = b"", target: str = "") -> None:
+    entry = tarfile.TarInfo(path)
+    entry.type, entry.mode, entry.size, entry.linkname = kind, mode, len(content), target
+    tar.addfile(entry, io.BytesIO(content))
+
+
+@contextmanager
+def own_image(nonce: str) -> Iterator[str]:
+    """The name of an image that Docker makes from this node's own files, without a registry; it is gone afterwards.
+
+    Raises NodeError `tool-missing`, `command-failed` or `command-timeout`.
+    """
+    env, name = environment(), f"{IMAGE}:{nonce[:12]}"
+    # What a run that was killed left behind; of the last hour may be another run's.
+    prune = [*DOCKER, "image", "prune", "--all", "--force", "--filter", f"label={LABEL}", "--filter", "until=1h"]
+    run(prune, timeout=IMAGE_SECONDS, env=env, check=False)
+    with tempfile.NamedTemporaryFile(dir="/var/tmp", prefix=f"{FOLDER}-", suffix=".tar") as file:
+        file.write(root_file_system())
+        file.flush()
+        change = ["--change", f"LABEL {LABEL}=1"]
+        run([*DOCKER, "import", *change, file.name, name], timeout=IMAGE_SECONDS, env=env, remedy="See 'docker info' on the node")
+    try:
+        yield name
+    finally:
+        run([*DOCKER, "image", "rm", "--force", name], timeout=60, env=env, check=False)
+
+
 def climb(nonce: str, runtime: str, image: str, *, network: bool, capabilities: Sequence[str], seconds: float) -> Finished:
     """How `docker run` of the ladder ended; its lines start with `nonce`.
 
+    With capabilities the container starts through entry.sh, as everything that the settings for consumers start. Standard input
+    is not used: a genuine Kata (Go shim) ends a container's output with it (kata-containers 13640).
     Raises NodeError `command-timeout` after `seconds`, and `tool-missing` without Docker.
     """
-    name = f"kata-nodes-proof-{nonce[:12]}"
-    # The node's own daemon is meant, whatever a root user's environment or context says.
-    env = {key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")}
-    docker = ["docker", "--context", "default"]
-    command = [*docker, "run", "--rm", "-i", "--name", name, "--runtime", runtime]
-    command += ["--network", "bridge" if network else "none", "--entrypoint", "sh", "-e", f"KATA_NODES_NONCE={nonce}"]
+    name, env = f"kata-nodes-proof-{nonce[:12]}", environment()
+    command = [*DOCKER, "run", "--rm", "--name", name, "--runtime", runtime]
+    command += ["--network", "bridge" if network else "none", "--entrypoint", "/bin/sh", "-e", f"KATA_NODES_NONCE={nonce}"]
     if network:
         command += ["-e", "KATA_NODES_NETWORK=1", "-e", f"KATA_NODES_NAME={name_to_resolve() or ''}"]
     for capability in capabilities:
         command += ["--cap-add", capability]
+    entry = [script("entry.sh"), "kata-nodes-entry", "/bin/sh", "-c"] if capabilities else []
     try:
-        return run([*command, image, "-s"], timeout=seconds, stdin=ladder_script(), env=env, check=False)
+        return run([*command, image, "-c", *entry, ladder_script()], timeout=seconds, env=env, check=False)
     finally:
-        run([*docker, "rm", "--force", "--volumes", name], timeout=60, env=env, check=False)
+        run([*DOCKER, "rm", "--force", "--volumes", name], timeout=60, env=env, check=False)

@@ -1,4 +1,4 @@
-"""Build the RAM disk of a proof's guest: static busybox, our first process, the ladder, and the node's bubblewrap."""
+"""Build the RAM disk of a proof's guest: static busybox, our first process, the ladder, and the node's own sandbox tools."""
 
 import gzip
 import re
@@ -19,10 +19,28 @@ FIRST_PROCESS = f"/{FOLDER}/init"
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
 """Where Debian and Ubuntu put busybox-static."""
 APPLETS = (
-    *("cat", "chroot", "cp", "echo", "id", "ip", "mkdir", "mount", "reboot", "sh", "sleep", "timeout", "true", "umount"),
+    *(
+        "cat",
+        "chroot",
+        "cp",
+        "echo",
+        "id",
+        "ip",
+        "mkdir",
+        "mount",
+        "nslookup",
+        "reboot",
+        "sh",
+        "sleep",
+        "timeout",
+        "true",
+        "umount",
+    ),
     "unshare",
 )
 """Programs of busybox that the first process and the ladder use."""
+TOOLS = ("bwrap", "setpriv")
+"""Programs of this node that the ladder uses beside them: of the packages bubblewrap and util-linux."""
 PT_INTERP = 3
 """Type of the ELF program header that names a dynamic loader (elf(5))."""
 
@@ -114,9 +132,29 @@ def closure(name: str) -> dict[str, Path]:
     return {f"/usr/bin/{name}": Path(found), **{path: Path(path) for path in libraries}}
 
 
+def script(name: str) -> str:
+    """A script of the node program."""
+    return resources.files("nodekit").joinpath(name).read_text()
+
+
 def ladder_script() -> str:
     """The ladder, as it also runs in containers."""
-    return resources.files("nodekit").joinpath("ladder.sh").read_text()
+    return script("ladder.sh")
+
+
+def tool_files() -> dict[str, bytes | str]:
+    """Path without a leading slash -> content, or target of a symbolic link: all that the ladder runs, in a container's root.
+
+    Raises NodeError `tool-missing` without a static busybox.
+    """
+    applets: dict[str, bytes | str] = {f"bin/{applet}": "busybox" for applet in APPLETS}
+    return {"bin/busybox": static_busybox(), **applets, **node_files()}
+
+
+def node_files() -> dict[str, bytes]:
+    """Path without a leading slash -> content: those of TOOLS that are installed here, with their libraries."""
+    places = {place: file for tool in TOOLS for place, file in closure(tool).items()}
+    return {place.lstrip("/"): file.read_bytes() for place, file in places.items()}
 
 
 def build(nonce: str, image_type: str | None = None) -> bytes:
@@ -131,16 +169,16 @@ def build(nonce: str, image_type: str | None = None) -> bytes:
         program(f"{FOLDER}/busybox", static_busybox()),
         folder(f"{FOLDER}/bin"),
         *(link(f"{FOLDER}/bin/{applet}", "../busybox") for applet in APPLETS),
-        program(f"{FOLDER}/init", resources.files("nodekit").joinpath("guest_init.sh").read_bytes()),
+        program(f"{FOLDER}/init", script("guest_init.sh").encode()),
         program(f"{FOLDER}/ladder.sh", ladder_script().encode()),
         program(f"{FOLDER}/environment", f"KATA_NODES_NONCE={nonce}\nKATA_NODES_IMAGE={image_type or ''}\n".encode()),
         folder(f"{FOLDER}/node"),
     ]
     made: set[str] = set()
-    for place, file in closure("bwrap").items():
-        for parent in reversed(Path(place).parents[:-1]):
-            if (at := f"{FOLDER}/node{parent}") not in made:
+    for place, content in node_files().items():
+        for parent in list(reversed(Path(place).parents))[1:]:
+            if (at := f"{FOLDER}/node/{parent}") not in made:
                 made.add(at)
                 entries.append(folder(at))
-        entries.append(program(f"{FOLDER}/node{place}", file.read_bytes()))
+        entries.append(program(f"{FOLDER}/node/{place}", content))
     return cpio(entries)

@@ -1,13 +1,16 @@
 """The five rows of the seed document's checklist, each with what was measured for it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from nodekit.rules.ladder import COMMANDS
 from nodekit.rules.node_state import SEED_PARAMETER
 from nodekit.rules.pod import CAPABILITIES
 
 Row = dict[str, object]
-SANDBOX_RUNGS = ("unshare", "unshare-map-root", "unshare-nested", "bwrap-proc", "loopback")
+SANDBOX_RUNGS = tuple(command.name for command in COMMANDS)
 """Rungs of the ladder that show a nested sandbox at work."""
+OPTIONAL = {command.name for command in COMMANDS if command.optional}
 PLACES = {"guest": "in a booted guest", "container": "in a container of the runtime", "pod": "in a pod of the template"}
 """By what the evidence calls it: where the ladder was climbed."""
 
@@ -23,20 +26,33 @@ def per_node(evidence: Sequence[Mapping[str, object]], text: str) -> str:
 
 
 def sandbox_text(one: Mapping[str, object]) -> str:
-    """The sandbox rungs of one node's evidence: what passed, what was absent, and where they were climbed."""
+    """The sandbox rungs of one node's evidence: which were climbed and where, and which the promise does not need."""
+    rungs = sandbox_rungs(one)
+    words = {True: "passed", False: "failed", None: "not tried"}
+    counted = ", ".join(f"{rung['name']} {words[rung['passed']]}" for rung in rungs if rung["counts"])
+    others = ", ".join(f"{rung['name']} {words[rung['passed']]}" for rung in rungs if not rung["counts"])
+    place = PLACES[str(one["proven"])]
+    if not counted:
+        return f"{one['node']}: no sandbox is promised; reported {place}: {others}"
+    return f"{one['node']}: {counted} ({place}{f'; beside the promise: {others}' if others else ''})"
+
+
+def sandbox_rungs(one: Mapping[str, object]) -> list[dict[str, Any]]:
+    """Those of one node's evidence that run a command."""
     rungs = one["rungs"]
     assert isinstance(rungs, list)
-    said = {True: "passed", False: "failed", None: "absent"}
-    climbed = ", ".join(f"{r['name']} {said[r['passed']]}" for r in rungs if r["name"] in SANDBOX_RUNGS)
-    return f"{one['node']}: {climbed} ({PLACES[str(one['proven'])]})"
+    return [rung for rung in rungs if rung["name"] in SANDBOX_RUNGS]
 
 
 def sandbox_passed(one: Mapping[str, object]) -> bool:
-    """Whether every sandbox rung that could be climbed was, and unshare was among them."""
-    rungs = one["rungs"]
-    assert isinstance(rungs, list)
-    climbed = {r["name"]: r["passed"] for r in rungs if r["name"] in SANDBOX_RUNGS}
-    return climbed.get("unshare") is True and False not in climbed.values()
+    """Whether every rung that the promised sandbox needs was climbed; where none is promised, whether a user namespace was made.
+
+    A rung that was not tried is not passed; one for which another stands (`optional`) may be left out.
+    """
+    rungs = sandbox_rungs(one)
+    if not any(rung["counts"] for rung in rungs):
+        return any(rung["name"] == "unshare" and rung["passed"] for rung in rungs)
+    return all(rung["passed"] or (rung["passed"] is None and rung["name"] in OPTIONAL) for rung in rungs if rung["counts"])
 
 
 def of_pods(by_node: Mapping[str, Mapping[str, object]], *, handler: str, expected: Sequence[str]) -> list[dict[str, object]]:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 
 from nodekit.rules import docker_matrix
+from nodekit.rules.ladder import SANDBOXES
 
 SEED_PARAMETER = "user_namespace.enable=1"
 """What the document that this project grew from asks for; inert on mainline kernels, harmless, and always written."""
@@ -83,18 +84,22 @@ def proof(
     hypervisor: str,
     runtime: str,
     nested_sandbox: bool,
+    sandbox: str | None,
     kernel_params: Sequence[str],
     config_path: str | None,
     image: str | None,
     timeout_seconds: int,
     verified: Sequence[State],
 ) -> State:
-    """For the verb `prove`; `verified` are the states that the proof vouches for, and its digest changes with them."""
+    """For the verb `prove`; `verified` are the states that the proof vouches for, and its digest changes with them.
+
+    `sandbox` is one of ladder.SANDBOXES, the first of them when None; it counts where a nested sandbox is promised.
+    """
     return {
         "node": node,
         "hypervisor": hypervisor,
         "runtime": runtime,
-        "nestedSandbox": nested_sandbox,
+        "sandbox": (sandbox or SANDBOXES[0]) if nested_sandbox else None,
         "expect": list(kernel_params),
         "configPath": config_path,
         "container": {"runtimeName": RUNTIME_NAME, "image": image, "network": True},

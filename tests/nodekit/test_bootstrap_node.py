@@ -23,6 +23,7 @@ exec sh -s -- "$@"
 FAKES = {
     "apt-get": 'echo "$*" >>"$NODE/apt"; cat >/dev/null\n'
     'case "$*" in *install*) [ ! -e "$NODE/broken" ] && touch "$NODE/whole" ;; esac\n',
+    "dpkg": 'echo "$*" >>"$NODE/dpkg"; [ "$2" != "$(cat "$NODE/needed" 2>/dev/null)" ]\n',
     "dpkg-query": 'if [ -e "$NODE/whole" ]; then printf installed; else printf not-installed; exit 1; fi\n',
     "python3": 'case "$*" in *"import ctypes"*) [ -e "$NODE/whole" ] ;; *pyz*) echo "$*" >>"$NODE/ran"; cat >>"$NODE/ran"; '
     "echo '{\"changed\": true}' ;; *) echo 3.13.5 ;; esac\n",
@@ -70,7 +71,7 @@ class Node:
         return self.run(".kata-nodes.pyz", self.target, self.digest)
 
     def programs(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in (self.root / "lib" / "kata-nodes").glob("*")}
+        return {path.name: path.read_bytes() for path in (self.root / "lib" / "kata-nodes").glob("*.pyz")}
 
     def log(self, name: str) -> str:
         file = self.root / name
@@ -86,7 +87,7 @@ def test_a_bare_node_gets_python_and_the_program_and_a_second_run_changes_nothin
     done = node.install()
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"changed": True, "path": node.target, "python": "3.13.5"}
-    assert "--no-install-recommends install python3 busybox-static" in node.log("apt")
+    assert "--no-install-recommends install python3 busybox-static bubblewrap" in node.log("apt")
     assert "DPkg::Lock::Timeout=300" in node.log("apt")
     program = node.root / "lib" / "kata-nodes" / Path(node.target).name
     assert program.read_bytes() == node.data
@@ -130,7 +131,7 @@ def test_packages_that_cannot_be_installed_are_named(node: Node) -> None:
     (node.root / "broken").touch()
     done = node.install()
     assert done.returncode == 1 and done.stdout == ""
-    assert "python3 busybox-static could not be installed" in done.stderr and "[tool-missing]" in done.stderr
+    assert "python3 busybox-static bubblewrap could not be installed" in done.stderr and "[tool-missing]" in done.stderr
     assert node.programs() == {}
 
 
@@ -141,3 +142,19 @@ def test_removal_undoes_the_node_first_and_takes_the_folder_away(node: Node) -> 
     assert node.log("ran").startswith(f"-I {node.target} restore\n" + '{"node": ')
     assert not (node.root / "lib" / "kata-nodes").exists()
     assert json.loads(node.run("--remove").stdout) == {"changed": False}
+
+
+def test_packages_that_came_by_us_go_again_and_others_stay(node: Node) -> None:
+    node.install()
+    (node.root / "needed").write_text("bubblewrap")
+    done = node.run("--remove")
+    assert done.returncode == 0, done.stderr
+    assert node.log("dpkg") == "--purge bubblewrap\n--purge busybox-static\n"
+    assert "bubblewrap stays" in done.stderr
+
+
+def test_packages_that_were_there_before_stay(node: Node) -> None:
+    (node.root / "whole").touch()
+    node.install()
+    assert node.run("--remove").returncode == 0
+    assert node.log("dpkg") == ""
