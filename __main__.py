@@ -5,6 +5,7 @@ import signal
 import pulumi
 from pulumi.runtime import config as everything
 
+from components.kata_node import resource_text
 from nodekit.rules import consumers
 from nodekit.rules.checklist import checklist, of_pods
 from nodekit.rules.pod import CAPABILITIES
@@ -52,6 +53,10 @@ pulumi.export(
     "settings",
     {
         "daycare": consumers.daycare(config.kata.nested_sandbox),
-        "openSandbox": made.runtime_class.apply(consumers.open_sandbox) if made else None,
+        "dockerRun": consumers.docker_run(config.kata.nested_sandbox),
+        "dockerfile": consumers.dockerfile(resource_text("entry.sh")) if config.kata.nested_sandbox else None,
+        "openSandbox": made.runtime_class.apply(lambda name: consumers.open_sandbox(name, config.kata.nested_sandbox))
+        if made
+        else None,
     },
 )

@@ -26,4 +26,7 @@ if ! said=$(mount -t proc proc /proc 2>&1); then
     exit 125
 fi
 if [ -z "$user" ]; then exec "$@"; fi
-exec setpriv --reuid="$user" --regid="$user" --clear-groups --inh-caps=-all --bounding-set=-all -- "$@"
+# By its path: busybox has an applet of this name, which changes no user.
+setpriv=/usr/bin/setpriv
+[ -x "$setpriv" ] || setpriv=/bin/setpriv
+exec "$setpriv" --reuid="$user" --regid="$user" --clear-groups --inh-caps=-all --bounding-set=-all -- "$@"

@@ -207,7 +207,7 @@ def _why(name: str, detail: str) -> tuple[str, str]:
             "(linux fs/namespace.c, mount_too_revealing)",
             UNMASK,
         )
-    if forbidden and re.search(r"uid.map|setgroups", detail):
+    if forbidden and re.search(r"uid.map|setgroups|unshare: write error", detail):
         inside = name.startswith("srt-call") and "bwrap" not in detail
         return (
             "bubblewrap emptied the bounding set, so that no user namespace inside its own can map uid 0"

@@ -66,13 +66,18 @@ def climb(kernel: Path, parameters: str, expected: list[str]) -> Verdict:
     return judge(done.console, nonce, Path("/proc/sys/kernel/random/boot_id").read_text().strip(), expected)
 
 
+def climbed(verdict: Verdict) -> set[str]:
+    """Names of the rungs that were tried and passed."""
+    return {rung.name for rung in verdict.rungs if rung.passed is True}
+
+
 def test_a_plain_guest_passes_and_the_seeds_parameter_is_inert(kernel: Path) -> None:
     plain, seeded = climb(kernel, "", []), climb(kernel, "user_namespace.enable=1", ["user_namespace.enable=1"])
     assert plain.passed and seeded.passed
     assert plain.user_namespaces > 0
     # The reading follows memory; KASLR and the like move it by a few.
     assert abs(seeded.user_namespaces - plain.user_namespaces) < 50
-    assert seeded.climbed("unshare-nested") and seeded.climbed("loopback")
+    assert climbed(seeded) >= {"unshare-nested", "loopback", "bwrap-proc", "srt-call", "srt-call-ordinary"}
     assert plain.guest_kernel == kernel.name.removeprefix("vmlinuz-")
 
 
@@ -88,25 +93,16 @@ def test_a_limit_that_is_set_is_read_back(kernel: Path) -> None:
     assert climb(kernel, "sysctl.user.max_user_namespaces=0 sysctl.user.max_user_namespaces=777", []).user_namespaces == 777
 
 
-@pytest.fixture
-def bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """bwrap in PATH, installed or by apt."""
-    if shutil.which("bwrap"):
-        return
-    if subprocess.run(["apt-get", "download", "-q", "bubblewrap"], cwd=tmp_path, capture_output=True, check=False).returncode:
-        pytest.skip("bubblewrap is neither installed nor to be had by apt")
-    (package,) = tmp_path.glob("*.deb")
-    subprocess.run(["dpkg-deb", "--extract", str(package), str(tmp_path / "x")], check=True)
-    monkeypatch.setenv("PATH", f"{tmp_path}/x/usr/bin:{os.environ['PATH']}")
+def test_without_the_capabilities_limit_bubblewrap_fails_and_as_root_it_needs_none(kernel: Path) -> None:
+    refused = climbed(climb(kernel, "sysctl.user.max_user_namespaces=0", []))
+    assert "bwrap-proc" in refused and "bwrap-user" not in refused, "as uid 0 it uses capabilities"
 
 
-@pytest.mark.usefixtures("bubblewrap")
-def test_bubblewrap_really_runs_in_the_guest(kernel: Path) -> None:
+def test_a_node_without_bubblewrap_has_not_tried_what_it_promised(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(initramfs, "TOOLS", ("setpriv",))
     verdict = climb(kernel, "", [])
-    assert verdict.passed
-    assert all(verdict.climbed(name) for name in ("bwrap-proc", "bwrap-user", "bwrap-user-proc"))
-    refused = climb(kernel, "sysctl.user.max_user_namespaces=0", [])
-    assert refused.climbed("bwrap-proc") and not refused.climbed("bwrap-user"), "as uid 0 it uses capabilities"
+    assert verdict.code == "proof-tool-missing" and "bwrap is not installed" in verdict.message
+    assert "bubblewrap" in verdict.remedy and "on the node" in verdict.remedy
 
 
 def test_2047_bytes_boot_and_2048_hang_and_are_explained(kernel: Path) -> None:
@@ -214,7 +210,7 @@ def desired(**changes: object) -> dict[str, object]:
         "expect": ["user_namespace.enable=1"],
         "container": {"runtimeName": "kata", "image": None, "network": True},
         "timeoutSeconds": SECONDS,
-        "nestedSandbox": True,
+        "sandbox": "sandbox-runtime",
         "digest": "d",
         **changes,
     }
@@ -243,7 +239,7 @@ def test_prove_fails_with_one_sentence_that_says_all(node: Path) -> None:
 
 def test_prove_without_a_nested_sandbox_reports_the_reading_and_does_not_judge_it(node: Path) -> None:
     configure(node, "sysctl.user.max_user_namespaces=0")
-    result = prove.run(desired(nestedSandbox=False, expect=["sysctl.user.max_user_namespaces=0"]), node)
+    result = prove.run(desired(sandbox=None, expect=["sysctl.user.max_user_namespaces=0"]), node)
     assert result["passed"] is True and result["userNamespaces"] == 0
 
 
@@ -255,6 +251,10 @@ def test_prove_names_a_parameter_that_never_arrived(node: Path) -> None:
 
 
 FakeDocker = Callable[[dict[str, object], str], None]
+
+
+# Plays a runtime on this machine's own kernel: behind the image stands `-c ENTRY NAME COMMAND…`; the entry is left out.
+AS_ARGUMENT = 'while [ "$1" != -c ]; do case $1 in KATA_NODES_*=*) export "$1" ;; esac; shift; done; shift 3; exec "$@"'
 
 
 class Daemon27(Daemon):
@@ -297,27 +297,72 @@ def fake_docker(node: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDoc
 
 
 def test_a_runtime_that_leads_to_runc_is_caught_as_no_guest(node: Path, fake_docker: FakeDocker) -> None:
-    run = 'for one in "$@"; do case $one in KATA_NODES_*=*) export "$one" ;; esac; done; exec sh -s'
+    run = AS_ARGUMENT
     fake_docker({"kata": {"path": "runc"}}, run)
     with pytest.raises(NodeError) as caught:
         prove.run(desired(container={"image": "debian", "network": False}), node)
     assert caught.value.code == "proof-not-a-guest"
     assert "container of runtime kata" in caught.value.message
     calls = (node / "asked").read_text().splitlines()
-    assert "--cap-add NET_ADMIN --cap-add SYS_ADMIN debian -s" in calls[0] and " --runtime kata " in calls[0]
+    assert "--cap-add NET_ADMIN --cap-add SYS_ADMIN debian -c " in calls[0] and " --runtime kata " in calls[0]
+    assert not {"-i", "--interactive", "-it"} & set(calls[0].split()), "a genuine Go shim loses output with standard input"
     name = calls[0].split("--name ")[1].split()[0]
-    assert calls[1].endswith(f"rm --force --volumes {name}"), "the container is removed, whatever happened"
+    assert calls[-1].endswith(f"rm --force --volumes {name}"), "the container is removed, whatever happened"
 
 
-@pytest.mark.parametrize("runtimes", [{"kata": {"runtimeType": "io.containerd.kata.v2"}}, {}])
-def test_a_node_without_a_shim_says_that_the_guest_boot_alone_was_proven(
-    node: Path, fake_docker: FakeDocker, runtimes: dict[str, object]
-) -> None:
-    fake_docker(runtimes, "exit 1")
-    result = prove.run(desired(container={"image": "debian"}), node)
+def test_a_node_without_a_shim_says_that_the_guest_boot_alone_was_proven(node: Path, fake_docker: FakeDocker) -> None:
+    fake_docker({"kata": {"runtimeType": "io.containerd.kata.v2"}}, "exit 1")
+    result = prove.run(desired(), node)
     assert result["note"] == "no Kata shim on this node: the guest boot alone was proven"
     assert result["container"] is None and result["dockerVersion"] == "27.5.1"
     assert not (node / "asked").exists()
+
+
+@pytest.mark.parametrize("runtimes", [{"kata": {"runtimeType": "io.containerd.kata.v2"}}, {}])
+def test_a_container_that_was_asked_for_and_has_no_shim_is_a_failure(
+    node: Path, fake_docker: FakeDocker, runtimes: dict[str, object]
+) -> None:
+    words = 'runtime "io.containerd.kata.v2" binary not installed "containerd-shim-kata-v2": file does not exist'
+    fake_docker(runtimes, f"echo 'docker: Error response from daemon: {words}' >&2; exit 125")
+    with pytest.raises(NodeError) as caught:
+        prove.run(desired(container={"image": "debian"}), node)
+    assert caught.value.code == "proof-container-failed" and "shim is not installed" in caught.value.message
+
+
+def shim(node: Path) -> None:
+    """Put a shim where containerd looks for it."""
+    place = node / "usr/local/bin/containerd-shim-kata-v2"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"\x7fELF")
+    place.chmod(0o755)
+
+
+def test_a_shim_that_is_there_always_starts_a_container_of_the_nodes_own_files(node: Path, fake_docker: FakeDocker) -> None:
+    shim(node)
+    fake_docker({"kata": {"runtimeType": "io.containerd.kata.v2"}}, AS_ARGUMENT)
+    with pytest.raises(NodeError) as caught:
+        prove.run(desired(container={"network": False}), node)
+    assert caught.value.code == "proof-not-a-guest", "the played runtime runs on this machine's own kernel"
+    calls = [call.removeprefix("--context default ") for call in (node / "asked").read_text().splitlines() if call[:2] == "--"]
+    words = [call.split()[0] for call in calls]
+    assert words == ["image", "import", "run", "rm", "image"], calls
+    image = calls[1].split()[-1]
+    assert f" {image} -c " in calls[2] and calls[-1] == f"image rm --force {image}"
+
+
+def test_an_image_without_the_sandboxs_tools_is_a_failure(
+    node: Path, fake_docker: FakeDocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(node, "")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("cat", "id", "true", "sh", "timeout", "sleep"):
+        (tools / tool).symlink_to(str(shutil.which(tool)))
+    fake_docker({"kata": {"path": "runc"}}, f"PATH={tools}; {AS_ARGUMENT}")
+    monkeypatch.setattr(prove, "boot_id", lambda root: "11111111-2222-3333-4444-555555555555")
+    with pytest.raises(NodeError) as caught:
+        prove.run(desired(container={"image": "bare", "network": False}, expect=[]), node)
+    assert caught.value.code == "proof-tool-missing" and "verification.image" in caught.value.remedy
 
 
 def test_preflights_tiny_guest_comes_up_and_a_broken_one_is_explained(

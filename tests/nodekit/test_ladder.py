@@ -3,7 +3,7 @@
 import pytest
 
 from nodekit.errors import CODES
-from nodekit.rules.ladder import REQUIRED, judge, readings
+from nodekit.rules.ladder import COMMANDS, REQUIRED, SANDBOXES, TOOLS, Verdict, judge, readings
 
 NONCE = "00112233445566778899aabbccddeeff"
 NODE = "11111111-2222-3333-4444-555555555555"
@@ -15,14 +15,13 @@ FINE = {
     "command-line": ("ok", f"quiet%20{SEED}%20console=ttyS0", ""),
     "user-namespaces": ("ok", "7563", ""),
     "uid": ("ok", "0", ""),
-    "unshare": ("ok", "0", ""),
-    "unshare-map-root": ("ok", "0", ""),
-    "unshare-nested": ("ok", "0", ""),
-    "bwrap-proc": ("absent", "", "bwrap%20is%20not%20installed%20here"),
-    "bwrap-user": ("absent", "", "bwrap%20is%20not%20installed%20here"),
-    "bwrap-user-proc": ("absent", "", "bwrap%20is%20not%20installed%20here"),
-    "loopback": ("ok", "0", ""),
+    "proc-masks": ("ok", "", ""),
+    **{command.name: ("ok", "0", "") for command in COMMANDS},
+    "sandbox-runtime": ("absent", "", "srt%20is%20not%20installed%20here"),
+    "fuse": ("absent", "", "x"),
+    "subordinate-ids": ("absent", "", "x"),
 }
+MASKED = "bwrap:%20Can't%20mount%20proc%20on%20/newroot/proc:%20Operation%20not%20permitted"
 ENOSPC = "unshare:%20unshare(0x10000000):%20No%20space%20left%20on%20device"
 
 
@@ -38,9 +37,8 @@ def test_a_working_guest_passes_with_its_readings() -> None:
     assert verdict.passed
     assert (verdict.user_namespaces, verdict.guest_kernel) == (7563, "6.12.9")
     assert verdict.command_line == f"quiet {SEED} console=ttyS0"
-    assert [rung.name for rung in verdict.rungs] == [name for name in FINE if name not in ("kernel", "uid")]
-    assert verdict.climbed("unshare-nested") and not verdict.climbed("bwrap-proc")
-    assert {rung.name: rung.passed for rung in verdict.rungs}["bwrap-proc"] is None
+    assert [rung.name for rung in verdict.rungs] == [name for name in FINE if name not in ("kernel", "uid", "proc-masks")]
+    assert verdict.boot_id == GUEST
 
 
 @pytest.mark.parametrize(
@@ -59,10 +57,24 @@ def test_a_working_guest_passes_with_its_readings() -> None:
         ({"user_namespaces": ("ok", "-1", "")}, "proof-user-namespaces-not-a-number", "read '-1'"),
         ({"user_namespaces": ("ok", "2147483647", "")}, "proof-user-namespaces-child-namespace", "child user namespace"),
         ({"unshare": ("fail", "1", ENOSPC)}, "proof-unshare-failed", "No space left on device"),
-        ({"unshare": ("absent", "", "x")}, "proof-unshare-failed", "not installed"),
+        ({"unshare": ("absent", "", "unshare%20is%20not%20installed%20here")}, "proof-tool-missing", "was not tried"),
         ({"unshare_map_root": ("fail", "1", "Operation%20not%20permitted")}, "proof-unshare-failed", "the guest forbids it"),
         ({"unshare_nested": ("fail", "1", ENOSPC)}, "proof-nested-failed", "nesting"),
         ({"bwrap_proc": ("fail", "1", "bwrap:%20Operation%20not%20permitted")}, "proof-bwrap-failed", "capability"),
+        ({"bwrap_user_proc": ("fail", "1", MASKED)}, "proof-bwrap-failed", "paths below /proc are masked"),
+        ({"bwrap_ordinary": ("fail", "1", MASKED)}, "proof-bwrap-failed", "paths below /proc are masked"),
+        (
+            {"srt_call": ("fail", "1", "unshare:%20write%20failed%20/proc/self/uid_map:%20Operation%20not%20permitted")},
+            "proof-srt-failed",
+            "bubblewrap emptied the bounding set",
+        ),
+        (
+            {"srt_call": ("fail", "1", "bwrap:%20setting%20up%20uid%20map:%20Operation%20not%20permitted")},
+            "proof-srt-failed",
+            "CAP_SETFCAP is not in the bounding set",
+        ),
+        ({"srt_call_ordinary": ("absent", "", "bwrap%20is%20not%20installed%20here")}, "proof-tool-missing", "bwrap is not"),
+        ({"sandbox_runtime": ("fail", "1", "boom")}, "proof-srt-failed", "boom"),
         ({"bwrap_user": ("fail", "1", "bwrap:%20(ENOSPC)")}, "proof-bwrap-failed", "limit"),
         ({"loopback": ("fail", "2", "RTNETLINK%20answers:%20Operation%20not%20permitted")}, "proof-loopback-failed", "RTNETLINK"),
     ],
@@ -100,38 +112,71 @@ def test_a_limit_of_zero_names_who_set_it_and_the_config_key(line: str, cause: s
     assert "kata.kernelParams" in verdict.remedy
 
 
-def test_a_masked_proc_is_reported_and_does_not_fail_a_container() -> None:
-    verdict = judge(
-        transcript(bwrap_user_proc=("fail", "1", "Can't%20mount%20proc%20on%20/proc:%20Operation%20not%20permitted")),
-        NONCE,
-        NODE,
-        [],
-    )
-    assert verdict.passed
-    rung = next(rung for rung in verdict.rungs if rung.name == "bwrap-user-proc")
-    assert (rung.need, rung.passed) == ("proc", False)
+def counted(verdict: Verdict) -> set[str]:
+    """Names of the commands' rungs that count."""
+    return {rung.name for rung in verdict.rungs if rung.counts and rung.name in {command.name for command in COMMANDS}}
 
 
-def test_bubblewrap_needs_capabilities_as_root_and_user_namespaces_as_a_plain_user() -> None:
-    needs = {
-        uid: {rung.name: rung.need for rung in judge(transcript(uid=("ok", uid, "")), NONCE, NODE, []).rungs}["bwrap-proc"]
-        for uid in ("0", "1000")
-    }
-    assert needs == {"0": "capabilities", "1000": "user-namespaces"}
+BASE = {"unshare", "unshare-map-root", "unshare-nested", "loopback"}
+BWRAP = {"bwrap-proc", "bwrap-user", "bwrap-user-proc"}
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "uid", "masks", "names"),
+    [
+        ("sandbox-runtime", "0", "", BASE | BWRAP | {"bwrap-ordinary", "srt-call", "srt-call-ordinary", "sandbox-runtime"}),
+        (
+            "sandbox-runtime",
+            "0",
+            "/proc/bus",
+            BASE | BWRAP | {"bwrap-ordinary", "srt-call", "srt-call-ordinary", "sandbox-runtime"},
+        ),
+        ("sandbox-runtime", "1000", "", BASE | BWRAP | {"srt-call", "sandbox-runtime"}),
+        ("sandbox-runtime", "1000", "/proc/bus", BASE | {"bwrap-user", "srt-call-weaker"}),
+        ("bubblewrap", "0", "", BASE | BWRAP | {"bwrap-ordinary"}),
+        ("bubblewrap", "1000", "/proc/bus", BASE | {"bwrap-user"}),
+        ("rootless", "0", "", BASE | {"rootless-mounts"}),
+        ("rootless", "1000", "/proc/bus", BASE),
+        (None, "0", "", set()),
+    ],
+)
+def test_what_counts_follows_from_the_sandbox_that_is_promised(
+    sandbox: str | None, uid: str, masks: str, names: set[str]
+) -> None:
+    text = transcript(uid=("ok", uid, ""), proc_masks=("ok", masks, ""))
+    assert counted(judge(text, NONCE, NODE, [SEED], sandbox=sandbox)) == names
+
+
+@pytest.mark.parametrize("sandbox", SANDBOXES)
+def test_each_rung_that_counts_fails_alone_and_is_missed_alone(sandbox: str) -> None:
+    for name in counted(judge(transcript(), NONCE, NODE, [SEED], sandbox=sandbox)):
+        key = name.replace("-", "_")
+        failed = judge(transcript(**{key: ("fail", "1", "boom")}), NONCE, NODE, [SEED], sandbox=sandbox)
+        assert failed.code and failed.message.startswith(f"rung {name} ("), name
+        if name != "sandbox-runtime":
+            missed = judge(transcript(**{key: ("absent", "", "x")}), NONCE, NODE, [SEED], sandbox=sandbox)
+            assert missed.code == "proof-tool-missing", name
+
+
+@pytest.mark.parametrize("place", TOOLS)
+def test_a_missing_tool_is_told_with_the_way_to_it_at_its_place(place: str) -> None:
+    text = transcript(bwrap_user=("absent", "", "bwrap%20is%20not%20installed%20here"))
+    verdict = judge(text, NONCE, NODE, [SEED], place=place)
+    assert verdict.code == "proof-tool-missing" and "bubblewrap" in verdict.remedy
+
+
+def test_a_masked_proc_is_not_cured_by_capabilities() -> None:
+    verdict = judge(transcript(proc_masks=("ok", "/proc/bus", ""), bwrap_user_proc=("fail", "1", MASKED)), NONCE, NODE, [])
+    assert "entry.sh" in verdict.remedy and "systempaths=unconfined" in verdict.remedy
+    assert not verdict.remedy.startswith("Grant NET_ADMIN")
 
 
 def test_without_the_promise_of_a_nested_sandbox_only_guest_and_parameters_count() -> None:
-    low = {"user_namespaces": ("ok", "0", ""), "unshare": ("fail", "1", ENOSPC)}
-    verdict = judge(transcript(**low), NONCE, NODE, [SEED], nested=False)
+    low = {"user_namespaces": ("ok", "0", ""), "unshare": ("fail", "1", ENOSPC), "bwrap_proc": ("absent", "", "x")}
+    verdict = judge(transcript(**low), NONCE, NODE, [SEED], sandbox=None)
     assert verdict.passed and verdict.user_namespaces == 0
-    assert judge(transcript(boot_id=("ok", NODE, "")), NONCE, NODE, [SEED], nested=False).code == "proof-not-a-guest"
-
-
-def test_an_image_without_unshare_neither_passes_nor_fails() -> None:
-    gone = ("absent", "", "unshare%20is%20not%20installed%20here")
-    text = transcript(unshare=gone, unshare_map_root=gone, unshare_nested=gone, loopback=gone)
-    verdict = judge(text, NONCE, NODE, [SEED], unshare_required=False)
-    assert verdict.passed and not verdict.climbed("unshare")
+    assert {rung.name: rung.passed for rung in verdict.rungs}["unshare"] is False
+    assert judge(transcript(boot_id=("ok", NODE, "")), NONCE, NODE, [SEED], sandbox=None).code == "proof-not-a-guest"
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
-from nodekit.rules.ladder import REQUIRED, Reading, judge, readings
+from nodekit.rules.ladder import COMMANDS, REQUIRED, Reading, Verdict, judge, readings
 
 NONCE = "00112233445566778899aabbccddeeff"
 SCRIPT = resources.files("nodekit").joinpath("ladder.sh").read_text()
@@ -20,11 +21,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def climb(shell: list[str], before: str = "", env: dict[str, str] | None = None, around: tuple[str, ...] = ()) -> str:
-    """What the script prints; `around` is a command that runs the shell, `before` a line that runs in it first."""
+def climb(shell: list[str], before: str = ":", env: dict[str, str] | None = None, around: tuple[str, ...] = ()) -> str:
+    """What the script prints as an argument of the shell; `around` is a command that runs it, `before` a line that runs first."""
     done = subprocess.run(
-        [*around, *shell, "-s"],
-        input=f"{before}\n{SCRIPT}",
+        [*around, *shell, "-c", f"{before}\n{SCRIPT}"],
+        stdin=subprocess.DEVNULL,
         env={"PATH": os.environ["PATH"], "KATA_NODES_NONCE": NONCE, **(env or {})},
         capture_output=True,
         text=True,
@@ -68,6 +69,101 @@ def test_this_machine_is_no_guest_of_itself(shell: list[str]) -> None:
     verdict = judge(text, NONCE, read(text)["boot-id"].value, [])
     assert verdict.code == "proof-not-a-guest"
     assert judge(text, NONCE, "another", []).passed
+
+
+def rung(verdict: Verdict, name: str) -> bool | None:
+    """Whether that rung was climbed."""
+    return next(rung.passed for rung in verdict.rungs if rung.name == name)
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_every_way_of_a_sandbox_is_gone_here(shell: list[str]) -> None:
+    verdict = judge(climb(shell), NONCE, "another", [])
+    passed = {command.name: rung(verdict, command.name) for command in COMMANDS if not command.optional and command.sandboxes}
+    assert passed == dict.fromkeys(passed, True)
+
+
+MASK = "mount -t tmpfs x /proc/bus"
+UNMASKED_NEEDED = ("bwrap-user-proc", "bwrap-ordinary", "srt-call", "srt-call-ordinary", "rootless-mounts")
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_a_masked_proc_is_felt_and_a_mount_of_its_own_cures_it(shell: list[str]) -> None:
+    masked = climb(shell, before=MASK, around=("unshare", "-m"))
+    verdict = judge(masked, NONCE, "another", [])
+    assert read(masked)["proc-masks"].value == "/proc/bus"
+    assert verdict.code == "proof-bwrap-failed" and "paths below /proc are masked" in verdict.message
+    assert {name: rung(verdict, name) for name in UNMASKED_NEEDED} == dict.fromkeys(UNMASKED_NEEDED, False)
+    assert rung(verdict, "srt-call-weaker") is True
+    entry = resources.files("nodekit").joinpath("entry.sh").read_text()
+    cured = f'{MASK}; [ "${{1:-}}" = entered ] || exec sh -c "$ENTRY" entry "$@"'
+    text = subprocess.run(
+        ["unshare", "-mpf", *shell, "-c", cured, "before", *shell, "-c", SCRIPT],
+        env={"PATH": os.environ["PATH"], "KATA_NODES_NONCE": NONCE, "ENTRY": entry},
+        capture_output=True, text=True, timeout=100, check=True,
+    ).stdout  # fmt: skip
+    assert judge(text, NONCE, "another", []).passed, text
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_an_emptied_bounding_set_is_felt(shell: list[str]) -> None:
+    verdict = judge(climb(shell, around=("setpriv", "--bounding-set=-setfcap")), NONCE, "another", [])
+    assert verdict.code == "proof-unshare-failed" and "CAP_SETFCAP is not in the bounding set" in verdict.message
+    assert rung(verdict, "srt-call") is False and rung(verdict, "srt-call-ordinary") is True
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_a_bubblewrap_that_empties_the_bounding_set_is_named(shell: list[str]) -> None:
+    # As 0.9 does for what runs in it: what --cap-add grants does not reach the command.
+    emptying = f"""#!/bin/sh
+for word; do shift; case $word in --cap-add | CAP_SETFCAP) ;; *) set -- "$@" "$word" ;; esac; done
+exec {shutil.which("bwrap")} "$@"
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # the ordinary user runs it too
+        fake(Path(folder) / "bwrap", emptying)
+        text = climb(shell, env={"PATH": f"{folder}:{os.environ['PATH']}"})
+    verdict = judge(text, NONCE, "another", [])
+    assert verdict.code == "proof-srt-failed", verdict
+    assert verdict.message.startswith("rung srt-call (") and "bubblewrap emptied the bounding set" in verdict.message
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+@pytest.mark.parametrize(("before", "code"), [(":", None), (MASK, None)])
+def test_an_ordinary_user_has_the_default_mode_with_a_clean_proc_and_else_the_weaker(
+    shell: list[str], before: str, code: str | None
+) -> None:
+    plain = ("unshare", "-m", "sh", "-c", f'{before}; exec setpriv --reuid=1000 --regid=1000 --clear-groups "$@"', "sh")
+    verdict = judge(climb(shell, around=plain), NONCE, "another", [])
+    assert verdict.code == code, verdict
+    counts = {rung.name for rung in verdict.rungs if rung.counts}
+    assert ("srt-call-weaker" in counts) == (before == MASK) and ("srt-call" in counts) == (before != MASK)
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_the_message_of_a_pod_holds_what_the_judge_needs(shell: list[str], tmp_path: Path) -> None:
+    message = tmp_path / "message"
+    token = Path("/proc/cmdline").read_text().split()[0]
+    env = {"KATA_NODES_MESSAGE": str(message), "KATA_NODES_EXPECT": f"{token} none=such"}
+    printed = climb(shell, before=MASK, env=env, around=("unshare", "-m"))
+    kept = message.read_text()
+    assert len(kept.encode()) <= 4096
+    said, short = (judge(text, NONCE, "another", [token]) for text in (printed, kept))
+    assert (short.code, short.message) == (said.code, said.message)
+    assert short.command_line == token
+    assert [(rung.name, rung.passed) for rung in short.rungs] == [(rung.name, rung.passed) for rung in said.rungs]
+
+
+def test_the_message_stays_within_the_kubelets_bound_where_everything_fails(tmp_path: Path) -> None:
+    message = tmp_path / "message"
+    fake(tmp_path / "bwrap", "#!/bin/sh\nprintf '%0900d' 0 | tr 0 '%' >&2\nexit 1\n")
+    for tool in ("unshare", "srt", "ip"):
+        (tmp_path / tool).symlink_to("bwrap")
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "KATA_NODES_MESSAGE": str(message)}
+    climb(["dash"], env=env)
+    assert len(message.read_bytes()) <= 4096
+    found, whole = readings(message.read_text(), NONCE)
+    assert whole and found["unshare"].status == "fail" and found["unshare"].detail == "%" * 40
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)

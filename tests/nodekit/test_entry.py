@@ -1,0 +1,88 @@
+"""The entry of a sandbox container: lost if it fails is a container in which no sandbox starts, or one that cannot be stopped."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+ENTRY = resources.files("nodekit").joinpath("entry.sh").read_text()
+SHELLS = [shell for shell in (["dash"], ["bash"], ["busybox", "sh"]) if shutil.which(shell[0])]
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts, as the first process of a container does as root")
+
+
+def command(shell: list[str], *argv: str, before: str = "mount -t tmpfs x /proc/bus") -> list[str]:
+    """In mount and PID namespaces of its own, with masks below /proc: the entry as an argument of the shell, then `argv`."""
+    masked = f'{before}; exec "$@"'
+    return ["unshare", "-mpf", "--kill-child", "sh", "-c", masked, "sh", *shell, "-c", ENTRY, "kata-nodes-entry", *argv]
+
+
+def run(argv: list[str]) -> subprocess.CompletedProcess[str]:
+    """With its standard input at its end."""
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_a_sandbox_can_mount_proc_behind_the_entry_and_not_without_it(shell: list[str]) -> None:
+    sandbox = ["bwrap", "--ro-bind", "/", "/", "--unshare-user", "--unshare-pid", "--proc", "/proc", "true"]
+    refused = run(["unshare", "-m", "sh", "-c", 'mount -t tmpfs x /proc/bus; exec "$@"', "sh", *sandbox])
+    assert refused.returncode != 0 and "Can't mount proc" in refused.stderr
+    assert run(command(shell, *sandbox)).returncode == 0
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_words_exit_code_and_folder_are_the_commands_own(shell: list[str]) -> None:
+    done = run(command(shell, "sh", "-c", 'pwd; printf "<%s>" "$@"; echo said >&2; exit 7', "sh", "a b", "*", "", "--user"))
+    assert (done.returncode, done.stdout, done.stderr) == (7, f"{Path.cwd()}\n<a b><*><><--user>", "said\n")
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_the_command_takes_the_entrys_place_so_that_signals_reach_it(shell: list[str], tmp_path: Path) -> None:
+    ready, mark = tmp_path / "ready", tmp_path / "mark"
+    waits = f"trap 'echo ended >{mark}; exit 3' TERM; echo $$ >{ready}; while :; do sleep 0.1; done"
+    with subprocess.Popen(command(shell, "bash", "-c", waits)) as process:
+        for _ in range(200):
+            if ready.exists() and ready.read_text():
+                break
+            time.sleep(0.05)
+        assert ready.read_text() == "1\n", "the command is the first process of its PID namespace"
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGTERM)
+        assert process.wait(20) == 3
+    assert mark.read_text() == "ended\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_a_read_only_root_is_no_hindrance(shell: list[str]) -> None:
+    before = (
+        "mount --bind / /mnt && mount -o remount,ro,bind /mnt && mount --rbind /proc /mnt/proc && cd /mnt && exec chroot /mnt"
+    )
+    done = run(
+        ["unshare", "-mpf", "sh", "-c", f'{before} "$@"', "sh", *shell, "-c", ENTRY, "entry", "sh", "-c", "! touch /x && echo ro"]
+    )
+    assert done.stdout == "ro\n", done.stderr
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_another_user_has_no_capability_and_a_clean_proc(shell: list[str]) -> None:
+    told = "id -u; id -g; id -G; grep -E 'Cap(Prm|Eff|Bnd)' /proc/self/status; ! grep -q /proc/bus /proc/self/mountinfo"
+    done = run(command(shell, "--user", "1234", "sh", "-c", told))
+    assert done.stdout.split() == [
+        "1234",
+        "1234",
+        "1234",
+        *(part for c in ("Prm", "Eff", "Bnd") for part in (f"Cap{c}:", "0" * 16)),
+    ]
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_what_it_cannot_do_is_said_with_the_way_out(shell: list[str]) -> None:
+    plain = run(["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", *shell, "-c", ENTRY, "kata-nodes-entry", "true"])
+    assert plain.returncode == 125
+    assert "kata-nodes-entry: proc cannot be mounted" in plain.stderr and "enableWeakerNestedSandbox" in plain.stderr
+    empty = run(command(shell))
+    assert empty.returncode == 125 and "no command is given" in empty.stderr
