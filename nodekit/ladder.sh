@@ -115,15 +115,17 @@ ordinary() {
     shift 2
     if [ "$uid" != 0 ]; then
         say "$rung" absent '' "the ladder runs as uid $uid itself"
-    elif ! "$setpriv" --reuid=0 true >/dev/null 2>&1; then
+    elif [ -z "$setpriv" ]; then
         say "$rung" absent '' 'setpriv of util-linux is not installed here'
     else
         try "$rung" "$tools" "$setpriv" --reuid=1000 --regid=1000 --clear-groups --inh-caps=-all --bounding-set=-all "$@"
     fi
 }
 # By its path, since a busybox shell would take its own applet, which changes no user.
-setpriv=/usr/bin/setpriv
-[ -x "$setpriv" ] || setpriv=/bin/setpriv
+setpriv=
+for place in /usr/bin/setpriv /bin/setpriv; do
+    if [ -z "$setpriv" ] && "$place" --reuid=0 true 2>/dev/null; then setpriv=$place; fi
+done
 
 # fact RUNG FILE: its content. Read by cat: the shell's own `read` takes single bytes, and a file of /proc/sys answers the
 # first read only, so that dash and busybox would see the first digit.
