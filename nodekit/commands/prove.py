@@ -13,6 +13,7 @@ from nodekit.host.container import climb
 from nodekit.host.files import read_bytes
 from nodekit.host.guest import Plan, boot, boot_patiently, find_qemu, memory_for_guest, new_nonce
 from nodekit.host.kata import Effective, effective
+from nodekit.host.kata_start import refuse_what_kata_refuses
 from nodekit.host.node import boot_id, emulated
 from nodekit.progress import say, step
 from nodekit.rules import daemon_json
@@ -55,8 +56,8 @@ class Proof:
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     """Prove the node; changes nothing. `timeoutSeconds` bounds all guest boots together.
 
-    Raises NodeError with a code of the ladder, `proof-guest-not-up`, `proof-container-failed`, or one of reading Kata's
-    configuration.
+    Raises NodeError with a code of the ladder, `kata-would-refuse`, `proof-guest-not-up`, `proof-container-failed`, or one of
+    reading Kata's configuration.
     """
     given = take(
         desired,
@@ -87,6 +88,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         effective=effective(root, runtime=given["runtime"], hypervisor=given["hypervisor"], config_path=given["configPath"]),
         root=root,
     )
+    refuse_what_kata_refuses(root, proof.effective, proof.hypervisor, proof.runtime, proof.node)
     with step("proof: the ladder in a booted guest"):
         verdict, notes, attempts = guest_proof(proof, given["timeoutSeconds"])
     proven = "guest"
