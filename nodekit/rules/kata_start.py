@@ -621,12 +621,16 @@ def _rust_shared(configuration: Configuration) -> Iterator[Refusal]:
 
 
 def _rust_runtime(configuration: Configuration) -> Iterator[Refusal]:
-    """`types/agent.rs`, `validate`; `runtimes/virt_container/src/lib.rs`, `new_hypervisor` and `new_agent`."""
+    """`types/agent.rs`, `validate`; `runtimes/virt_container/src/lib.rs`, `new_hypervisor` and `new_agent`.
+
+    By that code 4.1.0 refuses its own file for Firecracker too, which sets `dial_timeout_ms` alone to more than the default of
+    `reconnect_timeout_ms`. That was not seen on a machine, so both must be set here.
+    """
     runtime = configuration.table("runtime")
     agents = configuration.table("agent")
     for name in agents:
         agent = configuration.table("agent", name)
-        dial, whole = agent.get("dial_timeout_ms", 10), agent.get("reconnect_timeout_ms", 3000)
+        dial, whole = agent.get("dial_timeout_ms"), agent.get("reconnect_timeout_ms")
         if dial == 0:
             said = _said(configuration, ("agent", name, "dial_timeout_ms"), 0)
             yield Refusal(f"{said} is no time to wait", "Set dial_timeout_ms to 10, Kata's own")
