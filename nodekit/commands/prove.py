@@ -17,7 +17,7 @@ from nodekit.host.kata_start import refuse_what_kata_refuses
 from nodekit.host.node import boot_id, emulated
 from nodekit.progress import say, step
 from nodekit.rules import daemon_json
-from nodekit.rules.console import NO_ANSWER, Explanation, explain_docker, known_fault
+from nodekit.rules.console import Explanation, agent_silent, explain_docker, known_fault
 from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.guest_command_line import boot_cpus, compose
 from nodekit.rules.ladder import Verdict, judge
@@ -256,7 +256,7 @@ def container_proof(proof: Proof, runtime: str, image: str, network: bool, secon
         ) from None
     if nonce not in done.stdout:
         why = explain_docker(done.stderr)
-        if NO_ANSWER in done.stderr:
+        if agent_silent(done.stderr):
             why = own_console(proof) or why
         raise NodeError(
             "proof-container-failed",
