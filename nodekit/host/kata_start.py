@@ -38,10 +38,11 @@ def refuse_what_kata_refuses(root: Path, effective: Effective, hypervisor: str, 
     first, *others = found
     after = f"; and then: {'; '.join(one.cause for one in others[: SHOWN - 1])}" if others else ""
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    remedies = "; ".join(dict.fromkeys(one.remedy for one in found[:SHOWN]))
     raise NodeError(
         "kata-would-refuse",
         f"Node {node}: Kata would not start a guest with {effective.config_file}: {printable(f'{first.cause}{after}{more}')}",
-        "; ".join(dict.fromkeys(one.remedy for one in found[:SHOWN])),
+        f"Correct the configuration, or what it names: {remedies}",
     )
 
 
