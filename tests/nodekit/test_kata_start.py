@@ -427,7 +427,7 @@ def both(tmp_path: Path) -> Path:
 
 
 def test_prove_refuses_before_it_boots_a_guest(both: Path) -> None:
-    desired: dict[str, object] = {"node": "n1", "hypervisor": "qemu", "runtime": "go", "expect": [], "nestedSandbox": True}
+    desired: dict[str, object] = {"node": "n1", "hypervisor": "qemu", "runtime": "go", "expect": [], "sandbox": None}
     with pytest.raises(NodeError) as caught:
         prove.run({**desired, "container": {}}, both)
     assert caught.value.code == "kata-would-refuse"
