@@ -439,7 +439,7 @@ def test_several_refusals_are_told_together_the_first_one_first(both: Path) -> N
     (both / "opt/kata/libexec/virtiofsd").unlink()
     with pytest.raises(NodeError) as caught:
         prove.run(
-            {"node": "n1", "hypervisor": "qemu", "runtime": "go", "expect": [], "nestedSandbox": True, "container": {}}, both
+            {"node": "n1", "hypervisor": "qemu", "runtime": "go", "expect": [], "sandbox": None, "container": {}}, both
         )
     assert caught.value.message.index("virtiofsd") < caught.value.message.index("are both set")
 
