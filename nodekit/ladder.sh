@@ -190,9 +190,40 @@ inner='unshare -Urmpf true'
     ordinary srt-call-ordinary 'bwrap unshare' $call --proc /proc -- $inner
     try srt-call-weaker 'bwrap unshare' $call $setfcap --bind /proc /proc -- $inner
 }
-# The package itself where it is there: a command that runs, in a network of its own where only lo is.
+# The package itself where it is there: a command in a network of its own, where only lo is; and, from a server on this loopback,
+# what its proxy lets through when the settings allow the name, and refuses when they do not. Three starts of Node.js take a while
+# on an emulated node.
+each=$seconds
+seconds=$((each * 6))
 # shellcheck disable=SC2016 # expanded by the shell in the sandbox
 try sandbox-runtime 'srt bwrap' srt sh -c 'test "$(grep -c : /proc/net/dev)" = 1'
+# shellcheck disable=SC2016 # JavaScript
+try sandbox-runtime-proxy 'srt bwrap node' node -e '
+const http = require("http"), fs = require("fs"), { spawn } = require("child_process");
+const inside = `
+const http = require("http"), proxy = new URL(process.env.HTTP_PROXY || "http://none.invalid:1");
+const login = Buffer.from(decodeURIComponent(proxy.username + ":" + proxy.password)).toString("base64");
+const headers = proxy.username ? { "Proxy-Authorization": "Basic " + login } : {};
+http.get({ host: proxy.hostname, port: proxy.port, path: process.argv[1], headers }, (answer) => {
+  process.exit(answer.statusCode === 204 ? 0 : 3);
+}).on("error", () => process.exit(4));
+`;
+const folder = fs.mkdtempSync("/tmp/kata-nodes-");
+const server = http.createServer((_, answer) => { answer.statusCode = 204; answer.end(); });
+server.listen(0, "127.0.0.1", async () => {
+  const address = "http://localhost:" + server.address().port + "/";
+  const ask = (allowed) => new Promise((ended) => {
+    const filesystem = { denyRead: [], allowWrite: [], denyWrite: [] };
+    fs.writeFileSync(folder + "/settings", JSON.stringify({ network: { allowedDomains: allowed, deniedDomains: [] }, filesystem }));
+    spawn("srt", ["--settings", folder + "/settings", "node", "-e", inside, address], { stdio: ["ignore", 2, 2] })
+      .on("error", () => ended(127)).on("exit", ended);
+  });
+  const allowed = await ask(["localhost"]), denied = await ask([]);
+  fs.rmSync(folder, { recursive: true });
+  console.log("an allowed name ended with " + allowed + ", a denied one with " + denied);
+  process.exit(allowed === 0 && denied === 3 ? 0 : 1);
+});'
+seconds=$each
 
 # What rootless engines do first: their own mounts, in their own PID namespace.
 try rootless-mounts 'unshare mount' unshare -Urmpf sh -c 'mount -t proc proc /proc && mount -t tmpfs none /tmp'
@@ -229,15 +260,17 @@ find_address() {
     return 1
 }
 
-# Sets $route to the device of the IPv4 default route; destination and mask are 0 (linux, fib_route_seq_show).
+# Sets $route to the device of a default route: destination and mask are 0 (linux, fib_route_seq_show, rt6_stats); the IPv6
+# table holds a null route on lo as well.
 find_route() {
     route=
     while read -r device destination _ _ _ _ _ mask _; do
-        if [ "$destination:$mask" = 00000000:00000000 ]; then
-            route=$device
-            return
-        fi
+        [ "$destination:$mask" != 00000000:00000000 ] || route=$device
     done 2>/dev/null </proc/net/route
+    while read -r destination mask _ _ _ _ _ _ _ device; do
+        [ "$destination:$mask:${device:-lo}" != "00000000000000000000000000000000:00:lo" ] || continue
+        case $destination:$mask in 00000000000000000000000000000000:00) route=$device ;; esac
+    done 2>/dev/null </proc/net/ipv6_route
 }
 
 interfaces() {
@@ -257,10 +290,15 @@ if [ "${KATA_NODES_NETWORK:-}" = 1 ]; then
     done
     interfaces
     find_route
-    if [ -z "$address" ]; then
-        say network fail '' "no address but the loopback's after $waited s; interfaces: $names"
+    if [ -n "$address" ]; then
+        say network ok "$address" "after $waited s; interfaces: $names"
     else
-        say network ok "$address" "after $waited s; interfaces: $names; default route: ${route:-none}"
+        say network fail '' "no address but the loopback's after $waited s; interfaces: $names"
+    fi
+    if [ -n "$route" ]; then
+        say route ok "$route" ''
+    else
+        say route fail '' "no default route; interfaces: $names"
     fi
     servers=
     while read -r key server _; do

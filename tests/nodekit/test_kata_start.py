@@ -438,9 +438,7 @@ def test_prove_refuses_before_it_boots_a_guest(both: Path) -> None:
 def test_several_refusals_are_told_together_the_first_one_first(both: Path) -> None:
     (both / "opt/kata/libexec/virtiofsd").unlink()
     with pytest.raises(NodeError) as caught:
-        prove.run(
-            {"node": "n1", "hypervisor": "qemu", "runtime": "go", "expect": [], "sandbox": None, "container": {}}, both
-        )
+        prove.run({"node": "n1", "hypervisor": "qemu", "runtime": "go", "expect": [], "sandbox": None, "container": {}}, both)
     assert caught.value.message.index("virtiofsd") < caught.value.message.index("are both set")
 
 
