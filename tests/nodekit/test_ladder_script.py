@@ -79,7 +79,11 @@ def rung(verdict: Verdict, name: str) -> bool | None:
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 def test_every_way_of_a_sandbox_is_gone_here(shell: list[str]) -> None:
     verdict = judge(climb(shell), NONCE, "another", [])
-    passed = {command.name: rung(verdict, command.name) for command in COMMANDS if not command.optional and command.sandboxes}
+    passed = {
+        command.name: rung(verdict, command.name)
+        for command in COMMANDS
+        if not command.optional and command.sandboxes and command.mode != "weak"
+    }
     assert passed == dict.fromkeys(passed, True)
 
 
