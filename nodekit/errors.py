@@ -56,6 +56,7 @@ CODES: dict[str, str] = {
     "kata-download-failed": "The Kata release archive could not be downloaded.",
     "kata-archive-differs": "The downloaded Kata release archive does not have the sha256 that was asked for.",
     "kata-archive-invalid": "The Kata release archive holds something that no release holds; nothing of it was installed.",
+    "kata-would-refuse": "Kata would refuse the configuration when it starts a guest, or take another part of it than is proven.",
     "kata-parameters-lost": "The configuration that Kata reads does not hold the parameters after they were written.",
     # guests
     "preflight-no-kvm": "The node has no usable /dev/kvm, so it can run no guest.",

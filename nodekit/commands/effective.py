@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nodekit.errors import NodeError
-from nodekit.host import files, kata, kata_survey
+from nodekit.host import files, kata, kata_start, kata_survey
 from nodekit.rules import kata_config, kata_layout, kernel_params
 from nodekit.rules.text import printable
 
@@ -46,6 +46,7 @@ def run(root: Path, *, runtime: str, hypervisor: str, config_path: str | None) -
         "kernelParamsFrom": found.sources.get(kata_config.KEY),
         "sources": found.sources,
         "launchers": [{"name": one.name, "file": one.file, "configPath": one.config_path} for one in around.launchers],
+        "refusals": [{"cause": one.cause, "remedy": one.remedy} for one in kata_start.refusals(root, found, hypervisor, runtime)],
         "dead": [{"path": one.path, "reason": one.reason} for one in around.dead],
         "notes": list(around.notes),
         "write": _write(root, found, hypervisor),
@@ -88,6 +89,7 @@ def text(document: dict[str, Any]) -> str:
     rows.append(("to change", f"{write['strategy']} {write['file']}" if write["file"] else "not possible"))
     rows.append(("", write["reason"]))
     rows += _each("launchers", [_launcher(one) for one in document["launchers"]])
+    rows += _each("refused", [f"{one['cause']}. {one['remedy']}" for one in document["refusals"]])
     rows += _each("dead", [f"{one['path']}: {one['reason']}" for one in document["dead"]])
     rows += _each("notes", document["notes"])
     return "".join(f"{printable(f'{name:<15}{value}')}\n" for name, value in rows)

@@ -13,9 +13,10 @@ from nodekit.host import docker, initramfs
 from nodekit.host.container import climb, own_image
 from nodekit.host.guest import Plan, boot, boot_patiently, find_qemu, memory_for_guest, new_nonce
 from nodekit.host.kata import Effective, effective
+from nodekit.host.kata_start import refuse_what_kata_refuses
 from nodekit.host.node import boot_id, emulated
 from nodekit.progress import say, step
-from nodekit.rules.console import NO_ANSWER, Explanation, explain_docker, known_fault
+from nodekit.rules.console import Explanation, agent_silent, explain_docker, known_fault
 from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.guest_command_line import boot_cpus, compose
 from nodekit.rules.ladder import SANDBOXES, Verdict, judge
@@ -53,8 +54,8 @@ class Proof:
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     """Prove the node; changes nothing. `timeoutSeconds` bounds all guest boots together.
 
-    Raises NodeError with a code of the ladder, `proof-guest-not-up`, `proof-container-failed`, or one of reading Kata's
-    configuration.
+    Raises NodeError with a code of the ladder, `kata-would-refuse`, `proof-guest-not-up`, `proof-container-failed`, or one of
+    reading Kata's configuration.
     """
     given = take(
         desired,
@@ -87,6 +88,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         effective=effective(root, runtime=given["runtime"], hypervisor=given["hypervisor"], config_path=given["configPath"]),
         root=root,
     )
+    refuse_what_kata_refuses(root, proof.effective, proof.hypervisor, proof.runtime, proof.node)
     with step("proof: the ladder in a booted guest"):
         verdict, notes, attempts = guest_proof(proof, given["timeoutSeconds"])
     proven = "guest"
@@ -260,7 +262,7 @@ def container_proof(proof: Proof, runtime: str, image: str | None, network: bool
         ) from None
     if nonce not in done.stdout:
         why = explain_docker(done.stderr)
-        if NO_ANSWER in done.stderr:
+        if agent_silent(done.stderr):
             why = own_console(proof) or why
         raise NodeError(
             "proof-container-failed",

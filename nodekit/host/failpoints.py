@@ -29,6 +29,7 @@ POINTS = {
     "archive-unpacked": "the Kata archive was unpacked there as a whole",
     "archive-prepared": "the new release holds our parameters and is on the disk; what the old one held is in place",
     "archive-placed": "the new release is in place; what was there before lies in this program's own folder",
+    "archive-file-returned": "one more file that the release had lost is back in its place",
     "archive-displaced": "the release that this program had installed was moved out of its place",
     "leftovers-removed": "what an earlier run or the old release left was removed",
 }

@@ -55,6 +55,10 @@ class Effective:
     """Its `kernel_params` as a whole; empty when none are set."""
     sources: dict[str, str]
     """Key of `hypervisor` -> the file that gives its value."""
+    document: Mapping[str, Any]
+    """The whole merged configuration."""
+    origins: dict[tuple[str, ...], str]
+    """Path of a key through the document's tables, such as `("runtime", "vfio_mode")` -> the file that gives its value."""
     shim: str | None
     """The shim that containerd would find, or the release's own; None when the machine has none."""
     version: str | None
@@ -86,12 +90,13 @@ def effective(
     text = kata_config.decode(base.content, base.resolved)
     whole: Mapping[str, Any] = kata_config.table(text, base.resolved)
     kata_config.hypervisor_table(whole, hypervisor, base.resolved, remedy=_other_file(root, runtime, found, hypervisor))
-    sources = _named(whole, hypervisor, base.resolved)
+    origins = _leaves(whole, base.resolved)
     entries = drop_ins(root, base.resolved, runtime=runtime, version=found or wanted_version)
     for path, content in entries:
         part = kata_config.table(content, path)
         whole = kata_config.merged(whole, part)
-        sources |= _named(part, hypervisor, path)
+        origins |= _leaves(part, path)
+    sources = {names[2]: path for names, path in origins.items() if names[:2] == ("hypervisor", hypervisor) and len(names) > 2}
     table = kata_config.hypervisor_table(whole, hypervisor, sources.get(kata_config.KEY, base.resolved))
     return Effective(
         config_file=base.name,
@@ -102,6 +107,8 @@ def effective(
         hypervisor=table,
         kernel_params=str(table.get(kata_config.KEY, "")),
         sources=sources,
+        document=whole,
+        origins=origins,
         shim=shim(root, runtime),
         version=found,
     )
@@ -118,11 +125,13 @@ def _other_file(root: Path, runtime: str, found: str | None, hypervisor: str) ->
     return f"Name {path} with configPath, or choose the hypervisor of that file"
 
 
-def _named(part: Mapping[str, Any], hypervisor: str, path: str) -> dict[str, str]:
-    """Each key that this file gives to the hypervisor's table, with the file."""
-    tables = part.get("hypervisor")
-    table = tables.get(hypervisor) if isinstance(tables, Mapping) else None
-    return dict.fromkeys(table, path) if isinstance(table, Mapping) else {}
+def _leaves(table: Mapping[str, Any], path: str, above: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
+    """Each key of a file, by its path through the tables, with that file; a table is itself a key where it is empty."""
+    found: dict[tuple[str, ...], str] = {}
+    for key, value in table.items():
+        below = _leaves(value, path, (*above, key)) if isinstance(value, Mapping) else {}
+        found |= below or {(*above, key): path}
+    return found
 
 
 def chosen(root: Path, *, runtime: str, config_path: str | None, version: str | None, settings: Path | None = None) -> Choice:

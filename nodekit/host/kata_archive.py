@@ -11,24 +11,36 @@ from pathlib import Path
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
 from nodekit.host.files import STATE_FOLDER, state_folder
-from nodekit.progress import step
+from nodekit.progress import say, step
 from nodekit.rules.kata_layout import INSTALL_FOLDER
 from nodekit.rules.text import printable
 
 MARKER = ".kata-nodes.json"
-"""File in the install folder that says: this program put it there, from the archive of that sha256."""
+"""File in the install folder that says: this program put it there, from the archive of that sha256, and these files."""
 RENAME_EXCHANGE = 2
 """renameat2(2): two names change places in one step."""
 
 
-def installed(root: Path) -> str | None:
-    """The sha256 of the archive that this program installed; None when /opt/kata is not there or not ours."""
+def _marker(root: Path) -> dict[str, object]:
+    """What the marker says; empty when /opt/kata is not there or not ours."""
     try:
         marker = json.loads((_folder(root) / MARKER).read_text())
     except (OSError, ValueError):
-        return None
-    sha256 = marker.get("sha256") if isinstance(marker, dict) else None
+        return {}
+    return marker if isinstance(marker, dict) else {}
+
+
+def installed(root: Path) -> str | None:
+    """The sha256 of the archive that this program installed; None when /opt/kata is not there or not ours."""
+    sha256 = _marker(root).get("sha256")
     return sha256 if isinstance(sha256, str) else None
+
+
+def missing(root: Path) -> list[str]:
+    """The files of our release, below /opt/kata, that are no longer there; none where the marker lists no files."""
+    files = _marker(root).get("files")
+    folder = _folder(root)
+    return [name for name in files if not os.path.lexists(folder / name)] if isinstance(files, list) else []
 
 
 def is_foreign(root: Path) -> bool:
@@ -37,15 +49,18 @@ def is_foreign(root: Path) -> bool:
 
 
 def install(root: Path, address: str, sha256: str, before_the_swap: Callable[[Path], None]) -> bool:
-    """Have the archive of that address and sha256 in /opt/kata; true when it was not. Hold the node's lock.
+    """Have the archive of that address and sha256 in /opt/kata, whole; true when it was not. Hold the node's lock.
 
     The new release is made ready in a folder of this program's own and takes its place in one step; what was there, if this
     program put it there, is removed after that. `before_the_swap` is given a folder in which the new one lies as `opt/kata`:
-    it may add to it, and refuses by raising. Raises NodeError `kata-foreign-install`, `kata-download-failed`,
+    it may add to it, and refuses by raising. Where the release is there and files of it are missing, those alone are put back,
+    so that configuration and drop-ins stay. Raises NodeError `kata-foreign-install`, `kata-download-failed`,
     `kata-archive-differs`, `kata-archive-invalid`, `tool-missing` or `file-unwritable`; then /opt/kata is as it was.
     """
     work = _work(root)
-    if installed(root) == sha256:
+    is_there = installed(root) == sha256
+    gone = missing(root) if is_there else []
+    if is_there and not gone:
         _clear(work)
         return False
     if is_foreign(root):
@@ -71,7 +86,11 @@ def install(root: Path, address: str, sha256: str, before_the_swap: Callable[[Pa
             inside = new / INSTALL_FOLDER.lstrip("/")
             if not inside.is_dir():
                 raise invalid(f"it has no {INSTALL_FOLDER}")
-            (inside / MARKER).write_text(json.dumps({"sha256": sha256, "address": address}) + "\n")
+            if gone:
+                _put_back(inside, _folder(root), gone)
+                return True
+            marker = {"sha256": sha256, "address": address, "files": _files(inside)}
+            (inside / MARKER).write_text(json.dumps(marker) + "\n")
             reach("archive-unpacked")
             before_the_swap(new)
             os.sync()
@@ -113,6 +132,28 @@ def _work(root: Path) -> Path:
     with _disk(opt):
         opt.mkdir(parents=True, exist_ok=True)
     return state / "kata" if there.stat().st_dev == opt.stat().st_dev else opt / ".kata-nodes"
+
+
+def _files(inside: Path) -> list[str]:
+    """Every file and link of an unpacked release, by its path within."""
+    found = []
+    for folder, folders, names in os.walk(inside):
+        names += [name for name in folders if (Path(folder) / name).is_symlink()]
+        found += [str((Path(folder) / name).relative_to(inside)) for name in names]
+    return sorted(found)
+
+
+def _put_back(inside: Path, folder: Path, gone: list[str]) -> None:
+    """Move the missing files of a release to their places; a run that is killed between two leaves the rest to the next."""
+    say(f"{len(gone)} files of this release are missing, such as {INSTALL_FOLDER}/{printable(gone[0], 200)}: putting them back")
+    os.sync()
+    for name in gone:
+        place = folder / name
+        if not place.parent.exists():
+            place.parent.mkdir(mode=0o755, parents=True)
+            reach("folder-made")
+        (inside / name).rename(place)
+        reach("archive-file-returned")
 
 
 def _place(inside: Path, folder: Path) -> None:

@@ -119,18 +119,45 @@ def explain(console: str, qemu_stderr: str, command_line: str, *, timed_out: boo
     )
 
 
-NO_ANSWER = "timed out connecting to vsock"
-"""All that Kata's runtime says of a guest that never came up, whatever the reason."""
+_SILENT = (
+    r"timed out connecting to (?:mock )?(?:hybrid )?vsock|timeout waiting for hybrid vsocket handshake"
+    r"|Failed to Check if grpc server is working|(?:Check|CreateSandbox)Request timed out|Dead agent"
+    r"|(?:hybrid )?vsock: (?:failed to connect|connect timeout)|connect to address \\?\"?h?vsock"
+    r"|failed to connect to (?:vsock )?cid"
+    r"|failed to create (?:shim )?task.*(?:context deadline exceeded|connection reset by peer)"
+)
+"""All that Kata's runtimes say of a guest whose agent never answered, whatever the reason: Go, `kata_agent.go` and the agent's
+`client.go`; Rust, `src/runtime-rs/crates/agent/src/sock` and `virt_container/src/sandbox.rs`."""
+
+
+def agent_silent(stderr: str) -> bool:
+    """Whether the runtime says no more than that the guest's agent did not answer; the guest's console may say why."""
+    return re.search(_SILENT, stderr[:MAX_READ]) is not None
+
+
+_UNPULLED = Explanation(
+    "the image could not be pulled", "Set verification.image to an image that the node can pull, or load it on the node"
+)
+_PUT_BACK = (
+    "Put it back: where kata.install is set, the next run does so; otherwise install that Kata again as it was installed, or "
+    "correct its configuration"
+)
+_SHIM = "/opt/kata/bin/containerd-shim-kata-v2"
 _DOCKER: tuple[tuple[str, str, str], ...] = (
     (
-        NO_ANSWER,
+        r"binary not installed|fork/exec \S*containerd-shim-kata\S*: no such file",
+        "the Kata shim is not installed, or not linked where containerd looks for it",
+        f"Link the shim (ln -s {_SHIM} /usr/local/bin/), or set kata.install, which installs and links it",
+    ),
+    (
+        _SILENT,
         "the guest's agent did not answer in time",
         "Look at kata.kernelParams and at the guest's kernel and image; on a slow node raise dial_timeout",
     ),
     (
-        r"binary not installed",
-        "the Kata shim is not installed",
-        "Install Kata (kata.install), with the shim in containerd's PATH",
+        r"cannot be both set|Can not configure both initrd and image|having both an image and an initrd",
+        "Kata's configuration names both an image and an initrd",
+        'Keep one of image and initrd in it, and set the other to ""',
     ),
     (
         r"add any hypervisor device to devices cgroup",
@@ -139,10 +166,38 @@ _DOCKER: tuple[tuple[str, str, str], ...] = (
     ),
     (r"/dev/vhost-vsock", "vhost_vsock is not loaded", "Load the kernel module vhost_vsock on the node"),
     (r"Cannot find usable config file", "Kata finds no configuration file", "Set kata.configPath to a file that exists"),
-    (r"does not exist: not found", "a file that Kata's configuration names is missing", "Install Kata again (kata.install)"),
-    (r"fork/exec .*no such file", "a program that Kata's configuration names is missing", "Install Kata again (kata.install)"),
     (
-        r"toml: line|incompatible types|error decoding file",
+        r"cgroup mountpoint does not exist",
+        "this Kata needs a cgroup hierarchy that the node does not have mounted",
+        "Use a newer Kata, which knows cgroup v2, or boot the node with systemd.unified_cgroup_hierarchy=0",
+    ),
+    (
+        r"failed to set MSR|[Cc]ould not access KVM|ioctl\(KVM_|failed to initialize kvm",
+        "QEMU cannot run a guest with this node's KVM",
+        "Use bare metal, or a machine type whose nested virtualisation works; an existing /dev/kvm alone shows nothing",
+    ),
+    (
+        r"cannot set up guest memory|[Cc]annot allocate memory",
+        "the node has too little memory for the guest",
+        "Free memory on the node, or lower default_memory in Kata's configuration",
+    ),
+    (
+        r"file (?P<path>\S+) does not exist|(?:file|path) `?(?P<other>/[^\s`]+)`? is invalid: No such file",
+        "a file that Kata's configuration names is missing, {path}",
+        _PUT_BACK,
+    ),
+    (
+        r"fork/exec (?P<path>\S+): no such file",
+        "a program that Kata's configuration names is missing, {path}",
+        _PUT_BACK,
+    ),
+    (
+        r"fork/exec (?P<path>\S+): permission denied",
+        "a program that Kata's configuration names cannot be executed, {path}",
+        "Make it executable (chmod 0755)",
+    ),
+    (
+        r"toml: line|incompatible types|error decoding file|error applying key",
         "Kata cannot read its configuration",
         "Correct the file, or drop-in, that is named",
     ),
@@ -152,9 +207,9 @@ _DOCKER: tuple[tuple[str, str, str], ...] = (
         "Register it in /etc/docker/daemon.json and reload Docker",
     ),
     (
-        r"pull access denied|manifest unknown|Unable to find image|failed to resolve reference|no such host",
-        "the image could not be pulled",
-        "Set verification.image to an image that the node can pull, or load it on the node",
+        r"pull access denied|manifest unknown|failed to resolve reference|no such host",
+        _UNPULLED.cause,
+        _UNPULLED.remedy,
     ),
     (
         r"kata-nodes-entry: ",
@@ -172,9 +227,23 @@ _DOCKER: tuple[tuple[str, str, str], ...] = (
 
 def explain_docker(stderr: str) -> Explanation:
     """Why `docker run` did not start the ladder. `retry` is never set: Docker tells no hang from a fault."""
+    text = stderr[:MAX_READ]
     for pattern, cause, remedy in _DOCKER:
-        said = _line(stderr[:MAX_READ], pattern)
+        said = _line(text, pattern)
         if said:
-            return Explanation(f"{cause} (Docker: {said})", remedy)
-    said = printable(" ".join(stderr.split()), SHOWN) or "nothing"
+            return Explanation(f"{_filled(cause, pattern, text)} (Docker: {said})", remedy)
+    # Docker's own first lines of a pull: they tell nothing once the image is there.
+    begun, done = _line(text, "Unable to find image"), _line(text, "^Status: (?:Downloaded newer image|Image is up to date)")
+    if begun and not done:
+        rest = printable(" ".join(text.split()), SHOWN)
+        return Explanation(f"{_UNPULLED.cause} (Docker: {rest})", _UNPULLED.remedy)
+    rest = text[text.index("Status: ") :].partition("\n")[2] if done else text
+    said = printable(" ".join(rest.split()), SHOWN) or "nothing"
     return Explanation(f"the container ended before the ladder (Docker: {said})", "Run the same `docker run` by hand on the node")
+
+
+def _filled(cause: str, pattern: str, text: str) -> str:
+    """The cause with the path that the pattern finds, where it has a place for one."""
+    match = re.search(pattern, text)
+    paths = [one for one in match.groupdict().values() if one] if match else []
+    return cause.format(path=printable(paths[0], 200)) if paths else cause

@@ -247,6 +247,17 @@ def _network(read: Reading) -> Finding:
     )
 
 
+def _route(read: Reading) -> Finding:
+    if read.status == "ok":
+        return FINE
+    return (
+        False,
+        "proof-network-missing",
+        "the container has no way out of its own network",
+        "Use a Docker network that is not internal, and a Kata release that copies routes, as every one from 2.0 on does",
+    )
+
+
 def _names(read: Reading) -> Finding:
     if read.status != "fail":
         return (True if read.status == "ok" else None, "", "", "")
@@ -316,6 +327,9 @@ COMMANDS = (
     Command("srt-call-weaker", "the same with enableWeakerNestedSandbox", "user-namespaces", "proof-srt-failed", _SRT, WEAK),
     Command("sandbox-runtime", "srt of the image", "unmasked-proc", "proof-srt-failed", _SRT, FULL, optional=True),
     Command(
+        "sandbox-runtime-proxy", "an allowed and a denied name by srt", "proxy", "proof-srt-failed", _SRT, FULL, optional=True
+    ),
+    Command(
         "rootless-mounts",
         "proc and tmpfs mounted under unshare -Urmpf",
         "unmasked-proc",
@@ -334,6 +348,7 @@ TITLES = {
     "user-namespaces": "/proc/sys/user/max_user_namespaces",
     **{command.name: command.title for command in COMMANDS},
     "network": "an interface with an address",
+    "route": "a default route",
     "name-resolution": "name resolution",
 }
 """What each rung looks at or runs, for sentences."""
@@ -382,7 +397,7 @@ def judge(
     is missing, fails as `proof-tool-missing`.
     """
     read, whole = readings(transcript, nonce)
-    asked = [*REQUIRED, *(("network", "name-resolution") if network else ())]
+    asked = [*REQUIRED, *(("network", "route", "name-resolution") if network else ())]
     lacking = [name for name in asked if name not in read]
     kernel = _shown(read["kernel"].value) if "kernel" in read else ""
     command_line = read["command-line"].value if "command-line" in read else ""
@@ -396,6 +411,7 @@ def judge(
         ("user-namespaces", "user-namespaces", sandbox is not None, lambda reading: _user_namespaces(reading, command_line)),
         *((command.name, command.need, *_command(command, sandbox, modes, place)) for command in COMMANDS),
         ("network", "network", True, _network),
+        ("route", "network", True, _route),
         ("name-resolution", "network", True, _names),
     ]
     rungs: list[Rung] = []

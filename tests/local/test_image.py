@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import tomllib
 
+from nodekit.rules import kata_start
+from nodekit.rules.kata_start import Configuration, File, Machine
 from tools import cache
 from tools.cache import SetupError
 from tools.image import archive, build, packages, rootfs
@@ -121,6 +123,10 @@ def test_the_configuration_keeps_what_a_release_sets() -> None:
     assert {"agent", "runtime", "factory"} <= set(table)
     inside = {f"/opt/kata/{name}" for name in archive.members(b"")}
     assert {qemu["path"], qemu["kernel"], qemu["initrd"]} <= inside
+    reader = Configuration(table, {}, "/c", "go", "qemu", archive.VERSION)
+    assert set(kata_start.paths(reader)) <= inside, "a proof on a local node would say that Kata refuses to start"
+    there = dict.fromkeys(kata_start.paths(reader), File("file", executable=True, size=1))
+    assert kata_start.refusals(reader, Machine(there)) == []
 
 
 @pytest.mark.skipif(not Path("/usr/bin/cpio").exists(), reason="cpio is not installed")

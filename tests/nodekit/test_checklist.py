@@ -14,7 +14,7 @@ from nodekit.rules.ladder import COMMANDS
 def rungs(sandbox: str | None = "sandbox-runtime", **changes: bool | None) -> list[dict[str, Any]]:
     """Evidence of a root ladder where everything passed but for the changes."""
     passed = {command.name: not command.optional and command.sandboxes != () for command in COMMANDS}
-    passed |= {"sandbox-runtime": None, "fuse": None, "subordinate-ids": None}
+    passed |= {"sandbox-runtime": None, "sandbox-runtime-proxy": None, "fuse": None, "subordinate-ids": None}
     passed |= {name.replace("_", "-"): value for name, value in changes.items()}
     return [
         {"name": command.name, "passed": passed[command.name], "counts": sandbox in command.sandboxes and command.mode != "weak"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nodekit.rules.console import explain, explain_docker, known_fault
+from nodekit.rules.console import agent_silent, explain, explain_docker, known_fault
 
 FIRMWARE = "\x1bc\x1b[?7l\x1b[2J\x1b[0mSeaBIOS (version 1.16.2-debian-1.16.2-1)\r\nBooting from ROM..\x1bc\x1b[?7l\x1b[2J"
 """What QEMU 7.2 leaves on the serial console before a quiet kernel."""
@@ -77,6 +77,112 @@ def test_lost_base_parameters_are_named() -> None:
 def test_what_docker_says_is_explained(stderr: str, cause: str) -> None:
     why = explain_docker(stderr)
     assert cause in why.cause and why.remedy and not why.retry
+
+
+TASK = "docker: Error response from daemon: failed to create task for container: "
+SHIM_TASK = f"{TASK}failed to create shim task: "
+LINK = "ln -s /opt/kata/bin/containerd-shim-kata-v2 /usr/local/bin/"
+
+
+@pytest.mark.parametrize(
+    ("stderr", "cause", "cure"),
+    [
+        (
+            f"{SHIM_TASK}/c.toml: file /opt/kata/vmlinux does not exist: not found",
+            "is missing, /opt/kata/vmlinux",
+            "kata.install",
+        ),
+        (f"{SHIM_TASK}/c.toml: file /opt/kata/initrd does not exist: not found", "is missing, /opt/kata/initrd", "kata.install"),
+        (f"{SHIM_TASK}/c.toml: file /opt/kata/qemu does not exist: not found", "is missing, /opt/kata/qemu", "kata.install"),
+        (
+            f"{SHIM_TASK}fork/exec /opt/kata/libexec/virtiofsd: no such file or directory",
+            "a program that Kata's configuration names is missing, /opt/kata/libexec/virtiofsd",
+            "kata.install",
+        ),
+        (f"{SHIM_TASK}fork/exec /opt/kata/bin/jailer: permission denied", "cannot be executed, /opt/kata/bin/jailer", "chmod"),
+        (f"{SHIM_TASK}Cannot find usable config file (file /c.toml does not exist)", "no configuration file", "kata.configPath"),
+        (
+            f'{TASK}failed to resolve runtime path: "io.containerd.kata.v2" binary not installed "containerd-shim-kata-v2"',
+            "shim is not installed",
+            LINK,
+        ),
+        (
+            f"{TASK}failed to start shim: fork/exec /usr/local/bin/containerd-shim-kata-v2: no such file or directory",
+            "shim is not installed, or not linked",
+            LINK,
+        ),
+        (f'{SHIM_TASK}toml: line 3 (last key "hypervisor.qemu"): expected value', "cannot read its configuration", "drop-in"),
+        (f'{SHIM_TASK}error decoding file "/c/config.d/50-a": toml: line 1', "50-a", "drop-in"),
+        (
+            f"{SHIM_TASK}incompatible types: TOML value has type []any; destination has type string",
+            "cannot read its configuration",
+            "Correct",
+        ),
+        (f"{SHIM_TASK}failed to add any hypervisor device to devices cgroup", "no /dev/kvm", "kvm_intel"),
+        (f"{SHIM_TASK}open /dev/vhost-vsock: no such device", "vhost_vsock is not loaded", "vhost_vsock"),
+        (f"{SHIM_TASK}timed out connecting to vsock 123:1024", "agent did not answer in time", "dial_timeout"),
+        (f"{SHIM_TASK}Image and initrd path cannot be both set", "both an image and an initrd", "Keep one"),
+        (f"{SHIM_TASK}cgroups: cgroup mountpoint does not exist: unknown", "cgroup hierarchy", "cgroup v2"),
+        (
+            f"{SHIM_TASK}failed to handle message: Virtio-fs daemon path /x/virtiofsd is invalid: No such file or directory",
+            "is missing, /x/virtiofsd",
+            "kata.install",
+        ),
+    ],
+)
+def test_every_fault_of_a_genuine_shim_has_its_cause_and_its_cure(stderr: str, cause: str, cure: str) -> None:
+    why = explain_docker(stderr)
+    assert cause in why.cause and cure in why.remedy, why
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "timed out connecting to vsock 7:1024",
+        "timed out connecting to hybrid vsocket hvsock:///run/vc/firecracker/x/root/kata.hvsock:1024",
+        "timeout waiting for hybrid vsocket handshake",
+        "Failed to Check if grpc server is working: rpc error: code = DeadlineExceeded",
+        "CheckRequest timed out",
+        "CreateSandboxRequest timed out",
+        "Dead agent",
+        "hybrid vsock: failed to connect to HybridVsock { uds: /run/x }, err connect",
+        'connect to address "vsock://3"',
+        "context deadline exceeded",
+        "read vsock host(2): connection reset by peer",
+    ],
+)
+def test_every_way_in_which_a_runtime_says_that_the_agent_is_silent_leads_to_the_console(said: str) -> None:
+    assert agent_silent(f"{SHIM_TASK}{said}: unknown")
+    assert "agent did not answer" in explain_docker(f"{SHIM_TASK}{said}: unknown").cause
+
+
+def test_a_fault_with_a_cause_of_its_own_is_no_silent_agent() -> None:
+    assert not agent_silent(f"{SHIM_TASK}open /dev/vhost-vsock: no such device")
+    assert not agent_silent('Get "https://registry/v2/": read tcp: connection reset by peer')
+
+
+PULLED = """\
+Unable to find image 'debian:13-slim' locally
+13-slim: Pulling from library/debian
+Status: Downloaded newer image for debian:13-slim
+"""
+MSR_FAULT = f"""{PULLED}\
+docker: Error response from daemon: failed to create shim task: failed to launch qemu: exit status 1, error messages from qemu \
+log: qemu-system-x86_64: error: failed to set MSR 0x48d to 0x5600000016: unknown.
+"""
+
+
+def test_what_follows_a_pull_is_the_cause_and_not_the_pull() -> None:
+    assert "this node's KVM" in explain_docker(MSR_FAULT).cause
+    other = explain_docker(f"{PULLED}docker: Error response from daemon: something new").cause
+    assert "something new" in other and "pull" not in other and "Unable" not in other
+
+
+@pytest.mark.parametrize(
+    "error", ["", "docker: Error response from daemon: Get https://registry-1.docker.io/v2/: net/http: request canceled"]
+)
+def test_a_pull_that_never_ended_is_the_cause(error: str) -> None:
+    assert "could not be pulled" in explain_docker(f"Unable to find image 'x:1' locally\n{error}").cause
 
 
 def test_a_consoles_words_are_bounded_and_stripped_of_control_characters() -> None:

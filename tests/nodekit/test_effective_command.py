@@ -17,7 +17,7 @@ from tests.nodekit.test_kata_command import SEED, ZERO, state
 ETC = "/etc/kata-containers/configuration.toml"
 KEYS = {
     *("runtime", "hypervisor", "version", "shim", "configFile", "resolvedFile", "chosenBy", "dropIns", "kernelParams"),
-    *("parameters", "kernelParamsFrom", "sources", "launchers", "dead", "notes", "write"),
+    *("parameters", "kernelParamsFrom", "sources", "launchers", "dead", "notes", "write", "refusals"),
 }
 
 
@@ -81,7 +81,7 @@ def test_people_read_every_dead_file_with_its_reason(root: Path) -> None:
     ):
         assert str(part) in told
     assert {line[:15].strip() for line in told.splitlines()} == {
-        *("", "runtime", "shim", "file", "drop-ins", "kernel_params", "to change", "launchers", "dead", "notes")
+        *("", "runtime", "shim", "file", "drop-ins", "kernel_params", "to change", "launchers", "refused", "dead", "notes")
     }
 
 

@@ -183,7 +183,8 @@ def node(tmp_path: Path, kernel: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     files.mkdir(parents=True)
     shutil.copy(kernel, files / "vmlinuz")
     (files / "initrd").write_bytes(kata_initrd())
-    (files / "qemu").symlink_to(shutil.which(QEMU) or "")
+    (files / "qemu").write_text(f'#!/bin/sh\nexec {shutil.which(QEMU)} "$@"\n')
+    (files / "qemu").chmod(0o755)
     configure(tmp_path, "user_namespace.enable=1")
     monkeypatch.setattr(prove, "ACCELERATOR", "tcg")
     monkeypatch.setattr(preflight, "ACCELERATOR", "tcg")
@@ -196,7 +197,7 @@ def configure(root: Path, kernel_params: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         f'[hypervisor.qemu]\npath = "/opt/kata/qemu"\nkernel = "/opt/kata/vmlinuz"\ninitrd = "/opt/kata/initrd"\n'
-        f'default_memory = 256\ndefault_vcpus = 1\nkernel_params = "{kernel_params}"\n'
+        f'default_memory = 256\ndefault_vcpus = 1\nkernel_params = "{kernel_params}"\nshared_fs = "none"\n'
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from nodekit.commands import kata, restore
 from nodekit.errors import NodeError
-from nodekit.host import journal
+from nodekit.host import journal, kata_archive
 from nodekit.rules.kata_layout import DROP_IN, MANAGED_MARK
 from tests.nodekit.kata_files import put, setting
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served, tree
@@ -204,3 +204,40 @@ def test_a_drop_in_that_adds_nothing_any_more_is_removed(root: Path) -> None:
     assert (result["changed"], result["kernelParams"]) == (True, BASE)
     assert not (root / FOLDER / "config.d" / DROP_IN).exists()
     assert kata.run(state([]), root)["changed"] is False
+
+
+VIRTIOFSD = "opt/kata/libexec/virtiofsd"
+
+
+def test_a_file_that_is_gone_from_our_release_comes_back_and_nothing_else_changes(tmp_path: Path) -> None:
+    with served(archive(members={f"./{VIRTIOFSD}": b"#!/bin/sh\n"}, links={"./opt/kata/bin/other": "x"})) as (address, sha256):
+        desired = state([SEED], install={"address": address, "sha256": sha256})
+        kata.run(desired, tmp_path)
+        theirs = put(tmp_path, f"/{FOLDER}/config.d/70-theirs.toml", "[runtime]\n")
+        whole = tree(tmp_path)
+        for gone in (VIRTIOFSD, "opt/kata/bin/containerd-shim-kata-v2", "opt/kata/bin/other"):
+            (tmp_path / gone).unlink()
+        (tmp_path / VIRTIOFSD).parent.rmdir()
+        assert kata.run(desired, tmp_path)["changed"] is True
+        assert tree(tmp_path) == whole and theirs.exists()
+        assert (tmp_path / VIRTIOFSD).stat().st_mode & 0o111
+        assert kata.run(desired, tmp_path)["changed"] is False
+
+
+def test_a_release_with_a_file_gone_is_left_alone_where_its_archive_cannot_be_had(tmp_path: Path) -> None:
+    with served(archive()) as (address, sha256):
+        desired = state([SEED], install={"address": address, "sha256": sha256})
+        kata.run(desired, tmp_path)
+    (tmp_path / "opt/kata/VERSION").unlink()
+    before = tree(tmp_path)
+    with pytest.raises(NodeError) as caught:
+        kata.run(desired, tmp_path)
+    assert caught.value.code == "kata-download-failed" and tree(tmp_path) == before
+
+
+def test_a_release_of_a_marker_without_a_list_counts_as_whole(tmp_path: Path) -> None:
+    with served(archive()) as (address, sha256):
+        desired = state([SEED], install={"address": address, "sha256": sha256})
+        kata.run(desired, tmp_path)
+        put(tmp_path, f"/opt/kata/{kata_archive.MARKER}", f'{{"sha256": "{sha256}"}}')
+        assert kata.run(desired, tmp_path)["changed"] is False

@@ -75,6 +75,13 @@ def installed(root: Path, newer: dict[str, object]) -> None:
             kata_verb.run(state(parameters, install={"address": address, "sha256": sha256}), root)
 
 
+def incomplete(root: Path, newer: dict[str, object]) -> None:
+    """A root whose release has lost its shim."""
+    empty(root, newer)
+    kata_verb.run(state([SEED, LIMIT], **newer), root)
+    (root / "opt/kata/bin/containerd-shim-kata-v2").unlink()
+
+
 def managed(root: Path, newer: dict[str, object]) -> None:
     """A root that kata-deploy has laid out."""
     empty(root, newer)
@@ -103,6 +110,12 @@ CASES = {
     ),
     "a release takes the place of another": Case(
         "kata", installed, lambda newer: state([SEED, LIMIT], **newer), ("lock-taken", *RELEASE, "leftovers-removed")
+    ),
+    "a file of a release is put back": Case(
+        "kata",
+        incomplete,
+        lambda newer: state([SEED, LIMIT], **newer),
+        ("archive-downloaded", "archive-member-unpacked", "archive-file-returned", "leftovers-removed"),
     ),
     "a drop-in is written": Case(
         "kata",

@@ -18,6 +18,7 @@ FINE = {
     "proc-masks": ("ok", "", ""),
     **{command.name: ("ok", "0", "") for command in COMMANDS},
     "sandbox-runtime": ("absent", "", "srt%20is%20not%20installed%20here"),
+    "sandbox-runtime-proxy": ("absent", "", "srt%20is%20not%20installed%20here"),
     "fuse": ("absent", "", "x"),
     "subordinate-ids": ("absent", "", "x"),
 }
@@ -119,19 +120,20 @@ def counted(verdict: Verdict) -> set[str]:
 
 BASE = {"unshare", "unshare-map-root", "unshare-nested", "loopback"}
 BWRAP = {"bwrap-proc", "bwrap-user", "bwrap-user-proc"}
+SRT = {"sandbox-runtime", "sandbox-runtime-proxy"}
 
 
 @pytest.mark.parametrize(
     ("sandbox", "uid", "masks", "names"),
     [
-        ("sandbox-runtime", "0", "", BASE | BWRAP | {"bwrap-ordinary", "srt-call", "srt-call-ordinary", "sandbox-runtime"}),
+        ("sandbox-runtime", "0", "", BASE | BWRAP | {"bwrap-ordinary", "srt-call", "srt-call-ordinary"} | SRT),
         (
             "sandbox-runtime",
             "0",
             "/proc/bus",
-            BASE | BWRAP | {"bwrap-ordinary", "srt-call", "srt-call-ordinary", "sandbox-runtime"},
+            BASE | BWRAP | {"bwrap-ordinary", "srt-call", "srt-call-ordinary"} | SRT,
         ),
-        ("sandbox-runtime", "1000", "", BASE | BWRAP | {"srt-call", "sandbox-runtime"}),
+        ("sandbox-runtime", "1000", "", BASE | BWRAP | {"srt-call"} | SRT),
         ("sandbox-runtime", "1000", "/proc/bus", BASE | {"bwrap-user", "srt-call-weaker"}),
         ("bubblewrap", "0", "", BASE | BWRAP | {"bwrap-ordinary"}),
         ("bubblewrap", "1000", "/proc/bus", BASE | {"bwrap-user"}),
@@ -153,7 +155,7 @@ def test_each_rung_that_counts_fails_alone_and_is_missed_alone(sandbox: str) -> 
         key = name.replace("-", "_")
         failed = judge(transcript(**{key: ("fail", "1", "boom")}), NONCE, NODE, [SEED], sandbox=sandbox)
         assert failed.code and failed.message.startswith(f"rung {name} ("), name
-        if name != "sandbox-runtime":
+        if name not in SRT:
             missed = judge(transcript(**{key: ("absent", "", "x")}), NONCE, NODE, [SEED], sandbox=sandbox)
             assert missed.code == "proof-tool-missing", name
 
@@ -192,8 +194,17 @@ def test_without_the_promise_of_a_nested_sandbox_only_guest_and_parameters_count
 def test_network_and_names_count_when_asked_for(
     network: tuple[str, str, str], names: tuple[str, str, str], code: str | None, words: str
 ) -> None:
-    verdict = judge(transcript(network=network, name_resolution=names), NONCE, NODE, [SEED], network=True)
+    route = ("ok", "eth0", "")
+    verdict = judge(transcript(network=network, route=route, name_resolution=names), NONCE, NODE, [SEED], network=True)
     assert verdict.code == code and words in verdict.message
+
+
+def test_a_container_without_a_default_route_has_no_network() -> None:
+    text = transcript(
+        network=("ok", "172.17.0.2", ""), route=("fail", "", "no%20default%20route"), name_resolution=("absent", "", "")
+    )
+    verdict = judge(text, NONCE, NODE, [SEED], network=True)
+    assert verdict.code == "proof-network-missing" and verdict.message.startswith("rung route (")
 
 
 @pytest.mark.parametrize("name", REQUIRED)

@@ -1,0 +1,76 @@
+"""What the ladder adds to a guest's boot: the same kernel with a first process that ends at once, and with the proof's.
+
+    python bench/proof_time.py [--kernel FILE] [--runs 9] [--accel kvm]
+
+prints the seconds from QEMU's start to the verdict, in turns, and the ratio of the medians.
+"""
+
+import argparse
+import stat
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from nodekit.host import initramfs
+from nodekit.host.guest import Boot, Plan, boot, find_qemu, new_nonce
+from nodekit.host.initramfs import Entry, cpio, folder, program, static_busybox
+from nodekit.host.node import boot_id
+from nodekit.rules.ladder import judge
+
+BARE = "#!/kata-nodes/busybox sh\n/kata-nodes/busybox echo {end}\n/kata-nodes/busybox reboot -f\n"
+"""A first process that says only that user space was reached."""
+DEV, CONSOLE = folder("dev"), Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
+LIMIT = 1.15
+"""Most that the proof may take, as a multiple of the bare boot."""
+
+
+def bare(end: str) -> bytes:
+    """The least RAM disk: busybox, and a first process that ends at once."""
+    first = BARE.format(end=end).encode()
+    return cpio(
+        [DEV, CONSOLE, folder("kata-nodes"), program("kata-nodes/busybox", static_busybox()), program("kata-nodes/init", first)]
+    )
+
+
+def timed(plan: Plan, accel: str) -> Boot:
+    """One boot; ends the program when the guest did not come up."""
+    done = boot(plan, accel=accel, timeout=120)
+    if not done.reached:
+        sys.exit(f"the guest did not come up: {done.console[-300:]} {done.qemu_stderr[-300:]}")
+    return done
+
+
+def main() -> int:
+    """Print the table; 1 when the ratio is above LIMIT."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kernel", help="guest kernel; the newest in /boot by default")
+    parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--accel", default="tcg", choices=("tcg", "kvm"))
+    asked = parser.parse_args()
+    kernels = sorted(Path("/boot").glob("vmlinuz-*"))
+    kernel = asked.kernel or (str(kernels[-1]) if kernels else sys.exit("there is no kernel in /boot: give one by --kernel"))
+    nonce = new_nonce()
+    append = f"console=ttyS0 quiet panic=1 reboot=k rdinit={initramfs.FIRST_PROCESS}"
+    proof = Plan(find_qemu() or "qemu-system-x86_64", kernel, (initramfs.build(nonce),), None, append, 256, 1, f"{nonce} end")
+    plain = replace(proof, initrd=(bare("bare-end"),), end="bare-end")
+    seconds: dict[str, list[float]] = {"bare": [], "proof": []}
+    for _ in range(asked.runs):
+        seconds["bare"].append(timed(plain, asked.accel).seconds)
+        done = timed(proof, asked.accel)
+        seconds["proof"].append(done.seconds)
+        verdict = judge(done.console, nonce, boot_id(Path("/")), [])
+        if not verdict.passed:
+            sys.exit(f"the ladder was not climbed, so that its time says nothing: {verdict.message}")
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    for name, values in seconds.items():
+        print(f"{name:6} min {min(values):6.2f} s  median {medians[name]:6.2f} s  max {max(values):6.2f} s")
+    ratio = medians["proof"] / medians["bare"]
+    print(f"ratio {ratio:.2f} (limit {LIMIT}; {kernel}, {asked.accel}, {asked.runs} runs in turns)")
+    return 0 if ratio <= LIMIT else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

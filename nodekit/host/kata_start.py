@@ -1,0 +1,63 @@
+"""Look at what Kata's configuration names on this machine, and refuse what Kata itself would refuse at start."""
+
+import os
+import platform
+import stat
+from pathlib import Path
+
+from nodekit.errors import NodeError
+from nodekit.host.files import physical, resolve
+from nodekit.host.kata import Effective
+from nodekit.rules import kata_start
+from nodekit.rules.kata_start import Configuration, File, Machine, Refusal
+from nodekit.rules.text import printable
+
+SHOWN = 6
+"""Refusals that stand in one sentence; Kata itself tells the first one only."""
+
+
+def refusals(root: Path, effective: Effective, hypervisor: str, runtime: str) -> list[Refusal]:
+    """What Kata would refuse about this configuration, in its order; empty when it would start a guest."""
+    configuration = Configuration(
+        document=effective.document,
+        origins=effective.origins,
+        file=effective.resolved_file,
+        runtime=runtime,
+        hypervisor=hypervisor,
+        version=effective.version,
+    )
+    files = {path: look(root, path) for path in kata_start.paths(configuration)}
+    return kata_start.refusals(configuration, Machine(files, platform.machine(), os.cpu_count() or 1))
+
+
+def refuse_what_kata_refuses(root: Path, effective: Effective, hypervisor: str, runtime: str, node: str) -> None:
+    """Raise NodeError `kata-would-refuse` when Kata would start no guest with this configuration."""
+    found = refusals(root, effective, hypervisor, runtime)
+    if not found:
+        return
+    first, *others = found
+    after = f"; and then: {'; '.join(one.cause for one in others[: SHOWN - 1])}" if others else ""
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    remedies = "; ".join(dict.fromkeys(one.remedy for one in found[:SHOWN]))
+    raise NodeError(
+        "kata-would-refuse",
+        f"Node {node}: Kata would not start a guest with {effective.config_file}: {printable(f'{first.cause}{after}{more}')}",
+        f"Correct the configuration, or what it names: {remedies}",
+    )
+
+
+def look(root: Path, path: str) -> File:
+    """What lies at an absolute path, links followed under `root`; what cannot be looked at is taken for a device."""
+    try:
+        info = physical(root, resolve(root, path)).stat()
+    except NodeError:
+        return File("loop")
+    except (FileNotFoundError, NotADirectoryError):
+        return File("missing")
+    except OSError:
+        return File("other")
+    if stat.S_ISDIR(info.st_mode):
+        return File("folder")
+    if not stat.S_ISREG(info.st_mode):
+        return File("other")
+    return File("file", executable=bool(info.st_mode & 0o111), size=info.st_size)

@@ -1,0 +1,448 @@
+"""What Kata refuses at start is found before a guest is booted: lost if these fail is a proof that passes where no pod starts."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodekit.commands import effective as effective_command
+from nodekit.commands import prove
+from nodekit.errors import NodeError
+from nodekit.host.kata_start import look
+from nodekit.rules import kata_config, kata_start
+from nodekit.rules.kata_start import Configuration, File, Machine
+from tests.nodekit.kata_files import RENDERED, put
+
+FILE = "/opt/kata/share/defaults/kata-containers/configuration.toml"
+DROP_IN = "/opt/kata/share/defaults/kata-containers/config.d/50-mine.toml"
+GO_QEMU = """
+[hypervisor.qemu]
+path = "/opt/kata/bin/qemu-system-x86_64"
+kernel = "/opt/kata/share/kata-containers/vmlinux.container"
+image = "/opt/kata/share/kata-containers/kata-containers.img"
+machine_type = "q35"
+rootfs_type = "ext4"
+firmware = ""
+firmware_volume = ""
+default_vcpus = 1
+default_maxvcpus = 0
+default_memory = 2048
+memory_slots = 10
+shared_fs = "virtio-fs"
+virtio_fs_daemon = "/opt/kata/libexec/virtiofsd"
+virtio_fs_extra_args = ["--thread-pool-size=1"]
+virtio_fs_cache = "auto"
+block_device_driver = "virtio-scsi"
+block_device_aio = "io_uring"
+hot_plug_vfio = "no-port"
+cold_plug_vfio = "no-port"
+extra_monitor_socket = ""
+pflashes = []
+entropy_source = "/dev/urandom"
+valid_hypervisor_paths = ["/nowhere"]
+[factory]
+enable_template = false
+[agent.kata]
+kernel_modules = []
+dial_timeout = 45
+[runtime]
+internetworking_model = "tcfilter"
+vfio_mode = "guest-kernel"
+sandbox_bind_mounts = []
+experimental = []
+"""
+GO_FC = """
+[hypervisor.firecracker]
+path = "/opt/kata/bin/firecracker"
+jailer_path = "/opt/kata/bin/jailer"
+kernel = "/opt/kata/share/kata-containers/vmlinux.container"
+image = "/opt/kata/share/kata-containers/kata-containers.img"
+rootfs_type = "ext4"
+default_memory = 2048
+memory_slots = 10
+block_device_driver = "virtio-mmio"
+[factory]
+vm_cache_number = 0
+[agent.kata]
+dial_timeout = 45
+[runtime]
+internetworking_model = "tcfilter"
+"""
+RUST_QEMU = """
+[hypervisor.qemu]
+path = "/opt/kata/bin/qemu-system-x86_64"
+kernel = "/opt/kata/share/kata-containers/vmlinux.container"
+image = "/opt/kata/share/kata-containers/kata-containers.img"
+machine_type = "q35"
+rootfs_type = "ext4"
+vm_rootfs_driver = "virtio-pmem"
+default_vcpus = 1.0
+default_maxvcpus = 0
+default_memory = 2048
+memory_slots = 10
+shared_fs = "virtio-fs"
+virtio_fs_daemon = "/opt/kata/libexec/virtiofsd"
+virtio_fs_cache = "auto"
+block_device_driver = "virtio-scsi"
+block_device_aio = "io_uring"
+entropy_source = "/dev/urandom"
+[agent.kata]
+dial_timeout_ms = 10
+reconnect_timeout_ms = 3000
+[runtime]
+name = "virt_container"
+hypervisor_name = "qemu"
+agent_name = "kata"
+internetworking_model = "tcfilter"
+vfio_mode = "guest-kernel"
+"""
+RUST_FC = """
+[hypervisor.firecracker]
+path = "/opt/kata/bin/firecracker"
+jailer_path = "/opt/kata/bin/jailer"
+kernel = "/opt/kata/share/kata-containers/vmlinux.container"
+image = "/opt/kata/share/kata-containers/kata-containers.img"
+rootfs_type = "ext4"
+default_memory = 2048
+memory_slots = 10
+block_device_driver = "virtio-blk-mmio"
+[agent.kata]
+[runtime]
+hypervisor_name = "firecracker"
+agent_name = "kata"
+"""
+BASES = {
+    ("go", "qemu"): GO_QEMU,
+    ("go", "firecracker"): GO_FC,
+    ("rust", "qemu"): RUST_QEMU,
+    ("rust", "firecracker"): RUST_FC,
+}
+THERE = File("file", executable=True, size=64 << 20)
+
+
+def reader(
+    text: str, runtime: str = "go", hypervisor: str = "qemu", version: str | None = "3.27.0", drop_in: str = ""
+) -> Configuration:
+    """A configuration of one file, and of one drop-in where its text is given."""
+    document: dict[str, Any] = dict(kata_config.table(text, FILE))
+    origins = dict.fromkeys(leaves(document), FILE)
+    if drop_in:
+        part = dict(kata_config.table(drop_in, DROP_IN))
+        document = kata_config.merged(document, part)
+        origins |= dict.fromkeys(leaves(part), DROP_IN)
+    return Configuration(document, origins, FILE, runtime, hypervisor, version)
+
+
+def leaves(table: dict[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    return [
+        names
+        for key, value in table.items()
+        for names in (leaves(value, (*above, key)) if isinstance(value, dict) and value else [(*above, key)])
+    ]
+
+
+def causes(configuration: Configuration, files: dict[str, File] | None = None, **machine: Any) -> list[str]:
+    """Each refusal's cause, every file being there but those that `files` describe; each has a remedy."""
+    facts = {path: (files or {}).get(path, THERE) for path in kata_start.paths(configuration)}
+    refused = kata_start.refusals(configuration, Machine(facts, **machine))
+    assert all(one.cause and one.remedy for one in refused)
+    return [one.cause for one in refused]
+
+
+def changed(text: str, key: str, value: str | None, table: str = "") -> str:
+    """The text with a key of another value; below the header `table` where it has no such key, gone where the value is None."""
+    line = "" if value is None else f"{key} = {value}\n"
+    if re.search(rf"^{key} = ", text, re.MULTILINE):
+        return re.sub(rf"^{key} = .*\n", lambda _: line, text, flags=re.MULTILINE)
+    header = table or re.findall(r"\[hypervisor\.\w+\]", text)[0]
+    return text.replace(f"{header}\n", f"{header}\n{line}")
+
+
+@pytest.mark.parametrize(("runtime", "hypervisor"), BASES)
+@pytest.mark.parametrize("version", ["3.2.0", "3.20.0", "3.27.0", "3.32.0", "4.1.0", "9.0.0", None])
+def test_what_releases_come_with_is_not_refused(runtime: str, hypervisor: str, version: str | None) -> None:
+    assert causes(reader(BASES[runtime, hypervisor], runtime, hypervisor, version)) == []
+
+
+REAL = {
+    "qemu": {"block_device_driver": "virtio-scsi", "machine_type": "q35", "hypervisor_name": "qemu"},
+    "firecracker": {"block_device_driver": "virtio-mmio", "hypervisor_name": "firecracker"},
+}
+"""What the renderer of the files beside the checkout left as a made-up path (`/opt/kata/<name of a make variable>`)."""
+EVERYWHERE = {
+    **{"internetworking_model": "tcfilter", "vfio_mode": "guest-kernel", "shared_fs": "virtio-fs", "virtio_fs_cache": "auto"},
+    **{"block_device_aio": "io_uring", "vm_rootfs_driver": "virtio-pmem", "emptydir_mode": "shared-fs"},
+    **{"default_memory": 2048, "indep_iothreads": 0, "agent_name": "kata"},
+}
+
+
+@pytest.mark.skipif(not RENDERED.is_dir(), reason="the rendered files of releases lie beside the checkout only")
+def test_no_release_s_own_file_is_refused() -> None:
+    paths = sorted(RENDERED.glob("*/*/configuration-*.toml"))
+    for path in paths:
+        runtime, hypervisor = path.parent.name, "firecracker" if "fc" in path.name else "qemu"
+        text = path.read_text()
+        real = {**EVERYWHERE, **REAL[hypervisor]}
+        if runtime == "rust" and hypervisor == "firecracker":
+            real["block_device_driver"] = "virtio-blk-mmio"
+        for key, value in real.items():
+            shown = f'"{value}"' if isinstance(value, str) else str(value)
+            text = re.sub(rf"^{key} *= *.*$", f"{key} = {shown}", text, flags=re.MULTILINE)
+        assert causes(reader(text, runtime, hypervisor, path.parent.parent.name)) == [], path
+    assert paths
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("initrd", '"/opt/kata/initrd"', "are both set"),
+        ("image", '""', "no image and no initrd"),
+        ("image", None, "no image and no initrd"),
+        ("virtio_fs_daemon", '""', "no virtio_fs_daemon"),
+        ("shared_fs", '"virtiofs"', 'shared_fs = "virtiofs" of [hypervisor.qemu]'),
+        ("machine_type", '"pc"', 'machine_type = "pc"'),
+        ("rootfs_type", '"btrfs"', 'rootfs_type = "btrfs"'),
+        ("block_device_driver", '"virtio-blk-pci"', 'block_device_driver = "virtio-blk-pci"'),
+        ("block_device_aio", '"uring"', 'block_device_aio = "uring"'),
+        ("extra_monitor_socket", '"on"', 'extra_monitor_socket = "on"'),
+        ("cold_plug_vfio", '"root"', 'cold_plug_vfio = "root"'),
+        ("internetworking_model", '"bridged"', 'internetworking_model = "bridged" of [runtime]'),
+        ("vfio_mode", '"mdev"', 'vfio_mode = "mdev"'),
+        ("experimental", '["newstore"]', "experimental = ['newstore']"),
+        ("sandbox_bind_mounts", '["/a/x", "/b/x"]', "same last part"),
+        ("enable_template", "true", "enable_template = true of [factory]"),
+        ("kernel", "7", "kernel = 7 of [hypervisor.qemu]"),
+        ("pflashes", '"/flash"', "not a list"),
+        ("default_memory", "-1", "default_memory = -1"),
+        ("default_maxvcpus", '"4"', 'default_maxvcpus = "4"'),
+        ("enable_debug", '"yes"', "not true or false"),
+        ("kernel", '"vmlinux"', "no absolute path"),
+    ],
+)
+def test_each_refusal_of_the_go_runtime_is_told_with_key_value_and_file(key: str, value: str | None, said: str) -> None:
+    found = causes(reader(changed(GO_QEMU, key, value)))
+    assert len(found) == 1 and said in found[0] and FILE in found[0], found
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("initrd", '"/opt/kata/initrd"', "are both set"),
+        ("image", '""', "no image and no initrd"),
+        ("kernel", '""', "no kernel"),
+        ("shared_fs", '"virtiofs"', 'shared_fs = "virtiofs"'),
+        ("virtio_fs_cache", '"sometimes"', 'virtio_fs_cache = "sometimes"'),
+        ("vm_rootfs_driver", '"nvdimm"', 'vm_rootfs_driver = "nvdimm"'),
+        ("block_device_driver", '"virtio-blk-mmio"', 'block_device_driver = "virtio-blk-mmio"'),
+        ("block_device_aio", '"uring"', 'block_device_aio = "uring"'),
+        ("rootfs_type", '"btrfs"', 'rootfs_type = "btrfs"'),
+        ("jailer_path", '"/opt/kata/bin/jailer"', "QEMU has no jailer"),
+        ("enable_guest_swap", "true", "enable_guest_swap = true"),
+        ("default_memory", "32", "less than 64 MiB"),
+        ("dial_timeout_ms", "0", "dial_timeout_ms = 0 of [agent.kata]"),
+        ("hypervisor_name", '"dragonball"', 'hypervisor_name = "dragonball"'),
+        ("hypervisor_name", None, 'hypervisor_name = ""'),
+        ("agent_name", '"own"', 'agent_name = "own"'),
+        ("internetworking_model", '"default"', 'internetworking_model = "default"'),
+        ("default_memory", '"2048"', "not a whole number"),
+    ],
+)
+def test_each_refusal_of_the_rust_runtime_is_told_with_key_value_and_file(key: str, value: str | None, said: str) -> None:
+    found = causes(reader(changed(RUST_QEMU, key, value), "rust"))
+    assert len(found) == 1 and said in found[0] and FILE in found[0], found
+
+
+def test_what_only_some_releases_refuse_is_refused_by_those_only() -> None:
+    template = changed(GO_QEMU, "enable_template", "true")
+    assert causes(reader(template, version="3.31.0")) and not causes(reader(template, version="3.32.0"))
+    nydus = changed(RUST_QEMU, "shared_fs", '"virtio-fs-nydus"')
+    assert causes(reader(nydus, "rust", version="3.31.0")) and not causes(reader(nydus, "rust", version="4.1.0"))
+    old = changed(RUST_QEMU, "shared_fs", '"virtio-9p"')
+    assert causes(reader(old, "rust", version="3.29.0")) and not causes(reader(old, "rust", version="3.28.0"))
+    patience = changed(RUST_QEMU, "dial_timeout_ms", "5000")
+    assert causes(reader(patience, "rust", version="4.1.0")) and not causes(reader(patience, "rust", version="4.0.0"))
+    empty = changed(GO_QEMU, "emptydir_mode", '"ram"', "[runtime]")
+    assert causes(reader(empty, version="3.28.0")) and not causes(reader(empty, version="3.27.0"))
+    sector = changed(GO_QEMU, "block_device_logical_sector_size", "1000")
+    assert causes(reader(sector, version="3.29.0")) and not causes(reader(sector, version="3.27.0"))
+
+
+def test_a_value_that_a_later_release_may_know_is_not_refused() -> None:
+    text = changed(changed(GO_QEMU, "shared_fs", '"virtio-new"'), "machine_type", '"q36"')
+    assert causes(reader(text, version="4.9.0")) == []
+    assert causes(reader(changed(text, "image", '""'), version="4.9.0")) != []
+
+
+@pytest.mark.parametrize(
+    ("runtime", "hypervisor", "keys"),
+    [
+        ("go", "qemu", ["path", "kernel", "image", "virtio_fs_daemon"]),
+        ("go", "firecracker", ["path", "jailer_path", "kernel", "image"]),
+        ("rust", "qemu", ["path", "kernel", "image", "virtio_fs_daemon"]),
+        ("rust", "firecracker", ["path", "jailer_path", "kernel", "image"]),
+    ],
+)
+def test_every_file_that_is_missing_is_named(runtime: str, hypervisor: str, keys: list[str]) -> None:
+    configuration = reader(BASES[runtime, hypervisor], runtime, hypervisor)
+    for key in keys:
+        path = configuration.text(key)
+        for kind, said in (("missing", "does not exist"), ("loop", "leads back to itself"), ("folder", "is a folder")):
+            found = causes(configuration, {path: File(kind)})
+            assert len(found) == 1 and f'{key} = "{path}"' in found[0] and found[0].endswith(said), found
+    everything = causes(configuration, dict.fromkeys(kata_start.paths(configuration), File("missing")))
+    assert [one.split(" ")[0] for one in everything if "entropy" not in one] == keys, "in the order in which Kata asks"
+
+
+@pytest.mark.parametrize("key", ["firmware", "firmware_volume", "initrd"])
+def test_a_file_that_is_named_and_missing_counts_though_others_leave_it_empty(key: str) -> None:
+    text = changed(changed(GO_QEMU, "image", '""'), "initrd", '"/opt/kata/initrd"')
+    found = causes(reader(changed(text, key, '"/opt/x"')), {"/opt/x": File("missing")})
+    assert found and found[0].startswith(f'{key} = "/opt/x"')
+
+
+def test_flash_images_and_bind_mounts_are_looked_up() -> None:
+    gone = {"/gone": File("missing")}
+    assert len(causes(reader(changed(GO_QEMU, "pflashes", '["/there", "/gone"]')), gone)) == 1
+    assert len(causes(reader(changed(GO_QEMU, "sandbox_bind_mounts", '["/there", "/gone"]')), gone)) == 1
+    rust = changed(RUST_QEMU, "sandbox_bind_mounts", '["/there:ro", "/gone:rw"]', "[runtime]")
+    assert len(causes(reader(rust, "rust"), gone)) == 1
+
+
+def test_a_program_that_cannot_be_executed_is_named_and_a_kernel_need_not_be() -> None:
+    plain = File("file", executable=False, size=1 << 20)
+    configuration = reader(GO_QEMU)
+    found = causes(configuration, dict.fromkeys(kata_start.paths(configuration), plain))
+    assert [one.split(" ")[0] for one in found] == ["path", "virtio_fs_daemon"]
+
+
+def test_virtiofsd_counts_only_where_a_file_system_is_shared() -> None:
+    gone = {"/opt/kata/libexec/virtiofsd": File("missing")}
+    assert causes(reader(changed(GO_QEMU, "shared_fs", '"none"')), gone) == []
+    assert causes(reader(changed(GO_QEMU, "shared_fs", '"virtio-9p"')), gone) == []
+    assert len(causes(reader(changed(GO_QEMU, "shared_fs", '""')), gone)) == 1
+    assert causes(reader(changed(RUST_QEMU, "shared_fs", None), "rust"), gone) == []
+    assert causes(reader(changed(RUST_QEMU, "shared_fs", '"inline-virtio-fs"'), "rust"), gone) == []
+
+
+def test_the_go_runtime_s_own_paths_count_where_none_are_named() -> None:
+    text = changed(changed(GO_QEMU, "kernel", None), "path", '""')
+    assert causes(reader(text)) == []
+    gone = {kata_start.GO_QEMU: File("missing"), kata_start.GO_KERNEL: File("missing")}
+    found = causes(reader(text), gone)
+    assert len(found) == 2 and kata_start.GO_QEMU in found[0] and kata_start.GO_KERNEL in found[1]
+
+
+def test_an_empty_image_and_an_initrd_that_fills_the_guest_are_refused() -> None:
+    image = "/opt/kata/share/kata-containers/kata-containers.img"
+    assert "is empty" in causes(reader(GO_QEMU), {image: File("file", size=0)})[0]
+    assert causes(reader(GO_QEMU), {image: File("other", size=0)}) == []  # a block device
+    text = changed(changed(GO_QEMU, "image", '""'), "initrd", '"/initrd"')
+    large = {"/initrd": File("file", size=300 << 20)}
+    assert causes(reader(text), large) == []
+    assert "256 MiB of memory" in causes(reader(changed(text, "default_memory", "256")), large)[0]
+    assert causes(reader(changed(text, "default_memory", "1")), large) == [], "below 256 Kata takes 2048"
+
+
+def test_two_hypervisors_are_a_guess_for_go_and_a_choice_for_rust() -> None:
+    found = causes(reader(GO_QEMU, drop_in='[hypervisor.clh]\nkernel_params = "quiet"\n'))
+    assert len(found) == 1 and "[hypervisor.clh]" in found[0] and DROP_IN in found[0]
+    assert causes(reader(RUST_QEMU, "rust", drop_in='[hypervisor.clh]\nkernel_params = "quiet"\n')) == []
+
+
+def test_a_misspelt_key_fails_every_guest_from_a_drop_in_and_none_from_the_file_itself() -> None:
+    wrong = '[hypervisor.qemu]\nkernel_parms = "quiet"\n'
+    found = causes(reader(GO_QEMU, drop_in=wrong))
+    assert len(found) == 1 and "kernel_parms" in found[0] and DROP_IN in found[0]
+    assert causes(reader(GO_QEMU.replace("[hypervisor.qemu]\n", wrong))) == []
+    assert causes(reader(RUST_QEMU, "rust", drop_in=wrong)) == []
+    assert causes(reader(GO_QEMU, drop_in=wrong, version="4.2.0")) == [], "a later release may know it"
+    assert causes(reader(GO_QEMU, drop_in="[runtime]\nx = 1\n[agent.kata]\ndial_timeout = 60\n")) == []
+
+
+def test_a_drop_in_is_named_where_it_gives_the_value() -> None:
+    found = causes(reader(GO_QEMU, drop_in='[hypervisor.qemu]\ninitrd = "/opt/kata/initrd"\n'))
+    assert len(found) == 1 and FILE in found[0] and DROP_IN in found[0]
+    found = causes(reader(GO_QEMU, drop_in='[hypervisor.qemu]\nshared_fs = "nfs"\n'))
+    assert len(found) == 1 and DROP_IN in found[0] and FILE not in found[0]
+
+
+def test_ports_network_and_cache_that_exclude_each_other_are_refused() -> None:
+    both = changed(changed(GO_QEMU, "hot_plug_vfio", '"root-port"'), "cold_plug_vfio", '"root-port"')
+    assert len(causes(reader(both))) == 1
+    network = changed(GO_QEMU, "disable_new_netns", "true", "[runtime]")
+    assert len(causes(reader(network))) == 1
+    assert causes(reader(changed(network, "internetworking_model", '"none"'))) == []
+    cache = reader(changed(GO_FC, "vm_cache_number", "2"), hypervisor="firecracker")
+    assert len(causes(cache)) == 1
+    assert "pcie_switch_port" in causes(reader(changed(RUST_QEMU, "pcie_root_port", "1\npcie_switch_port = 1"), "rust"))[0]
+
+
+def test_firecracker_with_the_rust_runtime_has_limits_of_its_own() -> None:
+    def found(key: str, value: str | None, **machine: Any) -> list[str]:
+        return causes(reader(changed(RUST_FC, key, value), "rust", "firecracker"), **machine)
+
+    assert "takes 32" in found("default_maxvcpus", "0", cpus=64)[0]
+    assert found("default_maxvcpus", "16", cpus=64) == [] == found("default_maxvcpus", "64", cpus=8)
+    assert "128 MiB" in found("default_memory", "100")[0]
+    assert "memory_slots" in found("memory_slots", None)[0]
+    assert (
+        "no initrd"
+        in kata_start.refusals(
+            reader(changed(changed(RUST_FC, "image", None), "initrd", '"/i"'), "rust", "firecracker"),
+            Machine(dict.fromkeys(["/opt/kata/bin/firecracker", "/opt/kata/bin/jailer", "/i"], THERE) | {KERNEL: THERE}),
+        )[0].remedy
+    )
+
+
+KERNEL = "/opt/kata/share/kata-containers/vmlinux.container"
+
+
+def test_machine_types_are_those_of_the_processor() -> None:
+    virt = changed(GO_QEMU, "machine_type", '"virt"')
+    assert causes(reader(virt), architecture="x86_64") != [] == causes(reader(virt), architecture="aarch64")
+
+
+def test_a_look_at_a_path_tells_what_lies_there(tmp_path: Path) -> None:
+    put(tmp_path, "/opt/program", "x").chmod(0o755)
+    put(tmp_path, "/opt/plain", "xyz")
+    (tmp_path / "opt/link").symlink_to("/opt/plain")
+    (tmp_path / "opt/round").symlink_to("/opt/round")
+    (tmp_path / "opt/dangling").symlink_to("/opt/gone")
+    assert look(tmp_path, "/opt/program") == File("file", True, 1)
+    assert look(tmp_path, "/opt/link") == look(tmp_path, "/opt/plain") == File("file", False, 3)
+    kinds = {name: look(tmp_path, f"/opt/{name}").kind for name in ("round", "dangling", "gone", "plain/x", "")}
+    assert kinds == {"round": "loop", "dangling": "missing", "gone": "missing", "plain/x": "missing", "": "folder"}
+    assert look(Path("/"), "/dev/null").kind == "other"
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Path:
+    """A node whose configuration names image and initrd, every file being there."""
+    put(tmp_path, FILE, changed(GO_QEMU, "initrd", '"/opt/kata/share/kata-containers/kata-containers-initrd.img"'))
+    put(tmp_path, "/opt/kata/VERSION", "3.20.0\n")
+    for path in kata_start.paths(reader((tmp_path / FILE.lstrip("/")).read_text())):
+        put(tmp_path, path, "x").chmod(0o755)
+    return tmp_path
+
+
+def test_prove_refuses_before_it_boots_a_guest(both: Path) -> None:
+    desired: dict[str, object] = {"node": "n1", "hypervisor": "qemu", "runtime": "go", "expect": [], "sandbox": None}
+    with pytest.raises(NodeError) as caught:
+        prove.run({**desired, "container": {}}, both)
+    assert caught.value.code == "kata-would-refuse"
+    assert "Node n1" in caught.value.message and FILE in caught.value.message and "are both set" in caught.value.message
+    assert "Keep one of image and initrd" in caught.value.remedy
+
+
+def test_several_refusals_are_told_together_the_first_one_first(both: Path) -> None:
+    (both / "opt/kata/libexec/virtiofsd").unlink()
+    with pytest.raises(NodeError) as caught:
+        prove.run({"node": "n1", "hypervisor": "qemu", "runtime": "go", "expect": [], "sandbox": None, "container": {}}, both)
+    assert caught.value.message.index("virtiofsd") < caught.value.message.index("are both set")
+
+
+def test_effective_lists_what_kata_would_refuse(both: Path) -> None:
+    document = effective_command.run(both, runtime="go", hypervisor="qemu", config_path=None)
+    assert len(document["refusals"]) == 1  # type: ignore[arg-type]
+    assert "are both set" in effective_command.text(document)
