@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host.process import run
+from nodekit.host.reading import MAX_PROGRAM, read
 
 FOLDER = "kata-nodes"
 """Where everything of ours lies in the guest."""
@@ -84,7 +85,7 @@ def static_busybox() -> bytes:
     seen = "is not installed"
     for place in BUSYBOX:
         try:
-            content = Path(place).read_bytes()
+            content = read(place, MAX_PROGRAM)
         except OSError:
             continue
         if not is_static(content):
@@ -142,5 +143,5 @@ def build(nonce: str, image_type: str | None = None) -> bytes:
             if (at := f"{FOLDER}/node{parent}") not in made:
                 made.add(at)
                 entries.append(folder(at))
-        entries.append(program(f"{FOLDER}/node{place}", file.read_bytes()))
+        entries.append(program(f"{FOLDER}/node{place}", read(file, MAX_PROGRAM)))
     return cpio(entries)
