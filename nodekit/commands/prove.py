@@ -253,6 +253,13 @@ def container_proof(proof: Proof, runtime: str, image: str | None, network: bool
         with nullcontext(image) if image else own_image(nonce) as name:
             done = climb(nonce, runtime, str(name), network=network, capabilities=capabilities, seconds=seconds)
     except NodeError as error:
+        if error.code == "command-output-too-long":
+            raise NodeError(
+                "proof-container-failed",
+                f"Node {proof.node}: the container of runtime {runtime} printed without end and was removed; it began with: "
+                f"{error.details['printed']}",
+                f"Set an image whose sh prints nothing of its own; see what it does: docker run --rm --runtime {runtime} IMAGE",
+            ) from None
         if error.code != "command-timeout":
             raise
         raise NodeError(
