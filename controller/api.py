@@ -11,6 +11,7 @@ from kubernetes.config.config_exception import ConfigException  # type: ignore[i
 
 from controller.answers import limited
 from nodekit.errors import NodeError
+from nodekit.rules import pod_verdict
 from nodekit.rules.joining import EVENTS_NAMESPACE, Settings
 from nodekit.rules.pod_proof import PROOF_LABEL
 
@@ -89,10 +90,15 @@ class Api:
         return {one["metadata"]["uid"]: one for one in found["items"]}
 
     def pods(self) -> dict[str, dict[str, Any]]:
-        """Pods of the proof by the uid of the Job that owns them."""
+        """Pods of the proof by the uid of the Job that controls them."""
         asked = self.core.list_namespaced_pod, self.given.namespace
         found = self.call(f"list pods in {self.given.namespace}", *asked, label_selector=self.label)
-        return {owner["uid"]: one for one in found["items"] for owner in one["metadata"].get("ownerReferences", ())}
+        return {uid: pod for pod in found["items"] if (uid := pod_verdict.owner(pod))}
+
+    def events(self) -> pod_verdict.Events:
+        """What events in the namespace say of Jobs and pods."""
+        listed = self.call(f"list events in {self.given.namespace}", self.core.list_namespaced_event, self.given.namespace)
+        return pod_verdict.words_of(listed["items"])
 
     def make(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The Job of `body`, as made."""

@@ -9,7 +9,9 @@ from stacks import model, new
 from tests.stacks.test_schema import refused
 
 HOST_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'E' * 43} root@rack"
-EXISTING = ["--name", "rack", "--nodes", "existing", "--address", "192.0.2.7", "--host-key", HOST_KEY]
+MACHINE = ["--name", "rack", "--nodes", "existing", "--address", "192.0.2.7", "--host-key", HOST_KEY]
+IMAGE = ["--proof-image", "registry.example/proof@sha256:0"]
+EXISTING = [*MACHINE, *IMAGE]
 
 AWS = ["--name", "cloud", "--nodes", "aws", "--region", "eu-central-1", "--image", "ami-0123456789abcdef0"]
 AWS += ["--vpc", "vpc-0123abcd", "--subnet", "subnet-0123abcd", "--ssh-from", "203.0.113.0/24"]
@@ -26,13 +28,13 @@ def written(folder: Path, *argv: str, said: list[str] | None = None) -> tuple[in
     ("argv", "sections"),
     [
         (["--name", "here", "--nodes", "local"], {"nodes", "docker", "kata", "kubernetes"}),
-        (["--name", "lab", "--nodes", "cluster"], {"kubernetes"}),
-        (["--name", "lab", "--nodes", "kata-deploy", "--selector", "pool=kata"], {"kubernetes"}),
+        (["--name", "lab", "--nodes", "cluster", *IMAGE], {"kubernetes"}),
+        (["--name", "lab", "--nodes", "kata-deploy", "--selector", "pool=kata", *IMAGE], {"kubernetes"}),
         (EXISTING, {"nodes", "kubernetes"}),
-        ([*EXISTING, "--cluster", "none"], {"nodes"}),
-        (AWS, {"nodes", "kubernetes"}),
+        ([*MACHINE, "--cluster", "none"], {"nodes"}),
+        ([*AWS, *IMAGE], {"nodes", "kubernetes"}),
         ([*AWS, "--instance-type", "m7i.metal-24xl", "--cluster", "none"], {"nodes"}),
-        ([*EXISTING, "--cluster", "kubeconfig", "--selector", "none"], {"nodes", "kubernetes"}),
+        ([*MACHINE, "--cluster", "kubeconfig", "--selector", "none"], {"nodes", "kubernetes"}),
     ],
 )
 def test_file_is_one_that_a_preview_and_the_schema_accept(tmp_path: Path, argv: list[str], sections: set[str]) -> None:
@@ -50,7 +52,7 @@ def test_file_is_one_that_a_preview_and_the_schema_accept(tmp_path: Path, argv: 
 def test_answers_at_a_terminal_come_to_the_same_file(tmp_path: Path) -> None:
     (tmp_path / "asked").mkdir()
     (tmp_path / "given").mkdir()
-    written(tmp_path / "asked", said=["rack", "existing", "192.0.2.7", "", HOST_KEY, "", ""])
+    written(tmp_path / "asked", said=["rack", "existing", "192.0.2.7", "", HOST_KEY, "", "", IMAGE[1]])
     written(tmp_path / "given", *EXISTING)
     asked, given = (tmp_path / name / "Pulumi.rack.yaml" for name in ("asked", "given"))
     assert asked.read_text() == given.read_text()
@@ -58,7 +60,7 @@ def test_answers_at_a_terminal_come_to_the_same_file(tmp_path: Path) -> None:
 
 def test_file_that_exists_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "Pulumi.lab.yaml").write_text("mine")
-    assert written(tmp_path, "--name", "lab", "--nodes", "cluster")[0] == 1
+    assert written(tmp_path, "--name", "lab", "--nodes", "cluster", *IMAGE)[0] == 1
     assert (tmp_path / "Pulumi.lab.yaml").read_text() == "mine"
     assert "exists and was left as it is" in capsys.readouterr().err
 
@@ -67,11 +69,12 @@ def test_file_that_exists_is_never_overwritten(tmp_path: Path, capsys: pytest.Ca
     ("argv", "said"),
     [
         (["--nodes", "cluster"], "--name is missing"),
-        (["--name", "../x", "--nodes", "cluster"], "Use a-z"),
+        (["--name", "../x", "--nodes", "cluster", *IMAGE], "Use a-z"),
+        (["--name", "lab", "--nodes", "cluster"], "--proof-image is missing"),
         (["--name", "lab", "--nodes", "existing", "--address", "a"], "--host-key is missing"),
-        ([*EXISTING[:-1], "ssh-rsa AAAA"], "hostKey"),
-        ([*AWS[:-1], "0.0.0.0/0"], "[aws-ssh-networks]"),
-        ([*AWS, "--instance-type", "m7g.metal"], "[aws-instance-type]"),
+        ([*MACHINE[:-1], "ssh-rsa AAAA", *IMAGE], "hostKey"),
+        ([*AWS[:-1], "0.0.0.0/0", *IMAGE], "[aws-ssh-networks]"),
+        ([*AWS, "--instance-type", "m7g.metal", *IMAGE], "[aws-instance-type]"),
         (["--name", "lab", "--nodes", "cluster", "--selector", "none"], "nothing would be proven"),
         (["--name", "lab", "--nodes", "cluster", "--user", "root"], "--user has no meaning"),
         (["--name", "here", "--nodes", "local", "--selector", "a=b"], "--selector has no meaning"),
