@@ -18,6 +18,7 @@ ALLOWED = {
     "controller/rounds.py:Rounds.__init__": OURS,
     "nodekit/bundle.py:_files": OURS,
     "nodekit/host/initramfs.py:script": OURS,
+    "nodekit/rules/pod.py:entry": OURS,
     "nodekit/host/capture.py:capture": "it is the limit: `follow` reads the pipes in pieces and keeps no more than it is told",
     "nodekit/host/kata_download.py:unpack": "zstd's output goes through tarfile to the disk, up to MAX_UNPACKED",
     "plugins/command/local.py:run": "`_read` takes the pipes in pieces, and Output.feed ends the command at STREAM_LIMIT",
