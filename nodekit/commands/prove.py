@@ -15,6 +15,7 @@ from nodekit.host.guest import Plan, boot, boot_patiently, find_qemu, memory_for
 from nodekit.host.kata import Effective, effective
 from nodekit.host.kata_start import refuse_what_kata_refuses
 from nodekit.host.node import boot_id, emulated
+from nodekit.host.process import Finished
 from nodekit.progress import say, step
 from nodekit.rules.console import Explanation, agent_silent, explain_docker, known_fault
 from nodekit.rules.desired import REQUIRED, take
@@ -248,10 +249,28 @@ def container_proof(proof: Proof, runtime: str, image: str | None, network: bool
     Raises NodeError when it is not passed.
     """
     nonce = new_nonce()
+    with nullcontext(image) if image else own_image(nonce) as name:
+        done = started(proof, nonce, runtime, str(name), network, seconds)
+    if nonce not in done.stdout:
+        why = explain_docker(done.stderr)
+        if agent_silent(done.stderr):
+            why = own_console(proof) or why
+        raise NodeError(
+            "proof-container-failed",
+            f"Node {proof.node}: the container of runtime {runtime} did not start (exit code {done.code}): {why.cause}",
+            why.remedy,
+        )
+    place = "image" if image else "guest"
+    verdict = judge(done.stdout, nonce, boot_id(proof.root), proof.expect, sandbox=proof.sandbox, network=network, place=place)
+    insist(proof, f"container of runtime {runtime}", verdict)
+    return verdict
+
+
+def started(proof: Proof, nonce: str, runtime: str, image: str, network: bool, seconds: float) -> Finished:
+    """How the ladder's container ended; raises NodeError `proof-container-failed` for one without an end, of time or of output."""
     capabilities = CAPABILITIES if proof.sandbox else ()
     try:
-        with nullcontext(image) if image else own_image(nonce) as name:
-            done = climb(nonce, runtime, str(name), network=network, capabilities=capabilities, seconds=seconds)
+        return climb(nonce, runtime, image, network=network, capabilities=capabilities, seconds=seconds)
     except NodeError as error:
         if error.code == "command-output-too-long":
             raise NodeError(
@@ -267,19 +286,6 @@ def container_proof(proof: Proof, runtime: str, image: str | None, network: bool
             f"Node {proof.node}: the container of runtime {runtime} did not end within {math.ceil(seconds)} s",
             "Raise verification.timeoutSeconds, or run the same image by hand on the node",
         ) from None
-    if nonce not in done.stdout:
-        why = explain_docker(done.stderr)
-        if agent_silent(done.stderr):
-            why = own_console(proof) or why
-        raise NodeError(
-            "proof-container-failed",
-            f"Node {proof.node}: the container of runtime {runtime} did not start (exit code {done.code}): {why.cause}",
-            why.remedy,
-        )
-    place = "image" if image else "guest"
-    verdict = judge(done.stdout, nonce, boot_id(proof.root), proof.expect, sandbox=proof.sandbox, network=network, place=place)
-    insist(proof, f"container of runtime {runtime}", verdict)
-    return verdict
 
 
 def own_console(proof: Proof) -> Explanation | None:
