@@ -16,6 +16,7 @@ from kubernetes.client.exceptions import ApiException  # type: ignore[import-unt
 from kubernetes.config import kube_config  # type: ignore[import-untyped]
 from kubernetes.config.config_exception import ConfigException  # type: ignore[import-untyped]
 
+from controller.answers import limited
 from nodekit.errors import NodeError
 from nodekit.rules import pod_proof, pod_verdict
 
@@ -51,7 +52,7 @@ def connected(kubeconfig: Any, context: str | None) -> client.ApiClient:
     for key in ("ca_certs", "cert_file", "key_file"):
         settings.pop(key, None)
     settings["ssl_context"] = known
-    return api
+    return limited(api)
 
 
 class Reader:

@@ -9,6 +9,7 @@ from kubernetes import client, config  # type: ignore[import-untyped]
 from kubernetes.client.exceptions import ApiException  # type: ignore[import-untyped]
 from kubernetes.config.config_exception import ConfigException  # type: ignore[import-untyped]
 
+from controller.answers import limited
 from nodekit.errors import NodeError
 from nodekit.rules import pod_verdict
 from nodekit.rules.joining import EVENTS_NAMESPACE, Settings
@@ -40,7 +41,7 @@ class Api:
                 "Run the controller in a pod with its service account, or set KUBECONFIG",
             ) from None
         self.given, self.label = given, f"{PROOF_LABEL}={given.proof}"
-        api = client.ApiClient()
+        api = limited(client.ApiClient())
         self.server = api.configuration.host
         self.core, self.batch = client.CoreV1Api(api), client.BatchV1Api(api)
 

@@ -35,6 +35,7 @@ CODES: dict[str, str] = {
     "node-busy": "Another run of the node program holds the node's lock.",
     "command-failed": "A program on the node ended with an error.",
     "command-timeout": "A program on the node did not end in the time it was given.",
+    "command-output-too-long": "A program on the node printed far more than it ever should, and was ended.",
     "tool-missing": "A program that is needed on the node is not installed.",
     "file-unreadable": "A file cannot be read.",
     "file-unwritable": "A file cannot be written; the file is as it was.",
