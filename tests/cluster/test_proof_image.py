@@ -35,6 +35,7 @@ mkdir tmp/old
 pivot_root . tmp/old
 umount -l /tmp/old
 cd /
+mount -o remount,bind,ro /
 shift
 exec "$@"
 """
@@ -106,7 +107,22 @@ def test_every_rung_that_counts_is_climbed_in_the_image_behind_the_templates_ent
         rungs = {rung.name: rung for rung in judged.rungs}
         assert not [rung for rung in rungs.values() if rung.counts and not rung.passed]
     rungs = {rung.name: rung for rung in ladder.judge(said, NONCE, NODE_ID, [], place="pod").rungs}
-    assert rungs["sandbox-runtime"].passed and rungs["sandbox-runtime-proxy"].passed, "srt itself runs, and does not only stand there"
+    assert rungs["sandbox-runtime"].passed and rungs["sandbox-runtime-proxy"].passed, "srt itself runs, not only its calls"
+    as_user = ladder.judge(climbed(root, *command, "--user", "1000"), NONCE, NODE_ID, [], place="pod")
+    assert as_user.passed, as_user.message
+    # The template's ordinary user has no entry: what is open to it counts, and no more is promised.
+    ordinary = (
+        "setpriv",
+        "--reuid=1000",
+        "--regid=1000",
+        "--clear-groups",
+        "--inh-caps=-all",
+        "--bounding-set=-all",
+        "--no-new-privs",
+    )
+    weaker = ladder.judge(climbed(root, *ordinary), NONCE, NODE_ID, [], place="pod")
+    rungs = {rung.name: rung for rung in weaker.rungs}
+    assert weaker.passed and rungs["srt-call-weaker"].counts and not rungs["sandbox-runtime"].counts
     # Without the entry the masks stay, and the proof says so: a sandbox that would not start is not vouched for.
     bare = ladder.judge(climbed(root), NONCE, NODE_ID, [], place="pod")
     assert bare.code in ("proof-bwrap-failed", "proof-srt-failed") and "masked" in bare.message

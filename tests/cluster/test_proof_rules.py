@@ -334,7 +334,7 @@ def test_what_the_api_server_adds_and_leaves_out_is_no_forgery() -> None:
 
 
 def test_a_pods_message_is_bounded_and_printable() -> None:
-    long = f"{ASKED.nonce} rung=boot-id status=ok value={'x' * 5000} detail=\n" + PROVEN
+    long = "x" * pod_verdict.MAX_MESSAGE + "\n" + PROVEN
     found = pod_verdict.verdict(ASKED, NODES, COMPLETE, pod_that(state=ended(long)))
     assert isinstance(found, Refusal) and len(found.sentence) < 2000
     found = pod_verdict.verdict(ASKED, NODES, FAILED, pod_that(state=ended("\x1b[31m" * 3000, 1)))
