@@ -52,7 +52,11 @@ def test_it_comes_up_where_every_node_waits_rolls_on_a_change_and_goes(plane: Co
     (before,) = plane.items(DEPLOYMENTS)
     assert told().selector == "a=b" and told().kernel_params == ["quiet"]
     account = before["spec"]["template"]["spec"]["serviceAccountName"]
-    (policy,) = plane.items("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies")
+    policies = plane.items("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies")
+    (policy,) = (one for one in policies if "guard-policy" in one["metadata"]["name"])
+    (alone,) = (one for one in policies if "proof-policy" in one["metadata"]["name"])
+    assert f"system:serviceaccount:{NAMESPACE}:{account}" in json.dumps(alone["spec"]["validations"])
+    assert told().account != account
     assert f"system:serviceaccount:{NAMESPACE}:{account}" in policy["spec"]["matchConditions"][0]["expression"]
     (bound,) = (
         one
