@@ -62,7 +62,8 @@ def words_of(events: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Words]]
     for event in sorted(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or "")):
         reasons = by_object.setdefault(str(event.get("involvedObject", {}).get("uid")), {})
         reason = str(event.get("reason", ""))
-        times = int(event.get("count") or 1) + (reasons[reason].times if reason in reasons else 0)
+        count = event.get("count") or (event.get("series") or {}).get("count") or 1
+        times = int(count) + (reasons[reason].times if reason in reasons else 0)
         reasons[reason] = Words(times, line(event.get("message"), 900))
     return by_object
 

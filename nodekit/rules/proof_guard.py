@@ -8,16 +8,17 @@ JOB_CONTROLLERS = ("system:serviceaccount:kube-system:job-controller", "system:k
 """Who makes the pods of Jobs: kube-controller-manager, with --use-service-account-credentials (as kubeadm and the clouds run it)
 under the first name, without it under the second."""
 OWNERS = (*JOB_CONTROLLERS, "system:serviceaccount:kube-system:generic-garbage-collector")
-"""Who may change the owners of a pod."""
+"""Who may change the owners of a pod, and Jobs."""
 REPLICA_SETS = "system:serviceaccount:kube-system:replicaset-controller"
 """Who makes the pods of a Deployment."""
-CONTROLLERS = "system:serviceaccount:kube-system:"
-"""How the cluster's own controllers are called: they write the status of Jobs and the ConfigMap of the authority."""
+MAPS = "-evidence$|-settings-"
+"""Names of the ConfigMaps that matter: evidence, and what the controller of joining nodes is told. Others are let alone, since
+controllers of many clusters put some into every namespace."""
 RULES = {
     "pods": "pods are made by the Job controller alone",
     "images": "the spec and the owners of a pod stay as they are",
     "connect": "nobody enters a pod: no exec, attach, portforward, proxy or ephemeral container",
-    "writes": "Jobs and ConfigMaps are written by those alone who may make admission policies effective",
+    "writes": "Jobs and evidence are written by those alone who may make admission policies effective",
 }
 """Name of each rule, as every refusal gives it, and what it says."""
 
@@ -38,12 +39,15 @@ def policy(makers: Sequence[str] = (), writers: Sequence[str] = ()) -> dict[str,
     may = (
         "authorizer.group('admissionregistration.k8s.io').resource('validatingadmissionpolicybindings').check('create').allowed()"
     )
+    written = (
+        "request.resource.resource == 'jobs' || "
+        f"(request.resource.resource == 'configmaps' && object.metadata.name.matches({text(MAPS)}))"
+    )
     rules = {
         "pods": f"!({pods} && request.operation == 'CREATE') || {user} in {text([*JOB_CONTROLLERS, *makers])}",
         "images": f"!({updated}) || (object.spec == oldObject.spec && ({same} || {user} in {text(list(OWNERS))}))",
         "connect": f"!({entering})",
-        "writes": f"!(request.resource.resource in ['jobs', 'configmaps']) || {user} in {text([*JOB_CONTROLLERS, *writers])}"
-        f" || {user}.startsWith({text(CONTROLLERS)}) || {may}",
+        "writes": f"!({written}) || {user} in {text([*OWNERS, *writers])} || {may}",
     }
     entered = ["exec", "attach", "portforward", "proxy"]
     return {

@@ -100,9 +100,12 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
         bound = {"metadata": {"name": "p"}, "spec": proof_guard.binding("p", PLACE)}
         api.done("POST", f"{ADMISSION}ybindings?fieldValidation=Strict", bound)
         end = time.monotonic() + 30
-        while api.request("POST", f"/api/v1/namespaces/{PLACE}/configmaps", {"metadata": {"name": "x"}}, "tenant")[0] == 201:
+        while (
+            api.request("POST", f"/api/v1/namespaces/{PLACE}/configmaps", {"metadata": {"name": "x-evidence"}}, "tenant")[0]
+            == 201
+        ):
             assert time.monotonic() < end, "the guard took no effect"
-            api.done("DELETE", f"/api/v1/namespaces/{PLACE}/configmaps/x")
+            api.done("DELETE", f"/api/v1/namespaces/{PLACE}/configmaps/x-evidence")
             time.sleep(0.1)
         yield api
     finally:
@@ -246,7 +249,13 @@ def test_jobs_and_evidence_are_written_by_the_stack_and_the_controllers_alone(ap
     api.refused("writes", "PATCH", one, {"metadata": {"annotations": {pod_proof.BOOT_ANNOTATION: "x"}}})
     body = {"metadata": {"generateName": "mine-"}, "spec": ask().body["spec"]}
     api.refused("writes", "POST", f"/apis/batch/v1/namespaces/{PLACE}/jobs", body)
+    # A CronJob is a way to a Job as well.
+    api.refused(
+        "writes", "POST", f"/apis/batch/v1/namespaces/{PLACE}/jobs", body, "system:serviceaccount:kube-system:cronjob-controller"
+    )
+    api.refused("writes", "POST", maps, {"metadata": {"name": "joining-nodes-settings-0123"}})
     api.done("PATCH", one, {"metadata": {"annotations": {"a": "b"}}}, JOB_CONTROLLER)
+    api.done("POST", maps, {"metadata": {"name": "kube-root-ca.crt"}}, "tenant")
     api.done("DELETE", f"{maps}/{name}")
 
 

@@ -15,7 +15,8 @@ import yaml
 
 from components import kata_proof
 from components.cluster_reader import Situation
-from nodekit.rules import pod, pod_proof
+from components.kata_node import resource_text
+from nodekit.rules import pod, pod_proof, proof_guard
 from stacks import adoption
 from tests.components.recorder import Recorder, run
 
@@ -238,6 +239,24 @@ def test_every_node_of_the_cluster_is_proven_with_the_templates_own_pod(monkeypa
     assert {"sandbox-template", "kata-class"} <= recorder.by_name["proof-one"].after
     assert {name: one["userNamespaces"] for name, one in recorder.outputs["clusterProof"].items()} == {"one": 7563, "two": 7563}
     assert "192.0.2.9" not in repr(recorder.by_name["proof-one"].inputs)
+
+
+def test_proof_is_alone_in_a_guarded_namespace_before_any_job_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kata_proof, "reader", lambda given, kubeconfig: FakeCluster())
+    wanted = {"proof": {"nodes": ["one"], "image": "proof@sha256:0", "namespace": "elsewhere"}}
+    recorder = stack({**EXISTING, "kubernetes": wanted}, secrets={"sshPrivateKey": "KEY", "kubeconfig": KUBECONFIG})
+    made = {name: recorder.by_name[f"proof-{name}"] for name in ("account", "guard-policy", "guard-binding", "one", "evidence")}
+    assert recorder.by_name["proof-place-namespace"].inputs["metadata"]["name"] == "elsewhere"
+    assert "sandboxes-guard-binding" in recorder.by_name["proof-place-namespace"].after
+    assert {made[name].inputs["metadata"]["namespace"] for name in ("account", "one", "evidence")} == {"elsewhere"}
+    assert made["account"].inputs["automountServiceAccountToken"] is False
+    assert not [one.name for one in recorder.by_name.values() if one.type.endswith(("RoleBinding", ":Role", "ClusterRole"))]
+    assert made["guard-policy"].inputs["spec"] == proof_guard.policy()
+    assert "'kubernetes.io/metadata.name': 'elsewhere'" in repr(made["guard-binding"].inputs["spec"])
+    assert "proof-guard-binding" in made["one"].after and "proof-guard-binding" in made["evidence"].after
+    spec = made["one"].inputs["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert container["args"][-1] == resource_text("ladder.sh") and container["image"] == "proof@sha256:0"
 
 
 def test_cluster_alone_gets_kata_by_its_chart_before_all_else_and_fills_the_checklist(monkeypatch: pytest.MonkeyPatch) -> None:
