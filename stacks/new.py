@@ -130,7 +130,7 @@ QUESTIONS = (
 
 def machines(answers: Answers, folder: Path) -> list[SshHost]:
     """The existing machines, as `folder`, OpenSSH's own, and the answers describe them. Raises ConfigError when there is none."""
-    named = []
+    named: list[str] = []
     for part in re.split(r"[,\s]+", answers["address"].strip(", ")):
         names = ssh_hosts.matching(part, folder) if ssh_hosts.WILDCARDS.search(part) else [part]
         if not names:
