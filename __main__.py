@@ -33,7 +33,7 @@ made = sandboxes(config, given.require_secret("kubeconfig") if elsewhere else No
 granted = made.template.capabilities if made else list(CAPABILITIES if config.kata.nested_sandbox else ())
 evidence = pulumi.Output.all(*(node.evidence for node in nodes))
 if made and made.proof and not nodes:
-    evidence = made.proof.evidence.apply(lambda found: of_pods(found, handler=config.handler, expected=config.parameters))
+    evidence = made.proof.evidence.apply(lambda found: of_pods(found, handler=config.handler))
 pulumi.export(
     "checklist",
     pulumi.Output.all(granted, evidence).apply(

@@ -5,7 +5,8 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import urllib3
@@ -15,8 +16,9 @@ from kubernetes.client.exceptions import ApiException  # type: ignore[import-unt
 from kubernetes.config import kube_config  # type: ignore[import-untyped]
 from kubernetes.config.config_exception import ConfigException  # type: ignore[import-untyped]
 
+from controller.answers import limited
 from nodekit.errors import NodeError
-from nodekit.rules import pod_proof
+from nodekit.rules import pod_proof, pod_verdict
 
 REQUEST_SECONDS = 20
 """Bound on one request; each is tried three times."""
@@ -50,7 +52,7 @@ def connected(kubeconfig: Any, context: str | None) -> client.ApiClient:
     for key in ("ca_certs", "cert_file", "key_file"):
         settings.pop(key, None)
     settings["ssl_context"] = known
-    return api
+    return limited(api)
 
 
 class Reader:
@@ -112,11 +114,12 @@ class Reader:
 
     def nodes(self, names: Sequence[str], selector: str | None) -> list[pod_proof.Node]:
         """The named nodes, or those of a label selector, in name order; raises NodeError `cluster-node-unknown`."""
-        found = [
-            pod_proof.node_of(one)
-            for one in self.read("nodes", self.core.list_node, **({"label_selector": selector} if selector else {}))["items"]
-        ]
-        return pod_proof.chosen(found, names, selector)
+        listed = self.read("nodes", self.core.list_node, **({"label_selector": selector} if selector else {}))["items"]
+        return pod_proof.chosen([pod_proof.node_of(node) for node in listed], names, selector)
+
+    def all_nodes(self) -> list[pod_proof.Node]:
+        """Every node as it is now."""
+        return [pod_proof.node_of(node) for node in self.read("nodes", self.core.list_node)["items"]]
 
     def require(self, kind: str, name: str, setting: str) -> None:
         """Refuse, by NodeError `cluster-object-missing`, where a Namespace or RuntimeClass that `setting` adopts is not there."""
@@ -137,25 +140,23 @@ class Reader:
     def jobs(self, namespace: str, proof: str) -> dict[str, dict[str, Any]]:
         """Jobs of a proof by uid."""
         label = f"{pod_proof.PROOF_LABEL}={proof}"
-        found = self.read("jobs", self.batch.list_namespaced_job, namespace, label_selector=label)
-        return {one["metadata"]["uid"]: one for one in found["items"]}
+        listed = self.read("jobs", self.batch.list_namespaced_job, namespace, label_selector=label)["items"]
+        return {job["metadata"]["uid"]: job for job in listed}
 
     def pods(self, namespace: str, proof: str) -> dict[str, dict[str, Any]]:
-        """Pods of a proof by the uid of the Job that owns them."""
+        """Pods of a proof by the uid of the Job that controls them."""
         label = f"{pod_proof.PROOF_LABEL}={proof}"
-        found = self.read("pods", self.core.list_namespaced_pod, namespace, label_selector=label)["items"]
-        return {owner["uid"]: one for one in found for owner in one["metadata"].get("ownerReferences", ())}
+        listed = self.read("pods", self.core.list_namespaced_pod, namespace, label_selector=label)["items"]
+        return {uid: pod for pod in listed if (uid := pod_verdict.owner(pod))}
 
-    def unmade(self, namespace: str) -> dict[str, pod_proof.Unmade]:
-        """By the uid of the Job: why it has no pod; nothing where the user may not read events, which only explain."""
-        chosen = "reason=FailedCreate,involvedObject.kind=Job"
+    def events(self, namespace: str) -> pod_verdict.Events:
+        """What events say of Jobs and pods; nothing where the user may not read events, which only explain."""
         try:
-            events = self.read("events", self.core.list_namespaced_event, namespace, field_selector=chosen)
+            return pod_verdict.words_of(self.read("events", self.core.list_namespaced_event, namespace)["items"])
         except NodeError as error:
             if error.code != "cluster-forbidden":
                 raise
             return {}
-        return pod_proof.unmade(events["items"])
 
     def kept(self, namespace: str, name: str) -> dict[str, str]:
         """Data of a ConfigMap, none when there is no such."""
@@ -165,28 +166,62 @@ class Reader:
             if error.status == 404:
                 return {}
             raise self.refused("configmaps", error) from None
+        except urllib3.exceptions.HTTPError as error:
+            raise self.unreachable(error) from None
         return dict(found.data or {})
 
+    def situation(self, namespace: str, proof: str, names: Sequence[str], selector: str | None) -> "Situation":
+        """What a proof begins with: the nodes to prove, and what is on the cluster of the proof before."""
+        return Situation(
+            self.nodes(names, selector),
+            self.all_nodes(),
+            self.jobs(namespace, proof),
+            self.pods(namespace, proof),
+            self.kept(namespace, pod_proof.evidence_name(proof)),
+            self.events(namespace),
+        )
+
     def outcome(
-        self, namespace: str, proof: str, wanted: dict[str, str], timeout_seconds: int
-    ) -> dict[str, dict[str, Any] | pod_proof.Refusal]:
-        """Evidence or refusal by node, once every Job has ended or can have no pod; `wanted` is the uid of each node's Job.
+        self, namespace: str, proof: str, asked: Mapping[str, tuple[str, pod_proof.Asked]], timeout_seconds: int
+    ) -> dict[str, dict[str, Any] | pod_verdict.Refusal]:
+        """Evidence or refusal by node, once every Job has ended or cannot pass; `asked` has each node's Job by uid.
 
         The last state of a pod is remembered, because a Job that runs into its deadline removes it.
         """
         before = self.kept(namespace, pod_proof.evidence_name(proof))
         end = time.monotonic() + timeout_seconds + GRACE_SECONDS
-        seen: dict[str, dict[str, Any]] = {}
+        pods: dict[str, dict[str, Any]] = {}
         while True:
-            found = self.jobs(namespace, proof)
-            seen |= self.pods(namespace, proof)
-            running = [uid for uid in wanted.values() if uid in found and not pod_proof.ended(found[uid])]
-            unmade = self.unmade(namespace) if set(wanted.values()) - set(seen) else {}
-            running = [uid for uid in running if uid in seen or uid not in unmade or not unmade[uid].lasting]
-            if not running or time.monotonic() > end:
+            jobs = self.jobs(namespace, proof)
+            pods |= self.pods(namespace, proof)
+            running = {node: uid for node, (uid, _) in asked.items() if uid in jobs and not pod_verdict.ended(jobs[uid])}
+            events = self.events(namespace) if running or {uid for uid, _ in asked.values()} - set(pods) else {}
+            waited = [
+                node for node, uid in running.items() if pod_verdict.hopeless(node, jobs[uid], pods.get(uid), events) is None
+            ]
+            if not waited or time.monotonic() > end:
                 break
             time.sleep(POLL_SECONDS)
+        nodes = self.all_nodes()
         return {
-            node: pod_proof.verdict(node, found.get(uid), seen.get(uid), before.get(node), unmade.get(uid))
-            for node, uid in wanted.items()
+            node: pod_verdict.verdict(proven, nodes, jobs.get(uid), pods.get(uid), before.get(node), events)
+            for node, (uid, proven) in asked.items()
         }
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a proof begins with."""
+
+    chosen: list[pod_proof.Node]
+    """The nodes to prove."""
+    nodes: list[pod_proof.Node]
+    """All nodes of the cluster."""
+    jobs: dict[str, dict[str, Any]]
+    """Jobs of the proof by uid."""
+    pods: dict[str, dict[str, Any]]
+    """Their pods, by the Job's uid."""
+    kept: dict[str, str]
+    """Evidence of the proof before (JSON), by node."""
+    events: pod_verdict.Events
+    """What the cluster's events say of Jobs and pods."""

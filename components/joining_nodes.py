@@ -8,15 +8,16 @@ import pulumi_kubernetes as k8s
 
 from components.cluster_object import cluster_options
 from components.told import told
-from nodekit.rules import joining, joining_guard, joining_workload, pod_safety
+from nodekit.rules import joining, joining_guard, joining_workload, pod_safety, proof_guard
+from nodekit.rules.ladder import SANDBOXES
 
 
 class JoiningNodesArgs(TypedDict):
     """Which nodes are proven, how, and by what image."""
 
     namespace: pulumi.Input[str]
-    """Namespace of the controller and its Jobs: one that admits the template's pods and in which nobody else may make pods,
-    since whoever may could use the controller's service account, or write its Jobs' results."""
+    """Namespace of the controller and its Jobs, for them alone: one that admits the template's pods. The component's guard
+    refuses every other pod, but a tenant who may make Deployments or tokens there could still act as the controller."""
     image: pulumi.Input[str]
     """Image of controller/Containerfile, best by digest; this project publishes none."""
     selector: pulumi.Input[str]
@@ -31,6 +32,8 @@ class JoiningNodesArgs(TypedDict):
     """Guest kernel parameters that every guest's command line must have."""
     nested_sandbox: pulumi.Input[bool]
     """Whether a sandbox inside the guest must work."""
+    sandbox: NotRequired[pulumi.Input[str]]
+    """Which sandbox that is, as for KataProof."""
     proof_image: NotRequired[pulumi.Input[str]]
     """Image to climb the ladder in, as for KataProof. Without it the template's own."""
     timeout_seconds: pulumi.Input[int]
@@ -41,10 +44,11 @@ class JoiningNodes(pulumi.ComponentResource):
     """Runs a controller that proves nodes tainted kata-nodes/unproven, each by a Job as KataProof makes it.
 
     A node that passes loses this taint and no other; one that does not keeps it, has an Event with the reason, and is tried
-    again. Children: `-account`, the `-guard-policy` with its `-guard-binding` that refuse the account every other change of a
-    node, three roles with their bindings (`-nodes`, `-own`, `-events`), `-settings` and `-controller`. All have names of the
-    engine's making, so that nothing is taken over. The evidence lies in the namespace, in the
-    ConfigMap NAME-evidence.
+    again. Children: `-account`, which the controller runs as; the `-guard-policy` with its `-guard-binding`, which refuse that
+    account every other change of a node; `-proof-account` without a right, for the Jobs' pods; the `-proof-policy` with its
+    `-proof-binding`, which keep everybody else from the namespace, as those of KataProof do; three roles with their bindings
+    (`-nodes`, `-own`, `-events`); `-settings` and `-controller`. All have names of the engine's making, so that nothing is taken
+    over. The evidence lies in the namespace, in the ConfigMap NAME-evidence.
     """
 
     deployment: pulumi.Output[str]
@@ -78,6 +82,26 @@ class JoiningNodes(pulumi.ComponentResource):
             spec=policy.metadata.apply(lambda metadata: joining_guard.binding(str(metadata.name))),
             opts=options("guard-binding", "ValidatingAdmissionPolicyBinding"),
         )
+        prover = k8s.core.v1.ServiceAccount(
+            f"{name}-proof-account",
+            metadata=own,
+            automount_service_account_token=False,
+            opts=options("proof-account", "ServiceAccount"),
+        )
+        alone = k8s.admissionregistration.v1.ValidatingAdmissionPolicy(
+            f"{name}-proof-policy",
+            metadata={},
+            spec=pulumi.Output.all(namespace, called).apply(
+                lambda both: proof_guard.policy([proof_guard.REPLICA_SETS], [joining_guard.subject(*both)])
+            ),
+            opts=options("proof-policy", "ValidatingAdmissionPolicy"),
+        )
+        kept_alone = k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
+            f"{name}-proof-binding",
+            metadata={},
+            spec=pulumi.Output.all(alone.metadata.name, namespace).apply(lambda both: proof_guard.binding(*both)),
+            opts=options("proof-binding", "ValidatingAdmissionPolicyBinding"),
+        )
         nodes = k8s.rbac.v1.ClusterRole(
             f"{name}-nodes", metadata={}, rules=joining_workload.NODE_RULES, opts=options("nodes", "ClusterRole")
         )
@@ -88,7 +112,7 @@ class JoiningNodes(pulumi.ComponentResource):
                 role_ref=role_ref(nodes, "ClusterRole"),
                 subjects=subject,
                 # The account may patch nodes only while the policy bounds it.
-                opts=options("nodes-binding", "ClusterRoleBinding", depends_on=[guard]),
+                opts=options("nodes-binding", "ClusterRoleBinding", depends_on=[guard, kept_alone]),
             )
         ]
         for child, place, rules in (
@@ -104,7 +128,7 @@ class JoiningNodes(pulumi.ComponentResource):
                 opts=options(f"{child}-binding", "RoleBinding"),
             )
             rights.append(binding)
-        given: pulumi.Output[Any] = pulumi.Output.all(**args)
+        given: pulumi.Output[Any] = pulumi.Output.all(**args, account=prover.metadata.apply(lambda metadata: str(metadata.name)))
         settings = k8s.core.v1.ConfigMap(
             f"{name}-settings",
             metadata=own,
@@ -137,6 +161,8 @@ def settings_of(name: str, given: dict[str, Any]) -> joining.Settings:
         proof=name,
         **{key: given[key] for key in same},
         nested_sandbox=bool(given["nested_sandbox"]),
+        sandbox=str(given.get("sandbox") or SANDBOXES[0]),
+        account=str(given["account"]),
         image=given.get("proof_image"),
         timeout_seconds=int(given["timeout_seconds"]),
     )

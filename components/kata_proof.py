@@ -9,11 +9,12 @@ import pulumi_kubernetes as k8s
 from pulumi.output import UNKNOWN
 
 from components.children import child_options
-from components.cluster_reader import Reader
+from components.cluster_object import cluster_options
+from components.cluster_reader import Reader, Situation
 from components.kata_node import resource_text
 from components.told import told
 from nodekit.errors import NodeError
-from nodekit.rules import pod_proof
+from nodekit.rules import pod_proof, pod_verdict, proof_guard
 
 
 class KataProofArgs(TypedDict):
@@ -25,7 +26,8 @@ class KataProofArgs(TypedDict):
     context: NotRequired[pulumi.Input[str]]
     """Context of that kubeconfig; without it the current one."""
     namespace: pulumi.Input[str]
-    """Namespace of the Jobs: one that admits the template's pods."""
+    """Namespace of the proof: one that admits the template's pods, and that nobody else uses. The component's guard refuses there
+    every pod but the Jobs' and every way into a pod, and lets tenants write neither Jobs nor ConfigMaps."""
     pod_template: pulumi.Input[str]
     """The pod template to prove, as JSON (core/v1 PodTemplateSpec); its class, capabilities and resources are the proof's."""
     handler: pulumi.Input[str]
@@ -36,13 +38,15 @@ class KataProofArgs(TypedDict):
     """Guest kernel parameters that every guest's command line must have."""
     nested_sandbox: pulumi.Input[bool]
     """Whether a sandbox inside the guest must work; without it a reading of 0 is reported and does not fail the stack."""
+    sandbox: NotRequired[pulumi.Input[str]]
+    """Which sandbox that is, and so what is tried and counts: sandbox-runtime (the default), bubblewrap or rootless."""
     nodes: NotRequired[pulumi.Input[list[str]]]
     """Names of the nodes to prove. Exactly one of this and `node_selector` is given."""
     node_selector: NotRequired[pulumi.Input[str]]
     """Label selector of the nodes to prove, such as katacontainers.io/kata-runtime=true; resolved at each `up`."""
     image: NotRequired[pulumi.Input[str]]
-    """Image to climb the ladder in, best by digest: it needs /bin/sh and unshare (util-linux or busybox), and bwrap and ip for
-    the rungs that use them. Without it the template's own."""
+    """Image to climb the ladder in, best by digest: it has the tools of the sandbox that must work, as images/proof/Containerfile
+    makes it; a tool that is missing fails the proof. Without it the template's own image."""
     timeout_seconds: pulumi.Input[int]
     """Bound on one node's proof in seconds, kept by the cluster (activeDeadlineSeconds)."""
 
@@ -50,10 +54,12 @@ class KataProofArgs(TypedDict):
 class KataProof(pulumi.ComponentResource):
     """Proves every node by a Job with a pod of the template, all at once.
 
-    Children: `-files` (scripts, and the boot id of each node's own kernel, by which a pod knows that it is in a guest), one
-    Job a node (`-NODE`), and `-evidence`, a ConfigMap that is made only when every Job has passed. Depend on the component, or
-    use `evidence`, to come after the proof. A node is proven again when the template, class handler, Kata version, kernel
-    parameters, image or scripts change, or when another machine registered under its name; a reboot proves nothing again.
+    Children: `-account`, the pods' service account without a right; `-guard-policy` with `-guard-binding`, by which the API
+    server (1.30 or newer) keeps everybody else from the namespace; one Job a node (`-NODE`), whose pod reports and decides
+    nothing; and `-evidence`, a ConfigMap that is made only when every Job's report was judged and passed. Depend on the
+    component, or use `evidence`, to come after the proof. A node is proven again when the template, class handler, Kata version,
+    kernel parameters, sandbox, image or ladder change, when another machine registered under its name, and when the last try
+    left no evidence that is accepted; a reboot proves nothing again.
     """
 
     evidence: pulumi.Output[dict[str, Any]]
@@ -64,34 +70,49 @@ class KataProof(pulumi.ComponentResource):
         if ("nodes" in args) == ("node_selector" in args):
             raise pulumi.RunError(f"{name}: give exactly one of nodes and node_selector, the nodes that are to be proven.")
         given = pulumi.Output.all(**{key: value for key, value in args.items() if key != "kubeconfig"})
-        scripts = {file: resource_text(file) for file in ("ladder.sh", "pod_proof.sh")}
+        namespace = pulumi.Output.from_input(args["namespace"])
         # Errors below hold no part of the kubeconfig, and without this everything that comes of it would be secret.
         kubeconfig = pulumi.Output.unsecret(pulumi.Output.from_input(args["kubeconfig"]))
-        found: pulumi.Output[Any] = pulumi.Output.all(given, kubeconfig).apply(lambda both: read_nodes(both[0], both[1]))
-        files = k8s.core.v1.ConfigMap(
-            f"{name}-files",
-            metadata={"name": pod_proof.files_name(name), "namespace": args["namespace"]},
-            data=found.apply(lambda nodes: pod_proof.config_map(scripts, nodes)),
-            opts=child_options(self, opts, delete_before_replace=True),
+        found: pulumi.Output[Any] = pulumi.Output.all(given, kubeconfig).apply(lambda both: situation(name, both[0], both[1]))
+        account = k8s.core.v1.ServiceAccount(
+            f"{name}-account",
+            metadata={"namespace": namespace},
+            automount_service_account_token=False,
+            opts=cluster_options(self, opts, f"{name}-account", "ServiceAccount"),
         )
-        sums = pod_proof.scripts_digest(scripts)
+        called: pulumi.Output[str] = account.metadata.apply(lambda metadata: str(metadata.name))
+        policy = k8s.admissionregistration.v1.ValidatingAdmissionPolicy(
+            f"{name}-guard-policy",
+            metadata={},
+            spec=proof_guard.policy(),
+            opts=cluster_options(self, opts, f"{name}-guard-policy", "ValidatingAdmissionPolicy"),
+        )
+        guard = k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
+            f"{name}-guard-binding",
+            metadata={},
+            spec=pulumi.Output.all(policy.metadata.name, namespace).apply(lambda both: proof_guard.binding(*both)),
+            opts=cluster_options(self, opts, f"{name}-guard-binding", "ValidatingAdmissionPolicyBinding"),
+        )
+        ladder = resource_text("ladder.sh")
 
-        def prove(node: str) -> pulumi.Output[str]:
-            """Uid of the Job that proves `node`."""
-            body = pulumi.Output.all(given, found).apply(told(lambda both: job(name, node, both[0], both[1], sums)))
-            made = k8s.batch.v1.Job(
-                pod_proof.job_name(name, node),
-                metadata=pulumi.Output.all(body["metadata"], args["namespace"]).apply(
-                    lambda both: {**both[0], "namespace": both[1]}
-                ),
-                spec=body["spec"],
-                opts=child_options(self, opts, depends_on=[files], delete_before_replace=True),
+        def prove(node: str) -> pulumi.Output[Any]:
+            """Uid of the Job that proves `node`, and what is asked of it."""
+            proof: pulumi.Output[Any] = pulumi.Output.all(given, found, called).apply(
+                told(lambda all_of: asked(name, node, (all_of[0], all_of[1], all_of[2]), ladder))
             )
-            return made.metadata.apply(lambda metadata: str(metadata.uid))
+            job = k8s.batch.v1.Job(
+                pod_proof.job_name(name, node),
+                metadata=pulumi.Output.all(proof, namespace).apply(lambda both: metadata_of(both[0].body, both[1])),
+                spec=proof.apply(lambda one: one.body["spec"]),
+                opts=child_options(self, opts, depends_on=[guard], delete_before_replace=True),
+            )
+            return pulumi.Output.all(job.metadata.apply(lambda metadata: str(metadata.uid)), proof).apply(tuple)
 
         # Named nodes are in every preview; those of a selector are, once the cluster can be asked.
         names: pulumi.Output[Any] = (
-            pulumi.Output.from_input(args["nodes"]) if "nodes" in args else found.apply(lambda nodes: [one.name for one in nodes])
+            pulumi.Output.from_input(args["nodes"])
+            if "nodes" in args
+            else found.apply(lambda all_of: [node.name for node in all_of.chosen])
         )
         made: pulumi.Output[Any] = names.apply(
             lambda all_of: pulumi.Output.all(**{node: prove(node) for node in sorted(set(all_of))})
@@ -99,19 +120,30 @@ class KataProof(pulumi.ComponentResource):
         self.evidence = pulumi.Output.all(given, kubeconfig, made).apply(lambda all_of: outcome(name, *all_of))
         kept = k8s.core.v1.ConfigMap(
             f"{name}-evidence",
-            metadata={"name": pod_proof.evidence_name(name), "namespace": args["namespace"]},
+            metadata={"name": pod_proof.evidence_name(name), "namespace": namespace},
             data=self.evidence.apply(lambda by_node: {node: json.dumps(one, sort_keys=True) for node, one in by_node.items()}),
-            opts=child_options(self, opts, delete_before_replace=True),
+            opts=child_options(self, opts, depends_on=[guard], delete_before_replace=True),
         )
         # What uses the evidence comes after all of it is there.
         self.evidence = pulumi.Output.all(self.evidence, kept.id).apply(lambda both: both[0])
         self.register_outputs({"evidence": self.evidence})
 
 
-def job(name: str, node: str, given: dict[str, Any], found: list[pod_proof.Node], sums: str) -> dict[str, Any]:
-    """The Job of one node from the component's arguments; `sums` stands for the scripts."""
-    (machine,) = (one for one in found if one.name == node)
-    return pod_proof.node_job(name, machine, given, sums)
+def asked(name: str, node: str, about: tuple[dict[str, Any], Situation, str], ladder: str) -> pod_proof.Asked:
+    """The try of one node's proof that is to be on the cluster, by the arguments, the cluster and the account."""
+    given, found, account = about
+    (machine,) = (one for one in found.chosen if one.name == node)
+
+    def ask(attempt: int, boot_id: str) -> pod_proof.Asked:
+        return pod_proof.ask(name, machine, given, ladder, account, attempt, boot_id)
+
+    return pod_verdict.try_of(ask, found.nodes, found.jobs, found.pods, found.kept.get(node), found.events)
+
+
+def metadata_of(body: Any, namespace: str) -> dict[str, Any]:
+    """Metadata of a Job that the plugin makes: the proof waits for all Jobs itself."""
+    about = body["metadata"]
+    return {**about, "namespace": namespace, "annotations": {**about["annotations"], "pulumi.com/skipAwait": "true"}}
 
 
 def reader(given: dict[str, Any], kubeconfig: str) -> Reader:
@@ -119,17 +151,19 @@ def reader(given: dict[str, Any], kubeconfig: str) -> Reader:
     return Reader(kubeconfig, given.get("context"))
 
 
-async def read_nodes(given: dict[str, Any], kubeconfig: str) -> list[pod_proof.Node]:
-    """The nodes to prove; raises pulumi.RunError with the reason and its remedy."""
+async def situation(name: str, given: dict[str, Any], kubeconfig: str) -> Situation:
+    """The nodes to prove, and what the proof before left; raises pulumi.RunError with the reason and its remedy."""
     try:
         return await asyncio.to_thread(
-            lambda: reader(given, kubeconfig).nodes(given.get("nodes") or (), given.get("node_selector"))
+            lambda: reader(given, kubeconfig).situation(
+                given["namespace"], name, given.get("nodes") or (), given.get("node_selector")
+            )
         )
     except NodeError as error:
         raise pulumi.RunError(error.sentence()) from None
 
 
-async def outcome(name: str, given: dict[str, Any], kubeconfig: str, jobs: dict[str, str]) -> Any:
+async def outcome(name: str, given: dict[str, Any], kubeconfig: str, proofs: dict[str, Any]) -> Any:
     """Evidence by node, once all Jobs have ended; raises pulumi.RunError with one line for each node that is not proven.
 
     Unknown in a preview that would make a Job: the plugin then answers with what a dry run of the API server made up.
@@ -140,9 +174,9 @@ async def outcome(name: str, given: dict[str, Any], kubeconfig: str, jobs: dict[
         cluster = reader(given, kubeconfig)
         if preview:
             there = cluster.jobs(given["namespace"], name)
-            if not all(uid in there and pod_proof.ended(there[uid]) for uid in jobs.values()):
+            if not all(uid in there and pod_verdict.ended(there[uid]) for uid, _ in proofs.values()):
                 return UNKNOWN
-        return cluster.outcome(given["namespace"], name, jobs, int(given["timeout_seconds"]))
+        return cluster.outcome(given["namespace"], name, proofs, int(given["timeout_seconds"]))
 
     try:
         ended = await asyncio.to_thread(read)
@@ -150,7 +184,7 @@ async def outcome(name: str, given: dict[str, Any], kubeconfig: str, jobs: dict[
         raise pulumi.RunError(error.sentence()) from None
     if ended is UNKNOWN:
         return ended
-    refused = [one.sentence for one in ended.values() if isinstance(one, pod_proof.Refusal)]
+    refused = [one.sentence for one in ended.values() if isinstance(one, pod_verdict.Refusal)]
     if refused:
         nodes = "node is" if len(ended) == 1 else "nodes are"
         raise pulumi.RunError("\n  ".join([f"{len(refused)} of {len(ended)} {nodes} not proven:", *refused]))

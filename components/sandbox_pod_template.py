@@ -21,11 +21,18 @@ class SandboxPodTemplateArgs(TypedDict):
     """RuntimeClass of its pods."""
     image: pulumi.Input[str]
     """Image of its container."""
+    command: NotRequired[pulumi.Input[list[str]]]
+    """Program of the container with its arguments; by default sleep infinity. As root with a nested sandbox it starts through
+    an entry that mounts a proc without masks, so that sandbox-runtime starts in its default mode; for it the image needs /bin/sh
+    and mount."""
     nested_sandbox: pulumi.Input[bool]
     """Whether a sandbox nests in the container; as root it then gets NET_ADMIN and SYS_ADMIN. False for Firecracker."""
+    user_id: NotRequired[pulumi.Input[int]]
+    """User and group that the entry becomes, without any capability, before it starts the command; the image then needs setpriv.
+    By default the command runs as root of the container."""
     ordinary_user: NotRequired[pulumi.Input[bool]]
-    """Whether the container runs as uid 1000 with no capability at all, which a nested sandbox can do with; by default as the
-    image says."""
+    """Whether the container runs as uid 1000 with no capability at all and without the entry, by default false. Paths below /proc
+    stay masked then, so that sandbox-runtime works in its mode enableWeakerNestedSandbox alone."""
     read_only_root: NotRequired[pulumi.Input[bool]]
     """Whether the container may write to /tmp only; by default true."""
     service_account_token: NotRequired[pulumi.Input[bool]]

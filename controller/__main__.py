@@ -16,6 +16,8 @@ from nodekit.rules import joining
 from nodekit.rules.pod_proof import PROOF_LABEL
 
 log = logging.getLogger("controller")
+MAX_SETTINGS = 1 << 20
+"""Characters of the settings: Kubernetes keeps no more than 1 MiB in a ConfigMap."""
 
 
 class OneLine(logging.Formatter):
@@ -98,7 +100,9 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     log.setLevel(logging.INFO)
     try:
-        asyncio.run(serve(joining.settings(asked.settings.read_text()), asked.health))
+        with open(asked.settings, encoding="utf-8") as file:
+            given = file.read(MAX_SETTINGS)
+        asyncio.run(serve(joining.settings(given), asked.health))
     except NodeError as error:
         log.error("%s", error.sentence())
         return 1

@@ -9,7 +9,9 @@ from kubernetes import client, config  # type: ignore[import-untyped]
 from kubernetes.client.exceptions import ApiException  # type: ignore[import-untyped]
 from kubernetes.config.config_exception import ConfigException  # type: ignore[import-untyped]
 
+from controller.answers import limited
 from nodekit.errors import NodeError
+from nodekit.rules import pod_verdict
 from nodekit.rules.joining import EVENTS_NAMESPACE, Settings
 from nodekit.rules.pod_proof import PROOF_LABEL
 
@@ -39,7 +41,7 @@ class Api:
                 "Run the controller in a pod with its service account, or set KUBECONFIG",
             ) from None
         self.given, self.label = given, f"{PROOF_LABEL}={given.proof}"
-        api = client.ApiClient()
+        api = limited(client.ApiClient())
         self.server = api.configuration.host
         self.core, self.batch = client.CoreV1Api(api), client.BatchV1Api(api)
 
@@ -88,10 +90,15 @@ class Api:
         return {one["metadata"]["uid"]: one for one in found["items"]}
 
     def pods(self) -> dict[str, dict[str, Any]]:
-        """Pods of the proof by the uid of the Job that owns them."""
+        """Pods of the proof by the uid of the Job that controls them."""
         asked = self.core.list_namespaced_pod, self.given.namespace
         found = self.call(f"list pods in {self.given.namespace}", *asked, label_selector=self.label)
-        return {owner["uid"]: one for one in found["items"] for owner in one["metadata"].get("ownerReferences", ())}
+        return {uid: pod for pod in found["items"] if (uid := pod_verdict.owner(pod))}
+
+    def events(self) -> pod_verdict.Events:
+        """What events in the namespace say of Jobs and pods."""
+        listed = self.call(f"list events in {self.given.namespace}", self.core.list_namespaced_event, self.given.namespace)
+        return pod_verdict.words_of(listed["items"])
 
     def make(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The Job of `body`, as made."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from controller.api import Api, Changed
 from nodekit.errors import NodeError
-from nodekit.rules import joining, pod_proof
+from nodekit.rules import joining, pod_proof, pod_verdict
 
 log = logging.getLogger("controller")
 SHORTEST = 1.0
@@ -27,8 +27,7 @@ class Rounds:
 
     def __init__(self, api: Api) -> None:
         self.api, self.given = api, api.given
-        self.scripts = {name: resources.files("nodekit").joinpath(name).read_text() for name in ("ladder.sh", "pod_proof.sh")}
-        self.digest = pod_proof.scripts_digest(self.scripts)
+        self.ladder = resources.files("nodekit").joinpath("ladder.sh").read_text(encoding="utf-8")
         self.seen: dict[str, dict[str, Any]] = {}
         self.told: set[str] = set()
         self.held: dict[str, float] = {}
@@ -65,12 +64,11 @@ class Rounds:
         for uid in [uid for uid in jobs if uid not in claimed]:
             self.api.remove(jobs.pop(uid))
         now, wait = datetime.now(timezone.utc), LONGEST
-        names = {node["metadata"]["name"] for node in nodes}
-        steps = [(node, self.step(node, jobs, now)) for node in tainted]
-        if any(isinstance(step, joining.Prove) for _, step in steps):
-            known = [pod_proof.node_of(node) for node in tainted]
-            self.api.keep(pod_proof.files_name(self.given.proof), pod_proof.config_map(self.scripts, known))
-        for node, step in steps:
+        known = [pod_proof.node_of(node) for node in nodes]
+        names = {node.name for node in known}
+        events = self.api.events() if claimed & set(jobs) else {}
+        for node in tainted:
+            step = self.step(node, jobs, now, known, events)
             name = node["metadata"]["name"]
             if (held := self.held.pop(name, 0.0)) > time.monotonic():
                 self.held[name] = held
@@ -92,17 +90,27 @@ class Rounds:
         self.told &= claimed
         return max(wait, SHORTEST)
 
-    def step(self, node: dict[str, Any], jobs: dict[str, dict[str, Any]], now: datetime) -> joining.Step:
+    def step(
+        self,
+        node: dict[str, Any],
+        jobs: dict[str, dict[str, Any]],
+        now: datetime,
+        nodes: list[pod_proof.Node],
+        events: pod_verdict.Events,
+    ) -> joining.Step:
         """What to do for a tainted node."""
         uid = joining.claim(node)
-        wanted = joining.job(self.given, pod_proof.node_of(node), 1, self.digest)
-        return joining.step(node, joining.digest_of(wanted), jobs.get(uid), self.seen.get(uid), now)
+        job = jobs.get(uid)
+        attempt = pod_proof.attempt_of(job["spec"]["template"]) if job else 1
+        asked = joining.ask(self.given, pod_proof.node_of(node), attempt, self.ladder)
+        return joining.step(node, asked, job, self.seen.get(uid), now, nodes, events)
 
     def act(self, node: dict[str, Any], step: joining.Step, known: set[str], now: datetime) -> None:
         """Do it. `known` are the nodes whose evidence is kept."""
         name, uid = node["metadata"]["name"], joining.claim(node)
         if isinstance(step, joining.Prove):
-            made = self.api.make(joining.job(self.given, pod_proof.node_of(node), step.attempt, self.digest))
+            asked = joining.ask(self.given, pod_proof.node_of(node), step.attempt, self.ladder)
+            made = self.api.make(joining.job(self.given, asked))
             # Should this fail, no node claims the Job, and the next round removes it.
             self.api.patch_node(name, joining.claiming(node, made["metadata"]["uid"]))
             log.info("%s: try %d, job %s", name, step.attempt, made["metadata"]["name"])

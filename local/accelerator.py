@@ -2,10 +2,11 @@
 
 import json
 import os
-import subprocess
 from pathlib import Path
 
 from local.process import BOOT_ID, progress, write
+from nodekit.host.capture import capture
+from nodekit.host.reading import MAX_OWN, MAX_SYSTEM, read, read_text
 
 # `true` of the initial RAM disk as the first process: the kernel then reports that init ended with status 0,
 # which it can only say after user space has run.
@@ -13,6 +14,8 @@ COMMAND_LINE = "console=ttyS0 panic=-1 rdinit=/bin/true"
 PROOF = b"Attempted to kill init! exitcode=0x00000000"
 DEVICE = Path("/dev/kvm")
 SECONDS = 20
+MAX_CONSOLE = 1 << 20
+"""Bytes of the guest's console that are kept; a kernel that reaches user space writes some 30 KiB."""
 
 
 def probe_command(kernel: Path, initrd: Path) -> list[str]:
@@ -31,17 +34,7 @@ def boots_with_kvm(kernel: Path, initrd: Path) -> bool:
     """
     if not DEVICE.exists():
         return False
-    try:
-        done = subprocess.run(
-            probe_command(kernel, initrd),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as late:
-        return PROOF in (late.stdout or b"")
+    done = capture(probe_command(kernel, initrd), timeout=SECONDS, limit=MAX_CONSOLE, until=PROOF, discard=True)
     return PROOF in done.stdout
 
 
@@ -51,9 +44,9 @@ def choose(kernel: Path, initrd: Path, memory: Path) -> str:
         # What another user of the same image found says nothing for this one.
         progress(f"machine: this user may not open {DEVICE} (usermod --append --groups kvm USER allows it): emulating")
         return "tcg"
-    boot = BOOT_ID.read_text().strip()
+    boot = read_text(BOOT_ID, MAX_SYSTEM).strip()
     try:
-        known = json.loads(memory.read_text(encoding="ascii"))
+        known = json.loads(read(memory, MAX_OWN))
         if known["boot"] == boot and known["accelerator"] in ("kvm", "tcg"):
             return str(known["accelerator"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local import process
+from nodekit.host.reading import MAX_OWN, read
 
 BOOT_VARIABLE = "KATA_NODES_BOOT"
 """Environment variable with the name of the start that `local.machine up` is asked for."""
@@ -42,6 +43,6 @@ def boot(directory: Path) -> Boot:
 
 def _document(file: Path) -> dict[str, object] | None:
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        return dict(json.loads(read(file, MAX_OWN)))
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from local import certificates, parts, process
 from local.process import LocalError, progress
+from nodekit.host.reading import MAX_OWN, read, read_text
 
 ADDRESS = "127.0.0.1"
 READY_SECONDS = 120
@@ -115,7 +116,7 @@ def described(directory: Path, port: int) -> dict[str, object]:
     if version is None:
         raise LocalError("not-ready", "the API server does not tell its version", "run it again")
     server = f"https://{ADDRESS}:{port}"
-    texts = [(pki / name).read_text(encoding="ascii") for name in ("ca.crt", "admin.crt", "admin.key")]
+    texts = [read_text(pki / name, MAX_OWN) for name in ("ca.crt", "admin.crt", "admin.key")]
     return {
         "kubeconfig": kubeconfig(server, *texts),
         "server": server,
@@ -154,7 +155,7 @@ def up(given: dict[str, object]) -> dict[str, object]:
 def place(directory: Path) -> dict[str, int]:
     """The ports of the last start, or none."""
     try:
-        return dict(json.loads((directory / "place.json").read_text()))
+        return dict(json.loads(read(directory / "place.json", MAX_OWN)))
     except (FileNotFoundError, ValueError, TypeError):
         return {}
 

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
 import sys
 import tarfile
 import time
@@ -24,11 +23,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from local import accelerator, parts, process
 from local.boot import BOOT_VARIABLE, boot, existing, place
 from local.process import LocalError, progress
+from nodekit.host.capture import capture
+from nodekit.host.reading import MAX_OWN, read_text
 
 ADDRESS = "127.0.0.1"
 # What QEMU's user-mode network calls the machine that it runs on (qemu(1), -netdev user).
 GATEWAY = "10.0.2.2"
 SSH_SECONDS = 240
+# For an empty overlay, which takes qemu-img 20 ms.
+OVERLAY_SECONDS = 60
 # Measured under emulation: with two cores 32 of 32 guests inside came up in 13 to 41 s; with one, the node itself stood
 # still for 90 and for 340 s in 7 of them (soft lockup: its only processor slept through its timer).
 DEFAULT_CORES = 2
@@ -133,11 +136,12 @@ def create(machine: Machine) -> None:
     process.write(directory / "seed.tar", seed(machine, host_key, host_public, login_public))
     overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", machine.disk, str(directory / "disk.qcow2")]
     try:
-        made = subprocess.run(overlay, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        made = capture(overlay, timeout=OVERLAY_SECONDS, limit=MAX_OWN)
     except FileNotFoundError as error:
         raise LocalError("tool-missing", "qemu-img is not installed", "apt-get install qemu-utils") from error
-    if made.returncode != 0:
-        raise LocalError("no-disk", f"qemu-img: {made.stderr.strip()[:500]}", "check the image and the free space")
+    if made.timed_out or made.code != 0:
+        said = made.stderr.decode(errors="replace").strip()[:500] or f"it did not end within {OVERLAY_SECONDS} s"
+        raise LocalError("no-disk", f"qemu-img: {said}", "check the image and the free space")
     process.write(directory / "machine.json", json.dumps(asdict(machine)))
 
 
@@ -222,8 +226,8 @@ def described(machine: Machine) -> dict[str, object]:
         "address": ADDRESS,
         "port": last["port"],
         "user": machine.sshUser,
-        "hostKey": (directory / "host_key.pub").read_text().strip(),
-        "privateKey": (directory / "login_key").read_text(),
+        "hostKey": read_text(directory / "host_key.pub", MAX_OWN).strip(),
+        "privateKey": read_text(directory / "login_key", MAX_OWN),
         "accelerator": last["accelerator"],
         "boot": last["boot"],
         "gateway": GATEWAY,

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from nodekit.host.reading import MAX_OWN, MAX_SYSTEM, read, read_text
+
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -33,7 +35,7 @@ class Interrupted(BaseException):
 def start_time(pid: int) -> str | None:
     """Clock ticks from boot to the start of process `pid` (proc(5), stat field 22), or None when there is none."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        stat = read_text(f"/proc/{pid}/stat", MAX_SYSTEM)
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The command's name may hold blanks and brackets; the numbers begin after its last bracket.
@@ -50,7 +52,7 @@ def spawn(command: list[str], record: Path, log: Path) -> int:
 
     def identify() -> None:
         pid = os.getpid()
-        identity = {"pid": pid, "start": start_time(pid), "boot": BOOT_ID.read_text().strip()}
+        identity = {"pid": pid, "start": start_time(pid), "boot": read_text(BOOT_ID, MAX_SYSTEM).strip()}
         record.write_text(json.dumps(identity), encoding="ascii")
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
@@ -79,7 +81,7 @@ def spawn(command: list[str], record: Path, log: Path) -> int:
 def _handle(record: Path) -> Iterator[tuple[int, int] | None]:
     """(pidfd, pid) of the very process that `record` names, or None when it has ended."""
     try:
-        known = json.loads(record.read_text(encoding="ascii"))
+        known = json.loads(read(record, MAX_OWN))
         pid, start, boot = int(known["pid"]), known["start"], known["boot"]
         handle = os.pidfd_open(pid)
     except (FileNotFoundError, ProcessLookupError, ValueError, KeyError, TypeError):
@@ -87,7 +89,7 @@ def _handle(record: Path) -> Iterator[tuple[int, int] | None]:
         return
     try:
         # The handle is held before the comparison: from here on the number cannot pass to another process.
-        same = boot == BOOT_ID.read_text().strip() and start == start_time(pid)
+        same = boot == read_text(BOOT_ID, MAX_SYSTEM).strip() and start == start_time(pid)
         yield (handle, pid) if same and not select.select([handle], [], [], 0)[0] else None
     finally:
         os.close(handle)
@@ -178,7 +180,7 @@ def tail(path: Path, lines: int = 20) -> str:
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 16384))
-            text = file.read().decode("utf-8", errors="replace")
+            text = file.read(16384).decode("utf-8", errors="replace")
     except FileNotFoundError:
         return "(empty)"
     clean = "".join(c for c in text if c == "\n" or c.isprintable())
@@ -239,7 +241,7 @@ def serve_verbs(verbs: Mapping[str, Verb], program: str) -> int:
         signal.signal(each, interrupted)
     os.umask(0o077)
     try:
-        given = json.load(sys.stdin)
+        given = json.loads(sys.stdin.read(MAX_OWN))
         if not isinstance(given, dict):
             raise LocalError("bad-input", "standard input holds no JSON object", "give the settings as one object")
         print(json.dumps(verbs[sys.argv[1]](given)))

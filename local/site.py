@@ -13,6 +13,7 @@ from pathlib import Path
 from local import parts, process
 from local.machine import ADDRESS, GATEWAY
 from local.process import LocalError
+from nodekit.host.reading import MAX_OWN, read
 
 NAMES = ("process.json", "place.json", "site.log")
 START_SECONDS = 15
@@ -43,13 +44,13 @@ def up(given: dict[str, object]) -> dict[str, object]:
     given = parts.completed(given, {"site": "site"})
     directory, site = process.path_field(given, "directory"), process.path_field(given, "site")
     try:
-        image = json.loads((site.parent / "image.json").read_text(encoding="utf-8"))
+        image = json.loads(read(site.parent / "image.json", MAX_OWN))
     except (OSError, ValueError) as error:
         raise LocalError("no-image", f"{site} belongs to no built image", "run tools/image/build.py") from error
     record, place = directory / "process.json", directory / "place.json"
     with process.owned(directory):
         try:
-            known = json.loads(place.read_text())
+            known = json.loads(read(place, MAX_OWN))
         except (FileNotFoundError, ValueError):
             known = {}
         if process.alive(record) and known.get("site") == str(site):

@@ -59,6 +59,8 @@ def _module(name: str) -> ModuleType:
 
 def desired_state(text: str) -> dict[str, object]:
     """The desired state from its JSON text; raises NodeError `bad-input`."""
+    if len(text) > MAX_INPUT:
+        raise NodeError("bad-input", f"The desired state is longer than {MAX_INPUT} characters", "Give one JSON object on stdin")
     try:
         value = json.loads(text or "{}")
     except ValueError as error:
@@ -85,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGHUP, ended)
     try:
         command = _module(name)
-        result = command.run(desired_state(sys.stdin.read(MAX_INPUT)), root) if name in VERBS else command.run(root, **given)
+        result = command.run(desired_state(sys.stdin.read(MAX_INPUT + 1)), root) if name in VERBS else command.run(root, **given)
     except NodeError as error:
         if as_json:
             print(json.dumps({"error": error.as_dict()}, sort_keys=True), flush=True)

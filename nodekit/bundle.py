@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from nodekit.host.reading import MAX_PROGRAM, read
+
 PACKAGES = ("nodekit", "tomlkit")
 SUFFIXES = (".py", ".sh")
 START = b"import sys\n\nfrom nodekit.__main__ import main\n\nsys.exit(main())\n"
@@ -60,7 +62,7 @@ def cached() -> tuple[Path, str]:
     digest = hashlib.sha256(data).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     target = cache / "kata-nodes" / "nodekit" / f"nodekit-{digest[:12]}.pyz"
-    if not target.exists() or hashlib.sha256(target.read_bytes()).hexdigest() != digest:
+    if not target.exists() or hashlib.sha256(read(target, MAX_PROGRAM)).hexdigest() != digest:
         build(target)
     return target, digest
 

@@ -177,9 +177,9 @@ def main() -> int:
     cli.add_argument("--document", type=Path, required=True, help="the engine's JSON document")
     cli.add_argument("--base", type=Path, help="the document of a pull request's base")
     given = cli.parse_args()
-    read = documents.read(given.document.read_text(errors="replace"))
+    read = documents.of(given.document)
     if given.kind == "preview":
-        base = documents.read(given.base.read_text(errors="replace")) if given.base and given.base.exists() else None
+        base = documents.of(given.base) if given.base and given.base.exists() else None
         sys.stdout.write(pull_request(given.stack, read, base))
     else:
         sys.stdout.write((plan if given.kind == "plan" else drift)(given.stack, read))

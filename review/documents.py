@@ -6,6 +6,7 @@ A document may come from a fork, so nothing of its shape is taken for granted: w
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 MAX_DOCUMENT = 32 << 20
@@ -135,6 +136,12 @@ def _merged(steps: Iterable[Any]) -> tuple[Resource, ...]:
 
 def _error(message: str) -> str:
     return message.strip().removeprefix("error: ").strip()
+
+
+def of(file: Path) -> Preview:
+    """The preview in a file, which is read no further than one character beyond `MAX_DOCUMENT`."""
+    with open(file, encoding="utf-8", errors="replace") as handle:
+        return read(handle.read(MAX_DOCUMENT + 1))
 
 
 def read(text: str) -> Preview:

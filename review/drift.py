@@ -14,7 +14,7 @@ def main() -> int:
     cli.add_argument("stack")
     cli.add_argument("document", type=Path, help="document of pulumi refresh --preview-only --json")
     given = cli.parse_args()
-    found = documents.read(given.document.read_text(errors="replace"))
+    found = documents.of(given.document)
     if found.errors:
         print(f"error: stack {given.stack} could not be read, so nothing is known of its drift.", file=sys.stderr)
         return 1

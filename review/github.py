@@ -1,10 +1,15 @@
 """Find, write and close what this project says on GitHub, through GitHub's own command `gh`."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
+from nodekit.host.capture import capture
+
+MAX_ANSWER = 32 << 20
+"""Bytes of an answer; a hundred comments of GitHub's greatest length have 26 MiB."""
+SECONDS = 120
+"""Bound on one request."""
 PAGES = 30
 """Pages of a hundred that are read at most."""
 AUTHOR = "github-actions[bot]"
@@ -18,10 +23,13 @@ class GitHubError(Exception):
 def api(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """What the REST API answers; a body goes through standard input, so that no text becomes an argument."""
     argv = ["gh", "api", "--method", method, path, *(["--input", "-"] if body is not None else [])]
-    text = None if body is None else json.dumps(body)
-    done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode != 0:
-        raise GitHubError(f"{method} {path}: {done.stderr.strip()[-500:]}")
+    text = b"" if body is None else json.dumps(body).encode()
+    done = capture(argv, timeout=SECONDS, limit=MAX_ANSWER, stdin=text)
+    if done.timed_out or done.too_long:
+        bound = f"within {SECONDS} s" if done.timed_out else f"in {MAX_ANSWER >> 20} MiB"
+        raise GitHubError(f"{method} {path}: gh did not end {bound}")
+    if done.code != 0:
+        raise GitHubError(f"{method} {path}: {done.stderr.decode(errors='replace').strip()[-500:]}")
     return json.loads(done.stdout) if done.stdout.strip() else None
 
 

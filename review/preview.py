@@ -5,18 +5,24 @@ import json
 import os
 import re
 import secrets
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from nodekit.host.capture import capture
+from nodekit.host.reading import MAX_OWN, read
+from review.documents import MAX_DOCUMENT
+
 SEALED = ("encryptionsalt", "encryptedkey", "secretsprovider")
 """Keys of a stack file by which its secrets are opened."""
 MADE_UP = "made-up"
+SECONDS = 3600
+"""Bound on one command of the engine; the first one sets the environment up, too."""
 MISSING = re.compile(r"Missing required configuration variable '([\w-]+:[\w-]+)'[^']*`pulumi config set --secret ")
 """How a program says that it has no value for one of its secrets (pulumi.Config.require_secret)."""
 
@@ -69,6 +75,15 @@ def without_secrets(document: Mapping[str, Any], missing: tuple[str, ...] = ()) 
     return {**{key: value for key, value in document.items() if key not in SEALED}, "config": values}, found
 
 
+@dataclass(frozen=True)
+class Finished:
+    """How a command of the engine ended."""
+
+    passed: bool
+    stdout: str
+    stderr: str
+
+
 class Engine:
     """The checkout's own engine and plugins, with a backend that is gone afterwards."""
 
@@ -85,12 +100,16 @@ class Engine:
             "PULUMI_CONFIG_PASSPHRASE": secrets.token_urlsafe(32),
         }
 
-    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *argv: str) -> Finished:
         """One `pulumi` command in the checkout; what it says on standard error goes to ours as well."""
         shell = ["bash", "-c", 'eval "$(tools/env)" && exec pulumi "$@"', "pulumi", *argv, "--non-interactive"]
-        done = subprocess.run(shell, cwd=self.checkout, env=self.environment, capture_output=True, text=True, check=False)
-        sys.stderr.write(done.stderr)
-        return done
+        done = capture(shell, timeout=SECONDS, limit=MAX_DOCUMENT, cwd=self.checkout, env=self.environment)
+        said = done.stderr.decode(errors="replace")
+        if done.timed_out or done.too_long:
+            bound = f"{SECONDS} s" if done.timed_out else f"{MAX_DOCUMENT >> 20} MiB of output"
+            said += f"\npulumi {' '.join(argv[:2])} was ended after {bound}.\n"
+        sys.stderr.write(said)
+        return Finished(done.code == 0, done.stdout.decode(errors="replace"), said)
 
 
 def preview(checkout: Path, stack: str) -> dict[str, Any] | None:
@@ -103,17 +122,17 @@ def preview(checkout: Path, stack: str) -> dict[str, Any] | None:
         backend.mkdir()
         seat.mkdir()
         # Made from another folder, so that the engine writes its salt there and not into the checkout's file.
-        (seat / "Pulumi.yaml").write_bytes((checkout / "Pulumi.yaml").read_bytes())
+        (seat / "Pulumi.yaml").write_bytes(read(checkout / "Pulumi.yaml", MAX_OWN))
         engine = Engine(checkout, backend)
         missing: tuple[str, ...] = ()
         try:
-            stack_file = yaml.safe_load(file.read_text())
+            stack_file = yaml.safe_load(read(file, MAX_OWN))
         except (OSError, UnicodeError, yaml.YAMLError) as error:
             return failed(f"{file.name} cannot be read: {error}")
         if not isinstance(stack_file, dict):
             return failed(f"{file.name} holds no configuration.")
         made = engine.run("-C", str(seat), "stack", "init", stack)
-        if made.returncode != 0:
+        if not made.passed:
             return failed(made.stderr)
         while True:
             document, names = without_secrets(stack_file, missing)
@@ -123,7 +142,7 @@ def preview(checkout: Path, stack: str) -> dict[str, Any] | None:
                 said = json.loads(done.stdout)
             except ValueError:
                 return failed(done.stderr)
-            asked = MISSING.search(json.dumps(said.get("diagnostics"))) if done.returncode else None
+            asked = MISSING.search(json.dumps(said.get("diagnostics"))) if not done.passed else None
             if not asked or asked[1] in names:
                 return {"madeUp": names, "preview": said}
             missing = (*missing, asked[1])

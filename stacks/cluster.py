@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -42,6 +42,8 @@ class PodSettings(TypedDict):
     """What the template and the pods of the proof have in common; see `pod.template`."""
 
     image: str
+    command: list[str]
+    user_id: NotRequired[int]
     nested_sandbox: bool
     ordinary_user: bool
     read_only_root: bool
@@ -53,13 +55,14 @@ class PodSettings(TypedDict):
 
 
 class Proven(TypedDict):
-    """What the proof of `up` and that of joining nodes have in common; see `pod_proof.node_job`."""
+    """What the proof of `up` and that of joining nodes have in common; see `pod_proof.ask`."""
 
     pod_template: str
     handler: str
     kata_version: str
     kernel_params: list[str]
     nested_sandbox: bool
+    sandbox: str
 
 
 def server_of(kubeconfig: str, context: str | None) -> str:
@@ -142,14 +145,17 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
         kata_version=config.kata.version,
         kernel_params=config.parameters,
         nested_sandbox=config.kata.nested_sandbox,
+        sandbox=config.kata.sandbox,
     )
     proof = None
     if wanted.proof:
+        behind = pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[guard]))
+        place = SandboxNamespace("proof-place", {"namespace": wanted.proof.namespace, "guard": wanted.namespace}, behind)
         args: KataProofArgs = {
             "kubeconfig": known_after(reached["kubeconfig"], deployed),
-            "namespace": namespace.namespace,
+            "namespace": place.namespace,
             **common,  # type: ignore[typeddict-item]
-            "image": images.mirrored(wanted.proof.image, wanted.image_mirror),
+            "image": images.mirrored(wanted.proof.image or images.PROOF, wanted.image_mirror),
             "timeout_seconds": wanted.proof.timeout_seconds,
         }
         chosen = {"nodes": wanted.proof.nodes, "node_selector": wanted.proof.selector, "context": wanted.context}
@@ -198,7 +204,7 @@ def joining_nodes(
         "image": given.image,
         "selector": given.selector,
         **proven,
-        "proof_image": images.mirrored(given.proof_image, wanted.image_mirror),
+        "proof_image": images.mirrored(wanted.proof_image or images.PROOF, wanted.image_mirror),
         "timeout_seconds": given.timeout_seconds,
     }
     JoiningNodes("joining-nodes", args, after)
@@ -206,8 +212,9 @@ def joining_nodes(
 
 def pod_settings(wanted: Kubernetes, config: StackConfig) -> PodSettings:
     """From the stack configuration."""
-    return {
+    settings: PodSettings = {
         "image": images.mirrored(wanted.image, wanted.image_mirror),
+        "command": wanted.pod.command,
         "nested_sandbox": config.kata.nested_sandbox,
         "ordinary_user": wanted.pod.user == "ordinary",
         "read_only_root": wanted.pod.read_only_root,
@@ -217,6 +224,9 @@ def pod_settings(wanted: Kubernetes, config: StackConfig) -> PodSettings:
         "memory": wanted.pod.memory,
         "memory_limit": wanted.pod.memory_limit,
     }
+    if wanted.pod.user_id is not None:
+        settings["user_id"] = wanted.pod.user_id
+    return settings
 
 
 def class_args(wanted: Kubernetes, config: StackConfig) -> KataRuntimeClassArgs:

@@ -16,6 +16,7 @@ from nodekit.rules import (
     kernel_params,
     login,
     node_state,
+    pod,
     runtime_class,
 )
 from stacks.aws_model import Aws
@@ -236,9 +237,15 @@ class Overhead(Model):
 class Pod(Model):
     """The PodTemplate's container."""
 
+    command: Annotated[list[str], Field(min_length=1)] = list(pod.COMMAND)
+    """Program of the container with its arguments. As root with a nested sandbox it starts through an entry that mounts a proc of
+    the container's own, without which sandbox-runtime does not start in its default mode; the image needs /bin/sh and mount."""
     user: Literal["root", "ordinary"] = "root"
-    """`root`: as the image says, with both capabilities where a sandbox nests; `ordinary`: uid 1000 with none, which a sandbox
-    that needs user namespaces alone can do with."""
+    """`root`: as the image says, with both capabilities where a sandbox nests; `ordinary`: uid 1000 with none and without the
+    entry: bubblewrap works there unless it mounts proc, and sandbox-runtime in its mode `enableWeakerNestedSandbox` alone."""
+    user_id: Annotated[int, Field(ge=1, le=4294967294)] | None = None
+    """User and group that the entry becomes, without any capability, before it starts the command; the image then needs setpriv.
+    Without it the command runs as root of the container."""
     read_only_root: bool = True
     """Whether it may write to /tmp only."""
     service_account_token: bool = False
@@ -272,8 +279,12 @@ class ClusterProof(Model):
     """Names of the nodes, as kubectl get nodes has them; or `selector`."""
     selector: str | None = None
     """Label selector of the nodes, such as katacontainers.io/kata-runtime=true, looked up at each `up`."""
-    image: ImageName = images.PROOF
-    """Image to climb the ladder in, best by digest: it needs /bin/sh and unshare."""
+    namespace: Name = "kata-nodes-proof"
+    """Namespace of the proof's Jobs and evidence, made for them alone: tenants have no rights there, and a guard of the API
+    server refuses what they would write or enter."""
+    image: ImageName | None = None
+    """Image to climb the ladder in, best by digest: it has the tools of `kata.sandbox`, as images/proof/Containerfile makes it.
+    Needed where a nested sandbox is promised, since this project publishes none; otherwise Debian 13, where nothing nests."""
     timeout_seconds: Annotated[int, Field(ge=10, le=3600)] = 300
     """Bound on one node's proof."""
 
@@ -294,8 +305,8 @@ class JoiningNodes(Model):
     """Label selector of the nodes that it proves."""
     namespace: Name = "kata-nodes-joining"
     """Namespace of the controller and its Jobs, made for it alone."""
-    proof_image: ImageName = images.PROOF
-    """Image to climb the ladder in, as `proof.image`."""
+    proof_image: ImageName | None = None
+    """Image to climb the ladder in, as `proof.image`; without it that one."""
     timeout_seconds: Annotated[int, Field(ge=10, le=3600)] = 300
     """Bound on one node's proof."""
 
@@ -349,12 +360,29 @@ class Kubernetes(Model):
         return self
 
     @model_validator(mode="after")
-    def controller_is_alone_in_its_namespace(self) -> "Kubernetes":
-        """Refuse to put it where others make pods, who could then use its service account."""
+    def proofs_are_alone_in_their_namespaces(self) -> "Kubernetes":
+        """Refuse to put them where others make pods, or where the guard of one would refuse the other's."""
         if self.joining_nodes and self.joining_nodes.namespace == self.namespace:
             raise ValueError(
-                f"whoever makes pods in {self.namespace} could act as the controller; name another joiningNodes.namespace"
+                f"anyone who makes pods in {self.namespace} could act as the controller; name another joiningNodes.namespace"
             )
+        if self.proof and self.proof.namespace in (self.namespace, self.joining_nodes and self.joining_nodes.namespace):
+            raise ValueError(
+                f"the proof's evidence must lie where tenants have no rights, and {self.proof.namespace} is used for something "
+                "else; name another proof.namespace"
+            )
+        return self
+
+    @property
+    def proof_image(self) -> str | None:
+        """Image of the proof of joining nodes: their own, or the one of `proof`."""
+        return (self.joining_nodes and self.joining_nodes.proof_image) or (self.proof and self.proof.image) or None
+
+    @model_validator(mode="after")
+    def entry_becomes_the_user(self) -> "Kubernetes":
+        """Refuse a user that nothing would become."""
+        if self.pod.user_id is not None and self.pod.user == "ordinary":
+            raise ValueError("pod.userId is what the entry becomes, and pod.user 'ordinary' has no entry; remove one of them")
         return self
 
     @model_validator(mode="after")
@@ -401,6 +429,7 @@ class StackConfig(Model):
         if self.kubernetes and (self.kata.hypervisor, self.kata.runtime) not in runtime_class.HANDLERS:
             raise ValueError(f"there is no handler for {self.kata.hypervisor} with the {self.kata.runtime} runtime")
         proof = self.kubernetes.proof if self.kubernetes else None
+        self._sandbox_can_be_tried()
         if self.nodes and self.nodes.aws and self.nodes.aws.group and not (proof and proof.selector):
             raise ValueError(
                 "nodes.aws.group makes machines that nobody logs in to, so kubernetes.proof.selector must say which nodes of the "
@@ -415,6 +444,24 @@ class StackConfig(Model):
                 if value == "local":
                     raise ValueError(f"{key} 'local' serves local nodes only, and nodes.local is not set")
         return self
+
+    def _sandbox_can_be_tried(self) -> None:
+        """Refuse a proof of a sandbox in an image that has none, and a user that no entry becomes."""
+        wanted = self.kubernetes
+        if wanted is None:
+            return
+        if wanted.pod.user_id is not None and not self.kata.nested_sandbox:
+            raise ValueError("kubernetes.pod.userId: without a nested sandbox no entry becomes that user; remove it")
+        proofs = {
+            "proof.image": wanted.proof and not wanted.proof.image,
+            "joiningNodes.proofImage": wanted.joining_nodes and not wanted.proof_image,
+        }
+        if self.kata.nested_sandbox and (lacking := [key for key, lacks in proofs.items() if lacks]):
+            raise ValueError(
+                f"kubernetes.{lacking[0]} is needed, since a nested sandbox is promised and its proof needs the sandbox's tools; "
+                "build the image and name it by its digest: docker build --file images/proof/Containerfile --tag "
+                "REGISTRY/kata-nodes-proof images/proof, then docker push, which prints the digest"
+            )
 
     def _cluster_alone(self) -> None:
         """Refuse what has no effect, or cannot work, where no machine is configured over SSH."""

@@ -125,6 +125,11 @@ QUESTIONS = (
         lambda answers: "none" if answers["nodes"] == "local" else f"{NODE_LABEL}=true",
         asked=lambda answers: answers.get("cluster", "kubeconfig") == "kubeconfig",
     ),
+    Question(
+        "proof-image",
+        "Image of the proof, by its digest: built from images/proof/Containerfile and pushed to a registry of yours",
+        asked=lambda answers: answers.get("selector", "none") != "none",
+    ),
 )
 
 
@@ -211,7 +216,7 @@ def document(answers: Answers, folder: Path) -> dict[str, Any]:
         if pool == "kata-deploy":
             made["kubernetes"]["kataDeploy"] = {}
         if answers.get("selector", "none") != "none":
-            made["kubernetes"]["proof"] = {"selector": answers["selector"]}
+            made["kubernetes"]["proof"] = {"selector": answers["selector"], "image": answers["proof-image"]}
     return made
 
 
@@ -268,7 +273,8 @@ def parser() -> argparse.ArgumentParser:
         + "\n".join(f"  {key:<12} {meaning}" for key, meaning in POOLS.items())
         + "\n\nwhat sandboxes are made on (--cluster):\n"
         + "\n".join(f"  {key:<12} {meaning}" for key, meaning in CLUSTERS.items())
-        + "\n\nexamples:\n  python -m stacks.new --name lab --nodes kata-deploy\n"
+        + "\n\nexamples:\n  python -m stacks.new --name lab --nodes kata-deploy \\\n"
+        "      --proof-image registry.example.org/kata-nodes-proof@sha256:…\n"
         "  python -m stacks.new --name rack --nodes existing --address 'rack-*' --cluster none\n"
         "  python -m stacks.new --name bench --nodes existing --address 192.0.2.7,192.0.2.8 --cluster none\n\n"
         "The file is checked as a preview would, and one that exists is never overwritten.\n"

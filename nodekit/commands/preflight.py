@@ -11,7 +11,8 @@ from nodekit.host.guest import Plan, boot_patiently, find_qemu, memory_for_guest
 from nodekit.host.journal import Transaction
 from nodekit.host.kata_readiness import refuse_unready
 from nodekit.host.lock import node_lock
-from nodekit.host.node import emulated, os_release
+from nodekit.host.node import FIRST_PROCESSOR, emulated, os_release
+from nodekit.host.reading import start
 from nodekit.progress import step
 from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.text import printable
@@ -107,7 +108,8 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
 
 def cpu_flag() -> str | None:
     """`vmx` or `svm`, as the processor says, or None."""
-    match = re.search(r"^flags\s*:.*\b(vmx|svm)\b", Path("/proc/cpuinfo").read_text(errors="replace"), flags=re.MULTILINE)
+    processor = start("/proc/cpuinfo", FIRST_PROCESSOR).decode(errors="replace")
+    match = re.search(r"^flags\s*:.*\b(vmx|svm)\b", processor, flags=re.MULTILINE)
     return match[1] if match else None
 
 

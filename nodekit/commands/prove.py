@@ -15,6 +15,7 @@ from nodekit.host.guest import Plan, boot, boot_patiently, find_qemu, memory_for
 from nodekit.host.kata import Effective, effective
 from nodekit.host.kata_start import refuse_what_kata_refuses
 from nodekit.host.node import boot_id, emulated
+from nodekit.host.process import Finished
 from nodekit.progress import say, step
 from nodekit.rules.console import Explanation, agent_silent, explain_docker, known_fault
 from nodekit.rules.desired import REQUIRED, take
@@ -248,18 +249,8 @@ def container_proof(proof: Proof, runtime: str, image: str | None, network: bool
     Raises NodeError when it is not passed.
     """
     nonce = new_nonce()
-    capabilities = CAPABILITIES if proof.sandbox else ()
-    try:
-        with nullcontext(image) if image else own_image(nonce) as name:
-            done = climb(nonce, runtime, str(name), network=network, capabilities=capabilities, seconds=seconds)
-    except NodeError as error:
-        if error.code != "command-timeout":
-            raise
-        raise NodeError(
-            "proof-container-failed",
-            f"Node {proof.node}: the container of runtime {runtime} did not end within {math.ceil(seconds)} s",
-            "Raise verification.timeoutSeconds, or run the same image by hand on the node",
-        ) from None
+    with nullcontext(image) if image else own_image(nonce) as name:
+        done = started(proof, nonce, runtime, str(name), network, seconds)
     if nonce not in done.stdout:
         why = explain_docker(done.stderr)
         if agent_silent(done.stderr):
@@ -273,6 +264,28 @@ def container_proof(proof: Proof, runtime: str, image: str | None, network: bool
     verdict = judge(done.stdout, nonce, boot_id(proof.root), proof.expect, sandbox=proof.sandbox, network=network, place=place)
     insist(proof, f"container of runtime {runtime}", verdict)
     return verdict
+
+
+def started(proof: Proof, nonce: str, runtime: str, image: str, network: bool, seconds: float) -> Finished:
+    """How the ladder's container ended; raises NodeError `proof-container-failed` for one without an end, of time or of output."""
+    capabilities = CAPABILITIES if proof.sandbox else ()
+    try:
+        return climb(nonce, runtime, image, network=network, capabilities=capabilities, seconds=seconds)
+    except NodeError as error:
+        if error.code == "command-output-too-long":
+            raise NodeError(
+                "proof-container-failed",
+                f"Node {proof.node}: the container of runtime {runtime} printed without end and was removed; it began with: "
+                f"{error.details['printed']}",
+                f"Set an image whose sh prints nothing of its own; see what it does: docker run --rm --runtime {runtime} IMAGE",
+            ) from None
+        if error.code != "command-timeout":
+            raise
+        raise NodeError(
+            "proof-container-failed",
+            f"Node {proof.node}: the container of runtime {runtime} did not end within {math.ceil(seconds)} s",
+            "Raise verification.timeoutSeconds, or run the same image by hand on the node",
+        ) from None
 
 
 def own_console(proof: Proof) -> Explanation | None:

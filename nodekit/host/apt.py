@@ -16,6 +16,7 @@ from pathlib import Path
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
 from nodekit.host.process import Finished, run
+from nodekit.host.reading import MAX_SYSTEM, read_text
 from nodekit.progress import say, step
 from nodekit.rules.docker_packages import (
     STATE_FORMAT,
@@ -33,6 +34,10 @@ UPDATE_TIMEOUT = 300.0
 CHANGE_TIMEOUT = 900.0
 """Seconds for one refresh of the index, and for one install or removal; an emulated node is slow."""
 QUERY_TIMEOUT = 60.0
+MAX_SAID = 16 << 20
+"""Bytes that apt or dpkg may print; an upgrade of a whole system prints some 500 KiB."""
+PIPE = 1 << 20
+"""Bytes that they can still print when this program was killed: as many as a user may give a pipe (pipe(7))."""
 _SHOWN = re.compile(r"(Get:|Err:|Fetched |Unpacking |Setting up |Removing |Purging |E: |dpkg: |Reading changelogs)")
 _LOCKED = re.compile(r"Could not get lock|Unable to acquire|locked by another process|Unable to lock")
 _DPKG = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
@@ -121,7 +126,7 @@ def lock_holder(root: Path) -> str | None:
         if kind != fcntl.F_UNLCK:
             name = ""
             with suppress(OSError):
-                name = f" ({printable(Path(f'/proc/{pid}/comm').read_text(errors='replace').strip(), 40)})"
+                name = f" ({printable(read_text(f'/proc/{pid}/comm', MAX_SYSTEM).strip(), 40)})"
             return f"process {pid}{name}" if pid > 0 else "a process outside this machine's view"
     return None
 
@@ -147,43 +152,63 @@ def _wait_for_locks(root: Path, lock_timeout: float) -> None:
 
 
 def _follow(argv: Sequence[str], timeout: float) -> Finished:
-    """Run `argv` to its end and say its telling lines as they come; raises NodeError `command-timeout` or `tool-missing`.
+    """Run `argv` to its end and say its telling lines as they come; raises NodeError `command-timeout`,
+    `command-output-too-long` or `tool-missing`.
 
-    Its output goes to a file in memory and it has a process group of its own: when this program is killed, dpkg still ends
-    what it began instead of dying on a closed pipe.
+    It has a process group of its own, and itself holds the other end of the pipe that it prints into: when this program is
+    killed, dpkg still ends what it began instead of dying on a closed pipe.
     """
     end = time.monotonic() + timeout
-    with open(os.memfd_create("output"), "w+b") as output:
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    with open(reader, "rb", buffering=0) as output:
         try:
+            with suppress(OSError):  # the machine's own bound is lower
+                fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE)
             process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=_environment(), start_new_session=True
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=writer,
+                stderr=writer,
+                env=_environment(),
+                start_new_session=True,
+                pass_fds=(reader,),
             )
         except FileNotFoundError:
             raise NodeError("tool-missing", f"{argv[0]} is not installed on this node", f"Install {argv[0]}") from None
+        finally:
+            os.close(writer)
         reach("packages-changing")
+        os.set_blocking(reader, False)
+        printed = bytearray()
         seen = 0
         while True:
             code = process.poll()
-            new = os.pread(output.fileno(), 1 << 20, seen)
-            whole = new[: new.rfind(b"\n") + 1]
+            while len(printed) <= MAX_SAID and (data := output.read(PIPE)):
+                printed += data
+            whole = printed[seen : printed.rfind(b"\n") + 1]
             for line in whole.decode(errors="replace").replace("\r", "\n").split("\n"):
                 if _SHOWN.match(line):
                     with suppress(OSError):  # nobody listens any more: apt must end nevertheless
                         say(f"  {printable(line, 160)}")
             seen += len(whole)
-            if code is not None and not whole:
+            if code is not None:
                 break
-            if code is None and time.monotonic() >= end:
+            if len(printed) > MAX_SAID:
+                _end(process)
+                raise NodeError(
+                    "command-output-too-long",
+                    f"{' '.join(argv[:2])} printed more than {MAX_SAID >> 20} MiB and was ended",
+                    "Run it by hand on the node to see what it prints, then run again",
+                )
+            if time.monotonic() >= end:
                 _end(process)
                 raise NodeError(
                     "command-timeout",
                     f"{' '.join(argv[:2])} did not end within {timeout:g} s",
                     "Run it by hand on the node to see why",
                 )
-            if code is None:
-                time.sleep(0.2)
-        text = os.pread(output.fileno(), 4 << 20, 0).decode(errors="replace")
-    return Finished(code, text, "")
+            time.sleep(0.2)
+    return Finished(code, printed.decode(errors="replace"), "")
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

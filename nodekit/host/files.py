@@ -12,13 +12,14 @@ from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
+from nodekit.host.reading import Unfit, read
 
 STATE_FOLDER = "/var/lib/kata-nodes"
 """Where the journals lie, one `<name>.json` for each transaction name; for root only."""
 PENDING = f"{STATE_FOLDER}/pending"
 """The name that new content has for the instant before it takes the place of the old."""
-MAX_FILE = 16 << 20
-"""Bytes of a file that are ever read or journalled; configuration is far smaller."""
+MAX_FILE = 4 << 20
+"""Bytes of a file that are ever read or journalled; the longest configuration on a node has some 50 KiB."""
 MAX_LINKS = 40
 """Symbolic links followed in one path, as Linux does (path_resolution(7))."""
 
@@ -134,8 +135,8 @@ def _xattrs(here: Path) -> tuple[tuple[str, bytes], ...]:
         return ()  # this file system has none
 
 
-def look(root: Path, path: str) -> State:
-    """What lies at a resolved path now; raises NodeError `file-unreadable` or `file-invalid`."""
+def look(root: Path, path: str, limit: int = MAX_FILE) -> State:
+    """What lies at a resolved path now; raises NodeError `file-unreadable`, or `file-invalid` above `limit` bytes."""
     here = physical(root, path)
     try:
         info = os.lstat(here)
@@ -143,13 +144,9 @@ def look(root: Path, path: str) -> State:
             return State("symlink", target=str(here.readlink()))
         if not stat.S_ISREG(info.st_mode):
             raise NodeError("file-invalid", f"{path} is not a regular file", "Move it away, then run again")
-        if info.st_size > MAX_FILE:
-            raise NodeError("file-invalid", f"{path} holds {info.st_size} bytes, more than {MAX_FILE}", "Look at what wrote it")
-        with open(here, "rb") as file:
-            content = file.read(MAX_FILE + 1)
         return State(
             "file",
-            content=content,
+            content=read(here, limit),
             mode=stat.S_IMODE(info.st_mode),
             uid=info.st_uid,
             gid=info.st_gid,
@@ -157,6 +154,10 @@ def look(root: Path, path: str) -> State:
         )
     except (FileNotFoundError, NotADirectoryError):
         return ABSENT
+    except Unfit as error:
+        raise NodeError(
+            "file-invalid", f"{path} {error.strerror}", "Look at what made it and move it away, then run again"
+        ) from None
     except OSError as error:
         raise NodeError(
             "file-unreadable", f"{path} cannot be read: {error.strerror or error}", "Check the file and its disk"

@@ -2,9 +2,7 @@
 
 import os
 import secrets
-import selectors
 import shutil
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
@@ -12,6 +10,8 @@ from pathlib import Path
 from typing import IO
 
 from nodekit.errors import NodeError
+from nodekit.host.capture import capture
+from nodekit.host.reading import MAX_SYSTEM, opened, read_text
 from nodekit.progress import say
 from nodekit.rules.console import Explanation, explain
 
@@ -25,6 +25,8 @@ LEAST_MIB = 256
 """Kata's own least memory of a guest (MinHypervisorMemory)."""
 TRIES = 3
 """Boots on an emulated node, when each before hung."""
+MAX_INITRD = 2 << 30
+"""Bytes of a RAM disk that are copied for a guest; Kata's has some 130 MiB."""
 COPY = 1 << 20
 """Bytes copied at once into the RAM disk."""
 
@@ -70,7 +72,7 @@ def new_nonce() -> str:
 
 def available_mib() -> int:
     """Memory that this machine can give away, in MiB (MemAvailable of proc(5))."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
+    for line in read_text("/proc/meminfo", MAX_SYSTEM).splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) // 1024
     return 0
@@ -121,22 +123,22 @@ def boot(plan: Plan, *, accel: str, timeout: float) -> Boot:
             _add(disk, part)
         disk.flush()
         try:
-            process = subprocess.Popen(
+            done = capture(
                 qemu_command(plan, f"/proc/self/fd/{disk.fileno()}", accel),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                timeout=begin + timeout - time.monotonic(),
+                limit=MAX_CONSOLE,
                 pass_fds=(disk.fileno(),),
+                until=plan.end.encode(),
+                discard=True,
             )
         except FileNotFoundError:
             raise NodeError("tool-missing", "setpriv is not installed on this node", "Install the package util-linux") from None
-        try:
-            console, stderr, reached, timed_out = _read(process, begin + timeout, plan.end.encode())
-        finally:
-            process.kill()
-            process.communicate()
     return Boot(
-        console.decode(errors="replace"), reached, round(time.monotonic() - begin, 1), stderr.decode(errors="replace"), timed_out
+        done.stdout.decode(errors="replace"),
+        plan.end.encode() in done.stdout,
+        round(time.monotonic() - begin, 1),
+        done.stderr.decode(errors="replace"),
+        done.timed_out,
     )
 
 
@@ -162,7 +164,13 @@ def _add(disk: IO[bytes], part: bytes | Path) -> None:
         disk.write(part)
     else:
         try:
-            with part.open("rb") as source:
+            with opened(part) as source:
+                if (size := os.fstat(source.fileno()).st_size) > MAX_INITRD:
+                    raise NodeError(
+                        "file-invalid",
+                        f"The RAM disk {part} holds {size} bytes, more than {MAX_INITRD}",
+                        "Correct initrd in Kata's configuration",
+                    )
                 shutil.copyfileobj(source, disk, COPY)
         except OSError as error:
             raise NodeError(
@@ -171,25 +179,3 @@ def _add(disk: IO[bytes], part: bytes | Path) -> None:
                 "Name an initrd that exists in Kata's configuration",
             ) from None
     disk.write(b"\0" * (-disk.tell() % 4))  # the kernel looks for the next archive at a multiple of four
-
-
-def _read(process: subprocess.Popen[bytes], deadline: float, end: bytes) -> tuple[bytes, bytes, bool, bool]:
-    """Console, QEMU's own words, whether `end` was seen, whether time was up."""
-    assert process.stdout is not None and process.stderr is not None
-    text = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
-    console = text[process.stdout.fileno()]
-    with selectors.DefaultSelector() as selector:
-        for descriptor in text:
-            selector.register(descriptor, selectors.EVENT_READ)
-        while selector.get_map() and end not in console:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            for key, _ in selector.select(left):
-                data = os.read(key.fd, 65536)
-                if not data:
-                    selector.unregister(key.fd)
-                elif len(text[key.fd]) < MAX_CONSOLE:
-                    text[key.fd] += data
-        timed_out = bool(selector.get_map()) and end not in console
-    return bytes(console), bytes(text[process.stderr.fileno()]), end in console, timed_out

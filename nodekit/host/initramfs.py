@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host.process import run
+from nodekit.host.reading import MAX_PROGRAM, read
 
 FOLDER = "kata-nodes"
 """Where everything of ours lies in the guest."""
@@ -101,7 +102,7 @@ def static_busybox() -> bytes:
     seen = "is not installed"
     for place in BUSYBOX:
         try:
-            content = Path(place).read_bytes()
+            content = read(place, MAX_PROGRAM)
         except OSError:
             continue
         if not is_static(content):
@@ -153,7 +154,7 @@ def tool_files() -> dict[str, bytes | str]:
 def node_files() -> dict[str, bytes]:
     """Path without a leading slash -> content: those of TOOLS that are installed here, with their libraries."""
     places = {place: file for tool in TOOLS for place, file in closure(tool).items()}
-    return {place.lstrip("/"): file.read_bytes() for place, file in places.items()}
+    return {place.lstrip("/"): read(file, MAX_PROGRAM) for place, file in places.items()}
 
 
 def build(nonce: str, image_type: str | None = None) -> bytes:

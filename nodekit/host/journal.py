@@ -27,6 +27,9 @@ from nodekit.host.files import (
     writing,
 )
 
+MAX_JOURNAL = 64 << 20
+"""Bytes of a journal; it holds the first content of every file that was changed, and those are a handful."""
+
 
 @dataclass
 class _Entry:
@@ -64,7 +67,7 @@ def _journal_path(name: str) -> str:
 
 def _load(root: Path, name: str) -> _Journal:
     path = _journal_path(name)
-    state = look(root, path)
+    state = look(root, path, MAX_JOURNAL)
     if state.kind == "absent":
         return _Journal()
     try:
@@ -89,7 +92,13 @@ def _save(root: Path, name: str, journal: _Journal) -> None:
         return
     state_folder(root)
     wanted = State("file", content=journal.text().encode(), mode=0o600, uid=os.geteuid(), gid=os.getegid())
-    if look(root, path) != wanted:  # on a full disk a roll-back must not fail for want of what is there already
+    if len(wanted.content) > MAX_JOURNAL:
+        raise NodeError(
+            "file-invalid",
+            f"{path} would hold {len(wanted.content)} bytes, more than {MAX_JOURNAL}, so nothing was changed",
+            "Look which of the files that it names are so long, and what wrote them",
+        )
+    if look(root, path, MAX_JOURNAL) != wanted:  # on a full disk a roll-back must not fail for want of what is there already
         put(root, path, wanted)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from nodekit.errors import NodeError
 from nodekit.host.files import read_bytes, resolve
+from nodekit.host.reading import start
 from nodekit.rules import daemon_json, kata_config, kata_launchers, kata_layout
 from nodekit.rules.kata_launchers import Variable
 from nodekit.rules.node_state import RUNTIME_NAME
@@ -236,8 +237,8 @@ def unit_files(root: Path, unit: str) -> list[tuple[str, str]]:
 def _script(root: Path, path: str) -> str:
     """The text of a shim that is a script, which Kata's guide has people write to set KATA_CONF_FILE; empty for a program."""
     try:
-        with open(root / resolve(root, path).lstrip("/"), "rb") as file:
-            return file.read(MAX_SCRIPT).decode(errors="replace") if file.read(2) == b"#!" else ""
+        text = start(root / resolve(root, path).lstrip("/"), MAX_SCRIPT)
+        return text.decode(errors="replace") if text.startswith(b"#!") else ""
     except OSError as error:
         raise NodeError("file-unreadable", f"{path} cannot be read: {error.strerror}", "Run the program as root") from None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
 from nodekit.host.files import STATE_FOLDER, state_folder
+from nodekit.host.reading import MAX_OWN, read
 from nodekit.progress import say, step
 from nodekit.rules.kata_layout import INSTALL_FOLDER
 from nodekit.rules.text import printable
@@ -24,7 +25,7 @@ RENAME_EXCHANGE = 2
 def _marker(root: Path) -> dict[str, object]:
     """What the marker says; empty when /opt/kata is not there or not ours."""
     try:
-        marker = json.loads((_folder(root) / MARKER).read_text())
+        marker = json.loads(read(_folder(root) / MARKER, MAX_OWN))
     except (OSError, ValueError):
         return {}
     return marker if isinstance(marker, dict) else {}

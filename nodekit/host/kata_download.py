@@ -21,9 +21,13 @@ MAX_ARCHIVE = 4 << 30
 """Bytes of an archive that are downloaded at most; releases are below 1 GiB."""
 MAX_UNPACKED = 16 << 30
 MAX_MEMBERS = 100_000
+MAX_HEADER = 1 << 20
+"""Bytes of an extended header, which is read as a whole; Linux takes paths of 4096 bytes."""
 CHUNK = 1 << 20
 ZSTD = b"\x28\xb5\x2f\xfd"
 """First bytes of a zstd frame (RFC 8878); from 3.21.0 on releases are packed so, before with xz."""
+EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+"""Types of members that are headers of the next one, or of all."""
 REMEDY = "Check the address of kata.install, and that the node reaches it"
 DOWNLOAD_SECONDS = 1200.0
 """Bound on the whole download; within it, a server that says nothing for a minute is given up."""
@@ -117,12 +121,24 @@ def unpack(archive: Path, target: Path) -> None:
             process.kill()
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose header is refused before memory is taken for it."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        """A member from one block of the archive."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.size > MAX_HEADER and member.type in EXTENDED:
+            raise invalid(f"it holds a header of {member.size} bytes")
+        return member
+
+
 def _members(stream: IO[bytes], mode: str, target: Path) -> None:
     """Unpack every member after checking that it stays inside the install folder and is file, folder or link."""
     links: set[str] = set()
     count = size = 0
     try:
-        with stream, tarfile.open(fileobj=stream, mode=mode) as tar:  # type: ignore[call-overload]
+        with stream, tarfile.open(fileobj=stream, mode=mode, tarinfo=_Member) as tar:  # type: ignore[call-overload]
             for member in tar:
                 count, size = count + 1, size + member.size
                 if count > MAX_MEMBERS or size > MAX_UNPACKED:

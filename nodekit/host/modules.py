@@ -8,6 +8,7 @@ from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
 from nodekit.host.files import read_bytes
 from nodekit.host.process import run
+from nodekit.host.reading import MAX_SYSTEM, read_text
 from nodekit.rules.text import printable
 
 TIMEOUT = 30.0
@@ -23,7 +24,7 @@ def built_in(root: Path) -> set[str]:
 def loaded(root: Path) -> set[str]:
     """The modules that are loaded (proc_modules(5)); none where there is no /proc."""
     try:
-        lines = (root / "proc/modules").read_text(errors="replace").splitlines()
+        lines = read_text(root / "proc/modules", MAX_SYSTEM).splitlines()
     except OSError:
         return set()
     return {line.split(" ")[0] for line in lines}

@@ -7,6 +7,10 @@ from pathlib import Path
 from nodekit.errors import NodeError
 from nodekit.host.files import read_bytes
 from nodekit.host.process import run
+from nodekit.host.reading import MAX_SYSTEM, read_text, start
+
+FIRST_PROCESSOR = 64 << 10
+"""Bytes of /proc/cpuinfo that are read: the entry of one processor has some 1.5 KiB, and all are alike."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def os_release(root: Path) -> OsRelease:
 def boot_id(root: Path) -> str:
     """The kernel's random id of this boot: it tells a guest from its node. Raises NodeError `file-unreadable`."""
     try:
-        return (root / "proc/sys/kernel/random/boot_id").read_text().strip()
+        return read_text(root / "proc/sys/kernel/random/boot_id", MAX_SYSTEM).strip()
     except OSError as error:
         raise NodeError(
             "file-unreadable",
@@ -56,7 +60,7 @@ def boot_id(root: Path) -> str:
 def emulated() -> bool:
     """Whether this machine's processor is QEMU's TCG: guests are slow there, and sometimes hang."""
     try:
-        if "QEMU TCG" in Path("/proc/cpuinfo").read_text(errors="replace"):
+        if b"QEMU TCG" in start("/proc/cpuinfo", FIRST_PROCESSOR):
             return True
     except OSError:
         pass  # the second hint decides

@@ -1,11 +1,14 @@
-"""Run a program with a bound on its time, and turn its failure into an error with a remedy."""
+"""Run a program with a bound on its time and output, and turn its failure into an error with a remedy."""
 
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nodekit.errors import NodeError
+from nodekit.host.capture import capture
 from nodekit.rules.text import printable
+
+MAX_OUTPUT = 4 << 20
+"""Bytes of each stream that are kept; dpkg's list of all packages, the longest that is asked for, has less than one MiB."""
 
 
 @dataclass(frozen=True)
@@ -29,27 +32,29 @@ def run(
 ) -> Finished:
     """Run `argv` without a shell and without a terminal.
 
-    `timeout` is in seconds; the program is killed when it is over. `pass_fds` are open files that it gets. With `check`, a
-    non-zero exit is an error.
-    Raises NodeError `tool-missing`, `command-timeout` or `command-failed`.
+    `timeout` is in seconds; the program is killed when it is over, or when it prints more than `MAX_OUTPUT`. `pass_fds` are open
+    files that it gets. With `check`, a non-zero exit is an error.
+    Raises NodeError `tool-missing`, `command-timeout`, `command-output-too-long` (`printed` holds its first words) or
+    `command-failed`.
     """
     try:
-        done = subprocess.run(
-            list(argv),
-            input=(stdin or "").encode(),
-            capture_output=True,
-            timeout=timeout,
-            env=None if env is None else dict(env),
-            pass_fds=tuple(pass_fds),
-            check=False,
-        )
+        done = capture(argv, timeout=timeout, limit=MAX_OUTPUT, stdin=(stdin or "").encode(), env=env, pass_fds=pass_fds)
     except FileNotFoundError:
         raise NodeError(
             "tool-missing", f"{argv[0]} is not installed on this node", f"Install the package that holds {argv[0]}"
         ) from None
-    except subprocess.TimeoutExpired:
-        raise NodeError("command-timeout", f"{' '.join(argv[:4])} did not end within {timeout:g} s", remedy) from None
-    result = Finished(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+    if done.timed_out:
+        raise NodeError("command-timeout", f"{' '.join(argv[:4])} did not end within {timeout:g} s", remedy)
+    if done.too_long:
+        longer = max(done.stdout, done.stderr, key=len)
+        words = printable(" ".join(longer[:600].decode(errors="replace").split()), 200)
+        raise NodeError(
+            "command-output-too-long",
+            f"{' '.join(argv[:4])} printed more than {MAX_OUTPUT >> 20} MiB and was ended; it began with: {words}",
+            "Run the command by hand on the node to see what it prints",
+            printed=words,
+        )
+    result = Finished(done.code, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
     if check and result.code != 0:
         said = printable((result.stderr.strip() or result.stdout.strip()).replace("\n", "; "), 600)
         raise NodeError("command-failed", f"{' '.join(argv[:6])} ended with exit code {result.code}: {said}", remedy)

@@ -1,8 +1,8 @@
 """Names of container images: the defaults by digest, and a mirror in Docker Hub's place."""
 
 PROOF = "debian:13-slim@sha256:d7e12182ce18b85b93007c1dedf31f2d29e01ccf3182cc4017c709b6259bc132"
-"""Debian 13 of 2026-08-24, as several unrelated public projects pin it. Holds what the ladder cannot do without: /bin/sh, and
-unshare of util-linux. By digest, because whoever could move a tag could make every node pass."""
+"""Debian 13 of 2026-08-24, as several unrelated public projects pin it. For proofs where no sandbox nests: it holds /bin/sh and
+unshare of util-linux, and neither bwrap nor ip. By digest, because anyone who could move a tag could make every node pass."""
 SANDBOX = "debian:13-slim"
 """What a sandbox pod starts from where nothing else is named: by tag, so that it gets security fixes."""
 

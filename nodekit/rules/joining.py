@@ -1,19 +1,18 @@
 """What becomes of a node that joins a cluster unproven: when it is proven, believed, told of, tried again, and untainted."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
 from nodekit.errors import NodeError
-from nodekit.rules import pod_proof
-from nodekit.rules.pod_proof import DIGEST_ANNOTATION, PROOF_LABEL, TAINT, Refusal
+from nodekit.rules import pod_proof, pod_verdict
+from nodekit.rules.pod_proof import ATTEMPT_ANNOTATION, DIGEST_ANNOTATION, TAINT, Asked, Node
+from nodekit.rules.pod_verdict import Events, Refusal
 
 CLAIM_ANNOTATION = "kata-nodes/joining-job"
 """On a node: uid of the one Job that is believed. It goes with the node, and nobody who may make Jobs can write it."""
-ATTEMPT_ANNOTATION = "kata-nodes/attempt"
-"""On a Job: which try it is, so that waits grow over a restart of the controller as well."""
 FIRST_WAIT = 10.0
 """Seconds between the end of the first try that failed and the next one; it doubles from try to try."""
 LONGEST_WAIT = 600.0
@@ -35,13 +34,16 @@ class Settings:
     selector: str
     """Label selector of the nodes that are proven."""
     pod_template: str
-    """JSON of the pod template to prove; the following as for `pod_proof.node_job`."""
+    """JSON of the pod template to prove; the following as for `pod_proof.ask`."""
     handler: str
     kata_version: str
     kernel_params: list[str]
     nested_sandbox: bool
+    sandbox: str
     image: str | None
     timeout_seconds: int
+    account: str
+    """Service account of the Jobs' pods, without a right."""
 
     def json(self) -> str:
         """As `settings` reads it."""
@@ -60,7 +62,7 @@ def settings(text: str) -> Settings:
         raise NodeError(
             "bad-input",
             f"the controller's settings lack, or should not have: {', '.join(lacking)}",
-            "Leave their ConfigMap to the stack: pulumi up --refresh writes it anew",
+            "Leave their ConfigMap to the stack: pulumi up --refresh writes it again",
         )
     return Settings(**given)
 
@@ -72,7 +74,7 @@ def tainted(node: Mapping[str, Any]) -> bool:
 
 def ready(node: Mapping[str, Any]) -> bool:
     """Whether a node can be proven: its kubelet takes pods, and told the boot id."""
-    return bool(pod_proof.condition(node, "Ready") and pod_proof.node_of(node).boot_id)
+    return bool(pod_verdict.condition(node, "Ready") and pod_proof.node_of(node).boot_id)
 
 
 def claim(node: Mapping[str, Any]) -> str:
@@ -112,32 +114,36 @@ Step: TypeAlias = Prove | Wait | Refused | Proven
 
 
 def step(
-    node: Mapping[str, Any], digest: str, found: Mapping[str, Any] | None, pod: Mapping[str, Any] | None, now: datetime
+    node: Mapping[str, Any],
+    asked: Asked,
+    job: Mapping[str, Any] | None,
+    pod: Mapping[str, Any] | None,
+    now: datetime,
+    nodes: Sequence[Node],
+    events: Events | None = None,
 ) -> Step:
     """Decide for a tainted node.
 
-    `found` is the Job that the node claims (None: no such Job), `pod` the last that was seen of its pod, and `digest` what a
-    Job of now would vouch for: one with another, from other settings or another machine under the name, is no proof.
+    `job` is the Job that the node claims (None: no such Job), `pod` the last that was seen of its pod, and `asked` the try that
+    the Job is by its annotations: one with another digest, from other settings or another machine under the name, is no proof.
+    `nodes` are all that the cluster has now, `events` what it says of Jobs and pods.
     """
     if not ready(node):
         return Wait()
-    if found is None or found["spec"]["template"]["metadata"].get("annotations", {}).get(DIGEST_ANNOTATION) != digest:
+    if job is None or job["spec"]["template"]["metadata"].get("annotations", {}).get(DIGEST_ANNOTATION) != asked.digest:
         return Prove(1)
-    if not pod_proof.ended(found):
-        return Wait()
-    judged = pod_proof.verdict(node["metadata"]["name"], found, pod, None)
+    if not pod_verdict.ended(job):
+        refused = pod_verdict.hopeless(asked.node.name, job, pod, events or {})
+        # Told at once; the next try comes when the Job has ended, which its deadline sees to.
+        left = float(job["spec"]["activeDeadlineSeconds"]) + pause(pod_proof.attempt_of(job))
+        return Refused(refused, left) if refused else Wait()
+    judged = pod_verdict.verdict(asked, nodes, job, pod, None, events)
     if not isinstance(judged, Refusal):
         return Proven(judged)
-    attempt = attempt_of(found)
+    attempt = pod_proof.attempt_of(job)
     # Both bounds, because the cluster's clock need not be ours.
-    left = min(pause(attempt) - (now - ended_at(found)).total_seconds(), pause(attempt))
+    left = min(pause(attempt) - (now - ended_at(job)).total_seconds(), pause(attempt))
     return Refused(judged, left) if left > 0 else Prove(attempt + 1)
-
-
-def attempt_of(found: Mapping[str, Any]) -> int:
-    """Which try a Job is."""
-    told = (found["metadata"].get("annotations") or {}).get(ATTEMPT_ANNOTATION, "")
-    return int(told) if told.isascii() and told.isdecimal() and len(told) < 6 else 1
 
 
 def pause(attempt: int) -> float:
@@ -147,21 +153,20 @@ def pause(attempt: int) -> float:
 
 def ended_at(found: Mapping[str, Any]) -> datetime:
     """When a Job that has ended did so."""
-    holds = pod_proof.condition(found, "Complete") or pod_proof.condition(found, "Failed")
+    holds = pod_verdict.condition(found, "Complete") or pod_verdict.condition(found, "Failed")
     return datetime.strptime(holds["lastTransitionTime"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
 
 
-def job(given: Settings, node: pod_proof.Node, attempt: int, scripts: str) -> dict[str, Any]:
-    """The Job (batch/v1) of a try; `scripts` as for `pod_proof.node_job`, which makes those of `up`."""
-    made = pod_proof.node_job(given.proof, node, asdict(given), scripts)
-    notes = {**made["spec"]["template"]["metadata"]["annotations"], ATTEMPT_ANNOTATION: str(attempt)}
-    about = {"generateName": f"{pod_proof.job_name(given.proof, node.name)}-", "labels": {PROOF_LABEL: given.proof}}
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {**about, "annotations": notes}, "spec": made["spec"]}
+def ask(given: Settings, node: Node, attempt: int, ladder: str, boot_id: str = "") -> Asked:
+    """A try of a node's proof, as `up` asks for it; see `pod_proof.ask`."""
+    return pod_proof.ask(given.proof, node, asdict(given), ladder, given.account, attempt, boot_id)
 
 
-def digest_of(made: Mapping[str, Any]) -> str:
-    """What a Job of `job` vouches for."""
-    return str(made["spec"]["template"]["metadata"]["annotations"][DIGEST_ANNOTATION])
+def job(given: Settings, asked: Asked) -> dict[str, Any]:
+    """The Job (batch/v1) of a try, with a name of the API server's making."""
+    about = asked.body["metadata"] | {"generateName": f"{pod_proof.job_name(given.proof, asked.node.name)}-"}
+    notes = {**about["annotations"], ATTEMPT_ANNOTATION: str(pod_proof.attempt_of(asked.template))}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {**about, "annotations": notes}, "spec": asked.body["spec"]}
 
 
 def claiming(node: Mapping[str, Any], uid: str) -> dict[str, Any]:

@@ -1,5 +1,10 @@
 """The pod of a nested sandbox: exactly two capabilities or an ordinary user, and only together with a Kata RuntimeClass."""
 
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
 CAPABILITIES = ("NET_ADMIN", "SYS_ADMIN")
 """What bubblewrap needs when it runs as uid 0 (bubblewrap.c, network.c). Under Kata they act inside the guest; on runc
 the same grant would reach the node, so the two are never set without a RuntimeClass."""
@@ -8,6 +13,10 @@ ORDINARY_ID = 1000
 SECCOMP = ("RuntimeDefault", "Unconfined")
 """Seccomp profiles that need no file on the node. Kata does not apply either inside the guest by default
 (disable_guest_seccomp); where it does, RuntimeDefault refuses user namespaces to the ordinary user."""
+COMMAND = ("sleep", "infinity")
+"""What the container runs where nothing else is named: it waits for what is executed in it."""
+ENTRY_NAME = "kata-nodes-entry"
+"""Under which name the entry runs; by it a container that starts through the entry is known."""
 SCRATCH = "1Gi"
 """Bound on /tmp of a read-only root, which lies on the node's disk."""
 
@@ -34,12 +43,32 @@ def security_context(
     return context
 
 
+@cache
+def entry() -> str:
+    """Text of entry.sh, which mounts a proc without masks and then becomes the container's program."""
+    return resources.files("nodekit").joinpath("entry.sh").read_text(encoding="utf-8")
+
+
+def enters(container: Mapping[str, Any]) -> bool:
+    """Whether a container (core/v1) starts through the entry."""
+    command = container.get("command") or []
+    return len(command) == 4 and command[0::3] == ["/bin/sh", ENTRY_NAME]
+
+
+def entry_options(container: Mapping[str, Any]) -> list[str]:
+    """The options of the entry in the arguments of a container that `enters`."""
+    args = list(container.get("args") or [])
+    return args[:2] if args[:1] == ["--user"] else []
+
+
 def template(
     image: str,
     runtime_class: str,
     labels: dict[str, str],
     nested_sandbox: bool = True,
     *,
+    command: Sequence[str] = COMMAND,
+    user_id: int | None = None,
     ordinary_user: bool = False,
     read_only_root: bool = True,
     service_account_token: bool = False,
@@ -53,15 +82,35 @@ def template(
     Variants: a nested sandbox as root (the default: both capabilities), one as an ordinary user (`ordinary_user`: none), and
     a pod in which nothing nests (`nested_sandbox` false, as for Firecracker: none, and no promise). `cpu` and `memory` are
     requested, `memory_limit` is what the guest may grow to, in Kubernetes quantities. A read-only root has a writable /tmp,
-    where bubblewrap also builds its root. `procMount` stays out: no guest has shown yet that it unmasks /proc.
+    where bubblewrap also builds its root.
 
-    Raises ValueError without a RuntimeClass (capabilities and class are inseparable) and for an unknown seccomp profile.
+    `command` is the container's program with its arguments. As root with a nested sandbox it starts through the entry
+    (entry.sh), which uses SYS_ADMIN once, to mount a proc that no path masks: without it bubblewrap cannot mount proc, and
+    sandbox-runtime does not start in its default mode. `user_id`: the entry then becomes that user and group without any
+    capability, and the sandbox works for it too. The image needs /bin/sh and mount, and setpriv for `user_id`. To an ordinary
+    user, who has no capability to mount with, sandbox-runtime's `enableWeakerNestedSandbox` alone is open: `procMount:
+    Unmasked` asks for `hostUsers: false`, which Kata's handler does not support.
+
+    Raises ValueError without a RuntimeClass (capabilities and class are inseparable), without a command, for a `user_id`
+    where no entry is that could become it, and for an unknown seccomp profile.
     """
     if not runtime_class:
         raise ValueError("A sandbox pod needs a RuntimeClass: on the node's own kernel its capabilities would reach the node.")
+    if not command:
+        raise ValueError("A sandbox pod needs a command: with none the container would be the entry alone, and end at once.")
+    entered = nested_sandbox and not ordinary_user
+    if user_id is not None and not entered:
+        raise ValueError("user_id is for a nested sandbox as root: only the entry, which needs SYS_ADMIN, becomes that user.")
+    options = [] if user_id is None else ["--user", str(user_id)]
+    started = (
+        {"command": ["/bin/sh", "-c", entry(), ENTRY_NAME], "args": [*options, *command]}
+        if entered
+        else {"command": list(command)}
+    )
     container: dict[str, object] = {
         "name": "sandbox",
         "image": image,
+        **started,
         "securityContext": security_context(
             nested_sandbox, ordinary_user=ordinary_user, read_only_root=read_only_root, seccomp=seccomp
         ),

@@ -83,5 +83,10 @@ async def _end(process: asyncio.subprocess.Process, tasks: list[asyncio.Task[Non
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
-        # What was printed and not read would keep the pipes open.
-        await asyncio.wait_for(process.communicate(), _TERM_SECONDS)
+        # What was printed and not read would keep the pipes open; it is forgotten, for what left the group may print on.
+        await asyncio.wait_for(asyncio.gather(*map(_drain, (process.stdout, process.stderr)), process.wait()), _TERM_SECONDS)
+
+
+async def _drain(stream: asyncio.StreamReader | None) -> None:
+    while stream is not None and await stream.read(_CHUNK):
+        pass

@@ -14,6 +14,9 @@ from plugins.command.output import Output
 PACKET_LIMIT = 200 * 1024
 """Bytes of a command line or an environment value; sshd ends a connection on a packet over 256 KiB."""
 
+_ENVIRONMENT_LIMIT = 1024 * 1024
+"""Bytes of a login's environment that are read, to see which variables the server lets in."""
+
 _TERM_SECONDS = 1.0
 _CHUNK = 64 * 1024
 
@@ -143,8 +146,12 @@ async def _environment(
 async def _probe(link: Link, names: list[str]) -> dict[str, bool]:
     """Which variables reach a command: asyncssh asks for no answer when it sets one, so they are looked for."""
     mark = secrets.token_hex(8)
-    result = await link.ssh.run("env", env=dict.fromkeys(names, mark), encoding="utf-8", errors="replace")
-    seen = set(str(result.stdout or "").splitlines())
+    said = b""
+    async with link.ssh.create_process("env", env=dict.fromkeys(names, mark), encoding=None) as process:
+        while len(said) <= _ENVIRONMENT_LIMIT and (data := await process.stdout.read(_CHUNK)):
+            said += data
+        process.close()
+    seen = set(said.decode("utf-8", "replace").splitlines())
     return {name: f"{name}={mark}" in seen for name in names}
 
 

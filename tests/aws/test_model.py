@@ -76,7 +76,7 @@ def test_program_is_not_downloaded_in_clear() -> None:
     refused("nodes.aws.group.program.address", "'http://files", instances=None, group={**GROUP, "program": program})
 
 
-@pytest.mark.parametrize("kubernetes", [None, {}, {"proof": {"nodes": ["a"]}}])
+@pytest.mark.parametrize("kubernetes", [None, {}, {"proof": {"nodes": ["a"], "image": "proof@sha256:0"}}])
 def test_group_that_nothing_would_prove_is_refused(kubernetes: Any) -> None:
     with pytest.raises(ConfigError, match=r"nobody logs in.*kubernetes\.proof\.selector"):
         load({**group(), "kubernetes": kubernetes}.get)

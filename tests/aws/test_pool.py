@@ -20,12 +20,13 @@ from pulumi.provider.experimental.analyzer import Analyzer
 from components import aws_preflight
 from components.aws_node_group import AwsNodeGroup
 from components.aws_nodes import AwsNodes
+from components.cluster_reader import Situation
 from components.kata_node import resource_text
 from nodekit import bundle
 from nodekit.rules import aws_preflight as rules
 from nodekit.rules import pod_proof, user_data
 from tests.components.recorder import Recorder
-from tests.components.test_wiring import stack
+from tests.components.test_wiring import evidence_of, stack
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MACHINES: dict[str, Any] = {
@@ -60,7 +61,7 @@ def group(sha256: str | None = None) -> dict[str, Any]:
     return {
         **INSTANCES,
         "nodes": {"aws": {**MACHINES, "group": {"minSize": 1, "maxSize": 4, "program": program}}},
-        "kubernetes": {"proof": {"selector": "sandbox=true"}},
+        "kubernetes": {"proof": {"selector": "sandbox=true", "image": "proof@sha256:0"}},
     }
 
 
@@ -75,12 +76,12 @@ def no_credentials() -> Iterator[None]:
 class Cluster:
     """One node, which joined and passes."""
 
-    def nodes(self, names: list[str], selector: str | None) -> list[pod_proof.Node]:
-        return [pod_proof.Node("ip-10-0-0-7", "uid", "boot")]
+    def situation(self, namespace: str, proof: str, names: list[str], selector: str | None) -> Situation:
+        nodes = [pod_proof.Node("ip-10-0-0-7", "uid", "boot")]
+        return Situation(nodes, nodes, {}, {}, {}, {})
 
-    def outcome(self, namespace: str, name: str, jobs: dict[str, str], timeout_seconds: int) -> dict[str, Any]:
-        rungs = [{"name": "command-line", "passed": True}, {"name": "unshare", "passed": True}]
-        return {node: {"node": node, "proven": "pod", "userNamespaces": 7563, "rungs": rungs} for node in jobs}
+    def outcome(self, namespace: str, name: str, asked: dict[str, Any], timeout_seconds: int) -> dict[str, Any]:
+        return {node: evidence_of(node) for node in asked}
 
     def jobs(self, namespace: str, proof: str) -> dict[str, Any]:
         return {}

@@ -26,9 +26,18 @@ HANGS = "hangs"
 """The behaviour of a pod that starts and never ends."""
 
 
+NONCE = "{{ (index (index .spec.containers 0).env 0).value }}"
+"""For a termination message: the value of the container's first variable, which starts the lines of a proof's report."""
+
+
 def exits(code: int, message: str) -> str:
-    """The behaviour of a pod that ends with `code` and a termination message ({node} is its node's name)."""
-    return json.dumps([code, message.replace("{node}", "{{ .spec.nodeName }}")])
+    """The behaviour of a pod that ends with `code` and a termination message, in which NONCE can stand."""
+    return json.dumps([code, message])
+
+
+def stuck(reason: str, message: str) -> str:
+    """The behaviour of a pod whose container never starts, of which the kubelet makes this event."""
+    return json.dumps({"reason": reason, "message": message})
 
 
 def stage(name: str, nodes: Iterable[str], phase: str, status: str, delay: int = 0) -> dict[str, Any]:
@@ -64,6 +73,16 @@ containerStatuses:
   ready: true
   restartCount: 0
   state: {{running: {{startedAt: {NOW}}}}}
+"""
+
+
+CREATING = """
+containerStatuses:
+- name: {{ (index .spec.containers 0).name | Quote }}
+  image: {{ (index .spec.containers 0).image | Quote }}
+  ready: false
+  restartCount: 0
+  state: {waiting: {reason: ContainerCreating}}
 """
 
 
@@ -135,8 +154,14 @@ class ControlPlane:
             self.context = cluster.client_context(folder / "cluster" / "pki")
             (folder / "kubeconfig").write_text(self.kubeconfig)
             pki = folder / "cluster" / "pki"
+            # As kubeadm and the clouds run it: each controller acts as a service account of its own.
+            document = json.loads(self.kubeconfig)
+            document["users"][0]["user"]["as"] = "system:kube-controller-manager"
+            (folder / "controller-manager.kubeconfig").write_text(json.dumps(document))
             self.spawn(
                 "kube-controller-manager",
+                f"--kubeconfig={folder / 'controller-manager.kubeconfig'}",
+                "--use-service-account-credentials=true",
                 f"--controllers={','.join(CONTROLLERS)}",
                 f"--service-account-private-key-file={pki / 'service-account.key'}",
                 # kwok renews no lease here: those of one run would keep the nodes from the next.
@@ -174,6 +199,10 @@ class ControlPlane:
             by_behaviour.setdefault(behaviour, []).append(node)
         stages = [NODE_READY, POD_GONE]
         for number, (behaviour, nodes) in enumerate(by_behaviour.items()):
+            if behaviour.startswith("{"):
+                stages.append(stage(f"stuck-{number}", nodes, "Pending", CREATING, 500))
+                stages[-1]["spec"]["next"]["event"] = {"type": "Warning", **json.loads(behaviour)}
+                continue
             stages.append(stage(f"starts-{number}", nodes, "Pending", RUNNING))
             if behaviour != HANGS:
                 stages.append(stage(f"ends-{number}", nodes, "Running", terminated(*json.loads(behaviour))))

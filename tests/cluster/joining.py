@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from local import certificates, cluster, process
-from nodekit.rules import guard, joining, joining_guard, joining_workload, pod, pod_proof
+from nodekit.rules import guard, joining, joining_guard, joining_workload, pod, pod_proof, proof_guard
 from tests.cluster.control_plane import ControlPlane
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,11 +39,18 @@ class Joining:
             kata_version="3.32.0",
             kernel_params=["user_namespace.enable=1"],
             nested_sandbox=True,
+            sandbox="sandbox-runtime",
             image=None,
             timeout_seconds=60,
+            account="prover",
         )
         self.make("/api/v1/namespaces", "Namespace", NAMESPACE, labels=guard.namespace_labels("joining"))
-        self.make(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts", "ServiceAccount", ACCOUNT)
+        for account in (ACCOUNT, self.settings.account):
+            self.make(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts", "ServiceAccount", account)
+        alone = proof_guard.policy([proof_guard.REPLICA_SETS], [joining_guard.subject(NAMESPACE, ACCOUNT)])
+        self.make(f"{ADMISSION}ies", "ValidatingAdmissionPolicy", "alone", spec=alone)
+        bound = proof_guard.binding("alone", NAMESPACE)
+        self.make(f"{ADMISSION}ybindings", "ValidatingAdmissionPolicyBinding", "alone", spec=bound)
         self.make(f"{ADMISSION}ies", "ValidatingAdmissionPolicy", "joining", spec=joining_guard.policy(NAMESPACE, ACCOUNT))
         self.make(f"{ADMISSION}ybindings", "ValidatingAdmissionPolicyBinding", "joining", spec=joining_guard.binding("joining"))
         subjects = [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}]

@@ -4,6 +4,7 @@ What would be lost if these failed: one bad node would keep all others from thei
 second.
 """
 
+import json
 from collections import Counter
 from datetime import datetime, timezone
 from typing import Any
@@ -14,7 +15,9 @@ from controller.api import Api, Changed
 from controller.rounds import Rounds
 from nodekit.errors import NodeError
 from nodekit.rules import joining, pod_proof
-from tests.cluster.test_joining_rules import GIVEN, SAID, ending, node
+from nodekit.rules.pod_verdict import Words
+from tests.cluster.reports import GUEST_ID
+from tests.cluster.test_joining_rules import GIVEN, node, pod_of
 
 
 class Cluster(Api):
@@ -37,6 +40,9 @@ class Cluster(Api):
         return dict(self.made)
 
     def pods(self) -> dict[str, dict[str, Any]]:
+        return {}
+
+    def events(self) -> dict[str, dict[str, Words]]:
         return {}
 
     def make(self, body: Any) -> dict[str, Any]:
@@ -99,7 +105,7 @@ def test_pod_that_a_deadline_took_away_is_remembered(monkeypatch: pytest.MonkeyP
     rounds = Rounds(cluster)
     rounds.once()
     uid = joining.claim(cluster.found["a"])
-    monkeypatch.setattr(cluster, "pods", lambda: {uid: ending(f"a{SAID[1:]}")})
+    monkeypatch.setattr(cluster, "pods", lambda: {uid: pod_of(cluster.made[uid])})
     rounds.once()
     monkeypatch.setattr(cluster, "pods", dict)
     ends(cluster, "a", "Complete")
@@ -118,6 +124,8 @@ def test_refusal_is_told_once_and_evidence_of_nodes_that_are_gone_goes() -> None
     ends(cluster, "b", "Failed")
     assert rounds.once() <= 10 and rounds.once() <= 10
     assert cluster.asked["events"] == 1
-    rounds.seen[ends(cluster, "a", "Complete")] = ending(f"a{SAID[1:]}")
+    uid = ends(cluster, "a", "Complete")
+    rounds.seen[uid] = pod_of(cluster.made[uid])
     rounds.once()
+    assert json.loads(cluster.data["joining-nodes-evidence"]["a"])["guestBootId"] == GUEST_ID
     assert set(cluster.data["joining-nodes-evidence"]) == {"a", "b"}

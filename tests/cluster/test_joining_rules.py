@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from copy import deepcopy
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,18 @@ import pytest
 from nodekit.errors import NodeError
 from nodekit.rules import joining, joining_workload, pod, pod_proof
 from nodekit.rules.joining import Prove, Proven, Refused, Wait
+from nodekit.rules.pod_verdict import Words
+from tests.cluster.reports import report
 
 ROOT = Path(__file__).resolve().parents[2]
+NODE = pod_proof.Node("n", "u", "boot")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 GIVEN = joining.Settings(
     proof="joining-nodes", namespace="joining", selector="a=b", pod_template=json.dumps(pod.template("image", "kata-qemu", {})),
-    handler="kata-qemu", kata_version="3.32.0", kernel_params=["a=1"], nested_sandbox=True, image=None, timeout_seconds=60,
+    handler="kata-qemu", kata_version="3.32.0", kernel_params=["user_namespace.enable=1"], nested_sandbox=True,
+    sandbox="sandbox-runtime", image=None, timeout_seconds=60, account="prover",
 )  # fmt: skip
-SAID = (
-    "n: proven: max_user_namespaces 1, guest kernel 6, boot id b; passed: unshare; not tried: none; failed without counting: none"
-)
+LADDER = "echo ladder"
 IN_THE_IMAGE = """
 import sys
 from types import SimpleNamespace
@@ -50,21 +53,33 @@ def node(**changed: Any) -> dict[str, Any]:
 
 def made(ended: str | None, attempt: int = 1, ago: float = 0, **changed: Any) -> dict[str, Any]:
     """The claimed Job, ended as `Complete` or `Failed` some seconds ago."""
-    body = joining.job(joining.Settings(**{**GIVEN.__dict__, **changed}), pod_proof.Node("n", "u", "boot"), attempt, "s")
+    settings = joining.Settings(**{**GIVEN.__dict__, **changed})
+    body = deepcopy(joining.job(settings, joining.ask(settings, NODE, attempt, LADDER)))
     body["metadata"]["uid"] = "j"
     when = (NOW - timedelta(seconds=ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
     body["status"] = {"conditions": [{"type": ended, "status": "True", "lastTransitionTime": when}]} if ended else {}
     return body
 
 
-def ending(message: str) -> dict[str, Any]:
-    """A pod that ended with this message."""
-    return {"status": {"containerStatuses": [{"state": {"terminated": {"message": message}}}]}}
+def pod_of(job: dict[str, Any], message: str | None = None) -> dict[str, Any]:
+    """The Job's pod, which ended with this message, by default a passing report."""
+    template: dict[str, Any] = deepcopy(job["spec"]["template"])
+    notes = template["metadata"]["annotations"]
+    said = report(pod_proof.nonce(notes[pod_proof.DIGEST_ANNOTATION], pod_proof.attempt_of(template)))
+    state = {"terminated": {"exitCode": 0, "message": said if message is None else message}}
+    owner = {"kind": "Job", "uid": job["metadata"]["uid"], "controller": True}
+    template["metadata"] |= {"uid": "p", "name": "p", "ownerReferences": [owner]}
+    template["spec"]["nodeName"] = notes[pod_proof.NODE_ANNOTATION]
+    return {**template, "status": {"containerStatuses": [{"name": "sandbox", "state": state}]}}
 
 
-def decided(of: dict[str, Any], found: dict[str, Any] | None, message: str = SAID) -> Prove | Wait | Refused | Proven:
-    """With what a Job of now would vouch for."""
-    return joining.step(of, joining.digest_of(made(None)), found, ending(message), NOW)
+def decided(
+    of: dict[str, Any], job: dict[str, Any] | None, message: str | None = None, events: Any = None
+) -> Prove | Wait | Refused | Proven:
+    """With what the Job of now would vouch for."""
+    attempt = pod_proof.attempt_of(job) if job else 1
+    asked = joining.ask(GIVEN, NODE, attempt, LADDER)
+    return joining.step(of, asked, job, pod_of(job, message) if job else None, NOW, [NODE], events)
 
 
 def test_node_is_proven_only_by_the_pod_of_the_job_that_it_claims() -> None:
@@ -73,15 +88,32 @@ def test_node_is_proven_only_by_the_pod_of_the_job_that_it_claims() -> None:
     assert decided(node(), None) == Prove(1)
     assert decided(node(), made(None)) == Wait()
     assert isinstance(decided(node(), made("Failed")), Refused)
-    lost = decided(node(), made("Complete"), "m: proven")
-    assert isinstance(lost, Refused) and lost.refusal.code == "proof-pod-lost"
+    other = decided(node(), made("Complete"), report("0" * 16))
+    assert isinstance(other, Refused) and other.refusal.code == "proof-transcript-incomplete"
+    own = decided(node(), made("Complete"), report(pod_nonce(), boot_id="status=ok value=boot detail="))
+    assert isinstance(own, Refused) and own.refusal.code == "proof-not-a-guest"
+
+
+def pod_nonce() -> str:
+    """What starts the lines of the first try's report."""
+    return joining.ask(GIVEN, NODE, 1, LADDER).nonce
+
+
+def test_pod_that_cannot_start_is_told_before_its_time_is_over() -> None:
+    told = {"p": {"FailedCreatePodSandBox": Words(1, 'no runtime for "kata-qemu" is configured')}}
+    job = made(None)
+    seen = pod_of(job)
+    seen["status"] = {"phase": "Pending"}
+    step = joining.step(node(), joining.ask(GIVEN, NODE, 1, LADDER), job, seen, NOW, [NODE], told)
+    assert isinstance(step, Refused) and "no runtime for" in step.refusal.sentence and step.seconds == 70
 
 
 @pytest.mark.parametrize("changed", [{"kernel_params": []}, {"kata_version": "4.0.0"}, {"image": "other"}, {"handler": "other"}])
 def test_job_of_other_settings_is_no_proof_and_neither_is_one_for_another_machine(changed: dict[str, Any]) -> None:
     assert decided(node(), made("Complete", **changed)) == Prove(1)
-    other = joining.job(GIVEN, pod_proof.Node("n", "another", "boot"), 1, "s")
-    assert joining.step(node(), joining.digest_of(other), made("Complete"), ending(SAID), NOW) == Prove(1)
+    other = joining.ask(GIVEN, pod_proof.Node("n", "another", "boot"), 1, LADDER)
+    job = made("Complete")
+    assert joining.step(node(), other, job, pod_of(job), NOW, [NODE]) == Prove(1)
 
 
 @pytest.mark.parametrize(
@@ -110,8 +142,8 @@ def test_waits_grow_are_bounded_and_end_in_another_try() -> None:
 @pytest.mark.parametrize("told", ["", "x", "-1", "²", "9" * 30])
 def test_attempt_that_somebody_wrote_does_not_stop_the_controller(told: str) -> None:
     found = made("Failed")
-    found["metadata"]["annotations"][joining.ATTEMPT_ANNOTATION] = told
-    assert joining.attempt_of(found) == 1
+    found["metadata"]["annotations"][pod_proof.ATTEMPT_ANNOTATION] = told
+    assert pod_proof.attempt_of(found) == 1
 
 
 def test_untainting_tests_all_that_it_removes_and_removes_no_more() -> None:
@@ -130,8 +162,8 @@ def test_untainting_tests_all_that_it_removes_and_removes_no_more() -> None:
 
 def test_jobs_pod_goes_where_the_taint_keeps_others_out_and_is_the_one_of_up() -> None:
     body = made(None)
-    up = pod_proof.node_job("joining-nodes", pod_proof.Node("n", "u", "boot"), GIVEN.__dict__, "s")
-    assert body["spec"] == up["spec"]
+    up = pod_proof.ask("joining-nodes", NODE, GIVEN.__dict__, LADDER, "prover")
+    assert body["spec"] == up.body["spec"] and body["spec"]["template"]["spec"]["serviceAccountName"] == "prover"
     assert {"key": pod_proof.TAINT, "operator": "Exists"} in body["spec"]["template"]["spec"]["tolerations"]
     assert not [key for key in body["metadata"]["annotations"] if key.startswith("pulumi.com/")]
     assert "name" not in body["metadata"]
@@ -148,10 +180,11 @@ def test_settings_arrive_as_they_were_written_and_others_are_refused() -> None:
 def test_rights_are_the_least_and_reach_no_secret() -> None:
     rules = [*joining_workload.NODE_RULES, *joining_workload.EVENT_RULES, *joining_workload.own_rules("p")]
     verbs = {str(resource): set(rule["verbs"]) for rule in rules for resource in rule["resources"]}  # type: ignore[attr-defined]
-    assert verbs["nodes"] == {"list", "watch", "patch"} and verbs["pods"] == {"list", "watch"} and verbs["events"] == {"create"}
+    assert verbs["nodes"] == {"list", "watch", "patch"} and verbs["pods"] == {"list", "watch"} and verbs["events"] == {"list"}
+    assert joining_workload.EVENT_RULES == [{"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}]
     assert set(verbs) == {"nodes", "events", "jobs", "pods", "configmaps"}
     named = [rule["resourceNames"] for rule in rules if "patch" in rule["verbs"] and "nodes" not in rule["resources"]]  # type: ignore[operator]
-    assert named == [["p-files", "p-evidence"]]
+    assert named == [["p-evidence"]]
 
 
 def locked(path: Path) -> Iterator[tuple[str, str]]:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.control_plane import HANGS, ControlPlane, exits
-from tests.cluster.proving import JOBS, PROVEN, ZERO, ZERO_TEXT, Proving, refusals
+from tests.cluster.control_plane import HANGS, NONCE, ControlPlane, exits, stuck
+from tests.cluster.proving import JOBS, NAMESPACE, PROVEN, ZERO, ZERO_TEXT, Proving, refusals
+from tests.cluster.reports import report
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 TWENTY = [f"node-{number}" for number in range(20)]
@@ -51,8 +52,9 @@ def test_two_of_twenty_fail_both_are_named_and_the_cure_is_proven(proving: Provi
 
 
 def test_each_way_to_fail_is_told_apart(proving: Proving, plane: ControlPlane) -> None:
-    same_kernel = "{node}: rung boot-id (…) read 'x': the boot id is the node's own. A remedy. [proof-not-a-guest]"
-    plane.behave({"node-0": HANGS, "node-1": exits(1, same_kernel), "node-2": exits(127, "/bin/sh: no such file")})
+    other = str(plane.request("GET", "/api/v1/nodes/node-7")["status"]["nodeInfo"]["bootID"])
+    same_kernel = report(NONCE, boot_id=f"status=ok value={other} detail=")
+    plane.behave({"node-0": HANGS, "node-1": exits(0, same_kernel), "node-2": exits(127, "/bin/sh: no such file")})
     said = proving.up(timeout_seconds=8, fails=True)
     assert refusals(said) == {
         "node-0": "proof-timeout",
@@ -106,7 +108,8 @@ def test_what_the_proof_vouches_for_proves_again_and_nothing_else_does(proving: 
     assert changed(image="busybox:1.37") == four
     assert changed(nodes=TWENTY[:5]) == {"node-4"}
     assert changed(nodes=TWENTY[1:5]) == {"node-0"}
-    # A reboot changes the boot id and nothing that was proven; a machine registered anew under the name does.
+    assert changed(sandbox="bubblewrap") == set(TWENTY[1:5])
+    # A reboot changes the boot id and nothing that was proven; another machine that registers under the name does.
     plane.request("PATCH", "/api/v1/nodes/node-1/status", {"status": {"nodeInfo": {"bootID": "another"}}})
     assert changed() == set()
     plane.remove_node("node-1")
@@ -114,11 +117,24 @@ def test_what_the_proof_vouches_for_proves_again_and_nothing_else_does(proving: 
     assert changed() == {"node-1"}
 
 
+def test_a_handler_that_is_not_there_is_told_at_once_in_the_clusters_own_words(proving: Proving, plane: ControlPlane) -> None:
+    said = 'Failed to create pod sandbox: failed to get sandbox runtime: no runtime for "kata-qemu" is configured'
+    plane.behave({"node-1": stuck("FailedCreatePodSandBox", said)})
+    begin = time.monotonic()
+    told = proving.up(timeout_seconds=300, fails=True)
+    assert time.monotonic() - begin < 60, "most of it is the engine's own start"
+    assert refusals(told) == {"node-1": "proof-container-failed"} and 'no runtime for "kata-qemu" is configured' in told
+    before = proving.jobs()
+    plane.behave({"node-1": PROVEN})
+    proving.up()
+    assert {node for node, uid in proving.jobs().items() if uid != before[node]} == {"node-1"}
+
+
 def test_evidence_outlives_the_pods(proving: Proving, plane: ControlPlane) -> None:
     proving.up()
     known = proving.evidence()
-    for one in plane.items("/api/v1/namespaces/default/pods"):
-        plane.request("DELETE", f"/api/v1/namespaces/default/pods/{one['metadata']['name']}")
+    for one in plane.items(f"/api/v1/namespaces/{NAMESPACE}/pods"):
+        plane.request("DELETE", f"/api/v1/namespaces/{NAMESPACE}/pods/{one['metadata']['name']}")
     proving.up("--expect-no-changes")
     assert proving.evidence() == known
 
@@ -137,8 +153,13 @@ def test_a_job_of_before_is_no_proof(proving: Proving, plane: ControlPlane) -> N
     for one in plane.items(JOBS):
         if one["metadata"]["uid"] in left.values():
             plane.request("DELETE", f"{JOBS}/{one['metadata']['name']}?propagationPolicy=Background")
-    for name in ("after", "proof-evidence"):
-        plane.request("DELETE", f"/api/v1/namespaces/default/configmaps/{name}")
+    for place, name in (("default", "after"), (NAMESPACE, "proof-evidence")):
+        plane.request("DELETE", f"/api/v1/namespaces/{place}/configmaps/{name}")
+    for kind in ("validatingadmissionpolicybindings", "validatingadmissionpolicies"):
+        left_over, *_ = sorted(
+            plane.items(f"/apis/admissionregistration.k8s.io/v1/{kind}"), key=lambda one: one["metadata"]["creationTimestamp"]
+        )
+        plane.request("DELETE", f"/apis/admissionregistration.k8s.io/v1/{kind}/{left_over['metadata']['name']}")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +178,8 @@ def test_nodes_that_are_not_there_are_named_before_any_job(
 
 
 def test_preview_shows_named_nodes_and_makes_nothing(proving: Proving) -> None:
-    assert "10 to create" in proving.run("preview")  # stack, provider, component, its two ConfigMaps, four Jobs, what comes after
+    # Stack, provider, component, its account, guard (2) and evidence, four Jobs, what comes after.
+    assert "12 to create" in proving.run("preview")
     assert proving.jobs() == {}
     proving.up()
     proving.run("preview", "--expect-no-changes")

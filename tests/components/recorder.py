@@ -24,7 +24,7 @@ STDOUT = {
     "proof": {
         "node": "local-0", "hypervisor": "qemu", "proven": "guest", "userNamespaces": 7563, "guestKernel": "6.12.0",
         "kernelParams": "cgroup_no_v1=all user_namespace.enable=1", "configFile": "/opt/kata/c.toml",
-        "rungs": [{"name": "unshare", "passed": True, "value": "", "detail": ""}],
+        "rungs": [{"name": "unshare", "passed": True, "counts": True, "value": "", "detail": ""}],
     },
 }  # fmt: skip
 """What the node and local programs would answer, by the end of the resource's name."""

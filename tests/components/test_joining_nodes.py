@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from components import kata_proof
+from components.kata_node import resource_text
 from nodekit.rules import joining, joining_guard, joining_workload, pod_proof
 from tests.components.recorder import Recorder
 from tests.components.test_wiring import EXISTING, FakeCluster, stack
@@ -22,8 +23,8 @@ KUBECONFIG = yaml.safe_dump(
 CHILDREN = (
     "joining-namespace",
     *(f"joining-nodes-{child}" for child in (
-        "account", "guard-policy", "guard-binding", "nodes", "nodes-binding", "own", "own-binding", "events", "events-binding",
-        "settings", "controller",
+        "account", "guard-policy", "guard-binding", "proof-account", "proof-policy", "proof-binding", "nodes", "nodes-binding",
+        "own", "own-binding", "events", "events-binding", "settings", "controller",
     )),
 )  # fmt: skip
 
@@ -31,7 +32,7 @@ CHILDREN = (
 def made(monkeypatch: pytest.MonkeyPatch, **kubernetes: Any) -> Recorder:
     """The stack with these settings of its cluster."""
     monkeypatch.setattr(kata_proof, "reader", lambda given, kubeconfig: FakeCluster())
-    config = {**EXISTING, "kubernetes": {"proof": {"nodes": ["one"]}, **kubernetes}}
+    config = {**EXISTING, "kubernetes": {"proof": {"nodes": ["one"], "image": "proof@sha256:0"}, **kubernetes}}
     return stack(config, secrets={"sshPrivateKey": "KEY", "kubeconfig": KUBECONFIG})
 
 
@@ -56,7 +57,7 @@ def test_all_of_it_comes_after_the_proof_of_up_and_is_nobody_elses(recorder: Rec
 
 
 def test_account_has_no_right_to_nodes_before_the_policy_bounds_it(recorder: Recorder) -> None:
-    assert "joining-nodes-guard-binding" in recorder.by_name["joining-nodes-nodes-binding"].after
+    assert {"joining-nodes-guard-binding", "joining-nodes-proof-binding"} <= recorder.by_name["joining-nodes-nodes-binding"].after
     bindings = {f"joining-nodes-{child}-binding" for child in ("nodes", "own", "events")}
     assert bindings <= recorder.by_name["joining-nodes-controller"].after
 
@@ -64,7 +65,7 @@ def test_account_has_no_right_to_nodes_before_the_policy_bounds_it(recorder: Rec
 def test_controller_is_alone_in_a_guarded_namespace(recorder: Recorder) -> None:
     labels = recorder.by_name["joining-namespace"].inputs["metadata"]["labels"]
     assert labels == recorder.by_name["sandboxes-namespace"].inputs["metadata"]["labels"]
-    for child in ("account", "own", "own-binding", "settings", "controller"):
+    for child in ("account", "proof-account", "own", "own-binding", "settings", "controller"):
         assert recorder.by_name[f"joining-nodes-{child}"].inputs["metadata"] == {"namespace": "kata-nodes-joining"}
     assert recorder.by_name["joining-nodes-events"].inputs["metadata"] == {"namespace": joining.EVENTS_NAMESPACE}
 
@@ -94,11 +95,8 @@ def test_it_proves_what_up_proves(recorder: Recorder) -> None:
     given = joining.settings(data[joining_workload.SETTINGS_KEY])
     assert (given.selector, given.namespace, given.proof) == ("pool=kata", "kata-nodes-joining", "joining-nodes")
     up = recorder.by_name["proof-one"].inputs["spec"]
-    scripts = dict.fromkeys(("ladder.sh", "pod_proof.sh"), "")
-    ours = joining.job(given, pod_proof.Node("one", "uid-one", "boot"), 1, pod_proof.scripts_digest(scripts))["spec"]
+    ours = joining.ask(given, pod_proof.Node("one", "uid-one", "boot"), 1, resource_text("ladder.sh")).body["spec"]
     ours, up = (json.loads(json.dumps(one).replace("joining-nodes", "proof")) for one in (ours, up))
-    for one in (ours, up):
-        one["template"]["metadata"]["annotations"].pop(pod_proof.DIGEST_ANNOTATION)
     assert ours == up
 
 

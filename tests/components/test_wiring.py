@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from components import kata_proof
+from components.cluster_reader import Situation
 from nodekit.rules import pod, pod_proof
 from stacks import adoption
 from tests.components.recorder import Recorder, run
@@ -208,29 +209,36 @@ KUBECONFIG = yaml.safe_dump(
 )
 
 
+def evidence_of(node: str) -> dict[str, Any]:
+    """Of a proof that passed."""
+    rungs = [{"name": "command-line", "passed": True, "counts": True}, {"name": "unshare", "passed": True, "counts": True}]
+    seen = {"userNamespaces": 7563, "commandLine": "user_namespace.enable=1", "rungs": rungs}
+    return {"node": node, "proven": "pod", **seen}
+
+
 class FakeCluster:
     """Answers for a cluster with two nodes, on which every Job passes and all is that is to be adopted."""
 
     def require(self, kind: str, name: str, setting: str) -> None:
         pass
 
-    def nodes(self, names: list[str], selector: str | None) -> list[pod_proof.Node]:
-        return [pod_proof.Node(name, f"uid-{name}", f"boot-{name}") for name in names or ("one", "two")]
+    def situation(self, namespace: str, proof: str, names: list[str], selector: str | None) -> Situation:
+        nodes = [pod_proof.Node(name, f"uid-{name}", f"boot-{name}") for name in names or ("one", "two")]
+        return Situation(nodes, nodes, {}, {}, {}, {})
 
-    def outcome(self, namespace: str, name: str, jobs: dict[str, str], timeout_seconds: int) -> dict[str, Any]:
-        rungs = [{"name": "command-line", "passed": True}, {"name": "unshare", "passed": True}]
-        return {node: {"node": node, "proven": "pod", "userNamespaces": 7563, "rungs": rungs} for node in jobs}
+    def outcome(self, namespace: str, name: str, asked: dict[str, Any], timeout_seconds: int) -> dict[str, Any]:
+        return {node: evidence_of(node) for node in asked}
 
 
 def test_every_node_of_the_cluster_is_proven_with_the_templates_own_pod(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kata_proof, "reader", lambda given, kubeconfig: FakeCluster())
-    wanted = {"proof": {"nodes": ["one", "two"], "timeoutSeconds": 60}, "pod": {"cpu": "2"}}
+    wanted = {"proof": {"nodes": ["one", "two"], "timeoutSeconds": 60, "image": "proof@sha256:0"}, "pod": {"cpu": "2"}}
     recorder = stack({**EXISTING, "kubernetes": wanted}, secrets={"sshPrivateKey": "KEY", "kubeconfig": KUBECONFIG})
     template = recorder.by_name["sandbox-template"].inputs["template"]["spec"]
     for node in ("one", "two"):
         spec = recorder.by_name[f"proof-{node}"].inputs["spec"]
         assert spec["activeDeadlineSeconds"] == 60
-        assert recorder.by_name[f"proof-{node}"].inputs["metadata"]["namespace"] == "sandboxes"
+        assert recorder.by_name[f"proof-{node}"].inputs["metadata"]["namespace"] == "kata-nodes-proof"
         given = spec["template"]["spec"]
         assert given["runtimeClassName"] == template["runtimeClassName"] == "kata-qemu"
         for key in ("resources", "securityContext"):
@@ -246,7 +254,7 @@ def test_cluster_alone_gets_kata_by_its_chart_before_all_else_and_fills_the_chec
     wanted = {
         "kataDeploy": {"chart": "/charts/kata-deploy", "image": "mirror.example/kata-deploy"},
         "imageMirror": "mirror.example",
-        "proof": {"selector": "a=b"},
+        "proof": {"selector": "a=b", "image": "hub/proof@sha256:0"},
     }
     recorder = stack({"kubernetes": wanted, "kata": {"version": "3.27.0"}}, secrets={"kubeconfig": KUBECONFIG})
     release = recorder.by_name["kata-deploy-release"]
@@ -256,7 +264,7 @@ def test_cluster_alone_gets_kata_by_its_chart_before_all_else_and_fills_the_chec
         assert "kata-deploy-release" in recorder.by_name[name].after
     assert recorder.by_name["kata-class"].inputs["handler"] == "kata-nodes-qemu"
     container = recorder.by_name["proof-one"].inputs["spec"]["template"]["spec"]["containers"][0]
-    assert container["image"].startswith("mirror.example/library/debian:13-slim@sha256:")
+    assert container["image"] == "mirror.example/hub/proof@sha256:0"
     assert recorder.by_name["sandbox-template"].inputs["template"]["spec"]["containers"][0]["image"].startswith("mirror.example/")
     rows = recorder.outputs["checklist"]
     assert [row["passed"] for row in rows] == [True] * 5

@@ -30,7 +30,7 @@ class Story:
         self.checkout.pulumi("stack", "init", "test")
         self.checkout.pulumi("config", "set", "--secret", "kata-nodes:kubeconfig", "--stack", "test", stdin=plane.kubeconfig)
         self.kubernetes: dict[str, Any] = {
-            "proof": {"selector": SELECTOR, "timeoutSeconds": 60},
+            "proof": {"selector": SELECTOR, "timeoutSeconds": 60, "image": "proof@sha256:0"},
             "kataDeploy": {"chart": str(folder / "chart"), "namespace": "default"},
         }
 
@@ -50,7 +50,7 @@ class Story:
 
     def pods(self) -> dict[str, dict[str, Any]]:
         """Pods of the proof by node."""
-        found = self.plane.items("/api/v1/namespaces/sandboxes/pods")
+        found = self.plane.items("/api/v1/namespaces/kata-nodes-proof/pods")
         return {one["spec"]["nodeName"]: one for one in found}
 
 
@@ -120,10 +120,10 @@ def test_outputs_hold_the_evidence_of_every_node(story: Story) -> None:
 
 
 def test_unchanged_stack_makes_no_job_and_its_preview_knows_the_nodes_of_the_selector(story: Story) -> None:
-    before = {one["metadata"]["uid"] for one in story.plane.items("/apis/batch/v1/namespaces/sandboxes/jobs")}
+    before = {one["metadata"]["uid"] for one in story.plane.items("/apis/batch/v1/namespaces/kata-nodes-proof/jobs")}
     story.up("--expect-no-changes")
     story.pulumi("preview", "--expect-no-changes")
-    assert {one["metadata"]["uid"] for one in story.plane.items("/apis/batch/v1/namespaces/sandboxes/jobs")} == before
+    assert {one["metadata"]["uid"] for one in story.plane.items("/apis/batch/v1/namespaces/kata-nodes-proof/jobs")} == before
     story.plane.behave({"node-3": PROVEN})
     said = story.pulumi("preview")
     assert "proof-node-3" in said and "proof-node-1 " not in said
@@ -131,7 +131,8 @@ def test_unchanged_stack_makes_no_job_and_its_preview_knows_the_nodes_of_the_sel
 
 def test_destroy_leaves_nothing_of_it_on_the_cluster(story: Story) -> None:
     story.pulumi("destroy", "--yes", "--skip-preview")
-    assert story.plane.get("/api/v1/namespaces/sandboxes") is None
+    for name in ("sandboxes", "kata-nodes-proof"):
+        assert story.plane.get(f"/api/v1/namespaces/{name}") is None
     assert story.plane.get("/apis/node.k8s.io/v1/runtimeclasses/kata-qemu") is None
     for kind in ("validatingadmissionpolicies", "validatingadmissionpolicybindings"):
         assert story.plane.items(f"/apis/admissionregistration.k8s.io/v1/{kind}") == []

@@ -7,6 +7,7 @@ from unittest import mock
 from pulumi.runtime.proto import alias_pb2
 
 from components import kata_proof
+from components.cluster_reader import Situation
 from components.package import components
 from nodekit import bundle
 from nodekit.rules import pod_proof
@@ -65,13 +66,14 @@ PROGRAMS: dict[str, list[dict[str, Any]]] = {
 class TwoNodes:
     """Answers for a cluster on which every Job passes."""
 
-    def nodes(self, names: list[str], selector: str | None) -> list[pod_proof.Node]:
-        """Those asked for."""
-        return [pod_proof.Node(name, f"uid-{name}", f"boot-{name}") for name in names]
+    def situation(self, namespace: str, proof: str, names: list[str], selector: str | None) -> Situation:
+        """With the nodes asked for, and nothing of a proof before."""
+        nodes = [pod_proof.Node(name, f"uid-{name}", f"boot-{name}") for name in names]
+        return Situation(nodes, nodes, {}, {}, {}, {})
 
-    def outcome(self, namespace: str, name: str, jobs: dict[str, str], timeout_seconds: int) -> dict[str, Any]:
+    def outcome(self, namespace: str, name: str, asked: dict[str, Any], timeout_seconds: int) -> dict[str, Any]:
         """Every Job's evidence."""
-        return {node: {"userNamespaces": 7563} for node in jobs}
+        return {node: {"userNamespaces": 7563} for node in asked}
 
 
 def alias_of(one: alias_pb2.Alias) -> Alias:

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import resource
+import signal
 import time
 from pathlib import Path
 
@@ -72,6 +74,26 @@ def test_cancelled_ends_the_whole_group(tmp_path: Path) -> None:
 
     asyncio.run(cancel())
     assert is_gone(int((tmp_path / "child").read_text()))
+
+
+def test_what_left_the_group_and_prints_on_takes_no_memory(tmp_path: Path) -> None:
+    async def cancel() -> float:
+        command = f"setsid sh -c 'echo $$ > {tmp_path}/child; exec yes' & wait"
+        task = asyncio.create_task(local.run(command, [], None, "", {}, Output(None, _ignore)))
+        while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text().strip():
+            await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.sleep(0)
+        begin = time.monotonic()
+        await asyncio.gather(task, return_exceptions=True)
+        seconds = time.monotonic() - begin
+        os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
+        await asyncio.sleep(0.2)
+        return seconds
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert asyncio.run(cancel()) < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
 
 
 def is_gone(pid: int) -> bool:

@@ -1,6 +1,7 @@
 """Commands over a real sshd: sharing, refusals, retries, environment, cancellation."""
 
 import asyncio
+import contextlib
 import re
 import socket
 import subprocess
@@ -257,6 +258,32 @@ def test_environment_the_server_refuses(sshd: Sshd) -> None:
 
     client = with_client(sshd.connection, work)
     assert len(client.warnings) == 1 and "UNLISTED" in client.warnings[0]
+
+
+@pytest.mark.timeout(60)
+def test_an_environment_without_end_is_read_no_further_than_its_limit() -> None:
+    async def work(client: Client) -> None:
+        written = 0
+
+        async def answer(process: Any) -> None:
+            nonlocal written
+            if process.command == "env":
+                with contextlib.suppress(OSError, asyncssh.Error):
+                    while written < 64 << 20:
+                        process.stdout.write("x" * (1 << 16))
+                        written += 1 << 16
+                        await process.stdout.drain()
+            process.exit(0)
+
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        acceptor = await asyncssh.create_server(_PasswordServer, "127.0.0.1", 0, server_host_keys=[key], process_factory=answer)
+        login: dict[str, Any] = {"host": "127.0.0.1", "port": acceptor.get_port(), "user": "ann", "dialErrorLimit": 0}
+        with pytest.raises(CommandError, match=r"does not accept the environment variable\(s\) GREETING"):
+            await client.run("x", environment={"GREETING": "a"}, **login, password="opens")
+        assert written < 16 << 20
+        acceptor.close()
+
+    with_client({}, work)
 
 
 def test_a_command_too_large_for_a_packet_is_refused(sshd: Sshd) -> None:

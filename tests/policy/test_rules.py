@@ -67,11 +67,14 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (LOCAL, {}),
         (existing(), SECRETS),
-        ({**EXISTING, "kubernetes": {"proof": {"nodes": ["one", "two"]}}}, {"sshPrivateKey": KEY, "kubeconfig": KUBECONFIG}),
+        (
+            {**EXISTING, "kubernetes": {"proof": {"nodes": ["one", "two"], "image": "proof@sha256:0"}}},
+            {"sshPrivateKey": KEY, "kubeconfig": KUBECONFIG},
+        ),
         (
             {
                 "kubernetes": {
-                    "proof": {"selector": "sandbox=true"},
+                    "proof": {"selector": "sandbox=true", "image": "proof@sha256:0"},
                     "kataDeploy": {},
                     "joiningNodes": {"image": "registry.example.org/controller@sha256:0"},
                 }
@@ -96,7 +99,9 @@ def test_stacks_on_aws_pass_every_rule(monkeypatch: pytest.MonkeyPatch, config: 
 
 def test_rules_see_what_the_stacks_pass_on(answering: None) -> None:
     # Otherwise the tests above would hold of rules that look at nothing.
-    recorder = stack({**EXISTING, "kubernetes": {"proof": {"nodes": ["one"]}}}, secrets={"kubeconfig": KUBECONFIG})
+    recorder = stack(
+        {**EXISTING, "kubernetes": {"proof": {"nodes": ["one"], "image": "proof@sha256:0"}}}, secrets={"kubeconfig": KUBECONFIG}
+    )
     given = {name: inputs for name, _, inputs in sent(recorder)}
     assert codes(stack_policy.pods("kubernetes:", given["sandbox-template"], {"runtimeClasses": ["other"]})) == [
         "pod-capabilities"

@@ -31,6 +31,16 @@ def test_defaults_take_nothing_over_and_let_nothing_through() -> None:
         ({"proof": {}}, ["kubernetes.proof", "exactly one of nodes and selector"]),
         ({"proof": {"nodes": ["a"], "selector": "b=c"}}, ["kubernetes.proof", "exactly one of nodes and selector"]),
         ({"cluster": "local", "proof": {"nodes": ["a"]}}, ["kata-nodes:kubernetes", "no kubelet"]),
+        ({"proof": {"nodes": ["a"]}}, ["kubernetes.proof.image is needed", "docker build --file images/proof/Containerfile"]),
+        ({"joiningNodes": {"image": "i"}}, ["kubernetes.joiningNodes.proofImage is needed"]),
+        ({"proof": {"nodes": ["a"], "image": "i", "namespace": "sandboxes"}}, ["tenants have no rights", "proof.namespace"]),
+        (
+            {"proof": {"nodes": ["a"], "image": "i", "namespace": "kata-nodes-joining"}, "joiningNodes": {"image": "i"}},
+            ["used for something else", "proof.namespace"],
+        ),
+        ({"pod": {"user": "ordinary", "userId": 5}}, ["pod.userId", "no entry"]),
+        ({"pod": {"userId": 0}}, ["kubernetes.pod.userId", "greater than or equal to 1"]),
+        ({"pod": {"command": []}}, ["kubernetes.pod.command"]),
         ({"joiningNodes": {}}, ["kubernetes.joiningNodes.image", "Add the key"]),
         ({"cluster": "local", "joiningNodes": {"image": "i"}}, ["kata-nodes:kubernetes", "no node joins the local cluster"]),
         ({"joiningNodes": {"image": "i", "namespace": "sandboxes"}}, ["kata-nodes:kubernetes", "joiningNodes.namespace"]),
@@ -44,12 +54,24 @@ def test_setting_is_refused_in_words(section: dict[str, Any], said: list[str]) -
     refused(*said, kubernetes=section)
 
 
-ALONE: dict[str, Any] = {"proof": {"selector": "katacontainers.io/kata-runtime=true"}}
+ALONE: dict[str, Any] = {"proof": {"selector": "katacontainers.io/kata-runtime=true", "image": "proof@sha256:0"}}
 
 
 def alone(kubernetes: dict[str, Any], **sections: Any) -> StackConfig:
     """A stack without machines of its own."""
     return load({"kubernetes": ALONE | kubernetes, **sections}.get)
+
+
+def test_proof_image_has_a_default_only_where_nothing_nests() -> None:
+    section = {"proof": {"nodes": ["a"]}, "joiningNodes": {"image": "i"}}
+    assert load({"kubernetes": section, "kata": {"nestedSandbox": False}}.get).kubernetes
+    proven = load({"kubernetes": {**section, "proof": {"nodes": ["a"], "image": "p"}}}.get).kubernetes
+    assert proven and proven.proof_image == "p"
+    own = {**section, "proof": {"nodes": ["a"], "image": "p"}, "joiningNodes": {"image": "i", "proofImage": "q"}}
+    other = load({"kubernetes": own}.get).kubernetes
+    assert other and other.proof_image == "q"
+    with pytest.raises(ConfigError, match=r"pod\.userId: without a nested sandbox"):
+        load({"kubernetes": {**section, "pod": {"userId": 5}}, "kata": {"nestedSandbox": False}}.get)
 
 
 def test_cluster_alone_expects_the_parameters_that_kata_deploy_writes_and_no_others() -> None:

@@ -12,7 +12,9 @@ from stacks import model, new
 from tests.stacks.test_schema import refused
 
 HOST_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'E' * 43} root@rack"
-EXISTING = ["--name", "rack", "--nodes", "existing", "--address", "192.0.2.7", "--host-key", HOST_KEY]
+MACHINE = ["--name", "rack", "--nodes", "existing", "--address", "192.0.2.7", "--host-key", HOST_KEY]
+IMAGE = ["--proof-image", "registry.example/proof@sha256:0"]
+EXISTING = [*MACHINE, *IMAGE]
 
 AWS = ["--name", "cloud", "--nodes", "aws", "--region", "eu-central-1", "--image", "ami-0123456789abcdef0"]
 AWS += ["--vpc", "vpc-0123abcd", "--subnet", "subnet-0123abcd", "--ssh-from", "203.0.113.0/24"]
@@ -29,14 +31,14 @@ def written(folder: Path, *argv: str, said: list[str] | None = None) -> tuple[in
     ("argv", "sections"),
     [
         (["--name", "here", "--nodes", "local"], {"nodes", "docker", "kata", "kubernetes"}),
-        (["--name", "lab", "--nodes", "cluster"], {"kubernetes"}),
-        (["--name", "lab", "--nodes", "kata-deploy", "--selector", "pool=kata"], {"kubernetes"}),
+        (["--name", "lab", "--nodes", "cluster", *IMAGE], {"kubernetes"}),
+        (["--name", "lab", "--nodes", "kata-deploy", "--selector", "pool=kata", *IMAGE], {"kubernetes"}),
         (EXISTING, {"nodes", "docker", "kata", "kubernetes"}),
-        ([*EXISTING, "--cluster", "none"], {"nodes", "docker", "kata"}),
-        ([*EXISTING, "--install", "none", "--kata", "3.27.0", "--cluster", "none"], {"nodes", "docker", "kata"}),
-        (AWS, {"nodes", "docker", "kata", "kubernetes"}),
+        ([*MACHINE, "--cluster", "none"], {"nodes", "docker", "kata"}),
+        ([*MACHINE, "--install", "none", "--kata", "3.27.0", "--cluster", "none"], {"nodes", "docker", "kata"}),
+        ([*AWS, *IMAGE], {"nodes", "docker", "kata", "kubernetes"}),
         ([*AWS, "--instance-type", "m7i.metal-24xl", "--cluster", "none"], {"nodes", "docker", "kata"}),
-        ([*EXISTING, "--cluster", "kubeconfig", "--selector", "none"], {"nodes", "docker", "kata", "kubernetes"}),
+        ([*MACHINE, "--cluster", "kubeconfig", "--selector", "none"], {"nodes", "docker", "kata", "kubernetes"}),
     ],
 )
 def test_file_is_one_that_a_preview_and_the_schema_accept(tmp_path: Path, argv: list[str], sections: set[str]) -> None:
@@ -54,7 +56,7 @@ def test_file_is_one_that_a_preview_and_the_schema_accept(tmp_path: Path, argv: 
 def test_answers_at_a_terminal_come_to_the_same_file(tmp_path: Path) -> None:
     (tmp_path / "asked").mkdir()
     (tmp_path / "given").mkdir()
-    written(tmp_path / "asked", said=["rack", "existing", "192.0.2.7", "", HOST_KEY, "", "", "", ""])
+    written(tmp_path / "asked", said=["rack", "existing", "192.0.2.7", "", HOST_KEY, "", "", "", "", IMAGE[1]])
     written(tmp_path / "given", *EXISTING)
     asked, given = (tmp_path / name / "Pulumi.rack.yaml" for name in ("asked", "given"))
     assert asked.read_text() == given.read_text()
@@ -62,7 +64,7 @@ def test_answers_at_a_terminal_come_to_the_same_file(tmp_path: Path) -> None:
 
 def test_file_that_exists_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "Pulumi.lab.yaml").write_text("mine")
-    assert written(tmp_path, "--name", "lab", "--nodes", "cluster")[0] == 1
+    assert written(tmp_path, "--name", "lab", "--nodes", "cluster", *IMAGE)[0] == 1
     assert (tmp_path / "Pulumi.lab.yaml").read_text() == "mine"
     assert "exists and was left as it is" in capsys.readouterr().err
 
@@ -71,15 +73,16 @@ def test_file_that_exists_is_never_overwritten(tmp_path: Path, capsys: pytest.Ca
     ("argv", "said"),
     [
         (["--nodes", "cluster"], "--name is missing"),
-        (["--name", "../x", "--nodes", "cluster"], "Use a-z"),
-        (["--name", "lab", "--nodes", "existing", "--address", "a"], "Log in once"),
-        (["--name", "lab", "--nodes", "existing", "--address", "rack-*"], "no Host entry"),
-        ([*EXISTING[:-3], "192.0.2.7,192.0.2.8", *EXISTING[-2:]], "no ssh-ed25519 key of 192.0.2.7"),
+        (["--name", "../x", "--nodes", "cluster", *IMAGE], "Use a-z"),
+        (["--name", "lab", "--nodes", "cluster"], "--proof-image is missing"),
+        (["--name", "lab", "--nodes", "existing", "--address", "a", *IMAGE], "Log in once"),
+        (["--name", "lab", "--nodes", "existing", "--address", "rack-*", *IMAGE], "no Host entry"),
+        ([*MACHINE[:-3], "192.0.2.7,192.0.2.8", *MACHINE[-2:], *IMAGE], "no ssh-ed25519 key of 192.0.2.7"),
         ([*EXISTING, "--install", "none", "--docker", "28.5.2", "--kata", "3.27.0"], "[docker-kata-incompatible]"),
         ([*EXISTING, "--kata", "3.27.0"], "--kata has no meaning"),
-        ([*EXISTING[:-1], "ssh-rsa AAAA"], "hostKey"),
-        ([*AWS[:-1], "0.0.0.0/0"], "[aws-ssh-networks]"),
-        ([*AWS, "--instance-type", "m7g.metal"], "[aws-instance-type]"),
+        ([*MACHINE[:-1], "ssh-rsa AAAA", *IMAGE], "hostKey"),
+        ([*AWS[:-1], "0.0.0.0/0", *IMAGE], "[aws-ssh-networks]"),
+        ([*AWS, "--instance-type", "m7g.metal", *IMAGE], "[aws-instance-type]"),
         (["--name", "lab", "--nodes", "cluster", "--selector", "none"], "nothing would be proven"),
         (["--name", "lab", "--nodes", "cluster", "--user", "root"], "--user has no meaning"),
         (["--name", "here", "--nodes", "local", "--selector", "a=b"], "--selector has no meaning"),
@@ -162,7 +165,8 @@ def test_machines_behind_different_bastions_are_refused(
 ) -> None:
     known = (ssh_folder / "known_hosts").read_text()
     (ssh_folder / "known_hosts").write_text(f"{known}192.0.2.9 {KEYS['a']}\n")
-    argv = ["--name", "rack", "--nodes", "existing", "--address", "rack-a,192.0.2.9", "--ssh-folder", str(ssh_folder)]
+    argv = ["--name", "rack", "--nodes", "existing", "--address", "rack-a,192.0.2.9", "--cluster", "none"]
+    argv += ["--ssh-folder", str(ssh_folder)]
     assert written(tmp_path, *argv)[0] == 1
     assert "jump.example, no other machine" in capsys.readouterr().err
 
@@ -171,6 +175,6 @@ def test_new_machines_get_kata_by_release_and_a_docker_that_works_with_it(tmp_pa
     for docker in new.DOCKERS:
         folder = tmp_path / docker
         folder.mkdir()
-        made = sections(folder, *EXISTING, "--docker", docker, "--cluster", "none")
+        made = sections(folder, *MACHINE, "--docker", docker, "--cluster", "none")
         assert made["docker"] == {"version": docker}
         assert made["kata"] == {"version": NEWEST_PROVEN[1], "install": "release"}

@@ -15,7 +15,7 @@ STACKS = Path(__file__).resolve().parents[2] / "stacks"
 SCHEMA = json.loads((STACKS / "schema.json").read_text())
 NODE = {"name": "a", "address": "192.0.2.1", "hostKey": f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'E' * 43}"}
 ARCHIVE = {"address": "https://example.org/kata-static.tar.xz", "sha256": "0" * 64}
-PROVEN = {"proof": {"selector": "a=b"}}
+PROVEN = {"proof": {"selector": "a=b", "image": "proof@sha256:0"}}
 
 
 def refused(document: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from nodekit.errors import CODES
-from nodekit.rules import pod_proof
+from nodekit.rules import ladder
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOT_PRODUCT = ("bench", "examples", "plugins", "tests", "tools")
@@ -72,6 +72,43 @@ class Module:
             if isinstance(node, ast.ImportFrom)
             for alias in node.names
         }
+
+
+FAILURES = (
+    "No space left on device",
+    "Permission denied",
+    "mount proc: Operation not permitted",
+    "uid_map: Operation not permitted",
+    "bwrap: uid_map: Operation not permitted",
+    "not implemented",
+    "",
+)
+"""Words by which the ladder's judge tells the causes of a command's failure apart."""
+
+
+def ladder_cures() -> Iterator[tuple[str, str]]:
+    """Code and cure of each command of the ladder that fails, and that cannot be tried, as the judge itself says them."""
+    for command in ladder.COMMANDS:
+        seen = [f"fail value=1 detail={text.replace(' ', '%20')}" for text in FAILURES]
+        for status in seen if command.code else ():
+            yield from judged(command, status, "guest")
+        for place in ladder.TOOLS:
+            yield from judged(command, "absent value= detail=x", place)
+
+
+def judged(command: ladder.Command, status: str, place: str) -> Iterator[tuple[str, str]]:
+    """The verdict on a ladder that met just this, where it counts."""
+    for sandbox in command.sandboxes:
+        verdict = ladder.judge(
+            f"n rung=uid status=ok value=0 detail=\nn rung={command.name} status={status}\nn end",
+            "n",
+            "",
+            [],
+            sandbox=sandbox,
+            place=place,
+        )
+        if verdict.code != "proof-transcript-incomplete" and verdict.code:
+            yield verdict.code, verdict.remedy
 
 
 class Product:
@@ -239,8 +276,7 @@ class Product:
                 continue
             for code, remedies in self.uses(module):
                 found[code] += remedies
-        for row in pod_proof.verdicts().splitlines():
-            _, code, _, _, remedy = row.split("\t")
+        for code, remedy in ladder_cures():
             found[code].append(remedy)
         for script in self.scripts.values():
             for said, code in _QUOTED.findall(script):

@@ -1,0 +1,256 @@
+"""A program that prints without end, a file that is none: lost if these fail is the memory of root, or a run that never ends."""
+
+import os
+import resource
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from nodekit.__main__ import MAX_INPUT, desired_state
+from nodekit.commands import prove
+from nodekit.errors import NodeError
+from nodekit.host import apt, guest, kata_download
+from nodekit.host.capture import capture
+from nodekit.host.files import MAX_FILE, read_bytes
+from nodekit.host.journal import MAX_JOURNAL, Transaction
+from nodekit.host.kata import Effective
+from nodekit.host.process import MAX_OUTPUT, run
+from nodekit.host.reading import MAX_SYSTEM, Unfit, opened, read, read_text, start
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def little_memory() -> Iterator[None]:
+    """So that a broken limit fails the test, and not the machine."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (4096 * MIB, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def refused(code: str, call: Callable[[], object]) -> NodeError:
+    """The error of a call."""
+    with pytest.raises(NodeError) as caught:
+        call()
+    assert caught.value.code == code, caught.value
+    return caught.value
+
+
+def on_path(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, script: str) -> None:
+    """A program of that name, first on the path."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+# Programs
+
+PEAK = """
+import json, resource, sys
+from nodekit.errors import NodeError
+{imports}
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    {call}
+    code = "none"
+except NodeError as error:
+    code = error.code
+print(json.dumps([code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before]))
+"""
+
+
+def peak(imports: str, call: str) -> tuple[str, int]:
+    """The code with which a call fails in a process of its own, and the KiB by which its memory grew."""
+    program = PEAK.format(imports=imports, call=call)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1024 * MIB, 1024 * MIB)),
+    )  # fmt: skip
+    code, grown = done.stdout.strip("[]\n").split(", ")
+    return code.strip('"'), int(grown)
+
+
+@pytest.mark.parametrize("argv", ['["head", "-c", "2G", "/dev/zero"]', '["sh", "-c", "yes >&2"]', '["sh", "-c", "yes & yes"]'])
+def test_a_program_that_prints_without_end_takes_no_memory(argv: str) -> None:
+    begin = time.monotonic()
+    code, grown = peak("from nodekit.host.process import run", f"run({argv}, timeout=30, check=False)")
+    assert code == "command-output-too-long"
+    assert grown < 24 * 1024, f"{grown} KiB"
+    assert time.monotonic() - begin < 15
+
+
+def test_apt_that_prints_without_end_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_path(tmp_path / "bin", monkeypatch, "apt-get", "exec yes Setting up nothing")
+    code, grown = peak(
+        "from nodekit.host import apt",
+        "apt.MAX_SAID = 1 << 20; apt.say = lambda _: None; apt._follow(['apt-get', 'update'], 30.0)",
+    )
+    assert code == "command-output-too-long"
+    assert grown < 24 * 1024, f"{grown} KiB"
+
+
+def test_apt_ends_what_it_began_when_this_program_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"head -c 600000 /dev/zero | tr '\\0' x; echo more >/dev/stderr && echo done >{tmp_path}/done"
+    on_path(tmp_path / "bin", monkeypatch, "apt-get", f"touch {tmp_path}/begun; sleep 1; {text}")
+    program = "from nodekit.host import apt\napt._follow(['apt-get', 'update'], 30.0)"
+    with subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY) as runner:
+        for _ in range(100):
+            if (tmp_path / "begun").exists():
+                break
+            time.sleep(0.05)
+        runner.kill()
+    for _ in range(100):
+        if (tmp_path / "done").exists():
+            return
+        time.sleep(0.05)
+    pytest.fail("apt died, or hangs, on the pipe that nobody reads any more")
+
+
+def test_what_apt_printed_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_path(tmp_path / "bin", monkeypatch, "apt-get", "seq 100000; echo err >/dev/stderr; exit 7")
+    done = apt._follow(["apt-get"], 30.0)
+    assert (done.code, done.stdout) == (7, "".join(f"{number}\n" for number in range(1, 100001)) + "err\n")
+
+
+def test_the_refusal_says_what_was_printed_and_what_to_do() -> None:
+    error = refused("command-output-too-long", lambda: run(["yes", "no\tend"], timeout=10))
+    assert "yes no\tend printed more than 4 MiB" in error.message and "no end no end" in error.message
+    assert error.details["printed"] and "by hand" in error.remedy
+
+
+def test_what_fits_the_limit_is_kept_to_the_last_byte() -> None:
+    done = run(["head", "-c", str(MAX_OUTPUT), "/dev/zero"], timeout=30)
+    assert (done.code, len(done.stdout)) == (0, MAX_OUTPUT)
+    refused("command-output-too-long", lambda: run(["head", "-c", str(MAX_OUTPUT + 1), "/dev/zero"], timeout=30))
+
+
+def test_a_child_that_holds_the_pipe_does_not_hold_this_program() -> None:
+    begin = time.monotonic()
+    refused("command-timeout", lambda: run(["sh", "-c", "sleep 20 & exit 0"], timeout=0.5))
+    refused("command-timeout", lambda: run(["sh", "-c", "trap '' TERM; sleep 20"], timeout=0.5))
+    refused("command-timeout", lambda: run(["sh", "-c", "exec >&- 2>&-; sleep 20"], timeout=0.5))
+    assert time.monotonic() - begin < 10
+
+
+def test_input_is_given_while_output_is_read() -> None:
+    text = "0123456789abcdef" * (1 << 17)  # 2 MiB: far more than a pipe holds, both ways
+    assert run(["cat"], timeout=30, stdin=text).stdout == text
+    assert run(["true"], timeout=30, stdin=text).code == 0, "a program need not read its input"
+    assert run(["cat"], timeout=30).stdout == ""
+
+
+def test_a_console_is_read_on_and_forgotten_beyond_its_limit() -> None:
+    script = "head -c 3000000 /dev/zero; echo words >&2; exit 3"
+    done = capture(["sh", "-c", script], timeout=30, limit=MIB, discard=True)
+    assert (done.code, len(done.stdout), done.stderr) == (3, MIB, b"words\n")
+    assert (done.timed_out, done.too_long) == (False, False)
+    begin = time.monotonic()
+    seen = capture(["sh", "-c", "printf 'abc the'; sleep 0.3; printf ' end'; sleep 20"], timeout=30, limit=MIB, until=b"the end")
+    assert seen.stdout == b"abc the end" and not seen.timed_out and time.monotonic() - begin < 10
+
+
+EFFECTIVE = Effective("/c", "/c", "", None, (), {}, "", {}, None, None)
+PROOF = prove.Proof("n1", "qemu", "go", [], True, EFFECTIVE, Path("/"))
+
+
+def test_a_container_that_prints_without_end_is_a_failed_proof_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f'echo "$@" >>{tmp_path}/asked\ncase "$*" in *\' run \'*) exec yes I am endless ;; esac'
+    on_path(tmp_path / "bin", monkeypatch, "docker", script)
+    begin = time.monotonic()
+    error = refused("proof-container-failed", lambda: prove.container_proof(PROOF, "kata", "debian", False, 60))
+    assert "Node n1: the container of runtime kata printed without end" in error.message and "I am endless" in error.message
+    assert "docker run --rm --runtime kata" in error.remedy
+    assert " rm --force --volumes kata-nodes-proof-" in (tmp_path / "asked").read_text(), "the container is removed all the same"
+    assert time.monotonic() - begin < 15
+    asked = "from pathlib import Path\nfrom tests.nodekit.test_bounded import PROOF\nfrom nodekit.commands import prove"
+    code, grown = peak(asked, 'prove.container_proof(PROOF, "kata", "debian", False, 60)')
+    assert code == "proof-container-failed" and grown < 24 * 1024, f"{grown} KiB"
+
+
+# Files
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Iterator[Path]:
+    """A root folder with things that are no files."""
+    (tmp_path / "etc").mkdir()
+    os.mkfifo(tmp_path / "etc/pipe")
+    (tmp_path / "etc/to-pipe").symlink_to("pipe")
+    with suppress(PermissionError):  # made by root alone
+        os.mknod(tmp_path / "etc/zero", 0o20666, os.makedev(1, 5))
+    (tmp_path / "etc/to-zero").symlink_to("/dev/zero")
+    yield tmp_path
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_or_device_in_a_files_place_is_refused_at_once(odd: Path) -> None:
+    for name in ("pipe", "to-pipe", *(["zero"] if (odd / "etc/zero").exists() else [])):
+        assert "is not a regular file" in refused("file-invalid", lambda name=name: read_bytes(odd, f"/etc/{name}")).message
+    for name in ("pipe", "to-pipe", "to-zero"):
+        for call in (lambda place: read(place, 10), lambda place: start(place, 10), lambda place: opened(place).__enter__()):
+            with pytest.raises(Unfit, match="not a regular file"):
+                call(odd / "etc" / name)
+    with pytest.raises(IsADirectoryError):
+        read(odd, 10)
+    plan = guest.Plan("qemu", "k", (odd / "etc/pipe",), None, "", 1, 1, "end")
+    refused("file-unreadable", lambda: guest._add(BytesIO(), plan.initrd[0]))
+
+
+def test_a_file_that_is_too_long_is_named_with_its_size_and_limit(tmp_path: Path) -> None:
+    with open(tmp_path / "long", "wb") as file:
+        file.truncate(1 << 40)
+    error = refused("file-invalid", lambda: read_bytes(tmp_path, "/long"))
+    assert "/long holds 1099511627776 bytes, more than 4194304" in error.message and error.remedy
+    with open(tmp_path / "long", "wb") as file:
+        file.truncate(MAX_FILE)
+    assert len(read_bytes(tmp_path, "/long") or b"") == MAX_FILE
+    with open(tmp_path / "long", "wb") as file:
+        file.truncate(guest.MAX_INITRD + 1)
+    assert "RAM disk" in refused("file-invalid", lambda: guest._add(BytesIO(), tmp_path / "long")).message
+
+
+def test_what_the_kernel_writes_is_read_though_it_reports_no_size() -> None:
+    assert len(read_text("/proc/sys/kernel/random/boot_id", MAX_SYSTEM).strip()) == 36
+    assert "MemAvailable:" in read_text("/proc/meminfo", MAX_SYSTEM)
+    with pytest.raises(Unfit, match="more than 10"):
+        read("/proc/meminfo", 10)
+    assert len(start("/proc/meminfo", 10)) == 10
+
+
+def test_a_journal_holds_every_file_that_may_be_changed_and_grows_no_further(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    names = [f"/etc/{number}" for number in range(MAX_JOURNAL * 3 // 4 // MAX_FILE + 1)]
+    for name in names:
+        with open(tmp_path / name.lstrip("/"), "wb") as file:
+            file.truncate(MAX_FILE)
+    with pytest.raises(NodeError) as caught, Transaction(tmp_path, "t") as change:
+        change.write(names[0], b"ours")
+        with Transaction(tmp_path, "t") as again:
+            again.write(names[0], b"ours again")
+        for name in names[1:]:
+            change.write(name, b"ours")
+    assert caught.value.code == "file-invalid" and "nothing was changed" in caught.value.message
+    assert all((tmp_path / name.lstrip("/")).stat().st_size == MAX_FILE for name in names), "all is as it was"
+
+
+def test_an_archive_cannot_hold_a_header_that_fills_the_memory(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 3 << 30
+    with pytest.raises(NodeError, match="a header of 3221225472 bytes"):
+        kata_download._members(BytesIO(header.tobuf(tarfile.GNU_FORMAT) + bytes(1024)), "r|", tmp_path)
+
+
+def test_a_desired_state_that_is_too_long_is_refused_by_its_length() -> None:
+    assert "longer than" in refused("bad-input", lambda: desired_state(" " * (MAX_INPUT + 1))).message
