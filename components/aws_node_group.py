@@ -67,8 +67,11 @@ class AwsNodeGroupArgs(TypedDict):
     """Which sandbox that is, and so what the proof tries: sandbox-runtime (the default), bubblewrap or rootless."""
     kernel_params: pulumi.Input[list[str]]
     """Guest kernel parameters, merged by key into those of the file that Kata really reads."""
+    install_release: NotRequired[pulumi.Input[bool]]
+    """Whether to install the official archive of `kata_version` for the machine's architecture, by this package's own table of
+    sha256 sums. Without it, and without `archive_address`, Kata is expected in the image."""
     archive_address: NotRequired[pulumi.Input[str]]
-    """Address of the Kata release archive to install; without it Kata is expected in the image."""
+    """Address of another Kata release archive to install."""
     archive_sha256: NotRequired[pulumi.Input[str]]
     """Its sha256, in hexadecimal."""
     config_path: NotRequired[pulumi.Input[str]]

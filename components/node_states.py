@@ -28,7 +28,7 @@ def node_states(args: Mapping[str, Any], verified: Mapping[str, pulumi.Input[str
     )  # fmt: skip
     kata = state(
         node_state.kata,
-        "hypervisor", "archive_address", "archive_sha256", "kernel_params", "config_path",
+        "hypervisor", "install_release", "archive_address", "archive_sha256", "kernel_params", "config_path",
         runtime=args["kata_runtime"], version=args["kata_version"],
     )  # fmt: skip
     prove = state(
@@ -39,4 +39,9 @@ def node_states(args: Mapping[str, Any], verified: Mapping[str, pulumi.Input[str
         timeout_seconds=pulumi.Output.from_input(args["proof_seconds"]).apply(int),
         verified=pulumi.Output.all(docker, kata, dict(verified)),
     )  # fmt: skip
-    return {"preflight": state(node_state.preflight), "docker": docker, "kata": kata, "prove": prove}
+    preflight = state(
+        node_state.preflight,
+        "hypervisor", "install_release", "archive_address", "archive_sha256", "config_path",
+        runtime=args["kata_runtime"], version=args["kata_version"],
+    )  # fmt: skip
+    return {"preflight": preflight, "docker": docker, "kata": kata, "prove": prove}

@@ -15,6 +15,9 @@ from pulumi.provider.experimental.analyzer import PropertyDefinition
 from pulumi.provider.experimental.component import ComponentProvider
 
 NAME = "kata-nodes"
+REPOSITORY = "https://github.com/kata-nodes/kata-nodes"
+"""Where the project is published: the one place that says so. A fork changes it before its first release, which is refused
+otherwise (.github/scripts/release-check)."""
 HERE = Path(__file__).resolve().parent
 OF_THIS_CHECKOUT = "Local"
 """Components whose names begin so run programs of a checkout with parts built for it, which an installed package lacks: they stay
@@ -40,6 +43,21 @@ def components() -> list[type[pulumi.ComponentResource]]:
 def published() -> list[type[pulumi.ComponentResource]]:
     """The components that the package offers."""
     return [one for one in components() if not one.__name__.startswith(OF_THIS_CHECKOUT)]
+
+
+def metadata() -> dict[str, Any]:
+    """What the Pulumi Registry shows of the package (keys of the package schema)."""
+    raw = REPOSITORY.replace("https://github.com/", "https://raw.githubusercontent.com/")
+    return {
+        "displayName": "Kata Nodes",
+        "description": str(yaml.safe_load((HERE / "PulumiPlugin.yaml").read_text())["description"]),
+        "keywords": ["kata-containers", "sandbox", "kubernetes", "docker", "category/infrastructure", "kind/component"],
+        "homepage": REPOSITORY,
+        "repository": REPOSITORY,
+        "publisher": REPOSITORY.split("/")[-2],
+        "license": "Apache-2.0",
+        "logoUrl": f"{raw}/main/docs/logo.svg",
+    }
 
 
 class PackageProvider(ComponentProvider):
@@ -100,7 +118,9 @@ class PackageProvider(ComponentProvider):
 
 def provider() -> PackageProvider:
     """The package's provider."""
-    return PackageProvider(published(), NAME, version=version())
+    made = PackageProvider(published(), NAME, version=version())
+    made.schema = json.dumps({**json.loads(made.schema or ""), **metadata()})
+    return made
 
 
 def schema() -> str:

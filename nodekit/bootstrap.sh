@@ -97,8 +97,9 @@ install_program() {
         fail "$(uname -n): there is no apt-get here." "Use Debian 12 or 13, or Ubuntu 22.04 or 24.04. [unsupported-os]"
 
     wanted=
-    # The proof boots a guest from a static busybox (the dynamic one does not run there), and tries bubblewrap in it.
-    for package in busybox-static bubblewrap; do
+    # The proof boots a guest from a static busybox (the dynamic one does not run there), and tries bubblewrap in it. Kata's release
+    # archives are packed with zstd, which Python reads only from 3.14 on.
+    for package in busybox-static bubblewrap zstd; do
         installed "$package" || wanted="$wanted $package"
     done
     tools=$wanted

@@ -7,7 +7,18 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 from pydantic.alias_generators import to_camel
 
 from nodekit.errors import NodeError
-from nodekit.rules import docker_matrix, images, kata_deploy, kata_layout, kernel_params, login, node_state, pod, runtime_class
+from nodekit.rules import (
+    docker_matrix,
+    images,
+    kata_deploy,
+    kata_layout,
+    kata_releases,
+    kernel_params,
+    login,
+    node_state,
+    pod,
+    runtime_class,
+)
 from stacks.aws_model import Aws
 from stacks.sections import Model, NodeErrorValue, Sha256
 
@@ -175,9 +186,10 @@ class Kata(Model):
     """Which of Kata's two runtimes the nodes use."""
     version: Version = "3.32.0"
     """Kata's release: what the archive holds, or what is installed already."""
-    install: KataArchive | Literal["local"] | None = None
-    """Archive to install; none where Kata is on the nodes already; `local` is the one that the stack serves to its local
-    nodes."""
+    install: Literal["release", "local"] | KataArchive | None = None
+    """How Kata comes to the nodes: `release` is the official archive of `version` for each node's architecture, by this
+    project's table of sha256 sums; an address and a sha256 name another archive; `local` is the one that the stack serves to its
+    local nodes. Without it Kata is on the nodes already."""
     config_path: Annotated[str, Field(pattern=r"^/[^\s]*$")] | None = None
     """Configuration file that Docker names to Kata, for installations in unusual places."""
     kernel_params: Annotated[list[str], AfterValidator(parameters_can_be_written)] = []
@@ -408,6 +420,8 @@ class StackConfig(Model):
             docker_matrix.refuse_if_incompatible(self.docker.version, self.kata.version, self.kata.runtime)
             if self.kubernetes and self.kubernetes.kata_deploy:
                 kata_deploy.parameters(self.kata.version, self.kata.kernel_params, self.kata.nested_sandbox)
+            if self.kata.install == "release":
+                kata_releases.archives(self.kata.version, self.kata.runtime, self.kata.hypervisor)
             if self.kata.install:
                 kata_layout.release_config_path(self.kata.runtime, self.kata.version, self.kata.hypervisor)
         except NodeError as error:

@@ -2,24 +2,28 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from nodekit.rules.docker_matrix import NEWEST_PROVEN, SAFE_DOCKER
 from nodekit.rules.runtime_class import NODE_LABEL
+from stacks import ssh_hosts
 from stacks.model import NAMESPACE, SECRET_KEYS, ConfigError, Name, load
+from stacks.ssh_hosts import SshHost
 
 FOLDER = Path(__file__).resolve().parent
 SCHEMA_LINE = "# yaml-language-server: $schema=schema.json"
 """First line of every stack file: editors complete and check the file by it."""
 POOLS = {
     "local": "virtual machines that the stack makes and destroys on this machine",
-    "existing": "a machine that is there already and is reached over SSH",
+    "existing": "machines that are there already and are reached over SSH",
     "aws": "instances on AWS that the stack makes",
     "cluster": "nodes of a Kubernetes cluster that has Kata already",
     "kata-deploy": "nodes of a Kubernetes cluster that gets Kata by Kata's Helm chart",
@@ -31,6 +35,18 @@ CLUSTERS = {
     "kubeconfig": "a cluster of yours",
 }
 """What sandboxes are made on."""
+DOCKERS = {
+    SAFE_DOCKER: "works with every Kata release of the Go shim; no fixes since January 2025",
+    NEWEST_PROVEN[0]: f"the newest that a proof passed with, on Kata {NEWEST_PROVEN[1]}",
+}
+"""Versions of Docker to choose from."""
+INSTALLS = {
+    "release": "Kata's official release, for each machine's architecture",
+    "none": "Kata is on the machines already",
+}
+"""How Kata comes to the machines."""
+KNOWN_HOSTS = "known_hosts"
+"""The answer that host keys are those of known_hosts."""
 OVER_SSH = ("local", "existing", "aws")
 Answers = Mapping[str, str]
 
@@ -55,11 +71,22 @@ def only(*pools: str) -> Callable[[Answers], bool]:
 QUESTIONS = (
     Question("name", "Name of the stack (a-z, 0-9 and -)"),
     Question("nodes", "Where the nodes come from", lambda answers: "existing", POOLS),
-    Question("address", "Host name or IP address of the machine", asked=only("existing")),
-    Question("user", "Login user there", lambda answers: "root", asked=only("existing")),
+    Question(
+        "address",
+        "Machines: host names or IP addresses with commas between, or a pattern of Host entries in ~/.ssh/config (rack-*)",
+        asked=only("existing"),
+    ),
+    Question(
+        "user",
+        "Login user there; none: for each the one of ~/.ssh/config",
+        lambda answers: "none" if ssh_hosts.WILDCARDS.search(answers["address"]) else "root",
+        asked=only("existing"),
+    ),
     Question(
         "host-key",
-        "Its host key: what /etc/ssh/ssh_host_ed25519_key.pub holds there",
+        f"Their host keys: {KNOWN_HOSTS}, or what /etc/ssh/ssh_host_ed25519_key.pub holds there; for several machines a line "
+        "each as in known_hosts (NAME ssh-ed25519 KEY)",
+        lambda answers: KNOWN_HOSTS,
         asked=only("existing"),
     ),
     Question("region", "Region, such as eu-central-1", asked=only("aws")),
@@ -77,6 +104,14 @@ QUESTIONS = (
     Question("vpc", "Network (vpc-…)", asked=only("aws")),
     Question("subnet", "Subnet in it (subnet-…)", asked=only("aws")),
     Question("ssh-from", "Network that the stack is run from, such as 203.0.113.0/24", asked=only("aws")),
+    Question("docker", "Docker", lambda answers: SAFE_DOCKER, DOCKERS, only("existing", "aws")),
+    Question("install", "How Kata comes to the machines", lambda answers: "release", INSTALLS, only("existing", "aws")),
+    Question(
+        "kata",
+        "Version of the Kata that is there",
+        lambda answers: NEWEST_PROVEN[1],
+        asked=lambda answers: answers.get("install") == "none",
+    ),
     Question(
         "cluster",
         "What sandboxes are made on",
@@ -98,16 +133,65 @@ QUESTIONS = (
 )
 
 
-def document(answers: Answers) -> dict[str, Any]:
-    """The sections of the configuration, by key."""
+def machines(answers: Answers, folder: Path) -> list[SshHost]:
+    """The existing machines, as `folder`, OpenSSH's own, and the answers describe them. Raises ConfigError when there is none."""
+    named: list[str] = []
+    for part in re.split(r"[,\s]+", answers["address"].strip(", ")):
+        names = ssh_hosts.matching(part, folder) if ssh_hosts.WILDCARDS.search(part) else [part]
+        if not names:
+            raise ConfigError(f"--address is {part!r}, and no Host entry of {folder / 'config'} matches. Name the machines.")
+        named += names
+    hosts = [ssh_hosts.described(name, folder) for name in dict.fromkeys(named)]
+    return hosts if answers["user"] == "none" else [replace(host, user=answers["user"]) for host in hosts]
+
+
+def host_key(host: SshHost, given: str, alone: bool, folder: Path) -> str:
+    """The key to pin for a machine; raises ConfigError when nobody says it."""
+    if given == KNOWN_HOSTS:
+        key = ssh_hosts.known_key(host.known_as, folder)
+    elif alone and given.startswith("ssh-"):
+        key = " ".join(given.split()[:2])
+    else:
+        key = ssh_hosts.listed_key(given, host.known_as) or ssh_hosts.listed_key(given, host.name)
+    if key is None:
+        where = folder / KNOWN_HOSTS if given == KNOWN_HOSTS else "--host-key"
+        raise ConfigError(
+            f"{where} has no {ssh_hosts.KEY} key of {host.known_as}. Log in once (ssh -o HostKeyAlgorithms={ssh_hosts.KEY} "
+            f"{host.name}) and compare the fingerprint that is shown, or give --host-key what "
+            "/etc/ssh/ssh_host_ed25519_key.pub holds there."
+        )
+    return key
+
+
+def existing(answers: Answers, folder: Path) -> dict[str, Any]:
+    """The section `nodes` for machines that are there already, with the bastion that ~/.ssh/config names for all of them."""
+    hosts = machines(answers, folder)
+    nodes = []
+    for at, host in enumerate(hosts, 1):
+        node = {"name": f"{answers['name']}-{at}", "address": host.address, "user": host.user}
+        port = {"port": host.port} if host.port != 22 else {}
+        nodes.append({**node, **port, "hostKey": host_key(host, answers["host-key"], len(hosts) == 1, folder)})
+    jumps = sorted({host.jump or "no other machine" for host in hosts})
+    if len(jumps) > 1 or "," in jumps[0]:
+        raise ConfigError(
+            f"--address: {folder / 'config'} leads to these machines through {', '.join(jumps)}, and a stack has one bastion. "
+            "Write a stack for each."
+        )
+    if hosts[0].jump is None:
+        return {"existing": nodes}
+    bastion = ssh_hosts.described(f"ssh://{hosts[0].jump}", folder)
+    way = {"address": bastion.address, "port": bastion.port, "user": bastion.user}
+    return {"existing": nodes, "bastion": {**way, "hostKey": host_key(bastion, KNOWN_HOSTS, False, folder)}}
+
+
+def document(answers: Answers, folder: Path) -> dict[str, Any]:
+    """The sections of the configuration, by key. `folder` is OpenSSH's own. Raises ConfigError."""
     made: dict[str, Any] = {}
     pool = answers["nodes"]
     if pool == "local":
         made |= {"nodes": {"local": {"count": 1}}, "docker": {"repository": "local"}, "kata": {"install": "local"}}
     elif pool == "existing":
-        key = " ".join(answers["host-key"].split()[:2])
-        node = {"name": f"{answers['name']}-1", "address": answers["address"], "user": answers["user"], "hostKey": key}
-        made |= {"nodes": {"existing": [node]}}
+        made |= {"nodes": existing(answers, folder)}
     elif pool == "aws":
         made |= {
             "nodes": {
@@ -122,6 +206,10 @@ def document(answers: Answers) -> dict[str, Any]:
                 }
             }
         }
+    if "docker" in answers:
+        made["docker"] = {"version": answers["docker"]}
+        installed = answers["install"] == "none"
+        made["kata"] = {"version": answers["kata"]} if installed else {"version": NEWEST_PROVEN[1], "install": "release"}
     cluster = answers.get("cluster", "kubeconfig")
     if cluster != "none":
         made["kubernetes"] = {"cluster": cluster}
@@ -132,23 +220,22 @@ def document(answers: Answers) -> dict[str, Any]:
     return made
 
 
-def secrets(answers: Answers) -> list[str]:
+def secrets(answers: Answers, sections: Mapping[str, Any]) -> list[str]:
     """Secret keys that the stack can need."""
-    wanted = ["sshPrivateKey"] if answers["nodes"] == "existing" else []
-    wanted += ["sudoPassword"] if answers.get("user", "root") != "root" else []
+    nodes = sections.get("nodes", {})
+    wanted = ["sshPrivateKey"] if "existing" in nodes else []
+    wanted += ["sudoPassword"] if any(node["user"] != "root" for node in nodes.get("existing", [])) else []
+    wanted += ["bastionPrivateKey"] if "bastion" in nodes else []
     return wanted + (["kubeconfig"] if answers.get("cluster", "kubeconfig") == "kubeconfig" else [])
 
 
-def text(answers: Answers) -> str:
+def text(answers: Answers, sections: Mapping[str, Any]) -> str:
     """Content of the stack file. Raises ConfigError when the model refuses it."""
-    sections = document(answers)
     load(sections.get)
     lines = [SCHEMA_LINE, "# Every key and its default: docs/reference/settings.md. Secrets are set by:"]
-    lines += [f"#   pulumi config set --secret {NAMESPACE}:{key} --stack {answers['name']}" for key in secrets(answers)]
+    lines += [f"#   pulumi config set --secret {NAMESPACE}:{key} --stack {answers['name']}" for key in secrets(answers, sections)]
     if len(lines) == 2:
         lines[1] = "# Every key and its default: docs/reference/settings.md"
-    if answers["nodes"] in ("existing", "aws"):
-        lines.append("# Machines without Kata get it by kata.install; on others kata.version is the one that they have.")
     body = yaml.safe_dump({"config": {f"{NAMESPACE}:{key}": value for key, value in sections.items()}}, sort_keys=False)
     return "\n".join(lines) + "\n" + body
 
@@ -188,14 +275,17 @@ def parser() -> argparse.ArgumentParser:
         + "\n".join(f"  {key:<12} {meaning}" for key, meaning in CLUSTERS.items())
         + "\n\nexamples:\n  python -m stacks.new --name lab --nodes kata-deploy \\\n"
         "      --proof-image registry.example.org/kata-nodes-proof@sha256:…\n"
-        "  python -m stacks.new --name rack --nodes existing --address 192.0.2.7 --cluster none \\\n"
-        '      --host-key "$(cat ssh_host_ed25519_key.pub)"\n\n'
+        "  python -m stacks.new --name rack --nodes existing --address 'rack-*' --cluster none\n"
+        "  python -m stacks.new --name bench --nodes existing --address 192.0.2.7,192.0.2.8 --cluster none\n\n"
         "The file is checked as a preview would, and one that exists is never overwritten.\n"
         "Exit: 0 written, 1 refused, 2 bad usage.",
     )
     for one in QUESTIONS:
         made.add_argument(f"--{one.key}", help=one.text, choices=one.choices, metavar=one.key.upper())
     made.add_argument("--folder", type=Path, default=FOLDER, help="folder of the stack files (default: the checkout's own)")
+    made.add_argument(
+        "--ssh-folder", type=Path, default=Path.home() / ".ssh", help="folder of config and known_hosts (default: ~/.ssh)"
+    )
     return made
 
 
@@ -212,9 +302,11 @@ def main(argv: Sequence[str] | None = None, ask: Callable[[str], str] | None = N
     """Returns the exit status; `ask` puts a question to a person and returns the answer."""
     given = {key.replace("_", "-"): value for key, value in vars(parser().parse_args(argv)).items() if value is not None}
     folder: Path = given.pop("folder")
+    ssh_folder: Path = given.pop("ssh-folder")
     try:
         answers = collect(given, ask)
-        made = text(answers)
+        sections = document(answers, ssh_folder)
+        made = text(answers, sections)
         file = folder / f"Pulumi.{named(answers['name'])}.yaml"
         # Exclusive: a file that somebody else makes in this very moment is kept too.
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -229,7 +321,7 @@ def main(argv: Sequence[str] | None = None, ask: Callable[[str], str] | None = N
     print(f"Wrote {file}. Next:")
     print('  eval "$(tools/env)"')
     print(f"  pulumi stack init {answers['name']}")
-    for key in secrets(answers):
+    for key in secrets(answers, sections):
         print(f"  pulumi config set --secret {NAMESPACE}:{key} --stack {answers['name']} < FILE    # {SECRET_KEYS[key]}")
     print(f"  make preview STACK={answers['name']}")
     return 0

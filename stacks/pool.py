@@ -38,6 +38,8 @@ def desired(config: StackConfig, site: LocalSite | None) -> dict[str, pulumi.Inp
         args |= {"repository_address": site.repository_address, "repository_fingerprint": site.repository_fingerprint}
     if isinstance(archive, KataArchive):
         args |= {"archive_address": archive.address, "archive_sha256": archive.sha256}
+    elif archive == "release":
+        args["install_release"] = True
     elif archive == "local" and site:
         args |= {"archive_address": site.archive_address, "archive_sha256": site.archive_sha256}
     if config.kata.config_path:

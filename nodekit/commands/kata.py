@@ -1,6 +1,6 @@
 """The verb `kata`: install or find Kata, and have kernel parameters in the configuration that is really read."""
 
-import re
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from nodekit.host import files, journal, kata, kata_archive
 from nodekit.host.journal import Transaction
 from nodekit.host.lock import node_lock
 from nodekit.progress import say, step
-from nodekit.rules import kata_config, kata_layout, kernel_params
+from nodekit.rules import kata_config, kata_layout, kata_releases, kernel_params
 from nodekit.rules.desired import REQUIRED, take
 
 JOURNAL = "kata"
@@ -52,7 +52,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     """
     wanted = take(desired, SPEC)
     kernel_params.check(wanted["kernelParams"])
-    archive = _archive(wanted["install"])
+    archive = kata_releases.to_install(wanted["install"], os.uname().machine)
     changed = False
     with node_lock(root, LOCK_TIMEOUT):
         if archive:
@@ -60,7 +60,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         with Transaction(root, JOURNAL) as transaction:
             changed |= _link_shim(root, transaction, wanted["runtime"])
             now = _effective(root, wanted)
-            _same_version(wanted, now.version)
+            kata_releases.refuse_another_version(wanted["node"], now.version, wanted["version"])
             merged = _merge(root, wanted, now)
             if merged.needless:
                 changed |= transaction.remove(merged.target.file)
@@ -96,22 +96,10 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     }
 
 
-def _archive(given: dict[str, Any] | None) -> tuple[str, str] | None:
-    """Address and sha256 of the archive to install; raises NodeError `bad-input`."""
-    if given is None:
-        return None
-    values = take(given, {"address": (str, REQUIRED), "sha256": (str, REQUIRED)}, "install")
-    if not re.fullmatch(r"https?://\S+", values["address"]):
-        raise NodeError("bad-input", f"install.address is {values['address']!r}", "Give an http or https address")
-    if not re.fullmatch(r"[0-9a-f]{64}", values["sha256"]):
-        raise NodeError("bad-input", f"install.sha256 is {values['sha256']!r}", "Give 64 hexadecimal digits in lower case")
-    return values["address"], values["sha256"]
-
-
 def _install(root: Path, wanted: dict[str, Any], address: str, sha256: str) -> bool:
     def before_the_swap(unpacked: Path) -> None:
         """`unpacked` is a root folder that holds the new /opt/kata only."""
-        _same_version(wanted, kata.version(unpacked))
+        kata_releases.refuse_another_version(wanted["node"], kata.version(unpacked), wanted["version"])
         if _is_release_read(root, wanted):
             merged = _merge(unpacked, wanted, _effective(unpacked, wanted, settings=root))
             if merged.target.strategy == "drop-in" and merged.content is not None:
@@ -155,16 +143,6 @@ def _effective(root: Path, wanted: dict[str, Any], settings: Path | None = None)
         wanted_version=wanted["version"],
         settings=settings,
     )
-
-
-def _same_version(wanted: dict[str, Any], found: str | None) -> None:
-    """The compatibility with Docker was judged by the version that was given, so it must be the real one."""
-    if found is not None and found != wanted["version"]:
-        raise NodeError(
-            "kata-version-differs",
-            f"{wanted['node']}: this is Kata {found}, and kata.version says {wanted['version']}",
-            f"Set kata.version to {found}, or have kata.install name an archive of {wanted['version']}",
-        )
 
 
 def _merge(root: Path, wanted: dict[str, Any], found: kata.Effective) -> Merged:

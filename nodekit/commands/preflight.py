@@ -9,6 +9,7 @@ from nodekit.errors import NodeError
 from nodekit.host import initramfs, modules
 from nodekit.host.guest import Plan, boot_patiently, find_qemu, memory_for_guest, new_nonce
 from nodekit.host.journal import Transaction
+from nodekit.host.kata_readiness import refuse_unready
 from nodekit.host.lock import node_lock
 from nodekit.host.node import FIRST_PROCESSOR, emulated, os_release
 from nodekit.host.reading import start
@@ -56,15 +57,18 @@ class Presence:
 
 
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
-    """Load the modules, keep them for the next start, boot a guest. `timeoutSeconds` bounds each boot.
+    """Look whether Kata can come, load the modules, keep them for the next start, boot a guest.
 
-    Raises NodeError `preflight-no-kvm`, `preflight-module-missing` or `preflight-guest-not-up`.
+    `kata` holds the settings by which Kata comes or is there (kata_readiness.SPEC); without it only the machine is looked at.
+    `timeoutSeconds` bounds each boot. Raises NodeError `preflight-no-kvm`, `preflight-module-missing` or
+    `preflight-guest-not-up`, and as `kata_readiness.refuse_unready`.
     """
-    given = take(desired, {"node": (str, REQUIRED), "timeoutSeconds": (int, 60)})
+    given = take(desired, {"node": (str, REQUIRED), "kata": (dict | None, None), "timeoutSeconds": (int, 60)})
     node = given["node"]
     system = os_release(root)
     slow = emulated()
     with node_lock(root, LOCK_SECONDS):
+        own_qemu = refuse_unready(root, node, given["kata"]) if given["kata"] else None
         wanted = [*([KVM_MODULES[flag]] if (flag := cpu_flag()) else []), *DEVICES]
         new = [module for module in wanted if module not in modules.loaded(root) | modules.built_in(root)]
         with Transaction(root, JOURNAL) as change:
@@ -83,9 +87,9 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
             changed = keep(root, change, wanted) or bool(new)
     guest: dict[str, object] = {"booted": None, "seconds": 0.0, "qemu": "", "kernel": "", "attempts": 0}
     kernel = f"/boot/vmlinuz-{os.uname().release}"
-    qemu = find_qemu()
+    qemu = own_qemu or find_qemu()
     if qemu is None:
-        explanation = "no QEMU is installed yet: the proof boots a guest with Kata's own"
+        explanation = "no QEMU is on the node before Kata is: the proof boots a guest with Kata's own"
     elif not os.access(kernel, os.R_OK):
         explanation = f"the node's own kernel is not at {kernel}: the proof boots a guest with Kata's own"
     else:

@@ -173,9 +173,7 @@ def chosen(root: Path, *, runtime: str, config_path: str | None, version: str | 
         message += f", and {dangling[0]} is a dangling link to {resolve(root, dangling[0])}"
     if option:
         message = f"{option[1]} names {option[0]}, which does not exist, so every guest would fail"
-    raise NodeError(
-        "kata-not-found", message, f"Install Kata (kata.install with address and sha256), or name its file with configPath{hint}"
-    )
+    raise NodeError("kata-not-found", message, f"Install Kata (kata.install: release), or name its file with configPath{hint}")
 
 
 def _docker_option(root: Path) -> tuple[str, str] | None:

@@ -49,6 +49,24 @@ def is_foreign(root: Path) -> bool:
     return os.path.lexists(_folder(root)) and installed(root) is None
 
 
+def refuse_foreign(root: Path) -> None:
+    """Raise NodeError `kata-foreign-install` when somebody else's Kata lies where a release would go."""
+    if is_foreign(root):
+        raise NodeError(
+            "kata-foreign-install",
+            f"{INSTALL_FOLDER} is there and this program did not install it (kata-deploy, or somebody by hand)",
+            f"Leave out kata.install to use what is there, or remove {INSTALL_FOLDER} first",
+        )
+
+
+def free_bytes(root: Path) -> int:
+    """Bytes that root may still write where a release is unpacked: on the file system that holds /opt/kata, or will."""
+    folder = _folder(root).parent
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    space = os.statvfs(there)
+    return space.f_bavail * space.f_frsize
+
+
 def install(root: Path, address: str, sha256: str, before_the_swap: Callable[[Path], None]) -> bool:
     """Have the archive of that address and sha256 in /opt/kata, whole; true when it was not. Hold the node's lock.
 
@@ -64,12 +82,7 @@ def install(root: Path, address: str, sha256: str, before_the_swap: Callable[[Pa
     if is_there and not gone:
         _clear(work)
         return False
-    if is_foreign(root):
-        raise NodeError(
-            "kata-foreign-install",
-            f"{INSTALL_FOLDER} is there and this program did not install it (kata-deploy, or somebody by hand)",
-            f"Leave out kata.install to use what is there, or remove {INSTALL_FOLDER} first",
-        )
+    refuse_foreign(root)
     from nodekit.host.kata_download import download, invalid, unpack  # HTTP and tar cost a run that installs nothing its time
 
     _clear(work)

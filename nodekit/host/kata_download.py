@@ -25,9 +25,10 @@ MAX_HEADER = 1 << 20
 """Bytes of an extended header, which is read as a whole; Linux takes paths of 4096 bytes."""
 CHUNK = 1 << 20
 ZSTD = b"\x28\xb5\x2f\xfd"
-"""First bytes of a zstd frame (RFC 8878); from 4.0.0 releases are packed so, before with xz."""
+"""First bytes of a zstd frame (RFC 8878); from 3.21.0 on releases are packed so, before with xz."""
 EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 """Types of members that are headers of the next one, or of all."""
+REMEDY = "Check the address of kata.install, and that the node reaches it"
 DOWNLOAD_SECONDS = 1200.0
 """Bound on the whole download; within it, a server that says nothing for a minute is given up."""
 
@@ -48,11 +49,28 @@ def download(address: str, sha256: str, target: Path) -> None:
         )
 
 
+def size(address: str) -> int | None:
+    """Bytes of what lies at `address`, of which nothing is read; None where the server does not say.
+
+    Raises NodeError `kata-download-failed` when it cannot be downloaded.
+    """
+    try:
+        # `address` is http or https: the verb has checked it. GET, since addresses that are signed for it refuse HEAD.
+        with urllib.request.urlopen(address, timeout=60) as answer:
+            return int(answer.headers.get("Content-Length") or 0) or None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise _failed(address, error) from None
+
+
+def _failed(address: str, error: Exception) -> NodeError:
+    why = printable(str(error), 200)
+    return NodeError("kata-download-failed", f"{printable(address, 200)} cannot be downloaded: {why}", REMEDY)
+
+
 def _arriving(address: str) -> Iterator[bytes]:
     """What lies at `address`, as it comes; raises NodeError `kata-download-failed`."""
     size = 0
     begin = said = time.monotonic()
-    remedy = "Check kata.install.address, and that the node reaches it"
     try:
         # `address` is http or https: the verb has checked it.
         with urllib.request.urlopen(address, timeout=60) as answer:
@@ -63,7 +81,7 @@ def _arriving(address: str) -> Iterator[bytes]:
                 if size > MAX_ARCHIVE or now - begin > DOWNLOAD_SECONDS:
                     bound = f"{MAX_ARCHIVE >> 30} GiB or {DOWNLOAD_SECONDS:g} s"
                     raise NodeError(
-                        "kata-download-failed", f"The download of {printable(address, 200)} went over {bound}", remedy
+                        "kata-download-failed", f"The download of {printable(address, 200)} went over {bound}", REMEDY
                     )
                 yield chunk
                 if now - said > 5:
@@ -72,8 +90,7 @@ def _arriving(address: str) -> Iterator[bytes]:
             if total not in (0, size):
                 raise ValueError(f"it ended after {size} of {total} bytes")
     except (OSError, ValueError, http.client.HTTPException) as error:
-        why = printable(str(error), 200)
-        raise NodeError("kata-download-failed", f"{printable(address, 200)} cannot be downloaded: {why}", remedy) from None
+        raise _failed(address, error) from None
 
 
 def invalid(what: str) -> NodeError:

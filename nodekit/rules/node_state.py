@@ -4,7 +4,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from nodekit.rules import docker_matrix
+from nodekit.errors import NodeError
+from nodekit.rules import docker_matrix, kata_releases
 from nodekit.rules.ladder import SANDBOXES
 
 SEED_PARAMETER = "user_namespace.enable=1"
@@ -21,9 +22,60 @@ def wanted_parameters(given: Sequence[str], nested_sandbox: bool) -> list[str]:
     return [*first, *given]
 
 
-def preflight(node: str) -> State:
-    """For the verb `preflight`."""
-    return {"node": node}
+def install(
+    *,
+    install_release: bool | None,
+    archive_address: str | None,
+    archive_sha256: str | None,
+    runtime: str,
+    version: str,
+    hypervisor: str,
+) -> State | None:
+    """What a node installs: nothing, one archive, or its own of the official ones, which are listed by machine (`uname -m`).
+
+    Raises NodeError `kata-release-unlisted`, or `bad-input` when both ways are given.
+    """
+    if install_release and archive_address:
+        raise NodeError(
+            "bad-input",
+            f"An archive ({archive_address}) is given beside the official release",
+            "Leave out installRelease, or the archive's address and sha256",
+        )
+    if install_release:
+        return {"byMachine": kata_releases.archives(version, runtime, hypervisor)}
+    return {"address": archive_address, "sha256": archive_sha256} if archive_address else None
+
+
+def preflight(
+    node: str,
+    *,
+    hypervisor: str,
+    runtime: str,
+    version: str,
+    install_release: bool | None,
+    archive_address: str | None,
+    archive_sha256: str | None,
+    config_path: str | None,
+) -> State:
+    """For the verb `preflight`, which looks for what the verb `kata` will need before anything is changed."""
+    archive = install(
+        install_release=install_release,
+        archive_address=archive_address,
+        archive_sha256=archive_sha256,
+        runtime=runtime,
+        version=version,
+        hypervisor=hypervisor,
+    )
+    return {
+        "node": node,
+        "kata": {
+            "hypervisor": hypervisor,
+            "runtime": runtime,
+            "version": version,
+            "install": archive,
+            "configPath": config_path,
+        },
+    }
 
 
 def docker(
@@ -61,18 +113,27 @@ def kata(
     hypervisor: str,
     runtime: str,
     version: str,
+    install_release: bool | None,
     archive_address: str | None,
     archive_sha256: str | None,
     kernel_params: Sequence[str],
     config_path: str | None,
 ) -> State:
-    """For the verb `kata`."""
+    """For the verb `kata`; raises as `install`."""
+    archive = install(
+        install_release=install_release,
+        archive_address=archive_address,
+        archive_sha256=archive_sha256,
+        runtime=runtime,
+        version=version,
+        hypervisor=hypervisor,
+    )
     return {
         "node": node,
         "hypervisor": hypervisor,
         "runtime": runtime,
         "version": version,
-        "install": {"address": archive_address, "sha256": archive_sha256} if archive_address else None,
+        "install": archive,
         "kernelParams": list(kernel_params),
         "configPath": config_path,
     }

@@ -115,6 +115,15 @@ def test_commands_are_bounded_and_carry_their_state_on_stdin(local: Recorder) ->
         assert json.loads(one.inputs["stdin"])["node"] == "local-0"
 
 
+def test_release_reaches_preflight_and_kata_for_both_architectures() -> None:
+    nodes = stack({**EXISTING, "kata": {"install": "release", "version": "3.32.0"}})
+    for at in ("a", "b"):
+        states = {verb: json.loads(nodes.by_name[f"{at}-{verb}"].inputs["stdin"]) for verb in ("preflight", "docker", "kata")}
+        assert set(states["kata"]["install"]["byMachine"]) == {"x86_64", "aarch64"}
+        assert states["preflight"]["kata"]["install"] == states["kata"]["install"]
+        assert states["preflight"]["kata"]["configPath"] == states["kata"]["configPath"] == states["docker"]["configPath"]
+
+
 def test_parameters_written_are_the_documents_and_ours(local: Recorder) -> None:
     wanted = ["user_namespace.enable=1", "sysctl.user.max_user_namespaces=9000"]
     assert json.loads(local.by_name["local-0-kata"].inputs["stdin"])["kernelParams"] == wanted

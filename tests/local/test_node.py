@@ -163,6 +163,7 @@ def test_a_runtime_named_kata_that_is_runc_is_no_guest(
         hypervisor="qemu",
         runtime="go",
         version="3.32.0",
+        install_release=False,
         archive_address=served["archiveUrl"],
         archive_sha256=served["archiveSha256"],
         kernel_params=["user_namespace.enable=1"],

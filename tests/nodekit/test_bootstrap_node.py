@@ -87,7 +87,7 @@ def test_a_bare_node_gets_python_and_the_program_and_a_second_run_changes_nothin
     done = node.install()
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"changed": True, "path": node.target, "python": "3.13.5"}
-    assert "--no-install-recommends install python3 busybox-static bubblewrap" in node.log("apt")
+    assert "--no-install-recommends install python3 busybox-static bubblewrap zstd" in node.log("apt")
     assert "DPkg::Lock::Timeout=300" in node.log("apt")
     program = node.root / "lib" / "kata-nodes" / Path(node.target).name
     assert program.read_bytes() == node.data
@@ -131,7 +131,7 @@ def test_packages_that_cannot_be_installed_are_named(node: Node) -> None:
     (node.root / "broken").touch()
     done = node.install()
     assert done.returncode == 1 and done.stdout == ""
-    assert "python3 busybox-static bubblewrap could not be installed" in done.stderr and "[tool-missing]" in done.stderr
+    assert "python3 busybox-static bubblewrap zstd could not be installed" in done.stderr and "[tool-missing]" in done.stderr
     assert node.programs() == {}
 
 
@@ -149,7 +149,7 @@ def test_packages_that_came_by_us_go_again_and_others_stay(node: Node) -> None:
     (node.root / "needed").write_text("bubblewrap")
     done = node.run("--remove")
     assert done.returncode == 0, done.stderr
-    assert node.log("dpkg") == "--purge bubblewrap\n--purge busybox-static\n"
+    assert node.log("dpkg") == "--purge bubblewrap\n--purge busybox-static\n--purge zstd\n"
     assert "bubblewrap stays" in done.stderr
 
 

@@ -8,8 +8,9 @@ import pytest
 from nodekit.commands import preflight, restore
 from nodekit.commands.preflight import JOURNAL, Presence, refuse_missing
 from nodekit.errors import NodeError
-from nodekit.host import modules
+from nodekit.host import kata_archive, modules
 from nodekit.host.journal import Transaction, journals
+from tests.nodekit.kata_release import archive, served, tree
 
 ALL = {"vhost_vsock": True, "vhost_net": True, "tun": True}
 SAID = {"kvm_amd": "", "kvm_intel": "modprobe: Operation not supported", "vhost_vsock": "", "vhost_net": "", "tun": ""}
@@ -131,3 +132,76 @@ def test_a_refused_node_has_the_modules_that_it_had(kernel: Path, monkeypatch: p
         preflight.run({"node": "n1"}, kernel)
     assert listed(kernel) == ["vhost_net", "tun"]
     assert journals(kernel) == []
+
+
+def settings(root: Path, **changed: object) -> dict[str, object]:
+    """A desired state with the settings of Kata, for a node whose machine is whole."""
+    kata = {"hypervisor": "qemu", "runtime": "go", "version": "3.32.0", "install": None, "configPath": None}
+    return {"node": "n1", "kata": {**kata, **changed}}
+
+
+def refused_untouched(root: Path, desired: dict[str, object]) -> NodeError:
+    """Preflight refuses that, and nothing on the node is another than before: no module, no file."""
+    before = (listed(root), tree(root))
+    with pytest.raises(NodeError) as caught:
+        preflight.run(desired, root)
+    assert (listed(root), tree(root)) == before and journals(root) == []
+    return caught.value
+
+
+def test_a_node_without_kata_is_refused_before_anything_is_changed(kernel: Path) -> None:
+    assert refused_untouched(kernel, settings(kernel)).code == "kata-not-found"
+
+
+def test_another_kata_than_the_settings_say_is_refused_before_anything_is_changed(kernel: Path) -> None:
+    with served(archive("3.27.0")) as (address, sha256):
+        kata_archive.install(kernel, address, sha256, lambda _unpacked: None)
+    error = refused_untouched(kernel, settings(kernel))
+    assert error.code == "kata-version-differs" and "3.27.0" in error.message
+
+
+def test_an_archive_without_room_is_refused_before_it_is_downloaded(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = archive()
+    with served(data) as (address, sha256):
+        desired = settings(kernel, install={"address": address, "sha256": sha256})
+        monkeypatch.setattr(kata_archive, "free_bytes", lambda _root: 2 * len(data) - 1)
+        assert refused_untouched(kernel, desired).code == "kata-disk-full"
+        monkeypatch.setattr(kata_archive, "free_bytes", lambda _root: 2 * len(data))
+        assert preflight.run(desired, kernel)["changed"] is True
+
+
+def test_an_archive_out_of_reach_is_refused_before_anything_is_changed(kernel: Path) -> None:
+    with served(archive()) as (address, sha256):
+        pass
+    assert refused_untouched(kernel, settings(kernel, install={"address": address, "sha256": sha256})).code == (
+        "kata-download-failed"
+    )
+
+
+def test_a_machine_that_the_release_is_not_listed_for_is_refused_before_anything_is_changed(kernel: Path) -> None:
+    row = {"address": "http://127.0.0.1:9/kata.tar.zst", "sha256": "a" * 64}
+    error = refused_untouched(kernel, settings(kernel, install={"byMachine": {"riscv64": row}}))
+    assert error.code == "kata-release-unlisted" and os.uname().machine in error.message
+
+
+def test_somebody_elses_kata_is_refused_before_docker_is_touched(kernel: Path) -> None:
+    (kernel / "opt/kata").mkdir(parents=True)
+    with served(archive()) as (address, sha256):
+        error = refused_untouched(kernel, settings(kernel, install={"address": address, "sha256": sha256}))
+    assert error.code == "kata-foreign-install"
+
+
+def test_the_guest_boots_with_the_qemu_of_the_kata_that_is_there(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    booted: list[str] = []
+
+    def guest(_node: str, qemu: str, *_rest: object) -> tuple[dict[str, object], str]:
+        booted.append(qemu)
+        return {}, ""
+
+    monkeypatch.setattr(preflight, "tiny_guest", guest)
+    monkeypatch.setattr(preflight.os, "access", lambda *_args: True)
+    program = {"./opt/kata/bin/qemu-system-x86_64": b"#!/bin/sh\n"}
+    with served(archive(members=program)) as (address, sha256):
+        kata_archive.install(kernel, address, sha256, lambda _unpacked: None)
+        preflight.run(settings(kernel, install={"address": address, "sha256": sha256}), kernel)
+    assert booted == [str(kernel / "opt/kata/bin/qemu-system-x86_64")]

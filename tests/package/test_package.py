@@ -27,6 +27,27 @@ def test_schema_in_the_repository_is_the_components_own() -> None:
     assert (REPOSITORY / "components" / "schema.json").read_text() == package.schema(), "run: make schema"
 
 
+def test_registry_is_told_what_the_package_is_and_where() -> None:
+    asked = ("displayName", "description", "keywords", "homepage", "repository", "publisher", "license", "logoUrl")
+    assert [key for key in asked if not SCHEMA.get(key)] == []
+    assert f'license = "{SCHEMA["license"]}"' in (REPOSITORY / "pyproject.toml").read_text()
+    assert "Apache License" in (REPOSITORY / "LICENSE").read_text()
+    assert (REPOSITORY / SCHEMA["logoUrl"].split("/main/")[1]).is_file()
+
+
+def test_no_other_address_of_this_project_is_named() -> None:
+    argv = ["git", "ls-files", "*.md", "*.yml", "*.yaml", "*.json", "*.toml"]
+    tracked = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split()
+    named = {
+        f"{file}: {address}"
+        for file in tracked
+        if (REPOSITORY / file).is_file()
+        for address in re.findall(r"https://github\.com/[\w.-]+/kata-nodes\b", (REPOSITORY / file).read_text())
+        if address != package.REPOSITORY
+    }
+    assert named == set()
+
+
 def described() -> Iterator[tuple[str, dict[str, Any]]]:
     """Everything in the schema that a person reads about."""
     for name, one in {**SCHEMA["resources"], **SCHEMA.get("types", {})}.items():

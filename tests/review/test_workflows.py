@@ -4,6 +4,7 @@ What would be lost if these failed: a moved tag would run in a deployment, a pul
 workflow would hold a token that it does not need.
 """
 
+import fnmatch
 import json
 import re
 import shutil
@@ -16,7 +17,10 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
-WRITES = {("preview-comment.yml", "pull-requests"), ("drift.yml", "issues")}
+WRITES = {
+    ("preview-comment.yml", "pull-requests"), ("drift.yml", "issues"), ("release.yml", "contents"), ("release.yml", "packages"),
+    ("release.yml", "id-token"), ("release.yml", "attestations"),
+}  # fmt: skip
 """All that any workflow may write on GitHub."""
 SECRETS = {"deploy.yml", "drift.yml"}
 """Workflows that may read secrets; none of them runs for a pull request."""
@@ -38,6 +42,7 @@ def steps(workflow: dict[str, Any]) -> list[dict[str, Any]]:
 def test_the_workflows_are_there() -> None:
     assert {file.name for file in WORKFLOWS} == {
         "ci.yml", "deploy.yml", "drift.yml", "e2e.yml", "preview.yml", "preview-comment.yml",
+        "release.yml",
     }  # fmt: skip
 
 
@@ -101,6 +106,38 @@ def test_a_deployment_waits_between_plan_and_deed_and_trusts_no_cache() -> None:
     for step in steps(workflow):
         assert "actions/cache" not in step.get("uses", "")
         assert step.get("with", {}).get("cache", False) is False
+
+
+def test_only_a_tag_releases_and_each_job_of_it_writes_only_what_it_makes() -> None:
+    workflow = read(REPOSITORY / ".github" / "workflows" / "release.yml")
+    assert workflow["on"] == {"push": {"tags": ["v*.*.*"]}} and workflow["permissions"] == {"contents": "read"}
+    written = {
+        name: {key for key, value in job.get("permissions", {}).items() if value == "write"}
+        for name, job in workflow["jobs"].items()
+    }
+    assert written == {
+        "files": {"id-token", "attestations"},
+        "image": {"packages"},
+        "index": {"packages", "id-token", "attestations"},
+        "publish": {"contents"},
+    }
+    assert workflow["jobs"]["publish"]["environment"] == "release"
+    assert set(workflow["jobs"]["publish"]["needs"]) == {"files", "index"}
+    assert not any("cache" in step.get("uses", "") for step in steps(workflow)), "a release trusts no cache"
+
+
+def test_dependency_updates_look_at_every_lock() -> None:
+    updates = yaml.safe_load((REPOSITORY / ".github" / "dependabot.yml").read_text())["updates"]
+    looked = {
+        one["package-ecosystem"]: [folder.strip("/") for folder in one.get("directories", [one.get("directory", "")])]
+        for one in updates
+    }
+    tracked = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split()
+    locks = {"requirements.txt": "pip", "go.mod": "gomod", "package-lock.json": "npm", "Containerfile": "docker"}
+    for file in map(Path, tracked):
+        if (kind := locks.get(file.name)) and file.parts[0] != "tests":
+            folder = "" if str(file.parent) == "." else str(file.parent)
+            assert any(fnmatch.fnmatch(folder, pattern) for pattern in looked[kind]), f"{file}: no update looks at it"
 
 
 @pytest.mark.engine

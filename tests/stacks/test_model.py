@@ -93,6 +93,7 @@ def test_local_parts_need_local_nodes() -> None:
 
 def test_bad_repository_and_archive_are_named() -> None:
     refused("kata-nodes:docker.repository.address", "'ftp://x'", docker={"repository": {"address": "ftp://x"}})
+    refused("[kata-release-unlisted]", kata={"install": "release", "version": "3.27.0"})
     refused("kata-nodes:kata.install.sha256", kata={"install": {"address": "https://example.org/k.tar.xz", "sha256": "12"}})
 
 

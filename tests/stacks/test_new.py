@@ -1,10 +1,13 @@
 """A new stack file comes from a few answers, is one that a preview accepts, and never takes another's place."""
 
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from nodekit.rules.docker_matrix import NEWEST_PROVEN
 from stacks import model, new
 from tests.stacks.test_schema import refused
 
@@ -21,7 +24,7 @@ def written(folder: Path, *argv: str, said: list[str] | None = None) -> tuple[in
     """Exit status and file of one run; `said` answers what is asked, in order."""
     answers = iter(said or [])
     ask = (lambda question: next(answers)) if said is not None else None
-    return new.main([*argv, "--folder", str(folder)], ask), folder
+    return new.main(["--ssh-folder", str(folder / "no-ssh"), *argv, "--folder", str(folder)], ask), folder
 
 
 @pytest.mark.parametrize(
@@ -30,11 +33,12 @@ def written(folder: Path, *argv: str, said: list[str] | None = None) -> tuple[in
         (["--name", "here", "--nodes", "local"], {"nodes", "docker", "kata", "kubernetes"}),
         (["--name", "lab", "--nodes", "cluster", *IMAGE], {"kubernetes"}),
         (["--name", "lab", "--nodes", "kata-deploy", "--selector", "pool=kata", *IMAGE], {"kubernetes"}),
-        (EXISTING, {"nodes", "kubernetes"}),
-        ([*MACHINE, "--cluster", "none"], {"nodes"}),
-        ([*AWS, *IMAGE], {"nodes", "kubernetes"}),
-        ([*AWS, "--instance-type", "m7i.metal-24xl", "--cluster", "none"], {"nodes"}),
-        ([*MACHINE, "--cluster", "kubeconfig", "--selector", "none"], {"nodes", "kubernetes"}),
+        (EXISTING, {"nodes", "docker", "kata", "kubernetes"}),
+        ([*MACHINE, "--cluster", "none"], {"nodes", "docker", "kata"}),
+        ([*MACHINE, "--install", "none", "--kata", "3.27.0", "--cluster", "none"], {"nodes", "docker", "kata"}),
+        ([*AWS, *IMAGE], {"nodes", "docker", "kata", "kubernetes"}),
+        ([*AWS, "--instance-type", "m7i.metal-24xl", "--cluster", "none"], {"nodes", "docker", "kata"}),
+        ([*MACHINE, "--cluster", "kubeconfig", "--selector", "none"], {"nodes", "docker", "kata", "kubernetes"}),
     ],
 )
 def test_file_is_one_that_a_preview_and_the_schema_accept(tmp_path: Path, argv: list[str], sections: set[str]) -> None:
@@ -52,7 +56,7 @@ def test_file_is_one_that_a_preview_and_the_schema_accept(tmp_path: Path, argv: 
 def test_answers_at_a_terminal_come_to_the_same_file(tmp_path: Path) -> None:
     (tmp_path / "asked").mkdir()
     (tmp_path / "given").mkdir()
-    written(tmp_path / "asked", said=["rack", "existing", "192.0.2.7", "", HOST_KEY, "", "", IMAGE[1]])
+    written(tmp_path / "asked", said=["rack", "existing", "192.0.2.7", "", HOST_KEY, "", "", "", "", IMAGE[1]])
     written(tmp_path / "given", *EXISTING)
     asked, given = (tmp_path / name / "Pulumi.rack.yaml" for name in ("asked", "given"))
     assert asked.read_text() == given.read_text()
@@ -71,7 +75,11 @@ def test_file_that_exists_is_never_overwritten(tmp_path: Path, capsys: pytest.Ca
         (["--nodes", "cluster"], "--name is missing"),
         (["--name", "../x", "--nodes", "cluster", *IMAGE], "Use a-z"),
         (["--name", "lab", "--nodes", "cluster"], "--proof-image is missing"),
-        (["--name", "lab", "--nodes", "existing", "--address", "a"], "--host-key is missing"),
+        (["--name", "lab", "--nodes", "existing", "--address", "a", *IMAGE], "Log in once"),
+        (["--name", "lab", "--nodes", "existing", "--address", "rack-*", *IMAGE], "no Host entry"),
+        ([*MACHINE[:-3], "192.0.2.7,192.0.2.8", *MACHINE[-2:], *IMAGE], "no ssh-ed25519 key of 192.0.2.7"),
+        ([*EXISTING, "--install", "none", "--docker", "28.5.2", "--kata", "3.27.0"], "[docker-kata-incompatible]"),
+        ([*EXISTING, "--kata", "3.27.0"], "--kata has no meaning"),
         ([*MACHINE[:-1], "ssh-rsa AAAA", *IMAGE], "hostKey"),
         ([*AWS[:-1], "0.0.0.0/0", *IMAGE], "[aws-ssh-networks]"),
         ([*AWS, "--instance-type", "m7g.metal", *IMAGE], "[aws-instance-type]"),
@@ -91,3 +99,82 @@ def test_what_is_written_tells_which_secrets_are_wanted(tmp_path: Path, capsys: 
     told = capsys.readouterr().out + (tmp_path / "Pulumi.rack.yaml").read_text()
     for key in ("sshPrivateKey", "kubeconfig"):
         assert told.count(f"pulumi config set --secret kata-nodes:{key} --stack rack") == 2
+
+
+KEYS = {name: f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{letter * 43}" for name, letter in (("a", "A"), ("b", "B"), ("jump", "J"))}
+CONFIG = """
+Host rack-*
+    User admin
+    ProxyJump jump.example
+Host rack-a
+    HostName 192.0.2.1
+Host=rack-b other
+    HostName 192.0.2.2
+    Port 2222
+Host jump.example
+    User gate
+"""
+KNOWN = f"192.0.2.1 {KEYS['a']}\n[192.0.2.2]:2222 {KEYS['b']}\njump.example {KEYS['jump']}\n"
+
+
+@pytest.fixture
+def ssh_folder(tmp_path: Path) -> Path:
+    """A folder as ~/.ssh."""
+    folder = tmp_path / "ssh"
+    folder.mkdir()
+    (folder / "config").write_text(CONFIG)
+    (folder / "known_hosts").write_text(KNOWN)
+    return folder
+
+
+def sections(folder: Path, *argv: str) -> dict[str, Any]:
+    """The sections of the file that is written to that folder."""
+    assert written(folder, *argv)[0] == 0
+    (file,) = folder.glob("Pulumi.*.yaml")
+    return {key.removeprefix("kata-nodes:"): value for key, value in yaml.safe_load(file.read_text())["config"].items()}
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_pattern_of_the_ssh_configuration_is_every_machine_with_its_key_and_the_way_there(
+    tmp_path: Path, ssh_folder: Path, hashed: bool
+) -> None:
+    if hashed:
+        subprocess.run(["ssh-keygen", "-H", "-f", str(ssh_folder / "known_hosts")], check=True, capture_output=True)
+    argv = ["--name", "rack", "--nodes", "existing", "--address", "rack-*", "--cluster", "none", "--ssh-folder", str(ssh_folder)]
+    assert sections(tmp_path, *argv)["nodes"] == {
+        "existing": [
+            {"name": "rack-1", "address": "192.0.2.1", "user": "admin", "hostKey": KEYS["a"]},
+            {"name": "rack-2", "address": "192.0.2.2", "user": "admin", "port": 2222, "hostKey": KEYS["b"]},
+        ],
+        "bastion": {"address": "jump.example", "port": 22, "user": "gate", "hostKey": KEYS["jump"]},
+    }
+
+
+def test_several_machines_are_several_nodes_with_the_keys_that_were_given(tmp_path: Path) -> None:
+    keys = f"192.0.2.7 {KEYS['a']}\n192.0.2.8 {KEYS['b']}"
+    argv = ["--name", "pair", "--nodes", "existing", "--address", "192.0.2.7, 192.0.2.8", "--host-key", keys, "--cluster", "none"]
+    nodes = sections(tmp_path, *argv)["nodes"]["existing"]
+    assert [(one["name"], one["address"], one["user"], one["hostKey"]) for one in nodes] == [
+        ("pair-1", "192.0.2.7", "root", KEYS["a"]),
+        ("pair-2", "192.0.2.8", "root", KEYS["b"]),
+    ]
+
+
+def test_machines_behind_different_bastions_are_refused(
+    tmp_path: Path, ssh_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = (ssh_folder / "known_hosts").read_text()
+    (ssh_folder / "known_hosts").write_text(f"{known}192.0.2.9 {KEYS['a']}\n")
+    argv = ["--name", "rack", "--nodes", "existing", "--address", "rack-a,192.0.2.9", "--cluster", "none"]
+    argv += ["--ssh-folder", str(ssh_folder)]
+    assert written(tmp_path, *argv)[0] == 1
+    assert "jump.example, no other machine" in capsys.readouterr().err
+
+
+def test_new_machines_get_kata_by_release_and_a_docker_that_works_with_it(tmp_path: Path) -> None:
+    for docker in new.DOCKERS:
+        folder = tmp_path / docker
+        folder.mkdir()
+        made = sections(folder, *MACHINE, "--docker", docker, "--cluster", "none")
+        assert made["docker"] == {"version": docker}
+        assert made["kata"] == {"version": NEWEST_PROVEN[1], "install": "release"}

@@ -1,0 +1,87 @@
+"""What this machine's OpenSSH knows of other machines: the entries of ~/.ssh/config, and the keys of known_hosts."""
+
+import fnmatch
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from stacks.model import ConfigError
+
+KEY = "ssh-ed25519"
+"""The kind of host key that is pinned."""
+WILDCARDS = re.compile(r"[*?!]")
+
+
+@dataclass(frozen=True)
+class SshHost:
+    """One machine as ssh would reach it."""
+
+    name: str
+    """As the settings call it."""
+    address: str
+    port: int
+    user: str
+    jump: str | None
+    """The machine through which ssh goes there (ProxyJump), as the settings call it."""
+
+    @property
+    def known_as(self) -> str:
+        """Its name in known_hosts."""
+        return self.address if self.port == 22 else f"[{self.address}]:{self.port}"
+
+
+def matching(pattern: str, folder: Path) -> list[str]:
+    """Names of Host entries of `folder`/config that match `pattern`, in the order of the file; a pattern matches no pattern.
+
+    Files that config includes are not read.
+    """
+    try:
+        lines = (folder / "config").read_text().splitlines()
+    except OSError:
+        return []
+    entries = [found[1].split() for line in lines if (found := re.match(r"\s*host(?:\s*=\s*|\s+)(.+)", line, re.IGNORECASE))]
+    names = [name.strip('"') for entry in entries for name in entry]
+    return list(dict.fromkeys(name for name in names if not WILDCARDS.search(name) and fnmatch.fnmatch(name, pattern)))
+
+
+def described(name: str, folder: Path) -> SshHost:
+    """How ssh would reach `name`, by `ssh -G`, which contacts nobody. Raises ConfigError."""
+    config = folder / "config"
+    argv = ["ssh", "-G", "-F", str(config) if config.exists() else "/dev/null", "--", name]
+    settings = dict(line.split(" ", 1) for line in _answer(argv).splitlines() if " " in line)
+    jump = settings.get("proxyjump")
+    return SshHost(
+        name, settings["hostname"], int(settings["port"]), settings["user"], None if jump in (None, "none") else str(jump)
+    )
+
+
+def known_key(known_as: str, folder: Path) -> str | None:
+    """The ed25519 key of a machine in `folder`/known_hosts, hashed names included; None when it is not there.
+
+    Raises ConfigError.
+    """
+    file = folder / "known_hosts"
+    if not file.exists():
+        return None
+    return listed_key(_answer(["ssh-keygen", "-F", known_as, "-f", str(file)]), None)
+
+
+def listed_key(text: str, known_as: str | None) -> str | None:
+    """The ed25519 key for `known_as` in lines as known_hosts has them (NAMES KIND KEY); with None, the first of any name."""
+    for line in text.splitlines():
+        parts = line.split()
+        if len(parts) >= 3 and parts[1] == KEY and (known_as is None or known_as in parts[0].split(",")):
+            return f"{KEY} {parts[2]}"
+    return None
+
+
+def _answer(argv: list[str]) -> str:
+    """What one of OpenSSH's programs prints; nothing printed and nothing said is an answer too. Raises ConfigError."""
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
+    except FileNotFoundError:
+        raise ConfigError(f"{argv[0]} is not installed on this machine. Install OpenSSH's client.") from None
+    if done.returncode and done.stderr.strip():
+        raise ConfigError(f"{' '.join(argv)}: {done.stderr.strip().splitlines()[-1]}. Correct the name, or the file.")
+    return done.stdout

@@ -1,0 +1,104 @@
+"""A release is installed from its own archive with the sum that was read for it, and one without a sum is refused."""
+
+import re
+
+import pytest
+
+from nodekit.errors import NodeError
+from nodekit.rules import kata_releases, node_state
+from nodekit.rules.docker_matrix import NEWEST_PROVEN, SAFE_DOCKER, verdict
+
+A = "https://github.com/kata-containers/kata-containers/releases/download"
+
+
+@pytest.mark.parametrize(
+    ("version", "runtime", "machine", "address", "start"),
+    [
+        ("3.7.0", "go", "x86_64", f"{A}/3.7.0/kata-static-3.7.0-amd64.tar.xz", "bebf218c"),
+        ("3.32.0", "go", "x86_64", f"{A}/3.32.0/kata-static-3.32.0-amd64.tar.zst", "1449ecea"),
+        ("3.32.0", "rust", "aarch64", f"{A}/3.32.0/kata-static-3.32.0-arm64.tar.zst", "8736c054"),
+        ("4.0.0", "go", "aarch64", f"{A}/4.0.0/kata-static-4.0.0-arm64.tar.zst", "730c789e"),
+        ("4.2.0", "rust", "aarch64", f"{A}/4.2.0/kata-static-4.2.0-arm64.tar.zst", "5dd4e9f2"),
+        ("4.2.0", "go", "x86_64", f"{A}/4.2.0/kata-go-static-4.2.0-amd64.tar.zst", "7dda31ca"),
+    ],
+)
+def test_archive_is_the_releases_own(version: str, runtime: str, machine: str, address: str, start: str) -> None:
+    archive = kata_releases.archives(version, runtime, "qemu")[machine]
+    assert archive["address"] == address and archive["sha256"].startswith(start)
+
+
+def test_every_sum_is_one_and_no_two_archives_share_it() -> None:
+    sums = [value for row in kata_releases.SUMS.values() for value in row.values()]
+    assert all(re.fullmatch("[0-9a-f]{64}", value) for value in sums) and len(set(sums)) == len(sums)
+    assert all(set(row) <= set(kata_releases.MACHINES.values()) for row in kata_releases.SUMS.values())
+
+
+@pytest.mark.parametrize(
+    ("version", "runtime", "hypervisor", "words"),
+    [
+        ("3.27.0", "go", "qemu", "kata-static-3.27.0"),
+        ("4.1.0", "go", "qemu", "kata-go-static-4.1.0"),
+        ("4.2.0", "rust", "firecracker", "holds no Firecracker"),
+    ],
+)
+def test_what_the_table_lacks_is_refused_with_the_way_to_name_it(version: str, runtime: str, hypervisor: str, words: str) -> None:
+    with pytest.raises(NodeError) as caught:
+        kata_releases.archives(version, runtime, hypervisor)
+    assert caught.value.code == "kata-release-unlisted" and words in caught.value.message
+    assert "sha256" in caught.value.remedy and "address" in caught.value.remedy
+
+
+def test_remedy_names_only_releases_of_the_same_runtime() -> None:
+    with pytest.raises(NodeError) as caught:
+        kata_releases.archives("4.1.0", "go", "qemu")
+    assert "4.0.0, 4.2.0" in caught.value.remedy
+    with pytest.raises(NodeError) as caught:
+        kata_releases.archives("3.1.0", "rust", "qemu")
+    assert "4.0.0, 4.1.0, 4.2.0" in caught.value.remedy
+
+
+def test_node_takes_the_archive_of_its_own_machine() -> None:
+    install = {"byMachine": kata_releases.archives("3.32.0", "go", "qemu")}
+    for machine, name in (("x86_64", "amd64"), ("aarch64", "arm64")):
+        chosen = kata_releases.to_install(install, machine)
+        assert chosen and chosen[0].endswith(f"-{name}.tar.zst")
+    only_amd64 = {"byMachine": kata_releases.archives("4.2.0", "go", "qemu")}
+    with pytest.raises(NodeError, match="aarch64"):
+        kata_releases.to_install(only_amd64, "aarch64")
+
+
+def test_one_archive_is_for_every_machine() -> None:
+    archive = {"address": "https://mirror.example/kata.tar.zst", "sha256": "a" * 64}
+    assert kata_releases.to_install(archive, "aarch64") == (archive["address"], archive["sha256"])
+    assert kata_releases.to_install(None, "aarch64") is None
+
+
+@pytest.mark.parametrize(
+    "install",
+    [
+        {"address": "ftp://x", "sha256": "a" * 64},
+        {"address": "https://x", "sha256": "A" * 64},
+        {"byMachine": {"x86_64": {"address": "https://x", "sha256": "a" * 63}}},
+        {"byMachine": {"x86_64": "https://x"}},
+        {"byMachine": {"x86_64": {"address": "https://x", "sha256": "a" * 64}}, "address": "https://x"},
+    ],
+)
+def test_what_is_no_archive_is_refused(install: dict[str, object]) -> None:
+    with pytest.raises(NodeError) as caught:
+        kata_releases.to_install(install, "x86_64")
+    assert caught.value.code == "bad-input"
+
+
+def test_two_ways_to_install_are_refused() -> None:
+    with pytest.raises(NodeError, match="beside the official release"):
+        node_state.install(
+            install_release=True, archive_address="https://x", archive_sha256="a" * 64, runtime="go", version="3.32.0",
+            hypervisor="qemu",
+        )  # fmt: skip
+
+
+def test_pairs_that_are_proposed_work_and_can_be_installed_on_both_architectures() -> None:
+    docker, kata = NEWEST_PROVEN
+    for version in (docker, SAFE_DOCKER):
+        assert verdict(version, kata, "go").ok
+    assert set(kata_releases.archives(kata, "go", "qemu")) == set(kata_releases.MACHINES)

@@ -1,0 +1,134 @@
+"""A tag is released only when everything agrees on it, and what is published is what was built."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from components import package
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCRIPTS = REPOSITORY / ".github" / "scripts"
+NAME = package.REPOSITORY.removeprefix("https://github.com/")
+TAG = f"v{package.version()}"
+FILES = (
+    "components/PulumiPlugin.yaml",
+    "components/package.py",
+    "pyproject.toml",
+    "CHANGELOG.md",
+    "tests/package/released/schema.json",
+)
+
+
+def git(folder: Path, *argv: str) -> None:
+    subprocess.run(
+        ["git", "-c", "user.name=n", "-c", "user.email=n@example.org", *argv], cwd=folder, check=True, capture_output=True
+    )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A repository with what a release is made of, its commit on main."""
+    for name in FILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    shutil.copytree(SCRIPTS, tmp_path / ".github" / "scripts")
+    git(tmp_path, "init", "--quiet", "--initial-branch", "main")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "--message", "all")
+    git(tmp_path, "update-ref", "refs/remotes/origin/main", "HEAD")
+    return tmp_path
+
+
+def check(checkout: Path, tag: str = TAG, name: str = NAME) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [checkout / ".github/scripts/release-check", tag, name], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_tag_on_which_everything_agrees_is_released(checkout: Path) -> None:
+    done = check(checkout)
+    assert done.returncode == 0, done.stderr
+
+
+def test_another_tag_and_another_repository_are_refused(checkout: Path) -> None:
+    assert "the tag is v9.9.9" in check(checkout, tag="v9.9.9").stderr
+    assert "Correct REPOSITORY" in check(checkout, name="fork/kata-nodes").stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("pyproject.toml", f'version = "{TAG[1:]}"', 'version = "9.9.9"', "pyproject.toml has another version"),
+        ("CHANGELOG.md", f"## {TAG[1:]}", "## 9.9.9", "CHANGELOG.md begins with 9.9.9"),
+        ("tests/package/released/schema.json", f'"version": "{TAG[1:]}"', '"version": "9.9.9"', "make release-files"),
+    ],
+)
+def test_file_of_another_version_is_refused(checkout: Path, file: str, old: str, new: str, said: str) -> None:
+    text = (checkout / file).read_text()
+    assert old in text
+    (checkout / file).write_text(text.replace(old, new))
+    done = check(checkout)
+    assert done.returncode == 1 and said in done.stderr
+
+
+def test_commit_that_is_not_on_main_is_refused(checkout: Path) -> None:
+    git(checkout, "commit", "--quiet", "--allow-empty", "--message", "beside main")
+    done = check(checkout)
+    assert done.returncode == 1 and "is not on main" in done.stderr
+
+
+def test_files_are_the_tags_own_with_their_sums_and_the_same_each_time(tmp_path: Path) -> None:
+    made = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        subprocess.run([SCRIPTS / "release-files", TAG, folder], check=True, capture_output=True, timeout=120)
+        made.append({file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()})
+    assert made[0] == made[1]
+    sums = dict(reversed(line.split()) for line in (tmp_path / "one/SHA256SUMS").read_text().splitlines())
+    assert set(sums) == {f"kata-nodes-{TAG[1:]}.tar.gz", "nodekit.pyz", "schema.json"}
+    assert all(made[0][name] == value for name, value in sums.items())
+    assert (tmp_path / "one/NOTES.md").read_text().strip()
+    with tarfile.open(tmp_path / "one" / f"kata-nodes-{TAG[1:]}.tar.gz") as tar:
+        assert f"kata-nodes-{TAG[1:]}/components/PulumiPlugin.yaml" in tar.getnames()
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Path:
+    """What the jobs before publishing hand over, and a stand-in for GitHub's program that writes down what it was given."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/gh").write_text('#!/bin/sh\nprintf "%s\\n" "$@" >"$PUBLISHED"\n')
+    (tmp_path / "bin/gh").chmod(0o755)
+    subprocess.run([SCRIPTS / "release-files", TAG, tmp_path / "files"], check=True, capture_output=True, timeout=120)
+    (tmp_path / "images").mkdir()
+    for name in ("proof", "joining"):
+        (tmp_path / "images" / name).write_text(f"ghcr.io/{NAME}-{name}@sha256:{'0' * 64}\n")
+    return tmp_path
+
+
+def publish(built: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": f"{built / 'bin'}:{os.environ['PATH']}", "PUBLISHED": str(built / "published")}
+    return subprocess.run(
+        [SCRIPTS / "release-publish", TAG, NAME, built / "files", built / "images"],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_release_holds_the_files_and_names_the_images_by_digest(built: Path) -> None:
+    done = publish(built)
+    assert done.returncode == 0, done.stderr
+    given = (built / "published").read_text().split()
+    assert given[:3] == ["release", "create", TAG] and "--verify-tag" in given
+    assert {Path(one).name for one in given[-4:]} == {f"kata-nodes-{TAG[1:]}.tar.gz", "nodekit.pyz", "schema.json", "SHA256SUMS"}
+    notes = (built / "files/RELEASE.md").read_text()
+    assert all(f"- ghcr.io/{NAME}-{name}@sha256:{'0' * 64}" in notes for name in ("proof", "joining"))
+
+
+def test_file_that_changed_on_its_way_is_not_published(built: Path) -> None:
+    (built / "files/nodekit.pyz").write_bytes(b"another")
+    assert publish(built).returncode != 0
+    assert not (built / "published").exists()
