@@ -151,7 +151,8 @@ def test_every_shell_says_the_same_in_containers_with_and_without_capabilities_a
         subprocess.run(node.command("docker", "import", "-", "shells"), input=image(), check=True, capture_output=True)
         assert agreed(climbed(node)) == "proof-unshare-failed"
         both = ("--cap-add=NET_ADMIN", "--cap-add=SYS_ADMIN")
-        assert agreed(climbed(node, *both)) == "proof-rootless-failed"
+        # In this node a user namespace may mount proc although Docker masks paths below it; test_entry.py has where it may not.
+        assert agreed(climbed(node, *both)) == "passed"
         said = climbed(node, *both, entered=True)
         assert agreed(said) == "passed"
         assert agreed(said, node.ask("cat", "/proc/sys/kernel/random/boot_id").strip()) == "proof-not-a-guest"
