@@ -106,9 +106,7 @@ def build(folder: Path, current: DockerBinaries, previous: DockerBinaries, stand
     (folder / "image.json").write_text(json.dumps(document), encoding="utf-8")
 
 
-def ensure(
-    docker_28: Sequence[str | Path], docker_27: Sequence[str | Path], stand_in: Sequence[str | Path]
-) -> dict[str, object]:
+def ensure(docker_28: Sequence[str | Path], docker_27: Sequence[str | Path], stand_in: Sequence[str | Path]) -> dict[str, object]:
     """The image's description, after building it when the cache has none.
 
     The first two arguments are dockerd, docker-proxy and docker of one release: 28.5.2 is installed, 27.5.1 is there to

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -27,6 +28,8 @@ const (
 	// setGuestCID is VHOST_VSOCK_SET_GUEST_CID (linux include/uapi/linux/vhost.h).
 	setGuestCID = 0x4008AF60
 	maxSaid     = 4096
+	// answerLimit is the genuine shim's create_container_timeout.
+	answerLimit = 60 * time.Second
 )
 
 // kernelParams are the genuine shim's own on x86-64 (virtcontainers/qemu_amd64.go, hypervisor.go); the configuration's follow.
@@ -316,8 +319,21 @@ func (s *sandbox) call(request wire.Request) (*wire.Conn, wire.Answer, error) {
 	if err != nil {
 		return nil, answer, fmt.Errorf("the guest's agent does not answer: %w", err)
 	}
-	if err = wire.Write(conn, request); err == nil {
+	// A nested guest can hang; only the end of a process is waited for without a limit.
+	if request.Do != wire.Wait {
+		err = conn.SetDeadline(time.Now().Add(answerLimit))
+	}
+	if err == nil {
+		err = wire.Write(conn, request)
+	}
+	if err == nil {
 		err = wire.Read(conn, &answer)
+	}
+	if err == nil {
+		err = conn.SetDeadline(time.Time{})
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("the guest's agent did not answer in %s: %w", answerLimit, context.DeadlineExceeded)
 	}
 	if err == nil && answer.Error != "" {
 		err = errors.New(answer.Error)
@@ -335,7 +351,7 @@ func (s *sandbox) rescan() error {
 		return nil
 	}
 	if err := enterNetwork(fmt.Sprintf("/proc/%d/ns/net", s.pid)); err != nil {
-		return err // the thread ends with this goroutine
+		return s.unlessEnded(err) // the thread ends with this goroutine
 	}
 	for begin := time.Now(); time.Since(begin) < rescanTime; time.Sleep(100 * time.Millisecond) {
 		select {
@@ -344,10 +360,23 @@ func (s *sandbox) rescan() error {
 		default:
 		}
 		if link, err := joinTap(); err != nil || link != nil {
-			return errors.Join(err, s.give(link))
+			return s.unlessEnded(errors.Join(err, s.give(link)))
 		}
 	}
 	return nil
+}
+
+// unlessEnded passes over what goes wrong because the guest has ended meanwhile.
+func (s *sandbox) unlessEnded(err error) error {
+	if err == nil {
+		return nil
+	}
+	select {
+	case <-s.ended:
+		return nil
+	case <-time.After(time.Second):
+		return err
+	}
 }
 
 // stop ends the guest and removes its folder; what a process in it wrote was synchronized at its end.

@@ -69,6 +69,7 @@ type process struct {
 	spec                  *specs.Process // of an exec
 	status                task.Status
 	streams               *streams
+	opened                chan struct{} // closed once streams is there
 	exited                chan struct{}
 	code                  uint32
 	at                    time.Time
@@ -161,7 +162,7 @@ func (s *service) Create(ctx context.Context, r *api.CreateTaskRequest) (_ *api.
 	}
 	made := &container{id: r.ID, bundle: r.Bundle, processes: map[string]*process{"": {
 		container: r.ID, stdin: r.Stdin, stdout: r.Stdout, stderr: r.Stderr, terminal: r.Terminal,
-		status: task.Status_CREATED, exited: make(chan struct{}),
+		status: task.Status_CREATED, opened: make(chan struct{}), exited: make(chan struct{}),
 	}}}
 	sandboxed := spec.Annotations[typeAnnotation] == "container"
 	defer func() {
@@ -243,6 +244,7 @@ func (s *service) Start(_ context.Context, r *api.StartRequest) (*api.StartRespo
 	if p.streams, err = openStreams(context.Background(), s.guest, p); err != nil {
 		return nil, toGRPC(err)
 	}
+	close(p.opened)
 	request.Do, request.Process = wire.Start, nil
 	if _, err := s.guest.ask(request); err != nil {
 		return nil, toGRPC(err)
@@ -342,7 +344,7 @@ func (s *service) Exec(_ context.Context, r *api.ExecProcessRequest) (*emptypb.E
 	}
 	s.containers[r.ID].processes[r.ExecID] = &process{
 		container: r.ID, exec: r.ExecID, stdin: r.Stdin, stdout: r.Stdout, stderr: r.Stderr, terminal: r.Terminal,
-		spec: spec, status: task.Status_CREATED, exited: make(chan struct{}),
+		spec: spec, status: task.Status_CREATED, opened: make(chan struct{}), exited: make(chan struct{}),
 	}
 	s.events <- event{runtime.TaskExecAddedEventTopic, &events.TaskExecAdded{ContainerID: r.ID, ExecID: r.ExecID}}
 	return empty, nil
@@ -408,13 +410,19 @@ func (s *service) ResizePty(_ context.Context, r *api.ResizePtyRequest) (*emptyp
 	return empty, toGRPC(err)
 }
 
-// CloseIO ends standard input.
-func (s *service) CloseIO(_ context.Context, r *api.CloseIORequest) (*emptypb.Empty, error) {
+// CloseIO ends standard input. It can come while Start opens the streams: what is written goes through as soon as the first
+// of them is open.
+func (s *service) CloseIO(ctx context.Context, r *api.CloseIORequest) (*emptypb.Empty, error) {
 	p, err := s.find(r.ID, r.ExecID)
-	if err != nil || p.streams == nil || !r.Stdin {
+	if err != nil || !r.Stdin {
 		return empty, err
 	}
-	return empty, toGRPC(p.streams.closeStdin())
+	select {
+	case <-p.opened:
+		return empty, toGRPC(p.streams.closeStdin())
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // Pids names QEMU's process: those in the guest have none on the node.

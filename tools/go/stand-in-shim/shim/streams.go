@@ -8,11 +8,16 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/containerd/fifo"
 
 	"stand-in-shim/wire"
 )
+
+// neverWritten is how long the end of standard input is waited for that is closed already: a FIFO whose writer went before
+// it was opened has no end.
+const neverWritten = 10 * time.Second
 
 // streams joins a process in the guest to the FIFOs that containerd made for it.
 //
@@ -34,7 +39,7 @@ func openStreams(ctx context.Context, guest *sandbox, p *process) (*streams, err
 	if p.stdin == "" {
 		close(s.stdinDone)
 	} else {
-		from, err := fifo.OpenFifo(ctx, p.stdin, syscall.O_RDONLY, 0)
+		from, err := fifo.OpenFifo(ctx, p.stdin, syscall.O_RDONLY|syscall.O_NONBLOCK, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -95,7 +100,10 @@ func (s *streams) copy(to io.WriteCloser, from *wire.Conn) {
 
 // closeStdin is what containerd's CloseIO does.
 func (s *streams) closeStdin() error {
-	<-s.stdinDone
+	select {
+	case <-s.stdinDone:
+	case <-time.After(neverWritten):
+	}
 	if s.stdin == nil {
 		return nil
 	}
