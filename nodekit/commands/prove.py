@@ -267,7 +267,7 @@ def container_proof(proof: Proof, runtime: str, image: str | None, network: bool
 
 
 def started(proof: Proof, nonce: str, runtime: str, image: str, network: bool, seconds: float) -> Finished:
-    """How the ladder's container ended; raises NodeError `proof-container-failed` for one without an end, of time or of output."""
+    """How the ladder's container ended; raises NodeError `proof-container-failed` for one without an end."""
     capabilities = CAPABILITIES if proof.sandbox else ()
     try:
         return climb(nonce, runtime, image, network=network, capabilities=capabilities, seconds=seconds)

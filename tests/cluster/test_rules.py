@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,25 @@ def test_service_account_token_is_off_unless_asked_for() -> None:
         pod.template("image", "kata-qemu", {}, **asked)["spec"]["automountServiceAccountToken"]  # type: ignore[arg-type, index]
         for asked in ({}, {"service_account_token": True})
     ] == [False, True]
+
+
+def test_container_starts_through_the_entry_exactly_where_it_can_mount_and_becomes_its_command() -> None:
+    def first(**variant: Any) -> dict[str, Any]:
+        made: Any = pod.template("image", "kata-qemu", {}, **variant)
+        container: dict[str, Any] = made["spec"]["containers"][0]
+        return container
+
+    entry = ["/bin/sh", "-c", pod.entry(), "kata-nodes-entry"]
+    assert first()["command"] == entry and first()["args"] == ["sleep", "infinity"]
+    assert first(command=["server", "a b"], user_id=1000)["args"] == ["--user", "1000", "server", "a b"]
+    for variant in ({"ordinary_user": True}, {"nested_sandbox": False}):
+        made = first(command=["server"], **variant)
+        assert made["command"] == ["server"] and "args" not in made and not pod.enters(made)
+        with pytest.raises(ValueError, match="user_id"):
+            first(user_id=1000, **variant)
+    assert pod.enters(first()) and pod.entry_options(first(user_id=7)) == ["--user", "7"] and pod.entry_options(first()) == []
+    with pytest.raises(ValueError, match="needs a command"):
+        first(command=[])
 
 
 @pytest.mark.parametrize(

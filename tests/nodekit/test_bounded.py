@@ -159,8 +159,8 @@ def test_a_console_is_read_on_and_forgotten_beyond_its_limit() -> None:
     assert seen.stdout == b"abc the end" and not seen.timed_out and time.monotonic() - begin < 10
 
 
-EFFECTIVE = Effective("/c", "/c", "", None, (), {}, "", {}, None, None)
-PROOF = prove.Proof("n1", "qemu", "go", [], True, EFFECTIVE, Path("/"))
+EFFECTIVE = Effective("/c", "/c", "", None, (), {}, "", {}, {}, {}, None, None)
+PROOF = prove.Proof("n1", "qemu", "go", [], "sandbox-runtime", EFFECTIVE, Path("/"))
 
 
 def test_a_container_that_prints_without_end_is_a_failed_proof_that_says_so(
