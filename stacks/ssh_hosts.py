@@ -2,10 +2,12 @@
 
 import fnmatch
 import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodekit.errors import NodeError
+from nodekit.host.process import run
+from nodekit.host.reading import MAX_OWN, read_text
 from stacks.model import ConfigError
 
 KEY = "ssh-ed25519"
@@ -37,7 +39,7 @@ def matching(pattern: str, folder: Path) -> list[str]:
     Files that config includes are not read.
     """
     try:
-        lines = (folder / "config").read_text().splitlines()
+        lines = read_text(folder / "config", MAX_OWN).splitlines()
     except OSError:
         return []
     entries = [found[1].split() for line in lines if (found := re.match(r"\s*host(?:\s*=\s*|\s+)(.+)", line, re.IGNORECASE))]
@@ -79,9 +81,11 @@ def listed_key(text: str, known_as: str | None) -> str | None:
 def _answer(argv: list[str]) -> str:
     """What one of OpenSSH's programs prints; nothing printed and nothing said is an answer too. Raises ConfigError."""
     try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
-    except FileNotFoundError:
-        raise ConfigError(f"{argv[0]} is not installed on this machine. Install OpenSSH's client.") from None
-    if done.returncode and done.stderr.strip():
+        done = run(argv, timeout=30, check=False)
+    except NodeError as error:
+        if error.code == "tool-missing":
+            raise ConfigError(f"{argv[0]} is not installed on this machine. Install OpenSSH's client.") from None
+        raise ConfigError(error.sentence()) from None
+    if done.code and done.stderr.strip():
         raise ConfigError(f"{' '.join(argv)}: {done.stderr.strip().splitlines()[-1]}. Correct the name, or the file.")
     return done.stdout

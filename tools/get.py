@@ -165,7 +165,8 @@ def content_key(part: Part) -> str:
     """What a built part depends on: its entry, its module group and the Go release."""
     group = HERE / "go" / part.group
     version = subprocess.run([go(), "env", "GOVERSION", "GOARCH"], capture_output=True, text=True, check=True).stdout
-    return cache.key([json.dumps(part.__dict__, sort_keys=True), version, *sorted(f for f in group.iterdir() if f.is_file())])
+    files = sorted(file for file in group.rglob("*") if file.is_file() and not file.name.endswith("_test.go"))
+    return cache.key([json.dumps(part.__dict__, sort_keys=True), version, *files])
 
 
 def downloaded(part: Part) -> Path:

@@ -51,7 +51,8 @@ def parts() -> dict[str, object]:
     servers = {name: str(get.path(name)) for name in ("etcd", "kube-apiserver")}
     programs = ("dockerd", "docker-proxy", "docker")
     docker = {release: [get.path(f"{name}-{release}") for name in programs] for release in ("28", "27")}
-    return {**servers, **image.ensure(docker_28=docker["28"], docker_27=docker["27"])}
+    stand_in = [get.path(name) for name in ("kata-stand-in-shim", "kata-stand-in-agent")]
+    return {**servers, **image.ensure(docker_28=docker["28"], docker_27=docker["27"], stand_in=stand_in)}
 
 
 def main() -> int:

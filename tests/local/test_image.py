@@ -18,6 +18,16 @@ from tools.cache import SetupError
 from tools.image import archive, build, packages, rootfs
 from tools.image.packages import DockerBinaries, Package
 
+PARTS = archive.Parts(b"busybox", b"shim", b"agent", (b"first", b"second"), (b"network",))
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path) -> build.StandIn:
+    programs = build.StandIn(tmp_path / "shim", tmp_path / "agent")
+    programs.shim.write_text("shim")
+    programs.agent.write_text("agent")
+    return programs
+
 
 @pytest.fixture
 def releases(tmp_path: Path) -> list[DockerBinaries]:
@@ -97,23 +107,27 @@ def test_the_daemon_package_has_units_and_scripts(releases: list[DockerBinaries]
 
 def test_the_archive_is_the_same_bytes_each_time_and_shaped_like_a_release(tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
-    first = archive.build_archive(tmp_path, b"busybox")
-    assert archive.build_archive(tmp_path / "again", b"busybox") == first
+    first = archive.build_archive(tmp_path, PARTS)
+    assert archive.build_archive(tmp_path / "again", PARTS) == first
     assert first["file"] == "kata-static-3.32.0-amd64.tar.xz"
     with tarfile.open(tmp_path / first["file"]) as tar:
         names = tar.getnames()
         links = {entry.name: entry.linkname for entry in tar if entry.issym()}
+        programs = [entry.name for entry in tar if entry.isfile() and entry.mode == 0o755]
         initrd = tar.extractfile("./opt/kata/share/kata-containers/kata-containers-initrd.img")
         assert initrd is not None
         assert gzip.decompress(initrd.read()).startswith(b"070701")
     assert names[:3] == [".", "./opt", "./opt/kata"]
     assert links == {
         "./opt/kata/bin/qemu-system-x86_64": "/usr/bin/qemu-system-x86_64",
+        "./opt/kata/libexec/virtiofsd": "/usr/libexec/virtiofsd",
         "./opt/kata/share/defaults/kata-containers/configuration.toml": "configuration-qemu.toml",
         "./opt/kata/share/kata-containers/vmlinux.container": "/vmlinuz",
     }
     assert lzma.decompress((tmp_path / first["file"]).read_bytes())[257:262] == b"ustar"
-    assert not [name for name in names if "shim" in name]
+    assert programs == ["./opt/kata/bin/containerd-shim-kata-v2"]
+    assert archive.STAND_IN.startswith(b"This is not Kata Containers.")
+    assert "./opt/kata/STAND-IN" in names
 
 
 def test_the_configuration_keeps_what_a_release_sets() -> None:
@@ -121,8 +135,8 @@ def test_the_configuration_keeps_what_a_release_sets() -> None:
     qemu = table["hypervisor"]["qemu"]
     assert qemu["kernel_params"] == "cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1"
     assert {"agent", "runtime", "factory"} <= set(table)
-    inside = {f"/opt/kata/{name}" for name in archive.members(b"")}
-    assert {qemu["path"], qemu["kernel"], qemu["initrd"]} <= inside
+    inside = {f"/opt/kata/{name}" for name in archive.members(PARTS)}
+    assert {qemu["path"], qemu["kernel"], qemu["initrd"], qemu["virtio_fs_daemon"]} <= inside
     reader = Configuration(table, {}, "/c", "go", "qemu", archive.VERSION)
     assert set(kata_start.paths(reader)) <= inside, "a proof on a local node would say that Kata refuses to start"
     there = dict.fromkeys(kata_start.paths(reader), File("file", executable=True, size=1))
@@ -131,11 +145,25 @@ def test_the_configuration_keeps_what_a_release_sets() -> None:
 
 @pytest.mark.skipif(not Path("/usr/bin/cpio").exists(), reason="cpio is not installed")
 def test_the_initial_ram_disk_is_read_by_cpio() -> None:
-    packed = gzip.decompress(archive.initrd(b"x" * 5))
+    packed = gzip.decompress(archive.initrd(PARTS))
     done = subprocess.run(["cpio", "-itv", "--quiet"], input=packed, capture_output=True, check=True)
     seen = {line.split()[-1].decode(): line.split()[0].decode() for line in done.stdout.splitlines()}
     assert seen["init"] == seen["bin/busybox"] == "-rwxr-xr-x"
     assert seen["proc"] == "drwxr-xr-x"
+    assert seen["dev/null"] == "crw-rw-rw-"
+    assert [name for name in seen if name.endswith(".ko")] == [
+        f"lib/stand-in/{name}.ko" for name in ("boot/00", "boot/01", "network/00")
+    ]
+
+
+def test_kernel_modules_come_after_those_that_they_need(tmp_path: Path) -> None:
+    folder = tmp_path / "usr/lib/modules/6.1"
+    folder.mkdir(parents=True)
+    for name in ("a", "b-x", "c"):
+        (folder / f"{name}.ko.xz").write_bytes(lzma.compress(name.encode()))
+    # As depmod writes it: what a module needs, from the nearest on.
+    (folder / "modules.dep").write_text("c.ko.xz:\nb-x.ko.xz: c.ko.xz\na.ko.xz: b-x.ko.xz c.ko.xz\n")
+    assert archive.kernel_modules(tmp_path, ("a", "b_x", "built_in")) == (b"c", b"b-x", b"a")
 
 
 @pytest.mark.parametrize(
@@ -159,11 +187,13 @@ def test_the_way_to_the_mirror_is_this_machines_own() -> None:
     assert rootfs.transfer_options(dump) == ['Acquire::http::Proxy "http://p:1"', 'Acquire::Check-Date "false"']
 
 
-def test_the_image_is_named_after_what_it_is_built_from(releases: list[DockerBinaries]) -> None:
-    before = build.digest(releases)
-    assert build.digest(releases) == before
-    releases[1].client.write_text("another")
-    assert build.digest(releases) != before
+def test_the_image_is_named_after_what_it_is_built_from(releases: list[DockerBinaries], stand_in: build.StandIn) -> None:
+    names = [build.digest(releases, stand_in)]
+    assert build.digest(releases, stand_in) == names[0]
+    for program in (releases[1].client, stand_in.shim, stand_in.agent):
+        program.write_text("another")
+        names.append(build.digest(releases, stand_in))
+    assert len(set(names)) == 4
 
 
 def test_missing_tools_are_named_by_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,38 +201,41 @@ def test_missing_tools_are_named_by_their_packages(monkeypatch: pytest.MonkeyPat
     assert {"mmdebstrap", "e2fsprogs", "apt-utils", "gpg"} <= set(build.missing_tools())
 
 
-def test_a_failed_build_leaves_nothing(releases: list[DockerBinaries], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_build_leaves_nothing(
+    releases: list[DockerBinaries], stand_in: build.StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KATA_NODES_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(build, "missing_tools", list)
 
-    def fail(folder: Path, current: DockerBinaries, previous: DockerBinaries) -> None:
+    def fail(folder: Path, *programs: object) -> None:
         (folder / "half").touch()
         raise SetupError("no mirror")
 
     monkeypatch.setattr(build, "build", fail)
     current, previous = ([one.daemon, one.proxy, one.client] for one in releases)
     with pytest.raises(SetupError, match="no mirror"):
-        build.ensure(current, previous)
+        build.ensure(current, previous, [stand_in.shim, stand_in.agent])
     assert list((cache.root() / "image").iterdir()) == []
 
 
-def test_two_builds_at_once_make_one_image(releases: list[DockerBinaries], tmp_path: Path) -> None:
+def test_two_builds_at_once_make_one_image(releases: list[DockerBinaries], stand_in: build.StandIn, tmp_path: Path) -> None:
     """The second waits for the first and takes what it made; a killed build's remains go."""
     script = """
 import json, os, sys, time
 from pathlib import Path
 from tools.image import build
-def make(folder, current, previous):
+def make(folder, *programs):
     time.sleep(1)
     (folder / "image.json").write_text("{}")
     print("built")
 build.build, build.missing_tools, os.geteuid = make, list, lambda: 0
 parts = sys.argv[1:]
-build.ensure(parts[:3], parts[3:])
+build.ensure(parts[:3], parts[3:6], parts[6:])
 """
     parts = [str(part) for one in releases for part in (one.daemon, one.proxy, one.client)]
-    stale = tmp_path / "image" / f".{build.digest(releases)}-killed"
+    parts += [str(stand_in.shim), str(stand_in.agent)]
+    stale = tmp_path / "image" / f".{build.digest(releases, stand_in)}-killed"
     stale.mkdir(parents=True)
     environment = {**os.environ, "KATA_NODES_CACHE": str(tmp_path)}
     command = [sys.executable, "-c", script, *parts]

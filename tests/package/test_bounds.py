@@ -15,6 +15,7 @@ ALLOWED = {
     "controller/api.py:Api.call": BELOW,
     "components/kata_node.py:resource_text": OURS,
     "components/package.py:version": OURS,
+    "components/package.py:metadata": OURS,
     "controller/rounds.py:Rounds.__init__": OURS,
     "nodekit/bundle.py:_files": OURS,
     "nodekit/host/initramfs.py:script": OURS,

@@ -1,10 +1,14 @@
-"""Makes a Kata release archive in shape and paths, whose guest parts are the node's own kernel and QEMU."""
+"""Makes an archive in shape and paths of a Kata release, for tests and stack `local`: shim and agent are stand-ins.
+
+It is not Kata Containers. Kernel, QEMU and virtiofsd are the node's own; the rest comes from tools/go/stand-in-shim.
+"""
 
 import gzip
 import hashlib
 import io
 import lzma
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
 VERSION = "3.32.0"
@@ -12,55 +16,94 @@ NAME = f"kata-static-{VERSION}-amd64.tar.xz"
 CONFIGURATIONS = Path(__file__).resolve().parent / "configurations"
 PREFIX = "./opt/kata"
 
-INIT = b"""#!/bin/busybox sh
-/bin/busybox mount -t proc proc /proc
-/bin/busybox mount -t sysfs sysfs /sys
-/bin/busybox mount -t devtmpfs dev /dev
-echo "guest is up: no agent in this image"
-while :; do /bin/busybox sleep 3600; done
+BOOT_MODULES = ("vmw_vsock_virtio_transport",)
+NETWORK_MODULES = ("virtio_net",)
+STAND_IN = b"""This is not Kata Containers.
+
+bin/containerd-shim-kata-v2 and the agent in kata-containers-initrd.img are stand-ins from the repository kata-nodes
+(tools/go/stand-in-shim), for its tests and its stack `local`: they start a container in a QEMU guest as Kata does, so
+that what proves a node can be tried without a genuine release. They are not for use. For a real node take a release of
+https://github.com/kata-containers/kata-containers
 """
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the archive is made from."""
+
+    busybox: bytes
+    shim: bytes
+    agent: bytes
+    boot_modules: tuple[bytes, ...]
+    """Kernel modules that a guest loads at its start, each after those that it needs."""
+    network_modules: tuple[bytes, ...]
+    """Those that it loads once it is to have a network."""
+
+
+def kernel_modules(root: Path, names: tuple[str, ...]) -> tuple[bytes, ...]:
+    """The modules of the kernel installed in `root`, each after those that it needs; a built-in one is left out."""
+    (folder,) = (root / "usr/lib/modules").iterdir()
+    needs: dict[str, list[str]] = {}
+    for line in (folder / "modules.dep").read_text().splitlines():
+        path, _, others = line.partition(":")
+        needs[Path(path).name.partition(".")[0].replace("-", "_")] = [path, *others.split()]
+    # modules.dep names what a module needs from the nearest to the farthest.
+    ordered = dict.fromkeys(path for name in names for path in reversed(needs.get(name, [])))
+    return tuple(lzma.decompress((folder / path).read_bytes()) for path in ordered)
 
 
 def cpio(entries: list[tuple[str, int, bytes]]) -> bytes:
     """An initramfs in the `newc` format (linux Documentation/driver-api/early-userspace/buffer-format.rst).
 
-    `entries` are (path, mode with file type, content); owners and times are 0, inode numbers follow the order.
+    `entries` are (path, mode with file type, content); owners and times are 0, inode numbers follow the order. A
+    character device has its two numbers as content.
     """
     out = bytearray()
-    for inode, (path, mode, data) in enumerate([*entries, ("TRAILER!!!", 0, b"")], start=1):
+    for inode, (path, mode, content) in enumerate([*entries, ("TRAILER!!!", 0, b"")], start=1):
+        is_device = mode & 0o170000 == 0o020000
+        data, device = (b"", tuple(content)) if is_device else (content, (0, 0))
         name = path.encode() + b"\0"
         links = 2 if mode & 0o040000 == 0o040000 else 1
-        numbers = (inode, mode, 0, 0, links, 0, len(data), 0, 0, 0, 0, len(name), 0)
+        numbers = (inode, mode, 0, 0, links, 0, len(data), 0, 0, *device, len(name), 0)
         out += b"070701" + b"".join(b"%08X" % number for number in numbers) + name
         out += b"\0" * (-len(out) % 4) + data
         out += b"\0" * (-len(out) % 4)
     return bytes(out)
 
 
-def initrd(busybox: bytes) -> bytes:
-    """A gzip-compressed initramfs that mounts the usual file systems and idles."""
-    directories = [(name, 0o040755, b"") for name in ("bin", "dev", "proc", "sys")]
-    files = [("bin/busybox", 0o100755, busybox), ("init", 0o100755, INIT)]
-    return gzip.compress(cpio(directories + files), mtime=0)
+def initrd(parts: Parts) -> bytes:
+    """A gzip-compressed initramfs whose first process is the agent."""
+    modules = "lib/stand-in"
+    folders = ("bin", "dev", "lib", modules, f"{modules}/boot", f"{modules}/network", "proc", "root", "sys")
+    entries: list[tuple[str, int, bytes]] = [(name, 0o040755, b"") for name in folders]
+    # A Go program does not start without standard streams and /dev/null.
+    entries += [("dev/console", 0o020600, bytes((5, 1))), ("dev/null", 0o020666, bytes((1, 3)))]
+    entries += [("bin/busybox", 0o100755, parts.busybox), ("init", 0o100755, parts.agent)]
+    for folder, contents in (("boot", parts.boot_modules), ("network", parts.network_modules)):
+        entries += [(f"{modules}/{folder}/{at:02}.ko", 0o100644, content) for at, content in enumerate(contents)]
+    return gzip.compress(cpio(entries), mtime=0)
 
 
-def members(busybox: bytes) -> dict[str, bytes | str]:
+def members(parts: Parts) -> dict[str, bytes | str]:
     """Every file of the archive by path under /opt/kata: bytes are a file, text is a symbolic link's target."""
     defaults = "share/defaults/kata-containers"
     return {
+        "STAND-IN": STAND_IN,
         "VERSION": f"{VERSION}\n".encode(),
+        "bin/containerd-shim-kata-v2": parts.shim,
         "bin/qemu-system-x86_64": "/usr/bin/qemu-system-x86_64",
         f"{defaults}/configuration-qemu.toml": (CONFIGURATIONS / "configuration-qemu.toml").read_bytes(),
         f"{defaults}/configuration-fc.toml": (CONFIGURATIONS / "configuration-fc.toml").read_bytes(),
         f"{defaults}/configuration.toml": "configuration-qemu.toml",
+        "libexec/virtiofsd": "/usr/libexec/virtiofsd",
         "share/kata-containers/vmlinux.container": "/vmlinuz",
-        "share/kata-containers/kata-containers-initrd.img": initrd(busybox),
+        "share/kata-containers/kata-containers-initrd.img": initrd(parts),
     }
 
 
-def build_archive(folder: Path, busybox: bytes) -> dict[str, str]:
+def build_archive(folder: Path, parts: Parts) -> dict[str, str]:
     """Write the archive into `folder` and return its file name and sha256; the same input gives the same bytes."""
-    content = members(busybox)
+    content = members(parts)
     parents = {str(parent) for name in content for parent in Path(name).parents if str(parent) != "."}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
@@ -74,7 +117,7 @@ def build_archive(folder: Path, busybox: bytes) -> dict[str, str]:
                 entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, value, 0o777
                 tar.addfile(entry)
             else:
-                entry.size, entry.mode = len(value), 0o644
+                entry.size, entry.mode = len(value), 0o755 if name.startswith("bin/") else 0o644
                 tar.addfile(entry, io.BytesIO(value))
     packed = lzma.compress(buffer.getvalue())
     (folder / NAME).write_bytes(packed)

@@ -1,6 +1,6 @@
 """Builds, once, the node image, the signed apt repository and the Kata archive that a local stack uses.
 
-    python3 -m tools.image.build --docker-28 DOCKERD PROXY CLI --docker-27 DOCKERD PROXY CLI
+    python3 -m tools.image.build --docker-28 DOCKERD PROXY CLI --docker-27 DOCKERD PROXY CLI --stand-in SHIM AGENT
 
 prints one JSON document with the paths of what was made; progress goes to standard error. Everything lies in a
 folder of the cache named after a digest of all that it was built from, so a second run builds nothing. Needs
@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -43,7 +44,15 @@ def missing_tools() -> list[str]:
     return sorted({package for tool, package in TOOLS.items() if shutil.which(tool, path=packages.TOOL_PATH) is None})
 
 
-def digest(releases: list[DockerBinaries]) -> str:
+@dataclass(frozen=True)
+class StandIn:
+    """The programs that take the place of Kata's shim and agent."""
+
+    shim: Path
+    agent: Path
+
+
+def digest(releases: list[DockerBinaries], stand_in: StandIn) -> str:
     """A name for exactly this image: 16 hex digits over the binaries and the files of this folder."""
     total = hashlib.sha256()
     sources = sorted(path for path in HERE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
@@ -54,6 +63,8 @@ def digest(releases: list[DockerBinaries]) -> str:
             for release in releases
             for part, path in (("daemon", release.daemon), ("proxy", release.proxy), ("client", release.client))
         ),
+        ("shim", stand_in.shim),
+        ("agent", stand_in.agent),
     ]:
         with path.open("rb") as file:
             total.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
@@ -69,7 +80,7 @@ def step(name: str) -> Iterator[None]:
     say(f"  {name}: {time.monotonic() - start:.0f} s")
 
 
-def build(folder: Path, current: DockerBinaries, previous: DockerBinaries) -> None:
+def build(folder: Path, current: DockerBinaries, previous: DockerBinaries, stand_in: StandIn) -> None:
     """Make everything in the empty `folder`; `image.json` comes last."""
     site, work, root = folder / "site", folder / "work", folder / "root"
     site.mkdir()
@@ -79,7 +90,14 @@ def build(folder: Path, current: DockerBinaries, previous: DockerBinaries) -> No
     with step("Debian 13 with Docker (downloads about 200 MB)"):
         rootfs.bootstrap(site / "debian", current.version, root)
     with step("Kata archive"):
-        kata = archive.build_archive(site, (root / "usr/bin/busybox").read_bytes())
+        parts = archive.Parts(
+            busybox=(root / "usr/bin/busybox").read_bytes(),
+            shim=stand_in.shim.read_bytes(),
+            agent=stand_in.agent.read_bytes(),
+            boot_modules=archive.kernel_modules(root, archive.BOOT_MODULES),
+            network_modules=archive.kernel_modules(root, archive.NETWORK_MODULES),
+        )
+        kata = archive.build_archive(site, parts)
     with step("disk"):
         rootfs.make_disk(root, folder)
     shutil.rmtree(root)
@@ -88,15 +106,18 @@ def build(folder: Path, current: DockerBinaries, previous: DockerBinaries) -> No
     (folder / "image.json").write_text(json.dumps(document), encoding="utf-8")
 
 
-def ensure(docker_28: Sequence[str | Path], docker_27: Sequence[str | Path]) -> dict[str, object]:
+def ensure(docker_28: Sequence[str | Path], docker_27: Sequence[str | Path], stand_in: Sequence[str | Path]) -> dict[str, object]:
     """The image's description, after building it when the cache has none.
 
-    Each argument is dockerd, docker-proxy and docker of one release: 28.5.2 is installed, 27.5.1 is there to change to.
+    The first two arguments are dockerd, docker-proxy and docker of one release: 28.5.2 is installed, 27.5.1 is there to
+    change to. The third is the stand-in's shim and agent.
     Raises `SetupError` or `OSError`; a failed or interrupted build leaves nothing.
     """
     current = DockerBinaries("28.5.2", *(Path(part) for part in docker_28))
     previous = DockerBinaries("27.5.1", *(Path(part) for part in docker_27))
-    name = digest([current, previous])
+    shim, agent = (Path(part) for part in stand_in)
+    programs = StandIn(shim, agent)
+    name = digest([current, previous], programs)
 
     def make(folder: Path) -> None:
         if os.geteuid() != 0:
@@ -107,7 +128,7 @@ def ensure(docker_28: Sequence[str | Path], docker_27: Sequence[str | Path]) -> 
         for stale in folder.parent.glob(f".{name}-*"):
             if stale != folder:
                 shutil.rmtree(stale)
-        build(folder, current, previous)
+        build(folder, current, previous, programs)
 
     folder = cache.entry(f"image/{name}", make, "Building the node image (about 2 min, once)")
     document: dict[str, object] = json.loads((folder / "image.json").read_text(encoding="utf-8"))
@@ -121,6 +142,7 @@ def main(arguments: list[str]) -> int:
     parts = ("DOCKERD", "PROXY", "CLI")
     parser.add_argument("--docker-28", nargs=3, metavar=parts, required=True, help="28.5.2, installed in the image")
     parser.add_argument("--docker-27", nargs=3, metavar=parts, required=True, help="27.5.1, in the repository")
+    parser.add_argument("--stand-in", nargs=2, metavar=("SHIM", "AGENT"), required=True, help="for the Kata archive")
     given = parser.parse_args(arguments)
 
     def interrupted(number: int, frame: FrameType | None) -> None:
@@ -128,7 +150,7 @@ def main(arguments: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, interrupted)
     try:
-        print(json.dumps(ensure(given.docker_28, given.docker_27)))
+        print(json.dumps(ensure(given.docker_28, given.docker_27, given.stand_in)))
     except (SetupError, OSError) as error:
         say(f"error: {error}")
         return 1
