@@ -186,16 +186,18 @@ class Reader:
     ) -> dict[str, dict[str, Any] | pod_verdict.Refusal]:
         """Evidence or refusal by node, once every Job has ended or cannot pass; `asked` has each node's Job by uid.
 
-        The last state of a pod is remembered, because a Job that runs into its deadline removes it.
+        The last state of a pod, and what events said of it, is remembered: a Job that runs into its deadline removes it.
         """
         before = self.kept(namespace, pod_proof.evidence_name(proof))
         end = time.monotonic() + timeout_seconds + GRACE_SECONDS
         pods: dict[str, dict[str, Any]] = {}
+        events: pod_verdict.Events = {}
         while True:
             jobs = self.jobs(namespace, proof)
             pods |= self.pods(namespace, proof)
             running = {node: uid for node, (uid, _) in asked.items() if uid in jobs and not pod_verdict.ended(jobs[uid])}
-            events = self.events(namespace) if running or {uid for uid, _ in asked.values()} - set(pods) else {}
+            if running or {uid for uid, _ in asked.values()} - set(pods):
+                events = self.events(namespace)
             waited = [
                 node for node, uid in running.items() if pod_verdict.hopeless(node, jobs[uid], pods.get(uid), events) is None
             ]

@@ -55,12 +55,15 @@ def test_each_way_to_fail_is_told_apart(proving: Proving, plane: ControlPlane) -
     other = str(plane.request("GET", "/api/v1/nodes/node-7")["status"]["nodeInfo"]["bootID"])
     same_kernel = report(NONCE, boot_id=f"status=ok value={other} detail=")
     plane.behave({"node-0": HANGS, "node-1": exits(0, same_kernel), "node-2": exits(127, "/bin/sh: no such file")})
+    plane.behave({"node-3": stuck("FailedCreatePodSandBox", "plugin failed (add): cni plugin not initialized")})
     said = proving.up(timeout_seconds=8, fails=True)
     assert refusals(said) == {
         "node-0": "proof-timeout",
         "node-1": "proof-not-a-guest",
         "node-2": "proof-container-failed",
+        "node-3": "proof-container-failed",
     }
+    assert "cni plugin not initialized" in said, "what can pass by itself is told at the end of the time"
 
 
 def test_a_namespace_that_refuses_the_pod_is_told_at_once_with_the_way_past_it(proving: Proving, plane: ControlPlane) -> None:
