@@ -11,7 +11,7 @@ from pathlib import Path
 from nodekit.errors import NodeError
 from nodekit.host import docker, initramfs
 from nodekit.host.container import climb, own_image
-from nodekit.host.guest import Plan, boot, boot_patiently, find_qemu, memory_for_guest, new_nonce
+from nodekit.host.guest import TRIES, Plan, boot, boot_patiently, find_qemu, memory_for_guest, new_nonce
 from nodekit.host.kata import Effective, effective
 from nodekit.host.kata_start import refuse_what_kata_refuses
 from nodekit.host.node import boot_id, emulated
@@ -250,7 +250,7 @@ def container_proof(proof: Proof, runtime: str, image: str | None, network: bool
     """
     nonce = new_nonce()
     with nullcontext(image) if image else own_image(nonce) as name:
-        done = started(proof, nonce, runtime, str(name), network, seconds)
+        done = patiently(proof, nonce, runtime, str(name), network, seconds)
     if nonce not in done.stdout:
         why = explain_docker(done.stderr)
         if agent_silent(done.stderr):
@@ -264,6 +264,21 @@ def container_proof(proof: Proof, runtime: str, image: str | None, network: bool
     verdict = judge(done.stdout, nonce, boot_id(proof.root), proof.expect, sandbox=proof.sandbox, network=network, place=place)
     insist(proof, f"container of runtime {runtime}", verdict)
     return verdict
+
+
+def patiently(proof: Proof, nonce: str, runtime: str, image: str, network: bool, seconds: float) -> Finished:
+    """The last container, of `TRIES` at most, all within `seconds`.
+
+    As with guests: one whose guest never answers is tried again, and only on an emulated node, where that is known to happen.
+    """
+    deadline = time.monotonic() + seconds
+    tries = TRIES if emulated() else 1
+    for attempt in range(1, tries + 1):
+        done = started(proof, nonce, runtime, image, network, max(1.0, deadline - time.monotonic()))
+        if nonce in done.stdout or not agent_silent(done.stderr) or time.monotonic() > deadline:
+            break
+        say(f"the guest of the container did not answer on this emulated node (container {attempt} of {tries})")
+    return done
 
 
 def started(proof: Proof, nonce: str, runtime: str, image: str, network: bool, seconds: float) -> Finished:

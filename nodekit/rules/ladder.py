@@ -188,15 +188,17 @@ def _user_namespaces(read: Reading, command_line: str) -> Finding:
     return FINE
 
 
-UNMASK = (
-    "Start the container through nodekit/entry.sh, as the pod template does: with SYS_ADMIN it mounts a proc of its own; under "
-    "Docker --security-opt systempaths=unconfined does as well. An ordinary user has sandbox-runtime's "
-    "enableWeakerNestedSandbox only"
-)
-"""What cures a masked /proc. NET_ADMIN and SYS_ADMIN alone do not (facts: genuine Kata 3.32.0, both capabilities)."""
+_ENTRY = "through nodekit/entry.sh, which mounts a proc of its own with SYS_ADMIN"
+_WEAKER = "An ordinary user has sandbox-runtime's enableWeakerNestedSandbox only"
+UNMASK = {
+    "guest": "Mount proc where the ladder runs, with nothing over paths below it",
+    "image": f"Start the container {_ENTRY}; docker run --security-opt systempaths=unconfined does as well. {_WEAKER}",
+    "pod": f"Start the container as the pod template does, {_ENTRY}. {_WEAKER}",
+}
+"""By the place where the ladder ran: what cures a masked /proc. NET_ADMIN and SYS_ADMIN alone do not (measured, Kata 3.32.0)."""
 
 
-def _why(name: str, detail: str) -> tuple[str, str]:
+def _why(name: str, detail: str, place: str) -> tuple[str, str]:
     """Cause and remedy of a command that failed, from its own words (errors of clone(2), unshare(2), mount(2))."""
     if "No space left on device" in detail or "ENOSPC" in detail:
         return "the limit of user namespaces, or of their nesting, is used up", RAISE
@@ -205,7 +207,7 @@ def _why(name: str, detail: str) -> tuple[str, str]:
         return (
             "paths below /proc are masked, and Linux lets a user namespace mount proc only where one is fully visible "
             "(linux fs/namespace.c, mount_too_revealing)",
-            UNMASK,
+            UNMASK[place],
         )
     if forbidden and re.search(r"uid.map|setgroups|unshare: write error", detail):
         inside = name.startswith("srt-call") and "bwrap" not in detail
@@ -372,7 +374,7 @@ def _command(command: Command, sandbox: str | None, modes: set[str], place: str)
         if read.status == "ok":
             return FINE
         if read.status == "fail":
-            return (False, command.code, *_why(command.name, read.detail))
+            return (False, command.code, *_why(command.name, read.detail, place))
         if not counts or command.optional:
             return (None, "", "", "")
         return (None, "proof-tool-missing", f"{_shown(read.detail)}, so this was not tried", TOOLS[place])

@@ -319,6 +319,21 @@ def test_a_node_without_a_shim_says_that_the_guest_boot_alone_was_proven(node: P
     assert not (node / "asked").exists()
 
 
+def test_a_container_whose_guest_is_silent_is_tried_again_on_an_emulated_node_alone(
+    node: Path, monkeypatch: pytest.MonkeyPatch, fake_docker: FakeDocker
+) -> None:
+    monkeypatch.setattr(prove, "guest_proof", lambda *_: (None, [], 1))
+    monkeypatch.setattr(prove, "own_console", lambda _: None)
+    fake_docker({"kata": {}}, "echo 'docker: timed out connecting to vsock 7:1024' >&2; exit 125")
+    for emulated, containers in ((True, guest.TRIES), (False, 1)):
+        monkeypatch.setattr(prove, "emulated", lambda emulated=emulated: emulated)
+        (node / "asked").unlink(missing_ok=True)
+        with pytest.raises(NodeError) as caught:
+            prove.run(desired(container={"image": "debian"}), node)
+        assert caught.value.code == "proof-container-failed"
+        assert (node / "asked").read_text().count(" run --rm ") == containers
+
+
 @pytest.mark.parametrize("runtimes", [{"kata": {"runtimeType": "io.containerd.kata.v2"}}, {}])
 def test_a_container_that_was_asked_for_and_has_no_shim_is_a_failure(
     node: Path, fake_docker: FakeDocker, runtimes: dict[str, object]

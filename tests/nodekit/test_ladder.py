@@ -168,9 +168,11 @@ def test_a_missing_tool_is_told_with_the_way_to_it_at_its_place(place: str) -> N
 
 
 def test_a_masked_proc_is_not_cured_by_capabilities() -> None:
-    verdict = judge(transcript(proc_masks=("ok", "/proc/bus", ""), bwrap_user_proc=("fail", "1", MASKED)), NONCE, NODE, [])
-    assert "entry.sh" in verdict.remedy and "systempaths=unconfined" in verdict.remedy
-    assert not verdict.remedy.startswith("Grant NET_ADMIN")
+    text = transcript(proc_masks=("ok", "/proc/bus", ""), bwrap_user_proc=("fail", "1", MASKED))
+    remedies = {place: judge(text, NONCE, NODE, [], place=place).remedy for place in TOOLS}
+    assert all("NET_ADMIN" not in remedy for remedy in remedies.values())
+    assert "entry.sh" in remedies["image"] and "systempaths=unconfined" in remedies["image"]
+    assert "entry.sh" in remedies["pod"] and "docker" not in remedies["pod"], "words of Docker mean nothing on a cluster"
 
 
 def test_without_the_promise_of_a_nested_sandbox_only_guest_and_parameters_count() -> None:
