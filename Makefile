@@ -6,8 +6,10 @@ STACK ?= local
 CONFIRM := $(if $(filter local,$(STACK)),--yes --skip-preview)
 DESTROY := $(if $(filter local,$(STACK)),--yes)
 ENV := eval "$$(tools/env)"
+# The same for the stack: your own login and backend, but for stack local, which keeps its state in the checkout.
+STACK_ENV := eval "$$(tools/env $(STACK))"
 COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
-PARTS := $(if $(filter local,$(STACK)),python3 -m tools.local >/dev/null)
+PARTS := $(if $(filter local,$(STACK)),python3 -m tools.local >/dev/null &&)
 
 .PHONY: help up preview policy down new-stack test test-fast bench lint lock generate schema release-files
 help: ## show this list
@@ -15,17 +17,16 @@ help: ## show this list
 	@echo; echo "STACK=NAME chooses the stack (now: $(STACK)); stacks/ holds their files."
 
 up: ## make the stack what its file says, and prove it
-	@$(PARTS)
-	@$(ENV) && pulumi stack select --create $(STACK) && pulumi up --stack $(STACK) $(CONFIRM)
+	@$(STACK_ENV) && $(PARTS) pulumi stack select --create $(STACK) && pulumi up --stack $(STACK) $(CONFIRM)
 
 preview: ## show what `make up` would do; contacts no node and no cluster
-	@$(ENV) && pulumi stack select --create $(STACK) && pulumi preview --stack $(STACK)
+	@$(STACK_ENV) && pulumi stack select --create $(STACK) && pulumi preview --stack $(STACK)
 
 policy: ## the same, refused where the policy pack (policy/README.md) finds something
-	@$(ENV) && pulumi stack select --create $(STACK) && pulumi preview --stack $(STACK) --policy-pack tools/policy
+	@$(STACK_ENV) && pulumi stack select --create $(STACK) && pulumi preview --stack $(STACK) --policy-pack tools/policy
 
 down: ## destroy what the stack made
-	@$(ENV) && pulumi stack select --create $(STACK) && pulumi destroy --stack $(STACK) $(DESTROY)
+	@$(STACK_ENV) && pulumi stack select --create $(STACK) && pulumi destroy --stack $(STACK) $(DESTROY)
 
 new-stack: ## write a stack file for a new stack, from a few questions
 	@$(ENV) && python -m stacks.new
