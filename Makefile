@@ -48,10 +48,11 @@ generate: ## write the schema of stack files, the references in docs/reference/ 
 lint: ## ruff, mypy, shellcheck, actionlint, zizmor
 	@$(ENV) && ruff check . && ruff format --check . && mypy && tools/shellcheck && tools/workflows
 
-lock: ## write the locked requirements from the .in files, those of the package, the controller's image and the policy pack too
-	@$(ENV) && $(COMPILE) requirements-dev.in --output-file requirements.txt
-	@$(ENV) && $(COMPILE) --constraint requirements.txt requirements.in --output-file components/requirements.txt
-	@$(ENV) && $(COMPILE) --constraint requirements.txt controller/requirements.in --output-file controller/requirements.txt
+lock: ## write the locked requirements from the .in files: of the program, of AWS nodes, of the tests, of the controller's image and the policy pack
+	@$(ENV) && $(COMPILE) requirements-dev.in --output-file requirements-dev.txt
+	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt requirements.in --output-file requirements.txt
+	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt requirements-aws.in --output-file requirements-aws.txt
+	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt controller/requirements.in --output-file controller/requirements.txt
 	@$(ENV) && $(COMPILE) policy/requirements.in --output-file policy/requirements.txt
 
 schema: ## write components/schema.json, the schema of the package, from the components

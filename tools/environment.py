@@ -7,13 +7,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from tools import cache, get, sites
 from tools.cache import SetupError, say
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-LOCK = CHECKOUT / "requirements.txt"
+LOCK = CHECKOUT / "requirements-dev.txt"
 """What set-up installs: the program, its tests and its checks."""
 STATE = CHECKOUT / ".state"
 PASSPHRASE = STATE / "passphrase"
@@ -60,6 +61,16 @@ def virtual_environment(lock: Path = LOCK) -> Path:
             )
         complete.touch()
     return folder
+
+
+def show(venv: Path) -> None:
+    """Have the engine find `venv` where Pulumi.yaml names it, unless `pulumi install` has made one of its own there."""
+    place = CHECKOUT / "venv"
+    if place.is_symlink() or not place.exists():
+        with tempfile.TemporaryDirectory(dir=CHECKOUT, prefix=".venv-") as scratch:
+            link = Path(scratch) / "venv"
+            link.symlink_to(venv)
+            link.replace(place)
 
 
 def engine_folder() -> Path:
@@ -183,6 +194,7 @@ def exports(stack: str | None) -> dict[str, str]:
     A person's login, backend and passphrase stay theirs, and so does a PULUMI_HOME that is set already.
     """
     venv = virtual_environment()
+    show(venv)
     engine = engine_folder() / "pulumi"
     # A folder for each content of the plugin, so that two checkouts do not take turns in replacing it.
     home = Path(os.environ.get("PULUMI_HOME") or cache.root() / f"home-{command_key(venv)}")

@@ -166,8 +166,8 @@ def path(name: str) -> Path:
         except official.Unavailable as error:
             if not built:
                 raise SetupError(
-                    f"{part.name} {part.version} cannot be downloaded ({error}), and there is no Go 1.26 or newer on PATH to build "
-                    f"it with. Check the connection and its proxy, set {sites.MIRROR} to a mirror, or install Go."
+                    f"{part.name} {part.version} cannot be downloaded ({error}), and there is no Go 1.26 or newer to build it "
+                    f"with. Check the connection and its proxy, set {sites.MIRROR} to a mirror, or install Go."
                 ) from error
             say(f"{part.name}: the official release cannot be downloaded ({error}); building it instead")
     folder = cache.entry(
