@@ -11,7 +11,7 @@ STACK_ENV := eval "$$(tools/env $(STACK))"
 COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
 PARTS := $(if $(filter local,$(STACK)),python3 -m tools.local >/dev/null &&)
 
-.PHONY: help up preview policy down new-stack test test-fast bench lint lock generate schema release-files
+.PHONY: help up preview policy down new-stack test test-fast bench lint lock generate schema release-files platforms
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 	@echo; echo "STACK=NAME chooses the stack (now: $(STACK)); stacks/ holds their files."
@@ -54,6 +54,9 @@ lock: ## write the locked requirements from the .in files: of the program, of AW
 	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt requirements-aws.in --output-file requirements-aws.txt
 	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt controller/requirements.in --output-file controller/requirements.txt
 	@$(ENV) && $(COMPILE) policy/requirements.in --output-file policy/requirements.txt
+
+platforms: ## check that the locks install from wheels on Linux and macOS, both processors, every Python; asks the package index
+	@$(ENV) && python -m tools.platforms
 
 schema: ## write components/schema.json, the schema of the package, from the components
 	@$(ENV) && schema=$$(python -m components.package) && printf '%s\n' "$$schema" >components/schema.json

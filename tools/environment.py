@@ -19,6 +19,8 @@ LOCK = CHECKOUT / "requirements-dev.txt"
 STATE = CHECKOUT / ".state"
 PASSPHRASE = STATE / "passphrase"
 COMMAND_PLUGIN = "1.2.1"
+OWN_PLUGIN = "plugins/command/main.py"
+"""What our own command plugin starts, by which it is told from the official one."""
 OWN_BACKEND = "local"
 """The stack that keeps its state in the checkout: what it makes is this machine's, and no colleague's."""
 
@@ -108,7 +110,7 @@ def own_command_plugin(venv: Path) -> Path:
         for source in (CHECKOUT / "plugins" / "command").glob("*.py"):
             shutil.copy(source, room)
         launcher = folder / "pulumi-resource-command"
-        main_file = cache.root() / "plugins" / f"command-{key}" / "plugins" / "command" / "main.py"
+        main_file = cache.root() / "plugins" / f"command-{key}" / OWN_PLUGIN
         launcher.write_text(f'#!/bin/sh\nexec {shlex.quote(str(venv / "bin" / "python"))} {shlex.quote(str(main_file))} "$@"\n')
         launcher.chmod(0o755)
 
@@ -148,7 +150,7 @@ def plugins(engine: Path, home: Path, venv: Path) -> bool:
             engine, home, "kubernetes", kubernetes.version, None if official else get.path("pulumi-resource-kubernetes")
         )
     command = home / "plugins" / f"resource-command-v{COMMAND_PLUGIN}" / "pulumi-resource-command"
-    if command.exists() and not command.read_bytes().startswith(b"#!"):
+    if command.exists() and OWN_PLUGIN.encode() not in command.read_bytes():
         return True
     if not command.exists() and published("command", COMMAND_PLUGIN):
         install_plugin(engine, home, "command", COMMAND_PLUGIN, None)
