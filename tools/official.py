@@ -3,7 +3,6 @@
 import hashlib
 import io
 import re
-import shutil
 import tarfile
 import zlib
 from pathlib import Path
@@ -49,20 +48,23 @@ def checked(url: str, checksums: str, part: str) -> bytes:
 
 
 def unpack(data: bytes, member: str, folder: Path, part: str) -> None:
-    """Put the program `member` of a gzipped tar archive into `folder`, with everything beside it; raises SetupError."""
-    inside = folder / ".archive"
+    """Put the program `member` of a gzipped tar archive into `folder`, with the files beside it; raises SetupError."""
+    inside = member.rpartition("/")[0]
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
-            archive.extractall(inside, filter="data")
+            for entry in archive:
+                # Only plain files of that folder, by their last name: nothing in an archive decides where it lands.
+                place, _, name = entry.name.removeprefix("./").rpartition("/")
+                content = archive.extractfile(entry) if entry.isfile() and place == inside else None
+                if content and name not in ("", ".", ".."):
+                    (folder / name).write_bytes(content.read())
+                    (folder / name).chmod(0o755 if entry.mode & 0o100 else 0o644)
     except (tarfile.TarError, EOFError, zlib.error, ValueError) as error:
         raise SetupError(
             f"{part}: the official archive has the published sha256 and cannot be unpacked ({error}). Report this to its vendor."
         ) from error
-    if not (inside / member).is_file():
+    if not (folder / member.rpartition("/")[2]).is_file():
         raise SetupError(f"{part}: the official archive has no {member}. Report this to this project: the layout has changed.")
-    for entry in (inside / member).parent.iterdir():
-        entry.rename(folder / entry.name)
-    shutil.rmtree(inside)
 
 
 def download(part: str, url: str, checksums: str, member: str, folder: Path) -> None:

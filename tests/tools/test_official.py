@@ -34,7 +34,7 @@ def test_engine_and_its_language_host_come_from_the_release(vendors: Sites) -> N
     engine, language = get.path("pulumi"), get.path("pulumi-language-python")
     assert output(engine, "version") == f"v{get.parts()['pulumi'].version}\n"
     assert engine.parent == language.parent and output(language) == "host\n"
-    assert not (engine.parent / ".archive").exists()
+    assert sorted(entry.name for entry in engine.parent.iterdir()) == ["pulumi", "pulumi-language-python"]
 
 
 def test_servers_of_the_local_stack_come_from_their_releases(vendors: Sites) -> None:
@@ -90,12 +90,12 @@ def test_archive_of_another_layout_is_refused(vendors: Sites) -> None:
     assert "has no pulumi/pulumi" in refused("pulumi")
 
 
-def test_archive_that_leaves_its_folder_is_refused(vendors: Sites, tmp_path: Path) -> None:
+def test_nothing_of_an_archive_lands_outside_its_folder(vendors: Sites, tmp_path: Path) -> None:
     archive = vendors.pulumi()
     data = tar({"../../outside": b"", "pulumi/pulumi": b""})
     archive.write_bytes(data)
     next(archive.parent.glob("*checksums.txt")).write_text(f"{hashlib.sha256(data).hexdigest()}  {archive.name}\n")
-    assert "cannot be unpacked" in refused("pulumi")
+    assert sorted(entry.name for entry in get.path("pulumi").parent.iterdir()) == ["pulumi"]
     assert list(tmp_path.rglob("outside")) == []
 
 
