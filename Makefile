@@ -6,26 +6,27 @@ STACK ?= local
 CONFIRM := $(if $(filter local,$(STACK)),--yes --skip-preview)
 DESTROY := $(if $(filter local,$(STACK)),--yes)
 ENV := eval "$$(tools/env)"
+# The same for the stack: your own login and backend, but for stack local, which keeps its state in the checkout.
+STACK_ENV := eval "$$(tools/env $(STACK))"
 COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
-PARTS := $(if $(filter local,$(STACK)),python3 -m tools.local >/dev/null)
+PARTS := $(if $(filter local,$(STACK)),python3 -m tools.local >/dev/null &&)
 
-.PHONY: help up preview policy down new-stack test test-fast bench lint lock generate schema release-files
+.PHONY: help up preview policy down new-stack test test-fast bench lint lock generate schema release-files platforms
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 	@echo; echo "STACK=NAME chooses the stack (now: $(STACK)); stacks/ holds their files."
 
 up: ## make the stack what its file says, and prove it
-	@$(PARTS)
-	@$(ENV) && pulumi stack select --create $(STACK) && pulumi up --stack $(STACK) $(CONFIRM)
+	@$(STACK_ENV) && $(PARTS) pulumi stack select --create $(STACK) && pulumi up --stack $(STACK) $(CONFIRM)
 
 preview: ## show what `make up` would do; contacts no node and no cluster
-	@$(ENV) && pulumi stack select --create $(STACK) && pulumi preview --stack $(STACK)
+	@$(STACK_ENV) && pulumi stack select --create $(STACK) && pulumi preview --stack $(STACK)
 
 policy: ## the same, refused where the policy pack (policy/README.md) finds something
-	@$(ENV) && pulumi stack select --create $(STACK) && pulumi preview --stack $(STACK) --policy-pack tools/policy
+	@$(STACK_ENV) && pulumi stack select --create $(STACK) && pulumi preview --stack $(STACK) --policy-pack tools/policy
 
 down: ## destroy what the stack made
-	@$(ENV) && pulumi stack select --create $(STACK) && pulumi destroy --stack $(STACK) $(DESTROY)
+	@$(STACK_ENV) && pulumi stack select --create $(STACK) && pulumi destroy --stack $(STACK) $(DESTROY)
 
 new-stack: ## write a stack file for a new stack, from a few questions
 	@$(ENV) && python -m stacks.new
@@ -47,11 +48,15 @@ generate: ## write the schema of stack files, the references in docs/reference/ 
 lint: ## ruff, mypy, shellcheck, actionlint, zizmor
 	@$(ENV) && ruff check . && ruff format --check . && mypy && tools/shellcheck && tools/workflows
 
-lock: ## write the locked requirements from the .in files, those of the package, the controller's image and the policy pack too
-	@$(ENV) && $(COMPILE) requirements-dev.in --output-file requirements.txt
-	@$(ENV) && $(COMPILE) --constraint requirements.txt requirements.in --output-file components/requirements.txt
-	@$(ENV) && $(COMPILE) --constraint requirements.txt controller/requirements.in --output-file controller/requirements.txt
+lock: ## write the locked requirements from the .in files: of the program, of AWS nodes, of the tests, of the controller's image and the policy pack
+	@$(ENV) && $(COMPILE) requirements-dev.in --output-file requirements-dev.txt
+	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt requirements.in --output-file requirements.txt
+	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt requirements-aws.in --output-file requirements-aws.txt
+	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt controller/requirements.in --output-file controller/requirements.txt
 	@$(ENV) && $(COMPILE) policy/requirements.in --output-file policy/requirements.txt
+
+platforms: ## check that the locks install from wheels on Linux and macOS, both processors, every Python; asks the package index
+	@$(ENV) && python -m tools.platforms
 
 schema: ## write components/schema.json, the schema of the package, from the components
 	@$(ENV) && schema=$$(python -m components.package) && printf '%s\n' "$$schema" >components/schema.json

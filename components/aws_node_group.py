@@ -3,8 +3,8 @@
 from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
-import pulumi_aws as aws
 
+from components.aws_packages import aws
 from components.aws_parts import METADATA, Parts
 from components.kata_node import PROOF_GRACE_SECONDS, VERB_SECONDS, resource_text
 from components.node import Node

@@ -3,9 +3,8 @@
 from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
-import pulumi_aws as aws
-import pulumi_tls as tls
 
+from components.aws_packages import aws, tls
 from components.aws_parts import METADATA, Parts
 from components.node import Node
 from nodekit.rules import user_data

@@ -3,8 +3,8 @@
 from typing import Any, Optional
 
 import pulumi
-import pulumi_aws as aws
 
+from components.aws_packages import aws
 from components.children import child_options
 from components.told import told
 from nodekit.rules import ec2
@@ -59,7 +59,7 @@ class Parts:
         owner = f"{pulumi.get_project()}/{pulumi.get_stack()}"
         return pulumi.Output.from_input(self.given_tags).apply(told(lambda pairs: ec2.tags(pairs, owner, name)))
 
-    def _session_manager(self) -> aws.iam.InstanceProfile:
+    def _session_manager(self) -> Any:
         """An instance profile by which Systems Manager opens sessions, with no port and no key."""
         statement = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
         role = aws.iam.Role(

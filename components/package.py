@@ -19,6 +19,8 @@ REPOSITORY = "https://github.com/kata-nodes/kata-nodes"
 """Where the project is published: the one place that says so. A fork changes it before its first release, which is refused
 otherwise (.github/scripts/release-check)."""
 HERE = Path(__file__).resolve().parent
+PROGRAMS = ("__main__", "aws_preflight")
+"""Modules of this folder that people run and that hold no component."""
 OF_THIS_CHECKOUT = "Local"
 """Components whose names begin so run programs of a checkout with parts built for it, which an installed package lacks: they stay
 this program's own."""
@@ -33,7 +35,7 @@ def components() -> list[type[pulumi.ComponentResource]]:
     """Every component resource of this folder, in name order."""
     found = []
     for entry in pkgutil.iter_modules([str(HERE)]):
-        if entry.name != "__main__":
+        if entry.name not in PROGRAMS:
             module = importlib.import_module(f"components.{entry.name}")
             classes = [one for one in vars(module).values() if inspect.isclass(one) and one.__module__ == module.__name__]
             found += [one for one in classes if issubclass(one, pulumi.ComponentResource)]

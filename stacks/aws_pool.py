@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 import pulumi
-import pulumi_aws as aws
 
 from components import aws_preflight
 from components.aws_node_group import AwsNodeGroup, AwsNodeGroupArgs
 from components.aws_nodes import AwsNodes, AwsNodesArgs
+from components.aws_packages import aws
 from nodekit.errors import NodeError
 from nodekit.rules.aws_preflight import Asked, insist, table
 from stacks.aws_model import Aws

@@ -319,11 +319,11 @@ def main(argv: Sequence[str] | None = None, ask: Callable[[str], str] | None = N
     with os.fdopen(handle, "w", encoding="utf-8") as opened:
         opened.write(made)
     print(f"Wrote {file}. Next:")
-    print('  eval "$(tools/env)"')
+    print('  pulumi install    # once; without a Pulumi of your own instead: eval "$(tools/env)"')
     print(f"  pulumi stack init {answers['name']}")
     for key in secrets(answers, sections):
         print(f"  pulumi config set --secret {NAMESPACE}:{key} --stack {answers['name']} < FILE    # {SECRET_KEYS[key]}")
-    print(f"  make preview STACK={answers['name']}")
+    print(f"  pulumi preview --stack {answers['name']}")
     return 0
 
 

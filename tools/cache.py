@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +28,22 @@ def root() -> Path:
 def say(text: str) -> None:
     """One line of progress on standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+def exit_status(run: Callable[[], None]) -> int:
+    """Run a program of set-up: 0, or 1 after one sentence on standard error."""
+    try:
+        run()
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: set-up failed ({error}). Check the space and the permissions of {root()}.", file=sys.stderr)
+        return 1
+    except subprocess.SubprocessError as error:
+        print(f"error: set-up failed ({error}). Run that command by hand to see why.", file=sys.stderr)
+        return 1
+    return 0
 
 
 def key(parts: Iterable[str | bytes | Path]) -> str:

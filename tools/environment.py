@@ -1,29 +1,39 @@
 """Set up what `pulumi` commands need here (virtual environment, engine, plugins) and print it as shell exports."""
 
+import argparse
 import os
 import secrets
 import shlex
 import shutil
 import subprocess
 import sys
-import urllib.request
+import tempfile
 from pathlib import Path
 
-from tools import cache, get
+from tools import cache, get, sites
 from tools.cache import SetupError, say
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PYTHON_NEEDED = (3, 11)
+LOCK = CHECKOUT / "requirements-dev.txt"
+"""What set-up installs: the program, its tests and its checks."""
+STATE = CHECKOUT / ".state"
+PASSPHRASE = STATE / "passphrase"
 COMMAND_PLUGIN = "1.2.1"
-OFFICIAL_PLUGIN = "https://get.pulumi.com/releases/plugins/pulumi-resource-{name}-v{version}-linux-amd64.tar.gz"
+OWN_PLUGIN = "plugins/command/main.py"
+"""What our own command plugin starts, by which it is told from the official one."""
+OWN_BACKEND = "local"
+"""The stack that keeps its state in the checkout: what it makes is this machine's, and no colleague's."""
 
 
-def virtual_environment(lock: Path = CHECKOUT / "requirements.txt") -> Path:
-    """The virtual environment with the requirements of `lock`, made once for each content of that file."""
-    if sys.version_info < PYTHON_NEEDED:
-        raise SetupError(f"Python {sys.version.split()[0]} is too old. Install Python 3.11 or newer as python3.")
+def environment_name(lock: Path) -> str:
+    """The cache entry of a lock's virtual environment."""
     # The Python beneath, where a virtual environment runs this: one environment for both.
-    name = f"venv-{cache.key([lock, sys.version, sys.base_prefix])}"
+    return f"venv-{cache.key([lock, sys.version, sys.base_prefix])}"
+
+
+def virtual_environment(lock: Path = LOCK) -> Path:
+    """The virtual environment with the requirements of `lock`, made once for each content of that file."""
+    name = environment_name(lock)
     folder = cache.root() / name
     complete = folder / ".complete"
     if complete.exists():
@@ -55,6 +65,16 @@ def virtual_environment(lock: Path = CHECKOUT / "requirements.txt") -> Path:
     return folder
 
 
+def show(venv: Path) -> None:
+    """Have the engine find `venv` where Pulumi.yaml names it, unless `pulumi install` has made one of its own there."""
+    place = CHECKOUT / "venv"
+    if place.is_symlink() or not place.exists():
+        with tempfile.TemporaryDirectory(dir=CHECKOUT, prefix=".venv-") as scratch:
+            link = Path(scratch) / "venv"
+            link.symlink_to(venv)
+            link.replace(place)
+
+
 def engine_folder() -> Path:
     """A folder with the engine and its language host side by side, which is where the engine looks first."""
     engine, language = get.path("pulumi"), get.path("pulumi-language-python")
@@ -68,13 +88,10 @@ def engine_folder() -> Path:
     return cache.entry(f"engine-{cache.key([str(engine), str(language)])}", make, "Putting engine and language host together")
 
 
-def reachable(url: str) -> bool:
-    """Whether an address answers, within seconds."""
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10):
-            return True
-    except OSError:
-        return False
+def published(name: str, version: str) -> bool:
+    """Whether the official plugin can be downloaded here."""
+    names = sites.this_platform()
+    return sites.available(f"{sites.PLUGINS}/pulumi-resource-{name}-v{version}-{names['os']}-{names['amd64']}.tar.gz")
 
 
 def command_key(venv: Path) -> str:
@@ -93,11 +110,17 @@ def own_command_plugin(venv: Path) -> Path:
         for source in (CHECKOUT / "plugins" / "command").glob("*.py"):
             shutil.copy(source, room)
         launcher = folder / "pulumi-resource-command"
-        main_file = cache.root() / "plugins" / f"command-{key}" / "plugins" / "command" / "main.py"
+        main_file = cache.root() / "plugins" / f"command-{key}" / OWN_PLUGIN
         launcher.write_text(f'#!/bin/sh\nexec {shlex.quote(str(venv / "bin" / "python"))} {shlex.quote(str(main_file))} "$@"\n')
         launcher.chmod(0o755)
 
     return cache.entry(f"plugins/command-{key}", make, "Packing the command plugin") / "pulumi-resource-command"
+
+
+def engine_settings() -> dict[str, str]:
+    """What every command of the engine gets: no questions about updates, and plugins from the mirror where there is one."""
+    overrides = sites.plugin_overrides()
+    return {"PULUMI_SKIP_UPDATE_CHECK": "true", **({sites.OVERRIDES: overrides} if overrides else {})}
 
 
 def install_plugin(engine: Path, home: Path, name: str, version: str, own: Path | None) -> None:
@@ -105,87 +128,113 @@ def install_plugin(engine: Path, home: Path, name: str, version: str, own: Path 
     argv = [str(engine), "plugin", "install", "resource", name, version, "--reinstall"]
     if own:
         argv += ["--file", str(own)]
-    environment = {**os.environ, "PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    environment = {**os.environ, **engine_settings(), "PULUMI_HOME": str(home)}
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SetupError(f"The plugin {name} {version} could not be installed: {(done.stdout + done.stderr).strip()[-400:]}.")
 
 
-def plugins(engine: Path, home: Path, venv: Path) -> None:
-    """Have the two resource plugins in `home`: official where they can be downloaded, else our own build."""
+def plugins(engine: Path, home: Path, venv: Path) -> bool:
+    """Have the two resource plugins in `home`: official where they can be downloaded, else our own build.
+
+    Returns whether they are the official ones: then the engine can download others too.
+    """
     kubernetes = get.parts()["pulumi-resource-kubernetes"]
     folder = home / "plugins" / f"resource-kubernetes-v{kubernetes.version}"
     # The engine keeps this file beside a plugin while it unpacks it, and does not find one whose unpacking was killed.
     if not folder.exists() or folder.with_name(f"{folder.name}.partial").exists():
-        official = not any((cache.root() / "parts").glob("pulumi-resource-kubernetes-*")) and reachable(
-            OFFICIAL_PLUGIN.format(name="kubernetes", version=kubernetes.version)
+        official = not any((cache.root() / "parts").glob("pulumi-resource-kubernetes-*")) and published(
+            "kubernetes", kubernetes.version
         )
         install_plugin(
             engine, home, "kubernetes", kubernetes.version, None if official else get.path("pulumi-resource-kubernetes")
         )
     command = home / "plugins" / f"resource-command-v{COMMAND_PLUGIN}" / "pulumi-resource-command"
-    if command.exists() and not command.read_bytes().startswith(b"#!"):
-        return  # the official one
-    if not command.exists() and reachable(OFFICIAL_PLUGIN.format(name="command", version=COMMAND_PLUGIN)):
+    if command.exists() and OWN_PLUGIN.encode() not in command.read_bytes():
+        return True
+    if not command.exists() and published("command", COMMAND_PLUGIN):
         install_plugin(engine, home, "command", COMMAND_PLUGIN, None)
-        return
+        return True
     own = own_command_plugin(venv)
     if not command.exists() or command.read_bytes() != own.read_bytes():
         install_plugin(engine, home, "command", COMMAND_PLUGIN, own)
+    return False
 
 
-def passphrase(state: Path) -> Path:
+def passphrase() -> Path:
     """The passphrase that guards the secrets of this checkout's own state, made once at random."""
-    file = state / "passphrase"
-    if not file.exists():
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    if not PASSPHRASE.exists():
+        handle = os.open(PASSPHRASE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as out:
             out.write(secrets.token_urlsafe(32))
-    return file
+    return PASSPHRASE
 
 
-def exports() -> dict[str, str]:
-    """The environment in which `pulumi` works here; everything in it exists when this returns.
+def own_backend() -> dict[str, str]:
+    """Where stack `local` keeps its state: in this checkout, whatever a person is logged in to."""
+    STATE.mkdir(mode=0o700, exist_ok=True)
+    STATE.chmod(0o700)
+    (STATE / "backend").mkdir(exist_ok=True)
+    say(f"Stack {OWN_BACKEND} keeps its state in this checkout ({STATE / 'backend'}), apart from your Pulumi login.")
+    settings = {"PULUMI_BACKEND_URL": f"file://{STATE / 'backend'}"}
+    if not {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"} & set(os.environ):
+        settings["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(passphrase())
+    return settings
 
-    What a person has set already (PULUMI_HOME, PULUMI_BACKEND_URL, a passphrase) is kept.
+
+def leftovers(stack: str | None) -> list[str]:
+    """Variables that an earlier set-up for stack `local` left in this shell, where it now works on another stack."""
+    if stack in (None, OWN_BACKEND):
+        return []
+    own = {"PULUMI_BACKEND_URL": f"file://{STATE / 'backend'}", "PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE)}
+    return [name for name, value in own.items() if os.environ.get(name) == value]
+
+
+def exports(stack: str | None) -> dict[str, str]:
+    """The environment in which `pulumi` works here for `stack`; everything in it exists when this returns.
+
+    A person's login, backend and passphrase stay theirs, and so does a PULUMI_HOME that is set already.
     """
     venv = virtual_environment()
+    show(venv)
     engine = engine_folder() / "pulumi"
     # A folder for each content of the plugin, so that two checkouts do not take turns in replacing it.
     home = Path(os.environ.get("PULUMI_HOME") or cache.root() / f"home-{command_key(venv)}")
     home.mkdir(parents=True, exist_ok=True)
     with cache.lock("plugins"):
-        plugins(engine, home, venv)
+        official = plugins(engine, home, venv)
     folders = [str(venv / "bin"), str(engine.parent)]
     kept = [f for f in os.environ.get("PATH", "").split(":") if f not in folders]
     result = {
         "PATH": ":".join([*folders, *kept]),
         "VIRTUAL_ENV": str(venv),
         "PULUMI_HOME": str(home),
-        "PULUMI_SKIP_UPDATE_CHECK": "true",
-        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+        **engine_settings(),
     }
-    state = CHECKOUT / ".state"
-    if "PULUMI_BACKEND_URL" not in os.environ:
-        (state / "backend").mkdir(parents=True, exist_ok=True)
-        state.chmod(0o700)
-        result["PULUMI_BACKEND_URL"] = f"file://{state / 'backend'}"
-    if not {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"} & set(os.environ):
-        state.mkdir(mode=0o700, exist_ok=True)
-        result["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(passphrase(state))
+    if "PULUMI_HOME" not in os.environ:
+        # The engine keeps logins beside plugins; plugins are ours, logins are not.
+        result["PULUMI_CREDENTIALS_PATH"] = os.environ.get("PULUMI_CREDENTIALS_PATH") or str(Path.home() / ".pulumi")
+    # The environment holds the AWS package for the tests, and the engine would fetch its plugin for a stack without AWS too.
+    if stack == OWN_BACKEND or not official:
+        result["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] = "true"
+    if stack == OWN_BACKEND:
+        result |= own_backend()
     return result
 
 
 def main() -> int:
     """Print the exports."""
-    try:
-        for name, value in exports().items():
+    cli = argparse.ArgumentParser(prog="tools/env", description=__doc__)
+    cli.add_argument("stack", nargs="?", help=f"a stack's name; {OWN_BACKEND} gets a backend of its own in this checkout")
+    stack = cli.parse_args().stack
+
+    def run() -> None:
+        for name, value in exports(stack).items():
             print(f"export {name}={shlex.quote(value)}")
-    except SetupError as error:
-        print(f"error: {error}", file=sys.stderr)
-        print("false")  # so that eval "$(tools/env)" fails
-        return 1
-    return 0
+        for name in leftovers(stack):
+            print(f"unset {name}")
+
+    return cache.exit_status(run)
 
 
 if __name__ == "__main__":

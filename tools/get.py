@@ -1,34 +1,22 @@
 """Find or make one real part (engine, plugin, server): from PATH, by official download, else built from Go modules."""
 
 import argparse
-import hashlib
-import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tarfile
-import urllib.error
-import urllib.request
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import tomllib
 
-from tools import cache
+from tools import cache, official, sites
 from tools.cache import SetupError, say
 
 HERE = Path(__file__).resolve().parent
 GO_NEEDED = (1, 26)
-DOWNLOAD_LIMIT = 400 << 20
-"""Bytes of an official archive that are read at most."""
-
-
-class Unavailable(Exception):
-    """The official archive cannot be had here."""
 
 
 @dataclass(frozen=True)
@@ -89,35 +77,6 @@ def beside(part: Part) -> Path | None:
     return candidate if candidate.exists() else None
 
 
-def fetch(url: str) -> bytes:
-    """What an address serves, bounded; raises OSError when it cannot be had."""
-    with urllib.request.urlopen(url, timeout=20) as answer:
-        data: bytes = answer.read(DOWNLOAD_LIMIT)
-    return data
-
-
-def download(part: Part, folder: Path) -> bool:
-    """Unpack the official archive into `folder` after checking its published sha256; False when it cannot be had."""
-    url = part.official.format(version=part.version)
-    try:
-        sums = fetch(part.official_checksums.format(version=part.version)).decode()
-        data = fetch(url)
-    except OSError as error:
-        say(f"{part.name}: the official archive cannot be had here ({error}); building it instead")
-        return False
-    wanted = {line.split()[1].lstrip("*"): line.split()[0] for line in sums.splitlines() if len(line.split()) == 2}
-    seen = hashlib.sha256(data).hexdigest()
-    if wanted.get(url.rsplit("/", 1)[1]) != seen:
-        raise SetupError(
-            f"{part.name}: the official archive has sha256 {seen}, which its checksum list does not name. Try again later."
-        )
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        archive.extractall(folder, filter="data")
-    for program in (folder / part.official_member).parent.iterdir():
-        program.rename(folder / program.name)
-    return True
-
-
 def go() -> str:
     """The Go toolchain; raises SetupError naming the remedy when it is missing or too old."""
     remedy = "Install Go 1.26 or newer and put its bin folder on PATH."
@@ -129,6 +88,15 @@ def go() -> str:
     if not version or (int(version[1]), int(version[2])) < GO_NEEDED:
         raise SetupError(f"Go {said.strip()} is too old. {remedy}")
     return program
+
+
+def can_build() -> bool:
+    """Whether there is a Go that builds the parts."""
+    try:
+        go()
+    except SetupError:
+        return False
+    return True
 
 
 def build(part: Part, folder: Path) -> None:
@@ -162,21 +130,23 @@ def build(part: Part, folder: Path) -> None:
 
 
 def content_key(part: Part) -> str:
-    """What a built part depends on: its entry, its module group and the Go release."""
+    """What a built part depends on: its entry but for where it could be downloaded, its module group and the Go release."""
+    entry = {**part.__dict__, "official": "", "official_checksums": "", "official_member": ""}
     group = HERE / "go" / part.group
     version = subprocess.run([go(), "env", "GOVERSION", "GOARCH"], capture_output=True, text=True, check=True).stdout
     files = sorted(file for file in group.rglob("*") if file.is_file() and not file.name.endswith("_test.go"))
-    return cache.key([json.dumps(part.__dict__, sort_keys=True), version, *files])
+    return cache.key([json.dumps(entry, sort_keys=True), version, *files])
 
 
 def downloaded(part: Part) -> Path:
-    """The part from its official archive; raises Unavailable."""
-
-    def make(folder: Path) -> None:
-        if not download(part, folder):
-            raise Unavailable
-
-    folder = cache.entry(f"parts/{part.name}-{part.version}-official", make, f"Downloading {part.name} {part.version}")
+    """The part from its official release; raises official.Unavailable and SetupError."""
+    names = {"version": part.version, **sites.this_platform()}
+    url, checksums, member = (text.format(**names) for text in (part.official, part.official_checksums, part.official_member))
+    folder = cache.entry(
+        f"parts/{part.name}-{part.version}-official-{names['os']}-{names['amd64']}",
+        lambda work: official.download(part.name, url, checksums, member, work),
+        f"Downloading {part.name} {part.version}",
+    )
     return folder / part.name
 
 
@@ -189,10 +159,17 @@ def path(name: str) -> Path:
     found = on_path(part) or beside(part)
     if found:
         return found
-    built = f"parts/{part.name}-{part.version}-{content_key(part)}" if shutil.which("go") else ""
+    built = f"parts/{part.name}-{part.version}-{content_key(part)}" if can_build() else ""
     if part.official and not (built and (cache.root() / built).exists()):
-        with suppress(Unavailable):
+        try:
             return downloaded(part)
+        except official.Unavailable as error:
+            if not built:
+                raise SetupError(
+                    f"{part.name} {part.version} cannot be downloaded ({error}), and there is no Go 1.26 or newer to build it "
+                    f"with. Check the connection and its proxy, set {sites.MIRROR} to a mirror, or install Go."
+                ) from error
+            say(f"{part.name}: the official release cannot be downloaded ({error}); building it instead")
     folder = cache.entry(
         built or f"parts/{part.name}-{part.version}-{content_key(part)}",
         lambda work: build(part, work),
@@ -205,13 +182,13 @@ def main() -> int:
     """Print the path of each part named."""
     cli = argparse.ArgumentParser(prog="tools.get", description=__doc__, epilog=f"Parts: {', '.join(parts())}.")
     cli.add_argument("name", nargs="+", metavar="PART", help="a part's name")
-    try:
-        for name in cli.parse_args().name:
+    names = cli.parse_args().name
+
+    def run() -> None:
+        for name in names:
             print(path(name))
-    except SetupError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return cache.exit_status(run)
 
 
 if __name__ == "__main__":

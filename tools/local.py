@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tools import get
-from tools.cache import SetupError, say
+from tools.cache import SetupError, exit_status, say
 from tools.image import build as image
 
 HERE = Path(__file__).resolve().parent
@@ -57,12 +57,7 @@ def parts() -> dict[str, object]:
 
 def main() -> int:
     """Print the parts."""
-    try:
-        print(json.dumps(parts(), indent=1))
-    except SetupError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(lambda: print(json.dumps(parts(), indent=1)))
 
 
 if __name__ == "__main__":

@@ -2,18 +2,14 @@
 
 import sys
 
-from tools.cache import SetupError
+from tools.cache import exit_status
 from tools.environment import CHECKOUT, virtual_environment
 
 
 def main() -> int:
     """Print the path."""
-    try:
-        print(virtual_environment(CHECKOUT / "policy" / "requirements.txt") / "bin" / "python")
-    except SetupError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    lock = CHECKOUT / "policy" / "requirements.txt"
+    return exit_status(lambda: print(virtual_environment(lock) / "bin" / "python"))
 
 
 if __name__ == "__main__":

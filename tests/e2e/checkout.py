@@ -34,7 +34,11 @@ class Checkout:
         own = {"PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE", "VIRTUAL_ENV"}
         self.environment = {key: value for key, value in os.environ.items() if key not in own}
         shown = subprocess.run(
-            ["bash", "-c", 'eval "$(tools/env)" && env -0'], cwd=folder, env=self.environment, capture_output=True, check=True
+            ["bash", "-c", 'eval "$(tools/env local)" && env -0'],
+            cwd=folder,
+            env=self.environment,
+            capture_output=True,
+            check=True,
         ).stdout.decode()
         self.environment = dict(pair.split("=", 1) for pair in shown.split("\0") if "=" in pair)
 

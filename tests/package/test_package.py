@@ -113,22 +113,6 @@ def test_release_has_one_version() -> None:
     assert tuple(map(int, released.split("."))) <= tuple(map(int, version.split(".")))
 
 
-def pins(file: Path) -> dict[str, set[str]]:
-    """Hashes by pinned requirement of a lock."""
-    found: dict[str, set[str]] = {}
-    for line in file.read_text().splitlines():
-        if pinned := re.match(r"(\S+==\S+)", line):
-            current = found.setdefault(pinned[1], set())
-        elif given := re.match(r"\s+--hash=(\S+)", line):
-            current.add(given[1])
-    return found
-
-
-def test_package_installs_what_the_tests_ran_with() -> None:
-    ours, tested = pins(REPOSITORY / "components" / "requirements.txt"), pins(REPOSITORY / "requirements.txt")
-    assert ours and all(ours.values()) and {name: tested.get(name) for name in ours} == ours, "run: make lock"
-
-
 def test_folder_runs_as_the_program_that_the_engine_starts(tmp_path: Path) -> None:
     """The host prints the port of its server first of all; it imports nodekit from beside its own folder."""
     started = subprocess.Popen(

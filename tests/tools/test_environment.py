@@ -1,0 +1,184 @@
+"""tools/env from an empty cache, by the vendors' sites alone: a shell that evaluates it has an engine, or fails."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tools.vendors import Sites
+from tools import environment, get
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SHELLS = ["bash", "dash"]
+ENGINE = r"""#!/bin/sh
+case $1 in
+version) echo v{version} ;;
+plugin) mkdir -p "$PULUMI_HOME/plugins/$3-$4-v$5" && echo program >"$PULUMI_HOME/plugins/$3-$4-v$5/pulumi-$3-$4"
+    echo "$4 from ${{PULUMI_PLUGIN_DOWNLOAD_URL_OVERRIDES#*=}} with ${{6-}} ${{7-}}" >>"$PULUMI_HOME/installed" ;;
+esac
+"""
+"""Does what set-up asks of the engine."""
+
+
+class Clone:
+    """What set-up reads of the project, in a folder of its own, on a machine with a Python."""
+
+    def __init__(self, folder: Path, vendors: Sites) -> None:
+        self.folder, self.vendors = folder / "clone", vendors
+        for name in ("tools", "plugins"):
+            shutil.copytree(REPOSITORY / name, self.folder / name, ignore=shutil.ignore_patterns("go", "__pycache__"))
+        for lock in REPOSITORY.glob("requirements*.txt"):
+            shutil.copy(lock, self.folder)
+        self.programs = folder / "programs"
+        self.programs.mkdir()
+        self.program("python3", f'#!/bin/sh\nexec "{Path(sys.executable).resolve()}" "$@"\n')
+        for name in ("cat", "echo", "env", "mkdir", "rm", "bash", "dash"):
+            if found := shutil.which(name, path="/usr/bin:/bin"):
+                (self.programs / name).symlink_to(found)
+        # The locked packages are not what is tried here.
+        venv = Path(os.environ["KATA_NODES_CACHE"]) / environment.environment_name(environment.LOCK)
+        (venv / "bin").mkdir(parents=True)
+        (venv / ".complete").touch()
+        self.home = folder / "home"
+        self.home.mkdir()
+        self.environment = {
+            "PATH": str(self.programs),
+            "HOME": str(self.home),
+            "KATA_NODES_CACHE": os.environ["KATA_NODES_CACHE"],
+            "KATA_NODES_MIRROR": vendors.url,
+        }
+
+    def program(self, name: str, text: str) -> None:
+        """A program on PATH."""
+        (self.programs / name).write_text(text)
+        (self.programs / name).chmod(0o755)
+
+    def release(self) -> None:
+        """Everything that set-up downloads."""
+        version = get.parts()["pulumi"].version
+        self.vendors.pulumi({"pulumi": ENGINE.format(version=version).encode(), "pulumi-language-python": b""})
+        self.vendors.plugin("command", environment.COMMAND_PLUGIN, b"")
+        self.vendors.plugin("kubernetes", get.parts()["pulumi-resource-kubernetes"].version, b"")
+
+    def shell(self, shell: str, stack: str = "", after: str = "env", **more: str) -> subprocess.CompletedProcess[str]:
+        """Evaluate tools/env as people and scripts do, then run `after`."""
+        script = f'eval "$({self.folder}/tools/env {stack})" && {after}'
+        return subprocess.run(
+            [shell, "-c", script], cwd="/", env={**self.environment, **more}, capture_output=True, text=True, check=False
+        )
+
+    def variables(self, stack: str = "", **more: str) -> dict[str, str]:
+        """The environment after it."""
+        done = self.shell("bash", stack, **more)
+        assert done.returncode == 0, done.stderr
+        return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+
+@pytest.fixture
+def clone(tmp_path: Path, vendors: Sites) -> Clone:
+    """One whose vendors have released nothing yet."""
+    return Clone(tmp_path, vendors)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_empty_machine_gets_an_engine_and_official_plugins(clone: Clone, shell: str) -> None:
+    clone.release()
+    done = clone.shell(shell, after='pulumi version && cat "$PULUMI_HOME/installed"')
+    assert done.returncode == 0, done.stderr
+    version, *installed = done.stdout.splitlines()
+    assert version == f"v{get.parts()['pulumi'].version}"
+    from_mirror = f"from {clone.vendors.url}/get.pulumi.com/releases/plugins with --reinstall"
+    assert [line.strip() for line in installed] == [f"kubernetes {from_mirror}", f"command {from_mirror}"]
+
+
+def failed(clone: Clone, shell: str) -> str:
+    """The one line of error with which both the eval and what comes after it fail."""
+    done = clone.shell(shell, after="echo went on")
+    assert done.returncode != 0 and done.stdout == ""
+    errors = [line for line in done.stderr.splitlines() if not line.endswith(" ...")]
+    assert len(errors) == 1 and errors[0].startswith("error: "), done.stderr
+    return errors[0]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_set_up_without_an_archive_fails_the_shell(clone: Clone, shell: str) -> None:
+    assert "cannot be downloaded" in failed(clone, shell)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_set_up_with_a_damaged_archive_fails_the_shell(clone: Clone, shell: str) -> None:
+    clone.release()
+    archive = clone.vendors.pulumi()
+    archive.write_bytes(archive.read_bytes() + b"more")
+    assert "is published" in failed(clone, shell)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_machine_without_python_is_told(clone: Clone, shell: str) -> None:
+    (clone.programs / "python3").unlink()
+    assert "python3 is missing. Put Python 3.11 or newer first on PATH" in failed(clone, shell)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_machine_whose_python_is_too_old_is_told(clone: Clone, shell: str) -> None:
+    clone.program("python3", "#!/bin/sh\ncase $1 in --version) echo Python 3.9.6 ;; *) exit 1 ;; esac\n")
+    assert "python3 is Python 3.9.6. Put Python 3.11 or newer first on PATH" in failed(clone, shell)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_cache_that_cannot_be_written_fails_the_shell(clone: Clone, shell: str) -> None:
+    clone.release()
+    (Path(clone.environment["KATA_NODES_CACHE"]) / "parts").write_text("not a folder")
+    assert "Check the space and the permissions of" in failed(clone, shell)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_set_up_that_is_stopped_fails_the_shell(clone: Clone, shell: str) -> None:
+    clone.program("python3", '#!/bin/sh\ncase $1 in -c) exit 0 ;; esac\nkill -TERM "$PPID"\n')
+    done = clone.shell(shell, after="echo went on")
+    assert done.returncode != 0 and done.stdout == ""
+
+
+def test_login_backend_and_passphrase_stay_the_persons_own(clone: Clone) -> None:
+    clone.release()
+    for stack in ("", "staging"):
+        plain = clone.variables(stack)
+        assert not {"PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"} & set(plain)
+        assert plain["PULUMI_CREDENTIALS_PATH"] == str(clone.home / ".pulumi")
+    own = {"PULUMI_BACKEND_URL": "s3://team", "PULUMI_CONFIG_PASSPHRASE": "p", "PULUMI_CREDENTIALS_PATH": "/credentials"}
+    kept = clone.variables("staging", **own)
+    assert {name: kept[name] for name in own} == own
+    assert not (clone.folder / ".state").exists()
+
+
+def test_home_of_an_engine_stays_the_persons_own(clone: Clone) -> None:
+    clone.release()
+    variables = clone.variables(PULUMI_HOME=str(clone.home / "mine"))
+    assert variables["PULUMI_HOME"] == str(clone.home / "mine") and "PULUMI_CREDENTIALS_PATH" not in variables
+
+
+def test_only_stack_local_keeps_its_state_in_the_checkout_and_says_so(clone: Clone) -> None:
+    clone.release()
+    done = clone.shell("bash", "local", PULUMI_BACKEND_URL="s3://team")
+    backend = clone.folder / ".state" / "backend"
+    assert f"PULUMI_BACKEND_URL=file://{backend}\n" in done.stdout and backend.is_dir()
+    assert f"PULUMI_CONFIG_PASSPHRASE_FILE={clone.folder / '.state' / 'passphrase'}\n" in done.stdout
+    assert f"Stack local keeps its state in this checkout ({backend}), apart from your Pulumi login." in done.stderr
+    assert "login" not in clone.shell("bash", "staging").stderr
+
+
+def test_backend_of_stack_local_is_not_left_to_the_next_stack(clone: Clone) -> None:
+    clone.release()
+    left = {name: value for name, value in clone.variables("local").items() if name.startswith("PULUMI_")}
+    after = clone.variables("staging", **left)
+    assert not {"PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE_FILE"} & set(after)
+
+
+def test_engine_downloads_other_plugins_itself_where_the_sites_are_reached(clone: Clone) -> None:
+    clone.release()
+    switch = "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"
+    assert switch not in clone.variables("prod")
+    assert clone.variables("local")[switch] == "true"  # it has all of its plugins, and no use for AWS's

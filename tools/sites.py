@@ -1,0 +1,82 @@
+"""Where set-up downloads from: the vendors' sites, or the mirror that stands for all of them. docs/guides/air-gapped.md."""
+
+import http.client
+import os
+import platform
+import re
+import urllib.request
+from urllib.parse import urlsplit
+
+from tools.cache import SetupError
+
+MIRROR = "KATA_NODES_MIRROR"
+DOWNLOAD_LIMIT = 400 << 20
+"""Most bytes that are read of one file."""
+PLUGINS = "https://get.pulumi.com/releases/plugins"
+OVERRIDES = "PULUMI_PLUGIN_DOWNLOAD_URL_OVERRIDES"
+"""The engine's own setting: regular expressions over a plugin's source and the addresses that take their place."""
+_OFFICIAL_PLUGINS = r"^(github://api\.github\.com/pulumi/|https://get\.pulumi\.com/)"
+"""The sources of Pulumi's own plugins, as the engine spells them."""
+_MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+_SYSTEMS = {"Linux": "linux", "Darwin": "darwin"}
+
+
+def mirror() -> str:
+    """The mirror's address without a slash at its end, or an empty string; raises SetupError when it cannot be used."""
+    address = os.environ.get(MIRROR, "").rstrip("/")
+    parsed = urlsplit(address)
+    if address and (parsed.scheme not in ("http", "https") or not parsed.netloc or re.search(r"[\s,=?#$]", address)):
+        raise SetupError(f"{MIRROR} is {address!r}. Set it to an http or https address such as https://mirror.example.org/files.")
+    return address
+
+
+def address(url: str) -> str:
+    """Where the file at `url` of a vendor's site is downloaded from: `MIRROR/<host>/<path>` where there is a mirror."""
+    site = mirror()
+    return f"{site}/{url.partition('://')[2]}" if site else url
+
+
+def plugin_overrides() -> str:
+    """The engine's setting that leads its downloads of plugins to the mirror; what a person has set comes first."""
+    own = os.environ.get(OVERRIDES, "")
+    site = mirror()
+    led = f"{_OFFICIAL_PLUGINS}={address(PLUGINS)}" if site else ""
+    return ",".join(filter(None, (own, led if led not in own.split(",") else "")))
+
+
+def this_platform() -> dict[str, str]:
+    """The names by which vendors call this machine's system and processor; raises SetupError on one that has no archives."""
+    system, machine = _SYSTEMS.get(platform.system()), _MACHINES.get(platform.machine())
+    if not system or not machine:
+        raise SetupError(
+            f"There are no official archives for {platform.system()} on {platform.machine()}. "
+            "Use Linux or macOS on x86-64 or 64-bit ARM."
+        )
+    return {"os": system, "amd64": machine, "x64": machine.replace("amd64", "x64")}
+
+
+def fetch(url: str) -> bytes:
+    """The file at `url` of a vendor's site; raises OSError when it is not available, SetupError when it is not whole."""
+    source = address(url)
+    try:
+        with urllib.request.urlopen(source, timeout=20) as answer:
+            data: bytes = answer.read(DOWNLOAD_LIMIT + 1)
+            length = answer.headers.get("Content-Length")
+    except http.client.HTTPException as error:
+        raise OSError(f"{type(error).__name__} while reading {source}") from error
+    except OSError as error:
+        raise OSError(f"{source}: {error}") from error
+    if len(data) > DOWNLOAD_LIMIT:
+        raise SetupError(f"{source} is larger than {DOWNLOAD_LIMIT >> 20} MiB, which no part is. Check the site or its mirror.")
+    if length is not None and length.isdecimal() and int(length) != len(data):
+        raise SetupError(f"{source} ended after {len(data)} of {length} bytes. Run the command again.")
+    return data
+
+
+def available(url: str) -> bool:
+    """Whether the file at `url` of a vendor's site is there, within seconds."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address(url), method="HEAD"), timeout=10):
+            return True
+    except (OSError, http.client.HTTPException):
+        return False
