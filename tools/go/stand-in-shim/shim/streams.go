@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,9 +16,8 @@ import (
 	"stand-in-shim/wire"
 )
 
-// neverWritten is how long the end of standard input is waited for that is closed already: a FIFO whose writer went before
-// it was opened has no end.
-const neverWritten = 10 * time.Second
+// noWriter is how long to sleep where a FIFO has no writer, or none yet.
+const noWriter = 20 * time.Millisecond
 
 // streams joins a process in the guest to the FIFOs that containerd made for it.
 //
@@ -28,7 +28,8 @@ const neverWritten = 10 * time.Second
 type streams struct {
 	closed    atomic.Bool
 	stdin     *wire.Conn
-	stdinDone chan struct{} // all that came on standard input was handed on
+	ending    atomic.Bool   // no more is written to standard input
+	stdinDone chan struct{} // all that was written to it was handed on
 	outputs   sync.WaitGroup
 	files     []io.Closer
 }
@@ -39,7 +40,7 @@ func openStreams(ctx context.Context, guest *sandbox, p *process) (*streams, err
 	if p.stdin == "" {
 		close(s.stdinDone)
 	} else {
-		from, err := fifo.OpenFifo(ctx, p.stdin, syscall.O_RDONLY|syscall.O_NONBLOCK, 0)
+		from, err := os.OpenFile(p.stdin, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -48,10 +49,7 @@ func openStreams(ctx context.Context, guest *sandbox, p *process) (*streams, err
 		if s.stdin, err = guest.stream(request); err != nil {
 			return nil, err
 		}
-		go func() {
-			io.Copy(s.stdin, from)
-			close(s.stdinDone)
-		}()
+		go s.feed(from)
 	}
 	outputs := map[string]string{"stdout": p.stdout, "stderr": p.stderr}
 	if p.terminal {
@@ -80,6 +78,19 @@ func openStreams(ctx context.Context, guest *sandbox, p *process) (*streams, err
 	return s, nil
 }
 
+// feed hands standard input on. Docker's writer can have gone before the FIFO was opened here, or not have come yet, so that
+// the FIFO has no more says nothing before containerd calls CloseIO.
+func (s *streams) feed(from *os.File) {
+	defer close(s.stdinDone)
+	for {
+		ending := s.ending.Load() // before the copy: what was written by then is copied
+		if _, err := io.Copy(s.stdin, from); err != nil || ending {
+			return
+		}
+		time.Sleep(noWriter)
+	}
+}
+
 func (s *streams) copy(to io.WriteCloser, from *wire.Conn) {
 	defer s.outputs.Done()
 	defer to.Close()
@@ -100,10 +111,8 @@ func (s *streams) copy(to io.WriteCloser, from *wire.Conn) {
 
 // closeStdin is what containerd's CloseIO does.
 func (s *streams) closeStdin() error {
-	select {
-	case <-s.stdinDone:
-	case <-time.After(neverWritten):
-	}
+	s.ending.Store(true)
+	<-s.stdinDone
 	if s.stdin == nil {
 		return nil
 	}
