@@ -81,8 +81,8 @@ def docker(ssh: list[str]) -> Iterator[Docker]:
 
     yield run
     left = """
-    timeout 20 sh -c 'while pgrep -f "containerd-shim-kata|virtiofsd|qemu-system" >/dev/null; do sleep 1; done' ||
-        ps -e -o args | grep -E 'containerd-shim-kata|virtiofsd|qemu-system' | cut -c1-200
+    timeout 60 sh -c 'while pgrep -x "containerd-shim|virtiofsd|qemu-system-x86" >/dev/null; do sleep 1; done' ||
+        pgrep -l -x "containerd-shim|virtiofsd|qemu-system-x86"
     sudo docker ps --all --quiet
     grep kata-stand-in /proc/mounts || true
     ls -d /run/kata-stand-in 2>/dev/null || true
@@ -130,7 +130,7 @@ PROC_AGAIN = "unshare -Urmpf mount -t proc proc /tmp && echo mounted; grep CapBn
 def test_masked_paths_keep_a_user_namespace_from_a_proc_of_its_own(docker: Docker) -> None:
     masked = docker(PROC_AGAIN)
     assert "mounted" not in masked.stdout
-    assert "Operation not permitted" in masked.stderr
+    assert "permission denied" in masked.stderr
     unmasked = docker(PROC_AGAIN, "--security-opt", "systempaths=unconfined", "--cap-drop", "NET_RAW", "--cap-add", "NET_ADMIN")
     assert unmasked.stdout.split() == ["mounted", "CapBnd:", "00000000a80415fb"], unmasked.stderr
 
@@ -160,8 +160,8 @@ def test_lost_base_parameters_keep_the_guest_from_coming_up(docker: Docker, drop
 def test_what_kata_refuses_is_refused_in_its_words(docker: Docker, drop_in: Callable[[str], None], text: str, words: str) -> None:
     drop_in(f"[hypervisor.qemu]\n{text}\n")
     done = docker("true")
-    assert done.returncode == 125, done.stdout
-    assert "failed to create task for container: failed to create shim task: " in done.stderr
+    assert done.returncode in (125, 127), done.stdout
+    assert "failed to create shim task: " in done.stderr
     assert words in done.stderr
 
 
