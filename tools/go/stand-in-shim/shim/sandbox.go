@@ -287,15 +287,20 @@ func (s *sandbox) reach(limit time.Duration) error {
 }
 
 func (s *sandbox) dial() (*wire.Conn, error) {
-	fd, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Connect(fd, &unix.SockaddrVM{CID: s.cid, Port: wire.Port}); err != nil {
+	for {
+		fd, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		err = unix.Connect(fd, &unix.SockaddrVM{CID: s.cid, Port: wire.Port})
+		if err == nil {
+			return wire.NewConn(fd)
+		}
 		unix.Close(fd)
-		return nil, err
+		if err != unix.EINTR { // by a signal of Go's own scheduler; an interrupted socket connects no longer
+			return nil, err
+		}
 	}
-	return wire.NewConn(fd)
 }
 
 // ask sends one request to the agent and returns its answer.
