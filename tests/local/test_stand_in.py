@@ -35,6 +35,7 @@ def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
             version="3.32.0",
             archive_address=str(served["archiveUrl"]),
             archive_sha256=str(served["archiveSha256"]),
+            install_release=None,
             kernel_params=[],
             config_path=None,
         )
