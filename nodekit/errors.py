@@ -80,6 +80,7 @@ CODES: dict[str, str] = {
     "proof-srt-failed": "The way that sandbox-runtime starts its sandbox fails in the guest.",
     "proof-rootless-failed": "What rootless engines mount in their user namespace cannot be mounted in the guest.",
     "proof-tool-missing": "A sandbox was promised and not tried, since a tool for it is missing where the ladder ran.",
+    "proof-entry-failed": "The entry through which sandbox containers start could not mount a proc of its own.",
     "proof-loopback-failed": "The loopback of a new network namespace cannot be brought up in the guest.",
     "proof-network-missing": "The container has no network, or resolves no name.",
     "proof-transcript-incomplete": "The ladder was started in the guest and its report did not arrive whole.",

@@ -8,6 +8,7 @@
 #   KATA_NODES_NETWORK  1: also look for an interface other than lo with an address
 #   KATA_NODES_NAME     with KATA_NODES_NETWORK=1: a name that the node itself can resolve
 #   KATA_NODES_SECONDS  bound on each command, 20 when unset
+#   KATA_NODES_ENTRY    what entry.sh met, where the ladder runs behind it: `mounted`, or an error's words
 #   KATA_NODES_MESSAGE  a file that gets the lines as well, in at most 4096 bytes: details are cut, and of the kernel's command
 #                       line only what KATA_NODES_EXPECT lists (escaped, a blank between) and what sets the limit remain
 # A line is: <nonce> rung=<name> status=ok|fail|absent value=<escaped> detail=<escaped>
@@ -176,6 +177,11 @@ while read -r _ _ _ _ point _; do
     esac
 done </proc/self/mountinfo
 say proc-masks ok "$masks" ''
+case ${KATA_NODES_ENTRY:-} in
+    '') say entry absent '' 'the ladder runs without the entry' ;;
+    mounted) say entry ok mounted '' ;;
+    *) say entry fail '' "$KATA_NODES_ENTRY" ;;
+esac
 
 try unshare-nested unshare unshare -Ur unshare -Ur true
 within unshare-map-root unshare-nested unshare unshare -Ur true

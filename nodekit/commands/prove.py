@@ -320,5 +320,15 @@ def own_console(proof: Proof) -> Explanation | None:
     )
     if whole.image is not None:
         append += " root=/dev/vda1 rootflags=ro"  # the disk is attached as virtio-blk here, whatever Kata takes
-    done = boot(replace(whole, initrd=whole.initrd[:-1], append=append), accel=ACCELERATOR, timeout=OWN_BOOT_SECONDS)
-    return known_fault(done.console)
+    done = boot(
+        replace(whole, initrd=whole.initrd[:-1], append=append),
+        accel=ACCELERATOR,
+        timeout=OWN_BOOT_SECONDS * (2 if emulated() else 1),
+    )
+    fault = known_fault(done.console)
+    if fault is None and "Power down" in done.console and "ttRPC server started" not in done.console:
+        return Explanation(
+            "the guest's first process ended by itself before Kata's agent listened, as in a guest without vsock",
+            "Use an initrd or image that belongs to this kernel and holds its modules for vsock",
+        )
+    return fault

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from nodekit.errors import NodeError
 from nodekit.host.initramfs import FOLDER, ladder_script, script, tool_files
+from nodekit.host.node import emulated
 from nodekit.host.process import Finished, run
 
 NAMES = ("deb.debian.org", "archive.ubuntu.com", "registry-1.docker.io")
@@ -18,6 +19,8 @@ IMAGE = "kata-nodes-proof"
 """Repository of the images that the program makes; a run's nonce is the tag."""
 LABEL = "kata-nodes.proof"
 """Label of those images, by which one that a killed run left behind is found."""
+SLOW_SECONDS = 60
+"""Bound on each command of the ladder where the node is emulated; a genuine Kata there needed more than 20 for some."""
 IMAGE_SECONDS = 120
 """Bound on making an image of some MB from a file of this node."""
 
@@ -105,6 +108,8 @@ def climb(nonce: str, runtime: str, image: str, *, network: bool, capabilities: 
     command += ["--network", "bridge" if network else "none", "--entrypoint", "/bin/sh", "-e", f"KATA_NODES_NONCE={nonce}"]
     if network:
         command += ["-e", "KATA_NODES_NETWORK=1", "-e", f"KATA_NODES_NAME={name_to_resolve() or ''}"]
+    if emulated():
+        command += ["-e", f"KATA_NODES_SECONDS={SLOW_SECONDS}"]
     for capability in capabilities:
         command += ["--cap-add", capability]
     entry = [script("entry.sh"), "kata-nodes-entry", "/bin/sh", "-c"] if capabilities else []

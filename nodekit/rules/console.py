@@ -212,11 +212,6 @@ _DOCKER: tuple[tuple[str, str, str], ...] = (
         _UNPULLED.remedy,
     ),
     (
-        r"kata-nodes-entry: ",
-        "the entry of the container could not mount a proc of its own, or become the ladder",
-        "Set verification.image to an image with mount(8) in which the first process is root, or leave the setting out",
-    ),
-    (
         r'exec: "?/bin/sh"?|"/bin/sh": (stat|executable)|exec: "?sh"?|exec sh failed|"sh": executable file not found',
         "the image has no shell",
         "Set verification.image to an image with a shell, unshare and ip",

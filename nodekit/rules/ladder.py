@@ -140,6 +140,18 @@ def _parameters(read: Reading, expected: Sequence[str]) -> Finding:
     )
 
 
+def _entry(read: Reading, place: str) -> Finding:
+    if read.status != "fail":
+        return (True if read.status == "ok" else None, "", "", "")
+    image = {"image": "verification.image", "pod": "kubernetes.proof.image"}.get(place, "the image")
+    return (
+        False,
+        "proof-entry-failed",
+        "the entry through which sandboxes start could not mount a proc of its own",
+        f"Set {image} to an image that has mount and runs as root; a security module of the guest must not forbid it",
+    )
+
+
 def _limit_set_by(command_line: str) -> str | None:
     """The token that set the limit, if one did."""
     setting = [one.text for one in parse(command_line) if one.key == LIMIT]
@@ -198,8 +210,21 @@ UNMASK = {
 """By the place where the ladder ran: what cures a masked /proc. NET_ADMIN and SYS_ADMIN alone do not (measured, Kata 3.32.0)."""
 
 
-def _why(name: str, detail: str, place: str) -> tuple[str, str]:
-    """Cause and remedy of a command that failed, from its own words (errors of clone(2), unshare(2), mount(2))."""
+SLOW = "Use a node with hardware virtualization, or give the guest more vCPUs: default_vcpus in Kata's configuration"
+
+
+def _why(name: str, read: Reading, place: str) -> tuple[str, str]:
+    """Cause and remedy of a command that failed, from its exit code and its words (errors of clone(2), unshare(2), mount(2))."""
+    detail = read.detail
+    if name.startswith("sandbox-runtime") and re.search(r"dependencies not available|bridge sockets", detail):
+        # dist/utils/which.js and the bridge of linux-sandbox-utils.js in 0.0.78; seen on a genuine Kata on an emulated node.
+        return (
+            "one of its programs (bwrap, socat, rg) is missing, or the guest is too slow: it gives `which` one second, "
+            "and its sockets one more",
+            f"Have bubblewrap, socat and ripgrep in the image. {SLOW}",
+        )
+    if read.value in ("124", "137", "143"):  # of coreutils' and busybox's timeout(1)
+        return "it did not end in the time that a rung has", SLOW
     if "No space left on device" in detail or "ENOSPC" in detail:
         return "the limit of user namespaces, or of their nesting, is used up", RAISE
     forbidden = any(words in detail for words in ("Operation not permitted", "Permission denied", "permission denied"))
@@ -347,6 +372,7 @@ TITLES = {
     "boot-id": "/proc/sys/kernel/random/boot_id",
     "command-line": "/proc/cmdline",
     "image": "Kata's image as a file system",
+    "entry": "mount -t proc proc /proc by entry.sh",
     "user-namespaces": "/proc/sys/user/max_user_namespaces",
     **{command.name: command.title for command in COMMANDS},
     "network": "an interface with an address",
@@ -354,7 +380,16 @@ TITLES = {
     "name-resolution": "name resolution",
 }
 """What each rung looks at or runs, for sentences."""
-REQUIRED = ("boot-id", "kernel", "command-line", "user-namespaces", "uid", "proc-masks", *(command.name for command in COMMANDS))
+REQUIRED = (
+    "boot-id",
+    "kernel",
+    "command-line",
+    "user-namespaces",
+    "uid",
+    "proc-masks",
+    "entry",
+    *(command.name for command in COMMANDS),
+)
 """Lines that a whole transcript has."""
 TOOLS = {
     "guest": "Install bubblewrap, busybox-static and util-linux on the node: the proof's guest and image are made from them",
@@ -374,7 +409,7 @@ def _command(command: Command, sandbox: str | None, modes: set[str], place: str)
         if read.status == "ok":
             return FINE
         if read.status == "fail":
-            return (False, command.code, *_why(command.name, read.detail, place))
+            return (False, command.code, *_why(command.name, read, place))
         if not counts or command.optional:
             return (None, "", "", "")
         return (None, "proof-tool-missing", f"{_shown(read.detail)}, so this was not tried", TOOLS[place])
@@ -410,6 +445,7 @@ def judge(
         ("boot-id", "guest", True, lambda reading: _boot_id(reading, node_boot_id)),
         ("command-line", "parameters", True, lambda reading: _parameters(reading, expected_tokens)),
         ("image", "guest", False, _image),
+        ("entry", "unmasked-proc", sandbox is not None, lambda reading: _entry(reading, place)),
         ("user-namespaces", "user-namespaces", sandbox is not None, lambda reading: _user_namespaces(reading, command_line)),
         *((command.name, command.need, *_command(command, sandbox, modes, place)) for command in COMMANDS),
         ("network", "network", True, _network),

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from nodekit.rules.ladder import judge
+
 ENTRY = resources.files("nodekit").joinpath("entry.sh").read_text()
 SHELLS = [shell for shell in (["dash"], ["bash"], ["busybox", "sh"]) if shutil.which(shell[0])]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts, as the first process of a container does as root")
@@ -86,3 +88,25 @@ def test_what_it_cannot_do_is_said_with_the_way_out(shell: list[str]) -> None:
     assert "kata-nodes-entry: proc cannot be mounted" in plain.stderr and "enableWeakerNestedSandbox" in plain.stderr
     empty = run(command(shell))
     assert empty.returncode == 125 and "no command is given" in empty.stderr
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_a_proof_goes_on_behind_an_entry_that_fails_and_reports_it(shell: list[str]) -> None:
+    ladder = resources.files("nodekit").joinpath("ladder.sh").read_text()
+    plain = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", *shell, "-c", ENTRY, "entry", "sh", "-c", ladder]
+    done = subprocess.run(
+        plain,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "KATA_NODES_NONCE": "n"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    verdict = judge(done.stdout, "n", "another", [])
+    assert verdict.code == "proof-entry-failed", verdict
+    mounted = subprocess.run(
+        command(shell, "sh", "-c", ladder), stdin=subprocess.DEVNULL, env={**os.environ, "KATA_NODES_NONCE": "n"},
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert judge(mounted.stdout, "n", "another", []).passed

@@ -278,6 +278,19 @@ def test_a_fault_that_the_runtime_reports_as_a_timeout_is_read_from_the_guests_o
     assert "Unknown subsys name 'nosuch'" in caught.value.message and "cgroup_no_v1=all" in caught.value.remedy
 
 
+def test_a_guest_that_ends_before_its_agent_listens_is_named(
+    node: Path, monkeypatch: pytest.MonkeyPatch, fake_docker: FakeDocker
+) -> None:
+    ended = guest.Boot("[ 9.1] reboot: Power down", False, 9.0, "", False)
+    monkeypatch.setattr(prove, "guest_proof", lambda *_: (None, [], 1))
+    monkeypatch.setattr(prove, "boot", lambda *_, **__: ended)
+    monkeypatch.setattr(prove, "emulated", lambda: False)
+    fake_docker({"kata": {}}, "echo 'docker: timed out connecting to vsock 7:1024' >&2; exit 125")
+    with pytest.raises(NodeError) as caught:
+        prove.run(desired(container={"image": "debian"}), node)
+    assert "ended by itself before Kata's agent listened" in caught.value.message and "vsock" in caught.value.remedy
+
+
 @pytest.fixture
 def fake_docker(node: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDocker]:
     """Gives a docker whose daemon.json has these runtimes, whose `run` is that line of shell, and that writes down its calls."""

@@ -16,6 +16,7 @@ FINE = {
     "user-namespaces": ("ok", "7563", ""),
     "uid": ("ok", "0", ""),
     "proc-masks": ("ok", "", ""),
+    "entry": ("absent", "", "the%20ladder%20runs%20without%20the%20entry"),
     **{command.name: ("ok", "0", "") for command in COMMANDS},
     "sandbox-runtime": ("absent", "", "srt%20is%20not%20installed%20here"),
     "sandbox-runtime-proxy": ("absent", "", "srt%20is%20not%20installed%20here"),
@@ -38,7 +39,8 @@ def test_a_working_guest_passes_with_its_readings() -> None:
     assert verdict.passed
     assert (verdict.user_namespaces, verdict.guest_kernel) == (7563, "6.12.9")
     assert verdict.command_line == f"quiet {SEED} console=ttyS0"
-    assert [rung.name for rung in verdict.rungs] == [name for name in FINE if name not in ("kernel", "uid", "proc-masks")]
+    commands = [command.name for command in COMMANDS]
+    assert [rung.name for rung in verdict.rungs] == ["boot-id", "command-line", "entry", "user-namespaces", *commands]
     assert verdict.boot_id == GUEST
 
 
@@ -57,6 +59,7 @@ def test_a_working_guest_passes_with_its_readings() -> None:
         ({"user_namespaces": ("ok", "", "")}, "proof-user-namespaces-not-a-number", "read ''"),
         ({"user_namespaces": ("ok", "-1", "")}, "proof-user-namespaces-not-a-number", "read '-1'"),
         ({"user_namespaces": ("ok", "2147483647", "")}, "proof-user-namespaces-child-namespace", "child user namespace"),
+        ({"entry": ("fail", "", "mount:%20not%20found")}, "proof-entry-failed", "could not mount a proc"),
         ({"unshare": ("fail", "1", ENOSPC)}, "proof-unshare-failed", "No space left on device"),
         ({"unshare": ("absent", "", "unshare%20is%20not%20installed%20here")}, "proof-tool-missing", "was not tried"),
         ({"unshare_map_root": ("fail", "1", "Operation%20not%20permitted")}, "proof-unshare-failed", "the guest forbids it"),
@@ -76,6 +79,24 @@ def test_a_working_guest_passes_with_its_readings() -> None:
         ),
         ({"srt_call_ordinary": ("absent", "", "bwrap%20is%20not%20installed%20here")}, "proof-tool-missing", "bwrap is not"),
         ({"sandbox_runtime": ("fail", "1", "boom")}, "proof-srt-failed", "boom"),
+        ({"srt_call": ("fail", "143", "Terminated")}, "proof-srt-failed", "did not end in the time"),
+        ({"srt_call": ("fail", "124", "")}, "proof-srt-failed", "did not end in the time"),
+        (
+            {
+                "sandbox_runtime": (
+                    "fail",
+                    "1",
+                    "Error:%20Sandbox%20dependencies%20not%20available:%20ripgrep%20(rg)%20not%20found",
+                )
+            },
+            "proof-srt-failed",
+            "`which` one second",
+        ),
+        (
+            {"sandbox_runtime_proxy": ("fail", "1", "Failed%20to%20create%20bridge%20sockets%20after%205%20attempts")},
+            "proof-srt-failed",
+            "`which` one second",
+        ),
         ({"bwrap_user": ("fail", "1", "bwrap:%20(ENOSPC)")}, "proof-bwrap-failed", "limit"),
         ({"loopback": ("fail", "2", "RTNETLINK%20answers:%20Operation%20not%20permitted")}, "proof-loopback-failed", "RTNETLINK"),
     ],
@@ -88,6 +109,11 @@ def test_each_failing_rung_has_its_own_code_cause_and_remedy(
     assert words in verdict.message
     assert verdict.message.startswith(f"rung {next(iter(changes)).replace('_', '-')} (")
     assert verdict.remedy and "\n" not in verdict.message
+
+
+def test_an_entry_that_fails_hides_no_runtime_that_is_no_guest() -> None:
+    text = transcript(boot_id=("ok", NODE, ""), entry=("fail", "", "Permission%20denied"))
+    assert judge(text, NONCE, NODE, [SEED]).code == "proof-not-a-guest"
 
 
 def test_the_first_failing_rung_decides() -> None:
