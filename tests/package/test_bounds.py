@@ -1,4 +1,4 @@
-"""Everything that somebody else decides the length of is read with a limit: lost if these fail is the memory of whoever reads."""
+"""Everything whose length others decide is read with a limit: lost if these fail is the memory of the machine that reads."""
 
 from pathlib import Path
 

@@ -10,7 +10,7 @@ from tests.tools.vendors import Sites, served
 
 @pytest.fixture
 def vendors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sites]:
-    """The vendors' sites, empty yet; set-up in this process and below it asks them and nobody else."""
+    """The vendors' sites, empty yet; set-up in this process and below it asks only them."""
     with served(tmp_path / "sites") as sites:
         for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
             monkeypatch.delenv(name, raising=False)

@@ -271,7 +271,7 @@ func (s *sandbox) reach(limit time.Duration) error {
 	for begin := time.Now(); time.Since(begin) < limit; time.Sleep(50 * time.Millisecond) {
 		select {
 		case <-s.ended:
-			// A guest that ended by itself is waited for in vain, as by the genuine shim; QEMU's own refusal is told.
+			// A guest that ended by itself is waited for until the time-out, as by the genuine shim; QEMU's own refusal is reported.
 			if s.code != 0 {
 				return fmt.Errorf("failed to launch qemu: exit status %d, error messages from qemu log: %s", s.code, s.said)
 			}
