@@ -26,8 +26,8 @@ class KataProofArgs(TypedDict):
     context: NotRequired[pulumi.Input[str]]
     """Context of that kubeconfig; without it the current one."""
     namespace: pulumi.Input[str]
-    """Namespace of the proof: one that admits the template's pods, and that is used for nothing else. The component's guard refuses there
-    every pod but the Jobs' and every way into a pod, and lets tenants write neither Jobs nor ConfigMaps."""
+    """Namespace of the proof: one that admits the template's pods, and that is used for nothing else. The component's guard
+    refuses there every pod but the Jobs' and every way into a pod, and lets tenants write neither Jobs nor ConfigMaps."""
     pod_template: pulumi.Input[str]
     """The pod template to prove, as JSON (core/v1 PodTemplateSpec); its class, capabilities and resources are the proof's."""
     handler: pulumi.Input[str]

@@ -116,10 +116,14 @@ install_program() {
     if ! holds "$target"; then
         [ -f "$uploaded" ] ||
             fail "$(uname -n): $target is missing, and so is the upload $uploaded." "Remove the stack's upload from its state by 'pulumi up --replace', then run again. [file-unreadable]"
-        holds "$uploaded" ||
-            fail "$(uname -n): the upload $uploaded does not have sha256 $sum." "Run again; if it stays so, look at the disk. [file-invalid]"
         as_root install -d -o root -g root -m 0755 "$FOLDER"
+        # Verified where only root writes: the upload is the login user's, who could change it between a check and the copy.
         as_root install -o root -g root -m 0644 "$uploaded" "$target.new"
+        if ! holds "$target.new"; then
+            as_root rm -f "$target.new"
+            fail "$(uname -n): the upload $uploaded does not have sha256 $sum." "Run again; if it stays so, look at the disk. [file-invalid]"
+        fi
+        as_root sync "$target.new"
         as_root mv "$target.new" "$target"
         changed=true
     fi

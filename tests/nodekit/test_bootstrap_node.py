@@ -117,6 +117,17 @@ def test_a_damaged_upload_is_refused_and_the_older_program_stays(node: Node) -> 
     assert node.programs() == before
 
 
+def test_a_program_that_is_swapped_under_the_check_is_refused(node: Node) -> None:
+    # The login user's file is the genuine one while it is looked at, and another one when root copies it.
+    real = "/usr/bin/install"
+    swap = f'case "$*" in *.pyz.new) printf evil >"$NODE/home/.kata-nodes.pyz" ;; esac; exec {real} "$@"\n'
+    (node.root / "bin" / "install").write_text(f"#!/bin/sh\n{swap}")
+    (node.root / "bin" / "install").chmod(0o755)
+    done = node.install()
+    assert done.returncode == 1 and "[file-invalid]" in done.stderr
+    assert node.programs() == {} and not list((node.root / "lib" / "kata-nodes").glob("*.new"))
+
+
 def test_a_program_that_was_changed_in_place_is_put_right(node: Node) -> None:
     node.install()
     (node.root / "lib" / "kata-nodes" / Path(node.target).name).write_bytes(b"other")
