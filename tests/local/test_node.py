@@ -186,6 +186,7 @@ def test_a_runtime_named_kata_that_is_runc_is_no_guest(
         hypervisor="qemu",
         runtime="go",
         nested_sandbox=True,
+        sandbox=None,
         kernel_params=["user_namespace.enable=1"],
         config_path=None,
         image="ladder:1",
