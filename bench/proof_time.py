@@ -19,6 +19,7 @@ from nodekit.host.guest import Boot, Plan, boot, find_qemu, new_nonce
 from nodekit.host.initramfs import Entry, cpio, folder, program, static_busybox
 from nodekit.host.node import boot_id
 from nodekit.rules.ladder import judge
+from tests.nodekit.kernel import find_kernel
 
 BARE = "#!/kata-nodes/busybox sh\n/kata-nodes/busybox echo {end}\n/kata-nodes/busybox reboot -f\n"
 """A first process that says only that user space was reached."""
@@ -46,12 +47,11 @@ def timed(plan: Plan, accel: str) -> Boot:
 def main() -> int:
     """Print the table; 1 when the ratio is above LIMIT."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--kernel", help="guest kernel; the newest in /boot by default")
+    parser.add_argument("--kernel", help="guest kernel; the one of the tests by default")
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--accel", default="tcg", choices=("tcg", "kvm"))
     asked = parser.parse_args()
-    kernels = sorted(Path("/boot").glob("vmlinuz-*"))
-    kernel = asked.kernel or (str(kernels[-1]) if kernels else sys.exit("there is no kernel in /boot: give one by --kernel"))
+    kernel = asked.kernel or str(find_kernel())
     nonce = new_nonce()
     append = f"console=ttyS0 quiet panic=1 reboot=k rdinit={initramfs.FIRST_PROCESS}"
     proof = Plan(find_qemu() or "qemu-system-x86_64", kernel, (initramfs.build(nonce),), None, append, 256, 1, f"{nonce} end")
