@@ -1,22 +1,16 @@
 """Reads a cluster through its API: what the Kubernetes plugin cannot list (nodes by label, Jobs with their pods)."""
 
 import json
-import ssl
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import urllib3
-import yaml
-from kubernetes import client, config  # type: ignore[import-untyped]
+from kubernetes import client  # type: ignore[import-untyped]
 from kubernetes.client.exceptions import ApiException  # type: ignore[import-untyped]
-from kubernetes.config import kube_config  # type: ignore[import-untyped]
-from kubernetes.config.config_exception import ConfigException  # type: ignore[import-untyped]
 
-from controller.answers import limited
+from components.kubeconfig import SET, connected
 from nodekit.errors import NodeError
 from nodekit.rules import pod_proof, pod_verdict
 
@@ -27,47 +21,11 @@ GRACE_SECONDS = 60
 """Beyond the Jobs' own deadline: the Job controller needs a while to say so."""
 
 
-_CONNECTING = threading.Lock()
-
-
-def connected(kubeconfig: Any, context: str | None) -> client.ApiClient:
-    """A client of the cluster that a kubeconfig means, exec and token log-ins included.
-
-    The library writes keys and certificates to files and removes them at the program's end, which the engine may cut off: here
-    they are read into memory, and the files are gone when this returns.
-    """
-    with _CONNECTING, tempfile.TemporaryDirectory() as place:
-        try:
-            api = config.new_client_from_config_dict(kubeconfig, context, persist_config=False, temp_file_path=place)
-            given = api.configuration
-            known = ssl.create_default_context(cafile=given.ssl_ca_cert)
-            if not given.verify_ssl:
-                known.check_hostname, known.verify_mode = False, ssl.CERT_NONE
-            if given.cert_file:
-                known.load_cert_chain(given.cert_file, given.key_file)
-        finally:
-            # It would hand out the names of the removed files to the next client of the same kubeconfig.
-            kube_config._cleanup_temp_files()
-    settings = api.rest_client.pool_manager.connection_pool_kw
-    for key in ("ca_certs", "cert_file", "key_file"):
-        settings.pop(key, None)
-    settings["ssl_context"] = known
-    return limited(api)
-
-
 class Reader:
     """One cluster, read as the user of a kubeconfig; every error is a NodeError with a remedy, and none tells a secret."""
 
     def __init__(self, kubeconfig: str, context: str | None) -> None:
-        try:
-            self.api = connected(yaml.safe_load(kubeconfig), context)
-        except (ConfigException, yaml.YAMLError, ssl.SSLError, TypeError, ValueError, AttributeError, KeyError):
-            # Their texts may hold parts of the kubeconfig.
-            raise NodeError(
-                "cluster-login-refused",
-                f"the kubeconfig cannot be used with the context {context or '(its current one)'}",
-                "Set it anew: pulumi config set --secret kata-nodes:kubeconfig < FILE",
-            ) from None
+        self.api = connected(kubeconfig, context)
         self.server = self.api.configuration.host
         self.core, self.batch, self.node = client.CoreV1Api(self.api), client.BatchV1Api(self.api), client.NodeV1Api(self.api)
 
@@ -78,7 +36,7 @@ class Reader:
             document: dict[str, Any] = json.loads(answer.data)
         except ApiException as error:
             raise self.refused(what, error) from None
-        except (urllib3.exceptions.HTTPError, ConfigException) as error:
+        except urllib3.exceptions.HTTPError as error:
             raise self.unreachable(error) from None
         return document
 
@@ -88,8 +46,7 @@ class Reader:
         return NodeError(
             "cluster-unreachable",
             f"the API server {self.server} does not answer: {str(why)[:300]}",
-            "Start it, or open the way to it from here; a kubeconfig of another cluster is set by: "
-            "pulumi config set --secret kata-nodes:kubeconfig < FILE",
+            "Start it, or open the way to it from here; a kubeconfig of another cluster is set by: " + SET,
         )
 
     def refused(self, what: str, error: ApiException) -> NodeError:
@@ -98,7 +55,7 @@ class Reader:
             return NodeError(
                 "cluster-login-refused",
                 f"the API server {self.server} does not accept the kubeconfig's credentials; they may have expired",
-                "Get new ones, then: pulumi config set --secret kata-nodes:kubeconfig < FILE",
+                "Get new ones, then: " + SET,
             )
         if error.status == 403:
             return NodeError(

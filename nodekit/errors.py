@@ -95,6 +95,8 @@ CODES: dict[str, str] = {
     "cluster-field-owned": "A field that would be set on the cluster belongs to somebody else.",
     "cluster-forbidden": "The kubeconfig's user may not do what this program needs.",
     "cluster-login-refused": "The cluster's API server does not accept the kubeconfig's credentials.",
+    "kubeconfig-invalid": "The kubeconfig cannot be used: it is not whole, or asks for what this program cannot do.",
+    "kubeconfig-plugin-failed": "The program by which a kubeconfig's user logs in is missing, or failed.",
     "cluster-unreachable": "The cluster's API server does not answer.",
     "cluster-object-refused": "The cluster's API server refuses an object that is needed, and says why.",
     "cluster-too-old": "The cluster does not know a kind that is needed.",

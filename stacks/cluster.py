@@ -6,7 +6,6 @@ from typing import Any, NotRequired, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
-import yaml
 
 from components import (
     JoiningNodes,
@@ -22,6 +21,8 @@ from components import (
     SandboxPodTemplate,
 )
 from components.kata_proof import KataProof, KataProofArgs
+from components.kubeconfig import login
+from nodekit.errors import NodeError
 from nodekit.rules import images, pod
 from stacks import model
 from stacks.adoption import adopted
@@ -66,20 +67,11 @@ class Proven(TypedDict):
 
 
 def server_of(kubeconfig: str, context: str | None) -> str:
-    """Address of the API server that a kubeconfig means by `context`, else by its current one.
-
-    Raises pulumi.RunError when it is no kubeconfig; the text says nothing of its content, which is secret.
-    """
+    """Address of the API server that a kubeconfig means by `context`, else by its current one; raises pulumi.RunError."""
     try:
-        document = yaml.safe_load(kubeconfig)
-        named = {one["name"]: one["context"] for one in document["contexts"]}
-        servers = {one["name"]: one["cluster"] for one in document["clusters"]}
-        return str(servers[named[context or document["current-context"]]["cluster"]]["server"])
-    except (yaml.YAMLError, KeyError, TypeError):
-        raise pulumi.RunError(
-            f"kata-nodes:kubeconfig is no kubeconfig with the context {context or '(its current one)'}. "
-            "Set it anew: pulumi config set --secret kata-nodes:kubeconfig < FILE"
-        ) from None
+        return login(kubeconfig, context).server
+    except NodeError as error:
+        raise pulumi.RunError(error.sentence()) from None
 
 
 def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes: list[KataNode]) -> Sandboxes | None:

@@ -10,7 +10,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 OURS = "it is a file of this very package"
 BELOW = "its client reads no answer beyond controller/answers.py:MAX_ANSWER"
 ALLOWED = {
-    "components/cluster_reader.py:connected": "it returns the client through controller/answers.py:limited",
+    "components/kubeconfig.py:_client": "it returns the client through controller/answers.py:limited",
     "components/cluster_reader.py:Reader.read": BELOW,
     "controller/api.py:Api.call": BELOW,
     "components/kata_node.py:resource_text": OURS,
