@@ -13,12 +13,15 @@ from nodekit.rules import guard
 class SandboxGuardArgs(TypedDict):
     """Whom the guard watches, and what it lets pass."""
 
-    scope: pulumi.Input[str]
-    """Value of the label kata-nodes/guard of the namespaces that it watches; SandboxNamespace sets it."""
+    namespaces: pulumi.Input[Sequence[pulumi.Input[str]]]
+    """Names of the namespaces that it watches; they need not exist yet."""
     runtime_classes: pulumi.Input[Sequence[pulumi.Input[str]]]
     """RuntimeClasses under which a container may have NET_ADMIN and SYS_ADMIN."""
     allowed_annotations: NotRequired[pulumi.Input[list[str]]]
     """Keys of io.katacontainers annotations that pods may carry; by default none."""
+    privileged_in_guest: NotRequired[pulumi.Input[bool]]
+    """Whether pods under those classes may be privileged; by default not, because a runtime that does not say
+    privileged_without_host_devices for Kata's handler passes the node's devices into the guest."""
 
 
 class SandboxGuard(pulumi.ComponentResource):
@@ -37,13 +40,15 @@ class SandboxGuard(pulumi.ComponentResource):
         policy = k8s.admissionregistration.v1.ValidatingAdmissionPolicy(
             f"{name}-policy",
             metadata={},
-            spec=pulumi.Output.all(args["runtime_classes"], allowed).apply(lambda given: guard.policy(*given)),
+            spec=pulumi.Output.all(args["runtime_classes"], allowed, args.get("privileged_in_guest", False)).apply(
+                lambda given: guard.policy(*given)
+            ),
             opts=cluster_options(self, opts, f"{name}-policy", "ValidatingAdmissionPolicy"),
         )
         binding = k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
             f"{name}-binding",
             metadata={},
-            spec=pulumi.Output.all(policy.metadata.name, args["scope"]).apply(lambda given: guard.binding(*given)),
+            spec=pulumi.Output.all(policy.metadata.name, args["namespaces"]).apply(lambda given: guard.binding(*given)),
             opts=cluster_options(self, opts, f"{name}-binding", "ValidatingAdmissionPolicyBinding"),
         )
         self.policy = binding.spec.apply(lambda spec: str(spec.policy_name))

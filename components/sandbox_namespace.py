@@ -14,9 +14,7 @@ class SandboxNamespaceArgs(TypedDict):
     """What the namespace is."""
 
     namespace: pulumi.Input[str]
-    """Its name."""
-    guard: pulumi.Input[str]
-    """Scope of the SandboxGuard that watches it. Depend on that guard, so that no pod comes before it."""
+    """Its name. Depend on the SandboxGuard that watches it, so that no pod comes before it."""
     adopt: NotRequired[bool]
     """Whether the namespace is there already and gets our labels only; by default it is made. Plain, because it decides which
     resources there are."""
@@ -36,7 +34,7 @@ class SandboxNamespace(pulumi.ComponentResource):
     def __init__(self, name: str, args: SandboxNamespaceArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:SandboxNamespace", name, None, opts)
         child, called = f"{name}-namespace", args["namespace"]
-        labels = pulumi.Output.from_input(args["guard"]).apply(guard.namespace_labels)
+        labels = guard.namespace_labels()
         if args.get("adopt", False):
             there = k8s.core.v1.Namespace.get(child, called, child_options(self, opts))
             labelled = k8s.core.v1.NamespacePatch(

@@ -107,15 +107,16 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
     guard = SandboxGuard(
         "sandboxes-guard",
         {
-            "scope": wanted.namespace,
+            "namespaces": wanted.guarded,
             "runtime_classes": made.runtime_class.apply(lambda name: [name]),
             "allowed_annotations": wanted.allowed_annotations,
+            "privileged_in_guest": wanted.privileged_in_guest,
         },
         after,
     )
     namespace = SandboxNamespace(
         "sandboxes",
-        {"namespace": named["namespace"], "guard": wanted.namespace, "adopt": wanted.adopt_namespace},
+        {"namespace": named["namespace"], "adopt": wanted.adopt_namespace},
         pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(providers={"kubernetes": adopting}, depends_on=[guard])),
     )
     settings = pod_settings(wanted, config)
@@ -142,7 +143,7 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
     proof = None
     if wanted.proof:
         behind = pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[guard]))
-        place = SandboxNamespace("proof-place", {"namespace": wanted.proof.namespace, "guard": wanted.namespace}, behind)
+        place = SandboxNamespace("proof-place", {"namespace": wanted.proof.namespace}, behind)
         args: KataProofArgs = {
             "kubeconfig": known_after(reached["kubeconfig"], deployed),
             "namespace": place.namespace,
@@ -190,7 +191,7 @@ def joining_nodes(
 ) -> None:
     """The controller in its own namespace under the sandboxes' guard, after everything that is proven at `up`."""
     after = pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=before))
-    place = SandboxNamespace("joining", {"namespace": given.namespace, "guard": wanted.namespace}, after)
+    place = SandboxNamespace("joining", {"namespace": given.namespace}, after)
     args: JoiningNodesArgs = {
         "namespace": place.namespace,
         "image": given.image,

@@ -325,6 +325,9 @@ class Kubernetes(Model):
     allowed_annotations: list[Annotation] = []
     """Keys of io.katacontainers annotations that pods there may carry. `kernel_params` among them would let whoever makes a
     pod take its guest's user namespaces away."""
+    privileged_in_guest: bool = False
+    """Whether pods under that RuntimeClass may be privileged, such as Docker inside a sandbox. Right only where the nodes'
+    runtime says `privileged_without_host_devices = true` for Kata's handler: others pass the node's devices into the guest."""
     runtime_class: Name = "kata-qemu"
     """Name of the RuntimeClass."""
     adopt_runtime_class: bool = False
@@ -372,6 +375,12 @@ class Kubernetes(Model):
                 "else; name another proof.namespace"
             )
         return self
+
+    @property
+    def guarded(self) -> list[str]:
+        """Names of the namespaces that the guard watches."""
+        others = [place.namespace for place in (self.proof, self.joining_nodes) if place]
+        return list(dict.fromkeys([self.namespace, *others]))
 
     @property
     def proof_image(self) -> str | None:

@@ -17,13 +17,12 @@ const runtimeClass = new kata.KataRuntimeClass("kata", {
     kataVersion: "3.32.0",
 }, { providers });
 const guard = new kata.SandboxGuard("guard", {
-    scope: "sandboxes",
+    namespaces: ["sandboxes"],
     runtimeClasses: [runtimeClass.runtimeClass],
 }, { providers });
 // No pod comes before the guard.
 const namespace = new kata.SandboxNamespace("sandboxes", {
     namespace: "sandboxes",
-    guard: "sandboxes",
 }, { providers, dependsOn: [guard] });
 const template = new kata.SandboxPodTemplate("nested", {
     template: "nested",

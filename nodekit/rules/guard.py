@@ -3,9 +3,8 @@
 import json
 from collections.abc import Sequence
 
-LABEL = "kata-nodes/guard"
-"""Label of the namespaces that a guard watches; its value is the guard's scope, so that two guards on one cluster, each with
-its own classes, do not refuse each other's pods."""
+NAMESPACE_LABEL = "kubernetes.io/metadata.name"
+"""Label that the API server itself gives every namespace and lets nobody change."""
 CONTAINERS = ("containers", "initContainers", "ephemeralContainers")
 ORDINARY = (
     "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID",
@@ -14,12 +13,25 @@ ORDINARY = (
 """What a pod on the node's own kernel may add: the list of Pod Security `baseline` (kubernetes.io, Pod Security Standards).
 A list of what is allowed and not of the two that are meant, because runtimes accept a name in any case, with and without
 CAP_, ALL among them, and turn letters to capitals by Unicode's rules, by which `SYS_ADM\u0131N` is SYS_ADMIN as well."""
+SYSCTLS = (
+    "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range", "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_rmem", "net.ipv4.tcp_syncookies", "net.ipv4.tcp_wmem",
+)  # fmt: skip
+"""Sysctls that `baseline` calls safe."""
+SELINUX_TYPES = ("", "container_t", "container_init_t", "container_kvm_t", "container_engine_t")
+CONFINED = ("", "RuntimeDefault", "Localhost")
+"""Types of a seccomp or AppArmor profile that `baseline` lets pass."""
+APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
+PROBES = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle.?postStart", "lifecycle.?preStop")
 RULES = {
     "capabilities": "NET_ADMIN, SYS_ADMIN and other node-level capabilities only under a Kata RuntimeClass",
     "privileged": "no privileged container",
     "host-namespaces": "no hostNetwork, hostPID or hostIPC",
     "host-path": "no hostPath volume",
     "annotations": "io.katacontainers annotations from the allow-list only",
+    "baseline": "what is not in a guest keeps to Pod Security baseline",
 }
 """Name of each rule, as every refusal gives it, and what it says."""
 
@@ -46,7 +58,53 @@ def validation(rule: str, expression: str, said: str) -> dict[str, object]:
     }
 
 
-def policy(runtime_classes: Sequence[str], allowed_annotations: Sequence[str] = ()) -> dict[str, object]:
+def confinement(at: str) -> dict[str, str]:
+    """What a pod and each of its containers can set against `baseline`, with CEL that is true when it does.
+
+    `at` is the CEL path of either one's securityContext.
+    """
+    options = f"{at}.?seLinuxOptions"
+    return {
+        "an unconfined seccompProfile": f"!({at}.?seccompProfile.?type.orValue('') in {text(list(CONFINED))})",
+        "an unconfined appArmorProfile": f"!({at}.?appArmorProfile.?type.orValue('') in {text(list(CONFINED))})",
+        "seLinuxOptions": f"!({options}.?type.orValue('') in {text(list(SELINUX_TYPES))})"
+        f" || {options}.?user.orValue('') != '' || {options}.?role.orValue('') != ''",
+    }
+
+
+def beyond_baseline() -> str:
+    """CEL for what a pod sets against Pod Security `baseline`, beside what the guard's other rules refuse, as a list of texts.
+
+    The controls are those of kubernetes.io, Pod Security Standards, of Kubernetes 1.34, which older servers' own `baseline`
+    lacks in part. `hostUsers: false` (GA in 1.36) loosens none of them here: its user namespace is still one of the node's
+    kernel, and an unmasked proc is for guests alone.
+    """
+    hosts = (f"c.?{probe}.?{kind}.?host.orValue('') != ''" for probe in PROBES for kind in ("httpGet", "tcpSocket"))
+    of_containers = {
+        "a hostPort": "c.?ports.orValue([]).exists(p, p.?hostPort.orValue(0) != 0)",
+        "a procMount": "!(c.?securityContext.?procMount.orValue('') in ['', 'Default'])",
+        "a host in a probe or hook": " || ".join(hosts),
+        **confinement("c.?securityContext"),
+    }
+    context = "object.spec.?securityContext"
+    annotations = "object.metadata.?annotations.orValue({})"
+    return " + ".join(
+        [
+            *(f"({names(sets)}).map(n, 'container ' + n + {text(f' sets {what}')})" for what, sets in of_containers.items()),
+            *(f"({sets} ? [{text(f'the pod sets {what}')}] : [])" for what, sets in confinement(context).items()),
+            f"{context}.?sysctls.orValue([]).filter(s, !(s.name in {text(list(SYSCTLS))}))"
+            ".map(s, 'the pod sets sysctl ' + s.name)",
+            # The form of before 1.30, which the API server still copies into the field.
+            f"{annotations}.map(k, k).filter(k, k.startsWith({text(APPARMOR_ANNOTATION)})"
+            " && !(object.metadata.annotations[k] in ['', 'runtime/default'])"
+            " && !object.metadata.annotations[k].startsWith('localhost/')).map(k, 'the annotation ' + k)",
+        ]
+    )
+
+
+def policy(
+    runtime_classes: Sequence[str], allowed_annotations: Sequence[str] = (), privileged_in_guest: bool = False
+) -> dict[str, object]:
     """The `spec` of a ValidatingAdmissionPolicy (admissionregistration.k8s.io/v1, GA from Kubernetes 1.30).
 
     `runtime_classes` are the classes under which any capability may be added: it acts inside their guest. What reaches the
@@ -54,13 +112,15 @@ def policy(runtime_classes: Sequence[str], allowed_annotations: Sequence[str] = 
     namespaces, and hostPath, because the shim serves that folder as root of the node, so that root of the guest could write
     into any of its files. `allowed_annotations` are the whole keys of `io.katacontainers.` annotations that a pod may carry;
     by default none, since `kernel_params` among them decides whether the guest has user namespaces (Kata's default
-    `enable_annotations` permits it).
+    `enable_annotations` permits it). `privileged_in_guest` lets `privileged` pass under `runtime_classes`: for nodes whose
+    runtime withholds the node's devices (`privileged_without_host_devices` of the handler, in containerd and CRI-O), which no
+    API server can see.
 
     Pods alone are matched, at creation and when a debug container joins: whatever makes pods (Deployment, Job, PodTemplate)
     passes here, is tied to no list of kinds, and tells the refusal as its event. Security fields of a pod cannot change
     afterwards, so another update is never refused: a pod from before the guard can still finish and be deleted. Annotations
-    can change and are looked at again when they do. What Pod Security `baseline` refuses beyond these rules (host ports,
-    unsafe sysctls) is left to the namespace's warnings.
+    can change and are looked at again when they do. A pod on the node's own kernel is held to the rest of Pod Security
+    `baseline` (`beyond_baseline`); one in a guest is warned of it by the namespace.
 
     Raises ValueError without a class, since then the template's own pods could never be made.
     """
@@ -79,16 +139,21 @@ def policy(runtime_classes: Sequence[str], allowed_annotations: Sequence[str] = 
         "settled": "request.operation == 'UPDATE' && request.?subResource.orValue('') != 'ephemeralcontainers'",
         "guest": f"object.spec.?runtimeClassName.orValue('') in {text(list(runtime_classes))}",
         "adding": names(adds),
-        "privileged": names("c.?securityContext.?privileged.orValue(false)"),
+        "privileged": names(
+            "c.?securityContext.?privileged.orValue(false) || c.?securityContext.?windowsOptions.?hostProcess.orValue(false)"
+        ),
         "hostPaths": "object.spec.?volumes.orValue([]).filter(v, has(v.hostPath)).map(v, v.name)",
         "foreign": foreign,
+        "beyond": f"variables.settled || variables.guest ? [] : {beyond_baseline()}",
     }
+    inside = "variables.guest || " if privileged_in_guest else ""
     remedy = {
         "capabilities": f" adds capabilities. Set spec.runtimeClassName to one of: {classes}; or do not add them.",
         "privileged": " is privileged, which would hand the node's devices over. Leave privileged out.",
         "host-namespaces": "Leave hostNetwork, hostPID and hostIPC out of the spec.",
         "host-path": " is a hostPath volume, a way to the node's files. Use emptyDir or a claim.",
         "annotations": " would change how Kata makes the guest. Leave it out, or have it put on the guard's allow-list.",
+        "baseline": f". Leave it out, or run the pod in a guest: spec.runtimeClassName one of: {classes}.",
     }
     return {
         "failurePolicy": "Fail",
@@ -111,7 +176,7 @@ def policy(runtime_classes: Sequence[str], allowed_annotations: Sequence[str] = 
             ),
             validation(
                 "privileged",
-                "variables.settled || size(variables.privileged) == 0",
+                f"variables.settled || {inside}size(variables.privileged) == 0",
                 f"'container ' + variables.privileged.join(', ') + {text(remedy['privileged'])}",
             ),
             validation("host-namespaces", f"variables.settled || !({host})", text(remedy["host-namespaces"])),
@@ -125,21 +190,32 @@ def policy(runtime_classes: Sequence[str], allowed_annotations: Sequence[str] = 
                 "size(variables.foreign) == 0",
                 f"variables.foreign.join(', ') + {text(remedy['annotations'])}",
             ),
+            validation(
+                "baseline",
+                "size(variables.beyond) == 0",
+                f"variables.beyond.join(', ') + {text(remedy['baseline'])}",
+            ),
         ],
     }
 
 
-def binding(policy_name: str, scope: str) -> dict[str, object]:
-    """The `spec` of the binding: the policy holds in namespaces whose label `LABEL` is `scope`, refuses and is audited."""
+def binding(policy_name: str, namespaces: Sequence[str]) -> dict[str, object]:
+    """The `spec` of the binding: the policy holds in the `namespaces` of these names, refuses and is audited.
+
+    By name and not by a label of ours: who may label a namespace could take the guard off it. Raises ValueError without one.
+    """
+    if not namespaces or not all(namespaces):
+        raise ValueError("A sandbox guard needs the name of at least one namespace.")
+    selected = {"key": NAMESPACE_LABEL, "operator": "In", "values": list(namespaces)}
     return {
         "policyName": policy_name,
         "validationActions": ["Deny", "Audit"],
-        "matchResources": {"namespaceSelector": {"matchLabels": {LABEL: scope}}},
+        "matchResources": {"namespaceSelector": {"matchExpressions": [selected]}},
     }
 
 
-def namespace_labels(scope: str) -> dict[str, str]:
-    """Labels of a namespace of sandbox pods: Pod Security, and the guard of `scope`.
+def namespace_labels() -> dict[str, str]:
+    """Labels of a namespace of sandbox pods: Pod Security.
 
     `baseline` and `restricted` refuse NET_ADMIN and SYS_ADMIN (kubernetes.io, Pod Security Standards); what `privileged` lets
     pass is the guard's to refuse, and people are warned of what `baseline` would have refused.
@@ -148,5 +224,4 @@ def namespace_labels(scope: str) -> dict[str, str]:
         "pod-security.kubernetes.io/enforce": "privileged",
         "pod-security.kubernetes.io/warn": "baseline",
         "pod-security.kubernetes.io/audit": "baseline",
-        LABEL: scope,
     }

@@ -44,7 +44,7 @@ class Joining:
             timeout_seconds=60,
             account="prover",
         )
-        self.make("/api/v1/namespaces", "Namespace", NAMESPACE, labels=guard.namespace_labels("joining"))
+        self.make("/api/v1/namespaces", "Namespace", NAMESPACE, labels=guard.namespace_labels())
         for account in (ACCOUNT, self.settings.account):
             self.make(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts", "ServiceAccount", account)
         alone = proof_guard.policy([proof_guard.REPLICA_SETS], [joining_guard.subject(NAMESPACE, ACCOUNT)])

@@ -42,7 +42,7 @@ class Proving:
         (folder / "Pulumi.yaml").write_text("name: proof-test\nruntime: python\n")
         (folder / "__main__.py").write_text(PROGRAM)
         if plane.get(f"/api/v1/namespaces/{NAMESPACE}") is None:
-            place = {"metadata": {"name": NAMESPACE, "labels": guard.namespace_labels("none")}}
+            place = {"metadata": {"name": NAMESPACE, "labels": guard.namespace_labels()}}
             plane.request("POST", "/api/v1/namespaces", place)
         template = pod.template("debian:13-slim", plane.runtime_class(), {"app": "sandbox"})
         self.given: dict[str, Any] = {

@@ -69,18 +69,22 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
             f"{registration}ybindings",
             "ValidatingAdmissionPolicyBinding",
             "sandbox-guard",
-            spec=guard.binding("sandbox-guard", "us"),
+            spec=guard.binding("sandbox-guard", ["guarded", "guarded-too"]),
         )
         for name in ("kata-qemu", "runc"):
             api.made("/apis/node.k8s.io/v1/runtimeclasses", "RuntimeClass", name, handler=name)
-        api.namespace("guarded", guard.namespace_labels("us"))
-        api.namespace("others", guard.namespace_labels("them"))
+        policy = guard.policy(["kata-qemu"], [], True)
+        api.made(f"{registration}ies", "ValidatingAdmissionPolicy", "privileged-guard", spec=policy)
+        binding = guard.binding("privileged-guard", ["privileged"])
+        api.made(f"{registration}ybindings", "ValidatingAdmissionPolicyBinding", "privileged-guard", spec=binding)
+        for name in ("guarded", "others", "privileged"):
+            api.namespace(name, guard.namespace_labels())
         for level in ("baseline", "restricted"):
             api.namespace(level, {"pod-security.kubernetes.io/enforce": level})
         forbidden = template_pod()
         forbidden["spec"]["hostPID"] = True
         end = time.monotonic() + 30
-        while refusal(api, forbidden) is None:
+        while refusal(api, forbidden) is None or refusal(api, forbidden, "privileged") is None:
             assert time.monotonic() < end, "the guard took no effect"
             time.sleep(0.1)
         yield api
@@ -197,26 +201,118 @@ def test_guest_parameters_are_not_a_tenants_to_set(api: Api) -> None:
 
 
 def test_annotation_is_refused_later_as_well_and_a_pod_from_before_can_still_finish(api: Api) -> None:
+    api.namespace("guarded-before", guard.namespace_labels())
     body = template_pod()
     body["metadata"] = {"name": "older", "annotations": {KERNEL_PARAMS: "quiet"}}
     body["spec"]["hostPID"] = True
-    _, namespace = api.request("GET", "/api/v1/namespaces/guarded")
-    unguarded = {"metadata": {"labels": {guard.LABEL: None}}}
-    assert api.request("PATCH", "/api/v1/namespaces/guarded", unguarded)[0] == 200
+    assert api.request("POST", PODS.format("guarded-before"), body)[0] == 201
+    path = f"{PODS.format('guarded-before')}/older"
+    binding = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/sandbox-guard"
+    spec = guard.binding("sandbox-guard", ["guarded", "guarded-before"])
+    assert api.request("PATCH", binding, {"spec": spec})[0] == 200
     end = time.monotonic() + 30
-    while (status := api.request("POST", PODS.format("guarded"), body)[0]) != 201:
-        assert time.monotonic() < end, status
-        time.sleep(0.1)
-    labelled = {"metadata": {"labels": {guard.LABEL: namespace["metadata"]["labels"][guard.LABEL]}}}
-    assert api.request("PATCH", "/api/v1/namespaces/guarded", labelled)[0] == 200
-    while refusal(api, {**body, "metadata": {"name": "again"}}) is None:
+    while refusal(api, {**body, "metadata": {"name": "again"}}, "guarded-before") is None:
         assert time.monotonic() < end
         time.sleep(0.1)
-    path = f"{PODS.format('guarded')}/older"
     status, said = api.request("PATCH", path, {"metadata": {"labels": {"finished": "yes"}}})
     assert status == 200, said["message"]
     status, said = api.request("PATCH", path, {"metadata": {"annotations": {KERNEL_PARAMS: "other"}}})
     assert status == 403 and "Rule annotations" in said["message"]
+
+
+def test_who_may_label_the_namespace_cannot_take_the_guard_off_it(api: Api) -> None:
+    for label in (guard.NAMESPACE_LABEL, "kata-nodes/guard"):
+        api.request("PATCH", "/api/v1/namespaces/guarded", {"metadata": {"labels": {label: None}}})
+        api.request("PATCH", "/api/v1/namespaces/guarded", {"metadata": {"labels": {label: "others"}}})
+    _, namespace = api.request("GET", "/api/v1/namespaces/guarded")
+    assert namespace["metadata"]["labels"][guard.NAMESPACE_LABEL] == "guarded"
+    time.sleep(2)
+    refused(api, plain_pod(privileged=True), "privileged")
+
+
+UNCONFINED = {"type": "Unconfined"}
+BEYOND: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    # of the pod, of its container, what the refusal says
+    "seccomp": ({}, {"securityContext": {"seccompProfile": UNCONFINED}}, "plain sets an unconfined seccompProfile"),
+    "seccomp of the pod": ({"securityContext": {"seccompProfile": UNCONFINED}}, {}, "pod sets an unconfined seccomp"),
+    "apparmor": ({}, {"securityContext": {"appArmorProfile": UNCONFINED}}, "plain sets an unconfined appArmor"),
+    "apparmor of the pod": ({"securityContext": {"appArmorProfile": UNCONFINED}}, {}, "pod sets an unconfined appArmor"),
+    "selinux type": ({}, {"securityContext": {"seLinuxOptions": {"type": "spc_t"}}}, "container plain sets seLinuxOptions"),
+    "selinux user": ({"securityContext": {"seLinuxOptions": {"user": "system_u"}}}, {}, "the pod sets seLinuxOptions"),
+    "selinux role": ({}, {"securityContext": {"seLinuxOptions": {"role": "system_r"}}}, "container plain sets seLinuxOptions"),
+    "sysctl": ({"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}}, {}, "pod sets sysctl kernel.msgmax"),
+    "host port": ({}, {"ports": [{"containerPort": 80, "hostPort": 80}]}, "container plain sets a hostPort"),
+    "proc": ({"hostUsers": False}, {"securityContext": {"procMount": "Unmasked"}}, "container plain sets a procMount"),
+    "probe": ({}, {"livenessProbe": {"httpGet": {"host": "192.0.2.1", "port": 80}}}, "plain sets a host in a probe"),
+    "hook": ({}, {"lifecycle": {"preStop": {"tcpSocket": {"host": "192.0.2.1", "port": 80}}}}, "plain sets a host in a probe"),
+}  # fmt: skip
+
+
+def beyond(name: str, kind: str = "containers") -> dict[str, Any]:
+    """A plain pod with that setting, of the pod or of a container of that kind."""
+    of_pod, of_container, _ = BEYOND[name]
+    body = plain_pod()
+    body["spec"] |= of_pod
+    body["spec"]["containers"].append({"name": "other", "image": "image"})
+    if kind == "initContainers":
+        body["spec"][kind] = [{"name": "plain", "image": "image", "restartPolicy": "Always", **of_container}]
+        body["spec"]["containers"] = body["spec"]["containers"][1:]
+    else:
+        body["spec"]["containers"][0] |= of_container
+    return body
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_what_is_not_in_a_guest_keeps_to_baseline(api: Api, name: str) -> None:
+    said = BEYOND[name][2]
+    refused(api, beyond(name), "baseline", said, "kata-qemu, kata-clh")
+    if BEYOND[name][1]:
+        refused(api, beyond(name, "initContainers"), "baseline", said)
+    inside = beyond(name)
+    inside["spec"]["runtimeClassName"] = "kata-qemu"
+    assert refusal(api, inside) is None
+    # The API server's own judgement, but for procMount, which it lets pass with hostUsers, and what came in 1.34.
+    if name not in ("proc", "probe", "hook"):
+        assert refusal(api, inside, "baseline"), "baseline refuses it as well"
+
+
+def test_apparmor_of_former_times_keeps_to_baseline(api: Api) -> None:
+    for value, admitted in (("unconfined", False), ("runtime/default", True), ("localhost/x", True)):
+        body = plain_pod()
+        body["metadata"]["annotations"] = {"container.apparmor.security.beta.kubernetes.io/plain": value}
+        assert (refusal(api, body) is None) is admitted
+
+
+def test_what_baseline_lets_pass_is_admitted(api: Api) -> None:
+    body = plain_pod(seccompProfile={"type": "RuntimeDefault"}, appArmorProfile={"type": "RuntimeDefault"}, procMount="Default")
+    body["spec"]["securityContext"] = {
+        "seccompProfile": {"type": "Localhost", "localhostProfile": "p"},
+        "seLinuxOptions": {"type": "container_t", "level": "s0:c1,c2"},
+        "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}],
+    }
+    body["spec"]["hostUsers"] = False
+    body["spec"]["containers"][0] |= {"ports": [{"containerPort": 80}], "livenessProbe": {"httpGet": {"port": 80}}}
+    assert refusal(api, body) is None
+
+
+def test_a_user_namespace_of_the_nodes_kernel_is_no_guest(api: Api) -> None:
+    """`hostUsers: false` is GA in Kubernetes 1.36; Pod Security itself lets more pass under it."""
+    body = plain_pod(capabilities={"add": ["SYS_ADMIN"]})
+    body["spec"]["hostUsers"] = False
+    refused(api, body, "capabilities", "container plain adds")
+
+
+def test_privileged_passes_in_a_guest_alone_and_only_where_that_is_asked_for(api: Api) -> None:
+    body = template_pod()
+    body["spec"]["containers"][0]["securityContext"] = {"privileged": True}
+    assert refusal(api, body, "privileged") is None
+    refused(api, body, "privileged")
+    for spec in (plain_pod(privileged=True), {**body, "spec": {**body["spec"], "runtimeClassName": "runc"}}):
+        message = refusal(api, spec, "privileged")
+        assert message and "Rule privileged" in message
+    body["spec"]["hostPID"] = True
+    message = refusal(api, body, "privileged")
+    assert message and "Rule host-namespaces" in message
 
 
 def test_guard_watches_its_own_namespaces_alone(api: Api) -> None:

@@ -40,10 +40,10 @@ def options(provider, *after):
 
 
 kata = {{"runtime_class": "kata", "handler": "kata-qemu", "kata_version": "3.32.0"}} | given.get("class", {{}})
-space = {{"namespace": "sandboxes", "guard": "test"}} | given.get("namespace", {{}})
+space = {{"namespace": "sandboxes"}} | given.get("namespace", {{}})
 made = KataRuntimeClass("kata", kata, options(making))
 guard = SandboxGuard(
-    "guard", {{"scope": "test", "runtime_classes": made.runtime_class.apply(lambda name: [name])}}, options(making)
+    "guard", {{"namespaces": ["sandboxes"], "runtime_classes": made.runtime_class.apply(lambda name: [name])}}, options(making)
 )
 namespace = SandboxNamespace("sandboxes", space, options(adopting if space.get("adopt") else making, guard))
 template = {{"template": "nested", "namespace": namespace.namespace, "runtime_class": made.runtime_class}}
@@ -136,7 +136,7 @@ def test_adopted_namespace_gets_our_labels_and_loses_only_them(program: Program,
     adopted = {"namespace": "adopted", "adopt": True}
     program.up(namespace=adopted)
     labels = labels_of(plane, path)
-    assert labels["pod-security.kubernetes.io/enforce"] == "privileged" and labels["kata-nodes/guard"] == "test"
+    assert labels["pod-security.kubernetes.io/enforce"] == "privileged"
     program.up("--expect-no-changes", namespace=adopted)
     program.destroy()
     assert labels_of(plane, path) == {"team": "a"}
@@ -154,7 +154,7 @@ def test_namespace_that_was_made_and_is_adopted_later_outlives_the_stack(program
     program.up(namespace={"namespace": "kept"})
     uid = plane.request("GET", f"{SPACES}/kept")["metadata"]["uid"]
     program.up(namespace={"namespace": "kept", "adopt": True})
-    assert labels_of(plane, f"{SPACES}/kept")["kata-nodes/guard"] == "test"
+    assert labels_of(plane, f"{SPACES}/kept")["pod-security.kubernetes.io/enforce"] == "privileged"
     program.destroy()
     left = plane.request("GET", f"{SPACES}/kept")
     assert left["metadata"]["uid"] == uid and "deletionTimestamp" not in left["metadata"]

@@ -84,7 +84,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     try:
         api = Api(directory, dict(cluster.up(asked)))
         for name in (PLACE, TENANTS):
-            labels = guard.namespace_labels("none")
+            labels = guard.namespace_labels()
             api.done("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
             for account in ("default", "prover"):
                 path = f"/api/v1/namespaces/{name}/serviceaccounts"

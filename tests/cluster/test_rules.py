@@ -129,9 +129,15 @@ def test_guard_without_a_class_is_refused() -> None:
             guard.policy(classes)
 
 
+def test_guard_without_a_namespace_is_refused() -> None:
+    for namespaces in ([], [""]):
+        with pytest.raises(ValueError, match="at least one namespace"):
+            guard.binding("p", namespaces)
+
+
 def test_guard_fails_closed_denies_and_audits() -> None:
     assert guard.policy(["kata"])["failurePolicy"] == "Fail"
-    assert guard.binding("p", "s")["validationActions"] == ["Deny", "Audit"]
+    assert guard.binding("p", ["s"])["validationActions"] == ["Deny", "Audit"]
 
 
 def test_names_from_settings_stay_text_within_an_expression() -> None:

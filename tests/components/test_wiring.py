@@ -163,9 +163,12 @@ def test_changed_handler_replaces_the_class(local: Recorder) -> None:
 
 def test_no_pod_can_come_before_its_guard(local: Recorder) -> None:
     assert {"sandboxes-guard-policy", "sandboxes-guard-binding"} <= local.by_name["sandboxes-namespace"].after
-    labels = local.by_name["sandboxes-namespace"].inputs["metadata"]["labels"]
-    selector = local.by_name["sandboxes-guard-binding"].inputs["spec"]["matchResources"]["namespaceSelector"]["matchLabels"]
-    assert selector.items() <= labels.items()
+    metadata = local.by_name["sandboxes-namespace"].inputs["metadata"]
+    (selector,) = local.by_name["sandboxes-guard-binding"].inputs["spec"]["matchResources"]["namespaceSelector"][
+        "matchExpressions"
+    ]
+    assert selector == {"key": "kubernetes.io/metadata.name", "operator": "In", "values": [metadata["name"]]}
+    labels = metadata["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "privileged"
     assert labels["pod-security.kubernetes.io/warn"] == labels["pod-security.kubernetes.io/audit"] == "baseline"
 
@@ -298,7 +301,7 @@ def test_adopted_objects_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "kata-class" not in recorder.by_name and "sandboxes-namespace" not in recorder.by_name
     labels = recorder.by_name["sandboxes-labels"]
     assert labels.type == "kubernetes:core/v1:NamespacePatch"
-    assert labels.inputs["metadata"]["labels"]["kata-nodes/guard"] == "sandboxes"
+    assert labels.inputs["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
     assert "::cluster-adopting::" in labels.request.provider
     assert "enableServerSideApply" not in recorder.by_name["cluster-adopting"].inputs
 

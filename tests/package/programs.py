@@ -27,7 +27,7 @@ PROVEN: dict[str, Any] = {
     "handler": "kata-qemu", "kata_version": "3.32.0", "kernel_params": [], "nested_sandbox": True, "timeout_seconds": 60,
 }  # fmt: skip
 KATA_CLASS: dict[str, Any] = {"runtime_class": "kata", "handler": "kata-qemu", "kata_version": "3.32.0"}
-SPACE: dict[str, Any] = {"namespace": "sandboxes", "guard": "sandboxes"}
+SPACE: dict[str, Any] = {"namespace": "sandboxes"}
 
 MACHINES: dict[str, Any] = {
     "instance_type": "m8i.xlarge", "nested_virtualization": True, "image": "ami-0123456789abcdef0", "vpc": "vpc-1",
@@ -54,7 +54,7 @@ PROGRAMS: dict[str, list[dict[str, Any]]] = {
     "KataNode": [{**NODE, **WANTED}, {**NODE, **WANTED, "user": "admin", "sudo_password": "secret"}],
     "KataProof": [{**PROVEN, "kubeconfig": "{}", "nodes": ["one", "two"]}],
     "KataRuntimeClass": [KATA_CLASS, {**KATA_CLASS, "adopt": True}],
-    "SandboxGuard": [{"scope": "sandboxes", "runtime_classes": ["kata"]}],
+    "SandboxGuard": [{"namespaces": ["sandboxes"], "runtime_classes": ["kata"]}],
     "SandboxNamespace": [SPACE, {**SPACE, "adopt": True}],
     "SandboxPodTemplate": [
         {"template": "nested", "namespace": "sandboxes", "runtime_class": "kata", "image": "image", "nested_sandbox": True},

@@ -44,7 +44,8 @@ def test_yaml_program_makes_what_sandbox_pods_are_made_from(plane: ControlPlane,
     assert example.output("capabilities") == ["NET_ADMIN", "SYS_ADMIN"]
     template = plane.request("GET", "/api/v1/namespaces/sandboxes/podtemplates/nested")
     assert template["template"]["spec"]["runtimeClassName"] == "kata-qemu"
-    assert plane.request("GET", "/api/v1/namespaces/sandboxes")["metadata"]["labels"]["kata-nodes/guard"] == "sandboxes"
+    labels = plane.request("GET", "/api/v1/namespaces/sandboxes")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "privileged"
     policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
     assert plane.get(f"{policies}/{example.output('guardPolicy')}")
     example.up("--expect-no-changes")
