@@ -16,8 +16,9 @@ class KataRuntimeClassArgs(TypedDict):
 
     runtime_class: pulumi.Input[str]
     """Its name."""
-    handler: pulumi.Input[str]
-    """Handler in the nodes' container runtime, such as kata-qemu."""
+    handler: NotRequired[pulumi.Input[str]]
+    """Handler in the nodes' container runtime, such as kata-qemu. Needed where the class is made; an adopted one must have it
+    where it is set."""
     kata_version: pulumi.Input[str]
     """Kata release, which decides overhead and node labels."""
     overhead_memory: NotRequired[pulumi.Input[str]]
@@ -35,19 +36,24 @@ class KataRuntimeClass(pulumi.ComponentResource):
     """A RuntimeClass with the overhead of its Kata release, scheduled to nodes that carry Kata's labels.
 
     Made: needs a provider with `enable_server_side_apply=False`, which refuses a class that exists instead of taking it over; a
-    changed handler replaces it, and pods that are made in that second are refused. Adopted: it must exist and lead to the
-    wanted handler, is read and never written; overhead and tolerations are then its maker's.
+    changed handler replaces it, and pods that are made in that second are refused. Adopted: it must exist, is
+    read and never written; handler, overhead and tolerations are then its maker's.
     """
 
     runtime_class: pulumi.Output[str]
     """Name of the class, known once it is made or found fitting."""
+    handler: pulumi.Output[str]
+    """Handler that it leads to."""
 
     def __init__(self, name: str, args: KataRuntimeClassArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:KataRuntimeClass", name, None, opts)
         child, called = f"{name}-class", args["runtime_class"]
         if args.get("adopt", False):
             there = k8s.node.v1.RuntimeClass.get(child, called, child_options(self, opts))
-            self.runtime_class = pulumi.Output.all(called, there.handler, args["handler"]).apply(fitting)
+            self.runtime_class = pulumi.Output.all(called, there.handler, args.get("handler")).apply(fitting)
+            self.handler = there.handler
+        elif "handler" not in args:
+            raise pulumi.RunError(f"{name}: a RuntimeClass that is made needs its handler, such as kata-qemu. Set handler")
         else:
             version = pulumi.Output.from_input(args["kata_version"])
             given = pulumi.Output.all(version, args.get("overhead_memory"), args.get("overhead_cpu"))
@@ -73,11 +79,12 @@ class KataRuntimeClass(pulumi.ComponentResource):
                 ),
             )  # fmt: skip
             self.runtime_class = made.metadata.apply(lambda metadata: str(metadata.name))
-        self.register_outputs({"runtimeClass": self.runtime_class})
+            self.handler = made.handler
+        self.register_outputs({"runtimeClass": self.runtime_class, "handler": self.handler})
 
 
 def fitting(given: list[str]) -> str:
-    """Name of an adopted class, from name, handler and wanted handler; fails the program where they differ."""
+    """Name of an adopted class, from name, handler and wanted handler, if any; fails the program where they differ."""
     try:
         return runtime_class.adopted(*given)
     except NodeError as error:

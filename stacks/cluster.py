@@ -59,7 +59,7 @@ class Proven(TypedDict):
     """What the proof of `up` and that of joining nodes have in common; see `pod_proof.ask`."""
 
     pod_template: str
-    handler: str
+    handler: pulumi.Input[str]
     kata_version: str
     kernel_params: list[str]
     nested_sandbox: bool
@@ -134,7 +134,7 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
     body = pod.template(runtime_class=wanted.runtime_class, labels=labels, **settings)
     common = Proven(
         pod_template=json.dumps(body, sort_keys=True),
-        handler=config.handler,
+        handler=made.handler,
         kata_version=config.kata.version,
         kernel_params=config.parameters,
         nested_sandbox=config.kata.nested_sandbox,
@@ -226,11 +226,12 @@ def class_args(wanted: Kubernetes, config: StackConfig) -> KataRuntimeClassArgs:
     """What the RuntimeClass says."""
     args: KataRuntimeClassArgs = {
         "runtime_class": wanted.runtime_class,
-        "handler": config.handler,
         "kata_version": config.kata.version,
         "tolerations": wanted.tolerations,
         "adopt": wanted.adopt_runtime_class,
     }
+    if config.handler:
+        args["handler"] = config.handler
     if wanted.overhead:
         args |= {"overhead_memory": wanted.overhead.memory, "overhead_cpu": wanted.overhead.cpu}
     return args

@@ -331,8 +331,11 @@ class Kubernetes(Model):
     runtime_class: Name = "kata-qemu"
     """Name of the RuntimeClass."""
     adopt_runtime_class: bool = False
-    """Whether that class is there already, such as one that kata-deploy made, and is used as it is; otherwise it is made, and
-    one that exists is refused."""
+    """Whether that class is there already, such as one that kata-deploy or a cloud made, and is used and proven as it is;
+    otherwise it is made, and one that exists is refused."""
+    handler: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] | None = None
+    """Handler that the class leads to, by the name under which the nodes' container runtime knows Kata. Without it a class that
+    is made leads to kata-deploy's handler for `kata.hypervisor` and `kata.runtime`, and an adopted one to whatever it does."""
     overhead: Overhead | None = None
     """What the class says a pod costs; without it kata-deploy's own values for the release."""
     tolerations: Annotated[list[str], AfterValidator(taints_can_be_tolerated)] = []
@@ -399,6 +402,8 @@ class Kubernetes(Model):
         """Refuse settings of the class where it is another's."""
         if self.adopt_runtime_class and (self.overhead or self.tolerations):
             raise ValueError("an adopted RuntimeClass keeps its own overhead and tolerations; remove these, or adoptRuntimeClass")
+        if self.handler and self.kata_deploy:
+            raise ValueError("kubernetes.kataDeploy decides the handler; remove kubernetes.handler")
         return self
 
 
@@ -435,8 +440,11 @@ class StackConfig(Model):
                 kata_layout.release_config_path(self.kata.runtime, self.kata.version, self.kata.hypervisor)
         except NodeError as error:
             raise NodeErrorValue(error) from None
-        if self.kubernetes and (self.kata.hypervisor, self.kata.runtime) not in runtime_class.HANDLERS:
-            raise ValueError(f"there is no handler for {self.kata.hypervisor} with the {self.kata.runtime} runtime")
+        if self.kubernetes and not self.handler and not self.kubernetes.adopt_runtime_class:
+            raise ValueError(
+                f"kata-deploy has no handler for {self.kata.hypervisor} with the {self.kata.runtime} runtime; "
+                "name the one of your nodes: kubernetes.handler"
+            )
         proof = self.kubernetes.proof if self.kubernetes else None
         self._sandbox_can_be_tried()
         if self.nodes and self.nodes.aws and self.nodes.aws.group and not (proof and proof.selector):
@@ -489,11 +497,14 @@ class StackConfig(Model):
             raise ValueError("kata.kernelParams: nobody would write them; add nodes or kubernetes.kataDeploy")
 
     @property
-    def handler(self) -> str:
-        """Handler of the RuntimeClass in the nodes' container runtime."""
-        if self.kubernetes and self.kubernetes.kata_deploy:
+    def handler(self) -> str | None:
+        """Handler that the RuntimeClass must lead to; None where an adopted one is taken as it is."""
+        wanted = self.kubernetes
+        if wanted and wanted.kata_deploy:
             return kata_deploy.handler(self.kata.version, self.kata.runtime)
-        return runtime_class.HANDLERS[self.kata.hypervisor, self.kata.runtime]
+        if wanted and (wanted.handler or wanted.adopt_runtime_class):
+            return wanted.handler
+        return runtime_class.HANDLERS.get((self.kata.hypervisor, self.kata.runtime))
 
     @property
     def parameters(self) -> list[str]:

@@ -47,12 +47,15 @@ def toleration(taint: str) -> dict[str, str]:
     return tolerated | ({"effect": effect} if effect else {})
 
 
-def adopted(name: str, handler: str, wanted: str) -> str:
-    """Name of a class that was there already, once its handler is the wanted one; raises NodeError `runtime-class-handler`."""
-    if handler != wanted:
+def adopted(name: str, handler: str, wanted: str | None) -> str:
+    """Name of a class that was there already; raises NodeError `runtime-class-handler` where a handler is wanted and it has
+    another. Without one, the proof alone says whether it leads to Kata: clouds and distributions name handlers as they like.
+    """
+    if wanted and handler != wanted:
         raise NodeError(
             "runtime-class-handler",
             f"RuntimeClass {name} leads to handler {handler!r}, and {wanted!r} is wanted",
-            "Choose another name for the class, so that it is made, or the hypervisor and runtime of that handler",
+            "Choose another name for the class, so that it is made, or leave the handler out (kubernetes.handler), so that the "
+            "class is proven as it is",
         )
     return name

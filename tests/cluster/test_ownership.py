@@ -167,15 +167,15 @@ def test_missing_namespace_is_not_adopted(program: Program, plane: ControlPlane)
 
 
 def test_existing_class_is_refused_or_used_as_it_is(program: Program, plane: ControlPlane) -> None:
-    theirs = {"metadata": {"name": "deployed"}, "handler": "kata-qemu", "overhead": {"podFixed": {"memory": "7Mi"}}}
+    theirs = {"metadata": {"name": "deployed"}, "handler": "kata-vm-isolation", "overhead": {"podFixed": {"memory": "7Mi"}}}
     made = plane.request("POST", CLASSES, theirs)
     said = program.up(ok=False, **{"class": {"runtime_class": "deployed"}})
     sentence = next(line for line in said.splitlines() if "[cluster-object-exists]" in line)
     assert "RuntimeClass deployed exists already" in sentence and "another name for the class, or use this one" in sentence
     said = program.up(ok=False, **{"class": {"runtime_class": "deployed", "adopt": True, "handler": "kata-clh"}})
-    assert "leads to handler 'kata-qemu', and 'kata-clh' is wanted" in said and "[runtime-class-handler]" in said
+    assert "leads to handler 'kata-vm-isolation', and 'kata-clh' is wanted" in said and "[runtime-class-handler]" in said
     assert "Traceback" not in said
-    program.up(**{"class": {"runtime_class": "deployed", "adopt": True}})
+    program.up(**{"class": {"runtime_class": "deployed", "adopt": True, "handler": None}})
     template = plane.request("GET", f"{SPACES}/sandboxes/podtemplates/nested")
     assert template["template"]["spec"]["runtimeClassName"] == "deployed"
     program.destroy()

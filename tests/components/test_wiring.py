@@ -308,12 +308,14 @@ def test_adopted_objects_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_adopted_class_of_another_handler_stops_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adoption, "reader", lambda kubeconfig, context: FakeCluster())
-    with pytest.raises(pulumi.RunError, match=r"kata-qemu.*'kata-qemu'.*'kata-qemu-runtime-rs'.*\[runtime-class-handler\]"):
-        stack({
-            **LOCAL,
-            "kata": {"install": "local", "runtime": "rust"},
-            "kubernetes": {"cluster": "local", "adoptRuntimeClass": True},
-        })  # fmt: skip
+    kubernetes = {"cluster": "local", "adoptRuntimeClass": True, "handler": "kata-clh"}
+    with pytest.raises(pulumi.RunError, match=r"kata-qemu.*'kata-qemu'.*'kata-clh'.*\[runtime-class-handler\]"):
+        stack({**LOCAL, "kubernetes": kubernetes})
+
+
+def test_class_leads_to_the_handler_of_the_settings() -> None:
+    recorder = stack({**LOCAL, "kubernetes": {"cluster": "local", "handler": "kata-vm-isolation"}})
+    assert recorder.by_name["kata-class"].inputs["handler"] == "kata-vm-isolation"
 
 
 def test_template_grants_exactly_two_capabilities_under_the_class(local: Recorder) -> None:

@@ -45,6 +45,8 @@ def test_defaults_take_nothing_over_and_let_nothing_through() -> None:
         ({"cluster": "local", "joiningNodes": {"image": "i"}}, ["kata-nodes:kubernetes", "no node joins the local cluster"]),
         ({"joiningNodes": {"image": "i", "namespace": "sandboxes"}}, ["kata-nodes:kubernetes", "joiningNodes.namespace"]),
         ({"adoptRuntimeClass": True, "tolerations": ["a"]}, ["kata-nodes:kubernetes", "adoptRuntimeClass"]),
+        ({"handler": "Kata_Qemu"}, ["kubernetes.handler", "'Kata_Qemu'"]),
+        ({"handler": "kata", "kataDeploy": {}}, ["kataDeploy decides the handler", "remove kubernetes.handler"]),
         ({"imageMirror": "https://mirror"}, ["kubernetes.imageMirror", "'https://mirror'"]),
         ({"kataDeploy": {}}, ["kataDeploy and nodes would both configure Kata", "remove one"]),
         ({"kataDeploy": {"chart": "--set=a"}}, ["kubernetes.kataDeploy.chart", "'--set=a'"]),
@@ -60,6 +62,16 @@ ALONE: dict[str, Any] = {"proof": {"selector": "katacontainers.io/kata-runtime=t
 def alone(kubernetes: dict[str, Any], **sections: Any) -> StackConfig:
     """A stack without machines of its own."""
     return load({"kubernetes": ALONE | kubernetes, **sections}.get)
+
+
+def test_handler_is_that_of_the_settings_of_kata_deploy_or_of_the_adopted_class() -> None:
+    assert alone({}).handler == "kata-qemu"
+    assert alone({"handler": "kata"}).handler == "kata"
+    assert alone({"adoptRuntimeClass": True}).handler is None
+    rust = {"hypervisor": "firecracker", "runtime": "rust", "nestedSandbox": False}
+    with pytest.raises(ConfigError, match=r"no handler for firecracker with the rust runtime.*kubernetes\.handler"):
+        alone({}, kata=rust)
+    assert alone({"handler": "mine"}, kata=rust).handler == "mine"
 
 
 def test_proof_image_has_a_default_only_where_nothing_nests() -> None:
