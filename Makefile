@@ -9,9 +9,11 @@ ENV := eval "$$(tools/env)"
 # The same for the stack: your own login and backend, but for stack local, which keeps its state in the checkout.
 STACK_ENV := eval "$$(tools/env $(STACK))"
 COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
+# Tests that share a machine or a Debian stay in one lane, in order; see tests/tiers.py.
+LANES := --numprocesses=auto --maxprocesses=2 --dist=loadfile --no-loadscope-reorder
 PARTS := $(if $(filter local,$(STACK)),python3 -m tools.local >/dev/null &&)
 
-.PHONY: help up preview policy down new-stack test test-fast bench lint lock generate schema release-files platforms
+.PHONY: help up preview policy down new-stack test test-fast test-nightly bench lint lock generate schema release-files platforms
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 	@echo; echo "STACK=NAME chooses the stack (now: $(STACK)); stacks/ holds their files."
@@ -31,12 +33,16 @@ down: ## destroy what the stack made
 new-stack: ## write a stack file for a new stack, from a few questions
 	@$(ENV) && python -m stacks.new
 
-test: ## set up and run the whole suite (engine, machine, cluster), with the coverage of this process
+test: ## set up and run all tests but the long forms (engine, machine, cluster), with the coverage of these processes
 	@python3 -m tools.local >/dev/null
-	@$(ENV) && python -m pytest tests --durations=15 --cov --cov-report=term
+	@$(ENV) && python -m pytest tests $(LANES) --durations=15 --cov --cov-report=term -m "not nightly"
+
+test-nightly: ## run the long forms of tests: every occurrence of a kill point, more rounds
+	@python3 -m tools.local >/dev/null
+	@$(ENV) && python -m pytest tests $(LANES) --durations=15 -m nightly
 
 test-fast: ## run what needs neither engine nor machine
-	@$(ENV) && python -m pytest tests --numprocesses=auto --durations=8 -m "not engine and not machine and not guest and not apt and not debian"
+	@$(ENV) && python -m pytest tests --numprocesses=auto --durations=8 -m "not nightly and not engine and not machine and not guest and not apt and not debian"
 
 bench: ## what a run without a change costs on a node, a hundred nodes on a cluster, and the ladder in a guest
 	@python3 -m tools.local >/dev/null

@@ -1,0 +1,26 @@
+"""Has `make test` run two files at a time, and one emulated machine at a time."""
+
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
+
+from tests import tiers
+
+
+class Lanes(LoadFileScheduling):
+    """Lanes instead of files. The groups of xdist 3.8 do nothing with pytest 9.2 (pytest-xdist issue 1386)."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return tiers.lane(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    """Lanes where files were to be kept together."""
+    return Lanes(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Longest tiers first; within a tier the order of files and tests stays."""
+    order = (*tiers.TIERS, tiers.FAST)
+    items.sort(key=lambda item: order.index(tiers.tier(item)))
