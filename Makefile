@@ -39,7 +39,7 @@ test: ## set up and run all tests but the long forms (engine, machine, cluster),
 
 test-nightly: ## run the long forms of tests: every occurrence of a kill point, more rounds
 	@python3 -m tools.local >/dev/null
-	@$(ENV) && python -m pytest tests $(LANES) --durations=15 -m nightly
+	@$(ENV) && python -m pytest tests $(LANES) --durations=15 -m "nightly"
 
 test-fast: ## run what needs neither engine nor machine
 	@$(ENV) && python -m pytest tests --numprocesses=auto --durations=8 -m "not nightly and not engine and not machine and not guest and not apt and not debian"

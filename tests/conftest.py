@@ -21,6 +21,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Longest tiers first; within a tier the order of files and tests stays."""
+    """Refuse tests of a wrong tier. Longest tiers first; within a tier the order of files and tests stays."""
+    if faults := [fault for fault in map(tiers.fault, items) if fault]:
+        raise pytest.UsageError("\n".join(faults))
     order = (*tiers.TIERS, tiers.FAST)
     items.sort(key=lambda item: order.index(tiers.tier(item)))

@@ -11,6 +11,15 @@ FAST = "fast"
 """The tier of tests without such a mark."""
 
 
+NEEDS = {
+    "tests.cluster.conftest.plane": ("engine",),
+    "tests.nodekit.conftest.built": ("debian",),
+    "tests.nodekit.conftest.repository": ("apt", "debian"),
+    "tests.plugin.conftest.stack": ("engine",),
+}
+"""Fixtures that are not there for the fast tier, and the marks of which their tests have one."""
+
+
 def tier(item: pytest.Item) -> str:
     """The first tier whose mark a test has."""
     return next((name for name in TIERS if item.get_closest_marker(name)), FAST)
@@ -19,3 +28,12 @@ def tier(item: pytest.Item) -> str:
 def lane(file: str) -> str:
     """Tests of one lane run in order: files with an emulated machine share one, since it fills the processors."""
     return "machine" if "pytest.mark.machine" in (REPOSITORY / file).read_text() else file
+
+
+def fault(item: pytest.Item) -> str:
+    """What is wrong with a test's marks: it would run where what it needs is missing. Empty where nothing is."""
+    for fixtures in item._fixtureinfo.name2fixturedefs.values():
+        name = f"{fixtures[-1].func.__module__}.{fixtures[-1].func.__name__}"
+        if name in NEEDS and not any(item.get_closest_marker(mark) for mark in NEEDS[name]):
+            return f"{item.nodeid} uses {name} and has no mark {' or '.join(NEEDS[name])}: see tests/tiers.py"
+    return ""

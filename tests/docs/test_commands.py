@@ -11,6 +11,7 @@ import pytest
 
 from tests.docs.blocks import Block, all_blocks, blocks
 from tests.e2e.checkout import Checkout, copy
+from tests.nightly import LONG_FORMS
 
 FOUND = all_blocks()
 
@@ -52,6 +53,8 @@ def test_engine_commands_work_in_a_clean_checkout(block: Block, tmp_path: Path) 
     run(block, tmp_path, checkout.environment, 240)
 
 
+# On each change `tests/e2e/test_local_stack.py` runs what these blocks consist of.
+@LONG_FORMS
 @pytest.mark.engine
 @pytest.mark.machine
 @pytest.mark.timeout(1500)
@@ -62,6 +65,11 @@ def test_commands_that_make_a_machine_work_in_a_clean_checkout(block: Block, tmp
         run(block, tmp_path, checkout.environment, 1200)
     finally:
         subprocess.run(["make", "down"], cwd=tmp_path, env=checkout.environment, check=False)
+
+
+def test_commands_that_make_a_machine_are_those_of_the_local_stack_s_story() -> None:
+    commands = {line.partition("#")[0].strip() for one in FOUND if one.place == "machine" for line in one.text.splitlines()}
+    assert commands <= {"make up", "make down"}
 
 
 @pytest.mark.parametrize(

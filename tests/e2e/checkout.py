@@ -2,11 +2,16 @@
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -77,3 +82,46 @@ class Checkout:
             if str(self.folder) in line:
                 found.append(line)
         return found
+
+
+class LocalStack(Checkout):
+    """The stack `local` with its machines."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.pulumi("stack", "init", "local")
+
+    def up(self, *argv: str, ok: bool = True) -> str:
+        """`pulumi up`."""
+        return self.pulumi("up", "--yes", "--skip-preview", "--stack", "local", *argv, ok=ok)
+
+    def configure(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change the configuration in the stack's file."""
+        file = self.folder / "stacks" / "Pulumi.local.yaml"
+        document = yaml.safe_load(file.read_text())
+        change(document["config"])
+        file.write_text(yaml.safe_dump(document))
+
+    def machine(self, name: str) -> Path:
+        """A machine's folder."""
+        return self.folder / ".state" / "local" / "local" / name
+
+    def pid(self, name: str) -> int:
+        """The pid of a machine's QEMU."""
+        return int(json.loads((self.machine(name) / "process.json").read_text())["pid"])
+
+    def kill(self, name: str) -> None:
+        """End a machine's QEMU as a crash would."""
+        os.kill(self.pid(name), signal.SIGKILL)
+
+    def resources(self) -> dict[str, tuple[str, str]]:
+        """Every command and upload of the state by name: its id, and when it was last made or changed."""
+        deployment = self.state()["deployment"]["resources"]
+        found = [one for one in deployment if one["type"].startswith("command:")]
+        return {one["urn"].rpartition("::")[2]: (one["id"], one["modified"]) for one in found}
+
+    def changed(self, before: dict[str, tuple[str, str]]) -> set[str]:
+        """Names of the nodes of which anything was made, changed or removed since; others by their whole name."""
+        now = self.resources()
+        differing = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
+        return {match[0] if (match := re.match(r"local-\d+(?=-)", key)) else key for key in differing}

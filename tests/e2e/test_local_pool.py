@@ -1,73 +1,46 @@
 """Three local nodes by the real engine: one replaced, one killed, one removed, and the rest left alone each time.
 
-The tests of this module are one story and run in order: each needs the one before.
+The long form of `test_local_stack`, which has two nodes. The tests are one story and run in order: each needs the one before.
 """
 
 import json
-import os
 import shutil
-import signal
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
-from tests.e2e.checkout import Checkout
+from tests.e2e.checkout import LocalStack
+from tests.nightly import LONG_FORMS
 
-pytestmark = [pytest.mark.engine, pytest.mark.machine, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.engine, pytest.mark.machine, pytest.mark.timeout(2400), LONG_FORMS]
 NAMES = ("local-0", "local-1", "local-2")
-UP = ("up", "--yes", "--skip-preview", "--stack", "local")
 
 
-class Pool(Checkout):
+class Pool(LocalStack):
     """A stack of three nodes and no cluster."""
 
     def count(self, number: int) -> None:
         """Have that many nodes in the stack's file."""
-        file = self.folder / "stacks" / "Pulumi.local.yaml"
-        document = yaml.safe_load(file.read_text())
-        document["config"]["kata-nodes:nodes"] = {"local": {"count": number, "memoryMiB": 2048, "cores": 2}}
-        document["config"].pop("kata-nodes:kubernetes", None)
-        file.write_text(yaml.safe_dump(document))
 
-    def machine(self, name: str) -> Path:
-        """A machine's folder."""
-        return self.folder / ".state" / "local" / "local" / name
+        def change(config: dict[str, Any]) -> None:
+            config["kata-nodes:nodes"] = {"local": {"count": number, "memoryMiB": 2048, "cores": 2}}
+            config.pop("kata-nodes:kubernetes", None)
 
-    def pid(self, name: str) -> int:
-        """The pid of a machine's QEMU."""
-        return int(json.loads((self.machine(name) / "process.json").read_text())["pid"])
-
-    def kill(self, name: str) -> None:
-        """End a machine's QEMU as a crash would."""
-        os.kill(self.pid(name), signal.SIGKILL)
-
-    def resources(self) -> dict[str, tuple[str, str]]:
-        """Every command and upload of the state by name: its id, and when it was last made or changed."""
-        deployment = self.state()["deployment"]["resources"]
-        found = [one for one in deployment if one["type"].startswith("command:")]
-        return {one["urn"].rpartition("::")[2]: (one["id"], one["modified"]) for one in found}
-
-    def changed(self, before: dict[str, tuple[str, str]]) -> set[str]:
-        """Names of the nodes of which anything was made, changed or removed since; others by their whole name."""
-        now = self.resources()
-        differing = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
-        return {next((name for name in NAMES if key.startswith(name)), key) for key in differing}
+        self.configure(change)
 
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     """The copy; whatever happens, its stack is destroyed in the end."""
     made = Pool(tmp_path_factory.mktemp("checkout"))
-    made.pulumi("stack", "init", "local")
     made.count(3)
     yield made
     made.pulumi("destroy", "--yes", "--stack", "local")
 
 
 def test_three_nodes_come_up_and_each_is_proven(pool: Pool) -> None:
-    pool.pulumi(*UP)
+    pool.up()
     nodes = pool.output("nodes")
     assert [node["name"] for node in nodes] == list(NAMES)
     assert all(node["userNamespaces"] > 0 for node in nodes)
@@ -83,7 +56,7 @@ def test_three_nodes_come_up_and_each_is_proven(pool: Pool) -> None:
 def test_disks_and_keys_of_others_stay_when_one_machine_is_replaced(pool: Pool) -> None:
     before, keys = pool.resources(), {name: (pool.machine(name) / "host_key.pub").read_text() for name in NAMES}
     (urn,) = [one["urn"] for one in pool.state()["deployment"]["resources"] if one["urn"].endswith("::local-1-machine")]
-    pool.pulumi(*UP, "--replace", urn)
+    pool.up("--replace", urn)
     assert pool.changed(before) == {"local-1"}
     after = {name: (pool.machine(name) / "host_key.pub").read_text() for name in NAMES}
     assert {name for name in NAMES if keys[name] != after[name]} == {"local-1"}
@@ -93,7 +66,7 @@ def test_disks_and_keys_of_others_stay_when_one_machine_is_replaced(pool: Pool) 
 def test_removed_node_takes_nothing_else_with_it(pool: Pool) -> None:
     before = pool.resources()
     pool.count(2)
-    pool.pulumi(*UP)
+    pool.up()
     assert pool.changed(before) == {"local-2"}
     assert not pool.machine("local-2").exists()
     assert [node["name"] for node in pool.output("nodes")] == ["local-0", "local-1"]
@@ -106,7 +79,7 @@ def test_dead_machine_is_named_and_started_again_as_itself(pool: Pool) -> None:
     said = pool.pulumi("preview", "--stack", "local")
     assert "The machine of node local-0 no longer runs" in said
     assert "local-0-machine" in said and "local-1-machine" not in said
-    assert "The machine of node local-0 no longer runs" in pool.pulumi(*UP)
+    assert "The machine of node local-0 no longer runs" in pool.up()
     assert pool.changed(before) == {"local-0"}
     now = pool.resources()
     assert now["local-0-machine"][0] == before["local-0-machine"][0]
@@ -116,7 +89,7 @@ def test_dead_machine_is_named_and_started_again_as_itself(pool: Pool) -> None:
 
 
 def test_nothing_is_left_to_do_then(pool: Pool) -> None:
-    said = pool.pulumi(*UP, "--expect-no-changes")
+    said = pool.up("--expect-no-changes")
     assert "no longer runs" not in said
 
 

@@ -1,4 +1,4 @@
-"""The verbs on a real Debian with real systemd, dockerd, apt and dpkg: ten rounds there and back, and a kill at every point.
+"""The verbs on a real Debian with real systemd, dockerd, apt and dpkg: rounds there and back, and a kill at every point.
 
 Lost if these fail: a node that is not what it was after `restore`, or one that a power cut leaves half changed."""
 
@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import pytest
 
 from nodekit.host.failpoints import POINTS
+from tests.nightly import nightly
 from tests.nodekit.debian_node import NEW, OLD, DebianNode, Image, booted
 from tests.nodekit.test_killed import ELSEWHERE
 
 pytestmark = [pytest.mark.debian, pytest.mark.timeout(2400)]
 
-ROUNDS = 10
+kills = pytest.mark.parametrize("every", [pytest.param(False, id="first-time"), nightly(True, id="every-time")])
+"""Whether a run is killed each time that it comes to a point, or the first time."""
 STATE = "var/lib/kata-nodes"
 DOCKER = ("docker-ce", "docker-ce-cli", "docker-ce-rootless-extras")
 CHANGE_POINTS = (
@@ -46,13 +48,14 @@ class Outside:
         return Outside(node.files(), node.packages(), node.run("docker", "info", "--format", form).stdout)
 
 
-def test_ten_rounds_there_and_back_leave_no_trace(node: DebianNode) -> None:
+@pytest.mark.parametrize("rounds", [3, nightly(10)])
+def test_rounds_there_and_back_leave_no_trace(node: DebianNode, rounds: int) -> None:
     node.ask("apt-mark", "hold", "docker-ce-cli", "iptables")
     node.ask("apt-mark", "auto", "docker-ce-rootless-extras", "containerd.io")
     before = Outside.of(node)
     assert before.packages["docker-ce-cli"] == f"hi {NEW}" and before.packages["containerd.io"].endswith(" auto")
     there = None
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         assert node.done("kata", node.kata())["changed"] is True
         assert node.done("docker", node.docker())["previous"] == {"version": NEW}
         now = Outside.of(node)
@@ -134,7 +137,7 @@ def test_status_tells_all_of_it_to_an_ordinary_user_and_changes_nothing(node: De
 
 
 class Killed:
-    """Kills a run at every point in turn, as often as a run comes there, and looks at the node in between and after."""
+    """Kills a run at every point in turn, and looks at the node in between and after."""
 
     def __init__(
         self,
@@ -151,8 +154,8 @@ class Killed:
             node.done(verb, state(node))
             self.after = Outside.of(node)
 
-    def at(self, point: str) -> int:
-        """How many kills it took until a run came through; each was mended by one more run."""
+    def at(self, point: str, every: bool) -> int:
+        """Kills of a run at a point, each repaired by another run: one, or as many as it takes until a run comes through."""
         for number in itertools.count(1):
             with booted(self.built, self.zipapp) as node:
                 self.prepare(node)
@@ -165,6 +168,8 @@ class Killed:
                     self.look(node, f"{point}:{number}")
                 node.done(self.verb, self.state(node))
                 assert Outside.of(node) == self.after, f"after a kill at {point}:{number}"
+            if not every:
+                return number
         raise AssertionError("not reached")
 
     def look(self, node: DebianNode, where: str) -> None:
@@ -178,10 +183,10 @@ class Killed:
                 assert what in (self.before.files.get(path, what), self.after.files.get(path, what)), f"{path} at {where}"
                 assert path in self.before.files or path in self.after.files, f"{path} at {where}"
 
-    def everywhere(self, points: tuple[str, ...]) -> dict[str, int]:
+    def everywhere(self, points: tuple[str, ...], every: bool) -> dict[str, int]:
         """Kills at all of `points`, two nodes at a time."""
         with ThreadPoolExecutor(2) as pool:
-            return dict(zip(points, pool.map(self.at, points), strict=True))
+            return dict(zip(points, pool.map(self.at, points, itertools.repeat(every)), strict=False))
 
 
 def nothing(node: DebianNode) -> None:
@@ -204,21 +209,24 @@ def without_docker(node: DebianNode) -> None:
     node.done("docker", node.docker())
 
 
-def test_a_kill_at_any_point_of_docker_is_mended_by_the_next_run(built: Image, zipapp: bytes) -> None:
-    kills = Killed(built, zipapp, nothing, "docker", DebianNode.docker).everywhere(CHANGE_POINTS)
-    print(kills, sum(kills.values()))
-    assert all(kills.values()), kills
+@kills
+def test_a_kill_at_any_point_of_docker_is_mended_by_the_next_run(built: Image, zipapp: bytes, every: bool) -> None:
+    counts = Killed(built, zipapp, nothing, "docker", DebianNode.docker).everywhere(CHANGE_POINTS, every)
+    print(counts, sum(counts.values()))
+    assert all(counts.values()), counts
 
 
-def test_a_kill_at_any_point_of_restore_is_mended_by_the_next_run(built: Image, zipapp: bytes) -> None:
-    kills = Killed(built, zipapp, changed, "restore", lambda _: {"node": "n1"}).everywhere(RESTORE_POINTS)
-    print(kills, sum(kills.values()))
-    assert all(kills.values()), kills
+@kills
+def test_a_kill_at_any_point_of_restore_is_mended_by_the_next_run(built: Image, zipapp: bytes, every: bool) -> None:
+    counts = Killed(built, zipapp, changed, "restore", lambda _: {"node": "n1"}).everywhere(RESTORE_POINTS, every)
+    print(counts, sum(counts.values()))
+    assert all(counts.values()), counts
 
 
-def test_a_kill_while_docker_is_removed_again_is_mended_by_the_next_run(built: Image, zipapp: bytes) -> None:
-    kills = Killed(built, zipapp, without_docker, "restore", lambda _: {"node": "n1"}).everywhere(ABSENT_POINTS)
-    assert all(kills.values()), kills
+@kills
+def test_a_kill_while_docker_is_removed_again_is_mended_by_the_next_run(built: Image, zipapp: bytes, every: bool) -> None:
+    counts = Killed(built, zipapp, without_docker, "restore", lambda _: {"node": "n1"}).everywhere(ABSENT_POINTS, every)
+    assert all(counts.values()), counts
 
 
 def test_every_point_is_one_at_which_a_test_kills() -> None:

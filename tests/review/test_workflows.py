@@ -41,7 +41,7 @@ def steps(workflow: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_the_workflows_are_there() -> None:
     assert {file.name for file in WORKFLOWS} == {
-        "ci.yml", "deploy.yml", "drift.yml", "e2e.yml", "preview.yml", "preview-comment.yml",
+        "ci.yml", "deploy.yml", "drift.yml", "e2e.yml", "nightly.yml", "preview.yml", "preview-comment.yml",
         "release.yml",
     }  # fmt: skip
 
@@ -124,6 +124,14 @@ def test_only_a_tag_releases_and_each_job_of_it_writes_only_what_it_makes() -> N
     assert workflow["jobs"]["publish"]["environment"] == "release"
     assert set(workflow["jobs"]["publish"]["needs"]) == {"files", "index"}
     assert not any("cache" in step.get("uses", "") for step in steps(workflow)), "a release trusts no cache"
+
+
+def test_each_night_the_long_forms_run_that_no_change_runs() -> None:
+    workflow = read(REPOSITORY / ".github" / "workflows" / "nightly.yml")
+    assert "schedule" in workflow["on"]
+    assert steps(workflow)[-1]["run"] == ".github/scripts/ci make test-nightly"
+    (same,) = [job for name, job in read(REPOSITORY / ".github" / "workflows" / "ci.yml")["jobs"].items() if name == "all"]
+    assert steps(workflow)[:-1] == same["steps"][:-1]
 
 
 def test_dependency_updates_look_at_every_lock() -> None:

@@ -1,0 +1,64 @@
+"""Every test has a tier, and every tier is run by `make test` or `make test-nightly`.
+
+What would be lost if these failed: a file that no command runs, or a fast test that needs half an hour of set-up.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomllib
+
+from tests import tiers
+
+TESTS = sorted((tiers.REPOSITORY / "tests").rglob("*.py"))
+MAKEFILE = (tiers.REPOSITORY / "Makefile").read_text()
+
+
+def expression(target: str) -> str:
+    """What a target of the Makefile chooses the tests by."""
+    (recipe,) = re.findall(rf"^{target}:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    (chosen,) = re.findall(r"-m \"([^\"]+)\"", recipe)
+    return str(chosen)
+
+
+def uncollected(files: dict[str, str]) -> list[str]:
+    """Files with tests that pytest passes by, by their names."""
+    return [
+        name
+        for name, text in files.items()
+        if re.search(r"^(async )?def test_|^class Test", text, re.MULTILINE) and not name.rpartition("/")[2].startswith("test_")
+    ]
+
+
+def test_every_file_with_tests_is_collected() -> None:
+    assert uncollected({str(file): file.read_text() for file in TESTS}) == []
+    assert uncollected({"tests/check_x.py": "def test_x() -> None: ...", "tests/test_y.py": "def test_y() -> None: ..."}) == [
+        "tests/check_x.py"
+    ]
+
+
+def test_every_mark_is_a_tier_that_the_commands_know() -> None:
+    settings = tomllib.loads((tiers.REPOSITORY / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    marks = {mark.partition(":")[0] for mark in settings["markers"]}
+    assert marks == {*tiers.TIERS, "nightly"}
+    assert expression("test") == "not nightly" and expression("test-nightly") == "nightly"
+    assert set(expression("test-fast").split(" and ")) == {f"not {mark}" for mark in marks}
+
+
+def test_files_with_an_emulated_machine_share_a_lane_and_others_have_their_own() -> None:
+    assert tiers.lane("tests/e2e/test_local_stack.py") == tiers.lane("tests/local/test_node.py") == "machine"
+    assert tiers.lane("tests/docs/test_links.py") == "tests/docs/test_links.py"
+
+
+@pytest.mark.parametrize(("mark", "status"), [("", 4), ("@pytest.mark.engine", 0)], ids=["unmarked", "marked"])
+def test_test_that_lacks_the_mark_of_what_it_needs_is_refused(tmp_path: Path, mark: str, status: int) -> None:
+    file = tmp_path / "test_planted.py"
+    file.write_text(f"import pytest\nfrom tests.cluster.conftest import plane\n\n{mark}\ndef test_it(plane): ...\n")
+    argv = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "--rootdir", str(tmp_path), "--collect-only", "-q", str(file)]
+    argv[-1:-1] = ["-c", str(tiers.REPOSITORY / "pyproject.toml"), "-p", "no:cacheprovider"]
+    done = subprocess.run(argv, cwd=tiers.REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert ("has no mark engine" in done.stdout + done.stderr) == (not mark)
