@@ -12,6 +12,7 @@ import pytest
 from local import machine, process, site
 from nodekit import bundle
 from nodekit.rules import node_state
+from tests.nightly import LONG_FORMS
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(900)]
 
@@ -92,6 +93,8 @@ def test_the_devices_of_a_kata_node_are_there(run: Run) -> None:
     run("for device in /dev/kvm /dev/vhost-vsock /dev/vhost-net /dev/net/tun; do test -c $device; done")
 
 
+# On each change tests/e2e/test_local_stack.py changes the Docker of such a node, and tests/nodekit/test_debian_node.py both ways.
+@LONG_FORMS
 def test_apt_changes_docker_to_27_and_back(served: dict[str, Any], run: Run) -> None:
     wait_for_docker(run)
     run(
@@ -113,6 +116,8 @@ def test_the_archive_is_served_with_the_sum_that_is_told(served: dict[str, Any],
     assert run(f"curl -fsS {served['archiveUrl']} | sha256sum").split()[0] == served["archiveSha256"]
 
 
+# On each change the proof of tests/e2e/test_local_stack.py boots it.
+@LONG_FORMS
 def test_a_guest_inside_the_node_reaches_user_space(served: dict[str, Any], run: Run) -> None:
     said = run(
         f"""cd "$(mktemp -d)"
