@@ -54,10 +54,9 @@ generate: ## write the schema of stack files, the references in docs/reference/ 
 lint: ## ruff, mypy, shellcheck, actionlint, zizmor
 	@$(ENV) && ruff check . && ruff format --check . && mypy && tools/shellcheck && tools/workflows
 
-lock: ## write the locked requirements from the .in files: of the program, of AWS nodes, of the tests, of the controller's image and the policy pack
+lock: ## write the locked requirements from the .in files: of the program, of the tests, of the controller's image and the policy pack
 	@$(ENV) && $(COMPILE) requirements-dev.in --output-file requirements-dev.txt
 	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt requirements.in --output-file requirements.txt
-	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt requirements-aws.in --output-file requirements-aws.txt
 	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt controller/requirements.in --output-file controller/requirements.txt
 	@$(ENV) && $(COMPILE) policy/requirements.in --output-file policy/requirements.txt
 

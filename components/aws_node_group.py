@@ -4,8 +4,8 @@ from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
 
-from components.aws_packages import aws
 from components.aws_parts import METADATA, Parts
+from components.aws_resources import PluginResource
 from components.kata_node import PROOF_GRACE_SECONDS, VERB_SECONDS, resource_text
 from components.node import Node
 from components.node_states import node_states
@@ -114,36 +114,44 @@ class AwsNodeGroup(pulumi.ComponentResource):
         text = pulumi.Output.secret(
             pulumi.Output.all(own=own, script=script, states=pulumi.Output.all(**states), **given).apply(told(_user_data))
         )
-        template = aws.ec2.LaunchTemplate(
+        kinds = ("instance", "volume", "network-interface")
+        template = PluginResource(
+            "aws:ec2/launchTemplate:LaunchTemplate",
             f"{name}-template",
-            image_id=args["image"],
-            instance_type=args["instance_type"],
-            cpu_options=parts.cpu_options,
-            metadata_options=METADATA,
-            block_device_mappings=[{"device_name": args.get("root_device", "/dev/sda1"), "ebs": _launched(parts.disk)}],
-            vpc_security_group_ids=parts.security_groups,
-            iam_instance_profile={"arn": parts.profile.arn} if parts.profile else None,
-            user_data=text.apply(lambda plain: user_data.encoded(str(plain))),
-            update_default_version=True,
-            tag_specifications=[
-                {"resource_type": kind, "tags": parts.tags(name)} for kind in ("instance", "volume", "network-interface")
-            ],
-            tags=parts.tags(f"{name}-template"),
-            opts=parts.options(additional_secret_outputs=["user_data"]),
+            {
+                "imageId": args["image"],
+                "instanceType": args["instance_type"],
+                "cpuOptions": parts.cpu_options,
+                "metadataOptions": METADATA,
+                "blockDeviceMappings": [{"deviceName": args.get("root_device", "/dev/sda1"), "ebs": _launched(parts.disk)}],
+                "vpcSecurityGroupIds": parts.security_groups,
+                "iamInstanceProfile": {"arn": parts.profile.output("arn")} if parts.profile else None,
+                "userData": text.apply(lambda plain: user_data.encoded(str(plain))),
+                "updateDefaultVersion": True,
+                "tagSpecifications": [{"resourceType": kind, "tags": parts.tags(name)} for kind in kinds],
+                "tags": parts.tags(f"{name}-template"),
+            },
+            parts.options(additional_secret_outputs=["userData"]),
+            outputs=["latestVersion"],
         )
-        group = aws.autoscaling.Group(
+        latest = template.output("latestVersion").apply(int)
+        group = PluginResource(
+            "aws:autoscaling/group:Group",
             f"{name}-group",
-            min_size=pulumi.Output.from_input(args["min_size"]).apply(int),
-            max_size=pulumi.Output.from_input(args["max_size"]).apply(int),
-            vpc_zone_identifiers=args["subnets"],
-            launch_template={"id": template.id, "version": template.latest_version.apply(lambda number: str(int(number)))},
-            tags=parts.tags(name).apply(
-                lambda tags: [{"key": key, "value": value, "propagate_at_launch": False} for key, value in sorted(tags.items())]
-            ),
-            opts=parts.options(),
+            {
+                "minSize": pulumi.Output.from_input(args["min_size"]).apply(int),
+                "maxSize": pulumi.Output.from_input(args["max_size"]).apply(int),
+                "vpcZoneIdentifiers": args["subnets"],
+                "launchTemplate": {"id": template.id, "version": latest.apply(str)},
+                "tags": parts.tags(name).apply(
+                    lambda tags: [{"key": key, "value": value, "propagateAtLaunch": False} for key, value in sorted(tags.items())]
+                ),
+            },
+            parts.options(),
+            outputs=["name"],
         )
-        self.group = group.name
-        self.template_version = pulumi.Output.all(group.id, template.latest_version).apply(lambda one: int(one[1]))
+        self.group = group.output("name")
+        self.template_version = pulumi.Output.all(group.id, latest).apply(lambda one: int(one[1]))
         self.register_outputs({"group": self.group, "templateVersion": self.template_version})
 
 

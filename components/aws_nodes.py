@@ -1,15 +1,15 @@
 """Nodes that the stack makes itself: instances on EC2, each with a host key that was pinned before it started."""
 
-from typing import Any, NotRequired, Optional, TypedDict
+from typing import NotRequired, Optional, TypedDict
 
 import pulumi
 
-from components.aws_packages import aws, tls
 from components.aws_parts import METADATA, Parts
+from components.aws_resources import PluginResource
 from components.node import Node
 from nodekit.rules import user_data
 
-PRIVATE = ["private_key_openssh", "private_key_pem", "private_key_pem_pkcs8"]
+PRIVATE = ["privateKeyOpenssh", "privateKeyPem", "privateKeyPemPkcs8"]
 
 
 class AwsNodesArgs(TypedDict):
@@ -66,40 +66,49 @@ class AwsNodes(pulumi.ComponentResource):
         public_key, private_key = args.get("public_key"), args.get("private_key")
         if public_key is None:
             public_key, private_key = self._pair(f"{name}-login-key", parts)
-        login = aws.ec2.KeyPair(f"{name}-login", public_key=public_key, tags=parts.tags(f"{name}-login"), opts=parts.options())
+        login = PluginResource(
+            "aws:ec2/keyPair:KeyPair",
+            f"{name}-login",
+            {"publicKey": public_key, "tags": parts.tags(f"{name}-login")},
+            parts.options(),
+            outputs=["keyName"],
+        )
         self.nodes = []
         self.options: list[pulumi.ResourceOptions] = []
         """What is to be given to a `KataNode` on each of them, in the same order."""
         for number in range(int(args["count"])):
             node = f"{name}-{number}"
             host_public, host_private = self._pair(f"{node}-host-key", parts)
-            instance = aws.ec2.Instance(
+            instance = PluginResource(
+                "aws:ec2/instance:Instance",
                 f"{node}-instance",
-                ami=args["image"],
-                instance_type=args["instance_type"],
-                cpu_options=parts.cpu_options,
-                subnet_id=self._in_turn(args["subnets"], number),
-                vpc_security_group_ids=parts.security_groups,
-                associate_public_ip_address=args.get("public_address", False),
-                key_name=login.key_name,
-                iam_instance_profile=parts.profile.name if parts.profile else None,
-                metadata_options=METADATA,
-                root_block_device={**parts.disk, "tags": parts.tags(node)},
-                user_data=pulumi.Output.all(host_private, host_public).apply(lambda pair: user_data.host_key(*pair)),
-                user_data_replace_on_change=True,
-                tags=parts.tags(node),
-                opts=parts.options(
+                {
+                    "ami": args["image"],
+                    "instanceType": args["instance_type"],
+                    "cpuOptions": parts.cpu_options,
+                    "subnetId": self._in_turn(args["subnets"], number),
+                    "vpcSecurityGroupIds": parts.security_groups,
+                    "associatePublicIpAddress": args.get("public_address", False),
+                    "keyName": login.output("keyName"),
+                    "iamInstanceProfile": parts.profile.output("name") if parts.profile else None,
+                    "metadataOptions": METADATA,
+                    "rootBlockDevice": {**parts.disk, "tags": parts.tags(node)},
+                    "userData": pulumi.Output.all(host_private, host_public).apply(lambda pair: user_data.host_key(*pair)),
+                    "userDataReplaceOnChange": True,
+                    "tags": parts.tags(node),
+                },
+                parts.options(
                     # EC2 would rather stop the machine and start it as another type, on other hardware.
                     replace_on_changes=["instanceType", "cpuOptions"],
                     delete_before_replace=True,  # a quota often has no room for one more
-                    additional_secret_outputs=["user_data"],
+                    additional_secret_outputs=["userData"],
                 ),
+                outputs=["publicIp", "privateIp"],
             )
+            addresses = (args.get("public_address", False), instance.output("publicIp"), instance.output("privateIp"))
             where: Node = {
                 "node": node,
-                "address": pulumi.Output.all(args.get("public_address", False), instance.public_ip, instance.private_ip).apply(
-                    lambda one: str(one[1] if one[0] else one[2])
-                ),
+                "address": pulumi.Output.all(*addresses).apply(lambda one: str(one[1] if one[0] else one[2])),
                 "port": 22,
                 "user": args.get("user", "ubuntu"),
                 "host_key": host_public,
@@ -117,6 +126,8 @@ class AwsNodes(pulumi.ComponentResource):
 
     def _pair(self, name: str, parts: Parts) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
         """A new ed25519 key pair: public half without a comment, private half (secret) in OpenSSH's form."""
-        pair = tls.PrivateKey(name, algorithm="ED25519", opts=parts.options(additional_secret_outputs=PRIVATE))
-        public: pulumi.Output[Any] = pair.public_key_openssh.apply(lambda text: " ".join(text.split()[:2]))
-        return public, pulumi.Output.secret(pair.private_key_openssh)
+        options = parts.options(additional_secret_outputs=PRIVATE)
+        halves = ["publicKeyOpenssh", "privateKeyOpenssh"]
+        pair = PluginResource("tls:index/privateKey:PrivateKey", name, {"algorithm": "ED25519"}, options, outputs=halves)
+        public = pair.output("publicKeyOpenssh").apply(lambda text: " ".join(str(text).split()[:2]))
+        return public, pulumi.Output.secret(pair.output("privateKeyOpenssh"))

@@ -4,16 +4,16 @@ from typing import Any, Optional
 
 import pulumi
 
-from components.aws_packages import aws
+from components.aws_resources import PluginResource
 from components.children import child_options
 from components.told import told
 from nodekit.rules import ec2
 
 METADATA = {
-    "http_endpoint": "enabled",
-    "http_tokens": "required",
-    "http_put_response_hop_limit": 1,
-    "instance_metadata_tags": "disabled",
+    "httpEndpoint": "enabled",
+    "httpTokens": "required",
+    "httpPutResponseHopLimit": 1,
+    "instanceMetadataTags": "disabled",
 }
 """Sessions alone (IMDSv2), and no hop further than the machine itself: a container or a guest gets no answer."""
 SESSION_MANAGER = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
@@ -28,24 +28,28 @@ class Parts:
         nested = pulumi.Output.all(args["instance_type"], args.get("nested_virtualization", False)).apply(
             told(lambda one: ec2.nested_virtualization(one[0], bool(one[1])))
         )
-        self.cpu_options = nested.apply(lambda on: {"nested_virtualization": "enabled"} if on else None)
+        self.cpu_options = nested.apply(lambda on: {"nestedVirtualization": "enabled"} if on else None)
         self.disk = {
-            "volume_size": pulumi.Output.from_input(args["root_volume_gib"]).apply(int),
-            "volume_type": "gp3",
+            "volumeSize": pulumi.Output.from_input(args["root_volume_gib"]).apply(int),
+            "volumeType": "gp3",
             "encrypted": True,
-            "delete_on_termination": True,
+            "deleteOnTermination": True,
         }
         networks = pulumi.Output.all(args.get("ssh_from", []), args.get("ssh_from_everywhere", False)).apply(
             told(lambda one: ec2.ssh_networks(one[0], bool(one[1])))
         )
-        group = aws.ec2.SecurityGroup(
+        everywhere = {"cidrBlocks": ["0.0.0.0/0"], "ipv6CidrBlocks": ["::/0"]}
+        group = PluginResource(
+            "aws:ec2/securityGroup:SecurityGroup",
             f"{name}-security-group",
-            description="Nodes of kata-nodes: SSH from named networks alone",
-            vpc_id=args["vpc"],
-            ingress=networks.apply(_ingress),
-            egress=[{"protocol": "-1", "from_port": 0, "to_port": 0, "cidr_blocks": ["0.0.0.0/0"], "ipv6_cidr_blocks": ["::/0"]}],
-            tags=self.tags(f"{name}-security-group"),
-            opts=self.options(),
+            {
+                "description": "Nodes of kata-nodes: SSH from named networks alone",
+                "vpcId": args["vpc"],
+                "ingress": networks.apply(_ingress),
+                "egress": [{"protocol": "-1", "fromPort": 0, "toPort": 0, **everywhere}],
+                "tags": self.tags(f"{name}-security-group"),
+            },
+            self.options(),
         )
         self.security_groups = pulumi.Output.all(group.id, args.get("security_groups", [])).apply(lambda one: [one[0], *one[1]])
         self.profile = self._session_manager() if args.get("session_manager", False) else None
@@ -59,25 +63,36 @@ class Parts:
         owner = f"{pulumi.get_project()}/{pulumi.get_stack()}"
         return pulumi.Output.from_input(self.given_tags).apply(told(lambda pairs: ec2.tags(pairs, owner, name)))
 
-    def _session_manager(self) -> Any:
+    def _session_manager(self) -> PluginResource:
         """An instance profile by which Systems Manager opens sessions, with no port and no key."""
         statement = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
-        role = aws.iam.Role(
+        role = PluginResource(
+            "aws:iam/role:Role",
             f"{self.name}-role",
-            assume_role_policy=pulumi.Output.json_dumps({"Version": "2012-10-17", "Statement": [statement]}),
-            tags=self.tags(f"{self.name}-role"),
-            opts=self.options(),
+            {
+                "assumeRolePolicy": pulumi.Output.json_dumps({"Version": "2012-10-17", "Statement": [statement]}),
+                "tags": self.tags(f"{self.name}-role"),
+            },
+            self.options(),
+            outputs=["name"],
         )
-        allowed = aws.iam.RolePolicyAttachment(
-            f"{self.name}-session-manager", role=role.name, policy_arn=SESSION_MANAGER, opts=self.options()
+        allowed = PluginResource(
+            "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
+            f"{self.name}-session-manager",
+            {"role": role.output("name"), "policyArn": SESSION_MANAGER},
+            self.options(),
         )
-        return aws.iam.InstanceProfile(
-            f"{self.name}-profile", role=role.name, tags=self.tags(f"{self.name}-profile"), opts=self.options(allowed)
+        return PluginResource(
+            "aws:iam/instanceProfile:InstanceProfile",
+            f"{self.name}-profile",
+            {"role": role.output("name"), "tags": self.tags(f"{self.name}-profile")},
+            self.options(allowed),
+            outputs=["name", "arn"],
         )
 
 
 def _ingress(networks: tuple[list[str], list[str]] | list[list[str]]) -> list[dict[str, Any]]:
     """SSH from these IPv4 and IPv6 networks; none when there are none."""
     four, six = networks
-    rule = {"protocol": "tcp", "from_port": SSH_PORT, "to_port": SSH_PORT, "description": "SSH"}
-    return [{**rule, "cidr_blocks": four, "ipv6_cidr_blocks": six}] if four or six else []
+    rule = {"protocol": "tcp", "fromPort": SSH_PORT, "toPort": SSH_PORT, "description": "SSH"}
+    return [{**rule, "cidrBlocks": four, "ipv6CidrBlocks": six}] if four or six else []

@@ -6,26 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import pulumi
-
-from components import aws_packages
-
-try:
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        CredentialRetrievalError,
-        NoCredentialsError,
-        PartialCredentialsError,
-        SSOError,
-        TokenRetrievalError,
-    )
-    from botocore.parsers import ResponseParserError
-except ModuleNotFoundError as error:
-    sentence = aws_packages.missing(error.name or "boto3")
-    raise (SystemExit(f"error: {sentence}") if __name__ == "__main__" else pulumi.RunError(sentence)) from None
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
+)
+from botocore.parsers import ResponseParserError
 
 from nodekit.errors import NodeError
 from nodekit.rules import aws_preflight as rules

@@ -1,4 +1,4 @@
-"""From the stack configuration to machines on AWS; imported by stacks that choose them, since the provider is large."""
+"""From the stack configuration to machines on AWS."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ import pulumi
 from components import aws_preflight
 from components.aws_node_group import AwsNodeGroup, AwsNodeGroupArgs
 from components.aws_nodes import AwsNodes, AwsNodesArgs
-from components.aws_packages import aws
+from components.aws_resources import account
 from nodekit.errors import NodeError
 from nodekit.rules.aws_preflight import Asked, insist, table
 from stacks.aws_model import Aws
@@ -26,10 +26,11 @@ def aws_nodes(
             "image and quota were not looked at. A run with credentials looks at them before anything is made."
         )
     # The provider refuses to plan without credentials although a plan of this stack needs none: these stand for them.
-    absent = {"access_key": "none", "secret_key": "none", "skip_credentials_validation": True, "skip_requesting_account_id": True,
-              "skip_metadata_api_check": True}  # fmt: skip
-    planning = pulumi.runtime.is_dry_run() and not credentials
-    provider = aws.Provider("aws-account", region=wanted.region, **(absent if planning else {}))
+    if pulumi.runtime.is_dry_run() and not credentials:
+        checks = ["skipCredentialsValidation", "skipRequestingAccountId", "skipMetadataApiCheck"]
+        provider = account("aws-account", wanted.region, checks, {"accessKey": "none", "secretKey": "none"})
+    else:
+        provider = account("aws-account", wanted.region)
     options = pulumi.ResourceOptions(providers={"aws": provider})
     shared = {
         "instance_type": wanted.instance_type,

@@ -65,7 +65,7 @@ def pool(config: StackConfig, secrets: Mapping[str, pulumi.Output[str]]) -> Pool
     """Where the machines come from."""
     assert config.nodes
     if config.nodes.aws:
-        from stacks.aws_pool import aws_nodes  # other stacks have no use for the provider, and need not have it
+        from stacks.aws_pool import aws_nodes  # boto3 takes a second to load, and other stacks do not need it
 
         return aws_nodes(config.nodes.aws, secrets, desired(config, None))
     if config.nodes.local:

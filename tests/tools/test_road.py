@@ -5,11 +5,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from components import aws_resources
 from review.preview import kubeconfig
 from tests.e2e.checkout import REPOSITORY, copy
 from tests.tools.vendors import Sites, served
@@ -52,8 +52,8 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
         vendors.plugin("kubernetes", get.parts()["pulumi-resource-kubernetes"].version, parts["pulumi-resource-kubernetes"])
         command = f'#!/bin/sh\ncd "{REPOSITORY}" && exec "{venv}/bin/python" -m plugins.command.main "$@"\n'
         vendors.plugin("command", environment.COMMAND_PLUGIN, command.encode())
-        for name in ("aws", "tls"):
-            vendors.plugin(name, metadata.version(f"pulumi-{name}"), stand_in)
+        for name, version in aws_resources.PLUGINS.items():
+            vendors.plugin(name, version, stand_in)
         checkout, programs_folder, home = folder / "checkout", folder / "programs", folder / "home"
         for place in (checkout, programs_folder, home, folder / "cache"):
             place.mkdir()
