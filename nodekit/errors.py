@@ -55,6 +55,7 @@ CODES: dict[str, str] = {
     "kata-version-differs": "The Kata on the node is not the release that was asked for.",
     "kata-foreign-install": "Kata lies in /opt/kata and this program did not put it there.",
     "kata-release-unlisted": "The table of Kata's releases has no archive for this version, runtime or architecture.",
+    "node-memory-too-small": "The node has less memory than a guest of Kata starts with, so QEMU would refuse every guest.",
     "kata-disk-full": "The file system has too little free space for the Kata release archive.",
     "kata-download-failed": "The Kata release archive could not be downloaded.",
     "kata-archive-differs": "The downloaded Kata release archive does not have the sha256 that was asked for.",

@@ -17,6 +17,7 @@ from nodekit.host.kata_start import refuse_what_kata_refuses
 from nodekit.host.node import boot_id, emulated
 from nodekit.host.process import Finished
 from nodekit.progress import say, step
+from nodekit.rules import guest_memory
 from nodekit.rules.console import Explanation, agent_silent, explain_docker, known_fault
 from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.guest_command_line import boot_cpus, compose
@@ -26,8 +27,6 @@ from nodekit.rules.text import printable
 
 ACCELERATOR = "kvm"
 """Kata runs QEMU with KVM only."""
-DEFAULT_MEMORY_MIB = 2048
-"""Kata's own default_memory."""
 CONTAINER_SECONDS = 60
 """Least time that the container proof is given, however long the guest took."""
 OWN_BOOT_SECONDS = 30
@@ -170,7 +169,6 @@ def plan_of(proof: Proof, nonce: str) -> Plan:
             "Complete [hypervisor.*] in Kata's configuration",
         )
     cpus = os.cpu_count() or 1
-    memory = table.get("default_memory")
     own = initramfs.build(nonce, None if initrd else str(table.get("rootfs_type") or "ext4"))
     return Plan(
         qemu=qemu,
@@ -185,7 +183,7 @@ def plan_of(proof: Proof, nonce: str) -> Plan:
             cpus=cpus,
             first_process=initramfs.FIRST_PROCESS,
         ),
-        memory_mib=memory_for_guest(memory if isinstance(memory, int) and memory > 0 else DEFAULT_MEMORY_MIB),
+        memory_mib=memory_for_guest(guest_memory.of_guest(table.get("default_memory"), proof.runtime)),
         vcpus=boot_cpus(table, cpus),
         end=f"{nonce} end",
     )
@@ -211,8 +209,8 @@ def guest_proof(proof: Proof, seconds: float) -> tuple[Verdict, list[str], int]:
     notes = []
     if attempts > 1:
         notes.append(f"the guest hung {attempts - 1} time(s) before it came up: this node is emulated")
-    wanted = proof.effective.hypervisor.get("default_memory", DEFAULT_MEMORY_MIB)
-    if isinstance(wanted, int) and wanted > plan.memory_mib:
+    wanted = guest_memory.of_guest(proof.effective.hypervisor.get("default_memory"), proof.runtime)
+    if wanted > plan.memory_mib:
         notes.append(f"the guest had {plan.memory_mib} MiB, not default_memory = {wanted}: the node has no more free")
     return verdict, notes, attempts
 

@@ -70,17 +70,17 @@ def new_nonce() -> str:
     return secrets.token_hex(16)
 
 
-def available_mib() -> int:
-    """Memory that this machine can give away, in MiB (MemAvailable of proc(5))."""
+def memory_mib(field: str) -> int:
+    """A field of /proc/meminfo in MiB: MemTotal, or MemAvailable, what this machine can give away (proc(5))."""
     for line in read_text("/proc/meminfo", MAX_SYSTEM).splitlines():
-        if line.startswith("MemAvailable:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) // 1024
     return 0
 
 
 def memory_for_guest(wanted_mib: int) -> int:
     """`wanted_mib`, or less when the node has less to give; never below `LEAST_MIB`."""
-    return max(LEAST_MIB, min(wanted_mib, available_mib() - SPARE_MIB))
+    return max(LEAST_MIB, min(wanted_mib, memory_mib("MemAvailable") - SPARE_MIB))
 
 
 def qemu_command(plan: Plan, initrd: str, accel: str) -> list[str]:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from nodekit.host import kata, kata_archive
-from nodekit.progress import step
-from nodekit.rules import kata_releases
+from nodekit.host.guest import memory_mib
+from nodekit.progress import say, step
+from nodekit.rules import guest_memory, kata_releases
 from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.text import printable
 
@@ -25,7 +26,8 @@ def refuse_unready(root: Path, node: str, desired: Mapping[str, object]) -> str 
     """Refuse what the verb `kata` would fail on after Docker was changed; the QEMU of the Kata that is there, if that is its own.
 
     Where no archive is to be installed, Kata must be there and of the right release; otherwise the archive must be one for this
-    machine, reachable, and have room. Raises NodeError as `kata.effective`, `kata_releases`, `kata_archive` and `kata_download`.
+    machine, reachable, and have room. A guest must fit into the node's memory. Raises NodeError as `kata.effective`,
+    `kata_releases`, `kata_archive`, `kata_download` and `guest_memory`.
     """
     settings = take(desired, SPEC, "kata")
     archive = kata_releases.to_install(settings["install"], os.uname().machine)
@@ -37,6 +39,7 @@ def refuse_unready(root: Path, node: str, desired: Mapping[str, object]) -> str 
     from nodekit.host.kata_download import size  # HTTP costs a run that installs nothing its time
 
     kata_archive.refuse_foreign(root)
+    _memory(node, settings, None)
     with step(f"preflight: asking for {printable(address, 200)}"):
         archive_bytes = size(address)
     if archive_bytes:
@@ -54,6 +57,16 @@ def _hypervisor(root: Path, node: str, settings: Mapping[str, Any]) -> str | Non
         wanted_version=settings["version"],
     )
     kata_releases.refuse_another_version(node, effective.version, settings["version"])
+    _memory(node, settings, effective.hypervisor.get("default_memory"))
     path = str(effective.hypervisor.get("path", ""))
     program = root / path.lstrip("/")
     return str(program) if settings["hypervisor"] == "qemu" and path and os.access(program, os.X_OK) else None
+
+
+def _memory(node: str, settings: Mapping[str, Any], default_memory: object) -> None:
+    """Refuse a node in which no guest fits, and say when one does not fit now. Firecracker takes a guest larger than the node."""
+    guest_mib = guest_memory.of_guest(default_memory, settings["runtime"])
+    if settings["hypervisor"] == "qemu":
+        guest_memory.refuse_too_little(node, memory_mib("MemTotal"), guest_mib)
+    if shortage := guest_memory.shortage(memory_mib("MemAvailable"), guest_mib, settings["version"]):
+        say(f"preflight: {shortage}")

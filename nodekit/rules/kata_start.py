@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nodekit.rules import guest_memory
 from nodekit.rules.kata_layout import version_numbers
 from nodekit.rules.text import printable
 
@@ -18,8 +19,6 @@ GO_KERNEL = "/usr/share/kata-containers/vmlinuz.container"
 """What the Go runtime takes where `path` and `kernel` are unset (`config-settings.go.in`, the same in release builds)."""
 RUST_QEMU = GO_QEMU
 """`types/default.rs`, `DEFAULT_QEMU_BINARY_PATH`."""
-DEFAULT_MEMORY_MIB = 2048
-"""What the Go runtime takes for a `default_memory` below 256 (`config.go`, `defaultMemSz`)."""
 FIRST_READ, FIRST_UNREAD = (3, 2, 0), (4, 2, 0)
 """Releases whose lists of permitted values are known here; another release may know more of them."""
 
@@ -459,8 +458,7 @@ def _network_namespace(configuration: Configuration) -> Iterator[Refusal]:
 
 def _sizes(configuration: Configuration, machine: Machine) -> Iterator[Refusal]:
     """`config.go`, `checkHypervisorConfig`: an empty image or initrd, and an initrd as large as the guest's memory."""
-    memory = configuration.own.get("default_memory")
-    mib = memory if isinstance(memory, int) and memory >= 256 else DEFAULT_MEMORY_MIB
+    mib = guest_memory.of_guest(configuration.own.get("default_memory"), "go")
     for one in reversed([one for one in _programs(configuration) if one.boots and one.path.startswith("/")]):
         file = machine.files[one.path]
         said = _said(configuration, _hypervisor(configuration, one.key), one.path)

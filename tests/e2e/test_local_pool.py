@@ -24,7 +24,7 @@ class Pool(LocalStack):
         """Have that many nodes in the stack's file."""
 
         def change(config: dict[str, Any]) -> None:
-            config["kata-nodes:nodes"] = {"local": {"count": number, "memoryMiB": 2048, "cores": 2}}
+            config["kata-nodes:nodes"] = {"local": {"count": number, "memoryMiB": 2304, "cores": 2}}
             config.pop("kata-nodes:kubernetes", None)
 
         self.configure(change)

@@ -8,8 +8,9 @@ import pytest
 from nodekit.commands import preflight, restore
 from nodekit.commands.preflight import JOURNAL, Presence, refuse_missing
 from nodekit.errors import NodeError
-from nodekit.host import kata_archive, modules
+from nodekit.host import kata_archive, kata_readiness, modules
 from nodekit.host.journal import Transaction, journals
+from nodekit.rules import guest_memory
 from tests.nodekit.kata_release import archive, served, tree
 
 ALL = {"vhost_vsock": True, "vhost_net": True, "tun": True}
@@ -205,3 +206,38 @@ def test_the_guest_boots_with_the_qemu_of_the_kata_that_is_there(kernel: Path, m
         kata_archive.install(kernel, address, sha256, lambda _unpacked: None)
         preflight.run(settings(kernel, install={"address": address, "sha256": sha256}), kernel)
     assert booted == [str(kernel / "opt/kata/bin/qemu-system-x86_64")]
+
+
+def test_a_node_in_which_no_guest_fits_is_refused_before_anything_is_changed(
+    kernel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kata_readiness, "memory_mib", {"MemTotal": 1966, "MemAvailable": 1700}.__getitem__)
+    with served(archive()) as (address, sha256):
+        desired = settings(kernel, install={"address": address, "sha256": sha256})
+        error = refused_untouched(kernel, desired)
+        assert error.code == "node-memory-too-small" and "1966 MiB" in error.message and "2048 MiB" in error.message
+        kata_archive.install(kernel, address, sha256, lambda _unpacked: None)
+        assert refused_untouched(kernel, desired).code == "node-memory-too-small"
+        monkeypatch.setattr(kata_readiness, "memory_mib", {"MemTotal": 2048, "MemAvailable": 4096}.__getitem__)
+        assert preflight.run(desired, kernel)["changed"] is True
+
+
+def test_memory_that_is_short_now_is_said_and_not_refused(
+    kernel: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served(archive()) as (address, sha256):
+        desired = settings(kernel, install={"address": address, "sha256": sha256})
+        monkeypatch.setattr(kata_readiness, "memory_mib", {"MemTotal": 4096, "MemAvailable": 2207}.__getitem__)
+        preflight.run(desired, kernel)
+        assert "2207 MiB of memory are available now" in capsys.readouterr().err
+        monkeypatch.setattr(kata_readiness, "memory_mib", {"MemTotal": 4096, "MemAvailable": 2208}.__getitem__)
+        preflight.run(desired, kernel)
+        assert "of memory" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("configured", "runtime", "mib"),
+    [(None, "go", 2048), (128, "go", 2048), (256, "go", 256), (8192, "go", 8192), (128, "rust", 128), (0, "rust", 2048)],
+)
+def test_memory_of_a_guest_is_what_kata_takes(configured: object, runtime: str, mib: int) -> None:
+    assert guest_memory.of_guest(configured, runtime) == mib
