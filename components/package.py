@@ -15,9 +15,6 @@ from pulumi.provider.experimental.analyzer import PropertyDefinition
 from pulumi.provider.experimental.component import ComponentProvider
 
 NAME = "kata-nodes"
-REPOSITORY = "https://github.com/kata-nodes/kata-nodes"
-"""Where the project is published: the one place that says so. A fork changes it before its first release, which is refused
-otherwise (.github/scripts/release-check)."""
 HERE = Path(__file__).resolve().parent
 PROGRAMS = ("__main__", "aws_preflight")
 """Modules of this folder that people run and that hold no component."""
@@ -48,17 +45,13 @@ def published() -> list[type[pulumi.ComponentResource]]:
 
 
 def metadata() -> dict[str, Any]:
-    """What the Pulumi Registry shows of the package (keys of the package schema)."""
-    raw = REPOSITORY.replace("https://github.com/", "https://raw.githubusercontent.com/")
+    """What the Pulumi Registry shows of the package (keys of the package schema), but for the addresses of the repository that
+    publishes it, which a release adds (tools/published_schema.py)."""
     return {
         "displayName": "Kata Nodes",
         "description": str(yaml.safe_load((HERE / "PulumiPlugin.yaml").read_text())["description"]),
         "keywords": ["kata-containers", "sandbox", "kubernetes", "docker", "category/infrastructure", "kind/component"],
-        "homepage": REPOSITORY,
-        "repository": REPOSITORY,
-        "publisher": REPOSITORY.split("/")[-2],
         "license": "Apache-2.0",
-        "logoUrl": f"{raw}/main/docs/logo.svg",
     }
 
 

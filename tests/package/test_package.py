@@ -18,6 +18,7 @@ from components import package
 from tests.package import release
 from tests.package.breaking import breaks, lost
 from tests.package.programs import PROGRAMS, registered
+from tools import published_schema
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCHEMA: dict[str, Any] = json.loads(package.schema())
@@ -27,25 +28,30 @@ def test_schema_in_the_repository_is_the_components_own() -> None:
     assert (REPOSITORY / "components" / "schema.json").read_text() == package.schema(), "run: make schema"
 
 
-def test_registry_is_told_what_the_package_is_and_where() -> None:
+def test_registry_reads_what_the_package_is_and_where_it_was_published() -> None:
+    address = "https://github.com/somebody/a-fork"
+    shown = published_schema.published(SCHEMA, address, "v1.2.3")
     asked = ("displayName", "description", "keywords", "homepage", "repository", "publisher", "license", "logoUrl")
-    assert [key for key in asked if not SCHEMA.get(key)] == []
+    assert [key for key in asked if not shown.get(key)] == []
+    assert (shown["homepage"], shown["publisher"]) == (address, "somebody")
+    assert shown["logoUrl"] == f"{address}/raw/v1.2.3/{published_schema.LOGO}" and (REPOSITORY / published_schema.LOGO).is_file()
+    assert shown["resources"] == SCHEMA["resources"]
     assert f'license = "{SCHEMA["license"]}"' in (REPOSITORY / "pyproject.toml").read_text()
     assert "Apache License" in (REPOSITORY / "LICENSE").read_text()
-    assert (REPOSITORY / SCHEMA["logoUrl"].split("/main/")[1]).is_file()
 
 
-def test_no_other_address_of_this_project_is_named() -> None:
-    argv = ["git", "ls-files", "*.md", "*.yml", "*.yaml", "*.json", "*.toml"]
+@pytest.mark.parametrize("address", ["somebody/a-fork", "http://github.com/somebody/a-fork", "https://github.com/a", ""])
+def test_schema_of_a_release_without_the_repositorys_address_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="give https://HOST/OWNER/NAME"):
+        published_schema.published({}, address, "v1.2.3")
+
+
+def test_no_file_claims_an_address_for_this_project() -> None:
+    argv = ["git", "ls-files", "*.md", "*.yml", "*.yaml", "*.json", "*.toml", "*.py"]
     tracked = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split()
-    named = {
-        f"{file}: {address}"
-        for file in tracked
-        if (REPOSITORY / file).is_file()
-        for address in re.findall(r"https://github\.com/[\w.-]+/kata-nodes\b", (REPOSITORY / file).read_text())
-        if address != package.REPOSITORY
-    }
-    assert named == set()
+    pattern = r"(?:github\.com|githubusercontent\.com|ghcr\.io)/[\w.-]+/kata-nodes\b"
+    texts = {file: (REPOSITORY / file).read_text() for file in tracked if (REPOSITORY / file).is_file()}
+    assert {file: found for file, text in texts.items() if (found := re.findall(pattern, text))} == {}
 
 
 def described() -> Iterator[tuple[str, dict[str, Any]]]:
