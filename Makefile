@@ -11,7 +11,7 @@ STACK_ENV := eval "$$(tools/env $(STACK))"
 COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
 # Tests that share a machine or a Debian stay in one lane, in order; see tests/tiers.py.
 LANES := --numprocesses=auto --maxprocesses=2 --dist=loadfile --no-loadscope-reorder
-PARTS := $(if $(filter local,$(STACK)),python3 -m tools.local >/dev/null &&)
+PARTS := $(if $(filter local genuine,$(STACK)),python3 -m tools.local >/dev/null &&)
 
 .PHONY: help up preview policy down new-stack test test-fast test-nightly bench lint lock generate schema release-files platforms
 help: ## show this list

@@ -45,6 +45,7 @@ pulumi.export(
         )
     ),
 )
+pulumi.export("notProven", config.not_proven)
 pulumi.export("nodes", [node.summary for node in nodes])
 pulumi.export("runtimeClass", made.runtime_class if made else None)
 pulumi.export("podTemplate", made.template.template if made else None)

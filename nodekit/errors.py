@@ -50,6 +50,7 @@ CODES: dict[str, str] = {
     "package-install-failed": "apt or dpkg failed to install, remove or hold packages.",
     "docker-unhealthy": "dockerd does not answer as it should after a change.",
     # kata
+    "genuine-impossible": "A local node is to run the real Kata, and this machine lacks KVM or internet.",
     "kata-not-found": "No Kata configuration file lies where the runtime looks for one.",
     "kata-environment-refused": "KATA_CONF_FILE names a configuration file that this Kata refuses, so every guest would fail.",
     "kata-version-differs": "The Kata on the node is not the release that was asked for.",

@@ -498,6 +498,20 @@ class StackConfig(Model):
             raise ValueError("kata.kernelParams: nobody would write them; add nodes or kubernetes.kataDeploy")
 
     @property
+    def not_proven(self) -> list[str]:
+        """What a stack that succeeds has not shown, where its parts stand for others."""
+        said = []
+        if self.kata.install == "local":
+            said.append(
+                "Kata: the archive holds a stand-in for its shim and agent, with Debian's kernel and QEMU. Configuration, kernel "
+                "parameters, masks, capabilities and the sandbox in a guest are real; nothing is proven about a Kata release. "
+                "Stack genuine installs one."
+            )
+        if self.kubernetes and self.kubernetes.cluster == "local":
+            said.append("Kubernetes: the local API server runs no pods, so no pod of the template was started.")
+        return said
+
+    @property
     def handler(self) -> str | None:
         """Handler that the RuntimeClass must lead to; None where an adopted one is taken as it is."""
         wanted = self.kubernetes

@@ -36,7 +36,7 @@ CLUSTERS = {
 }
 """What sandboxes are made on."""
 DOCKERS = {
-    SAFE_DOCKER: "works with every Kata release of the Go shim; no fixes since January 2025",
+    SAFE_DOCKER: "works with every Kata release of the Go shim; no fixes since January 2025; Docker has none for Debian 13",
     NEWEST_PROVEN[0]: f"the newest that a proof passed with, on Kata {NEWEST_PROVEN[1]}",
 }
 """Versions of Docker to choose from."""
@@ -115,7 +115,7 @@ QUESTIONS = (
     Question(
         "cluster",
         "What sandboxes are made on",
-        lambda answers: "local" if answers["nodes"] == "local" else "kubeconfig",
+        lambda answers: {"local": "local", "existing": "none"}.get(answers["nodes"], "kubeconfig"),
         CLUSTERS,
         only(*OVER_SSH),
     ),

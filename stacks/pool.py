@@ -8,8 +8,10 @@ import pulumi
 
 from components import ExistingNodes, ExistingNodesArgs, KataNode, KataNodeArgs, LocalNodes, LocalSite
 from components.node import Node
-from nodekit.rules import kata_layout
+from nodekit.errors import NodeError
+from nodekit.rules import kata_layout, kata_releases
 from stacks.model import DockerRepository, KataArchive, StackConfig
+from tools.cache import SetupError
 
 
 def state_folder() -> Path:
@@ -52,6 +54,36 @@ def desired(config: StackConfig, site: LocalSite | None) -> dict[str, pulumi.Inp
     return args
 
 
+def sources(config: StackConfig) -> list[str]:
+    """Addresses that local nodes get Docker and Kata from; none where the stack serves its own Kata."""
+    repository, archive = config.docker.repository, config.kata.install
+    if archive in (None, "local"):
+        return []
+    if archive == "release":
+        listed = kata_releases.archives(config.kata.version, config.kata.runtime, config.kata.hypervisor)
+        address = listed["x86_64"]["address"]  # of the node image
+    else:
+        assert isinstance(archive, KataArchive)
+        address = archive.address
+    docker = [f"{repository.address.format(id='debian')}/gpg"] if isinstance(repository, DockerRepository) else []
+    return [*docker, address]
+
+
+def _look_for(addresses: list[str]) -> None:
+    """Refuse what this machine cannot run before anything is made. A preview only warns: it may run on another machine."""
+    from local import genuine  # what builds a node image is of no use to other stacks
+
+    preview = pulumi.runtime.is_dry_run()
+    try:
+        genuine.refuse_where_impossible(pulumi.get_stack(), addresses, build=not preview)
+    except NodeError as error:
+        if not preview:
+            raise pulumi.RunError(error.sentence()) from None
+        pulumi.log.warn(f"`pulumi up` would be refused on this machine: {error.sentence()}")
+    except SetupError as error:
+        raise pulumi.RunError(str(error)) from None
+
+
 class Pool(Protocol):
     """What every pool of machines has."""
 
@@ -69,6 +101,8 @@ def pool(config: StackConfig, secrets: Mapping[str, pulumi.Output[str]]) -> Pool
 
         return aws_nodes(config.nodes.aws, secrets, desired(config, None))
     if config.nodes.local:
+        if real_parts := sources(config):
+            _look_for(real_parts)
         return LocalNodes(
             "nodes",
             {

@@ -1,6 +1,8 @@
 """Previews by the real engine: what is refused there, in which words, and that nobody is contacted."""
 
+import re
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,3 +99,54 @@ def test_bad_configuration_is_refused_in_words(checkout: Checkout, key: str, val
     for text in said:
         assert text in output
     assert "Traceback" not in output
+
+
+SSH = """
+Host rack-*
+    User admin
+Host rack-a
+    HostName 192.0.2.1
+Host rack-b
+    HostName 192.0.2.2
+"""
+KNOWN = "".join(f"192.0.2.{at} ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{letter * 43}\n" for at, letter in ((1, "A"), (2, "B")))
+
+
+@pytest.mark.parametrize(
+    ("name", "argv", "planned"),
+    [
+        ("rack", ["--nodes", "existing", "--address", "rack-*"], ["rack-1-docker", "rack-2-docker", "rack-2-proof"]),
+        ("pinned", ["--nodes", "existing", "--address", "rack-*", "--docker", "28.5.2"], ["pinned-1-docker", "pinned-2-proof"]),
+        ("here", ["--nodes", "local"], ["local-0-machine", "local-0-proof", "kata-class"]),
+    ],
+)
+def test_new_stack_is_previewed_by_the_commands_that_are_printed_after_it(
+    checkout: Checkout, tmp_path: Path, name: str, argv: list[str], planned: list[str]
+) -> None:
+    (tmp_path / "config").write_text(SSH)
+    (tmp_path / "known_hosts").write_text(KNOWN)
+    command = ["python", "-m", "stacks.new", "--name", name, *argv, "--ssh-folder", str(tmp_path)]
+    done = subprocess.run(command, cwd=checkout.folder, env=checkout.environment, capture_output=True, text=True, check=True)
+    commands = re.findall(r"^  pulumi (.*?)(?:    #.*)?$", done.stdout, re.MULTILINE)
+    # The packages are there already, and secrets are a person's own.
+    shown = [checkout.pulumi(*words) for one in commands if (words := one.split())[0] not in ("install", "config")]
+    assert len(shown) == 2 and all(text in shown[-1] for text in planned)
+
+
+def test_stack_genuine_is_refused_in_one_sentence_before_anything_is_made(checkout: Checkout) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        dead = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    file = checkout.folder / "stacks" / "Pulumi.genuine.yaml"
+    document = yaml.safe_load(file.read_text())
+    document["config"]["kata-nodes:docker"]["repository"] = {"address": f"{dead}/{{id}}"}
+    document["config"]["kata-nodes:kata"]["install"] = {"address": f"{dead}/kata.tar.zst", "sha256": "a" * 64}
+    file.write_text(yaml.safe_dump(document))
+    checkout.pulumi("stack", "init", "genuine")
+    sentence = f"{dead}/debian/gpg is not reached from here"
+    previewed = checkout.pulumi("preview", "--stack", "genuine")
+    assert (
+        "`pulumi up` would be refused on this machine" in previewed and sentence in previewed and "local-0-machine" in previewed
+    )
+    refused = checkout.pulumi("up", "--stack", "genuine", "--yes", "--skip-preview", ok=False)
+    assert sentence in refused and "[genuine-impossible]" in refused and "Traceback" not in refused
+    assert "command:" not in checkout.pulumi("stack", "export", "--stack", "genuine")

@@ -14,7 +14,7 @@ from tests.stacks.test_schema import refused
 HOST_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'E' * 43} root@rack"
 MACHINE = ["--name", "rack", "--nodes", "existing", "--address", "192.0.2.7", "--host-key", HOST_KEY]
 IMAGE = ["--proof-image", "registry.example/proof@sha256:0"]
-EXISTING = [*MACHINE, *IMAGE]
+EXISTING = [*MACHINE, "--cluster", "kubeconfig", *IMAGE]
 
 AWS = ["--name", "cloud", "--nodes", "aws", "--region", "eu-central-1", "--image", "ami-0123456789abcdef0"]
 AWS += ["--vpc", "vpc-0123abcd", "--subnet", "subnet-0123abcd", "--ssh-from", "203.0.113.0/24"]
@@ -34,7 +34,7 @@ def written(folder: Path, *argv: str, said: list[str] | None = None) -> tuple[in
         (["--name", "lab", "--nodes", "cluster", *IMAGE], {"kubernetes"}),
         (["--name", "lab", "--nodes", "kata-deploy", "--selector", "pool=kata", *IMAGE], {"kubernetes"}),
         (EXISTING, {"nodes", "docker", "kata", "kubernetes"}),
-        ([*MACHINE, "--cluster", "none"], {"nodes", "docker", "kata"}),
+        (MACHINE, {"nodes", "docker", "kata"}),
         ([*MACHINE, "--install", "none", "--kata", "3.27.0", "--cluster", "none"], {"nodes", "docker", "kata"}),
         ([*AWS, *IMAGE], {"nodes", "docker", "kata", "kubernetes"}),
         ([*AWS, "--instance-type", "m7i.metal-24xl", "--cluster", "none"], {"nodes", "docker", "kata"}),
@@ -56,7 +56,7 @@ def test_file_is_one_that_a_preview_and_the_schema_accept(tmp_path: Path, argv: 
 def test_answers_at_a_terminal_come_to_the_same_file(tmp_path: Path) -> None:
     (tmp_path / "asked").mkdir()
     (tmp_path / "given").mkdir()
-    written(tmp_path / "asked", said=["rack", "existing", "192.0.2.7", "", HOST_KEY, "", "", "", "", IMAGE[1]])
+    written(tmp_path / "asked", said=["rack", "existing", "192.0.2.7", "", HOST_KEY, "", "", "kubeconfig", "", IMAGE[1]])
     written(tmp_path / "given", *EXISTING)
     asked, given = (tmp_path / name / "Pulumi.rack.yaml" for name in ("asked", "given"))
     assert asked.read_text() == given.read_text()

@@ -1,0 +1,64 @@
+"""Whether this machine can run local nodes with the real Kata and Docker: it needs KVM and the sites that these come from."""
+
+import http.client
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+
+from local import accelerator
+from nodekit.errors import NodeError
+from tools import cache
+from tools import local as tooling
+
+REACH_SECONDS = 10
+
+
+def refuse_where_impossible(stack: str, addresses: Iterable[str], build: bool) -> None:
+    """Raise NodeError `genuine-impossible`, with all that is missing, before anything is made.
+
+    `build` has the node image made where there is none yet, which is what a guest is tried with; without it only the signs of
+    KVM are looked at. Raises SetupError as `tools.local.parts`.
+    """
+    missing = [*filter(None, [without_kvm(build)]), *filter(None, map(unreached, addresses))]
+    if missing:
+        raise NodeError(
+            "genuine-impossible",
+            f"Stack {stack} runs the real Kata on a machine that it makes here, which needs KVM and internet, and "
+            f"{'; '.join(missing)}",
+            "Use a machine that has both, or stack local, which emulates where it must and runs a stand-in for Kata",
+        )
+
+
+def without_kvm(build: bool) -> str | None:
+    """Why no node with KVM can run here; None where one can, or where only the node image could show it."""
+    if not accelerator.DEVICE.exists():
+        return f"this machine has no {accelerator.DEVICE}"
+    if not os.access(accelerator.DEVICE, os.R_OK | os.W_OK):
+        return f"this user may not open {accelerator.DEVICE} (usermod --append --groups kvm USER allows it)"
+    if build:
+        tooling.parts()
+    image = newest_image()
+    if image is None:
+        return None
+    chosen = accelerator.choose(image / "kernel", image / "initrd.img", image / "accelerator.json")
+    return None if chosen == "kvm" else f"no guest boots with {accelerator.DEVICE} on this machine"
+
+
+def newest_image() -> Path | None:
+    """Folder of the node image that was built last; None where none was."""
+    images = list((cache.root() / "image").glob("*/image.json"))
+    return max(images, key=lambda file: file.stat().st_mtime).parent if images else None
+
+
+def unreached(address: str) -> str | None:
+    """Why `address` gives nothing; None where it answers. Without a proxy: the node's way leads through none."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        # GET, of which nothing is read: addresses that are signed for it refuse HEAD.
+        with opener.open(address, timeout=REACH_SECONDS):
+            return None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        why = error.reason if isinstance(error, urllib.error.URLError) else error
+        return f"{address} is not reached from here ({why})"

@@ -1,0 +1,172 @@
+"""Stack genuine is refused where it cannot work, before anything is made, and planned with the real parts elsewhere."""
+
+import http.server
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+import yaml
+
+from components import local_machine
+from local import accelerator, genuine
+from nodekit.errors import NodeError
+from stacks import pool
+from stacks.model import load
+from tests.components.recorder import Recorder
+from tests.components.test_wiring import LOCAL, stack
+
+FILE = Path(__file__).resolve().parents[2] / "stacks" / "Pulumi.genuine.yaml"
+CONFIG: dict[str, Any] = {
+    key.removeprefix("kata-nodes:"): value for key, value in yaml.safe_load(FILE.read_text())["config"].items()
+}
+DOCKER = "https://download.docker.com/linux/debian/gpg"
+KATA = "https://github.com/kata-containers/kata-containers/releases/download/3.32.0/kata-static-3.32.0-amd64.tar.zst"
+
+
+class Machine:
+    """What the machine is played to have: a device of KVM, a node image, and what a guest does there."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.device, self.image, self.tried, self.boots = folder / "kvm", folder / "cache/image/0", 0, True
+        self.image.mkdir(parents=True)
+        self.device.touch()
+        (self.image / "image.json").touch()
+        patch.setenv("KATA_NODES_CACHE", str(folder / "cache"))
+        patch.setattr(accelerator, "DEVICE", self.device)
+        patch.setattr(accelerator, "boots_with_kvm", self.boot)
+
+    def boot(self, kernel: Path, initrd: Path) -> bool:
+        """A guest of the image."""
+        assert (kernel, initrd) == (self.image / "kernel", self.image / "initrd.img")
+        self.tried += 1
+        return self.boots
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """One with everything."""
+    return Machine(tmp_path, monkeypatch)
+
+
+@contextmanager
+def site(status: int) -> Iterator[str]:
+    """The address of a file on a site on loopback that answers so."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/file"
+    server.shutdown()
+    server.server_close()
+
+
+def refused(addresses: list[str], build: bool = False) -> str:
+    """The sentence."""
+    with pytest.raises(NodeError) as caught:
+        genuine.refuse_where_impossible("genuine", addresses, build)
+    assert caught.value.code == "genuine-impossible"
+    return caught.value.sentence()
+
+
+def test_machine_with_everything_is_refused_nothing(machine: Machine) -> None:
+    with site(200) as address:
+        genuine.refuse_where_impossible("genuine", [address], build=False)
+    assert machine.tried == 1
+
+
+def test_each_thing_that_is_missing_is_named(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with site(200) as there, site(404) as absent:
+        machine.boots = False
+        assert f"no guest boots with {machine.device} on this machine" in refused([there])
+        monkeypatch.setattr(genuine.os, "access", lambda *_: False)
+        assert f"this user may not open {machine.device}" in refused([there])
+        machine.device.unlink()
+        said = refused([there, absent])
+        assert f"this machine has no {machine.device}; {absent} is not reached from here" in said and there not in said
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    assert "Connection refused" in refused([f"http://127.0.0.1:{port}/gpg"])
+
+
+def test_proxy_of_this_machine_is_not_the_way_of_the_node(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with site(200) as proxy, socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+        closed.close()
+        monkeypatch.setenv("http_proxy", proxy)
+        assert "is not reached" in refused([f"http://127.0.0.1:{port}/gpg"])
+
+
+def test_image_is_built_by_up_alone_and_a_guest_tried_in_it(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    (machine.image / "image.json").unlink()
+    built: list[bool] = []
+
+    def parts() -> dict[str, object]:
+        built.append(True)
+        (machine.image / "image.json").touch()
+        return {}
+
+    monkeypatch.setattr(genuine.tooling, "parts", parts)
+    machine.boots = False
+    genuine.refuse_where_impossible("genuine", [], build=False)
+    assert built == [] and machine.tried == 0
+    assert "no guest boots" in refused([], build=True) and built == [True]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], preview: bool, reached: bool = True) -> Recorder:
+    """The whole program with these settings, where the sites are played."""
+    monkeypatch.setattr(genuine, "unreached", lambda address: None if reached else f"{address} is not reached from here (played)")
+    monkeypatch.setattr(genuine.tooling, "parts", dict)
+    return stack(config, preview)
+
+
+@pytest.mark.parametrize("preview", [True, False])
+def test_plan_has_the_real_parts_on_a_local_machine(machine: Machine, monkeypatch: pytest.MonkeyPatch, preview: bool) -> None:
+    made = run(monkeypatch, CONFIG, preview).by_name
+    assert "site" not in made and made["local-0-machine"].type == "command:local:Command"
+    told = str({name: one.inputs for name, one in made.items() if name.startswith("local-0")})
+    assert "https://download.docker.com/linux/{id}" in told and KATA in told and "28.5.1" in told
+
+
+def test_nothing_is_made_where_a_site_is_not_reached(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_machine, "boot", lambda _folder: pytest.fail("a machine was looked for"))
+    with pytest.raises(pulumi.RunError, match=f"{DOCKER} is not reached .*; {KATA} is not reached"):
+        run(monkeypatch, CONFIG, preview=False, reached=False)
+
+
+def test_preview_says_what_up_would_refuse_and_plans_it_all_the_same(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    machine.device.unlink()
+    assert "local-0-proof" in run(monkeypatch, CONFIG, preview=True, reached=False).by_name
+    (warning,) = said
+    assert f"this machine has no {machine.device}; {DOCKER} is not reached" in warning and "stack local" in warning
+
+
+def test_stand_in_needs_neither_kvm_nor_internet_and_says_what_it_did_not_prove(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.device.unlink()
+    assert "local-0-machine" in run(monkeypatch, LOCAL, preview=True, reached=False).by_name
+    kata, cluster = load(LOCAL.get).not_proven
+    assert "stand-in" in kata and "nothing is proven about a Kata release" in kata and "runs no pods" in cluster
+    assert load(CONFIG.get).not_proven == [cluster]
+
+
+def test_own_mirrors_are_asked_instead_of_the_sites() -> None:
+    docker = {"repository": {"address": "https://mirror.example/docker/{id}"}, "version": "28.5.1"}
+    kata = {"install": {"address": "https://mirror.example/kata.tar.zst", "sha256": "a" * 64}}
+    config = load({**CONFIG, "docker": docker, "kata": kata}.get)
+    assert pool.sources(config) == ["https://mirror.example/docker/debian/gpg", "https://mirror.example/kata.tar.zst"]
+    assert pool.sources(load(CONFIG.get)) == [DOCKER, KATA] and pool.sources(load(LOCAL.get)) == []
