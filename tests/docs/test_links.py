@@ -36,7 +36,7 @@ def test_no_link_leads_nowhere(page: Path) -> None:
 
 
 def test_dead_links_and_dead_anchors_are_found() -> None:
-    text = "[a](README.md) [b](no.md) [c](README.md#settings) [d](README.md#no-such) [e](https://example.org) `[f](no.md)`"
+    text = "[a](README.md) [b](no.md) [c](README.md#quickstart) [d](README.md#no-such) [e](https://example.org) `[f](no.md)`"
     assert faults(REPOSITORY / "README.md", text) == ["no.md", "README.md#no-such"]
 
 

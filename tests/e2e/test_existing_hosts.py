@@ -5,6 +5,8 @@ The tests of this module are one story and run in order: each needs the one befo
 """
 
 import json
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,13 +14,14 @@ import asyncssh
 import pytest
 import yaml
 
+from tests.docs.test_readme import commands, quickstart
 from tests.e2e.checkout import Checkout
 from tests.nodekit.debian_node import DebianNode, booted, image, program
 
 pytestmark = [pytest.mark.engine, pytest.mark.debian, pytest.mark.timeout(600)]
 PASSWORD = "s3cret 'of\" $the \\user"
 UP = ("up", "--yes", "--skip-preview", "--stack", "staging")
-NODE_PORT, BASTION_PORT = 2201, 2202
+NODE_PORT, BASTION_PORT, RACK_PORT = 2201, 2202, 2203
 
 
 def new_key() -> tuple[str, str]:
@@ -117,3 +120,31 @@ def test_destroy_undoes_it_by_the_same_password(hosts: Hosts) -> None:
     root = Path(f"/proc/{hosts.node.pid}/root")
     assert not (root / "usr/local/lib/kata-nodes").exists()
     assert not list((root / "home/admin").glob(".kata-nodes*"))
+
+
+def test_quickstart_for_own_hosts_leads_to_them(hosts: Hosts, tmp_path: Path) -> None:
+    """The README's own commands, where the person knows the machine by ~/.ssh/config and known_hosts.
+
+    Kata's site is out of reach in there: known before anything but the program is put onto the machine.
+    """
+    login, host_key = serve(hosts.node, RACK_PORT, "rack")
+    hosts.node.ask("usermod", "--append", "--groups", "sudo", "rack")
+    (Path(f"/proc/{hosts.node.pid}/root") / "etc/sudoers.d/rack").write_text("rack ALL=(ALL) NOPASSWD: ALL\n")
+    ssh = tmp_path / ".ssh"
+    ssh.mkdir()
+    (ssh / "config").write_text(f"Host rack-a\n  HostName 127.0.0.1\n  Port {RACK_PORT}\n  User rack\n")
+    (ssh / "known_hosts").write_text(f"[127.0.0.1]:{RACK_PORT} {host_key}\n")
+    (ssh / "id_ed25519").write_text(login)
+    lines = commands(quickstart("My hosts"))
+    assert lines[0] == "pulumi install", "the packages are those of the tests"
+    script = re.sub(r"^(pulumi up .*)$", r"\1 --yes --skip-preview --non-interactive", "\n".join(lines[1:]), flags=re.MULTILINE)
+    done = subprocess.run(
+        [*hosts.within, "bash", "-e", "-c", script], cwd=hosts.folder, env={**hosts.environment, "HOME": str(tmp_path)},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    print(done.stdout)
+    assert done.returncode != 0 and "[kata-download-failed]" in done.stdout and "kata-static-3.32.0" in done.stdout
+    made = {
+        one.rpartition("::")[2] for one in re.findall(r'"urn": "([^"]+)"', hosts.pulumi("stack", "export", "--stack", "rack"))
+    }
+    assert {"rack-1-upload", "rack-1-program"} <= made and "rack-1-docker" not in made

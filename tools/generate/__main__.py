@@ -5,13 +5,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.generate import errors, schema, settings
+from tools.generate import errors, picture, schema, settings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FILES: dict[str, Callable[[], str]] = {
     "stacks/schema.json": schema.text,
     "docs/reference/settings.md": settings.text,
     "docs/reference/errors.md": errors.text,
+    "docs/run.svg": picture.text,
 }
 """File of the checkout -> what should stand in it."""
 
