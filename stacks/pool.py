@@ -1,5 +1,6 @@
 """From the stack configuration to nodes: where they come from, and what each of them should become."""
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -101,6 +102,11 @@ def pool(config: StackConfig, secrets: Mapping[str, pulumi.Output[str]]) -> Pool
 
         return aws_nodes(config.nodes.aws, secrets, desired(config, None))
     if config.nodes.local:
+        if importlib.util.find_spec("cryptography") is None:
+            raise pulumi.RunError(
+                "Local nodes need Python packages that `pulumi install` leaves out, since only they use them. Run: make up "
+                f"STACK={pulumi.get_stack()}"
+            )
         if real_parts := sources(config):
             _look_for(real_parts)
         return LocalNodes(

@@ -3,6 +3,7 @@
 What would be lost if these failed: pinned keys on every hop, the sudo password, and nodes that leave without taking others.
 """
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from local.boot import Boot
 from tests.components.recorder import Recorder
 from tests.components.test_wiring import EXISTING, HOST_KEY, LOCAL, stack
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 BASTION_KEY = HOST_KEY[:-1] + "I"
 BASTION = {"address": "192.0.2.9", "user": "jump", "port": 2022, "hostKey": BASTION_KEY}
 SECRETS = {"sshPrivateKey": "NODE-KEY", "sudoPassword": "SUDO-PASSWORD", "bastionPrivateKey": "BASTION-KEY"}
@@ -189,3 +191,11 @@ def test_only_a_machine_that_died_is_named(monkeypatch: pytest.MonkeyPatch, foun
 def test_start_is_part_of_what_the_proof_vouches_for(three: Recorder) -> None:
     for step in ("upload", "proof"):
         assert "ssh-ed25519 AAAA first" in three.by_name[f"local-0-{step}"].inputs["triggers"]
+
+
+def test_local_nodes_say_what_pulumi_install_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "cryptography==" not in (CHECKOUT / "requirements.txt").read_text()
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "cryptography" else find(name))
+    with pytest.raises(pulumi.RunError, match=r"packages that `pulumi install` leaves out.* Run: make up STACK=test"):
+        stack(LOCAL, preview=True)
