@@ -1,4 +1,4 @@
-"""docs/run.svg: what a real `make up` printed (docs/run.txt), drawn as a terminal shows it."""
+"""docs/run.svg: lines that a real `make up` printed (docs/run.txt), drawn as a terminal shows them."""
 
 from html import escape
 from pathlib import Path
