@@ -247,7 +247,8 @@ def collect(given: Answers, ask: Callable[[str], str] | None) -> dict[str, str]:
         said = given.get(one.key)
         if not one.asked(answers):
             if said is not None:
-                raise ConfigError(f"--{one.key} has no meaning for --nodes {answers['nodes']}. Leave it out.")
+                beside = " ".join(f"--{key} {answers[key]}" for key in ("nodes", "cluster") if key in answers)
+                raise ConfigError(f"--{one.key} has no meaning for {beside}. Leave it out.")
             continue
         default = one.default(answers)
         if said is None and ask:
