@@ -9,6 +9,7 @@ from components.kata_node import resource_text
 from nodekit.rules import consumers
 from nodekit.rules.checklist import checklist, of_pods
 from nodekit.rules.pod import CAPABILITIES
+from nodekit.rules.text import harmless
 from stacks.cluster import sandboxes
 from stacks.model import NAMESPACE, SECRETS, ConfigError, load, refuse_unknown, refuse_useless
 from stacks.pool import nodes as kata_nodes
@@ -24,7 +25,7 @@ try:
     config = load(given.get_object)
     refuse_useless(config, secrets)
 except ConfigError as error:
-    raise pulumi.RunError(str(error)) from None
+    raise pulumi.RunError(harmless(str(error))) from None
 
 nodes = kata_nodes(config, secrets)
 elsewhere = config.kubernetes and config.kubernetes.cluster == "kubeconfig"

@@ -22,6 +22,7 @@ from botocore.parsers import ResponseParserError
 from nodekit.errors import NodeError
 from nodekit.rules import aws_preflight as rules
 from nodekit.rules import ec2
+from nodekit.rules.text import harmless
 
 SETTINGS = Config(retries={"mode": "standard", "total_max_attempts": 6}, connect_timeout=5, read_timeout=20)
 """Throttling is waited out, twice as long each time, up to about a minute in all."""
@@ -158,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
     except NodeError as error:
         print(f"error: {error.sentence()}", file=sys.stderr)
         return 1
-    print(rules.table(rows))
+    print(harmless(rules.table(rows)))
     return 1 if any(row.verdict == rules.FAILED for row in rows) else 0
 
 

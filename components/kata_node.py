@@ -19,8 +19,6 @@ VERB_SECONDS = {"preflight": 420, "docker": 2400, "kata": 1800}
 PROOF_GRACE_SECONDS = 120
 """The proof's own bound ends a guest; one that is this much later ends a program that hangs."""
 PROGRAM_FOLDER = "/usr/local/lib/kata-nodes"
-AS_ROOT = ".kata-nodes-as-root.sh"
-"""Where `as_root.sh` lies in the login user's home; `bootstrap.sh --remove` takes it away."""
 DIALS, DIAL_SECONDS = 60, 15
 """Patience with a machine that is still starting: dials, at most 5 s apart, and the bound on each."""
 
@@ -135,8 +133,8 @@ class KataNode(pulumi.ComponentResource):
 
     Children, each after the one before: `-system` (refuses an unknown operating system), `-upload` and `-program` (the node
     program and its start-up needs), `-preflight` (a tiny guest boots), `-docker` (version, hold, runtime), `-kata` (files and
-    `kernel_params`), `-proof` (fails the stack unless the guest passes the ladder); with a sudo password `-as-root` too (what
-    hands it to sudo). Depend on the component, or on `proof`, to come after the proof.
+    `kernel_params`), `-proof` (fails the stack unless the guest passes the ladder). Depend on the component, or on `proof`,
+    to come after the proof.
     """
 
     evidence: pulumi.Output[dict[str, Any]]
@@ -201,24 +199,14 @@ class KataNode(pulumi.ComponentResource):
             triggers=[args["identity"], digest],
             opts=options(system),
         )
-        needed: list[pulumi.Resource] = [upload]
-        if password:
-            as_root = remote.CopyToRemote(
-                f"{name}-as-root",
-                connection=connection,
-                source=pulumi.FileAsset(str(resources.files("nodekit").joinpath("as_root.sh"))),
-                remote_path=AS_ROOT,
-                triggers=[args["identity"]],
-                opts=options(system),
-            )
-            needed.append(as_root)
-        run = f"sh {AS_ROOT} " if password else ""
+        as_root = resource_text("as_root.sh")
+        run = login.as_root(as_root) if password else ""
 
         def stdin_of(text: pulumi.Input[str]) -> pulumi.Output[str]:
-            """What a command reads: with a password that comes first, and all of it is secret."""
+            """What a command reads: with a password what hands that to sudo comes first, and all of it is secret."""
             if not password:
                 return pulumi.Output.from_input(text)
-            return pulumi.Output.all(password, text).apply(told(lambda both: login.after_password(*both)))
+            return pulumi.Output.all(password, text).apply(told(lambda both: login.before(as_root, *both)))
 
         start = remote.Command(
             f"{name}-program",
@@ -229,7 +217,7 @@ class KataNode(pulumi.ComponentResource):
             logging=remote.Logging.STDERR,
             add_previous_output_in_env=False,
             # No triggers: another machine behind the address is an update, since the one before can no longer be undone.
-            opts=options(*needed),
+            opts=options(upload),
         )
 
         def verb(

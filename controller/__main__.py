@@ -14,6 +14,7 @@ from controller.rounds import Rounds
 from nodekit.errors import NodeError
 from nodekit.rules import joining
 from nodekit.rules.pod_proof import PROOF_LABEL
+from nodekit.rules.text import harmless
 
 log = logging.getLogger("controller")
 MAX_SETTINGS = 1 << 20
@@ -25,7 +26,7 @@ class OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Level and message."""
-        return f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}"
+        return harmless(f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}")
 
 
 class Waking(logging.Handler):

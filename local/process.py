@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from nodekit.host.reading import MAX_OWN, MAX_SYSTEM, read, read_text
+from nodekit.rules.text import harmless
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -24,7 +25,7 @@ class LocalError(Exception):
     """What went wrong on this machine: a stable code, one sentence, and what to do about it."""
 
     def __init__(self, code: str, message: str, remedy: str) -> None:
-        super().__init__(f"{code}: {message}; remedy: {remedy}")
+        super().__init__(harmless(f"{code}: {message}; remedy: {remedy}"))
         self.code = code
 
 
@@ -205,7 +206,7 @@ def path_field(given: Mapping[str, object], key: str) -> Path:
 
 def progress(text: str) -> None:
     """One line for the person who waits."""
-    print(text, file=sys.stderr, flush=True)
+    print(harmless(text), file=sys.stderr, flush=True)
 
 
 Verb = Callable[[dict[str, object]], dict[str, object]]

@@ -11,6 +11,7 @@ from types import ModuleType
 
 from nodekit import __version__
 from nodekit.errors import NodeError
+from nodekit.rules.text import harmless
 
 VERBS = {
     "preflight": "boot a tiny guest, to show that this node can run one; explain it when it cannot",
@@ -24,10 +25,14 @@ QUESTIONS = {
     "status": "measure the node and change nothing",
     "effective": "say which configuration Kata reads, what it amounts to, and which files look relevant and are dead",
     "kernel-params": "merge guest kernel parameters into one of Kata's configuration files",
+    "daemon-json": "print the daemon.json that the verb docker would write, or say why it refuses to",
+    "apt-sources": "print the apt source that the verb docker would write or use, or say why it refuses to",
     "compat": "say whether a Docker works with a Kata; exit 1 with the reason and the cure when it does not",
     "failpoints": "list the places between two effects at which this program can be made to end, for tests",
 }
 """Question -> what it answers. Each takes arguments."""
+FILES = ("kernel-params", "daemon-json", "apt-sources")
+"""Questions that print a file: into a pipe or a file byte for byte, on a terminal made harmless like everything else."""
 MAX_INPUT = 1 << 20
 """Bytes of desired state that are read."""
 
@@ -63,7 +68,7 @@ def desired_state(text: str) -> dict[str, object]:
         raise NodeError("bad-input", f"The desired state is longer than {MAX_INPUT} characters", "Give one JSON object on stdin")
     try:
         value = json.loads(text or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NodeError("bad-input", f"The desired state is not JSON: {error}", "Give one JSON object on stdin") from None
     if not isinstance(value, dict):
         raise NodeError(
@@ -96,7 +101,8 @@ def main(argv: list[str] | None = None) -> int:
     if as_json:
         print(json.dumps(result, sort_keys=True), flush=True)
     else:
-        sys.stdout.write(command.text(result))
+        shown = command.text(result)
+        sys.stdout.write(shown if name in FILES and not sys.stdout.isatty() else harmless(shown))
     return 0
 
 

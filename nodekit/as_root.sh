@@ -1,6 +1,8 @@
 #!/bin/sh
 # Runs a program as root where sudo asks the login user for a password:
-#   sh as_root.sh PROGRAM [ARGUMENT]...     standard input: one line with the password, then what the program reads
+#   sh -c "$(cat as_root.sh)" as-root PROGRAM [ARGUMENT]...
+# Standard input: one line with the password, then what the program reads. The script itself comes before them (login.as_root), so
+# that no file of the login user's is given the password.
 # The password goes to sudo's standard input alone: it is no argument, in no environment, and never reaches the program.
 set -eu
 

@@ -1,5 +1,7 @@
 """The one error type of this project, and the catalogue of its stable codes."""
 
+from nodekit.rules.text import harmless
+
 CODES: dict[str, str] = {
     # input
     "bad-input": "The desired state that the program was given is not valid.",
@@ -44,6 +46,8 @@ CODES: dict[str, str] = {
     # packages and Docker
     "repository-unreachable": "The package repository does not answer as it should.",
     "repository-key-mismatch": "The package repository is signed by another key than the expected one.",
+    "repository-unsigned": "apt is set to install packages that no valid signature vouches for.",
+    "apt-sources-invalid": "apt cannot read its lists of sources, or two entries contradict each other.",
     "version-not-in-repository": "The package repository does not hold the wanted version.",
     "apt-lock-held": "Another program holds apt's or dpkg's lock.",
     "packages-conflict": "Installing the wanted packages would remove others.",
@@ -111,16 +115,17 @@ class NodeError(Exception):
     """A refusal or failure that a person can act on.
 
     `code` is a key of `CODES`; `message` is one sentence (what happened, where, the value seen); `remedy` is one sentence
-    saying what to do. `details` holds further measured values for the JSON result and never holds a secret.
+    saying what to do. `details` holds further measured values for the JSON result and never holds a secret. Both sentences may
+    quote a node, a guest or a site, and are shown as they are: what could act on a terminal or on CI is made harmless here.
     """
 
     def __init__(self, code: str, message: str, remedy: str, **details: object) -> None:
         if code not in CODES:
             raise KeyError(f"{code} is not in the catalogue of error codes")
-        super().__init__(message)
         self.code = code
-        self.message = message
-        self.remedy = remedy
+        self.message = harmless(message)
+        self.remedy = harmless(remedy)
+        super().__init__(self.message)
         self.details = details
 
     def as_dict(self) -> dict[str, object]:
@@ -129,4 +134,4 @@ class NodeError(Exception):
 
     def sentence(self) -> str:
         """What a person reads: the message, then the remedy."""
-        return f"{self.message.rstrip('.')}. {self.remedy.rstrip('.')}. [{self.code}]"
+        return harmless(f"{self.message.rstrip('.')}. {self.remedy.rstrip('.')}. [{self.code}]")

@@ -5,10 +5,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from nodekit.rules.text import harmless
+
 
 def say(text: str) -> None:
-    """Print one line at once; `text` is ours, not a guest's."""
-    print(text, file=sys.stderr, flush=True)
+    """Print one line at once, whatever a site, a package or a guest put into it made harmless."""
+    print(harmless(text), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from nodekit.rules.text import harmless
 from review import comment, documents, github
 
 
@@ -27,7 +28,7 @@ def main() -> int:
             comment.drift(given.stack, found) if drifted else None,
         )
     except github.GitHubError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(harmless(f"error: {error}"), file=sys.stderr)
         return 1
     print(f"Drift of stack {given.stack}: {'found' if drifted else 'none'}; issue {done}")
     return 0

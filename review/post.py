@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from nodekit.rules.text import harmless
 from review import comment, documents, github
 from review.documents import Preview
 
@@ -71,7 +72,7 @@ def main() -> int:
     try:
         return post(folder, os.environ["GITHUB_REPOSITORY"], os.environ["HEAD_SHA"])
     except (Refused, github.GitHubError) as error:
-        print(f"error: nothing more is posted: {error}", file=sys.stderr)
+        print(harmless(f"error: nothing more is posted: {error}"), file=sys.stderr)
         return 1
 
 

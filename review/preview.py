@@ -16,6 +16,7 @@ import yaml
 
 from nodekit.host.capture import capture
 from nodekit.host.reading import MAX_OWN, read
+from nodekit.rules.text import harmless
 from review.documents import MAX_DOCUMENT
 
 SEALED = ("encryptionsalt", "encryptedkey", "secretsprovider")
@@ -108,7 +109,7 @@ class Engine:
         if done.timed_out or done.too_long:
             bound = f"{SECONDS} s" if done.timed_out else f"{MAX_DOCUMENT >> 20} MiB of output"
             said += f"\npulumi {' '.join(argv[:2])} was ended after {bound}.\n"
-        sys.stderr.write(said)
+        sys.stderr.write(harmless(said))
         return Finished(done.code == 0, done.stdout.decode(errors="replace"), said)
 
 
@@ -168,7 +169,7 @@ def main() -> int:
     given.to.write_text(json.dumps(document))
     errors = [one for one in document["preview"].get("diagnostics", []) if one.get("severity") == "error"]
     for one in errors:
-        print(one["message"].strip(), file=sys.stderr)
+        print(harmless(one["message"].strip()), file=sys.stderr)
     return 1 if errors else 0
 
 

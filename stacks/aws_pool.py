@@ -10,6 +10,7 @@ from components.aws_nodes import AwsNodes, AwsNodesArgs
 from components.aws_resources import account
 from nodekit.errors import NodeError
 from nodekit.rules.aws_preflight import Asked, insist, table
+from nodekit.rules.text import harmless
 from stacks.aws_model import Aws
 
 
@@ -87,4 +88,4 @@ def ask(wanted: Aws) -> None:
         insist(rows)
     except NodeError as error:
         raise pulumi.RunError(error.sentence()) from None
-    pulumi.log.info(f"AWS preflight:\n{table(rows)}")
+    pulumi.log.info(harmless(f"AWS preflight:\n{table(rows)}"))

@@ -8,6 +8,7 @@ from pydantic.alias_generators import to_camel
 
 from nodekit.errors import NodeError
 from nodekit.rules import (
+    apt_source,
     docker_matrix,
     images,
     kata_deploy,
@@ -38,8 +39,6 @@ SECRETS = {
 """All that pools take, the script by which machines of a group join a cluster among them."""
 SECRET_KEYS = {**SECRETS, "kubeconfig": "Kubeconfig of the cluster, where `kubernetes.cluster` is `kubeconfig`."}
 """All that the program takes."""
-DOCKER_FINGERPRINT = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
-"""Docker's own apt key (facts of the field: docs.docker.com, "Install Docker Engine on Debian")."""
 
 
 class ConfigError(Exception):
@@ -138,9 +137,9 @@ class Nodes(Model):
 class DockerRepository(Model):
     """The apt repository that Docker comes from."""
 
-    address: HttpAddress = "https://download.docker.com/linux/{id}"
+    address: HttpAddress = apt_source.DOCKER_ADDRESS
     """Its address; `{id}` stands for the node's distribution (debian, ubuntu)."""
-    fingerprint: Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")] = DOCKER_FINGERPRINT
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")] = apt_source.DOCKER_FINGERPRINT
     """Fingerprint of the key that signs it; a repository signed by another key is refused."""
     suite: str | None = None
     """Suite; without it the node's own release (trixie, noble)."""

@@ -11,6 +11,7 @@ from components import ExistingNodes, ExistingNodesArgs, KataNode, KataNodeArgs,
 from components.node import Node
 from nodekit.errors import NodeError
 from nodekit.rules import kata_layout, kata_releases
+from nodekit.rules.text import harmless
 from stacks.model import DockerRepository, KataArchive, StackConfig
 from tools.cache import SetupError
 
@@ -82,7 +83,7 @@ def _look_for(addresses: list[str]) -> None:
             raise pulumi.RunError(error.sentence()) from None
         pulumi.log.warn(f"`pulumi up` would be refused on this machine: {error.sentence()}")
     except SetupError as error:
-        raise pulumi.RunError(str(error)) from None
+        raise pulumi.RunError(harmless(str(error))) from None
 
 
 class Pool(Protocol):

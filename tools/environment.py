@@ -94,10 +94,16 @@ def published(name: str, version: str) -> bool:
     return sites.available(f"{sites.PLUGINS}/pulumi-resource-{name}-v{version}-{names['os']}-{names['amd64']}.tar.gz")
 
 
+def _command_sources() -> list[Path]:
+    """The files of our command plugin, as paths in the checkout: its own, and what of the node program's rules it uses."""
+    shared = ("nodekit/__init__.py", "nodekit/rules/__init__.py", "nodekit/rules/text.py")
+    own = sorted(path.relative_to(CHECKOUT) for path in (CHECKOUT / "plugins" / "command").glob("*.py"))
+    return [*own, *map(Path, shared)]
+
+
 def command_key(venv: Path) -> str:
     """What our command plugin consists of: its sources, and the virtual environment that it runs in."""
-    sources = sorted((CHECKOUT / "plugins" / "command").glob("*.py"))
-    return cache.key([str(venv), *(part for source in sources for part in (source.name, source))])
+    return cache.key([str(venv), *(part for source in _command_sources() for part in (str(source), CHECKOUT / source))])
 
 
 def own_command_plugin(venv: Path) -> Path:
@@ -105,10 +111,9 @@ def own_command_plugin(venv: Path) -> Path:
     key = command_key(venv)
 
     def make(folder: Path) -> None:
-        room = folder / "plugins" / "command"
-        room.mkdir(parents=True)
-        for source in (CHECKOUT / "plugins" / "command").glob("*.py"):
-            shutil.copy(source, room)
+        for source in _command_sources():
+            (folder / source).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(CHECKOUT / source, folder / source)
         launcher = folder / "pulumi-resource-command"
         main_file = cache.root() / "plugins" / f"command-{key}" / OWN_PLUGIN
         launcher.write_text(f'#!/bin/sh\nexec {shlex.quote(str(venv / "bin" / "python"))} {shlex.quote(str(main_file))} "$@"\n')

@@ -6,7 +6,7 @@ from pathlib import Path
 from nodekit.errors import NodeError
 from nodekit.host import apt, kata
 from nodekit.rules.docker_matrix import RUNTIMES, refuse_if_incompatible, verdict
-from nodekit.rules.docker_packages import PACKAGES, upstream_version
+from nodekit.rules.docker_packages import DAEMONS, upstream_version
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,11 +31,11 @@ def text(document: dict[str, object]) -> str:
 
 
 def _docker(root: Path) -> str:
-    name = PACKAGES[0]
-    state = apt.package_states([name], root).get(name)
-    if state is None:
-        raise NodeError("bad-input", f"The package {name} is not installed on {root}", "Give the version with --docker")
-    return upstream_version(state.version)
+    states = apt.package_states(DAEMONS, root)
+    name = next((name for name in DAEMONS if name in states), None)
+    if name is None:
+        raise NodeError("bad-input", f"None of {', '.join(DAEMONS)} is installed on {root}", "Give the version with --docker")
+    return upstream_version(states[name].version)
 
 
 def _kata(root: Path) -> str:

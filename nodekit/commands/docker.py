@@ -1,6 +1,5 @@
 """The verb `docker`: bring Docker to the pinned version, hold its packages, register the Kata runtime."""
 
-import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,12 +68,7 @@ def _wanted(desired: dict[str, object], root: Path) -> Wanted:
         {"address": (str, REQUIRED), "suite": (str | None, None), "component": (str, "stable"), "fingerprint": (str, REQUIRED)},
         at="repository",
     )
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", given["runtimeName"]):
-        raise NodeError(
-            "bad-input", f"Key runtimeName is {given['runtimeName']!r}, no name of a runtime", "Give a name such as kata"
-        )
-    if given["configPath"] is not None and not re.fullmatch(r"/[^\x00-\x1f\x7f]*", given["configPath"]):
-        raise NodeError("bad-input", f"Key configPath is {given['configPath']!r}, no absolute path", "Give the path from / on")
+    daemon_json.check(given["runtimeName"], given["configPath"])
     if not 1 <= given["lockTimeoutSeconds"] <= 3600:
         raise NodeError("bad-input", f"Key lockTimeoutSeconds is {given['lockTimeoutSeconds']}", "Give 1 to 3600 seconds")
     system: OsRelease = os_release(root)
@@ -106,7 +100,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         needed = plan(states, wanted.package)
         records = recorded(root, JOURNAL)
         given = read_bytes(root, daemon_json.PATH)
-        text = None if given is None else _decoded(given)
+        text = None if given is None else daemon_json.decode(given)
         ours = records.get(CONFIG_PATH_RECORD)
         merged = daemon_json.merge(text, wanted.runtime, wanted.config_path, ours if isinstance(ours, str) else None)
         stopped: list[str] = []
@@ -122,15 +116,6 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         else:
             changed = False
         return _result(wanted, root, answer, changed, stopped)
-
-
-def _decoded(content: bytes) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise NodeError(
-            "file-invalid", f"{daemon_json.PATH} is not UTF-8 ({error})", "Correct it by hand, then run again"
-        ) from None
 
 
 def _change(
@@ -215,6 +200,7 @@ def _install(
             f"Installing {', '.join(asked)} would remove {', '.join(would.removed)} from node {wanted.node}",
             "Remove those packages by hand if nothing needs them, then run again",
         )
+    apt_source.refuse_unsigned_packages(root, would.versions)
     first = _first(tuple(dict.fromkeys([*names, *would.touched])), touched)
     change.note(first=first, now={PINNED_RECORD: wanted.package})
     docker.allow_starts()

@@ -1,6 +1,7 @@
 """Change packages with apt and dpkg, unattended: bounded waits, the lock's holder named, holds never lost."""
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ from nodekit.rules.docker_packages import (
     STATE_FORMAT,
     PackageState,
     Simulated,
-    madison_versions,
+    madison_rows,
     parse_leftovers,
     parse_simulation,
     parse_states,
@@ -274,10 +275,37 @@ def refresh(root: Path, source: str, lock_timeout: float) -> None:
     reach("index-read")
 
 
+def settings(root: Path) -> str:
+    """apt's settings as `apt-config dump` prints them; `root` is for looking at another root folder only."""
+    if root == Path("/") or "APT_CONFIG" in os.environ:
+        return run(["apt-config", "dump"], timeout=QUERY_TIMEOUT, env=_environment()).stdout
+    handle = os.memfd_create("apt.conf")  # read before apt looks for its other files, so that it looks there
+    try:
+        os.write(handle, f"Dir {json.dumps(str(root))};\n".encode())
+        env = {**_environment(), "APT_CONFIG": f"/proc/self/fd/{handle}"}
+        return run(["apt-config", "dump"], timeout=QUERY_TIMEOUT, env=env, pass_fds=(handle,)).stdout
+    finally:
+        os.close(handle)
+
+
+def offers(names: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Package, version and address of each version that apt's lists hold of these packages.
+
+    Raises NodeError `apt-sources-invalid` with apt's own words when it cannot read its lists.
+    """
+    done = run(["apt-cache", "madison", *names], timeout=QUERY_TIMEOUT, env=_environment(), check=False)
+    if done.code != 0 and re.search(r"^E: ", done.stderr, re.MULTILINE):
+        raise NodeError(
+            "apt-sources-invalid",
+            f"apt cannot read its lists: {_telling(done.stderr)}",
+            "Correct the entry that apt names, then run again",
+        )
+    return madison_rows(done.stdout)
+
+
 def require_version(package: str, version: str) -> None:
     """Raise NodeError `version-not-in-repository`, naming the versions that are there, unless apt knows this one."""
-    answer = run(["apt-cache", "madison", package], timeout=QUERY_TIMEOUT, env=_environment(), check=False).stdout
-    there = madison_versions(answer, package)
+    there = list(dict.fromkeys(known for name, known, _ in offers([package]) if name == package))
     if version not in there:
         raise NodeError(
             "version-not-in-repository",

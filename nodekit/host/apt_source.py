@@ -1,13 +1,27 @@
 """Give apt one checked source for Docker: the one that is there already when its key is right, else our own."""
 
+import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from nodekit.errors import NodeError
+from nodekit.host import apt
 from nodekit.host.files import read_bytes, resolve
 from nodekit.host.journal import Transaction
 from nodekit.rules import openpgp
-from nodekit.rules.apt_source import SOURCE, Source, parse, same_repository, source_text
+from nodekit.rules.apt_source import (
+    SOURCE,
+    Entry,
+    is_read,
+    lax_settings,
+    parse,
+    refuse_contradiction,
+    refuse_unsigned,
+    same_address,
+    same_repository,
+    source_text,
+)
 from nodekit.rules.text import printable
 
 MAX_KEY = 256 << 10
@@ -42,19 +56,57 @@ def fetch_key(address: str) -> bytes:
     return data
 
 
-def _others(root: Path) -> list[tuple[str, Source]]:
-    """Every enabled source of the node except our own, with the file that it stands in."""
+def entries(root: Path) -> list[Entry]:
+    """Every enabled source of the node, in the order in which apt reads them."""
     folder = "/etc/apt/sources.list.d"
     names = ["/etc/apt/sources.list"]
-    here = root / resolve(root, folder).lstrip("/")
-    if here.is_dir():
-        names += sorted(f"{folder}/{one.name}" for one in here.iterdir() if one.suffix in (".list", ".sources"))
+    place = root / resolve(root, folder).lstrip("/")
+    if place.is_dir():
+        names += sorted(f"{folder}/{each.name}" for each in place.iterdir() if is_read(each.name))
     found = []
     for name in names:
-        text = read_bytes(root, name) if name != SOURCE else None
-        if text is not None:
-            found += [(name, source) for source in parse(text.decode(errors="replace"), deb822=name.endswith(".sources"))]
+        if (root / resolve(root, name).lstrip("/")).is_file():
+            text = (read_bytes(root, name) or b"").decode(errors="replace")
+            found += [Entry(name, source) for source in parse(text, deb822=name.endswith(".sources"))]
     return found
+
+
+def refuse_lax_settings(root: Path) -> None:
+    """Raise NodeError `repository-unsigned` when apt's own settings let it install what nobody signed."""
+    lax = lax_settings(apt.settings(root))
+    if lax:
+        where = _setting_at(root, lax[0])
+        raise NodeError(
+            "repository-unsigned",
+            f"{where} sets {lax[0]} to yes, so that apt would install packages without a valid signature",
+            f"Remove {' and '.join(lax)} from {where.partition(':')[0] if where.startswith('/') else 'the settings of apt'}",
+        )
+
+
+def _setting_at(root: Path, name: str) -> str:
+    """File and line of a setting of apt.conf, which may stand in braces there; `apt-config dump` where none shows it."""
+    folder, files = "/etc/apt/apt.conf.d", ["/etc/apt/apt.conf"]
+    place = root / resolve(root, folder).lstrip("/")
+    if place.is_dir():
+        files = [*sorted(f"{folder}/{each.name}" for each in place.iterdir() if each.is_file()), *files]
+    last = name.rpartition("::")[2]
+    for file in files:
+        text = (read_bytes(root, file) or b"").decode(errors="replace")
+        for number, line in enumerate(text.split("\n"), 1):
+            if re.search(rf"(?<![\w-]){re.escape(last)}\b", line, re.IGNORECASE) and not line.lstrip().startswith(("//", "#")):
+                return f"{file}:{number}"
+    return "apt-config dump"
+
+
+def refuse_unsigned_packages(root: Path, versions: Mapping[str, str]) -> None:
+    """Raise NodeError `repository-unsigned` when an entry that needs no signature holds one of these versions of packages."""
+    lax = [entry for entry in entries(root) if entry.source.flags and entry.source.binary]
+    if not lax:
+        return
+    for name, version, address in apt.offers(sorted(versions)):
+        for entry in lax:
+            if versions[name] == version and any(same_address(each, address) for each in entry.source.addresses):
+                refuse_unsigned(entry, f"{name} {version}")
 
 
 def _refuse_other_signer(root: Path, where: str, signed_by: str, expected: str) -> None:
@@ -76,18 +128,37 @@ def _refuse_other_signer(root: Path, where: str, signed_by: str, expected: str) 
         )
 
 
+def existing(root: Path, *, address: str, suite: str, fingerprint: str) -> Entry | None:
+    """The entry of the node that holds the repository and may be used, or None; our own is left out.
+
+    Raises NodeError `repository-key-mismatch`, `repository-unsigned` or `apt-sources-invalid` for entries that may not.
+    """
+    others = [entry for entry in entries(root) if entry.file != SOURCE]
+    refuse_contradiction(others)
+    ours = [entry for entry in others if entry.source.binary and same_repository(entry.source, address, suite)]
+    for entry in ours:
+        refuse_unsigned(entry, "Docker")
+        _refuse_other_signer(root, entry.where, entry.source.signed_by, fingerprint)
+    return ours[0] if ours else None
+
+
 def ensure(root: Path, change: Transaction, *, address: str, suite: str, component: str, fingerprint: str) -> str:
     """The path of the sources file that holds the repository; ours is written, within `change`, where none does.
 
     Two entries for one repository with different `Signed-By` are an error for apt, so an existing entry is used, and ours
-    goes, when its key is the expected one. Raises NodeError `repository-key-mismatch` or `repository-unreachable`.
+    goes, when its key is the expected one. Raises NodeError as `existing`, and `repository-unreachable`.
     """
-    for where, source in _others(root):
-        if same_repository(source, address, suite):
-            _refuse_other_signer(root, where, source.signed_by, fingerprint)
-            change.remove(SOURCE)
-            return where
+    refuse_lax_settings(root)
+    entry = existing(root, address=address, suite=suite, fingerprint=fingerprint)
+    if entry is not None:
+        change.remove(SOURCE)
+        return entry.file
     key = fetch_key(address)
-    openpgp.refuse_other_keys(key, fingerprint, f"{address}/gpg")
-    change.write(SOURCE, source_text(address, suite, component, openpgp.armour(key)).encode(), 0o644)
+    change.write(SOURCE, checked_source(address, suite, component, fingerprint, key, f"{address}/gpg").encode(), 0o644)
     return SOURCE
+
+
+def checked_source(address: str, suite: str, component: str, fingerprint: str, key: bytes, where: str) -> str:
+    """The text of our own sources file with this key, which came from `where`; raises NodeError `repository-key-mismatch`."""
+    openpgp.refuse_other_keys(key, fingerprint, where)
+    return source_text(address, suite, component, openpgp.armour(key))

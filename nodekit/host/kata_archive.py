@@ -13,11 +13,9 @@ from nodekit.host.failpoints import reach
 from nodekit.host.files import STATE_FOLDER, state_folder
 from nodekit.host.reading import MAX_OWN, read
 from nodekit.progress import say, step
-from nodekit.rules.kata_layout import INSTALL_FOLDER
+from nodekit.rules.kata_layout import INSTALL_FOLDER, MARKER
 from nodekit.rules.text import printable
 
-MARKER = ".kata-nodes.json"
-"""File in the install folder that says: this program put it there, from the archive of that sha256, and these files."""
 RENAME_EXCHANGE = 2
 """renameat2(2): two names change places in one step."""
 
@@ -104,7 +102,7 @@ def install(root: Path, address: str, sha256: str, before_the_swap: Callable[[Pa
                 _put_back(inside, _folder(root), gone)
                 return True
             marker = {"sha256": sha256, "address": address, "files": _files(inside)}
-            (inside / MARKER).write_text(json.dumps(marker) + "\n")
+            _write_marker(inside / MARKER, json.dumps(marker) + "\n")
             reach("archive-unpacked")
             before_the_swap(new)
             os.sync()
@@ -146,6 +144,13 @@ def _work(root: Path) -> Path:
     with _disk(opt):
         opt.mkdir(parents=True, exist_ok=True)
     return state / "kata" if there.stat().st_dev == opt.stat().st_dev else opt / ".kata-nodes"
+
+
+def _write_marker(place: Path, text: str) -> None:
+    """Write a file that must not be there yet: no link that an archive holds is followed."""
+    handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    with open(handle, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _files(inside: Path) -> list[str]:

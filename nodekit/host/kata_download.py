@@ -1,5 +1,6 @@
 """Bring a Kata release archive to the node and unpack it, trusting nothing that it says."""
 
+import errno
 import hashlib
 import http.client
 import lzma
@@ -14,7 +15,7 @@ from typing import IO
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
 from nodekit.progress import say
-from nodekit.rules.kata_layout import INSTALL_FOLDER
+from nodekit.rules.kata_layout import INSTALL_FOLDER, MARKER
 from nodekit.rules.text import printable
 
 MAX_ARCHIVE = 4 << 30
@@ -28,6 +29,12 @@ ZSTD = b"\x28\xb5\x2f\xfd"
 """First bytes of a zstd frame (RFC 8878); from 3.21.0 on releases are packed so, before with xz."""
 EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 """Types of members that are headers of the next one, or of all."""
+MAX_TIME = 1 << 32
+"""Seconds since 1970 that a member's time may be; others become 0."""
+_MISREAD = (ValueError, LookupError, ArithmeticError, RecursionError)
+"""What tarfile raises for headers that contradict themselves, beside its own error."""
+_MISSHAPEN = (errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.ENOTEMPTY)
+"""What the system answers to members that cannot lie beside each other; anything else is the disk's fault."""
 REMEDY = "Check the address of kata.install, and that the node reaches it"
 DOWNLOAD_SECONDS = 1200.0
 """Bound on the whole download; within it, a server that says nothing for a minute is given up."""
@@ -128,6 +135,8 @@ class _Member(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
         """A member from one block of the archive."""
         member = super().frombuf(buf, encoding, errors)
+        if member.size < 0:  # older versions of Python's tarfile read such a member for ever
+            raise invalid("it holds a header of negative size")
         if member.size > MAX_HEADER and member.type in EXTENDED:
             raise invalid(f"it holds a header of {member.size} bytes")
         return member
@@ -150,6 +159,7 @@ def _members(stream: IO[bytes], mode: str, target: Path) -> None:
                 member.uid = member.gid = 0
                 member.uname = member.gname = ""
                 member.mode = 0o755 if member.isdir() else member.mode & 0o755
+                member.mtime = int(member.mtime) if 0 <= member.mtime < MAX_TIME else 0
                 if member.issym():
                     links.add(name)
                 if hasattr(tarfile, "fully_trusted_filter"):  # checked above; `data` refuses links out of the folder
@@ -157,8 +167,12 @@ def _members(stream: IO[bytes], mode: str, target: Path) -> None:
                 else:
                     tar.extract(member, target)
                 reach("archive-member-unpacked")
-    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+    except (tarfile.TarError, lzma.LZMAError, EOFError, *_MISREAD) as error:
         raise invalid(str(error) or type(error).__name__) from None
+    except OSError as error:
+        if error.errno in _MISSHAPEN:
+            raise invalid(f"{error.strerror}: {error.filename}") from None
+        raise
 
 
 def _checked(member: tarfile.TarInfo, links: set[str]) -> str:
@@ -169,6 +183,8 @@ def _checked(member: tarfile.TarInfo, links: set[str]) -> str:
         raise invalid(f"member {name!r} lies outside {INSTALL_FOLDER}")
     if not (member.isdir() or member.isreg() or member.issym() or member.islnk()):
         raise invalid(f"member {name!r} is a device or a pipe")
+    if name == f"{top}/{MARKER}":
+        raise invalid(f"member {name!r} is this program's own record")
     if name in ("", "opt", top) and not member.isdir():
         raise invalid(f"member {name!r} is no folder")
     if _through(name, links):

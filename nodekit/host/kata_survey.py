@@ -81,7 +81,10 @@ def _matching(root: Path, pattern: str) -> list[str]:
     """The files that an import names: of a pattern those that are there, in name order."""
     if "*" not in pattern:
         return [pattern]
-    return [f"/{path.relative_to(root)}" for path in sorted(root.glob(pattern.lstrip("/")))]
+    try:
+        return [f"/{path.relative_to(root)}" for path in sorted(root.glob(pattern.lstrip("/")))]
+    except ValueError:  # no pattern that Python knows, such as one with ** within a name
+        return []
 
 
 def _dead_files(root: Path, found: Effective, runtime: str, hypervisor: str, launchers: list[Launcher]) -> list[Dead]:

@@ -1,6 +1,7 @@
 """Read and write apt's lists of sources, so that our source never contradicts one that is there already."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nodekit.errors import NodeError
@@ -8,16 +9,64 @@ from nodekit.rules.text import printable
 
 SOURCE = "/etc/apt/sources.list.d/kata-nodes-docker.sources"
 """Our own entry."""
+DOCKER_ADDRESS = "https://download.docker.com/linux/{id}"
+DOCKER_FINGERPRINT = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+"""Docker's repository, and the key that signs it, as Docker publishes both (docs.docker.com/engine/install)."""
+
+
+FLAGS = ("trusted", "allow-insecure", "allow-weak", "allow-downgrade-to-insecure")
+"""Options of an entry that make apt install what no key signed (sources.list(5))."""
+SETTINGS = (
+    "APT::Get::AllowUnauthenticated",
+    "APT::Get::Force-Yes",
+    "Acquire::AllowInsecureRepositories",
+    "Acquire::AllowWeakRepositories",
+    "Acquire::AllowDowngradeToInsecureRepositories",
+)
+"""Settings of apt.conf that do the same for every repository (apt-get(8), apt-secure(8))."""
+_YES = frozenset({"yes", "true", "with", "on", "enable"})
+_NO = frozenset({"no", "false", "without", "off", "disable"})
+"""The words that apt takes for a truth value (apt, `StringToBool`); a number is true unless it is 0."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One enabled entry for binary packages: addresses, suites and components, and what `Signed-By` says (empty: nothing)."""
+    """One enabled entry: addresses, suites and components, and what `Signed-By` says (empty: nothing)."""
 
     addresses: tuple[str, ...]
     suites: tuple[str, ...]
     components: tuple[str, ...]
     signed_by: str
+    line: int = 1
+    """Where it begins in its file."""
+    binary: bool = True
+    """Whether it is for binary packages (`deb`), or for sources alone (`deb-src`)."""
+    flags: tuple[str, ...] = ()
+    """Those of `FLAGS` that are set, such as `trusted=yes`."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A source and the file that it stands in, as a path on the node."""
+
+    file: str
+    source: Source
+
+    @property
+    def where(self) -> str:
+        """File and line, as editors take them."""
+        return f"{self.file}:{self.source.line}"
+
+
+def is_true(value: str) -> bool:
+    """Whether apt takes this text for a yes."""
+    word = value.strip().lower()
+    return word in _YES or (word.isdecimal() and int(word[:20]) != 0)
+
+
+def is_read(name: str) -> bool:
+    """Whether apt reads a file of this name in sources.list.d (sources.list(5)); backups and copies it passes over."""
+    return re.fullmatch(r"[A-Za-z0-9_.-]+\.(list|sources)", name) is not None
 
 
 def repository_address(text: str, os_id: str) -> str:
@@ -51,48 +100,121 @@ def source_text(address: str, suite: str, component: str, key: bytes) -> str:
 
 
 def parse(text: str, *, deb822: bool) -> list[Source]:
-    """The enabled `deb` entries of a `.sources` file (`deb822`) or of a one-line `.list` file; what is neither is left out."""
+    """The enabled entries of a `.sources` file (`deb822`) or of a one-line `.list` file; what is neither is left out."""
     return _parse_stanzas(text) if deb822 else _parse_lines(text)
+
+
+def _flags(options: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"{name}={printable(options[name], 20)}" for name in FLAGS if is_true(options.get(name, "")))
 
 
 def _parse_lines(text: str) -> list[Source]:
     found = []
-    for line in text.splitlines():
-        entry = re.match(r"\s*deb\s+(?:\[([^]]*)\]\s*)?(\S+)\s+(\S+)\s*([^#]*)", line)
+    for number, line in enumerate(text.split("\n"), 1):
+        entry = re.match(r"\s*(deb|deb-src)\s+(?:\[([^]]*)\]\s*)?(\S+)\s+(\S+)\s*([^#]*)", line)
         if entry:
-            options = dict(option.partition("=")[::2] for option in (entry[1] or "").split())
+            pairs = (option.partition("=") for option in (entry[2] or "").split())
+            options = {name.lower(): value.strip('"') for name, _, value in pairs}
             signed_by = options.get("signed-by", "").replace(",", " ")
-            found.append(Source((entry[2],), (entry[3],), tuple(entry[4].split()), signed_by))
+            components = tuple(entry[5].split())
+            kind = entry[1] == "deb"
+            found.append(Source((entry[3],), (entry[4],), components, signed_by, number, kind, _flags(options)))
     return found
 
 
 def _parse_stanzas(text: str) -> list[Source]:
     found = []
-    for stanza in re.split(r"\n[ \t]*\n", text.replace("\r\n", "\n")):
-        fields: dict[str, str] = {}
-        last = ""
-        for line in stanza.splitlines():
-            if line.startswith("#"):
-                continue
-            if line[:1] in (" ", "\t"):
-                # An embedded key writes its empty line as " ." (deb822(5)).
-                fields[last] = fields.get(last, "") + "\n" + ("" if line.strip() == "." else line.strip())
-            elif ":" in line:
-                last, _, value = line.partition(":")
-                last = last.strip().lower()
-                fields[last] = value.strip()
-        if "deb" in fields.get("types", "").split() and fields.get("enabled", "yes").lower() not in ("no", "false", "0", "off"):
-            found.append(
-                Source(
-                    tuple(fields.get("uris", "").split()),
-                    tuple(fields.get("suites", "").split()),
-                    tuple(fields.get("components", "").split()),
-                    fields.get("signed-by", "").strip(),
-                )
-            )
+    fields: dict[str, str] = {}
+    first, last = 0, ""
+    for number, line in enumerate([*text.replace("\r\n", "\n").split("\n"), ""], 1):
+        if not line.strip():
+            found += _stanza(fields, first)
+            fields, first, last = {}, 0, ""
+        elif line.startswith("#"):
+            continue
+        elif line[0] in " \t":
+            # An embedded key writes its empty line as " ." (deb822(5)).
+            fields[last] = fields.get(last, "") + "\n" + ("" if line.strip() == "." else line.strip())
+        elif ":" in line:
+            last, _, value = line.partition(":")
+            last, first = last.strip().lower(), first or number
+            fields[last] = value.strip()
     return found
+
+
+def _stanza(fields: Mapping[str, str], line: int) -> list[Source]:
+    types = fields.get("types", "").split()
+    if not {"deb", "deb-src"} & set(types) or fields.get("enabled", "yes").strip().lower() in (*_NO, "0"):
+        return []
+    addresses, suites, components = (tuple(fields.get(name, "").split()) for name in ("uris", "suites", "components"))
+    signed_by = fields.get("signed-by", "").strip()
+    return [Source(addresses, suites, components, signed_by, line, "deb" in types, _flags(fields))]
+
+
+def _plain(address: str) -> str:
+    """An address as apt compares it: without user name and the slash at its end, http and https being the same."""
+    return re.sub(r"^https?://(?:[^/@]*@)?", "http://", address).rstrip("/")
+
+
+def same_address(one: str, other: str) -> bool:
+    """Whether apt takes two addresses for one repository's."""
+    return _plain(one) == _plain(other)
 
 
 def same_repository(source: Source, address: str, suite: str) -> bool:
     """Whether apt would take this entry and ours for one repository, and so refuse two values of `Signed-By`."""
-    return suite in source.suites and any(one.rstrip("/") == address for one in source.addresses)
+    return suite in source.suites and any(same_address(each, address) for each in source.addresses)
+
+
+def _signer(signed_by: str) -> str:
+    """`Signed-By` as apt compares it: fingerprints in capitals, a key within by its text."""
+    return signed_by if "/" in signed_by or "\n" in signed_by else " ".join(signed_by.upper().split())
+
+
+def refuse_contradiction(entries: Sequence[Entry]) -> None:
+    """Raise NodeError `apt-sources-invalid` when two entries, in apt's order, give one repository different keys.
+
+    apt then reads no list at all (apt, `debReleaseIndex::SetSignedBy`). An entry without a key that comes first takes the key of
+    the next; any other difference counts, and be it two files with the same key.
+    """
+    signers: dict[tuple[str, str], Entry] = {}
+    for entry in entries:
+        for address in entry.source.addresses:
+            for suite in entry.source.suites:
+                known = signers.setdefault((_plain(address), suite.rstrip("/")), entry)
+                if _signer(known.source.signed_by) == _signer(entry.source.signed_by):
+                    continue
+                if not known.source.signed_by:
+                    signers[_plain(address), suite.rstrip("/")] = entry
+                    continue
+                raise NodeError(
+                    "apt-sources-invalid",
+                    f"{known.where} and {entry.where} are entries for the same repository, {printable(address, 200)} "
+                    f"{printable(suite, 80)}, and differ in Signed-By: {_shown(known.source)} and {_shown(entry.source)}; apt "
+                    "reads no list at all then",
+                    f"Remove one of the two entries, or give both the same Signed-By: {known.file} or {entry.file}",
+                )
+
+
+def _shown(source: Source) -> str:
+    if not source.signed_by:
+        return "nothing"
+    return "a key within it" if "\n" in source.signed_by else printable(source.signed_by, 120)
+
+
+def refuse_unsigned(entry: Entry, what: str) -> None:
+    """Raise NodeError `repository-unsigned` when this entry, from which `what` would come, needs no signature."""
+    if entry.source.flags:
+        raise NodeError(
+            "repository-unsigned",
+            f"{entry.where} sets {' '.join(entry.source.flags)}, so that apt would install {what} without a valid signature",
+            f"Remove {' and '.join(flag.partition('=')[0] for flag in entry.source.flags)} from that entry of {entry.file}, or "
+            "the entry",
+        )
+
+
+def lax_settings(dump: str) -> list[str]:
+    """Those of `SETTINGS` that `apt-config dump` reports as set, as it spells them."""
+    pairs = re.findall(r'^(\S+) "([^"\n]*)";', dump, re.MULTILINE)
+    known = {name.lower() for name in SETTINGS}
+    return [name for name, value in pairs if name.lower() in known and is_true(value)]

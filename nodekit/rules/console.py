@@ -89,7 +89,7 @@ def explain(console: str, qemu_stderr: str, command_line: str, *, timed_out: boo
     fault = known_fault(console)
     if fault is not None:
         return fault
-    length = len(command_line.encode())
+    length = len(command_line.encode(errors="surrogatepass"))
     if length > MAX_COMMAND_LINE:
         return Explanation(
             f"The command line has {length} bytes; with more than {MAX_COMMAND_LINE} an x86 kernel hangs before its first word",
@@ -202,6 +202,26 @@ _DOCKER: tuple[tuple[str, str, str], ...] = (
         "Correct the file, or drop-in, that is named",
     ),
     (
+        r"permission denied while trying to connect to the [Dd]ocker|Cannot connect to the Docker daemon",
+        "dockerd does not answer",
+        "See 'systemctl status docker' on the node",
+    ),
+    (
+        r"no space left on device",
+        "the node's disk is full",
+        "Free space where Docker keeps its images (docker system df)",
+    ),
+    (
+        r"toomanyrequests|429 Too Many Requests",
+        "the registry gives this node no more images for now",
+        "Log in to the registry on the node, use a mirror, or set verification.image to an image of another registry",
+    ),
+    (
+        r"no matching manifest for",
+        "the image does not exist for this node's architecture",
+        "Set verification.image to an image for the node's architecture",
+    ),
+    (
         r"unknown or invalid runtime name",
         "Docker does not know the runtime",
         "Register it in /etc/docker/daemon.json and reload Docker",
@@ -220,6 +240,16 @@ _DOCKER: tuple[tuple[str, str, str], ...] = (
 """What Docker says -> cause and remedy, the first that fits; most as measured with genuine Kata."""
 
 
+_PULLED = r"^Digest: sha256:|^Status: (?:Downloaded newer image|Image is up to date)"
+_PULL = rf"^Unable to find image |: Pulling from |^[0-9a-f]{{12}}: |{_PULLED}"
+"""Docker's lines at the end of a pull that went well, and all about one."""
+_AFTER_PULL = (
+    r"failed to create (?:shim )?task|failed to create shim|failed to start|failed to set up"
+    r"|OCI runtime|error during container init"
+)
+"""Failures that come after a pull, whatever of its lines is there."""
+
+
 def explain_docker(stderr: str) -> Explanation:
     """Why `docker run` did not start the ladder. `retry` is never set: Docker tells no hang from a fault."""
     text = stderr[:MAX_READ]
@@ -227,13 +257,12 @@ def explain_docker(stderr: str) -> Explanation:
         said = _line(text, pattern)
         if said:
             return Explanation(f"{_filled(cause, pattern, text)} (Docker: {said})", remedy)
-    # Docker's own first lines of a pull: they tell nothing once the image is there.
-    begun, done = _line(text, "Unable to find image"), _line(text, "^Status: (?:Downloaded newer image|Image is up to date)")
-    if begun and not done:
-        rest = printable(" ".join(text.split()), SHOWN)
-        return Explanation(f"{_UNPULLED.cause} (Docker: {rest})", _UNPULLED.remedy)
-    rest = text[text.index("Status: ") :].partition("\n")[2] if done else text
-    said = printable(" ".join(rest.split()), SHOWN) or "nothing"
+    # Docker's own lines of a pull tell nothing once the image is there, and what fails after it is not the pull's fault.
+    lines = [line for line in text.splitlines() if not re.search(_PULL, line)]
+    is_pulled = re.search(rf"{_PULLED}|{_AFTER_PULL}", text, re.MULTILINE) is not None
+    said = printable(" ".join(" ".join(lines).split()), SHOWN) or "nothing"
+    if "Unable to find image" in text and not is_pulled:
+        return Explanation(f"{_UNPULLED.cause} (Docker: {said})", _UNPULLED.remedy)
     return Explanation(f"the container ended before the ladder (Docker: {said})", "Run the same `docker run` by hand on the node")
 
 

@@ -1,6 +1,7 @@
 """Merge the Kata runtime into dockerd's daemon.json and keep all else that stands there."""
 
 import json
+import math
 import re
 from typing import Any
 
@@ -10,6 +11,8 @@ from nodekit.rules.text import printable
 PATH = "/etc/docker/daemon.json"
 RUNTIME_TYPE = "io.containerd.kata.v2"
 """The containerd shim that Docker is to start for the runtime."""
+_OCI = ("path", "runtimeArgs")
+"""Keys of an entry that names a program in runc's place (moby, daemon/runtime_unix.go)."""
 
 
 def _invalid(why: str) -> NodeError:
@@ -18,6 +21,45 @@ def _invalid(why: str) -> NodeError:
 
 def _constant(text: str) -> object:
     raise ValueError(f"{text} is no JSON number")
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{printable(text, 40)} is too large a number")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; a doubled key is refused, because dockerd joins what Python would drop (Go, encoding/json, into maps)."""
+    known = dict(pairs)
+    if len(known) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+    return known
+
+
+def is_kata(runtime_type: object) -> bool:
+    """Whether a runtime type, or a path given in its place, starts one of Kata's shims (kata-deploy's handlers included)."""
+    if not isinstance(runtime_type, str):
+        return False
+    return runtime_type.startswith("io.containerd.kata") or "/containerd-shim-kata" in runtime_type
+
+
+def check(runtime: str, config_path: str | None) -> None:
+    """Raise NodeError `bad-input` for a name of a runtime, or a ConfigPath, that cannot stand in the file."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", runtime):
+        raise NodeError("bad-input", f"Key runtimeName is {runtime!r}, no name of a runtime", "Give a name such as kata")
+    if config_path is not None and not re.fullmatch(r"/[^\x00-\x1f\x7f]*", config_path):
+        raise NodeError("bad-input", f"Key configPath is {config_path!r}, no absolute path", "Give the path from / on")
+
+
+def decode(content: bytes, path: str = PATH) -> str:
+    """The text of a daemon.json; raises NodeError `file-invalid`."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise NodeError("file-invalid", f"{path} is not UTF-8 ({error})", "Correct it by hand, then run again") from None
 
 
 def runtimes(text: str) -> dict[str, object]:
@@ -30,7 +72,7 @@ def runtimes(text: str) -> dict[str, object]:
 
 def _tree(text: str) -> dict[str, Any]:
     try:
-        tree = json.loads(text.removeprefix("\ufeff"), parse_constant=_constant)
+        tree = json.loads(text.removeprefix("\ufeff"), parse_constant=_constant, parse_float=_number, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise _invalid(printable(str(error), 200)) from None
     if not isinstance(tree, dict):
@@ -41,18 +83,21 @@ def _tree(text: str) -> dict[str, Any]:
 def merge(text: str | None, runtime: str, config_path: str | None, ours: str | None = None) -> str:
     """The text with `runtimes.<runtime>` naming Kata's shim, and its `ConfigPath` when `config_path` is given.
 
-    `text` is None where there is no file. An entry that already names the shim keeps its other options, and without
-    `config_path` stays as it is, but for a ConfigPath `ours` that an earlier run had set. The very same text comes back when
-    nothing has to change. Raises NodeError `file-invalid`.
+    `text` is None where there is no file. An entry that already names a shim of Kata's, by type or by path (moby takes both),
+    keeps it, and without `config_path` stays as it is, but for a ConfigPath `ours` that an earlier run had set. One that
+    starts something else is given the shim; `path` and `runtimeArgs` go, which dockerd refuses beside a type, and its options
+    stay. The very same text comes back when nothing has to change. Raises NodeError `file-invalid`.
     """
-    given = text if text is not None and text.strip() else "{}"
+    given = text if text is not None and text.removeprefix("\ufeff").strip() else "{}"
     tree = _tree(given)
     known = tree.setdefault("runtimes", {})
     if not isinstance(known, dict):
         raise _invalid("'runtimes' is no object")
     entry = known.get(runtime)
-    if not (isinstance(entry, dict) and entry.get("runtimeType") == RUNTIME_TYPE):
-        known[runtime] = entry = {"runtimeType": RUNTIME_TYPE}
+    if not (isinstance(entry, dict) and is_kata(entry.get("runtimeType"))):
+        kept = {key: value for key, value in entry.items() if key not in _OCI} if isinstance(entry, dict) else {}
+        by_path = entry.get("path") if isinstance(entry, dict) else None
+        known[runtime] = entry = {**kept, "runtimeType": by_path if is_kata(by_path) else RUNTIME_TYPE}
         changed = True
     else:
         changed = False

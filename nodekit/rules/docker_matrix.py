@@ -65,16 +65,39 @@ class Verdict:
     cure: str
 
 
+_NUMBERS = r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}"
+
+
 def version(text: str, what: str) -> Version:
     """`27.5.1` as three numbers; raises NodeError `bad-input` for anything else, naming `what`."""
-    if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}", text):
-        raise NodeError(
-            "bad-input",
-            f"{what} version {printable(text, 40)!r} is not three numbers with dots",
-            f"Give the whole {what} version, such as {SAFE_DOCKER if what == 'Docker' else '3.32.0'}",
-        )
+    if not re.fullmatch(_NUMBERS, text):
+        raise _no_version(text, what, "is not three numbers with dots")
+    return _numbers(text)
+
+
+def _no_version(text: str, what: str, why: str) -> NodeError:
+    return NodeError(
+        "bad-input",
+        f"{what} version {printable(text, 60)!r} {why}",
+        f"Give the whole {what} version, such as {SAFE_DOCKER if what == 'Docker' else '3.32.0'}",
+    )
+
+
+def _numbers(text: str) -> Version:
     major, minor, patch = (int(part) for part in text.split("."))
     return major, minor, patch
+
+
+def reported(text: str, what: str) -> tuple[Version, bool]:
+    """Three numbers of a version as systems report it, and whether it is one before a release (`-rc0`, `~rc.1`, `-alpha1`).
+
+    An epoch, a distribution's revision (`~3-0~ubuntu-jammy`, `+dfsg1-9`, `-1~debian.13~trixie`) and what a build adds
+    (`+azure-1`) are taken off. Raises NodeError `bad-input`, naming `what`, for anything else.
+    """
+    match = re.fullmatch(rf"(?:[0-9]{{1,5}}:)?({_NUMBERS})(?:[-+~]([A-Za-z0-9][A-Za-z0-9.+~_-]{{0,80}}))?", text)
+    if match is None:
+        raise _no_version(text, what, "is not one: three numbers with dots, and what a system adds to them")
+    return _numbers(match[1]), re.match(r"(?:rc|alpha|beta|pre|dev)(?![a-z])", match[2] or "", re.IGNORECASE) is not None
 
 
 def _dotted(value: Version) -> str:
@@ -84,11 +107,13 @@ def _dotted(value: Version) -> str:
 def verdict(docker: str, kata: str, runtime: str) -> Verdict:
     """Whether Docker `docker` works with Kata `kata` and its runtime `go` (shim v2) or `rust` (runtime-rs).
 
-    A pair that is merely untested is allowed, and its reason says so. Raises NodeError `bad-input` for ill-formed versions.
+    A pair that is merely untested is allowed, and its reason says so. Both versions may be as systems report them; a release
+    candidate of Docker counts as its release, since that has its changes, and one of Kata as older, since a fix may have come
+    later. Raises NodeError `bad-input` for ill-formed versions.
     """
     if runtime not in RUNTIMES:
         raise NodeError("bad-input", f"Kata runtime {printable(runtime, 40)!r} is not known", f"Give {' or '.join(RUNTIMES)}")
-    wanted, given = version(docker, "Docker"), version(kata, "Kata")
+    (wanted, _), (given, is_candidate) = reported(docker, "Docker"), reported(kata, "Kata")
     row = next((row for row in MATRIX if row.first <= wanted and (row.end is None or wanted < row.end)), None)
     if row is None:
         return Verdict(
@@ -96,7 +121,7 @@ def verdict(docker: str, kata: str, runtime: str) -> Verdict:
         )
     needed = row.go if runtime == "go" else row.rust
     name = "Go shim" if runtime == "go" else "Rust runtime"
-    if needed is None or given >= needed:
+    if needed is None or (given, not is_candidate) >= (needed, True):
         return Verdict(True, f"Docker {docker} works with the {name} of Kata {kata}", "")
     if runtime == "rust" and not row.rust_known:
         return Verdict(

@@ -9,6 +9,8 @@ from nodekit.rules.text import printable
 
 PACKAGES = ("docker-ce", "docker-ce-cli", "docker-ce-rootless-extras")
 """The packages that share Docker's version string."""
+DAEMONS = ("docker-ce", "docker.io", "moby-engine")
+"""Packages that hold a dockerd: Docker's, Debian's and Ubuntu's, Microsoft's."""
 HELD = (*PACKAGES, "containerd.io")
 """What is held. A containerd.io that moves by itself has stopped dockerd in practice (m-lab/k8s-support#520), and on a
 Kubernetes node it is the CRI runtime."""
@@ -53,8 +55,10 @@ def package_version(docker: str, os_id: str, version_id: str) -> str:
 
 
 def upstream_version(package: str) -> str:
-    """`5:27.5.1-1~debian.13~trixie` as Docker itself calls it: `27.5.1`."""
-    return package.rpartition(":")[2].partition("-")[0]
+    """`5:27.5.1-1~debian.13~trixie` as Docker itself calls it: `27.5.1`; also `5:28.0.0~rc.1-1~…` (`28.0.0-rc.1`),
+    `5:20.10.24~3-0~ubuntu-jammy` (`20.10.24`) and Debian's own `20.10.24+dfsg1-1+b3` (`20.10.24+dfsg1`)."""
+    upstream = package.rpartition(":")[2].partition("-")[0]
+    return re.sub(r"~(?=(?:rc|alpha|beta)\b)", "-", upstream).partition("~")[0]
 
 
 @dataclass(frozen=True)
@@ -102,31 +106,35 @@ def plan(states: dict[str, PackageState], version: str) -> Plan:
     )
 
 
-def madison_versions(text: str, package: str) -> list[str]:
-    """The versions of `package` that `apt-cache madison` lists, in its order (newest first), each once."""
-    rows = (line.split("|") for line in text.splitlines())
-    return list(dict.fromkeys(row[1].strip() for row in rows if len(row) >= 3 and row[0].strip() == package))
+def madison_rows(text: str) -> list[tuple[str, str, str]]:
+    """Package, version and repository's address of each row of `apt-cache madison`, in its order (newest first)."""
+    rows = ([cell.strip() for cell in line.split("|")] for line in text.splitlines())
+    return [(row[0], row[1], row[2].partition(" ")[0]) for row in rows if len(row) >= 3 and row[0] and row[1]]
 
 
 @dataclass(frozen=True)
 class Simulated:
-    """What apt would do: package -> version before (None: brought new), and packages that it would remove."""
+    """What apt would do: package -> version before (None: brought new), packages that it would remove, package -> new version."""
 
     touched: dict[str, str | None]
     removed: tuple[str, ...]
+    versions: dict[str, str]
 
 
 def parse_simulation(text: str) -> Simulated:
     """Read `apt-get --simulate install`: lines `Inst name [old] (new …)` and `Remv name [old]`."""
     touched: dict[str, str | None] = {}
     removed: list[str] = []
+    versions: dict[str, str] = {}
     for line in text.splitlines():
-        found = re.match(r"(Inst|Remv|Purg) (\S+)(?: \[([^]\s]+)\])?", line)
+        found = re.match(r"(Inst|Remv|Purg) (\S+)(?: \[([^]\s]+)\])?(?: \((\S+))?", line)
         if not found:
             continue
         name = found[2].partition(":")[0]
         if found[1] == "Inst":
             touched[name] = found[3]
+            if found[4]:
+                versions[name] = found[4]
         else:
             removed.append(name)
-    return Simulated(touched, tuple(removed))
+    return Simulated(touched, tuple(removed), versions)

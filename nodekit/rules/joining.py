@@ -56,7 +56,7 @@ def settings(text: str) -> Settings:
         given = json.loads(text)
         lacking = sorted({field.name for field in fields(Settings)} ^ set(given))
         json.loads(given.get("pod_template", "null"))["spec"]["containers"][0]
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError):
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError):
         given, lacking = {}, ["pod_template"]
     if lacking:
         raise NodeError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from nodekit.errors import NodeError
 from nodekit.rules import daemon_json
+from nodekit.rules.daemon_json import is_kata
 from nodekit.rules.text import printable
 
 CONTAINERD = (
@@ -60,13 +61,6 @@ class Variable:
     """The file that sets it."""
 
 
-def is_kata(runtime_type: object) -> bool:
-    """Whether a runtime type, or a path given in its place, starts one of Kata's shims (kata-deploy's handlers included)."""
-    if not isinstance(runtime_type, str):
-        return False
-    return runtime_type.startswith("io.containerd.kata") or "/containerd-shim-kata" in runtime_type
-
-
 def docker(text: str) -> list[Launcher]:
     """The Kata runtimes of a daemon.json; raises NodeError `file-invalid` when it is no JSON object."""
     try:
@@ -99,7 +93,8 @@ def imports(table: Mapping[str, Any], path: str) -> list[str]:
     """What a containerd file imports, as absolute paths or patterns (containerd, `config.go`, `resolveImports`)."""
     named = table.get("imports")
     folder = path.rpartition("/")[0]
-    return [one if one.startswith("/") else f"{folder}/{one}" for one in (named if isinstance(named, list) else []) if one]
+    names = [name for name in named if isinstance(name, str) and name] if isinstance(named, list) else []
+    return [name if name.startswith("/") else f"{folder}/{name}" for name in names]
 
 
 def containerd(files: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Launcher]:

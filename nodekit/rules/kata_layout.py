@@ -10,6 +10,8 @@ HYPERVISORS = ("qemu", "firecracker")
 RUNTIMES = ("go", "rust")
 INSTALL_FOLDER = "/opt/kata"
 """Where release archives and kata-deploy install."""
+MARKER = ".kata-nodes.json"
+"""File in the install folder that says: this program put it there, from the archive of that sha256, and these files."""
 DEFAULTS = "share/defaults/kata-containers"
 RELEASE_FILES = {
     ("go", "qemu"): ((2, 0, 0), "configuration-qemu.toml"),

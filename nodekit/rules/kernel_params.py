@@ -186,7 +186,7 @@ def check(additions: Sequence[str], base: str = "") -> None:
                     "Give it once; the kernel honours only the last",
                 )
     whole = merge(base, additions)
-    size = len(whole.encode())
+    size = len(whole.encode(errors="surrogatepass"))
     if size > command_line_budget():
         raise NodeError(
             "kernel-parameters-too-long",

@@ -61,8 +61,17 @@ def refuse_doubled(hosts: Iterable[tuple[str, str, int]]) -> None:
             )
 
 
-def after_password(password: str, text: str) -> str:
-    """Standard input of `as_root.sh`: the password on its first line, then `text`. Raises NodeError `bad-input`."""
+def as_root(script: str) -> str:
+    """Begins a command line that runs the rest of it as root by `as_root.sh`, which comes on standard input (`before`).
+
+    No file holds what is given the password: one in the login user's home could be another by the time that it is started.
+    dd takes exactly the script's bytes and leaves the rest; the quotes are those that every login shell understands.
+    """
+    return f"""sh -c 'exec sh -c "$(dd bs=1 count={len(script.encode())} 2>/dev/null)" "$0" "$@"' as-root """
+
+
+def before(script: str, password: str, text: str) -> str:
+    """Standard input of a command of `as_root`: the script, the password on a line, then `text`. Raises NodeError `bad-input`."""
     line = password.removesuffix("\n").removesuffix("\r")
     if not line or any(c in line for c in "\n\r\0"):
         raise NodeError(
@@ -70,4 +79,4 @@ def after_password(password: str, text: str) -> str:
             "sudoPassword is empty or has more than one line",
             "Set it as one line: pulumi config set --secret kata-nodes:sudoPassword",
         )
-    return f"{line}\n{text}"
+    return f"{script}{line}\n{text}"

@@ -1,7 +1,6 @@
 """Read the fingerprints in a file of OpenPGP public keys, because a minimal node has no gpg to ask."""
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ PUBLIC_KEY = 6
 """Tag of a primary public key packet (RFC 9580, section 5)."""
 ALLOWED_TAGS = frozenset({2, PUBLIC_KEY, 12, 13, 14, 17})
 """Signature, primary key, trust, user id, subkey, user attribute: what a transferable public key consists of."""
+MAX_KEY_PACKET = 0xFFFF
+"""Bytes of a key packet: its length goes into the fingerprint in two bytes (RFC 9580, section 5.5.4)."""
 
 
 def fingerprint(text: str) -> str:
@@ -34,12 +35,16 @@ def _invalid(why: str) -> NodeError:
 
 
 def dearmour(data: bytes) -> bytes:
-    """The packets of a key file, armoured or not. Raises NodeError `file-invalid`, also for two armoured blocks."""
+    """The packets of a key file, armoured or not. Raises NodeError `file-invalid`, also for a second block of whatever name:
+    gpg, sqv and apt's own shell differ in which they read."""
     if data[:1] and data[0] & 0x80:
         return data
     text = data.decode("ascii", errors="replace").replace("\r\n", "\n")
+    blocks = max(text.count("-----BEGIN"), text.count("-----END"))
+    if blocks != 1:
+        raise _invalid(f"it holds {blocks} armoured blocks, not one")
     if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise _invalid(f"it holds {text.count(BEGIN)} armoured blocks, not one")
+        raise _invalid("its armoured block is not one of a public key")
     lines = text.partition(BEGIN)[2].partition(END)[0].split("\n")[1:]
     if "" not in [line.strip() for line in lines]:
         raise _invalid("no empty line ends the armour's headers")
@@ -47,7 +52,7 @@ def dearmour(data: bytes) -> bytes:
     checksum = body.pop()[1:] if body and re.fullmatch(r"=[A-Za-z0-9+/]{4}", body[-1]) else None
     try:
         packets = base64.b64decode("".join(body), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise _invalid(f"its base64 is broken ({error})") from None
     if checksum is not None and int.from_bytes(base64.b64decode(checksum), "big") != _crc24(packets):
         raise _invalid("its checksum does not match")
@@ -108,13 +113,17 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def primary_fingerprints(data: bytes) -> list[str]:
     """The fingerprint of every primary key in a key file. Raises NodeError `file-invalid`, also for keys that are not v4."""
-    found = []
+    found: list[str] = []
     for tag, body in _packets(dearmour(data)):
         if tag not in ALLOWED_TAGS:
             raise _invalid(f"it holds a packet of type {tag}")
+        if not found and tag != PUBLIC_KEY:
+            raise _invalid(f"it begins with a packet of type {tag}, not with a primary key")
         if tag == PUBLIC_KEY:
             if body[:1] != b"\x04":
                 raise _invalid(f"a key of version {body[0] if body else 'none'} is not supported, only version 4")
+            if len(body) > MAX_KEY_PACKET:
+                raise _invalid(f"its key has {len(body)} bytes, more than {MAX_KEY_PACKET}")
             framed = b"\x99" + len(body).to_bytes(2, "big") + body
             found.append(hashlib.sha1(framed, usedforsecurity=False).hexdigest().upper())
     if not found:

@@ -109,9 +109,8 @@ def _state(stdin: object) -> object:
     """The desired state on a command's standard input, which a sudo password may come before; None where there is none."""
     if not isinstance(stdin, str):
         return None
-    begin = 0 if stdin.startswith("{") else stdin.find("\n") + 1
     try:
-        return json.loads(stdin[begin:])
+        return json.loads(stdin[stdin.rfind("\n{") + 1 :])  # the only line of it that begins so: the others are indented
     except ValueError:
         return None
 

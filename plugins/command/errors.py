@@ -1,8 +1,13 @@
 """The one error that carries a sentence for the person who reads the engine's output."""
 
+from nodekit.rules.text import harmless
+
 
 class CommandError(Exception):
-    """An operation that failed or was refused; its text is what the engine shows."""
+    """An operation that failed or was refused; its text is what the engine shows, made `harmless`: it may quote a server."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(harmless(text))
 
 
 class Unreachable(CommandError):

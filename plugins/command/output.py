@@ -4,6 +4,7 @@ import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from nodekit.rules.text import harmless
 from plugins.command.errors import CommandError
 
 STREAM_LIMIT = 64 * 1024 * 1024
@@ -89,8 +90,8 @@ class Output:
 
 
 def clean(text: str) -> str:
-    """Text without escape sequences and control characters that could act on a terminal."""
-    return _CONTROLS.sub("", _ESCAPES.sub("", text))
+    """Text without escape sequences and control characters, and the rest of it `harmless`."""
+    return harmless(_CONTROLS.sub("", _ESCAPES.sub("", text)))
 
 
 def go_quote(text: str) -> str:

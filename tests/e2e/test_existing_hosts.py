@@ -108,7 +108,7 @@ def test_right_password_makes_the_program_root_behind_the_bastion(hosts: Hosts) 
     # It has no Kata, and the stack installs none: known before anything on it is changed.
     assert "Kata's go runtime finds no configuration file on this node" in said and "[kata-not-found]" in said
     assert "n1-docker" not in hosts.made()
-    assert {"n1-system", "n1-upload", "n1-as-root", "n1-program"} <= hosts.made()
+    assert {"n1-system", "n1-upload", "n1-program"} <= hosts.made()
     state = hosts.pulumi("stack", "export", "--stack", "staging")
     for text in (said, state):
         assert json.dumps(PASSWORD)[1:-1] not in text and PASSWORD not in text

@@ -5,6 +5,7 @@ What would be lost if these failed: a node whose user has a password for sudo, o
 
 import hashlib
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.nodekit.debian_node import DebianNode, Image, booted
 
 pytestmark = [pytest.mark.debian, pytest.mark.timeout(120)]
 FOLDER = Path(__file__).resolve().parents[2] / "nodekit"
-SCRIPT = "/tmp/as-root.sh"
+SCRIPT = (FOLDER / "as_root.sh").read_text()
 PASSWORD = "s3cret 'of\" $the \\user"
 TEXT = '{"node": "n1"}\n second line \n\n'
 
@@ -29,7 +30,6 @@ def node(built: Image, zipapp: bytes) -> Iterator[DebianNode]:
             running.ask("useradd", "--create-home", "--shell", "/bin/sh", user)
         running.ask("usermod", "--append", "--groups", "sudo", "admin")
         assert running.run("chpasswd", stdin=f"admin:{PASSWORD}\nguest:{PASSWORD}\n").returncode == 0
-        Path(f"/proc/{running.pid}/root{SCRIPT}").write_text((FOLDER / "as_root.sh").read_text())
         yield running
 
 
@@ -48,8 +48,8 @@ def allow(node: DebianNode, rule: str) -> None:
 
 def run(node: DebianNode, *argv: str, user: str = "admin", password: str = PASSWORD) -> "subprocess.CompletedProcess[str]":
     """A program as root, as a stack asks for it."""
-    given = login.after_password(password, TEXT)
-    return node.run("setpriv", *as_user(user), "sh", SCRIPT, *argv, stdin=given)
+    line = f"{login.as_root(SCRIPT)}{shlex.join(argv)}"
+    return node.run("setpriv", *as_user(user), "sh", "-c", line, stdin=login.before(SCRIPT, password, TEXT))
 
 
 def as_user(user: str) -> tuple[str, ...]:
@@ -125,7 +125,7 @@ def test_user_without_a_password_in_the_stack_is_told_what_is_missing(node: Debi
 def test_password_is_in_no_argument_no_environment_and_no_log(node: DebianNode) -> None:
     look = "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; journalctl --no-pager 2>/dev/null; true"
     done = run(node, "sh", "-c", look)
-    assert done.returncode == 0 and "as-root.sh" in done.stdout
+    assert done.returncode == 0 and "as-root" in done.stdout
     assert PASSWORD not in done.stdout + done.stderr
 
 
@@ -133,12 +133,11 @@ def test_program_is_put_in_place_and_taken_away_by_a_user_with_a_password(node: 
     digest = hashlib.sha256(zipapp).hexdigest()
     home = Path(f"/proc/{node.pid}/root/home/admin")
     (home / "up.pyz").write_bytes(zipapp)
-    (home / ".kata-nodes-as-root.sh").write_text((FOLDER / "as_root.sh").read_text())
     target = f"/usr/local/lib/kata-nodes/nodekit-{digest[:12]}.pyz"
-    given = login.after_password(PASSWORD, (FOLDER / "bootstrap.sh").read_text())
+    given = login.before(SCRIPT, PASSWORD, (FOLDER / "bootstrap.sh").read_text())
 
     def sent(arguments: str) -> "subprocess.CompletedProcess[str]":
-        line = f"cd && sh .kata-nodes-as-root.sh timeout 100 sh -s -- {arguments} # machine 0123"
+        line = f"cd && {login.as_root(SCRIPT)}timeout 100 sh -s -- {arguments} # machine 0123"
         return node.run("setpriv", *as_user("admin"), "sh", "-c", line, stdin=given)
 
     done = sent(f"up.pyz {target} {digest}")

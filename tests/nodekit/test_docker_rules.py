@@ -14,7 +14,7 @@ from nodekit.rules.docker_packages import (
     PackageState,
     Plan,
     Simulated,
-    madison_versions,
+    madison_rows,
     package_version,
     parse_simulation,
     parse_states,
@@ -151,12 +151,21 @@ def test_the_index_and_a_simulation_are_read_as_apt_writes_them() -> None:
         f" docker-ce | {PINNED} | https://download.docker.com/linux/debian trixie/stable amd64 Packages\n"
         " docker-ce-cli | 5:1 | x\n docker-ce | 5:2 | a\n docker-ce | 5:2 | b\n"
     )
-    assert madison_versions(madison, "docker-ce") == [PINNED, "5:2"]
+    assert madison_rows(madison) == [
+        ("docker-ce", PINNED, "https://download.docker.com/linux/debian"),
+        ("docker-ce-cli", "5:1", "x"),
+        ("docker-ce", "5:2", "a"),
+        ("docker-ce", "5:2", "b"),
+    ]
     simulated = (
         "Reading package lists...\nRemv docker.io [26.1.5]\nInst docker-ce [5:28] (5:27 Docker CE:trixie [amd64])\n"
         "Inst iptables (1.8.11-2 Debian:13 [amd64])\nInst libx:amd64 [1] (2 D [amd64])\nConf iptables (1.8.11-2)\n"
     )
-    assert parse_simulation(simulated) == Simulated({"docker-ce": "5:28", "iptables": None, "libx": "1"}, ("docker.io",))
+    assert parse_simulation(simulated) == Simulated(
+        {"docker-ce": "5:28", "iptables": None, "libx": "1"},
+        ("docker.io",),
+        {"docker-ce": "5:27", "iptables": "1.8.11-2", "libx": "2"},
+    )
 
 
 KATA = {"runtimeType": "io.containerd.kata.v2"}
@@ -269,9 +278,11 @@ Suites: x
 
 def test_both_forms_of_sources_are_read() -> None:
     assert apt_source.parse(LIST, deb822=False) == [
-        apt_source.Source(("https://h/d/",), ("trixie",), ("stable", "test"), "/k.asc /l.asc"),
-        apt_source.Source(("https://h/plain",), ("trixie",), ("main",), ""),
+        apt_source.Source(("https://h/src",), ("trixie",), ("stable",), "", 3, False),
+        apt_source.Source(("https://h/d/",), ("trixie",), ("stable", "test"), "/k.asc /l.asc", 4),
+        apt_source.Source(("https://h/plain",), ("trixie",), ("main",), "", 5),
     ]
     assert apt_source.parse(SOURCES, deb822=True) == [
-        apt_source.Source(("https://h/a", "https://h/b"), ("x", "y"), ("main",), "/k.gpg")
+        apt_source.Source(("https://h/a", "https://h/b"), ("x", "y"), ("main",), "/k.gpg"),
+        apt_source.Source(("https://h/src",), ("x",), (), "", 13, False),
     ]

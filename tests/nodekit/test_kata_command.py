@@ -7,8 +7,8 @@ import pytest
 
 from nodekit.commands import kata, restore
 from nodekit.errors import NodeError
-from nodekit.host import journal, kata_archive
-from nodekit.rules.kata_layout import DROP_IN, MANAGED_MARK
+from nodekit.host import journal
+from nodekit.rules.kata_layout import DROP_IN, MANAGED_MARK, MARKER
 from tests.nodekit.kata_files import put, setting
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served, tree
 
@@ -239,5 +239,5 @@ def test_a_release_of_a_marker_without_a_list_counts_as_whole(tmp_path: Path) ->
     with served(archive()) as (address, sha256):
         desired = state([SEED], install={"address": address, "sha256": sha256})
         kata.run(desired, tmp_path)
-        put(tmp_path, f"/opt/kata/{kata_archive.MARKER}", f'{{"sha256": "{sha256}"}}')
+        put(tmp_path, f"/opt/kata/{MARKER}", f'{{"sha256": "{sha256}"}}')
         assert kata.run(desired, tmp_path)["changed"] is False

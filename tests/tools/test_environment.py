@@ -28,7 +28,7 @@ class Clone:
 
     def __init__(self, folder: Path, vendors: Sites) -> None:
         self.folder, self.vendors = folder / "clone", vendors
-        for name in ("tools", "plugins"):
+        for name in ("tools", "plugins", "nodekit"):
             shutil.copytree(REPOSITORY / name, self.folder / name, ignore=shutil.ignore_patterns("go", "__pycache__"))
         for lock in REPOSITORY.glob("requirements*.txt"):
             shutil.copy(lock, self.folder)

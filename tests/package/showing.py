@@ -1,0 +1,66 @@
+"""Finds, in the syntax trees of the product, every place that shows text to a person, and what of it is not made harmless."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ELSEWHERE = ("bench", "examples", "tests", "tools")
+"""Folders that developers run, on their own machines and on what they pinned."""
+CLEANING = ("harmless", "printable", "clean", "sentence", "dumps", "quote")
+"""Calls whose result is harmless: nodekit.rules.text, the plugin's own, an error's sentence, JSON in ASCII."""
+LOGS = ("debug", "info", "warning", "warn", "error", "exception", "critical")
+CLEANED = ("controller/", "plugins/command/")
+"""Folders whose logs go through one place that cleans every line (`controller.__main__.OneLine`, `plugins.command.output`)."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One call that shows text which is not made harmless on the way."""
+
+    where: str
+    what: str
+
+
+def walk(checkout: Path) -> Iterator[Shown]:
+    """Every such call in the product below `checkout`."""
+    for file in sorted(checkout.rglob("*.py")):
+        name = file.relative_to(checkout)
+        if name.parts[0] not in ELSEWHERE and not any(part.startswith(".") for part in name.parts):
+            yield from calls(name.as_posix(), file.read_text(encoding="utf-8"))
+
+
+def calls(name: str, source: str) -> Iterator[Shown]:
+    """Every such call in one module."""
+    yield from _inside(ast.parse(source, name), f"{name}:", name)
+
+
+def _inside(node: ast.AST, where: str, name: str) -> Iterator[Shown]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            dot = "" if where.endswith(":") else "."
+            yield from _inside(child, f"{where}{dot}{child.name}", name)
+            continue
+        if isinstance(child, ast.Call) and _shows(child, name) and not all(map(_is_harmless, child.args)):
+            yield Shown(where, ast.unparse(child))
+        yield from _inside(child, where, name)
+
+
+def _shows(call: ast.Call, name: str) -> bool:
+    text = ast.unparse(call.func)
+    if text in ("print", "sys.stdout.write", "sys.stderr.write", "pulumi.RunError"):
+        return True
+    is_log = text.rpartition(".")[2] in LOGS and text.rpartition(".")[0].rpartition(".")[2] in ("log", "logging", "logger")
+    return is_log and not name.startswith(CLEANED)
+
+
+def _is_harmless(value: ast.expr) -> bool:
+    if isinstance(value, ast.Constant):
+        return True
+    if isinstance(value, ast.Call):
+        return ast.unparse(value.func).rpartition(".")[2] in CLEANING
+    if isinstance(value, ast.JoinedStr):
+        return all(_is_harmless(part.value) for part in value.values if isinstance(part, ast.FormattedValue))
+    if isinstance(value, ast.IfExp):
+        return _is_harmless(value.body) and _is_harmless(value.orelse)
+    return False
