@@ -9,6 +9,7 @@ require (
 	github.com/containerd/fifo v1.1.0
 	github.com/containerd/log v0.1.0
 	github.com/containerd/ttrpc v1.2.7
+	github.com/hashicorp/yamux v0.1.2
 	github.com/opencontainers/runtime-spec v1.2.0
 	github.com/vishvananda/netlink v1.3.1
 	golang.org/x/sys v0.45.0

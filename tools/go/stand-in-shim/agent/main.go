@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/yamux"
 	"golang.org/x/sys/unix"
 
 	"stand-in-shim/wire"
@@ -95,7 +96,13 @@ func serve() error {
 	if err := loopback(); err != nil {
 		return fmt.Errorf("loopback: %w", err)
 	}
-	return listen(&agent{network: network, containers: map[string]*container{}})
+	a := &agent{network: network, containers: map[string]*container{}}
+	go func() {
+		if err := a.serial(); err != nil {
+			say("the serial port: %v", err)
+		}
+	}()
+	return listen(a)
 }
 
 func mountAll(mounts []mount) error {
@@ -191,6 +198,40 @@ func load(contents [][]byte) error {
 		}
 	}
 	return nil
+}
+
+// serial answers on the port that an emulated guest has in the place of a vsock.
+func (a *agent) serial() error {
+	port := ""
+	for begin := time.Now(); port == ""; time.Sleep(10 * time.Millisecond) {
+		if time.Since(begin) > deviceWait {
+			return nil
+		}
+		names, err := filepath.Glob("/sys/class/virtio-ports/*/name")
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if text, _ := os.ReadFile(name); strings.TrimSpace(string(text)) == wire.Serial {
+				port = "/dev/" + filepath.Base(filepath.Dir(name))
+			}
+		}
+	}
+	file, err := os.OpenFile(port, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	session, err := yamux.Server(file, wire.Multiplexing(time.Hour))
+	if err != nil {
+		return err
+	}
+	for {
+		stream, err := session.AcceptStream()
+		if err != nil {
+			return err
+		}
+		go a.answer(wire.NewStream(stream))
+	}
 }
 
 func listen(a *agent) error {

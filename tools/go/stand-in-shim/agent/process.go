@@ -64,7 +64,7 @@ type agent struct {
 	containers map[string]*container
 }
 
-func (a *agent) answer(conn *wire.Conn) {
+func (a *agent) answer(conn wire.Conn) {
 	defer conn.Close()
 	var request wire.Request
 	if err := wire.Read(conn, &request); err != nil {
@@ -81,7 +81,7 @@ func (a *agent) answer(conn *wire.Conn) {
 }
 
 // do carries a request out; a function that it returns is to have the connection after the answer.
-func (a *agent) do(request *wire.Request, answer *wire.Answer) (func(*wire.Conn), error) {
+func (a *agent) do(request *wire.Request, answer *wire.Answer) (func(wire.Conn), error) {
 	switch request.Do {
 	case wire.Sandbox:
 		return nil, unix.Sethostname([]byte(request.Hostname))
@@ -290,10 +290,10 @@ func (p *process) start() error {
 	return err
 }
 
-func (p *process) stream(name string) (func(*wire.Conn), error) {
+func (p *process) stream(name string) (func(wire.Conn), error) {
 	switch name {
 	case "stdin":
-		return func(conn *wire.Conn) {
+		return func(conn wire.Conn) {
 			io.Copy(p.stdin, conn)
 			if !p.terminal {
 				p.stdin.Close()
@@ -307,7 +307,7 @@ func (p *process) stream(name string) (func(*wire.Conn), error) {
 		if from == nil {
 			return nil, fmt.Errorf("the process has no %s of its own", name)
 		}
-		return func(conn *wire.Conn) {
+		return func(conn wire.Conn) {
 			io.Copy(conn, from)
 			conn.CloseWrite()
 		}, nil

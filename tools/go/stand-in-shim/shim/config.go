@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 )
@@ -24,6 +25,11 @@ type configuration struct {
 	Runtime    struct {
 		InternetworkingModel string `toml:"internetworking_model"`
 	}
+	// StandIn is a table of this program's own, which genuine Kata passes over.
+	StandIn struct {
+		// Emulated is for a machine with neither KVM nor vhost-vsock: QEMU emulates, and the agent is reached over a serial port.
+		Emulated bool `toml:"emulated"`
+	} `toml:"stand_in"`
 }
 
 type hypervisor struct {
@@ -111,12 +117,12 @@ func (c *configuration) merge(file string) error {
 	if err != nil {
 		return fmt.Errorf("error reading file %q: %s", file, err)
 	}
-	part := configuration{Runtime: c.Runtime}
+	part := configuration{Runtime: c.Runtime, StandIn: c.StandIn}
 	keys, err := toml.Decode(string(data), &part)
 	if err != nil {
 		return fmt.Errorf("error decoding file %q: %s", file, err)
 	}
-	c.Runtime = part.Runtime
+	c.Runtime, c.StandIn = part.Runtime, part.StandIn
 	for name, table := range part.Hypervisor {
 		merged := c.Hypervisor[name]
 		overlay(&keys, &merged, &table, "hypervisor", name)
@@ -188,10 +194,9 @@ func (c *configuration) check() error {
 	return nil
 }
 
-// dialTimeout is in seconds.
-func (c *configuration) dialTimeout() uint32 {
+func (c *configuration) dialTimeout() time.Duration {
 	if seconds := c.Agent["kata"].DialTimeout; seconds != 0 {
-		return seconds
+		return time.Duration(seconds) * time.Second
 	}
-	return 45
+	return 45 * time.Second
 }

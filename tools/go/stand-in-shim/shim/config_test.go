@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // written makes a configuration whose files exist, with more lines in [hypervisor.qemu], and drop-ins by name.
@@ -46,8 +47,23 @@ func TestTheLastDropInReplacesOneKeyAndKeepsTheOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	table := config.Hypervisor["qemu"]
-	if table.KernelParams != "last=1" || table.Memory != 512 || table.Initrd == "" || config.dialTimeout() != 7 {
-		t.Errorf("%+v, %d s", table, config.dialTimeout())
+	if table.KernelParams != "last=1" || table.Memory != 512 || table.Initrd == "" || config.dialTimeout() != 7*time.Second {
+		t.Errorf("%+v, %s", table, config.dialTimeout())
+	}
+}
+
+func TestOnlyAnOwnTableAsksForAnEmulatedGuest(t *testing.T) {
+	for emulated, dropIns := range map[bool]map[string]string{
+		true:  {"60-a": "[stand_in]\nemulated = true\n", "70-b": "[agent.kata]\n"},
+		false: {"60-a": "[agent.kata]\n"},
+	} {
+		config, err := loadConfiguration(written(t, "", dropIns))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if config.StandIn.Emulated != emulated {
+			t.Errorf("%v: %+v", emulated, config)
+		}
 	}
 }
 

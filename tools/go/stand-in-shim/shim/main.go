@@ -5,6 +5,7 @@
 // that start in a guest and fail for the genuine reasons. It follows the Go shim of release 3.32 (src/runtime of
 // kata-containers) in what a node's owner can see: which configuration counts, what is refused and in which words, virtio-fs,
 // the agent's vsock port and time-out, the network joined by traffic control, and its fault with standard input (streams.go).
+// For a machine that has neither KVM nor vhost-vsock it starts emulated guests, if its own table [stand_in] says so (config.go).
 // It does not resize guests, plug in devices, pause, count resources, read annotations, boot an image, start another
 // hypervisor than QEMU, or join more than one network.
 package main

@@ -11,12 +11,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
 
+	"github.com/hashicorp/yamux"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -41,8 +44,9 @@ type sandbox struct {
 	id        string
 	pid       int
 	cid       uint32
-	joined    bool // the guest has the container's network
-	networked bool // it is to have one
+	serial    *yamux.Session // in the place of vsock, of an emulated guest
+	joined    bool           // the guest has the container's network
+	networked bool           // it is to have one
 	ended     chan struct{}
 	said      *tail // what QEMU printed
 	code      int
@@ -97,21 +101,17 @@ func boot(id, bundle string, spec *specs.Spec, config *configuration) (_ *sandbo
 			s.stop()
 		}
 	}()
-	if _, err := os.Stat("/dev/kvm"); err != nil {
-		return nil, errors.New("failed to add any hypervisor device to devices cgroup") // resourcecontrol/cgroups.go
-	}
-	vsock, cid, err := guestCID()
+	agent, err := s.connect(config)
 	if err != nil {
 		return nil, err
 	}
-	defer vsock.Close()
-	s.cid = cid
+	defer agent.Close()
 	started := make(chan error)
 	var link *wire.Link
 	go func() {
 		// This thread is the parent by which QEMU and virtiofsd are ended with the shim: it stays until they end.
 		var err error
-		link, err = s.launch(bundle, spec, config.Hypervisor["qemu"], vsock)
+		link, err = s.launch(bundle, spec, config.Hypervisor["qemu"], agent)
 		started <- err
 		if err != nil {
 			close(s.ended)
@@ -126,7 +126,7 @@ func boot(id, bundle string, spec *specs.Spec, config *configuration) (_ *sandbo
 	if err := <-started; err != nil {
 		return nil, err
 	}
-	if err := s.reach(time.Duration(config.dialTimeout()) * time.Second); err != nil {
+	if err := s.reach(config.dialTimeout()); err != nil {
 		return nil, err
 	}
 	if _, err := s.ask(wire.Request{Do: wire.Sandbox, Hostname: spec.Hostname}); err != nil {
@@ -146,10 +146,10 @@ func (s *sandbox) give(link *wire.Link) error {
 }
 
 // launch starts virtiofsd and QEMU in the container's network namespace.
-func (s *sandbox) launch(bundle string, spec *specs.Spec, table hypervisor, vsock *os.File) (*wire.Link, error) {
+func (s *sandbox) launch(bundle string, spec *specs.Spec, table hypervisor, agent *os.File) (*wire.Link, error) {
 	runtime.LockOSThread()
 	var link *wire.Link
-	files := []*os.File{vsock}
+	files := []*os.File{agent}
 	own, path := networkNamespace(spec)
 	if own {
 		if err := enterNetwork(path); err != nil {
@@ -220,25 +220,58 @@ func arguments(s *sandbox, table hypervisor, socket string) []string {
 		line = strings.Replace(line, "quiet", "console=ttyS0", 1)
 		console = []string{"-serial", "file:" + filepath.Join(stateFolder, "console.log")}
 	}
-	cpu := "host"
+	cpu, acceleration := "host", "kvm"
+	agent := []string{
+		"-global", "kvm-pit.lost_tick_policy=discard", "-device", fmt.Sprintf("vhost-vsock-pci,guest-cid=%d,vhostfd=3", s.cid),
+	}
+	if s.serial != nil {
+		cpu, acceleration = "max", "tcg"
+		agent = []string{
+			"-device", "virtio-serial-pci", "-chardev", "socket,id=agent,fd=3",
+			"-device", "virtserialport,chardev=agent,name=" + wire.Serial,
+		}
+	}
 	if table.CPUFeatures != "" {
 		cpu += "," + table.CPUFeatures
 	}
 	memory := fmt.Sprintf("%dM", table.Memory)
 	words := []string{
-		"-name", "sandbox-" + s.id, "-machine", table.MachineType + ",accel=kvm", "-cpu", cpu, "-m", memory,
+		"-name", "sandbox-" + s.id, "-machine", table.MachineType + ",accel=" + acceleration, "-cpu", cpu, "-m", memory,
 		"-smp", fmt.Sprint(table.VCPUs), "-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
 		"-object", "memory-backend-file,id=dimm1,size=" + memory + ",mem-path=/dev/shm,share=on", "-numa", "node,memdev=dimm1",
-		"-rtc", "base=utc,driftfix=slew,clock=host", "-global", "kvm-pit.lost_tick_policy=discard",
+		"-rtc", "base=utc,driftfix=slew,clock=host",
 		"-kernel", table.Kernel, "-initrd", table.Initrd, "-append", strings.TrimSpace(line + " " + table.KernelParams),
-		"-device", fmt.Sprintf("vhost-vsock-pci,guest-cid=%d,vhostfd=3", s.cid),
 		"-chardev", "socket,id=share,path=" + socket,
 		"-device", "vhost-user-fs-pci,chardev=share,queue-size=1024,tag=" + wire.Tag,
 	}
 	if s.networked {
 		words = append(words, "-netdev", "tap,id=network,fd=4", "-device", "virtio-net-pci,netdev=network,romfile=")
 	}
-	return append(words, console...)
+	return slices.Concat(words, agent, console)
+}
+
+// connect makes what QEMU gets as its first file: the other end of the way to the agent.
+func (s *sandbox) connect(config *configuration) (*os.File, error) {
+	if config.StandIn.Emulated {
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		ours := os.NewFile(uintptr(pair[0]), "serial")
+		defer ours.Close() // the connection has a copy
+		theirs := os.NewFile(uintptr(pair[1]), "serial")
+		conn, err := net.FileConn(ours)
+		if err == nil {
+			s.serial, err = yamux.Client(conn, wire.Multiplexing(config.dialTimeout()+answerLimit))
+		}
+		return theirs, err
+	}
+	if _, err := os.Stat("/dev/kvm"); err != nil {
+		return nil, errors.New("failed to add any hypervisor device to devices cgroup") // resourcecontrol/cgroups.go
+	}
+	vsock, cid, err := guestCID()
+	s.cid = cid
+	return vsock, err
 }
 
 // guestCID takes a number for the guest's vsock that no other guest has.
@@ -268,6 +301,10 @@ func guestCID() (*os.File, uint32, error) {
 
 // reach waits for the agent.
 func (s *sandbox) reach(limit time.Duration) error {
+	answers := s.dialed
+	if s.serial != nil {
+		answers = s.pinged()
+	}
 	for begin := time.Now(); time.Since(begin) < limit; time.Sleep(50 * time.Millisecond) {
 		select {
 		case <-s.ended:
@@ -278,15 +315,39 @@ func (s *sandbox) reach(limit time.Duration) error {
 			continue
 		default:
 		}
-		if conn, err := s.dial(); err == nil {
-			conn.Close()
+		if answers() {
 			return nil
 		}
 	}
 	return fmt.Errorf("timed out connecting to vsock %d:%d", s.cid, wire.Port)
 }
 
-func (s *sandbox) dial() (*wire.Conn, error) {
+func (s *sandbox) dialed() bool {
+	conn, err := s.dial()
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil
+}
+
+// pinged is for the serial port, which takes what is written to it before anybody reads there.
+func (s *sandbox) pinged() func() bool {
+	var answered atomic.Bool
+	go func() {
+		_, err := s.serial.Ping()
+		answered.Store(err == nil)
+	}()
+	return answered.Load
+}
+
+func (s *sandbox) dial() (wire.Conn, error) {
+	if s.serial != nil {
+		opened, err := s.serial.OpenStream()
+		if err != nil {
+			return nil, err
+		}
+		return wire.NewStream(opened), nil
+	}
 	for {
 		fd, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -313,12 +374,12 @@ func (s *sandbox) ask(request wire.Request) (wire.Answer, error) {
 }
 
 // stream is a connection that carries one of a process's streams.
-func (s *sandbox) stream(request wire.Request) (*wire.Conn, error) {
+func (s *sandbox) stream(request wire.Request) (wire.Conn, error) {
 	conn, _, err := s.call(request)
 	return conn, err
 }
 
-func (s *sandbox) call(request wire.Request) (*wire.Conn, wire.Answer, error) {
+func (s *sandbox) call(request wire.Request) (wire.Conn, wire.Answer, error) {
 	var answer wire.Answer
 	conn, err := s.dial()
 	if err != nil {
@@ -337,7 +398,7 @@ func (s *sandbox) call(request wire.Request) (*wire.Conn, wire.Answer, error) {
 	if err == nil {
 		err = conn.SetDeadline(time.Time{})
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if wire.TimedOut(err) {
 		err = fmt.Errorf("the guest's agent did not answer in %s: %w", answerLimit, context.DeadlineExceeded)
 	}
 	if err == nil && answer.Error != "" {
@@ -390,6 +451,9 @@ func (s *sandbox) stop() {
 		if s.pid != 0 {
 			unix.Kill(s.pid, unix.SIGKILL)
 			<-s.ended
+		}
+		if s.serial != nil {
+			s.serial.Close()
 		}
 		removeFolder(s.id)
 	})

@@ -27,7 +27,7 @@ const noWriter = 20 * time.Millisecond
 // standard input is lost, and the exit code does not tell.
 type streams struct {
 	closed    atomic.Bool
-	stdin     *wire.Conn
+	stdin     wire.Conn
 	ending    atomic.Bool   // no more is written to standard input
 	stdinDone chan struct{} // all that was written to it was handed on
 	outputs   sync.WaitGroup
@@ -91,7 +91,7 @@ func (s *streams) feed(from *os.File) {
 	}
 }
 
-func (s *streams) copy(to io.WriteCloser, from *wire.Conn) {
+func (s *streams) copy(to io.WriteCloser, from wire.Conn) {
 	defer s.outputs.Done()
 	defer to.Close()
 	defer from.Close()

@@ -11,7 +11,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
+	"github.com/hashicorp/yamux"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +25,8 @@ const (
 	Share = "/run/kata-containers/shared/containers"
 	// Tag names the shared file system.
 	Tag = "kataShared"
+	// Serial names the port of an emulated guest, in the place of vsock: many connections over it, as Kata 1 had them.
+	Serial = "stand-in-agent"
 
 	maxFrame = 8 << 20
 )
@@ -109,20 +113,26 @@ func Read(from io.Reader, message any) error {
 	return json.Unmarshal(data, message)
 }
 
-// Conn is a vsock connection.
-type Conn struct{ *os.File }
+// Conn is a connection between shim and agent.
+type Conn interface {
+	io.ReadWriteCloser
+	// CloseWrite tells the other side that no more bytes come.
+	CloseWrite() error
+	SetDeadline(time.Time) error
+}
+
+type vsock struct{ *os.File }
 
 // NewConn takes over a connected socket.
-func NewConn(fd int) (*Conn, error) {
+func NewConn(fd int) (Conn, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
-	return &Conn{os.NewFile(uintptr(fd), "vsock")}, nil
+	return &vsock{os.NewFile(uintptr(fd), "vsock")}, nil
 }
 
-// CloseWrite tells the other side that no more bytes come.
-func (c *Conn) CloseWrite() error {
+func (c *vsock) CloseWrite() error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
@@ -132,4 +142,29 @@ func (c *Conn) CloseWrite() error {
 		return err
 	}
 	return failed
+}
+
+type stream struct{ *yamux.Stream }
+
+// NewStream is a connection over the serial port.
+func NewStream(of *yamux.Stream) Conn { return &stream{of} }
+
+func (s *stream) CloseWrite() error { return s.Stream.Close() }
+
+func (s *stream) Close() error {
+	s.SetDeadline(time.Now()) // what is read or written meanwhile ends, as with a socket
+	return s.Stream.Close()
+}
+
+// Multiplexing has no time-outs but `limit`, that of a write: a guest that hangs is noticed where an answer is waited for.
+func Multiplexing(limit time.Duration) *yamux.Config {
+	config := yamux.DefaultConfig()
+	config.EnableKeepAlive, config.StreamOpenTimeout, config.ConnectionWriteTimeout = false, 0, limit
+	config.LogOutput = io.Discard
+	return config
+}
+
+// TimedOut says whether a connection's deadline passed.
+func TimedOut(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, yamux.ErrTimeout)
 }
