@@ -143,7 +143,8 @@ _PUT_BACK = (
     "correct its configuration"
 )
 _SHIM = "/opt/kata/bin/containerd-shim-kata-v2"
-_DOCKER: tuple[tuple[str, str, str], ...] = (
+_NO_MEMORY = r"cannot set up guest memory|[Cc]annot allocate memory"
+_KATA: tuple[tuple[str, str, str], ...] = (
     (
         r"binary not installed|fork/exec \S*containerd-shim-kata\S*: no such file",
         "the Kata shim is not installed, or not linked where containerd looks for it",
@@ -177,7 +178,7 @@ _DOCKER: tuple[tuple[str, str, str], ...] = (
         "Use bare metal, or a machine type whose nested virtualisation works; an existing /dev/kvm alone shows nothing",
     ),
     (
-        r"cannot set up guest memory|[Cc]annot allocate memory",
+        _NO_MEMORY,
         "the node has too little memory for the guest",
         "Free memory on the node, or lower default_memory in Kata's configuration",
     ),
@@ -201,6 +202,9 @@ _DOCKER: tuple[tuple[str, str, str], ...] = (
         "Kata cannot read its configuration",
         "Correct the file, or drop-in, that is named",
     ),
+)
+"""What Kata's runtimes say -> cause and remedy, the first that fits; most as measured with genuine Kata."""
+_DOCKER: tuple[tuple[str, str, str], ...] = (
     (
         r"permission denied while trying to connect to the [Dd]ocker|Cannot connect to the Docker daemon",
         "dockerd does not answer",
@@ -237,7 +241,15 @@ _DOCKER: tuple[tuple[str, str, str], ...] = (
         "Set verification.image to an image with a shell, unshare and ip",
     ),
 )
-"""What Docker says -> cause and remedy, the first that fits; most as measured with genuine Kata."""
+"""What Docker itself says -> cause and remedy, the first that fits."""
+
+
+def explain_kata(text: str) -> Explanation | None:
+    """What keeps Kata from starting a guest, or None where the words are not Kata's. `retry`: it can pass by itself."""
+    for pattern, cause, remedy in _KATA:
+        if _line(text, pattern):
+            return Explanation(_filled(cause, pattern, text), remedy, retry=pattern in (_SILENT, _NO_MEMORY))
+    return None
 
 
 _PULLED = r"^Digest: sha256:|^Status: (?:Downloaded newer image|Image is up to date)"
@@ -253,7 +265,7 @@ _AFTER_PULL = (
 def explain_docker(stderr: str) -> Explanation:
     """Why `docker run` did not start the ladder. `retry` is never set: Docker tells no hang from a fault."""
     text = stderr[:MAX_READ]
-    for pattern, cause, remedy in _DOCKER:
+    for pattern, cause, remedy in (*_KATA, *_DOCKER):
         said = _line(text, pattern)
         if said:
             return Explanation(f"{_filled(cause, pattern, text)} (Docker: {said})", remedy)

@@ -263,9 +263,16 @@ def _image(read: Reading) -> Finding:
     return (True if read.status == "ok" else None, "", "", "")
 
 
-def _network(read: Reading) -> Finding:
+def _network(read: Reading, place: str) -> Finding:
     if read.status != "fail":
         return (True if read.status == "ok" else None, "", "", "")
+    if place == "pod":
+        return (
+            False,
+            "proof-network-missing",
+            "the pod has no address in the guest",
+            "Look at the node's network plugin, and whether Kata's internetworking_model suits it: tcfilter does for most",
+        )
     return (
         False,
         "proof-network-missing",
@@ -274,20 +281,29 @@ def _network(read: Reading) -> Finding:
     )
 
 
-def _route(read: Reading) -> Finding:
+def _route(read: Reading, place: str) -> Finding:
     if read.status == "ok":
         return FINE
     return (
         False,
         "proof-network-missing",
-        "the container has no way out of its own network",
-        "Use a Docker network that is not internal, and a Kata release that copies routes, as every one from 2.0 on does",
+        f"the {'pod' if place == 'pod' else 'container'} has no way out of its own network",
+        "Have the node's network plugin set a default route in the pod"
+        if place == "pod"
+        else "Use a Docker network that is not internal, and a Kata release that copies routes, as every one from 2.0 on does",
     )
 
 
-def _names(read: Reading) -> Finding:
+def _names(read: Reading, place: str) -> Finding:
     if read.status != "fail":
         return (True if read.status == "ok" else None, "", "", "")
+    if place == "pod":
+        return (
+            False,
+            "proof-network-missing",
+            "the pod resolves no name",
+            "Let the pod reach the cluster's name service: look at its dnsPolicy and dnsConfig, and at network policies",
+        )
     docker = "127.0.0.11" in read.detail
     return (
         False,
@@ -448,9 +464,9 @@ def judge(
         ("entry", "unmasked-proc", sandbox is not None, lambda reading: _entry(reading, place)),
         ("user-namespaces", "user-namespaces", sandbox is not None, lambda reading: _user_namespaces(reading, command_line)),
         *((command.name, command.need, *_command(command, sandbox, modes, place)) for command in COMMANDS),
-        ("network", "network", True, _network),
-        ("route", "network", True, _route),
-        ("name-resolution", "network", True, _names),
+        ("network", "network", True, lambda reading: _network(reading, place)),
+        ("route", "network", True, lambda reading: _route(reading, place)),
+        ("name-resolution", "network", True, lambda reading: _names(reading, place)),
     ]
     rungs: list[Rung] = []
     first: tuple[str, str, str] | None = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from nodekit.rules import ladder
+from nodekit.rules import console, ladder
 from nodekit.rules.pod_proof import (
     BOOT_ANNOTATION,
     DIGEST_ANNOTATION,
@@ -70,6 +70,8 @@ def words_of(events: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Words]]
 
 NO_HANDLER = re.compile(r'no runtime for "|failed to find runtime handler|runtime handler .{0,80} not (found|supported)')
 """What containerd (internal/cri, getSandboxRuntime) and CRI-O say of a handler that they do not know."""
+NO_USERS = re.compile(r"(runtime|handler .{0,80}) does not support user namespaces")
+"""What a kubelet says of hostUsers: false where the handler does not offer it (pkg/kubelet/userns, userns_manager.go)."""
 NETWORK = re.compile(r"\b(cni|network|networkplugin)\b", re.IGNORECASE)
 """Words of a failure that passes once the node's network is up."""
 NO_IMAGE = re.compile(r"not found|denied|unauthorized|manifest unknown|no match for platform|invalid reference", re.IGNORECASE)
@@ -91,7 +93,7 @@ def hopeless(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, e
         return refused_pod(node, unmade.text) if unmade and lasting else None
     told = events.get(str(pod["metadata"].get("uid")), {})
     sandbox = told.get("FailedCreatePodSandBox")
-    if sandbox and (NO_HANDLER.search(sandbox.text) or (sandbox.times > 2 and not NETWORK.search(sandbox.text))):
+    if sandbox and (lasts(sandbox.text) or (sandbox.times > 2 and not NETWORK.search(sandbox.text))):
         return no_sandbox(node, sandbox.text)
     waiting = status_of(pod).get("state", {}).get("waiting") or {}
     reason, text = str(waiting.get("reason", "")), str(waiting.get("message") or "")
@@ -107,6 +109,12 @@ def hopeless(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, e
             "Make what the template's volumes name, in the proof's own namespace",
         )
     return None
+
+
+def lasts(why: str) -> bool:
+    """Whether a pod sandbox that could not be made once cannot be made later either."""
+    fault = console.explain_kata(why)
+    return bool(NO_HANDLER.search(why) or NO_USERS.search(why) or (fault and not fault.retry))
 
 
 def refused_pod(node: str, why: str) -> Refusal:
@@ -134,9 +142,17 @@ def no_sandbox(node: str, why: str) -> Refusal:
             "Register the handler of the RuntimeClass in the node's containerd or CRI-O, as kata-deploy does, and restart it; "
             "or leave the node out of the proof",
         )
+    if NO_USERS.search(why):
+        return refusal(
+            "proof-container-failed",
+            f"{node}: the runtime's handler offers no user namespaces of the pod's own: {line(why).rstrip('.')}",
+            "Take hostUsers: false out of the pod template: in Kata's guest a sandbox makes its user namespaces itself",
+        )
+    fault = console.explain_kata(why)
+    cause = f"{fault.cause} (the cluster says: {line(why).rstrip('.')})" if fault else line(why).rstrip(".")
     return refusal(
         "proof-container-failed",
-        f"{node}: the runtime cannot start the pod: {line(why).rstrip('.')}",
+        f"{node}: the runtime cannot start the pod: {cause}",
         "Put right what it names in Kata's installation or configuration on the node; the runtime's log there says more",
     )
 

@@ -365,6 +365,9 @@ RUNNING = job_that(None)
 HANDLER = 'Failed to create pod sandbox: rpc error: failed to get sandbox runtime: no runtime for "kata-qemu" is configured'
 SHIM = "Failed to create pod sandbox: rpc error: failed to create containerd task: failed to create shim task: /x does not exist"
 CNI = 'Failed to create pod sandbox: plugin type="flannel" failed (add): cni plugin not initialized'
+GONE = "Failed to create pod sandbox: failed to create shim task: /c.toml: file /x does not exist: not found"
+SILENT = "Failed to create pod sandbox: failed to create shim task: timed out connecting to vsock 5:1024: unknown"
+USERS = "Failed to create pod sandbox: can't set spec.hostUsers: false, RuntimeClass handler 'k' does not support user namespaces"
 SANDBOX = "FailedCreatePodSandBox"
 
 
@@ -374,6 +377,16 @@ SANDBOX = "FailedCreatePodSandBox"
         (CREATING, SANDBOX, Words(1, HANDLER), "proof-container-failed", 'no runtime for "kata-qemu" is configured'),
         (CREATING, SANDBOX, Words(3, SHIM), "proof-container-failed", "/x does not exist"),
         (CREATING, SANDBOX, Words(2, SHIM), None, ""),
+        (
+            CREATING,
+            SANDBOX,
+            Words(1, GONE),
+            "proof-container-failed",
+            "configuration names is missing, /x (the cluster",
+        ),
+        (CREATING, SANDBOX, Words(2, SILENT), None, ""),
+        (CREATING, SANDBOX, Words(3, SILENT), "proof-container-failed", "the guest's agent did not answer in time"),
+        (CREATING, SANDBOX, Words(1, USERS), "proof-container-failed", "Take hostUsers: false out"),
         (CREATING, SANDBOX, Words(9, CNI), None, ""),
         (CREATING, "FailedMount", Words(5, 'configmap "a" not found'), "proof-container-failed", 'configmap "a" not found'),
         (CREATING, "FailedMount", Words(4, "x"), None, ""),

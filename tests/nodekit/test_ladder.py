@@ -227,6 +227,14 @@ def test_network_and_names_count_when_asked_for(
     assert verdict.code == code and words in verdict.message
 
 
+@pytest.mark.parametrize("broken", ["network", "route", "name_resolution"])
+def test_a_pod_without_a_network_is_told_so_without_words_of_docker(broken: str) -> None:
+    lines = dict.fromkeys(("network", "route", "name_resolution"), ("ok", "x", ""))
+    verdict = judge(transcript(**{**lines, broken: ("fail", "x", "127.0.0.11")}), NONCE, NODE, [SEED], place="pod")
+    assert verdict.code == "proof-network-missing" and "the pod" in verdict.message
+    assert "docker" not in f"{verdict.message} {verdict.remedy}".lower()
+
+
 def test_a_container_without_a_default_route_has_no_network() -> None:
     text = transcript(
         network=("ok", "172.17.0.2", ""), route=("fail", "", "no%20default%20route"), name_resolution=("absent", "", "")
