@@ -142,8 +142,11 @@ POD_GONE = {
 class ControlPlane:
     """A running control plane in `folder`; `close` ends all of it."""
 
-    def __init__(self, folder: Path, request_rate: int = 20) -> None:
-        """`request_rate`: requests a second that the controller manager allows each of its controllers; 20 is its default."""
+    def __init__(self, folder: Path, request_rate: int = 20, played: bool = True) -> None:
+        """`request_rate`: requests a second that the controller manager allows each of its controllers; 20 is its default.
+
+        `played`: whether kwok plays all nodes; where a kubelet joins, it must not.
+        """
         self.folder, self.asked = folder, {"directory": str(folder / "cluster")}
         self.asked |= {"etcd": str(get.path("etcd")), "apiserver": str(get.path("kube-apiserver"))}
         folder.mkdir(parents=True, exist_ok=True)
@@ -171,7 +174,8 @@ class ControlPlane:
                 *self.serving(),
             )
             self.spawn("kube-scheduler", *self.serving())
-            self.start_kwok()
+            if played:
+                self.start_kwok()
             self.until("the default service account", lambda: self.get("/api/v1/namespaces/default/serviceaccounts/default"))
         except BaseException:
             self.close()

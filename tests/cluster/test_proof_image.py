@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from nodekit.rules import images, ladder, pod
-from tools.image.rootfs import LISTING, debian_mirror, transfer_options
+from tests.cluster import proof_image
+from tests.cluster.proof_image import CONTAINERFILE, FOLDER
 
-FOLDER = Path(__file__).resolve().parents[2] / "images" / "proof"
-CONTAINERFILE = (FOLDER / "Containerfile").read_text()
 LADDER = resources.files("nodekit").joinpath("ladder.sh").read_text()
 NONCE, NODE_ID = "0123456789abcdef", "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa"
 INSIDE = """
@@ -42,38 +41,11 @@ exec "$@"
 """What a runtime does before it starts a container's process."""
 
 
-def packages() -> list[str]:
-    """The Debian packages of the image."""
-    (listed,) = re.findall(r"--no-install-recommends \\\n *(.*) \\\n", CONTAINERFILE)
-    return str(listed).split()
-
-
-def output(*argv: str) -> str:
-    """What a command prints."""
-    return subprocess.run(argv, text=True, capture_output=True, check=True).stdout
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The image's file system."""
     place = tmp_path_factory.mktemp("image") / "root"
-    mirror = debian_mirror(output("apt-get", "indextargets", "--format", LISTING, "Created-By: Packages"))
-    options = [f"--aptopt={option}" for option in transfer_options(output("apt-config", "dump"))]
-    made = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(packages())}", *options]
-    made += ['--aptopt=APT::Sandbox::User "root"', '--aptopt=APT::Install-Recommends "false"']
-    built = subprocess.run(
-        [*made, "trixie", str(place), f"deb {mirror} trixie main"], capture_output=True, text=True, check=False
-    )
-    assert built.returncode == 0, built.stderr[-2000:]
-    program = place / "opt" / "kata-nodes-proof"
-    program.mkdir()
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(FOLDER / name, program)
-    npm = re.findall(r"^RUN (npm ci .*)$", CONTAINERFILE, re.MULTILINE)[0].split()
-    subprocess.run(npm, cwd=program, check=True, capture_output=True)
-    ((target, link),) = re.findall(r"^RUN ln -s (\S+) (\S+)$", CONTAINERFILE, re.MULTILINE)
-    (place / link.lstrip("/")).symlink_to(target)
-    (place / "etc" / "hosts").write_text("127.0.0.1 localhost\n")  # as the kubelet writes it
+    proof_image.build(place)
     yield place
     shutil.rmtree(place)
 
