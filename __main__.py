@@ -5,11 +5,11 @@ import signal
 import pulumi
 from pulumi.runtime import config as everything
 
-from components.kata_node import resource_text
 from nodekit.rules import consumers
 from nodekit.rules.checklist import checklist, of_pods
 from nodekit.rules.pod import CAPABILITIES
 from nodekit.rules.text import harmless
+from nodekit.scripts import script
 from stacks.cluster import sandboxes
 from stacks.model import NAMESPACE, SECRETS, ConfigError, load, refuse_unknown, refuse_useless
 from stacks.pool import nodes as kata_nodes
@@ -56,7 +56,7 @@ pulumi.export(
     {
         "daycare": consumers.daycare(config.kata.nested_sandbox),
         "dockerRun": consumers.docker_run(config.kata.nested_sandbox),
-        "dockerfile": consumers.dockerfile(resource_text("entry.sh")) if config.kata.nested_sandbox else None,
+        "dockerfile": consumers.dockerfile(script("entry.sh")) if config.kata.nested_sandbox else None,
         "openSandbox": made.runtime_class.apply(lambda name: consumers.open_sandbox(name, config.kata.nested_sandbox))
         if made
         else None,

@@ -6,12 +6,13 @@ import pulumi
 
 from components.aws_parts import METADATA, Parts
 from components.aws_resources import PluginResource
-from components.kata_node import PROOF_GRACE_SECONDS, VERB_SECONDS, resource_text
+from components.kata_node import PROOF_GRACE_SECONDS, VERB_SECONDS
 from components.node import Node
 from components.node_states import node_states
 from components.told import told
 from nodekit import bundle
 from nodekit.rules import user_data
+from nodekit.scripts import script
 
 
 class AwsNodeGroupArgs(TypedDict):
@@ -110,9 +111,9 @@ class AwsNodeGroup(pulumi.ComponentResource):
         own = bundle.cached()[1]
         states = node_states({**args, "node": user_data.NODE}, {"program": own})
         given = {key: args.get(key) for key in ("program_address", "program_sha256", "join_script", "proof_seconds")}
-        script = resource_text("first_boot.sh")
+        first_boot = script("first_boot.sh")
         text = pulumi.Output.secret(
-            pulumi.Output.all(own=own, script=script, states=pulumi.Output.all(**states), **given).apply(told(_user_data))
+            pulumi.Output.all(own=own, script=first_boot, states=pulumi.Output.all(**states), **given).apply(told(_user_data))
         )
         kinds = ("instance", "volume", "network-interface")
         template = PluginResource(

@@ -13,6 +13,7 @@ from components.node_states import node_states
 from components.told import told
 from nodekit import bundle
 from nodekit.rules import login
+from nodekit.scripts import script
 
 VERB_SECONDS = {"preflight": 420, "docker": 2400, "kata": 1800}
 """Bound on each verb, in seconds: a slow mirror and an emulated node fit in, a hang does not last."""
@@ -88,11 +89,6 @@ class KataNodeArgs(TypedDict):
     """Image in which the ladder is also climbed by `docker run`, where the node has a Kata shim."""
     proof_seconds: pulumi.Input[int]
     """Bound on the proof, in seconds."""
-
-
-def resource_text(name: str) -> str:
-    """A script of the node program's folder."""
-    return resources.files("nodekit").joinpath(name).read_text()
 
 
 def connection_of(args: KataNodeArgs) -> remote.ConnectionArgs:
@@ -185,7 +181,7 @@ class KataNode(pulumi.ComponentResource):
             f"{name}-system",
             connection=connection,
             create="timeout 60 sh -s",
-            stdin=resource_text("system.sh"),
+            stdin=script("system.sh"),
             logging=remote.Logging.STDERR,
             add_previous_output_in_env=False,
             triggers=[args["identity"]],
@@ -213,7 +209,7 @@ class KataNode(pulumi.ComponentResource):
             connection=connection,
             create=pulumi.Output.concat(f"{run}timeout 900 sh -s -- {uploaded} {program} {digest} # machine ", machine),
             delete=f"{run}timeout 1800 sh -s -- --remove",
-            stdin=stdin_of(resource_text("bootstrap.sh")),
+            stdin=stdin_of(script("bootstrap.sh")),
             logging=remote.Logging.STDERR,
             add_previous_output_in_env=False,
             # No triggers: another machine behind the address is an update, since the one before can no longer be undone.

@@ -11,11 +11,11 @@ from pulumi.output import UNKNOWN
 from components.children import child_options
 from components.cluster_object import cluster_options
 from components.cluster_reader import Reader, Situation
-from components.kata_node import resource_text
 from components.told import told
 from nodekit.errors import NodeError
 from nodekit.rules import pod_proof, pod_verdict, proof_guard
 from nodekit.rules.text import harmless
+from nodekit.scripts import script
 
 
 class KataProofArgs(TypedDict):
@@ -94,7 +94,7 @@ class KataProof(pulumi.ComponentResource):
             spec=pulumi.Output.all(policy.metadata.name, namespace).apply(lambda both: proof_guard.binding(*both)),
             opts=cluster_options(self, opts, f"{name}-guard-binding", "ValidatingAdmissionPolicyBinding"),
         )
-        ladder = resource_text("ladder.sh")
+        ladder = script("ladder.sh")
 
         def prove(node: str) -> pulumi.Output[Any]:
             """Uid of the Job that proves `node`, and what is asked of it."""

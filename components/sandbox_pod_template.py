@@ -8,6 +8,7 @@ import pulumi_kubernetes as k8s
 from components.cluster_object import cluster_options
 from components.told import told
 from nodekit.rules import pod, pod_safety
+from nodekit.scripts import script
 
 
 class SandboxPodTemplateArgs(TypedDict):
@@ -75,7 +76,9 @@ class SandboxPodTemplate(pulumi.ComponentResource):
 
 def body_of(given: dict[str, Any]) -> Any:
     """The template from the component's arguments, held to the rule of the policy pack."""
-    return pod_safety.safe(pod.template(labels={"app.kubernetes.io/name": given.pop("template")}, **given))
+    return pod_safety.safe(
+        pod.template(labels={"app.kubernetes.io/name": given.pop("template")}, entry=script("entry.sh"), **given)
+    )
 
 
 def granted(template: Any) -> list[str]:

@@ -6,12 +6,12 @@ import json
 import logging
 import time
 from datetime import datetime, timezone
-from importlib import resources
 from typing import Any
 
 from controller.api import Api, Changed
 from nodekit.errors import NodeError
 from nodekit.rules import joining, pod_proof, pod_verdict
+from nodekit.scripts import script
 
 log = logging.getLogger("controller")
 SHORTEST = 1.0
@@ -27,7 +27,7 @@ class Rounds:
 
     def __init__(self, api: Api) -> None:
         self.api, self.given = api, api.given
-        self.ladder = resources.files("nodekit").joinpath("ladder.sh").read_text(encoding="utf-8")
+        self.ladder = script("ladder.sh")
         self.seen: dict[str, dict[str, Any]] = {}
         self.told: set[str] = set()
         self.held: dict[str, float] = {}

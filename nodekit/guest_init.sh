@@ -22,6 +22,8 @@ fi
 
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
+# As Kata's agent does: runc starts nothing without one.
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t devtmpfs dev /dev
 mount -t tmpfs -o mode=1777 tmp /tmp
 # Kernel messages would fall into the ladder's lines.

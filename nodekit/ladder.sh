@@ -258,6 +258,41 @@ seconds=$each
 
 # What rootless engines do first: their own mounts, in their own PID namespace.
 try rootless-mounts 'unshare mount' unshare -Urmpf sh -c 'mount -t proc proc /proc && mount -t tmpfs none /tmp'
+# A container of runc without any privilege, in which this user alone is mapped, so that it needs neither newuidmap nor subuid.
+# shellcheck disable=SC2016 # expanded by the shell that runs it
+container='
+bundle=/tmp/kata-nodes-rootless-$$
+mkdir "$bundle" || exit
+trap '\''rm -rf "$bundle"'\'' EXIT
+mkdir -p "$bundle/rootfs/bin" "$bundle/rootfs/dev" "$bundle/rootfs/proc"
+busybox=$(command -v busybox)
+case $busybox in /*) ;; *) busybox=/proc/$$/exe ;; esac # of a busybox shell it is an applet, and the shell itself is the file
+cp "$busybox" "$bundle/rootfs/bin/busybox" || exit
+cat >"$bundle/config.json" <<END
+{
+  "ociVersion": "1.0.2",
+  "root": {"path": "rootfs"},
+  "process": {"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["/bin/busybox", "true"], "noNewPrivileges": true},
+  "mounts": [
+    {"destination": "/proc", "type": "proc", "source": "proc"},
+    {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]}
+  ],
+  "linux": {
+    "uidMappings": [{"containerID": 0, "hostID": $(id -u), "size": 1}],
+    "gidMappings": [{"containerID": 0, "hostID": $(id -g), "size": 1}],
+    "namespaces": [
+      {"type": "user"}, {"type": "pid"}, {"type": "mount"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}
+    ]
+  }
+}
+END
+runc --root "$bundle/state" run --bundle "$bundle" "kata-nodes-$$"
+'
+if [ "$uid" = 0 ]; then
+    ordinary rootless-runc 'runc busybox' sh -c "$container"
+else
+    try rootless-runc 'runc busybox' sh -c "$container"
+fi
 if [ -c /dev/fuse ]; then say fuse ok /dev/fuse ''; else say fuse absent '' '/dev/fuse does not exist'; fi
 if ! have newuidmap; then
     say subordinate-ids absent '' 'newuidmap is not installed here'

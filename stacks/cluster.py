@@ -24,6 +24,7 @@ from components.kata_proof import KataProof, KataProofArgs
 from components.kubeconfig import login
 from nodekit.errors import NodeError
 from nodekit.rules import images, pod
+from nodekit.scripts import script
 from stacks import model
 from stacks.adoption import adopted
 from stacks.model import Kubernetes, StackConfig
@@ -131,7 +132,7 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
         after,
     )
     labels = {"app.kubernetes.io/name": wanted.pod_template}
-    body = pod.template(runtime_class=wanted.runtime_class, labels=labels, **settings)
+    body = pod.template(runtime_class=wanted.runtime_class, labels=labels, entry=script("entry.sh"), **settings)
     common = Proven(
         pod_template=json.dumps(body, sort_keys=True),
         handler=made.handler,

@@ -21,6 +21,7 @@ from nodekit.rules import guest_memory
 from nodekit.rules.console import Explanation, agent_silent, explain_docker, known_fault
 from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.guest_command_line import boot_cpus, compose
+from nodekit.rules.kata_config import KEY
 from nodekit.rules.ladder import SANDBOXES, Verdict, judge
 from nodekit.rules.pod import CAPABILITIES
 from nodekit.rules.text import printable
@@ -169,7 +170,7 @@ def plan_of(proof: Proof, nonce: str) -> Plan:
             "Complete [hypervisor.*] in Kata's configuration",
         )
     cpus = os.cpu_count() or 1
-    own = initramfs.build(nonce, None if initrd else str(table.get("rootfs_type") or "ext4"))
+    own = initramfs.build(nonce, None if initrd else str(table.get("rootfs_type") or "ext4"), proof.sandbox)
     return Plan(
         qemu=qemu,
         kernel=kernel,
@@ -244,18 +245,21 @@ def no_container(proof: Proof, answer: docker.Answer, image: str | None) -> str 
 def container_proof(proof: Proof, runtime: str, image: str | None, network: bool, seconds: float) -> Verdict:
     """The verdict on a container, of `image` or of one that is made from this node's files; both are gone on return.
 
-    Raises NodeError when it is not passed.
+    Raises NodeError when it is not passed: with a code of the ladder, `proof-base-parameters-lost` or `proof-container-failed`.
     """
     nonce = new_nonce()
-    with nullcontext(image) if image else own_image(nonce) as name:
+    with nullcontext(image) if image else own_image(nonce, proof.sandbox) as name:
         done = patiently(proof, nonce, runtime, str(name), network, seconds)
     if nonce not in done.stdout:
         why = explain_docker(done.stderr)
         if agent_silent(done.stderr):
             why = own_console(proof) or why
+        cause = why.cause
+        if why.code == "proof-base-parameters-lost":
+            cause += f"; {KEY} is {printable(proof.effective.kernel_params, 200)!r}, set by {proof.effective.sources.get(KEY)}"
         raise NodeError(
-            "proof-container-failed",
-            f"Node {proof.node}: the container of runtime {runtime} did not start (exit code {done.code}): {why.cause}",
+            why.code or "proof-container-failed",
+            f"Node {proof.node}: the container of runtime {runtime} did not start (exit code {done.code}): {cause}",
             why.remedy,
         )
     place = "image" if image else "guest"

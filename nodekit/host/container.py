@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from nodekit.errors import NodeError
-from nodekit.host.initramfs import FOLDER, ladder_script, script, tool_files
+from nodekit.host.initramfs import FOLDER, tool_files
 from nodekit.host.node import emulated
 from nodekit.host.process import Finished, run
+from nodekit.scripts import script
 
 NAMES = ("deb.debian.org", "archive.ubuntu.com", "registry-1.docker.io")
 """Names for the container to resolve: the first that the node itself resolves."""
@@ -41,15 +42,15 @@ def name_to_resolve() -> str | None:
     return None
 
 
-def root_file_system() -> bytes:
-    """A tar archive of what a proof's container needs: the node's static busybox, bubblewrap and setpriv with their libraries.
+def root_file_system(sandbox: str | None) -> bytes:
+    """A tar archive of what a proof's container needs: the node's static busybox, and its tools for `sandbox` with their libraries.
 
     Raises NodeError `tool-missing` without a static busybox.
     """
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         folders = {"dev", "etc", "proc", "sys", "tmp", "root"}
-        files = tool_files()
+        files = tool_files(sandbox)
         folders |= {parent for path in files for parent in _parents(path)}
         for folder in sorted(folders):
             _add(tar, folder, tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755)
@@ -76,7 +77,7 @@ def _add(tar: tarfile.TarFile, path: str, kind: bytes, mode: int, content: bytes
 
 
 @contextmanager
-def own_image(nonce: str) -> Iterator[str]:
+def own_image(nonce: str, sandbox: str | None) -> Iterator[str]:
     """The name of an image that Docker makes from this node's own files, without a registry; it is gone afterwards.
 
     Raises NodeError `tool-missing`, `command-failed` or `command-timeout`.
@@ -86,7 +87,7 @@ def own_image(nonce: str) -> Iterator[str]:
     prune = [*DOCKER, "image", "prune", "--all", "--force", "--filter", f"label={LABEL}", "--filter", "until=1h"]
     run(prune, timeout=IMAGE_SECONDS, env=env, check=False)
     with tempfile.NamedTemporaryFile(dir="/var/tmp", prefix=f"{FOLDER}-", suffix=".tar") as file:
-        file.write(root_file_system())
+        file.write(root_file_system(sandbox))
         file.flush()
         change = ["--change", f"LABEL {LABEL}=1"]
         run([*DOCKER, "import", *change, file.name, name], timeout=IMAGE_SECONDS, env=env, remedy="See 'docker info' on the node")
@@ -114,6 +115,6 @@ def climb(nonce: str, runtime: str, image: str, *, network: bool, capabilities: 
         command += ["--cap-add", capability]
     entry = [script("entry.sh"), "kata-nodes-entry", "/bin/sh", "-c"] if capabilities else []
     try:
-        return run([*command, image, "-c", *entry, ladder_script()], timeout=seconds, env=env, check=False)
+        return run([*command, image, "-c", *entry, script("ladder.sh")], timeout=seconds, env=env, check=False)
     finally:
         run([*DOCKER, "rm", "--force", "--volumes", name], timeout=60, env=env, check=False)

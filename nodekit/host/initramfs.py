@@ -6,12 +6,13 @@ import stat
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host.process import run
 from nodekit.host.reading import MAX_PROGRAM, read
+from nodekit.rules.ladder import brought
+from nodekit.scripts import script
 
 FOLDER = "kata-nodes"
 """Where everything of ours lies in the guest."""
@@ -30,6 +31,7 @@ APPLETS = (
         "mount",
         "nslookup",
         "reboot",
+        "rm",
         "sh",
         "sleep",
         "timeout",
@@ -39,8 +41,6 @@ APPLETS = (
     "unshare",
 )
 """Programs of busybox that the first process and the ladder use."""
-TOOLS = ("bwrap", "setpriv")
-"""Programs of this node that the ladder uses beside them: of the packages bubblewrap and util-linux."""
 PT_INTERP = 3
 """Type of the ELF program header that names a dynamic loader (elf(5))."""
 
@@ -132,33 +132,23 @@ def closure(name: str) -> dict[str, Path]:
     return {f"/usr/bin/{name}": Path(found), **{path: Path(path) for path in libraries}}
 
 
-def script(name: str) -> str:
-    """A script of the node program."""
-    return resources.files("nodekit").joinpath(name).read_text()
-
-
-def ladder_script() -> str:
-    """The ladder, as it also runs in containers."""
-    return script("ladder.sh")
-
-
-def tool_files() -> dict[str, bytes | str]:
-    """Path without a leading slash -> content, or target of a symbolic link: all that the ladder runs, in a container's root.
+def tool_files(sandbox: str | None) -> dict[str, bytes | str]:
+    """Path without a leading slash -> content, or target of a symbolic link: what the ladder runs in a container for a promise.
 
     Raises NodeError `tool-missing` without a static busybox.
     """
     applets: dict[str, bytes | str] = {f"bin/{applet}": "busybox" for applet in APPLETS}
-    return {"bin/busybox": static_busybox(), **applets, **node_files()}
+    return {"bin/busybox": static_busybox(), **applets, **node_files(sandbox)}
 
 
-def node_files() -> dict[str, bytes]:
-    """Path without a leading slash -> content: those of TOOLS that are installed here, with their libraries."""
-    places = {place: file for tool in TOOLS for place, file in closure(tool).items()}
+def node_files(sandbox: str | None) -> dict[str, bytes]:
+    """Path without a leading slash -> content: what a promise of `sandbox` needs and is installed here, with its libraries."""
+    places = {place: file for tool in brought(sandbox) for place, file in closure(tool).items()}
     return {place.lstrip("/"): read(file, MAX_PROGRAM) for place, file in places.items()}
 
 
-def build(nonce: str, image_type: str | None = None) -> bytes:
-    """The RAM disk whose lines start with `nonce`; with `image_type`, it also tries to mount /dev/vda1 as that file system.
+def build(nonce: str, image_type: str | None = None, sandbox: str | None = None) -> bytes:
+    """The RAM disk whose lines start with `nonce`, with the tools for a promise of `sandbox`; with `image_type`, it also tries to mount /dev/vda1 as that file system.
 
     Raises NodeError `tool-missing` without a static busybox.
     """
@@ -168,14 +158,14 @@ def build(nonce: str, image_type: str | None = None) -> bytes:
         folder(FOLDER),
         program(f"{FOLDER}/busybox", static_busybox()),
         folder(f"{FOLDER}/bin"),
-        *(link(f"{FOLDER}/bin/{applet}", "../busybox") for applet in APPLETS),
+        *(link(f"{FOLDER}/bin/{applet}", "../busybox") for applet in ("busybox", *APPLETS)),
         program(f"{FOLDER}/init", script("guest_init.sh").encode()),
-        program(f"{FOLDER}/ladder.sh", ladder_script().encode()),
+        program(f"{FOLDER}/ladder.sh", script("ladder.sh").encode()),
         program(f"{FOLDER}/environment", f"KATA_NODES_NONCE={nonce}\nKATA_NODES_IMAGE={image_type or ''}\n".encode()),
         folder(f"{FOLDER}/node"),
     ]
     made: set[str] = set()
-    for place, content in node_files().items():
+    for place, content in node_files(sandbox).items():
         for parent in list(reversed(Path(place).parents))[1:]:
             if (at := f"{FOLDER}/node/{parent}") not in made:
                 made.add(at)

@@ -19,6 +19,8 @@ class Explanation:
     cause: str
     remedy: str
     retry: bool = False
+    code: str | None = None
+    """A code of its own, where the fault has one."""
 
 
 def _line(text: str, pattern: str) -> str:
@@ -76,7 +78,8 @@ def known_fault(console: str) -> Explanation | None:
     for pattern, cause, remedy in _CONSOLE:
         said = _line(console[:MAX_READ], pattern)
         if said:
-            return Explanation(f"{cause} (console: {said})", remedy)
+            code = "proof-base-parameters-lost" if remedy == _BASE else None
+            return Explanation(f"{cause} (console: {said})", remedy, code=code)
     return None
 
 

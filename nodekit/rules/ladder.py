@@ -225,10 +225,12 @@ def _why(name: str, read: Reading, place: str) -> tuple[str, str]:
         )
     if read.value in ("124", "137", "143"):  # of coreutils' and busybox's timeout(1)
         return "it did not end in the time that a rung has", SLOW
-    if "No space left on device" in detail or "ENOSPC" in detail:
+    if re.search(r"[Nn]o space left on device|ENOSPC", detail):
         return "the limit of user namespaces, or of their nesting, is used up", RAISE
-    forbidden = any(words in detail for words in ("Operation not permitted", "Permission denied", "permission denied"))
-    if forbidden and re.search(r"mount proc|mount: (mounting proc|/proc)", detail):
+    if name == "rootless-runc" and re.search(r"/bin/busybox.*no such file", detail, re.DOTALL):
+        return "the busybox there needs shared libraries, which its container has not", "Use busybox-static"
+    forbidden = re.search(r"[Oo]peration not permitted|[Pp]ermission denied", detail) is not None
+    if forbidden and re.search(r"mount proc|mount: (mounting proc|/proc)|mounting \\?\"proc", detail):
         return (
             "paths below /proc are masked, and Linux lets a user namespace mount proc only where one is fully visible "
             "(linux fs/namespace.c, mount_too_revealing)",
@@ -345,10 +347,14 @@ class Command:
     """For which ladder it counts."""
     optional: bool = False
     """Whether its absence is no failure: another rung stands for it."""
+    tool: str = ""
+    """A program of the node that is brought along where the rung counts, beside bubblewrap and setpriv, which always are."""
 
 
 _BWRAP = ("sandbox-runtime", "bubblewrap")
 _SRT = ("sandbox-runtime",)
+_ROOTLESS = ("rootless",)
+"""Has no weaker mode: where paths below /proc stay masked, no rootless engine starts a container."""
 COMMANDS = (
     Command("unshare", "unshare -U", "user-namespaces", "proof-unshare-failed", SANDBOXES),
     Command("unshare-map-root", "unshare -Ur", "user-namespaces", "proof-unshare-failed", SANDBOXES),
@@ -377,13 +383,28 @@ COMMANDS = (
         "proc and tmpfs mounted under unshare -Urmpf",
         "unmasked-proc",
         "proof-rootless-failed",
-        ("rootless",),
-        FULL,
+        _ROOTLESS,
+    ),
+    Command(
+        "rootless-runc",
+        "a container of runc as an ordinary user",
+        "unmasked-proc",
+        "proof-rootless-failed",
+        _ROOTLESS,
+        tool="runc",
     ),
     Command("fuse", "/dev/fuse", "fuse", "", ()),
     Command("subordinate-ids", "newuidmap and /etc/subuid", "subordinate-ids", "", ()),
 )
 """The rungs that run a command, in the ladder's order. Another one is an entry here and a line in ladder.sh."""
+
+
+
+def brought(sandbox: str | None) -> tuple[str, ...]:
+    """The programs of a node that its guest and image need for a promise of `sandbox`: of bubblewrap, util-linux and runc."""
+    return ("bwrap", "setpriv", *(command.tool for command in COMMANDS if command.tool and sandbox in command.sandboxes))
+
+
 TITLES = {
     "boot-id": "/proc/sys/kernel/random/boot_id",
     "command-line": "/proc/cmdline",
@@ -408,11 +429,12 @@ REQUIRED = (
 )
 """Lines that a whole transcript has."""
 TOOLS = {
-    "guest": "Install bubblewrap, busybox-static and util-linux on the node: the proof's guest and image are made from them",
+    "guest": "Install bubblewrap, busybox-static and util-linux on the node, and runc where kata.sandbox is rootless: the proof's "
+    "guest and image are made from them",
     "image": "Name an image in verification.image that has it, or leave the setting out: the program then makes one from the "
     "node's own bubblewrap",
-    "pod": "Name an image in kubernetes.proof.image that has bubblewrap, util-linux and iproute2, as images/proof/Containerfile "
-    "makes it",
+    "pod": "Name an image in kubernetes.proof.image that has bubblewrap, util-linux, iproute2 and, where the sandbox is rootless, "
+    "runc and busybox-static, as images/proof/Containerfile makes it",
 }
 """By the place where the ladder ran: how a tool that is not there gets there."""
 

@@ -1,8 +1,6 @@
 """The pod of a nested sandbox: exactly two capabilities or an ordinary user, and only together with a Kata RuntimeClass."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib import resources
 from typing import Any
 
 CAPABILITIES = ("NET_ADMIN", "SYS_ADMIN")
@@ -43,12 +41,6 @@ def security_context(
     return context
 
 
-@cache
-def entry() -> str:
-    """Text of entry.sh, which mounts a proc without masks and then becomes the container's program."""
-    return resources.files("nodekit").joinpath("entry.sh").read_text(encoding="utf-8")
-
-
 def enters(container: Mapping[str, Any]) -> bool:
     """Whether a container (core/v1) starts through the entry."""
     command = container.get("command") or []
@@ -67,6 +59,7 @@ def template(
     labels: dict[str, str],
     nested_sandbox: bool = True,
     *,
+    entry: str,
     command: Sequence[str] = COMMAND,
     user_id: int | None = None,
     ordinary_user: bool = False,
@@ -84,8 +77,8 @@ def template(
     requested, `memory_limit` is what the guest may grow to, in Kubernetes quantities. A read-only root has a writable /tmp,
     where bubblewrap also builds its root.
 
-    `command` is the container's program with its arguments. As root with a nested sandbox it starts through the entry
-    (entry.sh), which uses SYS_ADMIN once, to mount a proc that no path masks: without it bubblewrap cannot mount proc, and
+    `command` is the container's program with its arguments. As root with a nested sandbox it starts through `entry`, the text
+    of entry.sh, which uses SYS_ADMIN once, to mount a proc that no path masks: without it bubblewrap cannot mount proc, and
     sandbox-runtime does not start in its default mode. `user_id`: the entry then becomes that user and group without any
     capability, and the sandbox works for it too. The image needs /bin/sh and mount, and setpriv for `user_id`. To an ordinary
     user, who has no capability to mount with, sandbox-runtime's `enableWeakerNestedSandbox` alone is open: `procMount:
@@ -103,9 +96,7 @@ def template(
         raise ValueError("user_id is for a nested sandbox as root: only the entry, which needs SYS_ADMIN, becomes that user.")
     options = [] if user_id is None else ["--user", str(user_id)]
     started = (
-        {"command": ["/bin/sh", "-c", entry(), ENTRY_NAME], "args": [*options, *command]}
-        if entered
-        else {"command": list(command)}
+        {"command": ["/bin/sh", "-c", entry, ENTRY_NAME], "args": [*options, *command]} if entered else {"command": list(command)}
     )
     container: dict[str, object] = {
         "name": "sandbox",

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from components.kata_node import resource_text
 from nodekit import bundle
 from nodekit.rules import user_data
+from nodekit.scripts import script
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a mount namespace needs root")
 SHELLS = ("dash", "bash")
@@ -91,7 +91,7 @@ class Machine:
         """Run user data as cloud-init would; the exit code."""
         self.store.files.setdefault("/nodekit.pyz", [program])
         text = user_data.first_boot(
-            resource_text("first_boot.sh"),
+            script("first_boot.sh"),
             program_address=f"http://127.0.0.1:{self.store.port}/nodekit.pyz{query}",
             program_sha256=sha256 or hashlib.sha256(program).hexdigest(),
             states=STATES,

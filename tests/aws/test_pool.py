@@ -21,10 +21,10 @@ from components import aws_preflight
 from components.aws_node_group import AwsNodeGroup
 from components.aws_nodes import AwsNodes
 from components.cluster_reader import Situation
-from components.kata_node import resource_text
 from nodekit import bundle
 from nodekit.rules import aws_preflight as rules
 from nodekit.rules import pod_proof, user_data
+from nodekit.scripts import script
 from tests.components.recorder import Recorder
 from tests.components.test_wiring import evidence_of, stack
 
@@ -253,8 +253,8 @@ def test_machines_of_a_group_are_what_guests_need_and_nobody_logs_in(grouped: Re
 
 
 def test_first_boot_is_told_what_a_node_over_ssh_is_told(grouped: Recorder, instances: Recorder) -> None:
-    text, script = text_of(grouped), resource_text("first_boot.sh")
-    assert text.endswith(script) and len(text.encode()) <= user_data.MAX_BYTES
+    text = text_of(grouped)
+    assert text.endswith(script("first_boot.sh")) and len(text.encode()) <= user_data.MAX_BYTES
     names = ("STATE_PREFLIGHT", "STATE_DOCKER", "STATE_KATA", "STATE_PROVE", "JOIN", "SECONDS_PROVE", "PROGRAM_SHA256")
     shown = text.removesuffix(script) + "".join(f"printf '%s\\0' \"${name}\"\n" for name in names)
     said = subprocess.run(["dash"], input=shown, capture_output=True, text=True, check=True).stdout

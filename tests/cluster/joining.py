@@ -12,6 +12,7 @@ from typing import Any
 
 from local import certificates, cluster, process
 from nodekit.rules import guard, joining, joining_guard, joining_workload, pod, pod_proof, proof_guard
+from nodekit.scripts import script
 from tests.cluster.control_plane import ControlPlane
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +30,7 @@ class Joining:
     def __init__(self, folder: Path, plane: ControlPlane) -> None:
         self.folder, self.plane = folder, plane
         self.running: subprocess.Popen[bytes] | None = None
-        template = pod.template("debian:13-slim", plane.runtime_class(), {"app": "sandbox"})
+        template = pod.template("debian:13-slim", plane.runtime_class(), {"app": "sandbox"}, entry=script("entry.sh"))
         self.settings = joining.Settings(
             proof="joining-nodes",
             namespace=NAMESPACE,

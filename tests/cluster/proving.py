@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nodekit.rules import guard, pod, pod_proof
+from nodekit.scripts import script
 from tests.cluster import reports
 from tests.cluster.control_plane import NONCE, ControlPlane, exits
 
@@ -44,7 +45,7 @@ class Proving:
         if plane.get(f"/api/v1/namespaces/{NAMESPACE}") is None:
             place = {"metadata": {"name": NAMESPACE, "labels": guard.namespace_labels()}}
             plane.request("POST", "/api/v1/namespaces", place)
-        template = pod.template("debian:13-slim", plane.runtime_class(), {"app": "sandbox"})
+        template = pod.template("debian:13-slim", plane.runtime_class(), {"app": "sandbox"}, entry=script("entry.sh"))
         self.given: dict[str, Any] = {
             "kubeconfig": plane.kubeconfig,
             "namespace": NAMESPACE,

@@ -12,6 +12,7 @@ import pytest
 
 from local import cluster
 from nodekit.rules import guard, pod
+from nodekit.scripts import script
 from tools import get
 
 pytestmark = pytest.mark.engine
@@ -95,7 +96,9 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 def template_pod(**variant: Any) -> dict[str, Any]:
     """A pod as a controller makes it of the template."""
-    made: dict[str, Any] = copy.deepcopy(pod.template("image", "kata-qemu", {"app": "sandbox"}, **variant))
+    made: dict[str, Any] = copy.deepcopy(
+        pod.template("image", "kata-qemu", {"app": "sandbox"}, entry=script("entry.sh"), **variant)
+    )
     return {"metadata": {**made["metadata"], "generateName": "sandbox-"}, "spec": made["spec"]}
 
 

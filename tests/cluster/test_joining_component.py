@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nodekit.rules import joining, joining_workload, pod
+from nodekit.scripts import script
 from tests.cluster.control_plane import HANGS, ControlPlane
 from tests.cluster.joining import OTHER, UNPROVEN
 from tests.cluster.proving import Proving
@@ -36,7 +37,8 @@ def test_it_comes_up_where_every_node_waits_rolls_on_a_change_and_goes(plane: Co
     (proving.folder / "__main__.py").write_text(PROGRAM)
     proving.given = {
         "kubeconfig": plane.kubeconfig, "namespace": NAMESPACE, "image": "controller:1", "selector": "a=b",
-        "pod_template": json.dumps(pod.template("image", "kata-qemu", {})), "handler": "kata-qemu", "kata_version": "3.32.0",
+        "pod_template": json.dumps(pod.template("image", "kata-qemu", {}, entry=script("entry.sh"))),
+    "handler": "kata-qemu", "kata_version": "3.32.0",
         "kernel_params": ["quiet"], "nested_sandbox": True, "timeout_seconds": 60,
     }  # fmt: skip
 

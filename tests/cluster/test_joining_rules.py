@@ -20,13 +20,15 @@ from nodekit.errors import NodeError
 from nodekit.rules import joining, joining_workload, pod, pod_proof
 from nodekit.rules.joining import Prove, Proven, Refused, Wait
 from nodekit.rules.pod_verdict import Words
+from nodekit.scripts import script
 from tests.cluster.reports import report
 
 ROOT = Path(__file__).resolve().parents[2]
 NODE = pod_proof.Node("n", "u", "boot")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 GIVEN = joining.Settings(
-    proof="joining-nodes", namespace="joining", selector="a=b", pod_template=json.dumps(pod.template("image", "kata-qemu", {})),
+    proof="joining-nodes", namespace="joining", selector="a=b",
+    pod_template=json.dumps(pod.template("image", "kata-qemu", {}, entry=script("entry.sh"))),
     handler="kata-qemu", kata_version="3.32.0", kernel_params=["user_namespace.enable=1"], nested_sandbox=True,
     sandbox="sandbox-runtime", image=None, timeout_seconds=60, account="prover",
 )  # fmt: skip

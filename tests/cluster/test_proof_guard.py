@@ -10,7 +10,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from copy import deepcopy
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from components.cluster_reader import Reader
 from local import cluster
 from nodekit.rules import guard, pod, pod_proof, pod_verdict, proof_guard
 from nodekit.rules.pod_verdict import Refusal
+from nodekit.scripts import script
 from tests.cluster.reports import report
 from tools import get
 
@@ -29,10 +29,11 @@ JOB_CONTROLLER = proof_guard.JOB_CONTROLLERS[0]
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 ADMISSION = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
 OWN_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-LADDER = resources.files("nodekit").joinpath("ladder.sh").read_text()
+LADDER = script("ladder.sh")
 NODE = pod_proof.Node("worker-1", "uid-of-worker-1", OWN_ID)
 SETTINGS: dict[str, Any] = {
-    "pod_template": json.dumps(pod.template("debian:13-slim", "kata-qemu", {})), "handler": "kata-qemu", "kata_version": "3.32.0",
+    "pod_template": json.dumps(pod.template("debian:13-slim", "kata-qemu", {}, entry=script("entry.sh"))),
+    "handler": "kata-qemu", "kata_version": "3.32.0",
     "kernel_params": [], "nested_sandbox": True, "image": None, "timeout_seconds": 300,
 }  # fmt: skip
 

@@ -9,16 +9,16 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from nodekit.rules import images, ladder, pod
+from nodekit.scripts import script
 from tests.cluster import proof_image
 from tests.cluster.proof_image import CONTAINERFILE, FOLDER
 
-LADDER = resources.files("nodekit").joinpath("ladder.sh").read_text()
+LADDER = script("ladder.sh")
 NONCE, NODE_ID = "0123456789abcdef", "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa"
 INSIDE = """
 set -eu
@@ -70,7 +70,7 @@ def climbed(root: Path, *started: str) -> str:
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("npm"), reason="needs root, and npm for what the image has from it")
 def test_every_rung_that_counts_is_climbed_in_the_image_behind_the_templates_entry(root: Path) -> None:
-    template = pod.template("image", "kata-qemu", {})
+    template = pod.template("image", "kata-qemu", {}, entry=script("entry.sh"))
     command = template["spec"]["containers"][0]["command"]  # type: ignore[index]
     said = climbed(root, *command)
     for sandbox in ladder.SANDBOXES:

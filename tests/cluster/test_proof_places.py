@@ -20,6 +20,7 @@ from nodekit.host.initramfs import cpio, folder, link, program
 from nodekit.rules import pod, pod_verdict
 from nodekit.rules.kernel_params import LIMIT
 from nodekit.rules.ladder import judge
+from nodekit.scripts import script
 from tests.nodekit import debian_node
 from tests.nodekit.debian_node import DebianNode
 from tests.nodekit.kernel import find_kernel
@@ -138,7 +139,7 @@ def image() -> bytes:
 
 def climbed(node: DebianNode, *options: str, entered: bool = False) -> str:
     """What the shells say in a container with these options of `docker run`, started through the template's entry or not."""
-    entry = ["/bin/sh", "-c", pod.entry(), pod.ENTRY_NAME] if entered else []
+    entry = ["/bin/sh", "-c", script("entry.sh"), pod.ENTRY_NAME] if entered else []
     argv = ["docker", "run", "--rm", "--network=none", "--tmpfs=/tmp", *options, "shells", *entry, "/bin/sh", "/climb"]
     done = node.run(*argv)
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Callable
 from copy import deepcopy
-from importlib import resources
 from typing import Any
 
 import pytest
@@ -17,10 +16,11 @@ from nodekit.errors import CODES, NodeError
 from nodekit.rules import pod, pod_proof, pod_verdict
 from nodekit.rules.pod_proof import Asked, Node
 from nodekit.rules.pod_verdict import Refusal, Words
+from nodekit.scripts import script
 from tests.cluster.reports import GUEST_ID, ZERO, report
 
-LADDER = resources.files("nodekit").joinpath("ladder.sh").read_text()
-TEMPLATE = pod.template("debian:13-slim", "kata-qemu", {"app": "sandbox"})
+LADDER = script("ladder.sh")
+TEMPLATE = pod.template("debian:13-slim", "kata-qemu", {"app": "sandbox"}, entry=script("entry.sh"))
 NODE_ID = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa"
 OTHER_ID = "cccccccc-cccc-cccc-cccc-cccccccccccc"
 NODE = Node("n", "u", NODE_ID)
@@ -92,21 +92,21 @@ def test_the_proofs_pod_is_the_templates_own_pinned_by_the_scheduler() -> None:
 
 @pytest.mark.parametrize("variant", [{}, {"user_id": 1000}, {"ordinary_user": True}, {"nested_sandbox": False}])
 def test_the_ladder_is_an_argument_and_starts_as_the_templates_container_does(variant: dict[str, Any]) -> None:
-    template = pod.template("image", "kata-qemu", {}, command=["server"], **variant)
+    template = pod.template("image", "kata-qemu", {}, command=["server"], entry=script("entry.sh"), **variant)
     (container,) = ask(pod_template=json.dumps(template)).template["spec"]["containers"]
     original: Any = template["spec"]["containers"][0]  # type: ignore[index]
     if pod.enters(original):
-        assert container["command"] == original["command"] == ["/bin/sh", "-c", pod.entry(), "kata-nodes-entry"]
+        assert container["command"] == original["command"] == ["/bin/sh", "-c", script("entry.sh"), "kata-nodes-entry"]
         options = original["args"][: original["args"].index("server")]
         assert container["args"] == [*options, "/bin/sh", "-c", LADDER]
         assert options == (["--user", "1000"] if "user_id" in variant else [])
     else:
         assert container["command"] == ["/bin/sh", "-c", LADDER] and container["args"] == []
     assert pod.enters(original) == (not variant or "user_id" in variant)
-    assert "stdin" not in json.dumps(container).replace(json.dumps(LADDER), "").replace(json.dumps(pod.entry()), "")
+    assert "stdin" not in json.dumps(container).replace(json.dumps(LADDER), "").replace(json.dumps(script("entry.sh")), "")
 
 
-@pytest.mark.parametrize("text", [LADDER, pod.entry()], ids=["ladder", "entry"])
+@pytest.mark.parametrize("text", [LADDER, script("entry.sh")], ids=["ladder", "entry"])
 def test_the_kubelet_hands_the_scripts_over_as_they_are(text: str) -> None:
     """It replaces $(NAME) of the container's variables and makes $$ one $ (kubernetes, third_party/forked/golang/expansion)."""
     variables = {variable["name"] for variable in ASKED.template["spec"]["containers"][0]["env"]}

@@ -8,6 +8,7 @@ import pytest
 
 from nodekit.errors import NodeError
 from nodekit.rules import cluster_errors, guard, pod, runtime_class
+from nodekit.scripts import script
 
 VARIANTS = [
     dict(zip(("nested_sandbox", "ordinary_user", "read_only_root"), given, strict=True))
@@ -17,7 +18,7 @@ VARIANTS = [
 
 def container(**variant: bool) -> dict[str, object]:
     """The container of a variant's template."""
-    spec = pod.template("image", "kata-qemu", {}, **variant)["spec"]
+    spec = pod.template("image", "kata-qemu", {}, entry=script("entry.sh"), **variant)["spec"]
     assert isinstance(spec, dict)
     return dict(spec["containers"][0])
 
@@ -36,7 +37,7 @@ def test_only_root_that_nests_gets_capabilities_and_nobody_is_privileged(variant
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_read_only_root_has_a_bounded_place_to_write(variant: dict[str, bool]) -> None:
-    spec = pod.template("image", "kata-qemu", {}, **variant)["spec"]
+    spec = pod.template("image", "kata-qemu", {}, entry=script("entry.sh"), **variant)["spec"]
     assert isinstance(spec, dict)
     written = [mount["mountPath"] for mount in spec["containers"][0].get("volumeMounts", [])]
     assert written == (["/tmp"] if variant["read_only_root"] else [])
@@ -45,25 +46,25 @@ def test_read_only_root_has_a_bounded_place_to_write(variant: dict[str, bool]) -
 
 def test_pod_without_class_or_with_an_unknown_profile_is_refused() -> None:
     with pytest.raises(ValueError, match="RuntimeClass"):
-        pod.template("image", "", {})
+        pod.template("image", "", {}, entry=script("entry.sh"))
     with pytest.raises(ValueError, match="'runtime/default' is not one of RuntimeDefault, Unconfined"):
-        pod.template("image", "kata-qemu", {}, seccomp="runtime/default")
+        pod.template("image", "kata-qemu", {}, seccomp="runtime/default", entry=script("entry.sh"))
 
 
 def test_service_account_token_is_off_unless_asked_for() -> None:
     assert [
-        pod.template("image", "kata-qemu", {}, **asked)["spec"]["automountServiceAccountToken"]  # type: ignore[arg-type, index]
+        pod.template("image", "kata-qemu", {}, entry=script("entry.sh"), **asked)["spec"]["automountServiceAccountToken"]  # type: ignore[arg-type, index]
         for asked in ({}, {"service_account_token": True})
     ] == [False, True]
 
 
 def test_container_starts_through_the_entry_exactly_where_it_can_mount_and_becomes_its_command() -> None:
     def first(**variant: Any) -> dict[str, Any]:
-        made: Any = pod.template("image", "kata-qemu", {}, **variant)
+        made: Any = pod.template("image", "kata-qemu", {}, entry=script("entry.sh"), **variant)
         container: dict[str, Any] = made["spec"]["containers"][0]
         return container
 
-    entry = ["/bin/sh", "-c", pod.entry(), "kata-nodes-entry"]
+    entry = ["/bin/sh", "-c", script("entry.sh"), "kata-nodes-entry"]
     assert first()["command"] == entry and first()["args"] == ["sleep", "infinity"]
     assert first(command=["server", "a b"], user_id=1000)["args"] == ["--user", "1000", "server", "a b"]
     for variant in ({"ordinary_user": True}, {"nested_sandbox": False}):

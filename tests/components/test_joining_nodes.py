@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from components import kata_proof
-from components.kata_node import resource_text
 from nodekit.rules import joining, joining_guard, joining_workload, pod_proof
+from nodekit.scripts import script
 from tests.components.recorder import Recorder
 from tests.components.test_wiring import EXISTING, FakeCluster, stack
 
@@ -95,7 +95,7 @@ def test_it_proves_what_up_proves(recorder: Recorder) -> None:
     given = joining.settings(data[joining_workload.SETTINGS_KEY])
     assert (given.selector, given.namespace, given.proof) == ("pool=kata", "kata-nodes-joining", "joining-nodes")
     up = recorder.by_name["proof-one"].inputs["spec"]
-    ours = joining.ask(given, pod_proof.Node("one", "uid-one", "boot"), 1, resource_text("ladder.sh")).body["spec"]
+    ours = joining.ask(given, pod_proof.Node("one", "uid-one", "boot"), 1, script("ladder.sh")).body["spec"]
     ours, up = (json.loads(json.dumps(one).replace("joining-nodes", "proof")) for one in (ours, up))
     assert ours == up
 

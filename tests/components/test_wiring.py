@@ -15,8 +15,8 @@ import yaml
 
 from components import kata_proof
 from components.cluster_reader import Situation
-from components.kata_node import resource_text
 from nodekit.rules import pod, pod_proof, proof_guard
+from nodekit.scripts import script
 from stacks import adoption
 from tests.components.recorder import Recorder, run
 
@@ -200,8 +200,7 @@ def test_settings_of_the_cluster_reach_its_objects() -> None:
     spec = made["sandbox-template"].inputs["template"]["spec"]
     assert spec == pod.template(
         "debian:13-slim", "kata-qemu", {}, ordinary_user=True, read_only_root=False, service_account_token=True,
-        seccomp="Unconfined", cpu="2", memory="1Gi", memory_limit="3Gi",
-    )["spec"]  # fmt: skip
+        seccomp="Unconfined", cpu="2", memory="1Gi", memory_limit="3Gi", entry=script("entry.sh"))["spec"]  # fmt: skip
 
 
 KUBECONFIG = yaml.safe_dump(
@@ -268,7 +267,7 @@ def test_proof_is_alone_in_a_guarded_namespace_before_any_job_of_it(monkeypatch:
     assert "proof-guard-binding" in made["one"].after and "proof-guard-binding" in made["evidence"].after
     spec = made["one"].inputs["spec"]["template"]["spec"]
     (container,) = spec["containers"]
-    assert container["args"][-1] == resource_text("ladder.sh") and container["image"] == "proof@sha256:0"
+    assert container["args"][-1] == script("ladder.sh") and container["image"] == "proof@sha256:0"
 
 
 def test_cluster_alone_gets_kata_by_its_chart_before_all_else_and_fills_the_checklist(monkeypatch: pytest.MonkeyPatch) -> None:

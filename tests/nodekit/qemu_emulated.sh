@@ -1,12 +1,10 @@
 #!/bin/sh
-# QEMU for a machine without KVM: what Kata and the node program start it with, emulated instead.
+# QEMU for a machine without KVM: the guests that the node program asks KVM for are emulated, by the same kernel and RAM disk.
 for word; do
     shift
     case $word in
         kvm) word=tcg ;;
-        host | host,*) word=max${word#host} ;;
-        *,accel=kvm) word=${word%kvm}tcg ;;
-        kvm-pit.*) word=mc146818rtc.lost_tick_policy=discard ;; # the clock that an emulated machine has
+        host) word=max ;;
     esac
     set -- "$@" "$word"
 done

@@ -1,7 +1,6 @@
 """The checklist's last row and the settings for consumers: lost if these fail is a green row for a sandbox that nobody tried."""
 
 import json
-from importlib import resources
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from nodekit.rules import consumers
 from nodekit.rules.checklist import checklist
 from nodekit.rules.ladder import COMMANDS
+from nodekit.scripts import script
 
 
 def rungs(sandbox: str | None = "sandbox-runtime", **changes: bool | None) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def test_settings_say_what_docker_needs_for_a_sandbox_in_its_default_mode() -> N
     assert consumers.daycare(True) == {"docker": {"runtime": "kata", "capAdd": ["NET_ADMIN", "SYS_ADMIN"]}}
     assert "systempaths=unconfined" in consumers.docker_run(True)
     assert consumers.docker_run(False) == ["--runtime", "kata"]
-    entry = resources.files("nodekit").joinpath("entry.sh").read_text()
+    entry = script("entry.sh")
     text = consumers.dockerfile(entry)
     head, body = text.split("\n", 1)
     place = json.loads(body.split("\nENTRYPOINT ")[1].split("\n")[0])

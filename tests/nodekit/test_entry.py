@@ -5,14 +5,14 @@ import shutil
 import signal
 import subprocess
 import time
-from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from nodekit.rules.ladder import judge
+from nodekit.scripts import script
 
-ENTRY = resources.files("nodekit").joinpath("entry.sh").read_text()
+ENTRY = script("entry.sh")
 SHELLS = [shell for shell in (["dash"], ["bash"], ["busybox", "sh"]) if shutil.which(shell[0])]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts, as the first process of a container does as root")
 
@@ -92,7 +92,7 @@ def test_what_it_cannot_do_is_said_with_the_way_out(shell: list[str]) -> None:
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 def test_a_proof_goes_on_behind_an_entry_that_fails_and_reports_it(shell: list[str]) -> None:
-    ladder = resources.files("nodekit").joinpath("ladder.sh").read_text()
+    ladder = script("ladder.sh")
     plain = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", *shell, "-c", ENTRY, "entry", "sh", "-c", ladder]
     done = subprocess.run(
         plain,

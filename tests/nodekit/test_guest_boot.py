@@ -99,7 +99,7 @@ def test_without_the_capabilities_limit_bubblewrap_fails_and_as_root_it_needs_no
 
 
 def test_a_node_without_bubblewrap_has_not_tried_what_it_promised(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(initramfs, "TOOLS", ("setpriv",))
+    monkeypatch.setattr(initramfs, "brought", lambda sandbox: ("setpriv",))
     verdict = climb(kernel, "", [])
     assert verdict.code == "proof-tool-missing" and "bwrap is not installed" in verdict.message
     assert "bubblewrap" in verdict.remedy and "on the node" in verdict.remedy

@@ -4,15 +4,15 @@ import os
 import shutil
 import subprocess
 import tempfile
-from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from nodekit.rules.ladder import COMMANDS, REQUIRED, Reading, Verdict, judge, readings
+from nodekit.scripts import script
 
 NONCE = "00112233445566778899aabbccddeeff"
-SCRIPT = resources.files("nodekit").joinpath("ladder.sh").read_text()
+SCRIPT = script("ladder.sh")
 SHELLS = [shell for shell in (["dash"], ["bash"], ["busybox", "sh"]) if shutil.which(shell[0])]
 LIMIT = "/proc/sys/user/max_user_namespaces"
 pytestmark = pytest.mark.skipif(
@@ -99,7 +99,7 @@ def test_a_masked_proc_is_felt_and_a_mount_of_its_own_cures_it(shell: list[str])
     assert verdict.code == "proof-bwrap-failed" and "paths below /proc are masked" in verdict.message
     assert {name: rung(verdict, name) for name in UNMASKED_NEEDED} == dict.fromkeys(UNMASKED_NEEDED, False)
     assert rung(verdict, "srt-call-weaker") is True
-    entry = resources.files("nodekit").joinpath("entry.sh").read_text()
+    entry = script("entry.sh")
     cured = f'{MASK}; [ "${{1:-}}" = entered ] || exec sh -c "$ENTRY" entry "$@"'
     text = subprocess.run(
         ["unshare", "-mpf", *shell, "-c", cured, "before", *shell, "-c", SCRIPT],

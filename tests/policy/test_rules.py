@@ -21,6 +21,7 @@ from nodekit.errors import NodeError
 from nodekit.rules import pod, pod_safety, stack_policy
 from nodekit.rules.plain_secrets import Secret
 from nodekit.rules.stack_policy import CLASSES, Resource, Unknown
+from nodekit.scripts import script
 from tests.aws import test_pool
 from tests.components.recorder import Recorder, run
 from tests.components.test_pools import SECRETS, existing
@@ -447,6 +448,6 @@ def test_template_of_the_component_is_held_to_the_rule(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("variant", [{}, {"ordinary_user": True}, {"nested_sandbox": False}, {"read_only_root": False}])
 def test_every_variant_of_the_template_is_safe(variant: dict[str, Any]) -> None:
-    made = pod.template("i", "kata-fc", {}, **variant)
+    made = pod.template("i", "kata-fc", {}, entry=script("entry.sh"), **variant)
     assert pod_safety.safe(made) is made
     assert stack_policy.pods("kubernetes:core/v1:PodTemplate", {"template": made}, SETTINGS) == []

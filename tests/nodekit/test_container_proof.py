@@ -1,0 +1,210 @@
+"""The proof in a container fails at each rung by a container that was made to fail there, in a real guest of the stand-in shim.
+
+Lost if these fail: a proof that passes on the word of a booted guest, where what the tenants get does not work.
+"""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from nodekit.rules.ladder import judge
+from nodekit.scripts import script
+from tests.nodekit import kata_node
+from tests.nodekit.debian_node import PROGRAM, DebianNode, Image
+from tests.nodekit.kata_node import BASE, FAULT, FOLDER, PARAMETER, RUNTIME
+
+pytestmark = [pytest.mark.debian, pytest.mark.guest, pytest.mark.timeout(900)]
+
+BRIDGE = "172.17.0.1"
+NAME = "deb.debian.org"
+RESOLVER = """
+import socket, struct
+listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+listener.setsockopt(socket.SOL_IP, 15, 1)  # IP_FREEBIND: Docker makes the bridge again when it starts
+listener.bind(("172.17.0.1", 53))
+while True:
+    query, peer = listener.recvfrom(512)
+    question = query[12:query.index(0, 12) + 5]
+    is_a = question[-4:-2] == b"\\0\\1"
+    head = query[:2] + struct.pack("!HHHHH", 0x8180, 1, int(is_a), 0, 0)
+    record = b"\\xc0\\x0c\\0\\1\\0\\1" + struct.pack("!IH", 60, 4) + bytes((198, 51, 100, 7))
+    listener.sendto(head + question + (record if is_a else b""), peer)
+"""
+CLIMB = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from nodekit.commands.prove import Proof, as_dict, container_proof
+from nodekit.errors import NodeError
+from nodekit.host.kata import effective
+image, sandbox, network, parameter = json.loads(sys.argv[2])
+here = effective(Path("/"), runtime="go", hypervisor="qemu", config_path=None)
+proof = Proof("n1", "qemu", "go", [parameter], sandbox, here, Path("/"))
+try:
+    print(json.dumps(as_dict(container_proof(proof, "kata", image, network, 240))))
+except NodeError as error:
+    print(json.dumps({"error": error.code, "message": error.message, "remedy": error.remedy}))
+"""
+Climb = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def node(built: Image, zipapp: bytes) -> Iterator[DebianNode]:
+    """A node with Kata, a runtime `kata`, the image `proof:1`, and a DNS server that the node and its containers reach."""
+    with kata_node.with_kata(built, zipapp) as node:
+        kata_node.write(node, "/etc/resolv.conf", f"nameserver {BRIDGE}\n")
+        kata_node.image(node, "proof:1")
+        server = subprocess.Popen(["setpriv", "--pdeathsig=KILL", *node.command("python3", "-I", "-c", RESOLVER)])
+        yield node
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def climb(node: DebianNode) -> Iterator[Climb]:
+    """Climbs the ladder in a container, as the verb `prove` does: what it read, or the error. Nothing of it may stay."""
+
+    def climbed(image: str | None = "proof:1", sandbox: str | None = "sandbox-runtime", network: bool = False) -> dict[str, Any]:
+        done = node.run(*("python3", "-I", "-c", CLIMB, PROGRAM, json.dumps([image, sandbox, network, PARAMETER])), timeout=300)
+        assert done.returncode == 0, done.stderr
+        result: dict[str, Any] = json.loads(done.stdout)
+        return result
+
+    yield climbed
+    left = """
+    timeout 60 sh -c 'while pgrep -x "containerd-shim|virtiofsd|qemu-system-x86" >/dev/null; do sleep 1; done' ||
+        pgrep -l -x "containerd-shim|virtiofsd|qemu-system-x86" || true
+    docker ps --all --quiet
+    docker images --quiet kata-nodes-proof
+    grep kata-stand-in /proc/mounts || true
+    ls -d /run/kata-stand-in 2>/dev/null || true
+    """
+    assert node.ask("sh", "-c", left) == ""
+
+
+@contextmanager
+def drop_in(node: DebianNode, parameters: str, more: str = "") -> Iterator[None]:
+    """What somebody put behind the drop-in of the stack, for a while."""
+    kata_node.write(node, FAULT, f'[hypervisor.qemu]\nkernel_params = "{parameters}"\n{more}')
+    try:
+        yield
+    finally:
+        kata_node.remove(node, FAULT)
+
+
+@contextmanager
+def daemon(node: DebianNode, runtime: dict[str, object], **settings: object) -> Iterator[None]:
+    """Another runtime behind the name `kata`, or other settings of Docker, for a while."""
+    kata_node.register(node, runtime, **settings)
+    try:
+        yield
+    finally:
+        kata_node.register(node, dict(RUNTIME))
+
+
+def test_a_whole_node_passes_in_a_container_too(node: DebianNode, climb: Climb) -> None:
+    state = {
+        "node": "n1",
+        "hypervisor": "qemu",
+        "runtime": "go",
+        "expect": [PARAMETER],
+        "sandbox": "sandbox-runtime",
+        "container": {},
+    }
+    result = node.done("prove", state)
+    assert result["proven"] == "container"
+    inside = result["container"]
+    assert isinstance(inside, dict)
+    passed = {rung["name"]: rung["passed"] for rung in inside["rungs"]}
+    counted = {rung["name"] for rung in inside["rungs"] if rung["counts"]}
+    tried = counted - {"sandbox-runtime", "sandbox-runtime-proxy"}  # these two are for images that hold the package
+    assert {name: passed[name] for name in tried} == dict.fromkeys(tried, True)
+    assert {"entry", "srt-call", "srt-call-ordinary", "network", "route", "name-resolution"} <= tried
+
+
+def test_a_limit_of_zero_fails(node: DebianNode, climb: Climb) -> None:
+    with drop_in(node, f"{BASE} {PARAMETER} sysctl.user.max_user_namespaces=0"):
+        result = climb()
+    assert result["error"] == "proof-user-namespaces-zero", result
+    assert "sysctl.user.max_user_namespaces=0 on the guest's command line" in result["message"]
+
+
+def test_lost_base_parameters_fail_with_the_file_that_lost_them(node: DebianNode, climb: Climb) -> None:
+    with drop_in(node, f"quiet {PARAMETER}", "[agent.kata]\ndial_timeout = 20\n"):
+        result = climb()
+    assert result["error"] == "proof-base-parameters-lost", result
+    assert f"kernel_params is 'quiet {PARAMETER}', set by {FAULT}" in result["message"]
+    assert "cgroup: Unknown subsys name" in result["message"] and BASE in result["remedy"]
+
+
+def test_parameters_of_the_stack_that_are_lost_fail(node: DebianNode, climb: Climb) -> None:
+    with drop_in(node, BASE):
+        result = climb()
+    assert result["error"] == "proof-parameters-missing" and PARAMETER in result["message"], result
+
+
+def test_another_configuration_than_the_proven_fails(node: DebianNode, climb: Climb) -> None:
+    other = "/etc/kata-other"
+    kept = f"{FOLDER}/configuration-qemu.toml {FOLDER}/config.d/60-emulated.toml"
+    node.ask("sh", "-c", f"mkdir -p {other}/config.d && cp {kept} {other}/ && mv {other}/60-* {other}/config.d/")
+    options = {"TypeUrl": "io.containerd.runtimeoptions.v1.Options", "ConfigPath": f"{other}/configuration-qemu.toml"}
+    with daemon(node, {**RUNTIME, "options": options}):
+        result = climb()
+    assert result["error"] == "proof-parameters-missing", result
+    assert "another configuration file is read" in result["message"]
+
+
+def test_a_runtime_named_kata_that_is_runc_is_no_guest(node: DebianNode, climb: Climb) -> None:
+    with daemon(node, {"path": "runc"}):
+        result = climb()
+    assert result["error"] == "proof-not-a-guest", result
+
+
+def test_no_loopback_fails(node: DebianNode, climb: Climb) -> None:
+    with drop_in(node, f"{BASE} {PARAMETER} sysctl.user.max_net_namespaces=0"):
+        result = climb()
+    assert result["error"] == "proof-loopback-failed", result
+
+
+def test_a_container_that_resolves_nothing_fails(node: DebianNode, climb: Climb) -> None:
+    assert NAME in node.ask("getent", "-s", "dns", "hosts", NAME)
+    with daemon(node, dict(RUNTIME), dns=["172.17.0.99"]):
+        result = climb(network=True)
+    assert result["error"] == "proof-network-missing", result
+    assert "resolves no name that the node does" in result["message"]
+
+
+def shell(through: str) -> dict[str, str]:
+    """In place of the image's sh: a command that runs it."""
+    return {"bin/sh": f'#!/bin/busybox sh\nexec {through} /bin/busybox sh "$@"\n'}
+
+
+@pytest.mark.parametrize(
+    ("files", "without", "code", "words"),
+    [
+        (shell("/bin/busybox unshare -Ur"), "", "proof-user-namespaces-child-namespace", "a child user namespace reads"),
+        (shell("/usr/bin/setpriv --bounding-set=-setfcap"), "", "proof-unshare-failed", "CAP_SETFCAP is not in the bounding set"),
+        ({}, "bin/mount", "proof-entry-failed", "could not mount a proc of its own"),
+        ({}, "usr/bin/bwrap", "proof-tool-missing", "bwrap is not installed here"),
+    ],
+    ids=["child-namespace", "bounding-set", "entry-without-mount", "no-bubblewrap"],
+)
+def test_an_image_that_spoils_the_sandbox_fails(
+    node: DebianNode, climb: Climb, files: dict[str, str], without: str, code: str, words: str
+) -> None:
+    result = climb(kata_node.image(node, "spoiled:1", files, without=without))
+    assert result["error"] == code, result
+    assert words in result["message"]
+
+
+def test_paths_masked_below_proc_fail_without_the_entry(node: DebianNode, climb: Climb) -> None:
+    ladder = script("ladder.sh")
+    options = ["--runtime=kata", "--network=none", "--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--env=KATA_NODES_NONCE=n"]
+    done = node.run("docker", "run", "--rm", *options, "proof:1", "sh", "-c", ladder, timeout=200)
+    verdict = judge(done.stdout, "n", "another", [PARAMETER], place="image")
+    assert verdict.code == "proof-bwrap-failed", (verdict, done.stderr)
+    assert "paths below /proc are masked" in verdict.message and "nodekit/entry.sh" in verdict.remedy
