@@ -261,13 +261,15 @@ try rootless-mounts 'unshare mount' unshare -Urmpf sh -c 'mount -t proc proc /pr
 # A container of runc without any privilege, in which this user alone is mapped, so that it needs neither newuidmap nor subuid.
 # shellcheck disable=SC2016 # expanded by the shell that runs it
 container='
-bundle=/tmp/kata-nodes-rootless-$$
+bundle=/tmp/kata-nodes-$KATA_NODES_NONCE
 mkdir "$bundle" || exit
 trap '\''rm -rf "$bundle"'\'' EXIT
 mkdir -p "$bundle/rootfs/bin" "$bundle/rootfs/dev" "$bundle/rootfs/proc"
-busybox=$(command -v busybox)
-case $busybox in /*) ;; *) busybox=/proc/$$/exe ;; esac # of a busybox shell it is an applet, and the shell itself is the file
-cp "$busybox" "$bundle/rootfs/bin/busybox" || exit
+IFS=:
+for folder in $PATH; do # command -v does not name the file in a busybox shell, of which it is an applet
+    if [ -x "$folder/busybox" ]; then busybox=$folder/busybox; fi
+done
+cp "$busybox" "$bundle/rootfs/bin/" || exit
 cat >"$bundle/config.json" <<END
 {
   "ociVersion": "1.0.2",
@@ -286,7 +288,7 @@ cat >"$bundle/config.json" <<END
   }
 }
 END
-runc --root "$bundle/state" run --bundle "$bundle" "kata-nodes-$$"
+runc --root "$bundle/state" run --bundle "$bundle" "$KATA_NODES_NONCE"
 '
 if [ "$uid" = 0 ]; then
     ordinary rootless-runc 'runc busybox' sh -c "$container"

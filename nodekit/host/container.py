@@ -43,7 +43,7 @@ def name_to_resolve() -> str | None:
 
 
 def root_file_system(sandbox: str | None) -> bytes:
-    """A tar archive of what a proof's container needs: the node's static busybox, and its tools for `sandbox` with their libraries.
+    """A tar archive of what a proof's container needs: the node's static busybox, and the tools for a promise of `sandbox`.
 
     Raises NodeError `tool-missing` without a static busybox.
     """

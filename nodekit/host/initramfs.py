@@ -148,7 +148,9 @@ def node_files(sandbox: str | None) -> dict[str, bytes]:
 
 
 def build(nonce: str, image_type: str | None = None, sandbox: str | None = None) -> bytes:
-    """The RAM disk whose lines start with `nonce`, with the tools for a promise of `sandbox`; with `image_type`, it also tries to mount /dev/vda1 as that file system.
+    """The RAM disk whose lines start with `nonce`, with the tools for a promise of `sandbox`.
+
+    With `image_type`, it also tries to mount /dev/vda1 as that file system.
 
     Raises NodeError `tool-missing` without a static busybox.
     """

@@ -230,7 +230,7 @@ def _why(name: str, read: Reading, place: str) -> tuple[str, str]:
     if name == "rootless-runc" and re.search(r"/bin/busybox.*no such file", detail, re.DOTALL):
         return "the busybox there needs shared libraries, which its container has not", "Use busybox-static"
     forbidden = re.search(r"[Oo]peration not permitted|[Pp]ermission denied", detail) is not None
-    if forbidden and re.search(r"mount proc|mount: (mounting proc|/proc)|mounting \\?\"proc", detail):
+    if forbidden and re.search(r"mount proc|mount: (mounting proc|/proc|permission denied)|mounting \\?\"proc", detail):
         return (
             "paths below /proc are masked, and Linux lets a user namespace mount proc only where one is fully visible "
             "(linux fs/namespace.c, mount_too_revealing)",
@@ -399,7 +399,6 @@ COMMANDS = (
 """The rungs that run a command, in the ladder's order. Another one is an entry here and a line in ladder.sh."""
 
 
-
 def brought(sandbox: str | None) -> tuple[str, ...]:
     """The programs of a node that its guest and image need for a promise of `sandbox`: of bubblewrap, util-linux and runc."""
     return ("bwrap", "setpriv", *(command.tool for command in COMMANDS if command.tool and sandbox in command.sandboxes))
@@ -429,12 +428,12 @@ REQUIRED = (
 )
 """Lines that a whole transcript has."""
 TOOLS = {
-    "guest": "Install bubblewrap, busybox-static and util-linux on the node, and runc where kata.sandbox is rootless: the proof's "
-    "guest and image are made from them",
+    "guest": "Install bubblewrap, busybox-static and util-linux on the node, and runc where kata.sandbox is rootless: guest and "
+    "image of the proof are made from them",
     "image": "Name an image in verification.image that has it, or leave the setting out: the program then makes one from the "
     "node's own bubblewrap",
-    "pod": "Name an image in kubernetes.proof.image that has bubblewrap, util-linux, iproute2 and, where the sandbox is rootless, "
-    "runc and busybox-static, as images/proof/Containerfile makes it",
+    "pod": "Name an image in kubernetes.proof.image that has bubblewrap, util-linux, iproute2 and, where kata.sandbox is "
+    "rootless, runc and busybox-static, as images/proof/Containerfile makes it",
 }
 """By the place where the ladder ran: how a tool that is not there gets there."""
 

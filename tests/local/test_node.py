@@ -1,6 +1,5 @@
 """The local node is a true node: pinned keys, a real Docker that apt can change, and guests inside it. Needs minutes."""
 
-import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -10,8 +9,6 @@ from typing import Any
 import pytest
 
 from local import machine, process, site
-from nodekit import bundle
-from nodekit.rules import node_state
 from tests.nightly import LONG_FORMS
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(900)]
@@ -145,59 +142,3 @@ def test_a_restart_keeps_what_was_done_on_the_node(node: dict[str, Any], folder:
     begin = time.monotonic()
     assert run("cat mark") == "kept\n"
     assert time.monotonic() - begin < 60
-
-
-def node_program(folder: Path, node: dict[str, Any], verb: str, desired: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Ship the node program, run a verb of it as root: exit code and result document."""
-    pyz = folder / "nodekit.pyz"
-    bundle.build(pyz)
-    here = login(folder, node, node["hostKey"])
-    subprocess.run([*here, "cat > nodekit.pyz"], input=pyz.read_bytes(), check=True, timeout=120)
-    argv = [*here, f"sudo timeout 300 python3 -I nodekit.pyz {verb}"]
-    done = subprocess.run(argv, input=json.dumps(desired), capture_output=True, text=True, timeout=400, check=False)
-    print(done.stderr)
-    return done.returncode, json.loads(done.stdout)
-
-
-def test_a_runtime_named_kata_that_is_runc_is_no_guest(
-    folder: Path, node: dict[str, Any], served: dict[str, Any], run: Run
-) -> None:
-    wait_for_docker(run)
-    kata = node_state.kata(
-        "node-1",
-        hypervisor="qemu",
-        runtime="go",
-        version="3.32.0",
-        install_release=False,
-        archive_address=served["archiveUrl"],
-        archive_sha256=served["archiveSha256"],
-        kernel_params=["user_namespace.enable=1"],
-        config_path=None,
-    )
-    assert node_program(folder, node, "kata", kata)[0] == 0
-    run(
-        """
-        mkdir -p image/bin
-        cp /bin/busybox image/bin/
-        for tool in sh cat id unshare ip timeout true sleep; do ln -sf busybox image/bin/$tool; done
-        tar -C image -c . | sudo docker import - ladder:1
-        sudo mkdir -p /etc/docker
-        echo '{"runtimes": {"kata": {"path": "runc"}}}' | sudo tee /etc/docker/daemon.json
-        sudo systemctl restart docker
-        """
-    )
-    proof = node_state.proof(
-        "node-1",
-        hypervisor="qemu",
-        runtime="go",
-        nested_sandbox=True,
-        sandbox=None,
-        kernel_params=["user_namespace.enable=1"],
-        config_path=None,
-        image="ladder:1",
-        timeout_seconds=240,
-        verified=[],
-    )
-    code, result = node_program(folder, node, "prove", proof)
-    assert (code, result["error"]["code"]) == (1, "proof-not-a-guest"), result
-    assert run("sudo docker ps --all --quiet") == ""

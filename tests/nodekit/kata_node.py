@@ -72,3 +72,16 @@ def image(node: DebianNode, name: str, replaced: dict[str, str] | None = None, *
         write(node, f"/run/image/{path}", text, 0o755)
     node.ask("sh", "-c", f"tar -C /run/image -c . | docker import - {name}")
     return name
+
+
+def left(node: DebianNode) -> str:
+    """What is still there of containers of the runtime and of what the proof made for them; empty soon after they ended."""
+    script = """
+    timeout 60 sh -c 'while pgrep -x "containerd-shim|virtiofsd|qemu-system-x86" >/dev/null; do sleep 0.2; done' ||
+        pgrep -l -x "containerd-shim|virtiofsd|qemu-system-x86" || true
+    docker ps --all --quiet
+    docker images --quiet kata-nodes-proof
+    grep kata-stand-in /proc/mounts || true
+    ls -d /run/kata-stand-in 2>/dev/null || true
+    """
+    return node.ask("sh", "-c", script)

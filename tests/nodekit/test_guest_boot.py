@@ -58,12 +58,13 @@ def plan(kernel: Path, append: str, **changes: object) -> tuple[Plan, str]:
     return replace(made, **changes), nonce  # type: ignore[arg-type]
 
 
-def climb(kernel: Path, parameters: str, expected: list[str]) -> Verdict:
+def climb(kernel: Path, parameters: str, expected: list[str], sandbox: str = "sandbox-runtime") -> Verdict:
     """The verdict on a guest with these parameters."""
-    made, nonce = plan(kernel, f"{parameters} {OURS}".strip())
+    nonce = new_nonce()
+    made, _ = plan(kernel, f"{parameters} {OURS}".strip(), initrd=(initramfs.build(nonce, sandbox=sandbox),), end=f"{nonce} end")
     done = boot(made, accel="tcg", timeout=SECONDS)
     assert done.reached, done.console[-500:] + done.qemu_stderr
-    return judge(done.console, nonce, Path("/proc/sys/kernel/random/boot_id").read_text().strip(), expected)
+    return judge(done.console, nonce, Path("/proc/sys/kernel/random/boot_id").read_text().strip(), expected, sandbox=sandbox)
 
 
 def climbed(verdict: Verdict) -> set[str]:
@@ -103,6 +104,17 @@ def test_a_node_without_bubblewrap_has_not_tried_what_it_promised(kernel: Path, 
     verdict = climb(kernel, "", [])
     assert verdict.code == "proof-tool-missing" and "bwrap is not installed" in verdict.message
     assert "bubblewrap" in verdict.remedy and "on the node" in verdict.remedy
+
+
+@pytest.mark.skipif(shutil.which("runc") is None, reason="needs runc")
+def test_a_container_of_rootless_runc_starts_in_the_guest(kernel: Path) -> None:
+    assert "rootless-runc" in climbed(climb(kernel, "", [], "rootless"))
+
+
+def test_a_node_without_runc_has_not_tried_rootless(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(initramfs, "brought", lambda sandbox: ("bwrap", "setpriv"))
+    verdict = climb(kernel, "", [], "rootless")
+    assert verdict.code == "proof-tool-missing" and "runc is not installed" in verdict.message and "runc" in verdict.remedy
 
 
 def test_2047_bytes_boot_and_2048_hang_and_are_explained(kernel: Path) -> None:

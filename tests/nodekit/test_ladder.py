@@ -163,8 +163,8 @@ SRT = {"sandbox-runtime", "sandbox-runtime-proxy"}
         ("sandbox-runtime", "1000", "/proc/bus", BASE | {"bwrap-user", "srt-call-weaker"}),
         ("bubblewrap", "0", "", BASE | BWRAP | {"bwrap-ordinary"}),
         ("bubblewrap", "1000", "/proc/bus", BASE | {"bwrap-user"}),
-        ("rootless", "0", "", BASE | {"rootless-mounts"}),
-        ("rootless", "1000", "/proc/bus", BASE),
+        ("rootless", "0", "", BASE | {"rootless-mounts", "rootless-runc"}),
+        ("rootless", "1000", "/proc/bus", BASE | {"rootless-mounts", "rootless-runc"}),
         (None, "0", "", set()),
     ],
 )
