@@ -181,7 +181,7 @@ class Kata(Model):
     """Whether a second sandbox must work inside the guest."""
     sandbox: Literal["sandbox-runtime", "bubblewrap", "rootless"] = "sandbox-runtime"
     """Which sandbox that is, and so what the proof tries and counts: Anthropic's sandbox-runtime in its default mode, bubblewrap,
-    or what rootless engines (Podman, runc) begin with."""
+    or a container of runc without privilege, as rootless engines start theirs."""
     runtime: Literal["go", "rust"] = "go"
     """Which of Kata's two runtimes the nodes use."""
     version: Version = "3.32.0"

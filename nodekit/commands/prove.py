@@ -18,7 +18,7 @@ from nodekit.host.node import boot_id, emulated
 from nodekit.host.process import Finished
 from nodekit.progress import say, step
 from nodekit.rules import guest_memory
-from nodekit.rules.console import Explanation, agent_silent, explain_docker, known_fault
+from nodekit.rules.console import BASE_PARAMETERS, Explanation, agent_silent, explain_docker, known_fault
 from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.guest_command_line import boot_cpus, compose
 from nodekit.rules.kata_config import KEY
@@ -254,14 +254,14 @@ def container_proof(proof: Proof, runtime: str, image: str | None, network: bool
         why = explain_docker(done.stderr)
         if agent_silent(done.stderr):
             why = own_console(proof) or why
-        cause = why.cause
-        if why.code == "proof-base-parameters-lost":
-            cause += f"; {KEY} is {printable(proof.effective.kernel_params, 200)!r}, set by {proof.effective.sources.get(KEY)}"
-        raise NodeError(
-            why.code or "proof-container-failed",
-            f"Node {proof.node}: the container of runtime {runtime} did not start (exit code {done.code}): {cause}",
-            why.remedy,
-        )
+        said = f"Node {proof.node}: the container of runtime {runtime} did not start (exit code {done.code}): {why.cause}"
+        if why.base_parameters:
+            raise NodeError(
+                "proof-base-parameters-lost",
+                f"{said}; {KEY} is {printable(proof.effective.kernel_params, 200)!r}, set by {proof.effective.sources.get(KEY)}",
+                BASE_PARAMETERS,
+            )
+        raise NodeError("proof-container-failed", said, why.remedy)
     place = "image" if image else "guest"
     verdict = judge(done.stdout, nonce, boot_id(proof.root), proof.expect, sandbox=proof.sandbox, network=network, place=place)
     insist(proof, f"container of runtime {runtime}", verdict)

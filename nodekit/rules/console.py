@@ -19,8 +19,8 @@ class Explanation:
     cause: str
     remedy: str
     retry: bool = False
-    code: str | None = None
-    """A code of its own, where the fault has one."""
+    base_parameters: bool = False
+    """Whether parameters are lacking that Kata's own configuration has."""
 
 
 def _line(text: str, pattern: str) -> str:
@@ -29,7 +29,7 @@ def _line(text: str, pattern: str) -> str:
     return printable(" ".join(match[0].split()), SHOWN) if match else ""
 
 
-_BASE = (
+BASE_PARAMETERS = (
     "Put Kata's own kernel_params back (cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1): add to them by kata.kernelParams"
 )
 _QEMU: tuple[tuple[str, str, str], ...] = (
@@ -52,7 +52,7 @@ _QEMU: tuple[tuple[str, str, str], ...] = (
 )
 """What QEMU says -> cause and remedy, the first that fits."""
 _CONSOLE: tuple[tuple[str, str, str], ...] = (
-    (r"cgroup: Unknown subsys name", "The guest's kernel lacks a cgroup that its first process mounts", _BASE),
+    (r"cgroup: Unknown subsys name", "The guest's kernel lacks a cgroup that its first process mounts", BASE_PARAMETERS),
     (
         r"Out of memory|System is deadlocked on memory|Initramfs unpacking failed: write error",
         "The guest ran out of memory",
@@ -78,8 +78,7 @@ def known_fault(console: str) -> Explanation | None:
     for pattern, cause, remedy in _CONSOLE:
         said = _line(console[:MAX_READ], pattern)
         if said:
-            code = "proof-base-parameters-lost" if remedy == _BASE else None
-            return Explanation(f"{cause} (console: {said})", remedy, code=code)
+            return Explanation(f"{cause} (console: {said})", remedy, base_parameters=remedy == BASE_PARAMETERS)
     return None
 
 

@@ -29,6 +29,7 @@ mount --rbind /dev dev
 mount -t proc proc proc
 mount -t tmpfs masked proc/bus # as runtimes mask it
 mount -t sysfs sys sys 2>/dev/null || mount --rbind /sys sys
+mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs tmp tmp
 mkdir tmp/old
 pivot_root . tmp/old

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -41,9 +40,9 @@ done
 
 
 def files() -> dict[str, bytes]:
-    """The ladder, what climbs it, and shells in folders of their own, so that each can be `sh`: place -> content."""
-    found = {"pod/ladder.sh": resources.files("nodekit").joinpath("ladder.sh").read_bytes(), "climb": CLIMB.encode()}
-    for name in ("dash", "bash"):
+    """The ladder, what climbs it, its tools, and shells in folders of their own, so that each can be `sh`: place -> content."""
+    found = {"pod/ladder.sh": script("ladder.sh").encode(), "climb": CLIMB.encode()}
+    for name in ("dash", "bash", "bwrap", "setpriv"):
         found |= {place.lstrip("/"): file.read_bytes() for place, file in initramfs.closure(name).items()}
     return found
 
@@ -54,12 +53,9 @@ def shells(busybox: str) -> dict[str, str]:
 
 
 def agreed(said: str, boot_id: str = NODE_ID) -> str:
-    """The one verdict on the lines and on the message of all shells: its code, or `passed`.
-
-    Of the sandboxes the rootless engines' is promised: busybox has all that it needs.
-    """
+    """The one verdict on the lines and on the message of all shells: its code, or `passed`."""
     judged = {
-        f"{what}-{shell}": judge(said, f"{what}-{shell}", boot_id, [], sandbox="rootless", place="pod")
+        f"{what}-{shell}": judge(said, f"{what}-{shell}", boot_id, [], sandbox="bubblewrap", place="pod")
         for what in ("lines", "message")
         for shell in SHELLS
     }

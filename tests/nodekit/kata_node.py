@@ -57,7 +57,7 @@ def with_kata(image: Image, program: bytes) -> Iterator[DebianNode]:
         yield node
 
 
-def image(node: DebianNode, name: str, replaced: dict[str, str] | None = None, *, without: str = "") -> str:
+def image(node: DebianNode, name: str, replaced: dict[str, str] | None = None, *, without: str = "", user: str = "root") -> str:
     """An image of the node's Docker from the files that the proof's own is made of; `replaced` are scripts by path, without the
     leading slash, and `without` is a path that is left out."""
     code = (
@@ -70,7 +70,7 @@ def image(node: DebianNode, name: str, replaced: dict[str, str] | None = None, *
     for path, text in (replaced or {}).items():
         remove(node, f"/run/image/{path}")
         write(node, f"/run/image/{path}", text, 0o755)
-    node.ask("sh", "-c", f"tar -C /run/image -c . | docker import - {name}")
+    node.ask("sh", "-c", f"tar -C /run/image -c . | docker import --change 'USER {user}' - {name}")
     return name
 
 

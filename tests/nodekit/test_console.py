@@ -52,7 +52,7 @@ def test_a_command_line_that_is_too_long_is_named_and_not_tried_again() -> None:
 
 def test_lost_base_parameters_are_named() -> None:
     why = known_fault("cgroup: Unknown subsys name 'cpuset'")
-    assert why is not None and "cgroup_no_v1=all" in why.remedy
+    assert why is not None and "cgroup_no_v1=all" in why.remedy and why.base_parameters
     assert known_fault("all is well") is None
 
 

@@ -180,25 +180,36 @@ def test_a_container_that_resolves_nothing_fails(node: DebianNode, climb: Climb)
 
 
 def shell(through: str) -> dict[str, str]:
-    """In place of the image's sh: a command that runs it."""
-    return {"bin/sh": f'#!/bin/busybox sh\nexec {through} /bin/busybox sh "$@"\n'}
+    """In place of the image's sh: one that goes on in a command, once the entry has mounted proc."""
+    return {
+        "bin/sh": f'#!/bin/busybox sh\n[ -n "$KATA_NODES_ENTRY" ] || exec /bin/busybox sh "$@"\nexec {through} /bin/busybox sh "$@"\n'
+    }
 
 
 @pytest.mark.parametrize(
-    ("files", "without", "code", "words"),
+    ("spoiled", "sandbox", "code", "words"),
     [
-        (shell("/bin/busybox unshare -Ur"), "", "proof-user-namespaces-child-namespace", "a child user namespace reads"),
-        (shell("/usr/bin/setpriv --bounding-set=-setfcap"), "", "proof-unshare-failed", "CAP_SETFCAP is not in the bounding set"),
-        ({}, "bin/mount", "proof-entry-failed", "could not mount a proc of its own"),
-        ({}, "usr/bin/runc", "proof-tool-missing", "runc is not installed here"),
+        (
+            {"replaced": shell("/bin/busybox unshare -Ur")},
+            "bubblewrap",
+            "proof-user-namespaces-child-namespace",
+            "a child user namespace",
+        ),
+        (
+            {"replaced": shell("/usr/bin/setpriv --bounding-set=-setfcap")},
+            "bubblewrap",
+            "proof-unshare-failed",
+            "CAP_SETFCAP is not",
+        ),
+        ({"user": "1000"}, "bubblewrap", "proof-entry-failed", "could not mount a proc of its own"),
+        ({"without": "usr/bin/runc"}, "rootless", "proof-tool-missing", "runc is not installed here"),
     ],
-    ids=["child-namespace", "bounding-set", "entry-without-mount", "no-runc"],
+    ids=["child-namespace", "bounding-set", "image-of-a-user", "no-runc"],
 )
 def test_an_image_that_spoils_the_sandbox_fails(
-    node: DebianNode, climb: Climb, files: dict[str, str], without: str, code: str, words: str
+    node: DebianNode, climb: Climb, spoiled: dict[str, Any], sandbox: str, code: str, words: str
 ) -> None:
-    sandbox = "rootless" if "runc" in without else "sandbox-runtime"
-    result = climb(kata_node.image(node, "spoiled:1", files, without=without), sandbox)
+    result = climb(kata_node.image(node, "spoiled:1", **spoiled), sandbox)
     assert result["error"] == code, result
     assert words in result["message"]
 

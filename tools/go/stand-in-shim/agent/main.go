@@ -85,12 +85,15 @@ func serve() error {
 		{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755"},
 		{"tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777"},
 		{"devpts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"},
-		{wire.Tag, wire.Share, "virtiofs", 0, ""},
 	}
 	if err := mountAll(rest); err != nil {
 		return err
 	}
+	// Before what is shared, as the genuine agent does: a guest that ends here ends without QEMU's devices too.
 	if err := mountCgroups(); err != nil {
+		return err
+	}
+	if err := mountAll([]mount{{wire.Tag, wire.Share, "virtiofs", 0, ""}}); err != nil {
 		return err
 	}
 	if err := loopback(); err != nil {
