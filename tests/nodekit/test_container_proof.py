@@ -181,9 +181,8 @@ def test_a_container_that_resolves_nothing_fails(node: DebianNode, climb: Climb)
 
 def shell(through: str) -> dict[str, str]:
     """In place of the image's sh: one that goes on in a command, once the entry has mounted proc."""
-    return {
-        "bin/sh": f'#!/bin/busybox sh\n[ -n "$KATA_NODES_ENTRY" ] || exec /bin/busybox sh "$@"\nexec {through} /bin/busybox sh "$@"\n'
-    }
+    before = '#!/bin/busybox sh\n[ -n "$KATA_NODES_ENTRY" ] || exec /bin/busybox sh "$@"\n'
+    return {"bin/sh": before + f'exec {through} /bin/busybox sh "$@"\n'}
 
 
 @pytest.mark.parametrize(
