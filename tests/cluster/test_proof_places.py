@@ -147,7 +147,8 @@ def test_every_shell_says_the_same_in_containers_with_and_without_capabilities_a
     with debian_node.booted(debian_node.image(), debian_node.program()) as node:
         subprocess.run(node.command("docker", "import", "-", "shells"), input=image(), check=True, capture_output=True)
         assert agreed(climbed(node)) == "proof-unshare-failed"
-        both = ("--cap-add=NET_ADMIN", "--cap-add=SYS_ADMIN")
+        # Docker's own profile refuses pivot_root; Kata's agent applies none.
+        both = ("--cap-add=NET_ADMIN", "--cap-add=SYS_ADMIN", "--security-opt=seccomp=unconfined")
         # In this node a user namespace may mount proc although Docker masks paths below it; test_entry.py has where it may not.
         assert agreed(climbed(node, *both)) == "passed"
         said = climbed(node, *both, entered=True)
