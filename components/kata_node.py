@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from importlib import resources
 from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
@@ -195,7 +194,7 @@ class KataNode(pulumi.ComponentResource):
             triggers=[args["identity"], digest],
             opts=options(system),
         )
-        as_root = resource_text("as_root.sh")
+        as_root = script("as_root.sh")
         run = login.as_root(as_root) if password else ""
 
         def stdin_of(text: pulumi.Input[str]) -> pulumi.Output[str]:

@@ -18,11 +18,11 @@ from typing import Any
 import yaml
 
 from components.cluster_reader import Reader
-from components.kata_node import resource_text
 from local import process
 from local.cluster import ADDRESS
 from nodekit.rules import guard, pod_proof
 from nodekit.rules.pod_verdict import Refusal
+from nodekit.scripts import script
 from tests.cluster.control_plane import ControlPlane, ready
 from tests.nodekit.debian_node import DebianNode
 from tools import get
@@ -235,7 +235,7 @@ class Kubelet:
         settings = {"pod_template": json.dumps(template), "nested_sandbox": True, "kernel_params": [], "timeout_seconds": 200}
         reader = Reader(self.plane.kubeconfig, None)
         (node,) = reader.nodes([NAME], None)
-        asked = pod_proof.ask(proof, node, {**settings, **given}, resource_text("ladder.sh"), "default")
+        asked = pod_proof.ask(proof, node, {**settings, **given}, script("ladder.sh"), "default")
         jobs = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
         begin = time.monotonic()
         metadata = {"name": proof, **asked.body["metadata"]}

@@ -15,6 +15,7 @@ import pytest
 
 from nodekit.rules import pod
 from nodekit.rules.pod_verdict import Refusal
+from nodekit.scripts import script
 from tests.cluster import proof_image
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubelet import Kubelet
@@ -68,7 +69,7 @@ def template(
     **spec: Any,
 ) -> dict[str, Any]:
     """The pod template of a nested sandbox; `entered`: through its entry, the rest laid over what the template has."""
-    made = deepcopy(pod.template(IMAGE, runtime_class, {"app": "sandbox"}))
+    made = deepcopy(pod.template(IMAGE, runtime_class, {"app": "sandbox"}, entry=script("entry.sh")))
     inner: dict[str, Any] = made["spec"]  # type: ignore[assignment]
     first = inner["containers"][0]
     if not entered:
@@ -102,7 +103,7 @@ exit 7
 
 @pytest.mark.parametrize("user", [None, 1000])
 def test_a_pod_of_the_template_runs_in_a_guest_where_a_sandbox_works(kubelet: Kubelet, user: int | None) -> None:
-    made = pod.template(IMAGE, CLASS, {}, command=["sh", "-c", SANDBOX], user_id=user)
+    made = pod.template(IMAGE, CLASS, {}, entry=script("entry.sh"), command=["sh", "-c", SANDBOX], user_id=user)
     if user:
         made["spec"]["securityContext"] = {"fsGroup": user}  # type: ignore[index]
     ended = kubelet.ran("sandbox", made)

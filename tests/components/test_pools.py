@@ -12,9 +12,9 @@ import pulumi
 import pytest
 
 from components import local_machine
-from components.kata_node import resource_text
 from local.boot import Boot
 from nodekit.rules import login
+from nodekit.scripts import script
 from tests.components.recorder import Recorder
 from tests.components.test_wiring import EXISTING, HOST_KEY, LOCAL, stack
 
@@ -22,7 +22,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 BASTION_KEY = HOST_KEY[:-1] + "I"
 BASTION = {"address": "192.0.2.9", "user": "jump", "port": 2022, "hostKey": BASTION_KEY}
 SECRETS = {"sshPrivateKey": "NODE-KEY", "sudoPassword": "SUDO-PASSWORD", "bastionPrivateKey": "BASTION-KEY"}
-AS_ROOT = resource_text("as_root.sh")
+AS_ROOT = script("as_root.sh")
 STEPS = ("program", "preflight", "docker", "kata", "proof")
 COMMANDS = ("system", "upload", *STEPS)
 
