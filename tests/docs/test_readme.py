@@ -77,7 +77,7 @@ def test_stack_of_a_quickstart_is_written_by_its_command(title: str, tmp_path: P
     assert (checkout / "stacks" / f"Pulumi.{name}.yaml").is_file()
     # What it prints to do next is what the quickstart goes on with.
     for line in lines[lines.index(command) + 1 : -1]:
-        assert line.partition(" < ")[0] in done.stdout
+        assert line.rpartition(" | ")[2].partition(" < ")[0] in done.stdout
 
 
 def test_first_lines_say_for_whom_and_what_goes_wrong_without_it() -> None:
