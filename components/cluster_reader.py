@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import urllib3
-from kubernetes import client  # type: ignore[import-untyped]
-from kubernetes.client.exceptions import ApiException  # type: ignore[import-untyped]
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
 
 from components.kubeconfig import SET, connected
 from nodekit.errors import NodeError

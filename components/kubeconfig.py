@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
-from kubernetes import client  # type: ignore[import-untyped]
+from kubernetes import client
 
 from controller.answers import limited
 from nodekit.errors import NodeError

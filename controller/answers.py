@@ -4,7 +4,7 @@ import io
 from typing import Any
 
 import urllib3
-from kubernetes import client  # type: ignore[import-untyped]
+from kubernetes import client
 
 from nodekit.errors import NodeError
 
@@ -40,5 +40,5 @@ def limited(api: client.ApiClient) -> client.ApiClient:
         whole = io.BytesIO(body)
         return urllib3.HTTPResponse(whole, answer.headers, answer.status, reason=answer.reason, decode_content=False)
 
-    pool.request = request
+    pool.request = request  # type: ignore[method-assign, assignment]
     return api

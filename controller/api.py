@@ -5,9 +5,9 @@ from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import urllib3
-from kubernetes import client, config  # type: ignore[import-untyped]
-from kubernetes.client.exceptions import ApiException  # type: ignore[import-untyped]
-from kubernetes.config.config_exception import ConfigException  # type: ignore[import-untyped]
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config.config_exception import ConfigException
 
 from controller.answers import limited
 from nodekit.errors import NodeError
@@ -31,9 +31,9 @@ class Api:
         """In a pod as its service account, elsewhere as the kubeconfig says. Raises NodeError `cluster-login-refused`."""
         try:
             try:
-                config.load_incluster_config()
+                config.load_incluster_config()  # type: ignore[no-untyped-call]
             except ConfigException:
-                config.load_kube_config()
+                config.load_kube_config()  # type: ignore[no-untyped-call]
         except ConfigException as error:
             raise NodeError(
                 "cluster-login-refused",
@@ -148,6 +148,6 @@ class Api:
 def said(error: ApiException) -> str:
     """What the API server says to it, such as the rule that refused."""
     try:
-        return str(json.loads(error.body)["message"])[:600]
+        return str(json.loads(error.body or "")["message"])[:600]
     except (ValueError, TypeError, KeyError):
         return str(error.reason)

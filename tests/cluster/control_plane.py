@@ -21,6 +21,8 @@ CONTROLLERS = (
     "node-lifecycle-controller", "pod-garbage-collector-controller", "deployment-controller", "replicaset-controller",
 )  # fmt: skip
 """What Jobs, Deployments and their pods need; the others would only cost time on a small machine."""
+API_SERVERS = ("kube-apiserver", "kube-apiserver-oldest")
+"""Today's and the oldest that the project supports: admission rules are taken, and refuse, on both."""
 NOW = "{{ Now | Quote }}"
 HANGS = "hangs"
 """The behaviour of a pod that starts and never ends."""
@@ -231,7 +233,7 @@ class ControlPlane:
         made = self.request("POST", "/api/v1/nodes", body)
         room = {"cpu": "32", "memory": "64Gi", "pods": "110"}
         about = dict.fromkeys(("machineID", "systemUUID", "kernelVersion", "osImage", "containerRuntimeVersion"), "")
-        about |= {"kubeletVersion": "v1.34.2", "kubeProxyVersion": "", "operatingSystem": "linux", "architecture": "amd64"}
+        about |= {"kubeletVersion": "v1.37.2", "kubeProxyVersion": "", "operatingSystem": "linux", "architecture": "amd64"}
         status = {"capacity": room, "allocatable": room, "nodeInfo": {**about, "bootID": made["metadata"]["uid"]}}
         self.request("PATCH", f"/api/v1/nodes/{name}/status", {"status": status})
 

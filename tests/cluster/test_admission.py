@@ -13,6 +13,7 @@ import pytest
 from local import cluster
 from nodekit.rules import guard, pod
 from nodekit.scripts import script
+from tests.cluster.control_plane import API_SERVERS
 from tools import get
 
 pytestmark = pytest.mark.engine
@@ -50,8 +51,8 @@ class Api:
         self.made(f"/api/v1/namespaces/{name}/serviceaccounts", "ServiceAccount", "default")
 
 
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+@pytest.fixture(scope="module", params=API_SERVERS)
+def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """A server with the class, a guarded namespace, one beside it, and two of stricter Pod Security."""
     directory = tmp_path_factory.mktemp("admission") / "cluster"
     command = cluster.apiserver_command
@@ -59,7 +60,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setattr(cluster, "apiserver_command", lambda *given: [*command(*given), "--allow-privileged=true"])
     asked: dict[str, Any] = {
-        "directory": str(directory), "etcd": str(get.path("etcd")), "apiserver": str(get.path("kube-apiserver")),
+        "directory": str(directory), "etcd": str(get.path("etcd")), "apiserver": str(get.path(request.param)),
     }  # fmt: skip
     try:
         api = Api(directory, str(cluster.up(asked)["server"]))

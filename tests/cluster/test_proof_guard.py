@@ -20,6 +20,7 @@ from local import cluster
 from nodekit.rules import guard, pod, pod_proof, pod_verdict, proof_guard
 from nodekit.rules.pod_verdict import Refusal
 from nodekit.scripts import script
+from tests.cluster.control_plane import API_SERVERS
 from tests.cluster.reports import report
 from tools import get
 
@@ -75,12 +76,12 @@ class Api:
         assert f"Rule {rule} of the proof's guard ({proof_guard.RULES[rule]})" in document["message"], document
 
 
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+@pytest.fixture(scope="module", params=API_SERVERS)
+def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """A server with the guarded namespace, and a tenant with the cluster's role `edit` everywhere."""
     directory = tmp_path_factory.mktemp("guard") / "cluster"
     asked: dict[str, Any] = {
-        "directory": str(directory), "etcd": str(get.path("etcd")), "apiserver": str(get.path("kube-apiserver")),
+        "directory": str(directory), "etcd": str(get.path("etcd")), "apiserver": str(get.path(request.param)),
     }  # fmt: skip
     try:
         api = Api(directory, dict(cluster.up(asked)))
