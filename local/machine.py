@@ -240,7 +240,7 @@ def up(given: dict[str, object]) -> dict[str, object]:
     machine = parse(parts.completed(given, PARTS))
     for path in (machine.disk, machine.kernel, machine.initrd):
         if not Path(path).is_file():
-            raise LocalError("no-image", f"{path} does not exist", "build the node image (tools/image/build.py)")
+            raise LocalError("no-image", f"{path} does not exist", "run: python3 -m tools.local")
     directory = Path(machine.directory)
     record = directory / "process.json"
     with process.owned(directory):

@@ -23,7 +23,7 @@ def described(image: Mapping[str, object], port: int) -> dict[str, object]:
     """The addresses under which a node reaches what `image` (the document beside the site) holds."""
     archive = image["archive"]
     if not isinstance(archive, dict):
-        raise LocalError("no-image", "image.json names no archive", "build the node image (tools/image/build.py)")
+        raise LocalError("no-image", "image.json names no archive", "run: python3 -m tools.local")
     address = f"http://{GATEWAY}:{port}"
     return {
         "port": port,
@@ -46,7 +46,7 @@ def up(given: dict[str, object]) -> dict[str, object]:
     try:
         image = json.loads(read(site.parent / "image.json", MAX_OWN))
     except (OSError, ValueError) as error:
-        raise LocalError("no-image", f"{site} belongs to no built image", "run tools/image/build.py") from error
+        raise LocalError("no-image", f"{site} belongs to no built image", "run: python3 -m tools.local") from error
     record, place = directory / "process.json", directory / "place.json"
     with process.owned(directory):
         try:

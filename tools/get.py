@@ -138,6 +138,17 @@ def content_key(part: Part) -> str:
     return cache.key([json.dumps(entry, sort_keys=True), version, *files])
 
 
+def is_built(name: str) -> bool:
+    """Whether the part that this machine's Go would build is in the cache."""
+    part = parts()[name]
+    return (cache.root() / built_entry(part)).exists()
+
+
+def built_entry(part: Part) -> str:
+    """The name that the built part has in the cache; needs Go."""
+    return f"parts/{part.name}-{part.version}-{content_key(part)}"
+
+
 def downloaded(part: Part) -> Path:
     """The part from its official release; raises official.Unavailable and SetupError."""
     names = {"version": part.version, **sites.this_platform()}
@@ -159,7 +170,7 @@ def path(name: str) -> Path:
     found = on_path(part) or beside(part)
     if found:
         return found
-    built = f"parts/{part.name}-{part.version}-{content_key(part)}" if can_build() else ""
+    built = built_entry(part) if can_build() else ""
     if part.official and not (built and (cache.root() / built).exists()):
         try:
             return downloaded(part)
@@ -171,7 +182,7 @@ def path(name: str) -> Path:
                 ) from error
             say(f"{part.name}: the official release cannot be downloaded ({error}); building it instead")
     folder = cache.entry(
-        built or f"parts/{part.name}-{part.version}-{content_key(part)}",
+        built or built_entry(part),
         lambda work: build(part, work),
         f"Building {part.name} {part.version} from Go modules (about {part.minutes} min on 2 cores, once)",
     )

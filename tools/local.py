@@ -2,18 +2,31 @@
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from tools import get
+from tools import docker_site, get, official, sites
 from tools.cache import SetupError, exit_status, say
+from tools.environment import OWN_BACKEND as OWN_STACK
 from tools.image import build as image
+from tools.image.packages import DockerBinaries, DockerRelease
 
 HERE = Path(__file__).resolve().parent
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def supported() -> None:
+    """Raise SetupError where no local node can be made: its packages are Debian's and Docker's for x86-64."""
+    machine = f"{platform.system()} on {platform.machine()}"
+    if machine != "Linux on x86_64":
+        raise SetupError(
+            f"Stack {OWN_STACK} makes its node on Linux on x86_64, and this machine is {machine}. Use another stack: "
+            "make new-stack writes one for hosts of yours, or for AWS."
+        )
 
 
 def missing_packages() -> list[str]:
@@ -45,14 +58,47 @@ def system_packages() -> None:
     say(f"Installing Debian packages: done in {time.monotonic() - begin:.0f} s")
 
 
+def built_docker() -> list[DockerRelease]:
+    """Both Docker releases, built from Go modules; raises SetupError."""
+    programs = ("dockerd", "docker-proxy", "docker")
+    return [
+        DockerBinaries(release, *(get.path(f"{name}-{release.partition('.')[0]}") for name in programs))
+        for release in (origin.release for origin in docker_site.ORIGINS)
+    ]
+
+
+def docker() -> list[DockerRelease]:
+    """Both Docker releases: what was built before, else Docker's own packages, else built now; raises SetupError."""
+    names = [f"{name}-{origin.release.partition('.')[0]}" for name in ("dockerd", "docker") for origin in docker_site.ORIGINS]
+    can_build = get.can_build()
+    if can_build and all(get.is_built(name) for name in names):
+        return built_docker()
+    try:
+        return [*docker_site.releases()]
+    except official.Unavailable as error:
+        if not can_build:
+            raise SetupError(
+                f"Docker's packages cannot be downloaded ({error}), and there is no Go 1.26 or newer to build Docker with. "
+                f"Check the connection and its proxy, set {sites.MIRROR} to a mirror, or install Go."
+            ) from error
+        say(f"Docker's packages cannot be downloaded ({error}); building Docker instead")
+    return built_docker()
+
+
+def stand_in() -> image.StandIn | None:
+    """The programs that take the place of Kata's shim and agent; None where no Go builds them."""
+    if not get.can_build():
+        say(f"Without Go there is no stand-in for Kata's shim: stack {OWN_STACK} proves its guests, and starts no container.")
+        return None
+    return image.StandIn(get.path("kata-stand-in-shim"), get.path("kata-stand-in-agent"))
+
+
 def parts() -> dict[str, object]:
-    """Paths of the servers and of what the node image consists of, after making what is missing."""
+    """Paths of the servers and of what the node image consists of, after making what is missing; raises SetupError."""
+    supported()
     system_packages()
     servers = {name: str(get.path(name)) for name in ("etcd", "kube-apiserver")}
-    programs = ("dockerd", "docker-proxy", "docker")
-    docker = {release: [get.path(f"{name}-{release}") for name in programs] for release in ("28", "27")}
-    stand_in = [get.path(name) for name in ("kata-stand-in-shim", "kata-stand-in-agent")]
-    return {**servers, **image.ensure(docker_28=docker["28"], docker_27=docker["27"], stand_in=stand_in)}
+    return {**servers, **image.ensure(docker(), stand_in())}
 
 
 def main() -> int:

@@ -130,6 +130,13 @@ def test_the_archive_is_the_same_bytes_each_time_and_shaped_like_a_release(tmp_p
     assert "./opt/kata/STAND-IN" in names
 
 
+def test_archive_made_without_go_has_no_shim_and_whatever_a_guest_needs() -> None:
+    """A node without a shim is proven by its guests; one with a shim that does nothing would fail."""
+    bare = archive.Parts(b"busybox", None, archive.IDLE, (), ())
+    assert set(archive.members(PARTS)) - set(archive.members(bare)) == {"bin/containerd-shim-kata-v2"}
+    assert archive.IDLE in gzip.decompress(archive.initrd(bare))
+
+
 def test_the_configuration_keeps_what_a_release_sets() -> None:
     table = tomllib.loads((archive.CONFIGURATIONS / "configuration-qemu.toml").read_text())
     qemu = table["hypervisor"]["qemu"]
@@ -193,7 +200,7 @@ def test_the_image_is_named_after_what_it_is_built_from(releases: list[DockerBin
     for program in (releases[1].client, stand_in.shim, stand_in.agent):
         program.write_text("another")
         names.append(build.digest(releases, stand_in))
-    assert len(set(names)) == 4
+    assert len({*names, build.digest(releases, None)}) == 5
 
 
 def test_missing_tools_are_named_by_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,9 +220,8 @@ def test_a_failed_build_leaves_nothing(
         raise SetupError("no mirror")
 
     monkeypatch.setattr(build, "build", fail)
-    current, previous = ([one.daemon, one.proxy, one.client] for one in releases)
     with pytest.raises(SetupError, match="no mirror"):
-        build.ensure(current, previous, [stand_in.shim, stand_in.agent])
+        build.ensure(releases, stand_in)
     assert list((cache.root() / "image").iterdir()) == []
 
 
@@ -225,13 +231,15 @@ def test_two_builds_at_once_make_one_image(releases: list[DockerBinaries], stand
 import json, os, sys, time
 from pathlib import Path
 from tools.image import build
+from tools.image.packages import DockerBinaries
 def make(folder, *programs):
     time.sleep(1)
     (folder / "image.json").write_text("{}")
     print("built")
 build.build, build.missing_tools, os.geteuid = make, list, lambda: 0
-parts = sys.argv[1:]
-build.ensure(parts[:3], parts[3:6], parts[6:])
+parts = [Path(part) for part in sys.argv[1:]]
+releases = [DockerBinaries("28.5.2", *parts[:3]), DockerBinaries("27.5.1", *parts[3:6])]
+build.ensure(releases, build.StandIn(*parts[6:]))
 """
     parts = [str(part) for one in releases for part in (one.daemon, one.proxy, one.client)]
     parts += [str(stand_in.shim), str(stand_in.agent)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.vendors import PULUMI, Sites, tar
+from tests.tools.vendors import PULUMI, Sites, tar, truncate
 from tools import get, official, sites
 from tools.cache import SetupError
 
@@ -59,18 +59,7 @@ def test_damaged_archive_is_refused(vendors: Sites) -> None:
 
 def test_truncated_archive_is_refused(vendors: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = vendors.pulumi()
-    whole = archive.stat().st_size
-    read = archive.read_bytes()
-    archive.write_bytes(read[: whole // 2])
-    fstat = os.fstat
-    # The server announces the size of the whole and ends in the middle, as a broken connection does.
-    shorter = archive.stat().st_ino
-
-    def announced(descriptor: int) -> os.stat_result:
-        seen = fstat(descriptor)
-        return os.stat_result((*seen[:6], whole, *seen[7:])) if seen.st_ino == shorter else seen
-
-    monkeypatch.setattr("http.server.os.fstat", announced)
+    whole = truncate(archive, monkeypatch)
     assert f"ended after {whole // 2} of {whole} bytes. Run the command again." in refused("pulumi")
 
 

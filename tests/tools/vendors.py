@@ -3,25 +3,33 @@
 Pulumi: https://github.com/pulumi/pulumi/releases (an archive whose only folder is `pulumi`, and a list of sums);
 etcd: https://github.com/etcd-io/etcd/releases (a folder of the archive's name; SHA256SUMS);
 Kubernetes: https://kubernetes.io/docs/tasks/tools/install-kubectl-linux/ (the program itself, and a file with its sum alone);
-Pulumi's plugins: https://get.pulumi.com/releases/plugins/ (an archive with the program at its top).
+Pulumi's plugins: https://get.pulumi.com/releases/plugins/ (an archive with the program at its top);
+kwok: https://github.com/kubernetes-sigs/kwok/releases (the program itself, and no list of sums);
+Docker: https://download.docker.com/linux/debian/ (an apt repository: `gpg`, and for each suite `InRelease`, indices and a pool).
 """
 
 import functools
 import hashlib
 import io
+import os
+import shutil
 import tarfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
+
 from tools import get, sites
+from tools.image import packages
 
 PULUMI = "github.com/pulumi/pulumi/releases/download/v{version}"
 ETCD = "github.com/etcd-io/etcd/releases/download/v{version}"
 KUBERNETES = "dl.k8s.io/release/v{version}/bin"
 PLUGINS = "get.pulumi.com/releases/plugins"
+DOCKER = "download.docker.com/linux/debian"
 
 
 def tar(members: Mapping[str, bytes | Path]) -> bytes:
@@ -39,6 +47,20 @@ def tar(members: Mapping[str, bytes | Path]) -> bytes:
 def prints(text: str) -> bytes:
     """A program that prints a line."""
     return f"#!/bin/sh\necho {text}\n".encode()
+
+
+def truncate(file: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Have the server announce the whole file and end in its middle, as a broken connection does; the whole size."""
+    read = file.read_bytes()
+    file.write_bytes(read[: len(read) // 2])
+    fstat, shorter = os.fstat, file.stat().st_ino
+
+    def announced(descriptor: int) -> os.stat_result:
+        seen = fstat(descriptor)
+        return os.stat_result((*seen[:6], len(read), *seen[7:])) if seen.st_ino == shorter else seen
+
+    monkeypatch.setattr("http.server.os.fstat", announced)
+    return len(read)
 
 
 class Sites:
@@ -94,6 +116,29 @@ class Sites:
         """A plugin's release; its archive."""
         file = f"pulumi-resource-{name}-v{version}-{self.names['os']}-{self.names['amd64']}.tar.gz"
         return self.put(f"{PLUGINS}/{file}", tar({f"pulumi-resource-{name}": program}))
+
+    def docker(self, suites: Mapping[str, Sequence[Path]]) -> str:
+        """Docker's apt repository with these packages, signed by a key of this test's own; the key's fingerprint."""
+        place = self.folder / DOCKER
+        for suite, archives in suites.items():
+            pool, binary = (place / "dists" / suite / folder for folder in ("pool/stable/amd64", "stable/binary-amd64"))
+            for folder in (pool, binary):
+                folder.mkdir(parents=True, exist_ok=True)
+            for archive in archives:
+                shutil.copy(archive, pool)
+            index = packages.run(["apt-ftparchive", "packages", str(pool.relative_to(place))], cwd=place)
+            (binary / "Packages").write_text(index)
+        return self.sign_docker()
+
+    def sign_docker(self) -> str:
+        """Sign the indices of Docker's repository as they are, with a new key; its fingerprint."""
+        place = self.folder / DOCKER
+        suites = sorted((place / "dists").iterdir())
+        for suite in suites:
+            for stale in ("Release", "InRelease"):
+                (suite / stale).unlink(missing_ok=True)
+            (suite / "Release").write_text(packages.run(["apt-ftparchive", "release", "."], cwd=suite))
+        return packages.sign(suites, place / "gpg")
 
 
 @contextmanager

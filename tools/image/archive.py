@@ -1,6 +1,7 @@
 """Makes an archive in shape and paths of a Kata release, for tests and stack `local`: shim and agent are stand-ins.
 
-It is not Kata Containers. Kernel, QEMU and virtiofsd are the node's own; the rest comes from tools/go/stand-in-shim.
+It is not Kata Containers. Kernel, QEMU and virtiofsd are the node's own; the rest comes from tools/go/stand-in-shim. Where no Go
+builds that, the archive has no shim: guests are proven with its kernel and configuration, and no container is started.
 """
 
 import gzip
@@ -20,11 +21,18 @@ BOOT_MODULES = ("vmw_vsock_virtio_transport",)
 NETWORK_MODULES = ("virtio_net",)
 STAND_IN = b"""This is not Kata Containers.
 
-bin/containerd-shim-kata-v2 and the agent in kata-containers-initrd.img are stand-ins from the repository kata-nodes
+The shim (where there is one) and the agent in kata-containers-initrd.img are stand-ins from the repository kata-nodes
 (tools/go/stand-in-shim), for its tests and its stack `local`: they start a container in a QEMU guest as Kata does, so
 that what proves a node can be tried without a genuine release. They are not for use. For a real node take a release of
 https://github.com/kata-containers/kata-containers
 """
+
+
+IDLE = b"""#!/bin/busybox sh
+echo "guest is up: no agent in this image"
+while :; do /bin/busybox sleep 3600; done
+"""
+"""The first process of a guest where there is no agent."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,8 @@ class Parts:
     """What the archive is made from."""
 
     busybox: bytes
-    shim: bytes
+    shim: bytes | None
+    """None where no Go builds it."""
     agent: bytes
     boot_modules: tuple[bytes, ...]
     """Kernel modules that a guest loads at its start, each after those that it needs."""
@@ -90,7 +99,7 @@ def members(parts: Parts) -> dict[str, bytes | str]:
     return {
         "STAND-IN": STAND_IN,
         "VERSION": f"{VERSION}\n".encode(),
-        "bin/containerd-shim-kata-v2": parts.shim,
+        **({"bin/containerd-shim-kata-v2": parts.shim} if parts.shim else {}),
         "bin/qemu-system-x86_64": "/usr/bin/qemu-system-x86_64",
         f"{defaults}/configuration-qemu.toml": (CONFIGURATIONS / "configuration-qemu.toml").read_bytes(),
         f"{defaults}/configuration-fc.toml": (CONFIGURATIONS / "configuration-fc.toml").read_bytes(),

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +31,39 @@ class DockerBinaries:
     @property
     def version(self) -> str:
         """Debian version string in the form Docker gives its packages for Debian 13."""
-        return f"5:{self.release}-1~debian.13~{SUITE}"
+        return trixie_version(self.release)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """What the release's packages are made of, by name."""
+        return {"daemon": self.daemon, "proxy": self.proxy, "client": self.client}
+
+
+@dataclass(frozen=True)
+class DockerArchives:
+    """One Docker release as Docker's own packages, and the containerd.io that goes with it."""
+
+    release: str
+    packages: tuple[Path, ...]
+    containerd: Path
+
+    @property
+    def version(self) -> str:
+        """Debian version string that the packages have in the local repository."""
+        return trixie_version(self.release)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """What the release's packages are made of, by name."""
+        return {path.name: path for path in (*self.packages, self.containerd)}
+
+
+DockerRelease = DockerBinaries | DockerArchives
+
+
+def trixie_version(release: str) -> str:
+    """Debian version string in the form Docker gives its packages for Debian 13."""
+    return f"5:{release}-1~debian.13~{SUITE}"
 
 
 @dataclass(frozen=True)
@@ -173,15 +206,49 @@ def build_package(package: Package, pool: Path, work: Path) -> Path:
     return result
 
 
-def build_repository(site: Path, releases: list[DockerBinaries], work: Path) -> str:
+def add_archive(archive: Path, version: str, pool: Path, work: Path) -> Path:
+    """Put a package of Docker's into `pool` under `version`, and return its path: the same bytes where that is its own.
+
+    A local node is Debian 13, for which Docker never packaged 27.5.1; Debian 12's package gets the version string that the
+    node program asks for, and stays what it is otherwise.
+    """
+    pool.mkdir(parents=True, exist_ok=True)
+    name = run(["dpkg-deb", "--field", str(archive), "Package"]).strip()
+    result = pool / f"{name}_{version.split(':', 1)[-1]}_{ARCHITECTURE}.deb"
+    if run(["dpkg-deb", "--field", str(archive), "Version"]).strip() == version:
+        shutil.copyfile(archive, result)
+        return result
+    root = work / f"{name}-{version.replace(':', '_')}"
+    work.mkdir(parents=True, exist_ok=True)
+    run(["dpkg-deb", "--raw-extract", str(archive), str(root)])
+    fields = root / "DEBIAN/control"
+    lines = [f"Version: {version}" if line.startswith("Version:") else line for line in fields.read_text().splitlines()]
+    fields.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    run(["dpkg-deb", "--root-owner-group", "-Zzstd", "-z6", "--build", str(root), str(result)])
+    shutil.rmtree(root)
+    return result
+
+
+def add_release(release: DockerRelease, pool: Path, work: Path) -> None:
+    """Put the packages of one release into `pool`, with the containerd.io that they need."""
+    if isinstance(release, DockerBinaries):
+        for package in (containerd_package(), *docker_packages(release)):
+            build_package(package, pool, work)
+        return
+    for archive in release.packages:
+        add_archive(archive, release.version, pool, work)
+    shutil.copyfile(release.containerd, pool / release.containerd.name)
+
+
+def build_repository(site: Path, releases: Sequence[DockerRelease], work: Path) -> str:
     """Write `site/debian` with packages, indices, InRelease and `gpg`; return the signing key's fingerprint.
 
-    The private key is made here and gone when this returns: a repository that changes is built anew.
+    The private key is made here and gone when this returns: a repository that changes is built again.
     """
     repository = site / "debian"
     pool = repository / "dists" / SUITE / "pool" / COMPONENT / ARCHITECTURE
-    for package in [containerd_package(), *(p for release in releases for p in docker_packages(release))]:
-        build_package(package, pool, work)
+    for release in releases:
+        add_release(release, pool, work)
 
     binary = repository / "dists" / SUITE / COMPONENT / f"binary-{ARCHITECTURE}"
     binary.mkdir(parents=True)
@@ -197,13 +264,13 @@ def build_repository(site: Path, releases: list[DockerBinaries], work: Path) -> 
         "Components": COMPONENT,
     }
     options = [f"-oAPT::FTPArchive::Release::{key}={value}" for key, value in fields.items()]
-    release = run(["apt-ftparchive", *options, "release", "."], cwd=suite)
-    (suite / "Release").write_text(release, encoding="utf-8")
-    return sign(suite / "Release", suite / "InRelease", repository / "gpg")
+    listing = run(["apt-ftparchive", *options, "release", "."], cwd=suite)
+    (suite / "Release").write_text(listing, encoding="utf-8")
+    return sign([suite], repository / "gpg")
 
 
-def sign(release: Path, signed: Path, public_key: Path) -> str:
-    """Clear-sign `release` with a key made for this one purpose; return the key's fingerprint (40 hex digits)."""
+def sign(suites: Sequence[Path], public_key: Path) -> str:
+    """Clear-sign each suite's Release as InRelease, by one key made for this alone; return its fingerprint (40 hex digits)."""
     # A short path: the agent's socket name is bounded (unix(7): 108 bytes).
     with tempfile.TemporaryDirectory(prefix="gpg-") as home:
         environment = {**os.environ, "GNUPGHOME": home}
@@ -212,7 +279,9 @@ def sign(release: Path, signed: Path, public_key: Path) -> str:
             run([*gpg, "--quick-generate-key", SIGNER, "rsa3072", "sign", "never"], env=environment)
             listing = run([*gpg, "--with-colons", "--list-keys"], env=environment)
             fingerprint = next(line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr:"))
-            run([*gpg, "--digest-algo", "SHA512", "--clearsign", "--output", str(signed), str(release)], env=environment)
+            for suite in suites:
+                signed, release = str(suite / "InRelease"), str(suite / "Release")
+                run([*gpg, "--digest-algo", "SHA512", "--clearsign", "--output", signed, release], env=environment)
             key = run([*gpg, "--armor", "--export", fingerprint], env=environment)
         finally:
             subprocess.run(["gpgconf", "--kill", "all"], env=environment, check=False, capture_output=True)

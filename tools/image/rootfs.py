@@ -17,7 +17,7 @@ DISK_SIZE = "12G"
 PACKAGES = (
     *("linux-image-cloud-amd64", "initramfs-tools", "kmod", "udev", "systemd-sysv", "dbus", "init-system-helpers"),
     *("openssh-server", "sudo", "python3", "ca-certificates", "curl", "xz-utils", "zstd", "procps"),
-    *("containerd", "runc", "iptables", "iproute2", "iputils-ping"),
+    *("iptables", "iproute2", "iputils-ping"),
     *("qemu-system-x86", "virtiofsd", "busybox-static", "bubblewrap"),
 )
 DOCKER = ("docker-ce", "docker-ce-cli", "docker-ce-rootless-extras")
