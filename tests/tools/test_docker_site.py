@@ -1,6 +1,8 @@
 """Docker for the local node comes from Docker's own apt repository, and nothing of it is believed before it is checked."""
 
+import os
 import platform
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from tools import cache, docker_site, local
 from tools.cache import SetupError
 from tools.image import build as image
 from tools.image import packages
-from tools.image.packages import DockerArchives, Package
+from tools.image.packages import DockerArchives, DockerBinaries, DockerRelease, Package
 from tools.official import Unavailable
 
 pytestmark = [pytest.mark.apt]
@@ -167,3 +169,36 @@ def test_machine_on_which_no_local_node_can_be_made_is_told_before_anything_is_f
     ):
         local.parts()
     assert vendors.asked == []
+
+
+@pytest.fixture(scope="module")
+def built() -> list[DockerRelease]:
+    """Real daemons and clients, to be published by the played repository; before the machine loses its Go and its cache."""
+    return local.built_docker()
+
+
+@pytest.mark.debian
+@pytest.mark.skipif(os.geteuid() != 0, reason="installs packages into a new root folder")
+def test_node_image_holds_the_docker_that_the_repository_published(
+    built: list[DockerRelease], vendors: Sites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From an empty cache, without Go: servers, packages, Debian and the disk, by everything that set-up really runs."""
+    suites: dict[str, list[Path]] = {packages.SUITE: []}
+    for origin, release in zip(docker_site.ORIGINS, built, strict=True):
+        assert isinstance(release, DockerBinaries)
+        for package in packages.docker_packages(release):
+            texts = {**package.texts, f"usr/share/doc/{package.name}/PUBLISHED": f"{origin.suite}\n"}
+            published = replace(package, version=f"5:{origin.release}-{origin.suffix}", texts=texts)
+            made = packages.build_package(published, tmp_path / "made" / origin.suite, tmp_path / "work")
+            suites.setdefault(origin.suite, []).append(made)
+    containerd = replace(packages.containerd_package(), version=docker_site.CONTAINERD[1])
+    suites[packages.SUITE].append(packages.build_package(containerd, tmp_path / "made" / packages.SUITE, tmp_path / "work"))
+    monkeypatch.setattr(docker_site, "FINGERPRINT", vendors.docker(suites))
+    vendors.etcd()
+    vendors.kubernetes("kube-apiserver")
+    made = local.parts()
+    assert made["containers"] is False
+    inside = packages.run(["debugfs", "-R", "cat /usr/share/doc/docker-ce/PUBLISHED", str(made["disk"])])
+    assert inside == f"{packages.SUITE}\n"
+    served = sorted(file.name for file in Path(str(made["site"])).glob("debian/dists/trixie/pool/stable/amd64/docker-ce_*"))
+    assert served == [f"docker-ce_{release}-1~debian.13~trixie_amd64.deb" for release in ("27.5.1", "28.5.2")]
