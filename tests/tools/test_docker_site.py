@@ -149,7 +149,12 @@ def test_image_without_go_is_made_of_docker_s_packages_and_has_no_shim(
     """The road of a machine with internet and without Go, but for Debian's own packages."""
     asked: list[tuple[list[object], object]] = []
     monkeypatch.setattr(local, "system_packages", lambda: None)
-    monkeypatch.setattr(image, "ensure", lambda releases, stand_in: asked.append((releases, stand_in)) or {})
+
+    def ensure(releases: list[object], stand_in: object) -> dict[str, object]:
+        asked.append((releases, stand_in))
+        return {}
+
+    monkeypatch.setattr(image, "ensure", ensure)
     repository.etcd()
     repository.kubernetes("kube-apiserver")
     assert {"etcd", "kube-apiserver"} <= local.parts().keys()
@@ -196,9 +201,9 @@ def test_node_image_holds_the_docker_that_the_repository_published(
     monkeypatch.setattr(docker_site, "FINGERPRINT", vendors.docker(suites))
     vendors.etcd()
     vendors.kubernetes("kube-apiserver")
-    made = local.parts()
-    assert made["containers"] is False
-    inside = packages.run(["debugfs", "-R", "cat /usr/share/doc/docker-ce/PUBLISHED", str(made["disk"])])
+    parts = local.parts()
+    assert parts["containers"] is False
+    inside = packages.run(["debugfs", "-R", "cat /usr/share/doc/docker-ce/PUBLISHED", str(parts["disk"])])
     assert inside == f"{packages.SUITE}\n"
-    served = sorted(file.name for file in Path(str(made["site"])).glob("debian/dists/trixie/pool/stable/amd64/docker-ce_*"))
+    served = sorted(file.name for file in Path(str(parts["site"])).glob("debian/dists/trixie/pool/stable/amd64/docker-ce_*"))
     assert served == [f"docker-ce_{release}-1~debian.13~trixie_amd64.deb" for release in ("27.5.1", "28.5.2")]
