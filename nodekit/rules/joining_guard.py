@@ -4,8 +4,9 @@ from nodekit.rules.guard import text
 from nodekit.rules.joining import CLAIM_ANNOTATION
 from nodekit.rules.pod_proof import TAINT
 
-SPEC_FIELDS = ("podCIDR", "podCIDRs", "providerID", "unschedulable", "configSource", "externalID")
-"""Every field of a node's spec but its taints (core/v1 NodeSpec). A test holds them to what a real API server knows."""
+SPEC_FIELDS = ("podCIDR", "podCIDRs", "providerID", "unschedulable", "configSource", "externalID", "podPreemptionPolicy")
+"""Every field of a node's spec but its taints (core/v1 NodeSpec). A test holds them to what a real API server knows; one that
+an older server does not know is absent before and after, so that the rule holds there too."""
 METADATA_FIELDS = ("labels", "finalizers", "ownerReferences")
 """What an update may change of an object's metadata, beside annotations."""
 RULES = {
