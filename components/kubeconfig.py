@@ -164,10 +164,10 @@ def _client(chosen: Login) -> client.ApiClient:
                 held = credentials(chosen)
                 current.api_key["authorization"] = held.authorization
 
-        settings.refresh_api_key_hook = renew
+        settings.refresh_api_key_hook = renew  # type: ignore[assignment]
     api = client.ApiClient(settings)
     for name, value in impersonation(chosen).items():
-        api.set_default_header(name, value)
+        api.set_default_header(name, value)  # type: ignore[no-untyped-call]
     pool = api.rest_client.pool_manager.connection_pool_kw
     pool["ssl_context"] = trust(chosen, held, pool.pop("ca_certs"))
     return limited(api)
