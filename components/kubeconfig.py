@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import certifi
 import yaml
 from kubernetes import client
 
@@ -169,7 +170,7 @@ def _client(chosen: Login) -> client.ApiClient:
     for name, value in impersonation(chosen).items():
         api.set_default_header(name, value)  # type: ignore[no-untyped-call]
     pool = api.rest_client.pool_manager.connection_pool_kw
-    pool["ssl_context"] = trust(chosen, held, pool.pop("ca_certs"))
+    pool["ssl_context"] = trust(chosen, held, pool.pop("ca_certs") or certifi.where())
     return limited(api)
 
 
