@@ -17,13 +17,24 @@ from nodekit.scripts import script
 FOLDER = "kata-nodes"
 """Where everything of ours lies in the guest."""
 FIRST_PROCESS = f"/{FOLDER}/init"
+ROOT = f"{FOLDER}/root"
+"""What becomes the guest's root."""
+MOUNTS = f"""\
+/{ROOT} /{ROOT} none bind
+proc /{ROOT}/proc proc
+sysfs /{ROOT}/sys sysfs
+cgroup2 /{ROOT}/sys/fs/cgroup cgroup2
+dev /{ROOT}/dev devtmpfs
+tmp /{ROOT}/tmp tmpfs mode=1777
+"""
+"""The mounts of that root, as fstab(5) has them: its mount of its own first. cgroup2 as Kata's agent mounts it: runc starts
+nothing without."""
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
 """Where Debian and Ubuntu put busybox-static."""
 APPLETS = (
     *(
         "cat",
         "chroot",
-        "cp",
         "echo",
         "id",
         "ip",
@@ -158,19 +169,18 @@ def build(nonce: str, image_type: str | None = None, sandbox: str | None = None)
         folder("dev"),
         Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
         folder(FOLDER),
-        program(f"{FOLDER}/busybox", static_busybox()),
-        folder(f"{FOLDER}/bin"),
-        *(link(f"{FOLDER}/bin/{applet}", "../busybox") for applet in ("busybox", *APPLETS)),
         program(f"{FOLDER}/init", script("guest_init.sh").encode()),
-        program(f"{FOLDER}/ladder.sh", script("ladder.sh").encode()),
+        program(f"{FOLDER}/mounts", MOUNTS.encode()),
         program(f"{FOLDER}/environment", f"KATA_NODES_NONCE={nonce}\nKATA_NODES_IMAGE={image_type or ''}\n".encode()),
-        folder(f"{FOLDER}/node"),
+        folder(ROOT),
+        *(folder(f"{ROOT}/{place}") for place in ("proc", "sys", "dev", "tmp", "image")),
     ]
-    made: set[str] = set()
-    for place, content in node_files(sandbox).items():
+    folders: set[str] = set()
+    for place, content in {"ladder.sh": script("ladder.sh").encode(), **tool_files(sandbox)}.items():
         for parent in list(reversed(Path(place).parents))[1:]:
-            if (at := f"{FOLDER}/node/{parent}") not in made:
-                made.add(at)
+            if (at := f"{ROOT}/{parent}") not in folders:
+                folders.add(at)
                 entries.append(folder(at))
-        entries.append(program(f"{FOLDER}/node/{place}", content))
+        at = f"{ROOT}/{place}"
+        entries.append(link(at, content) if isinstance(content, str) else program(at, content))
     return cpio(entries)
