@@ -85,11 +85,20 @@ say() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-if have timeout && timeout 5 true >/dev/null 2>&1; then
-    bounded() { timeout "$seconds" "$@"; }
-else
-    bounded() { "$@"; }
-fi
+# run COMMAND...: sets $said to its words, $code to its exit code. Bounded, unless timeout is not there or, as busybox's before 1.30,
+# does not take the seconds first: that is looked at where a command fails, so that nothing is spent on it where all is well.
+bound=
+checked=
+if have timeout; then bound=timeout; fi
+run() {
+    said=$(exec ${bound:+timeout "$seconds"} "$@" </dev/null 2>&1)
+    code=$?
+    if [ "$code" = 0 ] || [ -n "$checked" ] || [ -z "$bound" ]; then return "$code"; fi
+    checked=1
+    if timeout 5 true >/dev/null 2>&1; then return "$code"; fi
+    bound=
+    run "$@"
+}
 
 # try RUNG TOOLS COMMAND...: ok when the command ends with 0, absent when one of the TOOLS is not there. Sets $climbed to 1 or nothing.
 try() {
@@ -102,11 +111,12 @@ try() {
         fi
     done
     shift 2
-    if said=$(bounded "$@" </dev/null 2>&1); then
+    if run "$@"; then
         climbed=1
         say "$rung" ok 0 ''
+    elif [ "$1" = "$setpriv" ] && ! "$setpriv" --reuid=0 true 2>/dev/null; then
+        say "$rung" absent '' 'setpriv of util-linux is not installed here'
     else
-        code=$?
         say "$rung" fail "$code" "$said"
     fi
 }
@@ -132,17 +142,15 @@ ordinary() {
     shift 2
     if [ "$uid" != 0 ]; then
         say "$rung" absent '' "the ladder runs as uid $uid itself"
-    elif [ -z "$setpriv" ]; then
+    elif [ ! -x "$setpriv" ]; then
         say "$rung" absent '' 'setpriv of util-linux is not installed here'
     else
         try "$rung" "$tools" "$setpriv" --reuid=1000 --regid=1000 --clear-groups --inh-caps=-all --bounding-set=-all "$@"
     fi
 }
 # By its path, since a busybox shell would take its own applet, which changes no user.
-setpriv=
-for place in /usr/bin/setpriv /bin/setpriv; do
-    if [ -z "$setpriv" ] && "$place" --reuid=0 true 2>/dev/null; then setpriv=$place; fi
-done
+setpriv=/usr/bin/setpriv
+[ -x "$setpriv" ] || setpriv=/bin/setpriv
 
 # fact RUNG FILE: its content. Read by cat: the shell's own `read` takes single bytes, and a file of /proc/sys answers the
 # first read only, so that dash and busybox would see the first digit.
@@ -257,7 +265,7 @@ server.listen(0, "127.0.0.1", async () => {
 seconds=$each
 
 # What rootless engines do first: their own mounts, in their own PID namespace.
-try rootless-mounts 'unshare mount' unshare -Urmpf sh -c 'mount -t proc proc /proc && mount -t tmpfs none /tmp'
+try rootless-mounts 'unshare mount' unshare -Urmpf sh -c 'mount -t proc proc /proc && exec mount -t tmpfs none /tmp'
 # A container of runc without any privilege, in which this user alone is mapped, so that it needs neither newuidmap nor subuid.
 # shellcheck disable=SC2016 # expanded by the shell that runs it
 container='
@@ -376,13 +384,13 @@ if [ "${KATA_NODES_NETWORK:-}" = 1 ]; then
     if [ -z "${KATA_NODES_NAME:-}" ]; then
         say name-resolution absent '' "no name to try; $servers"
     elif have getent; then
-        if said=$(bounded getent hosts "$KATA_NODES_NAME" 2>&1); then
+        if run getent hosts "$KATA_NODES_NAME"; then
             say name-resolution ok "$said" "$servers"
         else
             say name-resolution fail "$KATA_NODES_NAME" "$servers; $said"
         fi
     elif have nslookup; then
-        if said=$(bounded nslookup "$KATA_NODES_NAME" 2>&1); then
+        if run nslookup "$KATA_NODES_NAME"; then
             say name-resolution ok "$KATA_NODES_NAME" "$servers"
         else
             say name-resolution fail "$KATA_NODES_NAME" "$servers; $said"

@@ -32,24 +32,8 @@ nothing without."""
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
 """Where Debian and Ubuntu put busybox-static."""
 APPLETS = (
-    *(
-        "cat",
-        "chroot",
-        "echo",
-        "id",
-        "ip",
-        "mkdir",
-        "mount",
-        "nslookup",
-        "reboot",
-        "rm",
-        "sh",
-        "sleep",
-        "timeout",
-        "true",
-        "umount",
-    ),
-    "unshare",
+    *("cat", "chroot", "cp", "echo", "id", "ip", "mkdir", "mount", "nslookup"),
+    *("reboot", "rm", "sh", "sleep", "timeout", "true", "umount", "unshare"),
 )
 """Programs of busybox that the first process and the ladder use."""
 PT_INTERP = 3

@@ -79,11 +79,11 @@ MASKS = {
 
 def extra(mask: str, nonce: str) -> bytes:
     """A second RAM disk over the proof's own: its ladder is ours, and the root that it moves to has what pods have."""
-    root = "kata-nodes/node"
+    root = initramfs.ROOT
     first = f"#!/bin/sh\n{MASKS[mask]}\nsh /climb\necho '{nonce} end'\n"
-    made = [program("kata-nodes/ladder.sh", first.encode())]
+    made = [program(f"{root}/ladder.sh", first.encode())]
     folders: set[str] = set()
-    contents: Mapping[str, bytes | str] = {**files(), **shells("/kata-nodes/busybox")}
+    contents: Mapping[str, bytes | str] = {**files(), **shells("/bin/busybox")}
     for place, content in contents.items():
         for parent in reversed(Path(place).parents[:-1]):
             if (at := f"{root}/{parent}") not in folders:

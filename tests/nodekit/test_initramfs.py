@@ -50,8 +50,8 @@ def test_it_holds_all_that_its_first_process_needs() -> None:
     inside = unpack(build("abc", "erofs"))
     assert inside["kata-nodes/environment"].content == b"KATA_NODES_NONCE=abc\nKATA_NODES_IMAGE=erofs\n"
     first = inside["kata-nodes/init"]
-    assert first.content.startswith(b"#!/kata-nodes/busybox sh\n") and first.mode & 0o111
-    assert is_static(inside["kata-nodes/busybox"].content)
+    assert first.content.startswith(b"#!/kata-nodes/root/bin/busybox sh\n") and first.mode & 0o111
+    assert is_static(inside["kata-nodes/root/bin/busybox"].content)
     assert stat.S_ISCHR(inside["dev/console"].mode)
     assert all(name.startswith(("kata-nodes", "dev")) for name in inside), "Kata's own initrd lies around ours"
 
