@@ -238,6 +238,13 @@ def test_a_command_that_hangs_is_bounded(shell: list[str], tmp_path: Path) -> No
     assert found["bwrap-proc"].status == "fail"
 
 
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_a_timeout_that_takes_its_seconds_by_an_option_is_no_failure_of_a_rung(shell: list[str], tmp_path: Path) -> None:
+    fake(tmp_path / "timeout", '#!/bin/sh\n[ "$1" = -t ] || exit 1\nshift 2\nexec "$@"\n')  # busybox's before 1.30
+    found = read(climb(shell, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}))
+    assert {found[name].status for name in ("unshare-nested", "bwrap-proc", "srt-call")} == {"ok"}
+
+
 def test_a_namespace_without_network_is_seen_after_a_wait(tmp_path: Path) -> None:
     fake(tmp_path / "sleep", f"#!/bin/sh\necho $1 >>{tmp_path}/slept\n")
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "KATA_NODES_NETWORK": "1", "KATA_NODES_NAME": "name.invalid"}
