@@ -17,15 +17,15 @@ from nodekit.scripts import script
 FOLDER = "kata-nodes"
 """Where everything of ours lies in the guest."""
 FIRST_PROCESS = f"/{FOLDER}/init"
-ROOT = f"{FOLDER}/root"
+GUEST_ROOT = f"{FOLDER}/root"
 """What becomes the guest's root."""
 MOUNTS = f"""\
-/{ROOT} /{ROOT} none bind
-proc /{ROOT}/proc proc
-sysfs /{ROOT}/sys sysfs
-cgroup2 /{ROOT}/sys/fs/cgroup cgroup2
-dev /{ROOT}/dev devtmpfs
-tmp /{ROOT}/tmp tmpfs mode=1777
+/{GUEST_ROOT} /{GUEST_ROOT} none bind
+proc /{GUEST_ROOT}/proc proc
+sysfs /{GUEST_ROOT}/sys sysfs
+cgroup2 /{GUEST_ROOT}/sys/fs/cgroup cgroup2
+dev /{GUEST_ROOT}/dev devtmpfs
+tmp /{GUEST_ROOT}/tmp tmpfs mode=1777
 """
 """The mounts of that root, as fstab(5) has them: its mount of its own first. cgroup2 as Kata's agent mounts it: runc starts
 nothing without."""
@@ -156,15 +156,15 @@ def build(nonce: str, image_type: str | None = None, sandbox: str | None = None)
         program(f"{FOLDER}/init", script("guest_init.sh").encode()),
         program(f"{FOLDER}/mounts", MOUNTS.encode()),
         program(f"{FOLDER}/environment", f"KATA_NODES_NONCE={nonce}\nKATA_NODES_IMAGE={image_type or ''}\n".encode()),
-        folder(ROOT),
-        *(folder(f"{ROOT}/{place}") for place in ("proc", "sys", "dev", "tmp", "image")),
+        folder(GUEST_ROOT),
+        *(folder(f"{GUEST_ROOT}/{place}") for place in ("proc", "sys", "dev", "tmp", "image")),
     ]
     folders: set[str] = set()
     for place, content in {"ladder.sh": script("ladder.sh").encode(), **tool_files(sandbox)}.items():
         for parent in list(reversed(Path(place).parents))[1:]:
-            if (at := f"{ROOT}/{parent}") not in folders:
+            if (at := f"{GUEST_ROOT}/{parent}") not in folders:
                 folders.add(at)
                 entries.append(folder(at))
-        at = f"{ROOT}/{place}"
+        at = f"{GUEST_ROOT}/{place}"
         entries.append(link(at, content) if isinstance(content, str) else program(at, content))
     return cpio(entries)

@@ -79,7 +79,7 @@ MASKS = {
 
 def extra(mask: str, nonce: str) -> bytes:
     """A second RAM disk over the proof's own: its ladder is ours, and the root that it moves to has what pods have."""
-    root = initramfs.ROOT
+    root = initramfs.GUEST_ROOT
     first = f"#!/bin/sh\n{MASKS[mask]}\nsh /climb\necho '{nonce} end'\n"
     made = [program(f"{root}/ladder.sh", first.encode())]
     folders: set[str] = set()
