@@ -3,7 +3,7 @@
 import argparse
 import importlib
 import json
-import signal
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +11,8 @@ from types import ModuleType
 
 from nodekit import __version__
 from nodekit.errors import NodeError
+from nodekit.host import signals
+from nodekit.progress import say
 from nodekit.rules.text import harmless
 
 VERBS = {
@@ -77,33 +79,61 @@ def desired_state(text: str) -> dict[str, object]:
     return value
 
 
-def ended(number: int, frame: object) -> None:
-    """Turn a signal into an exception, so that what was begun is rolled back."""
-    raise SystemExit(128 + number)
+def _hold_streams() -> None:
+    """Have something at 0, 1 and 2, so that no file that is opened later takes the place of a stream that was closed."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+
+
+def _read() -> str:
+    if sys.stdin is None:
+        return ""
+    try:
+        return sys.stdin.read(MAX_INPUT + 1)
+    except UnicodeDecodeError as error:
+        raise NodeError("bad-input", f"The desired state is not UTF-8: {error}", "Give one JSON object on stdin") from None
+
+
+def _told(document: str) -> bool:
+    """Print the result; false when nobody reads it."""
+    try:
+        if sys.stdout is None:
+            return False
+        sys.stdout.write(document)
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        # What is left in the buffer would otherwise be a traceback at the end.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.close(null)
+        return False
+    return True
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb or answer one question; returns the exit code."""
+    """Run one verb or answer one question; returns the exit code. A result that nobody could read is no success."""
+    _hold_streams()
     words = sys.argv[1:] if argv is None else argv
     given = vars(parser(words).parse_args(words))
     name, root = given.pop("verb"), given.pop("root")
     as_json = name in VERBS or given.pop("json")
-    signal.signal(signal.SIGTERM, ended)  # what timeout(1) and a closed connection send
-    signal.signal(signal.SIGHUP, ended)
+    signals.obey()
     try:
         command = _module(name)
-        result = command.run(desired_state(sys.stdin.read(MAX_INPUT + 1)), root) if name in VERBS else command.run(root, **given)
+        result = {"verb": name, **command.run(desired_state(_read()), root)} if name in VERBS else command.run(root, **given)
     except NodeError as error:
         if as_json:
-            print(json.dumps({"error": error.as_dict()}, sort_keys=True), flush=True)
-        print(f"error: {error.sentence()}", file=sys.stderr, flush=True)
+            _told(json.dumps({"error": error.as_dict()}, sort_keys=True) + "\n")
+        say(f"error: {error.sentence()}")
         return 1
     if as_json:
-        print(json.dumps(result, sort_keys=True), flush=True)
+        shown = json.dumps(result, sort_keys=True) + "\n"
     else:
         shown = command.text(result)
-        sys.stdout.write(shown if name in FILES and not sys.stdout.isatty() else harmless(shown))
-    return 0
+        if name not in FILES or (sys.stdout is not None and sys.stdout.isatty()):
+            shown = harmless(shown)
+    return 0 if _told(shown) else 1
 
 
 if __name__ == "__main__":

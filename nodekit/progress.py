@@ -1,16 +1,41 @@
-"""Progress lines on standard error: what is done, what runs, how long it takes."""
+"""Progress lines on standard error: what is done, what runs, how long it takes. A lost listener stops nothing."""
 
+import select
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from nodekit.rules.text import harmless
 
+PATIENCE = 10.0
+"""Seconds to wait for a listener that reads nothing; it gets no further line."""
+
+_deaf = False
+
 
 def say(text: str) -> None:
-    """Print one line at once, whatever a site, a package or a guest put into it made harmless."""
-    print(harmless(text), file=sys.stderr, flush=True)
+    """Print one line at once, where somebody listens, whatever a site, a package or a guest put into it made harmless.
+
+    Never raises.
+    """
+    global _deaf
+    if _deaf or sys.stderr is None:  # None: the program was started without one
+        return
+    try:
+        if _writable():
+            print(harmless(text), file=sys.stderr, flush=True)
+        else:
+            _deaf = True
+    except (OSError, ValueError):
+        _deaf = True
+
+
+def _writable() -> bool:
+    """Whether a line can be written at once: a pipe that is ready takes 4096 bytes (pipe(7))."""
+    with suppress(OSError, ValueError):  # not a file of the system's: a test's
+        return bool(select.select([], [sys.stderr], [], PATIENCE)[1])
+    return True
 
 
 @contextmanager

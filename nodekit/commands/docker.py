@@ -10,6 +10,7 @@ from nodekit.host.files import read_bytes
 from nodekit.host.journal import Transaction, recorded
 from nodekit.host.lock import node_lock
 from nodekit.host.node import OsRelease, os_release
+from nodekit.host.signals import undisturbed
 from nodekit.progress import say, step
 from nodekit.rules import daemon_json, openpgp
 from nodekit.rules.apt_source import SOURCE, repository_address, repository_word
@@ -20,10 +21,12 @@ from nodekit.rules.docker_packages import HELD, PACKAGES, PackageState, Plan, co
 JOURNAL = "docker"
 PACKAGE_RECORD = "package:"
 """Begins the journal's record of one package as it was before us."""
-PINNED_RECORD = "pinned"
-"""The journal's record of the package version that we brought last."""
+BROUGHT_RECORD = "brought"
+"""The journal's record of the versions of each package that we brought, or were about to when a run ended: any other one is
+somebody else's."""
 CONFIG_PATH_RECORD = "configPath"
-"""The journal's record of the ConfigPath that we gave to the runtime, to take it away when the setting goes."""
+"""The journal's record of the ConfigPaths that we gave to the runtime, or were about to (`ours`), and of the one that stood there
+(`before`), which comes back when the setting goes."""
 UNITS_RECORD = "units"
 """The journal's record of how the units of Docker and containerd were: whether active, whether enabled."""
 RUNTIME_RECORD = "runtime"
@@ -101,21 +104,48 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         records = recorded(root, JOURNAL)
         given = read_bytes(root, daemon_json.PATH)
         text = None if given is None else daemon_json.decode(given)
-        ours = records.get(CONFIG_PATH_RECORD)
-        merged = daemon_json.merge(text, wanted.runtime, wanted.config_path, ours if isinstance(ours, str) else None)
+        paths = _paths(records)
+        merged = daemon_json.merge(text, wanted.runtime, wanted.config_path, paths.ours, paths.before)
         stopped: list[str] = []
         changed = True
         if needed.install or needed.hold or merged != text or TELLING_RECORD in records:
             verb = "reload-or-restart" if merged != text or TELLING_RECORD in records else None
-            answer, stopped = _change(wanted, root, states, needed, merged if merged != text else None, verb)
+            answer, stopped = _change(wanted, root, states, needed, text, merged, verb)
         elif (wrong := docker.problem(answer := docker.ask(root), wanted.version, wanted.runtime)) is not None:
             # A daemon of another version still runs from before; in all other cases running containers can live on.
             verb = "restart" if answer.version is not None and answer.version != wanted.version else "reload-or-restart"
             say(f"{wrong}; its packages and {daemon_json.PATH} are right, so: {verb}")
-            answer, stopped = _change(wanted, root, states, needed, None, verb)
+            answer, stopped = _change(wanted, root, states, needed, text, merged, verb)
         else:
             changed = False
         return _result(wanted, root, answer, changed, stopped)
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The journal's record `CONFIG_PATH_RECORD`."""
+
+    before: str | None
+    ours: tuple[str, ...]
+
+    def giving(self, path: str, now: str | None) -> "Paths":
+        """The record while `path` is given to a runtime that has `now`."""
+        before = self.before if now in self.ours else now
+        return Paths(before, tuple(dict.fromkeys([*self.ours, path])))
+
+
+def _paths(records: dict[str, object]) -> Paths:
+    record = records.get(CONFIG_PATH_RECORD)
+    if not isinstance(record, dict):
+        return Paths(None, ())
+    before = record.get("before")
+    return Paths(None if before is None else str(before), tuple(str(one) for one in record.get("ours", ())))
+
+
+def brought(records: dict[str, object]) -> dict[str, list[str]]:
+    """The journal's record `BROUGHT_RECORD`."""
+    record = records.get(BROUGHT_RECORD)
+    return {str(name): [str(one) for one in some] for name, some in record.items()} if isinstance(record, dict) else {}
 
 
 def _change(
@@ -123,12 +153,13 @@ def _change(
     root: Path,
     states: dict[str, PackageState],
     needed: Plan,
-    merged: str | None,
+    text: str | None,
+    merged: str,
     verb: str | None,
 ) -> tuple[docker.Answer, list[str]]:
     """Do what is to do, and undo it when any part fails; what dockerd answers then, and the containers that it stopped.
 
-    `merged` is the new daemon.json, if any, and `verb` what the service is told after the packages and that file.
+    `text` is daemon.json as it is, `merged` as it is to be, and `verb` what the service is told after the packages and that file.
     """
     running = docker.running_containers(root) if "docker-ce" in states and (needed.install or verb == "restart") else []
     if running:
@@ -145,9 +176,13 @@ def _change(
                 change.note(first=_first(needed.hold, touched))
                 with step(f"Holding {', '.join(needed.hold)}"):
                     apt.mark(root, "hold", needed.hold, wanted.lock_timeout)
-            if merged is not None:
+            paths = _paths(earlier)
+            if merged != text:
                 docker.refuse_invalid(merged)
-                given = {} if wanted.config_path is None else {CONFIG_PATH_RECORD: wanted.config_path}
+                given: dict[str, object] = {}
+                if wanted.config_path is not None:
+                    paths = paths.giving(wanted.config_path, daemon_json.config_path(text, wanted.runtime))
+                    given = {CONFIG_PATH_RECORD: asdict(paths)}
                 change.note(now={TELLING_RECORD: True, RUNTIME_RECORD: wanted.runtime, **given})
                 change.write(daemon_json.PATH, merged.encode())
             if verb is not None:
@@ -155,11 +190,25 @@ def _change(
                     docker.service(verb)
             with step(f"Waiting until dockerd {wanted.version} is well"):
                 answer = docker.wait_until_well(root, wanted.version, wanted.runtime)
-            change.note(gone=(TELLING_RECORD, *([CONFIG_PATH_RECORD] if wanted.config_path is None else [])))
+            _settle(wanted, change, paths)
         except BaseException as error:
-            _undo(wanted, root, change, touched, units, earlier, error)
+            with undisturbed():
+                _undo(wanted, root, change, touched, units, earlier, error)
             raise
     return answer, running
+
+
+def _settle(wanted: Wanted, change: Transaction, paths: Paths) -> None:
+    """What was brought is there: what earlier runs were about to bring is not ours."""
+    records = {BROUGHT_RECORD: change.recorded(BROUGHT_RECORD)}
+    versions = {name: some[-1:] for name, some in brought(records).items()}
+    now: dict[str, object] = {BROUGHT_RECORD: versions} if versions else {}
+    gone = [TELLING_RECORD]
+    if wanted.config_path is None:
+        gone.append(CONFIG_PATH_RECORD)
+    elif wanted.config_path in paths.ours:
+        now[CONFIG_PATH_RECORD] = asdict(Paths(paths.before, (wanted.config_path,)))
+    change.note(now=now, gone=gone)
 
 
 def _first(names: tuple[str, ...], touched: dict[str, apt.Before]) -> dict[str, object]:
@@ -202,7 +251,10 @@ def _install(
         )
     apt_source.refuse_unsigned_packages(root, would.versions)
     first = _first(tuple(dict.fromkeys([*names, *would.touched])), touched)
-    change.note(first=first, now={PINNED_RECORD: wanted.package})
+    versions = brought({BROUGHT_RECORD: change.recorded(BROUGHT_RECORD)})
+    for name, version in would.versions.items():
+        versions[name] = [*(one for one in versions.get(name, ()) if one != version), version]
+    change.note(first=first, now={BROUGHT_RECORD: versions})
     docker.allow_starts()
     with step(f"Installing {', '.join(asked)}"):
         apt.install(root, asked, wanted.lock_timeout)
@@ -222,15 +274,15 @@ def _undo(
     try:
         docker.allow_starts()
         moved = apt.go_back(root, touched, wanted.lock_timeout)
-        before = {key: earlier[key] for key in (PINNED_RECORD, CONFIG_PATH_RECORD, RUNTIME_RECORD) if key in earlier}
-        ours = [PINNED_RECORD, CONFIG_PATH_RECORD, RUNTIME_RECORD, UNITS_RECORD]
+        before = {key: earlier[key] for key in (BROUGHT_RECORD, CONFIG_PATH_RECORD, RUNTIME_RECORD) if key in earlier}
+        ours = [BROUGHT_RECORD, CONFIG_PATH_RECORD, RUNTIME_RECORD, UNITS_RECORD]
         ours += [PACKAGE_RECORD + name for name in touched]
         change.note(now=before, gone=[key for key in ours if key not in earlier])
-    except NodeError as second:
+    except Exception as second:
         # The source stays, so that the next run or `restore` can still go back.
         change.roll_back(keep=(SOURCE,))
         if isinstance(error, NodeError):
-            error.message = f"{error.message.rstrip('.')}; and the packages could not go back: {second.message}"
+            error.message = f"{error.message.rstrip('.')}; and the packages could not go back: {second}"
         return
     if change.roll_back() or moved:
         with suppress(NodeError):  # the first failure is the one to tell

@@ -13,6 +13,7 @@ from nodekit.host.kata_readiness import refuse_unready
 from nodekit.host.lock import node_lock
 from nodekit.host.node import FIRST_PROCESSOR, emulated, os_release
 from nodekit.host.reading import start
+from nodekit.host.signals import undisturbed
 from nodekit.progress import step
 from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.text import printable
@@ -74,15 +75,19 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         with Transaction(root, JOURNAL) as change:
             known = change.recorded(MODULES_RECORD)
             if new:
-                change.record(MODULES_RECORD, new)
+                earlier = [str(one) for one in known] if isinstance(known, list) else []
+                change.remember(MODULES_RECORD, list(dict.fromkeys([*earlier, *new])))
             try:
                 said = {module: modules.load(module) for module in wanted}
                 found = presence(flag)
                 refuse_missing(node, found, said)
             except BaseException:
-                modules.unload(root, new)
-                if known is None:
-                    change.forget(MODULES_RECORD)
+                with undisturbed():
+                    modules.unload(root, new)
+                    if known is None:
+                        change.forget(MODULES_RECORD)
+                    else:
+                        change.remember(MODULES_RECORD, known)
                 raise
             changed = keep(root, change, wanted) or bool(new)
     guest: dict[str, object] = {"booted": None, "seconds": 0.0, "qemu": "", "kernel": "", "attempts": 0}

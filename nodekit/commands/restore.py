@@ -1,53 +1,138 @@
 """The verb `restore`: undo what this program changed on the node, and nothing else."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nodekit.commands import kata, preflight
-from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD, PINNED_RECORD, RUNTIME_RECORD, UNITS_RECORD
+from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD, RUNTIME_RECORD, UNITS_RECORD, brought
 from nodekit.errors import NodeError
 from nodekit.host import apt, docker, files, journal, kata_archive, modules
 from nodekit.host.lock import node_lock
 from nodekit.progress import say, step
 from nodekit.rules import daemon_json, kata_layout
+from nodekit.rules.apt_source import SOURCE
 from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.docker_packages import PACKAGES
 
 LOCK_TIMEOUT = 300.0
 """Seconds to wait for another run on this node, and for apt's lock."""
+FAILED_RECORD = "restore-failed"
+"""A journal's record of the parts that failed in the last `restore`: one that fails again is left as it is."""
+ENDS_BY_ITSELF = ("apt-lock-held",)
+"""What is never given up, because waiting helps."""
+
+
+@dataclass
+class _Run:
+    """What one run has done, what it leaves with the reason, and what failed."""
+
+    root: Path
+    restored: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    failed: list[NodeError] = field(default_factory=list)
+
+    def part(self, name: str, what: str, do: Callable[[bool], None]) -> bool:
+        """Undo one part of the journal `name`; true unless it is to be tried again.
+
+        `do` is told whether it failed in the run before too. What fails in two runs is left and named, so that a node that
+        cannot be what it was does not keep a stack from being destroyed.
+        """
+        again = what in _failed(self.root, name)
+        try:
+            do(again)
+        except NodeError as error:
+            if again and error.code not in ENDS_BY_ITSELF:
+                self.leave(f"{what} of '{name}'", f"failed in two runs: {error.message}")
+                return True
+            self.failed.append(error)
+            with suppress(NodeError):  # a disk that takes nothing: the next run tries everything again
+                journal.note(self.root, name, FAILED_RECORD, sorted({*_failed(self.root, name), what}))
+            return False
+        return True
+
+    def leave(self, what: str, why: str) -> None:
+        """Name something that stays as it is."""
+        line = f"{what}: {why}"
+        say(f"left as it is: {line}")
+        self.kept.append(line)
 
 
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
-    """Put packages, holds and files of every journal back; `kept` names what somebody changed since, with the reason.
+    """Put packages, holds and files of every journal back; `kept` names what stays as it is, with the reason.
 
-    Raises NodeError; then the journals are still there, and the next run goes on.
+    What somebody changed since, and what can no longer be what it was, stays. Raises the NodeError of the first part that
+    failed, when all others are done; the next run tries that part once more.
     """
     take(desired, {"node": (str, REQUIRED)})
-    restored: list[str] = []
-    kept: list[str] = []
+    this = _Run(root)
     with node_lock(root, LOCK_TIMEOUT):
         for name in journal.journals(root):
-            if name == JOURNAL:
-                # Before the packages, whose change restarts dockerd; and these before the source that they come from.
-                restored += journal.put_back(root, name, only=(daemon_json.PATH,)).restored
-                _packages(root, restored, kept)
-            if name == kata.JOURNAL and kata_archive.installed(root) is not None:
-                _leave_to_removal(root)
-            with step(f"Putting the files of '{name}' back"):
-                done = journal.put_back(root, name)
-            restored += done.restored
-            kept += [f"{path}: edited by somebody since" for path in done.kept]
-            if name == JOURNAL:
-                _service(root)
-                restored += _units(root)
-            if name == preflight.JOURNAL:
-                _modules(root, restored, kept)
-            journal.end(root, name)
-        if any(line.startswith(f"{kata_layout.INSTALL_FOLDER}/") for line in kept):
-            kept.append(f"{kata_layout.INSTALL_FOLDER}: holds a file that somebody edited")
-        else:
-            restored += kata_archive.remove(root)
-    return {"node": desired["node"], "changed": bool(restored), "restored": restored, "kept": kept}
+            _readable(this, name)
+        if any(line.startswith(f"{kata_layout.INSTALL_FOLDER}/") for line in this.kept):
+            this.leave(kata_layout.INSTALL_FOLDER, "holds a file that somebody edited")
+        elif not this.failed:
+            this.restored += kata_archive.remove(root)
+    if this.failed:
+        raise _whole(this)
+    return {"node": desired["node"], "changed": bool(this.restored), "restored": this.restored, "kept": this.kept}
+
+
+def _whole(this: _Run) -> NodeError:
+    """The first failure, with the others and what was done all the same."""
+    first, *others = this.failed
+    message = "; ".join([first.message.rstrip("."), *(one.message.rstrip(".") for one in others)])
+    remedy = f"{first.remedy.rstrip('.')}; what fails in the next run too is left as it is and named"
+    return NodeError(first.code, message, remedy, restored=this.restored, kept=this.kept)
+
+
+def _failed(root: Path, name: str) -> list[str]:
+    record = journal.recorded(root, name).get(FAILED_RECORD)
+    return [str(one) for one in record] if isinstance(record, list) else []
+
+
+def _readable(this: _Run, name: str) -> None:
+    """Undo one journal; one that cannot be read, now or ever, is left."""
+    try:
+        _journal(this, name)
+    except NodeError as error:
+        if error.code != "journal-invalid":
+            raise
+        this.leave(f"{files.STATE_FOLDER}/{name}.json", error.message)
+
+
+def _journal(this: _Run, name: str) -> None:
+    """Undo all that one journal holds, and end it unless a part is to be tried again."""
+    root = this.root
+    done = True
+    needs_source = False
+    if name == JOURNAL:
+        # Before the packages, whose change restarts dockerd; and these before the source that they come from.
+        done &= this.part(name, daemon_json.PATH, lambda _: _files(this, name, only=(daemon_json.PATH,)))
+        needs_source = not this.part(name, "the packages", lambda again: _packages(this, again))
+        done &= not needs_source
+    if name == kata.JOURNAL and kata_archive.installed(root) is not None:
+        _leave_to_removal(root)
+    with step(f"Putting the files of '{name}' back"):
+        skip = (SOURCE,) if needs_source else ()
+        done &= this.part(name, "the files", lambda _: _files(this, name, skip=skip))
+    if name == JOURNAL:
+        _service(root)
+        done &= this.part(name, "the units", lambda _: _units(this))
+    if name == preflight.JOURNAL:
+        done &= this.part(name, "the modules", lambda _: _modules(this))
+    if done:
+        this.part(name, "the journal", lambda _: journal.end(root, name))
+
+
+def _files(this: _Run, name: str, *, only: tuple[str, ...] | None = None, skip: tuple[str, ...] = ()) -> None:
+    """Put files back; the pass over all of them names those that stay."""
+    done = journal.put_back(this.root, name, only=only, skip=skip)
+    this.restored += done.restored
+    if only is None:
+        for path, why in done.kept.items():
+            this.leave(path, why)
 
 
 def _leave_to_removal(root: Path) -> None:
@@ -63,9 +148,10 @@ def _service(root: Path) -> None:
         return
     with suppress(NodeError), step("dockerd reads its configuration anew"):
         docker.service("reload")
-    content = files.read_bytes(root, daemon_json.PATH)
-    if content is not None and runtime in daemon_json.runtimes(content.decode(errors="replace")):
-        return
+    with suppress(NodeError):  # a file that somebody broke since names no runtime that dockerd could keep
+        content = files.read_bytes(root, daemon_json.PATH)
+        if content is not None and runtime in daemon_json.runtimes(content.decode(errors="replace")):
+            return
     if runtime in docker.ask(root).runtimes:
         # A reload adds runtimes and takes none away (moby, daemon/reload_unix.go) [measured].
         if running := docker.running_containers(root):
@@ -74,44 +160,88 @@ def _service(root: Path) -> None:
             docker.service("restart")
 
 
-def _units(root: Path) -> list[str]:
-    """Start, stop, enable and disable what is otherwise than before; the units that changed."""
-    before = journal.recorded(root, JOURNAL).get(UNITS_RECORD)
-    if not isinstance(before, dict):
-        return []
-    known = {
-        unit: docker.Unit(one["active"] is True, str(one["enabled"])) for unit, one in before.items() if isinstance(one, dict)
-    }
-    return [f"unit {unit}" for unit in docker.bring_units_back(known)]
+def _units(this: _Run) -> None:
+    """Start, stop, enable and disable what is otherwise than before."""
+    before = journal.recorded(this.root, JOURNAL).get(UNITS_RECORD)
+    if isinstance(before, dict):
+        known = {
+            unit: docker.Unit(one["active"] is True, str(one["enabled"])) for unit, one in before.items() if isinstance(one, dict)
+        }
+        this.restored += [f"unit {unit}" for unit in docker.bring_units_back(known)]
 
 
-def _modules(root: Path, restored: list[str], kept: list[str]) -> None:
+def _modules(this: _Run) -> None:
     """Unload the kernel modules that were not loaded before."""
-    names = journal.recorded(root, preflight.JOURNAL).get(preflight.MODULES_RECORD)
-    gone, busy = modules.unload(root, [str(name) for name in names] if isinstance(names, list) else [])
-    restored += [f"module {name}" for name in gone]
-    kept += [f"module {name}: in use" for name in busy]
+    names = journal.recorded(this.root, preflight.JOURNAL).get(preflight.MODULES_RECORD)
+    gone, busy = modules.unload(this.root, [str(name) for name in names] if isinstance(names, list) else [])
+    this.restored += [f"module {name}" for name in gone]
+    for name in busy:
+        this.leave(f"module {name}", "in use")
 
 
-def _packages(root: Path, restored: list[str], kept: list[str]) -> None:
-    """Bring back the versions and holds that the journal of Docker recorded, except where somebody went on since."""
-    records = journal.recorded(root, JOURNAL)
+def _packages(this: _Run, again: bool) -> None:
+    """Bring back the versions, holds and marks that the journal of Docker recorded.
+
+    A version that we did not bring is somebody else's and stays; so does one that apt cannot bring back.
+    """
+    root = this.root
+    before = _recorded_packages(root)
+    if not before:
+        return
+    now, ours = apt.before(before), brought(journal.recorded(root, JOURNAL))
+    for name, was in before.items():
+        is_now = now[name]
+        # What came as a dependency and is one still was upgraded with the system, and is needed by nobody else.
+        came_with_us = was.version is None and is_now.automatic
+        if is_now.version not in (None, was.version, *ours.get(name, ())) and not came_with_us:
+            this.leave(f"package {name} {is_now.version}", "changed by somebody since")
+            before[name] = _as_it_is(was, is_now)
+    docker.allow_starts()
+    _know_versions(root, before, now, again)
+    for name, error in apt.feasible(root, before, PACKAGES, LOCK_TIMEOUT).items():
+        this.leave(f"package {name} {now[name].version or 'which is not installed'}", error.message)
+        before[name] = _as_it_is(before[name], now[name])
+    with step(f"Bringing packages back: {', '.join(sorted(before)) or 'none'}"):
+        try:
+            this.restored += [f"package {name}" for name in apt.go_back(root, before, LOCK_TIMEOUT)]
+        except NodeError as error:
+            if not again or error.code in ENDS_BY_ITSELF:
+                raise
+            this.leave("packages", f"failed in two runs: {error.message}")
+            now = apt.before(before)
+            before = {name: _as_it_is(was, now[name]) for name, was in before.items()}
+            this.restored += [f"package {name}" for name in apt.go_back(root, before, LOCK_TIMEOUT)]
+
+
+def _recorded_packages(root: Path) -> dict[str, apt.Before]:
     before: dict[str, apt.Before] = {}
-    for key, value in records.items():
+    for key, value in journal.recorded(root, JOURNAL).items():
         if key.startswith(PACKAGE_RECORD) and isinstance(value, dict):
             version = value.get("version")
             before[key.removeprefix(PACKAGE_RECORD)] = apt.Before(
                 None if version is None else str(version),
                 *(value.get(mark) is True for mark in ("held", "automatic", "leftover")),
             )
-    pinned = records.get(PINNED_RECORD)
-    if not before:
+    return before
+
+
+def _as_it_is(was: apt.Before, now: apt.Before) -> apt.Before:
+    """A package that stays at its version: only a hold that was not there before goes."""
+    return replace(now, held=now.held and was.held)
+
+
+def _know_versions(root: Path, before: dict[str, apt.Before], now: dict[str, apt.Before], again: bool) -> None:
+    """Read the index of our source where apt does not know a version that is to come back."""
+    needed = {name: was.version for name, was in before.items() if was.version not in (None, now[name].version)}
+    if not needed or files.read_bytes(root, SOURCE) is None:
         return
-    now = apt.package_states(before)
-    for name in PACKAGES:
-        if name in now and name in before and pinned is not None and now[name].version not in (pinned, before[name].version):
-            kept.append(f"package {name} {now[name].version}: changed by somebody since {pinned}")
-            del before[name]
-    docker.allow_starts()
-    with step(f"Bringing packages back: {', '.join(sorted(before)) or 'none'}"):
-        restored += [f"package {name}" for name in apt.go_back(root, before, LOCK_TIMEOUT)]
+    try:
+        for name, version in needed.items():
+            apt.require_version(name, str(version))
+    except NodeError:
+        try:
+            with step("Reading the index of the packages' source"):
+                apt.refresh(root, SOURCE, LOCK_TIMEOUT)
+        except NodeError as error:
+            if not again or error.code in ENDS_BY_ITSELF:
+                raise

@@ -9,7 +9,7 @@ import signal
 import struct
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,8 +189,7 @@ def _follow(argv: Sequence[str], timeout: float) -> Finished:
             whole = printed[seen : printed.rfind(b"\n") + 1]
             for line in whole.decode(errors="replace").replace("\r", "\n").split("\n"):
                 if _SHOWN.match(line):
-                    with suppress(OSError):  # nobody listens any more: apt must end nevertheless
-                        say(f"  {printable(line, 160)}")
+                    say(f"  {printable(line, 160)}")
             seen += len(whole)
             if code is not None:
                 break
@@ -364,6 +363,69 @@ def mark(root: Path, verb: str, names: Sequence[str], lock_timeout: float) -> No
     reach("packages-marked")
 
 
+def _steps(before: Mapping[str, Before]) -> dict[str, str]:
+    """Package -> what apt is asked for, `name-` or `name=version`, where its version is not that of `before`."""
+    now = package_states(before)
+    steps: dict[str, str] = {}
+    for name, was in sorted(before.items()):
+        if was.version is None and name in now:
+            steps[name] = f"{name}-"
+        elif was.version is not None and (name not in now or now[name].version != was.version):
+            steps[name] = f"{name}={was.version}"
+    return steps
+
+
+def _refusal(steps: Collection[str]) -> NodeError | None:
+    """Why apt would not take these steps together, or not without removing other packages; None when it would."""
+    try:
+        for step_ in steps:
+            name, version_follows, version = step_.partition("=")
+            if version_follows:
+                require_version(name, version)
+        others = [name for name in simulate(list(steps)).removed if f"{name}-" not in steps]
+    except NodeError as error:
+        if error.code not in ("version-not-in-repository", "package-install-failed"):
+            raise
+        return error
+    if not others:
+        return None
+    return NodeError(
+        "packages-conflict",
+        f"Going back to {' '.join(steps)} would also remove {', '.join(others)}",
+        "Remove those packages, or what needs them, by hand, then run again",
+    )
+
+
+def feasible(root: Path, before: Mapping[str, Before], together: Collection[str], lock_timeout: float) -> dict[str, NodeError]:
+    """The packages whose version cannot be that of `before` again, each with the reason; all others can, at once.
+
+    `together` are packages that may need each other's step. Raises NodeError where apt itself does not work, so that nothing can
+    be said.
+    """
+    steps = _steps(before)
+    if not steps:
+        return {}
+    with suppress(NodeError):  # the version before may be just what repairs a package that cannot be configured
+        settle(root, lock_timeout)
+    if _refusal(steps.values()) is None:
+        return {}
+    simulate([])
+    refused: dict[str, NodeError] = {}
+    taken: list[str] = []
+    groups = [[name for name in together if name in steps], *([name] for name in steps)]
+    while True:
+        before_round = len(taken)
+        for group in groups:
+            new = [name for name in group if name not in taken]
+            refusal = _refusal([steps[name] for name in (*taken, *new)]) if new else None
+            if refusal is None:
+                taken += new
+            elif len(group) == 1:
+                refused[group[0]] = refusal
+        if len(taken) == before_round:
+            return {name: error for name, error in refused.items() if name not in taken}
+
+
 def go_back(root: Path, before: Mapping[str, Before], lock_timeout: float) -> list[str]:
     """Bring packages to the versions, holds and marks of `before`; returns the names that changed.
 
@@ -371,29 +433,14 @@ def go_back(root: Path, before: Mapping[str, Before], lock_timeout: float) -> li
     """
     if not before:
         return []
-    now = package_states(before)
-    wanted: list[str] = []
-    for name, was in sorted(before.items()):
-        if was.version is None and name in now:
-            wanted.append(f"{name}-")
-        elif was.version is not None and (name not in now or now[name].version != was.version):
-            wanted.append(f"{name}={was.version}")
-    if wanted:
-        with suppress(NodeError):  # the version before may be just what mends a package that cannot be configured
+    steps = _steps(before)
+    if steps:
+        with suppress(NodeError):  # the version before may be just what repairs a package that cannot be configured
             settle(root, lock_timeout)
-        for one in wanted:
-            name, mark_, version = one.partition("=")
-            if mark_:
-                require_version(name, version)
-        others = [name for name in simulate(wanted).removed if f"{name}-" not in wanted]
-        if others:
-            raise NodeError(
-                "packages-conflict",
-                f"Going back to {' '.join(wanted)} would also remove {', '.join(others)}",
-                "Remove those packages, or what needs them, by hand, then run again",
-            )
-        install(root, wanted, lock_timeout, remove=True)
-    changed = {one.rstrip("-").partition("=")[0] for one in wanted}
+        if (refusal := _refusal(steps.values())) is not None:
+            raise refusal
+        install(root, list(steps.values()), lock_timeout, remove=True)
+    changed = set(steps)
     gone = sorted(_leftovers(before) & {name for name, was in before.items() if was.version is None and not was.leftover})
     if gone:
         _purge(root, gone, lock_timeout)

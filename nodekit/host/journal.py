@@ -26,6 +26,7 @@ from nodekit.host.files import (
     state_folder,
     writing,
 )
+from nodekit.host.signals import undisturbed
 
 MAX_JOURNAL = 64 << 20
 """Bytes of a journal; it holds the first content of every file that was changed, and those are a handful."""
@@ -55,10 +56,10 @@ class _Journal:
 
 @dataclass(frozen=True)
 class Restored:
-    """What `restore` did: paths put back to their first state, and paths kept because somebody edited them since."""
+    """What `put_back` did: paths put back to their first state, and those that stay, each with the reason."""
 
     restored: list[str]
-    kept: list[str]
+    kept: dict[str, str]
 
 
 def _journal_path(name: str) -> str:
@@ -139,7 +140,8 @@ class Transaction:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is not None:
-            self.roll_back()
+            with undisturbed():
+                self.roll_back()
 
     def write(self, path: str, content: bytes, mode: int | None = None) -> bool:
         """Make the file hold `content`; true when it did not. Owner, attributes and, without `mode`, mode are kept."""
@@ -258,39 +260,72 @@ def recorded(root: Path, name: str) -> dict[str, object]:
     return dict(_load(root, name).records)
 
 
-def put_back(root: Path, name: str, only: Collection[str] | None = None) -> Restored:
-    """Put the first state of every path in the journal of `name` (or of those in `only`) back; `end` then ends that journal.
+def put_back(root: Path, name: str, only: Collection[str] | None = None, skip: Collection[str] = ()) -> Restored:
+    """Put the first state of every path in the journal of `name` (or of those in `only`, and none of `skip`) back; `end` then
+    ends that journal.
 
-    A path that somebody edited since our last write is kept as it is and named. A kill in between does no harm: run again.
+    A path that somebody edited since our last write, or put something else in the place of, is kept as it is and named. A kill in
+    between does no harm: run again. Raises the NodeError of the first path that could not be written, after all others were.
     """
     journal = _load(root, name)
     _clear(root, journal)
-    todo = _outlook(root, journal, only)
+    todo = _outlook(root, journal, only, skip)
+    failed: list[NodeError] = []
     for path in todo.restored:
         before = journal.paths[path].before
-        make_folders(root, missing_folders(root, path) if before.kind != "absent" else [])
-        put(root, path, before)
+        try:
+            make_folders(root, missing_folders(root, path) if before.kind != "absent" else [])
+            put(root, path, before)
+        except NodeError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
     if only is None:
         remove_folders(root, journal.folders)
     reach("files-restored")
-    return Restored(sorted(todo.restored), sorted(todo.kept))
+    return _sorted(todo)
 
 
-def _outlook(root: Path, journal: _Journal, only: Collection[str] | None = None) -> Restored:
-    restored: list[str] = []
-    kept: list[str] = []
+def _outlook(root: Path, journal: _Journal, only: Collection[str] | None = None, skip: Collection[str] = ()) -> Restored:
+    found = Restored([], {})
     for path, entry in reversed(list(journal.paths.items())):
-        now = look(root, path) if only is None or path in only else entry.before
-        if now != entry.before:
-            untouched = now.fingerprint() in entry.ours or now.fingerprint() == entry.before.fingerprint()
-            (restored if untouched else kept).append(path)
-    return Restored(restored, kept)
+        if path in skip or (only is not None and path not in only):
+            continue
+        try:
+            now = look(root, path)
+        except NodeError as error:  # a folder lies there by now, or a file of somebody's that is too large to be ours
+            found.kept[path] = error.message
+            continue
+        if now == entry.before:
+            continue
+        way = _way(root, path)
+        if way is not None and entry.before.kind != "absent":
+            found.kept[path] = f"{way} is no longer a folder"
+        elif now.fingerprint() in entry.ours or now.fingerprint() == entry.before.fingerprint():
+            found.restored.append(path)
+        else:
+            found.kept[path] = "edited by somebody since"
+    return found
+
+
+def _way(root: Path, path: str) -> str | None:
+    """What lies on the way to `path` where a folder should be; None when the way is free."""
+    folder = path.rpartition("/")[0]
+    while folder:
+        here = physical(root, folder)
+        if os.path.lexists(here):
+            return None if here.is_dir() else folder
+        folder = folder.rpartition("/")[0]
+    return None
+
+
+def _sorted(found: Restored) -> Restored:
+    return Restored(sorted(found.restored), dict(sorted(found.kept.items())))
 
 
 def outlook(root: Path, name: str) -> Restored:
     """What `put_back` would do, without doing it."""
-    found = _outlook(root, _load(root, name))
-    return Restored(sorted(found.restored), sorted(found.kept))
+    return _sorted(_outlook(root, _load(root, name)))
 
 
 def disown(root: Path, name: str, folder: str, records: Collection[str] = ()) -> None:
@@ -301,6 +336,13 @@ def disown(root: Path, name: str, folder: str, records: Collection[str] = ()) ->
     journal.records = {key: value for key, value in journal.records.items() if key not in records}
     if physical(root, _journal_path(name)).exists():
         _save(root, name, journal)
+
+
+def note(root: Path, name: str, key: str, value: object) -> None:
+    """Keep a value in the journal of `name`, as `Transaction.remember` does."""
+    journal = _load(root, name)
+    journal.records[key] = value
+    _save(root, name, journal)
 
 
 def end(root: Path, name: str) -> None:

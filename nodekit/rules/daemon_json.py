@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Collection
 from typing import Any
 
 from nodekit.errors import NodeError
@@ -80,13 +81,22 @@ def _tree(text: str) -> dict[str, Any]:
     return tree
 
 
-def merge(text: str | None, runtime: str, config_path: str | None, ours: str | None = None) -> str:
+def config_path(text: str | None, runtime: str) -> str | None:
+    """The ConfigPath of a runtime; raises NodeError `file-invalid`."""
+    entry = runtimes(text).get(runtime) if text is not None and text.strip() else None
+    options = entry.get("options") if isinstance(entry, dict) else None
+    path = options.get("ConfigPath") if isinstance(options, dict) else None
+    return path if isinstance(path, str) else None
+
+
+def merge(text: str | None, runtime: str, config_path: str | None, ours: Collection[str] = (), before: str | None = None) -> str:
     """The text with `runtimes.<runtime>` naming Kata's shim, and its `ConfigPath` when `config_path` is given.
 
     `text` is None where there is no file. An entry that already names a shim of Kata's, by type or by path (moby takes both),
-    keeps it, and without `config_path` stays as it is, but for a ConfigPath `ours` that an earlier run had set. One that
-    starts something else is given the shim; `path` and `runtimeArgs` go, which dockerd refuses beside a type, and its options
-    stay. The very same text comes back when nothing has to change. Raises NodeError `file-invalid`.
+    keeps it, and without `config_path` stays as it is, but for a ConfigPath of `ours`, which earlier runs had set or were about
+    to: in its place comes `before`, what stood there before them. One that starts something else is given the shim; `path` and
+    `runtimeArgs` go, which dockerd refuses beside a type, and its options stay. The very same text comes back when nothing has
+    to change. Raises NodeError `file-invalid`.
     """
     given = text if text is not None and text.removeprefix("\ufeff").strip() else "{}"
     tree = _tree(given)
@@ -107,7 +117,10 @@ def merge(text: str | None, runtime: str, config_path: str | None, ours: str | N
             raise _invalid(f"'runtimes.{runtime}.options' is no object")
         changed = changed or options.get("ConfigPath") != config_path
         options["ConfigPath"] = config_path
-    elif ours is not None and isinstance(options := entry.get("options"), dict) and options.get("ConfigPath") == ours:
+    elif isinstance(options := entry.get("options"), dict) and options.get("ConfigPath") in ours and before is not None:
+        changed = changed or options["ConfigPath"] != before
+        options["ConfigPath"] = before
+    elif isinstance(options, dict) and options.get("ConfigPath") in ours:
         del options["ConfigPath"]
         if not options:
             del entry["options"]

@@ -58,7 +58,7 @@ def test_restore_puts_everything_back_and_ends_the_journal(root: Path) -> None:
     assert journals(root) == ["t"]
     done = restore(root, "t")
     assert done.restored == ["/etc/alias", "/etc/dangling", "/etc/plain", "/etc/real.d/target", "/opt/new/deep/file"]
-    assert done.kept == []
+    assert done.kept == {}
     assert tree(root) == before
     assert journals(root) == []
     assert restore(root, "t").restored == []
@@ -182,7 +182,7 @@ def test_restore_keeps_what_somebody_edited_even_when_we_wrote_on_top(root: Path
             change.write("/etc/plain", b"edited and merged")
     expected = (root / "etc/plain").read_text()
     done = restore(root, "t")
-    assert (done.restored, done.kept) == ([], ["/etc/plain"])
+    assert (done.restored, done.kept) == ([], {"/etc/plain": "edited by somebody since"})
     assert (root / "etc/plain").read_text() == expected
     assert journals(root) == []
 
@@ -193,7 +193,7 @@ def test_a_file_that_somebody_deleted_is_written_again_and_then_kept(root: Path)
     (root / "etc/plain").unlink()
     with Transaction(root, "t") as change:
         assert change.write("/etc/plain", b"again")
-    assert restore(root, "t").kept == ["/etc/plain"]
+    assert restore(root, "t").kept == {"/etc/plain": "edited by somebody since"}
 
 
 def test_a_file_in_the_place_of_our_folder_stays_and_the_rest_is_restored(root: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_file_in_the_place_of_our_folder_stays_and_the_rest_is_restored(root: 
     shutil.rmtree(root / "opt/new")
     (root / "opt/new").write_text("theirs")
     done = restore(root, "t")
-    assert done.kept == [] and "/etc/plain" in done.restored
+    assert done.kept == {} and "/etc/plain" in done.restored
     assert (root / "opt/new").read_text() == "theirs"
     assert (root / "etc/plain").read_text() == "first"
 
@@ -245,7 +245,7 @@ def test_a_kill_after_any_write_can_be_restored(root: Path, at: int) -> None:
     before = tree(root)
     done = subprocess.run([sys.executable, "-c", KILLED, str(root), str(at)], check=False, cwd=Path(__file__).parents[2])
     assert done.returncode == -signal.SIGKILL
-    assert restore(root, "t").kept == []
+    assert restore(root, "t").kept == {}
     assert tree(root) == before
 
 
