@@ -11,6 +11,7 @@ from components.children import child_options
 from components.node_states import node_states
 from components.told import told
 from nodekit import bundle
+from nodekit.errors import NodeError
 from nodekit.rules import login
 from nodekit.scripts import script
 
@@ -88,6 +89,21 @@ class KataNodeArgs(TypedDict):
     """Image in which the ladder is also climbed by `docker run`, where the node has a Kata shim."""
     proof_seconds: pulumi.Input[int]
     """Bound on the proof, in seconds."""
+
+
+def result_of(text: str, verb: str, resource: str) -> dict[str, Any]:
+    """The result document of a verb; raises NodeError `result-missing` for anything else that a resource has printed."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or document.get("verb") != verb:
+        raise NodeError(
+            "result-missing",
+            f"Resource {resource} has recorded no result of the verb {verb}, but {text[:80]!r}",
+            f"Run it again: pulumi up --replace with the URN of {resource}",
+        )
+    return document
 
 
 def connection_of(args: KataNodeArgs) -> remote.ConnectionArgs:
@@ -224,7 +240,7 @@ class KataNode(pulumi.ComponentResource):
                 create=pulumi.Output.all(args["user"], seconds).apply(
                     lambda given: (
                         f"{run or ('' if given[0] == 'root' else 'sudo -n ')}timeout --kill-after=30 {int(given[1])} "
-                        f"python3 -I {program} {'prove' if which == 'proof' else which}"
+                        f"sh -c '. {PROGRAM_FOLDER}/run.sh; nodekit {digest[:12]} {'prove' if which == 'proof' else which}'"
                     )
                 ),
                 stdin=stdin_of(stdin.apply(lambda value: json.dumps(value, indent=1, sort_keys=True))),
@@ -241,8 +257,8 @@ class KataNode(pulumi.ComponentResource):
         bound = pulumi.Output.from_input(args["proof_seconds"]).apply(lambda seconds: int(seconds) + PROOF_GRACE_SECONDS)
         self.proof = verb("proof", bound, states["prove"], kata)
 
-        self.evidence = self.proof.stdout.apply(json.loads)
-        self.docker_version = docker.stdout.apply(lambda text: str(json.loads(text)["version"]))
+        self.evidence = self.proof.stdout.apply(told(lambda text: result_of(text, "prove", f"{name}-proof")))
+        self.docker_version = docker.stdout.apply(told(lambda text: str(result_of(text, "docker", f"{name}-docker")["version"])))
         self.config_file = self.evidence.apply(lambda one: str(one["configFile"]))
         self.kernel_params = self.evidence.apply(lambda one: str(one["kernelParams"]))
         self.user_namespaces = self.evidence.apply(lambda one: int(one["userNamespaces"]))

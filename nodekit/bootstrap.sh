@@ -66,25 +66,64 @@ remove_packages() {
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
-newest_program() {
-    for file in "$FOLDER"/nodekit-*.pyz; do
-        [ -f "$file" ] && newest=$file
+# Every program that is here, the one that was started last first, by the start of its sha256.
+programs() {
+    find "$FOLDER" -maxdepth 1 -name 'nodekit-*.pyz' -type f -printf '%T@ %f\n' 2>/dev/null | sort -rn | sed 's/.* nodekit-//; s/\.pyz$//'
+}
+
+# The first that is whole, or whose copy is.
+usable_program() {
+    for sum in $(programs); do
+        for file in "$FOLDER/nodekit-$sum.pyz" "$FOLDER/nodekit-$sum.pyz.copy"; do
+            case $(sha256sum 2>/dev/null <"$file") in
+                "$sum"*)
+                    echo "$sum"
+                    return
+                    ;;
+            esac
+        done
     done
-    [ -n "${newest:-}" ] && echo "$newest"
+}
+
+# Programs of other checkouts stay, since their stacks do not put them here again, but no more than eight; and none that runs.
+remove_old_programs() {
+    programs | tail -n +10 | while read -r sum; do
+        file=$FOLDER/nodekit-$sum.pyz
+        as_root flock --exclusive --nonblock "$file" rm -f "$file" "$file.copy" </dev/null || :
+    done
 }
 
 remove() {
-    if program=$(newest_program); then
-        printf '{"node": "%s"}\n' "$(uname -n)" | as_root python3 -I "$program" restore
+    if [ -z "$(programs)" ]; then
+        echo '{"changed": false}'
+    else
+        sum=$(usable_program)
+        [ -n "$sum" ] || fail "$(uname -n): every program in $FOLDER is damaged, and so is its copy, so nothing was undone." \
+            "Put it there again: pulumi up --replace with the URN of the node's -upload and -program. [program-damaged]"
+        # shellcheck disable=SC2016 # for the shell of root
+        printf '{"node": "%s"}\n' "$(uname -n)" | as_root sh -c '. "$0/run.sh"; nodekit "$1" restore' "$FOLDER" "$sum"
         remove_packages
         as_root rm -rf "$FOLDER"
-    else
-        echo '{"changed": false}'
     fi
     rm -f .kata-nodes-as-root.sh
 }
 
 holds() { [ -f "$1" ] && echo "$sum  $1" | sha256sum -c --status; }
+
+# For run.sh, where a disk has damaged the program.
+copy_program() {
+    as_root cp --reflink=never "$target" "$target.copy.new"
+    as_root sync "$target.copy.new"
+    as_root mv "$target.copy.new" "$target.copy"
+}
+
+put_run_script() {
+    as_root python3 -I -c 'import sys, zipfile; open(sys.argv[2], "wb").write(zipfile.ZipFile(sys.argv[1]).read("nodekit/run.sh"))' \
+        "$target" "$FOLDER/run.sh.new"
+    as_root chmod 0644 "$FOLDER/run.sh.new"
+    as_root sync "$FOLDER/run.sh.new"
+    as_root mv "$FOLDER/run.sh.new" "$FOLDER/run.sh"
+}
 
 install_program() {
     [ $# -eq 3 ] || fail "three arguments are needed, $# were given." "See the first lines of this script. [bad-input]"
@@ -127,9 +166,12 @@ install_program() {
         as_root mv "$target.new" "$target"
         changed=true
     fi
-    for file in "$FOLDER"/nodekit-*.pyz; do
-        [ "$file" = "$target" ] || as_root rm -f "$file"
-    done
+    holds "$target.copy" || copy_program
+    put_run_script
+    as_root ln -sfn "$(basename "$target")" "$FOLDER/nodekit.pyz"
+    # On the disk before this ends: a crash would otherwise leave empty files behind names that a stack takes for done.
+    as_root sync "$FOLDER" "$(dirname "$FOLDER")"
+    remove_old_programs
     rm -f "$uploaded"
     version=$(python3 -I -c 'import platform; print(platform.python_version())')
     printf '{"changed": %s, "path": "%s", "python": "%s"}\n' "$changed" "$target" "$version"

@@ -39,6 +39,8 @@ CODES: dict[str, str] = {
     "command-timeout": "A program on the node did not end in the time it was given.",
     "command-output-too-long": "A program on the node printed far more than it ever should, and was ended.",
     "tool-missing": "A program that is needed on the node is not installed.",
+    "program-damaged": "Neither the node program on the node nor its copy is what was put there.",
+    "result-missing": "A verb ended without its own result document, so nothing shows what it did.",
     "file-unreadable": "A file cannot be read.",
     "file-unwritable": "A file cannot be written; the file is as it was.",
     "file-invalid": "A file does not hold what it should; nothing was changed.",

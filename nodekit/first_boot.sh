@@ -76,8 +76,10 @@ script() {
 verb() {
     say "$1 ..."
     code=0
+    # shellcheck disable=SC2016 # for the shell that reads run.sh
     printf '%s' "$3" | sed "s/@NODE@/$node/g" |
-        timeout --kill-after=30 "$2" python3 -I "$program" "$1" >"$LOGS/$1.json" 2>"$work/said" || code=$?
+        timeout --kill-after=30 "$2" sh -c '. "$0/run.sh"; nodekit "$1" "$2"' "$FOLDER" "$sum" "$1" \
+            >"$LOGS/$1.json" 2>"$work/said" || code=$?
     [ "$code" -eq 0 ] || failed_step "$1" "$code" "$2"
     cat "$work/said" >>"$LOGS/log"
 }
@@ -111,8 +113,13 @@ rm -f "$LOGS/first-boot"
 # Beside the program, since temporary folders are often mounted so that nothing in them can be run.
 work=$(mktemp -d "$FOLDER/first-boot.XXXXXX")
 trap leave EXIT
+# dash ends on a signal, such as a shutdown's, without what EXIT is trapped for.
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
 downloaded=$work/nodekit.pyz
-program=$FOLDER/nodekit-$(printf '%s' "$PROGRAM_SHA256" | cut -c 1-12).pyz
+sum=$(printf '%s' "$PROGRAM_SHA256" | cut -c 1-12)
+program=$FOLDER/nodekit-$sum.pyz
 get_program "$downloaded"
 script system.sh
 script bootstrap.sh "$downloaded" "$program" "$PROGRAM_SHA256"

@@ -241,9 +241,17 @@ def _locked_run(root: Path, argv: Sequence[str], lock_timeout: float, timeout: f
         time.sleep(1)
 
 
+def _within_cloud_init(root: Path) -> bool:
+    """Whether cloud-init itself has started this, as at a first boot: it waits for us, so that waiting for it would last."""
+    try:
+        return re.search(r"/cloud-[a-z-]+\.service", read_text(root / "proc/self/cgroup", MAX_SYSTEM)) is not None
+    except OSError:
+        return False
+
+
 def settle(root: Path, lock_timeout: float) -> None:
     """Let cloud-init end its own work with apt, and finish what an interrupted dpkg left half done."""
-    if shutil.which("cloud-init"):
+    if shutil.which("cloud-init") and not _within_cloud_init(root):
         with step("Waiting for cloud-init"), suppress(NodeError):  # one that never ends must not stop this for ever
             run(["cloud-init", "status", "--wait"], timeout=lock_timeout, check=False)
     done = _locked_run(root, ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"], lock_timeout, CHANGE_TIMEOUT)

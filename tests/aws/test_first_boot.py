@@ -40,7 +40,11 @@ if verb == "FAILS":
     sys.exit(1)
 print(json.dumps({"verb": verb}))
 """
-BOOTSTRAP = '#!/bin/sh\nset -eu\nmkdir -p "$(dirname "$2")"\ncp "$1" "$2"\necho "{}"\n'
+BOOTSTRAP = (
+    '#!/bin/sh\nset -eu\nmkdir -p "$(dirname "$2")"\ncp "$1" "$2"\n'
+    "python3 -c 'import sys, zipfile; sys.stdout.buffer.write(zipfile.ZipFile(sys.argv[1]).read(sys.argv[2]))' "
+    '"$1" nodekit/run.sh >"$(dirname "$2")/run.sh"\necho "{}"\n'
+)
 
 
 @dataclass
@@ -149,6 +153,7 @@ class Machine:
             archive.writestr("__main__.py", code)
             archive.writestr("nodekit/system.sh", "echo '{}'\n")
             archive.writestr("nodekit/bootstrap.sh", BOOTSTRAP)
+            archive.writestr("nodekit/run.sh", resource_text("run.sh"))
         return file.read_bytes()
 
 

@@ -1,8 +1,11 @@
 """The start-up script from end to end, in a mount namespace where /usr/local/lib is a throw-away folder and apt is a fake."""
 
 import hashlib
+import io
 import json
 import subprocess
+import time
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,8 +28,9 @@ FAKES = {
     'case "$*" in *install*) [ ! -e "$NODE/broken" ] && touch "$NODE/whole" ;; esac\n',
     "dpkg": 'echo "$*" >>"$NODE/dpkg"; [ "$2" != "$(cat "$NODE/needed" 2>/dev/null)" ]\n',
     "dpkg-query": 'if [ -e "$NODE/whole" ]; then printf installed; else printf not-installed; exit 1; fi\n',
-    "python3": 'case "$*" in *"import ctypes"*) [ -e "$NODE/whole" ] ;; *pyz*) echo "$*" >>"$NODE/ran"; cat >>"$NODE/ran"; '
-    "echo '{\"changed\": true}' ;; *) echo 3.13.5 ;; esac\n",
+    "python3": 'case "$*" in *"import ctypes"*) [ -e "$NODE/whole" ] ;; *zipfile*) exec /usr/bin/python3 "$@" ;; '
+    '*pyz*) echo "$*" >>"$NODE/ran"; cat >>"$NODE/ran"; [ ! -e "$NODE/slow" ] || while [ -e "$NODE/slow" ]; do sleep 0.1; done; '
+    'cat "$NODE/result" ;; *) echo 3.13.5 ;; esac\n',
 }
 
 pytestmark = pytest.mark.skipif(
@@ -35,12 +39,21 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+def program(text: str = "program") -> bytes:
+    """A node program of which nothing but its start-up script is genuine."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("__main__.py"), text)
+        archive.writestr(zipfile.ZipInfo("nodekit/run.sh"), (SCRIPT.parent / "run.sh").read_bytes())
+    return file.getvalue()
+
+
 @dataclass
 class Node:
     """A machine as far as the script sees it."""
 
     root: Path
-    data: bytes = b"program"
+    data: bytes = field(default_factory=program)
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -50,7 +63,12 @@ class Node:
             file = self.root / "bin" / name
             file.write_text(f"#!/bin/sh\n{text}")
             file.chmod(0o755)
+        self.result('{"verb": "restore"}')
         self.upload(self.data)
+
+    def result(self, text: str) -> None:
+        """What the program prints."""
+        (self.root / "result").write_text(text)
 
     def upload(self, data: bytes) -> None:
         self.digest = hashlib.sha256(data).hexdigest()
@@ -67,11 +85,20 @@ class Node:
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
+    def start(self, verb: str) -> subprocess.CompletedProcess[str]:
+        """Start a verb as a stack does."""
+        script = f"exec sh -c '. /{FOLDER}/run.sh; nodekit {self.digest[:12]} {verb}'"
+        return subprocess.run(
+            ["unshare", "-rm", "sh", "-c", NAMESPACE.replace('exec sh -s -- "$@"', script)],
+            input="{}", env={"NODE": str(self.root), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
     def install(self) -> subprocess.CompletedProcess[str]:
         return self.run(".kata-nodes.pyz", self.target, self.digest)
 
     def programs(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in (self.root / "lib" / "kata-nodes").glob("*.pyz")}
+        return {path.name: path.read_bytes() for path in (self.root / "lib" / "kata-nodes").glob("nodekit-*.pyz")}
 
     def log(self, name: str) -> str:
         file = self.root / name
@@ -102,15 +129,44 @@ def test_a_bare_node_gets_python_and_the_program_and_a_second_run_changes_nothin
 
 def test_a_newer_program_takes_the_place_of_the_older(node: Node) -> None:
     node.install()
-    node.upload(b"newer")
+    older = node.programs()
+    node.upload(program("newer"))
     assert json.loads(node.install().stdout)["changed"] is True
-    assert node.programs() == {Path(node.target).name: b"newer"}
+    # The older one stays: another checkout's stack, which put it there, would not do so again.
+    assert node.programs() == {**older, Path(node.target).name: program("newer")}
+    assert (node.root / "lib/kata-nodes/nodekit.pyz").resolve().name == Path(node.target).name
+
+
+def test_no_more_than_eight_other_programs_stay_and_none_that_runs_goes(node: Node) -> None:
+    first = node.target
+    node.install()
+    (node.root / "slow").touch()
+    command = ["unshare", "-rm", "sh", "-c", NAMESPACE.replace('exec sh -s -- "$@"', 'exec sh -c "$@"'), "sh"]
+    environment = {"NODE": str(node.root), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    start = f". /{FOLDER}/run.sh; nodekit {node.digest[:12]} docker"
+    with subprocess.Popen([*command, start], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as running:
+        try:
+            while not node.log("ran"):
+                assert running.poll() is None
+                time.sleep(0.05)
+            for number in range(10):
+                node.upload(program(f"newer {number}"))
+                assert node.install().returncode == 0
+            assert len(node.programs()) == 10 and Path(first).name in node.programs()
+        finally:
+            node.result('{"verb": "docker"}')
+            (node.root / "slow").unlink()
+        assert running.wait(20) == 0
+    for number in range(2):
+        node.upload(program(f"newest {number}"))
+        assert node.install().returncode == 0
+    assert len(node.programs()) == 9
 
 
 def test_a_damaged_upload_is_refused_and_the_older_program_stays(node: Node) -> None:
     node.install()
     before = node.programs()
-    node.upload(b"newer")
+    node.upload(program("newer"))
     (node.root / "home" / ".kata-nodes.pyz").write_bytes(b"newe")
     done = node.install()
     assert done.returncode == 1 and "[file-invalid]" in done.stderr
@@ -150,9 +206,46 @@ def test_removal_undoes_the_node_first_and_takes_the_folder_away(node: Node) -> 
     node.install()
     done = node.run("--remove")
     assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"verb": "restore"}
     assert node.log("ran").startswith(f"-I {node.target} restore\n" + '{"node": ')
     assert not (node.root / "lib" / "kata-nodes").exists()
     assert json.loads(node.run("--remove").stdout) == {"changed": False}
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 4096, b"half"], ids=["empty", "zeros", "half"])
+def test_a_program_that_a_crash_left_damaged_is_replaced_by_its_copy_at_its_next_start(node: Node, left: bytes) -> None:
+    node.install()
+    file = node.root / "lib/kata-nodes" / Path(node.target).name
+    file.write_bytes(left)
+    node.result('{"verb": "docker", "changed": false}')
+    done = node.start("docker")
+    assert (done.returncode, json.loads(done.stdout)["verb"]) == (0, "docker"), done.stderr
+    assert file.read_bytes() == node.data and "its copy takes its place" in done.stderr
+
+
+def test_a_program_whose_copy_is_damaged_too_never_succeeds_and_is_named(node: Node) -> None:
+    node.install()
+    for file in (node.root / "lib/kata-nodes").glob("nodekit-*"):
+        file.write_bytes(b"")
+    done = node.start("docker")
+    assert (done.returncode, done.stdout) == (1, "") and "[program-damaged]" in done.stderr
+    removal = node.run("--remove")
+    assert removal.returncode == 1 and "[program-damaged]" in removal.stderr
+    assert node.log("ran") == "" and (node.root / "lib/kata-nodes").exists()
+
+
+def test_a_start_up_script_that_a_crash_left_empty_is_no_success(node: Node) -> None:
+    node.install()
+    (node.root / "lib/kata-nodes/run.sh").write_bytes(b"")
+    assert node.start("docker").returncode == 127
+
+
+@pytest.mark.parametrize("printed", ["", "done", '{"verb": "kata"}', '{"verb": "docker"'])
+def test_what_is_not_the_verb_s_own_result_is_no_success(node: Node, printed: str) -> None:
+    node.install()
+    node.result(printed)
+    done = node.start("docker")
+    assert done.returncode == 1 and "[result-missing]" in done.stderr
 
 
 def test_packages_that_came_by_us_go_again_and_others_stay(node: Node) -> None:

@@ -19,7 +19,7 @@ from nodekit.commands import restore as restore_verb
 from nodekit.errors import NodeError
 from nodekit.host import docker as host_docker
 from nodekit.host.failpoints import VARIABLE
-from nodekit.host.journal import journals
+from nodekit.host.journal import Transaction, journals
 from nodekit.rules.docker_packages import HELD, PACKAGES
 from tests.nodekit.docker_node import (
     NEW,
@@ -348,3 +348,155 @@ def test_a_package_that_somebody_removed_comes_back_as_it_was(node28: Node, repo
     assert node28.packages() == before
     listed = subprocess.run(["apt-mark", "showauto", "docker-ce-rootless-extras"], check=True, capture_output=True, text=True)
     assert listed.stdout == "docker-ce-rootless-extras\n"
+
+
+def begun(node: Node, state: dict[str, object], until: bytes) -> "subprocess.Popen[bytes]":
+    """A run of the verb `docker` that has printed `until`."""
+    argv = [sys.executable, "-m", "nodekit", "docker", "--root", str(node.root)]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+    assert process.stdin is not None and process.stderr is not None
+    process.stdin.write(json.dumps(state).encode())
+    process.stdin.close()
+    seen = b""
+    while until not in seen:
+        line = process.stderr.readline()
+        assert line, seen
+        seen += line
+    return process
+
+
+def test_a_cut_connection_while_apt_works_loses_nothing(node28: Node, repository: Repository) -> None:
+    before = node28.etc(), node28.packages(), node28.holds()
+    process = begun(node28, desired(repository), b"Installing")
+    assert process.stdout is not None and process.stderr is not None
+    process.stderr.close()  # as sshd does when the client is gone
+    process.stdout.close()
+    # The pin is there, but nobody has read that: the run is no success.
+    assert process.wait(120) == 1
+    assert docker_verb.run(desired(repository), node28.root)["changed"] is False
+    assert restore_verb.run({"node": "n1"}, node28.root)["kept"] == []
+    assert (node28.etc(), node28.packages(), node28.holds()) == before
+
+
+def test_a_cut_connection_and_a_failure_after_it_go_back_all_the_way(node28: Node, repository: Repository) -> None:
+    before = node28.etc(), node28.packages(), node28.holds()
+    process = begun(node28, desired(repository), b"Installing")
+    (node28.root / "broken-service").touch()
+    assert process.stdout is not None and process.stderr is not None
+    process.stderr.close()
+    process.stdout.close()
+    assert process.wait(120) == 1
+    assert (node28.etc(), node28.packages(), node28.holds()) == before
+    assert journals(node28.root) == []
+
+
+@pytest.mark.parametrize("second", [None, signal.SIGHUP, signal.SIGTERM, signal.SIGINT], ids=str)
+def test_a_second_signal_does_not_break_the_roll_back_that_the_first_began(
+    node28: Node, repository: Repository, second: signal.Signals | None
+) -> None:
+    before = node28.etc(), node28.packages(), node28.holds()
+    process = begun(node28, desired(repository), b"Setting up docker-ce ")
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr is not None
+    seen = b""
+    while b"Going back" not in seen:
+        seen += process.stderr.readline()
+    if second is not None:
+        process.send_signal(second)
+    assert process.stderr.read() is not None
+    assert process.wait(120) == 128 + signal.SIGTERM
+    assert (node28.etc(), node28.packages(), node28.holds()) == before
+    assert journals(node28.root) == []
+
+
+def test_a_signal_while_a_failed_run_goes_back_does_not_break_that(node28: Node, repository: Repository) -> None:
+    before = node28.etc(), node28.packages(), node28.holds()
+    (node28.root / "broken-service").touch()
+    process = begun(node28, desired(repository), b"Going back")
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout is not None and process.stderr is not None
+    assert process.stderr.read() is not None
+    assert json.loads(process.stdout.read())["error"]["code"] == "command-failed"
+    assert process.wait(120) == 1
+    assert (node28.etc(), node28.packages(), node28.holds()) == before
+
+
+def test_a_docker_that_somebody_upgraded_stays_and_all_else_goes_back(
+    node: Node, repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    docker_verb.run(desired(repository), node.root)
+    module_file = "/etc/modules-load.d/kata-nodes.conf"
+    with Transaction(node.root, "preflight") as change:
+        change.write(module_file, b"vhost_net\n", 0o644)
+    node.install("--allow-change-held-packages", *(f"{name}={NEW}" for name in PACKAGES))
+    result = restore_verb.run({"node": "n1"}, node.root)
+    stays = {line.split()[1]: line for line in result["kept"]}
+    assert {name: "changed by somebody since" in line for name, line in stays.items()} == {
+        **dict.fromkeys(PACKAGES, True),
+        "containerd.io": False,
+        "iptables": False,
+    }
+    assert "would also remove docker-ce" in stays["containerd.io"]
+    assert all(line in capsys.readouterr().err for line in list(stays.values())[:1])
+    assert {node.packages()[name] for name in PACKAGES} == {f"ii {NEW}"}
+    assert (node.holds(), journals(node.root)) == ([], [])
+    assert not (node.root / module_file.lstrip("/")).exists()
+    assert not [path for path in node.etc() if "kata-nodes" in path]
+    assert restore_verb.run({"node": "n1"}, node.root)["changed"] is False
+
+
+def test_a_pin_that_moved_and_was_cut_off_before_apt_is_still_ours(node28: Node, repository: Repository) -> None:
+    before = node28.etc(), node28.packages(), node28.holds()
+    docker_verb.run(desired(repository), node28.root)
+    argv = [sys.executable, "-m", "nodekit", "docker", "--root", str(node28.root)]
+    moved = json.dumps(desired(repository, version="28.5.2"))
+    # The journal's last record before apt: a kill at the point after it comes when apt has begun.
+    killed = f"import os; from nodekit.host import apt; apt.install = lambda *_: os.kill(os.getpid(), {signal.SIGKILL:d})\n"
+    killed += "import json, sys; from pathlib import Path; from nodekit.commands import docker\n"
+    killed += "docker.run(json.load(sys.stdin), Path(sys.argv[1]))"
+    argv = [sys.executable, "-c", killed, str(node28.root)]
+    done = subprocess.run(argv, input=moved, text=True, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert restore_verb.run({"node": "n1"}, node28.root)["kept"] == []
+    assert (node28.etc(), node28.packages(), node28.holds()) == before
+
+
+def test_a_version_that_no_repository_holds_any_more_stays_and_is_named(
+    node28: Node, repository: Repository, tmp_path: Path
+) -> None:
+    docker_verb.run(desired(repository), node28.root)
+    for file in (node28.root / "var/lib/apt/lists").glob("*Packages*"):
+        file.unlink()
+    (node28.root / "etc/apt/sources.list.d/kata-nodes-docker.sources").unlink()
+    result = restore_verb.run({"node": "n1"}, node28.root)
+    assert [line.split()[1] for line in result["kept"] if "No repository" in line] == sorted(PACKAGES)
+    assert (node28.holds(), journals(node28.root)) == ([], [])
+
+
+def test_a_package_change_that_fails_is_tried_once_more_and_then_left(node28: Node, repository: Repository) -> None:
+    docker_verb.run(desired(repository), node28.root)
+    (node28.root / "etc/apt/apt.conf.d/99fail").write_text('DPkg::Pre-Invoke { "exit 1"; };\n')
+    with pytest.raises(NodeError) as caught:
+        restore_verb.run({"node": "n1"}, node28.root)
+    assert caught.value.code == "package-install-failed" and "the next run" in caught.value.remedy
+    assert not (node28.root / "etc/docker/daemon.json").exists()
+    assert (node28.root / "etc/apt/sources.list.d/kata-nodes-docker.sources").exists()
+    result = restore_verb.run({"node": "n1"}, node28.root)
+    assert any("failed in two runs" in line for line in result["kept"])
+    assert (node28.holds(), journals(node28.root)) == ([], [])
+    assert not [path for path in node28.etc() if "kata-nodes" in path]
+
+
+def test_a_config_path_that_a_killed_run_never_wrote_does_not_hide_the_one_before(node28: Node, repository: Repository) -> None:
+    file = node28.root / "etc/docker/daemon.json"
+    file.parent.mkdir()
+    theirs = {"runtimes": {"kata": {"runtimeType": "io.containerd.kata.v2", "options": {"ConfigPath": "/opt/theirs.toml"}}}}
+    file.write_text(json.dumps(theirs))
+    docker_verb.run(desired(repository, configPath="/opt/kata/a.toml"), node28.root)
+    argv = [sys.executable, "-m", "nodekit", "docker", "--root", str(node28.root)]
+    given = json.dumps(desired(repository, configPath="/opt/kata/b.toml"))
+    env = {**os.environ, VARIABLE: "content-written:2"}  # the first is the journal
+    done = subprocess.run(argv, input=given, text=True, capture_output=True, env=env, check=False)
+    assert done.returncode == -signal.SIGKILL and "a.toml" in file.read_text(), done.stderr
+    docker_verb.run(desired(repository), node28.root)
+    assert json.loads(file.read_text()) == theirs

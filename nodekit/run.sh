@@ -1,0 +1,48 @@
+# Starts the node program, once it is seen to be whole, and takes nothing but a verb's own result for success. bootstrap.sh puts
+# this beside the program; a shell reads it, so that a file that a crash left empty is an unknown command and no success:
+#   sh -c '. /usr/local/lib/kata-nodes/run.sh; nodekit 0123456789ab docker'     the start of the program's sha256, and a verb
+# shellcheck shell=sh
+PROGRAMS=/usr/local/lib/kata-nodes
+
+# Whether file $1 is the program whose sha256 begins with $2.
+is_program() {
+    case $(sha256sum 2>/dev/null <"$1") in
+        "$2"*) ;;
+        *) return 1 ;;
+    esac
+} 2>/dev/null
+
+# Have program $1 (the start of its sha256) in its place as it was put there; its copy takes the place of one that is not.
+whole_program() {
+    program=$PROGRAMS/nodekit-$1.pyz
+    is_program "$program" "$1" && return
+    if is_program "$program.copy" "$1"; then
+        echo "$(uname -n): $program is not as it was put there; its copy takes its place" >&2
+        cp --reflink=never "$program.copy" "$program.new" && sync "$program.new" && mv "$program.new" "$program" && sync "$PROGRAMS"
+    else
+        echo "error: $(uname -n): neither $program nor its copy is the program that was put there." \
+            "Put it there again: pulumi up --replace with the URN of the node's -upload and -program. [program-damaged]" >&2
+        return 1
+    fi
+}
+
+nodekit() {
+    whole_program "$1" || return 1
+    touch "$program"
+    # timeout(1) ends all of its group: this shell waits for the program, which rolls back first.
+    trap : HUP INT TERM
+    code=0
+    # The lock keeps another checkout's bootstrap.sh from removing a program that runs.
+    # shellcheck disable=SC2094 # it is read twice
+    result=$({ flock --shared 9 && exec python3 -I "$program" "$2"; } 9<"$program") || code=$?
+    [ -z "$result" ] || printf '%s\n' "$result"
+    [ "$code" -eq 0 ] || return "$code"
+    case $result in
+        '{'*"\"verb\": \"$2\""*'}') ;;
+        *)
+            echo "error: $(uname -n): $2 ended without its own result, so nothing shows what it did." \
+                "Run again; if it stays so, look whether python3 on the node is whole. [result-missing]" >&2
+            return 1
+            ;;
+    esac
+}
