@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -90,9 +91,16 @@ class Machine:
     shell: str = "dash"
 
     def boot(
-        self, program: bytes, *, sha256: str | None = None, join: str | None = None, bound: int = 60, query: str = ""
+        self,
+        program: bytes,
+        *,
+        sha256: str | None = None,
+        join: str | None = None,
+        bound: int = 60,
+        query: str = "",
+        shut_down_in: str | None = None,
     ) -> int:
-        """Run user data as cloud-init would; the exit code."""
+        """Run user data as cloud-init would, and end it as a shutdown in the middle of a verb would; the exit code."""
         self.store.files.setdefault("/nodekit.pyz", [program])
         text = user_data.first_boot(
             script("first_boot.sh"),
@@ -113,12 +121,15 @@ class Machine:
         Path("/var/lib/kata-nodes").mkdir(exist_ok=True)
         binds = " && ".join(f"mount --bind {self.folder / name} {place}" for name, place in mounts.items())
         path = f"{stand_ins}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        done = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", f"{binds} && exec {self.shell} {self.folder / 'user-data'}"],
-            env={"PATH": path, "HOME": "/root"}, capture_output=True, text=True, check=False, timeout=240,
-        )  # fmt: skip
-        self.said = done.stderr
-        return done.returncode
+        argv = ["unshare", "--mount", "sh", "-c", f"{binds} && exec {self.shell} {self.folder / 'user-data'}"]
+        with subprocess.Popen(argv, env={"PATH": path, "HOME": "/root"}, stderr=subprocess.PIPE, text=True) as script:
+            while shut_down_in and not any(call["verb"] == shut_down_in for call in self.calls):
+                assert script.poll() is None
+                time.sleep(0.05)
+            if shut_down_in:
+                script.terminate()
+            self.said = script.communicate(timeout=240)[1]
+        return script.returncode
 
     @property
     def verdict(self) -> str:
@@ -202,6 +213,19 @@ def test_every_shell_keeps_a_failed_machine_out(machine: Machine) -> None:
 def test_verb_that_hangs_is_ended_and_the_machine_does_not_join(one: Machine) -> None:
     assert one.boot(one.stand_in(slow="docker"), join=one.join(), bound=1) == 1
     assert not one.joined and "docker: it did not end in 1 s" in one.verdict and "[command-timeout]" in one.verdict
+
+
+def test_shutdown_in_the_middle_leaves_a_verdict_and_nothing_else(machine: Machine) -> None:
+    """dash runs no trap of EXIT on a signal, and cloud-init does not run the script again."""
+    assert machine.boot(machine.stand_in(slow="docker"), join=machine.join(), bound=2, shut_down_in="docker") != 0
+    assert not machine.joined and "does not join" in machine.verdict
+    assert not list((machine.folder / "lib/kata-nodes").glob("first-boot.*"))
+
+
+def test_program_that_prints_no_result_of_its_own_is_no_proof(one: Machine) -> None:
+    program = one.stand_in()
+    assert one.boot(program.replace(b'print(json.dumps({"verb": verb}))', b'print(json.dumps({"verb": 1234}))')) == 1
+    assert "[result-missing]" in one.verdict
 
 
 def test_program_of_another_sum_never_runs(one: Machine) -> None:

@@ -17,6 +17,7 @@ import pytest
 from nodekit.commands import docker as docker_verb
 from nodekit.commands import restore as restore_verb
 from nodekit.errors import NodeError
+from nodekit.host import apt as host_apt
 from nodekit.host import docker as host_docker
 from nodekit.host.failpoints import VARIABLE
 from nodekit.host.journal import Transaction, journals
@@ -500,3 +501,18 @@ def test_a_config_path_that_a_killed_run_never_wrote_does_not_hide_the_one_befor
     assert done.returncode == -signal.SIGKILL and "a.toml" in file.read_text(), done.stderr
     docker_verb.run(desired(repository), node28.root)
     assert json.loads(file.read_text()) == theirs
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "waits"),
+    [("0::/system.slice/cloud-final.service\n", False), ("0::/user.slice/user-0.slice/session-3.scope\n", True), (None, True)],
+)
+def test_a_first_boot_does_not_wait_for_the_cloud_init_that_waits_for_it(node: Node, cgroup: str | None, waits: bool) -> None:
+    tool = node.root.parent / "root-bin/cloud-init"
+    tool.write_text(f'#!/bin/sh\necho cloud-init "$@" >>{node.root}/calls\n')
+    tool.chmod(0o755)
+    if cgroup is not None:
+        (node.root / "proc/self").mkdir(parents=True)
+        (node.root / "proc/self/cgroup").write_text(cgroup)
+    host_apt.settle(node.root, 5)
+    assert ("cloud-init status --wait" in node.calls()) == waits
