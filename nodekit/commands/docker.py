@@ -185,6 +185,7 @@ def _change(
                     given = {CONFIG_PATH_RECORD: asdict(paths)}
                 change.note(now={TELLING_RECORD: True, RUNTIME_RECORD: wanted.runtime, **given})
                 change.write(daemon_json.PATH, merged.encode())
+            verb = verb or _unread(wanted, root)
             if verb is not None:
                 with step(f"dockerd: {verb}"):
                     docker.service(verb)
@@ -196,6 +197,14 @@ def _change(
                 _undo(wanted, root, change, touched, units, earlier, error)
             raise
     return answer, running
+
+
+def _unread(wanted: Wanted, root: Path) -> str | None:
+    """What a dockerd is told that answers and is not as its packages and file say; None when nothing."""
+    answer = docker.ask(root)
+    if answer.version is None or docker.problem(answer, wanted.version, wanted.runtime) is None:
+        return None
+    return "restart" if answer.version != wanted.version else "reload-or-restart"
 
 
 def _settle(wanted: Wanted, change: Transaction, paths: Paths) -> None:

@@ -77,6 +77,8 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
                 )
             if merged.target.strategy == "edit":
                 _remember(transaction, merged, wanted["kernelParams"])
+        keep = (files.resolve(root, merged.target.file), files.resolve(root, SHIM_LINK, last=False))
+        changed |= bool(journal.give_back(root, JOURNAL, keep, RECORD))
     inert = [{"parameter": one, "reason": why} for one in wanted["kernelParams"] if (why := kernel_params.inert(one))]
     notes = [text for one in wanted["kernelParams"] if (text := kernel_params.note(one))]
     for line in notes:

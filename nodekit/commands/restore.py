@@ -233,7 +233,7 @@ def _as_it_is(was: apt.Before, now: apt.Before) -> apt.Before:
 def _know_versions(root: Path, before: dict[str, apt.Before], now: dict[str, apt.Before], again: bool) -> None:
     """Read the index of our source where apt does not know a version that is to come back."""
     needed = {name: was.version for name, was in before.items() if was.version not in (None, now[name].version)}
-    if not needed or files.read_bytes(root, SOURCE) is None:
+    if not needed or not files.physical(root, SOURCE).is_file():
         return
     try:
         for name, version in needed.items():

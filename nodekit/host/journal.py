@@ -338,6 +338,26 @@ def disown(root: Path, name: str, folder: str, records: Collection[str] = ()) ->
         _save(root, name, journal)
 
 
+def give_back(root: Path, name: str, keep: Collection[str], record: str) -> list[str]:
+    """Put back what earlier settings changed: every path but those in `keep`; the paths that changed.
+
+    The records of those paths, whose keys are `record` and the path, go with them. What somebody edited stays, journalled.
+    """
+    others = [path for path in _load(root, name).paths if path not in keep]
+    if not others:
+        return []
+    done = put_back(root, name, only=others)
+    journal = _load(root, name)
+    gone = [path for path in others if path not in done.kept]
+    journal.paths = {path: entry for path, entry in journal.paths.items() if path not in gone}
+    journal.records = {key: value for key, value in journal.records.items() if key.removeprefix(record) not in gone}
+    needless = [one for one in journal.folders if not any(path.startswith(f"{one}/") for path in journal.paths)]
+    remove_folders(root, needless)
+    journal.folders = [one for one in journal.folders if one not in needless]
+    _save(root, name, journal)
+    return done.restored
+
+
 def note(root: Path, name: str, key: str, value: object) -> None:
     """Keep a value in the journal of `name`, as `Transaction.remember` does."""
     journal = _load(root, name)

@@ -20,9 +20,10 @@ STDOUT = {
         "archiveUrl": "http://10.0.2.2:8000/kata.tar.xz", "archiveSha256": "b" * 64,
     },
     "cluster-server": {"kubeconfig": "SECRET-KUBECONFIG"},
-    "docker": {"version": "27.5.1"},
+    "docker": {"verb": "docker", "version": "27.5.1"},
     "proof": {
-        "node": "local-0", "hypervisor": "qemu", "proven": "guest", "userNamespaces": 7563, "guestKernel": "6.12.0",
+        "verb": "prove", "node": "local-0", "hypervisor": "qemu", "proven": "guest", "userNamespaces": 7563,
+        "guestKernel": "6.12.0",
         "kernelParams": "cgroup_no_v1=all user_namespace.enable=1", "configFile": "/opt/kata/c.toml",
         "rungs": [{"name": "unshare", "passed": True, "counts": True, "value": "", "detail": ""}],
     },

@@ -3,9 +3,12 @@
 from typing import Optional
 
 import pulumi
+import pytest
 from pulumi.provider.experimental.analyzer import Analyzer
 
 from components import ExistingNodes, KataNode, LocalNodes, Node
+from components.kata_node import result_of
+from nodekit.errors import NodeError
 
 
 class Probe(pulumi.ComponentResource):
@@ -28,3 +31,14 @@ def test_pools_of_a_component_package_give_the_record_and_say_what_they_take() -
         assert pool.outputs["nodes"].items and pool.outputs["nodes"].items.ref == "#/types/kata-nodes:index:Node"
         assert all(one.description for one in pool.inputs.values())
     assert all(one.description for one in found["type_definitions"]["ExistingHost"].properties.values())
+
+
+@pytest.mark.parametrize("text", ["", "done", "[]", '{"verb": "kata", "version": "1"}', '{"version": "1"}'])
+def test_what_a_resource_recorded_is_no_result_unless_it_is_the_verb_s_own(text: str) -> None:
+    with pytest.raises(NodeError) as caught:
+        result_of(text, "docker", "n-docker")
+    assert caught.value.code == "result-missing" and "n-docker" in caught.value.remedy
+
+
+def test_the_verb_s_own_result_is_taken() -> None:
+    assert result_of('{"verb": "docker", "version": "27.5.1"}', "docker", "n-docker")["version"] == "27.5.1"

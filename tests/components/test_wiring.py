@@ -110,7 +110,7 @@ def test_commands_are_bounded_and_carry_their_state_on_stdin(local: Recorder) ->
     for verb, child in (("preflight", "preflight"), ("docker", "docker"), ("kata", "kata"), ("prove", "proof")):
         one = local.by_name[f"local-0-{child}"]
         assert one.inputs["create"].startswith("sudo -n timeout --kill-after=30 ")
-        assert one.inputs["create"].endswith(f" {verb}")
+        assert one.inputs["create"].endswith(f" {verb}'")
         assert one.inputs["addPreviousOutputInEnv"] is False
         assert json.loads(one.inputs["stdin"])["node"] == "local-0"
 
