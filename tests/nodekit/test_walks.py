@@ -1,0 +1,449 @@
+"""Any walk over a node leads back: settings, faults at any point, edits and upgrades by people, restores, in any order.
+
+Lost if these fail: a node on which some order of events leaves a verb that fails for ever, something of ours that no `restore`
+takes away, or something of somebody else's that one does."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from nodekit.host.journal import journals
+from nodekit.rules import daemon_json
+from nodekit.rules.apt_source import SOURCE
+from nodekit.rules.docker_packages import HELD, PACKAGES
+from tests.nodekit.docker_node import NEW, OLD
+from tests.nodekit.fast_node import (
+    RELEASE,
+    Ended,
+    Fault,
+    Machine,
+    Package,
+    Programs,
+    lay_out,
+    perform,
+    tree,
+    version_number,
+)
+from tests.nodekit.kata_release import BASE, FOLDER
+
+SEED, LIMIT = "user_namespace.enable=1", "sysctl.user.max_user_namespaces=9000"
+IN_RELEASE = f"/{FOLDER}/configuration-qemu.toml"
+FILES = ("/srv/kata/a/configuration.toml", "/srv/kata/b/configuration.toml", "/etc/kata-containers/configuration.toml")
+"""Configurations of Kata that people have put there; the last is what is read where none is named."""
+THEIRS = "/srv/kata/theirs/configuration.toml"
+DROP_INS = [f"{Path(file).parent}/config.d/60-kata-nodes.toml" for file in (*FILES, THEIRS, IN_RELEASE)]
+DAEMON = "/etc/docker/daemon.json"
+MODULES = "/etc/modules-load.d/kata-nodes.conf"
+KINDS = ("kill", "signal", "signals", "cut")
+
+COUNTS = {"walks": 0, "steps": 0, "faults": 0}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a stack asks of a node."""
+
+    docker: str
+    release: bool
+    path: str | None
+    params: tuple[str, ...]
+
+    def state(self, verb: str) -> dict[str, object]:
+        """The desired state of a verb."""
+        if verb == "preflight":
+            return {"node": "n"}
+        if verb == "docker":
+            repository = {"address": "http://r", "suite": None, "component": "stable", "fingerprint": "A" * 40}
+            return {
+                "node": "n", "version": version_number(self.docker), "repository": repository, "configPath": self.path,
+                "lockTimeoutSeconds": 5,
+            }  # fmt: skip
+        archive = {"address": "http://r/kata", "sha256": hashlib.sha256(RELEASE).hexdigest()}
+        return {
+            "node": "n", "hypervisor": "qemu", "runtime": "go", "version": "3.32.0", "kernelParams": list(self.params),
+            "install": archive if self.release else None, "configPath": self.path,
+        }  # fmt: skip
+
+
+SETTINGS = st.builds(
+    Settings,
+    docker=st.sampled_from([OLD, NEW]),
+    release=st.just(False),
+    path=st.sampled_from([None, FILES[0], FILES[1]]),
+    params=st.sampled_from([(SEED,), (SEED, LIMIT)]),
+) | st.builds(
+    Settings,
+    docker=st.sampled_from([OLD, NEW]),
+    release=st.just(True),
+    path=st.sampled_from([None, FILES[0], IN_RELEASE]),
+    params=st.sampled_from([(SEED,), (SEED, LIMIT)]),
+)
+FAULTS = st.builds(Fault, st.sampled_from(KINDS), st.integers(1, 14))
+
+
+@dataclass
+class Snapshot:
+    """A node as somebody else sees it."""
+
+    files: dict[str, str]
+    machine: Machine
+
+    @staticmethod
+    def of(programs: Programs) -> "Snapshot":
+        """As it is now."""
+        return Snapshot(tree(programs.root), programs.load())
+
+
+@dataclass
+class Theirs:
+    """What somebody else has touched since this program first did anything."""
+
+    paths: set[str] = field(default_factory=set)
+    packages: set[str] = field(default_factory=set)
+    modules: set[str] = field(default_factory=set)
+
+
+class Walk(RuleBasedStateMachine):
+    """One node, and everything that can happen to it."""
+
+    programs: Programs
+
+    def __init__(self) -> None:
+        super().__init__()
+        place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        self.folder = Path(tempfile.mkdtemp(prefix="kata-nodes-walk-", dir=place))
+        self.root = self.folder / "root"
+        self.theirs = Theirs()
+        self.settings: Settings | None = None
+        self.failed_restores = 0
+        COUNTS["walks"] += 1
+
+    def teardown(self) -> None:
+        """Cure all, apply the last settings, and go back: whatever was, both work."""
+        if hasattr(self, "programs"):
+            self.cure()
+            if self.settings is not None:
+                self.apply(self.settings)
+            self.restore()
+        shutil.rmtree(self.folder)
+
+    @initialize(
+        docker_version=st.sampled_from([None, NEW, OLD]), config=st.sampled_from([None, "{}", "theirs"]), held=st.booleans()
+    )
+    def begin(self, docker_version: str | None, config: str | None, held: bool) -> None:
+        """A node as people have it before a stack comes."""
+        self.programs = lay_out(self.root, docker_version, (*FILES, THEIRS))
+        if config is not None:
+            self._write(DAEMON, "{}" if config == "{}" else _entry(THEIRS))
+        if held and docker_version:
+            self.programs.change(lambda machine: setattr(machine.packages["docker-ce"], "held", True))
+        self._clean()
+
+    def _clean(self) -> None:
+        """Nothing of ours is there: from now on counts what somebody else does."""
+        self.before = Snapshot.of(self.programs)
+        self.theirs = Theirs()
+        self.failed_restores = 0
+        self.settings = None
+
+    def _write(self, path: str, text: str) -> None:
+        here = self.root / path.lstrip("/")
+        if not here.is_dir():
+            here.parent.mkdir(parents=True, exist_ok=True)
+            here.write_text(text)
+            self.theirs.paths.add(path)
+
+    def _do(self, verb: str, state: dict[str, object], fault: Fault | None = None) -> Ended:
+        COUNTS["steps"] += 1
+        done = perform(self.root, verb, state, fault)
+        assert "Traceback" not in done.said, done.said
+        assert done.code in (0, 1, 143, -9), (done, verb)
+        COUNTS["faults"] += done.came
+        return done
+
+    # What a stack does.
+
+    @rule(wanted=SETTINGS)
+    def apply(self, wanted: Settings) -> None:
+        """An `up` without a fault: it succeeds unless something is broken, and the node is what the settings say."""
+        self.settings = wanted
+        for verb in ("preflight", "docker", "kata"):
+            done = self._do(verb, wanted.state(verb))
+            if done.code:
+                assert self._may_fail(done), (verb, wanted, done.document, done.said)
+                return
+        self._check(wanted)
+        for verb in ("preflight", "docker", "kata"):
+            assert self._do(verb, wanted.state(verb)).document["changed"] is False, verb
+
+    @rule(
+        attempts=st.lists(
+            st.tuples(SETTINGS, st.sampled_from(["docker", "kata", "docker", "preflight"]), FAULTS), min_size=1, max_size=3
+        )
+    )
+    def apply_with_faults(self, attempts: list[tuple[Settings, str, Fault]]) -> None:
+        """Each an `up` that ends in the middle of a verb, or whose connection is cut there, with other settings each time."""
+        for wanted, verb, fault in attempts:
+            self.settings = wanted
+            for each in ("preflight", "docker", "kata"):
+                if self._do(each, wanted.state(each), fault if each == verb else None).code or each == verb:
+                    break
+
+    @rule()
+    def restore(self) -> None:
+        """A `destroy`: it ends, and what is ours is gone or named."""
+        now = Snapshot.of(self.programs)
+        done = self._do("restore", {"node": "n"})
+        if done.code:
+            self.failed_restores += 1
+            assert self.programs.load().broken, (done.document, done.said)
+            assert self.failed_restores <= 2, done.document
+            return
+        assert journals(self.root) == []
+        self._check_restored([str(line) for line in done.document["kept"]], now)
+        again = self._do("restore", {"node": "n"})
+        assert (again.code, again.document["changed"]) == (0, False)
+        self._clean()
+
+    @rule(fault=FAULTS)
+    def restore_with_a_fault(self, fault: Fault) -> None:
+        """A `destroy` that ends in the middle: journals that it ended are done with."""
+        open_before = {*journals(self.root)}
+        done = self._do("restore", {"node": "n"}, fault)
+        self.failed_restores += done.code == 1
+        ended = open_before - {*journals(self.root)}
+        now = Snapshot.of(self.programs)
+        if "docker" in ended:
+            self.before.machine.packages = now.machine.packages
+            self._take(now, lambda path: path in (DAEMON, SOURCE))
+        if "kata" in ended:
+            self._take(now, lambda path: path not in (DAEMON, SOURCE, MODULES) and not path.startswith("/opt"))
+        if "preflight" in ended:
+            self.before.machine.modules = now.machine.modules
+            self._take(now, lambda path: path == MODULES)
+
+    def _take(self, now: Snapshot, which: Callable[[str], bool]) -> None:
+        """Have some files count as they are now."""
+        kept = {path: what for path, what in self.before.files.items() if not which(path)}
+        self.before.files = kept | {path: what for path, what in now.files.items() if which(path)}
+
+    # What somebody else does.
+
+    @rule(version=st.sampled_from([NEW, OLD]))
+    def somebody_installs_docker(self, version: str) -> None:
+        """By hand, over every hold."""
+
+        def do(machine: Machine) -> None:
+            machine.index = True
+
+        was = self.programs.load().index
+        self.programs.change(do)
+        before = self.programs.load().packages
+        done = self.programs.install([f"{name}={version}" for name in PACKAGES])
+        self.programs.change(lambda machine: setattr(machine, "index", was))
+        if done[1] == 0:
+            now = self.programs.load().packages
+            self.theirs.packages |= {name for name in now if now[name] != before.get(name)} | {*PACKAGES}
+
+    @rule(name=st.sampled_from([*HELD, "iptables"]))
+    def somebody_removes_a_package(self, name: str) -> None:
+        """And all that needs it."""
+        before = self.programs.load().packages
+        if name in before and self.programs.install([f"{name}-"], remove=True)[1] == 0:
+            now = self.programs.load().packages
+            self.theirs.packages |= {one for one in before if now.get(one) != before[one]}
+
+    @rule(name=st.sampled_from(["containerd.io", "iptables"]))
+    def somebody_upgrades_a_dependency(self, name: str) -> None:
+        """As an upgrade of the whole system does."""
+        package = self.programs.load().packages.get(name)
+        if package is not None and package.status == "installed" and not package.held:
+            self.programs.change(lambda machine: setattr(machine.packages[name], "version", "9"))
+            self.theirs.packages.add(name)
+
+    @rule()
+    def somebody_installs_what_needs_iptables(self) -> None:
+        """A package that keeps another from going."""
+
+        def do(machine: Machine) -> None:
+            if "iptables" in machine.packages and machine.packages["iptables"].status == "installed":
+                machine.packages["firewall"] = Package("1")
+
+        self.programs.change(do)
+        self.theirs.packages |= {"firewall", "iptables"}
+
+    @rule(name=st.sampled_from(HELD), held=st.booleans())
+    def somebody_holds_or_lets_go(self, name: str, held: bool) -> None:
+        """A hold that is set or lost behind our back."""
+        if name in self.programs.load().packages:
+            self.programs.change(lambda machine: setattr(machine.packages[name], "held", held))
+            self.theirs.packages.add(name)
+
+    @rule(path=st.sampled_from([None, THEIRS, FILES[1]]), more=st.booleans())
+    def somebody_edits_daemon_json(self, path: str | None, more: bool) -> None:
+        """With or without a runtime of our name."""
+        self._write(DAEMON, _entry(path, **({"debug": True} if more else {})) if path else json.dumps({"debug": True}))
+
+    @rule(path=st.sampled_from([DAEMON, SOURCE, MODULES, *DROP_INS]))
+    def somebody_removes_a_file(self, path: str) -> None:
+        """Ours or not."""
+        if (self.root / path.lstrip("/")).is_file():
+            (self.root / path.lstrip("/")).unlink()
+            self.theirs.paths.add(path)
+
+    @rule(path=st.sampled_from([SOURCE, MODULES, *DROP_INS]))
+    def somebody_edits_a_file_of_ours(self, path: str) -> None:
+        """By a line at its end."""
+        here = self.root / path.lstrip("/")
+        if here.is_file():
+            self._write(path, f"{here.read_text()}# mine\n")
+
+    @rule(path=st.sampled_from([SOURCE, MODULES, DAEMON]))
+    def somebody_puts_a_folder_in_a_file_s_place(self, path: str) -> None:
+        """A verb that needs the file refuses then; `restore` leaves it."""
+        here = self.root / path.lstrip("/")
+        if here.is_file():
+            here.unlink()
+            here.mkdir()
+            self.theirs.paths.add(path)
+
+    @rule(module=st.sampled_from(["tun", "vhost_vsock"]), there=st.booleans())
+    def somebody_loads_or_unloads_a_module(self, module: str, there: bool) -> None:
+        """As other programs do."""
+
+        def do(machine: Machine) -> None:
+            machine.modules = [*(one for one in machine.modules if one != module), *([module] if there else [])]
+
+        self.programs.change(do)
+        self.theirs.modules.add(module)
+
+    @rule()
+    def the_index_is_lost(self) -> None:
+        """`apt-get clean` and an empty list of packages."""
+        self.programs.change(lambda machine: setattr(machine, "index", False))
+
+    @rule()
+    @precondition(lambda self: hasattr(self, "programs") and self.programs.load().packages)
+    def power_fails_while_dpkg_works(self) -> None:
+        """Packages are unpacked and not configured."""
+
+        def do(machine: Machine) -> None:
+            for name in PACKAGES:
+                if name in machine.packages and machine.packages[name].status == "installed":
+                    machine.packages[name].status = "half-configured"
+                    self.theirs.packages.add(name)
+
+        self.programs.change(do)
+
+    # What breaks, and is cured.
+
+    @rule(what=st.sampled_from(["apt", "repository", "service"]))
+    def something_breaks(self, what: str) -> None:
+        """dpkg fails, the repository does not answer, or no service starts."""
+        self.programs.change(lambda machine: machine.broken.append(what))
+
+    @rule()
+    def cure(self) -> None:
+        """All of that is well again, and folders that took the place of files are gone."""
+        self.programs.change(lambda machine: machine.broken.clear())
+        self.failed_restores = 0
+        for path in (SOURCE, MODULES, DAEMON):
+            if (self.root / path.lstrip("/")).is_dir():
+                (self.root / path.lstrip("/")).rmdir()
+                self.theirs.paths.add(path)
+
+    # What must hold.
+
+    def _may_fail(self, done: Ended) -> bool:
+        """Whether an `up` that failed had a reason, and gave it."""
+        error = done.document.get("error")
+        assert isinstance(error, dict) and error["remedy"], done
+        folder = any((self.root / path.lstrip("/")).is_dir() for path in (SOURCE, MODULES, DAEMON))
+        return bool(self.programs.load().broken) or (folder and error["code"] == "file-invalid")
+
+    def _check(self, wanted: Settings) -> None:
+        """The node is what the settings say, and nothing of earlier ones is left."""
+        machine = self.programs.load()
+        for name in PACKAGES:
+            package = machine.packages[name]
+            assert (package.version, package.status) == (wanted.docker, "installed")
+        assert all(machine.packages[name].held for name in HELD)
+        assert machine.dockerd == version_number(wanted.docker) and "kata" in machine.runtimes
+        text = (self.root / DAEMON.lstrip("/")).read_text()
+        path = daemon_json.config_path(text, "kata")
+        ours = {FILES[0], FILES[1], IN_RELEASE}
+        if wanted.path is not None:
+            assert path == wanted.path
+        elif DAEMON not in self.theirs.paths and str(path) not in self.before.files.get(DAEMON, ""):
+            assert path not in ours, f"{path} is one of earlier settings"
+        read = path or FILES[2]
+        here = f"{Path(read).parent}/config.d/60-kata-nodes.toml"
+        assert " ".join([BASE, *wanted.params]) in (self.root / here.lstrip("/")).read_text()
+        for other in DROP_INS[:-1]:  # what lies in our own release goes with it
+            if other != here and other not in self.theirs.paths:
+                assert not (self.root / other.lstrip("/")).exists(), f"{other} is one of earlier settings"
+        assert {"kvm_amd", "vhost_vsock", "vhost_net", "tun"} <= {*machine.modules}
+
+    def _check_restored(self, kept: list[str], before_restore: Snapshot) -> None:
+        """All is as before us, but for what somebody else touched, and what is named."""
+        now = Snapshot.of(self.programs)
+        named = " ".join(kept)
+        for path in {*self.before.files, *now.files}:
+            same = self.before.files.get(path) == now.files.get(path)
+            below = any(path.startswith(f"{other}/") or other.startswith(f"{path}/") for other in self.theirs.paths)
+            assert same or path in self.theirs.paths or below or f"{path}:" in named or "/opt/kata:" in named, (path, kept)
+        for path in {SOURCE, MODULES, *DROP_INS} & now.files.keys() - self.before.files.keys():
+            assert f"{path}:" in named or (path.startswith("/opt/kata") and "/opt/kata:" in named), (path, kept)
+        for name in {*self.before.machine.packages, *now.machine.packages}:
+            was, is_now = self.before.machine.packages.get(name), now.machine.packages.get(name)
+            if was is not None and is_now is not None and was.status == "half-configured":
+                was.status = is_now.status  # dpkg ends what it had begun before us
+            if was is not None and is_now is not None and was.status == is_now.status == "config-files":
+                continue
+            assert was == is_now or name in self.theirs.packages or f"package {name} " in named or "packages:" in named, (
+                name, was, is_now, kept,
+            )  # fmt: skip
+            if is_now is not None and is_now.held:
+                assert name in self.theirs.packages or (was is not None and was.held), f"{name} is still held by us"
+        assert {*now.machine.modules} - {*self.before.machine.modules} <= self.theirs.modules
+        if not (self.theirs.packages or self.theirs.paths or self.failed_restores or before_restore.machine.broken):
+            assert kept == []
+
+
+def _entry(path: str, **more: object) -> str:
+    options = {"options": {"ConfigPath": path}}
+    return json.dumps({**more, "runtimes": {"kata": {"runtimeType": daemon_json.RUNTIME_TYPE, **options}}})
+
+
+def walk(examples: int, steps: int, derandomize: bool) -> None:
+    """Walk, and print how far."""
+    begin = dict(COUNTS)
+    phases = (Phase.generate,) if derandomize else (Phase.generate, Phase.shrink)  # a failure in the short form is quick to see
+    chosen = settings(
+        max_examples=examples, stateful_step_count=steps, derandomize=derandomize, deadline=None, database=None,
+        suppress_health_check=list(HealthCheck), print_blob=True, phases=phases,
+    )  # fmt: skip
+    try:
+        run_state_machine_as_test(Walk, settings=chosen)
+    finally:
+        print({key: COUNTS[key] - begin[key] for key in COUNTS})
+
+
+def test_every_walk_leads_back() -> None:
+    walk(30, 14, derandomize=True)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+def test_every_long_walk_leads_back() -> None:
+    walk(1500, 30, derandomize=False)
