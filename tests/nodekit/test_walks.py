@@ -447,3 +447,26 @@ def test_every_walk_leads_back() -> None:
 @pytest.mark.timeout(3600)
 def test_every_long_walk_leads_back() -> None:
     walk(1500, 30, derandomize=False)
+
+
+@pytest.mark.parametrize("name", ["file that dockerd has not read", "upgrade by hand", "folder for the source"])
+def test_walks_that_failed_once_lead_back(name: str) -> None:
+    node, pinned = Walk(), Settings(OLD, False, None, (SEED,))
+    try:
+        if name == "file that dockerd has not read":
+            node.begin(OLD, "theirs", False)
+            node.apply(pinned)
+        elif name == "upgrade by hand":
+            node.begin(None, None, False)
+            node.apply(pinned)
+            node.somebody_installs_docker(NEW)
+            node.restore()
+        else:
+            node.begin(NEW, None, False)
+            node.apply(pinned)
+            node.the_index_is_lost()
+            node.somebody_puts_a_folder_in_a_file_s_place(SOURCE)
+            node.restore()
+            assert not any(package.held for package in node.programs.load().packages.values())
+    finally:
+        node.teardown()
