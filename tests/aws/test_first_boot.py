@@ -164,7 +164,7 @@ class Machine:
             archive.writestr("__main__.py", code)
             archive.writestr("nodekit/system.sh", "echo '{}'\n")
             archive.writestr("nodekit/bootstrap.sh", BOOTSTRAP)
-            archive.writestr("nodekit/run.sh", resource_text("run.sh"))
+            archive.writestr("nodekit/run.sh", script("run.sh"))
         return file.read_bytes()
 
 
