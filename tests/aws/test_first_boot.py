@@ -122,14 +122,14 @@ class Machine:
         binds = " && ".join(f"mount --bind {self.folder / name} {place}" for name, place in mounts.items())
         path = f"{stand_ins}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         argv = ["unshare", "--mount", "sh", "-c", f"{binds} && exec {self.shell} {self.folder / 'user-data'}"]
-        with subprocess.Popen(argv, env={"PATH": path, "HOME": "/root"}, stderr=subprocess.PIPE, text=True) as script:
+        with subprocess.Popen(argv, env={"PATH": path, "HOME": "/root"}, stderr=subprocess.PIPE, text=True) as running:
             while shut_down_in and not any(call["verb"] == shut_down_in for call in self.calls):
-                assert script.poll() is None
+                assert running.poll() is None
                 time.sleep(0.05)
             if shut_down_in:
-                script.terminate()
-            self.said = script.communicate(timeout=240)[1]
-        return script.returncode
+                running.terminate()
+            self.said = running.communicate(timeout=240)[1]
+        return running.returncode
 
     @property
     def verdict(self) -> str:

@@ -18,6 +18,8 @@ from tests.components.test_wiring import KUBECONFIG, stack
 FILE = Path(__file__).with_name("prod-plan.yaml")
 STACK = Path(__file__).resolve().parents[2] / "stacks" / "Pulumi.prod.yaml"
 
+UNKNOWN = "(known after apply)"
+
 
 def shown(value: Any, key: str = "") -> Any:
     """An input as the plan shows it: what a node is told as its document, a script by its first comment, no other long text."""
@@ -26,7 +28,7 @@ def shown(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
         return [shown(one) for one in value]
     if not isinstance(value, str | int | float | bool | None):
-        return "(known after apply)"
+        return UNKNOWN
     if not isinstance(value, str):
         return value
     if key == "stdin" and value.startswith("{"):
@@ -40,11 +42,10 @@ def shown(value: Any, key: str = "") -> Any:
 
 def resource(one: Recorded) -> dict[str, Any]:
     """One planned resource, without its options' defaults."""
-    inputs = {
-        key: "(secret)" if one.is_secret(key) else shown(value, key)
-        for key, value in sorted(one.inputs.items())
-        if value is not None
-    }
+    inputs = {key: shown(value, key) for key, value in sorted(one.inputs.items()) if value is not None}
+    for key in filter(one.is_secret, inputs):
+        # The reader must see that a secret is not known yet: what is known contacts the cluster in a preview.
+        inputs[key] = "(secret, known after apply)" if inputs[key] == UNKNOWN else "(secret)"
     request = one.request
     options = {
         "parent": one.parent,
