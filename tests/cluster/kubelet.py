@@ -173,7 +173,7 @@ class Kubelet:
         command += ["--node-labels=katacontainers.io/kata-runtime=true"]
         process.spawn(command, self.folder / "kubelet.process", self.folder / "kubelet.log")
         self.plane.until("the node", lambda: any(map(ready, self.plane.items("/api/v1/nodes"))))
-        place = {"metadata": {"name": NAMESPACE, "labels": guard.namespace_labels("none")}}
+        place = {"metadata": {"name": NAMESPACE, "labels": guard.namespace_labels()}}
         self.plane.request("POST", "/api/v1/namespaces", place)
         account = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/default"
         self.plane.until("the service account", lambda: self.plane.get(account) is not None)
