@@ -56,10 +56,16 @@ Events: TypeAlias = Mapping[str, Mapping[str, Words]]
 """By the uid of a Job or a pod, by the event's reason."""
 
 
+ECHO = re.compile(r"Error: (ErrImagePull|ImagePullBackOff)")
+"""What a kubelet says beside every failed pull, under the reason of the registry's words: it tells nothing, and would count as
+a further failure (pkg/kubelet/kuberuntime, startContainer)."""
+
+
 def words_of(events: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Words]]:
     """From core/v1 Events."""
     by_object: dict[str, dict[str, Words]] = {}
-    for event in sorted(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or "")):
+    telling = (event for event in events if not ECHO.fullmatch(str(event.get("message", ""))))
+    for event in sorted(telling, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or "")):
         reasons = by_object.setdefault(str(event.get("involvedObject", {}).get("uid")), {})
         reason = str(event.get("reason", ""))
         count = event.get("count") or (event.get("series") or {}).get("count") or 1

@@ -409,6 +409,16 @@ def test_what_lasts_is_told_early_and_what_can_pass_is_waited_for(
     assert found is None or said in found.sentence
 
 
+def test_a_pull_that_failed_once_is_told_once_and_in_the_registrys_words() -> None:
+    """As a kubelet makes its events: the registry's words, and beside them its own, under the same reason."""
+    said = ("Failed to pull image: i/o timeout", "Error: ErrImagePull", "Error: ImagePullBackOff")
+    events = [
+        {"involvedObject": {"uid": "p"}, "reason": "Failed", "message": text, "lastTimestamp": f"2026-01-01T00:00:0{at}Z"}
+        for at, text in enumerate(said)
+    ]
+    assert pod_verdict.words_of(events)["p"]["Failed"] == Words(1, said[0])
+
+
 def test_at_the_end_of_the_time_the_clusters_own_words_are_told() -> None:
     for words, said in ((CNI, "cni plugin not initialized"), (HANDLER, "no runtime for")):
         found = pod_verdict.verdict(ASKED, NODES, LATE, CREATING, None, {"p": {SANDBOX: Words(1, words)}})
