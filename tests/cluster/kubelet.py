@@ -24,40 +24,19 @@ from nodekit.rules import guard, pod_proof
 from nodekit.rules.pod_verdict import Refusal
 from nodekit.scripts import script
 from tests.cluster.control_plane import ControlPlane, ready
-from tests.nodekit.debian_node import DebianNode
+from tests.nodekit.debian_node import PORT, DebianNode
 from tools import get
 
+HERE = Path(__file__).resolve().parent
 NAME = "worker"
 NAMESPACE = "proofs"
+REGISTRY = f"127.0.0.1:{PORT}"
+"""What serves the node its packages, and has no image."""
 PAUSE = "kata-nodes.test/pause:1"
 CONFIGURATION = "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml"
 EMULATED = "[stand_in]\nemulated = true\n"
 BINARIES = "/opt/kubelet"
 PROGRAMS = ("kubelet", "containerd", "containerd-shim-runc-v2", "ctr", "loopback", "ptp", "host-local")
-TUNABLES = (
-    "vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys",
-    "kernel/keys/root_maxbytes",
-)  # fmt: skip
-"""What a kubelet sets on its machine (pkg/kubelet/cm, setupKernelTunables); here it sets copies."""
-PREPARE = f"""
-set -eu
-systemctl stop docker.socket docker
-for file in {" ".join(TUNABLES)}; do
-    copy=/run/tunable-$(basename "$file")
-    cat "/proc/sys/$file" >"$copy"
-    mount --bind "$copy" "/proc/sys/$file"
-done
-for folder in containerd kubelet; do
-    mkdir -p "/var/lib/$folder"
-    mount -t tmpfs -o mode=0755 tmpfs "/var/lib/$folder"
-    mount --make-shared "/var/lib/$folder"
-done
-mkdir -p /dev/net /etc/kubernetes /var/log/pods
-mknod /dev/kmsg c 1 11
-mknod /dev/net/tun c 10 200
-systemctl daemon-reload
-systemctl restart containerd
-"""
 SERVICE = f"""[Service]
 Environment=PATH={BINARIES}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 ExecStart=
@@ -82,6 +61,8 @@ def containerd(handlers: Mapping[str, str]) -> str:
     text = f"""version = 3
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
 sandbox = "{PAUSE}"
+[plugins.'io.containerd.cri.v1.images'.registry]
+config_path = "/etc/containerd/certs.d"
 [{runtime}]
 disable_apparmor = true
 disable_cgroup = true
@@ -90,6 +71,7 @@ restrict_oom_score_adj = true
 bin_dirs = ["{BINARIES}"]
 [{runtime}.containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
+options.BinaryName = "{BINARIES}/runc"
 """
     for handler, file in handlers.items():
         text += f"""[{runtime}.containerd.runtimes.{handler}]
@@ -153,12 +135,15 @@ class Kubelet:
     def start(self) -> None:
         """Start containerd and the kubelet, and wait for the node to be Ready."""
         self.write("/etc/containerd/config.toml", containerd(self.handlers))
+        self.write(f"/etc/containerd/certs.d/{REGISTRY}/hosts.toml", f'server = "http://{REGISTRY}"\n')
         self.write("/etc/cni/net.d/10-pods.conflist", json.dumps(NETWORK))
         for program in PROGRAMS:
             self.write(f"{BINARIES}/{program}", get.path(program).read_bytes())
             (self.root / BINARIES.lstrip("/") / program).chmod(0o755)
+        self.write(f"{BINARIES}/runc", (HERE / "runc_without_limits.py").read_text())
+        (self.root / BINARIES.lstrip("/") / "runc").chmod(0o755)
         self.write("/etc/systemd/system/containerd.service.d/newer.conf", SERVICE)
-        done = self.node.run("sh", "-c", PREPARE)
+        done = self.node.run("sh", stdin=(HERE / "kubelet_node.sh").read_text())
         assert done.returncode == 0, done.stderr
         busybox = (self.root / "usr/bin/busybox").read_bytes()
         layer = archive({"bin/busybox": busybox}, {"bin/busybox": 0o755})
