@@ -286,7 +286,7 @@ def test_a_fault_that_the_runtime_reports_as_a_timeout_is_read_from_the_guests_o
     fake_docker({"kata": {"runtimeType": "other"}}, said)
     with pytest.raises(NodeError) as caught:
         prove.run(desired(container={"image": "debian"}), node)
-    assert caught.value.code == "proof-container-failed"
+    assert caught.value.code == "proof-base-parameters-lost"
     assert "Unknown subsys name 'nosuch'" in caught.value.message and "cgroup_no_v1=all" in caught.value.remedy
 
 

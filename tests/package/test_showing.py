@@ -158,7 +158,7 @@ ALLOWED = {
     "components/kata_runtime_class.py:KataRuntimeClass.__init__": "the name that the program gives",
     "components/local_machine.py:start_of": "a name and a folder of this machine's own",
     "components/package.py:": "this package's own schema",
-    "nodekit/__main__.py:main": "a file that is asked for goes byte for byte where no terminal reads it",
+    "nodekit/__main__.py:_told": "`main` made it harmless, but for a file, which goes byte for byte where no terminal reads it",
     "nodekit/bundle.py:main": "the path that was given",
     "plugins/command/server.py:serve": "a port's number",
     "review/comment.py:main": "Markdown that `review.neutral` makes harmless, written to a file",
