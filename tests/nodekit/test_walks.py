@@ -446,7 +446,7 @@ def test_every_walk_leads_back() -> None:
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
 def test_every_long_walk_leads_back() -> None:
-    walk(1500, 30, derandomize=False)
+    walk(400, 30, derandomize=False)
 
 
 @pytest.mark.parametrize("name", ["file that dockerd has not read", "upgrade by hand", "folder for the source"])
