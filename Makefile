@@ -11,6 +11,9 @@ STACK_ENV := eval "$$(tools/env $(STACK))"
 COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
 # Tests that share a machine or a Debian stay in one lane, in order; see tests/tiers.py.
 LANES := --numprocesses=auto --maxprocesses=2 --dist=loadfile --no-loadscope-reorder
+# What only tests run: built or downloaded before they begin, since a test's time is bounded.
+TEST_PARTS := kube-controller-manager kube-scheduler kube-apiserver-oldest kwok kubelet \
+  containerd ctr containerd-shim-runc-v2 loopback ptp host-local sdkgen pulumi-language-yaml
 PARTS := $(if $(filter local genuine,$(STACK)),python3 -m tools.local >/dev/null &&)
 
 .PHONY: help up preview policy down new-stack test test-fast test-nightly bench lint lock generate schema release-files platforms
@@ -35,10 +38,12 @@ new-stack: ## write a stack file for a new stack, from a few questions
 
 test: ## set up and run all tests but the long forms (engine, machine, cluster), with the coverage of these processes
 	@python3 -m tools.local >/dev/null
+	@python3 -m tools.get $(TEST_PARTS) >/dev/null
 	@$(ENV) && python -m pytest tests $(LANES) --durations=15 --cov --cov-report=term -m "not nightly"
 
 test-nightly: ## run the long forms of tests: every occurrence of a kill point, more rounds
 	@python3 -m tools.local >/dev/null
+	@python3 -m tools.get $(TEST_PARTS) >/dev/null
 	@$(ENV) && python -m pytest tests $(LANES) --durations=15 -m "nightly"
 
 test-fast: ## run what needs neither engine nor machine
