@@ -340,7 +340,7 @@ def _plugged_in(chosen: Login) -> Credentials:
 
 
 def _shown_to_plugin(cluster: Mapping[str, Any]) -> dict[str, Any]:
-    """The cluster as a plugin is told of it: client-go's ExecConfig names, and the extension that is meant for plugins."""
+    """The cluster as client-go passes it to a plugin (`spec.cluster` of ExecCredential), with the extension for plugins."""
     shown = {
         key: cluster[key] for key in ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url") if key in cluster
     }

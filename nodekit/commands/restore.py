@@ -191,7 +191,7 @@ def _packages(this: _Run, again: bool) -> None:
     now, ours = apt.before(before), brought(journal.recorded(root, JOURNAL))
     for name, was in before.items():
         is_now = now[name]
-        # What came as a dependency and is one still was upgraded with the system, and is needed by nobody else.
+        # Installed as a dependency and still marked so: a system upgrade raised it, and nothing else needs it.
         came_with_us = was.version is None and is_now.automatic
         if is_now.version not in (None, was.version, *ours.get(name, ())) and not came_with_us:
             this.leave(f"package {name} {is_now.version}", "changed by somebody since")
