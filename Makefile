@@ -62,7 +62,7 @@ lint: ## ruff, mypy, shellcheck, actionlint, zizmor
 lock: ## write the locked requirements from the .in files: of the program, of the tests, of the controller's image and the policy pack
 	@$(ENV) && $(COMPILE) requirements-dev.in --output-file requirements-dev.txt
 	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt requirements.in --output-file requirements.txt
-	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt controller/requirements.in --output-file controller/requirements.txt
+	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt clusterkit/controller/requirements.in --output-file clusterkit/controller/requirements.txt
 	@$(ENV) && $(COMPILE) policy/requirements.in --output-file policy/requirements.txt
 
 platforms: ## check that the locks install from wheels on Linux and macOS, both processors, every Python; asks the package index

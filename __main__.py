@@ -5,11 +5,11 @@ import signal
 import pulumi
 from pulumi.runtime import config as everything
 
-from nodekit.rules import consumers
-from nodekit.rules.checklist import checklist, of_pods
-from nodekit.rules.pod import CAPABILITIES
+from nodekit.rules.proof.capabilities import CAPABILITIES
 from nodekit.rules.text import harmless
 from nodekit.scripts import script
+from stacks import consumers
+from stacks.checklist import checklist, of_pods
 from stacks.cluster import sandboxes
 from stacks.model import NAMESPACE, SECRETS, ConfigError, load, refuse_unknown, refuse_useless
 from stacks.pool import nodes as kata_nodes

@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.cluster.control_plane import ControlPlane
-from tests.cluster.proving import JOBS, PROVEN, Proving
+from tests.clusterkit.control_plane import ControlPlane
+from tests.clusterkit.proving import JOBS, PROVEN, Proving
 
 LIMIT = 15.0
 """Most seconds that a hundred nodes may add, on two cores with nothing else to do."""

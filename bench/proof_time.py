@@ -18,7 +18,7 @@ from nodekit.host import initramfs
 from nodekit.host.guest import Boot, Plan, boot, find_qemu, new_nonce
 from nodekit.host.initramfs import Entry, cpio, folder, program, static_busybox
 from nodekit.host.node import boot_id
-from nodekit.rules.ladder import judge
+from nodekit.rules.proof.ladder import judge
 from tests.nodekit.kernel import find_kernel
 
 BARE = "#!/kata-nodes/busybox sh\n/kata-nodes/busybox echo {end}\n/kata-nodes/busybox reboot -f\n"

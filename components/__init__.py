@@ -1,19 +1,19 @@
 """Component resources for nodes whose Kata guests can run a nested sandbox; usable from any Pulumi program."""
 
-from components.existing_nodes import ExistingHost, ExistingNodes, ExistingNodesArgs
-from components.joining_nodes import JoiningNodes, JoiningNodesArgs
-from components.kata_deploy import KataDeploy, KataDeployArgs
-from components.kata_node import KataNode, KataNodeArgs
-from components.kata_proof import KataProof, KataProofArgs
-from components.kata_runtime_class import KataRuntimeClass, KataRuntimeClassArgs
-from components.local_cluster import LocalCluster, LocalClusterArgs
-from components.local_machine import LocalMachine, LocalMachineArgs
-from components.local_nodes import LocalNodes, LocalNodesArgs
-from components.local_site import LocalSite, LocalSiteArgs
-from components.node import Node
-from components.sandbox_guard import SandboxGuard, SandboxGuardArgs
-from components.sandbox_namespace import SandboxNamespace, SandboxNamespaceArgs
-from components.sandbox_pod_template import SandboxPodTemplate, SandboxPodTemplateArgs
+from components.cluster.joining_nodes import JoiningNodes, JoiningNodesArgs
+from components.cluster.kata_deploy import KataDeploy, KataDeployArgs
+from components.cluster.kata_proof import KataProof, KataProofArgs
+from components.cluster.kata_runtime_class import KataRuntimeClass, KataRuntimeClassArgs
+from components.cluster.sandbox_guard import SandboxGuard, SandboxGuardArgs
+from components.cluster.sandbox_namespace import SandboxNamespace, SandboxNamespaceArgs
+from components.cluster.sandbox_pod_template import SandboxPodTemplate, SandboxPodTemplateArgs
+from components.local.cluster import LocalCluster, LocalClusterArgs
+from components.local.machine import LocalMachine, LocalMachineArgs
+from components.local.nodes import LocalNodes, LocalNodesArgs
+from components.local.site import LocalSite, LocalSiteArgs
+from components.nodes.existing_nodes import ExistingHost, ExistingNodes, ExistingNodesArgs
+from components.nodes.kata_node import KataNode, KataNodeArgs
+from components.nodes.node import Node
 
 __all__ = [
     "ExistingHost",

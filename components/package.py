@@ -16,8 +16,8 @@ from pulumi.provider.experimental.component import ComponentProvider
 
 NAME = "kata-nodes"
 HERE = Path(__file__).resolve().parent
-PROGRAMS = ("__main__", "aws_preflight")
-"""Modules of this folder that people run and that hold no component."""
+PROGRAM = "components.__main__"
+"""What the engine starts."""
 OF_THIS_CHECKOUT = "Local"
 """Components whose names begin so run programs of a checkout with parts built for it, which an installed package lacks: they stay
 this program's own."""
@@ -29,11 +29,11 @@ def version() -> str:
 
 
 def components() -> list[type[pulumi.ComponentResource]]:
-    """Every component resource of this folder, in name order."""
+    """Every component resource of this folder and those below it, in name order."""
     found = []
-    for entry in pkgutil.iter_modules([str(HERE)]):
-        if entry.name not in PROGRAMS:
-            module = importlib.import_module(f"components.{entry.name}")
+    for entry in pkgutil.walk_packages([str(HERE)], "components."):
+        if entry.name != PROGRAM:
+            module = importlib.import_module(entry.name)
             classes = [one for one in vars(module).values() if inspect.isclass(one) and one.__module__ == module.__name__]
             found += [one for one in classes if issubclass(one, pulumi.ComponentResource)]
     return sorted(found, key=lambda one: one.__name__)

@@ -1,5 +1,5 @@
 # Makes a machine of an auto-scaling group a node at its first boot, proves it, and only then lets it join a cluster. cloud-init
-# runs this as root, once in a machine's life, with settings before it (nodekit/rules/user_data.py): PROGRAM_ADDRESS,
+# runs this as root, once in a machine's life, with settings before it (aws/user_data.py): PROGRAM_ADDRESS,
 # PROGRAM_SHA256, STATE_… and SECONDS_… of each verb, and JOIN where there is something to join. How it ended is said on the
 # console and in /var/log/kata-nodes/first-boot; everything else is in that folder.
 # shellcheck shell=sh

@@ -1,4 +1,4 @@
-"""The policy pack: hands the engine's resources to nodekit.rules.stack_policy, and reports what that refuses."""
+"""The policy pack: hands the engine's resources to policy.stack_policy, and reports what that refuses."""
 
 import sys
 from pathlib import Path
@@ -11,8 +11,8 @@ import pulumi_policy
 from pulumi_policy import deserialize
 from pulumi_policy import policy as sdk
 
-from nodekit.rules import stack_policy
-from nodekit.rules.stack_policy import CLASSES, Judge, Resource, values
+from policy import stack_policy
+from policy.stack_policy import CLASSES, Judge, Resource, values
 
 
 def marked(sent: dict[str, Any], remediating: bool = False) -> Any:

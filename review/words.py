@@ -23,7 +23,7 @@ LABELS = {
     "hypervisor": "hypervisor",
     "nestedSandbox": "nested sandbox",
 }
-"""Keys of a node's plan (components/kata_node.py) -> their words."""
+"""Keys of a node's plan (components/nodes/kata_node.py) -> their words."""
 PLANNED = {
     "version",
     "kataVersion",

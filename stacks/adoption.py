@@ -5,7 +5,7 @@ from typing import Any
 
 import pulumi
 
-from components.cluster_reader import Reader
+from clusterkit.api.cluster_reader import Reader
 from nodekit.errors import NodeError
 from stacks.model import Kubernetes
 

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from aws import ec2
 from nodekit.errors import NodeError
-from nodekit.rules import ec2
 from stacks.sections import Model, NodeErrorValue, Sha256
 
 Cidr = Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
@@ -43,7 +43,7 @@ class AwsProgram(Model):
     address: Annotated[str, Field(pattern=r"^https://[^\s'\"\\]+$")]
     """Where it is, as every machine of the group can read it."""
     sha256: Sha256
-    """What `python -m nodekit.bundle --output FILE` printed."""
+    """What `python -m delivery.bundle --output FILE` printed."""
 
 
 class AwsGroup(Model):
@@ -76,7 +76,7 @@ class Aws(Model):
     nested_virtualization: bool = False
     """Whether nested virtualisation is turned on, which every type needs that is not bare metal."""
     image: Annotated[str, Field(pattern=r"^ami-([0-9a-f]{8}|[0-9a-f]{17})$")]
-    """Image; `python -m components.aws_preflight --newest-image --region REGION` prints the newest Ubuntu 24.04."""
+    """Image; `python -m aws.preflight --newest-image --region REGION` prints the newest Ubuntu 24.04."""
     image_owner: Annotated[str, Field(pattern=r"^[0-9]{12}$")] = ec2.CANONICAL
     """Account that the image must be of, which the preflight looks at: Canonical, unless it is one's own."""
     vpc: Annotated[str, Field(pattern=r"^vpc-[0-9a-f]+$")]

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import pulumi
 
-from components import aws_preflight
-from components.aws_node_group import AwsNodeGroup, AwsNodeGroupArgs
-from components.aws_nodes import AwsNodes, AwsNodesArgs
-from components.aws_resources import account
+from aws import preflight
+from aws.preflight_rules import Asked, insist, table
+from components.aws.node_group import AwsNodeGroup, AwsNodeGroupArgs
+from components.aws.nodes import AwsNodes, AwsNodesArgs
+from components.aws.resources import account
 from nodekit.errors import NodeError
-from nodekit.rules.aws_preflight import Asked, insist, table
 from nodekit.rules.text import harmless
 from stacks.aws_model import Aws
 
@@ -18,7 +18,7 @@ def aws_nodes(
     wanted: Aws, secrets: Mapping[str, pulumi.Output[str]], desired: Mapping[str, pulumi.Input[object]]
 ) -> AwsNodes | AwsNodeGroup:
     """The pool, after the account was asked; `desired` is what a node becomes, as `stacks.pool.desired` has it."""
-    credentials = aws_preflight.has_credentials()
+    credentials = preflight.has_credentials()
     if credentials:
         ask(wanted)
     else:
@@ -71,7 +71,7 @@ def aws_nodes(
 
 def ask(wanted: Aws) -> None:
     """Log the preflight's table; raises pulumi.RunError when a line of it failed."""
-    rows = aws_preflight.preflight(
+    rows = preflight.preflight(
         Asked(
             region=wanted.region,
             instance_type=wanted.instance_type,

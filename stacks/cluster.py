@@ -7,6 +7,8 @@ from typing import Any, NotRequired, TypedDict
 import pulumi
 import pulumi_kubernetes as k8s
 
+from clusterkit import images, pod
+from clusterkit.api.kubeconfig import login
 from components import (
     JoiningNodes,
     JoiningNodesArgs,
@@ -20,10 +22,8 @@ from components import (
     SandboxNamespace,
     SandboxPodTemplate,
 )
-from components.kata_proof import KataProof, KataProofArgs
-from components.kubeconfig import login
+from components.cluster.kata_proof import KataProof, KataProofArgs
 from nodekit.errors import NodeError
-from nodekit.rules import images, pod
 from nodekit.scripts import script
 from stacks import model
 from stacks.adoption import adopted

@@ -6,20 +6,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
+from clusterkit import images, kata_deploy, pod, runtime_class
+from delivery import login
 from nodekit.errors import NodeError
-from nodekit.rules import (
-    apt_source,
-    docker_matrix,
-    images,
-    kata_deploy,
-    kata_layout,
-    kata_releases,
-    kernel_params,
-    login,
-    node_state,
-    pod,
-    runtime_class,
-)
+from nodekit.rules import node_state
+from nodekit.rules.docker import apt_source, docker_matrix
+from nodekit.rules.kata import kata_layout, kata_releases, kernel_params
 from stacks.aws_model import Aws
 from stacks.sections import Model, NodeErrorValue, Sha256
 
@@ -300,7 +292,7 @@ class JoiningNodes(Model):
     """The controller that proves nodes which join later, with the startup taint kata-nodes/unproven (docs/joining-nodes.md)."""
 
     image: ImageName
-    """Image of the controller, built from controller/Containerfile; best by digest."""
+    """Image of the controller, built from clusterkit/controller/Containerfile; best by digest."""
     selector: Annotated[str, Field(min_length=1)] = f"{runtime_class.NODE_LABEL}=true"
     """Label selector of the nodes that it proves."""
     namespace: Name = "kata-nodes-joining"

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from nodekit.rules.docker_matrix import NEWEST_PROVEN, SAFE_DOCKER
-from nodekit.rules.runtime_class import NODE_LABEL
+from clusterkit.runtime_class import NODE_LABEL
+from nodekit.rules.docker.docker_matrix import NEWEST_PROVEN, SAFE_DOCKER
 from stacks import ssh_hosts
 from stacks.model import NAMESPACE, SECRET_KEYS, ConfigError, Name, load
 from stacks.ssh_hosts import SshHost
@@ -98,7 +98,7 @@ QUESTIONS = (
     ),
     Question(
         "image",
-        "Image (ami-…): python -m components.aws_preflight --newest-image prints one",
+        "Image (ami-…): python -m aws.preflight --newest-image prints one",
         asked=only("aws"),
     ),
     Question("vpc", "Network (vpc-…)", asked=only("aws")),

@@ -8,9 +8,9 @@ from typing import Protocol
 import pulumi
 
 from components import ExistingNodes, ExistingNodesArgs, KataNode, KataNodeArgs, LocalNodes, LocalSite
-from components.node import Node
+from components.nodes.node import Node
 from nodekit.errors import NodeError
-from nodekit.rules import kata_layout, kata_releases
+from nodekit.rules.kata import kata_layout, kata_releases
 from nodekit.rules.text import harmless
 from stacks.model import DockerRepository, KataArchive, StackConfig
 from tools.cache import SetupError

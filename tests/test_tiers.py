@@ -56,7 +56,7 @@ def test_files_with_an_emulated_machine_share_a_lane_and_others_have_their_own()
 @pytest.mark.parametrize(("mark", "status"), [("", 4), ("@pytest.mark.engine", 0)], ids=["unmarked", "marked"])
 def test_test_that_lacks_the_mark_of_what_it_needs_is_refused(tmp_path: Path, mark: str, status: int) -> None:
     file = tmp_path / "test_planted.py"
-    file.write_text(f"import pytest\nfrom tests.cluster.conftest import plane\n\n{mark}\ndef test_it(plane): ...\n")
+    file.write_text(f"import pytest\nfrom tests.clusterkit.conftest import plane\n\n{mark}\ndef test_it(plane): ...\n")
     argv = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "--rootdir", str(tmp_path), "--collect-only", "-q", str(file)]
     argv[-1:-1] = ["-c", str(tiers.REPOSITORY / "pyproject.toml"), "-p", "no:cacheprovider"]
     done = subprocess.run(argv, cwd=tiers.REPOSITORY, capture_output=True, text=True, check=False)

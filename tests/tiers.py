@@ -12,10 +12,10 @@ FAST = "fast"
 
 
 NEEDS = {
-    "tests.cluster.conftest.plane": ("engine",),
+    "tests.clusterkit.conftest.plane": ("engine",),
     "tests.nodekit.conftest.built": ("debian",),
     "tests.nodekit.conftest.repository": ("apt", "debian"),
-    "tests.plugin.conftest.stack": ("engine",),
+    "tests.plugins.conftest.stack": ("engine",),
 }
 """Fixtures that are not there for the fast tier, and the marks of which their tests have one."""
 

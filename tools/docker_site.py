@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodekit.errors import NodeError
-from nodekit.rules import openpgp
+from nodekit.rules.docker import openpgp
 from tools import cache, sites
 from tools.cache import SetupError
 from tools.image.packages import ARCHITECTURE, COMPONENT, SUITE, DockerArchives

@@ -6,8 +6,8 @@ from pathlib import Path
 from nodekit.errors import NodeError
 from nodekit.host import apt_source, files
 from nodekit.host.node import os_release
-from nodekit.rules import openpgp
-from nodekit.rules.apt_source import (
+from nodekit.rules.docker import openpgp
+from nodekit.rules.docker.apt_source import (
     DOCKER_ADDRESS,
     DOCKER_FINGERPRINT,
     SOURCE,
@@ -16,7 +16,7 @@ from nodekit.rules.apt_source import (
     repository_word,
     source_text,
 )
-from nodekit.rules.docker_packages import codename
+from nodekit.rules.docker.docker_packages import codename
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host import apt, kata
-from nodekit.rules.docker_matrix import RUNTIMES, refuse_if_incompatible, verdict
-from nodekit.rules.docker_packages import DAEMONS, upstream_version
+from nodekit.rules.docker.docker_matrix import RUNTIMES, refuse_if_incompatible, verdict
+from nodekit.rules.docker.docker_packages import DAEMONS, upstream_version
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

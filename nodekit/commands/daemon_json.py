@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host import docker, files
-from nodekit.rules import daemon_json
+from nodekit.rules.docker import daemon_json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,11 +12,11 @@ from nodekit.host.lock import node_lock
 from nodekit.host.node import OsRelease, os_release
 from nodekit.host.signals import undisturbed
 from nodekit.progress import say, step
-from nodekit.rules import daemon_json, openpgp
-from nodekit.rules.apt_source import SOURCE, repository_address, repository_word
 from nodekit.rules.desired import REQUIRED, take
-from nodekit.rules.docker_matrix import refuse_if_incompatible
-from nodekit.rules.docker_packages import HELD, PACKAGES, PackageState, Plan, codename, package_version, plan
+from nodekit.rules.docker import daemon_json, openpgp
+from nodekit.rules.docker.apt_source import SOURCE, repository_address, repository_word
+from nodekit.rules.docker.docker_matrix import refuse_if_incompatible
+from nodekit.rules.docker.docker_packages import HELD, PACKAGES, PackageState, Plan, codename, package_version, plan
 
 JOURNAL = "docker"
 PACKAGE_RECORD = "package:"

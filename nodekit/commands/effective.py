@@ -7,7 +7,7 @@ from typing import Any
 
 from nodekit.errors import NodeError
 from nodekit.host import files, kata, kata_start, kata_survey
-from nodekit.rules import kata_config, kata_layout, kernel_params
+from nodekit.rules.kata import kata_config, kata_layout, kernel_params
 from nodekit.rules.text import printable
 
 

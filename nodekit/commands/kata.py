@@ -10,8 +10,8 @@ from nodekit.host import files, journal, kata, kata_archive
 from nodekit.host.journal import Transaction
 from nodekit.host.lock import node_lock
 from nodekit.progress import say, step
-from nodekit.rules import kata_config, kata_layout, kata_releases, kernel_params
 from nodekit.rules.desired import REQUIRED, take
+from nodekit.rules.kata import kata_config, kata_layout, kata_releases, kernel_params
 
 JOURNAL = "kata"
 RECORD = "parameters:"

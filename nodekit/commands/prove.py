@@ -17,13 +17,13 @@ from nodekit.host.kata_start import refuse_what_kata_refuses
 from nodekit.host.node import boot_id, emulated
 from nodekit.host.process import Finished
 from nodekit.progress import say, step
-from nodekit.rules import guest_memory
-from nodekit.rules.console import BASE_PARAMETERS, Explanation, agent_silent, explain_docker, known_fault
 from nodekit.rules.desired import REQUIRED, take
-from nodekit.rules.guest_command_line import boot_cpus, compose
-from nodekit.rules.kata_config import KEY
-from nodekit.rules.ladder import SANDBOXES, Verdict, judge
-from nodekit.rules.pod import CAPABILITIES
+from nodekit.rules.kata import guest_memory
+from nodekit.rules.kata.kata_config import KEY
+from nodekit.rules.proof.capabilities import CAPABILITIES
+from nodekit.rules.proof.console import BASE_PARAMETERS, Explanation, agent_silent, explain_docker, known_fault
+from nodekit.rules.proof.guest_command_line import boot_cpus, compose
+from nodekit.rules.proof.ladder import SANDBOXES, Verdict, judge
 from nodekit.rules.text import printable
 
 ACCELERATOR = "kvm"

@@ -11,10 +11,11 @@ from nodekit.errors import NodeError
 from nodekit.host import apt, docker, files, journal, kata_archive, modules
 from nodekit.host.lock import node_lock
 from nodekit.progress import say, step
-from nodekit.rules import daemon_json, kata_layout
-from nodekit.rules.apt_source import SOURCE
 from nodekit.rules.desired import REQUIRED, take
-from nodekit.rules.docker_packages import PACKAGES
+from nodekit.rules.docker import daemon_json
+from nodekit.rules.docker.apt_source import SOURCE
+from nodekit.rules.docker.docker_packages import PACKAGES
+from nodekit.rules.kata import kata_layout
 
 LOCK_TIMEOUT = 300.0
 """Seconds to wait for another run on this node, and for apt's lock."""

@@ -13,8 +13,9 @@ from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD
 from nodekit.errors import NodeError
 from nodekit.host import apt, docker, files, journal, kata, kata_archive, lock
 from nodekit.host.node import boot_id, emulated, os_release
-from nodekit.rules import daemon_json, docker_matrix, kata_layout
-from nodekit.rules.docker_packages import HELD, PACKAGES, upstream_version
+from nodekit.rules.docker import daemon_json, docker_matrix
+from nodekit.rules.docker.docker_packages import HELD, PACKAGES, upstream_version
+from nodekit.rules.kata import kata_layout
 
 MACHINE = Path("/")
 Document = dict[str, object]

@@ -19,7 +19,7 @@ from nodekit.host.failpoints import reach
 from nodekit.host.process import Finished, run
 from nodekit.host.reading import MAX_SYSTEM, read_text
 from nodekit.progress import say, step
-from nodekit.rules.docker_packages import (
+from nodekit.rules.docker.docker_packages import (
     STATE_FORMAT,
     PackageState,
     Simulated,

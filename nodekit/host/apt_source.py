@@ -9,8 +9,8 @@ from nodekit.errors import NodeError
 from nodekit.host import apt
 from nodekit.host.files import read_bytes, resolve
 from nodekit.host.journal import Transaction
-from nodekit.rules import openpgp
-from nodekit.rules.apt_source import (
+from nodekit.rules.docker import openpgp
+from nodekit.rules.docker.apt_source import (
     SOURCE,
     Entry,
     is_read,

@@ -12,7 +12,7 @@ from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
 from nodekit.host.process import run
 from nodekit.progress import step
-from nodekit.rules.daemon_json import PATH
+from nodekit.rules.docker.daemon_json import PATH
 from nodekit.rules.text import printable
 
 CALL_TIMEOUT = 60.0

@@ -13,7 +13,7 @@ from nodekit.errors import NodeError
 from nodekit.host.capture import capture
 from nodekit.host.reading import MAX_SYSTEM, opened, read_text
 from nodekit.progress import say
-from nodekit.rules.console import Explanation, explain
+from nodekit.rules.proof.console import Explanation, explain
 
 MAX_CONSOLE = 1 << 20
 """Bytes of a console that are kept; a guest that writes more is read on and forgotten."""

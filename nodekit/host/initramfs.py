@@ -11,7 +11,7 @@ from pathlib import Path
 from nodekit.errors import NodeError
 from nodekit.host.process import run
 from nodekit.host.reading import MAX_PROGRAM, read
-from nodekit.rules.ladder import brought
+from nodekit.rules.proof.ladder import brought
 from nodekit.scripts import script
 
 FOLDER = "kata-nodes"

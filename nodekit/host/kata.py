@@ -10,8 +10,9 @@ from typing import Any
 from nodekit.errors import NodeError
 from nodekit.host.files import read_bytes, resolve
 from nodekit.host.reading import start
-from nodekit.rules import daemon_json, kata_config, kata_launchers, kata_layout
-from nodekit.rules.kata_launchers import Variable
+from nodekit.rules.docker import daemon_json
+from nodekit.rules.kata import kata_config, kata_launchers, kata_layout
+from nodekit.rules.kata.kata_launchers import Variable
 from nodekit.rules.node_state import RUNTIME_NAME
 from nodekit.rules.text import printable
 

@@ -13,7 +13,7 @@ from nodekit.host.failpoints import reach
 from nodekit.host.files import STATE_FOLDER, state_folder
 from nodekit.host.reading import MAX_OWN, read
 from nodekit.progress import say, step
-from nodekit.rules.kata_layout import INSTALL_FOLDER, MARKER
+from nodekit.rules.kata.kata_layout import INSTALL_FOLDER, MARKER
 from nodekit.rules.text import printable
 
 RENAME_EXCHANGE = 2

@@ -15,7 +15,7 @@ from typing import IO
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
 from nodekit.progress import say
-from nodekit.rules.kata_layout import INSTALL_FOLDER, MARKER
+from nodekit.rules.kata.kata_layout import INSTALL_FOLDER, MARKER
 from nodekit.rules.text import printable
 
 MAX_ARCHIVE = 4 << 30

@@ -8,8 +8,8 @@ from typing import Any
 from nodekit.host import kata, kata_archive
 from nodekit.host.guest import memory_mib
 from nodekit.progress import say, step
-from nodekit.rules import guest_memory, kata_releases
 from nodekit.rules.desired import REQUIRED, take
+from nodekit.rules.kata import guest_memory, kata_releases
 from nodekit.rules.text import printable
 
 SPEC = {

@@ -8,8 +8,8 @@ from pathlib import Path
 from nodekit.errors import NodeError
 from nodekit.host.files import physical, resolve
 from nodekit.host.kata import Effective
-from nodekit.rules import kata_start
-from nodekit.rules.kata_start import Configuration, File, Machine, Refusal
+from nodekit.rules.kata import kata_start
+from nodekit.rules.kata.kata_start import Configuration, File, Machine, Refusal
 from nodekit.rules.text import printable
 
 SHOWN = 6

@@ -9,8 +9,9 @@ from typing import Any
 from nodekit.errors import NodeError
 from nodekit.host.files import read_bytes, resolve
 from nodekit.host.kata import Effective, deploy_files, names_in, unit_files, unit_variable
-from nodekit.rules import daemon_json, kata_config, kata_launchers, kata_layout
-from nodekit.rules.kata_launchers import Launcher
+from nodekit.rules.docker import daemon_json
+from nodekit.rules.kata import kata_config, kata_launchers, kata_layout
+from nodekit.rules.kata.kata_launchers import Launcher
 from nodekit.rules.text import printable
 
 

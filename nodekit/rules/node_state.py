@@ -5,8 +5,9 @@ import json
 from collections.abc import Sequence
 
 from nodekit.errors import NodeError
-from nodekit.rules import docker_matrix, kata_releases
-from nodekit.rules.ladder import SANDBOXES
+from nodekit.rules.docker import docker_matrix
+from nodekit.rules.kata import kata_releases
+from nodekit.rules.proof.ladder import SANDBOXES
 
 SEED_PARAMETER = "user_namespace.enable=1"
 """What the document that this project grew from asks for; inert on mainline kernels, harmless, and always written."""

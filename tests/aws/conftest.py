@@ -18,7 +18,7 @@ from botocore.awsrequest import AWSResponse
 from moto import mock_aws
 from moto.servicequotas.responses import ServiceQuotasResponse
 
-from components import aws_preflight
+from aws import preflight as aws_preflight
 
 
 class Body(io.BytesIO):

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from nodekit import bundle
-from nodekit.rules import user_data
+from aws import user_data
+from delivery import bundle
 from nodekit.scripts import script
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a mount namespace needs root")

@@ -17,13 +17,14 @@ import pytest
 import yaml
 from pulumi.provider.experimental.analyzer import Analyzer
 
-from components import aws_preflight
-from components.aws_node_group import AwsNodeGroup
-from components.aws_nodes import AwsNodes
-from components.cluster_reader import Situation
-from nodekit import bundle
-from nodekit.rules import aws_preflight as rules
-from nodekit.rules import pod_proof, user_data
+from aws import preflight as aws_preflight
+from aws import preflight_rules as rules
+from aws import user_data
+from clusterkit import pod_proof
+from clusterkit.api.cluster_reader import Situation
+from components.aws.node_group import AwsNodeGroup
+from components.aws.nodes import AwsNodes
+from delivery import bundle
 from nodekit.scripts import script
 from tests.components.recorder import Recorder
 from tests.components.test_wiring import evidence_of, stack
@@ -90,7 +91,7 @@ class Cluster:
 def up(config: dict[str, Any], preview: bool = False, join: str = JOIN) -> Recorder:
     """Run the program with a group."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("components.kata_proof.reader", lambda given, kubeconfig: Cluster())
+        patch.setattr("components.cluster.kata_proof.reader", lambda given, kubeconfig: Cluster())
         return stack(config, preview, {"joinScript": join, "kubeconfig": KUBECONFIG})
 
 

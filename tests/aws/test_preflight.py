@@ -9,8 +9,8 @@ import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
-from components import aws_preflight
-from nodekit.rules.aws_preflight import FAILED, OK, SKIPPED, Asked, Row, judge_quota, newest_image, table
+from aws import preflight as aws_preflight
+from aws.preflight_rules import FAILED, OK, SKIPPED, Asked, Row, judge_quota, newest_image, table
 from tests.aws.conftest import Account, ec2_error
 
 REGION = "eu-central-1"
@@ -220,7 +220,7 @@ def test_what_an_api_says_cannot_write_on_a_terminal(account: Account) -> None:
 
 def test_help_teaches() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "components.aws_preflight", "--help"], capture_output=True, text=True, check=True,
+        [sys.executable, "-m", "aws.preflight", "--help"], capture_output=True, text=True, check=True,
         cwd=Path(__file__).resolve().parents[2],
     )  # fmt: skip
     for word in ("--newest-image", "bare metal", "exit 1", "Example", "AWS_PROFILE"):

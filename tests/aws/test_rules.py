@@ -3,8 +3,8 @@
 import pytest
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
+from aws import ec2
 from nodekit.errors import NodeError
-from nodekit.rules import ec2
 
 
 def test_name_tells_the_architecture_of_every_type() -> None:

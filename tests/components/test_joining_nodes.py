@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from components import kata_proof
-from nodekit.rules import joining, joining_guard, joining_workload, pod_proof
+from clusterkit import joining, joining_guard, joining_workload, pod_proof
+from components.cluster import kata_proof
 from nodekit.scripts import script
 from tests.components.recorder import Recorder
 from tests.components.test_wiring import EXISTING, FakeCluster, stack

@@ -7,7 +7,7 @@ import pytest
 from pulumi.provider.experimental.analyzer import Analyzer
 
 from components import ExistingNodes, KataNode, LocalNodes, Node
-from components.kata_node import result_of
+from components.nodes.kata_node import result_of
 from nodekit.errors import NodeError
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pulumi
 import pytest
 
-from components import local_machine
+from components.local import machine as local_machine
+from delivery import login
 from local.boot import Boot
-from nodekit.rules import login
 from nodekit.scripts import script
 from tests.components.recorder import Recorder
 from tests.components.test_wiring import EXISTING, HOST_KEY, LOCAL, stack

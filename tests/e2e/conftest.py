@@ -1,5 +1,5 @@
 """What tests of the whole program share with those of the cluster: a control plane."""
 
-from tests.cluster.conftest import plane
+from tests.clusterkit.conftest import plane
 
 __all__ = ["plane"]

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.control_plane import ControlPlane
-from tests.cluster.proving import PROVEN, ZERO, refusals
-from tests.cluster.test_kata_deploy import write_chart
+from tests.clusterkit.control_plane import ControlPlane
+from tests.clusterkit.proving import PROVEN, ZERO, refusals
+from tests.clusterkit.test_kata_deploy import write_chart
 from tests.e2e.checkout import Checkout
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]

@@ -18,25 +18,15 @@ import pytest
 import tomlkit
 from hypothesis import HealthCheck, given, settings
 
+from clusterkit import joining
 from nodekit.__main__ import desired_state
 from nodekit.errors import NodeError
 from nodekit.host import kata_download, kata_survey
 from nodekit.host.node import os_release
-from nodekit.rules import (
-    apt_source,
-    console,
-    daemon_json,
-    docker_matrix,
-    docker_packages,
-    joining,
-    kata_config,
-    kata_launchers,
-    kernel_params,
-    ladder,
-    openpgp,
-    plain_secrets,
-    stack_policy,
-)
+from nodekit.rules.docker import apt_source, daemon_json, docker_matrix, docker_packages, openpgp
+from nodekit.rules.kata import kata_config, kata_launchers, kernel_params
+from nodekit.rules.proof import console, ladder
+from policy import plain_secrets, stack_policy
 from review import comment, documents
 from tests.fuzz.texts import CORPUS, damaged, damaged_bytes, values
 

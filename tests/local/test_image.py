@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import tomllib
 
-from nodekit.rules import kata_start
-from nodekit.rules.kata_start import Configuration, File, Machine
+from nodekit.rules.kata import kata_start
+from nodekit.rules.kata.kata_start import Configuration, File, Machine
 from tools import cache
 from tools.cache import SetupError
 from tools.image import archive, build, packages, rootfs

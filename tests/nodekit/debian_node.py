@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from delivery import bundle
 from local import parts
-from nodekit import bundle
 from tests.nodekit.docker_node import NEW, OLD
 
 HERE = Path(__file__).resolve().parent

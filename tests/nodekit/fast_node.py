@@ -18,7 +18,7 @@ from nodekit.errors import NodeError
 from nodekit.host import apt, apt_source, failpoints, kata_download, modules, signals
 from nodekit.host import docker as host_docker
 from nodekit.host.process import Finished
-from nodekit.rules.docker_packages import PACKAGES
+from nodekit.rules.docker.docker_packages import PACKAGES
 from tests.nodekit.docker_node import NEW, OLD
 from tests.nodekit.kata_release import CONFIG, archive
 

@@ -14,10 +14,11 @@ from nodekit.__main__ import main
 from nodekit.commands import compat
 from nodekit.commands import daemon_json as question
 from nodekit.errors import NodeError
-from nodekit.rules import daemon_json, stack_policy
-from nodekit.rules.console import explain_docker
-from nodekit.rules.docker_matrix import verdict
-from nodekit.rules.docker_packages import upstream_version
+from nodekit.rules.docker import daemon_json
+from nodekit.rules.docker.docker_matrix import verdict
+from nodekit.rules.docker.docker_packages import upstream_version
+from nodekit.rules.proof.console import explain_docker
+from policy import stack_policy
 
 CASES = Path(__file__).resolve().parent / "cases"
 SHIM = "/opt/kata/bin/containerd-shim-kata-v2"

@@ -9,7 +9,7 @@ import pytest
 
 from nodekit.__main__ import QUESTIONS, VERBS
 from nodekit.host.failpoints import POINTS
-from nodekit.rules.kata_layout import DROP_IN
+from nodekit.rules.kata.kata_layout import DROP_IN
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER
 
 REPOSITORY = Path(__file__).resolve().parents[2]

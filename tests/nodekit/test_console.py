@@ -2,7 +2,7 @@
 
 import pytest
 
-from nodekit.rules.console import agent_silent, explain, explain_docker, known_fault
+from nodekit.rules.proof.console import agent_silent, explain, explain_docker, known_fault
 
 FIRMWARE = "\x1bc\x1b[?7l\x1b[2J\x1b[0mSeaBIOS (version 1.16.2-debian-1.16.2-1)\r\nBooting from ROM..\x1bc\x1b[?7l\x1b[2J"
 """What QEMU 7.2 leaves on the serial console before a quiet kernel."""

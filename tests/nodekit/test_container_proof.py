@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nodekit.rules.ladder import judge
+from nodekit.rules.proof.ladder import judge
 from nodekit.scripts import script
 from tests.nodekit import kata_node
 from tests.nodekit.debian_node import PROGRAM, DebianNode, Image

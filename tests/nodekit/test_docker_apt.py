@@ -21,7 +21,7 @@ from nodekit.host import apt as host_apt
 from nodekit.host import docker as host_docker
 from nodekit.host.failpoints import VARIABLE
 from nodekit.host.journal import Transaction, journals
-from nodekit.rules.docker_packages import HELD, PACKAGES
+from nodekit.rules.docker.docker_packages import HELD, PACKAGES
 from tests.nodekit.docker_node import (
     NEW,
     OLD,

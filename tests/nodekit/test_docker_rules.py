@@ -6,9 +6,9 @@ import json
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.rules import apt_source, daemon_json
-from nodekit.rules.docker_matrix import MATRIX, refuse_if_incompatible, verdict
-from nodekit.rules.docker_packages import (
+from nodekit.rules.docker import apt_source, daemon_json
+from nodekit.rules.docker.docker_matrix import MATRIX, refuse_if_incompatible, verdict
+from nodekit.rules.docker.docker_packages import (
     HELD,
     PACKAGES,
     PackageState,

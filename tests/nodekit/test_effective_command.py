@@ -9,7 +9,7 @@ import pytest
 from nodekit.commands.effective import arguments, run, text
 from nodekit.commands.kata import run as bring
 from nodekit.errors import NodeError
-from nodekit.rules.kata_layout import MANAGED_MARK
+from nodekit.rules.kata.kata_layout import MANAGED_MARK
 from tests.nodekit.kata_files import put, setting
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, tree
 from tests.nodekit.test_kata_command import SEED, ZERO, state

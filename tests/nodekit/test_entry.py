@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nodekit.rules.ladder import judge
+from nodekit.rules.proof.ladder import judge
 from nodekit.scripts import script
 
 ENTRY = script("entry.sh")

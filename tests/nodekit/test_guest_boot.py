@@ -20,8 +20,8 @@ from nodekit.errors import NodeError
 from nodekit.host import guest, initramfs
 from nodekit.host.guest import Plan, boot, boot_patiently, new_nonce
 from nodekit.host.initramfs import cpio, folder, link, program
-from nodekit.rules.console import explain
-from nodekit.rules.ladder import Verdict, judge
+from nodekit.rules.proof.console import explain
+from nodekit.rules.proof.ladder import Verdict, judge
 from tests.nodekit.docker_node import Daemon, running
 from tests.nodekit.kernel import find_kernel
 

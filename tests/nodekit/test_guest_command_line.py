@@ -3,8 +3,8 @@
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.rules.guest_command_line import around_config, boot_cpus, compose, kata_reserved_bytes
-from nodekit.rules.kernel_params import KATA_ADDS, tokens
+from nodekit.rules.kata.kernel_params import KATA_ADDS, tokens
+from nodekit.rules.proof.guest_command_line import around_config, boot_cpus, compose, kata_reserved_bytes
 
 AMD64 = (
     "tsc=reliable no_timer_check rcupdate.rcu_expedited=1 i8042.direct=1 i8042.dumbkbd=1 i8042.nopnp=1 i8042.noaux=1 "

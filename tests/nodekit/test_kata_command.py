@@ -8,7 +8,7 @@ import pytest
 from nodekit.commands import kata, restore
 from nodekit.errors import NodeError
 from nodekit.host import journal
-from nodekit.rules.kata_layout import DROP_IN, MANAGED_MARK, MARKER
+from nodekit.rules.kata.kata_layout import DROP_IN, MANAGED_MARK, MARKER
 from tests.nodekit.kata_files import put, setting
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served, tree
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodekit.errors import NodeError
-from nodekit.rules import kata_config
-from nodekit.rules.kata_config import (
+from nodekit.rules.kata import kata_config
+from nodekit.rules.kata.kata_config import (
     decode,
     drop_in,
     hypervisors,
@@ -22,7 +22,7 @@ from nodekit.rules.kata_config import (
     table,
     with_parameters,
 )
-from nodekit.rules.kernel_params import merge
+from nodekit.rules.kata.kernel_params import merge
 from tests.nodekit.kata_files import AWKWARD, BASE, LITERALS, PLAIN, RENDERED
 
 NEW = 'cgroup_no_v1=all dm-mod.create="a b" user_namespace.enable=1'
@@ -173,7 +173,7 @@ def test_a_python_without_tomllib_reads_the_same(text: str, monkeypatch: pytest.
 
 def test_reading_and_writing_a_drop_in_needs_no_tomlkit() -> None:
     program = (
-        "import sys; from nodekit.rules import kata_config as c; "
+        "import sys; from nodekit.rules.kata import kata_config as c; "
         "c.parameters([('f', '[hypervisor.qemu]'), ('d', c.drop_in('qemu', 'a'))], 'qemu'); print('tomlkit' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

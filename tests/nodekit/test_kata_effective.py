@@ -9,7 +9,7 @@ import pytest
 from nodekit.errors import NodeError
 from nodekit.host.kata import Effective, effective
 from nodekit.host.kata_survey import Survey, survey
-from nodekit.rules.kata_layout import MANAGED_MARK
+from nodekit.rules.kata.kata_layout import MANAGED_MARK
 from tests.nodekit.kata_files import put, setting
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER
 

@@ -12,7 +12,7 @@ from nodekit.commands import kata, restore
 from nodekit.errors import NodeError
 from nodekit.host import journal, kata_archive, kata_download
 from nodekit.host.kata import effective
-from nodekit.rules.kata_layout import DROP_IN, MANAGED_MARK
+from nodekit.rules.kata.kata_layout import DROP_IN, MANAGED_MARK
 from tests.nodekit.kata_files import put, setting
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served, tree
 from tests.nodekit.test_kata_command import SEED, ZERO, state

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.rules.kata_config import table
-from nodekit.rules.kata_launchers import Launcher, Variable, assigned, containerd, docker, imports, is_kata, unit_environment
+from nodekit.rules.kata.kata_config import table
+from nodekit.rules.kata.kata_launchers import Launcher, Variable, assigned, containerd, docker, imports, is_kata, unit_environment
 
 NAME = "KATA_CONF_FILE"
 V2 = 'plugins."io.containerd.grpc.v1.cri".containerd.runtimes'

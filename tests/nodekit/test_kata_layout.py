@@ -3,7 +3,7 @@
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.rules.kata_layout import (
+from nodekit.rules.kata.kata_layout import (
     DROP_IN,
     MANAGED_MARK,
     candidates,

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.rules import kata_releases, node_state
-from nodekit.rules.docker_matrix import NEWEST_PROVEN, SAFE_DOCKER, verdict
+from nodekit.rules import node_state
+from nodekit.rules.docker.docker_matrix import NEWEST_PROVEN, SAFE_DOCKER, verdict
+from nodekit.rules.kata import kata_releases
 
 A = "https://github.com/kata-containers/kata-containers/releases/download"
 

@@ -10,8 +10,8 @@ from nodekit.commands import effective as effective_command
 from nodekit.commands import prove
 from nodekit.errors import NodeError
 from nodekit.host.kata_start import look
-from nodekit.rules import kata_config, kata_start
-from nodekit.rules.kata_start import Configuration, File, Machine
+from nodekit.rules.kata import kata_config, kata_start
+from nodekit.rules.kata.kata_start import Configuration, File, Machine
 from tests.nodekit.kata_files import RENDERED, put
 
 FILE = "/opt/kata/share/defaults/kata-containers/configuration.toml"

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodekit.errors import NodeError
-from nodekit.rules.kernel_params import (
+from nodekit.rules.kata.kernel_params import (
     KATA_ADDS,
     MAX_COMMAND_LINE,
     REPEATABLE,

@@ -8,7 +8,7 @@ import pytest
 
 from nodekit.commands.kernel_params import arguments, run, text
 from nodekit.errors import NodeError
-from nodekit.rules.kata_layout import MANAGED_MARK
+from nodekit.rules.kata.kata_layout import MANAGED_MARK
 from tests.nodekit.kata_files import AWKWARD, BASE, PLAIN, RENDERED, put, setting
 from tests.nodekit.kata_release import tree
 

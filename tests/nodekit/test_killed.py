@@ -16,8 +16,8 @@ import pytest
 
 from nodekit.commands import kata as kata_verb
 from nodekit.host.failpoints import POINTS, VARIABLE, reach
-from nodekit.rules.docker_packages import PACKAGES
-from nodekit.rules.kata_layout import MANAGED_MARK
+from nodekit.rules.docker.docker_packages import PACKAGES
+from nodekit.rules.kata.kata_layout import MANAGED_MARK
 from tests.nodekit.docker_node import NEW, Daemon, Node, Repository, desired, make_root, running
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served
 from tests.nodekit.test_preflight import MODPROBE

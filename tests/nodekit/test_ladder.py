@@ -3,7 +3,7 @@
 import pytest
 
 from nodekit.errors import CODES
-from nodekit.rules.ladder import COMMANDS, REQUIRED, SANDBOXES, TOOLS, Verdict, judge, readings
+from nodekit.rules.proof.ladder import COMMANDS, REQUIRED, SANDBOXES, TOOLS, Verdict, judge, readings
 
 NONCE = "00112233445566778899aabbccddeeff"
 NODE = "11111111-2222-3333-4444-555555555555"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nodekit.rules.ladder import COMMANDS, REQUIRED, Reading, Verdict, judge, readings
+from nodekit.rules.proof.ladder import COMMANDS, REQUIRED, Reading, Verdict, judge, readings
 from nodekit.scripts import script
 
 NONCE = "00112233445566778899aabbccddeeff"

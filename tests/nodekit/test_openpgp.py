@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.rules import openpgp
+from nodekit.rules.docker import openpgp
 from tests.nodekit.docker_node import gpg_key
 
 

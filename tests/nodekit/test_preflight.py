@@ -10,7 +10,7 @@ from nodekit.commands.preflight import JOURNAL, Presence, refuse_missing
 from nodekit.errors import NodeError
 from nodekit.host import kata_archive, kata_readiness, modules
 from nodekit.host.journal import Transaction, journals
-from nodekit.rules import guest_memory
+from nodekit.rules.kata import guest_memory
 from tests.nodekit.kata_release import archive, served, tree
 
 ALL = {"vhost_vsock": True, "vhost_net": True, "tun": True}

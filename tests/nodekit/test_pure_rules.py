@@ -22,7 +22,7 @@ def imported(source: str) -> set[str]:
 
 
 def test_rules_import_nothing_that_has_effects() -> None:
-    for file in RULES.glob("*.py"):
+    for file in RULES.rglob("*.py"):
         ours = {name for name in imported(file.read_text()) if name.startswith("nodekit")}
         others = imported(file.read_text()) - ours
         assert others <= WITHOUT_EFFECTS, f"{file.name} imports {others - WITHOUT_EFFECTS}"
@@ -31,7 +31,7 @@ def test_rules_import_nothing_that_has_effects() -> None:
 
 def test_rules_open_no_file() -> None:
     calls = ("open", "read_text", "read_bytes")
-    for file in RULES.glob("*.py"):
+    for file in RULES.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call):
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")

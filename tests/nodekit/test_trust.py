@@ -14,8 +14,8 @@ import pytest
 from nodekit.commands import apt_sources as question
 from nodekit.errors import NodeError
 from nodekit.host import kata_archive, kata_download
-from nodekit.rules import apt_source, openpgp
-from nodekit.rules.apt_source import Entry, lax_settings, parse, refuse_contradiction, refuse_unsigned
+from nodekit.rules.docker import apt_source, openpgp
+from nodekit.rules.docker.apt_source import Entry, lax_settings, parse, refuse_contradiction, refuse_unsigned
 from tests.nodekit.docker_node import gpg_key
 from tests.nodekit.kata_release import served, tree
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from nodekit.host.journal import journals
-from nodekit.rules import daemon_json
-from nodekit.rules.apt_source import SOURCE
-from nodekit.rules.docker_packages import HELD, PACKAGES
+from nodekit.rules.docker import daemon_json
+from nodekit.rules.docker.apt_source import SOURCE
+from nodekit.rules.docker.docker_packages import HELD, PACKAGES
 from tests.nodekit.docker_node import NEW, OLD
 from tests.nodekit.fast_node import (
     RELEASE,

@@ -6,11 +6,11 @@ from unittest import mock
 
 from pulumi.runtime.proto import alias_pb2
 
-from components import kata_proof
-from components.cluster_reader import Situation
+from clusterkit import pod_proof
+from clusterkit.api.cluster_reader import Situation
+from components.cluster import kata_proof
 from components.package import components
-from nodekit import bundle
-from nodekit.rules import pod_proof
+from delivery import bundle
 from tests.components.recorder import Recorded, run
 from tests.package.breaking import Alias, Child
 

@@ -10,8 +10,9 @@ ELSEWHERE = ("bench", "examples", "tests", "tools")
 CLEANING = ("harmless", "printable", "clean", "sentence", "dumps", "quote")
 """Calls whose result is harmless: nodekit.rules.text, the plugin's own, an error's sentence, JSON in ASCII."""
 LOGS = ("debug", "info", "warning", "warn", "error", "exception", "critical")
-CLEANED = ("controller/", "plugins/command/")
-"""Folders whose logs go through one place that cleans every line (`controller.__main__.OneLine`, `plugins.command.output`)."""
+CLEANED = ("clusterkit/controller/", "plugins/command/")
+"""Folders whose logs go through one place that cleans every line: `OneLine` of the controller's `__main__`, and
+`plugins.command.output`."""
 
 
 @dataclass(frozen=True)

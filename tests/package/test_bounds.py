@@ -8,14 +8,14 @@ from tests.package.bounds import Call, calls, walk
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OURS = "it is a file of this very package"
-BELOW = "its client reads no answer beyond controller/answers.py:MAX_ANSWER"
+BELOW = "its client reads no answer beyond clusterkit/api/answers.py:MAX_ANSWER"
 ALLOWED = {
-    "components/kubeconfig.py:_client": "it returns the client through controller/answers.py:limited",
-    "components/cluster_reader.py:Reader.read": BELOW,
-    "controller/api.py:Api.call": BELOW,
+    "clusterkit/api/kubeconfig.py:_client": "it returns the client through clusterkit/api/answers.py:limited",
+    "clusterkit/api/cluster_reader.py:Reader.read": BELOW,
+    "clusterkit/controller/api.py:Api.call": BELOW,
     "components/package.py:version": OURS,
     "components/package.py:metadata": OURS,
-    "nodekit/bundle.py:_files": OURS,
+    "delivery/bundle.py:_files": OURS,
     "nodekit/scripts.py:script": OURS,
     "nodekit/host/capture.py:capture": "it is the limit: `follow` reads the pipes in pieces and keeps no more than it is told",
     "nodekit/host/kata_download.py:unpack": "zstd's output goes through tarfile to the disk, up to MAX_UNPACKED",

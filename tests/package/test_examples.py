@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from components import package
-from tests.cluster.control_plane import ControlPlane
+from tests.clusterkit.control_plane import ControlPlane
 from tests.package.breaking import breaks
 from tests.package.example import REPOSITORY, Example
 from tools import get

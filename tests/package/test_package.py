@@ -77,7 +77,7 @@ def test_only_components_of_this_checkout_are_left_out() -> None:
     for name in left:
         module = next(one.__module__ for one in package.components() if one.__name__ == name)
         text = (REPOSITORY / f"{module.replace('.', '/')}.py").read_text()
-        assert "components.local_" in text, f"{name} runs nothing of this checkout: call it otherwise, or publish it"
+        assert "components.local." in text, f"{name} runs nothing of this checkout: call it otherwise, or publish it"
 
 
 def test_plain_arguments_are_those_that_decide_which_resources_there_are() -> None:

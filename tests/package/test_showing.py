@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.__main__ import OneLine
+from clusterkit.controller.__main__ import OneLine
 from local import process
 from nodekit import progress
 from nodekit.__main__ import main
@@ -153,13 +153,13 @@ def test_what_a_fork_makes_the_engine_say_reaches_the_log_of_ci_harmless(
 
 
 ALLOWED = {
-    "components/aws_preflight.py:": "the name of a module, an image's id and the region that was given",
-    "components/kata_proof.py:KataProof.__init__": "the name that the program gives",
-    "components/kata_runtime_class.py:KataRuntimeClass.__init__": "the name that the program gives",
-    "components/local_machine.py:start_of": "a name and a folder of this machine's own",
+    "aws/preflight.py:": "the name of a module, an image's id and the region that was given",
+    "components/cluster/kata_proof.py:KataProof.__init__": "the name that the program gives",
+    "components/cluster/kata_runtime_class.py:KataRuntimeClass.__init__": "the name that the program gives",
+    "components/local/machine.py:start_of": "a name and a folder of this machine's own",
     "components/package.py:": "this package's own schema",
     "nodekit/__main__.py:_told": "`main` made it harmless, but for a file, which goes byte for byte where no terminal reads it",
-    "nodekit/bundle.py:main": "the path that was given",
+    "delivery/bundle.py:main": "the path that was given",
     "plugins/command/server.py:serve": "a port's number",
     "review/comment.py:main": "Markdown that `review.neutral` makes harmless, written to a file",
     "review/drift.py:main": "the stack's name as the workflow gives it",

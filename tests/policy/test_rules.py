@@ -13,15 +13,17 @@ import pulumi
 import pytest
 from google.protobuf import json_format
 
-from components import kata_proof
-from components.joining_nodes import JoiningNodes
-from components.kata_node import KataNode
-from components.sandbox_pod_template import SandboxPodTemplate
+from clusterkit import pod, pod_safety
+from components.cluster import kata_proof
+from components.cluster.joining_nodes import JoiningNodes
+from components.cluster.sandbox_pod_template import SandboxPodTemplate
+from components.nodes.kata_node import KataNode
 from nodekit.errors import NodeError
-from nodekit.rules import pod, pod_safety, stack_policy
-from nodekit.rules.plain_secrets import Secret
-from nodekit.rules.stack_policy import CLASSES, Resource, Unknown
+from nodekit.rules.proof.capabilities import CAPABILITIES
 from nodekit.scripts import script
+from policy import stack_policy
+from policy.plain_secrets import Secret
+from policy.stack_policy import CLASSES, Resource, Unknown
 from tests.aws import test_pool
 from tests.components.recorder import Recorder, run
 from tests.components.test_pools import SECRETS, existing
@@ -29,7 +31,7 @@ from tests.components.test_wiring import EXISTING, HOST_KEY, KUBECONFIG, LOCAL, 
 
 SETTINGS = {"runtimeClasses": list(CLASSES)}
 JUDGES = (stack_policy.pods, stack_policy.pairs, stack_policy.host_keys, stack_policy.plain_secrets)
-BOTH = list(pod.CAPABILITIES)
+BOTH = list(CAPABILITIES)
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
 LOGIN = "apiVersion: v1\nclusters:\n- name: k\nusers:\n- name: u\n  user:\n    token: abcdef\ncontexts: []\n"
 
@@ -94,7 +96,7 @@ def test_stacks_of_this_project_pass_every_rule(
 
 @pytest.mark.parametrize("config", [test_pool.INSTANCES, test_pool.group()])
 def test_stacks_on_aws_pass_every_rule(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> None:
-    monkeypatch.setattr("components.aws_preflight.has_credentials", lambda: False)
+    monkeypatch.setattr("aws.preflight.has_credentials", lambda: False)
     assert refused(test_pool.up(config) if "kubernetes" in config else stack(config)) == []
 
 

@@ -10,8 +10,8 @@ from unittest import mock
 
 import yaml
 
-from components import aws_preflight
-from nodekit import bundle
+from aws import preflight as aws_preflight
+from delivery import bundle
 from tests.components.recorder import Recorded
 from tests.components.test_wiring import KUBECONFIG, stack
 

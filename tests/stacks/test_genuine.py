@@ -12,7 +12,7 @@ import pulumi
 import pytest
 import yaml
 
-from components import local_machine
+from components.local import machine as local_machine
 from local import accelerator, genuine
 from nodekit.errors import NodeError
 from stacks import pool

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nodekit.rules.docker_matrix import NEWEST_PROVEN
+from nodekit.rules.docker.docker_matrix import NEWEST_PROVEN
 from stacks import model, new
 from tests.stacks.test_schema import refused
 

@@ -14,7 +14,7 @@ import yaml
 from tools import platforms
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-OTHERS = ["requirements.txt", "controller/requirements.txt"]
+OTHERS = ["requirements.txt", "clusterkit/controller/requirements.txt"]
 
 
 def pins(file: Path) -> dict[str, set[str]]:
@@ -95,7 +95,7 @@ def test_program_and_package_need_nothing_that_pulumi_install_leaves_out() -> No
     assert done.stdout == package.schema()
 
 
-@pytest.mark.parametrize("module", ["stacks.aws_pool", "components.aws_preflight"])
+@pytest.mark.parametrize("module", ["stacks.aws_pool", "aws.preflight"])
 def test_stack_on_aws_needs_nothing_that_pulumi_install_leaves_out(module: str) -> None:
     done = run(f"{without()}\nimport {module}")
     assert done.returncode == 0, done.stderr

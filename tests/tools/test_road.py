@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from components import aws_resources
+from components.aws import resources as aws_resources
 from review.preview import kubeconfig
 from tests.e2e.checkout import REPOSITORY, copy
 from tests.tools.vendors import Sites, served

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from nodekit.errors import CODES
-from nodekit.rules import ladder
+from nodekit.rules.proof import ladder
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOT_PRODUCT = ("bench", "examples", "plugins", "tests", "tools")

@@ -1,0 +1,1 @@
+"""What is true of Amazon's cloud without Pulumi: rules, and the preflight that asks an account."""

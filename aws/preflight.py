@@ -1,0 +1,167 @@
+"""Asks an AWS account, before anything is made, whether it can give the machines that a pool wants."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
+)
+from botocore.parsers import ResponseParserError
+
+from aws import ec2
+from aws import preflight_rules as rules
+from nodekit.errors import NodeError
+from nodekit.rules.text import harmless
+
+SETTINGS = Config(retries={"mode": "standard", "total_max_attempts": 6}, connect_timeout=5, read_timeout=20)
+"""Throttling is waited out, twice as long each time, up to about a minute in all."""
+TYPES_AT_ONCE = 100
+"""Most types that DescribeInstanceTypes takes."""
+
+
+def answered(call: Callable[[], Any]) -> dict[str, Any]:
+    """What an API said, an error in the form that the rules read."""
+    try:
+        return dict(call())
+    except ClientError as error:
+        return {"error": {"code": error.response["Error"]["Code"], "message": error.response["Error"]["Message"]}}
+    except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError, TokenRetrievalError) as error:
+        return {"error": {"code": rules.NO_CREDENTIALS, "message": str(error)}}
+    except BotoCoreError as error:
+        return {"error": {"code": rules.NO_ENDPOINT, "message": str(error)}}
+    except ResponseParserError as error:  # what a proxy says, most often
+        return {"error": {"code": rules.NO_ENDPOINT, "message": f"what answered is not AWS: {error}"}}
+
+
+def pages(client: Any, operation: str, key: str, **given: Any) -> dict[str, Any]:
+    """All pages of an operation as one answer."""
+    return answered(lambda: {key: [one for page in client.get_paginator(operation).paginate(**given) for one in page[key]]})
+
+
+def _types(client: Any, names: list[str]) -> dict[str, Any]:
+    """DescribeInstanceTypes of any number of types."""
+    found: list[Any] = []
+    for start in range(0, len(names), TYPES_AT_ONCE):
+        some = names[start : start + TYPES_AT_ONCE]
+        answer = answered(lambda some=some: client.describe_instance_types(InstanceTypes=some))  # type: ignore[misc]
+        if "error" in answer:
+            return answer
+        found += answer["InstanceTypes"]
+    return {"InstanceTypes": found}
+
+
+def has_credentials() -> bool:
+    """Whether boto3 finds credentials where the AWS provider looks too: environment, files, or the machine's own role."""
+    return boto3.Session().get_credentials() is not None
+
+
+def preflight(asked: rules.Asked) -> list[rules.Row]:
+    """The rows of the table; asks, and changes nothing.
+
+    IAM actions: ec2:DescribeInstanceTypes, ec2:DescribeInstanceTypeOfferings, ec2:DescribeImages, ec2:DescribeInstances,
+    ec2:DescribeSubnets, servicequotas:GetServiceQuota, servicequotas:GetAWSDefaultServiceQuota.
+    """
+    session = boto3.Session(region_name=asked.region)
+    client, quotas = session.client("ec2", config=SETTINGS), session.client("service-quotas", config=SETTINGS)
+    found = _types(client, [asked.instance_type])
+    rows = list(rules.judge_type(asked, found))
+    if rules.is_final(found):
+        return rows
+    if asked.subnets:
+        zones, row = rules.judge_subnets(asked, answered(lambda: client.describe_subnets(SubnetIds=list(asked.subnets))))
+        rows.append(row)
+        asked = replace(asked, zones=zones)
+    offerings = {"LocationType": "availability-zone", "Filters": [{"Name": "instance-type", "Values": [asked.instance_type]}]}
+    rows.append(rules.judge_zones(asked, pages(client, "describe_instance_type_offerings", "InstanceTypeOfferings", **offerings)))
+    if asked.image:
+        rows.append(rules.judge_image(asked, answered(lambda: client.describe_images(ImageIds=[str(asked.image)]))))
+    if "error" in found:
+        return rows
+    states = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
+    running = pages(client, "describe_instances", "Reservations", Filters=states)
+    names = {one["InstanceType"] for reservation in running.get("Reservations", []) for one in reservation["Instances"]}
+    known = _types(client, sorted(names | {asked.instance_type}))
+    _, code = ec2.quota_of(asked.instance_type) or ("", "")
+    wanted = {"ServiceCode": "ec2", "QuotaCode": code}
+    quota = answered(lambda: quotas.get_service_quota(**wanted)) if code else {}
+    # An account that never asked for more may have no value of its own.
+    unset = quota.get("error", {}).get("code") == "NoSuchResourceException"
+    default = answered(lambda: quotas.get_aws_default_service_quota(**wanted)) if unset else {}
+    rows.append(rules.judge_quota(asked, known, quota, default, running))
+    return rows
+
+
+def newest_image(region: str) -> tuple[str, str]:
+    """Id and name of the newest Ubuntu 24.04 for x86_64 that Canonical published in a region; raises NodeError."""
+    client = boto3.Session(region_name=region).client("ec2", config=SETTINGS)
+    filters = [{"Name": "name", "Values": [rules.NEWEST_IMAGE]}, {"Name": "state", "Values": ["available"]}]
+    answer = pages(client, "describe_images", "Images", Owners=[ec2.CANONICAL], Filters=filters)
+    if row := rules.refused("image", "ec2:DescribeImages", answer, rules.Asked(region, "")):
+        raise NodeError("aws-preflight-failed", row.found, row.remedy)
+    found = rules.newest_image(answer)
+    if found is None:
+        raise NodeError(
+            "aws-preflight-failed", f"{region} has no image of Canonical's named {rules.NEWEST_IMAGE}", "Choose another region"
+        )
+    return str(found["ImageId"]), str(found["Name"])
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    cli = argparse.ArgumentParser(
+        prog="python -m aws.preflight",
+        description="Ask an AWS account whether it can give machines on which Kata guests run: the type is there and in the "
+        "zone, is x86_64, is bare metal or lists nested-virtualization; the image is there and whose it is; the vCPU quota has "
+        "room beside what runs.",
+        epilog="Changes nothing. Credentials are found as by the AWS command line (AWS_PROFILE, AWS_ACCESS_KEY_ID, a role). One "
+        "line each with verdict and remedy; exit 1 when a line failed. "
+        "Example: --region eu-central-1 --instance-type m8i.4xlarge --count 3",
+    )
+    cli.add_argument("--region", required=True, help="such as eu-central-1")
+    what = cli.add_mutually_exclusive_group(required=True)
+    what.add_argument("--instance-type", metavar="TYPE", help="bare metal such as m7i.metal-24xl, or such as m8i.4xlarge")
+    what.add_argument(
+        "--newest-image", action="store_true", help="print the id of Canonical's newest Ubuntu 24.04 instead, to be pinned"
+    )
+    cli.add_argument("--count", type=int, default=1, help="how many machines (default: 1)")
+    cli.add_argument(
+        "--zone", action="append", default=[], help="a zone in which the type is needed; may be repeated (default: any)"
+    )
+    cli.add_argument("--image", metavar="AMI", help="image that the machines would be made from")
+    cli.add_argument(
+        "--image-owner", metavar="ACCOUNT", default=ec2.CANONICAL, help="account that it must be of (default: Canonical)"
+    )
+    return cli
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table, or the newest image."""
+    given = parser().parse_args(argv)
+    try:
+        if given.newest_image:
+            image, name = newest_image(given.region)
+            print(image)
+            print(f"{name}, of {ec2.CANONICAL} (Canonical), {given.region}", file=sys.stderr)
+            return 0
+        asked = rules.Asked(given.region, given.instance_type, given.count, given.zone, given.image, given.image_owner)
+        rows = preflight(asked)
+    except NodeError as error:
+        print(f"error: {error.sentence()}", file=sys.stderr)
+        return 1
+    print(harmless(rules.table(rows)))
+    return 1 if any(row.verdict == rules.FAILED for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

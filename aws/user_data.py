@@ -1,0 +1,85 @@
+"""What a machine on EC2 is told at its first boot: its host key, or how to become a node without anybody logging in."""
+
+import base64
+import json
+import shlex
+from collections.abc import Mapping
+
+from nodekit.errors import NodeError
+
+MAX_BYTES = 16384
+"""What EC2 takes, before it is encoded."""
+NODE = "@NODE@"
+"""Stands in the states for the name of the node, which the machine alone knows: its host name."""
+
+
+def host_key(private_key: str, public_key: str) -> str:
+    """cloud-config that gives the machine this ed25519 host key and no other, before its SSH server answers for the first time.
+
+    `private_key` is in OpenSSH's form. cloud-init makes no key of its own where `ssh_keys` are given.
+    """
+    config = {
+        "ssh_deletekeys": True,
+        "ssh_keys": {"ed25519_private": private_key.rstrip("\n") + "\n", "ed25519_public": public_key.strip()},
+    }
+    # JSON is YAML, and no indentation can be got wrong in it.
+    return fitting(f"#cloud-config\n{json.dumps(config, indent=1)}\n")
+
+
+def first_boot(
+    script: str,
+    *,
+    program_address: str,
+    program_sha256: str,
+    states: Mapping[str, object],
+    seconds: Mapping[str, int],
+    join_script: str | None,
+) -> str:
+    """`script` (nodekit/first_boot.sh) with its settings before it.
+
+    `states` and `seconds` hold the desired state and the bound of each verb, as for a node that is reached over SSH;
+    `join_script` is what runs once the proof has passed, with its first line saying by which program.
+    Raises NodeError `user-data-too-long`, or `bad-input` for a join script that nothing would run.
+    """
+    if join_script is not None and (not join_script.startswith("#!/") or "\0" in join_script):
+        raise NodeError(
+            "bad-input",
+            f"The join script does not begin with the program that runs it (#!/…), it has {len(join_script)} characters",
+            "Begin it with #!/bin/sh",
+        )
+    settings = {"PROGRAM_ADDRESS": program_address, "PROGRAM_SHA256": program_sha256}
+    for verb, state in states.items():
+        settings |= {f"STATE_{verb.upper()}": json.dumps(state, sort_keys=True), f"SECONDS_{verb.upper()}": str(seconds[verb])}
+    if join_script is not None:
+        settings["JOIN"] = join_script
+    # No export: what is in a variable of the shell alone, no program that it starts can read.
+    lines = [f"{key}={shlex.quote(value)}\n" for key, value in settings.items()]
+    return fitting("#!/bin/sh\n" + "".join(lines) + script)
+
+
+def fitting(text: str) -> str:
+    """`text`; raises NodeError `user-data-too-long` when EC2 would refuse it."""
+    size = len(text.encode())
+    if size > MAX_BYTES:
+        raise NodeError(
+            "user-data-too-long",
+            f"The user data has {size} bytes, {size - MAX_BYTES} more than the {MAX_BYTES} that EC2 takes",
+            "Shorten the join script: let it fetch the rest from where the program is",
+        )
+    return text
+
+
+def refuse_another_program(given: str, own: str) -> None:
+    """Raise NodeError `aws-program-differs` unless `given`, the sha256 of the uploaded program, is this checkout's own."""
+    if given != own:
+        raise NodeError(
+            "aws-program-differs",
+            f"The program of the group has sha256 {given}, this checkout's own {own}: machines would be made by other rules than "
+            "the stack's",
+            "Build it (python -m delivery.bundle --output nodekit.pyz), upload that file, and set the sha256 that was printed",
+        )
+
+
+def encoded(text: str) -> str:
+    """As launch templates take it."""
+    return base64.b64encode(text.encode()).decode()

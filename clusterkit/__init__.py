@@ -1,0 +1,1 @@
+"""What is true of a cluster without Pulumi: rules, the client of an API server, and the controller that runs in a cluster."""

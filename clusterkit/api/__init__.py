@@ -1,0 +1,1 @@
+"""Reading a cluster's API server."""

@@ -1,0 +1,378 @@
+"""What a kubeconfig means, as kubectl takes it, and the client that logs in by it.
+
+The kubernetes library knows less of kubeconfigs than kubectl and the engine's Kubernetes plugin do (client-go): it forgets the
+proxy and the impersonated user, sends a token with the line break at its end, and says of a plugin that fails only that the
+server refuses the user. So this module reads what client-go reads, and hands the library an address and credentials. Rules:
+https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/ and
+https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
+"""
+
+import base64
+import binascii
+import json
+import os
+import ssl
+import tempfile
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import certifi
+import yaml
+from kubernetes import client
+
+from clusterkit.api.answers import limited
+from nodekit.errors import NodeError
+from nodekit.host import capture, reading
+from nodekit.rules.text import printable
+
+PLUGIN_SECONDS = 60
+"""Bound on a log-in plugin; those of the clouds ask their service once."""
+PLUGIN_LIMIT = 1 << 20
+"""Bytes that a plugin may print; a credential has a few KiB."""
+FILE_LIMIT = 1 << 20
+"""Bytes of a file that a kubeconfig names."""
+EXPIRY_MARGIN = timedelta(seconds=60)
+"""A credential is fetched again this long before its end."""
+SET = "kubectl config view --raw --minify --flatten | pulumi config set --secret kata-nodes:kubeconfig"
+"""Sets a kubeconfig that holds one cluster, and what its files hold."""
+REMOVED_PROVIDERS = {"gcp": "gke-gcloud-auth-plugin", "azure": "kubelogin"}
+"""`auth-provider` names that client-go dropped in 1.26, and the plugin that took each one's place."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """One context of a kubeconfig."""
+
+    server: str
+    """Address of the API server."""
+    cluster: dict[str, Any]
+    user_name: str
+    """Empty where the context names no user."""
+    user: dict[str, Any]
+
+
+def login(kubeconfig: str, context: str | None) -> Login:
+    """The cluster and user that `context`, or the current context, means; raises NodeError `kubeconfig-invalid`.
+
+    No error holds more of the kubeconfig than names and addresses.
+    """
+    try:
+        document = yaml.safe_load(kubeconfig)
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise _invalid(f"the kubeconfig is not YAML{f' (line {mark.line + 1})' if mark else ''}") from None
+    if not isinstance(document, dict):
+        raise _invalid("the kubeconfig is empty" if not document else "the kubeconfig is not a mapping of keys")
+    name = context or document.get("current-context")
+    if not name:
+        raise NodeError(
+            "kubeconfig-invalid",
+            "the kubeconfig has no current-context, and no context is set",
+            "Name the context in the stack's file: kubernetes.context",
+        )
+    contexts = _by_name(document, "contexts", "context")
+    if name not in contexts:
+        known = ", ".join(printable(str(other), 80) for other in list(contexts)[:20]) or "none"
+        raise NodeError(
+            "kubeconfig-invalid",
+            f"the kubeconfig has no context {printable(str(name), 80)}; its contexts: {known}",
+            "Name one of them in the stack's file (kubernetes.context), or set the kubeconfig of the right cluster",
+        )
+    chosen = contexts[name]
+    cluster = _referred(document, "clusters", "cluster", chosen.get("cluster"), str(name))
+    user_name = chosen.get("user") or ""
+    user = _referred(document, "users", "user", user_name, str(name)) if user_name else {}
+    server = cluster.get("server")
+    if not isinstance(server, str) or urlsplit(server).scheme not in ("https", "http"):
+        raise _invalid(
+            f"cluster {printable(str(chosen.get('cluster')), 80)} of the kubeconfig has no http(s) address as its server"
+        )
+    return Login(server, cluster, str(user_name), user)
+
+
+def _by_name(document: Mapping[str, Any], section: str, key: str) -> dict[str, dict[str, Any]]:
+    """The entries of a section by name; an entry without a mapping counts as an empty one, as in client-go."""
+    entries = document.get(section) or []
+    if not isinstance(entries, list):
+        raise _invalid(f"{section} of the kubeconfig is not a list")
+    named: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+            raise _invalid(f"an entry in {section} of the kubeconfig has no name")
+        if entry["name"] in named:
+            raise _invalid(f"{section} of the kubeconfig has two entries with the name {printable(entry['name'], 80)}")
+        value = entry.get(key)
+        named[entry["name"]] = value if isinstance(value, dict) else {}
+    return named
+
+
+def _referred(document: Mapping[str, Any], section: str, key: str, name: object, context: str) -> dict[str, Any]:
+    named = _by_name(document, section, key)
+    if not isinstance(name, str) or name not in named:
+        raise _invalid(
+            f"context {printable(context, 80)} of the kubeconfig names the {key} {printable(str(name), 80)}, "
+            f"which is not in {section}"
+        )
+    return named[name]
+
+
+def _invalid(message: str) -> NodeError:
+    return NodeError("kubeconfig-invalid", message, f"Write it whole and set it again: {SET}")
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """How a user logs in; empty fields are not used. All of it is secret but for `expires`."""
+
+    authorization: str = ""
+    """The header's value."""
+    certificate: bytes = b""
+    """PEM, with `key`."""
+    key: bytes = b""
+    expires: datetime | None = None
+
+
+def connected(kubeconfig: str, context: str | None) -> client.ApiClient:
+    """A client of the cluster that a kubeconfig means; its answers are bounded.
+
+    Raises NodeError `kubeconfig-invalid`, `kubeconfig-plugin-failed`, also from a request whose credential is fetched again.
+    """
+    chosen = login(kubeconfig, context)
+    try:
+        return _client(chosen)
+    except (TypeError, ValueError, AttributeError, KeyError):
+        # Their texts may hold parts of the kubeconfig.
+        raise _invalid("a part of the kubeconfig is of another kind than its format asks for") from None
+
+
+def _client(chosen: Login) -> client.ApiClient:
+    held = credentials(chosen)
+    settings = client.Configuration()
+    settings.host = chosen.server.rstrip("/")
+    settings.proxy, settings.no_proxy = proxy(chosen), None
+    settings.tls_server_name = chosen.cluster.get("tls-server-name")
+    if held.authorization:
+        settings.api_key["authorization"] = held.authorization
+
+        def renew(current: client.Configuration) -> None:
+            nonlocal held
+            if held.expires and held.expires - EXPIRY_MARGIN < datetime.now(UTC):
+                held = credentials(chosen)
+                current.api_key["authorization"] = held.authorization
+
+        settings.refresh_api_key_hook = renew  # type: ignore[assignment]
+    api = client.ApiClient(settings)
+    for name, value in impersonation(chosen).items():
+        api.set_default_header(name, value)  # type: ignore[no-untyped-call]
+    pool = api.rest_client.pool_manager.connection_pool_kw
+    pool["ssl_context"] = trust(chosen, held, pool.pop("ca_certs") or certifi.where())
+    return limited(api)
+
+
+def trust(chosen: Login, held: Credentials, public: str) -> ssl.SSLContext:
+    """Whom a connection believes, and the certificate that it shows.
+
+    `public` is a file of the authorities of the Web, for a cluster whose kubeconfig names no authority of its own: where Python
+    finds none of the system's, as on a Mac, they are all there is.
+    """
+    try:
+        authority = _content(chosen.cluster, "certificate-authority", "the cluster")
+        context = ssl.create_default_context(cadata=authority.decode("ascii") if authority else None)
+        if not authority:
+            context.load_verify_locations(public)
+        # From Python 3.13 on, strict by default: it refuses the authorities of clusters that have no key identifier, which
+        # client-go accepts (kubernetes-client/python 2394).
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        if chosen.cluster.get("insecure-skip-tls-verify"):
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if held.certificate:
+            # The ssl module takes a certificate and its key from files alone.
+            with tempfile.TemporaryDirectory() as folder:
+                certificate, key = Path(folder, "certificate"), Path(folder, "key")
+                certificate.write_bytes(held.certificate)
+                key.write_bytes(held.key)
+                context.load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, UnicodeDecodeError):
+        raise _invalid(
+            "a certificate or key of the kubeconfig is not PEM, has a passphrase, or does not belong to the other"
+        ) from None
+    return context
+
+
+def proxy(chosen: Login) -> str | None:
+    """The proxy between here and the API server: `proxy-url`, else the environment's, unless that exempts the server."""
+    address = urlsplit(chosen.server)
+    named = chosen.cluster.get("proxy-url")
+    if not named:
+        exempt = not address.hostname or urllib.request.proxy_bypass(address.hostname)
+        named = None if exempt else urllib.request.getproxies().get(address.scheme)
+    if named and urlsplit(str(named)).scheme not in ("http", "https"):
+        raise NodeError(
+            "kubeconfig-invalid",
+            f"the proxy of the cluster is of the kind {printable(urlsplit(str(named)).scheme, 20) or '(none)'}, "
+            "and this program can use http and https proxies alone",
+            "Set proxy-url of the kubeconfig's cluster to such a proxy, or remove it and open the way to the server otherwise",
+        )
+    return str(named) if named else None
+
+
+def impersonation(chosen: Login) -> dict[str, str]:
+    """Headers by which the user acts as another."""
+    user, headers = chosen.user, {}
+    groups = user.get("as-groups") or []
+    if user.get("as"):
+        headers["Impersonate-User"] = _line(user["as"], "as")
+    if user.get("as-uid"):
+        headers["Impersonate-Uid"] = _line(user["as-uid"], "as-uid")
+    if len(groups) == 1:
+        headers["Impersonate-Group"] = _line(groups[0], "as-groups")
+    if len(groups) > 1 or user.get("as-user-extra"):
+        raise NodeError(
+            "kubeconfig-invalid",
+            f"user {printable(chosen.user_name, 80)} of the kubeconfig acts as another with several groups or extra fields, "
+            "which this program cannot do",
+            "Use a context whose user has the rights itself, or acts with at most one entry in as-groups",
+        )
+    return headers
+
+
+def credentials(chosen: Login) -> Credentials:
+    """How the user of a context logs in; runs its plugin where it has one.
+
+    Order as in client-go: token, user name with password, plugin. Raises NodeError `kubeconfig-invalid`,
+    `kubeconfig-plugin-failed`.
+    """
+    user, who = chosen.user, f"user {printable(chosen.user_name, 80)}"
+    certificate = _content(user, "client-certificate", who)
+    key = _content(user, "client-key", who)
+    if bool(certificate) != bool(key):
+        there, missing = ("client-certificate", "client-key") if certificate else ("client-key", "client-certificate")
+        raise _invalid(f"{who} of the kubeconfig has a {there} and no {missing}")
+    authorization = ""
+    if user.get("tokenFile"):
+        authorization = "Bearer " + _line(_file(str(user["tokenFile"]), "tokenFile", who).decode(errors="replace"), "tokenFile")
+    elif user.get("token"):
+        authorization = "Bearer " + _line(user["token"], "token")
+    elif user.get("username") and user.get("password"):
+        pair = f"{user['username']}:{user['password']}".encode()
+        authorization = "Basic " + base64.b64encode(pair).decode()
+    elif isinstance(user.get("auth-provider"), dict):
+        authorization = _provided(user["auth-provider"], who)
+    elif isinstance(user.get("exec"), dict) and not certificate:
+        return _plugged_in(chosen)
+    return Credentials(authorization, certificate, key)
+
+
+def _provided(provider: Mapping[str, Any], who: str) -> str:
+    """The header of an `auth-provider`: of oidc its present token, which is not renewed, since nobody could keep the new one."""
+    name = str(provider.get("name"))
+    settings = provider.get("config")
+    if name == "oidc" and isinstance(settings, dict) and settings.get("id-token"):
+        return "Bearer " + _line(settings["id-token"], "id-token")
+    instead = REMOVED_PROVIDERS.get(name, "the credential plugin of the cluster's vendor")
+    raise NodeError(
+        "kubeconfig-invalid",
+        f"{who} of the kubeconfig logs in by the auth-provider {printable(name, 40)}, which Kubernetes removed in 1.26 or which "
+        "holds no token",
+        f"Write the kubeconfig again with {instead} (its exec section), then: {SET}",
+    )
+
+
+def _plugged_in(chosen: Login) -> Credentials:
+    """What the plugin of the user's `exec` section answers."""
+    plugin = chosen.user["exec"]
+    command, version = str(plugin.get("command") or ""), str(plugin.get("apiVersion") or "")
+    who = f"the log-in plugin {printable(command, 120) or '(no name)'} of user {printable(chosen.user_name, 80)}"
+    spec: dict[str, Any] = {"interactive": False}
+    if plugin.get("provideClusterInfo"):
+        spec["cluster"] = _shown_to_plugin(chosen.cluster)
+    asked = {"apiVersion": version, "kind": "ExecCredential", "spec": spec}
+    variables = {str(entry["name"]): str(entry["value"]) for entry in plugin.get("env") or []}
+    environment = {**os.environ, **variables, "KUBERNETES_EXEC_INFO": json.dumps(asked)}
+    argv = [command, *(str(word) for word in plugin.get("args") or [])]
+    by_hand = f"Run it by hand ({printable(command, 120)}, with the args of the kubeconfig); it must print an ExecCredential"
+    try:
+        done = capture.capture(argv, timeout=PLUGIN_SECONDS, limit=PLUGIN_LIMIT, env=environment)
+    except OSError as error:
+        hint = printable(" ".join(str(plugin.get("installHint") or "").split()), 400)
+        raise NodeError(
+            "kubeconfig-plugin-failed",
+            f"{who} cannot be started here: {error.strerror}",
+            hint or f"Install {printable(command, 120)} where pulumi runs and put it on PATH, or set a kubeconfig with a token",
+        ) from None
+    said = printable(" ".join(done.stderr.decode(errors="replace").split()), 400) or "nothing"
+    if done.timed_out:
+        raise NodeError(
+            "kubeconfig-plugin-failed",
+            f"{who} did not end in {PLUGIN_SECONDS} s; it may have waited for an answer of a person. It said: {said}",
+            "Log in by hand first, or use one that asks nothing",
+        )
+    if done.code or done.too_long:
+        ended = f"printed more than {PLUGIN_LIMIT >> 10} KiB" if done.too_long else f"ended with {done.code}"
+        raise NodeError("kubeconfig-plugin-failed", f"{who} {ended}. It said: {said}", by_hand)
+    try:
+        answer = json.loads(done.stdout)
+        status = answer["status"]
+        if answer["kind"] != "ExecCredential" or not (status.get("token") or status.get("clientCertificateData")):
+            raise KeyError("status")
+        expires = datetime.fromisoformat(status["expirationTimestamp"]) if status.get("expirationTimestamp") else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        # What it printed is a credential, or part of one.
+        raise NodeError("kubeconfig-plugin-failed", f"{who} printed no ExecCredential with a credential", by_hand) from None
+    if answer.get("apiVersion") != version:
+        raise NodeError(
+            "kubeconfig-plugin-failed",
+            f"{who} answers in {printable(str(answer.get('apiVersion')), 80)}, "
+            f"and the kubeconfig asks for {printable(version, 80)}",
+            "Write the kubeconfig again with the tool of the cluster's vendor",
+        )
+    return Credentials(
+        "Bearer " + _line(status["token"], "token") if status.get("token") else "",
+        str(status.get("clientCertificateData") or "").encode(),
+        str(status.get("clientKeyData") or "").encode(),
+        expires if expires is None or expires.tzinfo else expires.replace(tzinfo=UTC),
+    )
+
+
+def _shown_to_plugin(cluster: Mapping[str, Any]) -> dict[str, Any]:
+    """The cluster as client-go passes it to a plugin (`spec.cluster` of ExecCredential), with the extension for plugins."""
+    shown = {
+        key: cluster[key] for key in ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url") if key in cluster
+    }
+    if authority := _content(cluster, "certificate-authority", "the cluster"):
+        shown["certificate-authority-data"] = base64.b64encode(authority).decode()
+    for extension in cluster.get("extensions") or []:
+        if extension.get("name") == "client.authentication.k8s.io/exec":
+            shown["config"] = extension.get("extension")
+    return shown
+
+
+def _content(section: Mapping[str, Any], key: str, who: str) -> bytes:
+    """What `KEY-data` holds in base64, else the file that `KEY` names; nothing where there is neither."""
+    if data := section.get(f"{key}-data"):
+        try:
+            return base64.b64decode("".join(str(data).split()), validate=True)
+        except (binascii.Error, ValueError):
+            raise _invalid(f"{key}-data of {who} of the kubeconfig is not base64") from None
+    return _file(str(section[key]), key, who) if section.get(key) else b""
+
+
+def _file(path: str, key: str, who: str) -> bytes:
+    """A file that the kubeconfig names; a relative path begins in the current folder, as a kubeconfig in a setting has none."""
+    try:
+        return reading.read(path, FILE_LIMIT)
+    except OSError as error:
+        raise _invalid(f"{key} of {who} of the kubeconfig names {printable(path, 200)}: {error.strerror}") from None
+
+
+def _line(value: object, key: str) -> str:
+    """A value that goes into a header, without the line break at its end that editors and `echo` leave."""
+    text = str(value).strip()
+    if not text or not text.isascii() or not text.isprintable():
+        raise _invalid(f"{key} of the kubeconfig is empty, or holds a line break or a character that no header can hold")
+    return text

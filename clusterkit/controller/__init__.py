@@ -1,0 +1,1 @@
+"""The controller that runs in a cluster and proves the nodes that join it later; `python -m clusterkit.controller`."""

@@ -1,0 +1,213 @@
+"""What becomes of a node that joins a cluster unproven: when it is proven, believed, told of, tried again, and untainted."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
+from typing import Any, TypeAlias
+
+from clusterkit import pod_proof, pod_verdict
+from clusterkit.pod_proof import ATTEMPT_ANNOTATION, DIGEST_ANNOTATION, TAINT, Asked, Node
+from clusterkit.pod_verdict import Events, Refusal
+from nodekit.errors import NodeError
+
+CLAIM_ANNOTATION = "kata-nodes/joining-job"
+"""On a node: uid of the one Job that is believed. It goes with the node, and nobody who may make Jobs can write it."""
+FIRST_WAIT = 10.0
+"""Seconds between the end of the first try that failed and the next one; it doubles from try to try."""
+LONGEST_WAIT = 600.0
+"""Bound on it: an Event is kept for an hour, so that a node that stays unproven always shows one."""
+EVENTS_NAMESPACE = "default"
+"""Where the API server wants Events about what has no namespace, such as nodes."""
+COMPONENT = "kata-nodes-joining"
+"""Who an Event says that it is from."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the controller is told; `components/cluster/joining_nodes.py` writes it."""
+
+    proof: str
+    """Name of the proof: the label of its Jobs, and the beginning of the names of its ConfigMaps."""
+    namespace: str
+    """Namespace of the controller, its Jobs and its ConfigMaps."""
+    selector: str
+    """Label selector of the nodes that are proven."""
+    pod_template: str
+    """JSON of the pod template to prove; the following as for `pod_proof.ask`."""
+    handler: str
+    kata_version: str
+    kernel_params: list[str]
+    nested_sandbox: bool
+    sandbox: str
+    image: str | None
+    timeout_seconds: int
+    account: str
+    """Service account of the Jobs' pods, without a right."""
+
+    def json(self) -> str:
+        """As `settings` reads it."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def settings(text: str) -> Settings:
+    """From `Settings.json`; raises NodeError `bad-input`."""
+    try:
+        given = json.loads(text)
+        lacking = sorted({field.name for field in fields(Settings)} ^ set(given))
+        json.loads(given.get("pod_template", "null"))["spec"]["containers"][0]
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError):
+        given, lacking = {}, ["pod_template"]
+    if lacking:
+        raise NodeError(
+            "bad-input",
+            f"the controller's settings lack, or should not have: {', '.join(lacking)}",
+            "Leave their ConfigMap to the stack: pulumi up --refresh writes it again",
+        )
+    return Settings(**given)
+
+
+def tainted(node: Mapping[str, Any]) -> bool:
+    """Whether a node (core/v1) carries the taint, with any value and effect."""
+    return any(one["key"] == TAINT for one in node["spec"].get("taints") or [])
+
+
+def ready(node: Mapping[str, Any]) -> bool:
+    """Whether a node can be proven: its kubelet takes pods, and told the boot id."""
+    return bool(pod_verdict.condition(node, "Ready") and pod_proof.node_of(node).boot_id)
+
+
+def claim(node: Mapping[str, Any]) -> str:
+    """Uid of the Job that the controller made for this node, or nothing."""
+    return str((node["metadata"].get("annotations") or {}).get(CLAIM_ANNOTATION, ""))
+
+
+@dataclass(frozen=True)
+class Prove:
+    """Make the Job of this try, in place of the one before."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do before something changes on the cluster."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Tell why the node is not proven, and look again in `seconds`."""
+
+    refusal: Refusal
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Proven:
+    """Keep the evidence and take the taint away."""
+
+    evidence: dict[str, Any]
+
+
+Step: TypeAlias = Prove | Wait | Refused | Proven
+"""What to do next for a tainted node."""
+
+
+def step(
+    node: Mapping[str, Any],
+    asked: Asked,
+    job: Mapping[str, Any] | None,
+    pod: Mapping[str, Any] | None,
+    now: datetime,
+    nodes: Sequence[Node],
+    events: Events | None = None,
+) -> Step:
+    """Decide for a tainted node.
+
+    `job` is the Job that the node claims (None: no such Job), `pod` the last that was seen of its pod, and `asked` the try that
+    the Job is by its annotations: one with another digest, from other settings or another machine under the name, is no proof.
+    `nodes` are all that the cluster has now, `events` what it says of Jobs and pods.
+    """
+    if not ready(node):
+        return Wait()
+    if job is None or job["spec"]["template"]["metadata"].get("annotations", {}).get(DIGEST_ANNOTATION) != asked.digest:
+        return Prove(1)
+    if not pod_verdict.ended(job):
+        refused = pod_verdict.hopeless(asked.node.name, job, pod, events or {})
+        # Told at once; the next try comes when the Job has ended, which its deadline sees to.
+        left = float(job["spec"]["activeDeadlineSeconds"]) + pause(pod_proof.attempt_of(job))
+        return Refused(refused, left) if refused else Wait()
+    judged = pod_verdict.verdict(asked, nodes, job, pod, None, events)
+    if not isinstance(judged, Refusal):
+        return Proven(judged)
+    attempt = pod_proof.attempt_of(job)
+    # Both bounds, because the cluster's clock need not be ours.
+    left = min(pause(attempt) - (now - ended_at(job)).total_seconds(), pause(attempt))
+    return Refused(judged, left) if left > 0 else Prove(attempt + 1)
+
+
+def pause(attempt: int) -> float:
+    """Seconds after the try `attempt` that failed."""
+    return min(FIRST_WAIT * 2.0 ** min(attempt - 1, 16), LONGEST_WAIT)
+
+
+def ended_at(found: Mapping[str, Any]) -> datetime:
+    """When a Job that has ended did so."""
+    holds = pod_verdict.condition(found, "Complete") or pod_verdict.condition(found, "Failed")
+    return datetime.strptime(holds["lastTransitionTime"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+
+
+def ask(given: Settings, node: Node, attempt: int, ladder: str, boot_id: str = "") -> Asked:
+    """A try of a node's proof, as `up` asks for it; see `pod_proof.ask`."""
+    return pod_proof.ask(given.proof, node, asdict(given), ladder, given.account, attempt, boot_id)
+
+
+def job(given: Settings, asked: Asked) -> dict[str, Any]:
+    """The Job (batch/v1) of a try, with a name of the API server's making."""
+    about = asked.body["metadata"] | {"generateName": f"{pod_proof.job_name(given.proof, asked.node.name)}-"}
+    notes = {**about["annotations"], ATTEMPT_ANNOTATION: str(pod_proof.attempt_of(asked.template))}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {**about, "annotations": notes}, "spec": asked.body["spec"]}
+
+
+def claiming(node: Mapping[str, Any], uid: str) -> dict[str, Any]:
+    """Merge patch by which a node claims a Job; its own uid makes the server refuse it for another machine of that name."""
+    return {"metadata": {"uid": node["metadata"]["uid"], "annotations": {CLAIM_ANNOTATION: uid}}}
+
+
+def untainting(node: Mapping[str, Any], uid: str) -> list[dict[str, Any]]:
+    """JSON patch that takes the taint and the claim of the Job `uid` away, and nothing else.
+
+    It tests the machine, the claim, and each taint at its place, so that it fails where anything of that changed meanwhile
+    instead of taking what stands there now.
+    """
+    at_claim = "/metadata/annotations/" + CLAIM_ANNOTATION.replace("~", "~0").replace("/", "~1")
+    patch = [
+        {"op": "test", "path": "/metadata/uid", "value": node["metadata"]["uid"]},
+        {"op": "test", "path": at_claim, "value": uid},
+        {"op": "remove", "path": at_claim},
+    ]
+    # From the last, since what is removed moves what comes after it.
+    for place, taint in reversed(list(enumerate(node["spec"]["taints"]))):
+        if taint["key"] == TAINT:
+            at = f"/spec/taints/{place}"
+            patch += [{"op": "test", "path": at, "value": taint}, {"op": "remove", "path": at}]
+    return patch
+
+
+def event(node: Mapping[str, Any], uid: str, refusal: Refusal, now: datetime) -> dict[str, Any]:
+    """The Event (core/v1) that tells on a node why the Job `uid` proved nothing: one a Job, by its name."""
+    about = node["metadata"]
+    when = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"kata-nodes.{uid}", "namespace": EVENTS_NAMESPACE},
+        "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": about["name"], "uid": about["uid"]},
+        "type": "Warning",
+        "reason": "NotProven",
+        "message": refusal.sentence,
+        "source": {"component": COMPONENT},
+        "firstTimestamp": when,
+        "lastTimestamp": when,
+        "count": 1,
+    }

@@ -1,0 +1,118 @@
+"""The pod of a nested sandbox: exactly two capabilities or an ordinary user, and only together with a Kata RuntimeClass."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nodekit.rules.proof.capabilities import CAPABILITIES
+
+ORDINARY_ID = 1000
+"""User and group of the variant without capabilities: bubblewrap as a plain user needs user namespaces only."""
+SECCOMP = ("RuntimeDefault", "Unconfined")
+"""Seccomp profiles that need no file on the node. Kata does not apply either inside the guest by default
+(disable_guest_seccomp); where it does, RuntimeDefault refuses user namespaces to the ordinary user."""
+COMMAND = ("sleep", "infinity")
+"""What the container runs where nothing else is named: it waits for what is executed in it."""
+ENTRY_NAME = "kata-nodes-entry"
+"""Under which name the entry runs; by it a container that starts through the entry is known."""
+SCRATCH = "1Gi"
+"""Bound on /tmp of a read-only root, which lies on the node's disk."""
+
+
+def security_context(
+    nested_sandbox: bool, *, ordinary_user: bool = False, read_only_root: bool = False, seccomp: str = "RuntimeDefault"
+) -> dict[str, object]:
+    """Security context of the sandbox container.
+
+    As root: the runtime's usual capabilities, and the two when a sandbox nests in it. The usual ones stay, because the proof
+    climbs its ladder with them and common images need them. As an ordinary user: none at all, and no way to gain any; it is
+    what Pod Security `restricted` asks for. Raises ValueError for a seccomp profile that is not one of `SECCOMP`.
+    """
+    if seccomp not in SECCOMP:
+        raise ValueError(f"The seccomp profile {seccomp!r} is not one of {', '.join(SECCOMP)}.")
+    context: dict[str, object] = {"privileged": False, "seccompProfile": {"type": seccomp}}
+    if ordinary_user:
+        context |= {"runAsNonRoot": True, "runAsUser": ORDINARY_ID, "runAsGroup": ORDINARY_ID}
+        context |= {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    elif nested_sandbox:
+        context["capabilities"] = {"add": list(CAPABILITIES)}
+    if read_only_root:
+        context["readOnlyRootFilesystem"] = True
+    return context
+
+
+def enters(container: Mapping[str, Any]) -> bool:
+    """Whether a container (core/v1) starts through the entry."""
+    command = container.get("command") or []
+    return len(command) == 4 and command[0::3] == ["/bin/sh", ENTRY_NAME]
+
+
+def entry_options(container: Mapping[str, Any]) -> list[str]:
+    """The options of the entry in the arguments of a container that `enters`."""
+    args = list(container.get("args") or [])
+    return args[:2] if args[:1] == ["--user"] else []
+
+
+def template(
+    image: str,
+    runtime_class: str,
+    labels: dict[str, str],
+    nested_sandbox: bool = True,
+    *,
+    entry: str,
+    command: Sequence[str] = COMMAND,
+    user_id: int | None = None,
+    ordinary_user: bool = False,
+    read_only_root: bool = True,
+    service_account_token: bool = False,
+    seccomp: str = "RuntimeDefault",
+    cpu: str = "250m",
+    memory: str = "256Mi",
+    memory_limit: str = "2Gi",
+) -> dict[str, object]:
+    """A pod template (metadata and spec, Kubernetes core/v1 field names) under `runtime_class`, for any program to use.
+
+    Variants: a nested sandbox as root (the default: both capabilities), one as an ordinary user (`ordinary_user`: none), and
+    a pod in which nothing nests (`nested_sandbox` false, as for Firecracker: none, and no promise). `cpu` and `memory` are
+    requested, `memory_limit` is what the guest may grow to, in Kubernetes quantities. A read-only root has a writable /tmp,
+    where bubblewrap also builds its root.
+
+    `command` is the container's program with its arguments. As root with a nested sandbox it starts through `entry`, the text
+    of entry.sh, which uses SYS_ADMIN once, to mount a proc that no path masks: without it bubblewrap cannot mount proc, and
+    sandbox-runtime does not start in its default mode. `user_id`: the entry then becomes that user and group without any
+    capability, and the sandbox works for it too. The image needs /bin/sh and mount, and setpriv for `user_id`. To an ordinary
+    user, who has no capability to mount with, sandbox-runtime's `enableWeakerNestedSandbox` alone is open: `procMount:
+    Unmasked` asks for `hostUsers: false`, which Kata's handler does not support.
+
+    Raises ValueError without a RuntimeClass (capabilities and class are inseparable), without a command, for a `user_id`
+    where no entry is that could become it, and for an unknown seccomp profile.
+    """
+    if not runtime_class:
+        raise ValueError("A sandbox pod needs a RuntimeClass: on the node's own kernel its capabilities would reach the node.")
+    if not command:
+        raise ValueError("A sandbox pod needs a command: with none the container would be the entry alone, and end at once.")
+    entered = nested_sandbox and not ordinary_user
+    if user_id is not None and not entered:
+        raise ValueError("user_id is for a nested sandbox as root: only the entry, which needs SYS_ADMIN, becomes that user.")
+    options = [] if user_id is None else ["--user", str(user_id)]
+    started = (
+        {"command": ["/bin/sh", "-c", entry, ENTRY_NAME], "args": [*options, *command]} if entered else {"command": list(command)}
+    )
+    container: dict[str, object] = {
+        "name": "sandbox",
+        "image": image,
+        **started,
+        "securityContext": security_context(
+            nested_sandbox, ordinary_user=ordinary_user, read_only_root=read_only_root, seccomp=seccomp
+        ),
+        "resources": {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory_limit}},
+    }
+    spec: dict[str, object] = {
+        "runtimeClassName": runtime_class,
+        "automountServiceAccountToken": service_account_token,
+        "restartPolicy": "Never",
+        "containers": [container],
+    }
+    if read_only_root:
+        container["volumeMounts"] = [{"name": "tmp", "mountPath": "/tmp"}]
+        spec["volumes"] = [{"name": "tmp", "emptyDir": {"sizeLimit": SCRATCH}}]
+    return {"metadata": {"labels": labels}, "spec": spec}

@@ -1,0 +1,237 @@
+"""The proof in a pod, as it is asked for: which nodes, and one Job a node; pod_verdict.py says what becomes of it."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from clusterkit import pod, pod_safety
+from nodekit.errors import NodeError
+from nodekit.rules.node_state import SEED_PARAMETER
+from nodekit.rules.proof.ladder import SANDBOXES
+
+PROOF_LABEL = "kata-nodes/proof"
+"""Label of Jobs and pods: which proof they belong to."""
+NODE_ANNOTATION = "kata-nodes/node"
+DIGEST_ANNOTATION = "kata-nodes/verified"
+"""Digest over what the proof vouches for; in the pod template, which is immutable, so that another one is another Job."""
+ATTEMPT_ANNOTATION = "kata-nodes/attempt"
+"""Which try a Job is; in the pod template as well, so that another try is another Job."""
+BOOT_ANNOTATION = "kata-nodes/boot-id"
+"""On a Job: boot id of the node's own kernel when the Job was asked for, so that a reboot before the verdict hides nothing."""
+TAINT = "kata-nodes/unproven"
+"""Key of the taint of a node that joined and is not proven yet. The proof's pods tolerate it, and others should not."""
+PROVEN_AGAIN_BY = ("handler", "kata_version", "kernel_params", "nested_sandbox", "sandbox", "image")
+"""Settings of a proof that prove every node again when they change, beside the pod template and the ladder."""
+MESSAGE_FILE = "/dev/termination-log"
+"""Where a container's last words go (kubernetes.io, Determine the Reason for Pod Failure; the default of every container)."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node as the API server knows it."""
+
+    name: str
+    uid: str
+    """Another one when another machine registered under the same name."""
+    boot_id: str
+    """Boot id of its own kernel, as its kubelet reports it (Node.status.nodeInfo.bootID)."""
+
+
+def chosen(found: Sequence[Node], names: Sequence[str], selector: str | None) -> list[Node]:
+    """The named nodes of `found`, or all of it when a selector chose it, in name order.
+
+    Raises NodeError `cluster-node-unknown` for a name that is not there, for none at all, and for a node that tells no boot id,
+    since its own kernel could not be told from a guest.
+    """
+    if not found and selector:
+        raise NodeError(
+            "cluster-node-unknown",
+            f"no node has the labels {selector}",
+            "Correct the selector, or label the nodes: kubectl label node",
+        )
+    lacking = sorted(set(names) - {node.name for node in found})
+    if lacking or not (names or selector):
+        raise NodeError(
+            "cluster-node-unknown",
+            f"the cluster has no node named {', '.join(lacking)}" if lacking else "no node is named",
+            "Name nodes as kubectl get nodes does",
+        )
+    mute = sorted(node.name for node in found if not node.boot_id and (selector or node.name in names))
+    if mute:
+        raise NodeError(
+            "cluster-node-unknown",
+            f"{', '.join(mute)} told the cluster no boot id",
+            "Start the kubelet there; without the boot id a guest cannot be told from the node's own kernel",
+        )
+    return sorted((node for node in found if selector or node.name in names), key=lambda node: node.name)
+
+
+def node_of(found: Mapping[str, Any]) -> Node:
+    """From a core/v1 Node."""
+    about = found.get("status", {}).get("nodeInfo", {})
+    return Node(found["metadata"]["name"], found["metadata"]["uid"], str(about.get("bootID", "")))
+
+
+def digest(node: str, uid: str, verified: Mapping[str, object]) -> str:
+    """What one node's proof vouches for, as 64 hexadecimal digits; `verified` holds everything that must prove it again."""
+    text = json.dumps([node, uid, verified], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The proof of one node: the Job that is asked for, and by what its pod's report is judged."""
+
+    node: Node
+    body: Mapping[str, Any]
+    """Metadata and spec of the Job (batch/v1)."""
+    expect: tuple[str, ...]
+    """Parameters that the guest's command line must have."""
+    sandbox: str | None
+    """Which sandbox is promised to work in the guest (`ladder.SANDBOXES`), or None."""
+
+    @property
+    def template(self) -> Mapping[str, Any]:
+        """The Job's pod template."""
+        template: Mapping[str, Any] = self.body["spec"]["template"]
+        return template
+
+    @property
+    def digest(self) -> str:
+        """What the Job vouches for."""
+        return str(self.template["metadata"]["annotations"][DIGEST_ANNOTATION])
+
+    @property
+    def nonce(self) -> str:
+        """What starts every line of the pod's report."""
+        return nonce(self.digest, attempt_of(self.template))
+
+
+def ask(
+    proof: str, node: Node, settings: Mapping[str, Any], ladder: str, account: str, attempt: int = 1, boot_id: str = ""
+) -> Asked:
+    """The proof of `node`.
+
+    `settings`: `pod_template` (JSON of a core/v1 PodTemplateSpec), what PROVEN_AGAIN_BY names, and `timeout_seconds`; `ladder` is
+    the text of ladder.sh, `account` the pod's service account, and `boot_id` what BOOT_ANNOTATION says, by default the node's
+    present one. Raises NodeError for a template that `pod_safety.safe` refuses.
+    """
+    template = pod_safety.safe(json.loads(settings["pod_template"]))
+    again = {key: settings.get(key) for key in PROVEN_AGAIN_BY}
+    vouched = digest(node.name, node.uid, {"template": template, "ladder": ladder, **again})
+    body = job(
+        proof,
+        node.name,
+        vouched,
+        template,
+        ladder=ladder,
+        account=account,
+        image=settings.get("image"),
+        expect=settings["kernel_params"],
+        timeout_seconds=int(settings["timeout_seconds"]),
+        attempt=attempt,
+        boot_id=boot_id or node.boot_id,
+    )
+    promised = (settings.get("sandbox") or SANDBOXES[0]) if settings["nested_sandbox"] else None
+    return Asked(node, body, tuple(settings["kernel_params"]), promised)
+
+
+def nonce(vouched: str, attempt: int) -> str:
+    """Starts the lines of one Job's pod, each try's own: the report of a try before is none of this one."""
+    return hashlib.sha256(f"{vouched} {attempt}".encode()).hexdigest()[:16]
+
+
+def attempt_of(described: Mapping[str, Any]) -> int:
+    """Which try a Job, a pod or a pod template is, by its annotation; 1 where that is not a number."""
+    text = str((described["metadata"].get("annotations") or {}).get(ATTEMPT_ANNOTATION, ""))
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 1
+
+
+def escaped(token: str) -> str:
+    """As ladder.sh escapes."""
+    return quote(token, safe="!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")
+
+
+def job_name(proof: str, node: str) -> str:
+    """The Job's Pulumi name. The plugin adds a hyphen and eight characters, and 63 is the bound of a name that is a label too."""
+    whole = f"{proof}-{node}"
+    return whole if len(whole) <= 54 else f"{whole[:43].rstrip('-.')}-{hashlib.sha256(whole.encode()).hexdigest()[:10]}"
+
+
+def job(
+    proof: str,
+    node: str,
+    vouched: str,
+    template: Mapping[str, Any],
+    *,
+    ladder: str,
+    account: str,
+    image: str | None,
+    expect: Sequence[str],
+    timeout_seconds: int,
+    attempt: int = 1,
+    boot_id: str = "",
+) -> dict[str, Any]:
+    """Metadata and spec of the Job (batch/v1) that proves one node with the pod of `template` (core/v1 PodTemplateSpec).
+
+    The pod keeps the template's class, capabilities, user and resources, so that scheduler, overhead and RuntimeClass play
+    their part, and the entry through which its container starts; what runs is the ladder instead of the container's own
+    program. The ladder is an argument: nothing that a tenant could write is read, and the Go shim loses the output of a
+    container that reads its standard input (kata-containers 13640). It only reports, so that the Job completes whatever it
+    meets. Pinned by affinity and not by `nodeName`, which would pass the scheduler by; the taint of a node that waits for its
+    proof is tolerated. No name is given, so that the plugin chooses a new one each time: a Job of a fixed name that was left
+    over from before would be taken over by server-side apply, and its old result with it.
+    """
+    labels = {PROOF_LABEL: proof}
+    notes = {NODE_ANNOTATION: node, DIGEST_ANNOTATION: vouched, ATTEMPT_ANNOTATION: str(attempt)}
+    spec = deepcopy(dict(template["spec"]))
+    pinned = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+    first = spec["containers"][0]
+    climbing = ["/bin/sh", "-c", ladder]
+    started = {"args": [*pod.entry_options(first), *climbing]} if pod.enters(first) else {"command": climbing, "args": []}
+    ours = {
+        "KATA_NODES_NONCE": nonce(vouched, attempt),
+        "KATA_NODES_MESSAGE": MESSAGE_FILE,
+        # What the report keeps of the command line: the seed document's parameter is a row of the checklist in any case.
+        "KATA_NODES_EXPECT": " ".join(map(escaped, dict.fromkeys([*expect, SEED_PARAMETER]))),
+    }
+    container = {
+        **first,
+        **started,
+        "terminationMessagePath": MESSAGE_FILE,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "env": [
+            *(variable for variable in first.get("env", []) if variable["name"] not in ours),
+            *({"name": name, "value": value} for name, value in ours.items()),
+        ],
+    }
+    if image:
+        container["image"] = image
+    spec |= {
+        "serviceAccountName": account,
+        "automountServiceAccountToken": False,
+        "restartPolicy": "Never",
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [pinned]}}},
+        "tolerations": [*spec.get("tolerations", []), {"key": TAINT, "operator": "Exists"}],
+        "containers": [container],
+    }
+    return {
+        "metadata": {"labels": labels, "annotations": {**notes, BOOT_ANNOTATION: boot_id}},
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": timeout_seconds,
+            "template": {
+                "metadata": {"labels": {**template.get("metadata", {}).get("labels", {}), **labels}, "annotations": notes},
+                "spec": spec,
+            },
+        },
+    }
+
+
+def evidence_name(proof: str) -> str:
+    """Name of the ConfigMap with what was measured, which outlives the pods."""
+    return f"{proof}-evidence"

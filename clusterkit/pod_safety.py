@@ -1,0 +1,113 @@
+"""What keeps a sandbox pod's capabilities inside its guest: one judgement for templates, proofs and the policy pack."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from clusterkit.guard import CONTAINERS, ORDINARY
+from nodekit.errors import NodeError
+from nodekit.rules.proof.capabilities import CAPABILITIES
+from nodekit.rules.text import printable
+
+HOST_NAMESPACES = ("hostNetwork", "hostPID", "hostIPC")
+BOTH = " and ".join(CAPABILITIES)
+
+
+def pod_specs(value: object, at: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every pod spec in an object, with its place: whatever has a list of containers is one.
+
+    So no kind is left out: those of Kubernetes that make pods, lists and patches of them, and those that operators add.
+    """
+    if isinstance(value, Mapping):
+        if any(isinstance(value.get(kind), list) for kind in CONTAINERS):
+            yield at, value
+        for key, below in value.items():
+            yield from pod_specs(below, f"{at}.{key}" if at else str(key))
+    elif isinstance(value, list):
+        for index, below in enumerate(value):
+            yield from pod_specs(below, f"{at}[{index}]")
+
+
+def unsafe(spec: Mapping[str, Any], classes: Sequence[str]) -> list[NodeError]:
+    """Why a pod spec (core/v1) would let a sandbox reach the node; empty when it would not.
+
+    Under one of `classes`, the RuntimeClasses that lead into a Kata guest, a container may add NET_ADMIN and SYS_ADMIN, both and
+    nothing else beyond Pod Security's `baseline`; elsewhere nothing beyond that. `privileged` is refused everywhere, since
+    it grants every capability. Host namespaces and hostPath are refused for pods of those classes and for those that add
+    capabilities: they reach past the guest (see `guard.policy`). What is neither text, number, list nor object is not known
+    yet and is not judged: a preview cannot know it, and the run that makes the pod does.
+    """
+    given = spec.get("runtimeClassName")
+    within = given in classes if isinstance(given, str) else given is not None
+    under = f"RuntimeClass {printable(given, 80)}" if isinstance(given, str) and given else "no RuntimeClass"
+    containers = [_mapping(one) for kind in CONTAINERS for one in _list(spec.get(kind))]
+    found = [error for one in containers for error in _container(one, within, under, classes)]
+    if (isinstance(given, str) and within) or any(_beyond(one) for one in containers):
+        found += _host(spec)
+    return found
+
+
+def safe(template: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The pod template (core/v1 PodTemplateSpec) as given; its RuntimeClass, where it has one, counts as a Kata class.
+
+    Raises NodeError `pod-capabilities` or `pod-reaches-node`.
+    """
+    spec = _mapping(template.get("spec"))
+    given = spec.get("runtimeClassName")
+    for error in unsafe(spec, [given] if given else []):
+        raise error
+    return template
+
+
+def _beyond(container: Mapping[str, Any]) -> list[str]:
+    """What a container adds beyond Pod Security's `baseline`."""
+    capabilities = _mapping(_mapping(container.get("securityContext")).get("capabilities"))
+    return sorted({one for one in _list(capabilities.get("add")) if isinstance(one, str) and one not in ORDINARY})
+
+
+def _container(container: Mapping[str, Any], within: bool, under: str, classes: Sequence[str]) -> Iterator[NodeError]:
+    name, beyond = printable(str(container.get("name", "?")), 80), _beyond(container)
+    context = _mapping(container.get("securityContext"))
+    shown = printable(", ".join(beyond), 200)
+    unknown = any(not isinstance(one, str) for one in _list(_mapping(context.get("capabilities")).get("add")))
+    if beyond and not within:
+        yield NodeError(
+            "pod-capabilities",
+            f"Container {name} adds {shown} under {under}, so that they reach the node's own kernel",
+            f"Set runtimeClassName to {' or '.join(classes) or 'a RuntimeClass of Kata'}, or add no capability",
+        )
+    elif beyond and (set(beyond) - set(CAPABILITIES) or (set(beyond) != set(CAPABILITIES) and not unknown)):
+        yield NodeError(
+            "pod-capabilities",
+            f"Container {name} adds {shown}, and a nested sandbox needs exactly {BOTH}",
+            f"Add {BOTH}, spelt so, or neither",
+        )
+    if context.get("privileged") is True:
+        yield NodeError(
+            "pod-reaches-node",
+            f"Container {name} is privileged, which gives it every capability and the node's devices",
+            f"Leave privileged out; {BOTH} under a RuntimeClass of Kata are enough for a nested sandbox",
+        )
+
+
+def _host(spec: Mapping[str, Any]) -> Iterator[NodeError]:
+    if shared := [name for name in HOST_NAMESPACES if spec.get(name) is True]:
+        yield NodeError(
+            "pod-reaches-node",
+            f"A sandbox pod has {', '.join(shared)}, and so the node's own namespaces",
+            f"Leave {', '.join(shared)} out",
+        )
+    volumes = [_mapping(one) for one in _list(spec.get("volumes"))]
+    if mounted := [str(one.get("name", "?")) for one in volumes if one.get("hostPath") is not None]:
+        yield NodeError(
+            "pod-reaches-node",
+            f"A sandbox pod has hostPath volumes ({printable(', '.join(mounted), 200)}), and root of its guest the node's files",
+            "Use emptyDir or a claim",
+        )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

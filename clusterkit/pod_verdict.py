@@ -1,0 +1,429 @@
+"""What the Job of a proof, its pod and the cluster's events mean: evidence, a refusal, or another try. Python alone judges."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from clusterkit.pod_proof import BOOT_ANNOTATION, DIGEST_ANNOTATION, NODE_ANNOTATION, Asked, Node, attempt_of
+from nodekit.rules.proof import console, ladder
+from nodekit.rules.text import printable
+
+MAX_MESSAGE = 4096
+"""Bytes of a termination message that a kubelet keeps (kubernetes.io, Determine the Reason for Pod Failure)."""
+SHOWN = 600
+"""Characters of what a cluster or a container said that stand in a sentence."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why one node is not proven: a key of `CODES`, and one line with node, reading, cause and remedy."""
+
+    code: str
+    sentence: str
+
+
+def refusal(code: str, message: str, remedy: str) -> Refusal:
+    """With the sentence in the form of every error of this project."""
+    return Refusal(code, f"{message}. {remedy}. [{code}]")
+
+
+def line(text: object, limit: int = SHOWN) -> str:
+    """Untrusted text as one printable line."""
+    return printable(" ".join(str(text or "").split()), limit)
+
+
+# What events say
+
+
+@dataclass(frozen=True)
+class Words:
+    """What events of one kind say of one object: how often it happened, and the last event's words."""
+
+    times: int
+    text: str
+
+
+Events: TypeAlias = Mapping[str, Mapping[str, Words]]
+"""By the uid of a Job or a pod, by the event's reason."""
+
+
+ECHO = re.compile(r"Error: (ErrImagePull|ImagePullBackOff)")
+"""What a kubelet says beside every failed pull, under the reason of the registry's words: it tells nothing, and would count as
+a further failure (pkg/kubelet/kuberuntime, startContainer)."""
+
+
+def words_of(events: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Words]]:
+    """From core/v1 Events."""
+    by_object: dict[str, dict[str, Words]] = {}
+    telling = (event for event in events if not ECHO.fullmatch(str(event.get("message", ""))))
+    for event in sorted(telling, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or "")):
+        reasons = by_object.setdefault(str(event.get("involvedObject", {}).get("uid")), {})
+        reason = str(event.get("reason", ""))
+        count = event.get("count") or (event.get("series") or {}).get("count") or 1
+        times = int(count) + (reasons[reason].times if reason in reasons else 0)
+        reasons[reason] = Words(times, line(event.get("message"), 900))
+    return by_object
+
+
+NO_HANDLER = re.compile(r'no runtime for "|failed to find runtime handler|runtime handler .{0,80} not (found|supported)')
+"""What containerd (internal/cri, getSandboxRuntime) and CRI-O say of a handler that they do not know."""
+NO_USERS = re.compile(r"(runtime|handler .{0,80}) does not support user namespaces")
+"""What a kubelet says of hostUsers: false where the handler does not offer it (pkg/kubelet/userns, userns_manager.go)."""
+NETWORK = re.compile(r"\b(cni|network|networkplugin)\b", re.IGNORECASE)
+"""Words of a failure that passes once the node's network is up."""
+NO_IMAGE = re.compile(r"not found|denied|unauthorized|manifest unknown|no match for platform|invalid reference", re.IGNORECASE)
+"""Words of a registry that trying again does not change."""
+IN_VAIN = ("PodSecurity", "ValidatingAdmissionPolicy")
+"""Words of refusals of a pod that stay."""
+
+
+def hopeless(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, events: Events) -> Refusal | None:
+    """Why a Job that still runs cannot pass any more, by what its events and its pod's state say; None while it can.
+
+    What can pass by itself is waited for: a network that comes up, a scheduler that finds no room yet, a namespace whose
+    labels are not known everywhere yet.
+    """
+    if pod is None:
+        unmade = events.get(job["metadata"]["uid"], {}).get("FailedCreate")
+        # Once alone can be the moment before a namespace or a policy is known everywhere.
+        lasting = unmade and unmade.times > 1 and any(word in unmade.text for word in IN_VAIN)
+        return refused_pod(node, unmade.text) if unmade and lasting else None
+    told = events.get(str(pod["metadata"].get("uid")), {})
+    sandbox = told.get("FailedCreatePodSandBox")
+    if sandbox and (lasts(sandbox.text) or (sandbox.times > 2 and not NETWORK.search(sandbox.text))):
+        return no_sandbox(node, sandbox.text)
+    waiting = status_of(pod).get("state", {}).get("waiting") or {}
+    reason, text = str(waiting.get("reason", "")), str(waiting.get("message") or "")
+    pulled = told.get("Failed", Words(0, ""))
+    often = pulled.times > 2 or NO_IMAGE.search(f"{text} {pulled.text}")
+    if reason in ("InvalidImageName", "ErrImageNeverPull") or (reason in ("ErrImagePull", "ImagePullBackOff") and often):
+        return no_image(node, text if NO_IMAGE.search(text) else pulled.text or text or reason)
+    mount = told.get("FailedMount")
+    if mount and mount.times > 4:
+        return refusal(
+            "proof-container-failed",
+            f"{node}: a volume of the pod cannot be mounted: {line(mount.text).rstrip('.')}",
+            "Make what the template's volumes name, in the proof's own namespace",
+        )
+    return None
+
+
+def lasts(why: str) -> bool:
+    """Whether a pod sandbox that could not be made once cannot be made later either."""
+    fault = console.explain_kata(why)
+    return bool(NO_HANDLER.search(why) or NO_USERS.search(why) or (fault and not fault.retry))
+
+
+def refused_pod(node: str, why: str) -> Refusal:
+    """The API server makes no pod for the Job."""
+    remedy = next((way for word, way in PASSED_BY.items() if word in why), "Correct what it names, then run again")
+    return refusal("proof-pod-refused", f"{node}: the cluster refuses the proof's pod: {line(why, 900).rstrip('.')}", remedy)
+
+
+PASSED_BY = {
+    "PodSecurity": "Label the namespace pod-security.kubernetes.io/enforce=privileged (SandboxNamespace does), or use the "
+    "template for an ordinary user, which needs no capability",
+    "ValidatingAdmissionPolicy": "Do what the rule says; the sandbox guard admits the capabilities under its own RuntimeClasses",
+    "RuntimeClass": "Make the RuntimeClass, or name one that is there",
+    "quota": "Raise the namespace's quota: each node's proof is a pod with the template's requests and the class's overhead",
+}
+"""A word of the API server's refusal of a pod -> the way past it."""
+
+
+def no_sandbox(node: str, why: str) -> Refusal:
+    """The node's container runtime cannot start the pod."""
+    if NO_HANDLER.search(why):
+        return refusal(
+            "proof-container-failed",
+            f"{node}: the node's container runtime does not know the handler: {line(why).rstrip('.')}",
+            "Register the handler of the RuntimeClass in the node's containerd or CRI-O, as kata-deploy does, and restart it; "
+            "or leave the node out of the proof",
+        )
+    if NO_USERS.search(why):
+        return refusal(
+            "proof-container-failed",
+            f"{node}: the runtime's handler offers no user namespaces of the pod's own: {line(why).rstrip('.')}",
+            "Take hostUsers: false out of the pod template: in Kata's guest a sandbox makes its user namespaces itself",
+        )
+    fault = console.explain_kata(why)
+    cause = f"{fault.cause} (the cluster says: {line(why).rstrip('.')})" if fault else line(why).rstrip(".")
+    return refusal(
+        "proof-container-failed",
+        f"{node}: the runtime cannot start the pod: {cause}",
+        "Put right what it names in Kata's installation or configuration on the node; the runtime's log there says more",
+    )
+
+
+def no_image(node: str, why: str) -> Refusal:
+    """The node cannot get the image."""
+    return refusal(
+        "proof-container-failed",
+        f"{node}: the image cannot be pulled: {line(why).rstrip('.')}",
+        "Make kubernetes.proof.image one that the node can pull: its name, its registry, and the registry's credentials",
+    )
+
+
+# Whether it is what was asked for
+
+
+def condition(described: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """A condition of an object that holds, or an empty one."""
+    conditions = described.get("status", {}).get("conditions") or []
+    return next((each for each in conditions if each["type"] == kind and each["status"] == "True"), {})
+
+
+def ended(job: Mapping[str, Any]) -> bool:
+    """Whether a Job has passed or failed for good."""
+    return bool(condition(job, "Complete") or condition(job, "Failed"))
+
+
+def owner(pod: Mapping[str, Any]) -> str | None:
+    """Uid of the Job that controls a pod."""
+    owners = pod["metadata"].get("ownerReferences") or ()
+    return next((str(each["uid"]) for each in owners if each.get("controller") and each.get("kind") == "Job"), None)
+
+
+def status_of(pod: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Status of the container that climbs: the pod's first, by its name, since statuses come in any order."""
+    containers = (pod or {}).get("spec", {}).get("containers") or [{}]
+    statuses = (pod or {}).get("status", {}).get("containerStatuses") or []
+    empty: Mapping[str, Any] = {}
+    return next((each for each in statuses if each.get("name") == containers[0].get("name")), empty)
+
+
+def differences(asked: Mapping[str, Any], spec: Mapping[str, Any], image_id: str = "") -> list[str]:
+    """What of a pod spec (core/v1), of a Job or of its pod, is not as it was asked for; the API server adds defaults."""
+    wanted = asked["containers"][0]
+    empty: Mapping[str, Any] = {}
+    container = next((each for each in spec.get("containers") or [] if each.get("name") == wanted["name"]), empty)
+    fields = ("serviceAccountName", "runtimeClassName")
+    found = [field for field in fields if (spec.get(field) or None) != (asked.get(field) or None)]
+    found += [f"container.{key}" for key in ("command", "args") if (container.get(key) or []) != (wanted.get(key) or [])]
+    if environment(container) != environment(wanted):
+        found.append("container.env")
+    _, at, digest = str(wanted.get("image")).partition("@")
+    # Where an image is rewritten to a mirror, it is still the one that was asked for by its digest.
+    if container.get("image") != wanted.get("image") and not (at and image_id.endswith(f"@{digest}")):
+        found.append("container.image")
+    return found
+
+
+def environment(container: Mapping[str, Any]) -> dict[str, str | None]:
+    """Variables of a container; None where a value comes from elsewhere. The API server leaves an empty value out."""
+    return {each["name"]: None if "valueFrom" in each else each.get("value", "") for each in container.get("env") or []}
+
+
+def forged(asked: Asked, job: Mapping[str, Any], pod: Mapping[str, Any] | None) -> Refusal | None:
+    """The refusal of a Job, or of a pod of it, that is not what was asked for."""
+    name = asked.node.name
+    template = job["spec"]["template"]
+    notes = template["metadata"].get("annotations") or {}
+    differing = [] if notes.get(DIGEST_ANNOTATION) == asked.digest else [f"annotation {DIGEST_ANNOTATION}"]
+    differing += [] if attempt_of(template) == attempt_of(asked.template) else ["the try"]
+    differing += differences(asked.template["spec"], template["spec"])
+    what = "its Job"
+    if pod is not None and not differing:
+        what = f"the pod {line(pod['metadata'].get('name'), 80)}"
+        spec = pod["spec"]
+        differing += [] if owner(pod) == job["metadata"]["uid"] else ["its controller"]
+        # A pod that is not scheduled yet is on no node.
+        differing += [] if spec.get("nodeName") in (None, "", name) else ["nodeName"]
+        differing += differences(asked.template["spec"], spec, str(status_of(pod).get("imageID", "")))
+    if not differing:
+        return None
+    return refusal(
+        "proof-forged",
+        f"{name}: {what} is not what was asked for, and is not believed: {', '.join(differing)} differs",
+        "Look who may write in the proof's namespace, and which webhooks change Jobs and pods there; then run pulumi up again",
+    )
+
+
+# The verdict
+
+
+def verdict(
+    asked: Asked,
+    nodes: Sequence[Node],
+    job: Mapping[str, Any] | None,
+    pod: Mapping[str, Any] | None,
+    before: str | None = None,
+    events: Events | None = None,
+) -> dict[str, Any] | Refusal:
+    """What a Job and the last that was seen of its pod mean: evidence, or the refusal.
+
+    `nodes` are all nodes of the cluster as they are now: a guest has none of their boot ids. A Job that completed is believed
+    only with its pod's report, judged by the ladder's judge. `before` is the evidence of the last proof (JSON), which stands for
+    a pod that is gone when it is of the same Job; `events` say why there is no pod, or why it does not start.
+    """
+    name, events = asked.node.name, events or {}
+    present = next((node for node in nodes if node.name == name), None)
+    if present is None or present.uid != asked.node.uid:
+        return refusal(
+            "proof-pod-lost",
+            f"{name}: the node left the cluster while it was proven, or another machine took its name",
+            "Run pulumi up again, which proves the machine that is there",
+        )
+    if job is None:
+        return refusal("proof-pod-lost", f"{name}: the Job is gone from the cluster", "Run pulumi refresh, then pulumi up")
+    if untrue := forged(asked, job, pod):
+        return untrue
+    # Before a reboot the node's own kernel had another boot id.
+    own = {str((job["metadata"].get("annotations") or {}).get(BOOT_ANNOTATION, "")): name}
+    boot_ids = own | {node.boot_id: node.name for node in nodes}
+    terminated = status_of(pod).get("state", {}).get("terminated")
+    if terminated:
+        judged = of_container(asked, terminated, present.boot_id, boot_ids)
+        if isinstance(judged, Refusal) or condition(job, "Complete"):
+            return judged if isinstance(judged, Refusal) else {**judged, "job": job["metadata"]["uid"]}
+        return unfinished(name, "DeadlineExceeded", pod, events)
+    if condition(job, "Complete"):
+        kept = evidence_of(before)
+        if pod is None and kept.get("job") == job["metadata"]["uid"] and kept.get("node") == name:
+            return no_guest(name, str(kept.get("guestBootId", "")), boot_ids) or kept
+        what = "its pod says nothing" if pod else "its pod is gone and with it what it reported"
+        return refusal("proof-pod-lost", f"{name}: the Job ended, and {what}", "Run pulumi up again, which proves the node again")
+    unmade = events.get(job["metadata"]["uid"], {}).get("FailedCreate")
+    if pod is None and unmade:
+        return refused_pod(name, unmade.text)
+    return hopeless(name, job, pod, events) or unfinished(name, condition(job, "Failed").get("reason", ""), pod, events)
+
+
+def evidence_of(text: str | None) -> dict[str, Any]:
+    """Kept evidence, or nothing where it is none."""
+    try:
+        kept = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def no_guest(node: str, guest: str, boot_ids: Mapping[str, str]) -> Refusal | None:
+    """The refusal of a boot id that is no guest's: the kernel of this node, or of another, ran the ladder."""
+    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", guest) and guest not in boot_ids:
+        return None
+    whose = f"node {boot_ids[guest]}'s own" if guest in boot_ids else "not one of a kernel"
+    return refusal(
+        "proof-not-a-guest",
+        f"{node}: the boot id {line(guest, 60)!r} is {whose}, so the ladder ran in no guest",
+        "Have the RuntimeClass's handler lead to Kata (io.containerd.kata.v2) on the node; one that leads to runc is no Kata",
+    )
+
+
+def of_container(
+    asked: Asked, terminated: Mapping[str, Any], node_boot_id: str, boot_ids: Mapping[str, str]
+) -> dict[str, Any] | Refusal:
+    """What a container that ended means: its report, judged, or why it made none."""
+    name = asked.node.name
+    message = str(terminated.get("message") or "").encode()[:MAX_MESSAGE].decode(errors="ignore")
+    code, reason = terminated.get("exitCode"), str(terminated.get("reason", ""))
+    if code == 137 or terminated.get("signal") or reason == "OOMKilled":
+        return killed(name, terminated)
+    if code != 0:
+        return refusal(
+            "proof-container-failed",
+            f"{name}: the container ended with {line(code, 20)} before the ladder did, and said {line(message)!r}",
+            "Name a proof image that has /bin/sh and mount, and look at the runtime's log on the node",
+        )
+    judged = ladder.judge(message, asked.nonce, node_boot_id, asked.expect, sandbox=asked.sandbox, place="pod")
+    if judged.code is not None:
+        return refusal(judged.code, f"{name}: {judged.message}", judged.remedy)
+    return no_guest(name, judged.boot_id, boot_ids) or {
+        "node": name,
+        "proven": "pod",
+        "userNamespaces": judged.user_namespaces if judged.user_namespaces >= 0 else None,
+        "guestKernel": judged.guest_kernel,
+        "guestBootId": judged.boot_id,
+        "commandLine": judged.command_line,
+        "rungs": [rung.as_dict() for rung in judged.rungs],
+    }
+
+
+def killed(node: str, terminated: Mapping[str, Any]) -> Refusal:
+    """The container was ended from outside."""
+    code, signal, reason = (line(terminated.get(key), 40) for key in ("exitCode", "signal", "reason"))
+    how = ", ".join([f"exit code {code}", *([f"signal {signal}"] if signal else []), *([reason] if reason else [])])
+    remedy = (
+        "Raise the pod's memory limit (kubernetes.pod.memoryLimit)"
+        if reason == "OOMKilled"
+        else "Look at the pod's events and at the kubelet's log on the node: a full node, an eviction, or a cgroup driver other "
+        "than the runtime's ends containers so"
+    )
+    return refusal("proof-container-failed", f"{node}: the container was killed before the ladder ended ({how})", remedy)
+
+
+def unfinished(node: str, reason: str, pod: Mapping[str, Any] | None, events: Events) -> Refusal:
+    """Why a pod reported nothing: not scheduled, not started, lost, or still at it at the end of its time."""
+    status = (pod or {}).get("status", {})
+    told = events.get(str((pod or {}).get("metadata", {}).get("uid")), {})
+    unscheduled = next(
+        (each for each in status.get("conditions") or [] if each["type"] == "PodScheduled" and each["status"] == "False"), None
+    )
+    if unscheduled:
+        return refusal(
+            "proof-timeout",
+            f"{node}: the scheduler found no room for the pod: {line(unscheduled.get('message'))}",
+            "Give the node the labels that the RuntimeClass asks for and room for the pod with its overhead, or leave it out",
+        )
+    if sandbox := told.get("FailedCreatePodSandBox"):
+        return no_sandbox(node, sandbox.text)
+    waiting = status_of(pod).get("state", {}).get("waiting") or {}
+    why = str(waiting.get("message") or waiting.get("reason") or "")
+    if "Image" in str(waiting.get("reason")):
+        return no_image(node, why)
+    if why not in ("", "ContainerCreating", "PodInitializing"):
+        return refusal(
+            "proof-container-failed",
+            f"{node}: the container did not start: {line(why)}",
+            "Put right what it names; the runtime's log on the node says more",
+        )
+    if reason != "DeadlineExceeded":
+        cause = line(status.get("message") or status.get("reason") or "no word of it", 300)
+        return refusal(
+            "proof-pod-lost",
+            f"{node}: the pod was gone before it had reported anything ({cause})",
+            "Look whether the node still is, and is Ready; then run again",
+        )
+    where = "the ladder did not end in the container" if status.get("phase") == "Running" else "the guest did not start"
+    last = max(told.values(), key=lambda words: words.times, default=None) if where.startswith("the guest") else None
+    seen = f"; the cluster says: {line(last.text, 300).rstrip('.')}" if last else ""
+    return refusal(
+        "proof-timeout",
+        f"{node}: the pod did not end in the time it was given: {where}{seen}",
+        "Look at the runtime's log on the node, and raise the proof's timeoutSeconds only when the node is merely slow",
+    )
+
+
+def try_of(
+    ask: Callable[[int, str], Asked],
+    nodes: Sequence[Node],
+    jobs: Mapping[str, Mapping[str, Any]],
+    pods: Mapping[str, Mapping[str, Any]],
+    before: str | None,
+    events: Events | None = None,
+) -> Asked:
+    """Which try of a node's proof is to be on the cluster; `ask` takes its number and the boot id of BOOT_ANNOTATION.
+
+    The Job that is there for the same digest stays while it runs and where its evidence is accepted; one that ended otherwise,
+    or cannot pass any more, is replaced by the next try although nothing in the inputs changed.
+    """
+    first = ask(1, "")
+    same = [
+        job
+        for job in jobs.values()
+        if (notes := job["spec"]["template"]["metadata"].get("annotations") or {}).get(DIGEST_ANNOTATION) == first.digest
+        and notes.get(NODE_ANNOTATION) == first.node.name
+        and not job["metadata"].get("deletionTimestamp")
+    ]
+    if not same:
+        return first
+    newest = max(same, key=lambda job: attempt_of(job["spec"]["template"]))
+    attempt = attempt_of(newest["spec"]["template"])
+    asked = ask(attempt, str((newest["metadata"].get("annotations") or {}).get(BOOT_ANNOTATION, "")))
+    pod = pods.get(newest["metadata"]["uid"])
+    if ended(newest):
+        failed = isinstance(verdict(asked, nodes, newest, pod, before, events), Refusal)
+    else:
+        failed = hopeless(asked.node.name, newest, pod, events or {}) is not None
+    return ask(attempt + 1, "") if failed else asked

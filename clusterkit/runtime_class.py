@@ -1,0 +1,51 @@
+"""What a Kata RuntimeClass says: handler, and where its pods may run."""
+
+import re
+
+from nodekit.errors import NodeError
+
+HANDLERS = {("qemu", "go"): "kata-qemu", ("qemu", "rust"): "kata-qemu-runtime-rs", ("firecracker", "go"): "kata-fc"}
+"""Handler names of kata-deploy by hypervisor and runtime (kata-containers tools/packaging/kata-deploy)."""
+NODE_LABEL = "katacontainers.io/kata-runtime"
+"""Label of nodes that can run Kata, set by kata-deploy and by hand installations alike."""
+EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+
+
+def node_selector(kata_version: str) -> dict[str, str]:
+    """Labels a node must carry: from release 4.1 kata-deploy sets a second one."""
+    major, minor = (int(n) for n in kata_version.split(".")[:2])
+    labels = {NODE_LABEL: "true"}
+    if (major, minor) >= (4, 1):
+        labels["kata-deploy.katacontainers.io/default"] = "true"
+    return labels
+
+
+def toleration(taint: str) -> dict[str, str]:
+    """The toleration of a taint in the words of `kubectl taint`: KEY[=VALUE][:EFFECT]; no value tolerates every one.
+
+    Raises NodeError `bad-input` when it is none.
+    """
+    shape = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._/-]*)(?:=([A-Za-z0-9._-]*))?(?::([A-Za-z]+))?", taint)
+    if not shape or shape[3] not in (None, *EFFECTS):
+        raise NodeError(
+            "bad-input",
+            f"toleration {taint!r} is not KEY[=VALUE][:EFFECT]",
+            f"Write it as for kubectl taint, with one of {EFFECTS}",
+        )
+    key, value, effect = shape.groups()
+    tolerated = {"key": key, "operator": "Exists"} if value is None else {"key": key, "operator": "Equal", "value": value}
+    return tolerated | ({"effect": effect} if effect else {})
+
+
+def adopted(name: str, handler: str, wanted: str | None) -> str:
+    """Name of a class that was there already; raises NodeError `runtime-class-handler` where a handler is wanted and it has
+    another. Without one, the proof alone says whether it leads to Kata: clouds and distributions name handlers as they like.
+    """
+    if wanted and handler != wanted:
+        raise NodeError(
+            "runtime-class-handler",
+            f"RuntimeClass {name} leads to handler {handler!r}, and {wanted!r} is wanted",
+            "Choose another name for the class, so that it is made, or leave the handler out (kubernetes.handler), so that the "
+            "class is proven as it is",
+        )
+    return name

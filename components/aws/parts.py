@@ -1,0 +1,98 @@
+"""What machines of every pool on AWS have in common: type, security group, instance profile, metadata service, disk, tags."""
+
+from typing import Any, Optional
+
+import pulumi
+
+from aws import ec2
+from components.aws.resources import PluginResource
+from components.children import child_options
+from components.told import told
+
+METADATA = {
+    "httpEndpoint": "enabled",
+    "httpTokens": "required",
+    "httpPutResponseHopLimit": 1,
+    "instanceMetadataTags": "disabled",
+}
+"""Sessions alone (IMDSv2), and no hop further than the machine itself: a container or a guest gets no answer."""
+SESSION_MANAGER = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
+SSH_PORT = 22
+
+
+class Parts:
+    """Children of the pool `parent`, which was given `args` and `opts`, and inputs of its machines."""
+
+    def __init__(self, parent: pulumi.ComponentResource, name: str, args: Any, opts: Optional[pulumi.ResourceOptions]) -> None:
+        self.parent, self.name, self.given_tags, self.opts = parent, name, args.get("tags", []), opts
+        nested = pulumi.Output.all(args["instance_type"], args.get("nested_virtualization", False)).apply(
+            told(lambda one: ec2.nested_virtualization(one[0], bool(one[1])))
+        )
+        self.cpu_options = nested.apply(lambda on: {"nestedVirtualization": "enabled"} if on else None)
+        self.disk = {
+            "volumeSize": pulumi.Output.from_input(args["root_volume_gib"]).apply(int),
+            "volumeType": "gp3",
+            "encrypted": True,
+            "deleteOnTermination": True,
+        }
+        networks = pulumi.Output.all(args.get("ssh_from", []), args.get("ssh_from_everywhere", False)).apply(
+            told(lambda one: ec2.ssh_networks(one[0], bool(one[1])))
+        )
+        everywhere = {"cidrBlocks": ["0.0.0.0/0"], "ipv6CidrBlocks": ["::/0"]}
+        group = PluginResource(
+            "aws:ec2/securityGroup:SecurityGroup",
+            f"{name}-security-group",
+            {
+                "description": "Nodes of kata-nodes: SSH from named networks alone",
+                "vpcId": args["vpc"],
+                "ingress": networks.apply(_ingress),
+                "egress": [{"protocol": "-1", "fromPort": 0, "toPort": 0, **everywhere}],
+                "tags": self.tags(f"{name}-security-group"),
+            },
+            self.options(),
+        )
+        self.security_groups = pulumi.Output.all(group.id, args.get("security_groups", [])).apply(lambda one: [one[0], *one[1]])
+        self.profile = self._session_manager() if args.get("session_manager", False) else None
+
+    def options(self, *after: pulumi.Resource, **more: Any) -> pulumi.ResourceOptions:
+        """Of a child."""
+        return child_options(self.parent, self.opts, depends_on=list(after), **more)
+
+    def tags(self, name: str) -> pulumi.Output[dict[str, str]]:
+        """Of the resource with that name."""
+        owner = f"{pulumi.get_project()}/{pulumi.get_stack()}"
+        return pulumi.Output.from_input(self.given_tags).apply(told(lambda pairs: ec2.tags(pairs, owner, name)))
+
+    def _session_manager(self) -> PluginResource:
+        """An instance profile by which Systems Manager opens sessions, with no port and no key."""
+        statement = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        role = PluginResource(
+            "aws:iam/role:Role",
+            f"{self.name}-role",
+            {
+                "assumeRolePolicy": pulumi.Output.json_dumps({"Version": "2012-10-17", "Statement": [statement]}),
+                "tags": self.tags(f"{self.name}-role"),
+            },
+            self.options(),
+            outputs=["name"],
+        )
+        allowed = PluginResource(
+            "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
+            f"{self.name}-session-manager",
+            {"role": role.output("name"), "policyArn": SESSION_MANAGER},
+            self.options(),
+        )
+        return PluginResource(
+            "aws:iam/instanceProfile:InstanceProfile",
+            f"{self.name}-profile",
+            {"role": role.output("name"), "tags": self.tags(f"{self.name}-profile")},
+            self.options(allowed),
+            outputs=["name", "arn"],
+        )
+
+
+def _ingress(networks: tuple[list[str], list[str]] | list[list[str]]) -> list[dict[str, Any]]:
+    """SSH from these IPv4 and IPv6 networks; none when there are none."""
+    four, six = networks
+    rule = {"protocol": "tcp", "fromPort": SSH_PORT, "toPort": SSH_PORT, "description": "SSH"}
+    return [{**rule, "cidrBlocks": four, "ipv6CidrBlocks": six}] if four or six else []

@@ -1,0 +1,1 @@
+"""Components of what lies on a cluster."""

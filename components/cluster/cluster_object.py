@@ -1,0 +1,51 @@
+"""Options of objects on a cluster: never taken over from anybody else, and a failure told so that a person can act on it."""
+
+from typing import Any, Optional
+
+import pulumi
+from pulumi.runtime.proto import resource_pb2, resource_pb2_grpc
+from pulumi.runtime.settings import get_monitor, monitor_supports_feature
+
+from clusterkit import cluster_errors
+from components.children import child_options
+from nodekit.errors import NodeError
+
+
+def cluster_options(
+    parent: pulumi.ComponentResource,
+    given: Optional[pulumi.ResourceOptions],
+    child: str,
+    kind: str,
+    exists_remedy: str = "",
+    **more: Any,
+) -> pulumi.ResourceOptions:
+    """Options of `child`, an object of `kind`, of the component `parent`, which was `given` its own.
+
+    When the plugin fails, what it says is followed by an error in plain words with its remedy (`cluster_errors.explained`).
+    `exists_remedy` is given for an object whose name is not of the engine's making: it is the way out where that name is taken,
+    and the object is then made only by a provider that refuses a taken name.
+    """
+
+    def explain(failed: pulumi.ErrorHookArgs) -> bool:
+        inputs = failed.new_inputs or failed.old_inputs or {}
+        name = inputs.get("metadata", {}).get("name", failed.name)
+        error = cluster_errors.explained(failed.errors[0], kind, name, exists_remedy)
+        if error:
+            pulumi.log.error(error.sentence())
+        return False
+
+    def refuse(made: pulumi.ResourceHookArgs) -> None:
+        try:
+            cluster_errors.refuse_taking_over(kind, (made.new_inputs or {}).get("metadata", {}))
+        except NodeError as error:
+            raise pulumi.RunError(error.sentence()) from None
+
+    # Pulumi's mocks promise hooks and have no server to call back.
+    if not isinstance(get_monitor(), resource_pb2_grpc.ResourceMonitorStub):
+        return child_options(parent, given, **more)
+    hooks = pulumi.ResourceHookBinding()
+    if exists_remedy:
+        hooks.before_create = [pulumi.ResourceHook(f"{child}-refuse", refuse)]
+    if monitor_supports_feature(resource_pb2.RESOURCE_MONITOR_FEATURE_ERROR_HOOKS):
+        hooks.on_error = [pulumi.ErrorHook(f"{child}-explain", explain)]
+    return child_options(parent, given, hooks=hooks, **more)

@@ -1,0 +1,168 @@
+"""The controller that proves nodes which join a cluster after `up`, and takes their startup taint away."""
+
+import json
+from typing import Any, NotRequired, Optional, TypedDict
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from clusterkit import joining, joining_guard, joining_workload, pod_safety, proof_guard
+from components.cluster.cluster_object import cluster_options
+from components.told import told
+from nodekit.rules.proof.ladder import SANDBOXES
+
+
+class JoiningNodesArgs(TypedDict):
+    """Which nodes are proven, how, and by what image."""
+
+    namespace: pulumi.Input[str]
+    """Namespace of the controller and its Jobs, for them alone: one that admits the template's pods. The component's guard
+    refuses every other pod, but a tenant who may make Deployments or tokens there could still act as the controller."""
+    image: pulumi.Input[str]
+    """Image of clusterkit/controller/Containerfile, best by digest; this project publishes none."""
+    selector: pulumi.Input[str]
+    """Label selector of the nodes that are proven, such as katacontainers.io/kata-runtime=true."""
+    pod_template: pulumi.Input[str]
+    """The pod template to prove, as JSON (core/v1 PodTemplateSpec); its class, capabilities and resources are the proof's."""
+    handler: pulumi.Input[str]
+    """Handler of the template's RuntimeClass."""
+    kata_version: pulumi.Input[str]
+    """Kata release on the nodes."""
+    kernel_params: pulumi.Input[list[str]]
+    """Guest kernel parameters that every guest's command line must have."""
+    nested_sandbox: pulumi.Input[bool]
+    """Whether a sandbox inside the guest must work."""
+    sandbox: NotRequired[pulumi.Input[str]]
+    """Which sandbox that is, as for KataProof."""
+    proof_image: NotRequired[pulumi.Input[str]]
+    """Image to climb the ladder in, as for KataProof. Without it the template's own."""
+    timeout_seconds: pulumi.Input[int]
+    """Bound on one node's proof in seconds."""
+
+
+class JoiningNodes(pulumi.ComponentResource):
+    """Runs a controller that proves nodes tainted kata-nodes/unproven, each by a Job as KataProof makes it.
+
+    A node that passes loses this taint and no other; one that does not keeps it, has an Event with the reason, and is tried
+    again. Children: `-account`, which the controller runs as; the `-guard-policy` with its `-guard-binding`, which refuse that
+    account every other change of a node; `-proof-account` without a right, for the Jobs' pods; the `-proof-policy` with its
+    `-proof-binding`, which keep everybody else from the namespace, as those of KataProof do; three roles with their bindings
+    (`-nodes`, `-own`, `-events`); `-settings` and `-controller`. All have names of the engine's making, so that nothing is taken
+    over. The evidence lies in the namespace, in the ConfigMap NAME-evidence.
+    """
+
+    deployment: pulumi.Output[str]
+    """Name of the Deployment, known once its pod answers."""
+
+    def __init__(self, name: str, args: JoiningNodesArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        super().__init__("kata-nodes:index:JoiningNodes", name, None, opts)
+        namespace = pulumi.Output.from_input(args["namespace"])
+        own: dict[str, Any] = {"namespace": namespace}
+
+        def options(child: str, kind: str, **more: Any) -> pulumi.ResourceOptions:
+            return cluster_options(self, opts, f"{name}-{child}", kind, **more)
+
+        account = k8s.core.v1.ServiceAccount(
+            f"{name}-account",
+            metadata=own,
+            automount_service_account_token=False,
+            opts=options("account", "ServiceAccount"),
+        )
+        called: pulumi.Output[str] = account.metadata.apply(lambda metadata: str(metadata.name))
+        subject: list[Any] = [{"kind": "ServiceAccount", "name": called, "namespace": namespace}]
+        policy = k8s.admissionregistration.v1.ValidatingAdmissionPolicy(
+            f"{name}-guard-policy",
+            metadata={},
+            spec=pulumi.Output.all(namespace, called).apply(lambda both: joining_guard.policy(*both)),
+            opts=options("guard-policy", "ValidatingAdmissionPolicy"),
+        )
+        guard = k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
+            f"{name}-guard-binding",
+            metadata={},
+            spec=policy.metadata.apply(lambda metadata: joining_guard.binding(str(metadata.name))),
+            opts=options("guard-binding", "ValidatingAdmissionPolicyBinding"),
+        )
+        prover = k8s.core.v1.ServiceAccount(
+            f"{name}-proof-account",
+            metadata=own,
+            automount_service_account_token=False,
+            opts=options("proof-account", "ServiceAccount"),
+        )
+        alone = k8s.admissionregistration.v1.ValidatingAdmissionPolicy(
+            f"{name}-proof-policy",
+            metadata={},
+            spec=pulumi.Output.all(namespace, called).apply(
+                lambda both: proof_guard.policy([proof_guard.REPLICA_SETS], [joining_guard.subject(*both)])
+            ),
+            opts=options("proof-policy", "ValidatingAdmissionPolicy"),
+        )
+        kept_alone = k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
+            f"{name}-proof-binding",
+            metadata={},
+            spec=pulumi.Output.all(alone.metadata.name, namespace).apply(lambda both: proof_guard.binding(*both)),
+            opts=options("proof-binding", "ValidatingAdmissionPolicyBinding"),
+        )
+        nodes = k8s.rbac.v1.ClusterRole(
+            f"{name}-nodes", metadata={}, rules=joining_workload.NODE_RULES, opts=options("nodes", "ClusterRole")
+        )
+        rights: list[pulumi.Resource] = [
+            k8s.rbac.v1.ClusterRoleBinding(
+                f"{name}-nodes-binding",
+                metadata={},
+                role_ref=role_ref(nodes, "ClusterRole"),
+                subjects=subject,
+                # The account may patch nodes only while the policy bounds it.
+                opts=options("nodes-binding", "ClusterRoleBinding", depends_on=[guard, kept_alone]),
+            )
+        ]
+        for child, place, rules in (
+            ("own", own, joining_workload.own_rules(name)),
+            ("events", {"namespace": joining.EVENTS_NAMESPACE}, joining_workload.EVENT_RULES),
+        ):
+            role = k8s.rbac.v1.Role(f"{name}-{child}", metadata=place, rules=rules, opts=options(child, "Role"))
+            binding = k8s.rbac.v1.RoleBinding(
+                f"{name}-{child}-binding",
+                metadata=place,
+                role_ref=role_ref(role, "Role"),
+                subjects=subject,
+                opts=options(f"{child}-binding", "RoleBinding"),
+            )
+            rights.append(binding)
+        given: pulumi.Output[Any] = pulumi.Output.all(**args, account=prover.metadata.apply(lambda metadata: str(metadata.name)))
+        settings = k8s.core.v1.ConfigMap(
+            f"{name}-settings",
+            metadata=own,
+            immutable=True,
+            data={joining_workload.SETTINGS_KEY: given.apply(told(lambda all_of: settings_of(name, all_of).json()))},
+            opts=options("settings", "ConfigMap"),
+        )
+        made = k8s.apps.v1.Deployment(
+            f"{name}-controller",
+            metadata=own,
+            spec=pulumi.Output.all(args["image"], called, settings.metadata.name).apply(
+                lambda all_of: joining_workload.deployment(*all_of)
+            ),
+            opts=options("controller", "Deployment", depends_on=rights),
+        )
+        self.deployment = made.metadata.apply(lambda metadata: str(metadata.name))
+        self.register_outputs({"deployment": self.deployment})
+
+
+def role_ref(role: k8s.rbac.v1.Role | k8s.rbac.v1.ClusterRole, kind: str) -> Any:
+    """How a binding names its role."""
+    return {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role.metadata.apply(lambda about: str(about.name))}
+
+
+def settings_of(name: str, given: dict[str, Any]) -> joining.Settings:
+    """What the controller is told, from the component's arguments; raises NodeError for a template that reaches the node."""
+    pod_safety.safe(json.loads(given["pod_template"]))
+    same = ("namespace", "selector", "pod_template", "handler", "kata_version", "kernel_params")
+    return joining.Settings(
+        proof=name,
+        **{key: given[key] for key in same},
+        nested_sandbox=bool(given["nested_sandbox"]),
+        sandbox=str(given.get("sandbox") or SANDBOXES[0]),
+        account=str(given["account"]),
+        image=given.get("proof_image"),
+        timeout_seconds=int(given["timeout_seconds"]),
+    )

@@ -1,0 +1,192 @@
+"""The proof on a cluster: a pod of the template climbs the ladder on every node, and one that fails fails the stack."""
+
+import asyncio
+import json
+from typing import Any, NotRequired, Optional, TypedDict
+
+import pulumi
+import pulumi_kubernetes as k8s
+from pulumi.output import UNKNOWN
+
+from clusterkit import pod_proof, pod_verdict, proof_guard
+from clusterkit.api.cluster_reader import Reader, Situation
+from components.children import child_options
+from components.cluster.cluster_object import cluster_options
+from components.told import told
+from nodekit.errors import NodeError
+from nodekit.rules.text import harmless
+from nodekit.scripts import script
+
+
+class KataProofArgs(TypedDict):
+    """What is proven, and where."""
+
+    kubeconfig: pulumi.Input[str]
+    """Kubeconfig (secret) of the cluster that the component's Kubernetes provider works on: nodes, Jobs and pods are read
+    with it, which the provider cannot do."""
+    context: NotRequired[pulumi.Input[str]]
+    """Context of that kubeconfig; without it the current one."""
+    namespace: pulumi.Input[str]
+    """Namespace of the proof: one that admits the template's pods, and that is used for nothing else. The component's guard
+    refuses there every pod but the Jobs' and every way into a pod, and lets tenants write neither Jobs nor ConfigMaps."""
+    pod_template: pulumi.Input[str]
+    """The pod template to prove, as JSON (core/v1 PodTemplateSpec); its class, capabilities and resources are the proof's."""
+    handler: pulumi.Input[str]
+    """Handler of the template's RuntimeClass."""
+    kata_version: pulumi.Input[str]
+    """Kata release on the nodes."""
+    kernel_params: pulumi.Input[list[str]]
+    """Guest kernel parameters that every guest's command line must have."""
+    nested_sandbox: pulumi.Input[bool]
+    """Whether a sandbox inside the guest must work; without it a reading of 0 is reported and does not fail the stack."""
+    sandbox: NotRequired[pulumi.Input[str]]
+    """Which sandbox that is, and so what is tried and counts: sandbox-runtime (the default), bubblewrap or rootless."""
+    nodes: NotRequired[pulumi.Input[list[str]]]
+    """Names of the nodes to prove. Exactly one of this and `node_selector` is given."""
+    node_selector: NotRequired[pulumi.Input[str]]
+    """Label selector of the nodes to prove, such as katacontainers.io/kata-runtime=true; resolved at each `up`."""
+    image: NotRequired[pulumi.Input[str]]
+    """Image to climb the ladder in, best by digest: it has the tools of the sandbox that must work, as images/proof/Containerfile
+    makes it; a tool that is missing fails the proof. Without it the template's own image."""
+    timeout_seconds: pulumi.Input[int]
+    """Bound on one node's proof in seconds, kept by the cluster (activeDeadlineSeconds)."""
+
+
+class KataProof(pulumi.ComponentResource):
+    """Proves every node by a Job with a pod of the template, all at once.
+
+    Children: `-account`, the pods' service account without a right; `-guard-policy` with `-guard-binding`, by which the API
+    server (1.30 or newer) keeps everybody else from the namespace; one Job a node (`-NODE`), whose pod reports and decides
+    nothing; and `-evidence`, a ConfigMap that is made only when every Job's report was judged and passed. Depend on the
+    component, or use `evidence`, to come after the proof. A node is proven again when the template, class handler, Kata version,
+    kernel parameters, sandbox, image or ladder change, when another machine registered under its name, and when the last try
+    left no evidence that is accepted; a reboot proves nothing again.
+    """
+
+    evidence: pulumi.Output[dict[str, Any]]
+    """By node: reading, guest kernel, rungs. Known once every node is proven."""
+
+    def __init__(self, name: str, args: KataProofArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        super().__init__("kata-nodes:index:KataProof", name, None, opts)
+        if ("nodes" in args) == ("node_selector" in args):
+            raise pulumi.RunError(f"{name}: give exactly one of nodes and node_selector, the nodes that are to be proven.")
+        given = pulumi.Output.all(**{key: value for key, value in args.items() if key != "kubeconfig"})
+        namespace = pulumi.Output.from_input(args["namespace"])
+        # Errors below hold no part of the kubeconfig, and without this everything that comes of it would be secret.
+        kubeconfig = pulumi.Output.unsecret(pulumi.Output.from_input(args["kubeconfig"]))
+        found: pulumi.Output[Any] = pulumi.Output.all(given, kubeconfig).apply(lambda both: situation(name, both[0], both[1]))
+        account = k8s.core.v1.ServiceAccount(
+            f"{name}-account",
+            metadata={"namespace": namespace},
+            automount_service_account_token=False,
+            opts=cluster_options(self, opts, f"{name}-account", "ServiceAccount"),
+        )
+        called: pulumi.Output[str] = account.metadata.apply(lambda metadata: str(metadata.name))
+        policy = k8s.admissionregistration.v1.ValidatingAdmissionPolicy(
+            f"{name}-guard-policy",
+            metadata={},
+            spec=proof_guard.policy(),
+            opts=cluster_options(self, opts, f"{name}-guard-policy", "ValidatingAdmissionPolicy"),
+        )
+        guard = k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
+            f"{name}-guard-binding",
+            metadata={},
+            spec=pulumi.Output.all(policy.metadata.name, namespace).apply(lambda both: proof_guard.binding(*both)),
+            opts=cluster_options(self, opts, f"{name}-guard-binding", "ValidatingAdmissionPolicyBinding"),
+        )
+        ladder = script("ladder.sh")
+
+        def prove(node: str) -> pulumi.Output[Any]:
+            """Uid of the Job that proves `node`, and what is asked of it."""
+            proof: pulumi.Output[Any] = pulumi.Output.all(given, found, called).apply(
+                told(lambda all_of: asked(name, node, (all_of[0], all_of[1], all_of[2]), ladder))
+            )
+            job = k8s.batch.v1.Job(
+                pod_proof.job_name(name, node),
+                metadata=pulumi.Output.all(proof, namespace).apply(lambda both: metadata_of(both[0].body, both[1])),
+                spec=proof.apply(lambda one: one.body["spec"]),
+                opts=child_options(self, opts, depends_on=[guard], delete_before_replace=True),
+            )
+            return pulumi.Output.all(job.metadata.apply(lambda metadata: str(metadata.uid)), proof).apply(tuple)
+
+        # Named nodes are in every preview; those of a selector are, once the cluster can be asked.
+        names: pulumi.Output[Any] = (
+            pulumi.Output.from_input(args["nodes"])
+            if "nodes" in args
+            else found.apply(lambda all_of: [node.name for node in all_of.chosen])
+        )
+        made: pulumi.Output[Any] = names.apply(
+            lambda all_of: pulumi.Output.all(**{node: prove(node) for node in sorted(set(all_of))})
+        )
+        self.evidence = pulumi.Output.all(given, kubeconfig, made).apply(lambda all_of: outcome(name, *all_of))
+        kept = k8s.core.v1.ConfigMap(
+            f"{name}-evidence",
+            metadata={"name": pod_proof.evidence_name(name), "namespace": namespace},
+            data=self.evidence.apply(lambda by_node: {node: json.dumps(one, sort_keys=True) for node, one in by_node.items()}),
+            opts=child_options(self, opts, depends_on=[guard], delete_before_replace=True),
+        )
+        # What uses the evidence comes after all of it is there.
+        self.evidence = pulumi.Output.all(self.evidence, kept.id).apply(lambda both: both[0])
+        self.register_outputs({"evidence": self.evidence})
+
+
+def asked(name: str, node: str, about: tuple[dict[str, Any], Situation, str], ladder: str) -> pod_proof.Asked:
+    """The try of one node's proof that is to be on the cluster, by the arguments, the cluster and the account."""
+    given, found, account = about
+    (machine,) = (one for one in found.chosen if one.name == node)
+
+    def ask(attempt: int, boot_id: str) -> pod_proof.Asked:
+        return pod_proof.ask(name, machine, given, ladder, account, attempt, boot_id)
+
+    return pod_verdict.try_of(ask, found.nodes, found.jobs, found.pods, found.kept.get(node), found.events)
+
+
+def metadata_of(body: Any, namespace: str) -> dict[str, Any]:
+    """Metadata of a Job that the plugin makes: the proof waits for all Jobs itself."""
+    about = body["metadata"]
+    return {**about, "namespace": namespace, "annotations": {**about["annotations"], "pulumi.com/skipAwait": "true"}}
+
+
+def reader(given: dict[str, Any], kubeconfig: str) -> Reader:
+    """For the cluster of the arguments."""
+    return Reader(kubeconfig, given.get("context"))
+
+
+async def situation(name: str, given: dict[str, Any], kubeconfig: str) -> Situation:
+    """The nodes to prove, and what the proof before left; raises pulumi.RunError with the reason and its remedy."""
+    try:
+        return await asyncio.to_thread(
+            lambda: reader(given, kubeconfig).situation(
+                given["namespace"], name, given.get("nodes") or (), given.get("node_selector")
+            )
+        )
+    except NodeError as error:
+        raise pulumi.RunError(error.sentence()) from None
+
+
+async def outcome(name: str, given: dict[str, Any], kubeconfig: str, proofs: dict[str, Any]) -> Any:
+    """Evidence by node, once all Jobs have ended; raises pulumi.RunError with one line for each node that is not proven.
+
+    Unknown in a preview that would make a Job: the plugin then answers with what a dry run of the API server made up.
+    """
+    preview = pulumi.runtime.is_dry_run()
+
+    def read() -> Any:
+        cluster = reader(given, kubeconfig)
+        if preview:
+            there = cluster.jobs(given["namespace"], name)
+            if not all(uid in there and pod_verdict.ended(there[uid]) for uid, _ in proofs.values()):
+                return UNKNOWN
+        return cluster.outcome(given["namespace"], name, proofs, int(given["timeout_seconds"]))
+
+    try:
+        ended = await asyncio.to_thread(read)
+    except NodeError as error:
+        raise pulumi.RunError(error.sentence()) from None
+    if ended is UNKNOWN:
+        return ended
+    refused = [one.sentence for one in ended.values() if isinstance(one, pod_verdict.Refusal)]
+    if refused:
+        nodes = "node is" if len(ended) == 1 else "nodes are"
+        raise pulumi.RunError(harmless("\n  ".join([f"{len(refused)} of {len(ended)} {nodes} not proven:", *refused])))
+    return ended

@@ -1,0 +1,92 @@
+"""The RuntimeClass that leads pods into Kata guests."""
+
+from typing import NotRequired, Optional, TypedDict
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from clusterkit import runtime_class
+from components.children import child_options
+from components.cluster.cluster_object import cluster_options
+from nodekit.errors import NodeError
+from nodekit.rules.kata.guest_memory import pod_overhead
+
+
+class KataRuntimeClassArgs(TypedDict):
+    """What the class says."""
+
+    runtime_class: pulumi.Input[str]
+    """Its name."""
+    handler: NotRequired[pulumi.Input[str]]
+    """Handler in the nodes' container runtime, such as kata-qemu. Needed where the class is made; an adopted one must have it
+    where it is set."""
+    kata_version: pulumi.Input[str]
+    """Kata release, which decides overhead and node labels."""
+    overhead_memory: NotRequired[pulumi.Input[str]]
+    """Memory of a pod beyond its containers', as a Kubernetes quantity; by default that of kata-deploy for the release."""
+    overhead_cpu: NotRequired[pulumi.Input[str]]
+    """CPU likewise."""
+    tolerations: NotRequired[pulumi.Input[list[str]]]
+    """Taints of the nodes that its pods tolerate, as for kubectl taint: KEY[=VALUE][:EFFECT]."""
+    adopt: NotRequired[bool]
+    """Whether the class is there already (kata-deploy makes its own) and is used as it is; by default it is made. Plain,
+    because it decides which resources there are."""
+
+
+class KataRuntimeClass(pulumi.ComponentResource):
+    """A RuntimeClass with the overhead of its Kata release, scheduled to nodes that carry Kata's labels.
+
+    Made: needs a provider with `enable_server_side_apply=False`, which refuses a class that exists instead of taking it over; a
+    changed handler replaces it, and pods that are made in that second are refused. Adopted: it must exist, is
+    read and never written; handler, overhead and tolerations are then its maker's.
+    """
+
+    runtime_class: pulumi.Output[str]
+    """Name of the class, known once it is made or found fitting."""
+    handler: pulumi.Output[str]
+    """Handler that it leads to."""
+
+    def __init__(self, name: str, args: KataRuntimeClassArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        super().__init__("kata-nodes:index:KataRuntimeClass", name, None, opts)
+        child, called = f"{name}-class", args["runtime_class"]
+        if args.get("adopt", False):
+            there = k8s.node.v1.RuntimeClass.get(child, called, child_options(self, opts))
+            self.runtime_class = pulumi.Output.all(called, there.handler, args.get("handler")).apply(fitting)
+            self.handler = there.handler
+        elif "handler" not in args:
+            raise pulumi.RunError(f"{name}: a RuntimeClass that is made needs its handler, such as kata-qemu. Set handler")
+        else:
+            version = pulumi.Output.from_input(args["kata_version"])
+            given = pulumi.Output.all(version, args.get("overhead_memory"), args.get("overhead_cpu"))
+            tolerations = pulumi.Output.from_input(args.get("tolerations", []))
+            remedy = (
+                "Choose another name for the class, or use this one as it is (adopt; here kubernetes.adoptRuntimeClass), "
+                "as for a class that kata-deploy made"
+            )
+            made = k8s.node.v1.RuntimeClass(
+                child,
+                metadata={"name": called},
+                handler=args["handler"],
+                overhead={"pod_fixed": given.apply(lambda all_of: pod_overhead(*all_of))},
+                scheduling={
+                    "node_selector": version.apply(runtime_class.node_selector),
+                    "tolerations": tolerations.apply(lambda taints: [runtime_class.toleration(taint) for taint in taints]),
+                },
+                opts=cluster_options(
+                    self, opts, child, "RuntimeClass", remedy,
+                    # `handler` is immutable, which the provider does not know.
+                    replace_on_changes=["handler"],
+                    delete_before_replace=True,
+                ),
+            )  # fmt: skip
+            self.runtime_class = made.metadata.apply(lambda metadata: str(metadata.name))
+            self.handler = made.handler
+        self.register_outputs({"runtimeClass": self.runtime_class, "handler": self.handler})
+
+
+def fitting(given: list[str]) -> str:
+    """Name of an adopted class, from name, handler and wanted handler, if any; fails the program where they differ."""
+    try:
+        return runtime_class.adopted(*given)
+    except NodeError as error:
+        raise pulumi.RunError(error.sentence()) from None

@@ -1,0 +1,55 @@
+"""The API server's own refusal of pods that would carry a sandbox's capabilities, or more, to the node."""
+
+from collections.abc import Sequence
+from typing import NotRequired, Optional, TypedDict
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from clusterkit import guard
+from components.cluster.cluster_object import cluster_options
+
+
+class SandboxGuardArgs(TypedDict):
+    """Whom the guard watches, and what it lets pass."""
+
+    namespaces: pulumi.Input[Sequence[pulumi.Input[str]]]
+    """Names of the namespaces that it watches; they need not exist yet."""
+    runtime_classes: pulumi.Input[Sequence[pulumi.Input[str]]]
+    """RuntimeClasses under which a container may have NET_ADMIN and SYS_ADMIN."""
+    allowed_annotations: NotRequired[pulumi.Input[list[str]]]
+    """Keys of io.katacontainers annotations that pods may carry; by default none."""
+    privileged_in_guest: NotRequired[pulumi.Input[bool]]
+    """Whether pods under those classes may be privileged; by default not, because a runtime that does not say
+    privileged_without_host_devices for Kata's handler passes the node's devices into the guest."""
+
+
+class SandboxGuard(pulumi.ComponentResource):
+    """A ValidatingAdmissionPolicy with its binding (Kubernetes 1.30 or newer); `clusterkit.guard` says what it refuses.
+
+    Both get names of the engine's making, so that no other stack's guard is ever taken over. Let the namespace depend on this
+    component; the API server heeds a new policy within about a second.
+    """
+
+    policy: pulumi.Output[str]
+    """Name of the policy, as refusals give it, known once the binding is made as well."""
+
+    def __init__(self, name: str, args: SandboxGuardArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        super().__init__("kata-nodes:index:SandboxGuard", name, None, opts)
+        allowed = args.get("allowed_annotations", [])
+        policy = k8s.admissionregistration.v1.ValidatingAdmissionPolicy(
+            f"{name}-policy",
+            metadata={},
+            spec=pulumi.Output.all(args["runtime_classes"], allowed, args.get("privileged_in_guest", False)).apply(
+                lambda given: guard.policy(*given)
+            ),
+            opts=cluster_options(self, opts, f"{name}-policy", "ValidatingAdmissionPolicy"),
+        )
+        binding = k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
+            f"{name}-binding",
+            metadata={},
+            spec=pulumi.Output.all(policy.metadata.name, args["namespaces"]).apply(lambda given: guard.binding(*given)),
+            opts=cluster_options(self, opts, f"{name}-binding", "ValidatingAdmissionPolicyBinding"),
+        )
+        self.policy = binding.spec.apply(lambda spec: str(spec.policy_name))
+        self.register_outputs({"policy": self.policy})

@@ -1,0 +1,96 @@
+"""The PodTemplate of a nested sandbox: two capabilities, and never without the Kata RuntimeClass."""
+
+from typing import Any, NotRequired, Optional, TypedDict
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from clusterkit import pod, pod_safety
+from components.cluster.cluster_object import cluster_options
+from components.told import told
+from nodekit.scripts import script
+
+
+class SandboxPodTemplateArgs(TypedDict):
+    """What the template says."""
+
+    template: pulumi.Input[str]
+    """Its name."""
+    namespace: pulumi.Input[str]
+    """Its namespace."""
+    runtime_class: pulumi.Input[str]
+    """RuntimeClass of its pods."""
+    image: pulumi.Input[str]
+    """Image of its container."""
+    command: NotRequired[pulumi.Input[list[str]]]
+    """Program of the container with its arguments; by default sleep infinity. As root with a nested sandbox it starts through
+    an entry that mounts a proc without masks, so that sandbox-runtime starts in its default mode; for it the image needs /bin/sh
+    and mount."""
+    nested_sandbox: pulumi.Input[bool]
+    """Whether a sandbox nests in the container; as root it then gets NET_ADMIN and SYS_ADMIN. False for Firecracker."""
+    user_id: NotRequired[pulumi.Input[int]]
+    """User and group that the entry becomes, without any capability, before it starts the command; the image then needs setpriv.
+    By default the command runs as root of the container."""
+    ordinary_user: NotRequired[pulumi.Input[bool]]
+    """Whether the container runs as uid 1000 with no capability at all and without the entry, by default false. Paths below /proc
+    stay masked then, so that sandbox-runtime works in its mode enableWeakerNestedSandbox alone."""
+    read_only_root: NotRequired[pulumi.Input[bool]]
+    """Whether the container may write to /tmp only; by default true."""
+    service_account_token: NotRequired[pulumi.Input[bool]]
+    """Whether the container gets a token for the API server; by default false."""
+    seccomp: NotRequired[pulumi.Input[str]]
+    """RuntimeDefault (the default) or Unconfined."""
+    cpu: NotRequired[pulumi.Input[str]]
+    """Requested CPU, as a Kubernetes quantity; by default 250m."""
+    memory: NotRequired[pulumi.Input[str]]
+    """Requested memory, likewise; by default 256Mi."""
+    memory_limit: NotRequired[pulumi.Input[str]]
+    """Limit on memory, likewise; by default 2Gi."""
+
+
+class SandboxPodTemplate(pulumi.ComponentResource):
+    """A core/v1 PodTemplate, for controllers and people to make sandbox pods from.
+
+    Needs a provider with `enable_server_side_apply=False`, which refuses one that exists instead of taking it over.
+    """
+
+    template: pulumi.Output[str]
+    """Name of the template, known once it is made."""
+    capabilities: pulumi.Output[list[str]]
+    """What the template grants, as the API server holds it."""
+
+    def __init__(self, name: str, args: SandboxPodTemplateArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        super().__init__("kata-nodes:index:SandboxPodTemplate", name, None, opts)
+        given = pulumi.Output.all(**{key: value for key, value in args.items() if key != "namespace"})
+        body = given.apply(told(body_of))
+        made = k8s.core.v1.PodTemplate(
+            f"{name}-template",
+            metadata={"name": args["template"], "namespace": args["namespace"]},
+            template=body,
+            opts=cluster_options(self, opts, f"{name}-template", "PodTemplate", "Choose another name for the template"),
+        )
+        self.template = made.metadata.apply(lambda metadata: str(metadata.name))
+        self.capabilities = made.template.apply(granted)
+        self.register_outputs({"template": self.template, "capabilities": self.capabilities})
+
+
+def body_of(given: dict[str, Any]) -> Any:
+    """The template from the component's arguments, held to the rule of the policy pack."""
+    return pod_safety.safe(
+        pod.template(labels={"app.kubernetes.io/name": given.pop("template")}, entry=script("entry.sh"), **given)
+    )
+
+
+def granted(template: Any) -> list[str]:
+    """The capabilities that a template's first container adds; the provider answers in objects or in dictionaries."""
+
+    def field(value: Any, name: str) -> Any:
+        camel = name.split("_")[0] + "".join(part.title() for part in name.split("_")[1:])
+        return (value.get(name) or value.get(camel)) if isinstance(value, dict) else getattr(value, name)
+
+    value = field(field(template, "spec"), "containers")[0]
+    for name in ("security_context", "capabilities", "add"):
+        value = field(value, name)
+        if value is None:
+            return []
+    return [str(one) for one in value]

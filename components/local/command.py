@@ -1,0 +1,45 @@
+"""Run a program of the room `local/` as a resource: made by its verb `up`, removed by its verb `down`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi_command import local
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def local_command(
+    name: str,
+    module: str,
+    spec: dict[str, Any],
+    opts: pulumi.ResourceOptions,
+    environment: dict[str, pulumi.Input[str]] | None = None,
+) -> local.Command:
+    """A resource whose standard output is the JSON document of `python -m MODULE up`; that output is secret.
+
+    `spec` is the desired state on standard input, for `up` and `down` alike: another one replaces what was made. Where
+    `environment` changes, `up` runs again.
+    """
+    # The interpreter itself, so that no shell and no PATH stands between the resource and its program.
+    return local.Command(
+        name,
+        interpreter=[sys.executable, "-m", module],
+        create="up",
+        delete="down",
+        stdin=pulumi.Output.json_dumps(spec, sort_keys=True),
+        dir=str(CHECKOUT),
+        environment=environment,
+        logging=local.Logging.STDERR,
+        add_previous_output_in_env=False,
+        opts=pulumi.ResourceOptions.merge(
+            opts,
+            pulumi.ResourceOptions(
+                additional_secret_outputs=["stdout"],
+                # A machine is what its spec says from the start: another spec is another machine.
+                replace_on_changes=["stdin"],
+                delete_before_replace=True,
+            ),
+        ),
+    )

@@ -1,0 +1,97 @@
+"""A virtual machine on the machine that runs Pulumi, as a node for stacks that need no other."""
+
+import json
+from pathlib import Path
+from typing import Any, Optional, TypedDict
+
+import pulumi
+from pulumi.output import UNKNOWN
+
+from components.children import child_options
+from components.local.command import local_command
+from local.boot import BOOT_VARIABLE, boot
+
+
+class LocalMachineArgs(TypedDict):
+    """What the machine is."""
+
+    node: pulumi.Input[str]
+    """Name of the node."""
+    directory: pulumi.Input[str]
+    """Folder of its disk, keys and logs; made by `up`, removed when the machine is destroyed."""
+    memory_mib: pulumi.Input[int]
+    """Memory in MiB."""
+    cores: pulumi.Input[int]
+    """Number of cores."""
+
+
+def start_of(directory: str, node: str) -> Any:
+    """The name of the machine's start: the recorded one while it runs, else a new one, so that the engine has one to make.
+
+    Unknown in a preview where there is no machine: another name each time would make two previews of one program differ. A
+    machine that was made and no longer runs is named in a warning.
+    """
+    found = boot(Path(directory))
+    if not found.made and pulumi.runtime.is_dry_run():
+        return UNKNOWN
+    if found.made and not found.running:
+        pulumi.log.warn(
+            f"The machine of node {node} no longer runs ({directory}). `pulumi up` starts it again and proves that node anew; "
+            f"qemu.log and console.log in that folder say what it did last."
+        )
+    return found.name
+
+
+class LocalMachine(pulumi.ComponentResource):
+    """A Debian machine under QEMU, reached over SSH on a loopback port; its keys are its own and pinned.
+
+    A machine that does not run when the program does is started again by the next `up`, with the disk, the keys and the port
+    that it had.
+    """
+
+    address: pulumi.Output[str]
+    """Address of its SSH server."""
+    port: pulumi.Output[int]
+    """Port of its SSH server."""
+    user: pulumi.Output[str]
+    """Login user, with password-less sudo."""
+    host_key: pulumi.Output[str]
+    """Public host key."""
+    private_key: pulumi.Output[str]
+    """Private login key (secret)."""
+    identity: pulumi.Output[str]
+    """Changes when the machine is another one, and when it was started anew."""
+    accelerator: pulumi.Output[str]
+    """kvm where a guest really booted with it, else tcg."""
+
+    def __init__(self, name: str, args: LocalMachineArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        super().__init__("kata-nodes:index:LocalMachine", name, None, opts)
+        spec = {
+            "name": args["node"],
+            "directory": args["directory"],
+            "memoryMiB": pulumi.Output.from_input(args["memory_mib"]).apply(int),
+            "cores": pulumi.Output.from_input(args["cores"]).apply(int),
+        }
+        start = pulumi.Output.all(args["directory"], args["node"]).apply(lambda given: start_of(given[0], given[1]))
+        self.machine = local_command(f"{name}-machine", "local.machine", spec, child_options(self, opts), {BOOT_VARIABLE: start})
+        made = self.machine.stdout.apply(json.loads)
+        # Secret because the private key is in the same document; the rest is no secret.
+        shown = pulumi.Output.unsecret(made)
+        self.address = shown.apply(lambda one: str(one["address"]))
+        self.port = shown.apply(lambda one: int(one["port"]))
+        self.user = shown.apply(lambda one: str(one["user"]))
+        self.host_key = shown.apply(lambda one: str(one["hostKey"]))
+        self.identity = shown.apply(lambda one: f"{one['hostKey']} {one['boot']}")
+        self.accelerator = shown.apply(lambda one: str(one["accelerator"]))
+        self.private_key = pulumi.Output.secret(made.apply(lambda one: str(one["privateKey"])))
+        self.register_outputs(
+            {
+                "address": self.address,
+                "port": self.port,
+                "user": self.user,
+                "hostKey": self.host_key,
+                "privateKey": self.private_key,
+                "identity": self.identity,
+                "accelerator": self.accelerator,
+            }
+        )

@@ -1,0 +1,46 @@
+"""The signed apt repository and the Kata archive that local nodes are served, over HTTP on loopback."""
+
+import json
+from typing import Optional, TypedDict
+
+import pulumi
+
+from components.children import child_options
+from components.local.command import local_command
+
+
+class LocalSiteArgs(TypedDict):
+    """What the site needs."""
+
+    directory: pulumi.Input[str]
+    """Folder of its process record and log; removed when the site is destroyed."""
+
+
+class LocalSite(pulumi.ComponentResource):
+    """Serves the packages and the archive to local machines, which see this machine as 10.0.2.2."""
+
+    repository_address: pulumi.Output[str]
+    """Address of the apt repository, as local machines see it."""
+    repository_fingerprint: pulumi.Output[str]
+    """Fingerprint of the key that signs it."""
+    archive_address: pulumi.Output[str]
+    """Address of the release-shaped Kata archive."""
+    archive_sha256: pulumi.Output[str]
+    """Its sha256."""
+
+    def __init__(self, name: str, args: LocalSiteArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        super().__init__("kata-nodes:index:LocalSite", name, None, opts)
+        site = local_command(f"{name}-server", "local.site", {"directory": args["directory"]}, child_options(self, opts))
+        served = pulumi.Output.unsecret(site.stdout).apply(json.loads)
+        self.repository_address = served.apply(lambda one: str(one["repository"]))
+        self.repository_fingerprint = served.apply(lambda one: str(one["fingerprint"]))
+        self.archive_address = served.apply(lambda one: str(one["archiveUrl"]))
+        self.archive_sha256 = served.apply(lambda one: str(one["archiveSha256"]))
+        self.register_outputs(
+            {
+                "repositoryAddress": self.repository_address,
+                "repositoryFingerprint": self.repository_fingerprint,
+                "archiveAddress": self.archive_address,
+                "archiveSha256": self.archive_sha256,
+            }
+        )

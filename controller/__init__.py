@@ -1,1 +1,0 @@
-"""The controller that runs in a cluster and proves the nodes that join it later; `python -m controller`."""

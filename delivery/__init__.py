@@ -1,0 +1,1 @@
+"""How the node program comes to a node: packed as one file, over a log-in whose host is known."""

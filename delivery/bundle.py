@@ -1,0 +1,79 @@
+"""Pack the node program as one zipapp: this package and tomlkit, byte for byte the same for the same sources."""
+
+import argparse
+import hashlib
+import importlib.resources
+import io
+import os
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from nodekit.host.reading import MAX_PROGRAM, read
+
+PACKAGES = ("nodekit", "tomlkit")
+SUFFIXES = (".py", ".sh")
+START = b"import sys\n\nfrom nodekit.__main__ import main\n\nsys.exit(main())\n"
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The earliest time that a zip can hold; real times would make every build another one."""
+
+
+def _files(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
+    for entry in sorted(folder.iterdir(), key=lambda one: one.name):
+        if entry.is_dir():
+            if entry.name != "__pycache__":
+                yield from _files(entry, f"{name}/{entry.name}")
+        elif entry.name.endswith(SUFFIXES):
+            yield f"{name}/{entry.name}", entry.read_bytes()
+
+
+def content() -> bytes:
+    """The zipapp's bytes."""
+    files = [("__main__.py", START)]
+    for package in PACKAGES:
+        files += _files(importlib.resources.files(package), package)
+    buffer = io.BytesIO()
+    buffer.write(b"#!/usr/bin/env python3\n")
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
+        for name, data in files:
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, data)
+    return buffer.getvalue()
+
+
+def build(target: Path) -> str:
+    """Write the zipapp to `target`, atomically; its sha256 in hexadecimal."""
+    data = content()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+    Path(temporary).replace(target)
+    return hashlib.sha256(data).hexdigest()
+
+
+def cached() -> tuple[Path, str]:
+    """The zipapp in the user's cache, named by its sha256, and that sha256; written when it is not there yet."""
+    data = content()
+    digest = hashlib.sha256(data).hexdigest()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    target = cache / "kata-nodes" / "nodekit" / f"nodekit-{digest[:12]}.pyz"
+    if not target.exists() or hashlib.sha256(read(target, MAX_PROGRAM)).hexdigest() != digest:
+        build(target)
+    return target, digest
+
+
+def main() -> int:
+    """Write the zipapp and print its sha256."""
+    cli = argparse.ArgumentParser(prog="delivery.bundle", description=__doc__)
+    cli.add_argument("--output", type=Path, required=True, metavar="FILE", help="where to write it")
+    print(build(cli.parse_args().output))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

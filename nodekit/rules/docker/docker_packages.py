@@ -1,0 +1,140 @@
+"""Decide which Docker packages a node must install or hold, from what dpkg and apt say about it."""
+
+import re
+from dataclasses import dataclass
+
+from nodekit.errors import NodeError
+from nodekit.rules.docker.docker_matrix import version as parse_version
+from nodekit.rules.text import printable
+
+PACKAGES = ("docker-ce", "docker-ce-cli", "docker-ce-rootless-extras")
+"""The packages that share Docker's version string."""
+DAEMONS = ("docker-ce", "docker.io", "moby-engine")
+"""Packages that hold a dockerd: Docker's, Debian's and Ubuntu's, Microsoft's."""
+HELD = (*PACKAGES, "containerd.io")
+"""What is held. A containerd.io that moves by itself has stopped dockerd in practice (m-lab/k8s-support#520), and on a
+Kubernetes node it is the CRI runtime."""
+STATE_FORMAT = "${db:Status-Want} ${db:Status-Status} ${Package} ${Version}\n"
+"""What `dpkg-query -W -f` is asked for; `parse_states` reads the answer."""
+SUPPORTED: dict[tuple[str, str], str] = {
+    ("debian", "12"): "bookworm",
+    ("debian", "13"): "trixie",
+    ("ubuntu", "22.04"): "jammy",
+    ("ubuntu", "24.04"): "noble",
+}
+"""(ID, VERSION_ID) of os-release -> code name, as they stand in the version strings of Docker's packages."""
+FIRST_VERSION = (23, 0, 0)
+"""Older releases have another form of version string."""
+
+
+def codename(os_id: str, version_id: str) -> str:
+    """The release's code name; raises NodeError `unsupported-os` for a system that this program does not know."""
+    try:
+        return SUPPORTED[os_id, version_id]
+    except KeyError:
+        known = ", ".join(f"{one} {number}" for one, number in SUPPORTED)
+        raise NodeError(
+            "unsupported-os",
+            f"The node runs {printable(os_id, 40) or 'an unnamed system'} {printable(version_id, 40)}".rstrip(),
+            f"Use one of: {known}",
+        ) from None
+
+
+def package_version(docker: str, os_id: str, version_id: str) -> str:
+    """`27.5.1` as Docker's packages spell it on this system: `5:27.5.1-1~debian.13~trixie`.
+
+    Raises NodeError `unsupported-os`, or `bad-input` for no version or one before 23.0.0.
+    """
+    if parse_version(docker, "Docker") < FIRST_VERSION:
+        raise NodeError(
+            "bad-input",
+            f"Docker {docker} is older than {'.'.join(map(str, FIRST_VERSION))}",
+            "Give a newer version; 27.5.1 works with every Kata",
+        )
+    return f"5:{docker}-1~{os_id}.{version_id}~{codename(os_id, version_id)}"
+
+
+def upstream_version(package: str) -> str:
+    """`5:27.5.1-1~debian.13~trixie` as Docker itself calls it: `27.5.1`; also `5:28.0.0~rc.1-1~…` (`28.0.0-rc.1`),
+    `5:20.10.24~3-0~ubuntu-jammy` (`20.10.24`) and Debian's own `20.10.24+dfsg1-1+b3` (`20.10.24+dfsg1`)."""
+    upstream = package.rpartition(":")[2].partition("-")[0]
+    return re.sub(r"~(?=(?:rc|alpha|beta)\b)", "-", upstream).partition("~")[0]
+
+
+@dataclass(frozen=True)
+class PackageState:
+    """One package as dpkg knows it: whether it is held, its status word (`installed`, `half-configured`, …), its version."""
+
+    held: bool
+    status: str
+    version: str
+
+
+def parse_states(text: str) -> dict[str, PackageState]:
+    """Package -> state from dpkg-query's answer to `STATE_FORMAT`; a package that is not installed at all is left out."""
+    found: dict[str, PackageState] = {}
+    for line in text.splitlines():
+        fields = line.split(" ")
+        if len(fields) == 4 and fields[1] not in ("not-installed", "config-files") and fields[3]:
+            found[fields[2]] = PackageState(fields[0] == "hold", fields[1], fields[3])
+    return found
+
+
+def parse_leftovers(text: str) -> set[str]:
+    """The packages that are removed and have left configuration files, from the same answer."""
+    rows = (line.split(" ") for line in text.splitlines())
+    return {row[2] for row in rows if len(row) == 4 and row[1] == "config-files"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What must change: the packages to bring to the pinned version, and the packages to hold afterwards."""
+
+    install: tuple[str, ...]
+    hold: tuple[str, ...]
+
+
+def plan(states: dict[str, PackageState], version: str) -> Plan:
+    """The plan for a node with these states and this pinned package version; both parts are empty on a finished node."""
+
+    def settled(name: str) -> bool:
+        return name in states and states[name].status == "installed"
+
+    return Plan(
+        install=tuple(name for name in HELD if not settled(name) or (name in PACKAGES and states[name].version != version)),
+        hold=tuple(name for name in HELD if name not in states or not states[name].held),
+    )
+
+
+def madison_rows(text: str) -> list[tuple[str, str, str]]:
+    """Package, version and repository's address of each row of `apt-cache madison`, in its order (newest first)."""
+    rows = ([cell.strip() for cell in line.split("|")] for line in text.splitlines())
+    return [(row[0], row[1], row[2].partition(" ")[0]) for row in rows if len(row) >= 3 and row[0] and row[1]]
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What apt would do: package -> version before (None: brought new), packages that it would remove, package -> new version."""
+
+    touched: dict[str, str | None]
+    removed: tuple[str, ...]
+    versions: dict[str, str]
+
+
+def parse_simulation(text: str) -> Simulated:
+    """Read `apt-get --simulate install`: lines `Inst name [old] (new …)` and `Remv name [old]`."""
+    touched: dict[str, str | None] = {}
+    removed: list[str] = []
+    versions: dict[str, str] = {}
+    for line in text.splitlines():
+        found = re.match(r"(Inst|Remv|Purg) (\S+)(?: \[([^]\s]+)\])?(?: \((\S+))?", line)
+        if not found:
+            continue
+        name = found[2].partition(":")[0]
+        if found[1] == "Inst":
+            touched[name] = found[3]
+            if found[4]:
+                versions[name] = found[4]
+        else:
+            removed.append(name)
+    return Simulated(touched, tuple(removed), versions)

@@ -1,0 +1,1 @@
+"""Rules of Kata Containers: its releases, files, parameters, and what it starts."""

@@ -1,0 +1,1 @@
+"""Rules of the proof: the ladder, and what a guest's console says."""

@@ -1,0 +1,287 @@
+"""Explain a guest that never reached the ladder, from its console and from what QEMU or Docker said."""
+
+import re
+from dataclasses import dataclass
+
+from nodekit.rules.kata.kernel_params import MAX_COMMAND_LINE
+from nodekit.rules.text import printable
+
+SHOWN = 300
+"""Characters of somebody else's words that stand in a sentence."""
+MAX_READ = 1 << 20
+"""Characters of a console that are looked at."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a guest did not come up, what to do, and whether the same boot can succeed when it is tried again."""
+
+    cause: str
+    remedy: str
+    retry: bool = False
+    base_parameters: bool = False
+    """Whether parameters are lacking that Kata's own configuration has."""
+
+
+def _line(text: str, pattern: str) -> str:
+    """The line in which `pattern` is found, safe to show; empty without one."""
+    match = re.search(rf"^.*(?:{pattern}).*$", text, flags=re.MULTILINE)
+    return printable(" ".join(match[0].split()), SHOWN) if match else ""
+
+
+BASE_PARAMETERS = (
+    "Put Kata's own kernel_params back (cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1): add to them by kata.kernelParams"
+)
+_QEMU: tuple[tuple[str, str, str], ...] = (
+    (
+        r"kvm|KVM|MSR",
+        "QEMU cannot run a guest with this node's KVM",
+        "Use bare metal, or a machine type whose nested virtualisation works; an existing /dev/kvm alone shows nothing",
+    ),
+    (
+        r"[Cc]annot allocate memory|cannot set up guest memory",
+        "The node has too little memory for the guest",
+        "Free memory on the node",
+    ),
+    (
+        r"kernel too old|could not load kernel|invalid kernel",
+        "QEMU cannot load the kernel",
+        "Name a bzImage or vmlinux as Kata's kernel",
+    ),
+    (r"[Cc]ould not open|No such file", "QEMU cannot open a file", "See that the files of Kata's configuration exist"),
+)
+"""What QEMU says -> cause and remedy, the first that fits."""
+_CONSOLE: tuple[tuple[str, str, str], ...] = (
+    (r"cgroup: Unknown subsys name", "The guest's kernel lacks a cgroup that its first process mounts", BASE_PARAMETERS),
+    (
+        r"Out of memory|System is deadlocked on memory|Initramfs unpacking failed: write error",
+        "The guest ran out of memory",
+        "Raise default_memory in Kata's configuration, or free memory on the node",
+    ),
+    (
+        r"Unable to mount root fs|Cannot open root device",
+        "The guest's kernel found no first process: it cannot read the RAM disk, or finds no root",
+        "Use an initrd or image that belongs to this kernel, and keep root= and rdinit= out of kata.kernelParams",
+    ),
+    (
+        r"Attempted to kill init|No working init found|Requested init .* failed",
+        "The guest's first process ended or could not be started",
+        "Use an initrd or image that belongs to this kernel, and keep init= and rdinit= out of kata.kernelParams",
+    ),
+    (r"Kernel panic", "The guest's kernel stopped", "Use another guest kernel, or other kata.kernelParams"),
+)
+"""What stands on a console -> cause and remedy, the first that fits."""
+
+
+def known_fault(console: str) -> Explanation | None:
+    """The first fault that a console names, or None."""
+    for pattern, cause, remedy in _CONSOLE:
+        said = _line(console[:MAX_READ], pattern)
+        if said:
+            return Explanation(f"{cause} (console: {said})", remedy, base_parameters=remedy == BASE_PARAMETERS)
+    return None
+
+
+def explain(console: str, qemu_stderr: str, command_line: str, *, timed_out: bool) -> Explanation:
+    """Why this boot did not reach its end. `timed_out`: QEMU still ran when its time was over."""
+    for pattern, cause, remedy in _QEMU:
+        said = _line(qemu_stderr[:MAX_READ], pattern)
+        if said:
+            return Explanation(f"{cause} (QEMU: {said})", remedy)
+    fault = known_fault(console)
+    if fault is not None:
+        return fault
+    length = len(command_line.encode(errors="surrogatepass"))
+    if length > MAX_COMMAND_LINE:
+        return Explanation(
+            f"The command line has {length} bytes; with more than {MAX_COMMAND_LINE} an x86 kernel hangs before its first word",
+            "Shorten kata.kernelParams",
+        )
+    # The firmware's last line, behind which a quiet kernel says nothing either.
+    _, firmware, behind = console.partition("Booting from ROM")
+    words = re.sub(r"\x1b(\[[0-9;?]*[A-Za-z]|c)", "", behind if firmware else console).strip(" .\r\n")
+    if words:
+        last = printable(" ".join(words.splitlines()[-1].split()), SHOWN)
+        state = f"its last line on the console: {last}"
+    else:
+        state = "the firmware handed over and the kernel said nothing" if firmware else "its console stayed empty"
+    if timed_out:
+        return Explanation(
+            f"The guest hung: {state}",
+            "Run again; when it stays so, use a node with working hardware virtualisation, or give it more time",
+            retry=True,
+        )
+    if qemu_stderr.strip():
+        return Explanation(
+            f"QEMU ended: {printable(' '.join(qemu_stderr.split()), SHOWN)}", "Run this QEMU by hand on the node to see why"
+        )
+    return Explanation(
+        f"The guest reset itself or ended early; {state}",
+        "Raise default_memory in Kata's configuration, or use another guest kernel",
+    )
+
+
+_SILENT = (
+    r"timed out connecting to (?:mock )?(?:hybrid )?vsock|timeout waiting for hybrid vsocket handshake"
+    r"|Failed to Check if grpc server is working|(?:Check|CreateSandbox)Request timed out|Dead agent"
+    r"|(?:hybrid )?vsock: (?:failed to connect|connect timeout)|connect to address \\?\"?h?vsock"
+    r"|failed to connect to (?:vsock )?cid"
+    r"|failed to create (?:shim )?task.*(?:context deadline exceeded|connection reset by peer)"
+)
+"""All that Kata's runtimes say of a guest whose agent never answered, whatever the reason: Go, `kata_agent.go` and the agent's
+`client.go`; Rust, `src/runtime-rs/crates/agent/src/sock` and `virt_container/src/sandbox.rs`."""
+
+
+def agent_silent(stderr: str) -> bool:
+    """Whether the runtime says no more than that the guest's agent did not answer; the guest's console may say why."""
+    return re.search(_SILENT, stderr[:MAX_READ]) is not None
+
+
+_UNPULLED = Explanation(
+    "the image could not be pulled", "Set verification.image to an image that the node can pull, or load it on the node"
+)
+_PUT_BACK = (
+    "Put it back: where kata.install is set, the next run does so; otherwise install that Kata again as it was installed, or "
+    "correct its configuration"
+)
+_SHIM = "/opt/kata/bin/containerd-shim-kata-v2"
+_NO_MEMORY = r"cannot set up guest memory|[Cc]annot allocate memory"
+_KATA: tuple[tuple[str, str, str], ...] = (
+    (
+        r"binary not installed|fork/exec \S*containerd-shim-kata\S*: no such file",
+        "the Kata shim is not installed, or not linked where containerd looks for it",
+        f"Link the shim (ln -s {_SHIM} /usr/local/bin/), or set kata.install, which installs and links it",
+    ),
+    (
+        _SILENT,
+        "the guest's agent did not answer in time",
+        "Look at kata.kernelParams and at the guest's kernel and image; on a slow node raise dial_timeout",
+    ),
+    (
+        r"cannot be both set|Can not configure both initrd and image|having both an image and an initrd",
+        "Kata's configuration names both an image and an initrd",
+        'Keep one of image and initrd in it, and set the other to ""',
+    ),
+    (
+        r"add any hypervisor device to devices cgroup",
+        "the node has no /dev/kvm",
+        "Use a node with hardware virtualisation and load kvm_intel or kvm_amd",
+    ),
+    (r"/dev/vhost-vsock", "vhost_vsock is not loaded", "Load the kernel module vhost_vsock on the node"),
+    (r"Cannot find usable config file", "Kata finds no configuration file", "Set kata.configPath to a file that exists"),
+    (
+        r"cgroup mountpoint does not exist",
+        "this Kata needs a cgroup hierarchy that the node does not have mounted",
+        "Use a newer Kata, which knows cgroup v2, or boot the node with systemd.unified_cgroup_hierarchy=0",
+    ),
+    (
+        r"failed to set MSR|[Cc]ould not access KVM|ioctl\(KVM_|failed to initialize kvm",
+        "QEMU cannot run a guest with this node's KVM",
+        "Use bare metal, or a machine type whose nested virtualisation works; an existing /dev/kvm alone shows nothing",
+    ),
+    (
+        _NO_MEMORY,
+        "the node has too little memory for the guest",
+        "Free memory on the node, or lower default_memory in Kata's configuration",
+    ),
+    (
+        r"file (?P<path>\S+) does not exist|(?:file|path) `?(?P<other>/[^\s`]+)`? is invalid: No such file",
+        "a file that Kata's configuration names is missing, {path}",
+        _PUT_BACK,
+    ),
+    (
+        r"fork/exec (?P<path>\S+): no such file",
+        "a program that Kata's configuration names is missing, {path}",
+        _PUT_BACK,
+    ),
+    (
+        r"fork/exec (?P<path>\S+): permission denied",
+        "a program that Kata's configuration names cannot be executed, {path}",
+        "Make it executable (chmod 0755)",
+    ),
+    (
+        r"toml: line|incompatible types|error decoding file|error applying key",
+        "Kata cannot read its configuration",
+        "Correct the file, or drop-in, that is named",
+    ),
+)
+"""What Kata's runtimes say -> cause and remedy, the first that fits; most as measured with genuine Kata."""
+_DOCKER: tuple[tuple[str, str, str], ...] = (
+    (
+        r"permission denied while trying to connect to the [Dd]ocker|Cannot connect to the Docker daemon",
+        "dockerd does not answer",
+        "See 'systemctl status docker' on the node",
+    ),
+    (
+        r"no space left on device",
+        "the node's disk is full",
+        "Free space where Docker keeps its images (docker system df)",
+    ),
+    (
+        r"toomanyrequests|429 Too Many Requests",
+        "the registry gives this node no more images for now",
+        "Log in to the registry on the node, use a mirror, or set verification.image to an image of another registry",
+    ),
+    (
+        r"no matching manifest for",
+        "the image does not exist for this node's architecture",
+        "Set verification.image to an image for the node's architecture",
+    ),
+    (
+        r"unknown or invalid runtime name",
+        "Docker does not know the runtime",
+        "Register it in /etc/docker/daemon.json and reload Docker",
+    ),
+    (
+        r"pull access denied|manifest unknown|failed to resolve reference|no such host",
+        _UNPULLED.cause,
+        _UNPULLED.remedy,
+    ),
+    (
+        r'exec: "?/bin/sh"?|"/bin/sh": (stat|executable)|exec: "?sh"?|exec sh failed|"sh": executable file not found',
+        "the image has no shell",
+        "Set verification.image to an image with a shell, unshare and ip",
+    ),
+)
+"""What Docker itself says -> cause and remedy, the first that fits."""
+
+
+def explain_kata(text: str) -> Explanation | None:
+    """What keeps Kata from starting a guest, or None where the words are not Kata's. `retry`: it can pass by itself."""
+    for pattern, cause, remedy in _KATA:
+        if _line(text, pattern):
+            return Explanation(_filled(cause, pattern, text), remedy, retry=pattern in (_SILENT, _NO_MEMORY))
+    return None
+
+
+_PULLED = r"^Digest: sha256:|^Status: (?:Downloaded newer image|Image is up to date)"
+_PULL = rf"^Unable to find image |: Pulling from |^[0-9a-f]{{12}}: |{_PULLED}"
+"""Docker's lines at the end of a pull that went well, and all about one."""
+_AFTER_PULL = (
+    r"failed to create (?:shim )?task|failed to create shim|failed to start|failed to set up"
+    r"|OCI runtime|error during container init"
+)
+"""Failures that come after a pull, whatever of its lines is there."""
+
+
+def explain_docker(stderr: str) -> Explanation:
+    """Why `docker run` did not start the ladder. `retry` is never set: Docker tells no hang from a fault."""
+    text = stderr[:MAX_READ]
+    for pattern, cause, remedy in (*_KATA, *_DOCKER):
+        said = _line(text, pattern)
+        if said:
+            return Explanation(f"{_filled(cause, pattern, text)} (Docker: {said})", remedy)
+    # Docker's own lines of a pull tell nothing once the image is there, and what fails after it is not the pull's fault.
+    lines = [line for line in text.splitlines() if not re.search(_PULL, line)]
+    is_pulled = re.search(rf"{_PULLED}|{_AFTER_PULL}", text, re.MULTILINE) is not None
+    said = printable(" ".join(" ".join(lines).split()), SHOWN) or "nothing"
+    if "Unable to find image" in text and not is_pulled:
+        return Explanation(f"{_UNPULLED.cause} (Docker: {said})", _UNPULLED.remedy)
+    return Explanation(f"the container ended before the ladder (Docker: {said})", "Run the same `docker run` by hand on the node")
+
+
+def _filled(cause: str, pattern: str, text: str) -> str:
+    """The cause with the path that the pattern finds, where it has a place for one."""
+    match = re.search(pattern, text)
+    paths = [one for one in match.groupdict().values() if one] if match else []
+    return cause.format(path=printable(paths[0], 200)) if paths else cause

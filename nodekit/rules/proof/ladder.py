@@ -1,0 +1,512 @@
+"""Judge a transcript of ladder.sh: which rungs were climbed, and for the first that was not, cause and cure."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from nodekit.rules.kata.kernel_params import LIMIT, parse, tokens
+from nodekit.rules.text import printable
+
+MAX_TRANSCRIPT = 1 << 20
+"""Characters of a transcript that are read."""
+MAX_VALUE = 4096
+"""Characters of one value or detail that are kept; an x86 command line has 2047 bytes at most."""
+SHOWN = 300
+"""Characters of a value or detail that stand in a sentence."""
+CHILD_NAMESPACE = 2147483647
+"""What max_user_namespaces reads inside a child user namespace, whatever the guest's own limit is."""
+RAISE = (
+    f"Take {LIMIT}=0 out of kata.kernelParams and of Kata's configuration file, or set {LIMIT}=N, N above 0, in kata.kernelParams"
+)
+"""What cures a limit of 0, whoever set it: ours is merged behind the others, and the last one wins."""
+
+_LINE = re.compile(r"rung=([a-z-]{1,40}) status=(ok|fail|absent) value=([!-~]*) detail=([!-~]*)")
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One rung: what it needs, whether it was climbed (None: not tried, or only reported), and why not."""
+
+    name: str
+    need: str
+    passed: bool | None
+    counts: bool
+    """Whether what was promised needs it."""
+    value: str
+    detail: str
+    cause: str = ""
+    remedy: str = ""
+
+    def as_dict(self) -> dict[str, object]:
+        """The form in a result document."""
+        return {
+            "name": self.name,
+            "need": self.need,
+            "passed": self.passed,
+            "counts": self.counts,
+            "value": self.value,
+            "detail": self.detail,
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All rungs in the ladder's order, and the first failure: a stable code, one sentence and a remedy."""
+
+    rungs: tuple[Rung, ...]
+    user_namespaces: int
+    guest_kernel: str
+    command_line: str
+    boot_id: str
+    code: str | None = None
+    message: str = ""
+    remedy: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every rung that counts was climbed."""
+        return self.code is None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One line of ladder.sh, unescaped and bounded."""
+
+    status: str
+    value: str
+    detail: str
+
+
+def readings(transcript: str, nonce: str) -> tuple[dict[str, Reading], bool]:
+    """The lines that start with `nonce`, and whether the transcript is whole: it has its end, and no rung twice.
+
+    A line may stand behind other text, as on a console that the kernel writes to as well.
+    """
+    found: dict[str, Reading] = {}
+    ended = False
+    for line in transcript[:MAX_TRANSCRIPT].splitlines():
+        _, mark, text = line.partition(f"{nonce} ")
+        if not mark:
+            continue
+        if text.strip() == "end":
+            ended = True
+            break
+        match = _LINE.match(text)
+        if match is None or match[1] in found:
+            return found, False
+        found[match[1]] = Reading(match[2], _plain(match[3]), _plain(match[4]))
+    return found, ended
+
+
+def _plain(escaped: str) -> str:
+    return printable(unquote(escaped, encoding="ascii", errors="replace"), MAX_VALUE)
+
+
+def _shown(text: str) -> str:
+    """Untrusted text within a sentence: one line, cut."""
+    return printable(" ".join(text.split()), SHOWN)
+
+
+Finding = tuple[bool | None, str, str, str]
+"""Passed, the error's code, cause, remedy."""
+FINE: Finding = (True, "", "", "")
+
+
+def _boot_id(read: Reading, node_boot_id: str) -> Finding:
+    if read.value == node_boot_id:
+        return (
+            False,
+            "proof-not-a-guest",
+            "the boot id is the node's own, so this ran on the node's kernel and in no guest",
+            "Register the runtime as io.containerd.kata.v2 and start it by that name; a runtime that leads to runc is no Kata",
+        )
+    if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", read.value):
+        return (False, "proof-not-a-guest", "no boot id could be read", "Mount /proc where the ladder runs")
+    return FINE
+
+
+def _parameters(read: Reading, expected: Sequence[str]) -> Finding:
+    present = tokens(read.value)
+    missing = [token for token in expected if token not in present]
+    if not missing:
+        return FINE
+    return (
+        False,
+        "proof-parameters-missing",
+        f"the guest's command line lacks {' '.join(missing)}: another configuration file is read, or a drop-in or pod "
+        "annotation replaced kernel_params",
+        "Set kata.configPath to the file that the runtime really reads; no drop-in behind ours may drop kata.kernelParams",
+    )
+
+
+def _entry(read: Reading, place: str) -> Finding:
+    if read.status != "fail":
+        return (True if read.status == "ok" else None, "", "", "")
+    image = {"image": "verification.image", "pod": "kubernetes.proof.image"}.get(place, "the image")
+    return (
+        False,
+        "proof-entry-failed",
+        "the entry through which sandboxes start could not mount a proc of its own",
+        f"Set {image} to an image that has mount and runs as root; a security module of the guest must not forbid it",
+    )
+
+
+def _limit_set_by(command_line: str) -> str | None:
+    """The token that set the limit, if one did."""
+    setting = [one.text for one in parse(command_line) if one.key == LIMIT]
+    return setting[-1] if setting else None
+
+
+def _user_namespaces(read: Reading, command_line: str) -> Finding:
+    if read.status == "absent":
+        return (
+            False,
+            "proof-user-namespaces-absent",
+            "the guest's kernel has no user namespaces (CONFIG_USER_NS=n)",
+            "Use a guest kernel built with CONFIG_USER_NS=y, as Kata's own are; no entry of kata.kernelParams cures it",
+        )
+    if read.status == "fail":
+        return (
+            False,
+            "proof-user-namespaces-unreadable",
+            "the file is there and cannot be read",
+            "Run the ladder as a user who may read /proc/sys/user, and unmask /proc/sys; kata.kernelParams need not change",
+        )
+    if not re.fullmatch(r"[0-9]{1,10}", read.value):
+        return (
+            False,
+            "proof-user-namespaces-not-a-number",
+            "the reading is not a whole number, so /proc/sys/user is not the kernel's own",
+            f"Look for what is mounted over /proc/sys/user in the guest; {LIMIT} in kata.kernelParams takes a whole number",
+        )
+    number = int(read.value)
+    if number == 0:
+        token = _limit_set_by(command_line)
+        cause = (
+            f"{token} on the guest's command line sets the limit"
+            if token
+            else f"a hardening default of the guest sets it: {LIMIT} is not on the guest's command line"
+        )
+        return (False, "proof-user-namespaces-zero", cause, RAISE)
+    if number == CHILD_NAMESPACE:
+        return (
+            False,
+            "proof-user-namespaces-child-namespace",
+            "this is what a child user namespace reads, which says nothing about the guest's limit",
+            "Climb the ladder in the guest's first user namespace: not under unshare, a rootless engine or hostUsers: false; "
+            "kata.kernelParams need not change",
+        )
+    return FINE
+
+
+_ENTRY = "through nodekit/entry.sh, which mounts a proc of its own with SYS_ADMIN"
+_WEAKER = "An ordinary user has sandbox-runtime's enableWeakerNestedSandbox only"
+UNMASK = {
+    "guest": "Mount proc where the ladder runs, with nothing over paths below it",
+    "image": f"Start the container {_ENTRY}; docker run --security-opt systempaths=unconfined does as well. {_WEAKER}",
+    "pod": f"Start the container as the pod template does, {_ENTRY}. {_WEAKER}",
+}
+"""By the place where the ladder ran: what cures a masked /proc. NET_ADMIN and SYS_ADMIN alone do not (measured, Kata 3.32.0)."""
+
+
+SLOW = "Use a node with hardware virtualization, or give the guest more vCPUs: default_vcpus in Kata's configuration"
+
+
+def _why(name: str, read: Reading, place: str) -> tuple[str, str]:
+    """Cause and remedy of a command that failed, from its exit code and its words (errors of clone(2), unshare(2), mount(2))."""
+    detail = read.detail
+    if name.startswith("sandbox-runtime") and re.search(r"dependencies not available|bridge sockets", detail):
+        # dist/utils/which.js and the bridge of linux-sandbox-utils.js in 0.0.78; seen on a genuine Kata on an emulated node.
+        return (
+            "one of its programs (bwrap, socat, rg) is missing, or the guest is too slow: it gives `which` one second, "
+            "and its sockets one more",
+            f"Have bubblewrap, socat and ripgrep in the image. {SLOW}",
+        )
+    if read.value in ("124", "137", "143"):  # of coreutils' and busybox's timeout(1)
+        return "it did not end in the time that a rung has", SLOW
+    if re.search(r"[Nn]o space left on device|ENOSPC", detail):
+        return "the limit of user namespaces, or of their nesting, is used up", RAISE
+    if name == "rootless-runc" and re.search(r"/bin/busybox.*no such file", detail, re.DOTALL):
+        return "the busybox there needs shared libraries, which its container has not", "Use busybox-static"
+    forbidden = re.search(r"[Oo]peration not permitted|[Pp]ermission denied", detail) is not None
+    if forbidden and re.search(r"mount proc|mount: (mounting proc|/proc|permission denied)|mounting \\?\"proc", detail):
+        return (
+            "paths below /proc are masked, and Linux lets a user namespace mount proc only where one is fully visible "
+            "(linux fs/namespace.c, mount_too_revealing)",
+            UNMASK[place],
+        )
+    if forbidden and re.search(r"uid.map|setgroups|unshare: write error", detail):
+        inside = name.startswith("srt-call") and "bwrap" not in detail
+        return (
+            "bubblewrap emptied the bounding set, so that no user namespace inside its own can map uid 0"
+            if inside
+            else "CAP_SETFCAP is not in the bounding set, and Linux 5.12 and newer need it to map uid 0 into a user namespace",
+            "Use a bubblewrap newer than 0.9, or run the sandbox as an ordinary user"
+            if inside
+            else "Keep SETFCAP among the container's capabilities: it is in Docker's and containerd's default set",
+        )
+    if forbidden:
+        return (
+            "the guest forbids it: a missing capability, seccomp, or a security module",
+            "Grant NET_ADMIN and SYS_ADMIN, keep disable_guest_seccomp=true in Kata's configuration, and look for a security "
+            "module in kata.kernelParams",
+        )
+    if "Invalid argument" in detail or "not implemented" in detail:
+        return (
+            "the guest's kernel lacks this kind of namespace",
+            "Use a guest kernel with user, network, PID and mount namespaces",
+        )
+    return "the command failed or did not end in time", "Run the command in such a guest by hand; its words are above"
+
+
+def _image(read: Reading) -> Finding:
+    """Reported only: the proof's guest runs from its own RAM disk."""
+    return (True if read.status == "ok" else None, "", "", "")
+
+
+def _network(read: Reading, place: str) -> Finding:
+    if read.status != "fail":
+        return (True if read.status == "ok" else None, "", "", "")
+    if place == "pod":
+        return (
+            False,
+            "proof-network-missing",
+            "the pod has no address in the guest",
+            "Look at the node's network plugin, and whether Kata's internetworking_model suits it: tcfilter does for most",
+        )
+    return (
+        False,
+        "proof-network-missing",
+        "the container has no address: Docker 26.0.0 and 28 fill the network after Kata has scanned it",
+        "Pin Docker 27.5.1, or use the Kata release that cures it: 3.29.0 for the Go shim, 3.30.0 for the Rust runtime",
+    )
+
+
+def _route(read: Reading, place: str) -> Finding:
+    if read.status == "ok":
+        return FINE
+    return (
+        False,
+        "proof-network-missing",
+        f"the {'pod' if place == 'pod' else 'container'} has no way out of its own network",
+        "Have the node's network plugin set a default route in the pod"
+        if place == "pod"
+        else "Use a Docker network that is not internal, and a Kata release that copies routes, as every one from 2.0 on does",
+    )
+
+
+def _names(read: Reading, place: str) -> Finding:
+    if read.status != "fail":
+        return (True if read.status == "ok" else None, "", "", "")
+    if place == "pod":
+        return (
+            False,
+            "proof-network-missing",
+            "the pod resolves no name",
+            "Let the pod reach the cluster's name service: look at its dnsPolicy and dnsConfig, and at network policies",
+        )
+    docker = "127.0.0.11" in read.detail
+    return (
+        False,
+        "proof-network-missing",
+        "Docker's resolver 127.0.0.11 is out of a Kata guest's reach"
+        if docker
+        else "the container resolves no name that the node does",
+        "Use Docker's default bridge, or give the daemon or the container a name server that the guest can reach",
+    )
+
+
+def _seen(name: str, read: Reading) -> str:
+    """What a rung met, for a sentence: a command's own words say more than its exit code."""
+    if name == "command-line":
+        return "is not as expected"  # the cause names what is lacking; the whole line is in the result
+    if read.status == "absent":
+        return "is absent"
+    return f"said {_shown(read.detail)!r}" if read.status == "fail" else f"read {_shown(read.value)!r}"
+
+
+SANDBOXES = ("sandbox-runtime", "bubblewrap", "rootless")
+"""What may be promised to work in the guest; the first is the default, since the document names it."""
+ANY, ROOT, FULL, WEAK = "any", "root", "full", "weak"
+"""For which ladder a rung counts: any; one that runs as uid 0; one that may use the default mode of sandbox-runtime, as uid 0 or
+with no masks below /proc; one that may not."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A rung that runs a command: what it runs, the need that it tests, its code, and where its failure counts."""
+
+    name: str
+    title: str
+    need: str
+    code: str
+    sandboxes: tuple[str, ...]
+    """The sandboxes whose promise needs it; in all others it is reported."""
+    mode: str = ANY
+    """For which ladder it counts."""
+    optional: bool = False
+    """Whether its absence is no failure: another rung stands for it."""
+    tool: str = ""
+    """A program of the node that is brought along where the rung counts, beside bubblewrap and setpriv, which always are."""
+
+
+_BWRAP = ("sandbox-runtime", "bubblewrap")
+_SRT = ("sandbox-runtime",)
+_ROOTLESS = ("rootless",)
+"""Has no weaker mode: where paths below /proc stay masked, no rootless engine starts a container."""
+COMMANDS = (
+    Command("unshare", "unshare -U", "user-namespaces", "proof-unshare-failed", SANDBOXES),
+    Command("unshare-map-root", "unshare -Ur", "user-namespaces", "proof-unshare-failed", SANDBOXES),
+    Command("unshare-nested", "unshare -Ur unshare -Ur", "user-namespaces", "proof-nested-failed", SANDBOXES),
+    Command("loopback", "unshare -Urn ip link set lo up", "user-namespaces", "proof-loopback-failed", SANDBOXES),
+    Command("bwrap-proc", "bwrap --unshare-net --unshare-pid --proc /proc", "capabilities", "proof-bwrap-failed", _BWRAP, FULL),
+    Command("bwrap-user", "bwrap --unshare-user --unshare-net", "user-namespaces", "proof-bwrap-failed", _BWRAP),
+    Command("bwrap-user-proc", "bwrap --unshare-user --proc /proc", "unmasked-proc", "proof-bwrap-failed", _BWRAP, FULL),
+    Command("bwrap-ordinary", "the same as uid 1000", "unmasked-proc", "proof-bwrap-failed", _BWRAP, ROOT),
+    Command(
+        "srt-call",
+        "sandbox-runtime's bwrap, a user namespace in it",
+        "bounding-set",
+        "proof-srt-failed",
+        _SRT,
+        FULL,
+    ),
+    Command("srt-call-ordinary", "the same as uid 1000", "unmasked-proc", "proof-srt-failed", _SRT, ROOT),
+    Command("srt-call-weaker", "the same with enableWeakerNestedSandbox", "user-namespaces", "proof-srt-failed", _SRT, WEAK),
+    Command("sandbox-runtime", "srt of the image", "unmasked-proc", "proof-srt-failed", _SRT, FULL, optional=True),
+    Command(
+        "sandbox-runtime-proxy", "an allowed and a denied name by srt", "proxy", "proof-srt-failed", _SRT, FULL, optional=True
+    ),
+    Command(
+        "rootless-mounts",
+        "proc and tmpfs mounted under unshare -Urmpf",
+        "unmasked-proc",
+        "proof-rootless-failed",
+        _ROOTLESS,
+    ),
+    Command(
+        "rootless-runc",
+        "a container of runc as an ordinary user",
+        "unmasked-proc",
+        "proof-rootless-failed",
+        _ROOTLESS,
+        tool="runc",
+    ),
+    Command("fuse", "/dev/fuse", "fuse", "", ()),
+    Command("subordinate-ids", "newuidmap and /etc/subuid", "subordinate-ids", "", ()),
+)
+"""The rungs that run a command, in the ladder's order. Another one is an entry here and a line in ladder.sh."""
+
+
+def brought(sandbox: str | None) -> tuple[str, ...]:
+    """The programs of a node that its guest and image need for a promise of `sandbox`: of bubblewrap, util-linux and runc."""
+    return ("bwrap", "setpriv", *(command.tool for command in COMMANDS if command.tool and sandbox in command.sandboxes))
+
+
+TITLES = {
+    "boot-id": "/proc/sys/kernel/random/boot_id",
+    "command-line": "/proc/cmdline",
+    "image": "Kata's image as a file system",
+    "entry": "mount -t proc proc /proc by entry.sh",
+    "user-namespaces": "/proc/sys/user/max_user_namespaces",
+    **{command.name: command.title for command in COMMANDS},
+    "network": "an interface with an address",
+    "route": "a default route",
+    "name-resolution": "name resolution",
+}
+"""What each rung looks at or runs, for sentences."""
+REQUIRED = (
+    "boot-id",
+    "kernel",
+    "command-line",
+    "user-namespaces",
+    "uid",
+    "proc-masks",
+    "entry",
+    *(command.name for command in COMMANDS),
+)
+"""Lines that a whole transcript has."""
+TOOLS = {
+    "guest": "Install bubblewrap, busybox-static and util-linux on the node, and runc where kata.sandbox is rootless: guest and "
+    "image of the proof are made from them",
+    "image": "Name an image in verification.image that has it, or leave the setting out: the program then makes one from the "
+    "node's own bubblewrap",
+    "pod": "Name an image in kubernetes.proof.image that has bubblewrap, util-linux, iproute2 and, where kata.sandbox is "
+    "rootless, runc and busybox-static, as images/proof/Containerfile makes it",
+}
+"""By the place where the ladder ran: how a tool that is not there gets there."""
+
+
+def _command(command: Command, sandbox: str | None, modes: set[str], place: str) -> tuple[bool, Callable[[Reading], Finding]]:
+    """Whether the rung counts for a promise of `sandbox`, and what a reading of it means; `modes` are the ladder's."""
+    counts = sandbox in command.sandboxes and command.mode in modes
+
+    def judged(read: Reading) -> Finding:
+        if read.status == "ok":
+            return FINE
+        if read.status == "fail":
+            return (False, command.code, *_why(command.name, read, place))
+        if not counts or command.optional:
+            return (None, "", "", "")
+        return (None, "proof-tool-missing", f"{_shown(read.detail)}, so this was not tried", TOOLS[place])
+
+    return counts, judged
+
+
+def judge(
+    transcript: str,
+    nonce: str,
+    node_boot_id: str,
+    expected_tokens: Sequence[str],
+    *,
+    sandbox: str | None = SANDBOXES[0],
+    network: bool = False,
+    place: str = "guest",
+) -> Verdict:
+    """The verdict on what ladder.sh printed; every text in it is bounded and safe to show.
+
+    `sandbox`: which of SANDBOXES is promised to work; None for none, when its rungs are reported and do not count.
+    `network`: the ladder was asked to look for one. `place`: a key of TOOLS. A rung that counts and was not tried, since a tool
+    is missing, fails as `proof-tool-missing`.
+    """
+    read, whole = readings(transcript, nonce)
+    asked = [*REQUIRED, *(("network", "route", "name-resolution") if network else ())]
+    lacking = [name for name in asked if name not in read]
+    kernel = _shown(read["kernel"].value) if "kernel" in read else ""
+    command_line = read["command-line"].value if "command-line" in read else ""
+    root = "uid" in read and read["uid"].value == "0"
+    masked = "proc-masks" not in read or read["proc-masks"].value != ""
+    modes = {ANY, WEAK if masked and not root else FULL, *((ROOT,) if root else ())}
+    rules: list[tuple[str, str, bool, Callable[[Reading], Finding]]] = [
+        ("boot-id", "guest", True, lambda reading: _boot_id(reading, node_boot_id)),
+        ("command-line", "parameters", True, lambda reading: _parameters(reading, expected_tokens)),
+        ("image", "guest", False, _image),
+        ("entry", "unmasked-proc", sandbox is not None, lambda reading: _entry(reading, place)),
+        ("user-namespaces", "user-namespaces", sandbox is not None, lambda reading: _user_namespaces(reading, command_line)),
+        *((command.name, command.need, *_command(command, sandbox, modes, place)) for command in COMMANDS),
+        ("network", "network", True, lambda reading: _network(reading, place)),
+        ("route", "network", True, lambda reading: _route(reading, place)),
+        ("name-resolution", "network", True, lambda reading: _names(reading, place)),
+    ]
+    rungs: list[Rung] = []
+    first: tuple[str, str, str] | None = None
+    for name, need, counts, rule in rules:
+        if name not in read:
+            continue
+        reading = read[name]
+        passed, code, cause, remedy = rule(reading)
+        rungs.append(Rung(name, need, passed, counts, reading.value, reading.detail, cause, remedy))
+        if code and counts and first is None:
+            first = (code, f"rung {name} ({TITLES[name]}) {_seen(name, reading)}: {cause}", remedy)
+    number = read["user-namespaces"].value if "user-namespaces" in read else ""
+    limit = int(number) if re.fullmatch(r"[0-9]{1,10}", number) else -1
+    if first is None and (lacking or not whole):
+        what = f"lacks {', '.join(lacking)}" if lacking else "has no end, or a garbled line"
+        first = (
+            "proof-transcript-incomplete",
+            f"the ladder was started and its transcript {what}; lines read: {', '.join(read) or 'none'}",
+            "Run again; when it stays so, look at the guest's console and memory",
+        )
+    boot_id = read["boot-id"].value if "boot-id" in read else ""
+    return Verdict(tuple(rungs), limit, kernel, printable(command_line, MAX_VALUE), boot_id, *(first or (None, "", "")))

@@ -1,0 +1,191 @@
+"""What a stack is held to, resource by resource and as a whole: the rules of the policy pack, on what the engine sends it."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from clusterkit import pod_safety
+from clusterkit.runtime_class import HANDLERS
+from delivery import login
+from nodekit.errors import NodeError
+from nodekit.rules.docker import docker_matrix
+from nodekit.rules.text import printable
+from policy.plain_secrets import Secret, secrets
+
+NODE = "kata-nodes:index:KataNode"
+CLUSTER_PROOF = "kata-nodes:index:KataProof"
+NODE_GROUP = "kata-nodes:index:AwsNodeGroup"
+"""Its machines prove themselves at their first boot, and join no cluster otherwise (nodekit/first_boot.sh)."""
+POD_TEMPLATE = "kata-nodes:index:SandboxPodTemplate"
+PROOFS = {NODE: ("-proof", "command:remote:Command"), CLUSTER_PROOF: ("-evidence", "kubernetes:core/v1:ConfigMap")}
+"""What proves -> end of the name, and type, of the child that is not made unless the proof has passed."""
+REMOTE, COMMANDS = "command:remote:", "command:"
+EXPOSED = ("create", "update", "delete", "interpreter", "environment")
+"""Inputs of commands that an error repeats, or that every process of the machine may read."""
+CLASSES = tuple(sorted(set(HANDLERS.values())))
+"""RuntimeClasses that lead into a Kata guest where nobody says otherwise: they are named as kata-deploy names the handlers."""
+
+_SIGNATURE, _SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
+_UNKNOWN = {
+    "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",
+    "3eeb2bf0-c639-47a8-9e75-3b44932eb421",
+    "04da6b54-80e4-46f7-96ec-b56ff0331ba9",
+    "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",
+    "030794c1-ac77-496b-92df-f27374a8bd58",
+    "e48ece36-62e2-4504-bad9-02848725956a",
+    "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",
+}
+
+
+class Unknown:
+    """Stands for what a preview cannot know."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One resource of a whole stack."""
+
+    urn: str
+    type: str
+    name: str
+    parent: str
+    """URN of its parent, or nothing."""
+
+
+Judge = Callable[[str, Mapping[str, Any], Mapping[str, Any]], list[NodeError]]
+"""From the type of a resource, its inputs (`values`) and the rule's settings to what is wrong with it."""
+
+
+def values(sent: object) -> Any:
+    """What the engine sends, its marks of secret and unknown values made ours (pulumi, sdk/go/common/resource/properties.go)."""
+    if isinstance(sent, Mapping):
+        if sent.get(_SIGNATURE) == _SECRET:
+            return Secret(values(sent.get("value")))
+        return {key: values(below) for key, below in sent.items()}
+    if isinstance(sent, list):
+        return [values(below) for below in sent]
+    return Unknown() if isinstance(sent, str) and sent in _UNKNOWN else sent
+
+
+def opened(value: object) -> Any:
+    """A value without the marks of what is secret."""
+    if isinstance(value, Secret):
+        return opened(value.value)
+    if isinstance(value, Mapping):
+        return {key: opened(below) for key, below in value.items()}
+    return [opened(below) for below in value] if isinstance(value, list) else value
+
+
+def pods(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> list[NodeError]:
+    """Pods of every kind; `settings` hold `runtimeClasses`, the names of the classes that lead into a Kata guest."""
+    if not kind.startswith("kubernetes:"):
+        return []
+    classes: Sequence[str] = settings["runtimeClasses"]
+    return [
+        NodeError(error.code, f"{printable(at, 200)}: {error.message}", error.remedy)
+        for at, spec in pod_safety.pod_specs(opened(inputs))
+        for error in pod_safety.unsafe(spec, classes)
+    ]
+
+
+def pairs(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> list[NodeError]:
+    """The pair of Docker and Kata in the plan of a node, and in what the node program is told to bring."""
+    plain = opened(inputs)
+    if kind == NODE:
+        state, docker = plain.get("plan"), "dockerVersion"
+    else:
+        state, docker = _state(plain.get("stdin")) if kind == f"{REMOTE}Command" else None, "version"
+    pair = [state.get(key) for key in (docker, "kataVersion", "kataRuntime")] if isinstance(state, Mapping) else []
+    known = [one for one in pair if isinstance(one, str)]
+    if len(known) != 3:
+        return []
+    try:
+        docker_matrix.refuse_if_incompatible(*known)
+    except NodeError as error:
+        return [error]
+    return []
+
+
+def _state(stdin: object) -> object:
+    """The desired state on a command's standard input, which a sudo password may come before; None where there is none."""
+    if not isinstance(stdin, str):
+        return None
+    try:
+        return json.loads(stdin[stdin.rfind("\n{") + 1 :])  # the only line of it that begins so: the others are indented
+    except ValueError:
+        return None
+
+
+def host_keys(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> list[NodeError]:
+    """The host key of every hop of every command and copy over SSH."""
+    connection = opened(inputs).get("connection") if kind.startswith(REMOTE) else None
+    if not isinstance(connection, Mapping):
+        return []
+    found = []
+    hops = {"host": connection, "bastion": connection.get("proxy")}
+    for host, hop in hops.items():
+        if not isinstance(hop, Mapping) or isinstance(hop.get("hostKey"), Unknown):
+            continue
+        try:
+            login.pinned(key if isinstance(key := hop.get("hostKey"), str) else None, host)
+        except NodeError as error:
+            found.append(error)
+    return found
+
+
+def plain_secrets(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> list[NodeError]:
+    """Secrets that the engine does not keep encrypted, and those on command lines, which no encryption helps."""
+    found = []
+    for key, value in inputs.items():
+        if kind.startswith(COMMANDS) and key in EXPOSED:
+            places = {one.at: one.what for one in secrets(value, key)} | dict.fromkeys(_kept(value, key), "a secret")
+            found += [
+                NodeError(
+                    "secret-on-command-line",
+                    f"{printable(at, 200)} holds {what}, and errors and other processes show command lines and environments",
+                    "Give it on stdin, or as a file of its own; pulumi.Output.unsecret says that a value is no secret",
+                )
+                for at, what in places.items()
+            ]
+        else:
+            found += [
+                NodeError(
+                    "secret-in-plain",
+                    f"{printable(one.at, 200)} holds {one.what} in plain, which lies in the stack's state and previews",
+                    "Set it by pulumi config set --secret, read it by require_secret, or wrap it in pulumi.Output.secret",
+                )
+                for one in secrets(value, key, key)
+                if not one.kept
+            ]
+    return found
+
+
+def _kept(value: object, at: str) -> list[str]:
+    """Places of what the engine keeps encrypted: where somebody called it a secret, it is one, whatever its form."""
+    if isinstance(value, Secret):
+        return [at]
+    if isinstance(value, Mapping):
+        return [place for key, below in value.items() for place in _kept(below, f"{at}.{key}")]
+    if isinstance(value, list):
+        return [place for index, below in enumerate(value) for place in _kept(below, f"{at}[{index}]")]
+    return []
+
+
+def proofs(resources: Sequence[Resource]) -> list[tuple[str, NodeError]]:
+    """Nodes and pod templates that nothing proves, by URN."""
+    children = {(one.parent, one.name, one.type) for one in resources}
+    found = []
+    for one in resources:
+        if one.type in PROOFS:
+            ending, kind = PROOFS[one.type]
+            if (one.urn, f"{one.name}{ending}", kind) not in children:
+                found.append((one.urn, _unproven(f"{one.name} is in the stack without {one.name}{ending}, which proves it")))
+    if not any(one.type in (NODE, NODE_GROUP, CLUSTER_PROOF) for one in resources):
+        said = "is a pod template, and the stack proves neither node nor cluster"
+        found += [(one.urn, _unproven(f"{one.name} {said}")) for one in resources if one.type == POD_TEMPLATE]
+    return found
+
+
+def _unproven(said: str) -> NodeError:
+    return NodeError("proof-missing", said, "Make nodes by KataNode, all of it, or prove the cluster's by KataProof")

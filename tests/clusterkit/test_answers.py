@@ -1,0 +1,119 @@
+"""An API server, or what stands in its place, that answers without end: lost if these fail is the memory of who asks it."""
+
+import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from clusterkit.api import answers
+from clusterkit.api.cluster_reader import Reader
+from clusterkit.controller.api import Api
+from clusterkit.joining import Settings
+from nodekit.errors import NodeError
+
+MIB = 1 << 20
+
+
+class Endless(BaseHTTPRequestHandler):
+    """Answers every request with a status, then with as much as is taken; `/version` and what is short end."""
+
+    status = 200
+    asked = 0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        self.send_response(self.status)
+        self.send_header("Content-Type", "application/json")
+        if "short" in self.path:
+            text = json.dumps({"items": [], "message": "short"}).encode()
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+            return
+        self.send_header("Connection", "close")
+        self.end_headers()
+        try:
+            while True:
+                self.wfile.write(b" " * MIB)
+        except OSError:
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def server(status: int) -> Iterator[str]:
+    """The address of a server with that status."""
+    handler = type("Handler", (Endless,), {"status": status, "protocol_version": "HTTP/1.1"})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
+        served.daemon_threads = True
+        Thread(target=served.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{served.server_port}"
+        finally:
+            served.shutdown()
+
+
+def kubeconfig(address: str) -> str:
+    """Of that server."""
+    named: dict[str, Any] = {"name": "one"}
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "one",
+        "contexts": [{**named, "context": {"cluster": "one", "user": "one"}}],
+        "clusters": [{**named, "cluster": {"server": address}}],
+        "users": [{**named, "user": {"token": "t"}}],
+    }
+    return json.dumps(document)
+
+
+def controller(address: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
+    """The controller's side."""
+    (folder / "kubeconfig").write_text(kubeconfig(address))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(folder / "kubeconfig"))
+    return Api(cast(Settings, SimpleNamespace(proof="p", namespace="n", selector="s")))
+
+
+@pytest.fixture(autouse=True)
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit that a test reaches soon."""
+    monkeypatch.setattr(answers, "MAX_ANSWER", 8 * MIB)
+
+
+@pytest.mark.parametrize("status", [200, 403, 500])
+def test_an_answer_without_end_is_left_and_told(status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with server(status) as address:
+        reader, api = Reader(kubeconfig(address), None), controller(address, tmp_path, monkeypatch)
+        for call in (
+            lambda: reader.nodes(["n"], None),
+            lambda: reader.require("Namespace", "n", "s"),
+            api.nodes,
+            lambda: api.kept("name"),
+        ):
+            with pytest.raises(NodeError) as caught:
+                call()
+            assert caught.value.code == "cluster-unreachable"
+            assert caught.value.message == f"the API server {address} answered more than 8 MiB"
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 96 * 1024, f"{grown} KiB"
+
+
+def test_what_is_short_is_read_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with server(200) as address:
+        reader = Reader(kubeconfig(address), None)
+        assert [reader.jobs("short", "p") for _ in range(3)] == [{}, {}, {}]
+        api = controller(address, tmp_path, monkeypatch)
+        assert [api.call("x", api.core.list_node, label_selector="short")["items"] for _ in range(3)] == [[], [], []]
+    with server(403) as address, pytest.raises(NodeError, match=r"may not x: short"):
+        api = controller(address, tmp_path, monkeypatch)
+        api.call("x", api.core.list_node, label_selector="short")

@@ -1,0 +1,223 @@
+"""What becomes of a joining node, decided without a cluster.
+
+What would be lost if these failed: a Job that proves nothing would be believed, a node would be tried for ever without a wait or
+never again, or a patch would take what somebody else has written.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from copy import deepcopy
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusterkit import joining, joining_workload, pod, pod_proof
+from clusterkit.joining import Prove, Proven, Refused, Wait
+from clusterkit.pod_verdict import Words
+from nodekit.errors import NodeError
+from nodekit.scripts import script
+from tests.clusterkit.reports import report
+
+ROOT = Path(__file__).resolve().parents[2]
+NODE = pod_proof.Node("n", "u", "boot")
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+GIVEN = joining.Settings(
+    proof="joining-nodes", namespace="joining", selector="a=b",
+    pod_template=json.dumps(pod.template("image", "kata-qemu", {}, entry=script("entry.sh"))),
+    handler="kata-qemu", kata_version="3.32.0", kernel_params=["user_namespace.enable=1"], nested_sandbox=True,
+    sandbox="sandbox-runtime", image=None, timeout_seconds=60, account="prover",
+)  # fmt: skip
+LADDER = "echo ladder"
+IN_THE_IMAGE = """
+import sys
+from types import SimpleNamespace
+import clusterkit.controller.__main__, clusterkit.controller.rounds
+clusterkit.controller.rounds.Rounds(SimpleNamespace(given=None))
+print(clusterkit.controller.__file__, *{name.split(".")[0] for name in sys.modules})
+"""
+
+
+def node(**changed: Any) -> dict[str, Any]:
+    """A node that is Ready, tainted, and claims the Job `j`."""
+    status = {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"bootID": "boot"}}
+    return {
+        "metadata": {"name": "n", "uid": "u", "annotations": {joining.CLAIM_ANNOTATION: "j", "other": "x"}},
+        "spec": {"taints": [{"key": pod_proof.TAINT, "effect": "NoSchedule"}]},
+        "status": status,
+        **changed,
+    }
+
+
+def made(ended: str | None, attempt: int = 1, ago: float = 0, **changed: Any) -> dict[str, Any]:
+    """The claimed Job, ended as `Complete` or `Failed` some seconds ago."""
+    settings = joining.Settings(**{**GIVEN.__dict__, **changed})
+    body = deepcopy(joining.job(settings, joining.ask(settings, NODE, attempt, LADDER)))
+    body["metadata"]["uid"] = "j"
+    when = (NOW - timedelta(seconds=ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    body["status"] = {"conditions": [{"type": ended, "status": "True", "lastTransitionTime": when}]} if ended else {}
+    return body
+
+
+def pod_of(job: dict[str, Any], message: str | None = None) -> dict[str, Any]:
+    """The Job's pod, which ended with this message, by default a passing report."""
+    template: dict[str, Any] = deepcopy(job["spec"]["template"])
+    notes = template["metadata"]["annotations"]
+    said = report(pod_proof.nonce(notes[pod_proof.DIGEST_ANNOTATION], pod_proof.attempt_of(template)))
+    state = {"terminated": {"exitCode": 0, "message": said if message is None else message}}
+    owner = {"kind": "Job", "uid": job["metadata"]["uid"], "controller": True}
+    template["metadata"] |= {"uid": "p", "name": "p", "ownerReferences": [owner]}
+    template["spec"]["nodeName"] = notes[pod_proof.NODE_ANNOTATION]
+    return {**template, "status": {"containerStatuses": [{"name": "sandbox", "state": state}]}}
+
+
+def decided(
+    of: dict[str, Any], job: dict[str, Any] | None, message: str | None = None, events: Any = None
+) -> Prove | Wait | Refused | Proven:
+    """With what the Job of now would vouch for."""
+    attempt = pod_proof.attempt_of(job) if job else 1
+    asked = joining.ask(GIVEN, NODE, attempt, LADDER)
+    return joining.step(of, asked, job, pod_of(job, message) if job else None, NOW, [NODE], events)
+
+
+def test_node_is_proven_only_by_the_pod_of_the_job_that_it_claims() -> None:
+    step = decided(node(), made("Complete"))
+    assert isinstance(step, Proven) and step.evidence["job"] == "j"
+    assert decided(node(), None) == Prove(1)
+    assert decided(node(), made(None)) == Wait()
+    assert isinstance(decided(node(), made("Failed")), Refused)
+    other = decided(node(), made("Complete"), report("0" * 16))
+    assert isinstance(other, Refused) and other.refusal.code == "proof-transcript-incomplete"
+    own = decided(node(), made("Complete"), report(pod_nonce(), boot_id="status=ok value=boot detail="))
+    assert isinstance(own, Refused) and own.refusal.code == "proof-not-a-guest"
+
+
+def pod_nonce() -> str:
+    """What starts the lines of the first try's report."""
+    return joining.ask(GIVEN, NODE, 1, LADDER).nonce
+
+
+def test_pod_that_cannot_start_is_told_before_its_time_is_over() -> None:
+    told = {"p": {"FailedCreatePodSandBox": Words(1, 'no runtime for "kata-qemu" is configured')}}
+    job = made(None)
+    seen = pod_of(job)
+    seen["status"] = {"phase": "Pending"}
+    step = joining.step(node(), joining.ask(GIVEN, NODE, 1, LADDER), job, seen, NOW, [NODE], told)
+    assert isinstance(step, Refused) and "no runtime for" in step.refusal.sentence and step.seconds == 70
+
+
+@pytest.mark.parametrize("changed", [{"kernel_params": []}, {"kata_version": "4.0.0"}, {"image": "other"}, {"handler": "other"}])
+def test_job_of_other_settings_is_no_proof_and_neither_is_one_for_another_machine(changed: dict[str, Any]) -> None:
+    assert decided(node(), made("Complete", **changed)) == Prove(1)
+    other = joining.ask(GIVEN, pod_proof.Node("n", "another", "boot"), 1, LADDER)
+    job = made("Complete")
+    assert joining.step(node(), other, job, pod_of(job), NOW, [NODE]) == Prove(1)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {},
+        {"conditions": [{"type": "Ready", "status": "False"}], "nodeInfo": {"bootID": "boot"}},
+        {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"bootID": ""}},
+    ],
+)
+def test_node_that_is_not_up_yet_is_waited_for(status: dict[str, Any]) -> None:
+    assert decided(node(status=status), None) == Wait()
+
+
+def test_waits_grow_are_bounded_and_end_in_another_try() -> None:
+    waits = [joining.pause(attempt) for attempt in range(1, 40)]
+    assert waits[:4] == [10, 20, 40, 80] and waits == sorted(waits) and waits[-1] == 600
+    step = decided(node(), made("Failed", 3, ago=15))
+    assert isinstance(step, Refused) and step.seconds == 25
+    assert decided(node(), made("Failed", 3, ago=40)) == Prove(4)
+    # The cluster's clock is ahead by an hour.
+    step = decided(node(), made("Failed", 3, ago=-3600))
+    assert isinstance(step, Refused) and step.seconds == 40
+
+
+@pytest.mark.parametrize("told", ["", "x", "-1", "²", "9" * 30])
+def test_attempt_that_somebody_wrote_does_not_stop_the_controller(told: str) -> None:
+    found = made("Failed")
+    found["metadata"]["annotations"][pod_proof.ATTEMPT_ANNOTATION] = told
+    assert pod_proof.attempt_of(found) == 1
+
+
+def test_untainting_tests_all_that_it_removes_and_removes_no_more() -> None:
+    ours, other = {"key": pod_proof.TAINT, "value": "x", "effect": "NoExecute"}, {"key": "a", "effect": "NoSchedule"}
+    patch = joining.untainting(node(spec={"taints": [ours, other, ours]}), "j")
+    assert [one["path"] for one in patch if one["op"] == "remove"] == [
+        "/metadata/annotations/kata-nodes~1joining-job", "/spec/taints/2", "/spec/taints/0",
+    ]  # fmt: skip
+    tests = {one["path"]: one["value"] for one in patch if one["op"] == "test"}
+    claim = {"/metadata/uid": "u", "/metadata/annotations/kata-nodes~1joining-job": "j"}
+    assert tests == {**claim, "/spec/taints/2": ours, "/spec/taints/0": ours}
+    for place, one in enumerate(patch):
+        if one["op"] == "remove":
+            assert patch[place - 1]["op"] == "test" and patch[place - 1]["path"] == one["path"]
+
+
+def test_jobs_pod_goes_where_the_taint_keeps_others_out_and_is_the_one_of_up() -> None:
+    body = made(None)
+    up = pod_proof.ask("joining-nodes", NODE, GIVEN.__dict__, LADDER, "prover")
+    assert body["spec"] == up.body["spec"] and body["spec"]["template"]["spec"]["serviceAccountName"] == "prover"
+    assert {"key": pod_proof.TAINT, "operator": "Exists"} in body["spec"]["template"]["spec"]["tolerations"]
+    assert not [key for key in body["metadata"]["annotations"] if key.startswith("pulumi.com/")]
+    assert "name" not in body["metadata"]
+
+
+def test_settings_arrive_as_they_were_written_and_others_are_refused() -> None:
+    assert joining.settings(GIVEN.json()) == GIVEN
+    for text in ("", "[]", "{}", json.dumps({**json.loads(GIVEN.json()), "more": 1}), GIVEN.json().replace("containers", "c")):
+        with pytest.raises(NodeError) as error:
+            joining.settings(text)
+        assert error.value.code == "bad-input"
+
+
+def test_rights_are_the_least_and_reach_no_secret() -> None:
+    rules = [*joining_workload.NODE_RULES, *joining_workload.EVENT_RULES, *joining_workload.own_rules("p")]
+    verbs = {str(resource): set(rule["verbs"]) for rule in rules for resource in rule["resources"]}  # type: ignore[attr-defined]
+    assert verbs["nodes"] == {"list", "watch", "patch"} and verbs["pods"] == {"list", "watch"} and verbs["events"] == {"list"}
+    assert joining_workload.EVENT_RULES == [{"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}]
+    assert set(verbs) == {"nodes", "events", "jobs", "pods", "configmaps"}
+    named = [rule["resourceNames"] for rule in rules if "patch" in rule["verbs"] and "nodes" not in rule["resources"]]  # type: ignore[operator]
+    assert named == [["p-evidence"]]
+
+
+def locked(path: Path) -> Iterator[tuple[str, str]]:
+    """Each package of a lock with its version and hashes."""
+    for block in re.split(r"\n(?=[a-z])", path.read_text()):
+        name, _, rest = block.partition("==")
+        yield name, " ".join(re.findall(r"^[^ ]+|sha256:[0-9a-f]+", rest))
+
+
+def test_image_gets_the_packages_of_the_projects_own_lock() -> None:
+    whole, part = (
+        dict(locked(ROOT / "requirements-dev.txt")),
+        dict(locked(ROOT / "clusterkit" / "controller" / "requirements.txt")),
+    )
+    assert {"kopf", "kubernetes"} <= set(part) and "pulumi" not in part
+    assert {name: whole[name] for name in part} == part
+
+
+def test_controller_needs_no_file_and_no_package_that_its_image_lacks(tmp_path: Path) -> None:
+    """As clusterkit/controller/Containerfile copies them."""
+    copies = re.findall(
+        r"^COPY (?!--)(.*) (/program/\S*)$", (ROOT / "clusterkit" / "controller" / "Containerfile").read_text(), re.M
+    )
+    for sources, target in copies:
+        place = tmp_path / target.removeprefix("/program/")
+        (place if target.endswith("/") else place.parent).mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-r", *(str(ROOT / source) for source in sources.split()), str(place)], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", IN_THE_IMAGE], cwd=tmp_path, env={"PATH": ""}, text=True, capture_output=True, check=True
+    )
+    place, *loaded = done.stdout.split()
+    assert place.startswith(str(tmp_path))
+    packages = {"pulumi", "pulumi_kubernetes", "tomlkit", "boto3", "cryptography", "aws", "components", "stacks"}
+    assert not packages & set(loaded)

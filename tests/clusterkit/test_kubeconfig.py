@@ -1,0 +1,269 @@
+"""Kubeconfigs as people have them: lost if these fail is the way to their cluster, or a token in a log."""
+
+import base64
+import json
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import yaml
+
+from clusterkit.api import kubeconfig
+from clusterkit.api.cluster_reader import Reader
+from nodekit.errors import NodeError
+
+SECRET = "eyJhbGciOi.not.a-real-token"
+NODES = json.dumps({"items": [{"metadata": {"name": "node-0", "uid": "u"}, "status": {"nodeInfo": {"bootID": "b"}}}]}).encode()
+
+
+class Server(ThreadingHTTPServer):
+    """An API server with one node, or a proxy before it; keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(NODES)))
+        self.end_headers()
+        self.wfile.write(NODES)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as served:
+        served.daemon_threads = True
+        Thread(target=served.serve_forever, daemon=True).start()
+        try:
+            yield served
+        finally:
+            served.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def written(user: dict[str, Any] | None, server: str = "https://192.0.2.10:6443", **cluster: Any) -> str:
+    """A kubeconfig with one context, `x`."""
+    context = {"cluster": "c"} if user is None else {"cluster": "c", "user": "u"}
+    return yaml.safe_dump(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "c", "cluster": {"server": server, **cluster}}],
+            "contexts": [{"name": "x", "context": context}],
+            "current-context": "x",
+            "users": [] if user is None else [{"name": "u", "user": user}],
+        }
+    )
+
+
+def plugin(tmp_path: Path, body: str, **more: Any) -> dict[str, Any]:
+    """A user with a log-in plugin of that Python text."""
+    program = tmp_path / "plugin"
+    program.write_text(f"#!{sys.executable}\nimport json, os, sys, time\n{body}\n")
+    program.chmod(0o755)
+    return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(program), **more}}
+
+
+ANSWER = "print(json.dumps({**json.loads(os.environ['KUBERNETES_EXEC_INFO']), 'status': %s}))"
+
+
+def authorization(text: str, server: Server) -> str | None:
+    """The header that a request brings."""
+    (node,) = Reader(text, None).nodes(["node-0"], None)
+    assert node.name == "node-0"
+    return server.requests[-1][1].get("authorization")
+
+
+def refused(text: str, context: str | None = None) -> NodeError:
+    """The error of the first use; it never holds the secret."""
+    with pytest.raises(NodeError) as caught:
+        Reader(text, context).nodes(["node-0"], None)
+    assert SECRET not in caught.value.sentence() + repr(caught.value.details)
+    return caught.value
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", "  \n\n"])
+def test_a_token_is_sent_without_the_line_break_at_its_end(server: Server, tmp_path: Path, ending: str) -> None:
+    place = tmp_path / "token"
+    place.write_bytes((SECRET + ending).encode())
+    for user in ({"token": SECRET + ending}, {"tokenFile": str(place)}, {"tokenFile": str(place), "token": "older"}):
+        assert authorization(written(user, server.address), server) == f"Bearer {SECRET}"
+
+
+@pytest.mark.parametrize("token", [f"{SECRET}\n{SECRET}", f"{SECRET}\x00", f"{SECRET}é", "\n"])
+def test_a_token_that_no_header_can_hold_is_refused_unseen(server: Server, token: str) -> None:
+    error = refused(written({"token": token}, server.address))
+    assert error.code == "kubeconfig-invalid" and "token of the kubeconfig" in error.message
+    assert not server.requests
+
+
+def test_user_name_with_password_no_user_and_an_identity_token(server: Server) -> None:
+    pair = base64.b64encode(b"me:pass").decode()
+    assert authorization(written({"username": "me", "password": "pass"}, server.address), server) == f"Basic {pair}"
+    assert authorization(written(None, server.address), server) is None
+    oidc = {"auth-provider": {"name": "oidc", "config": {"id-token": SECRET}}}
+    assert authorization(written(oidc, server.address), server) == f"Bearer {SECRET}"
+
+
+@pytest.mark.parametrize(("name", "instead"), [("gcp", "gke-gcloud-auth-plugin"), ("azure", "kubelogin"), ("other", "vendor")])
+def test_an_auth_provider_of_former_times_is_named_with_what_took_its_place(name: str, instead: str) -> None:
+    error = refused(written({"auth-provider": {"name": name, "config": {"access-token": SECRET}}}))
+    assert error.code == "kubeconfig-invalid" and name in error.message and instead in error.remedy
+
+
+def test_a_plugin_logs_in_and_is_asked_again_when_its_token_ends(server: Server, tmp_path: Path) -> None:
+    ended = plugin(
+        tmp_path, ANSWER % "{'token': os.environ['T'] + str(time.time_ns()), 'expirationTimestamp': '2020-01-01T00:00:00Z'}"
+    )
+    ended["exec"]["env"] = [{"name": "T", "value": "t"}]
+    reader = Reader(written(ended, server.address), None)
+    for _ in range(2):
+        reader.nodes(["node-0"], None)
+    first, second = (headers["authorization"] for _, headers in server.requests)
+    assert first.startswith("Bearer t") and second.startswith("Bearer t") and first != second
+
+
+def test_a_plugin_is_told_of_the_cluster_when_it_asks_for_that(server: Server, tmp_path: Path) -> None:
+    told = plugin(tmp_path, ANSWER % "{'token': json.loads(os.environ['KUBERNETES_EXEC_INFO'])['spec']['cluster']['config']}")
+    told["exec"]["provideClusterInfo"] = True
+    extensions = [{"name": "client.authentication.k8s.io/exec", "extension": "audience"}]
+    assert authorization(written(told, server.address, extensions=extensions), server) == "Bearer audience"
+
+
+def test_a_plugin_that_is_missing_is_named_with_its_own_hint() -> None:
+    user = {
+        "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1beta1",
+            "command": "aws-iam-authenticator-not-here",
+            "args": [SECRET],
+        }
+    }
+    error = refused(written(user))
+    assert error.code == "kubeconfig-plugin-failed"
+    assert "aws-iam-authenticator-not-here" in error.message and "No such file or directory" in error.message
+    assert "PATH" in error.remedy
+    user["exec"]["installHint"] = "brew install it"
+    assert refused(written(user)).remedy == "brew install it"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            "sys.exit('the session has expired, run: vendor login')",
+            "ended with 1. It said: the session has expired, run: vendor login",
+        ),
+        ("print('no JSON " + SECRET + "')", "printed no ExecCredential"),
+        (ANSWER % "{}", "printed no ExecCredential"),
+        (ANSWER % "{'token': 7, 'expirationTimestamp': 'soon'}", "printed no ExecCredential"),
+        (ANSWER.replace("**json", "**{'kind': 'Other'}, **json") % "None", "printed no ExecCredential"),
+        ("print(json.dumps({'kind': 'ExecCredential', 'apiVersion': 'v0', 'status': {'token': 't'}}))", "answers in v0"),
+        ("sys.stdout.write('x' * (2 << 20))", "printed more than 1024 KiB"),
+        ("time.sleep(60)", "did not end in 1 s"),
+    ],
+)
+def test_a_plugin_that_fails_is_told_in_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, words: str
+) -> None:
+    monkeypatch.setattr(kubeconfig, "PLUGIN_SECONDS", 1 if "sleep" in body else 60)
+    error = refused(written(plugin(tmp_path, body)))
+    assert error.code == "kubeconfig-plugin-failed" and words in error.message and str(tmp_path / "plugin") in error.message
+
+
+def test_the_proxy_of_the_kubeconfig_is_used(server: Server) -> None:
+    text = written({"token": SECRET}, "http://cluster.invalid:6443", **{"proxy-url": server.address})
+    assert authorization(text, server) == f"Bearer {SECRET}"
+    assert server.requests[-1][0] == "http://cluster.invalid:6443/api/v1/nodes"
+
+
+def test_the_proxy_of_the_environment_is_used_but_for_whom_it_exempts(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", server.address)
+    authorization(written({"token": SECRET}, "http://cluster.invalid"), server)
+    assert server.requests[-1][0] == "http://cluster.invalid/api/v1/nodes"
+    monkeypatch.setenv("no_proxy", "127.0.0.1,.invalid")
+    authorization(written({"token": SECRET}, server.address), server)
+    assert server.requests[-1][0] == "/api/v1/nodes"
+
+
+def test_a_proxy_of_another_kind_is_refused() -> None:
+    error = refused(written({"token": SECRET}, **{"proxy-url": "socks5://127.0.0.1:1080"}))
+    assert error.code == "kubeconfig-invalid" and "socks5" in error.message and "proxy-url" in error.remedy
+
+
+def test_the_user_acts_as_another(server: Server) -> None:
+    authorization(written({"token": SECRET, "as": "me", "as-groups": ["admins"]}, server.address), server)
+    headers = server.requests[-1][1]
+    assert (headers["impersonate-user"], headers["impersonate-group"]) == ("me", "admins")
+    assert "several groups" in refused(written({"token": SECRET, "as": "me", "as-groups": ["a", "b"]})).message
+
+
+@pytest.mark.parametrize(
+    ("user", "words"),
+    [
+        (
+            {"client-certificate": "/nowhere/c", "client-key": "/nowhere/k"},
+            "client-certificate of user u of the kubeconfig names /nowhere/c",
+        ),
+        ({"tokenFile": "/nowhere/token"}, "tokenFile of user u of the kubeconfig names /nowhere/token: No such file"),
+        ({"tokenFile": "/dev/zero"}, "is not a regular file"),
+        ({"client-certificate-data": base64.b64encode(b"c").decode()}, "has a client-certificate and no client-key"),
+        (
+            {"client-certificate-data": "%%%", "client-key-data": "%%%"},
+            "client-certificate-data of user u of the kubeconfig is not",
+        ),
+        ({"client-certificate-data": "YQ==", "client-key-data": "YQ=="}, "is not PEM"),
+        ({"exec": {"command": 7, "args": 5}}, "of another kind than its format asks for"),
+    ],
+)
+def test_what_a_user_names_and_is_not_there_is_told(user: dict[str, Any], words: str) -> None:
+    error = refused(written(user))
+    assert error.code == "kubeconfig-invalid" and words in error.message and "--flatten" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ("[]", "is empty"),
+        ("just words", "not a mapping"),
+        (f"a: [\n{SECRET}", "not YAML (line"),
+        ("contexts: []", "no current-context"),
+        ("current-context: x\ncontexts: 7", "contexts of the kubeconfig is not a list"),
+        ("current-context: x\ncontexts: [7]", "has no name"),
+        ("current-context: x", "no context x; its contexts: none"),
+        ("current-context: x\ncontexts: [{name: x}, {name: x}]", "two entries with the name x"),
+        ("current-context: x\ncontexts: [{name: x, context: {cluster: c}}]", "names the cluster c, which is not in clusters"),
+        ("current-context: x\ncontexts: [{name: x}]\nclusters: [{name: c}]", "names the cluster None"),
+        ("current-context: x\ncontexts: [{name: x, context: {cluster: c}}]\nclusters: [{name: c}]", "no http(s) address"),
+        (written({}).replace("name: u\n", "name: other\n"), "names the user u, which is not in users"),
+    ],
+)
+def test_a_kubeconfig_that_is_not_whole_is_told_by_what_it_lacks(text: str, words: str) -> None:
+    error = refused(text)
+    assert error.code == "kubeconfig-invalid" and words in error.message
+
+
+def test_a_context_that_is_not_there_is_told_with_those_that_are() -> None:
+    assert "no context y; its contexts: x" in refused(written({}), "y").message

@@ -1,0 +1,185 @@
+"""The pure rules of the cluster: nobody gets a sandbox's capabilities on the node, and errors say what to do."""
+
+import itertools
+import re
+from typing import Any
+
+import pytest
+
+from clusterkit import cluster_errors, guard, pod, runtime_class
+from nodekit.errors import NodeError
+from nodekit.rules.kata.guest_memory import pod_overhead
+from nodekit.scripts import script
+
+VARIANTS = [
+    dict(zip(("nested_sandbox", "ordinary_user", "read_only_root"), given, strict=True))
+    for given in itertools.product([True, False], repeat=3)
+]
+
+
+def container(**variant: bool) -> dict[str, object]:
+    """The container of a variant's template."""
+    spec = pod.template("image", "kata-qemu", {}, entry=script("entry.sh"), **variant)["spec"]
+    assert isinstance(spec, dict)
+    return dict(spec["containers"][0])
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_only_root_that_nests_gets_capabilities_and_nobody_is_privileged(variant: dict[str, bool]) -> None:
+    context = container(**variant)["securityContext"]
+    assert isinstance(context, dict)
+    granted = context.get("capabilities", {}).get("add", [])
+    assert granted == (["NET_ADMIN", "SYS_ADMIN"] if variant["nested_sandbox"] and not variant["ordinary_user"] else [])
+    assert context["privileged"] is False and context["seccompProfile"] == {"type": "RuntimeDefault"}
+    if variant["ordinary_user"]:
+        assert (context["runAsNonRoot"], context["runAsUser"], context["allowPrivilegeEscalation"]) == (True, 1000, False)
+        assert context["capabilities"] == {"drop": ["ALL"]}
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_read_only_root_has_a_bounded_place_to_write(variant: dict[str, bool]) -> None:
+    spec = pod.template("image", "kata-qemu", {}, entry=script("entry.sh"), **variant)["spec"]
+    assert isinstance(spec, dict)
+    written = [mount["mountPath"] for mount in spec["containers"][0].get("volumeMounts", [])]
+    assert written == (["/tmp"] if variant["read_only_root"] else [])
+    assert all(volume["emptyDir"]["sizeLimit"] for volume in spec.get("volumes", []))
+
+
+def test_pod_without_class_or_with_an_unknown_profile_is_refused() -> None:
+    with pytest.raises(ValueError, match="RuntimeClass"):
+        pod.template("image", "", {}, entry=script("entry.sh"))
+    with pytest.raises(ValueError, match="'runtime/default' is not one of RuntimeDefault, Unconfined"):
+        pod.template("image", "kata-qemu", {}, seccomp="runtime/default", entry=script("entry.sh"))
+
+
+def test_service_account_token_is_off_unless_asked_for() -> None:
+    assert [
+        pod.template("image", "kata-qemu", {}, entry=script("entry.sh"), **asked)["spec"]["automountServiceAccountToken"]  # type: ignore[arg-type, index]
+        for asked in ({}, {"service_account_token": True})
+    ] == [False, True]
+
+
+def test_container_starts_through_the_entry_exactly_where_it_can_mount_and_becomes_its_command() -> None:
+    def first(**variant: Any) -> dict[str, Any]:
+        made: Any = pod.template("image", "kata-qemu", {}, entry=script("entry.sh"), **variant)
+        container: dict[str, Any] = made["spec"]["containers"][0]
+        return container
+
+    entry = ["/bin/sh", "-c", script("entry.sh"), "kata-nodes-entry"]
+    assert first()["command"] == entry and first()["args"] == ["sleep", "infinity"]
+    assert first(command=["server", "a b"], user_id=1000)["args"] == ["--user", "1000", "server", "a b"]
+    for variant in ({"ordinary_user": True}, {"nested_sandbox": False}):
+        made = first(command=["server"], **variant)
+        assert made["command"] == ["server"] and "args" not in made and not pod.enters(made)
+        with pytest.raises(ValueError, match="user_id"):
+            first(user_id=1000, **variant)
+    assert pod.enters(first()) and pod.entry_options(first(user_id=7)) == ["--user", "7"] and pod.entry_options(first()) == []
+    with pytest.raises(ValueError, match="needs a command"):
+        first(command=[])
+
+
+@pytest.mark.parametrize(
+    ("version", "given", "wanted"),
+    [
+        ("3.32.0", (), {"memory": "160Mi", "cpu": "250m"}),
+        ("4.0.0", (), {"memory": "320Mi", "cpu": "250m"}),
+        ("10.1.0", (), {"memory": "320Mi", "cpu": "250m"}),
+        ("3.32.0", ("1Gi", "1"), {"memory": "1Gi", "cpu": "1"}),
+        ("3.32.0", (None, "1"), {"memory": "160Mi", "cpu": "1"}),
+    ],
+)
+def test_overhead_is_the_releases_or_the_given(version: str, given: tuple[str | None, ...], wanted: dict[str, str]) -> None:
+    assert pod_overhead(version, *given) == wanted
+
+
+def test_nodes_carry_the_second_label_from_release_4_1() -> None:
+    first = {"katacontainers.io/kata-runtime": "true"}
+    assert runtime_class.node_selector("4.0.9") == first
+    for version in ("4.1.0", "4.10.0", "5.0.0"):
+        assert runtime_class.node_selector(version) == first | {"kata-deploy.katacontainers.io/default": "true"}
+
+
+@pytest.mark.parametrize(
+    ("taint", "wanted"),
+    [
+        ("a", {"key": "a", "operator": "Exists"}),
+        ("a:NoExecute", {"key": "a", "operator": "Exists", "effect": "NoExecute"}),
+        ("a/b=c:NoSchedule", {"key": "a/b", "operator": "Equal", "value": "c", "effect": "NoSchedule"}),
+        ("a=", {"key": "a", "operator": "Equal", "value": ""}),
+    ],
+)
+def test_toleration_reads_as_kubectl_taint_writes(taint: str, wanted: dict[str, str]) -> None:
+    assert runtime_class.toleration(taint) == wanted
+
+
+@pytest.mark.parametrize("taint", ["", "=a", "a:noschedule", "a b", "a=b=c", "a\n", "a:NoSchedule-"])
+def test_what_is_no_taint_is_refused(taint: str) -> None:
+    with pytest.raises(NodeError, match=re.escape(repr(taint))):
+        runtime_class.toleration(taint)
+
+
+def test_adopted_class_must_lead_to_the_wanted_handler() -> None:
+    assert runtime_class.adopted("kata", "kata-qemu", "kata-qemu") == "kata"
+    assert runtime_class.adopted("kata", "kata-vm-isolation", None) == "kata"
+    with pytest.raises(NodeError, match="'runc', and 'kata-qemu' is wanted") as caught:
+        runtime_class.adopted("kata", "runc", "kata-qemu")
+    assert caught.value.code == "runtime-class-handler" and "another name" in caught.value.remedy
+
+
+def test_guard_without_a_class_is_refused() -> None:
+    for classes in ([], [""]):
+        with pytest.raises(ValueError, match="at least one Kata RuntimeClass"):
+            guard.policy(classes)
+
+
+def test_guard_without_a_namespace_is_refused() -> None:
+    for namespaces in ([], [""]):
+        with pytest.raises(ValueError, match="at least one namespace"):
+            guard.binding("p", namespaces)
+
+
+def test_guard_fails_closed_denies_and_audits() -> None:
+    assert guard.policy(["kata"])["failurePolicy"] == "Fail"
+    assert guard.binding("p", ["s"])["validationActions"] == ["Deny", "Audit"]
+
+
+def test_names_from_settings_stay_text_within_an_expression() -> None:
+    hostile = "k'\"] || true || '\\"
+    expressions = [variable["expression"] for variable in guard.policy([hostile], [hostile])["variables"]]  # type: ignore[attr-defined]
+    assert sum(guard.text([hostile]) in expression for expression in expressions) == 2
+    assert guard.text([hostile]) == '["k\'\\"] || true || \'\\\\"]'
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ('namespaces "n" already exists', "cluster-object-exists", ["Namespace n exists already", "Way out"]),
+        (
+            'Apply failed with 1 conflict: conflict with "kubectl-label" using v1: .metadata.labels.a/b',
+            "cluster-field-owned", [".metadata.labels.a/b belongs to kubectl-label", "kubectl label"],
+        ),
+        (
+            'namespaces is forbidden: User "jo" cannot create resource "namespaces" in API group "" at the cluster scope',
+            "cluster-forbidden", ["user jo may not create namespaces", "Grant that user create on namespaces"],
+        ),
+        ("configured Kubernetes cluster is unreachable: Unauthorized", "cluster-login-refused", ["expired", "new kubeconfig"]),
+        ("dial tcp 127.0.0.1:1: connect: connection refused", "cluster-unreachable", ["does not answer", "Check"]),
+        ("the apiVersion for this resource does not exist", "cluster-too-old", ["1.30"]),
+    ],
+)  # fmt: skip
+def test_error_of_the_plugin_is_told_with_its_remedy(text: str, code: str, said: list[str]) -> None:
+    error = cluster_errors.explained(text, "Namespace", "n", "Way out")
+    assert error and error.code == code
+    for part in said:
+        assert part in error.sentence()
+
+
+def test_error_that_speaks_for_itself_is_left_alone() -> None:
+    assert cluster_errors.explained("spec.replicas: Invalid value", "Namespace", "n", "Way out") is None
+
+
+def test_object_is_made_only_where_a_taken_name_is_refused() -> None:
+    cluster_errors.refuse_taking_over("Namespace", {"name": "n", "labels": {"app.kubernetes.io/managed-by": "pulumi"}})
+    for labels in (None, {}, {"a": "b"}):
+        with pytest.raises(NodeError, match="Namespace n is not made"):
+            cluster_errors.refuse_taking_over("Namespace", {"name": "n", "labels": labels})
