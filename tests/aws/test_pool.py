@@ -284,7 +284,7 @@ def test_join_script_is_secret_and_the_checklist_is_the_pods(grouped: Recorder) 
 
 
 def test_program_of_another_checkout_is_refused_with_the_command_that_builds_it() -> None:
-    with pytest.raises(pulumi.RunError, match=r"0{64}.*python -m nodekit\.bundle --output.*\[aws-program-differs\]"):
+    with pytest.raises(pulumi.RunError, match=r"0{64}.*python -m delivery\.bundle --output.*\[aws-program-differs\]"):
         up(group("0" * 64), preview=True)
 
 
