@@ -102,17 +102,20 @@ def _install(root: Path, wanted: dict[str, Any], address: str, sha256: str) -> b
     def before_the_swap(unpacked: Path) -> None:
         """`unpacked` is a root folder that holds the new /opt/kata only."""
         kata_releases.refuse_another_version(wanted["node"], kata.version(unpacked), wanted["version"])
+        coming = {}
         if _is_release_read(root, wanted):
             merged = _merge(unpacked, wanted, _effective(unpacked, wanted, settings=root))
             if merged.target.strategy == "drop-in" and merged.content is not None:
                 # The new release takes its place with our parameters, whatever fails after that, and goes with them.
-                place = unpacked / files.resolve(unpacked, merged.target.file).lstrip("/")
+                path = files.resolve(unpacked, merged.target.file)
+                place = files.physical(unpacked, path)
                 place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
                 place.write_bytes(merged.content)
+                coming[path] = merged.content
         # What we changed in the release before goes with it, and so must what the journal says of that.
         below = f"{RECORD}{kata_layout.INSTALL_FOLDER}/"
         gone = [key for key in journal.recorded(root, JOURNAL) if key.startswith(below)]
-        journal.disown(root, JOURNAL, kata_layout.INSTALL_FOLDER, gone)
+        journal.disown(root, JOURNAL, kata_layout.INSTALL_FOLDER, gone, coming)
 
     return kata_archive.install(root, address, sha256, before_the_swap)
 

@@ -71,6 +71,9 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     with node_lock(root, LOCK_TIMEOUT):
         for name in journal.journals(root):
             _readable(this, name)
+        for path in kata_archive.edited(root):
+            if not any(line.startswith(f"{path}: ") for line in this.kept):
+                this.leave(path, "edited by somebody")
         if any(line.startswith(f"{kata_layout.INSTALL_FOLDER}/") for line in this.kept):
             this.leave(kata_layout.INSTALL_FOLDER, "holds a file that somebody edited")
         elif not this.failed:
@@ -138,7 +141,11 @@ def _files(this: _Run, name: str, *, only: tuple[str, ...] | None = None, skip: 
 
 def _leave_to_removal(root: Path) -> None:
     """Do not put back what will be removed with the release, unless somebody edited a part of it, which then stays as a whole."""
-    if not any(path.startswith(f"{kata_layout.INSTALL_FOLDER}/") for path in journal.outlook(root, kata.JOURNAL).kept):
+    kept = journal.outlook(root, kata.JOURNAL).kept
+    edited = [path for path in kept if path.startswith(f"{kata_layout.INSTALL_FOLDER}/")]
+    if edited:
+        kata_archive.note_edited(root, edited)  # before the journal ends: the next restore keeps the release too
+    elif not kata_archive.edited(root):
         journal.disown(root, kata.JOURNAL, kata_layout.INSTALL_FOLDER)
 
 

@@ -328,13 +328,21 @@ def outlook(root: Path, name: str) -> Restored:
     return _sorted(_outlook(root, _load(root, name)))
 
 
-def disown(root: Path, name: str, folder: str, records: Collection[str] = ()) -> None:
-    """Forget what the journal of `name` says of paths below `folder`, which somebody else replaces as a whole, and `records`."""
+def disown(root: Path, name: str, folder: str, records: Collection[str] = (), coming: Mapping[str, bytes] | None = None) -> None:
+    """Forget what the journal of `name` says of paths below `folder`, which is replaced as a whole, and `records`.
+
+    `coming` holds the files of ours that come with the new folder, so that an edit of them is seen; until then, those of the
+    old folder are ours too.
+    """
     journal = _load(root, name)
-    journal.paths = {path: entry for path, entry in journal.paths.items() if not path.startswith(f"{folder}/")}
+    old = journal.paths
+    journal.paths = {path: entry for path, entry in old.items() if not path.startswith(f"{folder}/")}
+    for path, content in (coming or {}).items():
+        ours = old[path].ours if path in old else []
+        journal.paths[path] = _Entry(ABSENT, list(dict.fromkeys([*ours, State("file", content=content).fingerprint()])))
     journal.folders = [one for one in journal.folders if not one.startswith(f"{folder}/")]
     journal.records = {key: value for key, value in journal.records.items() if key not in records}
-    if physical(root, _journal_path(name)).exists():
+    if coming or physical(root, _journal_path(name)).exists():
         _save(root, name, journal)
 
 

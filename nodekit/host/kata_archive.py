@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
-from nodekit.host.files import STATE_FOLDER, state_folder
+from nodekit.host.files import STATE_FOLDER, physical, replace, state_folder
 from nodekit.host.reading import MAX_OWN, read
 from nodekit.progress import say, step
 from nodekit.rules.kata.kata_layout import INSTALL_FOLDER, MARKER
@@ -40,6 +40,20 @@ def missing(root: Path) -> list[str]:
     files = _marker(root).get("files")
     folder = _folder(root)
     return [name for name in files if not os.path.lexists(folder / name)] if isinstance(files, list) else []
+
+
+def edited(root: Path) -> list[str]:
+    """The files of our release that a restore left because somebody had edited them, and that are still there."""
+    paths = _marker(root).get("edited")
+    return [path for path in paths if os.path.lexists(physical(root, path))] if isinstance(paths, list) else []
+
+
+def note_edited(root: Path, paths: list[str]) -> None:
+    """Have the release itself name what somebody edited in it: the journal, which knows it too, ends with the restore."""
+    known = edited(root)
+    if not {*paths} <= {*known}:
+        marker = {**_marker(root), "edited": sorted({*known, *paths})}
+        replace(root, f"{INSTALL_FOLDER}/{MARKER}", f"{json.dumps(marker)}\n".encode())
 
 
 def is_foreign(root: Path) -> bool:

@@ -168,6 +168,28 @@ def test_archive_is_installed_edited_and_removed(tmp_path: Path) -> None:
     assert tree(tmp_path) == {}
 
 
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_file_of_our_release_that_somebody_edited_survives_every_restore(tmp_path: Path, runs: int) -> None:
+    drop_in = tmp_path / FOLDER / "config.d" / DROP_IN
+    with served(archive()) as (address, sha256):
+        desired = state([SEED], install={"address": address, "sha256": sha256})
+        kata.run(desired, tmp_path)
+        edited = drop_in.read_text() + "# mine\n"
+        drop_in.write_text(edited)
+        for run in range(runs):
+            if run:
+                kata.run({**desired, "kernelParams": [SEED, ZERO]}, tmp_path)  # writes over the edit; `restore` puts that back
+            for again in range(2):
+                kept = restore.run({"node": "n"}, tmp_path)
+                assert kept["changed"] is (again == 0), kept
+                assert [str(line).partition(":")[0] for line in kept["kept"]] == [f"/{FOLDER}/config.d/{DROP_IN}", "/opt/kata"]
+                assert journal.journals(tmp_path) == []
+                assert drop_in.read_text() == edited
+    drop_in.unlink()
+    restore.run({"node": "n"}, tmp_path)
+    assert tree(tmp_path) == {}
+
+
 def test_new_archive_starts_from_its_own_parameters(tmp_path: Path) -> None:
     for version in ("3.32.0", "3.33.0"):
         with served(archive(version)) as (address, sha256):
