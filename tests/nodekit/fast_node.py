@@ -1,6 +1,7 @@
 """A node whose programs answer from one file: apt, dpkg, systemd, dockerd and modprobe as far as the verbs see them, in
 milliseconds. A verb runs in a process of its own, which a fault can end at any point; what the programs did before that stays."""
 
+import errno
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-from nodekit.commands import docker, kata, preflight, restore
+from nodekit.commands import docker, kata, preflight, restore, status
 from nodekit.errors import NodeError
 from nodekit.host import apt, apt_source, failpoints, kata_download, modules, signals
 from nodekit.host import docker as host_docker
@@ -42,6 +43,13 @@ VERSIONS = {
 UNITS = {"docker.socket": "docker-ce", "docker.service": "docker-ce", "containerd.service": "containerd.io"}
 """Unit -> the package that brings it."""
 RELEASE = archive()
+DISK = {"full": errno.ENOSPC, "read-only": errno.EROFS}
+"""What a disk can be -> what the kernel answers to a write then."""
+CREATING = ("os.mkdir", "os.link", "os.symlink")
+MOVING = ("os.rename", "os.remove", "os.rmdir", "os.chmod", "os.chown", "os.truncate", "os.setxattr")
+"""Audit events (PEP 578) of calls that need room, and of those that a disk which is only full still does."""
+ON_DISK = ("etc", "var", "opt", "usr", "srv")
+"""Folders that are no file system of the kernel's."""
 
 
 @dataclass
@@ -68,7 +76,7 @@ class Machine:
     index: bool = False
     """Whether apt knows what the repository holds."""
     broken: list[str] = field(default_factory=list)
-    """What does not work now: `apt` (dpkg fails), `repository`, `service`."""
+    """What does not work now: `apt` (dpkg fails), `repository`, `service`, `lock` (another program holds apt's), or of `DISK`."""
 
     @staticmethod
     def load(file: Path) -> "Machine":
@@ -314,11 +322,14 @@ def _modprobe(machine: Machine, words: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a verb when it comes to the `number`-th of its failure points."""
+    """What happens to a verb when it comes to the `number`-th of its failure points, or of its writes for a fault of the disk."""
 
     kind: str
-    """`kill`, `signal`, `signals` (a second one at the next point), or `cut` (nobody reads what it prints)."""
+    """`kill`, `signal`, `signals` (a second one at the next point), `cut` (nobody reads what it prints), or one of `DISK`, which
+    lasts until the verb ends."""
     number: int
+    place: str = "/"
+    """The folder whose file system a fault of the disk is about."""
 
 
 @dataclass(frozen=True)
@@ -333,6 +344,7 @@ class Ended:
 
 VERBS: dict[str, Callable[[dict[str, object], Path], dict[str, object]]] = {
     "preflight": preflight.run, "docker": docker.run, "kata": kata.run, "restore": restore.run,
+    "status": lambda _, root: status.run(root),
 }  # fmt: skip
 
 
@@ -367,6 +379,7 @@ def _child(
     programs = Programs(root)
     apt.run = host_docker.run = modules.run = programs.run  # type: ignore[assignment]
     apt._follow = programs.follow
+    apt.lock_holder = lambda _: "process 812 (unattended-upgr)" if "lock" in programs.load().broken else None
     apt.shutil = SimpleNamespace(which=lambda name: None)  # type: ignore[assignment]
     apt.time = host_docker.time = _Clock()  # type: ignore[assignment]
     host_docker._get = programs.get
@@ -374,6 +387,7 @@ def _child(
     apt_source.fetch_key = lambda address: b""
     apt_source.openpgp = SimpleNamespace(refuse_other_keys=lambda *_: None, armour=lambda _: b"KEY", BEGIN="-----")  # type: ignore[assignment]
     kata_download.download = lambda address, sha256, target: target.write_bytes(RELEASE) and None
+    preflight.emulated = lambda: False
     preflight.cpu_flag = lambda: "svm"
     preflight.presence = lambda flag: preflight.Presence(flag, True, dict.fromkeys(preflight.DEVICES, True))
     preflight.find_qemu = lambda: None
@@ -385,7 +399,11 @@ def _child(
         sys.stderr = log.open("w")
     signals._ending, signals._shields = False, 0
     signals.obey()
-    if fault is not None:
+    for kind in DISK.keys() & {*programs.load().broken}:
+        _spoil(root, Fault(kind, 1), None)
+    if fault is not None and fault.kind in DISK:
+        _spoil(root, fault, root.parent / "came")
+    elif fault is not None:
         _arm(fault, pipe, root.parent / "came")
     try:
         result = VERBS[verb](state, root)
@@ -429,6 +447,32 @@ def _arm(fault: Fault, pipe: tuple[int, int], came: Path) -> None:
         return default
 
     failpoints.os = SimpleNamespace(environ=SimpleNamespace(get=get))  # type: ignore[assignment]
+
+
+def _spoil(root: Path, fault: Fault, came: Path | None) -> None:
+    """Have the kernel refuse the `number`-th write and all later ones, as a disk does that is full or read-only."""
+    places = tuple(f"{root}/{folder}/" for folder in ON_DISK if fault.place in ("/", f"/{folder}"))
+    writes = 0
+
+    def is_write(event: str, arguments: tuple[object, ...]) -> bool:
+        if event == "open":
+            flags = arguments[2]
+            return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        return event in CREATING or (fault.kind == "read-only" and event in MOVING)
+
+    def audit(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal writes
+        if not is_write(event, arguments):
+            return
+        path = arguments[1 if event in ("os.rename", "os.link", "os.symlink") else 0]
+        if isinstance(path, (str, bytes, os.PathLike)) and f"{os.fsdecode(path)}/".startswith(places):
+            writes += 1
+            if writes >= fault.number:
+                if came is not None:
+                    came.touch()
+                raise OSError(DISK[fault.kind], os.strerror(DISK[fault.kind]), os.fsdecode(path))
+
+    sys.addaudithook(audit)
 
 
 def lay_out(root: Path, docker_version: str | None, configurations: Iterable[str]) -> Programs:
