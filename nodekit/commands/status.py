@@ -14,6 +14,7 @@ from nodekit.errors import NodeError
 from nodekit.host import apt, docker, files, journal, kata, kata_archive, lock
 from nodekit.host.node import boot_id, emulated, os_release
 from nodekit.rules.docker import daemon_json, docker_matrix
+from nodekit.rules.docker.contradictions import contradictions
 from nodekit.rules.docker.docker_packages import HELD, PACKAGES, upstream_version
 from nodekit.rules.kata import kata_layout
 
@@ -37,6 +38,7 @@ def run(root: Path) -> Document:
             "daemon": _daemon(root),
             "packages": _or_reason(partial(_packages, root)),
             "daemonJson": _or_reason(partial(_daemon_json, root)),
+            "contradictions": _or_reason(partial(_contradictions, root)),
         },
         "kata": {
             "version": _or_reason(partial(kata.version, root)),
@@ -114,6 +116,15 @@ def _packages(root: Path) -> Document:
 def _daemon_json(root: Path) -> object:
     content = files.read_bytes(root, daemon_json.PATH)
     return None if content is None else daemon_json.runtimes(content.decode(errors="replace"))
+
+
+def _contradictions(root: Path) -> list[str]:
+    """What dockerd, dpkg and the files say that cannot all be true."""
+    answer, states, records = docker.ask(root), apt.package_states(HELD, root), journal.recorded(root, JOURNAL)
+    content = files.read_bytes(root, daemon_json.PATH)
+    in_file = () if content is None else daemon_json.runtimes(content.decode(errors="replace"))
+    ours = [name for name in HELD if PACKAGE_RECORD + name in records]
+    return contradictions(answer.version, answer.runtimes, states, ours, in_file)
 
 
 def _effective(root: Path, runtime: str, hypervisor: str) -> Document:
