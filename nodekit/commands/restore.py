@@ -71,11 +71,11 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     with node_lock(root, LOCK_TIMEOUT):
         for name in journal.journals(root):
             _readable(this, name)
-        for path in kata_archive.edited(root):
+        for path in sorted({*kata_archive.edited(root), *kata_archive.added(root)}):
             if not any(line.startswith(f"{path}: ") for line in this.kept):
-                this.leave(path, "edited by somebody")
+                this.leave(path, "edited or added by somebody")
         if any(line.startswith(f"{kata_layout.INSTALL_FOLDER}/") for line in this.kept):
-            this.leave(kata_layout.INSTALL_FOLDER, "holds a file that somebody edited")
+            this.leave(kata_layout.INSTALL_FOLDER, "holds a file that somebody edited or added")
         elif not this.failed:
             this.restored += kata_archive.remove(root)
     if this.failed:
@@ -145,7 +145,7 @@ def _leave_to_removal(root: Path) -> None:
     edited = [path for path in kept if path.startswith(f"{kata_layout.INSTALL_FOLDER}/")]
     if edited:
         kata_archive.note_edited(root, edited)  # before the journal ends: the next restore keeps the release too
-    elif not kata_archive.edited(root):
+    elif not kata_archive.edited(root) and not kata_archive.added(root):
         journal.disown(root, kata.JOURNAL, kata_layout.INSTALL_FOLDER)
 
 

@@ -13,7 +13,7 @@ from nodekit.host.failpoints import reach
 from nodekit.host.files import STATE_FOLDER, physical, replace, state_folder
 from nodekit.host.reading import MAX_OWN, read
 from nodekit.progress import say, step
-from nodekit.rules.kata.kata_layout import INSTALL_FOLDER, MARKER
+from nodekit.rules.kata.kata_layout import DROP_IN, INSTALL_FOLDER, MARKER
 from nodekit.rules.text import printable
 
 RENAME_EXCHANGE = 2
@@ -46,6 +46,15 @@ def edited(root: Path) -> list[str]:
     """The files of our release that a restore left because somebody had edited them, and that are still there."""
     paths = _marker(root).get("edited")
     return [path for path in paths if os.path.lexists(physical(root, path))] if isinstance(paths, list) else []
+
+
+def added(root: Path) -> list[str]:
+    """The files below /opt/kata that neither the archive of our release holds nor this program writes; none without a list."""
+    files = _marker(root).get("files")
+    if not isinstance(files, list):
+        return []
+    others = {*_files(_folder(root))} - {*files, MARKER}
+    return sorted(f"{INSTALL_FOLDER}/{name}" for name in others if Path(name).name != DROP_IN)
 
 
 def note_edited(root: Path, paths: list[str]) -> None:

@@ -185,7 +185,9 @@ def test_a_file_of_our_release_that_somebody_edited_survives_every_restore(tmp_p
                 assert [str(line).partition(":")[0] for line in kept["kept"]] == [f"/{FOLDER}/config.d/{DROP_IN}", "/opt/kata"]
                 assert journal.journals(tmp_path) == []
                 assert drop_in.read_text() == edited
-    drop_in.unlink()
+    drop_in.rename(tmp_path / FOLDER / "mine")
+    assert f"/{FOLDER}/mine: edited or added by somebody" in restore.run({"node": "n"}, tmp_path)["kept"]
+    (tmp_path / FOLDER / "mine").unlink()
     restore.run({"node": "n"}, tmp_path)
     assert tree(tmp_path) == {}
 

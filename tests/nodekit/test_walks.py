@@ -43,6 +43,7 @@ FILES = ("/srv/kata/a/configuration.toml", "/srv/kata/b/configuration.toml", "/e
 """Configurations of Kata that people have put there; the last is what is read where none is named."""
 THEIRS = "/srv/kata/theirs/configuration.toml"
 DROP_INS = [f"{Path(file).parent}/config.d/60-kata-nodes.toml" for file in (*FILES, THEIRS, IN_RELEASE)]
+ADDED = "/opt/kata/mine"
 DAEMON = "/etc/docker/daemon.json"
 MODULES = "/etc/modules-load.d/kata-nodes.conf"
 LASTING = {"lock", *DISK}
@@ -312,6 +313,12 @@ class Walk(RuleBasedStateMachine):
         if here.is_file():
             self._write(path, f"{here.read_text()}# mine\n")
 
+    @rule()
+    def somebody_adds_a_file_to_the_release(self) -> None:
+        """Which is removed as a whole."""
+        if (self.root / "opt/kata").is_dir():
+            self._write(ADDED, "mine")
+
     @rule(path=st.sampled_from([SOURCE, MODULES, DAEMON]))
     def somebody_puts_a_folder_in_a_file_s_place(self, path: str) -> None:
         """A verb that needs the file refuses then; `restore` leaves it."""
@@ -402,6 +409,7 @@ class Walk(RuleBasedStateMachine):
     def _check_restored(self, kept: list[str], before_restore: Snapshot) -> None:
         """All is as before us, but for what somebody else touched, and what is named."""
         now = Snapshot.of(self.programs)
+        assert ADDED not in before_restore.files or ADDED in now.files
         named = " ".join(kept)
         for path in {*self.before.files, *now.files}:
             same = self.before.files.get(path) == now.files.get(path)
@@ -516,6 +524,16 @@ def second_restore_removed_an_edited_file_of_the_release(node: Walk) -> None:
     node.apply(IN_OUR_RELEASE)
     node.restore()
     assert (node.root / DROP_INS[-1].lstrip("/")).read_text().endswith("# mine\n")
+
+
+@failed_once
+def restore_removed_what_somebody_added_to_the_release(node: Walk) -> None:
+    node.begin(NEW, None, True)
+    node.apply(IN_OUR_RELEASE)
+    node.somebody_adds_a_file_to_the_release()
+    node.restore()
+    node.apply(PINNED)
+    node.restore()
 
 
 @pytest.mark.parametrize("name", FAILED_ONCE)
