@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.host.files import MAX_FILE, read_bytes, resolve
+from nodekit.host import journal
+from nodekit.host.files import MAX_FILE, State, read_bytes, resolve
 from nodekit.host.journal import Transaction, journals, recorded, restore
 from nodekit.host.lock import node_lock
 from nodekit.host.node import OsRelease, boot_id, os_release
@@ -247,6 +248,55 @@ def test_a_kill_after_any_write_can_be_restored(root: Path, at: int) -> None:
     assert done.returncode == -signal.SIGKILL
     assert restore(root, "t").kept == {}
     assert tree(root) == before
+
+
+@pytest.mark.parametrize("at", range(1, 7))
+def test_a_kill_while_our_own_content_is_replaced_can_be_restored(root: Path, at: int) -> None:
+    before = tree(root)
+    with Transaction(root, "t") as change:
+        change.write("/etc/plain", b"ours of an earlier run")
+        change.write("/etc/link", b"that too")
+        change.write("/opt/new/file", b"and that")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(root), str(at)], check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == -signal.SIGKILL
+    assert restore(root, "t").kept == {}
+    assert tree(root) == before
+
+
+def test_a_path_that_cannot_be_put_back_keeps_no_other_from_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = tree(root)
+    change_all(root)
+    real = journal.put
+
+    def refuse(where: Path, path: str, state: State) -> None:
+        if path == "/opt/new/deep/file":  # changed neither first nor last
+            raise NodeError("file-unwritable", f"{path} cannot be written", "Look")
+        real(where, path, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "put", refuse)
+        with pytest.raises(NodeError, match="/opt/new/deep/file"):
+            restore(root, "t")
+    assert {name for name in tree(root) if tree(root)[name] != before.get(name)} == {
+        "opt",
+        "opt/new",
+        "opt/new/deep",
+        "opt/new/deep/file",
+    }
+    assert journals(root) == ["t"]
+    restore(root, "t")
+    assert tree(root) == before
+
+
+def test_a_folder_that_a_roll_back_removed_is_not_ours_when_somebody_makes_it_later(root: Path) -> None:
+    with Transaction(root, "t") as change:
+        change.write("/etc/plain", b"ours")
+    with pytest.raises(RuntimeError), Transaction(root, "t") as change:
+        change.write("/opt/a/b", b"x")
+        raise RuntimeError
+    (root / "opt/a").mkdir(parents=True)
+    restore(root, "t")
+    assert (root / "opt/a").is_dir()
 
 
 @pytest.mark.parametrize(
