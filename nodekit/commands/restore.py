@@ -76,8 +76,11 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
                 this.leave(path, "edited or added by somebody")
         if any(line.startswith(f"{kata_layout.INSTALL_FOLDER}/") for line in this.kept):
             this.leave(kata_layout.INSTALL_FOLDER, "holds a file that somebody edited or added")
-        elif not this.failed:
-            this.restored += kata_archive.remove(root)
+        elif kata.JOURNAL not in journal.journals(root):  # what lies outside the release and leads to it is back
+            try:
+                this.restored += kata_archive.remove(root)
+            except NodeError as error:
+                this.failed.append(error)
     if this.failed:
         raise _whole(this)
     return {"node": desired["node"], "changed": bool(this.restored), "restored": this.restored, "kept": this.kept}

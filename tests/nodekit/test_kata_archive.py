@@ -118,3 +118,11 @@ def test_what_a_kill_left_in_our_folder_is_removed(tmp_path: Path) -> None:
         assert kata_archive.install(tmp_path, address, sha256, accept) is False
     assert tree(tmp_path) == whole
     assert not left.exists()
+
+
+def test_our_record_is_written_through_no_link_and_over_nothing(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "marker").symlink_to("theirs")
+    with pytest.raises(FileExistsError):
+        kata_archive._write_marker(tmp_path / "marker", "ours")
+    assert (tmp_path / "theirs").read_text() == "theirs"

@@ -73,6 +73,14 @@ def test_what_is_broken_is_refused_at_every_byte(keys: dict[str, tuple[str, byte
     assert [found for found in read_back if found] == [whole, whole]
 
 
+def test_armour_whose_checksum_is_another_is_refused(keys: dict[str, tuple[str, bytes]]) -> None:
+    lines = openpgp.armour(openpgp.dearmour(keys["ed25519"][1])).split(b"\n")
+    at = next(number for number, line in enumerate(lines) if line.startswith(b"="))
+    lines[at] = b"=" + (b"A" if lines[at][1:2] != b"A" else b"B") + lines[at][2:]
+    with pytest.raises(NodeError, match="checksum"):
+        openpgp.primary_fingerprints(b"\n".join(lines))
+
+
 @pytest.mark.parametrize(
     "data",
     [

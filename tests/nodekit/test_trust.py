@@ -13,7 +13,8 @@ import pytest
 
 from nodekit.commands import apt_sources as question
 from nodekit.errors import NodeError
-from nodekit.host import kata_archive, kata_download
+from nodekit.host import apt, kata_archive, kata_download
+from nodekit.host import apt_source as host_apt_source
 from nodekit.rules.docker import apt_source, openpgp
 from nodekit.rules.docker.apt_source import Entry, lax_settings, parse, refuse_contradiction, refuse_unsigned
 from tests.nodekit.docker_node import gpg_key
@@ -217,6 +218,19 @@ def test_flags_are_named_with_the_packages_that_they_endanger() -> None:
     ) as caught:
         refuse_unsigned(Entry("/l", source), "iptables 1.8")
     assert "trusted and allow-weak" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("held", "refused"), [("1.8", True), ("1.9", False)])
+def test_an_unsigned_entry_that_holds_a_package_of_ours_is_refused_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str, refused: bool
+) -> None:
+    put(tmp_path, {"etc/apt/sources.list.d/x.list": "deb [trusted=yes] https://h/x y z\n"})
+    monkeypatch.setattr(apt, "offers", lambda names: [(name, held, "http://h/x/") for name in names])
+    if refused:
+        with pytest.raises(NodeError, match=r"x\.list:1 sets trusted=yes, so that apt would install iptables 1\.8"):
+            host_apt_source.refuse_unsigned_packages(tmp_path, {"iptables": "1.8"})
+    else:
+        host_apt_source.refuse_unsigned_packages(tmp_path, {"iptables": "1.8"})
 
 
 def packet(tag: int, body: bytes) -> bytes:

@@ -1,0 +1,105 @@
+"""What fails in `restore` keeps nothing else from it, and never for ever.
+
+Lost if these fail: a stack that cannot be destroyed because one part of one node cannot be what it was, or a part that is given
+up though waiting would have helped."""
+
+from pathlib import Path
+
+import pytest
+
+from nodekit.host.journal import journals
+from nodekit.rules.apt_source import SOURCE
+from nodekit.rules.docker_packages import HELD
+from tests.nodekit.docker_node import NEW, OLD
+from tests.nodekit.fast_node import DISK, Ended, Machine, Programs, lay_out, perform, tree
+from tests.nodekit.test_walks import FILES, IN_RELEASE, SEED, Settings
+
+PINNED = Settings(OLD, True, IN_RELEASE, (SEED,))
+UNTOUCHED = {"docker.service": [False, False], "docker.socket": [False, True]}
+
+
+def node(tmp_path: Path) -> tuple[Programs, dict[str, str], Machine]:
+    """A node that a stack has brought to its pin, and how it was before."""
+    programs = lay_out(tmp_path / "root", NEW, FILES)
+    programs.change(lambda machine: machine.units.update(UNTOUCHED))
+    before = tree(programs.root), programs.load()
+    for verb in ("preflight", "docker", "kata"):
+        assert perform(programs.root, verb, PINNED.state(verb)).code == 0
+    assert (programs.root / SOURCE.lstrip("/")).is_file()
+    return programs, *before
+
+
+def restore(programs: Programs) -> Ended:
+    return perform(programs.root, "restore", {"node": "n"})
+
+
+def breaks(programs: Programs, *what: str) -> None:
+    programs.change(lambda machine: setattr(machine, "broken", [*what]))
+
+
+def test_all_of_a_node_is_as_it_was(tmp_path: Path) -> None:
+    programs, files, machine = node(tmp_path)
+    assert restore(programs).document["kept"] == []
+    now = programs.load()
+    assert (tree(programs.root), now.packages, now.modules) == (files, machine.packages, machine.modules)
+    assert {name: now.units[name] for name in UNTOUCHED} == UNTOUCHED
+
+
+def test_a_dpkg_that_fails_stops_nothing_else_and_is_left_and_named_by_the_second_run(tmp_path: Path) -> None:
+    programs, files, _ = node(tmp_path)
+    breaks(programs, "apt")
+    first = restore(programs)
+    assert first.code == 1 and journals(programs.root) == ["docker"]
+    left = {path for path, what in tree(programs.root).items() if files.get(path) != what}
+    assert left == {SOURCE}  # where the version before comes from
+    second = restore(programs)
+    assert second.code == 0 and journals(programs.root) == []
+    assert any("failed in two runs" in str(line) for line in second.document["kept"]), second.document
+    assert tree(programs.root) == files
+
+
+def test_a_dpkg_that_works_again_in_the_second_run_brings_everything_back(tmp_path: Path) -> None:
+    programs, files, machine = node(tmp_path)
+    breaks(programs, "apt")
+    assert restore(programs).code == 1
+    breaks(programs)
+    assert restore(programs).document["kept"] == []
+    assert (tree(programs.root), programs.load().packages) == (files, machine.packages)
+
+
+def test_a_locked_apt_is_never_given_up(tmp_path: Path) -> None:
+    programs, files, machine = node(tmp_path)
+    breaks(programs, "lock")
+    for _ in range(4):
+        done = restore(programs)
+        error = done.document["error"]
+        assert isinstance(error, dict) and error["code"] == "apt-lock-held" and "unattended-upgr" in error["message"]
+    breaks(programs)
+    assert restore(programs).document["kept"] == []
+    assert (tree(programs.root), programs.load().packages) == (files, machine.packages)
+
+
+@pytest.mark.parametrize("kind", DISK)
+@pytest.mark.parametrize("runs", [1, 3])
+def test_a_disk_that_takes_no_write_is_never_given_up(tmp_path: Path, kind: str, runs: int) -> None:
+    programs, files, machine = node(tmp_path)
+    breaks(programs, kind)
+    for _ in range(runs):
+        done = restore(programs)
+        if done.code:
+            error = done.document["error"]
+            assert isinstance(error, dict) and "cannot be" in error["message"], error
+    breaks(programs)
+    assert restore(programs).code == 0
+    assert (tree(programs.root), programs.load().packages) == (files, machine.packages)
+
+
+def test_a_version_that_somebody_chose_stays_and_its_hold_of_ours_goes(tmp_path: Path) -> None:
+    programs, files, _ = node(tmp_path)
+    programs.change(lambda machine: setattr(machine.packages["docker-ce"], "version", "5:29.0.0-1~debian.13~trixie"))
+    assert all(programs.load().packages[name].held for name in HELD)
+    done = restore(programs)
+    assert done.code == 0 and any("docker-ce 5:29.0.0" in str(line) for line in done.document["kept"]), done.document
+    package = programs.load().packages["docker-ce"]
+    assert (package.version, package.held) == ("5:29.0.0-1~debian.13~trixie", False)
+    assert tree(programs.root) == files
