@@ -11,7 +11,7 @@ from nodekit.host.journal import journals
 from nodekit.rules.apt_source import SOURCE
 from nodekit.rules.docker_packages import HELD
 from tests.nodekit.docker_node import NEW, OLD
-from tests.nodekit.fast_node import DISK, Ended, Machine, Programs, lay_out, perform, tree
+from tests.nodekit.fast_node import DISK, Ended, Fault, Machine, Programs, lay_out, perform, tree
 from tests.nodekit.test_walks import FILES, IN_RELEASE, SEED, Settings
 
 PINNED = Settings(OLD, True, IN_RELEASE, (SEED,))
@@ -92,6 +92,17 @@ def test_a_disk_that_takes_no_write_is_never_given_up(tmp_path: Path, kind: str,
     breaks(programs)
     assert restore(programs).code == 0
     assert (tree(programs.root), programs.load().packages) == (files, machine.packages)
+
+
+def test_files_that_cannot_be_put_back_twice_are_left_and_named(tmp_path: Path) -> None:
+    programs, _, machine = node(tmp_path)
+    fault = Fault("read-only", 1, "/etc")
+    first = perform(programs.root, "restore", {"node": "n"}, fault)
+    assert first.code == 1 and "kata" not in journals(programs.root)
+    second = perform(programs.root, "restore", {"node": "n"}, fault)
+    assert second.code == 0 and journals(programs.root) == []
+    assert any("failed in two runs" in str(line) for line in second.document["kept"]), second.document
+    assert programs.load().packages == machine.packages
 
 
 def test_a_version_that_somebody_chose_stays_and_its_hold_of_ours_goes(tmp_path: Path) -> None:
