@@ -5,7 +5,7 @@ overrides, or an entry that starts runc, and a verb that calls it done.
 
 Other lies are caught elsewhere: a runtime that is really runc and parameters that the guest never got, by `test_ladder` (from
 readings) and `test_container_proof` (in real containers); a transcript of an earlier proof by `test_ladder`; evidence of an
-earlier boot, node or setting by `tests/cluster/test_proof_rules.py`."""
+earlier boot, node or setting by `tests/clusterkit/test_proof_rules.py`."""
 
 import json
 from collections.abc import Callable, Iterator

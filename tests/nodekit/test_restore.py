@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nodekit.host.journal import journals
-from nodekit.rules.apt_source import SOURCE
-from nodekit.rules.docker_packages import HELD
+from nodekit.rules.docker.apt_source import SOURCE
+from nodekit.rules.docker.docker_packages import HELD
 from tests.nodekit.docker_node import NEW, OLD
 from tests.nodekit.fast_node import DISK, Ended, Fault, Machine, Programs, lay_out, perform, tree
 from tests.nodekit.test_walks import FILES, IN_RELEASE, SEED, Settings
