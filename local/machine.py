@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import sys
 import tarfile
 import time
@@ -21,12 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from local import accelerator, parts, process
-from local.boot import BOOT_VARIABLE, boot, existing, place
+from local.boot import ADDRESS, BOOT_VARIABLE, SILENT_SECONDS, answers, boot, existing, hung, kernel_trouble, place
 from local.process import LocalError, progress
 from nodekit.host.capture import capture
 from nodekit.host.reading import MAX_OWN, read_text
 
-ADDRESS = "127.0.0.1"
 # What QEMU's user-mode network calls the machine that it runs on (qemu(1), -netdev user).
 GATEWAY = "10.0.2.2"
 SSH_SECONDS = 240
@@ -208,15 +206,6 @@ def wait_for_ssh(directory: Path, port: int) -> None:
     )
 
 
-def answers(port: int) -> bool:
-    """Whether an SSH server greets on `port`; QEMU itself accepts connections long before there is one."""
-    try:
-        with socket.create_connection((ADDRESS, port), timeout=5) as connection:
-            return connection.recv(8).startswith(b"SSH-2.0-")
-    except OSError:
-        return False
-
-
 def described(machine: Machine) -> dict[str, object]:
     """What a caller needs to reach the machine. Holds the private login key: it must not be printed in a log."""
     directory = Path(machine.directory)
@@ -236,7 +225,7 @@ def described(machine: Machine) -> dict[str, object]:
 
 
 def up(given: dict[str, object]) -> dict[str, object]:
-    """Have the machine running: found when it runs as asked, started when it stands still, else made anew."""
+    """Have the machine running: left alone when it runs as asked, started again when it died or hangs, else replaced."""
     machine = parse(parts.completed(given, PARTS))
     for path in (machine.disk, machine.kernel, machine.initrd):
         if not Path(path).is_file():
@@ -252,6 +241,8 @@ def up(given: dict[str, object]) -> dict[str, object]:
         try:
             if existing(directory) is None:
                 create(machine)
+            if hung(directory, SILENT_SECONDS):
+                end_hung(machine)
             wanted = os.environ.get(BOOT_VARIABLE) or boot(directory).name
             if process.alive(record) is None:
                 start(machine)
@@ -265,6 +256,17 @@ def up(given: dict[str, object]) -> dict[str, object]:
                 directory.rmdir()
             raise
         return described(machine)
+
+
+def end_hung(machine: Machine) -> None:
+    """End the QEMU of a machine that hangs; disk, keys and port stay for its next start."""
+    directory = Path(machine.directory)
+    trouble = kernel_trouble(directory)
+    progress(
+        f"machine: {machine.name} has not answered on its SSH port for {SILENT_SECONDS} s: starting it again"
+        + (f"; its console says:\n{trouble}" if trouble else "")
+    )
+    process.stop(directory / "process.json")
 
 
 def clear(directory: Path) -> None:
