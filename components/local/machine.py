@@ -84,7 +84,7 @@ class LocalMachine(pulumi.ComponentResource):
             "memoryMiB": pulumi.Output.from_input(args["memory_mib"]).apply(int),
             "cores": pulumi.Output.from_input(args["cores"]).apply(int),
         }
-        start = pulumi.Output.all(args["directory"], args["node"]).apply(lambda given: start_of(given[0], given[1]))
+        start: pulumi.Output[str] = pulumi.Output.all(args["directory"], args["node"]).apply(lambda pair: start_of(*pair))
         self.machine = local_command(f"{name}-machine", "local.machine", spec, child_options(self, opts), {BOOT_VARIABLE: start})
         made = self.machine.stdout.apply(json.loads)
         # Secret because the private key is in the same document; the rest is no secret.
