@@ -82,7 +82,9 @@ def qemu_command(machine: Machine, port: int, accelerator: str) -> list[str]:
         # A comma ends a value in QEMU's option lists; doubled it stands for itself.
         return str(path).replace(",", ",,")
 
-    processor = {"kvm": ("kvm", "host"), "tcg": ("tcg,thread=multi", "max,+svm")}[accelerator]
+    # One thread emulates all cores. With a thread for each, QEMU before 8.1 keeps code that another core patched meanwhile
+    # (its commit deba78709ae8): the node's kernel dies of a stale breakpoint, or hangs, where KVM starts or ends a guest.
+    processor = {"kvm": ("kvm", "host"), "tcg": ("tcg,thread=single", "max,+svm")}[accelerator]
     return [
         *("qemu-system-x86_64", "-name", machine.name, "-machine", "q35", "-nodefaults", "-no-user-config"),
         *("-accel", processor[0], "-cpu", processor[1]),

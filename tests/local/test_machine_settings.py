@@ -62,7 +62,7 @@ def test_qemu_gets_exactly_these_arguments() -> None:
     assert machine.qemu_command(machine.parse(GIVEN), 2222, "tcg") == [
         "qemu-system-x86_64",
         *("-name", "node-1", "-machine", "q35", "-nodefaults", "-no-user-config"),
-        *("-accel", "tcg,thread=multi", "-cpu", "max,+svm", "-smp", "2", "-m", "4096"),
+        *("-accel", "tcg,thread=single", "-cpu", "max,+svm", "-smp", "2", "-m", "4096"),
         *("-display", "none", "-monitor", "none", "-serial", "file:/var/lib/one/console.log"),
         *("-kernel", "/cache/kernel", "-initrd", "/cache/initrd.img"),
         *("-append", "root=/dev/vda rw console=ttyS0 quiet panic=10 systemd.hostname=node-1"),
