@@ -85,13 +85,15 @@ def qemu_command(machine: Machine, port: int, accelerator: str) -> list[str]:
     # One thread emulates all cores. With a thread for each, QEMU before 8.1 keeps code that another core patched meanwhile
     # (its commit deba78709ae8): the node's kernel dies of a stale breakpoint, or hangs, where KVM starts or ends a guest.
     processor = {"kvm": ("kvm", "host"), "tcg": ("tcg,thread=single", "max,+svm")}[accelerator]
+    # On a busy host the seed disk, which holds sshd's keys, can appear later than systemd's own 90 s.
+    append = f"root=/dev/vda rw console=ttyS0 quiet panic=10 systemd.default_device_timeout_sec={SSH_SECONDS}"
     return [
         *("qemu-system-x86_64", "-name", machine.name, "-machine", "q35", "-nodefaults", "-no-user-config"),
         *("-accel", processor[0], "-cpu", processor[1]),
         *("-smp", str(machine.cores), "-m", str(machine.memoryMiB)),
         *("-display", "none", "-monitor", "none", "-serial", f"file:{option(directory / 'console.log')}"),
         *("-kernel", machine.kernel, "-initrd", machine.initrd),
-        *("-append", f"root=/dev/vda rw console=ttyS0 quiet panic=10 systemd.hostname={machine.name}"),
+        *("-append", f"{append} systemd.hostname={machine.name}"),
         *("-drive", f"if=none,id=disk,format=qcow2,discard=unmap,file={option(directory / 'disk.qcow2')}"),
         *("-device", "virtio-blk-pci,drive=disk"),
         *("-drive", f"if=none,id=seed,format=raw,readonly=on,file={option(directory / 'seed.tar')}"),
