@@ -24,7 +24,7 @@ class LocalMachineArgs(TypedDict):
     memory_mib: pulumi.Input[int]
     """Memory in MiB."""
     cores: pulumi.Input[int]
-    """Number of cores."""
+    """Number of cores under KVM; an emulated machine has one."""
 
 
 async def start_of(directory: str, node: str) -> Any:
