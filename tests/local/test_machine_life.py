@@ -239,7 +239,8 @@ def test_kvm_counts_only_when_a_guest_reached_user_space(
     fake_qemu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, verdict: bool
 ) -> None:
     monkeypatch.setenv("FAKE_QEMU", how)
-    monkeypatch.setattr(accelerator, "SECONDS", 1)
+    if how == "kvm-hangs":  # the others end by themselves, however busy this machine is
+        monkeypatch.setattr(accelerator, "SECONDS", 1)
     monkeypatch.setattr(accelerator, "DEVICE", tmp_path)
     assert accelerator.boots_with_kvm(fake_qemu / "kernel", fake_qemu / "initrd.img") is verdict
 
