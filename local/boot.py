@@ -1,12 +1,24 @@
-"""Says, from a machine's folder, whether the machine runs and how its start is called, so that one that died is noticed."""
+"""Says, from a machine's folder, whether the machine runs and answers, so that a dead or hung machine is noticed."""
 
 import json
+import re
 import secrets
+import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from local import process
 from nodekit.host.reading import MAX_OWN, read
+from nodekit.rules.text import harmless
+
+ADDRESS = "127.0.0.1"
+SILENT_SECONDS = 60
+"""Seconds without an answer after which a machine that answered before counts as hung; a busy one answers within 20."""
+_ANSWER_SECONDS = 20
+_KERNEL_TROUBLE = re.compile(
+    r"lockup|stall|panic|BUG:|Oops|blocked for more than|Out of memory|Call Trace|general protection fault", re.IGNORECASE
+)
 
 BOOT_VARIABLE = "KATA_NODES_BOOT"
 """Environment variable with the name of the start that `local.machine up` is asked for."""
@@ -39,6 +51,37 @@ def boot(directory: Path) -> Boot:
     running = process.alive(directory / "process.json") is not None
     known = place(directory).get("boot") if running else None
     return Boot(existing(directory) is not None, running, str(known) if known else secrets.token_hex(6))
+
+
+def answers(port: int, seconds: float = 5) -> bool:
+    """Whether an SSH server greets on `port`; QEMU itself accepts connections long before there is one."""
+    try:
+        with socket.create_connection((ADDRESS, port), timeout=seconds) as connection:
+            return connection.recv(8).startswith(b"SSH-2.0-")
+    except OSError:
+        return False
+
+
+def hung(directory: Path, seconds: float = SILENT_SECONDS) -> bool:
+    """Whether the machine in `directory` runs and stays silent on its SSH port for `seconds`, although it answered before.
+
+    A machine that does not run, or whose first start was interrupted, is not hung. Returns at once where SSH answers.
+    """
+    last = place(directory)
+    deadline = time.monotonic() + seconds
+    while "boot" in last and process.alive(directory / "process.json") is not None:
+        if answers(int(str(last["port"])), min(seconds, _ANSWER_SECONDS)):
+            return False
+        if time.monotonic() >= deadline:
+            return True
+        time.sleep(0.5)
+    return False
+
+
+def kernel_trouble(directory: Path) -> str:
+    """The last lines of the machine's console that tell of a lockup, a stall or a crash; empty without any."""
+    lines = process.tail(directory / "console.log", 200).splitlines()
+    return harmless("\n".join([line for line in lines if _KERNEL_TROUBLE.search(line)][-3:]))
 
 
 def _document(file: Path) -> dict[str, object] | None:

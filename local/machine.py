@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import sys
 import tarfile
 import time
@@ -21,20 +20,23 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from local import accelerator, parts, process
-from local.boot import BOOT_VARIABLE, boot, existing, place
+from local.boot import ADDRESS, BOOT_VARIABLE, SILENT_SECONDS, answers, boot, existing, hung, kernel_trouble, place
 from local.process import LocalError, progress
 from nodekit.host.capture import capture
 from nodekit.host.reading import MAX_OWN, read_text
 
-ADDRESS = "127.0.0.1"
 # What QEMU's user-mode network calls the machine that it runs on (qemu(1), -netdev user).
 GATEWAY = "10.0.2.2"
 SSH_SECONDS = 240
 # For an empty overlay, which takes qemu-img 20 ms.
 OVERLAY_SECONDS = 60
-# Measured under emulation: with two cores 32 of 32 guests inside came up in 13 to 41 s; with one, the node itself stood
-# still for 90 and for 340 s in 7 of them (soft lockup: its only processor slept through its timer).
 DEFAULT_CORES = 2
+# An emulated machine has one core, and a tick that does not stop. With two cores, QEMU before 8.1 runs code that the other core
+# has patched meanwhile (its commit deba78709ae8), and KVM patches the scheduler where a guest starts and ends: seen as
+# `Oops: int3`, and as a machine that stands still. With one core, a wake-up can be lost where a guest is left (QEMU before 10.2
+# changes interrupt_request without a lock there): the core slept through its timer for minutes. A periodic timer wakes it again.
+EMULATED_CORES = 1
+EMULATED_TICK = " nohz=off highres=off"
 PARTS = {"disk": "disk", "kernel": "kernel", "initrd": "initrd"}
 NAMES = (
     *("machine.json", "place.json", "process.json", "disk.qcow2", "seed.tar", "host_key.pub", "login_key"),
@@ -84,14 +86,16 @@ def qemu_command(machine: Machine, port: int, accelerator: str) -> list[str]:
         # A comma ends a value in QEMU's option lists; doubled it stands for itself.
         return str(path).replace(",", ",,")
 
-    processor = {"kvm": ("kvm", "host"), "tcg": ("tcg,thread=multi", "max,+svm")}[accelerator]
+    cpu, cores, tick = {"kvm": ("host", machine.cores, ""), "tcg": ("max,+svm", EMULATED_CORES, EMULATED_TICK)}[accelerator]
+    # On a busy host the seed disk, which holds sshd's keys, can appear later than systemd's own 90 s.
+    append = f"root=/dev/vda rw console=ttyS0 quiet panic=10 systemd.default_device_timeout_sec={SSH_SECONDS}"
     return [
         *("qemu-system-x86_64", "-name", machine.name, "-machine", "q35", "-nodefaults", "-no-user-config"),
-        *("-accel", processor[0], "-cpu", processor[1]),
-        *("-smp", str(machine.cores), "-m", str(machine.memoryMiB)),
+        *("-accel", accelerator, "-cpu", cpu),
+        *("-smp", str(cores), "-m", str(machine.memoryMiB)),
         *("-display", "none", "-monitor", "none", "-serial", f"file:{option(directory / 'console.log')}"),
         *("-kernel", machine.kernel, "-initrd", machine.initrd),
-        *("-append", f"root=/dev/vda rw console=ttyS0 quiet panic=10 systemd.hostname={machine.name}"),
+        *("-append", f"{append} systemd.hostname={machine.name}{tick}"),
         *("-drive", f"if=none,id=disk,format=qcow2,discard=unmap,file={option(directory / 'disk.qcow2')}"),
         *("-device", "virtio-blk-pci,drive=disk"),
         *("-drive", f"if=none,id=seed,format=raw,readonly=on,file={option(directory / 'seed.tar')}"),
@@ -208,15 +212,6 @@ def wait_for_ssh(directory: Path, port: int) -> None:
     )
 
 
-def answers(port: int) -> bool:
-    """Whether an SSH server greets on `port`; QEMU itself accepts connections long before there is one."""
-    try:
-        with socket.create_connection((ADDRESS, port), timeout=5) as connection:
-            return connection.recv(8).startswith(b"SSH-2.0-")
-    except OSError:
-        return False
-
-
 def described(machine: Machine) -> dict[str, object]:
     """What a caller needs to reach the machine. Holds the private login key: it must not be printed in a log."""
     directory = Path(machine.directory)
@@ -236,7 +231,7 @@ def described(machine: Machine) -> dict[str, object]:
 
 
 def up(given: dict[str, object]) -> dict[str, object]:
-    """Have the machine running: found when it runs as asked, started when it stands still, else made anew."""
+    """Have the machine running: left alone when it runs as asked, started again when it died or hangs, else replaced."""
     machine = parse(parts.completed(given, PARTS))
     for path in (machine.disk, machine.kernel, machine.initrd):
         if not Path(path).is_file():
@@ -252,6 +247,8 @@ def up(given: dict[str, object]) -> dict[str, object]:
         try:
             if existing(directory) is None:
                 create(machine)
+            if hung(directory, SILENT_SECONDS):
+                end_hung(machine)
             wanted = os.environ.get(BOOT_VARIABLE) or boot(directory).name
             if process.alive(record) is None:
                 start(machine)
@@ -265,6 +262,17 @@ def up(given: dict[str, object]) -> dict[str, object]:
                 directory.rmdir()
             raise
         return described(machine)
+
+
+def end_hung(machine: Machine) -> None:
+    """End the QEMU of a machine that hangs; disk, keys and port stay for its next start."""
+    directory = Path(machine.directory)
+    trouble = kernel_trouble(directory)
+    progress(
+        f"machine: {machine.name} has not answered on its SSH port for {SILENT_SECONDS} s: starting it again"
+        + (f"; its console says:\n{trouble}" if trouble else "")
+    )
+    process.stop(directory / "process.json")
 
 
 def clear(directory: Path) -> None:

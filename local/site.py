@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from local import parts, process
-from local.machine import ADDRESS, GATEWAY
+from local.boot import ADDRESS
+from local.machine import GATEWAY
 from local.process import LocalError
 from nodekit.host.reading import MAX_OWN, read
 

@@ -51,8 +51,8 @@ class LocalNodes(Model):
     """Memory of each machine in MiB. Kata's guests start with 2048 MiB, and QEMU wants the machine to have as much beside its
     kernel."""
     cores: Annotated[int, Field(ge=1, le=64)] = 2
-    """Cores of each machine. Where it is emulated, two kept every guest in it booting; with one the node stood still for
-    minutes (measured: 32 of 32 guests came up in 13-41 s with two; with one, two of seven took 109 and 362 s)."""
+    """Cores of each machine under KVM. An emulated machine has one: with two its kernel crashes now and then under QEMU before
+    8.1."""
 
 
 def host_key_can_be_pinned(given: str) -> str:

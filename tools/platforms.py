@@ -17,7 +17,8 @@ LOCKS = ("requirements-dev.txt", "policy/requirements.txt")
 
 def missing(lock: Path, platform: str, python: str) -> str | None:
     """The package of a lock that has no wheel there, or what else hinders; None where all have one."""
-    argv = ["uv", "pip", "compile", "--quiet", "--no-deps", "--only-binary", ":all:", "--color", "never"]
+    # Wheels need no building, so none of the Pythons has to be there: uv would look for a download of each, and retry.
+    argv = ["uv", "pip", "compile", "--quiet", "--no-deps", "--only-binary", ":all:", "--color", "never", "--no-python-downloads"]
     argv += ["--python-platform", platform, "--python-version", python, str(lock)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode == 0:

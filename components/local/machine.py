@@ -1,6 +1,8 @@
 """A virtual machine on the machine that runs Pulumi, as a node for stacks that need no other."""
 
+import asyncio
 import json
+import secrets
 from pathlib import Path
 from typing import Any, Optional, TypedDict
 
@@ -9,7 +11,7 @@ from pulumi.output import UNKNOWN
 
 from components.children import child_options
 from components.local.command import local_command
-from local.boot import BOOT_VARIABLE, boot
+from local.boot import BOOT_VARIABLE, SILENT_SECONDS, boot, hung, kernel_trouble
 
 
 class LocalMachineArgs(TypedDict):
@@ -22,21 +24,31 @@ class LocalMachineArgs(TypedDict):
     memory_mib: pulumi.Input[int]
     """Memory in MiB."""
     cores: pulumi.Input[int]
-    """Number of cores."""
+    """Number of cores under KVM; an emulated machine has one."""
 
 
-def start_of(directory: str, node: str) -> Any:
-    """The name of the machine's start: the recorded one while it runs, else a new one, so that the engine has one to make.
+async def start_of(directory: str, node: str) -> Any:
+    """The name of the machine's start: the recorded one while it runs and answers, else a new one, which starts it again.
 
     Unknown in a preview where there is no machine: another name each time would make two previews of one program differ. A
-    machine that was made and no longer runs is named in a warning.
+    machine that was made and no longer runs is named in a warning, and so is one that hangs. A preview contacts no machine, so
+    only `up` notices one that hangs.
     """
-    found = boot(Path(directory))
+    folder = Path(directory)
+    found = boot(folder)
     if not found.made and pulumi.runtime.is_dry_run():
         return UNKNOWN
+    # In a thread, since it waits: several machines are asked at the same time.
+    if not pulumi.runtime.is_dry_run() and await asyncio.to_thread(hung, folder):
+        trouble = kernel_trouble(folder)
+        pulumi.log.warn(
+            f"The machine of node {node} runs but has not answered on its SSH port for {SILENT_SECONDS} s ({directory}). It is "
+            f"started again, and that node is proven again" + (f"; its console says:\n{trouble}" if trouble else ".")
+        )
+        return secrets.token_hex(6)
     if found.made and not found.running:
         pulumi.log.warn(
-            f"The machine of node {node} no longer runs ({directory}). `pulumi up` starts it again and proves that node anew; "
+            f"The machine of node {node} no longer runs ({directory}). `pulumi up` starts it again and proves that node again; "
             f"qemu.log and console.log in that folder say what it did last."
         )
     return found.name
@@ -45,8 +57,8 @@ def start_of(directory: str, node: str) -> Any:
 class LocalMachine(pulumi.ComponentResource):
     """A Debian machine under QEMU, reached over SSH on a loopback port; its keys are its own and pinned.
 
-    A machine that does not run when the program does is started again by the next `up`, with the disk, the keys and the port
-    that it had.
+    A machine that does not run when the program does, or hangs, is started again by the next `up`, with the disk, the keys and
+    the port that it had.
     """
 
     address: pulumi.Output[str]
@@ -60,7 +72,7 @@ class LocalMachine(pulumi.ComponentResource):
     private_key: pulumi.Output[str]
     """Private login key (secret)."""
     identity: pulumi.Output[str]
-    """Changes when the machine is another one, and when it was started anew."""
+    """Changes when the machine is another one, and when it was started again."""
     accelerator: pulumi.Output[str]
     """kvm where a guest really booted with it, else tcg."""
 
@@ -72,7 +84,7 @@ class LocalMachine(pulumi.ComponentResource):
             "memoryMiB": pulumi.Output.from_input(args["memory_mib"]).apply(int),
             "cores": pulumi.Output.from_input(args["cores"]).apply(int),
         }
-        start = pulumi.Output.all(args["directory"], args["node"]).apply(lambda given: start_of(given[0], given[1]))
+        start: pulumi.Output[str] = pulumi.Output.all(args["directory"], args["node"]).apply(lambda pair: start_of(*pair))
         self.machine = local_command(f"{name}-machine", "local.machine", spec, child_options(self, opts), {BOOT_VARIABLE: start})
         made = self.machine.stdout.apply(json.loads)
         # Secret because the private key is in the same document; the rest is no secret.

@@ -19,7 +19,7 @@ class LocalNodesArgs(TypedDict):
     memory_mib: pulumi.Input[int]
     """Memory of each machine in MiB."""
     cores: pulumi.Input[int]
-    """Cores of each machine."""
+    """Cores of each machine under KVM; an emulated machine has one."""
 
 
 class LocalNodes(pulumi.ComponentResource):

@@ -20,6 +20,8 @@ _LONGEST_DELAY = 5.0
 
 _KEEPALIVE_SECONDS = 15
 _KEEPALIVES_MISSED = 8  # two minutes: an emulated node can be busy for long
+SILENCE_SECONDS = _KEEPALIVE_SECONDS * _KEEPALIVES_MISSED
+"""Seconds without an answer after which a connection counts as lost."""
 
 _OPEN_ATTEMPTS = 3
 _OPEN_DELAY = 0.2

@@ -7,7 +7,7 @@ import signal
 
 import asyncssh
 
-from plugins.command.connections import Connection, Link, Pool, Status
+from plugins.command.connections import SILENCE_SECONDS, Connection, Link, Pool, Status
 from plugins.command.errors import CommandError
 from plugins.command.output import Output
 
@@ -68,7 +68,7 @@ async def _attend(
         await asyncio.gather(*tasks[:2])
         await process.wait_closed()
     except (OSError, asyncssh.Error) as error:
-        lost = f": {error}"
+        lost = f": {error}{_after_silence(connection, error)}"
         process.close()
     except BaseException:
         await _end(process)
@@ -88,6 +88,16 @@ async def _attend(
         raise output.error(f"Process exited with status {_signal_status(name)} from signal {name}{why}", command)
     if process.exit_status != 0:
         raise output.error(f"Process exited with status {process.exit_status}", command)
+
+
+def _after_silence(connection: Connection, error: Exception) -> str:
+    """What to do about a machine that fell silent; empty when the connection ended otherwise."""
+    if not isinstance(error, asyncssh.ConnectionLost) or "keepalive" not in str(error):
+        return ""
+    remedy = "look at its console, restart it, and run `pulumi up` again"
+    if connection.login.host in ("127.0.0.1", "::1", "localhost"):
+        remedy = "run `make up` (`pulumi up`) again: a machine that this stack runs on this computer is started again then"
+    return f" for {SILENCE_SECONDS} s: the machine hangs or is cut off; {remedy}"
 
 
 async def _read(stream: "asyncssh.SSHReader[bytes]", name: str, output: Output) -> None:

@@ -200,6 +200,20 @@ def test_only_a_machine_that_died_is_named(monkeypatch: pytest.MonkeyPatch, foun
     assert bool([text for text in said if "node local-0 no longer runs" in text]) is warned
 
 
+@pytest.mark.parametrize("preview", [True, False])
+def test_machine_that_hangs_is_named_by_up_and_started_again(monkeypatch: pytest.MonkeyPatch, preview: bool) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(local_machine, "boot", lambda directory: Boot(True, True, f"start of {directory.name}"))
+    monkeypatch.setattr(local_machine, "hung", lambda folder: folder.name == "local-1")
+    monkeypatch.setattr(local_machine, "kernel_trouble", lambda folder: f"soft lockup of {folder.name}")
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    recorder = stack({**LOCAL, "nodes": {"local": {"count": 2}}}, preview=preview)
+    starts = [recorder.by_name[f"local-{n}-machine"].inputs["environment"]["KATA_NODES_BOOT"] for n in range(2)]
+    assert starts[0] == "start of local-0" and (starts[1] == "start of local-1") is preview
+    hung = [text for text in said if "has not answered" in text]
+    assert [("node local-1" in text, "soft lockup of local-1" in text) for text in hung] == [(True, True)] * (not preview)
+
+
 def test_start_is_part_of_what_the_proof_vouches_for(three: Recorder) -> None:
     for step in ("upload", "proof"):
         assert "ssh-ed25519 AAAA first" in three.by_name[f"local-0-{step}"].inputs["triggers"]

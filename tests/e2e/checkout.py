@@ -13,7 +13,11 @@ from typing import Any
 
 import yaml
 
+from local.boot import hung
+
 REPOSITORY = Path(__file__).resolve().parents[2]
+SILENT = "Server not responding to keepalive"
+"""What the command plugin reports of a connection whose machine fell silent."""
 
 
 def copy(folder: Path) -> None:
@@ -47,16 +51,21 @@ class Checkout:
         ).stdout.decode()
         self.environment = dict(pair.split("=", 1) for pair in shown.split("\0") if "=" in pair)
 
-    def pulumi(self, *argv: str, ok: bool = True, stdin: str = "") -> str:
-        """Run a pulumi command; its combined output. Fails unless it ends as `ok` says."""
+    def run(self, *command: str, stdin: str = "") -> tuple[int, str]:
+        """Run a command in the copy: its exit status and combined output."""
         begin = time.monotonic()
         done = subprocess.run(
-            [*self.within, "pulumi", *argv, "--non-interactive"], cwd=self.folder, env=self.environment, text=True,
+            [*self.within, *command], cwd=self.folder, env=self.environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, input=stdin, check=False,
         )  # fmt: skip
-        print(f"--- pulumi {' '.join(argv)}: exit {done.returncode} after {time.monotonic() - begin:.0f} s\n{done.stdout}")
-        assert (done.returncode == 0) == ok, done.stdout
-        return done.stdout
+        print(f"--- {' '.join(command)}: exit {done.returncode} after {time.monotonic() - begin:.0f} s\n{done.stdout}")
+        return done.returncode, done.stdout
+
+    def pulumi(self, *argv: str, ok: bool = True, stdin: str = "") -> str:
+        """Run a pulumi command; its combined output. Fails unless it ends as `ok` says."""
+        status, output = self.run("pulumi", *argv, "--non-interactive", stdin=stdin)
+        assert (status == 0) == ok, output
+        return output
 
     def state(self) -> dict[str, Any]:
         """The deployment as the backend holds it."""
@@ -93,7 +102,20 @@ class LocalStack(Checkout):
 
     def up(self, *argv: str, ok: bool = True) -> str:
         """`pulumi up`."""
-        return self.pulumi("up", "--yes", "--skip-preview", "--stack", "local", *argv, ok=ok)
+        return self._up("pulumi", "up", "--yes", "--skip-preview", "--stack", "local", *argv, "--non-interactive", ok=ok)
+
+    def make_up(self) -> str:
+        """What a person types."""
+        return self._up("make", "up", ok=True)
+
+    def _up(self, *command: str, ok: bool) -> str:
+        """Run `command`; once more where a machine hung meanwhile, as its error tells a person to, and for no other failure."""
+        status, output = self.run(*command)
+        if status != 0 and SILENT in output and (names := [folder.name for folder in self.machines.glob("*/") if hung(folder)]):
+            print(f"--- {', '.join(names)} hung under emulation: the same command once more, which starts it again")
+            status, output = self.run(*command)
+        assert (status == 0) == ok, output
+        return output
 
     def configure(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Change the configuration in the stack's file."""
@@ -102,9 +124,14 @@ class LocalStack(Checkout):
         change(document["config"])
         file.write_text(yaml.safe_dump(document))
 
+    @property
+    def machines(self) -> Path:
+        """The folder of the machines' folders."""
+        return self.folder / ".state" / "local" / "local"
+
     def machine(self, name: str) -> Path:
         """A machine's folder."""
-        return self.folder / ".state" / "local" / "local" / name
+        return self.machines / name
 
     def pid(self, name: str) -> int:
         """The pid of a machine's QEMU."""

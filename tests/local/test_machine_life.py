@@ -1,5 +1,6 @@
 """A machine is found again, replaced, and gone without a trace, however its start ends. QEMU is a stand-in here."""
 
+import functools
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from local import accelerator, machine, process
-from local.boot import BOOT_VARIABLE, Boot, boot
+from local.boot import BOOT_VARIABLE, Boot, boot, hung, kernel_trouble
 from local.process import LocalError
 
 
@@ -51,6 +52,50 @@ def test_a_machine_that_stopped_comes_back_as_itself(asked: dict[str, Any]) -> N
     machine.down(asked)
     assert {**second, "pid": 0, "boot": ""} == {**first, "pid": 0, "boot": ""}
     assert second["pid"] != first["pid"] and second["boot"] != first["boot"]
+
+
+def test_machine_that_hangs_is_started_again_as_itself(
+    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = Path(asked["directory"])
+    monkeypatch.setattr(machine, "SILENT_SECONDS", 1)
+    monkeypatch.setattr(process, "stop", functools.partial(process.stop, grace=0.5))
+    first = machine.up(asked)
+    (directory / "console.log").write_text("watchdog: BUG: soft lockup - CPU#0 stuck for 26s!\n")
+    begin = time.monotonic()
+    assert not hung(directory)
+    assert time.monotonic() - begin < 5  # an answer ends the wait
+    os.kill(first["pid"], signal.SIGSTOP)
+    assert hung(directory, 1)
+    second = machine.up(asked)
+    said = capsys.readouterr().err
+    assert "node-1 has not answered on its SSH port for 1 s" in said and "soft lockup - CPU#0" in said
+    assert {**second, "pid": 0, "boot": ""} == {**first, "pid": 0, "boot": ""}
+    assert second["boot"] != first["boot"] and running(str(directory)) == [second["pid"]]
+    machine.down(asked)
+
+
+def test_machine_that_never_answered_or_runs_no_more_does_not_count_as_hung(asked: dict[str, Any]) -> None:
+    directory = Path(asked["directory"])
+    assert not hung(directory, 1)
+    first = machine.up(asked)
+    os.kill(first["pid"], signal.SIGSTOP)
+    known = json.loads((directory / "place.json").read_text())
+    (directory / "place.json").write_text(json.dumps({key: known[key] for key in ("port", "accelerator")}))
+    assert not hung(directory, 1)  # its start is under way, or was interrupted
+    (directory / "place.json").write_text(json.dumps(known))
+    process.stop(directory / "process.json", grace=0.1)
+    assert not hung(directory, 1)
+    machine.down(asked)
+
+
+def test_console_without_a_kernels_trouble_is_not_quoted(tmp_path: Path) -> None:
+    assert kernel_trouble(tmp_path) == ""
+    (tmp_path / "console.log").write_text("Debian GNU/Linux 13 node-1 ttyS0\n\nnode-1 login:\n")
+    assert kernel_trouble(tmp_path) == ""
+    stall = "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:"
+    (tmp_path / "console.log").write_text(f"node-1 login:\n{stall}\nrcu: \t1-...!: (0 ticks this GP)\n")
+    assert kernel_trouble(tmp_path) == stall
 
 
 def test_start_that_was_asked_for_is_recorded_and_one_that_died_gets_another(
@@ -194,7 +239,8 @@ def test_kvm_counts_only_when_a_guest_reached_user_space(
     fake_qemu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, verdict: bool
 ) -> None:
     monkeypatch.setenv("FAKE_QEMU", how)
-    monkeypatch.setattr(accelerator, "SECONDS", 1)
+    if how == "kvm-hangs":  # the others end by themselves, however busy this machine is
+        monkeypatch.setattr(accelerator, "SECONDS", 1)
     monkeypatch.setattr(accelerator, "DEVICE", tmp_path)
     assert accelerator.boots_with_kvm(fake_qemu / "kernel", fake_qemu / "initrd.img") is verdict
 

@@ -62,10 +62,12 @@ def test_qemu_gets_exactly_these_arguments() -> None:
     assert machine.qemu_command(machine.parse(GIVEN), 2222, "tcg") == [
         "qemu-system-x86_64",
         *("-name", "node-1", "-machine", "q35", "-nodefaults", "-no-user-config"),
-        *("-accel", "tcg,thread=multi", "-cpu", "max,+svm", "-smp", "2", "-m", "4096"),
+        *("-accel", "tcg", "-cpu", "max,+svm", "-smp", "1", "-m", "4096"),
         *("-display", "none", "-monitor", "none", "-serial", "file:/var/lib/one/console.log"),
         *("-kernel", "/cache/kernel", "-initrd", "/cache/initrd.img"),
-        *("-append", "root=/dev/vda rw console=ttyS0 quiet panic=10 systemd.hostname=node-1"),
+        "-append",
+        "root=/dev/vda rw console=ttyS0 quiet panic=10 systemd.default_device_timeout_sec=240 systemd.hostname=node-1 "
+        "nohz=off highres=off",
         *("-drive", "if=none,id=disk,format=qcow2,discard=unmap,file=/var/lib/one/disk.qcow2"),
         *("-device", "virtio-blk-pci,drive=disk"),
         *("-drive", "if=none,id=seed,format=raw,readonly=on,file=/var/lib/one/seed.tar"),
@@ -77,8 +79,8 @@ def test_qemu_gets_exactly_these_arguments() -> None:
 
 def test_kvm_hands_the_real_processor_through() -> None:
     command = machine.qemu_command(machine.parse(GIVEN), 2222, "kvm")
-    assert command[command.index("-accel") + 1] == "kvm"
-    assert command[command.index("-cpu") + 1] == "host"
+    assert [command[command.index(option) + 1] for option in ("-accel", "-cpu", "-smp")] == ["kvm", "host", "2"]
+    assert "nohz" not in command[command.index("-append") + 1]
 
 
 def test_a_comma_in_a_path_adds_no_option() -> None:

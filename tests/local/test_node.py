@@ -132,6 +132,8 @@ def test_a_guest_inside_the_node_reaches_user_space(served: dict[str, Any], run:
     assert said == "up\n"
 
 
+# On each change tests/e2e/test_local_stack.py starts a killed machine again, as itself.
+@LONG_FORMS
 def test_a_restart_keeps_what_was_done_on_the_node(node: dict[str, Any], folder: Path, run: Run) -> None:
     run("echo kept >mark; sync")
     process.stop(folder / "machine" / "process.json")

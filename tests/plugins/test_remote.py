@@ -15,7 +15,7 @@ import asyncssh
 import pytest
 from conftest import Sshd, StartSshd, free_port, new_key
 
-from plugins.command import remote
+from plugins.command import connections, remote
 from plugins.command.connections import Connection, Pool
 from plugins.command.errors import CommandError
 from plugins.command.output import Output
@@ -146,6 +146,16 @@ def test_a_dead_connection_is_dialled_again(sshd: Sshd) -> None:
 
     with_client(sshd.connection, work)
     assert sshd.logins() == 2
+
+
+def test_machine_that_falls_silent_is_named_with_what_to_do(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_KEEPALIVE_SECONDS", 0.3)
+
+    async def work(client: Client) -> None:
+        with pytest.raises(CommandError, match=r"keepalive for \d+ s: the machine hangs.*run `make up` .* again"):
+            await client.run("(sleep 8; kill -CONT $PPID) >/dev/null 2>&1 & kill -STOP $PPID; sleep 20")
+
+    with_client(sshd.connection, work)
 
 
 def test_wrong_host_key_is_refused_with_both_fingerprints(sshd: Sshd) -> None:
