@@ -11,7 +11,7 @@ import urllib3
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from controller.__main__ import main
+from clusterkit.controller.__main__ import main
 
 
 def counted(requests: Counter[str]) -> None:

@@ -17,10 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from nodekit.rules import joining
-from tests.cluster.control_plane import ControlPlane
-from tests.cluster.joining import UNPROVEN, Joining
-from tests.cluster.proving import PROVEN
+from clusterkit import joining
+from tests.clusterkit.control_plane import ControlPlane
+from tests.clusterkit.joining import UNPROVEN, Joining
+from tests.clusterkit.proving import PROVEN
 
 MEMORY = 160
 """Most MiB of the controller: its Deployment's limit is 256."""

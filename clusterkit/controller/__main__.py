@@ -7,12 +7,12 @@ import sys
 import time
 from pathlib import Path
 
-from controller.api import Api
-from controller.health import serve as serve_health
-from controller.rounds import Rounds
-from controller.view import View
+from clusterkit import joining
+from clusterkit.controller.api import Api
+from clusterkit.controller.health import serve as serve_health
+from clusterkit.controller.rounds import Rounds
+from clusterkit.controller.view import View
 from nodekit.errors import NodeError
-from nodekit.rules import joining
 from nodekit.rules.text import harmless
 
 log = logging.getLogger("controller")

@@ -10,10 +10,10 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.config.config_exception import ConfigException
 
-from controller.answers import limited, lines
+from clusterkit.api.answers import limited, lines
+from clusterkit.joining import COMPONENT, EVENTS_NAMESPACE, Settings
+from clusterkit.pod_proof import PROOF_LABEL
 from nodekit.errors import NodeError
-from nodekit.rules.joining import COMPONENT, EVENTS_NAMESPACE, Settings
-from nodekit.rules.pod_proof import PROOF_LABEL
 
 REQUEST_SECONDS = 20
 """Bound on one request; one that could not connect is tried four times."""

@@ -1,4 +1,4 @@
-"""Rounds over the nodes of which something changed: each decides by `nodekit.rules.joining` on what is known, and acts."""
+"""Rounds over the nodes of which something changed: each decides by `clusterkit.joining` on what is known, and acts."""
 
 import json
 import logging
@@ -10,8 +10,9 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
-from controller.api import Api, Changed
-from controller.view import View
+from clusterkit import joining, pod_proof, pod_verdict
+from clusterkit.controller.api import Api, Changed
+from clusterkit.controller.view import View
 from nodekit.errors import NodeError
 from nodekit.scripts import script
 

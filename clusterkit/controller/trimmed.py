@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from nodekit.rules import joining, pod_verdict
+from clusterkit import joining, pod_verdict
 
 LONG = 100
 """Characters from which on a text is shared."""

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from controller import trimmed
-from controller.api import KINDS, Api, Changed
+from clusterkit import joining, pod_proof
+from clusterkit.controller import trimmed
+from clusterkit.controller.api import KINDS, Api, Changed
+from clusterkit.pod_proof import Node
 from nodekit.errors import NodeError
-from nodekit.rules import joining, pod_proof
-from nodekit.rules.pod_proof import Node
 
 log = logging.getLogger("controller")
 FAILED = (5.0, 60.0)

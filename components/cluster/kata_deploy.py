@@ -7,10 +7,9 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from clusterkit import kata_deploy
+from clusterkit.api.cluster_reader import Reader
 from components.children import child_options
-from components.cluster_reader import Reader
 from nodekit.errors import NodeError
-from nodekit.rules import kata_deploy
 
 TIMEOUT_SECONDS = 1200
 """Longest wait for the DaemonSet: each node downloads a release of some hundred MB."""

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.cluster.proof_image import output
+from tests.clusterkit.proof_image import output
 from tools.image.rootfs import LISTING, debian_mirror, transfer_options
 
 ROOT = Path(__file__).resolve().parents[2]
-CONTAINERFILE = (ROOT / "controller" / "Containerfile").read_text()
+FOLDER = ROOT / "clusterkit" / "controller"
+CONTAINERFILE = (FOLDER / "Containerfile").read_text()
 PYTHON = re.findall(r"^ARG PYTHON=\S+/python:(3\.\d+)", CONTAINERFILE, re.MULTILINE)[0]
 """Version of Python, which Debian 13 has too."""
 ENVIRONMENT = dict(pair.split("=", 1) for pair in re.findall(r"^ENV (.*)$", CONTAINERFILE, re.MULTILINE)[0].split())
@@ -29,7 +30,7 @@ def build(root: Path) -> None:
     (root / "usr" / "local" / "bin" / "python").symlink_to("/usr/bin/python3")
     (installed,) = re.findall(r"^RUN python -m (pip install .*)$", CONTAINERFILE, re.MULTILINE)
     arguments = [
-        f"{root}{part}" if part == "/packages" else str(ROOT / "controller" / part[1:]) if part == "/requirements.txt" else part
+        f"{root}{part}" if part == "/packages" else str(FOLDER / part[1:]) if part == "/requirements.txt" else part
         for part in installed.split()
     ]
     # For the image's Python and not this machine's.

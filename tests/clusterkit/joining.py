@@ -15,8 +15,8 @@ from typing import Any
 from clusterkit import guard, joining, joining_guard, joining_workload, pod, pod_proof, proof_guard
 from local import certificates, cluster, process
 from nodekit.scripts import script
-from tests.cluster import controller_image
-from tests.cluster.control_plane import ControlPlane
+from tests.clusterkit import controller_image
+from tests.clusterkit.control_plane import ControlPlane
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE, ACCOUNT = "joining", "controller"
@@ -95,7 +95,7 @@ class Joining:
         self,
         token: str | None = None,
         server: str | None = None,
-        program: Sequence[str] = ("-m", "controller"),
+        program: Sequence[str] = ("-m", "clusterkit.controller"),
         image: Path | None = None,
     ) -> None:
         """Start the controller, from this checkout or in its image's file system; its output so far is forgotten."""

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from nodekit.rules import joining_workload
-from tests.cluster import controller_image
-from tests.cluster.control_plane import ControlPlane
-from tests.cluster.joining import UNPROVEN, Joining
-from tests.cluster.proving import PROVEN
+from clusterkit import joining_workload
+from tests.clusterkit import controller_image
+from tests.clusterkit.control_plane import ControlPlane
+from tests.clusterkit.joining import UNPROVEN, Joining
+from tests.clusterkit.proving import PROVEN
 
 
 @pytest.mark.apt

@@ -8,21 +8,22 @@ carry.
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from controller import rounds as rounds_module
-from controller import trimmed
-from controller.api import Api, Changed
-from controller.rounds import Rounds
-from controller.view import View
+from clusterkit import joining, pod_proof
+from clusterkit.controller import rounds as rounds_module
+from clusterkit.controller import trimmed
+from clusterkit.controller.api import Api, Changed
+from clusterkit.controller.rounds import Rounds
+from clusterkit.controller.view import View
 from nodekit.errors import NodeError
-from nodekit.rules import joining, pod_proof
-from tests.cluster.reports import GUEST_ID
-from tests.cluster.test_joining_rules import GIVEN, node, pod_of
+from tests.clusterkit.reports import GUEST_ID
+from tests.clusterkit.test_joining_rules import GIVEN, node, pod_of
 
 AHEAD = timedelta(hours=10)
 
@@ -121,7 +122,9 @@ def begun(cluster: Cluster) -> Rounds:
     """Rounds over what is there."""
     view = View(cluster)
     view.list_all()
-    return Rounds(cluster, view)
+    rounds = Rounds(cluster, view)
+    rounds.pool = ThreadPoolExecutor(1)  # the cluster here is not made for several at once
+    return rounds
 
 
 def again(rounds: Rounds) -> float:

@@ -37,9 +37,9 @@ LADDER = "echo ladder"
 IN_THE_IMAGE = """
 import sys
 from types import SimpleNamespace
-import controller.__main__, controller.rounds
-controller.rounds.Rounds(SimpleNamespace(given=None), None)
-print(controller.__file__, *{name.split(".")[0] for name in sys.modules})
+import clusterkit.controller.__main__, clusterkit.controller.rounds
+clusterkit.controller.rounds.Rounds(SimpleNamespace(given=None), None)
+print(clusterkit.controller.__file__, *{name.split(".")[0] for name in sys.modules})
 """
 
 
@@ -212,7 +212,10 @@ def locked(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_image_gets_the_packages_of_the_projects_own_lock() -> None:
-    whole, part = dict(locked(ROOT / "requirements-dev.txt")), dict(locked(ROOT / "controller" / "requirements.txt"))
+    whole, part = (
+        dict(locked(ROOT / "requirements-dev.txt")),
+        dict(locked(ROOT / "clusterkit" / "controller" / "requirements.txt")),
+    )
     assert "kubernetes" in part and "pulumi" not in part
     assert {name: whole[name] for name in part} == part
 

@@ -214,8 +214,8 @@ def write_chart(folder: Path, version: str) -> None:
 @pytest.mark.engine
 @pytest.mark.timeout(600)
 def test_the_real_helm_engine_is_told_and_a_change_is_an_upgrade(tmp_path: Path) -> None:
-    from tests.cluster.control_plane import HANGS, ControlPlane
-    from tests.cluster.proving import Proving
+    from tests.clusterkit.control_plane import HANGS, ControlPlane
+    from tests.clusterkit.proving import Proving
 
     plane = ControlPlane(tmp_path / "plane")
     try:

@@ -13,9 +13,9 @@ import pulumi
 import pytest
 import yaml
 
-from components import kata_deploy, kata_proof
-from components.cluster_reader import Situation
-from nodekit.rules import pod, pod_proof, proof_guard
+from clusterkit import pod, pod_proof, proof_guard
+from clusterkit.api.cluster_reader import Situation
+from components.cluster import kata_deploy, kata_proof
 from nodekit.scripts import script
 from stacks import adoption
 from tests.components.recorder import Recorder, run

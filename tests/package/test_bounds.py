@@ -10,10 +10,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 OURS = "it is a file of this very package"
 BELOW = "its client reads no answer beyond clusterkit/api/answers.py:MAX_ANSWER"
 ALLOWED = {
-    "components/kubeconfig.py:_client": "it returns the client through controller/answers.py:limited",
-    "components/cluster_reader.py:Reader.read": BELOW,
-    "controller/api.py:Api.call": BELOW,
-    "controller/api.py:parsed": BELOW,
+    "clusterkit/api/kubeconfig.py:_client": "it returns the client through clusterkit/api/answers.py:limited",
+    "clusterkit/api/cluster_reader.py:Reader.read": BELOW,
+    "clusterkit/controller/api.py:Api.call": BELOW,
+    "clusterkit/controller/api.py:parsed": BELOW,
     "components/package.py:version": OURS,
     "components/package.py:metadata": OURS,
     "delivery/bundle.py:_files": OURS,

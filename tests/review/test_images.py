@@ -23,7 +23,7 @@ def test_every_containerfile_is_built_and_one_that_fails_ends_the_job(tmp_path: 
     built = set(re.findall(r"--file (\S+)", "\n".join(asked)))
     there = {
         str(file.relative_to(REPOSITORY))
-        for folder in ("controller", "images")
+        for folder in ("clusterkit", "images")
         for file in (REPOSITORY / folder).rglob("Containerfile")
     }
     assert code == 0 and built == there
