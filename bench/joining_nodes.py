@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,8 +56,10 @@ def main(nodes: int) -> int:
     """Print the figures; 1 when one of them is above its limit."""
     with tempfile.TemporaryDirectory() as folder:
         plane = ControlPlane(Path(folder) / "plane", request_rate=1000)
-        try:
+        with ExitStack() as ending:
+            ending.callback(plane.close)
             made = Joining(Path(folder), plane)
+            ending.callback(lambda: made.running and made.stop())
             made.settings = replace(made.settings, timeout_seconds=1200)
             plane.behaviour = {f"many-{number}": PROVEN for number in range(nodes)}
             plane.start_kwok()
@@ -85,8 +88,6 @@ def main(nodes: int) -> int:
             again = used(made.running.pid)
             print(f"started again: {again[0]:.1f} s of its own time, {again[2]:.0f} MiB at the most")
             made.stop()
-        finally:
-            plane.close()
     each = ", ".join(f"{number} {what}" for what, number in asked.most_common())
     print(f"{asked.total()} requests, {asked.total() / nodes:.1f} a node: {each}")
     cost = (own - before[0]) / nodes
