@@ -49,9 +49,9 @@ test-nightly: ## run the long forms of tests: every occurrence of a kill point, 
 test-fast: ## run what needs neither engine nor machine
 	@$(ENV) && python -m pytest tests --numprocesses=auto --durations=8 -m "not nightly and not engine and not machine and not guest and not apt and not debian"
 
-bench: ## what a run without a change costs on a node, a hundred nodes on a cluster, and the ladder in a guest
+bench: ## what a run without a change costs on a node, a hundred nodes on a cluster, thousands that join, and the ladder in a guest
 	@python3 -m tools.local >/dev/null
-	@set -o pipefail; $(ENV) && python bench/no_op_run.py && python bench/hundred_nodes.py | tail -1 && python bench/proof_time.py
+	@set -o pipefail; $(ENV) && python bench/no_op_run.py && python bench/hundred_nodes.py | tail -1 && python bench/joining_nodes.py | grep -v '^info' && python bench/proof_time.py
 
 generate: ## write the schema of stack files, the references in docs/reference/ and the reviewed plan of prod from the code
 	@$(ENV) && python -m tools.generate && python -m tests.stacks.prod_plan

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from clusterkit import pod_proof, pod_verdict
@@ -17,6 +17,10 @@ FIRST_WAIT = 10.0
 """Seconds between the end of the first try that failed and the next one; it doubles from try to try."""
 LONGEST_WAIT = 600.0
 """Bound on it: an Event is kept for an hour, so that a node that stays unproven always shows one."""
+FIRST_CONFLICT_WAIT = 1.0
+"""Seconds after a write that met a node which had changed meanwhile; it doubles while that goes on, as where a webhook or
+another controller undoes each claim: every claim that fails has cost the cluster a Job."""
+LONGEST_CONFLICT_WAIT = 60.0
 EVENTS_NAMESPACE = "default"
 """Where the API server wants Events about what has no namespace, such as nodes."""
 COMPONENT = "kata-nodes-joining"
@@ -118,7 +122,7 @@ def step(
     asked: Asked,
     job: Mapping[str, Any] | None,
     pod: Mapping[str, Any] | None,
-    now: datetime,
+    since_end: float,
     nodes: Sequence[Node],
     events: Events | None = None,
 ) -> Step:
@@ -126,7 +130,9 @@ def step(
 
     `job` is the Job that the node claims (None: no such Job), `pod` the last that was seen of its pod, and `asked` the try that
     the Job is by its annotations: one with another digest, from other settings or another machine under the name, is no proof.
-    `nodes` are all that the cluster has now, `events` what it says of Jobs and pods.
+    `since_end` are the seconds since the Job was first seen to have ended, by the controller's own clock that only goes forward:
+    the times in the Job's status are of the cluster's clock, which may be hours off. `nodes` are all that the cluster has now,
+    `events` what it says of Jobs and pods.
     """
     if not ready(node):
         return Wait()
@@ -141,8 +147,7 @@ def step(
     if not isinstance(judged, Refusal):
         return Proven(judged)
     attempt = pod_proof.attempt_of(job)
-    # Both bounds, because the cluster's clock need not be ours.
-    left = min(pause(attempt) - (now - ended_at(job)).total_seconds(), pause(attempt))
+    left = pause(attempt) - since_end
     return Refused(judged, left) if left > 0 else Prove(attempt + 1)
 
 
@@ -151,10 +156,9 @@ def pause(attempt: int) -> float:
     return min(FIRST_WAIT * 2.0 ** min(attempt - 1, 16), LONGEST_WAIT)
 
 
-def ended_at(found: Mapping[str, Any]) -> datetime:
-    """When a Job that has ended did so."""
-    holds = pod_verdict.condition(found, "Complete") or pod_verdict.condition(found, "Failed")
-    return datetime.strptime(holds["lastTransitionTime"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+def conflict_pause(times: int) -> float:
+    """Seconds before the next write for a node after so many in a row that met a node which had changed."""
+    return min(FIRST_CONFLICT_WAIT * 2.0 ** min(times - 1, 16), LONGEST_CONFLICT_WAIT)
 
 
 def ask(given: Settings, node: Node, attempt: int, ladder: str, boot_id: str = "") -> Asked:
@@ -162,9 +166,9 @@ def ask(given: Settings, node: Node, attempt: int, ladder: str, boot_id: str = "
     return pod_proof.ask(given.proof, node, asdict(given), ladder, given.account, attempt, boot_id)
 
 
-def job(given: Settings, asked: Asked) -> dict[str, Any]:
-    """The Job (batch/v1) of a try, with a name of the API server's making."""
-    about = asked.body["metadata"] | {"generateName": f"{pod_proof.job_name(given.proof, asked.node.name)}-"}
+def job(given: Settings, asked: Asked, suffix: str) -> dict[str, Any]:
+    """The Job (batch/v1) of a try; `suffix` makes its name a new one each time."""
+    about = asked.body["metadata"] | {"name": f"{pod_proof.job_name(given.proof, asked.node.name)}-{suffix}"}
     notes = {**about["annotations"], ATTEMPT_ANNOTATION: str(pod_proof.attempt_of(asked.template))}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {**about, "annotations": notes}, "spec": asked.body["spec"]}
 

@@ -18,11 +18,11 @@ EVENT_RULES: list[dict[str, object]] = [{"apiGroups": [""], "resources": ["event
 
 def own_rules(proof: str) -> list[dict[str, object]]:
     """Rules of its Role in its own namespace. Creating cannot be bound to a name; of ConfigMaps it writes its own alone."""
-    names = [pod_proof.evidence_name(proof)]
+    names = pod_proof.evidence_maps(proof)
     return [
         {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "list", "watch", "delete"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
-        {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "watch"]},
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]},
         {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": names, "verbs": ["get", "patch"]},
     ]

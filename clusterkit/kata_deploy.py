@@ -1,7 +1,8 @@
 """What the Helm chart of kata-deploy is told: QEMU alone, and the guests' kernel parameters as a drop-in, by release."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from clusterkit import runtime_class
 from clusterkit.pod_proof import TAINT
@@ -25,6 +26,17 @@ BASE_SINCE = (3, 15, 0)
 BASE = "cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1"
 """`kernel_params` of the QEMU base files, both runtimes, from 3.15.0; empty before (`arch/amd64-options.mk`). A drop-in
 replaces the whole string, so it stands in ours too: guests without it have stayed down."""
+DISTRIBUTIONS = ("k8s", "k3s", "rke2", "k0s", "microk8s")
+"""What the chart's `k8sDistribution` can be: it says where the nodes' containerd has its configuration."""
+MICROK8S_LABEL = "microk8s.io/cluster"
+CPU_FLAG = "feature.node.kubernetes.io/cpu-cpuid."
+"""Beginning of the labels by which node-feature-discovery tells a processor's features."""
+VIRTUALIZATION = ("VMX", "SVM")
+"""Features without which a processor of amd64 runs no KVM; the chart's own affinity asks for them too."""
+DISCOVERY = "node-feature-discovery"
+"""Key of the chart's values under which it brings node-feature-discovery, and then leaves such nodes out itself."""
+SHOWN = 5
+"""Nodes that a refusal names."""
 CUSTOM_HANDLER = "kata-nodes-qemu"
 ROLL = "kata-nodes/drop-in"
 
@@ -53,10 +65,22 @@ def parameters(version: str, given: Sequence[str], nested_sandbox: bool) -> str:
     return kernel_params.merge(base, wanted)
 
 
-def values(version: str, runtime: str, given: Sequence[str], nested_sandbox: bool, image: str | None = None) -> dict[str, object]:
+def values(
+    version: str,
+    runtime: str,
+    given: Sequence[str],
+    nested_sandbox: bool,
+    image: str | None = None,
+    *,
+    node_selector: Mapping[str, str] | None = None,
+    distribution: str = DISTRIBUTIONS[0],
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The chart's values; `image` is the DaemonSet's without its tag, the chart's own when None.
 
-    Raises NodeError `bad-input` for a release without drop-ins, or those of `kernel_params.check`.
+    `node_selector` are labels of the nodes that get Kata, `distribution` one of DISTRIBUTIONS, and `more` values of the chart to
+    merge in, known here or not. Raises NodeError `bad-input` for a release without drop-ins, and for `more` that decides
+    what a setting decides; or those of `kernel_params.check`.
 
     A changed drop-in changes the DaemonSet's pods, so that they roll and kata-deploy configures every node anew: by an
     annotation where the chart has one, before by a toleration of a taint that nobody sets.
@@ -64,7 +88,9 @@ def values(version: str, runtime: str, given: Sequence[str], nested_sandbox: boo
     numbers, shim = _numbers(version), SHIMS[runtime]
     drop_in = kata_config.drop_in("qemu", parameters(version, given, nested_sandbox))
     digest = hashlib.sha256(drop_in.encode()).hexdigest()[:16]
-    chosen: dict[str, object] = {
+    chosen: dict[str, Any] = {
+        "k8sDistribution": distribution,
+        "nodeSelector": dict(node_selector or {}),
         "shims": {"disableAll": True, shim: {"enabled": True}},
         "defaultShim": {"amd64": shim},
         # The classes of the stack are made after the proof of the nodes, by the stack.
@@ -95,7 +121,123 @@ def values(version: str, runtime: str, given: Sequence[str], nested_sandbox: boo
     else:
         rolling = {"key": ROLL, "operator": "Equal", "value": digest, "effect": "NoSchedule"}
         chosen["tolerations"] = [{"key": TAINT, "operator": "Exists"}, rolling]
-    return chosen
+    return merged(chosen, more or {}, owned(shim, version))
+
+
+def owned(shim: str, version: str) -> dict[tuple[str, ...], str]:
+    """Keys of the chart's values that settings of the stack decide -> which one."""
+    keys = {
+        ("k8sDistribution",): "kubernetes.kataDeploy.k8sDistribution",
+        ("nodeSelector",): "kubernetes.kataDeploy.nodeSelector",
+        ("image", "reference"): "kubernetes.kataDeploy.image",
+        ("image", "tag"): "kata.version",
+        ("defaultShim", "amd64"): "kata.runtime",
+        ("shims", shim, "enabled"): "kata.runtime",
+        ("podAnnotations", ROLL): "kata.kernelParams",
+    }
+    if _numbers(version) >= SHIM_DROP_IN_SINCE:
+        return {**keys, ("shims", shim, "dropIn"): "kata.kernelParams"}
+    return {
+        **keys,
+        ("customRuntimes", "enabled"): "kata.kernelParams",
+        ("customRuntimes", "runtimes", CUSTOM_HANDLER): "kata.version",
+    }
+
+
+def merged(
+    ours: Mapping[str, Any], given: Mapping[str, Any], decided: Mapping[tuple[str, ...], str], path: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """`given` laid over `ours`, mapping by mapping; lists of the same key follow each other, since each entry stands for itself.
+
+    Raises NodeError `bad-input` for a key of `decided`, or for something else than a mapping in place of what holds one.
+    """
+    laid = dict(ours)
+    for key, value in given.items():
+        here = (*path, key)
+        below = [place for place in decided if place[: len(here)] == here]
+        if here in decided or (below and not isinstance(value, Mapping)):
+            raise NodeError(
+                "bad-input",
+                f"kubernetes.kataDeploy.values: {'.'.join(here)} is decided by {decided[here if here in decided else below[0]]}",
+                "Leave it out of values, and use that setting",
+            )
+        before = ours.get(key)
+        if isinstance(value, Mapping):
+            laid[key] = merged(before if isinstance(before, Mapping) else {}, value, decided, here)
+        elif isinstance(value, list) and isinstance(before, list):
+            laid[key] = [*before, *value]
+        else:
+            laid[key] = value
+    return laid
+
+
+def distribution_of(node: Mapping[str, Any]) -> str | None:
+    """Which of DISTRIBUTIONS a node (core/v1) reports; None where that does not matter: CRI-O's place is the same in all."""
+    about = node.get("status", {}).get("nodeInfo", {})
+    runtime, kubelet = str(about.get("containerRuntimeVersion", "")), str(about.get("kubeletVersion", ""))
+    if runtime.startswith(("cri-o:", "crio:")):
+        return None
+    if MICROK8S_LABEL in (node["metadata"].get("labels") or {}):
+        return "microk8s"
+    # Versions such as v1.34.1+k3s1, v1.34.1+rke2r1 and v1.34.1+k0s.
+    build = kubelet.partition("+")[2]
+    return next((name for name in DISTRIBUTIONS[1:] if build.startswith(name)), DISTRIBUTIONS[0])
+
+
+def runs_no_kvm(node: Mapping[str, Any]) -> bool:
+    """Whether node-feature-discovery says of a node that its processor has no virtualization; False where it says nothing."""
+    labels = node["metadata"].get("labels") or {}
+    if not any(name.startswith(CPU_FLAG) for name in labels) or labels.get("kubernetes.io/arch", "amd64") != "amd64":
+        return False
+    return not any(labels.get(f"{CPU_FLAG}{name}") == "true" for name in VIRTUALIZATION)
+
+
+def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> None:
+    """Refuse to give Kata to nodes (core/v1) that the chart's values `chosen` do not fit, before anything is made.
+
+    Raises NodeError: `cluster-node-unknown` where no node has the selector's labels, `kata-deploy-distribution` where one reports
+    another distribution, since Kata would be configured where its containerd never looks, `kata-deploy-no-kvm` where one is known
+    to have no KVM, since it would be labelled as if it had Kata.
+    """
+    selector = chosen["nodeSelector"]
+    selected = [node for node in nodes if selector.items() <= (node["metadata"].get("labels") or {}).items()]
+    if selector and not selected:
+        labels = ",".join(f"{key}={value}" for key, value in sorted(selector.items()))
+        raise NodeError(
+            "cluster-node-unknown",
+            f"kubernetes.kataDeploy.nodeSelector: no node has the labels {labels}",
+            "Correct the selector, or label the nodes: kubectl label node",
+        )
+    declared = chosen["k8sDistribution"]
+    others = {node["metadata"]["name"]: actual for node in selected if (actual := distribution_of(node)) not in (declared, None)}
+    # A folder that is named outright takes the place of what the distribution says, in the chart as well.
+    if others and not (chosen.get("containerd") or {}).get("configDir"):
+        raise NodeError(
+            "kata-deploy-distribution",
+            f"kubernetes.kataDeploy.k8sDistribution is {declared}, and {named(others)}",
+            "Set it to what the nodes run; where they run several, choose the nodes of one by kubernetes.kataDeploy.nodeSelector",
+        )
+    without = {node["metadata"]["name"]: "VMX or SVM" for node in selected if runs_no_kvm(node)}
+    if without and not (chosen.get(DISCOVERY) or {}).get("enabled"):
+        raise NodeError(
+            "kata-deploy-no-kvm",
+            f"kata-deploy would come to {len(without)} of {len(selected)} nodes whose processor has no virtualization "
+            f"(node-feature-discovery labels them so): {shown(without)}",
+            "Choose the nodes that have KVM by kubernetes.kataDeploy.nodeSelector",
+        )
+
+
+def shown(nodes: Mapping[str, str]) -> str:
+    """The first names, and how many more there are."""
+    names = sorted(nodes)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def named(others: Mapping[str, str]) -> str:
+    """Which nodes run which distribution."""
+    by_kind = {kind: {name: kind for name, one in others.items() if one == kind} for kind in sorted(set(others.values()))}
+    return "; ".join(f"{shown(nodes)} {'runs' if len(nodes) == 1 else 'run'} {kind}" for kind, nodes in by_kind.items())
 
 
 def _class_text(version: str) -> str:

@@ -235,3 +235,18 @@ def job(
 def evidence_name(proof: str) -> str:
     """Name of the ConfigMap with what was measured, which outlives the pods."""
     return f"{proof}-evidence"
+
+
+EVIDENCE_MAPS = 64
+"""ConfigMaps that the evidence of joining nodes is spread over. Each holds 1 MiB, and a node's evidence is some 650 bytes, never
+above 6 KiB: there is room for 100,000 nodes, and for 5,000 at the worst."""
+
+
+def evidence_maps(proof: str) -> list[str]:
+    """Names of these ConfigMaps."""
+    return [f"{evidence_name(proof)}-{number:02d}" for number in range(EVIDENCE_MAPS)]
+
+
+def evidence_map(proof: str, node: str) -> str:
+    """Which of them a node's evidence is in."""
+    return evidence_maps(proof)[hashlib.sha256(node.encode()).digest()[0] % EVIDENCE_MAPS]

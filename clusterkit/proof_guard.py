@@ -11,7 +11,7 @@ OWNERS = (*JOB_CONTROLLERS, "system:serviceaccount:kube-system:generic-garbage-c
 """Who may change the owners of a pod, and Jobs."""
 REPLICA_SETS = "system:serviceaccount:kube-system:replicaset-controller"
 """Who makes the pods of a Deployment."""
-MAPS = "-evidence$|-settings-"
+MAPS = "-evidence(-[0-9]{2})?$|-settings-"
 """Names of the ConfigMaps that matter: evidence, and what the controller of joining nodes is told. Others are let alone, since
 controllers of many clusters put some into every namespace."""
 RULES = {

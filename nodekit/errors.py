@@ -97,6 +97,9 @@ CODES: dict[str, str] = {
     "proof-pod-lost": "The pod of a proof was gone before it had said what it found.",
     "proof-pod-refused": "The cluster refuses the pod of a proof, so that no guest was ever started.",
     "proof-forged": "A Job or pod of a proof is not what was asked for, so that what it reported is not believed.",
+    "kata-deploy-distribution": "Nodes run another Kubernetes distribution than kata-deploy is told, so that it would configure "
+    "Kata where their containerd never looks.",
+    "kata-deploy-no-kvm": "kata-deploy would bring Kata to nodes that cannot run it, and label them as if they could.",
     "cluster-node-unknown": "The cluster has no such node, or none with such labels.",
     "cluster-object-exists": "An object of that name is on the cluster already and is not this stack's.",
     "cluster-object-missing": "An object that is to be adopted is not on the cluster.",

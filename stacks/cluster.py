@@ -100,7 +100,7 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
         depends_on=[*nodes],
         deleted_with=cluster.server if cluster else None,
     )
-    deployed = kata_deploy(config, after)
+    deployed = kata_deploy(config, reached["kubeconfig"], after)
     if deployed:
         after = pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[deployed]))
     named = adopted(wanted, reached["kubeconfig"])
@@ -160,7 +160,7 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
     return Sandboxes(made.runtime_class, template, proof)
 
 
-def kata_deploy(config: StackConfig, opts: pulumi.ResourceOptions) -> KataDeploy | None:
+def kata_deploy(config: StackConfig, kubeconfig: Any, opts: pulumi.ResourceOptions) -> KataDeploy | None:
     """Kata by its Helm chart, where the stack says so."""
     wanted = config.kubernetes.kata_deploy if config.kubernetes else None
     if wanted is None:
@@ -172,9 +172,12 @@ def kata_deploy(config: StackConfig, opts: pulumi.ResourceOptions) -> KataDeploy
         "kernel_params": list(config.kata.kernel_params),
         "nested_sandbox": config.kata.nested_sandbox,
         "namespace": wanted.namespace,
+        "distribution": wanted.k8s_distribution,
+        "kubeconfig": kubeconfig,
     }
-    if wanted.image:
-        args["image"] = wanted.image
+    context = config.kubernetes.context if config.kubernetes else None
+    chosen = {"image": wanted.image, "node_selector": wanted.node_selector, "values": wanted.values, "context": context}
+    args |= {key: value for key, value in chosen.items() if value}  # type: ignore[typeddict-item]
     return KataDeploy("kata-deploy", args, opts)
 
 

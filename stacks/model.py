@@ -1,7 +1,7 @@
 """The stack's configuration: every key, its default, its bounds, and a clear refusal of everything else."""
 
 from collections.abc import Callable, Collection, Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
@@ -207,6 +207,12 @@ ImageName = Annotated[str, Field(min_length=1, pattern=r"^[^\s-][^\s]*$")]
 Annotation = Annotated[str, Field(pattern=r"^io\.katacontainers\.[A-Za-z0-9._/-]+$")]
 
 
+LabelKey = Annotated[
+    str, Field(pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
+]
+LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")]
+
+
 def taints_can_be_tolerated(given: list[str]) -> list[str]:
     """Refuse what is no toleration; the rule is the component's own."""
     try:
@@ -262,6 +268,14 @@ class KataDeploy(Model):
     """Namespace of the release."""
     image: ImageName | None = None
     """Image of the chart's DaemonSet without its tag, for a mirror; without it the chart's own."""
+    node_selector: dict[LabelKey, LabelValue] = {}
+    """Labels of the nodes that get Kata, where not all have KVM: the others are neither labelled nor proven. Without it all nodes
+    whose taints the chart tolerates."""
+    k8s_distribution: Annotated[Literal["k8s", "k3s", "rke2", "k0s", "microk8s"], Field(alias="k8sDistribution")] = "k8s"
+    """Kubernetes distribution of these nodes, which says where their containerd has its configuration; nodes that report another
+    are refused before anything is made."""
+    values: dict[str, Any] = {}
+    """Further values of the chart, by its own documentation, merged into the stack's; what a setting here decides is refused."""
 
 
 class ClusterProof(Model):
@@ -425,7 +439,9 @@ class StackConfig(Model):
             kernel_params.check(self.parameters)
             docker_matrix.refuse_if_incompatible(self.docker.version, self.kata.version, self.kata.runtime)
             if self.kubernetes and self.kubernetes.kata_deploy:
-                kata_deploy.parameters(self.kata.version, self.kata.kernel_params, self.kata.nested_sandbox)
+                more = self.kubernetes.kata_deploy.values
+                given = self.kata.kernel_params
+                kata_deploy.values(self.kata.version, self.kata.runtime, given, self.kata.nested_sandbox, more=more)
             if self.kata.install == "release":
                 kata_releases.archives(self.kata.version, self.kata.runtime, self.kata.hypervisor)
             if self.kata.install:

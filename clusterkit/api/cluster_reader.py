@@ -74,9 +74,13 @@ class Reader:
         listed = self.read("nodes", self.core.list_node, **({"label_selector": selector} if selector else {}))["items"]
         return pod_proof.chosen([pod_proof.node_of(node) for node in listed], names, selector)
 
+    def described_nodes(self) -> list[dict[str, Any]]:
+        """Every node (core/v1) as it is now."""
+        return list(self.read("nodes", self.core.list_node)["items"])
+
     def all_nodes(self) -> list[pod_proof.Node]:
         """Every node as it is now."""
-        return [pod_proof.node_of(node) for node in self.read("nodes", self.core.list_node)["items"]]
+        return [pod_proof.node_of(node) for node in self.described_nodes()]
 
     def require(self, kind: str, name: str, setting: str) -> None:
         """Refuse, by NodeError `cluster-object-missing`, where a Namespace or RuntimeClass that `setting` adopts is not there."""

@@ -1,91 +1,57 @@
 """Proves the nodes that join a cluster, for as long as it runs: python -m controller SETTINGS HEALTH_ADDRESS"""
 
 import argparse
-import asyncio
 import logging
+import signal
 import sys
+import time
 from pathlib import Path
-from typing import Any
-
-import kopf
 
 from clusterkit import joining
 from clusterkit.controller.api import Api
+from clusterkit.controller.health import serve as serve_health
 from clusterkit.controller.rounds import Rounds
-from clusterkit.pod_proof import PROOF_LABEL
+from clusterkit.controller.view import View
 from nodekit.errors import NodeError
 from nodekit.rules.text import harmless
 
 log = logging.getLogger("controller")
 MAX_SETTINGS = 1 << 20
 """Characters of the settings: Kubernetes keeps no more than 1 MiB in a ConfigMap."""
+STUCK = 600.0
+"""Seconds without a round after which the process counts as stuck: a round in which no request is answered takes minutes."""
 
 
 class OneLine(logging.Formatter):
-    """A record a line, without tracebacks: an error of ours says what to do, and kopf's say enough beside it."""
+    """A record a line, without tracebacks: an error of ours says what to do."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Level and message."""
         return harmless(f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}")
 
 
-class Waking(logging.Handler):
-    """Wakes the rounds when kopf complains: a round that finds the cluster out of reach says what to do, and kopf does not."""
-
-    def __init__(self, rounds: Rounds) -> None:
-        super().__init__(logging.WARNING)
-        self.rounds = rounds
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """From kopf's tasks, which run where the rounds wait."""
-        self.rounds.woken.set()
-
-
-def watching(given: joining.Settings, rounds: Rounds) -> tuple[kopf.OperatorRegistry, kopf.OperatorSettings]:
-    """Handlers that wake the rounds, and settings by which kopf reads what our roles allow and writes nothing at all."""
-    registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
-    kopf.on.login(registry=registry)(kopf.login_via_client)
-    settings.scanning.disabled = True
-    settings.posting.enabled = False
-    settings.watching.label_selectors["", "v1", "nodes"] = given.selector
-    for resource in (("batch", "v1", "jobs"), ("", "v1", "pods")):
-        settings.watching.label_selectors[resource] = f"{PROOF_LABEL}={given.proof}"
-
-    async def wake(**_: Any) -> None:
-        rounds.woken.set()
-
-    kopf.on.event("", "v1", "nodes", when=lambda body, **_: joining.tainted(body), registry=registry)(wake)
-    kopf.on.event("batch", "v1", "jobs", registry=registry)(wake)
-    kopf.on.event("", "v1", "pods", registry=registry)(wake)
-    return registry, settings
-
-
-async def serve(given: joining.Settings, health: str) -> None:
-    """Rounds and kopf's watches, until a signal ends them, or one of them fails."""
-    rounds = Rounds(Api(given))
+def serve(given: joining.Settings, health: str) -> None:
+    """Rounds and watches, until a signal ends the process, or a watch cannot go on."""
+    api = Api(given)
+    view = View(api)
     # Before anything else, so that a cluster that cannot be read, or a right that is lacking, is told in our words.
-    await asyncio.to_thread(rounds.once)
-    log.info("proving nodes with the labels %s on %s", given.selector, rounds.api.server)
-    registry, settings = watching(given, rounds)
-    logging.getLogger("kopf").addHandler(Waking(rounds))
-    going = asyncio.create_task(rounds.run())
-    watch = asyncio.create_task(
-        kopf.operator(
-            registry=registry, settings=settings, standalone=True, namespaces=[given.namespace], liveness_endpoint=health
-        )
-    )
-    ended, others = await asyncio.wait({going, watch}, return_when=asyncio.FIRST_COMPLETED)
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    if watch in ended and (error := watch.exception()):
+    view.start()
+    rounds = Rounds(api, view)
+    serve_health(health, lambda: time.monotonic() - rounds.beat < STUCK)
+    log.info("proving nodes with the labels %s on %s", given.selector, api.server)
+    try:
+        rounds.run()
+    except (LookupError, TypeError, ValueError) as error:
         raise NodeError(
             "cluster-unreachable",
             f"the cluster can no longer be watched: {type(error).__name__}: {str(error)[:300]}",
             "Start the controller again, as its Deployment does; it then says what it lacks",
         ) from None
-    for task in ended:
-        task.result()
+
+
+def ended(*_: object) -> None:
+    """A signal: all that matters is in the cluster."""
+    raise SystemExit(0)
 
 
 def main(argv: list[str]) -> int:
@@ -103,7 +69,9 @@ def main(argv: list[str]) -> int:
     try:
         with open(asked.settings, encoding="utf-8") as file:
             given = file.read(MAX_SETTINGS)
-        asyncio.run(serve(joining.settings(given), asked.health))
+        signal.signal(signal.SIGTERM, ended)
+        signal.signal(signal.SIGINT, ended)
+        serve(joining.settings(given), asked.health)
     except NodeError as error:
         log.error("%s", error.sentence())
         return 1

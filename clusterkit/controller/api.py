@@ -1,22 +1,33 @@
 """What the controller reads and writes on its cluster, through the API and with its own service account's rights."""
 
 import json
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import urllib3
 from kubernetes import client, config
-from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
-from clusterkit import pod_verdict
-from clusterkit.api.answers import limited
-from clusterkit.joining import EVENTS_NAMESPACE, Settings
+from clusterkit.api.answers import limited, lines
+from clusterkit.joining import COMPONENT, EVENTS_NAMESPACE, Settings
 from clusterkit.pod_proof import PROOF_LABEL
 from nodekit.errors import NodeError
 
 REQUEST_SECONDS = 20
 """Bound on one request; one that could not connect is tried four times."""
+PAGE = 200
+"""Objects that are listed at once: some 4 MiB of real nodes, whose images make them long."""
+WATCH_SECONDS = 600
+"""After which the server ends a watch; it goes on from there."""
+QUIET_SECONDS = 150
+"""After which a watch that says nothing is taken for a lost connection; a server sends a bookmark each minute."""
+KINDS = ("nodes", "jobs", "pods", "events")
+"""What is listed and watched, in this order: a Job is made before a node claims it, so that one that is not there is gone."""
+GONE = 410
+"""Status of a list or a watch that would have to go on from what the server has forgotten."""
+JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
 RIGHTS = "Have the stack make the controller's roles and its admission policy anew: pulumi up --refresh"
 
 
@@ -40,114 +51,172 @@ class Api:
                 f"there is neither a service account's token nor a kubeconfig to use: {error}",
                 "Run the controller in a pod with its service account, or set KUBECONFIG",
             ) from None
-        self.given, self.label = given, f"{PROOF_LABEL}={given.proof}"
-        api = limited(client.ApiClient())
-        self.server = api.configuration.host
-        self.core, self.batch = client.CoreV1Api(api), client.BatchV1Api(api)
+        self.given = given
+        self.client = limited(client.ApiClient())
+        self.server = self.client.configuration.host
+        self.core, self.place = "/api/v1", f"/api/v1/namespaces/{given.namespace}"
+        self.jobs = f"/apis/batch/v1/namespaces/{given.namespace}/jobs"
+
+    def ask(
+        self, method: str, path: str, query: Mapping[str, object], body: object, kind: str, timeout: urllib3.Timeout
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer to one request, whatever it says.
+
+        Not by the library's classes for each resource: what they check of every request takes longer than all else that a request
+        costs this program, and their models a third of its memory.
+        """
+        headers = {"Accept": "application/json", "User-Agent": COMPONENT}
+        for login in self.client.configuration.auth_settings().values():
+            headers[str(login["key"])] = str(login["value"])
+        if body is not None:
+            headers["Content-Type"] = kind
+        text = None if body is None else json.dumps(body)
+        address = f"{self.server}{path}?{urlencode(query)}" if query else f"{self.server}{path}"
+        pool = self.client.rest_client.pool_manager
+        return pool.request(method, address, body=text, headers=headers, timeout=timeout, redirect=False)
 
     def call(
-        self, what: str, request: Callable[..., Any], *argv: object, expected: Container[int] = (), **more: object
+        self,
+        what: str,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        query: Mapping[str, object] | None = None,
+        kind: str = "application/json",
+        expected: Container[int] = (),
     ) -> dict[str, Any]:
         """The JSON answer of one request; `what` it does and to what, for its refusal; raises Changed for `expected` ones."""
         try:
-            answer = request(*argv, **more, _preload_content=False, _request_timeout=REQUEST_SECONDS)
-            document: dict[str, Any] = json.loads(answer.data)
-        except ApiException as error:
-            raise Changed(what) if error.status in expected else self.refused(what, error) from None
+            answer = self.ask(method, path, query or {}, body, kind, urllib3.Timeout(total=REQUEST_SECONDS))
+            document = json.loads(answer.data) if answer.data else {}
         except (urllib3.exceptions.HTTPError, ValueError) as error:
-            why = getattr(error, "reason", None) or error
-            raise NodeError(
-                "cluster-unreachable",
-                f"the API server {self.server} does not answer: {str(why)[:300]}",
-                "Look whether it runs, and whether a network policy keeps the controller's pod from it",
-            ) from None
+            raise self.unreachable(error) from None
+        if answer.status in expected:
+            raise Changed(what)
+        if answer.status >= 300 or not isinstance(document, dict):
+            raise self.refused(what, answer.status, document)
         return document
 
-    def refused(self, what: str, error: ApiException) -> NodeError:
+    def unreachable(self, error: Exception) -> NodeError:
+        """From an answer that does not come."""
+        why = getattr(error, "reason", None) or error
+        return NodeError(
+            "cluster-unreachable",
+            f"the API server {self.server} does not answer: {str(why)[:300]}",
+            "Look whether it runs, and whether a network policy keeps the controller's pod from it",
+        )
+
+    def refused(self, what: str, status: int, answer: object) -> NodeError:
         """From an answer that is none of the wanted ones."""
-        if error.status == 401:
+        said = str(answer.get("message", ""))[:600] if isinstance(answer, dict) else ""
+        if status == 401:
             return NodeError(
                 "cluster-login-refused",
                 f"the API server {self.server} does not accept the controller's credentials",
                 "Delete the controller's pod, so that the next one gets a new token",
             )
-        if error.status == 403:
-            return NodeError("cluster-forbidden", f"the controller may not {what}: {said(error)}", RIGHTS)
-        answered = f"the API server {self.server} answered {error.status} {error.reason} when asked to {what}: {said(error)}"
-        if error.status and 400 <= error.status < 500 and error.status != 429:
+        if status == 403:
+            return NodeError("cluster-forbidden", f"the controller may not {what}: {said}", RIGHTS)
+        answered = f"the API server {self.server} answered {status} when asked to {what}: {said}"
+        if 400 <= status < 500 and status != 429:
             return NodeError("cluster-object-refused", answered, "Correct what it names")
         return NodeError("cluster-unreachable", answered, "Look at the API server's log")
 
-    def nodes(self) -> list[dict[str, Any]]:
-        """Nodes (core/v1) of the selector."""
-        found = self.call("list nodes", self.core.list_node, label_selector=self.given.selector)
-        return list(found["items"])
+    def listing(self, kind: str) -> tuple[str, dict[str, object]]:
+        """Where a kind of KINDS is listed, and what selects the proof's objects."""
+        proof: dict[str, object] = {"labelSelector": f"{PROOF_LABEL}={self.given.proof}"}
+        ways: dict[str, tuple[str, dict[str, object]]] = {
+            "nodes": (f"{self.core}/nodes", {"labelSelector": self.given.selector}),
+            "jobs": (self.jobs, proof),
+            "pods": (f"{self.place}/pods", proof),
+            "events": (f"{self.place}/events", {}),
+        }
+        return ways[kind]
 
-    def jobs(self) -> dict[str, dict[str, Any]]:
-        """Jobs of the proof by uid."""
-        asked = self.batch.list_namespaced_job, self.given.namespace
-        found = self.call(f"list jobs in {self.given.namespace}", *asked, label_selector=self.label)
-        return {one["metadata"]["uid"]: one for one in found["items"]}
+    def pages(self, kind: str) -> Iterator[tuple[list[dict[str, Any]], str]]:
+        """Objects of a kind, in pages, each with the version of the cluster that all pages show; raises Changed for too old."""
+        path, selected = self.listing(kind)
+        following = ""
+        while True:
+            query = {"limit": PAGE, **selected, **({"continue": following} if following else {})}
+            page = self.call(f"list {kind}", "GET", path, query=query, expected=(GONE,))
+            yield page["items"], str(page["metadata"]["resourceVersion"])
+            following = str(page["metadata"].get("continue") or "")
+            if not following:
+                return
 
-    def pods(self) -> dict[str, dict[str, Any]]:
-        """Pods of the proof by the uid of the Job that controls them."""
-        asked = self.core.list_namespaced_pod, self.given.namespace
-        found = self.call(f"list pods in {self.given.namespace}", *asked, label_selector=self.label)
-        return {uid: pod for pod in found["items"] if (uid := pod_verdict.owner(pod))}
+    def changes(self, kind: str, version: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What changes after a version, until the server ends the watch: ADDED, MODIFIED, DELETED or BOOKMARK, and the object.
 
-    def events(self) -> pod_verdict.Events:
-        """What events in the namespace say of Jobs and pods."""
-        listed = self.call(f"list events in {self.given.namespace}", self.core.list_namespaced_event, self.given.namespace)
-        return pod_verdict.words_of(listed["items"])
+        Raises Changed when the version is too old.
+        """
+        path, selected = self.listing(kind)
+        query = {**selected, "watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true"}
+        query["timeoutSeconds"] = WATCH_SECONDS
+        timeout = urllib3.Timeout(connect=REQUEST_SECONDS, read=QUIET_SECONDS)
+        try:
+            answer = self.ask("GET", path, query, None, "", timeout)
+        except urllib3.exceptions.HTTPError as error:
+            raise self.unreachable(error) from None
+        if answer.status == GONE:
+            raise Changed(kind)
+        if answer.status != 200:
+            raise self.refused(f"watch {kind}", answer.status, parsed(answer))
+        # A connection that breaks, or says nothing, is made again by the next watch, which tells when that cannot be.
+        with suppress(urllib3.exceptions.HTTPError, ValueError):
+            for line in lines(self.client, answer):
+                change = json.loads(line)
+                if change["type"] == "ERROR":
+                    raise Changed(kind)
+                yield change["type"], change["object"]
 
     def make(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The Job of `body`, as made."""
-        what = f"create jobs in {self.given.namespace}"
-        return self.call(what, self.batch.create_namespaced_job, self.given.namespace, body)
+        return self.call(f"create jobs in {self.given.namespace}", "POST", self.jobs, body)
 
-    def remove(self, found: Mapping[str, Any]) -> None:
+    def remove(self, name: str) -> None:
         """A Job, and its pods after it; one that is gone already is no error."""
-        asked = self.batch.delete_namespaced_job, found["metadata"]["name"], self.given.namespace
-        try:
-            self.call(f"delete jobs in {self.given.namespace}", *asked, expected=(404,), propagation_policy="Background")
-        except Changed:
-            return
+        options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        with suppress(Changed):
+            what = f"delete jobs in {self.given.namespace}"
+            self.call(what, "DELETE", f"{self.jobs}/{quote(name)}", options, expected=(404,))
 
-    def patch_node(self, name: str, patch: dict[str, Any] | list[dict[str, Any]]) -> None:
-        """Merge patch, or JSON patch where it is a list; raises Changed where its tests or its uid do not hold."""
-        self.call(f"patch node {name}", self.core.patch_node, name, patch, expected=(404, 409, 422))
+    def patch_node(self, name: str, patch: dict[str, Any] | list[dict[str, Any]]) -> dict[str, Any]:
+        """By a merge patch, or a JSON patch where it is a list: the node as it is then; Changed where its tests do not hold."""
+        kind = JSON_PATCH if isinstance(patch, list) else MERGE_PATCH
+        path = f"{self.core}/nodes/{quote(name)}"
+        return self.call(f"patch node {name}", "PATCH", path, patch, kind=kind, expected=(404, 409, 422))
 
     def tell(self, event: Mapping[str, Any]) -> None:
         """Make an Event; one that was made before is left as it is."""
+        with suppress(Changed):
+            path = f"{self.core}/namespaces/{EVENTS_NAMESPACE}/events"
+            self.call("create events", "POST", path, event, expected=(409,))
+
+    def kept(self, name: str) -> dict[str, str]:
+        """Data of a ConfigMap, none when there is no such."""
+        with suppress(Changed):
+            found = self.call(f"get configmap {name}", "GET", f"{self.place}/configmaps/{quote(name)}", expected=(404,))
+            return dict(found.get("data") or {})
+        return {}
+
+    def keep(self, name: str, entries: Mapping[str, str | None]) -> None:
+        """Entries of a ConfigMap of the proof, the others left as they are; None takes one away. It is made when it is needed."""
+        maps = f"{self.place}/configmaps"
+        what, change = f"patch configmap {name}", {"data": dict(entries)}
         try:
-            self.call("create events", self.core.create_namespaced_event, EVENTS_NAMESPACE, event, expected=(409,))
+            self.call(what, "PATCH", f"{maps}/{quote(name)}", change, kind=MERGE_PATCH, expected=(404,))
         except Changed:
-            return
-
-    def kept(self, name: str) -> dict[str, str] | None:
-        """Data of a ConfigMap, or None when there is none."""
-        try:
-            asked = self.core.read_namespaced_config_map, name, self.given.namespace
-            found = self.call(f"get configmap {name}", *asked, expected=(404,))
-        except Changed:
-            return None
-        return dict(found.get("data") or {})
-
-    def keep(self, name: str, wanted: Mapping[str, str]) -> None:
-        """A ConfigMap with exactly this data, made where there is none."""
-        before = self.kept(name)
-        if before is None:
-            body = {"metadata": {"name": name}, "data": dict(wanted)}
-            self.call("create configmaps", self.core.create_namespaced_config_map, self.given.namespace, body)
-        elif before != wanted:
-            change = {**dict.fromkeys(before), **wanted}
-            asked = self.core.patch_namespaced_config_map, name, self.given.namespace
-            self.call(f"patch configmap {name}", *asked, {"data": change})
+            data = {key: value for key, value in entries.items() if value is not None}
+            if data:
+                about = {"name": name, "labels": {PROOF_LABEL: self.given.proof}}
+                self.call("create configmaps", "POST", maps, {"metadata": about, "data": data})
 
 
-def said(error: ApiException) -> str:
-    """What the API server says to it, such as the rule that refused."""
+def parsed(answer: urllib3.BaseHTTPResponse) -> object:
+    """The JSON of an answer, or nothing where it is none."""
     try:
-        return str(json.loads(error.body or "")["message"])[:600]
-    except (ValueError, TypeError, KeyError):
-        return str(error.reason)
+        return json.loads(answer.data)
+    except ValueError:
+        return None

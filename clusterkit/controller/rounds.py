@@ -1,126 +1,216 @@
-"""Rounds over the nodes: each reads the cluster as it is, decides by `clusterkit.joining`, and acts."""
+"""Rounds over the nodes of which something changed: each decides by `clusterkit.joining` on what is known, and acts."""
 
-import asyncio
-import contextlib
 import json
 import logging
+import secrets
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
 from clusterkit import joining, pod_proof, pod_verdict
 from clusterkit.controller.api import Api, Changed
+from clusterkit.controller.view import View
 from nodekit.errors import NodeError
 from nodekit.scripts import script
 
 log = logging.getLogger("controller")
-SHORTEST = 1.0
-"""Seconds between two rounds at least: a pod that starts makes several changes."""
-LONGEST = 300.0
-"""Seconds between two rounds at most, should no change be told."""
-FAILED = (5.0, 60.0)
-"""Seconds after a round that failed, which double from the one to the other."""
+GATHER = 0.2
+"""Seconds from a change to the round that looks at it: a pod that starts makes several."""
+LONGEST = 20.0
+"""Seconds between two rounds at most."""
+MOST = 200
+"""Nodes of one round at most, so that one that was proven need not wait for thousands that have only come."""
+WRITERS = 8
+"""Nodes that are written for at once: a request takes some milliseconds, nearly all of them in the API server."""
+HELD = 60.0
+"""Seconds in which nothing is tried with a node after the cluster refused something for it."""
 
 
 class Rounds:
     """Proves the nodes of one cluster. What it needs to know over a restart lies in the cluster: on nodes and Jobs."""
 
-    def __init__(self, api: Api) -> None:
-        self.api, self.given = api, api.given
+    def __init__(self, api: Api, view: View) -> None:
+        self.api, self.given, self.view = api, api.given, view
         self.ladder = script("ladder.sh")
-        self.seen: dict[str, dict[str, Any]] = {}
+        self.ended: dict[str, float] = {}
+        """When (monotonic clock) a Job was first seen to have ended, by its uid."""
         self.told: set[str] = set()
         self.held: dict[str, float] = {}
-        """Until when (monotonic clock) nothing is tried with a node, since the cluster refused it."""
-        self.woken = asyncio.Event()
+        """Until when nothing is tried with a node, since the cluster refused it, or it changed meanwhile."""
+        self.conflicts: dict[str, int] = {}
+        """How often in a row a node was no longer what it was when it was read."""
+        self.due: dict[str, float] = {}
+        """When to look at a node again although nothing changes."""
+        self.jobs_due: dict[str, float] = {}
+        """The same for Jobs that could not be removed."""
+        self.pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
+        self.beat = time.monotonic()
+        """When the last round began."""
 
-    async def run(self) -> None:
-        """Go on for ever: a round when something changed, and when a wait is over."""
-        failed = 0.0
+    def run(self) -> None:
+        """Go on for ever; raises what ended a watch."""
+        self.forget_evidence()
         while True:
-            self.woken.clear()
-            try:
-                wait, failed = await asyncio.to_thread(self.once), 0.0
-            except NodeError as error:
-                log.error("%s", error.sentence())
-                failed = min(failed * 2 or FAILED[0], FAILED[1])
-                await asyncio.sleep(failed)
-                continue
-            await asyncio.sleep(SHORTEST)
-            # Not wait_for, which waits in a task of its own: kopf, when it ends, cancels what began after it.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait - SHORTEST):
-                    await self.woken.wait()
+            self.view.wait(min(self.once() - time.monotonic(), LONGEST))
+            time.sleep(GATHER)
 
     def once(self) -> float:
-        """One round; seconds until the next one at the latest."""
-        nodes = self.api.nodes()
-        # After the nodes: a Job is made before a node claims it, so that one that is not there now is gone.
-        jobs, pods = self.api.jobs(), self.api.pods()
-        # The last that was seen of a pod, because a Job that runs into its deadline removes it.
-        self.seen = {uid: pod for uid, pod in {**self.seen, **pods}.items() if uid in jobs}
-        tainted = [node for node in nodes if joining.tainted(node)]
-        claimed = {joining.claim(node) for node in tainted}
-        for uid in [uid for uid in jobs if uid not in claimed]:
-            self.api.remove(jobs.pop(uid))
-        now, wait = datetime.now(timezone.utc), LONGEST
-        known = [pod_proof.node_of(node) for node in nodes]
-        names = {node.name for node in known}
-        events = self.api.events() if claimed & set(jobs) else {}
-        for node in tainted:
-            step = self.step(node, jobs, now, known, events)
-            name = node["metadata"]["name"]
-            if (held := self.held.pop(name, 0.0)) > time.monotonic():
-                self.held[name] = held
-                continue
-            try:
-                self.act(node, step, names, now)
-                if isinstance(step, joining.Refused):
-                    wait = min(wait, step.seconds)
-                elif isinstance(step, joining.Proven):
-                    # No node claims its Job any more, and nobody else tells.
-                    wait = SHORTEST
-            except Changed:
-                log.info("%s: it changed while it was looked at, and is looked at again", name)
-                wait = SHORTEST
-            except NodeError as error:
-                # What is wrong with one node must not keep the others from their proof.
-                log.error("%s: %s", name, error.sentence())
-                self.held[name], wait = time.monotonic() + FAILED[1], min(wait, FAILED[1])
-        self.told &= claimed
-        return max(wait, SHORTEST)
+        """One round; when (monotonic clock) the next one is due, should nothing change."""
+        now = self.beat = time.monotonic()
+        names = dict.fromkeys([*(name for name, at in self.due.items() if at <= now), *self.view.take(MOST)])
+        steps: list[tuple[dict[str, Any], joining.Step]] = []
+        machines = list(self.view.machines.values())
+        for name in names:
+            self.due.pop(name, None)
+            if self.held.get(name, 0.0) > now:
+                self.due[name] = self.held[name]
+            elif (node := self.view.nodes.get(name)) and joining.tainted(node):
+                step = self.step(node, machines, now)
+                steps += [] if isinstance(step, joining.Wait) else [(node, step)]
+        refusing = self.keep([(node, step) for node, step in steps if isinstance(step, joining.Proven)])
+        self.all_of(lambda each: self.act(*each), [each for each in steps if each[0]["metadata"]["name"] not in refusing])
+        self.remove_strangers(now)
+        self.tidy()
+        # What is queued by now is looked at next, by `View.wait`.
+        return min([now + LONGEST, *self.due.values(), *self.jobs_due.values()])
 
-    def step(
-        self,
-        node: dict[str, Any],
-        jobs: dict[str, dict[str, Any]],
-        now: datetime,
-        nodes: list[pod_proof.Node],
-        events: pod_verdict.Events,
-    ) -> joining.Step:
+    def all_of(self, act: Callable[[Any], None], items: Iterable[Any]) -> None:
+        """Do something for each item, some at once."""
+        for done in [self.pool.submit(act, item) for item in items]:
+            done.result()
+
+    def step(self, node: dict[str, Any], machines: list[pod_proof.Node], now: float) -> joining.Step:
         """What to do for a tainted node."""
         uid = joining.claim(node)
-        job = jobs.get(uid)
+        job, pod = self.view.jobs.get(uid), self.view.pods.get(uid)
         attempt = pod_proof.attempt_of(job["spec"]["template"]) if job else 1
         asked = joining.ask(self.given, pod_proof.node_of(node), attempt, self.ladder)
-        return joining.step(node, asked, job, self.seen.get(uid), now, nodes, events)
+        since = now - self.ended.setdefault(uid, now) if job and pod_verdict.ended(job) else 0.0
+        events = self.view.events_about(uid, pod["metadata"]["uid"] if pod else "")
+        return joining.step(node, asked, job, pod, since, machines, pod_verdict.words_of(events))
 
-    def act(self, node: dict[str, Any], step: joining.Step, known: set[str], now: datetime) -> None:
-        """Do it. `known` are the nodes whose evidence is kept."""
-        name, uid = node["metadata"]["name"], joining.claim(node)
-        if isinstance(step, joining.Prove):
-            asked = joining.ask(self.given, pod_proof.node_of(node), step.attempt, self.ladder)
-            made = self.api.make(joining.job(self.given, asked))
-            # Should this fail, no node claims the Job, and the next round removes it.
-            self.api.patch_node(name, joining.claiming(node, made["metadata"]["uid"]))
-            log.info("%s: try %d, job %s", name, step.attempt, made["metadata"]["name"])
-        elif isinstance(step, joining.Refused) and uid not in self.told:
+    def act(self, node: dict[str, Any], step: joining.Step) -> None:
+        """Do it, and say when to look again where it cannot be done."""
+        name, now = node["metadata"]["name"], time.monotonic()
+        try:
+            if isinstance(step, joining.Prove):
+                self.prove(node, step.attempt)
+            elif isinstance(step, joining.Refused):
+                self.due[name] = now + step.seconds
+                self.tell(node, step)
+            elif isinstance(step, joining.Proven):
+                self.untaint(node)
+            self.conflicts.pop(name, None)
+        except Changed:
+            self.conflicts[name] = self.conflicts.get(name, 0) + 1
+            self.held[name] = self.due[name] = now + joining.conflict_pause(self.conflicts[name])
+            log.info("%s: it changed while it was looked at, and is looked at again", name)
+        except NodeError as error:
+            # What is wrong with one node must not keep the others from their proof.
+            log.error("%s: %s", name, error.sentence())
+            self.held[name] = self.due[name] = now + HELD
+
+    def prove(self, node: dict[str, Any], attempt: int) -> None:
+        """Make the Job of a try and have the node claim it, in place of the one before."""
+        before = self.view.jobs.get(joining.claim(node))
+        asked = joining.ask(self.given, pod_proof.node_of(node), attempt, self.ladder)
+        body = joining.job(self.given, asked, secrets.token_hex(4))
+        name = body["metadata"]["name"]
+        with self.view.making_job(name):
+            made = self.api.make(body)
+            self.view.put("jobs", made)
+            try:
+                self.view.put("nodes", self.api.patch_node(asked.node.name, joining.claiming(node, made["metadata"]["uid"])))
+            except (Changed, NodeError):
+                with suppress(NodeError):  # it is tried again as a Job that nobody claims
+                    self.remove(made)
+                raise
+        log.info("%s: try %d, job %s", asked.node.name, attempt, name)
+        if before:
+            self.remove(before)
+
+    def tell(self, node: dict[str, Any], step: joining.Refused) -> None:
+        """Why a node is not proven, once for each Job."""
+        uid = joining.claim(node)
+        if uid not in self.told:
             log.warning("%s Next try in %.0f s.", step.refusal.sentence, step.seconds)
-            self.api.tell(joining.event(node, uid, step.refusal, now))
+            self.api.tell(joining.event(node, uid, step.refusal, datetime.now(timezone.utc)))
             self.told.add(uid)
-        elif isinstance(step, joining.Proven):
-            kept = pod_proof.evidence_name(self.given.proof)
-            others = {key: value for key, value in (self.api.kept(kept) or {}).items() if key in known}
-            self.api.keep(kept, {**others, name: json.dumps(step.evidence, sort_keys=True)})
-            self.api.patch_node(name, joining.untainting(node, uid))
-            log.info("%s: proven, and no longer tainted %s", name, pod_proof.TAINT)
+
+    def untaint(self, node: dict[str, Any]) -> None:
+        """Take the taint away, and the Job that has done its work."""
+        name, uid = node["metadata"]["name"], joining.claim(node)
+        job = self.view.jobs.get(uid)
+        self.view.put("nodes", self.api.patch_node(name, joining.untainting(node, uid)))
+        log.info("%s: proven, and no longer tainted %s", name, pod_proof.TAINT)
+        if job:
+            self.remove(job)
+
+    def remove(self, job: dict[str, Any]) -> None:
+        """A Job, on the cluster and from what is known."""
+        self.api.remove(job["metadata"]["name"])
+        self.view.drop("jobs", job)
+
+    def remove_strangers(self, now: float) -> None:
+        """Remove Jobs of the proof's label that no tainted node claims: what was left over, and what others made."""
+        for uid in [uid for uid, at in self.jobs_due.items() if at <= now]:
+            del self.jobs_due[uid]
+            self.view.give_back(uid)
+
+        def remove(job: dict[str, Any]) -> None:
+            try:
+                self.remove(job)
+            except NodeError as error:
+                log.error("job %s: %s", job["metadata"]["name"], error.sentence())
+                self.jobs_due[job["metadata"]["uid"]] = now + HELD
+
+        self.all_of(remove, self.view.take_strangers())
+
+    # Evidence
+
+    def keep(self, proven: list[tuple[dict[str, Any], joining.Proven]]) -> set[str]:
+        """Write what was proven, and take away that of nodes which are gone; names of nodes whose evidence is refused."""
+        entries = {node["metadata"]["name"]: json.dumps(step.evidence, sort_keys=True) for node, step in proven}
+        return self.write({**dict.fromkeys(self.view.take_left() - set(self.view.nodes)), **entries})
+
+    def write(self, entries: dict[str, str | None]) -> set[str]:
+        """Evidence by node, None to take it away; names of nodes for which that is refused."""
+        by_map: dict[str, dict[str, str | None]] = {}
+        for name, text in entries.items():
+            by_map.setdefault(pod_proof.evidence_map(self.given.proof, name), {})[name] = text
+        refused: set[str] = set()
+
+        def keep(item: tuple[str, dict[str, str | None]]) -> None:
+            try:
+                self.api.keep(*item)
+            except NodeError as error:
+                log.error("%s: %s", ", ".join(item[1]), error.sentence())
+                refused.update(item[1])
+                self.due |= dict.fromkeys(item[1], time.monotonic() + HELD)
+
+        self.all_of(keep, by_map.items())
+        return refused
+
+    def forget_evidence(self) -> None:
+        """Take away the evidence of nodes that went while no controller ran."""
+        for name in pod_proof.evidence_maps(self.given.proof):
+            try:
+                gone = set(self.api.kept(name)) - set(self.view.nodes)
+            except NodeError as error:
+                log.error("evidence of nodes that are gone is left as it is: %s", error.sentence())
+                return
+            self.write(dict.fromkeys(gone))
+
+    def tidy(self) -> None:
+        """Forget what is about Jobs and nodes that are no more."""
+        self.view.forget()
+        if len(self.ended) + len(self.told) > 2 * len(self.view.jobs) + MOST:
+            self.ended = {uid: at for uid, at in self.ended.items() if uid in self.view.jobs}
+            self.told &= set(self.view.jobs)
+        if len(self.held) + len(self.conflicts) > MOST:
+            now = time.monotonic()
+            self.held = {name: until for name, until in self.held.items() if until > now}
+            self.conflicts = {name: times for name, times in self.conflicts.items() if name in self.view.nodes}

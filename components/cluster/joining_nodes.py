@@ -48,7 +48,7 @@ class JoiningNodes(pulumi.ComponentResource):
     account every other change of a node; `-proof-account` without a right, for the Jobs' pods; the `-proof-policy` with its
     `-proof-binding`, which keep everybody else from the namespace, as those of KataProof do; three roles with their bindings
     (`-nodes`, `-own`, `-events`); `-settings` and `-controller`. All have names of the engine's making, so that nothing is taken
-    over. The evidence lies in the namespace, in the ConfigMap NAME-evidence.
+    over. The evidence lies in the namespace, in ConfigMaps NAME-evidence-NN.
     """
 
     deployment: pulumi.Output[str]

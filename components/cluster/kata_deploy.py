@@ -1,12 +1,15 @@
 """Kata on the nodes of a cluster by kata-deploy's Helm chart, which needs no SSH."""
 
+import asyncio
 from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from clusterkit import kata_deploy
+from clusterkit.api.cluster_reader import Reader
 from components.children import child_options
+from nodekit.errors import NodeError
 
 TIMEOUT_SECONDS = 1200
 """Longest wait for the DaemonSet: each node downloads a release of some hundred MB."""
@@ -29,6 +32,16 @@ class KataDeployArgs(TypedDict):
     """Namespace of the release, such as kube-system."""
     image: NotRequired[pulumi.Input[str]]
     """Image of the DaemonSet without its tag, which is the release's, for a mirror; by default the chart's own."""
+    node_selector: NotRequired[pulumi.Input[dict[str, pulumi.Input[str]]]]
+    """Labels of the nodes that get Kata; by default all whose taints the chart tolerates."""
+    distribution: NotRequired[pulumi.Input[str]]
+    """Kubernetes distribution of the nodes: k8s (the default), k3s, rke2, k0s or microk8s."""
+    values: NotRequired[pulumi.Input[dict[str, Any]]]
+    """Further values of the chart, merged into the component's own."""
+    kubeconfig: NotRequired[pulumi.Input[str]]
+    """With it, the nodes are looked at before the release is made, and refused where they do not fit; see `kata_deploy.fits`."""
+    context: NotRequired[pulumi.Input[str]]
+    """Context of that kubeconfig, by default its current one."""
 
 
 class KataDeploy(pulumi.ComponentResource):
@@ -42,20 +55,17 @@ class KataDeploy(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: KataDeployArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:KataDeploy", name, None, opts)
-        given = pulumi.Output.all(
-            args["version"], args["runtime"], args["kernel_params"], args["nested_sandbox"], args.get("image")
-        )
-
-        def values(one: list[Any]) -> dict[str, object]:
-            return kata_deploy.values(one[0], one[1], one[2], bool(one[3]), one[4])
-
+        # Errors below hold no part of the kubeconfig, and without this everything that comes of it would be secret.
+        kubeconfig = pulumi.Output.unsecret(pulumi.Output.from_input(args.get("kubeconfig")))
+        given: pulumi.Output[Any] = pulumi.Output.all(**{**args, "kubeconfig": kubeconfig})
+        chosen: pulumi.Output[Any] = given.apply(values)
         release = k8s.helm.v3.Release(
             f"{name}-release",
             name="kata-deploy",
             chart=args["chart"],
             version=args["version"],
             namespace=args["namespace"],
-            values=given.apply(values),
+            values=chosen,
             timeout=TIMEOUT_SECONDS,
             atomic=True,
             opts=child_options(self, opts),
@@ -64,3 +74,29 @@ class KataDeploy(pulumi.ComponentResource):
             lambda one: kata_deploy.handler(one[1], one[2])
         )
         self.register_outputs({"handler": self.handler})
+
+
+async def values(given: dict[str, Any]) -> dict[str, Any]:
+    """The chart's values, from the component's arguments; raises pulumi.RunError where the nodes do not fit them."""
+    try:
+        chosen = kata_deploy.values(
+            given["version"],
+            given["runtime"],
+            given["kernel_params"],
+            bool(given["nested_sandbox"]),
+            given.get("image"),
+            node_selector=given.get("node_selector"),
+            distribution=given.get("distribution") or kata_deploy.DISTRIBUTIONS[0],
+            more=given.get("values"),
+        )
+        if given.get("kubeconfig"):
+            reader = cluster(given["kubeconfig"], given.get("context"))
+            kata_deploy.fits(await asyncio.to_thread(reader.described_nodes), chosen)
+    except NodeError as error:
+        raise pulumi.RunError(error.sentence()) from None
+    return chosen
+
+
+def cluster(kubeconfig: str, context: str | None) -> Reader:
+    """Reads the cluster."""
+    return Reader(kubeconfig, context)

@@ -226,15 +226,19 @@ class ControlPlane:
         self.start_kwok()
         self.until("the nodes", lambda: len(self.behaviour) <= len([n for n in self.items("/api/v1/nodes") if ready(n)]))
 
-    def add_node(self, name: str, taints: Sequence[Mapping[str, str]] = ()) -> None:
-        """A node with room, Kata's label, a boot id of its own, and the taints with which its kubelet registers it."""
+    def add_node(self, name: str, taints: Sequence[Mapping[str, str]] = (), images: Sequence[Mapping[str, Any]] = ()) -> None:
+        """A node with room, Kata's label, a boot id of its own, and the taints with which its kubelet registers it.
+
+        `images` are those that it reports to have.
+        """
         labels = {"katacontainers.io/kata-runtime": "true", "kubernetes.io/hostname": name}
         body = {"kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": {"taints": list(taints)}}
         made = self.request("POST", "/api/v1/nodes", body)
         room = {"cpu": "32", "memory": "64Gi", "pods": "110"}
         about = dict.fromkeys(("machineID", "systemUUID", "kernelVersion", "osImage", "containerRuntimeVersion"), "")
         about |= {"kubeletVersion": "v1.37.2", "kubeProxyVersion": "", "operatingSystem": "linux", "architecture": "amd64"}
-        status = {"capacity": room, "allocatable": room, "nodeInfo": {**about, "bootID": made["metadata"]["uid"]}}
+        information = {**about, "bootID": made["metadata"]["uid"]}
+        status = {"capacity": room, "allocatable": room, "nodeInfo": information, "images": list(images)}
         self.request("PATCH", f"/api/v1/nodes/{name}/status", {"status": status})
 
     def runtime_class(self) -> str:

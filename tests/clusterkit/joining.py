@@ -3,16 +3,19 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from clusterkit import guard, joining, joining_guard, joining_workload, pod, pod_proof, proof_guard
 from local import certificates, cluster, process
 from nodekit.scripts import script
+from tests.clusterkit import controller_image
 from tests.clusterkit.control_plane import ControlPlane
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,13 +91,27 @@ class Joining:
         }
         return json.dumps(document)
 
-    def start(self, token: str | None = None, server: str | None = None) -> None:
-        """Start the controller; its output so far is forgotten."""
+    def start(
+        self,
+        token: str | None = None,
+        server: str | None = None,
+        program: Sequence[str] = ("-m", "clusterkit.controller"),
+        image: Path | None = None,
+    ) -> None:
+        """Start the controller, from this checkout or in its image's file system; its output so far is forgotten."""
         (self.folder / "kubeconfig").write_text(self.kubeconfig(token or self.token, server or self.plane.server))
         (self.folder / "settings.json").write_text(self.settings.json())
         health = f"http://{cluster.ADDRESS}:{process.free_port()}/healthz"
         environment = {**os.environ, "KUBECONFIG": str(self.folder / "kubeconfig"), "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "clusterkit.controller", str(self.folder / "settings.json"), health]
+        command = [sys.executable, *program, str(self.folder / "settings.json"), health]
+        if image:
+            inside = joining_workload.SETTINGS_PLACE
+            place = image / inside.lstrip("/")
+            place.mkdir(parents=True, exist_ok=True)
+            for name in ("kubeconfig", "settings.json"):
+                shutil.copyfile(self.folder / name, place / name)
+            environment = {**os.environ, "KUBECONFIG": f"{inside}/kubeconfig"}
+            command = controller_image.command(image, f"{inside}/{joining_workload.SETTINGS_KEY}", health)
         with (self.folder / "log").open("wb") as log:
             self.running = subprocess.Popen(command, env=environment, cwd=self.folder, stdout=log, stderr=log)
         self.health = health
@@ -133,9 +150,11 @@ class Joining:
         found = self.plane.items(f"/api/v1/namespaces/{joining.EVENTS_NAMESPACE}/events")
         return [one for one in found if one["involvedObject"].get("name") == node and one["reason"] == "NotProven"]
 
-    def kept(self, name: str) -> dict[str, str]:
-        """Data of a ConfigMap of the controller."""
-        return dict(self.plane.request("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps/{name}").get("data", {}))
+    def evidence(self) -> dict[str, str]:
+        """What is kept of proven nodes, by node."""
+        label = f"{pod_proof.PROOF_LABEL}={self.settings.proof}"
+        maps = self.plane.items(f"/api/v1/namespaces/{NAMESPACE}/configmaps?labelSelector={label}")
+        return {node: text for one in maps for node, text in one.get("data", {}).items()}
 
     def patch_as_controller(self, node: str, patch: dict[str, Any] | list[dict[str, Any]]) -> tuple[int, str]:
         """Status and message of a patch of a node with the controller's own rights; nothing is changed."""

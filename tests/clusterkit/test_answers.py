@@ -32,7 +32,7 @@ class Endless(BaseHTTPRequestHandler):
         self.send_response(self.status)
         self.send_header("Content-Type", "application/json")
         if "short" in self.path:
-            text = json.dumps({"items": [], "message": "short"}).encode()
+            text = json.dumps({"items": [], "metadata": {"resourceVersion": "1"}, "message": "short"}).encode()
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
             self.wfile.write(text)
@@ -87,6 +87,7 @@ def controller(address: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> A
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit that a test reaches soon."""
     monkeypatch.setattr(answers, "MAX_ANSWER", 8 * MIB)
+    monkeypatch.setattr(answers, "MAX_LINE", 4 * MIB)
 
 
 @pytest.mark.parametrize("status", [200, 403, 500])
@@ -97,7 +98,7 @@ def test_an_answer_without_end_is_left_and_told(status: int, tmp_path: Path, mon
         for call in (
             lambda: reader.nodes(["n"], None),
             lambda: reader.require("Namespace", "n", "s"),
-            api.nodes,
+            lambda: list(api.pages("nodes")),
             lambda: api.kept("name"),
         ):
             with pytest.raises(NodeError) as caught:
@@ -108,12 +109,24 @@ def test_an_answer_without_end_is_left_and_told(status: int, tmp_path: Path, mon
     assert grown < 96 * 1024, f"{grown} KiB"
 
 
+def test_a_change_without_end_is_left_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with server(200) as address:
+        api = controller(address, tmp_path, monkeypatch)
+        with pytest.raises(NodeError, match=f"{address} told of a change in more than 4 MiB"):
+            list(api.changes("nodes", "1"))
+    with server(403) as address:
+        api = controller(address, tmp_path, monkeypatch)
+        with pytest.raises(NodeError, match="answered more than 8 MiB"):
+            list(api.changes("nodes", "1"))
+
+
 def test_what_is_short_is_read_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with server(200) as address:
         reader = Reader(kubeconfig(address), None)
         assert [reader.jobs("short", "p") for _ in range(3)] == [{}, {}, {}]
         api = controller(address, tmp_path, monkeypatch)
-        assert [api.call("x", api.core.list_node, label_selector="short")["items"] for _ in range(3)] == [[], [], []]
+        api.given = cast(Settings, SimpleNamespace(proof="p", namespace="n", selector="short"))
+        assert [list(api.pages("nodes")) for _ in range(3)] == [[([], "1")]] * 3
     with server(403) as address, pytest.raises(NodeError, match=r"may not x: short"):
         api = controller(address, tmp_path, monkeypatch)
-        api.call("x", api.core.list_node, label_selector="short")
+        api.call("x", "GET", "/short")

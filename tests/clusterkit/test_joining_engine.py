@@ -57,7 +57,7 @@ def test_node_that_passes_loses_exactly_the_one_taint_and_no_other_is_touched(co
     assert controller.taints("joins-0") == [OTHER]
     assert after[1]["metadata"]["labels"] == before[1]["metadata"]["labels"]
     assert after[1]["metadata"].get("annotations", {}) == before[1]["metadata"].get("annotations", {})
-    evidence = json.loads(controller.kept(pod_proof.evidence_name("joining-nodes"))["joins-0"])
+    evidence = json.loads(controller.evidence()["joins-0"])
     assert evidence["userNamespaces"] == 7563 and evidence["node"] == "joins-0"
     plane.until("the end of its Job", lambda: not plane.items(JOBS))
     assert controller.stop() == 0
@@ -81,7 +81,7 @@ def test_node_that_fails_is_told_of_and_is_proven_once_it_is_cured(controller: J
     ]
     assert len(controller.events("joins-1")) == 1
     # Evidence adds up.
-    assert {"joins-0", "joins-1"} <= set(controller.kept(pod_proof.evidence_name("joining-nodes")))
+    assert {"joins-0", "joins-1"} <= set(controller.evidence())
 
 
 def test_completed_job_of_before_is_no_proof(controller: Joining, plane: ControlPlane) -> None:
@@ -89,7 +89,7 @@ def test_completed_job_of_before_is_no_proof(controller: Joining, plane: Control
     plane.behave({"joins-2": PROVEN})
     node = pod_proof.node_of(controller.node("joins-2"))
     ladder = (ROOT / "nodekit" / "ladder.sh").read_text()
-    body = joining.job(controller.settings, joining.ask(controller.settings, node, 1, ladder))
+    body = joining.job(controller.settings, joining.ask(controller.settings, node, 1, ladder), "0123abcd")
     left = plane.request("POST", JOBS, body)
     path = f"{JOBS}/{left['metadata']['name']}"
     plane.until("the Job of before", lambda: pod_verdict.condition(plane.request("GET", path), "Complete"))
@@ -111,7 +111,7 @@ def test_controller_that_is_killed_in_the_middle_goes_on_with_the_same_job(contr
     controller.start()
     untainted(controller, "joins-3")
     assert "joins-3: try" not in controller.log()
-    evidence = controller.kept(pod_proof.evidence_name("joining-nodes"))
+    evidence = controller.evidence()
     assert json.loads(evidence["joins-3"])["job"] == claim
 
 

@@ -1,131 +1,320 @@
-"""Rounds over joining nodes when the cluster refuses, without a cluster.
+"""Rounds over joining nodes when the cluster refuses, and what is known of the cluster when it forgets, without a cluster.
 
-What would be lost if these failed: one bad node would keep all others from their proof, or a refusal would be met with a Job a
-second.
+What would be lost if these failed: one bad node would keep all others from their proof, a refusal would be met with a Job a
+second, a node would be looked at on what was true before this program's own write, or memory would grow with what real nodes
+carry.
 """
 
 import json
 from collections import Counter
-from datetime import datetime, timezone
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
 from clusterkit import joining, pod_proof
+from clusterkit.controller import rounds as rounds_module
+from clusterkit.controller import trimmed
 from clusterkit.controller.api import Api, Changed
 from clusterkit.controller.rounds import Rounds
-from clusterkit.pod_verdict import Words
+from clusterkit.controller.view import View
 from nodekit.errors import NodeError
 from tests.clusterkit.reports import GUEST_ID
 from tests.clusterkit.test_joining_rules import GIVEN, node, pod_of
 
+AHEAD = timedelta(hours=10)
+
 
 class Cluster(Api):
-    """Two tainted nodes, and whatever is made for them."""
+    """Two tainted nodes, and whatever is made for them. Nothing is told by watches: a test reads again."""
 
-    def __init__(self) -> None:
+    def __init__(self, *names: str) -> None:
         self.given = GIVEN
-        self.found = {name: node() for name in ("a", "b")}
-        for name, one in self.found.items():
-            one["metadata"] |= {"name": name, "uid": f"uid-{name}", "annotations": {}}
+        self.version = 1
+        self.found: dict[str, dict[str, Any]] = {}
+        for name in names or ("a", "b"):
+            self.found[name] = node()
+            self.found[name]["metadata"] |= {"name": name, "uid": f"uid-{name}", "annotations": {}, "resourceVersion": "1"}
         self.made: dict[str, dict[str, Any]] = {}
+        self.pods: dict[str, dict[str, Any]] = {}
         self.asked: Counter[str] = Counter()
         self.refusing: dict[str, Exception] = {}
         self.data: dict[str, dict[str, str]] = {}
 
-    def nodes(self) -> list[dict[str, Any]]:
-        return list(self.found.values())
+    def next_version(self) -> str:
+        self.version += 1
+        return str(self.version)
 
-    def jobs(self) -> dict[str, dict[str, Any]]:
-        return dict(self.made)
-
-    def pods(self) -> dict[str, dict[str, Any]]:
-        return {}
-
-    def events(self) -> dict[str, dict[str, Words]]:
-        return {}
+    def pages(self, kind: str) -> Iterator[tuple[list[dict[str, Any]], str]]:
+        kinds = {"nodes": self.found, "jobs": self.made, "pods": self.pods}
+        yield deepcopy(list(kinds.get(kind, {}).values())), str(self.version)
 
     def make(self, body: Any) -> dict[str, Any]:
-        uid = f"job-{len(self.asked)}-{self.asked.total()}"
+        uid = f"job-{self.asked.total()}"
         self.asked[body["metadata"]["annotations"][pod_proof.NODE_ANNOTATION]] += 1
-        self.made[uid] = {**body, "metadata": {**body["metadata"], "uid": uid, "name": uid}}
+        about = {**body["metadata"], "uid": uid, "resourceVersion": self.next_version()}
+        self.made[uid] = {**body, "metadata": about}
         return self.made[uid]
 
-    def remove(self, found: Any) -> None:
-        self.made.pop(found["metadata"]["uid"])
+    def remove(self, name: str) -> None:
+        self.made = {uid: job for uid, job in self.made.items() if job["metadata"]["name"] != name}
 
-    def patch_node(self, name: str, patch: Any) -> None:
+    def patch_node(self, name: str, patch: Any) -> dict[str, Any]:
         if name in self.refusing:
             raise self.refusing[name]
+        found = self.found[name]
+        found["metadata"]["resourceVersion"] = self.next_version()
         if isinstance(patch, dict):
-            self.found[name]["metadata"]["annotations"] |= patch["metadata"]["annotations"]
+            found["metadata"]["annotations"] |= patch["metadata"]["annotations"]
         else:
-            self.found[name]["spec"]["taints"] = []
+            found["spec"] = {"taints": []}
+        return deepcopy(found)
 
-    def kept(self, name: str) -> dict[str, str] | None:
-        return self.data.get(name)
+    def kept(self, name: str) -> dict[str, str]:
+        return self.data.get(name, {})
 
-    def keep(self, name: str, wanted: Any) -> None:
-        self.data[name] = dict(wanted)
+    def keep(self, name: str, entries: Mapping[str, str | None]) -> None:
+        if name in self.refusing:
+            raise self.refusing[name]
+        self.asked["maps"] += 1
+        merged = {**self.data.get(name, {}), **entries}
+        self.data[name] = {key: value for key, value in merged.items() if value is not None}
 
     def tell(self, event: Any) -> None:
         self.asked["events"] += 1
 
+    def evidence(self) -> dict[str, str]:
+        return {key: value for data in self.data.values() for key, value in data.items()}
 
-def ends(cluster: Cluster, name: str, kind: str) -> str:
-    """The Job that a node claims ends; its uid."""
-    uid = joining.claim(cluster.found[name])
-    when = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    cluster.made[uid]["status"] = {"conditions": [{"type": kind, "status": "True", "lastTransitionTime": when}]}
-    return uid
+    def ends(self, name: str, kind: str, when: datetime | None = None, pod: bool = False) -> str:
+        """The Job that a node claims ends, and its pod with a passing report; the Job's uid."""
+        uid = joining.claim(self.found[name])
+        at = (when or datetime.now(timezone.utc)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.made[uid]["metadata"]["resourceVersion"] = self.next_version()
+        self.made[uid]["status"] = {"conditions": [{"type": kind, "status": "True", "lastTransitionTime": at}]}
+        if pod:
+            self.pods[uid] = pod_of(self.made[uid])
+            self.pods[uid]["metadata"] |= {"uid": f"pod-of-{uid}", "resourceVersion": self.next_version()}
+        return uid
 
 
-def test_node_that_the_cluster_refuses_keeps_no_other_from_its_proof_and_is_left_alone_for_a_while() -> None:
+class Clock:
+    """Stands for `time`: only goes forward, and only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(rounds_module, "time", made)
+    return made
+
+
+def begun(cluster: Cluster) -> Rounds:
+    """Rounds over what is there."""
+    view = View(cluster)
+    view.list_all()
+    rounds = Rounds(cluster, view)
+    rounds.pool = ThreadPoolExecutor(1)  # the cluster here is not made for several at once
+    return rounds
+
+
+def again(rounds: Rounds) -> float:
+    """The cluster is read, and a round is made; seconds until the next one."""
+    rounds.view.list_all()
+    return rounds.once() - rounds_module.time.monotonic()
+
+
+def test_node_that_the_cluster_refuses_keeps_no_other_from_its_proof_and_is_left_alone_for_a_while(clock: Clock) -> None:
     cluster = Cluster()
     cluster.refusing["a"] = NodeError("cluster-forbidden", "no", "none")
-    rounds = Rounds(cluster)
+    rounds = begun(cluster)
     for _ in range(5):
-        assert rounds.once() <= 300
+        clock.now += 10
+        assert again(rounds) <= 60
     assert cluster.asked == {"a": 1, "b": 1}
-    assert list(cluster.made) == [joining.claim(cluster.found["b"])]
+    assert list(cluster.made) == [joining.claim(cluster.found["b"])], "the Job that could not be claimed is gone at once"
+    clock.now += 60
+    again(rounds)
+    assert cluster.asked["a"] == 2
 
 
-def test_node_that_changed_while_it_was_looked_at_is_looked_at_again_at_once() -> None:
+def test_node_that_changed_while_it_was_looked_at_is_soon_looked_at_again(clock: Clock) -> None:
     cluster = Cluster()
     cluster.refusing["a"] = Changed("patch node a")
-    rounds = Rounds(cluster)
-    assert rounds.once() == 1
+    rounds = begun(cluster)
+    assert again(rounds) == 1
     cluster.refusing.clear()
-    rounds.once()
+    clock.now += 1
+    again(rounds)
     assert {joining.claim(one) for one in cluster.found.values()} == set(cluster.made) and len(cluster.made) == 2
 
 
-def test_pod_that_a_deadline_took_away_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claim_that_always_conflicts_costs_a_job_a_minute_and_not_one_a_second(clock: Clock) -> None:
+    cluster = Cluster("a")
+    cluster.refusing["a"] = Changed("patch node a")
+    rounds = begun(cluster)
+    for _ in range(600):
+        again(rounds)
+        clock.now += 1
+    assert cluster.asked["a"] <= 6 + 10 and not cluster.made
+    cluster.refusing.clear()
+    clock.now += 60
+    again(rounds)
+    assert len(cluster.made) == 1 and not rounds.conflicts
+
+
+@pytest.mark.parametrize(
+    "when", [datetime.now(timezone.utc) + AHEAD, datetime.now(timezone.utc) - AHEAD], ids=["ahead", "behind"]
+)
+def test_clock_of_the_cluster_that_is_off_neither_stops_nor_hastens_the_next_try(clock: Clock, when: datetime) -> None:
+    cluster = Cluster("a")
+    rounds = begun(cluster)
+    again(rounds)
+    cluster.ends("a", "Failed", when)
+    assert again(rounds) == 10 and cluster.asked["a"] == 1
+    clock.now += 9
+    assert again(rounds) == 1 and cluster.asked["a"] == 1
+    clock.now += 1
+    again(rounds)
+    assert cluster.asked["a"] == 2 and len(cluster.made) == 1
+
+
+def test_pod_that_a_deadline_took_away_is_remembered(clock: Clock) -> None:
     cluster = Cluster()
-    rounds = Rounds(cluster)
-    rounds.once()
-    uid = joining.claim(cluster.found["a"])
-    monkeypatch.setattr(cluster, "pods", lambda: {uid: pod_of(cluster.made[uid])})
-    rounds.once()
-    monkeypatch.setattr(cluster, "pods", dict)
-    ends(cluster, "a", "Complete")
-    assert rounds.once() == 1
+    rounds = begun(cluster)
+    again(rounds)
+    uid = cluster.ends("a", "Complete", pod=True)
+    del cluster.made[uid]["status"]
+    again(rounds)
+    (gone,) = cluster.pods.values()
+    cluster.pods.clear()
+    rounds.view.drop("pods", gone)
+    cluster.ends("a", "Complete")
+    again(rounds)
     assert not cluster.found["a"]["spec"]["taints"]
-    rounds.once()
-    rounds.once()
-    assert uid not in cluster.made and uid not in rounds.seen
+    assert uid not in cluster.made and uid not in rounds.view.pods and uid not in rounds.view.jobs
 
 
-def test_refusal_is_told_once_and_evidence_of_nodes_that_are_gone_goes() -> None:
+def test_refusal_is_told_once_and_evidence_of_nodes_that_are_gone_goes(clock: Clock) -> None:
     cluster = Cluster()
-    cluster.data["joining-nodes-evidence"] = {"gone": "{}", "b": "{}"}
-    rounds = Rounds(cluster)
+    for name in ("gone", "b"):
+        cluster.data.setdefault(pod_proof.evidence_map("joining-nodes", name), {})[name] = "{}"
+    rounds = begun(cluster)
+    rounds.forget_evidence()
+    assert set(cluster.evidence()) == {"b"}
     rounds.once()
-    ends(cluster, "b", "Failed")
-    assert rounds.once() <= 10 and rounds.once() <= 10
+    cluster.ends("b", "Failed")
+    assert again(rounds) <= 10 and again(rounds) <= 10
     assert cluster.asked["events"] == 1
-    uid = ends(cluster, "a", "Complete")
-    rounds.seen[uid] = pod_of(cluster.made[uid])
+    cluster.ends("a", "Complete", pod=True)
+    again(rounds)
+    assert json.loads(cluster.evidence()["a"])["guestBootId"] == GUEST_ID
+    rounds.view.drop("nodes", cluster.found.pop("b"))
+    again(rounds)
+    assert set(cluster.evidence()) == {"a"} and not cluster.made, "its Job goes too"
+
+
+def test_evidence_of_many_is_written_once_a_map_and_what_is_refused_keeps_its_taint(clock: Clock) -> None:
+    cluster = Cluster(*(f"n{number}" for number in range(150)))
+    rounds = begun(cluster)
+    again(rounds)
+    assert len(cluster.made) == 150
+    for name in cluster.found:
+        cluster.ends(name, "Complete", pod=True)
+    full = pod_proof.evidence_map("joining-nodes", "n0")
+    cluster.refusing[full] = NodeError("cluster-object-refused", "too long", "none")
+    again(rounds)
+    kept = {name for name in cluster.found if pod_proof.evidence_map("joining-nodes", name) == full}
+    assert {name for name, one in cluster.found.items() if one["spec"]["taints"]} == kept
+    assert cluster.asked["maps"] <= 64 and len(cluster.evidence()) == 150 - len(kept)
+    cluster.refusing.clear()
+    clock.now += 60
+    again(rounds)
+    assert len(cluster.evidence()) == 150 and not cluster.made
+
+
+def test_state_of_before_its_own_write_is_passed_over(clock: Clock) -> None:
+    """A watch lags behind: it tells of the node without a claim after the claim was written."""
+    cluster = Cluster("a")
+    late = deepcopy(cluster.found["a"])
+    rounds = begun(cluster)
     rounds.once()
-    assert json.loads(cluster.data["joining-nodes-evidence"]["a"])["guestBootId"] == GUEST_ID
-    assert set(cluster.data["joining-nodes-evidence"]) == {"a", "b"}
+    rounds.view.put("nodes", late)
+    rounds.once()
+    assert cluster.asked["a"] == 1 and len(cluster.made) == 1
+
+
+def test_job_that_no_node_claims_is_removed_but_not_while_it_is_made(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster("a")
+    rounds = begun(cluster)
+    make = cluster.make
+
+    def make_and_watch(body: Any) -> dict[str, Any]:
+        """The watch tells of the Job before its maker is answered, and a round looks for Jobs to remove meanwhile."""
+        made = make(body)
+        rounds.view.put("jobs", made)
+        assert not rounds.view.take_strangers()
+        return made
+
+    monkeypatch.setattr(cluster, "make", make_and_watch)
+    rounds.once()
+    (claimed,) = cluster.made
+    left = deepcopy(cluster.made[claimed])
+    left["metadata"] |= {"uid": "left", "name": "left", "resourceVersion": cluster.next_version()}
+    cluster.made["left"] = left
+    again(rounds)
+    assert list(cluster.made) == [claimed] == [joining.claim(cluster.found["a"])]
+
+
+def test_what_the_cluster_forgot_to_tell_is_seen_when_it_is_listed_again(clock: Clock) -> None:
+    cluster = Cluster()
+    rounds = begun(cluster)
+    rounds.once()
+    del cluster.found["a"]
+    uid = joining.claim(cluster.found["b"])
+    del cluster.made[uid]
+    cluster.next_version()
+    again(rounds)
+    assert set(rounds.view.nodes) == {"b"} == set(rounds.view.machines)
+    assert (cluster.asked["a"], cluster.asked["b"]) == (1, 2) and len(cluster.made) == 1
+
+
+def test_kubelets_reports_of_a_node_wake_nobody(clock: Clock) -> None:
+    cluster = Cluster("a")
+    rounds = begun(cluster)
+    rounds.once()
+    rounds.view.take(10)
+    cluster.found["a"]["metadata"]["resourceVersion"] = cluster.next_version()
+    cluster.found["a"]["status"]["images"] = [{"names": ["x"]}]
+    rounds.view.list_all()
+    assert not rounds.view.take(10)
+
+
+def test_what_is_kept_of_an_object_is_all_that_decides_and_little_else(clock: Clock) -> None:
+    cluster = Cluster("a")
+    rounds = begun(cluster)
+    rounds.once()
+    uid = cluster.ends("a", "Complete", pod=True)
+    whole = joining.step(
+        cluster.found["a"], joining.ask(GIVEN, pod_proof.node_of(cluster.found["a"]), 1, rounds.ladder),
+        cluster.made[uid], cluster.pods[uid], 0.0, [pod_proof.node_of(cluster.found["a"])],
+    )  # fmt: skip
+    rounds.view.list_all()
+    assert isinstance(whole, joining.Proven)
+    assert whole == rounds.step(rounds.view.nodes["a"], list(rounds.view.machines.values()), 0.0)
+    big = {"images": [{"names": ["n" * 200], "sizeBytes": 1}] * 50}
+    real = {**cluster.found["a"], "status": {**cluster.found["a"]["status"], **big}}
+    real["metadata"] = {**real["metadata"], "managedFields": [{"fieldsV1": {"f" * 5000: {}}}]}
+    assert len(json.dumps(trimmed.node(real))) < 600
+    one, other = (trimmed.job(json.loads(json.dumps(cluster.made[uid]))) for _ in range(2))
+    texts = [job["spec"]["template"]["spec"]["containers"][0]["args"][-1] for job in (one, other)]
+    assert texts[0] is texts[1] and len(texts[0]) > 1000, "thousands of Jobs share one ladder"

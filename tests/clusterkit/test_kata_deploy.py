@@ -70,6 +70,121 @@ def test_a_release_without_drop_ins_is_refused_with_the_remedy() -> None:
         values("3.32.0", "quiet=1", "quiet=0")
 
 
+def test_values_of_the_chart_are_merged_and_unknown_ones_passed_through() -> None:
+    given = {
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+        "shims": {"clh": {"enabled": True}, "qemu": {"containerd": {"snapshotter": "erofs"}}},
+        "podLabels": {"team": "a"},
+        "ofTheNextRelease": {"deep": [1, None, True]},
+    }
+    made = kata_deploy.values("4.0.0", "go", [LIMIT], True, more=given)
+    assert made["tolerations"] == [*values("4.0.0", LIMIT)["tolerations"], *given["tolerations"]]  # type: ignore[misc]
+    shim = made["shims"]["qemu"]
+    assert shim["containerd"] == {"snapshotter": "erofs"} and written(shim["dropIn"]).endswith(LIMIT) and shim["enabled"] is True
+    assert made["shims"]["clh"] == {"enabled": True} and made["shims"]["disableAll"] is True
+    assert (made["podLabels"], made["ofTheNextRelease"]) == (given["podLabels"], given["ofTheNextRelease"])
+
+
+@pytest.mark.parametrize(
+    ("version", "given", "key", "setting"),
+    [
+        ("4.1.0", {"k8sDistribution": "k3s"}, "k8sDistribution", "kubernetes.kataDeploy.k8sDistribution"),
+        ("4.1.0", {"nodeSelector": {"a": "b"}}, "nodeSelector", "kubernetes.kataDeploy.nodeSelector"),
+        ("4.1.0", {"image": {"reference": "x"}}, "image.reference", "kubernetes.kataDeploy.image"),
+        ("3.32.0", {"image": {"tag": "4.1.0"}}, "image.tag", "kata.version"),
+        ("3.32.0", {"shims": {"qemu": {"dropIn": "x"}}}, "shims.qemu.dropIn", "kata.kernelParams"),
+        ("3.32.0", {"shims": {"qemu": {"enabled": False}}}, "shims.qemu.enabled", "kata.runtime"),
+        ("3.32.0", {"shims": None}, "shims", "kata.runtime"),
+        ("3.27.0", {"customRuntimes": {"enabled": False}}, "customRuntimes.enabled", "kata.kernelParams"),
+        (
+            "3.27.0",
+            {"customRuntimes": {"runtimes": {"kata-nodes-qemu": {}}}},
+            "customRuntimes.runtimes.kata-nodes-qemu",
+            "kata.version",
+        ),
+    ],
+)
+def test_value_that_a_setting_decides_is_refused_with_that_setting(version: str, given: Any, key: str, setting: str) -> None:
+    with pytest.raises(NodeError) as caught:
+        kata_deploy.values(version, "go", [LIMIT], True, more=given)
+    assert caught.value.code == "bad-input" and caught.value.message.endswith(f"{key} is decided by {setting}")
+
+
+def node(name: str, kubelet: str = "v1.34.1", runtime: str = "containerd://2.1.4", **labels: str) -> dict[str, Any]:
+    about = {"kubeletVersion": kubelet, "containerRuntimeVersion": runtime}
+    return {
+        "metadata": {"name": name, "labels": {key.replace("__", "/"): value for key, value in labels.items()}},
+        "status": {"nodeInfo": about},
+    }
+
+
+MICROK8S = {
+    "metadata": {"name": "m", "labels": {"microk8s.io/cluster": "true"}},
+    "status": {"nodeInfo": {"kubeletVersion": "v1.34.1"}},
+}
+DISCOVERED = {
+    "metadata": {"name": "old", "labels": {"kubernetes.io/arch": "amd64", "feature.node.kubernetes.io/cpu-cpuid.AVX2": "true"}},
+    "status": {"nodeInfo": {"kubeletVersion": "v1.34.1"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("described", "distribution"),
+    [
+        (node("a"), "k8s"),
+        (node("a", "v1.34.1-eks-3025e55"), "k8s"),
+        (node("a", "v1.34.1-gke.1829001"), "k8s"),
+        (node("a", "v1.34.1+k3s1", "containerd://2.1.4-k3s1"), "k3s"),
+        (node("a", "v1.34.1+rke2r1", "containerd://2.1.4-k3s2"), "rke2"),
+        (node("a", "v1.34.1+k0s"), "k0s"),
+        (MICROK8S, "microk8s"),
+        (node("a", "v1.34.1+k3s1", "cri-o://1.34.0"), None),
+        ({"metadata": {"name": "new"}}, "k8s"),
+    ],
+)
+def test_distribution_is_what_a_node_reports(described: Any, distribution: str | None) -> None:
+    assert kata_deploy.distribution_of(described) == distribution
+
+
+def chosen(distribution: str = "k8s", **more: Any) -> dict[str, Any]:
+    selector = more.pop("node_selector", None)
+    return kata_deploy.values("4.1.0", "rust", [], True, distribution=distribution, node_selector=selector, more=more)
+
+
+def test_selector_of_no_node_and_another_distribution_are_refused_with_the_nodes_and_what_they_run() -> None:
+    servers = [node(f"s{number}", "v1.34.1+k3s1", pool="kvm") for number in range(7)]
+    with pytest.raises(NodeError) as caught:
+        kata_deploy.fits(servers, chosen(node_selector={"pool": "none", "a": "b"}))
+    assert caught.value.code == "cluster-node-unknown" and "the labels a=b,pool=none" in caught.value.message
+    with pytest.raises(NodeError) as caught:
+        kata_deploy.fits(servers, chosen())
+    assert caught.value.code == "kata-deploy-distribution"
+    assert caught.value.message.endswith("is k8s, and s0, s1, s2, s3, s4 and 2 more run k3s")
+    kata_deploy.fits(servers, chosen("k3s"))
+    kata_deploy.fits([], chosen())
+    with pytest.raises(NodeError, match=r"is k3s, and m runs microk8s"):
+        kata_deploy.fits([*servers, MICROK8S], chosen("k3s"))
+    kata_deploy.fits([*servers, MICROK8S], chosen("k3s", node_selector={"pool": "kvm"}))
+    kata_deploy.fits(servers, chosen(containerd={"configDir": "/etc/mine/"}))
+
+
+def test_nodes_that_are_known_to_have_no_kvm_are_not_labelled_as_if_they_had_kata() -> None:
+    able = {
+        **DISCOVERED,
+        "metadata": {"name": "new", "labels": {"feature.node.kubernetes.io/cpu-cpuid.SVM": "true", "pool": "kvm"}},
+    }
+    arm = {
+        **DISCOVERED,
+        "metadata": {"name": "arm", "labels": {**DISCOVERED["metadata"]["labels"], "kubernetes.io/arch": "arm64"}},
+    }  # type: ignore[dict-item]
+    with pytest.raises(NodeError) as caught:
+        kata_deploy.fits([able, DISCOVERED, arm, node("unknown")], chosen())
+    assert caught.value.code == "kata-deploy-no-kvm" and "1 of 4 nodes" in caught.value.message and "old" in caught.value.message
+    kata_deploy.fits([able, DISCOVERED], chosen(node_selector={"pool": "kvm"}))
+    # The chart then leaves them out itself.
+    kata_deploy.fits([able, DISCOVERED], chosen(**{"node-feature-discovery": {"enabled": True}}))
+
+
 CHART = {
     "Chart.yaml": "apiVersion: v2\nname: kata-deploy\nversion: {version}\n",
     "templates/told.yaml": (
@@ -82,7 +197,8 @@ import json, pathlib
 import pulumi, pulumi_kubernetes as k8s
 from components.cluster.kata_deploy import KataDeploy
 given = json.loads(pathlib.Path("given.json").read_text())
-provider = k8s.Provider("cluster", kubeconfig=pulumi.Output.secret(given.pop("kubeconfig")))
+given["kubeconfig"] = pulumi.Output.secret(given["kubeconfig"])
+provider = k8s.Provider("cluster", kubeconfig=given["kubeconfig"])
 made = KataDeploy("kata", given, pulumi.ResourceOptions(providers={"kubernetes": provider}))
 pulumi.export("handler", made.handler)
 """
@@ -98,7 +214,7 @@ def write_chart(folder: Path, version: str) -> None:
 @pytest.mark.engine
 @pytest.mark.timeout(600)
 def test_the_real_helm_engine_is_told_and_a_change_is_an_upgrade(tmp_path: Path) -> None:
-    from tests.clusterkit.control_plane import ControlPlane
+    from tests.clusterkit.control_plane import HANGS, ControlPlane
     from tests.clusterkit.proving import Proving
 
     plane = ControlPlane(tmp_path / "plane")
@@ -117,7 +233,16 @@ def test_the_real_helm_engine_is_told_and_a_change_is_an_upgrade(tmp_path: Path)
             values: dict[str, Any] = json.loads(json.loads(found)["data"]["values"])
             return values
 
-        proving.up()
+        plane.behave({"node-0": HANGS})
+        for refused, said in (
+            ({"node_selector": {"pool": "kvm"}}, "no node has the labels pool=kvm. "),
+            ({"node_selector": None, "distribution": "k3s"}, "k8sDistribution is k3s, and node-0 runs k8s. "),
+        ):
+            assert said in proving.up(fails=True, **refused)
+            assert plane.get("/api/v1/namespaces/default/configmaps/told") is None, "nothing is half done"
+        label = {"kubernetes.io/hostname": "node-0"}
+        proving.up(distribution=None, node_selector=label, values={"podLabels": {"team": "a"}})
+        assert (told()["nodeSelector"], told()["k8sDistribution"], told()["podLabels"]) == (label, "k8s", {"team": "a"})
         assert written(told()["shims"]["qemu"]["dropIn"]).endswith(LIMIT)
         assert json.loads(proving.run("stack", "output", "handler", "--json")) == "kata-qemu"
         before = told()["tolerations"]

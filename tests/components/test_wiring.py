@@ -15,7 +15,7 @@ import yaml
 
 from clusterkit import pod, pod_proof, proof_guard
 from clusterkit.api.cluster_reader import Situation
-from components.cluster import kata_proof
+from components.cluster import kata_deploy, kata_proof
 from nodekit.scripts import script
 from stacks import adoption
 from tests.components.recorder import Recorder, run
@@ -225,6 +225,9 @@ class FakeCluster:
     def require(self, kind: str, name: str, setting: str) -> None:
         pass
 
+    def described_nodes(self) -> list[dict[str, Any]]:
+        return [{"metadata": {"name": "one", "labels": {"pool": "kvm"}}, "status": {"nodeInfo": {"kubeletVersion": "v1+k3s1"}}}]
+
     def situation(self, namespace: str, proof: str, names: list[str], selector: str | None) -> Situation:
         nodes = [pod_proof.Node(name, f"uid-{name}", f"boot-{name}") for name in names or ("one", "two")]
         return Situation(nodes, nodes, {}, {}, {}, {})
@@ -272,15 +275,24 @@ def test_proof_is_alone_in_a_guarded_namespace_before_any_job_of_it(monkeypatch:
 
 def test_cluster_alone_gets_kata_by_its_chart_before_all_else_and_fills_the_checklist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kata_proof, "reader", lambda given, kubeconfig: FakeCluster())
+    monkeypatch.setattr(kata_deploy, "cluster", lambda kubeconfig, context: FakeCluster())
     wanted = {
-        "kataDeploy": {"chart": "/charts/kata-deploy", "image": "mirror.example/kata-deploy"},
+        "kataDeploy": {
+            "chart": "/charts/kata-deploy",
+            "image": "mirror.example/kata-deploy",
+            "k8sDistribution": "k3s",
+            "nodeSelector": {"pool": "kvm"},
+            "values": {"podLabels": {"team": "a"}},
+        },
         "imageMirror": "mirror.example",
         "proof": {"selector": "a=b", "image": "hub/proof@sha256:0"},
     }
     recorder = stack({"kubernetes": wanted, "kata": {"version": "3.27.0"}}, secrets={"kubeconfig": KUBECONFIG})
     release = recorder.by_name["kata-deploy-release"]
     assert (release.inputs["chart"], release.inputs["version"]) == ("/charts/kata-deploy", "3.27.0")
-    assert release.inputs["values"]["image"] == {"reference": "mirror.example/kata-deploy"}
+    told = release.inputs["values"]
+    assert told["image"] == {"reference": "mirror.example/kata-deploy"} and told["podLabels"] == {"team": "a"}
+    assert (told["nodeSelector"], told["k8sDistribution"]) == ({"pool": "kvm"}, "k3s")
     for name in ON_CLUSTER:
         assert "kata-deploy-release" in recorder.by_name[name].after
     assert recorder.by_name["kata-class"].inputs["handler"] == "kata-nodes-qemu"

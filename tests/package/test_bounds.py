@@ -13,6 +13,7 @@ ALLOWED = {
     "clusterkit/api/kubeconfig.py:_client": "it returns the client through clusterkit/api/answers.py:limited",
     "clusterkit/api/cluster_reader.py:Reader.read": BELOW,
     "clusterkit/controller/api.py:Api.call": BELOW,
+    "clusterkit/controller/api.py:parsed": BELOW,
     "components/package.py:version": OURS,
     "components/package.py:metadata": OURS,
     "delivery/bundle.py:_files": OURS,

@@ -104,6 +104,9 @@ def test_handler_is_the_one_whose_guests_get_the_parameters() -> None:
         ({}, {"kata": {"configPath": "/a"}}, ["kata.configPath: settings of nodes"]),
         ({}, {"kata": {"kernelParams": ["quiet"]}}, ["kata.kernelParams: nobody would write them", "kubernetes.kataDeploy"]),
         ({"kataDeploy": {}}, {"kata": {"version": "3.25.0"}}, ["3.25.0", "3.26.0 or newer", "[bad-input]"]),
+        ({"kataDeploy": {"k8sDistribution": "kind"}}, {}, ["kubernetes.kataDeploy.k8sDistribution", "'k3s'"]),
+        ({"kataDeploy": {"nodeSelector": {"a b": "c"}}}, {}, ["kubernetes.kataDeploy.nodeSelector", "a b"]),
+        ({"kataDeploy": {"values": {"nodeSelector": {"a": "b"}}}}, {}, ["is decided by kubernetes.kataDeploy.nodeSelector"]),
         ({"kataDeploy": {}}, {"kata": {"kernelParams": ["a=" + "b" * 2100]}}, ["2047", "[kernel-parameters-too-long]"]),
         (
             {"kataDeploy": {}},

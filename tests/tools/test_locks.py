@@ -47,7 +47,7 @@ def test_package_installs_the_programs_lock() -> None:
 def test_program_installs_no_tool_and_nothing_large() -> None:
     program = names(REPOSITORY / "requirements.txt")
     assert {"pulumi", "pulumi-command", "pulumi-kubernetes", "boto3"} <= program
-    assert not {"pulumi-aws", "pulumi-tls", "pytest", "mypy", "ruff", "uv", "moto", "kopf"} & program
+    assert not {"pulumi-aws", "pulumi-tls", "pytest", "mypy", "ruff", "uv", "moto"} & program
 
 
 def test_program_and_package_have_an_environment_of_their_own() -> None:
@@ -76,7 +76,7 @@ def without(*absent: str) -> str:
         for module, owners in metadata.packages_distributions().items()
         if not {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners} & installed
     }
-    assert {"moto", "kopf", "cryptography"} <= modules
+    assert {"moto", "cryptography"} <= modules
     return WITHOUT.format(absent=modules | set(absent), root=str(REPOSITORY))
 
 

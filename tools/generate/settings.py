@@ -45,7 +45,7 @@ def kind(node: dict[str, Any]) -> str:
         elif one.get("type") == "array":
             words.append(f"list of {'entries' if '$ref' in one['items'] else kind(one['items'])}")
         elif one.get("type") == "object":
-            words.append("text by key")
+            words.append("text by key" if one.get("additionalProperties") is not True else "anything by key")
         else:
             words.append({"string": "text", "integer": "whole number", "boolean": "true or false"}[one["type"]])
     return " or ".join(words)

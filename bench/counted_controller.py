@@ -1,0 +1,38 @@
+"""The controller as its image runs it, which counts what it asks of the API server: FILE SETTINGS HEALTH_ADDRESS."""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from clusterkit.controller.__main__ import main
+
+
+def counted(requests: Counter[str]) -> None:
+    """Have every request counted, by its method and the kind of object."""
+    ask = urllib3.HTTPConnectionPool.urlopen
+
+    def urlopen(pool: urllib3.HTTPConnectionPool, method: str, url: str, *argv: Any, **more: Any) -> urllib3.BaseHTTPResponse:
+        parts = urlsplit(url)
+        kind = next(kind for kind in ("configmaps", "events", "jobs", "pods", "nodes") if f"/{kind}" in parts.path)
+        what = {"GET": "WATCH" if "watch=" in parts.query else "GET"}.get(method, method)
+        requests[f"{what} {kind}"] += 1
+        return ask(pool, method, url, *argv, **more)
+
+    urllib3.HTTPConnectionPool.urlopen = urlopen  # type: ignore[method-assign, assignment]
+
+
+if __name__ == "__main__":
+    file, *given = sys.argv[1:]
+    made: Counter[str] = Counter()
+    counted(made)
+    try:
+        sys.exit(main(given))
+    finally:
+        Path(file).write_text(json.dumps(made))

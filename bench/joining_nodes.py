@@ -1,0 +1,100 @@
+"""What thousands of nodes that join cost the controller: its memory, its own time, and its requests. Run by `make bench`; NODES.
+
+API server, controllers and scheduler are real, kwok plays the nodes, and the controller runs as its own service account. Each
+node reports fifty images, as a kubelet does at most.
+"""
+
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from clusterkit import joining
+from tests.clusterkit.control_plane import ControlPlane
+from tests.clusterkit.joining import UNPROVEN, Joining
+from tests.clusterkit.proving import PROVEN
+
+MEMORY = 160
+"""Most MiB of the controller: its Deployment's limit is 256."""
+PER_NODE = 0.010
+"""Most seconds of the controller's own time for a node: a hundred nodes a second."""
+IMAGES = [
+    {"names": [f"registry.example.org/team/image-{number}@sha256:{number:064x}"], "sizeBytes": 1 << 28} for number in range(50)
+]
+COUNTED = str(Path(__file__).with_name("counted_controller.py"))
+
+
+def used(pid: int) -> tuple[float, float, float]:
+    """Seconds of a process's own time, its memory and the most that it had, in MiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    now, peak = (int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) / 1024 for name in ("VmRSS", "VmHWM"))
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), now, peak
+
+
+def unproven(plane: ControlPlane) -> int:
+    """How many nodes still have the taint; read in pages."""
+    number, following = 0, ""
+    while True:
+        page = plane.request("GET", f"/api/v1/nodes?limit=500&continue={following}")
+        number += sum(map(joining.tainted, page["items"]))
+        following = page["metadata"].get("continue", "")
+        if not following:
+            return number
+
+
+def main(nodes: int) -> int:
+    """Print the figures; 1 when one of them is above its limit."""
+    with tempfile.TemporaryDirectory() as folder:
+        plane = ControlPlane(Path(folder) / "plane", request_rate=1000)
+        with ExitStack() as ending:
+            ending.callback(plane.close)
+            made = Joining(Path(folder), plane)
+            ending.callback(lambda: made.running and made.stop())
+            made.settings = replace(made.settings, timeout_seconds=1200)
+            plane.behaviour = {f"many-{number}": PROVEN for number in range(nodes)}
+            plane.start_kwok()
+            requests = Path(folder) / "requests.json"
+            made.start(program=(COUNTED, str(requests)))
+            plane.until("its first look", lambda: "proving nodes" in made.log())
+            assert made.running
+            began, before = time.monotonic(), used(made.running.pid)
+            print(f"before any node: {before[1]:.0f} MiB")
+            joined = 0
+            for wave in (nodes // 5, nodes):
+                with ThreadPoolExecutor(4) as pool:
+                    list(pool.map(lambda n: plane.add_node(f"many-{n}", [UNPROVEN], IMAGES), range(joined, wave)))
+                joined = wave
+                plane.until("their proof", lambda: time.sleep(2) or not unproven(plane), 3600)
+                time.sleep(3)
+                own, now, peak = used(made.running.pid)
+                print(f"{wave} nodes proven after {time.monotonic() - began:.0f} s: {now:.0f} MiB, {peak:.0f} MiB at the most, "
+                      f"{1000 * (own - before[0]) / wave:.1f} ms of its own time a node", flush=True)  # fmt: skip
+            assert len(made.evidence()) == nodes
+            assert made.stop() == 0
+            asked = Counter(json.loads(requests.read_text()))
+            # What a controller needs that starts on a cluster of this size.
+            made.start()
+            plane.until("its first look", lambda: "proving nodes" in made.log())
+            again = used(made.running.pid)
+            print(f"started again: {again[0]:.1f} s of its own time, {again[2]:.0f} MiB at the most")
+            made.stop()
+    each = ", ".join(f"{number} {what}" for what, number in asked.most_common())
+    print(f"{asked.total()} requests, {asked.total() / nodes:.1f} a node: {each}")
+    cost = (own - before[0]) / nodes
+    most = max(peak, again[2])
+    print(f"{nodes} nodes: {most:.0f} MiB (limit {MEMORY}), {1000 * cost:.1f} ms a node (limit {1000 * PER_NODE:.0f})")
+    return int(most > MEMORY or cost > PER_NODE)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 5000))

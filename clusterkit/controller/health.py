@@ -1,0 +1,27 @@
+"""Answers liveness probes."""
+
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+
+def serve(address: str, alive: Callable[[], bool]) -> None:
+    """Answer requests for the path of `address`, an http URL, for as long as the process lives: 200 while `alive` says so."""
+    where = urlsplit(address)
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10
+
+        def do_GET(self) -> None:
+            """Status 200, 503 or 404, and no body."""
+            self.send_response((200 if alive() else 503) if self.path == where.path else 404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """A probe every few seconds is nothing to tell."""
+
+    served = ThreadingHTTPServer((where.hostname or "", where.port or 80), Handler)
+    served.daemon_threads = True
+    threading.Thread(target=served.serve_forever, name="health", daemon=True).start()

@@ -1,0 +1,102 @@
+"""Objects of the cluster cut down to what the rules read, since thousands of each are kept.
+
+Long texts, the ladder above all, are the same in every Job and pod, and kept once.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from clusterkit import joining, pod_verdict
+
+LONG = 100
+"""Characters from which on a text is shared."""
+
+
+@lru_cache(64)
+def known(text: str) -> str:
+    """The same text, and the same object for equal ones."""
+    return text
+
+
+def shared(value: Any) -> Any:
+    """The value with its long texts shared."""
+    if isinstance(value, str):
+        return known(value) if len(value) > LONG else value
+    return [shared(each) for each in value] if isinstance(value, list) else value
+
+
+def only(found: Mapping[str, Any] | None, *keys: str) -> dict[str, Any]:
+    """These keys of a mapping, where they are."""
+    return {key: found[key] for key in keys if key in found} if found else {}
+
+
+def about(found: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """Metadata by which an object is known, and more of it."""
+    return only(found["metadata"], "name", "uid", "resourceVersion", *keys)
+
+
+def node(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a core/v1 Node: its claim, its taints, whether it is Ready, and its boot id."""
+    status = found.get("status", {})
+    ready = [each for each in status.get("conditions") or [] if each["type"] == "Ready"]
+    claim = joining.claim(found)
+    return {
+        "metadata": {**about(found), "annotations": {joining.CLAIM_ANNOTATION: claim} if claim else {}},
+        "spec": only(found.get("spec"), "taints"),
+        "status": {
+            "conditions": [only(each, "type", "status") for each in ready],
+            "nodeInfo": only(status.get("nodeInfo"), "bootID"),
+        },
+    }
+
+
+def pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What `pod_verdict.differences` compares."""
+    compared = ("name", "image", "command", "args", "env")
+    containers = [{key: shared(each[key]) for key in compared if key in each} for each in spec.get("containers") or []]
+    return {**only(spec, "serviceAccountName", "runtimeClassName", "nodeName"), "containers": containers}
+
+
+def job(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a batch/v1 Job: what it asks for, and how it ended."""
+    template = found["spec"]["template"]
+    conditions = found.get("status", {}).get("conditions") or []
+    return {
+        "metadata": about(found, "annotations"),
+        "spec": {
+            **only(found["spec"], "activeDeadlineSeconds"),
+            "template": {"metadata": only(template.get("metadata"), "annotations"), "spec": pod_spec(template["spec"])},
+        },
+        "status": {"conditions": [only(each, "type", "status", "reason") for each in conditions]},
+    }
+
+
+def pod(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a core/v1 Pod: what it runs, and what became of it."""
+    status = found.get("status", {})
+    conditions = [each for each in status.get("conditions") or [] if each["type"] == "PodScheduled"]
+    containers = [only(each, "name", "imageID", "state") for each in status.get("containerStatuses") or []]
+    return {
+        "metadata": about(found, "ownerReferences"),
+        "spec": pod_spec(found["spec"]),
+        "status": {
+            **only(status, "phase", "reason", "message"),
+            "conditions": [only(each, "type", "status", "message") for each in conditions],
+            "containerStatuses": containers,
+        },
+    }
+
+
+def event(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a core/v1 Event: about what it is, and what it says."""
+    return {
+        "metadata": about(found),
+        "involvedObject": only(found.get("involvedObject"), "uid"),
+        **only(found, "type", "reason", "message", "count", "series", "lastTimestamp", "eventTime"),
+    }
+
+
+def owner(found: Mapping[str, Any]) -> str:
+    """Uid of the Job that a pod is of, or nothing."""
+    return pod_verdict.owner(found) or ""

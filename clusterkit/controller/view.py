@@ -1,0 +1,307 @@
+"""What is known of the cluster: listed once in pages, then watched, and cut down to what decisions need.
+
+Its own writes are put in as the server answers them, so that no decision is made on less than what this program has done.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from clusterkit import joining, pod_proof
+from clusterkit.controller import trimmed
+from clusterkit.controller.api import KINDS, Api, Changed
+from clusterkit.pod_proof import Node
+from nodekit.errors import NodeError
+
+log = logging.getLogger("controller")
+FAILED = (5.0, 60.0)
+"""Seconds after a watch that failed, which double from the one to the other."""
+SHORTEST = 1.0
+"""Seconds of one watch at least, should the server end each at once."""
+EVENT_SECONDS = 60.0
+"""For how long events are kept that are about no Job and no pod that is known: they can arrive before it."""
+
+
+def newer(version: str, than: str) -> bool:
+    """Whether a version of an object is a later one: versions are numbers that grow (Kubernetes, API concepts)."""
+    return not (version.isdecimal() and than.isdecimal()) or int(version) > int(than)
+
+
+class View:
+    """Nodes by name, Jobs by uid, pods by the uid of their Job, and events by the uid of what they are about."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.lock = threading.Condition()
+        self.nodes: dict[str, dict[str, Any]] = {}
+        self.machines: dict[str, Node] = {}
+        """What a verdict needs of all nodes."""
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.pods: dict[str, dict[str, Any]] = {}
+        """The last that was seen of each: a Job that runs into its deadline removes its pod."""
+        self.events: dict[str, dict[str, dict[str, Any]]] = {}
+        self.strange_events: dict[str, float] = {}
+        """Since when (monotonic clock) there are events about what is not known."""
+        self.jobs_of_pods: dict[str, str] = {}
+        self.claims: dict[str, str] = {}
+        """The tainted node that claims a Job, by the Job's uid."""
+        self.queue: dict[str, None] = {}
+        """Names of nodes to look at, those that wait longest first."""
+        self.left: set[str] = set()
+        """Names of nodes that are gone, whose evidence goes too."""
+        self.strangers: set[str] = set()
+        """Uids of Jobs that no tainted node claims."""
+        self.making: set[str] = set()
+        """Names of Jobs that are being made, which a node will claim."""
+        self.failure: BaseException | None = None
+        self.complaint = ""
+        """What a watch said last: four of them meet the same failure, and say it again and again."""
+
+    # Reading
+
+    def list_all(self) -> dict[str, str]:
+        """All kinds, in their order; the version of each, for its watch."""
+        return {kind: self.list_kind(kind) for kind in KINDS}
+
+    def list_kind(self, kind: str) -> str:
+        """All objects of a kind, in place of what was known; their version. Raises NodeError."""
+        while True:
+            seen: set[str] = set()
+            version = ""
+            try:
+                for items, shown in self.api.pages(kind):
+                    version = shown
+                    for found in items:
+                        seen.add(found["metadata"]["uid"])
+                        self.put(kind, found)
+            except Changed:
+                continue
+            with self.lock:
+                known = {"nodes": self.nodes, "jobs": self.jobs, "pods": self.pods}.get(kind, {})
+                for found in list(known.values()):
+                    about = found["metadata"]
+                    # What this program has made since stays.
+                    if about["uid"] not in seen and not newer(about["resourceVersion"], version):
+                        self.drop(kind, found)
+            return version
+
+    def start(self) -> None:
+        """Read all there is, and watch from there on. Raises NodeError where that cannot be read."""
+        for kind, version in self.list_all().items():
+            threading.Thread(target=self.follow, args=(kind, version), name=kind, daemon=True).start()
+
+    def follow(self, kind: str, version: str) -> None:
+        """Watch a kind for as long as the process lives. What goes wrong with the cluster is told and waited for."""
+        failed = 0.0
+        try:
+            while True:
+                began = time.monotonic()
+                try:
+                    version = self.watch(kind, version)
+                    failed = 0.0
+                except NodeError as error:
+                    self.complain(error)
+                    failed = min(failed * 2 or FAILED[0], FAILED[1])
+                    time.sleep(failed)
+                time.sleep(max(0.0, SHORTEST - (time.monotonic() - began)))
+        except BaseException as error:
+            with self.lock:
+                self.failure = error
+                self.lock.notify_all()
+
+    def watch(self, kind: str, version: str) -> str:
+        """One watch; the version up to which everything is known at its end."""
+        try:
+            for change, found in self.api.changes(kind, version):
+                version = found["metadata"]["resourceVersion"]
+                if change == "DELETED":
+                    self.drop(kind, found)
+                elif change != "BOOKMARK":
+                    self.put(kind, found)
+        except Changed:
+            log.info("the %s are listed again: the server no longer knows what changed since they were", kind)
+            return self.list_kind(kind)
+        with self.lock:
+            self.complaint = ""
+        return version
+
+    def complain(self, error: NodeError) -> None:
+        """Say what is wrong, once for all watches that meet it."""
+        with self.lock:
+            if error.sentence() != self.complaint:
+                log.error("%s", error.sentence())
+            self.complaint = error.sentence()
+
+    # What is known
+
+    def put(self, kind: str, found: Mapping[str, Any]) -> None:
+        """An object as the server gave it; an older state than the known one is passed over."""
+        kept = {"nodes": trimmed.node, "jobs": trimmed.job, "pods": trimmed.pod, "events": trimmed.event}[kind](found)
+        about = kept["metadata"]
+        with self.lock:
+            if kind == "nodes":
+                self.put_node(kept)
+            elif kind == "jobs":
+                before = self.jobs.get(about["uid"])
+                if before is None or newer(about["resourceVersion"], before["metadata"]["resourceVersion"]):
+                    self.jobs[about["uid"]] = kept
+                    self.touch(about["uid"])
+            elif kind == "pods" and (job := trimmed.owner(kept)):
+                self.pods[job] = kept
+                self.jobs_of_pods[about["uid"]] = job
+                self.touch(job)
+            elif kind == "events":
+                self.put_event(kept)
+
+    def put_node(self, node: dict[str, Any]) -> None:
+        """With the lock."""
+        about = node["metadata"]
+        name, before = about["name"], self.nodes.get(about["name"])
+        if before and not newer(about["resourceVersion"], before["metadata"]["resourceVersion"]):
+            return
+        self.left.discard(name)
+        self.nodes[name], self.machines[name] = node, pod_proof.node_of(node)
+        self.claimed(before, node)
+        if joining.tainted(node) and (before is None or differs(before, node)):
+            self.look_at(name)
+
+    def claimed(self, before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
+        """Keep up with which Job a tainted node claims; with the lock."""
+        old, new = (joining.claim(node) if node and joining.tainted(node) else "" for node in (before, after))
+        if old == new:
+            return
+        if old in self.claims:
+            del self.claims[old]
+            self.unclaimed(old)
+        if new and after:
+            self.claims[new] = after["metadata"]["name"]
+            self.strangers.discard(new)
+
+    def put_event(self, event: dict[str, Any]) -> None:
+        """With the lock."""
+        uid = str(event["involvedObject"].get("uid", ""))
+        job = self.jobs_of_pods.get(uid, uid)
+        if job not in self.jobs:
+            self.strange_events.setdefault(uid, time.monotonic())
+        self.events.setdefault(uid, {})[event["metadata"]["uid"]] = event
+        if event.get("type") == "Warning" and job in self.claims:
+            self.look_at(self.claims[job])
+
+    def drop(self, kind: str, found: Mapping[str, Any]) -> None:
+        """An object that is gone."""
+        about = found["metadata"]
+        with self.lock:
+            if kind == "nodes" and about["name"] in self.nodes and self.nodes[about["name"]]["metadata"]["uid"] == about["uid"]:
+                self.machines.pop(about["name"])
+                self.claimed(self.nodes.pop(about["name"]), None)
+                self.left.add(about["name"])
+                self.lock.notify_all()
+            elif kind == "jobs" and about["uid"] in self.jobs:
+                del self.jobs[about["uid"]]
+                self.strangers.discard(about["uid"])
+                pod = self.pods.pop(about["uid"], None)
+                for uid in (about["uid"], pod["metadata"]["uid"] if pod else ""):
+                    self.events.pop(uid, {})
+                    self.jobs_of_pods.pop(uid, "")
+                if about["uid"] in self.claims:
+                    self.look_at(self.claims[about["uid"]])
+            elif kind == "pods" and (job := self.jobs_of_pods.get(about["uid"], "")) in self.pods:
+                if job not in self.jobs:
+                    del self.pods[job], self.jobs_of_pods[about["uid"]]
+                elif self.pods[job]["metadata"]["uid"] == about["uid"]:
+                    # Its last state says what it reported.
+                    self.put(kind, found)
+            elif kind == "events":
+                uid = str(trimmed.event(found)["involvedObject"].get("uid", ""))
+                self.events.get(uid, {}).pop(about["uid"], None)
+
+    def touch(self, job: str) -> None:
+        """Something of a Job changed; with the lock."""
+        if job in self.claims:
+            self.look_at(self.claims[job])
+        else:
+            self.unclaimed(job)
+
+    def unclaimed(self, job: str) -> None:
+        """Have a Job removed, unless it is being made; with the lock."""
+        if job in self.jobs and self.jobs[job]["metadata"]["name"] not in self.making:
+            self.strangers.add(job)
+            self.lock.notify_all()
+
+    def look_at(self, name: str) -> None:
+        """Have a node looked at; with the lock."""
+        self.queue[name] = None
+        self.lock.notify_all()
+
+    @contextmanager
+    def making_job(self, name: str) -> Iterator[None]:
+        """While a Job is made and claimed, under a name that is known before: its watch can tell of it before its maker does."""
+        with self.lock:
+            self.making.add(name)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.making.discard(name)
+                for uid, job in self.jobs.items():
+                    if job["metadata"]["name"] == name and uid not in self.claims:
+                        self.unclaimed(uid)
+
+    # What the rounds take
+
+    def wait(self, seconds: float) -> None:
+        """Until something changed, or so long."""
+        with self.lock:
+            self.lock.wait_for(lambda: self.queue or self.left or self.strangers or self.failure, max(seconds, 0.0))
+            if self.failure:
+                raise self.failure
+
+    def take(self, most: int) -> list[str]:
+        """Nodes to look at, taken out of the queue."""
+        with self.lock:
+            names = list(self.queue)[:most]
+            for name in names:
+                del self.queue[name]
+            return names
+
+    def take_left(self) -> set[str]:
+        """Names of nodes that are gone."""
+        with self.lock:
+            left, self.left = self.left, set()
+            return left
+
+    def take_strangers(self) -> list[dict[str, Any]]:
+        """Jobs that no tainted node claims."""
+        with self.lock:
+            strangers, self.strangers = self.strangers, set()
+            return [self.jobs[uid] for uid in strangers if uid in self.jobs]
+
+    def give_back(self, job: str) -> None:
+        """A Job that could not be removed."""
+        with self.lock:
+            if job not in self.claims:
+                self.unclaimed(job)
+
+    def events_about(self, *uids: str) -> list[dict[str, Any]]:
+        """Events about these objects."""
+        with self.lock:
+            return [event for uid in uids for event in self.events.get(uid, {}).values()]
+
+    def forget(self) -> None:
+        """Events about what has not become known."""
+        with self.lock:
+            for uid, since in list(self.strange_events.items()):
+                if self.jobs_of_pods.get(uid, uid) in self.jobs:
+                    del self.strange_events[uid]
+                elif time.monotonic() - since > EVENT_SECONDS:
+                    del self.strange_events[uid]
+                    self.events.pop(uid, None)
+
+
+def differs(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether a node changed in what is decided by, and not only, as each minute, in its kubelet's reports."""
+    one, other = ({**node, "metadata": {**node["metadata"], "resourceVersion": ""}} for node in (before, after))
+    return one != other

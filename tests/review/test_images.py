@@ -1,0 +1,32 @@
+"""CI builds the images that a cluster runs: lost if this fails is that a Containerfile breaks before a person builds it."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_every_containerfile_is_built_and_one_that_fails_ends_the_job(tmp_path: Path) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >>{tmp_path}/asked\n! [ "$*" = "$FAILING" ]\n')
+    docker.chmod(0o755)
+
+    def run(failing: str = "") -> tuple[int, list[str]]:
+        (tmp_path / "asked").write_text("")
+        environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "FAILING": failing}
+        done = subprocess.run([REPOSITORY / ".github/scripts/images"], env=environment, timeout=60, check=False)
+        return done.returncode, (tmp_path / "asked").read_text().splitlines()
+
+    code, asked = run()
+    built = set(re.findall(r"--file (\S+)", "\n".join(asked)))
+    there = {
+        str(file.relative_to(REPOSITORY))
+        for folder in ("clusterkit", "images")
+        for file in (REPOSITORY / folder).rglob("Containerfile")
+    }
+    assert code == 0 and built == there
+    assert next(line for line in asked if line.startswith("run ")).endswith("kata-nodes-joining:1 --help")
+    for line in asked:
+        assert run(line)[0] != 0, line
