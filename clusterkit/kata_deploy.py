@@ -35,7 +35,7 @@ def _numbers(version: str) -> tuple[int, int, int]:
         raise NodeError(
             "bad-input",
             f"The chart of Kata {version} takes no drop-in for kernel parameters",
-            f"Use {'.'.join(map(str, CUSTOM_SINCE))} or newer, or configure the nodes over SSH",
+            expected=f"{'.'.join(map(str, CUSTOM_SINCE))} or newer, or configure the nodes over SSH",
         )
     return numbers
 

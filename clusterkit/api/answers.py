@@ -32,7 +32,7 @@ def limited(api: client.ApiClient) -> client.ApiClient:
                     raise NodeError(
                         "cluster-unreachable",
                         f"the API server {api.configuration.host} answered more than {MAX_ANSWER >> 20} MiB",
-                        "Look what makes its lists so long, and whether this is the API server that is meant",
+                        "long",
                     )
         finally:
             answer.close()  # a connection whose answer was read to the end is back in the pool by now

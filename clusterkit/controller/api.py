@@ -17,7 +17,6 @@ from nodekit.errors import NodeError
 
 REQUEST_SECONDS = 20
 """Bound on one request; one that could not connect is tried four times."""
-RIGHTS = "Have the stack make the controller's roles and its admission policy anew: pulumi up --refresh"
 
 
 class Changed(Exception):
@@ -38,7 +37,7 @@ class Api:
             raise NodeError(
                 "cluster-login-refused",
                 f"there is neither a service account's token nor a kubeconfig to use: {error}",
-                "Run the controller in a pod with its service account, or set KUBECONFIG",
+                "controller",
             ) from None
         self.given, self.label = given, f"{PROOF_LABEL}={given.proof}"
         api = limited(client.ApiClient())
@@ -57,9 +56,7 @@ class Api:
         except (urllib3.exceptions.HTTPError, ValueError) as error:
             why = getattr(error, "reason", None) or error
             raise NodeError(
-                "cluster-unreachable",
-                f"the API server {self.server} does not answer: {str(why)[:300]}",
-                "Look whether it runs, and whether a network policy keeps the controller's pod from it",
+                "cluster-unreachable", f"the API server {self.server} does not answer: {str(why)[:300]}", "pod"
             ) from None
         return document
 
@@ -67,16 +64,14 @@ class Api:
         """From an answer that is none of the wanted ones."""
         if error.status == 401:
             return NodeError(
-                "cluster-login-refused",
-                f"the API server {self.server} does not accept the controller's credentials",
-                "Delete the controller's pod, so that the next one gets a new token",
+                "cluster-login-refused", f"the API server {self.server} does not accept the controller's credentials", "token"
             )
         if error.status == 403:
-            return NodeError("cluster-forbidden", f"the controller may not {what}: {said(error)}", RIGHTS)
+            return NodeError("cluster-forbidden", f"the controller may not {what}: {said(error)}", "controller")
         answered = f"the API server {self.server} answered {error.status} {error.reason} when asked to {what}: {said(error)}"
         if error.status and 400 <= error.status < 500 and error.status != 429:
-            return NodeError("cluster-object-refused", answered, "Correct what it names")
-        return NodeError("cluster-unreachable", answered, "Look at the API server's log")
+            return NodeError("cluster-object-refused", answered)
+        return NodeError("cluster-unreachable", answered, "log")
 
     def nodes(self) -> list[dict[str, Any]]:
         """Nodes (core/v1) of the selector."""

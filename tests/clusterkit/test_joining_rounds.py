@@ -82,7 +82,7 @@ def ends(cluster: Cluster, name: str, kind: str) -> str:
 
 def test_node_that_the_cluster_refuses_keeps_no_other_from_its_proof_and_is_left_alone_for_a_while() -> None:
     cluster = Cluster()
-    cluster.refusing["a"] = NodeError("cluster-forbidden", "no", "none")
+    cluster.refusing["a"] = NodeError("cluster-forbidden", "no", "controller")
     rounds = Rounds(cluster)
     for _ in range(5):
         assert rounds.once() <= 300
