@@ -1,8 +1,8 @@
-# The commands of this project. Set-up happens by itself, into a cache outside the checkout; the first run takes its time
-# and says what it does.
+# The commands of this project. They set up what they need in a cache outside the checkout; the first run takes a while and
+# prints what it does.
 SHELL := /bin/bash
 STACK ?= local
-# The local stack asks nothing: it makes and destroys what is its own. Others show their preview and ask.
+# Stack local does not ask for confirmation: it makes and destroys only its own resources. Other stacks show their preview and ask.
 CONFIRM := $(if $(filter local,$(STACK)),--yes --skip-preview)
 DESTROY := $(if $(filter local,$(STACK)),--yes)
 ENV := eval "$$(tools/env)"

@@ -51,29 +51,25 @@ def quota_of(instance_type: str) -> tuple[str, str] | None:
 
 
 def nested_virtualization(instance_type: str, wanted: bool) -> bool:
-    """Whether the machine must be made with nested virtualisation turned on: not for bare metal, and for every other type.
+    """Whether the machine must be made with nested virtualization turned on: not for bare metal, and for every other type.
 
     Raises NodeError `aws-instance-type` for a type on which no guest could run, whatever the account says of it.
     """
     if not is_x86(instance_type):
-        raise NodeError(
-            "aws-instance-type",
-            f"{instance_type} has an Arm processor or is a Mac; neither runs Kata's x86 guests",
-            "Choose bare metal of Intel or AMD, such as m7i.metal-24xl, or a type that lists nested-virtualization, such as m8i",
-        )
+        raise NodeError("aws-instance-type", f"{instance_type} has an Arm processor or is a Mac; neither runs Kata's x86 guests")
     if is_metal(instance_type):
         if wanted:
             raise NodeError(
                 "aws-instance-type",
-                f"{instance_type} is bare metal, and EC2 refuses nested virtualisation as an option of it",
-                "Leave nestedVirtualization out: bare metal needs none",
+                f"{instance_type} is bare metal, and EC2 refuses nested virtualization as an option of it",
+                "metal",
             )
         return False
     if not wanted:
         raise NodeError(
             "aws-instance-type",
-            f"{instance_type} is not bare metal, and without nested virtualisation it has no /dev/kvm",
-            "Set nestedVirtualization to true with a type that lists it (m8i, c8i, r8i), or choose a .metal type",
+            f"{instance_type} is not bare metal, and without nested virtualization it has no /dev/kvm",
+            "not-metal",
         )
     return True
 
@@ -81,7 +77,7 @@ def nested_virtualization(instance_type: str, wanted: bool) -> bool:
 def ssh_networks(networks: Sequence[str], everywhere: bool) -> tuple[list[str], list[str]]:
     """The IPv4 and the IPv6 networks that may reach SSH.
 
-    Raises NodeError `aws-ssh-networks` when one is no network, or when together they are everybody and `everywhere` is not set.
+    Raises NodeError `aws-ssh-networks` if one is not a network, or if they include everybody and `everywhere` is not set.
     """
     four: list[ipaddress.IPv4Network] = []
     six: list[ipaddress.IPv6Network] = []
@@ -89,11 +85,7 @@ def ssh_networks(networks: Sequence[str], everywhere: bool) -> tuple[list[str], 
         try:
             network = ipaddress.ip_network(text)
         except ValueError as error:
-            raise NodeError(
-                "aws-ssh-networks",
-                f"{text!r} is no network: {error}",
-                "Write it as 203.0.113.0/24, or one address as 203.0.113.7/32",
-            ) from None
+            raise NodeError("aws-ssh-networks", f"{text!r} is not a network: {error}", "form") from None
         if isinstance(network, ipaddress.IPv4Network):
             four.append(network)
         else:
@@ -104,9 +96,7 @@ def ssh_networks(networks: Sequence[str], everywhere: bool) -> tuple[list[str], 
     ]
     if not everywhere and (open_to_all := [one for one in merged if one.prefixlen == 0]):
         raise NodeError(
-            "aws-ssh-networks",
-            f"SSH would be open to everybody ({', '.join(map(str, open_to_all))}, from {', '.join(networks)})",
-            "Name the networks that the stack is run from, or say sshFromEverywhere: true if that is meant",
+            "aws-ssh-networks", f"SSH would be open to everybody ({', '.join(map(str, open_to_all))}, from {', '.join(networks)})"
         )
     return [str(one) for one in four], [str(one) for one in six]
 
@@ -114,7 +104,7 @@ def ssh_networks(networks: Sequence[str], everywhere: bool) -> tuple[list[str], 
 def tags(pairs: Sequence[str], stack: str, name: str) -> dict[str, str]:
     """Tags of one resource: those given as KEY=VALUE, its `Name`, and `kata-nodes` with the stack that made it.
 
-    Raises NodeError `aws-tags` for what is no pair, or for a key that is ours or Amazon's.
+    Raises NodeError `aws-tags` for what is not a pair, or for a key that is ours or Amazon's.
     """
     given: dict[str, str] = {}
     for pair in pairs:
@@ -131,7 +121,6 @@ def tags(pairs: Sequence[str], stack: str, name: str) -> dict[str, str]:
                 "aws-tags",
                 f"the tag {pair[:160]!r} cannot be set: a key has 1 to 128 characters, a value at most 256, and {OWNER_TAG}, "
                 "Name and aws:… are not free",
-                "Choose another key or value",
             )
         given[key] = value
     return {**given, "Name": name, OWNER_TAG: stack}

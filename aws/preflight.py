@@ -1,4 +1,4 @@
-"""Asks an AWS account, before anything is made, whether it can give the machines that a pool wants."""
+"""Checks, before anything is made, that an AWS account can provide the machines of a pool."""
 
 import argparse
 import sys
@@ -108,12 +108,10 @@ def newest_image(region: str) -> tuple[str, str]:
     filters = [{"Name": "name", "Values": [rules.NEWEST_IMAGE]}, {"Name": "state", "Values": ["available"]}]
     answer = pages(client, "describe_images", "Images", Owners=[ec2.CANONICAL], Filters=filters)
     if row := rules.refused("image", "ec2:DescribeImages", answer, rules.Asked(region, "")):
-        raise NodeError("aws-preflight-failed", row.found, row.remedy)
+        raise NodeError("aws-preflight-failed", row.found, remedy=row.remedy)
     found = rules.newest_image(answer)
     if found is None:
-        raise NodeError(
-            "aws-preflight-failed", f"{region} has no image of Canonical's named {rules.NEWEST_IMAGE}", "Choose another region"
-        )
+        raise NodeError("aws-preflight-failed", f"{region} has no image from Canonical named {rules.NEWEST_IMAGE}", "region")
     return str(found["ImageId"]), str(found["Name"])
 
 
@@ -121,11 +119,11 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     cli = argparse.ArgumentParser(
         prog="python -m aws.preflight",
-        description="Ask an AWS account whether it can give machines on which Kata guests run: the type is there and in the "
-        "zone, is x86_64, is bare metal or lists nested-virtualization; the image is there and whose it is; the vCPU quota has "
-        "room beside what runs.",
-        epilog="Changes nothing. Credentials are found as by the AWS command line (AWS_PROFILE, AWS_ACCESS_KEY_ID, a role). One "
-        "line each with verdict and remedy; exit 1 when a line failed. "
+        description="Check that an AWS account can provide machines on which Kata guests run: the type exists in the zone, "
+        "is x86_64, and is bare metal or lists nested-virtualization; the image exists and its owner is right; the "
+        "vCPU quota has room beside what runs.",
+        epilog="Changes nothing. Credentials are found as by the AWS command line (AWS_PROFILE, AWS_ACCESS_KEY_ID, a role). "
+        "Prints one line for each check, with verdict and remedy; exit 1 if a check failed. "
         "Example: --region eu-central-1 --instance-type m8i.4xlarge --count 3",
     )
     cli.add_argument("--region", required=True, help="such as eu-central-1")
@@ -140,7 +138,7 @@ def parser() -> argparse.ArgumentParser:
     )
     cli.add_argument("--image", metavar="AMI", help="image that the machines would be made from")
     cli.add_argument(
-        "--image-owner", metavar="ACCOUNT", default=ec2.CANONICAL, help="account that it must be of (default: Canonical)"
+        "--image-owner", metavar="ACCOUNT", default=ec2.CANONICAL, help="account that must own it (default: Canonical)"
     )
     return cli
 

@@ -75,13 +75,16 @@ def refused(item: str, action: str, answer: Answer, asked: Asked) -> Row | None:
         return Row(item, FAILED, f"no AWS credentials can be used here: {message}", "Log in (aws sso login), or set AWS_PROFILE")
     if code == NO_ENDPOINT:
         return Row(
-            item, FAILED, f"{asked.region} cannot be reached: {message}", "Correct the region, or open the way to it from here"
+            item,
+            FAILED,
+            f"{asked.region} cannot be reached: {message}",
+            "Correct the region, or make it reachable from this machine",
         )
-    return Row(item, FAILED, f"{action}: {code}: {message}", "Do what the message says")
+    return Row(item, FAILED, f"{action}: {code}: {message}", "Follow that message")
 
 
 def is_final(answer: Answer) -> bool:
-    """Whether every further call would fail alike: no such region, or no log-in to it."""
+    """Whether every further call would fail alike: no such region, or no login to it."""
     return answer.get("error", {}).get("code") in (*_LOGIN, NO_ENDPOINT, NO_CREDENTIALS)
 
 
@@ -108,15 +111,15 @@ def judge_type(asked: Asked, answer: Answer) -> Iterator[Row]:
             "architecture",
             FAILED,
             ", ".join(architectures) or "none",
-            "Choose a type of Intel or AMD: there is no Kata for Graviton here",
+            "Choose a type with an Intel or AMD processor: Graviton cannot run these guests",
         )
     if found.get("BareMetal"):
-        yield Row("virtualisation", OK, "bare metal")
+        yield Row("virtualization", OK, "bare metal")
     elif ec2.NESTED_FEATURE in processor.get("SupportedFeatures", []):
-        yield Row("virtualisation", OK, f"lists {ec2.NESTED_FEATURE}; nestedVirtualization must be set")
+        yield Row("virtualization", OK, f"lists {ec2.NESTED_FEATURE}; nestedVirtualization must be set")
     else:
         yield Row(
-            "virtualisation",
+            "virtualization",
             FAILED,
             f"{name} is not bare metal and does not list {ec2.NESTED_FEATURE}; it lists "
             f"{', '.join(processor.get('SupportedFeatures', [])) or 'nothing'}",
@@ -174,7 +177,7 @@ def judge_image(asked: Asked, answer: Answer) -> Row:
             "image",
             FAILED,
             f"{asked.image} ({name}) is of account {found['OwnerId']}, not {asked.image_owner}",
-            f"If it is meant, set imageOwner to that account. {newest}",
+            f"If you trust that account, set imageOwner to it. {newest}",
         )
     for key, wanted in (("State", "available"), ("Architecture", "x86_64"), ("RootDeviceName", asked.root_device)):
         if wanted is not None and found.get(key) != wanted:
@@ -210,7 +213,7 @@ def judge_quota(asked: Asked, types: Answer, quota: Answer, default: Answer, run
             return row
     vcpus = {one["InstanceType"]: int(one["VCpuInfo"]["DefaultVCpus"]) for one in types["InstanceTypes"]}
     if asked.instance_type not in vcpus:
-        return Row("quota", SKIPPED, f"{asked.instance_type} is not there to be counted")
+        return Row("quota", SKIPPED, f"{asked.instance_type} does not exist, so it cannot be counted")
     used = 0
     for instance in (one for reservation in running["Reservations"] for one in reservation["Instances"]):
         tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
@@ -246,8 +249,4 @@ def insist(rows: Sequence[Row]) -> None:
     """Raise NodeError `aws-preflight-failed` when a row failed; the whole table is in it."""
     failed = [row.item for row in rows if row.verdict == FAILED]
     if failed:
-        raise NodeError(
-            "aws-preflight-failed",
-            f"AWS cannot give what is asked for ({', '.join(failed)}):\n{table(rows)}\n",
-            "Do what the lines that failed say",
-        )
+        raise NodeError("aws-preflight-failed", f"AWS cannot provide what is asked for ({', '.join(failed)}):\n{table(rows)}\n")

@@ -45,7 +45,7 @@ def first_boot(
         raise NodeError(
             "bad-input",
             f"The join script does not begin with the program that runs it (#!/…), it has {len(join_script)} characters",
-            "Begin it with #!/bin/sh",
+            expected="a script that begins with #!/bin/sh",
         )
     settings = {"PROGRAM_ADDRESS": program_address, "PROGRAM_SHA256": program_sha256}
     for verb, state in states.items():
@@ -62,9 +62,7 @@ def fitting(text: str) -> str:
     size = len(text.encode())
     if size > MAX_BYTES:
         raise NodeError(
-            "user-data-too-long",
-            f"The user data has {size} bytes, {size - MAX_BYTES} more than the {MAX_BYTES} that EC2 takes",
-            "Shorten the join script: let it fetch the rest from where the program is",
+            "user-data-too-long", f"The user data has {size} bytes, {size - MAX_BYTES} more than the {MAX_BYTES} that EC2 takes"
         )
     return text
 
@@ -76,7 +74,6 @@ def refuse_another_program(given: str, own: str) -> None:
             "aws-program-differs",
             f"The program of the group has sha256 {given}, this checkout's own {own}: machines would be made by other rules than "
             "the stack's",
-            "Build it (python -m delivery.bundle --output nodekit.pyz), upload that file, and set the sha256 that was printed",
         )
 
 

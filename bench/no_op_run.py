@@ -1,4 +1,4 @@
-"""What a run that has nothing to change costs on a node, against what its Python must do in any case. Run by `make bench`.
+"""The cost of a run without changes on a node, compared with what its Python must do in any case. Run by `make bench`.
 
 Every figure is the least of ROUNDS runs, taken in turns so that a busy machine slows all of them alike. The measure is
 `python3` starting and importing tomlkit from the same file that the node program is: a zipapp is compiled at each start.

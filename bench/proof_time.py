@@ -63,7 +63,7 @@ def main() -> int:
         seconds["proof"].append(done.seconds)
         verdict = judge(done.console, nonce, boot_id(Path("/")), [])
         if not verdict.passed:
-            sys.exit(f"the ladder was not climbed, so that its time says nothing: {verdict.message}")
+            sys.exit(f"the ladder did not pass, so its time means nothing: {verdict.message}")
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     for name, values in seconds.items():
         print(f"{name:6} min {min(values):6.2f} s  median {medians[name]:6.2f} s  max {max(values):6.2f} s")

@@ -20,52 +20,34 @@ def refuse_taking_over(kind: str, metadata: Mapping[str, Any]) -> None:
         raise NodeError(
             "cluster-provider-takes-over",
             f"{kind} {metadata.get('name')} is not made, because the Kubernetes provider would take over one that exists",
-            "Make it by a provider with enableServerSideApply: false, or adopt the one that is there",
         )
 
 
-def explained(text: str, kind: str, name: str, exists_remedy: str) -> NodeError | None:
+def explained(text: str, kind: str, name: str, exists: str) -> NodeError | None:
     """The refusal behind the plugin's error `text` about the object `kind` `name`, or None where it speaks for itself.
 
-    `exists_remedy` is the way out where the object is there already.
+    `exists` is the case of `cluster-object-exists`, which names the way out where the object is there already.
     """
     subject = f"{kind} {name}"
     if "already exists" in text:
         return NodeError(
             "cluster-object-exists",
             f"{subject} exists already and was not made by this stack, so it was left as it is",
-            exists_remedy,
+            exists,
         )
     if owned := re.findall(r'conflict with "([^"]+)"(?: using [^:]+)?: (\S+)', text):
         fields = "; ".join(f"{field} belongs to {manager}" for manager, field in owned)
-        return NodeError(
-            "cluster-field-owned",
-            f"{subject} was left as it is: {fields}",
-            "Have that owner give the field up (for a label: kubectl label KIND NAME KEY-), or choose another name",
-        )
+        return NodeError("cluster-field-owned", f"{subject} was left as it is: {fields}")
     if refused := re.search(r'User "([^"]+)" cannot (\w+) resource "([^"]+)"', text):
         user, verb, resource = refused.groups()
-        return NodeError(
-            "cluster-forbidden",
-            f"{subject}: user {user} may not {verb} {resource}",
-            f"Grant that user {verb} on {resource}, or use the kubeconfig of one who may",
-        )
+        return NodeError("cluster-forbidden", f"{subject}: user {user} may not {verb} {resource}", verbs=verb, resource=resource)
     if re.search(r"Unauthorized|provide credentials|certificate has expired|must be logged in", text):
         return NodeError(
             "cluster-login-refused",
             f"{subject}: the API server does not accept the kubeconfig's credentials; they may have expired",
-            "Get a new kubeconfig and give it to the provider (here: pulumi config set --secret kata-nodes:kubeconfig)",
         )
     if re.search(r"unreachable|connection refused|no such host|i/o timeout|no route to host|deadline exceeded", text):
-        return NodeError(
-            "cluster-unreachable",
-            f"{subject}: the API server of the kubeconfig does not answer",
-            "Check from this machine that the server's address of the kubeconfig is reached, then run again",
-        )
+        return NodeError("cluster-unreachable", f"{subject}: the API server of the kubeconfig does not answer")
     if "apiVersion for this resource does not exist" in text:
-        return NodeError(
-            "cluster-too-old",
-            f"{subject}: the cluster does not know this kind",
-            "ValidatingAdmissionPolicy is part of Kubernetes from 1.30; update the cluster",
-        )
+        return NodeError("cluster-too-old", f"{subject}: the cluster does not know this kind")
     return None

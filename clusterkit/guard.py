@@ -149,11 +149,11 @@ def policy(
     inside = "variables.guest || " if privileged_in_guest else ""
     remedy = {
         "capabilities": f" adds capabilities. Set spec.runtimeClassName to one of: {classes}; or do not add them.",
-        "privileged": " is privileged, which would hand the node's devices over. Leave privileged out.",
-        "host-namespaces": "Leave hostNetwork, hostPID and hostIPC out of the spec.",
+        "privileged": " is privileged, which would expose the node's devices. Remove privileged.",
+        "host-namespaces": "Remove hostNetwork, hostPID and hostIPC from the spec.",
         "host-path": " is a hostPath volume, a way to the node's files. Use emptyDir or a claim.",
-        "annotations": " would change how Kata makes the guest. Leave it out, or have it put on the guard's allow-list.",
-        "baseline": f". Leave it out, or run the pod in a guest: spec.runtimeClassName one of: {classes}.",
+        "annotations": " would change how Kata makes the guest. Remove it, or add it to the guard's allow-list.",
+        "baseline": f". Remove it, or run the pod in a guest: spec.runtimeClassName one of: {classes}.",
     }
     return {
         "failurePolicy": "Fail",

@@ -1,4 +1,4 @@
-"""Names of container images: the defaults by digest, and a mirror in Docker Hub's place."""
+"""Names of container images: the defaults by digest, and a mirror instead of Docker Hub."""
 
 PROOF = "debian:13-slim@sha256:d7e12182ce18b85b93007c1dedf31f2d29e01ccf3182cc4017c709b6259bc132"
 """Debian 13 of 2026-08-24, as several unrelated public projects pin it. For proofs where no sandbox nests: it holds /bin/sh and

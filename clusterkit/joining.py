@@ -63,11 +63,7 @@ def settings(text: str) -> Settings:
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError):
         given, lacking = {}, ["pod_template"]
     if lacking:
-        raise NodeError(
-            "bad-input",
-            f"the controller's settings lack, or should not have: {', '.join(lacking)}",
-            "Leave their ConfigMap to the stack: pulumi up --refresh writes it again",
-        )
+        raise NodeError("bad-input", f"the controller's settings lack, or should not have: {', '.join(lacking)}", "settings")
     return Settings(**given)
 
 

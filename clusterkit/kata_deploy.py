@@ -47,7 +47,7 @@ def _numbers(version: str) -> tuple[int, int, int]:
         raise NodeError(
             "bad-input",
             f"The chart of Kata {version} takes no drop-in for kernel parameters",
-            f"Use {'.'.join(map(str, CUSTOM_SINCE))} or newer, or configure the nodes over SSH",
+            expected=f"{'.'.join(map(str, CUSTOM_SINCE))} or newer, or configure the nodes over SSH",
         )
     return numbers
 
@@ -206,7 +206,7 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> None:
         raise NodeError(
             "cluster-node-unknown",
             f"kubernetes.kataDeploy.nodeSelector: no node has the labels {labels}",
-            "Correct the selector, or label the nodes: kubectl label node",
+            "labels",
         )
     declared = chosen["k8sDistribution"]
     others = {node["metadata"]["name"]: actual for node in selected if (actual := distribution_of(node)) not in (declared, None)}
@@ -215,7 +215,6 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> None:
         raise NodeError(
             "kata-deploy-distribution",
             f"kubernetes.kataDeploy.k8sDistribution is {declared}, and {named(others)}",
-            "Set it to what the nodes run; where they run several, choose the nodes of one by kubernetes.kataDeploy.nodeSelector",
         )
     without = {node["metadata"]["name"]: "VMX or SVM" for node in selected if runs_no_kvm(node)}
     if without and not (chosen.get(DISCOVERY) or {}).get("enabled"):
@@ -223,7 +222,6 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> None:
             "kata-deploy-no-kvm",
             f"kata-deploy would come to {len(without)} of {len(selected)} nodes whose processor has no virtualization "
             f"(node-feature-discovery labels them so): {shown(without)}",
-            "Choose the nodes that have KVM by kubernetes.kataDeploy.nodeSelector",
         )
 
 

@@ -48,25 +48,15 @@ def chosen(found: Sequence[Node], names: Sequence[str], selector: str | None) ->
     since its own kernel could not be told from a guest.
     """
     if not found and selector:
-        raise NodeError(
-            "cluster-node-unknown",
-            f"no node has the labels {selector}",
-            "Correct the selector, or label the nodes: kubectl label node",
-        )
+        raise NodeError("cluster-node-unknown", f"no node has the labels {selector}", "labels")
     lacking = sorted(set(names) - {node.name for node in found})
     if lacking or not (names or selector):
         raise NodeError(
-            "cluster-node-unknown",
-            f"the cluster has no node named {', '.join(lacking)}" if lacking else "no node is named",
-            "Name nodes as kubectl get nodes does",
+            "cluster-node-unknown", f"the cluster has no node named {', '.join(lacking)}" if lacking else "no node is named"
         )
     mute = sorted(node.name for node in found if not node.boot_id and (selector or node.name in names))
     if mute:
-        raise NodeError(
-            "cluster-node-unknown",
-            f"{', '.join(mute)} told the cluster no boot id",
-            "Start the kubelet there; without the boot id a guest cannot be told from the node's own kernel",
-        )
+        raise NodeError("cluster-node-unknown", f"{', '.join(mute)} told the cluster no boot id", "boot-id")
     return sorted((node for node in found if selector or node.name in names), key=lambda node: node.name)
 
 

@@ -73,19 +73,21 @@ def _container(container: Mapping[str, Any], within: bool, under: str, classes: 
         yield NodeError(
             "pod-capabilities",
             f"Container {name} adds {shown} under {under}, so that they reach the node's own kernel",
-            f"Set runtimeClassName to {' or '.join(classes) or 'a RuntimeClass of Kata'}, or add no capability",
+            classes=" or ".join(classes) or "a RuntimeClass of Kata",
         )
     elif beyond and (set(beyond) - set(CAPABILITIES) or (set(beyond) != set(CAPABILITIES) and not unknown)):
         yield NodeError(
             "pod-capabilities",
             f"Container {name} adds {shown}, and a nested sandbox needs exactly {BOTH}",
-            f"Add {BOTH}, spelt so, or neither",
+            "set",
+            capabilities=BOTH,
         )
     if context.get("privileged") is True:
         yield NodeError(
             "pod-reaches-node",
             f"Container {name} is privileged, which gives it every capability and the node's devices",
-            f"Leave privileged out; {BOTH} under a RuntimeClass of Kata are enough for a nested sandbox",
+            "privileged",
+            capabilities=BOTH,
         )
 
 
@@ -94,14 +96,14 @@ def _host(spec: Mapping[str, Any]) -> Iterator[NodeError]:
         yield NodeError(
             "pod-reaches-node",
             f"A sandbox pod has {', '.join(shared)}, and so the node's own namespaces",
-            f"Leave {', '.join(shared)} out",
+            fields=", ".join(shared),
         )
     volumes = [_mapping(one) for one in _list(spec.get("volumes"))]
     if mounted := [str(one.get("name", "?")) for one in volumes if one.get("hostPath") is not None]:
         yield NodeError(
             "pod-reaches-node",
             f"A sandbox pod has hostPath volumes ({printable(', '.join(mounted), 200)}), and root of its guest the node's files",
-            "Use emptyDir or a claim",
+            "volume",
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from clusterkit.pod_proof import BOOT_ANNOTATION, DIGEST_ANNOTATION, NODE_ANNOTATION, Asked, Node, attempt_of
+from nodekit.errors import NodeError
 from nodekit.rules.proof import console, ladder
 from nodekit.rules.text import printable
 
@@ -24,9 +25,9 @@ class Refusal:
     sentence: str
 
 
-def refusal(code: str, message: str, remedy: str) -> Refusal:
+def refusal(code: str, message: str, case: str = "", *, remedy: str | None = None) -> Refusal:
     """With the sentence in the form of every error of this project."""
-    return Refusal(code, f"{message}. {remedy}. [{code}]")
+    return Refusal(code, NodeError(code, message, case, remedy=remedy).sentence())
 
 
 def line(text: object, limit: int = SHOWN) -> str:
@@ -103,9 +104,7 @@ def hopeless(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, e
     mount = told.get("FailedMount")
     if mount and mount.times > 4:
         return refusal(
-            "proof-container-failed",
-            f"{node}: a volume of the pod cannot be mounted: {line(mount.text).rstrip('.')}",
-            "Make what the template's volumes name, in the proof's own namespace",
+            "proof-container-failed", f"{node}: a volume of the pod cannot be mounted: {line(mount.text).rstrip('.')}", "volume"
         )
     return None
 
@@ -118,18 +117,12 @@ def lasts(why: str) -> bool:
 
 def refused_pod(node: str, why: str) -> Refusal:
     """The API server makes no pod for the Job."""
-    remedy = next((way for word, way in PASSED_BY.items() if word in why), "Correct what it names, then run again")
-    return refusal("proof-pod-refused", f"{node}: the cluster refuses the proof's pod: {line(why, 900).rstrip('.')}", remedy)
+    case = next((word for word in REFUSALS if word in why), "")
+    return refusal("proof-pod-refused", f"{node}: the cluster refuses the proof's pod: {line(why, 900).rstrip('.')}", case)
 
 
-PASSED_BY = {
-    "PodSecurity": "Label the namespace pod-security.kubernetes.io/enforce=privileged (SandboxNamespace does), or use the "
-    "template for an ordinary user, which needs no capability",
-    "ValidatingAdmissionPolicy": "Do what the rule says; the sandbox guard admits the capabilities under its own RuntimeClasses",
-    "RuntimeClass": "Make the RuntimeClass, or name one that is there",
-    "quota": "Raise the namespace's quota: each node's proof is a pod with the template's requests and the class's overhead",
-}
-"""A word of the API server's refusal of a pod -> the way past it."""
+REFUSALS = ("PodSecurity", "ValidatingAdmissionPolicy", "RuntimeClass", "quota")
+"""Words of the API server's refusals of a pod for which `proof-pod-refused` has a remedy of its own."""
 
 
 def no_sandbox(node: str, why: str) -> Refusal:
@@ -138,31 +131,22 @@ def no_sandbox(node: str, why: str) -> Refusal:
         return refusal(
             "proof-container-failed",
             f"{node}: the node's container runtime does not know the handler: {line(why).rstrip('.')}",
-            "Register the handler of the RuntimeClass in the node's containerd or CRI-O, as kata-deploy does, and restart it; "
-            "or leave the node out of the proof",
+            "handler",
         )
     if NO_USERS.search(why):
         return refusal(
             "proof-container-failed",
             f"{node}: the runtime's handler offers no user namespaces of the pod's own: {line(why).rstrip('.')}",
-            "Take hostUsers: false out of the pod template: in Kata's guest a sandbox makes its user namespaces itself",
+            "host-users",
         )
     fault = console.explain_kata(why)
     cause = f"{fault.cause} (the cluster says: {line(why).rstrip('.')})" if fault else line(why).rstrip(".")
-    return refusal(
-        "proof-container-failed",
-        f"{node}: the runtime cannot start the pod: {cause}",
-        "Put right what it names in Kata's installation or configuration on the node; the runtime's log there says more",
-    )
+    return refusal("proof-container-failed", f"{node}: the runtime cannot start the pod: {cause}", "runtime")
 
 
 def no_image(node: str, why: str) -> Refusal:
     """The node cannot get the image."""
-    return refusal(
-        "proof-container-failed",
-        f"{node}: the image cannot be pulled: {line(why).rstrip('.')}",
-        "Make kubernetes.proof.image one that the node can pull: its name, its registry, and the registry's credentials",
-    )
+    return refusal("proof-container-failed", f"{node}: the image cannot be pulled: {line(why).rstrip('.')}", "pull")
 
 
 # Whether it is what was asked for
@@ -234,9 +218,7 @@ def forged(asked: Asked, job: Mapping[str, Any], pod: Mapping[str, Any] | None) 
     if not differing:
         return None
     return refusal(
-        "proof-forged",
-        f"{name}: {what} is not what was asked for, and is not believed: {', '.join(differing)} differs",
-        "Look who may write in the proof's namespace, and which webhooks change Jobs and pods there; then run pulumi up again",
+        "proof-forged", f"{name}: {what} is not what was asked for, and is not believed: {', '.join(differing)} differs"
     )
 
 
@@ -263,10 +245,10 @@ def verdict(
         return refusal(
             "proof-pod-lost",
             f"{name}: the node left the cluster while it was proven, or another machine took its name",
-            "Run pulumi up again, which proves the machine that is there",
+            "replaced",
         )
     if job is None:
-        return refusal("proof-pod-lost", f"{name}: the Job is gone from the cluster", "Run pulumi refresh, then pulumi up")
+        return refusal("proof-pod-lost", f"{name}: the Job is gone from the cluster", "refresh")
     if untrue := forged(asked, job, pod):
         return untrue
     # Before a reboot the node's own kernel had another boot id.
@@ -283,7 +265,7 @@ def verdict(
         if pod is None and kept.get("job") == job["metadata"]["uid"] and kept.get("node") == name:
             return no_guest(name, str(kept.get("guestBootId", "")), boot_ids) or kept
         what = "its pod says nothing" if pod else "its pod is gone and with it what it reported"
-        return refusal("proof-pod-lost", f"{name}: the Job ended, and {what}", "Run pulumi up again, which proves the node again")
+        return refusal("proof-pod-lost", f"{name}: the Job ended, and {what}")
     unmade = events.get(job["metadata"]["uid"], {}).get("FailedCreate")
     if pod is None and unmade:
         return refused_pod(name, unmade.text)
@@ -300,14 +282,12 @@ def evidence_of(text: str | None) -> dict[str, Any]:
 
 
 def no_guest(node: str, guest: str, boot_ids: Mapping[str, str]) -> Refusal | None:
-    """The refusal of a boot id that is no guest's: the kernel of this node, or of another, ran the ladder."""
+    """The refusal of a boot id that is not a guest's: the kernel of this node, or of another, ran the ladder."""
     if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", guest) and guest not in boot_ids:
         return None
     whose = f"node {boot_ids[guest]}'s own" if guest in boot_ids else "not one of a kernel"
     return refusal(
-        "proof-not-a-guest",
-        f"{node}: the boot id {line(guest, 60)!r} is {whose}, so the ladder ran in no guest",
-        "Have the RuntimeClass's handler lead to Kata (io.containerd.kata.v2) on the node; one that leads to runc is no Kata",
+        "proof-not-a-guest", f"{node}: the boot id {line(guest, 60)!r} is {whose}, so the ladder ran in no guest", "handler"
     )
 
 
@@ -324,11 +304,11 @@ def of_container(
         return refusal(
             "proof-container-failed",
             f"{name}: the container ended with {line(code, 20)} before the ladder did, and said {line(message)!r}",
-            "Name a proof image that has /bin/sh and mount, and look at the runtime's log on the node",
+            "image",
         )
     judged = ladder.judge(message, asked.nonce, node_boot_id, asked.expect, sandbox=asked.sandbox, place="pod")
     if judged.code is not None:
-        return refusal(judged.code, f"{name}: {judged.message}", judged.remedy)
+        return refusal(judged.code, f"{name}: {judged.message}", remedy=judged.remedy)
     return no_guest(name, judged.boot_id, boot_ids) or {
         "node": name,
         "proven": "pod",
@@ -344,13 +324,8 @@ def killed(node: str, terminated: Mapping[str, Any]) -> Refusal:
     """The container was ended from outside."""
     code, signal, reason = (line(terminated.get(key), 40) for key in ("exitCode", "signal", "reason"))
     how = ", ".join([f"exit code {code}", *([f"signal {signal}"] if signal else []), *([reason] if reason else [])])
-    remedy = (
-        "Raise the pod's memory limit (kubernetes.pod.memoryLimit)"
-        if reason == "OOMKilled"
-        else "Look at the pod's events and at the kubelet's log on the node: a full node, an eviction, or a cgroup driver other "
-        "than the runtime's ends containers so"
-    )
-    return refusal("proof-container-failed", f"{node}: the container was killed before the ladder ended ({how})", remedy)
+    case = "memory" if reason == "OOMKilled" else "killed"
+    return refusal("proof-container-failed", f"{node}: the container was killed before the ladder ended ({how})", case)
 
 
 def unfinished(node: str, reason: str, pod: Mapping[str, Any] | None, events: Events) -> Refusal:
@@ -362,9 +337,7 @@ def unfinished(node: str, reason: str, pod: Mapping[str, Any] | None, events: Ev
     )
     if unscheduled:
         return refusal(
-            "proof-timeout",
-            f"{node}: the scheduler found no room for the pod: {line(unscheduled.get('message'))}",
-            "Give the node the labels that the RuntimeClass asks for and room for the pod with its overhead, or leave it out",
+            "proof-timeout", f"{node}: the scheduler found no room for the pod: {line(unscheduled.get('message'))}", "unscheduled"
         )
     if sandbox := told.get("FailedCreatePodSandBox"):
         return no_sandbox(node, sandbox.text)
@@ -373,26 +346,14 @@ def unfinished(node: str, reason: str, pod: Mapping[str, Any] | None, events: Ev
     if "Image" in str(waiting.get("reason")):
         return no_image(node, why)
     if why not in ("", "ContainerCreating", "PodInitializing"):
-        return refusal(
-            "proof-container-failed",
-            f"{node}: the container did not start: {line(why)}",
-            "Put right what it names; the runtime's log on the node says more",
-        )
+        return refusal("proof-container-failed", f"{node}: the container did not start: {line(why)}", "container")
     if reason != "DeadlineExceeded":
         cause = line(status.get("message") or status.get("reason") or "no word of it", 300)
-        return refusal(
-            "proof-pod-lost",
-            f"{node}: the pod was gone before it had reported anything ({cause})",
-            "Look whether the node still is, and is Ready; then run again",
-        )
+        return refusal("proof-pod-lost", f"{node}: the pod was gone before it had reported anything ({cause})", "node")
     where = "the ladder did not end in the container" if status.get("phase") == "Running" else "the guest did not start"
     last = max(told.values(), key=lambda words: words.times, default=None) if where.startswith("the guest") else None
     seen = f"; the cluster says: {line(last.text, 300).rstrip('.')}" if last else ""
-    return refusal(
-        "proof-timeout",
-        f"{node}: the pod did not end in the time it was given: {where}{seen}",
-        "Look at the runtime's log on the node, and raise the proof's timeoutSeconds only when the node is merely slow",
-    )
+    return refusal("proof-timeout", f"{node}: the pod did not end in the time it was given: {where}{seen}")
 
 
 def try_of(

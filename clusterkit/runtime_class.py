@@ -30,7 +30,7 @@ def toleration(taint: str) -> dict[str, str]:
         raise NodeError(
             "bad-input",
             f"toleration {taint!r} is not KEY[=VALUE][:EFFECT]",
-            f"Write it as for kubectl taint, with one of {EFFECTS}",
+            expected=f"the form of kubectl taint, with one of {EFFECTS}",
         )
     key, value, effect = shape.groups()
     tolerated = {"key": key, "operator": "Exists"} if value is None else {"key": key, "operator": "Equal", "value": value}
@@ -42,10 +42,5 @@ def adopted(name: str, handler: str, wanted: str | None) -> str:
     another. Without one, the proof alone says whether it leads to Kata: clouds and distributions name handlers as they like.
     """
     if wanted and handler != wanted:
-        raise NodeError(
-            "runtime-class-handler",
-            f"RuntimeClass {name} leads to handler {handler!r}, and {wanted!r} is wanted",
-            "Choose another name for the class, so that it is made, or leave the handler out (kubernetes.handler), so that the "
-            "class is proven as it is",
-        )
+        raise NodeError("runtime-class-handler", f"RuntimeClass {name} leads to handler {handler!r}, and {wanted!r} is wanted")
     return name

@@ -1,4 +1,4 @@
-"""A rule's refusal as Pulumi tells it."""
+"""Reports a rule's refusal as Pulumi does."""
 
 from collections.abc import Callable
 from typing import Any

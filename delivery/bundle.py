@@ -1,4 +1,4 @@
-"""Pack the node program as one zipapp: this package and tomlkit, byte for byte the same for the same sources."""
+"""Pack the node program as one zipapp of this package and tomlkit; the same sources give the same bytes."""
 
 import argparse
 import hashlib

@@ -21,11 +21,7 @@ def host_key(text: str) -> str:
         data = b""
     wanted = b"".join(len(part).to_bytes(4, "big") + part for part in (KIND, data[-KEY_BYTES:]))
     if not words or words[0] != KIND.decode() or data != wanted or len(data) != 4 + len(KIND) + 4 + KEY_BYTES:
-        raise NodeError(
-            "host-key-invalid",
-            f"The host key {printable(text, 120)!r} is no ed25519 public key",
-            "Give what /etc/ssh/ssh_host_ed25519_key.pub on the host holds, read there and not over the network",
-        )
+        raise NodeError("host-key-invalid", f"The host key {printable(text, 120)!r} is not an ed25519 public key")
     return " ".join(words[:2])
 
 
@@ -36,11 +32,7 @@ def pinned(key: str | None, host: str) -> str:
     and a sudo password. Any kind of key counts; `host_key` is stricter, for keys that this program's own settings give.
     """
     if not key or not key.strip():
-        raise NodeError(
-            "host-key-missing",
-            f"The connection to the {host} has no host key",
-            "Give its public key, as its /etc/ssh/ssh_host_ed25519_key.pub holds it: hostKey of the connection, and of its proxy",
-        )
+        raise NodeError("host-key-missing", f"The connection to the {host} has no host key")
     return key
 
 
@@ -50,14 +42,12 @@ def refuse_doubled(hosts: Iterable[tuple[str, str, int]]) -> None:
     places: dict[tuple[str, int], str] = {}
     for name, address, port in hosts:
         if name in names:
-            raise NodeError("node-doubled", f"The name {name} is given to two nodes", "Give every node a name of its own")
+            raise NodeError("node-doubled", f"The name {name} is given to two nodes")
         names.add(name)
         other = places.setdefault((address.lower().rstrip("."), port), name)
         if other != name:
             raise NodeError(
-                "node-doubled",
-                f"The nodes {other} and {name} have the same address {address} and port {port}",
-                "Remove one of them; two that are told apart by port need their own port each",
+                "node-doubled", f"The nodes {other} and {name} have the same address {address} and port {port}", "address"
             )
 
 
@@ -74,9 +64,5 @@ def before(script: str, password: str, text: str) -> str:
     """Standard input of a command of `as_root`: the script, the password on a line, then `text`. Raises NodeError `bad-input`."""
     line = password.removesuffix("\n").removesuffix("\r")
     if not line or any(c in line for c in "\n\r\0"):
-        raise NodeError(
-            "bad-input",
-            "sudoPassword is empty or has more than one line",
-            "Set it as one line: pulumi config set --secret kata-nodes:sudoPassword",
-        )
+        raise NodeError("bad-input", "sudoPassword is empty or has more than one line", "sudo-password")
     return f"{script}{line}\n{text}"

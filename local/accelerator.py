@@ -1,4 +1,4 @@
-"""Finds out whether KVM is of use here by the one check that counts: a guest kernel reaches user space with it."""
+"""Checks whether KVM works on this machine in the only reliable way: a guest kernel must reach user space."""
 
 import json
 import os

@@ -125,7 +125,7 @@ def described(directory: Path, port: int) -> dict[str, object]:
 
 
 def up(given: dict[str, object]) -> dict[str, object]:
-    """Have etcd and the API server running and ready: found, started again over their data, or made.
+    """Make sure that etcd and the API server run: reuse them, start them again over their data, or create them.
 
     Keys: `directory` (private folder), `etcd`, `apiserver` (paths of the programs). Raises `LocalError` with the end
     of the log; what an `up` started is ended when it fails or is interrupted.
@@ -186,7 +186,7 @@ def wait(directory: Path, port: int) -> None:
         for name in ("etcd", "apiserver"):
             if process.alive(directory / f"{name}.process") is None:
                 last = process.tail(directory / f"{name}.log", 5)
-                raise LocalError("server-ended", f"{name} ended by itself: {last}", "mend what it names")
+                raise LocalError("server-ended", f"{name} ended by itself: {last}", "fix what it names")
         if get(port, "/readyz", context) is not None:
             progress(f"cluster: the API server is ready after {waited:.1f} s")
             return
@@ -199,7 +199,7 @@ def wait(directory: Path, port: int) -> None:
 
 
 def halt(directory: Path) -> None:
-    """End both processes, the API server first; it waits in vain for its leases when etcd is gone."""
+    """End both processes, the API server first; it would wait for its leases after etcd is gone."""
     for name in ("apiserver", "etcd"):
         process.stop(directory / f"{name}.process", grace=5)
 
@@ -211,7 +211,7 @@ def clear(directory: Path) -> None:
 
 
 def down(given: dict[str, object]) -> dict[str, object]:
-    """Stop both servers and remove all their data; nothing to stop is no error."""
+    """Stop both servers and remove all their data; nothing to stop is not an error."""
     return process.removed(given, clear)
 
 

@@ -25,9 +25,8 @@ def refuse_where_impossible(stack: str, addresses: Iterable[str], build: bool) -
     if missing:
         raise NodeError(
             "genuine-impossible",
-            f"Stack {stack} runs the real Kata on a machine that it makes here, which needs KVM and internet, and "
+            f"Stack {stack} runs the real Kata on a virtual machine on this computer, which needs KVM and internet access, and "
             f"{'; '.join(missing)}",
-            "Use a machine that has both, or stack local, which emulates where it must and runs a stand-in for Kata",
         )
 
 
@@ -61,4 +60,4 @@ def unreached(address: str) -> str | None:
             return None
     except (OSError, ValueError, http.client.HTTPException) as error:
         why = error.reason if isinstance(error, urllib.error.URLError) else error
-        return f"{address} is not reached from here ({why})"
+        return f"{address} cannot be reached from this machine ({why})"

@@ -17,5 +17,5 @@ def completed(given: Mapping[str, object], parts: Mapping[str, str]) -> dict[str
     try:
         made = tooling.parts()
     except SetupError as error:
-        raise LocalError("no-part", str(error), "mend that and run it again") from error
+        raise LocalError("no-part", str(error), "fix that and run it again") from error
     return {**{key: made[name] for key, name in parts.items()}, **given}

@@ -153,11 +153,11 @@ def owned(directory: Path) -> Iterator[None]:
 def empty(directory: Path, names: tuple[str, ...]) -> None:
     """Remove the entries `names` of `directory`.
 
-    Raises `LocalError`, and removes nothing, when something unknown lies there: a mistyped path costs nothing.
+    Raises `LocalError`, and removes nothing, when something unknown lies there: a mistyped path deletes nothing.
     """
     strange = sorted(entry.name for entry in directory.iterdir() if entry.name.removesuffix(".new") not in names)
     if strange:
-        raise LocalError("not-mine", f"{directory} holds {strange[0]!r}, which is not from here", "give another folder")
+        raise LocalError("not-mine", f"{directory} holds {strange[0]!r}, which this program did not make", "use another folder")
     for entry in directory.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
@@ -205,7 +205,7 @@ def path_field(given: Mapping[str, object], key: str) -> Path:
 
 
 def progress(text: str) -> None:
-    """One line for the person who waits."""
+    """Print one line of progress."""
     print(harmless(text), file=sys.stderr, flush=True)
 
 

@@ -17,20 +17,20 @@ from nodekit.rules.text import harmless
 
 VERBS = {
     "preflight": "boot a tiny guest, to show that this node can run one; explain it when it cannot",
-    "docker": "bring Docker to the pinned version, hold its packages, register the Kata runtime",
-    "kata": "install or find Kata, and merge kernel parameters into the configuration that is really read",
+    "docker": "move Docker to the pinned version, hold its packages, register the Kata runtime",
+    "kata": "install or find Kata, and merge kernel parameters into the configuration that Kata really reads",
     "prove": "boot the guest that Kata would boot and climb the ladder of nested sandboxes in it",
     "restore": "undo what this program changed on the node, and nothing else",
 }
 """Verb -> what it does. Each takes a desired state."""
 QUESTIONS = {
     "status": "measure the node and change nothing",
-    "effective": "say which configuration Kata reads, what it amounts to, and which files look relevant and are dead",
+    "effective": "show which configuration Kata reads, its content, and which files look relevant but are ignored",
     "kernel-params": "merge guest kernel parameters into one of Kata's configuration files",
-    "daemon-json": "print the daemon.json that the verb docker would write, or say why it refuses to",
-    "apt-sources": "print the apt source that the verb docker would write or use, or say why it refuses to",
-    "compat": "say whether a Docker works with a Kata; exit 1 with the reason and the cure when it does not",
-    "failpoints": "list the places between two effects at which this program can be made to end, for tests",
+    "daemon-json": "print the daemon.json that the verb docker would write, or the reason why it refuses",
+    "apt-sources": "print the apt source that the verb docker would write or use, or the reason why it refuses",
+    "compat": "check whether a Docker works with a Kata; exit 1 with the reason and the remedy if it does not",
+    "failpoints": "list the points between two effects at which tests can kill this program",
 }
 """Question -> what it answers. Each takes arguments."""
 FILES = ("kernel-params", "daemon-json", "apt-sources")
@@ -45,7 +45,7 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
         prog="nodekit",
         description="Turn this machine into a node whose Kata guests can run a nested sandbox, and prove it.",
         epilog=f"{', '.join(VERBS)}: desired state as one JSON object on standard input, result as one JSON document on standard "
-        "output, progress on standard error. The others take arguments and print for people, or JSON with --json. "
+        "output, progress on standard error. The others take arguments and print text, or JSON with --json. "
         "Exit: 0 done, 1 refused or failed (error.code, error.message, error.remedy), 2 bad usage.",
     )
     top.add_argument("--version", action="version", version=__version__)
@@ -67,20 +67,18 @@ def _module(name: str) -> ModuleType:
 def desired_state(text: str) -> dict[str, object]:
     """The desired state from its JSON text; raises NodeError `bad-input`."""
     if len(text) > MAX_INPUT:
-        raise NodeError("bad-input", f"The desired state is longer than {MAX_INPUT} characters", "Give one JSON object on stdin")
+        raise NodeError("bad-input", f"The desired state is longer than {MAX_INPUT} characters", "stdin")
     try:
         value = json.loads(text or "{}")
     except (ValueError, RecursionError) as error:
-        raise NodeError("bad-input", f"The desired state is not JSON: {error}", "Give one JSON object on stdin") from None
+        raise NodeError("bad-input", f"The desired state is not JSON: {error}", "stdin") from None
     if not isinstance(value, dict):
-        raise NodeError(
-            "bad-input", f"The desired state is a {type(value).__name__}, not an object", "Give one JSON object on stdin"
-        )
+        raise NodeError("bad-input", f"The desired state is a {type(value).__name__}, not an object", "stdin")
     return value
 
 
 def _hold_streams() -> None:
-    """Have something at 0, 1 and 2, so that no file that is opened later takes the place of a stream that was closed."""
+    """Open 0, 1 and 2 if they are closed, so that no file that is opened later takes their place."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(number)
@@ -92,11 +90,11 @@ def _read() -> str:
     try:
         return sys.stdin.read(MAX_INPUT + 1)
     except UnicodeDecodeError as error:
-        raise NodeError("bad-input", f"The desired state is not UTF-8: {error}", "Give one JSON object on stdin") from None
+        raise NodeError("bad-input", f"The desired state is not UTF-8: {error}", "stdin") from None
 
 
 def _told(document: str) -> bool:
-    """Print the result; false when nobody reads it."""
+    """Print the result; false if nobody reads it."""
     try:
         if sys.stdout is None:
             return False
@@ -112,7 +110,7 @@ def _told(document: str) -> bool:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb or answer one question; returns the exit code. A result that nobody could read is no success."""
+    """Run one verb or answer one question; returns the exit code. A result that nobody could read is a failure."""
     _hold_streams()
     words = sys.argv[1:] if argv is None else argv
     given = vars(parser(words).parse_args(words))

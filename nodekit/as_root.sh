@@ -3,7 +3,7 @@
 #   sh -c "$(cat as_root.sh)" as-root PROGRAM [ARGUMENT]...
 # Standard input: one line with the password, then what the program reads. The script itself comes before them (login.as_root), so
 # that no file of the login user's is given the password.
-# The password goes to sudo's standard input alone: it is no argument, in no environment, and never reaches the program.
+# The password goes to sudo's standard input alone: it is not an argument, in no environment, and never reaches the program.
 set -eu
 
 MARK="the program's standard input begins after this line"
@@ -13,7 +13,7 @@ fail() {
     exit 1
 }
 
-# Why sudo let nobody in, from its own words in English; $1: those words.
+# Explains sudo's refusal from its own English message; $1: that message.
 refuse() {
     case $1 in
         *"must have a tty"*)
@@ -29,13 +29,13 @@ refuse() {
             ;;
         *)
             words=$(printf %s "$1" | LC_ALL=C tr -c '[:print:]' ' ' | cut -c 1-300)
-            fail "sudo ended for user $(id -un) with: $words." "Mend sudo on the node, or log in as root. [sudo-not-allowed]"
+            fail "sudo ended for user $(id -un) with: $words." "Repair sudo on the node, or log in as root. [sudo-not-allowed]"
             ;;
     esac
 }
 
 run() {
-    IFS= read -r password || fail "standard input holds no password." "Give it on the first line. [bad-input]"
+    IFS= read -r password || fail "standard input holds no password." "Write it on the first line of the standard input. [bad-input]"
     [ "$(id -u)" -ne 0 ] || exec "$@"
     command -v sudo >/dev/null 2>&1 ||
         fail "user $(id -un) is not root, and sudo is not installed." "Log in as root, or install sudo. [no-sudo]"

@@ -130,7 +130,7 @@ install_program() {
     uploaded=$1 target=$2 sum=$3
     case $target in
         "$FOLDER"/nodekit-*.pyz) ;;
-        *) fail "$target lies outside $FOLDER." "Give a path in it. [bad-input]" ;;
+        *) fail "$target lies outside $FOLDER." "Use a path in it. [bad-input]" ;;
     esac
     command -v apt-get >/dev/null 2>&1 ||
         fail "$(uname -n): there is no apt-get here." "Use Debian 12 or 13, or Ubuntu 22.04 or 24.04. [unsupported-os]"
@@ -150,17 +150,17 @@ install_program() {
         [ -z "$tools" ] || record_packages $tools
         changed=true
     fi
-    python_is_whole || fail "$(uname -n): python3 lacks parts of its standard library." "Install the package python3. [tool-missing]"
+    python_is_whole || fail "$(uname -n): python3 lacks parts of its standard library." "Install the package python3 on the node. [tool-missing]"
 
     if ! holds "$target"; then
         [ -f "$uploaded" ] ||
-            fail "$(uname -n): $target is missing, and so is the upload $uploaded." "Remove the stack's upload from its state by 'pulumi up --replace', then run again. [file-unreadable]"
+            fail "$(uname -n): $target is missing, and so is the upload $uploaded." "Remove the stack's upload from its state with 'pulumi up --replace', then run again. [file-unreadable]"
         as_root install -d -o root -g root -m 0755 "$FOLDER"
         # Verified where only root writes: the upload is the login user's, who could change it between a check and the copy.
         as_root install -o root -g root -m 0644 "$uploaded" "$target.new"
         if ! holds "$target.new"; then
             as_root rm -f "$target.new"
-            fail "$(uname -n): the upload $uploaded does not have sha256 $sum." "Run again; if it stays so, look at the disk. [file-invalid]"
+            fail "$(uname -n): the upload $uploaded does not have sha256 $sum." "Run again; if it happens again, check the disk. [file-invalid]"
         fi
         as_root sync "$target.new"
         as_root mv "$target.new" "$target"

@@ -8,7 +8,7 @@
 # proc only where one is fully visible (fs/namespace.c, mount_too_revealing): bubblewrap and sandbox-runtime then end with
 # "Can't mount proc". A new mount has no masks above it; SYS_ADMIN, which acts inside the guest, is just enough to make it.
 # Becomes the command by exec, so that signals, exit code, standard streams and the working folder are the command's own; writes
-# nothing, so that a read-only root is no hindrance. With --user the command runs as that user and group without capabilities.
+# nothing, so a read-only root works. With --user the command runs as that user and group without capabilities.
 set -u
 name=kata-nodes-entry
 user=

@@ -36,7 +36,7 @@ leave() {
     rm -rf "$work"
 }
 
-# The address may hold what only its reader should know, so it is no argument.
+# The address may hold what only its reader should know, so it is not an argument.
 download() {
     printf '%s\n' "$PROGRAM_ADDRESS" | timeout --kill-after=30 300 python3 -I -c '
 import sys, urllib.request
@@ -51,7 +51,7 @@ except (OSError, ValueError) as error:
 get_program() {
     for pause in 2 4 8 16 32 60 60 0; do
         if ! download "$1" 2>"$work/said"; then
-            why="$(tail -n 1 "$work/said") (${PROGRAM_ADDRESS%%\?*}). See that this machine can reach it. [command-failed]"
+            why="$(tail -n 1 "$work/said") (${PROGRAM_ADDRESS%%\?*}). Check that this machine can reach it. [command-failed]"
         elif echo "$PROGRAM_SHA256  $1" | sha256sum -c --status; then
             return
         else

@@ -41,7 +41,7 @@ nodekit() {
         '{'*"\"verb\": \"$2\""*'}') ;;
         *)
             echo "error: $(uname -n): $2 ended without its own result, so nothing shows what it did." \
-                "Run again; if it stays so, look whether python3 on the node is whole. [result-missing]" >&2
+                "Run again; if it happens again, check that python3 on the node is complete. [result-missing]" >&2
             return 1
             ;;
     esac

@@ -69,7 +69,7 @@ class Found:
 
 
 def form(text: str) -> str | None:
-    """What a text shows itself to be, or to hold, by its form; None when by that it is no secret."""
+    """What a text shows itself to be, or to hold, by its form; None when by that it is not a secret."""
     return next((what for what, pattern in _FORMS if pattern.search(text)), None)
 
 

@@ -83,7 +83,7 @@ def pods(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> l
         return []
     classes: Sequence[str] = settings["runtimeClasses"]
     return [
-        NodeError(error.code, f"{printable(at, 200)}: {error.message}", error.remedy)
+        NodeError(error.code, f"{printable(at, 200)}: {error.message}", remedy=error.remedy)
         for at, spec in pod_safety.pod_specs(opened(inputs))
         for error in pod_safety.unsafe(spec, classes)
     ]
@@ -144,7 +144,6 @@ def plain_secrets(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, A
                 NodeError(
                     "secret-on-command-line",
                     f"{printable(at, 200)} holds {what}, and errors and other processes show command lines and environments",
-                    "Give it on stdin, or as a file of its own; pulumi.Output.unsecret says that a value is no secret",
                 )
                 for at, what in places.items()
             ]
@@ -153,7 +152,6 @@ def plain_secrets(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, A
                 NodeError(
                     "secret-in-plain",
                     f"{printable(one.at, 200)} holds {one.what} in plain, which lies in the stack's state and previews",
-                    "Set it by pulumi config set --secret, read it by require_secret, or wrap it in pulumi.Output.secret",
                 )
                 for one in secrets(value, key, key)
                 if not one.kept
@@ -188,4 +186,4 @@ def proofs(resources: Sequence[Resource]) -> list[tuple[str, NodeError]]:
 
 
 def _unproven(said: str) -> NodeError:
-    return NodeError("proof-missing", said, "Make nodes by KataNode, all of it, or prove the cluster's by KataProof")
+    return NodeError("proof-missing", said)

@@ -1,4 +1,4 @@
-"""Namespace and RuntimeClass that a stack adopts: looked for on the cluster before anything is made."""
+"""Namespace and RuntimeClass that a stack adopts: checked on the cluster before anything is made."""
 
 import asyncio
 from typing import Any
@@ -11,9 +11,9 @@ from stacks.model import Kubernetes
 
 
 def adopted(wanted: Kubernetes, kubeconfig: Any) -> dict[str, pulumi.Input[str]]:
-    """Names of namespace and class; of what is to be adopted it is known once it was found on the cluster.
+    """Names of namespace and class; the name of an adopted one is known once it is found on the cluster.
 
-    The provider's own word for what is missing is no more than that it does not exist.
+    The provider's own error says only that the object does not exist.
     """
 
     def found(kind: str, name: str, adopt: bool, setting: str) -> pulumi.Input[str]:

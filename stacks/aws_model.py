@@ -21,7 +21,7 @@ class AwsInstances(Model):
     ssh_from: Annotated[list[Cidr], Field(min_length=1)]
     """Networks that may reach SSH, such as 203.0.113.0/24."""
     ssh_from_everywhere: bool = False
-    """Whether these networks may be everybody."""
+    """Whether these networks may include everybody."""
     public_address: bool = False
     """Whether each instance gets a public IPv4 address and is reached by it; otherwise by its private one."""
     public_key: Annotated[str, Field(pattern=r"^(ssh-ed25519|ssh-rsa) [A-Za-z0-9+/=]+( .*)?$")] | None = None
@@ -41,7 +41,7 @@ class AwsProgram(Model):
     """The node program in an object store, for machines to download."""
 
     address: Annotated[str, Field(pattern=r"^https://[^\s'\"\\]+$")]
-    """Where it is, as every machine of the group can read it."""
+    """Its address, which every machine of the group can read."""
     sha256: Sha256
     """What `python -m delivery.bundle --output FILE` printed."""
 
@@ -74,37 +74,36 @@ class Aws(Model):
     instance_type: Annotated[str, Field(pattern=ec2.INSTANCE_TYPE)]
     """Bare metal, or a type that lists nested-virtualization."""
     nested_virtualization: bool = False
-    """Whether nested virtualisation is turned on, which every type needs that is not bare metal."""
+    """Whether nested virtualization is turned on, which every type needs that is not bare metal."""
     image: Annotated[str, Field(pattern=r"^ami-([0-9a-f]{8}|[0-9a-f]{17})$")]
-    """Image; `python -m aws.preflight --newest-image --region REGION` prints the newest Ubuntu 24.04."""
+    """The image; `python -m aws.preflight --newest-image --region REGION` prints the newest Ubuntu 24.04."""
     image_owner: Annotated[str, Field(pattern=r"^[0-9]{12}$")] = ec2.CANONICAL
-    """Account that the image must be of, which the preflight looks at: Canonical, unless it is one's own."""
+    """Account that must own the image, which the preflight checks; by default Canonical."""
     vpc: Annotated[str, Field(pattern=r"^vpc-[0-9a-f]+$")]
-    """The network that the subnets are in."""
+    """The network of the subnets."""
     subnets: Annotated[list[Annotated[str, Field(pattern=r"^subnet-[0-9a-f]+$")]], Field(min_length=1)]
-    """Subnets that machines are made in."""
+    """Subnets in which machines are made."""
     security_groups: list[Annotated[str, Field(pattern=r"^sg-[0-9a-f]+$")]] = []
-    """Further security groups of every machine, such as that of a cluster's nodes."""
+    """Further security groups for every machine, such as the one of a cluster's nodes."""
     root_volume_gi_b: Annotated[int, Field(alias="rootVolumeGiB", ge=16, le=16384)] = 100
     """Size of the encrypted root volume in GiB."""
     session_manager: bool = False
     """Whether Systems Manager may open sessions on the machines."""
     tags: dict[str, str] = {}
-    """Tags of everything, beside Name and kata-nodes."""
+    """Tags of all resources, besides Name and kata-nodes."""
     instances: AwsInstances | None = None
     group: AwsGroup | None = None
 
     @model_validator(mode="before")
     @classmethod
     def no_managed_node_group(cls, given: Any) -> Any:
-        """Refuse what would lose its setting without a word."""
+        """Refuse what would silently lose its setting."""
         if isinstance(given, dict) and "managedNodeGroup" in given:
             raise NodeErrorValue(
                 NodeError(
                     "aws-managed-node-group",
-                    "nodes.aws.managedNodeGroup is refused: a managed node group of EKS drops nested virtualisation from its "
-                    "launch template without a word (aws/containers-roadmap 2784), and its machines have no /dev/kvm",
-                    "Use nodes.aws.group, an auto-scaling group of the stack's own",
+                    "nodes.aws.managedNodeGroup is refused: a managed node group of EKS drops nested virtualization from its "
+                    "launch template without a message (aws/containers-roadmap 2784), and its machines have no /dev/kvm",
                 )
             )
         return given

@@ -196,7 +196,6 @@ class Kata(Model):
                     "hypervisor-cannot-nest",
                     "hypervisor 'firecracker' is refused with nestedSandbox: true; Firecracker is meant for the case that "
                     "the virtual machine is the only boundary",
-                    "Set kata.hypervisor to 'qemu', or kata.nestedSandbox to false",
                 )
             )
         return self
@@ -577,7 +576,7 @@ def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
         "joinScript": (bool(aws and aws.group), "nodes.aws.group is not set"),
     }
     errors = [
-        NodeError("login-useless", f"{NAMESPACE}:{key} is set, but {why}", f"Remove it: pulumi config rm {NAMESPACE}:{key}")
+        NodeError("login-useless", f"{NAMESPACE}:{key} is set, but {why}", key=f"{NAMESPACE}:{key}")
         for key, (needed, why) in wanted.items()
         if key in secrets and not needed
     ]

@@ -1,4 +1,4 @@
-"""Writes a new stack file from a few answers, checked by the model before it is written: `make new-stack`."""
+"""Writes a new stack file from a few answers, which the model checks first: `make new-stack`."""
 
 import argparse
 import os
@@ -257,7 +257,7 @@ def collect(given: Answers, ask: Callable[[str], str] | None) -> dict[str, str]:
             said = ask(f"{one.text}{f' [{default}]' if default else ''}: ").strip()
         said = said or default
         if not said:
-            raise ConfigError(f"--{one.key} is missing. Give it: {one.text}.")
+            raise ConfigError(f"--{one.key} is missing. Set it: {one.text}.")
         if one.choices and said not in one.choices:
             raise ConfigError(f"--{one.key} is {said!r}. Give one of {', '.join(one.choices)}.")
         answers[one.key] = said

@@ -20,9 +20,9 @@ STATE = CHECKOUT / ".state"
 PASSPHRASE = STATE / "passphrase"
 COMMAND_PLUGIN = "1.2.1"
 OWN_PLUGIN = "plugins/command/main.py"
-"""What our own command plugin starts, by which it is told from the official one."""
+"""What our own command plugin starts, which distinguishes it from the official one."""
 OWN_BACKEND = "local"
-"""The stack that keeps its state in the checkout: what it makes is this machine's, and no colleague's."""
+"""The stack that keeps its state in the checkout: what it makes is this machine's, not shared with others."""
 
 
 def environment_name(lock: Path) -> str:
@@ -76,7 +76,7 @@ def show(venv: Path) -> None:
 
 
 def engine_folder() -> Path:
-    """A folder with the engine and its language host side by side, which is where the engine looks first."""
+    """A folder with the engine and its language host side by side, where the engine looks first."""
     engine, language = get.path("pulumi"), get.path("pulumi-language-python")
     if engine.resolve().parent == language.resolve().parent:
         return engine.parent
@@ -85,7 +85,7 @@ def engine_folder() -> Path:
         for program in (engine, *language.parent.iterdir()):
             shutil.copy2(program, folder / program.name)
 
-    return cache.entry(f"engine-{cache.key([str(engine), str(language)])}", make, "Putting engine and language host together")
+    return cache.entry(f"engine-{cache.key([str(engine), str(language)])}", make, "Assembling engine and language host")
 
 
 def published(name: str, version: str) -> bool:

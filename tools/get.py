@@ -63,7 +63,7 @@ def on_path(part: Part) -> Path | None:
     version = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
     if not version or not acceptable(version[0], part.version, part.accept):
         seen = version[0] if version else "no version"
-        say(f"{part.name}: {program} says {seen}, which does not do for {part.version}; looking further")
+        say(f"{part.name}: {program} says {seen}, which does not satisfy {part.version}; looking further")
         return None
     return Path(program)
 

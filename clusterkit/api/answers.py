@@ -68,5 +68,5 @@ def too_long(api: client.ApiClient, what: str, limit: int) -> NodeError:
     return NodeError(
         "cluster-unreachable",
         f"the API server {api.configuration.host} {what} more than {limit >> 20} MiB",
-        "Look what makes its lists so long, and whether this is the API server that is meant",
+        "long",
     )

@@ -11,18 +11,18 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from clusterkit import pod_proof, pod_verdict
-from clusterkit.api.kubeconfig import SET, connected
+from clusterkit.api.kubeconfig import connected
 from nodekit.errors import NodeError
 
 REQUEST_SECONDS = 20
 """Bound on one request; each is tried three times."""
 POLL_SECONDS = 1.0
 GRACE_SECONDS = 60
-"""Beyond the Jobs' own deadline: the Job controller needs a while to say so."""
+"""Added to the Jobs' own deadline: the Job controller needs a while to report it."""
 
 
 class Reader:
-    """One cluster, read as the user of a kubeconfig; every error is a NodeError with a remedy, and none tells a secret."""
+    """One cluster, read as the user of a kubeconfig; every error is a NodeError with a remedy, and none contains a secret."""
 
     def __init__(self, kubeconfig: str, context: str | None) -> None:
         self.api = connected(kubeconfig, context)
@@ -43,30 +43,23 @@ class Reader:
     def unreachable(self, error: Exception) -> NodeError:
         """From a request that got no answer."""
         why = getattr(error, "reason", None) or error
-        return NodeError(
-            "cluster-unreachable",
-            f"the API server {self.server} does not answer: {str(why)[:300]}",
-            "Start it, or open the way to it from here; a kubeconfig of another cluster is set by: " + SET,
-        )
+        return NodeError("cluster-unreachable", f"the API server {self.server} does not answer: {str(why)[:300]}")
 
     def refused(self, what: str, error: ApiException) -> NodeError:
-        """From an answer that is none of the wanted ones."""
+        """From an unexpected answer."""
         if error.status == 401:
             return NodeError(
                 "cluster-login-refused",
                 f"the API server {self.server} does not accept the kubeconfig's credentials; they may have expired",
-                "Get new ones, then: " + SET,
             )
         if error.status == 403:
             return NodeError(
-                "cluster-forbidden",
-                f"the kubeconfig's user may not read {what}",
-                f"Grant it the verbs get and list on {what}",
+                "cluster-forbidden", f"the kubeconfig's user may not read {what}", verbs="get and list", resource=what
             )
         return NodeError(
             "cluster-unreachable",
             f"the API server {self.server} answered {error.status} {error.reason} when asked for {what}",
-            "Look at the API server's log",
+            "log",
         )
 
     def nodes(self, names: Sequence[str], selector: str | None) -> list[pod_proof.Node]:
@@ -83,7 +76,7 @@ class Reader:
         return [pod_proof.node_of(node) for node in self.described_nodes()]
 
     def require(self, kind: str, name: str, setting: str) -> None:
-        """Refuse, by NodeError `cluster-object-missing`, where a Namespace or RuntimeClass that `setting` adopts is not there."""
+        """Raise NodeError `cluster-object-missing` if a Namespace or RuntimeClass that `setting` adopts does not exist."""
         call = {"Namespace": self.core.read_namespace, "RuntimeClass": self.node.read_runtime_class}[kind]
         try:
             call(name, _request_timeout=REQUEST_SECONDS)
@@ -91,9 +84,7 @@ class Reader:
             if error.status != 404:
                 raise self.refused(f"{kind} {name}", error) from None
             raise NodeError(
-                "cluster-object-missing",
-                f"{kind} {name} is to be adopted and is not on the cluster",
-                f"Correct its name, or have it made: {setting}: false",
+                "cluster-object-missing", f"{kind} {name} is to be adopted, but is not on the cluster", setting=setting
             ) from None
         except urllib3.exceptions.HTTPError as error:
             raise self.unreachable(error) from None
@@ -120,7 +111,7 @@ class Reader:
             return {}
 
     def kept(self, namespace: str, name: str) -> dict[str, str]:
-        """Data of a ConfigMap, none when there is no such."""
+        """Data of a ConfigMap; empty if it does not exist."""
         try:
             found = self.core.read_namespaced_config_map(name, namespace, _request_timeout=REQUEST_SECONDS)
         except ApiException as error:
@@ -132,7 +123,7 @@ class Reader:
         return dict(found.data or {})
 
     def situation(self, namespace: str, proof: str, names: Sequence[str], selector: str | None) -> "Situation":
-        """What a proof begins with: the nodes to prove, and what is on the cluster of the proof before."""
+        """The state at the start of a proof: the nodes to prove, and the results of earlier proofs."""
         return Situation(
             self.nodes(names, selector),
             self.all_nodes(),
@@ -147,7 +138,7 @@ class Reader:
     ) -> dict[str, dict[str, Any] | pod_verdict.Refusal]:
         """Evidence or refusal by node, once every Job has ended or cannot pass; `asked` has each node's Job by uid.
 
-        The last state of a pod, and what events said of it, is remembered: a Job that runs into its deadline removes it.
+        The last state of a pod, and what events reported about it, is remembered: a Job that runs into its deadline removes it.
         """
         before = self.kept(namespace, pod_proof.evidence_name(proof))
         end = time.monotonic() + timeout_seconds + GRACE_SECONDS
@@ -174,7 +165,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class Situation:
-    """What a proof begins with."""
+    """The state at the start of a proof."""
 
     chosen: list[pod_proof.Node]
     """The nodes to prove."""
@@ -185,6 +176,6 @@ class Situation:
     pods: dict[str, dict[str, Any]]
     """Their pods, by the Job's uid."""
     kept: dict[str, str]
-    """Evidence of the proof before (JSON), by node."""
+    """Evidence of the previous proof (JSON), by node."""
     events: pod_verdict.Events
     """What the cluster's events say of Jobs and pods."""

@@ -1,6 +1,6 @@
-"""What a kubeconfig means, as kubectl takes it, and the client that logs in by it.
+"""Reads a kubeconfig as kubectl does, and makes the client that logs in with it.
 
-The kubernetes library knows less of kubeconfigs than kubectl and the engine's Kubernetes plugin do (client-go): it forgets the
+The kubernetes library supports less than kubectl and the engine's Kubernetes plugin (client-go): it forgets the
 proxy and the impersonated user, sends a token with the line break at its end, and says of a plugin that fails only that the
 server refuses the user. So this module reads what client-go reads, and hands the library an address and credentials. Rules:
 https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/ and
@@ -31,15 +31,13 @@ from nodekit.host import capture, reading
 from nodekit.rules.text import printable
 
 PLUGIN_SECONDS = 60
-"""Bound on a log-in plugin; those of the clouds ask their service once."""
+"""Bound on a login plugin; those of the clouds ask their service once."""
 PLUGIN_LIMIT = 1 << 20
 """Bytes that a plugin may print; a credential has a few KiB."""
 FILE_LIMIT = 1 << 20
 """Bytes of a file that a kubeconfig names."""
 EXPIRY_MARGIN = timedelta(seconds=60)
 """A credential is fetched again this long before its end."""
-SET = "kubectl config view --raw --minify --flatten | pulumi config set --secret kata-nodes:kubeconfig"
-"""Sets a kubeconfig that holds one cluster, and what its files hold."""
 REMOVED_PROVIDERS = {"gcp": "gke-gcloud-auth-plugin", "azure": "kubelogin"}
 """`auth-provider` names that client-go dropped in 1.26, and the plugin that took each one's place."""
 
@@ -59,7 +57,7 @@ class Login:
 def login(kubeconfig: str, context: str | None) -> Login:
     """The cluster and user that `context`, or the current context, means; raises NodeError `kubeconfig-invalid`.
 
-    No error holds more of the kubeconfig than names and addresses.
+    Errors contain only names and addresses of the kubeconfig.
     """
     try:
         document = yaml.safe_load(kubeconfig)
@@ -70,18 +68,12 @@ def login(kubeconfig: str, context: str | None) -> Login:
         raise _invalid("the kubeconfig is empty" if not document else "the kubeconfig is not a mapping of keys")
     name = context or document.get("current-context")
     if not name:
-        raise NodeError(
-            "kubeconfig-invalid",
-            "the kubeconfig has no current-context, and no context is set",
-            "Name the context in the stack's file: kubernetes.context",
-        )
+        raise NodeError("kubeconfig-invalid", "the kubeconfig has no current-context, and no context is set", "no-context")
     contexts = _by_name(document, "contexts", "context")
     if name not in contexts:
         known = ", ".join(printable(str(other), 80) for other in list(contexts)[:20]) or "none"
         raise NodeError(
-            "kubeconfig-invalid",
-            f"the kubeconfig has no context {printable(str(name), 80)}; its contexts: {known}",
-            "Name one of them in the stack's file (kubernetes.context), or set the kubeconfig of the right cluster",
+            "kubeconfig-invalid", f"the kubeconfig has no context {printable(str(name), 80)}; its contexts: {known}", "context"
         )
     chosen = contexts[name]
     cluster = _referred(document, "clusters", "cluster", chosen.get("cluster"), str(name))
@@ -122,12 +114,12 @@ def _referred(document: Mapping[str, Any], section: str, key: str, name: object,
 
 
 def _invalid(message: str) -> NodeError:
-    return NodeError("kubeconfig-invalid", message, f"Write it whole and set it again: {SET}")
+    return NodeError("kubeconfig-invalid", message)
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """How a user logs in; empty fields are not used. All of it is secret but for `expires`."""
+    """How a user logs in; empty fields are not used. Everything except `expires` is secret."""
 
     authorization: str = ""
     """The header's value."""
@@ -147,7 +139,7 @@ def connected(kubeconfig: str, context: str | None) -> client.ApiClient:
         return _client(chosen)
     except (TypeError, ValueError, AttributeError, KeyError):
         # Their texts may hold parts of the kubeconfig.
-        raise _invalid("a part of the kubeconfig is of another kind than its format asks for") from None
+        raise _invalid("a part of the kubeconfig has the wrong type") from None
 
 
 def _client(chosen: Login) -> client.ApiClient:
@@ -175,7 +167,7 @@ def _client(chosen: Login) -> client.ApiClient:
 
 
 def trust(chosen: Login, held: Credentials, public: str) -> ssl.SSLContext:
-    """Whom a connection believes, and the certificate that it shows.
+    """The authorities that a connection trusts, and the certificate that it presents.
 
     `public` is a file of the authorities of the Web, for a cluster whose kubeconfig names no authority of its own: where Python
     finds none of the system's, as on a Mac, they are all there is.
@@ -205,7 +197,7 @@ def trust(chosen: Login, held: Credentials, public: str) -> ssl.SSLContext:
 
 
 def proxy(chosen: Login) -> str | None:
-    """The proxy between here and the API server: `proxy-url`, else the environment's, unless that exempts the server."""
+    """The proxy to the API server: `proxy-url`, otherwise the environment's, unless that exempts the server."""
     address = urlsplit(chosen.server)
     named = chosen.cluster.get("proxy-url")
     if not named:
@@ -215,8 +207,8 @@ def proxy(chosen: Login) -> str | None:
         raise NodeError(
             "kubeconfig-invalid",
             f"the proxy of the cluster is of the kind {printable(urlsplit(str(named)).scheme, 20) or '(none)'}, "
-            "and this program can use http and https proxies alone",
-            "Set proxy-url of the kubeconfig's cluster to such a proxy, or remove it and open the way to the server otherwise",
+            "and this program supports only http and https proxies",
+            "proxy",
         )
     return str(named) if named else None
 
@@ -236,7 +228,7 @@ def impersonation(chosen: Login) -> dict[str, str]:
             "kubeconfig-invalid",
             f"user {printable(chosen.user_name, 80)} of the kubeconfig acts as another with several groups or extra fields, "
             "which this program cannot do",
-            "Use a context whose user has the rights itself, or acts with at most one entry in as-groups",
+            "impersonation",
         )
     return headers
 
@@ -279,7 +271,8 @@ def _provided(provider: Mapping[str, Any], who: str) -> str:
         "kubeconfig-invalid",
         f"{who} of the kubeconfig logs in by the auth-provider {printable(name, 40)}, which Kubernetes removed in 1.26 or which "
         "holds no token",
-        f"Write the kubeconfig again with {instead} (its exec section), then: {SET}",
+        "auth-provider",
+        plugin=instead,
     )
 
 
@@ -287,7 +280,7 @@ def _plugged_in(chosen: Login) -> Credentials:
     """What the plugin of the user's `exec` section answers."""
     plugin = chosen.user["exec"]
     command, version = str(plugin.get("command") or ""), str(plugin.get("apiVersion") or "")
-    who = f"the log-in plugin {printable(command, 120) or '(no name)'} of user {printable(chosen.user_name, 80)}"
+    who = f"the login plugin {printable(command, 120) or '(no name)'} of user {printable(chosen.user_name, 80)}"
     spec: dict[str, Any] = {"interactive": False}
     if plugin.get("provideClusterInfo"):
         spec["cluster"] = _shown_to_plugin(chosen.cluster)
@@ -295,7 +288,7 @@ def _plugged_in(chosen: Login) -> Credentials:
     variables = {str(entry["name"]): str(entry["value"]) for entry in plugin.get("env") or []}
     environment = {**os.environ, **variables, "KUBERNETES_EXEC_INFO": json.dumps(asked)}
     argv = [command, *(str(word) for word in plugin.get("args") or [])]
-    by_hand = f"Run it by hand ({printable(command, 120)}, with the args of the kubeconfig); it must print an ExecCredential"
+    program = printable(command, 120)
     try:
         done = capture.capture(argv, timeout=PLUGIN_SECONDS, limit=PLUGIN_LIMIT, env=environment)
     except OSError as error:
@@ -303,18 +296,19 @@ def _plugged_in(chosen: Login) -> Credentials:
         raise NodeError(
             "kubeconfig-plugin-failed",
             f"{who} cannot be started here: {error.strerror}",
-            hint or f"Install {printable(command, 120)} where pulumi runs and put it on PATH, or set a kubeconfig with a token",
+            remedy=hint or None,
+            program=program,
         ) from None
     said = printable(" ".join(done.stderr.decode(errors="replace").split()), 400) or "nothing"
     if done.timed_out:
         raise NodeError(
             "kubeconfig-plugin-failed",
-            f"{who} did not end in {PLUGIN_SECONDS} s; it may have waited for an answer of a person. It said: {said}",
-            "Log in by hand first, or use one that asks nothing",
+            f"{who} did not end in {PLUGIN_SECONDS} s; it may have waited for input. It printed: {said}",
+            "asks",
         )
     if done.code or done.too_long:
         ended = f"printed more than {PLUGIN_LIMIT >> 10} KiB" if done.too_long else f"ended with {done.code}"
-        raise NodeError("kubeconfig-plugin-failed", f"{who} {ended}. It said: {said}", by_hand)
+        raise NodeError("kubeconfig-plugin-failed", f"{who} {ended}. It said: {said}", "by-hand", program=program)
     try:
         answer = json.loads(done.stdout)
         status = answer["status"]
@@ -323,13 +317,15 @@ def _plugged_in(chosen: Login) -> Credentials:
         expires = datetime.fromisoformat(status["expirationTimestamp"]) if status.get("expirationTimestamp") else None
     except (ValueError, KeyError, TypeError, AttributeError):
         # What it printed is a credential, or part of one.
-        raise NodeError("kubeconfig-plugin-failed", f"{who} printed no ExecCredential with a credential", by_hand) from None
+        raise NodeError(
+            "kubeconfig-plugin-failed", f"{who} printed no ExecCredential with a credential", "by-hand", program=program
+        ) from None
     if answer.get("apiVersion") != version:
         raise NodeError(
             "kubeconfig-plugin-failed",
             f"{who} answers in {printable(str(answer.get('apiVersion')), 80)}, "
             f"and the kubeconfig asks for {printable(version, 80)}",
-            "Write the kubeconfig again with the tool of the cluster's vendor",
+            "version",
         )
     return Credentials(
         "Bearer " + _line(status["token"], "token") if status.get("token") else "",

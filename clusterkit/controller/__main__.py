@@ -45,7 +45,7 @@ def serve(given: joining.Settings, health: str) -> None:
         raise NodeError(
             "cluster-unreachable",
             f"the cluster can no longer be watched: {type(error).__name__}: {str(error)[:300]}",
-            "Start the controller again, as its Deployment does; it then says what it lacks",
+            "controller",
         ) from None
 
 
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
         log.error("%s", error.sentence())
         return 1
     except OSError as error:
-        log.error("%s", NodeError("file-unreadable", str(error), "Mount the settings' ConfigMap there").sentence())
+        log.error("%s", NodeError("file-unreadable", str(error), "settings").sentence())
         return 1
     return 0
 

@@ -28,7 +28,6 @@ KINDS = ("nodes", "jobs", "pods", "events")
 GONE = 410
 """Status of a list or a watch that would have to go on from what the server has forgotten."""
 JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
-RIGHTS = "Have the stack make the controller's roles and its admission policy anew: pulumi up --refresh"
 
 
 class Changed(Exception):
@@ -49,7 +48,7 @@ class Api:
             raise NodeError(
                 "cluster-login-refused",
                 f"there is neither a service account's token nor a kubeconfig to use: {error}",
-                "Run the controller in a pod with its service account, or set KUBECONFIG",
+                "controller",
             ) from None
         self.given = given
         self.client = limited(client.ApiClient())
@@ -104,7 +103,7 @@ class Api:
         return NodeError(
             "cluster-unreachable",
             f"the API server {self.server} does not answer: {str(why)[:300]}",
-            "Look whether it runs, and whether a network policy keeps the controller's pod from it",
+            "pod",
         )
 
     def refused(self, what: str, status: int, answer: object) -> NodeError:
@@ -112,16 +111,14 @@ class Api:
         said = str(answer.get("message", ""))[:600] if isinstance(answer, dict) else ""
         if status == 401:
             return NodeError(
-                "cluster-login-refused",
-                f"the API server {self.server} does not accept the controller's credentials",
-                "Delete the controller's pod, so that the next one gets a new token",
+                "cluster-login-refused", f"the API server {self.server} does not accept the controller's credentials", "token"
             )
         if status == 403:
-            return NodeError("cluster-forbidden", f"the controller may not {what}: {said}", RIGHTS)
+            return NodeError("cluster-forbidden", f"the controller may not {what}: {said}", "controller")
         answered = f"the API server {self.server} answered {status} when asked to {what}: {said}"
         if 400 <= status < 500 and status != 429:
-            return NodeError("cluster-object-refused", answered, "Correct what it names")
-        return NodeError("cluster-unreachable", answered, "Look at the API server's log")
+            return NodeError("cluster-object-refused", answered)
+        return NodeError("cluster-unreachable", answered, "log")
 
     def listing(self, kind: str) -> tuple[str, dict[str, object]]:
         """Where a kind of KINDS is listed, and what selects the proof's objects."""

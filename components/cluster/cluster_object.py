@@ -1,4 +1,4 @@
-"""Options of objects on a cluster: never taken over from anybody else, and a failure told so that a person can act on it."""
+"""Options of objects on a cluster: they are never taken over from another owner, and a failure is reported with its remedy."""
 
 from typing import Any, Optional
 
@@ -16,20 +16,20 @@ def cluster_options(
     given: Optional[pulumi.ResourceOptions],
     child: str,
     kind: str,
-    exists_remedy: str = "",
+    exists: str = "",
     **more: Any,
 ) -> pulumi.ResourceOptions:
     """Options of `child`, an object of `kind`, of the component `parent`, which was `given` its own.
 
-    When the plugin fails, what it says is followed by an error in plain words with its remedy (`cluster_errors.explained`).
-    `exists_remedy` is given for an object whose name is not of the engine's making: it is the way out where that name is taken,
-    and the object is then made only by a provider that refuses a taken name.
+    When the plugin fails, its message is followed by an error in plain words with its remedy (`cluster_errors.explained`).
+    `exists` is set for an object whose name the engine does not choose: it is the case of `cluster-object-exists`, and the
+    object is then made only by a provider that refuses a taken name.
     """
 
     def explain(failed: pulumi.ErrorHookArgs) -> bool:
         inputs = failed.new_inputs or failed.old_inputs or {}
         name = inputs.get("metadata", {}).get("name", failed.name)
-        error = cluster_errors.explained(failed.errors[0], kind, name, exists_remedy)
+        error = cluster_errors.explained(failed.errors[0], kind, name, exists)
         if error:
             pulumi.log.error(error.sentence())
         return False
@@ -44,7 +44,7 @@ def cluster_options(
     if not isinstance(get_monitor(), resource_pb2_grpc.ResourceMonitorStub):
         return child_options(parent, given, **more)
     hooks = pulumi.ResourceHookBinding()
-    if exists_remedy:
+    if exists:
         hooks.before_create = [pulumi.ResourceHook(f"{child}-refuse", refuse)]
     if monitor_supports_feature(resource_pb2.RESOURCE_MONITOR_FEATURE_ERROR_HOOKS):
         hooks.on_error = [pulumi.ErrorHook(f"{child}-explain", explain)]

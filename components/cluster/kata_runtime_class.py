@@ -1,4 +1,4 @@
-"""The RuntimeClass that leads pods into Kata guests."""
+"""The RuntimeClass whose pods run in Kata guests."""
 
 from typing import NotRequired, Optional, TypedDict
 
@@ -18,18 +18,18 @@ class KataRuntimeClassArgs(TypedDict):
     runtime_class: pulumi.Input[str]
     """Its name."""
     handler: NotRequired[pulumi.Input[str]]
-    """Handler in the nodes' container runtime, such as kata-qemu. Needed where the class is made; an adopted one must have it
-    where it is set."""
+    """Handler in the nodes' container runtime, such as kata-qemu. Required if the class is made;
+    if set, an adopted class must have it."""
     kata_version: pulumi.Input[str]
     """Kata release, which decides overhead and node labels."""
     overhead_memory: NotRequired[pulumi.Input[str]]
     """Memory of a pod beyond its containers', as a Kubernetes quantity; by default that of kata-deploy for the release."""
     overhead_cpu: NotRequired[pulumi.Input[str]]
-    """CPU likewise."""
+    """CPU, in the same form."""
     tolerations: NotRequired[pulumi.Input[list[str]]]
     """Taints of the nodes that its pods tolerate, as for kubectl taint: KEY[=VALUE][:EFFECT]."""
     adopt: NotRequired[bool]
-    """Whether the class is there already (kata-deploy makes its own) and is used as it is; by default it is made. Plain,
+    """Whether an existing class (kata-deploy makes its own) is used as it is; by default the class is made. A plain value,
     because it decides which resources there are."""
 
 
@@ -37,14 +37,14 @@ class KataRuntimeClass(pulumi.ComponentResource):
     """A RuntimeClass with the overhead of its Kata release, scheduled to nodes that carry Kata's labels.
 
     Made: needs a provider with `enable_server_side_apply=False`, which refuses a class that exists instead of taking it over; a
-    changed handler replaces it, and pods that are made in that second are refused. Adopted: it must exist, is
+    changed handler replaces it, and pods that are created in that second are refused. Adopted: it must exist, is
     read and never written; handler, overhead and tolerations are then its maker's.
     """
 
     runtime_class: pulumi.Output[str]
-    """Name of the class, known once it is made or found fitting."""
+    """Name of the class, known once it is made or checked."""
     handler: pulumi.Output[str]
-    """Handler that it leads to."""
+    """Its handler."""
 
     def __init__(self, name: str, args: KataRuntimeClassArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:KataRuntimeClass", name, None, opts)
@@ -59,10 +59,6 @@ class KataRuntimeClass(pulumi.ComponentResource):
             version = pulumi.Output.from_input(args["kata_version"])
             given = pulumi.Output.all(version, args.get("overhead_memory"), args.get("overhead_cpu"))
             tolerations = pulumi.Output.from_input(args.get("tolerations", []))
-            remedy = (
-                "Choose another name for the class, or use this one as it is (adopt; here kubernetes.adoptRuntimeClass), "
-                "as for a class that kata-deploy made"
-            )
             made = k8s.node.v1.RuntimeClass(
                 child,
                 metadata={"name": called},
@@ -73,7 +69,7 @@ class KataRuntimeClass(pulumi.ComponentResource):
                     "tolerations": tolerations.apply(lambda taints: [runtime_class.toleration(taint) for taint in taints]),
                 },
                 opts=cluster_options(
-                    self, opts, child, "RuntimeClass", remedy,
+                    self, opts, child, "RuntimeClass", "runtime-class",
                     # `handler` is immutable, which the provider does not know.
                     replace_on_changes=["handler"],
                     delete_before_replace=True,
@@ -85,7 +81,7 @@ class KataRuntimeClass(pulumi.ComponentResource):
 
 
 def fitting(given: list[str]) -> str:
-    """Name of an adopted class, from name, handler and wanted handler, if any; fails the program where they differ."""
+    """Name of an adopted class, from name, handler and wanted handler, if any; fails the program if they differ."""
     try:
         return runtime_class.adopted(*given)
     except NodeError as error:

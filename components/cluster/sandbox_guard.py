@@ -1,4 +1,4 @@
-"""The API server's own refusal of pods that would carry a sandbox's capabilities, or more, to the node."""
+"""Makes the API server refuse pods that would give a sandbox's capabilities, or more, on the node."""
 
 from collections.abc import Sequence
 from typing import NotRequired, Optional, TypedDict
@@ -11,7 +11,7 @@ from components.cluster.cluster_object import cluster_options
 
 
 class SandboxGuardArgs(TypedDict):
-    """Whom the guard watches, and what it lets pass."""
+    """The namespaces that the guard watches, and what it admits."""
 
     namespaces: pulumi.Input[Sequence[pulumi.Input[str]]]
     """Names of the namespaces that it watches; they need not exist yet."""
@@ -20,15 +20,15 @@ class SandboxGuardArgs(TypedDict):
     allowed_annotations: NotRequired[pulumi.Input[list[str]]]
     """Keys of io.katacontainers annotations that pods may carry; by default none."""
     privileged_in_guest: NotRequired[pulumi.Input[bool]]
-    """Whether pods under those classes may be privileged; by default not, because a runtime that does not say
+    """Whether pods under those classes may be privileged; by default not, because a runtime without
     privileged_without_host_devices for Kata's handler passes the node's devices into the guest."""
 
 
 class SandboxGuard(pulumi.ComponentResource):
     """A ValidatingAdmissionPolicy with its binding (Kubernetes 1.30 or newer); `clusterkit.guard` says what it refuses.
 
-    Both get names of the engine's making, so that no other stack's guard is ever taken over. Let the namespace depend on this
-    component; the API server heeds a new policy within about a second.
+    The engine chooses both names, so no other stack's guard is ever taken over. Let the namespace depend on this component; the
+    API server applies a new policy within about a second.
     """
 
     policy: pulumi.Output[str]

@@ -14,18 +14,19 @@ class SandboxNamespaceArgs(TypedDict):
     """What the namespace is."""
 
     namespace: pulumi.Input[str]
-    """Its name. Depend on the SandboxGuard that watches it, so that no pod comes before it."""
+    """Its name. Depend on the SandboxGuard that watches it, so no pod is created before the guard."""
     adopt: NotRequired[bool]
-    """Whether the namespace is there already and gets our labels only; by default it is made. Plain, because it decides which
-    resources there are."""
+    """Whether an existing namespace only gets our labels; by default the namespace is made. A plain value, because it decides
+    which resources there are."""
 
 
 class SandboxNamespace(pulumi.ComponentResource):
-    """A namespace made for sandbox pods, or one that is there and is labelled because `adopt` says so.
+    """A namespace made for sandbox pods, or with `adopt` an existing one that gets the labels.
 
     Made: needs a provider with `enable_server_side_apply=False`, which refuses a namespace that exists instead of taking it
-    over; with the stack it goes, and everything in it. Adopted: needs a provider with server-side apply, its default; the
-    namespace must exist, our labels are refused where somebody else's value differs, and they are all that goes with the stack.
+    over; destroying the stack deletes it, with everything in it. Adopted: needs a provider with server-side apply, its default;
+    the namespace must exist, our labels are refused if another owner set a different value, and destroying the stack removes
+    only them.
     """
 
     namespace: pulumi.Output[str]
@@ -44,14 +45,10 @@ class SandboxNamespace(pulumi.ComponentResource):
             )
             self.namespace = pulumi.Output.all(called, labelled.id).apply(lambda given: str(given[0]))
         else:
-            remedy = (
-                "Choose another namespace, or adopt this one, which only labels it (the component's adopt; for the namespace of "
-                "this program's sandboxes kubernetes.adoptNamespace)"
-            )
             made = k8s.core.v1.Namespace(
                 child,
                 metadata={"name": called, "labels": labels},
-                opts=cluster_options(self, opts, child, "Namespace", remedy),
+                opts=cluster_options(self, opts, child, "Namespace", "namespace"),
             )
             self.namespace = made.metadata.apply(lambda metadata: str(metadata.name))
         self.register_outputs({"namespace": self.namespace})

@@ -67,7 +67,7 @@ class SandboxPodTemplate(pulumi.ComponentResource):
             f"{name}-template",
             metadata={"name": args["template"], "namespace": args["namespace"]},
             template=body,
-            opts=cluster_options(self, opts, f"{name}-template", "PodTemplate", "Choose another name for the template"),
+            opts=cluster_options(self, opts, f"{name}-template", "PodTemplate", "pod-template"),
         )
         self.template = made.metadata.apply(lambda metadata: str(metadata.name))
         self.capabilities = made.template.apply(granted)

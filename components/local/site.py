@@ -1,4 +1,4 @@
-"""The signed apt repository and the Kata archive that local nodes are served, over HTTP on loopback."""
+"""Serves the signed apt repository and the Kata archive to local nodes, over HTTP on loopback."""
 
 import json
 from typing import Optional, TypedDict

@@ -100,7 +100,7 @@ def result_of(text: str, verb: str, resource: str) -> dict[str, Any]:
         raise NodeError(
             "result-missing",
             f"Resource {resource} has recorded no result of the verb {verb}, but {text[:80]!r}",
-            f"Run it again: pulumi up --replace with the URN of {resource}",
+            resource=resource,
         )
     return document
 

@@ -51,7 +51,9 @@ def run(root: Path, *, address: str, suite: str | None, component: str, fingerpr
     else:
         data = files.read_bytes(Path("/"), str(key.absolute()))
         if data is None:
-            raise NodeError("file-unreadable", f"{key} does not exist", "Give the key file that the repository's owner publishes")
+            raise NodeError(
+                "file-unreadable", f"{key} does not exist", expected="the key file that the repository's owner publishes"
+            )
         content = apt_source.checked_source(address, suite, component, expected, data, str(key))
     return {"file": SOURCE, "line": 1, "content": content}
 

@@ -1,4 +1,4 @@
-"""The question `compat`: whether a Docker works with a Kata, and if not, why and what cures it."""
+"""The question `compat`: whether a Docker works with a Kata, and if not, the reason and the remedy."""
 
 import argparse
 from pathlib import Path
@@ -17,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(root: Path, *, docker: str | None, kata: str | None, runtime: str) -> dict[str, object]:
-    """The verdict. Raises NodeError `docker-kata-incompatible`, or `bad-input` for what is no version, or not to be found."""
+    """The verdict. Raises NodeError `docker-kata-incompatible`, or `bad-input` for what is not a version, or not to be found."""
     docker = docker or _docker(root)
     kata = kata or _kata(root)
     refuse_if_incompatible(docker, kata, runtime)
@@ -34,12 +34,12 @@ def _docker(root: Path) -> str:
     states = apt.package_states(DAEMONS, root)
     name = next((name for name in DAEMONS if name in states), None)
     if name is None:
-        raise NodeError("bad-input", f"None of {', '.join(DAEMONS)} is installed on {root}", "Give the version with --docker")
+        raise NodeError("bad-input", f"None of {', '.join(DAEMONS)} is installed on {root}", expected="--docker VERSION")
     return upstream_version(states[name].version)
 
 
 def _kata(root: Path) -> str:
     found = kata.version(root)
     if found is None:
-        raise NodeError("bad-input", f"Nothing on {root} tells which Kata is installed", "Give the version with --kata")
+        raise NodeError("bad-input", f"Nothing on {root} tells which Kata is installed", expected="--kata VERSION")
     return found

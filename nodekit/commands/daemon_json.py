@@ -31,7 +31,7 @@ def run(root: Path, *, file: str, runtime: str, config_path: str | None) -> dict
             _refuse_invalid(content)
     except NodeError as error:
         message, remedy = (words.replace(daemon_json.PATH, path) for words in (error.message, error.remedy))
-        raise NodeError(error.code, message, remedy) from None
+        raise NodeError(error.code, message, remedy=remedy) from None
     return {"file": path, "runtime": runtime, "changed": content != text, "content": content}
 
 

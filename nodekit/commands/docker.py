@@ -73,7 +73,7 @@ def _wanted(desired: dict[str, object], root: Path) -> Wanted:
     )
     daemon_json.check(given["runtimeName"], given["configPath"])
     if not 1 <= given["lockTimeoutSeconds"] <= 3600:
-        raise NodeError("bad-input", f"Key lockTimeoutSeconds is {given['lockTimeoutSeconds']}", "Give 1 to 3600 seconds")
+        raise NodeError("bad-input", f"Key lockTimeoutSeconds is {given['lockTimeoutSeconds']}", expected="1 to 3600 seconds")
     system: OsRelease = os_release(root)
     wanted = Wanted(
         node=given["node"],
@@ -254,9 +254,7 @@ def _install(
     would = apt.simulate(asked)
     if would.removed:
         raise NodeError(
-            "packages-conflict",
-            f"Installing {', '.join(asked)} would remove {', '.join(would.removed)} from node {wanted.node}",
-            "Remove those packages by hand if nothing needs them, then run again",
+            "packages-conflict", f"Installing {', '.join(asked)} would remove {', '.join(would.removed)} from node {wanted.node}"
         )
     apt_source.refuse_unsigned_packages(root, would.versions)
     first = _first(tuple(dict.fromkeys([*names, *would.touched])), touched)

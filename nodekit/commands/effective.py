@@ -1,4 +1,4 @@
-"""The verb `effective`: which configuration Kata reads here, what it amounts to, and which files look so and are dead."""
+"""The verb `effective`: which configuration Kata reads here, its content, and which files look relevant but are ignored."""
 
 import argparse
 from collections.abc import Sequence

@@ -73,7 +73,6 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
                     "kata-parameters-lost",
                     f"{wanted['node']}: {merged.target.file} was written, but the guest would get {now.kernel_params!r}, "
                     f"not {merged.value!r}",
-                    "Look at the drop-ins beside that file: one of them counts more",
                 )
             if merged.target.strategy == "edit":
                 _remember(transaction, merged, wanted["kernelParams"])

@@ -32,7 +32,7 @@ def run(root: Path, *, file: str, sets: list[str], hypervisor: str | None, write
     given = files.read_bytes(root, resolved)
     if given is None:
         what = f"{path} is a symbolic link to {resolved}, which" if resolved != path else path
-        raise NodeError("file-unreadable", f"{what} does not exist", "Give the path of a Kata configuration file that is there")
+        raise NodeError("file-unreadable", f"{what} does not exist", expected="a Kata configuration file that exists")
     text = kata_config.decode(given, path)
     name = hypervisor or _only_hypervisor(text, path)
     before = kata_config.parameters([(path, text)], name)
@@ -45,7 +45,8 @@ def run(root: Path, *, file: str, sets: list[str], hypervisor: str | None, write
         raise NodeError(
             "file-invalid",
             f"{resolved} is kata-deploy's own file, which it writes again; nothing was written",
-            f"Put the whole string in a drop-in of yours, {own}",
+            "chart",
+            drop_in=own,
         )
     if write and content != text:
         files.replace(root, resolved, content.encode())
@@ -65,7 +66,9 @@ def _only_hypervisor(text: str, path: str) -> str:
     if len(names) == 1:
         return names[0]
     what = f"has {len(names)} hypervisor tables: {', '.join(names)}" if names else "has no hypervisor table"
-    raise NodeError("bad-input", f"{path} {printable(what, 300)}", "Name one of the file's tables with --hypervisor")
+    raise NodeError(
+        "bad-input", f"{path} {printable(what, 300)}", expected="the name of one of the file's tables as --hypervisor"
+    )
 
 
 def text(document: dict[str, Any]) -> str:

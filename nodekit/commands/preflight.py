@@ -138,19 +138,14 @@ def refuse_missing(node: str, found: Presence, said: dict[str, str]) -> None:
             cause = (
                 f"{KVM_MODULES[found.flag]} {f'cannot be loaded: {answer}' if answer else 'is loaded and gives no usable device'}"
             )
-        raise NodeError(
-            "preflight-no-kvm",
-            f"Node {node} has no usable /dev/kvm: {cause}",
-            "Turn on virtualisation in the firmware, use bare metal, or a machine type with nested virtualisation",
-            kvm=found.as_dict(),
-        )
+        raise NodeError("preflight-no-kvm", f"Node {node} has no usable /dev/kvm: {cause}", details={"kvm": found.as_dict()})
     for module, there in found.devices.items():
         if not there:
             raise NodeError(
                 "preflight-module-missing",
                 f"Node {node} has no {DEVICES[module]}: {said[module] or f'{module} is loaded and gives none'}",
-                f"Use a kernel with the module {module}; after a kernel update, restart the node first",
-                kvm=found.as_dict(),
+                module=module,
+                details={"kvm": found.as_dict()},
             )
 
 
@@ -189,9 +184,8 @@ def tiny_guest(node: str, qemu: str, kernel: str, seconds: float, slow: bool) ->
         raise NodeError(
             "preflight-guest-not-up",
             f"Node {node}: no guest reached user space in {done.seconds:g} s (boot {attempts}, {qemu}, {kernel}): {why.cause}",
-            why.remedy,
-            guest=guest,
-            console=printable(done.console[-2000:]),
+            remedy=why.remedy,
+            details={"guest": guest, "console": printable(done.console[-2000:])},
         )
     again = f" after {attempts - 1} that hung, as happens on an emulated node" if attempts > 1 else ""
     return guest, f"a guest of the node's own kernel reached user space in {done.seconds:g} s{again}"

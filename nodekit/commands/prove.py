@@ -21,7 +21,7 @@ from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.kata import guest_memory
 from nodekit.rules.kata.kata_config import KEY
 from nodekit.rules.proof.capabilities import CAPABILITIES
-from nodekit.rules.proof.console import BASE_PARAMETERS, Explanation, agent_silent, explain_docker, known_fault
+from nodekit.rules.proof.console import Explanation, agent_silent, explain_docker, known_fault
 from nodekit.rules.proof.guest_command_line import boot_cpus, compose
 from nodekit.rules.proof.ladder import SANDBOXES, Verdict, judge
 from nodekit.rules.text import printable
@@ -78,7 +78,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         "container",
     )
     if given["sandbox"] not in (*SANDBOXES, None):
-        raise NodeError("bad-input", f"Key sandbox is {given['sandbox']!r}", f"Give one of {', '.join(SANDBOXES)}, or null")
+        raise NodeError("bad-input", f"Key sandbox is {given['sandbox']!r}", expected=f"one of {', '.join(SANDBOXES)}, or null")
     begin = time.monotonic()
     proof = Proof(
         node=given["node"],
@@ -147,9 +147,8 @@ def insist(proof: Proof, where: str, verdict: Verdict) -> None:
     raise NodeError(
         verdict.code,
         f"Node {proof.node}, {where}: {verdict.message}",
-        verdict.remedy,
-        userNamespaces=verdict.user_namespaces,
-        guestKernel=verdict.guest_kernel,
+        remedy=verdict.remedy,
+        details={"userNamespaces": verdict.user_namespaces, "guestKernel": verdict.guest_kernel},
     )
 
 
@@ -159,15 +158,13 @@ def plan_of(proof: Proof, nonce: str) -> Plan:
     qemu = proof.here(table.get("path")) if proof.hypervisor == "qemu" else None
     qemu = qemu or find_qemu()
     if qemu is None:
-        raise NodeError(
-            "tool-missing", f"Node {proof.node} has no QEMU to boot the proof's guest with", "Install QEMU on the node"
-        )
+        raise NodeError("tool-missing", f"Node {proof.node} has no QEMU to boot the proof's guest with", package="QEMU")
     kernel, initrd, image = (proof.here(table.get(key)) for key in ("kernel", "initrd", "image"))
     if kernel is None or (initrd is None and image is None):
         raise NodeError(
             "file-invalid",
             f"{proof.effective.config_file} names no {'kernel' if kernel is None else 'initrd or image'} for {proof.hypervisor}",
-            "Complete [hypervisor.*] in Kata's configuration",
+            "hypervisor",
         )
     cpus = os.cpu_count() or 1
     own = initramfs.build(nonce, None if initrd else str(table.get("rootfs_type") or "ext4"), proof.sandbox)
@@ -201,9 +198,8 @@ def guest_proof(proof: Proof, seconds: float) -> tuple[Verdict, list[str], int]:
             "proof-guest-not-up",
             f"Node {proof.node}: the guest that Kata would boot did not reach user space within {done.seconds:g} s "
             f"(boot {attempts}, kernel {plan.kernel}): {why.cause}",
-            why.remedy,
-            commandLine=plan.append,
-            console=printable(done.console[-2000:]),
+            remedy=why.remedy,
+            details={"commandLine": plan.append, "console": printable(done.console[-2000:])},
         )
     verdict = judge(done.console, nonce, boot_id(proof.root), proof.expect, sandbox=proof.sandbox)
     insist(proof, "booted guest", verdict)
@@ -237,7 +233,7 @@ def no_container(proof: Proof, answer: docker.Answer, image: str | None) -> str 
             f"Node {proof.node}: dockerd does not answer: {answer.reason}"
             if installed
             else f"Node {proof.node} has no Docker, and a container of the image {printable(str(image), 200)} was asked for",
-            "Start Docker: systemctl start docker" if installed else "Install Docker, or leave verification.image out",
+            "docker-stopped" if installed else "no-docker",
         )
     return None
 
@@ -259,9 +255,8 @@ def container_proof(proof: Proof, runtime: str, image: str | None, network: bool
             raise NodeError(
                 "proof-base-parameters-lost",
                 f"{said}; {KEY} is {printable(proof.effective.kernel_params, 200)!r}, set by {proof.effective.sources.get(KEY)}",
-                BASE_PARAMETERS,
             )
-        raise NodeError("proof-container-failed", said, why.remedy)
+        raise NodeError("proof-container-failed", said, remedy=why.remedy)
     place = "image" if image else "guest"
     verdict = judge(done.stdout, nonce, boot_id(proof.root), proof.expect, sandbox=proof.sandbox, network=network, place=place)
     insist(proof, f"container of runtime {runtime}", verdict)
@@ -294,14 +289,15 @@ def started(proof: Proof, nonce: str, runtime: str, image: str, network: bool, s
                 "proof-container-failed",
                 f"Node {proof.node}: the container of runtime {runtime} printed without end and was removed; it began with: "
                 f"{error.details['printed']}",
-                f"Set an image whose sh prints nothing of its own; see what it does: docker run --rm --runtime {runtime} IMAGE",
+                "noisy",
+                runtime=runtime,
             ) from None
         if error.code != "command-timeout":
             raise
         raise NodeError(
             "proof-container-failed",
             f"Node {proof.node}: the container of runtime {runtime} did not end within {math.ceil(seconds)} s",
-            "Raise verification.timeoutSeconds, or run the same image by hand on the node",
+            "time",
         ) from None
 
 

@@ -91,7 +91,7 @@ def _whole(this: _Run) -> NodeError:
     first, *others = this.failed
     message = "; ".join([first.message.rstrip("."), *(one.message.rstrip(".") for one in others)])
     remedy = f"{first.remedy.rstrip('.')}; what fails in the next run too is left as it is and named"
-    return NodeError(first.code, message, remedy, restored=this.restored, kept=this.kept)
+    return NodeError(first.code, message, remedy=remedy, details={"restored": this.restored, "kept": this.kept})
 
 
 def _failed(root: Path, name: str) -> list[str]:

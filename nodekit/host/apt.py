@@ -1,4 +1,4 @@
-"""Change packages with apt and dpkg, unattended: bounded waits, the lock's holder named, holds never lost."""
+"""Change packages with apt and dpkg, unattended: waits are bounded, the lock's holder is named, and holds are kept."""
 
 import fcntl
 import json
@@ -111,7 +111,7 @@ def _leftovers(names: Iterable[str]) -> set[str]:
 def lock_holder(root: Path) -> str | None:
     """Who holds a lock of apt or dpkg, such as `process 812 (unattended-upgr)`; None when nobody does.
 
-    The kernel is asked (fcntl F_GETLK), so that a program that merely has the file open is no holder.
+    The kernel is asked (fcntl F_GETLK), so that a program that merely has the file open is not a holder.
     """
     for lock in LOCKS:
         try:
@@ -133,11 +133,7 @@ def lock_holder(root: Path) -> str | None:
 
 
 def _held_error(holder: str, waited: float) -> NodeError:
-    return NodeError(
-        "apt-lock-held",
-        f"The packages of this node are locked by {holder}; waited {waited:g} s",
-        "Wait until that program has ended, or end it, then run again",
-    )
+    return NodeError("apt-lock-held", f"The packages of this node are locked by {holder}; waited {waited:g} s")
 
 
 def _wait_for_locks(root: Path, lock_timeout: float) -> None:
@@ -175,7 +171,7 @@ def _follow(argv: Sequence[str], timeout: float) -> Finished:
                 pass_fds=(reader,),
             )
         except FileNotFoundError:
-            raise NodeError("tool-missing", f"{argv[0]} is not installed on this node", f"Install {argv[0]}") from None
+            raise NodeError("tool-missing", f"{argv[0]} is not installed on this node", package=argv[0]) from None
         finally:
             os.close(writer)
         reach("packages-changing")
@@ -196,17 +192,11 @@ def _follow(argv: Sequence[str], timeout: float) -> Finished:
             if len(printed) > MAX_SAID:
                 _end(process)
                 raise NodeError(
-                    "command-output-too-long",
-                    f"{' '.join(argv[:2])} printed more than {MAX_SAID >> 20} MiB and was ended",
-                    "Run it by hand on the node to see what it prints, then run again",
+                    "command-output-too-long", f"{' '.join(argv[:2])} printed more than {MAX_SAID >> 20} MiB and was ended"
                 )
             if time.monotonic() >= end:
                 _end(process)
-                raise NodeError(
-                    "command-timeout",
-                    f"{' '.join(argv[:2])} did not end within {timeout:g} s",
-                    "Run it by hand on the node to see why",
-                )
+                raise NodeError("command-timeout", f"{' '.join(argv[:2])} did not end within {timeout:g} s")
             time.sleep(0.2)
     return Finished(code, printed.decode(errors="replace"), "")
 
@@ -259,7 +249,7 @@ def settle(root: Path, lock_timeout: float) -> None:
         raise NodeError(
             "package-install-failed",
             f"dpkg cannot finish an earlier interrupted installation: {_telling(done.stdout)}",
-            "Mend the named package with 'dpkg --configure -a', then run again",
+            "interrupted",
         )
     reach("packages-settled")
 
@@ -275,9 +265,7 @@ def refresh(root: Path, source: str, lock_timeout: float) -> None:
     done = _locked_run(root, argv, lock_timeout, UPDATE_TIMEOUT)
     if done.code != 0 or re.search(r"^(Err:|W: Failed to fetch)", done.stdout, re.MULTILINE):
         raise NodeError(
-            "repository-unreachable",
-            f"The index of the repository in {source} cannot be read: {_telling(done.stdout)}",
-            "Check the repository's address, suite and key, and that the node reaches it",
+            "repository-unreachable", f"The index of the repository in {source} cannot be read: {_telling(done.stdout)}"
         )
     reach("index-read")
 
@@ -302,11 +290,7 @@ def offers(names: Sequence[str]) -> list[tuple[str, str, str]]:
     """
     done = run(["apt-cache", "madison", *names], timeout=QUERY_TIMEOUT, env=_environment(), check=False)
     if done.code != 0 and re.search(r"^E: ", done.stderr, re.MULTILINE):
-        raise NodeError(
-            "apt-sources-invalid",
-            f"apt cannot read its lists: {_telling(done.stderr)}",
-            "Correct the entry that apt names, then run again",
-        )
+        raise NodeError("apt-sources-invalid", f"apt cannot read its lists: {_telling(done.stderr)}")
     return madison_rows(done.stdout)
 
 
@@ -317,7 +301,6 @@ def require_version(package: str, version: str) -> None:
         raise NodeError(
             "version-not-in-repository",
             f"No repository of this node holds {package} {version}; it holds {', '.join(there[:20]) or 'none at all'}",
-            "Choose a version that is there, or a repository that holds the wanted one",
         )
 
 
@@ -329,7 +312,7 @@ def simulate(wanted: Sequence[str]) -> Simulated:
         raise NodeError(
             "package-install-failed",
             f"apt finds no way to install {' '.join(wanted)}: {_telling(done.stdout + done.stderr)}",
-            "Run 'apt-get install' with these packages by hand on the node to see what contradicts",
+            command="'apt-get install' with these packages",
         )
     return parse_simulation(done.stdout)
 
@@ -352,11 +335,7 @@ def install(root: Path, wanted: Sequence[str], lock_timeout: float, *, remove: b
         if lost:
             mark(root, "hold", lost, lock_timeout)
     if done.code != 0:
-        raise NodeError(
-            "package-install-failed",
-            f"apt could not bring {' '.join(wanted)}: {_telling(done.stdout)}",
-            "Mend what apt names on the node, then run again",
-        )
+        raise NodeError("package-install-failed", f"apt could not bring {' '.join(wanted)}: {_telling(done.stdout)}", "apt")
 
 
 def mark(root: Path, verb: str, names: Sequence[str], lock_timeout: float) -> None:
@@ -366,7 +345,7 @@ def mark(root: Path, verb: str, names: Sequence[str], lock_timeout: float) -> No
         raise NodeError(
             "package-install-failed",
             f"apt-mark {verb} {' '.join(names)} failed: {_telling(done.stdout)}",
-            f"Run 'apt-mark {verb}' by hand on the node to see why",
+            command=f"'apt-mark {verb}'",
         )
     reach("packages-marked")
 
@@ -397,11 +376,7 @@ def _refusal(steps: Collection[str]) -> NodeError | None:
         return error
     if not others:
         return None
-    return NodeError(
-        "packages-conflict",
-        f"Going back to {' '.join(steps)} would also remove {', '.join(others)}",
-        "Remove those packages, or what needs them, by hand, then run again",
-    )
+    return NodeError("packages-conflict", f"Going back to {' '.join(steps)} would also remove {', '.join(others)}")
 
 
 def feasible(root: Path, before: Mapping[str, Before], together: Collection[str], lock_timeout: float) -> dict[str, NodeError]:
@@ -471,9 +446,5 @@ def _purge(root: Path, names: Sequence[str], lock_timeout: float) -> None:
     """Remove what removed packages have left behind."""
     done = _locked_run(root, ["dpkg", "--purge", *names], lock_timeout, CHANGE_TIMEOUT)
     if done.code != 0:
-        raise NodeError(
-            "package-install-failed",
-            f"dpkg --purge {' '.join(names)} failed: {_telling(done.stdout)}",
-            "Run it by hand on the node to see why",
-        )
+        raise NodeError("package-install-failed", f"dpkg --purge {' '.join(names)} failed: {_telling(done.stdout)}", command="it")
     reach("packages-purged")

@@ -1,4 +1,4 @@
-"""Give apt one checked source for Docker: the one that is there already when its key is right, else our own."""
+"""Configure one checked apt source for Docker: an existing one if its key is right, otherwise our own."""
 
 import re
 import time
@@ -49,9 +49,7 @@ def fetch_key(address: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise NodeError(
-            "repository-unreachable",
-            f"The repository's key {url} cannot be read: {printable(str(reason), 200)}",
-            "Check the repository's address, and that the node reaches it",
+            "repository-unreachable", f"The repository's key {url} cannot be read: {printable(str(reason), 200)}", "key"
         ) from None
     return data
 
@@ -79,7 +77,8 @@ def refuse_lax_settings(root: Path) -> None:
         raise NodeError(
             "repository-unsigned",
             f"{where} sets {lax[0]} to yes, so that apt would install packages without a valid signature",
-            f"Remove {' and '.join(lax)} from {where.partition(':')[0] if where.startswith('/') else 'the settings of apt'}",
+            options=" and ".join(lax),
+            file=where.partition(":")[0] if where.startswith("/") else "the settings of apt",
         )
 
 
@@ -117,14 +116,15 @@ def _refuse_other_signer(root: Path, where: str, signed_by: str, expected: str) 
         data = read_bytes(root, signed_by)
         if data is None:
             raise NodeError(
-                "repository-key-mismatch", f"{where} names the key file {signed_by}, which is not there", f"Remove {where}"
+                "repository-key-mismatch", f"{where} names the key file {signed_by}, which is not there", "no-file", entry=where
             )
         openpgp.refuse_other_keys(data, expected, signed_by)
     elif [word.rstrip("!").upper() for word in signed_by.split()] != [expected]:
         raise NodeError(
             "repository-key-mismatch",
             f"{where} has this repository, signed by {printable(signed_by, 120) or 'no named key'}, not by {expected} alone",
-            f"Give that entry 'Signed-By' with the repository's key file, or remove it from {where}",
+            "entry",
+            entry=where,
         )
 
 

@@ -90,7 +90,7 @@ def own_image(nonce: str, sandbox: str | None) -> Iterator[str]:
         file.write(root_file_system(sandbox))
         file.flush()
         change = ["--change", f"LABEL {LABEL}=1"]
-        run([*DOCKER, "import", *change, file.name, name], timeout=IMAGE_SECONDS, env=env, remedy="See 'docker info' on the node")
+        run([*DOCKER, "import", *change, file.name, name], timeout=IMAGE_SECONDS, env=env, status="docker info")
     try:
         yield name
     finally:

@@ -1,4 +1,4 @@
-"""Ask dockerd how it is, check its configuration, and make it read a new one; every call bounded in time."""
+"""Check dockerd's state and configuration, and make it read a new one; every call bounded in time."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from nodekit.rules.text import printable
 
 CALL_TIMEOUT = 60.0
 HEALTH_TIMEOUT = 120.0
-"""Seconds: for one answer of dockerd, and for dockerd to be well after a change (an emulated node is slow)."""
+"""Seconds: for one answer of dockerd, and for dockerd to be healthy after a change (an emulated node is slow)."""
 POLL = 0.2
 """Seconds between two questions while dockerd comes up."""
 SOCKET = "run/docker.sock"
@@ -105,11 +105,7 @@ def wait_until_well(root: Path, version: str, runtime: str) -> Answer:
     end = time.monotonic() + HEALTH_TIMEOUT
     while (found := problem(answer := ask(root), version, runtime)) is not None:
         if time.monotonic() >= end:
-            raise NodeError(
-                "docker-unhealthy",
-                f"{found}, {HEALTH_TIMEOUT:g} s after the change; its log ends: {_log()}",
-                "See 'journalctl -u docker' on the node, mend what it names, then run again",
-            )
+            raise NodeError("docker-unhealthy", f"{found}, {HEALTH_TIMEOUT:g} s after the change; its log ends: {_log()}")
         time.sleep(POLL)
     return answer
 
@@ -135,7 +131,7 @@ def refuse_invalid(text: str) -> None:
         os.close(handle)
     if done.code != 0:
         said = printable((done.stderr.strip() or done.stdout.strip()).replace(name, PATH), 300)
-        raise NodeError("file-invalid", f"dockerd refuses {PATH}: {said}", f"Correct {PATH} by hand, then run again")
+        raise NodeError("file-invalid", f"dockerd refuses {PATH}: {said}", file=PATH)
 
 
 @dataclass(frozen=True)
@@ -171,7 +167,7 @@ def bring_units_back(before: Mapping[str, Unit]) -> list[str]:
     for verb, names in todo.items():
         if names:
             with step(f"systemctl {verb} {' '.join(names)}"):
-                run(["systemctl", verb, *names], timeout=HEALTH_TIMEOUT, remedy="See 'systemctl status' on the node")
+                run(["systemctl", verb, *names], timeout=HEALTH_TIMEOUT, status="systemctl status")
             reach("service-told")
     return sorted({name for names in todo.values() for name in names})
 
@@ -184,5 +180,5 @@ def allow_starts() -> None:
 def service(verb: str) -> None:
     """`reload`, `restart` or `reload-or-restart` dockerd; raises NodeError `command-failed` or `command-timeout`."""
     allow_starts()
-    run(["systemctl", verb, "docker.service"], timeout=HEALTH_TIMEOUT, remedy="See 'systemctl status docker' on the node")
+    run(["systemctl", verb, "docker.service"], timeout=HEALTH_TIMEOUT, status="systemctl status docker")
     reach("service-told")

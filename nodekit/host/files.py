@@ -1,4 +1,4 @@
-"""Read and replace files on a node atomically: links are followed and kept, and a kill leaves nothing lying about."""
+"""Read and replace files on a node atomically: links are followed and kept, and a kill leaves no stray file."""
 
 import base64
 import errno
@@ -37,7 +37,7 @@ class State:
     xattrs: tuple[tuple[str, bytes], ...] = ()
 
     def fingerprint(self) -> str:
-        """Tells an edit by somebody else: the content of a file or the target of a link, not mode or owner."""
+        """Detects an edit by somebody else: the content of a file or the target of a link, not mode or owner."""
         if self.kind == "file":
             return f"sha256:{hashlib.sha256(self.content).hexdigest()}"
         return f"symlink:{self.target}" if self.kind == "symlink" else "absent"
@@ -82,15 +82,11 @@ ABSENT = State("absent")
 
 @contextmanager
 def writing(path: str) -> Iterator[None]:
-    """Turn the system's refusal to write `path` into NodeError `file-unwritable`."""
+    """Convert the system's refusal to write `path` into NodeError `file-unwritable`."""
     try:
         yield
     except OSError as error:
-        raise NodeError(
-            "file-unwritable",
-            f"{path} cannot be written: {error.strerror or error}",
-            "Free space, or make the file system writable, then run again",
-        ) from None
+        raise NodeError("file-unwritable", f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def physical(root: Path, path: str) -> Path:
@@ -105,7 +101,7 @@ def resolve(root: Path, path: str, *, last: bool = True) -> str:
     Raises NodeError `file-unreadable` for a loop of links and `bad-input` for a path that is not absolute.
     """
     if not path.startswith("/"):
-        raise NodeError("bad-input", f"{path!r} is not an absolute path", "Give the path from / on")
+        raise NodeError("bad-input", f"{path!r} is not an absolute path", expected="an absolute path")
     todo = [part for part in path.split("/") if part not in ("", ".")][::-1]
     done: list[str] = []
     links = 0
@@ -118,7 +114,7 @@ def resolve(root: Path, path: str, *, last: bool = True) -> str:
         if (last or todo) and here.is_symlink():
             links += 1
             if links > MAX_LINKS:
-                raise NodeError("file-unreadable", f"{path} is a loop of symbolic links", "Remove the loop")
+                raise NodeError("file-unreadable", f"{path} is a loop of symbolic links", "loop")
             target = str(here.readlink())
             if target.startswith("/"):
                 done = []
@@ -143,7 +139,7 @@ def look(root: Path, path: str, limit: int = MAX_FILE) -> State:
         if stat.S_ISLNK(info.st_mode):
             return State("symlink", target=str(here.readlink()))
         if not stat.S_ISREG(info.st_mode):
-            raise NodeError("file-invalid", f"{path} is not a regular file", "Move it away, then run again")
+            raise NodeError("file-invalid", f"{path} is not a regular file", "move")
         return State(
             "file",
             content=read(here, limit),
@@ -155,13 +151,9 @@ def look(root: Path, path: str, limit: int = MAX_FILE) -> State:
     except (FileNotFoundError, NotADirectoryError):
         return ABSENT
     except Unfit as error:
-        raise NodeError(
-            "file-invalid", f"{path} {error.strerror}", "Look at what made it and move it away, then run again"
-        ) from None
+        raise NodeError("file-invalid", f"{path} {error.strerror}", "move") from None
     except OSError as error:
-        raise NodeError(
-            "file-unreadable", f"{path} cannot be read: {error.strerror or error}", "Check the file and its disk"
-        ) from None
+        raise NodeError("file-unreadable", f"{path} cannot be read: {error.strerror or error}", "disk") from None
 
 
 def _sync_folder(folder: Path) -> None:
@@ -187,9 +179,7 @@ def _nameless(folder: Path) -> int:
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
             raise
         raise NodeError(
-            "file-unwritable",
-            f"The file system of {folder} has no files without a name (O_TMPFILE)",
-            "Use ext4, xfs, btrfs or tmpfs there",
+            "file-unwritable", f"The file system of {folder} has no files without a name (O_TMPFILE)", "file-system"
         ) from None
 
 
@@ -305,14 +295,14 @@ def remove_folders(root: Path, folders: list[str]) -> None:
 def read_bytes(root: Path, path: str) -> bytes | None:
     """The content of a file, links followed, or None when nothing is there.
 
-    Raises NodeError `file-unreadable`, or `file-invalid` when it is no regular file or larger than `MAX_FILE`.
+    Raises NodeError `file-unreadable`, or `file-invalid` when it is not a regular file or larger than `MAX_FILE`.
     """
     state = look(root, resolve(root, path))
     return state.content if state.kind == "file" else None
 
 
 def replace(root: Path, path: str, content: bytes) -> None:
-    """Give an existing file other content, atomically and without a journal: a person's own edit.
+    """Replace the content of an existing file, atomically and without a journal: a person's own edit.
 
     Links are followed and kept, as are owner, mode and attributes. Raises NodeError `file-unwritable`, `file-unreadable` or
     `file-invalid`.
@@ -320,5 +310,5 @@ def replace(root: Path, path: str, content: bytes) -> None:
     resolved = resolve(root, path)
     now = look(root, resolved)
     if now.kind != "file":
-        raise NodeError("file-unreadable", f"{path} does not exist", "Give the path of a file that is there")
+        raise NodeError("file-unreadable", f"{path} does not exist", expected="a file that exists")
     put(root, resolved, State("file", "", content, now.mode, now.uid, now.gid, now.xattrs))

@@ -1,4 +1,4 @@
-"""Boot one guest under QEMU, bounded in time and memory, and bring back what it wrote on its console."""
+"""Boot one guest under QEMU, bounded in time and memory, and return its console output."""
 
 import os
 import secrets
@@ -108,15 +108,9 @@ def boot(plan: Plan, *, accel: str, timeout: float) -> Boot:
     `file-unreadable` for a kernel or RAM disk.
     """
     if shutil.which(plan.qemu) is None:
-        raise NodeError(
-            "tool-missing",
-            f"QEMU {plan.qemu} is not installed on this node",
-            "Install it, or correct path in Kata's configuration",
-        )
+        raise NodeError("tool-missing", f"QEMU {plan.qemu} is not installed on this node", "configured")
     if not os.access(plan.kernel, os.R_OK):
-        raise NodeError(
-            "file-unreadable", f"The guest kernel {plan.kernel} cannot be read", "Correct kernel in Kata's configuration"
-        )
+        raise NodeError("file-unreadable", f"The guest kernel {plan.kernel} cannot be read", "configured", key="kernel")
     begin = time.monotonic()
     with tempfile.TemporaryFile(dir="/var/tmp") as disk:  # has no name: nothing is left behind, whatever happens
         for part in plan.initrd:
@@ -132,7 +126,7 @@ def boot(plan: Plan, *, accel: str, timeout: float) -> Boot:
                 discard=True,
             )
         except FileNotFoundError:
-            raise NodeError("tool-missing", "setpriv is not installed on this node", "Install the package util-linux") from None
+            raise NodeError("tool-missing", "setpriv is not installed on this node", package="the package util-linux") from None
     return Boot(
         done.stdout.decode(errors="replace"),
         plan.end.encode() in done.stdout,
@@ -166,16 +160,10 @@ def _add(disk: IO[bytes], part: bytes | Path) -> None:
         try:
             with opened(part) as source:
                 if (size := os.fstat(source.fileno()).st_size) > MAX_INITRD:
-                    raise NodeError(
-                        "file-invalid",
-                        f"The RAM disk {part} holds {size} bytes, more than {MAX_INITRD}",
-                        "Correct initrd in Kata's configuration",
-                    )
+                    raise NodeError("file-invalid", f"The RAM disk {part} holds {size} bytes, more than {MAX_INITRD}", "initrd")
                 shutil.copyfileobj(source, disk, COPY)
         except OSError as error:
             raise NodeError(
-                "file-unreadable",
-                f"The RAM disk {part} cannot be read: {error.strerror}",
-                "Name an initrd that exists in Kata's configuration",
+                "file-unreadable", f"The RAM disk {part} cannot be read: {error.strerror}", "configured", key="initrd"
             ) from None
     disk.write(b"\0" * (-disk.tell() % 4))  # the kernel looks for the next archive at a multiple of four

@@ -110,7 +110,7 @@ def static_busybox() -> bytes:
     raise NodeError(
         "tool-missing",
         f"A static busybox is needed for a guest, and the one on this node {seen}",
-        "Install the package busybox-static",
+        package="the package busybox-static",
     )
 
 

@@ -80,9 +80,7 @@ def _load(root: Path, name: str) -> _Journal:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NodeError(
-            "journal-invalid",
-            f"{path} is not a journal of this program ({type(error).__name__}: {error})",
-            f"Look at the files it names, then move {path} away; what it recorded can then no longer be restored",
+            "journal-invalid", f"{path} is not a journal of this program ({type(error).__name__}: {error})", path=path
         ) from None
 
 
@@ -97,7 +95,7 @@ def _save(root: Path, name: str, journal: _Journal) -> None:
         raise NodeError(
             "file-invalid",
             f"{path} would hold {len(wanted.content)} bytes, more than {MAX_JOURNAL}, so nothing was changed",
-            "Look which of the files that it names are so long, and what wrote them",
+            "long",
         )
     if look(root, path, MAX_JOURNAL) != wanted:  # on a full disk a roll-back must not fail for want of what is there already
         put(root, path, wanted)
@@ -148,9 +146,7 @@ class Transaction:
         link, path = resolve(self._root, path, last=False), resolve(self._root, path)
         now = look(self._root, path)
         if now.kind == "absent" and link != path and physical(self._root, link).is_symlink():
-            raise NodeError(
-                "file-invalid", f"{link} is a symbolic link to {path}, which does not exist", f"Remove {link}, then run again"
-            )
+            raise NodeError("file-invalid", f"{link} is a symbolic link to {path}, which does not exist", "remove", path=link)
         if now.kind == "file":
             wanted = State("file", "", content, now.mode if mode is None else mode, now.uid, now.gid, now.xattrs)
         else:
@@ -250,9 +246,7 @@ def journals(root: Path) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise NodeError(
-            "file-unreadable", f"{STATE_FOLDER} cannot be read: {error.strerror}", "Run the program as root"
-        ) from None
+        raise NodeError("file-unreadable", f"{STATE_FOLDER} cannot be read: {error.strerror}", "root") from None
 
 
 def recorded(root: Path, name: str) -> dict[str, object]:

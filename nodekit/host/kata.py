@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nodekit.errors import NodeError
+from nodekit.errors import NodeError, remedy_for
 from nodekit.host.files import read_bytes, resolve
 from nodekit.host.reading import start
 from nodekit.rules.docker import daemon_json
@@ -85,7 +85,7 @@ def effective(
     """
     if hypervisor not in kata_layout.HYPERVISORS:
         raise NodeError(
-            "bad-input", f"Hypervisor {hypervisor!r} is not known", f"Choose one of {', '.join(kata_layout.HYPERVISORS)}"
+            "bad-input", f"Hypervisor {hypervisor!r} is not known", expected=f"one of {', '.join(kata_layout.HYPERVISORS)}"
         )
     found = version(root)
     base = chosen(root, runtime=runtime, config_path=config_path, version=found or wanted_version, settings=settings)
@@ -123,8 +123,8 @@ def _other_file(root: Path, runtime: str, found: str | None, hypervisor: str) ->
     except NodeError as error:
         return error.remedy
     if read_bytes(root, path) is None:
-        return "Choose the hypervisor of that file, or name the file of this one with configPath"
-    return f"Name {path} with configPath, or choose the hypervisor of that file"
+        return remedy_for("file-invalid", "other-hypervisor")
+    return remedy_for("file-invalid", "hypervisor-file", path=path)
 
 
 def _leaves(table: Mapping[str, Any], path: str, above: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
@@ -154,7 +154,7 @@ def chosen(root: Path, *, runtime: str, config_path: str | None, version: str | 
                 "kata-environment-refused",
                 f"{variable.file} sets {kata_layout.ENVIRONMENT}={printable(variable.value, 200)}, and Kata {version} takes only "
                 "one of its shipped files from there, so every guest would fail",
-                f"Remove that setting, and name the file with configPath; shipped are {', '.join(listed)}",
+                files=", ".join(listed),
             )
         option = (variable.value, f"{kata_layout.ENVIRONMENT} in {variable.file}") if variable.value else None
     names = (option[0],) if option else listed
@@ -174,7 +174,7 @@ def chosen(root: Path, *, runtime: str, config_path: str | None, version: str | 
         message += f", and {dangling[0]} is a dangling link to {resolve(root, dangling[0])}"
     if option:
         message = f"{option[1]} names {option[0]}, which does not exist, so every guest would fail"
-    raise NodeError("kata-not-found", message, f"Install Kata (kata.install: release), or name its file with configPath{hint}")
+    raise NodeError("kata-not-found", message, seen=hint)
 
 
 def _docker_option(root: Path) -> tuple[str, str] | None:
@@ -241,7 +241,7 @@ def _script(root: Path, path: str) -> str:
         text = start(root / resolve(root, path).lstrip("/"), MAX_SCRIPT)
         return text.decode(errors="replace") if text.startswith(b"#!") else ""
     except OSError as error:
-        raise NodeError("file-unreadable", f"{path} cannot be read: {error.strerror}", "Run the program as root") from None
+        raise NodeError("file-unreadable", f"{path} cannot be read: {error.strerror}", "root") from None
 
 
 def deploy_files(root: Path) -> list[str]:
@@ -261,9 +261,9 @@ def names_in(root: Path, folder: str) -> list[str]:
     except FileNotFoundError:
         return []
     except NotADirectoryError:
-        raise NodeError("file-invalid", f"{folder} is no folder", "Move it away, then run again") from None
+        raise NodeError("file-invalid", f"{folder} is not a folder", "move") from None
     except OSError as error:
-        raise NodeError("file-unreadable", f"{folder} cannot be read: {error.strerror}", "Run the program as root") from None
+        raise NodeError("file-unreadable", f"{folder} cannot be read: {error.strerror}", "root") from None
 
 
 def drop_ins(root: Path, resolved: str, *, runtime: str, version: str | None) -> list[tuple[str, str]]:
@@ -277,17 +277,15 @@ def drop_ins(root: Path, resolved: str, *, runtime: str, version: str | None) ->
     folder = kata_layout.drop_in_folder(resolved)
     names = names_in(root, folder)
     if len(names) > MAX_DROP_INS:
-        raise NodeError("file-invalid", f"{folder} holds {len(names)} entries", "Remove what is no drop-in from it")
+        raise NodeError("file-invalid", f"{folder} holds {len(names)} entries", "drop-ins")
     entries = []
     for name in names:
         path = f"{folder}/{name}"
         if runtime == "rust" and (root / path.lstrip("/")).is_symlink():
-            raise NodeError(
-                "file-invalid", f"{path} is a symbolic link, which Kata's rust runtime refuses", "Put a copy in its place"
-            )
+            raise NodeError("file-invalid", f"{path} is a symbolic link, which Kata's rust runtime refuses", "link")
         content = read_bytes(root, path)
         if content is None:
-            raise NodeError("file-invalid", f"{path} is a dangling link, so every guest would fail", "Remove it")
+            raise NodeError("file-invalid", f"{path} is a dangling link, so every guest would fail", "remove", path=path)
         entries.append((path, kata_config.decode(content, path)))
     return entries
 

@@ -76,7 +76,7 @@ def refuse_foreign(root: Path) -> None:
         raise NodeError(
             "kata-foreign-install",
             f"{INSTALL_FOLDER} is there and this program did not install it (kata-deploy, or somebody by hand)",
-            f"Leave out kata.install to use what is there, or remove {INSTALL_FOLDER} first",
+            folder=INSTALL_FOLDER,
         )
 
 
@@ -228,5 +228,6 @@ def _disk(path: Path) -> Iterator[None]:
         raise NodeError(
             "file-unwritable",
             f"{error.filename or path} cannot be written: {error.strerror or error}",
-            f"Free space for {INSTALL_FOLDER} (a release needs about 2 GiB), or make the file system writable",
+            "release",
+            folder=INSTALL_FOLDER,
         ) from None

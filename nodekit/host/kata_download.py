@@ -1,4 +1,4 @@
-"""Bring a Kata release archive to the node and unpack it, trusting nothing that it says."""
+"""Download a Kata release archive to the node and unpack it, trusting nothing in it."""
 
 import errno
 import hashlib
@@ -52,7 +52,6 @@ def download(address: str, sha256: str, target: Path) -> None:
         raise NodeError(
             "kata-archive-differs",
             f"{printable(address, 200)} has sha256 {digest.hexdigest()}, not {sha256}; nothing was unpacked",
-            "Compare kata.install.sha256 with the release's own; if they agree, do not trust the address",
         )
 
 
@@ -71,7 +70,7 @@ def size(address: str) -> int | None:
 
 def _failed(address: str, error: Exception) -> NodeError:
     why = printable(str(error), 200)
-    return NodeError("kata-download-failed", f"{printable(address, 200)} cannot be downloaded: {why}", REMEDY)
+    return NodeError("kata-download-failed", f"{printable(address, 200)} cannot be downloaded: {why}")
 
 
 def _arriving(address: str) -> Iterator[bytes]:
@@ -87,9 +86,7 @@ def _arriving(address: str) -> Iterator[bytes]:
                 now = time.monotonic()
                 if size > MAX_ARCHIVE or now - begin > DOWNLOAD_SECONDS:
                     bound = f"{MAX_ARCHIVE >> 30} GiB or {DOWNLOAD_SECONDS:g} s"
-                    raise NodeError(
-                        "kata-download-failed", f"The download of {printable(address, 200)} went over {bound}", REMEDY
-                    )
+                    raise NodeError("kata-download-failed", f"The download of {printable(address, 200)} went over {bound}")
                 yield chunk
                 if now - said > 5:
                     said = now
@@ -102,11 +99,7 @@ def _arriving(address: str) -> Iterator[bytes]:
 
 def invalid(what: str) -> NodeError:
     """The error for an archive that holds what no release holds."""
-    return NodeError(
-        "kata-archive-invalid",
-        f"The Kata archive is none: {printable(what, 300)}; nothing was installed",
-        "Give the address of a kata-static archive (.tar.xz or .tar.zst)",
-    )
+    return NodeError("kata-archive-invalid", f"The Kata archive is not valid: {printable(what, 300)}; nothing was installed")
 
 
 def unpack(archive: Path, target: Path) -> None:
@@ -119,7 +112,7 @@ def unpack(archive: Path, target: Path) -> None:
     try:
         process = subprocess.Popen(["zstd", "-dc", str(archive)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     except FileNotFoundError:
-        raise NodeError("tool-missing", "zstd is not installed on this node", "Install the package zstd") from None
+        raise NodeError("tool-missing", "zstd is not installed on this node", package="the package zstd") from None
     with process:
         assert process.stdout is not None
         try:
@@ -186,7 +179,7 @@ def _checked(member: tarfile.TarInfo, links: set[str]) -> str:
     if name == f"{top}/{MARKER}":
         raise invalid(f"member {name!r} is this program's own record")
     if name in ("", "opt", top) and not member.isdir():
-        raise invalid(f"member {name!r} is no folder")
+        raise invalid(f"member {name!r} is not a folder")
     if _through(name, links):
         raise invalid(f"member {name!r} would be written through a link")
     if member.islnk():

@@ -42,7 +42,7 @@ def refuse_what_kata_refuses(root: Path, effective: Effective, hypervisor: str, 
     raise NodeError(
         "kata-would-refuse",
         f"Node {node}: Kata would not start a guest with {effective.config_file}: {printable(f'{first.cause}{after}{more}')}",
-        f"Correct the configuration, or what it names: {remedies}",
+        remedies=remedies,
     )
 
 

@@ -22,7 +22,7 @@ def holder(root: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise NodeError("file-unreadable", f"/{LOCK} cannot be read: {error.strerror}", "Run the program as root") from None
+        raise NodeError("file-unreadable", f"/{LOCK} cannot be read: {error.strerror}", "root") from None
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -48,7 +48,7 @@ def node_lock(root: Path, timeout: float) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise NodeError("file-unwritable", f"/{LOCK} cannot be opened: {error.strerror}", "Run the program as root") from None
+        raise NodeError("file-unwritable", f"/{LOCK} cannot be opened: {error.strerror}", "root") from None
     try:
         end = time.monotonic() + timeout
         while True:
@@ -57,11 +57,7 @@ def node_lock(root: Path, timeout: float) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= end:
-                    raise NodeError(
-                        "node-busy",
-                        f"Another run holds /{LOCK} ({_named(handle)}); waited {timeout:g} s",
-                        "Wait until that run has ended, then run again",
-                    ) from None
+                    raise NodeError("node-busy", f"Another run holds /{LOCK} ({_named(handle)}); waited {timeout:g} s") from None
                 time.sleep(POLL)
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)

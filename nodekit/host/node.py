@@ -1,4 +1,4 @@
-"""Say which machine this is: its operating system, its boot, and whether its processor is emulated."""
+"""Identify this machine: its operating system, its boot, and whether its processor is emulated."""
 
 import shlex
 from dataclasses import dataclass
@@ -28,11 +28,7 @@ def os_release(root: Path) -> OsRelease:
     if content is None:
         content = read_bytes(root, "/usr/lib/os-release")
     if content is None:
-        raise NodeError(
-            "unsupported-os",
-            "The node has no /etc/os-release",
-            "Use Debian 12 or 13, or Ubuntu 22.04 or 24.04",
-        )
+        raise NodeError("unsupported-os", "The node has no /etc/os-release")
     fields: dict[str, str] = {}
     for line in content.decode(errors="replace").splitlines():
         key, mark, value = line.strip().partition("=")
@@ -46,15 +42,11 @@ def os_release(root: Path) -> OsRelease:
 
 
 def boot_id(root: Path) -> str:
-    """The kernel's random id of this boot: it tells a guest from its node. Raises NodeError `file-unreadable`."""
+    """The kernel's random id of this boot: it distinguishes a guest from its node. Raises NodeError `file-unreadable`."""
     try:
         return read_text(root / "proc/sys/kernel/random/boot_id", MAX_SYSTEM).strip()
     except OSError as error:
-        raise NodeError(
-            "file-unreadable",
-            f"/proc/sys/kernel/random/boot_id cannot be read: {error.strerror}",
-            "Mount /proc on the node",
-        ) from None
+        raise NodeError("file-unreadable", f"/proc/sys/kernel/random/boot_id cannot be read: {error.strerror}", "proc") from None
 
 
 def emulated() -> bool:

@@ -28,34 +28,34 @@ def run(
     env: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
     check: bool = True,
-    remedy: str = "Run the command by hand on the node to see why it fails",
+    status: str = "",
 ) -> Finished:
     """Run `argv` without a shell and without a terminal.
 
     `timeout` is in seconds; the program is killed when it is over, or when it prints more than `MAX_OUTPUT`. `pass_fds` are open
-    files that it gets. With `check`, a non-zero exit is an error.
+    files that it gets. With `check`, a non-zero exit is an error. `status` is a command that shows more when this one fails.
     Raises NodeError `tool-missing`, `command-timeout`, `command-output-too-long` (`printed` holds its first words) or
     `command-failed`.
     """
+    case = "status" if status else ""
     try:
         done = capture(argv, timeout=timeout, limit=MAX_OUTPUT, stdin=(stdin or "").encode(), env=env, pass_fds=pass_fds)
     except FileNotFoundError:
         raise NodeError(
-            "tool-missing", f"{argv[0]} is not installed on this node", f"Install the package that holds {argv[0]}"
+            "tool-missing", f"{argv[0]} is not installed on this node", package=f"the package that holds {argv[0]}"
         ) from None
     if done.timed_out:
-        raise NodeError("command-timeout", f"{' '.join(argv[:4])} did not end within {timeout:g} s", remedy)
+        raise NodeError("command-timeout", f"{' '.join(argv[:4])} did not end within {timeout:g} s", case, status=status)
     if done.too_long:
         longer = max(done.stdout, done.stderr, key=len)
         words = printable(" ".join(longer[:600].decode(errors="replace").split()), 200)
         raise NodeError(
             "command-output-too-long",
             f"{' '.join(argv[:4])} printed more than {MAX_OUTPUT >> 20} MiB and was ended; it began with: {words}",
-            "Run the command by hand on the node to see what it prints",
-            printed=words,
+            details={"printed": words},
         )
     result = Finished(done.code, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
     if check and result.code != 0:
         said = printable((result.stderr.strip() or result.stdout.strip()).replace("\n", "; "), 600)
-        raise NodeError("command-failed", f"{' '.join(argv[:6])} ended with exit code {result.code}: {said}", remedy)
+        raise NodeError("command-failed", f"{' '.join(argv[:6])} ended with exit code {result.code}: {said}", case, status=status)
     return result

@@ -26,20 +26,22 @@ def take(desired: Mapping[str, object], spec: Spec, at: str = "") -> dict[str, A
             raise NodeError(
                 "bad-input",
                 f"Key {prefix}{printable(str(key), 80)} is not known (value {_shown(desired[key])})",
-                f"Known keys here: {', '.join(sorted(spec))}",
+                expected=f"one of the known keys: {', '.join(sorted(spec))}",
             )
     taken: dict[str, Any] = {}
     for key, (kind, default) in spec.items():
         if key not in desired:
             if default is REQUIRED:
-                raise NodeError("bad-input", f"Key {prefix}{key} is missing", f"Give {prefix}{key}: {_name(kind)}")
+                raise NodeError("bad-input", f"Key {prefix}{key} is missing", expected=f"{_name(kind)} as {prefix}{key}")
             taken[key] = default
             continue
         value = desired[key]
         fits, taken[key] = _fit(kind, value)
         if not fits:
             raise NodeError(
-                "bad-input", f"Key {prefix}{key} is {_shown(value)}, not {_name(kind)}", f"Give {prefix}{key} as {_name(kind)}"
+                "bad-input",
+                f"Key {prefix}{key} is {_shown(value)}, not {_name(kind)}",
+                expected=f"{_name(kind)} as {prefix}{key}",
             )
     return taken
 

@@ -37,11 +37,7 @@ def install(
     Raises NodeError `kata-release-unlisted`, or `bad-input` when both ways are given.
     """
     if install_release and archive_address:
-        raise NodeError(
-            "bad-input",
-            f"An archive ({archive_address}) is given beside the official release",
-            "Leave out installRelease, or the archive's address and sha256",
-        )
+        raise NodeError("bad-input", f"An archive ({archive_address}) is given beside the official release", "two-sources")
     if install_release:
         return {"byMachine": kata_releases.archives(version, runtime, hypervisor)}
     return {"address": archive_address, "sha256": archive_sha256} if archive_address else None

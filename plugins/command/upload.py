@@ -67,7 +67,7 @@ async def _copy_folder(sftp: asyncssh.SFTPClient, place: str, source: Path, targ
     await _make_folder(sftp, place, target, parents=False)
     for entry in sorted(source.iterdir()):
         there = posixpath.join(target, entry.name)
-        # As official: a link to a folder is no folder here, and refused by the read.
+        # As official: a link to a folder is not a folder here, and refused by the read.
         if entry.is_dir() and not entry.is_symlink():
             await _copy_folder(sftp, place, entry, there)
         else:

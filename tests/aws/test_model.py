@@ -33,7 +33,7 @@ def test_arm_is_refused_whatever_else_is_said(name: str) -> None:
 def test_type_without_kvm_is_refused_with_both_ways_out() -> None:
     refused("m8i.4xlarge", "/dev/kvm", "nestedVirtualization", ".metal", "[aws-instance-type]", nestedVirtualization=False)
     metal = "m7i.metal-24xl"
-    refused(metal, "bare metal", "Leave nestedVirtualization out", "[aws-instance-type]", instanceType=metal)
+    refused(metal, "bare metal", "Remove nestedVirtualization", "[aws-instance-type]", instanceType=metal)
 
 
 @pytest.mark.parametrize("networks", [["0.0.0.0/0"], ["::/0"], ["10.0.0.0/8", "0.0.0.0/1", "128.0.0.0/1"]])

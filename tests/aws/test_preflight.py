@@ -31,18 +31,18 @@ def run_instances(instance_type: str, count: int, **more: Any) -> None:
 def test_account_that_can_passes_every_line(account: Account) -> None:
     found = rows(count=3, image=UBUNTU, zones=[f"{REGION}a"])
     assert {item: row.verdict for item, row in found.items()} == {
-        "type": OK, "architecture": OK, "virtualisation": OK, "zones": OK, "image": OK, "quota": OK,
+        "type": OK, "architecture": OK, "virtualization": OK, "zones": OK, "image": OK, "quota": OK,
     }  # fmt: skip
-    assert "nested-virtualization" in found["virtualisation"].found
+    assert "nested-virtualization" in found["virtualization"].found
     assert "48 vCPUs asked for, 0 run, quota 10000" in found["quota"].found
 
 
 def test_bare_metal_needs_no_feature(account: Account) -> None:
-    assert rows("m5.metal")["virtualisation"] == Row("virtualisation", OK, "bare metal")
+    assert rows("m5.metal")["virtualization"] == Row("virtualization", OK, "bare metal")
 
 
 def test_type_without_the_feature_is_refused(account: Account) -> None:
-    row = rows("m5.large")["virtualisation"]
+    row = rows("m5.large")["virtualization"]
     assert row.verdict == FAILED and "does not list nested-virtualization" in row.found and ".metal" in row.remedy
 
 

@@ -135,7 +135,7 @@ def again(rounds: Rounds) -> float:
 
 def test_node_that_the_cluster_refuses_keeps_no_other_from_its_proof_and_is_left_alone_for_a_while(clock: Clock) -> None:
     cluster = Cluster()
-    cluster.refusing["a"] = NodeError("cluster-forbidden", "no", "none")
+    cluster.refusing["a"] = NodeError("cluster-forbidden", "no", "controller")
     rounds = begun(cluster)
     for _ in range(5):
         clock.now += 10
@@ -231,7 +231,7 @@ def test_evidence_of_many_is_written_once_a_map_and_what_is_refused_keeps_its_ta
     for name in cluster.found:
         cluster.ends(name, "Complete", pod=True)
     full = pod_proof.evidence_map("joining-nodes", "n0")
-    cluster.refusing[full] = NodeError("cluster-object-refused", "too long", "none")
+    cluster.refusing[full] = NodeError("cluster-object-refused", "too long")
     again(rounds)
     kept = {name for name in cluster.found if pod_proof.evidence_map("joining-nodes", name) == full}
     assert {name for name, one in cluster.found.items() if one["spec"]["taints"]} == kept

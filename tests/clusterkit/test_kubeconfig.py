@@ -79,7 +79,7 @@ def written(user: dict[str, Any] | None, server: str = "https://192.0.2.10:6443"
 
 
 def plugin(tmp_path: Path, body: str, **more: Any) -> dict[str, Any]:
-    """A user with a log-in plugin of that Python text."""
+    """A user with a login plugin of that Python text."""
     program = tmp_path / "plugin"
     program.write_text(f"#!{sys.executable}\nimport json, os, sys, time\n{body}\n")
     program.chmod(0o755)
@@ -234,7 +234,7 @@ def test_the_user_acts_as_another(server: Server) -> None:
             "client-certificate-data of user u of the kubeconfig is not",
         ),
         ({"client-certificate-data": "YQ==", "client-key-data": "YQ=="}, "is not PEM"),
-        ({"exec": {"command": 7, "args": 5}}, "of another kind than its format asks for"),
+        ({"exec": {"command": 7, "args": 5}}, "has the wrong type"),
     ],
 )
 def test_what_a_user_names_and_is_not_there_is_told(user: dict[str, Any], words: str) -> None:

@@ -146,7 +146,7 @@ def test_label_of_somebody_else_stands(program: Program, plane: ControlPlane) ->
     path = space(plane, "strict", **{"pod-security.kubernetes.io/enforce": "baseline"})
     said = program.up(ok=False, namespace={"namespace": "strict", "adopt": True})
     sentence = next(line for line in said.splitlines() if "[cluster-field-owned]" in line)
-    assert "pod-security.kubernetes.io/enforce belongs to somebody" in sentence and "give the field up" in sentence
+    assert "pod-security.kubernetes.io/enforce belongs to somebody" in sentence and "Release the field" in sentence
     assert labels_of(plane, path) == {"pod-security.kubernetes.io/enforce": "baseline"}
 
 

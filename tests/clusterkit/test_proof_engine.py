@@ -1,7 +1,7 @@
 """Proofs by the real engine, Kubernetes plugin, API server, controller manager and scheduler, on nodes that kwok plays.
 
 What would be lost if these failed: a node that reads 0 would pass in silence, one bad node would hide the others, an old Job
-would count as proof, or every `up` would prove everything anew.
+would count as proof, or every `up` would prove everything again.
 """
 
 import threading

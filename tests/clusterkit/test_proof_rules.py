@@ -15,7 +15,8 @@ import pytest
 from clusterkit import pod, pod_proof, pod_verdict
 from clusterkit.pod_proof import Asked, Node
 from clusterkit.pod_verdict import Refusal, Words
-from nodekit.errors import CODES, NodeError
+from nodekit.errors import NodeError
+from nodekit.failures import CATALOGUE
 from nodekit.scripts import script
 from tests.clusterkit.reports import GUEST_ID, ZERO, report
 
@@ -226,7 +227,7 @@ def test_every_end_but_a_proof_is_a_sentence_with_node_and_remedy(
     job: dict[str, Any] | None, seen: dict[str, Any] | None, code: str, words: str
 ) -> None:
     found = pod_verdict.verdict(ASKED, NODES, job, seen)
-    assert isinstance(found, Refusal) and found.code == code and code in CODES
+    assert isinstance(found, Refusal) and found.code == code and code in CATALOGUE
     assert found.sentence.startswith("n: ") and words in found.sentence and found.sentence.endswith(f"[{code}]")
     assert "\n" not in found.sentence and "docker" not in found.sentence.lower()
 
@@ -386,7 +387,7 @@ SANDBOX = "FailedCreatePodSandBox"
         ),
         (CREATING, SANDBOX, Words(2, SILENT), None, ""),
         (CREATING, SANDBOX, Words(3, SILENT), "proof-container-failed", "the guest's agent did not answer in time"),
-        (CREATING, SANDBOX, Words(1, USERS), "proof-container-failed", "Take hostUsers: false out"),
+        (CREATING, SANDBOX, Words(1, USERS), "proof-container-failed", "Remove hostUsers: false"),
         (CREATING, SANDBOX, Words(9, CNI), None, ""),
         (CREATING, "FailedMount", Words(5, 'configmap "a" not found'), "proof-container-failed", 'configmap "a" not found'),
         (CREATING, "FailedMount", Words(4, "x"), None, ""),

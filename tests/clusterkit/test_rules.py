@@ -153,7 +153,7 @@ def test_names_from_settings_stay_text_within_an_expression() -> None:
 @pytest.mark.parametrize(
     ("text", "code", "said"),
     [
-        ('namespaces "n" already exists', "cluster-object-exists", ["Namespace n exists already", "Way out"]),
+        ('namespaces "n" already exists', "cluster-object-exists", ["Namespace n exists already", "Choose another namespace"]),
         (
             'Apply failed with 1 conflict: conflict with "kubectl-label" using v1: .metadata.labels.a/b',
             "cluster-field-owned", [".metadata.labels.a/b belongs to kubectl-label", "kubectl label"],
@@ -163,19 +163,19 @@ def test_names_from_settings_stay_text_within_an_expression() -> None:
             "cluster-forbidden", ["user jo may not create namespaces", "Grant that user create on namespaces"],
         ),
         ("configured Kubernetes cluster is unreachable: Unauthorized", "cluster-login-refused", ["expired", "new kubeconfig"]),
-        ("dial tcp 127.0.0.1:1: connect: connection refused", "cluster-unreachable", ["does not answer", "Check"]),
+        ("dial tcp 127.0.0.1:1: connect: connection refused", "cluster-unreachable", ["does not answer", "make it reachable"]),
         ("the apiVersion for this resource does not exist", "cluster-too-old", ["1.30"]),
     ],
 )  # fmt: skip
 def test_error_of_the_plugin_is_told_with_its_remedy(text: str, code: str, said: list[str]) -> None:
-    error = cluster_errors.explained(text, "Namespace", "n", "Way out")
+    error = cluster_errors.explained(text, "Namespace", "n", "namespace")
     assert error and error.code == code
     for part in said:
         assert part in error.sentence()
 
 
 def test_error_that_speaks_for_itself_is_left_alone() -> None:
-    assert cluster_errors.explained("spec.replicas: Invalid value", "Namespace", "n", "Way out") is None
+    assert cluster_errors.explained("spec.replicas: Invalid value", "Namespace", "n", "namespace") is None
 
 
 def test_object_is_made_only_where_a_taken_name_is_refused() -> None:

@@ -1,9 +1,8 @@
-"""References say what the code says: nothing in them can grow old, and no failure is without a cause and a cure."""
+"""References say what the code says: nothing in them can go stale, and no failure lacks a cause or a remedy."""
 
 import ast
-from pathlib import Path
 
-from nodekit.errors import CODES
+from nodekit.failures import CATALOGUE
 from stacks import model
 from tools.generate import errors
 from tools.generate.__main__ import CHECKOUT, stale
@@ -14,49 +13,11 @@ def test_derived_files_are_what_the_code_says() -> None:
     assert list(stale()) == [], "run make generate"
 
 
-def test_every_code_is_raised_somewhere_with_a_cure() -> None:
-    cures = errors.Product().cures()
-    assert sorted(set(CODES) - set(cures)) == [], "nothing raises these"
-    assert sorted(code for code, found in cures.items() if not found) == [], "no cure of these can be read"
-
-
-SOURCE = """
-from nodekit.errors import NodeError
-
-WAYS = {"word": "Take the way of the table"}
-REMEDY = "Do as the constant says"
-
-
-def why(text):
-    return "cause", f"Mend {text} and {len(text)}"
-
-
-def refuse(path, remedy=REMEDY):
-    raise NodeError("file-invalid", f"{path} is bad", remedy)
-
-
-def act(path):
-    refuse(path, remedy="Do as the caller says" if path else "Or so")
-    raise NodeError("bad-input", "message", next((way for way in WAYS.values()), "Or the default"))
-"""
-
-
-def test_cures_are_read_through_variables_parameters_tables_and_scripts(tmp_path: Path) -> None:
-    (tmp_path / "nodekit").mkdir()
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "nodekit" / "module.py").write_text(SOURCE)
-    (tmp_path / "tests" / "test_module.py").write_text('NodeError("no-sudo", "message", "not a product\'s")')
-    (tmp_path / "nodekit" / "script.sh").write_text('fail "$host: no." "Log in as $user. [no-sudo]"\n')
-    cures = errors.Product(tmp_path).cures()
-    assert cures["file-invalid"] == ["Do as the constant says", "Do as the caller says", "Or so"]
-    assert cures["bad-input"] == ["Take the way of the table", "Or the default"]
-    assert cures["no-sudo"] == ["Log in as …"]
-
-
-def test_code_that_only_a_test_or_the_catalogue_names_is_found(tmp_path: Path) -> None:
-    (tmp_path / "nodekit").mkdir()
-    (tmp_path / "nodekit" / "errors.py").write_text('CODES = {"node-busy": "It is busy."}')
-    assert "node-busy" not in errors.Product(tmp_path).cures()
+def test_reference_shows_every_failure_with_a_remedy() -> None:
+    lacking = [code for code, failure in CATALOGUE.items() if not errors.remedies(code, failure)]
+    assert lacking == []
+    page = errors.text()
+    assert all(f"## {code}\n\n{failure.cause}\n\n- " in page for code, failure in CATALOGUE.items())
 
 
 def test_table_rows_are_whole_whatever_stands_in_a_pattern() -> None:

@@ -32,7 +32,7 @@ def test_machine_boots_and_ends_as_a_user_without_any_right() -> None:
     assert status == {"exists": True, "pid": up["pid"], "answers": True}
     assert up["accelerator"] in ("kvm", "tcg")
     ended = Path(f"/proc/{up['pid']}")
-    for _ in range(100):  # until whoever inherited it has looked at it
+    for _ in range(100):  # until the process that inherited it has seen it
         if not ended.exists():
             return
         time.sleep(0.1)

@@ -1,6 +1,6 @@
 """Run a verb and tell, in order, its effects and the failure points it comes to: `python audited.py TRACE VERB ROOT`.
 
-Python's audit events (PEP 578) tell every change of a file and every program that is started, whoever asked for it."""
+Python's audit events (PEP 578) tell every change of a file and every program that is started, no matter who asked for it."""
 
 import json
 import os

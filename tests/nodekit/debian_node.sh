@@ -28,7 +28,7 @@ ln -s pts/ptmx "$root/dev/ptmx"
 # What docker keeps belongs neither to the state of the node that is compared nor on an overlay.
 mkdir -p "$root/var/lib/docker"
 mount -t tmpfs tmpfs "$root/var/lib/docker"
-# The image's own disk is no device here, and waiting for it would take minutes.
+# The image's own disk is not a device here, and waiting for it would take minutes.
 : >"$root/etc/fstab"
 
 # What was changed is looked at from inside.

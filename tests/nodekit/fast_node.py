@@ -154,7 +154,7 @@ class Programs:
             assert name in ("apt-config", "dockerd", "journalctl"), argv
             done = "", 0
         if check and done[1]:
-            raise NodeError("command-failed", f"{name} ended with exit code {done[1]}: {done[0]}", "Look")
+            raise NodeError("command-failed", f"{name} ended with exit code {done[1]}: {done[0]}")
         return Finished(done[1], done[0], done[0] if done[1] else "")
 
     def follow(self, argv: Sequence[str], timeout: float) -> Finished:

@@ -139,7 +139,7 @@ ERROR = "docker: Error response from daemon: "
         (f"{PULLED}{ERROR}failed to set up container networking: driver failed", BEFORE),
         (f"{PULLED}{ERROR}unknown or invalid runtime name: kata", "does not know the runtime"),
         (f"{PULLED}{ERROR}write /var/lib/docker/x: no space left on device", "disk is full"),
-        (f"{PULLING}{ERROR}toomanyrequests: You have reached your pull rate limit", "no more images for now"),
+        (f"{PULLING}{ERROR}toomanyrequests: You have reached your pull rate limit", "rate limit for this node is reached"),
         (f"{PULLING}{ERROR}no matching manifest for linux/arm64/v8 in the manifest list entries", "architecture"),
         (f"{PULLING}{ERROR}Get \"https://r/v2/\": x509: certificate has expired", "could not be pulled"),
         (f"{PULLING}{ERROR}Get \"https://r/v2/\": dial tcp: lookup r: no such host", "could not be pulled"),

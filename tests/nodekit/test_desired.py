@@ -35,7 +35,7 @@ def test_given_values_are_taken_and_others_default() -> None:
         ({"name": "n", "path": 1}, "path", "1", "a string or null"),
         ({"name": "n", "words": ["a", 1]}, "words", "['a', 1]", "a list of strings"),
         ({"name": "n", "more": []}, "more", "[]", "an object or null"),
-        ({"name": "n", "nmae": "x\x1b"}, "nmae", "x", "Known keys here: count,"),
+        ({"name": "n", "nmae": "x\x1b"}, "nmae", "x", "one of the known keys: count,"),
     ],
 )
 def test_a_wrong_key_is_named_with_its_value_and_what_was_asked(

@@ -88,7 +88,7 @@ def test_archive_that_is_not_accepted_changes_nothing(tmp_path: Path) -> None:
     whole = tree(tmp_path)
 
     def refuse(unpacked: Path) -> None:
-        raise NodeError("kata-version-differs", "another release", "none")
+        raise NodeError("kata-version-differs", "another release", installed="3.0.0", asked="3.1.0")
 
     with served(archive("3.33.0")) as (address, sha256), pytest.raises(NodeError):
         kata_archive.install(tmp_path, address, sha256, refuse)

@@ -95,7 +95,7 @@ def test_a_missing_key_becomes_one_line_below_the_header(text: str, expected: st
         ("[hypervisor.qemu]\na = 1\na = 2\n", "is not valid TOML"),
         ("[runtime]\n", "no table [hypervisor.qemu] (it has: none)"),
         ("[hypervisor.clh]\n", "it has: clh"),
-        ("[hypervisor.qemu]\nkernel_params = ['a']\n", "no string"),
+        ("[hypervisor.qemu]\nkernel_params = ['a']\n", "not a string"),
         ("hypervisor = 3\n", "no table"),
         ("hypervisor.qemu.path = 'p'\n", "cannot be changed alone"),
         ("a = " + "[" * 5000, "is not valid TOML"),

@@ -563,7 +563,7 @@ def test_what_a_person_should_know_is_a_note(tmp_path: Path) -> None:
 
 def test_a_config_d_that_is_a_file_fails_every_guest_and_is_named(root: Path) -> None:
     put(root, f"{FOLDER}/config.d", "x")
-    assert "config.d is no folder" in refused(root).message
+    assert "config.d is not a folder" in refused(root).message
 
 
 def test_a_broken_daemon_json_is_no_reason_to_guess(root: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_download_that_breaks_off_is_no_forgery(tmp_path: Path, monkeypatch: p
 
 def test_parameters_of_a_failed_run_do_not_stay_for_ever(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
-        raise NodeError("file-unwritable", "no space left", "free some")
+        raise NodeError("file-unwritable", "no space left")
 
     with monkeypatch.context() as patch:
         patch.setattr(journal.Transaction, "write", full)
@@ -216,8 +216,8 @@ def member(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
         ([member("./opt/kata/n", tarfile.CHRTYPE)], "device"),
         ([member("./opt/kata/p", tarfile.FIFOTYPE)], "device"),
         ([member("./opt", tarfile.DIRTYPE)], "has no /opt/kata"),
-        ([member("./opt", tarfile.SYMTYPE, "/etc"), member("./opt/kata", tarfile.DIRTYPE)], "no folder"),
-        ([member("./opt/kata", tarfile.SYMTYPE, "/tmp")], "no folder"),
+        ([member("./opt", tarfile.SYMTYPE, "/etc"), member("./opt/kata", tarfile.DIRTYPE)], "not a folder"),
+        ([member("./opt/kata", tarfile.SYMTYPE, "/tmp")], "not a folder"),
     ],
 )
 def test_hard_links_and_devices_are_no_way_out(tmp_path: Path, members: list[tarfile.TarInfo], said: str) -> None:

@@ -217,7 +217,7 @@ def test_no_release_s_own_file_is_refused() -> None:
         ("default_memory", "-1", "default_memory = -1"),
         ("default_maxvcpus", '"4"', 'default_maxvcpus = "4"'),
         ("enable_debug", '"yes"', "not true or false"),
-        ("kernel", '"vmlinux"', "no absolute path"),
+        ("kernel", '"vmlinux"', "not an absolute path"),
     ],
 )
 def test_each_refusal_of_the_go_runtime_is_told_with_key_value_and_file(key: str, value: str | None, said: str) -> None:

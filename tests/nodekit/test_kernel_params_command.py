@@ -92,7 +92,7 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     assert "/etc/broken.toml is not valid TOML" in refused(tmp_path, "file-invalid", file="/etc/broken.toml").message
     (tmp_path / "etc/latin.toml").write_bytes(b"# \xe4\n")
     assert "not UTF-8" in refused(tmp_path, "file-invalid", file="/etc/latin.toml").message
-    assert refused(tmp_path, "bad-input", file="etc/latin.toml").remedy == "Give the path from / on"
+    assert refused(tmp_path, "bad-input", file="etc/latin.toml").remedy == "Use an absolute path"
 
 
 def test_parameters_that_no_guest_could_be_given_are_refused(tmp_path: Path) -> None:

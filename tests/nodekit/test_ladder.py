@@ -2,8 +2,8 @@
 
 import pytest
 
-from nodekit.errors import CODES
-from nodekit.rules.proof.ladder import COMMANDS, REQUIRED, SANDBOXES, TOOLS, Verdict, judge, readings
+from nodekit.failures import CATALOGUE
+from nodekit.rules.proof.ladder import COMMANDS, PLACES, REQUIRED, SANDBOXES, Verdict, judge, readings
 
 NONCE = "00112233445566778899aabbccddeeff"
 NODE = "11111111-2222-3333-4444-555555555555"
@@ -105,7 +105,7 @@ def test_each_failing_rung_has_its_own_code_cause_and_remedy(
     changes: dict[str, tuple[str, str, str]], code: str, words: str
 ) -> None:
     verdict = judge(transcript(**changes), NONCE, NODE, [SEED])
-    assert verdict.code == code and code in CODES
+    assert verdict.code == code and code in CATALOGUE
     assert words in verdict.message
     assert verdict.message.startswith(f"rung {next(iter(changes)).replace('_', '-')} (")
     assert verdict.remedy and "\n" not in verdict.message
@@ -186,7 +186,7 @@ def test_each_rung_that_counts_fails_alone_and_is_missed_alone(sandbox: str) -> 
             assert missed.code == "proof-tool-missing", name
 
 
-@pytest.mark.parametrize("place", TOOLS)
+@pytest.mark.parametrize("place", PLACES)
 def test_a_missing_tool_is_told_with_the_way_to_it_at_its_place(place: str) -> None:
     text = transcript(bwrap_user=("absent", "", "bwrap%20is%20not%20installed%20here"))
     verdict = judge(text, NONCE, NODE, [SEED], place=place)
@@ -195,7 +195,7 @@ def test_a_missing_tool_is_told_with_the_way_to_it_at_its_place(place: str) -> N
 
 def test_a_masked_proc_is_not_cured_by_capabilities() -> None:
     text = transcript(proc_masks=("ok", "/proc/bus", ""), bwrap_user_proc=("fail", "1", MASKED))
-    remedies = {place: judge(text, NONCE, NODE, [], place=place).remedy for place in TOOLS}
+    remedies = {place: judge(text, NONCE, NODE, [], place=place).remedy for place in PLACES}
     assert all("NET_ADMIN" not in remedy for remedy in remedies.values())
     assert "entry.sh" in remedies["image"] and "systempaths=unconfined" in remedies["image"]
     assert "entry.sh" in remedies["pod"] and "docker" not in remedies["pod"], "words of Docker mean nothing on a cluster"

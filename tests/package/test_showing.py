@@ -84,10 +84,10 @@ def logged(text: str) -> str:
 
 
 PLACES: dict[str, Callable[[str], str]] = {
-    "an error's message": lambda text: NodeError("bad-input", text, "Do").message,
-    "an error's remedy": lambda text: str(NodeError("bad-input", "x", text).as_dict()["remedy"]),
-    "an error's sentence": lambda text: NodeError("bad-input", text, text).sentence(),
-    "an error as Python shows it": lambda text: str(NodeError("bad-input", text, text)),
+    "an error's message": lambda text: NodeError("bad-input", text, "script").message,
+    "an error's remedy": lambda text: str(NodeError("bad-input", "x", expected=text).as_dict()["remedy"]),
+    "an error's sentence": lambda text: NodeError("bad-input", text, expected=text).sentence(),
+    "an error as Python shows it": lambda text: str(NodeError("bad-input", text, expected=text)),
     "progress": said,
     "a short text": printable,
     "a command's output and error": lines_of_a_command,

@@ -1,4 +1,4 @@
-"""The pack by the real engine: this project's stack passes, and a program of somebody else's is refused for each rule.
+"""The pack by the real engine: this project's stack passes, and a program of another owner is refused for each rule.
 
 What would be lost if these failed: that a mandatory rule stops a preview, in words that say what to do, and that what the engine
 keeps encrypted is told from what lies in plain.

@@ -1,6 +1,6 @@
 """The plan of stack `prod` as a reviewer reads it, by the recording engine, since CI has no AWS plugin and no AWS.
 
-`python -m tests.stacks.prod_plan` writes it anew beside this file; `make generate` does so too.
+`python -m tests.stacks.prod_plan` writes it again beside this file; `make generate` does so too.
 """
 
 import json

@@ -94,7 +94,7 @@ def test_each_thing_that_is_missing_is_named(machine: Machine, monkeypatch: pyte
         assert f"this user may not open {machine.device}" in refused([there])
         machine.device.unlink()
         said = refused([there, absent])
-        assert f"this machine has no {machine.device}; {absent} is not reached from here" in said and there not in said
+        assert f"this machine has no {machine.device}; {absent} cannot be reached from this machine" in said and there not in said
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     assert "Connection refused" in refused([f"http://127.0.0.1:{port}/gpg"])
@@ -105,7 +105,7 @@ def test_proxy_of_this_machine_is_not_the_way_of_the_node(machine: Machine, monk
         port = closed.getsockname()[1]
         closed.close()
         monkeypatch.setenv("http_proxy", proxy)
-        assert "is not reached" in refused([f"http://127.0.0.1:{port}/gpg"])
+        assert "cannot be reached" in refused([f"http://127.0.0.1:{port}/gpg"])
 
 
 def test_image_is_built_by_up_alone_and_a_guest_tried_in_it(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,8 @@ def test_image_is_built_by_up_alone_and_a_guest_tried_in_it(machine: Machine, mo
 
 def run(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], preview: bool, reached: bool = True) -> Recorder:
     """The whole program with these settings, where the sites are played."""
-    monkeypatch.setattr(genuine, "unreached", lambda address: None if reached else f"{address} is not reached from here (played)")
+    said = "cannot be reached from this machine (played)"
+    monkeypatch.setattr(genuine, "unreached", lambda address: None if reached else f"{address} {said}")
     monkeypatch.setattr(genuine.tooling, "parts", dict)
     return stack(config, preview)
 
@@ -141,7 +142,7 @@ def test_plan_has_the_real_parts_on_a_local_machine(machine: Machine, monkeypatc
 
 def test_nothing_is_made_where_a_site_is_not_reached(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_machine, "boot", lambda _folder: pytest.fail("a machine was looked for"))
-    with pytest.raises(pulumi.RunError, match=f"{DOCKER} is not reached .*; {KATA} is not reached"):
+    with pytest.raises(pulumi.RunError, match=f"{DOCKER} cannot be reached .*; {KATA} cannot be reached"):
         run(monkeypatch, CONFIG, preview=False, reached=False)
 
 
@@ -151,7 +152,7 @@ def test_preview_says_what_up_would_refuse_and_plans_it_all_the_same(machine: Ma
     machine.device.unlink()
     assert "local-0-proof" in run(monkeypatch, CONFIG, preview=True, reached=False).by_name
     (warning,) = said
-    assert f"this machine has no {machine.device}; {DOCKER} is not reached" in warning and "stack local" in warning
+    assert f"this machine has no {machine.device}; {DOCKER} cannot be reached" in warning and "stack local" in warning
 
 
 def test_stand_in_needs_neither_kvm_nor_internet_and_says_what_it_did_not_prove(

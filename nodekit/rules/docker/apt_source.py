@@ -76,7 +76,7 @@ def repository_address(text: str, os_id: str) -> str:
         raise NodeError(
             "bad-input",
             f"Repository address {printable(text, 200)!r} is not an http or https address without user name",
-            "Give it like https://download.docker.com/linux/{id}",
+            expected="an address such as https://download.docker.com/linux/{id}",
         )
     return address
 
@@ -85,7 +85,7 @@ def repository_word(text: str, what: str) -> str:
     """A suite or component as it may stand in a sources file; raises NodeError `bad-input`."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]*", text):
         raise NodeError(
-            "bad-input", f"Repository {what} {printable(text, 80)!r} is not one word", f"Give a {what} such as stable"
+            "bad-input", f"Repository {what} {printable(text, 80)!r} is not one word", expected=f"a {what} such as stable"
         )
     return text
 
@@ -192,7 +192,8 @@ def refuse_contradiction(entries: Sequence[Entry]) -> None:
                     f"{known.where} and {entry.where} are entries for the same repository, {printable(address, 200)} "
                     f"{printable(suite, 80)}, and differ in Signed-By: {_shown(known.source)} and {_shown(entry.source)}; apt "
                     "reads no list at all then",
-                    f"Remove one of the two entries, or give both the same Signed-By: {known.file} or {entry.file}",
+                    "conflict",
+                    files=f"{known.file} or {entry.file}",
                 )
 
 
@@ -208,8 +209,8 @@ def refuse_unsigned(entry: Entry, what: str) -> None:
         raise NodeError(
             "repository-unsigned",
             f"{entry.where} sets {' '.join(entry.source.flags)}, so that apt would install {what} without a valid signature",
-            f"Remove {' and '.join(flag.partition('=')[0] for flag in entry.source.flags)} from that entry of {entry.file}, or "
-            "the entry",
+            options=" and ".join(flag.partition("=")[0] for flag in entry.source.flags),
+            file=f"that entry of {entry.file}",
         )
 
 

@@ -17,7 +17,7 @@ _OCI = ("path", "runtimeArgs")
 
 
 def _invalid(why: str) -> NodeError:
-    return NodeError("file-invalid", f"{PATH} is not what dockerd reads: {why}", f"Correct {PATH} by hand, then run again")
+    return NodeError("file-invalid", f"{PATH} is not what dockerd reads: {why}", file=PATH)
 
 
 def _constant(text: str) -> object:
@@ -50,9 +50,9 @@ def is_kata(runtime_type: object) -> bool:
 def check(runtime: str, config_path: str | None) -> None:
     """Raise NodeError `bad-input` for a name of a runtime, or a ConfigPath, that cannot stand in the file."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", runtime):
-        raise NodeError("bad-input", f"Key runtimeName is {runtime!r}, no name of a runtime", "Give a name such as kata")
+        raise NodeError("bad-input", f"Key runtimeName is {runtime!r}, no name of a runtime", expected="a name such as kata")
     if config_path is not None and not re.fullmatch(r"/[^\x00-\x1f\x7f]*", config_path):
-        raise NodeError("bad-input", f"Key configPath is {config_path!r}, no absolute path", "Give the path from / on")
+        raise NodeError("bad-input", f"Key configPath is {config_path!r}, no absolute path", expected="an absolute path")
 
 
 def decode(content: bytes, path: str = PATH) -> str:
@@ -60,7 +60,7 @@ def decode(content: bytes, path: str = PATH) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise NodeError("file-invalid", f"{path} is not UTF-8 ({error})", "Correct it by hand, then run again") from None
+        raise NodeError("file-invalid", f"{path} is not UTF-8 ({error})", file=path) from None
 
 
 def runtimes(text: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Which Docker works with which Kata: the known pairs as data with their sources, and one look-up for everybody."""
+"""Which Docker works with which Kata: the known pairs as data with their sources, and one function that looks them up."""
 
 import re
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ the matrix says."""
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a pair may be used, why, and, where it may not, which version cures it (else empty)."""
+    """Whether a pair may be used, why, and, where it may not, which version fixes it (else empty)."""
 
     ok: bool
     reason: str
@@ -79,7 +79,7 @@ def _no_version(text: str, what: str, why: str) -> NodeError:
     return NodeError(
         "bad-input",
         f"{what} version {printable(text, 60)!r} {why}",
-        f"Give the whole {what} version, such as {SAFE_DOCKER if what == 'Docker' else '3.32.0'}",
+        expected=f"the whole {what} version, such as {SAFE_DOCKER if what == 'Docker' else '3.32.0'}",
     )
 
 
@@ -112,7 +112,7 @@ def verdict(docker: str, kata: str, runtime: str) -> Verdict:
     later. Raises NodeError `bad-input` for ill-formed versions.
     """
     if runtime not in RUNTIMES:
-        raise NodeError("bad-input", f"Kata runtime {printable(runtime, 40)!r} is not known", f"Give {' or '.join(RUNTIMES)}")
+        raise NodeError("bad-input", f"Kata runtime {printable(runtime, 40)!r} is not known", expected=" or ".join(RUNTIMES))
     (wanted, _), (given, is_candidate) = reported(docker, "Docker"), reported(kata, "Kata")
     row = next((row for row in MATRIX if row.first <= wanted and (row.end is None or wanted < row.end)), None)
     if row is None:
@@ -127,18 +127,18 @@ def verdict(docker: str, kata: str, runtime: str) -> Verdict:
         return Verdict(
             True, f"the {name} of Kata {kata} is untested with Docker {docker}; {_dotted(needed)} is known to work", ""
         )
-    # The safe Docker cures the Go shim for certain; an older Rust runtime is untested there, so it is no cure.
+    # The safe Docker cures the Go shim for certain; an older Rust runtime is untested there, so it is not a cure.
     other = f", or Docker {SAFE_DOCKER}" if runtime == "go" else ""
     return Verdict(False, f"{row.why} ({', '.join(row.sources)})", f"Kata {_dotted(needed)} or newer{other}")
 
 
 def refuse_if_incompatible(docker: str, kata: str, runtime: str) -> None:
-    """Raise NodeError `docker-kata-incompatible`, with the version that cures it, for a pair that is known to break."""
+    """Raise NodeError `docker-kata-incompatible`, with the version that fixes it, for a pair that is known to break."""
     found = verdict(docker, kata, runtime)
     if not found.ok:
         name = "Go shim" if runtime == "go" else "Rust runtime"
         raise NodeError(
             "docker-kata-incompatible",
             f"Docker {docker} does not work with the {name} of Kata {kata}: {found.reason}",
-            f"Use {found.cure}",
+            works=found.cure,
         )

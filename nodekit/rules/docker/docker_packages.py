@@ -36,7 +36,8 @@ def codename(os_id: str, version_id: str) -> str:
         raise NodeError(
             "unsupported-os",
             f"The node runs {printable(os_id, 40) or 'an unnamed system'} {printable(version_id, 40)}".rstrip(),
-            f"Use one of: {known}",
+            "listed",
+            systems=known,
         ) from None
 
 
@@ -49,7 +50,7 @@ def package_version(docker: str, os_id: str, version_id: str) -> str:
         raise NodeError(
             "bad-input",
             f"Docker {docker} is older than {'.'.join(map(str, FIRST_VERSION))}",
-            "Give a newer version; 27.5.1 works with every Kata",
+            expected="a newer version: 27.5.1 works with every Kata",
         )
     return f"5:{docker}-1~{os_id}.{version_id}~{codename(os_id, version_id)}"
 

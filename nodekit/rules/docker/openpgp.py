@@ -25,13 +25,13 @@ def fingerprint(text: str) -> str:
         raise NodeError(
             "bad-input",
             f"Key fingerprint {printable(text, 80)!r} is not 40 hexadecimal digits",
-            "Give the whole fingerprint that the repository's owner publishes",
+            expected="the whole fingerprint that the repository's owner publishes",
         )
     return digits
 
 
 def _invalid(why: str) -> NodeError:
-    return NodeError("file-invalid", f"The key file is no OpenPGP public key: {why}", "Check the address of the repository's key")
+    return NodeError("file-invalid", f"The key file is no OpenPGP public key: {why}", "key")
 
 
 def dearmour(data: bytes) -> bytes:
@@ -136,7 +136,5 @@ def refuse_other_keys(data: bytes, expected: str, where: str) -> None:
     found = primary_fingerprints(data)
     if found != [expected]:
         raise NodeError(
-            "repository-key-mismatch",
-            f"{where} holds the key {', '.join(found[:5])}, expected {expected} and no other",
-            "Compare the fingerprint with the one that the repository's owner publishes, and correct the setting if it is right",
+            "repository-key-mismatch", f"{where} holds the key {', '.join(found[:5])}, expected {expected} and no other"
         )

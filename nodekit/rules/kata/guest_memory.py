@@ -26,7 +26,6 @@ def refuse_too_little(node: str, total_mib: int, guest_mib: int) -> None:
             "node-memory-too-small",
             f"Node {node} has {total_mib} MiB of memory, and a guest of Kata starts with {guest_mib} MiB (default_memory): QEMU "
             "would refuse to start it",
-            "Give the node more memory, or lower default_memory in Kata's configuration",
         )
 
 
@@ -41,9 +40,9 @@ def pod_overhead(kata_version: str, memory: str | None = None, cpu: str | None =
 
 
 def shortage(available_mib: int, guest_mib: int, kata_version: str) -> str | None:
-    """What to say where a guest that uses all its memory would not fit beside what runs now; None where it would.
+    """A warning where a guest that uses all its memory would not fit beside what runs now; None where it would.
 
-    It is no refusal: a guest takes its memory only as it uses it, and what runs now may end.
+    It does not refuse: a guest takes its memory only as it uses it, and what runs now may end.
     """
     overhead = int(pod_overhead(kata_version)["memory"].removesuffix("Mi"))
     if available_mib >= guest_mib + overhead:

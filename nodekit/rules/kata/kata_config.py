@@ -4,16 +4,15 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from nodekit.errors import NodeError
+from nodekit.errors import NodeError, remedy_for
 from nodekit.rules.text import printable
 
 KEY = "kernel_params"
 BOM = "\ufeff"
-REMEDY = "Correct that file, or put the release's own file back, then run again"
 
 
-def _invalid(path: str, what: str, remedy: str = REMEDY) -> NodeError:
-    return NodeError("file-invalid", f"{path} {printable(what, 300)}", remedy)
+def _invalid(path: str, what: str, *, remedy: str | None = None) -> NodeError:
+    return NodeError("file-invalid", f"{path} {printable(what, 300)}", "configuration", remedy=remedy)
 
 
 def decode(content: bytes, path: str) -> str:
@@ -65,15 +64,15 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def hypervisor_table(whole: Mapping[str, Any], name: str, path: str, remedy: str = REMEDY) -> dict[str, Any]:
-    """The table `[hypervisor.NAME]`; raises NodeError `file-invalid` when there is none or its `kernel_params` is no string."""
+def hypervisor_table(whole: Mapping[str, Any], name: str, path: str, *, remedy: str | None = None) -> dict[str, Any]:
+    """The table `[hypervisor.NAME]`; raises NodeError `file-invalid` if it is missing or its `kernel_params` is not a string."""
     tables = whole.get("hypervisor")
     found = tables.get(name) if isinstance(tables, Mapping) else None
     if not isinstance(found, Mapping):
         there = ", ".join(sorted(map(str, tables))) if isinstance(tables, Mapping) else ""
-        raise _invalid(path, f"has no table [hypervisor.{name}] (it has: {there or 'none'})", remedy)
+        raise _invalid(path, f"has no table [hypervisor.{name}] (it has: {there or 'none'})", remedy=remedy)
     if not isinstance(found.get(KEY, ""), str):
-        raise _invalid(path, f"has {KEY} = {found[KEY]!r} in [hypervisor.{name}], which is no string")
+        raise _invalid(path, f"has {KEY} = {found[KEY]!r} in [hypervisor.{name}], which is not a string")
     return dict(found)
 
 
@@ -124,7 +123,7 @@ def with_parameters(text: str, name: str, value: str, path: str) -> str:
     raise _invalid(
         path,
         f"is written so that {KEY} of [hypervisor.{name}] cannot be changed alone",
-        f"Write the table with a header line [hypervisor.{name}] and the key {KEY} below it",
+        remedy=remedy_for("file-invalid", "hypervisor-table", hypervisor=name, key=KEY),
     )
 
 

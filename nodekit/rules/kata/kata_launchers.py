@@ -77,7 +77,7 @@ def docker(text: str) -> list[Launcher]:
 
 
 def _no_docker(why: str) -> NodeError:
-    return NodeError("file-invalid", f"{daemon_json.PATH} is not what dockerd reads: {why}", "Correct it by hand, then run again")
+    return NodeError("file-invalid", f"{daemon_json.PATH} is not what dockerd reads: {why}", file=daemon_json.PATH)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -67,7 +67,7 @@ def candidates(runtime: str, version: str | None = None, shim: str | None = None
     (before 3.3.0 the Rust runtime read the Go runtime's paths). Raises NodeError `bad-input` for an unknown runtime.
     """
     if runtime not in RUNTIMES:
-        raise NodeError("bad-input", f"Kata has no runtime {runtime!r}", f"Choose one of {', '.join(RUNTIMES)}")
+        raise NodeError("bad-input", f"Kata has no runtime {runtime!r}", expected=f"one of {', '.join(RUNTIMES)}")
     numbers = version_numbers(version) if version else None
     folder = "runtime-rs/" if runtime == "rust" and not (numbers and numbers < (3, 3, 0)) else ""
     release = f"{INSTALL_FOLDER}/{DEFAULTS}/{folder}configuration.toml"
@@ -98,7 +98,7 @@ def release_config_path(runtime: str, version: str, hypervisor: str) -> str:
     raise NodeError(
         "bad-input",
         f"Kata {version} has no configuration for hypervisor {hypervisor} with the {runtime} runtime",
-        "Choose another hypervisor, runtime or version",
+        expected="another hypervisor, runtime or version",
     )
 
 
@@ -138,9 +138,7 @@ def written_file(resolved: str, text: str, version: str | None, setting_drop_ins
     if not reads_drop_ins(version):
         if is_managed(resolved, text):
             raise NodeError(
-                "file-invalid",
-                f"kernel_params belong in a drop-in beside {resolved}, and Kata {version} reads none",
-                "Upgrade Kata to 2.5.0 or later",
+                "file-invalid", f"kernel_params belong in a drop-in beside {resolved}, and Kata {version} reads none", "old-kata"
             )
         return Written(resolved, "edit", f"Kata {version} reads no drop-ins, so the value is changed in the file that it reads")
     later = [path for path in setting_drop_ins if path > ours]
@@ -148,6 +146,7 @@ def written_file(resolved: str, text: str, version: str | None, setting_drop_ins
         raise NodeError(
             "file-invalid",
             f"{later[-1]} sets kernel_params and is read after {ours}, so ours would not count",
-            f"Give that file a name that sorts before {DROP_IN}",
+            "order",
+            drop_in=DROP_IN,
         )
     return Written(ours, "drop-in", f"a drop-in beside {resolved} counts more than that file, which stays as it is")

@@ -101,7 +101,7 @@ def archives(version: str, runtime: str, hypervisor: str) -> dict[str, Archive]:
         raise NodeError(
             "kata-release-unlisted",
             f"The archive of Kata {version} for the rust runtime holds no Firecracker: from 4.1.0 on only {GO} does",
-            "Use qemu, or kata.runtime go, or give kata.install the address and sha256 of an archive that holds it",
+            "hypervisor",
         )
     sums = SUMS.get((version, kind), {})
     if not sums:
@@ -109,8 +109,8 @@ def archives(version: str, runtime: str, hypervisor: str) -> dict[str, Archive]:
         raise NodeError(
             "kata-release-unlisted",
             f"No sha256 of {kind}-{printable(version, 40)} is in the table of Kata's releases",
-            f"Give kata.install an address and a sha256 (the release page {PAGES}/{printable(version, 40)} shows them), or set "
-            f"kata.version to one of {', '.join(others)}",
+            page=f"{PAGES}/{printable(version, 40)}",
+            versions=", ".join(others),
         )
     packing = "zst" if numbers >= ZSTD_SINCE else "xz"
     return {
@@ -135,7 +135,7 @@ def to_install(install: Mapping[str, object] | None, machine: str) -> tuple[str,
             raise NodeError(
                 "kata-release-unlisted",
                 f"This node is {printable(machine, 40)}, and this release of Kata is listed for {', '.join(sorted(listed))} only",
-                "Give kata.install the address and sha256 of an archive for this architecture, or set another kata.version",
+                "architecture",
             )
         at, archive = (
             f"install.byMachine.{machine}",
@@ -143,9 +143,9 @@ def to_install(install: Mapping[str, object] | None, machine: str) -> tuple[str,
         )
     values = take(archive, {"address": (str, REQUIRED), "sha256": (str, REQUIRED)}, at)
     if not re.fullmatch(r"https?://\S+", values["address"]):
-        raise NodeError("bad-input", f"{at}.address is {values['address']!r}", "Give an http or https address")
+        raise NodeError("bad-input", f"{at}.address is {values['address']!r}", expected="an http or https address")
     if not re.fullmatch(r"[0-9a-f]{64}", values["sha256"]):
-        raise NodeError("bad-input", f"{at}.sha256 is {values['sha256']!r}", "Give 64 hexadecimal digits in lower case")
+        raise NodeError("bad-input", f"{at}.sha256 is {values['sha256']!r}", expected="64 hexadecimal digits in lower case")
     return values["address"], values["sha256"]
 
 
@@ -156,9 +156,7 @@ def refuse_another_version(node: str, there: str | None, wanted: str) -> None:
     """
     if there is not None and there != wanted:
         raise NodeError(
-            "kata-version-differs",
-            f"{node}: this is Kata {there}, and kata.version says {wanted}",
-            f"Set kata.version to {there}, or have kata.install bring {wanted}",
+            "kata-version-differs", f"{node}: this is Kata {there}, and kata.version says {wanted}", installed=there, asked=wanted
         )
 
 
@@ -174,7 +172,7 @@ def refuse_too_little_space(node: str, free: int, archive: int) -> None:
             "kata-disk-full",
             f"Node {node} has {free >> 20} MiB free for {INSTALL_FOLDER}, and the Kata archive alone is "
             f"{archive >> 20} MiB: at least {needed >> 20} MiB are needed to unpack it",
-            f"Free space on the file system of {INSTALL_FOLDER}, or make it larger",
+            folder=INSTALL_FOLDER,
         )
 
 

@@ -282,7 +282,8 @@ def _value(configuration: Configuration, names: tuple[str, ...], permitted: Sequ
     if not configuration.read or not isinstance(value, str) or not value or value in permitted:
         return
     yield Refusal(
-        f"{_said(configuration, names, value)} is no value that Kata knows", f"Set {names[-1]} to one of {', '.join(permitted)}"
+        f"{_said(configuration, names, value)} is not a value that Kata knows",
+        f"Set {names[-1]} to one of {', '.join(permitted)}",
     )
 
 
@@ -358,7 +359,7 @@ def _files(configuration: Configuration, machine: Machine) -> Iterator[Refusal]:
         remedy = f"Put that file in its place (the verb kata installs a release of ours again), or correct {one.key}"
         if not one.path.startswith("/"):
             yield Refusal(
-                f"{said} is no absolute path, and Kata looks for it in each container's own folder",
+                f"{said} is not an absolute path, and Kata looks for it in each container's own folder",
                 f"Write the whole path as {one.key} there",
             )
             continue
@@ -411,7 +412,7 @@ def _sectors(configuration: Configuration) -> Iterator[Refusal]:
             return
         if size != 0 and (not 512 <= size <= 65536 or size & (size - 1)):
             said = _said(configuration, _hypervisor(configuration, key), size)
-            yield Refusal(f"{said} is no size of a sector", f"Set {key} to 0 or a power of two from 512 to 65536")
+            yield Refusal(f"{said} is not a size of a sector", f"Set {key} to 0 or a power of two from 512 to 65536")
         sizes.append(size)
     if 0 not in sizes and sizes[0] > sizes[1]:
         said = _said(configuration, _hypervisor(configuration, "block_device_logical_sector_size"), sizes[0])
@@ -631,7 +632,7 @@ def _rust_runtime(configuration: Configuration) -> Iterator[Refusal]:
         dial, whole = agent.get("dial_timeout_ms"), agent.get("reconnect_timeout_ms")
         if dial == 0:
             said = _said(configuration, ("agent", name, "dial_timeout_ms"), 0)
-            yield Refusal(f"{said} is no time to wait", "Set dial_timeout_ms to 10, Kata's own")
+            yield Refusal(f"{said} is not a time to wait", "Set dial_timeout_ms to 10, Kata's own")
         elif configuration.since(4, 1, 0) and isinstance(dial, int) and isinstance(whole, int) and whole < dial:
             said = _said(configuration, ("agent", name, "reconnect_timeout_ms"), whole)
             yield Refusal(f"{said} is less than dial_timeout_ms, {dial}", "Raise reconnect_timeout_ms")

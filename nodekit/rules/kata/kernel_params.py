@@ -50,7 +50,7 @@ class Parameter:
 
     @property
     def name(self) -> str:
-        """What stands before the first `=`; a quote that opens the whole parameter is no part of it."""
+        """What stands before the first `=`; a quote that opens the whole parameter is not a part of it."""
         return self.text.removeprefix('"').partition("=")[0].removesuffix('"')
 
     @property
@@ -105,11 +105,7 @@ def merge(text: str, additions: Sequence[str]) -> str:
     `text` has an unbalanced quote, which would swallow whatever is added.
     """
     if text.count('"') % 2:
-        raise NodeError(
-            "bad-kernel-parameter",
-            f"kernel_params holds an unbalanced quote: {printable(text, 200)}",
-            "Balance the quotes in Kata's configuration file",
-        )
+        raise NodeError("bad-kernel-parameter", f"kernel_params holds an unbalanced quote: {printable(text, 200)}", "quotes")
     parameters = parse(text)
     for addition in additions:
         new = Parameter(addition)
@@ -171,11 +167,7 @@ def check(additions: Sequence[str], base: str = "") -> None:
     for one in additions:
         reason = _refusal(one)
         if reason:
-            raise NodeError(
-                "bad-kernel-parameter",
-                f"Kernel parameter {printable(repr(one), 120)} {reason}",
-                'Give one parameter a list entry, as name, name=value or name="a b", in printable ASCII',
-            )
+            raise NodeError("bad-kernel-parameter", f"Kernel parameter {printable(repr(one), 120)} {reason}")
     for at, one in enumerate(additions):
         new = Parameter(one)
         for other in additions[:at]:
@@ -183,7 +175,7 @@ def check(additions: Sequence[str], base: str = "") -> None:
                 raise NodeError(
                     "bad-kernel-parameter",
                     f"Kernel parameter {new.name} is asked for twice, as {printable(other, 120)} and as {printable(one, 120)}",
-                    "Give it once; the kernel honours only the last",
+                    "doubled",
                 )
     whole = merge(base, additions)
     size = len(whole.encode(errors="surrogatepass"))
@@ -192,9 +184,9 @@ def check(additions: Sequence[str], base: str = "") -> None:
             "kernel-parameters-too-long",
             f"kernel_params would be {size} bytes; {command_line_budget()} fit: an x86 kernel reads {MAX_COMMAND_LINE} bytes "
             f"and Kata adds up to {KATA_ADDS} of its own",
-            f"Give parameters that are {size - command_line_budget()} bytes shorter",
-            bytes=size,
-            budget=command_line_budget(),
+            "by-bytes",
+            excess=size - command_line_budget(),
+            details={"bytes": size, "budget": command_line_budget()},
         )
 
 
@@ -231,7 +223,7 @@ def note(parameter: str) -> str | None:
     if one.key != LIMIT:
         return None
     if not re.fullmatch("[0-9]+", one.value or ""):
-        return f"{parameter} is no number: the kernel ignores it"
+        return f"{parameter} is not a number: the kernel ignores it"
     if int(one.value or "") == 0:
         return f"{parameter} forbids user namespaces in the guest: the proof of a nested sandbox will fail"
     return None

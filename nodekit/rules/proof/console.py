@@ -3,11 +3,12 @@
 import re
 from dataclasses import dataclass
 
+from nodekit.errors import remedy_for
 from nodekit.rules.kata.kernel_params import MAX_COMMAND_LINE
 from nodekit.rules.text import printable
 
 SHOWN = 300
-"""Characters of somebody else's words that stand in a sentence."""
+"""Characters of other people's words that stand in a sentence."""
 MAX_READ = 1 << 20
 """Characters of a console that are looked at."""
 
@@ -29,14 +30,12 @@ def _line(text: str, pattern: str) -> str:
     return printable(" ".join(match[0].split()), SHOWN) if match else ""
 
 
-BASE_PARAMETERS = (
-    "Put Kata's own kernel_params back (cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1): add to them by kata.kernelParams"
-)
-_QEMU: tuple[tuple[str, str, str], ...] = (
+BASE_PARAMETERS = remedy_for("proof-base-parameters-lost")
+QEMU: tuple[tuple[str, str, str], ...] = (
     (
         r"kvm|KVM|MSR",
         "QEMU cannot run a guest with this node's KVM",
-        "Use bare metal, or a machine type whose nested virtualisation works; an existing /dev/kvm alone shows nothing",
+        "Use bare metal, or a machine type whose nested virtualization works; an existing /dev/kvm alone shows nothing",
     ),
     (
         r"[Cc]annot allocate memory|cannot set up guest memory",
@@ -48,10 +47,10 @@ _QEMU: tuple[tuple[str, str, str], ...] = (
         "QEMU cannot load the kernel",
         "Name a bzImage or vmlinux as Kata's kernel",
     ),
-    (r"[Cc]ould not open|No such file", "QEMU cannot open a file", "See that the files of Kata's configuration exist"),
+    (r"[Cc]ould not open|No such file", "QEMU cannot open a file", "Check that the files that Kata's configuration names exist"),
 )
 """What QEMU says -> cause and remedy, the first that fits."""
-_CONSOLE: tuple[tuple[str, str, str], ...] = (
+CONSOLE: tuple[tuple[str, str, str], ...] = (
     (r"cgroup: Unknown subsys name", "The guest's kernel lacks a cgroup that its first process mounts", BASE_PARAMETERS),
     (
         r"Out of memory|System is deadlocked on memory|Initramfs unpacking failed: write error",
@@ -75,7 +74,7 @@ _CONSOLE: tuple[tuple[str, str, str], ...] = (
 
 def known_fault(console: str) -> Explanation | None:
     """The first fault that a console names, or None."""
-    for pattern, cause, remedy in _CONSOLE:
+    for pattern, cause, remedy in CONSOLE:
         said = _line(console[:MAX_READ], pattern)
         if said:
             return Explanation(f"{cause} (console: {said})", remedy, base_parameters=remedy == BASE_PARAMETERS)
@@ -84,7 +83,7 @@ def known_fault(console: str) -> Explanation | None:
 
 def explain(console: str, qemu_stderr: str, command_line: str, *, timed_out: bool) -> Explanation:
     """Why this boot did not reach its end. `timed_out`: QEMU still ran when its time was over."""
-    for pattern, cause, remedy in _QEMU:
+    for pattern, cause, remedy in QEMU:
         said = _line(qemu_stderr[:MAX_READ], pattern)
         if said:
             return Explanation(f"{cause} (QEMU: {said})", remedy)
@@ -108,7 +107,7 @@ def explain(console: str, qemu_stderr: str, command_line: str, *, timed_out: boo
     if timed_out:
         return Explanation(
             f"The guest hung: {state}",
-            "Run again; when it stays so, use a node with working hardware virtualisation, or give it more time",
+            "Run again; if it happens again, use a node with working hardware virtualization, or give it more time",
             retry=True,
         )
     if qemu_stderr.strip():
@@ -133,7 +132,7 @@ _SILENT = (
 
 
 def agent_silent(stderr: str) -> bool:
-    """Whether the runtime says no more than that the guest's agent did not answer; the guest's console may say why."""
+    """Whether the runtime reports only that the guest's agent did not answer; the guest's console may show why."""
     return re.search(_SILENT, stderr[:MAX_READ]) is not None
 
 
@@ -146,7 +145,7 @@ _PUT_BACK = (
 )
 _SHIM = "/opt/kata/bin/containerd-shim-kata-v2"
 _NO_MEMORY = r"cannot set up guest memory|[Cc]annot allocate memory"
-_KATA: tuple[tuple[str, str, str], ...] = (
+KATA: tuple[tuple[str, str, str], ...] = (
     (
         r"binary not installed|fork/exec \S*containerd-shim-kata\S*: no such file",
         "the Kata shim is not installed, or not linked where containerd looks for it",
@@ -165,7 +164,7 @@ _KATA: tuple[tuple[str, str, str], ...] = (
     (
         r"add any hypervisor device to devices cgroup",
         "the node has no /dev/kvm",
-        "Use a node with hardware virtualisation and load kvm_intel or kvm_amd",
+        "Use a node with hardware virtualization and load kvm_intel or kvm_amd",
     ),
     (r"/dev/vhost-vsock", "vhost_vsock is not loaded", "Load the kernel module vhost_vsock on the node"),
     (r"Cannot find usable config file", "Kata finds no configuration file", "Set kata.configPath to a file that exists"),
@@ -177,7 +176,7 @@ _KATA: tuple[tuple[str, str, str], ...] = (
     (
         r"failed to set MSR|[Cc]ould not access KVM|ioctl\(KVM_|failed to initialize kvm",
         "QEMU cannot run a guest with this node's KVM",
-        "Use bare metal, or a machine type whose nested virtualisation works; an existing /dev/kvm alone shows nothing",
+        "Use bare metal, or a machine type whose nested virtualization works; an existing /dev/kvm alone shows nothing",
     ),
     (
         _NO_MEMORY,
@@ -206,7 +205,7 @@ _KATA: tuple[tuple[str, str, str], ...] = (
     ),
 )
 """What Kata's runtimes say -> cause and remedy, the first that fits; most as measured with genuine Kata."""
-_DOCKER: tuple[tuple[str, str, str], ...] = (
+DOCKER: tuple[tuple[str, str, str], ...] = (
     (
         r"permission denied while trying to connect to the [Dd]ocker|Cannot connect to the Docker daemon",
         "dockerd does not answer",
@@ -219,7 +218,7 @@ _DOCKER: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"toomanyrequests|429 Too Many Requests",
-        "the registry gives this node no more images for now",
+        "the registry's rate limit for this node is reached",
         "Log in to the registry on the node, use a mirror, or set verification.image to an image of another registry",
     ),
     (
@@ -248,7 +247,7 @@ _DOCKER: tuple[tuple[str, str, str], ...] = (
 
 def explain_kata(text: str) -> Explanation | None:
     """What keeps Kata from starting a guest, or None where the words are not Kata's. `retry`: it can pass by itself."""
-    for pattern, cause, remedy in _KATA:
+    for pattern, cause, remedy in KATA:
         if _line(text, pattern):
             return Explanation(_filled(cause, pattern, text), remedy, retry=pattern in (_SILENT, _NO_MEMORY))
     return None
@@ -265,9 +264,9 @@ _AFTER_PULL = (
 
 
 def explain_docker(stderr: str) -> Explanation:
-    """Why `docker run` did not start the ladder. `retry` is never set: Docker tells no hang from a fault."""
+    """Why `docker run` did not start the ladder. `retry` is never set: Docker does not distinguish a hang from a fault."""
     text = stderr[:MAX_READ]
-    for pattern, cause, remedy in (*_KATA, *_DOCKER):
+    for pattern, cause, remedy in (*KATA, *DOCKER):
         said = _line(text, pattern)
         if said:
             return Explanation(f"{_filled(cause, pattern, text)} (Docker: {said})", remedy)

@@ -105,7 +105,6 @@ def compose(table: Table, kernel_params: str, *, runtime: str, hypervisor: str, 
             "kernel-parameters-too-long",
             f"The guest's command line has {length} bytes and an x86 kernel boots with {MAX_COMMAND_LINE} at most: "
             f"{len(before) + len(behind)} are Kata's own, {len(kernel_params.encode())} stand in kernel_params",
-            "Shorten kata.kernelParams, or kernel_params of the configuration file",
         )
     return line
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from nodekit.errors import remedy_for
 from nodekit.rules.kata.kernel_params import LIMIT, parse, tokens
 from nodekit.rules.text import printable
 
@@ -16,10 +17,8 @@ SHOWN = 300
 """Characters of a value or detail that stand in a sentence."""
 CHILD_NAMESPACE = 2147483647
 """What max_user_namespaces reads inside a child user namespace, whatever the guest's own limit is."""
-RAISE = (
-    f"Take {LIMIT}=0 out of kata.kernelParams and of Kata's configuration file, or set {LIMIT}=N, N above 0, in kata.kernelParams"
-)
-"""What cures a limit of 0, whoever set it: ours is merged behind the others, and the last one wins."""
+RAISE = remedy_for("proof-user-namespaces-zero")
+"""What fixes a limit of 0, no matter who set it: ours is merged behind the others, and the last one wins."""
 
 _LINE = re.compile(r"rung=([a-z-]{1,40}) status=(ok|fail|absent) value=([!-~]*) detail=([!-~]*)")
 
@@ -119,10 +118,10 @@ def _boot_id(read: Reading, node_boot_id: str) -> Finding:
             False,
             "proof-not-a-guest",
             "the boot id is the node's own, so this ran on the node's kernel and in no guest",
-            "Register the runtime as io.containerd.kata.v2 and start it by that name; a runtime that leads to runc is no Kata",
+            remedy_for("proof-not-a-guest"),
         )
     if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", read.value):
-        return (False, "proof-not-a-guest", "no boot id could be read", "Mount /proc where the ladder runs")
+        return (False, "proof-not-a-guest", "no boot id could be read", remedy_for("proof-not-a-guest", "proc"))
     return FINE
 
 
@@ -136,7 +135,7 @@ def _parameters(read: Reading, expected: Sequence[str]) -> Finding:
         "proof-parameters-missing",
         f"the guest's command line lacks {' '.join(missing)}: another configuration file is read, or a drop-in or pod "
         "annotation replaced kernel_params",
-        "Set kata.configPath to the file that the runtime really reads; no drop-in behind ours may drop kata.kernelParams",
+        remedy_for("proof-parameters-missing"),
     )
 
 
@@ -148,7 +147,7 @@ def _entry(read: Reading, place: str) -> Finding:
         False,
         "proof-entry-failed",
         "the entry through which sandboxes start could not mount a proc of its own",
-        f"Set {image} to an image that has mount and runs as root; a security module of the guest must not forbid it",
+        remedy_for("proof-entry-failed", image=image),
     )
 
 
@@ -164,21 +163,21 @@ def _user_namespaces(read: Reading, command_line: str) -> Finding:
             False,
             "proof-user-namespaces-absent",
             "the guest's kernel has no user namespaces (CONFIG_USER_NS=n)",
-            "Use a guest kernel built with CONFIG_USER_NS=y, as Kata's own are; no entry of kata.kernelParams cures it",
+            remedy_for("proof-user-namespaces-absent"),
         )
     if read.status == "fail":
         return (
             False,
             "proof-user-namespaces-unreadable",
             "the file is there and cannot be read",
-            "Run the ladder as a user who may read /proc/sys/user, and unmask /proc/sys; kata.kernelParams need not change",
+            remedy_for("proof-user-namespaces-unreadable"),
         )
     if not re.fullmatch(r"[0-9]{1,10}", read.value):
         return (
             False,
             "proof-user-namespaces-not-a-number",
             "the reading is not a whole number, so /proc/sys/user is not the kernel's own",
-            f"Look for what is mounted over /proc/sys/user in the guest; {LIMIT} in kata.kernelParams takes a whole number",
+            remedy_for("proof-user-namespaces-not-a-number"),
         )
     number = int(read.value)
     if number == 0:
@@ -188,14 +187,13 @@ def _user_namespaces(read: Reading, command_line: str) -> Finding:
             if token
             else f"a hardening default of the guest sets it: {LIMIT} is not on the guest's command line"
         )
-        return (False, "proof-user-namespaces-zero", cause, RAISE)
+        return (False, "proof-user-namespaces-zero", cause, remedy_for("proof-user-namespaces-zero"))
     if number == CHILD_NAMESPACE:
         return (
             False,
             "proof-user-namespaces-child-namespace",
             "this is what a child user namespace reads, which says nothing about the guest's limit",
-            "Climb the ladder in the guest's first user namespace: not under unshare, a rootless engine or hostUsers: false; "
-            "kata.kernelParams need not change",
+            remedy_for("proof-user-namespaces-child-namespace"),
         )
     return FINE
 
@@ -273,13 +271,13 @@ def _network(read: Reading, place: str) -> Finding:
             False,
             "proof-network-missing",
             "the pod has no address in the guest",
-            "Look at the node's network plugin, and whether Kata's internetworking_model suits it: tcfilter does for most",
+            remedy_for("proof-network-missing", "pod-address"),
         )
     return (
         False,
         "proof-network-missing",
         "the container has no address: Docker 26.0.0 and 28 fill the network after Kata has scanned it",
-        "Pin Docker 27.5.1, or use the Kata release that cures it: 3.29.0 for the Go shim, 3.30.0 for the Rust runtime",
+        remedy_for("proof-network-missing", "address"),
     )
 
 
@@ -290,9 +288,7 @@ def _route(read: Reading, place: str) -> Finding:
         False,
         "proof-network-missing",
         f"the {'pod' if place == 'pod' else 'container'} has no way out of its own network",
-        "Have the node's network plugin set a default route in the pod"
-        if place == "pod"
-        else "Use a Docker network that is not internal, and a Kata release that copies routes, as every one from 2.0 on does",
+        remedy_for("proof-network-missing", "pod-route" if place == "pod" else "route"),
     )
 
 
@@ -304,7 +300,7 @@ def _names(read: Reading, place: str) -> Finding:
             False,
             "proof-network-missing",
             "the pod resolves no name",
-            "Let the pod reach the cluster's name service: look at its dnsPolicy and dnsConfig, and at network policies",
+            remedy_for("proof-network-missing", "pod-names"),
         )
     docker = "127.0.0.11" in read.detail
     return (
@@ -313,7 +309,7 @@ def _names(read: Reading, place: str) -> Finding:
         "Docker's resolver 127.0.0.11 is out of a Kata guest's reach"
         if docker
         else "the container resolves no name that the node does",
-        "Use Docker's default bridge, or give the daemon or the container a name server that the guest can reach",
+        remedy_for("proof-network-missing", "names"),
     )
 
 
@@ -346,7 +342,7 @@ class Command:
     mode: str = ANY
     """For which ladder it counts."""
     optional: bool = False
-    """Whether its absence is no failure: another rung stands for it."""
+    """Whether its absence is not a failure: another rung stands for it."""
     tool: str = ""
     """A program of the node that is brought along where the rung counts, beside bubblewrap and setpriv, which always are."""
 
@@ -427,15 +423,8 @@ REQUIRED = (
     *(command.name for command in COMMANDS),
 )
 """Lines that a whole transcript has."""
-TOOLS = {
-    "guest": "Install bubblewrap, busybox-static and util-linux on the node, and runc where kata.sandbox is rootless: guest and "
-    "image of the proof are made from them",
-    "image": "Name an image in verification.image that has it, or leave the setting out: the program then makes one from the "
-    "node's own bubblewrap",
-    "pod": "Name an image in kubernetes.proof.image that has bubblewrap, util-linux, iproute2 and, where kata.sandbox is "
-    "rootless, runc and busybox-static, as images/proof/Containerfile makes it",
-}
-"""By the place where the ladder ran: how a tool that is not there gets there."""
+PLACES = ("guest", "image", "pod")
+"""Where the ladder can run: in the proof's own guest, in a container of an image, in a pod."""
 
 
 def _command(command: Command, sandbox: str | None, modes: set[str], place: str) -> tuple[bool, Callable[[Reading], Finding]]:
@@ -449,7 +438,12 @@ def _command(command: Command, sandbox: str | None, modes: set[str], place: str)
             return (False, command.code, *_why(command.name, read, place))
         if not counts or command.optional:
             return (None, "", "", "")
-        return (None, "proof-tool-missing", f"{_shown(read.detail)}, so this was not tried", TOOLS[place])
+        return (
+            None,
+            "proof-tool-missing",
+            f"{_shown(read.detail)}, so this was not tried",
+            remedy_for("proof-tool-missing", place),
+        )
 
     return counts, judged
 
@@ -467,7 +461,7 @@ def judge(
     """The verdict on what ladder.sh printed; every text in it is bounded and safe to show.
 
     `sandbox`: which of SANDBOXES is promised to work; None for none, when its rungs are reported and do not count.
-    `network`: the ladder was asked to look for one. `place`: a key of TOOLS. A rung that counts and was not tried, since a tool
+    `network`: the ladder was asked to look for one. `place`: one of PLACES. A rung that counts and was not tried, since a tool
     is missing, fails as `proof-tool-missing`.
     """
     read, whole = readings(transcript, nonce)
@@ -506,7 +500,7 @@ def judge(
         first = (
             "proof-transcript-incomplete",
             f"the ladder was started and its transcript {what}; lines read: {', '.join(read) or 'none'}",
-            "Run again; when it stays so, look at the guest's console and memory",
+            remedy_for("proof-transcript-incomplete"),
         )
     boot_id = read["boot-id"].value if "boot-id" in read else ""
     return Verdict(tuple(rungs), limit, kernel, printable(command_line, MAX_VALUE), boot_id, *(first or (None, "", "")))

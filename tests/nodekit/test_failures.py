@@ -1,0 +1,148 @@
+"""The catalogue and the code that raises its failures belong together: no code, case or value of one is unknown to the other."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nodekit.errors import NodeError, placeholders, remedy_for
+from nodekit.failures import CATALOGUE
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PRODUCT = [
+    path
+    for path in sorted(CHECKOUT.rglob("*.py"))
+    if path.relative_to(CHECKOUT).parts[0] not in ("bench", "examples", "tests", "tools") and path.name != "failures.py"
+]
+TREES = {path: ast.parse(path.read_text()) for path in PRODUCT}
+SCRIPTS = sorted((CHECKOUT / "nodekit").rglob("*.sh"))
+OWN = {"details", "remedy"}
+"""Arguments of an error that are no values of its remedy."""
+RAISING = {"NodeError": 2, "remedy_for": 1, "refusal": 2}
+"""What takes a code, and the place of the case among its arguments."""
+SAID = re.compile(r'"(?:[^"]*\. )?([^".][^"]*?)\.? \[([a-z0-9-]+)\]"')
+"""A remedy with its code in a shell script."""
+
+
+def sites() -> Iterator[tuple[str, ast.Call, str, list[str], set[str], bool]]:
+    """Each call with a code: its place, itself, its code, the cases it may name, its values, and whether it brings a remedy."""
+    for path, tree in TREES.items():
+        for call in ast.walk(tree):
+            if not isinstance(call, ast.Call) or not call.args or not isinstance(call.args[0], ast.Constant):
+                continue
+            name = ast.unparse(call.func).rpartition(".")[2]
+            if name not in RAISING:
+                continue
+            at = RAISING[name]
+            given = call.args[at : at + 1]
+            cases = [node.value for node in ast.walk(given[0]) if isinstance(node, ast.Constant)] if given else [""]
+            values = {word.arg for word in call.keywords if word.arg} - OWN
+            brings = any(word.arg == "remedy" for word in call.keywords)
+            yield (
+                f"{path.relative_to(CHECKOUT)}:{call.lineno}",
+                call,
+                str(call.args[0].value),
+                list(map(str, cases)),
+                values,
+                brings,
+            )
+
+
+def words() -> set[str]:
+    """Every text that stands in the product's code."""
+    return {
+        node.value
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+def in_scripts() -> Iterator[tuple[str, str, str]]:
+    """Script, code and remedy of each failure that a shell script reports."""
+    for path in SCRIPTS:
+        for remedy, code in SAID.findall(path.read_text()):
+            yield path.name, code, remedy
+
+
+def test_every_place_names_a_code_and_a_case_of_the_catalogue() -> None:
+    strange = [where for where, _, code, _, _, _ in sites() if code not in CATALOGUE]
+    assert strange == []
+    unknown = [
+        (where, code, case)
+        for where, call, code, cases, _, _ in sites()
+        for case in cases
+        if case
+        and case not in CATALOGUE[code].cases
+        and isinstance(call.args[RAISING[ast.unparse(call.func).rpartition(".")[2]]], ast.Constant)
+    ]
+    assert unknown == []
+
+
+def test_every_place_gives_its_remedy_the_values_that_it_shows_and_no_others() -> None:
+    wrong = []
+    for where, _, code, cases, values, _ in sites():
+        failure = CATALOGUE[code]
+        shown = [
+            placeholders(failure.cases[case] if case else failure.remedy) for case in cases if not case or case in failure.cases
+        ]
+        if shown and values != set().union(*shown):
+            wrong.append((where, code, cases, values, shown))
+    assert wrong == []
+
+
+def test_a_remedy_that_is_not_of_the_catalogue_comes_from_a_diagnosis_and_is_not_written_at_the_place() -> None:
+    written = [
+        where
+        for where, call, _, _, _, brings in sites()
+        for word in call.keywords
+        if brings
+        and word.arg == "remedy"
+        and isinstance(word.value, ast.Constant | ast.JoinedStr)
+        and ast.unparse(word.value) != "None"
+    ]
+    assert written == []
+    without = [
+        where for where, _, code, cases, _, brings in sites() if cases == [""] and not CATALOGUE[code].remedy and not brings
+    ]
+    assert [where for where in without if "remedy_for" not in where] == []
+
+
+def test_every_code_and_case_of_the_catalogue_is_used() -> None:
+    used = words() | {code for _, code, _ in in_scripts()}
+    assert [code for code in CATALOGUE if code not in used] == []
+    remedies = [(code, remedy) for _, code, remedy in in_scripts()]
+    unused = [
+        (code, case)
+        for code, failure in CATALOGUE.items()
+        for case, remedy in failure.cases.items()
+        if case not in used and not any(code == of and pattern(remedy).fullmatch(said) for of, said in remedies)
+    ]
+    assert unused == []
+
+
+def pattern(remedy: str) -> re.Pattern[str]:
+    """What a remedy looks like with any values."""
+    return re.compile(".+".join(re.escape(part) for part in re.split(r"\{\w+\}", remedy)))
+
+
+def test_scripts_report_the_remedies_of_the_catalogue_word_for_word() -> None:
+    assert len(list(in_scripts())) > 20
+    strange = [
+        (script, code, said)
+        for script, code, said in in_scripts()
+        if not any(
+            pattern(remedy).fullmatch(said) for remedy in (CATALOGUE[code].remedy, *CATALOGUE[code].cases.values()) if remedy
+        )
+    ]
+    assert strange == []
+
+
+def test_an_error_shows_its_remedy_with_its_values() -> None:
+    error = NodeError("file-invalid", "/etc/x is not JSON", file="/etc/x")
+    assert error.remedy == "Correct /etc/x by hand, then run again"
+    assert error.sentence() == "/etc/x is not JSON. Correct /etc/x by hand, then run again. [file-invalid]"
+    with pytest.raises(KeyError):
+        remedy_for("file-invalid")
