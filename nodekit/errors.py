@@ -69,6 +69,13 @@ CODES: dict[str, str] = {
     "kata-archive-invalid": "The Kata release archive holds something that no release holds; nothing of it was installed.",
     "kata-would-refuse": "Kata would refuse the configuration when it starts a guest, or take another part of it than is proven.",
     "kata-parameters-lost": "The configuration that Kata reads does not hold the parameters after they were written.",
+    # the cluster's container runtime on the node
+    "container-runtime-missing": "A node is to serve a cluster and has no container runtime, or not the one that is named.",
+    "container-runtime-ambiguous": "A node has several container runtimes, and nothing says which of them serves the cluster.",
+    "container-runtime-unhealthy": "The node's container runtime does not run as it should after its configuration was changed.",
+    "cgroup-drivers-differ": "Kubelet and container runtime manage cgroups differently, so that Kata pods would be killed.",
+    "handler-foreign": "A handler of that name is registered on the node already and does not do what ours would.",
+    "snapshotter-missing": "The container runtime has no snapshotter of the kind that the hypervisor needs.",
     # guests
     "preflight-no-kvm": "The node has no usable /dev/kvm, so it can run no guest.",
     "preflight-module-missing": "A kernel module that Kata needs cannot be loaded on the node.",

@@ -119,7 +119,7 @@ def _daemon_json(root: Path) -> object:
 def _effective(root: Path, runtime: str, hypervisor: str) -> Document:
     """What a person must know; the question `effective` tells the rest."""
     found = effective.run(root, runtime=runtime, hypervisor=hypervisor, config_path=None)
-    return {key: found[key] for key in ("configFile", "chosenBy", "dropIns", "kernelParams", "dead", "notes")}
+    return {key: found[key] for key in ("configFile", "chosenBy", "dropIns", "kernelParams", "launchers", "dead", "notes")}
 
 
 def _compatible(root: Path, runtime: str) -> object:
