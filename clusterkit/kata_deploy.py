@@ -159,7 +159,7 @@ def merged(
             raise NodeError(
                 "bad-input",
                 f"kubernetes.kataDeploy.values: {'.'.join(here)} is decided by {decided[here if here in decided else below[0]]}",
-                "Leave it out of values, and use that setting",
+                "kata-deploy-value",
             )
         before = ours.get(key)
         if isinstance(value, Mapping):

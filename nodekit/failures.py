@@ -33,6 +33,7 @@ CATALOGUE: dict[str, Failure] = {
             "two-sources": "Leave out installRelease, or the archive's address and sha256",
             "script": "See the first lines of this script",
             "password": "Write it on the first line of the standard input",
+            "kata-deploy-value": "Leave it out of values, and use that setting",
         },
     ),
     "bad-kernel-parameter": Failure(
@@ -254,6 +255,9 @@ CATALOGUE: dict[str, Failure] = {
             "chart": "Put the whole string in a drop-in of your own, {drop_in}",
             "hypervisor": "Complete [hypervisor.*] in Kata's configuration",
             "move": "Move it away, then run again",
+            "imports": "Correct {file}, or a file that it imports, by hand, then run again",
+            "migrate": "Write that file as `containerd config migrate` prints it, then run again",
+            "headers": "Write the tables of that file as [headers], then run again",
             "initrd": "Correct initrd in Kata's configuration",
             "long": "Find which of the files it names are so long, and what wrote them",
             "remove": "Remove {path}, then run again",
@@ -332,6 +336,33 @@ CATALOGUE: dict[str, Failure] = {
     "kata-not-found": Failure(
         "There is no Kata configuration file where the runtime looks for one.",
         "Install Kata (kata.install: release), or name its file with configPath{seen}",
+        {"shim": "Install Kata (kata.install: release), or put its shim where containerd finds it"},
+    ),
+    # the cluster's container runtime on the node
+    "container-runtime-missing": Failure(
+        "A node is to serve a cluster and has no container runtime, or not the one that is named.",
+        "Install the cluster's container runtime first, or set kubernetes.containerRuntime: none if it serves no cluster",
+        {"release": "Install containerd 1.6 or later"},
+    ),
+    "container-runtime-ambiguous": Failure(
+        "A node has several container runtimes, and nothing says which of them serves the cluster.",
+        "Name it in the stack: kubernetes.containerRuntime",
+    ),
+    "container-runtime-unhealthy": Failure(
+        "The node's container runtime does not run as it should after its configuration was changed.",
+        "Read 'journalctl -u {unit}' on the node, correct what it names, then run again",
+    ),
+    "cgroup-drivers-differ": Failure(
+        "Kubelet and container runtime manage cgroups differently, so Kata pods would be killed.",
+        "Set both to the same driver, systemd on a system with systemd, and restart both",
+    ),
+    "handler-foreign": Failure(
+        "A handler of that name is already registered on the node and does not do what ours would.",
+        "Choose another name with kubernetes.handler, name that configuration with kata.configPath, or remove the handler there",
+    ),
+    "snapshotter-missing": Failure(
+        "The container runtime has no snapshotter of the kind that the hypervisor needs.",
+        "Set up containerd's device mapper snapshotter, or choose the hypervisor qemu",
     ),
     "kata-environment-refused": Failure(
         "KATA_CONF_FILE names a configuration file that this Kata refuses, so every guest would fail.",

@@ -22,6 +22,8 @@ LABELS = {
     "kataRuntime": "Kata's runtime",
     "hypervisor": "hypervisor",
     "nestedSandbox": "nested sandbox",
+    "handler": "handler",
+    "containerRuntime": "container runtime",
 }
 """Keys of a node's plan (components/nodes/kata_node.py) -> their words."""
 PLANNED = {

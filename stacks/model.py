@@ -341,6 +341,9 @@ class Kubernetes(Model):
     handler: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] | None = None
     """Handler that the class leads to, by the name under which the nodes' container runtime knows Kata. Without it a class that
     is made leads to kata-deploy's handler for `kata.hypervisor` and `kata.runtime`, and an adopted one to whatever it does."""
+    container_runtime: Literal["containerd", "cri-o", "k3s", "rke2", "k0s", "microk8s", "none"] | None = None
+    """Runtime of the stack's own nodes (`nodes`) in which that handler is registered; without it the one that is found on each.
+    `none`: those nodes serve no cluster."""
     overhead: Overhead | None = None
     """What the class says a pod costs; without it kata-deploy's own values for the release."""
     tolerations: Annotated[list[str], AfterValidator(taints_can_be_tolerated)] = []
@@ -459,6 +462,8 @@ class StackConfig(Model):
                 "nodes.aws.group makes machines that nobody logs in to, so kubernetes.proof.selector must say which nodes of the "
                 "cluster are to be proven"
             )
+        if self.kubernetes and self.kubernetes.container_runtime and self.served_handler is None:
+            self._runtime_is_none()
         if self.nodes is None:
             self._cluster_alone()
         elif self.kubernetes and self.kubernetes.kata_deploy:
@@ -468,6 +473,14 @@ class StackConfig(Model):
                 if value == "local":
                     raise ValueError(f"{key} 'local' serves local nodes only, and nodes.local is not set")
         return self
+
+    def _runtime_is_none(self) -> None:
+        """Refuse a runtime in which nothing would be registered; `none` says so itself."""
+        assert self.kubernetes
+        if self.nodes is None or self.kubernetes.cluster == "local":
+            raise ValueError("kubernetes.containerRuntime: the stack has no nodes that serve this cluster; remove it")
+        if self.kubernetes.container_runtime != "none":
+            raise ValueError("kubernetes.containerRuntime: the adopted class may have any handler; name it: kubernetes.handler")
 
     def _sandbox_can_be_tried(self) -> None:
         """Refuse a proof of a sandbox in an image that has none, and a user that no entry becomes."""
@@ -526,6 +539,14 @@ class StackConfig(Model):
         if wanted and (wanted.handler or wanted.adopt_runtime_class):
             return wanted.handler
         return runtime_class.HANDLERS.get((self.kata.hypervisor, self.kata.runtime))
+
+    @property
+    def served_handler(self) -> str | None:
+        """Handler that the stack's own nodes are to know; None where they serve no cluster, or nothing says its name."""
+        wanted = self.kubernetes
+        if wanted is None or self.nodes is None or wanted.cluster == "local" or wanted.container_runtime == "none":
+            return None
+        return self.handler
 
     @property
     def parameters(self) -> list[str]:

@@ -56,6 +56,17 @@ def desired(config: StackConfig, site: LocalSite | None) -> dict[str, pulumi.Inp
     return args
 
 
+def cluster_part(config: StackConfig) -> dict[str, pulumi.Input[object]]:
+    """The part of the arguments of nodes that serve the stack's cluster; empty where they serve none."""
+    wanted = config.kubernetes
+    if config.served_handler is None or wanted is None:
+        return {}
+    args: dict[str, pulumi.Input[object]] = {"handler": config.served_handler, "allowed_annotations": wanted.allowed_annotations}
+    if wanted.container_runtime:
+        args["container_runtime"] = wanted.container_runtime
+    return args
+
+
 def sources(config: StackConfig) -> list[str]:
     """Addresses that local nodes get Docker and Kata from; none where the stack serves its own Kata."""
     repository, archive = config.docker.repository, config.kata.install
@@ -160,7 +171,7 @@ def nodes(config: StackConfig, secrets: Mapping[str, pulumi.Output[str]]) -> lis
     made = []
     for where, options in zip(machines.nodes, machines.options, strict=True):
         name = str(where["node"])
-        node = KataNode(name, KataNodeArgs(**where, **desired(config, site)), options)  # type: ignore[typeddict-item]
+        node = KataNode(name, KataNodeArgs(**where, **desired(config, site), **cluster_part(config)), options)  # type: ignore[typeddict-item]
         if name not in gone:
             made.append(node)
     return made

@@ -84,6 +84,13 @@ class KataNodeArgs(TypedDict):
     """Its sha256, in hexadecimal."""
     config_path: NotRequired[pulumi.Input[str]]
     """Configuration file that Docker names to Kata; without it the one that the runtime finds by itself."""
+    handler: NotRequired[pulumi.Input[str]]
+    """Name under which the node's container runtime is to know Kata, for a node that serves a cluster. Without it the node serves
+    none, and a handler that was registered before goes."""
+    container_runtime: NotRequired[pulumi.Input[str]]
+    """That runtime: containerd, cri-o, k3s, rke2, k0s or microk8s. Without it the one that is found on the node."""
+    allowed_annotations: NotRequired[pulumi.Input[list[str]]]
+    """Annotations of pods that the runtime passes on to Kata; without them none."""
     proof_image: NotRequired[pulumi.Input[str]]
     """Image in which the ladder is also climbed by `docker run`, where the node has a Kata shim."""
     proof_seconds: pulumi.Input[int]
@@ -177,6 +184,8 @@ class KataNode(pulumi.ComponentResource):
             "nestedSandbox": args["nested_sandbox"],
             "sandbox": args.get("sandbox"),
             "kernelParams": args["kernel_params"],
+            "handler": args.get("handler"),
+            "containerRuntime": args.get("container_runtime"),
             "proofImage": args.get("proof_image"),
         }
         super().__init__("kata-nodes:index:KataNode", name, {"plan": plan}, opts)

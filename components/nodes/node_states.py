@@ -28,7 +28,8 @@ def node_states(args: Mapping[str, Any], verified: Mapping[str, pulumi.Input[str
     )  # fmt: skip
     kata = state(
         node_state.kata,
-        "hypervisor", "install_release", "archive_address", "archive_sha256", "kernel_params", "config_path",
+        "hypervisor", "install_release", "archive_address", "archive_sha256", "kernel_params", "config_path", "handler",
+        "container_runtime", "allowed_annotations",
         runtime=args["kata_runtime"], version=args["kata_version"],
     )  # fmt: skip
     prove = state(

@@ -45,7 +45,10 @@ def run(root: Path, *, runtime: str, hypervisor: str, config_path: str | None) -
         ],
         "kernelParamsFrom": found.sources.get(kata_config.KEY),
         "sources": found.sources,
-        "launchers": [{"name": one.name, "file": one.file, "configPath": one.config_path} for one in around.launchers],
+        "launchers": [
+            {"name": one.name, "file": one.file, "configPath": named[0] if (named := kata.file_of(root, one)) else None}
+            for one in around.launchers
+        ],
         "refusals": [{"cause": one.cause, "remedy": one.remedy} for one in kata_start.refusals(root, found, hypervisor, runtime)],
         "dead": [{"path": one.path, "reason": one.reason} for one in around.dead],
         "notes": list(around.notes),

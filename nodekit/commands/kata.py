@@ -1,17 +1,18 @@
 """The verb `kata`: install or find Kata, and have kernel parameters in the configuration that is really read."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from nodekit.errors import NodeError
-from nodekit.host import files, journal, kata, kata_archive
+from nodekit.host import files, journal, kata, kata_archive, kata_handler
 from nodekit.host.journal import Transaction
 from nodekit.host.lock import node_lock
 from nodekit.progress import say, step
 from nodekit.rules.desired import REQUIRED, take
-from nodekit.rules.kata import kata_config, kata_layout, kata_releases, kernel_params
+from nodekit.rules.kata import containerd_config, kata_config, kata_layout, kata_releases, kernel_params
+from nodekit.rules.kata.containerd_config import Handler
 
 JOURNAL = "kata"
 RECORD = "parameters:"
@@ -26,7 +27,12 @@ SPEC = {
     "install": (dict | None, None),
     "kernelParams": (list[str], REQUIRED),
     "configPath": (str | None, None),
+    "handler": (dict | None, None),
 }
+HANDLER_SPEC = {"name": (str, REQUIRED), "runtime": (str | None, None), "podAnnotations": (list[str], REQUIRED)}
+"""The object `handler`: a node that serves a cluster has one."""
+SNAPSHOTTERS = {"firecracker": "devmapper"}
+"""Hypervisors whose guests cannot share the node's file systems, and the snapshotter that gives them block devices."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,12 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     wanted = take(desired, SPEC)
     kernel_params.check(wanted["kernelParams"])
     archive = kata_releases.to_install(wanted["install"], os.uname().machine)
+    handler = None if wanted["handler"] is None else take(wanted["handler"], HANDLER_SPEC, at="handler")
+    if handler is not None:
+        containerd_config.check(handler["name"], handler["podAnnotations"])
     changed = False
     with node_lock(root, LOCK_TIMEOUT):
+        runtime = kata_handler.find(root, wanted["node"], handler["runtime"]) if handler is not None else None
         if archive:
             changed = _install(root, wanted, *archive)
         with Transaction(root, JOURNAL) as transaction:
@@ -76,6 +86,12 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
                 )
             if merged.target.strategy == "edit":
                 _remember(transaction, merged, wanted["kernelParams"])
+            registered = None
+            if handler is not None and runtime is not None:
+                registered = kata_handler.register(root, wanted["node"], runtime, _handler(wanted, handler, now))
+                changed |= registered.changed
+            else:
+                changed |= bool(kata_handler.withdraw(root))
         keep = (files.resolve(root, merged.target.file), files.resolve(root, SHIM_LINK, last=False))
         changed |= bool(journal.give_back(root, JOURNAL, keep, RECORD))
     inert = [{"parameter": one, "reason": why} for one in wanted["kernelParams"] if (why := kernel_params.inert(one))]
@@ -94,7 +110,21 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         "version": now.version,
         "shim": now.shim,
         "notes": notes,
+        "handler": None if registered is None else asdict(registered),
     }
+
+
+def _handler(wanted: dict[str, Any], handler: dict[str, Any], now: kata.Effective) -> Handler:
+    """The handler as the container runtime is to know it: it starts the Kata that is in effect here."""
+    if now.shim is None:
+        raise NodeError(
+            "kata-not-found",
+            f"Node {wanted['node']} has no {kata_layout.SHIM}, neither in {', '.join(kata_layout.SHIM_FOLDERS)} nor in a release",
+            "shim",
+        )
+    return Handler(
+        handler["name"], now.shim, now.config_file, tuple(handler["podAnnotations"]), SNAPSHOTTERS.get(wanted["hypervisor"])
+    )
 
 
 def _install(root: Path, wanted: dict[str, Any], address: str, sha256: str) -> bool:
@@ -122,7 +152,13 @@ def _install(root: Path, wanted: dict[str, Any], address: str, sha256: str) -> b
 def _is_release_read(root: Path, wanted: dict[str, Any]) -> bool:
     """Whether the new release's own file will be read: nothing outside the install folder comes before it."""
     try:
-        found = kata.chosen(root, runtime=wanted["runtime"], config_path=wanted["configPath"], version=wanted["version"])
+        found = kata.chosen(
+            root,
+            runtime=wanted["runtime"],
+            hypervisor=wanted["hypervisor"],
+            config_path=wanted["configPath"],
+            version=wanted["version"],
+        )
     except NodeError as error:
         if error.code != "kata-not-found":
             raise

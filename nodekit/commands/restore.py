@@ -8,7 +8,7 @@ from pathlib import Path
 from nodekit.commands import kata, preflight
 from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD, RUNTIME_RECORD, UNITS_RECORD, brought
 from nodekit.errors import NodeError
-from nodekit.host import apt, docker, files, journal, kata_archive, modules
+from nodekit.host import apt, docker, files, journal, kata_archive, kata_handler, modules
 from nodekit.host.lock import node_lock
 from nodekit.progress import say, step
 from nodekit.rules.desired import REQUIRED, take
@@ -124,6 +124,8 @@ def _journal(this: _Run, name: str) -> None:
     with step(f"Putting the files of '{name}' back"):
         skip = (SOURCE,) if needs_source else ()
         done &= this.part(name, "the files", lambda _: _files(this, name, skip=skip))
+    if name == kata_handler.JOURNAL:
+        kata_handler.reread(root)
     if name == JOURNAL:
         _service(root)
         done &= this.part(name, "the units", lambda _: _units(this))

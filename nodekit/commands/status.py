@@ -130,7 +130,7 @@ def _contradictions(root: Path) -> list[str]:
 def _effective(root: Path, runtime: str, hypervisor: str) -> Document:
     """What a person must know; the question `effective` tells the rest."""
     found = effective.run(root, runtime=runtime, hypervisor=hypervisor, config_path=None)
-    return {key: found[key] for key in ("configFile", "chosenBy", "dropIns", "kernelParams", "dead", "notes")}
+    return {key: found[key] for key in ("configFile", "chosenBy", "dropIns", "kernelParams", "launchers", "dead", "notes")}
 
 
 def _compatible(root: Path, runtime: str) -> object:

@@ -24,6 +24,7 @@ POINTS = {
     "packages-purged": "what removed packages had left was purged",
     "packages-marked": "packages were held, let go, or marked as installed automatically",
     "service-told": "dockerd was told to reload or restart",
+    "runtime-restarted": "the cluster's container runtime was restarted, and has not shown yet that it is well",
     "archive-downloaded": "the Kata archive lies in this program's own folder",
     "archive-member-unpacked": "one more member of the Kata archive was unpacked there",
     "archive-unpacked": "the Kata archive was unpacked there as a whole",

@@ -131,6 +131,18 @@ def _xattrs(here: Path) -> tuple[tuple[str, bytes], ...]:
         return ()  # this file system has none
 
 
+def names_in(root: Path, folder: str) -> list[str]:
+    """The names in a folder, sorted; empty when it is not there. Raises NodeError `file-unreadable` or `file-invalid`."""
+    try:
+        return sorted(entry.name for entry in (root / resolve(root, folder).lstrip("/")).iterdir())
+    except FileNotFoundError:
+        return []
+    except NotADirectoryError:
+        raise NodeError("file-invalid", f"{folder} is not a folder", "move") from None
+    except OSError as error:
+        raise NodeError("file-unreadable", f"{folder} cannot be read: {error.strerror}", "root") from None
+
+
 def look(root: Path, path: str, limit: int = MAX_FILE) -> State:
     """What lies at a resolved path now; raises NodeError `file-unreadable`, or `file-invalid` above `limit` bytes."""
     here = physical(root, path)

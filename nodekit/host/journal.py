@@ -254,6 +254,11 @@ def recorded(root: Path, name: str) -> dict[str, object]:
     return dict(_load(root, name).records)
 
 
+def paths(root: Path, name: str) -> list[str]:
+    """The paths that the journal of `name` holds, links followed."""
+    return list(_load(root, name).paths)
+
+
 def put_back(root: Path, name: str, only: Collection[str] | None = None, skip: Collection[str] = ()) -> Restored:
     """Put the first state of every path in the journal of `name` (or of those in `only`, and none of `skip`) back; `end` then
     ends that journal.

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from nodekit.errors import NodeError, remedy_for
-from nodekit.host.files import read_bytes, resolve
+from nodekit.host import kata_launching
+from nodekit.host.files import names_in, read_bytes, resolve
 from nodekit.host.reading import start
 from nodekit.rules.docker import daemon_json
 from nodekit.rules.kata import kata_config, kata_launchers, kata_layout
-from nodekit.rules.kata.kata_launchers import Variable
+from nodekit.rules.kata.kata_launchers import Launcher, Variable
 from nodekit.rules.node_state import RUNTIME_NAME
 from nodekit.rules.text import printable
 
@@ -88,7 +89,14 @@ def effective(
             "bad-input", f"Hypervisor {hypervisor!r} is not known", expected=f"one of {', '.join(kata_layout.HYPERVISORS)}"
         )
     found = version(root)
-    base = chosen(root, runtime=runtime, config_path=config_path, version=found or wanted_version, settings=settings)
+    base = chosen(
+        root,
+        runtime=runtime,
+        hypervisor=hypervisor,
+        config_path=config_path,
+        version=found or wanted_version,
+        settings=settings,
+    )
     text = kata_config.decode(base.content, base.resolved)
     whole: Mapping[str, Any] = kata_config.table(text, base.resolved)
     kata_config.hypervisor_table(whole, hypervisor, base.resolved, remedy=_other_file(root, runtime, found, hypervisor))
@@ -136,7 +144,9 @@ def _leaves(table: Mapping[str, Any], path: str, above: tuple[str, ...] = ()) ->
     return found
 
 
-def chosen(root: Path, *, runtime: str, config_path: str | None, version: str | None, settings: Path | None = None) -> Choice:
+def chosen(
+    root: Path, *, runtime: str, hypervisor: str, config_path: str | None, version: str | None, settings: Path | None = None
+) -> Choice:
     """The base file that the runtime reads; `settings` as for `effective`.
 
     Go: ConfigPath, then KATA_CONF_FILE, then the list (`create.go`, `loadRuntimeConfig`). Rust: the environment comes first
@@ -146,7 +156,7 @@ def chosen(root: Path, *, runtime: str, config_path: str | None, version: str | 
     where = settings or root
     program = shim(where, runtime)
     listed = kata_layout.candidates(runtime, version, resolve(where, program) if program else None)
-    option = (config_path, "the given configPath") if config_path else _docker_option(where)
+    option = (config_path, "the given configPath") if config_path else _launched(where, runtime, hypervisor)
     variable = environment(where, program) if runtime == "rust" or option is None else None
     if variable and (variable.value or runtime == "rust"):
         if kata_layout.environment_guarded(version) and not _shipped(root, variable.value, listed):
@@ -177,6 +187,24 @@ def chosen(root: Path, *, runtime: str, config_path: str | None, version: str | 
     raise NodeError("kata-not-found", message, seen=hint)
 
 
+def _launched(root: Path, runtime: str, hypervisor: str) -> tuple[str, str] | None:
+    """The file that Docker's runtime of our name has, or where the PATH holds no shim of Kata's own name, another's.
+
+    Then every launcher starts a shim by its path or by a name of its own: the first counts whose file is one of this hypervisor.
+    """
+    option = _docker_option(root)
+    if option or program_of(root, kata_layout.SHIM):
+        return option
+    for launcher in kata_launching.launchers(root, []):
+        named = None if launcher.file == daemon_json.PATH else file_of(root, launcher)
+        content = read_bytes(root, resolve(root, named[0])) if named and named[0].startswith("/") else None
+        if named and content is not None and ("/runtime-rs/" in named[0]) == (runtime == "rust"):
+            table = kata_config.table(kata_config.decode(content, named[0]), named[0])
+            if hypervisor in table.get("hypervisor", {}):
+                return named
+    return None
+
+
 def _docker_option(root: Path) -> tuple[str, str] | None:
     """The ConfigPath of Docker's runtime of our name, and what it is called; None when it has none."""
     content = read_bytes(root, daemon_json.PATH)
@@ -189,6 +217,28 @@ def _docker_option(root: Path) -> tuple[str, str] | None:
 def _shipped(root: Path, path: str, listed: tuple[str, ...]) -> bool:
     """Whether a path leads to one of the runtime's own files, both resolved as the shims do."""
     return path.startswith("/") and resolve(root, path) in [resolve(root, one) for one in listed]
+
+
+def program_of(root: Path, named: str | None) -> str | None:
+    """Where a shim lies that is named by path, or by a name that is looked up in the PATH; None when it is not there."""
+    paths = [named] if named and named.startswith("/") else [f"{folder}/{named}" for folder in kata_layout.SHIM_FOLDERS if named]
+    for path in paths:
+        here = root / resolve(root, path).lstrip("/")
+        if here.is_file() and os.access(here, os.X_OK):
+            return path
+    return None
+
+
+def file_of(root: Path, launcher: Launcher) -> tuple[str, str] | None:
+    """The file that a launcher names, and what names it: its ConfigPath, or a script in the place of its shim.
+
+    None where neither does, so that the environment and the runtime's own list decide.
+    """
+    if launcher.config_path:
+        return launcher.config_path, f"ConfigPath of {launcher.name} in {launcher.file}"
+    program = program_of(root, launcher.shim)
+    value = kata_launchers.assigned(_script(root, program), kata_layout.ENVIRONMENT) if program else None
+    return (value, f"{kata_layout.ENVIRONMENT} in {program}, the shim of {launcher.name}") if value and program else None
 
 
 def environment(root: Path, program: str | None) -> Variable | None:
@@ -254,18 +304,6 @@ def deploy_files(root: Path) -> list[str]:
     return sorted(found)
 
 
-def names_in(root: Path, folder: str) -> list[str]:
-    """The names in a folder, sorted; empty when it is not there. Raises NodeError `file-unreadable` or `file-invalid`."""
-    try:
-        return sorted(entry.name for entry in (root / resolve(root, folder).lstrip("/")).iterdir())
-    except FileNotFoundError:
-        return []
-    except NotADirectoryError:
-        raise NodeError("file-invalid", f"{folder} is not a folder", "move") from None
-    except OSError as error:
-        raise NodeError("file-unreadable", f"{folder} cannot be read: {error.strerror}", "root") from None
-
-
 def drop_ins(root: Path, resolved: str, *, runtime: str, version: str | None) -> list[tuple[str, str]]:
     """Every entry of the config.d beside `resolved` with its text, in name order and without a suffix filter, as Kata does.
 
@@ -292,12 +330,7 @@ def drop_ins(root: Path, resolved: str, *, runtime: str, version: str | None) ->
 
 def shim(root: Path, runtime: str) -> str | None:
     """The shim that containerd finds in its PATH, else the one of an unpacked release; None when there is none."""
-    found = [f"{folder}/{kata_layout.SHIM}" for folder in kata_layout.SHIM_FOLDERS]
-    for path in [*found, kata_layout.release_shim(runtime)]:
-        here = root / resolve(root, path).lstrip("/")
-        if here.is_file() and os.access(here, os.X_OK):
-            return path
-    return None
+    return program_of(root, kata_layout.SHIM) or program_of(root, kata_layout.release_shim(runtime))
 
 
 def version(root: Path) -> str | None:

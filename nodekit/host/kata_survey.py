@@ -1,15 +1,12 @@
 """What lies around the configuration that Kata reads: who starts Kata, and which files look as if they counted and are dead."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from nodekit.errors import NodeError
-from nodekit.host.files import read_bytes, resolve
-from nodekit.host.kata import Effective, deploy_files, names_in, unit_files, unit_variable
-from nodekit.rules.docker import daemon_json
+from nodekit.host import kata_launching
+from nodekit.host.files import names_in, read_bytes, resolve
+from nodekit.host.kata import Effective, deploy_files, file_of, unit_files, unit_variable
 from nodekit.rules.kata import kata_config, kata_launchers, kata_layout
 from nodekit.rules.kata.kata_launchers import Launcher
 from nodekit.rules.text import printable
@@ -40,56 +37,17 @@ def survey(root: Path, found: Effective, *, runtime: str, hypervisor: str) -> Su
     Only files that exist are named. Raises NodeError `file-unreadable`, or `file-invalid` for a broken daemon.json.
     """
     notes: list[str] = []
-    content = read_bytes(root, daemon_json.PATH)
-    launchers = kata_launchers.docker(content.decode(errors="replace")) if content else []
-    for main in kata_launchers.CONTAINERD:
-        launchers += _containerd_launchers(root, main, notes)
-    dead = _dead_files(root, found, runtime, hypervisor, launchers)
+    launchers = kata_launching.launchers(root, notes)
+    dead = _dead_files(root, found, runtime, hypervisor, launchers, notes)
     dead += _dead_folders(root, found, [one.path for one in dead], launchers)
     dead += _replaced(root, found, hypervisor)
     return Survey(tuple(launchers), tuple(dead), (*notes, *_notes(root, found, hypervisor)))
 
 
-def _containerd_launchers(root: Path, main: str, notes: list[str]) -> list[Launcher]:
-    """The Kata handlers of one containerd; a file of it that cannot be read is a note, for it decides nothing here."""
-    try:
-        return kata_launchers.containerd(_containerd_files(root, main))
-    except NodeError as error:
-        notes.append(f"{error.message}; what that containerd says of Kata is not known")
-        return []
-
-
-def _containerd_files(root: Path, main: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """containerd's main file and what it imports, each with its table, in containerd's order (`LoadConfigWithPlugins`)."""
-    files: dict[str, Mapping[str, Any]] = {}
-    unnamed = kata_launchers.UNNAMED_IMPORTS.get(main, "")
-    pending = [main]
-    while pending:
-        path, pending = pending[0], pending[1:]
-        if path in files:
-            continue
-        content = read_bytes(root, path)
-        if content is None:
-            pending += _matching(root, unnamed) if path == main and unnamed else []
-            continue
-        files[path] = kata_config.table(kata_config.decode(content, path), path)
-        for one in kata_launchers.imports(files[path], path):
-            pending += _matching(root, one)
-    return list(files.items())
-
-
-def _matching(root: Path, pattern: str) -> list[str]:
-    """The files that an import names: of a pattern those that are there, in name order."""
-    if "*" not in pattern:
-        return [pattern]
-    try:
-        return [f"/{path.relative_to(root)}" for path in sorted(root.glob(pattern.lstrip("/")))]
-    except ValueError:  # no pattern that Python knows, such as one with ** within a name
-        return []
-
-
-def _dead_files(root: Path, found: Effective, runtime: str, hypervisor: str, launchers: list[Launcher]) -> list[Dead]:
-    """Base files that are there and not read, each once, with the reason."""
+def _dead_files(
+    root: Path, found: Effective, runtime: str, hypervisor: str, launchers: list[Launcher], notes: list[str]
+) -> list[Dead]:
+    """Base files that are there and not read, each once, with the reason; one that only others read is a note."""
     listed = kata_layout.candidates(runtime, found.version)
     reasons: dict[str, str] = {}
     for path in listed:
@@ -120,11 +78,12 @@ def _dead_files(root: Path, found: Effective, runtime: str, hypervisor: str, lau
         resolved = resolve(root, path)
         if resolved == found.resolved_file or not os.path.lexists(root / path.lstrip("/")):
             continue
-        users = [one for one in launchers if one.config_path and resolve(root, one.config_path) == resolved]
+        users = [one for one in launchers if (named := file_of(root, one)) and resolve(root, named[0]) == resolved]
         if not os.path.lexists(root / resolved.lstrip("/")):
             reason = f"it is a symbolic link to {resolved}, which does not exist: Kata passes over it"
         elif users:
-            reason = f"it is read only for {', '.join(f'{one.name} ({one.file})' for one in users)}"
+            notes.append(f"{path} is read for {', '.join(f'{one.name} ({one.file})' for one in users)} alone")
+            continue
         dead.append(Dead(path, reason))
     return dead
 
@@ -150,9 +109,8 @@ def _dead_folders(root: Path, found: Effective, dead: list[str], launchers: list
         link = kata_layout.drop_in_folder(found.config_file)
         reasons[link] = f"it lies beside the link {found.config_file}; Kata reads the one beside its target, {read}"
     for one in launchers:
-        if one.config_path:
-            folder = kata_layout.drop_in_folder(resolve(root, one.config_path))
-            reasons[folder] = f"it counts only for {one.name} ({one.file})"
+        if named := file_of(root, one):
+            reasons.pop(kata_layout.drop_in_folder(resolve(root, named[0])), None)  # in use, though for others
     reasons.pop(read, None)
     if not kata_layout.reads_drop_ins(found.version):
         reasons[read] = f"Kata {found.version} reads no drop-ins; 2.5.0 and later do"

@@ -115,8 +115,15 @@ def kata(
     archive_sha256: str | None,
     kernel_params: Sequence[str],
     config_path: str | None,
+    handler: str | None,
+    container_runtime: str | None,
+    allowed_annotations: Sequence[str] | None,
 ) -> State:
-    """For the verb `kata`; raises as `install`."""
+    """For the verb `kata`; raises as `install`.
+
+    `handler` is the name under which a cluster's container runtime is to know Kata, None for a node that serves no cluster;
+    `container_runtime` is one of handler_registration.RUNTIMES, or None for the one that is found.
+    """
     archive = install(
         install_release=install_release,
         archive_address=archive_address,
@@ -133,6 +140,9 @@ def kata(
         "install": archive,
         "kernelParams": list(kernel_params),
         "configPath": config_path,
+        "handler": None
+        if handler is None
+        else {"name": handler, "runtime": container_runtime, "podAnnotations": sorted(allowed_annotations or ())},
     }
 
 

@@ -247,15 +247,16 @@ LAYOUTS = {
     ),
     "kata-deploy seen from its handler alone": Layout(
         DEPLOYED,
-        f"{DEFAULTS}/configuration.toml",
-        "release",
-        "own list",
-        resolved=f"{DEFAULTS}/configuration-qemu.toml",
+        GO,
+        "thirty",
+        "ConfigPath of containerd handler kata-qemu in /opt/kata/containerd/config.d/kata-deploy.toml",
+        drop_ins=(f"{DEFAULTS}/runtimes/qemu/config.d/30-kernel-params.toml",),
         dead={
-            GO: "read only for containerd handler kata-qemu (/opt/kata/containerd/config.d/kata-deploy.toml)",
+            f"{DEFAULTS}/configuration.toml": "as ConfigPath of containerd handler kata-qemu",
+            f"{DEFAULTS}/configuration-qemu.toml": "ConfigPath of containerd handler kata-qemu",
+            GO: "its kernel_params are replaced",
             f"{DEFAULTS}/runtimes/fc/configuration-fc.toml": "kata-deploy's file of fc",
             RUST: "kata-deploy's file of qemu-runtime-rs",
-            f"{DEFAULTS}/runtimes/qemu/config.d": "counts only for containerd handler kata-qemu",
         },
         version="3.27.0",
     ),
@@ -287,11 +288,44 @@ LAYOUTS = {
             f"{DEFAULTS}/configuration.toml": "only the go runtime reads it",
             f"{DEFAULTS}/configuration-qemu.toml": "a file of the go runtime",
             f"{DEFAULTS}/runtimes/fc/configuration-fc.toml": "kata-deploy's file of fc",
-            GO: "read only for containerd handler kata-qemu",
-            f"{DEFAULTS}/runtimes/qemu/config.d": "counts only for",
         },
         runtime="rust",
         config_path=RUST,
+    ),
+    "a script for each handler": Layout(
+        {
+            ETC: kata_table("seed"),
+            GO: kata_table("go"),
+            f"{DEFAULTS}/runtimes/fc/configuration-fc.toml": setting("fc", "firecracker"),
+            "/opt/kata/bin/containerd-shim-kata-v2": "ELF",
+            "/usr/local/bin/containerd-shim-kata-qemu-v2": f"#!/bin/sh\nexec env KATA_CONF_FILE={GO} /opt/kata/bin/shim $@\n",
+            "/usr/local/bin/containerd-shim-kata-fc-v2": "#!/bin/sh\n"
+            f"KATA_CONF_FILE={DEFAULTS}/runtimes/fc/configuration-fc.toml s\n",
+            "/etc/containerd/config.toml": "version = 2\n"
+            + "".join(
+                f'[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}]\nruntime_type = "io.containerd.{name}.v2"\n'
+                for name in ("kata-qemu", "kata-fc")
+            ),
+        },
+        GO,
+        "go",
+        "KATA_CONF_FILE in /usr/local/bin/containerd-shim-kata-qemu-v2, the shim of containerd handler kata-qemu",
+        dead={ETC: "KATA_CONF_FILE in /usr/local/bin/containerd-shim-kata-qemu-v2"},
+    ),
+    "CRI-O alone": Layout(
+        {
+            **RELEASE,
+            "/etc/crio/crio.conf.d/99-kata": "[crio.runtime.runtimes.kata]\n"
+            'runtime_type = "vm"\nruntime_config_path = "/srv/k.toml"\n',
+            "/srv/k.toml": kata_table("crio"),
+        },
+        "/srv/k.toml",
+        "crio",
+        "ConfigPath of crio handler kata in /etc/crio/crio.conf.d/99-kata",
+        dead={
+            f"{DEFAULTS}/configuration.toml": "as ConfigPath of crio handler kata",
+            f"{DEFAULTS}/configuration-qemu.toml": "names another file",
+        },
     ),
     "a custom runtime": Layout(
         {CUSTOM: kata_table("custom"), f"{CUSTOM.rpartition('/')[0]}/config.d/50-overrides.toml": "[runtime]\na = 1\n"},
@@ -496,7 +530,7 @@ def test_what_is_read_in_every_layout_and_what_is_dead(layout: Layout, tmp_path:
     assert {one.path for one in around.dead} == set(layout.dead)
     for one in around.dead:
         assert layout.dead[one.path] in one.reason, one
-    assert around.notes == ()
+    assert all(note.endswith(" alone") for note in around.notes)
 
 
 @pytest.mark.parametrize(

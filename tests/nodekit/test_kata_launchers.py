@@ -7,9 +7,20 @@ import pytest
 
 from nodekit.errors import NodeError
 from nodekit.rules.kata.kata_config import table
-from nodekit.rules.kata.kata_launchers import Launcher, Variable, assigned, containerd, docker, imports, is_kata, unit_environment
+from nodekit.rules.kata.kata_launchers import (
+    Launcher,
+    Variable,
+    assigned,
+    containerd,
+    crio,
+    docker,
+    imports,
+    is_kata,
+    unit_environment,
+)
 
 NAME = "KATA_CONF_FILE"
+SHIM = "containerd-shim-kata-v2"
 V2 = 'plugins."io.containerd.grpc.v1.cri".containerd.runtimes'
 V3 = "plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes"
 
@@ -26,9 +37,9 @@ def test_docker_s_kata_runtimes_with_their_file() -> None:
       "runc2": {"runtimeType": "io.containerd.runc.v2", "options": {"ConfigPath": "/b.toml"}},
       "old": {"path": "/usr/bin/kata-runtime"}, "odd": 3}}"""
     assert docker(text) == [
-        Launcher("docker runtime kata", "/etc/docker/daemon.json", "/a.toml"),
-        Launcher("docker runtime bare", "/etc/docker/daemon.json", None),
-        Launcher("docker runtime empty", "/etc/docker/daemon.json", None),
+        Launcher("docker runtime kata", "/etc/docker/daemon.json", "/a.toml", SHIM),
+        Launcher("docker runtime bare", "/etc/docker/daemon.json", None, "containerd-shim-kata-qemu-v2"),
+        Launcher("docker runtime empty", "/etc/docker/daemon.json", None, "/opt/kata/bin/containerd-shim-kata-v2"),
     ]
     assert docker("") == docker("{}") == docker('{"runtimes": 3}') == []
 
@@ -46,15 +57,39 @@ def test_containerd_s_kata_handlers_in_both_configuration_versions(at: str) -> N
     handler = f'[{at}.kata-qemu]\nruntime_type = "io.containerd.kata-qemu.v2"\n[{at}.kata-qemu.options]\nConfigPath = "/q.toml"\n'
     bare = f'[{at}.kata]\nruntime_type = "io.containerd.kata.v2"\n'
     assert containerd(parsed(main, handler + bare)) == [
-        Launcher("containerd handler kata-qemu", "/f1", "/q.toml"),
-        Launcher("containerd handler kata", "/f1", None),
+        Launcher("containerd handler kata-qemu", "/f1", "/q.toml", "containerd-shim-kata-qemu-v2"),
+        Launcher("containerd handler kata", "/f1", None, SHIM),
     ]
+
+
+@pytest.mark.parametrize(
+    ("table_text", "shim"),
+    [
+        ('[plugins.cri.containerd.runtimes.kata]\nruntime_type = "io.containerd.kata.v2"\n', SHIM),
+        ('[plugins.cri.containerd.untrusted_workload_runtime]\nruntime_type = "io.containerd.kata.v2"\n', SHIM),
+        (f'[{V2}.kata]\nruntime_type = "io.containerd.run.kata.v2"\n', SHIM),
+        (f'[{V2}.kata]\nruntime_type = "/opt/kata/bin/containerd-shim-kata-v2"\n', f"/opt/kata/bin/{SHIM}"),
+        (f'[{V3}.kata]\nruntime_type = "io.containerd.kata.v2"\nruntime_path = "/srv/{SHIM}"\n', f"/srv/{SHIM}"),
+        (f'[{V3}.vm]\nruntime_type = "io.containerd.vm.v2"\nruntime_path = "/srv/{SHIM}"\n', f"/srv/{SHIM}"),
+    ],
+)
+def test_a_handler_is_kata_s_in_each_way_to_name_its_shim(table_text: str, shim: str) -> None:
+    (launcher,) = containerd(parsed(table_text))
+    assert launcher.shim == shim
+
+
+def test_crio_s_handlers_of_type_vm_are_kata_s() -> None:
+    main = '[crio.runtime.runtimes.runc]\nruntime_type = "oci"\n[crio.runtime.runtimes.kata]\nruntime_type = "vm"\n'
+    drop_in = f'[crio.runtime.runtimes.kata]\nruntime_path = "/opt/kata/bin/{SHIM}"\nruntime_config_path = "/c.toml"\n'
+    assert crio(parsed(main, drop_in)) == [Launcher("crio handler kata", "/f1", "/c.toml", f"/opt/kata/bin/{SHIM}")]
+    assert crio(parsed(main)) == [Launcher("crio handler kata", "/f0", None, None)]
+    assert crio(parsed("", "crio = 3\n")) == []
 
 
 def test_a_later_file_of_containerd_counts_more() -> None:
     first = f'[{V2}.kata]\nruntime_type = "io.containerd.kata.v2"\noptions.ConfigPath = "/first"\n'
     assert containerd(parsed(first, f'[{V2}.kata.options]\nConfigPath = "/second"\n')) == [
-        Launcher("containerd handler kata", "/f1", "/second")
+        Launcher("containerd handler kata", "/f1", "/second", SHIM)
     ]
     assert containerd(parsed(first, f"[{V2}.kata]\nprivileged_without_host_devices = true\n"))[0].config_path == "/first"
     assert containerd(parsed(first, f'[{V2}.kata]\nruntime_type = "io.containerd.runc.v2"\n')) == []
@@ -109,6 +144,12 @@ def test_a_later_drop_in_of_a_unit_counts_more_and_files_are_listed() -> None:
         (f"#!/bin/bash\n{NAME}=/a /opt/kata/bin/containerd-shim-kata-v2 $@\n", "/a"),
         (f"{NAME}=\n", ""),
         (f"# {NAME}=/a\nX{NAME}=/a\n", None),
+        (f'#!/bin/sh\nexec env {NAME}="/a b" /opt/kata/bin/containerd-shim-kata-v2 "$@"\n', "/a b"),
+        (f"#!/bin/sh\nexec /usr/bin/env -i PATH=/bin {NAME}=/a shim\n", "/a"),
+        (f"#!/bin/sh\nexec env \\\n  A='1 2' \\\n  {NAME}=/a \\\n  shim\n", "/a"),
+        (f"#!/bin/bash\ndeclare -x {NAME}=/a; exec -a kata shim\n", "/a"),
+        (f"#!/bin/sh\nif true; then {NAME}=/a exec shim; fi\n", "/a"),
+        (f"#!/bin/sh\necho {NAME}=/a\n", None),
     ],
 )
 def test_an_environment_file_or_a_script_sets_the_variable(text: str, value: str | None) -> None:

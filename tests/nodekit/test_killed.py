@@ -131,8 +131,9 @@ CASES = {
         ("lock-taken", "file-removed", "folder-removed", "files-restored", "archive-displaced", "leftovers-removed"),
     ),
 }
-ELSEWHERE = ("module-loaded", "module-unloaded", *{point for case in CASES.values() for point in case.points})
-"""The points at which this file kills."""
+IN_PLACE = ("module-loaded", "module-unloaded", "runtime-restarted")
+ELSEWHERE = (*IN_PLACE, *{point for case in CASES.values() for point in case.points})
+"""The points at which this file kills, and test_handler.py."""
 
 
 @pytest.fixture

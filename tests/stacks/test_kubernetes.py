@@ -28,6 +28,12 @@ def test_defaults_take_nothing_over_and_let_nothing_through() -> None:
         ({"allowedAnnotations": ["example.org/a"]}, ["kubernetes.allowedAnnotations", "'example.org/a'"]),
         ({"pod": {"user": "daemon"}}, ["kubernetes.pod.user", "'daemon'", "'root' or 'ordinary'"]),
         ({"pod": {"seccomp": "Localhost"}}, ["kubernetes.pod.seccomp", "'Localhost'"]),
+        ({"containerRuntime": "docker"}, ["kubernetes.containerRuntime", "'cri-o'"]),
+        (
+            {"containerRuntime": "k3s", "proof": {"nodes": ["a"], "image": "i"}, "adoptRuntimeClass": True},
+            ["kubernetes.containerRuntime", "kubernetes.handler"],
+        ),
+        ({"cluster": "local", "containerRuntime": "k3s"}, ["kubernetes.containerRuntime", "no nodes that serve this cluster"]),
         ({"proof": {}}, ["kubernetes.proof", "exactly one of nodes and selector"]),
         ({"proof": {"nodes": ["a"], "selector": "b=c"}}, ["kubernetes.proof", "exactly one of nodes and selector"]),
         ({"cluster": "local", "proof": {"nodes": ["a"]}}, ["kata-nodes:kubernetes", "no kubelet"]),
@@ -72,6 +78,32 @@ def test_handler_is_that_of_the_settings_of_kata_deploy_or_of_the_adopted_class(
     with pytest.raises(ConfigError, match=r"no handler for firecracker with the rust runtime.*kubernetes\.handler"):
         alone({}, kata=rust)
     assert alone({"handler": "mine"}, kata=rust).handler == "mine"
+
+
+HOST = {
+    "name": "a",
+    "address": "192.0.2.7",
+    "hostKey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHN2JRkVKn5u5tPHhxFLY7nwP0ptMvGZbKMz7bhUAZ3W",
+}
+
+
+@pytest.mark.parametrize(
+    ("kubernetes", "handler"),
+    [
+        ({}, "kata-qemu"),
+        ({"containerRuntime": "k3s"}, "kata-qemu"),
+        ({"handler": "kata"}, "kata"),
+        ({"containerRuntime": "none"}, None),
+        ({"adoptRuntimeClass": True}, None),
+        ({"cluster": "local"}, None),
+        (None, None),
+    ],
+)
+def test_nodes_of_a_cluster_learn_of_its_handler_and_others_do_not(
+    kubernetes: dict[str, Any] | None, handler: str | None
+) -> None:
+    sections = {"nodes": {"existing": [HOST]}, "kubernetes": kubernetes}
+    assert load(sections.get).served_handler == handler
 
 
 def test_proof_image_has_a_default_only_where_nothing_nests() -> None:

@@ -42,9 +42,21 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def is_kata(runtime_type: object) -> bool:
     """Whether a runtime type, or a path given in its place, starts one of Kata's shims (kata-deploy's handlers included)."""
+    return (shim_name(runtime_type) or "").startswith("containerd-shim-kata")
+
+
+def shim_name(runtime_type: object) -> str | None:
+    """The program that containerd starts for a runtime type, a path given in its place, or None when it is neither.
+
+    The last two words count, so that `io.containerd.run.kata.v2` is `io.containerd.kata.v2` (containerd,
+    `pkg/shim/util.go`, `BinaryName`).
+    """
     if not isinstance(runtime_type, str):
-        return False
-    return runtime_type.startswith("io.containerd.kata") or "/containerd-shim-kata" in runtime_type
+        return None
+    if runtime_type.startswith("/"):
+        return runtime_type.rpartition("/")[2]
+    words = runtime_type.split(".")
+    return f"containerd-shim-{words[-2]}-{words[-1]}" if len(words) >= 2 and all(words) else None
 
 
 def check(runtime: str, config_path: str | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from nodekit.errors import NodeError
 from nodekit.rules.docker import daemon_json
 from nodekit.rules.docker.daemon_json import is_kata
+from nodekit.rules.kata import kata_config
 from nodekit.rules.text import printable
 
 CONTAINERD = (
@@ -26,7 +27,7 @@ UNNAMED_IMPORTS = {
 """Main file -> what is imported where that file is absent (containerd from 2.2, its pull request 12323; k0s always imports its
 own, kata-deploy, `config.rs`, `get_containerd_paths`)."""
 CRI_PLUGINS = ("io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime")
-"""The plugin whose table holds the handlers, in configuration version 2 and from 3 on."""
+"""The plugin whose table holds the handlers, in configuration version 2 and from 3 on; it is `cri` in version 1."""
 UNITS = ("containerd.service", "docker.service")
 """Units whose environment a shim may have, the first that is there counts: dockerd starts a containerd of its own only where
 no other runs."""
@@ -50,6 +51,8 @@ class Launcher:
     """The file that says so."""
     config_path: str | None
     """Its `ConfigPath`; without one the environment and the runtime's own list decide."""
+    shim: str | None = None
+    """What is started: a program that is looked up in the PATH, or a path."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def docker(text: str) -> list[Launcher]:
     found = []
     for name, entry in _mapping(tree.get("runtimes")).items():
         if isinstance(entry, Mapping) and is_kata(entry.get("runtimeType")):
-            found.append(Launcher(f"docker runtime {name}", daemon_json.PATH, _config_path(entry)))
+            found.append(Launcher(f"docker runtime {name}", daemon_json.PATH, _config_path(entry), _shim(entry, "runtimeType")))
     return found
 
 
@@ -89,6 +92,14 @@ def _config_path(entry: Mapping[str, Any]) -> str | None:
     return path if isinstance(path, str) and path else None
 
 
+def _shim(entry: Mapping[str, Any], key: str) -> str | None:
+    """What an entry starts: a path that stands in the place of a type or beside it, or the program that the type stands for."""
+    for value in (entry.get("runtime_path"), entry.get(key)):
+        if isinstance(value, str) and value.startswith("/"):
+            return value
+    return daemon_json.shim_name(entry.get(key))
+
+
 def imports(table: Mapping[str, Any], path: str) -> list[str]:
     """What a containerd file imports, as absolute paths or patterns (containerd, `config.go`, `resolveImports`)."""
     named = table.get("imports")
@@ -99,20 +110,44 @@ def imports(table: Mapping[str, Any], path: str) -> list[str]:
 
 def containerd(files: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Launcher]:
     """The Kata handlers of a containerd: its main file and what that imports, in the order read; a later file counts more."""
-    types: dict[str, object] = {}
-    found: dict[str, Launcher] = {}
+    entries: dict[str, dict[str, Any]] = {}
+    places: dict[str, str] = {}
     for path, table in files:
-        for plugin in CRI_PLUGINS:
+        for plugin in ("cri", *CRI_PLUGINS):
             cri = _mapping(_mapping(_mapping(table.get("plugins")).get(plugin)).get("containerd"))
-            for handler, entry in _mapping(cri.get("runtimes")).items():
+            own = {"untrusted_workload": cri.get("untrusted_workload_runtime"), "default": cri.get("default_runtime")}
+            for handler, entry in {**own, **_mapping(cri.get("runtimes"))}.items():
                 if not isinstance(entry, Mapping):
                     continue
-                types[handler] = entry.get("runtime_type", types.get(handler))
-                old = found.get(handler)
-                named = _config_path(entry)
-                if old is None or named is not None:
-                    found[handler] = Launcher(f"containerd handler {handler}", path, named)
-    return [one for handler, one in found.items() if is_kata(types[handler])]
+                if handler not in entries or _config_path(entry) is not None:
+                    places[handler] = path
+                entries[handler] = kata_config.merged(entries.get(handler, {}), entry)
+    return [
+        Launcher(f"containerd handler {handler}", places[handler], _config_path(entry), _shim(entry, "runtime_type"))
+        for handler, entry in entries.items()
+        if is_kata(entry.get("runtime_type")) or is_kata(entry.get("runtime_path"))
+    ]
+
+
+def crio(files: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Launcher]:
+    """The Kata handlers of a CRI-O, which are those of type `vm`: its main file, then each of crio.conf.d in name order."""
+    entries: dict[str, dict[str, Any]] = {}
+    places: dict[str, str] = {}
+    for path, table in files:
+        for handler, entry in _mapping(_mapping(_mapping(table.get("crio")).get("runtime")).get("runtimes")).items():
+            if isinstance(entry, Mapping):
+                entries[handler] = kata_config.merged(entries.get(handler, {}), entry)
+                places[handler] = path
+    shims = {handler: entry.get("runtime_path") for handler, entry in entries.items() if entry.get("runtime_type") == "vm"}
+    return [
+        Launcher(
+            f"crio handler {handler}",
+            places[handler],
+            named if isinstance(named := entries[handler].get("runtime_config_path"), str) and named else None,
+            shim if isinstance(shim, str) and shim else None,
+        )
+        for handler, shim in shims.items()
+    ]
 
 
 def unit_environment(files: Sequence[tuple[str, str]], variable: str) -> tuple[Variable | None, list[str]]:
@@ -141,6 +176,25 @@ def unit_environment(files: Sequence[tuple[str, str]], variable: str) -> tuple[V
 
 
 def assigned(text: str, variable: str) -> str | None:
-    """What a file of `NAME=value` lines, or a shell script before the command that it runs, sets a variable to."""
-    found = re.findall(rf"^[ \t]*(?:export[ \t]+)?{variable}=(\"[^\"\n]*\"|'[^'\n]*'|[^\s\"']*)", text, re.MULTILINE)
-    return found[-1].strip("\"'") if found else None
+    """What a file of `NAME=value` lines, or a shell script for the command that it runs, sets a variable to.
+
+    In a script the assignment may stand before the command, behind `export` and its kin, or behind `env`, with others around it.
+    """
+    value = r"(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s\"';&|)]*)"
+    words = rf"(?:(?:exec(?:[ \t]+-a[ \t]+\S+)?|export|readonly|declare|command|(?:\S*/)?env|-\S+|[A-Za-z_]\w*={value})[ \t]+)*"
+    begin = r"(?:^|[;&|({]|\bthen\b|\bdo\b|\belse\b)[ \t]*"
+    joined = re.sub(r"\\\n", " ", text)
+    lines = "\n".join(line for line in joined.splitlines() if not line.lstrip().startswith("#"))
+    values = re.findall(rf"{begin}{words}{variable}=({value})", lines, re.MULTILINE)
+    return str(values[-1]).strip("\"'") if values else None
+
+
+def started(files: Sequence[tuple[str, str]]) -> list[str]:
+    """The command line of a unit, its last `ExecStart=`; `files` as for `unit_environment`, empty when there is none."""
+    command = ""
+    for _, text in files:
+        for line in re.sub(r"\\\n", " ", text).splitlines():
+            key, mark, value = line.strip().partition("=")
+            if mark and key.rstrip() == "ExecStart":
+                command = value.strip().lstrip("-@:+!")
+    return command.split()

@@ -1,0 +1,376 @@
+"""Register the Kata handler in the container runtime that serves a cluster on this node, as a transaction of its own."""
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodekit.errors import NodeError
+from nodekit.host import journal, kata, kata_launching
+from nodekit.host.failpoints import reach
+from nodekit.host.files import names_in, read_bytes, resolve
+from nodekit.host.journal import Transaction
+from nodekit.host.process import run
+from nodekit.host.reading import MAX_SYSTEM, read_text
+from nodekit.host.signals import undisturbed
+from nodekit.progress import say, step
+from nodekit.rules.kata import containerd_config, crio_config, handler_registration, kata_config, kata_launchers, kubelet_config
+from nodekit.rules.kata.containerd_config import File, Handler, Target
+from nodekit.rules.kata.handler_registration import K0S_FOLDER, PLACES, Place
+from nodekit.rules.text import printable
+
+JOURNAL = "handler"
+UNIT_RECORD = "unit"
+"""The journal's record of the unit that reads what we changed; null for a runtime that reads it by itself."""
+UNREAD_RECORD = "unread"
+"""The journal's record while the configuration is new and the runtime has not read it."""
+CALL_TIMEOUT = 60.0
+HEALTH_TIMEOUT = 120.0
+"""Seconds: for one answer, and for the runtime to be well after its restart (k3s starts its whole control plane)."""
+POLL = 0.5
+SHIMS = ("containerd-shim", "conmon")
+"""Beginnings of the names of processes that hold a container each, and live on while the runtime restarts."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The container runtime that serves the cluster on this node, and its configuration without what is ours."""
+
+    place: Place
+    program: str
+    """containerd or crio itself; empty where a distribution starts it."""
+    main: str
+    release: tuple[int, int]
+    files: tuple[File, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the handler."""
+
+    changed: bool
+    runtime: str
+    file: str
+    """The file that registers it."""
+    restarted: str | None
+    """The unit that was restarted."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be written, and how it is to be seen that it counts."""
+
+    target: Target
+    content: bytes
+
+
+def find(root: Path, node: str, wanted: str | None) -> Runtime:
+    """The runtime of the cluster; refuses before anything is changed.
+
+    Raises NodeError `container-runtime-missing`, `container-runtime-ambiguous`, `cgroup-drivers-differ`, or as reading does.
+    """
+    configuration, flags = _kubelet(root)
+    there = {}
+    for place in PLACES:
+        if why := _shown_by(root, place):
+            there[place.name] = why
+    place = handler_registration.choose(node, wanted, there, kubelet_config.endpoint(configuration, flags))
+    found = _runtime(root, place)
+    if place.name in ("containerd", "cri-o", "microk8s"):  # the others set both drivers by themselves
+        systemd = (
+            crio_config.systemd_cgroups(found.files)
+            if place.name == "cri-o"
+            else containerd_config.systemd_cgroups(found.files, found.release)
+        )
+        handler_registration.refuse_other_cgroups(node, place.name, systemd, kubelet_config.cgroup_driver(configuration, flags))
+    return found
+
+
+def _kubelet(root: Path) -> tuple[str | None, list[str]]:
+    """The kubelet's configuration, and the texts that may hold flags of its command line."""
+    texts = [text for _, text in kata.unit_files(root, "kubelet.service")]
+    texts += [_text(root, path) for path in kubelet_config.FLAG_FILES]
+    named = kubelet_config.flag(texts, "config")
+    for path in (named, *kubelet_config.DEFAULT_FILES):
+        if path and path.startswith("/") and (text := _text(root, path)):
+            return text, texts
+    return None, texts
+
+
+def _text(root: Path, path: str) -> str:
+    return (read_bytes(root, path) or b"").decode(errors="replace")
+
+
+def _shown_by(root: Path, place: Place) -> str | None:
+    """What shows that a runtime is on the node and would serve a cluster; None when nothing does."""
+    for file in place.files:
+        if os.path.lexists(root / resolve(root, file).lstrip("/")):
+            return file
+    if place.files:
+        return None
+    unit = place.units[0]
+    if not kata.unit_files(root, unit):
+        return None
+    if place.name == "containerd" and containerd_config.cri_disabled(_tables(_texts(root, place, _main(root, place)[1]))):
+        return None
+    return unit
+
+
+def _main(root: Path, place: Place) -> tuple[str, str]:
+    """The program of a runtime that has a unit of its own, and its main configuration file."""
+    words = kata_launchers.started(kata.unit_files(root, place.units[0]))
+    named = kubelet_config.flag([" ".join(words)], "config")
+    return (words[0] if words else ""), (named if named and named.startswith("/") else place.main)
+
+
+def _texts(root: Path, place: Place, main: str) -> list[tuple[str, str]]:
+    """The configuration files of a runtime in the order in which it reads them."""
+    if place.name == "cri-o":
+        return kata_launching.crio_texts(root, main)
+    if place.name == "k0s":
+        drop_ins = [f"{K0S_FOLDER}/{name}" for name in names_in(root, K0S_FOLDER) if name.endswith(".toml")]
+        paths = [main, *drop_ins]
+    else:
+        return kata_launching.containerd_texts(root, main)
+    read = [(path, read_bytes(root, path)) for path in paths]
+    return [(path, kata_config.decode(content, path)) for path, content in read if content is not None]
+
+
+def _tables(texts: Sequence[tuple[str, str]]) -> tuple[File, ...]:
+    """The tables of files without what is ours in them."""
+    others = [
+        (path, containerd_config.without_block(text))
+        for path, text in texts
+        if path.rpartition("/")[2] not in (containerd_config.DROP_IN, crio_config.DROP_IN.rpartition("/")[2])
+    ]
+    return tuple((path, kata_config.table(text, path)) for path, text in others)
+
+
+def _runtime(root: Path, place: Place) -> Runtime:
+    program, main = _main(root, place) if not place.files else ("", place.main)
+    texts = _texts(root, place, main)
+    files = _tables(texts)
+    release = (2, 0) if containerd_config.version(files) >= 3 else (1, 7)
+    if place.name == "containerd":
+        shown = run([program or "containerd", "--version"], timeout=CALL_TIMEOUT).stdout
+        known = containerd_config.release(shown)
+        if known is None:
+            raise NodeError(
+                "container-runtime-missing",
+                f"{program} --version prints no release: {printable(shown.strip(), 120)}",
+                "release",
+            )
+        release = known
+    return Runtime(place, program, main, release, files)
+
+
+def register(root: Path, node: str, found: Runtime, handler: Handler) -> Outcome:
+    """Have the handler known to the runtime, which is restarted where it has to read something new.
+
+    Whatever fails, files are as they were and the runtime has read them again. Raises NodeError `handler-foreign`,
+    `snapshotter-missing`, `file-invalid` or `container-runtime-unhealthy`.
+    """
+    place = found.place
+    known = (
+        crio_config.known(found.files, handler.name)
+        if place.name == "cri-o"
+        else containerd_config.registered(found.files, found.release, handler.name)
+    )
+    if handler.snapshotter and place.name != "cri-o" and not containerd_config.has_devmapper(found.files):
+        raise NodeError(
+            "snapshotter-missing",
+            f"Node {node}: the handler {handler.name} needs the snapshotter {handler.snapshotter}, and {found.main} gives it no "
+            "pool (pool_name), so every pod would fail",
+        )
+    if handler_registration.is_served(node, place.name, known, handler):
+        assert known is not None
+        if not known.keeps_devices:
+            say(
+                f"note: {known.file} registers {handler.name} without privileged_without_host_devices: a privileged pod's guest "
+                "gets the node's devices"
+            )
+        return Outcome(bool(withdraw(root)), place.name, known.file, None)
+    work = _work(root, found, handler)
+    others = [path for path in journal.paths(root, JOURNAL) if path != resolve(root, work.target.file)]
+    records = journal.recorded(root, JOURNAL)
+    if not others and UNREAD_RECORD not in records and read_bytes(root, work.target.file) == work.content:
+        return Outcome(False, place.name, work.target.file, None)
+    if UNREAD_RECORD in records:
+        # A run ended before it was seen whether the runtime is well with this: only what was there first is known to be good.
+        journal.put_back(root, JOURNAL)
+    unit = _active(place)
+    told = False
+    with Transaction(root, JOURNAL) as change:
+        change.note(now={UNREAD_RECORD: True, UNIT_RECORD: unit})
+        try:
+            with step(f"Registering {handler.name} in {place.name}: {work.target.file}"):
+                change.write(work.target.file, work.content)
+                _refuse_unread(root, found, handler, work)
+            told = unit is not None
+            _restart(root, found, unit, handler)
+        except BaseException:
+            with undisturbed():
+                if change.roll_back() and told and unit is not None:
+                    with suppress(NodeError):  # the first failure is the one to tell
+                        _tell(unit)
+                change.note(gone=(UNREAD_RECORD,) if journal.paths(root, JOURNAL) else (UNREAD_RECORD, UNIT_RECORD))
+            raise
+        change.forget(UNREAD_RECORD)
+    if others:
+        journal.give_back(root, JOURNAL, (resolve(root, work.target.file),), "")
+    return Outcome(True, place.name, work.target.file, unit)
+
+
+def withdraw(root: Path) -> list[str]:
+    """Take back what earlier settings registered; the files that changed."""
+    if not journal.paths(root, JOURNAL) and not journal.recorded(root, JOURNAL):
+        return []
+    done = journal.put_back(root, JOURNAL)
+    reread(root)
+    journal.end(root, JOURNAL)
+    for path, why in done.kept.items():
+        say(f"left as it is: {path}: {why}")
+    return done.restored
+
+
+def reread(root: Path) -> None:
+    """Have the runtime read its configuration again, as it is after ours was taken back; also after a kill."""
+    unit = journal.recorded(root, JOURNAL).get(UNIT_RECORD)
+    if isinstance(unit, str):
+        _say_what_runs(root, unit)
+        with suppress(NodeError), step(f"{unit} restarts, to forget the Kata handler"):
+            _tell(unit)
+
+
+def _work(root: Path, found: Runtime, handler: Handler) -> _Work:
+    """Where the handler is written and what that file holds then."""
+    place, form = found.place, containerd_config.version(found.files)
+    if place.name == "cri-o":
+        why = f"CRI-O merges every file in {crio_config.FOLDER}"
+        return _Work(Target(crio_config.DROP_IN, "drop-in", 0, why), crio_config.drop_in(handler).encode())
+    if place.name == "k0s":
+        file = f"{K0S_FOLDER}/{containerd_config.DROP_IN}"
+        return _Work(
+            Target(file, "drop-in", form, f"k0s merges every file in {K0S_FOLDER}"),
+            containerd_config.drop_in(handler, max(form, 2)).encode(),
+        )
+    target = containerd_config.target(found.files, found.release, found.main)
+    if target.strategy == "drop-in":
+        return _Work(target, containerd_config.drop_in(handler, target.version).encode())
+    if place.name in ("k3s", "rke2"):
+        folder = found.main.rpartition("/")[0]
+        file = f"{folder}/{'config-v3.toml.tmpl' if form >= 3 else 'config.toml.tmpl'}"
+        text = _text(root, file) or '{{ template "base" . }}\n'
+        why = f"{place.name} writes {found.main} from it at each start, and its own part stays"
+        content = containerd_config.with_block(text, containerd_config.tables(handler, form))
+        return _Work(Target(file, "edit", form, why), content.encode())
+    text = kata_config.decode(read_bytes(root, target.file) or b"", target.file)
+    return _Work(target, containerd_config.edited(text, target.file, handler, target.version).encode())
+
+
+def _refuse_unread(root: Path, found: Runtime, handler: Handler, work: _Work) -> None:
+    """Have the runtime read its files before it is restarted with them; raises NodeError `file-invalid`."""
+    if found.place.name == "containerd":
+        argv = [found.program, "--config", found.main, "config", "dump"]
+    elif found.place.name == "cri-o":
+        argv = [found.program or "crio", "--config", found.main, "--config-dir", crio_config.FOLDER, "config"]
+    else:
+        return
+    done = run(argv, timeout=CALL_TIMEOUT, check=False)
+    said = printable((done.stderr.strip() or done.stdout.strip()).replace("\n", "; "), 400)
+    if done.code == 0:
+        table = kata_config.table(done.stdout, " ".join(argv))
+        known = (
+            crio_config.known([("", table)], handler.name)
+            if found.place.name == "cri-o"
+            else containerd_config.registered([("", table)], found.release, handler.name)
+        )
+        if known is not None and known.config_path == handler.config_path:
+            return
+        said = f"it does not hold the handler {handler.name}"
+    raise NodeError(
+        "file-invalid",
+        f"{found.place.name} does not take {work.target.file}: {said}",
+        "imports",
+        file=found.main,
+    )
+
+
+def _active(place: Place) -> str | None:
+    """The unit of the runtime that runs now; None where none does, or the runtime reads changes by itself."""
+    for unit in place.units:
+        if run(["systemctl", "is-active", unit], timeout=CALL_TIMEOUT, check=False).stdout.strip() in ("active", "activating"):
+            return unit
+    return None
+
+
+def _say_what_runs(root: Path, unit: str) -> None:
+    count = 0
+    for process in (root / "proc").glob("[0-9]*/comm"):
+        with suppress(OSError):
+            count += read_text(process, MAX_SYSTEM).startswith(SHIMS)
+    what = f"{count} containers run under shims of their own and go on running" if count else "no container runs"
+    say(f"{unit} restarts: {what}; until it is back the kubelet can start none")
+
+
+def _tell(unit: str) -> None:
+    run(["systemctl", "reset-failed", unit], timeout=CALL_TIMEOUT, check=False)
+    run(["systemctl", "restart", unit], timeout=HEALTH_TIMEOUT, status="command")
+    reach("runtime-restarted")
+
+
+def _restart(root: Path, found: Runtime, unit: str | None, handler: Handler) -> None:
+    """Restart the runtime and wait until it is well; raises NodeError `container-runtime-unhealthy`."""
+    if unit is None:
+        return
+    _say_what_runs(root, unit)
+    with step(f"{unit} restarts"):
+        _tell(unit)
+    end = time.monotonic() + HEALTH_TIMEOUT
+    with step(f"Waiting until {unit} is well"):
+        while (problem := _problem(root, found, unit, handler)) is not None:
+            if time.monotonic() >= end:
+                raise NodeError(
+                    "container-runtime-unhealthy",
+                    f"{problem}, {HEALTH_TIMEOUT:g} s after {unit} was restarted; its log ends: {_log(unit)}",
+                    unit=unit,
+                )
+            time.sleep(POLL)
+
+
+def _problem(root: Path, found: Runtime, unit: str, handler: Handler) -> str | None:
+    """What is wrong with the runtime now; None when it is well."""
+    state = run(["systemctl", "is-active", unit], timeout=CALL_TIMEOUT, check=False).stdout.strip()
+    if state != "active":
+        return f"{unit} is {printable(state, 40) or 'unknown'}"
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(CALL_TIMEOUT)
+            connection.connect(str(root / found.place.socket.lstrip("/")))
+    except OSError as error:
+        return f"{found.place.socket}: {error.strerror or error}"
+    if found.place.name in ("k3s", "rke2"):
+        files = kata_launching.containerd_files(root, found.main)
+        if containerd_config.registered(files, found.release, handler.name) is None:
+            return f"{found.main} does not hold the handler {handler.name}"
+    if found.place.name == "containerd":
+        rows = run(
+            [found.program.removesuffix("containerd") + "ctr", "--address", found.place.socket, "plugins", "ls"],
+            timeout=CALL_TIMEOUT,
+            check=False,
+        ).stdout
+        states = [row.split() for row in rows.splitlines()]
+        if not any(row[:2] == ["io.containerd.grpc.v1", "cri"] and row[-1] == "ok" for row in states if row):
+            return "containerd's CRI plugin did not load"
+    return None
+
+
+def _log(unit: str) -> str:
+    try:
+        text = run(["journalctl", "-u", unit, "-n", "5", "-o", "cat", "--no-pager"], timeout=20, check=False).stdout
+    except NodeError as error:
+        return error.message
+    return printable("; ".join(text.split("\n")).strip("; "), 600) or "empty"

@@ -1,0 +1,260 @@
+"""Read containerd's configuration as containerd does, and decide where and how a Kata handler is registered in it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nodekit.errors import NodeError
+from nodekit.rules.docker.daemon_json import RUNTIME_TYPE
+from nodekit.rules.kata import kata_config
+from nodekit.rules.kata.kata_launchers import CRI_PLUGINS, imports
+from nodekit.rules.text import printable
+
+MAIN = "/etc/containerd/config.toml"
+DROP_IN = "60-kata-nodes.toml"
+"""Our file where containerd imports a folder: after those of packages, before what an administrator numbers from 70 on."""
+IMPORTS = 'imports = ["/etc/containerd/conf.d/*.toml"]\n'
+"""What containerd's own default configuration imports from 2.2 on, for a main file that we are the first to write."""
+BEGIN, END = "# BEGIN kata-nodes", "# END kata-nodes"
+"""Lines around our tables in a file that is not ours."""
+IMAGES_PLUGIN = "io.containerd.cri.v1.images"
+DEVMAPPER = "io.containerd.snapshotter.v1.devmapper"
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""Names of handlers: DNS labels (Kubernetes, RuntimeClass.handler)."""
+
+File = tuple[str, Mapping[str, Any]]
+"""Path and table of one file of a configuration."""
+
+
+@dataclass(frozen=True)
+class Handler:
+    """A Kata handler as a node's container runtime is to know it."""
+
+    name: str
+    shim: str
+    """Absolute path of the shim: a runtime that a distribution starts has a PATH of its own."""
+    config_path: str
+    """The configuration that is proven; without a name in the handler the environment of the runtime would decide."""
+    pod_annotations: tuple[str, ...] = ()
+    """Annotations of pods that reach Kata, by name or pattern (containerd, `pod_annotations`); others are dropped on the node."""
+    snapshotter: str | None = None
+    """Where it is not the runtime's own: Firecracker has no shared file system and needs a block device (Kata's guide "Kata
+    Containers with AWS Firecracker")."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A handler that a configuration holds."""
+
+    file: str
+    """The last file that says something of it."""
+    runtime_type: object
+    runtime_path: object
+    config_path: object
+    keeps_devices: bool
+    """Whether a privileged pod gets none of the node's devices (`privileged_without_host_devices`)."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the tables of a handler belong."""
+
+    file: str
+    strategy: str
+    """`drop-in`: a file of ours that containerd imports; `edit`: tables at the end of a file that is there."""
+    version: int
+    """Version of the configuration format that the file has, or is to have."""
+    reason: str
+
+
+def check(name: str, pod_annotations: Sequence[str]) -> None:
+    """Raise NodeError `bad-input` for a name of a handler, or of an annotation, that cannot stand in a configuration."""
+    if not NAME.fullmatch(name):
+        raise NodeError(
+            "bad-input",
+            f"Key handler.name is {printable(repr(name), 80)}, not the name of a handler",
+            expected="a DNS label, such as kata-qemu",
+        )
+    for one in pod_annotations:
+        if not re.fullmatch(r"[A-Za-z0-9._/*-]+", one):
+            raise NodeError(
+                "bad-input",
+                f"Key handler.podAnnotations holds {printable(repr(one), 80)}, not the name of an annotation",
+                expected="names such as io.katacontainers.config.hypervisor.default_vcpus",
+            )
+
+
+def release(text: str) -> tuple[int, int] | None:
+    """The release that `containerd --version` prints, as (2, 2); None when it prints none."""
+    shown = re.search(r"\bv?(\d{1,3})\.(\d{1,3})\.\d", text.partition(" ")[2])
+    return (int(shown[1]), int(shown[2])) if shown else None
+
+
+def version(files: Sequence[File]) -> int:
+    """Version of the format of the main file: 1 where it names none, as containerd takes it."""
+    named = files[0][1].get("version") if files else None
+    return named if isinstance(named, int) and not isinstance(named, bool) and named > 0 else 1
+
+
+def plugin(version_of_file: int) -> str:
+    """The plugin whose table holds the handlers in a file of this version."""
+    return ("cri", *CRI_PLUGINS)[min(version_of_file, 3) - 1]
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def plugin_table(file: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The table of the CRI plugin in one file; empty when there is none.
+
+    Its name depends on the file's version: from 3 on the older name holds other settings. A file without a version counts in
+    whichever way it is written.
+    """
+    plugins = _mapping(file.get("plugins"))
+    names = ("cri", *CRI_PLUGINS) if "version" not in file else (plugin(version([("", file)])),)
+    return next((_mapping(plugins[name]) for name in names if name in plugins), {})
+
+
+def cri_disabled(files: Sequence[File]) -> str | None:
+    """The file that turns the CRI plugin off, as the one in Docker's package containerd.io does; None when it is on."""
+    names = {"cri", "io.containerd.grpc.v1.cri", *CRI_PLUGINS}
+    for path, table in files:
+        disabled = table.get("disabled_plugins")
+        if isinstance(disabled, list) and names & {one for one in disabled if isinstance(one, str)}:
+            return path
+    return None
+
+
+def merged_plugin(files: Sequence[File], of_release: tuple[int, int]) -> dict[str, Any]:
+    """The CRI plugin's table that counts: from 2.0 files are merged; before, the last that has the table replaces it as a whole
+    [measured with 1.6.20, 1.7.24 and 2.2.0]."""
+    whole: dict[str, Any] = {}
+    for _, file in files:
+        table = plugin_table(file)
+        if table:
+            whole = kata_config.merged(whole, table) if of_release >= (2, 0) else dict(table)
+    return whole
+
+
+def registered(files: Sequence[File], of_release: tuple[int, int], name: str) -> Registered | None:
+    """The handler of that name; None when the configuration has none."""
+    entry = _mapping(_mapping(_mapping(merged_plugin(files, of_release).get("containerd")).get("runtimes")).get(name))
+    if not entry:
+        return None
+    holders = [path for path, file in files if name in _mapping(_mapping(plugin_table(file).get("containerd")).get("runtimes"))]
+    return Registered(
+        holders[-1],
+        entry.get("runtime_type"),
+        entry.get("runtime_path"),
+        _mapping(entry.get("options")).get("ConfigPath"),
+        entry.get("privileged_without_host_devices") is True,
+    )
+
+
+def systemd_cgroups(files: Sequence[File], of_release: tuple[int, int]) -> bool:
+    """Whether the default handler puts containers into cgroups by systemd, which containerd reports as its driver to a kubelet
+    that asks (containerd, `internal/cri/server/runtime_config_linux.go`)."""
+    cri = _mapping(merged_plugin(files, of_release).get("containerd"))
+    default = cri.get("default_runtime_name", "runc")
+    entry = _mapping(_mapping(cri.get("runtimes")).get(default if isinstance(default, str) else "runc"))
+    old = merged_plugin(files, of_release).get("systemd_cgroup")
+    return _mapping(entry.get("options")).get("SystemdCgroup") is True or old is True
+
+
+def has_devmapper(files: Sequence[File]) -> bool:
+    """Whether the device mapper snapshotter has a pool, without which containerd does not load it."""
+    return any(_mapping(_mapping(file.get("plugins")).get(DEVMAPPER)).get("pool_name") for _, file in files)
+
+
+def target(files: Sequence[File], of_release: tuple[int, int], main: str) -> Target:
+    """Where a handler belongs: in our own file where a folder is imported and files are merged, else in the file that counts.
+
+    `main` is the main file, which may be absent or empty; then containerd 2.2.0 reads no drop-in either [measured]. Before 2.0 a
+    drop-in would replace every other setting of the CRI plugin, runc's handler and the pause image among them [measured].
+    Raises NodeError `file-invalid` for a file of version 1 under containerd 2, which reads no setting of CRI in it [measured].
+    """
+    written = bool(files and files[0][1])
+    form = version(files) if written else (3 if of_release >= (2, 0) else 2)
+    if of_release >= (2, 0) and form == 1:
+        raise NodeError(
+            "file-invalid",
+            f"{main} is of version 1, and containerd {of_release[0]}.{of_release[1]} takes no setting of CRI from such a file",
+            "migrate",
+        )
+    folders = [one.rpartition("/")[0] for one in imports(files[0][1], main) if one.endswith("/*.toml")] if written else []
+    if of_release >= (2, 0) and folders:
+        return Target(
+            f"{folders[0]}/{DROP_IN}", "drop-in", form, f"containerd merges what it imports, and imports {folders[0]}/*.toml"
+        )
+    holders = [path for path, file in files if plugin_table(file)]
+    if of_release < (2, 0) and holders:
+        why = f"before containerd 2.0 one file alone counts for the CRI plugin, and it is {holders[-1]}"
+        return Target(holders[-1], "edit", form, why)
+    return Target(main, "edit", form, f"{main} imports no folder")
+
+
+def tables(handler: Handler, form: int) -> str:
+    """The tables of a handler, for a file of that version of the format.
+
+    `privileged_without_host_devices`: without it a privileged pod's guest gets the node's block devices (Kata's guide
+    "Privileged Kata Containers"). Sources of the keys: containerd, `internal/cri/config/config.go`.
+    """
+    place = f'plugins."{plugin(form)}".containerd.runtimes.{handler.name}'
+    annotations = ", ".join(_quoted(one) for one in handler.pod_annotations)
+    lines = [
+        f"[{place}]",
+        f"runtime_type = {_quoted(RUNTIME_TYPE)}",
+        f"runtime_path = {_quoted(handler.shim)}",
+        "privileged_without_host_devices = true",
+        f"pod_annotations = [{annotations}]",
+        *([f"snapshotter = {_quoted(handler.snapshotter)}"] if handler.snapshotter else []),
+        f"[{place}.options]",
+        f"ConfigPath = {_quoted(handler.config_path)}",
+    ]
+    if handler.snapshotter and form >= 3:
+        # The image is unpacked by another plugin, which does not look at the handler (containerd pull request 12836).
+        lines += [
+            f'[plugins."{IMAGES_PLUGIN}".runtime_platforms.{handler.name}]',
+            f"snapshotter = {_quoted(handler.snapshotter)}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def drop_in(handler: Handler, form: int) -> str:
+    """The whole text of a file of ours."""
+    return f"# Written by kata-nodes.\nversion = {form}\n{tables(handler, form)}"
+
+
+def without_block(text: str) -> str:
+    """A text without our tables."""
+    return re.sub(rf"\n?^{BEGIN}$.*?^{END}$\n?", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def with_block(text: str, block: str) -> str:
+    """A text that ends with our tables, between marks, in place of those of an earlier run."""
+    kept = without_block(text)
+    return f"{kept}{'' if kept.endswith(chr(10)) or not kept else chr(10)}\n{BEGIN}\n{block}{END}\n"
+
+
+def edited(text: str, path: str, handler: Handler, form: int) -> str:
+    """A file of containerd with the tables of a handler at its end.
+
+    Raises NodeError `file-invalid` where TOML does not let tables be added, such as behind `plugins = { … }`.
+    """
+    head = "" if without_block(text).strip() else f"version = {form}\n{IMPORTS if form >= 3 else ''}"
+    result = with_block(text, head + tables(handler, form))
+    try:
+        kata_config.table(result, path)
+    except NodeError as error:
+        raise NodeError(
+            "file-invalid",
+            f"The handler {printable(handler.name, 80)} cannot be added to {path} as a table: {error.message}",
+            "headers",
+        ) from None
+    return result

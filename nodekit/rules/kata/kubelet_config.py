@@ -1,0 +1,38 @@
+"""What a node's kubelet says of its container runtime and cgroups, in its configuration and on its command line."""
+
+import re
+from collections.abc import Sequence
+
+DEFAULT_FILES = (
+    "/var/lib/kubelet/config.yaml",
+    "/etc/kubernetes/kubelet/config.json",
+    "/etc/kubernetes/kubelet/kubelet-config.json",
+)
+"""Configuration files where no unit names one: kubeadm's, and those of Amazon's images."""
+FLAG_FILES = ("/var/lib/kubelet/kubeadm-flags.env", "/etc/default/kubelet", "/etc/sysconfig/kubelet")
+"""Files with further flags: kubeadm's own, and those of the packages."""
+
+
+def flag(texts: Sequence[str], name: str) -> str | None:
+    """The value of a flag in the texts of units and environment files; the last one counts."""
+    values = re.findall(rf"--{name}[= ]\"?([^\s\"']+)", "\n".join(texts))
+    return values[-1] if values else None
+
+
+def setting(text: str, key: str) -> str | None:
+    """A top-level word of a KubeletConfiguration, in YAML or JSON; None when it is not set."""
+    shown = re.search(rf"^[ \t{{]*[\"']?{key}[\"']?[ \t]*:[ \t]*[\"']?([^\s\"',#}}]+)", text, re.MULTILINE)
+    return shown[1] if shown else None
+
+
+def cgroup_driver(configuration: str | None, flags: Sequence[str]) -> str | None:
+    """`systemd` or `cgroupfs`; None where nothing on the node names one. The flag counts more (kubelet(8))."""
+    return flag(flags, "cgroup-driver") or (setting(configuration, "cgroupDriver") if configuration else None)
+
+
+def endpoint(configuration: str | None, flags: Sequence[str]) -> str | None:
+    """The socket of its container runtime; None where nothing names one."""
+    named = flag(flags, "container-runtime-endpoint") or (
+        setting(configuration, "containerRuntimeEndpoint") if configuration else None
+    )
+    return named.removeprefix("unix://") if named else None

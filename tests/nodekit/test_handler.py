@@ -1,0 +1,420 @@
+"""The verb `kata` on a node that serves a cluster: what it registers is read by a real containerd, comes back after a failure or
+a kill at any point, and goes with `restore`.
+
+Lost if these fail: a node whose kubelet has no container runtime any more, or one that says it runs Kata and does not.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from nodekit.commands import kata, restore, status
+from nodekit.errors import NodeError
+from nodekit.host import kata_handler
+from nodekit.host.failpoints import POINTS, VARIABLE
+from nodekit.host.process import Finished
+from nodekit.rules.kata import containerd_config, crio_config
+from nodekit.rules.kata.handler_registration import PLACES
+from nodekit.rules.kata.kata_config import table
+from tests.nightly import nightly
+from tests.nodekit.kata_files import put
+from tests.nodekit.kata_release import CONFIG, FOLDER
+from tests.nodekit.test_handler_rules import DOCKER, KUBEADM_17, KUBEADM_22, MICROK8S
+from tests.nodekit.test_kata_command import SEED, state
+from tests.nodekit.test_killed import tree
+from tools import get
+
+MAIN = "/etc/containerd/config.toml"
+DROP_IN = "/etc/containerd/conf.d/60-kata-nodes.toml"
+SHIM = "/usr/local/bin/containerd-shim-kata-v2"
+CONFIGURATION = f"/{FOLDER}/configuration.toml"
+IMPORTING = KUBEADM_22.replace("/etc/containerd/conf.d", "conf.d")  # so that the real program finds it below any root
+K3S = "/var/lib/rancher/k3s/agent/etc/containerd"
+RENDERED = (
+    'version = 3\n[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]\nruntime_type = "io.containerd.runc.v2"\n'
+)
+
+
+@dataclass
+class Programs:
+    """systemd, a real containerd's reading of its files, and a CRI-O that reads as its manual says; what runs lies in a file."""
+
+    root: Path
+    real: bool = True
+    """Whether containerd's own program reads its files; without it they are put together, which takes no time."""
+    release: str = "containerd github.com/containerd/containerd/v2 v2.2.0 1c4457e"
+
+    def read(self) -> dict[str, str]:
+        """Unit -> the handlers that it has read at its last start."""
+        file = self.root.parent / "read.json"
+        return dict(json.loads(file.read_text())) if file.exists() else {}
+
+    def running(self) -> list[str]:
+        """The handlers that the runtime knows that runs now."""
+        (handlers,) = self.read().values()
+        return handlers.split()
+
+    def start(self, unit: str) -> None:
+        """Have a runtime read its files, as at its start; k3s writes containerd's from its template first."""
+        names: list[str] = []
+        if unit == "k3s.service":
+            template = self.root / f"{K3S}/config-v3.toml.tmpl".lstrip("/")
+            text = template.read_text().replace('{{ template "base" . }}\n', RENDERED) if template.exists() else RENDERED
+            put(self.root, f"{K3S}/config.toml", text)
+            names = list(table(text, "")["plugins"]["io.containerd.cri.v1.runtime"]["containerd"]["runtimes"])
+        elif unit == "crio.service":
+            names = list(crio_config.runtime_table([("", table(self.crio().stdout, ""))]).get("runtimes", {}))
+        elif unit == "containerd.service":
+            dump = table(self.dump(MAIN).stdout, "")
+            names = list(dump["plugins"]["io.containerd.cri.v1.runtime"]["containerd"]["runtimes"])
+        (self.root.parent / "read.json").write_text(json.dumps({unit: " ".join(sorted(names))}))
+
+    def dump(self, main: str) -> Finished:
+        """`containerd config dump` of 2.2.0."""
+        if not self.real:
+            drop_in = self.root / DROP_IN.lstrip("/")
+            texts = [self.root.joinpath(main.lstrip("/")).read_text(), drop_in.read_text() if drop_in.exists() else ""]
+            return Finished(0, texts[0] + texts[1].replace("version = 3\n", ""), "")
+        argv = [str(get.path("containerd")), "--config", str(self.root / main.lstrip("/")), "config", "dump"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd="/")
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    def crio(self) -> Finished:
+        """`crio config`: the main file with each drop-in over it, in one text."""
+        folder = self.root / crio_config.FOLDER.lstrip("/")
+        paths = [self.root / crio_config.MAIN.lstrip("/"), *(sorted(folder.iterdir()) if folder.exists() else [])]
+        return Finished(0, "".join(path.read_text() for path in paths if path.exists()), "")
+
+    def run(self, argv: Sequence[str], *, check: bool = True, **_: object) -> Finished:
+        """Stands for `nodekit.host.process.run`."""
+        name, *words = argv
+        done = Finished(0, "", "")
+        if name.endswith("containerd"):
+            done = Finished(0, self.release, "") if words == ["--version"] else self.dump(words[1])
+        elif name.endswith("crio"):
+            done = self.crio()
+        elif name.endswith("ctr"):
+            loaded = not (self.root.parent / "broken").exists()
+            done = Finished(
+                0, f"TYPE ID PLATFORMS STATUS\nio.containerd.grpc.v1 cri linux/amd64 {'ok' if loaded else 'error'}\n", ""
+            )
+        elif words[:1] == ["is-active"]:
+            done = Finished(0, "active\n" if words[1] in self.read() else "inactive\n", "")
+        elif words[:1] == ["restart"]:
+            self.start(words[1])
+        else:
+            assert name in ("systemctl", "journalctl"), argv
+        if check and done.code:
+            raise NodeError("command-failed", f"{name}: {done.stderr}", "Look")
+        return done
+
+
+class Clock:
+    """Time that goes by as fast as somebody waits."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A root with somebody's Kata and its shim; short, because sockets have short names."""
+    folder = Path(tempfile.mkdtemp(prefix="kn-", dir="/tmp"))
+    root = folder / "r"
+    put(root, f"/{FOLDER}/configuration-qemu.toml", CONFIG)
+    (root / FOLDER / "configuration.toml").symlink_to("configuration-qemu.toml")
+    put(root, "/opt/kata/VERSION", "3.32.0\n")
+    put(root, SHIM, "ELF").chmod(0o755)
+    (root / "var/lib").mkdir(parents=True)
+    put(root, "/proc/7/comm", "containerd-shim\n")
+    monkeypatch.setattr(kata_handler, "time", Clock())
+    yield root
+    shutil.rmtree(folder)
+
+
+@dataclass
+class Node:
+    """A root with a runtime that runs."""
+
+    root: Path
+    programs: Programs
+
+    def kata(self, **handler: object) -> dict[str, object]:
+        """Run the verb for a node of a cluster."""
+        given = {"name": "kata-qemu", "podAnnotations": [], **handler}
+        return kata.run({**state([SEED]), "handler": given}, self.root)
+
+    def text(self, path: str) -> str:
+        return (self.root / path.lstrip("/")).read_text()
+
+
+def node(root: Path, monkeypatch: pytest.MonkeyPatch, runtime: str, main: str | None = None) -> Node:
+    """The root as a node on which that runtime runs, with a main file that holds `main`."""
+    programs = Programs(root)
+    monkeypatch.setattr(kata_handler, "run", programs.run)
+    place = next(one for one in PLACES if one.name == runtime)
+    if main is not None:
+        put(root, place.main, main)
+    unit = place.units[0] if place.units else None
+    if unit and not place.files:
+        put(root, f"/usr/lib/systemd/system/{unit}", f"[Service]\nExecStart=/usr/bin/{unit.partition('.')[0]}\n")
+    if unit:
+        programs.start(unit)
+    listening = root / place.socket.lstrip("/")
+    listening.parent.mkdir(parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(listening))
+    monkeypatch.setattr(kata_handler, "socket", SimpleNamespace(socket=lambda *_: _Connected(), AF_UNIX=1, SOCK_STREAM=1))
+    return Node(root, programs)
+
+
+class _Connected:
+    """A connection to a socket that is there."""
+
+    def __enter__(self) -> "_Connected":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def settimeout(self, _: float) -> None:
+        return None
+
+    def connect(self, path: str) -> None:
+        if not Path(path).is_socket():
+            raise FileNotFoundError(2, "No such file or directory")
+
+
+def outside(root: Path) -> dict[str, str]:
+    return {path: what for path, what in tree(root).items() if not path.startswith("run")}
+
+
+@pytest.mark.parametrize(
+    ("main", "file"), [(IMPORTING, DROP_IN), (IMPORTING.replace("imports", "# imports"), MAIN), (None, MAIN), (KUBEADM_17, MAIN)]
+)
+def test_the_runtime_knows_the_handler_and_restore_leaves_no_trace(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], main: str | None, file: str
+) -> None:
+    here = node(root, monkeypatch, "containerd", main)
+    if main is None:
+        put(root, MAIN, "").unlink()
+    before = outside(root)
+    result = here.kata(podAnnotations=["io.katacontainers.config.hypervisor.default_vcpus"])
+    assert result["handler"] == {"changed": True, "runtime": "containerd", "file": file, "restarted": "containerd.service"}
+    assert here.programs.running() == ["kata-qemu", "runc"]
+    known = containerd_config.registered([("", table(here.programs.dump(MAIN).stdout, ""))], (2, 2), "kata-qemu")
+    assert known is not None and (known.config_path, known.runtime_path, known.keeps_devices) == (CONFIGURATION, SHIM, True)
+    said = capsys.readouterr().err
+    assert said.index("1 containers run under shims of their own and go on running") < said.index("containerd.service restarts ")
+    there = outside(root)
+    assert here.kata(podAnnotations=["io.katacontainers.config.hypervisor.default_vcpus"])["changed"] is False
+    assert "restarts" not in capsys.readouterr().err and outside(root) == there
+    restore.run({"node": "n"}, root)
+    assert outside(root) == before and here.programs.running() == ["runc"]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "main", "file"),
+    [
+        ("k3s", RENDERED, f"{K3S}/config-v3.toml.tmpl"),
+        ("k0s", "version = 3\n", "/etc/k0s/containerd.d/60-kata-nodes.toml"),
+        ("microk8s", MICROK8S, "/var/snap/microk8s/current/args/containerd-template.toml"),
+        ("cri-o", "[crio.runtime]\n", "/etc/crio/crio.conf.d/60-kata-nodes.conf"),
+    ],
+)
+def test_each_distribution_gets_it_where_it_reads_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch, runtime: str, main: str, file: str
+) -> None:
+    here = node(root, monkeypatch, runtime, main)
+    before = outside(root)
+    result = here.kata()["handler"]
+    assert isinstance(result, dict) and (result["runtime"], result["file"]) == (runtime, file)
+    assert "kata-qemu" in here.text(file) and CONFIGURATION in here.text(file)
+    if runtime == "k3s":
+        assert here.text(file).startswith('{{ template "base" . }}\n') and here.programs.running() == ["kata-qemu", "runc"]
+    assert here.kata()["changed"] is False
+    restore.run({"node": "n"}, root)
+    assert outside(root) == before
+
+
+def test_a_template_that_somebody_wrote_for_k3s_is_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = node(root, monkeypatch, "k3s", RENDERED)
+    theirs = '{{ template "base" . }}\n[debug]\nlevel = "info"'
+    put(root, f"{K3S}/config-v3.toml.tmpl", theirs)
+    here.kata()
+    assert here.text(f"{K3S}/config-v3.toml.tmpl").startswith(theirs)
+
+
+def test_a_handler_that_is_no_longer_asked_for_goes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = node(root, monkeypatch, "containerd", IMPORTING)
+    here.kata()
+    here.kata(name="kata")
+    assert here.programs.running() == ["kata", "runc"]
+    assert kata.run(state([SEED]), root)["changed"] is True
+    assert here.programs.running() == ["runc"] and not (root / DROP_IN.lstrip("/")).exists()
+
+
+def test_a_handler_that_moves_to_a_folder_leaves_nothing_behind(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = node(root, monkeypatch, "containerd", IMPORTING.replace("imports", "# imports"))
+    here.kata()
+    put(root, MAIN, IMPORTING)
+    here.kata()
+    assert here.text(MAIN) == IMPORTING and here.programs.running() == ["kata-qemu", "runc"]
+
+
+def refused(here: Node, code: str, **handler: object) -> NodeError:
+    """The verb refuses, and node and runtime are as they were."""
+    before, running = outside(here.root), here.programs.read()
+    with pytest.raises(NodeError) as caught:
+        here.kata(**handler)
+    assert caught.value.code == code, caught.value
+    assert (outside(here.root), here.programs.read()) == (before, running)
+    return caught.value
+
+
+def test_a_runtime_that_is_not_well_is_as_it_was(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = node(root, monkeypatch, "containerd", IMPORTING)
+    (root.parent / "broken").touch()
+    assert "CRI plugin did not load" in refused(here, "container-runtime-unhealthy").message
+    (root.parent / "broken").unlink()
+    here.kata()
+    (root.parent / "broken").touch()
+    refused(here, "container-runtime-unhealthy", name="kata")
+    assert here.programs.running() == ["kata-qemu", "runc"]
+
+
+def test_what_containerd_does_not_take_is_never_started_with(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = node(root, monkeypatch, "containerd", IMPORTING)
+    put(root, "/etc/containerd/conf.d/70-theirs.toml", f'version = 3\n{_table("kata-qemu")}options.ConfigPath = "/theirs"\n')
+    assert "/theirs" in refused(here, "handler-foreign").message
+    put(root, "/etc/containerd/conf.d/70-theirs.toml", "version = 4\n")
+    assert "60-kata-nodes.toml" in refused(here, "file-invalid").message
+
+
+def _table(handler: str) -> str:
+    return f"[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.{handler}]\nruntime_type = 'io.containerd.kata.v2'\n"
+
+
+def test_what_others_registered_already_is_left_and_said(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = node(root, monkeypatch, "containerd", IMPORTING)
+    theirs = "/etc/containerd/conf.d/kata-deploy.toml"
+    put(root, theirs, f'version = 3\n{_table("kata-qemu")}options.ConfigPath = "{CONFIGURATION}"\n')
+    result = here.kata()["handler"]
+    assert result == {"changed": False, "runtime": "containerd", "file": theirs, "restarted": None}
+    assert "privileged_without_host_devices" in capsys.readouterr().err and not (root / DROP_IN.lstrip("/")).exists()
+
+
+@pytest.mark.parametrize("main", [DOCKER, None])
+def test_a_node_without_a_runtime_for_a_cluster_is_refused_unless_it_serves_none(
+    root: Path, monkeypatch: pytest.MonkeyPatch, main: str | None
+) -> None:
+    here = node(root, monkeypatch, "k0s" if main is None else "containerd", main)
+    refused(here, "container-runtime-missing")
+    assert kata.run(state([SEED]), root)["handler"] is None
+
+
+def test_cgroups_that_do_not_match_are_refused_before_anything_is_changed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = node(root, monkeypatch, "containerd", IMPORTING.replace("SystemdCgroup = true", ""))
+    put(root, "/var/lib/kubelet/config.yaml", "cgroupDriver: systemd\n")
+    assert "systemd" in refused(here, "cgroup-drivers-differ").message
+    put(root, "/var/lib/kubelet/config.yaml", "cgroupDriver: cgroupfs\n")
+    assert here.kata()["changed"] is True
+
+
+def test_firecracker_without_block_devices_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = node(root, monkeypatch, "containerd", IMPORTING)
+    put(root, f"/{FOLDER}/configuration-qemu.toml", CONFIG.replace("[hypervisor.qemu]", "[hypervisor.firecracker]"))
+    before = outside(root)
+    desired = {**state([]), "hypervisor": "firecracker", "handler": {"name": "kata-fc", "podAnnotations": []}}
+    with pytest.raises(NodeError) as caught:
+        kata.run(desired, root)
+    assert caught.value.code == "snapshotter-missing" and outside(root) == before
+    devmapper = '[plugins."io.containerd.snapshotter.v1.devmapper"]\npool_name = "pool"\n'
+    put(root, MAIN, f"{IMPORTING}{devmapper}")
+    kata.run(desired, root)
+    assert here.text(DROP_IN).count("devmapper") == 2
+
+
+@pytest.mark.parametrize(
+    "handler", [{"name": "Kata"}, {"runtime": "podman"}, {"podAnnotations": ['"']}, {"unknown": 1}, {"podAnnotations": "x"}]
+)
+def test_what_no_runtime_could_take_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch, handler: dict[str, object]) -> None:
+    refused(node(root, monkeypatch, "containerd", IMPORTING), "bad-input", **handler)
+
+
+def killed(here: Node, verb: str, point: str, number: int) -> bool:
+    """Run a verb in a process that ends at a point; whether it came there."""
+    child = os.fork()
+    if child == 0:
+        os.environ[VARIABLE] = f"{point}:{number}"
+        try:
+            here.kata() if verb == "kata" else restore.run({"node": "n"}, here.root)
+        except BaseException:
+            os._exit(70)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, -signal.SIGKILL), code
+    return code != 0
+
+
+@pytest.mark.parametrize("every", [pytest.param(False, id="first-time"), nightly(True, id="every-time")])
+@pytest.mark.parametrize("main", [IMPORTING, IMPORTING.replace("imports", "# imports")])
+@pytest.mark.parametrize("verb", ["kata", "restore"])
+def test_a_kill_at_any_point_leaves_what_the_next_run_finishes(
+    root: Path, monkeypatch: pytest.MonkeyPatch, verb: str, main: str, every: bool
+) -> None:
+    here = node(root, monkeypatch, "containerd", main)
+    here.programs.real = False
+    before = outside(root)
+    kills = 0
+    for point in POINTS:
+        for number in range(1, 100 if every else 2):
+            if verb == "restore":
+                here.kata()
+            if not killed(here, verb, point, number):
+                break
+            kills += 1
+            if verb == "kata":
+                here.kata()
+                assert here.programs.running() == ["kata-qemu", "runc"], (point, number)
+                assert here.kata()["changed"] is False
+            restore.run({"node": "n"}, root)
+            assert (outside(root), here.programs.running()) == (before, ["runc"]), (point, number)
+        restore.run({"node": "n"}, root)
+    assert kills >= 5
+
+
+def test_a_killed_run_that_left_a_runtime_unwell_is_no_state_to_go_back_to(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = node(root, monkeypatch, "containerd", IMPORTING)
+    before = outside(root)
+    assert killed(here, "kata", "runtime-restarted", 1)
+    (root.parent / "broken").touch()
+    with pytest.raises(NodeError):
+        here.kata()
+    assert not (root / DROP_IN.lstrip("/")).exists() and here.programs.running() == ["runc"]
+    restore.run({"node": "n"}, root)
+    assert outside(root) == before
+
+
+def test_status_tells_the_change(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = node(root, monkeypatch, "containerd", IMPORTING)
+    here.kata()
+    changes = status.run(root)["changes"]
+    assert isinstance(changes, dict) and changes[kata_handler.JOURNAL]["restores"] == [DROP_IN]

@@ -1,0 +1,330 @@
+"""Where and how a node's container runtime learns of Kata: lost if these fail are the other settings of that runtime, or
+every pod of the class.
+
+The configurations are written by hand after those that packages, kubeadm's guides and distributions bring.
+"""
+
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+
+from nodekit.errors import NodeError
+from nodekit.host.process import run
+from nodekit.rules.kata import containerd_config as containerd
+from nodekit.rules.kata import crio_config as crio
+from nodekit.rules.kata import kubelet_config as kubelet
+from nodekit.rules.kata.containerd_config import File, Handler
+from nodekit.rules.kata.handler_registration import PLACES, choose, is_served, refuse_other_cgroups
+from nodekit.rules.kata.kata_config import table
+from nodekit.rules.kata.kata_launchers import started
+from tools import get
+
+MAIN = "/etc/containerd/config.toml"
+CONFIG = "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml"
+SHIM = "/usr/local/bin/containerd-shim-kata-v2"
+HANDLER = Handler("kata-qemu", SHIM, CONFIG, ("io.katacontainers.config.hypervisor.default_vcpus",))
+
+KUBEADM_17 = """version = 2
+[plugins]
+  [plugins."io.containerd.grpc.v1.cri"]
+    sandbox_image = "registry.k8s.io/pause:3.9"
+    [plugins."io.containerd.grpc.v1.cri".containerd]
+      default_runtime_name = "runc"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes]
+        [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+          runtime_type = "io.containerd.runc.v2"
+          [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+            SystemdCgroup = true
+"""
+"""What `containerd config default` and a sed leave on most kubeadm nodes, shortened."""
+KUBEADM_22 = """version = 3
+imports = ['/etc/containerd/conf.d/*.toml']
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+  sandbox = 'registry.k8s.io/pause:3.10'
+[plugins.'io.containerd.cri.v1.runtime'.containerd]
+  default_runtime_name = 'runc'
+  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+    runtime_type = 'io.containerd.runc.v2'
+    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+      SystemdCgroup = true
+"""
+DOCKER = 'disabled_plugins = ["cri"]\n#root = "/var/lib/containerd"\n'
+"""The file of Docker's package containerd.io."""
+VERSION_1 = """[plugins.cri]
+  systemd_cgroup = true
+  [plugins.cri.containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v1"
+"""
+DOTTED = 'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\ncontainerd.runtimes.runc.runtime_type = "io.containerd.runc.v2"\n'
+INLINE = 'version = 2\nplugins = { "io.containerd.grpc.v1.cri" = { sandbox_image = "p" } }\n'
+MICROK8S = """version = 2
+oom_score = 0
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  snapshotter = "${SNAPSHOTTER}"
+  default_runtime_name = "${RUNTIME}"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "${RUNTIME_TYPE}"
+"""
+K3S = """version = 3
+imports = ["/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d/*.toml"]
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+"""
+
+
+TEXTS = [KUBEADM_17, KUBEADM_22, VERSION_1, DOTTED, MICROK8S, 'version = 2\n[debug]\nlevel = "info"']
+
+
+def files(*texts: str) -> tuple[File, ...]:
+    return tuple((MAIN if at == 0 else f"/etc/containerd/conf.d/{at}.toml", table(text, MAIN)) for at, text in enumerate(texts))
+
+
+@pytest.mark.parametrize(
+    ("text", "release"),
+    [
+        ("containerd github.com/containerd/containerd/v2 v2.2.0 1c4457e00facac03ce1d75f7b6777a7a851e5c41", (2, 2)),
+        ("containerd containerd.io 1.7.28 b98a3aace656320842a23f4a392a33f46af97866", (1, 7)),
+        ("containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u3", (1, 6)),
+        ("containerd github.com/k3s-io/containerd v2.1.5-k3s1 abc", (2, 1)),
+        ("containerd", None),
+        ("", None),
+    ],
+)
+def test_the_release_is_read_from_what_containerd_prints(text: str, release: tuple[int, int] | None) -> None:
+    assert containerd.release(text) == release
+
+
+@pytest.mark.parametrize(
+    ("texts", "release", "file", "strategy", "version"),
+    [
+        ((KUBEADM_22,), (2, 2), "/etc/containerd/conf.d/60-kata-nodes.toml", "drop-in", 3),
+        ((K3S,), (2, 0), "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d/60-kata-nodes.toml", "drop-in", 3),
+        (('imports = ["sub/*.toml"]\nversion = 2\n',), (2, 0), "/etc/containerd/sub/60-kata-nodes.toml", "drop-in", 2),
+        ((), (2, 2), MAIN, "edit", 3),
+        (("",), (2, 2), MAIN, "edit", 3),
+        ((), (1, 7), MAIN, "edit", 2),
+        ((KUBEADM_17,), (2, 2), MAIN, "edit", 2),
+        ((KUBEADM_17,), (1, 7), MAIN, "edit", 2),
+        # A drop-in there would take away runc's handler and the pause image.
+        (('imports = ["/etc/containerd/conf.d/*.toml"]\n' + KUBEADM_17,), (1, 7), MAIN, "edit", 2),
+        (('version = 2\nimports = ["conf.d/*.toml"]\n', KUBEADM_17), (1, 7), "/etc/containerd/conf.d/1.toml", "edit", 2),
+        (('version = 2\nimports = ["/opt/kata/kata-deploy.toml"]\n',), (2, 2), MAIN, "edit", 2),
+        ((VERSION_1,), (1, 6), MAIN, "edit", 1),
+    ],
+)
+def test_a_drop_in_is_written_only_where_it_adds_to_what_counts(
+    texts: tuple[str, ...], release: tuple[int, int], file: str, strategy: str, version: int
+) -> None:
+    target = containerd.target(files(*texts), release, MAIN)
+    assert (target.file, target.strategy, target.version) == (file, strategy, version)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_tables_at_the_end_of_a_file_keep_every_byte_of_it_and_go_again(text: str) -> None:
+    form = containerd.version([("", table(text, ""))])
+    release = (2, 0) if form == 3 else (1, 7)
+    result = containerd.edited(text, MAIN, HANDLER, form)
+    assert result.startswith(text) and containerd.edited(result, MAIN, HANDLER, form) == result
+    known = containerd.registered([(MAIN, table(result, MAIN))], release, "kata-qemu")
+    assert known is not None and known.keeps_devices
+    assert (known.runtime_type, known.runtime_path, known.config_path) == ("io.containerd.kata.v2", SHIM, CONFIG)
+    others = [(MAIN, table(containerd.without_block(result), MAIN))]
+    assert containerd.registered(others, release, "kata-qemu") is None
+    before = containerd.merged_plugin([(MAIN, table(text, MAIN))], release)
+    assert containerd.merged_plugin(others, release) == before
+
+
+def test_a_file_in_which_no_table_can_be_added_is_refused() -> None:
+    with pytest.raises(NodeError) as caught:
+        containerd.edited(INLINE, MAIN, HANDLER, 2)
+    assert caught.value.code == "file-invalid" and "[headers]" in caught.value.remedy
+
+
+def test_containerd_2_takes_no_handler_from_a_file_of_version_1(tmp_path: Path) -> None:
+    main = tmp_path / "config.toml"
+    main.write_text(containerd.edited(VERSION_1, str(main), HANDLER, 1))
+    read = run([str(get.path("containerd")), "--config", str(main), "config", "dump"], timeout=30).stdout
+    assert containerd.registered([("", table(read, ""))], (2, 2), "kata-qemu") is None
+    with pytest.raises(NodeError) as caught:
+        containerd.target(files(VERSION_1), (2, 2), MAIN)
+    assert caught.value.code == "file-invalid" and "migrate" in caught.value.remedy
+
+
+def test_another_handler_takes_the_place_of_ours() -> None:
+    first = containerd.edited(KUBEADM_17, MAIN, HANDLER, 2)
+    second = containerd.edited(first, MAIN, Handler("kata", SHIM, CONFIG), 2)
+    assert "kata-qemu" not in second and "runtimes.kata]" in second and second.startswith(KUBEADM_17)
+
+
+def test_only_the_annotations_that_the_stack_allows_reach_kata() -> None:
+    assert 'pod_annotations = ["io.katacontainers.config.hypervisor.default_vcpus"]' in containerd.tables(HANDLER, 3)
+    assert "pod_annotations = []" in containerd.tables(Handler("kata", SHIM, CONFIG), 3)
+
+
+@pytest.mark.parametrize(("form", "images"), [(2, False), (3, True)])
+def test_firecracker_gets_block_devices_for_image_and_container(form: int, images: bool) -> None:
+    text = containerd.tables(Handler("kata-fc", SHIM, CONFIG, (), "devmapper"), form)
+    assert text.count('snapshotter = "devmapper"') == 1 + images
+    assert ("io.containerd.cri.v1.images" in text) == images
+    assert containerd.has_devmapper(files('[plugins."io.containerd.snapshotter.v1.devmapper"]\npool_name = "p"\n'))
+    assert not containerd.has_devmapper(files(KUBEADM_17))
+
+
+@pytest.mark.parametrize(
+    ("text", "disabled"),
+    [
+        (DOCKER, True),
+        ('disabled_plugins = ["io.containerd.grpc.v1.cri"]\n', True),
+        (KUBEADM_17, False),
+        ("disabled_plugins = 3\n", False),
+    ],
+)
+def test_a_containerd_without_cri_serves_no_cluster(text: str, disabled: bool) -> None:
+    assert (containerd.cri_disabled(files(text)) is not None) == disabled
+
+
+@pytest.mark.parametrize(
+    ("texts", "release", "systemd"),
+    [
+        ((KUBEADM_17,), (1, 7), True),
+        ((KUBEADM_22,), (2, 2), True),
+        ((VERSION_1,), (1, 6), True),
+        ((KUBEADM_17.replace("true", "false"),), (1, 7), False),
+        ((), (2, 2), False),
+        # Before 2.0 the later file replaces the setting with all others; since then it is merged.
+        ((KUBEADM_17, 'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\nsandbox_image = "x"\n'), (1, 7), False),
+        ((KUBEADM_17, 'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\nsandbox_image = "x"\n'), (2, 2), True),
+    ],
+)
+def test_the_cgroup_driver_is_that_of_the_handler_that_counts(
+    texts: tuple[str, ...], release: tuple[int, int], systemd: bool
+) -> None:
+    assert containerd.systemd_cgroups(files(*texts), release) is systemd
+
+
+@pytest.mark.parametrize("text", [KUBEADM_17, KUBEADM_22, DOTTED, "", "\n"])
+def test_a_real_containerd_reads_the_handler_and_keeps_all_else(text: str, tmp_path: Path) -> None:
+    main = tmp_path / "config.toml"
+    text = text.replace("/etc/containerd", str(tmp_path))
+    main.write_text(text)
+    program = str(get.path("containerd"))
+    before = table(run([program, "--config", str(main), "config", "dump"], timeout=30).stdout, "")
+    own = [(str(main), table(text, ""))]
+    target = containerd.target(own, (2, 2), str(main))
+    place = Path(target.file)
+    place.parent.mkdir(exist_ok=True)
+    if target.strategy == "drop-in":
+        place.write_text(containerd.drop_in(HANDLER, target.version))
+    else:
+        place.write_text(containerd.edited(text, str(main), HANDLER, target.version))
+    after = deepcopy(dict(table(run([program, "--config", str(main), "config", "dump"], timeout=30).stdout, "")))
+    known = containerd.registered([("", after)], (2, 2), "kata-qemu")
+    assert known is not None and (known.config_path, known.runtime_path, known.keeps_devices) == (CONFIG, SHIM, True)
+    del after["plugins"]["io.containerd.cri.v1.runtime"]["containerd"]["runtimes"]["kata-qemu"]
+    assert {**after, "imports": []} == {**before, "imports": []}
+
+
+def test_crio_merges_its_drop_ins_and_knows_kata_by_its_type() -> None:
+    main = '[crio.runtime]\ncgroup_manager = "cgroupfs"\n[crio.runtime.runtimes.runc]\nruntime_type = "oci"\n'
+    deploy = '[crio.runtime.runtimes.kata-qemu]\nruntime_type = "vm"\nruntime_config_path = "/a.toml"\n'
+    ours = crio.drop_in(HANDLER)
+    read = [(crio.MAIN, table(main, "")), (f"{crio.FOLDER}/99-kata-deploy", table(deploy, "")), (crio.DROP_IN, table(ours, ""))]
+    known = crio.known(read, "kata-qemu")
+    assert known is not None and (known.file, known.config_path, known.keeps_devices) == (crio.DROP_IN, CONFIG, True)
+    assert crio.handlers(read[:2])["kata-qemu"].config_path == "/a.toml" and "runc" not in crio.handlers(read)
+    assert crio.known(read, "none") is None and crio.systemd_cgroups(read) is False and crio.systemd_cgroups([]) is True
+
+
+BOTH = {"cri-o": "crio.service", "containerd": "containerd.service"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "endpoint", "chosen"),
+    [
+        (None, {"containerd": "containerd.service"}, None, "containerd"),
+        (None, {"k3s": "f", "containerd": "containerd.service"}, None, "k3s"),
+        (None, BOTH, "/var/run/crio/crio.sock", "cri-o"),
+        (None, BOTH, "/run/containerd/containerd.sock", "containerd"),
+        ("cri-o", BOTH, "/run/containerd/containerd.sock", "cri-o"),
+        (None, {"rke2": "f"}, "/run/k3s/containerd/containerd.sock", "rke2"),
+        (None, BOTH, None, "container-runtime-ambiguous"),
+        (None, {}, None, "container-runtime-missing"),
+        ("k0s", BOTH, None, "container-runtime-missing"),
+        ("podman", BOTH, None, "bad-input"),
+    ],
+)
+def test_the_runtime_that_serves_the_cluster_is_found_or_asked_for(
+    wanted: str | None, there: dict[str, str], endpoint: str | None, chosen: str
+) -> None:
+    try:
+        assert choose("n", wanted, there, endpoint).name == chosen
+    except NodeError as error:
+        assert error.code == chosen
+
+
+@pytest.mark.parametrize(("driver", "systemd"), [("systemd", True), ("cgroupfs", False), (None, True), (None, False)])
+def test_cgroup_drivers_that_match_pass(driver: str | None, systemd: bool) -> None:
+    refuse_other_cgroups("n", "containerd", systemd, driver)
+
+
+@pytest.mark.parametrize(("driver", "systemd"), [("systemd", False), ("cgroupfs", True)])
+def test_cgroup_drivers_that_do_not_match_are_refused_with_the_reason(driver: str, systemd: bool) -> None:
+    with pytest.raises(NodeError) as caught:
+        refuse_other_cgroups("n", "containerd", systemd, driver)
+    assert caught.value.code == "cgroup-drivers-differ" and "kill" in caught.value.message and driver in caught.value.message
+
+
+def test_the_kubelet_s_words_are_read_from_yaml_json_and_flags() -> None:
+    yaml = "kind: KubeletConfiguration\ncgroupDriver: systemd # kubeadm\ncontainerRuntimeEndpoint: unix:///run/crio/crio.sock\n"
+    json = '{"kind": "KubeletConfiguration",\n "cgroupDriver": "cgroupfs",\n "containerRuntimeEndpoint": ""}'
+    flags = ['KUBELET_KUBEADM_ARGS="--container-runtime-endpoint=unix:///run/containerd/containerd.sock --x=y"']
+    assert (kubelet.cgroup_driver(yaml, []), kubelet.endpoint(yaml, [])) == ("systemd", "/run/crio/crio.sock")
+    assert (kubelet.cgroup_driver(json, []), kubelet.endpoint(json, flags)) == ("cgroupfs", "/run/containerd/containerd.sock")
+    assert kubelet.cgroup_driver(yaml, ["ExecStart=/usr/bin/kubelet --cgroup-driver cgroupfs"]) == "cgroupfs"
+    assert kubelet.cgroup_driver(None, []) is None and kubelet.endpoint("a: 1\n", []) is None
+
+
+TABLE = "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.kata-qemu]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "served"),
+    [
+        (f'{TABLE}runtime_type = "io.containerd.kata-qemu.v2"\noptions.ConfigPath = "{CONFIG}"\n', True),
+        (f'{TABLE}runtime_type = "io.containerd.run.kata.v2"\noptions.ConfigPath = "{CONFIG}"\n', True),
+        ("", False),
+        (f'{TABLE}runtime_type = "io.containerd.runc.v2"\n', "io.containerd.runc.v2"),
+        (f'{TABLE}runtime_type = "io.containerd.kata.v2"\noptions.ConfigPath = "/b"\n', "ConfigPath /b"),
+        (f'{TABLE}runtime_type = "io.containerd.kata.v2"\n', "ConfigPath none"),
+    ],
+)
+def test_a_handler_of_others_is_taken_as_it_is_or_refused(text: str, served: bool | str) -> None:
+    known = containerd.registered(files("version = 3\n" + text), (2, 2), "kata-qemu")
+    if isinstance(served, bool):
+        assert is_served("n", "containerd", known, HANDLER) is served
+    else:
+        with pytest.raises(NodeError) as caught:
+            is_served("n", "containerd", known, HANDLER)
+        assert caught.value.code == "handler-foreign" and served in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["", "Kata", "kata qemu", "-kata", "kata.qemu", "k" * 64, 'k"]\n[x'])
+def test_a_name_that_could_not_stand_in_a_configuration_is_refused(name: str) -> None:
+    with pytest.raises(NodeError):
+        containerd.check(name, [])
+    with pytest.raises(NodeError):
+        containerd.check("kata", ['a"b'])
+    containerd.check("kata-qemu", ["io.katacontainers.*"])
+
+
+def test_the_unit_says_what_is_started_with_which_file() -> None:
+    unit = ("/u", "[Service]\nExecStartPre=-/sbin/modprobe overlay\nExecStart=/usr/bin/containerd\n")
+    drop_in = ("/d", "[Service]\nExecStart=\nExecStart=-/opt/containerd \\\n  --config /etc/c.toml\n")
+    assert started([unit]) == ["/usr/bin/containerd"] and started([]) == []
+    assert started([unit, drop_in]) == ["/opt/containerd", "--config", "/etc/c.toml"]
+
+
+def test_each_place_is_told_from_the_others() -> None:
+    assert len({place.name for place in PLACES}) == len(PLACES)
+    assert all(place.units or place.name == "k0s" for place in PLACES)
