@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from nodekit.host.guest import new_nonce
 from nodekit.rules.proof.ladder import COMMANDS, REQUIRED, Reading, Verdict, judge, readings
 from nodekit.scripts import script
 
-NONCE = "00112233445566778899aabbccddeeff"
+NONCE = new_nonce()  # names a folder of a rung in /tmp, which two runs side by side must not share
 SCRIPT = script("ladder.sh")
 SHELLS = [shell for shell in (["dash"], ["bash"], ["busybox", "sh"]) if shutil.which(shell[0])]
 LIMIT = "/proc/sys/user/max_user_namespaces"
