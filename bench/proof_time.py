@@ -2,23 +2,25 @@
 
     python bench/proof_time.py [--kernel FILE] [--runs 9] [--accel kvm]
 
-prints the seconds from QEMU's start to the verdict, in turns, and the ratio of the medians.
+prints the seconds from QEMU's start to the verdict, in turns, and the ratios of the medians and of the minima: on a busy
+machine only the minima say something.
 """
 
 import argparse
 import stat
 import statistics
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from nodekit.host import initramfs
-from nodekit.host.guest import Boot, Plan, boot, find_qemu, new_nonce
+from nodekit.host.guest import Plan, boot, find_qemu, new_nonce
 from nodekit.host.initramfs import Entry, cpio, folder, program, static_busybox
 from nodekit.host.node import boot_id
-from nodekit.rules.proof.ladder import judge
+from nodekit.rules.proof.ladder import Verdict, judge
 from tests.nodekit.kernel import find_kernel
 
 BARE = "#!/kata-nodes/busybox sh\n/kata-nodes/busybox echo {end}\n/kata-nodes/busybox reboot -f\n"
@@ -36,12 +38,15 @@ def bare(end: str) -> bytes:
     )
 
 
-def timed(plan: Plan, accel: str) -> Boot:
-    """One boot; ends the program when the guest did not come up."""
+def timed(plan: Plan, accel: str, nonce: str | None = None) -> tuple[float, Verdict | None]:
+    """Seconds of one boot, and with `nonce` the verdict, judged within them; ends the program when the guest did not come up."""
+    begin = time.monotonic()
     done = boot(plan, accel=accel, timeout=120)
+    verdict = judge(done.console, nonce, boot_id(Path("/")), []) if nonce else None
+    seconds = time.monotonic() - begin
     if not done.reached:
         sys.exit(f"the guest did not come up: {done.console[-300:]} {done.qemu_stderr[-300:]}")
-    return done
+    return seconds, verdict
 
 
 def main() -> int:
@@ -58,17 +63,17 @@ def main() -> int:
     plain = replace(proof, initrd=(bare("bare-end"),), end="bare-end")
     seconds: dict[str, list[float]] = {"bare": [], "proof": []}
     for _ in range(asked.runs):
-        seconds["bare"].append(timed(plain, asked.accel).seconds)
-        done = timed(proof, asked.accel)
-        seconds["proof"].append(done.seconds)
-        verdict = judge(done.console, nonce, boot_id(Path("/")), [])
-        if not verdict.passed:
-            sys.exit(f"the ladder did not pass, so its time means nothing: {verdict.message}")
+        seconds["bare"].append(timed(plain, asked.accel)[0])
+        spent, verdict = timed(proof, asked.accel, nonce)
+        seconds["proof"].append(spent)
+        if verdict is None or not verdict.passed:
+            sys.exit(f"the ladder did not pass, so its time means nothing: {verdict and verdict.message}")
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     for name, values in seconds.items():
         print(f"{name:6} min {min(values):6.2f} s  median {medians[name]:6.2f} s  max {max(values):6.2f} s")
     ratio = medians["proof"] / medians["bare"]
-    print(f"ratio {ratio:.2f} (limit {LIMIT}; {kernel}, {asked.accel}, {asked.runs} runs in turns)")
+    least = min(seconds["proof"]) / min(seconds["bare"])
+    print(f"ratio {ratio:.3f}, of the minima {least:.3f} (limit {LIMIT}; {kernel}, {asked.accel}, {asked.runs} runs in turns)")
     return 0 if ratio <= LIMIT else 1
 
 

@@ -22,9 +22,19 @@ message=
 newline='
 '
 
-# escape TEXT: sets $escaped.
+# escape TEXT: sets $escaped. Words with single blanks between them, as most texts are, are taken word by word: each search for a
+# character costs an emulated guest more than all the rest of a line.
 escape() {
     escaped=
+    case " $1 " in
+        *[!\ !-\$\&-~]* | *'  '*) ;;
+        *)
+            set -f
+            for word in $1; do escaped=$escaped${escaped:+%20}$word; done
+            set +f
+            return
+            ;;
+    esac
     rest=$1
     while [ -n "$rest" ]; do
         clean=${rest%%[!!-\$\&-~]*}
@@ -134,6 +144,18 @@ within() {
     climbed=
 }
 
+# among RUNG TOOLS COMMAND...: the same as try, but not run again where $together names it: climbed just now with others.
+together=
+among() {
+    case " $together " in
+        *" $1 "*)
+            climbed=1
+            say "$1" ok 0 ''
+            ;;
+        *) try "$@" ;;
+    esac
+}
+
 # ordinary RUNG TOOLS COMMAND...: the same as uid 1000 without any capability.
 ordinary() {
     rung=$1
@@ -145,12 +167,14 @@ ordinary() {
     elif [ ! -x "$setpriv" ]; then
         say "$rung" absent '' 'setpriv of util-linux is not installed here'
     else
-        try "$rung" "$tools" "$setpriv" --reuid=1000 --regid=1000 --clear-groups --inh-caps=-all --bounding-set=-all "$@"
+        # shellcheck disable=SC2086 # a list of words
+        among "$rung" "$tools" $as_ordinary "$@"
     fi
 }
 # By its path, since a busybox shell would take its own applet, which changes no user.
 setpriv=/usr/bin/setpriv
 [ -x "$setpriv" ] || setpriv=/bin/setpriv
+as_ordinary="$setpriv --reuid=1000 --regid=1000 --clear-groups --inh-caps=-all --bounding-set=-all"
 
 # fact RUNG FILE: its content. Read by cat: the shell's own `read` takes single bytes, and a file of /proc/sys answers the
 # first read only, so that dash and busybox would see the first digit.
@@ -164,26 +188,67 @@ fact() {
     fi
 }
 
-fact boot-id /proc/sys/kernel/random/boot_id
-fact kernel /proc/sys/kernel/osrelease
-fact command-line /proc/cmdline
-fact user-namespaces /proc/sys/user/max_user_namespaces
-uid=unknown
-if have id; then
-    uid=$(id -u)
-    say uid ok "$uid" ''
+# All at once where all are there, since each start of a program takes its time in an emulated guest: four facts of one line each,
+# then what says who runs here and what is mounted.
+said=$(cat /proc/sys/kernel/random/boot_id /proc/sys/kernel/osrelease /proc/cmdline /proc/sys/user/max_user_namespaces \
+    /proc/self/status /proc/self/mountinfo 2>/dev/null)
+whole=$?
+state=$said
+facts=
+for _ in 1 2 3 4; do
+    facts=$facts${state%%"$newline"*}$newline
+    state=${state#*"$newline"}
+done
+if [ "$whole" = 0 ] && [ "${state%%:*}" = Name ]; then
+    for rung in boot-id kernel command-line user-namespaces; do
+        say "$rung" ok "${facts%%"$newline"*}" ''
+        facts=${facts#*"$newline"}
+    done
 else
-    say uid absent '' 'id is not installed here'
+    fact boot-id /proc/sys/kernel/random/boot_id
+    fact kernel /proc/sys/kernel/osrelease
+    fact command-line /proc/cmdline
+    fact user-namespaces /proc/sys/user/max_user_namespaces
+    state=$(cat /proc/self/status /proc/self/mountinfo 2>/dev/null)
 fi
 
-# What lies over paths below /proc, which bars a user namespace from mounting proc; a later mount of all of /proc lifts it.
+# Of the state: the effective uid; CAP_SETFCAP in the bounding set, bit 31, so the highest of the eighth hexadecimal digit from the
+# right; and what lies over paths below /proc, which bars a user namespace from mounting proc, while a later mount of all of /proc
+# lifts it.
+uid=unknown
+setfcap=
 masks=
-while read -r _ _ _ _ point _; do
-    case $point in
-        /proc) masks= ;;
-        /proc/*) masks=$masks${masks:+ }$point ;;
+tab='	'
+set -f
+IFS=$newline
+for line in $state; do
+    case $line in
+        Uid:*)
+            uid=${line#"Uid:$tab"*"$tab"}
+            uid=${uid%%"$tab"*}
+            ;;
+        CapBnd:*)
+            bits=${line#"CapBnd:$tab"????????}
+            case $bits in [89a-f]*) setfcap='--cap-add CAP_SETFCAP' ;; esac
+            ;;
+        [0-9]*)
+            point=${line#* * * * }
+            point=${point%% *}
+            case $point in
+                /proc) masks= ;;
+                /proc/*) masks=$masks${masks:+ }$point ;;
+            esac
+            ;;
     esac
-done </proc/self/mountinfo
+done
+unset IFS
+set +f
+[ "$uid" = 0 ] || setfcap=
+if [ "$uid" != unknown ]; then
+    say uid ok "$uid" ''
+else
+    say uid absent '' '/proc/self/status cannot be read'
+fi
 say proc-masks ok "$masks" ''
 case ${KATA_NODES_ENTRY:-} in
     '') say entry absent '' 'the ladder runs without the entry' ;;
@@ -191,32 +256,46 @@ case ${KATA_NODES_ENTRY:-} in
     *) say entry fail '' "$KATA_NODES_ENTRY" ;;
 esac
 
-try unshare-nested unshare unshare -Ur unshare -Ur true
-within unshare-map-root unshare-nested unshare unshare -Ur true
-within unshare unshare-nested unshare unshare -U true
-try loopback 'unshare ip' unshare -Urn ip link set lo up
-
-# CAP_SETFCAP in the bounding set: bit 31, so the highest of the eighth hexadecimal digit from the right.
-setfcap=
-while read -r key bits; do
-    [ "$key" = CapBnd: ] || continue
-    bits=${bits#????????}
-    case $bits in [89a-f]*) setfcap='--cap-add CAP_SETFCAP' ;; esac
-done </proc/self/status
-[ "$uid" = 0 ] || setfcap=
 # What sandbox-runtime 0.0.78 runs (dist/sandbox/linux-sandbox-utils.js, wrapCommandWithSandboxLinux and capabilityArgs); inside
 # it, as its seccomp helper does, a second user namespace whose setgroups and uid_map are written, with PID and mount namespaces.
 call='bwrap --new-session --die-with-parent --unshare-net --ro-bind / / --dev /dev --unshare-pid --unshare-user --cap-drop ALL'
 inner='unshare -Urmpf true'
 user='bwrap --ro-bind / / --unshare-user --unshare-net'
+# As uid 0 without --unshare-user bubblewrap uses capabilities, as a plain user a user namespace.
+own='bwrap --ro-bind / / --unshare-net --unshare-pid --proc /proc true'
 # shellcheck disable=SC2086 # each is a list of words
 {
-    # As uid 0 without --unshare-user bubblewrap uses capabilities, as a plain user a user namespace.
-    try bwrap-proc bwrap bwrap --ro-bind / / --unshare-net --unshare-pid --proc /proc true
-    try srt-call 'bwrap unshare' $call $setfcap --proc /proc -- $inner
+    # First what does most, so that what it does is not done again where it works: bubblewrap makes a user namespace with its own
+    # proc, mounts and PID namespace, brings the loopback of a new network up, and a user namespace within it is made. All in one
+    # shell and under one bound, since each start of a program takes its time in an emulated guest; where any of it fails, each
+    # is tried by itself. Its words go nowhere: a program that outlives the bound would keep a pipe open.
+    if have bwrap && have unshare; then
+        calls="$call $setfcap --proc /proc -- $inner"
+        rungs='srt-call bwrap-proc'
+        if [ "$uid" = 0 ] && [ -x "$setpriv" ]; then
+            calls="$calls && $as_ordinary $call --proc /proc -- $inner"
+            rungs="$rungs srt-call-ordinary"
+        fi
+        if ${bound:+timeout "$seconds"} sh -c "$calls && exec $own" </dev/null >/dev/null 2>&1; then together=$rungs; fi
+    fi
+    among srt-call 'bwrap unshare' $call $setfcap --proc /proc -- $inner
     full=$climbed
     within bwrap-user-proc srt-call bwrap $user --unshare-pid --proc /proc true
     within bwrap-user srt-call bwrap $user true
+    climbed=$full
+    within loopback srt-call 'unshare ip' unshare -Urn ip link set lo up
+    climbed=$full
+    # What rootless engines do first: their own mounts, in their own PID namespace.
+    within rootless-mounts srt-call 'unshare mount' unshare -Urmpf sh -c 'mount -t proc proc /proc && exec mount -t tmpfs none /tmp'
+    climbed=$full
+    if [ -n "$full" ]; then
+        within unshare-nested srt-call
+    else
+        try unshare-nested unshare unshare -Ur unshare -Ur true
+    fi
+    within unshare-map-root unshare-nested unshare unshare -Ur true
+    within unshare unshare-nested unshare unshare -U true
+    among bwrap-proc bwrap $own
     ordinary srt-call-ordinary 'bwrap unshare' $call --proc /proc -- $inner
     if [ -n "$climbed" ]; then
         within bwrap-ordinary srt-call-ordinary
@@ -264,8 +343,6 @@ server.listen(0, "127.0.0.1", async () => {
 });'
 seconds=$each
 
-# What rootless engines do first: their own mounts, in their own PID namespace.
-try rootless-mounts 'unshare mount' unshare -Urmpf sh -c 'mount -t proc proc /proc && exec mount -t tmpfs none /tmp'
 # A container of runc without any privilege, in which this user alone is mapped, so that it needs neither newuidmap nor subuid.
 # shellcheck disable=SC2016 # expanded by the shell that runs it
 container='

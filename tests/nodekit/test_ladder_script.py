@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from nodekit.host.guest import new_nonce
 from nodekit.rules.proof.ladder import COMMANDS, REQUIRED, Reading, Verdict, judge, readings
 from nodekit.scripts import script
 
-NONCE = "00112233445566778899aabbccddeeff"
+NONCE = new_nonce()  # names a folder of a rung in /tmp, which two runs side by side must not share
 SCRIPT = script("ladder.sh")
 SHELLS = [shell for shell in (["dash"], ["bash"], ["busybox", "sh"]) if shutil.which(shell[0])]
 LIMIT = "/proc/sys/user/max_user_namespaces"
@@ -134,6 +135,28 @@ exec {shutil.which("bwrap")} "$@"
     verdict = judge(text, NONCE, "another", [])
     assert verdict.code == "proof-srt-failed", verdict
     assert verdict.message.startswith("rung srt-call (") and "bubblewrap emptied the bounding set" in verdict.message
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="as uid 0 all three calls are climbed")
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("refused", "failed"),
+    [
+        ('case "$*" in *--unshare-user*) false ;; esac', {"bwrap-proc"}),
+        ('case "$*" in *--cap-drop*) [ "$(id -u)" = 0 ] ;; *) false ;; esac', {"srt-call"}),
+        ('[ "$(id -u)" = 1000 ]', {"srt-call-ordinary", "bwrap-ordinary"}),
+        ("true", {"bwrap-proc", "srt-call", "srt-call-ordinary", "bwrap-user", "bwrap-user-proc", "bwrap-ordinary"}),
+    ],
+)
+def test_a_call_that_is_climbed_together_with_others_fails_by_itself(shell: list[str], refused: str, failed: set[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # the ordinary user runs it too
+        refuse = f"if {refused}; then echo refused >&2; exit 9; fi"
+        fake(Path(folder) / "bwrap", f'#!/bin/sh\n{refuse}\nexec {shutil.which("bwrap")} "$@"\n')
+        found = read(climb(shell, env={"PATH": f"{folder}:{os.environ['PATH']}"}))
+    told = {command.name for command in COMMANDS if found[command.name].status == "fail"} - {"srt-call-weaker"}
+    assert told == failed
+    assert {found[name] for name in failed} == {Reading("fail", "9", "refused")}
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
