@@ -7,9 +7,8 @@ import pulumi
 from aws import user_data
 from components.aws.parts import METADATA, Parts
 from components.aws.resources import PluginResource
-from components.nodes.kata_node import PROOF_GRACE_SECONDS, VERB_SECONDS
 from components.nodes.node import Node
-from components.nodes.node_states import node_states
+from components.nodes.node_states import PROOF_GRACE_SECONDS, VERB_SECONDS, node_states
 from components.told import told
 from delivery import bundle
 from nodekit.scripts import script
@@ -86,7 +85,7 @@ class AwsNodeGroupArgs(TypedDict):
 class AwsNodeGroup(pulumi.ComponentResource):
     """A launch template and an auto-scaling group. For Amazon's commercial partition.
 
-    Nobody logs in: user data holds nodekit/first_boot.sh and its settings, and a machine whose proof fails does not join. It
+    Nobody logs in: user data holds aws/first_boot.sh and its settings, and a machine whose proof fails does not join. It
     stays for whoever looks for the reason (/var/log/kata-nodes, the console), and counts as one of the group's.
 
     What replaces what: a changed image, type or user data makes another version of the template, from which machines are made
@@ -111,7 +110,7 @@ class AwsNodeGroup(pulumi.ComponentResource):
         own = bundle.cached()[1]
         states = node_states({**args, "node": user_data.NODE}, {"program": own})
         given = {key: args.get(key) for key in ("program_address", "program_sha256", "join_script", "proof_seconds")}
-        first_boot = script("first_boot.sh")
+        first_boot = script("first_boot.sh", "aws")
         text = pulumi.Output.secret(
             pulumi.Output.all(own=own, script=first_boot, states=pulumi.Output.all(**states), **given).apply(told(_user_data))
         )

@@ -8,16 +8,12 @@ import pulumi
 from pulumi_command import remote
 
 from components.children import child_options
-from components.nodes.node_states import node_states
+from components.nodes.node_states import PROOF_GRACE_SECONDS, VERB_SECONDS, node_states
 from components.told import told
 from delivery import bundle, login
 from nodekit.errors import NodeError
 from nodekit.scripts import script
 
-VERB_SECONDS = {"preflight": 420, "docker": 2400, "kata": 1800}
-"""Bound on each verb, in seconds: a slow mirror and an emulated node fit in, a hang does not last."""
-PROOF_GRACE_SECONDS = 120
-"""The proof's own bound ends a guest; one that is this much later ends a program that hangs."""
 PROGRAM_FOLDER = "/usr/local/lib/kata-nodes"
 DIALS, DIAL_SECONDS = 60, 15
 """Patience with a machine that is still starting: dials, at most 5 s apart, and the bound on each."""
@@ -218,7 +214,7 @@ class KataNode(pulumi.ComponentResource):
             triggers=[args["identity"], digest],
             opts=options(system),
         )
-        as_root = script("as_root.sh")
+        as_root = script("as_root.sh", "delivery")
         run = login.as_root(as_root) if password else ""
 
         def stdin_of(text: pulumi.Input[str]) -> pulumi.Output[str]:

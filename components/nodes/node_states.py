@@ -1,4 +1,4 @@
-"""The desired states of a node's verbs from a component's arguments: the same over SSH and at a machine's first boot."""
+"""The desired states of a node's verbs from a component's arguments, and how long each may take: the same over SSH and at a machine's first boot."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,6 +7,11 @@ import pulumi
 
 from components.told import told
 from nodekit.rules import node_state
+
+VERB_SECONDS = {"preflight": 420, "docker": 2400, "kata": 1800}
+"""Bound on each verb, in seconds: a slow mirror and an emulated node fit in, a hang does not last."""
+PROOF_GRACE_SECONDS = 120
+"""The proof's own bound ends a guest; one that is this much later ends a program that hangs."""
 
 
 def node_states(args: Mapping[str, Any], verified: Mapping[str, pulumi.Input[str]]) -> dict[str, pulumi.Output[node_state.State]]:
