@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from local.process import LocalError
+from local.process import LocalError, progress
 from nodekit.host.reading import MAX_OWN
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -27,8 +27,7 @@ def asked(*arguments: str) -> Any:
         with subprocess.Popen(argv, cwd=CHECKOUT, stdout=printed, stderr=subprocess.PIPE, text=True) as setup:
             assert setup.stderr
             while line := setup.stderr.readline(MAX_LINE):
-                sys.stderr.write(line)
-                sys.stderr.flush()
+                progress(line.rstrip())
                 last = line
         if setup.returncode:
             why = last.strip().removeprefix("error: ") or f"set-up ended with {setup.returncode}"

@@ -1,4 +1,4 @@
-"""The desired states of a node's verbs from a component's arguments, and how long each may take: the same over SSH and at a machine's first boot."""
+"""The desired states of a node's verbs from a component's arguments, and their bounds: the same over SSH and at first boot."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
