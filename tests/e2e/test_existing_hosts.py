@@ -10,39 +10,18 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncssh
 import pytest
 import yaml
 
 from tests.docs.test_readme import commands, quickstart
 from tests.e2e.checkout import Checkout
+from tests.e2e.emulated_hosts import start_sshd
 from tests.nodekit.debian_node import DebianNode, booted, image, program
 
 pytestmark = [pytest.mark.engine, pytest.mark.debian, pytest.mark.timeout(600)]
 PASSWORD = "s3cret 'of\" $the \\user"
 UP = ("up", "--yes", "--skip-preview", "--stack", "staging")
 NODE_PORT, BASTION_PORT, RACK_PORT = 2201, 2202, 2203
-
-
-def new_key() -> tuple[str, str]:
-    """A fresh ed25519 key: private in OpenSSH form, public as in authorized_keys."""
-    key = asyncssh.generate_private_key("ssh-ed25519")
-    return key.export_private_key().decode(), key.export_public_key().decode().strip()
-
-
-def serve(node: DebianNode, port: int, user: str) -> tuple[str, str]:
-    """Start an sshd of its own for `user`, who is made: the private login key and the host's public key."""
-    root = Path(f"/proc/{node.pid}/root")
-    login, login_public = new_key()
-    host, host_public = new_key()
-    node.ask("useradd", "--create-home", "--shell", "/bin/sh", "--password", "*", user)  # without it sshd calls them locked
-    (root / "run" / f"host-{user}").write_text(host)
-    (root / "run" / f"host-{user}").chmod(0o600)
-    (root / "run" / f"keys-{user}").write_text(f"{login_public}\n")
-    (root / "run/sshd").mkdir(exist_ok=True)
-    settings = ("-o", f"HostKey=/run/host-{user}", "-o", f"AuthorizedKeysFile=/run/keys-{user}", "-o", f"AllowUsers={user}")
-    node.ask("/usr/sbin/sshd", "-f", "/dev/null", "-p", str(port), *settings, "-o", "Subsystem=sftp internal-sftp")
-    return login, host_public
 
 
 class Hosts(Checkout):
@@ -52,10 +31,10 @@ class Hosts(Checkout):
         super().__init__(folder)
         self.node = node
         self.within = ["nsenter", f"--target={node.pid}", "--net", "--"]
-        login, self.host_key = serve(node, NODE_PORT, "admin")
+        login, self.host_key = start_sshd(node, NODE_PORT, "admin")
         node.ask("usermod", "--append", "--groups", "sudo", "admin")
         assert node.run("chpasswd", stdin=f"admin:{PASSWORD}\n").returncode == 0
-        bastion_login, bastion_key = serve(node, BASTION_PORT, "jump")
+        bastion_login, bastion_key = start_sshd(node, BASTION_PORT, "jump")
         file = folder / "stacks" / "Pulumi.staging.yaml"
         document = yaml.safe_load(file.read_text())
         host = {"name": "n1", "address": "127.0.0.1", "port": NODE_PORT, "user": "admin", "hostKey": self.host_key}
@@ -127,7 +106,7 @@ def test_quickstart_for_own_hosts_leads_to_them(hosts: Hosts, tmp_path: Path) ->
 
     Kata's site is out of reach in there: known before anything but the program is put onto the machine.
     """
-    login, host_key = serve(hosts.node, RACK_PORT, "rack")
+    login, host_key = start_sshd(hosts.node, RACK_PORT, "rack")
     hosts.node.ask("usermod", "--append", "--groups", "sudo", "rack")
     (Path(f"/proc/{hosts.node.pid}/root") / "etc/sudoers.d/rack").write_text("rack ALL=(ALL) NOPASSWD: ALL\n")
     ssh = tmp_path / ".ssh"

@@ -1,0 +1,122 @@
+"""Secrets show nowhere, whatever happens: a whole stack on a real host and a real API server, with canaries for its secrets.
+
+Lost if these fail: a key or password in a log, in the state, on a command line or on a node, where others read it. The tests of
+this module are one story and run in order. The join script of machines on AWS has its own test, tests/aws/test_pool.py.
+"""
+
+import base64
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.canaries import Canaries
+from tests.clusterkit.control_plane import ControlPlane
+from tests.e2e.checkout import Checkout
+from tests.e2e.emulated_hosts import EmulatedHost, Forward, emulated_host, stack_config, start_sshd
+
+pytestmark = [pytest.mark.engine, pytest.mark.debian, pytest.mark.guest, pytest.mark.timeout(900)]
+PASSWORD = f"canary 'of\" the $sudo \\password {secrets.token_hex(8)}"
+PASSPHRASE = f"canary of the backend's passphrase {secrets.token_hex(8)}"
+BASTION_PORT = 2202
+UP = ("up", "--yes", "--skip-preview", "--diff", "--show-config")
+
+
+class Story:
+    """A stack with a host behind a bastion, and a cluster; every secret is a canary."""
+
+    def __init__(self, folder: Path, host: EmulatedHost, plane: ControlPlane) -> None:
+        self.host, self.checkout = host, Checkout(folder)
+        bastion_login, bastion_key = start_sshd(host.node, BASTION_PORT, "jump")
+        self.bastion = Forward(host.node, BASTION_PORT)
+        config = stack_config({"n1": host})
+        nodes = config["kata-nodes:nodes"]
+        nodes["existing"][0]["port"] = 22  # from the bastion, which is the same machine
+        nodes["bastion"] = {"address": "127.0.0.1", "port": self.bastion.port, "user": "jump", "hostKey": bastion_key}
+        config["kata-nodes:kubernetes"] = {"containerRuntime": "none"}  # its dockerd serves no cluster
+        (folder / "stacks" / "Pulumi.canaries.yaml").write_text(yaml.safe_dump({"config": config}))
+        (user,) = (entry["user"] for entry in yaml.safe_load(plane.kubeconfig)["users"])
+        client_key = base64.b64decode(user["client-key-data"]).decode()
+        given = {
+            "sshPrivateKey": host.login_key, "bastionPrivateKey": bastion_login, "sudoPassword": PASSWORD,
+            "kubeconfig": plane.kubeconfig,
+        }  # fmt: skip
+        self.canaries = Canaries(passphrase=PASSPHRASE, client_key=client_key, **given)
+        self.checkout.environment["PULUMI_CONFIG_PASSPHRASE"] = PASSPHRASE
+        self.pulumi("stack", "init", "--secrets-provider", "passphrase")
+        for key, value in given.items():
+            self.pulumi("config", "set", "--secret", f"kata-nodes:{key}", stdin=value)
+
+    def pulumi(self, *argv: str, ok: bool = True, stdin: str = "") -> str:
+        """A command of the engine, watched; what it prints is looked into."""
+        with self.canaries.watched():
+            printed = self.checkout.pulumi(*argv, "--stack", "canaries", ok=ok, stdin=stdin)
+        self.canaries.look(printed, f"what `pulumi {argv[0]}` prints")
+        return printed
+
+    def seen(self) -> set[str]:
+        """Where canaries came up so far: in what was printed, in arguments, in the stack's files and state, and on the host."""
+        self.pulumi("stack", "export")
+        self.pulumi("stack", "output", "--json")
+        self.pulumi("stack", "history", "--json")
+        assert self.canaries.look_below(self.checkout.folder) > 300  # the backend with every checkpoint lies below it
+        assert self.canaries.look_below(self.host.root / "mnt" / "upper") > 5  # whatever differs from the host's image
+        for memory in ("run", "tmp"):
+            self.canaries.look_below(self.host.root / memory)
+        return self.canaries.seen
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory, plane: ControlPlane) -> Iterator[Story]:
+    """The host and the stack for it; whatever happens, the stack is destroyed in the end."""
+    with emulated_host(password=PASSWORD) as host:
+        story = Story(tmp_path_factory.mktemp("checkout"), host, plane)
+        try:
+            yield story
+        finally:
+            story.pulumi("destroy", "--yes", "--skip-preview")
+            story.bastion.close()
+
+
+def test_previews_and_plans_show_no_secret(story: Story) -> None:
+    story.pulumi("preview", "--diff", "--show-config", "--save-plan", str(story.checkout.folder / "plan.json"))
+    story.pulumi("preview", "--json")
+    assert story.seen() == set()
+
+
+def test_a_failed_stack_shows_no_secret(story: Story) -> None:
+    story.pulumi("config", "set", "--path", "kata-nodes:kata.kernelParams[0]", "sysctl.user.max_user_namespaces=0")
+    assert "[proof-user-namespaces-zero]" in story.pulumi(*UP, ok=False)
+    assert story.seen() == set()
+
+
+def test_a_stack_that_succeeds_shows_no_secret(story: Story) -> None:
+    story.pulumi("config", "rm", "--path", "kata-nodes:kata.kernelParams[0]")
+    story.pulumi(*UP)
+    story.pulumi("refresh", "--yes", "--skip-preview", "--diff")
+    assert story.seen() == set()
+
+
+def test_a_wrong_password_and_a_broken_kubeconfig_are_told_without_being_shown(story: Story) -> None:
+    wrong = f"canary-{secrets.token_hex(8)}"
+    story.canaries.add("wrong", wrong)
+    story.pulumi("config", "set", "--secret", "kata-nodes:sudoPassword", stdin=wrong)
+    assert "[sudo-password-wrong]" in story.pulumi(*UP, "--refresh=false", ok=False)
+    story.pulumi("config", "set", "--secret", "kata-nodes:sudoPassword", stdin=PASSWORD)
+    assert story.seen() == set()
+
+
+def test_destroy_shows_no_secret(story: Story) -> None:
+    story.pulumi("destroy", "--yes", "--skip-preview", "--diff")
+    assert story.seen() == set()
+
+
+def test_a_canary_is_recognized_wherever_it_comes_up(story: Story) -> None:
+    """The other tests can fail: the same look finds a secret that was put on purpose where none may be."""
+    planted = Canaries(login_key=story.host.login_key)
+    (story.host.root / "run" / "planted").write_text(story.host.login_key)
+    planted.look_below(story.host.root / "run")
+    (story.host.root / "run" / "planted").unlink()
+    assert any(place.endswith("/run/planted") for place in planted.seen)
