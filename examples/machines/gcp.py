@@ -17,7 +17,7 @@ machine = gcp.compute.Instance(
 node = kata.KataNode(
     "node",
     connection=kata.ConnectionArgs(
-        address=machine.network_interfaces.apply(lambda interfaces: str(interfaces[0].access_configs[0].nat_ip)),
+        address=machine.network_interfaces[0].access_configs[0].nat_ip,
         user="ubuntu",
         host_key=host.public_key,
         private_key=config.get_secret("privateKey"),
