@@ -56,8 +56,8 @@ bench: ## what a run without a change costs on a node, a hundred nodes on a clus
 generate: ## write the schema of stack files, the references in docs/reference/ and the reviewed plan of prod from the code
 	@$(ENV) && python -m tools.generate && python -m tests.stacks.prod_plan
 
-lint: ## ruff, mypy, shellcheck, actionlint, zizmor
-	@$(ENV) && ruff check . && ruff format --check . && mypy && tools/shellcheck && tools/workflows
+lint: ## ruff, import-linter, mypy, shellcheck, actionlint, zizmor
+	@$(ENV) && ruff check . && ruff format --check . && lint-imports --no-cache --no-logo && mypy && tools/shellcheck && tools/workflows
 
 lock: ## write the locked requirements from the .in files: of the program, of the tests, of the controller's image and the policy pack
 	@$(ENV) && $(COMPILE) requirements-dev.in --output-file requirements-dev.txt

@@ -35,7 +35,7 @@ def first_boot(
     seconds: Mapping[str, int],
     join_script: str | None,
 ) -> str:
-    """`script` (nodekit/first_boot.sh) with its settings before it.
+    """`script` (aws/first_boot.sh) with its settings before it.
 
     `states` and `seconds` hold the desired state and the bound of each verb, as for a node that is reached over SSH;
     `join_script` is what runs once the proof has passed, with its first line saying by which program.

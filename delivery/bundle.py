@@ -1,4 +1,4 @@
-"""Pack the node program as one zipapp of this package and tomlkit; the same sources give the same bytes."""
+"""Pack the node program as one zipapp: nodekit and tomlkit, byte for byte the same for the same sources."""
 
 import argparse
 import hashlib

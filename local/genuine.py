@@ -5,12 +5,9 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
-from pathlib import Path
 
-from local import accelerator
+from local import accelerator, parts
 from nodekit.errors import NodeError
-from tools import cache
-from tools import local as tooling
 
 REACH_SECONDS = 10
 
@@ -19,7 +16,7 @@ def refuse_where_impossible(stack: str, addresses: Iterable[str], build: bool) -
     """Raise NodeError `genuine-impossible`, with all that is missing, before anything is made.
 
     `build` has the node image made where there is none yet, which is what a guest is tried with; without it only the signs of
-    KVM are looked at. Raises SetupError as `tools.local.parts`.
+    KVM are looked at. Raises LocalError as `parts.asked`.
     """
     missing = [*filter(None, [without_kvm(build)]), *filter(None, map(unreached, addresses))]
     if missing:
@@ -37,18 +34,12 @@ def without_kvm(build: bool) -> str | None:
     if not os.access(accelerator.DEVICE, os.R_OK | os.W_OK):
         return f"this user may not open {accelerator.DEVICE} (usermod --append --groups kvm USER allows it)"
     if build:
-        tooling.parts()
-    image = newest_image()
+        parts.asked()
+    image = parts.newest_image()
     if image is None:
         return None
     chosen = accelerator.choose(image / "kernel", image / "initrd.img", image / "accelerator.json")
     return None if chosen == "kvm" else f"no guest boots with {accelerator.DEVICE} on this machine"
-
-
-def newest_image() -> Path | None:
-    """Folder of the node image that was built last; None where none was."""
-    images = list((cache.root() / "image").glob("*/image.json"))
-    return max(images, key=lambda file: file.stat().st_mtime).parent if images else None
 
 
 def unreached(address: str) -> str | None:

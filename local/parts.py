@@ -1,10 +1,39 @@
-"""Names the built programs and images that the programs of this folder run, where their caller names none."""
+"""Asks set-up for the built programs and images that the programs of this folder run, where their caller names none."""
 
+import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from local.process import LocalError
-from tools import local as tooling
-from tools.cache import SetupError
+from local.process import LocalError, progress
+from nodekit.host.reading import MAX_OWN
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+MAX_LINE = 1 << 16
+"""Characters of a line of progress that are passed on at once."""
+
+
+def asked(*arguments: str) -> Any:
+    """What set-up (`python -m tools.local`) prints for these arguments; its progress goes to standard error as it comes.
+
+    Set-up is a program of its own: what it builds with is of no use to anything else. Raises `LocalError` when it fails.
+    """
+    last = ""
+    with tempfile.TemporaryFile("w+") as printed:
+        argv = [sys.executable, "-m", "tools.local", *arguments]
+        with subprocess.Popen(argv, cwd=CHECKOUT, stdout=printed, stderr=subprocess.PIPE, text=True) as setup:
+            assert setup.stderr
+            while line := setup.stderr.readline(MAX_LINE):
+                progress(line.rstrip())
+                last = line
+        if setup.returncode:
+            why = last.strip().removeprefix("error: ") or f"set-up ended with {setup.returncode}"
+            raise LocalError("no-part", why, "correct that and run it again")
+        printed.seek(0)
+        return json.loads(printed.read(MAX_OWN))
 
 
 def completed(given: Mapping[str, object], parts: Mapping[str, str]) -> dict[str, object]:
@@ -14,8 +43,11 @@ def completed(given: Mapping[str, object], parts: Mapping[str, str]) -> dict[str
     """
     if all(key in given for key in parts):
         return dict(given)
-    try:
-        made = tooling.parts()
-    except SetupError as error:
-        raise LocalError("no-part", str(error), "fix that and run it again") from error
+    made = asked()
     return {**{key: made[name] for key, name in parts.items()}, **given}
+
+
+def newest_image() -> Path | None:
+    """Folder of the node image that was built last; None where none was."""
+    folder = asked("--newest-image")
+    return Path(folder) if folder else None

@@ -16,7 +16,7 @@ from policy.plain_secrets import Secret, secrets
 NODE = "kata-nodes:index:KataNode"
 CLUSTER_PROOF = "kata-nodes:index:KataProof"
 NODE_GROUP = "kata-nodes:index:AwsNodeGroup"
-"""Its machines prove themselves at their first boot, and join no cluster otherwise (nodekit/first_boot.sh)."""
+"""Its machines prove themselves at their first boot, and join no cluster otherwise (aws/first_boot.sh)."""
 POD_TEMPLATE = "kata-nodes:index:SandboxPodTemplate"
 PROOFS = {NODE: ("-proof", "command:remote:Command"), CLUSTER_PROOF: ("-evidence", "kubernetes:core/v1:ConfigMap")}
 """What proves -> end of the name, and type, of the child that is not made unless the proof has passed."""

@@ -45,6 +45,9 @@ def aws_nodes(machines: Aws, secrets: Mapping[str, pulumi.Output[str]], becomes:
         "tags": machines.tag_pairs,
     }
     if machines.group:
+        kata = becomes.kata.copy()
+        # The join script brings the container runtime, after first boot's verbs.
+        kata.pop("handler", None)
         group: AwsNodeGroupArgs = {
             "machine": machine,
             "min_size": machines.group.min_size,
@@ -52,7 +55,7 @@ def aws_nodes(machines: Aws, secrets: Mapping[str, pulumi.Output[str]], becomes:
             "root_device": machines.group.root_device,
             "program": {"address": machines.group.program.address, "sha256": machines.group.program.sha256},
             "docker": becomes.docker,
-            "kata": becomes.kata,
+            "kata": kata,
             "verification": becomes.verification,
         }
         if "joinScript" in secrets:

@@ -1,4 +1,7 @@
-"""Have everything that stack `local` runs on this machine: Debian packages, servers, node image. Prints it as JSON."""
+"""Have everything that stack `local` runs on this machine: Debian packages, servers, node image. Prints it as JSON.
+
+`--newest-image` prints the folder of the node image that was built last, or null, and makes nothing.
+"""
 
 import json
 import os
@@ -7,9 +10,10 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tools import docker_site, get, official, sites
+from tools import cache, docker_site, get, official, sites
 from tools.cache import SetupError, exit_status, say
 from tools.environment import OWN_BACKEND as OWN_STACK
 from tools.image import build as image
@@ -101,10 +105,17 @@ def parts() -> dict[str, object]:
     return {**servers, **image.ensure(docker(), stand_in())}
 
 
-def main() -> int:
-    """Print the parts."""
-    return exit_status(lambda: print(json.dumps(parts(), indent=1)))
+def newest_image() -> str | None:
+    """Folder of the node image that was built last; None where none was."""
+    images = list((cache.root() / "image").glob("*/image.json"))
+    return str(max(images, key=lambda file: file.stat().st_mtime).parent) if images else None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the parts, or with `--newest-image` the folder of the newest node image, and make nothing."""
+    answer: Callable[[], object] = newest_image if list(argv) == ["--newest-image"] else parts
+    return exit_status(lambda: print(json.dumps(answer(), indent=1)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -49,7 +49,7 @@ class AwsNodeGroupArgs(TypedDict):
 class AwsNodeGroup(pulumi.ComponentResource):
     """A launch template and an auto-scaling group. For Amazon's commercial partition.
 
-    Nobody logs in: user data holds nodekit/first_boot.sh and its settings, and a machine whose proof fails does not join. It
+    Nobody logs in: user data holds aws/first_boot.sh and its settings, and a machine whose proof fails does not join. It
     stays for whoever looks for the reason (/var/log/kata-nodes, the console), and counts as one of the group's.
 
     What replaces what: a changed image, type or user data makes another version of the template, from which machines are made
@@ -71,7 +71,7 @@ class AwsNodeGroup(pulumi.ComponentResource):
         settings = settings_of(args)
         first_boot = pulumi.Output.all(
             own=own,
-            script=script("first_boot.sh"),
+            script=script("first_boot.sh", "aws"),
             program=args["program"],
             states=settings.states(user_data.NODE, {"program": own}),
             seconds=settings.seconds,

@@ -152,7 +152,7 @@ class KataNode(pulumi.ComponentResource):
             triggers=[identity, digest],
             opts=options(system),
         )
-        as_root = script("as_root.sh")
+        as_root = script("as_root.sh", "delivery")
         run = login.as_root(as_root) if password else ""
 
         def stdin_of(text: pulumi.Input[str]) -> pulumi.Output[str]:

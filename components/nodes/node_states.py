@@ -1,4 +1,4 @@
-"""The desired states of a node's verbs from a component's arguments: the same over SSH and at a machine's first boot."""
+"""The desired states of a node's verbs from a component's arguments, and their bounds: the same over SSH and at first boot."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +20,11 @@ PROOF_GRACE_SECONDS = 120
 """The proof's own bound ends a guest; one that is this much later ends a program that hangs."""
 
 Document = dict[str, object]
+
+VERB_SECONDS = {"preflight": 420, "docker": 2400, "kata": 1800}
+"""Bound on each verb, in seconds: a slow mirror and an emulated node fit in, a hang does not last."""
+PROOF_GRACE_SECONDS = 120
+"""The proof's own bound ends a guest; one that is this much later ends a program that hangs."""
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ class Machine:
         """Run user data as cloud-init would, and end it as a shutdown in the middle of a verb would; the exit code."""
         self.store.files.setdefault("/nodekit.pyz", [program])
         text = user_data.first_boot(
-            script("first_boot.sh"),
+            script("first_boot.sh", "aws"),
             program_address=f"http://127.0.0.1:{self.store.port}/nodekit.pyz{query}",
             program_sha256=sha256 or hashlib.sha256(program).hexdigest(),
             states=STATES,

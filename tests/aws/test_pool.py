@@ -255,9 +255,9 @@ def test_machines_of_a_group_are_what_guests_need_and_nobody_logs_in(grouped: Re
 
 def test_first_boot_is_told_what_a_node_over_ssh_is_told(grouped: Recorder, instances: Recorder) -> None:
     text = text_of(grouped)
-    assert text.endswith(script("first_boot.sh")) and len(text.encode()) <= user_data.MAX_BYTES
+    assert text.endswith(script("first_boot.sh", "aws")) and len(text.encode()) <= user_data.MAX_BYTES
     names = ("STATE_PREFLIGHT", "STATE_DOCKER", "STATE_KATA", "STATE_PROVE", "JOIN", "SECONDS_PROVE", "PROGRAM_SHA256")
-    shown = text.removesuffix(script("first_boot.sh")) + "".join(f"printf '%s\\0' \"${name}\"\n" for name in names)
+    shown = text.removesuffix(script("first_boot.sh", "aws")) + "".join(f"printf '%s\\0' \"${name}\"\n" for name in names)
     said = subprocess.run(["dash"], input=shown, capture_output=True, text=True, check=True).stdout
     told = dict(zip(names, said.split("\0"), strict=False))
     for name, child in (("PREFLIGHT", "preflight"), ("DOCKER", "docker"), ("KATA", "kata"), ("PROVE", "proof")):

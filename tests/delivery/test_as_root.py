@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from delivery import login
+from nodekit.scripts import script
 from tests.nodekit.debian_node import DebianNode, Image, booted
 
 pytestmark = [pytest.mark.debian, pytest.mark.timeout(120)]
-FOLDER = Path(__file__).resolve().parents[2] / "nodekit"
-SCRIPT = (FOLDER / "as_root.sh").read_text()
+SCRIPT, BOOTSTRAP = script("as_root.sh", "delivery"), script("bootstrap.sh")
 PASSWORD = "s3cret 'of\" $the \\user"
 TEXT = '{"node": "n1"}\n second line \n\n'
 
@@ -117,7 +117,7 @@ def test_sudo_that_wants_a_terminal_is_told_with_its_cure(node: DebianNode, rest
 def test_user_without_a_password_in_the_stack_is_told_what_is_missing(node: DebianNode, rule: str, said: str) -> None:
     allow(node, rule)
     target = "/usr/local/lib/kata-nodes/nodekit-0.pyz"
-    text = (FOLDER / "bootstrap.sh").read_text()
+    text = BOOTSTRAP
     done = node.run("setpriv", *as_user("admin"), "sh", "-s", "--", "none", target, "0" * 64, stdin=text)
     assert done.returncode == 1 and re.search(said, done.stderr), done.stderr
 
@@ -134,7 +134,7 @@ def test_program_is_put_in_place_and_taken_away_by_a_user_with_a_password(node: 
     home = Path(f"/proc/{node.pid}/root/home/admin")
     (home / "up.pyz").write_bytes(zipapp)
     target = f"/usr/local/lib/kata-nodes/nodekit-{digest[:12]}.pyz"
-    given = login.before(SCRIPT, PASSWORD, (FOLDER / "bootstrap.sh").read_text())
+    given = login.before(SCRIPT, PASSWORD, BOOTSTRAP)
 
     def sent(arguments: str) -> "subprocess.CompletedProcess[str]":
         line = f"cd && {login.as_root(SCRIPT)}timeout 100 sh -s -- {arguments} # machine 0123"

@@ -1,12 +1,20 @@
 """The node program travels as one file that is the same for the same sources and runs without anything else installed."""
 
+import io
 import json
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import grimp
+
 from delivery import bundle
-from nodekit.__main__ import VERBS
+from nodekit.__main__ import QUESTIONS, VERBS
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SUFFIXES = (".py", ".sh")
 
 
 def run(pyz: Path, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -36,4 +44,51 @@ def test_every_verb_is_a_module_in_it(tmp_path: Path) -> None:
     bundle.build(pyz)
     for verb in VERBS:
         assert run(pyz, verb, "--help").returncode == 0
-        assert (Path(__file__).resolve().parents[2] / "nodekit" / "commands" / f"{verb}.py").exists()
+        assert (CHECKOUT / "nodekit" / "commands" / f"{verb}.py").exists()
+
+
+def packed() -> set[str]:
+    """The modules of ours in the zipapp, and the scripts by their file's name."""
+    with zipfile.ZipFile(io.BytesIO(bundle.content())) as archive:
+        names = [name for name in archive.namelist() if name.startswith("nodekit/")]
+    return {
+        name if name.endswith(".sh") else name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in names
+    }
+
+
+def test_program_is_what_its_entry_imports_and_nothing_else() -> None:
+    """Another file would have every node prove itself again whenever it is edited."""
+    graph = grimp.build_graph("nodekit", cache_dir=None)
+    entries = {"nodekit.__main__", *(f"nodekit.commands.{verb.replace('-', '_')}" for verb in VERBS | QUESTIONS)}
+    reached = entries.union(*(graph.find_upstream_modules(entry) for entry in entries))
+    parents = {module.rpartition(".")[0] for module in reached if "." in module}
+    assert {name for name in packed() if not name.endswith(".sh")} == reached | parents
+
+
+def test_every_script_in_it_is_read_on_a_node() -> None:
+    files = [file for room in ("nodekit", "aws") for file in (CHECKOUT / room).rglob("*.*") if file.suffix in SUFFIXES]
+    texts = [file.read_text() for file in files]
+    for name in packed():
+        if name.endswith(".sh"):
+            file = name.removeprefix("nodekit/")
+            assert any(f'"{file}"' in text or f'"{name}"' in text or f"script {file}" in text for text in texts), name
+
+
+def test_edit_of_another_room_leaves_the_program_as_it_is(tmp_path: Path) -> None:
+    """What an edit changes: nothing in `clusterkit`, the program in `nodekit`."""
+    for room in ("nodekit", "clusterkit", "delivery"):
+        shutil.copytree(CHECKOUT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def digest() -> str:
+        argv = [sys.executable, "-m", "delivery.bundle", "--output", str(tmp_path / "nodekit.pyz")]
+        return subprocess.run(argv, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    def edit(file: str) -> None:
+        place = tmp_path / file
+        place.write_text(place.read_text() + "\nADDED = 1\n")
+
+    before = digest()
+    edit("clusterkit/runtime_class.py")
+    assert digest() == before
+    edit("nodekit/rules/text.py")
+    assert digest() != before

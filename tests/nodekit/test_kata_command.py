@@ -172,7 +172,7 @@ def test_archive_is_installed_edited_and_removed(tmp_path: Path) -> None:
 def test_a_file_of_our_release_that_somebody_edited_survives_every_restore(tmp_path: Path, runs: int) -> None:
     drop_in = tmp_path / FOLDER / "config.d" / DROP_IN
     with served(archive()) as (address, sha256):
-        desired = state([SEED], install={"address": address, "sha256": sha256})
+        desired = state([SEED], install={"any": {"address": address, "sha256": sha256}})
         kata.run(desired, tmp_path)
         edited = drop_in.read_text() + "# mine\n"
         drop_in.write_text(edited)

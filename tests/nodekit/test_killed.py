@@ -72,7 +72,7 @@ def installed(root: Path, newer: dict[str, object]) -> None:
     empty(root, newer)
     with served(archive()) as (address, sha256):
         for parameters in ([SEED], [SEED, "quiet"]):
-            kata_verb.run(state(parameters, install={"address": address, "sha256": sha256}), root)
+            kata_verb.run(state(parameters, install={"any": {"address": address, "sha256": sha256}}), root)
 
 
 def incomplete(root: Path, newer: dict[str, object]) -> None:

@@ -202,7 +202,7 @@ def test_the_walk_finds_what_it_should(source: str, found: bool) -> None:
 
 
 def test_the_scripts_let_no_control_character_of_sudo_through() -> None:
-    script = (CHECKOUT / "nodekit/as_root.sh").read_text()
+    script = (CHECKOUT / "delivery/as_root.sh").read_text()
     filtered = re.search(r"LC_ALL=C tr -c '\[:print:\]' ' '", script)
     assert filtered
     done = subprocess.run(

@@ -14,7 +14,7 @@ import pytest
 from google.protobuf import json_format
 
 from clusterkit import pod, pod_safety
-from components.cluster import kata_proof
+from components.cluster import kata_deploy, kata_proof
 from components.cluster.joining_nodes import JoiningNodes
 from components.cluster.proof_settings import PodProof
 from components.cluster.sandbox_pod_template import SandboxPodTemplate
@@ -63,6 +63,7 @@ def refused(recorder: Recorder) -> list[str]:
 def answering(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster with two nodes that pass."""
     monkeypatch.setattr(kata_proof, "reader", lambda given, kubeconfig: FakeCluster())
+    monkeypatch.setattr(kata_deploy, "cluster", lambda kubeconfig, context: FakeCluster())
 
 
 @pytest.mark.parametrize("preview", [False, True])

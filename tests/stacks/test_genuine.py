@@ -112,12 +112,16 @@ def test_image_is_built_by_up_alone_and_a_guest_tried_in_it(machine: Machine, mo
     (machine.image / "image.json").unlink()
     built: list[bool] = []
 
-    def parts() -> dict[str, object]:
+    ask = genuine.parts.asked
+
+    def asked(*arguments: str) -> object:
+        if arguments:
+            return ask(*arguments)
         built.append(True)
         (machine.image / "image.json").touch()
         return {}
 
-    monkeypatch.setattr(genuine.tooling, "parts", parts)
+    monkeypatch.setattr(genuine.parts, "asked", asked)
     machine.boots = False
     genuine.refuse_where_impossible("genuine", [], build=False)
     assert built == [] and machine.tried == 0
@@ -128,7 +132,8 @@ def run(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], preview: bool, 
     """The whole program with these settings, where the sites are played."""
     said = "cannot be reached from this machine (played)"
     monkeypatch.setattr(genuine, "unreached", lambda address: None if reached else f"{address} {said}")
-    monkeypatch.setattr(genuine.tooling, "parts", dict)
+    ask = genuine.parts.asked
+    monkeypatch.setattr(genuine.parts, "asked", lambda *arguments: ask(*arguments) if arguments else {})
     return stack(config, preview)
 
 
