@@ -125,7 +125,9 @@ class KataNode(pulumi.ComponentResource):
         password = _secret(args["connection"].get("sudo_password"))
         node = args.get("node", name)
         user = args["connection"].get("user", "root")
-        identity = args["connection"].get("identity", args["connection"]["host_key"])
+        identity = args["connection"].get("identity")
+        if identity is None:
+            identity = _pinned(args["connection"].get("host_key"), "node")
         # Another machine behind the same address and key must get the program too.
         machine = pulumi.Output.from_input(identity).apply(lambda text: hashlib.sha256(text.encode()).hexdigest()[:12])
 

@@ -80,7 +80,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> None:
             {
                 "kubernetes": {
                     "proof": {"selector": "sandbox=true", "image": "proof@sha256:0"},
-                    "kataDeploy": {},
+                    "kataDeploy": {"k8sDistribution": "k3s"},
                     "joiningNodes": {"image": "registry.example.org/controller@sha256:0"},
                 }
             },
