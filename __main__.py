@@ -32,8 +32,8 @@ elsewhere = config.kubernetes and config.kubernetes.cluster == "kubeconfig"
 made = sandboxes(config, given.require_secret("kubeconfig") if elsewhere else None, nodes)
 
 granted = made.template.capabilities if made else list(CAPABILITIES if config.kata.nested_sandbox else ())
-evidence = pulumi.Output.all(*(node.evidence for node in nodes))
-if made and made.proof and not nodes:
+evidence = nodes.evidence.apply(lambda by_node: list(by_node.values()))
+if made and made.proof and not nodes.pool:
     evidence = made.proof.evidence.apply(lambda found: of_pods(found, handler=config.handler))
 pulumi.export(
     "checklist",
@@ -47,7 +47,7 @@ pulumi.export(
     ),
 )
 pulumi.export("notProven", config.not_proven)
-pulumi.export("nodes", [node.summary for node in nodes])
+pulumi.export("nodes", nodes.summaries)
 pulumi.export("runtimeClass", made.runtime_class if made else None)
 pulumi.export("podTemplate", made.template.template if made else None)
 pulumi.export("clusterProof", made.proof.evidence if made and made.proof else None)

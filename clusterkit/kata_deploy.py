@@ -10,7 +10,7 @@ from nodekit.errors import NodeError
 from nodekit.rules.kata import kata_config, kernel_params
 from nodekit.rules.kata.guest_memory import pod_overhead
 from nodekit.rules.kata.kata_layout import version_numbers
-from nodekit.rules.node_state import wanted_parameters
+from nodekit.rules.node_state import merged_parameters
 
 CHART = "oci://ghcr.io/kata-containers/kata-deploy-charts/kata-deploy"
 """The chart as Kata's installation guide names it."""
@@ -59,7 +59,7 @@ def handler(version: str, runtime: str) -> str:
 
 def parameters(version: str, given: Sequence[str], nested_sandbox: bool) -> str:
     """The whole `kernel_params` of a guest: the release's own, then the document's and the given ones, merged by key."""
-    wanted = wanted_parameters(given, nested_sandbox)
+    wanted = merged_parameters(given, nested_sandbox)
     base = BASE if _numbers(version) >= BASE_SINCE else ""
     kernel_params.check(wanted, base)
     return kernel_params.merge(base, wanted)

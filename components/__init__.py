@@ -12,13 +12,15 @@ from components.local.machine import LocalMachine, LocalMachineArgs
 from components.local.nodes import LocalNodes, LocalNodesArgs
 from components.local.site import LocalSite, LocalSiteArgs
 from components.nodes.existing_nodes import ExistingHost, ExistingNodes, ExistingNodesArgs
+from components.nodes.host_key import HostKey, HostKeyArgs
 from components.nodes.kata_node import KataNode, KataNodeArgs
-from components.nodes.node import Node
 
 __all__ = [
     "ExistingHost",
     "ExistingNodes",
     "ExistingNodesArgs",
+    "HostKey",
+    "HostKeyArgs",
     "JoiningNodes",
     "JoiningNodesArgs",
     "KataDeploy",
@@ -37,7 +39,6 @@ __all__ = [
     "LocalNodesArgs",
     "LocalSite",
     "LocalSiteArgs",
-    "Node",
     "SandboxGuard",
     "SandboxGuardArgs",
     "SandboxNamespace",

@@ -4,6 +4,9 @@ from typing import Any, Optional
 
 import pulumi
 
+LEFT_ALONE: dict[str, Any] = {"retain_on_delete": True, "ignore_changes": ["*"]}
+"""Options of what is on a machine that no longer exists: no change reaches it, and forgetting it contacts nobody."""
+
 
 def child_options(
     parent: pulumi.ComponentResource, given: Optional[pulumi.ResourceOptions], **more: Any

@@ -84,9 +84,8 @@ class PackageProvider(ComponentProvider):
         for key in later:
             if properties[key].plain:
                 path = f"{property_path}.{key}" if property_path else key
-                raise InputPropertyError(
-                    path, f"'{path}' of {component_name} must be a plain value, not another resource's output"
-                )
+                kind = "a record, whose keys may be outputs of other resources," if properties[key].ref else "a plain value,"
+                raise InputPropertyError(path, f"'{path}' of {component_name} must be {kind} not another resource's output")
         result = mapped(inputs, {key: one for key, one in properties.items() if key not in later})
         for key, value in later.items():
 

@@ -8,19 +8,19 @@ from aws import preflight
 from aws.preflight_rules import Asked, insist, table
 from components.aws.node_group import AwsNodeGroup, AwsNodeGroupArgs
 from components.aws.nodes import AwsNodes, AwsNodesArgs
+from components.aws.parts import AwsMachine
 from components.aws.resources import account
+from components.nodes.node_states import NodeSettings
 from nodekit.errors import NodeError
 from nodekit.rules.text import harmless
 from stacks.aws_model import Aws
 
 
-def aws_nodes(
-    wanted: Aws, secrets: Mapping[str, pulumi.Output[str]], desired: Mapping[str, pulumi.Input[object]]
-) -> AwsNodes | AwsNodeGroup:
-    """The pool, after the account was asked; `desired` is what a node becomes, as `stacks.pool.desired` has it."""
+def aws_nodes(machines: Aws, secrets: Mapping[str, pulumi.Output[str]], becomes: NodeSettings) -> AwsNodes | None:
+    """Instances that are proven over SSH, or a group whose machines prove themselves, once the account was asked."""
     credentials = preflight.has_credentials()
     if credentials:
-        ask(wanted)
+        ask(machines)
     else:
         pulumi.log.warn(
             "AWS preflight skipped: there are no AWS credentials here (as in the preview of a pull request), so type, zone, "
@@ -29,44 +29,56 @@ def aws_nodes(
     # The provider refuses to plan without credentials although a plan of this stack needs none: these stand for them.
     if pulumi.runtime.is_dry_run() and not credentials:
         checks = ["skipCredentialsValidation", "skipRequestingAccountId", "skipMetadataApiCheck"]
-        provider = account("aws-account", wanted.region, checks, {"accessKey": "none", "secretKey": "none"})
+        provider = account("aws-account", machines.region, checks, {"accessKey": "none", "secretKey": "none"})
     else:
-        provider = account("aws-account", wanted.region)
+        provider = account("aws-account", machines.region)
     options = pulumi.ResourceOptions(providers={"aws": provider})
-    shared = {
-        "instance_type": wanted.instance_type,
-        "nested_virtualization": wanted.nested_virtualization,
-        "image": wanted.image,
-        "vpc": wanted.vpc,
-        "subnets": wanted.subnets,
-        "security_groups": wanted.security_groups,
-        "root_volume_gib": wanted.root_volume_gi_b,
-        "session_manager": wanted.session_manager,
-        "tags": wanted.tag_pairs,
+    machine: AwsMachine = {
+        "instance_type": machines.instance_type,
+        "nested_virtualization": machines.nested_virtualization,
+        "image": machines.image,
+        "vpc": machines.vpc,
+        "subnets": list(machines.subnets),
+        "security_groups": list(machines.security_groups),
+        "root_volume_gib": machines.root_volume_gi_b,
+        "session_manager": machines.session_manager,
+        "tags": machines.tag_pairs,
     }
-    if wanted.group:
-        joins = {"join_script": secrets["joinScript"]} if "joinScript" in secrets else {}
-        sizes = {
-            "min_size": wanted.group.min_size,
-            "max_size": wanted.group.max_size,
-            "root_device": wanted.group.root_device,
-            "program_address": wanted.group.program.address,
-            "program_sha256": wanted.group.program.sha256,
+    if machines.group:
+        kata = becomes.kata.copy()
+        # The join script brings the container runtime, after first boot's verbs.
+        kata.pop("handler", None)
+        group: AwsNodeGroupArgs = {
+            "machine": machine,
+            "min_size": machines.group.min_size,
+            "max_size": machines.group.max_size,
+            "root_device": machines.group.root_device,
+            "program": {"address": machines.group.program.address, "sha256": machines.group.program.sha256},
+            "docker": becomes.docker,
+            "kata": kata,
+            "verification": becomes.verification,
         }
-        return AwsNodeGroup("aws", AwsNodeGroupArgs(**shared, **sizes, **joins, **desired), options)  # type: ignore[typeddict-item]
-    assert wanted.instances
-    login: dict[str, object] = {
-        "count": wanted.instances.count,
-        "user": wanted.instances.user,
-        "ssh_from": wanted.instances.ssh_from,
-        "ssh_from_everywhere": wanted.instances.ssh_from_everywhere,
-        "public_address": wanted.instances.public_address,
+        if "joinScript" in secrets:
+            group["join_script"] = secrets["joinScript"]
+        AwsNodeGroup("aws", group, options)
+        return None
+    assert machines.instances
+    instances: AwsNodesArgs = {
+        "machine": machine,
+        "count": machines.instances.count,
+        "user": machines.instances.user,
+        "ssh_from": list(machines.instances.ssh_from),
+        "ssh_from_everywhere": machines.instances.ssh_from_everywhere,
+        "public_address": machines.instances.public_address,
+        "docker": becomes.docker,
+        "kata": becomes.kata,
+        "verification": becomes.verification,
     }
-    if wanted.instances.public_key:
-        login["public_key"] = wanted.instances.public_key
+    if machines.instances.public_key:
+        instances["public_key"] = machines.instances.public_key
         if "sshPrivateKey" in secrets:
-            login["private_key"] = secrets["sshPrivateKey"]
-    return AwsNodes("aws", AwsNodesArgs(**shared, **login), options)  # type: ignore[typeddict-item]
+            instances["private_key"] = secrets["sshPrivateKey"]
+    return AwsNodes("aws", instances, options)
 
 
 def ask(wanted: Aws) -> None:

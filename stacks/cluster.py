@@ -1,20 +1,18 @@
 """From the stack configuration to what is made on a Kubernetes cluster, after every proof."""
 
-import json
 from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from clusterkit import images, pod
+from clusterkit import images
 from clusterkit.api.kubeconfig import login
 from components import (
     JoiningNodes,
     JoiningNodesArgs,
     KataDeploy,
     KataDeployArgs,
-    KataNode,
     KataRuntimeClass,
     KataRuntimeClassArgs,
     LocalCluster,
@@ -23,12 +21,12 @@ from components import (
     SandboxPodTemplate,
 )
 from components.cluster.kata_proof import KataProof, KataProofArgs
+from components.cluster.proof_settings import PodProof
 from nodekit.errors import NodeError
-from nodekit.scripts import script
 from stacks import model
 from stacks.adoption import adopted
 from stacks.model import Kubernetes, StackConfig
-from stacks.pool import state_folder
+from stacks.pool import Nodes, state_folder
 
 
 @dataclass(frozen=True)
@@ -56,17 +54,6 @@ class PodSettings(TypedDict):
     memory_limit: str
 
 
-class Proven(TypedDict):
-    """What the proof of `up` and that of joining nodes have in common; see `pod_proof.ask`."""
-
-    pod_template: str
-    handler: pulumi.Input[str]
-    kata_version: str
-    kernel_params: list[str]
-    nested_sandbox: bool
-    sandbox: str
-
-
 def server_of(kubeconfig: str, context: str | None) -> str:
     """Address of the API server that a kubeconfig means by `context`, else by its current one; raises pulumi.RunError."""
     try:
@@ -75,7 +62,7 @@ def server_of(kubeconfig: str, context: str | None) -> str:
         raise pulumi.RunError(error.sentence()) from None
 
 
-def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes: list[KataNode]) -> Sandboxes | None:
+def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes: Nodes) -> Sandboxes | None:
     """Kata, RuntimeClass, guard, namespace, PodTemplate and proof, in this order; None where the stack has no cluster."""
     wanted = config.kubernetes
     if wanted is None:
@@ -89,7 +76,7 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
         assert kubeconfig
         # Known only after the proofs, so that a preview of a new stack contacts no cluster; with the identifier, a
         # kubeconfig that is unknown in a preview does not look like another cluster.
-        proven = pulumi.Output.all(kubeconfig, *(node.evidence for node in nodes)).apply(lambda values: values[0])
+        proven = pulumi.Output.all(kubeconfig, nodes.evidence).apply(lambda values: values[0])
         identifier = pulumi.Output.unsecret(kubeconfig).apply(lambda text: server_of(text, wanted.context))
         reached = {"kubeconfig": proven, "context": wanted.context, "cluster_identifier": identifier}
     # By server-side apply, creating an object would take over one that exists; labelling one that exists needs it.
@@ -97,7 +84,7 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
     adopting = k8s.Provider("cluster-adopting", **reached) if wanted.adopt_namespace else provider
     after = pulumi.ResourceOptions(
         providers={"kubernetes": provider},
-        depends_on=[*nodes],
+        depends_on=[nodes.pool] if nodes.pool else [],
         deleted_with=cluster.server if cluster else None,
     )
     deployed = kata_deploy(config, reached["kubeconfig"], after)
@@ -126,21 +113,20 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
         {
             "template": wanted.pod_template,
             "namespace": namespace.namespace,
-            "runtime_class": made.runtime_class,
+            # Plain where it can be: a preview then shows the template, and what of it is proven.
+            "runtime_class": made.runtime_class if wanted.adopt_runtime_class else wanted.runtime_class,
             **settings,
         },
-        after,
+        pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[made])),
     )
-    labels = {"app.kubernetes.io/name": wanted.pod_template}
-    body = pod.template(runtime_class=wanted.runtime_class, labels=labels, entry=script("entry.sh"), **settings)
-    common = Proven(
-        pod_template=json.dumps(body, sort_keys=True),
-        handler=made.handler,
-        kata_version=config.kata.version,
-        kernel_params=config.parameters,
-        nested_sandbox=config.kata.nested_sandbox,
-        sandbox=config.kata.sandbox,
-    )
+    common: PodProof = {
+        "pod_template": template.pod_template,
+        "handler": made.handler,
+        "kata_version": config.kata.version,
+        "kernel_params": config.parameters,
+        "nested_sandbox": config.kata.nested_sandbox,
+        "sandbox": config.kata.sandbox,
+    }
     proof = None
     if wanted.proof:
         behind = pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[guard]))
@@ -148,12 +134,18 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
         args: KataProofArgs = {
             "kubeconfig": known_after(reached["kubeconfig"], deployed),
             "namespace": place.namespace,
-            **common,  # type: ignore[typeddict-item]
-            "image": images.mirrored(wanted.proof.image or images.PROOF, wanted.image_mirror),
-            "timeout_seconds": wanted.proof.timeout_seconds,
+            "proof": {
+                **common,
+                "image": images.mirrored(wanted.proof.image or images.PROOF, wanted.image_mirror),
+                "timeout_seconds": wanted.proof.timeout_seconds,
+            },
         }
-        chosen = {"nodes": wanted.proof.nodes, "node_selector": wanted.proof.selector, "context": wanted.context}
-        args |= {key: value for key, value in chosen.items() if value is not None}  # type: ignore[typeddict-item]
+        if wanted.context is not None:
+            args["context"] = wanted.context
+        if wanted.proof.nodes is not None:
+            args["nodes"] = list(wanted.proof.nodes)
+        if wanted.proof.selector is not None:
+            args["node_selector"] = wanted.proof.selector
         proof = KataProof("proof", args, pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[template, made])))
     if wanted.joining_nodes:
         joining_nodes(wanted, wanted.joining_nodes, common, after, [guard, template, made, *([proof] if proof else [])])
@@ -189,7 +181,7 @@ def known_after(kubeconfig: Any, deployed: KataDeploy | None) -> Any:
 def joining_nodes(
     wanted: Kubernetes,
     given: model.JoiningNodes,
-    proven: Proven,
+    common: PodProof,
     options: pulumi.ResourceOptions,
     before: list[pulumi.Resource],
 ) -> None:
@@ -200,9 +192,11 @@ def joining_nodes(
         "namespace": place.namespace,
         "image": given.image,
         "selector": given.selector,
-        **proven,
-        "proof_image": images.mirrored(wanted.proof_image or images.PROOF, wanted.image_mirror),
-        "timeout_seconds": given.timeout_seconds,
+        "proof": {
+            **common,
+            "image": images.mirrored(wanted.proof_image or images.PROOF, wanted.image_mirror),
+            "timeout_seconds": given.timeout_seconds,
+        },
     }
     JoiningNodes("joining-nodes", args, after)
 

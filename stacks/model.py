@@ -140,7 +140,7 @@ class DockerRepository(Model):
 class Docker(Model):
     """Docker on the nodes."""
 
-    version: Version = "27.5.1"
+    version: Version = node_state.DOCKER_VERSION
     """Version that every node is brought to, and held at."""
     repository: DockerRepository | Literal["local"] = DockerRepository()
     """Where its packages come from; `local` is the signed repository that the stack itself serves to its local nodes."""
@@ -176,7 +176,7 @@ class Kata(Model):
     or a container of runc without privilege, as rootless engines start theirs."""
     runtime: Literal["go", "rust"] = "go"
     """Which of Kata's two runtimes the nodes use."""
-    version: Version = "3.32.0"
+    version: Version = node_state.KATA_VERSION
     """Kata's release: what the archive holds, or what is installed already."""
     install: Literal["release", "local"] | KataArchive | None = None
     """How Kata comes to the nodes: `release` is the official archive of `version` for each node's architecture, by this
@@ -553,7 +553,7 @@ class StackConfig(Model):
         """All guest kernel parameters to merge; none where Kata is there already and nobody here configures it."""
         if self.nodes is None and not (self.kubernetes and self.kubernetes.kata_deploy):
             return []
-        return node_state.wanted_parameters(self.kata.kernel_params, self.kata.nested_sandbox)
+        return node_state.merged_parameters(self.kata.kernel_params, self.kata.nested_sandbox)
 
 
 REMEDIES = {

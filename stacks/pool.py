@@ -2,16 +2,20 @@
 
 import importlib.util
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import pulumi
 
-from components import ExistingNodes, ExistingNodesArgs, KataNode, KataNodeArgs, LocalNodes, LocalSite
-from components.nodes.node import Node
+from components import ExistingNodes, ExistingNodesArgs, LocalNodes, LocalSite
+from components.aws.nodes import AwsNodes
+from components.nodes.node_states import NodeSettings
+from components.nodes.settings import DockerSettings, KataSettings, Verification
 from nodekit.errors import NodeError
-from nodekit.rules.kata import kata_layout, kata_releases
+from nodekit.rules.kata import kata_releases
 from nodekit.rules.text import harmless
+from stacks import model
 from stacks.model import DockerRepository, KataArchive, StackConfig
 
 
@@ -20,50 +24,40 @@ def state_folder() -> Path:
     return Path(__file__).resolve().parent.parent / ".state" / "local" / pulumi.get_stack()
 
 
-def desired(config: StackConfig, site: LocalSite | None) -> dict[str, pulumi.Input[object]]:
-    """The part of a node's arguments that every node shares."""
-    args: dict[str, pulumi.Input[object]] = {
-        "docker_version": config.docker.version,
-        "kata_version": config.kata.version,
-        "kata_runtime": config.kata.runtime,
+def settings(config: StackConfig, site: LocalSite | None) -> NodeSettings:
+    """What every node becomes."""
+    kata: KataSettings = {
+        "version": config.kata.version,
+        "runtime": config.kata.runtime,
         "hypervisor": config.kata.hypervisor,
         "nested_sandbox": config.kata.nested_sandbox,
         "sandbox": config.kata.sandbox,
-        "kernel_params": config.parameters,
-        "proof_seconds": config.verification.timeout_seconds,
+        "kernel_params": list(config.kata.kernel_params),
+        "install_release": config.kata.install == "release",
     }
+    docker: DockerSettings = {"version": config.docker.version}
+    verification: Verification = {"timeout_seconds": config.verification.timeout_seconds}
     repository, archive = config.docker.repository, config.kata.install
     if isinstance(repository, DockerRepository):
-        args |= {"repository_address": repository.address, "repository_fingerprint": repository.fingerprint}
+        docker["repository"] = {"address": repository.address, "fingerprint": repository.fingerprint}
         if repository.suite:
-            args["repository_suite"] = repository.suite
+            docker["repository"]["suite"] = repository.suite
     elif site:
-        args |= {"repository_address": site.repository_address, "repository_fingerprint": site.repository_fingerprint}
+        docker["repository"] = {"address": site.repository_address, "fingerprint": site.repository_fingerprint}
     if isinstance(archive, KataArchive):
-        args |= {"archive_address": archive.address, "archive_sha256": archive.sha256}
-    elif archive == "release":
-        args["install_release"] = True
+        kata["archive"] = {"address": archive.address, "sha256": archive.sha256}
     elif archive == "local" and site:
-        args |= {"archive_address": site.archive_address, "archive_sha256": site.archive_sha256}
+        kata["archive"] = {"address": site.archive_address, "sha256": site.archive_sha256}
     if config.kata.config_path:
-        args["config_path"] = config.kata.config_path
-    elif archive:
-        # A release holds one file a hypervisor; Docker names the chosen one, so that no other file on the node counts.
-        args["config_path"] = kata_layout.release_config_path(config.kata.runtime, config.kata.version, config.kata.hypervisor)
-    if config.verification.image:
-        args["proof_image"] = config.verification.image
-    return args
-
-
-def cluster_part(config: StackConfig) -> dict[str, pulumi.Input[object]]:
-    """The part of the arguments of nodes that serve the stack's cluster; empty where they serve none."""
+        kata["config_path"] = config.kata.config_path
     wanted = config.kubernetes
-    if config.served_handler is None or wanted is None:
-        return {}
-    args: dict[str, pulumi.Input[object]] = {"handler": config.served_handler, "allowed_annotations": wanted.allowed_annotations}
-    if wanted.container_runtime:
-        args["container_runtime"] = wanted.container_runtime
-    return args
+    if config.served_handler is not None and wanted is not None:
+        kata["handler"] = {"name": config.served_handler, "allowed_annotations": list(wanted.allowed_annotations)}
+        if wanted.container_runtime:
+            kata["handler"]["container_runtime"] = wanted.container_runtime
+    if config.verification.image:
+        verification["image"] = config.verification.image
+    return NodeSettings(docker, kata, verification)
 
 
 def sources(config: StackConfig) -> list[str]:
@@ -73,7 +67,7 @@ def sources(config: StackConfig) -> list[str]:
         return []
     if archive == "release":
         listed = kata_releases.archives(config.kata.version, config.kata.runtime, config.kata.hypervisor)
-        address = listed["x86_64"]["address"]  # of the node image
+        address = listed["x86_64"].address  # of the node image
     else:
         assert isinstance(archive, KataArchive)
         address = archive.address
@@ -97,81 +91,95 @@ def _look_for(addresses: list[str]) -> None:
         raise pulumi.RunError(harmless(str(error))) from None
 
 
-class Pool(Protocol):
-    """What every pool of machines has."""
+@dataclass(frozen=True)
+class Nodes:
+    """The stack's own nodes, each proven; those that are gone are not among them."""
 
-    nodes: list[Node]
-    """The machines that are reached over SSH."""
-    options: list[pulumi.ResourceOptions]
-    """What is to be given to a `KataNode` on each of them, in the same order."""
+    pool: pulumi.Resource | None
+    """Where they come from: what depends on it comes after every proof. None where nodes are a cluster's own, or join one."""
+    summaries: pulumi.Output[list[dict[str, Any]]]
+    """One a node: name, address and what the proof read."""
+    evidence: pulumi.Output[dict[str, Any]]
+    """By node."""
 
 
-def pool(config: StackConfig, secrets: Mapping[str, pulumi.Output[str]]) -> Pool:
-    """Where the machines come from."""
-    assert config.nodes
+def nodes(config: StackConfig, secrets: Mapping[str, pulumi.Output[str]]) -> Nodes:
+    """The machines of the stack made into nodes."""
+    if config.nodes is None:
+        return no_nodes()
+    served = "local" in (config.docker.repository, config.kata.install)
+    site = LocalSite("site", {"directory": str(state_folder() / "site")}) if served else None
+    becomes = settings(config, site)
+    pool: AwsNodes | ExistingNodes | LocalNodes | None
     if config.nodes.aws:
         from stacks.aws_pool import aws_nodes  # boto3 takes a second to load, and other stacks do not need it
 
-        return aws_nodes(config.nodes.aws, secrets, desired(config, None))
-    if config.nodes.local:
-        if importlib.util.find_spec("cryptography") is None:
-            raise pulumi.RunError(
-                "Local nodes need Python packages that `pulumi install` leaves out, since only they use them. Run: make up "
-                f"STACK={pulumi.get_stack()}"
-            )
-        if real_parts := sources(config):
-            _look_for(real_parts)
-        return LocalNodes(
-            "nodes",
-            {
-                "count": config.nodes.local.count,
-                "directory": str(state_folder()),
-                "memory_mib": config.nodes.local.memory_mi_b,
-                "cores": config.nodes.local.cores,
-            },
+        pool = aws_nodes(config.nodes.aws, secrets, becomes)
+    elif config.nodes.local:
+        pool = local_nodes(config, config.nodes.local, becomes)
+    else:
+        pool = existing_nodes(config.nodes, secrets, becomes)
+    return Nodes(pool, pool.nodes, pool.evidence) if pool else no_nodes()
+
+
+def no_nodes() -> Nodes:
+    """For a stack without nodes of its own."""
+    empty: list[dict[str, Any]] = []
+    return Nodes(None, pulumi.Output.from_input(empty), pulumi.Output.from_input({}))
+
+
+def local_nodes(config: StackConfig, machines: model.LocalNodes, becomes: NodeSettings) -> LocalNodes:
+    """Virtual machines on this machine, named local-0, local-1 and so on."""
+    if importlib.util.find_spec("cryptography") is None:
+        raise pulumi.RunError(
+            "Local nodes need Python packages that `pulumi install` leaves out, since only they use them. Run: make up "
+            f"STACK={pulumi.get_stack()}"
         )
+    if real_parts := sources(config):
+        _look_for(real_parts)
+    return LocalNodes(
+        "local",
+        {
+            "count": machines.count,
+            "directory": str(state_folder()),
+            "memory_mib": machines.memory_mi_b,
+            "cores": machines.cores,
+            "docker": becomes.docker,
+            "kata": becomes.kata,
+            "verification": becomes.verification,
+        },
+    )
+
+
+def existing_nodes(hosts: model.Nodes, secrets: Mapping[str, pulumi.Output[str]], becomes: NodeSettings) -> ExistingNodes:
+    """Machines that are there already, named as in the settings."""
     args: ExistingNodesArgs = {
         "hosts": [
             {
-                "name": one.name,
-                "address": one.address,
-                "port": one.port,
-                "user": one.user,
-                "host_key": one.host_key,
-                "gone": one.gone,
+                "name": host.name,
+                "address": host.address,
+                "port": host.port,
+                "user": host.user,
+                "host_key": host.host_key,
+                "gone": host.gone,
             }
-            for one in config.nodes.existing or []
-        ]
+            for host in hosts.existing or []
+        ],
+        "docker": becomes.docker,
+        "kata": becomes.kata,
+        "verification": becomes.verification,
     }
     if "sshPrivateKey" in secrets:
         args["private_key"] = secrets["sshPrivateKey"]
     if "sudoPassword" in secrets:
         args["sudo_password"] = secrets["sudoPassword"]
-    if bastion := config.nodes.bastion:
-        args["bastion_address"] = bastion.address
-        args["bastion_port"] = bastion.port
-        args["bastion_user"] = bastion.user
-        args["bastion_host_key"] = bastion.host_key
+    if bastion := hosts.bastion:
+        args["bastion"] = {
+            "address": bastion.address,
+            "port": bastion.port,
+            "user": bastion.user,
+            "host_key": bastion.host_key,
+        }
         if "bastionPrivateKey" in secrets:
-            args["bastion_private_key"] = secrets["bastionPrivateKey"]
+            args["bastion"]["private_key"] = secrets["bastionPrivateKey"]
     return ExistingNodes("nodes", args)
-
-
-def nodes(config: StackConfig, secrets: Mapping[str, pulumi.Output[str]]) -> list[KataNode]:
-    """Every machine of the pool made into a node; none where the nodes are a cluster's own.
-
-    Those that are gone are kept in the stack's state and not among these.
-    """
-    if config.nodes is None:
-        return []
-    served = "local" in (config.docker.repository, config.kata.install)
-    site = LocalSite("site", {"directory": str(state_folder() / "site")}) if served else None
-    machines = pool(config, secrets)
-    gone = {one.name for one in config.nodes.existing or [] if one.gone}
-    made = []
-    for where, options in zip(machines.nodes, machines.options, strict=True):
-        name = str(where["node"])
-        node = KataNode(name, KataNodeArgs(**where, **desired(config, site), **cluster_part(config)), options)  # type: ignore[typeddict-item]
-        if name not in gone:
-            made.append(node)
-    return made

@@ -1,15 +1,17 @@
 """Nodes that the stack makes itself: instances on EC2, each with a host key that was pinned before it started."""
 
-from typing import NotRequired, Optional, TypedDict
+from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
 
 from aws import user_data
-from components.aws.parts import METADATA, Parts
-from components.aws.resources import PluginResource
-from components.nodes.node import Node
-
-PRIVATE = ["privateKeyOpenssh", "privateKeyPem", "privateKeyPemPkcs8"]
+from components.aws.parts import METADATA, AwsMachine, Parts
+from components.children import child_options
+from components.nodes.host_key import key_pair
+from components.nodes.kata_node import KataNode
+from components.nodes.node_states import settings_of
+from components.nodes.settings import Connection, DockerSettings, KataSettings, Verification
+from components.plugin_resource import PluginResource
 
 
 class AwsNodesArgs(TypedDict):
@@ -17,55 +19,50 @@ class AwsNodesArgs(TypedDict):
 
     count: int
     """How many. Plain, because it decides which resources there are."""
-    instance_type: pulumi.Input[str]
-    """Bare metal, such as m7i.metal-24xl, or a type that lists nested-virtualization, such as m8i.xlarge."""
-    nested_virtualization: NotRequired[pulumi.Input[bool]]
-    """Whether nested virtualisation is turned on; needed for a type that is not bare metal, and refused for one that is."""
-    image: pulumi.Input[str]
-    """Image (ami-…) with cloud-init, of Debian or Ubuntu for x86_64."""
+    machine: AwsMachine
+    """What each of them is; they are spread over its subnets in turn."""
     user: NotRequired[pulumi.Input[str]]
     """Login user of the image; without it ubuntu."""
-    vpc: pulumi.Input[str]
-    """The network (vpc-…) that the subnets are in."""
-    subnets: pulumi.Input[list[str]]
-    """Subnets (subnet-…), over which the instances are spread in turn."""
     ssh_from: pulumi.Input[list[str]]
     """Networks that may reach SSH, as 203.0.113.0/24."""
     ssh_from_everywhere: NotRequired[pulumi.Input[bool]]
     """Whether these networks may be everybody, which is refused without it."""
-    security_groups: NotRequired[pulumi.Input[list[str]]]
-    """Further security groups (sg-…), such as that of a cluster's nodes."""
     public_address: NotRequired[pulumi.Input[bool]]
     """Whether each instance gets a public IPv4 address and is reached by it; without it, by its private one."""
     public_key: NotRequired[pulumi.Input[str]]
     """Public login key. Without it the pool makes a pair, whose private half is in the stack's state as a secret."""
     private_key: NotRequired[pulumi.Input[str]]
     """Private half of `public_key` (secret); without it the SSH agent is asked."""
-    root_volume_gib: pulumi.Input[int]
-    """Size of the encrypted root volume in GiB; images of containers and Kata itself lie on it."""
-    session_manager: NotRequired[bool]
-    """Whether Systems Manager may open sessions on the instances. Plain, because it decides which resources there are."""
-    tags: NotRequired[pulumi.Input[list[str]]]
-    """Tags of everything, as KEY=VALUE."""
+    docker: NotRequired[DockerSettings]
+    """Docker on every instance; by default 27.5.1, held."""
+    kata: NotRequired[KataSettings]
+    """Kata on every instance; by default the official release 3.32.0 with QEMU, for a nested sandbox."""
+    verification: NotRequired[Verification]
+    """How every instance is proven."""
 
 
 class AwsNodes(pulumi.ComponentResource):
-    """A pool of instances, named `{name}-0`, `{name}-1` and so on. For Amazon's commercial partition.
+    """Instances, named `{name}-0`, `{name}-1` and so on, each made a Kata node and proven by a KataNode of its name.
+
+    For Amazon's commercial partition.
 
     What replaces what: another image, type, subnet, login key or host key replaces the instance, and with it everything that was
     done and proven on that node, and on that node alone. cloud-init sets keys at a machine's first boot only, and a proof on one
     type says nothing of another. Other security groups, tags or a larger disk are changed in place.
     """
 
-    nodes: list[Node]
-    """One record an instance."""
+    nodes: pulumi.Output[list[dict[str, Any]]]
+    """By instance: name, address and what the proof read, as `summary` of a KataNode. Known once every node is proven."""
+    evidence: pulumi.Output[dict[str, Any]]
+    """By node: the proof's result. Known once every node is proven."""
 
     def __init__(self, name: str, args: AwsNodesArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:AwsNodes", name, None, opts)
-        parts = Parts(self, name, args, opts)
+        machine = args["machine"]
+        parts = Parts(self, name, machine, opts, args["ssh_from"], args.get("ssh_from_everywhere", False))
         public_key, private_key = args.get("public_key"), args.get("private_key")
         if public_key is None:
-            public_key, private_key = self._pair(f"{name}-login-key", parts)
+            public_key, private_key = key_pair(f"{name}-login-key", parts.options())
         login = PluginResource(
             "aws:ec2/keyPair:KeyPair",
             f"{name}-login",
@@ -73,27 +70,26 @@ class AwsNodes(pulumi.ComponentResource):
             parts.options(),
             outputs=["keyName"],
         )
-        self.nodes = []
-        self.options: list[pulumi.ResourceOptions] = []
-        """What is to be given to a `KataNode` on each of them, in the same order."""
+        settings = settings_of(args)
+        proven: dict[str, KataNode] = {}
         for number in range(int(args["count"])):
             node = f"{name}-{number}"
-            host_public, host_private = self._pair(f"{node}-host-key", parts)
+            host_public, host_private = key_pair(f"{node}-host-key", parts.options())
             instance = PluginResource(
                 "aws:ec2/instance:Instance",
                 f"{node}-instance",
                 {
-                    "ami": args["image"],
-                    "instanceType": args["instance_type"],
+                    "ami": machine["image"],
+                    "instanceType": machine["instance_type"],
                     "cpuOptions": parts.cpu_options,
-                    "subnetId": self._in_turn(args["subnets"], number),
+                    "subnetId": self._in_turn(machine["subnets"], number),
                     "vpcSecurityGroupIds": parts.security_groups,
                     "associatePublicIpAddress": args.get("public_address", False),
                     "keyName": login.output("keyName"),
                     "iamInstanceProfile": parts.profile.output("name") if parts.profile else None,
                     "metadataOptions": METADATA,
                     "rootBlockDevice": {**parts.disk, "tags": parts.tags(node)},
-                    "userData": pulumi.Output.all(host_private, host_public).apply(lambda pair: user_data.host_key(*pair)),
+                    "userData": pulumi.Output.all(host_private, host_public).apply(lambda halves: user_data.host_key(*halves)),
                     "userDataReplaceOnChange": True,
                     "tags": parts.tags(node),
                 },
@@ -106,28 +102,29 @@ class AwsNodes(pulumi.ComponentResource):
                 outputs=["publicIp", "privateIp"],
             )
             addresses = (args.get("public_address", False), instance.output("publicIp"), instance.output("privateIp"))
-            where: Node = {
-                "node": node,
+            connection: Connection = {
                 "address": pulumi.Output.all(*addresses).apply(lambda one: str(one[1] if one[0] else one[2])),
-                "port": 22,
                 "user": args.get("user", "ubuntu"),
                 "host_key": host_public,
                 "identity": instance.id,
             }
             if private_key is not None:
-                where["private_key"] = pulumi.Output.secret(private_key)
-            self.nodes.append(where)
+                connection["private_key"] = private_key
             # What is on the machine goes with it, so its removal needs no undoing first.
-            self.options.append(pulumi.ResourceOptions(deleted_with=instance))
-        self.register_outputs({"nodes": self.nodes})
+            gone_with_it = child_options(self, opts, deleted_with=instance)
+            proven[node] = KataNode(
+                node,
+                {
+                    "connection": connection,
+                    "docker": settings.docker,
+                    "kata": settings.kata,
+                    "verification": settings.verification,
+                },
+                gone_with_it,
+            )
+        self.nodes = pulumi.Output.all(*(node.summary for node in proven.values()))
+        self.evidence = pulumi.Output.from_input({name: node.evidence for name, node in proven.items()})
+        self.register_outputs({"nodes": self.nodes, "evidence": self.evidence})
 
     def _in_turn(self, subnets: pulumi.Input[list[str]], number: int) -> pulumi.Output[str]:
         return pulumi.Output.from_input(subnets).apply(lambda all_of: str(all_of[number % len(all_of)]))
-
-    def _pair(self, name: str, parts: Parts) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
-        """A new ed25519 key pair: public half without a comment, private half (secret) in OpenSSH's form."""
-        options = parts.options(additional_secret_outputs=PRIVATE)
-        halves = ["publicKeyOpenssh", "privateKeyOpenssh"]
-        pair = PluginResource("tls:index/privateKey:PrivateKey", name, {"algorithm": "ED25519"}, options, outputs=halves)
-        public = pair.output("publicKeyOpenssh").apply(lambda text: " ".join(str(text).split()[:2]))
-        return public, pulumi.Output.secret(pair.output("privateKeyOpenssh"))

@@ -1,12 +1,12 @@
 """What machines of every pool on AWS have in common: type, security group, instance profile, metadata service, disk, tags."""
 
-from typing import Any, Optional
+from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
 
 from aws import ec2
-from components.aws.resources import PluginResource
 from components.children import child_options
+from components.plugin_resource import PluginResource
 from components.told import told
 
 METADATA = {
@@ -20,22 +20,53 @@ SESSION_MANAGER = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
 SSH_PORT = 22
 
 
-class Parts:
-    """Children of the pool `parent`, which was given `args` and `opts`, and inputs of its machines."""
+class AwsMachine(TypedDict):
+    """What every machine of a pool on AWS is."""
 
-    def __init__(self, parent: pulumi.ComponentResource, name: str, args: Any, opts: Optional[pulumi.ResourceOptions]) -> None:
-        self.parent, self.name, self.given_tags, self.opts = parent, name, args.get("tags", []), opts
-        nested = pulumi.Output.all(args["instance_type"], args.get("nested_virtualization", False)).apply(
+    instance_type: pulumi.Input[str]
+    """Bare metal, such as m7i.metal-24xl, or a type that lists nested-virtualization, such as m8i.xlarge."""
+    nested_virtualization: NotRequired[pulumi.Input[bool]]
+    """Whether nested virtualization is turned on; needed for a type that is not bare metal, and refused for one that is."""
+    image: pulumi.Input[str]
+    """Image (ami-…) with cloud-init, of Debian or Ubuntu for x86_64."""
+    root_volume_gib: NotRequired[pulumi.Input[int]]
+    """Size of the encrypted root volume in GiB, by default 100; images of containers and Kata itself lie on it."""
+    vpc: pulumi.Input[str]
+    """The network (vpc-…) that the subnets are in."""
+    subnets: pulumi.Input[list[str]]
+    """Subnets (subnet-…) that machines are made in."""
+    security_groups: NotRequired[pulumi.Input[list[str]]]
+    """Further security groups (sg-…), such as that of a cluster's nodes."""
+    session_manager: NotRequired[bool]
+    """Whether Systems Manager may open sessions on the machines. Plain, because it decides which resources there are."""
+    tags: NotRequired[pulumi.Input[list[str]]]
+    """Tags of everything, as KEY=VALUE."""
+
+
+class Parts:
+    """Children of the pool `parent`, which was given `opts`, and inputs of its machines; `ssh_from` may reach them."""
+
+    def __init__(
+        self,
+        parent: pulumi.ComponentResource,
+        name: str,
+        machine: AwsMachine,
+        opts: Optional[pulumi.ResourceOptions],
+        ssh_from: pulumi.Input[list[str]] | None = None,
+        ssh_from_everywhere: pulumi.Input[bool] = False,
+    ) -> None:
+        self.parent, self.name, self.given_tags, self.opts = parent, name, machine.get("tags", []), opts
+        nested = pulumi.Output.all(machine["instance_type"], machine.get("nested_virtualization", False)).apply(
             told(lambda one: ec2.nested_virtualization(one[0], bool(one[1])))
         )
         self.cpu_options = nested.apply(lambda on: {"nestedVirtualization": "enabled"} if on else None)
         self.disk = {
-            "volumeSize": pulumi.Output.from_input(args["root_volume_gib"]).apply(int),
+            "volumeSize": pulumi.Output.from_input(machine.get("root_volume_gib", 100)).apply(int),
             "volumeType": "gp3",
             "encrypted": True,
             "deleteOnTermination": True,
         }
-        networks = pulumi.Output.all(args.get("ssh_from", []), args.get("ssh_from_everywhere", False)).apply(
+        networks = pulumi.Output.all(ssh_from or [], ssh_from_everywhere).apply(
             told(lambda one: ec2.ssh_networks(one[0], bool(one[1])))
         )
         everywhere = {"cidrBlocks": ["0.0.0.0/0"], "ipv6CidrBlocks": ["::/0"]}
@@ -44,15 +75,17 @@ class Parts:
             f"{name}-security-group",
             {
                 "description": "Nodes of kata-nodes: SSH from named networks alone",
-                "vpcId": args["vpc"],
+                "vpcId": machine["vpc"],
                 "ingress": networks.apply(_ingress),
                 "egress": [{"protocol": "-1", "fromPort": 0, "toPort": 0, **everywhere}],
                 "tags": self.tags(f"{name}-security-group"),
             },
             self.options(),
         )
-        self.security_groups = pulumi.Output.all(group.id, args.get("security_groups", [])).apply(lambda one: [one[0], *one[1]])
-        self.profile = self._session_manager() if args.get("session_manager", False) else None
+        self.security_groups = pulumi.Output.all(group.id, machine.get("security_groups", [])).apply(
+            lambda one: [one[0], *one[1]]
+        )
+        self.profile = self._session_manager() if machine.get("session_manager", False) else None
 
     def options(self, *after: pulumi.Resource, **more: Any) -> pulumi.ResourceOptions:
         """Of a child."""

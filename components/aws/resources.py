@@ -1,38 +1,11 @@
-"""Resources of the AWS and TLS plugins under the plugins' own names, so that a stack on AWS needs no Python package for them.
-
-Ten kinds of resources are used here, for which the package pulumi-aws would bring 270 MB (docs/adr/0029). The engine
-downloads the plugins themselves when a stack first asks for one.
-"""
+"""The AWS plugin for a region, with no Python package of AWS (docs/adr/0029)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import pulumi
 
-PLUGINS = {"aws": "7.51.1", "tls": "5.6.2"}
-"""Plugin -> its version, which decides what the names below mean."""
-
-
-class PluginResource(pulumi.CustomResource):
-    """A resource of one of the plugins. `kind`, `inputs` and `outputs` are named as in the plugin's schema."""
-
-    def __init__(
-        self,
-        kind: str,
-        name: str,
-        inputs: Mapping[str, Any],
-        opts: pulumi.ResourceOptions,
-        outputs: Sequence[str] = (),
-    ) -> None:
-        version = pulumi.ResourceOptions(version=PLUGINS[kind.partition(":")[0]])
-        # Every property named here becomes an attribute of the resource; one without a value is not sent.
-        properties = {**dict.fromkeys(outputs), **inputs}
-        super().__init__(kind, name, properties, pulumi.ResourceOptions.merge(opts, version))
-
-    def output(self, name: str) -> pulumi.Output[Any]:
-        """One of `outputs`."""
-        value: pulumi.Output[Any] = self.__dict__[name]
-        return value
+from components.plugin_resource import PLUGINS
 
 
 def account(name: str, region: str, skipped: Sequence[str] = (), credentials: Optional[Mapping[str, str]] = None) -> Any:

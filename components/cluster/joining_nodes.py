@@ -1,13 +1,14 @@
 """The controller that proves nodes which join a cluster after `up`, and takes their startup taint away."""
 
 import json
-from typing import Any, NotRequired, Optional, TypedDict
+from typing import Any, Optional, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from clusterkit import joining, joining_guard, joining_workload, pod_safety, proof_guard
 from components.cluster.cluster_object import cluster_options
+from components.cluster.proof_settings import PodProof, completed
 from components.told import told
 from nodekit.rules.proof.ladder import SANDBOXES
 
@@ -22,22 +23,8 @@ class JoiningNodesArgs(TypedDict):
     """Image of clusterkit/controller/Containerfile, best by digest; this project publishes none."""
     selector: pulumi.Input[str]
     """Label selector of the nodes that are proven, such as katacontainers.io/kata-runtime=true."""
-    pod_template: pulumi.Input[str]
-    """The pod template to prove, as JSON (core/v1 PodTemplateSpec); its class, capabilities and resources are the proof's."""
-    handler: pulumi.Input[str]
-    """Handler of the template's RuntimeClass."""
-    kata_version: pulumi.Input[str]
-    """Kata release on the nodes."""
-    kernel_params: pulumi.Input[list[str]]
-    """Guest kernel parameters that every guest's command line must have."""
-    nested_sandbox: pulumi.Input[bool]
-    """Whether a sandbox inside the guest must work."""
-    sandbox: NotRequired[pulumi.Input[str]]
-    """Which sandbox that is, as for KataProof."""
-    proof_image: NotRequired[pulumi.Input[str]]
-    """Image to climb the ladder in, as for KataProof. Without it the template's own."""
-    timeout_seconds: pulumi.Input[int]
-    """Bound on one node's proof in seconds."""
+    proof: PodProof
+    """What is proven of them."""
 
 
 class JoiningNodes(pulumi.ComponentResource):
@@ -128,7 +115,12 @@ class JoiningNodes(pulumi.ComponentResource):
                 opts=options(f"{child}-binding", "RoleBinding"),
             )
             rights.append(binding)
-        given: pulumi.Output[Any] = pulumi.Output.all(**args, account=prover.metadata.apply(lambda metadata: str(metadata.name)))
+        given: pulumi.Output[Any] = pulumi.Output.all(
+            namespace=namespace,
+            selector=args["selector"],
+            proof=completed(args["proof"]),
+            account=prover.metadata.apply(lambda metadata: str(metadata.name)),
+        )
         settings = k8s.core.v1.ConfigMap(
             f"{name}-settings",
             metadata=own,
@@ -153,16 +145,21 @@ def role_ref(role: k8s.rbac.v1.Role | k8s.rbac.v1.ClusterRole, kind: str) -> Any
     return {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role.metadata.apply(lambda about: str(about.name))}
 
 
-def settings_of(name: str, given: dict[str, Any]) -> joining.Settings:
-    """What the controller is told, from the component's arguments; raises NodeError for a template that reaches the node."""
-    pod_safety.safe(json.loads(given["pod_template"]))
-    same = ("namespace", "selector", "pod_template", "handler", "kata_version", "kernel_params")
+def settings_of(name: str, args: dict[str, Any]) -> joining.Settings:
+    """The controller's settings, from the component's arguments; raises NodeError for a template that reaches the node."""
+    proof = args["proof"]
+    pod_safety.safe(json.loads(proof["pod_template"]))
     return joining.Settings(
         proof=name,
-        **{key: given[key] for key in same},
-        nested_sandbox=bool(given["nested_sandbox"]),
-        sandbox=str(given.get("sandbox") or SANDBOXES[0]),
-        account=str(given["account"]),
-        image=given.get("proof_image"),
-        timeout_seconds=int(given["timeout_seconds"]),
+        namespace=args["namespace"],
+        selector=args["selector"],
+        pod_template=proof["pod_template"],
+        handler=proof["handler"],
+        kata_version=proof["kata_version"],
+        kernel_params=proof["kernel_params"],
+        nested_sandbox=bool(proof["nested_sandbox"]),
+        sandbox=str(proof.get("sandbox") or SANDBOXES[0]),
+        account=str(args["account"]),
+        image=proof.get("image"),
+        timeout_seconds=int(proof["timeout_seconds"]),
     )

@@ -10,6 +10,7 @@ from clusterkit import kata_deploy
 from clusterkit.api.cluster_reader import Reader
 from components.children import child_options
 from nodekit.errors import NodeError
+from nodekit.rules import node_state
 
 TIMEOUT_SECONDS = 1200
 """Longest wait for the DaemonSet: each node downloads a release of some hundred MB."""
@@ -18,18 +19,19 @@ TIMEOUT_SECONDS = 1200
 class KataDeployArgs(TypedDict):
     """Which Kata the nodes get, and from where."""
 
-    chart: pulumi.Input[str]
-    """Where the chart is: an OCI address as in Kata's installation guide, that of a mirror, or a path to a folder or archive."""
-    version: pulumi.Input[str]
-    """Kata release, which is the chart's version too."""
-    runtime: pulumi.Input[str]
-    """Kata's runtime, go or rust."""
-    kernel_params: pulumi.Input[list[str]]
-    """Guest kernel parameters, merged after the release's own."""
-    nested_sandbox: pulumi.Input[bool]
-    """Whether a nested sandbox is wanted, and with it the document's parameter."""
-    namespace: pulumi.Input[str]
-    """Namespace of the release, such as kube-system."""
+    chart: NotRequired[pulumi.Input[str]]
+    """Where the chart is: an OCI address, which by default is that of Kata's installation guide, or a path to a folder or
+    archive."""
+    version: NotRequired[pulumi.Input[str]]
+    """Kata release, which is the chart's version too; by default 3.32.0."""
+    runtime: NotRequired[pulumi.Input[str]]
+    """Kata's runtime, go (the default) or rust."""
+    kernel_params: NotRequired[pulumi.Input[list[str]]]
+    """Guest kernel parameters, merged after the release's own; by default none."""
+    nested_sandbox: NotRequired[pulumi.Input[bool]]
+    """Whether a sandbox inside the guest must work, by default true; the parameter user_namespace.enable=1 then is merged too."""
+    namespace: NotRequired[pulumi.Input[str]]
+    """Namespace of the release; by default kube-system."""
     image: NotRequired[pulumi.Input[str]]
     """Image of the DaemonSet without its tag, which is the release's, for a mirror; by default the chart's own."""
     node_selector: NotRequired[pulumi.Input[dict[str, pulumi.Input[str]]]]
@@ -55,24 +57,25 @@ class KataDeploy(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: KataDeployArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:KataDeploy", name, None, opts)
+        version, runtime = args.get("version", node_state.KATA_VERSION), args.get("runtime", node_state.KATA_RUNTIME)
         # Errors below hold no part of the kubeconfig, and without this everything that comes of it would be secret.
         kubeconfig = pulumi.Output.unsecret(pulumi.Output.from_input(args.get("kubeconfig")))
-        given: pulumi.Output[Any] = pulumi.Output.all(**{**args, "kubeconfig": kubeconfig})
+        given: pulumi.Output[Any] = pulumi.Output.all(
+            **{**args, "version": version, "runtime": runtime, "kubeconfig": kubeconfig}
+        )
         chosen: pulumi.Output[Any] = given.apply(values)
         release = k8s.helm.v3.Release(
             f"{name}-release",
             name="kata-deploy",
-            chart=args["chart"],
-            version=args["version"],
-            namespace=args["namespace"],
+            chart=args.get("chart", kata_deploy.CHART),
+            version=version,
+            namespace=args.get("namespace", "kube-system"),
             values=chosen,
             timeout=TIMEOUT_SECONDS,
             atomic=True,
             opts=child_options(self, opts),
         )
-        self.handler = pulumi.Output.all(release.status, args["version"], args["runtime"]).apply(
-            lambda one: kata_deploy.handler(one[1], one[2])
-        )
+        self.handler = pulumi.Output.all(release.status, version, runtime).apply(lambda one: kata_deploy.handler(one[1], one[2]))
         self.register_outputs({"handler": self.handler})
 
 
@@ -82,8 +85,8 @@ async def values(given: dict[str, Any]) -> dict[str, Any]:
         chosen = kata_deploy.values(
             given["version"],
             given["runtime"],
-            given["kernel_params"],
-            bool(given["nested_sandbox"]),
+            given.get("kernel_params") or [],
+            given.get("nested_sandbox") is not False,
             given.get("image"),
             node_selector=given.get("node_selector"),
             distribution=given.get("distribution") or kata_deploy.DISTRIBUTIONS[0],

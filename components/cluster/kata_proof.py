@@ -12,6 +12,7 @@ from clusterkit import pod_proof, pod_verdict, proof_guard
 from clusterkit.api.cluster_reader import Reader, Situation
 from components.children import child_options
 from components.cluster.cluster_object import cluster_options
+from components.cluster.proof_settings import PodProof, completed
 from components.told import told
 from nodekit.errors import NodeError
 from nodekit.rules.text import harmless
@@ -29,27 +30,12 @@ class KataProofArgs(TypedDict):
     namespace: pulumi.Input[str]
     """Namespace of the proof: one that admits the template's pods, and that is used for nothing else. The component's guard
     refuses there every pod but the Jobs' and every way into a pod, and lets tenants write neither Jobs nor ConfigMaps."""
-    pod_template: pulumi.Input[str]
-    """The pod template to prove, as JSON (core/v1 PodTemplateSpec); its class, capabilities and resources are the proof's."""
-    handler: pulumi.Input[str]
-    """Handler of the template's RuntimeClass."""
-    kata_version: pulumi.Input[str]
-    """Kata release on the nodes."""
-    kernel_params: pulumi.Input[list[str]]
-    """Guest kernel parameters that every guest's command line must have."""
-    nested_sandbox: pulumi.Input[bool]
-    """Whether a sandbox inside the guest must work; without it a reading of 0 is reported and does not fail the stack."""
-    sandbox: NotRequired[pulumi.Input[str]]
-    """Which sandbox that is, and so what is tried and counts: sandbox-runtime (the default), bubblewrap or rootless."""
+    proof: PodProof
+    """What is proven there."""
     nodes: NotRequired[pulumi.Input[list[str]]]
     """Names of the nodes to prove. Exactly one of this and `node_selector` is given."""
     node_selector: NotRequired[pulumi.Input[str]]
     """Label selector of the nodes to prove, such as katacontainers.io/kata-runtime=true; resolved at each `up`."""
-    image: NotRequired[pulumi.Input[str]]
-    """Image to climb the ladder in, best by digest: it has the tools of the sandbox that must work, as images/proof/Containerfile
-    makes it; a tool that is missing fails the proof. Without it the template's own image."""
-    timeout_seconds: pulumi.Input[int]
-    """Bound on one node's proof in seconds, kept by the cluster (activeDeadlineSeconds)."""
 
 
 class KataProof(pulumi.ComponentResource):
@@ -70,7 +56,10 @@ class KataProof(pulumi.ComponentResource):
         super().__init__("kata-nodes:index:KataProof", name, None, opts)
         if ("nodes" in args) == ("node_selector" in args):
             raise pulumi.RunError(f"{name}: give exactly one of nodes and node_selector, the nodes that are to be proven.")
-        given = pulumi.Output.all(**{key: value for key, value in args.items() if key != "kubeconfig"})
+        given = pulumi.Output.all(
+            proof=completed(args["proof"]),
+            **{key: value for key, value in args.items() if key not in ("kubeconfig", "proof")},
+        ).apply(lambda values: {**values, **values.pop("proof")})
         namespace = pulumi.Output.from_input(args["namespace"])
         # Errors below hold no part of the kubeconfig, and without this everything that comes of it would be secret.
         kubeconfig = pulumi.Output.unsecret(pulumi.Output.from_input(args["kubeconfig"]))

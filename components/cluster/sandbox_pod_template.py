@@ -1,5 +1,6 @@
 """The PodTemplate of a nested sandbox: two capabilities, and never without the Kata RuntimeClass."""
 
+import json
 from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
@@ -26,8 +27,9 @@ class SandboxPodTemplateArgs(TypedDict):
     """Program of the container with its arguments; by default sleep infinity. As root with a nested sandbox it starts through
     an entry that mounts a proc without masks, so that sandbox-runtime starts in its default mode; for it the image needs /bin/sh
     and mount."""
-    nested_sandbox: pulumi.Input[bool]
-    """Whether a sandbox nests in the container; as root it then gets NET_ADMIN and SYS_ADMIN. False for Firecracker."""
+    nested_sandbox: NotRequired[pulumi.Input[bool]]
+    """Whether a sandbox nests in the container, by default true; as root it then gets NET_ADMIN and SYS_ADMIN. False for
+    Firecracker."""
     user_id: NotRequired[pulumi.Input[int]]
     """User and group that the entry becomes, without any capability, before it starts the command; the image then needs setpriv.
     By default the command runs as root of the container."""
@@ -56,6 +58,8 @@ class SandboxPodTemplate(pulumi.ComponentResource):
 
     template: pulumi.Output[str]
     """Name of the template, known once it is made."""
+    pod_template: pulumi.Output[str]
+    """What pods are made from, as JSON (core/v1 PodTemplateSpec): what a KataProof and JoiningNodes take."""
     capabilities: pulumi.Output[list[str]]
     """What the template grants, as the API server holds it."""
 
@@ -69,9 +73,10 @@ class SandboxPodTemplate(pulumi.ComponentResource):
             template=body,
             opts=cluster_options(self, opts, f"{name}-template", "PodTemplate", "pod-template"),
         )
+        self.pod_template = body.apply(lambda template: json.dumps(template, sort_keys=True))
         self.template = made.metadata.apply(lambda metadata: str(metadata.name))
         self.capabilities = made.template.apply(granted)
-        self.register_outputs({"template": self.template, "capabilities": self.capabilities})
+        self.register_outputs({"template": self.template, "podTemplate": self.pod_template, "capabilities": self.capabilities})
 
 
 def body_of(given: dict[str, Any]) -> Any:

@@ -1,12 +1,14 @@
 """Nodes that the stack makes itself: virtual machines on the machine that runs Pulumi."""
 
-from typing import Optional, TypedDict
+from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
 
 from components.children import child_options
 from components.local.machine import LocalMachine
-from components.nodes.node import Node
+from components.nodes.kata_node import KataNode
+from components.nodes.node_states import settings_of
+from components.nodes.settings import Connection, DockerSettings, KataSettings, Verification
 
 
 class LocalNodesArgs(TypedDict):
@@ -20,21 +22,28 @@ class LocalNodesArgs(TypedDict):
     """Memory of each machine in MiB."""
     cores: pulumi.Input[int]
     """Cores of each machine under KVM; an emulated machine has one."""
+    docker: NotRequired[DockerSettings]
+    """Docker on every machine; by default 27.5.1, held."""
+    kata: NotRequired[KataSettings]
+    """Kata on every machine; by default the official release 3.32.0 with QEMU, for a nested sandbox."""
+    verification: NotRequired[Verification]
+    """How every machine is proven."""
 
 
 class LocalNodes(pulumi.ComponentResource):
-    """A pool of local machines, named local-0, local-1 and so on."""
+    """Local machines, named `{name}-0`, `{name}-1` and so on, each made a Kata node and proven by a KataNode of its name."""
 
-    nodes: list[Node]
-    """One record a machine."""
+    nodes: pulumi.Output[list[dict[str, Any]]]
+    """By machine: name, address and what the proof read, as `summary` of a KataNode. Known once every node is proven."""
+    evidence: pulumi.Output[dict[str, Any]]
+    """By node: the proof's result. Known once every node is proven."""
 
     def __init__(self, name: str, args: LocalNodesArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:LocalNodes", name, None, opts)
-        self.nodes = []
-        self.options: list[pulumi.ResourceOptions] = []
-        """What is to be given to a `KataNode` on each of them, in the same order."""
+        settings = settings_of(args)
+        proven: dict[str, KataNode] = {}
         for number in range(int(args["count"])):
-            node = f"local-{number}"
+            node = f"{name}-{number}"
             machine = LocalMachine(
                 node,
                 {
@@ -43,20 +52,28 @@ class LocalNodes(pulumi.ComponentResource):
                     "memory_mib": args["memory_mib"],
                     "cores": args["cores"],
                 },
-                # Machines of earlier versions stood in the stack by themselves.
-                child_options(self, opts, aliases=[pulumi.Alias(parent=pulumi.ROOT_STACK_RESOURCE)]),
+                child_options(self, opts),
             )
-            self.nodes.append(
-                {
-                    "node": node,
-                    "address": machine.address,
-                    "port": machine.port,
-                    "user": machine.user,
-                    "host_key": machine.host_key,
-                    "private_key": machine.private_key,
-                    "identity": machine.identity,
-                }
-            )
+            connection: Connection = {
+                "address": machine.address,
+                "port": machine.port,
+                "user": machine.user,
+                "host_key": machine.host_key,
+                "private_key": machine.private_key,
+                "identity": machine.identity,
+            }
             # What is on the machine goes with it, so its removal needs no undoing first.
-            self.options.append(pulumi.ResourceOptions(deleted_with=machine.machine))
-        self.register_outputs({"nodes": self.nodes})
+            gone_with_it = child_options(self, opts, deleted_with=machine.machine)
+            proven[node] = KataNode(
+                node,
+                {
+                    "connection": connection,
+                    "docker": settings.docker,
+                    "kata": settings.kata,
+                    "verification": settings.verification,
+                },
+                gone_with_it,
+            )
+        self.nodes = pulumi.Output.all(*(node.summary for node in proven.values()))
+        self.evidence = pulumi.Output.from_input({name: node.evidence for name, node in proven.items()})
+        self.register_outputs({"nodes": self.nodes, "evidence": self.evidence})

@@ -1,10 +1,13 @@
 """Nodes that are there already: machines reached over SSH, directly or through a bastion."""
 
-from typing import NotRequired, Optional, TypedDict
+from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
 
-from components.nodes.node import Node
+from components.children import child_options
+from components.nodes.kata_node import KataNode
+from components.nodes.node_states import settings_of
+from components.nodes.settings import Bastion, Connection, DockerSettings, KataSettings, Verification
 from delivery import login
 from nodekit.errors import NodeError
 
@@ -17,13 +20,13 @@ class ExistingHost(TypedDict):
     address: pulumi.Input[str]
     """Host name or IP address of its SSH server, as the bastion sees it where there is one."""
     port: NotRequired[pulumi.Input[int]]
-    """Port of its SSH server; without it 22."""
+    """Port of its SSH server; by default 22."""
     user: NotRequired[pulumi.Input[str]]
-    """Login user: root, which it is without, or one that may become root by sudo."""
+    """Login user: root, which is the default, or one that may become root by sudo."""
     host_key: pulumi.Input[str]
     """The host's public key as in /etc/ssh/ssh_host_ed25519_key.pub."""
     gone: NotRequired[bool]
-    """Whether the machine is there no more: nothing is done on it, and nothing is undone over SSH when it leaves the stack."""
+    """Whether the machine no longer exists: nothing is done on it, and nothing is undone over SSH when it leaves the stack."""
 
 
 class ExistingNodesArgs(TypedDict):
@@ -35,70 +38,84 @@ class ExistingNodesArgs(TypedDict):
     """Private login key (secret). Without it the SSH agent is asked."""
     sudo_password: NotRequired[pulumi.Input[str]]
     """Password that sudo asks for on those whose user is not root (secret). Without it sudo must ask for none."""
-    bastion_address: NotRequired[pulumi.Input[str]]
-    """Host name or IP address of the machine through which all are reached; without it, they are reached directly."""
-    bastion_port: NotRequired[pulumi.Input[int]]
-    """Port of the bastion's SSH server; without it 22."""
-    bastion_user: NotRequired[pulumi.Input[str]]
-    """Login user on the bastion; needed with `bastion_address`."""
-    bastion_host_key: NotRequired[pulumi.Input[str]]
-    """The bastion's public key, pinned like the nodes'; needed with `bastion_address`."""
-    bastion_private_key: NotRequired[pulumi.Input[str]]
-    """Private login key for the bastion (secret). Without it the SSH agent is asked."""
-
-
-def _leave_as_it_is(one: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
-    """For everything on a machine that is gone: no change reaches it, and forgetting it contacts nobody."""
-    kept = pulumi.ResourceOptions(retain_on_delete=True, ignore_changes=["*"])
-    return pulumi.ResourceTransformationResult(one.props, pulumi.ResourceOptions.merge(one.opts, kept))
+    bastion: NotRequired[Bastion]
+    """The machine through which all are reached; without it, they are reached directly."""
+    docker: NotRequired[DockerSettings]
+    """Docker on every machine; by default 27.5.1, held."""
+    kata: NotRequired[KataSettings]
+    """Kata on every machine; by default the official release 3.32.0 with QEMU, for a nested sandbox."""
+    verification: NotRequired[Verification]
+    """How every machine is proven."""
 
 
 class ExistingNodes(pulumi.ComponentResource):
-    """A pool of machines that somebody else makes and removes; it has no resources of its own.
+    """Machines that somebody else makes and removes, each made a Kata node and proven by a KataNode (`-HOST`).
 
-    Refused at once, by `pulumi.RunError`: a host key that is none, a name or an address and port given twice.
+    Refused at once, by `pulumi.RunError`: a host key that is none, a name or an address and port given twice. A machine that is
+    `gone` is kept in the stack's state, and vouches for nothing.
     """
 
-    nodes: list[Node]
-    """One record a machine, in the order given."""
+    nodes: pulumi.Output[list[dict[str, Any]]]
+    """By host in the order given, without those that are gone: name, address and what the proof read, as `summary` of a KataNode.
+    Known once every node is proven."""
+    evidence: pulumi.Output[dict[str, Any]]
+    """By node: the proof's result. Known once every node is proven."""
 
     def __init__(self, name: str, args: ExistingNodesArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:ExistingNodes", name, None, opts)
-        shared: dict[str, pulumi.Input[object]] = {}
-        for secret in ("private_key", "bastion_private_key"):
-            if (value := args.get(secret)) is not None:
-                shared[secret] = pulumi.Output.secret(value)
-        for plain in ("bastion_address", "bastion_port", "bastion_user", "bastion_host_key"):
-            if (value := args.get(plain)) is not None:
-                shared[plain] = value
-        password = args.get("sudo_password")
-        self.nodes = []
-        self.options: list[pulumi.ResourceOptions] = []
-        """What is to be given to a `KataNode` on each of them, in the same order."""
+        known: list[tuple[str, str, int]] = []
+        for host in args["hosts"]:
+            address, port = host["address"], host.get("port", 22)
+            if isinstance(address, str) and isinstance(port, int | float):
+                known.append((host["name"], address, int(port)))
         try:
-            if isinstance(bastion_key := args.get("bastion_host_key"), str):
-                shared["bastion_host_key"] = login.host_key(bastion_key)
-            known: list[tuple[str, str, int]] = []
-            for host in args["hosts"]:
-                address, port, user = host["address"], host.get("port", 22), host.get("user", "root")
-                key = host["host_key"]
-                if isinstance(key, str):
-                    key = login.host_key(key)
-                if isinstance(address, str) and isinstance(port, int | float):
-                    known.append((host["name"], address, int(port)))
-                node = {
-                    "node": host["name"],
-                    "address": address,
-                    "port": port,
-                    "user": user,
-                    "host_key": key,
-                    "identity": key,
-                    **shared,
-                    **({"sudo_password": pulumi.Output.secret(password)} if password is not None and user != "root" else {}),
-                }
-                self.nodes.append(Node(**node))  # type: ignore[typeddict-item]
-                self.options.append(pulumi.ResourceOptions(transformations=[_leave_as_it_is] if host.get("gone") else None))
             login.refuse_doubled(known)
+            bastion = args.get("bastion")
+            if bastion is not None:
+                bastion = {**bastion, "host_key": _checked(bastion["host_key"])}
+            connections = {host["name"]: _connection(host, args, bastion) for host in args["hosts"]}
         except NodeError as error:
             raise pulumi.RunError(error.sentence()) from None
-        self.register_outputs({"nodes": self.nodes})
+        settings = settings_of(args)
+        proven: dict[str, KataNode] = {}
+        for host in args["hosts"]:
+            gone = host.get("gone", False)
+            node = KataNode(
+                f"{name}-{host['name']}",
+                {
+                    "node": host["name"],
+                    "connection": connections[host["name"]],
+                    "gone": gone,
+                    "docker": settings.docker,
+                    "kata": settings.kata,
+                    "verification": settings.verification,
+                },
+                child_options(self, opts),
+            )
+            if not gone:
+                proven[host["name"]] = node
+        self.nodes = pulumi.Output.all(*(node.summary for node in proven.values()))
+        self.evidence = pulumi.Output.from_input({host: node.evidence for host, node in proven.items()})
+        self.register_outputs({"nodes": self.nodes, "evidence": self.evidence})
+
+
+def _connection(host: ExistingHost, args: ExistingNodesArgs, bastion: Bastion | None) -> Connection:
+    """How to log in to a host; raises NodeError `host-key-invalid`."""
+    user = host.get("user", "root")
+    connection: Connection = {
+        "address": host["address"],
+        "port": host.get("port", 22),
+        "user": user,
+        "host_key": _checked(host["host_key"]),
+    }
+    if "private_key" in args:
+        connection["private_key"] = args["private_key"]
+    if "sudo_password" in args and user != "root":
+        connection["sudo_password"] = args["sudo_password"]
+    if bastion is not None:
+        connection["bastion"] = bastion
+    return connection
+
+
+def _checked(key: pulumi.Input[str]) -> pulumi.Input[str]:
+    return login.host_key(key) if isinstance(key, str) else key

@@ -7,8 +7,9 @@ from typing import Any, NotRequired, Optional, TypedDict
 import pulumi
 from pulumi_command import remote
 
-from components.children import child_options
-from components.nodes.node_states import PROOF_GRACE_SECONDS, VERB_SECONDS, node_states
+from components.children import LEFT_ALONE, child_options
+from components.nodes.node_states import Document, settings_of
+from components.nodes.settings import Connection, DockerSettings, KataSettings, Verification
 from components.told import told
 from delivery import bundle, login
 from nodekit.errors import NodeError
@@ -20,77 +21,21 @@ DIALS, DIAL_SECONDS = 60, 15
 
 
 class KataNodeArgs(TypedDict):
-    """What one node is and what it should become.
+    """A machine that answers SSH, and what it becomes."""
 
-    The keys of `Node` are repeated, because the analyser of component packages finds no descriptions of inherited ones.
-    """
-
-    node: pulumi.Input[str]
-    """Name of the node in messages and evidence."""
-    address: pulumi.Input[str]
-    """Host name or IP address of its SSH server, as the bastion sees it where there is one."""
-    port: pulumi.Input[int]
-    """Port of its SSH server."""
-    user: pulumi.Input[str]
-    """Login user: root, or one that may become root by sudo."""
-    host_key: pulumi.Input[str]
-    """The host's public key (`ssh-ed25519 AAAA…`); a host that shows another one is refused."""
-    identity: pulumi.Input[str]
-    """Changes when the machine behind the address is another one; then everything is done and proven anew."""
-    private_key: NotRequired[pulumi.Input[str]]
-    """Private login key (secret). Without it the SSH agent is asked."""
-    sudo_password: NotRequired[pulumi.Input[str]]
-    """Password that sudo asks the login user for (secret). Without it sudo must ask for none."""
-    bastion_address: NotRequired[pulumi.Input[str]]
-    """Host name or IP address of the machine through which the node is reached; without it, it is reached directly."""
-    bastion_port: NotRequired[pulumi.Input[int]]
-    """Port of the bastion's SSH server; without it 22."""
-    bastion_user: NotRequired[pulumi.Input[str]]
-    """Login user on the bastion; needed with `bastion_address`."""
-    bastion_host_key: NotRequired[pulumi.Input[str]]
-    """The bastion's public key, pinned like the node's; needed with `bastion_address`."""
-    bastion_private_key: NotRequired[pulumi.Input[str]]
-    """Private login key for the bastion (secret). Without it the SSH agent is asked."""
-    docker_version: pulumi.Input[str]
-    """Docker version to bring and hold, such as 27.5.1."""
-    repository_address: pulumi.Input[str]
-    """Address of the apt repository that Docker comes from; `{id}` stands for the distribution."""
-    repository_fingerprint: pulumi.Input[str]
-    """Fingerprint of the key that signs it: 40 hexadecimal digits."""
-    repository_suite: NotRequired[pulumi.Input[str]]
-    """Suite of the repository; without it the node's own release."""
-    kata_version: pulumi.Input[str]
-    """Kata release, such as 3.32.0."""
-    kata_runtime: pulumi.Input[str]
-    """Kata's runtime: go or rust."""
-    hypervisor: pulumi.Input[str]
-    """Hypervisor: qemu or firecracker."""
-    nested_sandbox: pulumi.Input[bool]
-    """Whether a sandbox inside the guest must work; then the proof fails when the guest has no user namespaces."""
-    sandbox: NotRequired[pulumi.Input[str]]
-    """Which sandbox that is, and so what the proof tries: sandbox-runtime (the default), bubblewrap or rootless."""
-    kernel_params: pulumi.Input[list[str]]
-    """Guest kernel parameters, merged by key into those of the file that Kata really reads."""
-    install_release: NotRequired[pulumi.Input[bool]]
-    """Whether to install the official archive of `kata_version` for the machine's architecture, by this package's own table of
-    sha256 sums. Without it, and without `archive_address`, Kata is expected on the node."""
-    archive_address: NotRequired[pulumi.Input[str]]
-    """Address of another Kata release archive to install."""
-    archive_sha256: NotRequired[pulumi.Input[str]]
-    """Its sha256, in hexadecimal."""
-    config_path: NotRequired[pulumi.Input[str]]
-    """Configuration file that Docker names to Kata; without it the one that the runtime finds by itself."""
-    handler: NotRequired[pulumi.Input[str]]
-    """Name under which the node's container runtime is to know Kata, for a node that serves a cluster. Without it the node serves
-    none, and a handler that was registered before goes."""
-    container_runtime: NotRequired[pulumi.Input[str]]
-    """That runtime: containerd, cri-o, k3s, rke2, k0s or microk8s. Without it the one that is found on the node."""
-    allowed_annotations: NotRequired[pulumi.Input[list[str]]]
-    """Annotations of pods that the runtime passes on to Kata; without them none."""
-    proof_image: NotRequired[pulumi.Input[str]]
-    """Image in which the ladder is also climbed by `docker run`, where the node has a Kata shim."""
-    proof_seconds: pulumi.Input[int]
-    """Bound on the proof, in seconds."""
+    node: NotRequired[pulumi.Input[str]]
+    """Name of the node in messages and evidence; by default the component's own."""
+    connection: Connection
+    """How to log in to it."""
+    docker: NotRequired[DockerSettings]
+    """Docker on it; by default 27.5.1, held."""
+    kata: NotRequired[KataSettings]
+    """Kata on it; by default the official release 3.32.0 with QEMU, for a nested sandbox."""
+    verification: NotRequired[Verification]
+    """How it is proven."""
+    gone: NotRequired[bool]
+    """Whether the machine no longer exists: nothing is done on it, and nothing is undone over SSH when it leaves the stack.
+    Plain, because it decides which resources there are to change."""
 
 
 def result_of(text: str, verb: str, resource: str) -> dict[str, Any]:
@@ -108,29 +53,33 @@ def result_of(text: str, verb: str, resource: str) -> dict[str, Any]:
     return document
 
 
-def connection_of(args: KataNodeArgs) -> remote.ConnectionArgs:
+def connection_of(connection: Connection) -> remote.ConnectionArgs:
     """How to reach the node: directly or through its bastion, every host key pinned."""
     proxy = None
-    if (bastion := args.get("bastion_address")) is not None:
+    if (bastion := connection.get("bastion")) is not None:
         proxy = remote.ProxyConnectionArgs(
-            host=bastion,
-            port=pulumi.Output.from_input(args.get("bastion_port", 22)).apply(float),
-            user=args["bastion_user"],
-            host_key=_pinned(args.get("bastion_host_key"), "bastion"),
-            private_key=_secret(args.get("bastion_private_key")),
+            host=bastion["address"],
+            port=_port(bastion.get("port")),
+            user=bastion["user"],
+            host_key=_pinned(bastion.get("host_key"), "bastion"),
+            private_key=_secret(bastion.get("private_key")),
             dial_error_limit=DIALS,
             per_dial_timeout=DIAL_SECONDS,
         )
     return remote.ConnectionArgs(
-        host=args["address"],
-        port=pulumi.Output.from_input(args["port"]).apply(float),
-        user=args["user"],
-        host_key=_pinned(args.get("host_key"), "node"),
-        private_key=_secret(args.get("private_key")),
+        host=connection["address"],
+        port=_port(connection.get("port")),
+        user=connection.get("user", "root"),
+        host_key=_pinned(connection.get("host_key"), "node"),
+        private_key=_secret(connection.get("private_key")),
         proxy=proxy,
         dial_error_limit=DIALS,
         per_dial_timeout=DIAL_SECONDS,
     )
+
+
+def _port(port: pulumi.Input[int] | None) -> pulumi.Output[float]:
+    return pulumi.Output.from_input(22 if port is None else port).apply(float)
 
 
 def _secret(value: pulumi.Input[str] | None) -> pulumi.Output[str] | None:
@@ -138,7 +87,7 @@ def _secret(value: pulumi.Input[str] | None) -> pulumi.Output[str] | None:
 
 
 def _pinned(key: pulumi.Input[str] | None, host: str) -> pulumi.Output[str]:
-    return pulumi.Output.from_input(key).apply(told(lambda given: login.pinned(given, host)))
+    return pulumi.Output.from_input(key).apply(told(lambda value: login.pinned(value, host)))
 
 
 class KataNode(pulumi.ComponentResource):
@@ -167,33 +116,24 @@ class KataNode(pulumi.ComponentResource):
     """Name, address and the values above in one object, as stack output."""
 
     def __init__(self, name: str, args: KataNodeArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
-        # For whoever reads a preview: the states below hold more, but may be secret or not known yet.
-        plan = {
-            "dockerVersion": args["docker_version"],
-            "repositoryAddress": args["repository_address"],
-            "kataVersion": args["kata_version"],
-            "kataRuntime": args["kata_runtime"],
-            "installRelease": args.get("install_release"),
-            "archiveAddress": args.get("archive_address"),
-            "configPath": args.get("config_path"),
-            "hypervisor": args["hypervisor"],
-            "nestedSandbox": args["nested_sandbox"],
-            "sandbox": args.get("sandbox"),
-            "kernelParams": args["kernel_params"],
-            "handler": args.get("handler"),
-            "containerRuntime": args.get("container_runtime"),
-            "proofImage": args.get("proof_image"),
-        }
-        super().__init__("kata-nodes:index:KataNode", name, {"plan": plan}, opts)
+        settings = settings_of(args)
+        super().__init__("kata-nodes:index:KataNode", name, {"plan": settings.plan}, opts)
         pyz, digest = bundle.cached()
         program = f"{PROGRAM_FOLDER}/nodekit-{digest[:12]}.pyz"
         uploaded = f".kata-nodes-{digest[:12]}.pyz"
-        connection = connection_of(args)
-        password = _secret(args.get("sudo_password"))
+        connection = connection_of(args["connection"])
+        password = _secret(args["connection"].get("sudo_password"))
+        node = args.get("node", name)
+        user = args["connection"].get("user", "root")
+        identity = args["connection"].get("identity")
+        if identity is None:
+            identity = _pinned(args["connection"].get("host_key"), "node")
         # Another machine behind the same address and key must get the program too.
-        machine = pulumi.Output.from_input(args["identity"]).apply(lambda text: hashlib.sha256(text.encode()).hexdigest()[:12])
+        machine = pulumi.Output.from_input(identity).apply(lambda text: hashlib.sha256(text.encode()).hexdigest()[:12])
 
         def options(*after: pulumi.Resource, **more: Any) -> pulumi.ResourceOptions:
+            if args.get("gone", False):
+                more |= LEFT_ALONE
             return child_options(self, opts, depends_on=list(after), **more)
 
         system = remote.Command(
@@ -203,7 +143,7 @@ class KataNode(pulumi.ComponentResource):
             stdin=script("system.sh"),
             logging=remote.Logging.STDERR,
             add_previous_output_in_env=False,
-            triggers=[args["identity"]],
+            triggers=[identity],
             opts=options(),
         )
         upload = remote.CopyToRemote(
@@ -211,7 +151,7 @@ class KataNode(pulumi.ComponentResource):
             connection=connection,
             source=pulumi.FileAsset(str(pyz)),
             remote_path=uploaded,
-            triggers=[args["identity"], digest],
+            triggers=[identity, digest],
             opts=options(system),
         )
         as_root = script("as_root.sh", "delivery")
@@ -236,12 +176,12 @@ class KataNode(pulumi.ComponentResource):
         )
 
         def verb(
-            which: str, seconds: pulumi.Input[int], stdin: pulumi.Output[dict[str, Any]], after: pulumi.Resource
+            which: str, seconds: pulumi.Input[int], stdin: pulumi.Output[Document], after: pulumi.Resource
         ) -> remote.Command:
             return remote.Command(
                 f"{name}-{which}",
                 connection=connection,
-                create=pulumi.Output.all(args["user"], seconds).apply(
+                create=pulumi.Output.all(user, seconds).apply(
                     lambda given: (
                         f"{run or ('' if given[0] == 'root' else 'sudo -n ')}timeout --kill-after=30 {int(given[1])} "
                         f"sh -c '. {PROGRAM_FOLDER}/run.sh; nodekit {digest[:12]} {'prove' if which == 'proof' else which}'"
@@ -250,16 +190,15 @@ class KataNode(pulumi.ComponentResource):
                 stdin=stdin_of(stdin.apply(lambda value: json.dumps(value, indent=1, sort_keys=True))),
                 logging=remote.Logging.STDERR,
                 add_previous_output_in_env=False,
-                triggers=[args["identity"]],
+                triggers=[identity],
                 opts=options(after),
             )
 
-        states = node_states(args, {"program": digest, "machine": args["identity"]})
-        preflight = verb("preflight", VERB_SECONDS["preflight"], states["preflight"], start)
-        docker = verb("docker", VERB_SECONDS["docker"], states["docker"], preflight)
-        kata = verb("kata", VERB_SECONDS["kata"], states["kata"], docker)
-        bound = pulumi.Output.from_input(args["proof_seconds"]).apply(lambda seconds: int(seconds) + PROOF_GRACE_SECONDS)
-        self.proof = verb("proof", bound, states["prove"], kata)
+        states, seconds = settings.states(node, {"program": digest, "machine": identity}), settings.seconds
+        preflight = verb("preflight", seconds["preflight"], states["preflight"], start)
+        docker = verb("docker", seconds["docker"], states["docker"], preflight)
+        kata = verb("kata", seconds["kata"], states["kata"], docker)
+        self.proof = verb("proof", seconds["prove"], states["prove"], kata)
 
         self.evidence = self.proof.stdout.apply(told(lambda text: result_of(text, "prove", f"{name}-proof")))
         self.docker_version = docker.stdout.apply(told(lambda text: str(result_of(text, "docker", f"{name}-docker")["version"])))
@@ -268,8 +207,8 @@ class KataNode(pulumi.ComponentResource):
         self.user_namespaces = self.evidence.apply(lambda one: int(one["userNamespaces"]))
         self.guest_kernel = self.evidence.apply(lambda one: str(one["guestKernel"]))
         self.summary = pulumi.Output.all(
-            name=args["node"],
-            address=args["address"],
+            name=node,
+            address=args["connection"]["address"],
             dockerVersion=self.docker_version,
             kernelParams=self.kernel_params,
             configFile=self.config_file,

@@ -1,12 +1,25 @@
 """The desired states of a node's verbs from a component's arguments, and their bounds: the same over SSH and at first boot."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 
+from components.nodes.settings import DockerSettings, KataSettings, Verification
 from components.told import told
+from nodekit.errors import NodeError
 from nodekit.rules import node_state
+from nodekit.rules.docker import apt_source, docker_matrix
+from nodekit.rules.kata import kata_layout
+from nodekit.rules.kata.kata_releases import Archive
+
+VERB_SECONDS = {"preflight": 420, "docker": 2400, "kata": 1800}
+"""Bound on each verb, in seconds: a slow mirror and an emulated node fit in, a hang does not last."""
+PROOF_GRACE_SECONDS = 120
+"""The proof's own bound ends a guest; one that is this much later ends a program that hangs."""
+
+Document = dict[str, object]
 
 VERB_SECONDS = {"preflight": 420, "docker": 2400, "kata": 1800}
 """Bound on each verb, in seconds: a slow mirror and an emulated node fit in, a hang does not last."""
@@ -14,40 +27,161 @@ PROOF_GRACE_SECONDS = 120
 """The proof's own bound ends a guest; one that is this much later ends a program that hangs."""
 
 
-def node_states(args: Mapping[str, Any], verified: Mapping[str, pulumi.Input[str]]) -> dict[str, pulumi.Output[node_state.State]]:
-    """By verb. `args` are a component's, named as KataNodeArgs has them; `verified` is what the proof vouches for beside them.
+@dataclass(frozen=True)
+class NodeSettings:
+    """What a node becomes; values may be outputs."""
 
-    A pair of Docker and Kata that is known to break is refused by `pulumi.RunError`.
-    """
+    docker: DockerSettings
+    kata: KataSettings
+    verification: Verification
 
-    def state(build: Callable[..., node_state.State], *names: str, **more: Any) -> pulumi.Output[node_state.State]:
-        """The desired state from `build`, a function of node_state, and the arguments of those names."""
-        given = {key: args.get(key) for key in names}
-        decide = told(lambda values: build(values.pop("node"), **values))
-        return pulumi.Output.all(node=args["node"], **given, **more).apply(decide)
+    @property
+    def plan(self) -> dict[str, pulumi.Input[Any]]:
+        """For people who read a preview: the states hold more, but may be secret or not known yet."""
+        archive, handler = self.kata.get("archive"), self.kata.get("handler")
+        nested_sandbox = self.kata.get("nested_sandbox", True)
+        return {
+            "dockerVersion": self.docker.get("version", node_state.DOCKER_VERSION),
+            "repositoryAddress": self.docker.get("repository", {}).get("address", apt_source.DOCKER_ADDRESS),
+            "kataVersion": self.kata.get("version", node_state.KATA_VERSION),
+            "kataRuntime": self.kata.get("runtime", node_state.KATA_RUNTIME),
+            "installRelease": self.kata.get("install_release", archive is None),
+            "archiveAddress": archive["address"] if archive else None,
+            "configPath": pulumi.Output.from_input(self.kata).apply(told(lambda kata: kata_settings(kata).config_path)),
+            "hypervisor": self.kata.get("hypervisor", node_state.HYPERVISOR),
+            "nestedSandbox": nested_sandbox,
+            "sandbox": self.kata.get("sandbox"),
+            "kernelParams": pulumi.Output.all(self.kata.get("kernel_params", []), nested_sandbox).apply(
+                lambda values: node_state.merged_parameters(*values)
+            ),
+            "handler": handler["name"] if handler else None,
+            "containerRuntime": handler.get("container_runtime") if handler else None,
+            "proofImage": self.verification.get("image"),
+        }
 
-    docker = state(
-        node_state.docker,
-        "repository_address", "repository_fingerprint", "repository_suite", "kata_version", "kata_runtime", "config_path",
-        version=args["docker_version"],
-    )  # fmt: skip
-    kata = state(
-        node_state.kata,
-        "hypervisor", "install_release", "archive_address", "archive_sha256", "kernel_params", "config_path", "handler",
-        "container_runtime", "allowed_annotations",
-        runtime=args["kata_runtime"], version=args["kata_version"],
-    )  # fmt: skip
-    prove = state(
-        node_state.proof,
-        "hypervisor", "nested_sandbox", "sandbox", "kernel_params", "config_path",
-        runtime=args["kata_runtime"],
-        image=args.get("proof_image"),
-        timeout_seconds=pulumi.Output.from_input(args["proof_seconds"]).apply(int),
-        verified=pulumi.Output.all(docker, kata, dict(verified)),
-    )  # fmt: skip
-    preflight = state(
-        node_state.preflight,
-        "hypervisor", "install_release", "archive_address", "archive_sha256", "config_path",
-        runtime=args["kata_runtime"], version=args["kata_version"],
-    )  # fmt: skip
-    return {"preflight": preflight, "docker": docker, "kata": kata, "prove": prove}
+    @property
+    def timeout_seconds(self) -> pulumi.Output[int]:
+        """Bound on the proof."""
+        given = self.verification.get("timeout_seconds", node_state.TIMEOUT_SECONDS)
+        return pulumi.Output.from_input(given).apply(int)
+
+    @property
+    def seconds(self) -> dict[str, pulumi.Input[int]]:
+        """Bound on each verb."""
+        return {**VERB_SECONDS, "prove": self.timeout_seconds.apply(lambda seconds: seconds + PROOF_GRACE_SECONDS)}
+
+    def states(self, node: pulumi.Input[str], verified: Mapping[str, pulumi.Input[str]]) -> dict[str, pulumi.Output[Document]]:
+        """By verb; `verified` is what the proof vouches for beside them.
+
+        What no node could become is refused by `pulumi.RunError`: two ways to install Kata, a release that is not listed, a pair
+        of Docker and Kata that is known to break.
+        """
+        kata = pulumi.Output.all(node=node, kata=self.kata)
+        docker = pulumi.Output.all(node=node, kata=self.kata, docker=self.docker)
+        states = {
+            "preflight": kata.apply(told(lambda values: preflight_state(**values).document())),
+            "docker": docker.apply(told(lambda values: docker_state(**values).document())),
+            "kata": kata.apply(told(lambda values: kata_state(**values).document())),
+        }
+        proof = pulumi.Output.all(
+            node=node,
+            kata=self.kata,
+            image=self.verification.get("image"),
+            timeout_seconds=self.timeout_seconds,
+            verified=[states["docker"], states["kata"], dict(verified)],
+        )
+        return {**states, "prove": proof.apply(told(lambda values: prove_state(**values).document()))}
+
+
+def settings_of(args: Mapping[str, Any]) -> NodeSettings:
+    """From the arguments of a component that makes nodes."""
+    return NodeSettings(args.get("docker", {}), args.get("kata", {}), args.get("verification", {}))
+
+
+def kata_settings(kata: Mapping[str, Any]) -> node_state.KataSettings:
+    """Which Kata a node has, of the record `kata`; raises NodeError `bad-input`, or as `node_state.archives`."""
+    archive = Archive(**kata["archive"]) if kata.get("archive") else None
+    version, runtime = kata.get("version") or node_state.KATA_VERSION, kata.get("runtime") or node_state.KATA_RUNTIME
+    hypervisor = kata.get("hypervisor") or node_state.HYPERVISOR
+    install_release = kata.get("install_release")
+    if archive and install_release:
+        raise NodeError(
+            "bad-input",
+            f"An archive ({archive.address}) is given beside the official release",
+            "two-sources",
+        )
+    install = node_state.archives(
+        install_release=install_release is not False, archive=archive, version=version, runtime=runtime, hypervisor=hypervisor
+    )
+    config_path = kata.get("config_path")
+    if install and not config_path:
+        # A release holds one file a hypervisor; Docker names the chosen one, so that no other file on the node counts.
+        config_path = kata_layout.release_config_path(runtime, version, hypervisor)
+    return node_state.KataSettings(
+        hypervisor=hypervisor, runtime=runtime, version=version, install=install, config_path=config_path
+    )
+
+
+def _nested_sandbox(kata: Mapping[str, Any]) -> bool:
+    return kata.get("nested_sandbox") is not False
+
+
+def _parameters(kata: Mapping[str, Any]) -> list[str]:
+    return node_state.merged_parameters(kata.get("kernel_params") or [], _nested_sandbox(kata))
+
+
+def preflight_state(node: str, kata: Mapping[str, Any]) -> node_state.PreflightState:
+    """For the verb `preflight`."""
+    return node_state.PreflightState(node, kata_settings(kata))
+
+
+def docker_state(node: str, kata: Mapping[str, Any], docker: Mapping[str, Any]) -> node_state.DockerState:
+    """For the verb `docker`; raises NodeError `docker-kata-incompatible` for a pair that is known to break."""
+    settings = kata_settings(kata)
+    version, repository = docker.get("version") or node_state.DOCKER_VERSION, docker.get("repository") or {}
+    docker_matrix.refuse_if_incompatible(version, settings.version, settings.runtime)
+    return node_state.DockerState(
+        node=node,
+        version=version,
+        repository=node_state.Repository(
+            repository.get("address") or apt_source.DOCKER_ADDRESS,
+            repository.get("fingerprint") or apt_source.DOCKER_FINGERPRINT,
+            repository.get("suite"),
+        ),
+        kata_version=settings.version,
+        kata_runtime=settings.runtime,
+        config_path=settings.config_path,
+    )
+
+
+def kata_state(node: str, kata: Mapping[str, Any]) -> node_state.KataState:
+    """For the verb `kata`."""
+    handler = kata.get("handler")
+    return node_state.KataState(
+        **vars(kata_settings(kata)),
+        node=node,
+        kernel_params=_parameters(kata),
+        handler=node_state.HandlerState(
+            handler["name"], sorted(handler.get("allowed_annotations") or []), handler.get("container_runtime")
+        )
+        if handler
+        else None,
+    )
+
+
+def prove_state(
+    node: str, kata: Mapping[str, Any], image: str | None, timeout_seconds: int, verified: list[object]
+) -> node_state.ProveState:
+    """For the verb `prove`; its digest changes with `verified`."""
+    settings = kata_settings(kata)
+    return node_state.ProveState(
+        node=node,
+        hypervisor=settings.hypervisor,
+        runtime=settings.runtime,
+        expect=_parameters(kata),
+        sandbox=node_state.promised(kata.get("sandbox"), _nested_sandbox(kata)),
+        timeout_seconds=timeout_seconds,
+        digest=node_state.digest(verified),
+        config_path=settings.config_path,
+        image=image,
+    )

@@ -1,4 +1,4 @@
-// What sandbox pods are made from: RuntimeClass, guard, namespace, pod template.
+// A machine made a Kata node, then what sandbox pods are made from, and the proof of a pod on that node.
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import * as kata from "@pulumi/kata-nodes";
@@ -11,13 +11,17 @@ const cluster = new k8s.Provider("cluster", {
 });
 const providers = [cluster];
 
+const nodes = new kata.ExistingNodes("nodes", {
+    hosts: [{ name: "node-0", address: config.require("address"), hostKey: config.require("hostKey") }],
+    privateKey: config.requireSecret("privateKey"),
+});
 const runtimeClass = new kata.KataRuntimeClass("kata", {
     runtimeClass: "kata-qemu",
     handler: "kata-qemu",
     kataVersion: "3.32.0",
-}, { providers });
+}, { providers, dependsOn: [nodes] });
 const guard = new kata.SandboxGuard("guard", {
-    namespaces: ["sandboxes"],
+    namespaces: ["sandboxes", "proofs"],
     runtimeClasses: [runtimeClass.runtimeClass],
 }, { providers });
 // No pod comes before the guard.
@@ -29,8 +33,21 @@ const template = new kata.SandboxPodTemplate("nested", {
     namespace: namespace.namespace,
     runtimeClass: runtimeClass.runtimeClass,
     image: config.get("image") ?? "docker.io/library/debian:trixie-slim",
-    nestedSandbox: true,
+}, { providers });
+const proofs = new kata.SandboxNamespace("proofs", { namespace: "proofs" }, { providers, dependsOn: [guard] });
+const proof = new kata.KataProof("proof", {
+    kubeconfig: config.requireSecret("kubeconfig"),
+    namespace: proofs.namespace,
+    nodes: ["node-0"],
+    proof: {
+        podTemplate: template.podTemplate,
+        handler: runtimeClass.handler,
+        kataVersion: "3.32.0",
+        image: config.require("proofImage"),
+    },
 }, { providers });
 
+export const provenNodes = nodes.nodes;
+export const evidence = proof.evidence;
 export const podTemplate = template.template;
 export const capabilities = template.capabilities;

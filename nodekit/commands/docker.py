@@ -12,13 +12,17 @@ from nodekit.host.lock import node_lock
 from nodekit.host.node import OsRelease, os_release
 from nodekit.host.signals import undisturbed
 from nodekit.progress import say, step
-from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.docker import daemon_json, openpgp
 from nodekit.rules.docker.apt_source import SOURCE, repository_address, repository_word
 from nodekit.rules.docker.docker_matrix import refuse_if_incompatible
 from nodekit.rules.docker.docker_packages import HELD, PACKAGES, PackageState, Plan, codename, package_version, plan
+from nodekit.rules.node_state import RUNTIME_NAME, DockerState
 
 JOURNAL = "docker"
+COMPONENT = "stable"
+"""Component of the repository: releases, no tests of the next one."""
+LOCK_SECONDS = 300
+"""Longest wait for another run on this node, and for another program's hold on dpkg."""
 PACKAGE_RECORD = "package:"
 """Begins the journal's record of one package as it was before us."""
 BROUGHT_RECORD = "brought"
@@ -44,52 +48,25 @@ class Wanted:
     package: str
     address: str
     suite: str
-    component: str
     fingerprint: str
-    runtime: str
     config_path: str | None
-    lock_timeout: float
 
 
 def _wanted(desired: dict[str, object], root: Path) -> Wanted:
     """Check everything that can be checked before the node is touched; raises NodeError."""
-    given = take(
-        desired,
-        {
-            "node": (str, REQUIRED),
-            "version": (str, REQUIRED),
-            "kataVersion": (str | None, None),
-            "kataRuntime": (str, "go"),
-            "repository": (dict, REQUIRED),
-            "runtimeName": (str, "kata"),
-            "configPath": (str | None, None),
-            "lockTimeoutSeconds": (int, 300),
-        },
-    )
-    repository = take(
-        given["repository"],
-        {"address": (str, REQUIRED), "suite": (str | None, None), "component": (str, "stable"), "fingerprint": (str, REQUIRED)},
-        at="repository",
-    )
-    daemon_json.check(given["runtimeName"], given["configPath"])
-    if not 1 <= given["lockTimeoutSeconds"] <= 3600:
-        raise NodeError("bad-input", f"Key lockTimeoutSeconds is {given['lockTimeoutSeconds']}", expected="1 to 3600 seconds")
+    state = DockerState.read(desired)
+    daemon_json.check(RUNTIME_NAME, state.config_path)
+    refuse_if_incompatible(state.version, state.kata_version, state.kata_runtime)
     system: OsRelease = os_release(root)
-    wanted = Wanted(
-        node=given["node"],
-        version=given["version"],
-        package=package_version(given["version"], system.id, system.version_id),
-        address=repository_address(repository["address"], system.id),
-        suite=repository_word(repository["suite"] or codename(system.id, system.version_id), "suite"),
-        component=repository_word(repository["component"], "component"),
-        fingerprint=openpgp.fingerprint(repository["fingerprint"]),
-        runtime=given["runtimeName"],
-        config_path=given["configPath"],
-        lock_timeout=float(given["lockTimeoutSeconds"]),
+    return Wanted(
+        node=state.node,
+        version=state.version,
+        package=package_version(state.version, system.id, system.version_id),
+        address=repository_address(state.repository.address, system.id),
+        suite=repository_word(state.repository.suite or codename(system.id, system.version_id), "suite"),
+        fingerprint=openpgp.fingerprint(state.repository.fingerprint),
+        config_path=state.config_path,
     )
-    if given["kataVersion"] is not None:
-        refuse_if_incompatible(wanted.version, given["kataVersion"], given["kataRuntime"])
-    return wanted
 
 
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
@@ -98,20 +75,20 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     Whatever fails, packages, holds and files go back to what they were. Raises NodeError.
     """
     wanted = _wanted(desired, root)
-    with node_lock(root, wanted.lock_timeout):
+    with node_lock(root, LOCK_SECONDS):
         states = apt.package_states(HELD)
         needed = plan(states, wanted.package)
         records = recorded(root, JOURNAL)
         given = read_bytes(root, daemon_json.PATH)
         text = None if given is None else daemon_json.decode(given)
         paths = _paths(records)
-        merged = daemon_json.merge(text, wanted.runtime, wanted.config_path, paths.ours, paths.before)
+        merged = daemon_json.merge(text, RUNTIME_NAME, wanted.config_path, paths.ours, paths.before)
         stopped: list[str] = []
         changed = True
         if needed.install or needed.hold or merged != text or TELLING_RECORD in records:
             verb = "reload-or-restart" if merged != text or TELLING_RECORD in records else None
             answer, stopped = _change(wanted, root, states, needed, text, merged, verb)
-        elif (wrong := docker.problem(answer := docker.ask(root), wanted.version, wanted.runtime)) is not None:
+        elif (wrong := docker.problem(answer := docker.ask(root), wanted.version, RUNTIME_NAME)) is not None:
             # A daemon of another version still runs from before; in all other cases running containers can live on.
             verb = "restart" if answer.version is not None and answer.version != wanted.version else "reload-or-restart"
             say(f"{wrong}; its packages and {daemon_json.PATH} are right, so: {verb}")
@@ -175,22 +152,22 @@ def _change(
             if needed.hold:
                 change.note(first=_first(needed.hold, touched))
                 with step(f"Holding {', '.join(needed.hold)}"):
-                    apt.mark(root, "hold", needed.hold, wanted.lock_timeout)
+                    apt.mark(root, "hold", needed.hold, LOCK_SECONDS)
             paths = _paths(earlier)
             if merged != text:
                 docker.refuse_invalid(merged)
                 given: dict[str, object] = {}
                 if wanted.config_path is not None:
-                    paths = paths.giving(wanted.config_path, daemon_json.config_path(text, wanted.runtime))
+                    paths = paths.giving(wanted.config_path, daemon_json.config_path(text, RUNTIME_NAME))
                     given = {CONFIG_PATH_RECORD: asdict(paths)}
-                change.note(now={TELLING_RECORD: True, RUNTIME_RECORD: wanted.runtime, **given})
+                change.note(now={TELLING_RECORD: True, RUNTIME_RECORD: RUNTIME_NAME, **given})
                 change.write(daemon_json.PATH, merged.encode())
             verb = verb or _unread(wanted, root)
             if verb is not None:
                 with step(f"dockerd: {verb}"):
                     docker.service(verb)
             with step(f"Waiting until dockerd {wanted.version} is well"):
-                answer = docker.wait_until_well(root, wanted.version, wanted.runtime)
+                answer = docker.wait_until_well(root, wanted.version, RUNTIME_NAME)
             _settle(wanted, change, paths)
         except BaseException as error:
             with undisturbed():
@@ -202,7 +179,7 @@ def _change(
 def _unread(wanted: Wanted, root: Path) -> str | None:
     """What a dockerd is told that answers and is not as its packages and file say; None when nothing."""
     answer = docker.ask(root)
-    if answer.version is None or docker.problem(answer, wanted.version, wanted.runtime) is None:
+    if answer.version is None or docker.problem(answer, wanted.version, RUNTIME_NAME) is None:
         return None
     return "restart" if answer.version != wanted.version else "reload-or-restart"
 
@@ -238,12 +215,12 @@ def _install(
     """Bring the packages; everything that can be refused is refused before dpkg runs."""
     from nodekit.host import apt_source  # costs a run that installs nothing its time
 
-    apt.settle(root, wanted.lock_timeout)
+    apt.settle(root, LOCK_SECONDS)
     source = apt_source.ensure(
-        root, change, address=wanted.address, suite=wanted.suite, component=wanted.component, fingerprint=wanted.fingerprint
+        root, change, address=wanted.address, suite=wanted.suite, component=COMPONENT, fingerprint=wanted.fingerprint
     )
     with step(f"Reading the index of {wanted.address}"):
-        apt.refresh(root, source, wanted.lock_timeout)
+        apt.refresh(root, source, LOCK_SECONDS)
     asked = []
     for name in names:
         if name in PACKAGES:
@@ -264,7 +241,7 @@ def _install(
     change.note(first=first, now={BROUGHT_RECORD: versions})
     docker.allow_starts()
     with step(f"Installing {', '.join(asked)}"):
-        apt.install(root, asked, wanted.lock_timeout)
+        apt.install(root, asked, LOCK_SECONDS)
 
 
 def _undo(
@@ -280,7 +257,7 @@ def _undo(
     say("Going back to what was before")
     try:
         docker.allow_starts()
-        moved = apt.go_back(root, touched, wanted.lock_timeout)
+        moved = apt.go_back(root, touched, LOCK_SECONDS)
         before = {key: earlier[key] for key in (BROUGHT_RECORD, CONFIG_PATH_RECORD, RUNTIME_RECORD) if key in earlier}
         ours = [BROUGHT_RECORD, CONFIG_PATH_RECORD, RUNTIME_RECORD, UNITS_RECORD]
         ours += [PACKAGE_RECORD + name for name in touched]

@@ -3,34 +3,22 @@
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from nodekit.errors import NodeError
 from nodekit.host import files, journal, kata, kata_archive, kata_handler
 from nodekit.host.journal import Transaction
 from nodekit.host.lock import node_lock
 from nodekit.progress import say, step
-from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.kata import containerd_config, kata_config, kata_layout, kata_releases, kernel_params
 from nodekit.rules.kata.containerd_config import Handler
+from nodekit.rules.kata.kata_releases import Archive
+from nodekit.rules.node_state import HandlerState, KataState
 
 JOURNAL = "kata"
 RECORD = "parameters:"
 """Prefix of the journal's records: file written -> the parameters before ours, and ours."""
 LOCK_TIMEOUT = 300.0
 SHIM_LINK = f"/usr/local/bin/{kata_layout.SHIM}"
-SPEC = {
-    "node": (str, REQUIRED),
-    "hypervisor": (str, REQUIRED),
-    "runtime": (str, REQUIRED),
-    "version": (str, REQUIRED),
-    "install": (dict | None, None),
-    "kernelParams": (list[str], REQUIRED),
-    "configPath": (str | None, None),
-    "handler": (dict | None, None),
-}
-HANDLER_SPEC = {"name": (str, REQUIRED), "runtime": (str | None, None), "podAnnotations": (list[str], REQUIRED)}
-"""The object `handler`: a node that serves a cluster has one."""
 SNAPSHOTTERS = {"firecracker": "devmapper"}
 """Hypervisors whose guests cannot share the node's file systems, and the snapshotter that gives them block devices."""
 
@@ -52,54 +40,53 @@ class Merged:
 
 
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
-    """Bring Kata to the desired state and tell what is read and in effect; see `node_state.kata` for the state.
+    """Bring Kata to the desired state and tell what is read and in effect; `desired` is a KataState.
 
     Raises NodeError; then the configuration is as it was.
     """
-    wanted = take(desired, SPEC)
-    kernel_params.check(wanted["kernelParams"])
-    archive = kata_releases.to_install(wanted["install"], os.uname().machine)
-    handler = None if wanted["handler"] is None else take(wanted["handler"], HANDLER_SPEC, at="handler")
-    if handler is not None:
-        containerd_config.check(handler["name"], handler["podAnnotations"])
+    state = KataState.read(desired)
+    kernel_params.check(state.kernel_params)
+    archive = kata_releases.to_install(state.install, os.uname().machine)
+    if state.handler is not None:
+        containerd_config.check(state.handler.name, state.handler.pod_annotations)
     changed = False
     with node_lock(root, LOCK_TIMEOUT):
-        runtime = kata_handler.find(root, wanted["node"], handler["runtime"]) if handler is not None else None
+        runtime = kata_handler.find(root, state.node, state.handler.runtime) if state.handler is not None else None
         if archive:
-            changed = _install(root, wanted, *archive)
+            changed = _install(root, state, archive)
         with Transaction(root, JOURNAL) as transaction:
-            changed |= _link_shim(root, transaction, wanted["runtime"])
-            now = _effective(root, wanted)
-            kata_releases.refuse_another_version(wanted["node"], now.version, wanted["version"])
-            merged = _merge(root, wanted, now)
+            changed |= _link_shim(root, transaction, state.runtime)
+            now = _effective(root, state)
+            kata_releases.refuse_another_version(state.node, now.version, state.version)
+            merged = _merge(root, state, now)
             if merged.needless:
                 changed |= transaction.remove(merged.target.file)
-                now = _effective(root, wanted)
+                now = _effective(root, state)
             elif merged.content is not None:
-                changed |= _write(transaction, wanted, merged)
-                now = _effective(root, wanted)
+                changed |= _write(transaction, state, merged)
+                now = _effective(root, state)
             if now.kernel_params != merged.value:
                 raise NodeError(
                     "kata-parameters-lost",
-                    f"{wanted['node']}: {merged.target.file} was written, but the guest would get {now.kernel_params!r}, "
+                    f"{state.node}: {merged.target.file} was written, but the guest would get {now.kernel_params!r}, "
                     f"not {merged.value!r}",
                 )
             if merged.target.strategy == "edit":
-                _remember(transaction, merged, wanted["kernelParams"])
+                _remember(transaction, merged, state.kernel_params)
             registered = None
-            if handler is not None and runtime is not None:
-                registered = kata_handler.register(root, wanted["node"], runtime, _handler(wanted, handler, now))
+            if state.handler is not None and runtime is not None:
+                registered = kata_handler.register(root, state.node, runtime, _handler(state, state.handler, now))
                 changed |= registered.changed
             else:
                 changed |= bool(kata_handler.withdraw(root))
         keep = (files.resolve(root, merged.target.file), files.resolve(root, SHIM_LINK, last=False))
         changed |= bool(journal.give_back(root, JOURNAL, keep, RECORD))
-    inert = [{"parameter": one, "reason": why} for one in wanted["kernelParams"] if (why := kernel_params.inert(one))]
-    notes = [text for one in wanted["kernelParams"] if (text := kernel_params.note(one))]
+    inert = [{"parameter": one, "reason": why} for one in state.kernel_params if (why := kernel_params.inert(one))]
+    notes = [text for one in state.kernel_params if (text := kernel_params.note(one))]
     for line in notes:
         say(f"note: {line}")
     return {
-        "node": wanted["node"],
+        "node": state.node,
         "changed": changed,
         "configFile": now.config_file,
         "written": merged.target.file,
@@ -114,26 +101,24 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     }
 
 
-def _handler(wanted: dict[str, Any], handler: dict[str, Any], now: kata.Effective) -> Handler:
+def _handler(state: KataState, handler: HandlerState, now: kata.Effective) -> Handler:
     """The handler as the container runtime is to know it: it starts the Kata that is in effect here."""
     if now.shim is None:
         raise NodeError(
             "kata-not-found",
-            f"Node {wanted['node']} has no {kata_layout.SHIM}, neither in {', '.join(kata_layout.SHIM_FOLDERS)} nor in a release",
+            f"Node {state.node} has no {kata_layout.SHIM}, neither in {', '.join(kata_layout.SHIM_FOLDERS)} nor in a release",
             "shim",
         )
-    return Handler(
-        handler["name"], now.shim, now.config_file, tuple(handler["podAnnotations"]), SNAPSHOTTERS.get(wanted["hypervisor"])
-    )
+    return Handler(handler.name, now.shim, now.config_file, tuple(handler.pod_annotations), SNAPSHOTTERS.get(state.hypervisor))
 
 
-def _install(root: Path, wanted: dict[str, Any], address: str, sha256: str) -> bool:
+def _install(root: Path, state: KataState, archive: Archive) -> bool:
     def before_the_swap(unpacked: Path) -> None:
         """`unpacked` is a root folder that holds the new /opt/kata only."""
-        kata_releases.refuse_another_version(wanted["node"], kata.version(unpacked), wanted["version"])
+        kata_releases.refuse_another_version(state.node, kata.version(unpacked), state.version)
         coming = {}
-        if _is_release_read(root, wanted):
-            merged = _merge(unpacked, wanted, _effective(unpacked, wanted, settings=root))
+        if _is_release_read(root, state):
+            merged = _merge(unpacked, state, _effective(unpacked, state, settings=root))
             if merged.target.strategy == "drop-in" and merged.content is not None:
                 # The new release takes its place with our parameters, whatever fails after that, and goes with them.
                 path = files.resolve(unpacked, merged.target.file)
@@ -146,18 +131,18 @@ def _install(root: Path, wanted: dict[str, Any], address: str, sha256: str) -> b
         gone = [key for key in journal.recorded(root, JOURNAL) if key.startswith(below)]
         journal.disown(root, JOURNAL, kata_layout.INSTALL_FOLDER, gone, coming)
 
-    return kata_archive.install(root, address, sha256, before_the_swap)
+    return kata_archive.install(root, archive.address, archive.sha256, before_the_swap)
 
 
-def _is_release_read(root: Path, wanted: dict[str, Any]) -> bool:
+def _is_release_read(root: Path, state: KataState) -> bool:
     """Whether the new release's own file will be read: nothing outside the install folder comes before it."""
     try:
         found = kata.chosen(
             root,
-            runtime=wanted["runtime"],
-            hypervisor=wanted["hypervisor"],
-            config_path=wanted["configPath"],
-            version=wanted["version"],
+            runtime=state.runtime,
+            hypervisor=state.hypervisor,
+            config_path=state.config_path,
+            version=state.version,
         )
     except NodeError as error:
         if error.code != "kata-not-found":
@@ -174,23 +159,23 @@ def _link_shim(root: Path, transaction: Transaction, runtime: str) -> bool:
     return transaction.symlink(SHIM_LINK, release)
 
 
-def _effective(root: Path, wanted: dict[str, Any], settings: Path | None = None) -> kata.Effective:
+def _effective(root: Path, state: KataState, settings: Path | None = None) -> kata.Effective:
     return kata.effective(
         root,
-        runtime=wanted["runtime"],
-        hypervisor=wanted["hypervisor"],
-        config_path=wanted["configPath"],
-        wanted_version=wanted["version"],
+        runtime=state.runtime,
+        hypervisor=state.hypervisor,
+        config_path=state.config_path,
+        wanted_version=state.version,
         settings=settings,
     )
 
 
-def _merge(root: Path, wanted: dict[str, Any], found: kata.Effective) -> Merged:
+def _merge(root: Path, state: KataState, found: kata.Effective) -> Merged:
     """What is to be written to have the parameters in effect; decides only."""
-    name, given, read = wanted["hypervisor"], wanted["kernelParams"], found.resolved_file
-    release = found.version or wanted["version"]
+    name, given, read = state.hypervisor, state.kernel_params, found.resolved_file
+    release = found.version or state.version
     text = kata_config.decode(files.read_bytes(root, read) or b"", read)
-    entries = kata.drop_ins(root, read, runtime=wanted["runtime"], version=release)
+    entries = kata.drop_ins(root, read, runtime=state.runtime, version=release)
     setting = tuple(path for path, content in entries if kata_config.sets_parameters(content, name, path))
     target = kata_layout.written_file(read, text, release, setting)
     base = kata_config.parameters([(read, text), *(one for one in entries if one[0] != target.file)], name)
@@ -209,14 +194,14 @@ def _merge(root: Path, wanted: dict[str, Any], found: kata.Effective) -> Merged:
     return Merged(target, base, known, value, None if content is None else content.encode(), needless)
 
 
-def _write(transaction: Transaction, wanted: dict[str, Any], merged: Merged) -> bool:
+def _write(transaction: Transaction, state: KataState, merged: Merged) -> bool:
     """Write what `_merge` decided; true when the file did not hold it."""
     assert merged.content is not None
     if merged.target.strategy == "edit":
         # Old and new ones until the result is verified, so that neither a kill nor a roll-back forgets any.
-        given = wanted["kernelParams"]
+        given = state.kernel_params
         _remember(transaction, merged, [*merged.known, *(one for one in given if one not in merged.known)])
-    with step(f"Writing kernel_params of [hypervisor.{wanted['hypervisor']}] to {merged.target.file}"):
+    with step(f"Writing kernel_params of [hypervisor.{state.hypervisor}] to {merged.target.file}"):
         return transaction.write(merged.target.file, merged.content)
 
 

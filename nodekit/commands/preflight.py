@@ -15,13 +15,15 @@ from nodekit.host.node import FIRST_PROCESSOR, emulated, os_release
 from nodekit.host.reading import start
 from nodekit.host.signals import undisturbed
 from nodekit.progress import step
-from nodekit.rules.desired import REQUIRED, take
+from nodekit.rules.node_state import PreflightState
 from nodekit.rules.text import printable
 
 ACCELERATOR = "kvm"
 """The preflight asks whether guests run as Kata runs them."""
 MEMORY_MIB = 256
 """Memory of the tiny guest."""
+BOOT_SECONDS = 60
+"""Bound on each boot of it."""
 LOCK_SECONDS = 60
 """Longest wait for another run on this node."""
 JOURNAL = "preflight"
@@ -60,16 +62,15 @@ class Presence:
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     """Look whether Kata can come, load the modules, keep them for the next start, boot a guest.
 
-    `kata` holds the settings by which Kata comes or is there (kata_readiness.SPEC); without it only the machine is looked at.
-    `timeoutSeconds` bounds each boot. Raises NodeError `preflight-no-kvm`, `preflight-module-missing` or
+    `desired` is a PreflightState. Raises NodeError `preflight-no-kvm`, `preflight-module-missing` or
     `preflight-guest-not-up`, and as `kata_readiness.refuse_unready`.
     """
-    given = take(desired, {"node": (str, REQUIRED), "kata": (dict | None, None), "timeoutSeconds": (int, 60)})
-    node = given["node"]
+    state = PreflightState.read(desired)
+    node = state.node
     system = os_release(root)
     slow = emulated()
     with node_lock(root, LOCK_SECONDS):
-        own_qemu = refuse_unready(root, node, given["kata"]) if given["kata"] else None
+        own_qemu = refuse_unready(root, node, state.kata) if state.kata else None
         wanted = [*([KVM_MODULES[flag]] if (flag := cpu_flag()) else []), *DEVICES]
         new = [module for module in wanted if module not in modules.loaded(root) | modules.built_in(root)]
         with Transaction(root, JOURNAL) as change:
@@ -99,7 +100,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         explanation = f"the node's own kernel is not at {kernel}: the proof boots a guest with Kata's own"
     else:
         with step(f"preflight: a guest of {kernel} under {qemu}"):
-            guest, explanation = tiny_guest(node, qemu, kernel, given["timeoutSeconds"], slow)
+            guest, explanation = tiny_guest(node, qemu, kernel, slow)
     return {
         "node": node,
         "changed": changed,
@@ -159,7 +160,7 @@ def keep(root: Path, change: Transaction, wanted: list[str]) -> bool:
     return change.write(MODULES_FILE, text.encode(), 0o644)
 
 
-def tiny_guest(node: str, qemu: str, kernel: str, seconds: float, slow: bool) -> tuple[dict[str, object], str]:
+def tiny_guest(node: str, qemu: str, kernel: str, slow: bool) -> tuple[dict[str, object], str]:
     """The `guest` object and what to say of it. Raises NodeError `preflight-guest-not-up`."""
     nonce = new_nonce()
     plan = Plan(
@@ -172,7 +173,7 @@ def tiny_guest(node: str, qemu: str, kernel: str, seconds: float, slow: bool) ->
         vcpus=1,
         end=f"{nonce} end",
     )
-    done, attempts, why = boot_patiently(plan, accel=ACCELERATOR, timeout=seconds, emulated=slow)
+    done, attempts, why = boot_patiently(plan, accel=ACCELERATOR, timeout=BOOT_SECONDS, emulated=slow)
     guest: dict[str, object] = {
         "booted": done.reached,
         "seconds": done.seconds,

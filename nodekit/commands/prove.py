@@ -17,13 +17,13 @@ from nodekit.host.kata_start import refuse_what_kata_refuses
 from nodekit.host.node import boot_id, emulated
 from nodekit.host.process import Finished
 from nodekit.progress import say, step
-from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.kata import guest_memory
 from nodekit.rules.kata.kata_config import KEY
+from nodekit.rules.node_state import RUNTIME_NAME, ProveState
 from nodekit.rules.proof.capabilities import CAPABILITIES
 from nodekit.rules.proof.console import Explanation, agent_silent, explain_docker, known_fault
 from nodekit.rules.proof.guest_command_line import boot_cpus, compose
-from nodekit.rules.proof.ladder import SANDBOXES, Verdict, judge
+from nodekit.rules.proof.ladder import Verdict, judge
 from nodekit.rules.text import printable
 
 ACCELERATOR = "kvm"
@@ -53,55 +53,35 @@ class Proof:
 
 
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
-    """Prove the node; changes nothing. `timeoutSeconds` bounds all guest boots together.
+    """Prove the node as `desired`, a ProveState, says; changes nothing.
 
     Raises NodeError with a code of the ladder, `kata-would-refuse`, `proof-guest-not-up`, `proof-container-failed`, or one of
     reading Kata's configuration.
     """
-    given = take(
-        desired,
-        {
-            "node": (str, REQUIRED),
-            "hypervisor": (str, REQUIRED),
-            "runtime": (str, REQUIRED),
-            "configPath": (str | None, None),
-            "expect": (list[str], REQUIRED),
-            "container": (dict, REQUIRED),
-            "timeoutSeconds": (int, 180),
-            "sandbox": (str | None, REQUIRED),
-            "digest": (str, ""),
-        },
-    )
-    container = take(
-        given["container"],
-        {"runtimeName": (str, "kata"), "image": (str | None, None), "network": (bool, True)},
-        "container",
-    )
-    if given["sandbox"] not in (*SANDBOXES, None):
-        raise NodeError("bad-input", f"Key sandbox is {given['sandbox']!r}", expected=f"one of {', '.join(SANDBOXES)}, or null")
+    state = ProveState.read(desired)
     begin = time.monotonic()
     proof = Proof(
-        node=given["node"],
-        hypervisor=given["hypervisor"],
-        runtime=given["runtime"],
-        expect=given["expect"],
-        sandbox=given["sandbox"],
-        effective=effective(root, runtime=given["runtime"], hypervisor=given["hypervisor"], config_path=given["configPath"]),
+        node=state.node,
+        hypervisor=state.hypervisor,
+        runtime=state.runtime,
+        expect=state.expect,
+        sandbox=state.sandbox,
+        effective=effective(root, runtime=state.runtime, hypervisor=state.hypervisor, config_path=state.config_path),
         root=root,
     )
     refuse_what_kata_refuses(root, proof.effective, proof.hypervisor, proof.runtime, proof.node)
     with step("proof: the ladder in a booted guest"):
-        verdict, notes, attempts = guest_proof(proof, given["timeoutSeconds"])
+        verdict, notes, attempts = guest_proof(proof, state.timeout_seconds)
     proven = "guest"
     inside: Verdict | None = None
     answer = docker.ask(root)
-    reason = no_container(proof, answer, container["image"])
+    reason = no_container(proof, answer, state.image)
     if reason:
         notes.append(f"{reason}: the guest boot alone was proven")
     else:
-        left = max(CONTAINER_SECONDS, given["timeoutSeconds"] - (time.monotonic() - begin))
-        with step(f"proof: the ladder in a container of the runtime {container['runtimeName']}"):
-            inside = container_proof(proof, container["runtimeName"], container["image"], container["network"], left)
+        left = max(CONTAINER_SECONDS, state.timeout_seconds - (time.monotonic() - begin))
+        with step(f"proof: the ladder in a container of the runtime {RUNTIME_NAME}"):
+            inside = container_proof(proof, state.image, left)
         proven, verdict = "container", inside
     return {
         "node": proof.node,
@@ -110,7 +90,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         "hypervisor": proof.hypervisor,
         "sandbox": proof.sandbox,
         "proven": proven,
-        "image": container["image"] if inside else None,
+        "image": state.image if inside else None,
         "rungs": [rung.as_dict() for rung in verdict.rungs],
         "userNamespaces": verdict.user_namespaces,
         "guestKernel": verdict.guest_kernel,
@@ -238,19 +218,19 @@ def no_container(proof: Proof, answer: docker.Answer, image: str | None) -> str 
     return None
 
 
-def container_proof(proof: Proof, runtime: str, image: str | None, network: bool, seconds: float) -> Verdict:
+def container_proof(proof: Proof, image: str | None, seconds: float, network: bool = True) -> Verdict:
     """The verdict on a container, of `image` or of one that is made from this node's files; both are gone on return.
 
     Raises NodeError when it is not passed: with a code of the ladder, `proof-base-parameters-lost` or `proof-container-failed`.
     """
     nonce = new_nonce()
     with nullcontext(image) if image else own_image(nonce, proof.sandbox) as name:
-        done = patiently(proof, nonce, runtime, str(name), network, seconds)
+        done = patiently(proof, nonce, str(name), network, seconds)
     if nonce not in done.stdout:
         why = explain_docker(done.stderr)
         if agent_silent(done.stderr):
             why = own_console(proof) or why
-        said = f"Node {proof.node}: the container of runtime {runtime} did not start (exit code {done.code}): {why.cause}"
+        said = f"Node {proof.node}: the container of runtime {RUNTIME_NAME} did not start (exit code {done.code}): {why.cause}"
         if why.base_parameters:
             raise NodeError(
                 "proof-base-parameters-lost",
@@ -259,11 +239,11 @@ def container_proof(proof: Proof, runtime: str, image: str | None, network: bool
         raise NodeError("proof-container-failed", said, remedy=why.remedy)
     place = "image" if image else "guest"
     verdict = judge(done.stdout, nonce, boot_id(proof.root), proof.expect, sandbox=proof.sandbox, network=network, place=place)
-    insist(proof, f"container of runtime {runtime}", verdict)
+    insist(proof, f"container of runtime {RUNTIME_NAME}", verdict)
     return verdict
 
 
-def patiently(proof: Proof, nonce: str, runtime: str, image: str, network: bool, seconds: float) -> Finished:
+def patiently(proof: Proof, nonce: str, image: str, network: bool, seconds: float) -> Finished:
     """The last container, of `TRIES` at most, all within `seconds`.
 
     As with guests: one whose guest never answers is tried again, and only on an emulated node, where that is known to happen.
@@ -271,32 +251,32 @@ def patiently(proof: Proof, nonce: str, runtime: str, image: str, network: bool,
     deadline = time.monotonic() + seconds
     tries = TRIES if emulated() else 1
     for attempt in range(1, tries + 1):
-        done = started(proof, nonce, runtime, image, network, max(1.0, deadline - time.monotonic()))
+        done = started(proof, nonce, image, network, max(1.0, deadline - time.monotonic()))
         if nonce in done.stdout or not agent_silent(done.stderr) or time.monotonic() > deadline:
             break
         say(f"the guest of the container did not answer on this emulated node (container {attempt} of {tries})")
     return done
 
 
-def started(proof: Proof, nonce: str, runtime: str, image: str, network: bool, seconds: float) -> Finished:
+def started(proof: Proof, nonce: str, image: str, network: bool, seconds: float) -> Finished:
     """How the ladder's container ended; raises NodeError `proof-container-failed` for one without an end."""
     capabilities = CAPABILITIES if proof.sandbox else ()
     try:
-        return climb(nonce, runtime, image, network=network, capabilities=capabilities, seconds=seconds)
+        return climb(nonce, RUNTIME_NAME, image, network=network, capabilities=capabilities, seconds=seconds)
     except NodeError as error:
         if error.code == "command-output-too-long":
             raise NodeError(
                 "proof-container-failed",
-                f"Node {proof.node}: the container of runtime {runtime} printed without end and was removed; it began with: "
+                f"Node {proof.node}: the container of runtime {RUNTIME_NAME} printed without end and was removed; it began with: "
                 f"{error.details['printed']}",
                 "noisy",
-                runtime=runtime,
+                runtime=RUNTIME_NAME,
             ) from None
         if error.code != "command-timeout":
             raise
         raise NodeError(
             "proof-container-failed",
-            f"Node {proof.node}: the container of runtime {runtime} did not end within {math.ceil(seconds)} s",
+            f"Node {proof.node}: the container of runtime {RUNTIME_NAME} did not end within {math.ceil(seconds)} s",
             "time",
         ) from None
 

@@ -11,11 +11,11 @@ from nodekit.errors import NodeError
 from nodekit.host import apt, docker, files, journal, kata_archive, kata_handler, modules
 from nodekit.host.lock import node_lock
 from nodekit.progress import say, step
-from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.docker import daemon_json
 from nodekit.rules.docker.apt_source import SOURCE
 from nodekit.rules.docker.docker_packages import PACKAGES
 from nodekit.rules.kata import kata_layout
+from nodekit.rules.node_state import RestoreState
 
 LOCK_TIMEOUT = 300.0
 """Seconds to wait for another run on this node, and for apt's lock."""
@@ -66,7 +66,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     What somebody changed since, and what can no longer be what it was, stays. Raises the NodeError of the first part that
     failed, when all others are done; the next run tries that part once more.
     """
-    take(desired, {"node": (str, REQUIRED)})
+    RestoreState.read(desired)
     this = _Run(root)
     with node_lock(root, LOCK_TIMEOUT):
         for name in journal.journals(root):

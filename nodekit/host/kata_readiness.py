@@ -1,72 +1,59 @@
 """What a node lacks for Kata, before anything on it is changed."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from nodekit.host import kata, kata_archive
 from nodekit.host.guest import memory_mib
 from nodekit.progress import say, step
-from nodekit.rules.desired import REQUIRED, take
 from nodekit.rules.kata import guest_memory, kata_releases
+from nodekit.rules.node_state import KataSettings
 from nodekit.rules.text import printable
 
-SPEC = {
-    "hypervisor": (str, REQUIRED),
-    "runtime": (str, REQUIRED),
-    "version": (str, REQUIRED),
-    "install": (dict | None, None),
-    "configPath": (str | None, None),
-}
-"""The object `kata` of the desired state of `preflight`: the settings of the verb `kata` that decide whether it can succeed."""
 
-
-def refuse_unready(root: Path, node: str, desired: Mapping[str, object]) -> str | None:
+def refuse_unready(root: Path, node: str, settings: KataSettings) -> str | None:
     """Refuse what the verb `kata` would fail on after Docker was changed; the QEMU of the Kata that is there, if that is its own.
 
     Where no archive is to be installed, Kata must be there and of the right release; otherwise the archive must be one for this
     machine, reachable, and have room. A guest must fit into the node's memory. Raises NodeError as `kata.effective`,
     `kata_releases`, `kata_archive`, `kata_download` and `guest_memory`.
     """
-    settings = take(desired, SPEC, "kata")
-    archive = kata_releases.to_install(settings["install"], os.uname().machine)
+    archive = kata_releases.to_install(settings.install, os.uname().machine)
     if archive is None:
         return _hypervisor(root, node, settings)
-    address, sha256 = archive
-    if kata_archive.installed(root) == sha256 and not kata_archive.missing(root):
+    if kata_archive.installed(root) == archive.sha256 and not kata_archive.missing(root):
         return _hypervisor(root, node, settings)
     from nodekit.host.kata_download import size  # HTTP costs a run that installs nothing its time
 
     kata_archive.refuse_foreign(root)
     _memory(node, settings, None)
-    with step(f"preflight: asking for {printable(address, 200)}"):
-        archive_bytes = size(address)
+    with step(f"preflight: asking for {printable(archive.address, 200)}"):
+        archive_bytes = size(archive.address)
     if archive_bytes:
         kata_releases.refuse_too_little_space(node, kata_archive.free_bytes(root), archive_bytes)
     return None
 
 
-def _hypervisor(root: Path, node: str, settings: Mapping[str, Any]) -> str | None:
+def _hypervisor(root: Path, node: str, settings: KataSettings) -> str | None:
     """The QEMU that the Kata on this node would start; None for another hypervisor, or when no program lies there."""
     effective = kata.effective(
         root,
-        runtime=settings["runtime"],
-        hypervisor=settings["hypervisor"],
-        config_path=settings["configPath"],
-        wanted_version=settings["version"],
+        runtime=settings.runtime,
+        hypervisor=settings.hypervisor,
+        config_path=settings.config_path,
+        wanted_version=settings.version,
     )
-    kata_releases.refuse_another_version(node, effective.version, settings["version"])
+    kata_releases.refuse_another_version(node, effective.version, settings.version)
     _memory(node, settings, effective.hypervisor.get("default_memory"))
     path = str(effective.hypervisor.get("path", ""))
     program = root / path.lstrip("/")
-    return str(program) if settings["hypervisor"] == "qemu" and path and os.access(program, os.X_OK) else None
+    return str(program) if settings.hypervisor == "qemu" and path and os.access(program, os.X_OK) else None
 
 
-def _memory(node: str, settings: Mapping[str, Any], default_memory: object) -> None:
+def _memory(node: str, settings: KataSettings, default_memory: object) -> None:
     """Refuse a node in which no guest fits, and say when one does not fit now. Firecracker takes a guest larger than the node."""
-    guest_mib = guest_memory.of_guest(default_memory, settings["runtime"])
-    if settings["hypervisor"] == "qemu":
+    guest_mib = guest_memory.of_guest(default_memory, settings.runtime)
+    if settings.hypervisor == "qemu":
         guest_memory.refuse_too_little(node, memory_mib("MemTotal"), guest_mib)
-    if shortage := guest_memory.shortage(memory_mib("MemAvailable"), guest_mib, settings["version"]):
+    if shortage := guest_memory.shortage(memory_mib("MemAvailable"), guest_mib, settings.version):
         say(f"preflight: {shortage}")

@@ -1,176 +1,146 @@
-"""The desired states that the node program is given: one function a verb, used by previews, nodes and tests alike."""
+"""The desired states of the node program's verbs: one dataclass each, which the stack writes and the verb reads."""
 
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from nodekit.errors import NodeError
-from nodekit.rules.docker import docker_matrix
+from nodekit.rules.desired import Record
 from nodekit.rules.kata import kata_releases
+from nodekit.rules.kata.kata_releases import Archive
 from nodekit.rules.proof.ladder import SANDBOXES
 
 SEED_PARAMETER = "user_namespace.enable=1"
 """What the document that this project grew from asks for; inert on mainline kernels, harmless, and always written."""
+DOCKER_VERSION, KATA_VERSION, KATA_RUNTIME, HYPERVISOR, TIMEOUT_SECONDS = "27.5.1", "3.32.0", "go", "qemu", 300
+"""What a node has where its settings say nothing else."""
 RUNTIME_NAME = "kata"
 """Name under which Docker knows the Kata runtime."""
 
-State = dict[str, object]
+
+def merged_parameters(parameters: Sequence[str], nested_sandbox: bool) -> list[str]:
+    """Guest kernel parameters to merge: the document's own first where a sandbox must nest, then `parameters`."""
+    first = [SEED_PARAMETER] if nested_sandbox and SEED_PARAMETER not in parameters else []
+    return [*first, *parameters]
 
 
-def wanted_parameters(given: Sequence[str], nested_sandbox: bool) -> list[str]:
-    """Guest kernel parameters to merge: the document's own first when a nested sandbox is wanted, then the given ones."""
-    first = [SEED_PARAMETER] if nested_sandbox and SEED_PARAMETER not in given else []
-    return [*first, *given]
+@dataclass(frozen=True, kw_only=True)
+class KataSettings(Record):
+    """Which Kata a node has, and how it comes there."""
+
+    hypervisor: str
+    runtime: str
+    version: str
+    install: dict[str, Archive] | None = None
+    """The archives to choose from, by machine (`uname -m`, or kata_releases.EVERY); without it Kata is on the node."""
+    config_path: str | None = None
+    """Configuration file that Docker names to Kata; without it the one that the runtime finds by itself."""
 
 
-def install(
-    *,
-    install_release: bool | None,
-    archive_address: str | None,
-    archive_sha256: str | None,
-    runtime: str,
-    version: str,
-    hypervisor: str,
-) -> State | None:
-    """What a node installs: nothing, one archive, or its own of the official ones, which are listed by machine (`uname -m`).
-
-    Raises NodeError `kata-release-unlisted`, or `bad-input` when both ways are given.
-    """
-    if install_release and archive_address:
-        raise NodeError("bad-input", f"An archive ({archive_address}) is given beside the official release", "two-sources")
-    if install_release:
-        return {"byMachine": kata_releases.archives(version, runtime, hypervisor)}
-    return {"address": archive_address, "sha256": archive_sha256} if archive_address else None
-
-
-def preflight(
-    node: str,
-    *,
-    hypervisor: str,
-    runtime: str,
-    version: str,
-    install_release: bool | None,
-    archive_address: str | None,
-    archive_sha256: str | None,
-    config_path: str | None,
-) -> State:
+@dataclass(frozen=True)
+class PreflightState(Record):
     """For the verb `preflight`, which looks for what the verb `kata` will need before anything is changed."""
-    archive = install(
-        install_release=install_release,
-        archive_address=archive_address,
-        archive_sha256=archive_sha256,
-        runtime=runtime,
-        version=version,
-        hypervisor=hypervisor,
-    )
-    return {
-        "node": node,
-        "kata": {
-            "hypervisor": hypervisor,
-            "runtime": runtime,
-            "version": version,
-            "install": archive,
-            "configPath": config_path,
-        },
-    }
+
+    node: str
+    kata: KataSettings | None = None
+    """Without it only the machine is looked at."""
 
 
-def docker(
-    node: str,
-    *,
-    version: str,
-    repository_address: str,
-    repository_fingerprint: str,
-    repository_suite: str | None,
-    kata_version: str,
-    kata_runtime: str,
-    config_path: str | None,
-) -> State:
-    """For the verb `docker`; raises NodeError `docker-kata-incompatible` for a pair that is known to break."""
-    docker_matrix.refuse_if_incompatible(version, kata_version, kata_runtime)
-    return {
-        "node": node,
-        "version": version,
-        "kataVersion": kata_version,
-        "kataRuntime": kata_runtime,
-        "repository": {
-            "address": repository_address,
-            "fingerprint": repository_fingerprint,
-            "suite": repository_suite,
-            "component": "stable",
-        },
-        "runtimeName": RUNTIME_NAME,
-        "configPath": config_path,
-    }
+@dataclass(frozen=True)
+class Repository(Record):
+    """The apt repository that Docker comes from."""
+
+    address: str
+    """`{id}` stands for the node's distribution."""
+    fingerprint: str
+    """Of the key that signs it."""
+    suite: str | None = None
+    """Without it the node's own release."""
 
 
-def kata(
-    node: str,
-    *,
-    hypervisor: str,
-    runtime: str,
-    version: str,
-    install_release: bool | None,
-    archive_address: str | None,
-    archive_sha256: str | None,
-    kernel_params: Sequence[str],
-    config_path: str | None,
-    handler: str | None,
-    container_runtime: str | None,
-    allowed_annotations: Sequence[str] | None,
-) -> State:
-    """For the verb `kata`; raises as `install`.
+@dataclass(frozen=True)
+class DockerState(Record):
+    """For the verb `docker`."""
 
-    `handler` is the name under which a cluster's container runtime is to know Kata, None for a node that serves no cluster;
-    `container_runtime` is one of handler_registration.RUNTIMES, or None for the one that is found.
+    node: str
+    version: str
+    repository: Repository
+    kata_version: str
+    kata_runtime: str
+    config_path: str | None = None
+
+
+@dataclass(frozen=True)
+class HandlerState(Record):
+    """How a cluster's container runtime is to know Kata."""
+
+    name: str
+    pod_annotations: list[str]
+    """Annotations of pods that the runtime passes on to Kata."""
+    runtime: str | None = None
+    """One of handler_registration.RUNTIMES; without it the one that is found on the node."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KataState(KataSettings):
+    """For the verb `kata`."""
+
+    node: str
+    kernel_params: list[str]
+    """Merged by key into those of the file that Kata really reads."""
+    handler: HandlerState | None = None
+    """Without it the node serves no cluster."""
+
+
+@dataclass(frozen=True)
+class ProveState(Record):
+    """For the verb `prove`."""
+
+    node: str
+    hypervisor: str
+    runtime: str
+    expect: list[str]
+    """Parameters that the guest's command line must have."""
+    sandbox: str | None
+    """One of ladder.SANDBOXES that is promised to work in the guest, or null: nothing nests."""
+    timeout_seconds: int
+    """Bound on all guest boots together."""
+    digest: str
+    """Of all that the proof vouches for: it changes with what must be proven again."""
+    config_path: str | None = None
+    image: str | None = None
+    """Image of the container in which the ladder is climbed as well; without it one that is made of the node's files."""
+
+    def __post_init__(self) -> None:
+        if self.sandbox not in (*SANDBOXES, None):
+            raise NodeError("bad-input", f"Key sandbox is {self.sandbox!r}", expected=f"one of {', '.join(SANDBOXES)}, or null")
+
+
+@dataclass(frozen=True)
+class RestoreState(Record):
+    """For the verb `restore`."""
+
+    node: str
+
+
+def promised(sandbox: str | None, nested_sandbox: bool) -> str | None:
+    """The sandbox that must work in the guest: one of ladder.SANDBOXES, the first where none is named; None: nothing nests."""
+    return (sandbox or SANDBOXES[0]) if nested_sandbox else None
+
+
+def archives(
+    *, install_release: bool, archive: Archive | None, version: str, runtime: str, hypervisor: str
+) -> dict[str, Archive] | None:
+    """What a node installs, as `KataSettings.install`: nothing, one archive, or its own of the official ones.
+
+    Raises NodeError `kata-release-unlisted`.
     """
-    archive = install(
-        install_release=install_release,
-        archive_address=archive_address,
-        archive_sha256=archive_sha256,
-        runtime=runtime,
-        version=version,
-        hypervisor=hypervisor,
-    )
-    return {
-        "node": node,
-        "hypervisor": hypervisor,
-        "runtime": runtime,
-        "version": version,
-        "install": archive,
-        "kernelParams": list(kernel_params),
-        "configPath": config_path,
-        "handler": None
-        if handler is None
-        else {"name": handler, "runtime": container_runtime, "podAnnotations": sorted(allowed_annotations or ())},
-    }
+    if archive:
+        return {kata_releases.EVERY: archive}
+    return kata_releases.archives(version, runtime, hypervisor) if install_release else None
 
 
-def proof(
-    node: str,
-    *,
-    hypervisor: str,
-    runtime: str,
-    nested_sandbox: bool,
-    sandbox: str | None,
-    kernel_params: Sequence[str],
-    config_path: str | None,
-    image: str | None,
-    timeout_seconds: int,
-    verified: Sequence[State],
-) -> State:
-    """For the verb `prove`; `verified` are the states that the proof vouches for, and its digest changes with them.
-
-    `sandbox` is one of ladder.SANDBOXES, the first of them when None; it counts where a nested sandbox is promised.
-    """
-    return {
-        "node": node,
-        "hypervisor": hypervisor,
-        "runtime": runtime,
-        "sandbox": (sandbox or SANDBOXES[0]) if nested_sandbox else None,
-        "expect": list(kernel_params),
-        "configPath": config_path,
-        "container": {"runtimeName": RUNTIME_NAME, "image": image, "network": True},
-        "timeoutSeconds": timeout_seconds,
-        "digest": hashlib.sha256(json.dumps(list(verified), sort_keys=True).encode()).hexdigest(),
-    }
+def digest(verified: Sequence[object]) -> str:
+    """Of all that a proof vouches for, such as the states of the verbs before it."""
+    return hashlib.sha256(json.dumps(list(verified), sort_keys=True).encode()).hexdigest()

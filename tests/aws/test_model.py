@@ -53,7 +53,7 @@ def test_image_must_be_pinned() -> None:
 
 
 def test_managed_node_group_is_refused_with_the_reason() -> None:
-    said = ("managedNodeGroup", "without a word", "2784", "nodes.aws.group", "[aws-managed-node-group]")
+    said = ("managedNodeGroup", "without a message", "2784", "nodes.aws.group", "[aws-managed-node-group]")
     refused(*said, managedNodeGroup={"name": "n"})
 
 

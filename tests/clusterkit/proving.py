@@ -21,10 +21,13 @@ PROGRAM = """
 import json, pathlib
 import pulumi, pulumi_kubernetes as k8s
 from components.cluster.kata_proof import KataProof
+from components.cluster.proof_settings import PodProof
 given = json.loads(pathlib.Path("given.json").read_text())
 kubeconfig = pulumi.Output.secret(given.pop("kubeconfig"))
 provider = k8s.Provider("cluster", kubeconfig=kubeconfig, enable_server_side_apply=given.pop("server_side"))
-made = KataProof("proof", {**given, "kubeconfig": kubeconfig}, pulumi.ResourceOptions(providers={"kubernetes": provider}))
+proof = {key: given.pop(key) for key in PodProof.__annotations__ if key in given}
+options = pulumi.ResourceOptions(providers={"kubernetes": provider})
+made = KataProof("proof", {**given, "proof": proof, "kubeconfig": kubeconfig}, options)
 options = pulumi.ResourceOptions(provider=provider, depends_on=[made])
 k8s.core.v1.ConfigMap("after", metadata={"name": "after"}, opts=options)
 pulumi.export("evidence", made.evidence)

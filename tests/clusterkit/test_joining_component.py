@@ -37,9 +37,10 @@ def test_it_comes_up_where_every_node_waits_rolls_on_a_change_and_goes(plane: Co
     (proving.folder / "__main__.py").write_text(PROGRAM)
     proving.given = {
         "kubeconfig": plane.kubeconfig, "namespace": NAMESPACE, "image": "controller:1", "selector": "a=b",
-        "pod_template": json.dumps(pod.template("image", "kata-qemu", {}, entry=script("entry.sh"))),
-    "handler": "kata-qemu", "kata_version": "3.32.0",
-        "kernel_params": ["quiet"], "nested_sandbox": True, "timeout_seconds": 60,
+        "proof": {
+            "pod_template": json.dumps(pod.template("image", "kata-qemu", {}, entry=script("entry.sh"))),
+            "handler": "kata-qemu", "kata_version": "3.32.0", "kernel_params": ["quiet"], "timeout_seconds": 60,
+        },
     }  # fmt: skip
 
     def told() -> joining.Settings:

@@ -49,7 +49,9 @@ def test_it_is_off_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_of_it_comes_after_the_proof_of_up_and_is_nobody_elses(recorder: Recorder) -> None:
     for name in CHILDREN:
         one = recorder.by_name[name]
-        assert {"proof-evidence", "sandbox-template", "sandboxes-guard-binding", "a-proof", "b-proof"} <= one.after, name
+        assert {"proof-evidence", "sandbox-template", "sandboxes-guard-binding", "nodes-a-proof", "nodes-b-proof"} <= one.after, (
+            name
+        )
         assert "::cluster::" in one.request.provider
         # By names of the engine's making nothing is taken over; the namespace's own is refused where it is taken.
         assert ("name" in one.inputs.get("metadata", {})) == (name == "joining-namespace"), name

@@ -1,36 +1,71 @@
-"""The record that pools give is what a node takes: no key more, and described alike in the schema of a component package."""
+"""What a node is told, from the fewest arguments and from all of them, and how its answers are read."""
 
-from typing import Optional
+import json
+from typing import Any
 
 import pulumi
 import pytest
-from pulumi.provider.experimental.analyzer import Analyzer
 
-from components import ExistingNodes, KataNode, LocalNodes, Node
+from components import KataNode, KataNodeArgs
 from components.nodes.kata_node import result_of
+from components.nodes.settings import Archive
 from nodekit.errors import NodeError
+from nodekit.rules import node_state
+from nodekit.rules.docker import apt_source
+from tests.components.recorder import run
+from tests.components.test_wiring import HOST_KEY
+
+SMALLEST: KataNodeArgs = {"connection": {"address": "192.0.2.1", "host_key": HOST_KEY}}
 
 
-class Probe(pulumi.ComponentResource):
-    """Takes nothing but the record."""
-
-    def __init__(self, name: str, args: Node, opts: Optional[pulumi.ResourceOptions] = None) -> None:
-        super().__init__("kata-nodes:index:Probe", name, None, opts)
-
-
-def test_a_node_takes_every_key_of_the_record_under_the_same_description() -> None:
-    found = Analyzer("kata-nodes").analyze([Probe, KataNode])["component_definitions"]
-    record, taken = found["Probe"].inputs, found["KataNode"].inputs
-    assert "hostKey" in record and all(one.description for one in record.values())
-    assert record.items() <= taken.items()
+def documents(args: KataNodeArgs) -> dict[str, dict[str, Any]]:
+    """By child: the desired state of a node `n`."""
+    made = run(lambda: KataNode("n", args)).by_name
+    return {verb: json.loads(made[f"n-{verb}"].inputs["stdin"]) for verb in ("preflight", "docker", "kata", "proof")}
 
 
-def test_pools_of_a_component_package_give_the_record_and_say_what_they_take() -> None:
-    found = Analyzer("kata-nodes").analyze([ExistingNodes, LocalNodes])
-    for pool in found["component_definitions"].values():
-        assert pool.outputs["nodes"].items and pool.outputs["nodes"].items.ref == "#/types/kata-nodes:index:Node"
-        assert all(one.description for one in pool.inputs.values())
-    assert all(one.description for one in found["type_definitions"]["ExistingHost"].properties.values())
+def test_address_and_host_key_are_all_that_a_node_needs() -> None:
+    states = documents(SMALLEST)
+    assert states["docker"]["version"] == "27.5.1"
+    assert states["docker"]["repository"]["fingerprint"] == apt_source.DOCKER_FINGERPRINT
+    assert set(states["kata"]["install"]) == {"x86_64", "aarch64"} and states["kata"]["version"] == "3.32.0"
+    assert states["kata"]["configPath"].endswith("/configuration-qemu.toml")
+    assert states["kata"]["kernelParams"] == states["proof"]["expect"] == ["user_namespace.enable=1"]
+    assert (states["proof"]["sandbox"], states["proof"]["timeoutSeconds"]) == ("sandbox-runtime", 300)
+    commands = run(lambda: KataNode("n", SMALLEST)).by_name
+    assert commands["n-proof"].inputs["triggers"] == [HOST_KEY]
+    assert commands["n-proof"].inputs["connection"]["user"] == "root"
+
+
+def test_every_verb_reads_what_its_component_writes() -> None:
+    kinds = {
+        "preflight": node_state.PreflightState, "docker": node_state.DockerState, "kata": node_state.KataState,
+        "proof": node_state.ProveState,
+    }  # fmt: skip
+    for verb, state in documents(SMALLEST).items():
+        assert kinds[verb].read(state).document() == state
+
+
+def test_kata_that_is_there_already_is_left_there() -> None:
+    states = documents({**SMALLEST, "kata": {"install_release": False}})
+    assert states["kata"]["install"] is None and states["kata"]["configPath"] is None
+
+
+def test_two_ways_to_install_are_refused() -> None:
+    archive: Archive = {"address": "https://mirror.example/kata.tar.zst", "sha256": "a" * 64}
+    assert documents({**SMALLEST, "kata": {"archive": archive}})["kata"]["install"] == {"any": archive}
+    with pytest.raises(pulumi.RunError, match="beside the official release"):
+        run(lambda: KataNode("n", {**SMALLEST, "kata": {"archive": archive, "install_release": True}}))
+
+
+def test_what_is_on_a_machine_goes_with_it() -> None:
+    def program() -> None:
+        machine = pulumi.ComponentResource("test:index:Machine", "machine")
+        KataNode("n", SMALLEST, pulumi.ResourceOptions(deleted_with=machine))
+
+    made = run(program).by_name
+    children = [one for name, one in made.items() if name.startswith("n-")]
+    assert len(children) == 7 and all(one.request.deletedWith.endswith("::machine") for one in children)
 
 
 @pytest.mark.parametrize("text", ["", "done", "[]", '{"verb": "kata", "version": "1"}', '{"version": "1"}'])

@@ -41,7 +41,7 @@ def hosts() -> Recorder:
 
 def test_both_hops_are_pinned_and_patient(hosts: Recorder) -> None:
     for step in COMMANDS:
-        one = hosts.by_name[f"b-{step}"]
+        one = hosts.by_name[f"nodes-b-{step}"]
         assert one.is_secret("connection")
         connection = one.inputs["connection"]
         proxy = connection["proxy"]
@@ -52,34 +52,34 @@ def test_both_hops_are_pinned_and_patient(hosts: Recorder) -> None:
 
 
 def test_no_bastion_and_no_key_leave_the_agent_and_the_direct_way() -> None:
-    connection = stack(EXISTING).by_name["b-program"].inputs["connection"]
+    connection = stack(EXISTING).by_name["nodes-b-program"].inputs["connection"]
     assert "proxy" not in connection and "privateKey" not in connection
 
 
 def test_operating_system_is_asked_before_anything_is_sent(hosts: Recorder) -> None:
     for node in ("a", "b"):
-        assert not hosts.by_name[f"{node}-system"].after
-        assert "delete" not in hosts.by_name[f"{node}-system"].inputs
-        assert f"{node}-system" in hosts.by_name[f"{node}-upload"].after
-        assert f"{node}-upload" in hosts.by_name[f"{node}-program"].after
+        assert not hosts.by_name[f"nodes-{node}-system"].after
+        assert "delete" not in hosts.by_name[f"nodes-{node}-system"].inputs
+        assert f"nodes-{node}-system" in hosts.by_name[f"nodes-{node}-upload"].after
+        assert f"nodes-{node}-upload" in hosts.by_name[f"nodes-{node}-program"].after
 
 
 def test_password_is_secret_and_travels_on_standard_input_alone(hosts: Recorder) -> None:
     for step in STEPS:
-        one = hosts.by_name[f"b-{step}"]
+        one = hosts.by_name[f"nodes-b-{step}"]
         assert one.is_secret("stdin")
         assert one.inputs["stdin"].startswith(f"{AS_ROOT}SUDO-PASSWORD\n")
         for command in one.inputs.keys() & {"create", "delete"}:
             assert one.inputs[command].startswith(f"{login.as_root(AS_ROOT)}timeout ")
-    assert json.loads(hosts.by_name["b-docker"].inputs["stdin"].removeprefix(f"{AS_ROOT}SUDO-PASSWORD\n"))["node"] == "b"
+    assert json.loads(hosts.by_name["nodes-b-docker"].inputs["stdin"].removeprefix(f"{AS_ROOT}SUDO-PASSWORD\n"))["node"] == "b"
 
 
 def test_no_file_on_the_node_is_given_the_password(hosts: Recorder) -> None:
     # One in the login user's home could be another one by the time that it is started.
-    copied = [name for name, one in hosts.by_name.items() if "remotePath" in one.inputs and name.startswith("b-")]
-    assert copied == ["b-upload"]
+    copied = [name for name, one in hosts.by_name.items() if "remotePath" in one.inputs and name.startswith("nodes-b-")]
+    assert copied == ["nodes-b-upload"]
     for step in STEPS:
-        assert "$(dd bs=1 count=" in hosts.by_name[f"b-{step}"].inputs["create"]
+        assert "$(dd bs=1 count=" in hosts.by_name[f"nodes-b-{step}"].inputs["create"]
 
 
 def test_nothing_secret_is_shown_beside_it(hosts: Recorder) -> None:
@@ -91,16 +91,16 @@ def test_nothing_secret_is_shown_beside_it(hosts: Recorder) -> None:
 
 def test_root_among_them_is_sent_no_password(hosts: Recorder) -> None:
     for step in STEPS:
-        one = hosts.by_name[f"a-{step}"]
+        one = hosts.by_name[f"nodes-a-{step}"]
         assert not one.is_secret("stdin") and one.inputs["create"].startswith("timeout ")
 
 
 def test_preview_stays_readable_with_a_password() -> None:
     recorder = stack(existing(), preview=True, secrets=SECRETS)
-    plan = recorder.by_name["b"].inputs["plan"]
+    plan = recorder.by_name["nodes-b"].inputs["plan"]
     assert plan["kernelParams"] == ["user_namespace.enable=1"]
     assert plan["repositoryAddress"] == "https://download.docker.com/linux/{id}"
-    assert not recorder.by_name["b"].is_secret("plan")
+    assert not recorder.by_name["nodes-b"].is_secret("plan")
 
 
 def test_password_of_two_lines_is_refused_at_preview() -> None:
@@ -110,17 +110,17 @@ def test_password_of_two_lines_is_refused_at_preview() -> None:
 
 def test_line_end_of_a_file_is_no_part_of_the_password() -> None:
     recorder = stack(existing(), secrets={**SECRETS, "sudoPassword": "SUDO-PASSWORD\n"})
-    assert recorder.by_name["b-docker"].inputs["stdin"].startswith(f"{AS_ROOT}SUDO-PASSWORD\n{{")
+    assert recorder.by_name["nodes-b-docker"].inputs["stdin"].startswith(f"{AS_ROOT}SUDO-PASSWORD\n{{")
 
 
 def test_every_machine_of_another_identity_gets_the_program_again() -> None:
     moved = existing(hostKey=BASTION_KEY)
     before, after = (stack(given, secrets=SECRETS).by_name for given in (existing(), moved))
     for step in ("system", "upload", "preflight", "docker", "kata", "proof"):
-        assert before[f"b-{step}"].inputs["triggers"] != after[f"b-{step}"].inputs["triggers"]
-    assert before["a-proof"].inputs == after["a-proof"].inputs
+        assert before[f"nodes-b-{step}"].inputs["triggers"] != after[f"nodes-b-{step}"].inputs["triggers"]
+    assert before["nodes-a-proof"].inputs == after["nodes-a-proof"].inputs
     # An update: the machine before can no longer be undone.
-    assert before["b-program"].inputs["create"] != after["b-program"].inputs["create"]
+    assert before["nodes-b-program"].inputs["create"] != after["nodes-b-program"].inputs["create"]
 
 
 def test_secret_that_no_login_uses_is_refused_before_anything_is_made() -> None:
@@ -136,10 +136,10 @@ def gone() -> Recorder:
 
 def test_machine_that_is_gone_is_neither_changed_nor_undone(gone: Recorder) -> None:
     for step in COMMANDS:
-        request = gone.by_name[f"b-{step}"].request
+        request = gone.by_name[f"nodes-b-{step}"].request
         assert request.retainOnDelete and list(request.ignoreChanges) == ["*"]
     for step in ("upload", *STEPS):
-        request = gone.by_name[f"a-{step}"].request
+        request = gone.by_name[f"nodes-a-{step}"].request
         assert not request.retainOnDelete and not request.ignoreChanges
 
 

@@ -118,8 +118,10 @@ def test_commands_are_bounded_and_carry_their_state_on_stdin(local: Recorder) ->
 def test_release_reaches_preflight_and_kata_for_both_architectures() -> None:
     nodes = stack({**EXISTING, "kata": {"install": "release", "version": "3.32.0"}})
     for at in ("a", "b"):
-        states = {verb: json.loads(nodes.by_name[f"{at}-{verb}"].inputs["stdin"]) for verb in ("preflight", "docker", "kata")}
-        assert set(states["kata"]["install"]["byMachine"]) == {"x86_64", "aarch64"}
+        states = {
+            verb: json.loads(nodes.by_name[f"nodes-{at}-{verb}"].inputs["stdin"]) for verb in ("preflight", "docker", "kata")
+        }
+        assert set(states["kata"]["install"]) == {"x86_64", "aarch64"}
         assert states["preflight"]["kata"]["install"] == states["kata"]["install"]
         assert states["preflight"]["kata"]["configPath"] == states["kata"]["configPath"] == states["docker"]["configPath"]
 
@@ -344,9 +346,9 @@ def test_preview_of_a_new_stack_knows_no_node(local: Recorder) -> None:
 def test_existing_nodes_need_no_local_parts() -> None:
     recorder = stack(EXISTING, secrets={"sshPrivateKey": "PRIVATE-LOGIN-KEY"})
     assert not [one for one in recorder.by_name.values() if one.type == "command:local:Command"]
-    assert recorder.by_name["a-docker"].inputs["create"].startswith("timeout ")
-    assert recorder.by_name["b-docker"].inputs["create"].startswith("sudo -n timeout ")
-    state = json.loads(recorder.by_name["a-docker"].inputs["stdin"])
+    assert recorder.by_name["nodes-a-docker"].inputs["create"].startswith("timeout ")
+    assert recorder.by_name["nodes-b-docker"].inputs["create"].startswith("sudo -n timeout ")
+    state = json.loads(recorder.by_name["nodes-a-docker"].inputs["stdin"])
     assert state["repository"]["address"] == "https://download.docker.com/linux/{id}"
     test_secrets_stay_out_of_every_other_input(recorder)
 

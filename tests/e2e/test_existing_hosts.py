@@ -126,4 +126,4 @@ def test_quickstart_for_own_hosts_leads_to_them(hosts: Hosts, tmp_path: Path) ->
     made = {
         one.rpartition("::")[2] for one in re.findall(r'"urn": "([^"]+)"', hosts.pulumi("stack", "export", "--stack", "rack"))
     }
-    assert {"rack-1-upload", "rack-1-program"} <= made and "rack-1-docker" not in made
+    assert {"nodes-rack-1-upload", "nodes-rack-1-program"} <= made and "nodes-rack-1-docker" not in made

@@ -124,11 +124,11 @@ class DebianNode:
         """What the desired state for the verb `docker` is here."""
         address = f"http://127.0.0.1:{PORT}"
         return {
-            "node": "n1", "version": "27.5.1", "kataVersion": "3.32.0", "kataRuntime": "go", "runtimeName": "kata",
+            "node": "n1", "version": "27.5.1", "kataVersion": "3.32.0", "kataRuntime": "go",
             "repository": {
-                "address": f"{address}/debian", "suite": None, "component": "stable", "fingerprint": self.image.fingerprint,
+                "address": f"{address}/debian", "suite": None, "fingerprint": self.image.fingerprint,
             },
-            "configPath": "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml", "lockTimeoutSeconds": 60,
+            "configPath": "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml",
         }  # fmt: skip
 
     def kata(self) -> dict[str, object]:
@@ -136,7 +136,9 @@ class DebianNode:
         return {
             "node": "n1", "hypervisor": "qemu", "runtime": "go", "version": "3.32.0",
             "install": {
-                "address": f"http://127.0.0.1:{PORT}/{self.image.archive['file']}", "sha256": self.image.archive["sha256"],
+                "any": {
+                    "address": f"http://127.0.0.1:{PORT}/{self.image.archive['file']}", "sha256": self.image.archive["sha256"],
+                },
             },
             "kernelParams": ["user_namespace.enable=1", "sysctl.user.max_user_namespaces=9000"],
             "configPath": "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml",

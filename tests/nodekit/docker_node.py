@@ -263,11 +263,8 @@ def desired(repository: Repository, **more: object) -> dict[str, object]:
         "repository": {
             "address": repository.address,
             "suite": None,
-            "component": "stable",
             "fingerprint": repository.fingerprint,
         },
-        "runtimeName": "kata",
         "configPath": None,
-        "lockTimeoutSeconds": 5,
     }
     return state | more

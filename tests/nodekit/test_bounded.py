@@ -169,13 +169,13 @@ def test_a_container_that_prints_without_end_is_a_failed_proof_that_says_so(
     script = f'echo "$@" >>{tmp_path}/asked\ncase "$*" in *\' run \'*) exec yes I am endless ;; esac'
     on_path(tmp_path / "bin", monkeypatch, "docker", script)
     begin = time.monotonic()
-    error = refused("proof-container-failed", lambda: prove.container_proof(PROOF, "kata", "debian", False, 60))
+    error = refused("proof-container-failed", lambda: prove.container_proof(PROOF, "debian", 60, False))
     assert "Node n1: the container of runtime kata printed without end" in error.message and "I am endless" in error.message
     assert "docker run --rm --runtime kata" in error.remedy
     assert " rm --force --volumes kata-nodes-proof-" in (tmp_path / "asked").read_text(), "the container is removed all the same"
     assert time.monotonic() - begin < 15
     asked = "from pathlib import Path\nfrom tests.nodekit.test_bounded import PROOF\nfrom nodekit.commands import prove"
-    code, grown = peak(asked, 'prove.container_proof(PROOF, "kata", "debian", False, 60)')
+    code, grown = peak(asked, 'prove.container_proof(PROOF, "debian", 60, False)')
     assert code == "proof-container-failed" and grown < 24 * 1024, f"{grown} KiB"
 
 

@@ -45,7 +45,7 @@ image, sandbox, network, parameter = json.loads(sys.argv[2])
 here = effective(Path("/"), runtime="go", hypervisor="qemu", config_path=None)
 proof = Proof("n1", "qemu", "go", [parameter], sandbox, here, Path("/"))
 try:
-    print(json.dumps(as_dict(container_proof(proof, "kata", image, network, 240))))
+    print(json.dumps(as_dict(container_proof(proof, image, 240, network))))
 except NodeError as error:
     print(json.dumps({"error": error.code, "message": error.message, "remedy": error.remedy}))
 """

@@ -1,26 +1,42 @@
 """The desired state's checks: lost if these fail is that a misspelt key changes a node in silence."""
 
+import json
+from dataclasses import dataclass
+
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.rules.desired import REQUIRED, Spec, take
-
-SPEC: Spec = {
-    "name": (str, REQUIRED),
-    "count": (int, 3),
-    "share": (float, 0.5),
-    "on": (bool, False),
-    "path": (str | None, None),
-    "words": (list[str], []),
-    "more": (dict | None, None),
-}
+from nodekit.rules.desired import Record
 
 
-def test_given_values_are_taken_and_others_default() -> None:
-    assert take({"name": "n", "count": 4.0, "share": 1, "path": "/p", "words": ["a"]}, SPEC) == {
-        "name": "n", "count": 4, "share": 1.0, "on": False, "path": "/p", "words": ["a"], "more": None,
-    }  # fmt: skip
-    assert type(take({"name": "n", "count": 4.0}, SPEC)["count"]) is int
+@dataclass(frozen=True)
+class Inner(Record):
+    place: str
+
+
+@dataclass(frozen=True)
+class Sample(Record):
+    name: str
+    count: int = 3
+    share: float = 0.5
+    on: bool = False
+    config_path: str | None = None
+    words: list[str] | None = None
+    more: Inner | None = None
+    by_machine: dict[str, Inner] | None = None
+
+
+def test_values_are_read_and_others_default() -> None:
+    document = {"name": "n", "count": 4.0, "share": 1, "configPath": "/p", "words": ["a"], "byMachine": {"x": {"place": "p"}}}
+    read = Sample.read(document)
+    assert read == Sample("n", 4, 1.0, False, "/p", ["a"], None, {"x": Inner("p")})
+    assert type(read.count) is int and type(read.share) is float
+    assert Sample.read({"name": "n"}).words is None
+
+
+def test_what_is_written_is_read_again() -> None:
+    state = Sample("n", 4, 1.0, True, None, ["a"], Inner("p"), {"x": Inner("q")})
+    assert Sample.read(json.loads(json.dumps(state.document()))) == state
 
 
 @pytest.mark.parametrize(
@@ -32,17 +48,20 @@ def test_given_values_are_taken_and_others_default() -> None:
         ({"name": "n", "count": 1.5}, "count", "1.5", "a whole number"),
         ({"name": "n", "share": "x"}, "share", "'x'", "a number"),
         ({"name": "n", "on": 1}, "on", "1", "a boolean"),
-        ({"name": "n", "path": 1}, "path", "1", "a string or null"),
-        ({"name": "n", "words": ["a", 1]}, "words", "['a', 1]", "a list of strings"),
+        ({"name": "n", "configPath": 1}, "configPath", "1", "a string or null"),
+        ({"name": "n", "words": ["a", 1]}, "words", "['a', 1]", "a list of strings or null"),
         ({"name": "n", "more": []}, "more", "[]", "an object or null"),
-        ({"name": "n", "nmae": "x\x1b"}, "nmae", "x", "one of the known keys: count,"),
+        ({"name": "n", "more": {"place": 1}}, "more.place", "1", "a string"),
+        ({"name": "n", "byMachine": {"x": {}}}, "byMachine.x.place", "missing", "a string"),
+        ({"name": "n", "byMachine": {"x": "y"}}, "byMachine.x", "'y'", "an object"),
+        ({"name": "n", "nmae": "x\x1b"}, "nmae", "x", "one of the known keys: byMachine, configPath, count,"),
     ],
 )
 def test_a_wrong_key_is_named_with_its_value_and_what_was_asked(
     given: dict[str, object], named: str, shown: str, asked: str
 ) -> None:
     with pytest.raises(NodeError) as caught:
-        take(given, SPEC, at="outer")
+        Sample.read(given, at="outer")
     assert caught.value.code == "bad-input"
     assert f"outer.{named}" in caught.value.message and shown in caught.value.message
     assert asked in caught.value.remedy

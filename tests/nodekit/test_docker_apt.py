@@ -267,27 +267,31 @@ def test_packages_that_would_be_removed_are_named_and_nothing_happens(node: Node
     assert "docker-rival" in error.message
 
 
-def test_a_held_dpkg_lock_is_waited_for_and_its_holder_named(node28: Node, repository: Repository) -> None:
+def test_a_held_dpkg_lock_is_waited_for_and_its_holder_named(
+    node28: Node, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker_verb, "LOCK_SECONDS", 1)
     lock = node28.root / "var/lib/dpkg/lock-frontend"
     program = f"import fcntl, time\nf = open({str(lock)!r}, 'w')\nfcntl.lockf(f, fcntl.LOCK_EX)\nprint('held', flush=True)\n"
     program += "time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as holder:
         try:
             assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-            error = refused(node28, desired(repository, lockTimeoutSeconds=1))
+            error = refused(node28, desired(repository))
         finally:
             holder.kill()
     assert error.code == "apt-lock-held"
     assert f"process {holder.pid} (python" in error.message
 
 
-def test_a_busy_node_names_the_run_that_holds_it(node: Node, repository: Repository) -> None:
+def test_a_busy_node_names_the_run_that_holds_it(node: Node, repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker_verb, "LOCK_SECONDS", 1)
     (node.root / "run").mkdir(exist_ok=True)
     with open(node.root / "run/kata-nodes.lock", "w") as lock:
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         fcntl.flock(lock, fcntl.LOCK_EX)
-        error = refused(node, desired(repository, lockTimeoutSeconds=1))
+        error = refused(node, desired(repository))
     assert error.code == "node-busy"
     assert str(os.getpid()) in error.message
 

@@ -17,7 +17,7 @@ PRODUCT = [
     if path.relative_to(CHECKOUT).parts[0] not in ("bench", "examples", "tests", "tools") and path.name != "failures.py"
 ]
 TREES = {path: ast.parse(path.read_text()) for path in PRODUCT}
-SCRIPTS = sorted((CHECKOUT / "nodekit").rglob("*.sh"))
+SCRIPTS = sorted(path for room in ("aws", "delivery", "nodekit") for path in (CHECKOUT / room).rglob("*.sh"))
 OWN = {"details", "remedy"}
 """Arguments of an error that are no values of its remedy."""
 RAISING = {"NodeError": 2, "remedy_for": 1, "refusal": 2}

@@ -221,7 +221,7 @@ def desired(**changes: object) -> dict[str, object]:
         "runtime": "go",
         "configPath": None,
         "expect": ["user_namespace.enable=1"],
-        "container": {"runtimeName": "kata", "image": None, "network": True},
+        "image": None,
         "timeoutSeconds": SECONDS,
         "sandbox": "sandbox-runtime",
         "digest": "d",
@@ -285,7 +285,7 @@ def test_a_fault_that_the_runtime_reports_as_a_timeout_is_read_from_the_guests_o
     said = "echo 'docker: failed: timed out connecting to vsock 7:1024' >&2; exit 125"
     fake_docker({"kata": {"runtimeType": "other"}}, said)
     with pytest.raises(NodeError) as caught:
-        prove.run(desired(container={"image": "debian"}), node)
+        prove.run(desired(image="debian"), node)
     assert caught.value.code == "proof-base-parameters-lost"
     assert "Unknown subsys name 'nosuch'" in caught.value.message and "cgroup_no_v1=all" in caught.value.remedy
 
@@ -299,7 +299,7 @@ def test_a_guest_that_ends_before_its_agent_listens_is_named(
     monkeypatch.setattr(prove, "emulated", lambda: False)
     fake_docker({"kata": {}}, "echo 'docker: timed out connecting to vsock 7:1024' >&2; exit 125")
     with pytest.raises(NodeError) as caught:
-        prove.run(desired(container={"image": "debian"}), node)
+        prove.run(desired(image="debian"), node)
     assert "ended by itself before Kata's agent listened" in caught.value.message and "vsock" in caught.value.remedy
 
 
@@ -326,7 +326,7 @@ def test_a_runtime_that_leads_to_runc_is_caught_as_no_guest(node: Path, fake_doc
     run = AS_ARGUMENT
     fake_docker({"kata": {"path": "runc"}}, run)
     with pytest.raises(NodeError) as caught:
-        prove.run(desired(container={"image": "debian", "network": False}), node)
+        prove.run(desired(image="debian"), node)
     assert caught.value.code == "proof-not-a-guest"
     assert "container of runtime kata" in caught.value.message
     calls = (node / "asked").read_text().splitlines()
@@ -354,7 +354,7 @@ def test_a_container_whose_guest_is_silent_is_tried_again_on_an_emulated_node_al
         monkeypatch.setattr(prove, "emulated", lambda emulated=emulated: emulated)
         (node / "asked").unlink(missing_ok=True)
         with pytest.raises(NodeError) as caught:
-            prove.run(desired(container={"image": "debian"}), node)
+            prove.run(desired(image="debian"), node)
         assert caught.value.code == "proof-container-failed"
         assert (node / "asked").read_text().count(" run --rm ") == containers
 
@@ -366,7 +366,7 @@ def test_a_container_that_was_asked_for_and_has_no_shim_is_a_failure(
     words = 'runtime "io.containerd.kata.v2" binary not installed "containerd-shim-kata-v2": file does not exist'
     fake_docker(runtimes, f"echo 'docker: Error response from daemon: {words}' >&2; exit 125")
     with pytest.raises(NodeError) as caught:
-        prove.run(desired(container={"image": "debian"}), node)
+        prove.run(desired(image="debian"), node)
     assert caught.value.code == "proof-container-failed" and "shim is not installed" in caught.value.message
 
 
@@ -382,7 +382,7 @@ def test_a_shim_that_is_there_always_starts_a_container_of_the_nodes_own_files(n
     shim(node)
     fake_docker({"kata": {"runtimeType": "io.containerd.kata.v2"}}, AS_ARGUMENT)
     with pytest.raises(NodeError) as caught:
-        prove.run(desired(container={"network": False}), node)
+        prove.run(desired(), node)
     assert caught.value.code == "proof-not-a-guest", "the played runtime runs on this machine's own kernel"
     calls = [call.removeprefix("--context default ") for call in (node / "asked").read_text().splitlines() if call[:2] == "--"]
     words = [call.split()[0] for call in calls]
@@ -402,17 +402,17 @@ def test_an_image_without_the_sandboxs_tools_is_a_failure(
     fake_docker({"kata": {"path": "runc"}}, f"PATH={tools}; {AS_ARGUMENT}")
     monkeypatch.setattr(prove, "boot_id", lambda root: "11111111-2222-3333-4444-555555555555")
     with pytest.raises(NodeError) as caught:
-        prove.run(desired(container={"image": "bare", "network": False}, expect=[]), node)
+        prove.run(desired(image="bare", expect=[]), node)
     assert caught.value.code == "proof-tool-missing" and "verification.image" in caught.value.remedy
 
 
 def test_preflights_tiny_guest_comes_up_and_a_broken_one_is_explained(
     node: Path, kernel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found, explanation = preflight.tiny_guest("n1", QEMU, str(kernel), SECONDS, slow=False)
+    found, explanation = preflight.tiny_guest("n1", QEMU, str(kernel), slow=False)
     assert found["booted"] is True and found["attempts"] == 1 and "reached user space" in explanation
     bad = node / "kernel"
     bad.write_bytes(b"hello" * 1000)
     with pytest.raises(NodeError) as caught:
-        preflight.tiny_guest("n1", QEMU, str(bad), SECONDS, slow=False)
+        preflight.tiny_guest("n1", QEMU, str(bad), slow=False)
     assert caught.value.code == "preflight-guest-not-up" and "cannot load the kernel" in caught.value.message

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.nodekit.debian_node import DebianNode
+from tests.nodekit.debian_node import PROGRAM, DebianNode
 
 pytestmark = [pytest.mark.debian, pytest.mark.timeout(600)]
 
@@ -16,6 +16,15 @@ HAND = f"mkdir -p {RELEASE} && echo 3.32.0 > /opt/kata/VERSION && {FILE} > {RELE
 """Lays out a Kata as somebody installs it by hand."""
 # Filling ends, as it must, with "No space left".
 FULL = "mkdir -p {0} && mount -t tmpfs -o size={1} tmpfs {0} && {{ cat /dev/zero > {0}/filler 2>/dev/null || true; }}"
+IMPATIENT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from nodekit.__main__ import main
+from nodekit.commands import docker
+docker.LOCK_SECONDS = 1
+sys.exit(main([sys.argv[2]]))
+"""
+"""The node program, which waits a second for locks."""
 HOLDER = 'import fcntl, time; f = open("/var/lib/dpkg/lock-frontend", "w"); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(60)'
 READ_ONLY = "mkdir -p {0} && mount -t tmpfs -o ro tmpfs {0}"
 
@@ -146,12 +155,12 @@ HARDSHIPS = {
 def test_trouble_is_one_sentence_with_a_remedy_and_the_node_is_as_it_was(name: str, node: DebianNode) -> None:
     hardship = HARDSHIPS[name]
     node.ask("sh", "-euc", hardship.script)
-    state = node.docker() | {"lockTimeoutSeconds": 1}
+    state = node.docker()
     if hardship.verb == "kata":
         state = node.kata() | ({} if hardship.install else {"install": None, "configPath": None})
     seen = "find", "/etc/docker", "/opt", "/var/lib/kata-nodes", "-xdev", "-ls"
     before = node.files(), node.packages(), node.run(*seen).stdout
-    done = node.nodekit(hardship.verb, state)
+    done = node.run("python3", "-I", "-c", IMPATIENT, PROGRAM, hardship.verb, stdin=json.dumps(state))
     error = json.loads(done.stdout)["error"]
     last = done.stderr.splitlines()[-1]
     assert (done.returncode, error["code"]) == (1, hardship.code), error

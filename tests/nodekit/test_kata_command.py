@@ -159,7 +159,7 @@ def test_restore_puts_the_first_file_back(root: Path) -> None:
 
 def test_archive_is_installed_edited_and_removed(tmp_path: Path) -> None:
     with served(archive()) as (address, sha256):
-        desired = state([SEED], install={"address": address, "sha256": sha256})
+        desired = state([SEED], install={"any": {"address": address, "sha256": sha256}})
         result = kata.run(desired, tmp_path)
         assert kata.run(desired, tmp_path)["changed"] is False
     assert result["kernelParams"] == f"{BASE} {SEED}"
@@ -172,7 +172,7 @@ def test_archive_is_installed_edited_and_removed(tmp_path: Path) -> None:
 def test_a_file_of_our_release_that_somebody_edited_survives_every_restore(tmp_path: Path, runs: int) -> None:
     drop_in = tmp_path / FOLDER / "config.d" / DROP_IN
     with served(archive()) as (address, sha256):
-        desired = state([SEED], install={"address": address, "sha256": sha256})
+        desired = state([SEED], install={"any": {"address": address, "sha256": sha256}})
         kata.run(desired, tmp_path)
         edited = drop_in.read_text() + "# mine\n"
         drop_in.write_text(edited)
@@ -195,7 +195,7 @@ def test_a_file_of_our_release_that_somebody_edited_survives_every_restore(tmp_p
 def test_new_archive_starts_from_its_own_parameters(tmp_path: Path) -> None:
     for version in ("3.32.0", "3.33.0"):
         with served(archive(version)) as (address, sha256):
-            result = kata.run(state([SEED], version=version, install={"address": address, "sha256": sha256}), tmp_path)
+            result = kata.run(state([SEED], version=version, install={"any": {"address": address, "sha256": sha256}}), tmp_path)
     assert (result["base"], result["version"]) == (BASE, "3.33.0")
 
 
@@ -219,7 +219,7 @@ def test_parameters_that_do_not_fit_are_refused(root: Path) -> None:
 
 def test_unknown_key_and_bad_archive_are_refused(root: Path) -> None:
     assert "kernelParam" in refused(root, "bad-input", {**state([SEED]), "kernelParam": []}).message
-    refused(root, "bad-input", state([SEED], install={"address": "file:///x", "sha256": "0" * 64}))
+    refused(root, "bad-input", state([SEED], install={"any": {"address": "file:///x", "sha256": "0" * 64}}))
 
 
 def test_a_drop_in_that_adds_nothing_any_more_is_removed(root: Path) -> None:
@@ -235,7 +235,7 @@ VIRTIOFSD = "opt/kata/libexec/virtiofsd"
 
 def test_a_file_that_is_gone_from_our_release_comes_back_and_nothing_else_changes(tmp_path: Path) -> None:
     with served(archive(members={f"./{VIRTIOFSD}": b"#!/bin/sh\n"}, links={"./opt/kata/bin/other": "x"})) as (address, sha256):
-        desired = state([SEED], install={"address": address, "sha256": sha256})
+        desired = state([SEED], install={"any": {"address": address, "sha256": sha256}})
         kata.run(desired, tmp_path)
         theirs = put(tmp_path, f"/{FOLDER}/config.d/70-theirs.toml", "[runtime]\n")
         whole = tree(tmp_path)
@@ -250,7 +250,7 @@ def test_a_file_that_is_gone_from_our_release_comes_back_and_nothing_else_change
 
 def test_a_release_with_a_file_gone_is_left_alone_where_its_archive_cannot_be_had(tmp_path: Path) -> None:
     with served(archive()) as (address, sha256):
-        desired = state([SEED], install={"address": address, "sha256": sha256})
+        desired = state([SEED], install={"any": {"address": address, "sha256": sha256}})
         kata.run(desired, tmp_path)
     (tmp_path / "opt/kata/VERSION").unlink()
     before = tree(tmp_path)
@@ -261,7 +261,7 @@ def test_a_release_with_a_file_gone_is_left_alone_where_its_archive_cannot_be_ha
 
 def test_a_release_of_a_marker_without_a_list_counts_as_whole(tmp_path: Path) -> None:
     with served(archive()) as (address, sha256):
-        desired = state([SEED], install={"address": address, "sha256": sha256})
+        desired = state([SEED], install={"any": {"address": address, "sha256": sha256}})
         kata.run(desired, tmp_path)
         put(tmp_path, f"/opt/kata/{MARKER}", f'{{"sha256": "{sha256}"}}')
         assert kata.run(desired, tmp_path)["changed"] is False

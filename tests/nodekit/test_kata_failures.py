@@ -13,6 +13,7 @@ from nodekit.errors import NodeError
 from nodekit.host import journal, kata_archive, kata_download
 from nodekit.host.kata import effective
 from nodekit.rules.kata.kata_layout import DROP_IN, MANAGED_MARK
+from nodekit.rules.node_state import KataState
 from tests.nodekit.kata_files import put, setting
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served, tree
 from tests.nodekit.test_kata_command import SEED, ZERO, state
@@ -24,7 +25,7 @@ LIMIT = "sysctl.user.max_user_namespaces=9000"
 def installed(tmp_path: Path) -> Path:
     """A root with release 3.32.0 installed by the verb, parameters merged."""
     with served(archive()) as (address, sha256):
-        kata.run(state([SEED], install={"address": address, "sha256": sha256}), tmp_path)
+        kata.run(state([SEED], install={"any": {"address": address, "sha256": sha256}}), tmp_path)
     return tmp_path
 
 
@@ -32,7 +33,7 @@ def fails(root: Path, data: bytes, code: str, *, sha256: str | None = None, vers
     """An upgrade fails with that code; what was installed and merged is as it was, down to the records."""
     before, records = tree(root), journal.recorded(root, kata.JOURNAL)
     with served(data) as (address, real), pytest.raises(NodeError) as caught:
-        kata.run(state([LIMIT], version=version, install={"address": address, "sha256": sha256 or real}), root)
+        kata.run(state([LIMIT], version=version, install={"any": {"address": address, "sha256": sha256 or real}}), root)
     assert caught.value.code == code, caught.value
     assert tree(root) == before
     assert journal.recorded(root, kata.JOURNAL) == records
@@ -50,7 +51,7 @@ def test_a_failed_upgrade_leaves_the_old_kata_with_its_parameters(installed: Pat
 def test_an_upgrade_after_all_that_takes_the_new_base_and_can_be_undone(installed: Path) -> None:
     text = CONFIG.replace(BASE, "new_base=1")
     with served(archive("3.33.0", {f"./{FOLDER}/configuration-qemu.toml": text.encode()})) as (address, sha256):
-        desired = state([LIMIT], version="3.33.0", install={"address": address, "sha256": sha256})
+        desired = state([LIMIT], version="3.33.0", install={"any": {"address": address, "sha256": sha256}})
         result = kata.run(desired, installed)
         assert kata.run(desired, installed)["changed"] is False
     assert (result["base"], result["kernelParams"]) == ("new_base=1", f"new_base=1 {LIMIT}")
@@ -93,7 +94,7 @@ def test_a_value_that_another_file_overrides_is_rolled_back(
     kata.run(state([SEED], version=version), installed)
     before = tree(installed)
     real, calls = kata._effective, iter([True, False])
-    stale = real(installed, state([SEED], configPath=None, version=version))
+    stale = real(installed, KataState.read(state([SEED], configPath=None, version=version)))
     with monkeypatch.context() as patch:
         patch.setattr(kata, "_effective", lambda *given: real(*given) if next(calls) else stale)
         with pytest.raises(NodeError) as caught:
@@ -143,7 +144,7 @@ def upgrade_that_ends(root: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, 
     with served(data) as (address, sha256), monkeypatch.context() as patch:
         patch.setattr(kata, "_link_shim", ended)
         with pytest.raises(Killed):
-            kata.run(state([LIMIT], version="3.33.0", install={"address": address, "sha256": sha256}, **more), root)
+            kata.run(state([LIMIT], version="3.33.0", install={"any": {"address": address, "sha256": sha256}}, **more), root)
 
 
 def test_a_new_release_is_never_without_our_parameters(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +178,7 @@ def test_an_archive_whose_config_d_leads_out_of_it_is_no_way_out(tmp_path: Path)
     outside = tmp_path / "outside"
     outside.mkdir()
     with served(archive(links={f"./{FOLDER}/config.d": str(outside)})) as (address, sha256):
-        kata.run(state([SEED], install={"address": address, "sha256": sha256}), tmp_path / "root")
+        kata.run(state([SEED], install={"any": {"address": address, "sha256": sha256}}), tmp_path / "root")
     assert list(outside.iterdir()) == []
 
 

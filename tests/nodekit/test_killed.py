@@ -72,7 +72,7 @@ def installed(root: Path, newer: dict[str, object]) -> None:
     empty(root, newer)
     with served(archive()) as (address, sha256):
         for parameters in ([SEED], [SEED, "quiet"]):
-            kata_verb.run(state(parameters, install={"address": address, "sha256": sha256}), root)
+            kata_verb.run(state(parameters, install={"any": {"address": address, "sha256": sha256}}), root)
 
 
 def incomplete(root: Path, newer: dict[str, object]) -> None:
@@ -142,7 +142,7 @@ def newer() -> Iterator[dict[str, object]]:
     text = CONFIG.replace(BASE, "new_base=1").encode()
     shim = {"./opt/kata/bin/containerd-shim-kata-v2": b"#!/bin/sh\nexit 0\n"}
     with served(archive("3.33.0", {f"./{FOLDER}/configuration-qemu.toml": text, **shim})) as (address, sha256):
-        yield {"version": "3.33.0", "install": {"address": address, "sha256": sha256}}
+        yield {"version": "3.33.0", "install": {"any": {"address": address, "sha256": sha256}}}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -164,7 +164,7 @@ def test_another_kata_than_the_settings_say_is_refused_before_anything_is_change
 def test_an_archive_without_room_is_refused_before_it_is_downloaded(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = archive()
     with served(data) as (address, sha256):
-        desired = settings(kernel, install={"address": address, "sha256": sha256})
+        desired = settings(kernel, install={"any": {"address": address, "sha256": sha256}})
         monkeypatch.setattr(kata_archive, "free_bytes", lambda _root: 2 * len(data) - 1)
         assert refused_untouched(kernel, desired).code == "kata-disk-full"
         monkeypatch.setattr(kata_archive, "free_bytes", lambda _root: 2 * len(data))
@@ -174,21 +174,21 @@ def test_an_archive_without_room_is_refused_before_it_is_downloaded(kernel: Path
 def test_an_archive_out_of_reach_is_refused_before_anything_is_changed(kernel: Path) -> None:
     with served(archive()) as (address, sha256):
         pass
-    assert refused_untouched(kernel, settings(kernel, install={"address": address, "sha256": sha256})).code == (
+    assert refused_untouched(kernel, settings(kernel, install={"any": {"address": address, "sha256": sha256}})).code == (
         "kata-download-failed"
     )
 
 
 def test_a_machine_that_the_release_is_not_listed_for_is_refused_before_anything_is_changed(kernel: Path) -> None:
     row = {"address": "http://127.0.0.1:9/kata.tar.zst", "sha256": "a" * 64}
-    error = refused_untouched(kernel, settings(kernel, install={"byMachine": {"riscv64": row}}))
+    error = refused_untouched(kernel, settings(kernel, install={"riscv64": row}))
     assert error.code == "kata-release-unlisted" and os.uname().machine in error.message
 
 
 def test_somebody_elses_kata_is_refused_before_docker_is_touched(kernel: Path) -> None:
     (kernel / "opt/kata").mkdir(parents=True)
     with served(archive()) as (address, sha256):
-        error = refused_untouched(kernel, settings(kernel, install={"address": address, "sha256": sha256}))
+        error = refused_untouched(kernel, settings(kernel, install={"any": {"address": address, "sha256": sha256}}))
     assert error.code == "kata-foreign-install"
 
 
@@ -204,7 +204,7 @@ def test_the_guest_boots_with_the_qemu_of_the_kata_that_is_there(kernel: Path, m
     program = {"./opt/kata/bin/qemu-system-x86_64": b"#!/bin/sh\n"}
     with served(archive(members=program)) as (address, sha256):
         kata_archive.install(kernel, address, sha256, lambda _unpacked: None)
-        preflight.run(settings(kernel, install={"address": address, "sha256": sha256}), kernel)
+        preflight.run(settings(kernel, install={"any": {"address": address, "sha256": sha256}}), kernel)
     assert booted == [str(kernel / "opt/kata/bin/qemu-system-x86_64")]
 
 
@@ -213,7 +213,7 @@ def test_a_node_in_which_no_guest_fits_is_refused_before_anything_is_changed(
 ) -> None:
     monkeypatch.setattr(kata_readiness, "memory_mib", {"MemTotal": 1966, "MemAvailable": 1700}.__getitem__)
     with served(archive()) as (address, sha256):
-        desired = settings(kernel, install={"address": address, "sha256": sha256})
+        desired = settings(kernel, install={"any": {"address": address, "sha256": sha256}})
         error = refused_untouched(kernel, desired)
         assert error.code == "node-memory-too-small" and "1966 MiB" in error.message and "2048 MiB" in error.message
         kata_archive.install(kernel, address, sha256, lambda _unpacked: None)
@@ -226,7 +226,7 @@ def test_memory_that_is_short_now_is_said_and_not_refused(
     kernel: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with served(archive()) as (address, sha256):
-        desired = settings(kernel, install={"address": address, "sha256": sha256})
+        desired = settings(kernel, install={"any": {"address": address, "sha256": sha256}})
         monkeypatch.setattr(kata_readiness, "memory_mib", {"MemTotal": 4096, "MemAvailable": 2207}.__getitem__)
         preflight.run(desired, kernel)
         assert "2207 MiB of memory are available now" in capsys.readouterr().err

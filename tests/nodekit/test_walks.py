@@ -67,15 +67,15 @@ class Settings:
         if verb == "preflight":
             return {"node": "n"}
         if verb == "docker":
-            repository = {"address": "http://r", "suite": None, "component": "stable", "fingerprint": "A" * 40}
+            repository = {"address": "http://r", "suite": None, "fingerprint": "A" * 40}
             return {
                 "node": "n", "version": version_number(self.docker), "repository": repository, "configPath": self.path,
-                "lockTimeoutSeconds": 5,
+                "kataVersion": "3.32.0", "kataRuntime": "go",
             }  # fmt: skip
         archive = {"address": "http://r/kata", "sha256": hashlib.sha256(RELEASE).hexdigest()}
         return {
             "node": "n", "hypervisor": "qemu", "runtime": "go", "version": "3.32.0", "kernelParams": list(self.params),
-            "install": archive if self.release else None, "configPath": self.path,
+            "install": {"any": archive} if self.release else None, "configPath": self.path,
         }  # fmt: skip
 
 

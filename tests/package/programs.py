@@ -14,44 +14,37 @@ from delivery import bundle
 from tests.components.recorder import Recorded, run
 from tests.package.breaking import Alias, Child
 
-NODE: dict[str, Any] = {
-    "node": "one", "address": "192.0.2.1", "port": 22, "user": "root", "host_key": "ssh-ed25519 AAAA", "identity": "1",
-}  # fmt: skip
-WANTED: dict[str, Any] = {
-    "docker_version": "27.5.1", "repository_address": "https://packages.example/linux/{id}", "repository_fingerprint": "A" * 40,
-    "kata_version": "3.32.0", "kata_runtime": "go", "hypervisor": "qemu", "nested_sandbox": True, "kernel_params": [],
-    "proof_seconds": 300,
-}  # fmt: skip
+CONNECTION: dict[str, Any] = {"address": "192.0.2.1", "host_key": "ssh-ed25519 AAAA"}
 PROVEN: dict[str, Any] = {
-    "namespace": "sandboxes", "pod_template": json.dumps({"metadata": {}, "spec": {"containers": [{"name": "sandbox"}]}}),
-    "handler": "kata-qemu", "kata_version": "3.32.0", "kernel_params": [], "nested_sandbox": True, "timeout_seconds": 60,
+    "namespace": "sandboxes",
+    "proof": {
+        "pod_template": json.dumps({"metadata": {}, "spec": {"containers": [{"name": "sandbox"}]}}),
+        "handler": "kata-qemu", "kata_version": "3.32.0",
+    },
 }  # fmt: skip
 KATA_CLASS: dict[str, Any] = {"runtime_class": "kata", "handler": "kata-qemu", "kata_version": "3.32.0"}
 SPACE: dict[str, Any] = {"namespace": "sandboxes"}
 
 MACHINES: dict[str, Any] = {
     "instance_type": "m8i.xlarge", "nested_virtualization": True, "image": "ami-0123456789abcdef0", "vpc": "vpc-1",
-    "subnets": ["subnet-1"], "root_volume_gib": 80,
+    "subnets": ["subnet-1"],
 }  # fmt: skip
-INSTANCES: dict[str, Any] = {**MACHINES, "count": 2, "ssh_from": ["203.0.113.0/24"]}
+MANAGED = {**MACHINES, "session_manager": True}
+INSTANCES: dict[str, Any] = {"machine": MACHINES, "count": 2, "ssh_from": ["203.0.113.0/24"]}
 GROUP: dict[str, Any] = {
-    **MACHINES, **WANTED, "min_size": 1, "max_size": 2, "program_address": "https://files.example/nodekit.pyz",
-    "program_sha256": bundle.cached()[1],
+    "machine": MACHINES, "min_size": 1, "max_size": 2,
+    "program": {"address": "https://files.example/nodekit.pyz", "sha256": bundle.cached()[1]},
 }  # fmt: skip
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleE"
 
 PROGRAMS: dict[str, list[dict[str, Any]]] = {
-    "AwsNodeGroup": [GROUP, {**GROUP, "session_manager": True}],
-    "AwsNodes": [INSTANCES, {**INSTANCES, "session_manager": True}, {**INSTANCES, "public_key": "ssh-ed25519 AAAA"}],
+    "AwsNodeGroup": [GROUP, {**GROUP, "machine": MANAGED}],
+    "AwsNodes": [INSTANCES, {**INSTANCES, "machine": MANAGED}, {**INSTANCES, "public_key": "ssh-ed25519 AAAA"}],
     "ExistingNodes": [{"hosts": [{"name": "one", "address": "192.0.2.1", "host_key": HOST_KEY}]}],
+    "HostKey": [{}],
     "JoiningNodes": [{**PROVEN, "image": "controller", "selector": "a=b"}],
-    "KataDeploy": [
-        {
-            "chart": "oci://charts.example/kata-deploy", "version": "3.32.0", "runtime": "go", "kernel_params": [],
-            "nested_sandbox": True, "namespace": "kube-system",
-        },
-    ],
-    "KataNode": [{**NODE, **WANTED}, {**NODE, **WANTED, "user": "admin", "sudo_password": "secret"}],
+    "KataDeploy": [{}],
+    "KataNode": [{"connection": CONNECTION}, {"connection": {**CONNECTION, "user": "admin", "sudo_password": "secret"}}],
     "KataProof": [{**PROVEN, "kubeconfig": "{}", "nodes": ["one", "two"]}],
     "KataRuntimeClass": [KATA_CLASS, {**KATA_CLASS, "adopt": True}],
     "SandboxGuard": [{"namespaces": ["sandboxes"], "runtime_classes": ["kata"]}],

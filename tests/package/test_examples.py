@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from components import package
-from tests.clusterkit.control_plane import ControlPlane
+from tests.clusterkit.control_plane import HANGS, ControlPlane
 from tests.package.breaking import breaks
 from tests.package.example import REPOSITORY, Example
 from tools import get
@@ -53,6 +53,38 @@ def test_yaml_program_makes_what_sandbox_pods_are_made_from(plane: ControlPlane,
     assert plane.get("/apis/node.k8s.io/v1/runtimeclasses/kata-qemu") is None
 
 
+VERBS = ("upload", "program", "preflight", "docker", "kata", "proof")
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleE"
+OWN_MACHINE = f"""
+name: own
+runtime: yaml
+resources:
+  machine:
+    type: kata-nodes:KataNode
+    properties:
+      connection:
+        address: 192.0.2.1
+        hostKey: {HOST_KEY}
+  node:
+    type: kata-nodes:KataNode
+    properties:
+      connection:
+        address: ${{machine.configFile}}
+        hostKey: {HOST_KEY}
+        identity: ${{machine.guestKernel}}
+    options:
+      deletedWith: ${{machine}}
+  lost:
+    type: kata-nodes:KataNode
+    properties:
+      connection:
+        address: 192.0.2.2
+        hostKey: {HOST_KEY}
+      gone: true
+"""
+"""Any resource with outputs stands for a machine; here it is the one whose schema is at hand."""
+
+
 def sdk(language: str, folder: Path) -> Path:
     """The package's SDK for a language, as `pulumi package add` makes it where the language's official host is."""
     schema = (REPOSITORY / "components" / "schema.json").read_bytes()
@@ -70,9 +102,36 @@ def test_python_program_previews_a_node(tmp_path: Path) -> None:
     example.pulumi("config", "set", "address", "192.0.2.1")
     example.pulumi("config", "set", "hostKey", "ssh-ed25519 AAAA")
     said = example.pulumi("preview", "--diff")
-    for child in ("upload", "program", "preflight", "docker", "kata", "proof"):
+    for child in VERBS:
         assert f"::node-{child}]" in said
     assert "sysctl.user.max_user_namespaces=20000" in said
+
+
+def test_yaml_program_previews_a_pool_that_proves_its_nodes(tmp_path: Path) -> None:
+    example = Example("yaml-nodes", tmp_path)
+    example.pulumi("stack", "init", "test")
+    for host in ("first", "second"):
+        example.pulumi("config", "set", host, f"{host}.example")
+        example.pulumi("config", "set", f"{host}Key", HOST_KEY)
+    example.pulumi("config", "set", "--secret", "privateKey", stdin="PRIVATE-KEY")
+    said = example.pulumi("preview", "--diff")
+    for host in ("first", "second"):
+        for child in VERBS:
+            assert f"::nodes-{host}-{child}]" in said
+    assert "PRIVATE-KEY" not in said
+
+
+def test_yaml_program_brings_its_own_machine_and_what_is_on_it_goes_with_it(tmp_path: Path) -> None:
+    example = Example("yaml-nodes", tmp_path)
+    (example.folder / "Pulumi.yaml").write_text(OWN_MACHINE)
+    example.pulumi("stack", "init", "test")
+    said = example.pulumi("preview", "--json")
+    states = [step["newState"] for step in json.loads(said[said.index("\n{") :])["steps"]]
+    machine = next(state["urn"] for state in states if state["urn"].endswith("::machine"))
+    with_it = {state["urn"].rpartition("::")[2] for state in states if state.get("deletedWith") == machine}
+    assert {f"node-{child}" for child in VERBS} <= with_it
+    left = {state["urn"].rpartition("::")[2] for state in states if state.get("retainOnDelete")}
+    assert {f"lost-{child}" for child in VERBS} <= left
 
 
 PREVIEW = """
@@ -81,6 +140,9 @@ const program = async () => require("./out/index.js");
 (async () => {
     const stack = await LocalWorkspace.createOrSelectStack({ stackName: "test", projectName: "sandboxes", program });
     await stack.setConfig("kubeconfig", { value: process.env.TEST_KUBECONFIG, secret: true });
+    await stack.setConfig("privateKey", { value: "PRIVATE-KEY", secret: true });
+    const plain = { address: "192.0.2.1", hostKey: process.env.TEST_HOST_KEY, proofImage: "proof@sha256:0" };
+    for (const key in plain) await stack.setConfig(key, { value: plain[key] });
     await stack.preview({ onOutput: (text) => process.stdout.write(text) });
 })().catch((error) => { console.error(error); process.exit(1); });
 """
@@ -96,10 +158,15 @@ def test_typescript_program_type_checks_and_previews(plane: ControlPlane, tmp_pa
     shutil.copy(package_folder / "package.json", package_folder / "bin")
     example.run("node", "node_modules/typescript/bin/tsc", "--noEmit", "false", "--outDir", "out")
     (example.folder / "preview.js").write_text(PREVIEW)
-    example.environment["TEST_KUBECONFIG"] = plane.kubeconfig
+    plane.behave({"node-0": HANGS})
+    example.environment |= {"TEST_KUBECONFIG": plane.kubeconfig, "TEST_HOST_KEY": HOST_KEY}
     said = example.run("node", "preview.js")
-    for child in ("kata-class", "guard-policy", "guard-binding", "sandboxes-namespace", "nested-template"):
+    for child in ("kata-class", "guard-policy", "guard-binding", "sandboxes-namespace", "nested-template", "proof-node-0"):
         assert child in said
-    wrong = (example.folder / "index.ts").read_text().replace("nestedSandbox: true", 'nestedSandbox: "yes"')
+    for child in VERBS:
+        assert f"nodes-node-0-{child}" in said
+    text = (example.folder / "index.ts").read_text()
+    wrong = text.replace('name: "node-0",', 'name: "node-0", gone: "yes",')
+    assert wrong != text
     (example.folder / "index.ts").write_text(wrong)
     assert "Type 'string' is not assignable to type" in example.run("node", "node_modules/typescript/bin/tsc", ok=False)

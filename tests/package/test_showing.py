@@ -165,7 +165,7 @@ ALLOWED = {
     "review/drift.py:main": "the stack's name as the workflow gives it",
     "review/post.py:post": "a number, a commit and a name that were checked by their form",
     "review/preview.py:main": "the stack's name as the workflow gives it",
-    "stacks/pool.py:pool": "the stack's name",
+    "stacks/pool.py:local_nodes": "the stack's name",
     "stacks/new.py:": "what the person has just typed",
 }
 """File and function -> why what it shows is harmless without a call that says so."""

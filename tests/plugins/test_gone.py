@@ -10,24 +10,23 @@ pytestmark = pytest.mark.engine
 PROGRAM = """
 import sys
 sys.path.insert(0, {root!r})
-from components import ExistingNodes
-host = {{"name": "a", "address": "127.0.0.1", "port": {port}, "user": {user!r}, "host_key": {host_key!r}, "gone": {gone}}}
-pool = ExistingNodes("nodes", {{"hosts": [host], "private_key": {private_key!r}}})
-(node,) = pool.nodes
+from components.children import LEFT_ALONE
+from components.nodes.kata_node import connection_of
+connection = connection_of(
+    {{"address": "127.0.0.1", "port": {port}, "user": {user!r}, "host_key": {host_key!r}, "private_key": {private_key!r}}}
+)
+connection.dial_error_limit = 0
 class Component(pulumi.ComponentResource):
-    def __init__(self, opts):
-        super().__init__("test:index:Component", "a", None, opts)
+    def __init__(self):
+        super().__init__("test:index:Component", "a")
         remote.Command(
             "a-program",
-            connection=remote.ConnectionArgs(
-                host=node["address"], port=node["port"], user=node["user"], host_key=node["host_key"],
-                private_key=node["private_key"], dial_error_limit=0,
-            ),
+            connection=connection,
             create="echo {said} >> {journal}",
             delete="echo undone >> {journal}",
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, **(LEFT_ALONE if {gone} else {{}})),
         )
-Component(pool.options[0])
+Component()
 """
 
 

@@ -14,8 +14,9 @@ import pytest
 from google.protobuf import json_format
 
 from clusterkit import pod, pod_safety
-from components.cluster import kata_proof
+from components.cluster import kata_deploy, kata_proof
 from components.cluster.joining_nodes import JoiningNodes
+from components.cluster.proof_settings import PodProof
 from components.cluster.sandbox_pod_template import SandboxPodTemplate
 from components.nodes.kata_node import KataNode
 from nodekit.errors import NodeError
@@ -62,6 +63,7 @@ def refused(recorder: Recorder) -> list[str]:
 def answering(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster with two nodes that pass."""
     monkeypatch.setattr(kata_proof, "reader", lambda given, kubeconfig: FakeCluster())
+    monkeypatch.setattr(kata_deploy, "cluster", lambda kubeconfig, context: FakeCluster())
 
 
 @pytest.mark.parametrize("preview", [False, True])
@@ -78,7 +80,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> None:
             {
                 "kubernetes": {
                     "proof": {"selector": "sandbox=true", "image": "proof@sha256:0"},
-                    "kataDeploy": {},
+                    "kataDeploy": {"k8sDistribution": "k3s"},
                     "joiningNodes": {"image": "registry.example.org/controller@sha256:0"},
                 }
             },
@@ -110,8 +112,8 @@ def test_rules_see_what_the_stacks_pass_on(answering: None) -> None:
         "pod-capabilities"
     ]
     assert codes(stack_policy.pods("kubernetes:", given["proof-one"], {"runtimeClasses": ["other"]})) == ["pod-capabilities"]
-    assert isinstance(given["a-program"]["connection"], Secret)
-    assert "version" in json.loads(given["a-docker"]["stdin"])
+    assert isinstance(given["nodes-a-program"]["connection"], Secret)
+    assert "version" in json.loads(given["nodes-a-docker"]["stdin"])
 
 
 # --- pods
@@ -373,42 +375,30 @@ def fails(program: Any, code: str) -> None:
     gc.collect()
 
 
-def node(**more: Any) -> Any:
+def node(docker: str = "27.5.1", kata: str = "3.27.0", **connection: Any) -> Any:
     """A program with one node."""
+    there: dict[str, Any] = {"address": "192.0.2.1", "host_key": HOST_KEY, **connection}
     args: dict[str, Any] = {
-        "node": "n", "address": "192.0.2.1", "port": 22, "user": "root", "host_key": HOST_KEY, "identity": "i",
-        "docker_version": "27.5.1", "repository_address": "https://example.org/{id}", "repository_fingerprint": "A" * 40,
-        "kata_version": "3.27.0", "kata_runtime": "go", "hypervisor": "qemu", "nested_sandbox": True, "kernel_params": [],
-        "proof_seconds": 60,
-    }  # fmt: skip
-    return lambda: KataNode("n", {**args, **more})  # type: ignore[typeddict-item]
+        "connection": there,
+        "docker": {"version": docker},
+        "kata": {"version": kata, "install_release": False},
+    }
+    return lambda: KataNode("n", args)  # type: ignore[arg-type]
 
 
-def template(body: dict[str, Any]) -> str:
-    """As proofs are given it."""
-    return json.dumps({"metadata": {}, "spec": body})
+def proven(body: dict[str, Any]) -> PodProof:
+    """What proofs are given."""
+    return {"pod_template": json.dumps({"metadata": {}, "spec": body}), "handler": "kata-qemu", "kata_version": "3.32.0"}
 
 
 def joining(body: dict[str, Any]) -> Any:
     """A program with the controller of joining nodes."""
-    return lambda: JoiningNodes(
-        "j",
-        {
-            "namespace": "n", "image": "i", "selector": "a=b", "pod_template": template(body), "handler": "kata-qemu",
-            "kata_version": "3.32.0", "kernel_params": [], "nested_sandbox": True, "timeout_seconds": 60,
-        },
-    )  # fmt: skip
+    return lambda: JoiningNodes("j", {"namespace": "n", "image": "i", "selector": "a=b", "proof": proven(body)})
 
 
 def proof(body: dict[str, Any]) -> Any:
     """A program with the proof of a cluster."""
-    return lambda: kata_proof.KataProof(
-        "p",
-        {
-            "kubeconfig": "", "namespace": "n", "pod_template": template(body), "handler": "kata-qemu", "kata_version": "3.32.0",
-            "kernel_params": [], "nested_sandbox": True, "nodes": ["one"], "timeout_seconds": 60,
-        },
-    )  # fmt: skip
+    return lambda: kata_proof.KataProof("p", {"kubeconfig": "", "namespace": "n", "proof": proven(body), "nodes": ["one"]})
 
 
 PRIVILEGED = {**spec(*BOTH), "containers": [{"name": "c", "securityContext": {"privileged": True}}]}
@@ -419,8 +409,8 @@ PRIVILEGED = {**spec(*BOTH), "containers": [{"name": "c", "securityContext": {"p
     [
         (node(host_key=""), "host-key-missing"),
         (node(host_key=None), "host-key-missing"),
-        (node(bastion_address="192.0.2.9", bastion_user="jump"), "host-key-missing"),
-        (node(docker_version="28.5.2"), "docker-kata-incompatible"),
+        (node(bastion={"address": "192.0.2.9", "user": "jump"}), "host-key-missing"),
+        (node(docker="28.5.2"), "docker-kata-incompatible"),
         (joining(spec(*BOTH, hostPID=True)), "pod-reaches-node"),
         (joining(spec(*BOTH, runtimeClassName=None)), "pod-capabilities"),
         (proof(PRIVILEGED), "pod-reaches-node"),
@@ -432,7 +422,7 @@ def test_constructor_refuses_what_the_pack_refuses(answering: None, program: Any
 
 
 def test_constructor_takes_what_the_pack_passes(answering: None) -> None:
-    for program in (node(), node(kata_version="3.32.0", docker_version="28.5.2"), joining(spec(*BOTH)), proof(spec(*BOTH))):
+    for program in (node(), node(kata="3.32.0", docker="28.5.2"), joining(spec(*BOTH)), proof(spec(*BOTH))):
         assert len(run(program).by_name) > 3
 
 

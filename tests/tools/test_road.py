@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from components.aws import resources as aws_resources
+from components.plugin_resource import PLUGINS
 from review.preview import kubeconfig
 from tests.e2e.checkout import REPOSITORY, copy
 from tests.tools.vendors import Sites, served
@@ -52,7 +52,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
         vendors.plugin("kubernetes", get.parts()["pulumi-resource-kubernetes"].version, parts["pulumi-resource-kubernetes"])
         command = f'#!/bin/sh\ncd "{REPOSITORY}" && exec "{venv}/bin/python" -m plugins.command.main "$@"\n'
         vendors.plugin("command", environment.COMMAND_PLUGIN, command.encode())
-        for name, version in aws_resources.PLUGINS.items():
+        for name, version in PLUGINS.items():
             vendors.plugin(name, version, stand_in)
         checkout, programs_folder, home = folder / "checkout", folder / "programs", folder / "home"
         for place in (checkout, programs_folder, home, folder / "cache"):

@@ -2,15 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from nodekit.errors import NodeError
-from nodekit.rules.desired import REQUIRED, take
+from nodekit.rules.desired import Record
 from nodekit.rules.kata import kata_layout
 from nodekit.rules.kata.kata_layout import INSTALL_FOLDER
 from nodekit.rules.text import printable
 
-Archive = dict[str, str]
-"""`address` and `sha256`."""
 DOWNLOADS = "https://github.com/kata-containers/kata-containers/releases/download"
 PAGES = "https://github.com/kata-containers/kata-containers/releases/tag"
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -90,6 +89,26 @@ SUMS: Mapping[tuple[str, str], Mapping[str, str]] = {
 """(version, first part of the archive's name) -> architecture -> sha256. A sum that was not read somewhere is not here."""
 
 
+@dataclass(frozen=True)
+class Archive(Record):
+    """A Kata release archive."""
+
+    address: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"https?://\S+", self.address):
+            raise NodeError("bad-input", f"The archive's address is {self.address!r}", expected="an http or https address")
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise NodeError(
+                "bad-input", f"The archive's sha256 is {self.sha256!r}", expected="64 hexadecimal digits in lower case"
+            )
+
+
+EVERY = "any"
+"""Stands for every machine in the archives of a desired state, where the settings name one archive."""
+
+
 def archives(version: str, runtime: str, hypervisor: str) -> dict[str, Archive]:
     """The archive of that release for each machine (as `uname -m` prints it) that the table has.
 
@@ -114,39 +133,27 @@ def archives(version: str, runtime: str, hypervisor: str) -> dict[str, Archive]:
         )
     packing = "zst" if numbers >= ZSTD_SINCE else "xz"
     return {
-        machine: {"address": f"{DOWNLOADS}/{version}/{kind}-{version}-{name}.tar.{packing}", "sha256": sums[name]}
+        machine: Archive(f"{DOWNLOADS}/{version}/{kind}-{version}-{name}.tar.{packing}", sums[name])
         for machine, name in MACHINES.items()
         if name in sums
     }
 
 
-def to_install(install: Mapping[str, object] | None, machine: str) -> tuple[str, str] | None:
-    """Address and sha256 of the archive that a node of that machine (`uname -m`) installs; None when it installs none.
+def to_install(install: Mapping[str, Archive] | None, machine: str) -> Archive | None:
+    """The archive that a node of that machine (`uname -m`) installs, of those of a desired state; None when it installs none.
 
-    `install` is that of a desired state: one archive for every node, or `byMachine`. Raises NodeError `bad-input`, or
-    `kata-release-unlisted` when there is no archive for the machine.
+    Raises NodeError `kata-release-unlisted` when there is none for the machine.
     """
     if install is None:
         return None
-    at, archive = "install", install
-    if "byMachine" in install:
-        listed = take(install, {"byMachine": (dict, REQUIRED)}, at)["byMachine"]
-        if machine not in listed:
-            raise NodeError(
-                "kata-release-unlisted",
-                f"This node is {printable(machine, 40)}, and this release of Kata is listed for {', '.join(sorted(listed))} only",
-                "architecture",
-            )
-        at, archive = (
-            f"install.byMachine.{machine}",
-            take(listed, dict.fromkeys(listed, (dict, REQUIRED)), f"{at}.byMachine")[machine],
+    archive = install.get(machine, install.get(EVERY))
+    if archive is None:
+        raise NodeError(
+            "kata-release-unlisted",
+            f"This node is {printable(machine, 40)}, and this release of Kata is listed for {', '.join(sorted(install))} only",
+            "architecture",
         )
-    values = take(archive, {"address": (str, REQUIRED), "sha256": (str, REQUIRED)}, at)
-    if not re.fullmatch(r"https?://\S+", values["address"]):
-        raise NodeError("bad-input", f"{at}.address is {values['address']!r}", expected="an http or https address")
-    if not re.fullmatch(r"[0-9a-f]{64}", values["sha256"]):
-        raise NodeError("bad-input", f"{at}.sha256 is {values['sha256']!r}", expected="64 hexadecimal digits in lower case")
-    return values["address"], values["sha256"]
+    return archive
 
 
 def refuse_another_version(node: str, there: str | None, wanted: str) -> None:

@@ -1,0 +1,36 @@
+"""What is proven of a pod template on a cluster: the same at `up` and for nodes that join later."""
+
+from typing import NotRequired, TypedDict
+
+import pulumi
+
+from nodekit.rules.node_state import TIMEOUT_SECONDS
+
+
+class PodProof(TypedDict):
+    """The pod template that is proven on a node, and what its guests must have."""
+
+    pod_template: pulumi.Input[str]
+    """The pod template to prove, as JSON (core/v1 PodTemplateSpec), such as `podTemplate` of a SandboxPodTemplate; its class,
+    capabilities and resources are the proof's."""
+    handler: pulumi.Input[str]
+    """Handler of the template's RuntimeClass, such as `handler` of a KataRuntimeClass."""
+    kata_version: pulumi.Input[str]
+    """Kata release on the nodes."""
+    kernel_params: NotRequired[pulumi.Input[list[str]]]
+    """Guest kernel parameters that every guest's command line must have; by default none."""
+    nested_sandbox: NotRequired[pulumi.Input[bool]]
+    """Whether a sandbox inside the guest must work, by default true; otherwise a reading of 0 is reported and fails nothing."""
+    sandbox: NotRequired[pulumi.Input[str]]
+    """Which sandbox that is, and so what is tried and counts: sandbox-runtime (the default), bubblewrap or rootless."""
+    image: NotRequired[pulumi.Input[str]]
+    """Image to climb the ladder in, best by digest: it has the tools of the sandbox that must work, as images/proof/Containerfile
+    makes it; a tool that is missing fails the proof. By default the template's own image."""
+    timeout_seconds: NotRequired[pulumi.Input[int]]
+    """Bound on one node's proof in seconds, kept by the cluster (activeDeadlineSeconds); by default 300."""
+
+
+def completed(proof: PodProof) -> pulumi.Output[dict[str, object]]:
+    """The record with its defaults, under the names of `pod_proof.ask`."""
+    defaults: dict[str, object] = {"kernel_params": [], "nested_sandbox": True, "timeout_seconds": TIMEOUT_SECONDS}
+    return pulumi.Output.from_input({**defaults, **proof})
