@@ -19,7 +19,7 @@ def launchers(root: Path, notes: list[str]) -> list[Launcher]:
     content = read_bytes(root, daemon_json.PATH)
     every = kata_launchers.docker(content.decode(errors="replace")) if content else []
     for main in kata_launchers.CONTAINERD:
-        every += _containerd_launchers(root, main, notes)
+        every += containerd_launchers(root, main, notes)
     try:
         every += kata_launchers.crio([(path, kata_config.table(text, path)) for path, text in crio_texts(root, crio_config.MAIN)])
     except NodeError as error:
@@ -34,7 +34,7 @@ def crio_texts(root: Path, main: str) -> list[tuple[str, str]]:
     return [(path, kata_config.decode(content, path)) for path, content in read if content is not None]
 
 
-def _containerd_launchers(root: Path, main: str, notes: list[str]) -> list[Launcher]:
+def containerd_launchers(root: Path, main: str, notes: list[str]) -> list[Launcher]:
     """The Kata handlers of one containerd; a file of it that cannot be read is a note, for it decides nothing here."""
     try:
         return kata_launchers.containerd(containerd_files(root, main))

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from clusterkit import joining
 from nodekit.__main__ import desired_state
 from nodekit.errors import NodeError
-from nodekit.host import kata_download, kata_survey
+from nodekit.host import kata_download, kata_launching
 from nodekit.host.node import os_release
 from nodekit.rules.docker import apt_source, daemon_json, docker_matrix, docker_packages, openpgp
 from nodekit.rules.kata import kata_config, kata_launchers, kernel_params
@@ -154,7 +154,8 @@ TEXTS: dict[str, tuple[Parser, tuple[str, ...]]] = {
     "launchers in daemon.json": (kata_launchers.docker, (DAEMON,)),
     "containerd's files": (
         in_root(
-            "etc/containerd/config.toml", lambda root: kata_survey._containerd_launchers(root, "/etc/containerd/config.toml", [])
+            "etc/containerd/config.toml",
+            lambda root: kata_launching._containerd_launchers(root, "/etc/containerd/config.toml", []),
         ),
         (CONTAINERD,),
     ),

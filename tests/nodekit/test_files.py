@@ -270,7 +270,7 @@ def test_a_path_that_cannot_be_put_back_keeps_no_other_from_it(root: Path, monke
 
     def refuse(where: Path, path: str, state: State) -> None:
         if path == "/opt/new/deep/file":  # changed neither first nor last
-            raise NodeError("file-unwritable", f"{path} cannot be written", "Look")
+            raise NodeError("file-unwritable", f"{path} cannot be written")
         real(where, path, state)
 
     with monkeypatch.context() as patch:

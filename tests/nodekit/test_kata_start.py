@@ -12,6 +12,7 @@ from nodekit.errors import NodeError
 from nodekit.host.kata_start import look
 from nodekit.rules.kata import kata_config, kata_start
 from nodekit.rules.kata.kata_start import Configuration, File, Machine
+from nodekit.rules.node_state import ProveState
 from tests.nodekit.kata_files import RENDERED, put
 
 FILE = "/opt/kata/share/defaults/kata-containers/configuration.toml"
@@ -426,10 +427,12 @@ def both(tmp_path: Path) -> Path:
     return tmp_path
 
 
+DESIRED = ProveState("n1", "qemu", "go", expect=[], sandbox=None, timeout_seconds=300, digest="").document()
+
+
 def test_prove_refuses_before_it_boots_a_guest(both: Path) -> None:
-    desired: dict[str, object] = {"node": "n1", "hypervisor": "qemu", "runtime": "go", "expect": [], "sandbox": None}
     with pytest.raises(NodeError) as caught:
-        prove.run({**desired, "container": {}}, both)
+        prove.run(DESIRED, both)
     assert caught.value.code == "kata-would-refuse"
     assert "Node n1" in caught.value.message and FILE in caught.value.message and "are both set" in caught.value.message
     assert "Keep one of image and initrd" in caught.value.remedy
@@ -438,7 +441,7 @@ def test_prove_refuses_before_it_boots_a_guest(both: Path) -> None:
 def test_several_refusals_are_told_together_the_first_one_first(both: Path) -> None:
     (both / "opt/kata/libexec/virtiofsd").unlink()
     with pytest.raises(NodeError) as caught:
-        prove.run({"node": "n1", "hypervisor": "qemu", "runtime": "go", "expect": [], "sandbox": None, "container": {}}, both)
+        prove.run(DESIRED, both)
     assert caught.value.message.index("virtiofsd") < caught.value.message.index("are both set")
 
 

@@ -17,6 +17,7 @@ ALLOWED = {
     "components/package.py:version": OURS,
     "components/package.py:metadata": OURS,
     "delivery/bundle.py:_files": OURS,
+    "local/parts.py:asked": "it reads lines up to MAX_LINE and keeps the last one, and MAX_OWN of the answer",
     "nodekit/scripts.py:script": OURS,
     "nodekit/host/capture.py:capture": "it is the limit: `follow` reads the pipes in pieces and keeps no more than it is told",
     "nodekit/host/kata_download.py:unpack": "zstd's output goes through tarfile to the disk, up to MAX_UNPACKED",
