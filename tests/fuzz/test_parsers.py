@@ -155,7 +155,7 @@ TEXTS: dict[str, tuple[Parser, tuple[str, ...]]] = {
     "containerd's files": (
         in_root(
             "etc/containerd/config.toml",
-            lambda root: kata_launching._containerd_launchers(root, "/etc/containerd/config.toml", []),
+            lambda root: kata_launching.containerd_launchers(root, "/etc/containerd/config.toml", []),
         ),
         (CONTAINERD,),
     ),
