@@ -142,7 +142,7 @@ def test_stack_genuine_is_refused_in_one_sentence_before_anything_is_made(checko
     document["config"]["kata-nodes:kata"]["install"] = {"address": f"{dead}/kata.tar.zst", "sha256": "a" * 64}
     file.write_text(yaml.safe_dump(document))
     checkout.pulumi("stack", "init", "genuine")
-    sentence = f"{dead}/debian/gpg is not reached from here"
+    sentence = f"{dead}/debian/gpg cannot be reached from this machine"
     previewed = checkout.pulumi("preview", "--stack", "genuine")
     assert (
         "`pulumi up` would be refused on this machine" in previewed and sentence in previewed and "local-0-machine" in previewed
