@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from nodekit.rules.node_state import ProveState
 from nodekit.rules.proof.ladder import judge
 from nodekit.scripts import script
 from tests.nodekit import kata_node
@@ -102,15 +103,8 @@ def daemon(node: DebianNode, runtime: dict[str, object], **settings: object) -> 
 
 
 def test_a_whole_node_passes_in_a_container_too(node: DebianNode, climb: Climb) -> None:
-    state = {
-        "node": "n1",
-        "hypervisor": "qemu",
-        "runtime": "go",
-        "expect": [PARAMETER],
-        "sandbox": "sandbox-runtime",
-        "container": {},
-    }
-    result = node.done("prove", state)
+    state = ProveState("n1", "qemu", "go", expect=[PARAMETER], sandbox="sandbox-runtime", timeout_seconds=300, digest="")
+    result = node.done("prove", state.document())
     assert result["proven"] == "container"
     inside = result["container"]
     assert isinstance(inside, dict)
