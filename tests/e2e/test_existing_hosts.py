@@ -77,7 +77,7 @@ def test_wrong_password_stops_before_anything_is_installed(hosts: Hosts) -> None
     hosts.secret("sudoPassword", "letmein")  # the engine blots out every text that is a secret
     said = hosts.pulumi(*UP, ok=False)
     assert "[sudo-password-wrong]" in said and "kata-nodes:sudoPassword" in said
-    assert "n1-program" not in hosts.made()
+    assert "nodes-n1-program" not in hosts.made()
     assert not hosts.programs()
 
 
@@ -86,8 +86,8 @@ def test_right_password_makes_the_program_root_behind_the_bastion(hosts: Hosts) 
     said = hosts.pulumi(*UP, ok=False)
     # It has no Kata, and the stack installs none: known before anything on it is changed.
     assert "Kata's go runtime finds no configuration file on this node" in said and "[kata-not-found]" in said
-    assert "n1-docker" not in hosts.made()
-    assert {"n1-system", "n1-upload", "n1-program"} <= hosts.made()
+    assert "nodes-n1-docker" not in hosts.made()
+    assert {"nodes-n1-system", "nodes-n1-upload", "nodes-n1-program"} <= hosts.made()
     state = hosts.pulumi("stack", "export", "--stack", "staging")
     for text in (said, state):
         assert json.dumps(PASSWORD)[1:-1] not in text and PASSWORD not in text
