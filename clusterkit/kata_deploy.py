@@ -82,7 +82,7 @@ def values(
     merge in, known here or not. Raises NodeError `bad-input` for a release without drop-ins, and for `more` that decides
     what a setting decides; or those of `kernel_params.check`.
 
-    A changed drop-in changes the DaemonSet's pods, so that they roll and kata-deploy configures every node anew: by an
+    A changed drop-in changes the DaemonSet's pods, so they roll and kata-deploy configures every node again: by an
     annotation where the chart has one, before by a toleration of a taint that nobody sets.
     """
     numbers, shim = _numbers(version), SHIMS[runtime]

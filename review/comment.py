@@ -152,7 +152,7 @@ def pull_request(stack: str, head: Preview, base: Preview | None) -> str:
 
 
 def plan(stack: str, preview: Preview) -> str:
-    """What a deployment waits to do: shown to whoever approves it."""
+    """What a deployment waits to do: shown to the person who approves it."""
     first = [marker("plan", stack), f"### Plan for stack {stack}", ""]
     last = ["<sub>Compared with the stack's state. After approval exactly this is done; anything else is refused.</sub>"]
     return page(first, preview, preview.resources, last)

@@ -328,7 +328,7 @@ class Kubernetes(Model):
     adopt_namespace: bool = False
     """Whether that namespace is there already and is labelled; otherwise it is made, and one that exists is refused."""
     allowed_annotations: list[Annotation] = []
-    """Keys of io.katacontainers annotations that pods there may carry. `kernel_params` among them would let whoever makes a
+    """Keys of io.katacontainers annotations that pods there may carry. `kernel_params` among them would let anyone who makes a
     pod take its guest's user namespaces away."""
     privileged_in_guest: bool = False
     """Whether pods under that RuntimeClass may be privileged, such as Docker inside a sandbox. Right only where the nodes'

@@ -58,7 +58,7 @@ def lines(api: client.ApiClient, answer: urllib3.BaseHTTPResponse) -> Iterator[b
                 yield from bytes(rest[:end]).split(b"\n")
                 del rest[: end + 1]
             if len(rest) > MAX_LINE:
-                raise too_long(api, "told of a change in", MAX_LINE)
+                raise too_long(api, "sent a change of", MAX_LINE)
     finally:
         answer.close()
 

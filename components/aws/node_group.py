@@ -50,7 +50,7 @@ class AwsNodeGroup(pulumi.ComponentResource):
     """A launch template and an auto-scaling group. For Amazon's commercial partition.
 
     Nobody logs in: user data holds aws/first_boot.sh and its settings, and a machine whose proof fails does not join. It
-    stays for whoever looks for the reason (/var/log/kata-nodes, the console), and counts as one of the group's.
+    stays, so that the reason can be read (/var/log/kata-nodes, the console), and counts as one of the group's.
 
     What replaces what: a changed image, type or user data makes another version of the template, from which machines are made
     from then on. Running machines are left alone: EC2 calls a machine healthy that failed its proof, so a rolling replacement

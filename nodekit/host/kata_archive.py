@@ -147,7 +147,7 @@ def remove(root: Path) -> list[str]:
         if work.parent == root / STATE_FOLDER.lstrip("/"):
             state_folder(root)
         work.mkdir(mode=0o700)
-        _folder(root).rename(work / "old")  # at once for whoever looks, then at leisure
+        _folder(root).rename(work / "old")  # readers see one step; removing it takes longer
         reach("archive-displaced")
     _clear(work)
     return [INSTALL_FOLDER]

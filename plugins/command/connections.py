@@ -186,7 +186,7 @@ class Pool:
 
 
 class DialError(Exception):
-    """One dial that failed: the reason in short, and the sentence with remedy for whoever gives up.
+    """One dial that failed: the reason in short, and the sentence with remedy for the caller that gives up.
 
     `final` says that waiting cures nothing. The official plugin dials on even then, for minutes.
     """

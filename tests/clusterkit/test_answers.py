@@ -112,7 +112,7 @@ def test_an_answer_without_end_is_left_and_told(status: int, tmp_path: Path, mon
 def test_a_change_without_end_is_left_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with server(200) as address:
         api = controller(address, tmp_path, monkeypatch)
-        with pytest.raises(NodeError, match=f"{address} told of a change in more than 4 MiB"):
+        with pytest.raises(NodeError, match=f"{address} sent a change of more than 4 MiB"):
             list(api.changes("nodes", "1"))
     with server(403) as address:
         api = controller(address, tmp_path, monkeypatch)
