@@ -212,7 +212,7 @@ def test_preview_works_without_a_cluster(program: Program, plane: ControlPlane) 
 
 def test_cluster_that_lets_nobody_in_is_explained(program: Program, plane: ControlPlane) -> None:
     said = program.up(ok=False, kubeconfig=reached(program, plane, server="https://127.0.0.1:1"))
-    assert "[cluster-unreachable]" in said and "does not answer. Check" in said
+    assert "[cluster-unreachable]" in said and "does not answer. Start it" in said
     said = program.up(ok=False, kubeconfig=reached(program, plane, token="expired"))
     assert "[cluster-login-refused]" in said and "Get a new kubeconfig" in said
     token = plane.request("POST", f"{SPACES}/default/serviceaccounts/default/token", {"spec": {}})["status"]["token"]

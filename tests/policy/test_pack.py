@@ -110,7 +110,7 @@ UNPROVEN = {"dockerVersion": "27.5.1", "kataVersion": "3.27.0", "kataRuntime": "
     ("wrong", "policy", "said"),
     [
         ({"pod": {**SAFE["pod"], "runtimeClassName": "runc"}}, "sandbox-pods", ["pod-capabilities", "Set runtimeClassName"]),
-        ({"pod": {**SAFE["pod"], "hostNetwork": True}}, "sandbox-pods", ["pod-reaches-node", "Leave hostNetwork out"]),
+        ({"pod": {**SAFE["pod"], "hostNetwork": True}}, "sandbox-pods", ["pod-reaches-node", "Remove hostNetwork"]),
         (
             {"plan": {**UNPROVEN, "dockerVersion": "28.5.2"}},
             "docker-kata-pair",
@@ -124,7 +124,7 @@ UNPROVEN = {"dockerVersion": "27.5.1", "kataVersion": "3.27.0", "kataRuntime": "
         ({"connection": {"host": "192.0.2.1"}}, "host-keys", ["host-key-missing", "ssh_host_ed25519_key.pub"]),
         ({"connection": {**TO_NODE, "proxy": {"host": "192.0.2.2"}}}, "host-keys", ["host-key-missing", "bastion"]),
         ({"stdin": KEY}, "secrets", ["secret-in-plain", "stdin holds a private key", "--secret"]),
-        ({"create": f"echo '{KEY}'"}, "secrets", ["secret-on-command-line", "create holds a private key", "stdin"]),
+        ({"create": f"echo '{KEY}'"}, "secrets", ["secret-on-command-line", "create holds a private key", "standard input"]),
         ({"plan": UNPROVEN}, "proofs", ["proof-missing", "node-proof"]),
     ],
 )
