@@ -263,10 +263,10 @@ def _undo(
         ours += [PACKAGE_RECORD + name for name in touched]
         change.note(now=before, gone=[key for key in ours if key not in earlier])
     except Exception as second:
-        # The source stays, so that the next run or `restore` can still go back.
-        change.roll_back(keep=(SOURCE,))
         if isinstance(error, NodeError):
             error.message = f"{error.message.rstrip('.')}; and the packages could not go back: {second}"
+        # The source stays, so that the next run or `restore` can still go back.
+        change.roll_back(keep=(SOURCE,))
         return
     if change.roll_back() or moved:
         with suppress(NodeError):  # the first failure is the one to tell

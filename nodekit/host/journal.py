@@ -192,17 +192,17 @@ class Transaction:
     def roll_back(self, keep: Collection[str] = ()) -> bool:
         """Put every path that this object changed back to its state before, in the journal too; true when any moved.
 
-        Paths in `keep` stay as they are now, journalled, for `restore`.
+        Paths in `keep` stay as they are now, journalled, for `restore`; also where this fails and is called again.
         """
         moved = False
+        for path in keep:
+            self._entry.pop(path, None)
         for path, (state, entry) in reversed(list(self._entry.items())):
-            if path in keep:
-                continue
             if look(self._root, path) != state:  # a change that a full disk stopped needs no second write
                 put(self._root, path, state)
                 moved = True
             if entry is None:
-                del self._journal.paths[path]
+                self._journal.paths.pop(path, None)  # an earlier call got that far, and could not save it
             else:
                 self._journal.paths[path] = entry
         self._new_folders = [one for one in self._new_folders if not any(path.startswith(f"{one}/") for path in keep)]

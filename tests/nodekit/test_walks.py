@@ -543,3 +543,18 @@ def test_walks_that_failed_once_lead_back(name: str) -> None:
         FAILED_ONCE[name](node)
     finally:
         node.teardown()
+
+
+@pytest.mark.parametrize("what", sorted(DISK))
+def test_a_disk_that_takes_nothing_from_any_write_on_is_told_and_leads_back(what: str) -> None:
+    """Whichever write comes first that fails, the roll-back fails as well, and once more when the transaction ends."""
+    for write in range(1, 60, 4):
+        node = Walk()
+        try:
+            node.begin(NEW, None, False)
+            node.apply_with_faults([(PINNED, "docker", Fault(what, write, "/"))])
+            node.cure()
+            node.apply(PINNED)
+            node.restore()
+        finally:
+            node.teardown()
