@@ -195,7 +195,7 @@ def test_a_plugin_that_fails_is_told_in_its_own_words(
 def test_the_proxy_of_the_kubeconfig_is_used(server: Server) -> None:
     text = written({"token": SECRET}, "http://cluster.invalid:6443", **{"proxy-url": server.address})
     assert authorization(text, server) == f"Bearer {SECRET}"
-    assert server.requests[-1][0] == "http://cluster.invalid:6443/api/v1/nodes"
+    assert server.requests[-1][0] == "http://cluster.invalid:6443/api/v1/nodes?limit=200"
 
 
 def test_the_proxy_of_the_environment_is_used_but_for_whom_it_exempts(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
