@@ -3,4 +3,4 @@
 from local import failures
 from nodekit import errors
 
-errors.add(failures.CATALOGUE)
+errors.add(failures.CATALOGUE, failures.CASES)

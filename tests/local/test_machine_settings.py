@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from local import machine
-from local.process import LocalError
+from nodekit.errors import NodeError
 
 GIVEN: dict[str, Any] = {
     "name": "node-1",
@@ -52,10 +52,10 @@ def test_sizes_and_user_have_defaults() -> None:
     ],
 )
 def test_a_bad_setting_is_refused_by_its_name(key: str, value: object) -> None:
-    with pytest.raises(LocalError, match=key) as caught:
+    with pytest.raises(NodeError, match=key) as caught:
         machine.parse({**GIVEN, key: value})
     assert caught.value.code == "bad-input"
-    assert "remedy: " in str(caught.value)
+    assert caught.value.remedy.startswith("Use ")
 
 
 def test_qemu_gets_exactly_these_arguments() -> None:
