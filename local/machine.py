@@ -19,7 +19,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from local import accelerator, parts, process
+from local import accelerator, limits, parts, process
 from local.boot import ADDRESS, BOOT_VARIABLE, SILENT_SECONDS, answers, boot, existing, hung, kernel_trouble, place
 from local.process import progress
 from nodekit.errors import NodeError
@@ -31,7 +31,6 @@ GATEWAY = "10.0.2.2"
 SSH_SECONDS = 240
 # For an empty overlay, which takes qemu-img 20 ms.
 OVERLAY_SECONDS = 60
-DEFAULT_CORES = 2
 # An emulated machine has one core, and a tick that does not stop. With two cores, QEMU before 8.1 runs code that the other core
 # has patched meanwhile (its commit deba78709ae8), and KVM patches the scheduler where a guest starts and ends: seen as
 # `Oops: int3`, and as a machine that stands still. With one core, a wake-up can be lost where a guest is left (QEMU before 10.2
@@ -69,12 +68,13 @@ def parse(given: Mapping[str, object]) -> Machine:
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", value):
             raise NodeError("bad-input", f"{key} is {value!r}", expected="up to 32 of a-z, 0-9 and -, a letter first")
     numbers: dict[str, int] = {}
-    for key, default, least, most in (("memoryMiB", 4096, 1024, 65536), ("cores", DEFAULT_CORES, 1, 64)):
-        number = given.get(key, default)
+    for key, bounds in (("memoryMiB", limits.MEMORY_MIB), ("cores", limits.CORES)):
+        number = given.get(key, bounds.default)
         # Numbers arrive from some callers as floats.
-        if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number <= most or number % 1:
-            raise NodeError("bad-input", f"{key} is {number!r}", expected=f"a whole number from {least} to {most}")
-        numbers[key] = int(number)
+        whole = int(number) if isinstance(number, int | float) and not isinstance(number, bool) and number % 1 == 0 else None
+        if whole is None or not bounds.least <= whole <= bounds.most:
+            raise NodeError("bad-input", f"{key} is {number!r}", expected=f"a whole number from {bounds.least} to {bounds.most}")
+        numbers[key] = whole
     paths = {key: str(process.path_field(given, key)) for key in ("directory", "disk", "kernel", "initrd")}
     return Machine(name=name, sshUser=user, **paths, memoryMiB=numbers["memoryMiB"], cores=numbers["cores"])
 

@@ -4,7 +4,7 @@ from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
 
-from aws import user_data
+from aws import ec2, user_data
 from components.aws.parts import METADATA, AwsMachine, Parts
 from components.children import child_options
 from components.nodes.host_key import key_pair
@@ -104,7 +104,7 @@ class AwsNodes(pulumi.ComponentResource):
             addresses = (args.get("public_address", False), instance.output("publicIp"), instance.output("privateIp"))
             connection: Connection = {
                 "address": pulumi.Output.all(*addresses).apply(lambda one: str(one[1] if one[0] else one[2])),
-                "user": args.get("user", "ubuntu"),
+                "user": args.get("user", ec2.USER),
                 "host_key": host_public,
                 "identity": instance.id,
             }

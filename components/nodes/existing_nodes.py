@@ -65,7 +65,7 @@ class ExistingNodes(pulumi.ComponentResource):
         super().__init__("kata-nodes:index:ExistingNodes", name, None, opts)
         known: list[tuple[str, str, int]] = []
         for host in args["hosts"]:
-            address, port = host["address"], host.get("port", 22)
+            address, port = host["address"], host.get("port", login.SSH_PORT)
             if isinstance(address, str) and isinstance(port, int | float):
                 known.append((host["name"], address, int(port)))
         try:
@@ -104,7 +104,7 @@ def _connection(host: ExistingHost, args: ExistingNodesArgs, bastion: Bastion | 
     user = host.get("user", "root")
     connection: Connection = {
         "address": host["address"],
-        "port": host.get("port", 22),
+        "port": host.get("port", login.SSH_PORT),
         "user": user,
         "host_key": _checked(host["host_key"]),
     }

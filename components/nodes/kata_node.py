@@ -79,7 +79,7 @@ def connection_of(connection: Connection) -> remote.ConnectionArgs:
 
 
 def _port(port: pulumi.Input[int] | None) -> pulumi.Output[float]:
-    return pulumi.Output.from_input(22 if port is None else port).apply(float)
+    return pulumi.Output.from_input(login.SSH_PORT if port is None else port).apply(float)
 
 
 def _secret(value: pulumi.Input[str] | None) -> pulumi.Output[str] | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from local import accelerator, machine, process
+from local import accelerator, limits, machine, process
 from local.boot import BOOT_VARIABLE, Boot, boot, hung, kernel_trouble
 from nodekit.errors import NodeError
 
@@ -144,7 +144,7 @@ def test_emulated_machines_boot_one_after_the_other(tmp_path: Path, chosen: str,
 
 def test_other_settings_make_another_machine(asked: dict[str, Any]) -> None:
     first = machine.up(asked)
-    second = machine.up({**asked, "memoryMiB": 2048})
+    second = machine.up({**asked, "memoryMiB": limits.MEMORY_MIB.least})
     assert running(asked["directory"]) == [second["pid"]]
     machine.down(asked)
     assert second["hostKey"] != first["hostKey"]

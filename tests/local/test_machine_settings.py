@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from local import machine
+from local import limits, machine
 from nodekit.errors import NodeError
 
 GIVEN: dict[str, Any] = {
@@ -27,7 +27,7 @@ def test_whole_numbers_may_arrive_as_floats() -> None:
 
 def test_sizes_and_user_have_defaults() -> None:
     asked = machine.parse({key: value for key, value in GIVEN.items() if key not in ("memoryMiB", "cores")})
-    assert (asked.memoryMiB, asked.cores, asked.sshUser) == (4096, machine.DEFAULT_CORES, "node")
+    assert (asked.memoryMiB, asked.cores, asked.sshUser) == (4096, limits.CORES.default, "node")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,8 @@ def test_sizes_and_user_have_defaults() -> None:
         ("directory", "relative"),
         ("disk", "/a\nb"),
         ("kernel", 1),
-        ("memoryMiB", 512),
+        ("memoryMiB", limits.MEMORY_MIB.least - 1),
+        ("memoryMiB", limits.MEMORY_MIB.most + 1),
         ("memoryMiB", "4096"),
         ("memoryMiB", 4096.5),
         ("memoryMiB", float("nan")),
