@@ -110,7 +110,7 @@ def page(first: Sequence[str], preview: Preview, changes: Sequence[Resource], la
     ops = []
     for urn, one in nodes.items():
         if text := words.node(one, below[urn]):
-            said.setdefault(text, []).append(one.name)
+            said.setdefault(text, []).append(words.name_of(one))
             ops.append(one if one.op in ("create", "delete") else replace(one, op="update"))
     rest = [one for one in real if one.custom and one.parent not in nodes]
     cluster = [one for one in rest if one.type.startswith("kubernetes:")]
