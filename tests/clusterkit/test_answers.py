@@ -170,6 +170,7 @@ def test_what_is_no_api_server_is_named_as_one_that_does_not_answer_and_gets_no_
         with pytest.raises(NodeError):
             list(controller(address, tmp_path, monkeypatch).pages("nodes"))
     assert caught.value.code == "cluster-unreachable" and "list nodes" in caught.value.message
+    assert (status == 200) == ("did not answer with a JSON object" in caught.value.message)
     assert len(asked) == 2
 
 
