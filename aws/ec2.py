@@ -23,6 +23,9 @@ QUOTAS = {
 NESTED_FEATURE = "nested-virtualization"
 """Feature that describe-instance-types lists for a type that can run a hypervisor without being bare metal."""
 
+ROOT_VOLUME_GIB, ROOT_DEVICE, USER = 100, "/dev/sda1", "ubuntu"
+"""What a machine has where nothing else is said: size and device name of its root volume, and its login user, as images of Ubuntu
+have them."""
 CANONICAL = "099720109477"
 """Account of Canonical, who publishes Ubuntu (documentation.ubuntu.com/aws, "Find Ubuntu images")."""
 OWNER_TAG = "kata-nodes"

@@ -26,6 +26,8 @@ BASE_SINCE = (3, 15, 0)
 BASE = "cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1"
 """`kernel_params` of the QEMU base files, both runtimes, from 3.15.0; empty before (`arch/amd64-options.mk`). A drop-in
 replaces the whole string, so it stands in ours too: guests without it have stayed down."""
+NAMESPACE = "kube-system"
+"""Of the release where nothing else is said, as in Kata's installation guide."""
 DISTRIBUTIONS = ("k8s", "k3s", "rke2", "k0s", "microk8s")
 """What the chart's `k8sDistribution` can be: it says where the nodes' containerd has its configuration."""
 MICROK8S_LABEL = "microk8s.io/cluster"

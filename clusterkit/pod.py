@@ -12,6 +12,8 @@ SECCOMP = ("RuntimeDefault", "Unconfined")
 (disable_guest_seccomp); where it does, RuntimeDefault refuses user namespaces to the ordinary user."""
 COMMAND = ("sleep", "infinity")
 """What the container runs where nothing else is named: it waits for what is executed in it."""
+CPU, MEMORY, MEMORY_LIMIT = "250m", "256Mi", "2Gi"
+"""What the container requests, and may use, where nothing else is said; Kubernetes quantities."""
 ENTRY_NAME = "kata-nodes-entry"
 """Under which name the entry runs; by it a container that starts through the entry is known."""
 SCRATCH = "1Gi"
@@ -19,7 +21,7 @@ SCRATCH = "1Gi"
 
 
 def security_context(
-    nested_sandbox: bool, *, ordinary_user: bool = False, read_only_root: bool = False, seccomp: str = "RuntimeDefault"
+    nested_sandbox: bool, *, ordinary_user: bool = False, read_only_root: bool = False, seccomp: str = SECCOMP[0]
 ) -> dict[str, object]:
     """Security context of the sandbox container.
 
@@ -64,10 +66,10 @@ def template(
     ordinary_user: bool = False,
     read_only_root: bool = True,
     service_account_token: bool = False,
-    seccomp: str = "RuntimeDefault",
-    cpu: str = "250m",
-    memory: str = "256Mi",
-    memory_limit: str = "2Gi",
+    seccomp: str = SECCOMP[0],
+    cpu: str = CPU,
+    memory: str = MEMORY,
+    memory_limit: str = MEMORY_LIMIT,
 ) -> dict[str, object]:
     """A pod template (metadata and spec, Kubernetes core/v1 field names) under `runtime_class`, for any program to use.
 

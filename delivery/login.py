@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from nodekit.errors import NodeError
 from nodekit.rules.text import printable
 
+SSH_PORT = 22
+"""Where an SSH server answers unless something else is said."""
 KIND = b"ssh-ed25519"
 KEY_BYTES = 32
 """RFC 8709, section 4: an ed25519 public key is the string `ssh-ed25519` and a string of 32 bytes."""

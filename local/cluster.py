@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from local import certificates, parts, process
-from local.process import LocalError, progress
+from local.process import progress
+from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN, read, read_text
 
 ADDRESS = "127.0.0.1"
@@ -114,7 +115,7 @@ def described(directory: Path, port: int) -> dict[str, object]:
     pki = directory / "pki"
     version = get(port, "/version", client_context(pki))
     if version is None:
-        raise LocalError("not-ready", "the API server does not tell its version", "run it again")
+        raise NodeError("local-cluster-not-up", "the API server does not report its version")
     server = f"https://{ADDRESS}:{port}"
     texts = [read_text(pki / name, MAX_OWN) for name in ("ca.crt", "admin.crt", "admin.key")]
     return {
@@ -127,7 +128,7 @@ def described(directory: Path, port: int) -> dict[str, object]:
 def up(given: dict[str, object]) -> dict[str, object]:
     """Make sure that etcd and the API server run: reuse them, start them again over their data, or create them.
 
-    Keys: `directory` (private folder), `etcd`, `apiserver` (paths of the programs). Raises `LocalError` with the end
+    Keys: `directory` (private folder), `etcd`, `apiserver` (paths of the programs). Raises NodeError with the end
     of the log; what an `up` started is ended when it fails or is interrupted.
     """
     given = parts.completed(given, {"etcd": "etcd", "apiserver": "kube-apiserver"})
@@ -179,14 +180,14 @@ def start(directory: Path, etcd: Path, apiserver: Path) -> None:
 
 
 def wait(directory: Path, port: int) -> None:
-    """Return once /readyz says ok. Raises `LocalError` when a process ended or after `READY_SECONDS`."""
+    """Return once /readyz says ok. Raises NodeError when a process ended or after `READY_SECONDS`."""
     begin = said = time.monotonic()
     context = client_context(directory / "pki")
     while (waited := time.monotonic() - begin) < READY_SECONDS:
         for name in ("etcd", "apiserver"):
             if process.alive(directory / f"{name}.process") is None:
                 last = process.tail(directory / f"{name}.log", 5)
-                raise LocalError("server-ended", f"{name} ended by itself: {last}", "fix what it names")
+                raise NodeError("local-cluster-not-up", f"{name} ended by itself: {last}", "ended")
         if get(port, "/readyz", context) is not None:
             progress(f"cluster: the API server is ready after {waited:.1f} s")
             return
@@ -195,7 +196,7 @@ def wait(directory: Path, port: int) -> None:
             progress(f"cluster: waiting for the API server ({waited:.0f} s of at most {READY_SECONDS})")
         time.sleep(0.2)
     last = process.tail(directory / "apiserver.log", 5)
-    raise LocalError("not-ready", f"the API server was not ready within {READY_SECONDS} s: {last}", "run it again")
+    raise NodeError("local-cluster-not-up", f"the API server was not ready within {READY_SECONDS} s: {last}")
 
 
 def halt(directory: Path) -> None:

@@ -16,7 +16,7 @@ def refuse_where_impossible(stack: str, addresses: Iterable[str], build: bool) -
     """Raise NodeError `genuine-impossible`, with all that is missing, before anything is made.
 
     `build` has the node image made where there is none yet, which is what a guest is tried with; without it only the signs of
-    KVM are looked at. Raises LocalError as `parts.asked`.
+    KVM are looked at. Raises NodeError as `parts.asked`.
     """
     missing = [*filter(None, [without_kvm(build)]), *filter(None, map(unreached, addresses))]
     if missing:

@@ -19,9 +19,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from local import accelerator, parts, process
+from local import accelerator, limits, parts, process
 from local.boot import ADDRESS, BOOT_VARIABLE, SILENT_SECONDS, answers, boot, existing, hung, kernel_trouble, place
-from local.process import LocalError, progress
+from local.process import progress
+from nodekit.errors import NodeError
 from nodekit.host.capture import capture
 from nodekit.host.reading import MAX_OWN, read_text
 
@@ -30,7 +31,6 @@ GATEWAY = "10.0.2.2"
 SSH_SECONDS = 240
 # For an empty overlay, which takes qemu-img 20 ms.
 OVERLAY_SECONDS = 60
-DEFAULT_CORES = 2
 # An emulated machine has one core, and a tick that does not stop. With two cores, QEMU before 8.1 runs code that the other core
 # has patched meanwhile (its commit deba78709ae8), and KVM patches the scheduler where a guest starts and ends: seen as
 # `Oops: int3`, and as a machine that stands still. With one core, a wake-up can be lost where a guest is left (QEMU before 10.2
@@ -59,21 +59,22 @@ class Machine:
 
 
 def parse(given: Mapping[str, object]) -> Machine:
-    """The machine that `given` asks for. Raises `LocalError` naming the key, the value seen and what it may be."""
+    """The machine that `given` asks for. Raises NodeError naming the key, the value seen and what it may be."""
     known = set(Machine.__dataclass_fields__)
     if unknown := sorted(set(given) - known):
-        raise LocalError("bad-input", f"unknown key {unknown[0]!r}", f"use only {', '.join(sorted(known))}")
+        raise NodeError("bad-input", f"unknown key {unknown[0]!r}", expected=f"only {', '.join(sorted(known))}")
     name, user = process.text_field(given, "name"), process.text_field({"sshUser": "node", **given}, "sshUser")
     for key, value in (("name", name), ("sshUser", user)):
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", value):
-            raise LocalError("bad-input", f"{key} is {value!r}", "use up to 32 of a-z, 0-9 and -, a letter first")
+            raise NodeError("bad-input", f"{key} is {value!r}", expected="up to 32 of a-z, 0-9 and -, a letter first")
     numbers: dict[str, int] = {}
-    for key, default, least, most in (("memoryMiB", 4096, 1024, 65536), ("cores", DEFAULT_CORES, 1, 64)):
-        number = given.get(key, default)
+    for key, bounds in (("memoryMiB", limits.MEMORY_MIB), ("cores", limits.CORES)):
+        number = given.get(key, bounds.default)
         # Numbers arrive from some callers as floats.
-        if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number <= most or number % 1:
-            raise LocalError("bad-input", f"{key} is {number!r}", f"give a whole number from {least} to {most}")
-        numbers[key] = int(number)
+        whole = int(number) if isinstance(number, int | float) and not isinstance(number, bool) and number % 1 == 0 else None
+        if whole is None or not bounds.least <= whole <= bounds.most:
+            raise NodeError("bad-input", f"{key} is {number!r}", expected=f"a whole number from {bounds.least} to {bounds.most}")
+        numbers[key] = whole
     paths = {key: str(process.path_field(given, key)) for key in ("directory", "disk", "kernel", "initrd")}
     return Machine(name=name, sshUser=user, **paths, memoryMiB=numbers["memoryMiB"], cores=numbers["cores"])
 
@@ -142,21 +143,21 @@ def create(machine: Machine) -> None:
     try:
         made = capture(overlay, timeout=OVERLAY_SECONDS, limit=MAX_OWN)
     except FileNotFoundError as error:
-        raise LocalError("tool-missing", "qemu-img is not installed", "apt-get install qemu-utils") from error
+        raise NodeError("tool-missing", "qemu-img is not installed", "this-machine", package="qemu-utils") from error
     if made.timed_out or made.code != 0:
         said = made.stderr.decode(errors="replace").strip()[:500] or f"it did not end within {OVERLAY_SECONDS} s"
-        raise LocalError("no-disk", f"qemu-img: {said}", "check the image and the free space")
+        raise NodeError("local-disk-failed", f"qemu-img: {said}")
     process.write(directory / "machine.json", json.dumps(asdict(machine)))
 
 
 def start(machine: Machine) -> None:
     """Start QEMU on the port it had before, or on a free one, and wait until its sshd answers.
 
-    Raises `LocalError` with the end of the console when it does not; QEMU is ended then, as on an interruption.
+    Raises NodeError with the end of the console when it does not; QEMU is ended then, as on an interruption.
     """
     directory = Path(machine.directory)
     if shutil.which("qemu-system-x86_64") is None:
-        raise LocalError("tool-missing", "qemu-system-x86_64 is not installed", "apt-get install qemu-system-x86")
+        raise NodeError("tool-missing", "qemu-system-x86_64 is not installed", "this-machine", package="qemu-system-x86")
     kernel, initrd = Path(machine.kernel), Path(machine.initrd)
     chosen = accelerator.choose(kernel, initrd, kernel.parent / "accelerator.json")
     record = directory / "process.json"
@@ -190,13 +191,13 @@ def turn(directory: Path, chosen: str) -> Iterator[None]:
 
 
 def wait_for_ssh(directory: Path, port: int) -> None:
-    """Return once an SSH server says its name on `port`. Raises `LocalError` after `SSH_SECONDS` or when QEMU ended."""
+    """Return once an SSH server says its name on `port`. Raises NodeError after `SSH_SECONDS` or when QEMU ended."""
     begin = time.monotonic()
     said = begin
     while (waited := time.monotonic() - begin) < SSH_SECONDS:
         if process.alive(directory / "process.json") is None:
             said_by_qemu = process.tail(directory / "qemu.log", 5)
-            raise LocalError("machine-ended", f"QEMU ended by itself: {said_by_qemu}", "mend what it names")
+            raise NodeError("local-machine-not-up", f"QEMU ended by itself: {said_by_qemu}", "ended")
         if answers(port):
             progress(f"machine: SSH answers on {ADDRESS}:{port} after {waited:.0f} s")
             return
@@ -205,10 +206,9 @@ def wait_for_ssh(directory: Path, port: int) -> None:
             progress(f"machine: waiting for SSH ({waited:.0f} s of at most {SSH_SECONDS})")
         time.sleep(0.5)
     console = process.tail(directory / "console.log")
-    raise LocalError(
-        "no-ssh",
+    raise NodeError(
+        "local-machine-not-up",
         f"no SSH server answered on {ADDRESS}:{port} within {SSH_SECONDS} s; the console ends with:\n{console}\n",
-        "read the console's last words above; on a busy machine run it again",
     )
 
 
@@ -235,7 +235,7 @@ def up(given: dict[str, object]) -> dict[str, object]:
     machine = parse(parts.completed(given, PARTS))
     for path in (machine.disk, machine.kernel, machine.initrd):
         if not Path(path).is_file():
-            raise LocalError("no-image", f"{path} does not exist", "run: python3 -m tools.local")
+            raise NodeError("local-image-missing", f"{path} does not exist")
     directory = Path(machine.directory)
     record = directory / "process.json"
     with process.owned(directory):

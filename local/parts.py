@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from local.process import LocalError, progress
+from local.process import progress
+from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -19,7 +20,7 @@ MAX_LINE = 1 << 16
 def asked(*arguments: str) -> Any:
     """What set-up (`python -m tools.local`) prints for these arguments; its progress goes to standard error as it comes.
 
-    Set-up is a program of its own: what it builds with is of no use to anything else. Raises `LocalError` when it fails.
+    Set-up is a program of its own: what it builds with is of no use to anything else. Raises NodeError when it fails.
     """
     last = ""
     with tempfile.TemporaryFile("w+") as printed:
@@ -31,7 +32,7 @@ def asked(*arguments: str) -> Any:
                 last = line
         if setup.returncode:
             why = last.strip().removeprefix("error: ") or f"set-up ended with {setup.returncode}"
-            raise LocalError("no-part", why, "correct that and run it again")
+            raise NodeError("local-part-failed", why)
         printed.seek(0)
         return json.loads(printed.read(MAX_OWN))
 
@@ -39,7 +40,7 @@ def asked(*arguments: str) -> Any:
 def completed(given: Mapping[str, object], parts: Mapping[str, str]) -> dict[str, object]:
     """`given`, with each missing key of `parts` (own key to the part's name) filled from the cache, made if need be.
 
-    Raises `LocalError` when set-up cannot make a part.
+    Raises NodeError when set-up cannot make a part.
     """
     if all(key in given for key in parts):
         return dict(given)

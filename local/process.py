@@ -14,19 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN, MAX_SYSTEM, read, read_text
 from nodekit.rules.text import harmless
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class LocalError(Exception):
-    """What went wrong on this machine: a stable code, one sentence, and what to do about it."""
-
-    def __init__(self, code: str, message: str, remedy: str) -> None:
-        super().__init__(harmless(f"{code}: {message}; remedy: {remedy}"))
-        self.code = code
 
 
 class Interrupted(BaseException):
@@ -47,7 +40,7 @@ def spawn(command: list[str], record: Path, log: Path) -> int:
     """Start `command` detached from this program and return its pid.
 
     Its identity (pid, start time, boot) is in `record` before its own code runs, so no kill of this program can
-    leave it unknown. Standard output and error go to `log`. Raises `LocalError` when it cannot be started.
+    leave it unknown. Standard output and error go to `log`. Raises NodeError when it cannot be started.
     """
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
@@ -70,7 +63,7 @@ def spawn(command: list[str], record: Path, log: Path) -> int:
             )
     except OSError as error:
         record.unlink(missing_ok=True)
-        raise LocalError("not-started", f"{command[0]} cannot be run ({error.strerror})", "install it") from error
+        raise NodeError("local-program-not-started", f"{command[0]} cannot be run ({error.strerror})") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
     # Reaped by init once this program has ended; until then `alive` knows a zombie by its pidfd.
@@ -105,7 +98,7 @@ def alive(record: Path) -> int | None:
 def stop(record: Path, grace: float = 15.0) -> None:
     """End the process that `record` names (SIGTERM, `grace` seconds, SIGKILL) and forget it.
 
-    A process that merely got the same number is never touched. Raises `LocalError` when even SIGKILL had no effect.
+    A process that merely got the same number is never touched. Raises NodeError when even SIGKILL had no effect.
     """
     with _handle(record) as found:
         if found:
@@ -115,7 +108,7 @@ def stop(record: Path, grace: float = 15.0) -> None:
                 if select.select([handle], [], [], seconds)[0]:
                     break
             else:
-                raise LocalError("not-ended", f"process {pid} outlived SIGKILL", "look at its state in /proc")
+                raise NodeError("local-process-not-ended", f"process {pid} outlived SIGKILL")
     record.unlink(missing_ok=True)
 
 
@@ -131,7 +124,7 @@ def free_port(wanted: int | None = None) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise LocalError("no-port", "no TCP port of 127.0.0.1 is free", "end programs that hold many ports")
+    raise NodeError("local-no-port", "no TCP port of 127.0.0.1 is free")
 
 
 @contextmanager
@@ -153,11 +146,11 @@ def owned(directory: Path) -> Iterator[None]:
 def empty(directory: Path, names: tuple[str, ...]) -> None:
     """Remove the entries `names` of `directory`.
 
-    Raises `LocalError`, and removes nothing, when something unknown lies there: a mistyped path deletes nothing.
+    Raises NodeError, and removes nothing, when something unknown lies there: a mistyped path deletes nothing.
     """
     strange = sorted(entry.name for entry in directory.iterdir() if entry.name.removesuffix(".new") not in names)
     if strange:
-        raise LocalError("not-mine", f"{directory} holds {strange[0]!r}, which this program did not make", "use another folder")
+        raise NodeError("local-folder-foreign", f"{directory} holds {strange[0]!r}, which this program did not make")
     for entry in directory.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
@@ -189,18 +182,18 @@ def tail(path: Path, lines: int = 20) -> str:
 
 
 def text_field(given: Mapping[str, object], key: str) -> str:
-    """The non-empty string at `key`. Raises `LocalError` naming the key and what stood there."""
+    """The non-empty string at `key`. Raises NodeError naming the key and what stood there."""
     value = given.get(key)
     if not isinstance(value, str) or not value or not value.isprintable():
-        raise LocalError("bad-input", f"{key} is {value!r}", f"give a non-empty string as {key}")
+        raise NodeError("bad-input", f"{key} is {value!r}", expected=f"a non-empty string as {key}")
     return value
 
 
 def path_field(given: Mapping[str, object], key: str) -> Path:
-    """The absolute path at `key`. Raises `LocalError` naming the key and what stood there."""
+    """The absolute path at `key`. Raises NodeError naming the key and what stood there."""
     path = Path(text_field(given, key))
     if not path.is_absolute():
-        raise LocalError("bad-input", f"{key} is {str(path)!r}", f"give an absolute path as {key}")
+        raise NodeError("bad-input", f"{key} is {str(path)!r}", expected=f"an absolute path as {key}")
     return path
 
 
@@ -242,14 +235,17 @@ def serve_verbs(verbs: Mapping[str, Verb], program: str) -> int:
         signal.signal(each, interrupted)
     os.umask(0o077)
     try:
-        given = json.loads(sys.stdin.read(MAX_OWN))
-        if not isinstance(given, dict):
-            raise LocalError("bad-input", "standard input holds no JSON object", "give the settings as one object")
-        print(json.dumps(verbs[sys.argv[1]](given)))
-    except json.JSONDecodeError as error:
-        progress(f"{program}: bad-input: standard input is no JSON ({error}); remedy: give the settings as one object")
+        try:
+            settings = json.loads(sys.stdin.read(MAX_OWN))
+        except ValueError as error:
+            raise NodeError("bad-input", f"standard input is not JSON ({error})", "object") from None
+        if not isinstance(settings, dict):
+            raise NodeError("bad-input", "standard input does not hold a JSON object", "object")
+        print(json.dumps(verbs[sys.argv[1]](settings)))
+    except NodeError as error:
+        progress(f"{program}: {error.sentence()}")
         return 1
-    except (LocalError, OSError) as error:
+    except OSError as error:
         progress(f"{program}: {error}")
         return 1
     except Interrupted:

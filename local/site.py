@@ -13,7 +13,7 @@ from pathlib import Path
 from local import parts, process
 from local.boot import ADDRESS
 from local.machine import GATEWAY
-from local.process import LocalError
+from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN, read
 
 NAMES = ("process.json", "place.json", "site.log")
@@ -24,7 +24,7 @@ def described(image: Mapping[str, object], port: int) -> dict[str, object]:
     """The addresses under which a node reaches what `image` (the document beside the site) holds."""
     archive = image["archive"]
     if not isinstance(archive, dict):
-        raise LocalError("no-image", "image.json names no archive", "run: python3 -m tools.local")
+        raise NodeError("local-image-missing", "image.json names no archive")
     address = f"http://{GATEWAY}:{port}"
     return {
         "port": port,
@@ -39,7 +39,7 @@ def described(image: Mapping[str, object], port: int) -> dict[str, object]:
 def up(given: dict[str, object]) -> dict[str, object]:
     """Serve the folder `site`: by the server that does so already, or by a new one on the port it had before.
 
-    Keys: `directory` (private folder for the server's records), `site`. Raises `LocalError`; an `up` that fails or
+    Keys: `directory` (private folder for the server's records), `site`. Raises NodeError; an `up` that fails or
     is interrupted ends the server.
     """
     given = parts.completed(given, {"site": "site"})
@@ -47,7 +47,7 @@ def up(given: dict[str, object]) -> dict[str, object]:
     try:
         image = json.loads(read(site.parent / "image.json", MAX_OWN))
     except (OSError, ValueError) as error:
-        raise LocalError("no-image", f"{site} belongs to no built image", "run: python3 -m tools.local") from error
+        raise NodeError("local-image-missing", f"{site} belongs to no built image") from error
     record, place = directory / "process.json", directory / "place.json"
     with process.owned(directory):
         try:
@@ -71,7 +71,7 @@ def up(given: dict[str, object]) -> dict[str, object]:
 
 
 def wait(record: Path, port: int, log: Path) -> None:
-    """Return once the server gives the repository's key. Raises `LocalError` when it ended or takes too long."""
+    """Return once the server gives the repository's key. Raises NodeError when it ended or takes too long."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.alive(record):
         connection = http.client.HTTPConnection(ADDRESS, port, timeout=5)
@@ -84,7 +84,7 @@ def wait(record: Path, port: int, log: Path) -> None:
         finally:
             connection.close()
         time.sleep(0.1)
-    raise LocalError("no-site", f"the package site did not start: {process.tail(log, 3)}", "run it again")
+    raise NodeError("local-site-not-up", f"the package site did not start: {process.tail(log, 3)}")
 
 
 def clear(directory: Path) -> None:

@@ -1,10 +1,36 @@
-"""The one error type of this project. The catalogue (`nodekit.failures`) holds what each code means, and its remedy."""
+"""The error type of everything that a person can act on. The catalogue holds what each code means, and its remedy.
+
+Other types stand where something else is meant: `stacks.model.ConfigError` collects all that is wrong with a stack's file,
+`plugins.command.errors.CommandError` is a command that failed, in the words of the plugin that it stands in for, and
+`tools.cache.SetupError` is a set-up that runs before this package can be imported.
+"""
 
 import string
 from collections.abc import Mapping
+from dataclasses import replace
 
-from nodekit.failures import CATALOGUE
+from nodekit import failures
+from nodekit.failures import Failure
 from nodekit.rules.text import harmless
+
+CATALOGUE: dict[str, Failure] = dict(failures.CATALOGUE)
+"""Code -> its failure, of a node and of every room that is imported."""
+
+
+def add(catalogue: Mapping[str, Failure], cases: Mapping[str, Mapping[str, str]] | None = None) -> None:
+    """Make a room's failures known, and its remedies for failures that are known already.
+
+    A room does so when it is imported, so that the node program does not carry, and its digest does not change with, what can
+    fail only elsewhere. Raises ValueError for a code, or a case of one, that is known already.
+    """
+    doubled = [code for code in catalogue if code in CATALOGUE]
+    known = {**CATALOGUE, **catalogue}
+    for code, remedies in (cases or {}).items():
+        doubled += [f"{code} {case}" for case in remedies if case in known[code].cases]
+        known[code] = replace(known[code], cases={**known[code].cases, **remedies})
+    if doubled:
+        raise ValueError(f"already in the catalogue of error codes: {', '.join(doubled)}")
+    CATALOGUE.update(known)
 
 
 def remedy_for(code: str, case: str = "", **values: object) -> str:

@@ -1,4 +1,6 @@
-"""The catalogue of failures: each stable code, its cause and its remedies, written once and used where the code is raised.
+"""Failures of a node: each stable code, its cause and its remedies, written once and used where the code is raised.
+
+What can fail elsewhere stands in the `failures` module of its own room, in the same form; see `nodekit.errors.add`.
 
 A remedy may show values of the place that raises it, as `{file}`. Where one failure has several ways out, the further ones are
 its cases. A code of which the table names no remedy is a diagnosis: the rung of the ladder or the fault on a guest's console
@@ -19,8 +21,6 @@ class Failure:
     """Other remedies of the same failure, by the name that the place of the error uses."""
 
 
-_SET = "kubectl config view --raw --minify --flatten | pulumi config set --secret kata-nodes:kubeconfig"
-"""Sets a kubeconfig that holds one cluster, and what its files hold."""
 CATALOGUE: dict[str, Failure] = {
     # input
     "bad-input": Failure(
@@ -28,12 +28,8 @@ CATALOGUE: dict[str, Failure] = {
         "Use {expected}",
         {
             "stdin": "Write one JSON object to the standard input",
-            "settings": "Leave their ConfigMap to the stack: pulumi up --refresh writes it again",
-            "sudo-password": "Set it as one line: pulumi config set --secret kata-nodes:sudoPassword",
-            "two-sources": "Leave out installRelease, or the archive's address and sha256",
             "script": "See the first lines of this script",
-            "password": "Write it on the first line of the standard input",
-            "kata-deploy-value": "Leave it out of values, and use that setting",
+            "two-sources": "Leave out installRelease, or the archive's address and sha256",
         },
     ),
     "bad-kernel-parameter": Failure(
@@ -51,130 +47,11 @@ CATALOGUE: dict[str, Failure] = {
             "by-bytes": "Shorten kata.kernelParams by {excess} bytes",
         },
     ),
-    "host-key-invalid": Failure(
-        "The text set as a host key is not an ed25519 public key.",
-        "Use the content of /etc/ssh/ssh_host_ed25519_key.pub on the host, read there and not over the network",
-    ),
-    "host-key-missing": Failure(
-        "A connection over SSH pins no host key, so it would trust any host that answers.",
-        "Set hostKey of the connection, and of its proxy, to the content of the host's /etc/ssh/ssh_host_ed25519_key.pub",
-    ),
-    "node-doubled": Failure(
-        "Two nodes have the same name, or the same address and port.",
-        "Choose a name for each node that no other node has",
-        {
-            "address": "Remove one of them, or set a different port for each",
-        },
-    ),
-    "login-useless": Failure(
-        "A secret or a bastion is set that no node's login would use.",
-        "Remove it: pulumi config rm {key}",
-    ),
-    "hypervisor-cannot-nest": Failure(
-        "The chosen hypervisor cannot run a nested sandbox, and one is asked for.",
-        "Set kata.hypervisor to 'qemu', or kata.nestedSandbox to false",
-    ),
     "docker-kata-incompatible": Failure(
         "The pair of Docker and Kata is known to break.",
         "Use {works}",
     ),
-    "pod-capabilities": Failure(
-        "A container adds capabilities that its pod's RuntimeClass does not keep inside a guest.",
-        "Set runtimeClassName to {classes}, or add no capability",
-        {
-            "set": "Add {capabilities}, spelled exactly so, or neither",
-        },
-    ),
-    "pod-reaches-node": Failure(
-        "A pod would reach the node itself: a privileged container, a host namespace or a hostPath volume.",
-        "Remove {fields}",
-        {
-            "privileged": "Remove privileged; {capabilities} under a RuntimeClass of Kata are enough for a nested sandbox",
-            "volume": "Use emptyDir or a persistent volume claim",
-        },
-    ),
-    "proof-missing": Failure(
-        "Nodes or a pod template are made, and nothing in the stack proves them.",
-        "Make the nodes with a whole KataNode, or prove the cluster's nodes with KataProof",
-    ),
-    "secret-in-plain": Failure(
-        "A secret is set as plain text, so everybody can read it in the state and in previews.",
-        "Set it with pulumi config set --secret, read it with require_secret, or wrap it in pulumi.Output.secret",
-    ),
-    "secret-on-command-line": Failure(
-        "A secret is part of a command line or its environment, which errors and other processes show.",
-        "Pass it on the standard input, or in a file of its own; pulumi.Output.unsecret marks a value as not secret",
-    ),
-    # machines on AWS
-    "aws-instance-type": Failure(
-        "The type of instance cannot run guests.",
-        "Choose bare metal of Intel or AMD, such as m7i.metal-24xl, or a type that lists nested-virtualization, such as m8i",
-        {
-            "not-metal": "Set nestedVirtualization to true with a type that lists it (m8i, c8i, r8i), or choose a .metal type",
-            "metal": "Remove nestedVirtualization: bare metal does not need it",
-        },
-    ),
-    "aws-ssh-networks": Failure(
-        "No network, or every network, may reach SSH.",
-        "Name the networks from which the stack is run, or set sshFromEverywhere: true if you mean that",
-        {
-            "form": "Write it as 203.0.113.0/24, or one address as 203.0.113.7/32",
-        },
-    ),
-    "aws-tags": Failure(
-        "A tag cannot be set.",
-        "Choose another key or value",
-    ),
-    "aws-managed-node-group": Failure(
-        "A managed node group would lose nested virtualization without a message.",
-        "Use nodes.aws.group, an auto-scaling group of the stack's own",
-    ),
-    "aws-program-differs": Failure(
-        "The node program that a group would download is not the one of this checkout.",
-        "Build it (python -m delivery.bundle --output nodekit.pyz), upload that file, and set the sha256 that the command prints",
-    ),
-    "aws-preflight-failed": Failure(
-        "The AWS account cannot provide what the stack asks for.",
-        "Follow the remedy under each line that failed",
-        {
-            "region": "Choose another region",
-        },
-    ),
-    "user-data-too-long": Failure(
-        "The user data is longer than EC2 accepts.",
-        "Shorten the join script: let it download the rest from where the program is",
-    ),
-    "program-differs": Failure(
-        "The node program that a machine downloaded does not have the expected sha256.",
-        "Upload the file that this stack's checkout builds",
-    ),
-    "join-failed": Failure(
-        "The join script of a proven machine ended with an error.",
-        "See {log}",
-    ),
     # node
-    "no-sudo": Failure(
-        "The login user is not root and cannot become root without a password.",
-        "Log in as root, or install sudo",
-        {
-            "password": "Allow it (NOPASSWD) for this user, set the secret sudoPassword, or log in as root",
-        },
-    ),
-    "sudo-password-wrong": Failure(
-        "sudo on the node does not accept the login user's password.",
-        "Set the right one: pulumi config set --secret kata-nodes:sudoPassword",
-    ),
-    "sudo-needs-terminal": Failure(
-        "sudo on the node refuses to work without a terminal.",
-        "Put 'Defaults:{user} !requiretty' into /etc/sudoers.d, or log in as root",
-    ),
-    "sudo-not-allowed": Failure(
-        "sudo on the node does not let the login user become root.",
-        "Allow it in /etc/sudoers.d, or log in as root",
-        {
-            "broken": "Repair sudo on the node, or log in as root",
-        },
-    ),
     "unsupported-os": Failure(
         "The node runs an operating system that this program does not support.",
         "Use Debian 12 or 13, or Ubuntu 22.04 or 24.04",
@@ -230,7 +107,6 @@ CATALOGUE: dict[str, Failure] = {
         "A file cannot be read.",
         "Name {expected}",
         {
-            "settings": "Mount the settings' ConfigMap there",
             "disk": "Check the file and its disk",
             "loop": "Remove the loop",
             "configured": "Correct {key} in Kata's configuration",
@@ -329,10 +205,6 @@ CATALOGUE: dict[str, Failure] = {
         "Read 'journalctl -u docker' on the node, repair what it names, then run again",
     ),
     # kata
-    "genuine-impossible": Failure(
-        "A local node is to run the real Kata, and this machine lacks KVM or internet.",
-        "Use a machine that has both, or stack local, which emulates where it must and runs a stand-in for Kata",
-    ),
     "kata-not-found": Failure(
         "There is no Kata configuration file where the runtime looks for one.",
         "Install Kata (kata.install: release), or name its file with configPath{seen}",
@@ -438,30 +310,8 @@ CATALOGUE: dict[str, Failure] = {
             "noisy": (
                 "Use an image whose sh prints nothing of its own; see what it does: docker run --rm --runtime {runtime} IMAGE"
             ),
-            "runtime": (
-                "Correct what it names in Kata's installation or configuration on the node; the runtime's log there says more"
-            ),
-            "pull": (
-                "Set kubernetes.proof.image to one that the node can pull; check its name, its registry and the registry's "
-                "credentials"
-            ),
-            "volume": "Create what the template's volumes name, in the proof's own namespace",
-            "handler": (
-                "Register the handler of the RuntimeClass in the node's containerd or CRI-O, as kata-deploy does, and "
-                "restart it; or leave the node out of the proof"
-            ),
-            "host-users": (
-                "Remove hostUsers: false from the pod template: in Kata's guest a sandbox makes its user namespaces itself"
-            ),
-            "image": "Name a proof image that has /bin/sh and mount, and look at the runtime's log on the node",
-            "container": "Correct what it names; the runtime's log on the node says more",
             "docker-stopped": "Start Docker: systemctl start docker",
             "no-docker": "Install Docker, or remove verification.image",
-            "memory": "Raise the pod's memory limit (kubernetes.pod.memoryLimit)",
-            "killed": (
-                "Check the pod's events and the kubelet's log on the node: a full node, an eviction, or a cgroup driver "
-                "other than the runtime's ends containers this way"
-            ),
         },
     ),
     "proof-base-parameters-lost": Failure(
@@ -474,9 +324,6 @@ CATALOGUE: dict[str, Failure] = {
         "Register the runtime as io.containerd.kata.v2 and start it by that name; a runtime that leads to runc is not Kata",
         {
             "proc": "Mount /proc where the ladder runs",
-            "handler": (
-                "Point the RuntimeClass's handler to Kata (io.containerd.kata.v2) on the node; one that leads to runc is not Kata"
-            ),
         },
     ),
     "proof-parameters-missing": Failure(
@@ -568,147 +415,6 @@ CATALOGUE: dict[str, Failure] = {
     "proof-transcript-incomplete": Failure(
         "The ladder started in the guest, and its report did not arrive completely.",
         "Run again; if it happens again, check the guest's console and memory",
-    ),
-    "proof-timeout": Failure(
-        "The pod of a proof did not end in time.",
-        "Read the runtime's log on the node, and raise the proof's timeoutSeconds only if the node is just slow",
-        {
-            "unscheduled": (
-                "Set the labels that the RuntimeClass asks for, make room for the pod with its overhead, or leave the node "
-                "out of the proof"
-            ),
-        },
-    ),
-    "proof-pod-lost": Failure(
-        "The pod of a proof disappeared before it reported.",
-        "Run pulumi up again, which proves the node again",
-        {
-            "replaced": "Run pulumi up again, which proves the machine that is there",
-            "refresh": "Run pulumi refresh, then pulumi up",
-            "node": "Check that the node still exists and is Ready, then run again",
-        },
-    ),
-    "proof-pod-refused": Failure(
-        "The cluster refuses the pod of a proof, so no guest was started.",
-        "Correct what it names, then run again",
-        {
-            "PodSecurity": (
-                "Label the namespace pod-security.kubernetes.io/enforce=privileged (SandboxNamespace does), or use the "
-                "template for an ordinary user, which needs no capability"
-            ),
-            "ValidatingAdmissionPolicy": (
-                "Follow the rule that it names; the sandbox guard admits the capabilities under its own RuntimeClasses"
-            ),
-            "RuntimeClass": "Create the RuntimeClass, or name one that exists",
-            "quota": (
-                "Raise the namespace's quota: each node's proof is a pod with the template's requests and the class's overhead"
-            ),
-        },
-    ),
-    "proof-forged": Failure(
-        "A Job or pod of a proof is not the one that was asked for, so its report is not trusted.",
-        "Check who may write in the proof's namespace, and which webhooks change Jobs and pods there; then run pulumi up again",
-    ),
-    "kata-deploy-distribution": Failure(
-        "Nodes run another Kubernetes distribution than kata-deploy is told, so it would configure Kata where their containerd "
-        "never looks.",
-        "Set it to what the nodes run; if they run several, choose the nodes of one with kubernetes.kataDeploy.nodeSelector",
-    ),
-    "kata-deploy-no-kvm": Failure(
-        "kata-deploy would bring Kata to nodes that cannot run it, and label them as if they could.",
-        "Choose the nodes that have KVM with kubernetes.kataDeploy.nodeSelector",
-    ),
-    "cluster-node-unknown": Failure(
-        "The cluster has no such node, or none with such labels.",
-        "Use the names that kubectl get nodes lists",
-        {
-            "labels": "Correct the selector, or label the nodes: kubectl label node",
-            "boot-id": "Start the kubelet there; without the boot id a guest cannot be told from the node's own kernel",
-        },
-    ),
-    "cluster-object-exists": Failure(
-        "An object of that name already exists on the cluster and is not this stack's.",
-        "Choose another name, or remove that object",
-        {
-            "namespace": (
-                "Choose another namespace, or adopt this one, which only labels it (the component's adopt; for the namespace "
-                "of this program's sandboxes kubernetes.adoptNamespace)"
-            ),
-            "pod-template": "Choose another name for the template",
-            "runtime-class": (
-                "Choose another name for the class, or use this one as it is (adopt; here kubernetes.adoptRuntimeClass), as "
-                "for a class that kata-deploy made"
-            ),
-        },
-    ),
-    "cluster-object-missing": Failure(
-        "An object to adopt is not on the cluster.",
-        "Correct its name, or have it made: {setting}: false",
-    ),
-    "cluster-provider-takes-over": Failure(
-        "The Kubernetes provider creates objects in a way that would take over existing ones.",
-        "Make it with a provider that has enableServerSideApply: false, or adopt the one that is there",
-    ),
-    "cluster-field-owned": Failure(
-        "A field to be set on the cluster belongs to another manager.",
-        "Release the field from that owner (for a label: kubectl label KIND NAME KEY-), or choose another name",
-    ),
-    "cluster-forbidden": Failure(
-        "The kubeconfig's user lacks a right that this program needs.",
-        "Grant that user {verbs} on {resource}, or use the kubeconfig of a user who has them",
-        {
-            "controller": "Have the stack make the controller's roles and its admission policy again: pulumi up --refresh",
-        },
-    ),
-    "cluster-login-refused": Failure(
-        "The cluster's API server does not accept the kubeconfig's credentials.",
-        "Get a new kubeconfig, then: " + _SET,
-        {
-            "token": "Delete the controller's pod, so that the next one gets a new token",
-            "controller": "Run the controller in a pod with its service account, or set KUBECONFIG",
-        },
-    ),
-    "kubeconfig-invalid": Failure(
-        "The kubeconfig cannot be used: it is incomplete, or asks for something that this program cannot do.",
-        "Write it completely and set it again: " + _SET,
-        {
-            "auth-provider": "Write the kubeconfig again with {plugin} (its exec section), then: " + _SET,
-            "no-context": "Name the context in the stack's file: kubernetes.context",
-            "context": "Name one of them in the stack's file (kubernetes.context), or set the kubeconfig of the right cluster",
-            "proxy": "Set proxy-url of the kubeconfig's cluster to such a proxy, or remove it and reach the server another way",
-            "impersonation": "Use a context whose user has the rights itself, or acts with at most one entry in as-groups",
-        },
-    ),
-    "kubeconfig-plugin-failed": Failure(
-        "The program with which a kubeconfig's user logs in is missing, or failed.",
-        "Install {program} where pulumi runs and put it on PATH, or set a kubeconfig with a token",
-        {
-            "asks": "Log in by hand first, or use one that asks nothing",
-            "version": "Write the kubeconfig again with the tool of the cluster's vendor",
-            "by-hand": "Run it by hand ({program}, with the args of the kubeconfig); it must print an ExecCredential",
-        },
-    ),
-    "cluster-unreachable": Failure(
-        "The cluster's API server does not answer.",
-        "Start it, or make it reachable from this machine; to set the kubeconfig of another cluster: " + _SET,
-        {
-            "log": "Read the API server's log",
-            "controller": "Start the controller again, as its Deployment does; it then reports what it lacks",
-            "long": "Find what makes its lists so long, and check that this is the right API server",
-            "pod": "Check that it runs, and that no network policy keeps the controller's pod from it",
-        },
-    ),
-    "cluster-object-refused": Failure(
-        "The cluster's API server refuses a needed object, and says why.",
-        "Correct what it names",
-    ),
-    "cluster-too-old": Failure(
-        "The cluster does not know a needed kind.",
-        "Update the cluster: ValidatingAdmissionPolicy is part of Kubernetes from 1.30 on",
-    ),
-    "runtime-class-handler": Failure(
-        "An existing RuntimeClass uses another handler than the stack asks for.",
-        "Choose another name, so that the class is made, or remove kubernetes.handler, so that the class is proven as it is",
     ),
 }
 """Code -> its failure."""

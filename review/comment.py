@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nodekit.failures import CATALOGUE
 from review import documents, words
+from review.catalogue import KNOWN
 from review.documents import Preview, Resource
 from review.neutral import code, hide
 
@@ -86,9 +86,9 @@ def refusals(errors: Iterable[str]) -> list[str]:
     for message in errors:
         # As a whole: a key of several lines is none any more line by line.
         text = hide(message)
-        known = next((one for one in re.findall(r"\[([a-z0-9-]+)\]", text) if one in CATALOGUE), "")
+        known = next((one for one in re.findall(r"\[([a-z0-9-]+)\]", text) if one in KNOWN), "")
         lines = [code(line, 1_000) for line in text.splitlines() if line.strip()]
-        found.append((not known, lines + ([f"{code(known)}: {CATALOGUE[known].cause}"] if known else [])))
+        found.append((not known, lines + ([f"{code(known)}: {KNOWN[known].cause}"] if known else [])))
     return [row for _, rows in sorted(found, key=lambda pair: pair[0]) for row in rows]
 
 
@@ -110,7 +110,7 @@ def page(first: Sequence[str], preview: Preview, changes: Sequence[Resource], la
     ops = []
     for urn, one in nodes.items():
         if text := words.node(one, below[urn]):
-            said.setdefault(text, []).append(one.name)
+            said.setdefault(text, []).append(words.name_of(one))
             ops.append(one if one.op in ("create", "delete") else replace(one, op="update"))
     rest = [one for one in real if one.custom and one.parent not in nodes]
     cluster = [one for one in rest if one.type.startswith("kubernetes:")]

@@ -85,6 +85,12 @@ def _plan(resource: Resource, which: str) -> Mapping[str, Any]:
     return plan if isinstance(plan, dict) else {}
 
 
+def name_of(resource: Resource) -> str:
+    """The name that a node has in its stack's file, which its resource has with that of its pool before it."""
+    name = _plan(resource, "new").get("node") or _plan(resource, "old").get("node")
+    return name if isinstance(name, str) and name != UNKNOWN else resource.name
+
+
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 

@@ -16,7 +16,7 @@ class AwsInstances(Model):
 
     count: Annotated[int, Field(ge=1, le=100)] = 1
     """How many."""
-    user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]*$")] = "ubuntu"
+    user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]*$")] = ec2.USER
     """Login user of the image (Debian: admin)."""
     ssh_from: Annotated[list[Cidr], Field(min_length=1)]
     """Networks that may reach SSH, such as 203.0.113.0/24."""
@@ -53,7 +53,7 @@ class AwsGroup(Model):
     """Least number of machines, and how many there are at first."""
     max_size: Annotated[int, Field(ge=1, le=1000)]
     """Largest number of machines."""
-    root_device: Annotated[str, Field(pattern=r"^/dev/[a-z0-9]+$")] = "/dev/sda1"
+    root_device: Annotated[str, Field(pattern=r"^/dev/[a-z0-9]+$")] = ec2.ROOT_DEVICE
     """Device name of the image's root volume (Debian: /dev/xvda)."""
     program: AwsProgram
     """The node program. The secret `joinScript` is what runs after it has proven the machine."""
@@ -85,7 +85,7 @@ class Aws(Model):
     """Subnets in which machines are made."""
     security_groups: list[Annotated[str, Field(pattern=r"^sg-[0-9a-f]+$")]] = []
     """Further security groups for every machine, such as the one of a cluster's nodes."""
-    root_volume_gi_b: Annotated[int, Field(alias="rootVolumeGiB", ge=16, le=16384)] = 100
+    root_volume_gi_b: Annotated[int, Field(alias="rootVolumeGiB", ge=16, le=16384)] = ec2.ROOT_VOLUME_GIB
     """Size of the encrypted root volume in GiB."""
     session_manager: bool = False
     """Whether Systems Manager may open sessions on the machines."""

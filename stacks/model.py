@@ -8,12 +8,14 @@ from pydantic.alias_generators import to_camel
 
 from clusterkit import images, kata_deploy, pod, runtime_class
 from delivery import login
+from local import limits
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
 from nodekit.rules.docker import apt_source, docker_matrix
-from nodekit.rules.kata import kata_layout, kata_releases, kernel_params
+from nodekit.rules.kata import handler_registration, kata_layout, kata_releases, kernel_params
+from nodekit.rules.proof.ladder import SANDBOXES
 from stacks.aws_model import Aws
-from stacks.sections import Model, NodeErrorValue, Sha256
+from stacks.sections import Model, NodeErrorValue, OneOf, Sha256
 
 NAMESPACE = "kata-nodes"
 OBJECTS = ("nodes", "docker", "kata", "kubernetes", "verification")
@@ -39,6 +41,7 @@ class ConfigError(Exception):
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$")]
 Version = Annotated[str, Field(pattern=r"^\d{1,3}\.\d{1,3}\.\d{1,3}$")]
+ProofSeconds = Annotated[int, Field(ge=node_state.LEAST_TIMEOUT_SECONDS, le=node_state.MOST_TIMEOUT_SECONDS)]
 HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
 
 
@@ -47,10 +50,12 @@ class LocalNodes(Model):
 
     count: Annotated[int, Field(ge=1, le=8)] = 1
     """How many machines."""
-    memory_mi_b: Annotated[int, Field(alias="memoryMiB", ge=2304, le=262144)] = 4096
+    memory_mi_b: Annotated[int, Field(alias="memoryMiB", ge=limits.MEMORY_MIB.least, le=limits.MEMORY_MIB.most)] = (
+        limits.MEMORY_MIB.default
+    )
     """Memory of each machine in MiB. Kata's guests start with 2048 MiB, and QEMU wants the machine to have as much beside its
     kernel."""
-    cores: Annotated[int, Field(ge=1, le=64)] = 2
+    cores: Annotated[int, Field(ge=limits.CORES.least, le=limits.CORES.most)] = limits.CORES.default
     """Cores of each machine under KVM. An emulated machine has one: with two its kernel crashes now and then under QEMU before
     8.1."""
 
@@ -76,7 +81,7 @@ class ExistingNode(Model):
     """Name of the node in resources, outputs and messages."""
     address: Host
     """Host name or IP address, as the bastion sees it where there is one."""
-    port: Port = 22
+    port: Port = login.SSH_PORT
     """Port of the SSH server."""
     user: User = "root"
     """Login user: root, or one that may become root by sudo; the secret `sudoPassword` is what sudo asks for."""
@@ -93,7 +98,7 @@ class Bastion(Model):
 
     address: Host
     """Host name or IP address."""
-    port: Port = 22
+    port: Port = login.SSH_PORT
     """Port of its SSH server."""
     user: User
     """Login user."""
@@ -167,14 +172,14 @@ def parameters_can_be_written(given: list[str]) -> list[str]:
 class Kata(Model):
     """Kata Containers on the nodes."""
 
-    hypervisor: Literal["qemu", "firecracker"] = "qemu"
+    hypervisor: Annotated[str, OneOf(kata_layout.HYPERVISORS)] = node_state.HYPERVISOR
     """QEMU is recommended; Firecracker is for sandboxes that nest nothing."""
     nested_sandbox: bool = True
     """Whether a second sandbox must work inside the guest."""
-    sandbox: Literal["sandbox-runtime", "bubblewrap", "rootless"] = "sandbox-runtime"
+    sandbox: Annotated[str, OneOf(SANDBOXES)] = SANDBOXES[0]
     """Which sandbox that is, and so what the proof tries and counts: Anthropic's sandbox-runtime in its default mode, bubblewrap,
     or a container of runc without privilege, as rootless engines start theirs."""
-    runtime: Literal["go", "rust"] = "go"
+    runtime: Annotated[str, OneOf(kata_layout.RUNTIMES)] = node_state.KATA_RUNTIME
     """Which of Kata's two runtimes the nodes use."""
     version: Version = node_state.KATA_VERSION
     """Kata's release: what the archive holds, or what is installed already."""
@@ -247,13 +252,13 @@ class Pod(Model):
     """Whether it may write to /tmp only."""
     service_account_token: bool = False
     """Whether it gets a token for the API server."""
-    seccomp: Literal["RuntimeDefault", "Unconfined"] = "RuntimeDefault"
+    seccomp: Annotated[str, OneOf(pod.SECCOMP)] = pod.SECCOMP[0]
     """Its seccomp profile on the node; Kata applies none in the guest by default."""
-    cpu: Quantity = "250m"
+    cpu: Quantity = pod.CPU
     """CPU requested."""
-    memory: Quantity = "256Mi"
+    memory: Quantity = pod.MEMORY
     """Memory requested."""
-    memory_limit: Quantity = "2Gi"
+    memory_limit: Quantity = pod.MEMORY_LIMIT
     """Limit on its memory."""
 
 
@@ -263,14 +268,16 @@ class KataDeploy(Model):
     chart: Annotated[str, Field(min_length=1, pattern=r"^[^\s-][^\s]*$")] = kata_deploy.CHART
     """Where the chart is: the OCI address of Kata's installation guide, that of a mirror, or a path to a folder or archive. Its
     version is `kata.version`."""
-    namespace: Name = "kube-system"
+    namespace: Name = kata_deploy.NAMESPACE
     """Namespace of the release."""
     image: ImageName | None = None
     """Image of the chart's DaemonSet without its tag, for a mirror; without it the chart's own."""
     node_selector: dict[LabelKey, LabelValue] = {}
     """Labels of the nodes that get Kata, where not all have KVM: the others are neither labelled nor proven. Without it all nodes
     whose taints the chart tolerates."""
-    k8s_distribution: Annotated[Literal["k8s", "k3s", "rke2", "k0s", "microk8s"], Field(alias="k8sDistribution")] = "k8s"
+    k8s_distribution: Annotated[str, OneOf(kata_deploy.DISTRIBUTIONS), Field(alias="k8sDistribution")] = (
+        kata_deploy.DISTRIBUTIONS[0]
+    )
     """Kubernetes distribution of these nodes, which says where their containerd has its configuration; nodes that report another
     are refused before anything is made."""
     values: dict[str, Any] = {}
@@ -290,7 +297,7 @@ class ClusterProof(Model):
     image: ImageName | None = None
     """Image to climb the ladder in, best by digest: it has the tools of `kata.sandbox`, as images/proof/Containerfile makes it.
     Needed where a nested sandbox is promised, since this project publishes none; otherwise Debian 13, where nothing nests."""
-    timeout_seconds: Annotated[int, Field(ge=10, le=3600)] = 300
+    timeout_seconds: ProofSeconds = node_state.TIMEOUT_SECONDS
     """Bound on one node's proof."""
 
     @model_validator(mode="after")
@@ -312,7 +319,7 @@ class JoiningNodes(Model):
     """Namespace of the controller and its Jobs, made for it alone."""
     proof_image: ImageName | None = None
     """Image to climb the ladder in, as `proof.image`; without it that one."""
-    timeout_seconds: Annotated[int, Field(ge=10, le=3600)] = 300
+    timeout_seconds: ProofSeconds = node_state.TIMEOUT_SECONDS
     """Bound on one node's proof."""
 
 
@@ -341,7 +348,7 @@ class Kubernetes(Model):
     handler: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] | None = None
     """Handler that the class leads to, by the name under which the nodes' container runtime knows Kata. Without it a class that
     is made leads to kata-deploy's handler for `kata.hypervisor` and `kata.runtime`, and an adopted one to whatever it does."""
-    container_runtime: Literal["containerd", "cri-o", "k3s", "rke2", "k0s", "microk8s", "none"] | None = None
+    container_runtime: Annotated[str, OneOf((*handler_registration.RUNTIMES, handler_registration.NONE))] | None = None
     """Runtime of the stack's own nodes (`nodes`) in which that handler is registered; without it the one that is found on each.
     `none`: those nodes serve no cluster."""
     overhead: Overhead | None = None
@@ -420,7 +427,7 @@ class Verification(Model):
 
     image: ImageName | None = None
     """Image in which the ladder is also climbed by `docker run`, on nodes that have a Kata shim."""
-    timeout_seconds: Annotated[int, Field(ge=30, le=3600)] = 300
+    timeout_seconds: ProofSeconds = node_state.TIMEOUT_SECONDS
     """Bound on one node's proof, in seconds."""
 
 

@@ -13,6 +13,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from clusterkit.runtime_class import NODE_LABEL
+from delivery.login import SSH_PORT
 from nodekit.rules.docker.docker_matrix import NEWEST_PROVEN, SAFE_DOCKER
 from stacks import ssh_hosts
 from stacks.model import NAMESPACE, SECRET_KEYS, ConfigError, Name, load
@@ -169,7 +170,7 @@ def existing(answers: Answers, folder: Path) -> dict[str, Any]:
     nodes = []
     for at, host in enumerate(hosts, 1):
         node = {"name": f"{answers['name']}-{at}", "address": host.address, "user": host.user}
-        port = {"port": host.port} if host.port != 22 else {}
+        port = {"port": host.port} if host.port != SSH_PORT else {}
         nodes.append({**node, **port, "hostKey": host_key(host, answers["host-key"], len(hosts) == 1, folder)})
     jumps = sorted({host.jump or "no other machine" for host in hosts})
     if len(jumps) > 1 or "," in jumps[0]:

@@ -14,7 +14,6 @@ from components.nodes.node_states import NodeSettings
 from components.nodes.settings import DockerSettings, KataSettings, Verification
 from nodekit.errors import NodeError
 from nodekit.rules.kata import kata_releases
-from nodekit.rules.text import harmless
 from stacks import model
 from stacks.model import DockerRepository, KataArchive, StackConfig
 
@@ -78,7 +77,6 @@ def sources(config: StackConfig) -> list[str]:
 def _look_for(addresses: list[str]) -> None:
     """Refuse what this machine cannot run before anything is made. A preview only warns: it may run on another machine."""
     from local import genuine  # it is of no use to other stacks
-    from local.process import LocalError
 
     preview = pulumi.runtime.is_dry_run()
     try:
@@ -87,8 +85,6 @@ def _look_for(addresses: list[str]) -> None:
         if not preview:
             raise pulumi.RunError(error.sentence()) from None
         pulumi.log.warn(f"`pulumi up` would be refused on this machine: {error.sentence()}")
-    except LocalError as error:
-        raise pulumi.RunError(harmless(str(error))) from None
 
 
 @dataclass(frozen=True)

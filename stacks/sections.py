@@ -1,9 +1,11 @@
 """What every section of the stack's configuration is made of."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from pydantic_core import core_schema
 
 from nodekit.errors import NodeError
 
@@ -26,6 +28,17 @@ class Model(BaseModel):
         frozen=True,
         use_attribute_docstrings=True,
     )
+
+
+class OneOf:
+    """In `Annotated[str, OneOf(words)]`: one of the words that a rule knows, as `Literal` with those words."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = words
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        """Its validation, from which pydantic makes the JSON schema too."""
+        return core_schema.literal_schema(list(self.words))
 
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from delivery.login import SSH_PORT
 from nodekit.errors import NodeError
 from nodekit.host.process import run
 from nodekit.host.reading import MAX_OWN, read_text
@@ -30,7 +31,7 @@ class SshHost:
     @property
     def known_as(self) -> str:
         """Its name in known_hosts."""
-        return self.address if self.port == 22 else f"[{self.address}]:{self.port}"
+        return self.address if self.port == SSH_PORT else f"[{self.address}]:{self.port}"
 
 
 def matching(pattern: str, folder: Path) -> list[str]:

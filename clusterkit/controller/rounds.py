@@ -11,7 +11,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from clusterkit import joining, pod_proof, pod_verdict
-from clusterkit.controller.api import Api, Changed
+from clusterkit.api.client import Changed
+from clusterkit.controller.api import Api
 from clusterkit.controller.view import View
 from nodekit.errors import NodeError
 from nodekit.scripts import script
@@ -33,7 +34,7 @@ class Rounds:
     """Proves the nodes of one cluster. What it needs to know over a restart lies in the cluster: on nodes and Jobs."""
 
     def __init__(self, api: Api, view: View) -> None:
-        self.api, self.given, self.view = api, api.given, view
+        self.api, self.settings, self.view = api, api.settings, view
         self.ladder = script("ladder.sh")
         self.ended: dict[str, float] = {}
         """When (monotonic clock) a Job was first seen to have ended, by its uid."""
@@ -87,7 +88,7 @@ class Rounds:
         uid = joining.claim(node)
         job, pod = self.view.jobs.get(uid), self.view.pods.get(uid)
         attempt = pod_proof.attempt_of(job["spec"]["template"]) if job else 1
-        asked = joining.ask(self.given, pod_proof.node_of(node), attempt, self.ladder)
+        asked = joining.ask(self.settings, pod_proof.node_of(node), attempt, self.ladder)
         since = now - self.ended.setdefault(uid, now) if job and pod_verdict.ended(job) else 0.0
         events = self.view.events_about(uid, pod["metadata"]["uid"] if pod else "")
         return joining.step(node, asked, job, pod, since, machines, pod_verdict.words_of(events))
@@ -116,8 +117,8 @@ class Rounds:
     def prove(self, node: dict[str, Any], attempt: int) -> None:
         """Make the Job of a try and have the node claim it, in place of the one before."""
         before = self.view.jobs.get(joining.claim(node))
-        asked = joining.ask(self.given, pod_proof.node_of(node), attempt, self.ladder)
-        body = joining.job(self.given, asked, secrets.token_hex(4))
+        asked = joining.ask(self.settings, pod_proof.node_of(node), attempt, self.ladder)
+        body = joining.job(self.settings, asked, secrets.token_hex(4))
         name = body["metadata"]["name"]
         with self.view.making_job(name):
             made = self.api.make(body)
@@ -180,7 +181,7 @@ class Rounds:
         """Evidence by node, None to take it away; names of nodes for which that is refused."""
         by_map: dict[str, dict[str, str | None]] = {}
         for name, text in entries.items():
-            by_map.setdefault(pod_proof.evidence_map(self.given.proof, name), {})[name] = text
+            by_map.setdefault(pod_proof.evidence_map(self.settings.proof, name), {})[name] = text
         refused: set[str] = set()
 
         def keep(item: tuple[str, dict[str, str | None]]) -> None:
@@ -196,7 +197,7 @@ class Rounds:
 
     def forget_evidence(self) -> None:
         """Take away the evidence of nodes that went while no controller ran."""
-        for name in pod_proof.evidence_maps(self.given.proof):
+        for name in pod_proof.evidence_maps(self.settings.proof):
             try:
                 gone = set(self.api.kept(name)) - set(self.view.nodes)
             except NodeError as error:

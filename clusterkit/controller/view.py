@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from clusterkit import joining, pod_proof
+from clusterkit.api.client import Changed
 from clusterkit.controller import trimmed
-from clusterkit.controller.api import KINDS, Api, Changed
+from clusterkit.controller.api import KINDS, Api
 from clusterkit.pod_proof import Node
 from nodekit.errors import NodeError
 

@@ -4,7 +4,7 @@ from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
 
-from aws import user_data
+from aws import ec2, user_data
 from components.aws.parts import METADATA, AwsMachine, Parts
 from components.nodes.node_states import settings_of
 from components.nodes.settings import DockerSettings, KataSettings, Verification
@@ -87,7 +87,7 @@ class AwsNodeGroup(pulumi.ComponentResource):
                 "instanceType": machine["instance_type"],
                 "cpuOptions": parts.cpu_options,
                 "metadataOptions": METADATA,
-                "blockDeviceMappings": [{"deviceName": args.get("root_device", "/dev/sda1"), "ebs": _launched(parts.disk)}],
+                "blockDeviceMappings": [{"deviceName": args.get("root_device", ec2.ROOT_DEVICE), "ebs": _launched(parts.disk)}],
                 "vpcSecurityGroupIds": parts.security_groups,
                 "iamInstanceProfile": {"arn": parts.profile.output("arn")} if parts.profile else None,
                 "userData": text.apply(lambda plain: user_data.encoded(str(plain))),

@@ -4,12 +4,12 @@ from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
 
-from aws import user_data
+from aws import ec2, user_data
 from components.aws.parts import METADATA, AwsMachine, Parts
 from components.children import child_options
 from components.nodes.host_key import key_pair
-from components.nodes.kata_node import KataNode
 from components.nodes.node_states import settings_of
+from components.nodes.proven_machines import Machine, evidence, kata_nodes, summaries
 from components.nodes.settings import Connection, DockerSettings, KataSettings, Verification
 from components.plugin_resource import PluginResource
 
@@ -70,8 +70,7 @@ class AwsNodes(pulumi.ComponentResource):
             parts.options(),
             outputs=["keyName"],
         )
-        settings = settings_of(args)
-        proven: dict[str, KataNode] = {}
+        machines: list[Machine] = []
         for number in range(int(args["count"])):
             node = f"{name}-{number}"
             host_public, host_private = key_pair(f"{node}-host-key", parts.options())
@@ -104,26 +103,15 @@ class AwsNodes(pulumi.ComponentResource):
             addresses = (args.get("public_address", False), instance.output("publicIp"), instance.output("privateIp"))
             connection: Connection = {
                 "address": pulumi.Output.all(*addresses).apply(lambda one: str(one[1] if one[0] else one[2])),
-                "user": args.get("user", "ubuntu"),
+                "user": args.get("user", ec2.USER),
                 "host_key": host_public,
                 "identity": instance.id,
             }
             if private_key is not None:
                 connection["private_key"] = private_key
-            # What is on the machine goes with it, so its removal needs no undoing first.
-            gone_with_it = child_options(self, opts, deleted_with=instance)
-            proven[node] = KataNode(
-                node,
-                {
-                    "connection": connection,
-                    "docker": settings.docker,
-                    "kata": settings.kata,
-                    "verification": settings.verification,
-                },
-                gone_with_it,
-            )
-        self.nodes = pulumi.Output.all(*(node.summary for node in proven.values()))
-        self.evidence = pulumi.Output.from_input({name: node.evidence for name, node in proven.items()})
+            machines.append(Machine(node, node, connection, child_options(self, opts, deleted_with=instance)))
+        proven = kata_nodes(settings_of(args), machines)
+        self.nodes, self.evidence = summaries(proven), evidence(proven)
         self.register_outputs({"nodes": self.nodes, "evidence": self.evidence})
 
     def _in_turn(self, subnets: pulumi.Input[list[str]], number: int) -> pulumi.Output[str]:

@@ -8,6 +8,7 @@ from aws import ec2
 from components.children import child_options
 from components.plugin_resource import PluginResource
 from components.told import told
+from delivery import login
 
 METADATA = {
     "httpEndpoint": "enabled",
@@ -17,7 +18,6 @@ METADATA = {
 }
 """Sessions alone (IMDSv2), and no hop further than the machine itself: a container or a guest gets no answer."""
 SESSION_MANAGER = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
-SSH_PORT = 22
 
 
 class AwsMachine(TypedDict):
@@ -61,7 +61,7 @@ class Parts:
         )
         self.cpu_options = nested.apply(lambda on: {"nestedVirtualization": "enabled"} if on else None)
         self.disk = {
-            "volumeSize": pulumi.Output.from_input(machine.get("root_volume_gib", 100)).apply(int),
+            "volumeSize": pulumi.Output.from_input(machine.get("root_volume_gib", ec2.ROOT_VOLUME_GIB)).apply(int),
             "volumeType": "gp3",
             "encrypted": True,
             "deleteOnTermination": True,
@@ -127,5 +127,5 @@ class Parts:
 def _ingress(networks: tuple[list[str], list[str]] | list[list[str]]) -> list[dict[str, Any]]:
     """SSH from these IPv4 and IPv6 networks; none when there are none."""
     four, six = networks
-    rule = {"protocol": "tcp", "fromPort": SSH_PORT, "toPort": SSH_PORT, "description": "SSH"}
+    rule = {"protocol": "tcp", "fromPort": login.SSH_PORT, "toPort": login.SSH_PORT, "description": "SSH"}
     return [{**rule, "cidrBlocks": four, "ipv6CidrBlocks": six}] if four or six else []

@@ -69,7 +69,7 @@ class KataDeploy(pulumi.ComponentResource):
             name="kata-deploy",
             chart=args.get("chart", kata_deploy.CHART),
             version=version,
-            namespace=args.get("namespace", "kube-system"),
+            namespace=args.get("namespace", kata_deploy.NAMESPACE),
             values=chosen,
             timeout=TIMEOUT_SECONDS,
             atomic=True,

@@ -6,8 +6,8 @@ import pulumi
 
 from components.children import child_options
 from components.local.machine import LocalMachine
-from components.nodes.kata_node import KataNode
 from components.nodes.node_states import settings_of
+from components.nodes.proven_machines import Machine, evidence, kata_nodes, summaries
 from components.nodes.settings import Connection, DockerSettings, KataSettings, Verification
 
 
@@ -40,8 +40,7 @@ class LocalNodes(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: LocalNodesArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:LocalNodes", name, None, opts)
-        settings = settings_of(args)
-        proven: dict[str, KataNode] = {}
+        machines: list[Machine] = []
         for number in range(int(args["count"])):
             node = f"{name}-{number}"
             machine = LocalMachine(
@@ -62,18 +61,7 @@ class LocalNodes(pulumi.ComponentResource):
                 "private_key": machine.private_key,
                 "identity": machine.identity,
             }
-            # What is on the machine goes with it, so its removal needs no undoing first.
-            gone_with_it = child_options(self, opts, deleted_with=machine.machine)
-            proven[node] = KataNode(
-                node,
-                {
-                    "connection": connection,
-                    "docker": settings.docker,
-                    "kata": settings.kata,
-                    "verification": settings.verification,
-                },
-                gone_with_it,
-            )
-        self.nodes = pulumi.Output.all(*(node.summary for node in proven.values()))
-        self.evidence = pulumi.Output.from_input({name: node.evidence for name, node in proven.items()})
+            machines.append(Machine(node, node, connection, child_options(self, opts, deleted_with=machine.machine)))
+        proven = kata_nodes(settings_of(args), machines)
+        self.nodes, self.evidence = summaries(proven), evidence(proven)
         self.register_outputs({"nodes": self.nodes, "evidence": self.evidence})

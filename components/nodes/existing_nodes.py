@@ -5,8 +5,8 @@ from typing import Any, NotRequired, Optional, TypedDict
 import pulumi
 
 from components.children import child_options
-from components.nodes.kata_node import KataNode
 from components.nodes.node_states import settings_of
+from components.nodes.proven_machines import Machine, evidence, kata_nodes, summaries
 from components.nodes.settings import Bastion, Connection, DockerSettings, KataSettings, Verification
 from delivery import login
 from nodekit.errors import NodeError
@@ -65,7 +65,7 @@ class ExistingNodes(pulumi.ComponentResource):
         super().__init__("kata-nodes:index:ExistingNodes", name, None, opts)
         known: list[tuple[str, str, int]] = []
         for host in args["hosts"]:
-            address, port = host["address"], host.get("port", 22)
+            address, port = host["address"], host.get("port", login.SSH_PORT)
             if isinstance(address, str) and isinstance(port, int | float):
                 known.append((host["name"], address, int(port)))
         try:
@@ -76,26 +76,18 @@ class ExistingNodes(pulumi.ComponentResource):
             connections = {host["name"]: _connection(host, args, bastion) for host in args["hosts"]}
         except NodeError as error:
             raise pulumi.RunError(error.sentence()) from None
-        settings = settings_of(args)
-        proven: dict[str, KataNode] = {}
-        for host in args["hosts"]:
-            gone = host.get("gone", False)
-            node = KataNode(
+        machines = [
+            Machine(
+                host["name"],
                 f"{name}-{host['name']}",
-                {
-                    "node": host["name"],
-                    "connection": connections[host["name"]],
-                    "gone": gone,
-                    "docker": settings.docker,
-                    "kata": settings.kata,
-                    "verification": settings.verification,
-                },
+                connections[host["name"]],
                 child_options(self, opts),
+                host.get("gone", False),
             )
-            if not gone:
-                proven[host["name"]] = node
-        self.nodes = pulumi.Output.all(*(node.summary for node in proven.values()))
-        self.evidence = pulumi.Output.from_input({host: node.evidence for host, node in proven.items()})
+            for host in args["hosts"]
+        ]
+        proven = kata_nodes(settings_of(args), machines)
+        self.nodes, self.evidence = summaries(proven), evidence(proven)
         self.register_outputs({"nodes": self.nodes, "evidence": self.evidence})
 
 
@@ -104,7 +96,7 @@ def _connection(host: ExistingHost, args: ExistingNodesArgs, bastion: Bastion | 
     user = host.get("user", "root")
     connection: Connection = {
         "address": host["address"],
-        "port": host.get("port", 22),
+        "port": host.get("port", login.SSH_PORT),
         "user": user,
         "host_key": _checked(host["host_key"]),
     }

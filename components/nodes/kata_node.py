@@ -79,7 +79,7 @@ def connection_of(connection: Connection) -> remote.ConnectionArgs:
 
 
 def _port(port: pulumi.Input[int] | None) -> pulumi.Output[float]:
-    return pulumi.Output.from_input(22 if port is None else port).apply(float)
+    return pulumi.Output.from_input(login.SSH_PORT if port is None else port).apply(float)
 
 
 def _secret(value: pulumi.Input[str] | None) -> pulumi.Output[str] | None:
@@ -117,13 +117,13 @@ class KataNode(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: KataNodeArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         settings = settings_of(args)
-        super().__init__("kata-nodes:index:KataNode", name, {"plan": settings.plan}, opts)
+        node = args.get("node", name)
+        super().__init__("kata-nodes:index:KataNode", name, {"plan": {"node": node, **settings.plan}}, opts)
         pyz, digest = bundle.cached()
         program = f"{PROGRAM_FOLDER}/nodekit-{digest[:12]}.pyz"
         uploaded = f".kata-nodes-{digest[:12]}.pyz"
         connection = connection_of(args["connection"])
         password = _secret(args["connection"].get("sudo_password"))
-        node = args.get("node", name)
         user = args["connection"].get("user", "root")
         identity = args["connection"].get("identity")
         if identity is None:

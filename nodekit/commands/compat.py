@@ -5,15 +5,19 @@ from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host import apt, kata
-from nodekit.rules.docker.docker_matrix import RUNTIMES, refuse_if_incompatible, verdict
+from nodekit.rules import node_state
+from nodekit.rules.docker.docker_matrix import refuse_if_incompatible, verdict
 from nodekit.rules.docker.docker_packages import DAEMONS, upstream_version
+from nodekit.rules.kata.kata_layout import RUNTIMES
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The pair that is asked about."""
     parser.add_argument("--docker", metavar="V", help="Docker's version, such as 27.5.1 (default: what is installed)")
     parser.add_argument("--kata", metavar="V", help="Kata's version, such as 3.32.0 (default: what is installed)")
-    parser.add_argument("--runtime", choices=RUNTIMES, default="go", help="Kata's runtime (default: go)")
+    parser.add_argument(
+        "--runtime", choices=RUNTIMES, default=node_state.KATA_RUNTIME, help="Kata's runtime (default: %(default)s)"
+    )
 
 
 def run(root: Path, *, docker: str | None, kata: str | None, runtime: str) -> dict[str, object]:

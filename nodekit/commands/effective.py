@@ -7,15 +7,21 @@ from typing import Any
 
 from nodekit.errors import NodeError
 from nodekit.host import files, kata, kata_start, kata_survey
+from nodekit.rules import node_state
 from nodekit.rules.kata import kata_config, kata_layout, kernel_params
 from nodekit.rules.text import printable
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this verb."""
-    parser.add_argument("--runtime", choices=kata_layout.RUNTIMES, default="go", help="Kata's runtime (default: go)")
     parser.add_argument(
-        "--hypervisor", choices=kata_layout.HYPERVISORS, default="qemu", help="its table [hypervisor.NAME] (default: qemu)"
+        "--runtime", choices=kata_layout.RUNTIMES, default=node_state.KATA_RUNTIME, help="Kata's runtime (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--hypervisor",
+        choices=kata_layout.HYPERVISORS,
+        default=node_state.HYPERVISOR,
+        help="its table [hypervisor.NAME] (default: %(default)s)",
     )
     parser.add_argument(
         "--config-path", metavar="FILE", help="the ConfigPath that a launcher gives (default: what Docker's runtime kata has)"

@@ -45,10 +45,10 @@ def run(root: Path) -> Document:
             "installedByThisProgram": kata_archive.installed(root) is not None,
             "configurations": {
                 runtime: {name: _or_reason(partial(_effective, root, runtime, name)) for name in kata_layout.HYPERVISORS}
-                for runtime in docker_matrix.RUNTIMES
+                for runtime in kata_layout.RUNTIMES
             },
         },
-        "compatible": {runtime: _or_reason(partial(_compatible, root, runtime)) for runtime in docker_matrix.RUNTIMES},
+        "compatible": {runtime: _or_reason(partial(_compatible, root, runtime)) for runtime in kata_layout.RUNTIMES},
         "changes": _or_reason(partial(_changes, root)),
         "lockedBy": _or_reason(partial(lock.holder, root)),
         "aptLockedBy": _or_reason(partial(apt.lock_holder, root)),

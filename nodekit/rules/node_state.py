@@ -15,6 +15,8 @@ SEED_PARAMETER = "user_namespace.enable=1"
 """What the document that this project grew from asks for; inert on mainline kernels, harmless, and always written."""
 DOCKER_VERSION, KATA_VERSION, KATA_RUNTIME, HYPERVISOR, TIMEOUT_SECONDS = "27.5.1", "3.32.0", "go", "qemu", 300
 """What a node has where its settings say nothing else."""
+LEAST_TIMEOUT_SECONDS, MOST_TIMEOUT_SECONDS = 30, 3600
+"""Bounds of the time that the proof of one node may take."""
 RUNTIME_NAME = "kata"
 """Name under which Docker knows the Kata runtime."""
 
@@ -113,6 +115,12 @@ class ProveState(Record):
     """Image of the container in which the ladder is climbed as well; without it one that is made of the node's files."""
 
     def __post_init__(self) -> None:
+        if not LEAST_TIMEOUT_SECONDS <= self.timeout_seconds <= MOST_TIMEOUT_SECONDS:
+            raise NodeError(
+                "bad-input",
+                f"Key timeoutSeconds is {self.timeout_seconds}",
+                expected=f"{LEAST_TIMEOUT_SECONDS} to {MOST_TIMEOUT_SECONDS}",
+            )
         if self.sandbox not in (*SANDBOXES, None):
             raise NodeError("bad-input", f"Key sandbox is {self.sandbox!r}", expected=f"one of {', '.join(SANDBOXES)}, or null")
 

@@ -21,6 +21,21 @@ from nodekit.errors import NodeError
 MIB = 1 << 20
 
 
+class EndlessPages(BaseHTTPRequestHandler):
+    """Answers every request with a page of a list, and says that there are more."""
+
+    def do_GET(self) -> None:
+        items = [{"metadata": {"name": "n", "uid": "u", "annotations": {"a": "x" * MIB}}}]
+        text = json.dumps({"items": items, "metadata": {"resourceVersion": "1", "continue": "more"}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
 class Endless(BaseHTTPRequestHandler):
     """Answers every request with a status, then with as much as is taken; `/version` and what is short end."""
 
@@ -50,9 +65,9 @@ class Endless(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def server(status: int) -> Iterator[str]:
+def server(status: int, kind: type[BaseHTTPRequestHandler] = Endless) -> Iterator[str]:
     """The address of a server with that status."""
-    handler = type("Handler", (Endless,), {"status": status, "protocol_version": "HTTP/1.1"})
+    handler = type("Handler", (kind,), {"status": status, "protocol_version": "HTTP/1.1"})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
         served.daemon_threads = True
         Thread(target=served.serve_forever, daemon=True).start()
@@ -120,13 +135,76 @@ def test_a_change_without_end_is_left_and_told(tmp_path: Path, monkeypatch: pyte
             list(api.changes("nodes", "1"))
 
 
+def test_a_list_whose_pages_never_end_is_left_and_told() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with server(200, EndlessPages) as address:
+        reader = Reader(kubeconfig(address), None)
+        for call in (lambda: reader.nodes(["n"], None), lambda: reader.jobs("n", "p"), lambda: reader.events("n")):
+            with pytest.raises(NodeError, match=f"{address} listed (nodes|jobs|events) in more than 8 MiB"):
+                call()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 96 * 1024, f"{grown} KiB"
+
+
+@pytest.mark.parametrize("status", [200, 404, 302])
+def test_what_is_no_api_server_is_named_as_one_that_does_not_answer_and_gets_no_second_request(
+    status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Web(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "6")
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    with server(status, Web) as address:
+        with pytest.raises(NodeError) as caught:
+            Reader(kubeconfig(address), None).nodes(["n"], None)
+        with pytest.raises(NodeError):
+            list(controller(address, tmp_path, monkeypatch).pages("nodes"))
+    assert caught.value.code == "cluster-unreachable" and "list nodes" in caught.value.message
+    assert (status == 200) == ("did not answer with a JSON object" in caught.value.message)
+    assert len(asked) == 2
+
+
+def test_pages_that_the_server_has_forgotten_are_listed_again_from_the_first() -> None:
+    answers_left = [
+        (200, {"items": [{"metadata": {"uid": "gone"}}], "metadata": {"continue": "c"}}),
+        (410, {"message": "too old"}),
+        (200, {"items": [{"metadata": {"uid": "a"}}], "metadata": {"continue": "c"}}),
+        (200, {"items": [{"metadata": {"uid": "b"}}], "metadata": {}}),
+    ]
+
+    class Forgetful(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, document = answers_left.pop(0)
+            text = json.dumps(document).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    with server(200, Forgetful) as address:
+        assert list(Reader(kubeconfig(address), None).jobs("n", "p")) == ["a", "b"]
+
+
 def test_what_is_short_is_read_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with server(200) as address:
         reader = Reader(kubeconfig(address), None)
         assert [reader.jobs("short", "p") for _ in range(3)] == [{}, {}, {}]
         api = controller(address, tmp_path, monkeypatch)
-        api.given = cast(Settings, SimpleNamespace(proof="p", namespace="n", selector="short"))
+        api.settings = cast(Settings, SimpleNamespace(proof="p", namespace="n", selector="short"))
         assert [list(api.pages("nodes")) for _ in range(3)] == [[([], "1")]] * 3
-    with server(403) as address, pytest.raises(NodeError, match=r"may not x: short"):
+    with server(403) as address, pytest.raises(NodeError, match=r"the controller may not list x: short"):
         api = controller(address, tmp_path, monkeypatch)
-        api.call("x", "GET", "/short")
+        api.client.call("list", "x", "GET", "/short")

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from clusterkit import joining, pod_proof
+from clusterkit.api.client import Changed
 from clusterkit.controller import rounds as rounds_module
 from clusterkit.controller import trimmed
-from clusterkit.controller.api import Api, Changed
+from clusterkit.controller.api import Api
 from clusterkit.controller.rounds import Rounds
 from clusterkit.controller.view import View
 from nodekit.errors import NodeError
@@ -32,7 +33,7 @@ class Cluster(Api):
     """Two tainted nodes, and whatever is made for them. Nothing is told by watches: a test reads again."""
 
     def __init__(self, *names: str) -> None:
-        self.given = GIVEN
+        self.settings = GIVEN
         self.version = 1
         self.found: dict[str, dict[str, Any]] = {}
         for name in names or ("a", "b"):

@@ -38,7 +38,7 @@ IN_THE_IMAGE = """
 import sys
 from types import SimpleNamespace
 import clusterkit.controller.__main__, clusterkit.controller.rounds
-clusterkit.controller.rounds.Rounds(SimpleNamespace(given=None), None)
+clusterkit.controller.rounds.Rounds(SimpleNamespace(settings=None), None)
 print(clusterkit.controller.__file__, *{name.split(".")[0] for name in sys.modules})
 """
 

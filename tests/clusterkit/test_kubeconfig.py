@@ -195,16 +195,16 @@ def test_a_plugin_that_fails_is_told_in_its_own_words(
 def test_the_proxy_of_the_kubeconfig_is_used(server: Server) -> None:
     text = written({"token": SECRET}, "http://cluster.invalid:6443", **{"proxy-url": server.address})
     assert authorization(text, server) == f"Bearer {SECRET}"
-    assert server.requests[-1][0] == "http://cluster.invalid:6443/api/v1/nodes"
+    assert server.requests[-1][0] == "http://cluster.invalid:6443/api/v1/nodes?limit=200"
 
 
 def test_the_proxy_of_the_environment_is_used_but_for_whom_it_exempts(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", server.address)
     authorization(written({"token": SECRET}, "http://cluster.invalid"), server)
-    assert server.requests[-1][0] == "http://cluster.invalid/api/v1/nodes"
+    assert server.requests[-1][0] == "http://cluster.invalid/api/v1/nodes?limit=200"
     monkeypatch.setenv("no_proxy", "127.0.0.1,.invalid")
     authorization(written({"token": SECRET}, server.address), server)
-    assert server.requests[-1][0] == "/api/v1/nodes"
+    assert server.requests[-1][0] == "/api/v1/nodes?limit=200"
 
 
 def test_a_proxy_of_another_kind_is_refused() -> None:

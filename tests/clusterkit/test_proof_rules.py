@@ -15,8 +15,7 @@ import pytest
 from clusterkit import pod, pod_proof, pod_verdict
 from clusterkit.pod_proof import Asked, Node
 from clusterkit.pod_verdict import Refusal, Words
-from nodekit.errors import NodeError
-from nodekit.failures import CATALOGUE
+from nodekit.errors import CATALOGUE, NodeError
 from nodekit.scripts import script
 from tests.clusterkit.reports import GUEST_ID, ZERO, report
 

@@ -75,8 +75,9 @@ def test_every_script_in_it_is_read_on_a_node() -> None:
 
 
 def test_edit_of_another_room_leaves_the_program_as_it_is(tmp_path: Path) -> None:
-    """What an edit changes: nothing in `clusterkit`, the program in `nodekit`."""
-    for room in ("nodekit", "clusterkit", "delivery"):
+    """What an edit changes: nothing in other rooms, their failures above all, and the program in `nodekit`."""
+    rooms = ("clusterkit", "aws", "delivery", "local", "stacks", "policy", "components", "review")
+    for room in ("nodekit", *rooms):
         shutil.copytree(CHECKOUT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
 
     def digest() -> str:
@@ -88,7 +89,11 @@ def test_edit_of_another_room_leaves_the_program_as_it_is(tmp_path: Path) -> Non
         place.write_text(place.read_text() + "\nADDED = 1\n")
 
     before = digest()
-    edit("clusterkit/runtime_class.py")
-    assert digest() == before
-    edit("nodekit/rules/text.py")
+    for file in (
+        "clusterkit/runtime_class.py",
+        *(f"{room}/failures.py" for room in rooms if (tmp_path / room / "failures.py").exists()),
+    ):
+        edit(file)
+        assert digest() == before, file
+    edit("nodekit/failures.py")
     assert digest() != before

@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 
 from local import certificates, cluster, process
-from local.process import LocalError
+from nodekit.errors import NodeError
 from tools import get
 
 
@@ -47,7 +47,7 @@ def test_the_kubeconfig_carries_everything_itself() -> None:
 
 def test_a_server_that_ends_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     false = shutil.which("false")
-    with pytest.raises(LocalError, match="ended by itself"):
+    with pytest.raises(NodeError, match="ended by itself"):
         cluster.up({"directory": str(tmp_path / "cluster"), "etcd": false, "apiserver": false})
     assert not (tmp_path / "cluster").exists()
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from local import accelerator, machine, process
+from local import accelerator, limits, machine, process
 from local.boot import BOOT_VARIABLE, Boot, boot, hung, kernel_trouble
-from local.process import LocalError
+from nodekit.errors import NodeError
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_emulated_machines_boot_one_after_the_other(tmp_path: Path, chosen: str,
 
 def test_other_settings_make_another_machine(asked: dict[str, Any]) -> None:
     first = machine.up(asked)
-    second = machine.up({**asked, "memoryMiB": 2048})
+    second = machine.up({**asked, "memoryMiB": limits.MEMORY_MIB.least})
     assert running(asked["directory"]) == [second["pid"]]
     machine.down(asked)
     assert second["hostKey"] != first["hostKey"]
@@ -154,7 +154,7 @@ def test_a_machine_that_dies_is_told_in_its_own_words_and_leaves_nothing(
     asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_QEMU", "dies")
-    with pytest.raises(LocalError, match="cannot set up guest memory"):
+    with pytest.raises(NodeError, match="cannot set up guest memory"):
         machine.up(asked)
     assert not Path(asked["directory"]).exists()
 
@@ -162,7 +162,7 @@ def test_a_machine_that_dies_is_told_in_its_own_words_and_leaves_nothing(
 def test_a_mute_machine_is_ended_and_its_console_shown(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_QEMU", "mute")
     monkeypatch.setattr(machine, "SSH_SECONDS", 2)
-    with pytest.raises(LocalError, match="reached nothing"):
+    with pytest.raises(NodeError, match="reached nothing"):
         machine.up(asked)
     assert not Path(asked["directory"]).exists()
     assert running(asked["directory"]) == []
@@ -172,7 +172,7 @@ def test_a_failed_restart_keeps_the_disk(asked: dict[str, Any], monkeypatch: pyt
     machine.up(asked)
     process.stop(Path(asked["directory"]) / "process.json")
     monkeypatch.setenv("FAKE_QEMU", "dies")
-    with pytest.raises(LocalError):
+    with pytest.raises(NodeError):
         machine.up(asked)
     assert (Path(asked["directory"]) / "disk.qcow2").exists()
     machine.down(asked)
@@ -223,13 +223,13 @@ def test_a_folder_that_is_not_a_machines_is_not_emptied(asked: dict[str, Any]) -
     Path(asked["directory"]).mkdir()
     (Path(asked["directory"]) / "thesis.txt").write_text("years of work")
     for verb in (machine.up, machine.down):
-        with pytest.raises(LocalError, match=r"thesis\.txt"):
+        with pytest.raises(NodeError, match=r"thesis\.txt"):
             verb(asked)
     assert (Path(asked["directory"]) / "thesis.txt").read_text() == "years of work"
 
 
 def test_a_missing_image_is_named_before_anything_is_made(asked: dict[str, Any]) -> None:
-    with pytest.raises(LocalError, match="/none does not exist"):
+    with pytest.raises(NodeError, match="/none does not exist"):
         machine.up({**asked, "disk": "/none"})
     assert not Path(asked["directory"]).exists()
 

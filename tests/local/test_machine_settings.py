@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from local import machine
-from local.process import LocalError
+from local import limits, machine
+from nodekit.errors import NodeError
 
 GIVEN: dict[str, Any] = {
     "name": "node-1",
@@ -27,7 +27,7 @@ def test_whole_numbers_may_arrive_as_floats() -> None:
 
 def test_sizes_and_user_have_defaults() -> None:
     asked = machine.parse({key: value for key, value in GIVEN.items() if key not in ("memoryMiB", "cores")})
-    assert (asked.memoryMiB, asked.cores, asked.sshUser) == (4096, machine.DEFAULT_CORES, "node")
+    assert (asked.memoryMiB, asked.cores, asked.sshUser) == (4096, limits.CORES.default, "node")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,8 @@ def test_sizes_and_user_have_defaults() -> None:
         ("directory", "relative"),
         ("disk", "/a\nb"),
         ("kernel", 1),
-        ("memoryMiB", 512),
+        ("memoryMiB", limits.MEMORY_MIB.least - 1),
+        ("memoryMiB", limits.MEMORY_MIB.most + 1),
         ("memoryMiB", "4096"),
         ("memoryMiB", 4096.5),
         ("memoryMiB", float("nan")),
@@ -52,10 +53,10 @@ def test_sizes_and_user_have_defaults() -> None:
     ],
 )
 def test_a_bad_setting_is_refused_by_its_name(key: str, value: object) -> None:
-    with pytest.raises(LocalError, match=key) as caught:
+    with pytest.raises(NodeError, match=key) as caught:
         machine.parse({**GIVEN, key: value})
     assert caught.value.code == "bad-input"
-    assert "remedy: " in str(caught.value)
+    assert caught.value.remedy.startswith("Use ")
 
 
 def test_qemu_gets_exactly_these_arguments() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from local import process
-from local.process import LocalError
+from nodekit.errors import NodeError
 
 
 def sleeper(folder: Path, code: str = "import time; time.sleep(300)") -> int:
@@ -78,7 +78,7 @@ def test_a_process_that_ignores_the_request_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_missing_program_is_named_and_leaves_no_record(tmp_path: Path) -> None:
-    with pytest.raises(LocalError, match="/nowhere/program cannot be run"):
+    with pytest.raises(NodeError, match="/nowhere/program cannot be run"):
         process.spawn(["/nowhere/program"], tmp_path / "process.json", tmp_path / "log")
     assert not (tmp_path / "process.json").exists()
 
@@ -86,7 +86,7 @@ def test_a_missing_program_is_named_and_leaves_no_record(tmp_path: Path) -> None
 def test_a_folder_with_something_foreign_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("1")
     (tmp_path / "letters").write_text("2")
-    with pytest.raises(LocalError, match="'letters'"):
+    with pytest.raises(NodeError, match="'letters'"):
         process.empty(tmp_path, ("mine",))
     assert (tmp_path / "mine").exists()
 
@@ -135,7 +135,7 @@ def test_input_that_is_no_object_is_refused_with_a_remedy(text: str) -> None:
     )
     assert done.returncode == 1
     assert done.stdout == ""
-    assert "remedy: give the settings as one object" in done.stderr
+    assert "Write the settings as one JSON object. [bad-input]" in done.stderr
 
 
 def test_bad_usage_is_told_apart_from_failure() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from local import process, site
-from local.process import LocalError
+from nodekit.errors import NodeError
 
 
 @pytest.fixture
@@ -66,12 +66,12 @@ def test_another_site_is_not_taken_for_this_one(asked: dict[str, Any], tmp_path:
 def test_a_site_that_cannot_be_served_leaves_nothing(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     (Path(asked["site"]) / "debian/gpg").unlink()
     monkeypatch.setattr(site, "START_SECONDS", 1)
-    with pytest.raises(LocalError, match="did not start"):
+    with pytest.raises(NodeError, match="did not start"):
         site.up(asked)
     assert not Path(asked["directory"]).exists()
 
 
 def test_a_folder_without_an_image_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LocalError, match="no built image"):
+    with pytest.raises(NodeError, match="no built image"):
         site.up({"directory": str(tmp_path / "records"), "site": str(tmp_path / "none")})
     assert not (tmp_path / "records").exists()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nodekit.failures import CATALOGUE
+from nodekit.errors import CATALOGUE
 from nodekit.rules.proof.ladder import COMMANDS, PLACES, REQUIRED, SANDBOXES, Verdict, judge, readings
 
 NONCE = "00112233445566778899aabbccddeeff"

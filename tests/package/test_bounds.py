@@ -11,9 +11,8 @@ OURS = "it is a file of this very package"
 BELOW = "its client reads no answer beyond clusterkit/api/answers.py:MAX_ANSWER"
 ALLOWED = {
     "clusterkit/api/kubeconfig.py:_client": "it returns the client through clusterkit/api/answers.py:limited",
-    "clusterkit/api/cluster_reader.py:Reader.read": BELOW,
-    "clusterkit/controller/api.py:Api.call": BELOW,
-    "clusterkit/controller/api.py:parsed": BELOW,
+    "clusterkit/api/client.py:Client._call": BELOW,
+    "clusterkit/api/client.py:parsed": BELOW,
     "components/package.py:version": OURS,
     "components/package.py:metadata": OURS,
     "delivery/bundle.py:_files": OURS,

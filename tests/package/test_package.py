@@ -14,7 +14,11 @@ import tomllib
 import yaml
 from pulumi.errors import InputPropertyError
 
+from aws import ec2
+from clusterkit import pod
 from components import package
+from delivery import login
+from nodekit.rules import node_state
 from tests.package import release
 from tests.package.breaking import breaks, lost
 from tests.package.programs import PROGRAMS, registered
@@ -65,6 +69,17 @@ def described() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def test_every_component_and_property_is_described() -> None:
     assert [where for where, one in described() if not one.get("description", "").strip()] == []
+
+
+def test_defaults_in_descriptions_are_those_of_the_rules() -> None:
+    rules = {node_state.DOCKER_VERSION, node_state.KATA_VERSION, pod.CPU, pod.MEMORY, pod.MEMORY_LIMIT}
+    rules |= {str(number) for number in (node_state.TIMEOUT_SECONDS, login.SSH_PORT, ec2.ROOT_VOLUME_GIB)}
+    described_defaults = {
+        value
+        for _, entry in described()
+        for value in re.findall(r"by default (?:the official release )?([0-9][\w.]*\w)", " ".join(entry["description"].split()))
+    }
+    assert described_defaults == rules
 
 
 def test_every_component_gives_an_output_to_come_after() -> None:

@@ -92,7 +92,6 @@ PLACES: dict[str, Callable[[str], str]] = {
     "a short text": printable,
     "a command's output and error": lines_of_a_command,
     "the command plugin's error": lambda text: str(CommandError(text)),
-    "the local stack's error": lambda text: str(process.LocalError("x", text, text)),
     "the controller's log": logged,
     "a comment on a pull request": neutral.code,
 }

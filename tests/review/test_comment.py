@@ -104,6 +104,14 @@ def test_plan_of_a_node_is_told_in_words(old: dict[str, Any], new: dict[str, Any
     assert f"- node `a`: {said}\n" in comment.plan("s", read(node(old, new)))
 
 
+@pytest.mark.parametrize(("plan_name", "shown"), [("b", "b"), (None, "pool-b"), (documents.UNKNOWN, "pool-b"), (7, "pool-b")])
+def test_node_has_the_name_of_its_stacks_file_and_not_that_of_its_resource(plan_name: object, shown: str) -> None:
+    old, new = ({"node": plan_name, "dockerVersion": version} for version in ("27.5.1", "28.5.2"))
+    assert f"- node `{shown}`: Docker `27.5.1` → `28.5.2`\n" in comment.plan("s", read(node(old, new, "pool-b")))
+    removed = step("delete", "kata-nodes:index:KataNode", "pool-b", {"plan": old})
+    assert f"- node `{shown}`: **removed** from the stack\n" in comment.plan("s", read(removed))
+
+
 def test_what_the_plan_does_not_tell_is_named_by_its_key_and_never_by_its_value() -> None:
     plan = {"dockerVersion": "27.5.1"}
     old, new = (

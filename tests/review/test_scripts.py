@@ -87,7 +87,7 @@ def test_fork_without_any_secret_gets_its_comment(clone: Path, tmp_path: Path, g
     subprocess.run([sys.executable, "-m", "review.post", tmp_path / "uploads"], cwd=clone, check=True)
     ((_, _, body),) = github.writes()
     words = "Docker `27.5.1` → `28.5.2`; kernel_params gain `sysctl.user.max_user_namespaces=20000`; proven again"
-    assert f"- node `nodes-staging-1`: {words}\n" in body["body"]
+    assert f"- node `staging-1`: {words}\n" in body["body"]
     assert "Nodes (1): **1 to change** · Cluster: **no change** · Other resources: **no change**" in body["body"]
     assert "Made-up values stood for the secrets `kata-nodes:kubeconfig`" in body["body"]
     git(clone, "reset", "--quiet", "--hard", "HEAD^")

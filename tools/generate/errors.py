@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 
-from nodekit.failures import CATALOGUE, Failure
+from nodekit.failures import Failure
 from nodekit.rules.proof import console, ladder
+from review.catalogue import KNOWN, ROOMS
 
 HEAD = """# Failures
 
 Every failure ends with a code in brackets, as in `[proof-user-namespaces-zero]`; the verbs on a node report it as `error.code`.
 For each code, this page says what it means and lists the remedies that the program names; `<name>` stands for a value of the
-run. `make generate` writes the page from the catalogue. A code never changes its meaning.
+run. `make generate` writes the page from the catalogues, `failures.py` of each room. A code never changes its meaning.
 """
 SYMPTOMS = (
     "No space left on device",
@@ -47,8 +48,11 @@ def diagnoses() -> Iterator[tuple[str, str]]:
 
 def remedies(code: str, failure: Failure) -> list[str]:
     """Every remedy of a code, each once."""
+    of_its_room = next(catalogue[code].cases for catalogue in ROOMS.values() if code in catalogue)
+    cases = [*of_its_room, *sorted(failure.cases.keys() - of_its_room.keys())]
     diagnosed = [remedy for of, remedy in diagnoses() if of == code]
-    return list(dict.fromkeys(one.rstrip(".") for one in (failure.remedy, *failure.cases.values(), *diagnosed) if one))
+    remedies = (failure.remedy, *(failure.cases[case] for case in cases), *diagnosed)
+    return list(dict.fromkeys(remedy.rstrip(".") for remedy in remedies if remedy))
 
 
 def escaped(text: str) -> str:
@@ -59,7 +63,9 @@ def escaped(text: str) -> str:
 def text() -> str:
     """Content of docs/reference/errors.md."""
     parts = [HEAD]
-    for code, failure in CATALOGUE.items():
-        lines = "\n".join(f"- {escaped(remedy)}." for remedy in remedies(code, failure))
-        parts.append(f"## {code}\n\n{failure.cause}\n\n{lines}\n")
+    for heading, catalogue in ROOMS.items():
+        parts.append(f"## {heading}\n")
+        for code in catalogue:
+            lines = "\n".join(f"- {escaped(remedy)}." for remedy in remedies(code, KNOWN[code]))
+            parts.append(f"### {code}\n\n{KNOWN[code].cause}\n\n{lines}\n")
     return "\n".join(parts)

@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass
 
 from nodekit.errors import NodeError
+from nodekit.rules.kata.kata_layout import RUNTIMES
 from nodekit.rules.text import printable
 
-RUNTIMES = ("go", "rust")
 Version = tuple[int, int, int]
 
 

@@ -3,12 +3,16 @@
 import ast
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
+import grimp
 import pytest
 
+from nodekit import errors
 from nodekit.errors import NodeError, placeholders, remedy_for
-from nodekit.failures import CATALOGUE
+from nodekit.failures import Failure
+from review.catalogue import KNOWN, ROOMS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PRODUCT = [
@@ -16,6 +20,8 @@ PRODUCT = [
     for path in sorted(CHECKOUT.rglob("*.py"))
     if path.relative_to(CHECKOUT).parts[0] not in ("bench", "examples", "tests", "tools") and path.name != "failures.py"
 ]
+PACKAGES = ["nodekit", "delivery", "aws", "clusterkit", "local", "stacks", "policy"]
+"""Rooms with failures of their own."""
 TREES = {path: ast.parse(path.read_text()) for path in PRODUCT}
 SCRIPTS = sorted(path for room in ("aws", "delivery", "nodekit") for path in (CHECKOUT / room).rglob("*.sh"))
 OWN = {"details", "remedy"}
@@ -68,23 +74,60 @@ def in_scripts() -> Iterator[tuple[str, str, str]]:
 
 
 def test_every_place_names_a_code_and_a_case_of_the_catalogue() -> None:
-    strange = [where for where, _, code, _, _, _ in sites() if code not in CATALOGUE]
+    strange = [where for where, _, code, _, _, _ in sites() if code not in KNOWN]
     assert strange == []
     unknown = [
         (where, code, case)
         for where, call, code, cases, _, _ in sites()
         for case in cases
         if case
-        and case not in CATALOGUE[code].cases
+        and case not in KNOWN[code].cases
         and isinstance(call.args[RAISING[ast.unparse(call.func).rpartition(".")[2]]], ast.Constant)
     ]
     assert unknown == []
 
 
+def test_every_place_has_imported_the_room_of_its_code() -> None:
+    """Else the program would end with KeyError there, and a node's program does not carry the failures of other rooms."""
+    room_of = {code: room for room in ROOMS for code in ROOMS[room]}
+    names = {
+        room: next(name for name in PACKAGES if ROOMS[room] is import_module(f"{name}.failures").CATALOGUE) for room in ROOMS
+    }
+    graph = grimp.build_graph(*PACKAGES, "components", "plugins", cache_dir=None)
+    closures: dict[str, set[str]] = {}
+    lacking = []
+    for where, call, code, cases, _, _ in sites():
+        path = Path(where.partition(":")[0])
+        module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+        if module not in closures:
+            closures[module] = {name.partition(".")[0] for name in graph.find_upstream_modules(module)} | {path.parts[0]}
+        if names[room_of[code]] not in closures[module]:
+            lacking.append((where, code))
+        if path.parts[0] == "nodekit":
+            lacking += [(where, f"{code} {case}") for case in cases if case and not known_to_nodes(call, code, case)]
+    assert lacking == []
+
+
+def known_to_nodes(call: ast.Call, code: str, case: str) -> bool:
+    """Whether the node program carries a case, or the text is none."""
+    written = isinstance(call.args[RAISING[ast.unparse(call.func).rpartition(".")[2]]], ast.Constant)
+    return case in ROOMS["On a node"][code].cases or not written
+
+
+def test_no_room_can_change_what_another_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "CATALOGUE", dict(errors.CATALOGUE))
+    with pytest.raises(ValueError, match="bad-input"):
+        errors.add({"bad-input": Failure("Another cause.")})
+    with pytest.raises(ValueError, match="bad-input stdin"):
+        errors.add({}, {"bad-input": {"stdin": "Another remedy"}})
+    errors.add({"new": Failure("A cause.", "Do {this}")}, {"new": {"other": "Do that"}})
+    assert remedy_for("new", this="it") == "Do it" and remedy_for("new", "other") == "Do that"
+
+
 def test_every_place_gives_its_remedy_the_values_that_it_shows_and_no_others() -> None:
     wrong = []
     for where, _, code, cases, values, _ in sites():
-        failure = CATALOGUE[code]
+        failure = KNOWN[code]
         shown = [
             placeholders(failure.cases[case] if case else failure.remedy) for case in cases if not case or case in failure.cases
         ]
@@ -104,19 +147,17 @@ def test_a_remedy_that_is_not_of_the_catalogue_comes_from_a_diagnosis_and_is_not
         and ast.unparse(word.value) != "None"
     ]
     assert written == []
-    without = [
-        where for where, _, code, cases, _, brings in sites() if cases == [""] and not CATALOGUE[code].remedy and not brings
-    ]
+    without = [where for where, _, code, cases, _, brings in sites() if cases == [""] and not KNOWN[code].remedy and not brings]
     assert [where for where in without if "remedy_for" not in where] == []
 
 
 def test_every_code_and_case_of_the_catalogue_is_used() -> None:
     used = words() | {code for _, code, _ in in_scripts()}
-    assert [code for code in CATALOGUE if code not in used] == []
+    assert [code for code in KNOWN if code not in used] == []
     remedies = [(code, remedy) for _, code, remedy in in_scripts()]
     unused = [
         (code, case)
-        for code, failure in CATALOGUE.items()
+        for code, failure in KNOWN.items()
         for case, remedy in failure.cases.items()
         if case not in used and not any(code == of and pattern(remedy).fullmatch(said) for of, said in remedies)
     ]
@@ -133,9 +174,7 @@ def test_scripts_report_the_remedies_of_the_catalogue_word_for_word() -> None:
     strange = [
         (script, code, said)
         for script, code, said in in_scripts()
-        if not any(
-            pattern(remedy).fullmatch(said) for remedy in (CATALOGUE[code].remedy, *CATALOGUE[code].cases.values()) if remedy
-        )
+        if not any(pattern(remedy).fullmatch(said) for remedy in (KNOWN[code].remedy, *KNOWN[code].cases.values()) if remedy)
     ]
     assert strange == []
 

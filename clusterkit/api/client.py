@@ -1,0 +1,223 @@
+"""The one client of an API server: bounded requests, lists in pages, watches, and errors with a remedy.
+
+Requests do not go through the kubernetes library's classes for each resource: what these check of every request takes longer
+than all else that a request costs the controller, and their models a third of its memory. The library connects and logs in.
+"""
+
+import json
+from collections.abc import Container, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import urllib3
+from kubernetes import client
+
+from clusterkit.api import answers
+from nodekit.errors import NodeError
+
+REQUEST_SECONDS = 20
+"""Bound on one request; one that could not connect is tried four times."""
+PAGE = 200
+"""Objects that are listed at once: some 4 MiB of real nodes, whose images make them long."""
+LISTINGS = 3
+"""How often a list begins again that the server can no longer continue."""
+WATCH_SECONDS = 600
+"""After which the server ends a watch; it goes on from there."""
+QUIET_SECONDS = 150
+"""After which a watch that says nothing is taken for a lost connection; a server sends a bookmark each minute."""
+GONE = 410
+"""Status of a list or a watch that would have to go on from what the server has forgotten."""
+JSON, JSON_PATCH, MERGE_PATCH = "application/json", "application/json-patch+json", "application/merge-patch+json"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sends requests, as error messages say it, and the cases of the catalogue whose remedies fit."""
+
+    user: str
+    credentials: str
+    login_case: str = ""
+    forbidden_case: str = ""
+    unreachable_case: str = ""
+
+
+PERSON = Caller("the kubeconfig's user", "the kubeconfig's credentials; they may have expired")
+CONTROLLER = Caller("the controller", "the controller's credentials", "token", "controller", "pod")
+
+
+class Changed(Exception):
+    """What a request is about is no longer what it was when it was read, or is gone: read it again."""
+
+
+class Client:
+    """One cluster; every error except Changed is a NodeError with a remedy, and none contains a secret."""
+
+    def __init__(self, api: client.ApiClient, caller: Caller) -> None:
+        """`api` is one that `answers.limited` bounds."""
+        self.api, self.caller = api, caller
+        self.server = api.configuration.host
+
+    def call(
+        self,
+        verb: str,
+        resource: str,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        query: Mapping[str, object] | None = None,
+        content_type: str = JSON,
+        expected: Container[int] = (),
+    ) -> dict[str, Any]:
+        """The JSON answer of one request; `verb` and `resource` are for its refusal. Raises Changed for `expected` statuses."""
+        return self._call(verb, resource, method, path, body, query or {}, content_type, expected)[0]
+
+    def get(self, resource: str, path: str) -> dict[str, Any] | None:
+        """One object, None where there is none."""
+        try:
+            return self.call("get", resource, "GET", path, expected=(404,))
+        except Changed:
+            return None
+
+    def pages(self, resource: str, path: str, query: Mapping[str, object]) -> Iterator[tuple[list[dict[str, Any]], str]]:
+        """Objects of a list in pages, each with the version of the cluster that all pages show.
+
+        Raises Changed where the server can no longer continue the list.
+        """
+        for items, version, _ in self._pages(resource, path, query):
+            yield items, version
+
+    def listed(self, resource: str, path: str, query: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
+        """All objects of a list, of `answers.MAX_ANSWER` bytes at most."""
+        for _ in range(LISTINGS):
+            objects: list[dict[str, Any]] = []
+            size = 0
+            with suppress(Changed):
+                for items, _, length in self._pages(resource, path, query or {}):
+                    size += length
+                    if size > answers.MAX_ANSWER:
+                        raise answers.too_long(self.api, f"listed {resource} in", answers.MAX_ANSWER)
+                    objects += items
+                return objects
+        raise NodeError(
+            "cluster-unreachable",
+            f"the API server {self.server} ended a list of {resource} before it was complete, {LISTINGS} times",
+            "log",
+        )
+
+    def watch(self, resource: str, path: str, query: Mapping[str, object], version: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What changes after a version, until the server ends the watch: ADDED, MODIFIED, DELETED or BOOKMARK, and the object.
+
+        Raises Changed when the version is too old.
+        """
+        query = {**query, "watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true"}
+        query["timeoutSeconds"] = WATCH_SECONDS
+        answer = self._request("GET", path, query, None, "", urllib3.Timeout(connect=REQUEST_SECONDS, read=QUIET_SECONDS))
+        if answer.status == GONE:
+            raise Changed(resource)
+        if answer.status != 200:
+            raise self._refused("watch", resource, answer, parsed(answer))
+        # A connection that breaks, or says nothing, is made again by the next watch, which reports when that is impossible.
+        with suppress(urllib3.exceptions.HTTPError, ValueError):
+            for line in answers.lines(self.api, answer):
+                change = json.loads(line)
+                if change["type"] == "ERROR":
+                    raise Changed(resource)
+                yield change["type"], change["object"]
+
+    def _pages(self, resource: str, path: str, query: Mapping[str, object]) -> Iterator[tuple[list[dict[str, Any]], str, int]]:
+        """Pages with their lengths in bytes."""
+        following = ""
+        while True:
+            asked = {"limit": PAGE, **query, **({"continue": following} if following else {})}
+            page, length = self._call("list", resource, "GET", path, None, asked, JSON, (GONE,))
+            about = page.get("metadata") or {}
+            yield page.get("items") or [], str(about.get("resourceVersion") or ""), length
+            following = str(about.get("continue") or "")
+            if not following:
+                return
+
+    def _call(
+        self,
+        verb: str,
+        resource: str,
+        method: str,
+        path: str,
+        body: object,
+        query: Mapping[str, object],
+        content_type: str,
+        expected: Container[int],
+    ) -> tuple[dict[str, Any], int]:
+        """The JSON answer of one request, and its length."""
+        answer = self._request(method, path, query, body, content_type, urllib3.Timeout(total=REQUEST_SECONDS))
+        if answer.status in expected:
+            raise Changed(f"{verb} {resource}")
+        document = parsed(answer)
+        if answer.status >= 300 or not isinstance(document, dict):
+            raise self._refused(verb, resource, answer, document)
+        return document, len(answer.data)
+
+    def _request(
+        self, method: str, path: str, query: Mapping[str, object], body: object, content_type: str, timeout: urllib3.Timeout
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer to one request, whatever its status; raises NodeError where none arrives."""
+        headers = {"Accept": JSON, **self.api.default_headers}
+        for login in self.api.configuration.auth_settings().values():  # fetches a credential again that has ended
+            headers[str(login["key"])] = str(login["value"])
+        if body is not None:
+            headers["Content-Type"] = content_type
+        text = None if body is None else json.dumps(body)
+        address = f"{self.server}{path}?{urlencode(query)}" if query else f"{self.server}{path}"
+        try:
+            # Not redirected, because the headers log in, wherever they are sent.
+            return self.api.rest_client.pool_manager.request(
+                method, address, body=text, headers=headers, timeout=timeout, redirect=False
+            )
+        except urllib3.exceptions.HTTPError as error:
+            why = str(getattr(error, "reason", None) or error)[:300]
+        except ValueError as error:
+            why = type(error).__name__  # its text may hold a header
+        raise NodeError(
+            "cluster-unreachable", f"the API server {self.server} does not answer: {why}", self.caller.unreachable_case
+        )
+
+    def _refused(self, verb: str, resource: str, answer: urllib3.BaseHTTPResponse, document: object) -> NodeError:
+        """From an unexpected answer."""
+        status, caller = answer.status, self.caller
+        reason = str(document.get("message") or "")[:600] if isinstance(document, dict) else ""
+        because = f": {reason}" if reason else ""
+        if status == 401:
+            return NodeError(
+                "cluster-login-refused",
+                f"the API server {self.server} does not accept {caller.credentials}",
+                caller.login_case,
+            )
+        if status == 403:
+            return NodeError(
+                "cluster-forbidden",
+                f"{caller.user} may not {verb} {resource}{because}",
+                caller.forbidden_case,
+                verbs=verb,
+                resource=resource,
+            )
+        if status < 300:
+            return NodeError(
+                "cluster-unreachable",
+                f"the API server {self.server} did not answer with a JSON object when asked to {verb} {resource}",
+                "log",
+            )
+        answered = f"the API server {self.server} answered {status} {answer.reason or ''}".rstrip()
+        answered += f" when asked to {verb} {resource}{because}"
+        if 400 <= status < 500 and status != 429 and reason:
+            return NodeError("cluster-object-refused", answered)
+        return NodeError("cluster-unreachable", answered, "log")
+
+
+def parsed(answer: urllib3.BaseHTTPResponse) -> object:
+    """The JSON of an answer, an empty object where it has no content, and None where that is no JSON."""
+    try:
+        return json.loads(answer.data) if answer.data else {}
+    except ValueError:
+        return None

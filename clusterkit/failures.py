@@ -1,0 +1,203 @@
+"""What can fail with a cluster: its API server, a kubeconfig, pods and their proof."""
+
+from nodekit.failures import Failure
+
+_SET = "kubectl config view --raw --minify --flatten | pulumi config set --secret kata-nodes:kubeconfig"
+"""Sets a kubeconfig that holds one cluster, and what its files hold."""
+CATALOGUE: dict[str, Failure] = {
+    "pod-capabilities": Failure(
+        "A container adds capabilities that its pod's RuntimeClass does not keep inside a guest.",
+        "Set runtimeClassName to {classes}, or add no capability",
+        {
+            "set": "Add {capabilities}, spelled exactly so, or neither",
+        },
+    ),
+    "pod-reaches-node": Failure(
+        "A pod would reach the node itself: a privileged container, a host namespace or a hostPath volume.",
+        "Remove {fields}",
+        {
+            "privileged": "Remove privileged; {capabilities} under a RuntimeClass of Kata are enough for a nested sandbox",
+            "volume": "Use emptyDir or a persistent volume claim",
+        },
+    ),
+    "proof-timeout": Failure(
+        "The pod of a proof did not end in time.",
+        "Read the runtime's log on the node, and raise the proof's timeoutSeconds only if the node is just slow",
+        {
+            "unscheduled": (
+                "Set the labels that the RuntimeClass asks for, make room for the pod with its overhead, or leave the node "
+                "out of the proof"
+            ),
+        },
+    ),
+    "proof-pod-lost": Failure(
+        "The pod of a proof disappeared before it reported.",
+        "Run pulumi up again, which proves the node again",
+        {
+            "replaced": "Run pulumi up again, which proves the machine that is there",
+            "refresh": "Run pulumi refresh, then pulumi up",
+            "node": "Check that the node still exists and is Ready, then run again",
+        },
+    ),
+    "proof-pod-refused": Failure(
+        "The cluster refuses the pod of a proof, so no guest was started.",
+        "Correct what it names, then run again",
+        {
+            "PodSecurity": (
+                "Label the namespace pod-security.kubernetes.io/enforce=privileged (SandboxNamespace does), or use the "
+                "template for an ordinary user, which needs no capability"
+            ),
+            "ValidatingAdmissionPolicy": (
+                "Follow the rule that it names; the sandbox guard admits the capabilities under its own RuntimeClasses"
+            ),
+            "RuntimeClass": "Create the RuntimeClass, or name one that exists",
+            "quota": (
+                "Raise the namespace's quota: each node's proof is a pod with the template's requests and the class's overhead"
+            ),
+        },
+    ),
+    "proof-forged": Failure(
+        "A Job or pod of a proof is not the one that was asked for, so its report is not trusted.",
+        "Check who may write in the proof's namespace, and which webhooks change Jobs and pods there; then run pulumi up again",
+    ),
+    "kata-deploy-distribution": Failure(
+        "Nodes run another Kubernetes distribution than kata-deploy is told, so it would configure Kata where their containerd "
+        "never looks.",
+        "Set it to what the nodes run; if they run several, choose the nodes of one with kubernetes.kataDeploy.nodeSelector",
+    ),
+    "kata-deploy-no-kvm": Failure(
+        "kata-deploy would bring Kata to nodes that cannot run it, and label them as if they could.",
+        "Choose the nodes that have KVM with kubernetes.kataDeploy.nodeSelector",
+    ),
+    "cluster-node-unknown": Failure(
+        "The cluster has no such node, or none with such labels.",
+        "Use the names that kubectl get nodes lists",
+        {
+            "labels": "Correct the selector, or label the nodes: kubectl label node",
+            "boot-id": "Start the kubelet there; without the boot id a guest cannot be told from the node's own kernel",
+        },
+    ),
+    "cluster-object-exists": Failure(
+        "An object of that name already exists on the cluster and is not this stack's.",
+        "Choose another name, or remove that object",
+        {
+            "namespace": (
+                "Choose another namespace, or adopt this one, which only labels it (the component's adopt; for the namespace "
+                "of this program's sandboxes kubernetes.adoptNamespace)"
+            ),
+            "pod-template": "Choose another name for the template",
+            "runtime-class": (
+                "Choose another name for the class, or use this one as it is (adopt; here kubernetes.adoptRuntimeClass), as "
+                "for a class that kata-deploy made"
+            ),
+        },
+    ),
+    "cluster-object-missing": Failure(
+        "An object to adopt is not on the cluster.",
+        "Correct its name, or have it made: {setting}: false",
+    ),
+    "cluster-provider-takes-over": Failure(
+        "The Kubernetes provider creates objects in a way that would take over existing ones.",
+        "Make it with a provider that has enableServerSideApply: false, or adopt the one that is there",
+    ),
+    "cluster-field-owned": Failure(
+        "A field to be set on the cluster belongs to another manager.",
+        "Release the field from that owner (for a label: kubectl label KIND NAME KEY-), or choose another name",
+    ),
+    "cluster-forbidden": Failure(
+        "The kubeconfig's user lacks a right that this program needs.",
+        "Grant that user {verbs} on {resource}, or use the kubeconfig of a user who has them",
+        {
+            "controller": "Have the stack make the controller's roles and its admission policy again: pulumi up --refresh",
+        },
+    ),
+    "cluster-login-refused": Failure(
+        "The cluster's API server does not accept the kubeconfig's credentials.",
+        "Get a new kubeconfig, then: " + _SET,
+        {
+            "token": "Delete the controller's pod, so that the next one gets a new token",
+            "controller": "Run the controller in a pod with its service account, or set KUBECONFIG",
+        },
+    ),
+    "kubeconfig-invalid": Failure(
+        "The kubeconfig cannot be used: it is incomplete, or asks for something that this program cannot do.",
+        "Write it completely and set it again: " + _SET,
+        {
+            "auth-provider": "Write the kubeconfig again with {plugin} (its exec section), then: " + _SET,
+            "no-context": "Name the context in the stack's file: kubernetes.context",
+            "context": "Name one of them in the stack's file (kubernetes.context), or set the kubeconfig of the right cluster",
+            "proxy": "Set proxy-url of the kubeconfig's cluster to such a proxy, or remove it and reach the server another way",
+            "impersonation": "Use a context whose user has the rights itself, or acts with at most one entry in as-groups",
+        },
+    ),
+    "kubeconfig-plugin-failed": Failure(
+        "The program with which a kubeconfig's user logs in is missing, or failed.",
+        "Install {program} where pulumi runs and put it on PATH, or set a kubeconfig with a token",
+        {
+            "asks": "Log in by hand first, or use one that asks nothing",
+            "version": "Write the kubeconfig again with the tool of the cluster's vendor",
+            "by-hand": "Run it by hand ({program}, with the args of the kubeconfig); it must print an ExecCredential",
+        },
+    ),
+    "cluster-unreachable": Failure(
+        "The cluster's API server does not answer.",
+        "Start it, or make it reachable from this machine; to set the kubeconfig of another cluster: " + _SET,
+        {
+            "log": "Read the API server's log",
+            "controller": "Start the controller again, as its Deployment does; it then reports what it lacks",
+            "long": "Find what makes its lists so long, and check that this is the right API server",
+            "pod": "Check that it runs, and that no network policy keeps the controller's pod from it",
+        },
+    ),
+    "cluster-object-refused": Failure(
+        "The cluster's API server refuses a request, and says why.",
+        "Correct what it names",
+    ),
+    "cluster-too-old": Failure(
+        "The cluster does not know a needed kind.",
+        "Update the cluster: ValidatingAdmissionPolicy is part of Kubernetes from 1.30 on",
+    ),
+    "runtime-class-handler": Failure(
+        "An existing RuntimeClass uses another handler than the stack asks for.",
+        "Choose another name, so that the class is made, or remove kubernetes.handler, so that the class is proven as it is",
+    ),
+}
+CASES = {
+    "bad-input": {
+        "settings": "Leave their ConfigMap to the stack: pulumi up --refresh writes it again",
+        "kata-deploy-value": "Leave it out of values, and use that setting",
+    },
+    "file-unreadable": {
+        "settings": "Mount the settings' ConfigMap there",
+    },
+    "proof-container-failed": {
+        "runtime": (
+            "Correct what it names in Kata's installation or configuration on the node; the runtime's log there says more"
+        ),
+        "pull": (
+            "Set kubernetes.proof.image to one that the node can pull; check its name, its registry and the registry's "
+            "credentials"
+        ),
+        "volume": "Create what the template's volumes name, in the proof's own namespace",
+        "handler": (
+            "Register the handler of the RuntimeClass in the node's containerd or CRI-O, as kata-deploy does, and "
+            "restart it; or leave the node out of the proof"
+        ),
+        "host-users": (
+            "Remove hostUsers: false from the pod template: in Kata's guest a sandbox makes its user namespaces itself"
+        ),
+        "image": "Name a proof image that has /bin/sh and mount, and look at the runtime's log on the node",
+        "container": "Correct what it names; the runtime's log on the node says more",
+        "memory": "Raise the pod's memory limit (kubernetes.pod.memoryLimit)",
+        "killed": (
+            "Check the pod's events and the kubelet's log on the node: a full node, an eviction, or a cgroup driver "
+            "other than the runtime's ends containers this way"
+        ),
+    },
+    "proof-not-a-guest": {
+        "handler": (
+            "Point the RuntimeClass's handler to Kata (io.containerd.kata.v2) on the node; one that leads to runc is not Kata"
+        ),
+    },
+}
+"""Further remedies of failures that nodes have as well."""

@@ -1,0 +1,54 @@
+"""What every pool ends with: a KataNode on each of its machines, and what their proofs read."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+
+from components.nodes.kata_node import KataNode, KataNodeArgs
+from components.nodes.node_states import NodeSettings
+from components.nodes.settings import Connection
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine that a pool makes, or is told about."""
+
+    node: str
+    """Name of the node in messages and evidence."""
+    resource: str
+    """Name of its KataNode."""
+    connection: Connection
+    options: pulumi.ResourceOptions
+    """Of its KataNode; with `deleted_with` where the machine goes too, so that its removal undoes nothing on it first."""
+    gone: bool = False
+    """Whether it no longer exists, so that its KataNode stays in the state and vouches for nothing."""
+
+
+def kata_nodes(settings: NodeSettings, machines: Iterable[Machine]) -> dict[str, KataNode]:
+    """Makes each machine a Kata node and proves it; by node, without those that are gone."""
+    proven: dict[str, KataNode] = {}
+    for machine in machines:
+        args: KataNodeArgs = {
+            "node": machine.node,
+            "connection": machine.connection,
+            "gone": machine.gone,
+            "docker": settings.docker,
+            "kata": settings.kata,
+            "verification": settings.verification,
+        }
+        node = KataNode(machine.resource, args, machine.options)
+        if not machine.gone:
+            proven[machine.node] = node
+    return proven
+
+
+def summaries(proven: Mapping[str, KataNode]) -> pulumi.Output[list[dict[str, Any]]]:
+    """Name, address and what the proof read of each node; known once every node is proven."""
+    return pulumi.Output.all(*(node.summary for node in proven.values()))
+
+
+def evidence(proven: Mapping[str, KataNode]) -> pulumi.Output[dict[str, Any]]:
+    """The proof's result by node; known once every node is proven."""
+    return pulumi.Output.from_input({name: node.evidence for name, node in proven.items()})

@@ -1,0 +1,50 @@
+"""What can fail on the way to a node: the log-in, its host key, and becoming root."""
+
+from nodekit.failures import Failure
+
+CATALOGUE: dict[str, Failure] = {
+    "host-key-invalid": Failure(
+        "The text set as a host key is not an ed25519 public key.",
+        "Use the content of /etc/ssh/ssh_host_ed25519_key.pub on the host, read there and not over the network",
+    ),
+    "host-key-missing": Failure(
+        "A connection over SSH pins no host key, so it would trust any host that answers.",
+        "Set hostKey of the connection, and of its proxy, to the content of the host's /etc/ssh/ssh_host_ed25519_key.pub",
+    ),
+    "node-doubled": Failure(
+        "Two nodes have the same name, or the same address and port.",
+        "Choose a name for each node that no other node has",
+        {
+            "address": "Remove one of them, or set a different port for each",
+        },
+    ),
+    "no-sudo": Failure(
+        "The login user is not root and cannot become root without a password.",
+        "Log in as root, or install sudo",
+        {
+            "password": "Allow it (NOPASSWD) for this user, set the secret sudoPassword, or log in as root",
+        },
+    ),
+    "sudo-password-wrong": Failure(
+        "sudo on the node does not accept the login user's password.",
+        "Set the right one: pulumi config set --secret kata-nodes:sudoPassword",
+    ),
+    "sudo-needs-terminal": Failure(
+        "sudo on the node refuses to work without a terminal.",
+        "Put 'Defaults:{user} !requiretty' into /etc/sudoers.d, or log in as root",
+    ),
+    "sudo-not-allowed": Failure(
+        "sudo on the node does not let the login user become root.",
+        "Allow it in /etc/sudoers.d, or log in as root",
+        {
+            "broken": "Repair sudo on the node, or log in as root",
+        },
+    ),
+}
+CASES = {
+    "bad-input": {
+        "sudo-password": "Set it as one line: pulumi config set --secret kata-nodes:sudoPassword",
+        "password": "Write it on the first line of the standard input",
+    },
+}
+"""Further remedies of failures that nodes have as well."""

@@ -1,0 +1,14 @@
+"""What a stack's file is refused for, beyond what its model says of single keys."""
+
+from nodekit.failures import Failure
+
+CATALOGUE: dict[str, Failure] = {
+    "login-useless": Failure(
+        "A secret or a bastion is set that no node's login would use.",
+        "Remove it: pulumi config rm {key}",
+    ),
+    "hypervisor-cannot-nest": Failure(
+        "The chosen hypervisor cannot run a nested sandbox, and one is asked for.",
+        "Set kata.hypervisor to 'qemu', or kata.nestedSandbox to false",
+    ),
+}
