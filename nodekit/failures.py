@@ -96,6 +96,14 @@ CATALOGUE: dict[str, Failure] = {
         "Neither the node program on the node nor its copy is the one that was put there.",
         "Put it there again: pulumi up --replace with the URN of the node's -upload and -program",
     ),
+    "run-ended": Failure(
+        "A run on the node was ended from outside before it was done: by its time bound, by a shutdown or by a person.",
+        "See which of its steps took so long, make the node or its sites faster if that was it, then run again",
+    ),
+    "run-killed": Failure(
+        "A run on the node was killed before it was done, as Linux does where memory runs out.",
+        "See 'journalctl -k' on the node, free memory or add some, then run again",
+    ),
     "result-missing": Failure(
         "A verb ended without a result document, so nothing shows what it did.",
         "Run it again: pulumi up --replace with the URN of {resource}",

@@ -1,5 +1,6 @@
 """Progress lines on standard error: what is done, what runs, how long it takes. A lost listener stops nothing."""
 
+import os
 import select
 import sys
 import time
@@ -29,6 +30,16 @@ def say(text: str) -> None:
             _deaf = True
     except (OSError, ValueError):
         _deaf = True
+
+
+def say_at_once(text: str) -> None:
+    """Print one line from a signal's handler, which may interrupt `say`; none where nobody reads. Never raises."""
+    if _deaf or sys.stderr is None:
+        return
+    with suppress(OSError, ValueError):
+        number = sys.stderr.fileno()
+        if select.select([], [number], [], 0)[1]:
+            os.write(number, f"{harmless(text)}\n".encode())
 
 
 def _writable() -> bool:

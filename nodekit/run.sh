@@ -36,6 +36,9 @@ nodekit() {
     # shellcheck disable=SC2094 # it is read twice
     result=$({ flock --shared 9 && exec python3 -I "$program" "$2"; } 9<"$program") || code=$?
     [ -z "$result" ] || printf '%s\n' "$result"
+    [ "$code" -ne 137 ] || # 128 and SIGKILL, at which no program can say anything
+        echo "error: $(uname -n): $2 was killed; the next run finishes or undoes what it had begun." \
+            "See 'journalctl -k' on the node, free memory or add some, then run again. [run-killed]" >&2
     [ "$code" -eq 0 ] || return "$code"
     case $result in
         '{'*"\"verb\": \"$2\""*'}') ;;

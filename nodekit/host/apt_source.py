@@ -32,7 +32,8 @@ KEY_TIMEOUT = 60.0
 
 def fetch_key(address: str) -> bytes:
     """The key file of a repository (`<address>/gpg`, as Docker publishes it); raises NodeError `repository-unreachable`."""
-    import urllib.error  # HTTP costs a run that changes nothing a third of its time
+    import http.client  # HTTP costs a run that changes nothing a third of its time
+    import urllib.error
     import urllib.request
 
     url = f"{address}/gpg"
@@ -40,13 +41,16 @@ def fetch_key(address: str) -> bytes:
     data = b""
     try:
         with urllib.request.urlopen(url, timeout=KEY_TIMEOUT / 2) as answer:
+            size = int(answer.headers.get("Content-Length") or 0)
             while part := answer.read1(1 << 16):
                 data += part
                 if len(data) > MAX_KEY:
                     raise OSError(f"it is larger than {MAX_KEY} bytes")
                 if time.monotonic() > end:
                     raise OSError(f"it did not arrive within {KEY_TIMEOUT:g} s")
-    except (OSError, ValueError) as error:
+            if size not in (0, len(data)):
+                raise OSError(f"it ended after {len(data)} of {size} bytes")
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise NodeError(
             "repository-unreachable", f"The repository's key {url} cannot be read: {printable(str(reason), 200)}", "key"

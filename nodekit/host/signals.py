@@ -1,9 +1,13 @@
 """Let a signal end a run so that what was begun is rolled back, and let none of them break that roll-back."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from nodekit.errors import NodeError
+from nodekit.progress import say_at_once
 
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """What timeout(1), a closed connection, a session that systemd ends, and a person's ctrl-C send; often two at once."""
@@ -13,7 +17,7 @@ _shields = 0
 
 
 def obey() -> None:
-    """Have the first of `ENDING` raise SystemExit; later ones, and those within `undisturbed`, change nothing."""
+    """Have the first of `ENDING` say so and raise SystemExit; later ones, and those within `undisturbed`, change nothing."""
     for number in ENDING:
         signal.signal(number, _arrived)
 
@@ -23,6 +27,9 @@ def _arrived(number: int, frame: FrameType | None) -> None:
     global _ending
     if not (_ending or _shields):
         _ending = True
+        # Now, since timeout(1) may not wait until all is undone.
+        said = f"{os.uname().nodename}: this run was ended by {signal.Signals(number).name} and goes back to what was before it"
+        say_at_once(f"error: {NodeError('run-ended', said).sentence()}")
         raise SystemExit(128 + number)
 
 

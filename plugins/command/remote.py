@@ -17,6 +17,9 @@ PACKET_LIMIT = 200 * 1024
 _ENVIRONMENT_LIMIT = 1024 * 1024
 """Bytes of a login's environment that are read, to see which variables the server lets in."""
 
+AGAIN = "; run `pulumi up` again when the machine answers"
+"""What to do where a connection ended and nothing shows why."""
+
 _TERM_SECONDS = 1.0
 _CHUNK = 64 * 1024
 
@@ -68,7 +71,7 @@ async def _attend(
         await asyncio.gather(*tasks[:2])
         await process.wait_closed()
     except (OSError, asyncssh.Error) as error:
-        lost = f": {error}{_after_silence(connection, error)}"
+        lost = f": {error}{_remedy(connection, error)}"
         process.close()
     except BaseException:
         await _end(process)
@@ -80,7 +83,7 @@ async def _attend(
         await output.close()
     ended_by = process.exit_signal
     if process.exit_status is None or (ended_by is None and process.exit_status < 0):
-        reason = f"the connection to {connection.login} ended while the command ran{lost}"
+        reason = f"the connection to {connection.login} ended while the command ran{lost or AGAIN}"
         raise output.error(reason, command)
     if ended_by is not None:
         name, _, text, _ = ended_by
@@ -90,10 +93,10 @@ async def _attend(
         raise output.error(f"Process exited with status {process.exit_status}", command)
 
 
-def _after_silence(connection: Connection, error: Exception) -> str:
-    """What to do about a machine that fell silent; empty when the connection ended otherwise."""
+def _remedy(connection: Connection, error: Exception) -> str:
+    """What to do about a machine that is cut off, or fell silent."""
     if not isinstance(error, asyncssh.ConnectionLost) or "keepalive" not in str(error):
-        return ""
+        return AGAIN
     remedy = "look at its console, restart it, and run `pulumi up` again"
     if connection.login.host in ("127.0.0.1", "::1", "localhost"):
         remedy = "run `make up` (`pulumi up`) again: a machine that this stack runs on this computer is started again then"

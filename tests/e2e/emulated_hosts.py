@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import signal
 import socket
 import subprocess
 import sys
@@ -28,6 +29,8 @@ from tests.nodekit.kata_node import QEMU as INSTALLED_QEMU
 QEMU = Path(__file__).resolve().parents[1] / "nodekit" / "qemu_emulated.sh"
 ARCHIVED_QEMU = "/opt/kata/bin/qemu-emulated"
 DROP_IN = "/opt/kata/share/defaults/kata-containers/config.d/10-emulated.toml"
+SSHD = "etc/ssh/tests"
+"""Where an sshd of the tests has its keys, so that they outlast a reboot."""
 DEVICES = "touch /dev/kvm /dev/vhost-vsock /dev/vhost-net; mkdir -p /dev/net; mknod /dev/net/tun c 10 200"
 FORWARD = """
 import os, socket, sys, threading
@@ -69,13 +72,20 @@ def start_sshd(node: DebianNode, port: int, user: str) -> tuple[str, str]:
     login, login_public = key_pair()
     host, host_public = key_pair()
     node.ask("useradd", "--create-home", "--shell", "/bin/sh", "--password", "*", user)  # without it sshd calls them locked
-    (root / "run" / f"host-{user}").write_text(host)
-    (root / "run" / f"host-{user}").chmod(0o600)
-    (root / "run" / f"keys-{user}").write_text(f"{login_public}\n")
-    (root / "run/sshd").mkdir(exist_ok=True)
-    settings = ("-o", f"HostKey=/run/host-{user}", "-o", f"AuthorizedKeysFile=/run/keys-{user}", "-o", f"AllowUsers={user}")
-    node.ask("/usr/sbin/sshd", "-f", "/dev/null", "-p", str(port), *settings, "-o", "Subsystem=sftp internal-sftp")
+    (root / SSHD).mkdir(exist_ok=True)
+    (root / SSHD / f"host-{user}").write_text(host)
+    (root / SSHD / f"host-{user}").chmod(0o600)
+    (root / SSHD / f"keys-{user}").write_text(f"{login_public}\n")
+    run_sshd(node, port, user)
     return login, host_public
+
+
+def run_sshd(node: DebianNode, port: int, user: str) -> None:
+    """Start the sshd of a user who is there already, as after a reboot."""
+    (Path(f"/proc/{node.pid}/root") / "run/sshd").mkdir(exist_ok=True)
+    keys = ("-o", f"HostKey=/{SSHD}/host-{user}", "-o", f"AuthorizedKeysFile=/{SSHD}/keys-{user}", "-o", f"AllowUsers={user}")
+    pid_file = ("-o", f"PidFile=/run/sshd-{user}.pid")
+    node.ask("/usr/sbin/sshd", "-f", "/dev/null", "-p", str(port), *keys, *pid_file, "-o", "Subsystem=sftp internal-sftp")
 
 
 def emulated_archive(image: Image) -> bytes:
@@ -109,13 +119,17 @@ class Forward:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         number = self._listener.fileno()
-        enter = ["setpriv", "--pdeathsig=KILL", "nsenter", f"--target={self._node.pid}", "--net", "--"]
+        enter = ["setpriv", "--pdeathsig=KILL", "nsenter", f"--target={self._node.holder.pid}", "--net", "--"]
         return subprocess.Popen([*enter, sys.executable, "-c", FORWARD, str(number), str(self._target)], pass_fds=[number])
 
     def cut(self) -> None:
         """End every connection, and take none until `join`: callers wait in the queue of the listening socket."""
         self._process.kill()
         self._process.wait()
+
+    def stop(self) -> None:
+        """Let nothing pass, while every connection stays open."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def join(self) -> None:
         """Take connections again."""
@@ -142,6 +156,12 @@ class EmulatedHost:
         """The host's file system, as this machine sees it."""
         return Path(f"/proc/{self.node.pid}/root")
 
+    def reboot(self) -> None:
+        """Have its power cut and start it again; see `debian_node.after_a_power_cut`."""
+        self.node = debian_node.after_a_power_cut(self.node)
+        self.node.ask("sh", "-ec", DEVICES)
+        run_sshd(self.node, 22, self.user)
+
     def entry(self, name: str) -> dict[str, Any]:
         """The host's entry in a stack file."""
         place = {"address": "127.0.0.1", "port": self.forward.port}
@@ -158,9 +178,7 @@ def emulated_host(user: str = "admin", password: str | None = None) -> Iterator[
         (Path(folder) / image.archive["file"]).write_bytes(archive)
         about = {"file": image.archive["file"], "sha256": hashlib.sha256(archive).hexdigest()}
         with debian_node.booted(dataclasses.replace(image, site=folder, archive=about), debian_node.program()) as node:
-            node.ask(
-                "sh", "-ec", "touch /dev/kvm /dev/vhost-vsock /dev/vhost-net; mkdir -p /dev/net; mknod /dev/net/tun c 10 200"
-            )
+            node.ask("sh", "-ec", DEVICES)
             node.ask("rm", "-r", str(Path(debian_node.PROGRAM).parent))
             login, host_key = start_sshd(node, 22, user)
             node.ask("usermod", "--append", "--groups", "sudo", user)

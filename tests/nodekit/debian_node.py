@@ -2,13 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from delivery import bundle
@@ -75,6 +76,10 @@ class DebianNode:
 
     pid: int
     image: Image
+    holder: "subprocess.Popen[bytes]" = field(repr=False)
+    """The shell that holds its disk and its network, also while it does not run."""
+    log: int = field(repr=False)
+    """What the shell and the boot print, as a file descriptor."""
 
     def command(self, *argv: str, env: Mapping[str, str] | None = None) -> list[str]:
         """The command line that runs a program in the node."""
@@ -148,16 +153,17 @@ class DebianNode:
 @contextmanager
 def booted(image: Image, program: bytes) -> Iterator[DebianNode]:
     """A node whose dockerd answers, with the image's site served to it and the node program in place; gone on return."""
-    namespaces = ("--mount", "--net", "--pid", "--fork", "--cgroup", "--uts", "--ipc", "--kill-child")
     with tempfile.TemporaryDirectory(prefix="kata-nodes-debian-") as folder, tempfile.TemporaryFile() as log:
         # Whatever ends the test ends the node.
-        argv = ["setpriv", "--pdeathsig=KILL", "unshare", *namespaces, "sh", str(HERE / "debian_node.sh"), image.disk, folder]
-        with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True) as outer:
+        argv = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--net", "sh", str(HERE / "debian_node.sh")]
+        with subprocess.Popen(
+            [*argv, image.disk, folder], stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+        ) as holder:
             try:
-                node = DebianNode(_first_process(outer), image)
+                node = _boot(image, holder, log.fileno())
                 served = _serve(node)
                 try:
-                    _wait_for_docker(node, outer, log.fileno())
+                    _wait_for_docker(node)
                     node.run("sh", "-c", f"mkdir -p $(dirname {PROGRAM})")
                     Path(f"/proc/{node.pid}/root{PROGRAM}").write_bytes(program)
                     yield node
@@ -165,7 +171,21 @@ def booted(image: Image, program: bytes) -> Iterator[DebianNode]:
                     served.kill()
                     served.wait()
             finally:
-                outer.kill()
+                holder.kill()
+
+
+def after_a_power_cut(node: DebianNode) -> DebianNode:
+    """The node once more: all its processes ended at once, and systemd started from the same disk.
+
+    What a machine loses beyond that it keeps: the kernel with its boot id and modules, and what no program had synced.
+    """
+    assert node.holder.stdin is not None
+    node.holder.stdin.write(b"\n")
+    node.holder.stdin.flush()
+    os.kill(node.pid, signal.SIGKILL)
+    again = _boot(node.image, node.holder, node.log, before=node.pid)
+    _wait_for_docker(again)
+    return again
 
 
 def program() -> bytes:
@@ -173,15 +193,24 @@ def program() -> bytes:
     return bundle.content()
 
 
-def _first_process(outer: "subprocess.Popen[bytes]") -> int:
-    """The child of unshare, once it has become systemd."""
+def _boot(image: Image, holder: "subprocess.Popen[bytes]", log: int, before: int = 0) -> DebianNode:
+    """The node whose first process is the grandchild of the holder, once that has become systemd; `before` was it earlier."""
     end = time.monotonic() + 30
-    while time.monotonic() < end and outer.poll() is None:
-        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
-        if children and Path(f"/proc/{children[0]}/comm").read_text().strip() == "systemd":
-            return int(children[0])
+    while time.monotonic() < end and holder.poll() is None:
+        line = [str(holder.pid)]
+        for _ in range(2):
+            line = [child for pid in line for child in _children(pid)]
+        if line and int(line[0]) != before and Path(f"/proc/{line[0]}/comm").read_text().strip() == "systemd":
+            return DebianNode(int(line[0]), image, holder, log)
         time.sleep(0.05)
-    raise AssertionError("systemd did not start in its namespaces")
+    raise AssertionError(f"systemd did not start in its namespaces: {os.pread(log, 2000, 0).decode(errors='replace')}")
+
+
+def _children(pid: str) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return []  # it has just ended
 
 
 def _serve(node: DebianNode) -> "subprocess.Popen[bytes]":
@@ -206,12 +235,12 @@ def _serve(node: DebianNode) -> "subprocess.Popen[bytes]":
     )
 
 
-def _wait_for_docker(node: DebianNode, outer: "subprocess.Popen[bytes]", log: int) -> None:
+def _wait_for_docker(node: DebianNode) -> None:
     end = time.monotonic() + 60
     while node.run("docker", "version", "--format", "{{.Server.Version}}").returncode != 0:
-        if time.monotonic() > end or outer.poll() is not None:
-            raise AssertionError(f"dockerd did not come up: {os.pread(log, 2000, 0).decode(errors='replace')}")
+        if time.monotonic() > end or node.holder.poll() is not None:
+            raise AssertionError(f"dockerd did not come up: {os.pread(node.log, 2000, 0).decode(errors='replace')}")
         time.sleep(0.1)
 
 
-__all__ = ["NEW", "OLD", "DebianNode", "Image", "booted", "image", "program"]
+__all__ = ["NEW", "OLD", "DebianNode", "Image", "after_a_power_cut", "booted", "image", "program"]

@@ -1,0 +1,270 @@
+"""A host, its site and a stack for it, on which faults are made: what strikes, what the host is then, and the engine's runs."""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.checkout import Checkout
+from tests.e2e.emulated_hosts import EmulatedHost, emulated_host, stack_config
+from tests.e2e.faulty_site import FaultySite
+
+STACK = "faults"
+SITE_PORT = 8010
+HOSTS = "127.0.0.1 localhost\n127.0.0.1 packages.test\n127.0.0.1 archive.test\n"
+SHORTER: dict[str, tuple[str, str]] = {
+    "components/nodes/kata_node.py": ("DIALS, DIAL_SECONDS = 60, 15", "DIALS, DIAL_SECONDS = 3, 3"),
+    "nodekit/commands/docker.py": ("LOCK_SECONDS = 300", "LOCK_SECONDS = 15"),
+    "nodekit/commands/kata.py": ("LOCK_TIMEOUT = 300.0", "LOCK_TIMEOUT = 15.0"),
+    "nodekit/commands/preflight.py": ("LOCK_SECONDS = 60", "LOCK_SECONDS = 15"),
+    "nodekit/commands/restore.py": ("LOCK_TIMEOUT = 300.0", "LOCK_TIMEOUT = 15.0"),
+    "nodekit/host/apt_source.py": ("KEY_TIMEOUT = 60.0", "KEY_TIMEOUT = 8.0"),
+    "nodekit/host/kata_download.py": ("timeout=60", "timeout=5"),
+}
+"""File of the program -> a bound, and the shorter one that the copy for these tests has, so that a bound is reached in a test."""
+OURS = ("home/admin/.kata-nodes", "usr/local/lib/kata-nodes", "var/lib/kata-nodes")
+"""What only this program reads: there it may keep what the next run needs."""
+QUIET_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """What this program may change on a host: files that differ from its image, and packages."""
+
+    files: Mapping[str, str]
+    packages: Mapping[str, str]
+
+    def neither(self, before: "Look", after: "Look", packages: bool = True) -> list[str]:
+        """What is neither as it was nor as it should be."""
+        wrong = []
+        for path in sorted({*self.files, *before.files, *after.files}):
+            now = self.files.get(path)
+            if not path.startswith(OURS) and now not in (before.files.get(path), after.files.get(path)):
+                wrong.append(f"/{path}: {now}")
+        for name in sorted({*self.packages, *before.packages, *after.packages}) if packages else ():
+            row = self.packages.get(name)
+            if row not in (before.packages.get(name), after.packages.get(name)):
+                wrong.append(f"package {name}: {row}")
+        return wrong
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run of the engine ended."""
+
+    status: int
+    printed: str
+    seconds: float
+
+
+class Story:
+    """The stack of one host, and everything that can happen to them."""
+
+    def __init__(self, host: EmulatedHost, site: FaultySite, folder: Path) -> None:
+        self.host, self.site = host, site
+        self.checkout = self._stack(folder, host.login_key)
+        self.root = host.root
+        (host.root / "etc/hosts").write_text(HOSTS)
+        (host.root / "etc/resolv.conf").write_text("nameserver 127.0.0.1\n")  # nobody answers there
+        # apt's own patience, as an administrator may set it.
+        (host.root / "etc/apt/apt.conf.d/99-tests").write_text('Acquire::http::Timeout "3";\nAcquire::Retries "1";\n')
+        self._engine: subprocess.Popen[str] | None = None
+        self._undo: list[Callable[[], object]] = []
+        self.second = ""
+        """What a second run of the engine printed that ran beside the first."""
+
+    def _stack(self, folder: Path, login_key: str) -> Checkout:
+        folder.mkdir()
+        checkout = Checkout(folder)
+        for name, (bound, shorter) in SHORTER.items():
+            self.edit(checkout, name, bound, shorter)
+        config = stack_config({"n1": self.host})
+        archive = self.host.node.image.archive["file"]
+        config["kata-nodes:docker"] = {
+            "repository": {"address": f"http://packages.test:{SITE_PORT}/debian", "fingerprint": self.site.fingerprint}
+        }
+        config["kata-nodes:kata"]["install"]["address"] = f"http://archive.test:{SITE_PORT}/{archive}"
+        (folder / "stacks" / f"Pulumi.{STACK}.yaml").write_text(yaml.safe_dump({"config": config}))
+        checkout.pulumi("stack", "init", STACK)
+        checkout.pulumi("config", "set", "--secret", "kata-nodes:sshPrivateKey", "--stack", STACK, stdin=login_key)
+        return checkout
+
+    def edit(self, checkout: Checkout, name: str, text: str, other: str) -> None:
+        """Change a text in the copy of the program, wherever it stands in that file."""
+        file = checkout.folder / name
+        content = file.read_text()
+        assert text in content, f"{name} no longer has {text}"
+        file.write_text(content.replace(text, other))
+
+    # the engine
+
+    def run(self, command: str, seconds: float, at: str = "", strike: Callable[[], object] | None = None) -> Ended:
+        """`pulumi up` or `destroy`, which must end within some seconds; `strike` when it prints something that matches `at`."""
+        begin = time.monotonic()
+        argv = ["pulumi", command, "--yes", "--skip-preview", "--stack", STACK, "--non-interactive"]
+        printed: list[str] = []
+        failed: list[BaseException] = []
+        waiting = strike
+        with subprocess.Popen(
+            argv, cwd=self.checkout.folder, env=self.checkout.environment, stdin=subprocess.DEVNULL, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        ) as engine:  # fmt: skip
+            self._engine = engine
+
+            def read() -> None:
+                nonlocal waiting
+                assert engine.stdout is not None
+                for line in engine.stdout:
+                    printed.append(line)
+                    if waiting is not None and re.search(at, line):
+                        act, waiting = waiting, None
+                        try:
+                            act()
+                        except BaseException as error:  # it belongs to the test, not to this thread
+                            failed.append(error)
+
+            reader = threading.Thread(target=read, daemon=True)
+            reader.start()
+            try:
+                status = engine.wait(seconds)
+            except subprocess.TimeoutExpired:
+                status = None
+                self.kill_engine()
+            reader.join(20)
+        took = time.monotonic() - begin
+        text = "".join(printed)
+        print(f"--- {command}: exit {status} after {took:.0f} s\n{text}")
+        if failed:
+            raise failed[0]
+        assert status is not None, f"{command} did not end within {seconds:g} s"
+        assert waiting is None, f"nothing struck: {command} never printed {at}"
+        return Ended(status, text, took)
+
+    def well(self, command: str = "up") -> Look:
+        """A run that must succeed, and what the host is then."""
+        ended = self.run(command, 300)
+        assert ended.status == 0, ended.printed[-3000:]
+        return self.look()
+
+    def kill_engine(self) -> None:
+        """End the engine and all that it started at once, as when its machine goes down."""
+        assert self._engine is not None
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(ProcessLookupError):  # it has just ended
+                if os.getsid(int(entry.name)) == self._engine.pid:
+                    os.kill(int(entry.name), signal.SIGKILL)
+
+    def second_up(self) -> None:
+        """A second `up` of the same stack, beside the first."""
+        _, self.second = self.checkout.run(
+            "pulumi", "up", "--yes", "--skip-preview", "--stack", STACK, "--non-interactive", stdin=""
+        )
+
+    def unlock(self) -> None:
+        """What the engine itself tells a person to do about the lock that a killed run left."""
+        self.checkout.pulumi("cancel", "--yes", STACK)
+
+    def slower(self, name: str, text: str, other: str) -> None:
+        """A bound in the copy of the program, until the cure."""
+        self.edit(self.checkout, name, text, other)
+        self._undo.append(lambda: self.edit(self.checkout, name, other, text))
+
+    # the host
+
+    def look(self) -> Look:
+        """The host, once nothing that was left running there changes it."""
+        end = time.monotonic() + QUIET_SECONDS
+        while self.host.node.run("pgrep", "-f", "nodekit-[0-9a-f]*.pyz|apt-get|/usr/bin/dpkg").returncode == 0:
+            assert time.monotonic() < end, self.host.node.run("ps", "axf").stdout
+            time.sleep(0.3)
+        return Look(self.host.node.files(), self.host.node.packages())
+
+    def shell(self, script: str, undo: str = "") -> None:
+        """Run a script on the host, and `undo` as its cure."""
+        if undo:
+            self._undo.append(lambda: self.host.node.ask("sh", "-ec", undo))
+        self.host.node.ask("sh", "-ec", script)
+
+    def hold(self, script: str) -> None:
+        """Start a program on the host that holds something until the cure."""
+        waits = f"import os, time\n{script}\nprint(os.getpid(), flush=True)\ntime.sleep(600)\n"
+        holder = subprocess.Popen(self.host.node.command("python3", "-c", waits), stdout=subprocess.PIPE, text=True)
+        assert holder.stdout is not None
+        pid = holder.stdout.readline().strip()
+        self._undo.append(lambda: (self.host.node.ask("kill", pid), holder.wait()))
+
+    def cut(self) -> None:
+        """End every connection to the host."""
+        self.host.forward.cut()
+        self._undo.append(self.host.forward.join)
+
+    def silence(self) -> None:
+        """Have nothing pass to or from the host, while its connections stay open."""
+        self.host.forward.stop()
+        self._undo.append(lambda: (self.host.forward.cut(), self.host.forward.join()))
+
+    def reboot(self) -> None:
+        """Cut the host's power and start it again."""
+        self.host.reboot()
+
+    def limit(self, controller: str, settings: Mapping[str, str]) -> None:
+        """Put what logins start on the host under limits of a control group of this machine, until the cure."""
+        folder = Path("/sys/fs/cgroup") / controller / f"kata-nodes-faults-{os.getpid()}"
+        try:
+            folder.mkdir()
+            for name, value in settings.items():
+                (folder / name).write_text(value)
+        except OSError as error:
+            pytest.skip(f"this machine has no control group {folder.parent} for tests: {error.strerror}")
+        (folder / "cgroup.procs").write_text(self._listener())
+
+        def lift() -> None:
+            end = time.monotonic() + 30
+            while members := (folder / "cgroup.procs").read_text().split():
+                for pid in members:
+                    (folder.parent / "cgroup.procs").write_text(pid)
+                assert time.monotonic() < end
+            folder.rmdir()
+
+        self._undo.append(lift)
+
+    def _listener(self) -> str:
+        """The sshd that takes connections on the host, as this machine numbers it."""
+        inside = (self.host.root / f"run/sshd-{self.host.user}.pid").read_text().strip()
+        space = Path(f"/proc/{self.host.node.pid}/ns/pid").readlink()
+        for status in Path("/proc").glob("[0-9]*/status"):
+            with suppress(OSError):  # it has just ended
+                is_it = re.search(rf"^NSpid:.*\t{inside}$", status.read_text(), re.MULTILINE)
+                if is_it and (status.parent / "ns/pid").readlink() == space:
+                    return status.parent.name
+        raise AssertionError("the host's sshd does not run")
+
+    def cure(self) -> None:
+        """Take away what struck."""
+        while self._undo:
+            self._undo.pop()()
+        self.site.faults({})
+        self.site.release("good")
+        (self.host.root / "etc/hosts").write_text(HOSTS)
+
+
+@contextmanager
+def stories(folder: Path) -> Iterator[Story]:
+    """A host with its site and stack; the stack is destroyed and the host gone on return."""
+    with ExitStack() as stack:
+        host = stack.enter_context(emulated_host())
+        (folder / "site").mkdir()
+        image: Any = host.node.image
+        site = FaultySite(folder / "site", Path(image.site), image.archive["file"])
+        stack.enter_context(site.running(host.node.holder.pid, SITE_PORT))
+        yield Story(host, site, folder / "checkout")
