@@ -111,7 +111,7 @@ remove() {
     rm -f .kata-nodes-as-root.sh
 }
 
-holds() { [ -f "$1" ] && echo "$sum  $1" | sha256sum -c --status; }
+holds() { [ -f "$1" ] && echo "$sum  $1" | as_root sha256sum -c --status; }
 
 # For run.sh, where a disk has damaged the program.
 copy_program() {
@@ -159,12 +159,14 @@ install_program() {
         [ -f "$uploaded" ] ||
             fail "$(uname -n): $target is missing, and so is the upload $uploaded." "Remove the stack's upload from its state with 'pulumi up --replace', then run again. [file-unreadable]"
         as_root install -d -o root -g root -m 0755 "$FOLDER"
-        # Verified where only root writes: the upload is the login user's, who could change it between a check and the copy.
-        as_root install -o root -g root -m 0644 "$uploaded" "$target.new"
+        # Verified where only root writes: the upload is the login user's, who could change it between a check and the copy. And
+        # where only root reads: in its place could be a link to what that user may not read.
+        as_root install -o root -g root -m 0600 "$uploaded" "$target.new"
         if ! holds "$target.new"; then
             as_root rm -f "$target.new"
             fail "$(uname -n): the upload $uploaded does not have sha256 $sum." "Run again; if it happens again, check the disk. [file-invalid]"
         fi
+        as_root chmod 0644 "$target.new"
         as_root sync "$target.new"
         as_root mv "$target.new" "$target"
         changed=true

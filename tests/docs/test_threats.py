@@ -1,9 +1,21 @@
-"""The threat table: lost if this fails is a row whose test was renamed or taken away, so that nothing shows what it says."""
+"""The threat model: lost if this fails is a row whose test was renamed or taken away, so that nothing shows what it says."""
 
 import re
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+PAGE = CHECKOUT / "docs" / "threats.md"
+
+
+def tables() -> dict[str, list[list[str]]]:
+    """The rows of each table, by the heading above it and without their own."""
+    found: dict[str, list[list[str]]] = {}
+    for line in PAGE.read_text().splitlines():
+        if line.startswith("## "):
+            heading = line.removeprefix("## ")
+        elif line.startswith("| ") and not line.startswith(("| who |", "| actor |", "| --- ")):
+            found.setdefault(heading, []).append([cell.strip() for cell in line.strip("|").split("|")])
+    return found
 
 
 def test_every_row_is_shown_by_a_test_that_is_there_or_says_that_nothing_stops_it() -> None:
@@ -12,13 +24,23 @@ def test_every_row_is_shown_by_a_test_that_is_there_or_says_that_nothing_stops_i
         for file in (CHECKOUT / "tests").rglob("test_*.py")
         for name in re.findall(r"^def (test_\w+)", file.read_text(), re.M)
     }
-    lines = (CHECKOUT / "docs" / "threats.md").read_text().splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
-    assert len(rows) > 20
-    for who, _, stops, shown in rows:
-        if who in ("who", "---"):
-            continue
+    attacks = [row for heading, rows in tables().items() if heading != "Who" for row in rows]
+    assert len(attacks) > 50
+    for who, _, stops, shown in attacks:
         named, files = re.findall(r"`(test_\w+)`", shown), re.findall(r"`(tests/\S+\.py)`", shown)
         assert set(named) <= defined, set(named) - defined
         assert all((CHECKOUT / file).is_file() for file in files), files
         assert named or files or stops.startswith("nothing"), who
+
+
+def test_every_actor_has_a_row_of_its_own() -> None:
+    actors = [row[0] for row in tables()["Who"]]
+    assert actors == ["tenant", "login user", "node", "site", "fork", "operator"]
+    attackers = " ".join(row[0] for heading, rows in tables().items() if heading != "Who" for row in rows)
+    words = {"site": "repository", "operator": "administrator"}
+    assert [actor for actor in actors if words.get(actor, actor) not in attackers] == []
+
+
+def test_security_policy_leads_to_it_and_its_links_back() -> None:
+    assert "(docs/threats.md)" in (CHECKOUT / "SECURITY.md").read_text()
+    assert "(../SECURITY.md)" in PAGE.read_text()

@@ -184,6 +184,24 @@ def test_a_program_that_is_swapped_under_the_check_is_refused(node: Node) -> Non
     assert node.programs() == {} and not list((node.root / "lib" / "kata-nodes").glob("*.new"))
 
 
+def test_a_link_in_place_of_the_upload_shows_nobody_what_root_alone_may_read(node: Node) -> None:
+    (node.root / "shadow").write_text("root:secret")
+    (node.root / "home" / ".kata-nodes.pyz").unlink()
+    (node.root / "home" / ".kata-nodes.pyz").symlink_to(node.root / "shadow")
+    look = 'for file in /usr/local/lib/kata-nodes/*.new; do stat -c %a "$file" >>"$NODE/seen"; done 2>/dev/null\n'
+    for name in ("sha256sum", "sync", "mv", "rm"):
+        (node.root / "bin" / name).write_text(f'#!/bin/sh\n{look}exec /usr/bin/{name} "$@"\n')
+        (node.root / "bin" / name).chmod(0o755)
+    done = node.install()
+    assert done.returncode == 1 and "[file-invalid]" in done.stderr
+    assert set(node.log("seen").split()) == {"600"} and node.programs() == {}
+
+
+def test_the_program_is_one_that_every_user_can_start(node: Node) -> None:
+    node.install()
+    assert (node.root / "lib/kata-nodes" / Path(node.target).name).stat().st_mode & 0o777 == 0o644
+
+
 def test_a_program_that_was_changed_in_place_is_put_right(node: Node) -> None:
     node.install()
     (node.root / "lib" / "kata-nodes" / Path(node.target).name).write_bytes(b"other")
@@ -238,6 +256,21 @@ def test_a_start_up_script_that_a_crash_left_empty_is_no_success(node: Node) -> 
     node.install()
     (node.root / "lib/kata-nodes/run.sh").write_bytes(b"")
     assert node.start("docker").returncode == 127
+
+
+def test_a_verb_that_is_killed_says_so_with_what_to_do(node: Node) -> None:
+    node.install()
+    file = node.root / "bin" / "python3"
+    file.write_text(file.read_text().replace("*pyz*) echo", "*pyz*) kill -9 $$; echo"))
+    done = node.start("docker")
+    assert (done.returncode, done.stdout) == (137, "")
+    assert "docker was killed" in done.stderr and "free memory" in done.stderr and "[run-killed]" in done.stderr
+
+
+def test_a_start_up_script_that_is_ended_says_so_with_what_to_do(node: Node) -> None:
+    (node.root / "bin" / "apt-get").write_text("#!/bin/sh\nkill -TERM $PPID\n")
+    done = node.install()
+    assert done.returncode == 1 and "took so long" in done.stderr and "[run-ended]" in done.stderr
 
 
 @pytest.mark.parametrize("printed", ["", "done", '{"verb": "kata"}', '{"verb": "docker"'])

@@ -47,8 +47,28 @@ def python(text: str, errors: int) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_first_signal_ends_a_run_and_no_other_breaks_what_it_undoes() -> None:
-    done = python(SIGNALLED, subprocess.DEVNULL)
+    argv = [sys.executable, "-c", SIGNALLED]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, cwd=CHECKOUT)
     assert (done.returncode, done.stdout) == (143, "['shielded', 'rolled back']\n")
+    assert done.stderr.count("error: ") == 1 and "SIGTERM" in done.stderr and "[run-ended]" in done.stderr, done.stderr
+
+
+def test_signal_is_told_while_a_line_is_being_printed() -> None:
+    text = """
+import os, signal, sys
+from nodekit.host import signals
+signals.obey()
+class Interrupted:
+    def write(self, text):
+        os.kill(os.getpid(), signal.SIGTERM)
+    def flush(self): pass
+    def fileno(self): return 2
+sys.stderr = Interrupted()
+from nodekit import progress
+progress.say("a line")
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False, timeout=60, cwd=CHECKOUT)
+    assert done.returncode == 143 and "[run-ended]" in done.stderr, done.stderr
 
 
 def test_a_listener_that_is_gone_stops_nothing_and_gets_no_further_line() -> None:
