@@ -5,8 +5,10 @@ Lost if these fail: packages that nobody signed run as root, a second key signs 
 
 import io
 import lzma
+import socket
 import subprocess
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -271,6 +273,31 @@ def test_a_key_of_any_length_is_no_traceback(size: int) -> None:
     else:
         with pytest.raises(NodeError, match=f"its key has {size} bytes"):
             openpgp.primary_fingerprints(data)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\nhalf", "ended after 4 of 100 bytes"),
+        (b"SSH-2.0-server\r\n", "SSH-2.0-server"),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: many\r\n\r\n", "many"),
+        (b"", "without response"),
+    ],
+    ids=["half", "no HTTP", "a length that is none", "nothing"],
+)
+def test_a_site_that_answers_anything_is_no_traceback_and_half_a_key_is_none(answer: bytes, words: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            caller, _ = listener.accept()
+            with caller:
+                caller.recv(65536)
+                caller.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises(NodeError, match=words) as raised:
+            host_apt_source.fetch_key(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        assert raised.value.code == "repository-unreachable"
 
 
 def member(

@@ -140,7 +140,7 @@ def test_another_login_gets_its_own_connection(sshd: Sshd) -> None:
 
 def test_a_dead_connection_is_dialled_again(sshd: Sshd) -> None:
     async def work(client: Client) -> None:
-        with pytest.raises(CommandError, match=r'the connection to .* ended while the command ran.*running "kill'):
+        with pytest.raises(CommandError, match=r'ended while the command ran.*; run `pulumi up` again .*running "kill'):
             await client.run("kill -9 $PPID; sleep 5")
         assert (await client.run("echo back")).text("stdout") == "back"
 
