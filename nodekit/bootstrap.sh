@@ -1,7 +1,8 @@
 #!/bin/sh
 # Puts the node program in place on a node, and takes it away again. Sent on standard input:
-#   sh -s -- UPLOADED TARGET SHA256   install what was uploaded as TARGET; what Python and the proof need comes first
-#   sh -s -- --remove                 undo what the program changed on the node, then remove the program
+#   sh -s -- UPLOADED TARGET SHA256 [STACK]   install what was uploaded as TARGET; what Python and the proof need comes first
+#   sh -s -- --remove [STACK]                 undo what the program changed on the node, then remove the program
+# STACK is whose node this is: another one's is neither taken nor undone.
 # Runs as root (as_root.sh sees to that where sudo asks for a password), or as a user with password-less sudo. Prints one line of JSON; a second run changes nothing.
 set -eu
 LC_ALL=C
@@ -96,13 +97,34 @@ remove_old_programs() {
     done
 }
 
+# Of two stacks the last would change what the other vouches for, and the first that is destroyed would undo it.
+other_stack() {
+    there=$(head -c 200 "$FOLDER/stack" 2>/dev/null | tr -cd '[:alnum:]/._-') || there=
+    [ -n "$1" ] && [ -n "$there" ] && [ "$there" != "$1" ]
+}
+
+refuse_other_stack() {
+    ! other_stack "$1" || fail "$(uname -n): this machine is a node of the stack $there, not of $1." \
+        "Destroy that stack first; where it no longer exists or was renamed, remove $FOLDER/stack on the machine. [node-taken]"
+}
+
+record_stack() {
+    [ -z "$1" ] || [ "$(cat "$FOLDER/stack" 2>/dev/null)" = "$1" ] || {
+        printf '%s\n' "$1" | as_root tee "$FOLDER/stack.new" >/dev/null
+        as_root mv "$FOLDER/stack.new" "$FOLDER/stack"
+    }
+}
+
 remove() {
-    if [ -z "$(programs)" ]; then
+    if other_stack "${1:-}"; then
+        echo "bootstrap: left as it is: this machine is a node of the stack $there" >&2
+        echo '{"changed": false}'
+    elif [ -z "$(programs)" ]; then
         echo '{"changed": false}'
     else
         sum=$(usable_program)
         [ -n "$sum" ] || fail "$(uname -n): every program in $FOLDER is damaged, and so is its copy, so nothing was undone." \
-            "Put it there again: pulumi up --replace with the URN of the node's -upload and -program. [program-damaged]"
+            "Put it there again: pulumi state delete --target-dependents with the URN of the node's -upload, then pulumi up. [program-damaged]"
         # shellcheck disable=SC2016 # for the shell of root
         printf '{"node": "%s"}\n' "$(uname -n)" | as_root sh -c '. "$0/run.sh"; nodekit "$1" restore' "$FOLDER" "$sum"
         remove_packages
@@ -129,12 +151,13 @@ put_run_script() {
 }
 
 install_program() {
-    [ $# -eq 3 ] || fail "three arguments are needed, $# were given." "See the first lines of this script. [bad-input]"
+    [ $# -eq 3 ] || [ $# -eq 4 ] || fail "three or four arguments are needed, $# were given." "See the first lines of this script. [bad-input]"
     uploaded=$1 target=$2 sum=$3
     case $target in
         "$FOLDER"/nodekit-*.pyz) ;;
         *) fail "$target lies outside $FOLDER." "Use a path in it. [bad-input]" ;;
     esac
+    refuse_other_stack "${4:-}"
     command -v apt-get >/dev/null 2>&1 ||
         fail "$(uname -n): there is no apt-get here." "Use Debian 12 or 13, or Ubuntu 22.04 or 24.04. [unsupported-os]"
 
@@ -171,6 +194,7 @@ install_program() {
         as_root mv "$target.new" "$target"
         changed=true
     fi
+    record_stack "${4:-}"
     holds "$target.copy" || copy_program
     put_run_script
     as_root ln -sfn "$(basename "$target")" "$FOLDER/nodekit.pyz"
@@ -183,4 +207,4 @@ install_program() {
 }
 
 # This script arrives on standard input: nothing runs before all of it is read, and no program below reads what is left of it.
-if [ "${1:-}" = --remove ]; then remove </dev/null; else install_program "$@" </dev/null; fi
+if [ "${1:-}" = --remove ]; then remove "${2:-}" </dev/null; else install_program "$@" </dev/null; fi

@@ -63,6 +63,10 @@ CATALOGUE: dict[str, Failure] = {
         "Another run of the node program holds the node's lock.",
         "Wait until that run has ended, then run again",
     ),
+    "node-taken": Failure(
+        "The machine is a node of another stack already.",
+        "Destroy that stack first; where it no longer exists or was renamed, remove {file} on the machine",
+    ),
     "command-failed": Failure(
         "A program on the node ended with an error.",
         "Run it by hand on the node to see why",
@@ -94,7 +98,8 @@ CATALOGUE: dict[str, Failure] = {
     ),
     "program-damaged": Failure(
         "Neither the node program on the node nor its copy is the one that was put there.",
-        "Put it there again: pulumi up --replace with the URN of the node's -upload and -program",
+        # Not `up --replace`: the engine would delete the old -program last, and so undo the node.
+        "Put it there again: pulumi state delete --target-dependents with the URN of the node's -upload, then pulumi up",
     ),
     "run-ended": Failure(
         "A run on the node was ended from outside before it was done: by its time bound, by a shutdown or by a person.",

@@ -129,6 +129,7 @@ class KataNode(pulumi.ComponentResource):
         if identity is None:
             identity = _pinned(args["connection"].get("host_key"), "node")
         # Another machine behind the same address and key must get the program too.
+        stack = f"{pulumi.get_project()}/{pulumi.get_stack()}"
         machine = pulumi.Output.from_input(identity).apply(lambda text: hashlib.sha256(text.encode()).hexdigest()[:12])
 
         def options(*after: pulumi.Resource, **more: Any) -> pulumi.ResourceOptions:
@@ -166,8 +167,8 @@ class KataNode(pulumi.ComponentResource):
         start = remote.Command(
             f"{name}-program",
             connection=connection,
-            create=pulumi.Output.concat(f"{run}timeout 900 sh -s -- {uploaded} {program} {digest} # machine ", machine),
-            delete=f"{run}timeout 1800 sh -s -- --remove",
+            create=pulumi.Output.concat(f"{run}timeout 900 sh -s -- {uploaded} {program} {digest} {stack} # machine ", machine),
+            delete=f"{run}timeout 1800 sh -s -- --remove {stack}",
             stdin=stdin_of(script("bootstrap.sh")),
             logging=remote.Logging.STDERR,
             add_previous_output_in_env=False,

@@ -67,9 +67,9 @@ class Checkout:
         assert (status == 0) == ok, output
         return output
 
-    def state(self) -> dict[str, Any]:
+    def state(self, stack: str = "local") -> dict[str, Any]:
         """The deployment as the backend holds it."""
-        value: dict[str, Any] = json.loads(self.pulumi("stack", "export", "--stack", "local"))
+        value: dict[str, Any] = json.loads(self.pulumi("stack", "export", "--stack", stack))
         return value
 
     def output(self, name: str) -> Any:

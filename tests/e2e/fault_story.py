@@ -156,6 +156,12 @@ class Story:
         assert ended.status == 0, ended.printed[-3000:]
         return self.look()
 
+    def end(self) -> None:
+        """Destroy the stack, whatever it is in."""
+        self.cure()
+        self.checkout.run("pulumi", "cancel", "--yes", STACK, "--non-interactive")  # no lock is no reason to stop
+        self.well("destroy")
+
     def kill_engine(self) -> None:
         """End the engine and all that it started at once, as when its machine goes down."""
         assert self._engine is not None
@@ -169,6 +175,44 @@ class Story:
         _, self.second = self.checkout.run(
             "pulumi", "up", "--yes", "--skip-preview", "--stack", STACK, "--non-interactive", stdin=""
         )
+
+    def other_stack_up(self) -> None:
+        """`up` of another stack for the same host; the cure forgets that stack."""
+        file = self.checkout.folder / "stacks" / f"Pulumi.{STACK}.yaml"
+        other = yaml.safe_load(file.read_text())
+        other.pop("encryptionsalt", None)
+        del other["config"]["kata-nodes:sshPrivateKey"]
+        (file.parent / "Pulumi.other.yaml").write_text(yaml.safe_dump(other))
+        self.checkout.pulumi("stack", "init", "other")
+        self.checkout.pulumi(
+            "config", "set", "--secret", "kata-nodes:sshPrivateKey", "--stack", "other", stdin=self.host.login_key
+        )
+        self.second = self.checkout.pulumi("up", "--yes", "--skip-preview", "--stack", "other", ok=False)
+
+        def forget() -> None:
+            self.checkout.pulumi("destroy", "--yes", "--skip-preview", "--stack", "other")
+            self.checkout.pulumi("stack", "rm", "--yes", "other")
+            self.shell("rm -f /home/admin/.kata-nodes-*.pyz")  # its upload, which no start-up script has taken
+
+        self._undo.append(forget)
+
+    def parameters(self, *params: str) -> None:
+        """Set the guest's kernel parameters in the stack's file."""
+        file = self.checkout.folder / "stacks" / f"Pulumi.{STACK}.yaml"
+        document = yaml.safe_load(file.read_text())
+        document["config"]["kata-nodes:kata"]["kernelParams"] = list(params)
+        file.write_text(yaml.safe_dump(document))
+
+    def damage_program(self) -> None:
+        """Empty the node program and its copy, and change a setting, so that the next run needs it."""
+        self.shell("for file in /usr/local/lib/kata-nodes/nodekit-*.pyz*; do : >$file; done")
+        self.parameters("sysctl.user.max_user_namespaces=9000")
+        self._undo.append(self.parameters)
+
+    def forget_upload(self) -> None:
+        """What the program's own error tells a person to do about a program that is damaged."""
+        (urn,) = (one["urn"] for one in self.checkout.state(STACK)["deployment"]["resources"] if one["urn"].endswith("-upload"))
+        self.checkout.pulumi("state", "delete", "--yes", "--target-dependents", urn, "--stack", STACK)
 
     def unlock(self) -> None:
         """What the engine itself tells a person to do about the lock that a killed run left."""

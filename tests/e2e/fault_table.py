@@ -54,6 +54,8 @@ class Fault:
     """Exit status of the run; 0 where the fault keeps nothing from being done, -9 where it is killed."""
     half: bool = False
     """Whether it can strike while dpkg works, whose half-done work the next run ends."""
+    settled: bool = False
+    """Whether the stack is up before it strikes."""
     each_change: bool = False
     """Whether `make test` makes it too; all are made nightly."""
 
@@ -104,21 +106,22 @@ def _engine_killed(stage: str, at: str, each_change: bool = False) -> Fault:
     return Fault(
         f"engine killed ({stage})", "SIGKILL to the engine and all that it has started", stage, lambda story: story.kill_engine(),
         ("currently locked", "pulumi cancel"), at=at, act=cure, cure="`pulumi cancel`, then the same command again",
-        reported_by="the next run", ends=-9, half=True, each_change=each_change,
+        reported_by="the next run", ends=-9, half=True, settled=stage == "destroy", each_change=each_change,
     )  # fmt: skip
 
 
 def _cut(stage: str, at: str, each_change: bool = False) -> Fault:
     return Fault(
         f"connection cut ({stage})", "every connection ends, and none is taken for as long as it lasts", stage,
-        lambda story: story.cut(), ("connection",), at=at, half=True, each_change=each_change,
+        lambda story: story.cut(), ("connection",), at=at, half=True, settled=stage == "destroy", each_change=each_change,
     )  # fmt: skip
 
 
 def _rebooted(stage: str, at: str) -> Fault:
     return Fault(
         f"node rebooted ({stage})", "every process of the node ends at once, and its systemd starts from the same disk", stage,
-        lambda story: story.reboot(), ("connection",), at=at, half=True, cure="the same command again",
+        lambda story: story.reboot(), ("connection",), at=at, half=True,
+        settled=stage == "destroy", cure="the same command again",
     )  # fmt: skip
 
 
@@ -209,6 +212,17 @@ FAULTS: tuple[Fault, ...] = (
         "two runs at once", "`pulumi up` of the same stack beside the first", "docker", lambda story: story.second_up(),
         ("currently locked", "wait for the other process"), at=MIDDLE["docker"], reported_by="the second run", ends=0,
         cure="let the first end",
+    ),
+    Fault(
+        "program damaged", "the node program and its copy are emptied while a stack is up, and a setting changes", "preflight",
+        lambda story: story.damage_program(), ("neither", "pulumi state delete --target-dependents"), "program-damaged",
+        act=lambda story: (story.forget_upload(), story.cure()), settled=True,
+        cure="`pulumi state delete --target-dependents` with the URN of the upload",
+    ),
+    Fault(
+        "two stacks on one node", "`pulumi up` of another stack while the first is up", "program",
+        lambda story: story.other_stack_up(), ("node of the stack", "Destroy that stack first"), "node-taken",
+        reported_by="the second run", ends=0, settled=True, cure="destroy one of them",
     ),
     _site_fault("Kata's archive stalls", "kata-static", "stall", "kata", "kata-download-failed", "timed out"),
     _site_fault("half of Kata's archive", "kata-static", "half", "kata", "kata-download-failed", "ended after", each_change=True),

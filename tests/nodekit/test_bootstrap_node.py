@@ -230,6 +230,22 @@ def test_removal_undoes_the_node_first_and_takes_the_folder_away(node: Node) -> 
     assert json.loads(node.run("--remove").stdout) == {"changed": False}
 
 
+def test_a_node_of_another_stack_is_neither_taken_nor_undone(node: Node) -> None:
+    assert node.run(".kata-nodes.pyz", node.target, node.digest, "project/first").returncode == 0
+    refused = node.run(".kata-nodes.pyz", node.target, node.digest, "project/second")
+    assert (
+        refused.returncode == 1
+        and "[node-taken]" in refused.stderr
+        and "stack project/first, not of project/second" in refused.stderr
+    )
+    left = node.run("--remove", "project/second")
+    assert (left.returncode, left.stdout) == (0, '{"changed": false}\n') and "project/first" in left.stderr
+    assert node.programs() == {Path(node.target).name: node.data} and node.log("ran") == ""
+    assert node.run(".kata-nodes.pyz", node.target, node.digest, "project/first").returncode == 0
+    assert json.loads(node.run("--remove", "project/first").stdout) == {"verb": "restore"}
+    assert not (node.root / "lib" / "kata-nodes").exists()
+
+
 @pytest.mark.parametrize("left", [b"", b"\0" * 4096, b"half"], ids=["empty", "zeros", "half"])
 def test_a_program_that_a_crash_left_damaged_is_replaced_by_its_copy_at_its_next_start(node: Node, left: bytes) -> None:
     node.install()

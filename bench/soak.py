@@ -1,0 +1,139 @@
+"""What grows when a stack is made, changed, failed, cured and destroyed again and again: `python bench/soak.py ROUNDS`.
+
+Each round is five runs of the real engine on a real Debian in namespaces: `up`, a change of its parameters, a guest that reads 0
+and so fails the proof, its cure, and `destroy`. After each, everything that could grow is counted; 1 when something has.
+"""
+
+import io
+import json
+import sys
+import tempfile
+import time
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.e2e.fault_story import STACK, Story, stories
+
+ROUNDS = 50
+ALLOWED_MEMORY = 1.25
+"""Most that memory may be at the end, as a multiple of the most of the first rounds: caches take their time."""
+SETTLING = 2
+"""Rounds after which caches are filled; growth is counted from there."""
+COUNT = r"""
+import json, os, subprocess
+from pathlib import Path
+def files(*roots):
+    return sum(len(names) for root in roots for _, _, names in os.walk(root))
+processes = [entry for entry in Path("/proc").glob("[0-9]*") if (entry / "cmdline").read_bytes()]
+me = str(os.getpid())
+processes = [entry for entry in processes if entry.name != me]
+def resident(entry):
+    for line in (entry / "status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    return 0
+def listening():
+    table = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text() + Path("/proc/net/udp").read_text()
+    return sum(line.split()[3] in ("0A", "07") for line in table.splitlines() if ":" in line.split()[0])
+print(json.dumps({
+    "processes": len(processes),
+    "open_files": sum(len(os.listdir(entry / "fd")) for entry in processes),
+    "ports": listening(),
+    "sockets": len(Path("/proc/net/unix").read_text().splitlines()),
+    "mounts": len(Path("/proc/mounts").read_text().splitlines()),
+    "disk_files": files("/mnt/upper"),
+    "memory_files": files("/run", "/tmp", "/dev/shm"),
+    "memory_kib": sum(map(resident, processes)),
+}))
+"""
+"""Counts on the host, as root there."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was counted after a round: on the host up to `memory_kib`, then on the engine's side."""
+
+    processes: int
+    open_files: int
+    ports: int
+    sockets: int
+    mounts: int
+    disk_files: int
+    """Files that differ from the host's image, everywhere."""
+    memory_files: int
+    memory_kib: int
+    """Resident memory of all processes of the host."""
+    state_bytes: int
+    engine_processes: int
+    engine_temporary: int
+    """Files that engine and plugins left in their folder of temporary files."""
+
+
+def figures(story: Story, temporary: Path) -> Figures:
+    """Count now."""
+    host = json.loads(story.host.node.ask("python3", "-I", "-c", COUNT))
+    (checkpoint,) = story.checkout.folder.rglob(f"stacks/*/{STACK}.json")
+    return Figures(
+        **host,
+        state_bytes=checkpoint.stat().st_size,
+        engine_processes=len(story.checkout.processes()),
+        engine_temporary=sum(1 for path in temporary.rglob("*") if path.is_file()),
+    )
+
+
+def one_round(story: Story) -> None:
+    """Up, change, fail, cure, destroy."""
+    story.parameters()
+    story.well()
+    story.parameters("sysctl.user.max_user_namespaces=9000")
+    story.well()
+    story.parameters("sysctl.user.max_user_namespaces=0")
+    failed = story.run("up", 300)
+    assert failed.status != 0 and "[proof-user-namespaces-zero]" in failed.printed, failed.printed[-3000:]
+    story.parameters("sysctl.user.max_user_namespaces=8000")
+    story.well()
+    story.well("destroy")
+
+
+def grown(counted: list[Figures]) -> list[str]:
+    """What is more at the end than it was once everything had settled."""
+    settled, last = counted[: SETTLING + 1], counted[-1]
+    found = []
+    for field in fields(Figures):
+        most, now = max(getattr(each, field.name) for each in settled), getattr(last, field.name)
+        if now > most * (ALLOWED_MEMORY if field.name == "memory_kib" else 1):
+            found.append(f"{field.name}: {most} -> {now}")
+    return found
+
+
+def soak(rounds: int) -> list[str]:
+    """Run the rounds and print what is counted after each; what has grown."""
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder, stories(Path(folder)) as story:
+        temporary = Path(folder) / "temporary"
+        temporary.mkdir()
+        story.checkout.environment["TMPDIR"] = str(temporary)
+        before = story.look()
+        counted = []
+        print(" ".join(["round", "seconds", *(field.name for field in fields(Figures))]), flush=True)
+        for number in range(1, rounds + 1):
+            begin = time.monotonic()
+            with redirect_stdout(io.StringIO()) as printed:
+                try:
+                    one_round(story)
+                except BaseException:
+                    print(printed.getvalue(), file=sys.stderr)
+                    raise
+            assert story.look() == before, f"a trace of round {number}"
+            counted.append(figures(story, temporary))
+            values = [f"{time.monotonic() - begin:.0f}", *map(str, asdict(counted[-1]).values())]
+            print(" ".join([str(number), *values]), flush=True)
+    return grown(counted)
+
+
+if __name__ == "__main__":
+    more = soak(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS)
+    print("\n".join(["grown:", *more]) if more else "nothing has grown")
+    sys.exit(1 if more else 0)
