@@ -54,6 +54,8 @@ class Fault:
     """Exit status of the run; 0 where the fault keeps nothing from being done, -9 where it is killed."""
     half: bool = False
     """Whether it can strike while dpkg works, whose half-done work the next run ends."""
+    controller: str = ""
+    """The controller of control groups without which it cannot be made."""
     settled: bool = False
     """Whether the stack is up before it strikes."""
     each_change: bool = False
@@ -194,12 +196,12 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "out of memory", "a control group of 24 MiB around what logins start", "docker",
         lambda story: story.limit("memory", {"memory.limit_in_bytes": str(24 << 20)}), ("was killed", "free memory"),
-        "run-killed", at="nodes-n1-docker creating", half=True, each_change=True,
+        "run-killed", at="nodes-n1-docker creating", half=True, controller="memory", each_change=True,
     ),
     Fault(
         "slower than every bound", "a control group with 1 % of a processor, and 90 s for the verb", "docker",
         lambda story: story.limit("cpu", {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "1000"}),
-        ("was ended by SIGTERM", "took so long"), "run-ended", at="nodes-n1-docker creating", half=True,
+        ("was ended by SIGTERM", "took so long"), "run-ended", at="nodes-n1-docker creating", half=True, controller="cpu",
     ),
     Fault(
         "network falls silent", "nothing passes, and no connection ends", "docker", lambda story: story.silence(),
