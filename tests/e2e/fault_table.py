@@ -22,6 +22,8 @@ MIDDLE = {
     "proof": "proof: the ladder in a booted guest",
 }
 """Stage of `up` -> what it prints when it is in the middle of its work."""
+SLOWED = {"preflight": "kata-static"}
+"""Stages that are over at once, and what their site is late with, so that they have a middle."""
 REMOVAL = "Bringing packages back"
 """The same of `destroy`."""
 AGAIN = "`pulumi up` again"
@@ -251,8 +253,8 @@ def sentence(printed: str, code: str, says: tuple[str, ...]) -> str:
     line = re.sub(r"^.*?error: ", "", line)
     for pattern, word in (
         (r"127\.0\.0\.1:\d+", "HOST"), (r"process \d+", "process N"), (r"\b[0-9a-f]{64}\b", "SUM"), (r"\d+[.\d]* ?s\b", "N s"),
-        (r"running \"timeout.*$", "…"), (r"kata-nodes-debian-\w+", "HOST"), (r"\d+ bytes|\d+ B\b", "N bytes"),
-        (r"\d+d \d+h|\d+h \d+min?|\d+d", "TIME"), (r"file:\S+", "FILE"),
+        (r": running \".*$", ""), (r"kata-nodes-debian-\w+", "HOST"), (r"\d+ bytes|\d+ B\b", "N bytes"),
+        (r"\b\d+d( \d+h)?\b|\b\d+h( \d+min)?\b", "TIME"), (r"file:\S+", "FILE"),
     ):  # fmt: skip
         line = re.sub(pattern, word, line)
     return line.replace("|", "\\|")[:600]

@@ -20,12 +20,11 @@ from pathlib import Path
 
 YEAR = 365 * 86400.0
 STALL_SECONDS = 600.0
-DRIP = 512
-"""Bytes a second of a site that drips."""
+LATE_SECONDS = 5.0
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serves FOLDER/files, and spoils what faults.json names: a pattern of paths -> missing, stall, half, altered or drip."""
+    """Serves FOLDER/files, and spoils what faults.json names: a pattern of paths -> missing, late, stall, half or altered."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, directory=str(Path(sys.argv[1]) / "files"), **kwargs)  # type: ignore[arg-type]
@@ -44,6 +43,8 @@ class Handler(SimpleHTTPRequestHandler):
         with (folder / "struck").open("a") as struck:
             struck.write(f"{kind} {self.path}\n")
         self.close_connection = True
+        if kind == "late":
+            time.sleep(LATE_SECONDS)
         if kind == "missing":
             self.send_error(404)
             return
@@ -53,13 +54,8 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if kind == "drip":
-            for start in range(0, len(content), DRIP):
-                self.wfile.write(content[start : start + DRIP])
-                time.sleep(1)
-        else:
-            self.wfile.write(content[: len(content) // 2] if kind in ("half", "stall") else content)
-            self.wfile.flush()
+        self.wfile.write(content[: len(content) // 2] if kind in ("half", "stall") else content)
+        self.wfile.flush()
         if kind == "stall":
             time.sleep(STALL_SECONDS)
 
@@ -166,5 +162,12 @@ def _key(made: float) -> Iterator[_Key]:
         shutil.rmtree(home, ignore_errors=True)
 
 
+class Server(ThreadingHTTPServer):
+    """Says nothing of callers who go."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing."""
+
+
 if __name__ == "__main__":
-    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
+    Server(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()

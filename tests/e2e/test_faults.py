@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.fault_story import CONTROL_GROUPS, Ended, Story, stories
-from tests.e2e.fault_table import FAULTS, PAGE, VARIABLE, Fault, Measured, sentence, written
+from tests.e2e.fault_table import FAULTS, PAGE, SLOWED, VARIABLE, Fault, Measured, sentence, written
 from tests.nightly import LONG_FORMS
 
 pytestmark = [pytest.mark.engine, pytest.mark.debian, pytest.mark.guest, pytest.mark.timeout(900)]
@@ -51,6 +51,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 
 def strike(story: Story, fault: Fault) -> tuple[Ended, Measured]:
     """Make the fault and the run that meets it; that must be told as the row says."""
+    if fault.at and fault.stage in SLOWED:
+        story.site.faults({SLOWED[fault.stage]: "late"})
     if fault.at:
         ended = story.run(fault.command, SECONDS, fault.at, lambda: fault.strike(story))
     else:
