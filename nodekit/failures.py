@@ -172,6 +172,8 @@ CATALOGUE: dict[str, Failure] = {
         "Check the repository's address, suite and key, and that the node reaches it",
         {
             "key": "Check the key's address, and that the node reaches it",
+            "clock": "Set the node's clock (timedatectl); if it is right, ask the repository's owner for a new index",
+            "space": "Free space on the node, then run again",
         },
     ),
     "repository-key-mismatch": Failure(
@@ -211,6 +213,7 @@ CATALOGUE: dict[str, Failure] = {
         {
             "interrupted": "Repair the named package with 'dpkg --configure -a', then run again",
             "apt": "Repair what apt names on the node, then run again",
+            "space": "Free space on the node, then run again",
         },
     ),
     "docker-unhealthy": Failure(

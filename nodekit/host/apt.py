@@ -1,6 +1,7 @@
 """Change packages with apt and dpkg, unattended: waits are bounded, the lock's holder is named, and holds are kept."""
 
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -211,10 +212,22 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _telling(text: str) -> str:
-    """The part of apt's or dpkg's output that says why it failed."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    marked = [line for line in lines if line.startswith(("E: ", "dpkg: error", "dpkg-deb: error", "Err:", "W: Failed"))]
-    return printable("; ".join((marked or lines)[-4:]), 600) or "it said nothing"
+    """The part of apt's or dpkg's output that says why it failed; the reason of a download stands indented under its `Err:`."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    marked = [
+        line.strip()
+        for before, line in itertools.pairwise(["", *lines])
+        if line.startswith(("E: ", "dpkg: error", "dpkg-deb: error", "Err:", "W: Failed"))
+        or (before.startswith("Err:") and line.startswith("  "))
+    ]
+    return printable("; ".join((marked or [line.strip() for line in lines])[-4:]), 600) or "it said nothing"
+
+
+def _case(text: str, otherwise: str) -> str:
+    """The case of the failure whose remedy helps, by what apt or dpkg said."""
+    if re.search(r"No space left on device|enough free space", text):
+        return "space"
+    return otherwise
 
 
 def _locked_run(root: Path, argv: Sequence[str], lock_timeout: float, timeout: float) -> Finished:
@@ -249,7 +262,7 @@ def settle(root: Path, lock_timeout: float) -> None:
         raise NodeError(
             "package-install-failed",
             f"dpkg cannot finish an earlier interrupted installation: {_telling(done.stdout)}",
-            "interrupted",
+            _case(done.stdout, "interrupted"),
         )
     reach("packages-settled")
 
@@ -264,8 +277,11 @@ def refresh(root: Path, source: str, lock_timeout: float) -> None:
     argv += ["-o", "APT::Get::List-Cleanup=0", "-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=2"]
     done = _locked_run(root, argv, lock_timeout, UPDATE_TIMEOUT)
     if done.code != 0 or re.search(r"^(Err:|W: Failed to fetch)", done.stdout, re.MULTILINE):
+        wrong_clock = re.search(r"^E: Release file .* is (not valid yet|expired)", done.stdout, re.MULTILINE)
         raise NodeError(
-            "repository-unreachable", f"The index of the repository in {source} cannot be read: {_telling(done.stdout)}"
+            "repository-unreachable",
+            f"The index of the repository in {source} cannot be read: {_telling(done.stdout)}",
+            _case(done.stdout, "clock" if wrong_clock else ""),
         )
     reach("index-read")
 
@@ -335,7 +351,11 @@ def install(root: Path, wanted: Sequence[str], lock_timeout: float, *, remove: b
         if lost:
             mark(root, "hold", lost, lock_timeout)
     if done.code != 0:
-        raise NodeError("package-install-failed", f"apt could not bring {' '.join(wanted)}: {_telling(done.stdout)}", "apt")
+        raise NodeError(
+            "package-install-failed",
+            f"apt could not bring {' '.join(wanted)}: {_telling(done.stdout)}",
+            _case(done.stdout, "apt"),
+        )
 
 
 def mark(root: Path, verb: str, names: Sequence[str], lock_timeout: float) -> None:

@@ -51,7 +51,7 @@ def fetch_key(address: str) -> bytes:
             if size not in (0, len(data)):
                 raise OSError(f"it ended after {len(data)} of {size} bytes")
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        reason = error.reason if type(error) is urllib.error.URLError else error  # that of an HTTPError lacks its number
         raise NodeError(
             "repository-unreachable", f"The repository's key {url} cannot be read: {printable(str(reason), 200)}", "key"
         ) from None

@@ -99,7 +99,9 @@ def _full(name: str, folder: str, made: str, stage: str, code: str, *says: str, 
 
 WHOLE_DISK = "mount -o remount,size=$(($(df -k --output=used /mnt | tail -1) + 64))k /mnt"
 DPKG_LOCK = "import fcntl; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, fcntl.LOCK_EX)"
-NODE_LOCK = "import fcntl; f = open('/run/kata-nodes.lock', 'w'); fcntl.flock(f, fcntl.LOCK_EX)"
+NODE_LOCK = (
+    "import fcntl; f = open('/run/kata-nodes.lock', 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(os.getpid(), file=f, flush=True)"
+)
 
 
 def _engine_killed(stage: str, at: str, each_change: bool = False) -> Fault:
@@ -142,7 +144,7 @@ FAULTS: tuple[Fault, ...] = (
         "another run holds the node", "flock on /run/kata-nodes.lock", "preflight", lambda story: story.hold(NODE_LOCK),
         ("/run/kata-nodes.lock", "Wait until that run has ended"), "node-busy",
     ),
-    _site_fault("repository's key is missing", "/gpg$", "missing", "docker", "repository-unreachable", "/gpg", "404"),
+    _site_fault("repository's key is missing", "/gpg$", "missing", "docker", "repository-unreachable", "/gpg", "404: Not Found"),
     _site_fault("repository's key stalls", "/gpg$", "stall", "docker", "repository-unreachable", "/gpg", "timed out"),
     _site_fault("half of the repository's key", "/gpg$", "half", "docker", "repository-unreachable", "/gpg", "ended after"),
     _site_fault("index is missing", "Release", "missing", "docker", "repository-unreachable", "404", each_change=True),
@@ -157,11 +159,13 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _release(
         "clock a year behind", "dated a year ahead",
-        "InRelease whose Date lies a year ahead: what apt sees where the node's clock is a year behind", "not valid yet",
+        "InRelease whose Date lies a year ahead: what apt sees where the node's clock is a year behind",
+        "not valid yet", "timedatectl",
     ),
     _release(
         "clock a year ahead", "valid until a year ago",
-        "InRelease whose Valid-Until is a year ago: what apt sees where the node's clock is a year ahead", "expired",
+        "InRelease whose Valid-Until is a year ago: what apt sees where the node's clock is a year ahead",
+        "expired", "timedatectl",
     ),
     Fault(
         "DNS is dead (packages)", "the name server knows the archive's name only", "docker",
@@ -180,19 +184,24 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "disk full", "the file system of / has 64 KiB left when Docker's turn comes", "docker",
-        lambda story: story.shell(WHOLE_DISK, "mount -o remount,size=8g /mnt"), ("space",), at="nodes-n1-docker creating",
+        lambda story: story.shell(WHOLE_DISK, "mount -o remount,size=8g /mnt"),
+        ("No space left", "Free space"), at="nodes-n1-docker creating",
         code="package-install-failed", each_change=True,
     ),
     _full("disk full in /etc", "/etc", "a full file system over /etc", "docker", "file-unwritable", "No space left", "space"),
     _full(
         "disk full in /var", "/var/cache/apt/archives", "a full file system over /var/cache/apt/archives", "docker",
-        "package-install-failed", "free space",
+        "package-install-failed", "enough free space", "Free space",
     ),
-    _full("disk full in /tmp", "/tmp", "a full file system over /tmp", "docker", "repository-unreachable", "space"),
+    _full(
+        "disk full in /tmp", "/tmp", "a full file system over /tmp", "docker", "repository-unreachable",
+        "No space left", "Free space",
+    ),
     _full("disk full in /boot", "/boot", "a full file system over /boot", "proof", "", ends=0),
     Fault(
         "read-only root", "/ is mounted read-only when Docker's turn comes", "docker",
-        lambda story: story.shell("mount -o remount,ro /", "mount -o remount,rw /"), ("Read-only file system", "writable"),
+        lambda story: story.shell("mount -o remount,bind,ro /", "mount -o remount,bind,rw /"),
+        ("Read-only file system", "writable"),
         "file-unwritable", at="nodes-n1-docker creating", cure="mount it writable",
     ),
     Fault(
