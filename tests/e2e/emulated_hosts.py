@@ -84,8 +84,7 @@ def run_sshd(node: DebianNode, port: int, user: str) -> None:
     """Start the sshd of a user who is there already, as after a reboot."""
     (Path(f"/proc/{node.pid}/root") / "run/sshd").mkdir(exist_ok=True)
     keys = ("-o", f"HostKey=/{SSHD}/host-{user}", "-o", f"AuthorizedKeysFile=/{SSHD}/keys-{user}", "-o", f"AllowUsers={user}")
-    pid_file = ("-o", f"PidFile=/run/sshd-{user}.pid")
-    node.ask("/usr/sbin/sshd", "-f", "/dev/null", "-p", str(port), *keys, *pid_file, "-o", "Subsystem=sftp internal-sftp")
+    node.ask("/usr/sbin/sshd", "-f", "/dev/null", "-p", str(port), *keys, "-o", "Subsystem=sftp internal-sftp")
 
 
 def emulated_archive(image: Image) -> bytes:

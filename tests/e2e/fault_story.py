@@ -265,7 +265,8 @@ class Story:
         folder.mkdir()
         for name, value in settings.items():
             (folder / name).write_text(value)
-        (folder / "cgroup.procs").write_text(self._listener())
+        for pid in self._servers():
+            (folder / "cgroup.procs").write_text(pid)
 
         def lift() -> None:
             end = time.monotonic() + 30
@@ -277,16 +278,15 @@ class Story:
 
         self._undo.append(lift)
 
-    def _listener(self) -> str:
-        """The sshd that takes connections on the host, as this machine numbers it."""
-        inside = (self.host.root / f"run/sshd-{self.host.user}.pid").read_text().strip()
-        space = Path(f"/proc/{self.host.node.pid}/ns/pid").readlink()
-        for status in Path("/proc").glob("[0-9]*/status"):
+    def _servers(self) -> list[str]:
+        """Every sshd of the host, as this machine numbers them: the one that listens, and those of open connections."""
+        space, found = Path(f"/proc/{self.host.node.pid}/ns/pid").readlink(), []
+        for name in Path("/proc").glob("[0-9]*/comm"):
             with suppress(OSError):  # it has just ended
-                is_it = re.search(rf"^NSpid:.*\t{inside}$", status.read_text(), re.MULTILINE)
-                if is_it and (status.parent / "ns/pid").readlink() == space:
-                    return status.parent.name
-        raise AssertionError("the host's sshd does not run")
+                if name.read_text().startswith("sshd") and (name.parent / "ns/pid").readlink() == space:
+                    found.append(name.parent.name)
+        assert found, "the host's sshd does not run"
+        return found
 
     def cure(self) -> None:
         """Take away what struck."""
