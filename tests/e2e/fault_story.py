@@ -54,7 +54,7 @@ class Look:
         for path in sorted({*self.files, *before.files, *after.files}):
             now = self.files.get(path)
             if not path.startswith((*OURS, TESTS)) and now not in (before.files.get(path), after.files.get(path)):
-                wrong.append(f"/{path}: {now}")
+                wrong.append(f"/{path}: {now}; before {before.files.get(path)}, after {after.files.get(path)}")
         for name in sorted({*self.packages, *before.packages, *after.packages}) if packages else ():
             row = self.packages.get(name)
             if row not in (before.packages.get(name), after.packages.get(name)):
@@ -81,6 +81,7 @@ class Story:
         (host.root / "etc/resolv.conf").write_text("nameserver 127.0.0.1\n")  # nobody answers there
         # apt's own patience, as an administrator may set it.
         (host.root / "etc/apt/apt.conf.d/99-tests").write_text('Acquire::http::Timeout "3";\nAcquire::Retries "1";\n')
+        host.node.ask("su", host.user, "-c", "sudo -n true")  # sudo keeps a file of its first use
         self._engine: subprocess.Popen[str] | None = None
         self._undo: list[Callable[[], object]] = []
         self.second = ""

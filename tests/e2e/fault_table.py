@@ -224,7 +224,7 @@ FAULTS: tuple[Fault, ...] = (
         cure="let the first end",
     ),
     Fault(
-        "program damaged", "the node program and its copy are emptied while a stack is up, and a setting changes", "preflight",
+        "program damaged", "the node program and its copy are emptied while a stack is up, and a setting changes", "kata",
         lambda story: story.damage_program(), ("neither", "pulumi state delete --target-dependents"), "program-damaged",
         act=lambda story: (story.forget_upload(), story.cure()), settled=True,
         cure="`pulumi state delete --target-dependents` with the URN of the upload",
