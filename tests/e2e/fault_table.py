@@ -98,6 +98,7 @@ def _full(name: str, folder: str, made: str, stage: str, code: str, *says: str, 
 
 
 WHOLE_DISK = "mount -o remount,size=$(($(df -k --output=used /mnt | tail -1) + 64))k /mnt"
+FOLDERS = "/etc /home /opt /root /srv /usr /var"
 DPKG_LOCK = "import fcntl; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, fcntl.LOCK_EX)"
 NODE_LOCK = (
     "import fcntl; f = open('/run/kata-nodes.lock', 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(os.getpid(), file=f, flush=True)"
@@ -151,11 +152,11 @@ FAULTS: tuple[Fault, ...] = (
     _site_fault("index stalls", "Release", "stall", "docker", "repository-unreachable", "timed out"),
     _site_fault("half of the index", "Packages", "half", "docker", "repository-unreachable", "Packages"),
     _site_fault("index has another hash", "Packages", "altered", "docker", "repository-unreachable", "Hash Sum mismatch"),
-    _release("index is signed by another key", "of another key", "InRelease of another key", "packages.test", each_change=True),
-    _release("index's signature is wrong", "changed after it was signed", "InRelease changed after it was signed", "packages"),
+    _release("index is signed by another key", "of another key", "InRelease of another key", "Missing key", each_change=True),
+    _release("index's signature is wrong", "changed after it was signed", "InRelease changed after it was signed", "manipulated"),
     _release(
         "index's signature is expired", "with an expired signature", "InRelease with a signature that expired 11 months ago",
-        "packages.test",
+        "Expired on",
     ),
     _release(
         "clock a year behind", "dated a year ahead",
@@ -199,8 +200,11 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _full("disk full in /boot", "/boot", "a full file system over /boot", "proof", "", ends=0),
     Fault(
-        "read-only root", "/ is mounted read-only when Docker's turn comes", "docker",
-        lambda story: story.shell("mount -o remount,bind,ro /", "mount -o remount,bind,rw /"),
+        "read-only root", "every folder of / is mounted read-only when Docker's turn comes", "docker",
+        lambda story: story.shell(
+            f"for each in {FOLDERS}; do mount --rbind $each $each; mount -o remount,bind,ro $each; done",
+            f"for each in {FOLDERS}; do umount -l $each; done",
+        ),
         ("Read-only file system", "writable"),
         "file-unwritable", at="nodes-n1-docker creating", cure="mount it writable",
     ),
