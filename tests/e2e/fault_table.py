@@ -26,7 +26,8 @@ SLOWED = {"preflight": "kata-static"}
 """Stages that are over at once, and what their site is late with, so that they have a middle."""
 REMOVAL = "Bringing packages back"
 """The same of `destroy`."""
-AGAIN = "`pulumi up` again"
+LONGEST = 500
+"""Characters of a sentence in the table."""
 
 Act = Callable[[Story], object]
 
@@ -270,7 +271,8 @@ def sentence(printed: str, code: str, says: tuple[str, ...]) -> str:
         (r"\b\d+d( \d+h)?\b|\b\d+h( \d+min)?\b", "TIME"), (r"file:\S+", "FILE"),
     ):  # fmt: skip
         line = re.sub(pattern, word, line)
-    return line.replace("|", "\\|")[:600]
+    line = line.replace("|", "\\|")
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
 
 
 HEAD = """# Faults
