@@ -12,7 +12,7 @@ COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version
 # Tests that share a machine or a Debian stay in one lane, in order; see tests/tiers.py.
 LANES := --numprocesses=auto --maxprocesses=2 --dist=loadfile --no-loadscope-reorder
 # What only tests run: built or downloaded before they begin, since a test's time is bounded.
-TEST_PARTS := kube-controller-manager kube-scheduler kube-apiserver-oldest kwok kubelet \
+TEST_PARTS := kube-controller-manager kube-scheduler kube-apiserver-oldest kwok kubelet kubelet-newest \
   containerd ctr containerd-shim-runc-v2 loopback ptp host-local sdkgen pulumi-language-yaml
 PARTS := $(if $(filter local genuine,$(STACK)),python3 -m tools.local >/dev/null &&)
 

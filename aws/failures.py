@@ -39,11 +39,15 @@ CATALOGUE: dict[str, Failure] = {
     ),
     "user-data-too-long": Failure(
         "The user data is longer than EC2 accepts.",
-        "Shorten the join script: let it download the rest from where the program is",
+        "Shorten the runtime script or the join script: let it download the rest from where the program is",
     ),
     "program-differs": Failure(
         "The node program that a machine downloaded does not have the expected sha256.",
         "Upload the file that this stack's checkout builds",
+    ),
+    "runtime-script-failed": Failure(
+        "The script that brings a machine's container runtime ended with an error, so the machine was not made a node.",
+        "See {log}",
     ),
     "join-failed": Failure(
         "The join script of a proven machine ended with an error.",

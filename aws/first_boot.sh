@@ -1,14 +1,15 @@
 # Makes a machine of an auto-scaling group a node at its first boot, proves it, and only then lets it join a cluster. cloud-init
 # runs this as root, once in a machine's life, with settings before it (aws/user_data.py): PROGRAM_ADDRESS,
-# PROGRAM_SHA256, STATE_… and SECONDS_… of each verb, and JOIN where there is something to join. How it ended is said on the
-# console and in /var/log/kata-nodes/first-boot; everything else is in that folder.
+# PROGRAM_SHA256, STATE_… and SECONDS_… of each verb, RUNTIME where a script brings the cluster's container runtime, and JOIN where
+# there is something to join. How it ended is said on the console and in /var/log/kata-nodes/first-boot; everything else is in that
+# folder.
 # shellcheck shell=sh
 set -eu
 LC_ALL=C
 export LC_ALL
 FOLDER=/usr/local/lib/kata-nodes
 LOGS=/var/log/kata-nodes
-JOIN_SECONDS=1800
+SCRIPT_SECONDS=1800
 ended=
 
 # What a program said may hold what a terminal would take as an order.
@@ -93,13 +94,22 @@ failed_step() {
     fail "$1: ${why:-it ended with exit code $2 and gave no reason. See $LOGS/log. [command-failed]}"
 }
 
-join() {
-    printf '%s' "$JOIN" >"$work/join"
-    chmod 0700 "$work/join"
-    say "join ..."
+# A script of the stack's settings: its name, its text. Its words are in a file that root alone reads: they may hold a token.
+own_script() {
+    printf '%s' "$2" >"$work/$1"
+    chmod 0700 "$work/$1"
+    say "$1 ..."
     code=0
-    timeout --kill-after=30 "$JOIN_SECONDS" "$work/join" </dev/null >"$LOGS/join" 2>&1 || code=$?
-    # Its words are in a file that root alone reads: they may hold a token.
+    timeout --kill-after=30 "$SCRIPT_SECONDS" "$work/$1" </dev/null >"$LOGS/$1" 2>&1 || code=$?
+}
+
+runtime() {
+    own_script runtime "$RUNTIME"
+    [ "$code" -eq 0 ] || fail "the runtime script ended with exit code $code. See $LOGS/runtime. [runtime-script-failed]"
+}
+
+join() {
+    own_script join "$JOIN"
     [ "$code" -eq 0 ] || {
         verdict "failed: $node is proven, and its join script ended with exit code $code. See $LOGS/join. [join-failed]"
         exit 1
@@ -123,6 +133,7 @@ program=$FOLDER/nodekit-$sum.pyz
 get_program "$downloaded"
 script system.sh
 script bootstrap.sh "$downloaded" "$program" "$PROGRAM_SHA256"
+[ -z "${RUNTIME:-}" ] || runtime
 verb preflight "$SECONDS_PREFLIGHT" "$STATE_PREFLIGHT"
 verb docker "$SECONDS_DOCKER" "$STATE_DOCKER"
 verb kata "$SECONDS_KATA" "$STATE_KATA"

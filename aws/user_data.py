@@ -34,24 +34,26 @@ def first_boot(
     states: Mapping[str, object],
     seconds: Mapping[str, int],
     join_script: str | None,
+    runtime_script: str | None = None,
 ) -> str:
     """`script` (aws/first_boot.sh) with its settings before it.
 
     `states` and `seconds` hold the desired state and the bound of each verb, as for a node that is reached over SSH;
-    `join_script` is what runs once the proof has passed, with its first line saying by which program.
-    Raises NodeError `user-data-too-long`, or `bad-input` for a join script that nothing would run.
+    `runtime_script` is what runs before all of them, and `join_script` what runs once the proof has passed, each with its first
+    line saying by which program. Raises NodeError `user-data-too-long`, or `bad-input` for a script that nothing would run.
     """
-    if join_script is not None and (not join_script.startswith("#!/") or "\0" in join_script):
-        raise NodeError(
-            "bad-input",
-            f"The join script does not begin with the program that runs it (#!/…), it has {len(join_script)} characters",
-            expected="a script that begins with #!/bin/sh",
-        )
+    scripts = {"runtime": runtime_script, "join": join_script}
+    for name, text in scripts.items():
+        if text is not None and (not text.startswith("#!/") or "\0" in text):
+            raise NodeError(
+                "bad-input",
+                f"The {name} script does not begin with the program that runs it (#!/…), it has {len(text)} characters",
+                expected="a script that begins with #!/bin/sh",
+            )
     settings = {"PROGRAM_ADDRESS": program_address, "PROGRAM_SHA256": program_sha256}
     for verb, state in states.items():
         settings |= {f"STATE_{verb.upper()}": json.dumps(state, sort_keys=True), f"SECONDS_{verb.upper()}": str(seconds[verb])}
-    if join_script is not None:
-        settings["JOIN"] = join_script
+    settings |= {name.upper(): text for name, text in scripts.items() if text is not None}
     # No export: what is in a variable of the shell alone, no program that it starts can read.
     lines = [f"{key}={shlex.quote(value)}\n" for key, value in settings.items()]
     return fitting("#!/bin/sh\n" + "".join(lines) + script)

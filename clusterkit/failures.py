@@ -23,10 +23,20 @@ CATALOGUE: dict[str, Failure] = {
     "proof-timeout": Failure(
         "The pod of a proof did not end in time.",
         "Read the runtime's log on the node, and raise the proof's timeoutSeconds only if the node is just slow",
+    ),
+    "proof-pod-unscheduled": Failure(
+        "The pod of a proof is not started, because its node takes no further pod, or not this one.",
+        "Set the labels that the RuntimeClass asks for, and remove taints that its tolerations leave out; or leave the node out "
+        "of the proof",
         {
-            "unscheduled": (
-                "Set the labels that the RuntimeClass asks for, make room for the pod with its overhead, or leave the node "
-                "out of the proof"
+            "full": (
+                "Make room on the node: a proof's pod needs the template's requests, the class's overhead and one of the node's "
+                "pods; or leave the node out of the proof"
+            ),
+            "cordoned": "Run kubectl uncordon for the node, or leave it out of the proof; then run again",
+            "pressure": (
+                "Free what the node is short of, such as disk space by kubectl delete pod or crictl rmi --prune, and run again "
+                "some 5 minutes later, when the kubelet has taken the condition back"
             ),
         },
     ),
@@ -37,6 +47,7 @@ CATALOGUE: dict[str, Failure] = {
             "replaced": "Run pulumi up again, which proves the machine that is there",
             "refresh": "Run pulumi refresh, then pulumi up",
             "node": "Check that the node still exists and is Ready, then run again",
+            "evicted": "Free what the node is short of (kubectl describe node), then run again",
         },
     ),
     "proof-pod-refused": Failure(
@@ -74,8 +85,16 @@ CATALOGUE: dict[str, Failure] = {
         "Use the names that kubectl get nodes lists",
         {
             "labels": "Correct the selector, or label the nodes: kubectl label node",
+            "joining": (
+                "Read why a machine did not join in its /var/log/kata-nodes/first-boot and on its console, and see that its "
+                "kubelet sets the labels of the selector; then run pulumi up again, which waits again"
+            ),
             "boot-id": "Start the kubelet there; without the boot id a guest cannot be told from the node's own kernel",
         },
+    ),
+    "cluster-machine-id-shared": Failure(
+        "A machine's id is not its own, so its node on the cluster cannot be told from others.",
+        "Give each machine an id of its own: empty /etc/machine-id, run systemd-machine-id-setup and restart the kubelet",
     ),
     "cluster-object-exists": Failure(
         "An object of that name already exists on the cluster and is not this stack's.",

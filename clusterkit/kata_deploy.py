@@ -16,6 +16,9 @@ CHART = "oci://ghcr.io/kata-containers/kata-deploy-charts/kata-deploy"
 """The chart as Kata's installation guide names it."""
 SHIMS = {"go": "qemu", "rust": "qemu-runtime-rs"}
 """Kata runtime -> the chart's shim for QEMU."""
+RUST_SINCE = (4, 0, 0)
+"""First chart whose `defaultShim` is qemu-runtime-rs, on every machine but ppc64le (values.yaml of 3.32.0, 4.0.0 and 4.1.0). The
+Go runtime stays selectable and gets no new features (docs/migrating-config-go-runtime-to-runtime-rs.md)."""
 CUSTOM_SINCE = (3, 26, 0)
 """First chart with `customRuntimes`, whose drop-in is written beside a copy of the base file."""
 SHIM_DROP_IN_SINCE = (3, 32, 0)
@@ -52,6 +55,11 @@ def _numbers(version: str) -> tuple[int, int, int]:
             expected=f"{'.'.join(map(str, CUSTOM_SINCE))} or newer, or configure the nodes over SSH",
         )
     return numbers
+
+
+def default_runtime(version: str) -> str:
+    """The runtime of the chart's own `defaultShim`, where no setting names one."""
+    return "rust" if _numbers(version) >= RUST_SINCE else "go"
 
 
 def handler(version: str, runtime: str) -> str:

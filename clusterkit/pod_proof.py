@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from clusterkit import pod, pod_safety
+from clusterkit import pod, pod_room, pod_safety
 from nodekit.errors import NodeError
 from nodekit.rules.node_state import SEED_PARAMETER
 from nodekit.rules.proof.ladder import SANDBOXES
@@ -39,6 +39,8 @@ class Node:
     """Another one when another machine registered under the same name."""
     boot_id: str
     """Boot id of its own kernel, as its kubelet reports it (Node.status.nodeInfo.bootID)."""
+    short_of: str = ""
+    """What it has too little of, in its own words; empty where it has enough."""
 
 
 def chosen(found: Sequence[Node], names: Sequence[str], selector: str | None) -> list[Node]:
@@ -63,7 +65,7 @@ def chosen(found: Sequence[Node], names: Sequence[str], selector: str | None) ->
 def node_of(found: Mapping[str, Any]) -> Node:
     """From a core/v1 Node."""
     about = found.get("status", {}).get("nodeInfo", {})
-    return Node(found["metadata"]["name"], found["metadata"]["uid"], str(about.get("bootID", "")))
+    return Node(found["metadata"]["name"], found["metadata"]["uid"], str(about.get("bootID", "")), pod_room.held(found))
 
 
 def digest(node: str, uid: str, verified: Mapping[str, object]) -> str:

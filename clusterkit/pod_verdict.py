@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from clusterkit import pod_room
 from clusterkit.pod_proof import BOOT_ANNOTATION, DIGEST_ANNOTATION, NODE_ANNOTATION, Asked, Node, attempt_of
 from nodekit.errors import NodeError
 from nodekit.rules.proof import console, ladder
@@ -254,6 +255,8 @@ def verdict(
     # Before a reboot the node's own kernel had another boot id.
     own = {str((job["metadata"].get("annotations") or {}).get(BOOT_ANNOTATION, "")): name}
     boot_ids = own | {node.boot_id: node.name for node in nodes}
+    if pod is not None and pod_room.turned_away(pod) and (away := no_room(name, pod, present.short_of)):
+        return away  # its container may have an end too, which says less
     terminated = status_of(pod).get("state", {}).get("terminated")
     if terminated:
         judged = of_container(asked, terminated, present.boot_id, boot_ids)
@@ -269,7 +272,9 @@ def verdict(
     unmade = events.get(job["metadata"]["uid"], {}).get("FailedCreate")
     if pod is None and unmade:
         return refused_pod(name, unmade.text)
-    return hopeless(name, job, pod, events) or unfinished(name, condition(job, "Failed").get("reason", ""), pod, events)
+    return hopeless(name, job, pod, events) or unfinished(
+        name, condition(job, "Failed").get("reason", ""), pod, events, present.short_of
+    )
 
 
 def evidence_of(text: str | None) -> dict[str, Any]:
@@ -328,17 +333,29 @@ def killed(node: str, terminated: Mapping[str, Any]) -> Refusal:
     return refusal("proof-container-failed", f"{node}: the container was killed before the ladder ended ({how})", case)
 
 
-def unfinished(node: str, reason: str, pod: Mapping[str, Any] | None, events: Events) -> Refusal:
+def no_room(node: str, pod: Mapping[str, Any], short_of: str) -> Refusal | None:
+    """The refusal of a pod that its node has no room for, or threw out; None for every other pod."""
+    if away := pod_room.turned_away(pod):
+        words, kind = away
+        code = "proof-pod-lost" if kind == "evicted" else "proof-pod-unscheduled"
+        what = (
+            "the kubelet evicted the pod before it had reported" if kind == "evicted" else "the kubelet has no room for the pod"
+        )
+        return refusal(code, f"{node}: {what}: {line(words).rstrip('.')}", kind)
+    unscheduled = pod_room.unscheduled(pod)
+    if unscheduled is None:
+        return None
+    own = f"; the node says: {line(short_of, 300).rstrip('.')}" if short_of else ""
+    said = f"{node}: the scheduler puts no pod on it: {line(unscheduled).rstrip('.')}{own}"
+    return refusal("proof-pod-unscheduled", said, pod_room.kind(unscheduled, short_of))
+
+
+def unfinished(node: str, reason: str, pod: Mapping[str, Any] | None, events: Events, short_of: str = "") -> Refusal:
     """Why a pod reported nothing: not scheduled, not started, lost, or still at it at the end of its time."""
     status = (pod or {}).get("status", {})
     told = events.get(str((pod or {}).get("metadata", {}).get("uid")), {})
-    unscheduled = next(
-        (each for each in status.get("conditions") or [] if each["type"] == "PodScheduled" and each["status"] == "False"), None
-    )
-    if unscheduled:
-        return refusal(
-            "proof-timeout", f"{node}: the scheduler found no room for the pod: {line(unscheduled.get('message'))}", "unscheduled"
-        )
+    if pod is not None and (away := no_room(node, pod, short_of)):
+        return away
     if sandbox := told.get("FailedCreatePodSandBox"):
         return no_sandbox(node, sandbox.text)
     waiting = status_of(pod).get("state", {}).get("waiting") or {}

@@ -2,6 +2,7 @@
 
 from components.cluster.joining_nodes import JoiningNodes, JoiningNodesArgs
 from components.cluster.kata_deploy import KataDeploy, KataDeployArgs
+from components.cluster.kata_node_labels import KataNodeLabels, KataNodeLabelsArgs
 from components.cluster.kata_proof import KataProof, KataProofArgs
 from components.cluster.kata_runtime_class import KataRuntimeClass, KataRuntimeClassArgs
 from components.cluster.sandbox_guard import SandboxGuard, SandboxGuardArgs
@@ -27,6 +28,8 @@ __all__ = [
     "KataDeployArgs",
     "KataNode",
     "KataNodeArgs",
+    "KataNodeLabels",
+    "KataNodeLabelsArgs",
     "KataProof",
     "KataProofArgs",
     "KataRuntimeClass",

@@ -229,7 +229,8 @@ CATALOGUE: dict[str, Failure] = {
     # the cluster's container runtime on the node
     "container-runtime-missing": Failure(
         "A node is to serve a cluster and has no container runtime, or not the one that is named.",
-        "Install the cluster's container runtime first, or set kubernetes.containerRuntime: none if it serves no cluster",
+        "Install the cluster's container runtime first, on a group's machines in the image or by the secret runtimeScript; or "
+        "set kubernetes.containerRuntime: none if the node serves no cluster",
         {"release": "Install containerd 1.6 or later"},
     ),
     "container-runtime-ambiguous": Failure(

@@ -56,7 +56,10 @@ class AwsGroup(Model):
     root_device: Annotated[str, Field(pattern=r"^/dev/[a-z0-9]+$")] = ec2.ROOT_DEVICE
     """Device name of the image's root volume (Debian: /dev/xvda)."""
     program: AwsProgram
-    """The node program. The secret `joinScript` is what runs after it has proven the machine."""
+    """The node program. The secret `runtimeScript` is what runs before it, to bring the cluster's container runtime where the
+    image has none, and `joinScript` what runs after it has proven the machine."""
+    join_seconds: Annotated[int, Field(ge=0, le=7200)] = 1800
+    """How long an `up` waits until `minSize` nodes have the labels of `kubernetes.proof.selector`."""
 
     @model_validator(mode="after")
     def sizes_are_in_order(self) -> "AwsGroup":

@@ -16,7 +16,7 @@ from nodekit.rules.text import harmless
 from stacks.aws_model import Aws
 
 
-def aws_nodes(machines: Aws, secrets: Mapping[str, pulumi.Output[str]], becomes: NodeSettings) -> AwsNodes | None:
+def aws_nodes(machines: Aws, secrets: Mapping[str, pulumi.Output[str]], becomes: NodeSettings) -> AwsNodes | AwsNodeGroup:
     """Instances that are proven over SSH, or a group whose machines prove themselves, once the account was asked."""
     credentials = preflight.has_credentials()
     if credentials:
@@ -45,9 +45,6 @@ def aws_nodes(machines: Aws, secrets: Mapping[str, pulumi.Output[str]], becomes:
         "tags": machines.tag_pairs,
     }
     if machines.group:
-        kata = becomes.kata.copy()
-        # The join script brings the container runtime, after first boot's verbs.
-        kata.pop("handler", None)
         group: AwsNodeGroupArgs = {
             "machine": machine,
             "min_size": machines.group.min_size,
@@ -55,13 +52,14 @@ def aws_nodes(machines: Aws, secrets: Mapping[str, pulumi.Output[str]], becomes:
             "root_device": machines.group.root_device,
             "program": {"address": machines.group.program.address, "sha256": machines.group.program.sha256},
             "docker": becomes.docker,
-            "kata": kata,
+            "kata": becomes.kata,
             "verification": becomes.verification,
         }
+        if "runtimeScript" in secrets:
+            group["runtime_script"] = secrets["runtimeScript"]
         if "joinScript" in secrets:
             group["join_script"] = secrets["joinScript"]
-        AwsNodeGroup("aws", group, options)
-        return None
+        return AwsNodeGroup("aws", group, options)
     assert machines.instances
     instances: AwsNodesArgs = {
         "machine": machine,

@@ -13,6 +13,8 @@ from components import (
     JoiningNodesArgs,
     KataDeploy,
     KataDeployArgs,
+    KataNodeLabels,
+    KataNodeLabelsArgs,
     KataRuntimeClass,
     KataRuntimeClassArgs,
     LocalCluster,
@@ -92,6 +94,7 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
         after = pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[deployed]))
     named = adopted(wanted, reached["kubeconfig"])
     made = KataRuntimeClass("kata", {**class_args(wanted, config), "runtime_class": named["runtime_class"]}, after)
+    labelled = node_labels(config, reached, nodes)
     guard = SandboxGuard(
         "sandboxes-guard",
         {
@@ -132,7 +135,7 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
         behind = pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[guard]))
         place = SandboxNamespace("proof-place", {"namespace": wanted.proof.namespace}, behind)
         args: KataProofArgs = {
-            "kubeconfig": known_after(reached["kubeconfig"], deployed),
+            "kubeconfig": known_after(reached["kubeconfig"], deployed, nodes.joining, labelled),
             "namespace": place.namespace,
             "proof": {
                 **common,
@@ -146,6 +149,8 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
             args["nodes"] = list(wanted.proof.nodes)
         if wanted.proof.selector is not None:
             args["node_selector"] = wanted.proof.selector
+        if config.nodes and config.nodes.aws and (group := config.nodes.aws.group):
+            args |= {"least_nodes": group.min_size, "join_seconds": group.join_seconds}
         proof = KataProof("proof", args, pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[template, made])))
     if wanted.joining_nodes:
         joining_nodes(wanted, wanted.joining_nodes, common, after, [guard, template, made, *([proof] if proof else [])])
@@ -173,9 +178,33 @@ def kata_deploy(config: StackConfig, kubeconfig: Any, opts: pulumi.ResourceOptio
     return KataDeploy("kata-deploy", args, opts)
 
 
-def known_after(kubeconfig: Any, deployed: KataDeploy | None) -> Any:
-    """The kubeconfig for who looks nodes up by their labels: kata-deploy sets them, so not before it is up."""
-    return pulumi.Output.all(kubeconfig, deployed.handler).apply(lambda both: both[0]) if deployed else kubeconfig
+def node_labels(config: StackConfig, reached: dict[str, Any], nodes: Nodes) -> KataNodeLabels | None:
+    """The labels of the stack's own nodes, where they serve the cluster; machines of a group bring theirs as they join."""
+    if config.served_handler is None or nodes.pool is None:
+        return None
+    # A provider of its own: the cluster's other objects are made without server-side apply, which labelling needs.
+    labelling = k8s.Provider("cluster-labelling", **reached)
+    args: KataNodeLabelsArgs = {
+        "kubeconfig": reached["kubeconfig"],
+        "machines": nodes.summaries.apply(lambda each: {str(one["name"]): str(one["machineId"]) for one in each}),
+        "kata_version": config.kata.version,
+    }
+    if reached.get("context") is not None:
+        args["context"] = reached["context"]
+    return KataNodeLabels("kata-labels", args, pulumi.ResourceOptions(providers={"kubernetes": labelling}))
+
+
+def known_after(
+    kubeconfig: Any,
+    deployed: KataDeploy | None,
+    joining: pulumi.Output[str] | None = None,
+    labelled: KataNodeLabels | None = None,
+) -> Any:
+    """The kubeconfig for callers that look nodes up by label: known once whatever sets the labels has done so, kata-deploy, the
+    stack itself, or the machines of a group, which bring them."""
+    before: list[Any] = [*([deployed.handler] if deployed else []), *([joining] if joining else [])]
+    before += [labelled.nodes] if labelled else []
+    return pulumi.Output.all(kubeconfig, *before).apply(lambda known: known[0]) if before else kubeconfig
 
 
 def joining_nodes(

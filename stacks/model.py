@@ -28,9 +28,11 @@ LOGIN_SECRETS = {
 """Secrets of the login to existing nodes -> their meaning. Each is a key of its own, which Pulumi encrypts whole."""
 SECRETS = {
     **LOGIN_SECRETS,
+    "runtimeScript": "What a machine of an auto-scaling group runs as root first of all, to bring the container runtime in which "
+    "the handler is registered, where its image has none; begins with #!/.",
     "joinScript": "What a machine of an auto-scaling group runs as root once it is proven, to join a cluster; begins with #!/.",
 }
-"""All that pools take, the script by which machines of a group join a cluster among them."""
+"""All that pools take, the scripts of a group's machines among them."""
 SECRET_KEYS = {**SECRETS, "kubeconfig": "Kubeconfig of the cluster, where `kubernetes.cluster` is `kubeconfig`."}
 """All that the program takes."""
 
@@ -180,7 +182,8 @@ class Kata(Model):
     """Which sandbox that is, and so what the proof tries and counts: Anthropic's sandbox-runtime in its default mode, bubblewrap,
     or a container of runc without privilege, as rootless engines start theirs."""
     runtime: Annotated[str, OneOf(kata_layout.RUNTIMES)] = node_state.KATA_RUNTIME
-    """Which of Kata's two runtimes the nodes use."""
+    """Which of Kata's two runtimes the nodes use. Without it go, and with `kubernetes.kataDeploy` the chart's own default, which
+    is rust from Kata 4.0.0 on."""
     version: Version = node_state.KATA_VERSION
     """Kata's release: what the archive holds, or what is installed already."""
     install: Literal["release", "local"] | KataArchive | None = None
@@ -441,6 +444,22 @@ class StackConfig(Model):
     kubernetes: Kubernetes | None = None
     verification: Verification = Verification()
 
+    @model_validator(mode="before")
+    @classmethod
+    def chart_has_its_own_default(cls, given: Any) -> Any:
+        """Where kata-deploy brings Kata and no runtime is named, it is the one of the chart."""
+        if not isinstance(given, dict):
+            return given
+        cluster, kata = given.get("kubernetes"), given.get("kata") or {}
+        if not (isinstance(cluster, dict) and cluster.get("kataDeploy") is not None and isinstance(kata, dict)):
+            return given
+        version = kata.get("version", node_state.KATA_VERSION)
+        try:
+            default = kata_deploy.default_runtime(version)
+        except (NodeError, TypeError, AttributeError):
+            return given  # refused below, in the words of the version's own key
+        return {**given, "kata": {"runtime": default, **kata}}
+
     @model_validator(mode="after")
     def sections_agree(self) -> "StackConfig":
         """Refuse a pair of Docker and Kata that is known to break, and `local` parts without local nodes."""
@@ -601,6 +620,7 @@ def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
         "sshPrivateKey": (bool(users) or given_key, "nodes.existing names no node, and nodes.aws.instances no publicKey"),
         "sudoPassword": (bool(users - {"root"}), "every node of nodes.existing is logged in to as root, or there is none"),
         "bastionPrivateKey": (nodes.bastion is not None, "nodes.bastion is not set"),
+        "runtimeScript": (bool(aws and aws.group), "nodes.aws.group is not set"),
         "joinScript": (bool(aws and aws.group), "nodes.aws.group is not set"),
     }
     errors = [

@@ -2,13 +2,14 @@
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pulumi
 
 from components import ExistingNodes, ExistingNodesArgs, LocalNodes, LocalSite
+from components.aws.node_group import AwsNodeGroup
 from components.aws.nodes import AwsNodes
 from components.nodes.node_states import NodeSettings
 from components.nodes.settings import DockerSettings, KataSettings, Verification
@@ -97,6 +98,8 @@ class Nodes:
     """One a node: name, address and what the proof read."""
     evidence: pulumi.Output[dict[str, Any]]
     """By node."""
+    joining: pulumi.Output[str] | None = None
+    """Name of the group whose machines join the cluster by themselves; None where there is none."""
 
 
 def nodes(config: StackConfig, secrets: Mapping[str, pulumi.Output[str]]) -> Nodes:
@@ -106,16 +109,19 @@ def nodes(config: StackConfig, secrets: Mapping[str, pulumi.Output[str]]) -> Nod
     served = "local" in (config.docker.repository, config.kata.install)
     site = LocalSite("site", {"directory": str(state_folder() / "site")}) if served else None
     becomes = settings(config, site)
-    pool: AwsNodes | ExistingNodes | LocalNodes | None
+    pool: AwsNodes | ExistingNodes | LocalNodes
     if config.nodes.aws:
         from stacks.aws_pool import aws_nodes  # boto3 takes a second to load, and other stacks do not need it
 
-        pool = aws_nodes(config.nodes.aws, secrets, becomes)
+        machines = aws_nodes(config.nodes.aws, secrets, becomes)
+        if isinstance(machines, AwsNodeGroup):
+            return replace(no_nodes(), joining=machines.group)
+        pool = machines
     elif config.nodes.local:
         pool = local_nodes(config, config.nodes.local, becomes)
     else:
         pool = existing_nodes(config.nodes, secrets, becomes)
-    return Nodes(pool, pool.nodes, pool.evidence) if pool else no_nodes()
+    return Nodes(pool, pool.nodes, pool.evidence)
 
 
 def no_nodes() -> Nodes:

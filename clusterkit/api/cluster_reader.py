@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from clusterkit import pod_proof, pod_verdict
+from clusterkit import pod_proof, pod_room, pod_verdict
 from clusterkit.api.client import PERSON, Client
 from clusterkit.api.kubeconfig import connected
 from nodekit.errors import NodeError
@@ -87,20 +87,28 @@ class Reader:
     ) -> dict[str, dict[str, Any] | pod_verdict.Refusal]:
         """Evidence or refusal by node, once every Job has ended or cannot pass; `asked` has each node's Job by uid.
 
+        A node without room counts as one of these when it stays so for `pod_room.ROOM_SECONDS`.
+
         The last state of a pod, and what events reported about it, is remembered: a Job that runs into its deadline removes it.
         """
         before = self.kept(namespace, pod_proof.evidence_name(proof))
         end = time.monotonic() + timeout_seconds + GRACE_SECONDS
         pods: dict[str, dict[str, Any]] = {}
         events: pod_verdict.Events = {}
+        waiting_since: dict[str, float] = {}
         while True:
             jobs = self.jobs(namespace, proof)
             pods |= self.pods(namespace, proof)
             running = {node: uid for node, (uid, _) in asked.items() if uid in jobs and not pod_verdict.ended(jobs[uid])}
             if running or {uid for uid, _ in asked.values()} - set(pods):
                 events = self.events(namespace)
+            roomless = self.roomless({node: pods[uid] for node, uid in running.items() if uid in pods})
+            waiting_since = {node: waiting_since.get(node, time.monotonic()) for node in roomless}
             waited = [
-                node for node, uid in running.items() if pod_verdict.hopeless(node, jobs[uid], pods.get(uid), events) is None
+                node
+                for node, uid in running.items()
+                if pod_verdict.hopeless(node, jobs[uid], pods.get(uid), events) is None
+                and time.monotonic() - waiting_since.get(node, time.monotonic()) < pod_room.ROOM_SECONDS
             ]
             if not waited or time.monotonic() > end:
                 break
@@ -110,6 +118,12 @@ class Reader:
             node: pod_verdict.verdict(proven, nodes, jobs.get(uid), pods.get(uid), before.get(node), events)
             for node, (uid, proven) in asked.items()
         }
+
+    def roomless(self, pods: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Nodes that take no pod now and will not soon, of those whose proof's pod is not scheduled."""
+        words = {node: said for node, pod in pods.items() if (said := pod_room.unscheduled(pod)) is not None}
+        short_of = {node.name: node.short_of for node in self.all_nodes()} if words else {}
+        return [node for node, said in words.items() if pod_room.kind(said, short_of.get(node, ""))]
 
 
 @dataclass(frozen=True)

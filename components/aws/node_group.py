@@ -36,6 +36,9 @@ class AwsNodeGroupArgs(TypedDict):
     """Device name of the image's root volume; without it /dev/sda1, as Ubuntu has it (Debian: /dev/xvda)."""
     program: NodeProgram
     """The node program, as machines download it."""
+    runtime_script: NotRequired[pulumi.Input[str]]
+    """Script with a first line #!/…, run as root before the machine is looked at: it brings the container runtime in which
+    `kata.handler` is registered, where the image has none (secret)."""
     join_script: NotRequired[pulumi.Input[str]]
     """Script with a first line #!/…, run as root once the proof has passed and never otherwise (secret)."""
     docker: NotRequired[DockerSettings]
@@ -76,6 +79,7 @@ class AwsNodeGroup(pulumi.ComponentResource):
             states=settings.states(user_data.NODE, {"program": own}),
             seconds=settings.seconds,
             join_script=args.get("join_script"),
+            runtime_script=args.get("runtime_script"),
         )
         text = pulumi.Output.secret(first_boot.apply(told(_user_data)))
         kinds = ("instance", "volume", "network-interface")
@@ -135,4 +139,5 @@ def _user_data(values: dict[str, Any]) -> str:
         states=values["states"],
         seconds=values["seconds"],
         join_script=values["join_script"],
+        runtime_script=values["runtime_script"],
     )

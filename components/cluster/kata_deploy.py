@@ -9,6 +9,7 @@ import pulumi_kubernetes as k8s
 from clusterkit import kata_deploy
 from clusterkit.api.cluster_reader import Reader
 from components.children import child_options
+from components.told import told
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
 
@@ -25,7 +26,7 @@ class KataDeployArgs(TypedDict):
     version: NotRequired[pulumi.Input[str]]
     """Kata release, which is the chart's version too; by default 3.32.0."""
     runtime: NotRequired[pulumi.Input[str]]
-    """Kata's runtime, go (the default) or rust."""
+    """Kata's runtime, go or rust; by default the chart's own: rust from 4.0.0 on."""
     kernel_params: NotRequired[pulumi.Input[list[str]]]
     """Guest kernel parameters, merged after the release's own; by default none."""
     nested_sandbox: NotRequired[pulumi.Input[bool]]
@@ -57,7 +58,10 @@ class KataDeploy(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: KataDeployArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:KataDeploy", name, None, opts)
-        version, runtime = args.get("version", node_state.KATA_VERSION), args.get("runtime", node_state.KATA_RUNTIME)
+        version = args.get("version", node_state.KATA_VERSION)
+        runtime = pulumi.Output.all(args.get("runtime"), version).apply(
+            told(lambda both: both[0] or kata_deploy.default_runtime(both[1]))
+        )
         # Errors below hold no part of the kubeconfig, and without this everything that comes of it would be secret.
         kubeconfig = pulumi.Output.unsecret(pulumi.Output.from_input(args.get("kubeconfig")))
         given: pulumi.Output[Any] = pulumi.Output.all(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
@@ -17,6 +18,8 @@ from components.told import told
 from nodekit.errors import NodeError
 from nodekit.rules.text import harmless
 from nodekit.scripts import script
+
+JOIN_POLL_SECONDS = 5.0
 
 
 class KataProofArgs(TypedDict):
@@ -36,6 +39,10 @@ class KataProofArgs(TypedDict):
     """Names of the nodes to prove. Exactly one of this and `node_selector` is given."""
     node_selector: NotRequired[pulumi.Input[str]]
     """Label selector of the nodes to prove, such as katacontainers.io/kata-runtime=true; resolved at each `up`."""
+    least_nodes: NotRequired[pulumi.Input[int]]
+    """How many nodes there must be before any is proven, for machines that join by themselves; by default 1."""
+    join_seconds: NotRequired[pulumi.Input[int]]
+    """How long an `up` waits for them; by default 0, not at all. A preview never waits."""
 
 
 class KataProof(pulumi.ComponentResource):
@@ -141,16 +148,34 @@ def reader(given: dict[str, Any], kubeconfig: str) -> Reader:
     return Reader(kubeconfig, given.get("context"))
 
 
-async def situation(name: str, given: dict[str, Any], kubeconfig: str) -> Situation:
-    """The nodes to prove, and what the proof before left; raises pulumi.RunError with the reason and its remedy."""
-    try:
-        return await asyncio.to_thread(
-            lambda: reader(given, kubeconfig).situation(
-                given["namespace"], name, given.get("nodes") or (), given.get("node_selector")
-            )
-        )
-    except NodeError as error:
-        raise pulumi.RunError(error.sentence()) from None
+async def situation(name: str, given: dict[str, Any], kubeconfig: str) -> Any:
+    """The nodes to prove, and what the proof before left; raises pulumi.RunError with the reason and its remedy.
+
+    Nodes that are still to join are waited for; in a preview what depends on them is unknown.
+    """
+    least, seconds = int(given.get("least_nodes", 1)), int(given.get("join_seconds", 0))
+    names, selector = given.get("nodes") or (), given.get("node_selector")
+    end, waiting = time.monotonic() + seconds, False
+
+    def read() -> Situation:
+        state = reader(given, kubeconfig).situation(given["namespace"], name, names, selector)
+        if len(state.chosen) < least:
+            text = f"{len(state.chosen)} of the {least} nodes that are to join have the labels {selector or 'of their names'}"
+            raise NodeError("cluster-node-unknown", text, "joining")
+        return state
+
+    while True:
+        try:
+            return await asyncio.to_thread(read)
+        except NodeError as error:
+            if error.code == "cluster-node-unknown" and seconds and pulumi.runtime.is_dry_run():
+                return UNKNOWN
+            if error.code != "cluster-node-unknown" or time.monotonic() >= end:
+                raise pulumi.RunError(error.sentence()) from None
+            if not waiting:
+                pulumi.log.info(harmless(f"waiting for nodes to join, up to {seconds} s: {error.message}"))
+            waiting = True
+        await asyncio.sleep(JOIN_POLL_SECONDS)
 
 
 async def outcome(name: str, given: dict[str, Any], kubeconfig: str, proofs: dict[str, Any]) -> Any:

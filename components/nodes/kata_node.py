@@ -111,6 +111,8 @@ class KataNode(pulumi.ComponentResource):
     """What /proc/sys/user/max_user_namespaces reads in the guest."""
     guest_kernel: pulumi.Output[str]
     """Kernel release of the guest."""
+    machine_id: pulumi.Output[str]
+    """The machine's own id (machine-id(5)), which its kubelet reports to a cluster."""
 
     summary: pulumi.Output[dict[str, Any]]
     """Name, address and the values above in one object, as stack output."""
@@ -203,6 +205,7 @@ class KataNode(pulumi.ComponentResource):
 
         self.evidence = self.proof.stdout.apply(told(lambda text: result_of(text, "prove", f"{name}-proof")))
         self.docker_version = docker.stdout.apply(told(lambda text: str(result_of(text, "docker", f"{name}-docker")["version"])))
+        self.machine_id = kata.stdout.apply(told(lambda text: str(result_of(text, "kata", f"{name}-kata")["machineId"])))
         self.config_file = self.evidence.apply(lambda one: str(one["configFile"]))
         self.kernel_params = self.evidence.apply(lambda one: str(one["kernelParams"]))
         self.user_namespaces = self.evidence.apply(lambda one: int(one["userNamespaces"]))
@@ -215,6 +218,7 @@ class KataNode(pulumi.ComponentResource):
             configFile=self.config_file,
             userNamespaces=self.user_namespaces,
             guestKernel=self.guest_kernel,
+            machineId=self.machine_id,
         )
         self.register_outputs(
             {
@@ -225,5 +229,6 @@ class KataNode(pulumi.ComponentResource):
                 "kernelParams": self.kernel_params,
                 "userNamespaces": self.user_namespaces,
                 "guestKernel": self.guest_kernel,
+                "machineId": self.machine_id,
             }
         )

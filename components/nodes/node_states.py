@@ -130,9 +130,18 @@ def _parameters(kata: Mapping[str, Any]) -> list[str]:
     return node_state.merged_parameters(kata.get("kernel_params") or [], _nested_sandbox(kata))
 
 
+def _handler(kata: Mapping[str, Any]) -> node_state.HandlerState | None:
+    """How a cluster's container runtime is to know Kata; None on a node that serves none."""
+    handler = kata.get("handler")
+    if not handler:
+        return None
+    annotations = sorted(handler.get("allowed_annotations") or [])
+    return node_state.HandlerState(handler["name"], annotations, handler.get("container_runtime"))
+
+
 def preflight_state(node: str, kata: Mapping[str, Any]) -> node_state.PreflightState:
     """For the verb `preflight`."""
-    return node_state.PreflightState(node, kata_settings(kata))
+    return node_state.PreflightState(node, kata_settings(kata), _handler(kata))
 
 
 def docker_state(node: str, kata: Mapping[str, Any], docker: Mapping[str, Any]) -> node_state.DockerState:
@@ -156,17 +165,7 @@ def docker_state(node: str, kata: Mapping[str, Any], docker: Mapping[str, Any]) 
 
 def kata_state(node: str, kata: Mapping[str, Any]) -> node_state.KataState:
     """For the verb `kata`."""
-    handler = kata.get("handler")
-    return node_state.KataState(
-        **vars(kata_settings(kata)),
-        node=node,
-        kernel_params=_parameters(kata),
-        handler=node_state.HandlerState(
-            handler["name"], sorted(handler.get("allowed_annotations") or []), handler.get("container_runtime")
-        )
-        if handler
-        else None,
-    )
+    return node_state.KataState(**vars(kata_settings(kata)), node=node, kernel_params=_parameters(kata), handler=_handler(kata))
 
 
 def prove_state(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodekit.errors import NodeError
-from nodekit.host import initramfs, modules
+from nodekit.host import initramfs, kata_handler, modules
 from nodekit.host.guest import Plan, boot_patiently, find_qemu, memory_for_guest, new_nonce
 from nodekit.host.journal import Transaction
 from nodekit.host.kata_readiness import refuse_unready
@@ -15,6 +15,7 @@ from nodekit.host.node import FIRST_PROCESSOR, emulated, os_release
 from nodekit.host.reading import start
 from nodekit.host.signals import undisturbed
 from nodekit.progress import step
+from nodekit.rules.kata import containerd_config
 from nodekit.rules.node_state import PreflightState
 from nodekit.rules.text import printable
 
@@ -60,16 +61,19 @@ class Presence:
 
 
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
-    """Look whether Kata can come, load the modules, keep them for the next start, boot a guest.
+    """Look whether Kata can come and be registered, load the modules, keep them for the next start, boot a guest.
 
     `desired` is a PreflightState. Raises NodeError `preflight-no-kvm`, `preflight-module-missing` or
-    `preflight-guest-not-up`, and as `kata_readiness.refuse_unready`.
+    `preflight-guest-not-up`, and as `kata_readiness.refuse_unready` and `kata_handler.find`.
     """
     state = PreflightState.read(desired)
     node = state.node
     system = os_release(root)
     slow = emulated()
     with node_lock(root, LOCK_SECONDS):
+        if state.handler is not None:
+            containerd_config.check(state.handler.name, state.handler.pod_annotations)
+            kata_handler.find(root, node, state.handler.runtime)
         own_qemu = refuse_unready(root, node, state.kata) if state.kata else None
         wanted = [*([KVM_MODULES[flag]] if (flag := cpu_flag()) else []), *DEVICES]
         new = [module for module in wanted if module not in modules.loaded(root) | modules.built_in(root)]

@@ -85,7 +85,9 @@ def find(root: Path, node: str, wanted: str | None) -> Runtime:
             if place.name == "cri-o"
             else containerd_config.systemd_cgroups(found.files, found.release)
         )
-        handler_registration.refuse_other_cgroups(node, place.name, systemd, kubelet_config.cgroup_driver(configuration, flags))
+        if not handler_registration.follows_runtime(_kubelet_release(root), place.name, found.release):
+            driver = kubelet_config.cgroup_driver(configuration, flags)
+            handler_registration.refuse_other_cgroups(node, place.name, systemd, driver)
     return found
 
 
@@ -98,6 +100,16 @@ def _kubelet(root: Path) -> tuple[str | None, list[str]]:
         if path and path.startswith("/") and (text := _text(root, path)):
             return text, texts
     return None, texts
+
+
+def _kubelet_release(root: Path) -> tuple[int, int] | None:
+    """The release of the kubelet that a unit runs; None where none does, or it prints none."""
+    words = kata_launchers.started(kata.unit_files(root, "kubelet.service"))
+    if not words:
+        return None
+    with suppress(NodeError):
+        return containerd_config.release(run([words[0], "--version"], timeout=CALL_TIMEOUT, check=False).stdout)
+    return None
 
 
 def _text(root: Path, path: str) -> str:

@@ -41,12 +41,25 @@ class KataSettings(Record):
 
 
 @dataclass(frozen=True)
+class HandlerState(Record):
+    """How a cluster's container runtime is to know Kata."""
+
+    name: str
+    pod_annotations: list[str]
+    """Annotations of pods that the runtime passes on to Kata."""
+    runtime: str | None = None
+    """One of handler_registration.RUNTIMES; without it the one that is found on the node."""
+
+
+@dataclass(frozen=True)
 class PreflightState(Record):
     """For the verb `preflight`, which looks for what the verb `kata` will need before anything is changed."""
 
     node: str
     kata: KataSettings | None = None
     """Without it only the machine is looked at."""
+    handler: HandlerState | None = None
+    """With it the container runtime of a cluster is looked for, too."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +84,6 @@ class DockerState(Record):
     kata_version: str
     kata_runtime: str
     config_path: str | None = None
-
-
-@dataclass(frozen=True)
-class HandlerState(Record):
-    """How a cluster's container runtime is to know Kata."""
-
-    name: str
-    pod_annotations: list[str]
-    """Annotations of pods that the runtime passes on to Kata."""
-    runtime: str | None = None
-    """One of handler_registration.RUNTIMES; without it the one that is found on the node."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,6 +96,7 @@ class Machine:
         *,
         sha256: str | None = None,
         join: str | None = None,
+        runtime: str | None = None,
         bound: int = 60,
         query: str = "",
         shut_down_in: str | None = None,
@@ -109,6 +110,7 @@ class Machine:
             states=STATES,
             seconds=dict.fromkeys(VERBS, bound),
             join_script=join,
+            runtime_script=runtime,
         )
         (self.folder / "user-data").write_text(text)
         stand_ins = self.folder / "bin"
@@ -254,6 +256,19 @@ def test_failed_join_is_told_and_its_words_stay_in_a_file(one: Machine) -> None:
     assert "is proven, and its join script ended with exit code 7" in one.verdict and "[join-failed]" in one.verdict
     assert "TOKEN" not in one.verdict + one.console + one.said
     assert (one.folder / "log/kata-nodes/join").read_text() == "TOKEN\n"
+
+
+def test_the_container_runtime_comes_before_the_machine_is_looked_at(machine: Machine) -> None:
+    runtime = f"#!/bin/sh\nset -e\ntest ! -e {machine.folder}/calls\ntouch {machine.folder}/runtime\n"
+    assert machine.boot(machine.stand_in(), join=machine.join(), runtime=runtime) == 0, machine.said
+    assert (machine.folder / "runtime").exists() and machine.joined and [one["verb"] for one in machine.calls] == list(VERBS)
+
+
+def test_a_machine_without_its_container_runtime_is_not_made_a_node(one: Machine) -> None:
+    assert one.boot(one.stand_in(), join=one.join(), runtime="#!/bin/sh\necho TOKEN\nexit 3\n") == 1
+    assert not one.joined and one.calls == []
+    assert "the runtime script ended with exit code 3" in one.verdict and "[runtime-script-failed]" in one.verdict
+    assert "TOKEN" not in one.verdict + one.console and (one.folder / "log/kata-nodes/runtime").read_text() == "TOKEN\n"
 
 
 def test_second_run_ends_alike(one: Machine) -> None:

@@ -4,6 +4,7 @@ What would be lost if these failed: a first connection that is pinned already, a
 named networks alone, machines that join unproven.
 """
 
+import asyncio
 import base64
 import json
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import pulumi
 import pytest
 import yaml
+from pulumi.output import UNKNOWN
 from pulumi.provider.experimental.analyzer import Analyzer
 
 from aws import preflight as aws_preflight
@@ -24,6 +26,7 @@ from clusterkit import pod_proof
 from clusterkit.api.cluster_reader import Situation
 from components.aws.node_group import AwsNodeGroup
 from components.aws.nodes import AwsNodes
+from components.cluster import kata_proof
 from delivery import bundle
 from nodekit.scripts import script
 from tests.components.recorder import Recorder
@@ -75,11 +78,15 @@ def no_credentials() -> Iterator[None]:
 
 
 class Cluster:
-    """One node, which joined and passes."""
+    """Nodes that join, one more each time that somebody asks, and that pass."""
+
+    def __init__(self, joined: int = 1) -> None:
+        self.joined = joined
 
     def situation(self, namespace: str, proof: str, names: list[str], selector: str | None) -> Situation:
-        nodes = [pod_proof.Node("ip-10-0-0-7", "uid", "boot")]
-        return Situation(nodes, nodes, {}, {}, {}, {})
+        nodes = [pod_proof.Node(f"ip-10-0-0-{7 + number}", "uid", "boot") for number in range(self.joined)]
+        self.joined += 1
+        return Situation(pod_proof.chosen(nodes, names, selector), nodes, {}, {}, {}, {})
 
     def outcome(self, namespace: str, name: str, asked: dict[str, Any], timeout_seconds: int) -> dict[str, Any]:
         return {node: evidence_of(node) for node in asked}
@@ -88,11 +95,13 @@ class Cluster:
         return {}
 
 
-def up(config: dict[str, Any], preview: bool = False, join: str = JOIN) -> Recorder:
+def up(config: dict[str, Any], preview: bool = False, cluster: Cluster | None = None, **secrets: str) -> Recorder:
     """Run the program with a group."""
+    cluster = cluster or Cluster()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("components.cluster.kata_proof.reader", lambda given, kubeconfig: Cluster())
-        return stack(config, preview, {"joinScript": join, "kubeconfig": KUBECONFIG})
+        patch.setattr("components.cluster.kata_proof.reader", lambda given, kubeconfig: cluster)
+        patch.setattr("components.cluster.kata_proof.JOIN_POLL_SECONDS", 0.01)
+        return stack(config, preview, {"joinScript": JOIN, "kubeconfig": KUBECONFIG, **secrets})
 
 
 @pytest.fixture(scope="module")
@@ -264,6 +273,10 @@ def test_first_boot_is_told_what_a_node_over_ssh_is_told(grouped: Recorder, inst
         here = json.loads(told[f"STATE_{name}"])
         there = json.loads(instances.by_name[f"aws-0-{child}"].inputs["stdin"])
         assert here.pop("node") == user_data.NODE and there.pop("node") == "aws-0"
+        # A group's machines always serve a cluster, whose runtime is to know Kata before they join.
+        if name in ("PREFLIGHT", "KATA"):
+            assert here.pop("handler") == {"name": "kata-qemu", "podAnnotations": [], "runtime": None}
+            assert there.pop("handler") is None
         # The digest covers both states above, and for a node over SSH the machine too.
         digests = here.pop("digest", None), there.pop("digest", None)
         assert here == there and (digests[0] is None) == (digests[1] is None)
@@ -290,13 +303,48 @@ def test_program_of_another_checkout_is_refused_with_the_command_that_builds_it(
 
 def test_user_data_that_ec2_would_refuse_is_refused_with_its_size() -> None:
     with pytest.raises(pulumi.RunError, match=r"has \d{5} bytes, \d+ more than the 16384.*\[user-data-too-long\]"):
-        up(group(), preview=True, join="#!/bin/sh\n" + "x" * user_data.MAX_BYTES)
+        up(group(), preview=True, joinScript="#!/bin/sh\n" + "x" * user_data.MAX_BYTES)
 
 
-def test_join_script_that_nothing_runs_is_refused_without_being_shown() -> None:
+@pytest.mark.parametrize("key", ["joinScript", "runtimeScript"])
+def test_script_that_nothing_runs_is_refused_without_being_shown(key: str) -> None:
     with pytest.raises(pulumi.RunError, match=r"#!/bin/sh") as caught:
-        up(group(), preview=True, join="kubeadm join --token SECRET-TOKEN")
+        up(group(), preview=True, **{key: "kubeadm join --token SECRET-TOKEN"})
     assert "SECRET-TOKEN" not in str(caught.value)
+
+
+def grown(least: int, seconds: int) -> dict[str, Any]:
+    """A stack with a group of so many machines, which are waited for so long."""
+    config = group()
+    config["nodes"]["aws"]["group"] |= {"minSize": least, "joinSeconds": seconds}
+    return config
+
+
+def test_the_first_up_waits_for_the_machines_and_proves_all_of_them() -> None:
+    made = up(grown(3, 60), cluster=Cluster(0))
+    proven = {name for name in made.by_name if name.startswith("proof-ip-")}
+    assert proven == {"proof-ip-10-0-0-7", "proof-ip-10-0-0-8", "proof-ip-10-0-0-9"}
+
+
+def test_machines_that_do_not_join_in_time_are_told_with_where_the_reason_is() -> None:
+    with pytest.raises(pulumi.RunError, match=r"\d of the 4 nodes that are to join.*/var/log/kata-nodes/first-boot.*unknown\]"):
+        up(grown(4, 0), cluster=Cluster(1))
+    with pytest.raises(pulumi.RunError, match=r"no node has the labels sandbox=true.*\[cluster-node-unknown\]"):
+        up(grown(4, 0), cluster=Cluster(0))
+
+
+def test_a_preview_does_not_wait_and_is_not_refused_since_nodes_are_missing() -> None:
+    cluster = Cluster(0)
+    made = up(grown(4, 3600), preview=True, cluster=cluster)
+    assert not [name for name in made.by_name if name.startswith("proof-ip-")]
+    # A later preview knows the group, and asks the cluster once.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kata_proof, "reader", lambda given, kubeconfig: cluster)
+        patch.setattr(pulumi.runtime, "is_dry_run", lambda: True)
+        asked = {"namespace": "proofs", "node_selector": "a=b", "least_nodes": 4, "join_seconds": 3600}
+        before = cluster.joined
+        assert asyncio.run(kata_proof.situation("proof", asked, KUBECONFIG)) is UNKNOWN
+        assert cluster.joined == before + 1
 
 
 def test_other_stacks_never_load_what_aws_alone_needs() -> None:

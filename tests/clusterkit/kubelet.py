@@ -1,8 +1,9 @@
 """A real kubelet beside a test's control plane: on a Debian in namespaces, with containerd, runc, CNI and the stand-in shim.
 
-The node is the one of tests/nodekit/debian_node.py, with Kata as the verb `kata` installs it. Neither KVM nor vhost-vsock is
-needed: the guests are emulated, which the stand-in's own table `[stand_in]` asks for. The kubelet runs among the node's mounts
-and processes, and in this machine's network, where the API server is.
+The node is the one of tests/nodekit/debian_node.py, with Kata as the verb `kata` installs it and registers it in containerd,
+while kubelet and containerd run. Neither KVM nor vhost-vsock is needed: the guests are emulated, which the stand-in's own table
+`[stand_in]` asks for. The kubelet runs among the node's mounts and processes, and in this machine's network, where the API
+server is.
 """
 
 import hashlib
@@ -11,7 +12,9 @@ import json
 import shutil
 import tarfile
 import time
+import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +39,34 @@ PAUSE = "kata-nodes.test/pause:1"
 CONFIGURATION = "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml"
 EMULATED = "[stand_in]\nemulated = true\n"
 BINARIES = "/opt/kubelet"
-PROGRAMS = ("kubelet", "containerd", "containerd-shim-runc-v2", "ctr", "loopback", "ptp", "host-local")
+NETWORK_PROGRAMS = ("loopback", "ptp", "host-local")
 SERVICE = f"""[Service]
 Environment=PATH={BINARIES}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 ExecStart=
 ExecStart={BINARIES}/containerd
 """
-"""Debian's is of the 1.7 line, which reports no handlers to the kubelet."""
+HANDLER = "kata-qemu"
+MAX_PODS = 12
+
+
+@dataclass(frozen=True)
+class Releases:
+    """What a node runs."""
+
+    containerd: str
+    """2.2 is built from Go modules; 1.7 is Debian's own, which reports no handlers to the kubelet."""
+    kubelet: str
+    """The part's name, of the oldest or the newest release."""
+
+    def __str__(self) -> str:
+        return f"containerd-{self.containerd}-{self.kubelet}"
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """What is built for it."""
+        return ("containerd", "containerd-shim-runc-v2", "ctr") if self.containerd == "2.2" else ()
+
+
 NETWORK = {
     "cniVersion": "1.0.0",
     "name": "pods",
@@ -55,27 +79,41 @@ NETWORK = {
 }
 
 
-def containerd(handlers: Mapping[str, str]) -> str:
-    """containerd's configuration: a Kata handler for each configuration file, and `runc`, where handlers that are wrong lead."""
-    runtime = "plugins.'io.containerd.cri.v1.runtime'"
-    text = f"""version = 3
+def containerd(release: str, handlers: Mapping[str, str]) -> str:
+    """containerd's configuration as people have it: `runc`, where handlers that are wrong lead, and handlers that are broken.
+
+    The handler of the class is not in it: the verb `kata` registers that.
+    """
+    runtime = "plugins.'io.containerd.cri.v1.runtime'" if release == "2.2" else "plugins.'io.containerd.grpc.v1.cri'"
+    text = (
+        f"""version = 3
+imports = ["/etc/containerd/conf.d/*.toml"]
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
 sandbox = "{PAUSE}"
 [plugins.'io.containerd.cri.v1.images'.registry]
 config_path = "/etc/containerd/certs.d"
 [{runtime}]
-disable_apparmor = true
+"""
+        if release == "2.2"
+        else f"""version = 2
+[{runtime}.registry]
+config_path = "/etc/containerd/certs.d"
+[{runtime}]
+sandbox_image = "{PAUSE}"
+"""
+    )
+    text += f"""disable_apparmor = true
 disable_cgroup = true
 restrict_oom_score_adj = true
 [{runtime}.cni]
-bin_dirs = ["{BINARIES}"]
+{f'bin_dirs = ["{BINARIES}"]' if release == "2.2" else f'bin_dir = "{BINARIES}"'}
 [{runtime}.containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
 options.BinaryName = "{BINARIES}/runc"
 """
     for handler, file in handlers.items():
         text += f"""[{runtime}.containerd.runtimes.{handler}]
-runtime_type = "io.containerd.kata.v2"
+runtime_type = "{"io.containerd.kata.v2" if file else "io.containerd.absent.v2"}"
 privileged_without_host_devices = true
 options.ConfigPath = "{file}"
 """
@@ -111,10 +149,14 @@ def archive(members: Mapping[str, bytes], modes: Mapping[str, int] | None = None
 class Kubelet:
     """The node as a control plane's only one; `close` ends the kubelet, and with the node everything else ends."""
 
-    def __init__(self, plane: ControlPlane, node: DebianNode, folder: Path) -> None:
-        self.plane, self.node, self.folder = plane, node, folder
+    def __init__(self, plane: ControlPlane, node: DebianNode, folder: Path, releases: Releases) -> None:
+        self.plane, self.node, self.folder, self.releases = plane, node, folder, releases
         self.root = Path(f"/proc/{node.pid}/root")
-        self.handlers: dict[str, str] = {"kata-qemu": CONFIGURATION}
+        self.handlers: dict[str, str] = {}
+        self.before: list[str] = []
+        """The handlers that the node reported before the verb `kata` registered one."""
+        self.registered: dict[str, Any] = {}
+        """What the verb answered."""
         node.done("kata", node.kata())
         self.write(f"{Path(CONFIGURATION).parent}/config.d/60-emulated.toml", EMULATED)
 
@@ -132,17 +174,23 @@ class Kubelet:
         self.write(f"{place}/config.d/90-{name}.toml", drop_in)
         self.handlers[name] = f"{place}/{Path(CONFIGURATION).name}"
 
+    def handler_without_shim(self, name: str) -> None:
+        """A further handler, whose shim is not on the node."""
+        self.handlers[name] = ""
+
     def start(self) -> None:
-        """Start containerd and the kubelet, and wait for the node to be Ready."""
-        self.write("/etc/containerd/config.toml", containerd(self.handlers))
+        """Start containerd and the kubelet, wait for the node to be Ready, and have the verb `kata` register the handler."""
+        self.write("/etc/containerd/config.toml", containerd(self.releases.containerd, self.handlers))
         self.write(f"/etc/containerd/certs.d/{REGISTRY}/hosts.toml", f'server = "http://{REGISTRY}"\n')
         self.write("/etc/cni/net.d/10-pods.conflist", json.dumps(NETWORK))
-        for program in PROGRAMS:
-            self.write(f"{BINARIES}/{program}", get.path(program).read_bytes())
+        programs = {name: get.path(name).read_bytes() for name in (*self.releases.programs, *NETWORK_PROGRAMS)}
+        programs |= {"kubelet": get.path(self.releases.kubelet).read_bytes()}
+        programs |= {"runc": (HERE / "runc_without_limits.py").read_bytes()}
+        for program, content in programs.items():
+            self.write(f"{BINARIES}/{program}", content)
             (self.root / BINARIES.lstrip("/") / program).chmod(0o755)
-        self.write(f"{BINARIES}/runc", (HERE / "runc_without_limits.py").read_text())
-        (self.root / BINARIES.lstrip("/") / "runc").chmod(0o755)
-        self.write("/etc/systemd/system/containerd.service.d/newer.conf", SERVICE)
+        if self.releases.programs:
+            self.write("/etc/systemd/system/containerd.service.d/newer.conf", SERVICE)
         done = self.node.run("sh", stdin=(HERE / "kubelet_node.sh").read_text())
         assert done.returncode == 0, done.stderr
         busybox = (self.root / "usr/bin/busybox").read_bytes()
@@ -150,18 +198,44 @@ class Kubelet:
         self.load(PAUSE, layer, "/bin/busybox", "sleep", "2147483647")
         self.write("/etc/kubernetes/kubeconfig", self.plane.kubeconfig)
         self.write("/etc/kubernetes/ca.crt", (self.plane.folder / "cluster/pki/ca.crt").read_bytes())
-        self.write("/etc/kubernetes/kubelet.yaml", yaml.safe_dump(self.configuration()))
-        inside = ("--mount", "--pid", "--cgroup", "--uts", "--ipc", "--root", "--wd")
-        command = ["setpriv", "--pdeathsig=KILL", "nsenter", f"--target={self.node.pid}", *inside, "--", "env", "-i"]
-        command += ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", f"{BINARIES}/kubelet", "--config=/etc/kubernetes/kubelet.yaml"]
-        command += ["--kubeconfig=/etc/kubernetes/kubeconfig", f"--hostname-override={NAME}"]
-        command += ["--node-labels=katacontainers.io/kata-runtime=true"]
-        process.spawn(command, self.folder / "kubelet.process", self.folder / "kubelet.log")
+        # Not started by it, since a unit would be in the node's network; the verb `kata` asks its program for the release.
+        self.write("/etc/systemd/system/kubelet.service", f"[Service]\nExecStart={BINARIES}/kubelet\n")
+        self.write("/var/lib/kubelet/config.yaml", yaml.safe_dump(self.configuration()))
+        self.start_kubelet()
         self.plane.until("the node", lambda: any(map(ready, self.plane.items("/api/v1/nodes"))))
+        self.before = self.reported()
+        self.registered = self.node.done("kata", self.desired())
         place = {"metadata": {"name": NAMESPACE, "labels": guard.namespace_labels()}}
         self.plane.request("POST", "/api/v1/namespaces", place)
         account = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/default"
         self.plane.until("the service account", lambda: self.plane.get(account) is not None)
+
+    def desired(self) -> dict[str, object]:
+        """For the verb `kata`, on a node that serves a cluster."""
+        return {**self.node.kata(), "handler": {"name": HANDLER, "podAnnotations": []}}
+
+    def start_kubelet(self) -> None:
+        """In the node's namespaces, but this machine's network."""
+        inside = ("--mount", "--pid", "--cgroup", "--uts", "--ipc", "--root", "--wd")
+        command = ["setpriv", "--pdeathsig=KILL", "nsenter", f"--target={self.node.pid}", *inside, "--", "env", "-i"]
+        command += ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", f"{BINARIES}/kubelet", "--config=/var/lib/kubelet/config.yaml"]
+        command += ["--kubeconfig=/etc/kubernetes/kubeconfig", f"--hostname-override={NAME}"]
+        command += ["--node-labels=katacontainers.io/kata-runtime=true"]
+        process.spawn(command, self.folder / "kubelet.process", self.folder / "kubelet.log")
+
+    def reboot(self) -> str:
+        """What a reboot of the node leaves of it (kubelet_reboot.sh), with everything started again; its new boot id."""
+        boot_id = str(uuid.uuid4())
+        done = self.node.run("sh", "-s", "--", boot_id, stdin=(HERE / "kubelet_reboot.sh").read_text())
+        assert done.returncode == 0, done.stderr
+        process.stop(self.folder / "kubelet.process", grace=5)
+        self.start_kubelet()
+        self.plane.until("the node's boot id", lambda: self.status()["nodeInfo"]["bootID"] == boot_id)
+        return boot_id
+
+    def reported(self) -> list[str]:
+        """The handlers that the node reports; none with containerd 1.7, which does not tell the kubelet."""
+        return [handler["name"] for handler in self.status().get("runtimeHandlers") or []]
 
     def configuration(self) -> dict[str, Any]:
         """The kubelet's own."""
@@ -175,20 +249,24 @@ class Kubelet:
             "authorization": {"mode": "AlwaysAllow"},
             "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
             "resolvConf": "/etc/resolv.conf",
-            # The controllers of this machine may be those of version 1, which the node's unified hierarchy has not.
-            "cgroupDriver": "cgroupfs",
+            # containerd manages no cgroups by systemd here: the controllers of this machine may be those of version 1, which the
+            # node's unified hierarchy has not. From 2.0 on the kubelet asks it, whatever stands here.
+            "cgroupDriver": "systemd" if self.releases.containerd == "2.2" else "cgroupfs",
             "cgroupsPerQOS": False,
             "enforceNodeAllocatable": [],
             "failSwapOn": False,
             "makeIPTablesUtilChains": False,
             "imageMinimumGCAge": "24h",
-            "evictionHard": {"memory.available": "50Mi"},
+            "evictionHard": {"memory.available": "50Mi", "nodefs.available": "32Mi"},
+            "evictionPressureTransitionPeriod": "5s",
+            "maxPods": MAX_PODS,
         }
 
     def load(self, name: str, layer: Path | bytes, *command: str) -> None:
         """Give the node's containerd an image, as if it had been pulled."""
         self.write("/run/image.tar", archive(image(name, layer, *command)))
-        self.node.ask(f"{BINARIES}/ctr", "--namespace", "k8s.io", "images", "import", "--local", "/run/image.tar")
+        client = f"{BINARIES}/ctr" if self.releases.programs else "ctr"
+        self.node.ask(client, "--namespace", "k8s.io", "images", "import", "--local", "/run/image.tar")
         (self.root / "run/image.tar").unlink()
 
     def runtime_class(self, name: str, handler: str) -> None:

@@ -11,10 +11,12 @@ for file in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oo
     mount --bind "$copy" "/proc/sys/$file"
 done
 
-# Neither's files can lie on an overlay, and what the kubelet mounts for a pod containerd must see.
+# Neither's files can lie on an overlay, and what the kubelet mounts for a pod containerd must see. The kubelet's is small, so that
+# a test can fill it.
 for folder in containerd kubelet; do
     mkdir -p "/var/lib/$folder"
-    mount -t tmpfs -o mode=0755 tmpfs "/var/lib/$folder"
+    size=$([ "$folder" = kubelet ] && echo 128m || echo 50%)
+    mount -t tmpfs -o "mode=0755,size=$size" tmpfs "/var/lib/$folder"
     mount --make-shared "/var/lib/$folder"
 done
 

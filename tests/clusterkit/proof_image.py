@@ -47,15 +47,16 @@ def build(root: Path, *, sandbox_runtime: bool = True) -> None:
     (root / link.lstrip("/")).symlink_to(target)
 
 
-def layer() -> Path:
-    """The file system as a tar archive, from the cache; without sandbox-runtime, whose time limits emulated guests overrun."""
+def layer(*, sandbox_runtime: bool = False) -> Path:
+    """The file system as a tar archive, from the cache; by default without sandbox-runtime: emulated guests take long with it."""
 
     def make(folder: Path) -> None:
         root = folder / "root"
-        build(root, sandbox_runtime=False)
+        build(root, sandbox_runtime=sandbox_runtime)
         with tarfile.open(folder / "layer.tar", "w") as tar:
             tar.add(root, arcname=".")
         shutil.rmtree(root)
 
-    key = cache.key([CONTAINERFILE, Path(__file__)])
-    return cache.entry(f"proof-image-{key}", make, "Building the proof's image (about 1 min, once)") / "layer.tar"
+    key = cache.key([CONTAINERFILE, Path(__file__), *((FOLDER / name for name in NPM_FILES) if sandbox_runtime else ())])
+    name = "proof-image-srt" if sandbox_runtime else "proof-image"
+    return cache.entry(f"{name}-{key}", make, "Building the proof's image (about 1 min, once)") / "layer.tar"

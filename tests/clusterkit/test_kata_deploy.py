@@ -35,6 +35,11 @@ def test_the_handler_is_the_one_that_has_the_drop_in(version: str, runtime: str,
     assert kata_deploy.handler(version, runtime) == handler
 
 
+def test_without_a_runtime_it_is_the_default_of_the_chart() -> None:
+    chosen = {version: kata_deploy.default_runtime(version) for version in ("3.26.0", "3.32.0", "4.0.0", "4.2.0")}
+    assert chosen == {"3.26.0": "go", "3.32.0": "go", "4.0.0": "rust", "4.2.0": "rust"}
+
+
 def test_from_3_32_the_shim_has_the_drop_in_and_nothing_else_is_on() -> None:
     made = values("3.32.0", LIMIT)
     assert made["shims"] == {"disableAll": True, "qemu": {"enabled": True, "dropIn": made["shims"]["qemu"]["dropIn"]}}

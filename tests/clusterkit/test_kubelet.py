@@ -5,8 +5,10 @@ looks for the cause in the wrong place. The guests are emulated: each test takes
 """
 
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,9 @@ from clusterkit.pod_verdict import Refusal
 from nodekit.rules.proof.capabilities import CAPABILITIES
 from nodekit.scripts import script
 from tests.clusterkit import proof_image
-from tests.clusterkit.control_plane import ControlPlane
-from tests.clusterkit.kubelet import REGISTRY, Kubelet
+from tests.clusterkit.control_plane import ControlPlane, ready
+from tests.clusterkit.kubelet import HANDLER, MAX_PODS, NAME, NAMESPACE, REGISTRY, Kubelet, Releases
+from tests.nightly import nightly
 from tests.nodekit.debian_node import booted, image, program
 
 pytestmark = [
@@ -29,9 +32,12 @@ pytestmark = [
     pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="a guest with a network needs /dev/net/tun"),
 ]
 
-IMAGE = "kata-nodes.test/proof:1"
+IMAGE, WITH_SRT = "kata-nodes.test/proof:1", "kata-nodes.test/proof:sandbox-runtime"
 BASE = "cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1"
-CLASS, WRONG, MISSING = "kata-qemu", "kata-runc", "kata-nowhere"
+CLASS, WRONG, MISSING, SHIMLESS = HANDLER, "kata-runc", "kata-nowhere", "no-shim"
+USUAL = Releases("2.2", "kubelet")
+OTHERS = (Releases("1.7", "kubelet"), Releases("2.2", "kubelet-newest"))
+PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 BROKEN = {
     "limit-zero": f'kernel_params = "{BASE} sysctl.user.max_user_namespaces=0"\n',
     "no-nesting": f'kernel_params = "{BASE} sysctl.user.max_user_namespaces=1"\n',
@@ -42,24 +48,32 @@ BROKEN = {
 """Handlers whose Kata configuration ends with a drop-in for QEMU that breaks what the name says."""
 
 
-@pytest.fixture(scope="module")
-def kubelet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubelet]:
+@contextmanager
+def cluster(folder: Path, releases: Releases, broken: Mapping[str, str]) -> Iterator[Kubelet]:
     """A node that is Ready, with the image of the proof, and with a RuntimeClass for each handler, good, broken or missing."""
-    folder = tmp_path_factory.mktemp("kubelet")
     with booted(image(), program()) as node:
         plane = ControlPlane(folder / "plane", played=False)
-        joined = Kubelet(plane, node, folder)
+        joined = Kubelet(plane, node, folder, releases)
         try:
-            for name, drop_in in BROKEN.items():
+            for name, drop_in in broken.items():
                 joined.handler(name, f"[hypervisor.qemu]\n{drop_in}")
+            joined.handler_without_shim(SHIMLESS)
             joined.start()
             joined.load(IMAGE, proof_image.layer())
-            for name, handler in {CLASS: CLASS, WRONG: "runc", MISSING: MISSING, **{one: one for one in BROKEN}}.items():
+            handlers = {CLASS: CLASS, WRONG: "runc", MISSING: MISSING, SHIMLESS: SHIMLESS, **{one: one for one in broken}}
+            for name, handler in handlers.items():
                 joined.runtime_class(name, handler)
             yield joined
         finally:
             joined.close()
             plane.close()
+
+
+@pytest.fixture(scope="module", params=[USUAL, *map(nightly, OTHERS)], ids=str)
+def kubelet(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Kubelet]:
+    """With every broken handler."""
+    with cluster(tmp_path_factory.mktemp("kubelet"), request.param, BROKEN) as joined:
+        yield joined
 
 
 def template(
@@ -87,10 +101,22 @@ def refused(outcome: dict[str, Any] | Refusal) -> Refusal:
     return outcome
 
 
-def test_the_node_reports_the_handlers_of_its_containerd(kubelet: Kubelet) -> None:
-    handlers = {one["name"]: one["features"] for one in kubelet.status()["runtimeHandlers"]}
-    assert {CLASS, "runc", *BROKEN} <= set(handlers) and MISSING not in handlers
-    assert handlers[CLASS]["userNamespaces"] is False
+def test_the_node_reports_the_handler_that_the_verb_registered_while_it_ran(kubelet: Kubelet) -> None:
+    drop_in = kubelet.releases.containerd != "1.7"
+    assert kubelet.registered["handler"] == {
+        "changed": True,
+        "runtime": "containerd",
+        "file": "/etc/containerd/conf.d/60-kata-nodes.toml" if drop_in else "/etc/containerd/config.toml",
+        "restarted": "containerd.service",
+    }
+    if kubelet.releases.containerd == "1.7":
+        assert kubelet.reported() == []
+        return
+    assert {"runc", *BROKEN} <= set(kubelet.before) and CLASS not in kubelet.before
+    kubelet.plane.until("the handler", lambda: CLASS in kubelet.reported())
+    assert {"runc", *BROKEN} <= set(kubelet.reported()) and MISSING not in kubelet.reported()
+    features = {one["name"]: one["features"] for one in kubelet.status()["runtimeHandlers"]}
+    assert features[CLASS]["userNamespaces"] is False
 
 
 SANDBOX = """
@@ -120,6 +146,7 @@ def test_a_pod_of_the_template_runs_in_a_guest_where_a_sandbox_works(kubelet: Ku
     ("name", "made", "cause", "words"),
     [
         ("handler", template(MISSING), "does not know the handler", f'no runtime for "{MISSING}" is configured'),
+        ("shim", template(SHIMLESS), "", "containerd-shim-absent-v2"),
         ("image", template(WRONG, container={"image": f"{REGISTRY}/absent:1"}), "the image cannot be pulled", "not found"),
         ("kernel", template("no-kernel"), "a file that Kata's configuration names is missing", "/absent does not exist"),
         ("users", template(hostUsers=False), "offers no user namespaces", "does not support user namespaces"),
@@ -143,6 +170,20 @@ def test_the_proof_of_a_good_node_passes_with_evidence_from_its_guest(kubelet: K
     counting = {rung["name"]: rung["passed"] for rung in evidence["rungs"] if rung["counts"]}
     assert all(counting[name] for name in ("loopback", "bwrap-proc", "bwrap-user-proc", "srt-call", "srt-call-ordinary"))
     assert False not in counting.values()
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not shutil.which("npm"), reason="sandbox-runtime comes by npm")
+def test_sandbox_runtime_itself_passes_in_a_pod_of_the_projects_own_image(kubelet: Kubelet) -> None:
+    """With its real `srt`: a command without a network, and one whose proxy lets an allowed name through and refuses another."""
+    kubelet.load(WITH_SRT, proof_image.layer(sandbox_runtime=True))
+    patient = template(container={"env": [{"name": "KATA_NODES_SECONDS", "value": "60"}]})
+    evidence, _ = kubelet.proven("sandbox-runtime", patient, image=WITH_SRT, timeout_seconds=600)
+    assert not isinstance(evidence, Refusal), evidence
+    rungs = {rung["name"]: rung for rung in evidence["rungs"]}
+    assert rungs["entry"]["passed"] and rungs["srt-call"]["passed"]
+    for name in ("sandbox-runtime", "sandbox-runtime-proxy"):
+        assert rungs[name]["passed"] and rungs[name]["counts"], rungs[name]
 
 
 HIDDEN: dict[str, Any] = {
@@ -190,3 +231,98 @@ def test_each_rung_fails_where_the_guest_is_broken_and_names_the_cause(
     _, code, words = RUNGS[name]
     told = refused(outcomes[name])
     assert (told.code, words in told.sentence) == (code, True), told.sentence
+
+
+def emptied(kubelet: Kubelet) -> None:
+    """Wait until the node takes pods again."""
+    kubelet.plane.request("DELETE", f"{PODS}?gracePeriodSeconds=0")
+    kubelet.plane.until("an empty node", lambda: not kubelet.plane.items(PODS))
+    kubelet.plane.until("a node without pressure", lambda: all(map(ready, kubelet.plane.items("/api/v1/nodes"))), 120)
+    kubelet.load(IMAGE, proof_image.layer())  # under pressure the kubelet removes images that no container uses
+
+
+def fill_with_pods(kubelet: Kubelet) -> None:
+    """Pods that are scheduled, and never start, until the scheduler finds no room."""
+    spec = {"runtimeClassName": MISSING, "containers": [{"name": "filling", "image": IMAGE}]}
+    for number in range(MAX_PODS + 1):
+        kubelet.plane.request("POST", PODS, {"metadata": {"name": f"filling-{number}"}, "spec": spec})
+    kubelet.plane.until("a full node", lambda: not all(one["spec"].get("nodeName") for one in kubelet.plane.items(PODS)))
+
+
+def fill_the_disk(kubelet: Kubelet) -> None:
+    """The kubelet's own file system, of which it wants 32 MiB."""
+    kubelet.node.run("sh", "-c", "head -c 110m /dev/zero >/var/lib/kubelet/filling")
+
+
+def pressed(kubelet: Kubelet) -> None:
+    fill_the_disk(kubelet)
+    kubelet.plane.until("a taint", lambda: not all(map(ready, kubelet.plane.items("/api/v1/nodes"))), 120)
+
+
+def cordon(kubelet: Kubelet, cordoned: bool = True) -> None:
+    kubelet.plane.request("PATCH", f"/api/v1/nodes/{NAME}", {"spec": {"unschedulable": cordoned or None}})
+
+
+@pytest.mark.parametrize(
+    ("fill", "words", "remedy"),
+    [
+        (fill_with_pods, "Too many pods", "Make room on the node"),
+        (pressed, "kubelet has disk pressure", "Free what the node is short of"),
+        (cordon, "were unschedulable", "Run kubectl uncordon"),
+    ],
+)
+def test_a_node_without_room_is_told_within_15_seconds_in_the_clusters_own_words(
+    kubelet: Kubelet, fill: Callable[[Kubelet], None], words: str, remedy: str
+) -> None:
+    try:
+        fill(kubelet)
+        outcome, seconds = kubelet.proven("without-room", template())
+        refusal = refused(outcome)
+        assert refusal.code == "proof-pod-unscheduled" and words in refusal.sentence and remedy in refusal.sentence
+        assert seconds < 15
+    finally:
+        cordon(kubelet, False)
+        kubelet.node.run("rm", "-f", "/var/lib/kubelet/filling")
+        emptied(kubelet)
+
+
+def test_a_proof_that_the_kubelet_evicts_is_no_riddle(kubelet: Kubelet) -> None:
+    """The disk fills up while the guest boots."""
+    with ThreadPoolExecutor(1) as worker:
+        try:
+            proof = worker.submit(kubelet.proven, "evicted", template())
+            kubelet.plane.until("the pod", lambda: any(one["spec"].get("nodeName") for one in kubelet.plane.items(PODS)))
+            fill_the_disk(kubelet)
+            refusal = refused(proof.result()[0])
+        finally:
+            kubelet.node.run("rm", "-f", "/var/lib/kubelet/filling")
+            emptied(kubelet)
+    assert refusal.code == "proof-pod-lost" and "evicted the pod" in refusal.sentence and "low on resource" in refusal.sentence
+
+
+def running(kubelet: Kubelet, name: str) -> dict[str, Any]:
+    """The container of a pod that runs; empty while it does not."""
+    status = kubelet.plane.request("GET", f"{PODS}/{name}")["status"]
+    first = (status.get("containerStatuses") or [{}])[0]
+    return dict(first) if (first.get("state") or {}).get("running") else {}
+
+
+def test_after_a_reboot_the_pods_are_in_guests_again_and_the_node_passes_its_proof(kubelet: Kubelet) -> None:
+    spec = template(container={"command": ["sleep"], "args": ["100000"]}, restartPolicy="Always")["spec"]
+    kubelet.plane.request("POST", PODS, {"metadata": {"name": "lasting"}, "spec": spec})
+    kubelet.plane.until("a sandbox", lambda: running(kubelet, "lasting"), 120)
+    first = running(kubelet, "lasting")
+    boot_id = kubelet.reboot()
+    kubelet.plane.until(
+        "the sandbox after the reboot",
+        lambda: running(kubelet, "lasting").get("containerID", first["containerID"]) != first["containerID"],
+        180,
+    )
+    assert kubelet.node.run("pgrep", "qemu-system").returncode == 0 and running(kubelet, "lasting")["restartCount"] == 1
+    assert kubelet.node.done("kata", kubelet.desired())["changed"] is False, "the handler outlived the reboot"
+    if kubelet.releases.containerd != "1.7":
+        kubelet.plane.until("the handler", lambda: CLASS in kubelet.reported())
+    kubelet.plane.request("DELETE", f"{PODS}/lasting?gracePeriodSeconds=0")
+    evidence, _ = kubelet.proven("after-a-reboot", template())
+    assert not isinstance(evidence, Refusal), evidence
+    assert evidence["guestBootId"] != boot_id == kubelet.status()["nodeInfo"]["bootID"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from clusterkit import pod, pod_proof, pod_verdict
+from clusterkit import pod, pod_proof, pod_room, pod_verdict
 from clusterkit.pod_proof import Asked, Node
 from clusterkit.pod_verdict import Refusal, Words
 from nodekit.errors import CATALOGUE, NodeError
@@ -188,6 +188,7 @@ def test_nodes_are_chosen_or_named_as_lacking() -> None:
 UNSCHEDULED = pod_that(
     node="", phase="Pending", conditions=[{"type": "PodScheduled", "status": "False", "message": "0/1 nodes: Insufficient cpu"}]
 )
+EVICTED = pod_that(state=ended("", 137, reason="Error"), phase="Failed", reason="Evicted", message="low on memory")
 NO_IMAGE = pod_that(phase="Pending", state=waiting("ImagePullBackOff", "pull denied"))
 CREATING = pod_that(phase="Pending", state=waiting("ContainerCreating"))
 
@@ -212,9 +213,16 @@ CREATING = pod_that(phase="Pending", state=waiting("ContainerCreating"))
         (FAILED, pod_that(state=ended(PROVEN, 137, reason="Error")), "proof-container-failed", "was killed"),
         (FAILED, pod_that(state=ended("", 0, signal=9)), "proof-container-failed", "signal 9"),
         (FAILED, pod_that(state=ended(PROVEN)), "proof-timeout", "did not end in the time"),
-        (FAILED, pod_that(phase="Failed", reason="Evicted", message="low on memory"), "proof-pod-lost", "low on memory"),
+        (FAILED, pod_that(phase="Failed", reason="Evicted", message="low on disk"), "proof-pod-lost", "low on disk. Free what"),
+        (FAILED, EVICTED, "proof-pod-lost", "the kubelet evicted the pod before it had reported: low on memory"),
+        (
+            FAILED,
+            pod_that(phase="Failed", reason="OutOfpods", message="x"),
+            "proof-pod-unscheduled",
+            "has no room for the pod: x",
+        ),
         (FAILED, None, "proof-pod-lost", "gone before it had reported"),
-        (LATE, UNSCHEDULED, "proof-timeout", "Insufficient cpu"),
+        (LATE, UNSCHEDULED, "proof-pod-unscheduled", "Insufficient cpu"),
         (LATE, NO_IMAGE, "proof-container-failed", "pull denied"),
         (LATE, CREATING, "proof-timeout", "the guest did not start"),
         (LATE, pod_that(phase="Running"), "proof-timeout", "did not end in the container"),
@@ -407,6 +415,30 @@ def test_what_lasts_is_told_early_and_what_can_pass_is_waited_for(
     found = pod_verdict.hopeless("n", RUNNING, seen, {"p" if seen else "j": {reason: words}})
     assert (found.code if found else None) == code
     assert found is None or said in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("words", "conditions", "kind", "remedy"),
+    [
+        ("0/3 nodes are available: 1 Too many pods, 2 node(s) didn't match.", [], "full", "Make room on the node"),
+        ("0/1 nodes are available: 1 Insufficient memory.", [], "full", "Make room on the node"),
+        ("0/1 nodes are available: 1 node(s) were unschedulable.", [], "cordoned", "Run kubectl uncordon"),
+        ("0/1 nodes are available: 1 node(s) had untolerated taint(s).", ["DiskPressure"], "pressure", "Free what the node"),
+        ("0/1 nodes are available: 1 node(s) had untolerated taint(s).", ["Ready"], "", "Set the labels"),
+        ("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.", ["DiskPressure"], "", "Set the labels"),
+    ],
+)
+def test_why_the_scheduler_puts_no_pod_on_a_node_has_its_own_remedy(
+    words: str, conditions: list[str], kind: str, remedy: str
+) -> None:
+    said = [{"type": one, "status": "True", "message": f"kubelet has {one}"} for one in conditions]
+    node = pod_proof.node_of({"metadata": {"name": "n", "uid": "u"}, "status": {"conditions": said}})
+    assert pod_room.kind(words, node.short_of) == kind
+    seen = pod_that(node="", phase="Pending", conditions=[{"type": "PodScheduled", "status": "False", "message": words}])
+    refusal = pod_verdict.verdict(ASKED, [node], LATE, seen)
+    assert isinstance(refusal, Refusal) and refusal.code == "proof-pod-unscheduled"
+    assert words.rstrip(".") in refusal.sentence and remedy in refusal.sentence
+    assert ("kubelet has DiskPressure" in refusal.sentence) == ("DiskPressure" in conditions)
 
 
 def test_a_pull_that_failed_once_is_told_once_and_in_the_registrys_words() -> None:

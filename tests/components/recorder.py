@@ -21,6 +21,7 @@ STDOUT = {
     },
     "cluster-server": {"kubeconfig": "SECRET-KUBECONFIG"},
     "docker": {"verb": "docker", "version": "27.5.1"},
+    "kata": {"verb": "kata"},
     "proof": {
         "verb": "prove", "node": "local-0", "hypervisor": "qemu", "proven": "guest", "userNamespaces": 7563,
         "guestKernel": "6.12.0",
@@ -86,6 +87,8 @@ class Recorder(mocks.Mocks):
             }
         if args.typ.startswith("command:") and not self.preview:
             answer = next((a for end, a in STDOUT.items() if args.name.endswith(end)), {})
+            if answer.get("verb") == "kata":
+                answer = {**answer, "machineId": f"id-of-{args.name.removesuffix('-kata')}"}
             outputs |= {"stdout": json.dumps(answer), "stderr": ""}
         return f"{args.name}-id", outputs
 

@@ -8,6 +8,7 @@ import json
 import runpy
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pulumi
 import pytest
@@ -15,7 +16,7 @@ import yaml
 
 from clusterkit import pod, pod_proof, proof_guard
 from clusterkit.api.cluster_reader import Situation
-from components.cluster import kata_deploy, kata_proof
+from components.cluster import kata_deploy, kata_node_labels, kata_proof
 from nodekit.scripts import script
 from stacks import adoption
 from tests.components.recorder import Recorder, run
@@ -47,7 +48,16 @@ def stack(config: dict[str, Any], preview: bool = False, secrets: dict[str, str]
     texts = {f"kata-nodes:{key}": json.dumps(value) for key, value in config.items()}
     secrets = {f"kata-nodes:{key}": value for key, value in (secrets or {}).items()}
     pulumi.runtime.set_all_config({**texts, **secrets}, list(secrets))
-    return run(lambda: runpy.run_path(str(PROGRAM)), preview)
+    with mock.patch.object(kata_node_labels, "cluster", lambda kubeconfig, context: Joined()):
+        return run(lambda: runpy.run_path(str(PROGRAM)), preview)
+
+
+class Joined:
+    """Answers for a cluster that one machine of the stack has joined, under a name of its own."""
+
+    def described_nodes(self) -> list[dict[str, Any]]:
+        ours = {"metadata": {"name": "worker-7"}, "status": {"nodeInfo": {"machineID": "id-of-nodes-A"}}}
+        return [ours, {"metadata": {"name": "other"}, "status": {}}]
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +265,26 @@ def test_every_node_of_the_cluster_is_proven_with_the_templates_own_pod(monkeypa
     assert {"sandbox-template", "kata-class"} <= recorder.by_name["proof-one"].after
     assert {name: one["userNamespaces"] for name, one in recorder.outputs["clusterProof"].items()} == {"one": 7563, "two": 7563}
     assert "192.0.2.9" not in repr(recorder.by_name["proof-one"].inputs)
+
+
+def test_a_machine_that_serves_the_cluster_gets_the_labels_before_nodes_are_looked_up_by_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    monkeypatch.setattr(kata_proof, "reader", lambda given, kubeconfig: FakeCluster())
+    wanted = {"proof": {"selector": "katacontainers.io/kata-runtime=true", "image": "proof@sha256:0"}}
+    secrets = {"sshPrivateKey": "KEY", "kubeconfig": KUBECONFIG}
+    made = stack({**EXISTING, "kubernetes": wanted}, secrets=secrets).by_name
+    label = made["kata-labels-worker-7"]
+    assert label.type == "kubernetes:core/v1:NodePatch"
+    assert label.inputs["metadata"] == {"name": "worker-7", "labels": {"katacontainers.io/kata-runtime": "true"}}
+    assert [name for name in made if name.startswith("kata-labels-")] == ["kata-labels-worker-7"]
+    assert len(said) == 1 and "not labelled" in said[0] and ": b. " in said[0]
+    both = {**wanted, "containerRuntime": "none"}
+    assert "kata-labels" not in stack({**EXISTING, "kubernetes": both}, secrets=secrets).by_name, "they serve no cluster"
+    planned = stack({**EXISTING, "kubernetes": wanted}, preview=True, secrets=secrets).by_name
+    assert "kata-labels" in planned, "a preview contacts no cluster, and shows that there will be labels"
 
 
 def test_proof_is_alone_in_a_guarded_namespace_before_any_job_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def test_outputs_hold_what_was_measured(checkout: LocalStack) -> None:
     assert set(rows[0]) == {"item", "passed", "measured"}
     (node,) = checkout.output("nodes")
     assert set(node) == {
-        "name", "address", "dockerVersion", "kernelParams", "configFile", "userNamespaces", "guestKernel",
+        "name", "address", "dockerVersion", "kernelParams", "configFile", "userNamespaces", "guestKernel", "machineId",
     }  # fmt: skip
     assert node["dockerVersion"] == "27.5.1"
     assert node["userNamespaces"] > 0

@@ -52,6 +52,7 @@ class Programs:
     root: Path
     real: bool = True
     """Whether containerd's own program reads its files; without it they are put together, which takes no time."""
+    kubelet: str = "v1.30.0"
     release: str = "containerd github.com/containerd/containerd/v2 v2.2.0 1c4457e"
 
     def read(self) -> dict[str, str]:
@@ -103,6 +104,8 @@ class Programs:
             done = Finished(0, self.release, "") if words == ["--version"] else self.dump(words[1])
         elif name.endswith("crio"):
             done = self.crio()
+        elif name.endswith("kubelet"):
+            done = Finished(0, f"Kubernetes {self.kubelet}\n", "")
         elif name.endswith("ctr"):
             loaded = not (self.root.parent / "broken").exists()
             done = Finished(
@@ -336,6 +339,23 @@ def test_cgroups_that_do_not_match_are_refused_before_anything_is_changed(root: 
     assert "systemd" in refused(here, "cgroup-drivers-differ").message
     put(root, "/var/lib/kubelet/config.yaml", "cgroupDriver: cgroupfs\n")
     assert here.kata()["changed"] is True
+
+
+@pytest.mark.parametrize(
+    ("kubelet", "release", "refuses"), [("v1.34.2", "v2.2.0", False), ("v1.30.1", "v2.2.0", True), ("v1.34.2", "v1.7.24", True)]
+)
+def test_a_kubelet_that_asks_the_runtime_for_its_driver_may_name_another(
+    root: Path, monkeypatch: pytest.MonkeyPatch, kubelet: str, release: str, refuses: bool
+) -> None:
+    main = KUBEADM_17.replace("SystemdCgroup = true", "") if refuses and release[1] == "1" else IMPORTING
+    here = node(root, monkeypatch, "containerd", main.replace("SystemdCgroup = true", ""))
+    here.programs.release, here.programs.kubelet = f"containerd github.com/containerd/containerd {release} x", kubelet
+    put(root, "/usr/lib/systemd/system/kubelet.service", "[Service]\nExecStart=/usr/bin/kubelet\n")
+    put(root, "/var/lib/kubelet/config.yaml", "cgroupDriver: systemd\n")
+    if refuses:
+        assert "systemd" in refused(here, "cgroup-drivers-differ").message
+    else:
+        assert here.kata()["changed"] is True
 
 
 def test_firecracker_without_block_devices_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,6 +135,28 @@ def test_a_refused_node_has_the_modules_that_it_had(kernel: Path, monkeypatch: p
     assert journals(kernel) == []
 
 
+@pytest.mark.parametrize(
+    ("runtime", "words"), [(None, "no container runtime of one"), ("k3s", "has no k3s, which is to know the Kata handler")]
+)
+def test_a_node_without_the_clusters_container_runtime_is_refused_before_anything_is_changed(
+    kernel: Path, runtime: str | None, words: str
+) -> None:
+    handler = {"name": "kata-qemu", "podAnnotations": [], "runtime": runtime}
+    with pytest.raises(NodeError, match=words) as caught:
+        preflight.run({"node": "n1", "handler": handler}, kernel)
+    assert caught.value.code == "container-runtime-missing" and "kubernetes.containerRuntime: none" in caught.value.remedy
+    assert listed(kernel) == ["vhost_net"] and journals(kernel) == []
+    with pytest.raises(NodeError) as caught:
+        preflight.run({"node": "n1", "handler": {**handler, "name": "Kata"}}, kernel)
+    assert caught.value.code == "bad-input" and listed(kernel) == ["vhost_net"]
+
+
+def test_a_node_with_the_clusters_container_runtime_passes(kernel: Path) -> None:
+    (kernel / "etc/k0s").mkdir()
+    (kernel / "etc/k0s/containerd.toml").write_text("version = 3\n")
+    assert preflight.run({"node": "n1", "handler": {"name": "kata-qemu", "podAnnotations": []}}, kernel)["changed"] is True
+
+
 def settings(root: Path, **changed: object) -> dict[str, object]:
     """A desired state with the settings of Kata, for a node whose machine is whole."""
     kata = {"hypervisor": "qemu", "runtime": "go", "version": "3.32.0", "install": None, "configPath": None}

@@ -8,7 +8,7 @@ from pulumi.runtime.proto import alias_pb2
 
 from clusterkit import pod_proof
 from clusterkit.api.cluster_reader import Situation
-from components.cluster import kata_proof
+from components.cluster import kata_node_labels, kata_proof
 from components.package import components
 from delivery import bundle
 from tests.components.recorder import Recorded, run
@@ -45,6 +45,7 @@ PROGRAMS: dict[str, list[dict[str, Any]]] = {
     "JoiningNodes": [{**PROVEN, "image": "controller", "selector": "a=b"}],
     "KataDeploy": [{}],
     "KataNode": [{"connection": CONNECTION}, {"connection": {**CONNECTION, "user": "admin", "sudo_password": "secret"}}],
+    "KataNodeLabels": [{"kubeconfig": "{}", "machines": {"one": "1"}}],
     "KataProof": [{**PROVEN, "kubeconfig": "{}", "nodes": ["one", "two"]}],
     "KataRuntimeClass": [KATA_CLASS, {**KATA_CLASS, "adopt": True}],
     "SandboxGuard": [{"namespaces": ["sandboxes"], "runtime_classes": ["kata"]}],
@@ -63,6 +64,13 @@ class TwoNodes:
         """With the nodes asked for, and nothing of a proof before."""
         nodes = [pod_proof.Node(name, f"uid-{name}", f"boot-{name}") for name in names]
         return Situation(nodes, nodes, {}, {}, {}, {})
+
+    def described_nodes(self) -> list[dict[str, Any]]:
+        """With the machine ids 1 and 2."""
+        return [
+            {"metadata": {"name": name}, "status": {"nodeInfo": {"machineID": number}}}
+            for name, number in (("one", "1"), ("two", "2"))
+        ]
 
     def outcome(self, namespace: str, name: str, asked: dict[str, Any], timeout_seconds: int) -> dict[str, Any]:
         """Every Job's evidence."""
@@ -83,7 +91,8 @@ def registered(component: str, args: dict[str, Any]) -> list[Child]:
     def program() -> None:
         made("it", args)  # type: ignore[arg-type,call-arg]
 
-    with mock.patch.object(kata_proof, "reader", lambda given, kubeconfig: TwoNodes()):
+    fakes = mock.patch.object(kata_proof, "reader", lambda given, kubeconfig: TwoNodes())
+    with fakes, mock.patch.object(kata_node_labels, "cluster", lambda kubeconfig, context: TwoNodes()):
         recorded = run(program).by_name
     children: dict[str, Child] = {}
 

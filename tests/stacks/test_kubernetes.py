@@ -126,6 +126,9 @@ def test_cluster_alone_expects_the_parameters_that_kata_deploy_writes_and_no_oth
 def test_handler_is_the_one_whose_guests_get_the_parameters() -> None:
     assert alone({"kataDeploy": {}}, kata={"version": "3.27.0"}).handler == "kata-nodes-qemu"
     assert alone({"kataDeploy": {}}, kata={"version": "3.32.0"}).handler == "kata-qemu"
+    assert alone({"kataDeploy": {}}, kata={"version": "4.1.0"}).handler == "kata-qemu-runtime-rs", "the chart's own default"
+    assert alone({"kataDeploy": {}}, kata={"version": "4.1.0", "runtime": "go"}).handler == "kata-qemu"
+    assert alone({"adoptRuntimeClass": True, "handler": "x"}, kata={"version": "4.1.0"}).kata.runtime == "go"
     assert alone({}, kata={"version": "4.1.0", "runtime": "rust"}).handler == "kata-qemu-runtime-rs"
 
 

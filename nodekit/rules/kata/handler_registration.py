@@ -110,6 +110,15 @@ def _same_socket(one: str, other: str) -> bool:
     return one.removeprefix("/var") == other.removeprefix("/var") if "/run/" in one[:9] else one == other
 
 
+def follows_runtime(kubelet: tuple[int, int] | None, runtime: str, release: tuple[int, int]) -> bool:
+    """Whether the kubelet takes the runtime's cgroup driver, whatever its own configuration says.
+
+    It asks from 1.31 on (gate KubeletCgroupDriverFromCRI, locked from 1.34; cmd/kubelet/app/server.go, getCgroupDriverFromCRI),
+    and containerd answers from 2.0 on, as every CRI-O does that such a kubelet works with.
+    """
+    return kubelet is not None and kubelet >= (1, 31) and (runtime == "cri-o" or release >= (2, 0))
+
+
 def refuse_other_cgroups(node: str, runtime: str, runtime_systemd: bool, kubelet_driver: str | None) -> None:
     """Raise NodeError `cgroup-drivers-differ` when kubelet and runtime manage cgroups in two ways.
 

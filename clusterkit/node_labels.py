@@ -1,0 +1,31 @@
+"""Which node of a cluster a machine is, for the labels that a Kata RuntimeClass selects by."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nodekit.errors import NodeError
+
+
+def nodes_of(machines: Mapping[str, str], nodes: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], list[str]]:
+    """Machine -> its node's name, and the machines that are no node of the cluster; `machines` holds each one's id by its name.
+
+    A machine is known by its id (machine-id(5)), which its kubelet reports: names of machines in a stack and of nodes in a
+    cluster are chosen apart. Raises NodeError `cluster-machine-id-shared` where that tells nothing.
+    """
+    by_id: dict[str, list[str]] = {}
+    for node in nodes:
+        by_id.setdefault(_plain(node.get("status", {}).get("nodeInfo", {}).get("machineID")), []).append(node["metadata"]["name"])
+    by_machine: dict[str, str] = {}
+    for machine, identifier in sorted(machines.items()):
+        others = sorted(other for other, its in machines.items() if _plain(its) == _plain(identifier))
+        names = sorted(by_id.get(_plain(identifier), [])) if _plain(identifier) else []
+        if len(names) > 1 or (names and len(others) > 1):
+            several = f"nodes {', '.join(names)}" if len(names) > 1 else f"machines {', '.join(others)}"
+            raise NodeError("cluster-machine-id-shared", f"{machine} has the machine id {identifier}, and so have {several}")
+        if names:
+            by_machine[machine] = names[0]
+    return by_machine, sorted(set(machines) - set(by_machine))
+
+
+def _plain(identifier: object) -> str:
+    return str(identifier or "").strip().replace("-", "").lower()

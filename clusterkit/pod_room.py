@@ -1,0 +1,55 @@
+"""Why a node takes no pod, or throws one out: the scheduler's words, what the node reports, and the kubelet's own refusal."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+ROOM_SECONDS = 10
+"""How long a full node is waited for: a pod that ends at this moment makes room, and people wait no longer for the cause."""
+FULL = re.compile(r"Too many pods|Insufficient [\w.-]+")
+"""What the scheduler says of a node without room (pkg/scheduler/framework/plugins/noderesources, fit.go)."""
+TAINT = re.compile(r"untolerated taint")
+"""What it says of a taint; up to 1.34 with the taint's name, later without (plugins/tainttoleration)."""
+CORDONED = "were unschedulable"
+PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
+"""Conditions under which a kubelet evicts pods and its node gets a taint. Each stays for 5 minutes at least
+(evictionPressureTransitionPeriod)."""
+
+
+def held(node: Mapping[str, Any]) -> str:
+    """What a node (core/v1) is short of, in its own words; empty where it is short of nothing."""
+    conditions = node.get("status", {}).get("conditions") or []
+    pressed = [each for each in conditions if each["type"] in PRESSURES and each["status"] == "True"]
+    return "; ".join(f"{each['type']}, {each.get('message') or 'without a word'}" for each in pressed)
+
+
+def unscheduled(pod: Mapping[str, Any]) -> str | None:
+    """The scheduler's words for a pod that it puts nowhere; None for every other pod."""
+    for each in pod.get("status", {}).get("conditions") or []:
+        if each["type"] == "PodScheduled" and each["status"] == "False":
+            return str(each.get("message") or each.get("reason") or "")
+    return None
+
+
+def kind(words: str, short_of: str) -> str:
+    """What keeps the pod away: `full`, `cordoned`, `pressure`, or empty for labels and taints, which can still come and go.
+
+    `short_of` is what `held` says of the node.
+    """
+    if FULL.search(words):
+        return "full"
+    if CORDONED in words:
+        return "cordoned"
+    return "pressure" if short_of and TAINT.search(words) else ""
+
+
+def turned_away(pod: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why a kubelet took no pod that was scheduled to it, or ended one: the words, and `full` or `evicted`."""
+    status = pod.get("status", {})
+    reason, words = str(status.get("reason") or ""), str(status.get("message") or "")
+    if status.get("phase") != "Failed":
+        return None
+    if reason == "Evicted":
+        return words, "evicted"
+    # OutOfpods, OutOfcpu, OutOfmemory: somebody else's pod came first (pkg/kubelet/lifecycle, predicate.go).
+    return (words, "full") if reason.startswith("OutOf") else None
