@@ -3,9 +3,9 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -13,6 +13,9 @@ from fleet import engine, hosts
 from fleet.errors import FleetError
 from fleet.hosts import Host
 from nodekit.failures import CATALOGUE
+
+if TYPE_CHECKING:  # the SSH library and rich take half a second to load, which --help and errors need not wait for
+    from fleet.measure import Measured
 
 OK, UNKNOWN, DRIFT = 0, 1, 2
 """Exit statuses: nothing differs, something could not be told, something differs."""
@@ -48,7 +51,7 @@ def _nodes(stack: str) -> list[Host]:
     return hosts.of(engine.deployment(stack))
 
 
-def _measured(nodes: list[Host], seconds: float):  # type: ignore[no-untyped-def]
+def _measured(nodes: list[Host], seconds: float) -> "list[Measured]":
     """Measure, and say on a terminal who has not answered yet."""
     from fleet import shown
     from fleet.measure import measure
@@ -60,7 +63,7 @@ def _measured(nodes: list[Host], seconds: float):  # type: ignore[no-untyped-def
         return measure(nodes, seconds)
     with console.status("") as line:
 
-        def tell(one=None) -> None:  # type: ignore[no-untyped-def]
+        def tell(one: "Optional[Measured]" = None) -> None:
             if one is not None:
                 waiting.discard(one.host.name)
             line.update(
@@ -122,13 +125,13 @@ def drift(stack: Stack = None, as_json: AsJson = False, timeout: Seconds = PATIE
         raise typer.Exit(_exit(measured))
 
 
-def _exit(measured) -> int:  # type: ignore[no-untyped-def]
+def _exit(measured: "Sequence[Measured]") -> int:
     if any(one.differences for one in measured):
         return DRIFT
     return UNKNOWN if any(one.document is None for one in measured) else OK
 
 
-def _summary(name: str, measured) -> str:  # type: ignore[no-untyped-def]
+def _summary(name: str, measured: "Sequence[Measured]") -> str:
     differing = [one.host.name for one in measured if one.differences]
     unknown = [one.host.name for one in measured if one.document is None]
     parts = [f"{len(differing)} of {len(measured)} nodes differ" if differing else "No node that was measured differs"]
