@@ -12,7 +12,6 @@ import typer
 from fleet import engine, hosts
 from fleet.errors import FleetError
 from fleet.hosts import Host
-from nodekit.failures import CATALOGUE
 
 if TYPE_CHECKING:  # the SSH library and rich take half a second to load, which --help and errors need not wait for
     from fleet.measure import Measured
@@ -217,13 +216,14 @@ def explain(
 def errors(code: Annotated[Optional[str], typer.Argument(help="A code, such as proof-user-namespaces-zero.")] = None) -> None:
     """Explain an error's code: its cause and its remedies. Without a code, list all of them."""
     from fleet import shown
+    from review.catalogue import KNOWN
 
     if code is None:
-        shown.write(shown.table(["CODE", "CAUSE"], [[name, failure.cause] for name, failure in CATALOGUE.items()]))
+        shown.write(shown.table(["CODE", "CAUSE"], [[name, failure.cause] for name, failure in KNOWN.items()]))
         return
-    failure = CATALOGUE.get(code.strip("[]"))
+    failure = KNOWN.get(code.strip("[]"))
     if failure is None:
-        near = [name for name in CATALOGUE if set(code.split("-")) & set(name.split("-"))]
+        near = [name for name in KNOWN if set(code.split("-")) & set(name.split("-"))]
         hint = f"Near it: {', '.join(near[:8])}." if near else "kata-nodes errors lists all."
         print(f"error: There is no code {code!r}. {hint}", file=sys.stderr)
         raise typer.Exit(UNKNOWN)
