@@ -24,7 +24,7 @@ OURS = ("nodekit", "clusterkit", "aws", "policy", "delivery")
 def names(files: list[Path]) -> set[str]:
     """Modules and packages of rules."""
     modules = {file.relative_to(CHECKOUT).with_suffix("").as_posix().replace("/", ".") for file in files}
-    return modules | {"nodekit.errors", *(module.rpartition(".")[0] for module in modules)}
+    return modules | {"nodekit", "nodekit.errors", "nodekit.failures", *(module.rpartition(".")[0] for module in modules)}
 
 
 def imported(source: str) -> set[str]:
