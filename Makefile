@@ -59,10 +59,11 @@ generate: ## write the schema of stack files, the references in docs/reference/ 
 lint: ## ruff, import-linter, mypy, shellcheck, actionlint, zizmor
 	@$(ENV) && ruff check . && ruff format --check . && lint-imports --no-cache --no-logo && mypy && tools/shellcheck && tools/workflows
 
-lock: ## write the locked requirements from the .in files: of the program, of the tests, of the controller's image and the policy pack
+lock: ## write the locked requirements from the .in files: of the program, the tests, kata-nodes, the controller's image and the policy pack
 	@$(ENV) && $(COMPILE) requirements-dev.in --output-file requirements-dev.txt
 	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt requirements.in --output-file requirements.txt
 	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt clusterkit/controller/requirements.in --output-file clusterkit/controller/requirements.txt
+	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt fleet/requirements.in --output-file fleet/requirements.txt
 	@$(ENV) && $(COMPILE) policy/requirements.in --output-file policy/requirements.txt
 
 platforms: ## check that the locks install from wheels on Linux and macOS, both processors, every Python; asks the package index

@@ -20,6 +20,7 @@ VERBS = {
     "docker": "move Docker to the pinned version, hold its packages, register the Kata runtime",
     "kata": "install or find Kata, and merge kernel parameters into the configuration that Kata really reads",
     "prove": "boot the guest that Kata would boot and climb the ladder of nested sandboxes in it",
+    "compare": "measure the node and say what differs from what a stack wants of it; change nothing",
     "restore": "undo what this program changed on the node, and nothing else",
 }
 """Verb -> what it does. Each takes a desired state."""

@@ -92,8 +92,10 @@ def refusals(errors: Iterable[str]) -> list[str]:
     return [row for _, rows in sorted(found, key=lambda pair: pair[0]) for row in rows]
 
 
-def page(first: Sequence[str], preview: Preview, changes: Sequence[Resource], last: Sequence[str]) -> str:
-    """A page: `first` lines, refusals, nodes, cluster, other resources, warnings, `last` lines.
+def page(
+    first: Sequence[str], preview: Preview, changes: Sequence[Resource], last: Sequence[str], drifted: Sequence[str] = ()
+) -> str:
+    """A page: `first` lines, refusals, nodes, `drifted` rows, cluster, other resources, warnings, `last` lines.
 
     `preview` gives errors, warnings and the nodes; `changes` is what becomes of its resources. All but `first` and `last`,
     which are ours, is untrusted.
@@ -121,6 +123,7 @@ def page(first: Sequence[str], preview: Preview, changes: Sequence[Resource], la
         counts=False,
     )
     made.section("Nodes", [f"{words.named(names)}: {text}" for text, names in said.items()], folded=False)
+    made.section("Measured on the nodes", drifted, folded=False)
     made.section(f"Cluster: {_counted(cluster)}", [words.cluster_object(one) for one in cluster], folded=True)
     made.section(f"Other resources: {_counted(others)}", [words.other(one) for one in others], folded=True)
     made.section(f"{len(preview.warnings)} warnings", [code(one, 500) for one in preview.warnings], folded=True)
@@ -158,15 +161,16 @@ def plan(stack: str, preview: Preview) -> str:
     return page(first, preview, preview.resources, last)
 
 
-def drift(stack: str, preview: Preview) -> str:
-    """What is no longer as the last deployment left it."""
+def drift(stack: str, preview: Preview, nodes: Sequence[tuple[str, str]] = ()) -> str:
+    """What is no longer as the last deployment left it; `nodes` are names, each with a sentence on what differs there."""
     first = [marker("drift", stack), f"### Stack {stack} is not what was deployed", ""]
     last = [
-        "<sub>Read from the cluster and compared with the stack's state. Deploy the stack to put it back, or bring what was "
-        "changed into its file. Nodes are not asked: `python -m nodekit status` on a node tells its own.</sub>"
+        "<sub>Read from the cluster and the nodes, and compared with the stack's state. Deploy the stack to put objects of the "
+        "cluster back, or bring what was changed into its file. `kata-nodes drift` shows the diffs of nodes, and "
+        "`kata-nodes cure` repairs them.</sub>"
     ]
     changes = [replace(one, op=DRIFTED.get(one.op, one.op)) for one in preview.resources]
-    return page(first, preview, changes, last)
+    return page(first, preview, changes, last, [f"{code(name, 60)}: {code(what, 500)}" for name, what in nodes])
 
 
 def main() -> int:

@@ -144,6 +144,24 @@ def of(file: Path) -> Preview:
         return read(handle.read(MAX_DOCUMENT + 1))
 
 
+def nodes(file: Path) -> list[tuple[str, str]]:
+    """What differs on nodes, by the document of `kata-nodes drift --json`: their names, each with a sentence.
+
+    A node that could not be measured is among them where another one differs. Raises ValueError for any other document.
+    """
+    with open(file, encoding="utf-8", errors="replace") as handle:
+        text = handle.read(MAX_DOCUMENT + 1)
+    document = json.loads(text) if len(text) <= MAX_DOCUMENT else None
+    if not isinstance(document, dict) or not isinstance(document.get("nodes"), list):
+        raise ValueError("no document of kata-nodes drift")
+    found = []
+    for node in map(_dict, document["nodes"]):
+        name = _text(node.get("name"))
+        found += [(name, _text(_dict(one).get("what"))) for one in _list(node.get("differences"))]
+        found += [(name, f"not measured: {_text(node.get('cause'))}")] if node.get("reached") is not True else []
+    return found
+
+
 def read(text: str) -> Preview:
     """The preview in `text`: the engine's own document, or ours, which holds it beside the names of made-up secrets."""
     if len(text) > MAX_DOCUMENT:

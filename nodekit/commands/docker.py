@@ -1,5 +1,6 @@
 """The verb `docker`: bring Docker to the pinned version, hold its packages, register the Kata runtime."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from nodekit.host.lock import node_lock
 from nodekit.host.node import OsRelease, os_release
 from nodekit.host.signals import undisturbed
 from nodekit.progress import say, step
+from nodekit.rules.difference import Difference, of_file
 from nodekit.rules.docker import daemon_json, openpgp
 from nodekit.rules.docker.apt_source import SOURCE, repository_address, repository_word
 from nodekit.rules.docker.docker_matrix import refuse_if_incompatible
@@ -76,13 +78,8 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     """
     wanted = _wanted(desired, root)
     with node_lock(root, LOCK_SECONDS):
-        states = apt.package_states(HELD)
-        needed = plan(states, wanted.package)
         records = recorded(root, JOURNAL)
-        given = read_bytes(root, daemon_json.PATH)
-        text = None if given is None else daemon_json.decode(given)
-        paths = _paths(records)
-        merged = daemon_json.merge(text, RUNTIME_NAME, wanted.config_path, paths.ours, paths.before)
+        states, needed, text, merged = _look(wanted, root, records)
         stopped: list[str] = []
         changed = True
         if needed.install or needed.hold or merged != text or TELLING_RECORD in records:
@@ -96,6 +93,34 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         else:
             changed = False
         return _result(wanted, root, answer, changed, stopped)
+
+
+def _look(wanted: Wanted, root: Path, records: dict[str, object]) -> tuple[dict[str, PackageState], Plan, str | None, str]:
+    """The packages, what is to be done with them, daemon.json as it is, and as it is to be. Raises NodeError `file-invalid`."""
+    states = apt.package_states(HELD, root)
+    given = read_bytes(root, daemon_json.PATH)
+    text = None if given is None else daemon_json.decode(given)
+    paths = _paths(records)
+    merged = daemon_json.merge(text, RUNTIME_NAME, wanted.config_path, paths.ours, paths.before)
+    return states, plan(states, wanted.package), text, merged
+
+
+def differences(state: DockerState, root: Path) -> Iterator[Difference]:
+    """What `run` would change; changes nothing. Raises NodeError as `run` does before it changes anything."""
+    wanted = _wanted(state.document(), root)
+    states, needed, text, merged = _look(wanted, root, recorded(root, JOURNAL))
+    for name in needed.install:
+        has = f"is {states[name].version} ({states[name].status})" if name in states else "is not installed"
+        asks = f"the stack wants {wanted.package}" if name in PACKAGES else "the stack wants it installed"
+        yield Difference("package", f"{name} {has}; {asks}", "docker", packages=(name,))
+    for name in (one for one in needed.hold if one in states):
+        what = f"{name} is not held: the next upgrade of the system moves it (dpkg logs no change of a hold)"
+        yield Difference("hold", what, "docker")
+    if merged != text:
+        what = f"{daemon_json.PATH} does not register the runtime {RUNTIME_NAME} as the stack wants it"
+        yield of_file("file", what, "docker", daemon_json.PATH, merged.encode(), None if text is None else text.encode())
+    elif (wrong := docker.problem(docker.ask(root), wanted.version, RUNTIME_NAME)) is not None:
+        yield Difference("service", wrong, "docker")
 
 
 @dataclass(frozen=True)

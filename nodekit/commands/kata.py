@@ -1,6 +1,7 @@
 """The verb `kata`: install or find Kata, and have kernel parameters in the configuration that is really read."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from nodekit.host import files, journal, kata, kata_archive, kata_handler
 from nodekit.host.journal import Transaction
 from nodekit.host.lock import node_lock
 from nodekit.progress import say, step
+from nodekit.rules.difference import Difference, of_file
 from nodekit.rules.kata import containerd_config, kata_config, kata_layout, kata_releases, kernel_params
 from nodekit.rules.kata.containerd_config import Handler
 from nodekit.rules.kata.kata_releases import Archive
@@ -19,6 +21,8 @@ JOURNAL = "kata"
 RECORD = "parameters:"
 """Prefix of the journal's records: file written -> the parameters before ours, and ours."""
 LOCK_TIMEOUT = 300.0
+SHOWN = 5
+"""Missing files of a release that are named."""
 SHIM_LINK = f"/usr/local/bin/{kata_layout.SHIM}"
 SNAPSHOTTERS = {"firecracker": "devmapper"}
 """Hypervisors whose guests cannot share the node's file systems, and the snapshotter that gives them block devices."""
@@ -103,6 +107,35 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     }
 
 
+def differences(state: KataState, root: Path) -> Iterator[Difference]:
+    """What `run` would change; changes nothing. Raises NodeError as `run` does before it changes anything."""
+    archive = kata_releases.to_install(state.install, os.uname().machine)
+    if archive and (installed := kata_archive.installed(root)) != archive.sha256:
+        has = f"the archive with sha256 {installed}" if installed else "no Kata of this program"
+        yield Difference("release", f"{kata_layout.INSTALL_FOLDER} holds {has}; the stack wants {archive.sha256}", "kata")
+    elif archive and (missing := kata_archive.missing(root)):
+        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        what = f"{kata_layout.INSTALL_FOLDER} lacks {', '.join(missing[:SHOWN])}{more}"
+        yield Difference("release", what, "kata")
+    if (shim := _release_shim(root, state.runtime)) is not None:
+        link = files.look(root, files.resolve(root, SHIM_LINK, last=False))
+        if (link.kind, link.target) != ("symlink", shim):
+            yield Difference("file", f"{SHIM_LINK} does not lead to {shim}", "kata", SHIM_LINK)
+    now = _effective(root, state)
+    kata_releases.refuse_another_version(state.node, now.version, state.version)
+    merged = _merge(root, state, now)
+    if merged.content is not None:
+        what = f"Kata gives guests kernel_params {now.kernel_params!r}; the stack wants {merged.value!r}"
+        content = files.read_bytes(root, merged.target.file)
+        yield of_file("file", what, "kata", merged.target.file, merged.content, content)
+    if state.handler is not None:
+        runtime = kata_handler.find(root, state.node, state.handler.runtime)
+        lost = kata_handler.unregistered(root, state.node, runtime, _handler(state, state.handler, now))
+        if lost is not None:
+            what = f"{runtime.place.name} does not know the handler {state.handler.name} as the stack wants it"
+            yield of_file("handler", what, "kata", *lost)
+
+
 def _handler(state: KataState, handler: HandlerState, now: kata.Effective) -> Handler:
     """The handler as the container runtime is to know it: it starts the Kata that is in effect here."""
     if now.shim is None:
@@ -155,10 +188,14 @@ def _is_release_read(root: Path, state: KataState) -> bool:
 
 def _link_shim(root: Path, transaction: Transaction, runtime: str) -> bool:
     """Have containerd find the shim of the release that this program installed, in its PATH."""
-    release = kata_layout.release_shim(runtime)
-    if kata_archive.installed(root) is None or not (root / release.lstrip("/")).is_file():
-        return False
-    return transaction.symlink(SHIM_LINK, release)
+    shim = _release_shim(root, runtime)
+    return shim is not None and transaction.symlink(SHIM_LINK, shim)
+
+
+def _release_shim(root: Path, runtime: str) -> str | None:
+    """The shim of the release that this program installed; None where there is none."""
+    shim = kata_layout.release_shim(runtime)
+    return shim if kata_archive.installed(root) is not None and (root / shim.lstrip("/")).is_file() else None
 
 
 def _effective(root: Path, state: KataState, settings: Path | None = None) -> kata.Effective:

@@ -2,11 +2,13 @@
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host import initramfs, kata_handler, modules
+from nodekit.host.files import read_bytes
 from nodekit.host.guest import Plan, boot_patiently, find_qemu, memory_for_guest, new_nonce
 from nodekit.host.journal import Transaction
 from nodekit.host.kata_readiness import refuse_unready
@@ -15,6 +17,7 @@ from nodekit.host.node import FIRST_PROCESSOR, emulated, os_release
 from nodekit.host.reading import start
 from nodekit.host.signals import undisturbed
 from nodekit.progress import step
+from nodekit.rules.difference import Difference, of_file
 from nodekit.rules.kata import containerd_config
 from nodekit.rules.node_state import PreflightState
 from nodekit.rules.text import printable
@@ -75,7 +78,8 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
             containerd_config.check(state.handler.name, state.handler.pod_annotations)
             kata_handler.find(root, node, state.handler.runtime)
         own_qemu = refuse_unready(root, node, state.kata) if state.kata else None
-        wanted = [*([KVM_MODULES[flag]] if (flag := cpu_flag()) else []), *DEVICES]
+        flag = cpu_flag()
+        wanted = _modules(flag)
         new = [module for module in wanted if module not in modules.loaded(root) | modules.built_in(root)]
         with Transaction(root, JOURNAL) as change:
             known = change.recorded(MODULES_RECORD)
@@ -156,12 +160,38 @@ def refuse_missing(node: str, found: Presence, said: dict[str, str]) -> None:
 
 def keep(root: Path, change: Transaction, wanted: list[str]) -> bool:
     """Have the modules loaded at every start; those built into the kernel need no line. Whether that changed a file."""
+    content = _kept(root, wanted)
+    return content is not None and change.write(MODULES_FILE, content, 0o644)
+
+
+def _kept(root: Path, wanted: list[str]) -> bytes | None:
+    """What `MODULES_FILE` is to hold; None where every module is built into the kernel."""
     inside = modules.built_in(root)
-    lines = [module for module in wanted if module not in inside]
-    if not lines:
-        return False
-    text = "# Kata needs these (kata-nodes preflight).\n" + "".join(f"{line}\n" for line in lines)
-    return change.write(MODULES_FILE, text.encode(), 0o644)
+    lines = "".join(f"{module}\n" for module in wanted if module not in inside)
+    return f"# Kata needs these (kata-nodes preflight).\n{lines}".encode() if lines else None
+
+
+def differences(root: Path) -> Iterator[Difference]:
+    """The modules, devices and file of modules that `run` would bring; changes nothing."""
+    flag = cpu_flag()
+    wanted = _modules(flag)
+    found, unloaded = presence(flag), modules.unloaded(root, wanted)
+    for module in wanted:
+        device = DEVICES.get(module, "/dev/kvm")
+        if not (found.devices[module] if module in DEVICES else found.kvm):
+            yield Difference("module", f"{device} is missing, which the module {module} gives", "preflight", device)
+        elif module in unloaded:
+            yield Difference("module", f"the module {module} is not loaded", "preflight")
+    content = _kept(root, wanted)
+    now = read_bytes(root, MODULES_FILE)
+    if content is not None and now != content:
+        what = f"{MODULES_FILE} does not name the modules to load at each start"
+        yield of_file("file", what, "preflight", MODULES_FILE, content, now)
+
+
+def _modules(flag: str | None) -> list[str]:
+    """The modules that Kata needs on a processor with this flag."""
+    return [*([KVM_MODULES[flag]] if flag else []), *DEVICES]
 
 
 def tiny_guest(node: str, qemu: str, kernel: str, slow: bool) -> tuple[dict[str, object], str]:

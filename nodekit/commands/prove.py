@@ -90,6 +90,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         "hypervisor": proof.hypervisor,
         "sandbox": proof.sandbox,
         "proven": proven,
+        "bootId": boot_id(root),
         "image": state.image if inside else None,
         "rungs": [rung.as_dict() for rung in verdict.rungs],
         "userNamespaces": verdict.user_namespaces,

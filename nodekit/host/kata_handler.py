@@ -18,7 +18,7 @@ from nodekit.host.reading import MAX_SYSTEM, read_text
 from nodekit.host.signals import undisturbed
 from nodekit.progress import say, step
 from nodekit.rules.kata import containerd_config, crio_config, handler_registration, kata_config, kata_launchers, kubelet_config
-from nodekit.rules.kata.containerd_config import File, Handler, Target
+from nodekit.rules.kata.containerd_config import File, Handler, Registered, Target
 from nodekit.rules.kata.handler_registration import K0S_FOLDER, PLACES, Place
 from nodekit.rules.text import printable
 
@@ -186,11 +186,7 @@ def register(root: Path, node: str, found: Runtime, handler: Handler) -> Outcome
     `snapshotter-missing`, `file-invalid` or `container-runtime-unhealthy`.
     """
     place = found.place
-    known = (
-        crio_config.known(found.files, handler.name)
-        if place.name == "cri-o"
-        else containerd_config.registered(found.files, found.release, handler.name)
-    )
+    known = _known(found, handler)
     if handler.snapshotter and place.name != "cri-o" and not containerd_config.has_devmapper(found.files):
         raise NodeError(
             "snapshotter-missing",
@@ -234,6 +230,25 @@ def register(root: Path, node: str, found: Runtime, handler: Handler) -> Outcome
     if others:
         journal.give_back(root, JOURNAL, (resolve(root, work.target.file),), "")
     return Outcome(True, place.name, work.target.file, unit)
+
+
+def unregistered(root: Path, node: str, found: Runtime, handler: Handler) -> tuple[str, bytes, bytes | None] | None:
+    """The file that `register` would write, its content to be, and its content now; None where it would write nothing.
+
+    Raises NodeError `handler-foreign`, or as reading does.
+    """
+    if handler_registration.is_served(node, found.place.name, _known(found, handler), handler):
+        return None
+    work = _work(root, found, handler)
+    now = read_bytes(root, work.target.file)
+    return None if now == work.content else (work.target.file, work.content, now)
+
+
+def _known(found: Runtime, handler: Handler) -> Registered | None:
+    """The handler of that name that somebody else registered."""
+    if found.place.name == "cri-o":
+        return crio_config.known(found.files, handler.name)
+    return containerd_config.registered(found.files, found.release, handler.name)
 
 
 def withdraw(root: Path) -> list[str]:

@@ -30,6 +30,20 @@ def loaded(root: Path) -> set[str]:
     return {line.split(" ")[0] for line in lines}
 
 
+def unloaded(root: Path, wanted: Sequence[str]) -> set[str]:
+    """Those of `wanted` that are not loaded and lie beside the running kernel, in modules.dep(5), to be loaded.
+
+    A device alone does not show it: those of vhost and tun are there without their module, which the first program that opens
+    them loads.
+    """
+    listing = read_bytes(root, f"/lib/modules/{os.uname().release}/modules.dep") or b""
+    beside = {
+        Path(line.partition(":")[0]).name.partition(".")[0].replace("-", "_")
+        for line in listing.decode(errors="replace").splitlines()
+    }
+    return {*wanted} & beside - loaded(root)
+
+
 def load(module: str) -> str:
     """Load a module; what modprobe said when that failed, else nothing."""
     try:

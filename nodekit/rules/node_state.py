@@ -127,6 +127,20 @@ class ProveState(Record):
             raise NodeError("bad-input", f"Key sandbox is {self.sandbox!r}", expected=f"one of {', '.join(SANDBOXES)}, or null")
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompareState(Record):
+    """For the verb `compare`: what a stack has done with a node, as far as it got."""
+
+    node: str
+    program: str | None = None
+    """sha256 of the node program that the stack put there."""
+    boot_id: str | None = None
+    """Of the boot in which the node was proven."""
+    preflight: PreflightState | None = None
+    docker: DockerState | None = None
+    kata: KataState | None = None
+
+
 @dataclass(frozen=True)
 class RestoreState(Record):
     """For the verb `restore`."""

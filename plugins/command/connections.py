@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncssh
 
@@ -99,9 +99,16 @@ class Link:
 
 
 class Pool:
-    """All SSH connections of the plugin."""
+    """All SSH connections of a process.
 
-    def __init__(self) -> None:
+    With `user_ssh`, what a login leaves open is as the user's own OpenSSH has it: keys, certificates, the agent, the way through
+    other machines, and known_hosts where no key is pinned. The plugin reads none of it, as the official one. `dials` bounds the
+    connections that are opened at the same time.
+    """
+
+    def __init__(self, *, user_ssh: bool = False, dials: int = 1024) -> None:
+        self._user_ssh = user_ssh
+        self._dialing = asyncio.Semaphore(dials)
         self._links: dict[Login, list[Link]] = {}
         self._dials: dict[Login, asyncio.Task[Link]] = {}
 
@@ -137,6 +144,11 @@ class Pool:
             finally:
                 link.sessions -= 1
             await asyncio.sleep(_OPEN_DELAY)
+
+    def drop(self, login: Login) -> None:
+        """Drops the connections of one login, which is not used any more."""
+        for link in self._links.pop(login, []):
+            link.ssh.abort()
 
     def close(self) -> None:
         """Drops every connection."""
@@ -175,11 +187,9 @@ class Pool:
 
     async def _dial_once(self, connection: Connection, credentials: "Credentials", status: Status) -> Link:
         login = connection.login
-        if login.proxy is None:
-            link = Link(await dial(connection, credentials, None))
-        else:
-            proxy = await self._link(login.proxy, Credentials.load(login.proxy.login), status)
-            link = Link(await dial(connection, credentials, proxy.ssh))
+        proxy = await self._link(login.proxy, Credentials.load(login.proxy.login), status) if login.proxy else None
+        async with self._dialing:
+            link = Link(await dial(connection, credentials, proxy.ssh if proxy else None, user_ssh=self._user_ssh))
         alive = [other for other in self._links.get(login, []) if not other.ssh.is_closed()]
         self._links[login] = [*alive, link]
         return link
@@ -257,9 +267,9 @@ class _Client(asyncssh.SSHClient):
 
 
 async def dial(
-    connection: Connection, credentials: Credentials, proxy: asyncssh.SSHClientConnection | None
+    connection: Connection, credentials: Credentials, proxy: asyncssh.SSHClientConnection | None, *, user_ssh: bool = False
 ) -> asyncssh.SSHClientConnection:
-    """One attempt to connect and log in, through `proxy` when given. Raises DialError."""
+    """One attempt to connect and log in, through `proxy` when given; `user_ssh` as for `Pool`. Raises DialError."""
     login = connection.login
     client = _Client(login, credentials.host_key)
     pinned = credentials.host_key
@@ -271,21 +281,23 @@ async def dial(
         keys: list[asyncssh.SSHKey | asyncssh.SSHKeyPair] = []
         if credentials.key is not None:
             keys.append(credentials.key)
-        else:
+        elif not user_ssh or login.agent_socket:
             keys.extend(await _agent_keys(login, stack))
+        # What is an empty tuple is left to asyncssh, which reads it as OpenSSH does.
+        own: Any = () if user_ssh else None
         try:
             return await asyncssh.connect(
                 login.host,
                 login.port,
-                tunnel=proxy,
-                config=None,
+                tunnel=proxy or own,
+                config=own,
                 client_factory=lambda: client,
-                known_hosts=None if pinned is None else (lambda host, addr, port: ([], [], [])),
+                known_hosts=own if pinned is None else (lambda host, addr, port: ([], [], [])),
                 server_host_key_algs=algorithms,
                 username=login.user,
                 password=login.password,
-                client_keys=keys or None,
-                agent_path=None,
+                client_keys=keys or own,
+                agent_path=own,
                 preferred_auth="publickey,password,keyboard-interactive"
                 if credentials.key is not None
                 else "password,keyboard-interactive,publickey",

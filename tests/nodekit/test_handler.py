@@ -26,6 +26,7 @@ from nodekit.host.process import Finished
 from nodekit.rules.kata import containerd_config, crio_config
 from nodekit.rules.kata.handler_registration import PLACES
 from nodekit.rules.kata.kata_config import table
+from nodekit.rules.node_state import KataState
 from tests.nightly import nightly
 from tests.nodekit.kata_files import put
 from tests.nodekit.kata_release import CONFIG, FOLDER
@@ -162,6 +163,11 @@ class Node:
         given = {"name": "kata-qemu", "podAnnotations": [], **handler}
         return kata.run({**state([SEED]), "handler": given}, self.root)
 
+    def lost(self) -> list[str | None]:
+        """The files in which `compare` misses the handler."""
+        asked = KataState.read({**state([SEED]), "handler": {"name": "kata-qemu", "podAnnotations": []}})
+        return [one.file for one in kata.differences(asked, self.root) if one.kind == "handler"]
+
     def text(self, path: str) -> str:
         return (self.root / path.lstrip("/")).read_text()
 
@@ -250,9 +256,12 @@ def test_each_distribution_gets_it_where_it_reads_it(
     assert "kata-qemu" in here.text(file) and CONFIGURATION in here.text(file)
     if runtime == "k3s":
         assert here.text(file).startswith('{{ template "base" . }}\n') and here.programs.running() == ["kata-qemu", "runc"]
-    assert here.kata()["changed"] is False
+    assert here.kata()["changed"] is False and here.lost() == []
+    put(root, file, here.text(file).replace("kata-qemu", "kata-other"))
+    assert here.lost() == [file]
+    assert here.kata()["changed"] is True and here.lost() == []
     restore.run({"node": "n"}, root)
-    assert outside(root) == before
+    assert outside(root) == before and here.lost() == [file]
 
 
 def test_a_template_that_somebody_wrote_for_k3s_is_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

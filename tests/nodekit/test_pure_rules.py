@@ -15,8 +15,8 @@ RULES = [
 ]
 """In `clusterkit` folders have effects, elsewhere the files that are left out."""
 WITHOUT_EFFECTS = {
-    "base64", "binascii", "collections", "copy", "dataclasses", "datetime", "functools", "hashlib", "ipaddress", "json", "math",
-    "re", "shlex", "tomlkit", "tomllib", "types", "typing", "urllib",
+    "base64", "binascii", "collections", "copy", "dataclasses", "datetime", "difflib", "functools", "hashlib", "ipaddress",
+    "json", "math", "re", "shlex", "tomlkit", "tomllib", "types", "typing", "urllib",
 }  # fmt: skip
 OURS = ("nodekit", "clusterkit", "aws", "policy", "delivery")
 
@@ -24,7 +24,7 @@ OURS = ("nodekit", "clusterkit", "aws", "policy", "delivery")
 def names(files: list[Path]) -> set[str]:
     """Modules and packages of rules."""
     modules = {file.relative_to(CHECKOUT).with_suffix("").as_posix().replace("/", ".") for file in files}
-    return modules | {"nodekit.errors", *(module.rpartition(".")[0] for module in modules)}
+    return modules | {"nodekit", "nodekit.errors", "nodekit.failures", *(module.rpartition(".")[0] for module in modules)}
 
 
 def imported(source: str) -> set[str]:

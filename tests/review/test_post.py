@@ -162,6 +162,33 @@ def test_object_that_is_gone_is_drift(tmp_path: Path, github: GitHub) -> None:
     assert "gone: `Namespace` `x`" in body["body"]
 
 
+def test_drift_of_nodes_is_told_without_diffs_and_nodes_that_cannot_be_told_leave_the_issue(
+    tmp_path: Path, github: GitHub
+) -> None:
+    differing = {
+        "what": "docker-ce is not held @everyone `x`",
+        "kind": "hold",
+        "diff": "- secret\n+ line",
+        "traces": ["run by admin"],
+    }
+    measured = [
+        {"name": "n1", "reached": True, "differences": [differing]},
+        {"name": "n2", "reached": False, "cause": "cannot reach it", "differences": []},
+    ]
+    file = tmp_path / "nodes"
+    file.write_text(json.dumps({"nodes": measured}))
+    run("review.drift", "staging", document(tmp_path, {"a": "1"}), "--nodes", file)
+    ((_, _, body),) = github.writes()
+    assert (
+        "- `n1`: `docker-ce is not held @everyone 'x'`" in body["body"]
+        and "`n2`: `not measured: cannot reach it`" in body["body"]
+    )
+    assert "secret" not in body["body"] and "admin" not in body["body"]
+    file.write_text("{}")
+    assert "cannot be told" in run("review.drift", "staging", document(tmp_path, {"a": "1"}), "--nodes", file, ok=False)
+    assert len(github.writes()) == 1
+
+
 def test_open_issue_is_brought_up_to_date_and_closed_when_nothing_drifts(tmp_path: Path, github: GitHub) -> None:
     pull = {"number": 1, "user": BOT, "body": ISSUE, "pull_request": {}}
     github.answer("repos/o/r/issues", [pull, {"number": 12, "user": BOT, "body": f"{ISSUE}\nold"}])

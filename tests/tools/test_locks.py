@@ -14,7 +14,7 @@ import yaml
 from tools import platforms
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-OTHERS = ["requirements.txt", "clusterkit/controller/requirements.txt"]
+OTHERS = ["requirements.txt", "clusterkit/controller/requirements.txt", "fleet/requirements.txt"]
 
 
 def pins(file: Path) -> dict[str, set[str]]:

@@ -1,0 +1,280 @@
+"""The command `kata-nodes`: see what is true on a stack's nodes now, and repair it. It wraps `pulumi` and never replaces it."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from fleet import engine, hosts
+from fleet.errors import FleetError
+from fleet.hosts import Host
+
+if TYPE_CHECKING:  # the SSH library and rich take half a second to load, which --help and errors need not wait for
+    from fleet.measure import Measured
+
+OK, UNKNOWN, DRIFT = 0, 1, 2
+"""Exit statuses: nothing differs, something could not be told, something differs."""
+app = typer.Typer(
+    name="kata-nodes",
+    help="See what is true on the nodes of a stack now, and put it right. Run it where you run `pulumi`: it reads the stack's "
+    "state for the nodes and how they are reached, and every change is a `pulumi up`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Stack = Annotated[Optional[str], typer.Argument(help="The stack; without it the one that is selected in this folder.")]
+OfStack = Annotated[Optional[str], typer.Option("--stack", "-s", help="The stack; without it the one that is selected here.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Seconds = Annotated[float, typer.Option("--timeout", min=1, help="Seconds that a node may take to answer.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: `pulumi up --yes --skip-preview`.")]
+PATIENCE = 60.0
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A sentence and an exit status in place of a traceback."""
+    try:
+        yield
+    except FleetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(UNKNOWN) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _nodes(stack: str) -> list[Host]:
+    return hosts.of(engine.deployment(stack))
+
+
+def _measured(nodes: list[Host], seconds: float) -> "list[Measured]":
+    """Measure, and say on a terminal who has not answered yet."""
+    from fleet import shown
+    from fleet.measure import measure
+
+    waiting = {node.name for node in nodes if not node.gone}
+    whole = len(waiting)
+    console = shown.console(stderr=True)
+    if not console.is_terminal:
+        return measure(nodes, seconds)
+    with console.status("") as line:
+
+        def tell(one: "Optional[Measured]" = None) -> None:
+            if one is not None:
+                waiting.discard(one.host.name)
+            line.update(
+                shown.text(f"{whole - len(waiting)} of {whole} nodes measured; waiting for {', '.join(sorted(waiting)[:5])}")
+            )
+
+        tell()
+        return measure(nodes, seconds, tell)
+
+
+@app.command()
+def status(
+    stack: Stack = None,
+    as_json: AsJson = False,
+    watch: Annotated[Optional[float], typer.Option("--watch", min=1, metavar="SECONDS", help="Measure again and again.")] = None,
+    timeout: Seconds = PATIENCE,
+) -> None:
+    """Measure every node now, all at once, over one SSH connection each. Exit 1 if one could not be measured."""
+    with _told():
+        from fleet import shown
+
+        name = engine.selected(stack)
+        nodes = _nodes(name)
+        gone = [node.name for node in nodes if node.gone]
+        while True:
+            measured = _measured(nodes, timeout)
+            if as_json:
+                print(json.dumps(shown.document(name, measured, gone)))
+            else:
+                if watch is not None:
+                    shown.console().clear()
+                shown.write(shown.fleet(name, measured, gone))
+            if watch is None:
+                raise typer.Exit(UNKNOWN if any(one.document is None for one in measured) else OK)
+            sys.stdout.flush()
+            time.sleep(watch)
+
+
+@app.command()
+def drift(stack: Stack = None, as_json: AsJson = False, timeout: Seconds = PATIENCE) -> None:
+    """Say what differs on the nodes from what the stack made of them, and who could have changed it.
+
+    Exit 2 if something differs, 0 if nothing does, 1 if a node could not be measured and nothing else differs.
+    """
+    with _told():
+        from fleet import shown
+
+        name = engine.selected(stack)
+        nodes = _nodes(name)
+        measured = _measured(nodes, timeout)
+        if as_json:
+            print(json.dumps(shown.document(name, measured, [node.name for node in nodes if node.gone])))
+        else:
+            for one in measured:
+                if one.cause is not None:
+                    shown.write(shown.text(f"{one.host.name}: not measured: {one.cause}", "red"))
+                shown.write(shown.differences(one))
+            shown.write(shown.text(_summary(name, measured)))
+        raise typer.Exit(_exit(measured))
+
+
+def _exit(measured: "Sequence[Measured]") -> int:
+    if any(one.differences for one in measured):
+        return DRIFT
+    return UNKNOWN if any(one.document is None for one in measured) else OK
+
+
+def _summary(name: str, measured: "Sequence[Measured]") -> str:
+    differing = [one.host.name for one in measured if one.differences]
+    unknown = [one.host.name for one in measured if one.document is None]
+    parts = [f"{len(differing)} of {len(measured)} nodes differ" if differing else "No node that was measured differs"]
+    parts += [f"{len(unknown)} could not be measured"] if unknown else []
+    parts += [f"kata-nodes cure {name} repairs them"] if differing else []
+    return f"Stack {name}: {'; '.join(parts)}."
+
+
+@app.command()
+def cure(stack: Stack = None, yes: Yes = False, timeout: Seconds = PATIENCE) -> None:
+    """Repair what `drift` finds, by a `pulumi up` of just the resources that do it, and prove those nodes again.
+
+    An `up` by itself compares settings with the state and sees no change on a node. Exit 0 if nothing differs any more.
+    """
+    with _told():
+        from fleet import shown
+        from fleet.cure import flags
+
+        name = engine.selected(stack)
+        measured = _measured(_nodes(name), timeout)
+        chosen = flags(measured)
+        if not chosen:
+            shown.write(shown.text(_summary(name, measured)))
+            raise typer.Exit(_exit(measured))
+        for one in measured:
+            shown.write(shown.differences(one))
+        sys.stdout.flush()
+        if (code := engine.up(name, chosen, yes=yes)) != 0:
+            raise typer.Exit(code)
+        measured = _measured(_nodes(name), timeout)
+        for one in measured:
+            shown.write(shown.differences(one))
+        shown.write(shown.text(_summary(name, measured)))
+        raise typer.Exit(_exit(measured))
+
+
+@app.command()
+def prove(
+    nodes: Annotated[list[str], typer.Argument(help="Names of nodes, as `status` lists them.")],
+    stack: OfStack = None,
+    yes: Yes = False,
+) -> None:
+    """Prove nodes again, by a `pulumi up` of their proofs alone."""
+    with _told():
+        from fleet.cure import proofs
+
+        name = engine.selected(stack)
+        chosen = proofs(nodes, {host.name: dict(host.urns) for host in _nodes(name) if not host.gone})
+        raise typer.Exit(engine.up(name, chosen, yes=yes))
+
+
+@app.command()
+def explain(
+    node: Annotated[str, typer.Argument(help="Name of a node.")],
+    stack: OfStack = None,
+    as_json: AsJson = False,
+    timeout: Seconds = PATIENCE,
+) -> None:
+    """Say what a node's guests really get, where each setting comes from, and which files count for nothing."""
+    with _told():
+        from fleet import shown
+        from fleet.explain import lines
+
+        name = engine.selected(stack)
+        known = _nodes(name)
+        chosen = [host for host in known if host.name == node]
+        if not chosen:
+            raise FleetError(f"Stack {name} has no node {node!r}. Its nodes: {', '.join(host.name for host in known) or 'none'}.")
+        if chosen[0].gone:
+            raise FleetError(f"Node {node} is gone: the stack's file says that its machine no longer exists.")
+        (one,) = _measured(chosen, timeout)
+        if one.document is None:
+            raise FleetError(f"Node {node}: {one.cause}")
+        found = list(lines(one))
+        if as_json:
+            print(json.dumps([{"subject": subject, "what": what} for subject, what in found]))
+            return
+        shown.write(shown.table([node, ""], found))
+        shown.write(shown.differences(one))
+
+
+@app.command()
+def errors(code: Annotated[Optional[str], typer.Argument(help="A code, such as proof-user-namespaces-zero.")] = None) -> None:
+    """Explain an error's code: its cause and its remedies. Without a code, list all of them."""
+    from fleet import shown
+    from review.catalogue import KNOWN
+
+    if code is None:
+        shown.write(shown.table(["CODE", "CAUSE"], [[name, failure.cause] for name, failure in KNOWN.items()]))
+        return
+    failure = KNOWN.get(code.strip("[]"))
+    if failure is None:
+        near = [name for name in KNOWN if set(code.split("-")) & set(name.split("-"))]
+        hint = f"Near it: {', '.join(near[:8])}." if near else "kata-nodes errors lists all."
+        print(f"error: There is no code {code!r}. {hint}", file=sys.stderr)
+        raise typer.Exit(UNKNOWN)
+    shown.write(shown.text(failure.cause))
+    for remedy in dict.fromkeys(filter(None, (failure.remedy, *failure.cases.values()))):
+        shown.write(shown.text(f"- {remedy}."))
+
+
+@app.command()
+def compat(
+    docker: Annotated[Optional[str], typer.Option(help="Docker's version, such as 27.5.1.")] = None,
+    kata: Annotated[Optional[str], typer.Option(help="Kata's version, such as 3.32.0.")] = None,
+    runtime: Annotated[str, typer.Option(help="Kata's runtime: go or rust.")] = "go",
+) -> None:
+    """Say which Docker works with which Kata, and where that is known from. Exit 1 for a pair that is known to break."""
+    from fleet import shown
+    from fleet.pairs import rows
+    from nodekit.errors import NodeError
+    from nodekit.rules.docker import docker_matrix
+
+    if docker is None and kata is None:
+        shown.write(shown.table(["DOCKER", "KATA, GO SHIM", "KATA, RUST", "WHY", "SOURCES"], rows()))
+        return
+    try:
+        verdict = docker_matrix.verdict(docker or docker_matrix.SAFE_DOCKER, kata or docker_matrix.NEWEST_PROVEN[1], runtime)
+    except NodeError as error:
+        print(f"error: {error.sentence()}", file=sys.stderr)
+        raise typer.Exit(UNKNOWN) from None
+    print(f"{'works' if verdict.ok else 'breaks'}: {verdict.reason}{f'. Use {verdict.cure}' if verdict.cure else ''}")
+    raise typer.Exit(OK if verdict.ok else UNKNOWN)
+
+
+@app.command()
+def doctor(stack: Stack = None) -> None:
+    """Check this machine: Python, Pulumi, login, plugins, SSH, the stack's file and state, the sites. Exit 1 for a fault."""
+    with _told():
+        from fleet import shown
+        from fleet.doctor import findings
+
+        faults = 0
+        for finding in findings(stack):
+            faults += bool(finding.cure)
+            shown.write(
+                shown.text(
+                    f"{'FAULT' if finding.cure else 'ok':<5}  {finding.subject}: {finding.what}", "red" if finding.cure else ""
+                )
+            )
+            if finding.cure:
+                shown.write(shown.text(f"       {finding.cure}"))
+        raise typer.Exit(UNKNOWN if faults else OK)
+
+
+if __name__ == "__main__":
+    app(prog_name="kata-nodes")

@@ -1,0 +1,179 @@
+"""Looks whether this machine can work with the stack: each thing is as it should be, or comes with its cure."""
+
+import importlib.util
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from fleet import engine, hosts
+from fleet.errors import FleetError
+from nodekit.errors import NodeError
+from nodekit.host.reading import MAX_OWN, read_text
+from nodekit.rules.docker.apt_source import DOCKER_ADDRESS
+from nodekit.rules.kata import kata_releases
+from nodekit.rules.node_state import HYPERVISOR, KATA_RUNTIME, KATA_VERSION
+from nodekit.rules.text import printable
+
+PYTHON = (3, 11)
+SITE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; without a cure it is as it should be."""
+
+    subject: str
+    what: str
+    cure: str = ""
+
+
+def findings(stack: str | None) -> Iterator[Finding]:
+    """All of them, one after the other."""
+    yield _python()
+    yield from _ssh()
+    login = _engine()
+    yield from login
+    if any(one.cure for one in login):
+        return
+    try:
+        name = engine.selected(stack)
+    except FleetError as error:
+        yield Finding("stack", str(error), "Select one: pulumi stack select NAME")
+        return
+    config, finding = _file(name)
+    yield finding
+    yield from _state(name)
+    yield from _sites(config)
+
+
+def _python() -> Finding:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    if sys.version_info < PYTHON:
+        return Finding("python", version, "Put Python 3.11 or newer first on PATH")
+    missing = [name for name in ("pulumi", "pulumi_command", "tomlkit", "pydantic") if importlib.util.find_spec(name) is None]
+    if missing:
+        return Finding(
+            "python", f"{version} lacks {', '.join(missing)}", "Start this by tools/kata-nodes, or run: pulumi install"
+        )
+    return Finding("python", f"{version} with the program's packages")
+
+
+def _ssh() -> Iterator[Finding]:
+    agent = os.environ.get("SSH_AUTH_SOCK")
+    if agent:
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(SITE_SECONDS)
+                connection.connect(agent)
+            yield Finding("ssh agent", agent)
+        except OSError as error:
+            yield Finding("ssh agent", f"{agent}: {error.strerror or error}", 'Start it: eval "$(ssh-agent)"; ssh-add')
+    folder = Path.home() / ".ssh"
+    keys = sorted(path.name for path in folder.glob("id_*") if not path.name.endswith(".pub")) if folder.is_dir() else []
+    exposed = [name for name in keys if (folder / name).stat().st_mode & 0o077]
+    if exposed:
+        yield Finding("ssh keys", f"others may read {', '.join(exposed)}", f"chmod 600 {folder}/{exposed[0]}")
+    elif keys or agent:
+        yield Finding("ssh keys", ", ".join(keys) or "those of the agent")
+    else:
+        yield Finding(
+            "ssh keys",
+            f"none in {folder}, and no agent (SSH_AUTH_SOCK)",
+            "Make one (ssh-keygen -t ed25519), start an agent, or set the secret kata-nodes:sshPrivateKey",
+        )
+
+
+def _engine() -> list[Finding]:
+    if shutil.which("pulumi") is None:
+        return [Finding("pulumi", "not on PATH", "Install it, or start this by tools/kata-nodes, which brings its own")]
+    try:
+        found = [Finding("pulumi", f"{engine.answer('version').strip()} at {shutil.which('pulumi')}")]
+        user = engine.ask("whoami")
+        plugins = engine.answer("plugin", "ls")
+    except FleetError as error:
+        return [Finding("pulumi", str(error), "Repair or reinstall it")]
+    if user.code != 0:
+        said = printable(" ".join(user.stderr.decode(errors="replace").split()), 300)
+        return [*found, Finding("login", said, "Log in: pulumi login, or pulumi login file://FOLDER; or set PULUMI_ACCESS_TOKEN")]
+    found.append(Finding("login", printable(user.stdout.decode(errors="replace").strip(), 80)))
+    command = "command" in plugins.split() or any(part.name.startswith("pulumi-resource-command") for part in _path())
+    cure = "" if command else "pulumi install, or start this by tools/kata-nodes, which brings a stand-in"
+    return [*found, Finding("plugins", f"the command plugin is {'' if command else 'not '}installed", cure)]
+
+
+def _path() -> Iterator[Path]:
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        place = Path(folder) / "pulumi-resource-command"
+        if place.exists():
+            yield place
+
+
+def _file(stack: str) -> tuple[dict[str, Any], Finding]:
+    """The configuration in the stack's file, and whether the program takes it."""
+    subject = "stack's file"
+    places = [Path(folder) / f"Pulumi.{stack}.yaml" for folder in ("stacks", ".")]
+    place = next((one for one in places if one.is_file()), None)
+    if place is None:
+        where = " or ".join(map(str, places))
+        return {}, Finding(subject, f"there is no {where}", "Write one: make new-stack; or change to the project's folder")
+    try:
+        config = dict((yaml.safe_load(read_text(place, MAX_OWN)) or {}).get("config") or {})
+    except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+        return {}, Finding(subject, f"{place}: {printable(str(error), 300)}", "Correct it")
+    if not any(str(key).startswith("kata-nodes:") for key in config):
+        return {}, Finding(subject, f"{place} is of another program, so it was not checked")
+    from stacks.model import ConfigError, load  # pydantic takes a while to load
+
+    try:
+        load(lambda key: config.get(f"kata-nodes:{key}"))
+    except ConfigError as error:
+        return config, Finding(subject, f"{place}: {error}", "Correct that key")
+    return config, Finding(subject, f"{place} is valid")
+
+
+def _state(stack: str) -> Iterator[Finding]:
+    try:
+        nodes = hosts.of(engine.deployment(stack))
+    except FleetError as error:
+        yield Finding("state", str(error), "pulumi stack ls; pulumi stack select NAME; and check the passphrase")
+        return
+    unproven = [node.name for node in nodes if not node.gone and node.evidence is None]
+    if unproven:
+        yield Finding("state", f"{', '.join(unproven)} without a proof", "pulumi up, whose last error says why")
+    else:
+        yield Finding("state", f"{len(nodes)} nodes, each proven" if nodes else "no nodes over SSH yet")
+
+
+def _sites(config: dict[str, Any]) -> Iterator[Finding]:
+    """Where nodes get Docker and Kata from, as far as this machine can tell: nodes may reach other places."""
+    docker, kata = config.get("kata-nodes:docker"), config.get("kata-nodes:kata")
+    repository = docker.get("repository") if isinstance(docker, dict) else None
+    address = repository.get("address") if isinstance(repository, dict) else None
+    addresses = [] if repository == "local" else [str(address or DOCKER_ADDRESS)]
+    install = kata.get("install") if isinstance(kata, dict) else None
+    if isinstance(install, dict):
+        addresses.append(str(install.get("address")))
+    elif install == "release":
+        try:
+            version = str(kata.get("version") or KATA_VERSION) if isinstance(kata, dict) else KATA_VERSION
+            addresses.append(kata_releases.archives(version, KATA_RUNTIME, HYPERVISOR)["x86_64"].address)
+        except NodeError as error:
+            yield Finding("kata release", error.message, error.remedy)
+    for place in dict.fromkeys(addresses):
+        host = urlsplit(place)
+        try:
+            socket.create_connection(
+                (host.hostname or "", host.port or (443 if host.scheme == "https" else 80)), SITE_SECONDS
+            ).close()
+            yield Finding("site", f"{host.hostname} answers")
+        except OSError as error:
+            why = f"{host.hostname} does not answer here: {error.strerror or error}"
+            yield Finding("site", why, "Harmless if your nodes reach it; otherwise see docs/guides/air-gapped.md")

@@ -1,0 +1,67 @@
+"""Runs the engine: a stack's state is read with its secrets in memory alone, and changes are `pulumi up` as a person types it."""
+
+import json
+import shlex
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from fleet.errors import FleetError
+from nodekit.host.capture import Captured, capture
+from nodekit.rules.text import printable
+
+EXPORT_SECONDS = 300.0
+MAX_STATE = 512 << 20
+"""Bytes of a state that are read; a node has some 50 KiB of it."""
+QUESTION_SECONDS = 60.0
+MAX_ANSWER = 1 << 20
+"""Bytes of any other answer of the engine."""
+
+
+def ask(*argv: str, seconds: float = QUESTION_SECONDS, limit: int = MAX_ANSWER) -> Captured:
+    """What `pulumi` answers in the current folder, which is that of the project. Raises FleetError where it cannot be asked."""
+    try:
+        done = capture(["pulumi", *argv, "--non-interactive"], timeout=seconds, limit=limit)
+    except OSError as error:
+        raise FleetError(
+            f"pulumi cannot be started: {error.strerror}. Put it on PATH, or start this by tools/kata-nodes, which "
+            "brings its own."
+        ) from None
+    if done.timed_out or done.too_long:
+        bound = f"{seconds:g} s" if done.timed_out else f"{limit >> 20} MiB"
+        raise FleetError(f"pulumi {shlex.join(argv)} was ended: more than {bound}.")
+    return done
+
+
+def answer(*argv: str, seconds: float = QUESTION_SECONDS, limit: int = MAX_ANSWER) -> str:
+    """The same, for a command that must succeed."""
+    done = ask(*argv, seconds=seconds, limit=limit)
+    if done.code != 0:
+        said = printable("; ".join(done.stderr.decode(errors="replace").strip().splitlines()), 600)
+        raise FleetError(f"pulumi {shlex.join(argv)} ended with {done.code}: {said}")
+    return done.stdout.decode(errors="replace")
+
+
+def selected(stack: str | None) -> str:
+    """The stack that is meant: the given one, or the one that is selected in this folder. Raises FleetError."""
+    return stack or answer("stack", "--show-name").strip()
+
+
+def deployment(stack: str) -> dict[str, Any]:
+    """The stack's state, secrets in plain text: for memory only. Raises FleetError."""
+    text = answer("stack", "export", "--show-secrets", "--stack", stack, seconds=EXPORT_SECONDS, limit=MAX_STATE)
+    try:
+        document = json.loads(text)["deployment"]
+        assert isinstance(document, dict)
+    except (ValueError, KeyError, TypeError, AssertionError):
+        raise FleetError(f"pulumi stack export --stack {stack} printed no state.") from None
+    return document
+
+
+def up(stack: str, flags: Sequence[str], *, yes: bool) -> int:
+    """`pulumi up` with these flags, on the person's own terminal; its exit status. Raises FleetError."""
+    argv = ["pulumi", "up", "--stack", stack, *flags, *(["--yes", "--skip-preview"] if yes else [])]
+    try:
+        return subprocess.run(argv, check=False).returncode
+    except OSError as error:
+        raise FleetError(f"pulumi cannot be started: {error.strerror}.") from None

@@ -1,0 +1,135 @@
+"""The nodes of a stack as its state has them: how each is reached, what was done with it, and what its proof read."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fleet.errors import FleetError
+from nodekit.errors import NodeError
+from nodekit.rules import node_state
+from nodekit.rules.difference import Difference
+from nodekit.rules.node_state import CompareState, DockerState, KataState, PreflightState
+
+NODE = "kata-nodes:index:KataNode"
+COMMAND = "command:remote:Command"
+VERBS = ("preflight", "docker", "kata")
+SECRET = ("4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270")
+"""Key and value that mark a secret in a state (pulumi, sdk/go/common/resource/sig)."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """One node of a stack."""
+
+    name: str
+    connection: Mapping[str, Any] = field(repr=False)
+    """The input `connection` of its commands."""
+    sudo_password: str | None = field(repr=False)
+    state: CompareState
+    """What the stack has done with it."""
+    evidence: Mapping[str, Any] | None
+    """What the last proof in the state read."""
+    proven: str | None
+    """When that proof ended, as the state has it."""
+    urns: Mapping[str, str]
+    """What each of its resources is for (`docker`, `proof`, …) -> its URN."""
+    gone: bool
+    """Whether the stack's file says that the machine no longer exists."""
+    differences: tuple[Difference, ...]
+    """What the state by itself shows: settings that no proof is of."""
+
+    @property
+    def address(self) -> str:
+        """As in messages: without the user."""
+        host, port = str(self.connection.get("host", "")), int(self.connection.get("port") or 22)
+        return host if port == 22 else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def of(deployment: Mapping[str, Any]) -> list[Host]:
+    """Every node of a state, by name. Raises FleetError where a state holds what no version of this program wrote."""
+    resources = [one for one in deployment.get("resources") or [] if isinstance(one, dict)]
+    children: dict[str, dict[str, dict[str, Any]]] = {one["urn"]: {} for one in resources if one.get("type") == NODE}
+    for one in resources:
+        parent = one.get("parent")
+        if parent in children and not one.get("delete"):
+            children[parent][_name(one["urn"]).removeprefix(f"{_name(parent)}-")] = one
+    hosts = [_host(_name(urn), parts) for urn, parts in children.items() if parts]
+    return sorted(hosts, key=lambda host: host.name)
+
+
+def _name(urn: str) -> str:
+    return urn.rpartition("::")[2]
+
+
+def _host(name: str, parts: Mapping[str, Mapping[str, Any]]) -> Host:
+    inputs = {which: plain(part.get("inputs") or {}) for which, part in parts.items()}
+    given = {which: _stdin(str(inputs[which].get("stdin") or "")) for which in (*VERBS, "proof") if which in inputs}
+    documents = {which: document for which, (document, _) in given.items()}
+    evidence = _result(plain((parts.get("proof") or {}).get("outputs") or {}))
+    digest = next((str(one[-1]) for one in [inputs.get("upload", {}).get("triggers") or []] if len(one) > 1), None)
+    try:
+        state = CompareState(
+            node=next((str(one["node"]) for one in documents.values() if "node" in one), name),
+            program=digest if "program" in parts else None,
+            boot_id=(evidence or {}).get("bootId"),
+            preflight=PreflightState.read(documents["preflight"]) if "preflight" in documents else None,
+            docker=DockerState.read(documents["docker"]) if "docker" in documents else None,
+            kata=KataState.read(documents["kata"]) if "kata" in documents else None,
+        )
+    except NodeError as error:
+        raise FleetError(
+            f"The state of node {name} was written by another version of this program ({error.message}). "
+            "Run `pulumi up` with this one."
+        ) from None
+    first = next(iter(inputs.values()))
+    machine = next((str(one[0]) for which in ("system", "docker", "kata") if (one := inputs.get(which, {}).get("triggers"))), "")
+    return Host(
+        name=state.node,
+        connection=next((one["connection"] for one in inputs.values() if one.get("connection")), first.get("connection") or {}),
+        sudo_password=next((password for _, password in given.values() if password), None),
+        state=state,
+        evidence=evidence,
+        proven=(parts.get("proof") or {}).get("modified"),
+        urns={which: str(part["urn"]) for which, part in parts.items()},
+        gone=any(part.get("retainOnDelete") for part in parts.values()),
+        differences=tuple(_settings(documents, digest, machine)),
+    )
+
+
+def _settings(documents: Mapping[str, Mapping[str, Any]], digest: str | None, machine: str) -> Iterator[Difference]:
+    """Whether the proof is of what was done: its digest covers the states of the verbs, the program and the machine."""
+    proof = documents.get("proof")
+    if proof is None:
+        yield Difference("setting", "the stack holds no proof of it: the last run ended before", "prove")
+        return
+    verified = [documents.get("docker"), documents.get("kata"), {"program": digest, "machine": machine}]
+    if proof.get("digest") != node_state.digest(verified):
+        yield Difference("setting", "the last proof is of other settings than those on the node", "prove")
+
+
+def plain(value: Any) -> Any:
+    """A value of a state without the marks of its secrets."""
+    if isinstance(value, dict):
+        if value.get(SECRET[0]) == SECRET[1]:
+            return plain(json.loads(value["plaintext"])) if "plaintext" in value else None
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _stdin(text: str) -> tuple[dict[str, Any], str | None]:
+    """The desired state on a command's standard input, and the sudo password before it (delivery.login.before)."""
+    before, mark, _ = text.rpartition("\n{\n")
+    try:
+        document = json.loads(text[len(before) + 1 :] if mark else text)
+    except ValueError:
+        return {}, None
+    return (document if isinstance(document, dict) else {}), (before.rpartition("\n")[2] or None) if mark else None
+
+
+def _result(outputs: Mapping[str, Any]) -> dict[str, Any] | None:
+    try:
+        document = json.loads(str(outputs.get("stdout") or ""))
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) and document.get("verb") == "prove" else None

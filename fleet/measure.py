@@ -1,0 +1,170 @@
+"""Measures all nodes at once, over one SSH connection each; a node that cannot be reached is an answer with its cause."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import re
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from delivery import bundle, login
+from fleet.hosts import Host
+from nodekit.errors import NodeError
+from nodekit.host.reading import MAX_OWN, read_text
+from nodekit.rules.text import printable
+from nodekit.scripts import script
+from plugins.command import remote
+from plugins.command.connections import Connection, Pool
+from plugins.command.errors import CommandError
+from plugins.command.output import Output
+
+AT_ONCE = 64
+"""Nodes that are measured at the same time: a process may hold some 1000 connections, and a processor makes few of them."""
+DIALS_BEHIND_JUMPS = 8
+"""Connections that are opened at the same time where ~/.ssh/config leads through other machines: sshd drops some of those whose
+login is not done, from ten on (MaxStartups 10:30:100)."""
+DIAL_SECONDS = 10.0
+ABSENT = "absent"
+START = (
+    "folder=/usr/local/lib/kata-nodes; program={program}; "
+    "[ -r $folder/run.sh ] && . $folder/run.sh && is_program $folder/nodekit-$program.pyz $program || "
+    "{{ echo absent; exit 0; }}; "
+    "nodekit $program compare"
+)
+"""What a node runs: its own copy of this checkout's program, if it is whole."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a node answered."""
+
+    host: Host
+    document: dict[str, Any] | None
+    """The result of the verb `compare`; None where there is none."""
+    cause: str | None
+    """Why there is none."""
+    seconds: float
+    sent: bool = False
+    """Whether the program was sent along, because the node does not have this checkout's."""
+
+    @property
+    def differences(self) -> list[dict[str, Any]]:
+        """All differences, those that the state alone shows among them."""
+        known = [{**one.as_dict(), "traces": []} for one in self.host.differences]
+        return known + list((self.document or {}).get("differences") or [])
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What the program's `status` measured; empty where nothing was."""
+        found = (self.document or {}).get("status")
+        return found if isinstance(found, dict) else {}
+
+
+def measure(hosts: Sequence[Host], seconds: float, done: Callable[[Measured], None] = lambda _: None) -> list[Measured]:
+    """Measure `hosts` in at most `seconds` each; `done` is told each as it answers. Those that are gone are left out."""
+    return asyncio.run(_measure([host for host in hosts if not host.gone], seconds, done))
+
+
+async def _measure(hosts: Sequence[Host], seconds: float, done: Callable[[Measured], None]) -> list[Measured]:
+    pool = Pool(user_ssh=True, dials=DIALS_BEHIND_JUMPS if _jumps(Path.home() / ".ssh/config") else AT_ONCE)
+    places = asyncio.Semaphore(AT_ONCE)
+    program = bundle.content()
+
+    async def one(host: Host) -> Measured:
+        async with places:
+            measured = await _one(pool, host, program, seconds)
+        done(measured)
+        return measured
+
+    try:
+        return list(await asyncio.gather(*(one(host) for host in hosts)))
+    finally:
+        pool.close()
+
+
+def _jumps(config: Path) -> bool:
+    """Whether a configuration of OpenSSH may lead through other machines."""
+    try:
+        text = read_text(config, MAX_OWN)
+    except OSError:
+        return False
+    return re.search(r"^\s*(proxyjump|proxycommand|include)\b", text, re.MULTILINE | re.IGNORECASE) is not None
+
+
+async def _one(pool: Pool, host: Host, program: bytes, seconds: float) -> Measured:
+    begin = time.monotonic()
+    sent = False
+    connection: Connection | None = None
+    try:
+        connection = _patient(Connection.parse(dict(host.connection)))
+        async with asyncio.timeout(seconds):
+            text = await _run(
+                pool, host, connection, f"sh -c {shlex.quote(START.format(program=_digest(program)[:12]))}", "", seconds
+            )
+            if sent := text.strip() == ABSENT:
+                code = shlex.quote(script("start_sent.py", "fleet"))
+                argument = f"python3 -I -c {code} {_digest(program)} compare"
+                text = await _run(pool, host, connection, argument, f"{base64.b64encode(program).decode()}\n", seconds)
+        return Measured(host, _document(text), None, time.monotonic() - begin, sent)
+    except TimeoutError:
+        cause = f"no answer within {seconds:g} s; look whether the node is busy or hangs"
+    except (CommandError, NodeError, ValueError) as error:
+        cause = str(error)
+    finally:
+        if connection is not None:
+            pool.drop(connection.login)
+    return Measured(host, None, printable(cause), time.monotonic() - begin, sent)
+
+
+def _digest(program: bytes) -> str:
+    return hashlib.sha256(program).hexdigest()
+
+
+def _patient(connection: Connection) -> Connection:
+    """The stack waits for machines that start; here one is there or is not."""
+    way = connection.login.proxy
+    login = replace(connection.login, proxy=_patient(way) if way else None)
+    return replace(connection, login=login, dial_error_limit=1, per_dial_timeout=DIAL_SECONDS)
+
+
+async def _run(pool: Pool, host: Host, connection: Connection, command: str, before: str, seconds: float) -> str:
+    """What a command prints that runs as root, which is given `before` and the desired state."""
+    text = before + json.dumps(host.state.document())
+    line = f"timeout --kill-after=10 {int(seconds)} {command}"
+    if host.sudo_password:
+        as_root = script("as_root.sh", "delivery")
+        line, text = login.as_root(as_root) + line, login.before(as_root, host.sudo_password, text)
+    elif connection.login.user != "root":
+        line = f"sudo -n {line}"
+    output = Output("none", _ignore)
+    try:
+        await remote.run(pool, connection, line, text, {}, {}, output, _ignore, _ignore)
+    except CommandError as error:
+        raise _explained(output, error) from None
+    return output.text("stdout")
+
+
+async def _ignore(_: str) -> None:
+    """Nobody waits for it."""
+
+
+def _explained(output: Output, error: CommandError) -> CommandError:
+    """The program's own sentence in place of how its process ended."""
+    lines = [line for line in output.text("stderr").splitlines() if line.strip()]
+    told = [line.removeprefix("error: ") for line in lines if line.startswith(("error: ", "sudo: "))]
+    return CommandError(told[-1]) if told else error
+
+
+def _document(text: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or document.get("verb") != "compare":
+        raise CommandError(f"the node answered with no result of the program, but {printable(text, 120)!r}")
+    return document

@@ -1,0 +1,134 @@
+"""What a person reads: tables and sentences, which a terminal gets with color and a pipe without, never cut there."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fleet.measure import Measured
+from nodekit.rules.text import harmless
+
+PIPE_WIDTH = 100_000
+"""Columns where nobody looks at a terminal: nothing is folded or cut."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Writes to a terminal or a pipe."""
+    made = Console(stderr=stderr, highlight=False, emoji=False, markup=False)
+    if not made.is_terminal:
+        made = Console(stderr=stderr, highlight=False, emoji=False, markup=False, width=PIPE_WIDTH, no_color=True)
+    return made
+
+
+def write(*parts: RenderableType) -> None:
+    """Print to standard output; into a pipe without blanks at the ends of lines, and without empty lines."""
+    out = console()
+    if out.is_terminal:
+        out.print(*parts, sep="\n")
+        return
+    with out.capture() as captured:
+        out.print(*parts, sep="\n")
+    lines = (line.strip() if not line.startswith("    ") else line.rstrip() for line in captured.get().splitlines())
+    out.file.write("".join(f"{line}\n" for line in lines if line))
+    out.file.flush()
+
+
+def text(value: object, style: str = "") -> Text:
+    """Any text of a node, which is made harmless."""
+    return Text(harmless(str(value)), style=style)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table whose cells are folded, not cut."""
+    made = Table(box=box.SIMPLE_HEAD if console().is_terminal else None, pad_edge=False)
+    for heading in headings:
+        made.add_column(heading, overflow="fold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
+    return made
+
+
+def fleet(stack: str, measured: Sequence[Measured], gone: Sequence[str]) -> RenderableType:
+    """The table of `status`."""
+    rows = [[one.host.name, state(one), docker(one), kata(one), proof(one)] for one in measured]
+    rows += [[name, text("gone", "dim"), "", "", ""] for name in gone]
+    counted = f"Stack {stack}: {len(measured)} nodes, {sum(one.document is None for one in measured)} not reached, "
+    counted += f"{sum(bool(one.differences) for one in measured)} with differences"
+    return Group(table(["NODE", "STATE", "DOCKER", "KATA", "PROVEN"], sorted(rows, key=lambda row: str(row[0]))), text(counted))
+
+
+def state(one: Measured) -> Text:
+    """One cell: whether the node is as the stack left it."""
+    if one.document is None:
+        return text(f"not reached: {one.cause}", "red")
+    if one.differences:
+        return text(f"{', '.join(dict.fromkeys(str(item['kind']) for item in one.differences))}", "yellow")
+    return text("as deployed", "green")
+
+
+def docker(one: Measured) -> str:
+    """dockerd's version, and whether its packages are held."""
+    found = one.status.get("docker")
+    if not isinstance(found, Mapping):
+        return ""
+    packages = found.get("packages") or {}
+    held = all(package and package.get("held") for package in packages.values()) if "reason" not in packages else False
+    return f"{found['daemon'].get('version') or 'silent'}{', held' if held else ''}"
+
+
+def kata(one: Measured) -> str:
+    """Its release."""
+    version = (one.status.get("kata") or {}).get("version")
+    return version if isinstance(version, str) else ""
+
+
+def proof(one: Measured) -> str:
+    """When the last proof ended, what it read, and where it ran."""
+    found = one.host.evidence
+    if found is None:
+        return "never"
+    when = (one.host.proven or "").partition(".")[0].replace("T", " ").removesuffix("Z")
+    return f"{when} UTC, {found.get('userNamespaces')} user namespaces, kernel {found.get('guestKernel')}"
+
+
+def differences(one: Measured) -> RenderableType:
+    """A node's differences in words, each with the diff of its file and who could have caused it."""
+    parts: list[RenderableType] = []
+    for item in one.differences:
+        parts.append(text(f"{one.host.name}: {item['what']}. [{item['kind']}]", "bold"))
+        parts += [text(f"    {trace}", "dim") for trace in item.get("traces") or []]
+        if item.get("diff"):
+            parts += [text(f"    {line}", _COLORS.get(line[:1], "")) for line in str(item["diff"]).splitlines()]
+    for note in (one.document or {}).get("notes") or []:
+        parts.append(text(f"{one.host.name}: note: {note}", "dim"))
+    return Group(*parts)
+
+
+_COLORS = {"+": "green", "-": "red", "@": "cyan"}
+
+
+def document(stack: str, measured: Sequence[Measured], gone: Sequence[str]) -> dict[str, Any]:
+    """All of it for programs."""
+    return {
+        "stack": stack,
+        "nodes": [
+            {
+                "name": one.host.name,
+                "address": one.host.address,
+                "reached": one.document is not None,
+                "cause": one.cause,
+                "seconds": round(one.seconds, 3),
+                "programSent": one.sent,
+                "differences": one.differences,
+                "notes": (one.document or {}).get("notes") or [],
+                "proven": one.host.proven,
+                "evidence": one.host.evidence,
+                "status": one.status or None,
+            }
+            for one in measured
+        ],
+        "gone": list(gone),
+    }

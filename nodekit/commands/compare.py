@@ -1,0 +1,124 @@
+"""The verb `compare`: measure the node, and say what differs from what a stack wants of it; changes nothing."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+from nodekit.commands import docker, kata, preflight, status
+from nodekit.errors import NodeError
+from nodekit.host import journal
+from nodekit.host.files import physical
+from nodekit.host.node import boot_id
+from nodekit.host.reading import MAX_PROGRAM, opened, read
+from nodekit.rules.difference import Difference, package_history
+from nodekit.rules.node_state import CompareState
+from nodekit.rules.text import printable
+
+PROGRAMS = "/usr/local/lib/kata-nodes"
+"""Where a stack puts the node program."""
+LOGS = ("/var/log/apt/history.log", "/var/log/dpkg.log")
+MAX_LOG = 256 << 10
+"""Bytes of the end of each log that are read; a hundred upgrades fit in."""
+
+
+def run(desired: dict[str, object], root: Path) -> dict[str, object]:
+    """What `status` measures, and the differences, each with who could have caused it; `desired` is a CompareState."""
+    state = CompareState.read(desired)
+    differences = list(_differences(state, root))
+    return {
+        "node": state.node,
+        "changed": False,
+        "status": status.run(root),
+        "differences": [{**one.as_dict(), "traces": _traces(one, root)} for one in differences],
+        "notes": _edited(root, {one.file for one in differences}),
+    }
+
+
+def _differences(state: CompareState, root: Path) -> Iterator[Difference]:
+    if state.program is not None:
+        yield from _program(state.program, root)
+    if state.preflight is not None:
+        yield from _found("preflight", preflight.differences(root))
+    if state.docker is not None:
+        yield from _found("docker", docker.differences(state.docker, root))
+    if state.kata is not None:
+        yield from _found("kata", kata.differences(state.kata, root))
+    now = boot_id(root)
+    if state.boot_id is not None and state.boot_id != now:
+        yield Difference("boot", f"the node was booted after its proof (boot id {now}, proven {state.boot_id})", "prove")
+
+
+def _found(verb: str, differences: Iterable[Difference]) -> Iterator[Difference]:
+    """The differences of one verb; that it would refuse what it finds is one too."""
+    try:
+        yield from differences
+    except NodeError as error:
+        yield Difference("refused", error.sentence(), verb)
+
+
+def _program(sha256: str, root: Path) -> Iterator[Difference]:
+    """Whether the program that the stack put here is whole."""
+    path = f"{PROGRAMS}/nodekit-{sha256[:12]}.pyz"
+    try:
+        found = hashlib.sha256(read(physical(root, path), MAX_PROGRAM)).hexdigest()
+    except OSError as error:
+        yield Difference("program", f"{path} cannot be read: {error.strerror}", "program", path)
+        return
+    if found != sha256:
+        yield Difference("program", f"{path} has sha256 {found}, not {sha256}", "program", path)
+
+
+def _traces(difference: Difference, root: Path) -> list[str]:
+    """Who could have caused it: the package logs, or when the file was written and whose it is."""
+    if difference.packages:
+        apt, dpkg = (_end(root, log) for log in LOGS)
+        return package_history(apt, dpkg, difference.packages)
+    if difference.file is None:
+        return []
+    try:
+        info = os.lstat(physical(root, difference.file))
+    except OSError:
+        return [_folder(root, difference.file)]
+    return [f"{difference.file} was last written {_time(info.st_mtime)}; its owner is user {_user(info.st_uid)}"]
+
+
+def _folder(root: Path, file: str) -> str:
+    folder = file.rpartition("/")[0] or "/"
+    try:
+        return f"{file} is not there; its folder last changed {_time(physical(root, folder).stat().st_mtime)}"
+    except OSError:
+        return f"{file} is not there, nor is its folder"
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _user(number: int) -> str:
+    import pwd  # few nodes differ in anything
+
+    try:
+        return printable(pwd.getpwuid(number).pw_name, 40)
+    except KeyError:
+        return str(number)
+
+
+def _end(root: Path, path: str) -> str:
+    """The end of a log; empty where there is none."""
+    try:
+        with opened(physical(root, path)) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_LOG))
+            return file.read(MAX_LOG).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _edited(root: Path, known: set[str | None]) -> list[str]:
+    """Files that this program wrote and somebody edited since, without a difference: what the stack wants still counts."""
+    try:
+        kept = [item for name in journal.journals(root) for item in journal.outlook(root, name).kept.items()]
+    except NodeError as error:
+        return [error.message]
+    return [f"{path}: {why}" for path, why in kept if path not in known]

@@ -1,0 +1,97 @@
+"""What differs on a node from what a stack wants of it: a sentence, the verb that puts it right, and a file's unified diff."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nodekit.rules.text import harmless, printable
+
+KINDS = {
+    "hold": "a package is not held, so the next upgrade of the system moves it",
+    "package": "a package is missing, half installed, or of another version",
+    "file": "a file does not hold what the stack wants in it",
+    "service": "a service does not run, or runs with other settings than its file",
+    "release": "files of the Kata release are missing, or it is another release",
+    "module": "a kernel module or its device is missing",
+    "handler": "the container runtime does not know the Kata handler",
+    "program": "the node program is missing or damaged",
+    "boot": "the node was booted after its proof",
+    "setting": "a setting is newer than the proof, or there is no proof",
+    "refused": "the program would refuse to work with what it finds",
+}
+"""Kind of difference -> what it means."""
+MAX_DIFF_LINES = 200
+"""Lines of one diff that are kept; a longer one says that a file is another file."""
+MAX_LINE = 500
+"""Characters of one line of a diff."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not as the stack wants it."""
+
+    kind: str
+    """One of KINDS."""
+    what: str
+    """One sentence."""
+    verb: str
+    """The verb of the node program that puts it right."""
+    file: str | None = None
+    diff: str | None = None
+    """Unified diff from what the stack wants (-) to what the node has (+)."""
+    packages: tuple[str, ...] = ()
+    """The packages it is about, for which the node's package logs are read."""
+
+    def as_dict(self) -> dict[str, object]:
+        """The form in a result document."""
+        return {"kind": self.kind, "what": self.what, "verb": self.verb, "file": self.file, "diff": self.diff}
+
+
+def of_file(kind: str, what: str, verb: str, path: str, wanted: bytes, now: bytes | None) -> Difference:
+    """A difference in the content of a file; `now` is None where there is none."""
+    return Difference(kind, what, verb, path, unified(path, wanted, now))
+
+
+def unified(path: str, wanted: bytes, now: bytes | None) -> str:
+    """The unified diff, cut, and harmless on a terminal."""
+    import difflib  # takes a while to load, and most nodes differ in nothing
+
+    before, after = (text.decode(errors="replace").splitlines() for text in (wanted, now or b""))
+    lines = difflib.unified_diff(before, after, f"{path} (stack)", f"{path} (node)" if now is not None else "/dev/null", n=2)
+    kept = [printable(line.rstrip("\n"), MAX_LINE) for line, _ in zip(lines, range(MAX_DIFF_LINES + 1), strict=False)]
+    if len(kept) > MAX_DIFF_LINES:
+        kept[MAX_DIFF_LINES:] = ["(cut)"]
+    return "\n".join(kept)
+
+
+def package_history(apt: str, dpkg: str, packages: Iterable[str], last: int = 2) -> list[str]:
+    """The last changes of packages: who ran which command and when, by apt's history.log; dpkg.log where apt was not used.
+
+    Times are the node's own, without a zone, as the logs have them.
+    """
+    names = frozenset(packages)
+    changes: list[tuple[str, str]] = []
+    by_apt: list[tuple[str, str]] = []
+    for block in apt.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.strip().splitlines() if ": " in line)
+        start = " ".join(fields.get("Start-Date", "").split())
+        moved = [
+            f"{verb.lower()} {name} ({versions})"
+            for verb in ("Install", "Upgrade", "Downgrade", "Reinstall", "Remove", "Purge")
+            for name, versions in re.findall(r"([^\s:,]+):\S+ \(([^)]*)\)", fields.get(verb, ""))
+            if name in names
+        ]
+        if not start:
+            continue
+        by_apt.append((start, " ".join(fields.get("End-Date", "").split()) or start))
+        if moved:
+            who = fields.get("Requested-By") or "root"
+            changes.append((start, f"{'; '.join(moved)}: {fields.get('Commandline', 'apt')}, run by {who}"))
+    for line in dpkg.splitlines():
+        words = line.split()
+        if len(words) < 6 or words[2] not in ("install", "upgrade", "remove", "purge") or words[3].partition(":")[0] not in names:
+            continue
+        when = f"{words[0]} {words[1]}"
+        if not any(begin <= when <= end for begin, end in by_apt):
+            changes.append((when, f"{words[2]} {words[3].partition(':')[0]} ({words[4]}, {words[5]}) by dpkg, without apt"))
+    return [harmless(f"{when}: {printable(what, 600)}") for when, what in sorted(changes)[-last:]]

@@ -1,0 +1,147 @@
+"""What kata-nodes decides without a node.
+
+Lost if these fail: a node of the stack, a password that is taken for settings, or who changed a package."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from delivery import login
+from fleet import cure, hosts
+from fleet.errors import FleetError
+from fleet.measure import Measured
+from nodekit.host import modules
+from nodekit.rules import node_state
+from nodekit.rules.difference import MAX_DIFF_LINES, Difference, package_history, unified
+from nodekit.scripts import script
+
+KEY = "ssh-ed25519 AAAA"
+PASSWORD = "{ \" '\\ }"
+KATA = {"node": "n1", "hypervisor": "qemu", "runtime": "go", "version": "3.32.0", "kernelParams": ["quiet"]}
+DOCKER = {
+    "node": "n1", "version": "27.5.1", "repository": {"address": "https://x", "fingerprint": "A"}, "kataVersion": "3.32.0",
+    "kataRuntime": "go",
+}  # fmt: skip
+PROVE = {"verb": "prove", "bootId": "b", "userNamespaces": 7}
+
+
+def secret(value: object) -> dict[str, str]:
+    """As `pulumi stack export --show-secrets` writes it."""
+    return {hosts.SECRET[0]: hosts.SECRET[1], "plaintext": json.dumps(value)}
+
+
+def deployment(**more: Any) -> dict[str, Any]:
+    """The state of a stack with one node."""
+    urn = "urn:pulumi:s::kata-nodes::kata-nodes:index:ExistingNodes$kata-nodes:index:KataNode::nodes-n1"
+    digest = node_state.digest([DOCKER, KATA, {"program": "d" * 64, "machine": KEY}])
+    stdin = {
+        "program": "#!/bin/sh\n", "preflight": json.dumps({"node": "n1"}, indent=1), "docker": json.dumps(DOCKER, indent=1),
+        "kata": secret(login.before(script("as_root.sh", "delivery"), PASSWORD, json.dumps(KATA, indent=1))),
+        "proof": json.dumps({"digest": digest}, indent=1),
+    }  # fmt: skip
+    connection = secret({"host": "10.0.0.5", "port": 22, "user": "admin", "hostKey": KEY})
+    resources: list[dict[str, Any]] = [{"urn": urn, "type": hosts.NODE, "inputs": {}}]
+    upload = {"connection": connection, "triggers": [KEY, "d" * 64]}
+    resources.append({"urn": f"{urn}-upload", "type": "command:remote:CopyToRemote", "parent": urn, "inputs": upload})
+    for which, text in stdin.items():
+        inputs = {"connection": connection, "stdin": text, "triggers": [KEY]}
+        outputs = {"stdout": json.dumps(PROVE)} if which == "proof" else {}
+        one = {"urn": f"{urn}-{which}", "type": hosts.COMMAND, "parent": urn, "inputs": inputs, "outputs": outputs, **more}
+        resources.append(one)
+    return {"resources": resources}
+
+
+def test_a_node_is_read_from_a_state_with_its_password_and_its_proof() -> None:
+    (host,) = hosts.of(deployment())
+    assert (host.name, host.address, host.sudo_password, host.gone) == ("n1", "10.0.0.5", PASSWORD, False)
+    assert host.state.kata is not None and host.state.kata.kernel_params == ["quiet"]
+    assert (host.state.program, host.state.boot_id, host.differences) == ("d" * 64, "b", ())
+    assert host.evidence == PROVE and host.urns["proof"].endswith("::nodes-n1-proof")
+    assert repr(PASSWORD) not in repr(host) and "10.0.0.5" not in repr(host), "no traceback shows how to log in"
+
+
+def test_a_machine_that_is_gone_and_what_is_left_of_a_replaced_resource_are_told_apart() -> None:
+    (host,) = hosts.of(deployment(retainOnDelete=True))
+    assert host.gone
+    assert hosts.of({"resources": None}) == []
+    old = deployment()
+    for one in old["resources"][2:]:
+        one["delete"] = True
+    (host,) = hosts.of(old)
+    assert [one.kind for one in host.differences] == ["setting"] and host.state.docker is None
+
+
+def test_a_state_of_another_version_is_refused_with_what_to_do() -> None:
+    state = deployment()
+    state["resources"][4]["inputs"]["stdin"] = json.dumps({**DOCKER, "colour": "red"}, indent=1)
+    with pytest.raises(FleetError, match=r"Key colour is not known.*Run `pulumi up`"):
+        hosts.of(state)
+
+
+def measured(*kinds: tuple[str, str]) -> Measured:
+    (host,) = hosts.of(deployment())
+    found = [{**Difference(kind, "x", verb).as_dict(), "traces": []} for kind, verb in kinds]
+    return Measured(host, {"verb": "compare", "differences": found}, None, 1.0)
+
+
+def test_cure_makes_again_just_what_repairs_and_always_the_proof() -> None:
+    def names(flags: list[str]) -> list[str]:
+        assert set(flags[::2]) <= {"--target-replace"}
+        return [urn.rpartition("-")[2] for urn in flags[1::2]]
+
+    assert cure.flags([measured()]) == []
+    assert names(cure.flags([measured(("hold", "docker"))])) == ["docker", "proof"]
+    assert names(cure.flags([measured(("boot", "prove"))])) == ["proof"]
+    assert names(cure.flags([measured(("program", "program"))])) == ["proof"], "to replace -program would undo the node"
+    several = measured(("hold", "docker"), ("module", "preflight"), ("package", "docker"))
+    assert names(cure.flags([several])) == ["docker", "preflight", "proof"]
+    with pytest.raises(FleetError, match="no node 'n9'"):
+        cure.proofs(["n9"], {"n1": {}})
+
+
+APT = """
+Start-Date: 2026-11-26  10:00:00
+Commandline: apt-get install docker-ce=5:27
+Requested-By: admin (1000)
+Downgrade: docker-ce:amd64 (5:28, 5:27), docker-ce-cli:amd64 (5:28, 5:27)
+End-Date: 2026-11-26  10:00:05
+
+Start-Date: 2026-11-26  11:00:00
+Commandline: /usr/bin/unattended-upgrade
+Upgrade: docker-ce:amd64 (5:27, 5:28), vim:amd64 (1, 2)
+End-Date: 2026-11-26  11:00:05
+"""
+DPKG = """2026-11-26 10:00:01 upgrade docker-ce:amd64 5:28 5:27
+2026-11-26 11:00:01 status installed docker-ce:amd64 5:28
+2026-11-26 12:30:00 upgrade docker-ce:amd64 5:28 5:29
+2026-11-26 12:31:00 remove vim:amd64 2 <none>
+"""
+
+
+def test_who_changed_a_package_is_told_by_apts_log_and_by_dpkgs_where_apt_was_not_used() -> None:
+    assert package_history(APT, DPKG, ["docker-ce"], last=3) == [
+        "2026-11-26 10:00:00: downgrade docker-ce (5:28, 5:27): apt-get install docker-ce=5:27, run by admin (1000)",
+        "2026-11-26 11:00:00: upgrade docker-ce (5:27, 5:28): /usr/bin/unattended-upgrade, run by root",
+        "2026-11-26 12:30:00: upgrade docker-ce (5:28, 5:29) by dpkg, without apt",
+    ]
+    assert package_history(APT, "", ["docker-ce-cli"])[0].endswith("run by admin (1000)")
+    assert package_history("", "", ["docker-ce"]) == []
+
+
+def test_a_diff_is_cut_and_cannot_act_on_a_terminal() -> None:
+    text = unified("/x", b"".join(b"%d\n" % number for number in range(MAX_DIFF_LINES * 2)), None)
+    assert text.startswith("--- /x (stack)\n+++ /dev/null") and text.endswith("\n(cut)")
+    assert "\x1b" not in unified("/x", b"a\n", b"\x1b[2J\n::error::x\n")
+
+
+def test_a_module_beside_the_kernel_that_is_not_loaded_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.uname", lambda: type("Names", (), {"release": "6.1"}))
+    (tmp_path / "lib/modules/6.1").mkdir(parents=True)
+    (tmp_path / "lib/modules/6.1/modules.dep").write_text(
+        "kernel/drivers/vhost/vhost-vsock.ko.xz: kernel/x.ko\nkernel/net/tun.ko:\n"
+    )
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/modules").write_text("tun 1 0 - Live 0x0\n")
+    assert modules.unloaded(tmp_path, ["vhost_vsock", "vhost_net", "tun"]) == {"vhost_vsock"}
