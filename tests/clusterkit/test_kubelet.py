@@ -249,13 +249,9 @@ def fill_with_pods(kubelet: Kubelet) -> None:
     kubelet.plane.until("a full node", lambda: not all(one["spec"].get("nodeName") for one in kubelet.plane.items(PODS)))
 
 
-def fill_the_disk(kubelet: Kubelet) -> None:
-    """The kubelet's own file system, of which it wants 32 MiB."""
-    kubelet.node.run("sh", "-c", "head -c 110m /dev/zero >/var/lib/kubelet/filling")
-
-
 def pressed(kubelet: Kubelet) -> None:
-    fill_the_disk(kubelet)
+    """The kubelet's own file system, of which it wants 32 MiB, is full, and the node has the taint."""
+    kubelet.node.run("sh", "-c", "head -c 110m /dev/zero >/var/lib/kubelet/filling")
     kubelet.plane.until("a taint", lambda: not all(map(ready, kubelet.plane.items("/api/v1/nodes"))), 120)
 
 
@@ -292,7 +288,7 @@ def test_a_proof_that_the_kubelet_evicts_is_no_riddle(kubelet: Kubelet) -> None:
         try:
             proof = worker.submit(kubelet.proven, "evicted", template())
             kubelet.plane.until("the pod", lambda: any(one["spec"].get("nodeName") for one in kubelet.plane.items(PODS)))
-            fill_the_disk(kubelet)
+            pressed(kubelet)  # also until it is reported, so that it can be seen to pass
             refusal = refused(proof.result()[0])
         finally:
             kubelet.node.run("rm", "-f", "/var/lib/kubelet/filling")
