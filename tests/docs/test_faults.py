@@ -1,6 +1,9 @@
 """The table of faults: lost if this fails is a row that nobody makes any longer, or a fault whose outcome nobody can read."""
 
+from tests.e2e.fault_story import SHORTER
 from tests.e2e.fault_table import FAULTS, HEAD, PAGE, Fault, Measured, row, rows, written
+
+CHECKOUT = PAGE.parents[2]
 
 
 def as_in_code(fault: Fault) -> list[str]:
@@ -26,3 +29,8 @@ def test_a_run_writes_what_it_measured_and_keeps_the_rest() -> None:
     again = rows(written(page, {second.name: Measured("", 500.0, "changed")}))
     assert again[first.name][4:6] == ["15 s", "one \\| two"]
     assert again[second.name][4:6] == ["over 300 s", "changed"]
+
+
+def test_bounds_that_the_suite_shortens_are_those_of_the_program() -> None:
+    for name, (bound, _) in SHORTER.items():
+        assert bound in (CHECKOUT / name).read_text(), f"{name} no longer has {bound}"

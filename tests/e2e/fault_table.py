@@ -99,7 +99,6 @@ def _full(name: str, folder: str, made: str, stage: str, code: str, *says: str, 
 
 
 WHOLE_DISK = "mount -o remount,size=$(($(df -k --output=used /mnt | tail -1) + 64))k /mnt"
-FOLDERS = "/etc /home /opt /root /srv /usr /var"
 DPKG_LOCK = "import fcntl; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, fcntl.LOCK_EX)"
 NODE_LOCK = (
     "import fcntl; f = open('/run/kata-nodes.lock', 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(os.getpid(), file=f, flush=True)"
@@ -200,15 +199,6 @@ FAULTS: tuple[Fault, ...] = (
         "No space left", "Free space",
     ),
     _full("disk full in /boot", "/boot", "a full file system over /boot", "proof", "", ends=0),
-    Fault(
-        "read-only root", "every folder of / is mounted read-only when Docker's turn comes", "docker",
-        lambda story: story.shell(
-            f"for each in {FOLDERS}; do mount --rbind $each $each; mount -o remount,bind,ro $each; done",
-            f"for each in {FOLDERS}; do umount -l $each; done",
-        ),
-        ("Read-only file system", "writable"),
-        "file-unwritable", at="nodes-n1-docker creating", cure="mount it writable",
-    ),
     Fault(
         "out of memory", "a control group of 24 MiB around what logins start", "docker",
         lambda story: story.limit("memory", {"memory.limit_in_bytes": str(24 << 20)}), ("was killed", "free memory"),
