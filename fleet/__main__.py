@@ -12,6 +12,7 @@ import typer
 from fleet import engine, hosts
 from fleet.errors import FleetError
 from fleet.hosts import Host
+from nodekit.rules.text import harmless
 
 if TYPE_CHECKING:  # the SSH library and rich take half a second to load, which --help and errors need not wait for
     from fleet.measure import Measured
@@ -40,7 +41,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except FleetError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {harmless(str(error))}", file=sys.stderr)
         raise typer.Exit(UNKNOWN) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
@@ -225,7 +226,7 @@ def errors(code: Annotated[Optional[str], typer.Argument(help="A code, such as p
     if failure is None:
         near = [name for name in KNOWN if set(code.split("-")) & set(name.split("-"))]
         hint = f"Near it: {', '.join(near[:8])}." if near else "kata-nodes errors lists all."
-        print(f"error: There is no code {code!r}. {hint}", file=sys.stderr)
+        print(harmless(f"error: There is no code {code!r}. {hint}"), file=sys.stderr)
         raise typer.Exit(UNKNOWN)
     shown.write(shown.text(failure.cause))
     for remedy in dict.fromkeys(filter(None, (failure.remedy, *failure.cases.values()))):
@@ -252,7 +253,7 @@ def compat(
     except NodeError as error:
         print(f"error: {error.sentence()}", file=sys.stderr)
         raise typer.Exit(UNKNOWN) from None
-    print(f"{'works' if verdict.ok else 'breaks'}: {verdict.reason}{f'. Use {verdict.cure}' if verdict.cure else ''}")
+    print(harmless(f"{'works' if verdict.ok else 'breaks'}: {verdict.reason}{f'. Use {verdict.cure}' if verdict.cure else ''}"))
     raise typer.Exit(OK if verdict.ok else UNKNOWN)
 
 
