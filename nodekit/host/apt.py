@@ -14,11 +14,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
 from nodekit.host.process import Finished, run
 from nodekit.host.reading import MAX_SYSTEM, read_text
+from nodekit.host.signals import undisturbed
 from nodekit.progress import say, step
 from nodekit.rules.docker.docker_packages import (
     STATE_FORMAT,
@@ -36,6 +38,8 @@ UPDATE_TIMEOUT = 300.0
 CHANGE_TIMEOUT = 900.0
 """Seconds for one refresh of the index, and for one install or removal; an emulated node is slow."""
 QUERY_TIMEOUT = 60.0
+GRACE = 10.0
+"""Seconds in which apt may end what it does when this program is told to end; what takes longer is ended."""
 MAX_SAID = 16 << 20
 """Bytes that apt or dpkg may print; an upgrade of a whole system prints some 500 KiB."""
 PIPE = 1 << 20
@@ -175,31 +179,46 @@ def _follow(argv: Sequence[str], timeout: float) -> Finished:
             raise NodeError("tool-missing", f"{argv[0]} is not installed on this node", package=argv[0]) from None
         finally:
             os.close(writer)
-        reach("packages-changing")
-        os.set_blocking(reader, False)
-        printed = bytearray()
-        seen = 0
-        while True:
-            code = process.poll()
-            while len(printed) <= MAX_SAID and (data := output.read(PIPE)):
-                printed += data
-            whole = printed[seen : printed.rfind(b"\n") + 1]
-            for line in whole.decode(errors="replace").replace("\r", "\n").split("\n"):
-                if _SHOWN.match(line):
-                    say(f"  {printable(line, 160)}")
-            seen += len(whole)
-            if code is not None:
-                break
-            if len(printed) > MAX_SAID:
+        try:
+            code, printed = _read_to_the_end(process, output, end, argv, timeout)
+        except BaseException:
+            # What goes back after this must see all that this has done; dpkg is best left to end what it began.
+            with undisturbed():
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(GRACE)
                 _end(process)
-                raise NodeError(
-                    "command-output-too-long", f"{' '.join(argv[:2])} printed more than {MAX_SAID >> 20} MiB and was ended"
-                )
-            if time.monotonic() >= end:
-                _end(process)
-                raise NodeError("command-timeout", f"{' '.join(argv[:2])} did not end within {timeout:g} s")
-            time.sleep(0.2)
+            raise
     return Finished(code, printed.decode(errors="replace"), "")
+
+
+def _read_to_the_end(
+    process: "subprocess.Popen[bytes]", output: IO[bytes], end: float, argv: Sequence[str], timeout: float
+) -> tuple[int, bytearray]:
+    """Exit code of the process and what it printed; raises NodeError `command-timeout` or `command-output-too-long`."""
+    reach("packages-changing")
+    os.set_blocking(output.fileno(), False)
+    printed = bytearray()
+    seen = 0
+    while True:
+        code = process.poll()
+        while len(printed) <= MAX_SAID and (data := output.read(PIPE)):
+            printed += data
+        whole = printed[seen : printed.rfind(b"\n") + 1]
+        for line in whole.decode(errors="replace").replace("\r", "\n").split("\n"):
+            if _SHOWN.match(line):
+                say(f"  {printable(line, 160)}")
+        seen += len(whole)
+        if code is not None:
+            return code, printed
+        if len(printed) > MAX_SAID:
+            _end(process)
+            raise NodeError(
+                "command-output-too-long", f"{' '.join(argv[:2])} printed more than {MAX_SAID >> 20} MiB and was ended"
+            )
+        if time.monotonic() >= end:
+            _end(process)
+            raise NodeError("command-timeout", f"{' '.join(argv[:2])} did not end within {timeout:g} s")
+        time.sleep(0.2)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -134,7 +134,6 @@ def _rebooted(stage: str, at: str) -> Fault:
 
 STAGES = (*MIDDLE.items(), ("destroy", REMOVAL))
 FAULTS: tuple[Fault, ...] = (
-    # in the order of the stages of `up`, so that a chain of them needs no run that succeeds in between
     _site_fault("Kata's archive is missing", "kata-static", "missing", "preflight", "kata-download-failed", "404", "install"),
     Fault(
         "DNS is dead (Kata's archive)", "no name server answers", "preflight",
@@ -234,7 +233,7 @@ FAULTS: tuple[Fault, ...] = (
     _site_fault(
         "Kata's archive has another hash", "kata-static", "altered", "kata", "kata-archive-differs", "sha256", "do not trust"
     ),
-    *(_cut(stage, at, each_change=stage == "kata") for stage, at in STAGES),
+    *(_cut(stage, at, each_change=stage == "docker") for stage, at in STAGES),
     *(_engine_killed(stage, at, each_change=stage == "proof") for stage, at in STAGES),
     *(_rebooted(stage, at) for stage, at in STAGES),
 )  # fmt: skip
