@@ -69,6 +69,11 @@ class Fault:
         """The engine's command that it strikes."""
         return "destroy" if self.stage == "destroy" else "up"
 
+    @property
+    def strikes_first(self) -> bool:
+        """Whether it is there before an `up` of a new stack, which it keeps from getting on."""
+        return not (self.at or self.settled) and self.command == "up" and self.ends == 1
+
 
 def _site(story: Story, pattern: str, kind: str) -> None:
     story.site.faults({pattern: kind})

@@ -26,11 +26,18 @@ def possible(fault: Fault) -> bool:
 
 
 STAGES = list(MIDDLE)
-CHAIN = [fault for stage in STAGES for fault in FAULTS if fault.stage == stage and fault.each_change and possible(fault)]
+POSSIBLE = [fault for stage in [*STAGES, "destroy"] for fault in FAULTS if fault.stage == stage and possible(fault)]
 """In the order of the stages of `up`, so that no run has to succeed in between."""
+FIRST = {stage: [fault for fault in POSSIBLE if fault.stage == stage and fault.strikes_first] for stage in STAGES}
+"""What is there before a run that then fails: one after the other on one host, since no such run gets further than that stage."""
+CHAINS = [
+    pytest.param([fault for fault in POSSIBLE if fault.each_change], id="each-change"),
+    *(pytest.param(faults, id=stage, marks=LONG_FORMS) for stage, faults in FIRST.items() if faults),
+]
 SINGLE = [
     pytest.param(fault, id=fault.name, marks=pytest.mark.skipif(not possible(fault), reason="no control groups of one's own"))
     for fault in FAULTS
+    if not (fault.strikes_first and possible(fault))
 ]
 
 
@@ -80,7 +87,7 @@ def strike(story: Story, fault: Fault) -> tuple[Ended, Measured]:
     return ended, Measured(fault.code, seconds, line if fault.says else "nothing: it is not needed")
 
 
-@pytest.mark.parametrize("faults", [pytest.param(CHAIN, id="chain")])
+@pytest.mark.parametrize("faults", CHAINS)
 def test_faults_one_after_the_other_lose_nothing_and_the_next_run_is_well(
     story: Story, measured: dict[str, Measured], faults: list[Fault]
 ) -> None:
