@@ -2,13 +2,15 @@
 
 import io
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import urllib3
-from kubernetes import client
 
 from nodekit.errors import NodeError
+
+if TYPE_CHECKING:
+    from kubernetes import client
 
 MAX_ANSWER = 128 << 20
 """Bytes of one answer: the nodes of the largest cluster that Kubernetes supports, 5000 of some 20 KiB, have 100 MiB."""
@@ -18,7 +20,7 @@ PIECE = 64 << 10
 """Bytes that are read at once."""
 
 
-def limited(api: client.ApiClient) -> client.ApiClient:
+def limited(api: "client.ApiClient") -> "client.ApiClient":
     """The client, whose requests raise NodeError `cluster-unreachable` for an answer of more than `MAX_ANSWER` bytes.
 
     The kubernetes library reads the body of a refusal to its end whatever it is told, so the limit lies below it. A watch that
@@ -47,7 +49,7 @@ def limited(api: client.ApiClient) -> client.ApiClient:
     return api
 
 
-def lines(api: client.ApiClient, answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+def lines(api: "client.ApiClient", answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
     """Lines of a watch as they come; NodeError for one of more than `MAX_LINE` bytes."""
     rest = bytearray()
     try:
@@ -63,7 +65,7 @@ def lines(api: client.ApiClient, answer: urllib3.BaseHTTPResponse) -> Iterator[b
         answer.close()
 
 
-def too_long(api: client.ApiClient, what: str, limit: int) -> NodeError:
+def too_long(api: "client.ApiClient", what: str, limit: int) -> NodeError:
     """The server sends more than anybody needs."""
     return NodeError(
         "cluster-unreachable",

@@ -8,14 +8,16 @@ import json
 from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import urllib3
-from kubernetes import client
 
 from clusterkit.api import answers
 from nodekit.errors import NodeError
+
+if TYPE_CHECKING:
+    from kubernetes import client
 
 REQUEST_SECONDS = 20
 """Bound on one request; one that could not connect is tried four times."""
@@ -54,7 +56,7 @@ class Changed(Exception):
 class Client:
     """One cluster; every error except Changed is a NodeError with a remedy, and none contains a secret."""
 
-    def __init__(self, api: client.ApiClient, caller: Caller) -> None:
+    def __init__(self, api: "client.ApiClient", caller: Caller) -> None:
         """`api` is one that `answers.limited` bounds."""
         self.api, self.caller = api, caller
         self.server = api.configuration.host

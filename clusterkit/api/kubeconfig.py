@@ -18,17 +18,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import certifi
 import yaml
-from kubernetes import client
 
 from clusterkit.api.answers import limited
 from nodekit.errors import NodeError
 from nodekit.host import capture, reading
 from nodekit.rules.text import printable
+
+if TYPE_CHECKING:
+    from kubernetes import client
 
 PLUGIN_SECONDS = 60
 """Bound on a login plugin; those of the clouds ask their service once."""
@@ -129,7 +131,7 @@ class Credentials:
     expires: datetime | None = None
 
 
-def connected(kubeconfig: str, context: str | None) -> client.ApiClient:
+def connected(kubeconfig: str, context: str | None) -> "client.ApiClient":
     """A client of the cluster that a kubeconfig means; its answers are bounded.
 
     Raises NodeError `kubeconfig-invalid`, `kubeconfig-plugin-failed`, also from a request whose credential is fetched again.
@@ -142,8 +144,10 @@ def connected(kubeconfig: str, context: str | None) -> client.ApiClient:
         raise _invalid("a part of the kubeconfig has the wrong type") from None
 
 
-def _client(chosen: Login) -> client.ApiClient:
+def _client(chosen: Login) -> "client.ApiClient":
     held = credentials(chosen)
+    from kubernetes import client  # takes a fifth of a second, which a program without a cluster need not wait for
+
     settings = client.Configuration()
     settings.host = chosen.server.rstrip("/")
     settings.proxy, settings.no_proxy = proxy(chosen), None
@@ -151,7 +155,7 @@ def _client(chosen: Login) -> client.ApiClient:
     if held.authorization:
         settings.api_key["authorization"] = held.authorization
 
-        def renew(current: client.Configuration) -> None:
+        def renew(current: "client.Configuration") -> None:
             nonlocal held
             if held.expires and held.expires - EXPIRY_MARGIN < datetime.now(UTC):
                 held = credentials(chosen)
