@@ -2,6 +2,7 @@
 # prints what it does.
 SHELL := /bin/bash
 STACK ?= local
+PYTHON310 ?= 3.10
 # Stack local does not ask for confirmation: it makes and destroys only its own resources. Other stacks show their preview and ask.
 CONFIRM := $(if $(filter local,$(STACK)),--yes --skip-preview)
 DESTROY := $(if $(filter local,$(STACK)),--yes)
@@ -16,9 +17,10 @@ TEST_PARTS := kube-controller-manager kube-scheduler kube-apiserver-oldest kwok 
   containerd ctr containerd-shim-runc-v2 loopback ptp host-local sdkgen pulumi-language-yaml
 PARTS := $(if $(filter local genuine,$(STACK)),python3 -m tools.local >/dev/null &&)
 
-.PHONY: help up preview policy down new-stack test test-fast test-nightly bench lint lock generate schema release-files platforms
+.PHONY: help up preview policy down new-stack set-up test test-fast test-engine test-cluster test-node test-machine \
+  test-nightly test-python310 bench lint lock generate schema release-files platforms
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
 	@echo; echo "STACK=NAME chooses the stack (now: $(STACK)); stacks/ holds their files."
 
 up: ## make the stack what its file says, and prove it
@@ -36,18 +38,46 @@ down: ## destroy what the stack made
 new-stack: ## write a stack file for a new stack, from a few questions
 	@$(ENV) && python -m stacks.new
 
-test: ## set up and run all tests but the long forms (engine, machine, cluster), with the coverage of these processes
-	@python3 -m tools.local >/dev/null
-	@python3 -m tools.get $(TEST_PARTS) >/dev/null
-	@$(ENV) && python -m pytest tests $(LANES) --durations=15 --cov --cov-report=term -m "not nightly"
+# Set up what tests run, then run those of a tier: the arguments of pytest.
+SET_UP = @python3 -m tools.local >/dev/null && python3 -m tools.get $(TEST_PARTS) >/dev/null
+TESTS = @$(ENV) && python -m pytest $(LANES) --durations=15
+FAST := not nightly and not engine and not machine and not guest and not apt and not debian
+
+set-up: ## set up all that tests run, and run none
+	$(SET_UP)
+
+test: ## run all tests but the long forms (the five tiers below), with the coverage of these processes
+	$(SET_UP)
+	$(TESTS) tests --cov --cov-report=term -m "not nightly"
+
+test-fast: ## a tier: what needs neither engine nor machine
+	@$(ENV) && python -m pytest tests --numprocesses=auto --durations=8 -m "$(FAST)"
+
+test-engine: ## a tier: the engine and its plugins, without a node or a cluster
+	$(SET_UP)
+	$(TESTS) tests --ignore=tests/clusterkit -m "not nightly and engine and not machine and not guest and not apt and not debian"
+
+test-cluster: ## a tier: a real control plane, a real kubelet
+	$(SET_UP)
+	$(TESTS) tests/clusterkit -m "not nightly and not machine and (engine or guest or apt or debian)"
+
+test-node: ## a tier: a whole Debian in namespaces, apt, guests
+	$(SET_UP)
+	$(TESTS) tests --ignore=tests/clusterkit -m "not nightly and not machine and (guest or apt or debian)"
+
+test-machine: ## a tier: emulated machines
+	$(SET_UP)
+	$(TESTS) tests -m "not nightly and machine"
 
 test-nightly: ## run the long forms of tests: every occurrence of a kill point, more rounds
-	@python3 -m tools.local >/dev/null
-	@python3 -m tools.get $(TEST_PARTS) >/dev/null
-	@$(ENV) && python -m pytest tests $(LANES) --durations=15 -m "nightly"
+	$(SET_UP)
+	$(TESTS) tests -m "nightly"
 
-test-fast: ## run what needs neither engine nor machine
-	@$(ENV) && python -m pytest tests --numprocesses=auto --durations=8 -m "not nightly and not engine and not machine and not guest and not apt and not debian"
+# The tests of handlers ask set-up for a containerd, and set-up needs Python 3.11.
+test-python310: ## the node program's fast tests under Python 3.10, the oldest that nodes have (PYTHON310=PATH names one)
+	@$(ENV) && uv run --quiet --no-project --python $(PYTHON310) --with-requirements tests/python310.txt python -m pytest \
+	  tests/nodekit tests/fuzz --ignore=tests/nodekit/test_handler.py --ignore=tests/nodekit/test_handler_rules.py \
+	  --numprocesses=auto -p no:cacheprovider -m "$(FAST)"
 
 bench: ## what a run without a change costs on a node, a hundred nodes on a cluster, thousands that join, and the ladder in a guest
 	@python3 -m tools.local >/dev/null
@@ -64,6 +94,7 @@ lock: ## write the locked requirements from the .in files: of the program, the t
 	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt requirements.in --output-file requirements.txt
 	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt clusterkit/controller/requirements.in --output-file clusterkit/controller/requirements.txt
 	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt fleet/requirements.in --output-file fleet/requirements.txt
+	@$(ENV) && uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --no-emit-index-url --no-header tests/python310.in --output-file tests/python310.txt
 	@$(ENV) && $(COMPILE) policy/requirements.in --output-file policy/requirements.txt
 
 platforms: ## check that the locks install from wheels on Linux and macOS, both processors, every Python; asks the package index

@@ -9,10 +9,13 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nodekit.host.reading import MAX_PROGRAM, read
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 PACKAGES = ("nodekit", "tomlkit")
 SUFFIXES = (".py", ".sh")
@@ -21,7 +24,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can hold; real times would make every build another one."""
 
 
-def _files(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
+def _files(folder: "Traversable", name: str) -> Iterator[tuple[str, bytes]]:
     for entry in sorted(folder.iterdir(), key=lambda one: one.name):
         if entry.is_dir():
             if entry.name != "__pycache__":

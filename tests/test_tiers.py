@@ -6,6 +6,7 @@ What would be lost if these failed: a file that no command runs, or a fast test 
 import re
 import subprocess
 import sys
+from itertools import chain, combinations
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import tomllib
 
 from tests import tiers
 
+TARGETS = ("test-fast", "test-engine", "test-cluster", "test-node", "test-machine")
+"""The tiers that CI runs beside each other."""
 TESTS = sorted((tiers.REPOSITORY / "tests").rglob("*.py"))
 MAKEFILE = (tiers.REPOSITORY / "Makefile").read_text()
 
@@ -21,7 +24,16 @@ def expression(target: str) -> str:
     """What a target of the Makefile chooses the tests by."""
     (recipe,) = re.findall(rf"^{target}:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
     (chosen,) = re.findall(r"-m \"([^\"]+)\"", recipe)
-    return str(chosen)
+    (fast,) = re.findall(r"^FAST := (.*)$", MAKEFILE, re.MULTILINE)
+    return str(chosen).replace("$(FAST)", fast)
+
+
+def runs(target: str, marks: set[str], in_clusterkit: bool) -> bool:
+    """Whether a target of the Makefile runs a test with these marks."""
+    (recipe,) = re.findall(rf"^{target}:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    if (" tests/clusterkit " in recipe and not in_clusterkit) or ("--ignore=tests/clusterkit" in recipe and in_clusterkit):
+        return False
+    return bool(eval(expression(target), {name: name in marks for name in (*tiers.TIERS, "nightly")}))
 
 
 def uncollected(files: dict[str, str]) -> list[str]:
@@ -46,6 +58,13 @@ def test_every_mark_is_a_tier_that_the_commands_know() -> None:
     assert marks == {*tiers.TIERS, "nightly"}
     assert expression("test") == "not nightly" and expression("test-nightly") == "nightly"
     assert set(expression("test-fast").split(" and ")) == {f"not {mark}" for mark in marks}
+
+
+@pytest.mark.parametrize("in_clusterkit", [True, False])
+def test_every_test_of_make_test_is_of_one_tier(in_clusterkit: bool) -> None:
+    for marks in chain.from_iterable(combinations((*tiers.TIERS, "nightly"), size) for size in range(len(tiers.TIERS) + 2)):
+        chosen = [target for target in TARGETS if runs(target, set(marks), in_clusterkit)]
+        assert len(chosen) == runs("test", set(marks), in_clusterkit), (marks, chosen)
 
 
 def test_files_with_an_emulated_machine_share_a_lane_and_others_have_their_own() -> None:

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.test_tiers import TARGETS
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
 WRITES = {
@@ -130,8 +132,14 @@ def test_each_night_the_long_forms_run_that_no_change_runs() -> None:
     workflow = read(REPOSITORY / ".github" / "workflows" / "nightly.yml")
     assert "schedule" in workflow["on"]
     assert steps(workflow)[-1]["run"] == ".github/scripts/ci make test-nightly"
-    (same,) = [job for name, job in read(REPOSITORY / ".github" / "workflows" / "ci.yml")["jobs"].items() if name == "all"]
-    assert steps(workflow)[:-1] == same["steps"][:-1]
+    jobs = read(REPOSITORY / ".github" / "workflows" / "ci.yml")["jobs"]
+    assert steps(workflow)[:-1] == jobs["set-up"]["steps"][:-1] == jobs["tests"]["steps"][:-1]
+
+
+def test_each_change_runs_every_check_and_every_tier_of_the_tests() -> None:
+    jobs = read(REPOSITORY / ".github" / "workflows" / "ci.yml")["jobs"]
+    assert set(jobs["tests"]["strategy"]["matrix"]["target"]) == {"lint", "test-python310", *TARGETS}
+    assert jobs["tests"]["needs"] == "set-up" and jobs["tests"]["env"]["TARGET"] == "${{ matrix.target }}"
 
 
 def test_dependency_updates_look_at_every_lock() -> None:
