@@ -9,7 +9,7 @@ root=$folder/root
 
 mount --make-rprivate /
 mount -t tmpfs -o mode=0755 tmpfs "$folder"
-mkdir "$folder/disk" "$folder/upper" "$folder/work" "$root"
+mkdir "$folder/disk" "$folder/upper" "$folder/work" "$folder/groups" "$root"
 mount -o loop,ro "$disk" "$folder/disk"
 mount -t overlay -o "lowerdir=$folder/disk,upperdir=$folder/upper,workdir=$folder/work" overlay "$root"
 # What docker keeps belongs neither to the state of the node that is compared nor on an overlay.
@@ -17,6 +17,17 @@ mkdir -p "$root/var/lib/docker"
 mount -t tmpfs tmpfs "$root/var/lib/docker"
 # The image's own disk is not a device here, and waiting for it would take minutes.
 : >"$root/etc/fstab"
+
+# A control group of its own, in which its cgroup namespace begins: with one for all, a systemd that kills a service kills that of
+# every other node, since cgroup.kill ends whatever is in the group. Groups of nodes that are gone have no process.
+mount -t cgroup2 cgroup2 "$folder/groups"
+for group in "$folder"/groups/kata-nodes-*; do
+    if grep -qs 'populated 0' "$group/cgroup.events"; then find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || :; fi
+done
+group=$folder/groups/kata-nodes-$$
+# Another node that starts may take the new group for one of those.
+until mkdir -p "$group" && echo $$ 2>/dev/null >"$group/cgroup.procs"; do :; done
+umount "$folder/groups"
 
 while :; do
     # Whatever ends this shell ends the node.

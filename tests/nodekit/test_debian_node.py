@@ -231,3 +231,11 @@ def test_a_kill_while_docker_is_removed_again_is_mended_by_the_next_run(built: I
 
 def test_every_point_is_one_at_which_a_test_kills() -> None:
     assert {*CHANGE_POINTS, *RESTORE_POINTS, *ABSENT_POINTS, *ELSEWHERE} == set(POINTS)
+
+
+def test_nodes_beside_each_other_share_no_control_group(built: Image, zipapp: bytes) -> None:
+    """Lost otherwise: a node whose services end because systemd kills those of another, now and then."""
+    with booted(built, zipapp) as node, booted(built, zipapp) as other:
+        before = other.ask("pidof", "dockerd")
+        node.ask("systemctl", "kill", "--signal=KILL", "docker.service")
+        assert other.ask("pidof", "dockerd") == before
