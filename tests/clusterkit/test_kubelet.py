@@ -214,23 +214,34 @@ RUNGS: dict[str, tuple[dict[str, Any], str, str]] = {
     "base-lost": (template("base-lost"), "proof-container-failed", "the guest's agent did not answer in time"),
 }
 """What breaks one rung: the template, the code, and words of the cause."""
+EACH_CHANGE = ("wrong-handler", "limit-zero", "masked")
+"""What only a cluster can break, the seed's own reading, and what the entry is for; containers of Docker and guests show each of
+the others on each change."""
 
 
 @pytest.fixture(scope="module")
-def outcomes(kubelet: Kubelet) -> dict[str, dict[str, Any] | Refusal]:
-    """What the proofs of RUNGS end with, four at a time."""
+def outcomes(kubelet: Kubelet, request: pytest.FixtureRequest) -> dict[str, dict[str, Any] | Refusal]:
+    """What the proofs of those RUNGS end with that this run is to see, four at a time."""
+    chosen = {
+        str(item.callspec.params["name"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.originalname == RUNG_TEST
+    }
     with ThreadPoolExecutor(4) as workers:
-        proofs = {name: workers.submit(kubelet.proven, f"rung-{name}", made) for name, (made, _, _) in RUNGS.items()}
+        proofs = {name: workers.submit(kubelet.proven, f"rung-{name}", RUNGS[name][0]) for name in chosen}
         return {name: proof.result()[0] for name, proof in proofs.items()}
 
 
-@pytest.mark.parametrize("name", RUNGS)
+@pytest.mark.parametrize("name", [name if name in EACH_CHANGE else nightly(name, id=name) for name in RUNGS])
 def test_each_rung_fails_where_the_guest_is_broken_and_names_the_cause(
     name: str, outcomes: dict[str, dict[str, Any] | Refusal]
 ) -> None:
     _, code, words = RUNGS[name]
     told = refused(outcomes[name])
     assert (told.code, words in told.sentence) == (code, True), told.sentence
+
+
+RUNG_TEST = test_each_rung_fails_where_the_guest_is_broken_and_names_the_cause.__name__
 
 
 def emptied(kubelet: Kubelet) -> None:

@@ -1,4 +1,4 @@
-"""Two local nodes by the real engine: one replaced, one that hangs, one removed, and the other left alone each time.
+"""Two local nodes by the real engine: one replaced, one that dies or hangs, one removed, and the other left alone each time.
 
 The long form of `test_local_stack`, which has one node. The tests are one story and run in order: each needs the one before.
 """
@@ -68,12 +68,20 @@ def test_machine_that_is_replaced_gets_a_new_key_and_a_proof_and_the_other_stays
     assert before["local-1-proof"][0] != pool.resources()["local-1-proof"][0]
 
 
-def test_machine_that_hangs_is_named_and_started_again_as_itself(pool: Pool) -> None:
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        pytest.param(signal.SIGKILL, "no longer runs", id="dies"),
+        pytest.param(signal.SIGSTOP, "runs but has not answered on its SSH port", id="hangs"),
+    ],
+)
+def test_machine_that_ends_is_named_and_started_again_as_itself(pool: Pool, sent: signal.Signals, words: str) -> None:
     """A stopped QEMU plays the hang: the process lives, and SSH does not answer."""
+    sentence = f"The machine of node local-0 {words}"
     place = pool.machine("local-0") / "place.json"
     before, keys, port, pid = pool.resources(), host_keys(pool), json.loads(place.read_text())["port"], pool.pid("local-0")
-    os.kill(pid, signal.SIGSTOP)
-    assert "The machine of node local-0 runs but has not answered on its SSH port" in pool.up()
+    os.kill(pid, sent)
+    assert sentence in pool.up()
     assert pool.pid("local-0") != pid
     assert pool.changed(before) == {"local-0"}
     now = pool.resources()
@@ -81,7 +89,7 @@ def test_machine_that_hangs_is_named_and_started_again_as_itself(pool: Pool) -> 
     assert now["local-0-proof"][0] != before["local-0-proof"][0]
     assert host_keys(pool) == keys
     assert json.loads(place.read_text())["port"] == port
-    assert "has not answered" not in pool.up("--expect-no-changes")
+    assert words not in pool.up("--expect-no-changes")
 
 
 def test_node_whose_machine_is_gone_is_removed_and_takes_nothing_else_with_it(pool: Pool) -> None:

@@ -1,7 +1,7 @@
-"""The whole local stack by the real engine: the first run, a second without a change, a dead machine, and the end of it all.
+"""The whole local stack by the real engine: the first run, a second without a change, and the end of it all.
 
-The tests of this module are one story and run in order: each needs the one before. Two nodes are in `test_local_pool.py`, a guest
-that reads 0 and its cure in `test_canaries.py`, on a host that costs less than an emulated machine.
+The tests of this module are one story and run in order: each needs the one before. Two nodes, and machines that die or hang, are
+in `test_local_pool.py`; a guest that reads 0 and its cure in `test_canaries.py`, on a host that costs less than an emulated machine.
 """
 
 import json
@@ -60,24 +60,6 @@ def test_no_secret_lies_in_state_in_clear(checkout: LocalStack) -> None:
 
 def test_second_up_changes_nothing(checkout: LocalStack) -> None:
     checkout.up("--expect-no-changes")
-
-
-def test_dead_machine_is_named_and_started_again_as_itself(checkout: LocalStack) -> None:
-    place = checkout.machine("local-0") / "place.json"
-    key = checkout.machine("local-0") / "host_key.pub"
-    before, pinned, port = checkout.resources(), key.read_text(), json.loads(place.read_text())["port"]
-    checkout.kill("local-0")
-    said = checkout.pulumi("preview", "--stack", "local")
-    assert "The machine of node local-0 no longer runs" in said
-    assert "local-0-machine" in said
-    assert "The machine of node local-0 no longer runs" in checkout.up()
-    assert checkout.changed(before) == {"local-0"}
-    now = checkout.resources()
-    assert now["local-0-machine"][0] == before["local-0-machine"][0]
-    assert now["local-0-proof"][0] != before["local-0-proof"][0]
-    assert key.read_text() == pinned
-    assert json.loads(place.read_text())["port"] == port
-    assert "no longer runs" not in checkout.up("--expect-no-changes")
 
 
 def listening() -> set[int]:
