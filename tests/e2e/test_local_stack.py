@@ -1,7 +1,7 @@
 """The whole local stack by the real engine: the first run, a second without a change, and the end of it all.
 
 The tests of this module are one story and run in order: each needs the one before. Two nodes, and machines that die or hang, are
-in `test_local_pool.py`; a guest that reads 0 and its cure in `test_canaries.py`, on a host that costs less than an emulated machine.
+in `test_local_pool.py`; a guest that reads 0 and its cure in `test_canaries.py`, on a host that costs less than a machine.
 """
 
 import json
