@@ -51,7 +51,7 @@ class Look:
     packages: Mapping[str, str]
 
     def neither(self, before: "Look", after: "Look", packages: bool = True) -> list[str]:
-        """What is neither as it was nor as it should be; without `packages`, dpkg may have been stopped in the middle of its work."""
+        """What is neither as it was nor as it should be; without `packages` also of what dpkg was doing."""
         wrong = []
         for path in sorted({*self.files, *before.files, *after.files}):
             now = self.files.get(path)
