@@ -37,7 +37,7 @@ class Story:
 
     def __init__(self, folder: Path, host: EmulatedHost) -> None:
         self.host, self.checkout = host, Checkout(folder)
-        self.checkout.environment["HOME"] = str(folder)  # no SSH settings of whoever runs the tests
+        self.checkout.environment["HOME"] = str(folder)  # no SSH settings of the person who runs the tests
         (folder / "stacks" / f"Pulumi.{STACK}.yaml").write_text(yaml.safe_dump({"config": stack_config({"n1": host})}))
         self.checkout.pulumi("stack", "init", STACK)
         for key, value in (("sshPrivateKey", host.login_key), ("sudoPassword", PASSWORD)):

@@ -26,7 +26,11 @@ for group in "$folder"/groups/kata-nodes-*; do
 done
 group=$folder/groups/kata-nodes-$$
 # Another node that starts may take the new group for one of those.
-until mkdir -p "$group" && echo $$ 2>/dev/null >"$group/cgroup.procs"; do :; done
+tries=0
+until mkdir -p "$group" && echo $$ >"$group/cgroup.procs"; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 50 ] || exit 1
+done
 umount "$folder/groups"
 
 while :; do
