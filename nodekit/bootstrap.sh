@@ -97,7 +97,8 @@ remove_old_programs() {
     done
 }
 
-# Of two stacks the last would change what the other vouches for, and the first that is destroyed would undo it.
+# Of two stacks the last would change what the other vouches for, and the first that is destroyed would undo it. Without the file
+# there is no other.
 other_stack() {
     there=$(head -c 200 "$FOLDER/stack" 2>/dev/null | tr -cd '[:alnum:]/._-') || there=
     [ -n "$1" ] && [ -n "$there" ] && [ "$there" != "$1" ]
@@ -111,6 +112,7 @@ refuse_other_stack() {
 record_stack() {
     [ -z "$1" ] || [ "$(cat "$FOLDER/stack" 2>/dev/null)" = "$1" ] || {
         printf '%s\n' "$1" | as_root tee "$FOLDER/stack.new" >/dev/null
+        as_root chmod 0644 "$FOLDER/stack.new" # the login user reads it, whatever root's umask is
         as_root mv "$FOLDER/stack.new" "$FOLDER/stack"
     }
 }

@@ -232,6 +232,8 @@ def test_removal_undoes_the_node_first_and_takes_the_folder_away(node: Node) -> 
 
 def test_a_node_of_another_stack_is_neither_taken_nor_undone(node: Node) -> None:
     assert node.run(".kata-nodes.pyz", node.target, node.digest, "project/first").returncode == 0
+    # The login user reads it, who is not root; whatever root's umask is.
+    assert (node.root / "lib" / "kata-nodes" / "stack").stat().st_mode & 0o777 == 0o644
     refused = node.run(".kata-nodes.pyz", node.target, node.digest, "project/second")
     assert (
         refused.returncode == 1
