@@ -1,9 +1,11 @@
 #!/bin/sh
 # Puts the node program in place on a node, and takes it away again. Sent on standard input:
-#   sh -s -- UPLOADED TARGET SHA256 [STACK]   install what was uploaded as TARGET; what Python and the proof need comes first
-#   sh -s -- --remove [STACK]                 undo what the program changed on the node, then remove the program
-# STACK is whose node this is: another one's is neither taken nor undone.
-# Runs as root (as_root.sh sees to that where sudo asks for a password), or as a user with password-less sudo. Prints one line of JSON; a second run changes nothing.
+#   sh -s -- UPLOADED TARGET SHA256 [STACK [NAME [again]]]   install what was uploaded as TARGET, after what it and the proof need
+#   sh -s -- --remove [STACK [NAME]]                         undo what the program changed on the node, then remove the program
+# STACK is whose node this is: another one's is neither taken nor undone. NAME is what the stack calls it: where a node is renamed,
+# the new name comes before the old one goes, and what still has a name is not undone; `again` says that the stack knew it before.
+# Runs as root (as_root.sh sees to that where sudo asks for a password), or as a user with password-less sudo. Prints one line of
+# JSON; a second run changes nothing.
 set -eu
 LC_ALL=C
 export LC_ALL
@@ -109,17 +111,36 @@ refuse_other_stack() {
         "Destroy that stack first; where it no longer exists or was renamed, remove $FOLDER/stack on the machine. [node-taken]"
 }
 
-record_stack() {
-    [ -z "$1" ] || [ "$(cat "$FOLDER/stack" 2>/dev/null)" = "$1" ] || {
-        printf '%s\n' "$1" | as_root tee "$FOLDER/stack.new" >/dev/null
-        as_root chmod 0644 "$FOLDER/stack.new" # the login user reads it, whatever root's umask is
-        as_root mv "$FOLDER/stack.new" "$FOLDER/stack"
-    }
+# On standard input, as FOLDER/$1. The login user reads it, whatever root's umask is.
+record() {
+    as_root tee "$FOLDER/$1.new" >/dev/null
+    as_root chmod 0644 "$FOLDER/$1.new"
+    as_root mv "$FOLDER/$1.new" "$FOLDER/$1"
+}
+
+# The names that the stack has for this machine, without the one that is given.
+other_names() { grep -Fvxe "$1" "$FOLDER/names" 2>/dev/null || :; }
+
+record_owner() {
+    [ -n "$1" ] || return 0
+    [ "$(cat "$FOLDER/stack" 2>/dev/null)" = "$1" ] || printf '%s\n' "$1" | record stack
+    [ -n "$2" ] || return 0
+    others=$(other_names "$2")
+    # A single other name of a node that the stack knew before is its own former one (an alias).
+    if [ "$3" = again ] && [ "$others" = "$(cat "$FOLDER/names" 2>/dev/null)" ] && [ "$(printf '%s\n' "$others" | wc -l)" -eq 1 ]; then
+        others=
+    fi
+    # shellcheck disable=SC2086 # names hold no blank
+    printf '%s\n' $others "$2" | record names
 }
 
 remove() {
     if other_stack "${1:-}"; then
         echo "bootstrap: left as it is: this machine is a node of the stack $there" >&2
+        echo '{"changed": false}'
+    elif [ -n "${2:-}" ] && others=$(other_names "$2") && [ -n "$others" ]; then
+        echo "bootstrap: left as it is: the stack has this machine under another name too: $others" >&2
+        printf '%s\n' "$others" | record names
         echo '{"changed": false}'
     elif [ -z "$(programs)" ]; then
         echo '{"changed": false}'
@@ -153,7 +174,7 @@ put_run_script() {
 }
 
 install_program() {
-    [ $# -eq 3 ] || [ $# -eq 4 ] || fail "three or four arguments are needed, $# were given." "See the first lines of this script. [bad-input]"
+    [ $# -ge 3 ] && [ $# -le 6 ] || fail "three to six arguments are needed, $# were given." "See the first lines of this script. [bad-input]"
     uploaded=$1 target=$2 sum=$3
     case $target in
         "$FOLDER"/nodekit-*.pyz) ;;
@@ -196,7 +217,7 @@ install_program() {
         as_root mv "$target.new" "$target"
         changed=true
     fi
-    record_stack "${4:-}"
+    record_owner "${4:-}" "${5:-}" "${6:-}"
     holds "$target.copy" || copy_program
     put_run_script
     as_root ln -sfn "$(basename "$target")" "$FOLDER/nodekit.pyz"
@@ -209,4 +230,4 @@ install_program() {
 }
 
 # This script arrives on standard input: nothing runs before all of it is read, and no program below reads what is left of it.
-if [ "${1:-}" = --remove ]; then remove "${2:-}" </dev/null; else install_program "$@" </dev/null; fi
+if [ "${1:-}" = --remove ]; then remove "${2:-}" "${3:-}" </dev/null; else install_program "$@" </dev/null; fi

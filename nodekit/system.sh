@@ -1,7 +1,8 @@
 #!/bin/sh
-# Refuses a node whose operating system the program does not know, before anything is changed. Sent on standard input, as any
-# user; prints one line of JSON.
+# Refuses a node whose operating system the program does not know, or whose login user can store nothing, before anything is
+# changed. Sent on standard input, as any user; prints one line of JSON.
 set -eu
+UPLOAD=2097152 # more than the node program has
 
 # A field of os-release(5), without what could make a terminal or JSON misread it; a file that cannot be read has none, which is
 # refused below like every other system that is not known.
@@ -20,7 +21,21 @@ check_system() {
             exit 1
             ;;
     esac
+    check_home
     printf '{"id": "%s", "versionId": "%s"}\n' "$id" "$version"
+}
+
+# What follows is an upload into this folder, and SFTP has no word for a full disk or for one that is read-only: it says "Failure".
+check_home() {
+    [ -n "${HOME:-}" ] || return 0
+    probe=$HOME/.kata-nodes-probe
+    trap 'rm -f "$probe" 2>/dev/null' EXIT
+    words=$( (head -c "$UPLOAD" /dev/zero >"$probe") 2>&1) || {
+        words=${words##*: }
+        echo "error: $(uname -n): $HOME, where user $(id -un) logs in, cannot be written: $words, and nothing was changed there." \
+            "Free $((UPLOAD >> 20)) MiB, make the file system writable, or give the user a folder of its own, then run again. [file-unwritable]" >&2
+        exit 1
+    }
 }
 
 # This script arrives on standard input: nothing runs before all of it is read.

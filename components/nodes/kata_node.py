@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
@@ -131,7 +132,7 @@ class KataNode(pulumi.ComponentResource):
         if identity is None:
             identity = _pinned(args["connection"].get("host_key"), "node")
         # Another machine behind the same address and key must get the program too.
-        stack = f"{pulumi.get_project()}/{pulumi.get_stack()}"
+        owner = f"{pulumi.get_project()}/{pulumi.get_stack()} {re.sub(r'[^A-Za-z0-9._-]', '-', name)}"
         machine = pulumi.Output.from_input(identity).apply(lambda text: hashlib.sha256(text.encode()).hexdigest()[:12])
 
         def options(*after: pulumi.Resource, **more: Any) -> pulumi.ResourceOptions:
@@ -166,11 +167,13 @@ class KataNode(pulumi.ComponentResource):
                 return pulumi.Output.from_input(text)
             return pulumi.Output.all(password, text).apply(told(lambda both: login.before(as_root, *both)))
 
+        install = f"{run}timeout 900 sh -s -- {uploaded} {program} {digest} {owner}"
         start = remote.Command(
             f"{name}-program",
             connection=connection,
-            create=pulumi.Output.concat(f"{run}timeout 900 sh -s -- {uploaded} {program} {digest} {stack} # machine ", machine),
-            delete=f"{run}timeout 1800 sh -s -- --remove {stack}",
+            create=pulumi.Output.concat(install, " # machine ", machine),
+            update=pulumi.Output.concat(install, " again # machine ", machine),
+            delete=f"{run}timeout 1800 sh -s -- --remove {owner}",
             stdin=stdin_of(script("bootstrap.sh")),
             logging=remote.Logging.STDERR,
             add_previous_output_in_env=False,

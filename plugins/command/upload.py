@@ -31,6 +31,10 @@ async def upload(pool: Pool, connection: Connection, source: dict[str, Any], rem
                 await _copy(sftp, place, source["path"], remote_path)
             else:
                 await _write_text(sftp, place, source.get("text") or "", remote_path)
+    except asyncssh.SFTPFailure as error:
+        # The protocol has no status for either (draft-ietf-secsh-filexfer-02, section 7): sshd says "Failure".
+        remedy = "free space there, or make the file system writable, then run again"
+        raise CommandError(f"copying to {place} {remote_path} failed: {error}: {remedy}") from error
     except (asyncssh.SFTPError, asyncssh.ChannelOpenError, asyncssh.DisconnectError) as error:
         raise CommandError(f"copying to {place} {remote_path} failed: {error}") from error
     except OSError as error:

@@ -211,6 +211,20 @@ class Story:
         document["config"]["kata-nodes:kata"]["kernelParams"] = list(params)
         file.write_text(yaml.safe_dump(document))
 
+    def rename(self, name: str) -> None:
+        """Give the host another name in the stack's file, until the cure."""
+        before = self._set_name(name)
+        self._undo.append(lambda: self._set_name(before))
+
+    def _set_name(self, name: str) -> str:
+        """Set the host's name in the stack's file, and return the one before."""
+        file = self.checkout.folder / "stacks" / f"Pulumi.{STACK}.yaml"
+        document = yaml.safe_load(file.read_text())
+        (host,) = document["config"]["kata-nodes:nodes"]["existing"]
+        before, host["name"] = host["name"], name
+        file.write_text(yaml.safe_dump(document))
+        return str(before)
+
     def damage_program(self) -> None:
         """Empty the node program and its copy, and change a setting, so that the next run needs it."""
         self.shell("for file in /usr/local/lib/kata-nodes/nodekit-*.pyz*; do : >$file; done")

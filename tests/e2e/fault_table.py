@@ -103,6 +103,16 @@ def _full(name: str, folder: str, made: str, stage: str, code: str, *says: str, 
     return Fault(name, made, stage, lambda story: story.shell(script, f"umount -l {folder}"), says, code, ends=ends)
 
 
+TREES = "/boot /etc /home /opt /root /srv /usr /var"
+
+
+def _read_only(name: str, made: str, stage: str, code: str, *says: str, at: str = "", settled: bool = False) -> Fault:
+    # Mounts of their own, since nothing that has a file open for writing keeps those from being read-only.
+    script = f"for tree in {TREES}; do mount --bind $tree $tree; mount -o remount,bind,ro $tree; done"
+    undo = f"for tree in {TREES}; do umount -l $tree; done"
+    return Fault(name, made, stage, lambda story: story.shell(script, undo), says, code, at=at, settled=settled)
+
+
 WHOLE_DISK = "mount -o remount,size=$(($(df -k --output=used /mnt | tail -1) + 64))k /mnt"
 DPKG_LOCK = "import fcntl; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, fcntl.LOCK_EX)"
 NODE_LOCK = (
@@ -203,6 +213,23 @@ FAULTS: tuple[Fault, ...] = (
         "No space left", "Free space",
     ),
     _full("disk full in /boot", "/boot", "a full file system over /boot", "proof", "", ends=0),
+    _read_only(
+        "read-only root", "every folder of / is read-only", "system", "file-unwritable",
+        "Read-only file system", "make the file system writable",
+    ),
+    _read_only(
+        "read-only root (upload)", "every folder of / turns read-only when the program's turn comes", "upload", "",
+        "Failure", "make the file system writable", at="nodes-n1-upload creating",
+    ),
+    _full("disk full in /home", "/home", "a full file system over /home", "system", "file-unwritable", "No space left", "Free"),
+    _read_only(
+        "read-only root (docker)", "every folder of / turns read-only when Docker's turn comes", "docker", "file-unwritable",
+        "Read-only file system", "make the file system writable", at="nodes-n1-docker creating",
+    ),
+    _read_only(
+        "read-only root (destroy)", "every folder of / turns read-only before `destroy`", "destroy", "file-unwritable",
+        "Read-only file system", "make the file system writable", settled=True,
+    ),
     Fault(
         "out of memory", "a control group of 24 MiB around what logins start", "docker",
         lambda story: story.limit("memory", {"memory.limit_in_bytes": str(24 << 20)}), ("was killed", "free memory"),
@@ -232,6 +259,11 @@ FAULTS: tuple[Fault, ...] = (
         "two stacks on one node", "`pulumi up` of another stack while the first is up", "program",
         lambda story: story.other_stack_up(), ("node of the stack", "Destroy that stack first"), "node-taken",
         reported_by="the second run", ends=0, settled=True, cure="destroy one of them",
+    ),
+    Fault(
+        "host renamed in the stack", "its name changes in the stack's file while the stack is up, and then back", "program",
+        lambda story: story.rename("renamed"), ("left as it is", "under another name too"), ends=0, settled=True,
+        cure="not needed: the host is not undone",
     ),
     _site_fault("Kata's archive stalls", "kata-static", "stall", "kata", "kata-download-failed", "timed out"),
     _site_fault("half of Kata's archive", "kata-static", "half", "kata", "kata-download-failed", "ended after", each_change=True),

@@ -248,6 +248,27 @@ def test_a_node_of_another_stack_is_neither_taken_nor_undone(node: Node) -> None
     assert not (node.root / "lib" / "kata-nodes").exists()
 
 
+def test_a_node_that_its_stack_renames_is_not_undone(node: Node) -> None:
+    def installed(*owner: str) -> list[str]:
+        done = node.run(".kata-nodes.pyz", node.target, node.digest, *owner)
+        assert done.returncode == 0, done.stderr
+        return (node.root / "lib" / "kata-nodes" / "names").read_text().split()
+
+    assert installed("project/stack", "old") == ["old"]
+    assert installed("project/stack", "new") == ["old", "new"]  # the engine makes before it deletes
+    left = node.run("--remove", "project/stack", "old")
+    assert (left.returncode, left.stdout) == (0, '{"changed": false}\n') and "under another name too: new" in left.stderr
+    assert installed("project/stack", "old") == ["new", "old"]  # and back, after the run that made `old` failed
+    assert node.run("--remove", "project/stack", "old").stdout == '{"changed": false}\n'
+    assert installed("project/stack", "alias", "again") == ["alias"]
+    assert installed("project/stack", "third") == ["alias", "third"]
+    assert installed("project/stack", "alias", "again") == ["third", "alias"]
+    node.run("--remove", "project/stack", "third")
+    assert node.log("ran") == "" and node.programs() == {Path(node.target).name: node.data}
+    assert json.loads(node.run("--remove", "project/stack", "alias").stdout) == {"verb": "restore"}
+    assert not (node.root / "lib" / "kata-nodes").exists()
+
+
 @pytest.mark.parametrize("left", [b"", b"\0" * 4096, b"half"], ids=["empty", "zeros", "half"])
 def test_a_program_that_a_crash_left_damaged_is_replaced_by_its_copy_at_its_next_start(node: Node, left: bytes) -> None:
     node.install()

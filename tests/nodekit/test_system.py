@@ -1,12 +1,19 @@
 """A node of an unknown operating system is refused in words, before anything is changed there."""
 
 import json
+import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from delivery.bundle import cached
+
 SCRIPT = Path(__file__).resolve().parents[2] / "nodekit" / "system.sh"
+
+PASSED = ("ID", "VERSION_ID")
+"""Variables of the environment that reach the script."""
 
 pytestmark = pytest.mark.skipif(
     subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "t", "/mnt"], capture_output=True, check=False).returncode != 0,
@@ -14,13 +21,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run(folder: Path, text: str) -> "subprocess.CompletedProcess[str]":
+def run(folder: Path, text: str, mounts: str = ":") -> "subprocess.CompletedProcess[str]":
     """The script by standard input, as it is sent to a node, where /etc/os-release holds `text`."""
     file = folder / "os-release"
     file.write_text(text)
-    line = 'mount --bind "$1" "$(readlink -f /etc/os-release)" && exec sh -s'
+    line = 'mount --bind "$1" "$(readlink -f /etc/os-release)" && ' + f"{mounts} && exec sh -s"
+    passed = {name: os.environ[name] for name in PASSED if name in os.environ}
     return subprocess.run(
         ["unshare", "-rm", "sh", "-c", line, "sh", str(file)],
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(folder), **passed},
         input=SCRIPT.read_text(),
         capture_output=True,
         text=True,
@@ -54,6 +63,24 @@ def test_others_are_refused_by_what_was_seen(tmp_path: Path, text: str, seen: st
     assert done.returncode == 1 and done.stdout == ""
     assert seen in done.stderr and "nothing was changed" in done.stderr and "[unsupported-os]" in done.stderr
     assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [("ro", "Read-only file system"), ("size=1m", "No space left on device")], ids=["read-only", "full"]
+)
+def test_a_login_that_can_store_nothing_is_named_before_the_upload_fails_without_a_word(
+    tmp_path: Path, options: str, words: str
+) -> None:
+    done = run(tmp_path, "ID=debian\nVERSION_ID=12\n", f'mount -t tmpfs -o {options} home "$HOME"')
+    assert done.returncode == 1 and done.stdout == ""
+    assert f"cannot be written: {words}, and nothing was changed" in done.stderr and "[file-unwritable]" in done.stderr
+    assert run(tmp_path, "ID=debian\nVERSION_ID=12\n").returncode == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["os-release"]
+
+
+def test_the_room_that_is_asked_for_is_enough_for_the_program() -> None:
+    (size,) = re.findall(r"^UPLOAD=(\d+)", SCRIPT.read_text(), flags=re.MULTILINE)
+    assert cached()[0].stat().st_size < int(size)
 
 
 def test_environment_of_the_login_does_not_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,11 @@ def test_text(sshd: Sshd, there: Path) -> None:
         copy(sshd, text("x"), there)
 
 
+def test_a_full_disk_is_told_with_a_remedy_although_the_protocol_has_no_word_for_it(sshd: Sshd) -> None:
+    with pytest.raises(CommandError, match=r"/dev/full failed: Failure: free space there, or make the file system writable"):
+        copy(sshd, text("x"), Path("/dev/full"))
+
+
 def test_file(sshd: Sshd, there: Path, tree: Path) -> None:
     copy(sshd, file(tree / "deep" / "b"), there, there / "new" / "name")
     copy(sshd, archive(tree / "a"), there / "new" / "name2")
