@@ -35,13 +35,16 @@ def copy(folder: Path) -> None:
 class Checkout:
     """A copy of the project in an empty folder, with the engine's environment."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, home: Path | None = None) -> None:
+        """`home` is the engine's own folder with its plugins; by default the one that set-up makes."""
         self.folder = folder
         self.within: list[str] = []
         """What starts the engine, such as nsenter(1) with its arguments."""
         copy(folder)
         own = {"PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE", "VIRTUAL_ENV"}
         self.environment = {key: value for key, value in os.environ.items() if key not in own}
+        if home:
+            self.environment["PULUMI_HOME"] = str(home)
         shown = subprocess.run(
             ["bash", "-c", 'eval "$(tools/env local)" && env -0'],
             cwd=folder,

@@ -7,6 +7,7 @@ join script of machines on AWS has its own test, tests/aws/test_pool.py.
 
 import base64
 import json
+import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.canaries import Canaries
 from tests.clusterkit.control_plane import ControlPlane
 from tests.e2e.checkout import Checkout
 from tests.e2e.emulated_hosts import EmulatedHost, Forward, emulated_host, stack_config, start_sshd
+from tools import environment
 
 pytestmark = [pytest.mark.engine, pytest.mark.debian, pytest.mark.guest, pytest.mark.timeout(900)]
 PASSWORD = f"canary 'of\" the $sudo \\password {secrets.token_hex(8)}"
@@ -31,8 +33,8 @@ NEW_AFTER_PROOF = ("RuntimeClass", "ValidatingAdmissionPolicy", "PodTemplate", "
 class Story:
     """A stack with a host behind a bastion, and a cluster; every secret is a canary."""
 
-    def __init__(self, folder: Path, host: EmulatedHost, plane: ControlPlane) -> None:
-        self.host, self.checkout = host, Checkout(folder)
+    def __init__(self, folder: Path, host: EmulatedHost, plane: ControlPlane, home: Path) -> None:
+        self.host, self.checkout = host, Checkout(folder, home)
         bastion_login, bastion_key = start_sshd(host.node, BASTION_PORT, "jump")
         self.bastion = Forward(host.node, BASTION_PORT)
         config = stack_config({"n1": host})
@@ -77,11 +79,23 @@ class Story:
         return self.canaries.seen
 
 
+@pytest.fixture(scope="module", params=["own", "official"])
+def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The engine's folder with our command plugin, and with the official one where it can be downloaded."""
+    official = request.param == "official"
+    if official and not environment.published("command", environment.COMMAND_PLUGIN):
+        pytest.skip("the official command plugin cannot be downloaded here")
+    home = tmp_path_factory.mktemp("home")
+    own = None if official else environment.own_command_plugin(Path(os.environ["VIRTUAL_ENV"]))
+    environment.install_plugin(environment.engine_folder() / "pulumi", home, "command", environment.COMMAND_PLUGIN, own)
+    return home
+
+
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory, plane: ControlPlane) -> Iterator[Story]:
+def story(tmp_path_factory: pytest.TempPathFactory, plane: ControlPlane, home: Path) -> Iterator[Story]:
     """The host and the stack for it; whatever happens, the stack is destroyed in the end."""
     with emulated_host(password=PASSWORD) as host:
-        story = Story(tmp_path_factory.mktemp("checkout"), host, plane)
+        story = Story(tmp_path_factory.mktemp("checkout"), host, plane, home)
         try:
             yield story
         finally:
