@@ -114,25 +114,25 @@ def main(argv: list[str] | None = None) -> int:
     """Run one verb or answer one question; returns the exit code. A result that nobody could read is a failure."""
     _hold_streams()
     words = sys.argv[1:] if argv is None else argv
-    given = vars(parser(words).parse_args(words))
-    name, root = given.pop("verb"), given.pop("root")
-    as_json = name in VERBS or given.pop("json")
+    options = vars(parser(words).parse_args(words))
+    name, root = options.pop("verb"), options.pop("root")
+    as_json = name in VERBS or options.pop("json")
     signals.obey()
     try:
         command = _module(name)
-        result = {"verb": name, **command.run(desired_state(_read()), root)} if name in VERBS else command.run(root, **given)
+        result = {"verb": name, **command.run(desired_state(_read()), root)} if name in VERBS else command.run(root, **options)
     except NodeError as error:
         if as_json:
             _told(json.dumps({"error": error.as_dict()}, sort_keys=True) + "\n")
         say(f"error: {error.sentence()}")
         return 1
     if as_json:
-        shown = json.dumps(result, sort_keys=True) + "\n"
+        output = json.dumps(result, sort_keys=True) + "\n"
     else:
-        shown = command.text(result)
+        output = command.text(result)
         if name not in FILES or (sys.stdout is not None and sys.stdout.isatty()):
-            shown = harmless(shown)
-    return 0 if _told(shown) else 1
+            output = harmless(output)
+    return 0 if _told(output) else 1
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         "node": state.node,
         "changed": False,
         "status": status.run(root),
-        "differences": [{**one.as_dict(), "traces": _traces(one, root)} for one in differences],
-        "notes": _edited(root, {one.file for one in differences}),
+        "differences": [{**difference.as_dict(), "traces": _traces(difference, root)} for difference in differences],
+        "notes": _edited(root, {difference.file for difference in differences}),
     }
 
 
@@ -62,12 +62,12 @@ def _program(sha256: str, root: Path) -> Iterator[Difference]:
     """Whether the program that the stack put here is whole."""
     path = f"{PROGRAMS}/nodekit-{sha256[:12]}.pyz"
     try:
-        found = hashlib.sha256(read(physical(root, path), MAX_PROGRAM)).hexdigest()
+        actual = hashlib.sha256(read(physical(root, path), MAX_PROGRAM)).hexdigest()
     except OSError as error:
         yield Difference("program", f"{path} cannot be read: {error.strerror}", "program", path)
         return
-    if found != sha256:
-        yield Difference("program", f"{path} has sha256 {found}, not {sha256}", "program", path)
+    if actual != sha256:
+        yield Difference("program", f"{path} has sha256 {actual}, not {sha256}", "program", path)
 
 
 def _traces(difference: Difference, root: Path) -> list[str]:

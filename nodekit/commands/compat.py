@@ -25,8 +25,8 @@ def run(root: Path, *, docker: str | None, kata: str | None, runtime: str) -> di
     docker = docker or _docker(root)
     kata = kata or _kata(root)
     refuse_if_incompatible(docker, kata, runtime)
-    found = verdict(docker, kata, runtime)
-    return {"docker": docker, "kata": kata, "runtime": runtime, "compatible": True, "reason": found.reason}
+    result = verdict(docker, kata, runtime)
+    return {"docker": docker, "kata": kata, "runtime": runtime, "compatible": True, "reason": result.reason}
 
 
 def text(document: dict[str, object]) -> str:
@@ -43,7 +43,7 @@ def _docker(root: Path) -> str:
 
 
 def _kata(root: Path) -> str:
-    found = kata.version(root)
-    if found is None:
+    installed = kata.version(root)
+    if installed is None:
         raise NodeError("bad-input", f"Nothing on {root} tells which Kata is installed", expected="--kata VERSION")
-    return found
+    return installed

@@ -23,8 +23,8 @@ def run(root: Path, *, file: str, runtime: str, config_path: str | None) -> dict
     """
     daemon_json.check(runtime, config_path)
     path = str(Path(file).absolute()) if root == Path("/") else file
-    given = files.read_bytes(root, files.resolve(root, path))
-    text = None if given is None else daemon_json.decode(given, path)
+    original = files.read_bytes(root, files.resolve(root, path))
+    text = None if original is None else daemon_json.decode(original, path)
     try:
         content = daemon_json.merge(text, runtime, config_path)
         if content != text:

@@ -76,50 +76,50 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
 
     Whatever fails, packages, holds and files go back to what they were. Raises NodeError.
     """
-    wanted = _wanted(desired, root)
+    target = _wanted(desired, root)
     with node_lock(root, LOCK_SECONDS):
         records = recorded(root, JOURNAL)
-        states, needed, text, merged = _look(wanted, root, records)
+        states, needed, text, merged = _look(target, root, records)
         stopped: list[str] = []
         changed = True
         if needed.install or needed.hold or merged != text or TELLING_RECORD in records:
             verb = "reload-or-restart" if merged != text or TELLING_RECORD in records else None
-            answer, stopped = _change(wanted, root, states, needed, text, merged, verb)
-        elif (wrong := docker.problem(answer := docker.ask(root), wanted.version, RUNTIME_NAME)) is not None:
+            answer, stopped = _change(target, root, states, needed, text, merged, verb)
+        elif (wrong := docker.problem(answer := docker.ask(root), target.version, RUNTIME_NAME)) is not None:
             # A daemon of another version still runs from before; in all other cases running containers can live on.
-            verb = "restart" if answer.version is not None and answer.version != wanted.version else "reload-or-restart"
+            verb = "restart" if answer.version is not None and answer.version != target.version else "reload-or-restart"
             say(f"{wrong}; its packages and {daemon_json.PATH} are right, so: {verb}")
-            answer, stopped = _change(wanted, root, states, needed, text, merged, verb)
+            answer, stopped = _change(target, root, states, needed, text, merged, verb)
         else:
             changed = False
-        return _result(wanted, root, answer, changed, stopped)
+        return _result(target, root, answer, changed, stopped)
 
 
-def _look(wanted: Wanted, root: Path, records: dict[str, object]) -> tuple[dict[str, PackageState], Plan, str | None, str]:
+def _look(target: Wanted, root: Path, records: dict[str, object]) -> tuple[dict[str, PackageState], Plan, str | None, str]:
     """The packages, what is to be done with them, daemon.json as it is, and as it is to be. Raises NodeError `file-invalid`."""
     states = apt.package_states(HELD, root)
-    given = read_bytes(root, daemon_json.PATH)
-    text = None if given is None else daemon_json.decode(given)
+    content = read_bytes(root, daemon_json.PATH)
+    text = None if content is None else daemon_json.decode(content)
     paths = _paths(records)
-    merged = daemon_json.merge(text, RUNTIME_NAME, wanted.config_path, paths.ours, paths.before)
-    return states, plan(states, wanted.package), text, merged
+    merged = daemon_json.merge(text, RUNTIME_NAME, target.config_path, paths.ours, paths.before)
+    return states, plan(states, target.package), text, merged
 
 
 def differences(state: DockerState, root: Path) -> Iterator[Difference]:
     """What `run` would change; changes nothing. Raises NodeError as `run` does before it changes anything."""
-    wanted = _wanted(state.document(), root)
-    states, needed, text, merged = _look(wanted, root, recorded(root, JOURNAL))
+    target = _wanted(state.document(), root)
+    states, needed, text, merged = _look(target, root, recorded(root, JOURNAL))
     for name in needed.install:
         has = f"is {states[name].version} ({states[name].status})" if name in states else "is not installed"
-        asks = f"the stack wants {wanted.package}" if name in PACKAGES else "the stack wants it installed"
+        asks = f"the stack wants {target.package}" if name in PACKAGES else "the stack wants it installed"
         yield Difference("package", f"{name} {has}; {asks}", "docker", packages=(name,))
-    for name in (one for one in needed.hold if one in states):
-        what = f"{name} is not held: the next upgrade of the system moves it (dpkg logs no change of a hold)"
-        yield Difference("hold", what, "docker")
+    for name in (package for package in needed.hold if package in states):
+        message = f"{name} is not held: the next upgrade of the system moves it (dpkg logs no change of a hold)"
+        yield Difference("hold", message, "docker")
     if merged != text:
-        what = f"{daemon_json.PATH} does not register the runtime {RUNTIME_NAME} as the stack wants it"
-        yield of_file("file", what, "docker", daemon_json.PATH, merged.encode(), None if text is None else text.encode())
-    elif (wrong := docker.problem(docker.ask(root), wanted.version, RUNTIME_NAME)) is not None:
+        message = f"{daemon_json.PATH} does not register the runtime {RUNTIME_NAME} as the stack wants it"
+        yield of_file("file", message, "docker", daemon_json.PATH, merged.encode(), None if text is None else text.encode())
+    elif (wrong := docker.problem(docker.ask(root), target.version, RUNTIME_NAME)) is not None:
         yield Difference("service", wrong, "docker")
 
 
@@ -141,17 +141,17 @@ def _paths(records: dict[str, object]) -> Paths:
     if not isinstance(record, dict):
         return Paths(None, ())
     before = record.get("before")
-    return Paths(None if before is None else str(before), tuple(str(one) for one in record.get("ours", ())))
+    return Paths(None if before is None else str(before), tuple(str(path) for path in record.get("ours", ())))
 
 
 def brought(records: dict[str, object]) -> dict[str, list[str]]:
     """The journal's record `BROUGHT_RECORD`."""
     record = records.get(BROUGHT_RECORD)
-    return {str(name): [str(one) for one in some] for name, some in record.items()} if isinstance(record, dict) else {}
+    return {str(name): [str(version) for version in some] for name, some in record.items()} if isinstance(record, dict) else {}
 
 
 def _change(
-    wanted: Wanted,
+    target: Wanted,
     root: Path,
     states: dict[str, PackageState],
     needed: Plan,
@@ -173,7 +173,7 @@ def _change(
         change.record(UNITS_RECORD, {name: asdict(unit) for name, unit in units.items()})
         try:
             if needed.install:
-                _install(wanted, root, change, states, needed.install, touched)
+                _install(target, root, change, states, needed.install, touched)
             if needed.hold:
                 change.note(first=_first(needed.hold, touched))
                 with step(f"Holding {', '.join(needed.hold)}"):
@@ -181,44 +181,44 @@ def _change(
             paths = _paths(earlier)
             if merged != text:
                 docker.refuse_invalid(merged)
-                given: dict[str, object] = {}
-                if wanted.config_path is not None:
-                    paths = paths.giving(wanted.config_path, daemon_json.config_path(text, RUNTIME_NAME))
-                    given = {CONFIG_PATH_RECORD: asdict(paths)}
-                change.note(now={TELLING_RECORD: True, RUNTIME_RECORD: RUNTIME_NAME, **given})
+                records: dict[str, object] = {}
+                if target.config_path is not None:
+                    paths = paths.giving(target.config_path, daemon_json.config_path(text, RUNTIME_NAME))
+                    records = {CONFIG_PATH_RECORD: asdict(paths)}
+                change.note(now={TELLING_RECORD: True, RUNTIME_RECORD: RUNTIME_NAME, **records})
                 change.write(daemon_json.PATH, merged.encode())
-            verb = verb or _unread(wanted, root)
+            verb = verb or _unread(target, root)
             if verb is not None:
                 with step(f"dockerd: {verb}"):
                     docker.service(verb)
-            with step(f"Waiting until dockerd {wanted.version} is well"):
-                answer = docker.wait_until_well(root, wanted.version, RUNTIME_NAME)
-            _settle(wanted, change, paths)
+            with step(f"Waiting until dockerd {target.version} is well"):
+                answer = docker.wait_until_well(root, target.version, RUNTIME_NAME)
+            _settle(target, change, paths)
         except BaseException as error:
             with undisturbed():
-                _undo(wanted, root, change, touched, units, earlier, error)
+                _undo(target, root, change, touched, units, earlier, error)
             raise
     return answer, running
 
 
-def _unread(wanted: Wanted, root: Path) -> str | None:
+def _unread(target: Wanted, root: Path) -> str | None:
     """What a dockerd is told that answers and is not as its packages and file say; None when nothing."""
     answer = docker.ask(root)
-    if answer.version is None or docker.problem(answer, wanted.version, RUNTIME_NAME) is None:
+    if answer.version is None or docker.problem(answer, target.version, RUNTIME_NAME) is None:
         return None
-    return "restart" if answer.version != wanted.version else "reload-or-restart"
+    return "restart" if answer.version != target.version else "reload-or-restart"
 
 
-def _settle(wanted: Wanted, change: Transaction, paths: Paths) -> None:
+def _settle(target: Wanted, change: Transaction, paths: Paths) -> None:
     """What was brought is there: what earlier runs were about to bring is not ours."""
     records = {BROUGHT_RECORD: change.recorded(BROUGHT_RECORD)}
     versions = {name: some[-1:] for name, some in brought(records).items()}
     now: dict[str, object] = {BROUGHT_RECORD: versions} if versions else {}
     gone = [TELLING_RECORD]
-    if wanted.config_path is None:
+    if target.config_path is None:
         gone.append(CONFIG_PATH_RECORD)
-    elif wanted.config_path in paths.ours:
-        now[CONFIG_PATH_RECORD] = asdict(Paths(paths.before, (wanted.config_path,)))
+    elif target.config_path in paths.ours:
+        now[CONFIG_PATH_RECORD] = asdict(Paths(paths.before, (target.config_path,)))
     change.note(now=now, gone=gone)
 
 
@@ -230,7 +230,7 @@ def _first(names: tuple[str, ...], touched: dict[str, apt.Before]) -> dict[str, 
 
 
 def _install(
-    wanted: Wanted,
+    target: Wanted,
     root: Path,
     change: Transaction,
     states: dict[str, PackageState],
@@ -242,35 +242,36 @@ def _install(
 
     apt.settle(root, LOCK_SECONDS)
     source = apt_source.ensure(
-        root, change, address=wanted.address, suite=wanted.suite, component=COMPONENT, fingerprint=wanted.fingerprint
+        root, change, address=target.address, suite=target.suite, component=COMPONENT, fingerprint=target.fingerprint
     )
-    with step(f"Reading the index of {wanted.address}"):
+    with step(f"Reading the index of {target.address}"):
         apt.refresh(root, source, LOCK_SECONDS)
-    asked = []
+    requested = []
     for name in names:
         if name in PACKAGES:
-            apt.require_version(name, wanted.package)
-            asked.append(f"{name}={wanted.package}")
+            apt.require_version(name, target.package)
+            requested.append(f"{name}={target.package}")
         else:
-            asked.append(f"{name}={states[name].version}" if name in states else name)
-    would = apt.simulate(asked)
+            requested.append(f"{name}={states[name].version}" if name in states else name)
+    would = apt.simulate(requested)
     if would.removed:
         raise NodeError(
-            "packages-conflict", f"Installing {', '.join(asked)} would remove {', '.join(would.removed)} from node {wanted.node}"
+            "packages-conflict",
+            f"Installing {', '.join(requested)} would remove {', '.join(would.removed)} from node {target.node}",
         )
     apt_source.refuse_unsigned_packages(root, would.versions)
     first = _first(tuple(dict.fromkeys([*names, *would.touched])), touched)
     versions = brought({BROUGHT_RECORD: change.recorded(BROUGHT_RECORD)})
     for name, version in would.versions.items():
-        versions[name] = [*(one for one in versions.get(name, ()) if one != version), version]
+        versions[name] = [*(other for other in versions.get(name, ()) if other != version), version]
     change.note(first=first, now={BROUGHT_RECORD: versions})
     docker.allow_starts()
-    with step(f"Installing {', '.join(asked)}"):
-        apt.install(root, asked, LOCK_SECONDS)
+    with step(f"Installing {', '.join(requested)}"):
+        apt.install(root, requested, LOCK_SECONDS)
 
 
 def _undo(
-    wanted: Wanted,
+    target: Wanted,
     root: Path,
     change: Transaction,
     touched: dict[str, apt.Before],
@@ -301,12 +302,12 @@ def _undo(
     change.forget(TELLING_RECORD)
 
 
-def _result(wanted: Wanted, root: Path, answer: docker.Answer, changed: bool, stopped: list[str]) -> dict[str, object]:
+def _result(target: Wanted, root: Path, answer: docker.Answer, changed: bool, stopped: list[str]) -> dict[str, object]:
     """What the node answers now; `previous` is how it was before this program first touched it."""
     states = apt.package_states(HELD)
     first = recorded(root, JOURNAL).get(PACKAGE_RECORD + "docker-ce")
     return {
-        "node": wanted.node,
+        "node": target.node,
         "changed": changed,
         "version": answer.version,
         "package": states["docker-ce"].version,

@@ -33,43 +33,53 @@ def run(root: Path, *, runtime: str, hypervisor: str, config_path: str | None) -
 
     Raises NodeError as `kata.effective` and `kata_survey.survey` do.
     """
-    found = kata.effective(root, runtime=runtime, hypervisor=hypervisor, config_path=config_path)
-    around = kata_survey.survey(root, found, runtime=runtime, hypervisor=hypervisor)
+    configuration = kata.effective(root, runtime=runtime, hypervisor=hypervisor, config_path=config_path)
+    around = kata_survey.survey(root, configuration, runtime=runtime, hypervisor=hypervisor)
     return {
         "runtime": runtime,
         "hypervisor": hypervisor,
-        "version": found.version,
-        "shim": found.shim,
-        "configFile": found.config_file,
-        "resolvedFile": found.resolved_file,
-        "chosenBy": found.chosen_by,
-        "dropIns": list(found.drop_ins),
-        "kernelParams": found.kernel_params,
+        "version": configuration.version,
+        "shim": configuration.shim,
+        "configFile": configuration.config_file,
+        "resolvedFile": configuration.resolved_file,
+        "chosenBy": configuration.chosen_by,
+        "dropIns": list(configuration.drop_ins),
+        "kernelParams": configuration.kernel_params,
         "parameters": [
-            {"text": one, "inert": kernel_params.inert(one), "note": kernel_params.note(one)}
-            for one in kernel_params.tokens(found.kernel_params)
+            {"text": token, "inert": kernel_params.inert(token), "note": kernel_params.note(token)}
+            for token in kernel_params.tokens(configuration.kernel_params)
         ],
-        "kernelParamsFrom": found.sources.get(kata_config.KEY),
-        "sources": found.sources,
+        "kernelParamsFrom": configuration.sources.get(kata_config.KEY),
+        "sources": configuration.sources,
         "launchers": [
-            {"name": one.name, "file": one.file, "configPath": named[0] if (named := kata.file_of(root, one)) else None}
-            for one in around.launchers
+            {
+                "name": launcher.name,
+                "file": launcher.file,
+                "configPath": named[0] if (named := kata.file_of(root, launcher)) else None,
+            }
+            for launcher in around.launchers
         ],
-        "refusals": [{"cause": one.cause, "remedy": one.remedy} for one in kata_start.refusals(root, found, hypervisor, runtime)],
-        "dead": [{"path": one.path, "reason": one.reason} for one in around.dead],
+        "refusals": [
+            {"cause": refusal.cause, "remedy": refusal.remedy}
+            for refusal in kata_start.refusals(root, configuration, hypervisor, runtime)
+        ],
+        "dead": [{"path": entry.path, "reason": entry.reason} for entry in around.dead],
         "notes": list(around.notes),
-        "write": _write(root, found, hypervisor),
+        "write": _write(root, configuration, hypervisor),
     }
 
 
-def _write(root: Path, found: kata.Effective, hypervisor: str) -> dict[str, str | None]:
+def _write(root: Path, configuration: kata.Effective, hypervisor: str) -> dict[str, str | None]:
     """Where the verb `kata` would write, and how; no file where it would refuse, with its reason."""
     texts = {
-        path: kata_config.decode(files.read_bytes(root, path) or b"", path) for path in (found.resolved_file, *found.drop_ins)
+        path: kata_config.decode(files.read_bytes(root, path) or b"", path)
+        for path in (configuration.resolved_file, *configuration.drop_ins)
     }
-    setting = tuple(path for path in found.drop_ins if kata_config.sets_parameters(texts[path], hypervisor, path))
+    setting = tuple(path for path in configuration.drop_ins if kata_config.sets_parameters(texts[path], hypervisor, path))
     try:
-        target = kata_layout.written_file(found.resolved_file, texts[found.resolved_file], found.version, setting)
+        target = kata_layout.written_file(
+            configuration.resolved_file, texts[configuration.resolved_file], configuration.version, setting
+        )
     except NodeError as error:
         return {"file": None, "strategy": None, "reason": error.sentence()}
     return {"file": target.file, "strategy": target.strategy, "reason": target.reason}
@@ -93,13 +103,13 @@ def text(document: dict[str, Any]) -> str:
     rows.append(("kernel_params", document["kernelParams"] or "(none)"))
     if document["kernelParamsFrom"]:
         rows.append(("", f"from {document['kernelParamsFrom']}"))
-    for one in document["parameters"]:
-        rows += [("", f"{one['text']}: {why}") for why in (one["inert"], one["note"]) if why]
+    for parameter in document["parameters"]:
+        rows += [("", f"{parameter['text']}: {why}") for why in (parameter["inert"], parameter["note"]) if why]
     rows.append(("to change", f"{write['strategy']} {write['file']}" if write["file"] else "not possible"))
     rows.append(("", write["reason"]))
-    rows += _each("launchers", [_launcher(one) for one in document["launchers"]])
-    rows += _each("refused", [f"{one['cause']}. {one['remedy']}" for one in document["refusals"]])
-    rows += _each("dead", [f"{one['path']}: {one['reason']}" for one in document["dead"]])
+    rows += _each("launchers", [_launcher(launcher) for launcher in document["launchers"]])
+    rows += _each("refused", [f"{refusal['cause']}. {refusal['remedy']}" for refusal in document["refusals"]])
+    rows += _each("dead", [f"{entry['path']}: {entry['reason']}" for entry in document["dead"]])
     rows += _each("notes", document["notes"])
     return "".join(f"{printable(f'{name:<15}{value}')}\n" for name, value in rows)
 
@@ -108,5 +118,5 @@ def _each(name: str, values: Sequence[str]) -> list[tuple[str, str]]:
     return [(name if at == 0 else "", value) for at, value in enumerate(values)]
 
 
-def _launcher(one: dict[str, str | None]) -> str:
-    return f"{one['name']} ({one['file']}): {one['configPath'] or 'no ConfigPath'}"
+def _launcher(launcher: dict[str, str | None]) -> str:
+    return f"{launcher['name']} ({launcher['file']}): {launcher['configPath'] or 'no ConfigPath'}"

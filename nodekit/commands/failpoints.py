@@ -19,4 +19,4 @@ def run(root: Path) -> dict[str, object]:
 def text(document: dict[str, object]) -> str:
     """A line a point."""
     width = max(map(len, document))
-    return "".join(f"{name:{width}}  {what}\n" for name, what in document.items())
+    return "".join(f"{name:{width}}  {description}\n" for name, description in document.items())

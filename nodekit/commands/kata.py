@@ -86,8 +86,10 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
                 changed |= bool(kata_handler.withdraw(root))
         keep = (files.resolve(root, merged.target.file), files.resolve(root, SHIM_LINK, last=False))
         changed |= bool(journal.give_back(root, JOURNAL, keep, RECORD))
-    inert = [{"parameter": one, "reason": why} for one in state.kernel_params if (why := kernel_params.inert(one))]
-    notes = [text for one in state.kernel_params if (text := kernel_params.note(one))]
+    inert = [
+        {"parameter": parameter, "reason": why} for parameter in state.kernel_params if (why := kernel_params.inert(parameter))
+    ]
+    notes = [text for parameter in state.kernel_params if (text := kernel_params.note(parameter))]
     for line in notes:
         say(f"note: {line}")
     return {
@@ -114,9 +116,9 @@ def differences(state: KataState, root: Path) -> Iterator[Difference]:
         has = f"the archive with sha256 {installed}" if installed else "no Kata of this program"
         yield Difference("release", f"{kata_layout.INSTALL_FOLDER} holds {has}; the stack wants {archive.sha256}", "kata")
     elif archive and (missing := kata_archive.missing(root)):
-        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-        what = f"{kata_layout.INSTALL_FOLDER} lacks {', '.join(missing[:SHOWN])}{more}"
-        yield Difference("release", what, "kata")
+        rest = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        message = f"{kata_layout.INSTALL_FOLDER} lacks {', '.join(missing[:SHOWN])}{rest}"
+        yield Difference("release", message, "kata")
     if (shim := _release_shim(root, state.runtime)) is not None:
         link = files.look(root, files.resolve(root, SHIM_LINK, last=False))
         if (link.kind, link.target) != ("symlink", shim):
@@ -125,15 +127,15 @@ def differences(state: KataState, root: Path) -> Iterator[Difference]:
     kata_releases.refuse_another_version(state.node, now.version, state.version)
     merged = _merge(root, state, now)
     if merged.content is not None:
-        what = f"Kata gives guests kernel_params {now.kernel_params!r}; the stack wants {merged.value!r}"
+        message = f"Kata gives guests kernel_params {now.kernel_params!r}; the stack wants {merged.value!r}"
         content = files.read_bytes(root, merged.target.file)
-        yield of_file("file", what, "kata", merged.target.file, merged.content, content)
+        yield of_file("file", message, "kata", merged.target.file, merged.content, content)
     if state.handler is not None:
         runtime = kata_handler.find(root, state.node, state.handler.runtime)
         lost = kata_handler.unregistered(root, state.node, runtime, _handler(state, state.handler, now))
         if lost is not None:
-            what = f"{runtime.place.name} does not know the handler {state.handler.name} as the stack wants it"
-            yield of_file("handler", what, "kata", *lost)
+            message = f"{runtime.place.name} does not know the handler {state.handler.name} as the stack wants it"
+            yield of_file("handler", message, "kata", *lost)
 
 
 def _handler(state: KataState, handler: HandlerState, now: kata.Effective) -> Handler:
@@ -172,7 +174,7 @@ def _install(root: Path, state: KataState, archive: Archive) -> bool:
 def _is_release_read(root: Path, state: KataState) -> bool:
     """Whether the new release's own file will be read: nothing outside the install folder comes before it."""
     try:
-        found = kata.chosen(
+        choice = kata.chosen(
             root,
             runtime=state.runtime,
             hypervisor=state.hypervisor,
@@ -183,7 +185,7 @@ def _is_release_read(root: Path, state: KataState) -> bool:
         if error.code != "kata-not-found":
             raise
         return True
-    return found.resolved.startswith(f"{kata_layout.INSTALL_FOLDER}/")
+    return choice.resolved.startswith(f"{kata_layout.INSTALL_FOLDER}/")
 
 
 def _link_shim(root: Path, transaction: Transaction, runtime: str) -> bool:
@@ -209,22 +211,22 @@ def _effective(root: Path, state: KataState, settings: Path | None = None) -> ka
     )
 
 
-def _merge(root: Path, state: KataState, found: kata.Effective) -> Merged:
+def _merge(root: Path, state: KataState, effective: kata.Effective) -> Merged:
     """What is to be written to have the parameters in effect; decides only."""
-    name, given, read = state.hypervisor, state.kernel_params, found.resolved_file
-    release = found.version or state.version
+    name, additions, read = state.hypervisor, state.kernel_params, effective.resolved_file
+    release = effective.version or state.version
     text = kata_config.decode(files.read_bytes(root, read) or b"", read)
     entries = kata.drop_ins(root, read, runtime=state.runtime, version=release)
     setting = tuple(path for path, content in entries if kata_config.sets_parameters(content, name, path))
     target = kata_layout.written_file(read, text, release, setting)
-    base = kata_config.parameters([(read, text), *(one for one in entries if one[0] != target.file)], name)
+    base = kata_config.parameters([(read, text), *(entry for entry in entries if entry[0] != target.file)], name)
     known: list[str] = []
     if not any(path != target.file for path in setting):
         base, known = _base_of_edited(root, read, base)
-    kernel_params.check(given, base)
-    value = kernel_params.merge(base, given)
+    kernel_params.check(additions, base)
+    value = kernel_params.merge(base, additions)
     content: str | None = None
-    if value != found.kernel_params:
+    if value != effective.kernel_params:
         content = kata_config.drop_in(name, value)
         if target.strategy == "edit":
             content = kata_config.with_parameters(text, name, value, target.file)
@@ -238,8 +240,8 @@ def _write(transaction: Transaction, state: KataState, merged: Merged) -> bool:
     assert merged.content is not None
     if merged.target.strategy == "edit":
         # Old and new ones until the result is verified, so that neither a kill nor a roll-back forgets any.
-        given = state.kernel_params
-        _remember(transaction, merged, [*merged.known, *(one for one in given if one not in merged.known)])
+        additions = state.kernel_params
+        _remember(transaction, merged, [*merged.known, *(parameter for parameter in additions if parameter not in merged.known)])
     with step(f"Writing kernel_params of [hypervisor.{state.hypervisor}] to {merged.target.file}"):
         return transaction.write(merged.target.file, merged.content)
 
@@ -249,7 +251,7 @@ def _base_of_edited(root: Path, path: str, now: str) -> tuple[str, list[str]]:
     record = journal.recorded(root, JOURNAL).get(f"{RECORD}{path}")
     if not isinstance(record, dict):
         return now, []
-    base, ours = str(record["base"]), [str(one) for one in record["ours"]]
+    base, ours = str(record["base"]), [str(parameter) for parameter in record["ours"]]
     if now == kernel_params.merge(base, ours):
         return base, ours
     return kernel_params.unmerge(now, base, ours), ours

@@ -29,11 +29,11 @@ def run(root: Path, *, file: str, sets: list[str], hypervisor: str | None, write
     """
     path = str(Path(file).absolute()) if root == Path("/") else file
     resolved = files.resolve(root, path)
-    given = files.read_bytes(root, resolved)
-    if given is None:
-        what = f"{path} is a symbolic link to {resolved}, which" if resolved != path else path
-        raise NodeError("file-unreadable", f"{what} does not exist", expected="a Kata configuration file that exists")
-    text = kata_config.decode(given, path)
+    original = files.read_bytes(root, resolved)
+    if original is None:
+        subject = f"{path} is a symbolic link to {resolved}, which" if resolved != path else path
+        raise NodeError("file-unreadable", f"{subject} does not exist", expected="a Kata configuration file that exists")
+    text = kata_config.decode(original, path)
     name = hypervisor or _only_hypervisor(text, path)
     before = kata_config.parameters([(path, text)], name)
     kernel_params.check(sets, before)
@@ -65,9 +65,9 @@ def _only_hypervisor(text: str, path: str) -> str:
     names = kata_config.hypervisors(text, path)
     if len(names) == 1:
         return names[0]
-    what = f"has {len(names)} hypervisor tables: {', '.join(names)}" if names else "has no hypervisor table"
+    problem = f"has {len(names)} hypervisor tables: {', '.join(names)}" if names else "has no hypervisor table"
     raise NodeError(
-        "bad-input", f"{path} {printable(what, 300)}", expected="the name of one of the file's tables as --hypervisor"
+        "bad-input", f"{path} {printable(problem, 300)}", expected="the name of one of the file's tables as --hypervisor"
     )
 
 

@@ -79,17 +79,17 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
             kata_handler.find(root, node, state.handler.runtime)
         own_qemu = refuse_unready(root, node, state.kata) if state.kata else None
         flag = cpu_flag()
-        wanted = _modules(flag)
-        new = [module for module in wanted if module not in modules.loaded(root) | modules.built_in(root)]
+        required = _modules(flag)
+        new = [module for module in required if module not in modules.loaded(root) | modules.built_in(root)]
         with Transaction(root, JOURNAL) as change:
             known = change.recorded(MODULES_RECORD)
             if new:
-                earlier = [str(one) for one in known] if isinstance(known, list) else []
+                earlier = [str(module) for module in known] if isinstance(known, list) else []
                 change.remember(MODULES_RECORD, list(dict.fromkeys([*earlier, *new])))
             try:
-                said = {module: modules.load(module) for module in wanted}
-                found = presence(flag)
-                refuse_missing(node, found, said)
+                answers = {module: modules.load(module) for module in required}
+                hardware = presence(flag)
+                refuse_missing(node, hardware, answers)
             except BaseException:
                 with undisturbed():
                     modules.unload(root, new)
@@ -98,7 +98,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
                     else:
                         change.remember(MODULES_RECORD, known)
                 raise
-            changed = keep(root, change, wanted) or bool(new)
+            changed = keep(root, change, required) or bool(new)
     guest: dict[str, object] = {"booted": None, "seconds": 0.0, "qemu": "", "kernel": "", "attempts": 0}
     kernel = f"/boot/vmlinuz-{os.uname().release}"
     qemu = own_qemu or find_qemu()
@@ -114,7 +114,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         "changed": changed,
         "os": {"id": system.id, "versionId": system.version_id, "codename": system.codename},
         "emulated": slow,
-        "kvm": found.as_dict(),
+        "kvm": hardware.as_dict(),
         "guest": guest,
         "explanation": explanation,
     }
@@ -137,56 +137,55 @@ def presence(flag: str | None) -> Presence:
     return Presence(flag, kvm, {module: Path(device).exists() for module, device in DEVICES.items()})
 
 
-def refuse_missing(node: str, found: Presence, said: dict[str, str]) -> None:
-    """Raise the error for what is missing; `said` is what modprobe answered, by module."""
-    if not found.kvm:
-        if found.flag is None:
+def refuse_missing(node: str, hardware: Presence, answers: dict[str, str]) -> None:
+    """Raise the error for what is missing; `answers` is what modprobe answered, by module."""
+    if not hardware.kvm:
+        if hardware.flag is None:
             cause = "its processor has neither vmx nor svm"
         else:
-            answer = said[KVM_MODULES[found.flag]]
-            cause = (
-                f"{KVM_MODULES[found.flag]} {f'cannot be loaded: {answer}' if answer else 'is loaded and gives no usable device'}"
-            )
-        raise NodeError("preflight-no-kvm", f"Node {node} has no usable /dev/kvm: {cause}", details={"kvm": found.as_dict()})
-    for module, there in found.devices.items():
-        if not there:
+            answer = answers[KVM_MODULES[hardware.flag]]
+            fault = f"cannot be loaded: {answer}" if answer else "is loaded and gives no usable device"
+            cause = f"{KVM_MODULES[hardware.flag]} {fault}"
+        raise NodeError("preflight-no-kvm", f"Node {node} has no usable /dev/kvm: {cause}", details={"kvm": hardware.as_dict()})
+    for module, is_present in hardware.devices.items():
+        if not is_present:
             raise NodeError(
                 "preflight-module-missing",
-                f"Node {node} has no {DEVICES[module]}: {said[module] or f'{module} is loaded and gives none'}",
+                f"Node {node} has no {DEVICES[module]}: {answers[module] or f'{module} is loaded and gives none'}",
                 module=module,
-                details={"kvm": found.as_dict()},
+                details={"kvm": hardware.as_dict()},
             )
 
 
-def keep(root: Path, change: Transaction, wanted: list[str]) -> bool:
+def keep(root: Path, change: Transaction, required: list[str]) -> bool:
     """Have the modules loaded at every start; those built into the kernel need no line. Whether that changed a file."""
-    content = _kept(root, wanted)
+    content = _kept(root, required)
     return content is not None and change.write(MODULES_FILE, content, 0o644)
 
 
-def _kept(root: Path, wanted: list[str]) -> bytes | None:
+def _kept(root: Path, required: list[str]) -> bytes | None:
     """What `MODULES_FILE` is to hold; None where every module is built into the kernel."""
     inside = modules.built_in(root)
-    lines = "".join(f"{module}\n" for module in wanted if module not in inside)
+    lines = "".join(f"{module}\n" for module in required if module not in inside)
     return f"# Kata needs these (kata-nodes preflight).\n{lines}".encode() if lines else None
 
 
 def differences(root: Path) -> Iterator[Difference]:
     """The modules, devices and file of modules that `run` would bring; changes nothing."""
     flag = cpu_flag()
-    wanted = _modules(flag)
-    found, unloaded = presence(flag), modules.unloaded(root, wanted)
-    for module in wanted:
+    required = _modules(flag)
+    hardware, unloaded = presence(flag), modules.unloaded(root, required)
+    for module in required:
         device = DEVICES.get(module, "/dev/kvm")
-        if not (found.devices[module] if module in DEVICES else found.kvm):
+        if not (hardware.devices[module] if module in DEVICES else hardware.kvm):
             yield Difference("module", f"{device} is missing, which the module {module} gives", "preflight", device)
         elif module in unloaded:
             yield Difference("module", f"the module {module} is not loaded", "preflight")
-    content = _kept(root, wanted)
+    content = _kept(root, required)
     now = read_bytes(root, MODULES_FILE)
     if content is not None and now != content:
-        what = f"{MODULES_FILE} does not name the modules to load at each start"
-        yield of_file("file", what, "preflight", MODULES_FILE, content, now)
+        message = f"{MODULES_FILE} does not name the modules to load at each start"
+        yield of_file("file", message, "preflight", MODULES_FILE, content, now)
 
 
 def _modules(flag: str | None) -> list[str]:
@@ -207,10 +206,10 @@ def tiny_guest(node: str, qemu: str, kernel: str, slow: bool) -> tuple[dict[str,
         vcpus=1,
         end=f"{nonce} end",
     )
-    done, attempts, why = boot_patiently(plan, accel=ACCELERATOR, timeout=BOOT_SECONDS, emulated=slow)
+    result, attempts, why = boot_patiently(plan, accel=ACCELERATOR, timeout=BOOT_SECONDS, emulated=slow)
     guest: dict[str, object] = {
-        "booted": done.reached,
-        "seconds": done.seconds,
+        "booted": result.reached,
+        "seconds": result.seconds,
         "qemu": qemu,
         "kernel": kernel,
         "attempts": attempts,
@@ -218,9 +217,9 @@ def tiny_guest(node: str, qemu: str, kernel: str, slow: bool) -> tuple[dict[str,
     if why is not None:
         raise NodeError(
             "preflight-guest-not-up",
-            f"Node {node}: no guest reached user space in {done.seconds:g} s (boot {attempts}, {qemu}, {kernel}): {why.cause}",
+            f"Node {node}: no guest reached user space in {result.seconds:g} s (boot {attempts}, {qemu}, {kernel}): {why.cause}",
             remedy=why.remedy,
-            details={"guest": guest, "console": printable(done.console[-2000:])},
+            details={"guest": guest, "console": printable(result.console[-2000:])},
         )
     again = f" after {attempts - 1} that hung, as happens on an emulated node" if attempts > 1 else ""
-    return guest, f"a guest of the node's own kernel reached user space in {done.seconds:g} s{again}"
+    return guest, f"a guest of the node's own kernel reached user space in {result.seconds:g} s{again}"

@@ -47,7 +47,7 @@ class Proof:
     effective: Effective
     root: Path
 
-    def here(self, path: object) -> str | None:
+    def host_path(self, path: object) -> str | None:
         """A file that the configuration names, under the root folder; None when it names none."""
         return str(self.root / str(path).lstrip("/")) if path else None
 
@@ -115,7 +115,7 @@ def as_dict(verdict: Verdict) -> dict[str, object]:
     }
 
 
-def insist(proof: Proof, where: str, verdict: Verdict) -> None:
+def require_passed(proof: Proof, where: str, verdict: Verdict) -> None:
     """Raise the verdict's failure, naming node and place; nothing when it passed.
 
     The rungs are told as progress: the engine repeats a failed command's whole output, in which one sentence must stand out.
@@ -136,11 +136,11 @@ def insist(proof: Proof, where: str, verdict: Verdict) -> None:
 def plan_of(proof: Proof, nonce: str) -> Plan:
     """The guest that Kata would boot, with our first process in it."""
     table = proof.effective.hypervisor
-    qemu = proof.here(table.get("path")) if proof.hypervisor == "qemu" else None
+    qemu = proof.host_path(table.get("path")) if proof.hypervisor == "qemu" else None
     qemu = qemu or find_qemu()
     if qemu is None:
         raise NodeError("tool-missing", f"Node {proof.node} has no QEMU to boot the proof's guest with", package="QEMU")
-    kernel, initrd, image = (proof.here(table.get(key)) for key in ("kernel", "initrd", "image"))
+    kernel, initrd, image = (proof.host_path(table.get(key)) for key in ("kernel", "initrd", "image"))
     if kernel is None or (initrd is None and image is None):
         raise NodeError(
             "file-invalid",
@@ -173,23 +173,23 @@ def guest_proof(proof: Proof, seconds: float) -> tuple[Verdict, list[str], int]:
     nonce = new_nonce()
     plan = plan_of(proof, nonce)
     slow = emulated()
-    done, attempts, why = boot_patiently(plan, accel=ACCELERATOR, timeout=seconds / 3 if slow else seconds, emulated=slow)
-    if why is not None and nonce not in done.console:
+    result, attempts, why = boot_patiently(plan, accel=ACCELERATOR, timeout=seconds / 3 if slow else seconds, emulated=slow)
+    if why is not None and nonce not in result.console:
         raise NodeError(
             "proof-guest-not-up",
-            f"Node {proof.node}: the guest that Kata would boot did not reach user space within {done.seconds:g} s "
+            f"Node {proof.node}: the guest that Kata would boot did not reach user space within {result.seconds:g} s "
             f"(boot {attempts}, kernel {plan.kernel}): {why.cause}",
             remedy=why.remedy,
-            details={"commandLine": plan.append, "console": printable(done.console[-2000:])},
+            details={"commandLine": plan.append, "console": printable(result.console[-2000:])},
         )
-    verdict = judge(done.console, nonce, boot_id(proof.root), proof.expect, sandbox=proof.sandbox)
-    insist(proof, "booted guest", verdict)
+    verdict = judge(result.console, nonce, boot_id(proof.root), proof.expect, sandbox=proof.sandbox)
+    require_passed(proof, "booted guest", verdict)
     notes = []
     if attempts > 1:
         notes.append(f"the guest hung {attempts - 1} time(s) before it came up: this node is emulated")
-    wanted = guest_memory.of_guest(proof.effective.hypervisor.get("default_memory"), proof.runtime)
-    if wanted > plan.memory_mib:
-        notes.append(f"the guest had {plan.memory_mib} MiB, not default_memory = {wanted}: the node has no more free")
+    configured = guest_memory.of_guest(proof.effective.hypervisor.get("default_memory"), proof.runtime)
+    if configured > plan.memory_mib:
+        notes.append(f"the guest had {plan.memory_mib} MiB, not default_memory = {configured}: the node has no more free")
     return verdict, notes, attempts
 
 
@@ -226,21 +226,26 @@ def container_proof(proof: Proof, image: str | None, seconds: float, network: bo
     """
     nonce = new_nonce()
     with nullcontext(image) if image else own_image(nonce, proof.sandbox) as name:
-        done = patiently(proof, nonce, str(name), network, seconds)
-    if nonce not in done.stdout:
-        why = explain_docker(done.stderr)
-        if agent_silent(done.stderr):
+        container = patiently(proof, nonce, str(name), network, seconds)
+    if nonce not in container.stdout:
+        why = explain_docker(container.stderr)
+        if agent_silent(container.stderr):
             why = own_console(proof) or why
-        said = f"Node {proof.node}: the container of runtime {RUNTIME_NAME} did not start (exit code {done.code}): {why.cause}"
+        message = (
+            f"Node {proof.node}: the container of runtime {RUNTIME_NAME} did not start (exit code {container.code}): {why.cause}"
+        )
         if why.base_parameters:
             raise NodeError(
                 "proof-base-parameters-lost",
-                f"{said}; {KEY} is {printable(proof.effective.kernel_params, 200)!r}, set by {proof.effective.sources.get(KEY)}",
+                f"{message}; {KEY} is {printable(proof.effective.kernel_params, 200)!r}, "
+                f"set by {proof.effective.sources.get(KEY)}",
             )
-        raise NodeError("proof-container-failed", said, remedy=why.remedy)
+        raise NodeError("proof-container-failed", message, remedy=why.remedy)
     place = "image" if image else "guest"
-    verdict = judge(done.stdout, nonce, boot_id(proof.root), proof.expect, sandbox=proof.sandbox, network=network, place=place)
-    insist(proof, f"container of runtime {RUNTIME_NAME}", verdict)
+    verdict = judge(
+        container.stdout, nonce, boot_id(proof.root), proof.expect, sandbox=proof.sandbox, network=network, place=place
+    )
+    require_passed(proof, f"container of runtime {RUNTIME_NAME}", verdict)
     return verdict
 
 
@@ -252,11 +257,11 @@ def patiently(proof: Proof, nonce: str, image: str, network: bool, seconds: floa
     deadline = time.monotonic() + seconds
     tries = TRIES if emulated() else 1
     for attempt in range(1, tries + 1):
-        done = started(proof, nonce, image, network, max(1.0, deadline - time.monotonic()))
-        if nonce in done.stdout or not agent_silent(done.stderr) or time.monotonic() > deadline:
+        container = started(proof, nonce, image, network, max(1.0, deadline - time.monotonic()))
+        if nonce in container.stdout or not agent_silent(container.stderr) or time.monotonic() > deadline:
             break
         say(f"the guest of the container did not answer on this emulated node (container {attempt} of {tries})")
-    return done
+    return container
 
 
 def started(proof: Proof, nonce: str, image: str, network: bool, seconds: float) -> Finished:
@@ -299,13 +304,13 @@ def own_console(proof: Proof) -> Explanation | None:
     )
     if whole.image is not None:
         append += " root=/dev/vda1 rootflags=ro"  # the disk is attached as virtio-blk here, whatever Kata takes
-    done = boot(
+    result = boot(
         replace(whole, initrd=whole.initrd[:-1], append=append),
         accel=ACCELERATOR,
         timeout=OWN_BOOT_SECONDS * (2 if emulated() else 1),
     )
-    fault = known_fault(done.console)
-    if fault is None and "Power down" in done.console and "ttRPC server started" not in done.console:
+    fault = known_fault(result.console)
+    if fault is None and "Power down" in result.console and "ttRPC server started" not in result.console:
         return Explanation(
             "the guest's first process ended by itself before Kata's agent listened, as in a guest without vsock",
             "Use an initrd or image that belongs to this kernel and holds its modules for vsock",

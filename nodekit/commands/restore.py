@@ -34,28 +34,28 @@ class _Run:
     kept: list[str] = field(default_factory=list)
     failed: list[NodeError] = field(default_factory=list)
 
-    def part(self, name: str, what: str, do: Callable[[bool], None]) -> bool:
+    def part(self, name: str, subject: str, do: Callable[[bool], None]) -> bool:
         """Undo one part of the journal `name`; true unless it is to be tried again.
 
         `do` is told whether it failed in the run before too. What fails in two runs is left and named, so that a node that
         cannot be what it was does not keep a stack from being destroyed.
         """
-        again = what in _failed(self.root, name)
+        again = subject in _failed(self.root, name)
         try:
             do(again)
         except NodeError as error:
             if again and error.code not in ENDS_BY_ITSELF:
-                self.leave(f"{what} of '{name}'", f"failed in two runs: {error.message}")
+                self.leave(f"{subject} of '{name}'", f"failed in two runs: {error.message}")
                 return True
             self.failed.append(error)
             with suppress(NodeError):  # a disk that takes nothing: the next run tries everything again
-                journal.note(self.root, name, FAILED_RECORD, sorted({*_failed(self.root, name), what}))
+                journal.note(self.root, name, FAILED_RECORD, sorted({*_failed(self.root, name), subject}))
             return False
         return True
 
-    def leave(self, what: str, why: str) -> None:
+    def leave(self, subject: str, why: str) -> None:
         """Name something that stays as it is."""
-        line = f"{what}: {why}"
+        line = f"{subject}: {why}"
         say(f"left as it is: {line}")
         self.kept.append(line)
 
@@ -89,14 +89,14 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
 def _whole(this: _Run) -> NodeError:
     """The first failure, with the others and what was done all the same."""
     first, *others = this.failed
-    message = "; ".join([first.message.rstrip("."), *(one.message.rstrip(".") for one in others)])
+    message = "; ".join([first.message.rstrip("."), *(error.message.rstrip(".") for error in others)])
     remedy = f"{first.remedy.rstrip('.')}; what fails in the next run too is left as it is and named"
     return NodeError(first.code, message, remedy=remedy, details={"restored": this.restored, "kept": this.kept})
 
 
 def _failed(root: Path, name: str) -> list[str]:
     record = journal.recorded(root, name).get(FAILED_RECORD)
-    return [str(one) for one in record] if isinstance(record, list) else []
+    return [str(part) for part in record] if isinstance(record, list) else []
 
 
 def _readable(this: _Run, name: str) -> None:
@@ -112,35 +112,35 @@ def _readable(this: _Run, name: str) -> None:
 def _journal(this: _Run, name: str) -> None:
     """Undo all that one journal holds, and end it unless a part is to be tried again."""
     root = this.root
-    done = True
+    finished = True
     needs_source = False
     if name == JOURNAL:
         # Before the packages, whose change restarts dockerd; and these before the source that they come from.
-        done &= this.part(name, daemon_json.PATH, lambda _: _files(this, name, only=(daemon_json.PATH,)))
+        finished &= this.part(name, daemon_json.PATH, lambda _: _files(this, name, only=(daemon_json.PATH,)))
         needs_source = not this.part(name, "the packages", lambda again: _packages(this, again))
-        done &= not needs_source
+        finished &= not needs_source
     if name == kata.JOURNAL and kata_archive.installed(root) is not None:
         _leave_to_removal(root)
     with step(f"Putting the files of '{name}' back"):
         skip = (SOURCE,) if needs_source else ()
-        done &= this.part(name, "the files", lambda _: _files(this, name, skip=skip))
+        finished &= this.part(name, "the files", lambda _: _files(this, name, skip=skip))
     if name == kata_handler.JOURNAL:
         kata_handler.reread(root)
     if name == JOURNAL:
         _service(root)
-        done &= this.part(name, "the units", lambda _: _units(this))
+        finished &= this.part(name, "the units", lambda _: _units(this))
     if name == preflight.JOURNAL:
-        done &= this.part(name, "the modules", lambda _: _modules(this))
-    if done:
+        finished &= this.part(name, "the modules", lambda _: _modules(this))
+    if finished:
         this.part(name, "the journal", lambda _: journal.end(root, name))
 
 
 def _files(this: _Run, name: str, *, only: tuple[str, ...] | None = None, skip: tuple[str, ...] = ()) -> None:
     """Put files back; the pass over all of them names those that stay."""
-    done = journal.put_back(this.root, name, only=only, skip=skip)
-    this.restored += done.restored
+    outcome = journal.put_back(this.root, name, only=only, skip=skip)
+    this.restored += outcome.restored
     if only is None:
-        for path, why in done.kept.items():
+        for path, why in outcome.kept.items():
             this.leave(path, why)
 
 
@@ -178,7 +178,9 @@ def _units(this: _Run) -> None:
     before = journal.recorded(this.root, JOURNAL).get(UNITS_RECORD)
     if isinstance(before, dict):
         known = {
-            unit: docker.Unit(one["active"] is True, str(one["enabled"])) for unit, one in before.items() if isinstance(one, dict)
+            unit: docker.Unit(state["active"] is True, str(state["enabled"]))
+            for unit, state in before.items()
+            if isinstance(state, dict)
         }
         this.restored += [f"unit {unit}" for unit in docker.bring_units_back(known)]
 

@@ -29,11 +29,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(root: Path) -> Document:
     """The document. Of another root folder only what lies in files is told, not what runs on this machine."""
-    here = root == MACHINE
+    is_this_machine = root == MACHINE
     return {
         "program": __version__,
         "os": _or_reason(lambda: asdict(os_release(root))),
-        "machine": _machine(root) if here else None,
+        "machine": _machine(root) if is_this_machine else None,
         "docker": {
             "daemon": _daemon(root),
             "packages": _or_reason(partial(_packages, root)),
@@ -72,9 +72,9 @@ def _lines(value: object, indent: str) -> Iterator[str]:
             yield from _lines(inner, indent + "  ")
         elif isinstance(inner, list) and inner:
             yield f"{indent}{key}:"
-            for one in inner:
-                shown = "  ".join(str(part) for part in one.values()) if isinstance(one, dict) else one
-                yield f"{indent}  - {shown}"
+            for item in inner:
+                line = "  ".join(str(part) for part in item.values()) if isinstance(item, dict) else item
+                yield f"{indent}  - {line}"
         else:
             yield f"{indent}{key}: {'none' if inner in (None, [], {}, '') else inner}"
 
@@ -129,8 +129,8 @@ def _contradictions(root: Path) -> list[str]:
 
 def _effective(root: Path, runtime: str, hypervisor: str) -> Document:
     """What a person must know; the question `effective` tells the rest."""
-    found = effective.run(root, runtime=runtime, hypervisor=hypervisor, config_path=None)
-    return {key: found[key] for key in ("configFile", "chosenBy", "dropIns", "kernelParams", "launchers", "dead", "notes")}
+    document = effective.run(root, runtime=runtime, hypervisor=hypervisor, config_path=None)
+    return {key: document[key] for key in ("configFile", "chosenBy", "dropIns", "kernelParams", "launchers", "dead", "notes")}
 
 
 def _compatible(root: Path, runtime: str) -> object:
@@ -138,16 +138,16 @@ def _compatible(root: Path, runtime: str) -> object:
     states, release = apt.package_states(PACKAGES[:1], root), kata.version(root)
     if not states or release is None:
         return None
-    found = docker_matrix.verdict(upstream_version(states[PACKAGES[0]].version), release, runtime)
-    return {"ok": found.ok, "because": found.reason, "cure": found.cure}
+    result = docker_matrix.verdict(upstream_version(states[PACKAGES[0]].version), release, runtime)
+    return {"ok": result.ok, "because": result.reason, "cure": result.cure}
 
 
 def _changes(root: Path) -> Document:
     """What this program has changed, so what `restore` would put back, and what it would keep because somebody edited it."""
-    found: Document = {}
+    changes: Document = {}
     for name in journal.journals(root):
         outlook = journal.outlook(root, name)
-        found[name] = {"restores": outlook.restored, "keeps": outlook.kept}
+        changes[name] = {"restores": outlook.restored, "keeps": outlook.kept}
     records = journal.recorded(root, JOURNAL)
     packages = {key.removeprefix(PACKAGE_RECORD): value for key, value in records.items() if key.startswith(PACKAGE_RECORD)}
-    return found | ({"packagesBefore": packages} if packages else {})
+    return changes | ({"packagesBefore": packages} if packages else {})

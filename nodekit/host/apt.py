@@ -77,8 +77,8 @@ def package_states(names: Iterable[str], root: Path = Path("/")) -> dict[str, Pa
 
     `root` is for looking at another root folder only: changes are made on the machine itself.
     """
-    there = [] if root == Path("/") else ["--admindir", str(root / "var/lib/dpkg")]
-    argv = ["dpkg-query", *there, "-W", f"-f={STATE_FORMAT}", *names]
+    database = [] if root == Path("/") else ["--admindir", str(root / "var/lib/dpkg")]
+    argv = ["dpkg-query", *database, "-W", f"-f={STATE_FORMAT}", *names]
     return parse_states(run(argv, timeout=QUERY_TIMEOUT, env=_environment(), check=False).stdout)
 
 
@@ -91,8 +91,8 @@ def before(names: Iterable[str]) -> dict[str, Before]:
     """These packages as they are now, for a later `go_back`."""
     names = list(names)
     argv = ["dpkg-query", "-W", f"-f={STATE_FORMAT}", *names]
-    said = run(argv, timeout=QUERY_TIMEOUT, env=_environment(), check=False).stdout
-    states, leftovers, automatic = parse_states(said), parse_leftovers(said), _automatic(names)
+    output = run(argv, timeout=QUERY_TIMEOUT, env=_environment(), check=False).stdout
+    states, leftovers, automatic = parse_states(output), parse_leftovers(output), _automatic(names)
     return {
         name: Before(
             states[name].version if name in states else None,
@@ -125,8 +125,8 @@ def lock_holder(root: Path) -> str | None:
             continue  # no such lock file: nobody can hold it
         try:
             # struct flock of 64-bit Linux: type, whence, start, length, pid.
-            asked = struct.pack("@hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            kind, _, _, _, pid = struct.unpack("@hhqqi4x", fcntl.fcntl(handle, fcntl.F_GETLK, asked))
+            request = struct.pack("@hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind, _, _, _, pid = struct.unpack("@hhqqi4x", fcntl.fcntl(handle, fcntl.F_GETLK, request))
         finally:
             os.close(handle)
         if kind != fcntl.F_UNLCK:
@@ -143,13 +143,13 @@ def _held_error(holder: str, waited: float) -> NodeError:
 
 def _wait_for_locks(root: Path, lock_timeout: float) -> None:
     end = time.monotonic() + lock_timeout
-    said = False
+    is_reported = False
     while (holder := lock_holder(root)) is not None:
         if time.monotonic() >= end:
             raise _held_error(holder, lock_timeout)
-        if not said:
+        if not is_reported:
             say(f"apt is locked by {holder}; waiting up to {lock_timeout:g} s")
-            said = True
+            is_reported = True
         time.sleep(0.5)
 
 
@@ -255,9 +255,9 @@ def _locked_run(root: Path, argv: Sequence[str], lock_timeout: float, timeout: f
     while True:
         left = max(0.0, end - time.monotonic())
         _wait_for_locks(root, left)
-        done = _follow([*argv], timeout)
-        if done.code == 0 or not _LOCKED.search(done.stdout):
-            return done
+        result = _follow([*argv], timeout)
+        if result.code == 0 or not _LOCKED.search(result.stdout):
+            return result
         if time.monotonic() >= end:
             raise _held_error(lock_holder(root) or "a process that has just ended", lock_timeout)
         time.sleep(1)
@@ -276,12 +276,12 @@ def settle(root: Path, lock_timeout: float) -> None:
     if shutil.which("cloud-init") and not _within_cloud_init(root):
         with step("Waiting for cloud-init"), suppress(NodeError):  # one that never ends must not stop this for ever
             run(["cloud-init", "status", "--wait"], timeout=lock_timeout, check=False)
-    done = _locked_run(root, ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"], lock_timeout, CHANGE_TIMEOUT)
-    if done.code != 0:
+    result = _locked_run(root, ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"], lock_timeout, CHANGE_TIMEOUT)
+    if result.code != 0:
         raise NodeError(
             "package-install-failed",
-            f"dpkg cannot finish an earlier interrupted installation: {_telling(done.stdout)}",
-            _case(done.stdout, "interrupted"),
+            f"dpkg cannot finish an earlier interrupted installation: {_telling(result.stdout)}",
+            _case(result.stdout, "interrupted"),
         )
     reach("packages-settled")
 
@@ -294,13 +294,13 @@ def refresh(root: Path, source: str, lock_timeout: float) -> None:
     argv = ["apt-get", "update", "-o", f"Dir::Etc::sourcelist={root / source.lstrip('/')}", "-o", "Dir::Etc::sourceparts=-"]
     # Without List-Cleanup=0 apt would delete the indices of all other sources; a failed download is otherwise exit code 0.
     argv += ["-o", "APT::Get::List-Cleanup=0", "-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=2"]
-    done = _locked_run(root, argv, lock_timeout, UPDATE_TIMEOUT)
-    if done.code != 0 or re.search(r"^(Err:|W: Failed to fetch)", done.stdout, re.MULTILINE):
-        wrong_clock = re.search(r"^E: Release file .* is (not valid yet|expired)", done.stdout, re.MULTILINE)
+    result = _locked_run(root, argv, lock_timeout, UPDATE_TIMEOUT)
+    if result.code != 0 or re.search(r"^(Err:|W: Failed to fetch)", result.stdout, re.MULTILINE):
+        wrong_clock = re.search(r"^E: Release file .* is (not valid yet|expired)", result.stdout, re.MULTILINE)
         raise NodeError(
             "repository-unreachable",
-            f"The index of the repository in {source} cannot be read: {_telling(done.stdout)}",
-            _case(done.stdout, "clock" if wrong_clock else ""),
+            f"The index of the repository in {source} cannot be read: {_telling(result.stdout)}",
+            _case(result.stdout, "clock" if wrong_clock else ""),
         )
     reach("index-read")
 
@@ -323,36 +323,36 @@ def offers(names: Sequence[str]) -> list[tuple[str, str, str]]:
 
     Raises NodeError `apt-sources-invalid` with apt's own words when it cannot read its lists.
     """
-    done = run(["apt-cache", "madison", *names], timeout=QUERY_TIMEOUT, env=_environment(), check=False)
-    if done.code != 0 and re.search(r"^E: ", done.stderr, re.MULTILINE):
-        raise NodeError("apt-sources-invalid", f"apt cannot read its lists: {_telling(done.stderr)}")
-    return madison_rows(done.stdout)
+    result = run(["apt-cache", "madison", *names], timeout=QUERY_TIMEOUT, env=_environment(), check=False)
+    if result.code != 0 and re.search(r"^E: ", result.stderr, re.MULTILINE):
+        raise NodeError("apt-sources-invalid", f"apt cannot read its lists: {_telling(result.stderr)}")
+    return madison_rows(result.stdout)
 
 
 def require_version(package: str, version: str) -> None:
     """Raise NodeError `version-not-in-repository`, naming the versions that are there, unless apt knows this one."""
-    there = list(dict.fromkeys(known for name, known, _ in offers([package]) if name == package))
-    if version not in there:
+    versions = list(dict.fromkeys(known for name, known, _ in offers([package]) if name == package))
+    if version not in versions:
         raise NodeError(
             "version-not-in-repository",
-            f"No repository of this node holds {package} {version}; it holds {', '.join(there[:20]) or 'none at all'}",
+            f"No repository of this node holds {package} {version}; it holds {', '.join(versions[:20]) or 'none at all'}",
         )
 
 
-def simulate(wanted: Sequence[str]) -> Simulated:
+def simulate(requested: Sequence[str]) -> Simulated:
     """What apt would do for these arguments of `install`; raises NodeError `package-install-failed` when it cannot."""
-    argv = ["apt-get", "install", "--simulate", "--allow-downgrades", "--allow-change-held-packages", *wanted]
-    done = run(argv, timeout=QUERY_TIMEOUT, env=_environment(), check=False)
-    if done.code != 0:
+    argv = ["apt-get", "install", "--simulate", "--allow-downgrades", "--allow-change-held-packages", *requested]
+    result = run(argv, timeout=QUERY_TIMEOUT, env=_environment(), check=False)
+    if result.code != 0:
         raise NodeError(
             "package-install-failed",
-            f"apt finds no way to install {' '.join(wanted)}: {_telling(done.stdout + done.stderr)}",
+            f"apt finds no way to install {' '.join(requested)}: {_telling(result.stdout + result.stderr)}",
             command="'apt-get install' with these packages",
         )
-    return parse_simulation(done.stdout)
+    return parse_simulation(result.stdout)
 
 
-def install(root: Path, wanted: Sequence[str], lock_timeout: float, *, remove: bool = False) -> None:
+def install(root: Path, requested: Sequence[str], lock_timeout: float, *, remove: bool = False) -> None:
     """Install `name=version` and, with `remove`, remove `name-`.
 
     apt lets go of the hold of a package that it is told to change, and changes no other held one; every hold of the node is put
@@ -361,29 +361,29 @@ def install(root: Path, wanted: Sequence[str], lock_timeout: float, *, remove: b
     """
     were_held = _held()
     argv = ["apt-get", "install", "-y", "-q", *_DPKG, "-o", f"DPkg::Lock::Timeout={max(1, int(lock_timeout))}"]
-    argv += ["--allow-downgrades", "--allow-change-held-packages", *([] if remove else ["--no-remove"]), *wanted]
+    argv += ["--allow-downgrades", "--allow-change-held-packages", *([] if remove else ["--no-remove"]), *requested]
     try:
-        done = _locked_run(root, argv, lock_timeout, CHANGE_TIMEOUT)
+        result = _locked_run(root, argv, lock_timeout, CHANGE_TIMEOUT)
         reach("packages-changed")
     finally:
         lost = sorted((were_held & package_states(were_held).keys()) - _held()) if were_held else []
         if lost:
             mark(root, "hold", lost, lock_timeout)
-    if done.code != 0:
+    if result.code != 0:
         raise NodeError(
             "package-install-failed",
-            f"apt could not bring {' '.join(wanted)}: {_telling(done.stdout)}",
-            _case(done.stdout, "apt"),
+            f"apt could not bring {' '.join(requested)}: {_telling(result.stdout)}",
+            _case(result.stdout, "apt"),
         )
 
 
 def mark(root: Path, verb: str, names: Sequence[str], lock_timeout: float) -> None:
     """`hold`, `unhold`, or call packages `auto` or `manual`; raises NodeError `package-install-failed` or `apt-lock-held`."""
-    done = _locked_run(root, ["apt-mark", verb, *names], lock_timeout, QUERY_TIMEOUT)
-    if done.code != 0:
+    result = _locked_run(root, ["apt-mark", verb, *names], lock_timeout, QUERY_TIMEOUT)
+    if result.code != 0:
         raise NodeError(
             "package-install-failed",
-            f"apt-mark {verb} {' '.join(names)} failed: {_telling(done.stdout)}",
+            f"apt-mark {verb} {' '.join(names)} failed: {_telling(result.stdout)}",
             command=f"'apt-mark {verb}'",
         )
     reach("packages-marked")
@@ -467,13 +467,13 @@ def go_back(root: Path, before: Mapping[str, Before], lock_timeout: float) -> li
     if gone:
         _purge(root, gone, lock_timeout)
         changed.update(gone)
-    there = package_states(before)
-    automatic = _automatic(sorted(there)) if there else set()
+    states = package_states(before)
+    automatic = _automatic(sorted(states)) if states else set()
     for verb, names in (
-        ("hold", [name for name, state in there.items() if before[name].held and not state.held]),
-        ("unhold", [name for name, state in there.items() if state.held and not before[name].held]),
-        ("auto", [name for name in there if before[name].automatic and name not in automatic]),
-        ("manual", [name for name in there if name in automatic and not before[name].automatic]),
+        ("hold", [name for name, state in states.items() if before[name].held and not state.held]),
+        ("unhold", [name for name, state in states.items() if state.held and not before[name].held]),
+        ("auto", [name for name in states if before[name].automatic and name not in automatic]),
+        ("manual", [name for name in states if name in automatic and not before[name].automatic]),
     ):
         if names:
             mark(root, verb, sorted(names), lock_timeout)
@@ -483,7 +483,9 @@ def go_back(root: Path, before: Mapping[str, Before], lock_timeout: float) -> li
 
 def _purge(root: Path, names: Sequence[str], lock_timeout: float) -> None:
     """Remove what removed packages have left behind."""
-    done = _locked_run(root, ["dpkg", "--purge", *names], lock_timeout, CHANGE_TIMEOUT)
-    if done.code != 0:
-        raise NodeError("package-install-failed", f"dpkg --purge {' '.join(names)} failed: {_telling(done.stdout)}", command="it")
+    result = _locked_run(root, ["dpkg", "--purge", *names], lock_timeout, CHANGE_TIMEOUT)
+    if result.code != 0:
+        raise NodeError(
+            "package-install-failed", f"dpkg --purge {' '.join(names)} failed: {_telling(result.stdout)}", command="it"
+        )
     reach("packages-purged")

@@ -65,12 +65,12 @@ def entries(root: Path) -> list[Entry]:
     place = root / resolve(root, folder).lstrip("/")
     if place.is_dir():
         names += sorted(f"{folder}/{each.name}" for each in place.iterdir() if is_read(each.name))
-    found = []
+    sources = []
     for name in names:
         if (root / resolve(root, name).lstrip("/")).is_file():
             text = (read_bytes(root, name) or b"").decode(errors="replace")
-            found += [Entry(name, source) for source in parse(text, deb822=name.endswith(".sources"))]
-    return found
+            sources += [Entry(name, source) for source in parse(text, deb822=name.endswith(".sources"))]
+    return sources
 
 
 def refuse_lax_settings(root: Path) -> None:

@@ -85,7 +85,11 @@ def running_containers(root: Path) -> list[str]:
         answer = _get(root, "/containers/json")
     except (OSError, ValueError):
         return []
-    names = [one["Names"] for one in answer if isinstance(one, dict) and one.get("Names")] if isinstance(answer, list) else []
+    names = (
+        [container["Names"] for container in answer if isinstance(container, dict) and container.get("Names")]
+        if isinstance(answer, list)
+        else []
+    )
     return [printable(str(some[0]).lstrip("/"), 80) for some in names]
 
 
@@ -103,9 +107,9 @@ def problem(answer: Answer, version: str, runtime: str) -> str | None:
 def wait_until_well(root: Path, version: str, runtime: str) -> Answer:
     """Wait for an answer without `problem`; raises NodeError `docker-unhealthy` with the last lines of dockerd's log."""
     end = time.monotonic() + HEALTH_TIMEOUT
-    while (found := problem(answer := ask(root), version, runtime)) is not None:
+    while (fault := problem(answer := ask(root), version, runtime)) is not None:
         if time.monotonic() >= end:
-            raise NodeError("docker-unhealthy", f"{found}, {HEALTH_TIMEOUT:g} s after the change; its log ends: {_log()}")
+            raise NodeError("docker-unhealthy", f"{fault}, {HEALTH_TIMEOUT:g} s after the change; its log ends: {_log()}")
         time.sleep(POLL)
     return answer
 
@@ -126,12 +130,12 @@ def refuse_invalid(text: str) -> None:
             file.write(text)
         name = f"/proc/self/fd/{handle}"
         argv = ["dockerd", "--validate", "--config-file", name]
-        done = run(argv, timeout=CALL_TIMEOUT, pass_fds=(handle,), check=False)
+        result = run(argv, timeout=CALL_TIMEOUT, pass_fds=(handle,), check=False)
     finally:
         os.close(handle)
-    if done.code != 0:
-        said = printable((done.stderr.strip() or done.stdout.strip()).replace(name, PATH), 300)
-        raise NodeError("file-invalid", f"dockerd refuses {PATH}: {said}", file=PATH)
+    if result.code != 0:
+        output = printable((result.stderr.strip() or result.stdout.strip()).replace(name, PATH), 300)
+        raise NodeError("file-invalid", f"dockerd refuses {PATH}: {output}", file=PATH)
 
 
 @dataclass(frozen=True)
@@ -146,23 +150,23 @@ class Unit:
 def units() -> dict[str, Unit]:
     """The units of Docker and containerd that are there; none where no systemd runs."""
     argv = ["systemctl", "show", "--property=Id,LoadState,ActiveState,UnitFileState", *UNITS]
-    found = {}
+    states = {}
     for block in run(argv, timeout=CALL_TIMEOUT, check=False).stdout.split("\n\n"):
         fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         if fields.get("LoadState") in ("loaded", "masked"):
-            found[fields["Id"]] = Unit(fields["ActiveState"] in ("active", "activating"), fields["UnitFileState"])
-    return found
+            states[fields["Id"]] = Unit(fields["ActiveState"] in ("active", "activating"), fields["UnitFileState"])
+    return states
 
 
 def bring_units_back(before: Mapping[str, Unit]) -> list[str]:
     """Make units that are still there as they were; the names of those that changed. Raises NodeError `command-failed`."""
     now = units()
-    there = [name for name in before if name in now]
+    present = [name for name in before if name in now]
     todo = {
-        "enable": [name for name in there if before[name].enabled == "enabled" != now[name].enabled],
-        "disable": [name for name in there if before[name].enabled == "disabled" != now[name].enabled],
-        "stop": [name for name in there if now[name].active and not before[name].active],
-        "start": [name for name in there if before[name].active and not now[name].active],
+        "enable": [name for name in present if before[name].enabled == "enabled" != now[name].enabled],
+        "disable": [name for name in present if before[name].enabled == "disabled" != now[name].enabled],
+        "stop": [name for name in present if now[name].active and not before[name].active],
+        "start": [name for name in present if before[name].active and not now[name].active],
     }
     for verb, names in todo.items():
         if names:

@@ -43,8 +43,8 @@ def reach(name: str) -> None:
     """Come to a point; the process ends here, without any clean-up, when `KATA_NODES_KILL_AT` says so."""
     if name not in POINTS:
         raise KeyError(f"{name} is not in the list of failure points")
-    wanted, _, number = os.environ.get(VARIABLE, "").partition(":")
-    if wanted == name:
+    target, _, number = os.environ.get(VARIABLE, "").partition(":")
+    if target == name:
         _seen[name] = _seen.get(name, 0) + 1
         if _seen[name] == int(number or 1):
             os.kill(os.getpid(), signal.SIGKILL)

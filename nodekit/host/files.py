@@ -103,30 +103,30 @@ def resolve(root: Path, path: str, *, last: bool = True) -> str:
     if not path.startswith("/"):
         raise NodeError("bad-input", f"{path!r} is not an absolute path", expected="an absolute path")
     todo = [part for part in path.split("/") if part not in ("", ".")][::-1]
-    done: list[str] = []
+    resolved: list[str] = []
     links = 0
     while todo:
         part = todo.pop()
         if part == "..":
-            done = done[:-1]
+            resolved = resolved[:-1]
             continue
-        here = physical(root, "/".join([*done, part]))
-        if (last or todo) and here.is_symlink():
+        location = physical(root, "/".join([*resolved, part]))
+        if (last or todo) and location.is_symlink():
             links += 1
             if links > MAX_LINKS:
                 raise NodeError("file-unreadable", f"{path} is a loop of symbolic links", "loop")
-            target = str(here.readlink())
+            target = str(location.readlink())
             if target.startswith("/"):
-                done = []
+                resolved = []
             todo += [p for p in target.split("/") if p not in ("", ".")][::-1]
             continue
-        done.append(part)
-    return "/" + "/".join(done)
+        resolved.append(part)
+    return "/" + "/".join(resolved)
 
 
-def _xattrs(here: Path) -> tuple[tuple[str, bytes], ...]:
+def _xattrs(location: Path) -> tuple[tuple[str, bytes], ...]:
     try:
-        return tuple((name, os.getxattr(here, name)) for name in sorted(os.listxattr(here)))
+        return tuple((name, os.getxattr(location, name)) for name in sorted(os.listxattr(location)))
     except OSError:
         return ()  # this file system has none
 
@@ -145,20 +145,20 @@ def names_in(root: Path, folder: str) -> list[str]:
 
 def look(root: Path, path: str, limit: int = MAX_FILE) -> State:
     """What lies at a resolved path now; raises NodeError `file-unreadable`, or `file-invalid` above `limit` bytes."""
-    here = physical(root, path)
+    location = physical(root, path)
     try:
-        info = os.lstat(here)
+        info = os.lstat(location)
         if stat.S_ISLNK(info.st_mode):
-            return State("symlink", target=str(here.readlink()))
+            return State("symlink", target=str(location.readlink()))
         if not stat.S_ISREG(info.st_mode):
             raise NodeError("file-invalid", f"{path} is not a regular file", "move")
         return State(
             "file",
-            content=read(here, limit),
+            content=read(location, limit),
             mode=stat.S_IMODE(info.st_mode),
             uid=info.st_uid,
             gid=info.st_gid,
-            xattrs=_xattrs(here),
+            xattrs=_xattrs(location),
         )
     except (FileNotFoundError, NotADirectoryError):
         return ABSENT
@@ -176,11 +176,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def beside(here: Path) -> Path:
+def beside(target: Path) -> Path:
     """Where new content waits when its file system is not that of `PENDING`; one fixed name, so that the next run finds it."""
     # Programs read every entry of a *.d folder (Kata's config.d has no suffix filter), so it lies beside such a folder.
-    folder = here.parent.parent if here.parent.name.endswith(".d") else here.parent
-    return folder / f".{here.name}.kata-nodes-new"
+    folder = target.parent.parent if target.parent.name.endswith(".d") else target.parent
+    return folder / f".{target.name}.kata-nodes-new"
 
 
 def _nameless(folder: Path) -> int:
@@ -195,9 +195,9 @@ def _nameless(folder: Path) -> int:
         ) from None
 
 
-def _replace(root: Path, here: Path, give: Callable[[Path], None]) -> None:
-    """Put what `give` makes at a path in place of what lies at `here`: at a name in our own folder first, then by rename."""
-    places = (physical(root, PENDING), beside(here))
+def _replace(root: Path, target: Path, give: Callable[[Path], None]) -> None:
+    """Put what `give` makes at a path in place of what lies at `target`: at a name in our own folder first, then by rename."""
+    places = (physical(root, PENDING), beside(target))
     for pending in places:
         try:
             pending.unlink(missing_ok=True)
@@ -209,7 +209,7 @@ def _replace(root: Path, here: Path, give: Callable[[Path], None]) -> None:
             continue
         try:
             reach("content-named")
-            pending.rename(here)
+            pending.rename(target)
             return
         except OSError as error:
             pending.unlink(missing_ok=True)
@@ -219,27 +219,27 @@ def _replace(root: Path, here: Path, give: Callable[[Path], None]) -> None:
 
 def put(root: Path, path: str, state: State) -> None:
     """Make `state` lie at a resolved path, atomically and durably; raises NodeError `file-unwritable`."""
-    here = physical(root, path)
+    target = physical(root, path)
     with writing(path):
         if state.kind == "absent":
-            here.unlink(missing_ok=True)
+            target.unlink(missing_ok=True)
             reach("file-removed")
-            if here.parent.is_dir():
-                _sync_folder(here.parent)
+            if target.parent.is_dir():
+                _sync_folder(target.parent)
             return
         if state.kind == "symlink":
-            if os.path.lexists(here):
-                _replace(root, here, lambda pending: pending.symlink_to(state.target))
+            if os.path.lexists(target):
+                _replace(root, target, lambda pending: pending.symlink_to(state.target))
             else:
-                here.symlink_to(state.target)
+                target.symlink_to(state.target)
         else:
-            _put_file(root, here, state)
+            _put_file(root, target, state)
         reach("content-placed")
-        _sync_folder(here.parent)
+        _sync_folder(target.parent)
 
 
-def _put_file(root: Path, here: Path, state: State) -> None:
-    with open(_nameless(here.parent), "wb") as file:
+def _put_file(root: Path, target: Path, state: State) -> None:
+    with open(_nameless(target.parent), "wb") as file:
         handle = file.fileno()
         file.write(state.content)
         file.flush()
@@ -258,10 +258,10 @@ def _put_file(root: Path, here: Path, state: State) -> None:
             finally:
                 os.close(folder)
 
-        if not os.path.lexists(here):
-            give(here)
+        if not os.path.lexists(target):
+            give(target)
         else:
-            _replace(root, here, give)
+            _replace(root, target, give)
 
 
 def missing_folders(root: Path, path: str) -> list[str]:
@@ -286,14 +286,14 @@ def make_folders(root: Path, folders: list[str]) -> None:
 def state_folder(root: Path) -> Path:
     """This program's own folder on the node, made when it is not there; only root looks into it."""
     make_folders(root, missing_folders(root, STATE_FOLDER))
-    here = physical(root, STATE_FOLDER)
+    folder = physical(root, STATE_FOLDER)
     with writing(STATE_FOLDER):
         try:
-            here.mkdir(mode=0o700)
+            folder.mkdir(mode=0o700)
         except FileExistsError:
-            return here
+            return folder
     reach("folder-made")
-    return here
+    return folder
 
 
 def remove_folders(root: Path, folders: list[str]) -> None:

@@ -65,7 +65,7 @@ class Boot:
 
 def find_qemu() -> str | None:
     """A QEMU on this machine, or None."""
-    return next((found for name in QEMU_NAMES if (found := shutil.which(name))), None)
+    return next((program for name in QEMU_NAMES if (program := shutil.which(name))), None)
 
 
 def new_nonce() -> str:
@@ -120,7 +120,7 @@ def boot(plan: Plan, *, accel: str, timeout: float) -> Boot:
             _add(disk, part)
         disk.flush()
         try:
-            done = capture(
+            result = capture(
                 qemu_command(plan, f"/proc/self/fd/{disk.fileno()}", accel),
                 timeout=begin + timeout - time.monotonic(),
                 limit=MAX_CONSOLE,
@@ -131,11 +131,11 @@ def boot(plan: Plan, *, accel: str, timeout: float) -> Boot:
         except FileNotFoundError:
             raise NodeError("tool-missing", "setpriv is not installed on this node", package="the package util-linux") from None
     return Boot(
-        done.stdout.decode(errors="replace"),
-        plan.end.encode() in done.stdout,
+        result.stdout.decode(errors="replace"),
+        plan.end.encode() in result.stdout,
         round(time.monotonic() - begin, 1),
-        done.stderr.decode(errors="replace"),
-        done.timed_out,
+        result.stderr.decode(errors="replace"),
+        result.timed_out,
     )
 
 
@@ -146,14 +146,14 @@ def boot_patiently(plan: Plan, *, accel: str, timeout: float, emulated: bool) ->
     second-level guests are known to hang now and then; anywhere else a hang is a finding.
     """
     for attempt in range(1, TRIES + 1):
-        done = boot(plan, accel=accel, timeout=timeout)
-        if done.reached:
-            return done, attempt, None
-        why = explain(done.console, done.qemu_stderr, plan.append, timed_out=done.timed_out)
+        result = boot(plan, accel=accel, timeout=timeout)
+        if result.reached:
+            return result, attempt, None
+        why = explain(result.console, result.qemu_stderr, plan.append, timed_out=result.timed_out)
         if not (why.retry and emulated):
             break
-        say(f"the guest hung for {done.seconds:g} s on this emulated node (boot {attempt} of {TRIES})")
-    return done, attempt, why
+        say(f"the guest hung for {result.seconds:g} s on this emulated node (boot {attempt} of {TRIES})")
+    return result, attempt, why
 
 
 def _add(disk: IO[bytes], part: bytes | Path) -> None:

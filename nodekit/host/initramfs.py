@@ -119,12 +119,12 @@ def closure(name: str) -> dict[str, Path]:
 
     Empty when the program is not installed.
     """
-    found = shutil.which(name)
-    if found is None:
+    program = shutil.which(name)
+    if program is None:
         return {}
-    listed = run(["ldd", found], timeout=30, check=False).stdout
+    listed = run(["ldd", program], timeout=30, check=False).stdout
     libraries = re.findall(r"(?:^|=>)\s*(/\S+) \(0x", listed, flags=re.MULTILINE)
-    return {f"/usr/bin/{name}": Path(found), **{path: Path(path) for path in libraries}}
+    return {f"/usr/bin/{name}": Path(program), **{path: Path(path) for path in libraries}}
 
 
 def tool_files(sandbox: str | None) -> dict[str, bytes | str]:

@@ -90,15 +90,15 @@ def _save(root: Path, name: str, journal: _Journal) -> None:
         _end(root, path)
         return
     state_folder(root)
-    wanted = State("file", content=journal.text().encode(), mode=0o600, uid=os.geteuid(), gid=os.getegid())
-    if len(wanted.content) > MAX_JOURNAL:
+    state = State("file", content=journal.text().encode(), mode=0o600, uid=os.geteuid(), gid=os.getegid())
+    if len(state.content) > MAX_JOURNAL:
         raise NodeError(
             "file-invalid",
-            f"{path} would hold {len(wanted.content)} bytes, more than {MAX_JOURNAL}, so nothing was changed",
+            f"{path} would hold {len(state.content)} bytes, more than {MAX_JOURNAL}, so nothing was changed",
             "long",
         )
-    if look(root, path, MAX_JOURNAL) != wanted:  # on a full disk a roll-back must not fail for want of what is there already
-        put(root, path, wanted)
+    if look(root, path, MAX_JOURNAL) != state:  # on a full disk a roll-back must not fail for want of what is there already
+        put(root, path, state)
 
 
 def _end(root: Path, path: str) -> None:
@@ -112,9 +112,9 @@ def _end(root: Path, path: str) -> None:
 def _clear(root: Path, journal: _Journal) -> None:
     """Remove new content that a killed run left before it was in its place."""
     left = [physical(root, PENDING), *(beside(physical(root, path)) for path in journal.paths)]
-    for one in left:
-        with writing(str(one)), suppress(NotADirectoryError):  # somebody put a file in a folder's place
-            one.unlink(missing_ok=True)
+    for file in left:
+        with writing(str(file)), suppress(NotADirectoryError):  # somebody put a file in a folder's place
+            file.unlink(missing_ok=True)
 
 
 class Transaction:
@@ -148,10 +148,10 @@ class Transaction:
         if now.kind == "absent" and link != path and physical(self._root, link).is_symlink():
             raise NodeError("file-invalid", f"{link} is a symbolic link to {path}, which does not exist", "remove", path=link)
         if now.kind == "file":
-            wanted = State("file", "", content, now.mode if mode is None else mode, now.uid, now.gid, now.xattrs)
+            desired = State("file", "", content, now.mode if mode is None else mode, now.uid, now.gid, now.xattrs)
         else:
-            wanted = State("file", "", content, 0o644 if mode is None else mode, os.geteuid(), os.getegid())
-        return self._change(path, now, wanted)
+            desired = State("file", "", content, 0o644 if mode is None else mode, os.geteuid(), os.getegid())
+        return self._change(path, now, desired)
 
     def remove(self, path: str) -> bool:
         """Make nothing lie at `path` (a link itself is removed, not its target); true when something did."""
@@ -205,7 +205,7 @@ class Transaction:
                 self._journal.paths.pop(path, None)  # an earlier call got that far, and could not save it
             else:
                 self._journal.paths[path] = entry
-        self._new_folders = [one for one in self._new_folders if not any(path.startswith(f"{one}/") for path in keep)]
+        self._new_folders = [folder for folder in self._new_folders if not any(path.startswith(f"{folder}/") for path in keep)]
         remove_folders(self._root, self._new_folders)
         self._journal.folders = [folder for folder in self._journal.folders if folder not in self._new_folders]
         if self._entry or self._new_folders:
@@ -214,26 +214,26 @@ class Transaction:
         self._new_folders.clear()
         return moved
 
-    def _change(self, path: str, now: State, wanted: State) -> bool:
-        if now == wanted:
+    def _change(self, path: str, now: State, desired: State) -> bool:
+        if now == desired:
             return False
         entry = self._journal.paths.get(path)
         self._entry.setdefault(path, (now, entry))
         if entry is None:
-            new = _Entry(now, [wanted.fingerprint()])
+            new = _Entry(now, [desired.fingerprint()])
         elif now.fingerprint() in entry.ours:
-            new = _Entry(entry.before, [now.fingerprint(), wanted.fingerprint()])
+            new = _Entry(entry.before, [now.fingerprint(), desired.fingerprint()])
         elif now.fingerprint() == entry.before.fingerprint():
-            new = _Entry(entry.before, [wanted.fingerprint()])
+            new = _Entry(entry.before, [desired.fingerprint()])
         else:
             new = entry  # somebody edited it: what we write now holds that edit, so `restore` must keep it
         self._journal.paths[path] = new
-        missing = missing_folders(self._root, path) if wanted.kind != "absent" else []
+        missing = missing_folders(self._root, path) if desired.kind != "absent" else []
         self._new_folders += missing
         self._journal.folders += [folder for folder in missing if folder not in self._journal.folders]
         _save(self._root, self._name, self._journal)
         make_folders(self._root, missing)
-        put(self._root, path, wanted)
+        put(self._root, path, desired)
         reach("change-done")
         return True
 
@@ -286,40 +286,40 @@ def put_back(root: Path, name: str, only: Collection[str] | None = None, skip: C
 
 
 def _outlook(root: Path, journal: _Journal, only: Collection[str] | None = None, skip: Collection[str] = ()) -> Restored:
-    found = Restored([], {})
+    outcome = Restored([], {})
     for path, entry in reversed(list(journal.paths.items())):
         if path in skip or (only is not None and path not in only):
             continue
         try:
             now = look(root, path)
         except NodeError as error:  # a folder lies there by now, or a file of somebody's that is too large to be ours
-            found.kept[path] = error.message
+            outcome.kept[path] = error.message
             continue
         if now == entry.before:
             continue
         way = _way(root, path)
         if way is not None and entry.before.kind != "absent":
-            found.kept[path] = f"{way} is no longer a folder"
+            outcome.kept[path] = f"{way} is no longer a folder"
         elif now.fingerprint() in entry.ours or now.fingerprint() == entry.before.fingerprint():
-            found.restored.append(path)
+            outcome.restored.append(path)
         else:
-            found.kept[path] = "edited by somebody since"
-    return found
+            outcome.kept[path] = "edited by somebody since"
+    return outcome
 
 
 def _way(root: Path, path: str) -> str | None:
     """What lies on the way to `path` where a folder should be; None when the way is free."""
     folder = path.rpartition("/")[0]
     while folder:
-        here = physical(root, folder)
-        if os.path.lexists(here):
-            return None if here.is_dir() else folder
+        parent = physical(root, folder)
+        if os.path.lexists(parent):
+            return None if parent.is_dir() else folder
         folder = folder.rpartition("/")[0]
     return None
 
 
-def _sorted(found: Restored) -> Restored:
-    return Restored(sorted(found.restored), dict(sorted(found.kept.items())))
+def _sorted(outcome: Restored) -> Restored:
+    return Restored(sorted(outcome.restored), dict(sorted(outcome.kept.items())))
 
 
 def outlook(root: Path, name: str) -> Restored:
@@ -339,7 +339,7 @@ def disown(root: Path, name: str, folder: str, records: Collection[str] = (), co
     for path, content in (coming or {}).items():
         ours = old[path].ours if path in old else []
         journal.paths[path] = _Entry(ABSENT, list(dict.fromkeys([*ours, State("file", content=content).fingerprint()])))
-    journal.folders = [one for one in journal.folders if not one.startswith(f"{folder}/")]
+    journal.folders = [path for path in journal.folders if not path.startswith(f"{folder}/")]
     journal.records = {key: value for key, value in journal.records.items() if key not in records}
     if coming or physical(root, _journal_path(name)).exists():
         _save(root, name, journal)
@@ -353,16 +353,16 @@ def give_back(root: Path, name: str, keep: Collection[str], record: str) -> list
     others = [path for path in _load(root, name).paths if path not in keep]
     if not others:
         return []
-    done = put_back(root, name, only=others)
+    outcome = put_back(root, name, only=others)
     journal = _load(root, name)
-    gone = [path for path in others if path not in done.kept]
+    gone = [path for path in others if path not in outcome.kept]
     journal.paths = {path: entry for path, entry in journal.paths.items() if path not in gone}
     journal.records = {key: value for key, value in journal.records.items() if key.removeprefix(record) not in gone}
-    needless = [one for one in journal.folders if not any(path.startswith(f"{one}/") for path in journal.paths)]
+    needless = [folder for folder in journal.folders if not any(path.startswith(f"{folder}/") for path in journal.paths)]
     remove_folders(root, needless)
-    journal.folders = [one for one in journal.folders if one not in needless]
+    journal.folders = [folder for folder in journal.folders if folder not in needless]
     _save(root, name, journal)
-    return done.restored
+    return outcome.restored
 
 
 def note(root: Path, name: str, key: str, value: object) -> None:
@@ -379,6 +379,6 @@ def end(root: Path, name: str) -> None:
 
 def restore(root: Path, name: str) -> Restored:
     """`put_back`, then `end`."""
-    done = put_back(root, name)
+    outcome = put_back(root, name)
     end(root, name)
-    return done
+    return outcome

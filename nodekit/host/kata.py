@@ -88,20 +88,20 @@ def effective(
         raise NodeError(
             "bad-input", f"Hypervisor {hypervisor!r} is not known", expected=f"one of {', '.join(kata_layout.HYPERVISORS)}"
         )
-    found = version(root)
+    installed = version(root)
     base = chosen(
         root,
         runtime=runtime,
         hypervisor=hypervisor,
         config_path=config_path,
-        version=found or wanted_version,
+        version=installed or wanted_version,
         settings=settings,
     )
     text = kata_config.decode(base.content, base.resolved)
     whole: Mapping[str, Any] = kata_config.table(text, base.resolved)
-    kata_config.hypervisor_table(whole, hypervisor, base.resolved, remedy=_other_file(root, runtime, found, hypervisor))
+    kata_config.hypervisor_table(whole, hypervisor, base.resolved, remedy=_other_file(root, runtime, installed, hypervisor))
     origins = _leaves(whole, base.resolved)
-    entries = drop_ins(root, base.resolved, runtime=runtime, version=found or wanted_version)
+    entries = drop_ins(root, base.resolved, runtime=runtime, version=installed or wanted_version)
     for path, content in entries:
         part = kata_config.table(content, path)
         whole = kata_config.merged(whole, part)
@@ -120,14 +120,14 @@ def effective(
         document=whole,
         origins=origins,
         shim=shim(root, runtime),
-        version=found,
+        version=installed,
     )
 
 
-def _other_file(root: Path, runtime: str, found: str | None, hypervisor: str) -> str:
+def _other_file(root: Path, runtime: str, installed: str | None, hypervisor: str) -> str:
     """What to do when the file that is read is one of another hypervisor."""
     try:
-        path = kata_layout.release_config_path(runtime, found or "", hypervisor)
+        path = kata_layout.release_config_path(runtime, installed or "", hypervisor)
     except NodeError as error:
         return error.remedy
     if read_bytes(root, path) is None:
@@ -137,11 +137,11 @@ def _other_file(root: Path, runtime: str, found: str | None, hypervisor: str) ->
 
 def _leaves(table: Mapping[str, Any], path: str, above: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
     """Each key of a file, by its path through the tables, with that file; a table is itself a key where it is empty."""
-    found: dict[tuple[str, ...], str] = {}
+    leaves: dict[tuple[str, ...], str] = {}
     for key, value in table.items():
         below = _leaves(value, path, (*above, key)) if isinstance(value, Mapping) else {}
-        found |= below or {(*above, key): path}
-    return found
+        leaves |= below or {(*above, key): path}
+    return leaves
 
 
 def chosen(
@@ -177,8 +177,8 @@ def chosen(
             place = f"{name} is entry {at + 1} of the {runtime} runtime's own list, and the first that exists"
             return Choice(name, resolved, content, place, None)
     dangling = [name for name in names if (root / name.lstrip("/")).is_symlink()]
-    there = deploy_files(root)
-    hint = f"; kata-deploy has put {', '.join(there[:4])} here: name one with configPath" if there else ""
+    deployed = deploy_files(root)
+    hint = f"; kata-deploy has put {', '.join(deployed[:4])} here: name one with configPath" if deployed else ""
     message = f"Kata's {runtime} runtime finds no configuration file on this node: none of {', '.join(names)} exists"
     if dangling:
         message += f", and {dangling[0]} is a dangling link to {resolve(root, dangling[0])}"
@@ -208,23 +208,23 @@ def _launched(root: Path, runtime: str, hypervisor: str) -> tuple[str, str] | No
 def _docker_option(root: Path) -> tuple[str, str] | None:
     """The ConfigPath of Docker's runtime of our name, and what it is called; None when it has none."""
     content = read_bytes(root, daemon_json.PATH)
-    for one in kata_launchers.docker(content.decode(errors="replace")) if content else ():
-        if one.name == f"docker runtime {RUNTIME_NAME}" and one.config_path:
-            return one.config_path, f"ConfigPath of Docker's runtime {RUNTIME_NAME} in {one.file}"
+    for launcher in kata_launchers.docker(content.decode(errors="replace")) if content else ():
+        if launcher.name == f"docker runtime {RUNTIME_NAME}" and launcher.config_path:
+            return launcher.config_path, f"ConfigPath of Docker's runtime {RUNTIME_NAME} in {launcher.file}"
     return None
 
 
 def _shipped(root: Path, path: str, listed: tuple[str, ...]) -> bool:
     """Whether a path leads to one of the runtime's own files, both resolved as the shims do."""
-    return path.startswith("/") and resolve(root, path) in [resolve(root, one) for one in listed]
+    return path.startswith("/") and resolve(root, path) in [resolve(root, path) for path in listed]
 
 
 def program_of(root: Path, named: str | None) -> str | None:
     """Where a shim lies that is named by path, or by a name that is looked up in the PATH; None when it is not there."""
     paths = [named] if named and named.startswith("/") else [f"{folder}/{named}" for folder in kata_layout.SHIM_FOLDERS if named]
     for path in paths:
-        here = root / resolve(root, path).lstrip("/")
-        if here.is_file() and os.access(here, os.X_OK):
+        program = root / resolve(root, path).lstrip("/")
+        if program.is_file() and os.access(program, os.X_OK):
             return path
     return None
 
@@ -256,13 +256,13 @@ def environment(root: Path, program: str | None) -> Variable | None:
 
 def unit_variable(root: Path, files: list[tuple[str, str]], name: str) -> Variable | None:
     """What a unit sets the variable to, its environment files included."""
-    found, named = kata_launchers.unit_environment(files, name)
+    result, named = kata_launchers.unit_environment(files, name)
     for path in named:
         content = read_bytes(root, path) if path.startswith("/") else None
         value = kata_launchers.assigned(content.decode(errors="replace"), name) if content else None
         if value is not None:
-            found = Variable(value, path)
-    return found
+            result = Variable(value, path)
+    return result
 
 
 def unit_files(root: Path, unit: str) -> list[tuple[str, str]]:
@@ -274,15 +274,15 @@ def unit_files(root: Path, unit: str) -> list[tuple[str, str]]:
         for name in names_in(root, f"{folder}/{unit}.d"):
             if name.endswith(".conf"):
                 paths.setdefault(name, f"{folder}/{unit}.d/{name}")
-    found = []
+    files = []
     for name in sorted(paths):
         masked = resolve(root, paths[name]) == "/dev/null"
         if masked and not name:
             return []
         content = None if masked else read_bytes(root, paths[name])
         if content is not None:
-            found.append((paths[name], content.decode(errors="replace")))
-    return found
+            files.append((paths[name], content.decode(errors="replace")))
+    return files
 
 
 def _script(root: Path, path: str) -> str:
@@ -296,12 +296,12 @@ def _script(root: Path, path: str) -> str:
 
 def deploy_files(root: Path) -> list[str]:
     """The base files of kata-deploy, each shim's in its own folder."""
-    found = [
+    paths = [
         f"/{path.relative_to(root)}"
         for folder in kata_layout.DEPLOY_FOLDERS
         for path in (root / folder.lstrip("/")).glob("*/configuration-*.toml")
     ]
-    return sorted(found)
+    return sorted(paths)
 
 
 def drop_ins(root: Path, resolved: str, *, runtime: str, version: str | None) -> list[tuple[str, str]]:
@@ -338,16 +338,16 @@ def version(root: Path) -> str | None:
     content = read_bytes(root, f"{kata_layout.INSTALL_FOLDER}/VERSION")
     if content is None and root != Path("/"):
         return None  # a program of this machine tells nothing of another root folder
-    said = content.decode(errors="replace") if content is not None else _kata_runtime()
-    found = re.search(r"\d+\.\d+\.\d+[\w.-]*", printable(said, 400))
-    return found[0] if found else None
+    output = content.decode(errors="replace") if content is not None else _kata_runtime()
+    match = re.search(r"\d+\.\d+\.\d+[\w.-]*", printable(output, 400))
+    return match[0] if match else None
 
 
 def _kata_runtime() -> str:
     from nodekit.host.process import run  # subprocess costs a run that needs no program its time
 
     try:
-        done = run(["kata-runtime", "--version"], timeout=20, check=False)
+        result = run(["kata-runtime", "--version"], timeout=20, check=False)
     except NodeError:
         return ""
-    return done.stdout if done.code == 0 else ""
+    return result.stdout if result.code == 0 else ""

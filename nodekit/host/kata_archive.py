@@ -83,8 +83,8 @@ def refuse_foreign(root: Path) -> None:
 def free_bytes(root: Path) -> int:
     """Bytes that root may still write where a release is unpacked: on the file system that holds /opt/kata, or will."""
     folder = _folder(root).parent
-    there = next(one for one in (folder, *folder.parents) if one.exists())
-    space = os.statvfs(there)
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    space = os.statvfs(existing)
     return space.f_bavail * space.f_frsize
 
 
@@ -163,10 +163,10 @@ def _work(root: Path) -> Path:
     One fixed name each, so that the next run finds what a kill left.
     """
     opt, state = _folder(root).parent, root / STATE_FOLDER.lstrip("/")
-    there = next(one for one in (state, *state.parents) if one.exists())
+    existing = next(path for path in (state, *state.parents) if path.exists())
     with _disk(opt):
         opt.mkdir(parents=True, exist_ok=True)
-    return state / "kata" if there.stat().st_dev == opt.stat().st_dev else opt / ".kata-nodes"
+    return state / "kata" if existing.stat().st_dev == opt.stat().st_dev else opt / ".kata-nodes"
 
 
 def _write_marker(place: Path, text: str) -> None:
@@ -178,11 +178,11 @@ def _write_marker(place: Path, text: str) -> None:
 
 def _files(inside: Path) -> list[str]:
     """Every file and link of an unpacked release, by its path within."""
-    found = []
+    paths = []
     for folder, folders, names in os.walk(inside):
         names += [name for name in folders if (Path(folder) / name).is_symlink()]
-        found += [str((Path(folder) / name).relative_to(inside)) for name in names]
-    return sorted(found)
+        paths += [str((Path(folder) / name).relative_to(inside)) for name in names]
+    return sorted(paths)
 
 
 def _put_back(inside: Path, folder: Path, gone: list[str]) -> None:

@@ -76,7 +76,7 @@ def _failed(address: str, error: Exception) -> NodeError:
 def _arriving(address: str) -> Iterator[bytes]:
     """What lies at `address`, as it comes; raises NodeError `kata-download-failed`."""
     size = 0
-    begin = said = time.monotonic()
+    begin = reported = time.monotonic()
     try:
         # `address` is http or https: the verb has checked it.
         with urllib.request.urlopen(address, timeout=60) as answer:
@@ -88,8 +88,8 @@ def _arriving(address: str) -> Iterator[bytes]:
                     bound = f"{MAX_ARCHIVE >> 30} GiB or {DOWNLOAD_SECONDS:g} s"
                     raise NodeError("kata-download-failed", f"The download of {printable(address, 200)} went over {bound}")
                 yield chunk
-                if now - said > 5:
-                    said = now
+                if now - reported > 5:
+                    reported = now
                     say(f"  {size >> 20} MiB{f' of {total >> 20}' if total else ''} ...")
             if total not in (0, size):
                 raise ValueError(f"it ended after {size} of {total} bytes")
@@ -97,9 +97,9 @@ def _arriving(address: str) -> Iterator[bytes]:
         raise _failed(address, error) from None
 
 
-def invalid(what: str) -> NodeError:
+def invalid(problem: str) -> NodeError:
     """The error for an archive that holds what no release holds."""
-    return NodeError("kata-archive-invalid", f"The Kata archive is not valid: {printable(what, 300)}; nothing was installed")
+    return NodeError("kata-archive-invalid", f"The Kata archive is not valid: {printable(problem, 300)}; nothing was installed")
 
 
 def unpack(archive: Path, target: Path) -> None:

@@ -67,28 +67,28 @@ class _Work:
     content: bytes
 
 
-def find(root: Path, node: str, wanted: str | None) -> Runtime:
+def find(root: Path, node: str, requested: str | None) -> Runtime:
     """The runtime of the cluster; refuses before anything is changed.
 
     Raises NodeError `container-runtime-missing`, `container-runtime-ambiguous`, `cgroup-drivers-differ`, or as reading does.
     """
     configuration, flags = _kubelet(root)
-    there = {}
+    reasons = {}
     for place in PLACES:
         if why := _shown_by(root, place):
-            there[place.name] = why
-    place = handler_registration.choose(node, wanted, there, kubelet_config.endpoint(configuration, flags))
-    found = _runtime(root, place)
+            reasons[place.name] = why
+    place = handler_registration.choose(node, requested, reasons, kubelet_config.endpoint(configuration, flags))
+    runtime = _runtime(root, place)
     if place.name in ("containerd", "cri-o", "microk8s"):  # the others set both drivers by themselves
         systemd = (
-            crio_config.systemd_cgroups(found.files)
+            crio_config.systemd_cgroups(runtime.files)
             if place.name == "cri-o"
-            else containerd_config.systemd_cgroups(found.files, found.release)
+            else containerd_config.systemd_cgroups(runtime.files, runtime.release)
         )
-        if not handler_registration.follows_runtime(_kubelet_release(root), place.name, found.release):
+        if not handler_registration.follows_runtime(_kubelet_release(root), place.name, runtime.release):
             driver = kubelet_config.cgroup_driver(configuration, flags)
             handler_registration.refuse_other_cgroups(node, place.name, systemd, driver)
-    return found
+    return runtime
 
 
 def _kubelet(root: Path) -> tuple[str | None, list[str]]:
@@ -167,31 +167,31 @@ def _runtime(root: Path, place: Place) -> Runtime:
     files = _tables(texts)
     release = (2, 0) if containerd_config.version(files) >= 3 else (1, 7)
     if place.name == "containerd":
-        shown = run([program or "containerd", "--version"], timeout=CALL_TIMEOUT).stdout
-        known = containerd_config.release(shown)
+        output = run([program or "containerd", "--version"], timeout=CALL_TIMEOUT).stdout
+        known = containerd_config.release(output)
         if known is None:
             raise NodeError(
                 "container-runtime-missing",
-                f"{program} --version prints no release: {printable(shown.strip(), 120)}",
+                f"{program} --version prints no release: {printable(output.strip(), 120)}",
                 "release",
             )
         release = known
     return Runtime(place, program, main, release, files)
 
 
-def register(root: Path, node: str, found: Runtime, handler: Handler) -> Outcome:
+def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outcome:
     """Have the handler known to the runtime, which is restarted where it has to read something new.
 
     Whatever fails, files are as they were and the runtime has read them again. Raises NodeError `handler-foreign`,
     `snapshotter-missing`, `file-invalid` or `container-runtime-unhealthy`.
     """
-    place = found.place
-    known = _known(found, handler)
-    if handler.snapshotter and place.name != "cri-o" and not containerd_config.has_devmapper(found.files):
+    place = runtime.place
+    known = _known(runtime, handler)
+    if handler.snapshotter and place.name != "cri-o" and not containerd_config.has_devmapper(runtime.files):
         raise NodeError(
             "snapshotter-missing",
-            f"Node {node}: the handler {handler.name} needs the snapshotter {handler.snapshotter}, and {found.main} gives it no "
-            "pool (pool_name), so every pod would fail",
+            f"Node {node}: the handler {handler.name} needs the snapshotter {handler.snapshotter}, and {runtime.main} gives it "
+            "no pool (pool_name), so every pod would fail",
         )
     if handler_registration.is_served(node, place.name, known, handler):
         assert known is not None
@@ -201,7 +201,7 @@ def register(root: Path, node: str, found: Runtime, handler: Handler) -> Outcome
                 "gets the node's devices"
             )
         return Outcome(bool(withdraw(root)), place.name, known.file, None)
-    work = _work(root, found, handler)
+    work = _work(root, runtime, handler)
     others = [path for path in journal.paths(root, JOURNAL) if path != resolve(root, work.target.file)]
     records = journal.recorded(root, JOURNAL)
     if not others and UNREAD_RECORD not in records and read_bytes(root, work.target.file) == work.content:
@@ -210,18 +210,18 @@ def register(root: Path, node: str, found: Runtime, handler: Handler) -> Outcome
         # A run ended before it was seen whether the runtime is well with this: only what was there first is known to be good.
         journal.put_back(root, JOURNAL)
     unit = _active(place)
-    told = False
+    is_reread = False
     with Transaction(root, JOURNAL) as change:
         change.note(now={UNREAD_RECORD: True, UNIT_RECORD: unit})
         try:
             with step(f"Registering {handler.name} in {place.name}: {work.target.file}"):
                 change.write(work.target.file, work.content)
-                _refuse_unread(root, found, handler, work)
-            told = unit is not None
-            _restart(root, found, unit, handler)
+                _refuse_unread(root, runtime, handler, work)
+            is_reread = unit is not None
+            _restart(root, runtime, unit, handler)
         except BaseException:
             with undisturbed():
-                if change.roll_back() and told and unit is not None:
+                if change.roll_back() and is_reread and unit is not None:
                     with suppress(NodeError):  # the first failure is the one to tell
                         _tell(unit)
                 change.note(gone=(UNREAD_RECORD,) if journal.paths(root, JOURNAL) else (UNREAD_RECORD, UNIT_RECORD))
@@ -232,35 +232,35 @@ def register(root: Path, node: str, found: Runtime, handler: Handler) -> Outcome
     return Outcome(True, place.name, work.target.file, unit)
 
 
-def unregistered(root: Path, node: str, found: Runtime, handler: Handler) -> tuple[str, bytes, bytes | None] | None:
+def unregistered(root: Path, node: str, runtime: Runtime, handler: Handler) -> tuple[str, bytes, bytes | None] | None:
     """The file that `register` would write, its content to be, and its content now; None where it would write nothing.
 
     Raises NodeError `handler-foreign`, or as reading does.
     """
-    if handler_registration.is_served(node, found.place.name, _known(found, handler), handler):
+    if handler_registration.is_served(node, runtime.place.name, _known(runtime, handler), handler):
         return None
-    work = _work(root, found, handler)
+    work = _work(root, runtime, handler)
     now = read_bytes(root, work.target.file)
     return None if now == work.content else (work.target.file, work.content, now)
 
 
-def _known(found: Runtime, handler: Handler) -> Registered | None:
+def _known(runtime: Runtime, handler: Handler) -> Registered | None:
     """The handler of that name that somebody else registered."""
-    if found.place.name == "cri-o":
-        return crio_config.known(found.files, handler.name)
-    return containerd_config.registered(found.files, found.release, handler.name)
+    if runtime.place.name == "cri-o":
+        return crio_config.known(runtime.files, handler.name)
+    return containerd_config.registered(runtime.files, runtime.release, handler.name)
 
 
 def withdraw(root: Path) -> list[str]:
     """Take back what earlier settings registered; the files that changed."""
     if not journal.paths(root, JOURNAL) and not journal.recorded(root, JOURNAL):
         return []
-    done = journal.put_back(root, JOURNAL)
+    outcome = journal.put_back(root, JOURNAL)
     reread(root)
     journal.end(root, JOURNAL)
-    for path, why in done.kept.items():
+    for path, why in outcome.kept.items():
         say(f"left as it is: {path}: {why}")
-    return done.restored
+    return outcome.restored
 
 
 def reread(root: Path) -> None:
@@ -272,9 +272,9 @@ def reread(root: Path) -> None:
             _tell(unit)
 
 
-def _work(root: Path, found: Runtime, handler: Handler) -> _Work:
+def _work(root: Path, runtime: Runtime, handler: Handler) -> _Work:
     """Where the handler is written and what that file holds then."""
-    place, form = found.place, containerd_config.version(found.files)
+    place, form = runtime.place, containerd_config.version(runtime.files)
     if place.name == "cri-o":
         why = f"CRI-O merges every file in {crio_config.FOLDER}"
         return _Work(Target(crio_config.DROP_IN, "drop-in", 0, why), crio_config.drop_in(handler).encode())
@@ -284,45 +284,45 @@ def _work(root: Path, found: Runtime, handler: Handler) -> _Work:
             Target(file, "drop-in", form, f"k0s merges every file in {K0S_FOLDER}"),
             containerd_config.drop_in(handler, max(form, 2)).encode(),
         )
-    target = containerd_config.target(found.files, found.release, found.main)
+    target = containerd_config.target(runtime.files, runtime.release, runtime.main)
     if target.strategy == "drop-in":
         return _Work(target, containerd_config.drop_in(handler, target.version).encode())
     if place.name in ("k3s", "rke2"):
-        folder = found.main.rpartition("/")[0]
+        folder = runtime.main.rpartition("/")[0]
         file = f"{folder}/{'config-v3.toml.tmpl' if form >= 3 else 'config.toml.tmpl'}"
         text = _text(root, file) or '{{ template "base" . }}\n'
-        why = f"{place.name} writes {found.main} from it at each start, and its own part stays"
+        why = f"{place.name} writes {runtime.main} from it at each start, and its own part stays"
         content = containerd_config.with_block(text, containerd_config.tables(handler, form))
         return _Work(Target(file, "edit", form, why), content.encode())
     text = kata_config.decode(read_bytes(root, target.file) or b"", target.file)
     return _Work(target, containerd_config.edited(text, target.file, handler, target.version).encode())
 
 
-def _refuse_unread(root: Path, found: Runtime, handler: Handler, work: _Work) -> None:
+def _refuse_unread(root: Path, runtime: Runtime, handler: Handler, work: _Work) -> None:
     """Have the runtime read its files before it is restarted with them; raises NodeError `file-invalid`."""
-    if found.place.name == "containerd":
-        argv = [found.program, "--config", found.main, "config", "dump"]
-    elif found.place.name == "cri-o":
-        argv = [found.program or "crio", "--config", found.main, "--config-dir", crio_config.FOLDER, "config"]
+    if runtime.place.name == "containerd":
+        argv = [runtime.program, "--config", runtime.main, "config", "dump"]
+    elif runtime.place.name == "cri-o":
+        argv = [runtime.program or "crio", "--config", runtime.main, "--config-dir", crio_config.FOLDER, "config"]
     else:
         return
-    done = run(argv, timeout=CALL_TIMEOUT, check=False)
-    said = printable((done.stderr.strip() or done.stdout.strip()).replace("\n", "; "), 400)
-    if done.code == 0:
-        table = kata_config.table(done.stdout, " ".join(argv))
+    result = run(argv, timeout=CALL_TIMEOUT, check=False)
+    output = printable((result.stderr.strip() or result.stdout.strip()).replace("\n", "; "), 400)
+    if result.code == 0:
+        table = kata_config.table(result.stdout, " ".join(argv))
         known = (
             crio_config.known([("", table)], handler.name)
-            if found.place.name == "cri-o"
-            else containerd_config.registered([("", table)], found.release, handler.name)
+            if runtime.place.name == "cri-o"
+            else containerd_config.registered([("", table)], runtime.release, handler.name)
         )
         if known is not None and known.config_path == handler.config_path:
             return
-        said = f"it does not hold the handler {handler.name}"
+        output = f"it does not hold the handler {handler.name}"
     raise NodeError(
         "file-invalid",
-        f"{found.place.name} does not take {work.target.file}: {said}",
+        f"{runtime.place.name} does not take {work.target.file}: {output}",
         "imports",
-        file=found.main,
+        file=runtime.main,
     )
 
 
@@ -339,8 +339,8 @@ def _say_what_runs(root: Path, unit: str) -> None:
     for process in (root / "proc").glob("[0-9]*/comm"):
         with suppress(OSError):
             count += read_text(process, MAX_SYSTEM).startswith(SHIMS)
-    what = f"{count} containers run under shims of their own and go on running" if count else "no container runs"
-    say(f"{unit} restarts: {what}; until it is back the kubelet can start none")
+    effect = f"{count} containers run under shims of their own and go on running" if count else "no container runs"
+    say(f"{unit} restarts: {effect}; until it is back the kubelet can start none")
 
 
 def _tell(unit: str) -> None:
@@ -349,7 +349,7 @@ def _tell(unit: str) -> None:
     reach("runtime-restarted")
 
 
-def _restart(root: Path, found: Runtime, unit: str | None, handler: Handler) -> None:
+def _restart(root: Path, runtime: Runtime, unit: str | None, handler: Handler) -> None:
     """Restart the runtime and wait until it is well; raises NodeError `container-runtime-unhealthy`."""
     if unit is None:
         return
@@ -358,7 +358,7 @@ def _restart(root: Path, found: Runtime, unit: str | None, handler: Handler) -> 
         _tell(unit)
     end = time.monotonic() + HEALTH_TIMEOUT
     with step(f"Waiting until {unit} is well"):
-        while (problem := _problem(root, found, unit, handler)) is not None:
+        while (problem := _problem(root, runtime, unit, handler)) is not None:
             if time.monotonic() >= end:
                 raise NodeError(
                     "container-runtime-unhealthy",
@@ -368,7 +368,7 @@ def _restart(root: Path, found: Runtime, unit: str | None, handler: Handler) -> 
             time.sleep(POLL)
 
 
-def _problem(root: Path, found: Runtime, unit: str, handler: Handler) -> str | None:
+def _problem(root: Path, runtime: Runtime, unit: str, handler: Handler) -> str | None:
     """What is wrong with the runtime now; None when it is well."""
     state = run(["systemctl", "is-active", unit], timeout=CALL_TIMEOUT, check=False).stdout.strip()
     if state != "active":
@@ -376,16 +376,16 @@ def _problem(root: Path, found: Runtime, unit: str, handler: Handler) -> str | N
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(CALL_TIMEOUT)
-            connection.connect(str(root / found.place.socket.lstrip("/")))
+            connection.connect(str(root / runtime.place.socket.lstrip("/")))
     except OSError as error:
-        return f"{found.place.socket}: {error.strerror or error}"
-    if found.place.name in ("k3s", "rke2"):
-        files = kata_launching.containerd_files(root, found.main)
-        if containerd_config.registered(files, found.release, handler.name) is None:
-            return f"{found.main} does not hold the handler {handler.name}"
-    if found.place.name == "containerd":
+        return f"{runtime.place.socket}: {error.strerror or error}"
+    if runtime.place.name in ("k3s", "rke2"):
+        files = kata_launching.containerd_files(root, runtime.main)
+        if containerd_config.registered(files, runtime.release, handler.name) is None:
+            return f"{runtime.main} does not hold the handler {handler.name}"
+    if runtime.place.name == "containerd":
         rows = run(
-            [found.program.removesuffix("containerd") + "ctr", "--address", found.place.socket, "plugins", "ls"],
+            [runtime.program.removesuffix("containerd") + "ctr", "--address", runtime.place.socket, "plugins", "ls"],
             timeout=CALL_TIMEOUT,
             check=False,
         ).stdout

@@ -62,8 +62,8 @@ def containerd_texts(root: Path, main: str) -> list[tuple[str, str]]:
             pending += _matching(root, unnamed) if path == main and unnamed else []
             continue
         files[path] = kata_config.decode(content, path)
-        for one in kata_launchers.imports(kata_config.table(files[path], path), path):
-            pending += _matching(root, one)
+        for pattern in kata_launchers.imports(kata_config.table(files[path], path), path):
+            pending += _matching(root, pattern)
     return list(files.items())
 
 

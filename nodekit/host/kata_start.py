@@ -32,16 +32,16 @@ def refusals(root: Path, effective: Effective, hypervisor: str, runtime: str) ->
 
 def refuse_what_kata_refuses(root: Path, effective: Effective, hypervisor: str, runtime: str, node: str) -> None:
     """Raise NodeError `kata-would-refuse` when Kata would start no guest with this configuration."""
-    found = refusals(root, effective, hypervisor, runtime)
-    if not found:
+    problems = refusals(root, effective, hypervisor, runtime)
+    if not problems:
         return
-    first, *others = found
-    after = f"; and then: {'; '.join(one.cause for one in others[: SHOWN - 1])}" if others else ""
-    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    remedies = "; ".join(dict.fromkeys(one.remedy for one in found[:SHOWN]))
+    first, *others = problems
+    after = f"; and then: {'; '.join(refusal.cause for refusal in others[: SHOWN - 1])}" if others else ""
+    rest = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    remedies = "; ".join(dict.fromkeys(refusal.remedy for refusal in problems[:SHOWN]))
     raise NodeError(
         "kata-would-refuse",
-        f"Node {node}: Kata would not start a guest with {effective.config_file}: {printable(f'{first.cause}{after}{more}')}",
+        f"Node {node}: Kata would not start a guest with {effective.config_file}: {printable(f'{first.cause}{after}{rest}')}",
         remedies=remedies,
     )
 

@@ -31,30 +31,30 @@ class Survey:
     """What a person should know and nothing fails for, each a sentence."""
 
 
-def survey(root: Path, found: Effective, *, runtime: str, hypervisor: str) -> Survey:
-    """Who starts Kata here, and which files look relevant to `found` and are dead; for people, and slower than `effective`.
+def survey(root: Path, effective: Effective, *, runtime: str, hypervisor: str) -> Survey:
+    """Who starts Kata here, and which files look relevant to `effective` and are dead; for people, and slower than `effective`.
 
     Only files that exist are named. Raises NodeError `file-unreadable`, or `file-invalid` for a broken daemon.json.
     """
     notes: list[str] = []
     launchers = kata_launching.launchers(root, notes)
-    dead = _dead_files(root, found, runtime, hypervisor, launchers, notes)
-    dead += _dead_folders(root, found, [one.path for one in dead], launchers)
-    dead += _replaced(root, found, hypervisor)
-    return Survey(tuple(launchers), tuple(dead), (*notes, *_notes(root, found, hypervisor)))
+    dead = _dead_files(root, effective, runtime, hypervisor, launchers, notes)
+    dead += _dead_folders(root, effective, [entry.path for entry in dead], launchers)
+    dead += _replaced(root, effective, hypervisor)
+    return Survey(tuple(launchers), tuple(dead), (*notes, *_notes(root, effective, hypervisor)))
 
 
 def _dead_files(
-    root: Path, found: Effective, runtime: str, hypervisor: str, launchers: list[Launcher], notes: list[str]
+    root: Path, effective: Effective, runtime: str, hypervisor: str, launchers: list[Launcher], notes: list[str]
 ) -> list[Dead]:
     """Base files that are there and not read, each once, with the reason; one that only others read is a note."""
-    listed = kata_layout.candidates(runtime, found.version)
+    listed = kata_layout.candidates(runtime, effective.version)
     reasons: dict[str, str] = {}
     for path in listed:
-        reasons[path] = _why_not_listed(found, path, listed)
+        reasons[path] = _why_not_listed(effective, path, listed)
     for other in kata_layout.RUNTIMES:
         if other != runtime:
-            for path in kata_layout.candidates(other, found.version):
+            for path in kata_layout.candidates(other, effective.version):
                 reasons.setdefault(path, f"only the {other} runtime reads it")
     for (owner, name), (_, file) in kata_layout.RELEASE_FILES.items():
         path = f"{kata_layout.INSTALL_FOLDER}/{kata_layout.DEFAULTS}/{file}"
@@ -63,7 +63,7 @@ def _dead_files(
         elif name != hypervisor:
             reasons.setdefault(path, f"it is the file of hypervisor {name}")
         else:
-            reasons.setdefault(path, f"{found.setting} names another file" if found.setting else "no setting names it")
+            reasons.setdefault(path, f"{effective.setting} names another file" if effective.setting else "no setting names it")
     for path in deploy_files(root):
         shim_name = path.split("/")[-2]
         reasons.setdefault(path, f"it is kata-deploy's file of {shim_name}, which only a ConfigPath can name")
@@ -76,44 +76,44 @@ def _dead_files(
     dead = []
     for path, reason in reasons.items():
         resolved = resolve(root, path)
-        if resolved == found.resolved_file or not os.path.lexists(root / path.lstrip("/")):
+        if resolved == effective.resolved_file or not os.path.lexists(root / path.lstrip("/")):
             continue
-        users = [one for one in launchers if (named := file_of(root, one)) and resolve(root, named[0]) == resolved]
+        users = [launcher for launcher in launchers if (named := file_of(root, launcher)) and resolve(root, named[0]) == resolved]
         if not os.path.lexists(root / resolved.lstrip("/")):
             reason = f"it is a symbolic link to {resolved}, which does not exist: Kata passes over it"
         elif users:
-            notes.append(f"{path} is read for {', '.join(f'{one.name} ({one.file})' for one in users)} alone")
+            notes.append(f"{path} is read for {', '.join(f'{launcher.name} ({launcher.file})' for launcher in users)} alone")
             continue
         dead.append(Dead(path, reason))
     return dead
 
 
-def _why_not_listed(found: Effective, path: str, listed: tuple[str, ...]) -> str:
+def _why_not_listed(effective: Effective, path: str, listed: tuple[str, ...]) -> str:
     """Why the runtime does not read this entry of its own list."""
-    if found.setting:
-        return f"the runtime's own list does not count, as {found.setting} names another file"
-    if listed.index(path) < listed.index(found.config_file):
-        return f"{found.shim} is a release build, which looks below {kata_layout.INSTALL_FOLDER} instead"
-    return f"{found.config_file} comes before it in the runtime's own list"
+    if effective.setting:
+        return f"the runtime's own list does not count, as {effective.setting} names another file"
+    if listed.index(path) < listed.index(effective.config_file):
+        return f"{effective.shim} is a release build, which looks below {kata_layout.INSTALL_FOLDER} instead"
+    return f"{effective.config_file} comes before it in the runtime's own list"
 
 
-def _dead_folders(root: Path, found: Effective, dead: list[str], launchers: list[Launcher]) -> list[Dead]:
+def _dead_folders(root: Path, effective: Effective, dead: list[str], launchers: list[Launcher]) -> list[Dead]:
     """Every config.d that holds something and is not the one that is read, or that a release before 2.5.0 does not read."""
-    read = kata_layout.drop_in_folder(found.resolved_file)
-    listed = [path for runtime in kata_layout.RUNTIMES for path in kata_layout.candidates(runtime, found.version)]
+    read = kata_layout.drop_in_folder(effective.resolved_file)
+    listed = [path for runtime in kata_layout.RUNTIMES for path in kata_layout.candidates(runtime, effective.version)]
     reasons = {
-        kata_layout.drop_in_folder(path): f"Kata reads the config.d beside the file in use, {found.resolved_file}"
+        kata_layout.drop_in_folder(path): f"Kata reads the config.d beside the file in use, {effective.resolved_file}"
         for path in (*listed, *dead, *(resolve(root, path) for path in dead))
     }
-    if found.config_file != found.resolved_file:
-        link = kata_layout.drop_in_folder(found.config_file)
-        reasons[link] = f"it lies beside the link {found.config_file}; Kata reads the one beside its target, {read}"
-    for one in launchers:
-        if named := file_of(root, one):
+    if effective.config_file != effective.resolved_file:
+        link = kata_layout.drop_in_folder(effective.config_file)
+        reasons[link] = f"it lies beside the link {effective.config_file}; Kata reads the one beside its target, {read}"
+    for launcher in launchers:
+        if named := file_of(root, launcher):
             reasons.pop(kata_layout.drop_in_folder(resolve(root, named[0])), None)  # in use, though for others
     reasons.pop(read, None)
-    if not kata_layout.reads_drop_ins(found.version):
-        reasons[read] = f"Kata {found.version} reads no drop-ins; 2.5.0 and later do"
+    if not kata_layout.reads_drop_ins(effective.version):
+        reasons[read] = f"Kata {effective.version} reads no drop-ins; 2.5.0 and later do"
     return [
         Dead(folder, reason)
         for folder, reason in reasons.items()
@@ -121,11 +121,11 @@ def _dead_folders(root: Path, found: Effective, dead: list[str], launchers: list
     ]
 
 
-def _replaced(root: Path, found: Effective, hypervisor: str) -> list[Dead]:
+def _replaced(root: Path, effective: Effective, hypervisor: str) -> list[Dead]:
     """The files in use whose kernel_params a later one replaces."""
-    last = found.sources.get(kata_config.KEY)
+    last = effective.sources.get(kata_config.KEY)
     earlier = []
-    for path in (found.resolved_file, *found.drop_ins):
+    for path in (effective.resolved_file, *effective.drop_ins):
         if path == last:
             break
         text = kata_config.decode(read_bytes(root, path) or b"", path)
@@ -134,15 +134,17 @@ def _replaced(root: Path, found: Effective, hypervisor: str) -> list[Dead]:
     return earlier
 
 
-def _notes(root: Path, found: Effective, hypervisor: str) -> list[str]:
+def _notes(root: Path, effective: Effective, hypervisor: str) -> list[str]:
     """What a person should know of the files in use."""
     notes = []
-    for path in found.drop_ins:
+    for path in effective.drop_ins:
         name = path.rpartition("/")[2]
         if name.startswith(".") or not name.endswith(".toml"):
             notes.append(f"{path} looks like a leftover, and is read: in config.d every entry counts, whatever its name")
-    if not found.hypervisor.get("kernel"):
-        notes.append(f"{found.config_file} names no kernel for {hypervisor}: a partial file replaces the release's as a whole")
+    if not effective.hypervisor.get("kernel"):
+        notes.append(
+            f"{effective.config_file} names no kernel for {hypervisor}: a partial file replaces the release's as a whole"
+        )
     supervised, own = (unit_files(root, unit) for unit in kata_launchers.UNITS)
     variable = unit_variable(root, own, kata_layout.ENVIRONMENT) if supervised else None
     if variable:

@@ -33,8 +33,8 @@ def holder(root: Path) -> str | None:
 
 
 def _named(handle: int) -> str:
-    said = os.pread(handle, 32, 0).decode(errors="replace").strip()
-    return f"process {said if said.isdigit() else 'unknown'}"
+    holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
+    return f"process {holder if holder.isdigit() else 'unknown'}"
 
 
 @contextmanager

@@ -30,8 +30,8 @@ def loaded(root: Path) -> set[str]:
     return {line.split(" ")[0] for line in lines}
 
 
-def unloaded(root: Path, wanted: Sequence[str]) -> set[str]:
-    """Those of `wanted` that are not loaded and lie beside the running kernel, in modules.dep(5), to be loaded.
+def unloaded(root: Path, required: Sequence[str]) -> set[str]:
+    """Those of `required` that are not loaded and lie beside the running kernel, in modules.dep(5), to be loaded.
 
     A device alone does not show it: those of vhost and tun are there without their module, which the first program that opens
     them loads.
@@ -41,25 +41,25 @@ def unloaded(root: Path, wanted: Sequence[str]) -> set[str]:
         Path(line.partition(":")[0]).name.partition(".")[0].replace("-", "_")
         for line in listing.decode(errors="replace").splitlines()
     }
-    return {*wanted} & beside - loaded(root)
+    return {*required} & beside - loaded(root)
 
 
 def load(module: str) -> str:
     """Load a module; what modprobe said when that failed, else nothing."""
     try:
-        done = run(["modprobe", module], timeout=TIMEOUT, check=False)
+        result = run(["modprobe", module], timeout=TIMEOUT, check=False)
     except NodeError as error:
         return error.message  # a kernel may have all of it built in: the devices decide
     reach("module-loaded")
-    return "" if done.code == 0 else printable(" ".join(done.stderr.split()), 300)
+    return "" if result.code == 0 else printable(" ".join(result.stderr.split()), 300)
 
 
 def unload(root: Path, modules: Sequence[str]) -> tuple[list[str], list[str]]:
     """Unload those of `modules` that are loaded, the last first: the unloaded ones, and those that are in use."""
     gone: list[str] = []
     busy: list[str] = []
-    for module in reversed([one for one in modules if one in loaded(root)]):
-        done = run(["modprobe", "--remove", module], timeout=TIMEOUT, check=False)
-        (gone if done.code == 0 else busy).append(module)
+    for module in reversed([module for module in modules if module in loaded(root)]):
+        result = run(["modprobe", "--remove", module], timeout=TIMEOUT, check=False)
+        (gone if result.code == 0 else busy).append(module)
         reach("module-unloaded")
     return gone, busy

@@ -39,23 +39,25 @@ def run(
     """
     case = "status" if status else ""
     try:
-        done = capture(argv, timeout=timeout, limit=MAX_OUTPUT, stdin=(stdin or "").encode(), env=env, pass_fds=pass_fds)
+        captured = capture(argv, timeout=timeout, limit=MAX_OUTPUT, stdin=(stdin or "").encode(), env=env, pass_fds=pass_fds)
     except FileNotFoundError:
         raise NodeError(
             "tool-missing", f"{argv[0]} is not installed on this node", package=f"the package that holds {argv[0]}"
         ) from None
-    if done.timed_out:
+    if captured.timed_out:
         raise NodeError("command-timeout", f"{' '.join(argv[:4])} did not end within {timeout:g} s", case, status=status)
-    if done.too_long:
-        longer = max(done.stdout, done.stderr, key=len)
+    if captured.too_long:
+        longer = max(captured.stdout, captured.stderr, key=len)
         words = printable(" ".join(longer[:600].decode(errors="replace").split()), 200)
         raise NodeError(
             "command-output-too-long",
             f"{' '.join(argv[:4])} printed more than {MAX_OUTPUT >> 20} MiB and was ended; it began with: {words}",
             details={"printed": words},
         )
-    result = Finished(done.code, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+    result = Finished(captured.code, captured.stdout.decode(errors="replace"), captured.stderr.decode(errors="replace"))
     if check and result.code != 0:
-        said = printable((result.stderr.strip() or result.stdout.strip()).replace("\n", "; "), 600)
-        raise NodeError("command-failed", f"{' '.join(argv[:6])} ended with exit code {result.code}: {said}", case, status=status)
+        output = printable((result.stderr.strip() or result.stdout.strip()).replace("\n", "; "), 600)
+        raise NodeError(
+            "command-failed", f"{' '.join(argv[:6])} ended with exit code {result.code}: {output}", case, status=status
+        )
     return result

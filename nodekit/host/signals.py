@@ -28,8 +28,10 @@ def _arrived(number: int, frame: FrameType | None) -> None:
     if not (_ending or _shields):
         _ending = True
         # Now, since timeout(1) may not wait until all is undone.
-        said = f"{os.uname().nodename}: this run was ended by {signal.Signals(number).name} and goes back to what was before it"
-        say_at_once(f"error: {NodeError('run-ended', said).sentence()}")
+        message = (
+            f"{os.uname().nodename}: this run was ended by {signal.Signals(number).name} and goes back to what was before it"
+        )
+        say_at_once(f"error: {NodeError('run-ended', message).sentence()}")
         raise SystemExit(128 + number)
 
 

@@ -47,16 +47,16 @@ class Difference:
         return {"kind": self.kind, "what": self.what, "verb": self.verb, "file": self.file, "diff": self.diff}
 
 
-def of_file(kind: str, what: str, verb: str, path: str, wanted: bytes, now: bytes | None) -> Difference:
+def of_file(kind: str, message: str, verb: str, path: str, desired: bytes, now: bytes | None) -> Difference:
     """A difference in the content of a file; `now` is None where there is none."""
-    return Difference(kind, what, verb, path, unified(path, wanted, now))
+    return Difference(kind, message, verb, path, unified(path, desired, now))
 
 
-def unified(path: str, wanted: bytes, now: bytes | None) -> str:
+def unified(path: str, desired: bytes, now: bytes | None) -> str:
     """The unified diff, cut, and harmless on a terminal."""
     import difflib  # takes a while to load, and most nodes differ in nothing
 
-    before, after = (text.decode(errors="replace").splitlines() for text in (wanted, now or b""))
+    before, after = (text.decode(errors="replace").splitlines() for text in (desired, now or b""))
     lines = difflib.unified_diff(before, after, f"{path} (stack)", f"{path} (node)" if now is not None else "/dev/null", n=2)
     kept = [printable(line.rstrip("\n"), MAX_LINE) for line, _ in zip(lines, range(MAX_DIFF_LINES + 1), strict=False)]
     if len(kept) > MAX_DIFF_LINES:
@@ -94,4 +94,4 @@ def package_history(apt: str, dpkg: str, packages: Iterable[str], last: int = 2)
         when = f"{words[0]} {words[1]}"
         if not any(begin <= when <= end for begin, end in by_apt):
             changes.append((when, f"{words[2]} {words[3].partition(':')[0]} ({words[4]}, {words[5]}) by dpkg, without apt"))
-    return [harmless(f"{when}: {printable(what, 600)}") for when, what in sorted(changes)[-last:]]
+    return [harmless(f"{when}: {printable(change, 600)}") for when, change in sorted(changes)[-last:]]

@@ -81,11 +81,11 @@ def repository_address(text: str, os_id: str) -> str:
     return address
 
 
-def repository_word(text: str, what: str) -> str:
+def repository_word(text: str, field: str) -> str:
     """A suite or component as it may stand in a sources file; raises NodeError `bad-input`."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]*", text):
         raise NodeError(
-            "bad-input", f"Repository {what} {printable(text, 80)!r} is not one word", expected=f"a {what} such as stable"
+            "bad-input", f"Repository {field} {printable(text, 80)!r} is not one word", expected=f"a {field} such as stable"
         )
     return text
 
@@ -109,7 +109,7 @@ def _flags(options: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _parse_lines(text: str) -> list[Source]:
-    found = []
+    sources = []
     for number, line in enumerate(text.split("\n"), 1):
         entry = re.match(r"\s*(deb|deb-src)\s+(?:\[([^]]*)\]\s*)?(\S+)\s+(\S+)\s*([^#]*)", line)
         if entry:
@@ -118,17 +118,17 @@ def _parse_lines(text: str) -> list[Source]:
             signed_by = options.get("signed-by", "").replace(",", " ")
             components = tuple(entry[5].split())
             kind = entry[1] == "deb"
-            found.append(Source((entry[3],), (entry[4],), components, signed_by, number, kind, _flags(options)))
-    return found
+            sources.append(Source((entry[3],), (entry[4],), components, signed_by, number, kind, _flags(options)))
+    return sources
 
 
 def _parse_stanzas(text: str) -> list[Source]:
-    found = []
+    sources = []
     fields: dict[str, str] = {}
     first, last = 0, ""
     for number, line in enumerate([*text.replace("\r\n", "\n").split("\n"), ""], 1):
         if not line.strip():
-            found += _stanza(fields, first)
+            sources += _stanza(fields, first)
             fields, first, last = {}, 0, ""
         elif line.startswith("#"):
             continue
@@ -139,7 +139,7 @@ def _parse_stanzas(text: str) -> list[Source]:
             last, _, value = line.partition(":")
             last, first = last.strip().lower(), first or number
             fields[last] = value.strip()
-    return found
+    return sources
 
 
 def _stanza(fields: Mapping[str, str], line: int) -> list[Source]:
@@ -156,9 +156,9 @@ def _plain(address: str) -> str:
     return re.sub(r"^https?://(?:[^/@]*@)?", "http://", address).rstrip("/")
 
 
-def same_address(one: str, other: str) -> bool:
+def same_address(first: str, other: str) -> bool:
     """Whether apt takes two addresses for one repository's."""
-    return _plain(one) == _plain(other)
+    return _plain(first) == _plain(other)
 
 
 def same_repository(source: Source, address: str, suite: str) -> bool:
@@ -203,12 +203,12 @@ def _shown(source: Source) -> str:
     return "a key within it" if "\n" in source.signed_by else printable(source.signed_by, 120)
 
 
-def refuse_unsigned(entry: Entry, what: str) -> None:
-    """Raise NodeError `repository-unsigned` when this entry, from which `what` would come, needs no signature."""
+def refuse_unsigned(entry: Entry, subject: str) -> None:
+    """Raise NodeError `repository-unsigned` when this entry, from which `subject` would come, needs no signature."""
     if entry.source.flags:
         raise NodeError(
             "repository-unsigned",
-            f"{entry.where} sets {' '.join(entry.source.flags)}, so that apt would install {what} without a valid signature",
+            f"{entry.where} sets {' '.join(entry.source.flags)}, so that apt would install {subject} without a valid signature",
             options=" and ".join(flag.partition("=")[0] for flag in entry.source.flags),
             file=f"that entry of {entry.file}",
         )

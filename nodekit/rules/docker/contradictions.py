@@ -18,23 +18,23 @@ def contradictions(
     `version` and `runtimes` are what dockerd answers (None: it does not), `packages` what dpkg knows, `held_by_us` the packages
     that this program set a hold on, and `in_file` the runtimes in daemon.json.
     """
-    found = []
+    sentences = []
     package = packages.get("docker-ce")
     if version is not None and package is not None and upstream_version(package.version) != version:
-        found.append(
+        sentences.append(
             f"dockerd runs {version}, and its package docker-ce is {package.version}: it was not restarted since that came, or "
             "another dockerd runs; 'systemctl restart docker', or the verb docker, starts the package's"
         )
-    found += [
+    sentences += [
         f"{name} is no longer held, and this program had held it: the next upgrade of the system moves it; "
         "the verb docker sets the hold again"
         for name in held_by_us
         if name in packages and not packages[name].held
     ]
     unknown = sorted({*in_file} - {*runtimes}) if version is not None else []
-    found += [
+    sentences += [
         f"daemon.json names the runtime {printable(name, 80)}, and dockerd does not know it: it has not read that file since; "
         "'systemctl reload docker', or the verb docker, has it read"
         for name in unknown
     ]
-    return found
+    return sentences

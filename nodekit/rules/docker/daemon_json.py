@@ -77,10 +77,10 @@ def decode(content: bytes, path: str = PATH) -> str:
 
 def runtimes(text: str) -> dict[str, object]:
     """The runtimes of any daemon.json; raises NodeError `file-invalid`."""
-    found = _tree(text).get("runtimes", {})
-    if not isinstance(found, dict):
+    runtimes_table = _tree(text).get("runtimes", {})
+    if not isinstance(runtimes_table, dict):
         raise _invalid("'runtimes' is no object")
-    return found
+    return runtimes_table
 
 
 def _tree(text: str) -> dict[str, Any]:
@@ -110,8 +110,8 @@ def merge(text: str | None, runtime: str, config_path: str | None, ours: Collect
     `runtimeArgs` go, which dockerd refuses beside a type, and its options stay. The very same text comes back when nothing has
     to change. Raises NodeError `file-invalid`.
     """
-    given = text if text is not None and text.removeprefix("\ufeff").strip() else "{}"
-    tree = _tree(given)
+    original = text if text is not None and text.removeprefix("\ufeff").strip() else "{}"
+    tree = _tree(original)
     known = tree.setdefault("runtimes", {})
     if not isinstance(known, dict):
         raise _invalid("'runtimes' is no object")
@@ -140,8 +140,8 @@ def merge(text: str | None, runtime: str, config_path: str | None, ours: Collect
     if not changed:
         assert text is not None  # an entry was found in it
         return text
-    found = re.search(r'^([ \t]+)"', given, re.MULTILINE)
-    merged = json.dumps(tree, indent=found[1] if found else 2, ensure_ascii=False) + "\n"
+    indent = re.search(r'^([ \t]+)"', original, re.MULTILINE)
+    merged = json.dumps(tree, indent=indent[1] if indent else 2, ensure_ascii=False) + "\n"
     try:
         merged.encode()
     except UnicodeEncodeError:

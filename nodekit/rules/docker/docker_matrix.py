@@ -68,18 +68,18 @@ class Verdict:
 _NUMBERS = r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}"
 
 
-def version(text: str, what: str) -> Version:
-    """`27.5.1` as three numbers; raises NodeError `bad-input` for anything else, naming `what`."""
+def version(text: str, product: str) -> Version:
+    """`27.5.1` as three numbers; raises NodeError `bad-input` for anything else, naming `product`."""
     if not re.fullmatch(_NUMBERS, text):
-        raise _no_version(text, what, "is not three numbers with dots")
+        raise _no_version(text, product, "is not three numbers with dots")
     return _numbers(text)
 
 
-def _no_version(text: str, what: str, why: str) -> NodeError:
+def _no_version(text: str, product: str, why: str) -> NodeError:
     return NodeError(
         "bad-input",
-        f"{what} version {printable(text, 60)!r} {why}",
-        expected=f"the whole {what} version, such as {SAFE_DOCKER if what == 'Docker' else '3.32.0'}",
+        f"{product} version {printable(text, 60)!r} {why}",
+        expected=f"the whole {product} version, such as {SAFE_DOCKER if product == 'Docker' else '3.32.0'}",
     )
 
 
@@ -88,15 +88,15 @@ def _numbers(text: str) -> Version:
     return major, minor, patch
 
 
-def reported(text: str, what: str) -> tuple[Version, bool]:
+def reported(text: str, product: str) -> tuple[Version, bool]:
     """Three numbers of a version as systems report it, and whether it is one before a release (`-rc0`, `~rc.1`, `-alpha1`).
 
     An epoch, a distribution's revision (`~3-0~ubuntu-jammy`, `+dfsg1-9`, `-1~debian.13~trixie`) and what a build adds
-    (`+azure-1`) are taken off. Raises NodeError `bad-input`, naming `what`, for anything else.
+    (`+azure-1`) are taken off. Raises NodeError `bad-input`, naming `product`, for anything else.
     """
     match = re.fullmatch(rf"(?:[0-9]{{1,5}}:)?({_NUMBERS})(?:[-+~]([A-Za-z0-9][A-Za-z0-9.+~_-]{{0,80}}))?", text)
     if match is None:
-        raise _no_version(text, what, "is not one: three numbers with dots, and what a system adds to them")
+        raise _no_version(text, product, "is not one: three numbers with dots, and what a system adds to them")
     return _numbers(match[1]), re.match(r"(?:rc|alpha|beta|pre|dev)(?![a-z])", match[2] or "", re.IGNORECASE) is not None
 
 
@@ -113,15 +113,15 @@ def verdict(docker: str, kata: str, runtime: str) -> Verdict:
     """
     if runtime not in RUNTIMES:
         raise NodeError("bad-input", f"Kata runtime {printable(runtime, 40)!r} is not known", expected=" or ".join(RUNTIMES))
-    (wanted, _), (given, is_candidate) = reported(docker, "Docker"), reported(kata, "Kata")
-    row = next((row for row in MATRIX if row.first <= wanted and (row.end is None or wanted < row.end)), None)
+    (docker_version, _), (kata_version, is_candidate) = reported(docker, "Docker"), reported(kata, "Kata")
+    row = next((row for row in MATRIX if row.first <= docker_version and (row.end is None or docker_version < row.end)), None)
     if row is None:
         return Verdict(
             True, f"Docker {docker} is untested with Kata: the known pairs begin with Docker {_dotted(MATRIX[0].first)}", ""
         )
     needed = row.go if runtime == "go" else row.rust
     name = "Go shim" if runtime == "go" else "Rust runtime"
-    if needed is None or (given, not is_candidate) >= (needed, True):
+    if needed is None or (kata_version, not is_candidate) >= (needed, True):
         return Verdict(True, f"Docker {docker} works with the {name} of Kata {kata}", "")
     if runtime == "rust" and not row.rust_known:
         return Verdict(
@@ -134,11 +134,11 @@ def verdict(docker: str, kata: str, runtime: str) -> Verdict:
 
 def refuse_if_incompatible(docker: str, kata: str, runtime: str) -> None:
     """Raise NodeError `docker-kata-incompatible`, with the version that fixes it, for a pair that is known to break."""
-    found = verdict(docker, kata, runtime)
-    if not found.ok:
+    result = verdict(docker, kata, runtime)
+    if not result.ok:
         name = "Go shim" if runtime == "go" else "Rust runtime"
         raise NodeError(
             "docker-kata-incompatible",
-            f"Docker {docker} does not work with the {name} of Kata {kata}: {found.reason}",
-            works=found.cure,
+            f"Docker {docker} does not work with the {name} of Kata {kata}: {result.reason}",
+            works=result.cure,
         )

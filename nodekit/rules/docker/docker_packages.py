@@ -32,7 +32,7 @@ def codename(os_id: str, version_id: str) -> str:
     try:
         return SUPPORTED[os_id, version_id]
     except KeyError:
-        known = ", ".join(f"{one} {number}" for one, number in SUPPORTED)
+        known = ", ".join(f"{name} {number}" for name, number in SUPPORTED)
         raise NodeError(
             "unsupported-os",
             f"The node runs {printable(os_id, 40) or 'an unnamed system'} {printable(version_id, 40)}".rstrip(),
@@ -73,12 +73,12 @@ class PackageState:
 
 def parse_states(text: str) -> dict[str, PackageState]:
     """Package -> state from dpkg-query's answer to `STATE_FORMAT`; a package that is not installed at all is left out."""
-    found: dict[str, PackageState] = {}
+    states: dict[str, PackageState] = {}
     for line in text.splitlines():
         fields = line.split(" ")
         if len(fields) == 4 and fields[1] not in ("not-installed", "config-files") and fields[3]:
-            found[fields[2]] = PackageState(fields[0] == "hold", fields[1], fields[3])
-    return found
+            states[fields[2]] = PackageState(fields[0] == "hold", fields[1], fields[3])
+    return states
 
 
 def parse_leftovers(text: str) -> set[str]:
@@ -128,14 +128,14 @@ def parse_simulation(text: str) -> Simulated:
     removed: list[str] = []
     versions: dict[str, str] = {}
     for line in text.splitlines():
-        found = re.match(r"(Inst|Remv|Purg) (\S+)(?: \[([^]\s]+)\])?(?: \((\S+))?", line)
-        if not found:
+        match = re.match(r"(Inst|Remv|Purg) (\S+)(?: \[([^]\s]+)\])?(?: \((\S+))?", line)
+        if not match:
             continue
-        name = found[2].partition(":")[0]
-        if found[1] == "Inst":
-            touched[name] = found[3]
-            if found[4]:
-                versions[name] = found[4]
+        name = match[2].partition(":")[0]
+        if match[1] == "Inst":
+            touched[name] = match[3]
+            if match[4]:
+                versions[name] = match[4]
         else:
             removed.append(name)
     return Simulated(touched, tuple(removed), versions)

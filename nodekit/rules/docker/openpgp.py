@@ -113,11 +113,11 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def primary_fingerprints(data: bytes) -> list[str]:
     """The fingerprint of every primary key in a key file. Raises NodeError `file-invalid`, also for keys that are not v4."""
-    found: list[str] = []
+    fingerprints: list[str] = []
     for tag, body in _packets(dearmour(data)):
         if tag not in ALLOWED_TAGS:
             raise _invalid(f"it holds a packet of type {tag}")
-        if not found and tag != PUBLIC_KEY:
+        if not fingerprints and tag != PUBLIC_KEY:
             raise _invalid(f"it begins with a packet of type {tag}, not with a primary key")
         if tag == PUBLIC_KEY:
             if body[:1] != b"\x04":
@@ -125,16 +125,16 @@ def primary_fingerprints(data: bytes) -> list[str]:
             if len(body) > MAX_KEY_PACKET:
                 raise _invalid(f"its key has {len(body)} bytes, more than {MAX_KEY_PACKET}")
             framed = b"\x99" + len(body).to_bytes(2, "big") + body
-            found.append(hashlib.sha1(framed, usedforsecurity=False).hexdigest().upper())
-    if not found:
+            fingerprints.append(hashlib.sha1(framed, usedforsecurity=False).hexdigest().upper())
+    if not fingerprints:
         raise _invalid("it holds no primary key")
-    return found
+    return fingerprints
 
 
 def refuse_other_keys(data: bytes, expected: str, where: str) -> None:
     """Raise NodeError `repository-key-mismatch` unless the one primary key in the file from `where` is the expected one."""
-    found = primary_fingerprints(data)
-    if found != [expected]:
+    fingerprints = primary_fingerprints(data)
+    if fingerprints != [expected]:
         raise NodeError(
-            "repository-key-mismatch", f"{where} holds the key {', '.join(found[:5])}, expected {expected} and no other"
+            "repository-key-mismatch", f"{where} holds the key {', '.join(fingerprints[:5])}, expected {expected} and no other"
         )

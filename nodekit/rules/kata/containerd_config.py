@@ -76,19 +76,19 @@ def check(name: str, pod_annotations: Sequence[str]) -> None:
             f"Key handler.name is {printable(repr(name), 80)}, not the name of a handler",
             expected="a DNS label, such as kata-qemu",
         )
-    for one in pod_annotations:
-        if not re.fullmatch(r"[A-Za-z0-9._/*-]+", one):
+    for annotation in pod_annotations:
+        if not re.fullmatch(r"[A-Za-z0-9._/*-]+", annotation):
             raise NodeError(
                 "bad-input",
-                f"Key handler.podAnnotations holds {printable(repr(one), 80)}, not the name of an annotation",
+                f"Key handler.podAnnotations holds {printable(repr(annotation), 80)}, not the name of an annotation",
                 expected="names such as io.katacontainers.config.hypervisor.default_vcpus",
             )
 
 
 def release(text: str) -> tuple[int, int] | None:
     """The release that `containerd --version` prints, as (2, 2); None when it prints none."""
-    shown = re.search(r"\bv?(\d{1,3})\.(\d{1,3})\.\d", text.partition(" ")[2])
-    return (int(shown[1]), int(shown[2])) if shown else None
+    match = re.search(r"\bv?(\d{1,3})\.(\d{1,3})\.\d", text.partition(" ")[2])
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def version(files: Sequence[File]) -> int:
@@ -122,7 +122,7 @@ def cri_disabled(files: Sequence[File]) -> str | None:
     names = {"cri", "io.containerd.grpc.v1.cri", *CRI_PLUGINS}
     for path, table in files:
         disabled = table.get("disabled_plugins")
-        if isinstance(disabled, list) and names & {one for one in disabled if isinstance(one, str)}:
+        if isinstance(disabled, list) and names & {plugin for plugin in disabled if isinstance(plugin, str)}:
             return path
     return None
 
@@ -183,7 +183,9 @@ def target(files: Sequence[File], of_release: tuple[int, int], main: str) -> Tar
             f"{main} is of version 1, and containerd {of_release[0]}.{of_release[1]} takes no setting of CRI from such a file",
             "migrate",
         )
-    folders = [one.rpartition("/")[0] for one in imports(files[0][1], main) if one.endswith("/*.toml")] if written else []
+    folders = (
+        [pattern.rpartition("/")[0] for pattern in imports(files[0][1], main) if pattern.endswith("/*.toml")] if written else []
+    )
     if of_release >= (2, 0) and folders:
         return Target(
             f"{folders[0]}/{DROP_IN}", "drop-in", form, f"containerd merges what it imports, and imports {folders[0]}/*.toml"
@@ -202,7 +204,7 @@ def tables(handler: Handler, form: int) -> str:
     "Privileged Kata Containers"). Sources of the keys: containerd, `internal/cri/config/config.go`.
     """
     place = f'plugins."{plugin(form)}".containerd.runtimes.{handler.name}'
-    annotations = ", ".join(_quoted(one) for one in handler.pod_annotations)
+    annotations = ", ".join(_quoted(annotation) for annotation in handler.pod_annotations)
     lines = [
         f"[{place}]",
         f"runtime_type = {_quoted(RUNTIME_TYPE)}",

@@ -10,8 +10,8 @@ LEAST_GO_MIB = 256
 
 def of_guest(configured: object, runtime: str) -> int:
     """Memory in MiB of the guest that Kata starts with `configured` as its `default_memory`."""
-    least = LEAST_GO_MIB if runtime == "go" else 1
-    return configured if isinstance(configured, int) and configured >= least else DEFAULT_MIB
+    minimum = LEAST_GO_MIB if runtime == "go" else 1
+    return configured if isinstance(configured, int) and configured >= minimum else DEFAULT_MIB
 
 
 def refuse_too_little(node: str, total_mib: int, guest_mib: int) -> None:

@@ -68,26 +68,26 @@ def place_of(name: str) -> Place:
     raise NodeError("bad-input", f"Key handler.runtime is {name!r}", expected=f"one of {', '.join((*RUNTIMES, NONE))}")
 
 
-def choose(node: str, wanted: str | None, there: Mapping[str, str], endpoint: str | None) -> Place:
+def choose(node: str, requested: str | None, reasons: Mapping[str, str], endpoint: str | None) -> Place:
     """The runtime in which the handler is registered.
 
-    `there` holds the runtimes that are on the node, each with what shows it, and `endpoint` is the socket that the kubelet
+    `reasons` holds the runtimes that are on the node, each with what shows it, and `endpoint` is the socket that the kubelet
     names. Raises NodeError `container-runtime-missing` when there is none, or not the one that is wanted, and
     `container-runtime-ambiguous` when nothing tells which of several it is.
     """
-    known = ", ".join(f"{name} ({why})" for name, why in there.items()) or "none"
-    if wanted is not None:
-        place = place_of(wanted)
-        if wanted not in there:
-            message = f"Node {node} has no {wanted}, which is to know the Kata handler; it has: {known}"
+    known = ", ".join(f"{name} ({why})" for name, why in reasons.items()) or "none"
+    if requested is not None:
+        place = place_of(requested)
+        if requested not in reasons:
+            message = f"Node {node} has no {requested}, which is to know the Kata handler; it has: {known}"
             raise NodeError("container-runtime-missing", message)
         return place
     if endpoint:
-        sockets = [place for place in PLACES if _same_socket(place.socket, endpoint) and place.name in there]
+        sockets = [place for place in PLACES if _same_socket(place.socket, endpoint) and place.name in reasons]
         if len(sockets) == 1:
             return sockets[0]
-    distributions = [place for place in PLACES if place.files and place.name in there]
-    candidates = distributions or [place for place in PLACES if place.name in there]
+    distributions = [place for place in PLACES if place.files and place.name in reasons]
+    candidates = distributions or [place for place in PLACES if place.name in reasons]
     if not candidates:
         message = f"Node {node} is to serve a cluster and has no container runtime of one: {_looked_for()}"
         raise NodeError("container-runtime-missing", message)
@@ -105,9 +105,9 @@ def _looked_for() -> str:
     return f"neither {', '.join(files)} nor the units {', '.join(units)} with CRI turned on are there"
 
 
-def _same_socket(one: str, other: str) -> bool:
+def _same_socket(first: str, other: str) -> bool:
     """Whether two paths name one socket: /var/run is /run."""
-    return one.removeprefix("/var") == other.removeprefix("/var") if "/run/" in one[:9] else one == other
+    return first.removeprefix("/var") == other.removeprefix("/var") if "/run/" in first[:9] else first == other
 
 
 def follows_runtime(kubelet: tuple[int, int] | None, runtime: str, release: tuple[int, int]) -> bool:
@@ -147,11 +147,11 @@ def is_served(node: str, runtime: str, known: Registered | None, handler: Handle
     starts = known.runtime_type if isinstance(known.runtime_type, str) else ""
     if (starts == "vm" or is_kata(starts)) and known.config_path == handler.config_path:
         return True
-    what = f"ConfigPath {printable(str(known.config_path or 'none'), 200)}"
+    difference = f"ConfigPath {printable(str(known.config_path or 'none'), 200)}"
     if not (starts == "vm" or is_kata(starts)):
-        what = f"runtime type {printable(starts or 'none', 80)}"
+        difference = f"runtime type {printable(starts or 'none', 80)}"
     raise NodeError(
         "handler-foreign",
-        f"Node {node}: {known.file} registers a handler {handler.name} in {runtime} already, with {what}; it is to start Kata "
-        f"with {handler.config_path}",
+        f"Node {node}: {known.file} registers a handler {handler.name} in {runtime} already, with {difference}; it is to start "
+        f"Kata with {handler.config_path}",
     )

@@ -11,8 +11,8 @@ KEY = "kernel_params"
 BOM = "\ufeff"
 
 
-def _invalid(path: str, what: str, *, remedy: str | None = None) -> NodeError:
-    return NodeError("file-invalid", f"{path} {printable(what, 300)}", "configuration", remedy=remedy)
+def _invalid(path: str, problem: str, *, remedy: str | None = None) -> NodeError:
+    return NodeError("file-invalid", f"{path} {printable(problem, 300)}", "configuration", remedy=remedy)
 
 
 def decode(content: bytes, path: str) -> str:
@@ -67,13 +67,13 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def hypervisor_table(whole: Mapping[str, Any], name: str, path: str, *, remedy: str | None = None) -> dict[str, Any]:
     """The table `[hypervisor.NAME]`; raises NodeError `file-invalid` if it is missing or its `kernel_params` is not a string."""
     tables = whole.get("hypervisor")
-    found = tables.get(name) if isinstance(tables, Mapping) else None
-    if not isinstance(found, Mapping):
-        there = ", ".join(sorted(map(str, tables))) if isinstance(tables, Mapping) else ""
-        raise _invalid(path, f"has no table [hypervisor.{name}] (it has: {there or 'none'})", remedy=remedy)
-    if not isinstance(found.get(KEY, ""), str):
-        raise _invalid(path, f"has {KEY} = {found[KEY]!r} in [hypervisor.{name}], which is not a string")
-    return dict(found)
+    table = tables.get(name) if isinstance(tables, Mapping) else None
+    if not isinstance(table, Mapping):
+        existing = ", ".join(sorted(map(str, tables))) if isinstance(tables, Mapping) else ""
+        raise _invalid(path, f"has no table [hypervisor.{name}] (it has: {existing or 'none'})", remedy=remedy)
+    if not isinstance(table.get(KEY, ""), str):
+        raise _invalid(path, f"has {KEY} = {table[KEY]!r} in [hypervisor.{name}], which is not a string")
+    return dict(table)
 
 
 def parameters(files: Sequence[tuple[str, str]], name: str) -> str:
@@ -87,14 +87,14 @@ def parameters(files: Sequence[tuple[str, str]], name: str) -> str:
 def hypervisors(text: str, path: str) -> list[str]:
     """The names of the file's hypervisor tables, in its order."""
     tables = table(text, path).get("hypervisor")
-    return [name for name, one in tables.items() if isinstance(one, Mapping)] if isinstance(tables, Mapping) else []
+    return [name for name, table in tables.items() if isinstance(table, Mapping)] if isinstance(tables, Mapping) else []
 
 
 def sets_parameters(text: str, name: str, path: str) -> bool:
     """Whether the file gives `kernel_params` for that hypervisor."""
     tables = table(text, path).get("hypervisor")
-    found = tables.get(name) if isinstance(tables, Mapping) else None
-    return isinstance(found, Mapping) and KEY in found
+    hypervisor = tables.get(name) if isinstance(tables, Mapping) else None
+    return isinstance(hypervisor, Mapping) and KEY in hypervisor
 
 
 def drop_in(name: str, value: str) -> str:
@@ -116,9 +116,9 @@ def with_parameters(text: str, name: str, value: str, path: str) -> str:
     old = hypervisor_table(before, name, path)
     bom, body = (BOM, text[1:]) if text.startswith(BOM) else ("", text)
     tries = [_replaced(body, name, value)] if KEY in old else _inserted(body, name, value)
-    wanted = merged(before, {"hypervisor": {name: {KEY: value}}})
+    expected = merged(before, {"hypervisor": {name: {KEY: value}}})
     for new in tries:
-        if new is not None and _reads_as(bom + new, wanted):
+        if new is not None and _reads_as(bom + new, expected):
             return bom + new
     raise _invalid(
         path,
@@ -127,9 +127,9 @@ def with_parameters(text: str, name: str, value: str, path: str) -> str:
     )
 
 
-def _reads_as(text: str, wanted: Mapping[str, Any]) -> bool:
+def _reads_as(text: str, expected: Mapping[str, Any]) -> bool:
     try:
-        return _parsed(text) == wanted
+        return _parsed(text) == expected
     except ValueError:
         return False
 

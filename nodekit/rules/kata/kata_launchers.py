@@ -72,11 +72,13 @@ def docker(text: str) -> list[Launcher]:
         raise _no_docker(printable(str(error), 200)) from None
     if not isinstance(tree, dict):
         raise _no_docker("its top level is no object")
-    found = []
+    launchers = []
     for name, entry in _mapping(tree.get("runtimes")).items():
         if isinstance(entry, Mapping) and is_kata(entry.get("runtimeType")):
-            found.append(Launcher(f"docker runtime {name}", daemon_json.PATH, _config_path(entry), _shim(entry, "runtimeType")))
-    return found
+            launchers.append(
+                Launcher(f"docker runtime {name}", daemon_json.PATH, _config_path(entry), _shim(entry, "runtimeType"))
+            )
+    return launchers
 
 
 def _no_docker(why: str) -> NodeError:
@@ -155,7 +157,7 @@ def unit_environment(files: Sequence[tuple[str, str]], variable: str) -> tuple[V
 
     And the files of `EnvironmentFile=`, which count more, a later one most (systemd.exec(5)).
     """
-    found: Variable | None = None
+    setting: Variable | None = None
     named: list[str] = []
     for path, text in files:
         for line in re.sub(r"\\\n", " ", text).splitlines():
@@ -166,13 +168,13 @@ def unit_environment(files: Sequence[tuple[str, str]], variable: str) -> tuple[V
             if key == "EnvironmentFile":
                 named = [*named, value.removeprefix("-")] if value else []
             elif not value:
-                found = None
+                setting = None
             else:
-                for one in re.findall(r'"[^"]*"|\'[^\']*\'|\S+', value):
-                    name, assigned, content = one.strip("\"'").partition("=")
+                for assignment in re.findall(r'"[^"]*"|\'[^\']*\'|\S+', value):
+                    name, assigned, content = assignment.strip("\"'").partition("=")
                     if assigned and name == variable:
-                        found = Variable(content.strip("\"'"), path)
-    return found, named
+                        setting = Variable(content.strip("\"'"), path)
+    return setting, named
 
 
 def assigned(text: str, variable: str) -> str | None:

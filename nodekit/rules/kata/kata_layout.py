@@ -55,8 +55,8 @@ class Written:
 
 def version_numbers(version: str) -> tuple[int, int, int] | None:
     """`3.32.0` or `3.32.0-rc1` as numbers; None for anything else."""
-    found = re.match(r"(\d{1,4})\.(\d{1,4})\.(\d{1,4})(?:[^\d.].*)?$", version)
-    return (int(found[1]), int(found[2]), int(found[3])) if found else None
+    match = re.match(r"(\d{1,4})\.(\d{1,4})\.(\d{1,4})(?:[^\d.].*)?$", version)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
 def candidates(runtime: str, version: str | None = None, shim: str | None = None) -> tuple[str, ...]:

@@ -156,14 +156,17 @@ def to_install(install: Mapping[str, Archive] | None, machine: str) -> Archive |
     return archive
 
 
-def refuse_another_version(node: str, there: str | None, wanted: str) -> None:
+def refuse_another_version(node: str, installed: str | None, requested: str) -> None:
     """Raise NodeError `kata-version-differs` when the Kata that is there is known to be another than `kata.version` says.
 
     The compatibility with Docker was judged by the version in the settings, so it must be the real one.
     """
-    if there is not None and there != wanted:
+    if installed is not None and installed != requested:
         raise NodeError(
-            "kata-version-differs", f"{node}: this is Kata {there}, and kata.version says {wanted}", installed=there, asked=wanted
+            "kata-version-differs",
+            f"{node}: this is Kata {installed}, and kata.version says {requested}",
+            installed=installed,
+            asked=requested,
         )
 
 

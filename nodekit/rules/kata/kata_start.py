@@ -168,7 +168,7 @@ class _Program:
 
 def paths(configuration: Configuration) -> list[str]:
     """Every absolute path that the rules ask about."""
-    named = [one.path for one in _programs(configuration)] + _mounts(configuration)
+    named = [program.path for program in _programs(configuration)] + _mounts(configuration)
     return [path for path in dict.fromkeys(named) if path.startswith("/")]
 
 
@@ -223,8 +223,8 @@ def _hypervisor(configuration: Configuration, key: str) -> tuple[str, str, str]:
 
 def _said(configuration: Configuration, names: Sequence[str], value: object) -> str:
     """A key with its value, its table and its file."""
-    shown = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
-    return printable(f"{names[-1]} = {shown} of [{'.'.join(names[:-1])}] in {configuration.origin(*names)}", 300)
+    literal = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
+    return printable(f"{names[-1]} = {literal} of [{'.'.join(names[:-1])}] in {configuration.origin(*names)}", 300)
 
 
 def _types(configuration: Configuration) -> Iterator[Refusal]:
@@ -243,13 +243,13 @@ def _types(configuration: Configuration) -> Iterator[Refusal]:
                 if key not in table or (configuration.runtime == "rust" and key in _GO_ALONE.split()):
                     continue
                 if not _fits(table[key], kind):
-                    said = _said(configuration, (*names, key), table[key])
-                    yield Refusal(f"{said} is not {WORDS[kind]}", f"Write {WORDS[kind]} as {key} there")
+                    setting = _said(configuration, (*names, key), table[key])
+                    yield Refusal(f"{setting} is not {WORDS[kind]}", f"Write {WORDS[kind]} as {key} there")
 
 
 def _fits(value: object, kind: str) -> bool:
     if kind == "list":
-        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
     if kind == "number":
         return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 32
     return isinstance(value, bool if kind == "switch" else str)
@@ -324,7 +324,7 @@ def _programs(configuration: Configuration) -> list[_Program]:
     assets = [_Program("initrd", text("initrd"), boots=True), _Program("image", text("image"), boots=True)]
     named += reversed(assets) if rust else assets
     flashes = configuration.own.get("pflashes")
-    pflashes = [_Program("pflashes", one) for one in flashes if isinstance(one, str)] if isinstance(flashes, list) else []
+    pflashes = [_Program("pflashes", path) for path in flashes if isinstance(path, str)] if isinstance(flashes, list) else []
     firmware = [_Program("firmware", text("firmware"))]
     if qemu and not rust:
         firmware.append(_Program("firmware_volume", text("firmware_volume")))
@@ -333,7 +333,7 @@ def _programs(configuration: Configuration) -> list[_Program]:
         named += [_Program("ctlpath", text("ctlpath")), _Program("entropy_source", text("entropy_source"))]
     if _needs_virtiofsd(configuration):
         named.append(_Program("virtio_fs_daemon", text("virtio_fs_daemon"), runs=True))
-    return [one for one in named if one.path]
+    return [program for program in named if program.path]
 
 
 def _needs_virtiofsd(configuration: Configuration) -> bool:
@@ -350,28 +350,29 @@ def _files(configuration: Configuration, machine: Machine) -> Iterator[Refusal]:
     Go: `ResolvePath` (`src/runtime/pkg/katautils/utils.go`): `file … does not exist`; Rust: `resolve_path!`, `validate_path!`.
     A program that cannot be executed, and a folder in a file's place, fail as soon as the program or QEMU is started.
     """
-    for one in _programs(configuration):
-        said = _said(configuration, _hypervisor(configuration, one.key), one.path)
-        if not configuration.own.get(one.key):
-            said = (
-                f"{configuration.file} sets no {one.key} in [hypervisor.{configuration.hypervisor}], and Kata's own, {one.path},"
+    for program in _programs(configuration):
+        setting = _said(configuration, _hypervisor(configuration, program.key), program.path)
+        if not configuration.own.get(program.key):
+            setting = (
+                f"{configuration.file} sets no {program.key} in [hypervisor.{configuration.hypervisor}], "
+                f"and Kata's own, {program.path},"
             )
-        remedy = f"Put that file in its place (the verb kata installs a release of ours again), or correct {one.key}"
-        if not one.path.startswith("/"):
+        remedy = f"Put that file in its place (the verb kata installs a release of ours again), or correct {program.key}"
+        if not program.path.startswith("/"):
             yield Refusal(
-                f"{said} is not an absolute path, and Kata looks for it in each container's own folder",
-                f"Write the whole path as {one.key} there",
+                f"{setting} is not an absolute path, and Kata looks for it in each container's own folder",
+                f"Write the whole path as {program.key} there",
             )
             continue
-        file = machine.files[one.path]
+        file = machine.files[program.path]
         if file.kind == "missing":
-            yield Refusal(f"{said} does not exist", remedy)
+            yield Refusal(f"{setting} does not exist", remedy)
         elif file.kind == "loop":
-            yield Refusal(f"{said} is a symbolic link that leads back to itself", remedy)
+            yield Refusal(f"{setting} is a symbolic link that leads back to itself", remedy)
         elif file.kind == "folder":
-            yield Refusal(f"{said} is a folder", remedy)
-        elif one.runs and file.kind == "file" and not file.executable:
-            yield Refusal(f"{said} is not executable", f"Make it executable: chmod 0755 {one.path}")
+            yield Refusal(f"{setting} is a folder", remedy)
+        elif program.runs and file.kind == "file" and not file.executable:
+            yield Refusal(f"{setting} is not executable", f"Make it executable: chmod 0755 {program.path}")
     if configuration.runtime == "rust":
         # `types/default.rs`: the default is a bare name, looked up in the shim's own folder; `firecracker.rs`: `validate`
         for key in ("kernel", "path") if configuration.hypervisor == "firecracker" else ("kernel",):
@@ -411,28 +412,28 @@ def _sectors(configuration: Configuration) -> Iterator[Refusal]:
         if not isinstance(size, int):
             return
         if size != 0 and (not 512 <= size <= 65536 or size & (size - 1)):
-            said = _said(configuration, _hypervisor(configuration, key), size)
-            yield Refusal(f"{said} is not a size of a sector", f"Set {key} to 0 or a power of two from 512 to 65536")
+            setting = _said(configuration, _hypervisor(configuration, key), size)
+            yield Refusal(f"{setting} is not a size of a sector", f"Set {key} to 0 or a power of two from 512 to 65536")
         sizes.append(size)
     if 0 not in sizes and sizes[0] > sizes[1]:
-        said = _said(configuration, _hypervisor(configuration, "block_device_logical_sector_size"), sizes[0])
-        yield Refusal(f"{said} is larger than the physical one, {sizes[1]}", "Set both to 0, Kata's own")
+        setting = _said(configuration, _hypervisor(configuration, "block_device_logical_sector_size"), sizes[0])
+        yield Refusal(f"{setting} is larger than the physical one, {sizes[1]}", "Set both to 0, Kata's own")
 
 
 def _experimental(configuration: Configuration) -> Iterator[Refusal]:
     """`config.go`, `LoadConfiguration`: `Unsupported experimental feature`; no release of 3.2 to 4.1 registers any."""
     features = configuration.table("runtime").get("experimental")
     if configuration.read and isinstance(features, list) and features:
-        said = _said(configuration, ("runtime", "experimental"), features)
-        yield Refusal(f"{said} names a feature that Kata does not know", "Set experimental to []")
+        setting = _said(configuration, ("runtime", "experimental"), features)
+        yield Refusal(f"{setting} names a feature that Kata does not know", "Set experimental to []")
 
 
 def _mounts(configuration: Configuration) -> list[str]:
     """The paths of `sandbox_bind_mounts`; the Rust runtime takes `:ro` and `:rw` behind them."""
     mounts = configuration.table("runtime").get("sandbox_bind_mounts")
-    texts = [one for one in mounts if isinstance(one, str)] if isinstance(mounts, list) else []
+    texts = [item for item in mounts if isinstance(item, str)] if isinstance(mounts, list) else []
     if configuration.runtime == "rust":
-        texts = [one.removesuffix(":ro").removesuffix(":rw") for one in texts]
+        texts = [path.removesuffix(":ro").removesuffix(":rw") for path in texts]
     return texts
 
 
@@ -441,11 +442,11 @@ def _bind_mounts(configuration: Configuration, machine: Machine) -> Iterator[Ref
     names = ("runtime", "sandbox_bind_mounts")
     bases: set[str] = set()
     for path in _mounts(configuration):
-        said = _said(configuration, names, path)
+        setting = _said(configuration, names, path)
         if not path.startswith("/") or machine.files[path].kind in ("missing", "loop"):
-            yield Refusal(f"{said} does not exist", "Correct sandbox_bind_mounts there, or remove that path")
+            yield Refusal(f"{setting} does not exist", "Correct sandbox_bind_mounts there, or remove that path")
         elif configuration.runtime == "go" and path.rstrip("/").rpartition("/")[2] in bases:
-            yield Refusal(f"{said} has the same last part as another of its paths", "Remove one of them")
+            yield Refusal(f"{setting} has the same last part as another of its paths", "Remove one of them")
         bases.add(path.rstrip("/").rpartition("/")[2])
 
 
@@ -453,23 +454,23 @@ def _network_namespace(configuration: Configuration) -> Iterator[Refusal]:
     """`config.go`, `checkNetNsConfig`; an unset model is tcfilter."""
     runtime = configuration.table("runtime")
     if runtime.get("disable_new_netns") is True and runtime.get("internetworking_model") != "none":
-        said = _said(configuration, ("runtime", "disable_new_netns"), True)
-        yield Refusal(f'{said} needs internetworking_model = "none"', "Set disable_new_netns to false")
+        setting = _said(configuration, ("runtime", "disable_new_netns"), True)
+        yield Refusal(f'{setting} needs internetworking_model = "none"', "Set disable_new_netns to false")
 
 
 def _sizes(configuration: Configuration, machine: Machine) -> Iterator[Refusal]:
     """`config.go`, `checkHypervisorConfig`: an empty image or initrd, and an initrd as large as the guest's memory."""
     mib = guest_memory.of_guest(configuration.own.get("default_memory"), "go")
-    for one in reversed([one for one in _programs(configuration) if one.boots and one.path.startswith("/")]):
-        file = machine.files[one.path]
-        said = _said(configuration, _hypervisor(configuration, one.key), one.path)
+    for program in reversed([program for program in _programs(configuration) if program.boots and program.path.startswith("/")]):
+        file = machine.files[program.path]
+        setting = _said(configuration, _hypervisor(configuration, program.key), program.path)
         if file.kind != "file":
             continue
         if file.size == 0:
-            yield Refusal(f"{said} is empty", f"Put the file of Kata's release in its place, or correct {one.key}")
-        elif one.key == "initrd" and file.size >> 20 >= mib:
+            yield Refusal(f"{setting} is empty", f"Put the file of Kata's release in its place, or correct {program.key}")
+        elif program.key == "initrd" and file.size >> 20 >= mib:
             yield Refusal(
-                f"{said} has {file.size >> 20} MiB, and the guest has {mib} MiB of memory", "Raise default_memory there"
+                f"{setting} has {file.size >> 20} MiB, and the guest has {mib} MiB of memory", "Raise default_memory there"
             )
 
 
@@ -478,22 +479,22 @@ def _factory(configuration: Configuration) -> Iterator[Refusal]:
     factory = configuration.table("factory")
     old = configuration.version is not None and not configuration.since(3, 32, 0)
     if old and factory.get("enable_template") is True and not configuration.text("initrd"):
-        said = _said(configuration, ("factory", "enable_template"), True)
-        yield Refusal(f"{said} needs an initrd, and none is named", "Set enable_template to false")
+        setting = _said(configuration, ("factory", "enable_template"), True)
+        yield Refusal(f"{setting} needs an initrd, and none is named", "Set enable_template to false")
     number = factory.get("vm_cache_number")
     if configuration.hypervisor != "qemu" and isinstance(number, int) and number > 0:
-        said = _said(configuration, ("factory", "vm_cache_number"), number)
-        yield Refusal(f"{said} works with QEMU only", "Set vm_cache_number to 0")
+        setting = _said(configuration, ("factory", "vm_cache_number"), number)
+        yield Refusal(f"{setting} works with QEMU only", "Set vm_cache_number to 0")
 
 
 def _ports(configuration: Configuration) -> Iterator[Refusal]:
     """`config.go`, `checkPCIeConfig`; only QEMU's machine types q35 and virt have their values checked."""
     if configuration.hypervisor != "qemu" or not configuration.read:
         return
-    hot, cold = (configuration.text(f"{one}_plug_vfio") or "no-port" for one in ("hot", "cold"))
+    hot, cold = (configuration.text(f"{plug}_plug_vfio") or "no-port" for plug in ("hot", "cold"))
     if hot != "no-port" and cold != "no-port":
-        said = _said(configuration, _hypervisor(configuration, "hot_plug_vfio"), hot)
-        yield Refusal(f'{said} stands beside cold_plug_vfio = "{printable(cold, 60)}"', 'Set one of them to "no-port"')
+        setting = _said(configuration, _hypervisor(configuration, "hot_plug_vfio"), hot)
+        yield Refusal(f'{setting} stands beside cold_plug_vfio = "{printable(cold, 60)}"', 'Set one of them to "no-port"')
         return
     if (configuration.text("machine_type") or "q35") in ("q35", "virt"):
         ports = ("no-port", "bridge-port", "root-port", "switch-port")
@@ -539,8 +540,8 @@ def _go_qemu(configuration: Configuration, machine: Machine) -> Iterator[Refusal
     """
     mmio = configuration.text("block_device_driver") == "virtio-mmio"
     if mmio and configuration.own.get("confidential_guest") is True and configuration.since(3, 28, 0):
-        said = _said(configuration, _hypervisor(configuration, "block_device_driver"), "virtio-mmio")
-        yield Refusal(f"{said} is not for a confidential guest", 'Set block_device_driver to "virtio-scsi"')
+        setting = _said(configuration, _hypervisor(configuration, "block_device_driver"), "virtio-mmio")
+        yield Refusal(f"{setting} is not for a confidential guest", 'Set block_device_driver to "virtio-scsi"')
     if configuration.hypervisor != "qemu":
         return
     if machine.architecture == "x86_64":
@@ -557,24 +558,24 @@ def _rust_hypervisor(configuration: Configuration, machine: Machine) -> Iterator
     if qemu:
         for key in ("jailer_path", "valid_jailer_paths"):
             if own.get(key):
-                said = _said(configuration, _hypervisor(configuration, key), own[key])
-                yield Refusal(f"{said} is set, and QEMU has no jailer", f"Remove {key} there")
+                setting = _said(configuration, _hypervisor(configuration, key), own[key])
+                yield Refusal(f"{setting} is set, and QEMU has no jailer", f"Remove {key} there")
     uses_blocks = own.get("disable_block_device_use") is not True
     if uses_blocks:
-        permitted = [one for one in blocks if not qemu or one != "virtio-blk-mmio"]
+        permitted = [driver for driver in blocks if not qemu or driver != "virtio-blk-mmio"]
         yield from _value(configuration, _hypervisor(configuration, "block_device_driver"), permitted)
         if configuration.since(3, 29, 0):
             yield from _sectors(configuration)
     yield from _boot_assets(configuration)
     yield from _rust_numbers(configuration, machine)
     if qemu and own.get("enable_guest_swap") is True and configuration.since(3, 15, 0) and configuration.read:
-        said = _said(configuration, _hypervisor(configuration, "enable_guest_swap"), True)
-        yield Refusal(f"{said} is not possible with QEMU", "Set enable_guest_swap to false")
+        setting = _said(configuration, _hypervisor(configuration, "enable_guest_swap"), True)
+        yield Refusal(f"{setting} is not possible with QEMU", "Set enable_guest_swap to false")
     yield from _value(configuration, _hypervisor(configuration, "vm_rootfs_driver"), blocks)
-    ports = [own.get(f"pcie_{one}_port", 0) for one in ("root", "switch")]
-    if configuration.since(3, 17, 0) and all(isinstance(one, int) and one > 0 for one in ports):
-        said = _said(configuration, _hypervisor(configuration, "pcie_root_port"), ports[0])
-        yield Refusal(f"{said} stands beside pcie_switch_port = {ports[1]}", "Set one of them to 0")
+    ports = [own.get(f"pcie_{kind}_port", 0) for kind in ("root", "switch")]
+    if configuration.since(3, 17, 0) and all(isinstance(number, int) and number > 0 for number in ports):
+        setting = _said(configuration, _hypervisor(configuration, "pcie_root_port"), ports[0])
+        yield Refusal(f"{setting} stands beside pcie_switch_port = {ports[1]}", "Set one of them to 0")
     yield from _rust_shared(configuration)
     if configuration.text("image") and configuration.text("rootfs_type"):
         # `src/runtime-rs/crates/hypervisor/src/kernel_param.rs`, `new_rootfs_kernel_params`
@@ -587,18 +588,18 @@ def _rust_numbers(configuration: Configuration, machine: Machine) -> Iterator[Re
     `CpuInfo::adjust_config` fills `default_maxvcpus` with the node's processors when it is unset, or larger than they are.
     """
     own, qemu = configuration.own, configuration.hypervisor == "qemu"
-    limit, least = (256, 64) if qemu else (32, 128)
+    limit, minimum = (256, 64) if qemu else (32, 128)
     maximum = own.get("default_maxvcpus", 0)
     if isinstance(maximum, int) and min(maximum or machine.cpus, machine.cpus) > limit and configuration.read:
-        said = _said(configuration, _hypervisor(configuration, "default_maxvcpus"), maximum)
+        setting = _said(configuration, _hypervisor(configuration, "default_maxvcpus"), maximum)
         yield Refusal(
-            f"{said} lets a guest have the node's {machine.cpus} processors, and {configuration.hypervisor} takes {limit}",
+            f"{setting} lets a guest have the node's {machine.cpus} processors, and {configuration.hypervisor} takes {limit}",
             f"Set default_maxvcpus to {limit} or less",
         )
     memory = own.get("default_memory", 0)
-    if isinstance(memory, int) and 0 < memory < least:
-        said = _said(configuration, _hypervisor(configuration, "default_memory"), memory)
-        yield Refusal(f"{said} is less than {least} MiB", "Raise default_memory there")
+    if isinstance(memory, int) and 0 < memory < minimum:
+        setting = _said(configuration, _hypervisor(configuration, "default_memory"), memory)
+        yield Refusal(f"{setting} is less than {minimum} MiB", "Raise default_memory there")
     if not qemu and own.get("memory_slots", 0) == 0:
         yield _unset(configuration, "memory_slots", "Set memory_slots, such as Kata's own 10")
 
@@ -631,19 +632,21 @@ def _rust_runtime(configuration: Configuration) -> Iterator[Refusal]:
         agent = configuration.table("agent", name)
         dial, whole = agent.get("dial_timeout_ms"), agent.get("reconnect_timeout_ms")
         if dial == 0:
-            said = _said(configuration, ("agent", name, "dial_timeout_ms"), 0)
-            yield Refusal(f"{said} is not a time to wait", "Set dial_timeout_ms to 10, Kata's own")
+            setting = _said(configuration, ("agent", name, "dial_timeout_ms"), 0)
+            yield Refusal(f"{setting} is not a time to wait", "Set dial_timeout_ms to 10, Kata's own")
         elif configuration.since(4, 1, 0) and isinstance(dial, int) and isinstance(whole, int) and whole < dial:
-            said = _said(configuration, ("agent", name, "reconnect_timeout_ms"), whole)
-            yield Refusal(f"{said} is less than dial_timeout_ms, {dial}", "Raise reconnect_timeout_ms")
+            setting = _said(configuration, ("agent", name, "reconnect_timeout_ms"), whole)
+            yield Refusal(f"{setting} is less than dial_timeout_ms, {dial}", "Raise reconnect_timeout_ms")
     started = runtime.get("hypervisor_name", "")
     if started != configuration.hypervisor:
-        said = _said(configuration, ("runtime", "hypervisor_name"), started)
+        setting = _said(configuration, ("runtime", "hypervisor_name"), started)
         yield Refusal(
-            f"{said} names another hypervisor than {configuration.hypervisor}",
+            f"{setting} names another hypervisor than {configuration.hypervisor}",
             f'Set hypervisor_name to "{configuration.hypervisor}", or choose the hypervisor that is named there',
         )
     agent_name = runtime.get("agent_name", "")
     if agent_name not in agents:
-        said = _said(configuration, ("runtime", "agent_name"), agent_name)
-        yield Refusal(f"{said} names no table [agent.*] of the configuration", 'Set agent_name to "kata" and keep [agent.kata]')
+        setting = _said(configuration, ("runtime", "agent_name"), agent_name)
+        yield Refusal(
+            f"{setting} names no table [agent.*] of the configuration", 'Set agent_name to "kata" and keep [agent.kata]'
+        )

@@ -76,24 +76,24 @@ def parse(text: str) -> list[Parameter]:
 
     `format(parse(text)) == text` for every text. Blanks at the end are a last `Parameter` without text; see `tokens`.
     """
-    found: list[Parameter] = []
+    parameters: list[Parameter] = []
     at = 0
     while at < len(text):
         match = _TOKEN.match(text, at)
         assert match is not None  # every part of the pattern may be empty
-        found.append(Parameter(match[1], text[at : match.start(1)]))
+        parameters.append(Parameter(match[1], text[at : match.start(1)]))
         at = match.end()
-    return found
+    return parameters
 
 
 def format(parameters: Iterable[Parameter]) -> str:
     """The command line that these parameters make."""
-    return "".join(one.gap + one.text for one in parameters)
+    return "".join(parameter.gap + parameter.text for parameter in parameters)
 
 
 def tokens(text: str) -> list[str]:
     """The parameters of a command line as they are written, without blanks."""
-    return [one.text for one in parse(text) if one.text]
+    return [parameter.text for parameter in parse(text) if parameter.text]
 
 
 def merge(text: str, additions: Sequence[str]) -> str:
@@ -128,7 +128,7 @@ def merge(text: str, additions: Sequence[str]) -> str:
 
 def _end(parameters: Sequence[Parameter]) -> int:
     """Where the kernel's part ends: at the `--` before what is for init."""
-    return next((at for at, one in enumerate(parameters) if one.text == "--"), len(parameters))
+    return next((at for at, parameter in enumerate(parameters) if parameter.text == "--"), len(parameters))
 
 
 def unmerge(text: str, base: str, ours: Sequence[str]) -> str:
@@ -141,13 +141,13 @@ def unmerge(text: str, base: str, ours: Sequence[str]) -> str:
     parameters = parse(text)
     end = _end(parameters)
     kept: list[Parameter] = []
-    for one in parameters[:end]:
-        if one.text in ours and all(one.text != other.text for other in before):
-            replaced = [b for b in before if b.key == one.key and b.key not in REPEATABLE]
+    for parameter in parameters[:end]:
+        if parameter.text in ours and all(parameter.text != other.text for other in before):
+            replaced = [b for b in before if b.key == parameter.key and b.key not in REPEATABLE]
             if not replaced:
                 continue
-            one = Parameter(replaced[-1].text, one.gap)
-        kept.append(one)
+            parameter = Parameter(replaced[-1].text, parameter.gap)
+        kept.append(parameter)
     kept += parameters[end:]
     if kept and not text[:1].isspace():
         kept[0] = Parameter(kept[0].text, "")
@@ -164,17 +164,18 @@ def check(additions: Sequence[str], base: str = "") -> None:
 
     Raises NodeError `bad-kernel-parameter` or `kernel-parameters-too-long`.
     """
-    for one in additions:
-        reason = _refusal(one)
+    for addition in additions:
+        reason = _refusal(addition)
         if reason:
-            raise NodeError("bad-kernel-parameter", f"Kernel parameter {printable(repr(one), 120)} {reason}")
-    for at, one in enumerate(additions):
-        new = Parameter(one)
+            raise NodeError("bad-kernel-parameter", f"Kernel parameter {printable(repr(addition), 120)} {reason}")
+    for at, addition in enumerate(additions):
+        new = Parameter(addition)
         for other in additions[:at]:
-            if new.key == Parameter(other).key and new.key not in REPEATABLE and one != other:
+            if new.key == Parameter(other).key and new.key not in REPEATABLE and addition != other:
                 raise NodeError(
                     "bad-kernel-parameter",
-                    f"Kernel parameter {new.name} is asked for twice, as {printable(other, 120)} and as {printable(one, 120)}",
+                    f"Kernel parameter {new.name} is asked for twice, as {printable(other, 120)} and as "
+                    f"{printable(addition, 120)}",
                     "doubled",
                 )
     whole = merge(base, additions)
@@ -207,23 +208,23 @@ def _refusal(text: str) -> str | None:
 
 def inert(parameter: str) -> str | None:
     """Why a parameter does nothing in a mainline guest kernel, or None when nothing of the sort is known of it."""
-    one = Parameter(parameter)
+    parsed = Parameter(parameter)
     reasons = {
         "user_namespace.enable": "only the kernel of RHEL and CentOS 7 knows it; any other drops it without a word. "
         "What sets the limit is sysctl.user.max_user_namespaces=N",
         "namespace.unpriv_enable": "only the kernel of RHEL and CentOS 7 knows it; any other drops it without a word",
         "sysctl.kernel.unprivileged_userns_clone": "only Debian's and Arch's kernels know it; Kata's is mainline",
     }
-    return reasons.get(one.key)
+    return reasons.get(parsed.key)
 
 
 def note(parameter: str) -> str | None:
     """What a person should know about a parameter that is written as asked, or None."""
-    one = Parameter(parameter)
-    if one.key != LIMIT:
+    parsed = Parameter(parameter)
+    if parsed.key != LIMIT:
         return None
-    if not re.fullmatch("[0-9]+", one.value or ""):
+    if not re.fullmatch("[0-9]+", parsed.value or ""):
         return f"{parameter} is not a number: the kernel ignores it"
-    if int(one.value or "") == 0:
+    if int(parsed.value or "") == 0:
         return f"{parameter} forbids user namespaces in the guest: the proof of a nested sandbox will fail"
     return None

@@ -21,8 +21,8 @@ def flag(texts: Sequence[str], name: str) -> str | None:
 
 def setting(text: str, key: str) -> str | None:
     """A top-level word of a KubeletConfiguration, in YAML or JSON; None when it is not set."""
-    shown = re.search(rf"^[ \t{{]*[\"']?{key}[\"']?[ \t]*:[ \t]*[\"']?([^\s\"',#}}]+)", text, re.MULTILINE)
-    return shown[1] if shown else None
+    match = re.search(rf"^[ \t{{]*[\"']?{key}[\"']?[ \t]*:[ \t]*[\"']?([^\s\"',#}}]+)", text, re.MULTILINE)
+    return match[1] if match else None
 
 
 def cgroup_driver(configuration: str | None, flags: Sequence[str]) -> str | None:

@@ -75,18 +75,18 @@ CONSOLE: tuple[tuple[str, str, str], ...] = (
 def known_fault(console: str) -> Explanation | None:
     """The first fault that a console names, or None."""
     for pattern, cause, remedy in CONSOLE:
-        said = _line(console[:MAX_READ], pattern)
-        if said:
-            return Explanation(f"{cause} (console: {said})", remedy, base_parameters=remedy == BASE_PARAMETERS)
+        line = _line(console[:MAX_READ], pattern)
+        if line:
+            return Explanation(f"{cause} (console: {line})", remedy, base_parameters=remedy == BASE_PARAMETERS)
     return None
 
 
 def explain(console: str, qemu_stderr: str, command_line: str, *, timed_out: bool) -> Explanation:
     """Why this boot did not reach its end. `timed_out`: QEMU still ran when its time was over."""
     for pattern, cause, remedy in QEMU:
-        said = _line(qemu_stderr[:MAX_READ], pattern)
-        if said:
-            return Explanation(f"{cause} (QEMU: {said})", remedy)
+        line = _line(qemu_stderr[:MAX_READ], pattern)
+        if line:
+            return Explanation(f"{cause} (QEMU: {line})", remedy)
     fault = known_fault(console)
     if fault is not None:
         return fault
@@ -267,20 +267,22 @@ def explain_docker(stderr: str) -> Explanation:
     """Why `docker run` did not start the ladder. `retry` is never set: Docker does not distinguish a hang from a fault."""
     text = stderr[:MAX_READ]
     for pattern, cause, remedy in (*KATA, *DOCKER):
-        said = _line(text, pattern)
-        if said:
-            return Explanation(f"{_filled(cause, pattern, text)} (Docker: {said})", remedy)
+        output = _line(text, pattern)
+        if output:
+            return Explanation(f"{_filled(cause, pattern, text)} (Docker: {output})", remedy)
     # Docker's own lines of a pull tell nothing once the image is there, and what fails after it is not the pull's fault.
     lines = [line for line in text.splitlines() if not re.search(_PULL, line)]
     is_pulled = re.search(rf"{_PULLED}|{_AFTER_PULL}", text, re.MULTILINE) is not None
-    said = printable(" ".join(" ".join(lines).split()), SHOWN) or "nothing"
+    output = printable(" ".join(" ".join(lines).split()), SHOWN) or "nothing"
     if "Unable to find image" in text and not is_pulled:
-        return Explanation(f"{_UNPULLED.cause} (Docker: {said})", _UNPULLED.remedy)
-    return Explanation(f"the container ended before the ladder (Docker: {said})", "Run the same `docker run` by hand on the node")
+        return Explanation(f"{_UNPULLED.cause} (Docker: {output})", _UNPULLED.remedy)
+    return Explanation(
+        f"the container ended before the ladder (Docker: {output})", "Run the same `docker run` by hand on the node"
+    )
 
 
 def _filled(cause: str, pattern: str, text: str) -> str:
     """The cause with the path that the pattern finds, where it has a place for one."""
     match = re.search(pattern, text)
-    paths = [one for one in match.groupdict().values() if one] if match else []
+    paths = [value for value in match.groupdict().values() if value] if match else []
     return cause.format(path=printable(paths[0], 200)) if paths else cause

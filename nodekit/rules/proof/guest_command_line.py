@@ -83,8 +83,8 @@ def _most_cpus(configured: object, cpus: int) -> int:
 def boot_cpus(table: Table, cpus: int) -> int:
     """Processors that a guest starts with: default_vcpus rounded up, 1 when unset or 0, all when negative or too many."""
     configured = table.get("default_vcpus", 1)
-    wanted = math.ceil(configured) if isinstance(configured, (int, float)) else 1
-    return 1 if wanted == 0 else wanted if 0 < wanted <= cpus else cpus
+    requested = math.ceil(configured) if isinstance(configured, (int, float)) else 1
+    return 1 if requested == 0 else requested if 0 < requested <= cpus else cpus
 
 
 def compose(table: Table, kernel_params: str, *, runtime: str, hypervisor: str, cpus: int, first_process: str | None) -> str:

@@ -82,7 +82,7 @@ def readings(transcript: str, nonce: str) -> tuple[dict[str, Reading], bool]:
 
     A line may stand behind other text, as on a console that the kernel writes to as well.
     """
-    found: dict[str, Reading] = {}
+    readings: dict[str, Reading] = {}
     ended = False
     for line in transcript[:MAX_TRANSCRIPT].splitlines():
         _, mark, text = line.partition(f"{nonce} ")
@@ -92,10 +92,10 @@ def readings(transcript: str, nonce: str) -> tuple[dict[str, Reading], bool]:
             ended = True
             break
         match = _LINE.match(text)
-        if match is None or match[1] in found:
-            return found, False
-        found[match[1]] = Reading(match[2], _plain(match[3]), _plain(match[4]))
-    return found, ended
+        if match is None or match[1] in readings:
+            return readings, False
+        readings[match[1]] = Reading(match[2], _plain(match[3]), _plain(match[4]))
+    return readings, ended
 
 
 def _plain(escaped: str) -> str:
@@ -153,7 +153,7 @@ def _entry(read: Reading, place: str) -> Finding:
 
 def _limit_set_by(command_line: str) -> str | None:
     """The token that set the limit, if one did."""
-    setting = [one.text for one in parse(command_line) if one.key == LIMIT]
+    setting = [parameter.text for parameter in parse(command_line) if parameter.key == LIMIT]
     return setting[-1] if setting else None
 
 
@@ -465,8 +465,8 @@ def judge(
     is missing, fails as `proof-tool-missing`.
     """
     read, whole = readings(transcript, nonce)
-    asked = [*REQUIRED, *(("network", "route", "name-resolution") if network else ())]
-    lacking = [name for name in asked if name not in read]
+    required = [*REQUIRED, *(("network", "route", "name-resolution") if network else ())]
+    lacking = [name for name in required if name not in read]
     kernel = _shown(read["kernel"].value) if "kernel" in read else ""
     command_line = read["command-line"].value if "command-line" in read else ""
     root = "uid" in read and read["uid"].value == "0"
@@ -496,10 +496,10 @@ def judge(
     number = read["user-namespaces"].value if "user-namespaces" in read else ""
     limit = int(number) if re.fullmatch(r"[0-9]{1,10}", number) else -1
     if first is None and (lacking or not whole):
-        what = f"lacks {', '.join(lacking)}" if lacking else "has no end, or a garbled line"
+        fault = f"lacks {', '.join(lacking)}" if lacking else "has no end, or a garbled line"
         first = (
             "proof-transcript-incomplete",
-            f"the ladder was started and its transcript {what}; lines read: {', '.join(read) or 'none'}",
+            f"the ladder was started and its transcript {fault}; lines read: {', '.join(read) or 'none'}",
             remedy_for("proof-transcript-incomplete"),
         )
     boot_id = read["boot-id"].value if "boot-id" in read else ""
