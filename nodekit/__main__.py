@@ -94,7 +94,7 @@ def _read() -> str:
         raise NodeError("bad-input", f"The desired state is not UTF-8: {error}", "stdin") from None
 
 
-def _told(document: str) -> bool:
+def _printed(document: str) -> bool:
     """Print the result; false if nobody reads it."""
     try:
         if sys.stdout is None:
@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
         result = {"verb": name, **command.run(desired_state(_read()), root)} if name in VERBS else command.run(root, **options)
     except NodeError as error:
         if as_json:
-            _told(json.dumps({"error": error.as_dict()}, sort_keys=True) + "\n")
+            _printed(json.dumps({"error": error.as_dict()}, sort_keys=True) + "\n")
         say(f"error: {error.sentence()}")
         return 1
     if as_json:
@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
         output = command.text(result)
         if name not in FILES or (sys.stdout is not None and sys.stdout.isatty()):
             output = harmless(output)
-    return 0 if _told(output) else 1
+    return 0 if _printed(output) else 1
 
 
 if __name__ == "__main__":

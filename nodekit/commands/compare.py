@@ -40,17 +40,17 @@ def _differences(state: CompareState, root: Path) -> Iterator[Difference]:
     if state.program is not None:
         yield from _program(state.program, root)
     if state.preflight is not None:
-        yield from _found("preflight", preflight.differences(root))
+        yield from _with_refusal("preflight", preflight.differences(root))
     if state.docker is not None:
-        yield from _found("docker", docker.differences(state.docker, root))
+        yield from _with_refusal("docker", docker.differences(state.docker, root))
     if state.kata is not None:
-        yield from _found("kata", kata.differences(state.kata, root))
+        yield from _with_refusal("kata", kata.differences(state.kata, root))
     now = boot_id(root)
     if state.boot_id is not None and state.boot_id != now:
         yield Difference("boot", f"the node was booted after its proof (boot id {now}, proven {state.boot_id})", "prove")
 
 
-def _found(verb: str, differences: Iterable[Difference]) -> Iterator[Difference]:
+def _with_refusal(verb: str, differences: Iterable[Difference]) -> Iterator[Difference]:
     """The differences of one verb; that it would refuse what it finds is one too."""
     try:
         yield from differences

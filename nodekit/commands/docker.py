@@ -42,7 +42,7 @@ TELLING_RECORD = "telling"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Target:
     """The checked desired state, as this system spells it."""
 
     node: str
@@ -54,13 +54,13 @@ class Wanted:
     config_path: str | None
 
 
-def _wanted(desired: dict[str, object], root: Path) -> Wanted:
+def _target(desired: dict[str, object], root: Path) -> Target:
     """Check everything that can be checked before the node is touched; raises NodeError."""
     state = DockerState.read(desired)
     daemon_json.check(RUNTIME_NAME, state.config_path)
     refuse_if_incompatible(state.version, state.kata_version, state.kata_runtime)
     system: OsRelease = os_release(root)
-    return Wanted(
+    return Target(
         node=state.node,
         version=state.version,
         package=package_version(state.version, system.id, system.version_id),
@@ -76,7 +76,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
 
     Whatever fails, packages, holds and files go back to what they were. Raises NodeError.
     """
-    target = _wanted(desired, root)
+    target = _target(desired, root)
     with node_lock(root, LOCK_SECONDS):
         records = recorded(root, JOURNAL)
         states, needed, text, merged = _look(target, root, records)
@@ -95,7 +95,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         return _result(target, root, answer, changed, stopped)
 
 
-def _look(target: Wanted, root: Path, records: dict[str, object]) -> tuple[dict[str, PackageState], Plan, str | None, str]:
+def _look(target: Target, root: Path, records: dict[str, object]) -> tuple[dict[str, PackageState], Plan, str | None, str]:
     """The packages, what is to be done with them, daemon.json as it is, and as it is to be. Raises NodeError `file-invalid`."""
     states = apt.package_states(HELD, root)
     content = read_bytes(root, daemon_json.PATH)
@@ -107,7 +107,7 @@ def _look(target: Wanted, root: Path, records: dict[str, object]) -> tuple[dict[
 
 def differences(state: DockerState, root: Path) -> Iterator[Difference]:
     """What `run` would change; changes nothing. Raises NodeError as `run` does before it changes anything."""
-    target = _wanted(state.document(), root)
+    target = _target(state.document(), root)
     states, needed, text, merged = _look(target, root, recorded(root, JOURNAL))
     for name in needed.install:
         has = f"is {states[name].version} ({states[name].status})" if name in states else "is not installed"
@@ -151,7 +151,7 @@ def brought(records: dict[str, object]) -> dict[str, list[str]]:
 
 
 def _change(
-    target: Wanted,
+    target: Target,
     root: Path,
     states: dict[str, PackageState],
     needed: Plan,
@@ -201,7 +201,7 @@ def _change(
     return answer, running
 
 
-def _unread(target: Wanted, root: Path) -> str | None:
+def _unread(target: Target, root: Path) -> str | None:
     """What a dockerd is told that answers and is not as its packages and file say; None when nothing."""
     answer = docker.ask(root)
     if answer.version is None or docker.problem(answer, target.version, RUNTIME_NAME) is None:
@@ -209,7 +209,7 @@ def _unread(target: Wanted, root: Path) -> str | None:
     return "restart" if answer.version != target.version else "reload-or-restart"
 
 
-def _settle(target: Wanted, change: Transaction, paths: Paths) -> None:
+def _settle(target: Target, change: Transaction, paths: Paths) -> None:
     """What was brought is there: what earlier runs were about to bring is not ours."""
     records = {BROUGHT_RECORD: change.recorded(BROUGHT_RECORD)}
     versions = {name: some[-1:] for name, some in brought(records).items()}
@@ -230,7 +230,7 @@ def _first(names: tuple[str, ...], touched: dict[str, apt.Before]) -> dict[str, 
 
 
 def _install(
-    target: Wanted,
+    target: Target,
     root: Path,
     change: Transaction,
     states: dict[str, PackageState],
@@ -271,7 +271,7 @@ def _install(
 
 
 def _undo(
-    target: Wanted,
+    target: Target,
     root: Path,
     change: Transaction,
     touched: dict[str, apt.Before],
@@ -302,7 +302,7 @@ def _undo(
     change.forget(TELLING_RECORD)
 
 
-def _result(target: Wanted, root: Path, answer: docker.Answer, changed: bool, stopped: list[str]) -> dict[str, object]:
+def _result(target: Target, root: Path, answer: docker.Answer, changed: bool, stopped: list[str]) -> dict[str, object]:
     """What the node answers now; `previous` is how it was before this program first touched it."""
     states = apt.package_states(HELD)
     first = recorded(root, JOURNAL).get(PACKAGE_RECORD + "docker-ce")

@@ -75,7 +75,7 @@ def find(root: Path, node: str, requested: str | None) -> Runtime:
     configuration, flags = _kubelet(root)
     reasons = {}
     for place in PLACES:
-        if why := _shown_by(root, place):
+        if why := _evidence_of(root, place):
             reasons[place.name] = why
     place = handler_registration.choose(node, requested, reasons, kubelet_config.endpoint(configuration, flags))
     runtime = _runtime(root, place)
@@ -116,7 +116,7 @@ def _text(root: Path, path: str) -> str:
     return (read_bytes(root, path) or b"").decode(errors="replace")
 
 
-def _shown_by(root: Path, place: Place) -> str | None:
+def _evidence_of(root: Path, place: Place) -> str | None:
     """What shows that a runtime is on the node and would serve a cluster; None when nothing does."""
     for file in place.files:
         if os.path.lexists(root / resolve(root, file).lstrip("/")):

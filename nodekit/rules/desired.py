@@ -32,7 +32,7 @@ class Record:
             if key not in by_key:
                 raise NodeError(
                     "bad-input",
-                    f"Key {prefix}{printable(str(key), 80)} is not known (value {_shown(document[key])})",
+                    f"Key {prefix}{printable(str(key), 80)} is not known (value {_quoted(document[key])})",
                     expected=f"one of the known keys: {', '.join(sorted(by_key))}",
                 )
         kinds = typing.get_type_hints(cls)
@@ -94,7 +94,7 @@ def _scalar(whole: Any, kind: Any, value: object, at: str) -> object:
         return float(value)
     elif kind in (str, int, float) and isinstance(value, kind):
         return value
-    raise NodeError("bad-input", f"Key {at} is {_shown(value)}, not {_name(whole)}", expected=f"{_name(whole)} as {at}")
+    raise NodeError("bad-input", f"Key {at} is {_quoted(value)}, not {_name(whole)}", expected=f"{_name(whole)} as {at}")
 
 
 def _name(kind: Any) -> str:
@@ -107,5 +107,5 @@ def _name(kind: Any) -> str:
     return names.get(kind, "an object")
 
 
-def _shown(value: object) -> str:
+def _quoted(value: object) -> str:
     return printable(repr(value), 120)

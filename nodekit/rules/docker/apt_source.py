@@ -190,14 +190,14 @@ def refuse_contradiction(entries: Sequence[Entry]) -> None:
                 raise NodeError(
                     "apt-sources-invalid",
                     f"{known.where} and {entry.where} are entries for the same repository, {printable(address, 200)} "
-                    f"{printable(suite, 80)}, and differ in Signed-By: {_shown(known.source)} and {_shown(entry.source)}; apt "
+                    f"{printable(suite, 80)}, and differ in Signed-By: {_key_of(known.source)} and {_key_of(entry.source)}; apt "
                     "reads no list at all then",
                     "conflict",
                     files=f"{known.file} or {entry.file}",
                 )
 
 
-def _shown(source: Source) -> str:
+def _key_of(source: Source) -> str:
     if not source.signed_by:
         return "nothing"
     return "a key within it" if "\n" in source.signed_by else printable(source.signed_by, 120)

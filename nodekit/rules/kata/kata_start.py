@@ -221,7 +221,7 @@ def _hypervisor(configuration: Configuration, key: str) -> tuple[str, str, str]:
     return ("hypervisor", configuration.hypervisor, key)
 
 
-def _said(configuration: Configuration, names: Sequence[str], value: object) -> str:
+def _setting(configuration: Configuration, names: Sequence[str], value: object) -> str:
     """A key with its value, its table and its file."""
     literal = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
     return printable(f"{names[-1]} = {literal} of [{'.'.join(names[:-1])}] in {configuration.origin(*names)}", 300)
@@ -243,7 +243,7 @@ def _types(configuration: Configuration) -> Iterator[Refusal]:
                 if key not in table or (configuration.runtime == "rust" and key in _GO_ALONE.split()):
                     continue
                 if not _fits(table[key], kind):
-                    setting = _said(configuration, (*names, key), table[key])
+                    setting = _setting(configuration, (*names, key), table[key])
                     yield Refusal(f"{setting} is not {WORDS[kind]}", f"Write {WORDS[kind]} as {key} there")
 
 
@@ -282,7 +282,7 @@ def _value(configuration: Configuration, names: tuple[str, ...], permitted: Sequ
     if not configuration.read or not isinstance(value, str) or not value or value in permitted:
         return
     yield Refusal(
-        f"{_said(configuration, names, value)} is not a value that Kata knows",
+        f"{_setting(configuration, names, value)} is not a value that Kata knows",
         f"Set {names[-1]} to one of {', '.join(permitted)}",
     )
 
@@ -351,7 +351,7 @@ def _files(configuration: Configuration, machine: Machine) -> Iterator[Refusal]:
     A program that cannot be executed, and a folder in a file's place, fail as soon as the program or QEMU is started.
     """
     for program in _programs(configuration):
-        setting = _said(configuration, _hypervisor(configuration, program.key), program.path)
+        setting = _setting(configuration, _hypervisor(configuration, program.key), program.path)
         if not configuration.own.get(program.key):
             setting = (
                 f"{configuration.file} sets no {program.key} in [hypervisor.{configuration.hypervisor}], "
@@ -412,11 +412,11 @@ def _sectors(configuration: Configuration) -> Iterator[Refusal]:
         if not isinstance(size, int):
             return
         if size != 0 and (not 512 <= size <= 65536 or size & (size - 1)):
-            setting = _said(configuration, _hypervisor(configuration, key), size)
+            setting = _setting(configuration, _hypervisor(configuration, key), size)
             yield Refusal(f"{setting} is not a size of a sector", f"Set {key} to 0 or a power of two from 512 to 65536")
         sizes.append(size)
     if 0 not in sizes and sizes[0] > sizes[1]:
-        setting = _said(configuration, _hypervisor(configuration, "block_device_logical_sector_size"), sizes[0])
+        setting = _setting(configuration, _hypervisor(configuration, "block_device_logical_sector_size"), sizes[0])
         yield Refusal(f"{setting} is larger than the physical one, {sizes[1]}", "Set both to 0, Kata's own")
 
 
@@ -424,7 +424,7 @@ def _experimental(configuration: Configuration) -> Iterator[Refusal]:
     """`config.go`, `LoadConfiguration`: `Unsupported experimental feature`; no release of 3.2 to 4.1 registers any."""
     features = configuration.table("runtime").get("experimental")
     if configuration.read and isinstance(features, list) and features:
-        setting = _said(configuration, ("runtime", "experimental"), features)
+        setting = _setting(configuration, ("runtime", "experimental"), features)
         yield Refusal(f"{setting} names a feature that Kata does not know", "Set experimental to []")
 
 
@@ -442,7 +442,7 @@ def _bind_mounts(configuration: Configuration, machine: Machine) -> Iterator[Ref
     names = ("runtime", "sandbox_bind_mounts")
     bases: set[str] = set()
     for path in _mounts(configuration):
-        setting = _said(configuration, names, path)
+        setting = _setting(configuration, names, path)
         if not path.startswith("/") or machine.files[path].kind in ("missing", "loop"):
             yield Refusal(f"{setting} does not exist", "Correct sandbox_bind_mounts there, or remove that path")
         elif configuration.runtime == "go" and path.rstrip("/").rpartition("/")[2] in bases:
@@ -454,7 +454,7 @@ def _network_namespace(configuration: Configuration) -> Iterator[Refusal]:
     """`config.go`, `checkNetNsConfig`; an unset model is tcfilter."""
     runtime = configuration.table("runtime")
     if runtime.get("disable_new_netns") is True and runtime.get("internetworking_model") != "none":
-        setting = _said(configuration, ("runtime", "disable_new_netns"), True)
+        setting = _setting(configuration, ("runtime", "disable_new_netns"), True)
         yield Refusal(f'{setting} needs internetworking_model = "none"', "Set disable_new_netns to false")
 
 
@@ -463,7 +463,7 @@ def _sizes(configuration: Configuration, machine: Machine) -> Iterator[Refusal]:
     mib = guest_memory.of_guest(configuration.own.get("default_memory"), "go")
     for program in reversed([program for program in _programs(configuration) if program.boots and program.path.startswith("/")]):
         file = machine.files[program.path]
-        setting = _said(configuration, _hypervisor(configuration, program.key), program.path)
+        setting = _setting(configuration, _hypervisor(configuration, program.key), program.path)
         if file.kind != "file":
             continue
         if file.size == 0:
@@ -479,11 +479,11 @@ def _factory(configuration: Configuration) -> Iterator[Refusal]:
     factory = configuration.table("factory")
     old = configuration.version is not None and not configuration.since(3, 32, 0)
     if old and factory.get("enable_template") is True and not configuration.text("initrd"):
-        setting = _said(configuration, ("factory", "enable_template"), True)
+        setting = _setting(configuration, ("factory", "enable_template"), True)
         yield Refusal(f"{setting} needs an initrd, and none is named", "Set enable_template to false")
     number = factory.get("vm_cache_number")
     if configuration.hypervisor != "qemu" and isinstance(number, int) and number > 0:
-        setting = _said(configuration, ("factory", "vm_cache_number"), number)
+        setting = _setting(configuration, ("factory", "vm_cache_number"), number)
         yield Refusal(f"{setting} works with QEMU only", "Set vm_cache_number to 0")
 
 
@@ -493,7 +493,7 @@ def _ports(configuration: Configuration) -> Iterator[Refusal]:
         return
     hot, cold = (configuration.text(f"{plug}_plug_vfio") or "no-port" for plug in ("hot", "cold"))
     if hot != "no-port" and cold != "no-port":
-        setting = _said(configuration, _hypervisor(configuration, "hot_plug_vfio"), hot)
+        setting = _setting(configuration, _hypervisor(configuration, "hot_plug_vfio"), hot)
         yield Refusal(f'{setting} stands beside cold_plug_vfio = "{printable(cold, 60)}"', 'Set one of them to "no-port"')
         return
     if (configuration.text("machine_type") or "q35") in ("q35", "virt"):
@@ -540,7 +540,7 @@ def _go_qemu(configuration: Configuration, machine: Machine) -> Iterator[Refusal
     """
     mmio = configuration.text("block_device_driver") == "virtio-mmio"
     if mmio and configuration.own.get("confidential_guest") is True and configuration.since(3, 28, 0):
-        setting = _said(configuration, _hypervisor(configuration, "block_device_driver"), "virtio-mmio")
+        setting = _setting(configuration, _hypervisor(configuration, "block_device_driver"), "virtio-mmio")
         yield Refusal(f"{setting} is not for a confidential guest", 'Set block_device_driver to "virtio-scsi"')
     if configuration.hypervisor != "qemu":
         return
@@ -558,7 +558,7 @@ def _rust_hypervisor(configuration: Configuration, machine: Machine) -> Iterator
     if qemu:
         for key in ("jailer_path", "valid_jailer_paths"):
             if own.get(key):
-                setting = _said(configuration, _hypervisor(configuration, key), own[key])
+                setting = _setting(configuration, _hypervisor(configuration, key), own[key])
                 yield Refusal(f"{setting} is set, and QEMU has no jailer", f"Remove {key} there")
     uses_blocks = own.get("disable_block_device_use") is not True
     if uses_blocks:
@@ -569,12 +569,12 @@ def _rust_hypervisor(configuration: Configuration, machine: Machine) -> Iterator
     yield from _boot_assets(configuration)
     yield from _rust_numbers(configuration, machine)
     if qemu and own.get("enable_guest_swap") is True and configuration.since(3, 15, 0) and configuration.read:
-        setting = _said(configuration, _hypervisor(configuration, "enable_guest_swap"), True)
+        setting = _setting(configuration, _hypervisor(configuration, "enable_guest_swap"), True)
         yield Refusal(f"{setting} is not possible with QEMU", "Set enable_guest_swap to false")
     yield from _value(configuration, _hypervisor(configuration, "vm_rootfs_driver"), blocks)
     ports = [own.get(f"pcie_{kind}_port", 0) for kind in ("root", "switch")]
     if configuration.since(3, 17, 0) and all(isinstance(number, int) and number > 0 for number in ports):
-        setting = _said(configuration, _hypervisor(configuration, "pcie_root_port"), ports[0])
+        setting = _setting(configuration, _hypervisor(configuration, "pcie_root_port"), ports[0])
         yield Refusal(f"{setting} stands beside pcie_switch_port = {ports[1]}", "Set one of them to 0")
     yield from _rust_shared(configuration)
     if configuration.text("image") and configuration.text("rootfs_type"):
@@ -591,14 +591,14 @@ def _rust_numbers(configuration: Configuration, machine: Machine) -> Iterator[Re
     limit, minimum = (256, 64) if qemu else (32, 128)
     maximum = own.get("default_maxvcpus", 0)
     if isinstance(maximum, int) and min(maximum or machine.cpus, machine.cpus) > limit and configuration.read:
-        setting = _said(configuration, _hypervisor(configuration, "default_maxvcpus"), maximum)
+        setting = _setting(configuration, _hypervisor(configuration, "default_maxvcpus"), maximum)
         yield Refusal(
             f"{setting} lets a guest have the node's {machine.cpus} processors, and {configuration.hypervisor} takes {limit}",
             f"Set default_maxvcpus to {limit} or less",
         )
     memory = own.get("default_memory", 0)
     if isinstance(memory, int) and 0 < memory < minimum:
-        setting = _said(configuration, _hypervisor(configuration, "default_memory"), memory)
+        setting = _setting(configuration, _hypervisor(configuration, "default_memory"), memory)
         yield Refusal(f"{setting} is less than {minimum} MiB", "Raise default_memory there")
     if not qemu and own.get("memory_slots", 0) == 0:
         yield _unset(configuration, "memory_slots", "Set memory_slots, such as Kata's own 10")
@@ -632,21 +632,21 @@ def _rust_runtime(configuration: Configuration) -> Iterator[Refusal]:
         agent = configuration.table("agent", name)
         dial, whole = agent.get("dial_timeout_ms"), agent.get("reconnect_timeout_ms")
         if dial == 0:
-            setting = _said(configuration, ("agent", name, "dial_timeout_ms"), 0)
+            setting = _setting(configuration, ("agent", name, "dial_timeout_ms"), 0)
             yield Refusal(f"{setting} is not a time to wait", "Set dial_timeout_ms to 10, Kata's own")
         elif configuration.since(4, 1, 0) and isinstance(dial, int) and isinstance(whole, int) and whole < dial:
-            setting = _said(configuration, ("agent", name, "reconnect_timeout_ms"), whole)
+            setting = _setting(configuration, ("agent", name, "reconnect_timeout_ms"), whole)
             yield Refusal(f"{setting} is less than dial_timeout_ms, {dial}", "Raise reconnect_timeout_ms")
     started = runtime.get("hypervisor_name", "")
     if started != configuration.hypervisor:
-        setting = _said(configuration, ("runtime", "hypervisor_name"), started)
+        setting = _setting(configuration, ("runtime", "hypervisor_name"), started)
         yield Refusal(
             f"{setting} names another hypervisor than {configuration.hypervisor}",
             f'Set hypervisor_name to "{configuration.hypervisor}", or choose the hypervisor that is named there',
         )
     agent_name = runtime.get("agent_name", "")
     if agent_name not in agents:
-        setting = _said(configuration, ("runtime", "agent_name"), agent_name)
+        setting = _setting(configuration, ("runtime", "agent_name"), agent_name)
         yield Refusal(
             f"{setting} names no table [agent.*] of the configuration", 'Set agent_name to "kata" and keep [agent.kata]'
         )

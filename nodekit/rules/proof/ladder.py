@@ -102,7 +102,7 @@ def _plain(escaped: str) -> str:
     return printable(unquote(escaped, encoding="ascii", errors="replace"), MAX_VALUE)
 
 
-def _shown(text: str) -> str:
+def _in_sentence(text: str) -> str:
     """Untrusted text within a sentence: one line, cut."""
     return printable(" ".join(text.split()), SHOWN)
 
@@ -319,7 +319,7 @@ def _seen(name: str, read: Reading) -> str:
         return "is not as expected"  # the cause names what is lacking; the whole line is in the result
     if read.status == "absent":
         return "is absent"
-    return f"said {_shown(read.detail)!r}" if read.status == "fail" else f"read {_shown(read.value)!r}"
+    return f"said {_in_sentence(read.detail)!r}" if read.status == "fail" else f"read {_in_sentence(read.value)!r}"
 
 
 SANDBOXES = ("sandbox-runtime", "bubblewrap", "rootless")
@@ -441,7 +441,7 @@ def _command(command: Command, sandbox: str | None, modes: set[str], place: str)
         return (
             None,
             "proof-tool-missing",
-            f"{_shown(read.detail)}, so this was not tried",
+            f"{_in_sentence(read.detail)}, so this was not tried",
             remedy_for("proof-tool-missing", place),
         )
 
@@ -467,7 +467,7 @@ def judge(
     read, whole = readings(transcript, nonce)
     required = [*REQUIRED, *(("network", "route", "name-resolution") if network else ())]
     lacking = [name for name in required if name not in read]
-    kernel = _shown(read["kernel"].value) if "kernel" in read else ""
+    kernel = _in_sentence(read["kernel"].value) if "kernel" in read else ""
     command_line = read["command-line"].value if "command-line" in read else ""
     root = "uid" in read and read["uid"].value == "0"
     masked = "proc-masks" not in read or read["proc-masks"].value != ""
