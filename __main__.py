@@ -17,24 +17,24 @@ from stacks.pool import nodes as kata_nodes
 # When a resource fails, the engine interrupts the program; Python's own handler would bury the reason under a traceback.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-given = pulumi.Config(NAMESPACE)
-secrets = {key: value for key in SECRETS if (value := given.get_secret(key)) is not None}
+settings = pulumi.Config(NAMESPACE)
+secrets = {key: value for key in SECRETS if (value := settings.get_secret(key)) is not None}
 try:
     # What the engine handed over, and what a test set in this process.
     refuse_unknown({*everything.get_config_env(), *everything.CONFIG.get()})
-    config = load(given.get_object)
+    config = load(settings.get_object)
     refuse_useless(config, secrets)
 except ConfigError as error:
     raise pulumi.RunError(harmless(str(error))) from None
 
 nodes = kata_nodes(config, secrets)
 elsewhere = config.kubernetes and config.kubernetes.cluster == "kubeconfig"
-made = sandboxes(config, given.require_secret("kubeconfig") if elsewhere else None, nodes)
+sandbox = sandboxes(config, settings.require_secret("kubeconfig") if elsewhere else None, nodes)
 
-granted = made.template.capabilities if made else list(CAPABILITIES if config.kata.nested_sandbox else ())
+granted = sandbox.template.capabilities if sandbox else list(CAPABILITIES if config.kata.nested_sandbox else ())
 evidence = nodes.evidence.apply(lambda by_node: list(by_node.values()))
-if made and made.proof and not nodes.pool:
-    evidence = made.proof.evidence.apply(lambda found: of_pods(found, handler=config.handler))
+if sandbox and sandbox.proof and not nodes.pool:
+    evidence = sandbox.proof.evidence.apply(lambda proofs: of_pods(proofs, handler=config.handler))
 pulumi.export(
     "checklist",
     pulumi.Output.all(granted, evidence).apply(
@@ -42,23 +42,23 @@ pulumi.export(
             both[1],
             hypervisor=config.kata.hypervisor,
             capabilities=both[0],
-            granted_by="PodTemplate" if made else "settings.daycare",
+            granted_by="PodTemplate" if sandbox else "settings.daycare",
         )
     ),
 )
 pulumi.export("notProven", config.not_proven)
 pulumi.export("nodes", nodes.summaries)
-pulumi.export("runtimeClass", made.runtime_class if made else None)
-pulumi.export("podTemplate", made.template.template if made else None)
-pulumi.export("clusterProof", made.proof.evidence if made and made.proof else None)
+pulumi.export("runtimeClass", sandbox.runtime_class if sandbox else None)
+pulumi.export("podTemplate", sandbox.template.template if sandbox else None)
+pulumi.export("clusterProof", sandbox.proof.evidence if sandbox and sandbox.proof else None)
 pulumi.export(
     "settings",
     {
         "daycare": consumers.daycare(config.kata.nested_sandbox),
         "dockerRun": consumers.docker_run(config.kata.nested_sandbox),
         "dockerfile": consumers.dockerfile(script("entry.sh")) if config.kata.nested_sandbox else None,
-        "openSandbox": made.runtime_class.apply(lambda name: consumers.open_sandbox(name, config.kata.nested_sandbox))
-        if made
+        "openSandbox": sandbox.runtime_class.apply(lambda name: consumers.open_sandbox(name, config.kata.nested_sandbox))
+        if sandbox
         else None,
     },
 )

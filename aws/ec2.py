@@ -50,10 +50,10 @@ def quota_of(instance_type: str) -> tuple[str, str] | None:
     family = instance_type.partition(".")[0]
     match = _FAMILY.match(family)
     series = match["series"] if match else ""
-    return next(((kind, code) for kind, (code, found) in QUOTAS.items() if series in found), None)
+    return next(((kind, code) for kind, (code, families) in QUOTAS.items() if series in families), None)
 
 
-def nested_virtualization(instance_type: str, wanted: bool) -> bool:
+def nested_virtualization(instance_type: str, enabled: bool) -> bool:
     """Whether the machine must be made with nested virtualization turned on: not for bare metal, and for every other type.
 
     Raises NodeError `aws-instance-type` for a type on which no guest could run, whatever the account says of it.
@@ -61,14 +61,14 @@ def nested_virtualization(instance_type: str, wanted: bool) -> bool:
     if not is_x86(instance_type):
         raise NodeError("aws-instance-type", f"{instance_type} has an Arm processor or is a Mac; neither runs Kata's x86 guests")
     if is_metal(instance_type):
-        if wanted:
+        if enabled:
             raise NodeError(
                 "aws-instance-type",
                 f"{instance_type} is bare metal, and EC2 refuses nested virtualization as an option of it",
                 "metal",
             )
         return False
-    if not wanted:
+    if not enabled:
         raise NodeError(
             "aws-instance-type",
             f"{instance_type} is not bare metal, and without nested virtualization it has no /dev/kvm",
@@ -97,11 +97,11 @@ def ssh_networks(networks: Sequence[str], everywhere: bool) -> tuple[list[str], 
         *ipaddress.collapse_addresses(four),
         *ipaddress.collapse_addresses(six),
     ]
-    if not everywhere and (open_to_all := [one for one in merged if one.prefixlen == 0]):
+    if not everywhere and (open_to_all := [network for network in merged if network.prefixlen == 0]):
         raise NodeError(
             "aws-ssh-networks", f"SSH would be open to everybody ({', '.join(map(str, open_to_all))}, from {', '.join(networks)})"
         )
-    return [str(one) for one in four], [str(one) for one in six]
+    return [str(network) for network in four], [str(network) for network in six]
 
 
 def tags(pairs: Sequence[str], stack: str, name: str) -> dict[str, str]:
@@ -109,7 +109,7 @@ def tags(pairs: Sequence[str], stack: str, name: str) -> dict[str, str]:
 
     Raises NodeError `aws-tags` for what is not a pair, or for a key that is ours or Amazon's.
     """
-    given: dict[str, str] = {}
+    result: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if (
@@ -125,5 +125,5 @@ def tags(pairs: Sequence[str], stack: str, name: str) -> dict[str, str]:
                 f"the tag {pair[:160]!r} cannot be set: a key has 1 to 128 characters, a value at most 256, and {OWNER_TAG}, "
                 "Name and aws:… are not free",
             )
-        given[key] = value
-    return {**given, "Name": name, OWNER_TAG: stack}
+        result[key] = value
+    return {**result, "Name": name, OWNER_TAG: stack}

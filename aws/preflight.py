@@ -44,21 +44,23 @@ def answered(call: Callable[[], Any]) -> dict[str, Any]:
         return {"error": {"code": rules.NO_ENDPOINT, "message": f"what answered is not AWS: {error}"}}
 
 
-def pages(client: Any, operation: str, key: str, **given: Any) -> dict[str, Any]:
+def pages(client: Any, operation: str, key: str, **parameters: Any) -> dict[str, Any]:
     """All pages of an operation as one answer."""
-    return answered(lambda: {key: [one for page in client.get_paginator(operation).paginate(**given) for one in page[key]]})
+    return answered(
+        lambda: {key: [item for page in client.get_paginator(operation).paginate(**parameters) for item in page[key]]}
+    )
 
 
 def _types(client: Any, names: list[str]) -> dict[str, Any]:
     """DescribeInstanceTypes of any number of types."""
-    found: list[Any] = []
+    described: list[Any] = []
     for start in range(0, len(names), TYPES_AT_ONCE):
         some = names[start : start + TYPES_AT_ONCE]
         answer = answered(lambda some=some: client.describe_instance_types(InstanceTypes=some))  # type: ignore[misc]
         if "error" in answer:
             return answer
-        found += answer["InstanceTypes"]
-    return {"InstanceTypes": found}
+        described += answer["InstanceTypes"]
+    return {"InstanceTypes": described}
 
 
 def has_credentials() -> bool:
@@ -66,39 +68,41 @@ def has_credentials() -> bool:
     return boto3.Session().get_credentials() is not None
 
 
-def preflight(asked: rules.Asked) -> list[rules.Row]:
+def preflight(request: rules.Request) -> list[rules.Row]:
     """The rows of the table; asks, and changes nothing.
 
     IAM actions: ec2:DescribeInstanceTypes, ec2:DescribeInstanceTypeOfferings, ec2:DescribeImages, ec2:DescribeInstances,
     ec2:DescribeSubnets, servicequotas:GetServiceQuota, servicequotas:GetAWSDefaultServiceQuota.
     """
-    session = boto3.Session(region_name=asked.region)
+    session = boto3.Session(region_name=request.region)
     client, quotas = session.client("ec2", config=SETTINGS), session.client("service-quotas", config=SETTINGS)
-    found = _types(client, [asked.instance_type])
-    rows = list(rules.judge_type(asked, found))
-    if rules.is_final(found):
+    types = _types(client, [request.instance_type])
+    rows = list(rules.judge_type(request, types))
+    if rules.is_final(types):
         return rows
-    if asked.subnets:
-        zones, row = rules.judge_subnets(asked, answered(lambda: client.describe_subnets(SubnetIds=list(asked.subnets))))
+    if request.subnets:
+        zones, row = rules.judge_subnets(request, answered(lambda: client.describe_subnets(SubnetIds=list(request.subnets))))
         rows.append(row)
-        asked = replace(asked, zones=zones)
-    offerings = {"LocationType": "availability-zone", "Filters": [{"Name": "instance-type", "Values": [asked.instance_type]}]}
-    rows.append(rules.judge_zones(asked, pages(client, "describe_instance_type_offerings", "InstanceTypeOfferings", **offerings)))
-    if asked.image:
-        rows.append(rules.judge_image(asked, answered(lambda: client.describe_images(ImageIds=[str(asked.image)]))))
-    if "error" in found:
+        request = replace(request, zones=zones)
+    offerings = {"LocationType": "availability-zone", "Filters": [{"Name": "instance-type", "Values": [request.instance_type]}]}
+    rows.append(
+        rules.judge_zones(request, pages(client, "describe_instance_type_offerings", "InstanceTypeOfferings", **offerings))
+    )
+    if request.image:
+        rows.append(rules.judge_image(request, answered(lambda: client.describe_images(ImageIds=[str(request.image)]))))
+    if "error" in types:
         return rows
     states = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
     running = pages(client, "describe_instances", "Reservations", Filters=states)
-    names = {one["InstanceType"] for reservation in running.get("Reservations", []) for one in reservation["Instances"]}
-    known = _types(client, sorted(names | {asked.instance_type}))
-    _, code = ec2.quota_of(asked.instance_type) or ("", "")
-    wanted = {"ServiceCode": "ec2", "QuotaCode": code}
-    quota = answered(lambda: quotas.get_service_quota(**wanted)) if code else {}
+    names = {instance["InstanceType"] for reservation in running.get("Reservations", []) for instance in reservation["Instances"]}
+    known = _types(client, sorted(names | {request.instance_type}))
+    _, code = ec2.quota_of(request.instance_type) or ("", "")
+    query = {"ServiceCode": "ec2", "QuotaCode": code}
+    quota = answered(lambda: quotas.get_service_quota(**query)) if code else {}
     # An account that never asked for more may have no value of its own.
     unset = quota.get("error", {}).get("code") == "NoSuchResourceException"
-    default = answered(lambda: quotas.get_aws_default_service_quota(**wanted)) if unset else {}
-    rows.append(rules.judge_quota(asked, known, quota, default, running))
+    default = answered(lambda: quotas.get_aws_default_service_quota(**query)) if unset else {}
+    rows.append(rules.judge_quota(request, known, quota, default, running))
     return rows
 
 
@@ -107,12 +111,12 @@ def newest_image(region: str) -> tuple[str, str]:
     client = boto3.Session(region_name=region).client("ec2", config=SETTINGS)
     filters = [{"Name": "name", "Values": [rules.NEWEST_IMAGE]}, {"Name": "state", "Values": ["available"]}]
     answer = pages(client, "describe_images", "Images", Owners=[ec2.CANONICAL], Filters=filters)
-    if row := rules.refused("image", "ec2:DescribeImages", answer, rules.Asked(region, "")):
-        raise NodeError("aws-preflight-failed", row.found, remedy=row.remedy)
-    found = rules.newest_image(answer)
-    if found is None:
+    if row := rules.refused("image", "ec2:DescribeImages", answer, rules.Request(region, "")):
+        raise NodeError("aws-preflight-failed", row.finding, remedy=row.remedy)
+    image = rules.newest_image(answer)
+    if image is None:
         raise NodeError("aws-preflight-failed", f"{region} has no image from Canonical named {rules.NEWEST_IMAGE}", "region")
-    return str(found["ImageId"]), str(found["Name"])
+    return str(image["ImageId"]), str(image["Name"])
 
 
 def parser() -> argparse.ArgumentParser:
@@ -127,9 +131,9 @@ def parser() -> argparse.ArgumentParser:
         "Example: --region eu-central-1 --instance-type m8i.4xlarge --count 3",
     )
     cli.add_argument("--region", required=True, help="such as eu-central-1")
-    what = cli.add_mutually_exclusive_group(required=True)
-    what.add_argument("--instance-type", metavar="TYPE", help="bare metal such as m7i.metal-24xl, or such as m8i.4xlarge")
-    what.add_argument(
+    actions = cli.add_mutually_exclusive_group(required=True)
+    actions.add_argument("--instance-type", metavar="TYPE", help="bare metal such as m7i.metal-24xl, or such as m8i.4xlarge")
+    actions.add_argument(
         "--newest-image", action="store_true", help="print the id of Canonical's newest Ubuntu 24.04 instead, to be pinned"
     )
     cli.add_argument("--count", type=int, default=1, help="how many machines (default: 1)")
@@ -145,15 +149,17 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Print the table, or the newest image."""
-    given = parser().parse_args(argv)
+    options = parser().parse_args(argv)
     try:
-        if given.newest_image:
-            image, name = newest_image(given.region)
+        if options.newest_image:
+            image, name = newest_image(options.region)
             print(image)
-            print(f"{name}, of {ec2.CANONICAL} (Canonical), {given.region}", file=sys.stderr)
+            print(f"{name}, of {ec2.CANONICAL} (Canonical), {options.region}", file=sys.stderr)
             return 0
-        asked = rules.Asked(given.region, given.instance_type, given.count, given.zone, given.image, given.image_owner)
-        rows = preflight(asked)
+        request = rules.Request(
+            options.region, options.instance_type, options.count, options.zone, options.image, options.image_owner
+        )
+        rows = preflight(request)
     except NodeError as error:
         print(f"error: {error.sentence()}", file=sys.stderr)
         return 1

@@ -26,7 +26,7 @@ _LOGIN = ("AuthFailure", "OptInRequired", "UnrecognizedClientException", "Invali
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """What is asked of the account."""
 
     region: str
@@ -50,11 +50,11 @@ class Row:
 
     item: str
     verdict: str
-    found: str
+    finding: str
     remedy: str = ""
 
 
-def refused(item: str, action: str, answer: Answer, asked: Asked) -> Row | None:
+def refused(item: str, action: str, answer: Answer, request: Request) -> Row | None:
     """The row for a call that failed in a way that says nothing of what was asked; None for another answer."""
     error = answer.get("error")
     if error is None:
@@ -68,8 +68,8 @@ def refused(item: str, action: str, answer: Answer, asked: Asked) -> Row | None:
         return Row(
             item,
             FAILED,
-            f"{asked.region} does not accept these credentials ({code})",
-            f"Renew them; if they work in other regions, enable {asked.region} for the account",
+            f"{request.region} does not accept these credentials ({code})",
+            f"Renew them; if they work in other regions, enable {request.region} for the account",
         )
     if code == NO_CREDENTIALS:
         return Row(item, FAILED, f"no AWS credentials can be used here: {message}", "Log in (aws sso login), or set AWS_PROFILE")
@@ -77,7 +77,7 @@ def refused(item: str, action: str, answer: Answer, asked: Asked) -> Row | None:
         return Row(
             item,
             FAILED,
-            f"{asked.region} cannot be reached: {message}",
+            f"{request.region} cannot be reached: {message}",
             "Correct the region, or make it reachable from this machine",
         )
     return Row(item, FAILED, f"{action}: {code}: {message}", "Follow that message")
@@ -88,21 +88,21 @@ def is_final(answer: Answer) -> bool:
     return answer.get("error", {}).get("code") in (*_LOGIN, NO_ENDPOINT, NO_CREDENTIALS)
 
 
-def judge_type(asked: Asked, answer: Answer) -> Iterator[Row]:
+def judge_type(request: Request, answer: Answer) -> Iterator[Row]:
     """From DescribeInstanceTypes: that the type is there, and that guests run on it."""
-    name = asked.instance_type
-    found = next(iter(answer.get("InstanceTypes", [])), None)
+    name = request.instance_type
+    described = next(iter(answer.get("InstanceTypes", [])), None)
     if answer.get("error", {}).get("code") in ("InvalidInstanceType", "InvalidParameterValue") or (
-        found is None and "error" not in answer
+        described is None and "error" not in answer
     ):
-        yield Row("type", FAILED, f"{asked.region} has no {name}", "Choose a type that the region has, or another region")
+        yield Row("type", FAILED, f"{request.region} has no {name}", "Choose a type that the region has, or another region")
         return
-    if row := refused("type", "ec2:DescribeInstanceTypes", answer, asked):
+    if row := refused("type", "ec2:DescribeInstanceTypes", answer, request):
         yield row
         return
-    assert found
-    yield Row("type", OK, f"{asked.region} has {name}, {found['VCpuInfo']['DefaultVCpus']} vCPUs")
-    processor = found["ProcessorInfo"]
+    assert described
+    yield Row("type", OK, f"{request.region} has {name}, {described['VCpuInfo']['DefaultVCpus']} vCPUs")
+    processor = described["ProcessorInfo"]
     architectures = processor.get("SupportedArchitectures", [])
     if "x86_64" in architectures:
         yield Row("architecture", OK, "x86_64")
@@ -113,7 +113,7 @@ def judge_type(asked: Asked, answer: Answer) -> Iterator[Row]:
             ", ".join(architectures) or "none",
             "Choose a type with an Intel or AMD processor: Graviton cannot run these guests",
         )
-    if found.get("BareMetal"):
+    if described.get("BareMetal"):
         yield Row("virtualization", OK, "bare metal")
     elif ec2.NESTED_FEATURE in processor.get("SupportedFeatures", []):
         yield Row("virtualization", OK, f"lists {ec2.NESTED_FEATURE}; nestedVirtualization must be set")
@@ -127,81 +127,92 @@ def judge_type(asked: Asked, answer: Answer) -> Iterator[Row]:
         )
 
 
-def judge_subnets(asked: Asked, answer: Answer) -> tuple[list[str], Row]:
+def judge_subnets(request: Request, answer: Answer) -> tuple[list[str], Row]:
     """From DescribeSubnets: the zones in which machines will be, and that the subnets are in the network that was named."""
     if answer.get("error", {}).get("code") == "InvalidSubnetID.NotFound":
-        said = printable(str(answer["error"]["message"]), 200)
-        return [], Row("subnets", FAILED, said, f"Name subnets of {asked.region}")
-    if row := refused("subnets", "ec2:DescribeSubnets", answer, asked):
+        message = printable(str(answer["error"]["message"]), 200)
+        return [], Row("subnets", FAILED, message, f"Name subnets of {request.region}")
+    if row := refused("subnets", "ec2:DescribeSubnets", answer, request):
         return [], row
-    found = answer["Subnets"]
-    elsewhere = [one["SubnetId"] for one in found if one["VpcId"] != asked.vpc]
+    subnets = answer["Subnets"]
+    elsewhere = [subnet["SubnetId"] for subnet in subnets if subnet["VpcId"] != request.vpc]
     if elsewhere:
         return [], Row(
-            "subnets", FAILED, f"{', '.join(elsewhere)} not in {asked.vpc}", "Name subnets of this network, or their network"
+            "subnets", FAILED, f"{', '.join(elsewhere)} not in {request.vpc}", "Name subnets of this network, or their network"
         )
-    zones = sorted({one["AvailabilityZone"] for one in found})
-    return zones, Row("subnets", OK, f"{len(found)} in {asked.vpc}, zones {', '.join(zones)}")
+    zones = sorted({subnet["AvailabilityZone"] for subnet in subnets})
+    return zones, Row("subnets", OK, f"{len(subnets)} in {request.vpc}, zones {', '.join(zones)}")
 
 
-def judge_zones(asked: Asked, answer: Answer) -> Row:
+def judge_zones(request: Request, answer: Answer) -> Row:
     """From DescribeInstanceTypeOfferings by zone."""
-    if row := refused("zones", "ec2:DescribeInstanceTypeOfferings", answer, asked):
+    if row := refused("zones", "ec2:DescribeInstanceTypeOfferings", answer, request):
         return row
-    offered = sorted({one["Location"] for one in answer["InstanceTypeOfferings"] if one["InstanceType"] == asked.instance_type})
-    lacking = [zone for zone in asked.zones if zone not in offered]
+    offered = sorted(
+        {
+            offering["Location"]
+            for offering in answer["InstanceTypeOfferings"]
+            if offering["InstanceType"] == request.instance_type
+        }
+    )
+    lacking = [zone for zone in request.zones if zone not in offered]
     if lacking or not offered:
         return Row(
             "zones",
             FAILED,
-            f"{asked.instance_type} is not offered in {', '.join(lacking) or asked.region}, "
+            f"{request.instance_type} is not offered in {', '.join(lacking) or request.region}, "
             f"but in {', '.join(offered) or 'no zone'}",
             "Use subnets in zones that offer it, or another type",
         )
-    return Row("zones", OK, f"offered in {', '.join(asked.zones or offered)}")
+    return Row("zones", OK, f"offered in {', '.join(request.zones or offered)}")
 
 
-def judge_image(asked: Asked, answer: Answer) -> Row:
+def judge_image(request: Request, answer: Answer) -> Row:
     """From DescribeImages: there, ready, for x86_64, and of the account that it should be of."""
-    newest = f"The newest Ubuntu 24.04: python -m aws.preflight --newest-image --region {asked.region}"
-    found = next(iter(answer.get("Images", [])), None)
+    newest = f"The newest Ubuntu 24.04: python -m aws.preflight --newest-image --region {request.region}"
+    image = next(iter(answer.get("Images", [])), None)
     code = str(answer.get("error", {}).get("code", ""))
-    if code.startswith("InvalidAMIID") or (found is None and not code):
-        return Row("image", FAILED, f"{asked.region} has no {asked.image}, or these credentials may not see it", newest)
-    if row := refused("image", "ec2:DescribeImages", answer, asked):
+    if code.startswith("InvalidAMIID") or (image is None and not code):
+        return Row("image", FAILED, f"{request.region} has no {request.image}, or these credentials may not see it", newest)
+    if row := refused("image", "ec2:DescribeImages", answer, request):
         return row
-    assert found
-    name = printable(str(found.get("Name", "")), 120)
-    if found["OwnerId"] != asked.image_owner:
+    assert image
+    name = printable(str(image.get("Name", "")), 120)
+    if image["OwnerId"] != request.image_owner:
         return Row(
             "image",
             FAILED,
-            f"{asked.image} ({name}) is of account {found['OwnerId']}, not {asked.image_owner}",
+            f"{request.image} ({name}) is of account {image['OwnerId']}, not {request.image_owner}",
             f"If you trust that account, set imageOwner to it. {newest}",
         )
-    for key, wanted in (("State", "available"), ("Architecture", "x86_64"), ("RootDeviceName", asked.root_device)):
-        if wanted is not None and found.get(key) != wanted:
+    for key, expected in (("State", "available"), ("Architecture", "x86_64"), ("RootDeviceName", request.root_device)):
+        if expected is not None and image.get(key) != expected:
             remedy = "Set rootDevice to the image's own" if key == "RootDeviceName" else newest
-            return Row("image", FAILED, f"{key} of {asked.image} ({name}) is {found.get(key)}, not {wanted}", remedy)
-    return Row("image", OK, f"{asked.image} ({name}), of {found['OwnerId']}")
+            return Row("image", FAILED, f"{key} of {request.image} ({name}) is {image.get(key)}, not {expected}", remedy)
+    return Row("image", OK, f"{request.image} ({name}), of {image['OwnerId']}")
 
 
 def newest_image(answer: Answer) -> Mapping[str, Any] | None:
     """The newest image of DescribeImages that is really Canonical's, or None."""
-    found = [one for one in answer.get("Images", []) if one["OwnerId"] == ec2.CANONICAL and one.get("Architecture") == "x86_64"]
-    return max(found, key=lambda one: str(one["CreationDate"]), default=None)
+    images = [
+        image for image in answer.get("Images", []) if image["OwnerId"] == ec2.CANONICAL and image.get("Architecture") == "x86_64"
+    ]
+    return max(images, key=lambda image: str(image["CreationDate"]), default=None)
 
 
-def judge_quota(asked: Asked, types: Answer, quota: Answer, default: Answer, running: Answer) -> Row:
+def judge_quota(request: Request, types: Answer, quota: Answer, default: Answer, running: Answer) -> Row:
     """Whether the vCPUs that are asked for fit beside those that run.
 
     `types` is DescribeInstanceTypes of the type asked for and of all that run, `quota` GetServiceQuota and `default`
     GetAWSDefaultServiceQuota, which stands where the account has no value of its own; `running` is DescribeInstances.
     """
-    counted = ec2.quota_of(asked.instance_type)
+    counted = ec2.quota_of(request.instance_type)
     if counted is None:
         return Row(
-            "quota", SKIPPED, f"the quota of {asked.instance_type} is not known here", "Look it up in the Service Quotas console"
+            "quota",
+            SKIPPED,
+            f"the quota of {request.instance_type} is not known here",
+            "Look it up in the Service Quotas console",
         )
     kind, code = counted
     own, action = quota, "servicequotas:GetServiceQuota"
@@ -209,27 +220,27 @@ def judge_quota(asked: Asked, types: Answer, quota: Answer, default: Answer, run
         own, action = default, "servicequotas:GetAWSDefaultServiceQuota"
     calls = ((types, "ec2:DescribeInstanceTypes"), (running, "ec2:DescribeInstances"), (own, action))
     for answer, action in calls:
-        if row := refused("quota", action, answer, asked):
+        if row := refused("quota", action, answer, request):
             return row
-    vcpus = {one["InstanceType"]: int(one["VCpuInfo"]["DefaultVCpus"]) for one in types["InstanceTypes"]}
-    if asked.instance_type not in vcpus:
-        return Row("quota", SKIPPED, f"{asked.instance_type} does not exist, so it cannot be counted")
+    vcpus = {described["InstanceType"]: int(described["VCpuInfo"]["DefaultVCpus"]) for described in types["InstanceTypes"]}
+    if request.instance_type not in vcpus:
+        return Row("quota", SKIPPED, f"{request.instance_type} does not exist, so it cannot be counted")
     used = 0
-    for instance in (one for reservation in running["Reservations"] for one in reservation["Instances"]):
+    for instance in (instance for reservation in running["Reservations"] for instance in reservation["Instances"]):
         tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
-        ours = asked.stack is not None and tags.get(ec2.OWNER_TAG) == asked.stack
+        ours = request.stack is not None and tags.get(ec2.OWNER_TAG) == request.stack
         # Spot instances have quotas of their own.
         if instance.get("InstanceLifecycle") != "spot" and not ours and ec2.quota_of(instance["InstanceType"]) == counted:
             used += vcpus.get(instance["InstanceType"], 0)
-    wanted, limit = asked.count * vcpus[asked.instance_type], int(own["Quota"]["Value"])
-    sums = f"{wanted} vCPUs asked for, {used} run, quota {limit} ({code}, on-demand {kind})"
-    if wanted + used > limit:
+    needed, limit = request.count * vcpus[request.instance_type], int(own["Quota"]["Value"])
+    sums = f"{needed} vCPUs asked for, {used} run, quota {limit} ({code}, on-demand {kind})"
+    if needed + used > limit:
         return Row(
             "quota",
             FAILED,
             sums,
             f"aws service-quotas request-service-quota-increase --service-code ec2 --quota-code {code} "
-            f"--desired-value {wanted + used} --region {asked.region}",
+            f"--desired-value {needed + used} --region {request.region}",
         )
     return Row("quota", OK, sums)
 
@@ -239,13 +250,13 @@ def table(rows: Sequence[Row]) -> str:
     width = max(len(row.item) for row in rows)
     lines = []
     for row in rows:
-        lines.append(f"{row.item:<{width}}  {row.verdict:<7}  {row.found}")
+        lines.append(f"{row.item:<{width}}  {row.verdict:<7}  {row.finding}")
         if row.remedy:
             lines.append(f"{'':<{width}}  {'':<7}  {row.remedy.rstrip('.')}.")
     return "\n".join(lines)
 
 
-def insist(rows: Sequence[Row]) -> None:
+def require_passed(rows: Sequence[Row]) -> None:
     """Raise NodeError `aws-preflight-failed` when a row failed; the whole table is in it."""
     failed = [row.item for row in rows if row.verdict == FAILED]
     if failed:

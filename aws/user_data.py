@@ -69,13 +69,13 @@ def fitting(text: str) -> str:
     return text
 
 
-def refuse_another_program(given: str, own: str) -> None:
-    """Raise NodeError `aws-program-differs` unless `given`, the sha256 of the uploaded program, is this checkout's own."""
-    if given != own:
+def refuse_another_program(sha256: str, own: str) -> None:
+    """Raise NodeError `aws-program-differs` unless `sha256`, the sha256 of the uploaded program, is this checkout's own."""
+    if sha256 != own:
         raise NodeError(
             "aws-program-differs",
-            f"The program of the group has sha256 {given}, this checkout's own {own}: machines would be made by other rules than "
-            "the stack's",
+            f"The program of the group has sha256 {sha256}, this checkout's own {own}: machines would be made by other rules "
+            "than the stack's",
         )
 
 

@@ -34,8 +34,8 @@ def boots_with_kvm(kernel: Path, initrd: Path) -> bool:
     """
     if not DEVICE.exists():
         return False
-    done = capture(probe_command(kernel, initrd), timeout=SECONDS, limit=MAX_CONSOLE, until=PROOF, discard=True)
-    return PROOF in done.stdout
+    result = capture(probe_command(kernel, initrd), timeout=SECONDS, limit=MAX_CONSOLE, until=PROOF, discard=True)
+    return PROOF in result.stdout
 
 
 def choose(kernel: Path, initrd: Path, memory: Path) -> str:

@@ -28,7 +28,7 @@ BOOT_VARIABLE = "KATA_NODES_BOOT"
 class Boot:
     """What a folder says of its machine."""
 
-    made: bool
+    exists: bool
     """Whether there is a whole machine."""
     running: bool
     """Whether its QEMU runs."""

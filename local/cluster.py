@@ -125,15 +125,15 @@ def described(directory: Path, port: int) -> dict[str, object]:
     }
 
 
-def up(given: dict[str, object]) -> dict[str, object]:
+def up(request: dict[str, object]) -> dict[str, object]:
     """Make sure that etcd and the API server run: reuse them, start them again over their data, or create them.
 
     Keys: `directory` (private folder), `etcd`, `apiserver` (paths of the programs). Raises NodeError with the end
     of the log; what an `up` started is ended when it fails or is interrupted.
     """
-    given = parts.completed(given, {"etcd": "etcd", "apiserver": "kube-apiserver"})
-    directory = process.path_field(given, "directory")
-    etcd, apiserver = process.path_field(given, "etcd"), process.path_field(given, "apiserver")
+    request = parts.completed(request, {"etcd": "etcd", "apiserver": "kube-apiserver"})
+    directory = process.path_field(request, "directory")
+    etcd, apiserver = process.path_field(request, "etcd"), process.path_field(request, "apiserver")
     with process.owned(directory):
         whole = (directory / "made").exists()
         if not whole:
@@ -181,7 +181,7 @@ def start(directory: Path, etcd: Path, apiserver: Path) -> None:
 
 def wait(directory: Path, port: int) -> None:
     """Return once /readyz says ok. Raises NodeError when a process ended or after `READY_SECONDS`."""
-    begin = said = time.monotonic()
+    begin = reported = time.monotonic()
     context = client_context(directory / "pki")
     while (waited := time.monotonic() - begin) < READY_SECONDS:
         for name in ("etcd", "apiserver"):
@@ -191,8 +191,8 @@ def wait(directory: Path, port: int) -> None:
         if get(port, "/readyz", context) is not None:
             progress(f"cluster: the API server is ready after {waited:.1f} s")
             return
-        if time.monotonic() - said > 10:
-            said = time.monotonic()
+        if time.monotonic() - reported > 10:
+            reported = time.monotonic()
             progress(f"cluster: waiting for the API server ({waited:.0f} s of at most {READY_SECONDS})")
         time.sleep(0.2)
     last = process.tail(directory / "apiserver.log", 5)
@@ -211,9 +211,9 @@ def clear(directory: Path) -> None:
     process.empty(directory, NAMES)
 
 
-def down(given: dict[str, object]) -> dict[str, object]:
+def down(request: dict[str, object]) -> dict[str, object]:
     """Stop both servers and remove all their data; nothing to stop is not an error."""
-    return process.removed(given, clear)
+    return process.removed(request, clear)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def refuse_where_impossible(stack: str, addresses: Iterable[str], build: bool) -
     """Raise NodeError `genuine-impossible`, with all that is missing, before anything is made.
 
     `build` has the node image made where there is none yet, which is what a guest is tried with; without it only the signs of
-    KVM are looked at. Raises NodeError as `parts.asked`.
+    KVM are looked at. Raises NodeError as `parts.from_set_up`.
     """
     missing = [*filter(None, [without_kvm(build)]), *filter(None, map(unreached, addresses))]
     if missing:
@@ -34,7 +34,7 @@ def without_kvm(build: bool) -> str | None:
     if not os.access(accelerator.DEVICE, os.R_OK | os.W_OK):
         return f"this user may not open {accelerator.DEVICE} (usermod --append --groups kvm USER allows it)"
     if build:
-        parts.asked()
+        parts.from_set_up()
     image = parts.newest_image()
     if image is None:
         return None

@@ -6,8 +6,8 @@ from typing import NamedTuple
 class Bounds(NamedTuple):
     """What a whole number may be, and what it is where nothing is said."""
 
-    least: int
-    most: int
+    minimum: int
+    maximum: int
     default: int
 
 

@@ -61,24 +61,26 @@ class Machine:
     sshUser: str
 
 
-def parse(given: Mapping[str, object]) -> Machine:
-    """The machine that `given` asks for. Raises NodeError naming the key, the value seen and what it may be."""
+def parse(request: Mapping[str, object]) -> Machine:
+    """The machine that `request` asks for. Raises NodeError naming the key, the value seen and what it may be."""
     known = set(Machine.__dataclass_fields__)
-    if unknown := sorted(set(given) - known):
+    if unknown := sorted(set(request) - known):
         raise NodeError("bad-input", f"unknown key {unknown[0]!r}", expected=f"only {', '.join(sorted(known))}")
-    name, user = process.text_field(given, "name"), process.text_field({"sshUser": "node", **given}, "sshUser")
+    name, user = process.text_field(request, "name"), process.text_field({"sshUser": "node", **request}, "sshUser")
     for key, value in (("name", name), ("sshUser", user)):
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", value):
             raise NodeError("bad-input", f"{key} is {value!r}", expected="up to 32 of a-z, 0-9 and -, a letter first")
     numbers: dict[str, int] = {}
     for key, bounds in (("memoryMiB", limits.MEMORY_MIB), ("cores", limits.CORES)):
-        number = given.get(key, bounds.default)
+        number = request.get(key, bounds.default)
         # Numbers arrive from some callers as floats.
         whole = int(number) if isinstance(number, int | float) and not isinstance(number, bool) and number % 1 == 0 else None
-        if whole is None or not bounds.least <= whole <= bounds.most:
-            raise NodeError("bad-input", f"{key} is {number!r}", expected=f"a whole number from {bounds.least} to {bounds.most}")
+        if whole is None or not bounds.minimum <= whole <= bounds.maximum:
+            raise NodeError(
+                "bad-input", f"{key} is {number!r}", expected=f"a whole number from {bounds.minimum} to {bounds.maximum}"
+            )
         numbers[key] = whole
-    paths = {key: str(process.path_field(given, key)) for key in ("directory", "disk", "kernel", "initrd")}
+    paths = {key: str(process.path_field(request, key)) for key in ("directory", "disk", "kernel", "initrd")}
     return Machine(name=name, sshUser=user, **paths, memoryMiB=numbers["memoryMiB"], cores=numbers["cores"])
 
 
@@ -144,12 +146,12 @@ def create(machine: Machine) -> None:
     process.write(directory / "seed.tar", seed(machine, host_key, host_public, login_public))
     overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", machine.disk, str(directory / "disk.qcow2")]
     try:
-        made = capture(overlay, timeout=OVERLAY_SECONDS, limit=MAX_OWN)
+        result = capture(overlay, timeout=OVERLAY_SECONDS, limit=MAX_OWN)
     except FileNotFoundError as error:
         raise NodeError("tool-missing", "qemu-img is not installed", "this-machine", package="qemu-utils") from error
-    if made.timed_out or made.code != 0:
-        said = made.stderr.decode(errors="replace").strip()[:500] or f"it did not end within {OVERLAY_SECONDS} s"
-        raise NodeError("local-disk-failed", f"qemu-img: {said}")
+    if result.timed_out or result.code != 0:
+        output = result.stderr.decode(errors="replace").strip()[:500] or f"it did not end within {OVERLAY_SECONDS} s"
+        raise NodeError("local-disk-failed", f"qemu-img: {output}")
     process.write(directory / "machine.json", json.dumps(asdict(machine)))
 
 
@@ -165,8 +167,8 @@ def start(machine: Machine) -> None:
     chosen = accelerator.choose(kernel, initrd, kernel.parent / "accelerator.json")
     record = directory / "process.json"
     with turn(directory, chosen):
-        wanted = place(directory).get("port")
-        port = process.free_port(wanted if isinstance(wanted, int) else None)
+        previous = place(directory).get("port")
+        port = process.free_port(previous if isinstance(previous, int) else None)
         process.write(directory / "place.json", json.dumps({"port": port, "accelerator": chosen}))
         for log in ("qemu.log", "console.log"):
             (directory / log).unlink(missing_ok=True)
@@ -196,7 +198,7 @@ def turn(directory: Path, chosen: str) -> Iterator[None]:
 def wait_for_ssh(directory: Path, port: int) -> None:
     """Return once an SSH server says its name on `port`. Raises NodeError after `SSH_SECONDS` or when QEMU ended."""
     begin = time.monotonic()
-    said = begin
+    reported = begin
     while (waited := time.monotonic() - begin) < SSH_SECONDS:
         if process.alive(directory / "process.json") is None:
             said_by_qemu = process.tail(directory / "qemu.log", 5)
@@ -204,8 +206,8 @@ def wait_for_ssh(directory: Path, port: int) -> None:
         if answers(port):
             progress(f"machine: SSH answers on {ADDRESS}:{port} after {waited:.0f} s")
             return
-        if time.monotonic() - said > 10:
-            said = time.monotonic()
+        if time.monotonic() - reported > 10:
+            reported = time.monotonic()
             progress(f"machine: waiting for SSH ({waited:.0f} s of at most {SSH_SECONDS})")
         time.sleep(0.5)
     console = process.tail(directory / "console.log")
@@ -233,9 +235,9 @@ def described(machine: Machine) -> dict[str, object]:
     }
 
 
-def up(given: dict[str, object]) -> dict[str, object]:
+def up(request: dict[str, object]) -> dict[str, object]:
     """Have the machine running: left alone when it runs as asked, started again when it died or hangs, else replaced."""
-    machine = parse(parts.completed(given, PARTS))
+    machine = parse(parts.completed(request, PARTS))
     for path in (machine.disk, machine.kernel, machine.initrd):
         if not Path(path).is_file():
             raise NodeError("local-image-missing", f"{path} does not exist")
@@ -252,12 +254,12 @@ def up(given: dict[str, object]) -> dict[str, object]:
                 create(machine)
             if hung(directory, SILENT_SECONDS):
                 end_hung(machine)
-            wanted = os.environ.get(BOOT_VARIABLE) or boot(directory).name
+            name = os.environ.get(BOOT_VARIABLE) or boot(directory).name
             if process.alive(record) is None:
                 start(machine)
             else:
                 wait_for_ssh(directory, int(str(place(directory)["port"])))
-            process.write(directory / "place.json", json.dumps({**place(directory), "boot": wanted}))
+            process.write(directory / "place.json", json.dumps({**place(directory), "boot": name}))
         except BaseException:
             # A machine that stood here before, with all that was done on it, outlives a failed start.
             if before != asdict(machine):
@@ -284,14 +286,14 @@ def clear(directory: Path) -> None:
     process.empty(directory, NAMES)
 
 
-def down(given: dict[str, object]) -> dict[str, object]:
+def down(request: dict[str, object]) -> dict[str, object]:
     """Destroy the machine and its folder; nothing to destroy is no error."""
-    return process.removed(given, clear)
+    return process.removed(request, clear)
 
 
-def status(given: dict[str, object]) -> dict[str, object]:
+def status(request: dict[str, object]) -> dict[str, object]:
     """Whether the machine exists, runs, and answers on its SSH port; changes nothing."""
-    directory = process.path_field(given, "directory")
+    directory = process.path_field(request, "directory")
     pid = process.alive(directory / "process.json")
     answering = False
     if pid is not None:

@@ -17,7 +17,7 @@ MAX_LINE = 1 << 16
 """Characters of a line of progress that are passed on at once."""
 
 
-def asked(*arguments: str) -> Any:
+def from_set_up(*arguments: str) -> Any:
     """What set-up (`python -m tools.local`) prints for these arguments; its progress goes to standard error as it comes.
 
     Set-up is a program of its own: what it builds with is of no use to anything else. Raises NodeError when it fails.
@@ -37,18 +37,18 @@ def asked(*arguments: str) -> Any:
         return json.loads(printed.read(MAX_OWN))
 
 
-def completed(given: Mapping[str, object], parts: Mapping[str, str]) -> dict[str, object]:
-    """`given`, with each missing key of `parts` (own key to the part's name) filled from the cache, made if need be.
+def completed(request: Mapping[str, object], parts: Mapping[str, str]) -> dict[str, object]:
+    """`request`, with each missing key of `parts` (own key to the part's name) filled from the cache, made if need be.
 
     Raises NodeError when set-up cannot make a part.
     """
-    if all(key in given for key in parts):
-        return dict(given)
-    made = asked()
-    return {**{key: made[name] for key, name in parts.items()}, **given}
+    if all(key in request for key in parts):
+        return dict(request)
+    built = from_set_up()
+    return {**{key: built[name] for key, name in parts.items()}, **request}
 
 
 def newest_image() -> Path | None:
     """Folder of the node image that was built last; None where none was."""
-    folder = asked("--newest-image")
+    folder = from_set_up("--newest-image")
     return Path(folder) if folder else None

@@ -91,8 +91,8 @@ def _handle(record: Path) -> Iterator[tuple[int, int] | None]:
 
 def alive(record: Path) -> int | None:
     """Pid of the process that `record` names while it runs, else None."""
-    with _handle(record) as found:
-        return found[1] if found else None
+    with _handle(record) as process:
+        return process[1] if process else None
 
 
 def stop(record: Path, grace: float = 15.0) -> None:
@@ -100,9 +100,9 @@ def stop(record: Path, grace: float = 15.0) -> None:
 
     A process that merely got the same number is never touched. Raises NodeError when even SIGKILL had no effect.
     """
-    with _handle(record) as found:
-        if found:
-            handle, pid = found
+    with _handle(record) as process:
+        if process:
+            handle, pid = process
             for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
                 signal.pidfd_send_signal(handle, number)
                 if select.select([handle], [], [], seconds)[0]:
@@ -112,9 +112,9 @@ def stop(record: Path, grace: float = 15.0) -> None:
     record.unlink(missing_ok=True)
 
 
-def free_port(wanted: int | None = None) -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on: `wanted` when that one is free."""
-    for port in (wanted, 0):
+def free_port(preferred: int | None = None) -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on: `preferred` when that one is free."""
+    for port in (preferred, 0):
         if port is None:
             continue
         with socket.socket() as probe:
@@ -181,17 +181,17 @@ def tail(path: Path, lines: int = 20) -> str:
     return "\n".join(clean.strip().splitlines()[-lines:])[-4000:] or "(empty)"
 
 
-def text_field(given: Mapping[str, object], key: str) -> str:
+def text_field(request: Mapping[str, object], key: str) -> str:
     """The non-empty string at `key`. Raises NodeError naming the key and what stood there."""
-    value = given.get(key)
+    value = request.get(key)
     if not isinstance(value, str) or not value or not value.isprintable():
         raise NodeError("bad-input", f"{key} is {value!r}", expected=f"a non-empty string as {key}")
     return value
 
 
-def path_field(given: Mapping[str, object], key: str) -> Path:
+def path_field(request: Mapping[str, object], key: str) -> Path:
     """The absolute path at `key`. Raises NodeError naming the key and what stood there."""
-    path = Path(text_field(given, key))
+    path = Path(text_field(request, key))
     if not path.is_absolute():
         raise NodeError("bad-input", f"{key} is {str(path)!r}", expected=f"an absolute path as {key}")
     return path
@@ -205,9 +205,9 @@ def progress(text: str) -> None:
 Verb = Callable[[dict[str, object]], dict[str, object]]
 
 
-def removed(given: Mapping[str, object], clear: Callable[[Path], None]) -> dict[str, object]:
+def removed(request: Mapping[str, object], clear: Callable[[Path], None]) -> dict[str, object]:
     """What every verb `down` does: `clear` ends what runs from the folder and empties it, then the folder goes."""
-    directory = path_field(given, "directory")
+    directory = path_field(request, "directory")
     if not directory.is_dir():
         return {"removed": False}
     with owned(directory):

@@ -36,14 +36,14 @@ def described(image: Mapping[str, object], port: int) -> dict[str, object]:
     }
 
 
-def up(given: dict[str, object]) -> dict[str, object]:
+def up(request: dict[str, object]) -> dict[str, object]:
     """Serve the folder `site`: by the server that does so already, or by a new one on the port it had before.
 
     Keys: `directory` (private folder for the server's records), `site`. Raises NodeError; an `up` that fails or
     is interrupted ends the server.
     """
-    given = parts.completed(given, {"site": "site"})
-    directory, site = process.path_field(given, "directory"), process.path_field(given, "site")
+    request = parts.completed(request, {"site": "site"})
+    directory, site = process.path_field(request, "directory"), process.path_field(request, "site")
     try:
         image = json.loads(read(site.parent / "image.json", MAX_OWN))
     except (OSError, ValueError) as error:
@@ -93,9 +93,9 @@ def clear(directory: Path) -> None:
     process.empty(directory, NAMES)
 
 
-def down(given: dict[str, object]) -> dict[str, object]:
+def down(request: dict[str, object]) -> dict[str, object]:
     """Stop serving and remove the records; nothing to stop is no error."""
-    return process.removed(given, clear)
+    return process.removed(request, clear)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,16 @@ from nodekit.errors import NodeError
 from stacks.model import Kubernetes
 
 
-def adopted(wanted: Kubernetes, kubeconfig: Any) -> dict[str, pulumi.Input[str]]:
+def adopted(kubernetes: Kubernetes, kubeconfig: Any) -> dict[str, pulumi.Input[str]]:
     """Names of namespace and class; the name of an adopted one is known once it is found on the cluster.
 
     The provider's own error says only that the object does not exist.
     """
 
-    def found(kind: str, name: str, adopt: bool, setting: str) -> pulumi.Input[str]:
+    def adopt_existing(kind: str, name: str, adopt: bool, setting: str) -> pulumi.Input[str]:
         async def look(text: str) -> str:
             try:
-                await asyncio.to_thread(lambda: reader(text, wanted.context).require(kind, name, setting))
+                await asyncio.to_thread(lambda: reader(text, kubernetes.context).require(kind, name, setting))
             except NodeError as error:
                 raise pulumi.RunError(error.sentence()) from None
             return name
@@ -27,8 +27,10 @@ def adopted(wanted: Kubernetes, kubeconfig: Any) -> dict[str, pulumi.Input[str]]
         return pulumi.Output.unsecret(pulumi.Output.from_input(kubeconfig)).apply(look) if adopt else name
 
     return {
-        "namespace": found("Namespace", wanted.namespace, wanted.adopt_namespace, "kubernetes.adoptNamespace"),
-        "runtime_class": found("RuntimeClass", wanted.runtime_class, wanted.adopt_runtime_class, "kubernetes.adoptRuntimeClass"),
+        "namespace": adopt_existing("Namespace", kubernetes.namespace, kubernetes.adopt_namespace, "kubernetes.adoptNamespace"),
+        "runtime_class": adopt_existing(
+            "RuntimeClass", kubernetes.runtime_class, kubernetes.adopt_runtime_class, "kubernetes.adoptRuntimeClass"
+        ),
     }
 
 

@@ -99,9 +99,9 @@ class Aws(Model):
 
     @model_validator(mode="before")
     @classmethod
-    def no_managed_node_group(cls, given: Any) -> Any:
+    def no_managed_node_group(cls, value: Any) -> Any:
         """Refuse what would silently lose its setting."""
-        if isinstance(given, dict) and "managedNodeGroup" in given:
+        if isinstance(value, dict) and "managedNodeGroup" in value:
             raise NodeErrorValue(
                 NodeError(
                     "aws-managed-node-group",
@@ -109,7 +109,7 @@ class Aws(Model):
                     "launch template without a message (aws/containers-roadmap 2784), and its machines have no /dev/kvm",
                 )
             )
-        return given
+        return value
 
     @model_validator(mode="after")
     def one_kind_that_can_run_guests(self) -> "Aws":

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pulumi
 
 from aws import preflight
-from aws.preflight_rules import Asked, insist, table
+from aws.preflight_rules import Request, require_passed, table
 from components.aws.node_group import AwsNodeGroup, AwsNodeGroupArgs
 from components.aws.nodes import AwsNodes, AwsNodesArgs
 from components.aws.parts import AwsMachine
@@ -79,23 +79,23 @@ def aws_nodes(machines: Aws, secrets: Mapping[str, pulumi.Output[str]], becomes:
     return AwsNodes("aws", instances, options)
 
 
-def ask(wanted: Aws) -> None:
+def ask(settings: Aws) -> None:
     """Log the preflight's table; raises pulumi.RunError when a line of it failed."""
     rows = preflight.preflight(
-        Asked(
-            region=wanted.region,
-            instance_type=wanted.instance_type,
-            count=wanted.most,
-            image=wanted.image,
-            image_owner=wanted.image_owner,
-            root_device=wanted.group.root_device if wanted.group else None,
-            vpc=wanted.vpc,
-            subnets=wanted.subnets,
+        Request(
+            region=settings.region,
+            instance_type=settings.instance_type,
+            count=settings.most,
+            image=settings.image,
+            image_owner=settings.image_owner,
+            root_device=settings.group.root_device if settings.group else None,
+            vpc=settings.vpc,
+            subnets=settings.subnets,
             stack=f"{pulumi.get_project()}/{pulumi.get_stack()}",
         )
     )
     try:
-        insist(rows)
+        require_passed(rows)
     except NodeError as error:
         raise pulumi.RunError(error.sentence()) from None
     pulumi.log.info(harmless(f"AWS preflight:\n{table(rows)}"))

@@ -22,34 +22,34 @@ def row(item: str, passed: bool, measured: str) -> Row:
 
 def per_node(evidence: Sequence[Mapping[str, object]], text: str) -> str:
     """`text` filled in for every node, the node's name before it."""
-    return "; ".join(f"{one['node']}: {text.format(**one)}" for one in evidence)
+    return "; ".join(f"{proof['node']}: {text.format(**proof)}" for proof in evidence)
 
 
-def sandbox_text(one: Mapping[str, object]) -> str:
+def sandbox_text(proof: Mapping[str, object]) -> str:
     """The sandbox rungs of one node's evidence: which were climbed and where, and which the promise does not need."""
-    rungs = sandbox_rungs(one)
+    rungs = sandbox_rungs(proof)
     words = {True: "passed", False: "failed", None: "not tried"}
     counted = ", ".join(f"{rung['name']} {words[rung['passed']]}" for rung in rungs if rung["counts"])
     others = ", ".join(f"{rung['name']} {words[rung['passed']]}" for rung in rungs if not rung["counts"])
-    place = PLACES[str(one["proven"])]
+    place = PLACES[str(proof["proven"])]
     if not counted:
-        return f"{one['node']}: no sandbox is promised; reported {place}: {others}"
-    return f"{one['node']}: {counted} ({place}{f'; beside the promise: {others}' if others else ''})"
+        return f"{proof['node']}: no sandbox is promised; reported {place}: {others}"
+    return f"{proof['node']}: {counted} ({place}{f'; beside the promise: {others}' if others else ''})"
 
 
-def sandbox_rungs(one: Mapping[str, object]) -> list[dict[str, Any]]:
+def sandbox_rungs(proof: Mapping[str, object]) -> list[dict[str, Any]]:
     """Those of one node's evidence that run a command."""
-    rungs = one["rungs"]
+    rungs = proof["rungs"]
     assert isinstance(rungs, list)
     return [rung for rung in rungs if rung["name"] in SANDBOX_RUNGS]
 
 
-def sandbox_passed(one: Mapping[str, object]) -> bool:
+def sandbox_passed(proof: Mapping[str, object]) -> bool:
     """Whether every rung that the promised sandbox needs was climbed; where none is promised, whether a user namespace was made.
 
     A rung that was not tried is not passed; one for which another stands (`optional`) may be left out.
     """
-    rungs = sandbox_rungs(one)
+    rungs = sandbox_rungs(proof)
     if not any(rung["counts"] for rung in rungs):
         return any(rung["name"] == "unshare" and rung["passed"] for rung in rungs)
     return all(rung["passed"] or (rung["passed"] is None and rung["name"] in OPTIONAL) for rung in rungs if rung["counts"])
@@ -62,7 +62,7 @@ def of_pods(by_node: Mapping[str, Mapping[str, object]], *, handler: str) -> lis
     document, and what sets the limit.
     """
     place = {"hypervisor": f"handler {handler}", "configFile": "the guest's /proc/cmdline"}
-    return [{**place, "kernelParams": one.get("commandLine", ""), **one} for _, one in sorted(by_node.items())]
+    return [{**place, "kernelParams": proof.get("commandLine", ""), **proof} for _, proof in sorted(by_node.items())]
 
 
 def checklist(
@@ -83,17 +83,17 @@ def checklist(
         ),
         row(
             f"kernel_params of [hypervisor.{hypervisor}] holds {SEED_PARAMETER}",
-            some and all(SEED_PARAMETER in str(one["kernelParams"]).split() for one in evidence),
+            some and all(SEED_PARAMETER in str(proof["kernelParams"]).split() for proof in evidence),
             per_node(evidence, "{kernelParams} ({configFile}; inert on mainline kernels)"),
         ),
         row(
             "max_user_namespaces in the guest is above 0",
-            some and all(isinstance(n := one["userNamespaces"], int) and n > 0 for one in evidence),
+            some and all(isinstance(n := proof["userNamespaces"], int) and n > 0 for proof in evidence),
             per_node(evidence, "{userNamespaces}"),
         ),
         row(
             "The inner sandbox works in the guest",
-            some and all(sandbox_passed(one) for one in evidence),
-            "; ".join(sandbox_text(one) for one in evidence),
+            some and all(sandbox_passed(proof) for proof in evidence),
+            "; ".join(sandbox_text(proof) for proof in evidence),
         ),
     ]

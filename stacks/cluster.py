@@ -66,12 +66,12 @@ def server_of(kubeconfig: str, context: str | None) -> str:
 
 def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes: Nodes) -> Sandboxes | None:
     """Kata, RuntimeClass, guard, namespace, PodTemplate and proof, in this order; None where the stack has no cluster."""
-    wanted = config.kubernetes
-    if wanted is None:
+    kubernetes = config.kubernetes
+    if kubernetes is None:
         return None
     cluster = None
     reached: dict[str, Any] = {}
-    if wanted.cluster == "local":
+    if kubernetes.cluster == "local":
         cluster = LocalCluster("cluster", {"directory": str(state_folder() / "cluster")})
         reached = {"kubeconfig": cluster.kubeconfig}
     else:
@@ -79,11 +79,11 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
         # Known only after the proofs, so that a preview of a new stack contacts no cluster; with the identifier, a
         # kubeconfig that is unknown in a preview does not look like another cluster.
         proven = pulumi.Output.all(kubeconfig, nodes.evidence).apply(lambda values: values[0])
-        identifier = pulumi.Output.unsecret(kubeconfig).apply(lambda text: server_of(text, wanted.context))
-        reached = {"kubeconfig": proven, "context": wanted.context, "cluster_identifier": identifier}
+        identifier = pulumi.Output.unsecret(kubeconfig).apply(lambda text: server_of(text, kubernetes.context))
+        reached = {"kubeconfig": proven, "context": kubernetes.context, "cluster_identifier": identifier}
     # By server-side apply, creating an object would take over one that exists; labelling one that exists needs it.
     provider = k8s.Provider("cluster", enable_server_side_apply=False, **reached)
-    adopting = k8s.Provider("cluster-adopting", **reached) if wanted.adopt_namespace else provider
+    adopting = k8s.Provider("cluster-adopting", **reached) if kubernetes.adopt_namespace else provider
     after = pulumi.ResourceOptions(
         providers={"kubernetes": provider},
         depends_on=[nodes.pool] if nodes.pool else [],
@@ -92,88 +92,92 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
     deployed = kata_deploy(config, reached["kubeconfig"], after)
     if deployed:
         after = pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[deployed]))
-    named = adopted(wanted, reached["kubeconfig"])
-    made = KataRuntimeClass("kata", {**class_args(wanted, config), "runtime_class": named["runtime_class"]}, after)
+    named = adopted(kubernetes, reached["kubeconfig"])
+    kata_class = KataRuntimeClass("kata", {**class_args(kubernetes, config), "runtime_class": named["runtime_class"]}, after)
     labelled = node_labels(config, reached, nodes)
     guard = SandboxGuard(
         "sandboxes-guard",
         {
-            "namespaces": wanted.guarded,
-            "runtime_classes": made.runtime_class.apply(lambda name: [name]),
-            "allowed_annotations": wanted.allowed_annotations,
-            "privileged_in_guest": wanted.privileged_in_guest,
+            "namespaces": kubernetes.guarded,
+            "runtime_classes": kata_class.runtime_class.apply(lambda name: [name]),
+            "allowed_annotations": kubernetes.allowed_annotations,
+            "privileged_in_guest": kubernetes.privileged_in_guest,
         },
         after,
     )
     namespace = SandboxNamespace(
         "sandboxes",
-        {"namespace": named["namespace"], "adopt": wanted.adopt_namespace},
+        {"namespace": named["namespace"], "adopt": kubernetes.adopt_namespace},
         pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(providers={"kubernetes": adopting}, depends_on=[guard])),
     )
-    settings = pod_settings(wanted, config)
+    settings = pod_settings(kubernetes, config)
     template = SandboxPodTemplate(
         "sandbox",
         {
-            "template": wanted.pod_template,
+            "template": kubernetes.pod_template,
             "namespace": namespace.namespace,
             # Plain where it can be: a preview then shows the template, and what of it is proven.
-            "runtime_class": made.runtime_class if wanted.adopt_runtime_class else wanted.runtime_class,
+            "runtime_class": kata_class.runtime_class if kubernetes.adopt_runtime_class else kubernetes.runtime_class,
             **settings,
         },
-        pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[made])),
+        pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[kata_class])),
     )
     common: PodProof = {
         "pod_template": template.pod_template,
-        "handler": made.handler,
+        "handler": kata_class.handler,
         "kata_version": config.kata.version,
         "kernel_params": config.parameters,
         "nested_sandbox": config.kata.nested_sandbox,
         "sandbox": config.kata.sandbox,
     }
     proof = None
-    if wanted.proof:
+    if kubernetes.proof:
         behind = pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[guard]))
-        place = SandboxNamespace("proof-place", {"namespace": wanted.proof.namespace}, behind)
+        place = SandboxNamespace("proof-place", {"namespace": kubernetes.proof.namespace}, behind)
         args: KataProofArgs = {
             "kubeconfig": known_after(reached["kubeconfig"], deployed, nodes.joining, labelled),
             "namespace": place.namespace,
             "proof": {
                 **common,
-                "image": images.mirrored(wanted.proof.image or images.PROOF, wanted.image_mirror),
-                "timeout_seconds": wanted.proof.timeout_seconds,
+                "image": images.mirrored(kubernetes.proof.image or images.PROOF, kubernetes.image_mirror),
+                "timeout_seconds": kubernetes.proof.timeout_seconds,
             },
         }
-        if wanted.context is not None:
-            args["context"] = wanted.context
-        if wanted.proof.nodes is not None:
-            args["nodes"] = list(wanted.proof.nodes)
-        if wanted.proof.selector is not None:
-            args["node_selector"] = wanted.proof.selector
+        if kubernetes.context is not None:
+            args["context"] = kubernetes.context
+        if kubernetes.proof.nodes is not None:
+            args["nodes"] = list(kubernetes.proof.nodes)
+        if kubernetes.proof.selector is not None:
+            args["node_selector"] = kubernetes.proof.selector
         if config.nodes and config.nodes.aws and (group := config.nodes.aws.group):
             args |= {"least_nodes": group.min_size, "join_seconds": group.join_seconds}
-        proof = KataProof("proof", args, pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[template, made])))
-    if wanted.joining_nodes:
-        joining_nodes(wanted, wanted.joining_nodes, common, after, [guard, template, made, *([proof] if proof else [])])
-    return Sandboxes(made.runtime_class, template, proof)
+        proof = KataProof(
+            "proof", args, pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[template, kata_class]))
+        )
+    if kubernetes.joining_nodes:
+        joining_nodes(
+            kubernetes, kubernetes.joining_nodes, common, after, [guard, template, kata_class, *([proof] if proof else [])]
+        )
+    return Sandboxes(kata_class.runtime_class, template, proof)
 
 
 def kata_deploy(config: StackConfig, kubeconfig: Any, opts: pulumi.ResourceOptions) -> KataDeploy | None:
     """Kata by its Helm chart, where the stack says so."""
-    wanted = config.kubernetes.kata_deploy if config.kubernetes else None
-    if wanted is None:
+    settings = config.kubernetes.kata_deploy if config.kubernetes else None
+    if settings is None:
         return None
     args: KataDeployArgs = {
-        "chart": wanted.chart,
+        "chart": settings.chart,
         "version": config.kata.version,
         "runtime": config.kata.runtime,
         "kernel_params": list(config.kata.kernel_params),
         "nested_sandbox": config.kata.nested_sandbox,
-        "namespace": wanted.namespace,
-        "distribution": wanted.k8s_distribution,
+        "namespace": settings.namespace,
+        "distribution": settings.k8s_distribution,
         "kubeconfig": kubeconfig,
     }
     context = config.kubernetes.context if config.kubernetes else None
-    chosen = {"image": wanted.image, "node_selector": wanted.node_selector, "values": wanted.values, "context": context}
+    chosen = {"image": settings.image, "node_selector": settings.node_selector, "values": settings.values, "context": context}
     args |= {key: value for key, value in chosen.items() if value}  # type: ignore[typeddict-item]
     return KataDeploy("kata-deploy", args, opts)
 
@@ -186,7 +190,7 @@ def node_labels(config: StackConfig, reached: dict[str, Any], nodes: Nodes) -> K
     labelling = k8s.Provider("cluster-labelling", **reached)
     args: KataNodeLabelsArgs = {
         "kubeconfig": reached["kubeconfig"],
-        "machines": nodes.summaries.apply(lambda each: {str(one["name"]): str(one["machineId"]) for one in each}),
+        "machines": nodes.summaries.apply(lambda each: {str(node["name"]): str(node["machineId"]) for node in each}),
         "kata_version": config.kata.version,
     }
     if reached.get("context") is not None:
@@ -208,57 +212,57 @@ def known_after(
 
 
 def joining_nodes(
-    wanted: Kubernetes,
-    given: model.JoiningNodes,
+    kubernetes: Kubernetes,
+    joining: model.JoiningNodes,
     common: PodProof,
     options: pulumi.ResourceOptions,
     before: list[pulumi.Resource],
 ) -> None:
     """The controller in its own namespace under the sandboxes' guard, after everything that is proven at `up`."""
     after = pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=before))
-    place = SandboxNamespace("joining", {"namespace": given.namespace}, after)
+    place = SandboxNamespace("joining", {"namespace": joining.namespace}, after)
     args: JoiningNodesArgs = {
         "namespace": place.namespace,
-        "image": given.image,
-        "selector": given.selector,
+        "image": joining.image,
+        "selector": joining.selector,
         "proof": {
             **common,
-            "image": images.mirrored(wanted.proof_image or images.PROOF, wanted.image_mirror),
-            "timeout_seconds": given.timeout_seconds,
+            "image": images.mirrored(kubernetes.proof_image or images.PROOF, kubernetes.image_mirror),
+            "timeout_seconds": joining.timeout_seconds,
         },
     }
     JoiningNodes("joining-nodes", args, after)
 
 
-def pod_settings(wanted: Kubernetes, config: StackConfig) -> PodSettings:
+def pod_settings(kubernetes: Kubernetes, config: StackConfig) -> PodSettings:
     """From the stack configuration."""
     settings: PodSettings = {
-        "image": images.mirrored(wanted.image, wanted.image_mirror),
-        "command": wanted.pod.command,
+        "image": images.mirrored(kubernetes.image, kubernetes.image_mirror),
+        "command": kubernetes.pod.command,
         "nested_sandbox": config.kata.nested_sandbox,
-        "ordinary_user": wanted.pod.user == "ordinary",
-        "read_only_root": wanted.pod.read_only_root,
-        "service_account_token": wanted.pod.service_account_token,
-        "seccomp": wanted.pod.seccomp,
-        "cpu": wanted.pod.cpu,
-        "memory": wanted.pod.memory,
-        "memory_limit": wanted.pod.memory_limit,
+        "ordinary_user": kubernetes.pod.user == "ordinary",
+        "read_only_root": kubernetes.pod.read_only_root,
+        "service_account_token": kubernetes.pod.service_account_token,
+        "seccomp": kubernetes.pod.seccomp,
+        "cpu": kubernetes.pod.cpu,
+        "memory": kubernetes.pod.memory,
+        "memory_limit": kubernetes.pod.memory_limit,
     }
-    if wanted.pod.user_id is not None:
-        settings["user_id"] = wanted.pod.user_id
+    if kubernetes.pod.user_id is not None:
+        settings["user_id"] = kubernetes.pod.user_id
     return settings
 
 
-def class_args(wanted: Kubernetes, config: StackConfig) -> KataRuntimeClassArgs:
+def class_args(kubernetes: Kubernetes, config: StackConfig) -> KataRuntimeClassArgs:
     """What the RuntimeClass says."""
     args: KataRuntimeClassArgs = {
-        "runtime_class": wanted.runtime_class,
+        "runtime_class": kubernetes.runtime_class,
         "kata_version": config.kata.version,
-        "tolerations": wanted.tolerations,
-        "adopt": wanted.adopt_runtime_class,
+        "tolerations": kubernetes.tolerations,
+        "adopt": kubernetes.adopt_runtime_class,
     }
     if config.handler:
         args["handler"] = config.handler
-    if wanted.overhead:
-        args |= {"overhead_memory": wanted.overhead.memory, "overhead_cpu": wanted.overhead.cpu}
+    if kubernetes.overhead:
+        args |= {"overhead_memory": kubernetes.overhead.memory, "overhead_cpu": kubernetes.overhead.cpu}
     return args

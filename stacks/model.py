@@ -52,20 +52,20 @@ class LocalNodes(Model):
 
     count: Annotated[int, Field(ge=1, le=8)] = 1
     """How many machines."""
-    memory_mi_b: Annotated[int, Field(alias="memoryMiB", ge=limits.MEMORY_MIB.least, le=limits.MEMORY_MIB.most)] = (
+    memory_mi_b: Annotated[int, Field(alias="memoryMiB", ge=limits.MEMORY_MIB.minimum, le=limits.MEMORY_MIB.maximum)] = (
         limits.MEMORY_MIB.default
     )
     """Memory of each machine in MiB. Kata's guests start with 2048 MiB, and QEMU wants the machine to have as much beside its
     kernel."""
-    cores: Annotated[int, Field(ge=limits.CORES.least, le=limits.CORES.most)] = limits.CORES.default
+    cores: Annotated[int, Field(ge=limits.CORES.minimum, le=limits.CORES.maximum)] = limits.CORES.default
     """Cores of each machine under KVM. An emulated machine has one: with two its kernel crashes now and then under QEMU before
     8.1."""
 
 
-def host_key_can_be_pinned(given: str) -> str:
+def host_key_can_be_pinned(key: str) -> str:
     """Refuse what is no host key; the rule is the component's own."""
     try:
-        return login.host_key(given)
+        return login.host_key(key)
     except NodeError as error:
         raise NodeErrorValue(error) from None
 
@@ -162,13 +162,13 @@ class KataArchive(Model):
     """What it must hash to."""
 
 
-def parameters_can_be_written(given: list[str]) -> list[str]:
+def parameters_can_be_written(parameters: list[str]) -> list[str]:
     """Refuse parameters that no guest could be given; the rule is the node program's own."""
     try:
-        kernel_params.check(given)
+        kernel_params.check(parameters)
     except NodeError as error:
         raise NodeErrorValue(error) from None
-    return given
+    return parameters
 
 
 class Kata(Model):
@@ -220,14 +220,14 @@ LabelKey = Annotated[
 LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")]
 
 
-def taints_can_be_tolerated(given: list[str]) -> list[str]:
+def taints_can_be_tolerated(taints: list[str]) -> list[str]:
     """Refuse what is no toleration; the rule is the component's own."""
     try:
-        for taint in given:
+        for taint in taints:
             runtime_class.toleration(taint)
     except NodeError as error:
         raise NodeErrorValue(error) from None
-    return given
+    return taints
 
 
 class Overhead(Model):
@@ -446,19 +446,19 @@ class StackConfig(Model):
 
     @model_validator(mode="before")
     @classmethod
-    def chart_has_its_own_default(cls, given: Any) -> Any:
+    def chart_has_its_own_default(cls, settings: Any) -> Any:
         """Where kata-deploy brings Kata and no runtime is named, it is the one of the chart."""
-        if not isinstance(given, dict):
-            return given
-        cluster, kata = given.get("kubernetes"), given.get("kata") or {}
+        if not isinstance(settings, dict):
+            return settings
+        cluster, kata = settings.get("kubernetes"), settings.get("kata") or {}
         if not (isinstance(cluster, dict) and cluster.get("kataDeploy") is not None and isinstance(kata, dict)):
-            return given
+            return settings
         version = kata.get("version", node_state.KATA_VERSION)
         try:
             default = kata_deploy.default_runtime(version)
         except (NodeError, TypeError, AttributeError):
-            return given  # refused below, in the words of the version's own key
-        return {**given, "kata": {"runtime": default, **kata}}
+            return settings  # refused below, in the words of the version's own key
+        return {**settings, "kata": {"runtime": default, **kata}}
 
     @model_validator(mode="after")
     def sections_agree(self) -> "StackConfig":
@@ -467,9 +467,9 @@ class StackConfig(Model):
             kernel_params.check(self.parameters)
             docker_matrix.refuse_if_incompatible(self.docker.version, self.kata.version, self.kata.runtime)
             if self.kubernetes and self.kubernetes.kata_deploy:
-                more = self.kubernetes.kata_deploy.values
-                given = self.kata.kernel_params
-                kata_deploy.values(self.kata.version, self.kata.runtime, given, self.kata.nested_sandbox, more=more)
+                values = self.kubernetes.kata_deploy.values
+                parameters = self.kata.kernel_params
+                kata_deploy.values(self.kata.version, self.kata.runtime, parameters, self.kata.nested_sandbox, more=values)
             if self.kata.install == "release":
                 kata_releases.archives(self.kata.version, self.kata.runtime, self.kata.hypervisor)
             if self.kata.install:
@@ -510,14 +510,14 @@ class StackConfig(Model):
 
     def _sandbox_can_be_tried(self) -> None:
         """Refuse a proof of a sandbox in an image that has none, and a user that no entry becomes."""
-        wanted = self.kubernetes
-        if wanted is None:
+        kubernetes = self.kubernetes
+        if kubernetes is None:
             return
-        if wanted.pod.user_id is not None and not self.kata.nested_sandbox:
+        if kubernetes.pod.user_id is not None and not self.kata.nested_sandbox:
             raise ValueError("kubernetes.pod.userId: without a nested sandbox no entry becomes that user; remove it")
         proofs = {
-            "proof.image": wanted.proof and not wanted.proof.image,
-            "joiningNodes.proofImage": wanted.joining_nodes and not wanted.proof_image,
+            "proof.image": kubernetes.proof and not kubernetes.proof.image,
+            "joiningNodes.proofImage": kubernetes.joining_nodes and not kubernetes.proof_image,
         }
         if self.kata.nested_sandbox and (lacking := [key for key, lacks in proofs.items() if lacks]):
             raise ValueError(
@@ -528,49 +528,51 @@ class StackConfig(Model):
 
     def _cluster_alone(self) -> None:
         """Refuse what has no effect, or cannot work, where no machine is configured over SSH."""
-        wanted = self.kubernetes
-        if wanted is None or wanted.proof is None:
+        kubernetes = self.kubernetes
+        if kubernetes is None or kubernetes.proof is None:
             raise ValueError("nothing would be proven: add nodes, machines to configure, or kubernetes.proof, nodes of a cluster")
-        given = {"docker", "verification"} & self.model_fields_set
-        given |= {f"kata.{to_camel(key)}" for key in {"install", "config_path"} & self.kata.model_fields_set}
-        if given:
-            raise ValueError(f"{', '.join(sorted(given))}: settings of nodes, and the stack has none; remove them, or add nodes")
-        if wanted.kata_deploy and self.kata.hypervisor != "qemu":
+        useless = {"docker", "verification"} & self.model_fields_set
+        useless |= {f"kata.{to_camel(key)}" for key in {"install", "config_path"} & self.kata.model_fields_set}
+        if useless:
+            raise ValueError(
+                f"{', '.join(sorted(useless))}: settings of nodes, and the stack has none; remove them, or add nodes"
+            )
+        if kubernetes.kata_deploy and self.kata.hypervisor != "qemu":
             raise ValueError(
                 f"kubernetes.kataDeploy brings QEMU, and kata.hypervisor is {self.kata.hypervisor!r}; set it to 'qemu'"
             )
-        if self.kata.kernel_params and not wanted.kata_deploy:
+        if self.kata.kernel_params and not kubernetes.kata_deploy:
             raise ValueError("kata.kernelParams: nobody would write them; add nodes or kubernetes.kataDeploy")
 
     @property
     def not_proven(self) -> list[str]:
         """What a stack that succeeds has not shown, where its parts stand for others."""
-        said = []
+        sentences = []
         if self.kata.install == "local":
-            said.append(
+            sentences.append(
                 "Kata: the archive holds a stand-in for its shim and agent, with Debian's kernel and QEMU. Configuration, kernel "
                 "parameters, masks, capabilities and the sandbox in a guest are real; nothing is proven about a Kata release. "
                 "Stack genuine installs one."
             )
         if self.kubernetes and self.kubernetes.cluster == "local":
-            said.append("Kubernetes: the local API server runs no pods, so no pod of the template was started.")
-        return said
+            sentences.append("Kubernetes: the local API server runs no pods, so no pod of the template was started.")
+        return sentences
 
     @property
     def handler(self) -> str | None:
         """Handler that the RuntimeClass must lead to; None where an adopted one is taken as it is."""
-        wanted = self.kubernetes
-        if wanted and wanted.kata_deploy:
+        kubernetes = self.kubernetes
+        if kubernetes and kubernetes.kata_deploy:
             return kata_deploy.handler(self.kata.version, self.kata.runtime)
-        if wanted and (wanted.handler or wanted.adopt_runtime_class):
-            return wanted.handler
+        if kubernetes and (kubernetes.handler or kubernetes.adopt_runtime_class):
+            return kubernetes.handler
         return runtime_class.HANDLERS.get((self.kata.hypervisor, self.kata.runtime))
 
     @property
     def served_handler(self) -> str | None:
         """Handler that the stack's own nodes are to know; None where they serve no cluster, or nothing says its name."""
-        wanted = self.kubernetes
-        if wanted is None or self.nodes is None or wanted.cluster == "local" or wanted.container_runtime == "none":
+        kubernetes = self.kubernetes
+        if kubernetes is None or self.nodes is None or kubernetes.cluster == "local" or kubernetes.container_runtime == "none":
             return None
         return self.handler
 
@@ -596,16 +598,16 @@ REASONS = {"extra_forbidden": "there is no such key", "missing": "the key is req
 def refusal(error: ValidationError) -> str:
     """One line a mistake: the key as `pulumi config` names it, the value seen, the reason, the remedy."""
     lines = []
-    for one in error.errors(include_url=False):
+    for problem in error.errors(include_url=False):
         # pydantic puts the alternatives of a union into the path; they are no keys.
-        path = [str(part) for part in one["loc"] if not str(part).startswith(("function-", "literal["))]
+        path = [str(part) for part in problem["loc"] if not str(part).startswith(("function-", "literal["))]
         path = [part for part in path if part not in (DockerRepository.__name__, KataArchive.__name__)]
         key = f"{NAMESPACE}:" + (".".join(path) if path else "(the whole configuration)")
-        shown = path and one["type"] != "missing" and not isinstance(one["input"], BaseModel)
-        seen = f" (value: {one['input']!r:.120})" if shown else ""
-        reason = REASONS.get(one["type"], one["msg"].removeprefix("Value error, ")).rstrip(".")
+        has_value = path and problem["type"] != "missing" and not isinstance(problem["input"], BaseModel)
+        seen = f" (value: {problem['input']!r:.120})" if has_value else ""
+        reason = REASONS.get(problem["type"], problem["msg"].removeprefix("Value error, ")).rstrip(".")
         # A rule's own refusal ends with its code and holds its remedy already.
-        remedy = "" if reason.endswith("]") else f" {REMEDIES.get(one['type'], 'Correct the value')}."
+        remedy = "" if reason.endswith("]") else f" {REMEDIES.get(problem['type'], 'Correct the value')}."
         lines.append(f"{key}{seen}: {reason}.{remedy}")
     return "The stack configuration is refused:\n  " + "\n  ".join(dict.fromkeys(lines))
 
@@ -616,7 +618,7 @@ def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
     users = {node.user for node in nodes.existing or []}
     aws = nodes.aws
     given_key = bool(aws and aws.instances and aws.instances.public_key)
-    wanted = {
+    required = {
         "sshPrivateKey": (bool(users) or given_key, "nodes.existing names no node, and nodes.aws.instances no publicKey"),
         "sudoPassword": (bool(users - {"root"}), "every node of nodes.existing is logged in to as root, or there is none"),
         "bastionPrivateKey": (nodes.bastion is not None, "nodes.bastion is not set"),
@@ -625,7 +627,7 @@ def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
     }
     errors = [
         NodeError("login-useless", f"{NAMESPACE}:{key} is set, but {why}", key=f"{NAMESPACE}:{key}")
-        for key, (needed, why) in wanted.items()
+        for key, (needed, why) in required.items()
         if key in secrets and not needed
     ]
     if errors:
@@ -646,8 +648,8 @@ def refuse_unknown(keys: Iterable[str]) -> None:
 
 def load(get_object: Callable[[str], object]) -> StackConfig:
     """The configuration from `pulumi.Config(NAMESPACE).get_object`; raises ConfigError."""
-    given = {key: value for key in OBJECTS if (value := get_object(key)) is not None}
+    sections = {key: value for key in OBJECTS if (value := get_object(key)) is not None}
     try:
-        return StackConfig.model_validate(given)
+        return StackConfig.model_validate(sections)
     except ValidationError as error:
         raise ConfigError(refusal(error)) from None

@@ -60,7 +60,7 @@ class Question:
     text: str
     default: Callable[[Answers], str] = lambda answers: ""
     choices: Mapping[str, str] | None = None
-    asked: Callable[[Answers], bool] = lambda answers: True
+    applies: Callable[[Answers], bool] = lambda answers: True
     """Whether it has a meaning beside the answers before it."""
 
 
@@ -75,43 +75,43 @@ QUESTIONS = (
     Question(
         "address",
         "Machines: host names or IP addresses with commas between, or a pattern of Host entries in ~/.ssh/config (rack-*)",
-        asked=only("existing"),
+        applies=only("existing"),
     ),
     Question(
         "user",
         "Login user there; none: for each the one of ~/.ssh/config",
         lambda answers: "none" if ssh_hosts.WILDCARDS.search(answers["address"]) else "root",
-        asked=only("existing"),
+        applies=only("existing"),
     ),
     Question(
         "host-key",
         f"Their host keys: {KNOWN_HOSTS}, or what /etc/ssh/ssh_host_ed25519_key.pub holds there; for several machines a line "
         "each as in known_hosts (NAME ssh-ed25519 KEY)",
         lambda answers: KNOWN_HOSTS,
-        asked=only("existing"),
+        applies=only("existing"),
     ),
-    Question("region", "Region, such as eu-central-1", asked=only("aws")),
+    Question("region", "Region, such as eu-central-1", applies=only("aws")),
     Question(
         "instance-type",
         "Type of instance: bare metal, or one that lists nested-virtualization",
         lambda answers: "m8i.4xlarge",
-        asked=only("aws"),
+        applies=only("aws"),
     ),
     Question(
         "image",
         "Image (ami-…): python -m aws.preflight --newest-image prints one",
-        asked=only("aws"),
+        applies=only("aws"),
     ),
-    Question("vpc", "Network (vpc-…)", asked=only("aws")),
-    Question("subnet", "Subnet in it (subnet-…)", asked=only("aws")),
-    Question("ssh-from", "Network that the stack is run from, such as 203.0.113.0/24", asked=only("aws")),
+    Question("vpc", "Network (vpc-…)", applies=only("aws")),
+    Question("subnet", "Subnet in it (subnet-…)", applies=only("aws")),
+    Question("ssh-from", "Network that the stack is run from, such as 203.0.113.0/24", applies=only("aws")),
     Question("docker", "Docker", lambda answers: SAFE_DOCKER, DOCKERS, only("existing", "aws")),
     Question("install", "How Kata comes to the machines", lambda answers: "release", INSTALLS, only("existing", "aws")),
     Question(
         "kata",
         "Version of the Kata that is there",
         lambda answers: NEWEST_PROVEN[1],
-        asked=lambda answers: answers.get("install") == "none",
+        applies=lambda answers: answers.get("install") == "none",
     ),
     Question(
         "cluster",
@@ -124,12 +124,12 @@ QUESTIONS = (
         "selector",
         "Label selector of the cluster's nodes that are to be proven; none: the cluster's nodes are not",
         lambda answers: "none" if answers["nodes"] == "local" else f"{NODE_LABEL}=true",
-        asked=lambda answers: answers.get("cluster", "kubeconfig") == "kubeconfig",
+        applies=lambda answers: answers.get("cluster", "kubeconfig") == "kubeconfig",
     ),
     Question(
         "proof-image",
         "Image of the proof, by its digest: built from images/proof/Containerfile and pushed to a registry of yours",
-        asked=lambda answers: answers.get("selector", "none") != "none",
+        applies=lambda answers: answers.get("selector", "none") != "none",
     ),
 )
 
@@ -146,16 +146,16 @@ def machines(answers: Answers, folder: Path) -> list[SshHost]:
     return hosts if answers["user"] == "none" else [replace(host, user=answers["user"]) for host in hosts]
 
 
-def host_key(host: SshHost, given: str, alone: bool, folder: Path) -> str:
+def host_key(host: SshHost, answer: str, alone: bool, folder: Path) -> str:
     """The key to pin for a machine; raises ConfigError when nobody says it."""
-    if given == KNOWN_HOSTS:
+    if answer == KNOWN_HOSTS:
         key = ssh_hosts.known_key(host.known_as, folder)
-    elif alone and given.startswith("ssh-"):
-        key = " ".join(given.split()[:2])
+    elif alone and answer.startswith("ssh-"):
+        key = " ".join(answer.split()[:2])
     else:
-        key = ssh_hosts.listed_key(given, host.known_as) or ssh_hosts.listed_key(given, host.name)
+        key = ssh_hosts.listed_key(answer, host.known_as) or ssh_hosts.listed_key(answer, host.name)
     if key is None:
-        where = folder / KNOWN_HOSTS if given == KNOWN_HOSTS else "--host-key"
+        where = folder / KNOWN_HOSTS if answer == KNOWN_HOSTS else "--host-key"
         raise ConfigError(
             f"{where} has no {ssh_hosts.KEY} key of {host.known_as}. Log in once (ssh -o HostKeyAlgorithms={ssh_hosts.KEY} "
             f"{host.name}) and compare the fingerprint that is shown, or give --host-key what "
@@ -187,14 +187,14 @@ def existing(answers: Answers, folder: Path) -> dict[str, Any]:
 
 def document(answers: Answers, folder: Path) -> dict[str, Any]:
     """The sections of the configuration, by key. `folder` is OpenSSH's own. Raises ConfigError."""
-    made: dict[str, Any] = {}
+    sections: dict[str, Any] = {}
     pool = answers["nodes"]
     if pool == "local":
-        made |= {"nodes": {"local": {"count": 1}}, "docker": {"repository": "local"}, "kata": {"install": "local"}}
+        sections |= {"nodes": {"local": {"count": 1}}, "docker": {"repository": "local"}, "kata": {"install": "local"}}
     elif pool == "existing":
-        made |= {"nodes": existing(answers, folder)}
+        sections |= {"nodes": existing(answers, folder)}
     elif pool == "aws":
-        made |= {
+        sections |= {
             "nodes": {
                 "aws": {
                     "region": answers["region"],
@@ -208,26 +208,26 @@ def document(answers: Answers, folder: Path) -> dict[str, Any]:
             }
         }
     if "docker" in answers:
-        made["docker"] = {"version": answers["docker"]}
+        sections["docker"] = {"version": answers["docker"]}
         installed = answers["install"] == "none"
-        made["kata"] = {"version": answers["kata"]} if installed else {"version": NEWEST_PROVEN[1], "install": "release"}
+        sections["kata"] = {"version": answers["kata"]} if installed else {"version": NEWEST_PROVEN[1], "install": "release"}
     cluster = answers.get("cluster", "kubeconfig")
     if cluster != "none":
-        made["kubernetes"] = {"cluster": cluster}
+        sections["kubernetes"] = {"cluster": cluster}
         if pool == "kata-deploy":
-            made["kubernetes"]["kataDeploy"] = {}
+            sections["kubernetes"]["kataDeploy"] = {}
         if answers.get("selector", "none") != "none":
-            made["kubernetes"]["proof"] = {"selector": answers["selector"], "image": answers["proof-image"]}
-    return made
+            sections["kubernetes"]["proof"] = {"selector": answers["selector"], "image": answers["proof-image"]}
+    return sections
 
 
 def secrets(answers: Answers, sections: Mapping[str, Any]) -> list[str]:
     """Secret keys that the stack can need."""
     nodes = sections.get("nodes", {})
-    wanted = ["sshPrivateKey"] if "existing" in nodes else []
-    wanted += ["sudoPassword"] if any(node["user"] != "root" for node in nodes.get("existing", [])) else []
-    wanted += ["bastionPrivateKey"] if "bastion" in nodes else []
-    return wanted + (["kubeconfig"] if answers.get("cluster", "kubeconfig") == "kubeconfig" else [])
+    keys = ["sshPrivateKey"] if "existing" in nodes else []
+    keys += ["sudoPassword"] if any(node["user"] != "root" for node in nodes.get("existing", [])) else []
+    keys += ["bastionPrivateKey"] if "bastion" in nodes else []
+    return keys + (["kubeconfig"] if answers.get("cluster", "kubeconfig") == "kubeconfig" else [])
 
 
 def text(answers: Answers, sections: Mapping[str, Any]) -> str:
@@ -241,33 +241,33 @@ def text(answers: Answers, sections: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n" + body
 
 
-def collect(given: Answers, ask: Callable[[str], str] | None) -> dict[str, str]:
+def collect(options: Answers, ask: Callable[[str], str] | None) -> dict[str, str]:
     """The answers: what was given, else what `ask` says, else the default. Raises ConfigError for a missing or useless one."""
     answers: dict[str, str] = {}
-    for one in QUESTIONS:
-        said = given.get(one.key)
-        if not one.asked(answers):
-            if said is not None:
+    for question in QUESTIONS:
+        answer = options.get(question.key)
+        if not question.applies(answers):
+            if answer is not None:
                 beside = " ".join(f"--{key} {answers[key]}" for key in ("nodes", "cluster") if key in answers)
-                raise ConfigError(f"--{one.key} has no meaning for {beside}. Leave it out.")
+                raise ConfigError(f"--{question.key} has no meaning for {beside}. Leave it out.")
             continue
-        default = one.default(answers)
-        if said is None and ask:
-            for choice, meaning in (one.choices or {}).items():
+        default = question.default(answers)
+        if answer is None and ask:
+            for choice, meaning in (question.choices or {}).items():
                 print(f"  {choice:<12} {meaning}")
-            said = ask(f"{one.text}{f' [{default}]' if default else ''}: ").strip()
-        said = said or default
-        if not said:
-            raise ConfigError(f"--{one.key} is missing. Set it: {one.text}.")
-        if one.choices and said not in one.choices:
-            raise ConfigError(f"--{one.key} is {said!r}. Give one of {', '.join(one.choices)}.")
-        answers[one.key] = said
+            answer = ask(f"{question.text}{f' [{default}]' if default else ''}: ").strip()
+        answer = answer or default
+        if not answer:
+            raise ConfigError(f"--{question.key} is missing. Set it: {question.text}.")
+        if question.choices and answer not in question.choices:
+            raise ConfigError(f"--{question.key} is {answer!r}. Give one of {', '.join(question.choices)}.")
+        answers[question.key] = answer
     return answers
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line; every question is an option as well."""
-    made = argparse.ArgumentParser(
+    command_line = argparse.ArgumentParser(
         prog="python -m stacks.new",
         description="Write stacks/Pulumi.NAME.yaml for a new stack. Asks at a terminal for what no option says.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -282,13 +282,15 @@ def parser() -> argparse.ArgumentParser:
         "The file is checked as a preview would, and one that exists is never overwritten.\n"
         "Exit: 0 written, 1 refused, 2 bad usage.",
     )
-    for one in QUESTIONS:
-        made.add_argument(f"--{one.key}", help=one.text, choices=one.choices, metavar=one.key.upper())
-    made.add_argument("--folder", type=Path, default=FOLDER, help="folder of the stack files (default: the checkout's own)")
-    made.add_argument(
+    for question in QUESTIONS:
+        command_line.add_argument(f"--{question.key}", help=question.text, choices=question.choices, metavar=question.key.upper())
+    command_line.add_argument(
+        "--folder", type=Path, default=FOLDER, help="folder of the stack files (default: the checkout's own)"
+    )
+    command_line.add_argument(
         "--ssh-folder", type=Path, default=Path.home() / ".ssh", help="folder of config and known_hosts (default: ~/.ssh)"
     )
-    return made
+    return command_line
 
 
 def named(name: str) -> str:
@@ -302,13 +304,13 @@ def named(name: str) -> str:
 
 def main(argv: Sequence[str] | None = None, ask: Callable[[str], str] | None = None) -> int:
     """Returns the exit status; `ask` puts a question to a person and returns the answer."""
-    given = {key.replace("_", "-"): value for key, value in vars(parser().parse_args(argv)).items() if value is not None}
-    folder: Path = given.pop("folder")
-    ssh_folder: Path = given.pop("ssh-folder")
+    options = {key.replace("_", "-"): value for key, value in vars(parser().parse_args(argv)).items() if value is not None}
+    folder: Path = options.pop("folder")
+    ssh_folder: Path = options.pop("ssh-folder")
     try:
-        answers = collect(given, ask)
+        answers = collect(options, ask)
         sections = document(answers, ssh_folder)
-        made = text(answers, sections)
+        content = text(answers, sections)
         file = folder / f"Pulumi.{named(answers['name'])}.yaml"
         # Exclusive: a file that somebody else makes in this very moment is kept too.
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -319,7 +321,7 @@ def main(argv: Sequence[str] | None = None, ask: Callable[[str], str] | None = N
         print(f"error: {file} exists and was left as it is. Choose another name, or edit that file.", file=sys.stderr)
         return 1
     with os.fdopen(handle, "w", encoding="utf-8") as opened:
-        opened.write(made)
+        opened.write(content)
     print(f"Wrote {file}. Next:")
     print('  pulumi install    # once; without a Pulumi of your own instead: eval "$(tools/env)"')
     print(f"  pulumi stack init {answers['name']}")

@@ -50,11 +50,11 @@ def settings(config: StackConfig, site: LocalSite | None) -> NodeSettings:
         kata["archive"] = {"address": site.archive_address, "sha256": site.archive_sha256}
     if config.kata.config_path:
         kata["config_path"] = config.kata.config_path
-    wanted = config.kubernetes
-    if config.served_handler is not None and wanted is not None:
-        kata["handler"] = {"name": config.served_handler, "allowed_annotations": list(wanted.allowed_annotations)}
-        if wanted.container_runtime:
-            kata["handler"]["container_runtime"] = wanted.container_runtime
+    kubernetes = config.kubernetes
+    if config.served_handler is not None and kubernetes is not None:
+        kata["handler"] = {"name": config.served_handler, "allowed_annotations": list(kubernetes.allowed_annotations)}
+        if kubernetes.container_runtime:
+            kata["handler"]["container_runtime"] = kubernetes.container_runtime
     if config.verification.image:
         verification["image"] = config.verification.image
     return NodeSettings(docker, kata, verification)

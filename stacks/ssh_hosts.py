@@ -43,7 +43,7 @@ def matching(pattern: str, folder: Path) -> list[str]:
         lines = read_text(folder / "config", MAX_OWN).splitlines()
     except OSError:
         return []
-    entries = [found[1].split() for line in lines if (found := re.match(r"\s*host(?:\s*=\s*|\s+)(.+)", line, re.IGNORECASE))]
+    entries = [match[1].split() for line in lines if (match := re.match(r"\s*host(?:\s*=\s*|\s+)(.+)", line, re.IGNORECASE))]
     names = [name.strip('"') for entry in entries for name in entry]
     return list(dict.fromkeys(name for name in names if not WILDCARDS.search(name) and fnmatch.fnmatch(name, pattern)))
 
@@ -82,11 +82,11 @@ def listed_key(text: str, known_as: str | None) -> str | None:
 def _answer(argv: list[str]) -> str:
     """What one of OpenSSH's programs prints; nothing printed and nothing said is an answer too. Raises ConfigError."""
     try:
-        done = run(argv, timeout=30, check=False)
+        result = run(argv, timeout=30, check=False)
     except NodeError as error:
         if error.code == "tool-missing":
             raise ConfigError(f"{argv[0]} is not installed on this machine. Install OpenSSH's client.") from None
         raise ConfigError(error.sentence()) from None
-    if done.code and done.stderr.strip():
-        raise ConfigError(f"{' '.join(argv)}: {done.stderr.strip().splitlines()[-1]}. Correct the name, or the file.")
-    return done.stdout
+    if result.code and result.stderr.strip():
+        raise ConfigError(f"{' '.join(argv)}: {result.stderr.strip().splitlines()[-1]}. Correct the name, or the file.")
+    return result.stdout

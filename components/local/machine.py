@@ -35,8 +35,8 @@ async def start_of(directory: str, node: str) -> Any:
     only `up` notices one that hangs.
     """
     folder = Path(directory)
-    found = boot(folder)
-    if not found.made and pulumi.runtime.is_dry_run():
+    start = boot(folder)
+    if not start.exists and pulumi.runtime.is_dry_run():
         return UNKNOWN
     # In a thread, since it waits: several machines are asked at the same time.
     if not pulumi.runtime.is_dry_run() and await asyncio.to_thread(hung, folder):
@@ -46,12 +46,12 @@ async def start_of(directory: str, node: str) -> Any:
             f"started again, and that node is proven again" + (f"; its console says:\n{trouble}" if trouble else ".")
         )
         return secrets.token_hex(6)
-    if found.made and not found.running:
+    if start.exists and not start.running:
         pulumi.log.warn(
             f"The machine of node {node} no longer runs ({directory}). `pulumi up` starts it again and proves that node again; "
             f"qemu.log and console.log in that folder say what it did last."
         )
-    return found.name
+    return start.name
 
 
 class LocalMachine(pulumi.ComponentResource):
@@ -86,16 +86,16 @@ class LocalMachine(pulumi.ComponentResource):
         }
         start: pulumi.Output[str] = pulumi.Output.all(args["directory"], args["node"]).apply(lambda pair: start_of(*pair))
         self.machine = local_command(f"{name}-machine", "local.machine", spec, child_options(self, opts), {BOOT_VARIABLE: start})
-        made = self.machine.stdout.apply(json.loads)
+        document = self.machine.stdout.apply(json.loads)
         # Secret because the private key is in the same document; the rest is no secret.
-        shown = pulumi.Output.unsecret(made)
-        self.address = shown.apply(lambda one: str(one["address"]))
-        self.port = shown.apply(lambda one: int(one["port"]))
-        self.user = shown.apply(lambda one: str(one["user"]))
-        self.host_key = shown.apply(lambda one: str(one["hostKey"]))
-        self.identity = shown.apply(lambda one: f"{one['hostKey']} {one['boot']}")
-        self.accelerator = shown.apply(lambda one: str(one["accelerator"]))
-        self.private_key = pulumi.Output.secret(made.apply(lambda one: str(one["privateKey"])))
+        public = pulumi.Output.unsecret(document)
+        self.address = public.apply(lambda machine: str(machine["address"]))
+        self.port = public.apply(lambda machine: int(machine["port"]))
+        self.user = public.apply(lambda machine: str(machine["user"]))
+        self.host_key = public.apply(lambda machine: str(machine["hostKey"]))
+        self.identity = public.apply(lambda machine: f"{machine['hostKey']} {machine['boot']}")
+        self.accelerator = public.apply(lambda machine: str(machine["accelerator"]))
+        self.private_key = pulumi.Output.secret(document.apply(lambda machine: str(machine["privateKey"])))
         self.register_outputs(
             {
                 "address": self.address,

@@ -32,10 +32,10 @@ class LocalSite(pulumi.ComponentResource):
         super().__init__("kata-nodes:index:LocalSite", name, None, opts)
         site = local_command(f"{name}-server", "local.site", {"directory": args["directory"]}, child_options(self, opts))
         served = pulumi.Output.unsecret(site.stdout).apply(json.loads)
-        self.repository_address = served.apply(lambda one: str(one["repository"]))
-        self.repository_fingerprint = served.apply(lambda one: str(one["fingerprint"]))
-        self.archive_address = served.apply(lambda one: str(one["archiveUrl"]))
-        self.archive_sha256 = served.apply(lambda one: str(one["archiveSha256"]))
+        self.repository_address = served.apply(lambda site: str(site["repository"]))
+        self.repository_fingerprint = served.apply(lambda site: str(site["fingerprint"]))
+        self.archive_address = served.apply(lambda site: str(site["archiveUrl"]))
+        self.archive_sha256 = served.apply(lambda site: str(site["archiveSha256"]))
         self.register_outputs(
             {
                 "repositoryAddress": self.repository_address,

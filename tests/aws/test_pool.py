@@ -227,9 +227,9 @@ def test_preview_without_credentials_plans_the_same_resources(instances: Recorde
 
 
 def test_preview_with_credentials_is_refused_when_the_account_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[rules.Asked] = []
+    asked: list[rules.Request] = []
 
-    def told(wanted: rules.Asked) -> list[rules.Row]:
+    def told(wanted: rules.Request) -> list[rules.Row]:
         asked.append(wanted)
         return [rules.Row("type", rules.OK, "there"), rules.Row("quota", rules.FAILED, "48 asked for, quota 5", "Ask for more")]
 

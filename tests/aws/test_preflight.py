@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
 from aws import preflight as aws_preflight
-from aws.preflight_rules import FAILED, OK, SKIPPED, Asked, Row, judge_quota, newest_image, table
+from aws.preflight_rules import FAILED, OK, SKIPPED, Request, Row, judge_quota, newest_image, table
 from tests.aws.conftest import Account, ec2_error
 
 REGION = "eu-central-1"
@@ -19,7 +19,7 @@ UBUNTU = "ami-0aaaaaaaaaaaaaaa2"
 
 def rows(instance_type: str = "m8i.4xlarge", **asked: Any) -> dict[str, Row]:
     """The table by item."""
-    return {row.item: row for row in aws_preflight.preflight(Asked(REGION, instance_type, **asked))}
+    return {row.item: row for row in aws_preflight.preflight(Request(REGION, instance_type, **asked))}
 
 
 def run_instances(instance_type: str, count: int, **more: Any) -> None:
@@ -33,8 +33,8 @@ def test_account_that_can_passes_every_line(account: Account) -> None:
     assert {item: row.verdict for item, row in found.items()} == {
         "type": OK, "architecture": OK, "virtualization": OK, "zones": OK, "image": OK, "quota": OK,
     }  # fmt: skip
-    assert "nested-virtualization" in found["virtualization"].found
-    assert "48 vCPUs asked for, 0 run, quota 10000" in found["quota"].found
+    assert "nested-virtualization" in found["virtualization"].finding
+    assert "48 vCPUs asked for, 0 run, quota 10000" in found["quota"].finding
 
 
 def test_bare_metal_needs_no_feature(account: Account) -> None:
@@ -43,31 +43,31 @@ def test_bare_metal_needs_no_feature(account: Account) -> None:
 
 def test_type_without_the_feature_is_refused(account: Account) -> None:
     row = rows("m5.large")["virtualization"]
-    assert row.verdict == FAILED and "does not list nested-virtualization" in row.found and ".metal" in row.remedy
+    assert row.verdict == FAILED and "does not list nested-virtualization" in row.finding and ".metal" in row.remedy
 
 
 def test_arm_is_refused(account: Account) -> None:
     row = rows("m7g.metal")["architecture"]
-    assert row.verdict == FAILED and row.found == "arm64"
+    assert row.verdict == FAILED and row.finding == "arm64"
 
 
 def test_type_that_does_not_exist_is_told_and_nothing_is_counted(account: Account) -> None:
     found = rows("m99.large")
-    assert found["type"].verdict == FAILED and f"{REGION} has no m99.large" in found["type"].found
+    assert found["type"].verdict == FAILED and f"{REGION} has no m99.large" in found["type"].finding
     assert "quota" not in found
 
 
 def test_zone_without_the_type_is_refused_with_those_that_have_it(account: Account) -> None:
     row = rows("m5.metal", zones=[f"{REGION}z"])["zones"]
-    assert row.verdict == FAILED and f"{REGION}z" in row.found and f"{REGION}a" in row.found
+    assert row.verdict == FAILED and f"{REGION}z" in row.finding and f"{REGION}a" in row.finding
 
 
 def test_subnets_must_be_there_and_in_their_network(account: Account) -> None:
     client = boto3.client("ec2", region_name=REGION)
     subnet = client.describe_subnets()["Subnets"][0]
     found = rows(vpc=subnet["VpcId"], subnets=[subnet["SubnetId"]])
-    assert found["subnets"].verdict == OK and found["zones"].found == f"offered in {subnet['AvailabilityZone']}"
-    assert "not in vpc-0" in rows(vpc="vpc-0", subnets=[subnet["SubnetId"]])["subnets"].found
+    assert found["subnets"].verdict == OK and found["zones"].finding == f"offered in {subnet['AvailabilityZone']}"
+    assert "not in vpc-0" in rows(vpc="vpc-0", subnets=[subnet["SubnetId"]])["subnets"].finding
     assert rows(vpc="vpc-0", subnets=["subnet-0123456789abcdef0"])["subnets"].verdict == FAILED
 
 
@@ -81,19 +81,19 @@ def test_subnets_must_be_there_and_in_their_network(account: Account) -> None:
 )
 def test_image_that_is_not_the_one_meant_is_refused(account: Account, image: str, said: str) -> None:
     row = rows(image=image)["image"]
-    assert row.verdict == FAILED and said in row.found and "--newest-image" in row.remedy
+    assert row.verdict == FAILED and said in row.finding and "--newest-image" in row.remedy
 
 
 def test_root_volume_of_another_name_is_refused_since_it_would_stay_unencrypted(account: Account) -> None:
     row = rows(image=UBUNTU, root_device="/dev/xvda")["image"]
-    assert row.verdict == FAILED and "/dev/sda1, not /dev/xvda" in row.found and "rootDevice" in row.remedy
+    assert row.verdict == FAILED and "/dev/sda1, not /dev/xvda" in row.finding and "rootDevice" in row.remedy
     assert rows(image=UBUNTU, root_device="/dev/sda1")["image"].verdict == OK
 
 
 def test_quota_too_low_is_refused_with_what_to_ask_for(account: Account) -> None:
     account.quota(32)
     row = rows(count=3)["quota"]
-    assert row.verdict == FAILED and "48 vCPUs asked for, 0 run, quota 32 (L-1216C47A" in row.found
+    assert row.verdict == FAILED and "48 vCPUs asked for, 0 run, quota 32 (L-1216C47A" in row.finding
     assert f"--quota-code L-1216C47A --desired-value 48 --region {REGION}" in row.remedy
 
 
@@ -101,13 +101,13 @@ def test_what_runs_counts_and_this_stack_s_own_machines_do_not(account: Account)
     account.quota(100)
     run_instances("m5.metal", 1)
     row = rows(count=1)["quota"]
-    assert row.verdict == FAILED and "16 vCPUs asked for, 96 run" in row.found
+    assert row.verdict == FAILED and "16 vCPUs asked for, 96 run" in row.finding
     own = [{"ResourceType": "instance", "Tags": [{"Key": "kata-nodes", "Value": "p/s"}]}]
     account.quota(112)
     run_instances("m8i.4xlarge", 1, TagSpecifications=own)
-    assert "16 vCPUs asked for, 96 run" in rows(stack="p/s")["quota"].found
+    assert "16 vCPUs asked for, 96 run" in rows(stack="p/s")["quota"].finding
     assert rows(stack="p/s")["quota"].verdict == OK
-    assert "16 vCPUs asked for, 112 run" in rows(stack="p/other")["quota"].found
+    assert "16 vCPUs asked for, 112 run" in rows(stack="p/other")["quota"].finding
 
 
 def test_machines_of_other_kinds_and_spot_are_counted_elsewhere() -> None:
@@ -118,15 +118,15 @@ def test_machines_of_other_kinds_and_spot_are_counted_elsewhere() -> None:
             {"Instances": [{"InstanceType": "x1.32xlarge"}, {"InstanceType": "m5.metal", "InstanceLifecycle": "spot"}]}
         ]
     }
-    row = judge_quota(Asked(REGION, "m5.metal"), types, {"Quota": {"Value": 96.0}}, {}, running)
-    assert row.verdict == OK and "96 vCPUs asked for, 0 run" in row.found
+    row = judge_quota(Request(REGION, "m5.metal"), types, {"Quota": {"Value": 96.0}}, {}, running)
+    assert row.verdict == OK and "96 vCPUs asked for, 0 run" in row.finding
 
 
 def test_account_without_a_quota_of_its_own_has_the_default(account: Account) -> None:
     account.say("GetServiceQuota", (400, '{"__type": "NoSuchResourceException", "message": "none"}'))
     account.say("GetAWSDefaultServiceQuota", (200, '{"Quota": {"Value": 5.0}}'))
     row = rows()["quota"]
-    assert row.verdict == FAILED and "quota 5 " in row.found
+    assert row.verdict == FAILED and "quota 5 " in row.finding
 
 
 def test_series_whose_quota_is_not_known_is_not_called_good(account: Account) -> None:
@@ -166,27 +166,29 @@ def test_throttling_is_waited_out(account: Account) -> None:
 def test_throttling_that_does_not_end_is_told(account: Account) -> None:
     account.refuse("DescribeImages", "RequestLimitExceeded", 503)
     row = rows(image=UBUNTU)["image"]
-    assert row.verdict == FAILED and "throttled ec2:DescribeImages" in row.found and "Run again" in row.remedy
+    assert row.verdict == FAILED and "throttled ec2:DescribeImages" in row.finding and "Run again" in row.remedy
     assert account.calls.count("DescribeImages") == 6
 
 
 def test_region_that_does_not_exist_is_told_once(account: Account) -> None:
     account.say("DescribeInstanceTypes", EndpointConnectionError(endpoint_url="https://ec2.eu-nowhere-9.amazonaws.com/"))
     found = rows()
-    assert list(found) == ["type"] and "cannot be reached" in found["type"].found and "Correct the region" in found["type"].remedy
+    assert (
+        list(found) == ["type"] and "cannot be reached" in found["type"].finding and "Correct the region" in found["type"].remedy
+    )
 
 
 @pytest.mark.parametrize("code", ["AuthFailure", "OptInRequired", "RequestExpired"])
 def test_region_that_takes_no_such_credentials_is_told_once(account: Account, code: str) -> None:
     account.refuse("DescribeInstanceTypes", code, 401)
     found = rows()
-    assert list(found) == ["type"] and code in found["type"].found and "enable eu-central-1" in found["type"].remedy
+    assert list(found) == ["type"] and code in found["type"].finding and "enable eu-central-1" in found["type"].remedy
 
 
 def test_no_credentials_are_told_and_not_raised(account: Account) -> None:
     account.say("DescribeInstanceTypes", NoCredentialsError())
     found = rows()
-    assert list(found) == ["type"] and "no AWS credentials can be used here" in found["type"].found
+    assert list(found) == ["type"] and "no AWS credentials can be used here" in found["type"].finding
     assert "AWS_PROFILE" in found["type"].remedy
 
 
@@ -214,7 +216,7 @@ def test_what_an_api_says_cannot_write_on_a_terminal(account: Account) -> None:
     for said in ("<html>\x1b[2J" + "x" * 999, ec2_error("Odd", 400)[1].replace("said by EC2", "&#x202e;" + "x" * 999)):
         account.say("DescribeImages", (400, said))
         row = rows(image=UBUNTU)["image"]
-        assert row.verdict == FAILED and len(row.found) < 300
+        assert row.verdict == FAILED and len(row.finding) < 300
         assert "\x1b" not in table([row]) and "\u202e" not in table([row])
 
 

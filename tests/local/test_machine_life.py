@@ -102,13 +102,13 @@ def test_start_that_was_asked_for_is_recorded_and_one_that_died_gets_another(
     asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = Path(asked["directory"])
-    assert (boot(directory).made, boot(directory).running) == (False, False)
+    assert (boot(directory).exists, boot(directory).running) == (False, False)
     monkeypatch.setenv(BOOT_VARIABLE, "asked")
     assert machine.up(asked)["boot"] == "asked"
     assert boot(directory) == Boot(True, True, "asked")
     process.stop(directory / "process.json")
     dead = boot(directory)
-    assert (dead.made, dead.running) == (True, False) and dead.name != "asked"
+    assert (dead.exists, dead.running) == (True, False) and dead.name != "asked"
     monkeypatch.setenv(BOOT_VARIABLE, dead.name)
     assert machine.up(asked)["boot"] == dead.name
     assert boot(directory) == Boot(True, True, dead.name)
@@ -144,7 +144,7 @@ def test_emulated_machines_boot_one_after_the_other(tmp_path: Path, chosen: str,
 
 def test_other_settings_make_another_machine(asked: dict[str, Any]) -> None:
     first = machine.up(asked)
-    second = machine.up({**asked, "memoryMiB": limits.MEMORY_MIB.least})
+    second = machine.up({**asked, "memoryMiB": limits.MEMORY_MIB.minimum})
     assert running(asked["directory"]) == [second["pid"]]
     machine.down(asked)
     assert second["hostKey"] != first["hostKey"]

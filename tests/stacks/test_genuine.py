@@ -112,7 +112,7 @@ def test_image_is_built_by_up_alone_and_a_guest_tried_in_it(machine: Machine, mo
     (machine.image / "image.json").unlink()
     built: list[bool] = []
 
-    ask = genuine.parts.asked
+    ask = genuine.parts.from_set_up
 
     def asked(*arguments: str) -> object:
         if arguments:
@@ -132,7 +132,7 @@ def run(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], preview: bool, 
     """The whole program with these settings, where the sites are played."""
     said = "cannot be reached from this machine (played)"
     monkeypatch.setattr(genuine, "unreached", lambda address: None if reached else f"{address} {said}")
-    ask = genuine.parts.asked
+    ask = genuine.parts.from_set_up
     monkeypatch.setattr(genuine.parts, "asked", lambda *arguments: ask(*arguments) if arguments else {})
     return stack(config, preview)
 
