@@ -30,18 +30,20 @@ def version() -> str:
 
 def components() -> list[type[pulumi.ComponentResource]]:
     """Every component resource of this folder and those below it, in name order."""
-    found = []
+    components = []
     for entry in pkgutil.walk_packages([str(HERE)], "components."):
         if entry.name != PROGRAM:
             module = importlib.import_module(entry.name)
-            classes = [one for one in vars(module).values() if inspect.isclass(one) and one.__module__ == module.__name__]
-            found += [one for one in classes if issubclass(one, pulumi.ComponentResource)]
-    return sorted(found, key=lambda one: one.__name__)
+            classes = [
+                member for member in vars(module).values() if inspect.isclass(member) and member.__module__ == module.__name__
+            ]
+            components += [member for member in classes if issubclass(member, pulumi.ComponentResource)]
+    return sorted(components, key=lambda component: component.__name__)
 
 
 def published() -> list[type[pulumi.ComponentResource]]:
     """The components that the package offers."""
-    return [one for one in components() if not one.__name__.startswith(OF_THIS_CHECKOUT)]
+    return [component for component in components() if not component.__name__.startswith(OF_THIS_CHECKOUT)]
 
 
 def metadata() -> dict[str, Any]:
@@ -73,8 +75,8 @@ class PackageProvider(ComponentProvider):
     ) -> Any:
         """The inputs under Python's names; raises InputPropertyError naming the property."""
 
-        def mapped(given: Any, which: dict[str, PropertyDefinition]) -> Any:
-            return ComponentProvider.map_input_properties(self, given, which, mapping, component_name, property_path)
+        def mapped(values: Any, which: dict[str, PropertyDefinition]) -> Any:
+            return ComponentProvider.map_input_properties(self, values, which, mapping, component_name, property_path)
 
         if isinstance(inputs, pulumi.Output):
             return inputs.apply(
@@ -86,7 +88,7 @@ class PackageProvider(ComponentProvider):
                 path = f"{property_path}.{key}" if property_path else key
                 kind = "a record, whose keys may be outputs of other resources," if properties[key].ref else "a plain value,"
                 raise InputPropertyError(path, f"'{path}' of {component_name} must be {kind} not another resource's output")
-        result = mapped(inputs, {key: one for key, one in properties.items() if key not in later})
+        result = mapped(inputs, {key: definition for key, definition in properties.items() if key not in later})
         for key, value in later.items():
 
             def known(inner: Any, key: str = key) -> Any:
@@ -103,7 +105,7 @@ class PackageProvider(ComponentProvider):
             if items and items.ref and (kind := self.get_type_definition(items)):
 
                 def listed(all_of: Any, kind: Any = kind) -> Any:
-                    return [self.map_complex_output(one, kind) for one in all_of]
+                    return [self.map_complex_output(item, kind) for item in all_of]
 
                 # Outside an output each secret stays one of its own; inside, the list is secret as soon as one of its parts is.
                 state[key] = value.apply(listed) if isinstance(value, pulumi.Output) else listed(value)
@@ -112,9 +114,9 @@ class PackageProvider(ComponentProvider):
 
 def provider() -> PackageProvider:
     """The package's provider."""
-    made = PackageProvider(published(), NAME, version=version())
-    made.schema = json.dumps({**json.loads(made.schema or ""), **metadata()})
-    return made
+    result = PackageProvider(published(), NAME, version=version())
+    result.schema = json.dumps({**json.loads(result.schema or ""), **metadata()})
+    return result
 
 
 def schema() -> str:

@@ -21,8 +21,8 @@ def host_key(text: str) -> str:
         data = base64.b64decode(words[1] if len(words) > 1 else "", validate=True)
     except binascii.Error:
         data = b""
-    wanted = b"".join(len(part).to_bytes(4, "big") + part for part in (KIND, data[-KEY_BYTES:]))
-    if not words or words[0] != KIND.decode() or data != wanted or len(data) != 4 + len(KIND) + 4 + KEY_BYTES:
+    expected = b"".join(len(part).to_bytes(4, "big") + part for part in (KIND, data[-KEY_BYTES:]))
+    if not words or words[0] != KIND.decode() or data != expected or len(data) != 4 + len(KIND) + 4 + KEY_BYTES:
         raise NodeError("host-key-invalid", f"The host key {printable(text, 120)!r} is not an ed25519 public key")
     return " ".join(words[:2])
 

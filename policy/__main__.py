@@ -29,18 +29,21 @@ def resources(
 ) -> pulumi_policy.ResourceValidationPolicy:
     """A rule for one resource at a time."""
 
-    def validate(given: pulumi_policy.ResourceValidationArgs, report: pulumi_policy.ReportViolation) -> None:
-        inputs = values(deserialize.serialize_properties(given.props))
-        for error in judge(given.resource_type, inputs, given.get_config()):
+    def validate(resource: pulumi_policy.ResourceValidationArgs, report: pulumi_policy.ReportViolation) -> None:
+        inputs = values(deserialize.serialize_properties(resource.props))
+        for error in judge(resource.resource_type, inputs, resource.get_config()):
             report(error.sentence(), None)
 
     return pulumi_policy.ResourceValidationPolicy(name, says, validate, config_schema=settings)
 
 
-def whole(given: pulumi_policy.StackValidationArgs, report: pulumi_policy.ReportViolation) -> None:
+def whole(stack: pulumi_policy.StackValidationArgs, report: pulumi_policy.ReportViolation) -> None:
     """The rule for the stack as a whole."""
-    made = [Resource(one.urn, one.resource_type, one.name, one.parent.urn if one.parent else "") for one in given.resources]
-    for urn, error in stack_policy.proofs(made):
+    resources = [
+        Resource(resource.urn, resource.resource_type, resource.name, resource.parent.urn if resource.parent else "")
+        for resource in stack.resources
+    ]
+    for urn, error in stack_policy.proofs(resources):
         report(error.sentence(), urn)
 
 

@@ -42,7 +42,7 @@ FORMS: tuple[tuple[str, str], ...] = (
 """What it is, and the form of its text; the forms of tokens are those that their makers document for scanners to find. The last
 two are an assignment (PASSWORD=…) and an option (--token …) of a text with a digit, so that neither words nor variables count;
 a word of its own (`get secret k3s-serving`, `create token build-robot-2024`) is a verb's object, and a name follows it."""
-_FORMS = tuple((what, re.compile(form)) for what, form in FORMS)
+_FORMS = tuple((description, re.compile(form)) for description, form in FORMS)
 _TELLING = re.compile(
     r"(?:(?i:password|passwd|passphrase|token|api[-_]?key|(?:private|secret|access)[-_]?key|client[-_]?secret|join[-_]?script)|"
     r"\bsecret|_SECRET)\Z"
@@ -60,17 +60,17 @@ class Secret:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundSecret:
     """Something secret: its place, what it is (never the value), and whether the engine keeps it encrypted."""
 
     at: str
-    what: str
+    description: str
     kept: bool
 
 
 def form(text: str) -> str | None:
     """What a text shows itself to be, or to hold, by its form; None when by that it is not a secret."""
-    return next((what for what, pattern in _FORMS if pattern.search(text)), None)
+    return next((description for description, pattern in _FORMS if pattern.search(text)), None)
 
 
 def telling(name: str) -> bool:
@@ -78,7 +78,7 @@ def telling(name: str) -> bool:
     return bool(_TELLING.search(name))
 
 
-def secrets(value: object, at: str, name: str = "", kept: bool = False) -> Iterator[Found]:
+def secrets(value: object, at: str, name: str = "", kept: bool = False) -> Iterator[FoundSecret]:
     """Every secret below `value`, which lies at `at` under `name`; `Secret` marks what is kept encrypted.
 
     Texts that hold JSON or base64 are looked into. A list of `name` and `value`, as containers have their environment, counts
@@ -94,15 +94,15 @@ def secrets(value: object, at: str, name: str = "", kept: bool = False) -> Itera
         for index, below in enumerate(value):
             yield from secrets(below, f"{at}[{index}]", name, kept)
     elif isinstance(value, str) and value.strip() and value not in _SWITCH:
-        if what := form(value):
-            yield Found(at, what, kept)
+        if description := form(value):
+            yield FoundSecret(at, description, kept)
         elif telling(name):
-            yield Found(at, f"the value of {name}", kept)
+            yield FoundSecret(at, f"the value of {name}", kept)
         else:
             yield from _within(value, at, kept)
 
 
-def _within(text: str, at: str, kept: bool) -> Iterator[Found]:
+def _within(text: str, at: str, kept: bool) -> Iterator[FoundSecret]:
     if text.lstrip().startswith(("{", "[")):
         try:
             yield from secrets(json.loads(text), at, "", kept)

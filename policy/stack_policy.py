@@ -97,7 +97,7 @@ def pairs(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     else:
         state, docker = _state(plain.get("stdin")) if kind == f"{REMOTE}Command" else None, "version"
     pair = [state.get(key) for key in (docker, "kataVersion", "kataRuntime")] if isinstance(state, Mapping) else []
-    known = [one for one in pair if isinstance(one, str)]
+    known = [version for version in pair if isinstance(version, str)]
     if len(known) != 3:
         return []
     try:
@@ -122,7 +122,7 @@ def host_keys(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any])
     connection = opened(inputs).get("connection") if kind.startswith(REMOTE) else None
     if not isinstance(connection, Mapping):
         return []
-    found = []
+    errors = []
     hops = {"host": connection, "bastion": connection.get("proxy")}
     for host, hop in hops.items():
         if not isinstance(hop, Mapping) or isinstance(hop.get("hostKey"), Unknown):
@@ -130,33 +130,36 @@ def host_keys(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any])
         try:
             login.pinned(key if isinstance(key := hop.get("hostKey"), str) else None, host)
         except NodeError as error:
-            found.append(error)
-    return found
+            errors.append(error)
+    return errors
 
 
 def plain_secrets(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> list[NodeError]:
     """Secrets that the engine does not keep encrypted, and those on command lines, which no encryption helps."""
-    found = []
+    errors = []
     for key, value in inputs.items():
         if kind.startswith(COMMANDS) and key in EXPOSED:
-            places = {one.at: one.what for one in secrets(value, key)} | dict.fromkeys(_kept(value, key), "a secret")
-            found += [
+            places = {secret.at: secret.description for secret in secrets(value, key)} | dict.fromkeys(
+                _kept(value, key), "a secret"
+            )
+            errors += [
                 NodeError(
                     "secret-on-command-line",
-                    f"{printable(at, 200)} holds {what}, and errors and other processes show command lines and environments",
+                    f"{printable(at, 200)} holds {words}, and errors and other processes show command lines and environments",
                 )
-                for at, what in places.items()
+                for at, words in places.items()
             ]
         else:
-            found += [
+            errors += [
                 NodeError(
                     "secret-in-plain",
-                    f"{printable(one.at, 200)} holds {one.what} in plain, which lies in the stack's state and previews",
+                    f"{printable(secret.at, 200)} holds {secret.description} in plain, "
+                    "which lies in the stack's state and previews",
                 )
-                for one in secrets(value, key, key)
-                if not one.kept
+                for secret in secrets(value, key, key)
+                if not secret.kept
             ]
-    return found
+    return errors
 
 
 def _kept(value: object, at: str) -> list[str]:
@@ -172,18 +175,22 @@ def _kept(value: object, at: str) -> list[str]:
 
 def proofs(resources: Sequence[Resource]) -> list[tuple[str, NodeError]]:
     """Nodes and pod templates that nothing proves, by URN."""
-    children = {(one.parent, one.name, one.type) for one in resources}
-    found = []
-    for one in resources:
-        if one.type in PROOFS:
-            ending, kind = PROOFS[one.type]
-            if (one.urn, f"{one.name}{ending}", kind) not in children:
-                found.append((one.urn, _unproven(f"{one.name} is in the stack without {one.name}{ending}, which proves it")))
-    if not any(one.type in (NODE, NODE_GROUP, CLUSTER_PROOF) for one in resources):
-        said = "is a pod template, and the stack proves neither node nor cluster"
-        found += [(one.urn, _unproven(f"{one.name} {said}")) for one in resources if one.type == POD_TEMPLATE]
-    return found
+    children = {(resource.parent, resource.name, resource.type) for resource in resources}
+    errors = []
+    for resource in resources:
+        if resource.type in PROOFS:
+            ending, kind = PROOFS[resource.type]
+            if (resource.urn, f"{resource.name}{ending}", kind) not in children:
+                errors.append(
+                    (resource.urn, _unproven(f"{resource.name} is in the stack without {resource.name}{ending}, which proves it"))
+                )
+    if not any(resource.type in (NODE, NODE_GROUP, CLUSTER_PROOF) for resource in resources):
+        problem = "is a pod template, and the stack proves neither node nor cluster"
+        errors += [
+            (resource.urn, _unproven(f"{resource.name} {problem}")) for resource in resources if resource.type == POD_TEMPLATE
+        ]
+    return errors
 
 
-def _unproven(said: str) -> NodeError:
-    return NodeError("proof-missing", said)
+def _unproven(problem: str) -> NodeError:
+    return NodeError("proof-missing", problem)

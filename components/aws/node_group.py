@@ -5,7 +5,7 @@ from typing import Any, NotRequired, Optional, TypedDict
 import pulumi
 
 from aws import ec2, user_data
-from components.aws.parts import METADATA, AwsMachine, Parts
+from components.aws.parts import METADATA, AwsMachine, MachineResources
 from components.nodes.node_states import settings_of
 from components.nodes.settings import DockerSettings, KataSettings, Verification
 from components.plugin_resource import PluginResource
@@ -69,7 +69,7 @@ class AwsNodeGroup(pulumi.ComponentResource):
     def __init__(self, name: str, args: AwsNodeGroupArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:AwsNodeGroup", name, None, opts)
         machine = args["machine"]
-        parts = Parts(self, name, machine, opts)
+        resources = MachineResources(self, name, machine, opts)
         own = bundle.cached()[1]
         settings = settings_of(args)
         first_boot = pulumi.Output.all(
@@ -89,17 +89,19 @@ class AwsNodeGroup(pulumi.ComponentResource):
             {
                 "imageId": machine["image"],
                 "instanceType": machine["instance_type"],
-                "cpuOptions": parts.cpu_options,
+                "cpuOptions": resources.cpu_options,
                 "metadataOptions": METADATA,
-                "blockDeviceMappings": [{"deviceName": args.get("root_device", ec2.ROOT_DEVICE), "ebs": _launched(parts.disk)}],
-                "vpcSecurityGroupIds": parts.security_groups,
-                "iamInstanceProfile": {"arn": parts.profile.output("arn")} if parts.profile else None,
+                "blockDeviceMappings": [
+                    {"deviceName": args.get("root_device", ec2.ROOT_DEVICE), "ebs": _launched(resources.disk)}
+                ],
+                "vpcSecurityGroupIds": resources.security_groups,
+                "iamInstanceProfile": {"arn": resources.profile.output("arn")} if resources.profile else None,
                 "userData": text.apply(lambda plain: user_data.encoded(str(plain))),
                 "updateDefaultVersion": True,
-                "tagSpecifications": [{"resourceType": kind, "tags": parts.tags(name)} for kind in kinds],
-                "tags": parts.tags(f"{name}-template"),
+                "tagSpecifications": [{"resourceType": kind, "tags": resources.tags(name)} for kind in kinds],
+                "tags": resources.tags(f"{name}-template"),
             },
-            parts.options(additional_secret_outputs=["userData"]),
+            resources.options(additional_secret_outputs=["userData"]),
             outputs=["latestVersion"],
         )
         latest = template.output("latestVersion").apply(int)
@@ -111,15 +113,15 @@ class AwsNodeGroup(pulumi.ComponentResource):
                 "maxSize": pulumi.Output.from_input(args["max_size"]).apply(int),
                 "vpcZoneIdentifiers": machine["subnets"],
                 "launchTemplate": {"id": template.id, "version": latest.apply(str)},
-                "tags": parts.tags(name).apply(
+                "tags": resources.tags(name).apply(
                     lambda tags: [{"key": key, "value": value, "propagateAtLaunch": False} for key, value in sorted(tags.items())]
                 ),
             },
-            parts.options(),
+            resources.options(),
             outputs=["name"],
         )
         self.group = group.output("name")
-        self.template_version = pulumi.Output.all(group.id, latest).apply(lambda one: int(one[1]))
+        self.template_version = pulumi.Output.all(group.id, latest).apply(lambda values: int(values[1]))
         self.register_outputs({"group": self.group, "templateVersion": self.template_version})
 
 

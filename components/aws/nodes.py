@@ -5,7 +5,7 @@ from typing import Any, NotRequired, Optional, TypedDict
 import pulumi
 
 from aws import ec2, user_data
-from components.aws.parts import METADATA, AwsMachine, Parts
+from components.aws.parts import METADATA, AwsMachine, MachineResources
 from components.children import child_options
 from components.nodes.host_key import key_pair
 from components.nodes.node_states import settings_of
@@ -59,40 +59,40 @@ class AwsNodes(pulumi.ComponentResource):
     def __init__(self, name: str, args: AwsNodesArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:AwsNodes", name, None, opts)
         machine = args["machine"]
-        parts = Parts(self, name, machine, opts, args["ssh_from"], args.get("ssh_from_everywhere", False))
+        resources = MachineResources(self, name, machine, opts, args["ssh_from"], args.get("ssh_from_everywhere", False))
         public_key, private_key = args.get("public_key"), args.get("private_key")
         if public_key is None:
-            public_key, private_key = key_pair(f"{name}-login-key", parts.options())
+            public_key, private_key = key_pair(f"{name}-login-key", resources.options())
         login = PluginResource(
             "aws:ec2/keyPair:KeyPair",
             f"{name}-login",
-            {"publicKey": public_key, "tags": parts.tags(f"{name}-login")},
-            parts.options(),
+            {"publicKey": public_key, "tags": resources.tags(f"{name}-login")},
+            resources.options(),
             outputs=["keyName"],
         )
         machines: list[Machine] = []
         for number in range(int(args["count"])):
             node = f"{name}-{number}"
-            host_public, host_private = key_pair(f"{node}-host-key", parts.options())
+            host_public, host_private = key_pair(f"{node}-host-key", resources.options())
             instance = PluginResource(
                 "aws:ec2/instance:Instance",
                 f"{node}-instance",
                 {
                     "ami": machine["image"],
                     "instanceType": machine["instance_type"],
-                    "cpuOptions": parts.cpu_options,
+                    "cpuOptions": resources.cpu_options,
                     "subnetId": self._in_turn(machine["subnets"], number),
-                    "vpcSecurityGroupIds": parts.security_groups,
+                    "vpcSecurityGroupIds": resources.security_groups,
                     "associatePublicIpAddress": args.get("public_address", False),
                     "keyName": login.output("keyName"),
-                    "iamInstanceProfile": parts.profile.output("name") if parts.profile else None,
+                    "iamInstanceProfile": resources.profile.output("name") if resources.profile else None,
                     "metadataOptions": METADATA,
-                    "rootBlockDevice": {**parts.disk, "tags": parts.tags(node)},
+                    "rootBlockDevice": {**resources.disk, "tags": resources.tags(node)},
                     "userData": pulumi.Output.all(host_private, host_public).apply(lambda halves: user_data.host_key(*halves)),
                     "userDataReplaceOnChange": True,
-                    "tags": parts.tags(node),
+                    "tags": resources.tags(node),
                 },
-                parts.options(
+                resources.options(
                     # EC2 would rather stop the machine and start it as another type, on other hardware.
                     replace_on_changes=["instanceType", "cpuOptions"],
                     delete_before_replace=True,  # a quota often has no room for one more
@@ -102,7 +102,7 @@ class AwsNodes(pulumi.ComponentResource):
             )
             addresses = (args.get("public_address", False), instance.output("publicIp"), instance.output("privateIp"))
             connection: Connection = {
-                "address": pulumi.Output.all(*addresses).apply(lambda one: str(one[1] if one[0] else one[2])),
+                "address": pulumi.Output.all(*addresses).apply(lambda values: str(values[1] if values[0] else values[2])),
                 "user": args.get("user", ec2.USER),
                 "host_key": host_public,
                 "identity": instance.id,

@@ -43,7 +43,7 @@ class AwsMachine(TypedDict):
     """Tags of everything, as KEY=VALUE."""
 
 
-class Parts:
+class MachineResources:
     """Children of the pool `parent`, which was given `opts`, and inputs of its machines; `ssh_from` may reach them."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Parts:
     ) -> None:
         self.parent, self.name, self.given_tags, self.opts = parent, name, machine.get("tags", []), opts
         nested = pulumi.Output.all(machine["instance_type"], machine.get("nested_virtualization", False)).apply(
-            told(lambda one: ec2.nested_virtualization(one[0], bool(one[1])))
+            told(lambda values: ec2.nested_virtualization(values[0], bool(values[1])))
         )
         self.cpu_options = nested.apply(lambda on: {"nestedVirtualization": "enabled"} if on else None)
         self.disk = {
@@ -67,7 +67,7 @@ class Parts:
             "deleteOnTermination": True,
         }
         networks = pulumi.Output.all(ssh_from or [], ssh_from_everywhere).apply(
-            told(lambda one: ec2.ssh_networks(one[0], bool(one[1])))
+            told(lambda values: ec2.ssh_networks(values[0], bool(values[1])))
         )
         everywhere = {"cidrBlocks": ["0.0.0.0/0"], "ipv6CidrBlocks": ["::/0"]}
         group = PluginResource(
@@ -83,13 +83,13 @@ class Parts:
             self.options(),
         )
         self.security_groups = pulumi.Output.all(group.id, machine.get("security_groups", [])).apply(
-            lambda one: [one[0], *one[1]]
+            lambda groups: [groups[0], *groups[1]]
         )
         self.profile = self._session_manager() if machine.get("session_manager", False) else None
 
-    def options(self, *after: pulumi.Resource, **more: Any) -> pulumi.ResourceOptions:
+    def options(self, *after: pulumi.Resource, **options: Any) -> pulumi.ResourceOptions:
         """Of a child."""
-        return child_options(self.parent, self.opts, depends_on=list(after), **more)
+        return child_options(self.parent, self.opts, depends_on=list(after), **options)
 
     def tags(self, name: str) -> pulumi.Output[dict[str, str]]:
         """Of the resource with that name."""

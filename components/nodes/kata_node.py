@@ -135,10 +135,10 @@ class KataNode(pulumi.ComponentResource):
         owner = f"{pulumi.get_project()}/{pulumi.get_stack()} {re.sub(r'[^A-Za-z0-9._-]', '-', name)}"
         machine = pulumi.Output.from_input(identity).apply(lambda text: hashlib.sha256(text.encode()).hexdigest()[:12])
 
-        def options(*after: pulumi.Resource, **more: Any) -> pulumi.ResourceOptions:
+        def options(*after: pulumi.Resource, **options: Any) -> pulumi.ResourceOptions:
             if args.get("gone", False):
-                more |= LEFT_ALONE
-            return child_options(self, opts, depends_on=list(after), **more)
+                options |= LEFT_ALONE
+            return child_options(self, opts, depends_on=list(after), **options)
 
         system = remote.Command(
             f"{name}-system",
@@ -188,8 +188,8 @@ class KataNode(pulumi.ComponentResource):
                 f"{name}-{which}",
                 connection=connection,
                 create=pulumi.Output.all(user, seconds).apply(
-                    lambda given: (
-                        f"{run or ('' if given[0] == 'root' else 'sudo -n ')}timeout --kill-after=30 {int(given[1])} "
+                    lambda values: (
+                        f"{run or ('' if values[0] == 'root' else 'sudo -n ')}timeout --kill-after=30 {int(values[1])} "
                         f"sh -c '. {PROGRAM_FOLDER}/run.sh; nodekit {digest[:12]} {'prove' if which == 'proof' else which}'"
                     )
                 ),
@@ -209,10 +209,10 @@ class KataNode(pulumi.ComponentResource):
         self.evidence = self.proof.stdout.apply(told(lambda text: result_of(text, "prove", f"{name}-proof")))
         self.docker_version = docker.stdout.apply(told(lambda text: str(result_of(text, "docker", f"{name}-docker")["version"])))
         self.machine_id = kata.stdout.apply(told(lambda text: str(result_of(text, "kata", f"{name}-kata")["machineId"])))
-        self.config_file = self.evidence.apply(lambda one: str(one["configFile"]))
-        self.kernel_params = self.evidence.apply(lambda one: str(one["kernelParams"]))
-        self.user_namespaces = self.evidence.apply(lambda one: int(one["userNamespaces"]))
-        self.guest_kernel = self.evidence.apply(lambda one: str(one["guestKernel"]))
+        self.config_file = self.evidence.apply(lambda proof: str(proof["configFile"]))
+        self.kernel_params = self.evidence.apply(lambda proof: str(proof["kernelParams"]))
+        self.user_namespaces = self.evidence.apply(lambda proof: int(proof["userNamespaces"]))
+        self.guest_kernel = self.evidence.apply(lambda proof: str(proof["guestKernel"]))
         self.summary = pulumi.Output.all(
             name=node,
             address=args["connection"]["address"],

@@ -62,8 +62,8 @@ class NodeSettings:
     @property
     def timeout_seconds(self) -> pulumi.Output[int]:
         """Bound on the proof."""
-        given = self.verification.get("timeout_seconds", node_state.TIMEOUT_SECONDS)
-        return pulumi.Output.from_input(given).apply(int)
+        seconds = self.verification.get("timeout_seconds", node_state.TIMEOUT_SECONDS)
+        return pulumi.Output.from_input(seconds).apply(int)
 
     @property
     def seconds(self) -> dict[str, pulumi.Input[int]]:

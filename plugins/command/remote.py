@@ -137,8 +137,8 @@ async def _environment(
     for name, value in required.items():
         if len(value.encode()) > PACKET_LIMIT:
             raise CommandError(f"environment.{name} has over {PACKET_LIMIT} bytes: pass it as stdin")
-    wanted = {**optional, **required}
-    unknown = [name for name in wanted if name not in link.accepted_environment]
+    variables = {**optional, **required}
+    unknown = [name for name in variables if name not in link.accepted_environment]
     if unknown:
         link.accepted_environment.update(await _probe(link, unknown))
     advice = (
@@ -153,18 +153,18 @@ async def _environment(
     ]
     if dropped:
         await warn(advice % ", ".join(dropped) + ", or set addPreviousOutputInEnv to false")
-    return {name: value for name, value in wanted.items() if name not in dropped}
+    return {name: value for name, value in variables.items() if name not in dropped}
 
 
 async def _probe(link: Link, names: list[str]) -> dict[str, bool]:
     """Which variables reach a command: asyncssh asks for no answer when it sets one, so they are looked for."""
     mark = secrets.token_hex(8)
-    said = b""
+    output = b""
     async with link.ssh.create_process("env", env=dict.fromkeys(names, mark), encoding=None) as process:
-        while len(said) <= _ENVIRONMENT_LIMIT and (data := await process.stdout.read(_CHUNK)):
-            said += data
+        while len(output) <= _ENVIRONMENT_LIMIT and (data := await process.stdout.read(_CHUNK)):
+            output += data
         process.close()
-    seen = set(said.decode("utf-8", "replace").splitlines())
+    seen = set(output.decode("utf-8", "replace").splitlines())
     return {name: f"{name}={mark}" in seen for name in names}
 
 

@@ -74,11 +74,11 @@ class Resources:
         """Runs the command if there is one; the new `stdout` and `stderr`, or those before."""
         if plain(command) is None:
             return streams
-        given = plain(inputs)
-        output = Output(given.get("logging"), log.status)
-        environment: dict[str, str] = given.get("environment") or {}
+        settings = plain(inputs)
+        output = Output(settings.get("logging"), log.status)
+        environment: dict[str, str] = settings.get("environment") or {}
         previous: dict[str, str] = {}
-        if given.get("addPreviousOutputInEnv") is not False:
+        if settings.get("addPreviousOutputInEnv") is not False:
             before = {f"PULUMI_COMMAND_{key.upper()}": plain(text) for key, text in streams.items() if plain(text)}
             previous = {key: text for key, text in before.items() if key not in environment}
         if kind == REMOTE_COMMAND:
@@ -89,7 +89,7 @@ class Resources:
                 pool,
                 connection,
                 plain(command),
-                given.get("stdin") or "",
+                settings.get("stdin") or "",
                 environment,
                 previous,
                 output,
@@ -102,9 +102,9 @@ class Resources:
                 await log.warning(f"{key} is too long for the environment; set addPreviousOutputInEnv to false")
             await local.run(
                 plain(command),
-                given.get("interpreter") or [],
-                given.get("dir"),
-                given.get("stdin") or "",
+                settings.get("interpreter") or [],
+                settings.get("dir"),
+                settings.get("stdin") or "",
                 {**environment, **previous},
                 output,
             )

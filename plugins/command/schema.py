@@ -96,16 +96,16 @@ class Failure:
 def check(resource_type: str, inputs: Properties) -> tuple[Properties, list[Failure]]:
     """The inputs with defaults and secret marks, and what is wrong with them."""
     failures: list[Failure] = []
-    given = {key: value for key, value in inputs.items() if not key.startswith("__") and key != "version"}
-    checked = _object(RESOURCES[resource_type], given, "", failures)
+    properties = {key: value for key, value in inputs.items() if not key.startswith("__") and key != "version"}
+    checked = _object(RESOURCES[resource_type], properties, "", failures)
     failures += [Failure(name, _NO_FILES) for name in _GLOBS if plain(checked.get(name))]
     return checked, failures
 
 
-def _object(fields: dict[str, Field], given: Properties, path: str, failures: list[Failure]) -> Properties:
+def _object(fields: dict[str, Field], properties: Properties, path: str, failures: list[Failure]) -> Properties:
     prefix = f"{path}." if path else ""
     result: Properties = {}
-    for key, value in given.items():
+    for key, value in properties.items():
         field = fields.get(key)
         if field is None:
             failures.append(Failure(prefix + key, f"unrecognized field; known are {', '.join(sorted(fields))}"))

@@ -70,12 +70,12 @@ async def _copy(sftp: asyncssh.SFTPClient, place: str, source: str, target: str)
 async def _copy_folder(sftp: asyncssh.SFTPClient, place: str, source: Path, target: str) -> None:
     await _make_folder(sftp, place, target, parents=False)
     for entry in sorted(source.iterdir()):
-        there = posixpath.join(target, entry.name)
+        destination = posixpath.join(target, entry.name)
         # As official: a link to a folder is not a folder here, and refused by the read.
         if entry.is_dir() and not entry.is_symlink():
-            await _copy_folder(sftp, place, entry, there)
+            await _copy_folder(sftp, place, entry, destination)
         else:
-            await _copy_file(sftp, entry, there)
+            await _copy_file(sftp, entry, destination)
 
 
 async def _copy_file(sftp: asyncssh.SFTPClient, source: Path, target: str) -> None:
