@@ -18,21 +18,21 @@ def counted(requests: Counter[str]) -> None:
     """Have every request counted, by its method and the kind of object."""
     ask = urllib3.HTTPConnectionPool.urlopen
 
-    def urlopen(pool: urllib3.HTTPConnectionPool, method: str, url: str, *argv: Any, **more: Any) -> urllib3.BaseHTTPResponse:
+    def urlopen(pool: urllib3.HTTPConnectionPool, method: str, url: str, *argv: Any, **options: Any) -> urllib3.BaseHTTPResponse:
         parts = urlsplit(url)
         kind = next(kind for kind in ("configmaps", "events", "jobs", "pods", "nodes") if f"/{kind}" in parts.path)
-        what = {"GET": "WATCH" if "watch=" in parts.query else "GET"}.get(method, method)
-        requests[f"{what} {kind}"] += 1
-        return ask(pool, method, url, *argv, **more)
+        verb = {"GET": "WATCH" if "watch=" in parts.query else "GET"}.get(method, method)
+        requests[f"{verb} {kind}"] += 1
+        return ask(pool, method, url, *argv, **options)
 
     urllib3.HTTPConnectionPool.urlopen = urlopen  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":
-    file, *given = sys.argv[1:]
-    made: Counter[str] = Counter()
-    counted(made)
+    file, *arguments = sys.argv[1:]
+    requests: Counter[str] = Counter()
+    counted(requests)
     try:
-        sys.exit(main(given))
+        sys.exit(main(arguments))
     finally:
-        Path(file).write_text(json.dumps(made))
+        Path(file).write_text(json.dumps(requests))

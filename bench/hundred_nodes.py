@@ -27,12 +27,12 @@ def main() -> int:
         try:
             plane.behave(dict.fromkeys(hundred, PROVEN))
             for name, nodes in (("one", hundred[:1]), ("hundred", hundred)):
-                made = Proving(Path(folder) / name, plane, nodes=nodes)
+                story = Proving(Path(folder) / name, plane, nodes=nodes)
                 begin = time.monotonic()
-                made.up()
+                story.up()
                 seconds[name] = time.monotonic() - begin
-                assert len(made.evidence()) == len(nodes)
-                made.run("destroy", "--yes", "--skip-preview")
+                assert len(story.evidence()) == len(nodes)
+                story.run("destroy", "--yes", "--skip-preview")
                 plane.until("the end of all Jobs", lambda: not plane.items(JOBS))
         finally:
             plane.close()

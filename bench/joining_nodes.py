@@ -58,16 +58,16 @@ def main(nodes: int) -> int:
         plane = ControlPlane(Path(folder) / "plane", request_rate=1000)
         with ExitStack() as ending:
             ending.callback(plane.close)
-            made = Joining(Path(folder), plane)
-            ending.callback(lambda: made.running and made.stop())
-            made.settings = replace(made.settings, timeout_seconds=1200)
+            story = Joining(Path(folder), plane)
+            ending.callback(lambda: story.running and story.stop())
+            story.settings = replace(story.settings, timeout_seconds=1200)
             plane.behaviour = {f"many-{number}": PROVEN for number in range(nodes)}
             plane.start_kwok()
             requests = Path(folder) / "requests.json"
-            made.start(program=(COUNTED, str(requests)))
-            plane.until("its first look", lambda: "proving nodes" in made.log())
-            assert made.running
-            began, before = time.monotonic(), used(made.running.pid)
+            story.start(program=(COUNTED, str(requests)))
+            plane.until("its first look", lambda: "proving nodes" in story.log())
+            assert story.running
+            began, before = time.monotonic(), used(story.running.pid)
             print(f"before any node: {before[1]:.0f} MiB")
             joined = 0
             for wave in (nodes // 5, nodes):
@@ -76,20 +76,20 @@ def main(nodes: int) -> int:
                 joined = wave
                 plane.until("their proof", lambda: time.sleep(2) or not unproven(plane), 3600)
                 time.sleep(3)
-                own, now, peak = used(made.running.pid)
+                own, now, peak = used(story.running.pid)
                 print(f"{wave} nodes proven after {time.monotonic() - began:.0f} s: {now:.0f} MiB, {peak:.0f} MiB at the most, "
                       f"{1000 * (own - before[0]) / wave:.1f} ms of its own time a node", flush=True)  # fmt: skip
-            assert len(made.evidence()) == nodes
-            assert made.stop() == 0
-            asked = Counter(json.loads(requests.read_text()))
+            assert len(story.evidence()) == nodes
+            assert story.stop() == 0
+            counts = Counter(json.loads(requests.read_text()))
             # What a controller needs that starts on a cluster of this size.
-            made.start()
-            plane.until("its first look", lambda: "proving nodes" in made.log())
-            again = used(made.running.pid)
+            story.start()
+            plane.until("its first look", lambda: "proving nodes" in story.log())
+            again = used(story.running.pid)
             print(f"started again: {again[0]:.1f} s of its own time, {again[2]:.0f} MiB at the most")
-            made.stop()
-    each = ", ".join(f"{number} {what}" for what, number in asked.most_common())
-    print(f"{asked.total()} requests, {asked.total() / nodes:.1f} a node: {each}")
+            story.stop()
+    each = ", ".join(f"{number} {verb}" for verb, number in counts.most_common())
+    print(f"{counts.total()} requests, {counts.total() / nodes:.1f} a node: {each}")
     cost = (own - before[0]) / nodes
     most = max(peak, again[2])
     print(f"{nodes} nodes: {most:.0f} MiB (limit {MEMORY}), {1000 * cost:.1f} ms a node (limit {1000 * PER_NODE:.0f})")

@@ -32,23 +32,23 @@ def main() -> int:
             "python3 and tomlkit": ([*enter, *load], ""),
             **{verb: ([*enter, PROGRAM, verb], json.dumps(state)) for verb, state in verbs.items()},
         }
-        least = dict.fromkeys(runs, float("inf"))
+        fastest = dict.fromkeys(runs, float("inf"))
         for _ in range(ROUNDS):
             for name, run in runs.items():
-                least[name] = min(least[name], seconds(*run))
+                fastest[name] = min(fastest[name], seconds(*run))
         assert all(node.done(verb, state)["changed"] is False for verb, state in verbs.items())
-    measure = least["python3 and tomlkit"]
-    for name, value in least.items():
+    measure = fastest["python3 and tomlkit"]
+    for name, value in fastest.items():
         print(f"{name:20} {value * 1000:6.1f} ms   {value / measure:5.2f}")
-    worst = max(least[verb] / measure for verb in verbs)
+    worst = max(fastest[verb] / measure for verb in verbs)
     print(f"worst ratio of a no-op run: {worst:.2f} (limit {LIMIT})")
     return int(worst > LIMIT)
 
 
-def seconds(argv: list[str], given: str) -> float:
+def seconds(argv: list[str], stdin: str) -> float:
     """How long a command takes; it must succeed."""
     begin = time.perf_counter()
-    subprocess.run(argv, input=given, text=True, check=True, capture_output=True)
+    subprocess.run(argv, input=stdin, text=True, check=True, capture_output=True)
     return time.perf_counter() - begin
 
 

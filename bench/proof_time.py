@@ -41,11 +41,11 @@ def bare(end: str) -> bytes:
 def timed(plan: Plan, accel: str, nonce: str | None = None) -> tuple[float, Verdict | None]:
     """Seconds of one boot, and with `nonce` the verdict, judged within them; ends the program when the guest did not come up."""
     begin = time.monotonic()
-    done = boot(plan, accel=accel, timeout=120)
-    verdict = judge(done.console, nonce, boot_id(Path("/")), []) if nonce else None
+    result = boot(plan, accel=accel, timeout=120)
+    verdict = judge(result.console, nonce, boot_id(Path("/")), []) if nonce else None
     seconds = time.monotonic() - begin
-    if not done.reached:
-        sys.exit(f"the guest did not come up: {done.console[-300:]} {done.qemu_stderr[-300:]}")
+    if not result.reached:
+        sys.exit(f"the guest did not come up: {result.console[-300:]} {result.qemu_stderr[-300:]}")
     return seconds, verdict
 
 
@@ -55,16 +55,16 @@ def main() -> int:
     parser.add_argument("--kernel", help="guest kernel; the one of the tests by default")
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--accel", default="tcg", choices=("tcg", "kvm"))
-    asked = parser.parse_args()
-    kernel = asked.kernel or str(find_kernel())
+    options = parser.parse_args()
+    kernel = options.kernel or str(find_kernel())
     nonce = new_nonce()
     append = f"console=ttyS0 quiet panic=1 reboot=k rdinit={initramfs.FIRST_PROCESS}"
     proof = Plan(find_qemu() or "qemu-system-x86_64", kernel, (initramfs.build(nonce),), None, append, 256, 1, f"{nonce} end")
     plain = replace(proof, initrd=(bare("bare-end"),), end="bare-end")
     seconds: dict[str, list[float]] = {"bare": [], "proof": []}
-    for _ in range(asked.runs):
-        seconds["bare"].append(timed(plain, asked.accel)[0])
-        spent, verdict = timed(proof, asked.accel, nonce)
+    for _ in range(options.runs):
+        seconds["bare"].append(timed(plain, options.accel)[0])
+        spent, verdict = timed(proof, options.accel, nonce)
         seconds["proof"].append(spent)
         if verdict is None or not verdict.passed:
             sys.exit(f"the ladder did not pass, so its time means nothing: {verdict and verdict.message}")
@@ -72,8 +72,9 @@ def main() -> int:
     for name, values in seconds.items():
         print(f"{name:6} min {min(values):6.2f} s  median {medians[name]:6.2f} s  max {max(values):6.2f} s")
     ratio = medians["proof"] / medians["bare"]
-    least = min(seconds["proof"]) / min(seconds["bare"])
-    print(f"ratio {ratio:.3f}, of the minima {least:.3f} (limit {LIMIT}; {kernel}, {asked.accel}, {asked.runs} runs in turns)")
+    of_minima = min(seconds["proof"]) / min(seconds["bare"])
+    runs = f"{options.runs} runs in turns"
+    print(f"ratio {ratio:.3f}, of the minima {of_minima:.3f} (limit {LIMIT}; {kernel}, {options.accel}, {runs})")
     return 0 if ratio <= LIMIT else 1
 
 

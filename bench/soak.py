@@ -108,12 +108,12 @@ def one_round(story: Story) -> None:
 def grown(counted: list[Figures]) -> list[str]:
     """What is more at the end than it was once everything had settled."""
     settled, last = counted[: SETTLING + 1], counted[-1]
-    found = []
+    differences = []
     for field in fields(Figures):
         most, now = max(getattr(each, field.name) for each in settled), getattr(last, field.name)
         if now > most * (ALLOWED_MEMORY if field.name == "memory_kib" else 1):
-            found.append(f"{field.name}: {most} -> {now}")
-    return found
+            differences.append(f"{field.name}: {most} -> {now}")
+    return differences
 
 
 def soak(rounds: int) -> list[str]:
@@ -141,6 +141,6 @@ def soak(rounds: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    more = soak(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS)
-    print("\n".join(["grown:", *more]) if more else "nothing has grown")
-    sys.exit(1 if more else 0)
+    differences = soak(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS)
+    print("\n".join(["grown:", *differences]) if differences else "nothing has grown")
+    sys.exit(1 if differences else 0)

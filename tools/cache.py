@@ -19,9 +19,9 @@ class SetupError(Exception):
 
 def root() -> Path:
     """The cache folder: `KATA_NODES_CACHE`, else `kata-nodes` in the user's own cache folder."""
-    given = os.environ.get("KATA_NODES_CACHE")
-    if given:
-        return Path(given).expanduser().absolute()
+    folder = os.environ.get("KATA_NODES_CACHE")
+    if folder:
+        return Path(folder).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "kata-nodes"
 
 

@@ -71,9 +71,9 @@ def signed_text(signed: bytes, key: bytes, source: str) -> str:
         (place / "key").write_bytes(key)
         (place / "signed").write_bytes(signed)
         run_gpg(home, "--import", str(place / "key"))
-        done = run_gpg(home, "--output", str(place / "text"), "--verify", str(place / "signed"))
-        signers = re.findall(r"^\[GNUPG:\] VALIDSIG .* ([0-9A-F]{40})$", done.stdout, re.MULTILINE)
-        if done.returncode != 0 or FINGERPRINT not in signers:
+        result = run_gpg(home, "--output", str(place / "text"), "--verify", str(place / "signed"))
+        signers = re.findall(r"^\[GNUPG:\] VALIDSIG .* ([0-9A-F]{40})$", result.stdout, re.MULTILINE)
+        if result.returncode != 0 or FINGERPRINT not in signers:
             raise SetupError(
                 f"{source} has no valid signature of Docker's key {FINGERPRINT}. Run the command again; where that does not "
                 "help, the mirror or a proxy holds a damaged or a changed copy."
@@ -116,7 +116,7 @@ def package(entries: Mapping[tuple[str, str], Mapping[str, str]], name: str, ver
     """One package of an index, in `folder`; raises Unavailable and SetupError."""
     entry = entries.get((name, version))
     if not entry or not {"Filename", "SHA256"} <= entry.keys():
-        known = ", ".join(sorted(there for package, there in entries if package == name)[-4:]) or "none"
+        known = ", ".join(sorted(version for package, version in entries if package == name)[-4:]) or "none"
         raise SetupError(
             f"Docker's repository has no {name} {version} in {suite} (there are {known}). Report this to this project."
         )

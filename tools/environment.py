@@ -44,21 +44,21 @@ def virtual_environment(lock: Path = LOCK) -> Path:
         # A virtual environment holds its own path, so it is made in place; the marker says that it is whole.
         shutil.rmtree(folder, ignore_errors=True)
         say(f"Making the virtual environment of {lock.relative_to(CHECKOUT)} (about 1 min, once) ...")
-        made = subprocess.run([sys.executable, "-m", "venv", str(folder)], capture_output=True, text=True, check=False)
-        if made.returncode != 0:
+        creation = subprocess.run([sys.executable, "-m", "venv", str(folder)], capture_output=True, text=True, check=False)
+        if creation.returncode != 0:
             shutil.rmtree(folder, ignore_errors=True)
             raise SetupError(
-                f"Python cannot make a virtual environment ({(made.stdout + made.stderr).strip()[-200:]}). "
+                f"Python cannot make a virtual environment ({(creation.stdout + creation.stderr).strip()[-200:]}). "
                 "Install the package python3-venv."
             )
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        done = subprocess.run(
+        installation = subprocess.run(
             [*pip, "--require-hashes", "--no-deps", "--requirement", str(lock)], capture_output=True, text=True, check=False
         )
-        if done.returncode != 0:
+        if installation.returncode != 0:
             shutil.rmtree(folder, ignore_errors=True)
             raise SetupError(
-                f"The locked requirements could not be installed: {done.stderr.strip()[-400:]}. "
+                f"The locked requirements could not be installed: {installation.stderr.strip()[-400:]}. "
                 "Check that the Python package index can be reached."
             )
         complete.touch()
@@ -134,9 +134,9 @@ def install_plugin(engine: Path, home: Path, name: str, version: str, own: Path 
     if own:
         argv += ["--file", str(own)]
     environment = {**os.environ, **engine_settings(), "PULUMI_HOME": str(home)}
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SetupError(f"The plugin {name} {version} could not be installed: {(done.stdout + done.stderr).strip()[-400:]}.")
+    result = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise SetupError(f"The plugin {name} {version} could not be installed: {(result.stdout + result.stderr).strip()[-400:]}.")
 
 
 def plugins(engine: Path, home: Path, venv: Path) -> bool:

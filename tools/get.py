@@ -47,9 +47,9 @@ def parts() -> dict[str, Part]:
     return {name: Part(name=name, **{**values, "on_path": tuple(values.get("on_path", ()))}) for name, values in table.items()}
 
 
-def acceptable(found: str, wanted: str, rule: str) -> bool:
+def acceptable(installed: str, required: str, rule: str) -> bool:
     """Whether a version found on PATH does for the wanted one: `same-minor`, or `same-major-or-newer` within the major."""
-    have, want = (tuple(int(n) for n in v.split(".")[:3]) for v in (found, wanted))
+    have, want = (tuple(int(n) for n in v.split(".")[:3]) for v in (installed, required))
     if rule == "same-minor":
         return have[:2] == want[:2]
     return have[0] == want[0] and have >= want
@@ -59,8 +59,8 @@ def on_path(part: Part) -> Path | None:
     """The program from PATH when its version is acceptable."""
     if not part.on_path or not (program := shutil.which(part.on_path[0])):
         return None
-    done = subprocess.run([program, *part.on_path[1:]], capture_output=True, text=True, timeout=60, check=False)
-    version = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
+    result = subprocess.run([program, *part.on_path[1:]], capture_output=True, text=True, timeout=60, check=False)
+    version = re.search(r"\d+\.\d+\.\d+", result.stdout + result.stderr)
     if not version or not acceptable(version[0], part.version, part.accept):
         seen = version[0] if version else "no version"
         say(f"{part.name}: {program} says {seen}, which does not satisfy {part.version}; looking further")
@@ -83,10 +83,10 @@ def go() -> str:
     program = shutil.which("go")
     if not program:
         raise SetupError(f"Go is needed to build the engine here, and no 'go' is on PATH. {remedy}")
-    said = subprocess.run([program, "env", "GOVERSION"], capture_output=True, text=True, check=True).stdout
-    version = re.match(r"go(\d+)\.(\d+)", said)
+    output = subprocess.run([program, "env", "GOVERSION"], capture_output=True, text=True, check=True).stdout
+    version = re.match(r"go(\d+)\.(\d+)", output)
     if not version or (int(version[1]), int(version[2])) < GO_NEEDED:
-        raise SetupError(f"Go {said.strip()} is too old. {remedy}")
+        raise SetupError(f"Go {output.strip()} is too old. {remedy}")
     return program
 
 
@@ -105,9 +105,9 @@ def build(part: Part, folder: Path) -> None:
     environment = {**os.environ, "GOFLAGS": "-mod=readonly -buildvcs=false", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
     argv = [go(), "build", "-trimpath", "-tags", part.tags, "-ldflags", f"-s -w {part.ldflags}"]
     argv += ["-o", str(folder / part.name), part.package]
-    done = subprocess.run(argv, cwd=group, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if not line.startswith("go: downloading")]
+    result = subprocess.run(argv, cwd=group, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        lines = [line for line in result.stderr.splitlines() if not line.startswith("go: downloading")]
         raise SetupError(
             f"{part.name} {part.version} could not be built (in {group}): {' / '.join(lines[-6:])}. "
             "Check that the Go module proxy can be reached and that the disk has 10 GiB free."
@@ -167,9 +167,9 @@ def path(name: str) -> Path:
     if name not in known:
         raise SetupError(f"There is no part named {name}. Known: {', '.join(sorted(known))}.")
     part = known[name]
-    found = on_path(part) or beside(part)
-    if found:
-        return found
+    existing = on_path(part) or beside(part)
+    if existing:
+        return existing
     built = built_entry(part) if can_build() else ""
     if part.official and not (built and (cache.root() / built).exists()):
         try:

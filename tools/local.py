@@ -52,12 +52,12 @@ def system_packages() -> None:
     say(f"Installing Debian packages: {', '.join(missing)} ...")
     begin = time.monotonic()
     for step in (["apt-get", "update", "--quiet"], argv):
-        done = subprocess.run(
+        result = subprocess.run(
             [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", *step],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         )  # fmt: skip
-    if done.returncode != 0 or (left := missing_packages()):
-        why = done.stderr.strip().splitlines()[-1:] or [f"still missing: {', '.join(left)}"]
+    if result.returncode != 0 or (left := missing_packages()):
+        why = result.stderr.strip().splitlines()[-1:] or [f"still missing: {', '.join(left)}"]
         raise SetupError(f"The Debian packages {', '.join(missing)} could not be installed ({why[0]}). {by_hand}")
     say(f"Installing Debian packages: done in {time.monotonic() - begin:.0f} s")
 

@@ -20,11 +20,11 @@ def missing(lock: Path, platform: str, python: str) -> str | None:
     # Wheels need no building, so none of the Pythons has to be there: uv would look for a download of each, and retry.
     argv = ["uv", "pip", "compile", "--quiet", "--no-deps", "--only-binary", ":all:", "--color", "never", "--no-python-downloads"]
     argv += ["--python-platform", platform, "--python-version", python, str(lock)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
+    result = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if result.returncode == 0:
         return None
-    package = re.search(r"(\S+==\S+) has no usable wheels", " ".join(done.stderr.split()))
-    return f"{package[1]} has no wheel" if package else done.stderr.strip()
+    package = re.search(r"(\S+==\S+) has no usable wheels", " ".join(result.stderr.split()))
+    return f"{package[1]} has no wheel" if package else result.stderr.strip()
 
 
 def gaps(locks: Sequence[Path]) -> Iterator[str]:

@@ -19,10 +19,10 @@ FILES: dict[str, Callable[[], str]] = {
 
 def stale() -> dict[str, str]:
     """File -> new content, for those that differ."""
-    wanted = {name: make() for name, make in FILES.items()}
+    expected = {name: make() for name, make in FILES.items()}
     return {
         name: text
-        for name, text in wanted.items()
+        for name, text in expected.items()
         if not (CHECKOUT / name).is_file() or (CHECKOUT / name).read_text(encoding="utf-8") != text
     }
 
@@ -32,13 +32,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.generate", description="Write what is derived from the code.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when something is stale")
     check = parser.parse_args().check
-    found = stale()
-    for name, text in found.items():
+    outdated = stale()
+    for name, text in outdated.items():
         print(f"{name} is stale; run make generate" if check else f"wrote {name}")
         if not check:
             (CHECKOUT / name).parent.mkdir(parents=True, exist_ok=True)
             (CHECKOUT / name).write_text(text, encoding="utf-8")
-    return 1 if check and found else 0
+    return 1 if check and outdated else 0
 
 
 if __name__ == "__main__":

@@ -22,14 +22,14 @@ class Untitled(GenerateJsonSchema):
 def of_model() -> dict[str, Any]:
     """Schema of the configuration's sections: `properties` by section, `definitions` by model."""
     template = "#/definitions/{model}"
-    made: dict[str, Any] = _tidy(StackConfig.model_json_schema(ref_template=template, schema_generator=Untitled))
-    return {"properties": made["properties"], "definitions": made["$defs"]}
+    document: dict[str, Any] = _tidy(StackConfig.model_json_schema(ref_template=template, schema_generator=Untitled))
+    return {"properties": document["properties"], "definitions": document["$defs"]}
 
 
 def _tidy(node: Any) -> Any:
     """Descriptions in one line; no default where there is none."""
     if isinstance(node, list):
-        return [_tidy(one) for one in node]
+        return [_tidy(item) for item in node]
     if not isinstance(node, dict):
         return node
     tidy = {key: _tidy(value) for key, value in node.items() if not (key == "default" and value is None)}

@@ -31,69 +31,69 @@ def cell(text: str) -> str:
 
 def alternatives(node: dict[str, Any]) -> list[dict[str, Any]]:
     """What a value may be, without null, which is the same as leaving the key out."""
-    return [one for one in node.get("anyOf", [node]) if one.get("type") != "null"]
+    return [alternative for alternative in node.get("anyOf", [node]) if alternative.get("type") != "null"]
 
 
 def kind(node: dict[str, Any]) -> str:
     """Type of a value, in words."""
     words = []
-    for one in alternatives(node):
-        if "enum" in one or "const" in one:
-            words += [f"`{value}`" for value in one.get("enum", [one.get("const")])]
-        elif "$ref" in one or "properties" in one:
+    for alternative in alternatives(node):
+        if "enum" in alternative or "const" in alternative:
+            words += [f"`{value}`" for value in alternative.get("enum", [alternative.get("const")])]
+        elif "$ref" in alternative or "properties" in alternative:
             words.append("keys below")
-        elif one.get("type") == "array":
-            words.append(f"list of {'entries' if '$ref' in one['items'] else kind(one['items'])}")
-        elif one.get("type") == "object":
-            words.append("text by key" if one.get("additionalProperties") is not True else "anything by key")
+        elif alternative.get("type") == "array":
+            words.append(f"list of {'entries' if '$ref' in alternative['items'] else kind(alternative['items'])}")
+        elif alternative.get("type") == "object":
+            words.append("text by key" if alternative.get("additionalProperties") is not True else "anything by key")
         else:
-            words.append({"string": "text", "integer": "whole number", "boolean": "true or false"}[one["type"]])
+            words.append({"string": "text", "integer": "whole number", "boolean": "true or false"}[alternative["type"]])
     return " or ".join(words)
 
 
 def bounds(node: dict[str, Any]) -> str:
     """Bounds of a value, of a list's length, or of its entries."""
-    said = []
-    for one in alternatives(node):
-        inner = one.get("items", {})
-        for part in (one, inner):
+    words = []
+    for alternative in alternatives(node):
+        inner = alternative.get("items", {})
+        for part in (alternative, inner):
             if "minimum" in part or "maximum" in part:
-                said.append(f"{part.get('minimum', '')} to {part.get('maximum', '')}".strip())
+                words.append(f"{part.get('minimum', '')} to {part.get('maximum', '')}".strip())
             if "pattern" in part:
-                said.append(f"`{part['pattern']}`")
-        if "minItems" in one:
-            said.append(f"{one['minItems']} entry or more")
-        if "minLength" in one and "pattern" not in one:
-            said.append("not empty")
-    return ", ".join(dict.fromkeys(said))
+                words.append(f"`{part['pattern']}`")
+        if "minItems" in alternative:
+            words.append(f"{alternative['minItems']} entry or more")
+        if "minLength" in alternative and "pattern" not in alternative:
+            words.append("not empty")
+    return ", ".join(dict.fromkeys(words))
 
 
 def rows(path: str, node: dict[str, Any], required: bool, definitions: dict[str, Any]) -> Iterator[str]:
     """A row for the key at `path`, then those below it."""
     below = []
-    for one in alternatives(node):
-        inner = one.get("items", one)
+    for alternative in alternatives(node):
+        inner = alternative.get("items", alternative)
         if "$ref" in inner:
-            below.append((f"{path}[]" if inner is not one else path, definitions[inner["$ref"].rpartition("/")[2]]))
-        elif one.get("type") == "object":
+            below.append((f"{path}[]" if inner is not alternative else path, definitions[inner["$ref"].rpartition("/")[2]]))
+        elif alternative.get("type") == "object":
             path += ".*"
-    meaning = node.get("description") or " ".join(found["description"] for _, found in below)
+    meaning = node.get("description") or " ".join(definition["description"] for _, definition in below)
     default = "**required**" if required else ""
     if "default" in node and not isinstance(node["default"], dict):
         default = f"`{json.dumps(node['default']) if not isinstance(node['default'], str) else node['default']}`"
     yield f"| `{path}` | {kind(node)} | {cell(default)} | {cell(bounds(node))} | {cell(meaning)} |"
-    for prefix, found in below:
-        for key, value in found["properties"].items():
-            yield from rows(f"{prefix}.{key}", value, key in found.get("required", []), definitions)
+    for prefix, definition in below:
+        for key, value in definition["properties"].items():
+            yield from rows(f"{prefix}.{key}", value, key in definition.get("required", []), definitions)
 
 
 def text() -> str:
     """Content of docs/reference/settings.md."""
-    made = schema.of_model()
+    document = schema.of_model()
     parts = [HEAD]
-    for section, node in made["properties"].items():
+    for section, node in document["properties"].items():
         table = ["| key | type | default | bounds | meaning |", "| --- | --- | --- | --- | --- |"]
-        parts.append("\n".join([f"## {section}\n", *table, *rows(section, node, False, made["definitions"])]) + "\n")
+        parts.append("\n".join([f"## {section}\n", *table, *rows(section, node, False, document["definitions"])]) + "\n")
     secrets = [f"| `{key}` | {cell(meaning)} |" for key, meaning in SECRET_KEYS.items()]
     intro = f"Each is a key of its own: `pulumi config set --secret {NAMESPACE}:KEY`.\n"
     parts.append("\n".join(["## Secrets\n", intro, "| key | meaning |", "| --- | --- |", *secrets]) + "\n")
