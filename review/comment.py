@@ -75,21 +75,21 @@ class Page:
 
 def _counted(resources: Iterable[Resource]) -> str:
     """How many of them are made, changed, replaced and removed."""
-    ops = [one.op for one in resources]
-    found = [f"{ops.count(op)} {word}" for op, word in words.COUNTS.items() if op in ops]
-    return ", ".join(found) or "no change"
+    ops = [resource.op for resource in resources]
+    counts = [f"{ops.count(op)} {word}" for op, word in words.COUNTS.items() if op in ops]
+    return ", ".join(counts) or "no change"
 
 
 def refusals(errors: Iterable[str]) -> list[str]:
     """Rows of a failed preview: the program's own sentences with their codes first, each followed by its code's meaning."""
-    found = []
+    sections = []
     for message in errors:
         # As a whole: a key of several lines is none any more line by line.
         text = hide(message)
-        known = next((one for one in re.findall(r"\[([a-z0-9-]+)\]", text) if one in KNOWN), "")
+        known = next((word for word in re.findall(r"\[([a-z0-9-]+)\]", text) if word in KNOWN), "")
         lines = [code(line, 1_000) for line in text.splitlines() if line.strip()]
-        found.append((not known, lines + ([f"{code(known)}: {KNOWN[known].cause}"] if known else [])))
-    return [row for _, rows in sorted(found, key=lambda pair: pair[0]) for row in rows]
+        sections.append((not known, lines + ([f"{code(known)}: {KNOWN[known].cause}"] if known else [])))
+    return [row for _, rows in sorted(sections, key=lambda pair: pair[0]) for row in rows]
 
 
 def page(
@@ -100,34 +100,34 @@ def page(
     `preview` gives errors, warnings and the nodes; `changes` is what becomes of its resources. All but `first` and `last`,
     which are ours, is untrusted.
     """
-    made = Page(*first)
+    document = Page(*first)
     if preview.errors:
-        made.section("Refused: the preview failed, so nothing below it was planned", refusals(preview.errors), folded=False)
-        made.section(f"{len(preview.warnings)} warnings", [code(one, 500) for one in preview.warnings], folded=True)
-        return made.text(*last)
-    real = [one for one in changes if one.op != "same"]
-    nodes = {one.urn: one for one in (*preview.resources, *changes) if one.type == words.NODE}
-    below = {urn: [one for one in real if one.parent == urn and one.custom] for urn in nodes}
-    said: dict[str, list[str]] = {}
+        document.section("Refused: the preview failed, so nothing below it was planned", refusals(preview.errors), folded=False)
+        document.section(f"{len(preview.warnings)} warnings", [code(warning, 500) for warning in preview.warnings], folded=True)
+        return document.text(*last)
+    real = [change for change in changes if change.op != "same"]
+    nodes = {resource.urn: resource for resource in (*preview.resources, *changes) if resource.type == words.NODE}
+    below = {urn: [change for change in real if change.parent == urn and change.custom] for urn in nodes}
+    names_by_text: dict[str, list[str]] = {}
     ops = []
-    for urn, one in nodes.items():
-        if text := words.node(one, below[urn]):
-            said.setdefault(text, []).append(words.name_of(one))
-            ops.append(one if one.op in ("create", "delete") else replace(one, op="update"))
-    rest = [one for one in real if one.custom and one.parent not in nodes]
-    cluster = [one for one in rest if one.type.startswith("kubernetes:")]
-    others = [one for one in rest if one not in cluster and not one.type.startswith("pulumi:")]
-    there = sum(one.op != "delete" for one in nodes.values())
-    made.add(
-        f"Nodes ({there}): **{_counted(ops)}** · Cluster: **{_counted(cluster)}** · Other resources: **{_counted(others)}**",
+    for urn, node in nodes.items():
+        if text := words.node(node, below[urn]):
+            names_by_text.setdefault(text, []).append(words.name_of(node))
+            ops.append(node if node.op in ("create", "delete") else replace(node, op="update"))
+    rest = [change for change in real if change.custom and change.parent not in nodes]
+    cluster = [change for change in rest if change.type.startswith("kubernetes:")]
+    others = [change for change in rest if change not in cluster and not change.type.startswith("pulumi:")]
+    count = sum(node.op != "delete" for node in nodes.values())
+    document.add(
+        f"Nodes ({count}): **{_counted(ops)}** · Cluster: **{_counted(cluster)}** · Other resources: **{_counted(others)}**",
         counts=False,
     )
-    made.section("Nodes", [f"{words.named(names)}: {text}" for text, names in said.items()], folded=False)
-    made.section("Measured on the nodes", drifted, folded=False)
-    made.section(f"Cluster: {_counted(cluster)}", [words.cluster_object(one) for one in cluster], folded=True)
-    made.section(f"Other resources: {_counted(others)}", [words.other(one) for one in others], folded=True)
-    made.section(f"{len(preview.warnings)} warnings", [code(one, 500) for one in preview.warnings], folded=True)
-    return made.text(*last)
+    document.section("Nodes", [f"{words.named(names)}: {text}" for text, names in names_by_text.items()], folded=False)
+    document.section("Measured on the nodes", drifted, folded=False)
+    document.section(f"Cluster: {_counted(cluster)}", [words.cluster_object(change) for change in cluster], folded=True)
+    document.section(f"Other resources: {_counted(others)}", [words.other(change) for change in others], folded=True)
+    document.section(f"{len(preview.warnings)} warnings", [code(warning, 500) for warning in preview.warnings], folded=True)
+    return document.text(*last)
 
 
 def _made_up(preview: Preview) -> str:
@@ -169,8 +169,8 @@ def drift(stack: str, preview: Preview, nodes: Sequence[tuple[str, str]] = ()) -
         "cluster back, or bring what was changed into its file. `kata-nodes drift` shows the diffs of nodes, and "
         "`kata-nodes cure` repairs them.</sub>"
     ]
-    changes = [replace(one, op=DRIFTED.get(one.op, one.op)) for one in preview.resources]
-    return page(first, preview, changes, last, [f"{code(name, 60)}: {code(what, 500)}" for name, what in nodes])
+    changes = [replace(resource, op=DRIFTED.get(resource.op, resource.op)) for resource in preview.resources]
+    return page(first, preview, changes, last, [f"{code(name, 60)}: {code(difference, 500)}" for name, difference in nodes])
 
 
 def main() -> int:
@@ -180,13 +180,13 @@ def main() -> int:
     cli.add_argument("--stack", required=True)
     cli.add_argument("--document", type=Path, required=True, help="the engine's JSON document")
     cli.add_argument("--base", type=Path, help="the document of a pull request's base")
-    given = cli.parse_args()
-    read = documents.of(given.document)
-    if given.kind == "preview":
-        base = documents.of(given.base) if given.base and given.base.exists() else None
-        sys.stdout.write(pull_request(given.stack, read, base))
+    options = cli.parse_args()
+    read = documents.of(options.document)
+    if options.kind == "preview":
+        base = documents.of(options.base) if options.base and options.base.exists() else None
+        sys.stdout.write(pull_request(options.stack, read, base))
     else:
-        sys.stdout.write((plan if given.kind == "plan" else drift)(given.stack, read))
+        sys.stdout.write((plan if options.kind == "plan" else drift)(options.stack, read))
     return 0
 
 

@@ -74,8 +74,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         if value.get(SIGNATURE) == SIGNED_SECRET:
             return SECRET
-        return {str(key): plain(one) for key, one in value.items()}
-    return [plain(one) for one in value] if isinstance(value, list) else value
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _dict(value: Any) -> dict[str, Any]:
@@ -98,10 +98,10 @@ def _resource(step: dict[str, Any]) -> Resource | None:
     if urn.count("::") < 3 or not state:
         return None
     op = STEPS.get(_text(step.get("op")), "same")
-    was, now = (plain(_dict(one.get("inputs"))) if one else None for one in (old, new))
+    was, now = (plain(_dict(state.get("inputs"))) if state else None for state in (old, new))
     if op == "update" and was == now and "outputs" in new:
         # A refresh can find what differs in the outputs alone.
-        was, now = (plain(_dict(one.get("outputs"))) for one in (old, new))
+        was, now = (plain(_dict(state.get("outputs"))) for state in (old, new))
     # Paths such as spec.template or triggers[0]: their first name is the input.
     noted = {str(path).split(".")[0].split("[")[0] for path in _dict(step.get("detailedDiff"))}
     return Resource(
@@ -120,18 +120,18 @@ def _resource(step: dict[str, Any]) -> Resource | None:
 
 def _merged(steps: Iterable[Any]) -> tuple[Resource, ...]:
     """One resource an URN: a replacement is several steps."""
-    found: dict[str, Resource] = {}
+    resources: dict[str, Resource] = {}
     for step in steps:
-        one = _resource(_dict(step))
-        if one is None:
+        resource = _resource(_dict(step))
+        if resource is None:
             continue
-        before = found.get(one.urn)
+        before = resources.get(resource.urn)
         if before is None or before.op == "same":
-            found[one.urn] = one
-        elif one.op != "same":
-            op = one.op if one.op == before.op else "replace"
-            found[one.urn] = replace(before, op=op, old=before.old or one.old, new=before.new or one.new)
-    return tuple(found.values())
+            resources[resource.urn] = resource
+        elif resource.op != "same":
+            op = resource.op if resource.op == before.op else "replace"
+            resources[resource.urn] = replace(before, op=op, old=before.old or resource.old, new=before.new or resource.new)
+    return tuple(resources.values())
 
 
 def _error(message: str) -> str:
@@ -154,12 +154,12 @@ def nodes(file: Path) -> list[tuple[str, str]]:
     document = json.loads(text) if len(text) <= MAX_DOCUMENT else None
     if not isinstance(document, dict) or not isinstance(document.get("nodes"), list):
         raise ValueError("no document of kata-nodes drift")
-    found = []
+    rows = []
     for node in map(_dict, document["nodes"]):
         name = _text(node.get("name"))
-        found += [(name, _text(_dict(one).get("what"))) for one in _list(node.get("differences"))]
-        found += [(name, f"not measured: {_text(node.get('cause'))}")] if node.get("reached") is not True else []
-    return found
+        rows += [(name, _text(_dict(difference).get("what"))) for difference in _list(node.get("differences"))]
+        rows += [(name, f"not measured: {_text(node.get('cause'))}")] if node.get("reached") is not True else []
+    return rows
 
 
 def read(text: str) -> Preview:
@@ -176,15 +176,15 @@ def read(text: str) -> Preview:
         resources = _merged(_list(document.get("steps")))
     except RecursionError:
         return Preview(errors=("The preview's document is nested too deeply and was not read.",))
-    said = [
-        (_text(_dict(one).get("severity")), _error(_text(_dict(one).get("message"))))
-        for one in _list(document.get("diagnostics"))
+    messages = [
+        (_text(_dict(diagnostic).get("severity")), _error(_text(_dict(diagnostic).get("message"))))
+        for diagnostic in _list(document.get("diagnostics"))
     ]
-    errors = [message for severity, message in said if severity == "error" and message]
+    errors = [message for severity, message in messages if severity == "error" and message]
     return Preview(
         resources=resources,
-        errors=tuple(dict.fromkeys([one for one in errors if not one.startswith(NOISE)] or errors)),
-        warnings=tuple(dict.fromkeys(message for severity, message in said if severity == "warning" and message)),
+        errors=tuple(dict.fromkeys([error for error in errors if not error.startswith(NOISE)] or errors)),
+        warnings=tuple(dict.fromkeys(message for severity, message in messages if severity == "warning" and message)),
         made_up=made_up,
     )
 
@@ -197,16 +197,19 @@ def _renamed(resource: Resource) -> bool:
 
 def between(base: Preview, head: Preview) -> tuple[Resource, ...]:
     """What changes from one preview of a whole new stack to another: no state was asked, so the engine saw no change itself."""
-    before = {one.urn: one for one in base.resources}
-    after = {one.urn: one for one in head.resources}
-    found = []
-    for urn, one in after.items():
+    before = {resource.urn: resource for resource in base.resources}
+    after = {resource.urn: resource for resource in head.resources}
+    changes = []
+    for urn, resource in after.items():
         if urn not in before:
-            found.append(replace(one, op="create", old=None))
+            changes.append(replace(resource, op="create", old=None))
             continue
-        pair = replace(one, op="same", old=before[urn].new)
+        pair = replace(resource, op="same", old=before[urn].new)
         if pair.changed:
-            anew = pair.changed & {*one.replaced_by} or _renamed(pair)
-            pair = replace(pair, op="replace" if anew else "update")
-        found.append(pair)
-    return (*found, *(replace(one, op="delete", old=one.new, new=None) for urn, one in before.items() if urn not in after))
+            replaced = pair.changed & {*resource.replaced_by} or _renamed(pair)
+            pair = replace(pair, op="replace" if replaced else "update")
+        changes.append(pair)
+    return (
+        *changes,
+        *(replace(resource, op="delete", old=resource.new, new=None) for urn, resource in before.items() if urn not in after),
+    )

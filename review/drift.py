@@ -15,31 +15,31 @@ def main() -> int:
     cli.add_argument("stack")
     cli.add_argument("document", type=Path, help="document of pulumi refresh --preview-only --json")
     cli.add_argument("--nodes", type=Path, help="document of kata-nodes drift --json")
-    given = cli.parse_args()
-    found = documents.of(given.document)
+    options = cli.parse_args()
+    document = documents.of(options.document)
     try:
-        nodes = documents.nodes(given.nodes) if given.nodes else []
+        nodes = documents.nodes(options.nodes) if options.nodes else []
     except ValueError as error:
         print(
-            f"error: the nodes of stack {given.stack} cannot be told ({error}), so nothing is known of their drift.",
+            f"error: the nodes of stack {options.stack} cannot be told ({error}), so nothing is known of their drift.",
             file=sys.stderr,
         )
         return 1
-    if found.errors:
-        print(f"error: stack {given.stack} could not be read, so nothing is known of its drift.", file=sys.stderr)
+    if document.errors:
+        print(f"error: stack {options.stack} could not be read, so nothing is known of its drift.", file=sys.stderr)
         return 1
-    drifted = bool(nodes) or any(one.op != "same" for one in found.resources)
+    drifted = bool(nodes) or any(resource.op != "same" for resource in document.resources)
     try:
-        done = github.issue(
+        issue = github.issue(
             os.environ["GITHUB_REPOSITORY"],
-            comment.marker("drift", given.stack),
-            f"Stack {given.stack} is not what was deployed",
-            comment.drift(given.stack, found, nodes) if drifted else None,
+            comment.marker("drift", options.stack),
+            f"Stack {options.stack} is not what was deployed",
+            comment.drift(options.stack, document, nodes) if drifted else None,
         )
     except github.GitHubError as error:
         print(harmless(f"error: {error}"), file=sys.stderr)
         return 1
-    print(f"Drift of stack {given.stack}: {'found' if drifted else 'none'}; issue {done}")
+    print(f"Drift of stack {options.stack}: {'found' if drifted else 'none'}; issue {issue}")
     return 0
 
 

@@ -24,21 +24,21 @@ def api(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """What the REST API answers; a body goes through standard input, so that no text becomes an argument."""
     argv = ["gh", "api", "--method", method, path, *(["--input", "-"] if body is not None else [])]
     text = b"" if body is None else json.dumps(body).encode()
-    done = capture(argv, timeout=SECONDS, limit=MAX_ANSWER, stdin=text)
-    if done.timed_out or done.too_long:
-        bound = f"within {SECONDS} s" if done.timed_out else f"in {MAX_ANSWER >> 20} MiB"
+    result = capture(argv, timeout=SECONDS, limit=MAX_ANSWER, stdin=text)
+    if result.timed_out or result.too_long:
+        bound = f"within {SECONDS} s" if result.timed_out else f"in {MAX_ANSWER >> 20} MiB"
         raise GitHubError(f"{method} {path}: gh did not end {bound}")
-    if done.code != 0:
-        raise GitHubError(f"{method} {path}: {done.stderr.decode(errors='replace').strip()[-500:]}")
-    return json.loads(done.stdout) if done.stdout.strip() else None
+    if result.code != 0:
+        raise GitHubError(f"{method} {path}: {result.stderr.decode(errors='replace').strip()[-500:]}")
+    return json.loads(result.stdout) if result.stdout.strip() else None
 
 
 def pages(path: str) -> Iterator[dict[str, Any]]:
     """All entries of a list."""
     for number in range(1, PAGES + 1):
-        found = api("GET", f"{path}{'&' if '?' in path else '?'}per_page=100&page={number}")
-        yield from found
-        if len(found) < 100:
+        entries = api("GET", f"{path}{'&' if '?' in path else '?'}per_page=100&page={number}")
+        yield from entries
+        if len(entries) < 100:
             return
 
 

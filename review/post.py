@@ -26,8 +26,8 @@ class Refused(Exception):
 
 def number(folder: Path) -> int:
     """The pull request that every upload names."""
-    found = {content(file, 20).strip() for file in folder.glob("*/number")}
-    if len(found) != 1 or not NUMBER.fullmatch(text := found.pop()):
+    numbers = {content(file, 20).strip() for file in folder.glob("*/number")}
+    if len(numbers) != 1 or not NUMBER.fullmatch(text := numbers.pop()):
         raise Refused("the uploads do not name one pull request")
     return int(text)
 
@@ -59,8 +59,8 @@ def post(folder: Path, repository: str, commit: str) -> int:
         print(f"Pull request {which} is closed, or {commit} is not its newest commit: nothing is posted.")
         return 0
     for stack, head, base in previews(folder):
-        done = github.comment(repository, which, comment.marker("preview", stack), comment.pull_request(stack, head, base))
-        print(f"Comment for stack {stack} on pull request {which}: {done}")
+        outcome = github.comment(repository, which, comment.marker("preview", stack), comment.pull_request(stack, head, base))
+        print(f"Comment for stack {stack} on pull request {which}: {outcome}")
     return 0
 
 

@@ -57,23 +57,23 @@ def without_secrets(document: Mapping[str, Any], missing: tuple[str, ...] = ()) 
 
     Each encrypted value, and each key of `missing`, which the program requires, gets a made-up value.
     """
-    found: list[str] = []
+    sealed: list[str] = []
     config = document.get("config")
     config = config if isinstance(config, dict) else {}
 
     def opened(value: Any, key: str) -> Any:
         if isinstance(value, dict):
             if set(value) == {"secure"}:
-                found.append(key)
+                sealed.append(key)
                 return made_up(key, config)
-            return {one: opened(below, f"{key}.{one}") for one, below in value.items()}
+            return {inner: opened(below, f"{key}.{inner}") for inner, below in value.items()}
         return [opened(below, f"{key}[{index}]") for index, below in enumerate(value)] if isinstance(value, list) else value
 
     values = {key: opened(value, key) for key, value in config.items()}
     for key in missing:
-        found.append(key)
+        sealed.append(key)
         values[key] = made_up(key, config)
-    return {**{key: value for key, value in document.items() if key not in SEALED}, "config": values}, found
+    return {**{key: value for key, value in document.items() if key not in SEALED}, "config": values}, sealed
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,13 @@ class Engine:
     def run(self, *argv: str) -> Finished:
         """One `pulumi` command in the checkout; what it says on standard error goes to ours as well."""
         shell = ["bash", "-c", 'eval "$(tools/env)" && exec pulumi "$@"', "pulumi", *argv, "--non-interactive"]
-        done = capture(shell, timeout=SECONDS, limit=MAX_DOCUMENT, cwd=self.checkout, env=self.environment)
-        said = done.stderr.decode(errors="replace")
-        if done.timed_out or done.too_long:
-            bound = f"{SECONDS} s" if done.timed_out else f"{MAX_DOCUMENT >> 20} MiB of output"
-            said += f"\npulumi {' '.join(argv[:2])} was ended after {bound}.\n"
-        sys.stderr.write(harmless(said))
-        return Finished(done.code == 0, done.stdout.decode(errors="replace"), said)
+        result = capture(shell, timeout=SECONDS, limit=MAX_DOCUMENT, cwd=self.checkout, env=self.environment)
+        messages = result.stderr.decode(errors="replace")
+        if result.timed_out or result.too_long:
+            bound = f"{SECONDS} s" if result.timed_out else f"{MAX_DOCUMENT >> 20} MiB of output"
+            messages += f"\npulumi {' '.join(argv[:2])} was ended after {bound}.\n"
+        sys.stderr.write(harmless(messages))
+        return Finished(result.code == 0, result.stdout.decode(errors="replace"), messages)
 
 
 def preview(checkout: Path, stack: str) -> dict[str, Any] | None:
@@ -119,7 +119,7 @@ def preview(checkout: Path, stack: str) -> dict[str, Any] | None:
     if not file.exists():
         return None
     with tempfile.TemporaryDirectory() as scratch:
-        backend, seat, given = (Path(scratch) / name for name in ("backend", "seat", "stack.yaml"))
+        backend, seat, copy = (Path(scratch) / name for name in ("backend", "seat", "stack.yaml"))
         backend.mkdir()
         seat.mkdir()
         # Made from another folder, so that the engine writes its salt there and not into the checkout's file.
@@ -132,21 +132,21 @@ def preview(checkout: Path, stack: str) -> dict[str, Any] | None:
             return failed(f"{file.name} cannot be read: {error}")
         if not isinstance(stack_file, dict):
             return failed(f"{file.name} holds no configuration.")
-        made = engine.run("-C", str(seat), "stack", "init", stack)
-        if not made.passed:
-            return failed(made.stderr)
+        creation = engine.run("-C", str(seat), "stack", "init", stack)
+        if not creation.passed:
+            return failed(creation.stderr)
         while True:
             document, names = without_secrets(stack_file, missing)
-            given.write_text(yaml.safe_dump(document))
-            done = engine.run("preview", "--stack", stack, "--config-file", str(given), "--json")
+            copy.write_text(yaml.safe_dump(document))
+            result = engine.run("preview", "--stack", stack, "--config-file", str(copy), "--json")
             try:
-                said = json.loads(done.stdout)
+                plan = json.loads(result.stdout)
             except ValueError:
-                return failed(done.stderr)
-            asked = MISSING.search(json.dumps(said.get("diagnostics"))) if not done.passed else None
-            if not asked or asked[1] in names:
-                return {"madeUp": names, "preview": said}
-            missing = (*missing, asked[1])
+                return failed(result.stderr)
+            missing_key = MISSING.search(json.dumps(plan.get("diagnostics"))) if not result.passed else None
+            if not missing_key or missing_key[1] in names:
+                return {"madeUp": names, "preview": plan}
+            missing = (*missing, missing_key[1])
 
 
 def failed(why: str) -> dict[str, Any]:
@@ -161,15 +161,15 @@ def main() -> int:
     cli.add_argument("stack")
     cli.add_argument("--checkout", type=Path, default=Path(), help="folder of the program (default: this one)")
     cli.add_argument("--to", type=Path, required=True, help="file to write; not written where the checkout has no such stack")
-    given = cli.parse_args()
-    document = preview(given.checkout.resolve(), given.stack)
+    options = cli.parse_args()
+    document = preview(options.checkout.resolve(), options.stack)
     if document is None:
-        print(f"{given.checkout} has no stack {given.stack}", file=sys.stderr)
+        print(f"{options.checkout} has no stack {options.stack}", file=sys.stderr)
         return 0
-    given.to.write_text(json.dumps(document))
-    errors = [one for one in document["preview"].get("diagnostics", []) if one.get("severity") == "error"]
-    for one in errors:
-        print(harmless(one["message"].strip()), file=sys.stderr)
+    options.to.write_text(json.dumps(document))
+    errors = [diagnostic for diagnostic in document["preview"].get("diagnostics", []) if diagnostic.get("severity") == "error"]
+    for error in errors:
+        print(harmless(error["message"].strip()), file=sys.stderr)
     return 1 if errors else 0
 
 

@@ -45,7 +45,7 @@ SILENT_KINDS = ("Secret", "ConfigMap")
 """Kinds whose values are somebody's data: their fields are named, never shown."""
 
 
-def shown(value: object) -> str:
+def value_text(value: object) -> str:
     """One value as it may stand in a comment."""
     if value == UNKNOWN:
         return "(known later)"
@@ -56,22 +56,22 @@ def shown(value: object) -> str:
 
 def _some(values: Iterable[Any], between: str = ", ") -> str:
     """The first of them as code, and how many more there are."""
-    found = [str(one) for one in values]
-    more = f" and {len(found) - NAMES_SHOWN} more" if len(found) > NAMES_SHOWN else ""
-    return between.join(code(one, 120) for one in found[:NAMES_SHOWN]) + more
+    texts = [str(value) for value in values]
+    rest = f" and {len(texts) - NAMES_SHOWN} more" if len(texts) > NAMES_SHOWN else ""
+    return between.join(code(text, 120) for text in texts[:NAMES_SHOWN]) + rest
 
 
 def _parameters(old: Iterable[Any], new: Iterable[Any]) -> list[str]:
     """What a list of kernel parameters gains, loses and changes, by key."""
     before, after = Counter(map(str, old)), Counter(map(str, new))
     lost, gained = [*(before - after).elements()], [*(after - before).elements()]
-    keys = [Counter(one.partition("=")[0] for one in side) for side in (lost, gained)]
+    keys = [Counter(parameter.partition("=")[0] for parameter in side) for side in (lost, gained)]
     once = {key for key in keys[0] if keys[0][key] == keys[1][key] == 1}
-    after_by_key = {one.partition("=")[0]: one for one in gained}
-    pairs = [(one, after_by_key[key]) for one in lost if (key := one.partition("=")[0]) in once]
-    words = [f"kernel_params change {code(one)} → {code(other)}" for one, other in pairs[:NAMES_SHOWN]]
-    lost = [one for one in lost if one.partition("=")[0] not in once]
-    gained = [one for one in gained if one.partition("=")[0] not in once]
+    after_by_key = {parameter.partition("=")[0]: parameter for parameter in gained}
+    pairs = [(parameter, after_by_key[key]) for parameter in lost if (key := parameter.partition("=")[0]) in once]
+    words = [f"kernel_params change {code(before)} → {code(after)}" for before, after in pairs[:NAMES_SHOWN]]
+    lost = [parameter for parameter in lost if parameter.partition("=")[0] not in once]
+    gained = [parameter for parameter in gained if parameter.partition("=")[0] not in once]
     if gained:
         words.append(f"kernel_params gain {_some(gained, ' ')}")
     if lost:
@@ -119,12 +119,12 @@ def node(resource: Resource, children: Iterable[Resource]) -> str:
     if resource.op == "delete":
         return "**removed** from the stack"
     if resource.op == "create":
-        first = [f"{LABELS.get(key, code(key))} {shown(new[key])}" for key in LABELS if key in new]
+        first = [f"{LABELS.get(key, code(key))} {value_text(new[key])}" for key in LABELS if key in new]
         parameters = _list(new.get("kernelParams"))
         first += [f"kernel_params {_some(parameters, ' ')}"] if parameters else []
         return f"**new**: {', '.join(first)}; proven before anything comes after it"
     words = [
-        f"{LABELS.get(key) or code(key)} {shown(old.get(key))} → {shown(new.get(key))}"
+        f"{LABELS.get(key) or code(key)} {value_text(old.get(key))} → {value_text(new.get(key))}"
         for key in sorted({*old, *new} - {"kernelParams"}, key=lambda key: ([*LABELS, key].index(key), key))
         if old.get(key) != new.get(key)
     ]
@@ -159,10 +159,15 @@ def _paths(old: Any, new: Any, path: str = "") -> Iterable[tuple[str, Any, Any]]
 def _field(path: str, old: Any, new: Any, silent: bool) -> str:
     """One changed field; its values only where they are short, plain and no secret."""
     values = (old, new)
-    plain = all(one is None or isinstance(one, bool | int | float) or (isinstance(one, str) and len(one) <= 80) for one in values)
+    plain = all(
+        value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= 80)
+        for value in values
+    )
     if silent or not plain or SECRET in values or SECRET_NAME.search(path):
         return code(path, 120)
-    return f"{code(path, 120)} {'(absent)' if old is None else shown(old)} → {'(absent)' if new is None else shown(new)}"
+    return (
+        f"{code(path, 120)} {'(absent)' if old is None else value_text(old)} → {'(absent)' if new is None else value_text(new)}"
+    )
 
 
 def cluster_object(resource: Resource) -> str:
@@ -178,10 +183,10 @@ def cluster_object(resource: Resource) -> str:
     line = f"{VERBS[resource.op]} {code(kind)} {code(name)}{place}"
     if resource.op not in ("update", "replace", "changed") or not resource.old or not resource.new:
         return line
-    fields = [one for one in _paths(resource.old, resource.new) if one[0] not in SERVER_FIELDS]
-    words = [_field(*one, silent=kind in SILENT_KINDS) for one in fields[:PATHS_SHOWN]]
-    more = [f"{len(fields) - PATHS_SHOWN} more fields"] if len(fields) > PATHS_SHOWN else []
-    return f"{line}: {'; '.join([*words, *more])}" if words else line
+    fields = [field for field in _paths(resource.old, resource.new) if field[0] not in SERVER_FIELDS]
+    words = [_field(*field, silent=kind in SILENT_KINDS) for field in fields[:PATHS_SHOWN]]
+    rest = [f"{len(fields) - PATHS_SHOWN} more fields"] if len(fields) > PATHS_SHOWN else []
+    return f"{line}: {'; '.join([*words, *rest])}" if words else line
 
 
 def other(resource: Resource) -> str:
@@ -193,5 +198,5 @@ def other(resource: Resource) -> str:
 
 def named(names: Iterable[str]) -> str:
     """Nodes of which the same is true."""
-    found = list(names)
-    return f"node{'s' if len(found) > 1 else ''} {_some(found)}"
+    nodes = list(names)
+    return f"node{'s' if len(nodes) > 1 else ''} {_some(nodes)}"
