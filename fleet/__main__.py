@@ -36,7 +36,7 @@ PATIENCE = 60.0
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _errors_as_sentences() -> Iterator[None]:
     """A sentence and an exit status in place of a traceback."""
     try:
         yield
@@ -63,9 +63,9 @@ def _measured(nodes: list[Host], seconds: float) -> "list[Measured]":
         return measure(nodes, seconds)
     with console.status("") as line:
 
-        def tell(one: "Optional[Measured]" = None) -> None:
-            if one is not None:
-                waiting.discard(one.host.name)
+        def tell(measurement: "Optional[Measured]" = None) -> None:
+            if measurement is not None:
+                waiting.discard(measurement.host.name)
             line.update(
                 shown.text(f"{whole - len(waiting)} of {whole} nodes measured; waiting for {', '.join(sorted(waiting)[:5])}")
             )
@@ -82,7 +82,7 @@ def status(
     timeout: Seconds = PATIENCE,
 ) -> None:
     """Measure every node now, all at once, over one SSH connection each. Exit 1 if one could not be measured."""
-    with _told():
+    with _errors_as_sentences():
         from fleet import shown
 
         name = engine.selected(stack)
@@ -97,7 +97,7 @@ def status(
                     shown.console().clear()
                 shown.write(shown.fleet(name, measured, gone))
             if watch is None:
-                raise typer.Exit(UNKNOWN if any(one.document is None for one in measured) else OK)
+                raise typer.Exit(UNKNOWN if any(measurement.document is None for measurement in measured) else OK)
             sys.stdout.flush()
             time.sleep(watch)
 
@@ -108,7 +108,7 @@ def drift(stack: Stack = None, as_json: AsJson = False, timeout: Seconds = PATIE
 
     Exit 2 if something differs, 0 if nothing does, 1 if a node could not be measured and nothing else differs.
     """
-    with _told():
+    with _errors_as_sentences():
         from fleet import shown
 
         name = engine.selected(stack)
@@ -117,23 +117,23 @@ def drift(stack: Stack = None, as_json: AsJson = False, timeout: Seconds = PATIE
         if as_json:
             print(json.dumps(shown.document(name, measured, [node.name for node in nodes if node.gone])))
         else:
-            for one in measured:
-                if one.cause is not None:
-                    shown.write(shown.text(f"{one.host.name}: not measured: {one.cause}", "red"))
-                shown.write(shown.differences(one))
+            for measurement in measured:
+                if measurement.cause is not None:
+                    shown.write(shown.text(f"{measurement.host.name}: not measured: {measurement.cause}", "red"))
+                shown.write(shown.differences(measurement))
             shown.write(shown.text(_summary(name, measured)))
         raise typer.Exit(_exit(measured))
 
 
 def _exit(measured: "Sequence[Measured]") -> int:
-    if any(one.differences for one in measured):
+    if any(measurement.differences for measurement in measured):
         return DRIFT
-    return UNKNOWN if any(one.document is None for one in measured) else OK
+    return UNKNOWN if any(measurement.document is None for measurement in measured) else OK
 
 
 def _summary(name: str, measured: "Sequence[Measured]") -> str:
-    differing = [one.host.name for one in measured if one.differences]
-    unknown = [one.host.name for one in measured if one.document is None]
+    differing = [measurement.host.name for measurement in measured if measurement.differences]
+    unknown = [measurement.host.name for measurement in measured if measurement.document is None]
     parts = [f"{len(differing)} of {len(measured)} nodes differ" if differing else "No node that was measured differs"]
     parts += [f"{len(unknown)} could not be measured"] if unknown else []
     parts += [f"kata-nodes cure {name} repairs them"] if differing else []
@@ -146,7 +146,7 @@ def cure(stack: Stack = None, yes: Yes = False, timeout: Seconds = PATIENCE) -> 
 
     An `up` by itself compares settings with the state and sees no change on a node. Exit 0 if nothing differs any more.
     """
-    with _told():
+    with _errors_as_sentences():
         from fleet import shown
         from fleet.cure import flags
 
@@ -156,14 +156,14 @@ def cure(stack: Stack = None, yes: Yes = False, timeout: Seconds = PATIENCE) -> 
         if not chosen:
             shown.write(shown.text(_summary(name, measured)))
             raise typer.Exit(_exit(measured))
-        for one in measured:
-            shown.write(shown.differences(one))
+        for measurement in measured:
+            shown.write(shown.differences(measurement))
         sys.stdout.flush()
         if (code := engine.up(name, chosen, yes=yes)) != 0:
             raise typer.Exit(code)
         measured = _measured(_nodes(name), timeout)
-        for one in measured:
-            shown.write(shown.differences(one))
+        for measurement in measured:
+            shown.write(shown.differences(measurement))
         shown.write(shown.text(_summary(name, measured)))
         raise typer.Exit(_exit(measured))
 
@@ -175,7 +175,7 @@ def prove(
     yes: Yes = False,
 ) -> None:
     """Prove nodes again, by a `pulumi up` of their proofs alone."""
-    with _told():
+    with _errors_as_sentences():
         from fleet.cure import proofs
 
         name = engine.selected(stack)
@@ -191,7 +191,7 @@ def explain(
     timeout: Seconds = PATIENCE,
 ) -> None:
     """Say what a node's guests really get, where each setting comes from, and which files count for nothing."""
-    with _told():
+    with _errors_as_sentences():
         from fleet import shown
         from fleet.explain import lines
 
@@ -202,15 +202,15 @@ def explain(
             raise FleetError(f"Stack {name} has no node {node!r}. Its nodes: {', '.join(host.name for host in known) or 'none'}.")
         if chosen[0].gone:
             raise FleetError(f"Node {node} is gone: the stack's file says that its machine no longer exists.")
-        (one,) = _measured(chosen, timeout)
-        if one.document is None:
-            raise FleetError(f"Node {node}: {one.cause}")
-        found = list(lines(one))
+        (measurement,) = _measured(chosen, timeout)
+        if measurement.document is None:
+            raise FleetError(f"Node {node}: {measurement.cause}")
+        rows = list(lines(measurement))
         if as_json:
-            print(json.dumps([{"subject": subject, "what": what} for subject, what in found]))
+            print(json.dumps([{"subject": subject, "what": text} for subject, text in rows]))
             return
-        shown.write(shown.table([node, ""], found))
-        shown.write(shown.differences(one))
+        shown.write(shown.table([node, ""], rows))
+        shown.write(shown.differences(measurement))
 
 
 @app.command()
@@ -260,7 +260,7 @@ def compat(
 @app.command()
 def doctor(stack: Stack = None) -> None:
     """Check this machine: Python, Pulumi, login, plugins, SSH, the stack's file and state, the sites. Exit 1 for a fault."""
-    with _told():
+    with _errors_as_sentences():
         from fleet import shown
         from fleet.doctor import findings
 

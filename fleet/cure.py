@@ -19,13 +19,13 @@ def flags(measured: Iterable[Measured]) -> list[str]:
     """
     urns: list[str] = []
     whole = False
-    for one in measured:
-        if not one.differences:
+    for measurement in measured:
+        if not measurement.differences:
             continue
-        if PROOF not in one.host.urns:
+        if PROOF not in measurement.host.urns:
             whole = True
-        wanted = [*(name for item in one.differences for name in RESOURCES[str(item["verb"])]), PROOF]
-        urns += [urn for name in dict.fromkeys(wanted) if (urn := one.host.urns.get(name))]
+        resources = [*(name for item in measurement.differences for name in RESOURCES[str(item["verb"])]), PROOF]
+        urns += [urn for name in dict.fromkeys(resources) if (urn := measurement.host.urns.get(name))]
     if whole:
         return [part for urn in urns for part in ("--replace", urn)]
     return [part for urn in urns for part in ("--target-replace", urn)]

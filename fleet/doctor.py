@@ -41,7 +41,7 @@ def findings(stack: str | None) -> Iterator[Finding]:
     yield from _ssh()
     login = _engine()
     yield from login
-    if any(one.cure for one in login):
+    if any(finding.cure for finding in login):
         return
     try:
         name = engine.selected(stack)
@@ -95,18 +95,21 @@ def _engine() -> list[Finding]:
     if shutil.which("pulumi") is None:
         return [Finding("pulumi", "not on PATH", "Install it, or start this by tools/kata-nodes, which brings its own")]
     try:
-        found = [Finding("pulumi", f"{engine.answer('version').strip()} at {shutil.which('pulumi')}")]
+        findings = [Finding("pulumi", f"{engine.answer('version').strip()} at {shutil.which('pulumi')}")]
         user = engine.ask("whoami")
         plugins = engine.answer("plugin", "ls")
     except FleetError as error:
         return [Finding("pulumi", str(error), "Repair or reinstall it")]
     if user.code != 0:
-        said = printable(" ".join(user.stderr.decode(errors="replace").split()), 300)
-        return [*found, Finding("login", said, "Log in: pulumi login, or pulumi login file://FOLDER; or set PULUMI_ACCESS_TOKEN")]
-    found.append(Finding("login", printable(user.stdout.decode(errors="replace").strip(), 80)))
+        message = printable(" ".join(user.stderr.decode(errors="replace").split()), 300)
+        return [
+            *findings,
+            Finding("login", message, "Log in: pulumi login, or pulumi login file://FOLDER; or set PULUMI_ACCESS_TOKEN"),
+        ]
+    findings.append(Finding("login", printable(user.stdout.decode(errors="replace").strip(), 80)))
     command = "command" in plugins.split() or any(part.name.startswith("pulumi-resource-command") for part in _path())
     cure = "" if command else "pulumi install, or start this by tools/kata-nodes, which brings a stand-in"
-    return [*found, Finding("plugins", f"the command plugin is {'' if command else 'not '}installed", cure)]
+    return [*findings, Finding("plugins", f"the command plugin is {'' if command else 'not '}installed", cure)]
 
 
 def _path() -> Iterator[Path]:
@@ -120,7 +123,7 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
     """The configuration in the stack's file, and whether the program takes it."""
     subject = "stack's file"
     places = [Path(folder) / f"Pulumi.{stack}.yaml" for folder in ("stacks", ".")]
-    place = next((one for one in places if one.is_file()), None)
+    place = next((path for path in places if path.is_file()), None)
     if place is None:
         where = " or ".join(map(str, places))
         return {}, Finding(subject, f"there is no {where}", "Write one: make new-stack; or change to the project's folder")

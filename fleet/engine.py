@@ -21,25 +21,25 @@ MAX_ANSWER = 1 << 20
 def ask(*argv: str, seconds: float = QUESTION_SECONDS, limit: int = MAX_ANSWER) -> Captured:
     """What `pulumi` answers in the current folder, which is that of the project. Raises FleetError where it cannot be asked."""
     try:
-        done = capture(["pulumi", *argv, "--non-interactive"], timeout=seconds, limit=limit)
+        result = capture(["pulumi", *argv, "--non-interactive"], timeout=seconds, limit=limit)
     except OSError as error:
         raise FleetError(
             f"pulumi cannot be started: {error.strerror}. Put it on PATH, or start this by tools/kata-nodes, which "
             "brings its own."
         ) from None
-    if done.timed_out or done.too_long:
-        bound = f"{seconds:g} s" if done.timed_out else f"{limit >> 20} MiB"
+    if result.timed_out or result.too_long:
+        bound = f"{seconds:g} s" if result.timed_out else f"{limit >> 20} MiB"
         raise FleetError(f"pulumi {shlex.join(argv)} was ended: more than {bound}.")
-    return done
+    return result
 
 
 def answer(*argv: str, seconds: float = QUESTION_SECONDS, limit: int = MAX_ANSWER) -> str:
     """The same, for a command that must succeed."""
-    done = ask(*argv, seconds=seconds, limit=limit)
-    if done.code != 0:
-        said = printable("; ".join(done.stderr.decode(errors="replace").strip().splitlines()), 600)
-        raise FleetError(f"pulumi {shlex.join(argv)} ended with {done.code}: {said}")
-    return done.stdout.decode(errors="replace")
+    result = ask(*argv, seconds=seconds, limit=limit)
+    if result.code != 0:
+        message = printable("; ".join(result.stderr.decode(errors="replace").strip().splitlines()), 600)
+        raise FleetError(f"pulumi {shlex.join(argv)} ended with {result.code}: {message}")
+    return result.stdout.decode(errors="replace")
 
 
 def selected(stack: str | None) -> str:

@@ -48,12 +48,14 @@ class Host:
 
 def of(deployment: Mapping[str, Any]) -> list[Host]:
     """Every node of a state, by name. Raises FleetError where a state holds what no version of this program wrote."""
-    resources = [one for one in deployment.get("resources") or [] if isinstance(one, dict)]
-    children: dict[str, dict[str, dict[str, Any]]] = {one["urn"]: {} for one in resources if one.get("type") == NODE}
-    for one in resources:
-        parent = one.get("parent")
-        if parent in children and not one.get("delete"):
-            children[parent][_name(one["urn"]).removeprefix(f"{_name(parent)}-")] = one
+    resources = [resource for resource in deployment.get("resources") or [] if isinstance(resource, dict)]
+    children: dict[str, dict[str, dict[str, Any]]] = {
+        resource["urn"]: {} for resource in resources if resource.get("type") == NODE
+    }
+    for resource in resources:
+        parent = resource.get("parent")
+        if parent in children and not resource.get("delete"):
+            children[parent][_name(resource["urn"]).removeprefix(f"{_name(parent)}-")] = resource
     hosts = [_host(_name(urn), parts) for urn, parts in children.items() if parts]
     return sorted(hosts, key=lambda host: host.name)
 
@@ -64,13 +66,13 @@ def _name(urn: str) -> str:
 
 def _host(name: str, parts: Mapping[str, Mapping[str, Any]]) -> Host:
     inputs = {which: plain(part.get("inputs") or {}) for which, part in parts.items()}
-    given = {which: _stdin(str(inputs[which].get("stdin") or "")) for which in (*VERBS, "proof") if which in inputs}
-    documents = {which: document for which, (document, _) in given.items()}
+    by_verb = {which: _stdin(str(inputs[which].get("stdin") or "")) for which in (*VERBS, "proof") if which in inputs}
+    documents = {which: document for which, (document, _) in by_verb.items()}
     evidence = _result(plain((parts.get("proof") or {}).get("outputs") or {}))
-    digest = next((str(one[-1]) for one in [inputs.get("upload", {}).get("triggers") or []] if len(one) > 1), None)
+    digest = next((str(triggers[-1]) for triggers in [inputs.get("upload", {}).get("triggers") or []] if len(triggers) > 1), None)
     try:
         state = CompareState(
-            node=next((str(one["node"]) for one in documents.values() if "node" in one), name),
+            node=next((str(document["node"]) for document in documents.values() if "node" in document), name),
             program=digest if "program" in parts else None,
             boot_id=(evidence or {}).get("bootId"),
             preflight=PreflightState.read(documents["preflight"]) if "preflight" in documents else None,
@@ -83,11 +85,15 @@ def _host(name: str, parts: Mapping[str, Mapping[str, Any]]) -> Host:
             "Run `pulumi up` with this one."
         ) from None
     first = next(iter(inputs.values()))
-    machine = next((str(one[0]) for which in ("system", "docker", "kata") if (one := inputs.get(which, {}).get("triggers"))), "")
+    machine = next(
+        (str(triggers[0]) for which in ("system", "docker", "kata") if (triggers := inputs.get(which, {}).get("triggers"))), ""
+    )
     return Host(
         name=state.node,
-        connection=next((one["connection"] for one in inputs.values() if one.get("connection")), first.get("connection") or {}),
-        sudo_password=next((password for _, password in given.values() if password), None),
+        connection=next(
+            (command["connection"] for command in inputs.values() if command.get("connection")), first.get("connection") or {}
+        ),
+        sudo_password=next((password for _, password in by_verb.values() if password), None),
         state=state,
         evidence=evidence,
         proven=(parts.get("proof") or {}).get("modified"),

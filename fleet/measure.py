@@ -55,34 +55,34 @@ class Measured:
     @property
     def differences(self) -> list[dict[str, Any]]:
         """All differences, those that the state alone shows among them."""
-        known = [{**one.as_dict(), "traces": []} for one in self.host.differences]
+        known = [{**difference.as_dict(), "traces": []} for difference in self.host.differences]
         return known + list((self.document or {}).get("differences") or [])
 
     @property
     def status(self) -> dict[str, Any]:
         """What the program's `status` measured; empty where nothing was."""
-        found = (self.document or {}).get("status")
-        return found if isinstance(found, dict) else {}
+        status = (self.document or {}).get("status")
+        return status if isinstance(status, dict) else {}
 
 
-def measure(hosts: Sequence[Host], seconds: float, done: Callable[[Measured], None] = lambda _: None) -> list[Measured]:
-    """Measure `hosts` in at most `seconds` each; `done` is told each as it answers. Those that are gone are left out."""
-    return asyncio.run(_measure([host for host in hosts if not host.gone], seconds, done))
+def measure(hosts: Sequence[Host], seconds: float, report: Callable[[Measured], None] = lambda _: None) -> list[Measured]:
+    """Measure `hosts` in at most `seconds` each; `report` is told each as it answers. Those that are gone are left out."""
+    return asyncio.run(_measure([host for host in hosts if not host.gone], seconds, report))
 
 
-async def _measure(hosts: Sequence[Host], seconds: float, done: Callable[[Measured], None]) -> list[Measured]:
+async def _measure(hosts: Sequence[Host], seconds: float, report: Callable[[Measured], None]) -> list[Measured]:
     pool = Pool(user_ssh=True, dials=DIALS_BEHIND_JUMPS if _jumps(Path.home() / ".ssh/config") else AT_ONCE)
     places = asyncio.Semaphore(AT_ONCE)
     program = bundle.content()
 
-    async def one(host: Host) -> Measured:
+    async def measured_host(host: Host) -> Measured:
         async with places:
             measured = await _one(pool, host, program, seconds)
-        done(measured)
+        report(measured)
         return measured
 
     try:
-        return list(await asyncio.gather(*(one(host) for host in hosts)))
+        return list(await asyncio.gather(*(measured_host(host) for host in hosts)))
     finally:
         pool.close()
 
@@ -156,8 +156,8 @@ async def _ignore(_: str) -> None:
 def _explained(output: Output, error: CommandError) -> CommandError:
     """The program's own sentence in place of how its process ended."""
     lines = [line for line in output.text("stderr").splitlines() if line.strip()]
-    told = [line.removeprefix("error: ") for line in lines if line.startswith(("error: ", "sudo: "))]
-    return CommandError(told[-1]) if told else error
+    messages = [line.removeprefix("error: ") for line in lines if line.startswith(("error: ", "sudo: "))]
+    return CommandError(messages[-1]) if messages else error
 
 
 def _document(text: str) -> dict[str, Any]:

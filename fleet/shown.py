@@ -17,10 +17,10 @@ PIPE_WIDTH = 100_000
 
 def console(*, stderr: bool = False) -> Console:
     """Writes to a terminal or a pipe."""
-    made = Console(stderr=stderr, highlight=False, emoji=False, markup=False)
-    if not made.is_terminal:
-        made = Console(stderr=stderr, highlight=False, emoji=False, markup=False, width=PIPE_WIDTH, no_color=True)
-    return made
+    result = Console(stderr=stderr, highlight=False, emoji=False, markup=False)
+    if not result.is_terminal:
+        result = Console(stderr=stderr, highlight=False, emoji=False, markup=False, width=PIPE_WIDTH, no_color=True)
+    return result
 
 
 def write(*parts: RenderableType) -> None:
@@ -43,67 +43,72 @@ def text(value: object, style: str = "") -> Text:
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A table whose cells are folded, not cut."""
-    made = Table(box=box.SIMPLE_HEAD if console().is_terminal else None, pad_edge=False)
+    result = Table(box=box.SIMPLE_HEAD if console().is_terminal else None, pad_edge=False)
     for heading in headings:
-        made.add_column(heading, overflow="fold")
+        result.add_column(heading, overflow="fold")
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
-    return made
+        result.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
+    return result
 
 
 def fleet(stack: str, measured: Sequence[Measured], gone: Sequence[str]) -> RenderableType:
     """The table of `status`."""
-    rows = [[one.host.name, state(one), docker(one), kata(one), proof(one)] for one in measured]
+    rows = [
+        [measurement.host.name, state(measurement), docker(measurement), kata(measurement), proof(measurement)]
+        for measurement in measured
+    ]
     rows += [[name, text("gone", "dim"), "", "", ""] for name in gone]
-    counted = f"Stack {stack}: {len(measured)} nodes, {sum(one.document is None for one in measured)} not reached, "
-    counted += f"{sum(bool(one.differences) for one in measured)} with differences"
+    counted = (
+        f"Stack {stack}: {len(measured)} nodes, {sum(measurement.document is None for measurement in measured)} not reached, "
+    )
+    counted += f"{sum(bool(measurement.differences) for measurement in measured)} with differences"
     return Group(table(["NODE", "STATE", "DOCKER", "KATA", "PROVEN"], sorted(rows, key=lambda row: str(row[0]))), text(counted))
 
 
-def state(one: Measured) -> Text:
+def state(measurement: Measured) -> Text:
     """One cell: whether the node is as the stack left it."""
-    if one.document is None:
-        return text(f"not reached: {one.cause}", "red")
-    if one.differences:
-        return text(f"{', '.join(dict.fromkeys(str(item['kind']) for item in one.differences))}", "yellow")
+    if measurement.document is None:
+        return text(f"not reached: {measurement.cause}", "red")
+    if measurement.differences:
+        return text(f"{', '.join(dict.fromkeys(str(item['kind']) for item in measurement.differences))}", "yellow")
     return text("as deployed", "green")
 
 
-def docker(one: Measured) -> str:
+def docker(measurement: Measured) -> str:
     """dockerd's version, and whether its packages are held."""
-    found = one.status.get("docker")
-    if not isinstance(found, Mapping):
+    status = measurement.status.get("docker")
+    if not isinstance(status, Mapping):
         return ""
-    packages = found.get("packages") or {}
+    packages = status.get("packages") or {}
     held = all(package and package.get("held") for package in packages.values()) if "reason" not in packages else False
-    return f"{found['daemon'].get('version') or 'silent'}{', held' if held else ''}"
+    return f"{status['daemon'].get('version') or 'silent'}{', held' if held else ''}"
 
 
-def kata(one: Measured) -> str:
+def kata(measurement: Measured) -> str:
     """Its release."""
-    version = (one.status.get("kata") or {}).get("version")
+    version = (measurement.status.get("kata") or {}).get("version")
     return version if isinstance(version, str) else ""
 
 
-def proof(one: Measured) -> str:
+def proof(measurement: Measured) -> str:
     """When the last proof ended, what it read, and where it ran."""
-    found = one.host.evidence
-    if found is None:
+    evidence = measurement.host.evidence
+    if evidence is None:
         return "never"
-    when = (one.host.proven or "").partition(".")[0].replace("T", " ").removesuffix("Z")
-    return f"{when} UTC, {found.get('userNamespaces')} user namespaces, kernel {found.get('guestKernel')}"
+    when = (measurement.host.proven or "").partition(".")[0].replace("T", " ").removesuffix("Z")
+    return f"{when} UTC, {evidence.get('userNamespaces')} user namespaces, kernel {evidence.get('guestKernel')}"
 
 
-def differences(one: Measured) -> RenderableType:
+def differences(measurement: Measured) -> RenderableType:
     """A node's differences in words, each with the diff of its file and who could have caused it."""
     parts: list[RenderableType] = []
-    for item in one.differences:
-        parts.append(text(f"{one.host.name}: {item['what']}. [{item['kind']}]", "bold"))
+    for item in measurement.differences:
+        parts.append(text(f"{measurement.host.name}: {item['what']}. [{item['kind']}]", "bold"))
         parts += [text(f"    {trace}", "dim") for trace in item.get("traces") or []]
         if item.get("diff"):
             parts += [text(f"    {line}", _COLORS.get(line[:1], "")) for line in str(item["diff"]).splitlines()]
-    for note in (one.document or {}).get("notes") or []:
-        parts.append(text(f"{one.host.name}: note: {note}", "dim"))
+    for note in (measurement.document or {}).get("notes") or []:
+        parts.append(text(f"{measurement.host.name}: note: {note}", "dim"))
     return Group(*parts)
 
 
@@ -116,19 +121,19 @@ def document(stack: str, measured: Sequence[Measured], gone: Sequence[str]) -> d
         "stack": stack,
         "nodes": [
             {
-                "name": one.host.name,
-                "address": one.host.address,
-                "reached": one.document is not None,
-                "cause": one.cause,
-                "seconds": round(one.seconds, 3),
-                "programSent": one.sent,
-                "differences": one.differences,
-                "notes": (one.document or {}).get("notes") or [],
-                "proven": one.host.proven,
-                "evidence": one.host.evidence,
-                "status": one.status or None,
+                "name": measurement.host.name,
+                "address": measurement.host.address,
+                "reached": measurement.document is not None,
+                "cause": measurement.cause,
+                "seconds": round(measurement.seconds, 3),
+                "programSent": measurement.sent,
+                "differences": measurement.differences,
+                "notes": (measurement.document or {}).get("notes") or [],
+                "proven": measurement.host.proven,
+                "evidence": measurement.host.evidence,
+                "status": measurement.status or None,
             }
-            for one in measured
+            for measurement in measured
         ],
         "gone": list(gone),
     }
