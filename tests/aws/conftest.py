@@ -72,13 +72,13 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
     for key, value in {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}.items():
         monkeypatch.setenv(key, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
-    made = Account()
-    made.quota(10000)
+    fake_account = Account()
+    fake_account.quota(10000)
 
     class Session(boto3.Session):
-        def client(self, *argv: Any, **given: Any) -> Any:  # type: ignore[override]
-            client: Any = super().client(*argv, **given)  # type: ignore[call-overload]
-            client.meta.events.register_first("before-send", made.hook)
+        def client(self, *argv: Any, **options: Any) -> Any:  # type: ignore[override]
+            client: Any = super().client(*argv, **options)  # type: ignore[call-overload]
+            client.meta.events.register_first("before-send", fake_account.hook)
             return client
 
     monkeypatch.setattr(aws_preflight.boto3, "Session", Session)
@@ -86,4 +86,4 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
     # moto lacks this one, and is asked too where the answer is ours.
     monkeypatch.setattr(ServiceQuotasResponse, "get_aws_default_service_quota", lambda self: "{}", raising=False)
     with mock_aws():
-        yield made
+        yield fake_account

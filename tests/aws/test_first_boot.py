@@ -53,19 +53,19 @@ class Store:
     """An object store: path -> answers, of which the last one stays."""
 
     files: dict[str, list[bytes | int]] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     port: int = 0
 
 
 @pytest.fixture
 def store() -> Iterator[Store]:
     """One on loopback."""
-    made = Store()
+    object_store = Store()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            made.asked.append(self.path)
-            answers = made.files.get(self.path.partition("?")[0], [404])
+            object_store.requests.append(self.path)
+            answers = object_store.files.get(self.path.partition("?")[0], [404])
             answer = answers.pop(0) if len(answers) > 1 else answers[0]
             self.send_response(answer if isinstance(answer, int) else 200)
             self.end_headers()
@@ -77,8 +77,8 @@ def store() -> Iterator[Store]:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    made.port = server.server_port
-    yield made
+    object_store.port = server.server_port
+    yield object_store
     server.shutdown()
 
 
@@ -130,7 +130,7 @@ class Machine:
                 time.sleep(0.05)
             if shut_down_in:
                 running.terminate()
-            self.said = running.communicate(timeout=240)[1]
+            self.output = running.communicate(timeout=240)[1]
         return running.returncode
 
     @property
@@ -177,13 +177,13 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path, store: Store) -> Mac
 
 
 @pytest.fixture
-def one(tmp_path: Path, store: Store) -> Machine:
+def dash_machine(tmp_path: Path, store: Store) -> Machine:
     """A new one."""
     return Machine(tmp_path, store)
 
 
 def test_proven_machine_joins_and_says_so(machine: Machine) -> None:
-    assert machine.boot(machine.stand_in(), join=machine.join()) == 0, machine.said
+    assert machine.boot(machine.stand_in(), join=machine.join()) == 0, machine.output
     host = os.uname().nodename
     assert [call["verb"] for call in machine.calls] == list(VERBS)
     for call in machine.calls:
@@ -197,14 +197,14 @@ def test_proven_machine_joins_and_says_so(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_machine_whose_proof_or_anything_before_failed_does_not_join(one: Machine, verb: str) -> None:
-    assert one.boot(one.stand_in(fails=verb), join=one.join()) == 1
-    assert not one.joined
-    assert [call["verb"] for call in one.calls] == list(VERBS[: VERBS.index(verb) + 1])
-    for said in (one.verdict, one.console):
-        assert f"failed: {os.uname().nodename}, {verb}: Node n: it ?[2Jis so. Do that. [proof-user-namespaces-zero]" in said
-        assert "does not join" in said and "\x1b" not in said
-    assert "a line of progress" in (one.folder / "log/kata-nodes/log").read_text()
+def test_machine_whose_proof_or_anything_before_failed_does_not_join(dash_machine: Machine, verb: str) -> None:
+    assert dash_machine.boot(dash_machine.stand_in(fails=verb), join=dash_machine.join()) == 1
+    assert not dash_machine.joined
+    assert [call["verb"] for call in dash_machine.calls] == list(VERBS[: VERBS.index(verb) + 1])
+    for output in (dash_machine.verdict, dash_machine.console):
+        assert f"failed: {os.uname().nodename}, {verb}: Node n: it ?[2Jis so. Do that. [proof-user-namespaces-zero]" in output
+        assert "does not join" in output and "\x1b" not in output
+    assert "a line of progress" in (dash_machine.folder / "log/kata-nodes/log").read_text()
 
 
 def test_every_shell_keeps_a_failed_machine_out(machine: Machine) -> None:
@@ -212,9 +212,13 @@ def test_every_shell_keeps_a_failed_machine_out(machine: Machine) -> None:
     assert not machine.joined and "does not join" in machine.verdict
 
 
-def test_verb_that_hangs_is_ended_and_the_machine_does_not_join(one: Machine) -> None:
-    assert one.boot(one.stand_in(slow="docker"), join=one.join(), bound=1) == 1
-    assert not one.joined and "docker: it did not end in 1 s" in one.verdict and "[command-timeout]" in one.verdict
+def test_verb_that_hangs_is_ended_and_the_machine_does_not_join(dash_machine: Machine) -> None:
+    assert dash_machine.boot(dash_machine.stand_in(slow="docker"), join=dash_machine.join(), bound=1) == 1
+    assert (
+        not dash_machine.joined
+        and "docker: it did not end in 1 s" in dash_machine.verdict
+        and "[command-timeout]" in dash_machine.verdict
+    )
 
 
 def test_shutdown_in_the_middle_leaves_a_verdict_and_nothing_else(machine: Machine) -> None:
@@ -224,65 +228,75 @@ def test_shutdown_in_the_middle_leaves_a_verdict_and_nothing_else(machine: Machi
     assert not list((machine.folder / "lib/kata-nodes").glob("first-boot.*"))
 
 
-def test_program_that_prints_no_result_of_its_own_is_no_proof(one: Machine) -> None:
-    program = one.stand_in()
-    assert one.boot(program.replace(b'print(json.dumps({"verb": verb}))', b'print(json.dumps({"verb": 1234}))')) == 1
-    assert "[result-missing]" in one.verdict
+def test_program_that_prints_no_result_of_its_own_is_no_proof(dash_machine: Machine) -> None:
+    program = dash_machine.stand_in()
+    assert dash_machine.boot(program.replace(b'print(json.dumps({"verb": verb}))', b'print(json.dumps({"verb": 1234}))')) == 1
+    assert "[result-missing]" in dash_machine.verdict
 
 
-def test_program_of_another_sum_never_runs(one: Machine) -> None:
-    assert one.boot(one.stand_in(), sha256="0" * 64, join=one.join()) == 1
-    assert one.calls == [] and not one.joined
-    assert "[program-differs]" in one.verdict and "0" * 64 in one.verdict
+def test_program_of_another_sum_never_runs(dash_machine: Machine) -> None:
+    assert dash_machine.boot(dash_machine.stand_in(), sha256="0" * 64, join=dash_machine.join()) == 1
+    assert dash_machine.calls == [] and not dash_machine.joined
+    assert "[program-differs]" in dash_machine.verdict and "0" * 64 in dash_machine.verdict
 
 
-def test_program_that_cannot_be_had_is_told_without_what_the_address_keeps_secret(one: Machine) -> None:
-    one.store.files["/nodekit.pyz"] = [403]
-    assert one.boot(one.stand_in(), join=one.join(), query="?signature=SECRET-SIGNATURE") == 1
-    assert len(one.store.asked) == 8
-    assert "403" in one.verdict and "/nodekit.pyz)" in one.verdict
-    assert "SECRET-SIGNATURE" not in one.verdict + one.console + one.said
+def test_program_that_cannot_be_had_is_told_without_what_the_address_keeps_secret(dash_machine: Machine) -> None:
+    dash_machine.store.files["/nodekit.pyz"] = [403]
+    assert dash_machine.boot(dash_machine.stand_in(), join=dash_machine.join(), query="?signature=SECRET-SIGNATURE") == 1
+    assert len(dash_machine.store.requests) == 8
+    assert "403" in dash_machine.verdict and "/nodekit.pyz)" in dash_machine.verdict
+    assert "SECRET-SIGNATURE" not in dash_machine.verdict + dash_machine.console + dash_machine.output
 
 
-def test_store_that_stumbles_is_asked_again(one: Machine) -> None:
-    program = one.stand_in()
-    one.store.files["/nodekit.pyz"] = [503, program[:100], program]
-    assert one.boot(program) == 0, one.said
-    assert one.verdict.startswith("proven: ") and "no join script" in one.verdict
+def test_store_that_stumbles_is_asked_again(dash_machine: Machine) -> None:
+    program = dash_machine.stand_in()
+    dash_machine.store.files["/nodekit.pyz"] = [503, program[:100], program]
+    assert dash_machine.boot(program) == 0, dash_machine.output
+    assert dash_machine.verdict.startswith("proven: ") and "no join script" in dash_machine.verdict
 
 
-def test_failed_join_is_told_and_its_words_stay_in_a_file(one: Machine) -> None:
-    assert one.boot(one.stand_in(), join=one.join(7)) == 1
-    assert "is proven, and its join script ended with exit code 7" in one.verdict and "[join-failed]" in one.verdict
-    assert "TOKEN" not in one.verdict + one.console + one.said
-    assert (one.folder / "log/kata-nodes/join").read_text() == "TOKEN\n"
+def test_failed_join_is_told_and_its_words_stay_in_a_file(dash_machine: Machine) -> None:
+    assert dash_machine.boot(dash_machine.stand_in(), join=dash_machine.join(7)) == 1
+    assert (
+        "is proven, and its join script ended with exit code 7" in dash_machine.verdict
+        and "[join-failed]" in dash_machine.verdict
+    )
+    assert "TOKEN" not in dash_machine.verdict + dash_machine.console + dash_machine.output
+    assert (dash_machine.folder / "log/kata-nodes/join").read_text() == "TOKEN\n"
 
 
 def test_the_container_runtime_comes_before_the_machine_is_looked_at(machine: Machine) -> None:
     runtime = f"#!/bin/sh\nset -e\ntest ! -e {machine.folder}/calls\ntouch {machine.folder}/runtime\n"
-    assert machine.boot(machine.stand_in(), join=machine.join(), runtime=runtime) == 0, machine.said
-    assert (machine.folder / "runtime").exists() and machine.joined and [one["verb"] for one in machine.calls] == list(VERBS)
+    assert machine.boot(machine.stand_in(), join=machine.join(), runtime=runtime) == 0, machine.output
+    assert (machine.folder / "runtime").exists() and machine.joined and [call["verb"] for call in machine.calls] == list(VERBS)
 
 
-def test_a_machine_without_its_container_runtime_is_not_made_a_node(one: Machine) -> None:
-    assert one.boot(one.stand_in(), join=one.join(), runtime="#!/bin/sh\necho TOKEN\nexit 3\n") == 1
-    assert not one.joined and one.calls == []
-    assert "the runtime script ended with exit code 3" in one.verdict and "[runtime-script-failed]" in one.verdict
-    assert "TOKEN" not in one.verdict + one.console and (one.folder / "log/kata-nodes/runtime").read_text() == "TOKEN\n"
+def test_a_machine_without_its_container_runtime_is_not_made_a_node(dash_machine: Machine) -> None:
+    assert dash_machine.boot(dash_machine.stand_in(), join=dash_machine.join(), runtime="#!/bin/sh\necho TOKEN\nexit 3\n") == 1
+    assert not dash_machine.joined and dash_machine.calls == []
+    assert (
+        "the runtime script ended with exit code 3" in dash_machine.verdict and "[runtime-script-failed]" in dash_machine.verdict
+    )
+    assert (
+        "TOKEN" not in dash_machine.verdict + dash_machine.console
+        and (dash_machine.folder / "log/kata-nodes/runtime").read_text() == "TOKEN\n"
+    )
 
 
-def test_second_run_ends_alike(one: Machine) -> None:
-    assert one.boot(one.stand_in(fails="prove"), join=one.join()) == 1
-    one.store.files.clear()
-    assert one.boot(one.stand_in(), join=one.join()) == 0
-    assert one.joined and one.verdict.startswith("proven and joined")
+def test_second_run_ends_alike(dash_machine: Machine) -> None:
+    assert dash_machine.boot(dash_machine.stand_in(fails="prove"), join=dash_machine.join()) == 1
+    dash_machine.store.files.clear()
+    assert dash_machine.boot(dash_machine.stand_in(), join=dash_machine.join()) == 0
+    assert dash_machine.joined and dash_machine.verdict.startswith("proven and joined")
 
 
-def test_real_program_refuses_a_state_that_is_none_and_the_machine_does_not_join(one: Machine) -> None:
+def test_real_program_refuses_a_state_that_is_none_and_the_machine_does_not_join(dash_machine: Machine) -> None:
     """The real zipapp with its real bootstrap, on this machine: the states above are none of its own."""
     program = bundle.content()
-    assert one.boot(program, join=one.join(), bound=120) == 1
-    assert not one.joined
-    assert "preflight: Key text is not known" in one.verdict and "[bad-input]" in one.verdict, one.said
-    assert (one.folder / f"lib/kata-nodes/nodekit-{hashlib.sha256(program).hexdigest()[:12]}.pyz").read_bytes() == program
-    assert json.loads((one.folder / "log/kata-nodes/preflight.json").read_text())["error"]["code"] == "bad-input"
+    assert dash_machine.boot(program, join=dash_machine.join(), bound=120) == 1
+    assert not dash_machine.joined
+    assert "preflight: Key text is not known" in dash_machine.verdict and "[bad-input]" in dash_machine.verdict, dash_machine.output
+    assert (
+        dash_machine.folder / f"lib/kata-nodes/nodekit-{hashlib.sha256(program).hexdigest()[:12]}.pyz"
+    ).read_bytes() == program
+    assert json.loads((dash_machine.folder / "log/kata-nodes/preflight.json").read_text())["error"]["code"] == "bad-input"

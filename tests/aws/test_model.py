@@ -11,11 +11,11 @@ INSTANCES = {"sshFrom": ["203.0.113.0/24"]}
 GROUP: dict[str, Any] = group("0" * 64)["nodes"]["aws"]["group"]
 
 
-def refused(*said: str, instances: Any = INSTANCES, **machines: Any) -> None:
-    """A stack with such machines is refused, in words that hold each of `said`."""
+def refused(*words: str, instances: Any = INSTANCES, **machines: Any) -> None:
+    """A stack with such machines is refused, in words that hold each of `words`."""
     with pytest.raises(ConfigError) as caught:
         load({"nodes": {"aws": {**MACHINES, "instances": instances, **machines}}}.get)
-    for text in said:
+    for text in words:
         assert text in str(caught.value), str(caught.value)
 
 
@@ -53,8 +53,8 @@ def test_image_must_be_pinned() -> None:
 
 
 def test_managed_node_group_is_refused_with_the_reason() -> None:
-    said = ("managedNodeGroup", "without a message", "2784", "nodes.aws.group", "[aws-managed-node-group]")
-    refused(*said, managedNodeGroup={"name": "n"})
+    words = ("managedNodeGroup", "without a message", "2784", "nodes.aws.group", "[aws-managed-node-group]")
+    refused(*words, managedNodeGroup={"name": "n"})
 
 
 def test_tag_that_is_ours_is_refused() -> None:

@@ -88,8 +88,8 @@ class Cluster:
         self.joined += 1
         return Situation(pod_proof.chosen(nodes, names, selector), nodes, {}, {}, {}, {})
 
-    def outcome(self, namespace: str, name: str, asked: dict[str, Any], timeout_seconds: int) -> dict[str, Any]:
-        return {node: evidence_of(node) for node in asked}
+    def outcome(self, namespace: str, name: str, proofs: dict[str, Any], timeout_seconds: int) -> dict[str, Any]:
+        return {node: evidence_of(node) for node in proofs}
 
     def jobs(self, namespace: str, proof: str) -> dict[str, Any]:
         return {}
@@ -99,7 +99,7 @@ def up(config: dict[str, Any], preview: bool = False, cluster: Cluster | None = 
     """Run the program with a group."""
     cluster = cluster or Cluster()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("components.cluster.kata_proof.reader", lambda given, kubeconfig: cluster)
+        patch.setattr("components.cluster.kata_proof.reader", lambda args, kubeconfig: cluster)
         patch.setattr("components.cluster.kata_proof.JOIN_POLL_SECONDS", 0.01)
         return stack(config, preview, {"joinScript": JOIN, "kubeconfig": KUBECONFIG, **secrets})
 
@@ -123,25 +123,25 @@ def text_of(recorder: Recorder) -> str:
 
 def test_instances_are_what_guests_need_and_closed_to_everything_else(instances: Recorder) -> None:
     for number in range(3):
-        given = instances.by_name[f"aws-{number}-instance"].inputs
-        assert (given["ami"], given["instanceType"]) == ("ami-0123456789abcdef0", "m8i.4xlarge")
-        assert given["cpuOptions"] == {"nestedVirtualization": "enabled"}
-        assert given["metadataOptions"]["httpTokens"] == "required"
-        assert given["metadataOptions"]["httpPutResponseHopLimit"] == 1
-        disk = given["rootBlockDevice"]
+        inputs = instances.by_name[f"aws-{number}-instance"].inputs
+        assert (inputs["ami"], inputs["instanceType"]) == ("ami-0123456789abcdef0", "m8i.4xlarge")
+        assert inputs["cpuOptions"] == {"nestedVirtualization": "enabled"}
+        assert inputs["metadataOptions"]["httpTokens"] == "required"
+        assert inputs["metadataOptions"]["httpPutResponseHopLimit"] == 1
+        disk = inputs["rootBlockDevice"]
         assert (disk["encrypted"], disk["volumeSize"], disk["volumeType"]) == (True, 80, "gp3")
-        assert given["vpcSecurityGroupIds"] == ["aws-security-group-id", "sg-9"]
-        assert given["subnetId"] == ("subnet-1", "subnet-2", "subnet-1")[number]
-        assert given["associatePublicIpAddress"] is False
-        assert given["iamInstanceProfile"] == "p"
+        assert inputs["vpcSecurityGroupIds"] == ["aws-security-group-id", "sg-9"]
+        assert inputs["subnetId"] == ("subnet-1", "subnet-2", "subnet-1")[number]
+        assert inputs["associatePublicIpAddress"] is False
+        assert inputs["iamInstanceProfile"] == "p"
 
 
 def test_bare_metal_gets_no_option_that_ec2_would_refuse() -> None:
     machines = {**MACHINES, "instanceType": "m7i.metal-24xl", "nestedVirtualization": False, "sessionManager": False}
-    made = stack({"nodes": {"aws": {**machines, "instances": {"sshFrom": ["203.0.113.7/32"]}}}})
-    given = made.by_name["aws-0-instance"].inputs
-    assert "cpuOptions" not in given and "iamInstanceProfile" not in given
-    assert not [one for one in made.by_name.values() if one.type.startswith("aws:iam/")]
+    recorder = stack({"nodes": {"aws": {**machines, "instances": {"sshFrom": ["203.0.113.7/32"]}}}})
+    inputs = recorder.by_name["aws-0-instance"].inputs
+    assert "cpuOptions" not in inputs and "iamInstanceProfile" not in inputs
+    assert not [resource for resource in recorder.by_name.values() if resource.type.startswith("aws:iam/")]
 
 
 def test_ssh_is_for_named_networks_alone(instances: Recorder) -> None:
@@ -165,14 +165,14 @@ def test_first_connection_is_pinned_to_the_key_that_the_machine_was_given(instan
 
 
 def test_private_keys_are_secret_wherever_they_go(instances: Recorder) -> None:
-    for one in instances.by_name.values():
-        shown = {key: value for key, value in one.inputs.items() if not one.is_secret(key)}
-        assert "PRIVATE-KEY" not in repr(shown), one.name
+    for resource in instances.by_name.values():
+        public = {key: value for key, value in resource.inputs.items() if not resource.is_secret(key)}
+        assert "PRIVATE-KEY" not in repr(public), resource.name
     for name in ("aws-login-key", "aws-0-host-key"):
-        given = instances.by_name[name]
-        assert given.inputs["algorithm"] == "ED25519"
+        key = instances.by_name[name]
+        assert key.inputs["algorithm"] == "ED25519"
         private = {"privateKeyOpenssh", "privateKeyPem", "privateKeyPemPkcs8"}
-        assert private <= set(given.request.additionalSecretOutputs)
+        assert private <= set(key.request.additionalSecretOutputs)
     assert instances.by_name["aws-0-instance"].is_secret("userData")
 
 
@@ -180,14 +180,17 @@ def test_everything_that_can_be_tagged_is(instances: Recorder, grouped: Recorder
     tagged = {"Instance", "SecurityGroup", "KeyPair", "LaunchTemplate", "Role", "InstanceProfile"}
     seen = set()
     for recorder in (instances, grouped):
-        for one in recorder.by_name.values():
-            if one.type.startswith("aws:") and (kind := one.type.rsplit(":", 1)[1]) in tagged:
+        for resource in recorder.by_name.values():
+            if resource.type.startswith("aws:") and (kind := resource.type.rsplit(":", 1)[1]) in tagged:
                 seen.add(kind)
-                assert one.inputs["tags"]["team"] == "sandboxes", one.name
-                assert one.inputs["tags"]["kata-nodes"] == "kata-nodes/test", one.name
+                assert resource.inputs["tags"]["team"] == "sandboxes", resource.name
+                assert resource.inputs["tags"]["kata-nodes"] == "kata-nodes/test", resource.name
     assert seen == tagged
     assert instances.by_name["aws-0-instance"].inputs["rootBlockDevice"]["tags"]["team"] == "sandboxes"
-    kinds = {one["resourceType"]: one["tags"] for one in grouped.by_name["aws-template"].inputs["tagSpecifications"]}
+    kinds = {
+        specification["resourceType"]: specification["tags"]
+        for specification in grouped.by_name["aws-template"].inputs["tagSpecifications"]
+    }
     assert set(kinds) == {"instance", "volume", "network-interface"}
     assert all(tags["kata-nodes"] == "kata-nodes/test" for tags in kinds.values())
     assert {"key": "team", "value": "sandboxes", "propagateAtLaunch": False} in grouped.by_name["aws-group"].inputs["tags"]
@@ -199,21 +202,21 @@ def test_another_instance_is_proven_anew_and_no_other_node_is(instances: Recorde
         assert machine.inputs["userDataReplaceOnChange"] is True
         assert {"instanceType", "cpuOptions"} <= set(machine.request.replaceOnChanges) and machine.request.deleteBeforeReplace
         for child in ("preflight", "docker", "kata", "proof"):
-            one = instances.by_name[f"aws-{number}-{child}"]
-            assert one.inputs["triggers"] == [f"aws-{number}-instance-id"]
-            assert one.request.deletedWith.endswith(f"::aws-{number}-instance")
+            command = instances.by_name[f"aws-{number}-{child}"]
+            assert command.inputs["triggers"] == [f"aws-{number}-instance-id"]
+            assert command.request.deletedWith.endswith(f"::aws-{number}-instance")
         for other in set(range(3)) - {number}:
             assert not any(f"aws-{other}-" in name for name in instances.by_name[f"aws-{number}-docker"].after)
 
 
 def test_own_login_key_makes_no_other() -> None:
-    wanted = {"sshFrom": ["203.0.113.0/24"], "publicKey": "ssh-ed25519 AAAAmine", "publicAddress": True, "user": "admin"}
-    made = stack({"nodes": {"aws": {**MACHINES, "instances": wanted}}}, secrets={"sshPrivateKey": "PRIVATE-KEY-OF-MINE"})
-    assert "aws-login-key" not in made.by_name
-    assert made.by_name["aws-login"].inputs["publicKey"] == "ssh-ed25519 AAAAmine"
-    connection = made.by_name["aws-0-docker"].inputs["connection"]
+    settings = {"sshFrom": ["203.0.113.0/24"], "publicKey": "ssh-ed25519 AAAAmine", "publicAddress": True, "user": "admin"}
+    recorder = stack({"nodes": {"aws": {**MACHINES, "instances": settings}}}, secrets={"sshPrivateKey": "PRIVATE-KEY-OF-MINE"})
+    assert "aws-login-key" not in recorder.by_name
+    assert recorder.by_name["aws-login"].inputs["publicKey"] == "ssh-ed25519 AAAAmine"
+    connection = recorder.by_name["aws-0-docker"].inputs["connection"]
     assert (connection["host"], connection["user"], connection["privateKey"]) == ("203.0.113.9", "admin", "PRIVATE-KEY-OF-MINE")
-    assert made.by_name["aws-0-docker"].is_secret("connection")
+    assert recorder.by_name["aws-0-docker"].is_secret("connection")
 
 
 def test_preview_without_credentials_plans_the_same_resources(instances: Recorder) -> None:
@@ -222,73 +225,73 @@ def test_preview_without_credentials_plans_the_same_resources(instances: Recorde
     assert planned.by_name["aws-account"].inputs["skipCredentialsValidation"] == "true"
     assert instances.by_name["aws-account"].inputs["skipCredentialsValidation"] == "false"
     for recorder in (planned, instances):
-        made = [one for one in recorder.by_name.values() if one.type.startswith("aws:")]
-        assert made and all("::aws-account::" in one.request.provider for one in made)
+        resources = [resource for resource in recorder.by_name.values() if resource.type.startswith("aws:")]
+        assert resources and all("::aws-account::" in resource.request.provider for resource in resources)
 
 
 def test_preview_with_credentials_is_refused_when_the_account_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[rules.Request] = []
+    requests: list[rules.Request] = []
 
-    def told(wanted: rules.Request) -> list[rules.Row]:
-        asked.append(wanted)
+    def record(request: rules.Request) -> list[rules.Row]:
+        requests.append(request)
         return [rules.Row("type", rules.OK, "there"), rules.Row("quota", rules.FAILED, "48 asked for, quota 5", "Ask for more")]
 
     monkeypatch.setattr(aws_preflight, "has_credentials", lambda: True)
-    monkeypatch.setattr(aws_preflight, "preflight", told)
+    monkeypatch.setattr(aws_preflight, "preflight", record)
     with pytest.raises(
         pulumi.RunError, match=r"(?s)quota +failed +48 asked for, quota 5.*Ask for more.*\[aws-preflight-failed\]"
     ):
         stack(INSTANCES, preview=True)
-    assert (asked[0].count, asked[0].stack, asked[0].subnets) == (3, "kata-nodes/test", ["subnet-1", "subnet-2"])
+    assert (requests[0].count, requests[0].stack, requests[0].subnets) == (3, "kata-nodes/test", ["subnet-1", "subnet-2"])
 
 
 def test_machines_of_a_group_are_what_guests_need_and_nobody_logs_in(grouped: Recorder) -> None:
-    given = grouped.by_name["aws-template"].inputs
-    assert given["cpuOptions"] == {"nestedVirtualization": "enabled"}
-    assert given["metadataOptions"]["httpTokens"] == "required" and given["metadataOptions"]["httpPutResponseHopLimit"] == 1
-    assert given["blockDeviceMappings"] == [
+    inputs = grouped.by_name["aws-template"].inputs
+    assert inputs["cpuOptions"] == {"nestedVirtualization": "enabled"}
+    assert inputs["metadataOptions"]["httpTokens"] == "required" and inputs["metadataOptions"]["httpPutResponseHopLimit"] == 1
+    assert inputs["blockDeviceMappings"] == [
         {
             "deviceName": "/dev/sda1",
             "ebs": {"volumeSize": 80, "volumeType": "gp3", "encrypted": "true", "deleteOnTermination": "true"},
         }
     ]
-    assert given["updateDefaultVersion"] is True and "keyName" not in given
-    assert given["iamInstanceProfile"] == {"arn": "arn:aws:iam::123456789012:instance-profile/p"}
+    assert inputs["updateDefaultVersion"] is True and "keyName" not in inputs
+    assert inputs["iamInstanceProfile"] == {"arn": "arn:aws:iam::123456789012:instance-profile/p"}
     assert grouped.by_name["aws-security-group"].inputs["ingress"] == []
     scaling = grouped.by_name["aws-group"].inputs
     assert (scaling["minSize"], scaling["maxSize"], "desiredCapacity" in scaling) == (1, 4, False)
     assert scaling["launchTemplate"] == {"id": "aws-template-id", "version": "3"}
     assert "instanceRefresh" not in scaling
-    assert not [one for one in grouped.by_name.values() if one.type.startswith("command:")]
+    assert not [resource for resource in grouped.by_name.values() if resource.type.startswith("command:")]
 
 
 def test_first_boot_is_told_what_a_node_over_ssh_is_told(grouped: Recorder, instances: Recorder) -> None:
     text = text_of(grouped)
     assert text.endswith(script("first_boot.sh", "aws")) and len(text.encode()) <= user_data.MAX_BYTES
     names = ("STATE_PREFLIGHT", "STATE_DOCKER", "STATE_KATA", "STATE_PROVE", "JOIN", "SECONDS_PROVE", "PROGRAM_SHA256")
-    shown = text.removesuffix(script("first_boot.sh", "aws")) + "".join(f"printf '%s\\0' \"${name}\"\n" for name in names)
-    said = subprocess.run(["dash"], input=shown, capture_output=True, text=True, check=True).stdout
-    told = dict(zip(names, said.split("\0"), strict=False))
+    program = text.removesuffix(script("first_boot.sh", "aws")) + "".join(f"printf '%s\\0' \"${name}\"\n" for name in names)
+    output = subprocess.run(["dash"], input=program, capture_output=True, text=True, check=True).stdout
+    variables = dict(zip(names, output.split("\0"), strict=False))
     for name, child in (("PREFLIGHT", "preflight"), ("DOCKER", "docker"), ("KATA", "kata"), ("PROVE", "proof")):
-        here = json.loads(told[f"STATE_{name}"])
-        there = json.loads(instances.by_name[f"aws-0-{child}"].inputs["stdin"])
-        assert here.pop("node") == user_data.NODE and there.pop("node") == "aws-0"
+        state = json.loads(variables[f"STATE_{name}"])
+        expected = json.loads(instances.by_name[f"aws-0-{child}"].inputs["stdin"])
+        assert state.pop("node") == user_data.NODE and expected.pop("node") == "aws-0"
         # A group's machines always serve a cluster, whose runtime is to know Kata before they join.
         if name in ("PREFLIGHT", "KATA"):
-            assert here.pop("handler") == {"name": "kata-qemu", "podAnnotations": [], "runtime": None}
-            assert there.pop("handler") is None
+            assert state.pop("handler") == {"name": "kata-qemu", "podAnnotations": [], "runtime": None}
+            assert expected.pop("handler") is None
         # The digest covers both states above, and for a node over SSH the machine too.
-        digests = here.pop("digest", None), there.pop("digest", None)
-        assert here == there and (digests[0] is None) == (digests[1] is None)
-    assert told["JOIN"] == JOIN
-    assert told["SECONDS_PROVE"] == "420"
-    assert told["PROGRAM_SHA256"] == bundle.cached()[1]
+        digests = state.pop("digest", None), expected.pop("digest", None)
+        assert state == expected and (digests[0] is None) == (digests[1] is None)
+    assert variables["JOIN"] == JOIN
+    assert variables["SECONDS_PROVE"] == "420"
+    assert variables["PROGRAM_SHA256"] == bundle.cached()[1]
 
 
 def test_join_script_is_secret_and_the_checklist_is_the_pods(grouped: Recorder) -> None:
-    for one in grouped.by_name.values():
-        shown = repr({key: value for key, value in one.inputs.items() if not one.is_secret(key)})
-        assert "TOKEN-OF-THE-CLUSTER" not in shown and "userData" not in shown, one.name
+    for resource in grouped.by_name.values():
+        public = repr({key: value for key, value in resource.inputs.items() if not resource.is_secret(key)})
+        assert "TOKEN-OF-THE-CLUSTER" not in public and "userData" not in public, resource.name
     assert "TOKEN-OF-THE-CLUSTER" in text_of(grouped)
     rows = grouped.outputs["checklist"]
     assert [row["passed"] for row in rows] == [True] * 5
@@ -313,16 +316,16 @@ def test_script_that_nothing_runs_is_refused_without_being_shown(key: str) -> No
     assert "SECRET-TOKEN" not in str(caught.value)
 
 
-def grown(least: int, seconds: int) -> dict[str, Any]:
+def grown(minimum: int, seconds: int) -> dict[str, Any]:
     """A stack with a group of so many machines, which are waited for so long."""
     config = group()
-    config["nodes"]["aws"]["group"] |= {"minSize": least, "joinSeconds": seconds}
+    config["nodes"]["aws"]["group"] |= {"minSize": minimum, "joinSeconds": seconds}
     return config
 
 
 def test_the_first_up_waits_for_the_machines_and_proves_all_of_them() -> None:
-    made = up(grown(3, 60), cluster=Cluster(0))
-    proven = {name for name in made.by_name if name.startswith("proof-ip-")}
+    recorder = up(grown(3, 60), cluster=Cluster(0))
+    proven = {name for name in recorder.by_name if name.startswith("proof-ip-")}
     assert proven == {"proof-ip-10-0-0-7", "proof-ip-10-0-0-8", "proof-ip-10-0-0-9"}
 
 
@@ -335,15 +338,15 @@ def test_machines_that_do_not_join_in_time_are_told_with_where_the_reason_is() -
 
 def test_a_preview_does_not_wait_and_is_not_refused_since_nodes_are_missing() -> None:
     cluster = Cluster(0)
-    made = up(grown(4, 3600), preview=True, cluster=cluster)
-    assert not [name for name in made.by_name if name.startswith("proof-ip-")]
+    recorder = up(grown(4, 3600), preview=True, cluster=cluster)
+    assert not [name for name in recorder.by_name if name.startswith("proof-ip-")]
     # A later preview knows the group, and asks the cluster once.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kata_proof, "reader", lambda given, kubeconfig: cluster)
+        patch.setattr(kata_proof, "reader", lambda args, kubeconfig: cluster)
         patch.setattr(pulumi.runtime, "is_dry_run", lambda: True)
-        asked = {"namespace": "proofs", "node_selector": "a=b", "least_nodes": 4, "join_seconds": 3600}
+        args = {"namespace": "proofs", "node_selector": "a=b", "least_nodes": 4, "join_seconds": 3600}
         before = cluster.joined
-        assert asyncio.run(kata_proof.situation("proof", asked, KUBECONFIG)) is UNKNOWN
+        assert asyncio.run(kata_proof.situation("proof", args, KUBECONFIG)) is UNKNOWN
         assert cluster.joined == before + 1
 
 
@@ -354,12 +357,12 @@ def test_other_stacks_never_load_what_aws_alone_needs() -> None:
         "assert 'nodes-a-docker' in stack(EXISTING).by_name\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('boto3', 'botocore')])\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=CHECKOUT, check=False)
-    assert done.stdout.strip() == "[]", done.stderr
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=CHECKOUT, check=False)
+    assert result.stdout.strip() == "[]", result.stderr
 
 
 def test_component_packages_can_tell_what_these_pools_take() -> None:
-    found = Analyzer("kata-nodes").analyze([AwsNodes, AwsNodeGroup])
-    for pool in found["component_definitions"].values():
+    analysis = Analyzer("kata-nodes").analyze([AwsNodes, AwsNodeGroup])
+    for pool in analysis["component_definitions"].values():
         assert {"machine", "docker", "kata", "verification"} <= set(pool.inputs)
-        assert all(one.description for one in pool.inputs.values())
+        assert all(definition.description for definition in pool.inputs.values())

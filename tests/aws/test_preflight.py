@@ -17,24 +17,24 @@ REGION = "eu-central-1"
 UBUNTU = "ami-0aaaaaaaaaaaaaaa2"
 
 
-def rows(instance_type: str = "m8i.4xlarge", **asked: Any) -> dict[str, Row]:
+def rows(instance_type: str = "m8i.4xlarge", **request: Any) -> dict[str, Row]:
     """The table by item."""
-    return {row.item: row for row in aws_preflight.preflight(Request(REGION, instance_type, **asked))}
+    return {row.item: row for row in aws_preflight.preflight(Request(REGION, instance_type, **request))}
 
 
-def run_instances(instance_type: str, count: int, **more: Any) -> None:
+def run_instances(instance_type: str, count: int, **options: Any) -> None:
     """Have machines run in the account."""
     client = boto3.client("ec2", region_name=REGION)
-    client.run_instances(ImageId=UBUNTU, MinCount=count, MaxCount=count, InstanceType=instance_type, **more)
+    client.run_instances(ImageId=UBUNTU, MinCount=count, MaxCount=count, InstanceType=instance_type, **options)
 
 
 def test_account_that_can_passes_every_line(account: Account) -> None:
-    found = rows(count=3, image=UBUNTU, zones=[f"{REGION}a"])
-    assert {item: row.verdict for item, row in found.items()} == {
+    table_rows = rows(count=3, image=UBUNTU, zones=[f"{REGION}a"])
+    assert {item: row.verdict for item, row in table_rows.items()} == {
         "type": OK, "architecture": OK, "virtualization": OK, "zones": OK, "image": OK, "quota": OK,
     }  # fmt: skip
-    assert "nested-virtualization" in found["virtualization"].finding
-    assert "48 vCPUs asked for, 0 run, quota 10000" in found["quota"].finding
+    assert "nested-virtualization" in table_rows["virtualization"].finding
+    assert "48 vCPUs asked for, 0 run, quota 10000" in table_rows["quota"].finding
 
 
 def test_bare_metal_needs_no_feature(account: Account) -> None:
@@ -52,9 +52,9 @@ def test_arm_is_refused(account: Account) -> None:
 
 
 def test_type_that_does_not_exist_is_told_and_nothing_is_counted(account: Account) -> None:
-    found = rows("m99.large")
-    assert found["type"].verdict == FAILED and f"{REGION} has no m99.large" in found["type"].finding
-    assert "quota" not in found
+    table_rows = rows("m99.large")
+    assert table_rows["type"].verdict == FAILED and f"{REGION} has no m99.large" in table_rows["type"].finding
+    assert "quota" not in table_rows
 
 
 def test_zone_without_the_type_is_refused_with_those_that_have_it(account: Account) -> None:
@@ -65,23 +65,23 @@ def test_zone_without_the_type_is_refused_with_those_that_have_it(account: Accou
 def test_subnets_must_be_there_and_in_their_network(account: Account) -> None:
     client = boto3.client("ec2", region_name=REGION)
     subnet = client.describe_subnets()["Subnets"][0]
-    found = rows(vpc=subnet["VpcId"], subnets=[subnet["SubnetId"]])
-    assert found["subnets"].verdict == OK and found["zones"].finding == f"offered in {subnet['AvailabilityZone']}"
+    table_rows = rows(vpc=subnet["VpcId"], subnets=[subnet["SubnetId"]])
+    assert table_rows["subnets"].verdict == OK and table_rows["zones"].finding == f"offered in {subnet['AvailabilityZone']}"
     assert "not in vpc-0" in rows(vpc="vpc-0", subnets=[subnet["SubnetId"]])["subnets"].finding
     assert rows(vpc="vpc-0", subnets=["subnet-0123456789abcdef0"])["subnets"].verdict == FAILED
 
 
 @pytest.mark.parametrize(
-    ("image", "said"),
+    ("image", "message"),
     [
         ("ami-0123456789abcdef0", "has no ami-0123456789abcdef0"),
         ("ami-0aaaaaaaaaaaaaaa3", "of account 666666666666, not 099720109477"),
         ("ami-0aaaaaaaaaaaaaaa4", "Architecture of ami-0aaaaaaaaaaaaaaa4"),
     ],
 )
-def test_image_that_is_not_the_one_meant_is_refused(account: Account, image: str, said: str) -> None:
+def test_image_that_is_not_the_one_meant_is_refused(account: Account, image: str, message: str) -> None:
     row = rows(image=image)["image"]
-    assert row.verdict == FAILED and said in row.finding and "--newest-image" in row.remedy
+    assert row.verdict == FAILED and message in row.finding and "--newest-image" in row.remedy
 
 
 def test_root_volume_of_another_name_is_refused_since_it_would_stay_unencrypted(account: Account) -> None:
@@ -111,8 +111,8 @@ def test_what_runs_counts_and_this_stack_s_own_machines_do_not(account: Account)
 
 
 def test_machines_of_other_kinds_and_spot_are_counted_elsewhere() -> None:
-    one = {"VCpuInfo": {"DefaultVCpus": 96}}
-    types = {"InstanceTypes": [{"InstanceType": name, **one} for name in ("m5.metal", "x1.32xlarge")]}
+    description = {"VCpuInfo": {"DefaultVCpus": 96}}
+    types = {"InstanceTypes": [{"InstanceType": name, **description} for name in ("m5.metal", "x1.32xlarge")]}
     running = {
         "Reservations": [
             {"Instances": [{"InstanceType": "x1.32xlarge"}, {"InstanceType": "m5.metal", "InstanceLifecycle": "spot"}]}
@@ -172,24 +172,28 @@ def test_throttling_that_does_not_end_is_told(account: Account) -> None:
 
 def test_region_that_does_not_exist_is_told_once(account: Account) -> None:
     account.say("DescribeInstanceTypes", EndpointConnectionError(endpoint_url="https://ec2.eu-nowhere-9.amazonaws.com/"))
-    found = rows()
+    table_rows = rows()
     assert (
-        list(found) == ["type"] and "cannot be reached" in found["type"].finding and "Correct the region" in found["type"].remedy
+        list(table_rows) == ["type"]
+        and "cannot be reached" in table_rows["type"].finding
+        and "Correct the region" in table_rows["type"].remedy
     )
 
 
 @pytest.mark.parametrize("code", ["AuthFailure", "OptInRequired", "RequestExpired"])
 def test_region_that_takes_no_such_credentials_is_told_once(account: Account, code: str) -> None:
     account.refuse("DescribeInstanceTypes", code, 401)
-    found = rows()
-    assert list(found) == ["type"] and code in found["type"].finding and "enable eu-central-1" in found["type"].remedy
+    table_rows = rows()
+    assert (
+        list(table_rows) == ["type"] and code in table_rows["type"].finding and "enable eu-central-1" in table_rows["type"].remedy
+    )
 
 
 def test_no_credentials_are_told_and_not_raised(account: Account) -> None:
     account.say("DescribeInstanceTypes", NoCredentialsError())
-    found = rows()
-    assert list(found) == ["type"] and "no AWS credentials can be used here" in found["type"].finding
-    assert "AWS_PROFILE" in found["type"].remedy
+    table_rows = rows()
+    assert list(table_rows) == ["type"] and "no AWS credentials can be used here" in table_rows["type"].finding
+    assert "AWS_PROFILE" in table_rows["type"].remedy
 
 
 def test_newest_image_is_canonical_s_whoever_took_its_name(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,17 +217,17 @@ def test_command_prints_one_table_and_fails_when_a_line_does(account: Account, c
 
 
 def test_what_an_api_says_cannot_write_on_a_terminal(account: Account) -> None:
-    for said in ("<html>\x1b[2J" + "x" * 999, ec2_error("Odd", 400)[1].replace("said by EC2", "&#x202e;" + "x" * 999)):
-        account.say("DescribeImages", (400, said))
+    for text in ("<html>\x1b[2J" + "x" * 999, ec2_error("Odd", 400)[1].replace("said by EC2", "&#x202e;" + "x" * 999)):
+        account.say("DescribeImages", (400, text))
         row = rows(image=UBUNTU)["image"]
         assert row.verdict == FAILED and len(row.finding) < 300
         assert "\x1b" not in table([row]) and "\u202e" not in table([row])
 
 
 def test_help_teaches() -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "aws.preflight", "--help"], capture_output=True, text=True, check=True,
         cwd=Path(__file__).resolve().parents[2],
     )  # fmt: skip
     for word in ("--newest-image", "bare metal", "exit 1", "Example", "AWS_PROFILE"):
-        assert word in " ".join(done.stdout.split())
+        assert word in " ".join(result.stdout.split())

@@ -12,5 +12,5 @@ PROGRAM = "components, stacks.model, stacks.pool, stacks.cluster, stacks.checkli
 
 def test_libraries_that_only_some_programs_use_are_loaded_where_they_are_used() -> None:
     code = f"import sys, {PROGRAM}; print([name for name in {LATE!r} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=120)
+    assert result.stdout.strip() == "[]"

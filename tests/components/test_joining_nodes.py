@@ -29,9 +29,9 @@ CHILDREN = (
 )  # fmt: skip
 
 
-def made(monkeypatch: pytest.MonkeyPatch, **kubernetes: Any) -> Recorder:
+def recorded(monkeypatch: pytest.MonkeyPatch, **kubernetes: Any) -> Recorder:
     """The stack with these settings of its cluster."""
-    monkeypatch.setattr(kata_proof, "reader", lambda given, kubeconfig: FakeCluster())
+    monkeypatch.setattr(kata_proof, "reader", lambda args, kubeconfig: FakeCluster())
     config = {**EXISTING, "kubernetes": {"proof": {"nodes": ["one"], "image": "proof@sha256:0"}, **kubernetes}}
     return stack(config, secrets={"sshPrivateKey": "KEY", "kubeconfig": KUBECONFIG})
 
@@ -39,22 +39,28 @@ def made(monkeypatch: pytest.MonkeyPatch, **kubernetes: Any) -> Recorder:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """With the controller, and what it proves changed from the defaults."""
-    return made(monkeypatch, joiningNodes={"image": "registry/controller@sha256:0", "selector": "pool=kata"}, pod={"cpu": "2"})
+    return recorded(
+        monkeypatch, joiningNodes={"image": "registry/controller@sha256:0", "selector": "pool=kata"}, pod={"cpu": "2"}
+    )
 
 
 def test_it_is_off_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not [name for name in made(monkeypatch).by_name if name.startswith("joining")]
+    assert not [name for name in recorded(monkeypatch).by_name if name.startswith("joining")]
 
 
 def test_all_of_it_comes_after_the_proof_of_up_and_is_nobody_elses(recorder: Recorder) -> None:
     for name in CHILDREN:
-        one = recorder.by_name[name]
-        assert {"proof-evidence", "sandbox-template", "sandboxes-guard-binding", "nodes-a-proof", "nodes-b-proof"} <= one.after, (
-            name
-        )
-        assert "::cluster::" in one.request.provider
+        resource = recorder.by_name[name]
+        assert {
+            "proof-evidence",
+            "sandbox-template",
+            "sandboxes-guard-binding",
+            "nodes-a-proof",
+            "nodes-b-proof",
+        } <= resource.after, name
+        assert "::cluster::" in resource.request.provider
         # By names of the engine's making nothing is taken over; the namespace's own is refused where it is taken.
-        assert ("name" in one.inputs.get("metadata", {})) == (name == "joining-namespace"), name
+        assert ("name" in resource.inputs.get("metadata", {})) == (name == "joining-namespace"), name
     assert set(CHILDREN) | {"joining", "joining-nodes"} == {name for name in recorder.by_name if name.startswith("joining")}
 
 
@@ -94,18 +100,18 @@ def test_policy_is_about_the_account_that_the_controller_runs_as(recorder: Recor
 
 def test_it_proves_what_up_proves(recorder: Recorder) -> None:
     data = recorder.by_name["joining-nodes-settings"].inputs["data"]
-    given = joining.settings(data[joining_workload.SETTINGS_KEY])
-    assert (given.selector, given.namespace, given.proof) == ("pool=kata", "kata-nodes-joining", "joining-nodes")
+    settings = joining.settings(data[joining_workload.SETTINGS_KEY])
+    assert (settings.selector, settings.namespace, settings.proof) == ("pool=kata", "kata-nodes-joining", "joining-nodes")
     up = recorder.by_name["proof-one"].inputs["spec"]
-    ours = joining.ask(given, pod_proof.Node("one", "uid-one", "boot"), 1, script("ladder.sh")).body["spec"]
-    ours, up = (json.loads(json.dumps(one).replace("joining-nodes", "proof")) for one in (ours, up))
+    ours = joining.ask(settings, pod_proof.Node("one", "uid-one", "boot"), 1, script("ladder.sh")).body["spec"]
+    ours, up = (json.loads(json.dumps(spec).replace("joining-nodes", "proof")) for spec in (ours, up))
     assert ours == up
 
 
 def test_controller_runs_as_nobody_and_can_run_where_every_node_waits(recorder: Recorder) -> None:
-    given = recorder.by_name["joining-nodes-controller"].inputs["spec"]
-    assert given["replicas"] == 1 and given["strategy"] == {"type": "Recreate"}
-    spec = given["template"]["spec"]
+    deployment = recorder.by_name["joining-nodes-controller"].inputs["spec"]
+    assert deployment["replicas"] == 1 and deployment["strategy"] == {"type": "Recreate"}
+    spec = deployment["template"]["spec"]
     assert spec["securityContext"]["runAsNonRoot"] is True
     (container,) = spec["containers"]
     assert container["image"] == "registry/controller@sha256:0"
@@ -116,8 +122,8 @@ def test_controller_runs_as_nobody_and_can_run_where_every_node_waits(recorder: 
 
 
 def test_image_and_bound_of_the_proof_can_be_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = {"image": "i", "proofImage": "busybox@sha256:0", "timeoutSeconds": 77, "namespace": "elsewhere"}
-    recorder = made(monkeypatch, joiningNodes=wanted)
-    given = joining.settings(recorder.by_name["joining-nodes-settings"].inputs["data"][joining_workload.SETTINGS_KEY])
-    assert (given.image, given.timeout_seconds, given.namespace) == ("busybox@sha256:0", 77, "elsewhere")
-    assert given.selector == "katacontainers.io/kata-runtime=true"
+    joining_settings = {"image": "i", "proofImage": "busybox@sha256:0", "timeoutSeconds": 77, "namespace": "elsewhere"}
+    recorder = recorded(monkeypatch, joiningNodes=joining_settings)
+    settings = joining.settings(recorder.by_name["joining-nodes-settings"].inputs["data"][joining_workload.SETTINGS_KEY])
+    assert (settings.image, settings.timeout_seconds, settings.namespace) == ("busybox@sha256:0", 77, "elsewhere")
+    assert settings.selector == "katacontainers.io/kata-runtime=true"

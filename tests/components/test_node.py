@@ -20,8 +20,8 @@ SMALLEST: KataNodeArgs = {"connection": {"address": "192.0.2.1", "host_key": HOS
 
 def documents(args: KataNodeArgs) -> dict[str, dict[str, Any]]:
     """By child: the desired state of a node `n`."""
-    made = run(lambda: KataNode("n", args)).by_name
-    return {verb: json.loads(made[f"n-{verb}"].inputs["stdin"]) for verb in ("preflight", "docker", "kata", "proof")}
+    resources = run(lambda: KataNode("n", args)).by_name
+    return {verb: json.loads(resources[f"n-{verb}"].inputs["stdin"]) for verb in ("preflight", "docker", "kata", "proof")}
 
 
 def test_address_and_host_key_are_all_that_a_node_needs() -> None:
@@ -69,9 +69,9 @@ def test_what_is_on_a_machine_goes_with_it() -> None:
         machine = pulumi.ComponentResource("test:index:Machine", "machine")
         KataNode("n", SMALLEST, pulumi.ResourceOptions(deleted_with=machine))
 
-    made = run(program).by_name
-    children = [one for name, one in made.items() if name.startswith("n-")]
-    assert len(children) == 7 and all(one.request.deletedWith.endswith("::machine") for one in children)
+    resources = run(program).by_name
+    children = [resource for name, resource in resources.items() if name.startswith("n-")]
+    assert len(children) == 7 and all(child.request.deletedWith.endswith("::machine") for child in children)
 
 
 @pytest.mark.parametrize("text", ["", "done", "[]", '{"verb": "kata", "version": "1"}', '{"version": "1"}'])

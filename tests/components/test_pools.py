@@ -41,9 +41,9 @@ def hosts() -> Recorder:
 
 def test_both_hops_are_pinned_and_patient(hosts: Recorder) -> None:
     for step in COMMANDS:
-        one = hosts.by_name[f"nodes-b-{step}"]
-        assert one.is_secret("connection")
-        connection = one.inputs["connection"]
+        command = hosts.by_name[f"nodes-b-{step}"]
+        assert command.is_secret("connection")
+        connection = command.inputs["connection"]
         proxy = connection["proxy"]
         assert (connection["host"], connection["user"], connection["hostKey"]) == ("192.0.2.2", "admin", HOST_KEY)
         assert (proxy["host"], proxy["user"], proxy["port"], proxy["hostKey"]) == ("192.0.2.9", "jump", 2022, BASTION_KEY)
@@ -66,33 +66,33 @@ def test_operating_system_is_asked_before_anything_is_sent(hosts: Recorder) -> N
 
 def test_password_is_secret_and_travels_on_standard_input_alone(hosts: Recorder) -> None:
     for step in STEPS:
-        one = hosts.by_name[f"nodes-b-{step}"]
-        assert one.is_secret("stdin")
-        assert one.inputs["stdin"].startswith(f"{AS_ROOT}SUDO-PASSWORD\n")
-        for command in one.inputs.keys() & {"create", "delete"}:
-            assert one.inputs[command].startswith(f"{login.as_root(AS_ROOT)}timeout ")
+        resource = hosts.by_name[f"nodes-b-{step}"]
+        assert resource.is_secret("stdin")
+        assert resource.inputs["stdin"].startswith(f"{AS_ROOT}SUDO-PASSWORD\n")
+        for command in resource.inputs.keys() & {"create", "delete"}:
+            assert resource.inputs[command].startswith(f"{login.as_root(AS_ROOT)}timeout ")
     assert json.loads(hosts.by_name["nodes-b-docker"].inputs["stdin"].removeprefix(f"{AS_ROOT}SUDO-PASSWORD\n"))["node"] == "b"
 
 
 def test_no_file_on_the_node_is_given_the_password(hosts: Recorder) -> None:
     # One in the login user's home could be another one by the time that it is started.
-    copied = [name for name, one in hosts.by_name.items() if "remotePath" in one.inputs and name.startswith("nodes-b-")]
+    copied = [name for name, command in hosts.by_name.items() if "remotePath" in command.inputs and name.startswith("nodes-b-")]
     assert copied == ["nodes-b-upload"]
     for step in STEPS:
         assert "$(dd bs=1 count=" in hosts.by_name[f"nodes-b-{step}"].inputs["create"]
 
 
 def test_nothing_secret_is_shown_beside_it(hosts: Recorder) -> None:
-    for name, one in hosts.by_name.items():
-        shown = {key: value for key, value in one.inputs.items() if not one.is_secret(key)}
-        assert not [secret for secret in SECRETS.values() if secret in repr(shown)], name
-        assert "environment" not in one.inputs
+    for name, resource in hosts.by_name.items():
+        public = {key: value for key, value in resource.inputs.items() if not resource.is_secret(key)}
+        assert not [secret for secret in SECRETS.values() if secret in repr(public)], name
+        assert "environment" not in resource.inputs
 
 
 def test_root_among_them_is_sent_no_password(hosts: Recorder) -> None:
     for step in STEPS:
-        one = hosts.by_name[f"nodes-a-{step}"]
-        assert not one.is_secret("stdin") and one.inputs["create"].startswith("timeout ")
+        command = hosts.by_name[f"nodes-a-{step}"]
+        assert not command.is_secret("stdin") and command.inputs["create"].startswith("timeout ")
 
 
 def test_preview_stays_readable_with_a_password() -> None:
@@ -115,7 +115,7 @@ def test_line_end_of_a_file_is_no_part_of_the_password() -> None:
 
 def test_every_machine_of_another_identity_gets_the_program_again() -> None:
     moved = existing(hostKey=BASTION_KEY)
-    before, after = (stack(given, secrets=SECRETS).by_name for given in (existing(), moved))
+    before, after = (stack(settings, secrets=SECRETS).by_name for settings in (existing(), moved))
     for step in ("system", "upload", "preflight", "docker", "kata", "proof"):
         assert before[f"nodes-b-{step}"].inputs["triggers"] != after[f"nodes-b-{step}"].inputs["triggers"]
     assert before["nodes-a-proof"].inputs == after["nodes-a-proof"].inputs
@@ -157,12 +157,12 @@ def three() -> Recorder:
 def test_machines_have_a_folder_each_and_stand_in_the_pool(three: Recorder) -> None:
     folders = set()
     for number in range(3):
-        one = three.by_name[f"local-{number}-machine"]
-        spec = json.loads(one.inputs["stdin"])
+        machine = three.by_name[f"local-{number}-machine"]
+        spec = json.loads(machine.inputs["stdin"])
         folders.add(spec["directory"])
         assert Path(spec["directory"]).name == spec["name"] == f"local-{number}"
-        assert "stdin" in one.request.replaceOnChanges and "environment" not in one.request.replaceOnChanges
-        assert one.request.deleteBeforeReplace
+        assert "stdin" in machine.request.replaceOnChanges and "environment" not in machine.request.replaceOnChanges
+        assert machine.request.deleteBeforeReplace
     assert len(folders) == 3
 
 
@@ -191,26 +191,26 @@ def test_previews_of_a_machine_that_is_not_there_do_not_differ(monkeypatch: pyte
     assert stack(LOCAL).by_name["local-0-machine"].inputs["environment"] == {"KATA_NODES_BOOT": "another each time"}
 
 
-@pytest.mark.parametrize(("found", "warned"), [((True, False), True), ((True, True), False), ((False, False), False)])
-def test_only_a_machine_that_died_is_named(monkeypatch: pytest.MonkeyPatch, found: tuple[bool, bool], warned: bool) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(local_machine, "boot", lambda directory: Boot(*found, "x"))
-    monkeypatch.setattr(pulumi.log, "warn", said.append)
+@pytest.mark.parametrize(("state", "warned"), [((True, False), True), ((True, True), False), ((False, False), False)])
+def test_only_a_machine_that_died_is_named(monkeypatch: pytest.MonkeyPatch, state: tuple[bool, bool], warned: bool) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(local_machine, "boot", lambda directory: Boot(*state, "x"))
+    monkeypatch.setattr(pulumi.log, "warn", warnings.append)
     stack(LOCAL, preview=True)
-    assert bool([text for text in said if "node local-0 no longer runs" in text]) is warned
+    assert bool([text for text in warnings if "node local-0 no longer runs" in text]) is warned
 
 
 @pytest.mark.parametrize("preview", [True, False])
 def test_machine_that_hangs_is_named_by_up_and_started_again(monkeypatch: pytest.MonkeyPatch, preview: bool) -> None:
-    said: list[str] = []
+    warnings: list[str] = []
     monkeypatch.setattr(local_machine, "boot", lambda directory: Boot(True, True, f"start of {directory.name}"))
     monkeypatch.setattr(local_machine, "hung", lambda folder: folder.name == "local-1")
     monkeypatch.setattr(local_machine, "kernel_trouble", lambda folder: f"soft lockup of {folder.name}")
-    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    monkeypatch.setattr(pulumi.log, "warn", warnings.append)
     recorder = stack({**LOCAL, "nodes": {"local": {"count": 2}}}, preview=preview)
     starts = [recorder.by_name[f"local-{n}-machine"].inputs["environment"]["KATA_NODES_BOOT"] for n in range(2)]
     assert starts[0] == "start of local-0" and (starts[1] == "start of local-1") is preview
-    hung = [text for text in said if "has not answered" in text]
+    hung = [text for text in warnings if "has not answered" in text]
     assert [("node local-1" in text, "soft lockup of local-1" in text) for text in hung] == [(True, True)] * (not preview)
 
 

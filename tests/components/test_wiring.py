@@ -67,20 +67,20 @@ def local() -> Recorder:
 
 
 def test_types_and_parents(local: Recorder) -> None:
-    made = {name: (one.type, one.parent) for name, one in local.by_name.items()}
-    assert made["local-0"][0] in ("kata-nodes:index:KataNode", "kata-nodes:index:LocalMachine")
-    assert made["local-0-machine"] == ("command:local:Command", "local-0")
-    assert made["local-0-upload"] == ("command:remote:CopyToRemote", "local-0")
+    placed = {name: (resource.type, resource.parent) for name, resource in local.by_name.items()}
+    assert placed["local-0"][0] in ("kata-nodes:index:KataNode", "kata-nodes:index:LocalMachine")
+    assert placed["local-0-machine"] == ("command:local:Command", "local-0")
+    assert placed["local-0-upload"] == ("command:remote:CopyToRemote", "local-0")
     for child in ("program", "preflight", "docker", "kata", "proof"):
-        assert made[f"local-0-{child}"] == ("command:remote:Command", "local-0")
-    assert made["site-server"] == ("command:local:Command", "site")
-    assert made["cluster-server"] == ("command:local:Command", "cluster")
-    assert made["kata-class"] == ("kubernetes:node.k8s.io/v1:RuntimeClass", "kata")
+        assert placed[f"local-0-{child}"] == ("command:remote:Command", "local-0")
+    assert placed["site-server"] == ("command:local:Command", "site")
+    assert placed["cluster-server"] == ("command:local:Command", "cluster")
+    assert placed["kata-class"] == ("kubernetes:node.k8s.io/v1:RuntimeClass", "kata")
     admission = "kubernetes:admissionregistration.k8s.io/v1:ValidatingAdmissionPolicy"
-    assert made["sandboxes-guard-policy"] == (admission, "sandboxes-guard")
-    assert made["sandboxes-guard-binding"] == (f"{admission}Binding", "sandboxes-guard")
-    assert made["sandboxes-namespace"] == ("kubernetes:core/v1:Namespace", "sandboxes")
-    assert made["sandbox-template"] == ("kubernetes:core/v1:PodTemplate", "sandbox")
+    assert placed["sandboxes-guard-policy"] == (admission, "sandboxes-guard")
+    assert placed["sandboxes-guard-binding"] == (f"{admission}Binding", "sandboxes-guard")
+    assert placed["sandboxes-namespace"] == ("kubernetes:core/v1:Namespace", "sandboxes")
+    assert placed["sandbox-template"] == ("kubernetes:core/v1:PodTemplate", "sandbox")
 
 
 def test_each_step_waits_for_the_one_before(local: Recorder) -> None:
@@ -96,18 +96,18 @@ def test_nothing_on_the_cluster_before_the_proof(local: Recorder) -> None:
 
 def test_host_key_is_pinned_and_connection_secret(local: Recorder) -> None:
     for child in ("upload", "program", "preflight", "docker", "kata", "proof"):
-        one = local.by_name[f"local-0-{child}"]
-        connection = one.inputs["connection"]
+        command = local.by_name[f"local-0-{child}"]
+        connection = command.inputs["connection"]
         assert connection["hostKey"] == "ssh-ed25519 AAAA"
         assert connection["dialErrorLimit"] >= 60
-        assert one.is_secret("connection")
+        assert command.is_secret("connection")
 
 
 def test_secrets_stay_out_of_every_other_input(local: Recorder) -> None:
-    for name, one in local.by_name.items():
-        shown = {key: value for key, value in one.inputs.items() if not one.is_secret(key)}
-        assert "PRIVATE-LOGIN-KEY" not in repr(shown), name
-        assert "SECRET-KUBECONFIG" not in repr(shown), name
+    for name, resource in local.by_name.items():
+        public = {key: value for key, value in resource.inputs.items() if not resource.is_secret(key)}
+        assert "PRIVATE-LOGIN-KEY" not in repr(public), name
+        assert "SECRET-KUBECONFIG" not in repr(public), name
 
 
 def test_output_that_holds_secrets_is_secret(local: Recorder) -> None:
@@ -118,11 +118,11 @@ def test_output_that_holds_secrets_is_secret(local: Recorder) -> None:
 
 def test_commands_are_bounded_and_carry_their_state_on_stdin(local: Recorder) -> None:
     for verb, child in (("preflight", "preflight"), ("docker", "docker"), ("kata", "kata"), ("prove", "proof")):
-        one = local.by_name[f"local-0-{child}"]
-        assert one.inputs["create"].startswith("sudo -n timeout --kill-after=30 ")
-        assert one.inputs["create"].endswith(f" {verb}'")
-        assert one.inputs["addPreviousOutputInEnv"] is False
-        assert json.loads(one.inputs["stdin"])["node"] == "local-0"
+        command = local.by_name[f"local-0-{child}"]
+        assert command.inputs["create"].startswith("sudo -n timeout --kill-after=30 ")
+        assert command.inputs["create"].endswith(f" {verb}'")
+        assert command.inputs["addPreviousOutputInEnv"] is False
+        assert json.loads(command.inputs["stdin"])["node"] == "local-0"
 
 
 def test_release_reaches_preflight_and_kata_for_both_architectures() -> None:
@@ -137,9 +137,9 @@ def test_release_reaches_preflight_and_kata_for_both_architectures() -> None:
 
 
 def test_parameters_written_are_the_documents_and_ours(local: Recorder) -> None:
-    wanted = ["user_namespace.enable=1", "sysctl.user.max_user_namespaces=9000"]
-    assert json.loads(local.by_name["local-0-kata"].inputs["stdin"])["kernelParams"] == wanted
-    assert json.loads(local.by_name["local-0-proof"].inputs["stdin"])["expect"] == wanted
+    expected = ["user_namespace.enable=1", "sysctl.user.max_user_namespaces=9000"]
+    assert json.loads(local.by_name["local-0-kata"].inputs["stdin"])["kernelParams"] == expected
+    assert json.loads(local.by_name["local-0-proof"].inputs["stdin"])["expect"] == expected
 
 
 def test_changed_input_proves_again_and_same_input_does_not(local: Recorder) -> None:
@@ -152,8 +152,10 @@ def test_changed_input_proves_again_and_same_input_does_not(local: Recorder) -> 
 
 
 def test_another_machine_behind_an_address_is_never_undone_by_the_key_of_the_one_before(local: Recorder) -> None:
-    undoing = [one for one in local.by_name.values() if one.type == "command:remote:Command" and "delete" in one.inputs]
-    assert [one.name for one in undoing] == ["local-0-program"]
+    undoing = [
+        command for command in local.by_name.values() if command.type == "command:remote:Command" and "delete" in command.inputs
+    ]
+    assert [command.name for command in undoing] == ["local-0-program"]
     assert "triggers" not in undoing[0].inputs
 
 
@@ -202,14 +204,14 @@ def test_settings_of_the_cluster_reach_its_objects() -> None:
         "pod": {"user": "ordinary", "readOnlyRoot": False, "serviceAccountToken": True, "seccomp": "Unconfined", "cpu": "2",
                 "memory": "1Gi", "memoryLimit": "3Gi"},
     }  # fmt: skip
-    made = stack({**LOCAL, "kubernetes": {"cluster": "local", **settings}}).by_name
-    given = made["kata-class"].inputs
-    assert given["overhead"] == {"podFixed": {"memory": "500Mi", "cpu": "1"}}
-    assert given["scheduling"]["tolerations"] == [
+    resources = stack({**LOCAL, "kubernetes": {"cluster": "local", **settings}}).by_name
+    class_inputs = resources["kata-class"].inputs
+    assert class_inputs["overhead"] == {"podFixed": {"memory": "500Mi", "cpu": "1"}}
+    assert class_inputs["scheduling"]["tolerations"] == [
         {"key": "sandbox", "operator": "Equal", "value": "true", "effect": "NoSchedule"}
     ]
-    assert "default_vcpus" in repr(made["sandboxes-guard-policy"].inputs)
-    spec = made["sandbox-template"].inputs["template"]["spec"]
+    assert "default_vcpus" in repr(resources["sandboxes-guard-policy"].inputs)
+    spec = resources["sandbox-template"].inputs["template"]["spec"]
     assert spec == pod.template(
         "debian:13-slim", "kata-qemu", {}, ordinary_user=True, read_only_root=False, service_account_token=True,
         seccomp="Unconfined", cpu="2", memory="1Gi", memory_limit="3Gi", entry=script("entry.sh"))["spec"]  # fmt: skip
@@ -244,71 +246,78 @@ class FakeCluster:
         nodes = [pod_proof.Node(name, f"uid-{name}", f"boot-{name}") for name in names or ("one", "two")]
         return Situation(nodes, nodes, {}, {}, {}, {})
 
-    def outcome(self, namespace: str, name: str, asked: dict[str, Any], timeout_seconds: int) -> dict[str, Any]:
-        return {node: evidence_of(node) for node in asked}
+    def outcome(self, namespace: str, name: str, proofs: dict[str, Any], timeout_seconds: int) -> dict[str, Any]:
+        return {node: evidence_of(node) for node in proofs}
 
 
 def test_every_node_of_the_cluster_is_proven_with_the_templates_own_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kata_proof, "reader", lambda given, kubeconfig: FakeCluster())
-    wanted = {"proof": {"nodes": ["one", "two"], "timeoutSeconds": 60, "image": "proof@sha256:0"}, "pod": {"cpu": "2"}}
-    recorder = stack({**EXISTING, "kubernetes": wanted}, secrets={"sshPrivateKey": "KEY", "kubeconfig": KUBECONFIG})
+    monkeypatch.setattr(kata_proof, "reader", lambda args, kubeconfig: FakeCluster())
+    kubernetes = {"proof": {"nodes": ["one", "two"], "timeoutSeconds": 60, "image": "proof@sha256:0"}, "pod": {"cpu": "2"}}
+    recorder = stack({**EXISTING, "kubernetes": kubernetes}, secrets={"sshPrivateKey": "KEY", "kubeconfig": KUBECONFIG})
     template = recorder.by_name["sandbox-template"].inputs["template"]["spec"]
     for node in ("one", "two"):
         spec = recorder.by_name[f"proof-{node}"].inputs["spec"]
         assert spec["activeDeadlineSeconds"] == 60
         assert recorder.by_name[f"proof-{node}"].inputs["metadata"]["namespace"] == "kata-nodes-proof"
-        given = spec["template"]["spec"]
-        assert given["runtimeClassName"] == template["runtimeClassName"] == "kata-qemu"
+        pod_spec = spec["template"]["spec"]
+        assert pod_spec["runtimeClassName"] == template["runtimeClassName"] == "kata-qemu"
         for key in ("resources", "securityContext"):
-            assert given["containers"][0][key] == template["containers"][0][key]
-        assert f"'{node}'" in repr(given["affinity"])
+            assert pod_spec["containers"][0][key] == template["containers"][0][key]
+        assert f"'{node}'" in repr(pod_spec["affinity"])
     assert {"sandbox-template", "kata-class"} <= recorder.by_name["proof-one"].after
-    assert {name: one["userNamespaces"] for name, one in recorder.outputs["clusterProof"].items()} == {"one": 7563, "two": 7563}
+    assert {name: proof["userNamespaces"] for name, proof in recorder.outputs["clusterProof"].items()} == {
+        "one": 7563,
+        "two": 7563,
+    }
     assert "192.0.2.9" not in repr(recorder.by_name["proof-one"].inputs)
 
 
 def test_a_machine_that_serves_the_cluster_gets_the_labels_before_nodes_are_looked_up_by_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(pulumi.log, "warn", said.append)
-    monkeypatch.setattr(kata_proof, "reader", lambda given, kubeconfig: FakeCluster())
-    wanted = {"proof": {"selector": "katacontainers.io/kata-runtime=true", "image": "proof@sha256:0"}}
+    warnings: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", warnings.append)
+    monkeypatch.setattr(kata_proof, "reader", lambda args, kubeconfig: FakeCluster())
+    kubernetes = {"proof": {"selector": "katacontainers.io/kata-runtime=true", "image": "proof@sha256:0"}}
     secrets = {"sshPrivateKey": "KEY", "kubeconfig": KUBECONFIG}
-    made = stack({**EXISTING, "kubernetes": wanted}, secrets=secrets).by_name
-    label = made["kata-labels-worker-7"]
+    resources = stack({**EXISTING, "kubernetes": kubernetes}, secrets=secrets).by_name
+    label = resources["kata-labels-worker-7"]
     assert label.type == "kubernetes:core/v1:NodePatch"
     assert label.inputs["metadata"] == {"name": "worker-7", "labels": {"katacontainers.io/kata-runtime": "true"}}
-    assert [name for name in made if name.startswith("kata-labels-")] == ["kata-labels-worker-7"]
-    assert len(said) == 1 and "not labelled" in said[0] and ": b. " in said[0]
-    both = {**wanted, "containerRuntime": "none"}
+    assert [name for name in resources if name.startswith("kata-labels-")] == ["kata-labels-worker-7"]
+    assert len(warnings) == 1 and "not labelled" in warnings[0] and ": b. " in warnings[0]
+    both = {**kubernetes, "containerRuntime": "none"}
     assert "kata-labels" not in stack({**EXISTING, "kubernetes": both}, secrets=secrets).by_name, "they serve no cluster"
-    planned = stack({**EXISTING, "kubernetes": wanted}, preview=True, secrets=secrets).by_name
+    planned = stack({**EXISTING, "kubernetes": kubernetes}, preview=True, secrets=secrets).by_name
     assert "kata-labels" in planned, "a preview contacts no cluster, and shows that there will be labels"
 
 
 def test_proof_is_alone_in_a_guarded_namespace_before_any_job_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kata_proof, "reader", lambda given, kubeconfig: FakeCluster())
-    wanted = {"proof": {"nodes": ["one"], "image": "proof@sha256:0", "namespace": "elsewhere"}}
-    recorder = stack({**EXISTING, "kubernetes": wanted}, secrets={"sshPrivateKey": "KEY", "kubeconfig": KUBECONFIG})
-    made = {name: recorder.by_name[f"proof-{name}"] for name in ("account", "guard-policy", "guard-binding", "one", "evidence")}
+    monkeypatch.setattr(kata_proof, "reader", lambda args, kubeconfig: FakeCluster())
+    kubernetes = {"proof": {"nodes": ["one"], "image": "proof@sha256:0", "namespace": "elsewhere"}}
+    recorder = stack({**EXISTING, "kubernetes": kubernetes}, secrets={"sshPrivateKey": "KEY", "kubeconfig": KUBECONFIG})
+    resources = {
+        name: recorder.by_name[f"proof-{name}"] for name in ("account", "guard-policy", "guard-binding", "one", "evidence")
+    }
     assert recorder.by_name["proof-place-namespace"].inputs["metadata"]["name"] == "elsewhere"
     assert "sandboxes-guard-binding" in recorder.by_name["proof-place-namespace"].after
-    assert {made[name].inputs["metadata"]["namespace"] for name in ("account", "one", "evidence")} == {"elsewhere"}
-    assert made["account"].inputs["automountServiceAccountToken"] is False
-    assert not [one.name for one in recorder.by_name.values() if one.type.endswith(("RoleBinding", ":Role", "ClusterRole"))]
-    assert made["guard-policy"].inputs["spec"] == proof_guard.policy()
-    assert "'kubernetes.io/metadata.name': 'elsewhere'" in repr(made["guard-binding"].inputs["spec"])
-    assert "proof-guard-binding" in made["one"].after and "proof-guard-binding" in made["evidence"].after
-    spec = made["one"].inputs["spec"]["template"]["spec"]
+    assert {resources[name].inputs["metadata"]["namespace"] for name in ("account", "one", "evidence")} == {"elsewhere"}
+    assert resources["account"].inputs["automountServiceAccountToken"] is False
+    assert not [
+        resource.name for resource in recorder.by_name.values() if resource.type.endswith(("RoleBinding", ":Role", "ClusterRole"))
+    ]
+    assert resources["guard-policy"].inputs["spec"] == proof_guard.policy()
+    assert "'kubernetes.io/metadata.name': 'elsewhere'" in repr(resources["guard-binding"].inputs["spec"])
+    assert "proof-guard-binding" in resources["one"].after and "proof-guard-binding" in resources["evidence"].after
+    spec = resources["one"].inputs["spec"]["template"]["spec"]
     (container,) = spec["containers"]
     assert container["args"][-1] == script("ladder.sh") and container["image"] == "proof@sha256:0"
 
 
 def test_cluster_alone_gets_kata_by_its_chart_before_all_else_and_fills_the_checklist(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kata_proof, "reader", lambda given, kubeconfig: FakeCluster())
+    monkeypatch.setattr(kata_proof, "reader", lambda args, kubeconfig: FakeCluster())
     monkeypatch.setattr(kata_deploy, "cluster", lambda kubeconfig, context: FakeCluster())
-    wanted = {
+    kubernetes = {
         "kataDeploy": {
             "chart": "/charts/kata-deploy",
             "image": "mirror.example/kata-deploy",
@@ -319,12 +328,12 @@ def test_cluster_alone_gets_kata_by_its_chart_before_all_else_and_fills_the_chec
         "imageMirror": "mirror.example",
         "proof": {"selector": "a=b", "image": "hub/proof@sha256:0"},
     }
-    recorder = stack({"kubernetes": wanted, "kata": {"version": "3.27.0"}}, secrets={"kubeconfig": KUBECONFIG})
+    recorder = stack({"kubernetes": kubernetes, "kata": {"version": "3.27.0"}}, secrets={"kubeconfig": KUBECONFIG})
     release = recorder.by_name["kata-deploy-release"]
     assert (release.inputs["chart"], release.inputs["version"]) == ("/charts/kata-deploy", "3.27.0")
-    told = release.inputs["values"]
-    assert told["image"] == {"reference": "mirror.example/kata-deploy"} and told["podLabels"] == {"team": "a"}
-    assert (told["nodeSelector"], told["k8sDistribution"]) == ({"pool": "kvm"}, "k3s")
+    values = release.inputs["values"]
+    assert values["image"] == {"reference": "mirror.example/kata-deploy"} and values["podLabels"] == {"team": "a"}
+    assert (values["nodeSelector"], values["k8sDistribution"]) == ({"pool": "kvm"}, "k3s")
     for name in ON_CLUSTER:
         assert "kata-deploy-release" in recorder.by_name[name].after
     assert recorder.by_name["kata-class"].inputs["handler"] == "kata-nodes-qemu"
@@ -375,7 +384,7 @@ def test_preview_of_a_new_stack_knows_no_node(local: Recorder) -> None:
 
 def test_existing_nodes_need_no_local_parts() -> None:
     recorder = stack(EXISTING, secrets={"sshPrivateKey": "PRIVATE-LOGIN-KEY"})
-    assert not [one for one in recorder.by_name.values() if one.type == "command:local:Command"]
+    assert not [resource for resource in recorder.by_name.values() if resource.type == "command:local:Command"]
     assert recorder.by_name["nodes-a-docker"].inputs["create"].startswith("timeout ")
     assert recorder.by_name["nodes-b-docker"].inputs["create"].startswith("sudo -n timeout ")
     state = json.loads(recorder.by_name["nodes-a-docker"].inputs["stdin"])

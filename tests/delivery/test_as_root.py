@@ -42,8 +42,8 @@ def rules(node: DebianNode) -> Iterator[None]:
 
 def allow(node: DebianNode, rule: str) -> None:
     """A rule for sudo."""
-    done = node.run("sh", "-c", "install -m 0440 /dev/stdin /etc/sudoers.d/test && visudo -c", stdin=f"{rule}\n")
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = node.run("sh", "-c", "install -m 0440 /dev/stdin /etc/sudoers.d/test && visudo -c", stdin=f"{rule}\n")
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def run(node: DebianNode, *argv: str, user: str = "admin", password: str = PASSWORD) -> "subprocess.CompletedProcess[str]":
@@ -57,8 +57,8 @@ def as_user(user: str) -> tuple[str, ...]:
 
 
 def test_password_opens_sudo_and_the_program_reads_only_what_is_its_own(node: DebianNode) -> None:
-    done = run(node, "sh", "-c", "id -u; cat")
-    assert (done.returncode, done.stdout) == (0, f"0\n{TEXT}"), done.stderr
+    result = run(node, "sh", "-c", "id -u; cat")
+    assert (result.returncode, result.stdout) == (0, f"0\n{TEXT}"), result.stderr
 
 
 def test_status_of_the_program_is_kept(node: DebianNode) -> None:
@@ -71,15 +71,15 @@ def test_arguments_arrive_as_they_were_given(node: DebianNode) -> None:
 
 def test_password_is_not_sent_where_sudo_asks_for_none(node: DebianNode) -> None:
     allow(node, "admin ALL=(ALL) NOPASSWD: ALL")
-    done = run(node, "sh", "-c", "id -u; cat", password="not the password")
-    assert (done.returncode, done.stdout) == (0, f"0\n{TEXT}")
+    result = run(node, "sh", "-c", "id -u; cat", password="not the password")
+    assert (result.returncode, result.stdout) == (0, f"0\n{TEXT}")
 
 
 def test_program_that_alone_needs_no_password_is_not_given_one(node: DebianNode) -> None:
     # What sudo said of `true` does not hold for it: nothing reads the password, and it must not become the program's input.
     allow(node, "admin ALL=(ALL) NOPASSWD: /usr/bin/sh")
-    done = run(node, "sh", "-c", "id -u; cat")
-    assert (done.returncode, done.stdout) == (0, f"0\n{TEXT}")
+    result = run(node, "sh", "-c", "id -u; cat")
+    assert (result.returncode, result.stdout) == (0, f"0\n{TEXT}")
 
 
 def test_root_needs_no_sudo(node: DebianNode) -> None:
@@ -89,44 +89,44 @@ def test_root_needs_no_sudo(node: DebianNode) -> None:
 def test_wrong_password_is_tried_once_and_told(node: DebianNode) -> None:
     # What follows the password must not be taken for a second and a third one: that locks accounts.
     allow(node, "Defaults logfile=/var/log/sudo.log")
-    done = run(node, "cat", password="wrong")
-    assert done.returncode == 1 and done.stdout == ""
-    assert re.search(r"password of user admin.*kata-nodes:sudoPassword \[sudo-password-wrong\]", done.stderr)
+    result = run(node, "cat", password="wrong")
+    assert result.returncode == 1 and result.stdout == ""
+    assert re.search(r"password of user admin.*kata-nodes:sudoPassword \[sudo-password-wrong\]", result.stderr)
     assert re.findall(r"\d incorrect", node.ask("cat", "/var/log/sudo.log")) == ["1 incorrect"]
 
 
 def test_user_who_is_no_sudoer_is_told_so(node: DebianNode) -> None:
-    done = run(node, "cat", user="guest")
-    assert done.returncode == 1 and "user guest may not become root" in done.stderr and "[sudo-not-allowed]" in done.stderr
+    result = run(node, "cat", user="guest")
+    assert result.returncode == 1 and "user guest may not become root" in result.stderr and "[sudo-not-allowed]" in result.stderr
 
 
 @pytest.mark.parametrize("rest", ["", "\nadmin ALL=(ALL) NOPASSWD: ALL"])
 def test_sudo_that_wants_a_terminal_is_told_with_its_cure(node: DebianNode, rest: str) -> None:
     allow(node, f"Defaults:admin requiretty{rest}")
-    done = run(node, "cat")
-    assert done.returncode == 1 and "!requiretty" in done.stderr and "[sudo-needs-terminal]" in done.stderr
+    result = run(node, "cat")
+    assert result.returncode == 1 and "!requiretty" in result.stderr and "[sudo-needs-terminal]" in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("rule", "said"),
+    ("rule", "pattern"),
     [
         ("Defaults:admin requiretty\nadmin ALL=(ALL) NOPASSWD: ALL", r"!requiretty.*\[sudo-needs-terminal\]"),
         ("", r"no password-less sudo.*the secret sudoPassword.*\[no-sudo\]"),
     ],
 )
-def test_user_without_a_password_in_the_stack_is_told_what_is_missing(node: DebianNode, rule: str, said: str) -> None:
+def test_user_without_a_password_in_the_stack_is_told_what_is_missing(node: DebianNode, rule: str, pattern: str) -> None:
     allow(node, rule)
     target = "/usr/local/lib/kata-nodes/nodekit-0.pyz"
     text = BOOTSTRAP
-    done = node.run("setpriv", *as_user("admin"), "sh", "-s", "--", "none", target, "0" * 64, stdin=text)
-    assert done.returncode == 1 and re.search(said, done.stderr), done.stderr
+    result = node.run("setpriv", *as_user("admin"), "sh", "-s", "--", "none", target, "0" * 64, stdin=text)
+    assert result.returncode == 1 and re.search(pattern, result.stderr), result.stderr
 
 
 def test_password_is_in_no_argument_no_environment_and_no_log(node: DebianNode) -> None:
     look = "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; journalctl --no-pager 2>/dev/null; true"
-    done = run(node, "sh", "-c", look)
-    assert done.returncode == 0 and "as-root" in done.stdout
-    assert PASSWORD not in done.stdout + done.stderr
+    result = run(node, "sh", "-c", look)
+    assert result.returncode == 0 and "as-root" in result.stdout
+    assert PASSWORD not in result.stdout + result.stderr
 
 
 def test_program_is_put_in_place_and_taken_away_by_a_user_with_a_password(node: DebianNode, zipapp: bytes) -> None:
@@ -134,18 +134,18 @@ def test_program_is_put_in_place_and_taken_away_by_a_user_with_a_password(node: 
     home = Path(f"/proc/{node.pid}/root/home/admin")
     (home / "up.pyz").write_bytes(zipapp)
     target = f"/usr/local/lib/kata-nodes/nodekit-{digest[:12]}.pyz"
-    given = login.before(SCRIPT, PASSWORD, BOOTSTRAP)
+    stdin = login.before(SCRIPT, PASSWORD, BOOTSTRAP)
 
     def sent(arguments: str) -> "subprocess.CompletedProcess[str]":
         line = f"cd && {login.as_root(SCRIPT)}timeout 100 sh -s -- {arguments} # machine 0123"
-        return node.run("setpriv", *as_user("admin"), "sh", "-c", line, stdin=given)
+        return node.run("setpriv", *as_user("admin"), "sh", "-c", line, stdin=stdin)
 
-    done = sent(f"up.pyz {target} {digest}")
-    assert done.returncode == 0 and target in done.stdout, done.stderr
+    result = sent(f"up.pyz {target} {digest}")
+    assert result.returncode == 0 and target in result.stdout, result.stderr
     verb = run(node, "python3", "-I", target, "status", "--json")
     assert verb.returncode == 0, verb.stderr
     gone = sent("--remove")
     assert gone.returncode == 0, gone.stderr
     theirs = (".bashrc", ".profile", ".bash_logout", ".sudo_as_admin_successful")
-    assert not [one.name for one in home.iterdir() if one.name not in theirs]
+    assert not [file.name for file in home.iterdir() if file.name not in theirs]
     assert not Path(f"/proc/{node.pid}/root{target}").exists()

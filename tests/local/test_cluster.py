@@ -62,11 +62,11 @@ def servers() -> dict[str, str]:
 @pytest.mark.engine
 def test_the_api_server_serves_its_administrator_alone_and_keeps_its_data(tmp_path: Path, servers: dict[str, str]) -> None:
     directory = tmp_path / "cluster"
-    asked: dict[str, Any] = {"directory": str(directory), **servers}
+    request: dict[str, Any] = {"directory": str(directory), **servers}
     try:
-        first = cluster.up(asked)
+        first = cluster.up(request)
         assert first["version"] == f"v{get.parts()['kube-apiserver'].version}"
-        assert cluster.up(asked) == first
+        assert cluster.up(request) == first
         port = int(str(first["server"]).rpartition(":")[2])
         admin = cluster.client_context(directory / "pki")
         assert b'"default"' in (cluster.get(port, "/api/v1/namespaces", admin) or b"")
@@ -76,12 +76,12 @@ def test_the_api_server_serves_its_administrator_alone_and_keeps_its_data(tmp_pa
 
         pids = [process.alive(directory / name) for name in ("etcd.process", "apiserver.process")]
         cluster.halt(directory)
-        assert cluster.up(asked) == first
+        assert cluster.up(request) == first
         assert cluster.get(port, "/api/v1/namespaces/default", admin) == before
         again = [process.alive(directory / name) for name in ("etcd.process", "apiserver.process")]
         assert None not in again and not set(pids) & set(again)
     finally:
-        cluster.down(asked)
+        cluster.down(request)
     assert not directory.exists()
     for pid in again:
         assert pid is not None
@@ -95,10 +95,10 @@ def test_the_api_server_serves_its_administrator_alone_and_keeps_its_data(tmp_pa
 
 @pytest.mark.engine
 def test_half_a_cluster_is_started_anew(tmp_path: Path, servers: dict[str, str]) -> None:
-    asked: dict[str, Any] = {"directory": str(tmp_path / "cluster"), **servers}
+    request: dict[str, Any] = {"directory": str(tmp_path / "cluster"), **servers}
     try:
-        first = cluster.up(asked)
+        first = cluster.up(request)
         process.stop(tmp_path / "cluster" / "etcd.process")
-        assert cluster.up(asked) == first
+        assert cluster.up(request) == first
     finally:
-        cluster.down(asked)
+        cluster.down(request)

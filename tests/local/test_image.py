@@ -31,13 +31,13 @@ def stand_in(tmp_path: Path) -> build.StandIn:
 
 @pytest.fixture
 def releases(tmp_path: Path) -> list[DockerBinaries]:
-    found = []
+    binaries = []
     for release in ("28.5.2", "27.5.1"):
         parts = [tmp_path / f"{part}-{release}" for part in ("dockerd", "proxy", "docker")]
         for part in parts:
             part.write_text(f"#!/bin/sh\necho {part.name}\n")
-        found.append(DockerBinaries(release, *parts))
-    return found
+        binaries.append(DockerBinaries(release, *parts))
+    return binaries
 
 
 def test_versions_are_written_as_docker_writes_them() -> None:
@@ -146,15 +146,15 @@ def test_the_configuration_keeps_what_a_release_sets() -> None:
     assert {qemu["path"], qemu["kernel"], qemu["initrd"], qemu["virtio_fs_daemon"]} <= inside
     reader = Configuration(table, {}, "/c", "go", "qemu", archive.VERSION)
     assert set(kata_start.paths(reader)) <= inside, "a proof on a local node would say that Kata refuses to start"
-    there = dict.fromkeys(kata_start.paths(reader), File("file", executable=True, size=1))
-    assert kata_start.refusals(reader, Machine(there)) == []
+    files = dict.fromkeys(kata_start.paths(reader), File("file", executable=True, size=1))
+    assert kata_start.refusals(reader, Machine(files)) == []
 
 
 @pytest.mark.skipif(not Path("/usr/bin/cpio").exists(), reason="cpio is not installed")
 def test_the_initial_ram_disk_is_read_by_cpio() -> None:
     packed = gzip.decompress(archive.initrd(PARTS))
-    done = subprocess.run(["cpio", "-itv", "--quiet"], input=packed, capture_output=True, check=True)
-    seen = {line.split()[-1].decode(): line.split()[0].decode() for line in done.stdout.splitlines()}
+    result = subprocess.run(["cpio", "-itv", "--quiet"], input=packed, capture_output=True, check=True)
+    seen = {line.split()[-1].decode(): line.split()[0].decode() for line in result.stdout.splitlines()}
     assert seen["init"] == seen["bin/busybox"] == "-rwxr-xr-x"
     assert seen["proc"] == "drwxr-xr-x"
     assert seen["dev/null"] == "crw-rw-rw-"
@@ -241,14 +241,14 @@ parts = [Path(part) for part in sys.argv[1:]]
 releases = [DockerBinaries("28.5.2", *parts[:3]), DockerBinaries("27.5.1", *parts[3:6])]
 build.ensure(releases, build.StandIn(*parts[6:]))
 """
-    parts = [str(part) for one in releases for part in (one.daemon, one.proxy, one.client)]
+    parts = [str(part) for release in releases for part in (release.daemon, release.proxy, release.client)]
     parts += [str(stand_in.shim), str(stand_in.agent)]
     stale = tmp_path / "image" / f".{build.digest(releases, stand_in)}-killed"
     stale.mkdir(parents=True)
     environment = {**os.environ, "KATA_NODES_CACHE": str(tmp_path)}
     command = [sys.executable, "-c", script, *parts]
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [one.communicate(timeout=60)[0] for one in both]
-    assert [one.returncode for one in both] == [0, 0]
-    assert sorted(said) == ["", "built\n"]
+    outputs = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(outputs) == ["", "built\n"]
     assert not stale.exists()

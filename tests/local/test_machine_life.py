@@ -19,7 +19,7 @@ from nodekit.errors import NodeError
 
 
 @pytest.fixture
-def asked(fake_qemu: Path, tmp_path: Path) -> dict[str, Any]:
+def settings(fake_qemu: Path, tmp_path: Path) -> dict[str, Any]:
     paths = {"disk": "disk.raw", "kernel": "kernel", "initrd": "initrd.img"}
     settings = {"name": "node-1", "directory": str(tmp_path / "machine")}
     return {**settings, **{key: str(fake_qemu / name) for key, name in paths.items()}}
@@ -27,58 +27,58 @@ def asked(fake_qemu: Path, tmp_path: Path) -> dict[str, Any]:
 
 def running(text: str) -> list[int]:
     """Pids of processes with `text` in their command line."""
-    found = subprocess.run(["pgrep", "-f", "--", text], capture_output=True, text=True, check=False)
-    return [int(line) for line in found.stdout.split()]
+    result = subprocess.run(["pgrep", "-f", "--", text], capture_output=True, text=True, check=False)
+    return [int(line) for line in result.stdout.split()]
 
 
-def test_up_twice_gives_the_same_machine_and_down_leaves_nothing(asked: dict[str, Any]) -> None:
-    directory = Path(asked["directory"])
-    first = machine.up(asked)
+def test_up_twice_gives_the_same_machine_and_down_leaves_nothing(settings: dict[str, Any]) -> None:
+    directory = Path(settings["directory"])
+    first = machine.up(settings)
     assert directory.stat().st_mode & 0o777 == 0o700
     assert (directory / "login_key").stat().st_mode & 0o777 == 0o600
-    assert machine.up(asked) == first
-    assert machine.status(asked) == {"exists": True, "pid": first["pid"], "answers": True}
-    assert machine.down(asked) == {"removed": True}
+    assert machine.up(settings) == first
+    assert machine.status(settings) == {"exists": True, "pid": first["pid"], "answers": True}
+    assert machine.down(settings) == {"removed": True}
     assert not directory.exists()
     assert running(str(directory)) == []
-    assert machine.down(asked) == {"removed": False}
-    assert machine.status(asked) == {"exists": False, "pid": None, "answers": False}
+    assert machine.down(settings) == {"removed": False}
+    assert machine.status(settings) == {"exists": False, "pid": None, "answers": False}
 
 
-def test_a_machine_that_stopped_comes_back_as_itself(asked: dict[str, Any]) -> None:
-    first = machine.up(asked)
-    process.stop(Path(asked["directory"]) / "process.json")
-    second = machine.up(asked)
-    machine.down(asked)
+def test_a_machine_that_stopped_comes_back_as_itself(settings: dict[str, Any]) -> None:
+    first = machine.up(settings)
+    process.stop(Path(settings["directory"]) / "process.json")
+    second = machine.up(settings)
+    machine.down(settings)
     assert {**second, "pid": 0, "boot": ""} == {**first, "pid": 0, "boot": ""}
     assert second["pid"] != first["pid"] and second["boot"] != first["boot"]
 
 
 def test_machine_that_hangs_is_started_again_as_itself(
-    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    directory = Path(asked["directory"])
+    directory = Path(settings["directory"])
     monkeypatch.setattr(machine, "SILENT_SECONDS", 1)
     monkeypatch.setattr(process, "stop", functools.partial(process.stop, grace=0.5))
-    first = machine.up(asked)
+    first = machine.up(settings)
     (directory / "console.log").write_text("watchdog: BUG: soft lockup - CPU#0 stuck for 26s!\n")
     begin = time.monotonic()
     assert not hung(directory)
     assert time.monotonic() - begin < 5  # an answer ends the wait
     os.kill(first["pid"], signal.SIGSTOP)
     assert hung(directory, 1)
-    second = machine.up(asked)
-    said = capsys.readouterr().err
-    assert "node-1 has not answered on its SSH port for 1 s" in said and "soft lockup - CPU#0" in said
+    second = machine.up(settings)
+    output = capsys.readouterr().err
+    assert "node-1 has not answered on its SSH port for 1 s" in output and "soft lockup - CPU#0" in output
     assert {**second, "pid": 0, "boot": ""} == {**first, "pid": 0, "boot": ""}
     assert second["boot"] != first["boot"] and running(str(directory)) == [second["pid"]]
-    machine.down(asked)
+    machine.down(settings)
 
 
-def test_machine_that_never_answered_or_runs_no_more_does_not_count_as_hung(asked: dict[str, Any]) -> None:
-    directory = Path(asked["directory"])
+def test_machine_that_never_answered_or_runs_no_more_does_not_count_as_hung(settings: dict[str, Any]) -> None:
+    directory = Path(settings["directory"])
     assert not hung(directory, 1)
-    first = machine.up(asked)
+    first = machine.up(settings)
     os.kill(first["pid"], signal.SIGSTOP)
     known = json.loads((directory / "place.json").read_text())
     (directory / "place.json").write_text(json.dumps({key: known[key] for key in ("port", "accelerator")}))
@@ -86,7 +86,7 @@ def test_machine_that_never_answered_or_runs_no_more_does_not_count_as_hung(aske
     (directory / "place.json").write_text(json.dumps(known))
     process.stop(directory / "process.json", grace=0.1)
     assert not hung(directory, 1)
-    machine.down(asked)
+    machine.down(settings)
 
 
 def test_console_without_a_kernels_trouble_is_not_quoted(tmp_path: Path) -> None:
@@ -99,31 +99,31 @@ def test_console_without_a_kernels_trouble_is_not_quoted(tmp_path: Path) -> None
 
 
 def test_start_that_was_asked_for_is_recorded_and_one_that_died_gets_another(
-    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    directory = Path(asked["directory"])
+    directory = Path(settings["directory"])
     assert (boot(directory).exists, boot(directory).running) == (False, False)
     monkeypatch.setenv(BOOT_VARIABLE, "asked")
-    assert machine.up(asked)["boot"] == "asked"
+    assert machine.up(settings)["boot"] == "asked"
     assert boot(directory) == Boot(True, True, "asked")
     process.stop(directory / "process.json")
     dead = boot(directory)
     assert (dead.exists, dead.running) == (True, False) and dead.name != "asked"
     monkeypatch.setenv(BOOT_VARIABLE, dead.name)
-    assert machine.up(asked)["boot"] == dead.name
+    assert machine.up(settings)["boot"] == dead.name
     assert boot(directory) == Boot(True, True, dead.name)
-    machine.down(asked)
+    machine.down(settings)
     # With its folder lost a machine is another one, and must not pass for the one before.
     assert boot(directory).name not in ("asked", dead.name)
 
 
 def test_name_of_a_running_machines_start_is_put_right_without_a_restart(
-    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = machine.up(asked)
+    first = machine.up(settings)
     monkeypatch.setenv(BOOT_VARIABLE, "asked")
-    assert machine.up(asked) == {**first, "boot": "asked"}
-    machine.down(asked)
+    assert machine.up(settings) == {**first, "boot": "asked"}
+    machine.down(settings)
 
 
 @pytest.mark.parametrize(("chosen", "waits"), [("tcg", True), ("kvm", False)])
@@ -142,44 +142,44 @@ def test_emulated_machines_boot_one_after_the_other(tmp_path: Path, chosen: str,
     assert booted.is_set()
 
 
-def test_other_settings_make_another_machine(asked: dict[str, Any]) -> None:
-    first = machine.up(asked)
-    second = machine.up({**asked, "memoryMiB": limits.MEMORY_MIB.minimum})
-    assert running(asked["directory"]) == [second["pid"]]
-    machine.down(asked)
+def test_other_settings_make_another_machine(settings: dict[str, Any]) -> None:
+    first = machine.up(settings)
+    second = machine.up({**settings, "memoryMiB": limits.MEMORY_MIB.minimum})
+    assert running(settings["directory"]) == [second["pid"]]
+    machine.down(settings)
     assert second["hostKey"] != first["hostKey"]
 
 
 def test_a_machine_that_dies_is_told_in_its_own_words_and_leaves_nothing(
-    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_QEMU", "dies")
     with pytest.raises(NodeError, match="cannot set up guest memory"):
-        machine.up(asked)
-    assert not Path(asked["directory"]).exists()
+        machine.up(settings)
+    assert not Path(settings["directory"]).exists()
 
 
-def test_a_mute_machine_is_ended_and_its_console_shown(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mute_machine_is_ended_and_its_console_shown(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_QEMU", "mute")
     monkeypatch.setattr(machine, "SSH_SECONDS", 2)
     with pytest.raises(NodeError, match="reached nothing"):
-        machine.up(asked)
-    assert not Path(asked["directory"]).exists()
-    assert running(asked["directory"]) == []
+        machine.up(settings)
+    assert not Path(settings["directory"]).exists()
+    assert running(settings["directory"]) == []
 
 
-def test_a_failed_restart_keeps_the_disk(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    machine.up(asked)
-    process.stop(Path(asked["directory"]) / "process.json")
+def test_a_failed_restart_keeps_the_disk(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.up(settings)
+    process.stop(Path(settings["directory"]) / "process.json")
     monkeypatch.setenv("FAKE_QEMU", "dies")
     with pytest.raises(NodeError):
-        machine.up(asked)
-    assert (Path(asked["directory"]) / "disk.qcow2").exists()
-    machine.down(asked)
+        machine.up(settings)
+    assert (Path(settings["directory"]) / "disk.qcow2").exists()
+    machine.down(settings)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_start_cleans_up(asked: dict[str, Any], number: signal.Signals) -> None:
+def test_an_interrupted_start_cleans_up(settings: dict[str, Any], number: signal.Signals) -> None:
     begun = subprocess.Popen(
         [sys.executable, "-m", "local.machine", "up"],
         stdin=subprocess.PIPE,
@@ -188,18 +188,18 @@ def test_an_interrupted_start_cleans_up(asked: dict[str, Any], number: signal.Si
         env={**os.environ, "FAKE_QEMU": "mute"},
     )
     assert begun.stdin is not None and begun.stderr is not None
-    begun.stdin.write(json.dumps(asked))
+    begun.stdin.write(json.dumps(settings))
     begun.stdin.close()
-    while not (Path(asked["directory"]) / "console.log").exists():
+    while not (Path(settings["directory"]) / "console.log").exists():
         time.sleep(0.05)
     begun.send_signal(number)
     assert begun.wait(20) == 130
     begun.stderr.close()
-    assert not Path(asked["directory"]).exists()
-    assert running(asked["directory"]) == []
+    assert not Path(settings["directory"]).exists()
+    assert running(settings["directory"]) == []
 
 
-def test_a_killed_start_is_cleaned_up_by_down(asked: dict[str, Any]) -> None:
+def test_a_killed_start_is_cleaned_up_by_down(settings: dict[str, Any]) -> None:
     begun = subprocess.Popen(
         [sys.executable, "-m", "local.machine", "up"],
         stdin=subprocess.PIPE,
@@ -208,30 +208,30 @@ def test_a_killed_start_is_cleaned_up_by_down(asked: dict[str, Any]) -> None:
         env={**os.environ, "FAKE_QEMU": "mute"},
     )
     assert begun.stdin is not None
-    begun.stdin.write(json.dumps(asked))
+    begun.stdin.write(json.dumps(settings))
     begun.stdin.close()
-    while not (Path(asked["directory"]) / "process.json").exists():
+    while not (Path(settings["directory"]) / "process.json").exists():
         time.sleep(0.02)
     begun.kill()
     begun.wait(10)
-    machine.down(asked)
-    assert not Path(asked["directory"]).exists()
-    assert running(asked["directory"]) == []
+    machine.down(settings)
+    assert not Path(settings["directory"]).exists()
+    assert running(settings["directory"]) == []
 
 
-def test_a_folder_that_is_not_a_machines_is_not_emptied(asked: dict[str, Any]) -> None:
-    Path(asked["directory"]).mkdir()
-    (Path(asked["directory"]) / "thesis.txt").write_text("years of work")
+def test_a_folder_that_is_not_a_machines_is_not_emptied(settings: dict[str, Any]) -> None:
+    Path(settings["directory"]).mkdir()
+    (Path(settings["directory"]) / "thesis.txt").write_text("years of work")
     for verb in (machine.up, machine.down):
         with pytest.raises(NodeError, match=r"thesis\.txt"):
-            verb(asked)
-    assert (Path(asked["directory"]) / "thesis.txt").read_text() == "years of work"
+            verb(settings)
+    assert (Path(settings["directory"]) / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_missing_image_is_named_before_anything_is_made(asked: dict[str, Any]) -> None:
+def test_a_missing_image_is_named_before_anything_is_made(settings: dict[str, Any]) -> None:
     with pytest.raises(NodeError, match="/none does not exist"):
-        machine.up({**asked, "disk": "/none"})
-    assert not Path(asked["directory"]).exists()
+        machine.up({**settings, "disk": "/none"})
+    assert not Path(settings["directory"]).exists()
 
 
 @pytest.mark.parametrize(("how", "verdict"), [("kvm-works", True), ("aborts", False), ("kvm-hangs", False)])

@@ -26,8 +26,8 @@ def test_whole_numbers_may_arrive_as_floats() -> None:
 
 
 def test_sizes_and_user_have_defaults() -> None:
-    asked = machine.parse({key: value for key, value in GIVEN.items() if key not in ("memoryMiB", "cores")})
-    assert (asked.memoryMiB, asked.cores, asked.sshUser) == (4096, limits.CORES.default, "node")
+    parsed = machine.parse({key: value for key, value in GIVEN.items() if key not in ("memoryMiB", "cores")})
+    assert (parsed.memoryMiB, parsed.cores, parsed.sshUser) == (4096, limits.CORES.default, "node")
 
 
 @pytest.mark.parametrize(

@@ -24,16 +24,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(folder: Path) -> Iterator[dict[str, Any]]:
-    asked: dict[str, Any] = {"directory": str(folder / "site")}
-    yield site.up(asked)
-    site.down(asked)
+    request: dict[str, Any] = {"directory": str(folder / "site")}
+    yield site.up(request)
+    site.down(request)
 
 
 @pytest.fixture(scope="module")
 def node(folder: Path) -> Iterator[dict[str, Any]]:
-    asked: dict[str, Any] = {"name": "node-1", "directory": str(folder / "machine")}
-    yield machine.up(asked)
-    machine.down(asked)
+    request: dict[str, Any] = {"name": "node-1", "directory": str(folder / "machine")}
+    yield machine.up(request)
+    machine.down(request)
     assert not (folder / "machine").exists()
 
 
@@ -54,9 +54,9 @@ def run(folder: Path, node: dict[str, Any]) -> Run:
 
     def on_node(script: str) -> str:
         command = [*login(folder, node, node["hostKey"]), "sh", "-eu"]
-        done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=600, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        result = subprocess.run(command, input=script, capture_output=True, text=True, timeout=600, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
 
     return on_node
 
@@ -74,9 +74,9 @@ def test_only_the_pinned_host_and_the_one_user_get_through(folder: Path, node: d
         (node["hostKey"], "root", "Permission denied"),
     ):
         command = [*login(folder, node, host_key, user), "true"]
-        done = subprocess.run(command, input="", capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 255
-        assert refusal in done.stderr
+        result = subprocess.run(command, input="", capture_output=True, text=True, timeout=120, check=False)
+        assert result.returncode == 255
+        assert refusal in result.stderr
 
 
 def test_the_node_starts_with_docker_28_and_no_package_source(run: Run) -> None:
@@ -102,8 +102,8 @@ def test_apt_changes_docker_to_27_and_back(served: dict[str, Any], run: Run) -> 
         sudo apt-get -q --error-on=any update"""
     )
     for release in ("27.5.1", "28.5.2"):
-        wanted = " ".join(f"{name}=5:{release}-1~debian.13~trixie" for name in DOCKER)
-        run(f"sudo DEBIAN_FRONTEND=noninteractive apt-get -q -y --allow-downgrades install {wanted}")
+        packages = " ".join(f"{name}=5:{release}-1~debian.13~trixie" for name in DOCKER)
+        run(f"sudo DEBIAN_FRONTEND=noninteractive apt-get -q -y --allow-downgrades install {packages}")
         wait_for_docker(run)
         assert run("sudo docker version -f '{{.Server.Version}} {{.Client.Version}}'") == f"{release} {release}\n"
         assert run("systemctl is-active docker.service docker.socket") == "active\nactive\n"
@@ -116,7 +116,7 @@ def test_the_archive_is_served_with_the_sum_that_is_told(served: dict[str, Any],
 # On each change the proof of tests/e2e/test_local_stack.py boots it.
 @LONG_FORMS
 def test_a_guest_inside_the_node_reaches_user_space(served: dict[str, Any], run: Run) -> None:
-    said = run(
+    output = run(
         f"""cd "$(mktemp -d)"
         curl -fsS {served["archiveUrl"]} | tar -xJ
         for attempt in 1 2 3; do
@@ -129,7 +129,7 @@ def test_a_guest_inside_the_node_reaches_user_space(served: dict[str, Any], run:
         done
         tail -n 5 console"""
     )
-    assert said == "up\n"
+    assert output == "up\n"
 
 
 # On each change tests/e2e/test_local_stack.py starts a killed machine again, as itself.

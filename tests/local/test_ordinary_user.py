@@ -23,12 +23,12 @@ HERE = Path(__file__).resolve().parent
 
 
 def test_machine_boots_and_ends_as_a_user_without_any_right() -> None:
-    found = parts.completed({}, {"disk": "disk", "kernel": "kernel", "initrd": "initrd"})
-    settings = {**found, "name": "plain", "directory": "/mnt/own/machine", "memoryMiB": limits.MEMORY_MIB.minimum}
+    built = parts.completed({}, {"disk": "disk", "kernel": "kernel", "initrd": "initrd"})
+    settings = {**built, "name": "plain", "directory": "/mnt/own/machine", "memoryMiB": limits.MEMORY_MIB.minimum}
     argv = ["unshare", "--mount", "sh", str(HERE / "ordinary_user.sh"), str(HERE.parents[1]), sys.executable]
-    done = subprocess.run(argv, input=json.dumps(settings), capture_output=True, text=True, timeout=500, check=False)
-    assert done.returncode == 0, done.stderr
-    up, status = (json.loads(line) for line in done.stdout.splitlines())
+    result = subprocess.run(argv, input=json.dumps(settings), capture_output=True, text=True, timeout=500, check=False)
+    assert result.returncode == 0, result.stderr
+    up, status = (json.loads(line) for line in result.stdout.splitlines())
     assert status == {"exists": True, "pid": up["pid"], "answers": True}
     assert up["accelerator"] in ("kvm", "tcg")
     ended = Path(f"/proc/{up['pid']}")

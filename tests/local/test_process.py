@@ -130,19 +130,19 @@ def test_a_wanted_port_is_kept_while_it_is_free() -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null"])
 def test_input_that_is_no_object_is_refused_with_a_remedy(text: str) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "local.machine", "down"], input=text, capture_output=True, text=True, timeout=30, check=False
     )
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert "Write the settings as one JSON object. [bad-input]" in done.stderr
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert "Write the settings as one JSON object. [bad-input]" in result.stderr
 
 
 def test_bad_usage_is_told_apart_from_failure() -> None:
     command = [sys.executable, "-m", "local.site", "sideways"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 2
-    assert "up|down" in done.stderr
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert result.returncode == 2
+    assert "up|down" in result.stderr
 
 
 def test_signals_are_restored_after_a_start(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from nodekit.errors import NodeError
 
 
 @pytest.fixture
-def asked(tmp_path: Path) -> dict[str, Any]:
+def settings(tmp_path: Path) -> dict[str, Any]:
     image = tmp_path / "image"
     (image / "site/debian").mkdir(parents=True)
     (image / "site/debian/gpg").write_text("a key")
@@ -21,11 +21,11 @@ def asked(tmp_path: Path) -> dict[str, Any]:
     return {"directory": str(tmp_path / "records"), "site": str(image / "site")}
 
 
-def test_the_site_is_served_under_what_up_prints(asked: dict[str, Any]) -> None:
-    made = site.up(asked)
+def test_the_site_is_served_under_what_up_prints(settings: dict[str, Any]) -> None:
+    result = site.up(settings)
     try:
-        port = made["port"]
-        assert made == {
+        port = result["port"]
+        assert result == {
             "port": port,
             "address": f"http://10.0.2.2:{port}",
             "repository": f"http://10.0.2.2:{port}/debian",
@@ -35,40 +35,40 @@ def test_the_site_is_served_under_what_up_prints(asked: dict[str, Any]) -> None:
         }
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/debian/gpg", timeout=5) as answer:
             assert answer.read() == b"a key"
-        assert site.up(asked) == made
+        assert site.up(settings) == result
     finally:
-        assert site.down(asked) == {"removed": True}
-    assert not Path(asked["directory"]).exists()
+        assert site.down(settings) == {"removed": True}
+    assert not Path(settings["directory"]).exists()
     with pytest.raises(OSError):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/debian/gpg", timeout=5)
-    assert site.down(asked) == {"removed": False}
+    assert site.down(settings) == {"removed": False}
 
 
-def test_a_server_that_died_comes_back_on_its_port(asked: dict[str, Any]) -> None:
-    first = site.up(asked)
-    process.stop(Path(asked["directory"]) / "process.json")
-    assert site.up(asked) == first
-    site.down(asked)
+def test_a_server_that_died_comes_back_on_its_port(settings: dict[str, Any]) -> None:
+    first = site.up(settings)
+    process.stop(Path(settings["directory"]) / "process.json")
+    assert site.up(settings) == first
+    site.down(settings)
 
 
-def test_another_site_is_not_taken_for_this_one(asked: dict[str, Any], tmp_path: Path) -> None:
-    site.up(asked)
+def test_another_site_is_not_taken_for_this_one(settings: dict[str, Any], tmp_path: Path) -> None:
+    site.up(settings)
     other = tmp_path / "other"
     (other / "site/debian").mkdir(parents=True)
     (other / "site/debian/gpg").write_text("another key")
     (other / "image.json").write_text((tmp_path / "image/image.json").read_text())
-    made = site.up({**asked, "site": str(other / "site")})
-    with urllib.request.urlopen(f"http://127.0.0.1:{made['port']}/debian/gpg", timeout=5) as answer:
+    result = site.up({**settings, "site": str(other / "site")})
+    with urllib.request.urlopen(f"http://127.0.0.1:{result['port']}/debian/gpg", timeout=5) as answer:
         assert answer.read() == b"another key"
-    site.down(asked)
+    site.down(settings)
 
 
-def test_a_site_that_cannot_be_served_leaves_nothing(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    (Path(asked["site"]) / "debian/gpg").unlink()
+def test_a_site_that_cannot_be_served_leaves_nothing(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    (Path(settings["site"]) / "debian/gpg").unlink()
     monkeypatch.setattr(site, "START_SECONDS", 1)
     with pytest.raises(NodeError, match="did not start"):
-        site.up(asked)
-    assert not Path(asked["directory"]).exists()
+        site.up(settings)
+    assert not Path(settings["directory"]).exists()
 
 
 def test_a_folder_without_an_image_is_refused(tmp_path: Path) -> None:

@@ -56,9 +56,9 @@ def test_it_is_called_a_stand_in_wherever_it_is_seen(node: DebianNode) -> None:
 
 def test_a_container_runs_in_a_guest_and_its_streams_and_exit_code_come_back(node: DebianNode, docker: Docker) -> None:
     script = "cat /proc/sys/kernel/random/boot_id; echo wrong >&2; id -u; cat /proc/cmdline; exit 7"
-    done = docker(script, "--user", "1000:1000")
-    assert (done.returncode, done.stderr) == (7, "wrong\n")
-    boot, user, line = done.stdout.splitlines()
+    result = docker(script, "--user", "1000:1000")
+    assert (result.returncode, result.stderr) == (7, "wrong\n")
+    boot, user, line = result.stdout.splitlines()
     assert boot != node.ask(*BOOT_ID).strip()
     assert user == "1000"
     assert BASE in line
@@ -93,14 +93,14 @@ def test_masked_paths_keep_a_user_namespace_from_a_proc_of_its_own(docker: Docke
 )
 def test_what_kata_refuses_is_refused_in_its_words(docker: Docker, drop_in: Callable[[str], None], text: str, words: str) -> None:
     drop_in(f"[hypervisor.qemu]\n{text}\n")
-    done = docker("true")
-    assert done.returncode in (125, 127), done.stdout
-    assert "failed to create shim task: " in done.stderr
-    assert words in done.stderr
+    result = docker("true")
+    assert result.returncode in (125, 127), result.stdout
+    assert "failed to create shim task: " in result.stderr
+    assert words in result.stderr
 
 
 def test_a_further_process_and_a_signal_reach_the_guest(node: DebianNode, docker: Docker) -> None:
-    said = node.ask(
+    output = node.ask(
         "sh",
         "-euc",
         """
@@ -114,7 +114,7 @@ def test_a_further_process_and_a_signal_reach_the_guest(node: DebianNode, docker
         wait
         """,
     )
-    boot, *rest = said.split()
+    boot, *rest = output.split()
     assert boot != node.ask(*BOOT_ID).strip()
     assert rest == ["1000", "3", "9"]
 

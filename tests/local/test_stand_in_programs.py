@@ -20,10 +20,10 @@ pytestmark = [
 @pytest.mark.parametrize("verb", ["vet", "test"])
 def test_go_finds_nothing_wrong(verb: str) -> None:
     environment = {**os.environ, "GOFLAGS": "-mod=readonly -buildvcs=false", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
-    done = subprocess.run(["go", verb, "./..."], cwd=GROUP, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = subprocess.run(["go", verb, "./..."], cwd=GROUP, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_the_code_is_formatted() -> None:
-    done = subprocess.run(["gofmt", "-l", "."], cwd=GROUP, capture_output=True, text=True, check=True)
-    assert done.stdout == ""
+    result = subprocess.run(["gofmt", "-l", "."], cwd=GROUP, capture_output=True, text=True, check=True)
+    assert result.stdout == ""

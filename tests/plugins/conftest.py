@@ -200,7 +200,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
     }
     environment.pop("SSH_AUTH_SOCK", None)
-    made = Stack(folder, environment)
-    made.run("plugin", "install", "resource", "command", "1.2.1", "--file", str(launcher))
-    made.run("stack", "init", "test")
-    yield made
+    result = Stack(folder, environment)
+    result.run("plugin", "install", "resource", "command", "1.2.1", "--file", str(launcher))
+    result.run("stack", "init", "test")
+    yield result

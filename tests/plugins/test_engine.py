@@ -22,10 +22,10 @@ def test_life_of_a_command(stack: Stack, sshd: Sshd, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
 
     def program(**arguments: str) -> None:
-        given = "".join(f"    {name}={value},\n" for name, value in arguments.items())
+        properties = "".join(f"    {name}={value},\n" for name, value in arguments.items())
         stack.program(
             f"node = remote.Command('node',\n    connection={sshd.connection!r},\n"
-            f"    delete='echo delete after $PULUMI_COMMAND_STDOUT >> {journal}; cat >> {journal}',\n{given})\n"
+            f"    delete='echo delete after $PULUMI_COMMAND_STDOUT >> {journal}; cat >> {journal}',\n{properties})\n"
             "pulumi.export('printed', node.stdout)\n"
         )
 

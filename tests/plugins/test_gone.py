@@ -35,10 +35,10 @@ def journal(tmp_path: Path) -> Path:
     return tmp_path / "journal"
 
 
-def write(stack: Stack, sshd: Sshd, journal: Path, said: str = "made", gone: bool = False) -> None:
+def write(stack: Stack, sshd: Sshd, journal: Path, text: str = "made", gone: bool = False) -> None:
     """The program, for the host as it is or `gone`."""
-    given = {"port": sshd.port, "user": sshd.user, "host_key": sshd.host_key, "private_key": sshd.private_key}
-    stack.program(PROGRAM.format(root=str(ROOT), journal=journal, said=said, gone=gone, **given))
+    login = {"port": sshd.port, "user": sshd.user, "host_key": sshd.host_key, "private_key": sshd.private_key}
+    stack.program(PROGRAM.format(root=str(ROOT), journal=journal, said=text, gone=gone, **login))
 
 
 def test_host_that_is_gone_leaves_the_stack_without_being_contacted(stack: Stack, sshd: Sshd, journal: Path) -> None:
@@ -47,7 +47,7 @@ def test_host_that_is_gone_leaves_the_stack_without_being_contacted(stack: Stack
     sshd.stop()
     refused = stack.run("destroy", "--yes", fails=True)
     assert "cannot reach 127.0.0.1" in refused and "`gone: true`" in refused and "retainOnDelete" in refused
-    write(stack, sshd, journal, said="changed", gone=True)
+    write(stack, sshd, journal, text="changed", gone=True)
     stack.up()
     stack.run("destroy", "--yes")
     assert journal.read_text() == "made\n"
@@ -61,11 +61,11 @@ def test_host_that_answers_is_undone(stack: Stack, sshd: Sshd, journal: Path) ->
 
 
 def test_host_with_another_key_is_refused_with_both_fingerprints(stack: Stack, sshd: Sshd, journal: Path) -> None:
-    shown = sshd.host_key
+    actual = sshd.host_key
     _, other = new_key()
     sshd.host_key = other
     write(stack, sshd, journal)
-    said = stack.up(fails=True)
-    for key in (other, shown):
-        assert asyncssh.import_public_key(key).get_fingerprint() in said
+    output = stack.up(fails=True)
+    for key in (other, actual):
+        assert asyncssh.import_public_key(key).get_fingerprint() in output
     assert not journal.exists()

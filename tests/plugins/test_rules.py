@@ -134,10 +134,10 @@ def test_wire_keeps_secrets_unknowns_and_hashes() -> None:
 
 
 def _feed(logging: str | None, *parts: tuple[str, bytes]) -> tuple[Output, list[str]]:
-    shown: list[str] = []
+    lines: list[str] = []
 
     async def show(line: str) -> None:
-        shown.append(line)
+        lines.append(line)
 
     async def feed() -> Output:
         output = Output(logging, show)
@@ -146,16 +146,16 @@ def _feed(logging: str | None, *parts: tuple[str, bytes]) -> tuple[Output, list[
         await output.close()
         return output
 
-    return asyncio.run(feed()), shown
+    return asyncio.run(feed()), lines
 
 
 @pytest.mark.parametrize(
-    ("logging", "shown"),
+    ("logging", "expected"),
     [(None, ["a", "e", "b"]), ("stdoutAndStderr", ["a", "e", "b"]), ("stdout", ["a", "b"]), ("stderr", ["e"]), ("none", [])],
 )  # fmt: skip
-def test_logging_chooses_the_streams(logging: str | None, shown: list[str]) -> None:
+def test_logging_chooses_the_streams(logging: str | None, expected: list[str]) -> None:
     output, lines = _feed(logging, ("stdout", b"a\nb"), ("stderr", b"e\n"))
-    assert lines == shown
+    assert lines == expected
     assert (output.text("stdout"), output.text("stderr")) == ("a\nb", "e")
 
 

@@ -42,7 +42,7 @@ def archive(path: Path | str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def there(tmp_path: Path) -> Path:
+def remote(tmp_path: Path) -> Path:
     """An existing folder of the machine."""
     (tmp_path / "there").mkdir()
     return tmp_path / "there"
@@ -57,12 +57,12 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "tree"
 
 
-def test_text(sshd: Sshd, there: Path) -> None:
-    (there / "old").write_text("much longer than the new text")
-    copy(sshd, text("grüße"), there / "new" / "folder" / "file", there / "old")
-    assert (there / "new" / "folder" / "file").read_text() == (there / "old").read_text() == "grüße"
+def test_text(sshd: Sshd, remote: Path) -> None:
+    (remote / "old").write_text("much longer than the new text")
+    copy(sshd, text("grüße"), remote / "new" / "folder" / "file", remote / "old")
+    assert (remote / "new" / "folder" / "file").read_text() == (remote / "old").read_text() == "grüße"
     with pytest.raises(CommandError, match="is a directory; when using a text asset, remotePath must be a file path"):
-        copy(sshd, text("x"), there)
+        copy(sshd, text("x"), remote)
 
 
 def test_a_full_disk_is_told_with_a_remedy_although_the_protocol_has_no_word_for_it(sshd: Sshd) -> None:
@@ -70,38 +70,38 @@ def test_a_full_disk_is_told_with_a_remedy_although_the_protocol_has_no_word_for
         copy(sshd, text("x"), Path("/dev/full"))
 
 
-def test_file(sshd: Sshd, there: Path, tree: Path) -> None:
-    copy(sshd, file(tree / "deep" / "b"), there, there / "new" / "name")
-    copy(sshd, archive(tree / "a"), there / "new" / "name2")
+def test_file(sshd: Sshd, remote: Path, tree: Path) -> None:
+    copy(sshd, file(tree / "deep" / "b"), remote, remote / "new" / "name")
+    copy(sshd, archive(tree / "a"), remote / "new" / "name2")
     content = (tree / "deep" / "b").read_bytes()
-    assert (there / "b").read_bytes() == (there / "new" / "name").read_bytes() == content
-    assert (there / "new" / "name2").read_text() == "a"
+    assert (remote / "b").read_bytes() == (remote / "new" / "name").read_bytes() == content
+    assert (remote / "new" / "name2").read_text() == "a"
 
 
-def test_folder(sshd: Sshd, there: Path, tree: Path) -> None:
-    copy(sshd, archive(tree), there, there / "new", there)
-    copy(sshd, archive(f"{tree}/"), there / "inside" / "it")
-    for place in (there / "tree", there / "new" / "tree", there / "inside" / "it"):
+def test_folder(sshd: Sshd, remote: Path, tree: Path) -> None:
+    copy(sshd, archive(tree), remote, remote / "new", remote)
+    copy(sshd, archive(f"{tree}/"), remote / "inside" / "it")
+    for place in (remote / "tree", remote / "new" / "tree", remote / "inside" / "it"):
         assert (place / "a").read_text() == "a"
         assert (place / "deep" / "b").read_bytes() == (tree / "deep" / "b").read_bytes()
-    (there / "taken").write_text("")
+    (remote / "taken").write_text("")
     with pytest.raises(CommandError, match="taken exists but is not a directory"):
-        copy(sshd, archive(tree), there / "taken")
+        copy(sshd, archive(tree), remote / "taken")
 
 
-def test_what_fails_is_named(sshd: Sshd, there: Path, tree: Path) -> None:
+def test_what_fails_is_named(sshd: Sshd, remote: Path, tree: Path) -> None:
     with pytest.raises(CommandError, match=r"the source cannot be read: .*nowhere"):
-        copy(sshd, file("/nowhere"), there)
+        copy(sshd, file("/nowhere"), remote)
     with pytest.raises(CommandError, match=f"copying to {sshd.user}@127.0.0.1:{sshd.port} path /proc/nowhere/x failed"):
         copy(sshd, file(tree / "a"), Path("/proc/nowhere/x"))
 
 
-def test_copies_find_room_beside_commands(start_sshd: StartSshd, there: Path) -> None:
+def test_copies_find_room_beside_commands(start_sshd: StartSshd, remote: Path) -> None:
     sshd = start_sshd("MaxSessions 1")
 
     async def main() -> None:
         pool, connection = Pool(), Connection.parse(sshd.connection)
-        targets = [there / str(n) for n in range(3)]
+        targets = [remote / str(n) for n in range(3)]
         await asyncio.gather(*(upload(pool, connection, text("x"), str(target), _ignore) for target in targets))
         pool.close()
         assert [target.read_text() for target in targets] == ["x"] * 3

@@ -55,9 +55,9 @@ KEY = "-----BEGIN OPENSSH PRIVATE KEY-----"
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A copy of the project, with stack `local`."""
-    made = Checkout(tmp_path_factory.mktemp("checkout"))
-    made.pulumi("stack", "init", "local")
-    return made
+    result = Checkout(tmp_path_factory.mktemp("checkout"))
+    result.pulumi("stack", "init", "local")
+    return result
 
 
 class Program(Checkout):
@@ -72,13 +72,13 @@ class Program(Checkout):
         self.settings = folder / "Pulumi.local.yaml"
         self.salt = yaml.safe_load(self.settings.read_text())
 
-    def preview(self, given: dict[str, Any], *more: str, secret: str = "", ok: bool = False) -> str:
+    def preview(self, inputs: dict[str, Any], *options: str, secret: str = "", ok: bool = False) -> str:
         """What the engine says of the program with this configuration."""
-        config = {f"given:{key}": value for key, value in given.items()}
+        config = {f"given:{key}": value for key, value in inputs.items()}
         self.settings.write_text(yaml.safe_dump({**self.salt, "config": config}))
         if secret:
             self.pulumi("config", "set", "--secret", "given:kept", stdin=secret)
-        return self.pulumi("preview", *self.pack, *more, ok=ok)
+        return self.pulumi("preview", *self.pack, *options, ok=ok)
 
 
 @pytest.fixture(scope="module")
@@ -87,27 +87,27 @@ def program(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Pro
     return Program(tmp_path_factory.mktemp("program"), checkout)
 
 
-def held(said: str) -> bool:
+def held(output: str) -> bool:
     """Whether the engine says that it looked at the stack with the pack, and found nothing."""
-    return any("✅ kata-nodes@" in line for line in said.splitlines()) and "[mandatory]" not in said
+    return any("✅ kata-nodes@" in line for line in output.splitlines()) and "[mandatory]" not in output
 
 
 def test_local_stack_passes(checkout: Checkout) -> None:
-    said = checkout.pulumi("preview", "--stack", "local", "--policy-pack", "tools/policy")
-    assert held(said), said
-    assert "can't run policy" not in said
+    output = checkout.pulumi("preview", "--stack", "local", "--policy-pack", "tools/policy")
+    assert held(output), output
+    assert "can't run policy" not in output
 
 
 def test_program_that_keeps_every_rule_passes(program: Program) -> None:
-    said = program.preview(SAFE, secret=KEY, ok=True)
-    assert held(said), said
+    output = program.preview(SAFE, secret=KEY, ok=True)
+    assert held(output), output
 
 
 UNPROVEN = {"dockerVersion": "27.5.1", "kataVersion": "3.27.0", "kataRuntime": "go"}
 
 
 @pytest.mark.parametrize(
-    ("wrong", "policy", "said"),
+    ("wrong", "policy", "words"),
     [
         ({"pod": {**SAFE["pod"], "runtimeClassName": "runc"}}, "sandbox-pods", ["pod-capabilities", "Set runtimeClassName"]),
         ({"pod": {**SAFE["pod"], "hostNetwork": True}}, "sandbox-pods", ["pod-reaches-node", "Remove hostNetwork"]),
@@ -129,11 +129,11 @@ UNPROVEN = {"dockerVersion": "27.5.1", "kataVersion": "3.27.0", "kataRuntime": "
     ],
 )
 def test_program_that_breaks_a_rule_is_refused_with_the_remedy(
-    program: Program, wrong: dict[str, Any], policy: str, said: list[str]
+    program: Program, wrong: dict[str, Any], policy: str, words: list[str]
 ) -> None:
     output = program.preview({**SAFE, **wrong})
     assert f"[mandatory]  {policy}" in output
-    for text in said:
+    for text in words:
         assert text in output
     assert KEY not in output
     assert "Traceback" not in output
@@ -142,8 +142,8 @@ def test_program_that_breaks_a_rule_is_refused_with_the_remedy(
 def test_what_a_preview_cannot_know_is_refused_before_it_is_made(program: Program) -> None:
     assert held(program.preview({"pod": SAFE["pod"], "later": "runc"}, ok=True))
     try:
-        said = program.pulumi("up", "--yes", "--skip-preview", *program.pack, ok=False)
-        assert "[mandatory]  sandbox-pods" in said and "RuntimeClass runc" in said
+        output = program.pulumi("up", "--yes", "--skip-preview", *program.pack, ok=False)
+        assert "[mandatory]  sandbox-pods" in output and "RuntimeClass runc" in output
         kinds = program.types()
         assert "command:local:Command" in kinds and "kubernetes:core/v1:Pod" not in kinds
     finally:
@@ -153,10 +153,10 @@ def test_what_a_preview_cannot_know_is_refused_before_it_is_made(program: Progra
 def test_classes_and_levels_are_settings(program: Program, tmp_path: Path) -> None:
     mine = {**SAFE, "pod": {**SAFE["pod"], "runtimeClassName": "mine"}}
     settings = tmp_path / "settings.json"
-    more = ("--policy-pack-config", str(settings))
+    options = ("--policy-pack-config", str(settings))
     settings.write_text(json.dumps({"sandbox-pods": {"runtimeClasses": ["mine"]}}))
-    assert held(program.preview(mine, *more, ok=True))
+    assert held(program.preview(mine, *options, ok=True))
     settings.write_text(json.dumps({"sandbox-pods": "advisory"}))
-    assert "[advisory]  sandbox-pods" in program.preview(mine, *more, ok=True)
+    assert "[advisory]  sandbox-pods" in program.preview(mine, *options, ok=True)
     settings.write_text(json.dumps({"sandbox-pods": {"runtimeClasses": []}}))
-    assert "runtimeClasses" in program.preview(mine, *more)
+    assert "runtimeClasses" in program.preview(mine, *options)

@@ -48,21 +48,23 @@ def codes(errors: list[NodeError]) -> list[str]:
 
 def sent(recorder: Recorder) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Name, type and inputs of every resource, as an engine would send them to a pack."""
-    for name, one in recorder.by_name.items():
-        yield name, one.type, stack_policy.values(json_format.MessageToDict(one.request.object))
+    for name, recorded in recorder.by_name.items():
+        yield name, recorded.type, stack_policy.values(json_format.MessageToDict(recorded.request.object))
 
 
 def refused(recorder: Recorder) -> list[str]:
     """All that the pack would say of a stack."""
-    said = [error.sentence() for _, kind, given in sent(recorder) for judge in JUDGES for error in judge(kind, given, SETTINGS)]
-    made = [Resource(one.name, one.type, one.name, one.parent) for one in recorder.by_name.values()]
-    return said + [error.sentence() for _, error in stack_policy.proofs(made)]
+    sentences = [
+        error.sentence() for _, kind, inputs in sent(recorder) for judge in JUDGES for error in judge(kind, inputs, SETTINGS)
+    ]
+    resources = [Resource(recorded.name, recorded.type, recorded.name, recorded.parent) for recorded in recorder.by_name.values()]
+    return sentences + [error.sentence() for _, error in stack_policy.proofs(resources)]
 
 
 @pytest.fixture
 def answering(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster with two nodes that pass."""
-    monkeypatch.setattr(kata_proof, "reader", lambda given, kubeconfig: FakeCluster())
+    monkeypatch.setattr(kata_proof, "reader", lambda args, kubeconfig: FakeCluster())
     monkeypatch.setattr(kata_deploy, "cluster", lambda kubeconfig, context: FakeCluster())
 
 
@@ -107,23 +109,23 @@ def test_rules_see_what_the_stacks_pass_on(answering: None) -> None:
     recorder = stack(
         {**EXISTING, "kubernetes": {"proof": {"nodes": ["one"], "image": "proof@sha256:0"}}}, secrets={"kubeconfig": KUBECONFIG}
     )
-    given = {name: inputs for name, _, inputs in sent(recorder)}
-    assert codes(stack_policy.pods("kubernetes:", given["sandbox-template"], {"runtimeClasses": ["other"]})) == [
+    by_name = {name: inputs for name, _, inputs in sent(recorder)}
+    assert codes(stack_policy.pods("kubernetes:", by_name["sandbox-template"], {"runtimeClasses": ["other"]})) == [
         "pod-capabilities"
     ]
-    assert codes(stack_policy.pods("kubernetes:", given["proof-one"], {"runtimeClasses": ["other"]})) == ["pod-capabilities"]
-    assert isinstance(given["nodes-a-program"]["connection"], Secret)
-    assert "version" in json.loads(given["nodes-a-docker"]["stdin"])
+    assert codes(stack_policy.pods("kubernetes:", by_name["proof-one"], {"runtimeClasses": ["other"]})) == ["pod-capabilities"]
+    assert isinstance(by_name["nodes-a-program"]["connection"], Secret)
+    assert "version" in json.loads(by_name["nodes-a-docker"]["stdin"])
 
 
 # --- pods
 
 
-def spec(*add: object, **more: Any) -> dict[str, Any]:
+def spec(*add: object, **fields: Any) -> dict[str, Any]:
     """Of a pod under Kata whose container adds these."""
     context: dict[str, Any] = {"capabilities": {"add": list(add)}}
-    made = {"runtimeClassName": "kata-qemu", "containers": [{"name": "c", "securityContext": context}], **more}
-    return {key: value for key, value in made.items() if value is not None}
+    body = {"runtimeClassName": "kata-qemu", "containers": [{"name": "c", "securityContext": context}], **fields}
+    return {key: value for key, value in body.items() if value is not None}
 
 
 def kinds(body: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -173,7 +175,7 @@ def test_safe_pod_passes(body: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("place", ["containers", "initContainers", "ephemeralContainers"])
 @pytest.mark.parametrize(
-    ("body", "code", "said"),
+    ("body", "code", "message"),
     [
         (spec("NET_ADMIN"), "pod-capabilities", "exactly NET_ADMIN and SYS_ADMIN"),
         (spec("SYS_ADMIN", "CHOWN"), "pod-capabilities", "exactly"),
@@ -191,11 +193,11 @@ def test_safe_pod_passes(body: dict[str, Any]) -> None:
         (spec(*BOTH, runtimeClassName=Unknown(), hostPID=True), "pod-reaches-node", "hostPID"),
     ],
 )
-def test_unsafe_pod_is_refused(body: dict[str, Any], code: str, said: str, place: str) -> None:
+def test_unsafe_pod_is_refused(body: dict[str, Any], code: str, message: str, place: str) -> None:
     body = {place if key == "containers" else key: value for key, value in body.items()}
     (error,) = stack_policy.pods("kubernetes:core/v1:Pod", {"spec": body}, SETTINGS)
     assert error.code == code
-    assert said in error.message
+    assert message in error.message
 
 
 @pytest.mark.parametrize("name", ["kata-qemu", "runc", None])
@@ -224,12 +226,12 @@ def test_what_is_secret_is_judged_as_well() -> None:
 )
 def test_pair_that_breaks_is_refused_in_plan_and_state(docker: Any, kata: str, fine: bool, first: str) -> None:
     plan = {"plan": {"dockerVersion": docker, "kataVersion": kata, "kataRuntime": "go"}}
-    wanted = [] if fine else ["docker-kata-incompatible"]
-    assert codes(stack_policy.pairs("kata-nodes:index:KataNode", plan, {})) == wanted
+    expected = [] if fine else ["docker-kata-incompatible"]
+    assert codes(stack_policy.pairs("kata-nodes:index:KataNode", plan, {})) == expected
     if isinstance(docker, str):
         state = json.dumps({"version": docker, "kataVersion": kata, "kataRuntime": "go"}, indent=1)
         stdin = {"stdin": Secret(first + state)}
-        assert codes(stack_policy.pairs("command:remote:Command", stdin, {})) == wanted
+        assert codes(stack_policy.pairs("command:remote:Command", stdin, {})) == expected
     for stdin in ("echo {", "[]", Unknown(), None):
         assert stack_policy.pairs("command:remote:Command", {"stdin": stdin}, {}) == []
 
@@ -284,11 +286,13 @@ def test_secret_in_plain_is_refused_and_never_shown(inputs: dict[str, Any], at: 
     (error,) = stack_policy.plain_secrets("kubernetes:core/v1:ConfigMap", inputs, {})
     assert error.code == "secret-in-plain"
     assert error.message.startswith(f"{at} holds ")
-    for shown in ("hunter2", "OPENSSH", "user:pass", "ghp_a1", "abc123def456", "abcdef"):
-        assert shown not in error.sentence()
+    for secret in ("hunter2", "OPENSSH", "user:pass", "ghp_a1", "abc123def456", "abcdef"):
+        assert secret not in error.sentence()
 
 
-@pytest.mark.parametrize("wrap", [lambda one: Secret(one), lambda one: {key: Secret(value) for key, value in one.items()}])
+@pytest.mark.parametrize(
+    "wrap", [lambda text: Secret(text), lambda mapping: {key: Secret(value) for key, value in mapping.items()}]
+)
 def test_secret_that_is_kept_passes(wrap: Any) -> None:
     connection = wrap({"privateKey": KEY, "password": "hunter2"})
     assert stack_policy.plain_secrets("command:remote:Command", {"connection": connection}, {}) == []
@@ -343,7 +347,7 @@ TEMPLATE = Resource("urn:t", "kata-nodes:index:SandboxPodTemplate", "t", "")
 
 
 @pytest.mark.parametrize(
-    ("resources", "wanted"),
+    ("resources", "expected"),
     [
         ([], []),
         ([NODE, PROVEN, TEMPLATE], []),
@@ -357,10 +361,10 @@ TEMPLATE = Resource("urn:t", "kata-nodes:index:SandboxPodTemplate", "t", "")
         ([TEMPLATE], ["urn:t"]),
     ],
 )
-def test_nothing_goes_without_its_proof(resources: list[Resource], wanted: list[str]) -> None:
-    found = stack_policy.proofs(resources)
-    assert [urn for urn, _ in found] == wanted
-    assert {error.code for _, error in found} <= {"proof-missing"}
+def test_nothing_goes_without_its_proof(resources: list[Resource], expected: list[str]) -> None:
+    errors = stack_policy.proofs(resources)
+    assert [urn for urn, _ in errors] == expected
+    assert {error.code for _, error in errors} <= {"proof-missing"}
 
 
 # --- the same in constructors
@@ -377,9 +381,9 @@ def fails(program: Any, code: str) -> None:
 
 def node(docker: str = "27.5.1", kata: str = "3.27.0", **connection: Any) -> Any:
     """A program with one node."""
-    there: dict[str, Any] = {"address": "192.0.2.1", "host_key": HOST_KEY, **connection}
+    hop: dict[str, Any] = {"address": "192.0.2.1", "host_key": HOST_KEY, **connection}
     args: dict[str, Any] = {
-        "connection": there,
+        "connection": hop,
         "docker": {"version": docker},
         "kata": {"version": kata, "install_release": False},
     }
@@ -427,19 +431,19 @@ def test_constructor_takes_what_the_pack_passes(answering: None) -> None:
 
 
 def test_template_of_the_component_is_held_to_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    def made() -> Any:
+    def template() -> Any:
         return SandboxPodTemplate(
             "t",
             {"template": "t", "namespace": "n", "runtime_class": "kata-qemu", "image": "i", "nested_sandbox": True},
         )
 
-    assert "t-template" in run(made).by_name
+    assert "t-template" in run(template).by_name
     monkeypatch.setattr(pod, "security_context", lambda *_, **__: {"privileged": True})
-    fails(made, "pod-reaches-node")
+    fails(template, "pod-reaches-node")
 
 
 @pytest.mark.parametrize("variant", [{}, {"ordinary_user": True}, {"nested_sandbox": False}, {"read_only_root": False}])
 def test_every_variant_of_the_template_is_safe(variant: dict[str, Any]) -> None:
-    made = pod.template("i", "kata-fc", {}, entry=script("entry.sh"), **variant)
-    assert pod_safety.safe(made) is made
-    assert stack_policy.pods("kubernetes:core/v1:PodTemplate", {"template": made}, SETTINGS) == []
+    template = pod.template("i", "kata-fc", {}, entry=script("entry.sh"), **variant)
+    assert pod_safety.safe(template) is template
+    assert stack_policy.pods("kubernetes:core/v1:PodTemplate", {"template": template}, SETTINGS) == []

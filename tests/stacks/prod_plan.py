@@ -21,18 +21,18 @@ STACK = Path(__file__).resolve().parents[2] / "stacks" / "Pulumi.prod.yaml"
 UNKNOWN = "(known after apply)"
 
 
-def shown(value: Any, key: str = "") -> Any:
+def readable(value: Any, key: str = "") -> Any:
     """An input as the plan shows it: what a node is told as its document, a script by its first comment, no other long text."""
     if isinstance(value, dict):
-        return {name: shown(one, name) for name, one in sorted(value.items())}
+        return {name: readable(inner, name) for name, inner in sorted(value.items())}
     if isinstance(value, list):
-        return [shown(one) for one in value]
+        return [readable(item) for item in value]
     if not isinstance(value, str | int | float | bool | None):
         return UNKNOWN
     if not isinstance(value, str):
         return value
     if key == "stdin" and value.startswith("{"):
-        return shown(json.loads(value))
+        return readable(json.loads(value))
     if value.startswith("#!"):
         return f"(script) {value.splitlines()[1].lstrip('# ')}"
     digest = bundle.cached()[1]
@@ -40,20 +40,20 @@ def shown(value: Any, key: str = "") -> Any:
     return "DIGEST" if key == "digest" else text
 
 
-def resource(one: Recorded) -> dict[str, Any]:
+def resource(recorded: Recorded) -> dict[str, Any]:
     """One planned resource, without its options' defaults."""
-    inputs = {key: shown(value, key) for key, value in sorted(one.inputs.items()) if value is not None}
-    for key in filter(one.is_secret, inputs):
+    inputs = {key: readable(value, key) for key, value in sorted(recorded.inputs.items()) if value is not None}
+    for key in filter(recorded.is_secret, inputs):
         # The reader must see that a secret is not known yet: what is known contacts the cluster in a preview.
         inputs[key] = "(secret, known after apply)" if inputs[key] == UNKNOWN else "(secret)"
-    request = one.request
+    request = recorded.request
     options = {
-        "parent": one.parent,
+        "parent": recorded.parent,
         "replaceOnChanges": sorted(request.replaceOnChanges),
         "deletedWith": request.deletedWith.rsplit("::", 1)[-1],
         "protect": bool(request.protect),
     }
-    return {"type": one.type, **{key: value for key, value in options.items() if value}, "inputs": inputs}
+    return {"type": recorded.type, **{key: value for key, value in options.items() if value}, "inputs": inputs}
 
 
 def plan() -> str:
@@ -62,7 +62,7 @@ def plan() -> str:
     with mock.patch.object(aws_preflight, "has_credentials", lambda: False):
         recorded = stack(config, preview=True, secrets={"kubeconfig": KUBECONFIG})
     resources = {
-        name: resource(one) for name, one in sorted(recorded.by_name.items()) if not one.type.startswith("pulumi:pulumi:")
+        name: resource(child) for name, child in sorted(recorded.by_name.items()) if not child.type.startswith("pulumi:pulumi:")
     }
     head = "# What a preview of stack prod plans. Written by make generate, compared by a test: a review sees what changes.\n"
     return head + yaml.safe_dump(resources, sort_keys=False, width=130, allow_unicode=True)

@@ -43,7 +43,12 @@ def test_a_sandbox_that_was_tried_and_works_is_a_passed_row_that_says_where() ->
 
 
 @pytest.mark.parametrize(
-    "name", [one.name for one in COMMANDS if "sandbox-runtime" in one.sandboxes and not one.optional and one.mode != "weak"]
+    "name",
+    [
+        command.name
+        for command in COMMANDS
+        if "sandbox-runtime" in command.sandboxes and not command.optional and command.mode != "weak"
+    ],
 )
 @pytest.mark.parametrize("value", [None, False])
 def test_a_rung_that_failed_or_was_not_tried_is_no_passed_row(name: str, value: bool | None) -> None:

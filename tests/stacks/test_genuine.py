@@ -87,14 +87,17 @@ def test_machine_with_everything_is_refused_nothing(machine: Machine) -> None:
 
 
 def test_each_thing_that_is_missing_is_named(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    with site(200) as there, site(404) as absent:
+    with site(200) as reachable, site(404) as absent:
         machine.boots = False
-        assert f"no guest boots with {machine.device} on this machine" in refused([there])
+        assert f"no guest boots with {machine.device} on this machine" in refused([reachable])
         monkeypatch.setattr(genuine.os, "access", lambda *_: False)
-        assert f"this user may not open {machine.device}" in refused([there])
+        assert f"this user may not open {machine.device}" in refused([reachable])
         machine.device.unlink()
-        said = refused([there, absent])
-        assert f"this machine has no {machine.device}; {absent} cannot be reached from this machine" in said and there not in said
+        message = refused([reachable, absent])
+        assert (
+            f"this machine has no {machine.device}; {absent} cannot be reached from this machine" in message
+            and reachable not in message
+        )
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     assert "Connection refused" in refused([f"http://127.0.0.1:{port}/gpg"])
@@ -114,14 +117,14 @@ def test_image_is_built_by_up_alone_and_a_guest_tried_in_it(machine: Machine, mo
 
     ask = genuine.parts.from_set_up
 
-    def asked(*arguments: str) -> object:
+    def set_up(*arguments: str) -> object:
         if arguments:
             return ask(*arguments)
         built.append(True)
         (machine.image / "image.json").touch()
         return {}
 
-    monkeypatch.setattr(genuine.parts, "asked", asked)
+    monkeypatch.setattr(genuine.parts, "from_set_up", set_up)
     machine.boots = False
     genuine.refuse_where_impossible("genuine", [], build=False)
     assert built == [] and machine.tried == 0
@@ -130,19 +133,19 @@ def test_image_is_built_by_up_alone_and_a_guest_tried_in_it(machine: Machine, mo
 
 def run(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], preview: bool, reached: bool = True) -> Recorder:
     """The whole program with these settings, where the sites are played."""
-    said = "cannot be reached from this machine (played)"
-    monkeypatch.setattr(genuine, "unreached", lambda address: None if reached else f"{address} {said}")
+    reason = "cannot be reached from this machine (played)"
+    monkeypatch.setattr(genuine, "unreached", lambda address: None if reached else f"{address} {reason}")
     ask = genuine.parts.from_set_up
-    monkeypatch.setattr(genuine.parts, "asked", lambda *arguments: ask(*arguments) if arguments else {})
+    monkeypatch.setattr(genuine.parts, "from_set_up", lambda *arguments: ask(*arguments) if arguments else {})
     return stack(config, preview)
 
 
 @pytest.mark.parametrize("preview", [True, False])
 def test_plan_has_the_real_parts_on_a_local_machine(machine: Machine, monkeypatch: pytest.MonkeyPatch, preview: bool) -> None:
-    made = run(monkeypatch, CONFIG, preview).by_name
-    assert "site" not in made and made["local-0-machine"].type == "command:local:Command"
-    told = str({name: one.inputs for name, one in made.items() if name.startswith("local-0")})
-    assert "https://download.docker.com/linux/{id}" in told and KATA in told and "28.5.1" in told
+    resources = run(monkeypatch, CONFIG, preview).by_name
+    assert "site" not in resources and resources["local-0-machine"].type == "command:local:Command"
+    inputs = str({name: resource.inputs for name, resource in resources.items() if name.startswith("local-0")})
+    assert "https://download.docker.com/linux/{id}" in inputs and KATA in inputs and "28.5.1" in inputs
 
 
 def test_nothing_is_made_where_a_site_is_not_reached(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,11 +155,11 @@ def test_nothing_is_made_where_a_site_is_not_reached(machine: Machine, monkeypat
 
 
 def test_preview_says_what_up_would_refuse_and_plans_it_all_the_same(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    warnings: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", warnings.append)
     machine.device.unlink()
     assert "local-0-proof" in run(monkeypatch, CONFIG, preview=True, reached=False).by_name
-    (warning,) = said
+    (warning,) = warnings
     assert f"this machine has no {machine.device}; {DOCKER} cannot be reached" in warning and "stack local" in warning
 
 

@@ -17,7 +17,7 @@ def test_defaults_take_nothing_over_and_let_nothing_through() -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "said"),
+    ("section", "words"),
     [
         ({"adopt": True}, ["kata-nodes:kubernetes.adopt", "no such key"]),
         ({"tolerations": ["a b"]}, ["kubernetes.tolerations", "KEY[=VALUE][:EFFECT]", "kubectl taint", "[bad-input]"]),
@@ -58,8 +58,8 @@ def test_defaults_take_nothing_over_and_let_nothing_through() -> None:
         ({"kataDeploy": {"chart": "--set=a"}}, ["kubernetes.kataDeploy.chart", "'--set=a'"]),
     ],
 )
-def test_setting_is_refused_in_words(section: dict[str, Any], said: list[str]) -> None:
-    refused(*said, kubernetes=section)
+def test_setting_is_refused_in_words(section: dict[str, Any], words: list[str]) -> None:
+    refused(*words, kubernetes=section)
 
 
 ALONE: dict[str, Any] = {"proof": {"selector": "katacontainers.io/kata-runtime=true", "image": "proof@sha256:0"}}
@@ -133,7 +133,7 @@ def test_handler_is_the_one_whose_guests_get_the_parameters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kubernetes", "sections", "said"),
+    ("kubernetes", "sections", "words"),
     [
         ({}, {"docker": {"version": "27.5.1"}}, ["docker: settings of nodes, and the stack has none", "add nodes"]),
         ({}, {"kata": {"configPath": "/a"}}, ["kata.configPath: settings of nodes"]),
@@ -151,9 +151,9 @@ def test_handler_is_the_one_whose_guests_get_the_parameters() -> None:
     ],
 )
 def test_what_has_no_effect_on_a_cluster_alone_is_refused(
-    kubernetes: dict[str, Any], sections: dict[str, Any], said: list[str]
+    kubernetes: dict[str, Any], sections: dict[str, Any], words: list[str]
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         alone(kubernetes, **sections)
-    for text in said:
+    for text in words:
         assert text in str(caught.value), str(caught.value)

@@ -18,15 +18,15 @@ NODE = {
 
 def loaded(**sections: Any) -> StackConfig:
     """The configuration from sections as a stack file would give them."""
-    given = {"nodes": {"local": {}}, **sections}
-    return load(given.get)
+    settings = {"nodes": {"local": {}}, **sections}
+    return load(settings.get)
 
 
-def refused(*said: str, **sections: Any) -> None:
-    """The sections are refused, in words that hold each of `said`."""
+def refused(*words: str, **sections: Any) -> None:
+    """The sections are refused, in words that hold each of `words`."""
     with pytest.raises(ConfigError) as caught:
         loaded(**sections)
-    for text in said:
+    for text in words:
         assert text in str(caught.value), str(caught.value)
 
 

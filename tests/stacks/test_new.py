@@ -20,10 +20,10 @@ AWS = ["--name", "cloud", "--nodes", "aws", "--region", "eu-central-1", "--image
 AWS += ["--vpc", "vpc-0123abcd", "--subnet", "subnet-0123abcd", "--ssh-from", "203.0.113.0/24"]
 
 
-def written(folder: Path, *argv: str, said: list[str] | None = None) -> tuple[int, Path]:
-    """Exit status and file of one run; `said` answers what is asked, in order."""
-    answers = iter(said or [])
-    ask = (lambda question: next(answers)) if said is not None else None
+def written(folder: Path, *argv: str, answered: list[str] | None = None) -> tuple[int, Path]:
+    """Exit status and file of one run; `answered` answers what is asked, in order."""
+    answers = iter(answered or [])
+    ask = (lambda question: next(answers)) if answered is not None else None
     return new.main(["--ssh-folder", str(folder / "no-ssh"), *argv, "--folder", str(folder)], ask), folder
 
 
@@ -48,18 +48,18 @@ def test_file_is_one_that_a_preview_and_the_schema_accept(tmp_path: Path, argv: 
     assert file.name == f"Pulumi.{argv[1]}.yaml" and file.read_text().startswith(new.SCHEMA_LINE + "\n")
     document = yaml.safe_load(file.read_text())
     assert refused(document) == []
-    given = {key.removeprefix("kata-nodes:"): value for key, value in document["config"].items()}
-    assert set(given) == sections
-    model.load(given.get)
+    settings = {key.removeprefix("kata-nodes:"): value for key, value in document["config"].items()}
+    assert set(settings) == sections
+    model.load(settings.get)
 
 
 def test_answers_at_a_terminal_come_to_the_same_file(tmp_path: Path) -> None:
     (tmp_path / "asked").mkdir()
     (tmp_path / "given").mkdir()
-    written(tmp_path / "asked", said=["rack", "existing", "192.0.2.7", "", HOST_KEY, "", "", "kubeconfig", "", IMAGE[1]])
+    written(tmp_path / "asked", answered=["rack", "existing", "192.0.2.7", "", HOST_KEY, "", "", "kubeconfig", "", IMAGE[1]])
     written(tmp_path / "given", *EXISTING)
-    asked, given = (tmp_path / name / "Pulumi.rack.yaml" for name in ("asked", "given"))
-    assert asked.read_text() == given.read_text()
+    interactive, by_options = (tmp_path / name / "Pulumi.rack.yaml" for name in ("asked", "given"))
+    assert interactive.read_text() == by_options.read_text()
 
 
 def test_file_that_exists_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,7 +70,7 @@ def test_file_that_exists_is_never_overwritten(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (["--nodes", "cluster"], "--name is missing"),
         (["--name", "../x", "--nodes", "cluster", *IMAGE], "Use a-z"),
@@ -89,17 +89,17 @@ def test_file_that_exists_is_never_overwritten(tmp_path: Path, capsys: pytest.Ca
         ([*MACHINE, *IMAGE], "--proof-image has no meaning for --nodes existing --cluster none"),
     ],
 )
-def test_refused_answers_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str], said: str) -> None:
+def test_refused_answers_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
     assert written(tmp_path, *argv)[0] == 1
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_written_tells_which_secrets_are_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(tmp_path, *EXISTING)
-    told = capsys.readouterr().out + (tmp_path / "Pulumi.rack.yaml").read_text()
+    output = capsys.readouterr().out + (tmp_path / "Pulumi.rack.yaml").read_text()
     for key in ("sshPrivateKey", "kubeconfig"):
-        assert told.count(f"pulumi config set --secret kata-nodes:{key} --stack rack") == 2
+        assert output.count(f"pulumi config set --secret kata-nodes:{key} --stack rack") == 2
 
 
 KEYS = {name: f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{letter * 43}" for name, letter in (("a", "A"), ("b", "B"), ("jump", "J"))}
@@ -155,7 +155,7 @@ def test_several_machines_are_several_nodes_with_the_keys_that_were_given(tmp_pa
     keys = f"192.0.2.7 {KEYS['a']}\n192.0.2.8 {KEYS['b']}"
     argv = ["--name", "pair", "--nodes", "existing", "--address", "192.0.2.7, 192.0.2.8", "--host-key", keys, "--cluster", "none"]
     nodes = sections(tmp_path, *argv)["nodes"]["existing"]
-    assert [(one["name"], one["address"], one["user"], one["hostKey"]) for one in nodes] == [
+    assert [(node["name"], node["address"], node["user"], node["hostKey"]) for node in nodes] == [
         ("pair-1", "192.0.2.7", "root", KEYS["a"]),
         ("pair-2", "192.0.2.8", "root", KEYS["b"]),
     ]
@@ -176,6 +176,6 @@ def test_new_machines_get_kata_by_release_and_a_docker_that_works_with_it(tmp_pa
     for docker in new.DOCKERS:
         folder = tmp_path / docker
         folder.mkdir()
-        made = sections(folder, *MACHINE, "--docker", docker, "--cluster", "none")
-        assert made["docker"] == {"version": docker}
-        assert made["kata"] == {"version": NEWEST_PROVEN[1], "install": "release"}
+        settings = sections(folder, *MACHINE, "--docker", docker, "--cluster", "none")
+        assert settings["docker"] == {"version": docker}
+        assert settings["kata"] == {"version": NEWEST_PROVEN[1], "install": "release"}

@@ -21,7 +21,7 @@ PROVEN = {"proof": {"selector": "a=b", "image": "proof@sha256:0"}}
 def refused(document: dict[str, Any]) -> list[str]:
     """What the schema says against a stack file."""
     validator = jsonschema.Draft7Validator(SCHEMA)
-    return [one.message for one in validator.iter_errors(document)]
+    return [error.message for error in validator.iter_errors(document)]
 
 
 def stack_file(**sections: Any) -> dict[str, Any]:
@@ -124,14 +124,14 @@ def test_rules_over_several_keys_are_left_to_the_preview(sections: dict[str, Any
 
 
 def test_every_key_is_explained_to_who_types_it() -> None:
-    def silent(name: str, found: dict[str, Any]) -> list[str]:
+    def silent(name: str, definition: dict[str, Any]) -> list[str]:
         return [
             f"{name}.{key}"
-            for key, value in found["properties"].items()
+            for key, value in definition["properties"].items()
             if not value.get("description") and "$ref" not in str(value)  # the model that it leads to has one
         ]
 
-    assert [key for name, found in SCHEMA["definitions"].items() for key in silent(name, found)] == []
-    assert [name for name, found in SCHEMA["definitions"].items() if not found.get("description")] == []
+    assert [key for name, definition in SCHEMA["definitions"].items() for key in silent(name, definition)] == []
+    assert [name for name, definition in SCHEMA["definitions"].items() if not definition.get("description")] == []
     config = SCHEMA["properties"]["config"]["properties"]["kata-nodes:kata"]
     assert config["default"]["version"] == "3.32.0"
