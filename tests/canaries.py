@@ -21,13 +21,13 @@ def forms(secret: str) -> set[bytes]:
     """
     lines = [line for line in secret.splitlines() if len(line) >= 24 and not line.startswith(COMMON)]
     pieces = {secret, *(lines if "PRIVATE KEY" in secret else ())}
-    found = set()
+    encodings = set()
     for piece in pieces:
         raw = piece.encode()
-        found |= {raw, json.dumps(piece)[1:-1].encode(), urllib.parse.quote(piece).encode()}
+        encodings |= {raw, json.dumps(piece)[1:-1].encode(), urllib.parse.quote(piece).encode()}
         if len(raw) >= 12:
-            found |= {base64.b64encode(b"\0" * shift + raw)[4 if shift else 0 : -4] for shift in range(3)}
-    return found
+            encodings |= {base64.b64encode(b"\0" * shift + raw)[4 if shift else 0 : -4] for shift in range(3)}
+    return encodings
 
 
 class Canaries:
@@ -51,7 +51,7 @@ class Canaries:
         """Look into every file below a folder, and at its name; how many there were."""
         count = 0
         for file in sorted(folder.rglob("*")):
-            if file.is_symlink() or not file.is_file() or any(file.is_relative_to(one) for one in but):
+            if file.is_symlink() or not file.is_file() or any(file.is_relative_to(folder) for folder in but):
                 continue
             self.look(str(file), f"the name of {file}")
             assert file.stat().st_size < LONGEST, file

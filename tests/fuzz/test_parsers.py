@@ -102,13 +102,13 @@ def parameters(text: str) -> object:
 
 
 def sources(text: str) -> object:
-    found = [apt_source.Entry("/x", source) for deb822 in (True, False) for source in apt_source.parse(text, deb822=deb822)]
-    for entry in found:
+    entries = [apt_source.Entry("/x", source) for deb822 in (True, False) for source in apt_source.parse(text, deb822=deb822)]
+    for entry in entries:
         assert 1 <= entry.source.line <= text.count("\n") + 1
-    apt_source.refuse_contradiction(found)
-    for entry in found:
+    apt_source.refuse_contradiction(entries)
+    for entry in entries:
         apt_source.refuse_unsigned(entry, "x")
-    return found
+    return entries
 
 
 def commented(text: str) -> object:
@@ -117,9 +117,9 @@ def commented(text: str) -> object:
 
 
 def armoured(data: bytes) -> object:
-    found = openpgp.primary_fingerprints(data)
-    assert openpgp.primary_fingerprints(openpgp.armour(data)) == found
-    return found
+    fingerprints = openpgp.primary_fingerprints(data)
+    assert openpgp.primary_fingerprints(openpgp.armour(data)) == fingerprints
+    return fingerprints
 
 
 def unpacked(data: bytes) -> object:

@@ -34,9 +34,9 @@ class Trace:
     def audit(self, event: str, arguments: tuple[object, ...]) -> None:
         """The hook."""
         if event == "subprocess.Popen":
-            argv = [str(one) for one in arguments[1]] if isinstance(arguments[1], (list, tuple)) else []
+            argv = [str(word) for word in arguments[1]] if isinstance(arguments[1], (list, tuple)) else []
             argv[0] = Path(argv[0]).name
-            if not any(tuple(argv[: len(one)]) == one for one in ASKING):
+            if not any(tuple(argv[: len(words)]) == words for words in ASKING):
                 self.say("effect", *argv[:4])
         elif event == "open":
             path, _, flags = arguments
@@ -74,11 +74,11 @@ def main() -> None:
     trace = Trace(sys.argv[1], Path(sys.argv[3]))
     reach = failpoints.reach
 
-    def told(name: str) -> None:
+    def recorded(name: str) -> None:
         trace.say("point", name)
         reach(name)
 
-    failpoints.reach = told
+    failpoints.reach = recorded
     import importlib
 
     command = importlib.import_module(f"nodekit.commands.{sys.argv[2]}")

@@ -65,9 +65,9 @@ class Image:
 
 def image() -> Image:
     """The image, which `make test` has built."""
-    found = parts.completed({}, {"disk": "disk", "site": "site"})
-    about = json.loads((Path(str(found["site"])).parent / "image.json").read_text())
-    return Image(str(found["disk"]), str(found["site"]), about["fingerprint"], about["archive"])
+    built = parts.completed({}, {"disk": "disk", "site": "site"})
+    about = json.loads((Path(str(built["site"])).parent / "image.json").read_text())
+    return Image(str(built["disk"]), str(built["site"]), about["fingerprint"], about["archive"])
 
 
 @dataclass(frozen=True)
@@ -97,26 +97,30 @@ class DebianNode:
 
     def ask(self, *argv: str) -> str:
         """What a program in the node says; it must succeed."""
-        done = self.run(*argv)
-        assert done.returncode == 0, (argv, done.stdout, done.stderr)
-        return done.stdout
+        result = self.run(*argv)
+        assert result.returncode == 0, (argv, result.stdout, result.stderr)
+        return result.stdout
 
     def nodekit(self, verb: str, state: Mapping[str, object], kill_at: str = "") -> "subprocess.CompletedProcess[str]":
         """Run a verb of the node program, as a stack does."""
         env = {"KATA_NODES_KILL_AT": kill_at} if kill_at else {}
         return self.run("python3", "-I", PROGRAM, verb, stdin=json.dumps(state), env=env)
 
-    def done(self, verb: str, state: Mapping[str, object]) -> dict[str, object]:
+    def succeed(self, verb: str, state: Mapping[str, object]) -> dict[str, object]:
         """The result of a verb, which must succeed."""
-        done = self.nodekit(verb, state)
-        assert done.returncode == 0, done.stderr[-3000:] + done.stdout
-        result: dict[str, object] = json.loads(done.stdout)
+        process = self.nodekit(verb, state)
+        assert process.returncode == 0, process.stderr[-3000:] + process.stdout
+        result: dict[str, object] = json.loads(process.stdout)
         return result
 
     def files(self) -> dict[str, str]:
         """Every file that differs from the image, with mode, owner and content's hash; without `CHANGING`."""
-        found = json.loads(self.ask("python3", "-I", "-c", WALK, "/mnt/upper", "/mnt/disk"))
-        return {path: what for path, what in found.items() if not f"{path}/".startswith(tuple(f"{one}/" for one in CHANGING))}
+        files = json.loads(self.ask("python3", "-I", "-c", WALK, "/mnt/upper", "/mnt/disk"))
+        return {
+            path: content
+            for path, content in files.items()
+            if not f"{path}/".startswith(tuple(f"{folder}/" for folder in CHANGING))
+        }
 
     def packages(self) -> dict[str, str]:
         """Every package with status, hold and version, and whether apt brought it by itself."""

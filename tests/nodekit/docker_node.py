@@ -60,14 +60,14 @@ class Daemon(socketserver.ThreadingUnixStreamServer):
     def answer(self, path: str) -> object:
         """What the API answers, or None."""
         argv = ["dpkg-query", "-W", "-f=${db:Status-Status} ${Version}", "docker-ce"]
-        found = re.fullmatch(r"installed 5:([0-9.]+)-.*", subprocess.run(argv, capture_output=True, text=True).stdout)
-        if found is None or (self.root / "silent").exists():
+        match = re.fullmatch(r"installed 5:([0-9.]+)-.*", subprocess.run(argv, capture_output=True, text=True).stdout)
+        if match is None or (self.root / "silent").exists():
             return None
         if path == "/containers/json":
             return [{"Names": ["/web"]}, {"Names": ["/database"]}]
         seen = self.root / "run/daemon-read.json"
         runtimes = json.loads(seen.read_text()).get("runtimes", {}) if seen.exists() else {}
-        return {"ServerVersion": found[1], "Runtimes": {"runc": {}, **runtimes}, "LiveRestoreEnabled": False}
+        return {"ServerVersion": match[1], "Runtimes": {"runc": {}, **runtimes}, "LiveRestoreEnabled": False}
 
 
 class _Call(socketserver.StreamRequestHandler):
@@ -122,24 +122,24 @@ class Node:
 
     def etc(self) -> dict[str, str]:
         """Every file below /etc with its content's hash, mode and owner."""
-        found = {}
+        entries = {}
         for path in sorted((self.root / "etc").rglob("*")):
             if path.is_symlink():
-                found[str(path)] = f"-> {path.readlink()}"
+                entries[str(path)] = f"-> {path.readlink()}"
             else:
                 info = path.stat()
                 digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
-                found[str(path)] = f"{info.st_mode:o} {info.st_uid}:{info.st_gid} {digest}"
-        return found
+                entries[str(path)] = f"{info.st_mode:o} {info.st_uid}:{info.st_gid} {digest}"
+        return entries
 
     def calls(self) -> list[str]:
         """What the stand-ins were called with, in order."""
         file = self.root / "calls"
         return file.read_text().splitlines() if file.exists() else []
 
-    def install(self, *wanted: str) -> None:
+    def install(self, *packages: str) -> None:
         """Install as an administrator would, before the program comes."""
-        subprocess.run(["apt-get", "install", "-qq", "-y", "--allow-unauthenticated", *wanted], check=True, capture_output=True)
+        subprocess.run(["apt-get", "install", "-qq", "-y", "--allow-unauthenticated", *packages], check=True, capture_output=True)
 
 
 def gpg_key(home: Path, algorithm: str) -> tuple[str, bytes]:
@@ -176,15 +176,15 @@ def build_repository(folder: Path, home: Path) -> str:
     fingerprint, armoured = gpg_key(home, "ed25519")
     pool = folder / "pool"
     pool.mkdir(parents=True)
-    made = [_package(pool, "containerd.io", "1.7.28-1~debian.13~trixie"), _package(pool, "iptables", "1.8.11-2")]
-    made.append(_package(pool, "iptables", OLD_IPTABLES))
+    packages = [_package(pool, "containerd.io", "1.7.28-1~debian.13~trixie"), _package(pool, "iptables", "1.8.11-2")]
+    packages.append(_package(pool, "iptables", OLD_IPTABLES))
     for version, needs in ((NEW, "iptables"), (OLD, "iptables (>= 1.8.10)")):
-        made.append(_package(pool, "docker-ce", version, Depends=f"containerd.io, docker-ce-cli, {needs}"))
-        made.append(_package(pool, "docker-ce-cli", version, Conflicts="docker-rival"))
-        made.append(_package(pool, "docker-ce-rootless-extras", version))
-    made.append(_package(pool, "docker-rival", "1.0"))
+        packages.append(_package(pool, "docker-ce", version, Depends=f"containerd.io, docker-ce-cli, {needs}"))
+        packages.append(_package(pool, "docker-ce-cli", version, Conflicts="docker-rival"))
+        packages.append(_package(pool, "docker-ce-rootless-extras", version))
+    packages.append(_package(pool, "docker-rival", "1.0"))
     index = ""
-    for file, control in made:
+    for file, control in packages:
         data = file.read_bytes()
         index += f"{control}Filename: pool/{file.name}\nSize: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n\n"
     binary = folder / f"dists/{SUITE}/stable/binary-all"
@@ -253,7 +253,7 @@ def make_root(root: Path) -> dict[str, str]:
     }
 
 
-def desired(repository: Repository, **more: object) -> dict[str, object]:
+def desired(repository: Repository, **settings: object) -> dict[str, object]:
     """A desired state for the verb `docker`."""
     state: dict[str, object] = {
         "node": "n1",
@@ -267,4 +267,4 @@ def desired(repository: Repository, **more: object) -> dict[str, object]:
         },
         "configPath": None,
     }
-    return state | more
+    return state | settings

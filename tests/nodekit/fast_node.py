@@ -82,7 +82,7 @@ class Machine:
     def load(file: Path) -> "Machine":
         """From its file."""
         data = json.loads(file.read_text())
-        return Machine(**{**data, "packages": {name: Package(**one) for name, one in data["packages"].items()}})
+        return Machine(**{**data, "packages": {name: Package(**fields) for name, fields in data["packages"].items()}})
 
     def text(self) -> str:
         """For its file."""
@@ -112,8 +112,8 @@ class Programs:
     def _settle(self, machine: Machine) -> None:
         """Units and modules as packages and kernel have them."""
         for unit, package in UNITS.items():
-            there = package in machine.packages and machine.packages[package].status != "config-files"
-            if there:
+            is_installed = package in machine.packages and machine.packages[package].status != "config-files"
+            if is_installed:
                 machine.units.setdefault(unit, [True, True])
             else:
                 machine.units.pop(unit, None)
@@ -136,52 +136,52 @@ class Programs:
         """Stands for `nodekit.host.process.run`."""
         name, *words = argv
         if name == "dpkg-query":
-            done = self.query(words[2:] if words[0] == "-W" else words[4:])
+            answer = self.query(words[2:] if words[0] == "-W" else words[4:])
         elif name == "apt-mark":
-            there = self.load().packages
-            done = "".join(f"{one}\n" for one in words[1:] if one in there and there[one].automatic), 0
+            packages = self.load().packages
+            answer = "".join(f"{name}\n" for name in words[1:] if name in packages and packages[name].automatic), 0
         elif name == "apt-cache":
             versions = VERSIONS.get(words[1], ()) if self.load().index else ()
-            done = "".join(f" {words[1]} | {version} | http://r\n" for version in versions), 0
+            answer = "".join(f" {words[1]} | {version} | http://r\n" for version in versions), 0
         elif name == "apt-get":
-            done = self.install([one for one in words if not one.startswith("-")][1:], simulate=True, remove=True)
+            answer = self.install([word for word in words if not word.startswith("-")][1:], simulate=True, remove=True)
         elif name == "systemctl":
-            done = self.systemctl(words)
+            answer = self.systemctl(words)
         elif name == "modprobe":
             self.change(lambda machine: _modprobe(machine, words))
-            done = "", 0
+            answer = "", 0
         else:
             assert name in ("apt-config", "dockerd", "journalctl"), argv
-            done = "", 0
-        if check and done[1]:
-            raise NodeError("command-failed", f"{name} ended with exit code {done[1]}: {done[0]}")
-        return Finished(done[1], done[0], done[0] if done[1] else "")
+            answer = "", 0
+        if check and answer[1]:
+            raise NodeError("command-failed", f"{name} ended with exit code {answer[1]}: {answer[0]}")
+        return Finished(answer[1], answer[0], answer[0] if answer[1] else "")
 
     def follow(self, argv: Sequence[str], timeout: float) -> Finished:
         """Stands for `apt._follow`: what has begun ends, whatever becomes of the verb."""
         name, *words = argv
         if name == "apt-get" and "update" in words:
-            source = next(one.partition("=")[2] for one in words if one.startswith("Dir::Etc::sourcelist="))
+            source = next(word.partition("=")[2] for word in words if word.startswith("Dir::Etc::sourcelist="))
             reachable = Path(source).exists() and "repository" not in self.load().broken
             if reachable:
                 self.change(lambda machine: setattr(machine, "index", True))
-            done = ("", 0) if reachable else ("Err:1 http://r\n", 100)
+            answer = ("", 0) if reachable else ("Err:1 http://r\n", 100)
         elif name == "apt-get":
             at = words.index("--allow-change-held-packages") + 1
-            asked = [one for one in words[at:] if not one.startswith("--")]
-            done = self.install(asked, remove="--no-remove" not in words)
+            requested = [word for word in words[at:] if not word.startswith("--")]
+            answer = self.install(requested, remove="--no-remove" not in words)
         elif name == "apt-mark":
             self.change(lambda machine: _mark(machine, words[0], words[1:]))
-            done = "", 0
+            answer = "", 0
         else:
             assert name == "dpkg", argv
             if "apt" in self.load().broken:
-                done = "dpkg: error: broken\n", 1
+                answer = "dpkg: error: broken\n", 1
             else:
                 self.change(lambda machine: _dpkg(machine, words))
-                done = "", 0
+                answer = "", 0
         failpoints.reach("packages-changing")
-        return Finished(done[1], done[0], "")
+        return Finished(answer[1], answer[0], "")
 
     def query(self, names: Sequence[str]) -> tuple[str, int]:
         """`dpkg-query -W`, in the form that the program asks for."""
@@ -192,27 +192,27 @@ class Programs:
                 lines.append(f"{wants} {package.status} {name} {package.version}\n")
         return "".join(lines), 0
 
-    def install(self, asked: Sequence[str], *, simulate: bool = False, remove: bool = False) -> tuple[str, int]:
+    def install(self, requested: Sequence[str], *, simulate: bool = False, remove: bool = False) -> tuple[str, int]:
         """`apt-get install`: `name=version`, `name` and `name-`, with what they need and what needs what goes."""
         machine = self.load()
-        there = {name: one for name, one in machine.packages.items() if one.status != "config-files"}
+        installed = {name: package for name, package in machine.packages.items() if package.status != "config-files"}
         targets: dict[str, str | None] = {}
-        for word in asked:
+        for word in requested:
             name, _, version = word.rstrip("-").partition("=")
             if word.endswith("-") and "=" not in word:
                 targets[name] = None
             elif (
                 version
                 and version not in (VERSIONS[name] if machine.index else ())
-                and (name not in there or there[name].version != version)
+                and (name not in installed or installed[name].version != version)
             ):
                 return f"E: Version '{version}' for '{name}' was not found\n", 100
-            elif version or name not in there:
+            elif version or name not in installed:
                 targets[name] = version or VERSIONS[name][0]
         todo = [name for name, version in targets.items() if version is not None]
         while todo:
             for needed in NEEDS[todo.pop()]:
-                if targets.get(needed, "there" if needed in there else None) is None:
+                if targets.get(needed, "there" if needed in installed else None) is None:
                     if needed in targets:
                         return f"E: Unable to correct problems: {needed}\n", 100
                     if not machine.index:
@@ -220,34 +220,36 @@ class Programs:
                     targets[needed] = VERSIONS[needed][0]
                     todo.append(needed)
         going = {name for name, version in targets.items() if version is None}
-        while more := {name for name in there if name not in going and targets.get(name) is None and going & {*NEEDS[name]}}:
-            if any(there[name].held for name in more):
+        while needing := {
+            name for name in installed if name not in going and targets.get(name) is None and going & {*NEEDS[name]}
+        }:
+            if any(installed[name].held for name in needing):
                 return "E: Unable to correct problems, you have held broken packages.\n", 100
-            going |= more
+            going |= needing
         if going and not remove:
             return "E: Packages need to be removed but remove is disabled.\n", 100
-        lines = [f"Remv {name} [{there[name].version}]" for name in sorted(going & there.keys())]
+        lines = [f"Remv {name} [{installed[name].version}]" for name in sorted(going & installed.keys())]
         for name, version in targets.items():
-            if version is not None and (name not in there or there[name].version != version):
-                was = f" [{there[name].version}]" if name in there else ""
+            if version is not None and (name not in installed or installed[name].version != version):
+                was = f" [{installed[name].version}]" if name in installed else ""
                 lines.append(f"Inst {name}{was} ({version} Test:1 [all])")
         if not simulate:
             if "apt" in machine.broken:
                 return "E: Sub-process /usr/bin/dpkg returned an error code (1)\n", 100
-            self.change(lambda machine: self._install(machine, targets, going & there.keys(), asked))
+            self.change(lambda machine: self._install(machine, targets, going & installed.keys(), requested))
         return "".join(f"{line}\n" for line in lines), 0
 
-    def _install(self, machine: Machine, targets: dict[str, str | None], going: Iterable[str], asked: Sequence[str]) -> None:
+    def _install(self, machine: Machine, targets: dict[str, str | None], going: Iterable[str], requested: Sequence[str]) -> None:
         before = machine.packages.get("docker-ce")
         old = None if before is None or before.status == "config-files" else before.version
         for name in going:
             machine.packages[name].status, machine.packages[name].held = "config-files", False
-        named = {word.rstrip("-").partition("=")[0] for word in asked}
+        named = {word.rstrip("-").partition("=")[0] for word in requested}
         for name, version in targets.items():
             if version is not None:
                 was = machine.packages.get(name)
-                there = was is not None and was.status != "config-files"
-                automatic = name not in named if not there or was is None else was.automatic
+                is_installed = was is not None and was.status != "config-files"
+                automatic = name not in named if not is_installed or was is None else was.automatic
                 machine.packages[name] = Package(version, automatic=automatic)
         now = machine.packages.get("docker-ce")
         if now is not None and now.status == "installed" and now.version != old:
@@ -338,7 +340,7 @@ class Ended:
 
     code: int
     document: dict[str, object]
-    said: str
+    output: str
     came: bool
 
 
@@ -495,17 +497,17 @@ def lay_out(root: Path, docker_version: str | None, configurations: Iterable[str
 
 def tree(root: Path) -> dict[str, str]:
     """Every file and link below /etc, /opt, /srv and /usr with mode and content."""
-    found = {}
+    entries = {}
     for top in ("etc", "opt", "srv", "usr"):
         for path in sorted((root / top).rglob("*")):
             info = path.lstat()
-            what = f"-> {path.readlink()}" if path.is_symlink() else path.read_text() if path.is_file() else "folder"
-            found[f"/{path.relative_to(root)}"] = f"{info.st_mode:o} {what}"
-    return found
+            content = f"-> {path.readlink()}" if path.is_symlink() else path.read_text() if path.is_file() else "folder"
+            entries[f"/{path.relative_to(root)}"] = f"{info.st_mode:o} {content}"
+    return entries
 
 
 def version_number(package: str) -> str:
     """`5:27.5.1-1~…` as the settings spell it."""
-    found = re.match(r"5:([0-9.]+)-", package)
-    assert found is not None
-    return found[1]
+    match = re.match(r"5:([0-9.]+)-", package)
+    assert match is not None
+    return match[1]

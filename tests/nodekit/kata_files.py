@@ -48,7 +48,7 @@ kernel_params = "x"
 """
 
 AWKWARD = {
-    **{name: PLAIN.replace(LITERALS["plain"], one) for name, one in LITERALS.items()},
+    **{name: PLAIN.replace(LITERALS["plain"], literal) for name, literal in LITERALS.items()},
     "crlf": PLAIN.replace("\n", "\r\n"),
     "byte order mark": "\ufeff" + PLAIN,
     "no final newline": PLAIN.rstrip("\n"),

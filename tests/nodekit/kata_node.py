@@ -50,7 +50,7 @@ def with_kata(image: Image, program: bytes) -> Iterator[DebianNode]:
     """The node with the archive's Kata installed by the verb `kata`, and its runtime registered."""
     with booted(image, program) as node:
         node.ask("sh", "-c", "mkdir -p /dev/net && mknod /dev/net/tun c 10 200")
-        node.done("kata", {**node.kata(), "kernelParams": [PARAMETER]})
+        node.succeed("kata", {**node.kata(), "kernelParams": [PARAMETER]})
         write(node, QEMU, (Path(__file__).parent / "qemu_emulated.sh").read_bytes(), 0o755)
         write(node, f"{DROP_INS}/60-emulated.toml", EMULATED)
         register(node, dict(RUNTIME))

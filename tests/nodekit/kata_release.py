@@ -68,11 +68,11 @@ def served(data: bytes) -> Iterator[tuple[str, str]]:
 
 def tree(root: Path) -> dict[str, str]:
     """Every file and link below `root` with its content, without the lock."""
-    found = {}
+    entries = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
         if path.is_symlink():
-            found[name] = f"-> {path.readlink()}"
+            entries[name] = f"-> {path.readlink()}"
         elif path.is_file() and name != "run/kata-nodes.lock":
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
+            entries[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return entries

@@ -32,14 +32,14 @@ def interrupted(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_what_apt_does_is_done_before_the_run_goes_back(tmp_path: Path) -> None:
-    done = interrupted('sleep 1.5; touch "$1/installed"', tmp_path)
-    assert (done.returncode, done.stdout) == (129, "['installed']\n"), done.stderr
+    result = interrupted('sleep 1.5; touch "$1/installed"', tmp_path)
+    assert (result.returncode, result.stdout) == (129, "['installed']\n"), result.stderr
 
 
 @pytest.mark.parametrize("script", ['sleep 30; touch "$1/late"', 'trap "" TERM; sleep 30; touch "$1/late"'])
 def test_apt_that_does_not_end_is_ended_and_changes_nothing_later(script: str, tmp_path: Path) -> None:
     begin = time.monotonic()
-    done = interrupted(script, tmp_path)
-    assert (done.returncode, done.stdout) == (129, "[]\n"), done.stderr
+    result = interrupted(script, tmp_path)
+    assert (result.returncode, result.stdout) == (129, "[]\n"), result.stderr
     assert time.monotonic() - begin < 40
     assert subprocess.run(["pgrep", "-f", str(tmp_path)], check=False, capture_output=True).stdout == b""

@@ -20,14 +20,14 @@ def run(*argv: str, user: int | None = None) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
 def test_user_who_may_not_become_root_is_told_so() -> None:
-    done = run("a", TARGET, "0" * 64, user=65534)
-    assert done.returncode == 1
-    assert "[no-sudo]" in done.stderr and "as root" in done.stderr
+    result = run("a", TARGET, "0" * 64, user=65534)
+    assert result.returncode == 1
+    assert "[no-sudo]" in result.stderr and "as root" in result.stderr
 
 
 def test_target_outside_its_folder_is_refused() -> None:
-    done = run("a", "/etc/passwd", "0" * 64)
-    assert done.returncode == 1 and "lies outside" in done.stderr
+    result = run("a", "/etc/passwd", "0" * 64)
+    assert result.returncode == 1 and "lies outside" in result.stderr
 
 
 def test_wrong_number_of_arguments_is_refused() -> None:

@@ -111,9 +111,9 @@ def node(tmp_path: Path) -> Node:
 
 
 def test_a_bare_node_gets_python_and_the_program_and_a_second_run_changes_nothing(node: Node) -> None:
-    done = node.install()
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"changed": True, "path": node.target, "python": "3.13.5"}
+    result = node.install()
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == {"changed": True, "path": node.target, "python": "3.13.5"}
     assert "--no-install-recommends install python3 busybox-static bubblewrap zstd" in node.log("apt")
     assert "DPkg::Lock::Timeout=300" in node.log("apt")
     program = node.root / "lib" / "kata-nodes" / Path(node.target).name
@@ -168,8 +168,8 @@ def test_a_damaged_upload_is_refused_and_the_older_program_stays(node: Node) -> 
     before = node.programs()
     node.upload(program("newer"))
     (node.root / "home" / ".kata-nodes.pyz").write_bytes(b"newe")
-    done = node.install()
-    assert done.returncode == 1 and "[file-invalid]" in done.stderr
+    result = node.install()
+    assert result.returncode == 1 and "[file-invalid]" in result.stderr
     assert node.programs() == before
 
 
@@ -179,8 +179,8 @@ def test_a_program_that_is_swapped_under_the_check_is_refused(node: Node) -> Non
     swap = f'case "$*" in *.pyz.new) printf evil >"$NODE/home/.kata-nodes.pyz" ;; esac; exec {real} "$@"\n'
     (node.root / "bin" / "install").write_text(f"#!/bin/sh\n{swap}")
     (node.root / "bin" / "install").chmod(0o755)
-    done = node.install()
-    assert done.returncode == 1 and "[file-invalid]" in done.stderr
+    result = node.install()
+    assert result.returncode == 1 and "[file-invalid]" in result.stderr
     assert node.programs() == {} and not list((node.root / "lib" / "kata-nodes").glob("*.new"))
 
 
@@ -192,8 +192,8 @@ def test_a_link_in_place_of_the_upload_shows_nobody_what_root_alone_may_read(nod
     for name in ("sha256sum", "sync", "mv", "rm"):
         (node.root / "bin" / name).write_text(f'#!/bin/sh\n{look}exec /usr/bin/{name} "$@"\n')
         (node.root / "bin" / name).chmod(0o755)
-    done = node.install()
-    assert done.returncode == 1 and "[file-invalid]" in done.stderr
+    result = node.install()
+    assert result.returncode == 1 and "[file-invalid]" in result.stderr
     assert set(node.log("seen").split()) == {"600"} and node.programs() == {}
 
 
@@ -214,17 +214,17 @@ def test_a_program_that_was_changed_in_place_is_put_right(node: Node) -> None:
 
 def test_packages_that_cannot_be_installed_are_named(node: Node) -> None:
     (node.root / "broken").touch()
-    done = node.install()
-    assert done.returncode == 1 and done.stdout == ""
-    assert "python3 busybox-static bubblewrap zstd could not be installed" in done.stderr and "[tool-missing]" in done.stderr
+    result = node.install()
+    assert result.returncode == 1 and result.stdout == ""
+    assert "python3 busybox-static bubblewrap zstd could not be installed" in result.stderr and "[tool-missing]" in result.stderr
     assert node.programs() == {}
 
 
 def test_removal_undoes_the_node_first_and_takes_the_folder_away(node: Node) -> None:
     node.install()
-    done = node.run("--remove")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"verb": "restore"}
+    result = node.run("--remove")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == {"verb": "restore"}
     assert node.log("ran").startswith(f"-I {node.target} restore\n" + '{"node": ')
     assert not (node.root / "lib" / "kata-nodes").exists()
     assert json.loads(node.run("--remove").stdout) == {"changed": False}
@@ -275,17 +275,17 @@ def test_a_program_that_a_crash_left_damaged_is_replaced_by_its_copy_at_its_next
     file = node.root / "lib/kata-nodes" / Path(node.target).name
     file.write_bytes(left)
     node.result('{"verb": "docker", "changed": false}')
-    done = node.start("docker")
-    assert (done.returncode, json.loads(done.stdout)["verb"]) == (0, "docker"), done.stderr
-    assert file.read_bytes() == node.data and "its copy takes its place" in done.stderr
+    result = node.start("docker")
+    assert (result.returncode, json.loads(result.stdout)["verb"]) == (0, "docker"), result.stderr
+    assert file.read_bytes() == node.data and "its copy takes its place" in result.stderr
 
 
 def test_a_program_whose_copy_is_damaged_too_never_succeeds_and_is_named(node: Node) -> None:
     node.install()
     for file in (node.root / "lib/kata-nodes").glob("nodekit-*"):
         file.write_bytes(b"")
-    done = node.start("docker")
-    assert (done.returncode, done.stdout) == (1, "") and "[program-damaged]" in done.stderr
+    result = node.start("docker")
+    assert (result.returncode, result.stdout) == (1, "") and "[program-damaged]" in result.stderr
     removal = node.run("--remove")
     assert removal.returncode == 1 and "[program-damaged]" in removal.stderr
     assert node.log("ran") == "" and (node.root / "lib/kata-nodes").exists()
@@ -301,32 +301,32 @@ def test_a_verb_that_is_killed_says_so_with_what_to_do(node: Node) -> None:
     node.install()
     file = node.root / "bin" / "python3"
     file.write_text(file.read_text().replace("*pyz*) echo", "*pyz*) kill -9 $$; echo"))
-    done = node.start("docker")
-    assert (done.returncode, done.stdout) == (137, "")
-    assert "docker was killed" in done.stderr and "free memory" in done.stderr and "[run-killed]" in done.stderr
+    result = node.start("docker")
+    assert (result.returncode, result.stdout) == (137, "")
+    assert "docker was killed" in result.stderr and "free memory" in result.stderr and "[run-killed]" in result.stderr
 
 
 def test_a_start_up_script_that_is_ended_says_so_with_what_to_do(node: Node) -> None:
     (node.root / "bin" / "apt-get").write_text("#!/bin/sh\nkill -TERM $PPID\n")
-    done = node.install()
-    assert done.returncode == 1 and "took so long" in done.stderr and "[run-ended]" in done.stderr
+    result = node.install()
+    assert result.returncode == 1 and "took so long" in result.stderr and "[run-ended]" in result.stderr
 
 
 @pytest.mark.parametrize("printed", ["", "done", '{"verb": "kata"}', '{"verb": "docker"'])
 def test_what_is_not_the_verb_s_own_result_is_no_success(node: Node, printed: str) -> None:
     node.install()
     node.result(printed)
-    done = node.start("docker")
-    assert done.returncode == 1 and "[result-missing]" in done.stderr
+    result = node.start("docker")
+    assert result.returncode == 1 and "[result-missing]" in result.stderr
 
 
 def test_packages_that_came_by_us_go_again_and_others_stay(node: Node) -> None:
     node.install()
     (node.root / "needed").write_text("bubblewrap")
-    done = node.run("--remove")
-    assert done.returncode == 0, done.stderr
+    result = node.run("--remove")
+    assert result.returncode == 0, result.stderr
     assert node.log("dpkg") == "--purge bubblewrap\n--purge busybox-static\n--purge zstd\n"
-    assert "bubblewrap stays" in done.stderr
+    assert "bubblewrap stays" in result.stderr
 
 
 def test_packages_that_were_there_before_stay(node: Node) -> None:

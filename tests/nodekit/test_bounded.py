@@ -72,11 +72,11 @@ print(json.dumps([code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - bef
 def peak(imports: str, call: str) -> tuple[str, int]:
     """The code with which a call fails in a process of its own, and the KiB by which its memory grew."""
     program = PEAK.format(imports=imports, call=call)
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1024 * MIB, 1024 * MIB)),
     )  # fmt: skip
-    code, grown = done.stdout.strip("[]\n").split(", ")
+    code, grown = result.stdout.strip("[]\n").split(", ")
     return code.strip('"'), int(grown)
 
 
@@ -118,8 +118,8 @@ def test_apt_ends_what_it_began_when_this_program_is_killed(tmp_path: Path, monk
 
 def test_what_apt_printed_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_path(tmp_path / "bin", monkeypatch, "apt-get", "seq 100000; echo err >/dev/stderr; exit 7")
-    done = apt._follow(["apt-get"], 30.0)
-    assert (done.code, done.stdout) == (7, "".join(f"{number}\n" for number in range(1, 100001)) + "err\n")
+    result = apt._follow(["apt-get"], 30.0)
+    assert (result.code, result.stdout) == (7, "".join(f"{number}\n" for number in range(1, 100001)) + "err\n")
 
 
 def test_the_refusal_says_what_was_printed_and_what_to_do() -> None:
@@ -129,8 +129,8 @@ def test_the_refusal_says_what_was_printed_and_what_to_do() -> None:
 
 
 def test_what_fits_the_limit_is_kept_to_the_last_byte() -> None:
-    done = run(["head", "-c", str(MAX_OUTPUT), "/dev/zero"], timeout=30)
-    assert (done.code, len(done.stdout)) == (0, MAX_OUTPUT)
+    result = run(["head", "-c", str(MAX_OUTPUT), "/dev/zero"], timeout=30)
+    assert (result.code, len(result.stdout)) == (0, MAX_OUTPUT)
     refused("command-output-too-long", lambda: run(["head", "-c", str(MAX_OUTPUT + 1), "/dev/zero"], timeout=30))
 
 
@@ -151,9 +151,9 @@ def test_input_is_given_while_output_is_read() -> None:
 
 def test_a_console_is_read_on_and_forgotten_beyond_its_limit() -> None:
     script = "head -c 3000000 /dev/zero; echo words >&2; exit 3"
-    done = capture(["sh", "-c", script], timeout=30, limit=MIB, discard=True)
-    assert (done.code, len(done.stdout), done.stderr) == (3, MIB, b"words\n")
-    assert (done.timed_out, done.too_long) == (False, False)
+    result = capture(["sh", "-c", script], timeout=30, limit=MIB, discard=True)
+    assert (result.code, len(result.stdout), result.stderr) == (3, MIB, b"words\n")
+    assert (result.timed_out, result.too_long) == (False, False)
     begin = time.monotonic()
     seen = capture(["sh", "-c", "printf 'abc the'; sleep 0.3; printf ' end'; sleep 20"], timeout=30, limit=MIB, until=b"the end")
     assert seen.stdout == b"abc the end" and not seen.timed_out and time.monotonic() - begin < 10
@@ -174,8 +174,8 @@ def test_a_container_that_prints_without_end_is_a_failed_proof_that_says_so(
     assert "docker run --rm --runtime kata" in error.remedy
     assert " rm --force --volumes kata-nodes-proof-" in (tmp_path / "asked").read_text(), "the container is removed all the same"
     assert time.monotonic() - begin < 15
-    asked = "from pathlib import Path\nfrom tests.nodekit.test_bounded import PROOF\nfrom nodekit.commands import prove"
-    code, grown = peak(asked, 'prove.container_proof(PROOF, "debian", 60, False)')
+    imports = "from pathlib import Path\nfrom tests.nodekit.test_bounded import PROOF\nfrom nodekit.commands import prove"
+    code, grown = peak(imports, 'prove.container_proof(PROOF, "debian", 60, False)')
     assert code == "proof-container-failed" and grown < 24 * 1024, f"{grown} KiB"
 
 

@@ -73,7 +73,7 @@ def test_an_entry_that_starts_something_else_is_given_the_shim_and_keeps_its_opt
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('{"runtimes": {"a": {"path": "a"}}, "runtimes": {"b": {"path": "b"}}}', "key 'runtimes' stands twice"),
         ('{"runtimes": {"a": {}, "a": {}}}', "key 'a' stands twice"),
@@ -85,8 +85,8 @@ def test_an_entry_that_starts_something_else_is_given_the_shim_and_keeps_its_opt
         ("[" * 100_000, "daemon.json is not what dockerd reads"),
     ],
 )
-def test_what_would_lose_something_is_refused_with_the_reason(text: str, said: str) -> None:
-    with pytest.raises(NodeError, match=said) as caught:
+def test_what_would_lose_something_is_refused_with_the_reason(text: str, message: str) -> None:
+    with pytest.raises(NodeError, match=message) as caught:
         daemon_json.merge(text, "kata", None)
     assert caught.value.code == "file-invalid"
 
@@ -109,9 +109,9 @@ def test_daemon_json_refuses_by_the_name_of_the_file(tmp_path: Path, capsys: pyt
     file = tmp_path / "mine.json"
     file.write_text("{,}")
     assert main(["daemon-json", str(file)]) == 1
-    said = capsys.readouterr()
-    assert said.out == "" and f"{file} is not what dockerd reads" in said.err and "[file-invalid]" in said.err
-    assert "/etc/docker/daemon.json" not in said.err
+    output = capsys.readouterr()
+    assert output.out == "" and f"{file} is not what dockerd reads" in output.err and "[file-invalid]" in output.err
+    assert "/etc/docker/daemon.json" not in output.err
     with pytest.raises(NodeError, match="no absolute path"):
         question.run(Path("/"), file=str(file), runtime="kata", config_path="relative")
 
@@ -119,8 +119,8 @@ def test_daemon_json_refuses_by_the_name_of_the_file(tmp_path: Path, capsys: pyt
 @pytest.mark.parametrize("verb", ["daemon-json", "apt-sources", "compat"])
 def test_help_teaches_the_options(verb: str) -> None:
     argv = [sys.executable, "-m", "nodekit", verb, "--help"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=CASES.parents[2])
-    assert "--root" in done.stdout and "default" in done.stdout and "--json" in done.stdout
+    result = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=CASES.parents[2])
+    assert "--root" in result.stdout and "default" in result.stdout and "--json" in result.stdout
 
 
 PULLED = (CASES / "pulled-then-msr.txt").read_text().partition("docker: ")[0]
@@ -172,7 +172,7 @@ def test_a_packages_version_is_dockers_own(package: str, docker: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("docker", "kata", "ok", "said"),
+    ("docker", "kata", "ok", "words"),
     [
         ("5:20.10.24~3-0~ubuntu-jammy", "3.2.0-rc0", True, "untested"),
         ("27.5.1", "3.2.0-rc0", True, "works"),
@@ -183,9 +183,9 @@ def test_a_packages_version_is_dockers_own(package: str, docker: str) -> None:
         ("28.5.2+build-1", "3.29.0", True, "works"),
     ],
 )
-def test_candidates_and_epochs_are_versions(docker: str, kata: str, ok: bool, said: str) -> None:
-    found = verdict(docker, kata, "go")
-    assert found.ok == ok and said in f"{found.reason} {found.cure}"
+def test_candidates_and_epochs_are_versions(docker: str, kata: str, ok: bool, words: str) -> None:
+    result = verdict(docker, kata, "go")
+    assert result.ok == ok and words in f"{result.reason} {result.cure}"
 
 
 @pytest.mark.parametrize("package", ["5:28.5.2-1~ubuntu.22.04~jammy", "5:20.10.24~3-0~ubuntu-jammy"])
@@ -201,13 +201,13 @@ def test_compat_takes_what_a_real_node_reports(tmp_path: Path, package: str, nam
     }.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
-    given = {"docker": None, "kata": None, "runtime": "go"}
+    arguments = {"docker": None, "kata": None, "runtime": "go"}
     if "28.5.2" in package:
         with pytest.raises(NodeError, match=r"Kata 3\.2\.0-rc0") as caught:
-            compat.run(tmp_path, **given)
+            compat.run(tmp_path, **arguments)
         assert caught.value.code == "docker-kata-incompatible"
     else:
-        assert "untested" in str(compat.run(tmp_path, **given)["reason"])
+        assert "untested" in str(compat.run(tmp_path, **arguments)["reason"])
 
 
 @pytest.mark.parametrize(

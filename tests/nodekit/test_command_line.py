@@ -23,10 +23,10 @@ def nodekit(*argv: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
 
 def answer(*argv: str) -> dict[str, object]:
     """The JSON answer of a question."""
-    done = nodekit(*argv, "--json")
-    assert (done.returncode, done.stderr) == (0, "")
-    found: dict[str, object] = json.loads(done.stdout)
-    return found
+    result = nodekit(*argv, "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    document: dict[str, object] = json.loads(result.stdout)
+    return document
 
 
 @pytest.fixture
@@ -59,23 +59,23 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_help_lists_every_verb_and_question() -> None:
-    said = nodekit("--help").stdout
+    output = nodekit("--help").stdout
     for name in (*VERBS, *QUESTIONS):
-        assert f"\n    {name}" in said
-    assert "standard input" in said and "Exit: 0 done" in said
+        assert f"\n    {name}" in output
+    assert "standard input" in output and "Exit: 0 done" in output
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_every_question_teaches_its_arguments(name: str) -> None:
-    said = nodekit(name, "--help").stdout
-    assert "--json" in said and "--root" in said
+    output = nodekit(name, "--help").stdout
+    assert "--json" in output and "--root" in output
 
 
 def test_bad_usage_is_2_and_a_refusal_is_1() -> None:
     assert nodekit("nonsense").returncode == 2
     assert nodekit("compat", "--runtime", "java").returncode == 2
-    done = nodekit("docker", stdin="[]")
-    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (1, "bad-input")
+    result = nodekit("docker", stdin="[]")
+    assert (result.returncode, json.loads(result.stdout)["error"]["code"]) == (1, "bad-input")
 
 
 def test_failpoints_are_listed_with_what_is_done_there() -> None:
@@ -92,15 +92,15 @@ def test_failpoints_are_listed_with_what_is_done_there() -> None:
     ],
 )
 def test_a_pair_that_breaks_is_exit_1_with_reason_and_cure(docker: str, kata: str, runtime: str, cure: str) -> None:
-    done = nodekit("compat", "--docker", docker, "--kata", kata, "--runtime", runtime, "--json")
-    error = json.loads(done.stdout)["error"]
-    assert (done.returncode, error["code"]) == (1, "docker-kata-incompatible")
+    result = nodekit("compat", "--docker", docker, "--kata", kata, "--runtime", runtime, "--json")
+    error = json.loads(result.stdout)["error"]
+    assert (result.returncode, error["code"]) == (1, "docker-kata-incompatible")
     assert cure in error["remedy"] and "#" in error["message"]
 
 
 def test_a_pair_that_works_is_one_line() -> None:
-    done = nodekit("compat", "--docker", "27.5.1", "--kata", "3.2.0")
-    assert (done.returncode, done.stdout) == (0, "Docker 27.5.1 works with the Go shim of Kata 3.2.0\n")
+    result = nodekit("compat", "--docker", "27.5.1", "--kata", "3.2.0")
+    assert (result.returncode, result.stdout) == (0, "Docker 27.5.1 works with the Go shim of Kata 3.2.0\n")
 
 
 def test_compat_takes_what_is_not_given_from_the_root(root: Path) -> None:
@@ -112,32 +112,32 @@ def test_compat_takes_what_is_not_given_from_the_root(root: Path) -> None:
     )
     assert answer("compat", "--root", str(root))["docker"] == "28.5.2"
     (root / "opt/kata/VERSION").write_text("3.27.0\n")
-    done = nodekit("compat", "--root", str(root))
-    assert done.returncode == 1 and "Docker 28.5.2 does not work with the Go shim of Kata 3.27.0" in done.stderr
+    result = nodekit("compat", "--root", str(root))
+    assert result.returncode == 1 and "Docker 28.5.2 does not work with the Go shim of Kata 3.27.0" in result.stderr
     (root / "opt/kata/VERSION").unlink()
-    done = nodekit("compat", "--root", str(root))
-    assert done.returncode == 1 and "--kata" in done.stderr
+    result = nodekit("compat", "--root", str(root))
+    assert result.returncode == 1 and "--kata" in result.stderr
 
 
 def test_effective_says_what_counts_and_what_is_dead(root: Path) -> None:
     argv = ("effective", "--root", str(root), "--runtime", "go", "--hypervisor", "qemu")
-    found = answer(*argv)
-    assert found["kernelParams"] == "user_namespace.enable=1"
-    assert found["kernelParamsFrom"] == f"/{FOLDER}/config.d/40-theirs.toml"
-    assert found["write"]["file"] == f"/{FOLDER}/config.d/{DROP_IN}"  # type: ignore[index]
-    dead = {one["path"]: one["reason"] for one in found["dead"]}  # type: ignore[attr-defined, union-attr]
+    document = answer(*argv)
+    assert document["kernelParams"] == "user_namespace.enable=1"
+    assert document["kernelParamsFrom"] == f"/{FOLDER}/config.d/40-theirs.toml"
+    assert document["write"]["file"] == f"/{FOLDER}/config.d/{DROP_IN}"  # type: ignore[index]
+    dead = {entry["path"]: entry["reason"] for entry in document["dead"]}  # type: ignore[attr-defined, union-attr]
     assert "ConfigPath" in dead["/etc/kata-containers/configuration.toml"]
     assert "replaced" in dead[f"/{FOLDER}/configuration-qemu.toml"]
-    said = nodekit(*argv).stdout
-    assert "/etc/kata-containers/configuration.toml: " in said and "only the kernel of RHEL" in said
+    output = nodekit(*argv).stdout
+    assert "/etc/kata-containers/configuration.toml: " in output and "only the kernel of RHEL" in output
 
 
 def test_kernel_params_prints_the_new_file_or_writes_it(root: Path) -> None:
     file = root / FOLDER / "configuration-qemu.toml"
     argv = ("kernel-params", str(file), "--set", "user_namespace.enable=1", "--set", "quiet")
     new = CONFIG.replace(f'= "{BASE}"', f'= "{BASE} user_namespace.enable=1 quiet"')
-    done = nodekit(*argv)
-    assert (done.returncode, done.stdout) == (0, new)
+    result = nodekit(*argv)
+    assert (result.returncode, result.stdout) == (0, new)
     assert file.read_text() == CONFIG
     assert nodekit(*argv, "--write").returncode == 0
     assert file.read_text() == new
@@ -146,9 +146,9 @@ def test_kernel_params_prints_the_new_file_or_writes_it(root: Path) -> None:
 
 
 def test_status_of_another_root_tells_what_lies_in_files(root: Path) -> None:
-    found = answer("status", "--root", str(root))
-    assert found["os"]["id"] == "debian" and found["machine"] is None  # type: ignore[index]
-    assert found["kata"]["configurations"]["go"]["qemu"]["kernelParams"] == "user_namespace.enable=1"  # type: ignore[index]
-    assert found["kata"]["configurations"]["go"]["firecracker"]["code"] == "file-invalid"  # type: ignore[index]
-    assert found["changes"] == {}
+    document = answer("status", "--root", str(root))
+    assert document["os"]["id"] == "debian" and document["machine"] is None  # type: ignore[index]
+    assert document["kata"]["configurations"]["go"]["qemu"]["kernelParams"] == "user_namespace.enable=1"  # type: ignore[index]
+    assert document["kata"]["configurations"]["go"]["firecracker"]["code"] == "file-invalid"  # type: ignore[index]
+    assert document["changes"] == {}
     assert "kernelParams: user_namespace.enable=1" in nodekit("status", "--root", str(root)).stdout

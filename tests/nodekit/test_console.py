@@ -136,7 +136,7 @@ def test_every_fault_of_a_genuine_shim_has_its_cause_and_its_cure(stderr: str, c
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     [
         "timed out connecting to vsock 7:1024",
         "timed out connecting to hybrid vsocket hvsock:///run/vc/firecracker/x/root/kata.hvsock:1024",
@@ -151,9 +151,9 @@ def test_every_fault_of_a_genuine_shim_has_its_cause_and_its_cure(stderr: str, c
         "read vsock host(2): connection reset by peer",
     ],
 )
-def test_every_way_in_which_a_runtime_says_that_the_agent_is_silent_leads_to_the_console(said: str) -> None:
-    assert agent_silent(f"{SHIM_TASK}{said}: unknown")
-    assert "agent did not answer" in explain_docker(f"{SHIM_TASK}{said}: unknown").cause
+def test_every_way_in_which_a_runtime_says_that_the_agent_is_silent_leads_to_the_console(message: str) -> None:
+    assert agent_silent(f"{SHIM_TASK}{message}: unknown")
+    assert "agent did not answer" in explain_docker(f"{SHIM_TASK}{message}: unknown").cause
 
 
 def test_a_fault_with_a_cause_of_its_own_is_no_silent_agent() -> None:

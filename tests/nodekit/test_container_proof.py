@@ -74,18 +74,20 @@ def climb(node: DebianNode) -> Climb:
     """Climbs the ladder in a container, as the verb `prove` does: what it read, or the error."""
 
     def climbed(image: str | None = "proof:1", sandbox: str | None = "sandbox-runtime", network: bool = False) -> dict[str, Any]:
-        done = node.run(*("python3", "-I", "-c", CLIMB, PROGRAM, json.dumps([image, sandbox, network, PARAMETER])), timeout=300)
-        assert done.returncode == 0, done.stderr
-        result: dict[str, Any] = json.loads(done.stdout)
+        outcome = node.run(
+            *("python3", "-I", "-c", CLIMB, PROGRAM, json.dumps([image, sandbox, network, PARAMETER])), timeout=300
+        )
+        assert outcome.returncode == 0, outcome.stderr
+        result: dict[str, Any] = json.loads(outcome.stdout)
         return result
 
     return climbed
 
 
 @contextmanager
-def drop_in(node: DebianNode, parameters: str, more: str = "") -> Iterator[None]:
+def drop_in(node: DebianNode, parameters: str, rest: str = "") -> Iterator[None]:
     """What somebody put behind the drop-in of the stack, for a while."""
-    kata_node.write(node, FAULT, f'[hypervisor.qemu]\nkernel_params = "{parameters}"\n{more}')
+    kata_node.write(node, FAULT, f'[hypervisor.qemu]\nkernel_params = "{parameters}"\n{rest}')
     try:
         yield
     finally:
@@ -104,7 +106,7 @@ def daemon(node: DebianNode, runtime: dict[str, object], **settings: object) -> 
 
 def test_a_whole_node_passes_in_a_container_too(node: DebianNode, climb: Climb) -> None:
     state = ProveState("n1", "qemu", "go", expect=[PARAMETER], sandbox="sandbox-runtime", timeout_seconds=300, digest="")
-    result = node.done("prove", state.document())
+    result = node.succeed("prove", state.document())
     assert result["proven"] == "container"
     inside = result["container"]
     assert isinstance(inside, dict)
@@ -210,11 +212,11 @@ def test_an_image_that_spoils_the_sandbox_fails(
 def test_paths_masked_below_proc_fail_without_the_entry(node: DebianNode, climb: Climb) -> None:
     ladder = script("ladder.sh")
     options = ["--runtime=kata", "--network=none", "--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--env=KATA_NODES_NONCE=n"]
-    done = node.run("docker", "run", "--rm", *options, "proof:1", "sh", "-c", ladder, timeout=200)
-    verdict = judge(done.stdout, "n", "another", [PARAMETER], place="image")
-    assert verdict.code == "proof-bwrap-failed", (verdict, done.stderr)
+    container = node.run("docker", "run", "--rm", *options, "proof:1", "sh", "-c", ladder, timeout=200)
+    verdict = judge(container.stdout, "n", "another", [PARAMETER], place="image")
+    assert verdict.code == "proof-bwrap-failed", (verdict, container.stderr)
     assert "paths below /proc are masked" in verdict.message and "nodekit/entry.sh" in verdict.remedy
-    rootless = {rung.name: rung for rung in judge(done.stdout, "n", "another", [PARAMETER], sandbox="rootless").rungs}[
+    rootless = {rung.name: rung for rung in judge(container.stdout, "n", "another", [PARAMETER], sandbox="rootless").rungs}[
         "rootless-runc"
     ]
     assert rootless.passed is False and "paths below /proc are masked" in rootless.cause, rootless

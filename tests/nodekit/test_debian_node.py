@@ -54,20 +54,20 @@ def test_rounds_there_and_back_leave_no_trace(node: DebianNode, rounds: int) -> 
     node.ask("apt-mark", "auto", "docker-ce-rootless-extras", "containerd.io")
     before = Outside.of(node)
     assert before.packages["docker-ce-cli"] == f"hi {NEW}" and before.packages["containerd.io"].endswith(" auto")
-    there = None
+    first = None
     for _ in range(rounds):
-        assert node.done("kata", node.kata())["changed"] is True
-        assert node.done("docker", node.docker())["previous"] == {"version": NEW}
+        assert node.succeed("kata", node.kata())["changed"] is True
+        assert node.succeed("docker", node.docker())["previous"] == {"version": NEW}
         now = Outside.of(node)
         assert {now.packages[name].removesuffix(" auto") for name in DOCKER} == {f"hi {OLD}"}
         assert now.runtimes.split() == ["io.containerd.runc.v2", "kata", "runc", "27.5.1"]
-        assert there in (None, now)
-        there = now
-        assert [node.done(verb, state)["changed"] for verb, state in (("kata", node.kata()), ("docker", node.docker()))] == [
+        assert first in (None, now)
+        first = now
+        assert [node.succeed(verb, state)["changed"] for verb, state in (("kata", node.kata()), ("docker", node.docker()))] == [
             False,
             False,
         ]
-        assert node.done("restore", {"node": "n1"})["kept"] == []
+        assert node.succeed("restore", {"node": "n1"})["kept"] == []
         assert Outside.of(node) == before
 
 
@@ -79,24 +79,24 @@ def test_a_docker_that_was_stopped_and_disabled_is_so_again(node: DebianNode) ->
 
     before, stopped = Outside.of(node), units()
     assert "ActiveState=inactive" in stopped and "UnitFileState=disabled" in stopped
-    assert node.done("docker", node.docker())["version"] == "27.5.1"
-    restored = node.done("restore", {"node": "n1"})
+    assert node.succeed("docker", node.docker())["version"] == "27.5.1"
+    restored = node.succeed("restore", {"node": "n1"})
     assert {"unit docker.service", "unit docker.socket"} <= set(restored["restored"])  # type: ignore[call-overload]
     assert (Outside.of(node), units()) == (before, stopped)
 
 
 def test_python3_apt_is_not_needed(node: DebianNode) -> None:
     assert "No module named 'apt'" in node.run("python3", "-c", "import apt").stderr
-    assert node.done("docker", node.docker())["version"] == "27.5.1"
+    assert node.succeed("docker", node.docker())["version"] == "27.5.1"
 
 
 def test_what_an_interrupted_dpkg_left_is_finished_first(node: DebianNode) -> None:
-    node.done("docker", node.docker())
-    node.done("restore", {"node": "n1"})
+    node.succeed("docker", node.docker())
+    node.succeed("restore", {"node": "n1"})
     package = f"/var/cache/apt/archives/docker-ce-cli_{NEW.replace(':', '%3a')}_amd64.deb"
     node.ask("dpkg", "--unpack", package)  # as a power cut between unpacking and configuring leaves it
     assert node.packages()["docker-ce-cli"].startswith("iU")
-    assert node.done("docker", node.docker())["version"] == "27.5.1"
+    assert node.succeed("docker", node.docker())["version"] == "27.5.1"
     assert node.packages()["docker-ce-cli"] == f"hi {OLD}"
 
 
@@ -106,16 +106,16 @@ def test_a_package_that_cannot_be_configured_is_named_and_the_node_is_as_it_was(
     node.ask("sh", "-c", f"printf '#!/bin/sh\\nexit 3\\n' > {script}; chmod 755 {script}")
     node.ask("sed", "-i", f"/^Package: docker-ce-cli$/,/^$/{half}", "/var/lib/dpkg/status")
     before = node.files(), node.packages()
-    done = node.nodekit("docker", node.docker())
-    error = json.loads(done.stdout)["error"]
-    assert (done.returncode, error["code"]) == (1, "package-install-failed")
+    result = node.nodekit("docker", node.docker())
+    error = json.loads(result.stdout)["error"]
+    assert (result.returncode, error["code"]) == (1, "package-install-failed")
     assert "docker-ce-cli" in error["message"] and "dpkg --configure -a" in error["remedy"]
     assert (node.files(), node.packages()) == before
 
 
 def test_status_tells_all_of_it_to_an_ordinary_user_and_changes_nothing(node: DebianNode) -> None:
-    node.done("kata", node.kata())
-    node.done("docker", node.docker())
+    node.succeed("kata", node.kata())
+    node.succeed("docker", node.docker())
     before = Outside.of(node)
     argv = ["python3", "-I", "/usr/local/lib/kata-nodes/nodekit.pyz", "status"]
     root = json.loads(node.ask(*argv, "--json"))
@@ -151,7 +151,7 @@ class Killed:
         with booted(built, zipapp) as node:
             prepare(node)
             self.before = Outside.of(node)
-            node.done(verb, state(node))
+            node.succeed(verb, state(node))
             self.after = Outside.of(node)
 
     def at(self, point: str, every: bool) -> int:
@@ -159,14 +159,14 @@ class Killed:
         for number in itertools.count(1):
             with booted(self.built, self.zipapp) as node:
                 self.prepare(node)
-                done = node.nodekit(self.verb, self.state(node), f"{point}:{number}")
-                if done.returncode == 0:
+                result = node.nodekit(self.verb, self.state(node), f"{point}:{number}")
+                if result.returncode == 0:
                     assert Outside.of(node) == self.after
                     return number - 1
-                assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+                assert result.returncode == -signal.SIGKILL, result.stderr[-2000:]
                 if point != "packages-changing":  # there dpkg is at work
                     self.look(node, f"{point}:{number}")
-                node.done(self.verb, self.state(node))
+                node.succeed(self.verb, self.state(node))
                 assert Outside.of(node) == self.after, f"after a kill at {point}:{number}"
             if not every:
                 return number
@@ -174,13 +174,15 @@ class Killed:
 
     def look(self, node: DebianNode, where: str) -> None:
         """Every file is as before or as after; nothing else lies about but what our own folder may hold."""
-        for path, what in node.files().items():
+        for path, content in node.files().items():
             if path.startswith(f"{STATE}/"):
                 assert path.removeprefix(f"{STATE}/") in ("docker.json", "kata.json", "pending"), f"{path} at {where}"
-                if path.endswith(".json") and what != "gone":
+                if path.endswith(".json") and content != "gone":
                     json.loads(node.ask("cat", f"/{path}"))
             elif path != STATE:
-                assert what in (self.before.files.get(path, what), self.after.files.get(path, what)), f"{path} at {where}"
+                assert content in (self.before.files.get(path, content), self.after.files.get(path, content)), (
+                    f"{path} at {where}"
+                )
                 assert path in self.before.files or path in self.after.files, f"{path} at {where}"
 
     def everywhere(self, points: tuple[str, ...], every: bool) -> dict[str, int]:
@@ -200,13 +202,13 @@ def changed(node: DebianNode) -> None:
     )
     node.ask("apt-mark", "hold", "docker-ce-cli")
     node.ask("apt-mark", "auto", "docker-ce-rootless-extras")
-    node.done("docker", node.docker())
+    node.succeed("docker", node.docker())
 
 
 def without_docker(node: DebianNode) -> None:
     """A node that had no Docker before it was pinned."""
     node.ask("dpkg", "--purge", *DOCKER, "containerd.io")
-    node.done("docker", node.docker())
+    node.succeed("docker", node.docker())
 
 
 @kills

@@ -22,7 +22,7 @@ class Sample(Record):
     on: bool = False
     config_path: str | None = None
     words: list[str] | None = None
-    more: Inner | None = None
+    nested: Inner | None = None
     by_machine: dict[str, Inner] | None = None
 
 
@@ -40,7 +40,7 @@ def test_what_is_written_is_read_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "named", "shown", "asked"),
+    ("document", "named", "value", "expected"),
     [
         ({}, "name", "missing", "a string"),
         ({"name": None}, "name", "None", "a string"),
@@ -50,19 +50,19 @@ def test_what_is_written_is_read_again() -> None:
         ({"name": "n", "on": 1}, "on", "1", "a boolean"),
         ({"name": "n", "configPath": 1}, "configPath", "1", "a string or null"),
         ({"name": "n", "words": ["a", 1]}, "words", "['a', 1]", "a list of strings or null"),
-        ({"name": "n", "more": []}, "more", "[]", "an object or null"),
-        ({"name": "n", "more": {"place": 1}}, "more.place", "1", "a string"),
+        ({"name": "n", "nested": []}, "nested", "[]", "an object or null"),
+        ({"name": "n", "nested": {"place": 1}}, "nested.place", "1", "a string"),
         ({"name": "n", "byMachine": {"x": {}}}, "byMachine.x.place", "missing", "a string"),
         ({"name": "n", "byMachine": {"x": "y"}}, "byMachine.x", "'y'", "an object"),
         ({"name": "n", "nmae": "x\x1b"}, "nmae", "x", "one of the known keys: byMachine, configPath, count,"),
     ],
 )
 def test_a_wrong_key_is_named_with_its_value_and_what_was_asked(
-    given: dict[str, object], named: str, shown: str, asked: str
+    document: dict[str, object], named: str, value: str, expected: str
 ) -> None:
     with pytest.raises(NodeError) as caught:
-        Sample.read(given, at="outer")
+        Sample.read(document, at="outer")
     assert caught.value.code == "bad-input"
-    assert f"outer.{named}" in caught.value.message and shown in caught.value.message
-    assert asked in caught.value.remedy
+    assert f"outer.{named}" in caught.value.message and value in caught.value.message
+    assert expected in caught.value.remedy
     assert "\x1b" not in caught.value.sentence()

@@ -76,9 +76,9 @@ def test_a_newer_docker_is_brought_to_the_pin_held_and_given_the_runtime(
     }
     assert node28.holds() == sorted(HELD)
     assert {node28.packages()[name] for name in PACKAGES} == {f"hi {OLD}"}
-    said = capsys.readouterr().err
-    assert "these running containers stop: web, database" in said
-    assert "Unpacking docker-ce " in said
+    output = capsys.readouterr().err
+    assert "these running containers stop: web, database" in output
+    assert "Unpacking docker-ce " in output
 
 
 def test_a_second_run_changes_nothing_and_asks_neither_apt_nor_the_service(node28: Node, repository: Repository) -> None:
@@ -317,8 +317,8 @@ def test_a_dockerd_that_has_not_read_its_new_file_is_told_by_the_next_run(node28
     moved = desired(repository, configPath="/opt/kata/new.toml")
     argv = [sys.executable, "-m", "nodekit", "docker", "--root", str(node28.root)]
     env = {**os.environ, VARIABLE: "change-done"}
-    done = subprocess.run(argv, input=json.dumps(moved), text=True, capture_output=True, env=env, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    result = subprocess.run(argv, input=json.dumps(moved), text=True, capture_output=True, env=env, check=False)
+    assert result.returncode == -signal.SIGKILL, result.stderr
     read = node28.root / "run/daemon-read.json"
     assert "new.toml" in (node28.root / "etc/docker/daemon.json").read_text() and "new.toml" not in read.read_text()
     assert docker_verb.run(moved, node28.root)["changed"] is True
@@ -460,8 +460,8 @@ def test_a_pin_that_moved_and_was_cut_off_before_apt_is_still_ours(node28: Node,
     killed += "import json, sys; from pathlib import Path; from nodekit.commands import docker\n"
     killed += "docker.run(json.load(sys.stdin), Path(sys.argv[1]))"
     argv = [sys.executable, "-c", killed, str(node28.root)]
-    done = subprocess.run(argv, input=moved, text=True, capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    result = subprocess.run(argv, input=moved, text=True, capture_output=True, check=False)
+    assert result.returncode == -signal.SIGKILL, result.stderr
     assert restore_verb.run({"node": "n1"}, node28.root)["kept"] == []
     assert (node28.etc(), node28.packages(), node28.holds()) == before
 
@@ -499,10 +499,10 @@ def test_a_config_path_that_a_killed_run_never_wrote_does_not_hide_the_one_befor
     file.write_text(json.dumps(theirs))
     docker_verb.run(desired(repository, configPath="/opt/kata/a.toml"), node28.root)
     argv = [sys.executable, "-m", "nodekit", "docker", "--root", str(node28.root)]
-    given = json.dumps(desired(repository, configPath="/opt/kata/b.toml"))
+    state = json.dumps(desired(repository, configPath="/opt/kata/b.toml"))
     env = {**os.environ, VARIABLE: "content-written:2"}  # the first is the journal
-    done = subprocess.run(argv, input=given, text=True, capture_output=True, env=env, check=False)
-    assert done.returncode == -signal.SIGKILL and "a.toml" in file.read_text(), done.stderr
+    result = subprocess.run(argv, input=state, text=True, capture_output=True, env=env, check=False)
+    assert result.returncode == -signal.SIGKILL and "a.toml" in file.read_text(), result.stderr
     docker_verb.run(desired(repository), node28.root)
     assert json.loads(file.read_text()) == theirs
 

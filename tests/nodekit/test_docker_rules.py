@@ -121,7 +121,7 @@ def states(**changes: PackageState | None) -> dict[str, PackageState]:
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("states", "expected"),
     [
         (states(), Plan((), ())),
         (states(**{"containerd.io": PackageState(False, "installed", "1.7.28-1")}), Plan((), ("containerd.io",))),
@@ -131,8 +131,8 @@ def states(**changes: PackageState | None) -> dict[str, PackageState]:
         ({}, Plan(HELD, HELD)),
     ],
 )
-def test_the_plan_is_exactly_what_is_missing(found: dict[str, PackageState], expected: Plan) -> None:
-    assert plan(found, PINNED) == expected
+def test_the_plan_is_exactly_what_is_missing(states: dict[str, PackageState], expected: Plan) -> None:
+    assert plan(states, PINNED) == expected
 
 
 def test_package_states_are_read_as_dpkg_writes_them() -> None:
@@ -172,7 +172,7 @@ KATA = {"runtimeType": "io.containerd.kata.v2"}
 
 
 @pytest.mark.parametrize(
-    ("given", "config_path", "expected"),
+    ("text", "config_path", "expected"),
     [
         (None, None, {"runtimes": {"kata": KATA}}),
         ("", None, {"runtimes": {"kata": KATA}}),
@@ -192,9 +192,9 @@ KATA = {"runtimeType": "io.containerd.kata.v2"}
     ],
 )
 def test_the_runtime_is_merged_and_all_else_kept_in_its_order(
-    given: str | None, config_path: str | None, expected: dict[str, object]
+    text: str | None, config_path: str | None, expected: dict[str, object]
 ) -> None:
-    merged = daemon_json.merge(given, "kata", config_path)
+    merged = daemon_json.merge(text, "kata", config_path)
     assert json.dumps(json.loads(merged)) == json.dumps(expected)
     assert daemon_json.merge(merged, "kata", config_path) == merged
 

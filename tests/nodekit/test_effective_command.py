@@ -34,19 +34,21 @@ def root(tmp_path: Path) -> Path:
 
 def test_the_document_says_what_is_read_and_why_and_changes_nothing(root: Path) -> None:
     before = tree(root)
-    found = run(root, runtime="go", hypervisor="qemu", config_path=None)
-    assert tree(root) == before and set(found) == KEYS
-    assert json.loads(json.dumps(found)) == found
-    assert found["configFile"] == found["resolvedFile"] == found["kernelParamsFrom"] == f"/{FOLDER}/configuration-qemu.toml"
-    assert [(one["text"], one["inert"] is None) for one in found["parameters"]] == [  # type: ignore[attr-defined]
-        *((one, True) for one in BASE.split()),
+    document = run(root, runtime="go", hypervisor="qemu", config_path=None)
+    assert tree(root) == before and set(document) == KEYS
+    assert json.loads(json.dumps(document)) == document
+    assert (
+        document["configFile"] == document["resolvedFile"] == document["kernelParamsFrom"] == f"/{FOLDER}/configuration-qemu.toml"
+    )
+    assert [(parameter["text"], parameter["inert"] is None) for parameter in document["parameters"]] == [  # type: ignore[attr-defined]
+        *((token, True) for token in BASE.split()),
         (SEED, False),
     ]
-    assert found["launchers"] == [
+    assert document["launchers"] == [
         {"name": "docker runtime kata", "file": "/etc/docker/daemon.json", "configPath": f"/{FOLDER}/configuration-qemu.toml"}
     ]
-    assert [one["path"] for one in found["dead"]] == [ETC]  # type: ignore[attr-defined]
-    assert found["sources"]["kernel"] == f"/{FOLDER}/configuration-qemu.toml"  # type: ignore[index]
+    assert [entry["path"] for entry in document["dead"]] == [ETC]  # type: ignore[attr-defined]
+    assert document["sources"]["kernel"] == f"/{FOLDER}/configuration-qemu.toml"  # type: ignore[index]
 
 
 @pytest.mark.parametrize(("version", "strategy"), [("3.32.0", "drop-in"), ("2.4.3", "edit")])
@@ -60,27 +62,27 @@ def test_it_tells_where_the_program_would_write_and_that_is_where_it_writes(root
 def test_where_the_program_would_refuse_the_reason_stands_in_place_of_the_file(root: Path) -> None:
     put(root, "/opt/kata/VERSION", "2.4.3")
     put(root, f"{FOLDER}/configuration-qemu.toml", f"# {MANAGED_MARK}\n{CONFIG}")
-    found = run(root, runtime="go", hypervisor="qemu", config_path=None)
-    assert found["write"]["file"] is None and "Upgrade Kata" in found["write"]["reason"]  # type: ignore[index]
-    assert "to change      not possible\n" in text(found)
+    document = run(root, runtime="go", hypervisor="qemu", config_path=None)
+    assert document["write"]["file"] is None and "Upgrade Kata" in document["write"]["reason"]  # type: ignore[index]
+    assert "to change      not possible\n" in text(document)
 
 
 def test_people_read_every_dead_file_with_its_reason(root: Path) -> None:
     put(root, f"{FOLDER}/config.d/50-a.bak", setting(f"{BASE} {ZERO}"))
-    found = run(root, runtime="go", hypervisor="qemu", config_path=None)
-    told = text(found)
-    assert told.endswith("\n") and "\n\n" not in told
-    for one in found["dead"]:  # type: ignore[attr-defined]
-        assert f"{one['path']}: {one['reason']}\n" in told
+    document = run(root, runtime="go", hypervisor="qemu", config_path=None)
+    output = text(document)
+    assert output.endswith("\n") and "\n\n" not in output
+    for entry in document["dead"]:  # type: ignore[attr-defined]
+        assert f"{entry['path']}: {entry['reason']}\n" in output
     for part in (
-        found["chosenBy"],
-        found["kernelParams"],
+        document["chosenBy"],
+        document["kernelParams"],
         "50-a.bak looks like a leftover",
         "forbids user namespaces",
         "docker runtime kata",
     ):
-        assert str(part) in told
-    assert {line[:15].strip() for line in told.splitlines()} == {
+        assert str(part) in output
+    assert {line[:15].strip() for line in output.splitlines()} == {
         *("", "runtime", "shim", "file", "drop-ins", "kernel_params", "to change", "launchers", "refused", "dead", "notes")
     }
 
@@ -88,9 +90,9 @@ def test_people_read_every_dead_file_with_its_reason(root: Path) -> None:
 def test_the_path_on_the_command_line_comes_before_docker_s(root: Path) -> None:
     parser = argparse.ArgumentParser()
     arguments(parser)
-    given = vars(parser.parse_args(["--config-path", ETC]))
-    assert given == {"runtime": "go", "hypervisor": "qemu", "config_path": ETC}
-    assert run(root, **given)["kernelParams"] == "seed"
+    options = vars(parser.parse_args(["--config-path", ETC]))
+    assert options == {"runtime": "go", "hypervisor": "qemu", "config_path": ETC}
+    assert run(root, **options)["kernelParams"] == "seed"
     assert vars(parser.parse_args(["--runtime", "rust", "--hypervisor", "firecracker"]))["config_path"] is None
     with pytest.raises(NodeError) as caught:
         run(root, runtime="rust", hypervisor="qemu", config_path="/nowhere.toml")

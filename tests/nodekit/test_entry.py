@@ -38,8 +38,8 @@ def test_a_sandbox_can_mount_proc_behind_the_entry_and_not_without_it(shell: lis
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 def test_words_exit_code_and_folder_are_the_commands_own(shell: list[str]) -> None:
-    done = run(command(shell, "sh", "-c", 'pwd; printf "<%s>" "$@"; echo said >&2; exit 7', "sh", "a b", "*", "", "--user"))
-    assert (done.returncode, done.stdout, done.stderr) == (7, f"{Path.cwd()}\n<a b><*><><--user>", "said\n")
+    result = run(command(shell, "sh", "-c", 'pwd; printf "<%s>" "$@"; echo said >&2; exit 7', "sh", "a b", "*", "", "--user"))
+    assert (result.returncode, result.stdout, result.stderr) == (7, f"{Path.cwd()}\n<a b><*><><--user>", "said\n")
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
@@ -63,17 +63,17 @@ def test_a_read_only_root_is_no_hindrance(shell: list[str]) -> None:
     before = (
         "mount --bind / /mnt && mount -o remount,ro,bind /mnt && mount --rbind /proc /mnt/proc && cd /mnt && exec chroot /mnt"
     )
-    done = run(
+    result = run(
         ["unshare", "-mpf", "sh", "-c", f'{before} "$@"', "sh", *shell, "-c", ENTRY, "entry", "sh", "-c", "! touch /x && echo ro"]
     )
-    assert done.stdout == "ro\n", done.stderr
+    assert result.stdout == "ro\n", result.stderr
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 def test_another_user_has_no_capability_and_a_clean_proc(shell: list[str]) -> None:
-    told = "id -u; id -g; id -G; grep -E 'Cap(Prm|Eff|Bnd)' /proc/self/status; ! grep -q /proc/bus /proc/self/mountinfo"
-    done = run(command(shell, "--user", "1234", "sh", "-c", told))
-    assert done.stdout.split() == [
+    script = "id -u; id -g; id -G; grep -E 'Cap(Prm|Eff|Bnd)' /proc/self/status; ! grep -q /proc/bus /proc/self/mountinfo"
+    result = run(command(shell, "--user", "1234", "sh", "-c", script))
+    assert result.stdout.split() == [
         "1234",
         "1234",
         "1234",
@@ -94,7 +94,7 @@ def test_what_it_cannot_do_is_said_with_the_way_out(shell: list[str]) -> None:
 def test_a_proof_goes_on_behind_an_entry_that_fails_and_reports_it(shell: list[str]) -> None:
     ladder = script("ladder.sh")
     plain = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", *shell, "-c", ENTRY, "entry", "sh", "-c", ladder]
-    done = subprocess.run(
+    result = subprocess.run(
         plain,
         stdin=subprocess.DEVNULL,
         env={**os.environ, "KATA_NODES_NONCE": "n"},
@@ -103,7 +103,7 @@ def test_a_proof_goes_on_behind_an_entry_that_fails_and_reports_it(shell: list[s
         timeout=60,
         check=True,
     )
-    verdict = judge(done.stdout, "n", "another", [])
+    verdict = judge(result.stdout, "n", "another", [])
     assert verdict.code == "proof-entry-failed", verdict
     mounted = subprocess.run(
         command(shell, "sh", "-c", ladder), stdin=subprocess.DEVNULL, env={**os.environ, "KATA_NODES_NONCE": "n"},

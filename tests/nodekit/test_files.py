@@ -22,14 +22,14 @@ STATE = "var/lib/kata-nodes"
 
 def tree(root: Path) -> dict[str, str]:
     """All below the root except the journals' folder: what a person would compare."""
-    found = {}
+    entries = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
         if not name.startswith("var"):
             info = path.lstat()
             content = f"-> {path.readlink()}" if path.is_symlink() else path.read_bytes().hex() if path.is_file() else "folder"
-            found[name] = f"{info.st_mode:o} {info.st_uid}:{info.st_gid} {content}"
-    return found
+            entries[name] = f"{info.st_mode:o} {info.st_uid}:{info.st_gid} {content}"
+    return entries
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def test_restore_puts_everything_back_and_ends_the_journal(root: Path) -> None:
     change_all(root)
     assert tree(root) != before
     assert journals(root) == ["t"]
-    done = restore(root, "t")
-    assert done.restored == ["/etc/alias", "/etc/dangling", "/etc/plain", "/etc/real.d/target", "/opt/new/deep/file"]
-    assert done.kept == {}
+    outcome = restore(root, "t")
+    assert outcome.restored == ["/etc/alias", "/etc/dangling", "/etc/plain", "/etc/real.d/target", "/opt/new/deep/file"]
+    assert outcome.kept == {}
     assert tree(root) == before
     assert journals(root) == []
     assert restore(root, "t").restored == []
@@ -126,8 +126,8 @@ there = [sorted(os.listdir(root / folder)) for folder in ("etc", "var/lib/kata-n
 print(seen, (root / "etc/real.d/50-x").read_text(), *there)
 """
     argv = ["unshare", "--mount", sys.executable, "-c", program, str(root)]
-    done = subprocess.run(argv, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert done.stdout == "['etc/.50-x.kata-nodes-new'] new ['real.d'] ['t.json']\n"
+    result = subprocess.run(argv, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert result.stdout == "['etc/.50-x.kata-nodes-new'] new ['real.d'] ['t.json']\n"
 
 
 def test_the_same_content_again_changes_nothing_and_journals_nothing(root: Path) -> None:
@@ -182,8 +182,8 @@ def test_restore_keeps_what_somebody_edited_even_when_we_wrote_on_top(root: Path
         with Transaction(root, "t") as change:
             change.write("/etc/plain", b"edited and merged")
     expected = (root / "etc/plain").read_text()
-    done = restore(root, "t")
-    assert (done.restored, done.kept) == ([], {"/etc/plain": "edited by somebody since"})
+    outcome = restore(root, "t")
+    assert (outcome.restored, outcome.kept) == ([], {"/etc/plain": "edited by somebody since"})
     assert (root / "etc/plain").read_text() == expected
     assert journals(root) == []
 
@@ -201,8 +201,8 @@ def test_a_file_in_the_place_of_our_folder_stays_and_the_rest_is_restored(root: 
     change_all(root)
     shutil.rmtree(root / "opt/new")
     (root / "opt/new").write_text("theirs")
-    done = restore(root, "t")
-    assert done.kept == {} and "/etc/plain" in done.restored
+    outcome = restore(root, "t")
+    assert outcome.kept == {} and "/etc/plain" in outcome.restored
     assert (root / "opt/new").read_text() == "theirs"
     assert (root / "etc/plain").read_text() == "first"
 
@@ -244,8 +244,8 @@ with journal.Transaction(root, "t") as change:
 @pytest.mark.parametrize("at", range(1, 9))
 def test_a_kill_after_any_write_can_be_restored(root: Path, at: int) -> None:
     before = tree(root)
-    done = subprocess.run([sys.executable, "-c", KILLED, str(root), str(at)], check=False, cwd=Path(__file__).parents[2])
-    assert done.returncode == -signal.SIGKILL
+    result = subprocess.run([sys.executable, "-c", KILLED, str(root), str(at)], check=False, cwd=Path(__file__).parents[2])
+    assert result.returncode == -signal.SIGKILL
     assert restore(root, "t").kept == {}
     assert tree(root) == before
 
@@ -257,8 +257,8 @@ def test_a_kill_while_our_own_content_is_replaced_can_be_restored(root: Path, at
         change.write("/etc/plain", b"ours of an earlier run")
         change.write("/etc/link", b"that too")
         change.write("/opt/new/file", b"and that")
-    done = subprocess.run([sys.executable, "-c", KILLED, str(root), str(at)], check=False, cwd=Path(__file__).parents[2])
-    assert done.returncode == -signal.SIGKILL
+    result = subprocess.run([sys.executable, "-c", KILLED, str(root), str(at)], check=False, cwd=Path(__file__).parents[2])
+    assert result.returncode == -signal.SIGKILL
     assert restore(root, "t").kept == {}
     assert tree(root) == before
 

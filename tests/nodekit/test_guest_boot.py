@@ -54,17 +54,17 @@ def children() -> set[str]:
 def plan(kernel: Path, append: str, **changes: object) -> tuple[Plan, str]:
     """A guest with our RAM disk, and its nonce."""
     nonce = new_nonce()
-    made = Plan(QEMU, str(kernel), (initramfs.build(nonce),), None, append, 256, 1, f"{nonce} end")
-    return replace(made, **changes), nonce  # type: ignore[arg-type]
+    base = Plan(QEMU, str(kernel), (initramfs.build(nonce),), None, append, 256, 1, f"{nonce} end")
+    return replace(base, **changes), nonce  # type: ignore[arg-type]
 
 
 def climb(kernel: Path, parameters: str, expected: list[str], sandbox: str = "sandbox-runtime") -> Verdict:
     """The verdict on a guest with these parameters."""
     nonce = new_nonce()
-    made, _ = plan(kernel, f"{parameters} {OURS}".strip(), initrd=(initramfs.build(nonce, sandbox=sandbox),), end=f"{nonce} end")
-    done = boot(made, accel="tcg", timeout=SECONDS)
-    assert done.reached, done.console[-500:] + done.qemu_stderr
-    return judge(done.console, nonce, Path("/proc/sys/kernel/random/boot_id").read_text().strip(), expected, sandbox=sandbox)
+    guest, _ = plan(kernel, f"{parameters} {OURS}".strip(), initrd=(initramfs.build(nonce, sandbox=sandbox),), end=f"{nonce} end")
+    result = boot(guest, accel="tcg", timeout=SECONDS)
+    assert result.reached, result.console[-500:] + result.qemu_stderr
+    return judge(result.console, nonce, Path("/proc/sys/kernel/random/boot_id").read_text().strip(), expected, sandbox=sandbox)
 
 
 def climbed(verdict: Verdict) -> set[str]:
@@ -119,28 +119,28 @@ def test_a_node_without_runc_has_not_tried_rootless(kernel: Path, monkeypatch: p
 
 def test_2047_bytes_boot_and_2048_hang_and_are_explained(kernel: Path) -> None:
     fits = f"{OURS} ".ljust(2047, "a")
-    made, _ = plan(kernel, fits)
-    assert boot(made, accel="tcg", timeout=SECONDS).reached
-    longer = replace(made, append=f"{fits}a")
-    done, boots, why = boot_patiently(longer, accel="tcg", timeout=8, emulated=True)
-    assert (done.reached, done.timed_out, boots) == (False, True, 1)
+    guest, _ = plan(kernel, fits)
+    assert boot(guest, accel="tcg", timeout=SECONDS).reached
+    longer = replace(guest, append=f"{fits}a")
+    result, boots, why = boot_patiently(longer, accel="tcg", timeout=8, emulated=True)
+    assert (result.reached, result.timed_out, boots) == (False, True, 1)
     assert why is not None and "2048 bytes" in why.cause and not why.retry
 
 
 def test_a_guest_without_a_first_process_is_explained(kernel: Path) -> None:
-    made, _ = plan(kernel, "console=ttyS0 quiet panic=1 reboot=k rdinit=/nosuch")
-    done = boot(made, accel="tcg", timeout=SECONDS)
-    assert not done.reached and not done.timed_out
-    assert "found no first process" in explain(done.console, done.qemu_stderr, made.append, timed_out=False).cause
+    guest, _ = plan(kernel, "console=ttyS0 quiet panic=1 reboot=k rdinit=/nosuch")
+    result = boot(guest, accel="tcg", timeout=SECONDS)
+    assert not result.reached and not result.timed_out
+    assert "found no first process" in explain(result.console, result.qemu_stderr, guest.append, timed_out=False).cause
 
 
 def test_a_hang_is_tried_three_times_on_an_emulated_node_and_once_elsewhere(kernel: Path) -> None:
     silent = cpio(
         [folder("kata-nodes"), program("kata-nodes/busybox", initramfs.static_busybox()), program("kata-nodes/init", SLEEP)]
     )
-    made, _ = plan(kernel, OURS, initrd=(silent,))
+    silent_guest, _ = plan(kernel, OURS, initrd=(silent,))
     for emulated, boots in ((True, guest.TRIES), (False, 1)):
-        _, taken, why = boot_patiently(made, accel="tcg", timeout=1, emulated=emulated)
+        _, taken, why = boot_patiently(silent_guest, accel="tcg", timeout=1, emulated=emulated)
         assert taken == boots and why is not None and why.retry
 
 
@@ -148,12 +148,12 @@ SLEEP = b"#!/kata-nodes/busybox sh\nexec /kata-nodes/busybox sleep 1000\n"
 
 
 def test_a_guest_ends_with_the_program_that_started_it(kernel: Path) -> None:
-    made, _ = plan(kernel, OURS, initrd=(b"",))
+    guest, _ = plan(kernel, OURS, initrd=(b"",))
     code = (
         "import sys; from nodekit.host.guest import Plan, boot\n"
         f"boot(Plan({QEMU!r}, {str(kernel)!r}, (), None, 'x'.ljust(2048), 256, 1, 'end'), accel='tcg', timeout=100)"
     )
-    assert made.qemu == QEMU
+    assert guest.qemu == QEMU
     program_ = subprocess.Popen(["python3", "-c", code], cwd=Path(__file__).resolve().parents[2])
     try:
         qemu = ""
@@ -282,8 +282,8 @@ def test_a_fault_that_the_runtime_reports_as_a_timeout_is_read_from_the_guests_o
     node: Path, monkeypatch: pytest.MonkeyPatch, fake_docker: FakeDocker
 ) -> None:
     monkeypatch.setattr(prove, "OWN_BOOT_SECONDS", 8)
-    said = "echo 'docker: failed: timed out connecting to vsock 7:1024' >&2; exit 125"
-    fake_docker({"kata": {"runtimeType": "other"}}, said)
+    script = "echo 'docker: failed: timed out connecting to vsock 7:1024' >&2; exit 125"
+    fake_docker({"kata": {"runtimeType": "other"}}, script)
     with pytest.raises(NodeError) as caught:
         prove.run(desired(image="debian"), node)
     assert caught.value.code == "proof-base-parameters-lost"
@@ -409,8 +409,8 @@ def test_an_image_without_the_sandboxs_tools_is_a_failure(
 def test_preflights_tiny_guest_comes_up_and_a_broken_one_is_explained(
     node: Path, kernel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found, explanation = preflight.tiny_guest("n1", QEMU, str(kernel), slow=False)
-    assert found["booted"] is True and found["attempts"] == 1 and "reached user space" in explanation
+    guest, explanation = preflight.tiny_guest("n1", QEMU, str(kernel), slow=False)
+    assert guest["booted"] is True and guest["attempts"] == 1 and "reached user space" in explanation
     bad = node / "kernel"
     bad.write_bytes(b"hello" * 1000)
     with pytest.raises(NodeError) as caught:

@@ -73,20 +73,20 @@ def test_katas_own_first_process_is_started_when_asked() -> None:
 
 
 def test_quoted_and_repeated_parameters_stay_as_they_are() -> None:
-    given = 'dm-mod.create="a b" systemd.mask=x systemd.mask=y'
-    line = compose({"initrd": "i"}, given, runtime="go", hypervisor="qemu", cpus=1, first_process="/x")
-    assert f" {given} " in line
+    parameters = 'dm-mod.create="a b" systemd.mask=x systemd.mask=y'
+    line = compose({"initrd": "i"}, parameters, runtime="go", hypervisor="qemu", cpus=1, first_process="/x")
+    assert f" {parameters} " in line
     assert 'dm-mod.create="a b"' in tokens(line)
 
 
 def test_a_line_of_2047_bytes_is_made_and_one_of_2048_refused() -> None:
-    def made(size: int) -> str:
+    def line_of(size: int) -> str:
         return compose({"initrd": "i"}, "a" * size, runtime="go", hypervisor="qemu", cpus=1, first_process="/x")
 
-    room = 2047 - len(made(0)) - 1
-    assert len(made(room)) == 2047
+    room = 2047 - len(line_of(0)) - 1
+    assert len(line_of(room)) == 2047
     with pytest.raises(NodeError) as caught:
-        made(room + 1)
+        line_of(room + 1)
     assert caught.value.code == "kernel-parameters-too-long"
     assert "2048 bytes" in caught.value.message and "kata.kernelParams" in caught.value.remedy
 

@@ -88,8 +88,8 @@ class Programs:
             texts = [self.root.joinpath(main.lstrip("/")).read_text(), drop_in.read_text() if drop_in.exists() else ""]
             return Finished(0, texts[0] + texts[1].replace("version = 3\n", ""), "")
         argv = [str(get.path("containerd")), "--config", str(self.root / main.lstrip("/")), "config", "dump"]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd="/")
-        return Finished(done.returncode, done.stdout, done.stderr)
+        result = subprocess.run(argv, capture_output=True, text=True, check=False, cwd="/")
+        return Finished(result.returncode, result.stdout, result.stderr)
 
     def crio(self) -> Finished:
         """`crio config`: the main file with each drop-in over it, in one text."""
@@ -100,27 +100,27 @@ class Programs:
     def run(self, argv: Sequence[str], *, check: bool = True, **_: object) -> Finished:
         """Stands for `nodekit.host.process.run`."""
         name, *words = argv
-        done = Finished(0, "", "")
+        result = Finished(0, "", "")
         if name.endswith("containerd"):
-            done = Finished(0, self.release, "") if words == ["--version"] else self.dump(words[1])
+            result = Finished(0, self.release, "") if words == ["--version"] else self.dump(words[1])
         elif name.endswith("crio"):
-            done = self.crio()
+            result = self.crio()
         elif name.endswith("kubelet"):
-            done = Finished(0, f"Kubernetes {self.kubelet}\n", "")
+            result = Finished(0, f"Kubernetes {self.kubelet}\n", "")
         elif name.endswith("ctr"):
             loaded = not (self.root.parent / "broken").exists()
-            done = Finished(
+            result = Finished(
                 0, f"TYPE ID PLATFORMS STATUS\nio.containerd.grpc.v1 cri linux/amd64 {'ok' if loaded else 'error'}\n", ""
             )
         elif words[:1] == ["is-active"]:
-            done = Finished(0, "active\n" if words[1] in self.read() else "inactive\n", "")
+            result = Finished(0, "active\n" if words[1] in self.read() else "inactive\n", "")
         elif words[:1] == ["restart"]:
             self.start(words[1])
         else:
             assert name in ("systemctl", "journalctl"), argv
-        if check and done.code:
-            raise NodeError("command-failed", f"{name}: {done.stderr}", "Look")
-        return done
+        if check and result.code:
+            raise NodeError("command-failed", f"{name}: {result.stderr}", "Look")
+        return result
 
 
 class Clock:
@@ -160,13 +160,13 @@ class Node:
 
     def kata(self, **handler: object) -> dict[str, object]:
         """Run the verb for a node of a cluster."""
-        given = {"name": "kata-qemu", "podAnnotations": [], **handler}
-        return kata.run({**state([SEED]), "handler": given}, self.root)
+        settings = {"name": "kata-qemu", "podAnnotations": [], **handler}
+        return kata.run({**state([SEED]), "handler": settings}, self.root)
 
     def lost(self) -> list[str | None]:
         """The files in which `compare` misses the handler."""
-        asked = KataState.read({**state([SEED]), "handler": {"name": "kata-qemu", "podAnnotations": []}})
-        return [one.file for one in kata.differences(asked, self.root) if one.kind == "handler"]
+        desired = KataState.read({**state([SEED]), "handler": {"name": "kata-qemu", "podAnnotations": []}})
+        return [difference.file for difference in kata.differences(desired, self.root) if difference.kind == "handler"]
 
     def text(self, path: str) -> str:
         return (self.root / path.lstrip("/")).read_text()
@@ -176,7 +176,7 @@ def node(root: Path, monkeypatch: pytest.MonkeyPatch, runtime: str, main: str | 
     """The root as a node on which that runtime runs, with a main file that holds `main`."""
     programs = Programs(root)
     monkeypatch.setattr(kata_handler, "run", programs.run)
-    place = next(one for one in PLACES if one.name == runtime)
+    place = next(place for place in PLACES if place.name == runtime)
     if main is not None:
         put(root, place.main, main)
     unit = place.units[0] if place.units else None
@@ -210,7 +210,7 @@ class _Connected:
 
 
 def outside(root: Path) -> dict[str, str]:
-    return {path: what for path, what in tree(root).items() if not path.startswith("run")}
+    return {path: content for path, content in tree(root).items() if not path.startswith("run")}
 
 
 @pytest.mark.parametrize(
@@ -219,22 +219,24 @@ def outside(root: Path) -> dict[str, str]:
 def test_the_runtime_knows_the_handler_and_restore_leaves_no_trace(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], main: str | None, file: str
 ) -> None:
-    here = node(root, monkeypatch, "containerd", main)
+    host = node(root, monkeypatch, "containerd", main)
     if main is None:
         put(root, MAIN, "").unlink()
     before = outside(root)
-    result = here.kata(podAnnotations=["io.katacontainers.config.hypervisor.default_vcpus"])
+    result = host.kata(podAnnotations=["io.katacontainers.config.hypervisor.default_vcpus"])
     assert result["handler"] == {"changed": True, "runtime": "containerd", "file": file, "restarted": "containerd.service"}
-    assert here.programs.running() == ["kata-qemu", "runc"]
-    known = containerd_config.registered([("", table(here.programs.dump(MAIN).stdout, ""))], (2, 2), "kata-qemu")
+    assert host.programs.running() == ["kata-qemu", "runc"]
+    known = containerd_config.registered([("", table(host.programs.dump(MAIN).stdout, ""))], (2, 2), "kata-qemu")
     assert known is not None and (known.config_path, known.runtime_path, known.keeps_devices) == (CONFIGURATION, SHIM, True)
-    said = capsys.readouterr().err
-    assert said.index("1 containers run under shims of their own and go on running") < said.index("containerd.service restarts ")
-    there = outside(root)
-    assert here.kata(podAnnotations=["io.katacontainers.config.hypervisor.default_vcpus"])["changed"] is False
-    assert "restarts" not in capsys.readouterr().err and outside(root) == there
+    output = capsys.readouterr().err
+    assert output.index("1 containers run under shims of their own and go on running") < output.index(
+        "containerd.service restarts "
+    )
+    registered = outside(root)
+    assert host.kata(podAnnotations=["io.katacontainers.config.hypervisor.default_vcpus"])["changed"] is False
+    assert "restarts" not in capsys.readouterr().err and outside(root) == registered
     restore.run({"node": "n"}, root)
-    assert outside(root) == before and here.programs.running() == ["runc"]
+    assert outside(root) == before and host.programs.running() == ["runc"]
 
 
 @pytest.mark.parametrize(
@@ -249,73 +251,73 @@ def test_the_runtime_knows_the_handler_and_restore_leaves_no_trace(
 def test_each_distribution_gets_it_where_it_reads_it(
     root: Path, monkeypatch: pytest.MonkeyPatch, runtime: str, main: str, file: str
 ) -> None:
-    here = node(root, monkeypatch, runtime, main)
+    host = node(root, monkeypatch, runtime, main)
     before = outside(root)
-    result = here.kata()["handler"]
+    result = host.kata()["handler"]
     assert isinstance(result, dict) and (result["runtime"], result["file"]) == (runtime, file)
-    assert "kata-qemu" in here.text(file) and CONFIGURATION in here.text(file)
+    assert "kata-qemu" in host.text(file) and CONFIGURATION in host.text(file)
     if runtime == "k3s":
-        assert here.text(file).startswith('{{ template "base" . }}\n') and here.programs.running() == ["kata-qemu", "runc"]
-    assert here.kata()["changed"] is False and here.lost() == []
-    put(root, file, here.text(file).replace("kata-qemu", "kata-other"))
-    assert here.lost() == [file]
-    assert here.kata()["changed"] is True and here.lost() == []
+        assert host.text(file).startswith('{{ template "base" . }}\n') and host.programs.running() == ["kata-qemu", "runc"]
+    assert host.kata()["changed"] is False and host.lost() == []
+    put(root, file, host.text(file).replace("kata-qemu", "kata-other"))
+    assert host.lost() == [file]
+    assert host.kata()["changed"] is True and host.lost() == []
     restore.run({"node": "n"}, root)
-    assert outside(root) == before and here.lost() == [file]
+    assert outside(root) == before and host.lost() == [file]
 
 
 def test_a_template_that_somebody_wrote_for_k3s_is_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = node(root, monkeypatch, "k3s", RENDERED)
+    host = node(root, monkeypatch, "k3s", RENDERED)
     theirs = '{{ template "base" . }}\n[debug]\nlevel = "info"'
     put(root, f"{K3S}/config-v3.toml.tmpl", theirs)
-    here.kata()
-    assert here.text(f"{K3S}/config-v3.toml.tmpl").startswith(theirs)
+    host.kata()
+    assert host.text(f"{K3S}/config-v3.toml.tmpl").startswith(theirs)
 
 
 def test_a_handler_that_is_no_longer_asked_for_goes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = node(root, monkeypatch, "containerd", IMPORTING)
-    here.kata()
-    here.kata(name="kata")
-    assert here.programs.running() == ["kata", "runc"]
+    host = node(root, monkeypatch, "containerd", IMPORTING)
+    host.kata()
+    host.kata(name="kata")
+    assert host.programs.running() == ["kata", "runc"]
     assert kata.run(state([SEED]), root)["changed"] is True
-    assert here.programs.running() == ["runc"] and not (root / DROP_IN.lstrip("/")).exists()
+    assert host.programs.running() == ["runc"] and not (root / DROP_IN.lstrip("/")).exists()
 
 
 def test_a_handler_that_moves_to_a_folder_leaves_nothing_behind(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = node(root, monkeypatch, "containerd", IMPORTING.replace("imports", "# imports"))
-    here.kata()
+    host = node(root, monkeypatch, "containerd", IMPORTING.replace("imports", "# imports"))
+    host.kata()
     put(root, MAIN, IMPORTING)
-    here.kata()
-    assert here.text(MAIN) == IMPORTING and here.programs.running() == ["kata-qemu", "runc"]
+    host.kata()
+    assert host.text(MAIN) == IMPORTING and host.programs.running() == ["kata-qemu", "runc"]
 
 
-def refused(here: Node, code: str, **handler: object) -> NodeError:
+def refused(host: Node, code: str, **handler: object) -> NodeError:
     """The verb refuses, and node and runtime are as they were."""
-    before, running = outside(here.root), here.programs.read()
+    before, running = outside(host.root), host.programs.read()
     with pytest.raises(NodeError) as caught:
-        here.kata(**handler)
+        host.kata(**handler)
     assert caught.value.code == code, caught.value
-    assert (outside(here.root), here.programs.read()) == (before, running)
+    assert (outside(host.root), host.programs.read()) == (before, running)
     return caught.value
 
 
 def test_a_runtime_that_is_not_well_is_as_it_was(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = node(root, monkeypatch, "containerd", IMPORTING)
+    host = node(root, monkeypatch, "containerd", IMPORTING)
     (root.parent / "broken").touch()
-    assert "CRI plugin did not load" in refused(here, "container-runtime-unhealthy").message
+    assert "CRI plugin did not load" in refused(host, "container-runtime-unhealthy").message
     (root.parent / "broken").unlink()
-    here.kata()
+    host.kata()
     (root.parent / "broken").touch()
-    refused(here, "container-runtime-unhealthy", name="kata")
-    assert here.programs.running() == ["kata-qemu", "runc"]
+    refused(host, "container-runtime-unhealthy", name="kata")
+    assert host.programs.running() == ["kata-qemu", "runc"]
 
 
 def test_what_containerd_does_not_take_is_never_started_with(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = node(root, monkeypatch, "containerd", IMPORTING)
+    host = node(root, monkeypatch, "containerd", IMPORTING)
     put(root, "/etc/containerd/conf.d/70-theirs.toml", f'version = 3\n{_table("kata-qemu")}options.ConfigPath = "/theirs"\n')
-    assert "/theirs" in refused(here, "handler-foreign").message
+    assert "/theirs" in refused(host, "handler-foreign").message
     put(root, "/etc/containerd/conf.d/70-theirs.toml", "version = 4\n")
-    assert "60-kata-nodes.toml" in refused(here, "file-invalid").message
+    assert "60-kata-nodes.toml" in refused(host, "file-invalid").message
 
 
 def _table(handler: str) -> str:
@@ -325,10 +327,10 @@ def _table(handler: str) -> str:
 def test_what_others_registered_already_is_left_and_said(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    here = node(root, monkeypatch, "containerd", IMPORTING)
+    host = node(root, monkeypatch, "containerd", IMPORTING)
     theirs = "/etc/containerd/conf.d/kata-deploy.toml"
     put(root, theirs, f'version = 3\n{_table("kata-qemu")}options.ConfigPath = "{CONFIGURATION}"\n')
-    result = here.kata()["handler"]
+    result = host.kata()["handler"]
     assert result == {"changed": False, "runtime": "containerd", "file": theirs, "restarted": None}
     assert "privileged_without_host_devices" in capsys.readouterr().err and not (root / DROP_IN.lstrip("/")).exists()
 
@@ -337,17 +339,17 @@ def test_what_others_registered_already_is_left_and_said(
 def test_a_node_without_a_runtime_for_a_cluster_is_refused_unless_it_serves_none(
     root: Path, monkeypatch: pytest.MonkeyPatch, main: str | None
 ) -> None:
-    here = node(root, monkeypatch, "k0s" if main is None else "containerd", main)
-    refused(here, "container-runtime-missing")
+    host = node(root, monkeypatch, "k0s" if main is None else "containerd", main)
+    refused(host, "container-runtime-missing")
     assert kata.run(state([SEED]), root)["handler"] is None
 
 
 def test_cgroups_that_do_not_match_are_refused_before_anything_is_changed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = node(root, monkeypatch, "containerd", IMPORTING.replace("SystemdCgroup = true", ""))
+    host = node(root, monkeypatch, "containerd", IMPORTING.replace("SystemdCgroup = true", ""))
     put(root, "/var/lib/kubelet/config.yaml", "cgroupDriver: systemd\n")
-    assert "systemd" in refused(here, "cgroup-drivers-differ").message
+    assert "systemd" in refused(host, "cgroup-drivers-differ").message
     put(root, "/var/lib/kubelet/config.yaml", "cgroupDriver: cgroupfs\n")
-    assert here.kata()["changed"] is True
+    assert host.kata()["changed"] is True
 
 
 @pytest.mark.parametrize(
@@ -357,18 +359,18 @@ def test_a_kubelet_that_asks_the_runtime_for_its_driver_may_name_another(
     root: Path, monkeypatch: pytest.MonkeyPatch, kubelet: str, release: str, refuses: bool
 ) -> None:
     main = KUBEADM_17.replace("SystemdCgroup = true", "") if refuses and release[1] == "1" else IMPORTING
-    here = node(root, monkeypatch, "containerd", main.replace("SystemdCgroup = true", ""))
-    here.programs.release, here.programs.kubelet = f"containerd github.com/containerd/containerd {release} x", kubelet
+    host = node(root, monkeypatch, "containerd", main.replace("SystemdCgroup = true", ""))
+    host.programs.release, host.programs.kubelet = f"containerd github.com/containerd/containerd {release} x", kubelet
     put(root, "/usr/lib/systemd/system/kubelet.service", "[Service]\nExecStart=/usr/bin/kubelet\n")
     put(root, "/var/lib/kubelet/config.yaml", "cgroupDriver: systemd\n")
     if refuses:
-        assert "systemd" in refused(here, "cgroup-drivers-differ").message
+        assert "systemd" in refused(host, "cgroup-drivers-differ").message
     else:
-        assert here.kata()["changed"] is True
+        assert host.kata()["changed"] is True
 
 
 def test_firecracker_without_block_devices_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = node(root, monkeypatch, "containerd", IMPORTING)
+    host = node(root, monkeypatch, "containerd", IMPORTING)
     put(root, f"/{FOLDER}/configuration-qemu.toml", CONFIG.replace("[hypervisor.qemu]", "[hypervisor.firecracker]"))
     before = outside(root)
     desired = {**state([]), "hypervisor": "firecracker", "handler": {"name": "kata-fc", "podAnnotations": []}}
@@ -378,7 +380,7 @@ def test_firecracker_without_block_devices_is_refused(root: Path, monkeypatch: p
     devmapper = '[plugins."io.containerd.snapshotter.v1.devmapper"]\npool_name = "pool"\n'
     put(root, MAIN, f"{IMPORTING}{devmapper}")
     kata.run(desired, root)
-    assert here.text(DROP_IN).count("devmapper") == 2
+    assert host.text(DROP_IN).count("devmapper") == 2
 
 
 @pytest.mark.parametrize(
@@ -388,13 +390,13 @@ def test_what_no_runtime_could_take_is_refused(root: Path, monkeypatch: pytest.M
     refused(node(root, monkeypatch, "containerd", IMPORTING), "bad-input", **handler)
 
 
-def killed(here: Node, verb: str, point: str, number: int) -> bool:
+def killed(host: Node, verb: str, point: str, number: int) -> bool:
     """Run a verb in a process that ends at a point; whether it came there."""
     child = os.fork()
     if child == 0:
         os.environ[VARIABLE] = f"{point}:{number}"
         try:
-            here.kata() if verb == "kata" else restore.run({"node": "n"}, here.root)
+            host.kata() if verb == "kata" else restore.run({"node": "n"}, host.root)
         except BaseException:
             os._exit(70)
         os._exit(0)
@@ -409,41 +411,41 @@ def killed(here: Node, verb: str, point: str, number: int) -> bool:
 def test_a_kill_at_any_point_leaves_what_the_next_run_finishes(
     root: Path, monkeypatch: pytest.MonkeyPatch, verb: str, main: str, every: bool
 ) -> None:
-    here = node(root, monkeypatch, "containerd", main)
-    here.programs.real = False
+    host = node(root, monkeypatch, "containerd", main)
+    host.programs.real = False
     before = outside(root)
     kills = 0
     for point in POINTS:
         for number in range(1, 100 if every else 2):
             if verb == "restore":
-                here.kata()
-            if not killed(here, verb, point, number):
+                host.kata()
+            if not killed(host, verb, point, number):
                 break
             kills += 1
             if verb == "kata":
-                here.kata()
-                assert here.programs.running() == ["kata-qemu", "runc"], (point, number)
-                assert here.kata()["changed"] is False
+                host.kata()
+                assert host.programs.running() == ["kata-qemu", "runc"], (point, number)
+                assert host.kata()["changed"] is False
             restore.run({"node": "n"}, root)
-            assert (outside(root), here.programs.running()) == (before, ["runc"]), (point, number)
+            assert (outside(root), host.programs.running()) == (before, ["runc"]), (point, number)
         restore.run({"node": "n"}, root)
     assert kills >= 5
 
 
 def test_a_killed_run_that_left_a_runtime_unwell_is_no_state_to_go_back_to(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = node(root, monkeypatch, "containerd", IMPORTING)
+    host = node(root, monkeypatch, "containerd", IMPORTING)
     before = outside(root)
-    assert killed(here, "kata", "runtime-restarted", 1)
+    assert killed(host, "kata", "runtime-restarted", 1)
     (root.parent / "broken").touch()
     with pytest.raises(NodeError):
-        here.kata()
-    assert not (root / DROP_IN.lstrip("/")).exists() and here.programs.running() == ["runc"]
+        host.kata()
+    assert not (root / DROP_IN.lstrip("/")).exists() and host.programs.running() == ["runc"]
     restore.run({"node": "n"}, root)
     assert outside(root) == before
 
 
 def test_status_tells_the_change(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = node(root, monkeypatch, "containerd", IMPORTING)
-    here.kata()
+    host = node(root, monkeypatch, "containerd", IMPORTING)
+    host.kata()
     changes = status.run(root)["changes"]
     assert isinstance(changes, dict) and changes[kata_handler.JOURNAL]["restores"] == [DROP_IN]

@@ -240,7 +240,7 @@ BOTH = {"cri-o": "crio.service", "containerd": "containerd.service"}
 
 
 @pytest.mark.parametrize(
-    ("wanted", "there", "endpoint", "chosen"),
+    ("requested", "reasons", "endpoint", "chosen"),
     [
         (None, {"containerd": "containerd.service"}, None, "containerd"),
         (None, {"k3s": "f", "containerd": "containerd.service"}, None, "k3s"),
@@ -255,10 +255,10 @@ BOTH = {"cri-o": "crio.service", "containerd": "containerd.service"}
     ],
 )
 def test_the_runtime_that_serves_the_cluster_is_found_or_asked_for(
-    wanted: str | None, there: dict[str, str], endpoint: str | None, chosen: str
+    requested: str | None, reasons: dict[str, str], endpoint: str | None, chosen: str
 ) -> None:
     try:
-        assert choose("n", wanted, there, endpoint).name == chosen
+        assert choose("n", requested, reasons, endpoint).name == chosen
     except NodeError as error:
         assert error.code == chosen
 

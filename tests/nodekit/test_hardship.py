@@ -160,11 +160,11 @@ def test_trouble_is_one_sentence_with_a_remedy_and_the_node_is_as_it_was(name: s
         state = node.kata() | ({} if hardship.install else {"install": None, "configPath": None})
     seen = "find", "/etc/docker", "/opt", "/var/lib/kata-nodes", "-xdev", "-ls"
     before = node.files(), node.packages(), node.run(*seen).stdout
-    done = node.run("python3", "-I", "-c", IMPATIENT, PROGRAM, hardship.verb, stdin=json.dumps(state))
-    error = json.loads(done.stdout)["error"]
-    last = done.stderr.splitlines()[-1]
-    assert (done.returncode, error["code"]) == (1, hardship.code), error
-    assert last.startswith("error: ") and last.endswith(f"[{hardship.code}]") and "Traceback" not in done.stderr
+    result = node.run("python3", "-I", "-c", IMPATIENT, PROGRAM, hardship.verb, stdin=json.dumps(state))
+    error = json.loads(result.stdout)["error"]
+    last = result.stderr.splitlines()[-1]
+    assert (result.returncode, error["code"]) == (1, hardship.code), error
+    assert last.startswith("error: ") and last.endswith(f"[{hardship.code}]") and "Traceback" not in result.stderr
     for words in hardship.says:
         assert words in last, (words, last)
     assert (node.files(), node.packages(), node.run(*seen).stdout) == before

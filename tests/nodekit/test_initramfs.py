@@ -16,7 +16,7 @@ from nodekit.host.initramfs import Entry, build, cpio, folder, is_static, link, 
 def unpack(archive: bytes) -> dict[str, Entry]:
     """The entries of a newc archive, read by the format's description."""
     data = archive
-    found: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     at = 0
     while True:
         assert data[at : at + 6] == b"070701"
@@ -24,8 +24,8 @@ def unpack(archive: bytes) -> dict[str, Entry]:
         name = data[at + 110 : at + 110 + fields[11] - 1].decode()
         at += (110 + fields[11] + 3) // 4 * 4
         if name == "TRAILER!!!":
-            return found
-        found[name] = Entry(name, fields[1], data[at : at + fields[6]], (fields[9], fields[10]))
+            return entries
+        entries[name] = Entry(name, fields[1], data[at : at + fields[6]], (fields[9], fields[10]))
         at += (fields[6] + 3) // 4 * 4
 
 

@@ -78,15 +78,15 @@ def test_unreachable_address_is_named(tmp_path: Path) -> None:
     assert "http://127.0.0.1:9/kata.tar.xz" in error.message
 
 
-@pytest.mark.parametrize(("member", "link", "said"), OUTSIDE)
-def test_nothing_is_ever_written_outside(tmp_path: Path, member: str, link: str | None, said: str) -> None:
+@pytest.mark.parametrize(("member", "link", "message"), OUTSIDE)
+def test_nothing_is_ever_written_outside(tmp_path: Path, member: str, link: str | None, message: str) -> None:
     theirs, root = tmp_path / "theirs", tmp_path / "root"
     theirs.mkdir()
     root.mkdir()
     (theirs / "passwd").write_text("theirs")
     links = {"./opt/kata/link": link.format(theirs=theirs)} if link else {}
     with served(archive(members={member.format(theirs=theirs): b"x"}, links=links)) as (address, sha256):
-        assert said in refused(root, address, sha256, "kata-archive-invalid").message
+        assert message in refused(root, address, sha256, "kata-archive-invalid").message
     assert [path.read_text() for path in theirs.iterdir()] == ["theirs"]
 
 

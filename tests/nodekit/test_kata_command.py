@@ -16,10 +16,10 @@ SEED = "user_namespace.enable=1"
 ZERO = "sysctl.user.max_user_namespaces=0"
 
 
-def state(parameters: list[str], **more: Any) -> dict[str, object]:
+def state(parameters: list[str], **fields: Any) -> dict[str, object]:
     """The desired state of a Go runtime with QEMU."""
     fixed = {"node": "n", "hypervisor": "qemu", "runtime": "go", "version": "3.32.0", "install": None}
-    return {**fixed, "kernelParams": parameters, **more}
+    return {**fixed, "kernelParams": parameters, **fields}
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_drop_in_holds_the_whole_string_and_the_file_stays(root: Path) -> None
     assert (result["changed"], result["strategy"]) == (True, "drop-in")
     assert result["kernelParams"] == f"{BASE} {SEED}"
     assert result["base"] == BASE
-    assert [one["parameter"] for one in result["inert"]] == [SEED]  # type: ignore[attr-defined]
+    assert [entry["parameter"] for entry in result["inert"]] == [SEED]  # type: ignore[attr-defined]
     assert text(root) == CONFIG
     assert result["written"] == f"/{FOLDER}/config.d/{DROP_IN}"
     assert [path.name for path in (root / FOLDER / "config.d").iterdir()] == [DROP_IN]

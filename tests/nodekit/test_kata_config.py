@@ -51,7 +51,7 @@ def test_only_the_value_changes_in_awkward_files(text: str) -> None:
     assert read(after) == NEW
     # What differs lies wholly within the old literal and the new one.
     old, new = changed(text, after)
-    assert any(old in one and one in text for one in LITERALS.values())
+    assert any(old in literal and literal in text for literal in LITERALS.values())
     assert new in f"'{NEW}'" or new in ESCAPED
     assert with_parameters(after, "qemu", NEW, "f") == after
 
@@ -89,7 +89,7 @@ def test_a_missing_key_becomes_one_line_below_the_header(text: str, expected: st
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[hypervisor.qemu\n", "is not valid TOML"),
         ("[hypervisor.qemu]\na = 1\na = 2\n", "is not valid TOML"),
@@ -101,11 +101,11 @@ def test_a_missing_key_becomes_one_line_below_the_header(text: str, expected: st
         ("a = " + "[" * 5000, "is not valid TOML"),
     ],
 )
-def test_what_cannot_be_edited_is_refused_with_a_remedy(text: str, said: str) -> None:
+def test_what_cannot_be_edited_is_refused_with_a_remedy(text: str, message: str) -> None:
     with pytest.raises(NodeError) as caught:
         with_parameters(text, "qemu", "x", "/etc/f.toml")
     assert caught.value.code == "file-invalid"
-    assert said in caught.value.message and "/etc/f.toml" in caught.value.message and caught.value.remedy
+    assert message in caught.value.message and "/etc/f.toml" in caught.value.message and caught.value.remedy
 
 
 def test_a_file_that_is_no_text_is_refused() -> None:
@@ -140,7 +140,9 @@ def test_only_the_value_s_bytes_change_in_every_rendered_release_file(path: Path
     text = path.read_bytes().decode()
     [name] = hypervisors(text, "f")
     after = with_parameters(text, name, NEW, "f")
-    [(line, old)] = [(one, one.split(" = ", 1)[1]) for one in text.splitlines() if one.startswith("kernel_params = ")]
+    [(line, old)] = [
+        (candidate, candidate.split(" = ", 1)[1]) for candidate in text.splitlines() if candidate.startswith("kernel_params = ")
+    ]
     at = text.index(f"\n{line}\n") + len("\nkernel_params = ")
     assert (after[:at], after[at + len(ESCAPED) :]) == (text[:at], text[at + len(old) :])
     assert after[at : at + len(ESCAPED)] == ESCAPED
@@ -176,8 +178,8 @@ def test_reading_and_writing_a_drop_in_needs_no_tomlkit() -> None:
         "import sys; from nodekit.rules.kata import kata_config as c; "
         "c.parameters([('f', '[hypervisor.qemu]'), ('d', c.drop_in('qemu', 'a'))], 'qemu'); print('tomlkit' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == f"{sys.version_info < (3, 11)}\n"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == f"{sys.version_info < (3, 11)}\n"
 
 
 def test_a_broken_file_is_named_with_the_line() -> None:

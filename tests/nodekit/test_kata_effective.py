@@ -33,10 +33,13 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_the_release_file_is_read_through_its_link(root: Path) -> None:
-    found = read(root)
-    assert (found.config_file, found.resolved_file) == (f"/{FOLDER}/configuration.toml", f"/{FOLDER}/configuration-qemu.toml")
-    assert (found.kernel_params, found.version, found.shim, found.drop_ins) == (BASE, "3.32.0", None, ())
-    assert found.hypervisor["default_memory"] == 2048
+    effective = read(root)
+    assert (effective.config_file, effective.resolved_file) == (
+        f"/{FOLDER}/configuration.toml",
+        f"/{FOLDER}/configuration-qemu.toml",
+    )
+    assert (effective.kernel_params, effective.version, effective.shim, effective.drop_ins) == (BASE, "3.32.0", None, ())
+    assert effective.hypervisor["default_memory"] == 2048
 
 
 def test_a_file_below_etc_hides_the_release_and_config_path_hides_both(root: Path) -> None:
@@ -59,23 +62,23 @@ def test_an_absolute_link_stays_inside_the_root(root: Path) -> None:
     put(root, "/srv/real/config.d/10-x.toml", setting("dropped"))
     (root / "etc/kata-containers").mkdir(parents=True)
     (root / "etc/kata-containers/configuration.toml").symlink_to("/srv/real/kata.toml")
-    found = read(root)
-    assert found.resolved_file == "/srv/real/kata.toml"
-    assert found.drop_ins == ("/srv/real/config.d/10-x.toml",)  # beside the real file, not beside the link
-    assert found.kernel_params == "dropped"
+    effective = read(root)
+    assert effective.resolved_file == "/srv/real/kata.toml"
+    assert effective.drop_ins == ("/srv/real/config.d/10-x.toml",)  # beside the real file, not beside the link
+    assert effective.kernel_params == "dropped"
 
 
 def test_drop_ins_count_in_name_order_whatever_their_suffix(root: Path) -> None:
     for name, value in (("50-b.toml", "second"), ("60-c.bak", "last"), ("10-a", "first")):
         put(root, f"{FOLDER}/config.d/{name}", setting(value))
     put(root, f"{FOLDER}/config.d/55-memory", "[hypervisor.qemu]\ndefault_memory = 512\n[runtime]\na = 1\n")
-    found = read(root)
-    assert [path.rpartition("/")[2] for path in found.drop_ins] == ["10-a", "50-b.toml", "55-memory", "60-c.bak"]
-    assert found.kernel_params == "last"
-    assert found.hypervisor["default_memory"] == 512
-    assert found.sources["kernel_params"].endswith("60-c.bak")
-    assert found.sources["default_memory"].endswith("55-memory")
-    assert found.sources["kernel"] == found.resolved_file
+    effective = read(root)
+    assert [path.rpartition("/")[2] for path in effective.drop_ins] == ["10-a", "50-b.toml", "55-memory", "60-c.bak"]
+    assert effective.kernel_params == "last"
+    assert effective.hypervisor["default_memory"] == 512
+    assert effective.sources["kernel_params"].endswith("60-c.bak")
+    assert effective.sources["default_memory"].endswith("55-memory")
+    assert effective.sources["kernel"] == effective.resolved_file
 
 
 def test_a_drop_in_that_would_fail_every_guest_is_named(root: Path) -> None:
@@ -522,14 +525,14 @@ def surveyed(root: Path, config_path: str | None = None, runtime: str = "go") ->
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
 def test_what_is_read_in_every_layout_and_what_is_dead(layout: Layout, tmp_path: Path) -> None:
     root = built(tmp_path, layout.files, layout.version)
-    found = read(root, layout.config_path, layout.runtime)
-    assert (found.config_file, found.resolved_file) == (layout.file, layout.resolved or layout.file)
-    assert (found.kernel_params, found.drop_ins) == (layout.value, layout.drop_ins)
-    assert layout.because in found.chosen_by
+    effective = read(root, layout.config_path, layout.runtime)
+    assert (effective.config_file, effective.resolved_file) == (layout.file, layout.resolved or layout.file)
+    assert (effective.kernel_params, effective.drop_ins) == (layout.value, layout.drop_ins)
+    assert layout.because in effective.chosen_by
     around = surveyed(root, layout.config_path, layout.runtime)
-    assert {one.path for one in around.dead} == set(layout.dead)
-    for one in around.dead:
-        assert layout.dead[one.path] in one.reason, one
+    assert {entry.path for entry in around.dead} == set(layout.dead)
+    for entry in around.dead:
+        assert layout.dead[entry.path] in entry.reason, entry
     assert all(note.endswith(" alone") for note in around.notes)
 
 
@@ -567,13 +570,13 @@ def test_who_starts_kata_is_told_with_every_way_to_say_so(tmp_path: Path) -> Non
     rancher = "/var/lib/rancher/k3s/agent/etc/containerd"
     put(tmp_path, f"{rancher}/config.toml", 'version = 3\nimports = ["config-v3.toml.d/*.toml", "config.toml", "gone.toml"]\n')
     put(tmp_path, f"{rancher}/config-v3.toml.d/k.toml", handler("kata-k", "/k.toml", "io.containerd.cri.v1.runtime"))
-    assert [(one.name, one.file, one.config_path) for one in surveyed(tmp_path).launchers] == [
+    assert [(launcher.name, launcher.file, launcher.config_path) for launcher in surveyed(tmp_path).launchers] == [
         ("docker runtime kata-d", "/etc/docker/daemon.json", "/d.toml"),
         ("containerd handler kata-a", "/etc/containerd/conf.d/a.toml", "/a.toml"),
         ("containerd handler kata-k", f"{rancher}/config-v3.toml.d/k.toml", "/k.toml"),
     ]
     put(tmp_path, "/etc/containerd/config.toml", "version = 2\n")
-    assert "containerd handler kata-a" not in [one.name for one in surveyed(tmp_path).launchers]
+    assert "containerd handler kata-a" not in [launcher.name for launcher in surveyed(tmp_path).launchers]
 
 
 def test_what_a_person_should_know_is_a_note(tmp_path: Path) -> None:
@@ -584,14 +587,14 @@ def test_what_a_person_should_know_is_a_note(tmp_path: Path) -> None:
     put(tmp_path, "/lib/systemd/system/containerd.service", "[Service]\n")
     put(tmp_path, "/etc/systemd/system/docker.service.d/k.conf", environment("/srv/k.toml"))
     notes = surveyed(tmp_path).notes
-    assert [one.split(" ")[0].rpartition("/")[2] for one in notes if "leftover" in one] == [
+    assert [note.split(" ")[0].rpartition("/")[2] for note in notes if "leftover" in note] == [
         ".60-b.toml.swp",
         "50-a.toml.bak",
         "70-c~",
     ]
-    assert any("/etc/containerd/config.toml is not valid TOML" in one for one in notes)
-    assert any("names no kernel" in one for one in notes)
-    assert any("KATA_CONF_FILE=/srv/k.toml for dockerd, which does not count" in one for one in notes)
+    assert any("/etc/containerd/config.toml is not valid TOML" in note for note in notes)
+    assert any("names no kernel" in note for note in notes)
+    assert any("KATA_CONF_FILE=/srv/k.toml for dockerd, which does not count" in note for note in notes)
     assert len(notes) == 6
 
 

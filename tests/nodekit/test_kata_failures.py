@@ -55,8 +55,8 @@ def test_an_upgrade_after_all_that_takes_the_new_base_and_can_be_undone(installe
         result = kata.run(desired, installed)
         assert kata.run(desired, installed)["changed"] is False
     assert (result["base"], result["kernelParams"]) == ("new_base=1", f"new_base=1 {LIMIT}")
-    done = restore.run({"node": "n"}, installed)
-    assert done["kept"] == [] and tree(installed) == {}
+    restored = restore.run({"node": "n"}, installed)
+    assert restored["kept"] == [] and tree(installed) == {}
 
 
 def test_a_download_that_breaks_off_is_no_forgery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +96,7 @@ def test_a_value_that_another_file_overrides_is_rolled_back(
     real, calls = kata._effective, iter([True, False])
     stale = real(installed, KataState.read(state([SEED], configPath=None, version=version)))
     with monkeypatch.context() as patch:
-        patch.setattr(kata, "_effective", lambda *given: real(*given) if next(calls) else stale)
+        patch.setattr(kata, "_effective", lambda *arguments: real(*arguments) if next(calls) else stale)
         with pytest.raises(NodeError) as caught:
             kata.run(state([ZERO], version=version), installed)
     assert caught.value.code == "kata-parameters-lost" and ZERO in caught.value.message
@@ -135,7 +135,7 @@ class Killed(BaseException):
     """Stands for SIGKILL: no handler of the program sees it as one of its errors."""
 
 
-def upgrade_that_ends(root: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, **more: object) -> None:
+def upgrade_that_ends(root: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, **fields: object) -> None:
     """An upgrade to 3.33.0 that ends as soon as the new release is in place."""
 
     def ended(*_: object) -> None:
@@ -144,14 +144,14 @@ def upgrade_that_ends(root: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, 
     with served(data) as (address, sha256), monkeypatch.context() as patch:
         patch.setattr(kata, "_link_shim", ended)
         with pytest.raises(Killed):
-            kata.run(state([LIMIT], version="3.33.0", install={"any": {"address": address, "sha256": sha256}}, **more), root)
+            kata.run(state([LIMIT], version="3.33.0", install={"any": {"address": address, "sha256": sha256}}, **fields), root)
 
 
 def test_a_new_release_is_never_without_our_parameters(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = archive("3.33.0", {f"./{FOLDER}/configuration-qemu.toml": CONFIG.replace(BASE, "new_base=1").encode()})
     upgrade_that_ends(installed, monkeypatch, data)
-    found = effective(installed, runtime="go", hypervisor="qemu", config_path=None)
-    assert (found.version, found.kernel_params) == ("3.33.0", f"new_base=1 {LIMIT}")
+    configuration = effective(installed, runtime="go", hypervisor="qemu", config_path=None)
+    assert (configuration.version, configuration.kernel_params) == ("3.33.0", f"new_base=1 {LIMIT}")
     assert (installed / FOLDER / "configuration-qemu.toml").read_text() == CONFIG.replace(BASE, "new_base=1")
     assert kata.run(state([LIMIT], version="3.33.0"), installed)["kernelParams"] == f"new_base=1 {LIMIT}"
     assert restore.run({"node": "n"}, installed)["kept"] == [] and tree(installed) == {}
@@ -206,7 +206,7 @@ def member(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
 
 
 @pytest.mark.parametrize(
-    ("members", "said"),
+    ("members", "message"),
     [
         (
             [member("./opt/kata/d", tarfile.SYMTYPE, "/etc"), member("./opt/kata/h", tarfile.LNKTYPE, "opt/kata/d/hosts")],
@@ -221,12 +221,12 @@ def member(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
         ([member("./opt/kata", tarfile.SYMTYPE, "/tmp")], "not a folder"),
     ],
 )
-def test_hard_links_and_devices_are_no_way_out(tmp_path: Path, members: list[tarfile.TarInfo], said: str) -> None:
+def test_hard_links_and_devices_are_no_way_out(tmp_path: Path, members: list[tarfile.TarInfo], message: str) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:xz") as tar:
-        for one in members:
-            tar.addfile(one)
+        for member in members:
+            tar.addfile(member)
     with served(buffer.getvalue()) as (address, sha256), pytest.raises(NodeError) as caught:
         kata_archive.install(tmp_path, address, sha256, lambda _: None)
-    assert caught.value.code == "kata-archive-invalid" and said in caught.value.message
+    assert caught.value.code == "kata-archive-invalid" and message in caught.value.message
     assert tree(tmp_path) == {}

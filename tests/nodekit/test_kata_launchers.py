@@ -124,14 +124,14 @@ def test_imports_are_relative_to_the_file_that_names_them() -> None:
     ],
 )
 def test_a_unit_sets_the_variable_as_systemd_reads_it(text: str, value: str | None) -> None:
-    found, named = unit_environment([("/u", text)], NAME)
-    assert found == (None if value is None else Variable(value, "/u")) and named == []
+    variable, named = unit_environment([("/u", text)], NAME)
+    assert variable == (None if value is None else Variable(value, "/u")) and named == []
 
 
 def test_a_later_drop_in_of_a_unit_counts_more_and_files_are_listed() -> None:
     unit = f"[Service]\nEnvironment={NAME}=/a\nEnvironmentFile=/etc/first\n"
-    found, named = unit_environment([("/u", unit), ("/d", f"Environment={NAME}=/b\nEnvironmentFile=-/etc/second\n")], NAME)
-    assert (found, named) == (Variable("/b", "/d"), ["/etc/first", "/etc/second"])
+    variable, named = unit_environment([("/u", unit), ("/d", f"Environment={NAME}=/b\nEnvironmentFile=-/etc/second\n")], NAME)
+    assert (variable, named) == (Variable("/b", "/d"), ["/etc/first", "/etc/second"])
     assert unit_environment([("/u", unit), ("/d", "EnvironmentFile=\n")], NAME)[1] == []
 
 

@@ -80,14 +80,14 @@ def test_versions() -> None:
 @pytest.mark.parametrize("version", ["2.5.0", "3.2.0", "3.14.0", "3.27.0", "4.1.0", None])
 @pytest.mark.parametrize("resolved", [RELEASE, MANAGED, "/etc/kata-containers/configuration.toml"])
 def test_a_drop_in_is_written_wherever_kata_reads_one(version: str | None, resolved: str) -> None:
-    found = written_file(resolved, "", version, ())
-    assert (found.file, found.strategy) == (f"{drop_in_folder(resolved)}/{DROP_IN}", "drop-in")
-    assert resolved in found.reason
+    target = written_file(resolved, "", version, ())
+    assert (target.file, target.strategy) == (f"{drop_in_folder(resolved)}/{DROP_IN}", "drop-in")
+    assert resolved in target.reason
 
 
 def test_before_drop_ins_the_file_is_edited_and_a_managed_one_never() -> None:
-    found = written_file(RELEASE, "", "2.4.3", ())
-    assert (found.file, found.strategy) == (RELEASE, "edit") and "2.4.3" in found.reason
+    target = written_file(RELEASE, "", "2.4.3", ())
+    assert (target.file, target.strategy) == (RELEASE, "edit") and "2.4.3" in target.reason
     for resolved, text in ((MANAGED, ""), (RELEASE, f"# {MANAGED_MARK}. Do not modify it directly!\n")):
         with pytest.raises(NodeError) as caught:
             written_file(resolved, text, "2.4.3", ())

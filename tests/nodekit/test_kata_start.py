@@ -147,8 +147,8 @@ def causes(configuration: Configuration, files: dict[str, File] | None = None, *
     """Each refusal's cause, every file being there but those that `files` describe; each has a remedy."""
     facts = {path: (files or {}).get(path, THERE) for path in kata_start.paths(configuration)}
     refused = kata_start.refusals(configuration, Machine(facts, **machine))
-    assert all(one.cause and one.remedy for one in refused)
-    return [one.cause for one in refused]
+    assert all(refusal.cause and refusal.remedy for refusal in refused)
+    return [refusal.cause for refusal in refused]
 
 
 def changed(text: str, key: str, value: str | None, table: str = "") -> str:
@@ -188,14 +188,14 @@ def test_no_release_s_own_file_is_refused() -> None:
         if runtime == "rust" and hypervisor == "firecracker":
             real["block_device_driver"] = "virtio-blk-mmio"
         for key, value in real.items():
-            shown = f'"{value}"' if isinstance(value, str) else str(value)
-            text = re.sub(rf"^{key} *= *.*$", f"{key} = {shown}", text, flags=re.MULTILINE)
+            literal = f'"{value}"' if isinstance(value, str) else str(value)
+            text = re.sub(rf"^{key} *= *.*$", f"{key} = {literal}", text, flags=re.MULTILINE)
         assert causes(reader(text, runtime, hypervisor, path.parent.parent.name)) == [], path
     assert paths
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("initrd", '"/opt/kata/initrd"', "are both set"),
         ("image", '""', "no image and no initrd"),
@@ -221,13 +221,13 @@ def test_no_release_s_own_file_is_refused() -> None:
         ("kernel", '"vmlinux"', "not an absolute path"),
     ],
 )
-def test_each_refusal_of_the_go_runtime_is_told_with_key_value_and_file(key: str, value: str | None, said: str) -> None:
-    found = causes(reader(changed(GO_QEMU, key, value)))
-    assert len(found) == 1 and said in found[0] and FILE in found[0], found
+def test_each_refusal_of_the_go_runtime_is_told_with_key_value_and_file(key: str, value: str | None, message: str) -> None:
+    refused = causes(reader(changed(GO_QEMU, key, value)))
+    assert len(refused) == 1 and message in refused[0] and FILE in refused[0], refused
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("initrd", '"/opt/kata/initrd"', "are both set"),
         ("image", '""', "no image and no initrd"),
@@ -249,9 +249,9 @@ def test_each_refusal_of_the_go_runtime_is_told_with_key_value_and_file(key: str
         ("default_memory", '"2048"', "not a whole number"),
     ],
 )
-def test_each_refusal_of_the_rust_runtime_is_told_with_key_value_and_file(key: str, value: str | None, said: str) -> None:
-    found = causes(reader(changed(RUST_QEMU, key, value), "rust"))
-    assert len(found) == 1 and said in found[0] and FILE in found[0], found
+def test_each_refusal_of_the_rust_runtime_is_told_with_key_value_and_file(key: str, value: str | None, message: str) -> None:
+    refused = causes(reader(changed(RUST_QEMU, key, value), "rust"))
+    assert len(refused) == 1 and message in refused[0] and FILE in refused[0], refused
 
 
 def test_what_only_some_releases_refuse_is_refused_by_those_only() -> None:
@@ -288,18 +288,18 @@ def test_every_file_that_is_missing_is_named(runtime: str, hypervisor: str, keys
     configuration = reader(BASES[runtime, hypervisor], runtime, hypervisor)
     for key in keys:
         path = configuration.text(key)
-        for kind, said in (("missing", "does not exist"), ("loop", "leads back to itself"), ("folder", "is a folder")):
-            found = causes(configuration, {path: File(kind)})
-            assert len(found) == 1 and f'{key} = "{path}"' in found[0] and found[0].endswith(said), found
+        for kind, words in (("missing", "does not exist"), ("loop", "leads back to itself"), ("folder", "is a folder")):
+            refused = causes(configuration, {path: File(kind)})
+            assert len(refused) == 1 and f'{key} = "{path}"' in refused[0] and refused[0].endswith(words), refused
     everything = causes(configuration, dict.fromkeys(kata_start.paths(configuration), File("missing")))
-    assert [one.split(" ")[0] for one in everything if "entropy" not in one] == keys, "in the order in which Kata asks"
+    assert [cause.split(" ")[0] for cause in everything if "entropy" not in cause] == keys, "in the order in which Kata asks"
 
 
 @pytest.mark.parametrize("key", ["firmware", "firmware_volume", "initrd"])
 def test_a_file_that_is_named_and_missing_counts_though_others_leave_it_empty(key: str) -> None:
     text = changed(changed(GO_QEMU, "image", '""'), "initrd", '"/opt/kata/initrd"')
-    found = causes(reader(changed(text, key, '"/opt/x"')), {"/opt/x": File("missing")})
-    assert found and found[0].startswith(f'{key} = "/opt/x"')
+    refused = causes(reader(changed(text, key, '"/opt/x"')), {"/opt/x": File("missing")})
+    assert refused and refused[0].startswith(f'{key} = "/opt/x"')
 
 
 def test_flash_images_and_bind_mounts_are_looked_up() -> None:
@@ -313,8 +313,8 @@ def test_flash_images_and_bind_mounts_are_looked_up() -> None:
 def test_a_program_that_cannot_be_executed_is_named_and_a_kernel_need_not_be() -> None:
     plain = File("file", executable=False, size=1 << 20)
     configuration = reader(GO_QEMU)
-    found = causes(configuration, dict.fromkeys(kata_start.paths(configuration), plain))
-    assert [one.split(" ")[0] for one in found] == ["path", "virtio_fs_daemon"]
+    refused = causes(configuration, dict.fromkeys(kata_start.paths(configuration), plain))
+    assert [cause.split(" ")[0] for cause in refused] == ["path", "virtio_fs_daemon"]
 
 
 def test_virtiofsd_counts_only_where_a_file_system_is_shared() -> None:
@@ -330,8 +330,8 @@ def test_the_go_runtime_s_own_paths_count_where_none_are_named() -> None:
     text = changed(changed(GO_QEMU, "kernel", None), "path", '""')
     assert causes(reader(text)) == []
     gone = {kata_start.GO_QEMU: File("missing"), kata_start.GO_KERNEL: File("missing")}
-    found = causes(reader(text), gone)
-    assert len(found) == 2 and kata_start.GO_QEMU in found[0] and kata_start.GO_KERNEL in found[1]
+    refused = causes(reader(text), gone)
+    assert len(refused) == 2 and kata_start.GO_QEMU in refused[0] and kata_start.GO_KERNEL in refused[1]
 
 
 def test_an_empty_image_and_an_initrd_that_fills_the_guest_are_refused() -> None:
@@ -346,15 +346,15 @@ def test_an_empty_image_and_an_initrd_that_fills_the_guest_are_refused() -> None
 
 
 def test_two_hypervisors_are_a_guess_for_go_and_a_choice_for_rust() -> None:
-    found = causes(reader(GO_QEMU, drop_in='[hypervisor.clh]\nkernel_params = "quiet"\n'))
-    assert len(found) == 1 and "[hypervisor.clh]" in found[0] and DROP_IN in found[0]
+    refused = causes(reader(GO_QEMU, drop_in='[hypervisor.clh]\nkernel_params = "quiet"\n'))
+    assert len(refused) == 1 and "[hypervisor.clh]" in refused[0] and DROP_IN in refused[0]
     assert causes(reader(RUST_QEMU, "rust", drop_in='[hypervisor.clh]\nkernel_params = "quiet"\n')) == []
 
 
 def test_a_misspelt_key_fails_every_guest_from_a_drop_in_and_none_from_the_file_itself() -> None:
     wrong = '[hypervisor.qemu]\nkernel_parms = "quiet"\n'
-    found = causes(reader(GO_QEMU, drop_in=wrong))
-    assert len(found) == 1 and "kernel_parms" in found[0] and DROP_IN in found[0]
+    refused = causes(reader(GO_QEMU, drop_in=wrong))
+    assert len(refused) == 1 and "kernel_parms" in refused[0] and DROP_IN in refused[0]
     assert causes(reader(GO_QEMU.replace("[hypervisor.qemu]\n", wrong))) == []
     assert causes(reader(RUST_QEMU, "rust", drop_in=wrong)) == []
     assert causes(reader(GO_QEMU, drop_in=wrong, version="4.2.0")) == [], "a later release may know it"
@@ -362,10 +362,10 @@ def test_a_misspelt_key_fails_every_guest_from_a_drop_in_and_none_from_the_file_
 
 
 def test_a_drop_in_is_named_where_it_gives_the_value() -> None:
-    found = causes(reader(GO_QEMU, drop_in='[hypervisor.qemu]\ninitrd = "/opt/kata/initrd"\n'))
-    assert len(found) == 1 and FILE in found[0] and DROP_IN in found[0]
-    found = causes(reader(GO_QEMU, drop_in='[hypervisor.qemu]\nshared_fs = "nfs"\n'))
-    assert len(found) == 1 and DROP_IN in found[0] and FILE not in found[0]
+    refused = causes(reader(GO_QEMU, drop_in='[hypervisor.qemu]\ninitrd = "/opt/kata/initrd"\n'))
+    assert len(refused) == 1 and FILE in refused[0] and DROP_IN in refused[0]
+    refused = causes(reader(GO_QEMU, drop_in='[hypervisor.qemu]\nshared_fs = "nfs"\n'))
+    assert len(refused) == 1 and DROP_IN in refused[0] and FILE not in refused[0]
 
 
 def test_ports_network_and_cache_that_exclude_each_other_are_refused() -> None:
@@ -380,13 +380,13 @@ def test_ports_network_and_cache_that_exclude_each_other_are_refused() -> None:
 
 
 def test_firecracker_with_the_rust_runtime_has_limits_of_its_own() -> None:
-    def found(key: str, value: str | None, **machine: Any) -> list[str]:
+    def refused(key: str, value: str | None, **machine: Any) -> list[str]:
         return causes(reader(changed(RUST_FC, key, value), "rust", "firecracker"), **machine)
 
-    assert "takes 32" in found("default_maxvcpus", "0", cpus=64)[0]
-    assert found("default_maxvcpus", "16", cpus=64) == [] == found("default_maxvcpus", "64", cpus=8)
-    assert "128 MiB" in found("default_memory", "100")[0]
-    assert "memory_slots" in found("memory_slots", None)[0]
+    assert "takes 32" in refused("default_maxvcpus", "0", cpus=64)[0]
+    assert refused("default_maxvcpus", "16", cpus=64) == [] == refused("default_maxvcpus", "64", cpus=8)
+    assert "128 MiB" in refused("default_memory", "100")[0]
+    assert "memory_slots" in refused("memory_slots", None)[0]
     assert (
         "no initrd"
         in kata_start.refusals(

@@ -42,20 +42,20 @@ def lines(draw: st.DrawFn) -> str:
 def agree(additions: list[str]) -> list[str]:
     """The additions without those that contradict an earlier one, which `check` refuses."""
     kept: list[str] = []
-    for one in additions:
-        key = Parameter(one).key
+    for addition in additions:
+        key = Parameter(addition).key
         if key in REPEATABLE or all(Parameter(other).key != key for other in kept):
-            kept.append(one)
+            kept.append(addition)
     return kept
 
 
 def kernel_sees(text: str) -> dict[str, list[str]]:
     """What a kernel makes of a line: for each key all values in order, up to `--`."""
     seen: dict[str, list[str]] = {}
-    for one in tokens(text):
-        if one == "--":
+    for token in tokens(text):
+        if token == "--":
             break
-        seen.setdefault(Parameter(one).key, []).append(one)
+        seen.setdefault(Parameter(token).key, []).append(token)
     return seen
 
 
@@ -91,7 +91,7 @@ def test_merge(text: str, additions: list[str], expected: str) -> None:
 @given(st.text(alphabet=' \t\n\r\v\f"=-_.aé\x00', max_size=40) | st.text() | lines())
 def test_format_undoes_parse_on_every_text(text: str) -> None:
     assert format(parse(text)) == text
-    assert all(one.text for one in parse(text)[:-1])
+    assert all(parameter.text for parameter in parse(text)[:-1])
 
 
 @settings(deadline=None)  # a loaded machine is slow, not wrong
@@ -100,10 +100,10 @@ def test_merge_is_idempotent_effective_and_leaves_the_rest(text: str, additions:
     merged = merge(text, additions)
     assert merge(merged, additions) == merged
     before, after = kernel_sees(text), kernel_sees(merged)
-    ours = {Parameter(one).key for one in additions}
-    for one in additions:
-        key = Parameter(one).key
-        assert one in after[key] if key in REPEATABLE else after[key][-1] == one
+    ours = {Parameter(addition).key for addition in additions}
+    for addition in additions:
+        key = Parameter(addition).key
+        assert addition in after[key] if key in REPEATABLE else after[key][-1] == addition
     for key, seen in before.items():
         if key not in ours:
             assert after[key] == seen
@@ -117,7 +117,7 @@ def test_merge_is_idempotent_effective_and_leaves_the_rest(text: str, additions:
 @settings(deadline=None)  # a loaded machine is slow, not wrong
 @given(lines(), st.lists(words, max_size=5).map(agree))
 def test_unmerge_gives_the_base_back(base: str, ours: list[str]) -> None:
-    fresh = [one for one in ours if one not in tokens(base)]
+    fresh = [token for token in ours if token not in tokens(base)]
     assert tokens(unmerge(merge(base, fresh), base, fresh)) == tokens(base)
 
 
@@ -191,7 +191,9 @@ def test_inert_parameters_are_told_with_what_works() -> None:
     assert inert("sysctl.user.max_user_namespaces=1000") is None
 
 
-@pytest.mark.parametrize(("value", "said"), [("0", "forbids"), ("00", "forbids"), ("many", "not a number"), ("", "not a number")])
-def test_a_limit_that_forbids_or_is_ignored_is_noted(value: str, said: str) -> None:
-    assert said in str(note(f"sysctl.user.max_user_namespaces={value}"))
+@pytest.mark.parametrize(
+    ("value", "message"), [("0", "forbids"), ("00", "forbids"), ("many", "not a number"), ("", "not a number")]
+)
+def test_a_limit_that_forbids_or_is_ignored_is_noted(value: str, message: str) -> None:
+    assert message in str(note(f"sysctl.user.max_user_namespaces={value}"))
     assert note("sysctl.user.max_user_namespaces=15000") is None and note("quiet=0") is None

@@ -35,12 +35,17 @@ def refused(root: Path, code: str, *sets: str, file: str = FILE, hypervisor: str
 def test_the_new_file_is_printed_and_only_its_value_differs(name: str, tmp_path: Path) -> None:
     file = put(tmp_path, FILE, "")
     file.write_bytes(AWKWARD[name].encode())
-    found = merged(tmp_path, NEW, hypervisor="qemu")
-    assert (found["before"], found["after"], found["changed"], found["written"]) == (BASE, f"{BASE} {NEW}", True, False)
+    document = merged(tmp_path, NEW, hypervisor="qemu")
+    assert (document["before"], document["after"], document["changed"], document["written"]) == (
+        BASE,
+        f"{BASE} {NEW}",
+        True,
+        False,
+    )
     assert file.read_bytes() == AWKWARD[name].encode()
-    assert text(found) == found["content"]  # so that it can be redirected into a file
+    assert text(document) == document["content"]  # so that it can be redirected into a file
     merged(tmp_path, NEW, hypervisor="qemu", write=True)
-    assert file.read_bytes().decode() == found["content"]
+    assert file.read_bytes().decode() == document["content"]
     assert merged(tmp_path, NEW, hypervisor="qemu")["changed"] is False
 
 
@@ -48,8 +53,8 @@ def test_the_new_file_is_printed_and_only_its_value_differs(name: str, tmp_path:
 @pytest.mark.parametrize("path", rendered, ids=lambda path: "/".join(path.parts[-3:]))
 def test_every_rendered_release_file_needs_no_hypervisor_named(path: Path, tmp_path: Path) -> None:
     put(tmp_path, FILE, path.read_text())
-    found = merged(tmp_path, NEW)
-    assert found["hypervisor"] in ("qemu", "firecracker") and f"{found['before']} {NEW}".strip() == found["after"]
+    document = merged(tmp_path, NEW)
+    assert document["hypervisor"] in ("qemu", "firecracker") and f"{document['before']} {NEW}".strip() == document["after"]
 
 
 def test_a_written_file_keeps_its_link_mode_and_attributes_and_says_so_in_one_line(tmp_path: Path) -> None:
@@ -57,10 +62,10 @@ def test_a_written_file_keeps_its_link_mode_and_attributes_and_says_so_in_one_li
     file.chmod(0o600)
     put(tmp_path, FILE, "").unlink()
     (tmp_path / FILE.lstrip("/")).symlink_to("/srv/real.toml")
-    found = merged(tmp_path, "a=2", "b=1", write=True)
+    document = merged(tmp_path, "a=2", "b=1", write=True)
     assert file.read_text() == setting("a=2 b=1") and file.stat().st_mode & 0o777 == 0o600
     assert (tmp_path / FILE.lstrip("/")).is_symlink()
-    assert text(found) == f"{FILE}: kernel_params of [hypervisor.qemu] is now 'a=2 b=1'\n"
+    assert text(document) == f"{FILE}: kernel_params of [hypervisor.qemu] is now 'a=2 b=1'\n"
     assert text(merged(tmp_path, "a=2", write=True)) == f"{FILE}: kernel_params of [hypervisor.qemu] was already 'a=2 b=1'\n"
     assert [path.name for path in (tmp_path / "srv").iterdir()] == ["real.toml"]
     assert not (tmp_path / "var").exists()  # a person's own edit leaves no journal
@@ -68,8 +73,8 @@ def test_a_written_file_keeps_its_link_mode_and_attributes_and_says_so_in_one_li
 
 def test_a_drop_in_without_the_key_gets_it(tmp_path: Path) -> None:
     file = put(tmp_path, FILE, "[hypervisor.clh]\ndefault_vcpus = 2\n")
-    found = merged(tmp_path, NEW, write=True)
-    assert (found["before"], found["hypervisor"]) == ("", "clh")
+    document = merged(tmp_path, NEW, write=True)
+    assert (document["before"], document["hypervisor"]) == ("", "clh")
     assert file.read_text() == f'[hypervisor.clh]\nkernel_params = "{NEW}"\ndefault_vcpus = 2\n'
 
 
@@ -127,8 +132,8 @@ def test_the_options_are_those_of_the_document(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     arguments(parser)
     put(tmp_path, FILE, setting("a=1"))
-    given = vars(parser.parse_args([FILE, "--set", "a=2", "--set", "b=1", "--write"]))
-    assert given == {"file": FILE, "sets": ["a=2", "b=1"], "hypervisor": None, "write": True}
-    assert run(tmp_path, **given)["after"] == "a=2 b=1"
+    options = vars(parser.parse_args([FILE, "--set", "a=2", "--set", "b=1", "--write"]))
+    assert options == {"file": FILE, "sets": ["a=2", "b=1"], "hypervisor": None, "write": True}
+    assert run(tmp_path, **options)["after"] == "a=2 b=1"
     with pytest.raises(SystemExit):
         parser.parse_args([FILE])

@@ -27,27 +27,27 @@ STATE = "var/lib/kata-nodes"
 SEED, LIMIT = "user_namespace.enable=1", "sysctl.user.max_user_namespaces=9000"
 
 
-def state(parameters: list[str], **more: object) -> dict[str, object]:
+def state(parameters: list[str], **fields: object) -> dict[str, object]:
     """A desired state for the verb `kata`."""
     fixed = {"node": "n", "hypervisor": "qemu", "runtime": "go", "version": "3.32.0", "install": None, "configPath": None}
-    return {**fixed, "kernelParams": parameters, **more}
+    return {**fixed, "kernelParams": parameters, **fields}
 
 
 def tree(root: Path) -> dict[str, str]:
     """Every file, link and folder below the root with mode, owner and content, without the lock."""
-    found = {}
+    entries = {}
     for path in sorted(root.rglob("*")):
         info = path.lstat()
-        what = f"-> {path.readlink()}" if path.is_symlink() else path.read_bytes().hex() if path.is_file() else "folder"
-        found[str(path.relative_to(root))] = f"{info.st_mode:o} {info.st_uid}:{info.st_gid} {what}"
-    return {name: what for name, what in found.items() if name != "run/kata-nodes.lock"}
+        content = f"-> {path.readlink()}" if path.is_symlink() else path.read_bytes().hex() if path.is_file() else "folder"
+        entries[str(path.relative_to(root))] = f"{info.st_mode:o} {info.st_uid}:{info.st_gid} {content}"
+    return {name: content for name, content in entries.items() if name != "run/kata-nodes.lock"}
 
 
-def nodekit(verb: str, root: Path, given: dict[str, object], kill_at: str = "") -> "subprocess.CompletedProcess[str]":
+def nodekit(verb: str, root: Path, state: dict[str, object], kill_at: str = "") -> "subprocess.CompletedProcess[str]":
     """Run a verb as a process of its own."""
     argv = [sys.executable, "-m", "nodekit", verb, "--root", str(root)]
     env = {**os.environ, VARIABLE: kill_at}
-    return subprocess.run(argv, cwd=REPOSITORY, input=json.dumps(given), capture_output=True, text=True, check=False, env=env)
+    return subprocess.run(argv, cwd=REPOSITORY, input=json.dumps(state), capture_output=True, text=True, check=False, env=env)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Case:
 
     verb: str
     prepare: Callable[[Path, dict[str, object]], None]
-    given: Callable[[dict[str, object]], dict[str, object]]
+    state: Callable[[dict[str, object]], dict[str, object]]
     points: tuple[str, ...]
 
 
@@ -153,7 +153,7 @@ def test_a_kill_at_any_point_is_mended_by_the_next_run(name: str, tmp_path: Path
     case.prepare(first, newer)
     before = tree(first)
     shutil.copytree(first, after_root, symlinks=True)
-    assert nodekit(case.verb, after_root, case.given(newer)).returncode == 0
+    assert nodekit(case.verb, after_root, case.state(newer)).returncode == 0
     after = tree(after_root)
     assert after != before
     kills = dict.fromkeys(POINTS, 0)
@@ -161,15 +161,15 @@ def test_a_kill_at_any_point_is_mended_by_the_next_run(name: str, tmp_path: Path
         for number in itertools.count(1):
             root = tmp_path / "killed"
             shutil.copytree(first, root, symlinks=True)
-            done = nodekit(case.verb, root, case.given(newer), f"{point}:{number}")
-            if done.returncode != 0:
-                assert done.returncode == -signal.SIGKILL, done.stderr
+            result = nodekit(case.verb, root, case.state(newer), f"{point}:{number}")
+            if result.returncode != 0:
+                assert result.returncode == -signal.SIGKILL, result.stderr
                 kills[point] += 1
                 nothing_half_done(before, tree(root), after, f"{point}:{number}")
-                assert nodekit(case.verb, root, case.given(newer)).returncode == 0
+                assert nodekit(case.verb, root, case.state(newer)).returncode == 0
             assert tree(root) == after, f"after a kill at {point}:{number}"
             shutil.rmtree(root)
-            if done.returncode == 0:
+            if result.returncode == 0:
                 break
     print(name, sum(kills.values()), {point: number for point, number in kills.items() if number})
     assert all(kills[point] for point in case.points), kills
@@ -177,23 +177,23 @@ def test_a_kill_at_any_point_is_mended_by_the_next_run(name: str, tmp_path: Path
 
 def nothing_half_done(before: dict[str, str], now: dict[str, str], after: dict[str, str], where: str) -> None:
     """Every path is as before or as after, /opt/kata as a whole; only our own folder holds anything else."""
-    for path, what in now.items():
+    for path, content in now.items():
         if path.startswith(STATE):
             inside = path.removeprefix(STATE).lstrip("/").split("/")[0]
             assert inside in ("", "kata", "kata.json", "pending"), f"{path} at {where}"
             if inside == "kata.json":
-                json.loads((bytes.fromhex(what.rsplit(" ", 1)[1])).decode())
+                json.loads((bytes.fromhex(content.rsplit(" ", 1)[1])).decode())
         else:
-            assert what in (before.get(path), after.get(path)), f"{path} is half done at {where}"
+            assert content in (before.get(path), after.get(path)), f"{path} is half done at {where}"
     lost = {path for path in before.keys() & after.keys() - now.keys() if not path.startswith(STATE)}
     assert not lost, where
     if "opt/kata/.kata-nodes.json" in before.keys() | after.keys():
         assert release(now) in (release(before), release(after)), f"a mixed release at {where}"
 
 
-def release(found: dict[str, str]) -> dict[str, str]:
+def release(entries: dict[str, str]) -> dict[str, str]:
     """What lies below /opt/kata."""
-    return {path: what for path, what in found.items() if path.startswith("opt/kata")}
+    return {path: content for path, content in entries.items() if path.startswith("opt/kata")}
 
 
 # Runs preflight or restore with a stand-in for the machine's kernel: what this machine has or lacks is not what is tested.
@@ -257,16 +257,18 @@ def effects(trace: Path) -> list[str]:
     lines = trace.read_text().splitlines()
     assert any(line.startswith("point ") for line in lines)
     return [
-        f"{one} | {other}" for one, other in itertools.pairwise(lines) if one.startswith("effect") and other.startswith("effect")
+        f"{line} | {other}"
+        for line, other in itertools.pairwise(lines)
+        if line.startswith("effect") and other.startswith("effect")
     ]
 
 
-def audited(verb: str, root: Path, given: dict[str, object], trace: Path) -> list[str]:
+def audited(verb: str, root: Path, state: dict[str, object], trace: Path) -> list[str]:
     """Pairs of effects of a run without a point between them."""
     argv = [sys.executable, str(Path(__file__).parent / "audited.py"), str(trace), verb, str(root)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(argv, input=json.dumps(given), capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(argv, input=json.dumps(state), capture_output=True, text=True, check=False, env=environment)
+    assert result.returncode == 0, result.stderr
     return effects(trace)
 
 
@@ -275,7 +277,7 @@ def test_a_point_lies_between_any_two_effects(name: str, tmp_path: Path, newer: 
     root = tmp_path / "root"
     root.mkdir()
     CASES[name].prepare(root, newer)
-    assert audited(CASES[name].verb, root, CASES[name].given(newer), tmp_path / "trace") == []
+    assert audited(CASES[name].verb, root, CASES[name].state(newer), tmp_path / "trace") == []
 
 
 @pytest.mark.apt

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 def climb(shell: list[str], before: str = ":", env: dict[str, str] | None = None, around: tuple[str, ...] = ()) -> str:
     """What the script prints as an argument of the shell; `around` is a command that runs it, `before` a line that runs first."""
-    done = subprocess.run(
+    result = subprocess.run(
         [*around, *shell, "-c", f"{before}\n{SCRIPT}"],
         stdin=subprocess.DEVNULL,
         env={"PATH": os.environ["PATH"], "KATA_NODES_NONCE": NONCE, **(env or {})},
@@ -34,15 +34,15 @@ def climb(shell: list[str], before: str = ":", env: dict[str, str] | None = None
         timeout=100,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def read(text: str) -> dict[str, Reading]:
     """The readings of a whole transcript."""
-    found, whole = readings(text, NONCE)
+    by_name, whole = readings(text, NONCE)
     assert whole, text
-    return found
+    return by_name
 
 
 def fake(place: Path, script: str) -> None:
@@ -53,16 +53,16 @@ def fake(place: Path, script: str) -> None:
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 def test_facts_are_read_whole(shell: list[str]) -> None:
-    found = read(climb(shell))
-    assert set(REQUIRED) <= set(found)
+    by_name = read(climb(shell))
+    assert set(REQUIRED) <= set(by_name)
     for rung, path in (
         ("boot-id", "/proc/sys/kernel/random/boot_id"),
         ("kernel", "/proc/sys/kernel/osrelease"),
         ("command-line", "/proc/cmdline"),
         ("user-namespaces", LIMIT),
     ):
-        assert found[rung] == Reading("ok", Path(path).read_text().strip(), "")
-    assert found["uid"].value == str(os.getuid())
+        assert by_name[rung] == Reading("ok", Path(path).read_text().strip(), "")
+    assert by_name["uid"].value == str(os.getuid())
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
@@ -153,10 +153,10 @@ def test_a_call_that_is_climbed_together_with_others_fails_by_itself(shell: list
         Path(folder).chmod(0o755)  # the ordinary user runs it too
         refuse = f"if {refused}; then echo refused >&2; exit 9; fi"
         fake(Path(folder) / "bwrap", f'#!/bin/sh\n{refuse}\nexec {shutil.which("bwrap")} "$@"\n')
-        found = read(climb(shell, env={"PATH": f"{folder}:{os.environ['PATH']}"}))
-    told = {command.name for command in COMMANDS if found[command.name].status == "fail"} - {"srt-call-weaker"}
-    assert told == failed
-    assert {found[name] for name in failed} == {Reading("fail", "9", "refused")}
+        by_name = read(climb(shell, env={"PATH": f"{folder}:{os.environ['PATH']}"}))
+    failing = {command.name for command in COMMANDS if by_name[command.name].status == "fail"} - {"srt-call-weaker"}
+    assert failing == failed
+    assert {by_name[name] for name in failed} == {Reading("fail", "9", "refused")}
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
@@ -179,10 +179,10 @@ def test_the_message_of_a_pod_holds_what_the_judge_needs(shell: list[str], tmp_p
     printed = climb(shell, before=MASK, env=env, around=("unshare", "-m"))
     kept = message.read_text()
     assert len(kept.encode()) <= 4096
-    said, short = (judge(text, NONCE, "another", [token]) for text in (printed, kept))
-    assert (short.code, short.message) == (said.code, said.message)
+    full, short = (judge(text, NONCE, "another", [token]) for text in (printed, kept))
+    assert (short.code, short.message) == (full.code, full.message)
     assert short.command_line == token
-    assert [(rung.name, rung.passed) for rung in short.rungs] == [(rung.name, rung.passed) for rung in said.rungs]
+    assert [(rung.name, rung.passed) for rung in short.rungs] == [(rung.name, rung.passed) for rung in full.rungs]
 
 
 def test_the_message_stays_within_the_kubelets_bound_where_everything_fails(tmp_path: Path) -> None:
@@ -193,16 +193,16 @@ def test_the_message_stays_within_the_kubelets_bound_where_everything_fails(tmp_
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "KATA_NODES_MESSAGE": str(message)}
     climb(["dash"], env=env)
     assert len(message.read_bytes()) <= 4096
-    found, whole = readings(message.read_text(), NONCE)
-    assert whole and found["unshare"].status == "fail" and found["unshare"].detail == "%" * 40
+    by_name, whole = readings(message.read_text(), NONCE)
+    assert whole and by_name["unshare"].status == "fail" and by_name["unshare"].detail == "%" * 40
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 def test_a_limit_of_zero_is_read_and_felt(shell: list[str]) -> None:
     text = climb(shell, before=ZERO, around=("unshare", "-Ur"))
-    found = read(text)
-    assert found["user-namespaces"].value == "0"
-    assert found["unshare"].status == "fail" and "No space left on device" in found["unshare"].detail
+    by_name = read(text)
+    assert by_name["user-namespaces"].value == "0"
+    assert by_name["unshare"].status == "fail" and "No space left on device" in by_name["unshare"].detail
     assert judge(text, NONCE, "another", []).code == "proof-user-namespaces-zero"
 
 
@@ -213,7 +213,7 @@ def test_a_limit_of_zero_stops_rootless_runc(shell: list[str]) -> None:
     around = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "unshare", "-U", "--map-current-user", "--keep-caps")
     before, after = (judge(climb(shell, first, around=around), NONCE, "x", [], sandbox="rootless") for first in (":", ZERO))
     assert rung(before, "rootless-runc") is True and rung(after, "rootless-runc") is False
-    assert "the limit of user namespaces" in next(one.cause for one in after.rungs if one.name == "rootless-runc"), after
+    assert "the limit of user namespaces" in next(rung.cause for rung in after.rungs if rung.name == "rootless-runc"), after
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
@@ -241,50 +241,53 @@ def test_missing_tools_are_absent_and_not_failed(shell: list[str], tmp_path: Pat
     for tool in ("cat", "id", "true"):
         (tmp_path / tool).symlink_to(str(shutil.which(tool)))
     at = str(shutil.which(shell[0]))
-    found = read(climb([at, *shell[1:]], env={"PATH": str(tmp_path)}))
-    assert {name: found[name].status for name in ("bwrap-proc", "bwrap-user")} == {"bwrap-proc": "absent", "bwrap-user": "absent"}
+    by_name = read(climb([at, *shell[1:]], env={"PATH": str(tmp_path)}))
+    assert {name: by_name[name].status for name in ("bwrap-proc", "bwrap-user")} == {
+        "bwrap-proc": "absent",
+        "bwrap-user": "absent",
+    }
     # A busybox shell brings unshare and ip itself or not, as it was built; it must not call either a failure.
-    assert "fail" not in {found[name].status for name in ("unshare", "loopback")}
+    assert "fail" not in {by_name[name].status for name in ("unshare", "loopback")}
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 def test_a_commands_words_arrive_escaped_and_whole(shell: list[str], tmp_path: Path) -> None:
     fake(tmp_path / "bwrap", "#!/bin/sh\nprintf 'a%%b\\tc\\nd\\033e\\303\\251 f*$HOME' >&2\nexit 3\n")
-    found = read(climb(shell, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}))
-    assert found["bwrap-user"] == Reading("fail", "3", "a%b\tc\nd?e?? f*$HOME")
+    by_name = read(climb(shell, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}))
+    assert by_name["bwrap-user"] == Reading("fail", "3", "a%b\tc\nd?e?? f*$HOME")
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 def test_a_command_that_hangs_is_bounded(shell: list[str], tmp_path: Path) -> None:
     fake(tmp_path / "bwrap", "#!/bin/sh\nexec sleep 60\n")
-    found = read(climb(shell, env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "KATA_NODES_SECONDS": "1"}))
-    assert found["bwrap-proc"].status == "fail"
+    by_name = read(climb(shell, env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "KATA_NODES_SECONDS": "1"}))
+    assert by_name["bwrap-proc"].status == "fail"
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 def test_a_timeout_that_takes_its_seconds_by_an_option_is_no_failure_of_a_rung(shell: list[str], tmp_path: Path) -> None:
     fake(tmp_path / "timeout", '#!/bin/sh\n[ "$1" = -t ] || exit 1\nshift 2\nexec "$@"\n')  # busybox's before 1.30
-    found = read(climb(shell, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}))
-    assert {found[name].status for name in ("unshare-nested", "bwrap-proc", "srt-call")} == {"ok"}
+    by_name = read(climb(shell, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}))
+    assert {by_name[name].status for name in ("unshare-nested", "bwrap-proc", "srt-call")} == {"ok"}
 
 
 def test_a_namespace_without_network_is_seen_after_a_wait(tmp_path: Path) -> None:
     fake(tmp_path / "sleep", f"#!/bin/sh\necho $1 >>{tmp_path}/slept\n")
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "KATA_NODES_NETWORK": "1", "KATA_NODES_NAME": "name.invalid"}
-    found = read(climb(["sh"], env=env, around=("unshare", "-Urn")))
-    assert found["network"].status == "fail" and "interfaces:" in found["network"].detail
-    assert found["name-resolution"].status == "fail" and found["name-resolution"].value == "name.invalid"
+    by_name = read(climb(["sh"], env=env, around=("unshare", "-Urn")))
+    assert by_name["network"].status == "fail" and "interfaces:" in by_name["network"].detail
+    assert by_name["name-resolution"].status == "fail" and by_name["name-resolution"].value == "name.invalid"
     assert (tmp_path / "slept").read_text().split() == ["1"] * 10
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 def test_an_address_is_found_without_any_tool(shell: list[str]) -> None:
     before = "ip link add seen type bridge && ip address add 198.51.100.7/24 dev seen && ip link set seen up"
-    found = read(climb(shell, before=before, env={"KATA_NODES_NETWORK": "1"}, around=("unshare", "-Urn")))
-    assert found["network"].status == "ok" and found["network"].value == "198.51.100.7"
-    assert found["route"].status == "fail"
+    by_name = read(climb(shell, before=before, env={"KATA_NODES_NETWORK": "1"}, around=("unshare", "-Urn")))
+    assert by_name["network"].status == "ok" and by_name["network"].value == "198.51.100.7"
+    assert by_name["route"].status == "fail"
     for way in ("-4 route add default via 198.51.100.1", "-6 route add default via 2001:db8::1"):
-        more = f"{before} && ip address add 2001:db8::7/64 dev seen && ip {way} dev seen"
-        routed = read(climb(shell, before=more, env={"KATA_NODES_NETWORK": "1"}, around=("unshare", "-Urn")))
+        script = f"{before} && ip address add 2001:db8::7/64 dev seen && ip {way} dev seen"
+        routed = read(climb(shell, before=script, env={"KATA_NODES_NETWORK": "1"}, around=("unshare", "-Urn")))
         assert routed["route"] == Reading("ok", "seen", ""), way
-    assert found["name-resolution"].status == "absent"
+    assert by_name["name-resolution"].status == "absent"

@@ -36,7 +36,7 @@ def again(programs: Programs, verb: str) -> Ended:
     return perform(programs.root, verb, PINNED.state(verb))
 
 
-def told(programs: Programs) -> list[str]:
+def contradictions_of(programs: Programs) -> list[str]:
     """What `status` names."""
     docker = perform(programs.root, "status", {}).document["docker"]
     assert isinstance(docker, dict)
@@ -44,7 +44,7 @@ def told(programs: Programs) -> list[str]:
 
 
 def test_a_node_as_its_stack_left_it_contradicts_nothing(programs: Programs) -> None:
-    assert told(programs) == []
+    assert contradictions_of(programs) == []
 
 
 def runs_another(machine: Machine) -> None:
@@ -53,30 +53,30 @@ def runs_another(machine: Machine) -> None:
 
 def test_a_dockerd_that_runs_another_version_than_its_package_is_named_and_restarted(programs: Programs) -> None:
     programs.change(runs_another)
-    (line,) = told(programs)
+    (line,) = contradictions_of(programs)
     assert line.startswith(f"dockerd runs {version_number(NEW)}, and its package docker-ce is {OLD}")
-    done = again(programs, "docker")
-    assert f"dockerd answers version {version_number(NEW)}, expected {version_number(OLD)}" in done.said
-    assert (done.document["changed"], done.document["version"]) == (True, version_number(OLD))
-    assert (told(programs), programs.load().dockerd) == ([], version_number(OLD))
+    result = again(programs, "docker")
+    assert f"dockerd answers version {version_number(NEW)}, expected {version_number(OLD)}" in result.output
+    assert (result.document["changed"], result.document["version"]) == (True, version_number(OLD))
+    assert (contradictions_of(programs), programs.load().dockerd) == ([], version_number(OLD))
 
 
 @pytest.mark.parametrize("name", HELD)
 def test_a_hold_removed_behind_our_back_is_named_and_set_again(programs: Programs, name: str) -> None:
     programs.change(lambda machine: setattr(machine.packages[name], "held", False))
-    (line,) = told(programs)
+    (line,) = contradictions_of(programs)
     assert line.startswith(f"{name} is no longer held")
-    done = again(programs, "docker")
-    assert f"Holding {name}" in done.said and done.document["changed"] is True
-    assert (told(programs), programs.load().packages[name].held) == ([], True)
+    result = again(programs, "docker")
+    assert f"Holding {name}" in result.output and result.document["changed"] is True
+    assert (contradictions_of(programs), programs.load().packages[name].held) == ([], True)
 
 
 def test_a_dockerd_that_forgot_the_runtime_of_its_file_is_named_and_told(programs: Programs) -> None:
     programs.change(lambda machine: machine.runtimes.remove("kata"))
-    (line,) = told(programs)
+    (line,) = contradictions_of(programs)
     assert line.startswith("daemon.json names the runtime kata, and dockerd does not know it")
-    assert "does not know the runtime kata" in again(programs, "docker").said
-    assert (told(programs), programs.load().runtimes) == ([], ["kata"])
+    assert "does not know the runtime kata" in again(programs, "docker").output
+    assert (contradictions_of(programs), programs.load().runtimes) == ([], ["kata"])
 
 
 def test_an_entry_of_our_name_that_starts_runc_is_given_the_shim_again(programs: Programs) -> None:
@@ -90,9 +90,9 @@ def test_an_entry_of_our_name_that_starts_runc_is_given_the_shim_again(programs:
 def test_a_drop_in_that_overrides_ours_later_is_refused_by_its_name(programs: Programs, value: str) -> None:
     theirs = programs.root / "etc/kata-containers/config.d/99-theirs.toml"
     theirs.write_text(f'[hypervisor.qemu]\nkernel_params = "{value}"\n')
-    done = again(programs, "kata")
-    error = done.document["error"]
-    assert done.code == 1 and isinstance(error, dict)
+    result = again(programs, "kata")
+    error = result.document["error"]
+    assert result.code == 1 and isinstance(error, dict)
     assert "/etc/kata-containers/config.d/99-theirs.toml" in error["message"]
 
 

@@ -36,16 +36,16 @@ def test_the_armour_that_is_written_is_the_same_key_for_gpg(keys: dict[str, tupl
     expected, armoured = keys["rsa2048"]
     tmp_path.chmod(0o700)
     argv = ["gpg", "--homedir", str(tmp_path), "--batch", "--with-colons", "--show-keys"]
-    shown = subprocess.run(
+    output = subprocess.run(
         argv, input=openpgp.armour(openpgp.dearmour(armoured)), check=True, capture_output=True
     ).stdout.decode()
-    assert f"fpr:::::::::{expected}:" in shown
+    assert f"fpr:::::::::{expected}:" in output
 
 
 def test_a_file_with_any_other_key_is_refused(keys: dict[str, tuple[str, bytes]]) -> None:
-    (one, first), (two, second) = keys["rsa2048"], keys["ed25519"]
+    (rsa, first), (two, second) = keys["rsa2048"], keys["ed25519"]
     both = openpgp.armour(openpgp.dearmour(first) + openpgp.dearmour(second))
-    for data, expected in ((both, one), (both, two), (first, two)):
+    for data, expected in ((both, rsa), (both, two), (first, two)):
         with pytest.raises(NodeError) as caught:
             openpgp.refuse_other_keys(data, expected, "https://h/gpg")
         assert caught.value.code == "repository-key-mismatch"
@@ -70,7 +70,7 @@ def test_what_is_broken_is_refused_at_every_byte(keys: dict[str, tuple[str, byte
 
     read_back = [read(end) for end in range(len(packets))]
     # Only a cut between two packets leaves a shorter key file, with the same primary key: after the key, after the user id.
-    assert [found for found in read_back if found] == [whole, whole]
+    assert [fingerprints for fingerprints in read_back if fingerprints] == [whole, whole]
 
 
 def test_armour_whose_checksum_is_another_is_refused(keys: dict[str, tuple[str, bytes]]) -> None:

@@ -19,7 +19,7 @@ MODULES = ["kvm_amd", "vhost_vsock", "vhost_net", "tun"]
 
 
 @pytest.mark.parametrize(
-    ("found", "code", "words"),
+    ("devices", "code", "words"),
     [
         (Presence(None, False, ALL), "preflight-no-kvm", "neither vmx nor svm"),
         (Presence("vmx", False, ALL), "preflight-no-kvm", "kvm_intel cannot be loaded: modprobe: Operation not supported"),
@@ -28,9 +28,9 @@ MODULES = ["kvm_amd", "vhost_vsock", "vhost_net", "tun"]
         (Presence("svm", True, {**ALL, "tun": False}), "preflight-module-missing", "/dev/net/tun"),
     ],
 )
-def test_what_is_missing_is_named(found: Presence, code: str, words: str) -> None:
+def test_what_is_missing_is_named(devices: Presence, code: str, words: str) -> None:
     with pytest.raises(NodeError) as caught:
-        refuse_missing("n1", found, SAID)
+        refuse_missing("n1", devices, SAID)
     assert caught.value.code == code and words in caught.value.message and "n1" in caught.value.message
 
 
@@ -45,10 +45,10 @@ def builtin(root: Path, text: str) -> None:
     path.write_text(text)
 
 
-def keep(root: Path, wanted: list[str]) -> bool:
+def keep(root: Path, required: list[str]) -> bool:
     """As preflight does it."""
     with Transaction(root, JOURNAL) as change:
-        return preflight.keep(root, change, wanted)
+        return preflight.keep(root, change, required)
 
 
 def test_modules_are_kept_once_and_those_in_the_kernel_need_no_line(tmp_path: Path) -> None:
@@ -119,9 +119,9 @@ def test_restore_unloads_what_was_loaded_and_keeps_what_is_in_use(kernel: Path) 
     assert preflight.run({"node": "n1"}, kernel)["changed"] is True
     assert listed(kernel) == ["vhost_net", "kvm_amd", "vhost_vsock", "tun"]
     assert preflight.run({"node": "n1"}, kernel)["changed"] is False
-    done = restore.run({"node": "n1"}, kernel)
-    assert done["restored"] == ["/etc/modules-load.d/kata-nodes.conf", "module vhost_vsock", "module kvm_amd"]
-    assert done["kept"] == ["module tun: in use"]
+    result = restore.run({"node": "n1"}, kernel)
+    assert result["restored"] == ["/etc/modules-load.d/kata-nodes.conf", "module vhost_vsock", "module kvm_amd"]
+    assert result["kept"] == ["module tun: in use"]
     assert listed(kernel) == ["vhost_net", "tun"]
     assert journals(kernel) == []
 

@@ -48,9 +48,9 @@ def python(text: str, errors: int) -> subprocess.CompletedProcess[str]:
 
 def test_the_first_signal_ends_a_run_and_no_other_breaks_what_it_undoes() -> None:
     argv = [sys.executable, "-c", SIGNALLED]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, cwd=CHECKOUT)
-    assert (done.returncode, done.stdout) == (143, "['shielded', 'rolled back']\n")
-    assert done.stderr.count("error: ") == 1 and "SIGTERM" in done.stderr and "[run-ended]" in done.stderr, done.stderr
+    result = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, cwd=CHECKOUT)
+    assert (result.returncode, result.stdout) == (143, "['shielded', 'rolled back']\n")
+    assert result.stderr.count("error: ") == 1 and "SIGTERM" in result.stderr and "[run-ended]" in result.stderr, result.stderr
 
 
 def test_signal_is_told_while_a_line_is_being_printed() -> None:
@@ -67,34 +67,36 @@ sys.stderr = Interrupted()
 from nodekit import progress
 progress.say("a line")
 """
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False, timeout=60, cwd=CHECKOUT)
-    assert done.returncode == 143 and "[run-ended]" in done.stderr, done.stderr
+    result = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False, timeout=60, cwd=CHECKOUT)
+    assert result.returncode == 143 and "[run-ended]" in result.stderr, result.stderr
 
 
 def test_a_listener_that_is_gone_stops_nothing_and_gets_no_further_line() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = python(SAYS.format(lines=3), writer)
+        result = python(SAYS.format(lines=3), writer)
     finally:
         os.close(writer)
-    assert (done.returncode, done.stdout) == (0, "done True True\n")
+    assert (result.returncode, result.stdout) == (0, "done True True\n")
 
 
 def test_a_listener_that_reads_nothing_is_waited_for_once() -> None:
     reader, writer = os.pipe()  # holds 64 KiB
     begin = time.monotonic()
     try:
-        done = python(SAYS.format(lines=2000), writer)
+        result = python(SAYS.format(lines=2000), writer)
     finally:
         os.close(writer)
         os.close(reader)
-    assert (done.returncode, done.stdout) == (0, "done True True\n")
+    assert (result.returncode, result.stdout) == (0, "done True True\n")
     assert time.monotonic() - begin < 30
 
 
 def test_what_a_site_puts_into_a_line_reaches_no_terminal() -> None:
     text = "from nodekit.progress import say; say('a\\x1b[2Jb\\u202ec\\n::error::d')"
     argv = [sys.executable, "-c", text]
-    said = subprocess.run(argv, stderr=subprocess.PIPE, text=True, check=True, cwd=CHECKOUT).stderr
-    assert "\x1b" not in said and "\u202e" not in said and not any(line.startswith("::") for line in said.splitlines()), said
+    output = subprocess.run(argv, stderr=subprocess.PIPE, text=True, check=True, cwd=CHECKOUT).stderr
+    assert "\x1b" not in output and "\u202e" not in output and not any(line.startswith("::") for line in output.splitlines()), (
+        output
+    )

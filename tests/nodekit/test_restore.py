@@ -33,8 +33,8 @@ def restore(programs: Programs) -> Ended:
     return perform(programs.root, "restore", {"node": "n"})
 
 
-def breaks(programs: Programs, *what: str) -> None:
-    programs.change(lambda machine: setattr(machine, "broken", [*what]))
+def breaks(programs: Programs, *faults: str) -> None:
+    programs.change(lambda machine: setattr(machine, "broken", [*faults]))
 
 
 def test_all_of_a_node_is_as_it_was(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_dpkg_that_fails_stops_nothing_else_and_is_left_and_named_by_the_secon
     breaks(programs, "apt")
     first = restore(programs)
     assert first.code == 1 and journals(programs.root) == ["docker"]
-    left = {path for path, what in tree(programs.root).items() if files.get(path) != what}
+    left = {path for path, content in tree(programs.root).items() if files.get(path) != content}
     assert left == {SOURCE}  # where the version before comes from
     second = restore(programs)
     assert second.code == 0 and journals(programs.root) == []
@@ -71,8 +71,8 @@ def test_a_locked_apt_is_never_given_up(tmp_path: Path) -> None:
     programs, files, machine = node(tmp_path)
     breaks(programs, "lock")
     for _ in range(4):
-        done = restore(programs)
-        error = done.document["error"]
+        result = restore(programs)
+        error = result.document["error"]
         assert isinstance(error, dict) and error["code"] == "apt-lock-held" and "unattended-upgr" in error["message"]
     breaks(programs)
     assert restore(programs).document["kept"] == []
@@ -85,9 +85,9 @@ def test_a_disk_that_takes_no_write_is_never_given_up(tmp_path: Path, kind: str,
     programs, files, machine = node(tmp_path)
     breaks(programs, kind)
     for _ in range(runs):
-        done = restore(programs)
-        if done.code:
-            error = done.document["error"]
+        result = restore(programs)
+        if result.code:
+            error = result.document["error"]
             assert isinstance(error, dict) and "cannot be" in error["message"], error
     breaks(programs)
     assert restore(programs).code == 0
@@ -109,8 +109,8 @@ def test_a_version_that_somebody_chose_stays_and_its_hold_of_ours_goes(tmp_path:
     programs, files, _ = node(tmp_path)
     programs.change(lambda machine: setattr(machine.packages["docker-ce"], "version", "5:29.0.0-1~debian.13~trixie"))
     assert all(programs.load().packages[name].held for name in HELD)
-    done = restore(programs)
-    assert done.code == 0 and any("docker-ce 5:29.0.0" in str(line) for line in done.document["kept"]), done.document
+    result = restore(programs)
+    assert result.code == 0 and any("docker-ce 5:29.0.0" in str(line) for line in result.document["kept"]), result.document
     package = programs.load().packages["docker-ce"]
     assert (package.version, package.held) == ("5:29.0.0-1~debian.13~trixie", False)
     assert tree(programs.root) == files

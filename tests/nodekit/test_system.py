@@ -41,9 +41,9 @@ def run(folder: Path, text: str, mounts: str = ":") -> "subprocess.CompletedProc
     ("name", "version"), [("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")]
 )  # fmt: skip
 def test_known_systems_pass(tmp_path: Path, name: str, version: str) -> None:
-    done = run(tmp_path, f'PRETTY_NAME="A system"\nID={name}\nVERSION_ID="{version}"\n')
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"id": name, "versionId": version}
+    result = run(tmp_path, f'PRETTY_NAME="A system"\nID={name}\nVERSION_ID="{version}"\n')
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == {"id": name, "versionId": version}
 
 
 @pytest.mark.parametrize(
@@ -59,10 +59,10 @@ def test_known_systems_pass(tmp_path: Path, name: str, version: str) -> None:
     ],
 )
 def test_others_are_refused_by_what_was_seen(tmp_path: Path, text: str, seen: str) -> None:
-    done = run(tmp_path, text)
-    assert done.returncode == 1 and done.stdout == ""
-    assert seen in done.stderr and "nothing was changed" in done.stderr and "[unsupported-os]" in done.stderr
-    assert "\x1b" not in done.stderr
+    result = run(tmp_path, text)
+    assert result.returncode == 1 and result.stdout == ""
+    assert seen in result.stderr and "nothing was changed" in result.stderr and "[unsupported-os]" in result.stderr
+    assert "\x1b" not in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def put(root: Path, files: dict[str, str | bytes]) -> Path:
     return root
 
 
-def asked(root: Path, fingerprint: str = apt_source.DOCKER_FINGERPRINT) -> dict[str, object]:
+def answer_of(root: Path, fingerprint: str = apt_source.DOCKER_FINGERPRINT) -> dict[str, object]:
     """What `apt-sources` answers."""
     return question.run(
         root, address=apt_source.DOCKER_ADDRESS, suite=None, component="stable", fingerprint=fingerprint, key=None
@@ -50,7 +50,7 @@ def asked(root: Path, fingerprint: str = apt_source.DOCKER_FINGERPRINT) -> dict[
 
 def refused(root: Path, code: str, fingerprint: str = apt_source.DOCKER_FINGERPRINT) -> NodeError:
     with pytest.raises(NodeError) as caught:
-        asked(root, fingerprint)
+        answer_of(root, fingerprint)
     assert caught.value.code == code, caught.value.sentence()
     return caught.value
 
@@ -96,19 +96,19 @@ def test_a_contradiction_is_what_apt_calls_one(tmp_path: Path, first: str, secon
         refuse_contradiction(
             [Entry(name, source) for name, text in (("a", first), ("b", second)) for source in parse(text, deb822=False)]
         )
-        here = False
+        contradicts = False
     except NodeError as error:
         assert error.code == "apt-sources-invalid"
-        here = True
-    assert here == contradict
+        contradicts = True
+    assert contradicts == contradict
     # What apt itself says of the same two files.
     parts = tmp_path / "parts"
     parts.mkdir()
     (parts / "a.list").write_text(f"{first}\n")
     (parts / "b.list").write_text(f"{second}\n")
     argv = ["apt-get", "indextargets", "-o", "Dir::Etc::sourcelist=/dev/null", "-o", f"Dir::Etc::sourceparts={parts}"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert ("Conflicting values set for option Signed-By" in done.stderr) == contradict, done.stderr
+    result = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert ("Conflicting values set for option Signed-By" in result.stderr) == contradict, result.stderr
 
 
 WEAK = [
@@ -146,7 +146,7 @@ def test_an_entry_that_needs_no_signature_is_refused_by_file_and_line(
 def test_an_option_that_is_switched_off_is_no_reason_to_refuse(tmp_path: Path, key: tuple[str, bytes], value: str) -> None:
     text = f"deb [trusted={value} signed-by=/k.asc] {DOCKER} noble stable\n"
     put(tmp_path, {"etc/apt/sources.list.d/x.list": text, "k.asc": key[1]})
-    assert asked(tmp_path, key[0]) == {"file": "/etc/apt/sources.list.d/x.list", "line": 1, "content": None}
+    assert answer_of(tmp_path, key[0]) == {"file": "/etc/apt/sources.list.d/x.list", "line": 1, "content": None}
 
 
 def test_disabled_entries_copies_and_backups_count_for_nothing(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_disabled_entries_copies_and_backups_count_for_nothing(tmp_path: Path) -
         f"{folder}/commented.list": f"# deb [trusted=yes] {DOCKER} noble stable\n",
     })  # fmt: skip
     (tmp_path / folder / "folder.list").mkdir()
-    answer = asked(tmp_path)
+    answer = answer_of(tmp_path)
     assert answer["file"] == apt_source.SOURCE
     assert f"URIs: {DOCKER}\nSuites: noble\nComponents: stable\nSigned-By:\n (the key 9DC858" in str(answer["content"])
 
@@ -173,18 +173,18 @@ def test_an_entry_without_a_key_beside_one_with_it_is_refused(tmp_path: Path, ke
 def test_a_key_within_the_entry_is_checked(tmp_path: Path, key: tuple[str, bytes]) -> None:
     text = apt_source.source_text(DOCKER, "noble", "stable", key[1])
     put(tmp_path, {"etc/apt/sources.list.d/d.sources": text})
-    assert asked(tmp_path, key[0])["line"] == 2
+    assert answer_of(tmp_path, key[0])["line"] == 2
     refused(tmp_path, "repository-key-mismatch")
 
 
 def test_the_whole_file_is_printed_with_a_checked_key(tmp_path: Path, key: tuple[str, bytes]) -> None:
     put(tmp_path, {})
     (tmp_path / "gpg").write_bytes(key[1])
-    given = {"address": apt_source.DOCKER_ADDRESS, "suite": None, "component": "stable", "key": tmp_path / "gpg"}
-    answer = question.run(tmp_path, fingerprint=key[0], **given)
+    arguments = {"address": apt_source.DOCKER_ADDRESS, "suite": None, "component": "stable", "key": tmp_path / "gpg"}
+    answer = question.run(tmp_path, fingerprint=key[0], **arguments)
     assert answer["content"] == apt_source.source_text(DOCKER, "noble", "stable", openpgp.armour(key[1]))
     with pytest.raises(NodeError, match=r"gpg holds the key"):
-        question.run(tmp_path, fingerprint=apt_source.DOCKER_FINGERPRINT, **given)
+        question.run(tmp_path, fingerprint=apt_source.DOCKER_FINGERPRINT, **arguments)
 
 
 @pytest.mark.parametrize("name", apt_source.SETTINGS)
@@ -205,7 +205,7 @@ def test_a_setting_of_apt_that_lets_unsigned_packages_in_is_refused_by_file_and_
     error = refused(tmp_path, "repository-unsigned")
     assert f"/etc/apt/apt.conf.d/99lax:2 sets {name}" in error.message
     put(tmp_path, {"etc/apt/apt.conf.d/99lax": text.replace('"true"', '"false"').replace('"1"', '"0"')})
-    assert asked(tmp_path)["file"] == apt_source.SOURCE
+    assert answer_of(tmp_path)["file"] == apt_source.SOURCE
 
 
 def test_what_apt_reports_is_read_whatever_its_capitals() -> None:
@@ -347,13 +347,13 @@ HOSTILE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", HOSTILE)
-def test_a_hostile_archive_is_refused_as_an_archive_and_leaves_nothing(tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_archive_is_refused_as_an_archive_and_leaves_nothing(tmp_path: Path, kind: str) -> None:
     outside, root = tmp_path / "out", tmp_path / "root"
     outside.mkdir()
     root.mkdir()
     (outside / "secret").write_text("mine")
-    members = [(entry, data) for entry, data in HOSTILE[what]]
+    members = [(entry, data) for entry, data in HOSTILE[kind]]
     for entry, _ in members:
         entry.linkname = entry.linkname.replace("/OUT", str(outside))
     before = tree(tmp_path)

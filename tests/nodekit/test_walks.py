@@ -163,34 +163,34 @@ class Walk(RuleBasedStateMachine):
         self.settings = None
 
     def _write(self, path: str, text: str) -> None:
-        here = self.root / path.lstrip("/")
-        if not here.is_dir():
-            here.parent.mkdir(parents=True, exist_ok=True)
-            here.write_text(text)
+        file = self.root / path.lstrip("/")
+        if not file.is_dir():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
             self.theirs.paths.add(path)
 
     def _do(self, verb: str, state: dict[str, object], fault: Fault | None = None) -> Ended:
         COUNTS["steps"] += 1
-        done = perform(self.root, verb, state, fault)
-        assert "Traceback" not in done.said, done.said
-        assert done.code in (0, 1, 143, -9), (done, verb)
-        COUNTS["faults"] += done.came
-        return done
+        result = perform(self.root, verb, state, fault)
+        assert "Traceback" not in result.output, result.output
+        assert result.code in (0, 1, 143, -9), (result, verb)
+        COUNTS["faults"] += result.came
+        return result
 
     # What a stack does.
 
-    @rule(wanted=SETTINGS)
-    def apply(self, wanted: Settings) -> None:
+    @rule(desired=SETTINGS)
+    def apply(self, desired: Settings) -> None:
         """An `up` without a fault: it succeeds unless something is broken, and the node is what the settings say."""
-        self.settings = wanted
+        self.settings = desired
         for verb in ("preflight", "docker", "kata"):
-            done = self._do(verb, wanted.state(verb))
-            if done.code:
-                assert self._may_fail(done), (verb, wanted, done.document, done.said)
+            result = self._do(verb, desired.state(verb))
+            if result.code:
+                assert self._may_fail(result), (verb, desired, result.document, result.output)
                 return
-        self._check(wanted)
+        self._check(desired)
         for verb in ("preflight", "docker", "kata"):
-            assert self._do(verb, wanted.state(verb)).document["changed"] is False, verb
+            assert self._do(verb, desired.state(verb)).document["changed"] is False, verb
 
     @rule(
         attempts=st.lists(
@@ -199,24 +199,24 @@ class Walk(RuleBasedStateMachine):
     )
     def apply_with_faults(self, attempts: list[tuple[Settings, str, Fault]]) -> None:
         """Each an `up` that ends in the middle of a verb, or whose connection is cut there, with other settings each time."""
-        for wanted, verb, fault in attempts:
-            self.settings = wanted
+        for desired, verb, fault in attempts:
+            self.settings = desired
             for each in ("preflight", "docker", "kata"):
-                if self._do(each, wanted.state(each), fault if each == verb else None).code or each == verb:
+                if self._do(each, desired.state(each), fault if each == verb else None).code or each == verb:
                     break
 
     @rule()
     def restore(self) -> None:
         """A `destroy`: it ends, and what is ours is gone or named."""
         now = Snapshot.of(self.programs)
-        done = self._do("restore", {"node": "n"})
-        if done.code:
+        result = self._do("restore", {"node": "n"})
+        if result.code:
             self.failed_restores += 1
-            assert self.programs.load().broken, (done.document, done.said)
-            assert self.failed_restores <= 2 or LASTING & {*self.programs.load().broken}, done.document
+            assert self.programs.load().broken, (result.document, result.output)
+            assert self.failed_restores <= 2 or LASTING & {*self.programs.load().broken}, result.document
             return
         assert journals(self.root) == []
-        self._check_restored([str(line) for line in done.document["kept"]], now)
+        self._check_restored([str(line) for line in result.document["kept"]], now)
         after = tree(self.root)
         again = self._do("restore", {"node": "n"})
         assert (again.code, again.document["changed"]) == (0, False)
@@ -227,8 +227,8 @@ class Walk(RuleBasedStateMachine):
     def restore_with_a_fault(self, fault: Fault) -> None:
         """A `destroy` that ends in the middle: journals that it ended are done with."""
         open_before = {*journals(self.root)}
-        done = self._do("restore", {"node": "n"}, fault)
-        self.failed_restores += done.code == 1
+        result = self._do("restore", {"node": "n"}, fault)
+        self.failed_restores += result.code == 1
         ended = open_before - {*journals(self.root)}
         now = Snapshot.of(self.programs)
         if "docker" in ended:
@@ -239,8 +239,8 @@ class Walk(RuleBasedStateMachine):
 
     def _take(self, now: Snapshot, which: Callable[[str], bool]) -> None:
         """Have some files count as they are now."""
-        kept = {path: what for path, what in self.before.files.items() if not which(path)}
-        self.before.files = kept | {path: what for path, what in now.files.items() if which(path)}
+        kept = {path: content for path, content in self.before.files.items() if not which(path)}
+        self.before.files = kept | {path: content for path, content in now.files.items() if which(path)}
 
     # What somebody else does.
 
@@ -254,9 +254,9 @@ class Walk(RuleBasedStateMachine):
         was = self.programs.load().index
         self.programs.change(do)
         before = self.programs.load().packages
-        done = self.programs.install([f"{name}={version}" for name in PACKAGES])
+        result = self.programs.install([f"{name}={version}" for name in PACKAGES])
         self.programs.change(lambda machine: setattr(machine, "index", was))
-        if done[1] == 0:
+        if result[1] == 0:
             now = self.programs.load().packages
             self.theirs.packages |= {name for name in now if now[name] != before.get(name)} | {*PACKAGES}
 
@@ -266,7 +266,7 @@ class Walk(RuleBasedStateMachine):
         before = self.programs.load().packages
         if name in before and self.programs.install([f"{name}-"], remove=True)[1] == 0:
             now = self.programs.load().packages
-            self.theirs.packages |= {one for one in before if now.get(one) != before[one]}
+            self.theirs.packages |= {package for package in before if now.get(package) != before[package]}
 
     @rule(name=st.sampled_from(["containerd.io", "iptables"]))
     def somebody_upgrades_a_dependency(self, name: str) -> None:
@@ -294,10 +294,10 @@ class Walk(RuleBasedStateMachine):
             self.programs.change(lambda machine: setattr(machine.packages[name], "held", held))
             self.theirs.packages.add(name)
 
-    @rule(path=st.sampled_from([None, THEIRS, FILES[1]]), more=st.booleans())
-    def somebody_edits_daemon_json(self, path: str | None, more: bool) -> None:
+    @rule(path=st.sampled_from([None, THEIRS, FILES[1]]), debug=st.booleans())
+    def somebody_edits_daemon_json(self, path: str | None, debug: bool) -> None:
         """With or without a runtime of our name."""
-        self._write(DAEMON, _entry(path, **({"debug": True} if more else {})) if path else json.dumps({"debug": True}))
+        self._write(DAEMON, _entry(path, **({"debug": True} if debug else {})) if path else json.dumps({"debug": True}))
 
     @rule(path=st.sampled_from([DAEMON, SOURCE, MODULES, *DROP_INS]))
     def somebody_removes_a_file(self, path: str) -> None:
@@ -309,9 +309,9 @@ class Walk(RuleBasedStateMachine):
     @rule(path=st.sampled_from([SOURCE, MODULES, *DROP_INS]))
     def somebody_edits_a_file_of_ours(self, path: str) -> None:
         """By a line at its end."""
-        here = self.root / path.lstrip("/")
-        if here.is_file():
-            self._write(path, f"{here.read_text()}# mine\n")
+        file = self.root / path.lstrip("/")
+        if file.is_file():
+            self._write(path, f"{file.read_text()}# mine\n")
 
     @rule()
     def somebody_adds_a_file_to_the_release(self) -> None:
@@ -322,18 +322,18 @@ class Walk(RuleBasedStateMachine):
     @rule(path=st.sampled_from([SOURCE, MODULES, DAEMON]))
     def somebody_puts_a_folder_in_a_file_s_place(self, path: str) -> None:
         """A verb that needs the file refuses then; `restore` leaves it."""
-        here = self.root / path.lstrip("/")
-        if here.is_file():
-            here.unlink()
-            here.mkdir()
+        file = self.root / path.lstrip("/")
+        if file.is_file():
+            file.unlink()
+            file.mkdir()
             self.theirs.paths.add(path)
 
-    @rule(module=st.sampled_from(["tun", "vhost_vsock"]), there=st.booleans())
-    def somebody_loads_or_unloads_a_module(self, module: str, there: bool) -> None:
+    @rule(module=st.sampled_from(["tun", "vhost_vsock"]), loaded=st.booleans())
+    def somebody_loads_or_unloads_a_module(self, module: str, loaded: bool) -> None:
         """As other programs do."""
 
         def do(machine: Machine) -> None:
-            machine.modules = [*(one for one in machine.modules if one != module), *([module] if there else [])]
+            machine.modules = [*(other for other in machine.modules if other != module), *([module] if loaded else [])]
 
         self.programs.change(do)
         self.theirs.modules.add(module)
@@ -358,10 +358,10 @@ class Walk(RuleBasedStateMachine):
 
     # What breaks, and is cured.
 
-    @rule(what=st.sampled_from(["apt", "repository", "service", *sorted(LASTING)]))
-    def something_breaks(self, what: str) -> None:
+    @rule(kind=st.sampled_from(["apt", "repository", "service", *sorted(LASTING)]))
+    def something_breaks(self, kind: str) -> None:
         """dpkg fails, the repository does not answer, no service starts, apt stays locked, or the disk takes nothing."""
-        self.programs.change(lambda machine: machine.broken.append(what))
+        self.programs.change(lambda machine: machine.broken.append(kind))
 
     @rule()
     def cure(self) -> None:
@@ -375,34 +375,34 @@ class Walk(RuleBasedStateMachine):
 
     # What must hold.
 
-    def _may_fail(self, done: Ended) -> bool:
+    def _may_fail(self, result: Ended) -> bool:
         """Whether an `up` that failed had a reason, and gave it."""
-        error = done.document.get("error")
-        assert isinstance(error, dict) and error["remedy"], done
+        error = result.document.get("error")
+        assert isinstance(error, dict) and error["remedy"], result
         folder = any((self.root / path.lstrip("/")).is_dir() for path in (SOURCE, MODULES, DAEMON))
         return bool(self.programs.load().broken) or (folder and error["code"] == "file-invalid")
 
-    def _check(self, wanted: Settings) -> None:
+    def _check(self, desired: Settings) -> None:
         """The node is what the settings say, and nothing of earlier ones is left."""
         machine = self.programs.load()
         for name in PACKAGES:
             package = machine.packages[name]
-            assert (package.version, package.status) == (wanted.docker, "installed")
+            assert (package.version, package.status) == (desired.docker, "installed")
         assert all(machine.packages[name].held for name in HELD)
-        assert machine.dockerd == version_number(wanted.docker) and "kata" in machine.runtimes
+        assert machine.dockerd == version_number(desired.docker) and "kata" in machine.runtimes
         text = (self.root / DAEMON.lstrip("/")).read_text()
         path = daemon_json.config_path(text, "kata")
         ours = {FILES[0], FILES[1], IN_RELEASE}
-        if wanted.path is not None:
-            assert path == wanted.path
+        if desired.path is not None:
+            assert path == desired.path
         elif DAEMON not in self.theirs.paths and str(path) not in self.before.files.get(DAEMON, ""):
             assert path not in ours, f"{path} is one of earlier settings"
         read = path or FILES[2]
-        here = f"{Path(read).parent}/config.d/60-kata-nodes.toml"
-        assert " ".join([BASE, *wanted.params]) in (self.root / here.lstrip("/")).read_text()
+        drop_in = f"{Path(read).parent}/config.d/60-kata-nodes.toml"
+        assert " ".join([BASE, *desired.params]) in (self.root / drop_in.lstrip("/")).read_text()
         now = tree(self.root)
         for other in DROP_INS[:-1]:  # what lies in our own release goes with it
-            if other != here and other not in self.theirs.paths:
+            if other != drop_in and other not in self.theirs.paths:
                 assert now.get(other) == self.before.files.get(other), f"{other} is one of earlier settings"
         assert {"kvm_amd", "vhost_vsock", "vhost_net", "tun"} <= {*machine.modules}
 
@@ -444,9 +444,9 @@ def _journal_of(path: str) -> str:
     return "kata"
 
 
-def _entry(path: str, **more: object) -> str:
+def _entry(path: str, **fields: object) -> str:
     options = {"options": {"ConfigPath": path}}
-    return json.dumps({**more, "runtimes": {"kata": {"runtimeType": daemon_json.RUNTIME_TYPE, **options}}})
+    return json.dumps({**fields, "runtimes": {"kata": {"runtimeType": daemon_json.RUNTIME_TYPE, **options}}})
 
 
 def walk(examples: int, steps: int, derandomize: bool) -> None:
@@ -545,14 +545,14 @@ def test_walks_that_failed_once_lead_back(name: str) -> None:
         node.teardown()
 
 
-@pytest.mark.parametrize("what", sorted(DISK))
-def test_a_disk_that_takes_nothing_from_any_write_on_is_told_and_leads_back(what: str) -> None:
+@pytest.mark.parametrize("kind", sorted(DISK))
+def test_a_disk_that_takes_nothing_from_any_write_on_is_told_and_leads_back(kind: str) -> None:
     """Whichever write comes first that fails, the roll-back fails as well, and once more when the transaction ends."""
     for write in range(1, 60, 4):
         node = Walk()
         try:
             node.begin(NEW, None, False)
-            node.apply_with_faults([(PINNED, "docker", Fault(what, write, "/"))])
+            node.apply_with_faults([(PINNED, "docker", Fault(kind, write, "/"))])
             node.cure()
             node.apply(PINNED)
             node.restore()
