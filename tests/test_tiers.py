@@ -78,6 +78,6 @@ def test_test_that_lacks_the_mark_of_what_it_needs_is_refused(tmp_path: Path, ma
     file.write_text(f"import pytest\nfrom tests.clusterkit.conftest import plane\n\n{mark}\ndef test_it(plane): ...\n")
     argv = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "--rootdir", str(tmp_path), "--collect-only", "-q", str(file)]
     argv[-1:-1] = ["-c", str(tiers.REPOSITORY / "pyproject.toml"), "-p", "no:cacheprovider"]
-    done = subprocess.run(argv, cwd=tiers.REPOSITORY, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stdout + done.stderr
-    assert ("has no mark engine" in done.stdout + done.stderr) == (not mark)
+    result = subprocess.run(argv, cwd=tiers.REPOSITORY, capture_output=True, text=True, check=False)
+    assert result.returncode == status, result.stdout + result.stderr
+    assert ("has no mark engine" in result.stdout + result.stderr) == (not mark)

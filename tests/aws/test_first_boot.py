@@ -295,7 +295,9 @@ def test_real_program_refuses_a_state_that_is_none_and_the_machine_does_not_join
     program = bundle.content()
     assert dash_machine.boot(program, join=dash_machine.join(), bound=120) == 1
     assert not dash_machine.joined
-    assert "preflight: Key text is not known" in dash_machine.verdict and "[bad-input]" in dash_machine.verdict, dash_machine.output
+    assert "preflight: Key text is not known" in dash_machine.verdict and "[bad-input]" in dash_machine.verdict, (
+        dash_machine.output
+    )
     assert (
         dash_machine.folder / f"lib/kata-nodes/nodekit-{hashlib.sha256(program).hexdigest()[:12]}.pyz"
     ).read_bytes() == program

@@ -157,7 +157,7 @@ class Kubelet:
         """The handlers that the node reported before the verb `kata` registered one."""
         self.registered: dict[str, Any] = {}
         """What the verb answered."""
-        node.done("kata", node.kata())
+        node.succeed("kata", node.kata())
         self.write(f"{Path(CONFIGURATION).parent}/config.d/60-emulated.toml", EMULATED)
 
     def write(self, path: str, content: str | bytes) -> None:
@@ -204,7 +204,7 @@ class Kubelet:
         self.start_kubelet()
         self.plane.until("the node", lambda: any(map(ready, self.plane.items("/api/v1/nodes"))))
         self.before = self.reported()
-        self.registered = self.node.done("kata", self.desired())
+        self.registered = self.node.succeed("kata", self.desired())
         place = {"metadata": {"name": NAMESPACE, "labels": guard.namespace_labels()}}
         self.plane.request("POST", "/api/v1/namespaces", place)
         account = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/default"

@@ -326,7 +326,7 @@ def test_after_a_reboot_the_pods_are_in_guests_again_and_the_node_passes_its_pro
         180,
     )
     assert kubelet.node.run("pgrep", "qemu-system").returncode == 0 and running(kubelet, "lasting")["restartCount"] == 1
-    assert kubelet.node.done("kata", kubelet.desired())["changed"] is False, "the handler outlived the reboot"
+    assert kubelet.node.succeed("kata", kubelet.desired())["changed"] is False, "the handler outlived the reboot"
     if kubelet.releases.containerd != "1.7":
         kubelet.plane.until("the handler", lambda: CLASS in kubelet.reported())
     kubelet.plane.request("DELETE", f"{PODS}/lasting?gracePeriodSeconds=0")

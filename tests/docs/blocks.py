@@ -69,4 +69,4 @@ def blocks(text: str, name: str) -> Iterator[Block]:
 def all_blocks() -> list[Block]:
     """Those of the README and of all pages in docs/."""
     files = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-    return [one for file in files for one in blocks(file.read_text(), file.relative_to(REPOSITORY).as_posix())]
+    return [block for file in files for block in blocks(file.read_text(), file.relative_to(REPOSITORY).as_posix())]

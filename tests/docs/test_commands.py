@@ -18,23 +18,25 @@ FOUND = all_blocks()
 
 def at(place: str) -> pytest.MarkDecorator:
     """The blocks that run at that place."""
-    chosen = [one for one in FOUND if one.place == place]
-    return pytest.mark.parametrize("block", chosen, ids=[one.where for one in chosen])
+    chosen = [block for block in FOUND if block.place == place]
+    return pytest.mark.parametrize("block", chosen, ids=[block.where for block in chosen])
 
 
 def run(block: Block, folder: Path, environment: Mapping[str, str], seconds: float) -> None:
     """Run a block as a person's shell would, stopping at the first command that fails."""
-    done = subprocess.run(
+    result = subprocess.run(
         ["bash", "-e", "-u", "-o", "pipefail", "-c", block.text],
         cwd=folder, env=environment, stdin=subprocess.DEVNULL, timeout=seconds,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == block.status, f"{block.where} ended with {done.returncode}, not {block.status}:\n{done.stdout}"
+    assert result.returncode == block.status, (
+        f"{block.where} ended with {result.returncode}, not {block.status}:\n{result.stdout}"
+    )
 
 
 def test_every_command_block_says_where_it_runs() -> None:
-    assert [one.fault for one in FOUND if one.fault] == []
-    assert any(one.place == "fast" for one in FOUND)
+    assert [block.fault for block in FOUND if block.fault] == []
+    assert any(block.place == "fast" for block in FOUND)
 
 
 @at("fast")
@@ -68,7 +70,7 @@ def test_commands_that_make_a_machine_work_in_a_clean_checkout(block: Block, tmp
 
 
 def test_commands_that_make_a_machine_are_those_of_the_local_stack_s_story() -> None:
-    commands = {line.partition("#")[0].strip() for one in FOUND if one.place == "machine" for line in one.text.splitlines()}
+    commands = {line.partition("#")[0].strip() for block in FOUND if block.place == "machine" for line in block.text.splitlines()}
     assert commands <= {"make up", "make down"}
 
 

@@ -14,11 +14,11 @@ def as_in_code(fault: Fault) -> list[str]:
 
 def test_the_page_has_the_rows_that_the_suite_makes_and_what_was_measured_of_each() -> None:
     page = PAGE.read_text()
-    found = rows(page)
+    measured = rows(page)
     assert page.startswith(HEAD), "run the suite with KATA_NODES_FAULTS_PAGE=docs/reference/faults.md"
-    assert list(found) == [fault.name for fault in FAULTS]
+    assert list(measured) == [fault.name for fault in FAULTS]
     for fault in FAULTS:
-        cells = found[fault.name]
+        cells = measured[fault.name]
         assert [*cells[:4], cells[6]] == as_in_code(fault), fault.name
         assert cells[4] and cells[5], f"{fault.name} was never measured"
 

@@ -20,14 +20,14 @@ KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43}"
 
 def section(title: str) -> str:
     """What stands below a heading of the third level."""
-    found = re.search(rf"^### {re.escape(title)}\n(.*?)^##", TEXT, re.MULTILINE | re.DOTALL)
-    assert found, title
-    return found[1]
+    match = re.search(rf"^### {re.escape(title)}\n(.*?)^##", TEXT, re.MULTILINE | re.DOTALL)
+    assert match, title
+    return match[1]
 
 
 def quickstart(title: str) -> Block:
     """Its commands."""
-    (block,) = [one for one in blocks(section(title), title) if one.is_commands]
+    (block,) = [block for block in blocks(section(title), title) if block.is_commands]
     return block
 
 
@@ -62,22 +62,18 @@ def test_stack_of_a_quickstart_is_written_by_its_command(title: str, tmp_path: P
     environment = {**os.environ, "HOME": str(tmp_path / "home"), "REGISTRY": "registry.example.org/team"}
     # A symbolic link to a virtual environment's Python does not lead to its packages.
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    done = subprocess.run(
+    result = subprocess.run(
         ["bash", "-e", "-c", command], cwd=checkout, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=60, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     (name,) = {
-        found
-        for line in lines
-        for found in re.findall(r"--(?:name|stack) (\S+)|stack init (\S+)", line)
-        for found in found
-        if found
+        name for line in lines for name in re.findall(r"--(?:name|stack) (\S+)|stack init (\S+)", line) for name in name if name
     }
     assert (checkout / "stacks" / f"Pulumi.{name}.yaml").is_file()
     # What it prints to do next is what the quickstart goes on with.
     for line in lines[lines.index(command) + 1 : -1]:
-        assert line.rpartition(" | ")[2].partition(" < ")[0] in done.stdout
+        assert line.rpartition(" | ")[2].partition(" < ")[0] in result.stdout
 
 
 def test_first_lines_say_for_whom_and_what_goes_wrong_without_it() -> None:
@@ -86,8 +82,8 @@ def test_first_lines_say_for_whom_and_what_goes_wrong_without_it() -> None:
 
 
 def test_stand_in_is_called_one_where_it_is_started() -> None:
-    said = " ".join(section("Just try it").split())
-    assert "Its Kata is a stand-in" in said and "It proves nothing about a release of Kata" in said
+    text = " ".join(section("Just try it").split())
+    assert "Its Kata is a stand-in" in text and "It proves nothing about a release of Kata" in text
 
 
 def test_picture_is_drawn_from_a_run_that_passed() -> None:
@@ -95,13 +91,13 @@ def test_picture_is_drawn_from_a_run_that_passed() -> None:
     assert run.startswith("$ make up\n") and "notProven" in run and "stand-in" in run
     assert run.count("passed  : true") == 5 and "passed  : false" not in run
     drawn = ElementTree.fromstring((REPOSITORY / "docs/run.svg").read_text())
-    shown = [one.text or "" for one in drawn.iter("{http://www.w3.org/2000/svg}text")]
-    assert shown == run.rstrip("\n").split("\n")
+    lines = [text.text or "" for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert lines == run.rstrip("\n").split("\n")
     assert "](docs/run.svg)" in TEXT
 
 
 def test_diagram_is_one_that_github_draws() -> None:
-    (diagram,) = [one for one in blocks(TEXT, "README.md") if one.language == "mermaid"]
+    (diagram,) = [block for block in blocks(TEXT, "README.md") if block.language == "mermaid"]
     lines = diagram.text.splitlines()
     assert lines[0] == "flowchart LR"
     node = r"(?!(?:end|class|style|graph|subgraph|click)\b)[a-z]+(?:\(\[\"[^\"]+\"\]\)|\[\"[^\"]+\"\]|\{\{\"[^\"]+\"\}\})?"

@@ -9,13 +9,13 @@ PAGE = CHECKOUT / "docs" / "threats.md"
 
 def tables() -> dict[str, list[list[str]]]:
     """The rows of each table, by the heading above it and without their own."""
-    found: dict[str, list[list[str]]] = {}
+    rows_by_heading: dict[str, list[list[str]]] = {}
     for line in PAGE.read_text().splitlines():
         if line.startswith("## "):
             heading = line.removeprefix("## ")
         elif line.startswith("| ") and not line.startswith(("| who |", "| actor |", "| --- ")):
-            found.setdefault(heading, []).append([cell.strip() for cell in line.strip("|").split("|")])
-    return found
+            rows_by_heading.setdefault(heading, []).append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows_by_heading
 
 
 def test_every_row_is_shown_by_a_test_that_is_there_or_says_that_nothing_stops_it() -> None:
@@ -26,8 +26,8 @@ def test_every_row_is_shown_by_a_test_that_is_there_or_says_that_nothing_stops_i
     }
     attacks = [row for heading, rows in tables().items() if heading != "Who" for row in rows]
     assert len(attacks) > 50
-    for who, _, stops, shown in attacks:
-        named, files = re.findall(r"`(test_\w+)`", shown), re.findall(r"`(tests/\S+\.py)`", shown)
+    for who, _, stops, evidence in attacks:
+        named, files = re.findall(r"`(test_\w+)`", evidence), re.findall(r"`(tests/\S+\.py)`", evidence)
         assert set(named) <= defined, set(named) - defined
         assert all((CHECKOUT / file).is_file() for file in files), files
         assert named or files or stops.startswith("nothing"), who

@@ -45,24 +45,24 @@ class Checkout:
         self.environment = {key: value for key, value in os.environ.items() if key not in own}
         if home:
             self.environment["PULUMI_HOME"] = str(home)
-        shown = subprocess.run(
+        output = subprocess.run(
             ["bash", "-c", 'eval "$(tools/env local)" && env -0'],
             cwd=folder,
             env=self.environment,
             capture_output=True,
             check=True,
         ).stdout.decode()
-        self.environment = dict(pair.split("=", 1) for pair in shown.split("\0") if "=" in pair)
+        self.environment = dict(pair.split("=", 1) for pair in output.split("\0") if "=" in pair)
 
     def run(self, *command: str, stdin: str = "") -> tuple[int, str]:
         """Run a command in the copy: its exit status and combined output."""
         begin = time.monotonic()
-        done = subprocess.run(
+        result = subprocess.run(
             [*self.within, *command], cwd=self.folder, env=self.environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, input=stdin, check=False,
         )  # fmt: skip
-        print(f"--- {' '.join(command)}: exit {done.returncode} after {time.monotonic() - begin:.0f} s\n{done.stdout}")
-        return done.returncode, done.stdout
+        print(f"--- {' '.join(command)}: exit {result.returncode} after {time.monotonic() - begin:.0f} s\n{result.stdout}")
+        return result.returncode, result.stdout
 
     def pulumi(self, *argv: str, ok: bool = True, stdin: str = "") -> str:
         """Run a pulumi command; its combined output. Fails unless it ends as `ok` says."""
@@ -81,19 +81,19 @@ class Checkout:
 
     def types(self) -> list[str]:
         """Types of all resources of the stack."""
-        return [one["type"] for one in self.state()["deployment"].get("resources", [])]
+        return [resource["type"] for resource in self.state()["deployment"].get("resources", [])]
 
     def processes(self) -> list[str]:
         """Command lines of running processes that name this folder."""
-        found = []
+        lines = []
         for entry in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
             if str(self.folder) in line:
-                found.append(line)
-        return found
+                lines.append(line)
+        return lines
 
 
 class LocalStack(Checkout):
@@ -147,8 +147,8 @@ class LocalStack(Checkout):
     def resources(self) -> dict[str, tuple[str, str]]:
         """Every command and upload of the state by name: its id, and when it was last made or changed."""
         deployment = self.state()["deployment"]["resources"]
-        found = [one for one in deployment if one["type"].startswith("command:")]
-        return {one["urn"].rpartition("::")[2]: (one["id"], one["modified"]) for one in found}
+        commands = [resource for resource in deployment if resource["type"].startswith("command:")]
+        return {resource["urn"].rpartition("::")[2]: (resource["id"], resource["modified"]) for resource in commands}
 
     def changed(self, before: dict[str, tuple[str, str]]) -> set[str]:
         """Names of the nodes of which anything was made, changed or removed since; others by their whole name."""

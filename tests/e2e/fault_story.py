@@ -233,7 +233,11 @@ class Story:
 
     def forget_upload(self) -> None:
         """What the program's own error tells a person to do about a program that is damaged."""
-        (urn,) = (one["urn"] for one in self.checkout.state(STACK)["deployment"]["resources"] if one["urn"].endswith("-upload"))
+        (urn,) = (
+            resource["urn"]
+            for resource in self.checkout.state(STACK)["deployment"]["resources"]
+            if resource["urn"].endswith("-upload")
+        )
         self.checkout.pulumi("state", "delete", "--yes", "--target-dependents", urn, "--stack", STACK)
 
     def unlock(self) -> None:
@@ -303,13 +307,13 @@ class Story:
 
     def _servers(self) -> list[str]:
         """Every sshd of the host, as this machine numbers them: the one that listens, and those of open connections."""
-        space, found = Path(f"/proc/{self.host.node.pid}/ns/pid").readlink(), []
+        space, servers = Path(f"/proc/{self.host.node.pid}/ns/pid").readlink(), []
         for name in Path("/proc").glob("[0-9]*/comm"):
             with suppress(OSError):  # it has just ended
                 if name.read_text().startswith("sshd") and (name.parent / "ns/pid").readlink() == space:
-                    found.append(name.parent.name)
-        assert found, "the host's sshd does not run"
-        return found
+                    servers.append(name.parent.name)
+        assert servers, "the host's sshd does not run"
+        return servers
 
     def cure(self) -> None:
         """Take away what struck."""

@@ -37,7 +37,7 @@ class Fault:
     """One fault: how it is made, what it meets, what is said of it, and how it is cured."""
 
     name: str
-    made: str
+    cause: str
     """How, for the table."""
     stage: str
     """The resource that meets it; `destroy` for what meets the removal."""
@@ -87,20 +87,20 @@ def _site_fault(name: str, pattern: str, kind: str, stage: str, code: str, *says
     return Fault(name, words[kind], stage, lambda story: _site(story, pattern, kind), says, code, each_change=each_change)
 
 
-def _release(name: str, which: str, made: str, *says: str, each_change: bool = False) -> Fault:
+def _release(name: str, which: str, cause: str, *says: str, each_change: bool = False) -> Fault:
     return Fault(
-        name, made, "docker", lambda story: story.site.release(which), says, "repository-unreachable", each_change=each_change
+        name, cause, "docker", lambda story: story.site.release(which), says, "repository-unreachable", each_change=each_change
     )
 
 
-def _full(name: str, folder: str, made: str, stage: str, code: str, *says: str, ends: int = 1) -> Fault:
+def _full(name: str, folder: str, cause: str, stage: str, code: str, *says: str, ends: int = 1) -> Fault:
     # What lies in the folder is copied into a small file system over it, which is then filled.
     script = (
         f"cp -a {folder} /run/full; kib=$(($(du -sk {folder} | cut -f1) + 256)); "
         f"mount -t tmpfs -o size=${{kib}}k tmpfs {folder}; "
         f"cp -a /run/full/. {folder}; rm -r /run/full; cat /dev/zero >{folder}/filler 2>/dev/null || :; "
     )
-    return Fault(name, made, stage, lambda story: story.shell(script, f"umount -l {folder}"), says, code, ends=ends)
+    return Fault(name, cause, stage, lambda story: story.shell(script, f"umount -l {folder}"), says, code, ends=ends)
 
 
 TREES = "/boot /etc /home /opt /root /srv /usr /var"
@@ -320,7 +320,7 @@ was not yet on its disk, while all its processes end and its systemd starts agai
 
 def row(fault: Fault, code: str, within: str, says: str) -> str:
     """One line of the table."""
-    return f"| {fault.name} | {fault.made} | {fault.stage} | {code} | {within} | {says} | {fault.cure} |\n"
+    return f"| {fault.name} | {fault.cause} | {fault.stage} | {code} | {within} | {says} | {fault.cure} |\n"
 
 
 def rows(page: str) -> dict[str, list[str]]:

@@ -122,7 +122,7 @@ class FaultySite:
 class _Key:
     """A signing key, in gpg's folder `home`."""
 
-    def __init__(self, home: str, made: float) -> None:
+    def __init__(self, home: str, created: float) -> None:
         self._gpg = [
             "gpg",
             "--homedir",
@@ -136,7 +136,7 @@ class _Key:
             "",
         ]
         name = f"test {hashlib.sha256(home.encode()).hexdigest()[:8]} <t@kata-nodes.invalid>"
-        self._run("--faked-system-time", str(int(made)), "--quick-generate-key", name, "rsa3072", "sign", "never")
+        self._run("--faked-system-time", str(int(created)), "--quick-generate-key", name, "rsa3072", "sign", "never")
         listing = self._run("--with-colons", "--list-keys").decode()
         self.fingerprint = next(line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr:"))
         self.public = self._run("--armor", "--export", self.fingerprint)
@@ -147,16 +147,16 @@ class _Key:
         return self._run(*moment, "--digest-algo", "SHA512", *options, "--output", "-", "--clearsign", stdin=text)
 
     def _run(self, *arguments: str, stdin: str = "") -> bytes:
-        done = subprocess.run([*self._gpg, *arguments], input=stdin.encode(), capture_output=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        result = subprocess.run([*self._gpg, *arguments], input=stdin.encode(), capture_output=True, check=False)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
 
 @contextmanager
-def _key(made: float) -> Iterator[_Key]:
+def _key(created: float) -> Iterator[_Key]:
     home = tempfile.mkdtemp(prefix="gpg-")  # a short path: the name of the agent's socket is bounded (unix(7))
     try:
-        yield _Key(home, made)
+        yield _Key(home, created)
     finally:
         subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False, capture_output=True)
         shutil.rmtree(home, ignore_errors=True)

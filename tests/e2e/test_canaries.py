@@ -45,14 +45,14 @@ class Story:
         (folder / "stacks" / "Pulumi.canaries.yaml").write_text(yaml.safe_dump({"config": config}))
         (user,) = (entry["user"] for entry in yaml.safe_load(plane.kubeconfig)["users"])
         client_key = base64.b64decode(user["client-key-data"]).decode()
-        given = {
+        secrets = {
             "sshPrivateKey": host.login_key, "bastionPrivateKey": bastion_login, "sudoPassword": PASSWORD,
             "kubeconfig": plane.kubeconfig,
         }  # fmt: skip
-        self.canaries = Canaries(passphrase=PASSPHRASE, client_key=client_key, **given)
+        self.canaries = Canaries(passphrase=PASSPHRASE, client_key=client_key, **secrets)
         self.checkout.environment["PULUMI_CONFIG_PASSPHRASE"] = PASSPHRASE
         self.pulumi("stack", "init", "--secrets-provider", "passphrase")
-        for key, value in given.items():
+        for key, value in secrets.items():
             self.pulumi("config", "set", "--secret", f"kata-nodes:{key}", stdin=value)
 
     def pulumi(self, *argv: str, ok: bool = True, stdin: str = "") -> str:

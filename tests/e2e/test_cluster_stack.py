@@ -50,43 +50,43 @@ class Story:
 
     def pods(self) -> dict[str, dict[str, Any]]:
         """Pods of the proof by node."""
-        found = self.plane.items("/api/v1/namespaces/kata-nodes-proof/pods")
-        return {one["spec"]["nodeName"]: one for one in found}
+        pods = self.plane.items("/api/v1/namespaces/kata-nodes-proof/pods")
+        return {pod["spec"]["nodeName"]: pod for pod in pods}
 
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory, plane: ControlPlane) -> Iterator[Story]:
     plane.behave(dict.fromkeys(NODES, PROVEN))
-    made = Story(tmp_path_factory.mktemp("checkout"), plane)
-    yield made
-    made.pulumi("destroy", "--yes", "--skip-preview")
+    cluster_story = Story(tmp_path_factory.mktemp("checkout"), plane)
+    yield cluster_story
+    cluster_story.pulumi("destroy", "--yes", "--skip-preview")
 
 
 def test_preview_of_a_new_stack_shows_it_and_makes_nothing(story: Story) -> None:
-    said = story.pulumi("preview")
+    output = story.pulumi("preview")
     for name in ("kata-deploy-release", "kata-class", "sandboxes-guard-policy", "sandboxes-namespace", "sandbox-template"):
-        assert name in said
+        assert name in output
     assert story.plane.get("/api/v1/namespaces/sandboxes") is None
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("adoptNamespace", "Namespace sandboxes is to be adopted, but is not on the cluster"),
         ("adoptRuntimeClass", "RuntimeClass kata-qemu is to be adopted, but is not on the cluster"),
     ],
 )
-def test_what_is_to_be_adopted_and_is_missing_is_named_with_the_way_out(story: Story, setting: str, said: str) -> None:
-    told = story.pulumi("preview", ok=False, **{setting: True})
-    assert f"{said}. Correct its name, or have it made: kubernetes.{setting}: false. [cluster-object-missing]" in told
-    assert "Traceback" not in told
+def test_what_is_to_be_adopted_and_is_missing_is_named_with_the_way_out(story: Story, setting: str, message: str) -> None:
+    output = story.pulumi("preview", ok=False, **{setting: True})
+    assert f"{message}. Correct its name, or have it made: kubernetes.{setting}: false. [cluster-object-missing]" in output
+    assert "Traceback" not in output
 
 
 def test_one_node_that_reads_zero_fails_the_stack(story: Story) -> None:
     story.plane.behave({"node-1": ZERO})
-    said = story.up(ok=False)
-    assert "1 of 3 nodes are not proven:" in said and "Traceback" not in said
-    assert refusals(said) == {"node-1": "proof-user-namespaces-zero"}
+    output = story.up(ok=False)
+    assert "1 of 3 nodes are not proven:" in output and "Traceback" not in output
+    assert refusals(output) == {"node-1": "proof-user-namespaces-zero"}
 
 
 def test_proof_runs_as_pods_of_the_template_do_under_guard_class_and_overhead(story: Story) -> None:
@@ -94,8 +94,8 @@ def test_proof_runs_as_pods_of_the_template_do_under_guard_class_and_overhead(st
     story.up()
     pods = story.pods()
     assert sorted(pods) == NODES
-    for one in pods.values():
-        spec = one["spec"]
+    for pod in pods.values():
+        spec = pod["spec"]
         assert spec["runtimeClassName"] == "kata-qemu"
         assert spec["overhead"] == {"cpu": "250m", "memory": "160Mi"}  # put there by the class, at admission
         assert spec["nodeSelector"]["katacontainers.io/kata-runtime"] == "true"  # likewise
@@ -104,8 +104,8 @@ def test_proof_runs_as_pods_of_the_template_do_under_guard_class_and_overhead(st
 
 
 def test_guard_of_the_stack_refuses_what_the_proof_may(story: Story) -> None:
-    (one, *_) = story.pods().values()
-    body = {"metadata": {"name": "plain"}, "spec": {"containers": one["spec"]["containers"], "volumes": one["spec"]["volumes"]}}
+    (pod, *_) = story.pods().values()
+    body = {"metadata": {"name": "plain"}, "spec": {"containers": pod["spec"]["containers"], "volumes": pod["spec"]["volumes"]}}
     with pytest.raises(AssertionError, match="Rule capabilities of the sandbox guard"):
         story.plane.request("POST", "/api/v1/namespaces/sandboxes/pods", body)
 
@@ -120,13 +120,13 @@ def test_outputs_hold_the_evidence_of_every_node(story: Story) -> None:
 
 
 def test_unchanged_stack_makes_no_job_and_its_preview_knows_the_nodes_of_the_selector(story: Story) -> None:
-    before = {one["metadata"]["uid"] for one in story.plane.items("/apis/batch/v1/namespaces/kata-nodes-proof/jobs")}
+    before = {job["metadata"]["uid"] for job in story.plane.items("/apis/batch/v1/namespaces/kata-nodes-proof/jobs")}
     story.up("--expect-no-changes")
     story.pulumi("preview", "--expect-no-changes")
-    assert {one["metadata"]["uid"] for one in story.plane.items("/apis/batch/v1/namespaces/kata-nodes-proof/jobs")} == before
+    assert {job["metadata"]["uid"] for job in story.plane.items("/apis/batch/v1/namespaces/kata-nodes-proof/jobs")} == before
     story.plane.behave({"node-3": PROVEN})
-    said = story.pulumi("preview")
-    assert "proof-node-3" in said and "proof-node-1 " not in said
+    output = story.pulumi("preview")
+    assert "proof-node-3" in output and "proof-node-1 " not in output
 
 
 def test_destroy_leaves_nothing_of_it_on_the_cluster(story: Story) -> None:

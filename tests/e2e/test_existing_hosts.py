@@ -54,10 +54,10 @@ class Hosts(Checkout):
         """What lies where the stack puts the node program."""
         return list(Path(f"/proc/{self.node.pid}/root/usr/local/lib/kata-nodes").glob("nodekit-*.pyz"))
 
-    def made(self) -> set[str]:
+    def resource_names(self) -> set[str]:
         """Names of the resources in the state."""
         deployment = json.loads(self.pulumi("stack", "export", "--stack", "staging"))["deployment"]
-        return {one["urn"].rpartition("::")[2] for one in deployment.get("resources", [])}
+        return {resource["urn"].rpartition("::")[2] for resource in deployment.get("resources", [])}
 
 
 @pytest.fixture(scope="module")
@@ -68,28 +68,28 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
 
 
 def test_preview_tells_what_would_be_done_and_no_secret(hosts: Hosts) -> None:
-    said = hosts.pulumi("preview", "--stack", "staging", "--diff")
-    assert "user_namespace.enable=1" in said and "https://download.docker.com/linux/{id}" in said
-    assert PASSWORD not in said and "PRIVATE KEY" not in said
+    output = hosts.pulumi("preview", "--stack", "staging", "--diff")
+    assert "user_namespace.enable=1" in output and "https://download.docker.com/linux/{id}" in output
+    assert PASSWORD not in output and "PRIVATE KEY" not in output
 
 
 def test_wrong_password_stops_before_anything_is_installed(hosts: Hosts) -> None:
     hosts.secret("sudoPassword", "letmein")  # the engine blots out every text that is a secret
-    said = hosts.pulumi(*UP, ok=False)
-    assert "[sudo-password-wrong]" in said and "kata-nodes:sudoPassword" in said
-    assert "nodes-n1-program" not in hosts.made()
+    output = hosts.pulumi(*UP, ok=False)
+    assert "[sudo-password-wrong]" in output and "kata-nodes:sudoPassword" in output
+    assert "nodes-n1-program" not in hosts.resource_names()
     assert not hosts.programs()
 
 
 def test_right_password_makes_the_program_root_behind_the_bastion(hosts: Hosts) -> None:
     hosts.secret("sudoPassword", PASSWORD)
-    said = hosts.pulumi(*UP, ok=False)
+    output = hosts.pulumi(*UP, ok=False)
     # It has no Kata, and the stack installs none: known before anything on it is changed.
-    assert "Kata's go runtime finds no configuration file on this node" in said and "[kata-not-found]" in said
-    assert "nodes-n1-docker" not in hosts.made()
-    assert {"nodes-n1-system", "nodes-n1-upload", "nodes-n1-program"} <= hosts.made()
+    assert "Kata's go runtime finds no configuration file on this node" in output and "[kata-not-found]" in output
+    assert "nodes-n1-docker" not in hosts.resource_names()
+    assert {"nodes-n1-system", "nodes-n1-upload", "nodes-n1-program"} <= hosts.resource_names()
     state = hosts.pulumi("stack", "export", "--stack", "staging")
-    for text in (said, state):
+    for text in (output, state):
         assert json.dumps(PASSWORD)[1:-1] not in text and PASSWORD not in text
     assert "PRIVATE KEY" not in state
 
@@ -117,13 +117,13 @@ def test_quickstart_for_own_hosts_leads_to_them(hosts: Hosts, tmp_path: Path) ->
     lines = commands(quickstart("My hosts"))
     assert lines[0] == "pulumi install", "the packages are those of the tests"
     script = re.sub(r"^(pulumi up .*)$", r"\1 --yes --skip-preview --non-interactive", "\n".join(lines[1:]), flags=re.MULTILINE)
-    done = subprocess.run(
+    result = subprocess.run(
         [*hosts.within, "bash", "-e", "-c", script], cwd=hosts.folder, env={**hosts.environment, "HOME": str(tmp_path)},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False,
     )  # fmt: skip
-    print(done.stdout)
-    assert done.returncode != 0 and "[kata-download-failed]" in done.stdout and "kata-static-3.32.0" in done.stdout
-    made = {
-        one.rpartition("::")[2] for one in re.findall(r'"urn": "([^"]+)"', hosts.pulumi("stack", "export", "--stack", "rack"))
+    print(result.stdout)
+    assert result.returncode != 0 and "[kata-download-failed]" in result.stdout and "kata-static-3.32.0" in result.stdout
+    names = {
+        urn.rpartition("::")[2] for urn in re.findall(r'"urn": "([^"]+)"', hosts.pulumi("stack", "export", "--stack", "rack"))
     }
-    assert {"nodes-rack-1-upload", "nodes-rack-1-program"} <= made and "nodes-rack-1-docker" not in made
+    assert {"nodes-rack-1-upload", "nodes-rack-1-program"} <= names and "nodes-rack-1-docker" not in names

@@ -35,10 +35,10 @@ class Pool(LocalStack):
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     """The copy; whatever happens, its stack is destroyed in the end."""
-    made = Pool(tmp_path_factory.mktemp("checkout"))
-    made.count(2)
-    yield made
-    made.pulumi("destroy", "--yes", "--stack", "local")
+    local_pool = Pool(tmp_path_factory.mktemp("checkout"))
+    local_pool.count(2)
+    yield local_pool
+    local_pool.pulumi("destroy", "--yes", "--stack", "local")
 
 
 def host_keys(pool: Pool) -> list[str]:
@@ -60,7 +60,9 @@ def test_both_nodes_come_up_and_each_is_proven(pool: Pool) -> None:
 
 def test_machine_that_is_replaced_gets_a_new_key_and_a_proof_and_the_other_stays(pool: Pool) -> None:
     before, keys = pool.resources(), host_keys(pool)
-    (urn,) = [one["urn"] for one in pool.state()["deployment"]["resources"] if one["urn"].endswith("::local-1-machine")]
+    (urn,) = [
+        resource["urn"] for resource in pool.state()["deployment"]["resources"] if resource["urn"].endswith("::local-1-machine")
+    ]
     pool.up("--replace", urn)
     assert pool.changed(before) == {"local-1"}
     after = host_keys(pool)

@@ -18,14 +18,14 @@ pytestmark = [pytest.mark.engine, pytest.mark.machine, pytest.mark.timeout(2400)
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """The copy; whatever happens, its stack is destroyed in the end."""
-    made = LocalStack(tmp_path_factory.mktemp("checkout"))
-    yield made
-    made.pulumi("destroy", "--yes", "--stack", "local")
+    stack = LocalStack(tmp_path_factory.mktemp("checkout"))
+    yield stack
+    stack.pulumi("destroy", "--yes", "--stack", "local")
 
 
 def test_preview_of_a_new_stack_makes_and_contacts_nothing(checkout: LocalStack) -> None:
-    said = checkout.pulumi("preview", "--stack", "local", "--diff")
-    assert "user_namespace.enable=1" in said  # what would be written is readable
+    output = checkout.pulumi("preview", "--stack", "local", "--diff")
+    assert "user_namespace.enable=1" in output  # what would be written is readable
     assert not (checkout.folder / ".state" / "local").exists()
     assert checkout.processes() == []
 

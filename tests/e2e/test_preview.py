@@ -18,9 +18,9 @@ pytestmark = [pytest.mark.engine]
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A copy with its stack `staging` initialised."""
-    made = Checkout(tmp_path_factory.mktemp("checkout"))
-    made.pulumi("stack", "init", "staging")
-    return made
+    copy = Checkout(tmp_path_factory.mktemp("checkout"))
+    copy.pulumi("stack", "init", "staging")
+    return copy
 
 
 class Doorkeeper:
@@ -68,14 +68,14 @@ def test_preview_of_existing_nodes_contacts_neither_node_nor_cluster(checkout: C
     checkout.pulumi(*secret, "kata-nodes:kubeconfig", stdin=yaml.safe_dump(kubeconfig))
     checkout.pulumi(*secret, "kata-nodes:sshPrivateKey", stdin="-----BEGIN OPENSSH PRIVATE KEY-----")
     checkout.pulumi(*secret, "kata-nodes:sudoPassword", stdin="SUDO-PASSWORD")
-    said = checkout.pulumi("preview", "--stack", "staging", "--diff")
+    output = checkout.pulumi("preview", "--stack", "staging", "--diff")
     assert doorkeeper.calls == 0
-    assert "user_namespace.enable=1" in said and "https://download.docker.com/linux/{id}" in said
-    assert "SECRET-TOKEN" not in said and "OPENSSH" not in said and "SUDO-PASSWORD" not in said
+    assert "user_namespace.enable=1" in output and "https://download.docker.com/linux/{id}" in output
+    assert "SECRET-TOKEN" not in output and "OPENSSH" not in output and "SUDO-PASSWORD" not in output
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "words"),
     [
         ("kata.hypervisr", "qemu", ["kata-nodes:kata.hypervisr", "no such key", "Remove the key"]),
         ("verificaton", "60", ["kata-nodes:verificaton", "no such key", "Remove the key"]),
@@ -86,7 +86,7 @@ def test_preview_of_existing_nodes_contacts_neither_node_nor_cluster(checkout: C
         ("kata.kernelParams[0]", 'a="b', ["kata-nodes:kata.kernelParams", "unbalanced quote", "bad-kernel-parameter"]),
     ],
 )
-def test_bad_configuration_is_refused_in_words(checkout: Checkout, key: str, value: str, said: list[str]) -> None:
+def test_bad_configuration_is_refused_in_words(checkout: Checkout, key: str, value: str, words: list[str]) -> None:
     file = checkout.folder / "stacks" / "Pulumi.staging.yaml"
     before = file.read_text()
     if key == "docker.version":
@@ -96,7 +96,7 @@ def test_bad_configuration_is_refused_in_words(checkout: Checkout, key: str, val
         output = checkout.pulumi("preview", "--stack", "staging", ok=False)
     finally:
         Path(file).write_text(before)
-    for text in said:
+    for text in words:
         assert text in output
     assert "Traceback" not in output
 
@@ -126,11 +126,11 @@ def test_new_stack_is_previewed_by_the_commands_that_are_printed_after_it(
     (tmp_path / "config").write_text(SSH)
     (tmp_path / "known_hosts").write_text(KNOWN)
     command = ["python", "-m", "stacks.new", "--name", name, *argv, "--ssh-folder", str(tmp_path)]
-    done = subprocess.run(command, cwd=checkout.folder, env=checkout.environment, capture_output=True, text=True, check=True)
-    commands = re.findall(r"^  pulumi (.*?)(?:    #.*)?$", done.stdout, re.MULTILINE)
+    result = subprocess.run(command, cwd=checkout.folder, env=checkout.environment, capture_output=True, text=True, check=True)
+    commands = re.findall(r"^  pulumi (.*?)(?:    #.*)?$", result.stdout, re.MULTILINE)
     # The packages are there already, and secrets are a person's own.
-    shown = [checkout.pulumi(*words) for one in commands if (words := one.split())[0] not in ("install", "config")]
-    assert len(shown) == 2 and all(text in shown[-1] for text in planned)
+    outputs = [checkout.pulumi(*words) for command in commands if (words := command.split())[0] not in ("install", "config")]
+    assert len(outputs) == 2 and all(text in outputs[-1] for text in planned)
 
 
 def test_stack_genuine_is_refused_in_one_sentence_before_anything_is_made(checkout: Checkout) -> None:

@@ -45,15 +45,15 @@ class Story:
 
     def run(self, *argv: str, status: int = 0) -> str:
         """What the command prints; it must end with this status, and show no secret."""
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "fleet", *argv], cwd=self.checkout.folder, env=self.checkout.environment, text=True,
             stdin=subprocess.DEVNULL, capture_output=True, check=False,
         )  # fmt: skip
-        print(f"--- kata-nodes {' '.join(argv)}: {done.returncode}\n{done.stdout}{done.stderr}")
-        assert done.returncode == status, done.stdout + done.stderr
+        print(f"--- kata-nodes {' '.join(argv)}: {result.returncode}\n{result.stdout}{result.stderr}")
+        assert result.returncode == status, result.stdout + result.stderr
         for secret in (PASSWORD, "PRIVATE KEY"):
-            assert secret not in done.stdout + done.stderr
-        return done.stdout
+            assert secret not in result.stdout + result.stderr
+        return result.stdout
 
     def document(self, *argv: str, status: int = 0) -> dict[str, Any]:
         """The one node of what the command prints as JSON."""
@@ -63,8 +63,8 @@ class Story:
     def deployment(self) -> dict[str, Any]:
         """The state, with its secrets."""
         argv = ["pulumi", "stack", "export", "--show-secrets", "--stack", STACK]
-        done = subprocess.run(argv, cwd=self.checkout.folder, env=self.checkout.environment, capture_output=True, check=True)
-        return dict(json.loads(done.stdout)["deployment"])
+        result = subprocess.run(argv, cwd=self.checkout.folder, env=self.checkout.environment, capture_output=True, check=True)
+        return dict(json.loads(result.stdout)["deployment"])
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +87,13 @@ def test_a_node_as_the_stack_left_it_has_no_drift(story: Story) -> None:
 
 
 def test_explain_tells_whose_each_parameter_is_and_why_the_pair_works(story: Story) -> None:
-    said = story.run("explain", "n1", "--stack", STACK)
+    output = story.run("explain", "n1", "--stack", STACK)
     assert (
-        "user_namespace.enable=1: the stack's" in said
-        and "Docker 27.5.1 with Kata 3.32.0 (go)" in said
-        and "moby/moby#47626" in said
+        "user_namespace.enable=1: the stack's" in output
+        and "Docker 27.5.1 with Kata 3.32.0 (go)" in output
+        and "moby/moby#47626" in output
     )
-    assert "Its nodes: n1" not in said
+    assert "Its nodes: n1" not in output
 
 
 def plant(host: EmulatedHost) -> None:
@@ -120,26 +120,26 @@ def plant(host: EmulatedHost) -> None:
 def test_every_kind_of_drift_is_named_with_who_could_have_done_it(story: Story) -> None:
     plant(story.host)
     node = story.document("drift", status=2)
-    found = {(item["kind"], item["file"] or item["what"].split(" ")[0]): item for item in node["differences"]}
-    assert {kind for kind, _ in found} == {"hold", "package", "file", "program", "boot"}
+    differences = {(item["kind"], item["file"] or item["what"].split(" ")[0]): item for item in node["differences"]}
+    assert {kind for kind, _ in differences} == {"hold", "package", "file", "program", "boot"}
     assert node["programSent"], "a damaged program must not be what measures"
-    assert "docker-ce-cli" in found["hold", "docker-ce-cli"]["what"]
-    package = found["package", "docker-ce-rootless-extras"]
+    assert "docker-ce-cli" in differences["hold", "docker-ce-cli"]["what"]
+    package = differences["package", "docker-ce-rootless-extras"]
     assert NEW in package["what"] and OLD in package["what"]
     assert "run by admin" in package["traces"][-1] and "apt-get install" in package["traces"][-1]
-    daemon = found["file", DAEMON]
+    daemon = differences["file", DAEMON]
     assert '-        "ConfigPath": "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml"' in daemon["diff"]
     assert '+        "ConfigPath": "/opt/kata/share/defaults/kata-containers/configuration-clh.toml"' in daemon["diff"]
-    assert found["file", MODULES_FILE]["diff"].startswith(f"--- {MODULES_FILE} (stack)\n+++ /dev/null")
-    (drop_in,) = (item for (_, file), item in found.items() if file.startswith("/opt/kata"))
+    assert differences["file", MODULES_FILE]["diff"].startswith(f"--- {MODULES_FILE} (stack)\n+++ /dev/null")
+    (drop_in,) = (item for (_, file), item in differences.items() if file.startswith("/opt/kata"))
     assert "user_namespace.enable=1" in drop_in["what"] and "its owner is user root" in drop_in["traces"][0]
     assert "1 of 1 nodes differ" in story.run("drift", STACK, status=2)
 
 
 def test_cure_repairs_all_of_it_and_proves_the_node_again(story: Story) -> None:
     before = story.document("status")["evidence"]["bootId"]
-    said = story.run("cure", STACK, "--yes")
-    assert "No node that was measured differs" in said
+    output = story.run("cure", STACK, "--yes")
+    assert "No node that was measured differs" in output
     node = story.document("drift")
     assert node["evidence"]["bootId"] != before, "it was proven in this boot"
     assert node["differences"] == [] and not node["programSent"]
@@ -149,21 +149,23 @@ def test_cure_repairs_all_of_it_and_proves_the_node_again(story: Story) -> None:
 def test_a_missing_device_is_named(story: Story) -> None:
     device = story.host.root / "dev/vhost-vsock"
     device.unlink()
-    found = story.document("drift", status=2)["differences"]
+    differences = story.document("drift", status=2)["differences"]
     device.touch()
-    assert [item["kind"] for item in found if item["kind"] != "boot"] == ["module"] and "/dev/vhost-vsock" in found[0]["what"]
+    assert [item["kind"] for item in differences if item["kind"] != "boot"] == ["module"] and "/dev/vhost-vsock" in differences[
+        0
+    ]["what"]
 
 
 def test_a_setting_newer_than_the_proof_is_named(story: Story) -> None:
     deployment = story.deployment()
-    (kata,) = (one for one in deployment["resources"] if one["urn"].endswith("-n1-kata"))
+    (kata,) = (resource for resource in deployment["resources"] if resource["urn"].endswith("-n1-kata"))
     changed = json.dumps(kata["inputs"]["stdin"]).replace("user_namespace.enable=1", "user_namespace.enable=2")
     kata["inputs"]["stdin"] = json.loads(changed)
     (host,) = hosts.of(deployment)
-    assert [one.kind for one in host.differences] == ["setting"]
-    deployment["resources"] = [one for one in deployment["resources"] if not one["urn"].endswith("-n1-proof")]
+    assert [difference.kind for difference in host.differences] == ["setting"]
+    deployment["resources"] = [resource for resource in deployment["resources"] if not resource["urn"].endswith("-n1-proof")]
     (host,) = hosts.of(deployment)
-    assert [one.what for one in host.differences] == ["the stack holds no proof of it: the last run ended before"]
+    assert [difference.what for difference in host.differences] == ["the stack holds no proof of it: the last run ended before"]
 
 
 def test_a_host_that_cannot_be_reached_is_a_row_with_its_cause_and_the_others_are_measured(
@@ -176,7 +178,7 @@ def test_a_host_that_cannot_be_reached_is_a_row_with_its_cause_and_the_others_ar
         closed = replace(host, name="closed", connection={**host.connection, "port": free.getsockname()[1]})
     other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
     pinned = replace(host, name="another", connection={**host.connection, "hostKey": other})
-    measured = {one.host.name: one for one in measure([closed, host, pinned], 60)}
+    measured = {measurement.host.name: measurement for measurement in measure([closed, host, pinned], 60)}
     assert measured["n1"].document is not None
     assert "cannot reach" in str(measured["closed"].cause) and "host key mismatch" in str(measured["another"].cause)
 
@@ -202,8 +204,8 @@ def test_a_hosts_own_ssh_settings_lead_to_it(story: Story, monkeypatch: pytest.M
 
 def test_doctor_finds_this_machine_well_and_a_fault_in_the_stacks_file(story: Story) -> None:
     story.checkout.environment["SSH_AUTH_SOCK"] = str(story.checkout.folder / "nobody")
-    said = story.run("doctor", STACK, status=1)
-    assert "FAULT  ssh agent" in said and f"Pulumi.{STACK}.yaml is valid" in said and "1 nodes, each proven" in said
+    output = story.run("doctor", STACK, status=1)
+    assert "FAULT  ssh agent" in output and f"Pulumi.{STACK}.yaml is valid" in output and "1 nodes, each proven" in output
     file = story.checkout.folder / "stacks" / f"Pulumi.{STACK}.yaml"
     file.write_text(file.read_text().replace("kata-nodes:docker", "kata-nodes:dokcer"))
     story.run("doctor", STACK, status=1)
@@ -211,7 +213,7 @@ def test_doctor_finds_this_machine_well_and_a_fault_in_the_stacks_file(story: St
 
 def test_import_of_the_program_loads_nothing_of_the_command() -> None:
     code = "import sys, components, stacks.pool; print({'typer', 'rich', 'asyncssh', 'fleet'} & set(sys.modules))"
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, env=dict(os.environ), capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "set()"
+    assert result.stdout.strip() == "set()"

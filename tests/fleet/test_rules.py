@@ -32,7 +32,7 @@ def secret(value: object) -> dict[str, str]:
     return {hosts.SECRET[0]: hosts.SECRET[1], "plaintext": json.dumps(value)}
 
 
-def deployment(**more: Any) -> dict[str, Any]:
+def deployment(**fields: Any) -> dict[str, Any]:
     """The state of a stack with one node."""
     urn = "urn:pulumi:s::kata-nodes::kata-nodes:index:ExistingNodes$kata-nodes:index:KataNode::nodes-n1"
     digest = node_state.digest([DOCKER, KATA, {"program": "d" * 64, "machine": KEY}])
@@ -48,8 +48,8 @@ def deployment(**more: Any) -> dict[str, Any]:
     for which, text in stdin.items():
         inputs = {"connection": connection, "stdin": text, "triggers": [KEY]}
         outputs = {"stdout": json.dumps(PROVE)} if which == "proof" else {}
-        one = {"urn": f"{urn}-{which}", "type": hosts.COMMAND, "parent": urn, "inputs": inputs, "outputs": outputs, **more}
-        resources.append(one)
+        resource = {"urn": f"{urn}-{which}", "type": hosts.COMMAND, "parent": urn, "inputs": inputs, "outputs": outputs, **fields}
+        resources.append(resource)
     return {"resources": resources}
 
 
@@ -67,10 +67,10 @@ def test_a_machine_that_is_gone_and_what_is_left_of_a_replaced_resource_are_told
     assert host.gone
     assert hosts.of({"resources": None}) == []
     old = deployment()
-    for one in old["resources"][2:]:
-        one["delete"] = True
+    for resource in old["resources"][2:]:
+        resource["delete"] = True
     (host,) = hosts.of(old)
-    assert [one.kind for one in host.differences] == ["setting"] and host.state.docker is None
+    assert [difference.kind for difference in host.differences] == ["setting"] and host.state.docker is None
 
 
 def test_a_state_of_another_version_is_refused_with_what_to_do() -> None:
@@ -82,8 +82,8 @@ def test_a_state_of_another_version_is_refused_with_what_to_do() -> None:
 
 def measured(*kinds: tuple[str, str]) -> Measured:
     (host,) = hosts.of(deployment())
-    found = [{**Difference(kind, "x", verb).as_dict(), "traces": []} for kind, verb in kinds]
-    return Measured(host, {"verb": "compare", "differences": found}, None, 1.0)
+    differences = [{**Difference(kind, "x", verb).as_dict(), "traces": []} for kind, verb in kinds]
+    return Measured(host, {"verb": "compare", "differences": differences}, None, 1.0)
 
 
 def test_cure_makes_again_just_what_repairs_and_always_the_proof() -> None:

@@ -34,7 +34,7 @@ class Call:
     where: str
     """File and function, such as local/process.py:tail."""
     line: int
-    what: str
+    kept: str
 
 
 def walk(checkout: Path) -> Iterator[Call]:
@@ -58,9 +58,9 @@ def _inside(node: ast.AST, where: str, bounded: frozenset[ast.AST]) -> Iterator[
             continue
         if isinstance(child, ast.Call) and _name(child.func) == "limited":
             bounded |= frozenset(child.args)
-        if child not in bounded and (what := unbounded(child)):
+        if child not in bounded and (kept := unbounded(child)):
             assert isinstance(child, ast.expr | ast.stmt)
-            yield Call(where, child.lineno, what)
+            yield Call(where, child.lineno, kept)
         yield from _inside(child, where, bounded)
 
 

@@ -22,18 +22,21 @@ class Child:
 
         As the engine does, a child inherits its parent's aliases, and with a renamed parent the name that begins with its own.
         """
-        found = set()
+        urns = set()
         for before in {("", "")} if self.parent is None else self.parent.identities():
-            for kind, name in ((self.type, self.name), *((one.type or self.type, one.name or self.name) for one in self.aliases)):
+            for kind, name in (
+                (self.type, self.name),
+                *((alias.type or self.type, alias.name or self.name) for alias in self.aliases),
+            ):
                 if self.parent and name.startswith(self.parent.name):
                     name = before[1] + name.removeprefix(self.parent.name)
-                found.add(f"{before[0]}{'$' if before[0] else ''}{kind}::{name}")
-        for one in self.aliases:
-            if one.in_stack:
-                found.add(f"{one.type or self.type}::{one.name or self.name}")
-            if one.urn:
-                found.add(one.urn)
-        return found
+                urns.add(f"{before[0]}{'$' if before[0] else ''}{kind}::{name}")
+        for alias in self.aliases:
+            if alias.in_stack:
+                urns.add(f"{alias.type or self.type}::{alias.name or self.name}")
+            if alias.urn:
+                urns.add(alias.urn)
+        return urns
 
     def identities(self) -> set[tuple[str, str]]:
         """Its qualified types with its names."""
@@ -62,7 +65,7 @@ class Alias:
 
 def lost(released: Iterator[str] | list[str], now: list[Child]) -> list[str]:
     """Sentences on resources of a release that an update would delete, because no resource of today is known as them."""
-    known = set().union(*(one.urns() for one in now)) if now else set()
+    known = set().union(*(child.urns() for child in now)) if now else set()
     return [
         f"{urn} is gone: an update deletes it. Give today's resource an alias of that name or type."
         for urn in released
@@ -75,11 +78,11 @@ def kind_of(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {key: kind_of(value) if isinstance(value, Mapping) else value for key, value in spec.items() if key != "description"}
 
 
-def shown(spec: Mapping[str, Any]) -> str:
+def type_text(spec: Mapping[str, Any]) -> str:
     """A type in a few letters, as list of string."""
     kind = spec.get("$ref") or spec.get("type", "any")
     inner = spec.get("items") or spec.get("additionalProperties")
-    return f"{'plain ' if spec.get('plain') else ''}{kind}{f' of {shown(inner)}' if inner else ''}"
+    return f"{'plain ' if spec.get('plain') else ''}{kind}{f' of {type_text(inner)}' if inner else ''}"
 
 
 def accepts(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
@@ -97,7 +100,7 @@ def inputs(where: str, before: Schema, now: Schema, properties: str, required: s
         if name not in now.get(properties, {}):
             yield f"{where}: input {name} is gone or has another name."
         elif not accepts(was := kind_of(spec), new := kind_of(now[properties][name])):
-            yield f"{where}: input {name} was {shown(was)} and is {shown(new)}."
+            yield f"{where}: input {name} was {type_text(was)} and is {type_text(new)}."
     for name in sorted({*now.get(required, ())} - {*before.get(required, ())}):
         yield f"{where}: input {name} is newly required."
 
@@ -108,39 +111,39 @@ def outputs(where: str, before: Schema, now: Schema) -> Iterator[str]:
         if name not in now.get("properties", {}):
             yield f"{where}: output {name} is gone or has another name."
         elif (was := kind_of(spec)) != (new := kind_of(now["properties"][name])):
-            yield f"{where}: output {name} was {shown(was)} and is {shown(new)}."
+            yield f"{where}: output {name} was {type_text(was)} and is {type_text(new)}."
     for name in sorted({*before.get("required", ())} & {*now.get("properties", ())} - {*now.get("required", ())}):
         yield f"{where}: output {name} is no longer always there."
 
 
 def reachable(schema: Schema, properties: str) -> set[str]:
     """Types that the components' inputs or outputs hold, however deep."""
-    found: set[str] = set()
-    waiting: list[Any] = [one.get(properties, {}) for one in schema.get("resources", {}).values()]
+    names: set[str] = set()
+    waiting: list[Any] = [resource.get(properties, {}) for resource in schema.get("resources", {}).values()]
     while waiting:
         value = waiting.pop()
         if not isinstance(value, Mapping):
             continue
         name = str(value.get("$ref", "")).removeprefix("#/types/")
-        if name in schema.get("types", {}) and name not in found:
-            found.add(name)
+        if name in schema.get("types", {}) and name not in names:
+            names.add(name)
             waiting.append(schema["types"][name].get("properties", {}))
         waiting += value.values()
-    return found
+    return names
 
 
 def breaks(released: Schema, now: Schema) -> list[str]:
     """Sentences on everything in today's schema that breaks programs written for the released one; additions do not."""
-    found = []
+    sentences = []
     for name, before in released.get("resources", {}).items():
         after = now.get("resources", {}).get(name)
         if after is None:
-            found.append(f"{name} is gone or has another name.")
+            sentences.append(f"{name} is gone or has another name.")
             continue
-        found += inputs(name, before, after, "inputProperties", "requiredInputs")
-        found += outputs(name, before, after)
+        sentences += inputs(name, before, after, "inputProperties", "requiredInputs")
+        sentences += outputs(name, before, after)
     for name in sorted(reachable(released, "inputProperties")):
-        found += inputs(name, released["types"][name], now.get("types", {}).get(name, {}), "properties", "required")
+        sentences += inputs(name, released["types"][name], now.get("types", {}).get(name, {}), "properties", "required")
     for name in sorted(reachable(released, "properties")):
-        found += outputs(name, released["types"][name], now.get("types", {}).get(name, {}))
-    return found
+        sentences += outputs(name, released["types"][name], now.get("types", {}).get(name, {}))
+    return sentences

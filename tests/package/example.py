@@ -27,12 +27,12 @@ class Example:
 
     def run(self, *argv: str, ok: bool = True, stdin: str = "") -> str:
         """Run a program; what it prints. Fails unless it ends as `ok` says."""
-        done = subprocess.run(
+        result = subprocess.run(
             argv, cwd=self.folder, env=self.environment, input=stdin, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
         )  # fmt: skip
-        assert (done.returncode == 0) == ok, done.stdout
-        return done.stdout
+        assert (result.returncode == 0) == ok, result.stdout
+        return result.stdout
 
     def pulumi(self, *argv: str, ok: bool = True, stdin: str = "") -> str:
         """Run a command of the engine."""

@@ -72,35 +72,37 @@ class TwoNodes:
             for name, number in (("one", "1"), ("two", "2"))
         ]
 
-    def outcome(self, namespace: str, name: str, asked: dict[str, Any], timeout_seconds: int) -> dict[str, Any]:
+    def outcome(self, namespace: str, name: str, proofs: dict[str, Any], timeout_seconds: int) -> dict[str, Any]:
         """Every Job's evidence."""
-        return {node: {"userNamespaces": 7563} for node in asked}
+        return {node: {"userNamespaces": 7563} for node in proofs}
 
 
-def alias_of(one: alias_pb2.Alias) -> Alias:
+def alias_of(alias: alias_pb2.Alias) -> Alias:
     """From the engine's protocol."""
-    if one.urn:
-        return Alias(urn=one.urn.split("::", 2)[2])  # urn:pulumi:STACK::PROJECT::TYPE::NAME
-    return Alias(name=one.spec.name, type=one.spec.type, in_stack=one.spec.noParent)
+    if alias.urn:
+        return Alias(urn=alias.urn.split("::", 2)[2])  # urn:pulumi:STACK::PROJECT::TYPE::NAME
+    return Alias(name=alias.spec.name, type=alias.spec.type, in_stack=alias.spec.noParent)
 
 
 def registered(component: str, args: dict[str, Any]) -> list[Child]:
     """What a program with this one component, named `it`, registers."""
-    (made,) = (one for one in components() if one.__name__ == component)
+    (component_class,) = (member for member in components() if member.__name__ == component)
 
     def program() -> None:
-        made("it", args)  # type: ignore[arg-type,call-arg]
+        component_class("it", args)  # type: ignore[arg-type,call-arg]
 
-    fakes = mock.patch.object(kata_proof, "reader", lambda given, kubeconfig: TwoNodes())
+    fakes = mock.patch.object(kata_proof, "reader", lambda args, kubeconfig: TwoNodes())
     with fakes, mock.patch.object(kata_node_labels, "cluster", lambda kubeconfig, context: TwoNodes()):
         recorded = run(program).by_name
     children: dict[str, Child] = {}
 
-    def child(one: Recorded) -> Child:
-        if one.name not in children:
-            parent = recorded.get(one.parent)
+    def child(resource: Recorded) -> Child:
+        if resource.name not in children:
+            parent = recorded.get(resource.parent)
             above = child(parent) if parent and not parent.type.startswith("pulumi:pulumi:") else None
-            children[one.name] = Child(one.type, one.name, above, tuple(map(alias_of, one.request.aliases)))
-        return children[one.name]
+            children[resource.name] = Child(resource.type, resource.name, above, tuple(map(alias_of, resource.request.aliases)))
+        return children[resource.name]
 
-    return [child(one) for one in recorded.values() if not one.type.startswith(("pulumi:pulumi:", "pulumi:providers:"))]
+    return [
+        child(resource) for resource in recorded.values() if not resource.type.startswith(("pulumi:pulumi:", "pulumi:providers:"))
+    ]

@@ -14,7 +14,7 @@ RESOURCES = FOLDER / "resources.json"
 def resources() -> dict[str, list[list[str]]]:
     """By component and program: URNs, without stack and project, of what it registers."""
     return {
-        component: [sorted(one.urn for one in registered(component, args)) for args in programs]
+        component: [sorted(child.urn for child in registered(component, args)) for args in programs]
         for component, programs in PROGRAMS.items()
     }
 

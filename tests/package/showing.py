@@ -16,14 +16,14 @@ CLEANED = ("clusterkit/controller/", "plugins/command/")
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShowingCall:
     """One call that shows text which is not made harmless on the way."""
 
     where: str
-    what: str
+    text: str
 
 
-def walk(checkout: Path) -> Iterator[Shown]:
+def walk(checkout: Path) -> Iterator[ShowingCall]:
     """Every such call in the product below `checkout`."""
     for file in sorted(checkout.rglob("*.py")):
         name = file.relative_to(checkout)
@@ -31,19 +31,19 @@ def walk(checkout: Path) -> Iterator[Shown]:
             yield from calls(name.as_posix(), file.read_text(encoding="utf-8"))
 
 
-def calls(name: str, source: str) -> Iterator[Shown]:
+def calls(name: str, source: str) -> Iterator[ShowingCall]:
     """Every such call in one module."""
     yield from _inside(ast.parse(source, name), f"{name}:", name)
 
 
-def _inside(node: ast.AST, where: str, name: str) -> Iterator[Shown]:
+def _inside(node: ast.AST, where: str, name: str) -> Iterator[ShowingCall]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             dot = "" if where.endswith(":") else "."
             yield from _inside(child, f"{where}{dot}{child.name}", name)
             continue
         if isinstance(child, ast.Call) and _shows(child, name) and not all(map(_is_harmless, child.args)):
-            yield Shown(where, ast.unparse(child))
+            yield ShowingCall(where, ast.unparse(child))
         yield from _inside(child, where, name)
 
 

@@ -16,7 +16,7 @@ ALLOWED = {
     "components/package.py:version": OURS,
     "components/package.py:metadata": OURS,
     "delivery/bundle.py:_files": OURS,
-    "local/parts.py:asked": "it reads lines up to MAX_LINE and keeps the last one, and MAX_OWN of the answer",
+    "local/parts.py:from_set_up": "it reads lines up to MAX_LINE and keeps the last one, and MAX_OWN of the answer",
     "nodekit/scripts.py:script": OURS,
     "nodekit/host/capture.py:capture": "it is the limit: `follow` reads the pipes in pieces and keeps no more than it is told",
     "nodekit/host/kata_download.py:unpack": "zstd's output goes through tarfile to the disk, up to MAX_UNPACKED",
@@ -33,7 +33,7 @@ nodekit.host.files.read_bytes, a stream with `read(SIZE)`.
 
 def test_nothing_is_read_without_a_limit() -> None:
     unlimited = [call for call in walk(REPOSITORY) if call.where not in ALLOWED]
-    assert not unlimited, "\n".join(f"{call.where}, line {call.line} keeps {call.what}" for call in unlimited)
+    assert not unlimited, "\n".join(f"{call.where}, line {call.line} keeps {call.kept}" for call in unlimited)
 
 
 def test_no_exception_outlives_its_call() -> None:
@@ -104,5 +104,5 @@ def test_a_name_cannot_hide_a_call(planted: str) -> None:
     ],
 )
 def test_what_has_a_limit_is_left_alone(planted: str) -> None:
-    found: list[Call] = list(calls("new.py", planted))
-    assert not found
+    unlimited: list[Call] = list(calls("new.py", planted))
+    assert not unlimited

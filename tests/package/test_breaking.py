@@ -38,7 +38,7 @@ def changed(change: Callable[[Any, Any, Any], object]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda thing, host, node: thing["inputProperties"].pop("text"), "input text is gone"),
         (lambda thing, host, node: thing["properties"].pop("made"), "output made is gone"),
@@ -55,9 +55,9 @@ def changed(change: Callable[[Any, Any, Any], object]) -> list[str]:
         (lambda thing, host, node: node["required"].clear(), "Node: output address is no longer always there"),
     ],
 )
-def test_break_of_the_schema_is_found(change: Callable[[Any, Any, Any], object], said: str) -> None:
-    (found,) = changed(change)
-    assert said in found
+def test_break_of_the_schema_is_found(change: Callable[[Any, Any, Any], object], message: str) -> None:
+    (sentence,) = changed(change)
+    assert message in sentence
 
 
 def test_renamed_component_is_found() -> None:
@@ -89,8 +89,8 @@ RELEASED = ["kata-nodes:index:Thing$command:local:Command::it-done", "kata-nodes
 
 
 def test_child_that_stays_is_not_lost() -> None:
-    more = Child("command:local:Command", "it-more", PARENT)
-    assert lost(RELEASED, [PARENT, Child("command:local:Command", "it-done", PARENT), more]) == []
+    another = Child("command:local:Command", "it-more", PARENT)
+    assert lost(RELEASED, [PARENT, Child("command:local:Command", "it-done", PARENT), another]) == []
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_child_that_stays_is_not_lost() -> None:
     ids=["name", "type", "parent", "between"],
 )
 def test_child_of_another_name_type_or_parent_is_lost(child: Child) -> None:
-    (found,) = lost(RELEASED, [PARENT, child])
-    assert found.startswith(f"{RELEASED[0]} is gone")
+    (sentence,) = lost(RELEASED, [PARENT, child])
+    assert sentence.startswith(f"{RELEASED[0]} is gone")
 
 
 @pytest.mark.parametrize(

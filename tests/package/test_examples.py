@@ -21,25 +21,25 @@ pytestmark = [pytest.mark.engine]
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """One that is gone after the tests."""
-    made = ControlPlane(tmp_path_factory.mktemp("plane"))
-    yield made
-    made.close()
+    control_plane = ControlPlane(tmp_path_factory.mktemp("plane"))
+    yield control_plane
+    control_plane.close()
 
 
 def test_engine_reads_the_schema_that_is_in_the_repository(tmp_path: Path) -> None:
     plugin = REPOSITORY / "components" / "pulumi-resource-kata-nodes"
-    said = json.loads(Example("yaml", tmp_path).pulumi("package", "get-schema", str(plugin)))
+    schema = json.loads(Example("yaml", tmp_path).pulumi("package", "get-schema", str(plugin)))
     ours = json.loads(package.schema())
-    assert sorted(said["resources"]) == sorted(ours["resources"])
-    assert breaks(ours, said) == breaks(said, ours) == []
+    assert sorted(schema["resources"]) == sorted(ours["resources"])
+    assert breaks(ours, schema) == breaks(schema, ours) == []
 
 
 def test_yaml_program_makes_what_sandbox_pods_are_made_from(plane: ControlPlane, tmp_path: Path) -> None:
     example = Example("yaml", tmp_path)
     example.start(plane.kubeconfig)
     example.pulumi("preview")
-    said = example.up()
-    assert plane.kubeconfig not in said
+    output = example.up()
+    assert plane.kubeconfig not in output
     assert example.output("runtimeClass") == "kata-qemu"
     assert example.output("capabilities") == ["NET_ADMIN", "SYS_ADMIN"]
     template = plane.request("GET", "/api/v1/namespaces/sandboxes/podtemplates/nested")
@@ -95,16 +95,16 @@ def sdk(language: str, folder: Path) -> Path:
 def test_python_program_previews_a_node(tmp_path: Path) -> None:
     example = Example("python", tmp_path)
     site = tmp_path / "site"
-    made = str(sdk("python", tmp_path / "sdk"))
-    example.run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), made)
+    package = str(sdk("python", tmp_path / "sdk"))
+    example.run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), package)
     example.environment["PYTHONPATH"] = str(site)
     example.pulumi("stack", "init", "test")
     example.pulumi("config", "set", "address", "192.0.2.1")
     example.pulumi("config", "set", "hostKey", "ssh-ed25519 AAAA")
-    said = example.pulumi("preview", "--diff")
+    output = example.pulumi("preview", "--diff")
     for child in VERBS:
-        assert f"::node-{child}]" in said
-    assert "sysctl.user.max_user_namespaces=20000" in said
+        assert f"::node-{child}]" in output
+    assert "sysctl.user.max_user_namespaces=20000" in output
 
 
 def test_yaml_program_previews_a_pool_that_proves_its_nodes(tmp_path: Path) -> None:
@@ -114,19 +114,19 @@ def test_yaml_program_previews_a_pool_that_proves_its_nodes(tmp_path: Path) -> N
         example.pulumi("config", "set", host, f"{host}.example")
         example.pulumi("config", "set", f"{host}Key", HOST_KEY)
     example.pulumi("config", "set", "--secret", "privateKey", stdin="PRIVATE-KEY")
-    said = example.pulumi("preview", "--diff")
+    output = example.pulumi("preview", "--diff")
     for host in ("first", "second"):
         for child in VERBS:
-            assert f"::nodes-{host}-{child}]" in said
-    assert "PRIVATE-KEY" not in said
+            assert f"::nodes-{host}-{child}]" in output
+    assert "PRIVATE-KEY" not in output
 
 
 def test_yaml_program_brings_its_own_machine_and_what_is_on_it_goes_with_it(tmp_path: Path) -> None:
     example = Example("yaml-nodes", tmp_path)
     (example.folder / "Pulumi.yaml").write_text(OWN_MACHINE)
     example.pulumi("stack", "init", "test")
-    said = example.pulumi("preview", "--json")
-    states = [step["newState"] for step in json.loads(said[said.index("\n{") :])["steps"]]
+    output = example.pulumi("preview", "--json")
+    states = [step["newState"] for step in json.loads(output[output.index("\n{") :])["steps"]]
     machine = next(state["urn"] for state in states if state["urn"].endswith("::machine"))
     with_it = {state["urn"].rpartition("::")[2] for state in states if state.get("deletedWith") == machine}
     assert {f"node-{child}" for child in VERBS} <= with_it
@@ -160,11 +160,11 @@ def test_typescript_program_type_checks_and_previews(plane: ControlPlane, tmp_pa
     (example.folder / "preview.js").write_text(PREVIEW)
     plane.behave({"node-0": HANGS})
     example.environment |= {"TEST_KUBECONFIG": plane.kubeconfig, "TEST_HOST_KEY": HOST_KEY}
-    said = example.run("node", "preview.js")
+    output = example.run("node", "preview.js")
     for child in ("kata-class", "guard-policy", "guard-binding", "sandboxes-namespace", "nested-template", "proof-node-0"):
-        assert child in said
+        assert child in output
     for child in VERBS:
-        assert f"nodes-node-0-{child}" in said
+        assert f"nodes-node-0-{child}" in output
     text = (example.folder / "index.ts").read_text()
     wrong = text.replace('name: "node-0",', 'name: "node-0", gone: "yes",')
     assert wrong != text

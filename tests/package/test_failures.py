@@ -42,8 +42,8 @@ def sites() -> Iterator[tuple[str, ast.Call, str, list[str], set[str], bool]]:
             if name not in RAISING:
                 continue
             at = RAISING[name]
-            given = call.args[at : at + 1]
-            cases = [node.value for node in ast.walk(given[0]) if isinstance(node, ast.Constant)] if given else [""]
+            case = call.args[at : at + 1]
+            cases = [node.value for node in ast.walk(case[0]) if isinstance(node, ast.Constant)] if case else [""]
             values = {word.arg for word in call.keywords if word.arg} - OWN
             brings = any(word.arg == "remedy" for word in call.keywords)
             yield (
@@ -128,11 +128,11 @@ def test_every_place_gives_its_remedy_the_values_that_it_shows_and_no_others() -
     wrong = []
     for where, _, code, cases, values, _ in sites():
         failure = KNOWN[code]
-        shown = [
+        shown_names = [
             placeholders(failure.cases[case] if case else failure.remedy) for case in cases if not case or case in failure.cases
         ]
-        if shown and values != set().union(*shown):
-            wrong.append((where, code, cases, values, shown))
+        if shown_names and values != set().union(*shown_names):
+            wrong.append((where, code, cases, values, shown_names))
     assert wrong == []
 
 
@@ -159,7 +159,7 @@ def test_every_code_and_case_of_the_catalogue_is_used() -> None:
         (code, case)
         for code, failure in KNOWN.items()
         for case, remedy in failure.cases.items()
-        if case not in used and not any(code == of and pattern(remedy).fullmatch(said) for of, said in remedies)
+        if case not in used and not any(code == of and pattern(remedy).fullmatch(text) for of, text in remedies)
     ]
     assert unused == []
 
@@ -172,9 +172,9 @@ def pattern(remedy: str) -> re.Pattern[str]:
 def test_scripts_report_the_remedies_of_the_catalogue_word_for_word() -> None:
     assert len(list(in_scripts())) > 20
     strange = [
-        (script, code, said)
-        for script, code, said in in_scripts()
-        if not any(pattern(remedy).fullmatch(said) for remedy in (KNOWN[code].remedy, *KNOWN[code].cases.values()) if remedy)
+        (script, code, text)
+        for script, code, text in in_scripts()
+        if not any(pattern(remedy).fullmatch(text) for remedy in (KNOWN[code].remedy, *KNOWN[code].cases.values()) if remedy)
     ]
     assert strange == []
 

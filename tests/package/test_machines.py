@@ -34,13 +34,13 @@ MODULES = {
 RECORDS = {"connection": "pulumi_kata_nodes.ConnectionArgs", "bastion": "pulumi_kata_nodes.BastionArgs"}
 
 
-def run(*argv: str, cwd: Path, ok: bool = True, **more: Any) -> str:
+def run(*argv: str, cwd: Path, ok: bool = True, **options: Any) -> str:
     """What a program prints; it must end as `ok` says."""
-    done = subprocess.run(
-        argv, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=1500, check=False, **more
+    result = subprocess.run(
+        argv, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=1500, check=False, **options
     )
-    assert (done.returncode == 0) == ok, done.stdout
-    return done.stdout
+    assert (result.returncode == 0) == ok, result.stdout
+    return result.stdout
 
 
 def sdk(language: str, folder: Path) -> Path:
@@ -104,8 +104,8 @@ def as_python(document: dict[str, Any]) -> str:
     for name, resource in document["resources"].items():
         package, *path = resource["type"].split(":")
         properties = resource.get("properties", {})
-        given = "".join(f", {words(key)}={source(value, key)}" for key, value in properties.items())
-        lines.append(f"{'.'.join([MODULES[package], *path])}({name!r}{given})")
+        inputs = "".join(f", {words(key)}={source(value, key)}" for key, value in properties.items())
+        lines.append(f"{'.'.join([MODULES[package], *path])}({name!r}{inputs})")
     return "\n".join(lines) + "\n"
 
 

@@ -34,12 +34,14 @@ def test_schema_in_the_repository_is_the_components_own() -> None:
 
 def test_registry_reads_what_the_package_is_and_where_it_was_published() -> None:
     address = "https://github.com/somebody/a-fork"
-    shown = published_schema.published(SCHEMA, address, "v1.2.3")
-    asked = ("displayName", "description", "keywords", "homepage", "repository", "publisher", "license", "logoUrl")
-    assert [key for key in asked if not shown.get(key)] == []
-    assert (shown["homepage"], shown["publisher"]) == (address, "somebody")
-    assert shown["logoUrl"] == f"{address}/raw/v1.2.3/{published_schema.LOGO}" and (REPOSITORY / published_schema.LOGO).is_file()
-    assert shown["resources"] == SCHEMA["resources"]
+    published = published_schema.published(SCHEMA, address, "v1.2.3")
+    required = ("displayName", "description", "keywords", "homepage", "repository", "publisher", "license", "logoUrl")
+    assert [key for key in required if not published.get(key)] == []
+    assert (published["homepage"], published["publisher"]) == (address, "somebody")
+    assert (
+        published["logoUrl"] == f"{address}/raw/v1.2.3/{published_schema.LOGO}" and (REPOSITORY / published_schema.LOGO).is_file()
+    )
+    assert published["resources"] == SCHEMA["resources"]
     assert f'license = "{SCHEMA["license"]}"' in (REPOSITORY / "pyproject.toml").read_text()
     assert "Apache License" in (REPOSITORY / "LICENSE").read_text()
 
@@ -55,20 +57,20 @@ def test_no_file_claims_an_address_for_this_project() -> None:
     tracked = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split()
     pattern = r"(?:github\.com|githubusercontent\.com|ghcr\.io)/[\w.-]+/kata-nodes\b"
     texts = {file: (REPOSITORY / file).read_text() for file in tracked if (REPOSITORY / file).is_file()}
-    assert {file: found for file, text in texts.items() if (found := re.findall(pattern, text))} == {}
+    assert {file: addresses for file, text in texts.items() if (addresses := re.findall(pattern, text))} == {}
 
 
 def described() -> Iterator[tuple[str, dict[str, Any]]]:
     """Everything in the schema that a person reads about."""
-    for name, one in {**SCHEMA["resources"], **SCHEMA.get("types", {})}.items():
-        yield name, one
+    for name, definition in {**SCHEMA["resources"], **SCHEMA.get("types", {})}.items():
+        yield name, definition
         for place in ("inputProperties", "properties"):
-            for key, value in one.get(place, {}).items():
+            for key, value in definition.get(place, {}).items():
                 yield f"{name} {place}.{key}", value
 
 
 def test_every_component_and_property_is_described() -> None:
-    assert [where for where, one in described() if not one.get("description", "").strip()] == []
+    assert [where for where, definition in described() if not definition.get("description", "").strip()] == []
 
 
 def test_defaults_in_descriptions_are_those_of_the_rules() -> None:
@@ -83,21 +85,21 @@ def test_defaults_in_descriptions_are_those_of_the_rules() -> None:
 
 
 def test_every_component_gives_an_output_to_come_after() -> None:
-    assert [name for name, one in SCHEMA["resources"].items() if not one["required"]] == []
+    assert [name for name, definition in SCHEMA["resources"].items() if not definition["required"]] == []
 
 
 def test_only_components_of_this_checkout_are_left_out() -> None:
-    left = {one.__name__ for one in package.components()} - {one.__name__ for one in package.published()}
+    left = {component.__name__ for component in package.components()} - {component.__name__ for component in package.published()}
     assert left == {name for name in left if name.startswith("Local")} and left
     for name in left:
-        module = next(one.__module__ for one in package.components() if one.__name__ == name)
+        module = next(component.__module__ for component in package.components() if component.__name__ == name)
         text = (REPOSITORY / f"{module.replace('.', '/')}.py").read_text()
         assert "components.local." in text, f"{name} runs nothing of this checkout: call it otherwise, or publish it"
 
 
 def test_plain_arguments_are_those_that_decide_which_resources_there_are() -> None:
-    for name, one in SCHEMA["resources"].items():
-        for key, value in one.get("inputProperties", {}).items():
+    for name, definition in SCHEMA["resources"].items():
+        for key, value in definition.get("inputProperties", {}).items():
             # Of a record that is plain, every key takes outputs.
             assert (
                 not value.get("plain") or "$ref" in value or "which resources there are" in " ".join(value["description"].split())
@@ -105,7 +107,9 @@ def test_plain_arguments_are_those_that_decide_which_resources_there_are() -> No
 
 
 def test_every_published_component_has_a_program_with_fixed_inputs() -> None:
-    assert sorted(PROGRAMS) == [one.__name__ for one in package.published()], "add its arguments to tests/package/programs.py"
+    assert sorted(PROGRAMS) == [component.__name__ for component in package.published()], (
+        "add its arguments to tests/package/programs.py"
+    )
 
 
 def test_released_schema_is_kept() -> None:
@@ -122,8 +126,8 @@ def test_released_resources_are_kept(component: str) -> None:
 def test_every_child_carries_its_components_name() -> None:
     for component, programs in PROGRAMS.items():
         for args in programs:
-            for one in registered(component, args):
-                assert one.name == "it" or one.name.startswith("it-"), f"{component}: two of it would both make {one.name}"
+            for child in registered(component, args):
+                assert child.name == "it" or child.name.startswith("it-"), f"{component}: two of it would both make {child.name}"
 
 
 def test_release_has_one_version() -> None:
@@ -181,7 +185,7 @@ class Machines(pulumi.ComponentResource):
         self.machines = args["machines"]  # type: ignore[assignment]
 
 
-def given(**inputs: Any) -> Any:
+def arguments(**inputs: Any) -> Any:
     """What a component of the package gets for inputs as the engine sends them, resolved."""
     provider = package.PackageProvider([Machines], package.NAME)
     return provider.map_inputs(inputs, provider._component_defs["Machines"])
@@ -203,7 +207,7 @@ ONE = {"hostKey": "A", "sshPort": 22.0}
 def test_outputs_of_other_resources_reach_components_under_pythons_names() -> None:
     def value() -> Any:
         out = pulumi.Output.from_input
-        return given(machines=out([ONE]), first=out(ONE), count=out(2.0), plain=True)
+        return arguments(machines=out([ONE]), first=out(ONE), count=out(2.0), plain=True)
 
     machine = {"host_key": "A", "ssh_port": 22}
     assert resolved(value) == {"machines": [machine], "first": machine, "count": 2, "plain": True}
@@ -212,7 +216,7 @@ def test_outputs_of_other_resources_reach_components_under_pythons_names() -> No
 def test_parts_that_are_outputs_reach_components_too() -> None:
     def value() -> Any:
         out = pulumi.Output.from_input
-        return given(machines=[out(ONE)], first={**ONE, "sshPort": out(22.0)}, count=2.0, plain=True)
+        return arguments(machines=[out(ONE)], first={**ONE, "sshPort": out(22.0)}, count=2.0, plain=True)
 
     machine = {"host_key": "A", "ssh_port": 22}
     assert resolved(value) == {"machines": [machine], "first": machine, "count": 2, "plain": True}
@@ -220,7 +224,7 @@ def test_parts_that_are_outputs_reach_components_too() -> None:
 
 def test_plain_argument_that_is_an_output_is_refused() -> None:
     def value() -> Any:
-        return given(machines=[], first=ONE, count=1.0, plain=pulumi.Output.from_input(False))
+        return arguments(machines=[], first=ONE, count=1.0, plain=pulumi.Output.from_input(False))
 
     with pytest.raises(InputPropertyError) as caught:
         resolved(value)

@@ -51,7 +51,7 @@ def is_harmless(text: str) -> bool:
     )
 
 
-def said(text: str) -> str:
+def progress_output(text: str) -> str:
     error = io.StringIO()
     before, sys.stderr = sys.stderr, error
     try:
@@ -65,16 +65,16 @@ def said(text: str) -> str:
 
 
 def lines_of_a_command(text: str) -> str:
-    shown: list[str] = []
+    lines: list[str] = []
 
     async def show(line: str) -> None:
-        shown.append(line)
+        lines.append(line)
 
     async def feed() -> str:
         output = Output(None, show)
         await output.feed("stderr", text.encode(errors="replace"))
         await output.close()
-        return "\n".join([*shown, str(output.error("exit status 1", text))])
+        return "\n".join([*lines, str(output.error("exit status 1", text))])
 
     return asyncio.run(feed())
 
@@ -88,7 +88,7 @@ PLACES: dict[str, Callable[[str], str]] = {
     "an error's remedy": lambda text: str(NodeError("bad-input", "x", expected=text).as_dict()["remedy"]),
     "an error's sentence": lambda text: NodeError("bad-input", text, expected=text).sentence(),
     "an error as Python shows it": lambda text: str(NodeError("bad-input", text, expected=text)),
-    "progress": said,
+    "progress": progress_output,
     "a short text": printable,
     "a command's output and error": lines_of_a_command,
     "the command plugin's error": lambda text: str(CommandError(text)),
@@ -100,8 +100,8 @@ PLACES: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("place", PLACES)
 def test_what_others_say_is_harmless_where_it_is_shown(place: str) -> None:
     for text in HOSTILE:
-        shown = PLACES[place](text)
-        assert is_harmless(shown), (text, shown)
+        output = PLACES[place](text)
+        assert is_harmless(output), (text, output)
 
 
 @settings(derandomize=True, max_examples=300, deadline=None)
@@ -157,7 +157,7 @@ ALLOWED = {
     "components/cluster/kata_runtime_class.py:KataRuntimeClass.__init__": "the name that the program gives",
     "components/local/machine.py:start_of": "a name and a folder of this machine's own",
     "components/package.py:": "this package's own schema",
-    "nodekit/__main__.py:_told": "`main` made it harmless, but for a file, which goes byte for byte where no terminal reads it",
+    "nodekit/__main__.py:_printed": "`main` made it harmless, but for a file, whose bytes go where no terminal reads them",
     "delivery/bundle.py:main": "the path that was given",
     "plugins/command/server.py:serve": "a port's number",
     "review/comment.py:main": "Markdown that `review.neutral` makes harmless, written to a file",
@@ -171,13 +171,13 @@ ALLOWED = {
 
 
 def test_no_other_place_shows_text_as_it_came() -> None:
-    found = {f"{shown.where} {shown.what}" for shown in showing.walk(CHECKOUT) if not _is_allowed(shown.where)}
-    assert not found
+    harmful = {f"{call.where} {call.text}" for call in showing.walk(CHECKOUT) if not _is_allowed(call.where)}
+    assert not harmful
 
 
 def test_every_exception_is_still_needed() -> None:
-    there = [shown.where for shown in showing.walk(CHECKOUT)]
-    assert not [place for place in ALLOWED if not any(where.startswith(place) for where in there)]
+    places = [call.where for call in showing.walk(CHECKOUT)]
+    assert not [place for place in ALLOWED if not any(where.startswith(place) for where in places)]
 
 
 def _is_allowed(where: str) -> bool:
@@ -185,7 +185,7 @@ def _is_allowed(where: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("source", "found"),
+    ("source", "is_reported"),
     [
         ("print(f'error: {error}')", True),
         ("print(harmless(f'error: {error}'))", False),
@@ -196,15 +196,15 @@ def _is_allowed(where: str) -> bool:
         ("raise pulumi.RunError(str(error))", True),
     ],
 )
-def test_the_walk_finds_what_it_should(source: str, found: bool) -> None:
-    assert bool(list(showing.calls("x.py", source))) == found
+def test_the_walk_finds_what_it_should(source: str, is_reported: bool) -> None:
+    assert bool(list(showing.calls("x.py", source))) == is_reported
 
 
 def test_the_scripts_let_no_control_character_of_sudo_through() -> None:
     script = (CHECKOUT / "delivery/as_root.sh").read_text()
     filtered = re.search(r"LC_ALL=C tr -c '\[:print:\]' ' '", script)
     assert filtered
-    done = subprocess.run(
+    result = subprocess.run(
         ["sh", "-c", f"printf '%b' 'a\\033[31m\\302\\233b\\r' | {filtered[0]}"], capture_output=True, check=True
     )
-    assert is_harmless(done.stdout.decode())
+    assert is_harmless(result.stdout.decode())

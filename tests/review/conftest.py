@@ -62,11 +62,11 @@ def github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GitHub:
     """First on PATH; knows pull request 7, open, of commit `new`, without comments, and no issues."""
     folder = tmp_path / "github"
     folder.mkdir()
-    made = GitHub(folder)
-    made.answer("repos/o/r/pulls/7", {"head": {"sha": "new"}, "state": "open"})
-    made.answer("repos/o/r/issues/7/comments", [])
-    made.answer("repos/o/r/issues", [])
+    stand_in = GitHub(folder)
+    stand_in.answer("repos/o/r/pulls/7", {"head": {"sha": "new"}, "state": "open"})
+    stand_in.answer("repos/o/r/issues/7/comments", [])
+    stand_in.answer("repos/o/r/issues", [])
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("GITHUB_REPOSITORY", "o/r")
     monkeypatch.setenv("HEAD_SHA", "new")
-    return made
+    return stand_in

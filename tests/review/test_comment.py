@@ -27,7 +27,7 @@ def recorded(name: str) -> dict[str, Any]:
     return document
 
 
-def step(op: str, kind: str, name: str, old: Any = None, new: Any = None, *, parent: str = "", **more: Any) -> dict[str, Any]:
+def step(op: str, kind: str, name: str, old: Any = None, new: Any = None, *, parent: str = "", **fields: Any) -> dict[str, Any]:
     """One step as the engine writes it."""
     custom = not kind.startswith("kata-nodes:")
     states = {
@@ -35,14 +35,14 @@ def step(op: str, kind: str, name: str, old: Any = None, new: Any = None, *, par
         for key, inputs in (("oldState", old), ("newState", new))
         if inputs is not None
     }
-    return {"op": op, "urn": f"{PROJECT}{kind}::{name}", **states, **more}
+    return {"op": op, "urn": f"{PROJECT}{kind}::{name}", **states, **fields}
 
 
 def read(*steps: Any, errors: tuple[str, ...] = (), warnings: tuple[str, ...] = ()) -> Preview:
     """The preview of those steps and diagnostics."""
-    said = [{"severity": "error", "message": f"error: {one}\n"} for one in errors]
-    said += [{"severity": "warning", "message": one} for one in warnings]
-    return documents.read(json.dumps({"steps": steps, "diagnostics": said}))
+    diagnostics = [{"severity": "error", "message": f"error: {error}\n"} for error in errors]
+    diagnostics += [{"severity": "warning", "message": warning} for warning in warnings]
+    return documents.read(json.dumps({"steps": steps, "diagnostics": diagnostics}))
 
 
 def node(old: dict[str, Any], new: dict[str, Any], name: str = "a") -> dict[str, Any]:
@@ -50,10 +50,10 @@ def node(old: dict[str, Any], new: dict[str, Any], name: str = "a") -> dict[str,
     return step("same", "kata-nodes:index:KataNode", name, {"plan": old}, {"plan": new})
 
 
-def child(verb: str, old: dict[str, Any], new: dict[str, Any], name: str = "a", **more: Any) -> dict[str, Any]:
+def child(verb: str, old: dict[str, Any], new: dict[str, Any], name: str = "a", **fields: Any) -> dict[str, Any]:
     """The step of one of a node's commands."""
     parent = f"kata-nodes:index:KataNode::{name}"
-    return step("update", "command:remote:Command", f"{name}-{verb}", old, new, parent=parent, **more)
+    return step("update", "command:remote:Command", f"{name}-{verb}", old, new, parent=parent, **fields)
 
 
 def skeleton(text: str) -> str:
@@ -86,7 +86,7 @@ def test_resource_that_is_gone_from_the_head_is_removed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "words"),
     [
         ({"dockerVersion": "27.5.1"}, {"dockerVersion": "28.5.2"}, "Docker `27.5.1` → `28.5.2`"),
         ({"kataRuntime": "go"}, {"kataRuntime": "rust"}, "Kata's runtime `go` → `rust`"),
@@ -100,16 +100,16 @@ def test_resource_that_is_gone_from_the_head_is_removed() -> None:
         ({"kernelParams": ["a"]}, {"kernelParams": documents.UNKNOWN}, "kernel_params (known later)"),
     ],
 )
-def test_plan_of_a_node_is_told_in_words(old: dict[str, Any], new: dict[str, Any], said: str) -> None:
-    assert f"- node `a`: {said}\n" in comment.plan("s", read(node(old, new)))
+def test_plan_of_a_node_is_told_in_words(old: dict[str, Any], new: dict[str, Any], words: str) -> None:
+    assert f"- node `a`: {words}\n" in comment.plan("s", read(node(old, new)))
 
 
-@pytest.mark.parametrize(("plan_name", "shown"), [("b", "b"), (None, "pool-b"), (documents.UNKNOWN, "pool-b"), (7, "pool-b")])
-def test_node_has_the_name_of_its_stacks_file_and_not_that_of_its_resource(plan_name: object, shown: str) -> None:
+@pytest.mark.parametrize(("plan_name", "label"), [("b", "b"), (None, "pool-b"), (documents.UNKNOWN, "pool-b"), (7, "pool-b")])
+def test_node_has_the_name_of_its_stacks_file_and_not_that_of_its_resource(plan_name: object, label: str) -> None:
     old, new = ({"node": plan_name, "dockerVersion": version} for version in ("27.5.1", "28.5.2"))
-    assert f"- node `{shown}`: Docker `27.5.1` → `28.5.2`\n" in comment.plan("s", read(node(old, new, "pool-b")))
+    assert f"- node `{label}`: Docker `27.5.1` → `28.5.2`\n" in comment.plan("s", read(node(old, new, "pool-b")))
     removed = step("delete", "kata-nodes:index:KataNode", "pool-b", {"plan": old})
-    assert f"- node `{shown}`: **removed** from the stack\n" in comment.plan("s", read(removed))
+    assert f"- node `{label}`: **removed** from the stack\n" in comment.plan("s", read(removed))
 
 
 def test_what_the_plan_does_not_tell_is_named_by_its_key_and_never_by_its_value() -> None:
@@ -214,9 +214,9 @@ def test_what_looks_like_a_key_is_shown_nowhere(secret: str) -> None:
     steps = [step("update", kind, "x", {"data": {"v": "old"}}, {"data": {"v": secret}}) for kind in kinds]
     steps.append(node({"kernelParams": [secret]}, {"kernelParams": [], "dockerVersion": secret}))
     steps.append(child("docker", {"stdin": '{"x": 1}', "create": "a"}, {"stdin": json.dumps({"x": secret}), "create": secret}))
-    shown = comment.plan("s", read(*steps, warnings=(f"warned of {secret} here",)))
-    shown += comment.pull_request("s", read(errors=(f"failed with {secret} here",)), None)
-    assert "pl4nted" not in shown.lower() and secret not in shown
+    pages = comment.plan("s", read(*steps, warnings=(f"warned of {secret} here",)))
+    pages += comment.pull_request("s", read(errors=(f"failed with {secret} here",)), None)
+    assert "pl4nted" not in pages.lower() and secret not in pages
 
 
 def test_secret_that_the_engine_marks_is_shown_nowhere() -> None:
@@ -240,8 +240,8 @@ def everywhere(text: str) -> str:
     steps += [node({"dockerVersion": text, text: text}, {"dockerVersion": "1", "kernelParams": [text]}, f"n{text}")]
     steps += [node({}, {"kernelParams": [text]}, f"m{text}")]
     whole = read(*steps, warnings=(text,))
-    said = json.dumps({"madeUp": [text], "preview": {"steps": steps, "diagnostics": []}})
-    pages = [comment.plan("s", whole), comment.drift("s", whole), comment.pull_request("s", documents.read(said), Preview())]
+    preview = json.dumps({"madeUp": [text], "preview": {"steps": steps, "diagnostics": []}})
+    pages = [comment.plan("s", whole), comment.drift("s", whole), comment.pull_request("s", documents.read(preview), Preview())]
     return "\n".join([*pages, comment.pull_request("s", read(errors=(text,)), None)])
 
 
@@ -256,10 +256,10 @@ def test_hostile_names_and_values_stay_letters() -> None:
 @given(st.text(min_size=1, max_size=60))
 def test_no_text_at_all_can_leave_its_code_span(text: str) -> None:
     # Something that is always shown, so that both have the same spans; no letters, which could make it look like a key.
-    made = skeleton(everywhere(f"x{text}x"))
-    assert not re.sub(r"[^\x00-\x7f]", "", made).count("`")
+    page = skeleton(everywhere(f"x{text}x"))
+    assert not re.sub(r"[^\x00-\x7f]", "", page).count("`")
     allowed = set(skeleton(everywhere("xx")))
-    assert set(made) <= allowed, set(made) - allowed
+    assert set(page) <= allowed, set(page) - allowed
 
 
 @pytest.mark.parametrize("name", ["", "a b", "A", "-a", "a-->", "a\n", "x" * 43])
@@ -331,8 +331,8 @@ def test_every_line_that_was_cut_is_counted() -> None:
     ids=range(14),
 )  # fmt: skip
 def test_document_of_any_shape_makes_a_page(document: str) -> None:
-    found = documents.read(document)
-    for text in (comment.plan("s", found), comment.pull_request("s", found, found), comment.drift("s", found)):
+    parsed = documents.read(document)
+    for text in (comment.plan("s", parsed), comment.pull_request("s", parsed, parsed), comment.drift("s", parsed)):
         assert text.startswith("<!-- kata-nodes ")
 
 

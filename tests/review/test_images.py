@@ -16,17 +16,17 @@ def test_every_containerfile_is_built_and_one_that_fails_ends_the_job(tmp_path: 
     def run(failing: str = "") -> tuple[int, list[str]]:
         (tmp_path / "asked").write_text("")
         environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "FAILING": failing}
-        done = subprocess.run([REPOSITORY / ".github/scripts/images"], env=environment, timeout=60, check=False)
-        return done.returncode, (tmp_path / "asked").read_text().splitlines()
+        result = subprocess.run([REPOSITORY / ".github/scripts/images"], env=environment, timeout=60, check=False)
+        return result.returncode, (tmp_path / "asked").read_text().splitlines()
 
-    code, asked = run()
-    built = set(re.findall(r"--file (\S+)", "\n".join(asked)))
-    there = {
+    code, calls = run()
+    built = set(re.findall(r"--file (\S+)", "\n".join(calls)))
+    files = {
         str(file.relative_to(REPOSITORY))
         for folder in ("clusterkit", "images")
         for file in (REPOSITORY / folder).rglob("Containerfile")
     }
-    assert code == 0 and built == there
-    assert next(line for line in asked if line.startswith("run ")).endswith("kata-nodes-joining:1 --help")
-    for line in asked:
+    assert code == 0 and built == files
+    assert next(line for line in calls if line.startswith("run ")).endswith("kata-nodes-joining:1 --help")
+    for line in calls:
         assert run(line)[0] != 0, line

@@ -35,10 +35,10 @@ def uploads(tmp_path: Path) -> Path:
 def run(module: str, *argv: object, ok: bool = True) -> str:
     """The module as a workflow starts it: by a Python that has nothing but its standard library."""
     program = [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, '.'); from {module} import main; sys.exit(main())"]
-    done = subprocess.run([*program, *map(str, argv)], cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    said = done.stdout + done.stderr
-    assert (done.returncode == 0) == ok and "Traceback" not in said, said
-    return said
+    result = subprocess.run([*program, *map(str, argv)], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    output = result.stdout + result.stderr
+    assert (result.returncode == 0) == ok and "Traceback" not in output, output
+    return output
 
 
 def test_comment_is_written_once_and_its_text_is_never_an_argument(uploads: Path, github: GitHub) -> None:
@@ -137,14 +137,14 @@ URN = "urn:pulumi:staging::kata-nodes::kubernetes:core/v1:Namespace::x"
 OLD = {"type": "kubernetes:core/v1:Namespace", "custom": True, "outputs": {"metadata": {"labels": {"a": "1"}}}}
 
 
-def document(tmp_path: Path, labels: dict[str, str] | None, **more: Any) -> Path:
+def document(tmp_path: Path, labels: dict[str, str] | None, **fields: Any) -> Path:
     """The document of a refresh that finds those labels, or the object gone."""
     new = {"type": OLD["type"], "custom": True, "outputs": {"metadata": {"labels": labels}}}
     op = "refresh" if labels == {"a": "1"} else "update"
     step = {"op": "delete", "urn": URN, "oldState": OLD}
     if labels is not None:
         step = {"op": op, "urn": URN, "oldState": OLD, "newState": new}
-    (tmp_path / "document").write_text(json.dumps({"steps": [step], **more}))
+    (tmp_path / "document").write_text(json.dumps({"steps": [step], **fields}))
     return tmp_path / "document"
 
 
@@ -206,8 +206,8 @@ def test_stack_that_was_never_drifting_gets_no_issue(tmp_path: Path, github: Git
 
 def test_stack_that_cannot_be_read_is_no_reason_to_close_its_issue(tmp_path: Path, github: GitHub) -> None:
     github.answer("repos/o/r/issues", [{"number": 12, "user": BOT, "body": ISSUE}])
-    said = {"diagnostics": [{"severity": "error", "message": "no cluster"}]}
-    assert "nothing is known" in run("review.drift", "staging", document(tmp_path, {"a": "1"}, **said), ok=False)
+    fields = {"diagnostics": [{"severity": "error", "message": "no cluster"}]}
+    assert "nothing is known" in run("review.drift", "staging", document(tmp_path, {"a": "1"}, **fields), ok=False)
     (tmp_path / "document").write_text("")
     run("review.drift", "staging", tmp_path / "document", ok=False)
     assert github.calls() == [] and os.environ["GITHUB_REPOSITORY"] == "o/r"

@@ -23,9 +23,9 @@ def test_secrets_are_replaced_named_and_no_longer_sealed() -> None:
     assert set(document) == {"config"} and "secure" not in json.dumps(document)
     assert names == ["kata-nodes:nodes.existing[0].token", "kata-nodes:kubeconfig"]
     assert document["config"]["other:value"] == "plain"
-    made = json.loads(document["config"]["kata-nodes:kubeconfig"])
-    assert made["current-context"] == made["contexts"][0]["name"] == "prod"  # the one that the stack asks for
-    assert made["clusters"][0]["cluster"]["server"].endswith(".invalid")
+    kubeconfig = json.loads(document["config"]["kata-nodes:kubeconfig"])
+    assert kubeconfig["current-context"] == kubeconfig["contexts"][0]["name"] == "prod"  # the one that the stack asks for
+    assert kubeconfig["clusters"][0]["cluster"]["server"].endswith(".invalid")
 
 
 def test_stack_file_without_secrets_stays_as_it_is() -> None:
@@ -34,7 +34,7 @@ def test_stack_file_without_secrets_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "key"),
+    ("message", "key"),
     [
         (
             "Missing required configuration variable 'kata-nodes:kubeconfig'\n\tplease set a value using the command "
@@ -48,6 +48,6 @@ def test_stack_file_without_secrets_stays_as_it_is() -> None:
         ),
     ],
 )
-def test_only_a_missing_secret_is_made_up(said: str, key: str | None) -> None:
-    found = preview.MISSING.search(json.dumps([{"message": said}]))
-    assert (found[1] if found else None) == key
+def test_only_a_missing_secret_is_made_up(message: str, key: str | None) -> None:
+    match = preview.MISSING.search(json.dumps([{"message": message}]))
+    assert (match[1] if match else None) == key

@@ -52,8 +52,8 @@ def check(checkout: Path, tag: str = TAG) -> subprocess.CompletedProcess[str]:
 
 
 def test_tag_on_which_everything_agrees_is_released(checkout: Path) -> None:
-    done = check(checkout)
-    assert done.returncode == 0, done.stderr
+    result = check(checkout)
+    assert result.returncode == 0, result.stderr
 
 
 def test_another_tag_is_refused(checkout: Path) -> None:
@@ -61,37 +61,37 @@ def test_another_tag_is_refused(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "said"),
+    ("file", "old", "new", "message"),
     [
         ("pyproject.toml", f'version = "{TAG[1:]}"', 'version = "9.9.9"', "pyproject.toml has another version"),
         ("CHANGELOG.md", f"## {TAG[1:]}", "## 9.9.9", "CHANGELOG.md begins with 9.9.9"),
         ("tests/package/released/schema.json", f'"version": "{TAG[1:]}"', '"version": "9.9.9"', "make release-files"),
     ],
 )
-def test_file_of_another_version_is_refused(checkout: Path, file: str, old: str, new: str, said: str) -> None:
+def test_file_of_another_version_is_refused(checkout: Path, file: str, old: str, new: str, message: str) -> None:
     text = (checkout / file).read_text()
     assert old in text
     (checkout / file).write_text(text.replace(old, new))
-    done = check(checkout)
-    assert done.returncode == 1 and said in done.stderr
+    result = check(checkout)
+    assert result.returncode == 1 and message in result.stderr
 
 
 def test_commit_that_is_not_on_main_is_refused(checkout: Path) -> None:
     git(checkout, "commit", "--quiet", "--allow-empty", "--message", "beside main")
-    done = check(checkout)
-    assert done.returncode == 1 and "is not on main" in done.stderr
+    result = check(checkout)
+    assert result.returncode == 1 and "is not on main" in result.stderr
 
 
 def test_files_are_the_tags_own_with_their_sums_and_the_same_each_time(tmp_path: Path) -> None:
-    made = []
+    builds = []
     for name in ("one", "two"):
         folder = tmp_path / name
         subprocess.run([SCRIPTS / "release-files", TAG, folder, ADDRESS], check=True, capture_output=True, timeout=120)
-        made.append({file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()})
-    assert made[0] == made[1]
+        builds.append({file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()})
+    assert builds[0] == builds[1]
     sums = dict(reversed(line.split()) for line in (tmp_path / "one/SHA256SUMS").read_text().splitlines())
     assert set(sums) == {f"kata-nodes-{TAG[1:]}.tar.gz", "nodekit.pyz", "schema.json"}
-    assert all(made[0][name] == value for name, value in sums.items())
+    assert all(builds[0][name] == value for name, value in sums.items())
     assert (tmp_path / "one/NOTES.md").read_text().strip()
     assert json.loads((tmp_path / "one/schema.json").read_text())["repository"] == ADDRESS
     with tarfile.open(tmp_path / "one" / f"kata-nodes-{TAG[1:]}.tar.gz") as tar:
@@ -120,11 +120,16 @@ def publish(built: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_release_holds_the_files_and_names_the_images_by_digest(built: Path) -> None:
-    done = publish(built)
-    assert done.returncode == 0, done.stderr
-    given = (built / "published").read_text().split()
-    assert given[:3] == ["release", "create", TAG] and "--verify-tag" in given
-    assert {Path(one).name for one in given[-4:]} == {f"kata-nodes-{TAG[1:]}.tar.gz", "nodekit.pyz", "schema.json", "SHA256SUMS"}
+    result = publish(built)
+    assert result.returncode == 0, result.stderr
+    words = (built / "published").read_text().split()
+    assert words[:3] == ["release", "create", TAG] and "--verify-tag" in words
+    assert {Path(file).name for file in words[-4:]} == {
+        f"kata-nodes-{TAG[1:]}.tar.gz",
+        "nodekit.pyz",
+        "schema.json",
+        "SHA256SUMS",
+    }
     notes = (built / "files/RELEASE.md").read_text()
     assert all(f"- ghcr.io/{NAME}-{name}@sha256:{'0' * 64}" in notes for name in ("proof", "joining"))
 

@@ -26,19 +26,19 @@ engine = pytest.mark.engine
 NONE = {"PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE", "PULUMI_HOME", "VIRTUAL_ENV"}
 
 
-def script(folder: Path, name: str, *argv: object, ok: bool = True, **more: str) -> str:
+def script(folder: Path, name: str, *argv: object, ok: bool = True, **variables: str) -> str:
     """Run a script of the checkout in `folder` without any secret of ours; all that it says."""
     environment = {key: value for key, value in os.environ.items() if key not in NONE}
     # Set-up keys its virtual environment by the Python that it finds; a runner has the machine's own.
     own = str(Path(sys.prefix) / "bin")
-    environment["PATH"] = ":".join(one for one in environment["PATH"].split(":") if one != own)
-    done = subprocess.run(
+    environment["PATH"] = ":".join(directory for directory in environment["PATH"].split(":") if directory != own)
+    result = subprocess.run(
         [folder / ".github" / "scripts" / name, *map(str, argv)],
-        cwd="/", env={**environment, **more}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        cwd="/", env={**environment, **variables}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
-    print(done.stdout)
-    assert (done.returncode == 0) == ok, done.stdout
-    return done.stdout
+    print(result.stdout)
+    assert (result.returncode == 0) == ok, result.stdout
+    return result.stdout
 
 
 def git(folder: Path, *argv: str) -> None:
@@ -50,11 +50,11 @@ def git(folder: Path, *argv: str) -> None:
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository whose first commit is this checkout."""
-    made = Checkout(tmp_path_factory.mktemp("clone")).folder
-    git(made, "init", "--quiet")
-    git(made, "add", "--all")
-    git(made, "commit", "--quiet", "--message", "base")
-    return made
+    folder = Checkout(tmp_path_factory.mktemp("clone")).folder
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "base")
+    return folder
 
 
 def test_every_stack_file_is_in_the_matrix(tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ def test_stack_file_with_a_name_that_could_do_harm_is_refused(tmp_path: Path, na
     shutil.copytree(REPOSITORY / ".github", tmp_path / ".github")
     (tmp_path / "stacks").mkdir()
     (tmp_path / "stacks" / f"Pulumi.{name}.yaml").touch()
-    said = script(tmp_path, "stacks", ok=False)
-    assert "small letters, digits and dashes" in said and "stacks=" not in said
+    output = script(tmp_path, "stacks", ok=False)
+    assert "small letters, digits and dashes" in output and "stacks=" not in output
 
 
 @engine
@@ -131,42 +131,42 @@ if config.get_bool("late"):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout whose program is small and whose stack `small` has a secret."""
-    made = Checkout(tmp_path_factory.mktemp("small"))
-    (made.folder / "__main__.py").write_text(PROGRAM)
-    made.pulumi("stack", "init", "small")
-    made.pulumi("config", "set", "--stack", "small", "said", "one")
-    made.pulumi("config", "set", "--stack", "small", "--secret", "key", "PLANTED-KEY")
-    return made
+    checkout = Checkout(tmp_path_factory.mktemp("small"))
+    (checkout.folder / "__main__.py").write_text(PROGRAM)
+    checkout.pulumi("stack", "init", "small")
+    checkout.pulumi("config", "set", "--stack", "small", "said", "one")
+    checkout.pulumi("config", "set", "--stack", "small", "--secret", "key", "PLANTED-KEY")
+    return checkout
 
 
 def settings(checkout: Checkout, tmp_path: Path) -> dict[str, str]:
     """What the workflow gives the scripts: the summary's file, and the backend of the stack."""
     names = ("PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE_FILE")
-    given = {name: checkout.environment[name] for name in names if name in checkout.environment}
-    return {**given, "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
+    variables = {name: checkout.environment[name] for name in names if name in checkout.environment}
+    return {**variables, "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
 
 
 @engine
 def test_what_was_approved_is_done(small: Checkout, tmp_path: Path) -> None:
-    given = settings(small, tmp_path)
-    script(small.folder, "plan", "small", tmp_path, **given)
+    variables = settings(small, tmp_path)
+    script(small.folder, "plan", "small", tmp_path, **variables)
     assert "create `command:local:Command` `first`" in (tmp_path / "summary").read_text()
     assert "PLANTED" not in (tmp_path / "summary").read_text() + (tmp_path / "plan.json").read_text()
-    script(small.folder, "deploy", "small", tmp_path, **given)
+    script(small.folder, "deploy", "small", tmp_path, **variables)
     assert "command:local:Command" in small.pulumi("stack", "--stack", "small")
 
 
 @engine
 def test_what_was_not_approved_is_refused_with_what_to_do(small: Checkout, tmp_path: Path) -> None:
-    given = settings(small, tmp_path)
-    script(small.folder, "plan", "small", tmp_path, **given)
+    variables = settings(small, tmp_path)
+    script(small.folder, "plan", "small", tmp_path, **variables)
     small.pulumi("config", "set", "--stack", "small", "said", "two")
-    said = script(small.folder, "deploy", "small", tmp_path, ok=False, **given)
-    assert "violates plan" in said and "Start the deployment again, and read and approve its new plan" in said
+    output = script(small.folder, "deploy", "small", tmp_path, ok=False, **variables)
+    assert "violates plan" in output and "Start the deployment again, and read and approve its new plan" in output
     assert "echo two" not in small.pulumi("stack", "export", "--stack", "small")
-    script(small.folder, "plan", "small", tmp_path, **given)
+    script(small.folder, "plan", "small", tmp_path, **variables)
     small.pulumi("config", "set", "--stack", "small", "late", "true")
-    script(small.folder, "deploy", "small", tmp_path, ok=False, **given)
+    script(small.folder, "deploy", "small", tmp_path, ok=False, **variables)
 
 
 @engine
@@ -196,10 +196,10 @@ k8s.node.v1.RuntimeClass("x", metadata={"name": "drifting", "labels": labels}, h
 @pytest.fixture
 def api_server(tmp_path: Path) -> Iterator[dict[str, Any]]:
     """A real API server, gone afterwards."""
-    asked: dict[str, Any] = {"directory": str(tmp_path / "cluster")}
-    asked |= {"etcd": str(get.path("etcd")), "apiserver": str(get.path("kube-apiserver"))}
-    yield cluster.up(asked)
-    cluster.down(asked)
+    request: dict[str, Any] = {"directory": str(tmp_path / "cluster")}
+    request |= {"etcd": str(get.path("etcd")), "apiserver": str(get.path("kube-apiserver"))}
+    yield cluster.up(request)
+    cluster.down(request)
 
 
 @engine
@@ -215,29 +215,29 @@ def test_drift_of_a_real_cluster_opens_an_issue_and_its_end_closes_it(
     checkout.pulumi("stack", "init", "drifting")
     checkout.pulumi("config", "set", "--stack", "drifting", "kubeconfig", stdin=str(api_server["kubeconfig"]))
     checkout.pulumi("up", "--yes", "--skip-preview", "--stack", "drifting")
-    given = settings(checkout, tmp_path)
-    assert "none; issue not needed" in script(checkout.folder, "drift", "drifting", **given)
+    variables = settings(checkout, tmp_path)
+    assert "none; issue not needed" in script(checkout.folder, "drift", "drifting", **variables)
 
     api = client.NodeV1Api(config.new_client_from_config_dict(json.loads(str(api_server["kubeconfig"]))))
     api.patch_runtime_class("drifting", {"metadata": {"labels": {"kept": "by-hand"}}})
-    assert "found; issue opened" in script(checkout.folder, "drift", "drifting", **given)
+    assert "found; issue opened" in script(checkout.folder, "drift", "drifting", **variables)
     ((_, _, body),) = github.writes()
     assert "changed: `RuntimeClass` `drifting`: `metadata.labels.kept` `as-deployed` → `by-hand`" in body["body"]
 
     github.answer("repos/o/r/issues", [{"number": 3, "user": {"login": "github-actions[bot]"}, "body": body["body"]}])
     api.patch_runtime_class("drifting", {"metadata": {"labels": {"kept": "as-deployed"}}})
-    assert "none; issue closed" in script(checkout.folder, "drift", "drifting", **given)
+    assert "none; issue closed" in script(checkout.folder, "drift", "drifting", **variables)
     assert github.writes()[-1][2]["state"] == "closed"
 
     api.delete_runtime_class("drifting")
-    assert "found; issue brought up to date" in script(checkout.folder, "drift", "drifting", **given)
+    assert "found; issue brought up to date" in script(checkout.folder, "drift", "drifting", **variables)
     assert "gone: `RuntimeClass` `drifting`" in github.writes()[-1][2]["body"]
 
     # A cluster that cannot be asked is no cluster without drift.
-    done = len(github.calls())
+    before = len(github.calls())
     cluster.halt(tmp_path / "cluster")
-    assert "nothing is known" in script(checkout.folder, "drift", "drifting", ok=False, **given)
-    assert len(github.calls()) == done
+    assert "nothing is known" in script(checkout.folder, "drift", "drifting", ok=False, **variables)
+    assert len(github.calls()) == before
 
 
 BEHIND_A_PROOF = """
@@ -261,12 +261,12 @@ def test_what_comes_after_a_proof_is_done_by_a_second_plan(tmp_path: Path, api_s
     (checkout.folder / "__main__.py").write_text(BEHIND_A_PROOF)
     checkout.pulumi("stack", "init", "behind")
     checkout.pulumi("config", "set", "--stack", "behind", "kubeconfig", stdin=str(api_server["kubeconfig"]))
-    given = settings(checkout, tmp_path)
-    script(checkout.folder, "plan", "behind", tmp_path, **given)
-    assert "this happens once" in script(checkout.folder, "deploy", "behind", tmp_path, ok=False, **given)
+    variables = settings(checkout, tmp_path)
+    script(checkout.folder, "plan", "behind", tmp_path, **variables)
+    assert "this happens once" in script(checkout.folder, "deploy", "behind", tmp_path, ok=False, **variables)
     assert "RuntimeClass" not in checkout.pulumi("stack", "--stack", "behind")
-    script(checkout.folder, "plan", "behind", tmp_path, **given)
-    script(checkout.folder, "deploy", "behind", tmp_path, **given)
+    script(checkout.folder, "plan", "behind", tmp_path, **variables)
+    script(checkout.folder, "deploy", "behind", tmp_path, **variables)
     assert "RuntimeClass" in checkout.pulumi("stack", "--stack", "behind")
 
 
@@ -327,8 +327,8 @@ def test_real_machine_is_put_back_whatever_happens(
         (checkout / room).mkdir()
     (checkout / "tools" / "env").write_text("#!/bin/sh\n")
     (checkout / "tools" / "env").chmod(0o755)
-    given = {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(tmp_path), "READING": reading, "FAILS": fails}
-    script(checkout, "e2e", "28.5.2", "3.32.0", ok=ok, **release, **given)
+    variables = {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(tmp_path), "READING": reading, "FAILS": fails}
+    script(checkout, "e2e", "28.5.2", "3.32.0", ok=ok, **release, **variables)
     calls = (tmp_path / "calls").read_text().splitlines()
     assert [line.split()[1] for line in calls if line.startswith("pulumi")].count("destroy") == 1
     assert (tmp_path / "docker").read_text() == "28.0.4\n"

@@ -51,11 +51,11 @@ def test_the_workflows_are_there() -> None:
 @every
 def test_actions_are_pinned_by_commit_and_each_to_one(file: Path) -> None:
     pins: dict[str, set[str]] = {}
-    for one in WORKFLOWS:
-        for line in one.read_text().splitlines():
+    for workflow_file in WORKFLOWS:
+        for line in workflow_file.read_text().splitlines():
             if "uses:" in line:
                 match = re.fullmatch(r"\s*(?:- )?uses: ([\w./-]+)@([0-9a-f]{40}) # v\d+\.\d+\.\d+", line)
-                assert match, f"{one.name}: {line.strip()}"
+                assert match, f"{workflow_file.name}: {line.strip()}"
                 pins.setdefault(match[1], set()).add(match[2])
     assert all(len(commits) == 1 for commits in pins.values()), pins
 
@@ -73,8 +73,8 @@ def test_shell_lies_in_scripts_that_are_checked_and_run_in_tests(file: Path) -> 
 @every
 def test_permissions_are_the_least_and_every_job_is_bounded(file: Path) -> None:
     workflow = read(file)
-    given = [workflow["permissions"], *(job.get("permissions", {}) for job in workflow["jobs"].values())]
-    written = {(file.name, key) for permissions in given for key, value in permissions.items() if value != "read"}
+    permission_sets = [workflow["permissions"], *(job.get("permissions", {}) for job in workflow["jobs"].values())]
+    written = {(file.name, key) for permissions in permission_sets for key, value in permissions.items() if value != "read"}
     assert written <= WRITES
     for job in workflow["jobs"].values():
         assert 0 < job["timeout-minutes"] <= 180
@@ -145,8 +145,8 @@ def test_each_change_runs_every_check_and_every_tier_of_the_tests() -> None:
 def test_dependency_updates_look_at_every_lock() -> None:
     updates = yaml.safe_load((REPOSITORY / ".github" / "dependabot.yml").read_text())["updates"]
     looked = {
-        one["package-ecosystem"]: [folder.strip("/") for folder in one.get("directories", [one.get("directory", "")])]
-        for one in updates
+        update["package-ecosystem"]: [folder.strip("/") for folder in update.get("directories", [update.get("directory", "")])]
+        for update in updates
     }
     tracked = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split()
     locks = {"requirements.txt": "pip", "go.mod": "gomod", "package-lock.json": "npm", "Containerfile": "docker"}
@@ -158,7 +158,7 @@ def test_dependency_updates_look_at_every_lock() -> None:
 
 @pytest.mark.engine
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("persist-credentials: false", "clean: true", "artipacked"),
         (
@@ -171,20 +171,20 @@ def test_dependency_updates_look_at_every_lock() -> None:
     ],
     ids=["token", "injection", "syntax", "shell"],
 )
-def test_checker_of_workflows_finds_what_it_is_for(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_checker_of_workflows_finds_what_it_is_for(tmp_path: Path, old: str, new: str, message: str) -> None:
     for folder in (".github", "tools"):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder)
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     file = tmp_path / ".github" / "workflows" / "preview.yml"
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, new))
-    done = subprocess.run([tmp_path / "tools" / "workflows"], capture_output=True, text=True, check=False)
-    assert done.returncode != 0 and said in done.stdout + done.stderr, done.stdout + done.stderr
+    result = subprocess.run([tmp_path / "tools" / "workflows"], capture_output=True, text=True, check=False)
+    assert result.returncode != 0 and message in result.stdout + result.stderr, result.stdout + result.stderr
 
 
 def test_hooks_before_a_commit_download_nothing() -> None:
     document = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
-    assert [one["repo"] for one in document["repos"]] == ["local"]
+    assert [repository["repo"] for repository in document["repos"]] == ["local"]
     for hook in document["repos"][0]["hooks"]:
         assert hook["language"] == "system" and 'eval "$(tools/env)"' in hook["entry"]
         assert subprocess.run(["bash", "-n", "-c", hook["entry"]], check=False).returncode == 0

@@ -30,8 +30,10 @@ def repository(vendors: Sites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     newer = ("docker-ce", "5:99.0.0-1~debian.13~trixie", packages.SUITE)
     for name, version, suite in (*versions, newer, (*docker_site.CONTAINERD, packages.SUITE)):
         content = {f"usr/share/doc/{name}/README": f"{name} {version} by Docker\n"}
-        made = packages.build_package(Package(name, version, name, texts=content), tmp_path / "made" / suite, tmp_path / "work")
-        suites.setdefault(suite, []).append(made)
+        package = packages.build_package(
+            Package(name, version, name, texts=content), tmp_path / "made" / suite, tmp_path / "work"
+        )
+        suites.setdefault(suite, []).append(package)
     monkeypatch.setattr(docker_site, "FINGERPRINT", vendors.docker(suites))
     return vendors
 
@@ -59,8 +61,8 @@ def test_both_releases_are_docker_s_own_packages(repository: Sites, tmp_path: Pa
     releases = docker_site.releases()
     assert [release.release for release in releases] == ["28.5.2", "27.5.1"]
     for name in docker_site.NAMES:
-        assert f"/dists/trixie/pool/stable/amd64/{name}_28.5.2-" in " ".join(repository.asked)
-        assert f"/dists/bookworm/pool/stable/amd64/{name}_27.5.1-" in " ".join(repository.asked)
+        assert f"/dists/trixie/pool/stable/amd64/{name}_28.5.2-" in " ".join(repository.requests)
+        assert f"/dists/bookworm/pool/stable/amd64/{name}_27.5.1-" in " ".join(repository.requests)
     (tmp_path / "site").mkdir()
     packages.build_repository(tmp_path / "site", releases, tmp_path / "again")
     served = tmp_path / "site/debian/dists/trixie/pool/stable/amd64"
@@ -76,9 +78,9 @@ def test_both_releases_are_docker_s_own_packages(repository: Sites, tmp_path: Pa
 
 def test_second_run_downloads_nothing(repository: Sites) -> None:
     docker_site.releases()
-    repository.asked.clear()
+    repository.requests.clear()
     docker_site.releases()
-    assert repository.asked == []
+    assert repository.requests == []
 
 
 def test_package_that_is_changed_is_refused(repository: Sites) -> None:
@@ -147,18 +149,18 @@ def test_image_without_go_is_made_of_docker_s_packages_and_has_no_shim(
     repository: Sites, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The road of a machine with internet and without Go, but for Debian's own packages."""
-    asked: list[tuple[list[object], object]] = []
+    builds: list[tuple[list[object], object]] = []
     monkeypatch.setattr(local, "system_packages", lambda: None)
 
     def ensure(releases: list[object], stand_in: object) -> dict[str, object]:
-        asked.append((releases, stand_in))
+        builds.append((releases, stand_in))
         return {}
 
     monkeypatch.setattr(image, "ensure", ensure)
     repository.etcd()
     repository.kubernetes("kube-apiserver")
     assert {"etcd", "kube-apiserver"} <= local.parts().keys()
-    ((releases, stand_in),) = asked
+    ((releases, stand_in),) = builds
     assert stand_in is None and all(isinstance(release, DockerArchives) for release in releases)
     assert "Without Go there is no stand-in for Kata's shim" in capsys.readouterr().err
 
@@ -173,7 +175,7 @@ def test_machine_on_which_no_local_node_can_be_made_is_told_before_anything_is_f
         SetupError, match=f"makes its node on Linux on x86_64, and this machine is {system} on {machine}. Use another"
     ):
         local.parts()
-    assert vendors.asked == []
+    assert vendors.requests == []
 
 
 @pytest.fixture(scope="module")
@@ -194,8 +196,8 @@ def test_node_image_holds_the_docker_that_the_repository_published(
         for package in packages.docker_packages(release):
             texts = {**package.texts, f"usr/share/doc/{package.name}/PUBLISHED": f"{origin.suite}\n"}
             published = replace(package, version=f"5:{origin.release}-{origin.suffix}", texts=texts)
-            made = packages.build_package(published, tmp_path / "made" / origin.suite, tmp_path / "work")
-            suites.setdefault(origin.suite, []).append(made)
+            archive = packages.build_package(published, tmp_path / "made" / origin.suite, tmp_path / "work")
+            suites.setdefault(origin.suite, []).append(archive)
     containerd = replace(packages.containerd_package(), version=docker_site.CONTAINERD[1])
     suites[packages.SUITE].append(packages.build_package(containerd, tmp_path / "made" / packages.SUITE, tmp_path / "work"))
     monkeypatch.setattr(docker_site, "FINGERPRINT", vendors.docker(suites))

@@ -36,8 +36,8 @@ class Clone:
         self.programs.mkdir()
         self.program("python3", f'#!/bin/sh\nexec "{Path(sys.executable).resolve()}" "$@"\n')
         for name in ("cat", "echo", "env", "mkdir", "rm", "bash", "dash"):
-            if found := shutil.which(name, path="/usr/bin:/bin"):
-                (self.programs / name).symlink_to(found)
+            if program := shutil.which(name, path="/usr/bin:/bin"):
+                (self.programs / name).symlink_to(program)
         # The locked packages are not what is tried here.
         venv = Path(os.environ["KATA_NODES_CACHE"]) / environment.environment_name(environment.LOCK)
         (venv / "bin").mkdir(parents=True)
@@ -63,18 +63,18 @@ class Clone:
         self.vendors.plugin("command", environment.COMMAND_PLUGIN, b"")
         self.vendors.plugin("kubernetes", get.parts()["pulumi-resource-kubernetes"].version, b"")
 
-    def shell(self, shell: str, stack: str = "", after: str = "env", **more: str) -> subprocess.CompletedProcess[str]:
+    def shell(self, shell: str, stack: str = "", after: str = "env", **variables: str) -> subprocess.CompletedProcess[str]:
         """Evaluate tools/env as people and scripts do, then run `after`."""
         script = f'eval "$({self.folder}/tools/env {stack})" && {after}'
         return subprocess.run(
-            [shell, "-c", script], cwd="/", env={**self.environment, **more}, capture_output=True, text=True, check=False
+            [shell, "-c", script], cwd="/", env={**self.environment, **variables}, capture_output=True, text=True, check=False
         )
 
-    def variables(self, stack: str = "", **more: str) -> dict[str, str]:
+    def variables(self, stack: str = "", **variables: str) -> dict[str, str]:
         """The environment after it."""
-        done = self.shell("bash", stack, **more)
-        assert done.returncode == 0, done.stderr
-        return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+        result = self.shell("bash", stack, **variables)
+        assert result.returncode == 0, result.stderr
+        return dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
 
 
 @pytest.fixture
@@ -86,9 +86,9 @@ def clone(tmp_path: Path, vendors: Sites) -> Clone:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_empty_machine_gets_an_engine_and_official_plugins(clone: Clone, shell: str) -> None:
     clone.release()
-    done = clone.shell(shell, after='pulumi version && cat "$PULUMI_HOME/installed"')
-    assert done.returncode == 0, done.stderr
-    version, *installed = done.stdout.splitlines()
+    result = clone.shell(shell, after='pulumi version && cat "$PULUMI_HOME/installed"')
+    assert result.returncode == 0, result.stderr
+    version, *installed = result.stdout.splitlines()
     assert version == f"v{get.parts()['pulumi'].version}"
     from_mirror = f"from {clone.vendors.url}/get.pulumi.com/releases/plugins with --reinstall"
     assert [line.strip() for line in installed] == [f"kubernetes {from_mirror}", f"command {from_mirror}"]
@@ -96,10 +96,10 @@ def test_empty_machine_gets_an_engine_and_official_plugins(clone: Clone, shell: 
 
 def failed(clone: Clone, shell: str) -> str:
     """The one line of error with which both the eval and what comes after it fail."""
-    done = clone.shell(shell, after="echo went on")
-    assert done.returncode != 0 and done.stdout == ""
-    errors = [line for line in done.stderr.splitlines() if not line.endswith(" ...")]
-    assert len(errors) == 1 and errors[0].startswith("error: "), done.stderr
+    result = clone.shell(shell, after="echo went on")
+    assert result.returncode != 0 and result.stdout == ""
+    errors = [line for line in result.stderr.splitlines() if not line.endswith(" ...")]
+    assert len(errors) == 1 and errors[0].startswith("error: "), result.stderr
     return errors[0]
 
 
@@ -138,8 +138,8 @@ def test_cache_that_cannot_be_written_fails_the_shell(clone: Clone, shell: str) 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_set_up_that_is_stopped_fails_the_shell(clone: Clone, shell: str) -> None:
     clone.program("python3", '#!/bin/sh\ncase $1 in -c) exit 0 ;; esac\nkill -TERM "$PPID"\n')
-    done = clone.shell(shell, after="echo went on")
-    assert done.returncode != 0 and done.stdout == ""
+    result = clone.shell(shell, after="echo went on")
+    assert result.returncode != 0 and result.stdout == ""
 
 
 def test_login_backend_and_passphrase_stay_the_persons_own(clone: Clone) -> None:
@@ -162,11 +162,11 @@ def test_home_of_an_engine_stays_the_persons_own(clone: Clone) -> None:
 
 def test_only_stack_local_keeps_its_state_in_the_checkout_and_says_so(clone: Clone) -> None:
     clone.release()
-    done = clone.shell("bash", "local", PULUMI_BACKEND_URL="s3://team")
+    result = clone.shell("bash", "local", PULUMI_BACKEND_URL="s3://team")
     backend = clone.folder / ".state" / "backend"
-    assert f"PULUMI_BACKEND_URL=file://{backend}\n" in done.stdout and backend.is_dir()
-    assert f"PULUMI_CONFIG_PASSPHRASE_FILE={clone.folder / '.state' / 'passphrase'}\n" in done.stdout
-    assert f"Stack local keeps its state in this checkout ({backend}), apart from your Pulumi login." in done.stderr
+    assert f"PULUMI_BACKEND_URL=file://{backend}\n" in result.stdout and backend.is_dir()
+    assert f"PULUMI_CONFIG_PASSPHRASE_FILE={clone.folder / '.state' / 'passphrase'}\n" in result.stdout
+    assert f"Stack local keeps its state in this checkout ({backend}), apart from your Pulumi login." in result.stderr
     assert "login" not in clone.shell("bash", "staging").stderr
 
 

@@ -19,13 +19,13 @@ OTHERS = ["requirements.txt", "clusterkit/controller/requirements.txt", "fleet/r
 
 def pins(file: Path) -> dict[str, set[str]]:
     """Hashes by pinned requirement of a lock."""
-    found: dict[str, set[str]] = {}
+    hashes: dict[str, set[str]] = {}
     for line in file.read_text().splitlines():
         if pinned := re.match(r"(\S+==\S+)", line):
-            current = found.setdefault(pinned[1], set())
-        elif given := re.match(r"\s+--hash=(\S+)", line):
-            current.add(given[1])
-    return found
+            current = hashes.setdefault(pinned[1], set())
+        elif match := re.match(r"\s+--hash=(\S+)", line):
+            current.add(match[1])
+    return hashes
 
 
 def names(file: Path) -> set[str]:
@@ -88,17 +88,17 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 def test_program_and_package_need_nothing_that_pulumi_install_leaves_out() -> None:
     tree = ast.parse((REPOSITORY / "__main__.py").read_text())
     imports = "\n".join(ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)))
-    done = run(f"{without()}\n{imports}\nfrom components import package\nprint(package.schema(), end='')")
-    assert done.returncode == 0, done.stderr
+    result = run(f"{without()}\n{imports}\nfrom components import package\nprint(package.schema(), end='')")
+    assert result.returncode == 0, result.stderr
     from components import package
 
-    assert done.stdout == package.schema()
+    assert result.stdout == package.schema()
 
 
 @pytest.mark.parametrize("module", ["stacks.aws_pool", "aws.preflight"])
 def test_stack_on_aws_needs_nothing_that_pulumi_install_leaves_out(module: str) -> None:
-    done = run(f"{without()}\nimport {module}")
-    assert done.returncode == 0, done.stderr
+    result = run(f"{without()}\nimport {module}")
+    assert result.returncode == 0, result.stderr
 
 
 def test_package_without_a_wheel_for_a_platform_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,8 +47,8 @@ def test_servers_of_the_local_stack_come_from_their_releases(vendors: Sites) -> 
 def test_second_run_asks_no_site(vendors: Sites) -> None:
     vendors.pulumi()
     first = get.path("pulumi")
-    vendors.asked.clear()
-    assert get.path("pulumi") == first and vendors.asked == []
+    vendors.requests.clear()
+    assert get.path("pulumi") == first and vendors.requests == []
 
 
 def test_damaged_archive_is_refused(vendors: Sites) -> None:
@@ -127,7 +127,7 @@ def test_each_machine_gets_its_own_archive(
     vendors.names = sites.this_platform()
     assert file in vendors.pulumi().name
     get.path("pulumi")
-    assert [path for path in vendors.asked if path.endswith(f"-{file}.tar.gz")]
+    assert [path for path in vendors.requests if path.endswith(f"-{file}.tar.gz")]
 
 
 def test_machine_without_archives_is_told(vendors: Sites, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,13 +29,13 @@ class Road:
 
     def shell(self, stack: str, script: str, stdin: str = "") -> str:
         """Evaluate tools/env for the stack, then run the script; what both print."""
-        done = subprocess.run(
+        result = subprocess.run(
             ["bash", "-e", "-c", f'eval "$(tools/env {stack})" && {script}'],
             cwd=self.folder, env=self.environment, input=stdin, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, done.stdout
-        return done.stdout
+        assert result.returncode == 0, result.stdout
+        return result.stdout
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,6 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
 def test_stack_is_previewed_with_what_was_downloaded(road: Road, stack: str, downloads: str) -> None:
     secret = f"pulumi config set --secret kata-nodes:kubeconfig --stack {stack} && " if stack != "local" else ""
     script = f"pulumi stack init {stack} && {secret}pulumi preview --stack {stack} --non-interactive"
-    shown = road.shell(stack, script, kubeconfig("made-up"))
-    assert "to create" in shown and "error" not in shown and "Building" not in shown
-    assert [path for path in road.vendors.asked if f"/pulumi-resource-{downloads}-v" in path]
+    output = road.shell(stack, script, kubeconfig("made-up"))
+    assert "to create" in output and "error" not in output and "Building" not in output
+    assert [path for path in road.vendors.requests if f"/pulumi-resource-{downloads}-v" in path]

@@ -69,7 +69,7 @@ class Sites:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.names = sites.this_platform()
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         """Paths that were asked for."""
         self.url = ""
 
@@ -148,7 +148,7 @@ def served(folder: Path) -> Iterator[Sites]:
 
     class Handler(SimpleHTTPRequestHandler):
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-            vendors.asked.append(self.path)
+            vendors.requests.append(self.path)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
