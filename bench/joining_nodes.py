@@ -15,6 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -52,8 +55,8 @@ def unproven(plane: ControlPlane) -> int:
             return number
 
 
-def main(nodes: int) -> int:
-    """Print the figures; 1 when one of them is above its limit."""
+def main(nodes: Annotated[int, typer.Argument(min=1, help="Nodes that join.")] = 5000) -> None:
+    """What nodes that join cost the controller. Exit 1 when a figure is above its limit."""
     with tempfile.TemporaryDirectory() as folder:
         plane = ControlPlane(Path(folder) / "plane", request_rate=1000)
         with ExitStack() as ending:
@@ -93,8 +96,8 @@ def main(nodes: int) -> int:
     cost = (own - before[0]) / nodes
     most = max(peak, again[2])
     print(f"{nodes} nodes: {most:.0f} MiB (limit {MEMORY}), {1000 * cost:.1f} ms a node (limit {1000 * PER_NODE:.0f})")
-    return int(most > MEMORY or cost > PER_NODE)
+    raise typer.Exit(int(most > MEMORY or cost > PER_NODE))
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 5000))
+    typer.run(main)

@@ -6,13 +6,15 @@ prints the seconds from QEMU's start to the verdict, in turns, and the ratios of
 machine only the minima say something.
 """
 
-import argparse
 import stat
 import statistics
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated, Literal, Optional
+
+import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -49,22 +51,21 @@ def timed(plan: Plan, accel: str, nonce: str | None = None) -> tuple[float, Verd
     return seconds, verdict
 
 
-def main() -> int:
-    """Print the table; 1 when the ratio is above LIMIT."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--kernel", help="guest kernel; the one of the tests by default")
-    parser.add_argument("--runs", type=int, default=9)
-    parser.add_argument("--accel", default="tcg", choices=("tcg", "kvm"))
-    options = parser.parse_args()
-    kernel = options.kernel or str(find_kernel())
+def main(
+    kernel: Annotated[Optional[str], typer.Option(help="Guest kernel; without it the one of the tests.")] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Boots of each kind, in turns.")] = 9,
+    accel: Annotated[Literal["tcg", "kvm"], typer.Option(help="QEMU's accelerator.")] = "tcg",
+) -> None:
+    """What the ladder adds to a guest's boot. Exit 1 when the ratio of the medians is above the limit."""
+    kernel = kernel or str(find_kernel())
     nonce = new_nonce()
     append = f"console=ttyS0 quiet panic=1 reboot=k rdinit={initramfs.FIRST_PROCESS}"
     proof = Plan(find_qemu() or "qemu-system-x86_64", kernel, (initramfs.build(nonce),), None, append, 256, 1, f"{nonce} end")
     plain = replace(proof, initrd=(bare("bare-end"),), end="bare-end")
     seconds: dict[str, list[float]] = {"bare": [], "proof": []}
-    for _ in range(options.runs):
-        seconds["bare"].append(timed(plain, options.accel)[0])
-        spent, verdict = timed(proof, options.accel, nonce)
+    for _ in range(runs):
+        seconds["bare"].append(timed(plain, accel)[0])
+        spent, verdict = timed(proof, accel, nonce)
         seconds["proof"].append(spent)
         if verdict is None or not verdict.passed:
             sys.exit(f"the ladder did not pass, so its time means nothing: {verdict and verdict.message}")
@@ -73,10 +74,9 @@ def main() -> int:
         print(f"{name:6} min {min(values):6.2f} s  median {medians[name]:6.2f} s  max {max(values):6.2f} s")
     ratio = medians["proof"] / medians["bare"]
     of_minima = min(seconds["proof"]) / min(seconds["bare"])
-    runs = f"{options.runs} runs in turns"
-    print(f"ratio {ratio:.3f}, of the minima {of_minima:.3f} (limit {LIMIT}; {kernel}, {options.accel}, {runs})")
-    return 0 if ratio <= LIMIT else 1
+    print(f"ratio {ratio:.3f}, of the minima {of_minima:.3f} (limit {LIMIT}; {kernel}, {accel}, {runs} runs in turns)")
+    raise typer.Exit(0 if ratio <= LIMIT else 1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

@@ -12,6 +12,9 @@ import time
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -140,7 +143,14 @@ def soak(rounds: int) -> list[str]:
     return grown(counted)
 
 
-if __name__ == "__main__":
-    differences = soak(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS)
+def main(
+    rounds: Annotated[int, typer.Argument(min=1, help="Rounds of five runs each; about a minute a round.")] = ROUNDS,
+) -> None:
+    """What grows when a stack is made, changed, failed, cured and destroyed again and again. Exit 1 when something has."""
+    differences = soak(rounds)
     print("\n".join(["grown:", *differences]) if differences else "nothing has grown")
-    sys.exit(1 if differences else 0)
+    raise typer.Exit(1 if differences else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)

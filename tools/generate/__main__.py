@@ -1,9 +1,10 @@
 """`python -m tools.generate` writes every derived file; with --check it only says which of them are stale, and exits 1."""
 
-import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from tools.generate import errors, picture, schema, settings
 
@@ -27,19 +28,18 @@ def stale() -> dict[str, str]:
     }
 
 
-def main() -> int:
-    """Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tools.generate", description="Write what is derived from the code.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when something is stale")
-    check = parser.parse_args().check
+def main(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when something is stale.")] = False,
+) -> None:
+    """Write what is derived from the code."""
     outdated = stale()
     for name, text in outdated.items():
         print(f"{name} is stale; run make generate" if check else f"wrote {name}")
         if not check:
             (CHECKOUT / name).parent.mkdir(parents=True, exist_ok=True)
             (CHECKOUT / name).write_text(text, encoding="utf-8")
-    return 1 if check and outdated else 0
+    raise typer.Exit(1 if check and outdated else 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)
