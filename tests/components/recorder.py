@@ -30,7 +30,7 @@ STDOUT = {
     },
 }  # fmt: skip
 """What the node and local programs would answer, by the end of the resource's name."""
-FOUND = {"kubernetes:node.k8s.io/v1:RuntimeClass": {"handler": "kata-qemu"}}
+ON_THE_CLUSTER = {"kubernetes:node.k8s.io/v1:RuntimeClass": {"handler": "kata-qemu"}}
 """What lies on the cluster already, by its type."""
 
 PLUGINS: dict[str, dict[str, Any]] = {
@@ -79,7 +79,7 @@ class Recorder(mocks.Mocks):
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         """Answer a registration."""
-        outputs = FOUND.get(args.typ, {}) | args.inputs | PLUGINS.get(args.typ, {})
+        outputs = ON_THE_CLUSTER.get(args.typ, {}) | args.inputs | PLUGINS.get(args.typ, {})
         if args.typ == "tls:index/privateKey:PrivateKey":
             outputs |= {
                 "privateKeyOpenssh": f"PRIVATE-KEY-OF-{args.name}\n",

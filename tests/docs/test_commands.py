@@ -13,12 +13,12 @@ from tests.docs.blocks import Block, all_blocks, blocks
 from tests.e2e.checkout import Checkout, copy
 from tests.nightly import LONG_FORMS
 
-FOUND = all_blocks()
+BLOCKS = all_blocks()
 
 
 def at(place: str) -> pytest.MarkDecorator:
     """The blocks that run at that place."""
-    chosen = [block for block in FOUND if block.place == place]
+    chosen = [block for block in BLOCKS if block.place == place]
     return pytest.mark.parametrize("block", chosen, ids=[block.where for block in chosen])
 
 
@@ -35,8 +35,8 @@ def run(block: Block, folder: Path, environment: Mapping[str, str], seconds: flo
 
 
 def test_every_command_block_says_where_it_runs() -> None:
-    assert [block.fault for block in FOUND if block.fault] == []
-    assert any(block.place == "fast" for block in FOUND)
+    assert [block.fault for block in BLOCKS if block.fault] == []
+    assert any(block.place == "fast" for block in BLOCKS)
 
 
 @at("fast")
@@ -70,7 +70,9 @@ def test_commands_that_make_a_machine_work_in_a_clean_checkout(block: Block, tmp
 
 
 def test_commands_that_make_a_machine_are_those_of_the_local_stack_s_story() -> None:
-    commands = {line.partition("#")[0].strip() for block in FOUND if block.place == "machine" for line in block.text.splitlines()}
+    commands = {
+        line.partition("#")[0].strip() for block in BLOCKS if block.place == "machine" for line in block.text.splitlines()
+    }
     assert commands <= {"make up", "make down"}
 
 

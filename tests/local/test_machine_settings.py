@@ -9,7 +9,7 @@ import pytest
 from local import limits, machine
 from nodekit.errors import NodeError
 
-GIVEN: dict[str, Any] = {
+SETTINGS: dict[str, Any] = {
     "name": "node-1",
     "directory": "/var/lib/one",
     "disk": "/cache/disk.raw",
@@ -21,12 +21,12 @@ GIVEN: dict[str, Any] = {
 
 
 def test_whole_numbers_may_arrive_as_floats() -> None:
-    assert machine.parse(GIVEN).memoryMiB == 4096
-    assert isinstance(machine.parse(GIVEN).memoryMiB, int)
+    assert machine.parse(SETTINGS).memoryMiB == 4096
+    assert isinstance(machine.parse(SETTINGS).memoryMiB, int)
 
 
 def test_sizes_and_user_have_defaults() -> None:
-    parsed = machine.parse({key: value for key, value in GIVEN.items() if key not in ("memoryMiB", "cores")})
+    parsed = machine.parse({key: value for key, value in SETTINGS.items() if key not in ("memoryMiB", "cores")})
     assert (parsed.memoryMiB, parsed.cores, parsed.sshUser) == (4096, limits.CORES.default, "node")
 
 
@@ -54,13 +54,13 @@ def test_sizes_and_user_have_defaults() -> None:
 )
 def test_a_bad_setting_is_refused_by_its_name(key: str, value: object) -> None:
     with pytest.raises(NodeError, match=key) as caught:
-        machine.parse({**GIVEN, key: value})
+        machine.parse({**SETTINGS, key: value})
     assert caught.value.code == "bad-input"
     assert caught.value.remedy.startswith("Use ")
 
 
 def test_qemu_gets_exactly_these_arguments() -> None:
-    assert machine.qemu_command(machine.parse(GIVEN), 2222, "tcg") == [
+    assert machine.qemu_command(machine.parse(SETTINGS), 2222, "tcg") == [
         "qemu-system-x86_64",
         *("-name", "node-1", "-machine", "q35", "-nodefaults", "-no-user-config"),
         *("-accel", "tcg", "-cpu", "max,+svm,la57=off", "-smp", "1", "-m", "4096"),
@@ -79,23 +79,23 @@ def test_qemu_gets_exactly_these_arguments() -> None:
 
 
 def test_kvm_hands_the_real_processor_through() -> None:
-    command = machine.qemu_command(machine.parse(GIVEN), 2222, "kvm")
+    command = machine.qemu_command(machine.parse(SETTINGS), 2222, "kvm")
     assert [command[command.index(option) + 1] for option in ("-accel", "-cpu", "-smp")] == ["kvm", "host", "2"]
     assert "nohz" not in command[command.index("-append") + 1]
 
 
 def test_a_comma_in_a_path_adds_no_option() -> None:
-    command = machine.qemu_command(machine.parse({**GIVEN, "directory": "/a,readonly=on"}), 2222, "tcg")
+    command = machine.qemu_command(machine.parse({**SETTINGS, "directory": "/a,readonly=on"}), 2222, "tcg")
     assert "if=none,id=disk,format=qcow2,discard=unmap,file=/a,,readonly=on/disk.qcow2" in command
 
 
 def test_the_ssh_port_is_open_to_this_machine_only() -> None:
-    command = machine.qemu_command(machine.parse(GIVEN), 2222, "tcg")
+    command = machine.qemu_command(machine.parse(SETTINGS), 2222, "tcg")
     assert [part for part in command if "hostfwd" in part] == ["user,id=net,hostfwd=tcp:127.0.0.1:2222-:22"]
 
 
 def test_the_seed_holds_the_keys_with_the_owners_that_sshd_insists_on() -> None:
-    packed = machine.seed(machine.parse(GIVEN), b"private", b"public", b"login")
+    packed = machine.seed(machine.parse(SETTINGS), b"private", b"public", b"login")
     assert len(packed) % 512 == 0
     with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
         seen = {entry.name: (entry.uid, entry.gid, entry.mode) for entry in tar}

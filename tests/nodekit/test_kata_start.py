@@ -119,7 +119,7 @@ BASES = {
     ("rust", "qemu"): RUST_QEMU,
     ("rust", "firecracker"): RUST_FC,
 }
-THERE = File("file", executable=True, size=64 << 20)
+PRESENT = File("file", executable=True, size=64 << 20)
 
 
 def reader(
@@ -145,7 +145,7 @@ def leaves(table: dict[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str
 
 def causes(configuration: Configuration, files: dict[str, File] | None = None, **machine: Any) -> list[str]:
     """Each refusal's cause, every file being there but those that `files` describe; each has a remedy."""
-    facts = {path: (files or {}).get(path, THERE) for path in kata_start.paths(configuration)}
+    facts = {path: (files or {}).get(path, PRESENT) for path in kata_start.paths(configuration)}
     refused = kata_start.refusals(configuration, Machine(facts, **machine))
     assert all(refusal.cause and refusal.remedy for refusal in refused)
     return [refusal.cause for refusal in refused]
@@ -391,7 +391,7 @@ def test_firecracker_with_the_rust_runtime_has_limits_of_its_own() -> None:
         "no initrd"
         in kata_start.refusals(
             reader(changed(changed(RUST_FC, "image", None), "initrd", '"/i"'), "rust", "firecracker"),
-            Machine(dict.fromkeys(["/opt/kata/bin/firecracker", "/opt/kata/bin/jailer", "/i"], THERE) | {KERNEL: THERE}),
+            Machine(dict.fromkeys(["/opt/kata/bin/firecracker", "/opt/kata/bin/jailer", "/i"], PRESENT) | {KERNEL: PRESENT}),
         )[0].remedy
     )
 

@@ -14,7 +14,13 @@ from nodekit.rules.kata import guest_memory
 from tests.nodekit.kata_release import archive, served, tree
 
 ALL = {"vhost_vsock": True, "vhost_net": True, "tun": True}
-SAID = {"kvm_amd": "", "kvm_intel": "modprobe: Operation not supported", "vhost_vsock": "", "vhost_net": "", "tun": ""}
+MODPROBE_ANSWERS = {
+    "kvm_amd": "",
+    "kvm_intel": "modprobe: Operation not supported",
+    "vhost_vsock": "",
+    "vhost_net": "",
+    "tun": "",
+}
 MODULES = ["kvm_amd", "vhost_vsock", "vhost_net", "tun"]
 
 
@@ -30,12 +36,12 @@ MODULES = ["kvm_amd", "vhost_vsock", "vhost_net", "tun"]
 )
 def test_what_is_missing_is_named(devices: Presence, code: str, words: str) -> None:
     with pytest.raises(NodeError) as caught:
-        refuse_missing("n1", devices, SAID)
+        refuse_missing("n1", devices, MODPROBE_ANSWERS)
     assert caught.value.code == code and words in caught.value.message and "n1" in caught.value.message
 
 
 def test_a_whole_node_is_refused_nothing() -> None:
-    refuse_missing("n1", Presence("svm", True, ALL), SAID)
+    refuse_missing("n1", Presence("svm", True, ALL), MODPROBE_ANSWERS)
 
 
 def builtin(root: Path, text: str) -> None:

@@ -28,7 +28,7 @@ OWN = {"details", "remedy"}
 """Arguments of an error that are no values of its remedy."""
 RAISING = {"NodeError": 2, "remedy_for": 1, "refusal": 2}
 """What takes a code, and the place of the case among its arguments."""
-SAID = re.compile(r'"(?:[^"]*\. )?([^".][^"]*?)\.? \[([a-z0-9-]+)\]"')
+REMEDY_IN_SCRIPT = re.compile(r'"(?:[^"]*\. )?([^".][^"]*?)\.? \[([a-z0-9-]+)\]"')
 """A remedy with its code in a shell script."""
 
 
@@ -69,7 +69,7 @@ def words() -> set[str]:
 def in_scripts() -> Iterator[tuple[str, str, str]]:
     """Script, code and remedy of each failure that a shell script reports."""
     for path in SCRIPTS:
-        for remedy, code in SAID.findall(path.read_text()):
+        for remedy, code in REMEDY_IN_SCRIPT.findall(path.read_text()):
             yield path.name, code, remedy
 
 

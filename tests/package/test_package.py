@@ -201,13 +201,13 @@ def resolved(value: Any) -> Any:
     return asyncio.run(inside())
 
 
-ONE = {"hostKey": "A", "sshPort": 22.0}
+MACHINE = {"hostKey": "A", "sshPort": 22.0}
 
 
 def test_outputs_of_other_resources_reach_components_under_pythons_names() -> None:
     def value() -> Any:
         out = pulumi.Output.from_input
-        return arguments(machines=out([ONE]), first=out(ONE), count=out(2.0), plain=True)
+        return arguments(machines=out([MACHINE]), first=out(MACHINE), count=out(2.0), plain=True)
 
     machine = {"host_key": "A", "ssh_port": 22}
     assert resolved(value) == {"machines": [machine], "first": machine, "count": 2, "plain": True}
@@ -216,7 +216,7 @@ def test_outputs_of_other_resources_reach_components_under_pythons_names() -> No
 def test_parts_that_are_outputs_reach_components_too() -> None:
     def value() -> Any:
         out = pulumi.Output.from_input
-        return arguments(machines=[out(ONE)], first={**ONE, "sshPort": out(22.0)}, count=2.0, plain=True)
+        return arguments(machines=[out(MACHINE)], first={**MACHINE, "sshPort": out(22.0)}, count=2.0, plain=True)
 
     machine = {"host_key": "A", "ssh_port": 22}
     assert resolved(value) == {"machines": [machine], "first": machine, "count": 2, "plain": True}
@@ -224,7 +224,7 @@ def test_parts_that_are_outputs_reach_components_too() -> None:
 
 def test_plain_argument_that_is_an_output_is_refused() -> None:
     def value() -> Any:
-        return arguments(machines=[], first=ONE, count=1.0, plain=pulumi.Output.from_input(False))
+        return arguments(machines=[], first=MACHINE, count=1.0, plain=pulumi.Output.from_input(False))
 
     with pytest.raises(InputPropertyError) as caught:
         resolved(value)
@@ -234,8 +234,8 @@ def test_plain_argument_that_is_an_output_is_refused() -> None:
 def test_objects_in_lists_reach_programs_under_the_schemas_names() -> None:
     provider = package.PackageProvider([Machines], package.NAME)
 
-    class Made:
+    class Component:
         machines = ({"host_key": "A", "ssh_port": 22},)
 
-    state = provider.get_state(Made(), provider._component_defs["Machines"])  # type: ignore[arg-type]
+    state = provider.get_state(Component(), provider._component_defs["Machines"])  # type: ignore[arg-type]
     assert state == {"machines": [{"hostKey": "A", "sshPort": 22}]}
