@@ -269,7 +269,7 @@ def doctor(stack: Stack = None) -> None:
             faults += bool(finding.cure)
             shown.write(
                 shown.text(
-                    f"{'FAULT' if finding.cure else 'ok':<5}  {finding.subject}: {finding.what}", "red" if finding.cure else ""
+                    f"{'FAULT' if finding.cure else 'ok':<5}  {finding.subject}: {finding.message}", "red" if finding.cure else ""
                 )
             )
             if finding.cure:

@@ -31,7 +31,7 @@ class Finding:
     """One line of the report; without a cure it is as it should be."""
 
     subject: str
-    what: str
+    message: str
     cure: str = ""
 
 

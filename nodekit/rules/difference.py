@@ -32,7 +32,7 @@ class Difference:
 
     kind: str
     """One of KINDS."""
-    what: str
+    message: str
     """One sentence."""
     verb: str
     """The verb of the node program that puts it right."""
@@ -44,7 +44,7 @@ class Difference:
 
     def as_dict(self) -> dict[str, object]:
         """The form in a result document."""
-        return {"kind": self.kind, "what": self.what, "verb": self.verb, "file": self.file, "diff": self.diff}
+        return {"kind": self.kind, "what": self.message, "verb": self.verb, "file": self.file, "diff": self.diff}
 
 
 def of_file(kind: str, message: str, verb: str, path: str, desired: bytes, now: bytes | None) -> Difference:

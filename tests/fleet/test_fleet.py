@@ -165,7 +165,9 @@ def test_a_setting_newer_than_the_proof_is_named(story: Story) -> None:
     assert [difference.kind for difference in host.differences] == ["setting"]
     deployment["resources"] = [resource for resource in deployment["resources"] if not resource["urn"].endswith("-n1-proof")]
     (host,) = hosts.of(deployment)
-    assert [difference.what for difference in host.differences] == ["the stack holds no proof of it: the last run ended before"]
+    assert [difference.message for difference in host.differences] == [
+        "the stack holds no proof of it: the last run ended before"
+    ]
 
 
 def test_a_host_that_cannot_be_reached_is_a_row_with_its_cause_and_the_others_are_measured(
