@@ -24,7 +24,7 @@ def main() -> int:
     with booted(image(), program()) as node:
         verbs = {"kata": node.kata(), "docker": node.docker()}
         for verb, state in verbs.items():
-            node.done(verb, state)
+            node.succeed(verb, state)
         enter = node.command("python3", "-I")
         load = ["-c", f"import sys; sys.path.insert(0, {PROGRAM!r}); import tomlkit"]
         runs: dict[str, tuple[list[str], str]] = {
@@ -36,7 +36,7 @@ def main() -> int:
         for _ in range(ROUNDS):
             for name, run in runs.items():
                 fastest[name] = min(fastest[name], seconds(*run))
-        assert all(node.done(verb, state)["changed"] is False for verb, state in verbs.items())
+        assert all(node.succeed(verb, state)["changed"] is False for verb, state in verbs.items())
     measure = fastest["python3 and tomlkit"]
     for name, value in fastest.items():
         print(f"{name:20} {value * 1000:6.1f} ms   {value / measure:5.2f}")
