@@ -77,7 +77,7 @@ async def _measure(hosts: Sequence[Host], seconds: float, report: Callable[[Meas
 
     async def measured_host(host: Host) -> Measured:
         async with places:
-            measured = await _one(pool, host, program, seconds)
+            measured = await _measured(pool, host, program, seconds)
         report(measured)
         return measured
 
@@ -96,7 +96,7 @@ def _jumps(config: Path) -> bool:
     return re.search(r"^\s*(proxyjump|proxycommand|include)\b", text, re.MULTILINE | re.IGNORECASE) is not None
 
 
-async def _one(pool: Pool, host: Host, program: bytes, seconds: float) -> Measured:
+async def _measured(pool: Pool, host: Host, program: bytes, seconds: float) -> Measured:
     begin = time.monotonic()
     sent = False
     connection: Connection | None = None

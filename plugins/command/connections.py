@@ -245,7 +245,7 @@ class _Client(asyncssh.SSHClient):
     def __init__(self, login: Login, host_key: asyncssh.SSHKey | None) -> None:
         self._login = login
         self._host_key = host_key
-        self._asked = False
+        self._password_requested = False
         self.presented: asyncssh.SSHKey | None = None
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
@@ -254,9 +254,9 @@ class _Client(asyncssh.SSHClient):
 
     def kbdint_auth_requested(self) -> str | None:
         # Once only: the library asks again after each refusal.
-        if self._login.password is None or self._asked:
+        if self._login.password is None or self._password_requested:
             return None
-        self._asked = True
+        self._password_requested = True
         return ""
 
     def kbdint_challenge_received(

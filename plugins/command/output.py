@@ -25,7 +25,7 @@ class Output:
 
     def __init__(self, logging: str | None, show: Callable[[str], Awaitable[None]]) -> None:
         """`logging` is the resource's input of that name, None for its default; `show` takes one clean line."""
-        self._shown = {"stdout", "stderr"} if logging in (None, "stdoutAndStderr") else {logging}
+        self._logged = {"stdout", "stderr"} if logging in (None, "stdoutAndStderr") else {logging}
         self._show = show
         self._streams = {"stdout": bytearray(), "stderr": bytearray()}
         self._partial = {"stdout": b"", "stderr": b""}
@@ -40,7 +40,7 @@ class Output:
         """
         self._streams[stream] += data
         self._remember(data)
-        if stream in self._shown:
+        if stream in self._logged:
             *lines, rest = (self._partial[stream] + data).split(b"\n")
             while len(rest) > LINE_LIMIT:
                 lines.append(rest[:LINE_LIMIT])

@@ -235,9 +235,9 @@ class Walk(RuleBasedStateMachine):
             self.before.machine.packages = now.machine.packages
         if "preflight" in ended:
             self.before.machine.modules = now.machine.modules
-        self._take(now, lambda path: _journal_of(path) in ended and not path.startswith("/opt"))
+        self._adopt(now, lambda path: _journal_of(path) in ended and not path.startswith("/opt"))
 
-    def _take(self, now: Snapshot, which: Callable[[str], bool]) -> None:
+    def _adopt(self, now: Snapshot, which: Callable[[str], bool]) -> None:
         """Have some files count as they are now."""
         kept = {path: content for path, content in self.before.files.items() if not which(path)}
         self.before.files = kept | {path: content for path, content in now.files.items() if which(path)}
