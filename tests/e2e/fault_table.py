@@ -106,11 +106,11 @@ def _full(name: str, folder: str, cause: str, stage: str, code: str, *says: str,
 TREES = "/boot /etc /home /opt /root /srv /usr /var"
 
 
-def _read_only(name: str, made: str, stage: str, code: str, *says: str, at: str = "", settled: bool = False) -> Fault:
+def _read_only(name: str, cause: str, stage: str, code: str, *says: str, at: str = "", settled: bool = False) -> Fault:
     # Mounts of their own, since nothing that has a file open for writing keeps those from being read-only.
     script = f"for tree in {TREES}; do mount --bind $tree $tree; mount -o remount,bind,ro $tree; done"
     undo = f"for tree in {TREES}; do umount -l $tree; done"
-    return Fault(name, made, stage, lambda story: story.shell(script, undo), says, code, at=at, settled=settled)
+    return Fault(name, cause, stage, lambda story: story.shell(script, undo), says, code, at=at, settled=settled)
 
 
 WHOLE_DISK = "mount -o remount,size=$(($(df -k --output=used /mnt | tail -1) + 64))k /mnt"

@@ -250,8 +250,8 @@ def test_a_node_of_another_stack_is_neither_taken_nor_undone(node: Node) -> None
 
 def test_a_node_that_its_stack_renames_is_not_undone(node: Node) -> None:
     def installed(*owner: str) -> list[str]:
-        done = node.run(".kata-nodes.pyz", node.target, node.digest, *owner)
-        assert done.returncode == 0, done.stderr
+        result = node.run(".kata-nodes.pyz", node.target, node.digest, *owner)
+        assert result.returncode == 0, result.stderr
         return (node.root / "lib" / "kata-nodes" / "names").read_text().split()
 
     assert installed("project/stack", "old") == ["old"]

@@ -75,9 +75,9 @@ def test_others_are_refused_by_what_was_seen(tmp_path: Path, text: str, seen: st
 def test_a_login_that_can_store_nothing_is_named_before_the_upload_fails_without_a_word(
     tmp_path: Path, options: str, words: str
 ) -> None:
-    done = run(tmp_path, "ID=debian\nVERSION_ID=12\n", f'mount -t tmpfs -o {options} home "$HOME"')
-    assert done.returncode == 1 and done.stdout == ""
-    assert f"cannot be written: {words}, and nothing was changed" in done.stderr and "[file-unwritable]" in done.stderr
+    result = run(tmp_path, "ID=debian\nVERSION_ID=12\n", f'mount -t tmpfs -o {options} home "$HOME"')
+    assert result.returncode == 1 and result.stdout == ""
+    assert f"cannot be written: {words}, and nothing was changed" in result.stderr and "[file-unwritable]" in result.stderr
     assert run(tmp_path, "ID=debian\nVERSION_ID=12\n").returncode == 0
     assert [file.name for file in tmp_path.iterdir()] == ["os-release"]
 
