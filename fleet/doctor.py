@@ -1,6 +1,7 @@
 """Looks whether this machine can work with the stack: each thing is as it should be, or comes with its cure."""
 
 import importlib.util
+import json
 import os
 import shutil
 import socket
@@ -96,7 +97,7 @@ def _engine() -> list[Finding]:
         return [Finding("pulumi", "not on PATH", "Install it, or start this by tools/kata-nodes, which brings its own")]
     try:
         findings = [Finding("pulumi", f"{engine.answer('version').strip()} at {shutil.which('pulumi')}")]
-        user = engine.ask("whoami")
+        user = engine.ask("whoami", "--json")
         plugins = engine.answer("plugin", "ls")
     except FleetError as error:
         return [Finding("pulumi", str(error), "Repair or reinstall it")]
@@ -106,10 +107,27 @@ def _engine() -> list[Finding]:
             *findings,
             Finding("login", message, "Log in: pulumi login, or pulumi login file://FOLDER; or set PULUMI_ACCESS_TOKEN"),
         ]
-    findings.append(Finding("login", printable(user.stdout.decode(errors="replace").strip(), 80)))
+    login = json.loads(user.stdout)
+    findings.append(Finding("login", printable(f"{login.get('user')} at {login.get('url')}", 200)))
+    findings += _damaged_states(str(login.get("url", "")))
     command = "command" in plugins.split() or any(part.name.startswith("pulumi-resource-command") for part in _path())
     cure = "" if command else "pulumi install, or start this by tools/kata-nodes, which brings a stand-in"
     return [*findings, Finding("plugins", f"the command plugin is {'' if command else 'not '}installed", cure)]
+
+
+def _damaged_states(url: str) -> list[Finding]:
+    """States in a backend of files that the engine can no longer read, because it was killed as it wrote what lies beside them.
+
+    It empties that file first (gocloud.dev, fileblob, setAttrs), and says only `failed to load checkpoint: EOF`.
+    """
+    if not url.startswith("file://"):
+        return []
+    stacks = Path(url.removeprefix("file://").partition("?")[0]).expanduser() / ".pulumi" / "stacks"
+    empty = [file for file in sorted(stacks.rglob("*.json.attrs")) if file.stat().st_size == 0]
+    return [
+        Finding("state", f"{file} is empty, since the engine was killed as it wrote it: the stack cannot be read", f"rm {file}")
+        for file in empty
+    ]
 
 
 def _path() -> Iterator[Path]:

@@ -122,6 +122,7 @@ CATALOGUE: dict[str, Failure] = {
         {
             "disk": "Check the file and its disk",
             "loop": "Remove the loop",
+            "named": "Correct the path where it is named",
             "configured": "Correct {key} in Kata's configuration",
             "root": "Run the program as root",
             "proc": "Mount /proc on the node",

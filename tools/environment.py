@@ -180,6 +180,10 @@ def own_backend() -> dict[str, str]:
     STATE.mkdir(mode=0o700, exist_ok=True)
     STATE.chmod(0o700)
     (STATE / "backend").mkdir(exist_ok=True)
+    # The engine empties this file before it writes it (gocloud.dev, fileblob): killed in between, it never reads its state again.
+    for attributes in (STATE / "backend").rglob("*.json.attrs"):
+        if attributes.stat().st_size == 0:
+            attributes.unlink()
     say(f"Stack {OWN_BACKEND} keeps its state in this checkout ({STATE / 'backend'}), apart from your Pulumi login.")
     settings = {"PULUMI_BACKEND_URL": f"file://{STATE / 'backend'}"}
     if not {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"} & set(os.environ):

@@ -9,9 +9,10 @@ import shutil
 import signal
 import struct
 import subprocess
+import tempfile
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -153,7 +154,7 @@ def _wait_for_locks(root: Path, lock_timeout: float) -> None:
         time.sleep(0.5)
 
 
-def _follow(argv: Sequence[str], timeout: float) -> Finished:
+def _follow(argv: Sequence[str], timeout: float, temporary: str = "") -> Finished:
     """Run `argv` to its end and say its telling lines as they come; raises NodeError `command-timeout`,
     `command-output-too-long` or `tool-missing`.
 
@@ -171,7 +172,7 @@ def _follow(argv: Sequence[str], timeout: float) -> Finished:
                 stdin=subprocess.DEVNULL,
                 stdout=writer,
                 stderr=writer,
-                env=_environment(),
+                env={**_environment(), "TMPDIR": temporary} if temporary else _environment(),
                 start_new_session=True,
                 pass_fds=(reader,),
             )
@@ -249,13 +250,16 @@ def _case(text: str, otherwise: str) -> str:
     return otherwise
 
 
-def _locked_run(root: Path, argv: Sequence[str], lock_timeout: float, timeout: float) -> Finished:
-    """Run a program that takes apt's locks; another program that is quicker to take them is waited for."""
+def _locked_run(root: Path, argv: Sequence[str], lock_timeout: float, timeout: float, temporary: str = "") -> Finished:
+    """Run a program that takes apt's locks; another program that is quicker to take them is waited for.
+
+    `temporary` is the folder of its temporary files, the system's where it is empty.
+    """
     end = time.monotonic() + lock_timeout
     while True:
         left = max(0.0, end - time.monotonic())
         _wait_for_locks(root, left)
-        result = _follow([*argv], timeout)
+        result = _follow([*argv], timeout, temporary)
         if result.code == 0 or not _LOCKED.search(result.stdout):
             return result
         if time.monotonic() >= end:
@@ -286,6 +290,25 @@ def settle(root: Path, lock_timeout: float) -> None:
     reach("packages-settled")
 
 
+@contextmanager
+def _temporary_folder() -> Iterator[str]:
+    """A folder for apt's temporary files; an empty string where none can be made, so that apt says why.
+
+    apt ends the method that verifies a signature whether or not it has removed the source's key from there by then: with 3.0.4
+    about one refresh in two leaves it behind. The method runs as another user, _apt.
+    """
+    try:
+        folder = tempfile.mkdtemp(prefix="kata-nodes-")
+    except OSError:
+        yield ""
+        return
+    try:
+        Path(folder).chmod(0o1777)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def refresh(root: Path, source: str, lock_timeout: float) -> None:
     """Read the index of one sources file (a path on the node), so that no other, broken source matters.
 
@@ -294,7 +317,8 @@ def refresh(root: Path, source: str, lock_timeout: float) -> None:
     argv = ["apt-get", "update", "-o", f"Dir::Etc::sourcelist={root / source.lstrip('/')}", "-o", "Dir::Etc::sourceparts=-"]
     # Without List-Cleanup=0 apt would delete the indices of all other sources; a failed download is otherwise exit code 0.
     argv += ["-o", "APT::Get::List-Cleanup=0", "-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=2"]
-    result = _locked_run(root, argv, lock_timeout, UPDATE_TIMEOUT)
+    with _temporary_folder() as folder:
+        result = _locked_run(root, argv, lock_timeout, UPDATE_TIMEOUT, folder)
     if result.code != 0 or re.search(r"^(Err:|W: Failed to fetch)", result.stdout, re.MULTILINE):
         wrong_clock = re.search(r"^E: Release file .* is (not valid yet|expired)", result.stdout, re.MULTILINE)
         raise NodeError(

@@ -98,7 +98,8 @@ def resolve(root: Path, path: str, *, last: bool = True) -> str:
     """The path on the node with every symbolic link followed, absolute targets taken under `root`.
 
     With `last` false the final component is not followed. What does not exist yet is kept as it is named.
-    Raises NodeError `file-unreadable` for a loop of links and `bad-input` for a path that is not absolute.
+    Raises NodeError `file-unreadable` for a loop of links, or where the system cannot look (a name that is too long), and
+    `bad-input` for a path that is not absolute.
     """
     if not path.startswith("/"):
         raise NodeError("bad-input", f"{path!r} is not an absolute path", expected="an absolute path")
@@ -111,7 +112,11 @@ def resolve(root: Path, path: str, *, last: bool = True) -> str:
             resolved = resolved[:-1]
             continue
         location = physical(root, "/".join([*resolved, part]))
-        if (last or todo) and location.is_symlink():
+        try:
+            followed = (last or todo) and location.is_symlink()
+        except OSError as error:
+            raise NodeError("file-unreadable", f"{path[:200]} cannot be looked at: {error.strerror}", "named") from None
+        if followed:
             links += 1
             if links > MAX_LINKS:
                 raise NodeError("file-unreadable", f"{path} is a loop of symbolic links", "loop")

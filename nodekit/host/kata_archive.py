@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nodekit.errors import NodeError
@@ -215,9 +215,10 @@ def _clear(work: Path) -> None:
     if work.exists():
         shutil.rmtree(work, ignore_errors=True)
         reach("leftovers-removed")
-    if work.parent.name == Path(STATE_FOLDER).name and work.parent.exists() and not any(work.parent.iterdir()):
-        work.parent.rmdir()
-        reach("folder-removed")
+    if work.parent.name == Path(STATE_FOLDER).name:
+        with suppress(OSError):  # something else is in it, or it is not there: both are right
+            work.parent.rmdir()
+            reach("folder-removed")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Read the files in which Docker, containerd and CRI-O say how they start Kata."""
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,3 +76,7 @@ def _matching(root: Path, pattern: str) -> list[str]:
         return [f"/{path.relative_to(root)}" for path in sorted(root.glob(pattern.lstrip("/")))]
     except ValueError:  # no pattern that Python knows, such as one with ** within a name
         return []
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # no file has such a name
+            return []
+        raise NodeError("file-unreadable", f"What {pattern} stands for cannot be read: {error.strerror}", "disk") from None

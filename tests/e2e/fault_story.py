@@ -244,11 +244,24 @@ class Story:
         """What the engine itself tells a person to do about the lock that a killed run left."""
         self.checkout.pulumi("cancel", "--yes", STACK)
 
+    def state_attributes(self) -> Path:
+        """What the engine's backend of files keeps beside the stack's state."""
+        (file,) = self.checkout.folder.glob(f".state/backend/.pulumi/stacks/*/{STACK}.json.attrs")
+        return file
+
+    def repair_state(self) -> None:
+        """Remove that file where a kill left it empty, as the documents and `kata-nodes doctor` tell a person to."""
+        file = self.state_attributes()
+        if file.stat().st_size == 0:
+            file.unlink()
+
     # the host
 
-    def forget_halves(self) -> None:
-        """Remove the halves of files with which apt would go on where an earlier fault stopped it."""
-        self.host.node.ask("sh", "-c", "rm -f /var/lib/apt/lists/partial/* /var/cache/apt/archives/partial/*")
+    def forget_downloads(self) -> None:
+        """Remove what apt would not download again: the site's index, and halves where an earlier fault stopped it."""
+        self.host.node.ask(
+            "sh", "-c", "rm -f /var/lib/apt/lists/packages.test* /var/lib/apt/lists/partial/* /var/cache/apt/archives/partial/*"
+        )
 
     def look(self) -> Look:
         """The host, once nothing that was left running there changes it."""

@@ -122,6 +122,7 @@ NODE_LOCK = (
 
 def _engine_killed(stage: str, at: str, each_change: bool = False) -> Fault:
     def cure(story: Story) -> None:
+        story.repair_state()
         story.unlock()
         story.cure()
 
@@ -259,6 +260,13 @@ FAULTS: tuple[Fault, ...] = (
         "two stacks on one node", "`pulumi up` of another stack while the first is up", "program",
         lambda story: story.other_stack_up(), ("node of the stack", "Destroy that stack first"), "node-taken",
         reported_by="the second run", ends=0, settled=True, cure="destroy one of them",
+    ),
+    Fault(
+        "engine killed as it writes the state",
+        "the .json.attrs beside the state in a backend of files is empty, as the engine leaves it for a moment", "engine",
+        lambda story: story.state_attributes().write_bytes(b""), ("failed to load checkpoint", "EOF"), ends=255,
+        act=lambda story: story.repair_state(), settled=True,
+        cure="`rm` that file, which `kata-nodes doctor` names; `make up` does it for stack `local`",
     ),
     Fault(
         "host renamed in the stack", "its name changes in the stack's file while the stack is up, and then back", "program",

@@ -208,6 +208,12 @@ def test_doctor_finds_this_machine_well_and_a_fault_in_the_stacks_file(story: St
     story.checkout.environment["SSH_AUTH_SOCK"] = str(story.checkout.folder / "nobody")
     output = story.run("doctor", STACK, status=1)
     assert "FAULT  ssh agent" in output and f"Pulumi.{STACK}.yaml is valid" in output and "1 nodes, each proven" in output
+    (attributes,) = story.checkout.folder.glob(f".state/backend/.pulumi/stacks/*/{STACK}.json.attrs")
+    kept = attributes.read_bytes()
+    attributes.write_bytes(b"")  # as the engine leaves it when it is killed while it writes
+    output = story.run("doctor", STACK, status=1)
+    assert "FAULT  state" in output and f"rm {attributes}" in " ".join(output.split())
+    attributes.write_bytes(kept)
     file = story.checkout.folder / "stacks" / f"Pulumi.{STACK}.yaml"
     file.write_text(file.read_text().replace("kata-nodes:docker", "kata-nodes:dokcer"))
     story.run("doctor", STACK, status=1)

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import traceback
@@ -157,7 +158,7 @@ class Programs:
             raise NodeError("command-failed", f"{name} ended with exit code {answer[1]}: {answer[0]}")
         return Finished(answer[1], answer[0], answer[0] if answer[1] else "")
 
-    def follow(self, argv: Sequence[str], timeout: float) -> Finished:
+    def follow(self, argv: Sequence[str], timeout: float, temporary: str = "") -> Finished:
         """Stands for `apt._follow`: what has begun ends, whatever becomes of the verb."""
         name, *words = argv
         if name == "apt-get" and "update" in words:
@@ -382,7 +383,7 @@ def _child(
     apt.run = host_docker.run = modules.run = programs.run  # type: ignore[assignment]
     apt._follow = programs.follow
     apt.lock_holder = lambda _: "process 812 (unattended-upgr)" if "lock" in programs.load().broken else None
-    apt.shutil = SimpleNamespace(which=lambda name: None)  # type: ignore[assignment]
+    apt.shutil = SimpleNamespace(which=lambda name: None, rmtree=shutil.rmtree)  # type: ignore[assignment]
     apt.time = host_docker.time = _Clock()  # type: ignore[assignment]
     host_docker._get = programs.get
     host_docker.HEALTH_TIMEOUT = 1.0

@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -120,6 +121,18 @@ def test_what_apt_printed_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     on_path(tmp_path / "bin", monkeypatch, "apt-get", "seq 100000; echo err >/dev/stderr; exit 7")
     result = apt._follow(["apt-get"], 30.0)
     assert (result.code, result.stdout) == (7, "".join(f"{number}\n" for number in range(1, 100001)) + "err\n")
+
+
+def test_keys_that_apt_leaves_among_its_temporary_files_go_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_path(tmp_path / "bin", monkeypatch, "apt-get", f'stat -c %a "$TMPDIR" >>{tmp_path}/modes; touch "$TMPDIR/apt-key.1.asc"')
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = set(tmp_path.rglob("*"))
+    apt.refresh(tmp_path, "/etc/apt/sources.list.d/kata-nodes-docker.sources", 1.0)
+    assert {path.name for path in set(tmp_path.rglob("*")) - before} == {"modes"}
+    assert (tmp_path / "modes").read_text() == "1777\n"  # its methods are another user
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    apt.refresh(tmp_path, "/etc/apt/sources.list.d/kata-nodes-docker.sources", 1.0)  # apt itself says what is wrong there
 
 
 def test_the_refusal_says_what_was_printed_and_what_to_do() -> None:

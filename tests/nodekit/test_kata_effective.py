@@ -579,6 +579,20 @@ def test_who_starts_kata_is_told_with_every_way_to_say_so(tmp_path: Path) -> Non
     assert "containerd handler kata-a" not in [launcher.name for launcher in surveyed(tmp_path).launchers]
 
 
+@pytest.mark.parametrize("name", ["9" * 300 + "/*.toml", "9" * 5000 + "*"], ids=["folder", "path"])
+def test_a_pattern_of_names_that_no_file_can_have_imports_nothing(tmp_path: Path, name: str) -> None:
+    put(tmp_path, ETC, setting("x"))
+    main = f'version = 2\nimports = ["{name}"]\n' + handler("kata-a", "/a.toml").replace("version = 2\n", "")
+    put(tmp_path, "/etc/containerd/config.toml", main)
+    assert [launcher.name for launcher in surveyed(tmp_path).launchers] == ["containerd handler kata-a"]
+
+
+def test_a_name_that_no_file_can_have_is_noted(tmp_path: Path) -> None:
+    put(tmp_path, ETC, setting("x"))
+    put(tmp_path, "/etc/containerd/config.toml", f'version = 2\nimports = ["{"9" * 300}.toml"]\n')
+    assert any("9 cannot be looked at: File name too long" in note for note in surveyed(tmp_path).notes)
+
+
 def test_what_a_person_should_know_is_a_note(tmp_path: Path) -> None:
     put(tmp_path, ETC, setting("partial"))
     for name in ("50-a.toml", "50-a.toml.bak", ".60-b.toml.swp", "70-c~"):

@@ -558,3 +558,17 @@ def test_a_disk_that_takes_nothing_from_any_write_on_is_told_and_leads_back(kind
             node.restore()
         finally:
             node.teardown()
+
+
+@pytest.mark.parametrize("kind", sorted(DISK))
+def test_a_disk_that_takes_nothing_from_any_write_of_restore_on_is_told_and_leads_back(kind: str) -> None:
+    for write in range(1, 40, 2):
+        node = Walk()
+        try:
+            node.begin(None, None, False)
+            node.apply(PINNED)
+            node.restore_with_a_fault(Fault(kind, write, "/"))
+            node.cure()
+            node.restore()
+        finally:
+            node.teardown()

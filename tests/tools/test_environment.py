@@ -168,6 +168,12 @@ def test_only_stack_local_keeps_its_state_in_the_checkout_and_says_so(clone: Clo
     assert f"PULUMI_CONFIG_PASSPHRASE_FILE={clone.folder / '.state' / 'passphrase'}\n" in result.stdout
     assert f"Stack local keeps its state in this checkout ({backend}), apart from your Pulumi login." in result.stderr
     assert "login" not in clone.shell("bash", "staging").stderr
+    attributes = [backend / "stacks" / name for name in ("killed.json.attrs", "well.json.attrs")]
+    attributes[0].parent.mkdir()
+    for file, content in zip(attributes, ("", "{}"), strict=True):
+        file.write_text(content)
+    clone.shell("bash", "local")
+    assert [file.exists() for file in attributes] == [False, True]  # the first would keep the engine from its state for ever
 
 
 def test_backend_of_stack_local_is_not_left_to_the_next_stack(clone: Clone) -> None:
