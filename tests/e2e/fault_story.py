@@ -249,6 +249,11 @@ class Story:
         (file,) = self.checkout.folder.glob(f".state/backend/.pulumi/stacks/*/{STACK}.json.attrs")
         return file
 
+    def empty_attributes(self) -> None:
+        """Leave that file as a kill can leave it, until the cure."""
+        self.state_attributes().write_bytes(b"")
+        self._undo.append(self.repair_state)
+
     def repair_state(self) -> None:
         """Remove that file where a kill left it empty, as the documents and `kata-nodes doctor` tell a person to."""
         file = self.state_attributes()
@@ -258,10 +263,9 @@ class Story:
     # the host
 
     def forget_downloads(self) -> None:
-        """Remove what apt would not download again: the site's index, and halves where an earlier fault stopped it."""
-        self.host.node.ask(
-            "sh", "-c", "rm -f /var/lib/apt/lists/packages.test* /var/lib/apt/lists/partial/* /var/cache/apt/archives/partial/*"
-        )
+        """Remove what apt would not download again, whole or the half with which it would go on where a fault stopped it."""
+        lists, archives = "/var/lib/apt/lists", "/var/cache/apt/archives"
+        self.host.node.ask("sh", "-c", f"rm -f {lists}/packages.test* {lists}/partial/* {archives}/*.deb {archives}/partial/*")
 
     def look(self) -> Look:
         """The host, once nothing that was left running there changes it."""

@@ -84,7 +84,7 @@ def strike(story: Story, fault: Fault) -> tuple[Ended, Measured]:
         assert words in printed, (words, printed[-3000:])
     assert not fault.code or f"[{fault.code}]" in printed, printed[-3000:]
     assert "Traceback" not in ended.printed, ended.printed[-3000:]
-    if fault.command == "up" and fault.ends == 1:
+    if fault.stage in MIDDLE and fault.ends == 1:
         assert f"nodes-n1-{fault.stage} " in ended.printed, ended.printed[-3000:]
     return ended, Measured(fault.code, seconds, line if fault.says else "nothing: it is not needed")
 
