@@ -181,7 +181,9 @@ class Kubelet:
     def start(self) -> None:
         """Start containerd and the kubelet, wait for the node to be Ready, and have the verb `kata` register the handler."""
         self.write("/etc/containerd/config.toml", containerd(self.releases.containerd, self.handlers))
-        self.write(f"/etc/containerd/certs.d/{REGISTRY}/hosts.toml", f'server = "http://{REGISTRY}"\n[host."http://{REGISTRY}"]\n')
+        self.write(
+            f"/etc/containerd/certs.d/{REGISTRY}/hosts.toml", f'server = "http://{REGISTRY}"\n[host."http://{REGISTRY}"]\n'
+        )
         self.write("/etc/cni/net.d/10-pods.conflist", json.dumps(NETWORK))
         programs = {name: get.path(name).read_bytes() for name in (*self.releases.programs, *NETWORK_PROGRAMS)}
         programs |= {"kubelet": get.path(self.releases.kubelet).read_bytes()}
