@@ -47,13 +47,13 @@ def names(condition: str) -> str:
     return " + ".join(lists)
 
 
-def validation(rule: str, expression: str, said: str) -> dict[str, object]:
+def validation(rule: str, expression: str, message: str) -> dict[str, object]:
     """One rule: the CEL that must hold, and the CEL of its message, behind the rule's name and meaning."""
     opening = f"Rule {rule} of the sandbox guard ({RULES[rule]}): "
     return {
         "expression": expression,
         "message": opening.removesuffix(": ") + ".",
-        "messageExpression": f"{text(opening)} + {said}",
+        "messageExpression": f"{text(opening)} + {message}",
         "reason": "Forbidden",
     }
 
@@ -90,8 +90,11 @@ def beyond_baseline() -> str:
     annotations = "object.metadata.?annotations.orValue({})"
     return " + ".join(
         [
-            *(f"({names(sets)}).map(n, 'container ' + n + {text(f' sets {what}')})" for what, sets in of_containers.items()),
-            *(f"({sets} ? [{text(f'the pod sets {what}')}] : [])" for what, sets in confinement(context).items()),
+            *(
+                f"({names(sets)}).map(n, 'container ' + n + {text(f' sets {setting}')})"
+                for setting, sets in of_containers.items()
+            ),
+            *(f"({sets} ? [{text(f'the pod sets {setting}')}] : [])" for setting, sets in confinement(context).items()),
             f"{context}.?sysctls.orValue([]).filter(s, !(s.name in {text(list(SYSCTLS))}))"
             ".map(s, 'the pod sets sysctl ' + s.name)",
             # The form of before 1.30, which the API server still copies into the field.

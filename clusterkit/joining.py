@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from clusterkit import pod_proof, pod_verdict
-from clusterkit.pod_proof import ATTEMPT_ANNOTATION, DIGEST_ANNOTATION, TAINT, Asked, Node
+from clusterkit.pod_proof import ATTEMPT_ANNOTATION, DIGEST_ANNOTATION, TAINT, Node, ProofRequest
 from clusterkit.pod_verdict import Events, Refusal
 from nodekit.errors import NodeError
 
@@ -57,19 +57,19 @@ class Settings:
 def settings(text: str) -> Settings:
     """From `Settings.json`; raises NodeError `bad-input`."""
     try:
-        given = json.loads(text)
-        lacking = sorted({field.name for field in fields(Settings)} ^ set(given))
-        json.loads(given.get("pod_template", "null"))["spec"]["containers"][0]
+        document = json.loads(text)
+        lacking = sorted({field.name for field in fields(Settings)} ^ set(document))
+        json.loads(document.get("pod_template", "null"))["spec"]["containers"][0]
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError):
-        given, lacking = {}, ["pod_template"]
+        document, lacking = {}, ["pod_template"]
     if lacking:
         raise NodeError("bad-input", f"the controller's settings lack, or should not have: {', '.join(lacking)}", "settings")
-    return Settings(**given)
+    return Settings(**document)
 
 
 def tainted(node: Mapping[str, Any]) -> bool:
     """Whether a node (core/v1) carries the taint, with any value and effect."""
-    return any(one["key"] == TAINT for one in node["spec"].get("taints") or [])
+    return any(taint["key"] == TAINT for taint in node["spec"].get("taints") or [])
 
 
 def ready(node: Mapping[str, Any]) -> bool:
@@ -115,7 +115,7 @@ Step: TypeAlias = Prove | Wait | Refused | Proven
 
 def step(
     node: Mapping[str, Any],
-    asked: Asked,
+    request: ProofRequest,
     job: Mapping[str, Any] | None,
     pod: Mapping[str, Any] | None,
     since_end: float,
@@ -124,7 +124,7 @@ def step(
 ) -> Step:
     """Decide for a tainted node.
 
-    `job` is the Job that the node claims (None: no such Job), `pod` the last that was seen of its pod, and `asked` the try that
+    `job` is the Job that the node claims (None: no such Job), `pod` the last that was seen of its pod, and `request` the try that
     the Job is by its annotations: one with another digest, from other settings or another machine under the name, is no proof.
     `since_end` are the seconds since the Job was first seen to have ended, by the controller's own clock that only goes forward:
     the times in the Job's status are of the cluster's clock, which may be hours off. `nodes` are all that the cluster has now,
@@ -132,14 +132,14 @@ def step(
     """
     if not ready(node):
         return Wait()
-    if job is None or job["spec"]["template"]["metadata"].get("annotations", {}).get(DIGEST_ANNOTATION) != asked.digest:
+    if job is None or job["spec"]["template"]["metadata"].get("annotations", {}).get(DIGEST_ANNOTATION) != request.digest:
         return Prove(1)
     if not pod_verdict.ended(job):
-        refused = pod_verdict.hopeless(asked.node.name, job, pod, events or {})
+        refused = pod_verdict.hopeless(request.node.name, job, pod, events or {})
         # Told at once; the next try comes when the Job has ended, which its deadline sees to.
         left = float(job["spec"]["activeDeadlineSeconds"]) + pause(pod_proof.attempt_of(job))
         return Refused(refused, left) if refused else Wait()
-    judged = pod_verdict.verdict(asked, nodes, job, pod, None, events)
+    judged = pod_verdict.verdict(request, nodes, job, pod, None, events)
     if not isinstance(judged, Refusal):
         return Proven(judged)
     attempt = pod_proof.attempt_of(job)
@@ -157,16 +157,16 @@ def conflict_pause(times: int) -> float:
     return min(FIRST_CONFLICT_WAIT * 2.0 ** min(times - 1, 16), LONGEST_CONFLICT_WAIT)
 
 
-def ask(given: Settings, node: Node, attempt: int, ladder: str, boot_id: str = "") -> Asked:
+def ask(config: Settings, node: Node, attempt: int, ladder: str, boot_id: str = "") -> ProofRequest:
     """A try of a node's proof, as `up` asks for it; see `pod_proof.ask`."""
-    return pod_proof.ask(given.proof, node, asdict(given), ladder, given.account, attempt, boot_id)
+    return pod_proof.ask(config.proof, node, asdict(config), ladder, config.account, attempt, boot_id)
 
 
-def job(given: Settings, asked: Asked, suffix: str) -> dict[str, Any]:
+def job(config: Settings, request: ProofRequest, suffix: str) -> dict[str, Any]:
     """The Job (batch/v1) of a try; `suffix` makes its name a new one each time."""
-    about = asked.body["metadata"] | {"name": f"{pod_proof.job_name(given.proof, asked.node.name)}-{suffix}"}
-    notes = {**about["annotations"], ATTEMPT_ANNOTATION: str(pod_proof.attempt_of(asked.template))}
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {**about, "annotations": notes}, "spec": asked.body["spec"]}
+    about = request.body["metadata"] | {"name": f"{pod_proof.job_name(config.proof, request.node.name)}-{suffix}"}
+    notes = {**about["annotations"], ATTEMPT_ANNOTATION: str(pod_proof.attempt_of(request.template))}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {**about, "annotations": notes}, "spec": request.body["spec"]}
 
 
 def claiming(node: Mapping[str, Any], uid: str) -> dict[str, Any]:

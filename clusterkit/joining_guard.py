@@ -24,8 +24,8 @@ def subject(namespace: str, account: str) -> str:
 
 def same(field: str) -> str:
     """CEL: a field of the node is as it was, or is still not there."""
-    there, _, name = field.rpartition(".")
-    return f"object.{there}.?{name} == oldObject.{there}.?{name}"
+    parent, _, name = field.rpartition(".")
+    return f"object.{parent}.?{name} == oldObject.{parent}.?{name}"
 
 
 def policy(namespace: str, account: str) -> dict[str, object]:
@@ -39,8 +39,8 @@ def policy(namespace: str, account: str) -> dict[str, object]:
     taints = f"{old}.{others} == {new}.{others} && {new}.all(t, t in {old})"
     before, after = (f"{root}.metadata.?annotations.orValue({{}})" for root in ("oldObject", "object"))
     annotations = [
-        f"{one}.all(k, k == {text(CLAIM_ANNOTATION)} || (k in {other} && {one}[k] == {other}[k]))"
-        for one, other in ((before, after), (after, before))
+        f"{first}.all(k, k == {text(CLAIM_ANNOTATION)} || (k in {other} && {first}[k] == {other}[k]))"
+        for first, other in ((before, after), (after, before))
     ]
     rules = {
         "taints": taints,

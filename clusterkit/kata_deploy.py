@@ -67,36 +67,36 @@ def handler(version: str, runtime: str) -> str:
     return f"kata-{SHIMS[runtime]}" if _numbers(version) >= SHIM_DROP_IN_SINCE else CUSTOM_HANDLER
 
 
-def parameters(version: str, given: Sequence[str], nested_sandbox: bool) -> str:
+def parameters(version: str, additions: Sequence[str], nested_sandbox: bool) -> str:
     """The whole `kernel_params` of a guest: the release's own, then the document's and the given ones, merged by key."""
-    wanted = merged_parameters(given, nested_sandbox)
+    parameters_of_guest = merged_parameters(additions, nested_sandbox)
     base = BASE if _numbers(version) >= BASE_SINCE else ""
-    kernel_params.check(wanted, base)
-    return kernel_params.merge(base, wanted)
+    kernel_params.check(parameters_of_guest, base)
+    return kernel_params.merge(base, parameters_of_guest)
 
 
 def values(
     version: str,
     runtime: str,
-    given: Sequence[str],
+    kernel_parameters: Sequence[str],
     nested_sandbox: bool,
     image: str | None = None,
     *,
     node_selector: Mapping[str, str] | None = None,
     distribution: str = DISTRIBUTIONS[0],
-    more: Mapping[str, Any] | None = None,
+    chart_values: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The chart's values; `image` is the DaemonSet's without its tag, the chart's own when None.
 
-    `node_selector` are labels of the nodes that get Kata, `distribution` one of DISTRIBUTIONS, and `more` values of the chart to
-    merge in, known here or not. Raises NodeError `bad-input` for a release without drop-ins, and for `more` that decides
-    what a setting decides; or those of `kernel_params.check`.
+    `node_selector` are labels of the nodes that get Kata, `distribution` one of DISTRIBUTIONS, and `chart_values` values of the
+    chart to merge in, known here or not. Raises NodeError `bad-input` for a release without drop-ins, and for a
+    value of the chart that a setting decides; or those of `kernel_params.check`.
 
     A changed drop-in changes the DaemonSet's pods, so they roll and kata-deploy configures every node again: by an
     annotation where the chart has one, before by a toleration of a taint that nobody sets.
     """
     numbers, shim = _numbers(version), SHIMS[runtime]
-    drop_in = kata_config.drop_in("qemu", parameters(version, given, nested_sandbox))
+    drop_in = kata_config.drop_in("qemu", parameters(version, kernel_parameters, nested_sandbox))
     digest = hashlib.sha256(drop_in.encode()).hexdigest()[:16]
     chosen: dict[str, Any] = {
         "k8sDistribution": distribution,
@@ -131,7 +131,7 @@ def values(
     else:
         rolling = {"key": ROLL, "operator": "Equal", "value": digest, "effect": "NoSchedule"}
         chosen["tolerations"] = [{"key": TAINT, "operator": "Exists"}, rolling]
-    return merged(chosen, more or {}, owned(shim, version))
+    return merged(chosen, chart_values or {}, owned(shim, version))
 
 
 def owned(shim: str, version: str) -> dict[tuple[str, ...], str]:
@@ -155,25 +155,26 @@ def owned(shim: str, version: str) -> dict[tuple[str, ...], str]:
 
 
 def merged(
-    ours: Mapping[str, Any], given: Mapping[str, Any], decided: Mapping[tuple[str, ...], str], path: tuple[str, ...] = ()
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], decided: Mapping[tuple[str, ...], str], path: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """`given` laid over `ours`, mapping by mapping; lists of the same key follow each other, since each entry stands for itself.
+    """`theirs` laid over `ours`, mapping by mapping; lists of the same key follow each other, since each entry stands for itself.
 
     Raises NodeError `bad-input` for a key of `decided`, or for something else than a mapping in place of what holds one.
     """
     laid = dict(ours)
-    for key, value in given.items():
-        here = (*path, key)
-        below = [place for place in decided if place[: len(here)] == here]
-        if here in decided or (below and not isinstance(value, Mapping)):
+    for key, value in theirs.items():
+        key_path = (*path, key)
+        below = [place for place in decided if place[: len(key_path)] == key_path]
+        if key_path in decided or (below and not isinstance(value, Mapping)):
             raise NodeError(
                 "bad-input",
-                f"kubernetes.kataDeploy.values: {'.'.join(here)} is decided by {decided[here if here in decided else below[0]]}",
+                f"kubernetes.kataDeploy.values: {'.'.join(key_path)} is decided by "
+                f"{decided[key_path if key_path in decided else below[0]]}",
                 "kata-deploy-value",
             )
         before = ours.get(key)
         if isinstance(value, Mapping):
-            laid[key] = merged(before if isinstance(before, Mapping) else {}, value, decided, here)
+            laid[key] = merged(before if isinstance(before, Mapping) else {}, value, decided, key_path)
         elif isinstance(value, list) and isinstance(before, list):
             laid[key] = [*before, *value]
         else:
@@ -231,21 +232,21 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> None:
         raise NodeError(
             "kata-deploy-no-kvm",
             f"kata-deploy would come to {len(without)} of {len(selected)} nodes whose processor has no virtualization "
-            f"(node-feature-discovery labels them so): {shown(without)}",
+            f"(node-feature-discovery labels them so): {listed(without)}",
         )
 
 
-def shown(nodes: Mapping[str, str]) -> str:
+def listed(nodes: Mapping[str, str]) -> str:
     """The first names, and how many more there are."""
     names = sorted(nodes)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + rest
 
 
 def named(others: Mapping[str, str]) -> str:
     """Which nodes run which distribution."""
-    by_kind = {kind: {name: kind for name, one in others.items() if one == kind} for kind in sorted(set(others.values()))}
-    return "; ".join(f"{shown(nodes)} {'runs' if len(nodes) == 1 else 'run'} {kind}" for kind, nodes in by_kind.items())
+    by_kind = {kind: {name: kind for name, other in others.items() if other == kind} for kind in sorted(set(others.values()))}
+    return "; ".join(f"{listed(nodes)} {'runs' if len(nodes) == 1 else 'run'} {kind}" for kind, nodes in by_kind.items())
 
 
 def _class_text(version: str) -> str:

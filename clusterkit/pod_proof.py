@@ -43,29 +43,29 @@ class Node:
     """What it has too little of, in its own words; empty where it has enough."""
 
 
-def chosen(found: Sequence[Node], names: Sequence[str], selector: str | None) -> list[Node]:
-    """The named nodes of `found`, or all of it when a selector chose it, in name order.
+def chosen(nodes: Sequence[Node], names: Sequence[str], selector: str | None) -> list[Node]:
+    """The named nodes of `nodes`, or all of it when a selector chose it, in name order.
 
     Raises NodeError `cluster-node-unknown` for a name that is not there, for none at all, and for a node that tells no boot id,
     since its own kernel could not be told from a guest.
     """
-    if not found and selector:
+    if not nodes and selector:
         raise NodeError("cluster-node-unknown", f"no node has the labels {selector}", "labels")
-    lacking = sorted(set(names) - {node.name for node in found})
+    lacking = sorted(set(names) - {node.name for node in nodes})
     if lacking or not (names or selector):
         raise NodeError(
             "cluster-node-unknown", f"the cluster has no node named {', '.join(lacking)}" if lacking else "no node is named"
         )
-    mute = sorted(node.name for node in found if not node.boot_id and (selector or node.name in names))
+    mute = sorted(node.name for node in nodes if not node.boot_id and (selector or node.name in names))
     if mute:
         raise NodeError("cluster-node-unknown", f"{', '.join(mute)} told the cluster no boot id", "boot-id")
-    return sorted((node for node in found if selector or node.name in names), key=lambda node: node.name)
+    return sorted((node for node in nodes if selector or node.name in names), key=lambda node: node.name)
 
 
-def node_of(found: Mapping[str, Any]) -> Node:
+def node_of(document: Mapping[str, Any]) -> Node:
     """From a core/v1 Node."""
-    about = found.get("status", {}).get("nodeInfo", {})
-    return Node(found["metadata"]["name"], found["metadata"]["uid"], str(about.get("bootID", "")), pod_room.held(found))
+    about = document.get("status", {}).get("nodeInfo", {})
+    return Node(document["metadata"]["name"], document["metadata"]["uid"], str(about.get("bootID", "")), pod_room.held(document))
 
 
 def digest(node: str, uid: str, verified: Mapping[str, object]) -> str:
@@ -75,7 +75,7 @@ def digest(node: str, uid: str, verified: Mapping[str, object]) -> str:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ProofRequest:
     """The proof of one node: the Job that is asked for, and by what its pod's report is judged."""
 
     node: Node
@@ -105,7 +105,7 @@ class Asked:
 
 def ask(
     proof: str, node: Node, settings: Mapping[str, Any], ladder: str, account: str, attempt: int = 1, boot_id: str = ""
-) -> Asked:
+) -> ProofRequest:
     """The proof of `node`.
 
     `settings`: `pod_template` (JSON of a core/v1 PodTemplateSpec), what PROVEN_AGAIN_BY names, and `timeout_seconds`; `ladder` is
@@ -129,7 +129,7 @@ def ask(
         boot_id=boot_id or node.boot_id,
     )
     promised = (settings.get("sandbox") or SANDBOXES[0]) if settings["nested_sandbox"] else None
-    return Asked(node, body, tuple(settings["kernel_params"]), promised)
+    return ProofRequest(node, body, tuple(settings["kernel_params"]), promised)
 
 
 def nonce(vouched: str, attempt: int) -> str:

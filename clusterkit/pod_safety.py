@@ -36,14 +36,16 @@ def unsafe(spec: Mapping[str, Any], classes: Sequence[str]) -> list[NodeError]:
     capabilities: they reach past the guest (see `guard.policy`). What is neither text, number, list nor object is not known
     yet and is not judged: a preview cannot know it, and the run that makes the pod does.
     """
-    given = spec.get("runtimeClassName")
-    within = given in classes if isinstance(given, str) else given is not None
-    under = f"RuntimeClass {printable(given, 80)}" if isinstance(given, str) and given else "no RuntimeClass"
-    containers = [_mapping(one) for kind in CONTAINERS for one in _list(spec.get(kind))]
-    found = [error for one in containers for error in _container(one, within, under, classes)]
-    if (isinstance(given, str) and within) or any(_beyond(one) for one in containers):
-        found += _host(spec)
-    return found
+    runtime_class = spec.get("runtimeClassName")
+    within = runtime_class in classes if isinstance(runtime_class, str) else runtime_class is not None
+    under = (
+        f"RuntimeClass {printable(runtime_class, 80)}" if isinstance(runtime_class, str) and runtime_class else "no RuntimeClass"
+    )
+    containers = [_mapping(item) for kind in CONTAINERS for item in _list(spec.get(kind))]
+    errors = [error for container in containers for error in _container(container, within, under, classes)]
+    if (isinstance(runtime_class, str) and within) or any(_beyond(container) for container in containers):
+        errors += _host(spec)
+    return errors
 
 
 def safe(template: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -52,8 +54,8 @@ def safe(template: Mapping[str, Any]) -> Mapping[str, Any]:
     Raises NodeError `pod-capabilities` or `pod-reaches-node`.
     """
     spec = _mapping(template.get("spec"))
-    given = spec.get("runtimeClassName")
-    for error in unsafe(spec, [given] if given else []):
+    runtime_class = spec.get("runtimeClassName")
+    for error in unsafe(spec, [runtime_class] if runtime_class else []):
         raise error
     return template
 
@@ -61,24 +63,30 @@ def safe(template: Mapping[str, Any]) -> Mapping[str, Any]:
 def _beyond(container: Mapping[str, Any]) -> list[str]:
     """What a container adds beyond Pod Security's `baseline`."""
     capabilities = _mapping(_mapping(container.get("securityContext")).get("capabilities"))
-    return sorted({one for one in _list(capabilities.get("add")) if isinstance(one, str) and one not in ORDINARY})
+    return sorted(
+        {
+            capability
+            for capability in _list(capabilities.get("add"))
+            if isinstance(capability, str) and capability not in ORDINARY
+        }
+    )
 
 
 def _container(container: Mapping[str, Any], within: bool, under: str, classes: Sequence[str]) -> Iterator[NodeError]:
     name, beyond = printable(str(container.get("name", "?")), 80), _beyond(container)
     context = _mapping(container.get("securityContext"))
-    shown = printable(", ".join(beyond), 200)
-    unknown = any(not isinstance(one, str) for one in _list(_mapping(context.get("capabilities")).get("add")))
+    listed = printable(", ".join(beyond), 200)
+    unknown = any(not isinstance(capability, str) for capability in _list(_mapping(context.get("capabilities")).get("add")))
     if beyond and not within:
         yield NodeError(
             "pod-capabilities",
-            f"Container {name} adds {shown} under {under}, so that they reach the node's own kernel",
+            f"Container {name} adds {listed} under {under}, so that they reach the node's own kernel",
             classes=" or ".join(classes) or "a RuntimeClass of Kata",
         )
     elif beyond and (set(beyond) - set(CAPABILITIES) or (set(beyond) != set(CAPABILITIES) and not unknown)):
         yield NodeError(
             "pod-capabilities",
-            f"Container {name} adds {shown}, and a nested sandbox needs exactly {BOTH}",
+            f"Container {name} adds {listed}, and a nested sandbox needs exactly {BOTH}",
             "set",
             capabilities=BOTH,
         )
@@ -98,8 +106,8 @@ def _host(spec: Mapping[str, Any]) -> Iterator[NodeError]:
             f"A sandbox pod has {', '.join(shared)}, and so the node's own namespaces",
             fields=", ".join(shared),
         )
-    volumes = [_mapping(one) for one in _list(spec.get("volumes"))]
-    if mounted := [str(one.get("name", "?")) for one in volumes if one.get("hostPath") is not None]:
+    volumes = [_mapping(volume) for volume in _list(spec.get("volumes"))]
+    if mounted := [str(volume.get("name", "?")) for volume in volumes if volume.get("hostPath") is not None]:
         yield NodeError(
             "pod-reaches-node",
             f"A sandbox pod has hostPath volumes ({printable(', '.join(mounted), 200)}), and root of its guest the node's files",

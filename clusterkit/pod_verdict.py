@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from clusterkit import pod_room
-from clusterkit.pod_proof import BOOT_ANNOTATION, DIGEST_ANNOTATION, NODE_ANNOTATION, Asked, Node, attempt_of
+from clusterkit.pod_proof import BOOT_ANNOTATION, DIGEST_ANNOTATION, NODE_ANNOTATION, Node, ProofRequest, attempt_of
 from nodekit.errors import NodeError
 from nodekit.rules.proof import console, ladder
 from nodekit.rules.text import printable
@@ -92,17 +92,17 @@ def hopeless(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, e
         # Once alone can be the moment before a namespace or a policy is known everywhere.
         lasting = unmade and unmade.times > 1 and any(word in unmade.text for word in IN_VAIN)
         return refused_pod(node, unmade.text) if unmade and lasting else None
-    told = events.get(str(pod["metadata"].get("uid")), {})
-    sandbox = told.get("FailedCreatePodSandBox")
+    reasons = events.get(str(pod["metadata"].get("uid")), {})
+    sandbox = reasons.get("FailedCreatePodSandBox")
     if sandbox and (lasts(sandbox.text) or (sandbox.times > 2 and not NETWORK.search(sandbox.text))):
         return no_sandbox(node, sandbox.text)
     waiting = status_of(pod).get("state", {}).get("waiting") or {}
     reason, text = str(waiting.get("reason", "")), str(waiting.get("message") or "")
-    pulled = told.get("Failed", Words(0, ""))
+    pulled = reasons.get("Failed", Words(0, ""))
     often = pulled.times > 2 or NO_IMAGE.search(f"{text} {pulled.text}")
     if reason in ("InvalidImageName", "ErrImageNeverPull") or (reason in ("ErrImagePull", "ImagePullBackOff") and often):
         return no_image(node, text if NO_IMAGE.search(text) else pulled.text or text or reason)
-    mount = told.get("FailedMount")
+    mount = reasons.get("FailedMount")
     if mount and mount.times > 4:
         return refusal(
             "proof-container-failed", f"{node}: a volume of the pod cannot be mounted: {line(mount.text).rstrip('.')}", "volume"
@@ -178,21 +178,21 @@ def status_of(pod: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return next((each for each in statuses if each.get("name") == containers[0].get("name")), empty)
 
 
-def differences(asked: Mapping[str, Any], spec: Mapping[str, Any], image_id: str = "") -> list[str]:
+def differences(template: Mapping[str, Any], spec: Mapping[str, Any], image_id: str = "") -> list[str]:
     """What of a pod spec (core/v1), of a Job or of its pod, is not as it was asked for; the API server adds defaults."""
-    wanted = asked["containers"][0]
+    requested = template["containers"][0]
     empty: Mapping[str, Any] = {}
-    container = next((each for each in spec.get("containers") or [] if each.get("name") == wanted["name"]), empty)
+    container = next((each for each in spec.get("containers") or [] if each.get("name") == requested["name"]), empty)
     fields = ("serviceAccountName", "runtimeClassName")
-    found = [field for field in fields if (spec.get(field) or None) != (asked.get(field) or None)]
-    found += [f"container.{key}" for key in ("command", "args") if (container.get(key) or []) != (wanted.get(key) or [])]
-    if environment(container) != environment(wanted):
-        found.append("container.env")
-    _, at, digest = str(wanted.get("image")).partition("@")
+    differing = [field for field in fields if (spec.get(field) or None) != (template.get(field) or None)]
+    differing += [f"container.{key}" for key in ("command", "args") if (container.get(key) or []) != (requested.get(key) or [])]
+    if environment(container) != environment(requested):
+        differing.append("container.env")
+    _, at, digest = str(requested.get("image")).partition("@")
     # Where an image is rewritten to a mirror, it is still the one that was asked for by its digest.
-    if container.get("image") != wanted.get("image") and not (at and image_id.endswith(f"@{digest}")):
-        found.append("container.image")
-    return found
+    if container.get("image") != requested.get("image") and not (at and image_id.endswith(f"@{digest}")):
+        differing.append("container.image")
+    return differing
 
 
 def environment(container: Mapping[str, Any]) -> dict[str, str | None]:
@@ -200,26 +200,26 @@ def environment(container: Mapping[str, Any]) -> dict[str, str | None]:
     return {each["name"]: None if "valueFrom" in each else each.get("value", "") for each in container.get("env") or []}
 
 
-def forged(asked: Asked, job: Mapping[str, Any], pod: Mapping[str, Any] | None) -> Refusal | None:
+def forged(request: ProofRequest, job: Mapping[str, Any], pod: Mapping[str, Any] | None) -> Refusal | None:
     """The refusal of a Job, or of a pod of it, that is not what was asked for."""
-    name = asked.node.name
+    name = request.node.name
     template = job["spec"]["template"]
     notes = template["metadata"].get("annotations") or {}
-    differing = [] if notes.get(DIGEST_ANNOTATION) == asked.digest else [f"annotation {DIGEST_ANNOTATION}"]
-    differing += [] if attempt_of(template) == attempt_of(asked.template) else ["the try"]
-    differing += differences(asked.template["spec"], template["spec"])
-    what = "its Job"
+    differing = [] if notes.get(DIGEST_ANNOTATION) == request.digest else [f"annotation {DIGEST_ANNOTATION}"]
+    differing += [] if attempt_of(template) == attempt_of(request.template) else ["the try"]
+    differing += differences(request.template["spec"], template["spec"])
+    subject = "its Job"
     if pod is not None and not differing:
-        what = f"the pod {line(pod['metadata'].get('name'), 80)}"
+        subject = f"the pod {line(pod['metadata'].get('name'), 80)}"
         spec = pod["spec"]
         differing += [] if owner(pod) == job["metadata"]["uid"] else ["its controller"]
         # A pod that is not scheduled yet is on no node.
         differing += [] if spec.get("nodeName") in (None, "", name) else ["nodeName"]
-        differing += differences(asked.template["spec"], spec, str(status_of(pod).get("imageID", "")))
+        differing += differences(request.template["spec"], spec, str(status_of(pod).get("imageID", "")))
     if not differing:
         return None
     return refusal(
-        "proof-forged", f"{name}: {what} is not what was asked for, and is not believed: {', '.join(differing)} differs"
+        "proof-forged", f"{name}: {subject} is not what was asked for, and is not believed: {', '.join(differing)} differs"
     )
 
 
@@ -227,7 +227,7 @@ def forged(asked: Asked, job: Mapping[str, Any], pod: Mapping[str, Any] | None) 
 
 
 def verdict(
-    asked: Asked,
+    request: ProofRequest,
     nodes: Sequence[Node],
     job: Mapping[str, Any] | None,
     pod: Mapping[str, Any] | None,
@@ -240,9 +240,9 @@ def verdict(
     only with its pod's report, judged by the ladder's judge. `before` is the evidence of the last proof (JSON), which stands for
     a pod that is gone when it is of the same Job; `events` say why there is no pod, or why it does not start.
     """
-    name, events = asked.node.name, events or {}
+    name, events = request.node.name, events or {}
     present = next((node for node in nodes if node.name == name), None)
-    if present is None or present.uid != asked.node.uid:
+    if present is None or present.uid != request.node.uid:
         return refusal(
             "proof-pod-lost",
             f"{name}: the node left the cluster while it was proven, or another machine took its name",
@@ -250,7 +250,7 @@ def verdict(
         )
     if job is None:
         return refusal("proof-pod-lost", f"{name}: the Job is gone from the cluster", "refresh")
-    if untrue := forged(asked, job, pod):
+    if untrue := forged(request, job, pod):
         return untrue
     # Before a reboot the node's own kernel had another boot id.
     own = {str((job["metadata"].get("annotations") or {}).get(BOOT_ANNOTATION, "")): name}
@@ -259,7 +259,7 @@ def verdict(
         return away  # its container may have an end too, which says less
     terminated = status_of(pod).get("state", {}).get("terminated")
     if terminated:
-        judged = of_container(asked, terminated, present.boot_id, boot_ids)
+        judged = of_container(request, terminated, present.boot_id, boot_ids)
         if isinstance(judged, Refusal) or condition(job, "Complete"):
             return judged if isinstance(judged, Refusal) else {**judged, "job": job["metadata"]["uid"]}
         return unfinished(name, "DeadlineExceeded", pod, events)
@@ -267,8 +267,8 @@ def verdict(
         kept = evidence_of(before)
         if pod is None and kept.get("job") == job["metadata"]["uid"] and kept.get("node") == name:
             return no_guest(name, str(kept.get("guestBootId", "")), boot_ids) or kept
-        what = "its pod says nothing" if pod else "its pod is gone and with it what it reported"
-        return refusal("proof-pod-lost", f"{name}: the Job ended, and {what}")
+        state = "its pod says nothing" if pod else "its pod is gone and with it what it reported"
+        return refusal("proof-pod-lost", f"{name}: the Job ended, and {state}")
     unmade = events.get(job["metadata"]["uid"], {}).get("FailedCreate")
     if pod is None and unmade:
         return refused_pod(name, unmade.text)
@@ -297,10 +297,10 @@ def no_guest(node: str, guest: str, boot_ids: Mapping[str, str]) -> Refusal | No
 
 
 def of_container(
-    asked: Asked, terminated: Mapping[str, Any], node_boot_id: str, boot_ids: Mapping[str, str]
+    request: ProofRequest, terminated: Mapping[str, Any], node_boot_id: str, boot_ids: Mapping[str, str]
 ) -> dict[str, Any] | Refusal:
     """What a container that ended means: its report, judged, or why it made none."""
-    name = asked.node.name
+    name = request.node.name
     message = str(terminated.get("message") or "").encode()[:MAX_MESSAGE].decode(errors="ignore")
     code, reason = terminated.get("exitCode"), str(terminated.get("reason", ""))
     if code == 137 or terminated.get("signal") or reason == "OOMKilled":
@@ -311,7 +311,7 @@ def of_container(
             f"{name}: the container ended with {line(code, 20)} before the ladder did, and said {line(message)!r}",
             "image",
         )
-    judged = ladder.judge(message, asked.nonce, node_boot_id, asked.expect, sandbox=asked.sandbox, place="pod")
+    judged = ladder.judge(message, request.nonce, node_boot_id, request.expect, sandbox=request.sandbox, place="pod")
     if judged.code is not None:
         return refusal(judged.code, f"{name}: {judged.message}", remedy=judged.remedy)
     return no_guest(name, judged.boot_id, boot_ids) or {
@@ -338,25 +338,25 @@ def no_room(node: str, pod: Mapping[str, Any], short_of: str) -> Refusal | None:
     if away := pod_room.turned_away(pod):
         words, kind = away
         code = "proof-pod-lost" if kind == "evicted" else "proof-pod-unscheduled"
-        what = (
+        cause = (
             "the kubelet evicted the pod before it had reported" if kind == "evicted" else "the kubelet has no room for the pod"
         )
-        return refusal(code, f"{node}: {what}: {line(words).rstrip('.')}", kind)
+        return refusal(code, f"{node}: {cause}: {line(words).rstrip('.')}", kind)
     unscheduled = pod_room.unscheduled(pod)
     if unscheduled is None:
         return None
     own = f"; the node says: {line(short_of, 300).rstrip('.')}" if short_of else ""
-    said = f"{node}: the scheduler puts no pod on it: {line(unscheduled).rstrip('.')}{own}"
-    return refusal("proof-pod-unscheduled", said, pod_room.kind(unscheduled, short_of))
+    message = f"{node}: the scheduler puts no pod on it: {line(unscheduled).rstrip('.')}{own}"
+    return refusal("proof-pod-unscheduled", message, pod_room.kind(unscheduled, short_of))
 
 
 def unfinished(node: str, reason: str, pod: Mapping[str, Any] | None, events: Events, short_of: str = "") -> Refusal:
     """Why a pod reported nothing: not scheduled, not started, lost, or still at it at the end of its time."""
     status = (pod or {}).get("status", {})
-    told = events.get(str((pod or {}).get("metadata", {}).get("uid")), {})
+    reasons = events.get(str((pod or {}).get("metadata", {}).get("uid")), {})
     if pod is not None and (away := no_room(node, pod, short_of)):
         return away
-    if sandbox := told.get("FailedCreatePodSandBox"):
+    if sandbox := reasons.get("FailedCreatePodSandBox"):
         return no_sandbox(node, sandbox.text)
     waiting = status_of(pod).get("state", {}).get("waiting") or {}
     why = str(waiting.get("message") or waiting.get("reason") or "")
@@ -368,19 +368,19 @@ def unfinished(node: str, reason: str, pod: Mapping[str, Any] | None, events: Ev
         cause = line(status.get("message") or status.get("reason") or "no word of it", 300)
         return refusal("proof-pod-lost", f"{node}: the pod was gone before it had reported anything ({cause})", "node")
     where = "the ladder did not end in the container" if status.get("phase") == "Running" else "the guest did not start"
-    last = max(told.values(), key=lambda words: words.times, default=None) if where.startswith("the guest") else None
+    last = max(reasons.values(), key=lambda words: words.times, default=None) if where.startswith("the guest") else None
     seen = f"; the cluster says: {line(last.text, 300).rstrip('.')}" if last else ""
     return refusal("proof-timeout", f"{node}: the pod did not end in the time it was given: {where}{seen}")
 
 
 def try_of(
-    ask: Callable[[int, str], Asked],
+    ask: Callable[[int, str], ProofRequest],
     nodes: Sequence[Node],
     jobs: Mapping[str, Mapping[str, Any]],
     pods: Mapping[str, Mapping[str, Any]],
     before: str | None,
     events: Events | None = None,
-) -> Asked:
+) -> ProofRequest:
     """Which try of a node's proof is to be on the cluster; `ask` takes its number and the boot id of BOOT_ANNOTATION.
 
     The Job that is there for the same digest stays while it runs and where its evidence is accepted; one that ended otherwise,
@@ -398,10 +398,10 @@ def try_of(
         return first
     newest = max(same, key=lambda job: attempt_of(job["spec"]["template"]))
     attempt = attempt_of(newest["spec"]["template"])
-    asked = ask(attempt, str((newest["metadata"].get("annotations") or {}).get(BOOT_ANNOTATION, "")))
+    request = ask(attempt, str((newest["metadata"].get("annotations") or {}).get(BOOT_ANNOTATION, "")))
     pod = pods.get(newest["metadata"]["uid"])
     if ended(newest):
-        failed = isinstance(verdict(asked, nodes, newest, pod, before, events), Refusal)
+        failed = isinstance(verdict(request, nodes, newest, pod, before, events), Refusal)
     else:
-        failed = hopeless(asked.node.name, newest, pod, events or {}) is not None
-    return ask(attempt + 1, "") if failed else asked
+        failed = hopeless(request.node.name, newest, pod, events or {}) is not None
+    return ask(attempt + 1, "") if failed else request

@@ -37,10 +37,10 @@ def toleration(taint: str) -> dict[str, str]:
     return tolerated | ({"effect": effect} if effect else {})
 
 
-def adopted(name: str, handler: str, wanted: str | None) -> str:
+def adopted(name: str, handler: str, expected: str | None) -> str:
     """Name of a class that was there already; raises NodeError `runtime-class-handler` where a handler is wanted and it has
     another. Without one, the proof alone says whether it leads to Kata: clouds and distributions name handlers as they like.
     """
-    if wanted and handler != wanted:
-        raise NodeError("runtime-class-handler", f"RuntimeClass {name} leads to handler {handler!r}, and {wanted!r} is wanted")
+    if expected and handler != expected:
+        raise NodeError("runtime-class-handler", f"RuntimeClass {name} leads to handler {handler!r}, and {expected!r} is wanted")
     return name

@@ -9,13 +9,13 @@ LEFT_ALONE: dict[str, Any] = {"retain_on_delete": True, "ignore_changes": ["*"]}
 
 
 def child_options(
-    parent: pulumi.ComponentResource, given: Optional[pulumi.ResourceOptions], **more: Any
+    parent: pulumi.ComponentResource, opts: Optional[pulumi.ResourceOptions], **options: Any
 ) -> pulumi.ResourceOptions:
-    """Options of a child of `parent`, which was `given` its own.
+    """Options of a child of `parent`, which was given `opts`.
 
     What a component depends on, and what it goes with when that is deleted, its children must name themselves: the engine
     does not hand `depends_on` down, and a child that does not wait would be made although what the component waits for
     has failed.
     """
-    handed = pulumi.ResourceOptions(depends_on=given.depends_on, deleted_with=given.deleted_with) if given else None
-    return pulumi.ResourceOptions.merge(handed, pulumi.ResourceOptions(parent=parent, **more))
+    handed = pulumi.ResourceOptions(depends_on=opts.depends_on, deleted_with=opts.deleted_with) if opts else None
+    return pulumi.ResourceOptions.merge(handed, pulumi.ResourceOptions(parent=parent, **options))

@@ -136,6 +136,7 @@ CATALOGUE: dict[str, Failure] = {
             "file-system": "Use ext4, xfs, btrfs or tmpfs there",
             "release": "Free space for {folder} (a release needs about 2 GiB), or make the file system writable",
             "root": "Run the program as root",
+            "upload": "Free {size} MiB, make the file system writable, or give the user a folder of its own, then run again",
         },
     ),
     "file-invalid": Failure(

@@ -469,7 +469,9 @@ class StackConfig(Model):
             if self.kubernetes and self.kubernetes.kata_deploy:
                 values = self.kubernetes.kata_deploy.values
                 parameters = self.kata.kernel_params
-                kata_deploy.values(self.kata.version, self.kata.runtime, parameters, self.kata.nested_sandbox, more=values)
+                kata_deploy.values(
+                    self.kata.version, self.kata.runtime, parameters, self.kata.nested_sandbox, chart_values=values
+                )
             if self.kata.install == "release":
                 kata_releases.archives(self.kata.version, self.kata.runtime, self.kata.hypervisor)
             if self.kata.install:

@@ -65,10 +65,10 @@ def lines(api: "client.ApiClient", answer: urllib3.BaseHTTPResponse) -> Iterator
         answer.close()
 
 
-def too_long(api: "client.ApiClient", what: str, limit: int) -> NodeError:
+def too_long(api: "client.ApiClient", action: str, limit: int) -> NodeError:
     """The server sends more than anybody needs."""
     return NodeError(
         "cluster-unreachable",
-        f"the API server {api.configuration.host} {what} more than {limit >> 20} MiB",
+        f"the API server {api.configuration.host} {action} more than {limit >> 20} MiB",
         "long",
     )

@@ -133,8 +133,8 @@ class Client:
         """Pages with their lengths in bytes."""
         following = ""
         while True:
-            asked = {"limit": PAGE, **query, **({"continue": following} if following else {})}
-            page, length = self._call("list", resource, "GET", path, None, asked, JSON, (GONE,))
+            parameters = {"limit": PAGE, **query, **({"continue": following} if following else {})}
+            page, length = self._call("list", resource, "GET", path, None, parameters, JSON, (GONE,))
             about = page.get("metadata") or {}
             yield page.get("items") or [], str(about.get("resourceVersion") or ""), length
             following = str(about.get("continue") or "")

@@ -83,9 +83,9 @@ class Reader:
         )
 
     def outcome(
-        self, namespace: str, proof: str, asked: Mapping[str, tuple[str, pod_proof.Asked]], timeout_seconds: int
+        self, namespace: str, proof: str, requests: Mapping[str, tuple[str, pod_proof.ProofRequest]], timeout_seconds: int
     ) -> dict[str, dict[str, Any] | pod_verdict.Refusal]:
-        """Evidence or refusal by node, once every Job has ended or cannot pass; `asked` has each node's Job by uid.
+        """Evidence or refusal by node, once every Job has ended or cannot pass; `requests` has each node's Job by uid.
 
         A node without room counts as one of these when it stays so for `pod_room.ROOM_SECONDS`.
 
@@ -99,8 +99,8 @@ class Reader:
         while True:
             jobs = self.jobs(namespace, proof)
             pods |= self.pods(namespace, proof)
-            running = {node: uid for node, (uid, _) in asked.items() if uid in jobs and not pod_verdict.ended(jobs[uid])}
-            if running or {uid for uid, _ in asked.values()} - set(pods):
+            running = {node: uid for node, (uid, _) in requests.items() if uid in jobs and not pod_verdict.ended(jobs[uid])}
+            if running or {uid for uid, _ in requests.values()} - set(pods):
                 events = self.events(namespace)
             roomless = self.roomless({node: pods[uid] for node, uid in running.items() if uid in pods})
             waiting_since = {node: waiting_since.get(node, time.monotonic()) for node in roomless}
@@ -116,14 +116,14 @@ class Reader:
         nodes = self.all_nodes()
         return {
             node: pod_verdict.verdict(proven, nodes, jobs.get(uid), pods.get(uid), before.get(node), events)
-            for node, (uid, proven) in asked.items()
+            for node, (uid, proven) in requests.items()
         }
 
     def roomless(self, pods: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Nodes that take no pod now and will not soon, of those whose proof's pod is not scheduled."""
-        words = {node: said for node, pod in pods.items() if (said := pod_room.unscheduled(pod)) is not None}
+        words = {node: message for node, pod in pods.items() if (message := pod_room.unscheduled(pod)) is not None}
         short_of = {node.name: node.short_of for node in self.all_nodes()} if words else {}
-        return [node for node, said in words.items() if pod_room.kind(said, short_of.get(node, ""))]
+        return [node for node, message in words.items() if pod_room.kind(message, short_of.get(node, ""))]
 
 
 @dataclass(frozen=True)

@@ -247,8 +247,8 @@ def credentials(chosen: Login) -> Credentials:
     certificate = _content(user, "client-certificate", who)
     key = _content(user, "client-key", who)
     if bool(certificate) != bool(key):
-        there, missing = ("client-certificate", "client-key") if certificate else ("client-key", "client-certificate")
-        raise _invalid(f"{who} of the kubeconfig has a {there} and no {missing}")
+        present, missing = ("client-certificate", "client-key") if certificate else ("client-key", "client-certificate")
+        raise _invalid(f"{who} of the kubeconfig has a {present} and no {missing}")
     authorization = ""
     if user.get("tokenFile"):
         authorization = "Bearer " + _line(_file(str(user["tokenFile"]), "tokenFile", who).decode(errors="replace"), "tokenFile")
@@ -288,13 +288,13 @@ def _plugged_in(chosen: Login) -> Credentials:
     spec: dict[str, Any] = {"interactive": False}
     if plugin.get("provideClusterInfo"):
         spec["cluster"] = _shown_to_plugin(chosen.cluster)
-    asked = {"apiVersion": version, "kind": "ExecCredential", "spec": spec}
+    credential = {"apiVersion": version, "kind": "ExecCredential", "spec": spec}
     variables = {str(entry["name"]): str(entry["value"]) for entry in plugin.get("env") or []}
-    environment = {**os.environ, **variables, "KUBERNETES_EXEC_INFO": json.dumps(asked)}
+    environment = {**os.environ, **variables, "KUBERNETES_EXEC_INFO": json.dumps(credential)}
     argv = [command, *(str(word) for word in plugin.get("args") or [])]
     program = printable(command, 120)
     try:
-        done = capture.capture(argv, timeout=PLUGIN_SECONDS, limit=PLUGIN_LIMIT, env=environment)
+        result = capture.capture(argv, timeout=PLUGIN_SECONDS, limit=PLUGIN_LIMIT, env=environment)
     except OSError as error:
         hint = printable(" ".join(str(plugin.get("installHint") or "").split()), 400)
         raise NodeError(
@@ -303,18 +303,18 @@ def _plugged_in(chosen: Login) -> Credentials:
             remedy=hint or None,
             program=program,
         ) from None
-    said = printable(" ".join(done.stderr.decode(errors="replace").split()), 400) or "nothing"
-    if done.timed_out:
+    output = printable(" ".join(result.stderr.decode(errors="replace").split()), 400) or "nothing"
+    if result.timed_out:
         raise NodeError(
             "kubeconfig-plugin-failed",
-            f"{who} did not end in {PLUGIN_SECONDS} s; it may have waited for input. It printed: {said}",
+            f"{who} did not end in {PLUGIN_SECONDS} s; it may have waited for input. It printed: {output}",
             "asks",
         )
-    if done.code or done.too_long:
-        ended = f"printed more than {PLUGIN_LIMIT >> 10} KiB" if done.too_long else f"ended with {done.code}"
-        raise NodeError("kubeconfig-plugin-failed", f"{who} {ended}. It said: {said}", "by-hand", program=program)
+    if result.code or result.too_long:
+        ended = f"printed more than {PLUGIN_LIMIT >> 10} KiB" if result.too_long else f"ended with {result.code}"
+        raise NodeError("kubeconfig-plugin-failed", f"{who} {ended}. It said: {output}", "by-hand", program=program)
     try:
-        answer = json.loads(done.stdout)
+        answer = json.loads(result.stdout)
         status = answer["status"]
         if answer["kind"] != "ExecCredential" or not (status.get("token") or status.get("clientCertificateData")):
             raise KeyError("status")
@@ -341,15 +341,15 @@ def _plugged_in(chosen: Login) -> Credentials:
 
 def _shown_to_plugin(cluster: Mapping[str, Any]) -> dict[str, Any]:
     """The cluster as client-go passes it to a plugin (`spec.cluster` of ExecCredential), with the extension for plugins."""
-    shown = {
+    cluster_info = {
         key: cluster[key] for key in ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url") if key in cluster
     }
     if authority := _content(cluster, "certificate-authority", "the cluster"):
-        shown["certificate-authority-data"] = base64.b64encode(authority).decode()
+        cluster_info["certificate-authority-data"] = base64.b64encode(authority).decode()
     for extension in cluster.get("extensions") or []:
         if extension.get("name") == "client.authentication.k8s.io/exec":
-            shown["config"] = extension.get("extension")
-    return shown
+            cluster_info["config"] = extension.get("extension")
+    return cluster_info
 
 
 def _content(section: Mapping[str, Any], key: str, who: str) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from clusterkit import joining
 from clusterkit.controller.api import Api
 from clusterkit.controller.health import serve as serve_health
-from clusterkit.controller.rounds import Rounds
+from clusterkit.controller.rounds import Reconciler
 from clusterkit.controller.view import View
 from nodekit.errors import NodeError
 from nodekit.rules.text import harmless
@@ -30,15 +30,15 @@ class OneLine(logging.Formatter):
         return harmless(f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}")
 
 
-def serve(given: joining.Settings, health: str) -> None:
+def serve(settings: joining.Settings, health: str) -> None:
     """Rounds and watches, until a signal ends the process, or a watch cannot go on."""
-    api = Api(given)
+    api = Api(settings)
     view = View(api)
     # Before anything else, so that a cluster that cannot be read, or a right that is lacking, is told in our words.
     view.start()
-    rounds = Rounds(api, view)
+    rounds = Reconciler(api, view)
     serve_health(health, lambda: time.monotonic() - rounds.beat < STUCK)
-    log.info("proving nodes with the labels %s on %s", given.selector, api.server)
+    log.info("proving nodes with the labels %s on %s", settings.selector, api.server)
     try:
         rounds.run()
     except (LookupError, TypeError, ValueError) as error:
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m clusterkit.controller", description=__doc__)
     parser.add_argument("settings", type=Path, help="JSON file that components/cluster/joining_nodes.py writes")
     parser.add_argument("health", help="address to answer liveness probes on, such as http://0.0.0.0:8080/healthz")
-    asked = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine())
     # It tells of each try of a request, and we of the last one; the client sets its level again, so that a filter is needed.
@@ -67,11 +67,11 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     log.setLevel(logging.INFO)
     try:
-        with open(asked.settings, encoding="utf-8") as file:
-            given = file.read(MAX_SETTINGS)
+        with open(options.settings, encoding="utf-8") as file:
+            text = file.read(MAX_SETTINGS)
         signal.signal(signal.SIGTERM, ended)
         signal.signal(signal.SIGINT, ended)
-        serve(joining.settings(given), asked.health)
+        serve(joining.settings(text), options.health)
     except NodeError as error:
         log.error("%s", error.sentence())
         return 1

@@ -30,7 +30,7 @@ HELD = 60.0
 """Seconds in which nothing is tried with a node after the cluster refused something for it."""
 
 
-class Rounds:
+class Reconciler:
     """Proves the nodes of one cluster. What it needs to know over a restart lies in the cluster: on nodes and Jobs."""
 
     def __init__(self, api: Api, view: View) -> None:
@@ -38,7 +38,7 @@ class Rounds:
         self.ladder = script("ladder.sh")
         self.ended: dict[str, float] = {}
         """When (monotonic clock) a Job was first seen to have ended, by its uid."""
-        self.told: set[str] = set()
+        self.reported: set[str] = set()
         self.held: dict[str, float] = {}
         """Until when nothing is tried with a node, since the cluster refused it, or it changed meanwhile."""
         self.conflicts: dict[str, int] = {}
@@ -61,7 +61,7 @@ class Rounds:
     def once(self) -> float:
         """One round; when (monotonic clock) the next one is due, should nothing change."""
         now = self.beat = time.monotonic()
-        names = dict.fromkeys([*(name for name, at in self.due.items() if at <= now), *self.view.take(MOST)])
+        names = dict.fromkeys([*(name for name, at in self.due.items() if at <= now), *self.view.take_queued(MOST)])
         steps: list[tuple[dict[str, Any], joining.Step]] = []
         machines = list(self.view.machines.values())
         for name in names:
@@ -80,18 +80,18 @@ class Rounds:
 
     def all_of(self, act: Callable[[Any], None], items: Iterable[Any]) -> None:
         """Do something for each item, some at once."""
-        for done in [self.pool.submit(act, item) for item in items]:
-            done.result()
+        for future in [self.pool.submit(act, item) for item in items]:
+            future.result()
 
     def step(self, node: dict[str, Any], machines: list[pod_proof.Node], now: float) -> joining.Step:
         """What to do for a tainted node."""
         uid = joining.claim(node)
         job, pod = self.view.jobs.get(uid), self.view.pods.get(uid)
         attempt = pod_proof.attempt_of(job["spec"]["template"]) if job else 1
-        asked = joining.ask(self.settings, pod_proof.node_of(node), attempt, self.ladder)
+        request = joining.ask(self.settings, pod_proof.node_of(node), attempt, self.ladder)
         since = now - self.ended.setdefault(uid, now) if job and pod_verdict.ended(job) else 0.0
         events = self.view.events_about(uid, pod["metadata"]["uid"] if pod else "")
-        return joining.step(node, asked, job, pod, since, machines, pod_verdict.words_of(events))
+        return joining.step(node, request, job, pod, since, machines, pod_verdict.words_of(events))
 
     def act(self, node: dict[str, Any], step: joining.Step) -> None:
         """Do it, and say when to look again where it cannot be done."""
@@ -117,29 +117,29 @@ class Rounds:
     def prove(self, node: dict[str, Any], attempt: int) -> None:
         """Make the Job of a try and have the node claim it, in place of the one before."""
         before = self.view.jobs.get(joining.claim(node))
-        asked = joining.ask(self.settings, pod_proof.node_of(node), attempt, self.ladder)
-        body = joining.job(self.settings, asked, secrets.token_hex(4))
+        request = joining.ask(self.settings, pod_proof.node_of(node), attempt, self.ladder)
+        body = joining.job(self.settings, request, secrets.token_hex(4))
         name = body["metadata"]["name"]
         with self.view.making_job(name):
-            made = self.api.make(body)
-            self.view.put("jobs", made)
+            job = self.api.make(body)
+            self.view.put("jobs", job)
             try:
-                self.view.put("nodes", self.api.patch_node(asked.node.name, joining.claiming(node, made["metadata"]["uid"])))
+                self.view.put("nodes", self.api.patch_node(request.node.name, joining.claiming(node, job["metadata"]["uid"])))
             except (Changed, NodeError):
                 with suppress(NodeError):  # it is tried again as a Job that nobody claims
-                    self.remove(made)
+                    self.remove(job)
                 raise
-        log.info("%s: try %d, job %s", asked.node.name, attempt, name)
+        log.info("%s: try %d, job %s", request.node.name, attempt, name)
         if before:
             self.remove(before)
 
     def tell(self, node: dict[str, Any], step: joining.Refused) -> None:
         """Why a node is not proven, once for each Job."""
         uid = joining.claim(node)
-        if uid not in self.told:
+        if uid not in self.reported:
             log.warning("%s Next try in %.0f s.", step.refusal.sentence, step.seconds)
             self.api.tell(joining.event(node, uid, step.refusal, datetime.now(timezone.utc)))
-            self.told.add(uid)
+            self.reported.add(uid)
 
     def untaint(self, node: dict[str, Any]) -> None:
         """Take the taint away, and the Job that has done its work."""
@@ -208,9 +208,9 @@ class Rounds:
     def tidy(self) -> None:
         """Forget what is about Jobs and nodes that are no more."""
         self.view.forget()
-        if len(self.ended) + len(self.told) > 2 * len(self.view.jobs) + MOST:
+        if len(self.ended) + len(self.reported) > 2 * len(self.view.jobs) + MOST:
             self.ended = {uid: at for uid, at in self.ended.items() if uid in self.view.jobs}
-            self.told &= set(self.view.jobs)
+            self.reported &= set(self.view.jobs)
         if len(self.held) + len(self.conflicts) > MOST:
             now = time.monotonic()
             self.held = {name: until for name, until in self.held.items() if until > now}

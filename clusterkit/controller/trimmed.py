@@ -26,24 +26,24 @@ def shared(value: Any) -> Any:
     return [shared(each) for each in value] if isinstance(value, list) else value
 
 
-def only(found: Mapping[str, Any] | None, *keys: str) -> dict[str, Any]:
+def only(fields: Mapping[str, Any] | None, *keys: str) -> dict[str, Any]:
     """These keys of a mapping, where they are."""
-    return {key: found[key] for key in keys if key in found} if found else {}
+    return {key: fields[key] for key in keys if key in fields} if fields else {}
 
 
-def about(found: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+def about(document: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     """Metadata by which an object is known, and more of it."""
-    return only(found["metadata"], "name", "uid", "resourceVersion", *keys)
+    return only(document["metadata"], "name", "uid", "resourceVersion", *keys)
 
 
-def node(found: Mapping[str, Any]) -> dict[str, Any]:
+def node(document: Mapping[str, Any]) -> dict[str, Any]:
     """Of a core/v1 Node: its claim, its taints, whether it is Ready, and its boot id."""
-    status = found.get("status", {})
+    status = document.get("status", {})
     ready = [each for each in status.get("conditions") or [] if each["type"] == "Ready"]
-    claim = joining.claim(found)
+    claim = joining.claim(document)
     return {
-        "metadata": {**about(found), "annotations": {joining.CLAIM_ANNOTATION: claim} if claim else {}},
-        "spec": only(found.get("spec"), "taints"),
+        "metadata": {**about(document), "annotations": {joining.CLAIM_ANNOTATION: claim} if claim else {}},
+        "spec": only(document.get("spec"), "taints"),
         "status": {
             "conditions": [only(each, "type", "status") for each in ready],
             "nodeInfo": only(status.get("nodeInfo"), "bootID"),
@@ -58,28 +58,28 @@ def pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {**only(spec, "serviceAccountName", "runtimeClassName", "nodeName"), "containers": containers}
 
 
-def job(found: Mapping[str, Any]) -> dict[str, Any]:
+def job(document: Mapping[str, Any]) -> dict[str, Any]:
     """Of a batch/v1 Job: what it asks for, and how it ended."""
-    template = found["spec"]["template"]
-    conditions = found.get("status", {}).get("conditions") or []
+    template = document["spec"]["template"]
+    conditions = document.get("status", {}).get("conditions") or []
     return {
-        "metadata": about(found, "annotations"),
+        "metadata": about(document, "annotations"),
         "spec": {
-            **only(found["spec"], "activeDeadlineSeconds"),
+            **only(document["spec"], "activeDeadlineSeconds"),
             "template": {"metadata": only(template.get("metadata"), "annotations"), "spec": pod_spec(template["spec"])},
         },
         "status": {"conditions": [only(each, "type", "status", "reason") for each in conditions]},
     }
 
 
-def pod(found: Mapping[str, Any]) -> dict[str, Any]:
+def pod(document: Mapping[str, Any]) -> dict[str, Any]:
     """Of a core/v1 Pod: what it runs, and what became of it."""
-    status = found.get("status", {})
+    status = document.get("status", {})
     conditions = [each for each in status.get("conditions") or [] if each["type"] == "PodScheduled"]
     containers = [only(each, "name", "imageID", "state") for each in status.get("containerStatuses") or []]
     return {
-        "metadata": about(found, "ownerReferences"),
-        "spec": pod_spec(found["spec"]),
+        "metadata": about(document, "ownerReferences"),
+        "spec": pod_spec(document["spec"]),
         "status": {
             **only(status, "phase", "reason", "message"),
             "conditions": [only(each, "type", "status", "message") for each in conditions],
@@ -88,15 +88,15 @@ def pod(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def event(found: Mapping[str, Any]) -> dict[str, Any]:
+def event(document: Mapping[str, Any]) -> dict[str, Any]:
     """Of a core/v1 Event: about what it is, and what it says."""
     return {
-        "metadata": about(found),
-        "involvedObject": only(found.get("involvedObject"), "uid"),
-        **only(found, "type", "reason", "message", "count", "series", "lastTimestamp", "eventTime"),
+        "metadata": about(document),
+        "involvedObject": only(document.get("involvedObject"), "uid"),
+        **only(document, "type", "reason", "message", "count", "series", "lastTimestamp", "eventTime"),
     }
 
 
-def owner(found: Mapping[str, Any]) -> str:
+def owner(document: Mapping[str, Any]) -> str:
     """Uid of the Job that a pod is of, or nothing."""
-    return pod_verdict.owner(found) or ""
+    return pod_verdict.owner(document) or ""

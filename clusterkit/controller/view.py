@@ -73,20 +73,20 @@ class View:
             seen: set[str] = set()
             version = ""
             try:
-                for items, shown in self.api.pages(kind):
-                    version = shown
-                    for found in items:
-                        seen.add(found["metadata"]["uid"])
-                        self.put(kind, found)
+                for items, listed_version in self.api.pages(kind):
+                    version = listed_version
+                    for item in items:
+                        seen.add(item["metadata"]["uid"])
+                        self.put(kind, item)
             except Changed:
                 continue
             with self.lock:
                 known = {"nodes": self.nodes, "jobs": self.jobs, "pods": self.pods}.get(kind, {})
-                for found in list(known.values()):
-                    about = found["metadata"]
+                for item in list(known.values()):
+                    about = item["metadata"]
                     # What this program has made since stays.
                     if about["uid"] not in seen and not newer(about["resourceVersion"], version):
-                        self.drop(kind, found)
+                        self.drop(kind, item)
             return version
 
     def start(self) -> None:
@@ -116,12 +116,12 @@ class View:
     def watch(self, kind: str, version: str) -> str:
         """One watch; the version up to which everything is known at its end."""
         try:
-            for change, found in self.api.changes(kind, version):
-                version = found["metadata"]["resourceVersion"]
+            for change, document in self.api.changes(kind, version):
+                version = document["metadata"]["resourceVersion"]
                 if change == "DELETED":
-                    self.drop(kind, found)
+                    self.drop(kind, document)
                 elif change != "BOOKMARK":
-                    self.put(kind, found)
+                    self.put(kind, document)
         except Changed:
             log.info("the %s are listed again: the server no longer knows what changed since they were", kind)
             return self.list_kind(kind)
@@ -138,9 +138,9 @@ class View:
 
     # What is known
 
-    def put(self, kind: str, found: Mapping[str, Any]) -> None:
+    def put(self, kind: str, document: Mapping[str, Any]) -> None:
         """An object as the server gave it; an older state than the known one is passed over."""
-        kept = {"nodes": trimmed.node, "jobs": trimmed.job, "pods": trimmed.pod, "events": trimmed.event}[kind](found)
+        kept = {"nodes": trimmed.node, "jobs": trimmed.job, "pods": trimmed.pod, "events": trimmed.event}[kind](document)
         about = kept["metadata"]
         with self.lock:
             if kind == "nodes":
@@ -191,9 +191,9 @@ class View:
         if event.get("type") == "Warning" and job in self.claims:
             self.look_at(self.claims[job])
 
-    def drop(self, kind: str, found: Mapping[str, Any]) -> None:
+    def drop(self, kind: str, document: Mapping[str, Any]) -> None:
         """An object that is gone."""
-        about = found["metadata"]
+        about = document["metadata"]
         with self.lock:
             if kind == "nodes" and about["name"] in self.nodes and self.nodes[about["name"]]["metadata"]["uid"] == about["uid"]:
                 self.machines.pop(about["name"])
@@ -214,9 +214,9 @@ class View:
                     del self.pods[job], self.jobs_of_pods[about["uid"]]
                 elif self.pods[job]["metadata"]["uid"] == about["uid"]:
                     # Its last state says what it reported.
-                    self.put(kind, found)
+                    self.put(kind, document)
             elif kind == "events":
-                uid = str(trimmed.event(found)["involvedObject"].get("uid", ""))
+                uid = str(trimmed.event(document)["involvedObject"].get("uid", ""))
                 self.events.get(uid, {}).pop(about["uid"], None)
 
     def touch(self, job: str) -> None:
@@ -260,7 +260,7 @@ class View:
             if self.failure:
                 raise self.failure
 
-    def take(self, most: int) -> list[str]:
+    def take_queued(self, most: int) -> list[str]:
         """Nodes to look at, taken out of the queue."""
         with self.lock:
             names = list(self.queue)[:most]
@@ -304,5 +304,5 @@ class View:
 
 def differs(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Whether a node changed in what is decided by, and not only, as each minute, in its kubelet's reports."""
-    one, other = ({**node, "metadata": {**node["metadata"], "resourceVersion": ""}} for node in (before, after))
-    return one != other
+    first, other = ({**node, "metadata": {**node["metadata"], "resourceVersion": ""}} for node in (before, after))
+    return first != other

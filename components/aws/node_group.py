@@ -9,7 +9,7 @@ from components.aws.parts import METADATA, AwsMachine, MachineResources
 from components.nodes.node_states import settings_of
 from components.nodes.settings import DockerSettings, KataSettings, Verification
 from components.plugin_resource import PluginResource
-from components.told import told
+from components.refusals import reporting_refusals
 from delivery import bundle
 from nodekit.scripts import script
 
@@ -81,7 +81,7 @@ class AwsNodeGroup(pulumi.ComponentResource):
             join_script=args.get("join_script"),
             runtime_script=args.get("runtime_script"),
         )
-        text = pulumi.Output.secret(first_boot.apply(told(_user_data)))
+        text = pulumi.Output.secret(first_boot.apply(reporting_refusals(_user_data)))
         kinds = ("instance", "volume", "network-interface")
         template = PluginResource(
             "aws:ec2/launchTemplate:LaunchTemplate",

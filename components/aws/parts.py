@@ -7,7 +7,7 @@ import pulumi
 from aws import ec2
 from components.children import child_options
 from components.plugin_resource import PluginResource
-from components.told import told
+from components.refusals import reporting_refusals
 from delivery import login
 
 METADATA = {
@@ -57,7 +57,7 @@ class MachineResources:
     ) -> None:
         self.parent, self.name, self.given_tags, self.opts = parent, name, machine.get("tags", []), opts
         nested = pulumi.Output.all(machine["instance_type"], machine.get("nested_virtualization", False)).apply(
-            told(lambda values: ec2.nested_virtualization(values[0], bool(values[1])))
+            reporting_refusals(lambda values: ec2.nested_virtualization(values[0], bool(values[1])))
         )
         self.cpu_options = nested.apply(lambda on: {"nestedVirtualization": "enabled"} if on else None)
         self.disk = {
@@ -67,7 +67,7 @@ class MachineResources:
             "deleteOnTermination": True,
         }
         networks = pulumi.Output.all(ssh_from or [], ssh_from_everywhere).apply(
-            told(lambda values: ec2.ssh_networks(values[0], bool(values[1])))
+            reporting_refusals(lambda values: ec2.ssh_networks(values[0], bool(values[1])))
         )
         everywhere = {"cidrBlocks": ["0.0.0.0/0"], "ipv6CidrBlocks": ["::/0"]}
         group = PluginResource(
@@ -94,7 +94,7 @@ class MachineResources:
     def tags(self, name: str) -> pulumi.Output[dict[str, str]]:
         """Of the resource with that name."""
         owner = f"{pulumi.get_project()}/{pulumi.get_stack()}"
-        return pulumi.Output.from_input(self.given_tags).apply(told(lambda pairs: ec2.tags(pairs, owner, name)))
+        return pulumi.Output.from_input(self.given_tags).apply(reporting_refusals(lambda pairs: ec2.tags(pairs, owner, name)))
 
     def _session_manager(self) -> PluginResource:
         """An instance profile by which Systems Manager opens sessions, with no port and no key."""

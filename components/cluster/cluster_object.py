@@ -13,13 +13,13 @@ from nodekit.errors import NodeError
 
 def cluster_options(
     parent: pulumi.ComponentResource,
-    given: Optional[pulumi.ResourceOptions],
+    opts: Optional[pulumi.ResourceOptions],
     child: str,
     kind: str,
     exists: str = "",
-    **more: Any,
+    **options: Any,
 ) -> pulumi.ResourceOptions:
-    """Options of `child`, an object of `kind`, of the component `parent`, which was `given` its own.
+    """Options of `child`, an object of `kind`, of the component `parent`, which was given `opts`.
 
     When the plugin fails, its message is followed by an error in plain words with its remedy (`cluster_errors.explained`).
     `exists` is set for an object whose name the engine does not choose: it is the case of `cluster-object-exists`, and the
@@ -34,18 +34,18 @@ def cluster_options(
             pulumi.log.error(error.sentence())
         return False
 
-    def refuse(made: pulumi.ResourceHookArgs) -> None:
+    def refuse(hook: pulumi.ResourceHookArgs) -> None:
         try:
-            cluster_errors.refuse_taking_over(kind, (made.new_inputs or {}).get("metadata", {}))
+            cluster_errors.refuse_taking_over(kind, (hook.new_inputs or {}).get("metadata", {}))
         except NodeError as error:
             raise pulumi.RunError(error.sentence()) from None
 
     # Pulumi's mocks promise hooks and have no server to call back.
     if not isinstance(get_monitor(), resource_pb2_grpc.ResourceMonitorStub):
-        return child_options(parent, given, **more)
+        return child_options(parent, opts, **options)
     hooks = pulumi.ResourceHookBinding()
     if exists:
         hooks.before_create = [pulumi.ResourceHook(f"{child}-refuse", refuse)]
     if monitor_supports_feature(resource_pb2.RESOURCE_MONITOR_FEATURE_ERROR_HOOKS):
         hooks.on_error = [pulumi.ErrorHook(f"{child}-explain", explain)]
-    return child_options(parent, given, hooks=hooks, **more)
+    return child_options(parent, opts, hooks=hooks, **options)

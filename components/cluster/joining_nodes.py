@@ -9,7 +9,7 @@ import pulumi_kubernetes as k8s
 from clusterkit import joining, joining_guard, joining_workload, pod_safety, proof_guard
 from components.cluster.cluster_object import cluster_options
 from components.cluster.proof_settings import PodProof, completed
-from components.told import told
+from components.refusals import reporting_refusals
 from nodekit.rules.proof.ladder import SANDBOXES
 
 
@@ -46,8 +46,8 @@ class JoiningNodes(pulumi.ComponentResource):
         namespace = pulumi.Output.from_input(args["namespace"])
         own: dict[str, Any] = {"namespace": namespace}
 
-        def options(child: str, kind: str, **more: Any) -> pulumi.ResourceOptions:
-            return cluster_options(self, opts, f"{name}-{child}", kind, **more)
+        def options(child: str, kind: str, **options: Any) -> pulumi.ResourceOptions:
+            return cluster_options(self, opts, f"{name}-{child}", kind, **options)
 
         account = k8s.core.v1.ServiceAccount(
             f"{name}-account",
@@ -115,7 +115,7 @@ class JoiningNodes(pulumi.ComponentResource):
                 opts=options(f"{child}-binding", "RoleBinding"),
             )
             rights.append(binding)
-        given: pulumi.Output[Any] = pulumi.Output.all(
+        resolved: pulumi.Output[Any] = pulumi.Output.all(
             namespace=namespace,
             selector=args["selector"],
             proof=completed(args["proof"]),
@@ -125,10 +125,12 @@ class JoiningNodes(pulumi.ComponentResource):
             f"{name}-settings",
             metadata=own,
             immutable=True,
-            data={joining_workload.SETTINGS_KEY: given.apply(told(lambda all_of: settings_of(name, all_of).json()))},
+            data={
+                joining_workload.SETTINGS_KEY: resolved.apply(reporting_refusals(lambda all_of: settings_of(name, all_of).json()))
+            },
             opts=options("settings", "ConfigMap"),
         )
-        made = k8s.apps.v1.Deployment(
+        deployment = k8s.apps.v1.Deployment(
             f"{name}-controller",
             metadata=own,
             spec=pulumi.Output.all(args["image"], called, settings.metadata.name).apply(
@@ -136,7 +138,7 @@ class JoiningNodes(pulumi.ComponentResource):
             ),
             opts=options("controller", "Deployment", depends_on=rights),
         )
-        self.deployment = made.metadata.apply(lambda metadata: str(metadata.name))
+        self.deployment = deployment.metadata.apply(lambda metadata: str(metadata.name))
         self.register_outputs({"deployment": self.deployment})
 
 

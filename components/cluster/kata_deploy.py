@@ -9,7 +9,7 @@ import pulumi_kubernetes as k8s
 from clusterkit import kata_deploy
 from clusterkit.api.cluster_reader import Reader
 from components.children import child_options
-from components.told import told
+from components.refusals import reporting_refusals
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
 
@@ -60,14 +60,14 @@ class KataDeploy(pulumi.ComponentResource):
         super().__init__("kata-nodes:index:KataDeploy", name, None, opts)
         version = args.get("version", node_state.KATA_VERSION)
         runtime = pulumi.Output.all(args.get("runtime"), version).apply(
-            told(lambda both: both[0] or kata_deploy.default_runtime(both[1]))
+            reporting_refusals(lambda both: both[0] or kata_deploy.default_runtime(both[1]))
         )
         # Errors below hold no part of the kubeconfig, and without this everything that comes of it would be secret.
         kubeconfig = pulumi.Output.unsecret(pulumi.Output.from_input(args.get("kubeconfig")))
-        given: pulumi.Output[Any] = pulumi.Output.all(
+        resolved: pulumi.Output[Any] = pulumi.Output.all(
             **{**args, "version": version, "runtime": runtime, "kubeconfig": kubeconfig}
         )
-        chosen: pulumi.Output[Any] = given.apply(values)
+        chosen: pulumi.Output[Any] = resolved.apply(values)
         release = k8s.helm.v3.Release(
             f"{name}-release",
             name="kata-deploy",
@@ -79,25 +79,27 @@ class KataDeploy(pulumi.ComponentResource):
             atomic=True,
             opts=child_options(self, opts),
         )
-        self.handler = pulumi.Output.all(release.status, version, runtime).apply(lambda one: kata_deploy.handler(one[1], one[2]))
+        self.handler = pulumi.Output.all(release.status, version, runtime).apply(
+            lambda values: kata_deploy.handler(values[1], values[2])
+        )
         self.register_outputs({"handler": self.handler})
 
 
-async def values(given: dict[str, Any]) -> dict[str, Any]:
+async def values(resolved: dict[str, Any]) -> dict[str, Any]:
     """The chart's values, from the component's arguments; raises pulumi.RunError where the nodes do not fit them."""
     try:
         chosen = kata_deploy.values(
-            given["version"],
-            given["runtime"],
-            given.get("kernel_params") or [],
-            given.get("nested_sandbox") is not False,
-            given.get("image"),
-            node_selector=given.get("node_selector"),
-            distribution=given.get("distribution") or kata_deploy.DISTRIBUTIONS[0],
-            more=given.get("values"),
+            resolved["version"],
+            resolved["runtime"],
+            resolved.get("kernel_params") or [],
+            resolved.get("nested_sandbox") is not False,
+            resolved.get("image"),
+            node_selector=resolved.get("node_selector"),
+            distribution=resolved.get("distribution") or kata_deploy.DISTRIBUTIONS[0],
+            chart_values=resolved.get("values"),
         )
-        if given.get("kubeconfig"):
-            reader = cluster(given["kubeconfig"], given.get("context"))
+        if resolved.get("kubeconfig"):
+            reader = cluster(resolved["kubeconfig"], resolved.get("context"))
             kata_deploy.fits(await asyncio.to_thread(reader.described_nodes), chosen)
     except NodeError as error:
         raise pulumi.RunError(error.sentence()) from None

@@ -14,7 +14,7 @@ from clusterkit.api.cluster_reader import Reader, Situation
 from components.children import child_options
 from components.cluster.cluster_object import cluster_options
 from components.cluster.proof_settings import PodProof, completed
-from components.told import told
+from components.refusals import reporting_refusals
 from nodekit.errors import NodeError
 from nodekit.rules.text import harmless
 from nodekit.scripts import script
@@ -63,14 +63,14 @@ class KataProof(pulumi.ComponentResource):
         super().__init__("kata-nodes:index:KataProof", name, None, opts)
         if ("nodes" in args) == ("node_selector" in args):
             raise pulumi.RunError(f"{name}: give exactly one of nodes and node_selector, the nodes that are to be proven.")
-        given = pulumi.Output.all(
+        resolved = pulumi.Output.all(
             proof=completed(args["proof"]),
             **{key: value for key, value in args.items() if key not in ("kubeconfig", "proof")},
         ).apply(lambda values: {**values, **values.pop("proof")})
         namespace = pulumi.Output.from_input(args["namespace"])
         # Errors below hold no part of the kubeconfig, and without this everything that comes of it would be secret.
         kubeconfig = pulumi.Output.unsecret(pulumi.Output.from_input(args["kubeconfig"]))
-        found: pulumi.Output[Any] = pulumi.Output.all(given, kubeconfig).apply(lambda both: situation(name, both[0], both[1]))
+        state: pulumi.Output[Any] = pulumi.Output.all(resolved, kubeconfig).apply(lambda both: situation(name, both[0], both[1]))
         account = k8s.core.v1.ServiceAccount(
             f"{name}-account",
             metadata={"namespace": namespace},
@@ -94,13 +94,13 @@ class KataProof(pulumi.ComponentResource):
 
         def prove(node: str) -> pulumi.Output[Any]:
             """Uid of the Job that proves `node`, and what is asked of it."""
-            proof: pulumi.Output[Any] = pulumi.Output.all(given, found, called).apply(
-                told(lambda all_of: asked(name, node, (all_of[0], all_of[1], all_of[2]), ladder))
+            proof: pulumi.Output[Any] = pulumi.Output.all(resolved, state, called).apply(
+                reporting_refusals(lambda all_of: proof_request(name, node, (all_of[0], all_of[1], all_of[2]), ladder))
             )
             job = k8s.batch.v1.Job(
                 pod_proof.job_name(name, node),
                 metadata=pulumi.Output.all(proof, namespace).apply(lambda both: metadata_of(both[0].body, both[1])),
-                spec=proof.apply(lambda one: one.body["spec"]),
+                spec=proof.apply(lambda request: request.body["spec"]),
                 opts=child_options(self, opts, depends_on=[guard], delete_before_replace=True),
             )
             return pulumi.Output.all(job.metadata.apply(lambda metadata: str(metadata.uid)), proof).apply(tuple)
@@ -109,16 +109,18 @@ class KataProof(pulumi.ComponentResource):
         names: pulumi.Output[Any] = (
             pulumi.Output.from_input(args["nodes"])
             if "nodes" in args
-            else found.apply(lambda all_of: [node.name for node in all_of.chosen])
+            else state.apply(lambda all_of: [node.name for node in all_of.chosen])
         )
-        made: pulumi.Output[Any] = names.apply(
+        jobs: pulumi.Output[Any] = names.apply(
             lambda all_of: pulumi.Output.all(**{node: prove(node) for node in sorted(set(all_of))})
         )
-        self.evidence = pulumi.Output.all(given, kubeconfig, made).apply(lambda all_of: outcome(name, *all_of))
+        self.evidence = pulumi.Output.all(resolved, kubeconfig, jobs).apply(lambda all_of: outcome(name, *all_of))
         kept = k8s.core.v1.ConfigMap(
             f"{name}-evidence",
             metadata={"name": pod_proof.evidence_name(name), "namespace": namespace},
-            data=self.evidence.apply(lambda by_node: {node: json.dumps(one, sort_keys=True) for node, one in by_node.items()}),
+            data=self.evidence.apply(
+                lambda by_node: {node: json.dumps(evidence, sort_keys=True) for node, evidence in by_node.items()}
+            ),
             opts=child_options(self, opts, depends_on=[guard], delete_before_replace=True),
         )
         # What uses the evidence comes after all of it is there.
@@ -126,15 +128,15 @@ class KataProof(pulumi.ComponentResource):
         self.register_outputs({"evidence": self.evidence})
 
 
-def asked(name: str, node: str, about: tuple[dict[str, Any], Situation, str], ladder: str) -> pod_proof.Asked:
+def proof_request(name: str, node: str, about: tuple[dict[str, Any], Situation, str], ladder: str) -> pod_proof.ProofRequest:
     """The try of one node's proof that is to be on the cluster, by the arguments, the cluster and the account."""
-    given, found, account = about
-    (machine,) = (one for one in found.chosen if one.name == node)
+    settings, state, account = about
+    (machine,) = (candidate for candidate in state.chosen if candidate.name == node)
 
-    def ask(attempt: int, boot_id: str) -> pod_proof.Asked:
-        return pod_proof.ask(name, machine, given, ladder, account, attempt, boot_id)
+    def ask(attempt: int, boot_id: str) -> pod_proof.ProofRequest:
+        return pod_proof.ask(name, machine, settings, ladder, account, attempt, boot_id)
 
-    return pod_verdict.try_of(ask, found.nodes, found.jobs, found.pods, found.kept.get(node), found.events)
+    return pod_verdict.try_of(ask, state.nodes, state.jobs, state.pods, state.kept.get(node), state.events)
 
 
 def metadata_of(body: Any, namespace: str) -> dict[str, Any]:
@@ -143,24 +145,24 @@ def metadata_of(body: Any, namespace: str) -> dict[str, Any]:
     return {**about, "namespace": namespace, "annotations": {**about["annotations"], "pulumi.com/skipAwait": "true"}}
 
 
-def reader(given: dict[str, Any], kubeconfig: str) -> Reader:
+def reader(settings: dict[str, Any], kubeconfig: str) -> Reader:
     """For the cluster of the arguments."""
-    return Reader(kubeconfig, given.get("context"))
+    return Reader(kubeconfig, settings.get("context"))
 
 
-async def situation(name: str, given: dict[str, Any], kubeconfig: str) -> Any:
+async def situation(name: str, settings: dict[str, Any], kubeconfig: str) -> Any:
     """The nodes to prove, and what the proof before left; raises pulumi.RunError with the reason and its remedy.
 
     Nodes that are still to join are waited for; in a preview what depends on them is unknown.
     """
-    least, seconds = int(given.get("least_nodes", 1)), int(given.get("join_seconds", 0))
-    names, selector = given.get("nodes") or (), given.get("node_selector")
+    minimum, seconds = int(settings.get("least_nodes", 1)), int(settings.get("join_seconds", 0))
+    names, selector = settings.get("nodes") or (), settings.get("node_selector")
     end, waiting = time.monotonic() + seconds, False
 
     def read() -> Situation:
-        state = reader(given, kubeconfig).situation(given["namespace"], name, names, selector)
-        if len(state.chosen) < least:
-            text = f"{len(state.chosen)} of the {least} nodes that are to join have the labels {selector or 'of their names'}"
+        state = reader(settings, kubeconfig).situation(settings["namespace"], name, names, selector)
+        if len(state.chosen) < minimum:
+            text = f"{len(state.chosen)} of the {minimum} nodes that are to join have the labels {selector or 'of their names'}"
             raise NodeError("cluster-node-unknown", text, "joining")
         return state
 
@@ -178,7 +180,7 @@ async def situation(name: str, given: dict[str, Any], kubeconfig: str) -> Any:
         await asyncio.sleep(JOIN_POLL_SECONDS)
 
 
-async def outcome(name: str, given: dict[str, Any], kubeconfig: str, proofs: dict[str, Any]) -> Any:
+async def outcome(name: str, settings: dict[str, Any], kubeconfig: str, proofs: dict[str, Any]) -> Any:
     """Evidence by node, once all Jobs have ended; raises pulumi.RunError with one line for each node that is not proven.
 
     Unknown in a preview that would make a Job: the plugin then answers with what a dry run of the API server made up.
@@ -186,12 +188,12 @@ async def outcome(name: str, given: dict[str, Any], kubeconfig: str, proofs: dic
     preview = pulumi.runtime.is_dry_run()
 
     def read() -> Any:
-        cluster = reader(given, kubeconfig)
+        cluster = reader(settings, kubeconfig)
         if preview:
-            there = cluster.jobs(given["namespace"], name)
-            if not all(uid in there and pod_verdict.ended(there[uid]) for uid, _ in proofs.values()):
+            jobs = cluster.jobs(settings["namespace"], name)
+            if not all(uid in jobs and pod_verdict.ended(jobs[uid]) for uid, _ in proofs.values()):
                 return UNKNOWN
-        return cluster.outcome(given["namespace"], name, proofs, int(given["timeout_seconds"]))
+        return cluster.outcome(settings["namespace"], name, proofs, int(settings["timeout_seconds"]))
 
     try:
         ended = await asyncio.to_thread(read)
@@ -199,7 +201,7 @@ async def outcome(name: str, given: dict[str, Any], kubeconfig: str, proofs: dic
         raise pulumi.RunError(error.sentence()) from None
     if ended is UNKNOWN:
         return ended
-    refused = [one.sentence for one in ended.values() if isinstance(one, pod_verdict.Refusal)]
+    refused = [result.sentence for result in ended.values() if isinstance(result, pod_verdict.Refusal)]
     if refused:
         nodes = "node is" if len(ended) == 1 else "nodes are"
         raise pulumi.RunError(harmless("\n  ".join([f"{len(refused)} of {len(ended)} {nodes} not proven:", *refused])))

@@ -50,20 +50,20 @@ class KataRuntimeClass(pulumi.ComponentResource):
         super().__init__("kata-nodes:index:KataRuntimeClass", name, None, opts)
         child, called = f"{name}-class", args["runtime_class"]
         if args.get("adopt", False):
-            there = k8s.node.v1.RuntimeClass.get(child, called, child_options(self, opts))
-            self.runtime_class = pulumi.Output.all(called, there.handler, args.get("handler")).apply(fitting)
-            self.handler = there.handler
+            existing = k8s.node.v1.RuntimeClass.get(child, called, child_options(self, opts))
+            self.runtime_class = pulumi.Output.all(called, existing.handler, args.get("handler")).apply(fitting)
+            self.handler = existing.handler
         elif "handler" not in args:
             raise pulumi.RunError(f"{name}: a RuntimeClass that is made needs its handler, such as kata-qemu. Set handler")
         else:
             version = pulumi.Output.from_input(args["kata_version"])
-            given = pulumi.Output.all(version, args.get("overhead_memory"), args.get("overhead_cpu"))
+            settings = pulumi.Output.all(version, args.get("overhead_memory"), args.get("overhead_cpu"))
             tolerations = pulumi.Output.from_input(args.get("tolerations", []))
-            made = k8s.node.v1.RuntimeClass(
+            created = k8s.node.v1.RuntimeClass(
                 child,
                 metadata={"name": called},
                 handler=args["handler"],
-                overhead={"pod_fixed": given.apply(lambda all_of: pod_overhead(*all_of))},
+                overhead={"pod_fixed": settings.apply(lambda all_of: pod_overhead(*all_of))},
                 scheduling={
                     "node_selector": version.apply(runtime_class.node_selector),
                     "tolerations": tolerations.apply(lambda taints: [runtime_class.toleration(taint) for taint in taints]),
@@ -75,14 +75,14 @@ class KataRuntimeClass(pulumi.ComponentResource):
                     delete_before_replace=True,
                 ),
             )  # fmt: skip
-            self.runtime_class = made.metadata.apply(lambda metadata: str(metadata.name))
-            self.handler = made.handler
+            self.runtime_class = created.metadata.apply(lambda metadata: str(metadata.name))
+            self.handler = created.handler
         self.register_outputs({"runtimeClass": self.runtime_class, "handler": self.handler})
 
 
-def fitting(given: list[str]) -> str:
+def fitting(values: list[str]) -> str:
     """Name of an adopted class, from name, handler and wanted handler, if any; fails the program if they differ."""
     try:
-        return runtime_class.adopted(*given)
+        return runtime_class.adopted(*values)
     except NodeError as error:
         raise pulumi.RunError(error.sentence()) from None

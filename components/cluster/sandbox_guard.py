@@ -41,14 +41,14 @@ class SandboxGuard(pulumi.ComponentResource):
             f"{name}-policy",
             metadata={},
             spec=pulumi.Output.all(args["runtime_classes"], allowed, args.get("privileged_in_guest", False)).apply(
-                lambda given: guard.policy(*given)
+                lambda values: guard.policy(*values)
             ),
             opts=cluster_options(self, opts, f"{name}-policy", "ValidatingAdmissionPolicy"),
         )
         binding = k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
             f"{name}-binding",
             metadata={},
-            spec=pulumi.Output.all(policy.metadata.name, args["namespaces"]).apply(lambda given: guard.binding(*given)),
+            spec=pulumi.Output.all(policy.metadata.name, args["namespaces"]).apply(lambda values: guard.binding(*values)),
             opts=cluster_options(self, opts, f"{name}-binding", "ValidatingAdmissionPolicyBinding"),
         )
         self.policy = binding.spec.apply(lambda spec: str(spec.policy_name))

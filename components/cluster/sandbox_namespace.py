@@ -37,18 +37,18 @@ class SandboxNamespace(pulumi.ComponentResource):
         child, called = f"{name}-namespace", args["namespace"]
         labels = guard.namespace_labels()
         if args.get("adopt", False):
-            there = k8s.core.v1.Namespace.get(child, called, child_options(self, opts))
+            existing = k8s.core.v1.Namespace.get(child, called, child_options(self, opts))
             labelled = k8s.core.v1.NamespacePatch(
                 f"{name}-labels",
                 metadata={"name": called, "labels": labels},
-                opts=cluster_options(self, opts, f"{name}-labels", "Namespace", depends_on=[there]),
+                opts=cluster_options(self, opts, f"{name}-labels", "Namespace", depends_on=[existing]),
             )
-            self.namespace = pulumi.Output.all(called, labelled.id).apply(lambda given: str(given[0]))
+            self.namespace = pulumi.Output.all(called, labelled.id).apply(lambda values: str(values[0]))
         else:
-            made = k8s.core.v1.Namespace(
+            created = k8s.core.v1.Namespace(
                 child,
                 metadata={"name": called, "labels": labels},
                 opts=cluster_options(self, opts, child, "Namespace", "namespace"),
             )
-            self.namespace = made.metadata.apply(lambda metadata: str(metadata.name))
+            self.namespace = created.metadata.apply(lambda metadata: str(metadata.name))
         self.register_outputs({"namespace": self.namespace})

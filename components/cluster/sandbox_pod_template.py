@@ -8,7 +8,7 @@ import pulumi_kubernetes as k8s
 
 from clusterkit import pod, pod_safety
 from components.cluster.cluster_object import cluster_options
-from components.told import told
+from components.refusals import reporting_refusals
 from nodekit.scripts import script
 
 
@@ -65,24 +65,24 @@ class SandboxPodTemplate(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: SandboxPodTemplateArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:SandboxPodTemplate", name, None, opts)
-        given = pulumi.Output.all(**{key: value for key, value in args.items() if key != "namespace"})
-        body = given.apply(told(body_of))
-        made = k8s.core.v1.PodTemplate(
+        resolved = pulumi.Output.all(**{key: value for key, value in args.items() if key != "namespace"})
+        body = resolved.apply(reporting_refusals(body_of))
+        created = k8s.core.v1.PodTemplate(
             f"{name}-template",
             metadata={"name": args["template"], "namespace": args["namespace"]},
             template=body,
             opts=cluster_options(self, opts, f"{name}-template", "PodTemplate", "pod-template"),
         )
         self.pod_template = body.apply(lambda template: json.dumps(template, sort_keys=True))
-        self.template = made.metadata.apply(lambda metadata: str(metadata.name))
-        self.capabilities = made.template.apply(granted)
+        self.template = created.metadata.apply(lambda metadata: str(metadata.name))
+        self.capabilities = created.template.apply(granted)
         self.register_outputs({"template": self.template, "podTemplate": self.pod_template, "capabilities": self.capabilities})
 
 
-def body_of(given: dict[str, Any]) -> Any:
+def body_of(settings: dict[str, Any]) -> Any:
     """The template from the component's arguments, held to the rule of the policy pack."""
     return pod_safety.safe(
-        pod.template(labels={"app.kubernetes.io/name": given.pop("template")}, entry=script("entry.sh"), **given)
+        pod.template(labels={"app.kubernetes.io/name": settings.pop("template")}, entry=script("entry.sh"), **settings)
     )
 
 
@@ -98,4 +98,4 @@ def granted(template: Any) -> list[str]:
         value = field(value, name)
         if value is None:
             return []
-    return [str(one) for one in value]
+    return [str(name) for name in value]

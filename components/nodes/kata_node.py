@@ -11,7 +11,7 @@ from pulumi_command import remote
 from components.children import LEFT_ALONE, child_options
 from components.nodes.node_states import Document, settings_of
 from components.nodes.settings import Connection, DockerSettings, KataSettings, Verification
-from components.told import told
+from components.refusals import reporting_refusals
 from delivery import bundle, login
 from nodekit.errors import NodeError
 from nodekit.scripts import script
@@ -88,7 +88,7 @@ def _secret(value: pulumi.Input[str] | None) -> pulumi.Output[str] | None:
 
 
 def _pinned(key: pulumi.Input[str] | None, host: str) -> pulumi.Output[str]:
-    return pulumi.Output.from_input(key).apply(told(lambda value: login.pinned(value, host)))
+    return pulumi.Output.from_input(key).apply(reporting_refusals(lambda value: login.pinned(value, host)))
 
 
 class KataNode(pulumi.ComponentResource):
@@ -165,7 +165,7 @@ class KataNode(pulumi.ComponentResource):
             """What a command reads: with a password what hands that to sudo comes first, and all of it is secret."""
             if not password:
                 return pulumi.Output.from_input(text)
-            return pulumi.Output.all(password, text).apply(told(lambda both: login.before(as_root, *both)))
+            return pulumi.Output.all(password, text).apply(reporting_refusals(lambda both: login.before(as_root, *both)))
 
         install = f"{run}timeout 900 sh -s -- {uploaded} {program} {digest} {owner}"
         start = remote.Command(
@@ -206,9 +206,13 @@ class KataNode(pulumi.ComponentResource):
         kata = verb("kata", seconds["kata"], states["kata"], docker)
         self.proof = verb("proof", seconds["prove"], states["prove"], kata)
 
-        self.evidence = self.proof.stdout.apply(told(lambda text: result_of(text, "prove", f"{name}-proof")))
-        self.docker_version = docker.stdout.apply(told(lambda text: str(result_of(text, "docker", f"{name}-docker")["version"])))
-        self.machine_id = kata.stdout.apply(told(lambda text: str(result_of(text, "kata", f"{name}-kata")["machineId"])))
+        self.evidence = self.proof.stdout.apply(reporting_refusals(lambda text: result_of(text, "prove", f"{name}-proof")))
+        self.docker_version = docker.stdout.apply(
+            reporting_refusals(lambda text: str(result_of(text, "docker", f"{name}-docker")["version"]))
+        )
+        self.machine_id = kata.stdout.apply(
+            reporting_refusals(lambda text: str(result_of(text, "kata", f"{name}-kata")["machineId"]))
+        )
         self.config_file = self.evidence.apply(lambda proof: str(proof["configFile"]))
         self.kernel_params = self.evidence.apply(lambda proof: str(proof["kernelParams"]))
         self.user_namespaces = self.evidence.apply(lambda proof: int(proof["userNamespaces"]))

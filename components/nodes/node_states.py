@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 
 from components.nodes.settings import DockerSettings, KataSettings, Verification
-from components.told import told
+from components.refusals import reporting_refusals
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
 from nodekit.rules.docker import apt_source, docker_matrix
@@ -47,7 +47,9 @@ class NodeSettings:
             "kataRuntime": self.kata.get("runtime", node_state.KATA_RUNTIME),
             "installRelease": self.kata.get("install_release", archive is None),
             "archiveAddress": archive["address"] if archive else None,
-            "configPath": pulumi.Output.from_input(self.kata).apply(told(lambda kata: kata_settings(kata).config_path)),
+            "configPath": pulumi.Output.from_input(self.kata).apply(
+                reporting_refusals(lambda kata: kata_settings(kata).config_path)
+            ),
             "hypervisor": self.kata.get("hypervisor", node_state.HYPERVISOR),
             "nestedSandbox": nested_sandbox,
             "sandbox": self.kata.get("sandbox"),
@@ -79,9 +81,9 @@ class NodeSettings:
         kata = pulumi.Output.all(node=node, kata=self.kata)
         docker = pulumi.Output.all(node=node, kata=self.kata, docker=self.docker)
         states = {
-            "preflight": kata.apply(told(lambda values: preflight_state(**values).document())),
-            "docker": docker.apply(told(lambda values: docker_state(**values).document())),
-            "kata": kata.apply(told(lambda values: kata_state(**values).document())),
+            "preflight": kata.apply(reporting_refusals(lambda values: preflight_state(**values).document())),
+            "docker": docker.apply(reporting_refusals(lambda values: docker_state(**values).document())),
+            "kata": kata.apply(reporting_refusals(lambda values: kata_state(**values).document())),
         }
         proof = pulumi.Output.all(
             node=node,
@@ -90,7 +92,7 @@ class NodeSettings:
             timeout_seconds=self.timeout_seconds,
             verified=[states["docker"], states["kata"], dict(verified)],
         )
-        return {**states, "prove": proof.apply(told(lambda values: prove_state(**values).document()))}
+        return {**states, "prove": proof.apply(reporting_refusals(lambda values: prove_state(**values).document()))}
 
 
 def settings_of(args: Mapping[str, Any]) -> NodeSettings:

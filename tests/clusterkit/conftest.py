@@ -10,6 +10,6 @@ from tests.clusterkit.control_plane import ControlPlane
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """With the request rate that controller managers have by default."""
-    made = ControlPlane(tmp_path_factory.mktemp("plane"))
-    yield made
-    made.close()
+    control_plane = ControlPlane(tmp_path_factory.mktemp("plane"))
+    yield control_plane
+    control_plane.close()

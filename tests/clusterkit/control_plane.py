@@ -149,13 +149,13 @@ class ControlPlane:
 
         `played`: whether kwok plays all nodes; where a kubelet joins, it must not.
         """
-        self.folder, self.asked = folder, {"directory": str(folder / "cluster")}
-        self.asked |= {"etcd": str(get.path("etcd")), "apiserver": str(get.path("kube-apiserver"))}
+        self.folder, self.settings = folder, {"directory": str(folder / "cluster")}
+        self.settings |= {"etcd": str(get.path("etcd")), "apiserver": str(get.path("kube-apiserver"))}
         folder.mkdir(parents=True, exist_ok=True)
         self.behaviour: dict[str, str] = {}
-        made = cluster.up({**self.asked})
+        result = cluster.up({**self.settings})
         try:
-            self.kubeconfig, self.server = str(made["kubeconfig"]), str(made["server"])
+            self.kubeconfig, self.server = str(result["kubeconfig"]), str(result["server"])
             self.context = cluster.client_context(folder / "cluster" / "pki")
             (folder / "kubeconfig").write_text(self.kubeconfig)
             pki = folder / "cluster" / "pki"
@@ -233,11 +233,11 @@ class ControlPlane:
         """
         labels = {"katacontainers.io/kata-runtime": "true", "kubernetes.io/hostname": name}
         body = {"kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": {"taints": list(taints)}}
-        made = self.request("POST", "/api/v1/nodes", body)
+        node = self.request("POST", "/api/v1/nodes", body)
         room = {"cpu": "32", "memory": "64Gi", "pods": "110"}
         about = dict.fromkeys(("machineID", "systemUUID", "kernelVersion", "osImage", "containerRuntimeVersion"), "")
         about |= {"kubeletVersion": "v1.37.2", "kubeProxyVersion": "", "operatingSystem": "linux", "architecture": "amd64"}
-        information = {**about, "bootID": made["metadata"]["uid"]}
+        information = {**about, "bootID": node["metadata"]["uid"]}
         status = {"capacity": room, "allocatable": room, "nodeInfo": information, "images": list(images)}
         self.request("PATCH", f"/api/v1/nodes/{name}/status", {"status": status})
 
@@ -276,22 +276,22 @@ class ControlPlane:
         """Objects of a list."""
         return list(self.request("GET", path)["items"])
 
-    def until(self, what: str, true: Any, seconds: int = 60) -> None:
+    def until(self, event: str, true: Any, seconds: int = 60) -> None:
         """Wait for something; names it when it does not come."""
         end = time.monotonic() + seconds
         while not true():
-            assert time.monotonic() < end, f"{what} did not come in {seconds} s: {process.tail(self.folder / 'kwok.log', 5)}"
+            assert time.monotonic() < end, f"{event} did not come in {seconds} s: {process.tail(self.folder / 'kwok.log', 5)}"
             time.sleep(0.1)
 
     def close(self) -> None:
         """End everything and remove the cluster's data."""
         for name in ("kwok", "kube-scheduler", "kube-controller-manager"):
             process.stop(self.folder / f"{name}.process", grace=5)
-        cluster.down({**self.asked})
+        cluster.down({**self.settings})
 
 
 def ready(node: Mapping[str, Any]) -> bool:
     """Whether the control plane lets pods be scheduled to it, whatever taints it registered with."""
     conditions = node["status"].get("conditions") or []
-    held = any(one["key"].startswith("node.kubernetes.io/") for one in node["spec"].get("taints") or [])
-    return not held and any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    held = any(taint["key"].startswith("node.kubernetes.io/") for taint in node["spec"].get("taints") or [])
+    return not held and any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)

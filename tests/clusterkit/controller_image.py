@@ -25,8 +25,10 @@ def build(root: Path) -> None:
     options = [f"--aptopt={option}" for option in transfer_options(output("apt-config", "dump"))]
     argv = ["mmdebstrap", "--mode=root", "--variant=minbase", "--include=python3,ca-certificates", *options]
     argv += ['--aptopt=APT::Sandbox::User "root"', '--aptopt=APT::Install-Recommends "false"']
-    done = subprocess.run([*argv, "trixie", str(root), f"deb {mirror} trixie main"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    result = subprocess.run(
+        [*argv, "trixie", str(root), f"deb {mirror} trixie main"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
     (root / "usr" / "local" / "bin" / "python").symlink_to("/usr/bin/python3")
     (installed,) = re.findall(r"^RUN python -m (pip install .*)$", CONTAINERFILE, re.MULTILINE)
     arguments = [

@@ -136,25 +136,25 @@ class Joining:
     def taints(self, name: str) -> list[dict[str, str]]:
         """Its taints, without what only the API server adds."""
         return [
-            {key: one[key] for key in ("key", "value", "effect") if key in one}
-            for one in self.node(name)["spec"].get("taints", [])
+            {key: taint[key] for key in ("key", "value", "effect") if key in taint}
+            for taint in self.node(name)["spec"].get("taints", [])
         ]
 
     def jobs(self, node: str) -> list[dict[str, Any]]:
         """Jobs that are to prove it."""
-        found = self.plane.items(JOBS)
-        return [one for one in found if one["metadata"]["annotations"][pod_proof.NODE_ANNOTATION] == node]
+        jobs = self.plane.items(JOBS)
+        return [job for job in jobs if job["metadata"]["annotations"][pod_proof.NODE_ANNOTATION] == node]
 
     def events(self, node: str) -> list[dict[str, Any]]:
         """Events of ours about it."""
-        found = self.plane.items(f"/api/v1/namespaces/{joining.EVENTS_NAMESPACE}/events")
-        return [one for one in found if one["involvedObject"].get("name") == node and one["reason"] == "NotProven"]
+        events = self.plane.items(f"/api/v1/namespaces/{joining.EVENTS_NAMESPACE}/events")
+        return [event for event in events if event["involvedObject"].get("name") == node and event["reason"] == "NotProven"]
 
     def evidence(self) -> dict[str, str]:
         """What is kept of proven nodes, by node."""
         label = f"{pod_proof.PROOF_LABEL}={self.settings.proof}"
         maps = self.plane.items(f"/api/v1/namespaces/{NAMESPACE}/configmaps?labelSelector={label}")
-        return {node: text for one in maps for node, text in one.get("data", {}).items()}
+        return {node: text for config_map in maps for node, text in config_map.get("data", {}).items()}
 
     def patch_as_controller(self, node: str, patch: dict[str, Any] | list[dict[str, Any]]) -> tuple[int, str]:
         """Status and message of a patch of a node with the controller's own rights; nothing is changed."""

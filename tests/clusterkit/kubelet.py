@@ -193,8 +193,8 @@ class Kubelet:
             (self.root / BINARIES.lstrip("/") / program).chmod(0o755)
         if self.releases.programs:
             self.write("/etc/systemd/system/containerd.service.d/newer.conf", SERVICE)
-        done = self.node.run("sh", stdin=(HERE / "kubelet_node.sh").read_text())
-        assert done.returncode == 0, done.stderr
+        result = self.node.run("sh", stdin=(HERE / "kubelet_node.sh").read_text())
+        assert result.returncode == 0, result.stderr
         busybox = (self.root / "usr/bin/busybox").read_bytes()
         layer = archive({"bin/busybox": busybox}, {"bin/busybox": 0o755})
         self.load(PAUSE, layer, "/bin/busybox", "sleep", "2147483647")
@@ -228,8 +228,8 @@ class Kubelet:
     def reboot(self) -> str:
         """What a reboot of the node leaves of it (kubelet_reboot.sh), with everything started again; its new boot id."""
         boot_id = str(uuid.uuid4())
-        done = self.node.run("sh", "-s", "--", boot_id, stdin=(HERE / "kubelet_reboot.sh").read_text())
-        assert done.returncode == 0, done.stderr
+        result = self.node.run("sh", "-s", "--", boot_id, stdin=(HERE / "kubelet_reboot.sh").read_text())
+        assert result.returncode == 0, result.stderr
         process.stop(self.folder / "kubelet.process", grace=5)
         self.start_kubelet()
         self.plane.until("the node's boot id", lambda: self.status()["nodeInfo"]["bootID"] == boot_id)
@@ -295,18 +295,18 @@ class Kubelet:
         self.plane.until(f"that the pod {name} is gone", lambda: self.plane.get(path) is None)
         return dict(status["containerStatuses"][0]["state"]["terminated"])
 
-    def proven(self, proof: str, template: Mapping[str, Any], **given: Any) -> tuple[dict[str, Any] | Refusal, float]:
+    def proven(self, proof: str, template: Mapping[str, Any], **options: Any) -> tuple[dict[str, Any] | Refusal, float]:
         """What becomes of a proof of this node, by the functions of KataProof, and in how many seconds; its Job is removed."""
         settings = {"pod_template": json.dumps(template), "nested_sandbox": True, "kernel_params": [], "timeout_seconds": 200}
         reader = Reader(self.plane.kubeconfig, None)
         (node,) = reader.nodes([NAME], None)
-        asked = pod_proof.ask(proof, node, {**settings, **given}, script("ladder.sh"), "default")
+        request = pod_proof.ask(proof, node, {**settings, **options}, script("ladder.sh"), "default")
         jobs = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
         begin = time.monotonic()
-        metadata = {"name": proof, **asked.body["metadata"]}
-        job = self.plane.request("POST", jobs, {"metadata": metadata, "spec": asked.body["spec"]})
-        seconds = int(given.get("timeout_seconds", settings["timeout_seconds"]))
-        outcome = reader.outcome(NAMESPACE, proof, {NAME: (job["metadata"]["uid"], asked)}, seconds)[NAME]
+        metadata = {"name": proof, **request.body["metadata"]}
+        job = self.plane.request("POST", jobs, {"metadata": metadata, "spec": request.body["spec"]})
+        seconds = int(options.get("timeout_seconds", settings["timeout_seconds"]))
+        outcome = reader.outcome(NAMESPACE, proof, {NAME: (job["metadata"]["uid"], request)}, seconds)[NAME]
         took = time.monotonic() - begin
         self.plane.request("DELETE", f"{jobs}/{proof}?propagationPolicy=Background")
         return outcome, took

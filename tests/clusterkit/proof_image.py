@@ -32,8 +32,10 @@ def build(root: Path, *, sandbox_runtime: bool = True) -> None:
     included = [name for name in packages() if sandbox_runtime or name != "nodejs"]
     argv = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(included)}", *options]
     argv += ['--aptopt=APT::Sandbox::User "root"', '--aptopt=APT::Install-Recommends "false"']
-    done = subprocess.run([*argv, "trixie", str(root), f"deb {mirror} trixie main"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    result = subprocess.run(
+        [*argv, "trixie", str(root), f"deb {mirror} trixie main"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
     (root / "etc" / "hosts").write_text("127.0.0.1 localhost\n")  # as the kubelet writes it
     if not sandbox_runtime:
         return

@@ -22,15 +22,15 @@ import json, pathlib
 import pulumi, pulumi_kubernetes as k8s
 from components.cluster.kata_proof import KataProof
 from components.cluster.proof_settings import PodProof
-given = json.loads(pathlib.Path("given.json").read_text())
-kubeconfig = pulumi.Output.secret(given.pop("kubeconfig"))
-provider = k8s.Provider("cluster", kubeconfig=kubeconfig, enable_server_side_apply=given.pop("server_side"))
-proof = {key: given.pop(key) for key in PodProof.__annotations__ if key in given}
+inputs = json.loads(pathlib.Path("inputs.json").read_text())
+kubeconfig = pulumi.Output.secret(inputs.pop("kubeconfig"))
+provider = k8s.Provider("cluster", kubeconfig=kubeconfig, enable_server_side_apply=inputs.pop("server_side"))
+proof = {key: inputs.pop(key) for key in PodProof.__annotations__ if key in inputs}
 options = pulumi.ResourceOptions(providers={"kubernetes": provider})
-made = KataProof("proof", {**given, "proof": proof, "kubeconfig": kubeconfig}, options)
-options = pulumi.ResourceOptions(provider=provider, depends_on=[made])
+created = KataProof("proof", {**inputs, "proof": proof, "kubeconfig": kubeconfig}, options)
+options = pulumi.ResourceOptions(provider=provider, depends_on=[created])
 k8s.core.v1.ConfigMap("after", metadata={"name": "after"}, opts=options)
-pulumi.export("evidence", made.evidence)
+pulumi.export("evidence", created.evidence)
 """
 PROVEN = exits(0, reports.report(NONCE))
 ZERO_TEXT = "rung user-namespaces (/proc/sys/user/max_user_namespaces) read '0': a hardening default of the guest sets it"
@@ -40,7 +40,7 @@ ZERO = exits(0, reports.report(NONCE, **reports.ZERO))
 class Proving:
     """The program in a folder of its own, against a control plane."""
 
-    def __init__(self, folder: Path, plane: ControlPlane, **given: Any) -> None:
+    def __init__(self, folder: Path, plane: ControlPlane, **inputs: Any) -> None:
         self.folder, self.plane = folder, plane
         (folder / "state").mkdir(parents=True)
         (folder / "Pulumi.yaml").write_text("name: proof-test\nruntime: python\n")
@@ -49,7 +49,7 @@ class Proving:
             place = {"metadata": {"name": NAMESPACE, "labels": guard.namespace_labels()}}
             plane.request("POST", "/api/v1/namespaces", place)
         template = pod.template("debian:13-slim", plane.runtime_class(), {"app": "sandbox"}, entry=script("entry.sh"))
-        self.given: dict[str, Any] = {
+        self.inputs: dict[str, Any] = {
             "kubeconfig": plane.kubeconfig,
             "namespace": NAMESPACE,
             "pod_template": json.dumps(template),
@@ -59,7 +59,7 @@ class Proving:
             "nested_sandbox": True,
             "timeout_seconds": 60,
             "server_side": False,
-            **given,
+            **inputs,
         }
         self.environment = {
             **os.environ,
@@ -74,20 +74,22 @@ class Proving:
 
     def run(self, *arguments: str, fails: bool = False) -> str:
         """What the engine says; it must succeed, or fail, as said."""
-        (self.folder / "given.json").write_text(json.dumps(self.given))
+        (self.folder / "inputs.json").write_text(json.dumps(self.inputs))
         begin = time.monotonic()
-        done = subprocess.run(
+        result = subprocess.run(
             ["pulumi", *arguments, "--non-interactive", "--color", "never"],
             cwd=self.folder, env=self.environment, text=True, timeout=280,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
         )  # fmt: skip
-        print(f"--- pulumi {' '.join(arguments)}: exit {done.returncode} after {time.monotonic() - begin:.1f} s\n{done.stdout}")
-        assert (done.returncode != 0) == fails, done.stdout
-        return done.stdout
+        print(
+            f"--- pulumi {' '.join(arguments)}: exit {result.returncode} after {time.monotonic() - begin:.1f} s\n{result.stdout}"
+        )
+        assert (result.returncode != 0) == fails, result.stdout
+        return result.stdout
 
-    def up(self, *arguments: str, fails: bool = False, **given: Any) -> str:
+    def up(self, *arguments: str, fails: bool = False, **inputs: Any) -> str:
         """`up` with changed arguments of the component; None takes one away."""
-        self.given = {key: value for key, value in {**self.given, **given}.items() if value is not None}
+        self.inputs = {key: value for key, value in {**self.inputs, **inputs}.items() if value is not None}
         return self.run("up", "--yes", "--skip-preview", *arguments, fails=fails)
 
     def evidence(self) -> dict[str, Any]:
@@ -98,7 +100,7 @@ class Proving:
     def jobs(self) -> dict[str, str]:
         """Uid of every Job on the cluster, by node."""
         return {
-            one["metadata"]["annotations"][pod_proof.NODE_ANNOTATION]: one["metadata"]["uid"] for one in self.plane.items(JOBS)
+            job["metadata"]["annotations"][pod_proof.NODE_ANNOTATION]: job["metadata"]["uid"] for job in self.plane.items(JOBS)
         }
 
     def has(self, name: str) -> bool:
@@ -107,7 +109,7 @@ class Proving:
         return self.plane.get(f"/api/v1/namespaces/{place}/configmaps/{name}") is not None
 
 
-def refusals(said: str) -> dict[str, str]:
+def refusals(output: str) -> dict[str, str]:
     """The code by node, from the lines that name nodes that are not proven."""
-    found = (re.match(r"\s+(node-\d+): .*\[([a-z-]+)\]$", line) for line in said.splitlines())
-    return {match[1]: match[2] for match in found if match}
+    matches = (re.match(r"\s+(node-\d+): .*\[([a-z-]+)\]$", line) for line in output.splitlines())
+    return {match[1]: match[2] for match in matches if match}

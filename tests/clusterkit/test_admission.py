@@ -39,16 +39,16 @@ class Api:
         finally:
             connection.close()
 
-    def made(self, path: str, kind: str, name: str, **body: object) -> None:
+    def create(self, path: str, kind: str, name: str, **body: object) -> None:
         """Make an object; fails when it is refused."""
-        status, said = self.request("POST", path, {"kind": kind, "metadata": {"name": name}, **body})
-        assert status == 201, said
+        status, answer = self.request("POST", path, {"kind": kind, "metadata": {"name": name}, **body})
+        assert status == 201, answer
 
     def namespace(self, name: str, labels: dict[str, str]) -> None:
         """Make a namespace with the service account that the controller manager would make."""
-        status, said = self.request("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
-        assert status == 201, said
-        self.made(f"/api/v1/namespaces/{name}/serviceaccounts", "ServiceAccount", "default")
+        status, answer = self.request("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+        assert status == 201, answer
+        self.create(f"/api/v1/namespaces/{name}/serviceaccounts", "ServiceAccount", "default")
 
 
 @pytest.fixture(scope="module", params=API_SERVERS)
@@ -58,27 +58,27 @@ def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     command = cluster.apiserver_command
     # As on every cluster whose network add-on runs in pods; without it the server knows no privileged container.
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(cluster, "apiserver_command", lambda *given: [*command(*given), "--allow-privileged=true"])
-    asked: dict[str, Any] = {
+    monkeypatch.setattr(cluster, "apiserver_command", lambda *args: [*command(*args), "--allow-privileged=true"])
+    cluster_request: dict[str, Any] = {
         "directory": str(directory), "etcd": str(get.path("etcd")), "apiserver": str(get.path(request.param)),
     }  # fmt: skip
     try:
-        api = Api(directory, str(cluster.up(asked)["server"]))
+        api = Api(directory, str(cluster.up(cluster_request)["server"]))
         registration = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
         policy = guard.policy(["kata-qemu", "kata-clh"], [ALLOWED])
-        api.made(f"{registration}ies", "ValidatingAdmissionPolicy", "sandbox-guard", spec=policy)
-        api.made(
+        api.create(f"{registration}ies", "ValidatingAdmissionPolicy", "sandbox-guard", spec=policy)
+        api.create(
             f"{registration}ybindings",
             "ValidatingAdmissionPolicyBinding",
             "sandbox-guard",
             spec=guard.binding("sandbox-guard", ["guarded", "guarded-too"]),
         )
         for name in ("kata-qemu", "runc"):
-            api.made("/apis/node.k8s.io/v1/runtimeclasses", "RuntimeClass", name, handler=name)
+            api.create("/apis/node.k8s.io/v1/runtimeclasses", "RuntimeClass", name, handler=name)
         policy = guard.policy(["kata-qemu"], [], True)
-        api.made(f"{registration}ies", "ValidatingAdmissionPolicy", "privileged-guard", spec=policy)
+        api.create(f"{registration}ies", "ValidatingAdmissionPolicy", "privileged-guard", spec=policy)
         binding = guard.binding("privileged-guard", ["privileged"])
-        api.made(f"{registration}ybindings", "ValidatingAdmissionPolicyBinding", "privileged-guard", spec=binding)
+        api.create(f"{registration}ybindings", "ValidatingAdmissionPolicyBinding", "privileged-guard", spec=binding)
         for name in ("guarded", "others", "privileged"):
             api.namespace(name, guard.namespace_labels())
         for level in ("baseline", "restricted"):
@@ -91,16 +91,16 @@ def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             time.sleep(0.1)
         yield api
     finally:
-        cluster.down(asked)
+        cluster.down(cluster_request)
         monkeypatch.undo()
 
 
 def template_pod(**variant: Any) -> dict[str, Any]:
     """A pod as a controller makes it of the template."""
-    made: dict[str, Any] = copy.deepcopy(
+    template: dict[str, Any] = copy.deepcopy(
         pod.template("image", "kata-qemu", {"app": "sandbox"}, entry=script("entry.sh"), **variant)
     )
-    return {"metadata": {**made["metadata"], "generateName": "sandbox-"}, "spec": made["spec"]}
+    return {"metadata": {**template["metadata"], "generateName": "sandbox-"}, "spec": template["spec"]}
 
 
 def plain_pod(**context: Any) -> dict[str, Any]:
@@ -111,17 +111,17 @@ def plain_pod(**context: Any) -> dict[str, Any]:
 
 def refusal(api: Api, body: dict[str, Any], namespace: str = "guarded") -> str | None:
     """What the server says when it refuses a pod, or None when it would make it."""
-    status, said = api.request("POST", PODS.format(namespace) + "?dryRun=All", body)
-    assert status in (201, 403), said
-    return str(said["message"]) if status == 403 else None
+    status, answer = api.request("POST", PODS.format(namespace) + "?dryRun=All", body)
+    assert status in (201, 403), answer
+    return str(answer["message"]) if status == 403 else None
 
 
-def refused(api: Api, body: dict[str, Any], rule: str, *said: str) -> None:
-    """The pod is refused by that rule of the guard, in words that hold each of `said`."""
+def refused(api: Api, body: dict[str, Any], rule: str, *words: str) -> None:
+    """The pod is refused by that rule of the guard, in words that hold each of `words`."""
     message = refusal(api, body)
     assert message is not None
     assert f"Rule {rule} of the sandbox guard ({guard.RULES[rule]}): " in message, message
-    for part in said:
+    for part in words:
         assert part in message
 
 
@@ -163,17 +163,17 @@ def test_capability_hides_in_no_kind_of_container(api: Api) -> None:
 
 
 def test_debug_container_is_refused_and_allowed_as_any_other(api: Api) -> None:
-    for name, body, wanted in (("plain", plain_pod(), 403), ("kata", template_pod(), 200)):
+    for name, body, expected in (("plain", plain_pod(), 403), ("kata", template_pod(), 200)):
         body["metadata"] = {"name": name}
         assert api.request("POST", PODS.format("guarded"), body)[0] == 201
         debug = {"name": "debug", "image": "image", "securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}
         path = f"{PODS.format('guarded')}/{name}/ephemeralcontainers"
-        status, said = api.request("PATCH", path, {"spec": {"ephemeralContainers": [debug]}})
-        assert status == wanted, said
-        assert wanted == 200 or "Rule capabilities" in said["message"]
+        status, answer = api.request("PATCH", path, {"spec": {"ephemeralContainers": [debug]}})
+        assert status == expected, answer
+        assert expected == 200 or "Rule capabilities" in answer["message"]
     debug |= {"name": "worse", "securityContext": {"privileged": True}}
-    status, said = api.request("PATCH", path, {"spec": {"ephemeralContainers": [debug]}})
-    assert status == 403 and "container worse is privileged" in said["message"]
+    status, answer = api.request("PATCH", path, {"spec": {"ephemeralContainers": [debug]}})
+    assert status == 403 and "container worse is privileged" in answer["message"]
 
 
 def test_privileged_is_refused_under_every_class(api: Api) -> None:
@@ -218,10 +218,10 @@ def test_annotation_is_refused_later_as_well_and_a_pod_from_before_can_still_fin
     while refusal(api, {**body, "metadata": {"name": "again"}}, "guarded-before") is None:
         assert time.monotonic() < end
         time.sleep(0.1)
-    status, said = api.request("PATCH", path, {"metadata": {"labels": {"finished": "yes"}}})
-    assert status == 200, said["message"]
-    status, said = api.request("PATCH", path, {"metadata": {"annotations": {KERNEL_PARAMS: "other"}}})
-    assert status == 403 and "Rule annotations" in said["message"]
+    status, answer = api.request("PATCH", path, {"metadata": {"labels": {"finished": "yes"}}})
+    assert status == 200, answer["message"]
+    status, answer = api.request("PATCH", path, {"metadata": {"annotations": {KERNEL_PARAMS: "other"}}})
+    assert status == 403 and "Rule annotations" in answer["message"]
 
 
 def test_who_may_label_the_namespace_cannot_take_the_guard_off_it(api: Api) -> None:
@@ -268,10 +268,10 @@ def beyond(name: str, kind: str = "containers") -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", BEYOND)
 def test_what_is_not_in_a_guest_keeps_to_baseline(api: Api, name: str) -> None:
-    said = BEYOND[name][2]
-    refused(api, beyond(name), "baseline", said, "kata-qemu, kata-clh")
+    words = BEYOND[name][2]
+    refused(api, beyond(name), "baseline", words, "kata-qemu, kata-clh")
     if BEYOND[name][1]:
-        refused(api, beyond(name, "initContainers"), "baseline", said)
+        refused(api, beyond(name, "initContainers"), "baseline", words)
     inside = beyond(name)
     inside["spec"]["runtimeClassName"] = "kata-qemu"
     assert refusal(api, inside) is None

@@ -40,10 +40,10 @@ class Endless(BaseHTTPRequestHandler):
     """Answers every request with a status, then with as much as is taken; `/version` and what is short end."""
 
     status = 200
-    asked = 0
+    requests = 0
 
     def do_GET(self) -> None:
-        type(self).asked += 1
+        type(self).requests += 1
         self.send_response(self.status)
         self.send_header("Content-Type", "application/json")
         if "short" in self.path:
@@ -150,11 +150,11 @@ def test_a_list_whose_pages_never_end_is_left_and_told() -> None:
 def test_what_is_no_api_server_is_named_as_one_that_does_not_answer_and_gets_no_second_request(
     status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    requests: list[str] = []
 
     class Web(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requests.append(self.path)
             self.send_response(status)
             self.send_header("Location", "/elsewhere")
             self.send_header("Content-Length", "6")
@@ -171,7 +171,7 @@ def test_what_is_no_api_server_is_named_as_one_that_does_not_answer_and_gets_no_
             list(controller(address, tmp_path, monkeypatch).pages("nodes"))
     assert caught.value.code == "cluster-unreachable" and "list nodes" in caught.value.message
     assert (status == 200) == ("did not answer with a JSON object" in caught.value.message)
-    assert len(asked) == 2
+    assert len(requests) == 2
 
 
 def test_pages_that_the_server_has_forgotten_are_listed_again_from_the_first() -> None:

@@ -25,16 +25,16 @@ def test_image_proves_a_node_as_its_ordinary_user(plane: ControlPlane, tmp_path:
     root = tmp_path / "image"
     controller_image.build(root)
     tmp_path.chmod(0o755)
-    made = Joining(tmp_path, plane)
+    story = Joining(tmp_path, plane)
     plane.behave({"joins-0": PROVEN}, taints=[UNPROVEN])
-    made.start(image=root)
+    story.start(image=root)
     try:
-        plane.until("the proof", lambda: UNPROVEN not in made.taints("joins-0"))
-        assert made.running
-        ids = Path(f"/proc/{made.running.pid}/status").read_text()
+        plane.until("the proof", lambda: UNPROVEN not in story.taints("joins-0"))
+        assert story.running
+        ids = Path(f"/proc/{story.running.pid}/status").read_text()
         assert f"Uid:\t{joining_workload.USER_ID}\t" in ids and controller_image.USER == joining_workload.USER_ID
-        assert Path(f"/proc/{made.running.pid}/root").resolve() == root
+        assert Path(f"/proc/{story.running.pid}/root").resolve() == root
     finally:
-        code = made.stop()
+        code = story.stop()
         shutil.rmtree(root)
-    assert code == 0 and "joins-0" in made.evidence()
+    assert code == 0 and "joins-0" in story.evidence()

@@ -10,7 +10,7 @@ DIGEST = "debian:13-slim@sha256:" + "0" * 64
 
 
 @pytest.mark.parametrize(
-    ("image", "there"),
+    ("image", "expected"),
     [
         ("debian:13-slim", "mirror.example/hub/library/debian:13-slim"),
         (DIGEST, f"mirror.example/hub/library/{DIGEST}"),
@@ -20,8 +20,8 @@ DIGEST = "debian:13-slim@sha256:" + "0" * 64
         ("localhost/name", "localhost/name"),
     ],
 )
-def test_mirror_stands_for_docker_hub_alone(image: str, there: str) -> None:
-    assert images.mirrored(image, "mirror.example/hub") == there
+def test_mirror_stands_for_docker_hub_alone(image: str, expected: str) -> None:
+    assert images.mirrored(image, "mirror.example/hub") == expected
     assert images.mirrored(image, None) == image
 
 

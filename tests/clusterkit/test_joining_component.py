@@ -21,11 +21,11 @@ PROGRAM = """
 import json, pathlib
 import pulumi, pulumi_kubernetes as k8s
 from components import JoiningNodes
-given = json.loads(pathlib.Path("given.json").read_text())
-kubeconfig = pulumi.Output.secret(given.pop("kubeconfig"))
+inputs = json.loads(pathlib.Path("inputs.json").read_text())
+kubeconfig = pulumi.Output.secret(inputs.pop("kubeconfig"))
 provider = k8s.Provider("cluster", kubeconfig=kubeconfig, enable_server_side_apply=False)
-made = JoiningNodes("joining-nodes", given, pulumi.ResourceOptions(providers={"kubernetes": provider}))
-pulumi.export("deployment", made.deployment)
+created = JoiningNodes("joining-nodes", inputs, pulumi.ResourceOptions(providers={"kubernetes": provider}))
+pulumi.export("deployment", created.deployment)
 """
 
 
@@ -35,7 +35,7 @@ def test_it_comes_up_where_every_node_waits_rolls_on_a_change_and_goes(plane: Co
     plane.until("its account", lambda: plane.get(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/default"))
     proving = Proving(tmp_path / "stack", plane)
     (proving.folder / "__main__.py").write_text(PROGRAM)
-    proving.given = {
+    proving.inputs = {
         "kubeconfig": plane.kubeconfig, "namespace": NAMESPACE, "image": "controller:1", "selector": "a=b",
         "proof": {
             "pod_template": json.dumps(pod.template("image", "kata-qemu", {}, entry=script("entry.sh"))),
@@ -43,34 +43,34 @@ def test_it_comes_up_where_every_node_waits_rolls_on_a_change_and_goes(plane: Co
         },
     }  # fmt: skip
 
-    def told() -> joining.Settings:
+    def deployed_settings() -> joining.Settings:
         """The settings that the one Deployment's pods are given."""
-        (one,) = plane.items(DEPLOYMENTS)
-        assert one["status"]["availableReplicas"] == 1
-        name = one["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"]
-        found = plane.request("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps/{name}")
-        return joining.settings(found["data"][joining_workload.SETTINGS_KEY])
+        (deployment,) = plane.items(DEPLOYMENTS)
+        assert deployment["status"]["availableReplicas"] == 1
+        name = deployment["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"]
+        config_map = plane.request("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps/{name}")
+        return joining.settings(config_map["data"][joining_workload.SETTINGS_KEY])
 
     proving.up()
     (before,) = plane.items(DEPLOYMENTS)
-    assert told().selector == "a=b" and told().kernel_params == ["quiet"]
+    assert deployed_settings().selector == "a=b" and deployed_settings().kernel_params == ["quiet"]
     account = before["spec"]["template"]["spec"]["serviceAccountName"]
     policies = plane.items("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies")
-    (policy,) = (one for one in policies if "guard-policy" in one["metadata"]["name"])
-    (alone,) = (one for one in policies if "proof-policy" in one["metadata"]["name"])
+    (policy,) = (candidate for candidate in policies if "guard-policy" in candidate["metadata"]["name"])
+    (alone,) = (candidate for candidate in policies if "proof-policy" in candidate["metadata"]["name"])
     assert f"system:serviceaccount:{NAMESPACE}:{account}" in json.dumps(alone["spec"]["validations"])
-    assert told().account != account
+    assert deployed_settings().account != account
     assert f"system:serviceaccount:{NAMESPACE}:{account}" in policy["spec"]["matchConditions"][0]["expression"]
     (bound,) = (
-        one
-        for one in plane.items("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings")
-        if "joining" in one["roleRef"]["name"]
+        role_binding
+        for role_binding in plane.items("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings")
+        if "joining" in role_binding["roleRef"]["name"]
     )
     assert bound["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": NAMESPACE}]
     proving.up("--expect-no-changes")
     proving.up(selector="c=d", image="controller:2")
     (after,) = plane.items(DEPLOYMENTS)
-    assert told().selector == "c=d" and after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert deployed_settings().selector == "c=d" and after["metadata"]["uid"] == before["metadata"]["uid"]
     assert after["spec"]["template"]["spec"]["containers"][0]["image"] == "controller:2"
     proving.run("destroy", "--yes", "--skip-preview")
     assert not plane.items(DEPLOYMENTS)

@@ -24,17 +24,17 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def made(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Joining:
+def story(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Joining:
     """Account, rights and settings, once for all tests; none of them changes these."""
     return Joining(tmp_path_factory.mktemp("controller"), plane)
 
 
 @pytest.fixture
-def controller(made: Joining) -> Iterator[Joining]:
+def controller(story: Joining) -> Iterator[Joining]:
     """Not yet started; ended afterwards."""
-    yield made
-    if made.running:
-        made.stop()
+    yield story
+    if story.running:
+        story.stop()
 
 
 def untainted(controller: Joining, node: str) -> None:
@@ -77,7 +77,7 @@ def test_node_that_fails_is_told_of_and_is_proven_once_it_is_cured(controller: J
     assert UNPROVEN in controller.taints("joins-1")
     untainted(controller, "joins-1")
     assert "joins-1: try 2" in controller.log() and first["metadata"]["uid"] not in [
-        one["metadata"]["uid"] for one in controller.jobs("joins-1")
+        job["metadata"]["uid"] for job in controller.jobs("joins-1")
     ]
     assert len(controller.events("joins-1")) == 1
     # Evidence adds up.
@@ -98,7 +98,7 @@ def test_completed_job_of_before_is_no_proof(controller: Joining, plane: Control
     controller.start()
     plane.until("the Event", lambda: controller.events("joins-2"))
     assert controller.taints("joins-2") == [UNPROVEN]
-    assert left["metadata"]["uid"] not in [one["metadata"]["uid"] for one in controller.jobs("joins-2")]
+    assert left["metadata"]["uid"] not in [job["metadata"]["uid"] for job in controller.jobs("joins-2")]
 
 
 def test_controller_that_is_killed_in_the_middle_goes_on_with_the_same_job(controller: Joining, plane: ControlPlane) -> None:
@@ -120,7 +120,7 @@ def test_api_server_that_goes_is_told_of_and_waited_for(controller: Joining, pla
     plane.until("its first look", lambda: "proving nodes" in controller.log())
     process.stop(plane.folder / "cluster" / "apiserver.process", grace=5)
     plane.until("our words", lambda: "[cluster-unreachable]" in controller.log())
-    assert cluster.up({**plane.asked})["server"] == plane.server
+    assert cluster.up({**plane.settings})["server"] == plane.server
     plane.behave({"joins-4": PROVEN}, taints=[UNPROVEN])
     untainted(controller, "joins-4")
     assert "Traceback" not in controller.log()
@@ -149,12 +149,12 @@ def test_probe_is_answered_and_memory_is_left_below_the_limit(controller: Joinin
 
 
 @pytest.fixture(scope="module")
-def bounded(made: Joining, plane: ControlPlane) -> str:
+def bounded(story: Joining, plane: ControlPlane) -> str:
     """A node to be changed; known once the policy holds."""
     plane.behave({"bounded": PROVEN}, taints=[OTHER, UNPROVEN])
     plane.request("PATCH", "/api/v1/nodes/bounded", {"metadata": {"annotations": {"a": "b"}}})
     label = {"metadata": {"labels": {"a": "b"}}}
-    plane.until("the policy", lambda: made.patch_as_controller("bounded", label)[0] == 403)
+    plane.until("the policy", lambda: story.patch_as_controller("bounded", label)[0] == 403)
     return "bounded"
 
 
@@ -181,29 +181,31 @@ def bounded(made: Joining, plane: ControlPlane) -> str:
     ],
     ids=lambda value: json.dumps(value)[:60],
 )
-def test_account_may_change_nothing_else_of_a_node(made: Joining, bounded: str, patch: dict[str, object], rule: str) -> None:
-    status, said = made.patch_as_controller(bounded, patch)
-    assert status == 403 and f"Rule {rule} of the joining nodes' guard ({joining_guard.RULES[rule]})" in said, said
+def test_account_may_change_nothing_else_of_a_node(story: Joining, bounded: str, patch: dict[str, object], rule: str) -> None:
+    status, answer = story.patch_as_controller(bounded, patch)
+    assert status == 403 and f"Rule {rule} of the joining nodes' guard ({joining_guard.RULES[rule]})" in answer, answer
 
 
-def test_account_may_take_the_taint_away_and_write_its_claim(made: Joining, bounded: str) -> None:
-    node = made.node(bounded)
-    assert made.patch_as_controller(bounded, joining.claiming(node, "u"))[0] == 200
-    assert made.patch_as_controller(bounded, {"spec": {"taints": [OTHER]}})[0] == 200
-    assert made.patch_as_controller(bounded, joining.untainting(node, "u")[0:1])[0] == 200
+def test_account_may_take_the_taint_away_and_write_its_claim(story: Joining, bounded: str) -> None:
+    node = story.node(bounded)
+    assert story.patch_as_controller(bounded, joining.claiming(node, "u"))[0] == 200
+    assert story.patch_as_controller(bounded, {"spec": {"taints": [OTHER]}})[0] == 200
+    assert story.patch_as_controller(bounded, joining.untainting(node, "u")[0:1])[0] == 200
 
 
 @pytest.mark.parametrize("changed", ["claim", "uid", "taints"])
-def test_taint_is_not_taken_when_the_node_changed_meanwhile(made: Joining, bounded: str, changed: str) -> None:
-    node = made.node(bounded)
+def test_taint_is_not_taken_when_the_node_changed_meanwhile(story: Joining, bounded: str, changed: str) -> None:
+    node = story.node(bounded)
     node["metadata"].setdefault("annotations", {})[joining.CLAIM_ANNOTATION] = "u"
     if changed == "uid":
         node["metadata"]["uid"] = "another"
-        assert made.patch_as_controller(bounded, joining.claiming(node, "u"))[0] == 422
+        assert story.patch_as_controller(bounded, joining.claiming(node, "u"))[0] == 422
     elif changed == "taints":
         node["spec"]["taints"].reverse()
-    patch = [one for one in joining.untainting(node, "u") if changed == "claim" or "annotations" not in one["path"]]
-    assert made.patch_as_controller(bounded, patch)[0] == 422
+    patch = [
+        operation for operation in joining.untainting(node, "u") if changed == "claim" or "annotations" not in operation["path"]
+    ]
+    assert story.patch_as_controller(bounded, patch)[0] == 422
 
 
 def test_policy_bounds_nobody_else(plane: ControlPlane, bounded: str) -> None:
@@ -215,19 +217,19 @@ def test_policy_knows_every_field_of_a_nodes_spec(plane: ControlPlane) -> None:
     assert {*joining_guard.SPEC_FIELDS, "taints"} == set(schemas["io.k8s.api.core.v1.NodeSpec"]["properties"])
 
 
-def test_deployment_is_what_the_server_knows_and_pod_security_lets_pass(made: Joining, plane: ControlPlane) -> None:
+def test_deployment_is_what_the_server_knows_and_pod_security_lets_pass(story: Joining, plane: ControlPlane) -> None:
     spec = joining_workload.deployment("image", "controller", "settings")
     path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments?dryRun=All&fieldValidation=Strict"
     plane.request("POST", path, {"kind": "Deployment", "metadata": {"name": "controller"}, "spec": spec})
     strict = {"metadata": {"name": "strict", "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
     plane.request("POST", "/api/v1/namespaces", strict)
-    made.plane.until("its account", lambda: plane.get("/api/v1/namespaces/strict/serviceaccounts/default"))
+    story.plane.until("its account", lambda: plane.get("/api/v1/namespaces/strict/serviceaccounts/default"))
     pod_spec = {**spec["template"]["spec"], "serviceAccountName": "default"}  # type: ignore[index]
     plane.request("POST", "/api/v1/namespaces/strict/pods?dryRun=All", {"metadata": {"name": "controller"}, "spec": pod_spec})
 
 
 def test_account_without_rights_and_a_server_that_does_not_answer_are_told_in_one_line(controller: Joining) -> None:
-    for token, server, said in (
+    for token, server, message in (
         (controller.token_of("default"), None, ["may not list nodes", "[cluster-forbidden]"]),
         ("none", None, ["credentials", "[cluster-login-refused]"]),
         (None, f"https://{cluster.ADDRESS}:{process.free_port()}", ["does not answer", "[cluster-unreachable]"]),
@@ -236,5 +238,5 @@ def test_account_without_rights_and_a_server_that_does_not_answer_are_told_in_on
         assert controller.running and controller.running.wait(60) == 1
         text = controller.log()
         assert "Traceback" not in text and len(text.splitlines()) == 1, text
-        for part in said:
+        for part in message:
             assert part in text

@@ -20,11 +20,11 @@ from clusterkit.api.client import Changed
 from clusterkit.controller import rounds as rounds_module
 from clusterkit.controller import trimmed
 from clusterkit.controller.api import Api
-from clusterkit.controller.rounds import Rounds
+from clusterkit.controller.rounds import Reconciler
 from clusterkit.controller.view import View
 from nodekit.errors import NodeError
 from tests.clusterkit.reports import GUEST_ID
-from tests.clusterkit.test_joining_rules import GIVEN, node, pod_of
+from tests.clusterkit.test_joining_rules import SETTINGS, node, pod_of
 
 AHEAD = timedelta(hours=10)
 
@@ -33,15 +33,15 @@ class Cluster(Api):
     """Two tainted nodes, and whatever is made for them. Nothing is told by watches: a test reads again."""
 
     def __init__(self, *names: str) -> None:
-        self.settings = GIVEN
+        self.settings = SETTINGS
         self.version = 1
-        self.found: dict[str, dict[str, Any]] = {}
+        self.nodes: dict[str, dict[str, Any]] = {}
         for name in names or ("a", "b"):
-            self.found[name] = node()
-            self.found[name]["metadata"] |= {"name": name, "uid": f"uid-{name}", "annotations": {}, "resourceVersion": "1"}
-        self.made: dict[str, dict[str, Any]] = {}
+            self.nodes[name] = node()
+            self.nodes[name]["metadata"] |= {"name": name, "uid": f"uid-{name}", "annotations": {}, "resourceVersion": "1"}
+        self.created_jobs: dict[str, dict[str, Any]] = {}
         self.pods: dict[str, dict[str, Any]] = {}
-        self.asked: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
         self.refusing: dict[str, Exception] = {}
         self.data: dict[str, dict[str, str]] = {}
 
@@ -50,29 +50,29 @@ class Cluster(Api):
         return str(self.version)
 
     def pages(self, kind: str) -> Iterator[tuple[list[dict[str, Any]], str]]:
-        kinds = {"nodes": self.found, "jobs": self.made, "pods": self.pods}
+        kinds = {"nodes": self.nodes, "jobs": self.created_jobs, "pods": self.pods}
         yield deepcopy(list(kinds.get(kind, {}).values())), str(self.version)
 
     def make(self, body: Any) -> dict[str, Any]:
-        uid = f"job-{self.asked.total()}"
-        self.asked[body["metadata"]["annotations"][pod_proof.NODE_ANNOTATION]] += 1
+        uid = f"job-{self.requests.total()}"
+        self.requests[body["metadata"]["annotations"][pod_proof.NODE_ANNOTATION]] += 1
         about = {**body["metadata"], "uid": uid, "resourceVersion": self.next_version()}
-        self.made[uid] = {**body, "metadata": about}
-        return self.made[uid]
+        self.created_jobs[uid] = {**body, "metadata": about}
+        return self.created_jobs[uid]
 
     def remove(self, name: str) -> None:
-        self.made = {uid: job for uid, job in self.made.items() if job["metadata"]["name"] != name}
+        self.created_jobs = {uid: job for uid, job in self.created_jobs.items() if job["metadata"]["name"] != name}
 
     def patch_node(self, name: str, patch: Any) -> dict[str, Any]:
         if name in self.refusing:
             raise self.refusing[name]
-        found = self.found[name]
-        found["metadata"]["resourceVersion"] = self.next_version()
+        node = self.nodes[name]
+        node["metadata"]["resourceVersion"] = self.next_version()
         if isinstance(patch, dict):
-            found["metadata"]["annotations"] |= patch["metadata"]["annotations"]
+            node["metadata"]["annotations"] |= patch["metadata"]["annotations"]
         else:
-            found["spec"] = {"taints": []}
-        return deepcopy(found)
+            node["spec"] = {"taints": []}
+        return deepcopy(node)
 
     def kept(self, name: str) -> dict[str, str]:
         return self.data.get(name, {})
@@ -80,24 +80,24 @@ class Cluster(Api):
     def keep(self, name: str, entries: Mapping[str, str | None]) -> None:
         if name in self.refusing:
             raise self.refusing[name]
-        self.asked["maps"] += 1
+        self.requests["maps"] += 1
         merged = {**self.data.get(name, {}), **entries}
         self.data[name] = {key: value for key, value in merged.items() if value is not None}
 
     def tell(self, event: Any) -> None:
-        self.asked["events"] += 1
+        self.requests["events"] += 1
 
     def evidence(self) -> dict[str, str]:
         return {key: value for data in self.data.values() for key, value in data.items()}
 
     def ends(self, name: str, kind: str, when: datetime | None = None, pod: bool = False) -> str:
         """The Job that a node claims ends, and its pod with a passing report; the Job's uid."""
-        uid = joining.claim(self.found[name])
+        uid = joining.claim(self.nodes[name])
         at = (when or datetime.now(timezone.utc)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self.made[uid]["metadata"]["resourceVersion"] = self.next_version()
-        self.made[uid]["status"] = {"conditions": [{"type": kind, "status": "True", "lastTransitionTime": at}]}
+        self.created_jobs[uid]["metadata"]["resourceVersion"] = self.next_version()
+        self.created_jobs[uid]["status"] = {"conditions": [{"type": kind, "status": "True", "lastTransitionTime": at}]}
         if pod:
-            self.pods[uid] = pod_of(self.made[uid])
+            self.pods[uid] = pod_of(self.created_jobs[uid])
             self.pods[uid]["metadata"] |= {"uid": f"pod-of-{uid}", "resourceVersion": self.next_version()}
         return uid
 
@@ -114,21 +114,21 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(rounds_module, "time", made)
-    return made
+    fake = Clock()
+    monkeypatch.setattr(rounds_module, "time", fake)
+    return fake
 
 
-def begun(cluster: Cluster) -> Rounds:
+def begun(cluster: Cluster) -> Reconciler:
     """Rounds over what is there."""
     view = View(cluster)
     view.list_all()
-    rounds = Rounds(cluster, view)
+    rounds = Reconciler(cluster, view)
     rounds.pool = ThreadPoolExecutor(1)  # the cluster here is not made for several at once
     return rounds
 
 
-def again(rounds: Rounds) -> float:
+def again(rounds: Reconciler) -> float:
     """The cluster is read, and a round is made; seconds until the next one."""
     rounds.view.list_all()
     return rounds.once() - rounds_module.time.monotonic()
@@ -141,11 +141,11 @@ def test_node_that_the_cluster_refuses_keeps_no_other_from_its_proof_and_is_left
     for _ in range(5):
         clock.now += 10
         assert again(rounds) <= 60
-    assert cluster.asked == {"a": 1, "b": 1}
-    assert list(cluster.made) == [joining.claim(cluster.found["b"])], "the Job that could not be claimed is gone at once"
+    assert cluster.requests == {"a": 1, "b": 1}
+    assert list(cluster.created_jobs) == [joining.claim(cluster.nodes["b"])], "the Job that could not be claimed is gone at once"
     clock.now += 60
     again(rounds)
-    assert cluster.asked["a"] == 2
+    assert cluster.requests["a"] == 2
 
 
 def test_node_that_changed_while_it_was_looked_at_is_soon_looked_at_again(clock: Clock) -> None:
@@ -156,7 +156,9 @@ def test_node_that_changed_while_it_was_looked_at_is_soon_looked_at_again(clock:
     cluster.refusing.clear()
     clock.now += 1
     again(rounds)
-    assert {joining.claim(one) for one in cluster.found.values()} == set(cluster.made) and len(cluster.made) == 2
+    assert {joining.claim(document) for document in cluster.nodes.values()} == set(cluster.created_jobs) and len(
+        cluster.created_jobs
+    ) == 2
 
 
 def test_claim_that_always_conflicts_costs_a_job_a_minute_and_not_one_a_second(clock: Clock) -> None:
@@ -166,11 +168,11 @@ def test_claim_that_always_conflicts_costs_a_job_a_minute_and_not_one_a_second(c
     for _ in range(600):
         again(rounds)
         clock.now += 1
-    assert cluster.asked["a"] <= 6 + 10 and not cluster.made
+    assert cluster.requests["a"] <= 6 + 10 and not cluster.created_jobs
     cluster.refusing.clear()
     clock.now += 60
     again(rounds)
-    assert len(cluster.made) == 1 and not rounds.conflicts
+    assert len(cluster.created_jobs) == 1 and not rounds.conflicts
 
 
 @pytest.mark.parametrize(
@@ -181,12 +183,12 @@ def test_clock_of_the_cluster_that_is_off_neither_stops_nor_hastens_the_next_try
     rounds = begun(cluster)
     again(rounds)
     cluster.ends("a", "Failed", when)
-    assert again(rounds) == 10 and cluster.asked["a"] == 1
+    assert again(rounds) == 10 and cluster.requests["a"] == 1
     clock.now += 9
-    assert again(rounds) == 1 and cluster.asked["a"] == 1
+    assert again(rounds) == 1 and cluster.requests["a"] == 1
     clock.now += 1
     again(rounds)
-    assert cluster.asked["a"] == 2 and len(cluster.made) == 1
+    assert cluster.requests["a"] == 2 and len(cluster.created_jobs) == 1
 
 
 def test_pod_that_a_deadline_took_away_is_remembered(clock: Clock) -> None:
@@ -194,15 +196,15 @@ def test_pod_that_a_deadline_took_away_is_remembered(clock: Clock) -> None:
     rounds = begun(cluster)
     again(rounds)
     uid = cluster.ends("a", "Complete", pod=True)
-    del cluster.made[uid]["status"]
+    del cluster.created_jobs[uid]["status"]
     again(rounds)
     (gone,) = cluster.pods.values()
     cluster.pods.clear()
     rounds.view.drop("pods", gone)
     cluster.ends("a", "Complete")
     again(rounds)
-    assert not cluster.found["a"]["spec"]["taints"]
-    assert uid not in cluster.made and uid not in rounds.view.pods and uid not in rounds.view.jobs
+    assert not cluster.nodes["a"]["spec"]["taints"]
+    assert uid not in cluster.created_jobs and uid not in rounds.view.pods and uid not in rounds.view.jobs
 
 
 def test_refusal_is_told_once_and_evidence_of_nodes_that_are_gone_goes(clock: Clock) -> None:
@@ -215,43 +217,43 @@ def test_refusal_is_told_once_and_evidence_of_nodes_that_are_gone_goes(clock: Cl
     rounds.once()
     cluster.ends("b", "Failed")
     assert again(rounds) <= 10 and again(rounds) <= 10
-    assert cluster.asked["events"] == 1
+    assert cluster.requests["events"] == 1
     cluster.ends("a", "Complete", pod=True)
     again(rounds)
     assert json.loads(cluster.evidence()["a"])["guestBootId"] == GUEST_ID
-    rounds.view.drop("nodes", cluster.found.pop("b"))
+    rounds.view.drop("nodes", cluster.nodes.pop("b"))
     again(rounds)
-    assert set(cluster.evidence()) == {"a"} and not cluster.made, "its Job goes too"
+    assert set(cluster.evidence()) == {"a"} and not cluster.created_jobs, "its Job goes too"
 
 
 def test_evidence_of_many_is_written_once_a_map_and_what_is_refused_keeps_its_taint(clock: Clock) -> None:
     cluster = Cluster(*(f"n{number}" for number in range(150)))
     rounds = begun(cluster)
     again(rounds)
-    assert len(cluster.made) == 150
-    for name in cluster.found:
+    assert len(cluster.created_jobs) == 150
+    for name in cluster.nodes:
         cluster.ends(name, "Complete", pod=True)
     full = pod_proof.evidence_map("joining-nodes", "n0")
     cluster.refusing[full] = NodeError("cluster-object-refused", "too long")
     again(rounds)
-    kept = {name for name in cluster.found if pod_proof.evidence_map("joining-nodes", name) == full}
-    assert {name for name, one in cluster.found.items() if one["spec"]["taints"]} == kept
-    assert cluster.asked["maps"] <= 64 and len(cluster.evidence()) == 150 - len(kept)
+    kept = {name for name in cluster.nodes if pod_proof.evidence_map("joining-nodes", name) == full}
+    assert {name for name, document in cluster.nodes.items() if document["spec"]["taints"]} == kept
+    assert cluster.requests["maps"] <= 64 and len(cluster.evidence()) == 150 - len(kept)
     cluster.refusing.clear()
     clock.now += 60
     again(rounds)
-    assert len(cluster.evidence()) == 150 and not cluster.made
+    assert len(cluster.evidence()) == 150 and not cluster.created_jobs
 
 
 def test_state_of_before_its_own_write_is_passed_over(clock: Clock) -> None:
     """A watch lags behind: it tells of the node without a claim after the claim was written."""
     cluster = Cluster("a")
-    late = deepcopy(cluster.found["a"])
+    late = deepcopy(cluster.nodes["a"])
     rounds = begun(cluster)
     rounds.once()
     rounds.view.put("nodes", late)
     rounds.once()
-    assert cluster.asked["a"] == 1 and len(cluster.made) == 1
+    assert cluster.requests["a"] == 1 and len(cluster.created_jobs) == 1
 
 
 def test_job_that_no_node_claims_is_removed_but_not_while_it_is_made(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,43 +263,43 @@ def test_job_that_no_node_claims_is_removed_but_not_while_it_is_made(clock: Cloc
 
     def make_and_watch(body: Any) -> dict[str, Any]:
         """The watch tells of the Job before its maker is answered, and a round looks for Jobs to remove meanwhile."""
-        made = make(body)
-        rounds.view.put("jobs", made)
+        job = make(body)
+        rounds.view.put("jobs", job)
         assert not rounds.view.take_strangers()
-        return made
+        return job
 
     monkeypatch.setattr(cluster, "make", make_and_watch)
     rounds.once()
-    (claimed,) = cluster.made
-    left = deepcopy(cluster.made[claimed])
+    (claimed,) = cluster.created_jobs
+    left = deepcopy(cluster.created_jobs[claimed])
     left["metadata"] |= {"uid": "left", "name": "left", "resourceVersion": cluster.next_version()}
-    cluster.made["left"] = left
+    cluster.created_jobs["left"] = left
     again(rounds)
-    assert list(cluster.made) == [claimed] == [joining.claim(cluster.found["a"])]
+    assert list(cluster.created_jobs) == [claimed] == [joining.claim(cluster.nodes["a"])]
 
 
 def test_what_the_cluster_forgot_to_tell_is_seen_when_it_is_listed_again(clock: Clock) -> None:
     cluster = Cluster()
     rounds = begun(cluster)
     rounds.once()
-    del cluster.found["a"]
-    uid = joining.claim(cluster.found["b"])
-    del cluster.made[uid]
+    del cluster.nodes["a"]
+    uid = joining.claim(cluster.nodes["b"])
+    del cluster.created_jobs[uid]
     cluster.next_version()
     again(rounds)
     assert set(rounds.view.nodes) == {"b"} == set(rounds.view.machines)
-    assert (cluster.asked["a"], cluster.asked["b"]) == (1, 2) and len(cluster.made) == 1
+    assert (cluster.requests["a"], cluster.requests["b"]) == (1, 2) and len(cluster.created_jobs) == 1
 
 
 def test_kubelets_reports_of_a_node_wake_nobody(clock: Clock) -> None:
     cluster = Cluster("a")
     rounds = begun(cluster)
     rounds.once()
-    rounds.view.take(10)
-    cluster.found["a"]["metadata"]["resourceVersion"] = cluster.next_version()
-    cluster.found["a"]["status"]["images"] = [{"names": ["x"]}]
+    rounds.view.take_queued(10)
+    cluster.nodes["a"]["metadata"]["resourceVersion"] = cluster.next_version()
+    cluster.nodes["a"]["status"]["images"] = [{"names": ["x"]}]
     rounds.view.list_all()
-    assert not rounds.view.take(10)
+    assert not rounds.view.take_queued(10)
 
 
 def test_what_is_kept_of_an_object_is_all_that_decides_and_little_else(clock: Clock) -> None:
@@ -306,16 +308,16 @@ def test_what_is_kept_of_an_object_is_all_that_decides_and_little_else(clock: Cl
     rounds.once()
     uid = cluster.ends("a", "Complete", pod=True)
     whole = joining.step(
-        cluster.found["a"], joining.ask(GIVEN, pod_proof.node_of(cluster.found["a"]), 1, rounds.ladder),
-        cluster.made[uid], cluster.pods[uid], 0.0, [pod_proof.node_of(cluster.found["a"])],
+        cluster.nodes["a"], joining.ask(SETTINGS, pod_proof.node_of(cluster.nodes["a"]), 1, rounds.ladder),
+        cluster.created_jobs[uid], cluster.pods[uid], 0.0, [pod_proof.node_of(cluster.nodes["a"])],
     )  # fmt: skip
     rounds.view.list_all()
     assert isinstance(whole, joining.Proven)
     assert whole == rounds.step(rounds.view.nodes["a"], list(rounds.view.machines.values()), 0.0)
     big = {"images": [{"names": ["n" * 200], "sizeBytes": 1}] * 50}
-    real = {**cluster.found["a"], "status": {**cluster.found["a"]["status"], **big}}
+    real = {**cluster.nodes["a"], "status": {**cluster.nodes["a"]["status"], **big}}
     real["metadata"] = {**real["metadata"], "managedFields": [{"fieldsV1": {"f" * 5000: {}}}]}
     assert len(json.dumps(trimmed.node(real))) < 600
-    one, other = (trimmed.job(json.loads(json.dumps(cluster.made[uid]))) for _ in range(2))
-    texts = [job["spec"]["template"]["spec"]["containers"][0]["args"][-1] for job in (one, other)]
+    first, other = (trimmed.job(json.loads(json.dumps(cluster.created_jobs[uid]))) for _ in range(2))
+    texts = [job["spec"]["template"]["spec"]["containers"][0]["args"][-1] for job in (first, other)]
     assert texts[0] is texts[1] and len(texts[0]) > 1000, "thousands of Jobs share one ladder"

@@ -27,7 +27,7 @@ from tests.clusterkit.reports import report
 ROOT = Path(__file__).resolve().parents[2]
 NODE = pod_proof.Node("n", "u", "boot")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
-GIVEN = joining.Settings(
+SETTINGS = joining.Settings(
     proof="joining-nodes", namespace="joining", selector="a=b",
     pod_template=json.dumps(pod.template("image", "kata-qemu", {}, entry=script("entry.sh"))),
     handler="kata-qemu", kata_version="3.32.0", kernel_params=["user_namespace.enable=1"], nested_sandbox=True,
@@ -38,7 +38,7 @@ IN_THE_IMAGE = """
 import sys
 from types import SimpleNamespace
 import clusterkit.controller.__main__, clusterkit.controller.rounds
-clusterkit.controller.rounds.Rounds(SimpleNamespace(settings=None), None)
+clusterkit.controller.rounds.Reconciler(SimpleNamespace(settings=None), None)
 print(clusterkit.controller.__file__, *{name.split(".")[0] for name in sys.modules})
 """
 
@@ -54,9 +54,9 @@ def node(**changed: Any) -> dict[str, Any]:
     }
 
 
-def made(ended: str | None, attempt: int = 1, when: datetime = NOW, **changed: Any) -> dict[str, Any]:
+def job_of(ended: str | None, attempt: int = 1, when: datetime = NOW, **changed: Any) -> dict[str, Any]:
     """The claimed Job, ended as `Complete` or `Failed` by the cluster's clock at `when`."""
-    settings = joining.Settings(**{**GIVEN.__dict__, **changed})
+    settings = joining.Settings(**{**SETTINGS.__dict__, **changed})
     body = deepcopy(joining.job(settings, joining.ask(settings, NODE, attempt, LADDER), "0123abcd"))
     body["metadata"]["uid"] = "j"
     at = when.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -68,8 +68,8 @@ def pod_of(job: dict[str, Any], message: str | None = None) -> dict[str, Any]:
     """The Job's pod, which ended with this message, by default a passing report."""
     template: dict[str, Any] = deepcopy(job["spec"]["template"])
     notes = template["metadata"]["annotations"]
-    said = report(pod_proof.nonce(notes[pod_proof.DIGEST_ANNOTATION], pod_proof.attempt_of(template)))
-    state = {"terminated": {"exitCode": 0, "message": said if message is None else message}}
+    text = report(pod_proof.nonce(notes[pod_proof.DIGEST_ANNOTATION], pod_proof.attempt_of(template)))
+    state = {"terminated": {"exitCode": 0, "message": text if message is None else message}}
     owner = {"kind": "Job", "uid": job["metadata"]["uid"], "controller": True}
     template["metadata"] |= {"uid": "p", "name": "p", "ownerReferences": [owner]}
     template["spec"]["nodeName"] = notes[pod_proof.NODE_ANNOTATION]
@@ -81,41 +81,41 @@ def decided(
 ) -> Prove | Wait | Refused | Proven:
     """With what the Job of now would vouch for."""
     attempt = pod_proof.attempt_of(job) if job else 1
-    asked = joining.ask(GIVEN, NODE, attempt, LADDER)
-    return joining.step(of, asked, job, pod_of(job, message) if job else None, since_end, [NODE])
+    request = joining.ask(SETTINGS, NODE, attempt, LADDER)
+    return joining.step(of, request, job, pod_of(job, message) if job else None, since_end, [NODE])
 
 
 def test_node_is_proven_only_by_the_pod_of_the_job_that_it_claims() -> None:
-    step = decided(node(), made("Complete"))
+    step = decided(node(), job_of("Complete"))
     assert isinstance(step, Proven) and step.evidence["job"] == "j"
     assert decided(node(), None) == Prove(1)
-    assert decided(node(), made(None)) == Wait()
-    assert isinstance(decided(node(), made("Failed")), Refused)
-    other = decided(node(), made("Complete"), report("0" * 16))
+    assert decided(node(), job_of(None)) == Wait()
+    assert isinstance(decided(node(), job_of("Failed")), Refused)
+    other = decided(node(), job_of("Complete"), report("0" * 16))
     assert isinstance(other, Refused) and other.refusal.code == "proof-transcript-incomplete"
-    own = decided(node(), made("Complete"), report(pod_nonce(), boot_id="status=ok value=boot detail="))
+    own = decided(node(), job_of("Complete"), report(pod_nonce(), boot_id="status=ok value=boot detail="))
     assert isinstance(own, Refused) and own.refusal.code == "proof-not-a-guest"
 
 
 def pod_nonce() -> str:
     """What starts the lines of the first try's report."""
-    return joining.ask(GIVEN, NODE, 1, LADDER).nonce
+    return joining.ask(SETTINGS, NODE, 1, LADDER).nonce
 
 
 def test_pod_that_cannot_start_is_told_before_its_time_is_over() -> None:
-    told = {"p": {"FailedCreatePodSandBox": Words(1, 'no runtime for "kata-qemu" is configured')}}
-    job = made(None)
+    events = {"p": {"FailedCreatePodSandBox": Words(1, 'no runtime for "kata-qemu" is configured')}}
+    job = job_of(None)
     seen = pod_of(job)
     seen["status"] = {"phase": "Pending"}
-    step = joining.step(node(), joining.ask(GIVEN, NODE, 1, LADDER), job, seen, 0.0, [NODE], told)
+    step = joining.step(node(), joining.ask(SETTINGS, NODE, 1, LADDER), job, seen, 0.0, [NODE], events)
     assert isinstance(step, Refused) and "no runtime for" in step.refusal.sentence and step.seconds == 70
 
 
 @pytest.mark.parametrize("changed", [{"kernel_params": []}, {"kata_version": "4.0.0"}, {"image": "other"}, {"handler": "other"}])
 def test_job_of_other_settings_is_no_proof_and_neither_is_one_for_another_machine(changed: dict[str, Any]) -> None:
-    assert decided(node(), made("Complete", **changed)) == Prove(1)
-    other = joining.ask(GIVEN, pod_proof.Node("n", "another", "boot"), 1, LADDER)
-    job = made("Complete")
+    assert decided(node(), job_of("Complete", **changed)) == Prove(1)
+    other = joining.ask(SETTINGS, pod_proof.Node("n", "another", "boot"), 1, LADDER)
+    job = job_of("Complete")
     assert joining.step(node(), other, job, pod_of(job), 0.0, [NODE]) == Prove(1)
 
 
@@ -136,9 +136,9 @@ def test_waits_grow_are_bounded_and_end_in_another_try() -> None:
     assert waits[:4] == [10, 20, 40, 80] and waits == sorted(waits) and waits[-1] == 600
     # The cluster's clock counts for nothing, whether it is ahead or behind.
     for when in (NOW, NOW + timedelta(days=1), NOW - timedelta(days=1)):
-        step = decided(node(), made("Failed", 3, when), since_end=15)
+        step = decided(node(), job_of("Failed", 3, when), since_end=15)
         assert isinstance(step, Refused) and step.seconds == 25
-        assert decided(node(), made("Failed", 3, when), since_end=40) == Prove(4)
+        assert decided(node(), job_of("Failed", 3, when), since_end=40) == Prove(4)
 
 
 def test_writes_that_always_conflict_come_ever_more_seldom() -> None:
@@ -152,30 +152,30 @@ def test_evidence_has_a_place_by_the_nodes_name_and_the_role_reaches_each() -> N
     assert max(places.values()) * 6 * 1024 < 1 << 20, "5,000 nodes of the longest evidence have room"
 
 
-@pytest.mark.parametrize("told", ["", "x", "-1", "²", "9" * 30])
-def test_attempt_that_somebody_wrote_does_not_stop_the_controller(told: str) -> None:
-    found = made("Failed")
-    found["metadata"]["annotations"][pod_proof.ATTEMPT_ANNOTATION] = told
-    assert pod_proof.attempt_of(found) == 1
+@pytest.mark.parametrize("attempt", ["", "x", "-1", "²", "9" * 30])
+def test_attempt_that_somebody_wrote_does_not_stop_the_controller(attempt: str) -> None:
+    job = job_of("Failed")
+    job["metadata"]["annotations"][pod_proof.ATTEMPT_ANNOTATION] = attempt
+    assert pod_proof.attempt_of(job) == 1
 
 
 def test_untainting_tests_all_that_it_removes_and_removes_no_more() -> None:
     ours, other = {"key": pod_proof.TAINT, "value": "x", "effect": "NoExecute"}, {"key": "a", "effect": "NoSchedule"}
     patch = joining.untainting(node(spec={"taints": [ours, other, ours]}), "j")
-    assert [one["path"] for one in patch if one["op"] == "remove"] == [
+    assert [operation["path"] for operation in patch if operation["op"] == "remove"] == [
         "/metadata/annotations/kata-nodes~1joining-job", "/spec/taints/2", "/spec/taints/0",
     ]  # fmt: skip
-    tests = {one["path"]: one["value"] for one in patch if one["op"] == "test"}
+    tests = {operation["path"]: operation["value"] for operation in patch if operation["op"] == "test"}
     claim = {"/metadata/uid": "u", "/metadata/annotations/kata-nodes~1joining-job": "j"}
     assert tests == {**claim, "/spec/taints/2": ours, "/spec/taints/0": ours}
-    for place, one in enumerate(patch):
-        if one["op"] == "remove":
-            assert patch[place - 1]["op"] == "test" and patch[place - 1]["path"] == one["path"]
+    for place, operation in enumerate(patch):
+        if operation["op"] == "remove":
+            assert patch[place - 1]["op"] == "test" and patch[place - 1]["path"] == operation["path"]
 
 
 def test_jobs_pod_goes_where_the_taint_keeps_others_out_and_is_the_one_of_up() -> None:
-    body = made(None)
-    up = pod_proof.ask("joining-nodes", NODE, GIVEN.__dict__, LADDER, "prover")
+    body = job_of(None)
+    up = pod_proof.ask("joining-nodes", NODE, SETTINGS.__dict__, LADDER, "prover")
     assert body["spec"] == up.body["spec"] and body["spec"]["template"]["spec"]["serviceAccountName"] == "prover"
     assert {"key": pod_proof.TAINT, "operator": "Exists"} in body["spec"]["template"]["spec"]["tolerations"]
     assert not [key for key in body["metadata"]["annotations"] if key.startswith("pulumi.com/")]
@@ -183,8 +183,14 @@ def test_jobs_pod_goes_where_the_taint_keeps_others_out_and_is_the_one_of_up() -
 
 
 def test_settings_arrive_as_they_were_written_and_others_are_refused() -> None:
-    assert joining.settings(GIVEN.json()) == GIVEN
-    for text in ("", "[]", "{}", json.dumps({**json.loads(GIVEN.json()), "more": 1}), GIVEN.json().replace("containers", "c")):
+    assert joining.settings(SETTINGS.json()) == SETTINGS
+    for text in (
+        "",
+        "[]",
+        "{}",
+        json.dumps({**json.loads(SETTINGS.json()), "more": 1}),
+        SETTINGS.json().replace("containers", "c"),
+    ):
         with pytest.raises(NodeError) as error:
             joining.settings(text)
         assert error.value.code == "bad-input"
@@ -229,10 +235,10 @@ def test_controller_needs_no_file_and_no_package_that_its_image_lacks(tmp_path: 
         place = tmp_path / target.removeprefix("/program/")
         (place if target.endswith("/") else place.parent).mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-r", *(str(ROOT / source) for source in sources.split()), str(place)], check=True)
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", IN_THE_IMAGE], cwd=tmp_path, env={"PATH": ""}, text=True, capture_output=True, check=True
     )
-    place, *loaded = done.stdout.split()
+    place, *loaded = result.stdout.split()
     assert place.startswith(str(tmp_path))
     packages = {"pulumi", "pulumi_kubernetes", "tomlkit", "boto3", "cryptography", "aws", "components", "stacks"}
     assert not packages & set(loaded)

@@ -13,8 +13,8 @@ from nodekit.rules.kata import kata_config
 SEED, LIMIT = "user_namespace.enable=1", "sysctl.user.max_user_namespaces=9000"
 
 
-def values(version: str, *given: str, runtime: str = "go") -> Any:
-    return kata_deploy.values(version, runtime, given, True)
+def values(version: str, *parameters: str, runtime: str = "go") -> Any:
+    return kata_deploy.values(version, runtime, parameters, True)
 
 
 def written(text: str) -> str:
@@ -41,10 +41,10 @@ def test_without_a_runtime_it_is_the_default_of_the_chart() -> None:
 
 
 def test_from_3_32_the_shim_has_the_drop_in_and_nothing_else_is_on() -> None:
-    made = values("3.32.0", LIMIT)
-    assert made["shims"] == {"disableAll": True, "qemu": {"enabled": True, "dropIn": made["shims"]["qemu"]["dropIn"]}}
-    assert written(made["shims"]["qemu"]["dropIn"]) == f"{kata_deploy.BASE} {SEED} {LIMIT}"
-    assert "customRuntimes" not in made
+    chart = values("3.32.0", LIMIT)
+    assert chart["shims"] == {"disableAll": True, "qemu": {"enabled": True, "dropIn": chart["shims"]["qemu"]["dropIn"]}}
+    assert written(chart["shims"]["qemu"]["dropIn"]) == f"{kata_deploy.BASE} {SEED} {LIMIT}"
+    assert "customRuntimes" not in chart
     assert values("4.1.0", runtime="rust")["shims"]["qemu-runtime-rs"]["enabled"] is True
 
 
@@ -76,22 +76,22 @@ def test_a_release_without_drop_ins_is_refused_with_the_remedy() -> None:
 
 
 def test_values_of_the_chart_are_merged_and_unknown_ones_passed_through() -> None:
-    given = {
+    theirs = {
         "tolerations": [{"key": "gpu", "operator": "Exists"}],
         "shims": {"clh": {"enabled": True}, "qemu": {"containerd": {"snapshotter": "erofs"}}},
         "podLabels": {"team": "a"},
         "ofTheNextRelease": {"deep": [1, None, True]},
     }
-    made = kata_deploy.values("4.0.0", "go", [LIMIT], True, more=given)
-    assert made["tolerations"] == [*values("4.0.0", LIMIT)["tolerations"], *given["tolerations"]]  # type: ignore[misc]
-    shim = made["shims"]["qemu"]
+    chart = kata_deploy.values("4.0.0", "go", [LIMIT], True, chart_values=theirs)
+    assert chart["tolerations"] == [*values("4.0.0", LIMIT)["tolerations"], *theirs["tolerations"]]  # type: ignore[misc]
+    shim = chart["shims"]["qemu"]
     assert shim["containerd"] == {"snapshotter": "erofs"} and written(shim["dropIn"]).endswith(LIMIT) and shim["enabled"] is True
-    assert made["shims"]["clh"] == {"enabled": True} and made["shims"]["disableAll"] is True
-    assert (made["podLabels"], made["ofTheNextRelease"]) == (given["podLabels"], given["ofTheNextRelease"])
+    assert chart["shims"]["clh"] == {"enabled": True} and chart["shims"]["disableAll"] is True
+    assert (chart["podLabels"], chart["ofTheNextRelease"]) == (theirs["podLabels"], theirs["ofTheNextRelease"])
 
 
 @pytest.mark.parametrize(
-    ("version", "given", "key", "setting"),
+    ("version", "theirs", "key", "setting"),
     [
         ("4.1.0", {"k8sDistribution": "k3s"}, "k8sDistribution", "kubernetes.kataDeploy.k8sDistribution"),
         ("4.1.0", {"nodeSelector": {"a": "b"}}, "nodeSelector", "kubernetes.kataDeploy.nodeSelector"),
@@ -109,9 +109,9 @@ def test_values_of_the_chart_are_merged_and_unknown_ones_passed_through() -> Non
         ),
     ],
 )
-def test_value_that_a_setting_decides_is_refused_with_that_setting(version: str, given: Any, key: str, setting: str) -> None:
+def test_value_that_a_setting_decides_is_refused_with_that_setting(version: str, theirs: Any, key: str, setting: str) -> None:
     with pytest.raises(NodeError) as caught:
-        kata_deploy.values(version, "go", [LIMIT], True, more=given)
+        kata_deploy.values(version, "go", [LIMIT], True, chart_values=theirs)
     assert caught.value.code == "bad-input" and caught.value.message.endswith(f"{key} is decided by {setting}")
 
 
@@ -151,9 +151,9 @@ def test_distribution_is_what_a_node_reports(described: Any, distribution: str |
     assert kata_deploy.distribution_of(described) == distribution
 
 
-def chosen(distribution: str = "k8s", **more: Any) -> dict[str, Any]:
-    selector = more.pop("node_selector", None)
-    return kata_deploy.values("4.1.0", "rust", [], True, distribution=distribution, node_selector=selector, more=more)
+def chosen(distribution: str = "k8s", **settings: Any) -> dict[str, Any]:
+    selector = settings.pop("node_selector", None)
+    return kata_deploy.values("4.1.0", "rust", [], True, distribution=distribution, node_selector=selector, chart_values=settings)
 
 
 def test_selector_of_no_node_and_another_distribution_are_refused_with_the_nodes_and_what_they_run() -> None:
@@ -192,8 +192,8 @@ def test_nodes_that_are_known_to_have_no_kvm_are_not_labelled_as_if_they_had_kat
 
 CHART = {
     "Chart.yaml": "apiVersion: v2\nname: kata-deploy\nversion: {version}\n",
-    "templates/told.yaml": (
-        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: told\ndata:\n  values: {{{{ .Values | toJson | quote }}}}\n"
+    "templates/installed.yaml": (
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: installed\ndata:\n  values: {{{{ .Values | toJson | quote }}}}\n"
     ),
 }
 """A chart in kata-deploy's place that only keeps what it is told."""
@@ -201,11 +201,11 @@ PROGRAM = """
 import json, pathlib
 import pulumi, pulumi_kubernetes as k8s
 from components.cluster.kata_deploy import KataDeploy
-given = json.loads(pathlib.Path("given.json").read_text())
-given["kubeconfig"] = pulumi.Output.secret(given["kubeconfig"])
-provider = k8s.Provider("cluster", kubeconfig=given["kubeconfig"])
-made = KataDeploy("kata", given, pulumi.ResourceOptions(providers={"kubernetes": provider}))
-pulumi.export("handler", made.handler)
+inputs = json.loads(pathlib.Path("inputs.json").read_text())
+inputs["kubeconfig"] = pulumi.Output.secret(inputs["kubeconfig"])
+provider = k8s.Provider("cluster", kubeconfig=inputs["kubeconfig"])
+created = KataDeploy("kata", inputs, pulumi.ResourceOptions(providers={"kubernetes": provider}))
+pulumi.export("handler", created.handler)
 """
 
 
@@ -227,35 +227,39 @@ def test_the_real_helm_engine_is_told_and_a_change_is_an_upgrade(tmp_path: Path)
         write_chart(tmp_path / "chart", "3.32.0")
         proving = Proving(tmp_path / "stack", plane)
         (proving.folder / "__main__.py").write_text(PROGRAM)
-        proving.given = {
+        proving.inputs = {
             "kubeconfig": plane.kubeconfig, "chart": str(tmp_path / "chart"), "version": "3.32.0", "runtime": "go",
             "kernel_params": [LIMIT], "nested_sandbox": True, "namespace": "default",
         }  # fmt: skip
 
-        def told() -> dict[str, Any]:
-            found = plane.get("/api/v1/namespaces/default/configmaps/told")
-            assert found is not None
-            values: dict[str, Any] = json.loads(json.loads(found)["data"]["values"])
+        def installed() -> dict[str, Any]:
+            config_map = plane.get("/api/v1/namespaces/default/configmaps/installed")
+            assert config_map is not None
+            values: dict[str, Any] = json.loads(json.loads(config_map)["data"]["values"])
             return values
 
         plane.behave({"node-0": HANGS})
-        for refused, said in (
+        for refused, message in (
             ({"node_selector": {"pool": "kvm"}}, "no node has the labels pool=kvm. "),
             ({"node_selector": None, "distribution": "k3s"}, "k8sDistribution is k3s, and node-0 runs k8s. "),
         ):
-            assert said in proving.up(fails=True, **refused)
-            assert plane.get("/api/v1/namespaces/default/configmaps/told") is None, "nothing is half done"
+            assert message in proving.up(fails=True, **refused)
+            assert plane.get("/api/v1/namespaces/default/configmaps/installed") is None, "nothing is half done"
         label = {"kubernetes.io/hostname": "node-0"}
         proving.up(distribution=None, node_selector=label, values={"podLabels": {"team": "a"}})
-        assert (told()["nodeSelector"], told()["k8sDistribution"], told()["podLabels"]) == (label, "k8s", {"team": "a"})
-        assert written(told()["shims"]["qemu"]["dropIn"]).endswith(LIMIT)
+        assert (installed()["nodeSelector"], installed()["k8sDistribution"], installed()["podLabels"]) == (
+            label,
+            "k8s",
+            {"team": "a"},
+        )
+        assert written(installed()["shims"]["qemu"]["dropIn"]).endswith(LIMIT)
         assert json.loads(proving.run("stack", "output", "handler", "--json")) == "kata-qemu"
-        before = told()["tolerations"]
+        before = installed()["tolerations"]
         proving.up("--expect-no-changes")
         proving.up(kernel_params=["quiet"])
-        assert written(told()["shims"]["qemu"]["dropIn"]).endswith("quiet")
-        assert told()["tolerations"] != before
+        assert written(installed()["shims"]["qemu"]["dropIn"]).endswith("quiet")
+        assert installed()["tolerations"] != before
         proving.run("destroy", "--yes", "--skip-preview")
-        assert plane.get("/api/v1/namespaces/default/configmaps/told") is None
+        assert plane.get("/api/v1/namespaces/default/configmaps/installed") is None
     finally:
         plane.close()

@@ -78,12 +78,12 @@ def written(user: dict[str, Any] | None, server: str = "https://192.0.2.10:6443"
     )
 
 
-def plugin(tmp_path: Path, body: str, **more: Any) -> dict[str, Any]:
+def plugin(tmp_path: Path, body: str, **fields: Any) -> dict[str, Any]:
     """A user with a login plugin of that Python text."""
     program = tmp_path / "plugin"
     program.write_text(f"#!{sys.executable}\nimport json, os, sys, time\n{body}\n")
     program.chmod(0o755)
-    return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(program), **more}}
+    return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(program), **fields}}
 
 
 ANSWER = "print(json.dumps({**json.loads(os.environ['KUBERNETES_EXEC_INFO']), 'status': %s}))"
@@ -146,10 +146,10 @@ def test_a_plugin_logs_in_and_is_asked_again_when_its_token_ends(server: Server,
 
 
 def test_a_plugin_is_told_of_the_cluster_when_it_asks_for_that(server: Server, tmp_path: Path) -> None:
-    told = plugin(tmp_path, ANSWER % "{'token': json.loads(os.environ['KUBERNETES_EXEC_INFO'])['spec']['cluster']['config']}")
-    told["exec"]["provideClusterInfo"] = True
+    user = plugin(tmp_path, ANSWER % "{'token': json.loads(os.environ['KUBERNETES_EXEC_INFO'])['spec']['cluster']['config']}")
+    user["exec"]["provideClusterInfo"] = True
     extensions = [{"name": "client.authentication.k8s.io/exec", "extension": "audience"}]
-    assert authorization(written(told, server.address, extensions=extensions), server) == "Bearer audience"
+    assert authorization(written(user, server.address, extensions=extensions), server) == "Bearer audience"
 
 
 def test_a_plugin_that_is_missing_is_named_with_its_own_hint() -> None:

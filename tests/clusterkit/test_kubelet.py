@@ -60,7 +60,7 @@ def cluster(folder: Path, releases: Releases, broken: Mapping[str, str]) -> Iter
             joined.handler_without_shim(SHIMLESS)
             joined.start()
             joined.load(IMAGE, proof_image.layer())
-            handlers = {CLASS: CLASS, WRONG: "runc", MISSING: MISSING, SHIMLESS: SHIMLESS, **{one: one for one in broken}}
+            handlers = {CLASS: CLASS, WRONG: "runc", MISSING: MISSING, SHIMLESS: SHIMLESS, **{name: name for name in broken}}
             for name, handler in handlers.items():
                 joined.runtime_class(name, handler)
             yield joined
@@ -84,15 +84,15 @@ def template(
     **spec: Any,
 ) -> dict[str, Any]:
     """The pod template of a nested sandbox; `entered`: through its entry, the rest laid over what the template has."""
-    made = deepcopy(pod.template(IMAGE, runtime_class, {"app": "sandbox"}, entry=script("entry.sh")))
-    inner: dict[str, Any] = made["spec"]  # type: ignore[assignment]
+    document = deepcopy(pod.template(IMAGE, runtime_class, {"app": "sandbox"}, entry=script("entry.sh")))
+    inner: dict[str, Any] = document["spec"]  # type: ignore[assignment]
     first = inner["containers"][0]
     if not entered:
         first |= {"command": list(pod.COMMAND), "args": []}
     first["securityContext"] |= context or {}
     first |= container or {}
     inner |= spec
-    return made
+    return document
 
 
 def refused(outcome: dict[str, Any] | Refusal) -> Refusal:
@@ -115,7 +115,7 @@ def test_the_node_reports_the_handler_that_the_verb_registered_while_it_ran(kube
     assert {"runc", *BROKEN} <= set(kubelet.before) and CLASS not in kubelet.before
     kubelet.plane.until("the handler", lambda: CLASS in kubelet.reported())
     assert {"runc", *BROKEN} <= set(kubelet.reported()) and MISSING not in kubelet.reported()
-    features = {one["name"]: one["features"] for one in kubelet.status()["runtimeHandlers"]}
+    features = {handler["name"]: handler["features"] for handler in kubelet.status()["runtimeHandlers"]}
     assert features[CLASS]["userNamespaces"] is False
 
 
@@ -130,10 +130,10 @@ exit 7
 
 @pytest.mark.parametrize("user", [None, 1000])
 def test_a_pod_of_the_template_runs_in_a_guest_where_a_sandbox_works(kubelet: Kubelet, user: int | None) -> None:
-    made = pod.template(IMAGE, CLASS, {}, entry=script("entry.sh"), command=["sh", "-c", SANDBOX], user_id=user)
+    pod_template = pod.template(IMAGE, CLASS, {}, entry=script("entry.sh"), command=["sh", "-c", SANDBOX], user_id=user)
     if user:
-        made["spec"]["securityContext"] = {"fsGroup": user}  # type: ignore[index]
-    ended = kubelet.ran("sandbox", made)
+        pod_template["spec"]["securityContext"] = {"fsGroup": user}  # type: ignore[index]
+    ended = kubelet.ran("sandbox", pod_template)
     uid, boot_id, line, *rest = ended["message"].splitlines()
     assert (ended["exitCode"], uid, rest) == (7, str(user or 0), ["in the sandbox"])
     assert boot_id != kubelet.status()["nodeInfo"]["bootID"]
@@ -143,7 +143,7 @@ def test_a_pod_of_the_template_runs_in_a_guest_where_a_sandbox_works(kubelet: Ku
 
 
 @pytest.mark.parametrize(
-    ("name", "made", "cause", "words"),
+    ("name", "pod_template", "cause", "words"),
     [
         ("handler", template(MISSING), "does not know the handler", f'no runtime for "{MISSING}" is configured'),
         ("shim", template(SHIMLESS), "", "containerd-shim-absent-v2"),
@@ -153,11 +153,11 @@ def test_a_pod_of_the_template_runs_in_a_guest_where_a_sandbox_works(kubelet: Ku
     ],
 )
 def test_what_cannot_start_is_told_within_15_seconds_in_the_clusters_own_words(
-    kubelet: Kubelet, name: str, made: dict[str, Any], cause: str, words: str
+    kubelet: Kubelet, name: str, pod_template: dict[str, Any], cause: str, words: str
 ) -> None:
-    outcome, seconds = kubelet.proven(f"without-{name}", made)
-    told = refused(outcome)
-    assert told.code == "proof-container-failed" and cause in told.sentence and words in told.sentence
+    outcome, seconds = kubelet.proven(f"without-{name}", pod_template)
+    refusal = refused(outcome)
+    assert refusal.code == "proof-container-failed" and cause in refusal.sentence and words in refusal.sentence
     assert seconds < 15
 
 
@@ -237,8 +237,8 @@ def test_each_rung_fails_where_the_guest_is_broken_and_names_the_cause(
     name: str, outcomes: dict[str, dict[str, Any] | Refusal]
 ) -> None:
     _, code, words = RUNGS[name]
-    told = refused(outcomes[name])
-    assert (told.code, words in told.sentence) == (code, True), told.sentence
+    refusal = refused(outcomes[name])
+    assert (refusal.code, words in refusal.sentence) == (code, True), refusal.sentence
 
 
 RUNG_TEST = test_each_rung_fails_where_the_guest_is_broken_and_names_the_cause.__name__
@@ -257,7 +257,7 @@ def fill_with_pods(kubelet: Kubelet) -> None:
     spec = {"runtimeClassName": MISSING, "containers": [{"name": "filling", "image": IMAGE}]}
     for number in range(MAX_PODS + 1):
         kubelet.plane.request("POST", PODS, {"metadata": {"name": f"filling-{number}"}, "spec": spec})
-    kubelet.plane.until("a full node", lambda: not all(one["spec"].get("nodeName") for one in kubelet.plane.items(PODS)))
+    kubelet.plane.until("a full node", lambda: not all(item["spec"].get("nodeName") for item in kubelet.plane.items(PODS)))
 
 
 def pressed(kubelet: Kubelet) -> None:
@@ -298,7 +298,7 @@ def test_a_proof_that_the_kubelet_evicts_is_no_riddle(kubelet: Kubelet) -> None:
     with ThreadPoolExecutor(1) as worker:
         try:
             proof = worker.submit(kubelet.proven, "evicted", template())
-            kubelet.plane.until("the pod", lambda: any(one["spec"].get("nodeName") for one in kubelet.plane.items(PODS)))
+            kubelet.plane.until("the pod", lambda: any(item["spec"].get("nodeName") for item in kubelet.plane.items(PODS)))
             pressed(kubelet)  # also until it is reported, so that it can be seen to pass
             refusal = refused(proof.result()[0])
         finally:

@@ -41,11 +41,11 @@ PROGRAM = """
 import json, pathlib
 import pulumi, pulumi_kubernetes as k8s
 from components.cluster.kata_node_labels import KataNodeLabels
-given = json.loads(pathlib.Path("given.json").read_text())
-given["kubeconfig"] = pulumi.Output.secret(given["kubeconfig"])
-provider = k8s.Provider("cluster", kubeconfig=given["kubeconfig"])
-made = KataNodeLabels("labels", given, pulumi.ResourceOptions(providers={"kubernetes": provider}))
-pulumi.export("nodes", made.nodes)
+inputs = json.loads(pathlib.Path("inputs.json").read_text())
+inputs["kubeconfig"] = pulumi.Output.secret(inputs["kubeconfig"])
+provider = k8s.Provider("cluster", kubeconfig=inputs["kubeconfig"])
+created = KataNodeLabels("labels", inputs, pulumi.ResourceOptions(providers={"kubernetes": provider}))
+pulumi.export("nodes", created.nodes)
 """
 LABEL = "katacontainers.io/kata-runtime"
 
@@ -64,9 +64,9 @@ def test_labels_come_and_go_on_a_real_api_server_and_another_owners_are_refused(
         plane.request("PATCH", path, {"metadata": {"labels": {LABEL: None, "team": "a"}}})
     proving = Proving(tmp_path / "stack", plane)
     (proving.folder / "__main__.py").write_text(PROGRAM)
-    proving.given = {"kubeconfig": plane.kubeconfig, "machines": {"one": "0" * 32, "gone": "f" * 32}, "kata_version": "4.1.0"}
-    said = proving.up()
-    assert "no node with their machine ids: gone. " in said
+    proving.inputs = {"kubeconfig": plane.kubeconfig, "machines": {"one": "0" * 32, "gone": "f" * 32}, "kata_version": "4.1.0"}
+    output = proving.up()
+    assert "no node with their machine ids: gone. " in output
     assert json.loads(proving.run("stack", "output", "nodes", "--json")) == ["labelled-0"]
     assert labels("labelled-0").items() >= {LABEL: "true", "kata-deploy.katacontainers.io/default": "true", "team": "a"}.items()
     assert LABEL not in labels("labelled-1")

@@ -27,11 +27,11 @@ import pulumi_kubernetes as k8s
 from pulumi_command import local
 from components import KataRuntimeClass, SandboxGuard, SandboxNamespace, SandboxPodTemplate
 
-given = json.loads(Path("settings.json").read_text())
-kubeconfig = Path(given["kubeconfig"]).read_text()
-if given.get("later"):
+inputs = json.loads(Path("settings.json").read_text())
+kubeconfig = Path(inputs["kubeconfig"]).read_text()
+if inputs.get("later"):
     kubeconfig = local.Command("later", create="true").stdout.apply(lambda _: kubeconfig)
-making = k8s.Provider("making", kubeconfig=kubeconfig, enable_server_side_apply=given.get("serverSideApply", False))
+making = k8s.Provider("making", kubeconfig=kubeconfig, enable_server_side_apply=inputs.get("serverSideApply", False))
 adopting = k8s.Provider("adopting", kubeconfig=kubeconfig)
 
 
@@ -39,14 +39,14 @@ def options(provider, *after):
     return pulumi.ResourceOptions(providers={{"kubernetes": provider}}, depends_on=list(after))
 
 
-kata = {{"runtime_class": "kata", "handler": "kata-qemu", "kata_version": "3.32.0"}} | given.get("class", {{}})
-space = {{"namespace": "sandboxes"}} | given.get("namespace", {{}})
-made = KataRuntimeClass("kata", kata, options(making))
+kata = {{"runtime_class": "kata", "handler": "kata-qemu", "kata_version": "3.32.0"}} | inputs.get("class", {{}})
+space = {{"namespace": "sandboxes"}} | inputs.get("namespace", {{}})
+created = KataRuntimeClass("kata", kata, options(making))
 guard = SandboxGuard(
-    "guard", {{"namespaces": ["sandboxes"], "runtime_classes": made.runtime_class.apply(lambda name: [name])}}, options(making)
+    "guard", {{"namespaces": ["sandboxes"], "runtime_classes": created.runtime_class.apply(lambda name: [name])}}, options(making)
 )
 namespace = SandboxNamespace("sandboxes", space, options(adopting if space.get("adopt") else making, guard))
-template = {{"template": "nested", "namespace": namespace.namespace, "runtime_class": made.runtime_class}}
+template = {{"template": "nested", "namespace": namespace.namespace, "runtime_class": created.runtime_class}}
 SandboxPodTemplate("template", template | {{"image": "image", "nested_sandbox": True}}, options(making))
 """
 
@@ -67,12 +67,12 @@ class Program:
     def pulumi(self, *argv: str, ok: bool = True, **settings: Any) -> str:
         """Run a command of the engine with these settings; its output. Fails unless it ends as `ok` says."""
         (self.folder / "settings.json").write_text(json.dumps({"kubeconfig": str(self.kubeconfig), **settings}))
-        done = subprocess.run(
+        result = subprocess.run(
             ["pulumi", *argv, "--non-interactive"], cwd=self.folder, env=self.environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
         )  # fmt: skip
-        assert (done.returncode == 0) == ok, done.stdout
-        return done.stdout
+        assert (result.returncode == 0) == ok, result.stdout
+        return result.stdout
 
     def up(self, *argv: str, ok: bool = True, **settings: Any) -> str:
         """`pulumi up`."""
@@ -86,10 +86,10 @@ class Program:
 @pytest.fixture
 def program(tmp_path: Path, plane: ControlPlane) -> Iterator[Program]:
     """One whose stack is gone afterwards, and with it all that was made."""
-    made = Program(tmp_path, plane)
-    yield made
-    made.destroy()
-    assert all(one["metadata"]["name"] != "nested" for one in plane.items("/api/v1/podtemplates"))
+    story = Program(tmp_path, plane)
+    yield story
+    story.destroy()
+    assert all(item["metadata"]["name"] != "nested" for item in plane.items("/api/v1/podtemplates"))
 
 
 def space(plane: ControlPlane, name: str, **labels: str) -> str:
@@ -109,11 +109,11 @@ def test_changed_handler_replaces_the_class_and_nothing_else(program: Program, p
     program.up()
     program.up("--expect-no-changes")
     before = plane.request("GET", f"{CLASSES}/kata"), plane.request("GET", f"{SPACES}/sandboxes")
-    said = program.up(**{"class": {"handler": "kata-clh"}})
+    output = program.up(**{"class": {"handler": "kata-clh"}})
     after = plane.request("GET", f"{CLASSES}/kata"), plane.request("GET", f"{SPACES}/sandboxes")
     assert after[0]["handler"] == "kata-clh" and after[0]["metadata"]["uid"] != before[0]["metadata"]["uid"]
     assert after[1]["metadata"]["uid"] == before[1]["metadata"]["uid"]
-    assert "1 replaced" in said
+    assert "1 replaced" in output
     program.up("--refresh", **{"class": {"handler": "kata-clh", "overhead_memory": "1Gi", "tolerations": ["a=b:NoSchedule"]}})
     updated = plane.request("GET", f"{CLASSES}/kata")
     assert updated["metadata"]["uid"] == after[0]["metadata"]["uid"]
@@ -123,8 +123,8 @@ def test_changed_handler_replaces_the_class_and_nothing_else(program: Program, p
 
 def test_existing_namespace_is_refused_as_it_is(program: Program, plane: ControlPlane) -> None:
     path = space(plane, "theirs", team="a")
-    said = program.up(ok=False, namespace={"namespace": "theirs"})
-    sentence = next(line for line in said.splitlines() if "[cluster-object-exists]" in line)
+    output = program.up(ok=False, namespace={"namespace": "theirs"})
+    sentence = next(line for line in output.splitlines() if "[cluster-object-exists]" in line)
     assert "Namespace theirs exists already" in sentence and "another namespace, or adopt" in sentence
     assert labels_of(plane, path) == {"team": "a"}
     program.destroy()
@@ -144,8 +144,8 @@ def test_adopted_namespace_gets_our_labels_and_loses_only_them(program: Program,
 
 def test_label_of_somebody_else_stands(program: Program, plane: ControlPlane) -> None:
     path = space(plane, "strict", **{"pod-security.kubernetes.io/enforce": "baseline"})
-    said = program.up(ok=False, namespace={"namespace": "strict", "adopt": True})
-    sentence = next(line for line in said.splitlines() if "[cluster-field-owned]" in line)
+    output = program.up(ok=False, namespace={"namespace": "strict", "adopt": True})
+    sentence = next(line for line in output.splitlines() if "[cluster-field-owned]" in line)
     assert "pod-security.kubernetes.io/enforce belongs to somebody" in sentence and "Release the field" in sentence
     assert labels_of(plane, path) == {"pod-security.kubernetes.io/enforce": "baseline"}
 
@@ -161,31 +161,31 @@ def test_namespace_that_was_made_and_is_adopted_later_outlives_the_stack(program
 
 
 def test_missing_namespace_is_not_adopted(program: Program, plane: ControlPlane) -> None:
-    said = program.up(ok=False, namespace={"namespace": "nowhere", "adopt": True})
-    assert "resource 'nowhere' does not exist" in said
+    output = program.up(ok=False, namespace={"namespace": "nowhere", "adopt": True})
+    assert "resource 'nowhere' does not exist" in output
     assert plane.get(f"{SPACES}/nowhere") is None
 
 
 def test_existing_class_is_refused_or_used_as_it_is(program: Program, plane: ControlPlane) -> None:
     theirs = {"metadata": {"name": "deployed"}, "handler": "kata-vm-isolation", "overhead": {"podFixed": {"memory": "7Mi"}}}
-    made = plane.request("POST", CLASSES, theirs)
-    said = program.up(ok=False, **{"class": {"runtime_class": "deployed"}})
-    sentence = next(line for line in said.splitlines() if "[cluster-object-exists]" in line)
+    created = plane.request("POST", CLASSES, theirs)
+    output = program.up(ok=False, **{"class": {"runtime_class": "deployed"}})
+    sentence = next(line for line in output.splitlines() if "[cluster-object-exists]" in line)
     assert "RuntimeClass deployed exists already" in sentence and "another name for the class, or use this one" in sentence
-    said = program.up(ok=False, **{"class": {"runtime_class": "deployed", "adopt": True, "handler": "kata-clh"}})
-    assert "leads to handler 'kata-vm-isolation', and 'kata-clh' is wanted" in said and "[runtime-class-handler]" in said
-    assert "Traceback" not in said
+    output = program.up(ok=False, **{"class": {"runtime_class": "deployed", "adopt": True, "handler": "kata-clh"}})
+    assert "leads to handler 'kata-vm-isolation', and 'kata-clh' is wanted" in output and "[runtime-class-handler]" in output
+    assert "Traceback" not in output
     program.up(**{"class": {"runtime_class": "deployed", "adopt": True, "handler": None}})
     template = plane.request("GET", f"{SPACES}/sandboxes/podtemplates/nested")
     assert template["template"]["spec"]["runtimeClassName"] == "deployed"
     program.destroy()
-    assert plane.request("GET", f"{CLASSES}/deployed") == made
+    assert plane.request("GET", f"{CLASSES}/deployed") == created
 
 
 def test_provider_that_would_take_over_makes_nothing(program: Program, plane: ControlPlane) -> None:
     path = space(plane, "taken", team="a")
-    said = program.up(ok=False, serverSideApply=True, namespace={"namespace": "taken"})
-    assert "enableServerSideApply: false" in said and "[cluster-provider-takes-over]" in said
+    output = program.up(ok=False, serverSideApply=True, namespace={"namespace": "taken"})
+    assert "enableServerSideApply: false" in output and "[cluster-provider-takes-over]" in output
     assert labels_of(plane, path) == {"team": "a"}
     assert plane.get(f"{CLASSES}/kata") is None
 
@@ -203,19 +203,19 @@ def reached(program: Program, plane: ControlPlane, **change: Any) -> str:
 
 def test_preview_works_without_a_cluster(program: Program, plane: ControlPlane) -> None:
     nowhere = reached(program, plane, server="https://127.0.0.1:1")
-    said = program.pulumi("preview", kubeconfig=nowhere)
-    assert "sandboxes-namespace" in said and "kata-class" in said
+    output = program.pulumi("preview", kubeconfig=nowhere)
+    assert "sandboxes-namespace" in output and "kata-class" in output
     adopted = {"namespace": {"adopt": True}, "class": {"adopt": True}}
-    said = program.pulumi("preview", kubeconfig=nowhere, later=True, **adopted)
-    assert "sandboxes-labels" in said
+    output = program.pulumi("preview", kubeconfig=nowhere, later=True, **adopted)
+    assert "sandboxes-labels" in output
 
 
 def test_cluster_that_lets_nobody_in_is_explained(program: Program, plane: ControlPlane) -> None:
-    said = program.up(ok=False, kubeconfig=reached(program, plane, server="https://127.0.0.1:1"))
-    assert "[cluster-unreachable]" in said and "does not answer. Start it" in said
-    said = program.up(ok=False, kubeconfig=reached(program, plane, token="expired"))
-    assert "[cluster-login-refused]" in said and "Get a new kubeconfig" in said
+    output = program.up(ok=False, kubeconfig=reached(program, plane, server="https://127.0.0.1:1"))
+    assert "[cluster-unreachable]" in output and "does not answer. Start it" in output
+    output = program.up(ok=False, kubeconfig=reached(program, plane, token="expired"))
+    assert "[cluster-login-refused]" in output and "Get a new kubeconfig" in output
     token = plane.request("POST", f"{SPACES}/default/serviceaccounts/default/token", {"spec": {}})["status"]["token"]
-    said = program.up(ok=False, kubeconfig=reached(program, plane, token=token))
-    assert "[cluster-forbidden]" in said
-    assert "user system:serviceaccount:default:default may not create runtimeclasses" in said
+    output = program.up(ok=False, kubeconfig=reached(program, plane, token=token))
+    assert "[cluster-forbidden]" in output
+    assert "user system:serviceaccount:default:default may not create runtimeclasses" in output

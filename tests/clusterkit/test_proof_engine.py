@@ -24,18 +24,18 @@ TWENTY = [f"node-{number}" for number in range(20)]
 def proving(plane: ControlPlane, tmp_path: Path) -> Iterator[Proving]:
     """A stack whose objects are gone afterwards; every node passes to begin with."""
     plane.behave(dict.fromkeys(TWENTY, PROVEN))
-    made = Proving(tmp_path, plane, nodes=TWENTY[:4])
-    yield made
-    made.run("destroy", "--yes", "--skip-preview")
+    story = Proving(tmp_path, plane, nodes=TWENTY[:4])
+    yield story
+    story.run("destroy", "--yes", "--skip-preview")
     plane.until("the end of all Jobs", lambda: not plane.items(JOBS))
 
 
 def test_two_of_twenty_fail_both_are_named_and_the_cure_is_proven(proving: Proving, plane: ControlPlane) -> None:
     plane.behave({"node-3": ZERO, "node-17": ZERO})
-    said = proving.up(nodes=None, node_selector="katacontainers.io/kata-runtime=true", fails=True)
-    assert "2 of 20 nodes are not proven:" in said and "Traceback" not in said
-    assert refusals(said) == {"node-3": "proof-user-namespaces-zero", "node-17": "proof-user-namespaces-zero"}
-    assert f"node-17: {ZERO_TEXT}" in said
+    output = proving.up(nodes=None, node_selector="katacontainers.io/kata-runtime=true", fails=True)
+    assert "2 of 20 nodes are not proven:" in output and "Traceback" not in output
+    assert refusals(output) == {"node-3": "proof-user-namespaces-zero", "node-17": "proof-user-namespaces-zero"}
+    assert f"node-17: {ZERO_TEXT}" in output
     assert not proving.has("after") and not proving.has("proof-evidence")  # nothing comes after a proof that failed
     before = proving.jobs()
 
@@ -44,9 +44,9 @@ def test_two_of_twenty_fail_both_are_named_and_the_cure_is_proven(proving: Provi
     after = proving.jobs()
     assert {node for node in after if after[node] != before[node]} == {"node-3", "node-17"}
     assert proving.has("after")
-    found = proving.evidence()
-    assert sorted(found) == sorted(TWENTY)
-    assert found["node-17"]["userNamespaces"] == 7563 and found["node-17"]["job"] == after["node-17"]
+    evidence = proving.evidence()
+    assert sorted(evidence) == sorted(TWENTY)
+    assert evidence["node-17"]["userNamespaces"] == 7563 and evidence["node-17"]["job"] == after["node-17"]
 
     proving.up("--expect-no-changes")
     assert proving.jobs() == after
@@ -57,25 +57,25 @@ def test_each_way_to_fail_is_told_apart(proving: Proving, plane: ControlPlane) -
     same_kernel = report(NONCE, boot_id=f"status=ok value={other} detail=")
     plane.behave({"node-0": HANGS, "node-1": exits(0, same_kernel), "node-2": exits(127, "/bin/sh: no such file")})
     plane.behave({"node-3": stuck("FailedCreatePodSandBox", "plugin failed (add): cni plugin not initialized")})
-    said = proving.up(timeout_seconds=8, fails=True)
-    assert refusals(said) == {
+    output = proving.up(timeout_seconds=8, fails=True)
+    assert refusals(output) == {
         "node-0": "proof-timeout",
         "node-1": "proof-not-a-guest",
         "node-2": "proof-container-failed",
         "node-3": "proof-container-failed",
     }
-    assert "cni plugin not initialized" in said, "what can pass by itself is told at the end of the time"
+    assert "cni plugin not initialized" in output, "what can pass by itself is told at the end of the time"
 
 
 def test_a_namespace_that_refuses_the_pod_is_told_at_once_with_the_way_past_it(proving: Proving, plane: ControlPlane) -> None:
     strict = {"name": "strict", "labels": {"pod-security.kubernetes.io/enforce": "baseline"}}
     plane.request("POST", "/api/v1/namespaces", {"metadata": strict})
     begin = time.monotonic()
-    said = proving.up(namespace="strict", timeout_seconds=250, fails=True)
+    output = proving.up(namespace="strict", timeout_seconds=250, fails=True)
     assert time.monotonic() - begin < 120
-    assert refusals(said) == dict.fromkeys(TWENTY[:4], "proof-pod-refused")
-    assert 'violates PodSecurity "baseline:latest"' in said and 'must not include "NET_ADMIN", "SYS_ADMIN"' in said
-    assert "pod-security.kubernetes.io/enforce=privileged" in said
+    assert refusals(output) == dict.fromkeys(TWENTY[:4], "proof-pod-refused")
+    assert 'violates PodSecurity "baseline:latest"' in output and 'must not include "NET_ADMIN", "SYS_ADMIN"' in output
+    assert "pod-security.kubernetes.io/enforce=privileged" in output
 
 
 def test_a_node_that_goes_away_under_its_proof_is_named(proving: Proving, plane: ControlPlane) -> None:
@@ -83,14 +83,14 @@ def test_a_node_that_goes_away_under_its_proof_is_named(proving: Proving, plane:
 
     def go() -> None:
         plane.until("the Job", lambda: "node-2" in proving.jobs())
-        plane.until("the pod", lambda: any(one["spec"].get("nodeName") == "node-2" for one in plane.items("/api/v1/pods")))
+        plane.until("the pod", lambda: any(item["spec"].get("nodeName") == "node-2" for item in plane.items("/api/v1/pods")))
         plane.remove_node("node-2")
 
     going = threading.Thread(target=go)
     going.start()
-    said = proving.up(timeout_seconds=100, fails=True)
+    output = proving.up(timeout_seconds=100, fails=True)
     going.join()
-    assert refusals(said) == {"node-2": "proof-pod-lost"}
+    assert refusals(output) == {"node-2": "proof-pod-lost"}
 
 
 # That each of them changes the digest is test_proof_rules' to show; here is shown that a digest that changed proves again.
@@ -99,10 +99,10 @@ def test_what_the_proof_vouches_for_proves_again_and_nothing_else_does(proving: 
     proving.up()
     known = proving.jobs()
 
-    def changed(**given: object) -> set[str]:
+    def changed(**inputs: object) -> set[str]:
         nonlocal known
         before = known
-        proving.up(**given)
+        proving.up(**inputs)
         known = proving.jobs()
         return {node for node in {*known, *before} if known.get(node) != before.get(node)}
 
@@ -125,12 +125,12 @@ def test_what_the_proof_vouches_for_proves_again_and_nothing_else_does(proving: 
 
 
 def test_a_handler_that_is_not_there_is_told_at_once_in_the_clusters_own_words(proving: Proving, plane: ControlPlane) -> None:
-    said = 'Failed to create pod sandbox: failed to get sandbox runtime: no runtime for "kata-qemu" is configured'
-    plane.behave({"node-1": stuck("FailedCreatePodSandBox", said)})
+    message = 'Failed to create pod sandbox: failed to get sandbox runtime: no runtime for "kata-qemu" is configured'
+    plane.behave({"node-1": stuck("FailedCreatePodSandBox", message)})
     begin = time.monotonic()
-    told = proving.up(timeout_seconds=300, fails=True)
+    output = proving.up(timeout_seconds=300, fails=True)
     assert time.monotonic() - begin < 60, "most of it is the engine's own start"
-    assert refusals(told) == {"node-1": "proof-container-failed"} and 'no runtime for "kata-qemu" is configured' in told
+    assert refusals(output) == {"node-1": "proof-container-failed"} and 'no runtime for "kata-qemu" is configured' in output
     plane.behave({"node-1": PROVEN})
     proving.up()
     assert proving.evidence()["node-1"]["userNamespaces"] == 7563
@@ -139,8 +139,8 @@ def test_a_handler_that_is_not_there_is_told_at_once_in_the_clusters_own_words(p
 def test_evidence_outlives_the_pods(proving: Proving, plane: ControlPlane) -> None:
     proving.up()
     known = proving.evidence()
-    for one in plane.items(f"/api/v1/namespaces/{NAMESPACE}/pods"):
-        plane.request("DELETE", f"/api/v1/namespaces/{NAMESPACE}/pods/{one['metadata']['name']}")
+    for item in plane.items(f"/api/v1/namespaces/{NAMESPACE}/pods"):
+        plane.request("DELETE", f"/api/v1/namespaces/{NAMESPACE}/pods/{item['metadata']['name']}")
     proving.up("--expect-no-changes")
     assert proving.evidence() == known
 
@@ -156,30 +156,30 @@ def test_a_job_of_before_is_no_proof(proving: Proving, plane: ControlPlane) -> N
     proving.run("stack", "init", "test")
     plane.behave({"node-1": ZERO})
     assert set(refusals(proving.up(fails=True))) == {"node-1"}
-    for one in plane.items(JOBS):
-        if one["metadata"]["uid"] in left.values():
-            plane.request("DELETE", f"{JOBS}/{one['metadata']['name']}?propagationPolicy=Background")
+    for job in plane.items(JOBS):
+        if job["metadata"]["uid"] in left.values():
+            plane.request("DELETE", f"{JOBS}/{job['metadata']['name']}?propagationPolicy=Background")
     for place, name in (("default", "after"), (NAMESPACE, "proof-evidence")):
         plane.request("DELETE", f"/api/v1/namespaces/{place}/configmaps/{name}")
     for kind in ("validatingadmissionpolicybindings", "validatingadmissionpolicies"):
         left_over, *_ = sorted(
-            plane.items(f"/apis/admissionregistration.k8s.io/v1/{kind}"), key=lambda one: one["metadata"]["creationTimestamp"]
+            plane.items(f"/apis/admissionregistration.k8s.io/v1/{kind}"), key=lambda item: item["metadata"]["creationTimestamp"]
         )
         plane.request("DELETE", f"/apis/admissionregistration.k8s.io/v1/{kind}/{left_over['metadata']['name']}")
 
 
 @pytest.mark.parametrize(
-    ("given", "code", "named"),
+    ("inputs", "code", "named"),
     [
         ({"nodes": ["node-1", "node-99"]}, "cluster-node-unknown", "node-99"),
         ({"nodes": None, "node_selector": "no=such"}, "cluster-node-unknown", "no=such"),
     ],
 )
 def test_nodes_that_are_not_there_are_named_before_any_job(
-    proving: Proving, given: dict[str, object], code: str, named: str
+    proving: Proving, inputs: dict[str, object], code: str, named: str
 ) -> None:
-    said = proving.up(fails=True, **given)
-    assert f"[{code}]" in said and named in said and "Traceback" not in said
+    output = proving.up(fails=True, **inputs)
+    assert f"[{code}]" in output and named in output and "Traceback" not in output
     assert proving.jobs() == {}
 
 

@@ -63,7 +63,7 @@ class Api:
         except ValueError:
             return answer.status, {"message": text.decode(errors="replace")}
 
-    def done(self, method: str, path: str, body: object = None, user: str = "") -> dict[str, Any]:
+    def succeed(self, method: str, path: str, body: object = None, user: str = "") -> dict[str, Any]:
         """The document of a request that succeeds."""
         status, document = self.request(method, path, body, user)
         assert status < 300, document
@@ -80,51 +80,53 @@ class Api:
 def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """A server with the guarded namespace, and a tenant with the cluster's role `edit` everywhere."""
     directory = tmp_path_factory.mktemp("guard") / "cluster"
-    asked: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "directory": str(directory), "etcd": str(get.path("etcd")), "apiserver": str(get.path(request.param)),
     }  # fmt: skip
     try:
-        api = Api(directory, dict(cluster.up(asked)))
+        api = Api(directory, dict(cluster.up(settings)))
         for name in (PLACE, TENANTS):
             labels = guard.namespace_labels()
-            api.done("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+            api.succeed("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
             for account in ("default", "prover"):
                 path = f"/api/v1/namespaces/{name}/serviceaccounts"
-                api.done("POST", path, {"metadata": {"name": account}})
-        api.done("POST", "/apis/node.k8s.io/v1/runtimeclasses", {"metadata": {"name": "kata-qemu"}, "handler": "kata-qemu"})
+                api.succeed("POST", path, {"metadata": {"name": account}})
+        api.succeed("POST", "/apis/node.k8s.io/v1/runtimeclasses", {"metadata": {"name": "kata-qemu"}, "handler": "kata-qemu"})
         # The role `edit` is the sum of these two; no controller manager runs here to add them up.
         for role in ("system:aggregate-to-edit", "system:aggregate-to-view"):
             ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}
             subjects = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "tenant"}]
             body = {"metadata": {"name": role.replace(":", "-")}, "roleRef": ref, "subjects": subjects}
-            api.done("POST", f"{RBAC}/clusterrolebindings", body)
-        api.done("POST", f"{ADMISSION}ies?fieldValidation=Strict", {"metadata": {"name": "p"}, "spec": proof_guard.policy()})
+            api.succeed("POST", f"{RBAC}/clusterrolebindings", body)
+        api.succeed("POST", f"{ADMISSION}ies?fieldValidation=Strict", {"metadata": {"name": "p"}, "spec": proof_guard.policy()})
         bound = {"metadata": {"name": "p"}, "spec": proof_guard.binding("p", PLACE)}
-        api.done("POST", f"{ADMISSION}ybindings?fieldValidation=Strict", bound)
+        api.succeed("POST", f"{ADMISSION}ybindings?fieldValidation=Strict", bound)
         end = time.monotonic() + 30
         while (
             api.request("POST", f"/api/v1/namespaces/{PLACE}/configmaps", {"metadata": {"name": "x-evidence"}}, "tenant")[0]
             == 201
         ):
             assert time.monotonic() < end, "the guard took no effect"
-            api.done("DELETE", f"/api/v1/namespaces/{PLACE}/configmaps/x-evidence")
+            api.succeed("DELETE", f"/api/v1/namespaces/{PLACE}/configmaps/x-evidence")
             time.sleep(0.1)
         yield api
     finally:
-        cluster.down(asked)
+        cluster.down(settings)
 
 
 @pytest.fixture
 def job(api: Api) -> Iterator[dict[str, Any]]:
     """The Job that `up` makes."""
     path = f"/apis/batch/v1/namespaces/{PLACE}/jobs"
-    asked = ask()
-    made = api.done("POST", path, {"metadata": {**asked.body["metadata"], "generateName": "proof-"}, "spec": asked.body["spec"]})
-    yield made
-    api.done("DELETE", f"{path}/{made['metadata']['name']}")
+    request = ask()
+    created = api.succeed(
+        "POST", path, {"metadata": {**request.body["metadata"], "generateName": "proof-"}, "spec": request.body["spec"]}
+    )
+    yield created
+    api.succeed("DELETE", f"{path}/{created['metadata']['name']}")
 
 
-def ask() -> pod_proof.Asked:
+def ask() -> pod_proof.ProofRequest:
     """What `up` asks for."""
     return pod_proof.ask("proof", NODE, SETTINGS, LADDER, "prover")
 
@@ -133,8 +135,8 @@ def pod_of(job: dict[str, Any], **spec: Any) -> dict[str, Any]:
     """The pod that the Job controller makes, on its node."""
     about, template = job["metadata"], deepcopy(job["spec"]["template"])
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": about["name"], "uid": about["uid"], "controller": True}
-    made = {"generateName": "proof-", "ownerReferences": [owner], "finalizers": ["batch.kubernetes.io/job-tracking"]}
-    return {"metadata": {**template["metadata"], **made}, "spec": {**template["spec"], "nodeName": NODE.name, **spec}}
+    metadata = {"generateName": "proof-", "ownerReferences": [owner], "finalizers": ["batch.kubernetes.io/job-tracking"]}
+    return {"metadata": {**template["metadata"], **metadata}, "spec": {**template["spec"], "nodeName": NODE.name, **spec}}
 
 
 def pods(namespace: str = PLACE, name: str = "", way: str = "") -> str:
@@ -143,21 +145,21 @@ def pods(namespace: str = PLACE, name: str = "", way: str = "") -> str:
 
 
 @pytest.fixture
-def made(api: Api, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def proof_pod(api: Api, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The Job's pod."""
-    made = api.done("POST", pods(), pod_of(job), JOB_CONTROLLER)
-    yield made
-    path = pods(name=made["metadata"]["name"])
+    created = api.succeed("POST", pods(), pod_of(job), JOB_CONTROLLER)
+    yield created
+    path = pods(name=created["metadata"]["name"])
     api.request("PATCH", path, {"metadata": {"finalizers": None}})
     api.request("DELETE", f"{path}?gracePeriodSeconds=0")
 
 
-def ended(api: Api, made: dict[str, Any], message: str) -> None:
+def ended(api: Api, proof_pod: dict[str, Any], message: str) -> None:
     """The kubelet says that the pod's container ended with this message."""
     state = {"terminated": {"exitCode": 0, "message": message, "startedAt": None, "finishedAt": None}}
     about = {"name": "sandbox", "image": "i", "imageID": "", "ready": False, "restartCount": 0, "state": state}
     body = {"status": {"phase": "Succeeded", "containerStatuses": [about]}}
-    api.done("PATCH", pods(name=made["metadata"]["name"], way="status"), body)
+    api.succeed("PATCH", pods(name=proof_pod["metadata"]["name"], way="status"), body)
 
 
 def verdict(api: Api, job: dict[str, Any], before: str | None = None) -> dict[str, Any] | Refusal:
@@ -168,40 +170,42 @@ def verdict(api: Api, job: dict[str, Any], before: str | None = None) -> dict[st
     return pod_verdict.verdict(ask(), [NODE], complete, seen.get(uid), before)
 
 
-def test_what_is_asked_for_is_what_the_api_server_holds(api: Api, job: dict[str, Any], made: dict[str, Any]) -> None:
-    ended(api, made, report(ask().nonce))
-    found = verdict(api, job)
-    assert isinstance(found, dict), found
-    assert found["job"] == job["metadata"]["uid"]
+def test_what_is_asked_for_is_what_the_api_server_holds(api: Api, job: dict[str, Any], proof_pod: dict[str, Any]) -> None:
+    ended(api, proof_pod, report(ask().nonce))
+    result = verdict(api, job)
+    assert isinstance(result, dict), result
+    assert result["job"] == job["metadata"]["uid"]
 
 
 def test_nothing_of_what_a_pod_runs_lies_where_a_tenant_writes(job: dict[str, Any]) -> None:
     spec = job["spec"]["template"]["spec"]
     assert all(set(volume) <= {"name", "emptyDir"} for volume in spec["volumes"])
     (container,) = spec["containers"]
-    assert LADDER in container["args"] and not [one for one in container["env"] if "valueFrom" in one]
+    assert LADDER in container["args"] and not [variable for variable in container["env"] if "valueFrom" in variable]
     assert "envFrom" not in container and spec["serviceAccountName"] == "prover"
 
 
 def test_the_nodes_own_kernel_passes_for_no_guest_whatever_ran_the_ladder(
-    api: Api, job: dict[str, Any], made: dict[str, Any], tmp_path: Path
+    api: Api, job: dict[str, Any], proof_pod: dict[str, Any], tmp_path: Path
 ) -> None:
     """The kubelet's part, with a handler that leads to runc: the container's own command runs on the node's kernel."""
     (container,) = job["spec"]["template"]["spec"]["containers"]
-    variables = {one["name"]: one["value"] for one in container["env"]} | {"KATA_NODES_MESSAGE": str(tmp_path / "message")}
+    variables = {variable["name"]: variable["value"] for variable in container["env"]} | {
+        "KATA_NODES_MESSAGE": str(tmp_path / "message")
+    }
     climbing = container["args"][-3:]
     subprocess.run(
         climbing, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **variables}, capture_output=True, check=True, timeout=200
     )
-    ended(api, made, (tmp_path / "message").read_text())
-    found = verdict(api, job)
-    assert isinstance(found, Refusal) and found.code == "proof-not-a-guest", found
+    ended(api, proof_pod, (tmp_path / "message").read_text())
+    result = verdict(api, job)
+    assert isinstance(result, Refusal) and result.code == "proof-not-a-guest", result
     # Evidence that says so is accepted no later either.
     kept = {"node": NODE.name, "job": job["metadata"]["uid"], "proven": "pod", "guestBootId": OWN_ID}
-    api.done("PATCH", pods(name=made["metadata"]["name"]), {"metadata": {"finalizers": None}})
-    api.done("DELETE", pods(name=made["metadata"]["name"]) + "?gracePeriodSeconds=0")
-    found = verdict(api, job, json.dumps(kept))
-    assert isinstance(found, Refusal) and found.code == "proof-not-a-guest", found
+    api.succeed("PATCH", pods(name=proof_pod["metadata"]["name"]), {"metadata": {"finalizers": None}})
+    api.succeed("DELETE", pods(name=proof_pod["metadata"]["name"]) + "?gracePeriodSeconds=0")
+    result = verdict(api, job, json.dumps(kept))
+    assert isinstance(result, Refusal) and result.code == "proof-not-a-guest", result
 
 
 def test_a_tenants_pod_does_not_come_into_the_proofs_namespace_and_is_not_taken_for_the_jobs(
@@ -211,44 +215,44 @@ def test_a_tenants_pod_does_not_come_into_the_proofs_namespace_and_is_not_taken_
     forged["spec"]["containers"][0] |= {"command": ["/bin/sh", "-c"], "args": ["echo forged >/dev/termination-log"]}
     api.refused("pods", "POST", pods(), forged)
     # Were it there nevertheless, as where the guard was taken away:
-    made = api.done("POST", pods(), forged, JOB_CONTROLLER)
-    ended(api, made, report(ask().nonce))
-    found = verdict(api, job)
-    assert isinstance(found, Refusal) and found.code == "proof-forged" and "container.args" in found.sentence
-    api.done("PATCH", pods(name=made["metadata"]["name"]), {"metadata": {"finalizers": None}})
-    api.done("DELETE", pods(name=made["metadata"]["name"]) + "?gracePeriodSeconds=0")
+    forged_pod = api.succeed("POST", pods(), forged, JOB_CONTROLLER)
+    ended(api, forged_pod, report(ask().nonce))
+    result = verdict(api, job)
+    assert isinstance(result, Refusal) and result.code == "proof-forged" and "container.args" in result.sentence
+    api.succeed("PATCH", pods(name=forged_pod["metadata"]["name"]), {"metadata": {"finalizers": None}})
+    api.succeed("DELETE", pods(name=forged_pod["metadata"]["name"]) + "?gracePeriodSeconds=0")
     # In the tenant's own namespace it may do what it likes, and nobody looks there.
-    api.done("POST", pods(TENANTS), forged | {"metadata": {**forged["metadata"], "finalizers": []}}, "tenant")
+    api.succeed("POST", pods(TENANTS), forged | {"metadata": {**forged["metadata"], "finalizers": []}}, "tenant")
     assert job["metadata"]["uid"] not in api.reader.pods(PLACE, "proof")
 
 
 @pytest.mark.parametrize("way", ["exec", "attach", "portforward", "proxy"])
-def test_nobody_enters_a_pod_of_the_proof(api: Api, made: dict[str, Any], way: str) -> None:
+def test_nobody_enters_a_pod_of_the_proof(api: Api, proof_pod: dict[str, Any], way: str) -> None:
     query = {"exec": "?command=sh&stdin=true&stdout=true", "attach": "?stdout=true", "portforward": "", "proxy": "/"}[way]
     for user in ("tenant", ""):
-        api.refused("connect", "POST", pods(name=made["metadata"]["name"], way=way) + query, user=user)
+        api.refused("connect", "POST", pods(name=proof_pod["metadata"]["name"], way=way) + query, user=user)
 
 
-def test_a_debug_container_an_image_and_an_owner_are_refused(api: Api, made: dict[str, Any]) -> None:
-    name = made["metadata"]["name"]
+def test_a_debug_container_an_image_and_an_owner_are_refused(api: Api, proof_pod: dict[str, Any]) -> None:
+    name = proof_pod["metadata"]["name"]
     debug = {"spec": {"ephemeralContainers": [{"name": "d", "image": "i"}]}}
     assert api.request("PATCH", pods(name=name, way="ephemeralcontainers"), debug, "tenant")[0] == 403
     api.refused("connect", "PATCH", pods(name=name, way="ephemeralcontainers"), debug, "")
-    containers = [{**made["spec"]["containers"][0], "image": "another"}]
+    containers = [{**proof_pod["spec"]["containers"][0], "image": "another"}]
     api.refused("images", "PATCH", pods(name=name), {"spec": {"containers": containers}})
-    owner = {**made["metadata"]["ownerReferences"][0], "uid": "11111111-2222-3333-4444-555555555555"}
+    owner = {**proof_pod["metadata"]["ownerReferences"][0], "uid": "11111111-2222-3333-4444-555555555555"}
     api.refused("images", "PATCH", pods(name=name), {"metadata": {"ownerReferences": [owner]}})
-    api.done("PATCH", pods(name=name), {"metadata": {"finalizers": None}}, JOB_CONTROLLER)
+    api.succeed("PATCH", pods(name=name), {"metadata": {"finalizers": None}}, JOB_CONTROLLER)
 
 
 def test_jobs_and_evidence_are_written_by_the_stack_and_the_controllers_alone(api: Api, job: dict[str, Any]) -> None:
     maps = f"/api/v1/namespaces/{PLACE}/configmaps"
     name = pod_proof.evidence_name("proof")
     api.refused("writes", "POST", maps, {"metadata": {"name": name}, "data": {NODE.name: "{}"}})
-    api.done("POST", maps, {"metadata": {"name": name}})
+    api.succeed("POST", maps, {"metadata": {"name": name}})
     api.refused("writes", "PATCH", f"{maps}/{name}", {"data": {NODE.name: "{}"}})
-    one = f"/apis/batch/v1/namespaces/{PLACE}/jobs/{job['metadata']['name']}"
-    api.refused("writes", "PATCH", one, {"metadata": {"annotations": {pod_proof.BOOT_ANNOTATION: "x"}}})
+    path_of_job = f"/apis/batch/v1/namespaces/{PLACE}/jobs/{job['metadata']['name']}"
+    api.refused("writes", "PATCH", path_of_job, {"metadata": {"annotations": {pod_proof.BOOT_ANNOTATION: "x"}}})
     body = {"metadata": {"generateName": "mine-"}, "spec": ask().body["spec"]}
     api.refused("writes", "POST", f"/apis/batch/v1/namespaces/{PLACE}/jobs", body)
     # A CronJob is a way to a Job as well.
@@ -256,21 +260,21 @@ def test_jobs_and_evidence_are_written_by_the_stack_and_the_controllers_alone(ap
         "writes", "POST", f"/apis/batch/v1/namespaces/{PLACE}/jobs", body, "system:serviceaccount:kube-system:cronjob-controller"
     )
     api.refused("writes", "POST", maps, {"metadata": {"name": "joining-nodes-settings-0123"}})
-    api.done("PATCH", one, {"metadata": {"annotations": {"a": "b"}}}, JOB_CONTROLLER)
-    api.done("POST", maps, {"metadata": {"name": "kube-root-ca.crt"}}, "tenant")
-    api.done("DELETE", f"{maps}/{name}")
+    api.succeed("PATCH", path_of_job, {"metadata": {"annotations": {"a": "b"}}}, JOB_CONTROLLER)
+    api.succeed("POST", maps, {"metadata": {"name": "kube-root-ca.crt"}}, "tenant")
+    api.succeed("DELETE", f"{maps}/{name}")
 
 
 def test_the_guard_holds_in_its_own_namespace_alone(api: Api) -> None:
-    api.done("POST", f"/api/v1/namespaces/{TENANTS}/configmaps", {"metadata": {"name": "mine"}}, "tenant")
-    api.done(
+    api.succeed("POST", f"/api/v1/namespaces/{TENANTS}/configmaps", {"metadata": {"name": "mine"}}, "tenant")
+    api.succeed(
         "POST", pods(TENANTS), {"metadata": {"name": "mine"}, "spec": {"containers": [{"name": "a", "image": "i"}]}}, "tenant"
     )
 
 
-def test_tenants_cannot_lift_the_guard_and_not_write_what_a_kubelet_reports(api: Api, made: dict[str, Any]) -> None:
+def test_tenants_cannot_lift_the_guard_and_not_write_what_a_kubelet_reports(api: Api, proof_pod: dict[str, Any]) -> None:
     assert api.request("DELETE", f"{ADMISSION}ybindings/p", user="tenant")[0] == 403
     labels = {"metadata": {"labels": {"kubernetes.io/metadata.name": "another"}}}
     assert api.request("PATCH", f"/api/v1/namespaces/{PLACE}", labels, "tenant")[0] == 403
     status = {"status": {"phase": "Succeeded"}}
-    assert api.request("PATCH", pods(name=made["metadata"]["name"], way="status"), status, "tenant")[0] == 403
+    assert api.request("PATCH", pods(name=proof_pod["metadata"]["name"], way="status"), status, "tenant")[0] == 403

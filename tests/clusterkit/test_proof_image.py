@@ -60,12 +60,12 @@ def climbed(root: Path, *started: str) -> str:
         "KATA_NODES_NONCE": NONCE,
         "HOME": "/tmp",
     }
-    done = subprocess.run(
+    result = subprocess.run(
         [*argv, "/bin/sh", "-c", LADDER],
         stdin=subprocess.DEVNULL, env=environment, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 @pytest.mark.apt
@@ -74,13 +74,13 @@ def climbed(root: Path, *started: str) -> str:
 def test_every_rung_that_counts_is_climbed_in_the_image_behind_the_templates_entry(root: Path) -> None:
     template = pod.template("image", "kata-qemu", {}, entry=script("entry.sh"))
     command = template["spec"]["containers"][0]["command"]  # type: ignore[index]
-    said = climbed(root, *command)
+    transcript = climbed(root, *command)
     for sandbox in ladder.SANDBOXES:
-        judged = ladder.judge(said, NONCE, NODE_ID, [], sandbox=sandbox, place="pod")
+        judged = ladder.judge(transcript, NONCE, NODE_ID, [], sandbox=sandbox, place="pod")
         assert judged.passed, judged
         rungs = {rung.name: rung for rung in judged.rungs}
         assert not [rung for rung in rungs.values() if rung.counts and not rung.passed]
-    rungs = {rung.name: rung for rung in ladder.judge(said, NONCE, NODE_ID, [], place="pod").rungs}
+    rungs = {rung.name: rung for rung in ladder.judge(transcript, NONCE, NODE_ID, [], place="pod").rungs}
     assert rungs["sandbox-runtime"].passed and rungs["sandbox-runtime-proxy"].passed, "srt itself runs, not only its calls"
     as_user = ladder.judge(climbed(root, *command, "--user", "1000"), NONCE, NODE_ID, [], place="pod")
     assert as_user.passed, as_user.message

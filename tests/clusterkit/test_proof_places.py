@@ -41,10 +41,10 @@ done
 
 def files() -> dict[str, bytes]:
     """The ladder, what climbs it, its tools, and shells in folders of their own, so that each can be `sh`: place -> content."""
-    found = {"pod/ladder.sh": script("ladder.sh").encode(), "climb": CLIMB.encode()}
+    contents = {"pod/ladder.sh": script("ladder.sh").encode(), "climb": CLIMB.encode()}
     for name in ("dash", "bash", "bwrap", "setpriv"):
-        found |= {place.lstrip("/"): file.read_bytes() for place, file in initramfs.closure(name).items()}
-    return found
+        contents |= {place.lstrip("/"): file.read_bytes() for place, file in initramfs.closure(name).items()}
+    return contents
 
 
 def shells(busybox: str) -> dict[str, str]:
@@ -52,17 +52,17 @@ def shells(busybox: str) -> dict[str, str]:
     return {"shells/busybox/sh": busybox, **{f"shells/{name}/sh": f"/usr/bin/{name}" for name in ("dash", "bash")}}
 
 
-def agreed(said: str, boot_id: str = NODE_ID) -> str:
+def agreed(console: str, boot_id: str = NODE_ID) -> str:
     """The one verdict on the lines and on the message of all shells: its code, or `passed`."""
     judged = {
-        f"{what}-{shell}": judge(said, f"{what}-{shell}", boot_id, [], sandbox="bubblewrap", place="pod")
-        for what in ("lines", "message")
+        f"{kind}-{shell}": judge(console, f"{kind}-{shell}", boot_id, [], sandbox="bubblewrap", place="pod")
+        for kind in ("lines", "message")
         for shell in SHELLS
     }
     codes = {verdict.code or "passed" for verdict in judged.values()}
-    assert len(codes) == 1, ({name: verdict.message for name, verdict in judged.items()}, said[-3000:])
+    assert len(codes) == 1, ({name: verdict.message for name, verdict in judged.items()}, console[-3000:])
     for shell in SHELLS:
-        message = "".join(line for line in said.splitlines(keepends=True) if line.startswith(f"message-{shell} "))
+        message = "".join(line for line in console.splitlines(keepends=True) if line.startswith(f"message-{shell} "))
         assert 0 < len(message.encode()) < pod_verdict.MAX_MESSAGE
     return codes.pop()
 
@@ -81,16 +81,16 @@ def extra(mask: str, nonce: str) -> bytes:
     """A second RAM disk over the proof's own: its ladder is ours, and the root that it moves to has what pods have."""
     root = initramfs.GUEST_ROOT
     first = f"#!/bin/sh\n{MASKS[mask]}\nsh /climb\necho '{nonce} end'\n"
-    made = [program(f"{root}/ladder.sh", first.encode())]
+    members = [program(f"{root}/ladder.sh", first.encode())]
     folders: set[str] = set()
     contents: Mapping[str, bytes | str] = {**files(), **shells("/bin/busybox")}
     for place, content in contents.items():
         for parent in reversed(Path(place).parents[:-1]):
             if (at := f"{root}/{parent}") not in folders:
                 folders.add(at)
-                made.append(folder(at))
-        made.append(link(f"{root}/{place}", content) if isinstance(content, str) else program(f"{root}/{place}", content))
-    return cpio(made)
+                members.append(folder(at))
+        members.append(link(f"{root}/{place}", content) if isinstance(content, str) else program(f"{root}/{place}", content))
+    return cpio(members)
 
 
 @pytest.mark.guest
@@ -108,10 +108,10 @@ def test_every_shell_says_the_same_in_a_guest(mask: str, parameters: str, verdic
     nonce = new_nonce()
     append = f"{parameters} console=ttyS0 quiet panic=1 reboot=k rdinit=/kata-nodes/init".strip()
     disks = (initramfs.build(nonce), extra(mask, nonce))
-    made = Plan("qemu-system-x86_64", str(find_kernel()), disks, None, append, 512, 1, f"{nonce} end")
-    done = boot(made, accel="tcg", timeout=120)
-    assert done.reached, done.console[-800:] + done.qemu_stderr
-    assert agreed(done.console) == verdict
+    plan = Plan("qemu-system-x86_64", str(find_kernel()), disks, None, append, 512, 1, f"{nonce} end")
+    guest = boot(plan, accel="tcg", timeout=120)
+    assert guest.reached, guest.console[-800:] + guest.qemu_stderr
+    assert agreed(guest.console) == verdict
 
 
 # In containers of runc: no guest, which a boot id of another machine hides from the judge, so that the rungs are judged.
@@ -137,9 +137,9 @@ def climbed(node: DebianNode, *options: str, entered: bool = False) -> str:
     """What the shells say in a container with these options of `docker run`, started through the template's entry or not."""
     entry = ["/bin/sh", "-c", script("entry.sh"), pod.ENTRY_NAME] if entered else []
     argv = ["docker", "run", "--rm", "--network=none", "--tmpfs=/tmp", *options, "shells", *entry, "/bin/sh", "/climb"]
-    done = node.run(*argv)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    result = node.run(*argv)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 @pytest.mark.debian
@@ -151,6 +151,6 @@ def test_every_shell_says_the_same_in_containers_with_and_without_capabilities_a
         both = ("--cap-add=NET_ADMIN", "--cap-add=SYS_ADMIN", "--security-opt=seccomp=unconfined")
         # In this node a user namespace may mount proc although Docker masks paths below it; test_entry.py has where it may not.
         assert agreed(climbed(node, *both)) == "passed"
-        said = climbed(node, *both, entered=True)
-        assert agreed(said) == "passed"
-        assert agreed(said, node.ask("cat", "/proc/sys/kernel/random/boot_id").strip()) == "proof-not-a-guest"
+        transcript = climbed(node, *both, entered=True)
+        assert agreed(transcript) == "passed"
+        assert agreed(transcript, node.ask("cat", "/proc/sys/kernel/random/boot_id").strip()) == "proof-not-a-guest"

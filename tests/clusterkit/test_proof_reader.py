@@ -18,10 +18,10 @@ pytestmark = pytest.mark.engine
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """With one node."""
-    made = ControlPlane(tmp_path_factory.mktemp("plane"))
-    made.add_node("node-0")
-    yield made
-    made.close()
+    control_plane = ControlPlane(tmp_path_factory.mktemp("plane"))
+    control_plane.add_node("node-0")
+    yield control_plane
+    control_plane.close()
 
 
 def changed(plane: ControlPlane, user: dict[str, Any] | None = None, server: str | None = None) -> str:
@@ -42,9 +42,9 @@ def refused(kubeconfig: str) -> NodeError:
 
 
 def test_nodes_are_told_with_what_identifies_them(plane: ControlPlane) -> None:
-    (one,) = Reader(plane.kubeconfig, None).nodes(["node-0"], None)
-    assert one.name == "node-0" and one.uid == one.boot_id != ""
-    assert Reader(plane.kubeconfig, "local").nodes([], "kubernetes.io/hostname=node-0") == [one]
+    (node,) = Reader(plane.kubeconfig, None).nodes(["node-0"], None)
+    assert node.name == "node-0" and node.uid == node.boot_id != ""
+    assert Reader(plane.kubeconfig, "local").nodes([], "kubernetes.io/hostname=node-0") == [node]
 
 
 def test_what_is_to_be_adopted_must_be_there(plane: ControlPlane) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from clusterkit import pod, pod_proof, pod_room, pod_verdict
-from clusterkit.pod_proof import Asked, Node
+from clusterkit.pod_proof import Node, ProofRequest
 from clusterkit.pod_verdict import Refusal, Words
 from nodekit.errors import CATALOGUE, NodeError
 from nodekit.scripts import script
@@ -31,36 +31,38 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def ask(attempt: int = 1, boot_id: str = "", node: Node = NODE, **changed: Any) -> Asked:
+def ask(attempt: int = 1, boot_id: str = "", node: Node = NODE, **changed: Any) -> ProofRequest:
     """One node's proof."""
     return pod_proof.ask("proof", node, {**SETTINGS, **changed}, LADDER, "account", attempt, boot_id)
 
 
-ASKED = ask()
+REQUEST = ask()
 
 
-def job_that(kind: str | None, reason: str = "", asked: Asked = ASKED, uid: str = "j") -> dict[str, Any]:
+def job_that(kind: str | None, reason: str = "", request: ProofRequest = REQUEST, uid: str = "j") -> dict[str, Any]:
     """The Job as the API server holds it, with one condition."""
-    job = deepcopy(dict(asked.body))
+    job = deepcopy(dict(request.body))
     job["metadata"]["uid"] = uid
     job["status"] = {"conditions": [{"type": kind, "status": "True", "reason": reason}]} if kind else {}
     return job
 
 
-def pod_that(asked: Asked = ASKED, uid: str = "j", node: str = "n", state: Any = None, **status: Any) -> dict[str, Any]:
+def pod_that(
+    request: ProofRequest = REQUEST, uid: str = "j", node: str = "n", state: Any = None, **status: Any
+) -> dict[str, Any]:
     """The Job's pod with that status; `state` is its container's."""
-    made = deepcopy(dict(asked.template))
+    pod = deepcopy(dict(request.template))
     owner = {"kind": "Job", "name": "proof-n", "uid": uid, "controller": True}
-    made["metadata"] |= {"name": "proof-n-1", "uid": "p", "ownerReferences": [owner]}
-    made["spec"] |= {"nodeName": node}
+    pod["metadata"] |= {"name": "proof-n-1", "uid": "p", "ownerReferences": [owner]}
+    pod["spec"] |= {"nodeName": node}
     if state:
         status["containerStatuses"] = [{"name": "side", "state": {}}, {"name": "sandbox", "state": state}]
-    return {**made, "status": status}
+    return {**pod, "status": status}
 
 
-def ended(message: str, code: int = 0, **more: Any) -> dict[str, Any]:
+def ended(message: str, code: int = 0, **fields: Any) -> dict[str, Any]:
     """State of a container that ended."""
-    return {"terminated": {"exitCode": code, "message": message, **more}}
+    return {"terminated": {"exitCode": code, "message": message, **fields}}
 
 
 def waiting(reason: str, message: str = "") -> dict[str, Any]:
@@ -69,7 +71,7 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
 
 
 COMPLETE, FAILED, LATE = job_that("Complete"), job_that("Failed", "BackoffLimitExceeded"), job_that("Failed", "DeadlineExceeded")
-PROVEN = report(ASKED.nonce)
+PROVEN = report(REQUEST.nonce)
 PASSED = pod_that(state=ended(PROVEN))
 
 
@@ -77,7 +79,7 @@ PASSED = pod_that(state=ended(PROVEN))
 
 
 def test_the_proofs_pod_is_the_templates_own_pinned_by_the_scheduler() -> None:
-    spec = ASKED.template["spec"]
+    spec = REQUEST.template["spec"]
     original: Any = TEMPLATE["spec"]
     assert spec["runtimeClassName"] == "kata-qemu" and "nodeName" not in spec
     assert spec["automountServiceAccountToken"] is False and spec["restartPolicy"] == "Never"
@@ -109,32 +111,35 @@ def test_the_ladder_is_an_argument_and_starts_as_the_templates_container_does(va
 @pytest.mark.parametrize("text", [LADDER, script("entry.sh")], ids=["ladder", "entry"])
 def test_the_kubelet_hands_the_scripts_over_as_they_are(text: str) -> None:
     """It replaces $(NAME) of the container's variables and makes $$ one $ (kubernetes, third_party/forked/golang/expansion)."""
-    variables = {variable["name"] for variable in ASKED.template["spec"]["containers"][0]["env"]}
+    variables = {variable["name"] for variable in REQUEST.template["spec"]["containers"][0]["env"]}
     assert "$$" not in text
     assert not variables & set(re.findall(r"\$\(([^)]*)\)", text))
 
 
 def test_the_job_ends_in_time_tries_once_and_has_no_name_to_be_found_under() -> None:
-    body = ASKED.body
+    body = REQUEST.body
     assert body["spec"]["backoffLimit"] == 0 and body["spec"]["activeDeadlineSeconds"] == 300
     assert "ttlSecondsAfterFinished" not in body["spec"] and "name" not in body["metadata"]
-    assert ask(timeout_seconds=60).template == ASKED.template
+    assert ask(timeout_seconds=60).template == REQUEST.template
 
 
 def test_the_report_keeps_what_is_expected_and_the_seed_documents_parameter() -> None:
-    variables = {one["name"]: one["value"] for one in ask(kernel_params=['a="b c"']).template["spec"]["containers"][0]["env"]}
+    variables = {
+        variable["name"]: variable["value"]
+        for variable in ask(kernel_params=['a="b c"']).template["spec"]["containers"][0]["env"]
+    }
     assert variables["KATA_NODES_EXPECT"] == 'a="b%20c" user_namespace.enable=1'
     assert variables["KATA_NODES_NONCE"] == ask(kernel_params=['a="b c"']).nonce
-    found = pod_verdict.verdict(ASKED, NODES, COMPLETE, PASSED)
-    assert isinstance(found, dict) and found["commandLine"] == "user_namespace.enable=1"
+    result = pod_verdict.verdict(REQUEST, NODES, COMPLETE, PASSED)
+    assert isinstance(result, dict) and result["commandLine"] == "user_namespace.enable=1"
 
 
 def test_an_image_of_its_own_is_all_that_differs() -> None:
-    one, other = (deepcopy(ask(image=image).template["spec"]) for image in (None, "busybox@sha256:0"))
+    plain, other = (deepcopy(ask(image=image).template["spec"]) for image in (None, "busybox@sha256:0"))
     assert other["containers"][0].pop("image") == "busybox@sha256:0"
-    assert one["containers"][0].pop("image") == "debian:13-slim"
-    one["containers"][0].pop("env"), other["containers"][0].pop("env")
-    assert one == other
+    assert plain["containers"][0].pop("image") == "debian:13-slim"
+    plain["containers"][0].pop("env"), other["containers"][0].pop("env")
+    assert plain == other
 
 
 def test_the_digest_changes_with_what_must_prove_again_and_every_try_has_a_nonce_of_its_own() -> None:
@@ -146,18 +151,18 @@ def test_the_digest_changes_with_what_must_prove_again_and_every_try_has_a_nonce
         )
     }  # fmt: skip
     assert len(known) == 9
-    assert ask(node=Node("n", "u", OTHER_ID)).digest == ask(attempt=2).digest == ASKED.digest
+    assert ask(node=Node("n", "u", OTHER_ID)).digest == ask(attempt=2).digest == REQUEST.digest
     assert len({ask(attempt).nonce for attempt in (1, 2, 3)}) == 3
 
 
 def test_each_sandbox_and_none_reach_the_judge() -> None:
-    assert ASKED.sandbox == "sandbox-runtime" and ask(sandbox="rootless").sandbox == "rootless"
+    assert REQUEST.sandbox == "sandbox-runtime" and ask(sandbox="rootless").sandbox == "rootless"
     assert ask(nested_sandbox=False, sandbox="rootless").sandbox is None
-    fails = report(ASKED.nonce, srt_call="status=fail value=1 detail=x")
-    assert isinstance(pod_verdict.verdict(ASKED, NODES, COMPLETE, pod_that(state=ended(fails))), Refusal)
+    fails = report(REQUEST.nonce, srt_call="status=fail value=1 detail=x")
+    assert isinstance(pod_verdict.verdict(REQUEST, NODES, COMPLETE, pod_that(state=ended(fails))), Refusal)
     plain = ask(sandbox="bubblewrap")
     fails = report(plain.nonce, srt_call="status=fail value=1 detail=x")
-    job, its_pod = job_that("Complete", asked=plain), pod_that(plain, state=ended(fails))
+    job, its_pod = job_that("Complete", request=plain), pod_that(plain, state=ended(fails))
     assert isinstance(pod_verdict.verdict(plain, NODES, job, its_pod), dict)
 
 
@@ -170,8 +175,8 @@ def test_job_names_fit_into_a_label(node: str) -> None:
 
 def test_nodes_are_chosen_or_named_as_lacking() -> None:
     nodes = [Node("b", "1", "x"), Node("a", "2", "y"), Node("mute", "3", "")]
-    assert [one.name for one in pod_proof.chosen(nodes, ["b", "a", "a"], None)] == ["a", "b"]
-    for names, selector, found, named in (
+    assert [node.name for node in pod_proof.chosen(nodes, ["b", "a", "a"], None)] == ["a", "b"]
+    for names, selector, existing, named in (
         (["a", "c"], None, nodes, "named c"),
         ([], None, nodes, "no node is named"),
         ([], "x=y", [], "x=y"),
@@ -179,7 +184,7 @@ def test_nodes_are_chosen_or_named_as_lacking() -> None:
         ([], "x=y", nodes, "mute told"),
     ):
         with pytest.raises(NodeError, match=named) as error:
-            pod_proof.chosen(found, names, selector)
+            pod_proof.chosen(existing, names, selector)
         assert error.value.code == "cluster-node-unknown"
 
 
@@ -196,14 +201,14 @@ CREATING = pod_that(phase="Pending", state=waiting("ContainerCreating"))
 @pytest.mark.parametrize(
     ("job", "seen", "code", "words"),
     [
-        (COMPLETE, pod_that(state=ended(report(ASKED.nonce, **ZERO))), "proof-user-namespaces-zero", "read '0'"),
-        (COMPLETE, pod_that(state=ended(report(ASKED.nonce, end=False))), "proof-transcript-incomplete", "has no end"),
+        (COMPLETE, pod_that(state=ended(report(REQUEST.nonce, **ZERO))), "proof-user-namespaces-zero", "read '0'"),
+        (COMPLETE, pod_that(state=ended(report(REQUEST.nonce, end=False))), "proof-transcript-incomplete", "has no end"),
         (COMPLETE, pod_that(state=ended(report("0" * 16))), "proof-transcript-incomplete", "lines read: none"),
         (COMPLETE, pod_that(state=ended("all is well")), "proof-transcript-incomplete", "lines read: none"),
         (
             COMPLETE,
             pod_that(
-                state=ended(report(ASKED.nonce, bwrap_user="status=absent value= detail=bwrap%20is%20not%20installed%20here"))
+                state=ended(report(REQUEST.nonce, bwrap_user="status=absent value= detail=bwrap%20is%20not%20installed%20here"))
             ),
             "proof-tool-missing",
             "bwrap is not installed here",
@@ -233,22 +238,22 @@ CREATING = pod_that(phase="Pending", state=waiting("ContainerCreating"))
 def test_every_end_but_a_proof_is_a_sentence_with_node_and_remedy(
     job: dict[str, Any] | None, seen: dict[str, Any] | None, code: str, words: str
 ) -> None:
-    found = pod_verdict.verdict(ASKED, NODES, job, seen)
-    assert isinstance(found, Refusal) and found.code == code and code in CATALOGUE
-    assert found.sentence.startswith("n: ") and words in found.sentence and found.sentence.endswith(f"[{code}]")
-    assert "\n" not in found.sentence and "docker" not in found.sentence.lower()
+    result = pod_verdict.verdict(REQUEST, NODES, job, seen)
+    assert isinstance(result, Refusal) and result.code == code and code in CATALOGUE
+    assert result.sentence.startswith("n: ") and words in result.sentence and result.sentence.endswith(f"[{code}]")
+    assert "\n" not in result.sentence and "docker" not in result.sentence.lower()
 
 
 def test_a_proof_is_believed_by_what_its_own_pod_reported() -> None:
-    found = pod_verdict.verdict(ASKED, NODES, COMPLETE, PASSED)
-    assert isinstance(found, dict)
-    assert (found["node"], found["userNamespaces"], found["guestKernel"], found["job"]) == ("n", 7563, "6.12.0", "j")
-    rungs = {one["name"]: one["passed"] for one in found["rungs"]}
+    result = pod_verdict.verdict(REQUEST, NODES, COMPLETE, PASSED)
+    assert isinstance(result, dict)
+    assert (result["node"], result["userNamespaces"], result["guestKernel"], result["job"]) == ("n", 7563, "6.12.0", "j")
+    rungs = {rung["name"]: rung["passed"] for rung in result["rungs"]}
     assert rungs["srt-call"] is True and rungs["sandbox-runtime"] is None
-    assert pod_verdict.verdict(ASKED, NODES, COMPLETE, None, json.dumps(found)) == found
-    for kept in (json.dumps({**found, "job": "another"}), json.dumps({**found, "node": "m"}), "[]", "no JSON"):
-        assert isinstance(pod_verdict.verdict(ASKED, NODES, COMPLETE, None, kept), Refusal)
-    assert isinstance(pod_verdict.verdict(ASKED, NODES, FAILED, None, json.dumps(found)), Refusal)
+    assert pod_verdict.verdict(REQUEST, NODES, COMPLETE, None, json.dumps(result)) == result
+    for kept in (json.dumps({**result, "job": "another"}), json.dumps({**result, "node": "m"}), "[]", "no JSON"):
+        assert isinstance(pod_verdict.verdict(REQUEST, NODES, COMPLETE, None, kept), Refusal)
+    assert isinstance(pod_verdict.verdict(REQUEST, NODES, FAILED, None, json.dumps(result)), Refusal)
 
 
 @pytest.mark.parametrize(
@@ -262,91 +267,93 @@ def test_a_proof_is_believed_by_what_its_own_pod_reported() -> None:
 )
 @pytest.mark.parametrize("kept", [False, True])
 def test_the_boot_id_of_a_node_is_no_guests(boot_id: str, nodes: list[Node], words: str, kept: bool) -> None:
-    told = report(ASKED.nonce, boot_id=f"status=ok value={boot_id} detail=")
+    transcript = report(REQUEST.nonce, boot_id=f"status=ok value={boot_id} detail=")
     evidence = {"node": "n", "job": "j", "proven": "pod", "guestBootId": boot_id}
-    seen, before = (None, json.dumps(evidence)) if kept else (pod_that(state=ended(told)), None)
-    found = pod_verdict.verdict(ASKED, nodes, COMPLETE, seen, before)
-    assert isinstance(found, Refusal) and found.code == "proof-not-a-guest" and words in found.sentence
+    seen, before = (None, json.dumps(evidence)) if kept else (pod_that(state=ended(transcript)), None)
+    result = pod_verdict.verdict(REQUEST, nodes, COMPLETE, seen, before)
+    assert isinstance(result, Refusal) and result.code == "proof-not-a-guest" and words in result.sentence
 
 
 def test_another_machine_under_the_name_is_not_proven_by_the_one_before() -> None:
     for nodes in ([], [Node("n", "another", NODE_ID)]):
-        found = pod_verdict.verdict(ASKED, nodes, COMPLETE, PASSED)
-        assert isinstance(found, Refusal) and found.code == "proof-pod-lost" and "another machine" in found.sentence
+        result = pod_verdict.verdict(REQUEST, nodes, COMPLETE, PASSED)
+        assert isinstance(result, Refusal) and result.code == "proof-pod-lost" and "another machine" in result.sentence
 
 
-def first(made: dict[str, Any]) -> dict[str, Any]:
+def first(document: dict[str, Any]) -> dict[str, Any]:
     """The first container of a pod or of a Job."""
-    spec: dict[str, Any] = made["spec"]
+    spec: dict[str, Any] = document["spec"]
     container: dict[str, Any] = spec.get("template", {"spec": spec})["spec"]["containers"][0]
     return container
 
 
 Change = Callable[[dict[str, Any]], object]
 FORGED: dict[str, Change] = {
-    "container.command": lambda made: first(made).update(command=["/bin/true"]),
-    "container.args": lambda made: first(made).update(args=["/bin/sh", "-c", "echo"]),
-    "container.image": lambda made: first(made).update(image="busybox"),
-    "container.env": lambda made: first(made)["env"].append({"name": "LD_PRELOAD", "value": "/x"}),
-    "serviceAccountName": lambda made: made["spec"].get("template", made)["spec"].update(serviceAccountName="default"),
-    "runtimeClassName": lambda made: made["spec"].get("template", made)["spec"].pop("runtimeClassName"),
+    "container.command": lambda document: first(document).update(command=["/bin/true"]),
+    "container.args": lambda document: first(document).update(args=["/bin/sh", "-c", "echo"]),
+    "container.image": lambda document: first(document).update(image="busybox"),
+    "container.env": lambda document: first(document)["env"].append({"name": "LD_PRELOAD", "value": "/x"}),
+    "serviceAccountName": lambda document: (
+        document["spec"].get("template", document)["spec"].update(serviceAccountName="default")
+    ),
+    "runtimeClassName": lambda document: document["spec"].get("template", document)["spec"].pop("runtimeClassName"),
 }
 
 
 @pytest.mark.parametrize("of", ["job", "pod"])
-@pytest.mark.parametrize("what", FORGED)
-def test_job_and_pod_that_are_not_what_was_asked_for_are_refused_by_what_differs(of: str, what: str) -> None:
+@pytest.mark.parametrize("field", FORGED)
+def test_job_and_pod_that_are_not_what_was_asked_for_are_refused_by_what_differs(of: str, field: str) -> None:
     job, seen = deepcopy(COMPLETE), deepcopy(PASSED)
-    FORGED[what](job if of == "job" else seen)
-    found = pod_verdict.verdict(ASKED, NODES, job, seen)
-    assert isinstance(found, Refusal) and found.code == "proof-forged" and f"{what} differs" in found.sentence
-    assert ("its Job" if of == "job" else "the pod proof-n-1") in found.sentence
+    FORGED[field](job if of == "job" else seen)
+    result = pod_verdict.verdict(REQUEST, NODES, job, seen)
+    assert isinstance(result, Refusal) and result.code == "proof-forged" and f"{field} differs" in result.sentence
+    assert ("its Job" if of == "job" else "the pod proof-n-1") in result.sentence
 
 
 def test_a_pod_of_another_job_node_or_try_is_refused() -> None:
-    for seen, what in (
+    for seen, words in (
         (pod_that(uid="another", state=ended(PROVEN)), "its controller"),
         (pod_that(node="m", state=ended(PROVEN)), "nodeName"),
         (pod_that(ask(attempt=2), state=ended(report(ask(attempt=2).nonce))), "container.env"),
     ):
-        found = pod_verdict.verdict(ASKED, NODES, COMPLETE, seen)
-        assert isinstance(found, Refusal) and found.code == "proof-forged" and what in found.sentence
+        result = pod_verdict.verdict(REQUEST, NODES, COMPLETE, seen)
+        assert isinstance(result, Refusal) and result.code == "proof-forged" and words in result.sentence
     loose = deepcopy(PASSED)
     loose["metadata"]["ownerReferences"][0]["controller"] = False
     assert pod_verdict.owner(loose) is None and pod_verdict.owner(PASSED) == "j"
-    old = job_that("Complete", asked=ask(kata_version="3.0.0"))
-    found = pod_verdict.verdict(ASKED, NODES, old, PASSED)
-    assert isinstance(found, Refusal) and pod_proof.DIGEST_ANNOTATION in found.sentence
+    old = job_that("Complete", request=ask(kata_version="3.0.0"))
+    result = pod_verdict.verdict(REQUEST, NODES, old, PASSED)
+    assert isinstance(result, Refusal) and pod_proof.DIGEST_ANNOTATION in result.sentence
 
 
 def test_a_webhook_that_names_a_mirror_is_believed_by_the_images_digest() -> None:
-    asked = ask(image="proof@sha256:0")
-    seen = pod_that(asked, state=ended(report(asked.nonce)))
+    request = ask(image="proof@sha256:0")
+    seen = pod_that(request, state=ended(report(request.nonce)))
     first(seen)["image"] = "mirror.example/proof@sha256:0"
-    job = job_that("Complete", asked=asked)
-    assert isinstance(pod_verdict.verdict(asked, NODES, job, seen), Refusal)
+    job = job_that("Complete", request=request)
+    assert isinstance(pod_verdict.verdict(request, NODES, job, seen), Refusal)
     seen["status"]["containerStatuses"][1]["imageID"] = "mirror.example/proof@sha256:0"
-    assert isinstance(pod_verdict.verdict(asked, NODES, job, seen), dict)
+    assert isinstance(pod_verdict.verdict(request, NODES, job, seen), dict)
 
 
 def test_what_the_api_server_adds_and_leaves_out_is_no_forgery() -> None:
-    asked = ask(nested_sandbox=False)
-    job, seen = job_that("Complete", asked=asked), pod_that(asked, state=ended(report(asked.nonce)))
-    for made in (job, seen):
-        container = first(made)
+    request = ask(nested_sandbox=False)
+    job, seen = job_that("Complete", request=request), pod_that(request, state=ended(report(request.nonce)))
+    for document in (job, seen):
+        container = first(document)
         container |= {"imagePullPolicy": "IfNotPresent", "terminationMessagePath": "/dev/termination-log"}
         if not container["args"]:
             del container["args"]
-        made["spec"] |= {"dnsPolicy": "ClusterFirst"}
-    assert isinstance(pod_verdict.verdict(asked, NODES, job, seen), dict)
+        document["spec"] |= {"dnsPolicy": "ClusterFirst"}
+    assert isinstance(pod_verdict.verdict(request, NODES, job, seen), dict)
 
 
 def test_a_pods_message_is_bounded_and_printable() -> None:
     long = "x" * pod_verdict.MAX_MESSAGE + "\n" + PROVEN
-    found = pod_verdict.verdict(ASKED, NODES, COMPLETE, pod_that(state=ended(long)))
-    assert isinstance(found, Refusal) and len(found.sentence) < 2000
-    found = pod_verdict.verdict(ASKED, NODES, FAILED, pod_that(state=ended("\x1b[31m" * 3000, 1)))
-    assert isinstance(found, Refusal) and found.sentence.isprintable() and len(found.sentence) < 2000
+    result = pod_verdict.verdict(REQUEST, NODES, COMPLETE, pod_that(state=ended(long)))
+    assert isinstance(result, Refusal) and len(result.sentence) < 2000
+    result = pod_verdict.verdict(REQUEST, NODES, FAILED, pod_that(state=ended("\x1b[31m" * 3000, 1)))
+    assert isinstance(result, Refusal) and result.sentence.isprintable() and len(result.sentence) < 2000
     assert len(PROVEN.encode()) < pod_verdict.MAX_MESSAGE
 
 
@@ -361,10 +368,15 @@ def event(uid: str, message: str, when: str, count: int | None = 1, reason: str 
 
 
 def test_events_are_counted_by_object_and_reason_and_the_last_words_stay() -> None:
-    said, last = 'pods "n-a" is forbidden: violates PodSecurity', 'pods "n-b" is forbidden: violates PodSecurity "baseline"'
-    found = pod_verdict.words_of([event("j", last, "2026-01-02"), event("j", said, "2026-01-01", None), event("v", "x", "2026")])
-    assert found["j"]["FailedCreate"] == Words(2, last) and found["v"]["FailedCreate"] == Words(1, "x")
-    refused = pod_verdict.verdict(ASKED, NODES, FAILED, None, None, found)
+    first_words, last = (
+        'pods "n-a" is forbidden: violates PodSecurity',
+        'pods "n-b" is forbidden: violates PodSecurity "baseline"',
+    )
+    counted = pod_verdict.words_of(
+        [event("j", last, "2026-01-02"), event("j", first_words, "2026-01-01", None), event("v", "x", "2026")]
+    )
+    assert counted["j"]["FailedCreate"] == Words(2, last) and counted["v"]["FailedCreate"] == Words(1, "x")
+    refused = pod_verdict.verdict(REQUEST, NODES, FAILED, None, None, counted)
     assert isinstance(refused, Refusal) and refused.code == "proof-pod-refused" and "enforce=privileged" in refused.sentence
     assert 'RuntimeClass "k" not found' in pod_verdict.refused_pod("n", 'RuntimeClass "k" not found').sentence
 
@@ -380,7 +392,7 @@ SANDBOX = "FailedCreatePodSandBox"
 
 
 @pytest.mark.parametrize(
-    ("seen", "reason", "words", "code", "said"),
+    ("seen", "reason", "words", "code", "message"),
     [
         (CREATING, SANDBOX, Words(1, HANDLER), "proof-container-failed", 'no runtime for "kata-qemu" is configured'),
         (CREATING, SANDBOX, Words(3, SHIM), "proof-container-failed", "/x does not exist"),
@@ -410,11 +422,11 @@ SANDBOX = "FailedCreatePodSandBox"
     ],
 )
 def test_what_lasts_is_told_early_and_what_can_pass_is_waited_for(
-    seen: dict[str, Any] | None, reason: str, words: Words, code: str | None, said: str
+    seen: dict[str, Any] | None, reason: str, words: Words, code: str | None, message: str
 ) -> None:
-    found = pod_verdict.hopeless("n", RUNNING, seen, {"p" if seen else "j": {reason: words}})
-    assert (found.code if found else None) == code
-    assert found is None or said in found.sentence
+    result = pod_verdict.hopeless("n", RUNNING, seen, {"p" if seen else "j": {reason: words}})
+    assert (result.code if result else None) == code
+    assert result is None or message in result.sentence
 
 
 @pytest.mark.parametrize(
@@ -431,11 +443,11 @@ def test_what_lasts_is_told_early_and_what_can_pass_is_waited_for(
 def test_why_the_scheduler_puts_no_pod_on_a_node_has_its_own_remedy(
     words: str, conditions: list[str], kind: str, remedy: str
 ) -> None:
-    said = [{"type": one, "status": "True", "message": f"kubelet has {one}"} for one in conditions]
-    node = pod_proof.node_of({"metadata": {"name": "n", "uid": "u"}, "status": {"conditions": said}})
+    reported = [{"type": condition, "status": "True", "message": f"kubelet has {condition}"} for condition in conditions]
+    node = pod_proof.node_of({"metadata": {"name": "n", "uid": "u"}, "status": {"conditions": reported}})
     assert pod_room.kind(words, node.short_of) == kind
     seen = pod_that(node="", phase="Pending", conditions=[{"type": "PodScheduled", "status": "False", "message": words}])
-    refusal = pod_verdict.verdict(ASKED, [node], LATE, seen)
+    refusal = pod_verdict.verdict(REQUEST, [node], LATE, seen)
     assert isinstance(refusal, Refusal) and refusal.code == "proof-pod-unscheduled"
     assert words.rstrip(".") in refusal.sentence and remedy in refusal.sentence
     assert ("kubelet has DiskPressure" in refusal.sentence) == ("DiskPressure" in conditions)
@@ -443,20 +455,20 @@ def test_why_the_scheduler_puts_no_pod_on_a_node_has_its_own_remedy(
 
 def test_a_pull_that_failed_once_is_told_once_and_in_the_registrys_words() -> None:
     """As a kubelet makes its events: the registry's words, and beside them its own, under the same reason."""
-    said = ("Failed to pull image: i/o timeout", "Error: ErrImagePull", "Error: ImagePullBackOff")
+    messages = ("Failed to pull image: i/o timeout", "Error: ErrImagePull", "Error: ImagePullBackOff")
     events = [
         {"involvedObject": {"uid": "p"}, "reason": "Failed", "message": text, "lastTimestamp": f"2026-01-01T00:00:0{at}Z"}
-        for at, text in enumerate(said)
+        for at, text in enumerate(messages)
     ]
-    assert pod_verdict.words_of(events)["p"]["Failed"] == Words(1, said[0])
+    assert pod_verdict.words_of(events)["p"]["Failed"] == Words(1, messages[0])
 
 
 def test_at_the_end_of_the_time_the_clusters_own_words_are_told() -> None:
-    for words, said in ((CNI, "cni plugin not initialized"), (HANDLER, "no runtime for")):
-        found = pod_verdict.verdict(ASKED, NODES, LATE, CREATING, None, {"p": {SANDBOX: Words(1, words)}})
-        assert isinstance(found, Refusal) and said in found.sentence
-    found = pod_verdict.verdict(ASKED, NODES, LATE, CREATING, None, {"p": {"Pulling": Words(1, "Pulling image x")}})
-    assert isinstance(found, Refusal) and "the cluster says: Pulling image x" in found.sentence
+    for words, expected in ((CNI, "cni plugin not initialized"), (HANDLER, "no runtime for")):
+        result = pod_verdict.verdict(REQUEST, NODES, LATE, CREATING, None, {"p": {SANDBOX: Words(1, words)}})
+        assert isinstance(result, Refusal) and expected in result.sentence
+    result = pod_verdict.verdict(REQUEST, NODES, LATE, CREATING, None, {"p": {"Pulling": Words(1, "Pulling image x")}})
+    assert isinstance(result, Refusal) and "the cluster says: Pulling image x" in result.sentence
 
 
 # Proving again
@@ -469,18 +481,18 @@ def tried(*jobs: dict[str, Any], pods: Any = None, before: str | None = None, ev
 
 
 def test_a_try_stays_while_it_runs_and_where_its_evidence_is_accepted_and_is_made_again_otherwise() -> None:
-    evidence = pod_verdict.verdict(ASKED, NODES, COMPLETE, PASSED)
+    evidence = pod_verdict.verdict(REQUEST, NODES, COMPLETE, PASSED)
     kept = json.dumps(evidence)
     assert tried() == 1 and tried(RUNNING) == 1
     assert tried(COMPLETE, before=kept) == 1 and tried(COMPLETE, pods={"j": PASSED}) == 1
     assert tried(COMPLETE) == 2 and tried(FAILED) == 2, "what a pod said is lost, or it failed"
-    zero = pod_that(state=ended(report(ASKED.nonce, **ZERO)))
+    zero = pod_that(state=ended(report(REQUEST.nonce, **ZERO)))
     assert tried(COMPLETE, pods={"j": zero}) == 2, "a ladder that ended completes its Job whatever it met"
     assert tried(COMPLETE, before=json.dumps({**json.loads(kept), "guestBootId": NODE_ID})) == 2
-    assert tried(job_that("Failed", asked=ask(attempt=3), uid="k"), COMPLETE, before=kept) == 4, "the newest try counts"
+    assert tried(job_that("Failed", request=ask(attempt=3), uid="k"), COMPLETE, before=kept) == 4, "the newest try counts"
     assert tried(RUNNING, pods={"j": CREATING}, events={"p": {SANDBOX: Words(1, HANDLER)}}) == 2
-    assert tried(job_that("Failed", asked=ask(kata_version="3.0.0"))) == 1, "of other settings"
-    assert tried(job_that("Failed", asked=ask(node=Node("other", "v", OTHER_ID)))) == 1, "of another node"
+    assert tried(job_that("Failed", request=ask(kata_version="3.0.0"))) == 1, "of other settings"
+    assert tried(job_that("Failed", request=ask(node=Node("other", "v", OTHER_ID)))) == 1, "of another node"
     gone = deepcopy(FAILED)
     gone["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert tried(gone) == 1
@@ -489,9 +501,9 @@ def test_a_try_stays_while_it_runs_and_where_its_evidence_is_accepted_and_is_mad
 def test_a_reboot_changes_nothing_of_the_job_that_is_there_and_its_first_boot_id_stays_known() -> None:
     rebooted = Node("n", "u", "dddddddd-dddd-dddd-dddd-dddddddddddd")
 
-    def again(attempt: int, boot_id: str) -> Asked:
+    def again(attempt: int, boot_id: str) -> ProofRequest:
         return ask(attempt, boot_id, node=rebooted)
 
-    kept = json.dumps(pod_verdict.verdict(ASKED, NODES, COMPLETE, PASSED))
-    assert pod_verdict.try_of(again, [rebooted], {"j": COMPLETE}, {}, kept).body == ASKED.body
+    kept = json.dumps(pod_verdict.verdict(REQUEST, NODES, COMPLETE, PASSED))
+    assert pod_verdict.try_of(again, [rebooted], {"j": COMPLETE}, {}, kept).body == REQUEST.body
     assert GUEST_ID in kept

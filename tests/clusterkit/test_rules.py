@@ -12,8 +12,8 @@ from nodekit.rules.kata.guest_memory import pod_overhead
 from nodekit.scripts import script
 
 VARIANTS = [
-    dict(zip(("nested_sandbox", "ordinary_user", "read_only_root"), given, strict=True))
-    for given in itertools.product([True, False], repeat=3)
+    dict(zip(("nested_sandbox", "ordinary_user", "read_only_root"), values, strict=True))
+    for values in itertools.product([True, False], repeat=3)
 ]
 
 
@@ -54,23 +54,23 @@ def test_pod_without_class_or_with_an_unknown_profile_is_refused() -> None:
 
 def test_service_account_token_is_off_unless_asked_for() -> None:
     assert [
-        pod.template("image", "kata-qemu", {}, entry=script("entry.sh"), **asked)["spec"]["automountServiceAccountToken"]  # type: ignore[arg-type, index]
-        for asked in ({}, {"service_account_token": True})
+        pod.template("image", "kata-qemu", {}, entry=script("entry.sh"), **setting)["spec"]["automountServiceAccountToken"]  # type: ignore[arg-type, index]
+        for setting in ({}, {"service_account_token": True})
     ] == [False, True]
 
 
 def test_container_starts_through_the_entry_exactly_where_it_can_mount_and_becomes_its_command() -> None:
     def first(**variant: Any) -> dict[str, Any]:
-        made: Any = pod.template("image", "kata-qemu", {}, entry=script("entry.sh"), **variant)
-        container: dict[str, Any] = made["spec"]["containers"][0]
+        template: Any = pod.template("image", "kata-qemu", {}, entry=script("entry.sh"), **variant)
+        container: dict[str, Any] = template["spec"]["containers"][0]
         return container
 
     entry = ["/bin/sh", "-c", script("entry.sh"), "kata-nodes-entry"]
     assert first()["command"] == entry and first()["args"] == ["sleep", "infinity"]
     assert first(command=["server", "a b"], user_id=1000)["args"] == ["--user", "1000", "server", "a b"]
     for variant in ({"ordinary_user": True}, {"nested_sandbox": False}):
-        made = first(command=["server"], **variant)
-        assert made["command"] == ["server"] and "args" not in made and not pod.enters(made)
+        container = first(command=["server"], **variant)
+        assert container["command"] == ["server"] and "args" not in container and not pod.enters(container)
         with pytest.raises(ValueError, match="user_id"):
             first(user_id=1000, **variant)
     assert pod.enters(first()) and pod.entry_options(first(user_id=7)) == ["--user", "7"] and pod.entry_options(first()) == []
@@ -79,7 +79,7 @@ def test_container_starts_through_the_entry_exactly_where_it_can_mount_and_becom
 
 
 @pytest.mark.parametrize(
-    ("version", "given", "wanted"),
+    ("version", "overhead", "expected"),
     [
         ("3.32.0", (), {"memory": "160Mi", "cpu": "250m"}),
         ("4.0.0", (), {"memory": "320Mi", "cpu": "250m"}),
@@ -88,8 +88,8 @@ def test_container_starts_through_the_entry_exactly_where_it_can_mount_and_becom
         ("3.32.0", (None, "1"), {"memory": "160Mi", "cpu": "1"}),
     ],
 )
-def test_overhead_is_the_releases_or_the_given(version: str, given: tuple[str | None, ...], wanted: dict[str, str]) -> None:
-    assert pod_overhead(version, *given) == wanted
+def test_overhead_is_the_releases_or_the_given(version: str, overhead: tuple[str | None, ...], expected: dict[str, str]) -> None:
+    assert pod_overhead(version, *overhead) == expected
 
 
 def test_nodes_carry_the_second_label_from_release_4_1() -> None:
@@ -100,7 +100,7 @@ def test_nodes_carry_the_second_label_from_release_4_1() -> None:
 
 
 @pytest.mark.parametrize(
-    ("taint", "wanted"),
+    ("taint", "expected"),
     [
         ("a", {"key": "a", "operator": "Exists"}),
         ("a:NoExecute", {"key": "a", "operator": "Exists", "effect": "NoExecute"}),
@@ -108,8 +108,8 @@ def test_nodes_carry_the_second_label_from_release_4_1() -> None:
         ("a=", {"key": "a", "operator": "Equal", "value": ""}),
     ],
 )
-def test_toleration_reads_as_kubectl_taint_writes(taint: str, wanted: dict[str, str]) -> None:
-    assert runtime_class.toleration(taint) == wanted
+def test_toleration_reads_as_kubectl_taint_writes(taint: str, expected: dict[str, str]) -> None:
+    assert runtime_class.toleration(taint) == expected
 
 
 @pytest.mark.parametrize("taint", ["", "=a", "a:noschedule", "a b", "a=b=c", "a\n", "a:NoSchedule-"])
@@ -151,7 +151,7 @@ def test_names_from_settings_stay_text_within_an_expression() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "code", "said"),
+    ("text", "code", "words"),
     [
         ('namespaces "n" already exists', "cluster-object-exists", ["Namespace n exists already", "Choose another namespace"]),
         (
@@ -167,10 +167,10 @@ def test_names_from_settings_stay_text_within_an_expression() -> None:
         ("the apiVersion for this resource does not exist", "cluster-too-old", ["1.30"]),
     ],
 )  # fmt: skip
-def test_error_of_the_plugin_is_told_with_its_remedy(text: str, code: str, said: list[str]) -> None:
+def test_error_of_the_plugin_is_told_with_its_remedy(text: str, code: str, words: list[str]) -> None:
     error = cluster_errors.explained(text, "Namespace", "n", "namespace")
     assert error and error.code == code
-    for part in said:
+    for part in words:
         assert part in error.sentence()
 
 

@@ -18,7 +18,7 @@ from tools.cache import SetupError
 from tools.image import archive, build, packages, rootfs
 from tools.image.packages import DockerBinaries, Package
 
-PARTS = archive.Parts(b"busybox", b"shim", b"agent", (b"first", b"second"), (b"network",))
+PARTS = archive.ArchiveSources(b"busybox", b"shim", b"agent", (b"first", b"second"), (b"network",))
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_the_archive_is_the_same_bytes_each_time_and_shaped_like_a_release(tmp_p
 
 def test_archive_made_without_go_has_no_shim_and_whatever_a_guest_needs() -> None:
     """A node without a shim is proven by its guests; one with a shim that does nothing would fail."""
-    bare = archive.Parts(b"busybox", None, archive.IDLE, (), ())
+    bare = archive.ArchiveSources(b"busybox", None, archive.IDLE, (), ())
     assert set(archive.members(PARTS)) - set(archive.members(bare)) == {"bin/containerd-shim-kata-v2"}
     assert archive.IDLE in gzip.decompress(archive.initrd(bare))
 

@@ -36,7 +36,7 @@ while :; do /bin/busybox sleep 3600; done
 
 
 @dataclass(frozen=True)
-class Parts:
+class ArchiveSources:
     """What the archive is made from."""
 
     busybox: bytes
@@ -80,39 +80,39 @@ def cpio(entries: list[tuple[str, int, bytes]]) -> bytes:
     return bytes(out)
 
 
-def initrd(parts: Parts) -> bytes:
+def initrd(sources: ArchiveSources) -> bytes:
     """A gzip-compressed initramfs whose first process is the agent."""
     modules = "lib/stand-in"
     folders = ("bin", "dev", "lib", modules, f"{modules}/boot", f"{modules}/network", "proc", "root", "sys")
     entries: list[tuple[str, int, bytes]] = [(name, 0o040755, b"") for name in folders]
     # A Go program does not start without standard streams and /dev/null.
     entries += [("dev/console", 0o020600, bytes((5, 1))), ("dev/null", 0o020666, bytes((1, 3)))]
-    entries += [("bin/busybox", 0o100755, parts.busybox), ("init", 0o100755, parts.agent)]
-    for folder, contents in (("boot", parts.boot_modules), ("network", parts.network_modules)):
+    entries += [("bin/busybox", 0o100755, sources.busybox), ("init", 0o100755, sources.agent)]
+    for folder, contents in (("boot", sources.boot_modules), ("network", sources.network_modules)):
         entries += [(f"{modules}/{folder}/{at:02}.ko", 0o100644, content) for at, content in enumerate(contents)]
     return gzip.compress(cpio(entries), mtime=0)
 
 
-def members(parts: Parts) -> dict[str, bytes | str]:
+def members(sources: ArchiveSources) -> dict[str, bytes | str]:
     """Every file of the archive by path under /opt/kata: bytes are a file, text is a symbolic link's target."""
     defaults = "share/defaults/kata-containers"
     return {
         "STAND-IN": STAND_IN,
         "VERSION": f"{VERSION}\n".encode(),
-        **({"bin/containerd-shim-kata-v2": parts.shim} if parts.shim else {}),
+        **({"bin/containerd-shim-kata-v2": sources.shim} if sources.shim else {}),
         "bin/qemu-system-x86_64": "/usr/bin/qemu-system-x86_64",
         f"{defaults}/configuration-qemu.toml": (CONFIGURATIONS / "configuration-qemu.toml").read_bytes(),
         f"{defaults}/configuration-fc.toml": (CONFIGURATIONS / "configuration-fc.toml").read_bytes(),
         f"{defaults}/configuration.toml": "configuration-qemu.toml",
         "libexec/virtiofsd": "/usr/libexec/virtiofsd",
         "share/kata-containers/vmlinux.container": "/vmlinuz",
-        "share/kata-containers/kata-containers-initrd.img": initrd(parts),
+        "share/kata-containers/kata-containers-initrd.img": initrd(sources),
     }
 
 
-def build_archive(folder: Path, parts: Parts) -> dict[str, str]:
+def build_archive(folder: Path, sources: ArchiveSources) -> dict[str, str]:
     """Write the archive into `folder` and return its file name and sha256; the same input gives the same bytes."""
-    content = members(parts)
+    content = members(sources)
     parents = {str(parent) for name in content for parent in Path(name).parents if str(parent) != "."}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:

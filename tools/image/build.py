@@ -80,7 +80,7 @@ def build(folder: Path, releases: Sequence[DockerRelease], stand_in: StandIn | N
     with step("Debian 13 with Docker (downloads about 200 MB)"):
         rootfs.bootstrap(site / "debian", current.version, root)
     with step("Kata archive"):
-        parts = archive.Parts(
+        parts = archive.ArchiveSources(
             busybox=(root / "usr/bin/busybox").read_bytes(),
             shim=stand_in.shim.read_bytes() if stand_in else None,
             agent=stand_in.agent.read_bytes() if stand_in else archive.IDLE,

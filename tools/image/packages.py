@@ -295,10 +295,10 @@ def run(command: list[str], *, cwd: Path | None = None, env: dict[str, str] | No
     Raises `ToolError` with the tool's last words when it fails.
     """
     environment = {**(env or os.environ), "PATH": TOOL_PATH}
-    done = subprocess.run(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise ToolError(command[0], done.returncode, done.stderr)
-    return done.stdout
+    result = subprocess.run(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if result.returncode != 0:
+        raise ToolError(command[0], result.returncode, result.stderr)
+    return result.stdout
 
 
 class ToolError(SetupError):

@@ -50,8 +50,8 @@ LISTING = "$(REPO_URI) $(COMPONENT)|$(LABEL)"
 
 def transfer_options(dump: str) -> list[str]:
     """apt's own settings for how this machine reaches its mirror (proxies, clock checks), from `apt-config dump`."""
-    wanted = ("Acquire::http::", "Acquire::https::", "Acquire::Check-")
-    lines = [line.rstrip(";") for line in dump.splitlines() if line.startswith(wanted)]
+    options = ("Acquire::http::", "Acquire::https::", "Acquire::Check-")
+    lines = [line.rstrip(";") for line in dump.splitlines() if line.startswith(options)]
     return [line for line in lines if not line.endswith('""')]
 
 

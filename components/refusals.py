@@ -8,12 +8,12 @@ import pulumi
 from nodekit.errors import NodeError
 
 
-def told(decide: Callable[..., Any]) -> Callable[..., Any]:
+def reporting_refusals(decide: Callable[..., Any]) -> Callable[..., Any]:
     """`decide`, its NodeError turned into one line of the stack's."""
 
-    def decided(*given: Any) -> Any:
+    def decided(*values: Any) -> Any:
         try:
-            return decide(*given)
+            return decide(*values)
         except NodeError as error:
             raise pulumi.RunError(error.sentence()) from None
 
