@@ -11,7 +11,7 @@
 #   KATA_NODES_ENTRY    what entry.sh met, where the ladder runs behind it: `mounted`, or an error's words
 #   KATA_NODES_MESSAGE  a file that gets the lines as well, in at most 4096 bytes: details are cut, and of the kernel's command
 #                       line only what KATA_NODES_EXPECT lists (escaped, a blank between) and what sets the limit remain
-# A line is: <nonce> rung=<name> status=ok|fail|absent value=<escaped> detail=<escaped>
+# A line is: <nonce> rung=<name> status=ok|fail|absent value=<escaped> detail=<escaped> at=<seconds since the kernel's boot>
 # Escaped text holds printable ASCII only: space, %, tab and newline as %XX, anything else as "?".
 set -u
 LC_ALL=C
@@ -80,7 +80,9 @@ say() {
     escape "$3"
     value=$escaped
     escape "$4"
-    printf '%s rung=%s status=%s value=%s detail=%s\n' "$nonce" "$1" "$2" "$value" "$escaped"
+    at=
+    { read -r at _ </proc/uptime; } 2>/dev/null
+    printf '%s rung=%s status=%s value=%s detail=%s at=%s\n' "$nonce" "$1" "$2" "$value" "$escaped" "$at"
     [ -n "${KATA_NODES_MESSAGE:-}" ] || return 0
     if [ "$1" = command-line ]; then
         parameters "$value"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nodekit.commands import docker, kata, preflight, status
 from nodekit.errors import NodeError
-from nodekit.host import journal
+from nodekit.host import journal, proofs
 from nodekit.host.files import physical
 from nodekit.host.node import boot_id
 from nodekit.host.reading import MAX_PROGRAM, opened, read
@@ -16,8 +16,6 @@ from nodekit.rules.difference import Difference, package_history
 from nodekit.rules.node_state import CompareState
 from nodekit.rules.text import printable
 
-PROGRAMS = "/usr/local/lib/kata-nodes"
-"""Where a stack puts the node program."""
 LOGS = ("/var/log/apt/history.log", "/var/log/dpkg.log")
 MAX_LOG = 256 << 10
 """Bytes of the end of each log that are read; a hundred upgrades fit in."""
@@ -32,6 +30,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         "changed": False,
         "status": status.run(root),
         "differences": [{**difference.as_dict(), "traces": _traces(difference, root)} for difference in differences],
+        "proofs": proofs.kept(root),
         "notes": _edited(root, {difference.file for difference in differences}),
     }
 
@@ -60,7 +59,7 @@ def _with_refusal(verb: str, differences: Iterable[Difference]) -> Iterator[Diff
 
 def _program(sha256: str, root: Path) -> Iterator[Difference]:
     """Whether the program that the stack put here is whole."""
-    path = f"{PROGRAMS}/nodekit-{sha256[:12]}.pyz"
+    path = f"{proofs.FOLDER}/nodekit-{sha256[:12]}.pyz"
     try:
         actual = hashlib.sha256(read(physical(root, path), MAX_PROGRAM)).hexdigest()
     except OSError as error:

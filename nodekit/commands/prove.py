@@ -4,12 +4,13 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodekit.errors import NodeError
-from nodekit.host import docker, initramfs
+from nodekit.host import docker, initramfs, proofs
 from nodekit.host.container import climb, own_image
 from nodekit.host.guest import TRIES, Plan, boot, boot_patiently, find_qemu, memory_for_guest, new_nonce
 from nodekit.host.kata import Effective, effective
@@ -46,6 +47,8 @@ class Proof:
     """Which of ladder.SANDBOXES is promised to work in the guest, if any."""
     effective: Effective
     root: Path
+    climbed: Callable[[str, Verdict], None] = lambda place, verdict: None
+    """Gets each verdict with its place, before a failed one is raised."""
 
     def host_path(self, path: object) -> str | None:
         """A file that the configuration names, under the root folder; None when it names none."""
@@ -53,12 +56,19 @@ class Proof:
 
 
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
-    """Prove the node as `desired`, a ProveState, says; changes nothing.
+    """Prove the node as `desired`, a ProveState, says; changes nothing but the node's record of its proofs.
 
     Raises NodeError with a code of the ladder, `kata-would-refuse`, `proof-guest-not-up`, `proof-container-failed`, or one of
     reading Kata's configuration.
     """
     state = ProveState.read(desired)
+    with proofs.recorded(root, state) as attempt:
+        attempt.result = _proven(state, root, attempt)
+        return attempt.result
+
+
+def _proven(state: ProveState, root: Path, attempt: proofs.Attempt) -> dict[str, object]:
+    """The result of a proof that is passed."""
     begin = time.monotonic()
     proof = Proof(
         node=state.node,
@@ -68,6 +78,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         sandbox=state.sandbox,
         effective=effective(root, runtime=state.runtime, hypervisor=state.hypervisor, config_path=state.config_path),
         root=root,
+        climbed=attempt.climbed,
     )
     refuse_what_kata_refuses(root, proof.effective, proof.hypervisor, proof.runtime, proof.node)
     with step("proof: the ladder in a booted guest"):
@@ -116,10 +127,11 @@ def as_dict(verdict: Verdict) -> dict[str, object]:
 
 
 def require_passed(proof: Proof, where: str, verdict: Verdict) -> None:
-    """Raise the verdict's failure, naming node and place; nothing when it passed.
+    """Keep the verdict, and raise its failure, naming node and place; nothing more when it passed.
 
     The rungs are told as progress: the engine repeats a failed command's whole output, in which one sentence must stand out.
     """
+    proof.climbed(where, verdict)
     if verdict.code is None:
         return
     for rung in verdict.rungs:

@@ -17,7 +17,7 @@ import pytest
 
 from nodekit.commands import preflight, prove
 from nodekit.errors import NodeError
-from nodekit.host import guest, initramfs
+from nodekit.host import guest, initramfs, proofs
 from nodekit.host.guest import Plan, boot, boot_patiently, new_nonce
 from nodekit.host.initramfs import cpio, folder, link, program
 from nodekit.rules.proof.console import explain
@@ -248,6 +248,32 @@ def test_prove_fails_with_one_sentence_that_says_all(node: Path) -> None:
     for word in ("n1", "user-namespaces", "'0'", "sysctl.user.max_user_namespaces=0", "kata.kernelParams"):
         assert word in caught.value.sentence()
     assert "\n" not in caught.value.sentence()
+
+
+def test_a_node_keeps_its_proofs_the_failed_one_with_every_rung(node: Path) -> None:
+    """Where a stack put the program; elsewhere the other tests of this module see nothing written."""
+    (node / proofs.FOLDER.lstrip("/")).mkdir(parents=True)
+    prove.run(desired(), node)
+    (passed,) = proofs.kept(node)
+    configure(node, "user_namespace.enable=1 sysctl.user.max_user_namespaces=0")
+    with pytest.raises(NodeError):
+        prove.run(desired(), node)
+    earlier, failed = proofs.kept(node)
+    assert earlier == {**passed, "climbs": []} and passed["passed"] is True and passed["error"] is None
+    assert failed["passed"] is False and failed["userNamespaces"] == 0
+    assert isinstance(failed["error"], dict) and failed["error"]["code"] == "proof-user-namespaces-zero"
+    for one in (passed, failed):
+        assert isinstance(one["climbs"], list) and isinstance(one["seconds"], float)
+        (climb,) = one["climbs"]
+        times = [rung["at"] for rung in climb["rungs"]]
+        assert (
+            climb["place"] == "booted guest"
+            and len(times) > 15
+            and 0 < min(times) <= max(times) < climb["seconds"] + 1
+            and climb["seconds"] <= one["seconds"] + 0.01
+        )
+    (rung,) = [rung for rung in failed["climbs"][0]["rungs"] if rung["name"] == "user-namespaces"]  # type: ignore[index]
+    assert (rung["passed"], rung["value"]) == (False, "0")
 
 
 def test_prove_without_a_nested_sandbox_reports_the_reading_and_does_not_judge_it(node: Path) -> None:

@@ -66,6 +66,17 @@ def test_facts_are_read_whole(shell: list[str]) -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_each_line_has_the_kernels_time_and_counts_without_one_too(shell: list[str]) -> None:
+    times = [rung.at for rung in judge(climb(shell), NONCE, "", []).rungs]
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    assert len(times) > 15 and None not in times
+    assert uptime - 120 < min(filter(None, times)) and times[0] <= times[-1] <= uptime  # type: ignore[operator]
+    without = climb(shell, "mount --bind /dev/null /proc/uptime", around=("unshare", "-Urm"))
+    read(without)
+    assert {rung.at for rung in judge(without, NONCE, "", []).rungs} == {None}
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 def test_this_machine_is_no_guest_of_itself(shell: list[str]) -> None:
     text = climb(shell)
     verdict = judge(text, NONCE, read(text)["boot-id"].value, [])

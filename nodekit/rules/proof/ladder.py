@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from nodekit.errors import remedy_for
@@ -20,7 +20,7 @@ CHILD_NAMESPACE = 2147483647
 RAISE = remedy_for("proof-user-namespaces-zero")
 """What fixes a limit of 0, no matter who set it: ours is merged behind the others, and the last one wins."""
 
-_LINE = re.compile(r"rung=([a-z-]{1,40}) status=(ok|fail|absent) value=([!-~]*) detail=([!-~]*)")
+_LINE = re.compile(r"rung=([a-z-]{1,40}) status=(ok|fail|absent) value=([!-~]*) detail=([!-~]*)(?: at=([0-9]{1,9}\.[0-9]{2}))?")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Rung:
     detail: str
     cause: str = ""
     remedy: str = ""
+    at: float | None = None
+    """When it was reported, in seconds since the guest's kernel started; those that are climbed together have one time."""
 
     def as_dict(self) -> dict[str, object]:
         """The form in a result document."""
@@ -46,6 +48,7 @@ class Rung:
             "counts": self.counts,
             "value": self.value,
             "detail": self.detail,
+            "at": self.at,
         }
 
 
@@ -75,6 +78,7 @@ class Reading:
     status: str
     value: str
     detail: str
+    at: float | None = field(default=None, compare=False)
 
 
 def readings(transcript: str, nonce: str) -> tuple[dict[str, Reading], bool]:
@@ -94,7 +98,7 @@ def readings(transcript: str, nonce: str) -> tuple[dict[str, Reading], bool]:
         match = _LINE.match(text)
         if match is None or match[1] in readings:
             return readings, False
-        readings[match[1]] = Reading(match[2], _plain(match[3]), _plain(match[4]))
+        readings[match[1]] = Reading(match[2], _plain(match[3]), _plain(match[4]), float(match[5]) if match[5] else None)
     return readings, ended
 
 
@@ -490,7 +494,7 @@ def judge(
             continue
         reading = read[name]
         passed, code, cause, remedy = rule(reading)
-        rungs.append(Rung(name, need, passed, counts, reading.value, reading.detail, cause, remedy))
+        rungs.append(Rung(name, need, passed, counts, reading.value, reading.detail, cause, remedy, reading.at))
         if code and counts and first is None:
             first = (code, f"rung {name} ({TITLES[name]}) {_seen(name, reading)}: {cause}", remedy)
     number = read["user-namespaces"].value if "user-namespaces" in read else ""

@@ -1,0 +1,73 @@
+"""Keep a node's proofs beside the program, failed ones too: a stack's state holds the last one that succeeded, and no other."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from nodekit.errors import NodeError
+from nodekit.host.files import State, look, physical, put
+from nodekit.progress import say
+from nodekit.rules.node_state import ProveState
+from nodekit.rules.proof import history
+from nodekit.rules.proof.history import Climb
+from nodekit.rules.proof.ladder import Verdict
+
+FOLDER = "/usr/local/lib/kata-nodes"
+"""Where a stack puts the node program; it goes as a whole when the node leaves the stack."""
+RECORD = f"{FOLDER}/proofs.json"
+
+
+@dataclass
+class Attempt:
+    """A proof that runs."""
+
+    begin: float
+    climbs: list[Climb] = field(default_factory=list)
+    result: dict[str, object] | None = None
+
+    def climbed(self, place: str, verdict: Verdict) -> None:
+        """Keep what the ladder read in one place, passed or not."""
+        now = time.monotonic()
+        self.climbs.append(Climb(place, verdict, now - self.begin - sum(climb.seconds for climb in self.climbs)))
+
+
+@contextmanager
+def recorded(root: Path, state: ProveState) -> Iterator[Attempt]:
+    """Record how the with-block ends, which is a proof. One that is killed leaves no record."""
+    began = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    attempt = Attempt(time.monotonic())
+    failure = None
+    try:
+        yield attempt
+    except NodeError as error:
+        failure = error
+        raise
+    finally:
+        if failure is not None or attempt.result is not None:
+            seconds = time.monotonic() - attempt.begin
+            _keep(
+                root,
+                history.proof(state, began=began, seconds=seconds, climbs=attempt.climbs, result=attempt.result, failure=failure),
+            )
+
+
+def _keep(root: Path, newest: dict[str, object]) -> None:
+    """Add a proof to the record. A disk that takes nothing is no reason for a proof to fail."""
+    if not physical(root, FOLDER).is_dir():  # the program was started from elsewhere, by a person
+        return
+    try:
+        content = history.with_newest(kept(root), newest)
+        put(root, RECORD, State("file", content=content, mode=0o600))
+    except NodeError as error:
+        say(f"this proof is not recorded on the node: {error.message}")
+
+
+def kept(root: Path) -> list[dict[str, object]]:
+    """The recorded proofs, the oldest first; none where there is no record, or one that cannot be read."""
+    try:
+        return history.parsed(look(root, RECORD, history.MAX_HISTORY).content)
+    except NodeError:
+        return []
