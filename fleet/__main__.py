@@ -5,6 +5,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -33,6 +35,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 Seconds = Annotated[float, typer.Option("--timeout", min=1, help="Seconds that a node may take to answer.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: `pulumi up --yes --skip-preview`.")]
 PATIENCE = 60.0
+
+
+class Format(str, Enum):
+    """Of a report."""
+
+    MARKDOWN = "markdown"
+    HTML = "html"
+    JSON = "json"
 
 
 @contextmanager
@@ -211,6 +221,34 @@ def explain(
             return
         shown.write(shown.table([node, ""], rows))
         shown.write(shown.differences(measurement))
+
+
+@app.command()
+def report(
+    stacks: Annotated[
+        Optional[list[str]],
+        typer.Argument(metavar="STACK", help="The stack; without it the one that is selected. With --fleet any number."),
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", "-f", help="Of the document.")] = Format.MARKDOWN,
+    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Write it to this file.", dir_okay=False)] = None,
+    fleet: Annotated[bool, typer.Option("--fleet", help="Sum up stacks, by default all of this project.")] = False,
+    timeout: Seconds = PATIENCE,
+) -> None:
+    """Write down what was proven on a stack's nodes, and how: a document to keep or to hand on. A failed stack has one too.
+
+    It measures the nodes first. Exit 1 if no document could be written, or with --fleet if a stack's state could not be read.
+    """
+    with _told():
+        from fleet.report import command
+
+        if fleet:
+            document, missed = command.of_many(stacks or engine.stacks(), lambda nodes: _measured(nodes, timeout))
+            command.write(document, form.value, output)
+            raise typer.Exit(UNKNOWN if missed else OK)
+        if stacks and len(stacks) > 1:
+            raise FleetError("A report is of one stack. Add --fleet to sum up many.")
+        name = engine.selected(stacks[0] if stacks else None)
+        command.write(command.of_one(name, lambda nodes: _measured(nodes, timeout)), form.value, output)
 
 
 @app.command()

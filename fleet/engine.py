@@ -47,6 +47,17 @@ def selected(stack: str | None) -> str:
     return stack or answer("stack", "--show-name").strip()
 
 
+def stacks() -> list[str]:
+    """The stacks of this folder's project. Raises FleetError."""
+    try:
+        names = [str(one["name"]) for one in json.loads(answer("stack", "ls", "--json"))]
+    except (ValueError, KeyError, TypeError):
+        raise FleetError("pulumi stack ls --json printed no list of stacks.") from None
+    if not names:
+        raise FleetError("This project has no stacks. Make one: pulumi stack init NAME.")
+    return names
+
+
 def deployment(stack: str) -> dict[str, Any]:
     """The stack's state, secrets in plain text: for memory only. Raises FleetError."""
     text = answer("stack", "export", "--show-secrets", "--stack", stack, seconds=EXPORT_SECONDS, limit=MAX_STATE)

@@ -1,10 +1,10 @@
 """Which settings a node's guests really get, where each comes from, which files count for nothing, and why its pair works."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fleet import pairs
 from fleet.measure import Measured
-from nodekit.rules.docker import docker_matrix
 from nodekit.rules.kata import kernel_params
 
 
@@ -24,7 +24,7 @@ def lines(measurement: Measured) -> Iterator[tuple[str, str]]:
     yield "Configuration", f"{configuration['configFile']}: {configuration['chosenBy']}"
     yield from (("Drop-in", str(path)) for path in configuration["dropIns"])
     for token in kernel_params.tokens(str(configuration["kernelParams"])):
-        yield "Parameter", f"{token}: {_origin(token, settings.kernel_params)}"
+        yield "Parameter", f"{token}: {'; '.join([origin(token, settings.kernel_params), *remarks(token)])}"
     yield from (("Ignored file", f"{dead['path']}: {dead['reason']}") for dead in configuration["dead"])
     yield from (("Note", str(note)) for note in configuration["notes"])
     yield from _pair(measurement, settings.runtime)
@@ -35,9 +35,14 @@ def lines(measurement: Measured) -> Iterator[tuple[str, str]]:
                 yield f"Restore {key}", f"{name}: {', '.join(change[key])}"
 
 
-def _origin(token: str, stack: list[str]) -> str:
-    whose = "the stack's" if token in stack else "of Kata's own files"
-    return "; ".join(part for part in (whose, kernel_params.inert(token), kernel_params.note(token)) if part)
+def origin(token: str, stack: Sequence[str]) -> str:
+    """Whose a parameter is."""
+    return "the stack's" if token in stack else "of Kata's own files"
+
+
+def remarks(token: str) -> tuple[str, ...]:
+    """What is known of a parameter."""
+    return tuple(part for part in (kernel_params.inert(token), kernel_params.note(token)) if part)
 
 
 def _pair(measurement: Measured, runtime: str) -> Iterator[tuple[str, str]]:
@@ -47,14 +52,9 @@ def _pair(measurement: Measured, runtime: str) -> Iterator[tuple[str, str]]:
     )
     if not isinstance(version, str) or not isinstance(release, str):
         return
-    verdict = docker_matrix.verdict(version, release, runtime)
-    (docker_version, _) = docker_matrix.reported(version, "Docker")
-    sources = [
-        source
-        for row in docker_matrix.MATRIX
-        if row.first <= docker_version and (row.end is None or docker_version < row.end)
-        for source in row.sources
-    ]
+    if (known := pairs.known(version, release, runtime)) is None:
+        return
+    verdict, sources = known
     links = f" ({', '.join(sources)})" if sources else ""
     yield "Pair", f"Docker {version} with Kata {release} ({runtime}): {verdict.reason}{links}"
 

@@ -13,6 +13,7 @@ from nodekit.rules.node_state import CompareState, DockerState, KataState, Prefl
 
 NODE = "kata-nodes:index:KataNode"
 COMMAND = "command:remote:Command"
+STACK = "pulumi:pulumi:Stack"
 VERBS = ("preflight", "docker", "kata")
 SECRET = ("4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270")
 """Key and value that mark a secret in a state (pulumi, sdk/go/common/resource/sig)."""
@@ -58,6 +59,12 @@ def of(deployment: Mapping[str, Any]) -> list[Host]:
             children[parent][_name(resource["urn"]).removeprefix(f"{_name(parent)}-")] = resource
     hosts = [_host(_name(urn), parts) for urn, parts in children.items() if parts]
     return sorted(hosts, key=lambda host: host.name)
+
+
+def outputs(deployment: Mapping[str, Any]) -> dict[str, Any]:
+    """The outputs of the stack as its state has them."""
+    resources = (one for one in deployment.get("resources") or [] if isinstance(one, dict))
+    return next((dict(plain(one.get("outputs") or {})) for one in resources if one.get("type") == STACK), {})
 
 
 def _name(urn: str) -> str:

@@ -1,8 +1,10 @@
-"""The matrix of Docker and Kata as rows for a table."""
+"""The matrix of Docker and Kata as rows for a table, and what it says of the pair on a node."""
 
 from collections.abc import Iterator
 
-from nodekit.rules.docker.docker_matrix import MATRIX, Version
+from nodekit.errors import NodeError
+from nodekit.rules.docker import docker_matrix
+from nodekit.rules.docker.docker_matrix import MATRIX, Verdict, Version
 
 
 def rows() -> Iterator[list[str]]:
@@ -11,6 +13,17 @@ def rows() -> Iterator[list[str]]:
         last = f"before {_dotted(row.end)}" if row.end else "newer"
         rust = f"{_from(row.rust)}{'' if row.rust_known else ' (older ones are untested)'}"
         yield [f"{_dotted(row.first)} and {last}", _from(row.go), rust, row.why, " ".join(row.sources)]
+
+
+def known(docker: str, kata: str, runtime: str) -> tuple[Verdict, tuple[str, ...]] | None:
+    """The verdict on the pair that a node reports, with the sources of its row; None for what is no version."""
+    try:
+        verdict = docker_matrix.verdict(docker, kata, runtime)
+        (release, _) = docker_matrix.reported(docker, "Docker")
+    except NodeError:
+        return None
+    rows = [row for row in MATRIX if row.first <= release and (row.end is None or release < row.end)]
+    return verdict, tuple(source for row in rows for source in row.sources)
 
 
 def _from(version: Version | None) -> str:

@@ -14,11 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
 from fleet import hosts
 from fleet.measure import measure
+from nodekit.host import proofs
 from tests.e2e.checkout import REPOSITORY, Checkout
 from tests.e2e.emulated_hosts import EmulatedHost, emulated_host, stack_config
 from tests.nodekit.docker_node import NEW, OLD
@@ -94,6 +96,43 @@ def test_explain_tells_whose_each_parameter_is_and_why_the_pair_works(story: Sto
         and "moby/moby#47626" in output
     )
     assert "Its nodes: n1" not in output
+
+
+def kept(story: Story, name: str) -> None:
+    """Keep the node's record as what the tests of the page show, where a person asks for that (tests/fleet/samples.py)."""
+    if folder := os.environ.get("KATA_NODES_PROOF_SAMPLES"):
+        record = json.loads((story.host.root / proofs.RECORD.lstrip("/")).read_text())
+        (Path(folder) / f"{name}.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def report(story: Story) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The stack's report, which must be as its schema says, and its one node."""
+    document = json.loads(story.run("report", STACK, "--format", "json"))
+    jsonschema.validate(document, json.loads((REPOSITORY / "docs/reference/report.schema.json").read_text()))
+    (node,) = document["nodes"]
+    return document, node
+
+
+def test_a_report_holds_what_was_read_in_guest_and_container_and_when(story: Story) -> None:
+    document, node = report(story)
+    assert node["outcome"] == document["outcome"] == "proven" and all(row["passed"] for row in document["checklist"])
+    assert [climb["place"] for climb in node["proof"]["climbs"]] == ["booted guest", "container of runtime kata"]
+    for climb in node["proof"]["climbs"]:
+        times = [rung["at"] for rung in climb["rungs"]]
+        assert None not in times and 0 < min(times) <= max(times) < climb["seconds"] + 1 < node["proof"]["seconds"] + 1.1
+    assert [past["passed"] for past in node["timeline"]] == [True]
+    assert (node["pair"]["docker"], node["pair"]["kata"], node["pair"]["works"]) == ("27.5.1", "3.32.0", True)
+    assert {each["origin"] for each in node["parameters"]} >= {"the stack's"}
+    assert [step["state"] for step in node["steps"]] == ["done"] * 5
+    file = story.checkout.folder / "report.html"
+    assert story.run("report", STACK, "--format", "html", "--output", str(file)) == ""
+    assert file.read_text().startswith("<!doctype html>") and "max_user_namespaces" in file.read_text()
+    summary = json.loads(story.run("report", "--fleet", STACK, "absent", "--format", "json", status=1))
+    assert [(one["stack"], one["readable"], one["proven"]) for one in summary["stacks"]] == [
+        (STACK, True, 1),
+        ("absent", False, 0),
+    ]
+    kept(story, "passed")
 
 
 def plant(host: EmulatedHost) -> None:
@@ -202,6 +241,23 @@ def test_a_hosts_own_ssh_settings_lead_to_it(story: Story, monkeypatch: pytest.M
     connection = {"host": "rack", "port": 22, "user": story.host.user, "hostKey": story.host.host_key}
     (measured,) = measure([replace(host, connection=connection)], 60)
     assert measured.document is not None, measured.cause
+
+
+def test_a_failed_stack_has_a_report_with_the_rung_that_failed(story: Story) -> None:
+    file = story.checkout.folder / "stacks" / f"Pulumi.{STACK}.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["config"]["kata-nodes:kata"]["kernelParams"] = ["sysctl.user.max_user_namespaces=0"]
+    file.write_text(yaml.safe_dump(config))
+    story.checkout.pulumi("up", "--yes", "--skip-preview", "--stack", STACK, ok=False)
+    document, node = report(story)
+    assert document["outcome"] == node["outcome"] == "failed" and document["checklist"] == []
+    assert node["proof"]["failure"]["code"] == "proof-user-namespaces-zero"
+    (climb,) = node["proof"]["climbs"]
+    (rung,) = [rung for rung in climb["rungs"] if rung["name"] == "user-namespaces"]
+    assert (rung["verdict"], rung["value"], rung["counts"]) == ("failed", "0", True)
+    assert [past["passed"] for past in node["timeline"]] == [False, True, True], "before it, those of the first up and of cure"
+    assert [step["state"] for step in node["steps"]][3:] == ["failed", "not reached"]
+    kept(story, "failed")
 
 
 def test_doctor_finds_this_machine_well_and_a_fault_in_the_stacks_file(story: Story) -> None:

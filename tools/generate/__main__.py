@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from tools.generate import errors, picture, schema, settings
+from tools.generate import errors, picture, report_schema, schema, settings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FILES: dict[str, Callable[[], str]] = {
     "stacks/schema.json": schema.text,
     "docs/reference/settings.md": settings.text,
     "docs/reference/errors.md": errors.text,
+    "docs/reference/report.schema.json": report_schema.text,
     "docs/run.svg": picture.text,
 }
 """File of the checkout -> what should stand in it."""

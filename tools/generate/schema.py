@@ -22,20 +22,20 @@ class Untitled(GenerateJsonSchema):
 def of_model() -> dict[str, Any]:
     """Schema of the configuration's sections: `properties` by section, `definitions` by model."""
     template = "#/definitions/{model}"
-    document: dict[str, Any] = _tidy(StackConfig.model_json_schema(ref_template=template, schema_generator=Untitled))
+    document: dict[str, Any] = tidy(StackConfig.model_json_schema(ref_template=template, schema_generator=Untitled))
     return {"properties": document["properties"], "definitions": document["$defs"]}
 
 
-def _tidy(node: Any) -> Any:
+def tidy(node: Any) -> Any:
     """Descriptions in one line; no default where there is none."""
     if isinstance(node, list):
-        return [_tidy(item) for item in node]
+        return [tidy(item) for item in node]
     if not isinstance(node, dict):
         return node
-    tidy = {key: _tidy(value) for key, value in node.items() if not (key == "default" and value is None)}
-    if isinstance(tidy.get("description"), str):
-        tidy["description"] = " ".join(tidy["description"].split())
-    return tidy
+    schema = {key: tidy(value) for key, value in node.items() if not (key == "default" and value is None)}
+    if isinstance(schema.get("description"), str):
+        schema["description"] = " ".join(schema["description"].split())
+    return schema
 
 
 def of_stack_file() -> dict[str, Any]:

@@ -1,0 +1,318 @@
+"""Builds the document of a stack from its state, its outputs and what its nodes answered. A pure function: it asks nobody.
+
+What nodes, guests and states say is of any form and length here: what is not of the expected form is left out.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fleet import pairs
+from fleet.explain import origin, remarks
+from fleet.hosts import Host
+from fleet.measure import Measured
+from fleet.report.document import (
+    VERSION,
+    Check,
+    Climb,
+    Failure,
+    Node,
+    Outcome,
+    Pair,
+    Parameter,
+    PastProof,
+    Proof,
+    Report,
+    Rung,
+    Step,
+    StepState,
+    Verdict,
+)
+from nodekit.rules.kata import kernel_params
+from nodekit.rules.proof.ladder import MAX_VALUE, TITLES
+from nodekit.rules.text import printable
+
+MOST = 100
+"""Entries of any list of a node that are shown."""
+VERBS = {"preflight": "preflight", "docker": "Docker", "kata": "Kata"}
+"""Resource of a node -> the step that it is."""
+GUEST, CONTAINER = "booted guest", "container"
+WORST: tuple[Outcome, ...] = ("failed", "unproven", "drifted", "proven")
+"""The first of these that a node has is its stack's."""
+
+
+def report(stack: str, hosts: Sequence[Host], measured: Sequence[Measured], outputs: Mapping[str, Any], made: str) -> Report:
+    """The document. `measured` holds what those of `hosts` answered that are not gone."""
+    by_name = {one.host.name: one for one in measured}
+    nodes = [_node(host, by_name.get(host.name)) for host in hosts]
+    nodes += [_pod(name, each) for name, each in sorted(_mapping(outputs.get("clusterProof")).items())]
+    outcome = worst([node.outcome for node in nodes])
+    rows = [] if outcome == "failed" else _mappings(outputs.get("checklist"))
+    return Report(
+        version=VERSION,
+        kind="stack",
+        made=made,
+        stack=_text(stack),
+        outcome=outcome,
+        nodes=tuple(nodes),
+        checklist=tuple(Check(_text(row.get("item")), row.get("passed") is True, _text(row.get("measured"))) for row in rows),
+        not_proven=_texts(outputs.get("notProven")),
+    )
+
+
+def worst(outcomes: Sequence[Outcome]) -> Outcome:
+    """That of a stack with such nodes; machines that are gone do not count."""
+    return next((one for one in WORST if one in outcomes), "unproven")
+
+
+def _node(host: Host, measured: Measured | None) -> Node:
+    document = (measured and measured.document) or {}
+    history = _mappings(document.get("proofs"))
+    proof = _recorded(history[-1]) if history else _in_state(host)
+    unmeasured = "the stack's file says that the machine no longer exists" if host.gone else (measured and measured.cause) or ""
+    differences = [] if measured is None else measured.differences
+    return Node(
+        name=_text(host.name),
+        address=_text(host.address),
+        outcome="gone" if host.gone else _outcome(proof, bool(differences)),
+        not_measured=_text(unmeasured),
+        steps=_steps(host, proof),
+        proof=proof,
+        configuration=_text((host.evidence or {}).get("configFile")),
+        parameters=_parameters(host, measured),
+        pair=_pair(host, measured),
+        not_tried=_not_tried(proof),
+        timeline=_timeline(history, host),
+        timeline_note=_timeline_note(document, history),
+        differences=tuple(f"{_text(one.get('what'))} [{_text(one.get('kind'))}]" for one in differences[:MOST]),
+    )
+
+
+def _outcome(proof: Proof | None, differs: bool) -> Outcome:
+    if proof is None:
+        return "unproven"
+    if not proof.passed:
+        return "failed"
+    return "drifted" if differs else "proven"
+
+
+def _recorded(entry: Mapping[str, Any]) -> Proof:
+    """The proof as the node's record has it."""
+    error = entry.get("error")
+    return Proof(
+        source="node",
+        began=_text(entry.get("began")) or None,
+        ended=None,
+        seconds=_number(entry.get("seconds")),
+        passed=entry.get("passed") is True,
+        hypervisor=_text(entry.get("hypervisor")),
+        sandbox=_text(entry.get("sandbox")) or None,
+        failure=Failure(*(_text(error.get(key)) for key in ("code", "message", "remedy"))) if isinstance(error, dict) else None,
+        climbs=tuple(_climb(_text(one.get("place")), one) for one in _mappings(entry.get("climbs"))),
+        notes=tuple(filter(None, [_text(entry.get("note"))])),
+    )
+
+
+def _in_state(host: Host) -> Proof | None:
+    """The proof as the stack's state has it: the result of the verb `prove`."""
+    evidence = host.evidence
+    if evidence is None:
+        return None
+    inside = evidence.get("container")
+    # Where a container was proven, the rungs beside it are those in the container too.
+    climb = _climb(f"{CONTAINER} of the runtime", inside) if isinstance(inside, dict) else _climb(GUEST, evidence)
+    return Proof(
+        source="state",
+        began=None,
+        ended=_text(host.proven) or None,
+        seconds=None,
+        passed=evidence.get("passed") is True,
+        hypervisor=_text(evidence.get("hypervisor")),
+        sandbox=_text(evidence.get("sandbox")) or None,
+        failure=None,
+        climbs=(climb,),
+        notes=tuple(filter(None, [_text(evidence.get("note"))])),
+    )
+
+
+def _climb(place: str, one: Mapping[str, Any]) -> Climb:
+    rungs = tuple(_rung(each) for each in _mappings(one.get("rungs")))
+    passed = one.get("passed", True) is True  # what a state or an output holds has passed
+    return Climb(
+        place=place,
+        verdict="passed" if passed else "failed",
+        seconds=_number(one.get("seconds")),
+        guest_kernel=_text(one.get("guestKernel")),
+        user_namespaces=_whole(one.get("userNamespaces")),
+        command_line=_text(one.get("commandLine")),
+        rungs=rungs,
+    )
+
+
+def _rung(one: Mapping[str, Any]) -> Rung:
+    verdicts: dict[object, Verdict] = {True: "passed", False: "failed"}
+    passed, name = one.get("passed"), _text(one.get("name"))
+    return Rung(
+        name=name,
+        looks_at=TITLES.get(name, ""),
+        verdict=verdicts.get(passed, "not tried") if isinstance(passed, bool) else "not tried",
+        counts=one.get("counts") is True,
+        value=_text(one.get("value")),
+        detail=_text(one.get("detail")),
+        at=_number(one.get("at")),
+    )
+
+
+def _steps(host: Host, proof: Proof | None) -> tuple[Step, ...]:
+    steps = [Step(name, "done" if which in host.urns else "not reached", "") for which, name in VERBS.items()]
+    if proof is None:
+        return (*steps, Step("guest proof", "not reached", ""), Step("container proof", "not reached", ""))
+    return (*steps, *_proof_steps(proof))
+
+
+def _proof_steps(proof: Proof) -> Iterator[Step]:
+    climbs = [(climb.place == GUEST, climb.verdict == "passed") for climb in proof.climbs]
+    code = proof.failure.code if proof.failure else ""
+    container = next((passed for is_guest, passed in climbs if not is_guest), None)
+    # The state keeps the climb in the container alone, which comes after a guest that was passed.
+    guest = next((passed for is_guest, passed in climbs if is_guest), True if container is not None else None)
+    if guest is None:
+        yield Step("guest proof", "failed", code)
+        yield Step("container proof", "not reached", "")
+        return
+    yield Step("guest proof", "done" if guest else "failed", "" if guest else code)
+    if container is not None:
+        yield Step("container proof", "done" if container else "failed", "" if container else code)
+    elif not guest:
+        yield Step("container proof", "not reached", "")
+    else:
+        state: StepState = "not tried" if proof.passed else "failed"
+        yield Step("container proof", state, "; ".join(proof.notes) if proof.passed else code)
+
+
+def _parameters(host: Host, measured: Measured | None) -> tuple[Parameter, ...]:
+    settings = host.state.kata
+    if settings is None:
+        return ()
+    kata = _mapping(_mapping(measured.status if measured else {}).get("kata"))
+    read = _mapping(_mapping(kata.get("configurations")).get(settings.runtime)).get(settings.hypervisor)
+    effective = read if isinstance(read, dict) and "kernelParams" in read else (host.evidence or {})
+    tokens = kernel_params.tokens(_text(effective.get("kernelParams")))[:MOST]
+    return tuple(Parameter(token, origin(token, settings.kernel_params), remarks(token)) for token in tokens)
+
+
+def _pair(host: Host, measured: Measured | None) -> Pair | None:
+    """As measured, or as the proof and the stack have it."""
+    settings = host.state.kata
+    if settings is None:
+        return None
+    status = _mapping(measured.status if measured else {})
+    daemon = _mapping(_mapping(status.get("docker")).get("daemon")).get("version")
+    docker = _text(daemon) or _text((host.evidence or {}).get("dockerVersion"))
+    release = _mapping(status.get("kata")).get("version")
+    kata = release if isinstance(release, str) else settings.version
+    known = pairs.known(docker, kata, settings.runtime)
+    if known is None:
+        return None
+    verdict, sources = known
+    return Pair(_text(docker), _text(kata), settings.runtime, verdict.ok, _text(verdict.reason), sources)
+
+
+def _not_tried(proof: Proof | None) -> tuple[str, ...]:
+    if proof is None:
+        return ()
+    rungs: dict[str, list[str]] = {}
+    for climb in proof.climbs:
+        for rung in climb.rungs:
+            if rung.verdict == "not tried":
+                why = f"{rung.name} ({rung.looks_at or 'a rung'}): {rung.detail or 'no reason was recorded'}"
+                rungs.setdefault(why, []).append(climb.place)
+    return (*proof.notes, *(f"{why}; {', '.join(places)}" for why, places in rungs.items()))
+
+
+def _timeline(history: Sequence[Mapping[str, Any]], host: Host) -> tuple[PastProof, ...]:
+    if history:
+        return tuple(_past(entry) for entry in reversed(history))
+    evidence = host.evidence
+    if evidence is None:
+        return ()
+    return (_past({**evidence, "began": host.proven}),)
+
+
+def _past(entry: Mapping[str, Any]) -> PastProof:
+    return PastProof(
+        when=_text(entry.get("began")),
+        seconds=_number(entry.get("seconds")),
+        passed=entry.get("passed") is True,
+        code=_text(_mapping(entry.get("error")).get("code")),
+        guest_kernel=_text(entry.get("guestKernel")),
+        user_namespaces=_whole(entry.get("userNamespaces")),
+        docker=_text(entry.get("dockerVersion")),
+    )
+
+
+def _timeline_note(document: Mapping[str, Any], history: Sequence[object]) -> str:
+    if history:
+        return "The node keeps its last 20 proofs. Times are by its clock; a proof that was killed leaves no record."
+    if document:
+        return "The node has no record of its proofs: they ran with an earlier version of the program. Times were not recorded."
+    return "The node was not measured, so its record of proofs is not known. The time is when the stack recorded the result."
+
+
+def _pod(name: str, evidence: object) -> Node:
+    """A node of a cluster, which a pod has proven; a proof that fails leaves no output."""
+    one = _mapping(evidence)
+    proof = Proof(
+        source="cluster",
+        began=None,
+        ended=None,
+        seconds=None,
+        passed=True,
+        hypervisor=_text(one.get("hypervisor")),
+        sandbox=_text(one.get("sandbox")) or None,
+        failure=None,
+        climbs=(_climb("pod", one),),
+        notes=tuple(filter(None, [_text(one.get("note"))])),
+    )
+    return Node(
+        name=_text(name),
+        address="",
+        outcome="proven",
+        not_measured="nodes of a cluster are not measured",
+        steps=(Step("pod proof", "done", ""),),
+        proof=proof,
+        configuration="",
+        parameters=(),
+        pair=None,
+        not_tried=_not_tried(proof),
+        timeline=(),
+        timeline_note="Of pods' proofs the stack keeps the last one, without times.",
+        differences=(),
+    )
+
+
+def _text(value: object) -> str:
+    """A value as text that is safe to show, on one line; empty for what is no single value."""
+    if value is None or isinstance(value, (dict, list)):
+        return ""
+    return printable(" ".join(str(value)[: 2 * MAX_VALUE].split()), MAX_VALUE)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(text for each in value[:MOST] if (text := _text(each))) if isinstance(value, list) else ()
+
+
+def _number(value: object) -> float | None:
+    """A time; None for anything else, for JSON knows infinities in Python only."""
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e9 else None
+
+
+def _whole(value: object) -> int | None:
+    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e12 else None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    return [each for each in value[:MOST] if isinstance(each, dict)] if isinstance(value, list) else []

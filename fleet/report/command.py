@@ -1,0 +1,75 @@
+"""Reads stacks and has their nodes measured for a report, and writes the document where it is asked for."""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+
+from fleet import engine, hosts
+from fleet.errors import FleetError
+from fleet.hosts import Host
+from fleet.measure import Measured
+from fleet.report import build, html, markdown, summary
+from fleet.report.document import Fleet, Report, Summary, as_json
+
+Measure = Callable[[list[Host]], list[Measured]]
+
+
+def of_one(stack: str, measure: Measure) -> Report:
+    """The document of a stack. Raises FleetError."""
+    state = engine.deployment(stack)
+    nodes = hosts.of(state)
+    return build.report(stack, nodes, measure(nodes), hosts.outputs(state), now())
+
+
+def of_many(stacks: Sequence[str], measure: Measure) -> tuple[Fleet, bool]:
+    """The document of many stacks, and whether the state of one could not be read."""
+    summaries = [_summary(stack, measure) for stack in dict.fromkeys(stacks)]
+    return summary.fleet(summaries, now()), any(not one.readable for one in summaries)
+
+
+def _summary(stack: str, measure: Measure) -> Summary:
+    try:
+        return summary.of(of_one(stack, measure))
+    except FleetError as error:
+        return summary.unreadable(stack, str(error))
+
+
+def now() -> str:
+    """This moment, as reports have it."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def rendered(document: Report | Fleet, form: str) -> str:
+    """The text of a document: `html`, `markdown` or `json`."""
+    if form == "json":
+        return json.dumps(as_json(document), indent=1, ensure_ascii=False) + "\n"
+    if isinstance(document, Report):
+        return html.report(document) if form == "html" else markdown.report(document)
+    return html.fleet(document) if form == "html" else markdown.fleet(document)
+
+
+def write(document: Report | Fleet, form: str, output: Path | None) -> None:
+    """Write it to a file, whole or not at all, or to standard output. Raises FleetError."""
+    content = rendered(document, form).encode()
+    if output is None:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        handle, pending = tempfile.mkstemp(prefix=f".{output.name}-", dir=output.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            Path(pending).chmod(0o644)
+            Path(pending).replace(output)
+        except BaseException:
+            with suppress(OSError):
+                Path(pending).unlink()
+            raise
+    except OSError as error:
+        raise FleetError(f"{output} cannot be written: {error.strerror or error}. Name another file.") from None

@@ -1,0 +1,114 @@
+"""What Markdown and HTML show alike: words for verdicts, counts and times, and the rungs of all places in one table."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from fleet.report.document import Climb, Node, Report, Rung, StepState
+from nodekit.rules.proof.ladder import COMMANDS
+
+COMMAND_RUNGS = frozenset(command.name for command in COMMANDS)
+STANDS_FOR = " does this and more"
+"""What the ladder says of a rung that it did not climb by itself, behind the name of the other."""
+LONG = frozenset({"command-line"})
+"""Rungs whose value stands elsewhere in the document."""
+SHOWN = 160
+"""Characters of a value in a table; the JSON has the rest."""
+BEHIND: tuple[StepState, ...] = ("failed", "not reached", "not tried")
+"""The first of these that a node has is shown of a step of all nodes."""
+STEPS = ("preflight", "Docker", "Kata", "guest proof", "container proof", "pod proof")
+
+
+def when(time: str | None) -> str:
+    """A time of the document for people."""
+    if not time:
+        return "not recorded"
+    return f"{time.partition('.')[0].removesuffix('Z').replace('T', ' ')} UTC"
+
+
+def seconds(value: float | None) -> str:
+    """A duration; empty where it was not recorded."""
+    return "" if value is None else f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def value(rung: Rung) -> str:
+    """What was read: an exit status only where it says something, and no line that would fill a table."""
+    if rung.name in LONG:
+        return ""
+    if rung.name in COMMAND_RUNGS:
+        return f"exit {rung.value}" if rung.verdict == "failed" and rung.value else ""
+    return rung.value if len(rung.value) <= SHOWN else rung.value[: SHOWN - 1] + "…"
+
+
+def detail(rung: Rung) -> str:
+    """Words that belong to it: why it was not passed, or which other rung stands for it."""
+    text = rung.detail
+    if rung.verdict == "passed":
+        stronger = text.removesuffix(STANDS_FOR)
+        text = f"with {stronger}" if stronger != text and rung.name in COMMAND_RUNGS else ""
+    return text if len(text) <= 2 * SHOWN else text[: 2 * SHOWN - 1] + "…"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One rung in all places."""
+
+    name: str
+    looks_at: str
+    counts: bool
+    cells: tuple[Rung | None, ...]
+    """In the order of the climbs; None where it was not asked for."""
+
+
+def ladder(climbs: Sequence[Climb]) -> list[Row]:
+    """The rungs of all climbs, in the ladder's order."""
+    names = list(dict.fromkeys(rung.name for climb in climbs for rung in climb.rungs))
+    by_place = [{rung.name: rung for rung in climb.rungs} for climb in climbs]
+    rows = []
+    for name in names:
+        cells = tuple(rungs.get(name) for rungs in by_place)
+        known = [cell for cell in cells if cell]
+        rows.append(Row(name, known[0].looks_at, any(cell.counts for cell in known), cells))
+    return rows
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the flow, over all nodes."""
+
+    name: str
+    state: StepState
+    text: str
+
+
+def flow(report: Report) -> Iterator[Stage]:
+    """The way of the stack's nodes: what is done on how many of them, from its file to its outputs."""
+    yield Stage("stack file", "done", "")
+    nodes = [node for node in report.nodes if node.outcome != "gone"]
+    for name in STEPS:
+        states = [step.state for node in nodes for step in node.steps if step.name == name]
+        if states:
+            state: StepState = next((one for one in BEHIND if one in states), "done")
+            text = state if len(states) == 1 else f"{states.count(state)}/{len(states)} {state}"
+            yield Stage(name, state, text)
+    yield Stage("outputs", "done" if report.checklist else "not reached", "checklist" if report.checklist else "not reached")
+
+
+def sentence(report: Report) -> str:
+    """The report in one sentence."""
+    nodes = [node for node in report.nodes if node.outcome != "gone"]
+    if not nodes:
+        return "The stack has no nodes."
+    proven = sum(node.outcome in ("proven", "drifted") for node in nodes)
+    all_of = "The node is" if len(nodes) == 1 else f"All {len(nodes)} nodes are"
+    parts = [f"{all_of} proven" if proven == len(nodes) else f"{proven} of {len(nodes)} nodes proven"]
+    for outcome, words in (("failed", "failed"), ("unproven", "never proven"), ("drifted", "changed since")):
+        names = [node.name for node in nodes if node.outcome == outcome]
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            parts.append(f"{words}: {', '.join(names[:5])}{more}")
+    return f"{'; '.join(parts)}."
+
+
+def proven_at(node: Node) -> str:
+    """When the newest proof began, or else ended."""
+    return when(node.proof.began or node.proof.ended) if node.proof else "never"

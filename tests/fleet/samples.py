@@ -1,0 +1,84 @@
+"""Reports to look at: of real proofs, whose records tests/fleet/test_fleet.py took from a node, and of hostile ones.
+
+`KATA_NODES_PROOF_SAMPLES=tests/fleet/proofs pytest tests/fleet/test_fleet.py` takes them again.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fleet import hosts
+from fleet.hosts import Host
+from fleet.measure import Measured
+from fleet.report import build
+from fleet.report.document import Report
+from nodekit.rules.proof.capabilities import CAPABILITIES
+from stacks.checklist import checklist
+from tests.fleet.test_rules import DOCKER, KATA, deployment
+
+PROOFS = Path(__file__).parent / "proofs"
+MADE = "2026-11-26T18:00:00Z"
+EVIDENCE = {"verb": "prove", "passed": True, "hypervisor": "qemu", "sandbox": "sandbox-runtime", "userNamespaces": 1815}
+FILE, PARAMETERS = (
+    "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml",
+    "cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 user_namespace.enable=1",
+)
+STAND_IN = "Kata itself: shim and agent of this stack are stand-ins"
+
+
+def record(name: str) -> list[dict[str, Any]]:
+    """The proofs of a node, the oldest first."""
+    return list(json.loads((PROOFS / f"{name}.json").read_text()))
+
+
+def host(name: str) -> Host:
+    """A node of a stack that came to its proof."""
+    (made,) = hosts.of(deployment())
+    assert made.state.kata
+    state = replace(made.state, kata=replace(made.state.kata, kernel_params=["user_namespace.enable=1"]))
+    return replace(
+        made,
+        name=name,
+        state=state,
+        proven="2026-11-26T09:12:04.250Z",
+        connection={**made.connection, "host": f"{name}.example.net"},
+        differences=(),
+        evidence=EVIDENCE,
+    )
+
+
+def status() -> dict[str, Any]:
+    """Of what the node program's `status` measures, what a report shows."""
+    read = {"configFile": FILE, "kernelParams": PARAMETERS}
+    return {
+        "docker": {"daemon": {"version": DOCKER["version"]}},
+        "kata": {"version": KATA["version"], "configurations": {"go": {"qemu": read}}},
+    }
+
+
+def measured(of: Host, proofs: list[dict[str, Any]], **more: Any) -> Measured:
+    """What a node answers that keeps these proofs."""
+    return Measured(of, {"verb": "compare", "proofs": proofs, "status": status(), "differences": [], **more}, None, 1.0)
+
+
+def outputs(proofs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Those of a stack that is up, whose one node keeps these proofs."""
+    climb = proofs[-1]["climbs"][-1]
+    evidence = {**EVIDENCE, **climb, "node": "n1", "proven": "container", "kernelParams": PARAMETERS, "configFile": FILE}
+    rows = checklist([evidence], hypervisor="qemu", capabilities=CAPABILITIES, granted_by="PodTemplate")
+    return {"checklist": rows, "notProven": [STAND_IN]}
+
+
+def proven() -> Report:
+    """A stack of one node, which is proven."""
+    node = host("n1")
+    return build.report("staging", [node], [measured(node, record("passed"))], outputs(record("passed")), MADE)
+
+
+def failed() -> Report:
+    """A stack of three: one whose guest read 0, one that is proven, one that cannot be reached and was proven before."""
+    first, second, third = host("n1"), host("n2"), host("n3")
+    gone = Measured(third, None, "cannot reach n3.example.net within 10 s", 10.0)
+    answers = [measured(first, record("failed")), measured(second, record("passed")), gone]
+    return build.report("rack", [first, second, third], answers, {}, MADE)

@@ -1,0 +1,319 @@
+"""The documents of proofs: what is in them, and that nothing a node says becomes markup.
+
+Lost if these fail: evidence that says other than what was read, a page that runs what a guest printed, or a form that programs
+which read it no longer know.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from fleet.measure import Measured
+from fleet.report import build, command, html, markdown, summary, view
+from fleet.report.document import Fleet, Report, as_json
+from nodekit.errors import NodeError
+from nodekit.host import proofs
+from nodekit.rules.node_state import ProveState
+from nodekit.rules.proof import history
+from nodekit.rules.proof.history import Climb
+from nodekit.rules.proof.ladder import judge
+from nodekit.rules.text import printable
+from tests.e2e.checkout import REPOSITORY
+from tests.fleet import samples
+from tools.generate import report_schema
+
+SCHEMA = json.loads((REPOSITORY / "docs/reference/report.schema.json").read_text())
+HOSTILE = (
+    "<script>alert(1)</script>", "]]></style><img src=x onerror=alert(1)>", "{{ 7 * 7 }}{% raw %}", "a | b ` c `` d \\| e \\",
+    "\x9b31m\x1b[2Jred\x07", "‮txt.exe⁦", "# heading", "- item", "1. item", "[a](javascript:alert(1)) ![b](https://evil.example/p)",
+    "https://evil.example www.evil.example", "~~struck~~ **bold** <!-- c", "&lt;b&gt; &#x3c;", '" onmouseover="x', "::error::x",
+)  # fmt: skip
+"""What a node may say."""
+
+
+def valid(document: Report | Fleet) -> dict[str, Any]:
+    """The JSON form, which is as the schema says."""
+    plain = json.loads(command.rendered(document, "json"))
+    jsonschema.Draft202012Validator(SCHEMA).validate(plain)
+    return dict(plain)
+
+
+def hostile(text: str) -> Report:
+    """A report in which every text of a node, a state or an output is `text`."""
+
+    def poisoned(value: Any) -> Any:
+        if isinstance(value, dict):
+            # Words of a command line are rows of a table, so that one is a word: the number of rows must not change.
+            return {key: re.sub(r"[\s:]", "", text) if key == "kernelParams" else poisoned(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [poisoned(inner) for inner in value]
+        return text if isinstance(value, str) else value
+
+    node = dataclasses.replace(samples.host(text), evidence=poisoned({**samples.EVIDENCE, "kernelParams": "quiet"}), proven=text)
+    record = poisoned(samples.record("failed")[:1] + samples.record("passed")[-1:] + samples.record("failed")[-1:])
+    differences = [{"what": text, "kind": text, "traces": [text]}]
+    answer = samples.measured(node, record, differences=differences, status=poisoned(samples.status()))
+    lost = Measured(dataclasses.replace(node, name=f"lost {text}"), None, text, 1.0)
+    outputs = poisoned(samples.outputs(samples.record("passed")))
+    outputs["clusterProof"] = {text: poisoned({**samples.record("passed")[-1]["climbs"][-1], "note": text})}
+    return build.report(text, [node, lost.host], [answer, lost], outputs, samples.MADE)
+
+
+class Tags(HTMLParser):
+    """The elements and attributes of a page, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: set[str] = set()
+        self.text: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_that_a_node_says_becomes_an_element_of_the_page(text: str) -> None:
+    page, plain = (html.report(hostile(each)) for each in (text, "plain"))
+    found, expected = Tags(page), Tags(plain)
+    assert found.tags == expected.tags and found.attributes == expected.attributes
+    assert not {"script", "img", "iframe", "object", "link", "base", "form"} & set(found.tags)
+    assert not any(name.startswith("on") for name in found.attributes) and "style" not in found.attributes
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
+    assert not re.search(r'(src|href)="(?!#)', page), "the page loads and links to nothing"
+    fleet = html.fleet(summary.fleet([summary.of(hostile(text)), summary.unreadable(text, text)], samples.MADE))
+    assert "script" not in Tags(fleet).tags and "img" not in Tags(fleet).tags
+
+
+def shape(text: str) -> list[str]:
+    """What a reader of Markdown makes of a text: its elements without their words."""
+    parser = MarkdownIt("commonmark", {"html": True, "linkify": False}).enable(["table", "strikethrough"])
+    kinds = []
+    for token in parser.parse(text):
+        inner = [child.type for child in token.children or [] if child.type not in ("text", "code_inline", "text_special")]
+        kinds += [token.type if token.type != "inline" else f"inline {inner}"]
+    return kinds
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_that_a_node_says_becomes_markdown(text: str) -> None:
+    written = markdown.report(hostile(text))
+    assert shape(written) == shape(markdown.report(hostile("plain")))
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", written)
+    assert not re.search(r"(?<![`:])https?://|(?<!`)www\.evil", re.sub(r"`+[^`]*`+", "", written)), "GitHub links bare addresses"
+    fleet = markdown.fleet(summary.fleet([summary.of(hostile(text)), summary.unreadable(text, text)], samples.MADE))
+    assert len({line.count("|") - line.count("\\|") for line in fleet.splitlines() if line.startswith("|")}) == 1
+
+
+def cells(row: str) -> list[list[Any]]:
+    """The cells of a table's row, each as its elements."""
+    parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    tokens = parser.parse(f"| a | b | c |\n| --- | --- | --- |\n{row}\n")
+    assert [token.type for token in tokens if token.type.startswith("t")][:2] == ["table_open", "thead_open"]
+    return [token.children or [] for token in tokens if token.type == "inline"][3:]
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8"), max_size=40) | st.text(alphabet="`|\\ a<*_[]!&#-1.~", max_size=12))
+def test_no_text_at_all_leaves_its_cell_or_is_read_as_anything_else(text: str) -> None:
+    line = " ".join(printable(text).split())
+    for written in (markdown.code(line), markdown.escaped(line)):
+        _, middle, last = cells(f"| x | {written} | y |")
+        assert {part.type for part in middle} <= {"text", "code_inline", "text_special"} and last[0].content == "y"
+        assert "".join(part.content for part in middle) == line
+    alone = (
+        MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(f"- {markdown.escaped(line) or 'x'}\n")
+    )
+    assert [token.type for token in alone if token.type.endswith("_open")] == [
+        "bullet_list_open",
+        "list_item_open",
+        "paragraph_open",
+    ]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_the_json_of_hostile_nodes_is_as_the_schema_says(text: str) -> None:
+    plain = valid(hostile(text))
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", json.dumps(plain, ensure_ascii=False))
+
+
+def garbage(value: Any) -> Report:
+    """A report of a node that answers `value` wherever a report looks."""
+    node = dataclasses.replace(samples.host("n1"), evidence={"passed": value, "rungs": value, "container": value})
+    entry = dict.fromkeys(("began", "seconds", "passed", "error", "climbs", "guestKernel", "userNamespaces", "note"), value)
+    answers = [
+        samples.measured(node, value),
+        samples.measured(node, [entry], status=value, notes=value),
+        samples.measured(node, [{"climbs": [{"rungs": [{"name": value, "at": value, "passed": value}], "seconds": value}]}]),
+        samples.measured(node, [], status={"docker": value, "kata": {"version": value, "configurations": value}}),
+    ]
+    outputs = {"checklist": value, "notProven": value, "clusterProof": {"a": value} if not isinstance(value, dict) else value}
+    hosts = [dataclasses.replace(node, name=f"n{at}") for at in range(len(answers))]
+    measured = [dataclasses.replace(answer, host=host) for answer, host in zip(answers, hosts, strict=True)]
+    return build.report("s", hosts, measured, outputs, samples.MADE)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, -1, 1e300, float("nan"), float("inf"), 10**400, "x" * 100_000, [], [[]], {}, {"a": {}}, [None], [1, "x"]],
+)
+def test_a_node_that_answers_with_anything_else_leaves_a_document_that_is_valid_and_short(value: Any) -> None:
+    document = garbage(value)
+    valid(document)
+    assert "NaN" not in command.rendered(document, "json") and "Infinity" not in command.rendered(document, "json")
+    assert len(html.report(document)) < 400_000 and markdown.report(document)
+
+
+def test_the_schema_is_that_of_the_classes_and_refuses_what_they_do_not_have() -> None:
+    assert report_schema.of_reports() == SCHEMA, "run: make generate"
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    plain = valid(samples.failed())
+    valid(summary.fleet([summary.of(samples.failed())], samples.MADE))
+    changes: tuple[Callable[[dict[str, Any]], Any], ...] = (
+        lambda one: one.pop("outcome"),
+        lambda one: one.update(more=1),
+        lambda one: one["nodes"][0]["proof"].update(passed="yes"),
+        lambda one: one["nodes"][0]["proof"]["climbs"][0]["rungs"][0].update(verdict="fine"),
+        lambda one: one.update(version=2),
+    )
+    for change in changes:
+        broken = json.loads(json.dumps(plain))
+        change(broken)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.Draft202012Validator(SCHEMA).validate(broken)
+
+
+def test_every_class_and_every_unclear_field_is_explained_in_the_schema() -> None:
+    assert all(definition.get("description") for definition in SCHEMA["$defs"].values())
+    assert SCHEMA["$defs"]["Rung"]["properties"]["at"]["description"].startswith("Seconds from the start of the guest's kernel")
+
+
+def test_a_failed_proof_is_told_with_its_rung_its_remedy_and_what_came_before() -> None:
+    document = samples.failed()
+    node = document.nodes[0]
+    assert (document.outcome, node.outcome, document.checklist) == ("failed", "failed", ())
+    assert node.proof and node.proof.failure and node.proof.failure.code == "proof-user-namespaces-zero"
+    (rung,) = [rung for rung in node.proof.climbs[0].rungs if rung.name == "user-namespaces"]
+    assert (rung.verdict, rung.value) == ("failed", "0") and rung.at is not None
+    assert [step.state for step in node.steps] == ["done", "done", "done", "failed", "not reached"]
+    assert node.timeline[0].passed is False and all(past.passed for past in node.timeline[1:])
+    for text in (markdown.report(document), html.report(document)):
+        assert "proof-user-namespaces-zero" in text and "kata.kernelParams" in text
+
+
+def test_what_was_not_recorded_is_said_and_not_invented() -> None:
+    """A node that cannot be reached, and one whose program is older than the record."""
+    document = samples.failed()
+    lost = document.nodes[2]
+    assert lost.outcome == "proven" and lost.proof and lost.proof.source == "state"
+    assert lost.proof.began is None and lost.proof.seconds is None and "cannot reach" in lost.not_measured
+    assert "not known" in lost.timeline_note
+    host = samples.host("n1")
+    (older,) = build.report("s", [host], [samples.measured(host, [])], {}, samples.MADE).nodes
+    assert "earlier version" in older.timeline_note and older.timeline[0].seconds is None
+    none = dataclasses.replace(host, evidence=None, urns={"preflight": "urn"})
+    (unproven,) = build.report("s", [none], [samples.measured(none, [])], {}, samples.MADE).nodes
+    assert unproven.outcome == "unproven" and unproven.proof is None and unproven.timeline == ()
+    assert [step.state for step in unproven.steps] == ["done", *["not reached"] * 4]
+
+
+def test_a_machine_that_is_gone_and_a_node_that_drifted_count_as_such() -> None:
+    host = samples.host("n1")
+    gone = dataclasses.replace(samples.host("n2"), gone=True)
+    drifted = samples.measured(host, samples.record("passed"), differences=[{"kind": "hold", "what": "docker-ce is not held"}])
+    document = build.report("s", [host, gone], [drifted], {}, samples.MADE)
+    assert [node.outcome for node in document.nodes] == ["drifted", "gone"] and document.outcome == "drifted"
+    assert document.nodes[0].differences == ("docker-ce is not held [hold]",)
+    assert view.sentence(document) == "The node is proven; changed since: n1."
+    line = summary.of(document)
+    assert (line.nodes, line.proven, line.drifted, line.problem) == (1, 1, 1, "n1: docker-ce is not held [hold]")
+    assert build.report("s", [], [], {}, samples.MADE).outcome == "unproven"
+
+
+def test_pods_that_proved_a_cluster_are_nodes_too() -> None:
+    climb = samples.record("passed")[-1]["climbs"][-1]
+    (node,) = build.report("s", [], [], {"clusterProof": {"w1": climb}}, samples.MADE).nodes
+    assert (node.name, node.outcome, node.proof and node.proof.source) == ("w1", "proven", "cluster")
+    assert [stage.name for stage in view.flow(build.report("s", [], [], {"clusterProof": {"w1": climb}}, samples.MADE))] == [
+        "stack file", "pod proof", "outputs",
+    ]  # fmt: skip
+
+
+def test_parameters_are_told_with_whose_they_are_and_a_pair_with_its_sources() -> None:
+    node = samples.proven().nodes[0]
+    origins = {each.text: each.origin for each in node.parameters}
+    assert origins == {
+        "user_namespace.enable=1": "the stack's",
+        "cgroup_no_v1=all": "of Kata's own files",
+        "systemd.unified_cgroup_hierarchy=1": "of Kata's own files",
+    }
+    assert any("RHEL" in note for each in node.parameters for note in each.notes)
+    assert node.pair and node.pair.works and "moby/moby#47626" in node.pair.sources
+
+
+def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    command.write(samples.proven(), "json", file)
+    assert as_json(samples.proven()) == json.loads(file.read_text()) and [file] == list(tmp_path.iterdir())
+    with pytest.raises(command.FleetError, match="cannot be written"):
+        command.write(samples.proven(), "json", tmp_path / "absent" / "report.json")
+
+
+STATE = ProveState(
+    node="n1", hypervisor="qemu", runtime="go", expect=[], sandbox="sandbox-runtime", timeout_seconds=60, digest="d"
+)
+
+
+def test_a_node_keeps_its_last_proofs_and_of_earlier_ones_no_rungs(tmp_path: Path) -> None:
+    (tmp_path / proofs.FOLDER.lstrip("/")).mkdir(parents=True)
+    verdict = judge("n rung=boot-id status=ok value=x detail= at=1.25\nn end\n", "n", "y", [])
+    for number in range(history.KEPT + 3):
+        with proofs.recorded(tmp_path, STATE) as attempt:
+            attempt.climbed("booted guest", verdict)
+            attempt.result = {"dockerVersion": f"27.5.{number}"}
+    kept = proofs.kept(tmp_path)
+    assert [entry["dockerVersion"] for entry in kept] == [f"27.5.{number}" for number in range(3, history.KEPT + 3)]
+    assert [len(entry["climbs"]) for entry in kept] == [0] * (history.KEPT - 1) + [1]  # type: ignore[arg-type]
+    with pytest.raises(NodeError), proofs.recorded(tmp_path, STATE) as attempt:
+        raise NodeError("proof-transcript-incomplete", "no end")
+    assert proofs.kept(tmp_path)[-1]["error"]["code"] == "proof-transcript-incomplete"  # type: ignore[index]
+    with pytest.raises(SystemExit), proofs.recorded(tmp_path, STATE):
+        raise SystemExit(143)
+    assert len(proofs.kept(tmp_path)) == history.KEPT, "a run that is ended leaves no record"
+    (tmp_path / proofs.RECORD.lstrip("/")).write_text("no record")
+    assert proofs.kept(tmp_path) == []
+
+
+def test_a_disk_that_takes_nothing_fails_no_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / proofs.FOLDER.lstrip("/")
+    (folder / "proofs.json").mkdir(parents=True)
+    with proofs.recorded(tmp_path, STATE) as attempt:
+        attempt.result = {}
+    assert "this proof is not recorded" in capsys.readouterr().err
+
+
+def test_the_longest_record_is_within_its_bound() -> None:
+    long = "x" * 4096
+    text = "".join(f"n rung=r-{chr(97 + at)} status=fail value={long} detail={long} at=1.00\n" for at in range(26))
+    assert len(text) < history.MAX_HISTORY
+    climb = Climb("container of runtime kata", judge(f"{text}n end\n", "n", "y", []), 1.0)
+    failure = NodeError("proof-container-failed", long, remedy=long)
+    entry = history.proof(STATE, began="x", seconds=1.0, climbs=[climb, climb], result=None, failure=failure)
+    content = b""
+    for _ in range(history.KEPT + 1):
+        content = history.with_newest(history.parsed(content), entry)
+    assert len(content) < history.MAX_HISTORY
