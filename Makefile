@@ -39,9 +39,9 @@ new-stack: ## write a stack file for a new stack, from a few questions
 	@$(ENV) && python -m stacks.new
 
 # Set up what tests run, then run those of a tier: the arguments of pytest.
-SET_UP = @python3 -m tools.local >/dev/null && python3 -m tools.get $(TEST_PARTS) >/dev/null
+SET_UP = @python3 -m tools.local >/dev/null && python3 -m tools.get $(TEST_PARTS) >/dev/null && python3 -m tools.browser
 TESTS = @$(ENV) && python -m pytest $(LANES) --durations=15
-FAST := not nightly and not engine and not machine and not guest and not apt and not debian
+FAST := not nightly and not engine and not browser and not machine and not guest and not apt and not debian
 
 set-up: ## set up all that tests run, and run none
 	$(SET_UP)
@@ -50,16 +50,16 @@ test: ## run all tests but the long forms (the five tiers below), with the cover
 	$(SET_UP)
 	$(TESTS) tests --cov --cov-report=term -m "not nightly"
 
-test-fast: ## a tier: what needs neither engine nor machine
+test-fast: ## a tier: what needs neither engine nor browser nor machine
 	@$(ENV) && python -m pytest tests --numprocesses=auto --durations=8 -m "$(FAST)"
 
-test-engine: ## a tier: the engine and its plugins, without a node or a cluster
+test-engine: ## a tier: the engine and its plugins, and a browser, without a node or a cluster
 	$(SET_UP)
-	$(TESTS) tests --ignore=tests/clusterkit -m "not nightly and engine and not machine and not guest and not apt and not debian"
+	$(TESTS) tests --ignore=tests/clusterkit -m "not nightly and (engine or browser) and not machine and not guest and not apt and not debian"
 
 test-cluster: ## a tier: a real control plane, a real kubelet
 	$(SET_UP)
-	$(TESTS) tests/clusterkit -m "not nightly and not machine and (engine or guest or apt or debian)"
+	$(TESTS) tests/clusterkit -m "not nightly and not machine and (engine or browser or guest or apt or debian)"
 
 test-node: ## a tier: a whole Debian in namespaces, apt, guests
 	$(SET_UP)

@@ -44,6 +44,13 @@ def system_packages() -> None:
     missing = missing_packages()
     if not missing:
         return
+    install(missing)
+    if left := missing_packages():
+        raise SetupError(f"Debian packages were installed, and {', '.join(left)} lack their program. Install them by hand.")
+
+
+def install(missing: list[str]) -> None:
+    """Install Debian packages, as root or by password-less sudo; raises SetupError with the command to run by hand."""
     argv = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing]
     by_hand = f"Run: sudo apt-get update && sudo {' '.join(argv)}"
     if not shutil.which("apt-get"):
@@ -56,8 +63,8 @@ def system_packages() -> None:
             [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", *step],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         )  # fmt: skip
-    if result.returncode != 0 or (left := missing_packages()):
-        why = result.stderr.strip().splitlines()[-1:] or [f"still missing: {', '.join(left)}"]
+    if result.returncode != 0:
+        why = result.stderr.strip().splitlines()[-1:] or [f"apt-get ended with {result.returncode}"]
         raise SetupError(f"The Debian packages {', '.join(missing)} could not be installed ({why[0]}). {by_hand}")
     say(f"Installing Debian packages: done in {time.monotonic() - begin:.0f} s")
 
