@@ -238,7 +238,7 @@ def report(
 
     It measures the nodes first. Exit 1 if no document could be written, or with --fleet if a stack's state could not be read.
     """
-    with _told():
+    with _errors_as_sentences():
         from fleet.report import command
 
         if fleet:

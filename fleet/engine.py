@@ -50,7 +50,7 @@ def selected(stack: str | None) -> str:
 def stacks() -> list[str]:
     """The stacks of this folder's project. Raises FleetError."""
     try:
-        names = [str(one["name"]) for one in json.loads(answer("stack", "ls", "--json"))]
+        names = [str(stack["name"]) for stack in json.loads(answer("stack", "ls", "--json"))]
     except (ValueError, KeyError, TypeError):
         raise FleetError("pulumi stack ls --json printed no list of stacks.") from None
     if not names:

@@ -63,8 +63,8 @@ def of(deployment: Mapping[str, Any]) -> list[Host]:
 
 def outputs(deployment: Mapping[str, Any]) -> dict[str, Any]:
     """The outputs of the stack as its state has them."""
-    resources = (one for one in deployment.get("resources") or [] if isinstance(one, dict))
-    return next((dict(plain(one.get("outputs") or {})) for one in resources if one.get("type") == STACK), {})
+    resources = (resource for resource in deployment.get("resources") or [] if isinstance(resource, dict))
+    return next((dict(plain(resource.get("outputs") or {})) for resource in resources if resource.get("type") == STACK), {})
 
 
 def _name(urn: str) -> str:

@@ -26,8 +26,8 @@ SECONDS = 300
 
 def program() -> Path | None:
     """The browser of this machine."""
-    found = next(filter(None, (shutil.which(name, path=local.SYSTEM_PATH) or shutil.which(name) for name in PROGRAMS)), None)
-    return Path(found) if found else None
+    place = next(filter(None, (shutil.which(name, path=local.SYSTEM_PATH) or shutil.which(name) for name in PROGRAMS)), None)
+    return Path(place) if place else None
 
 
 def axe_script() -> Path:

@@ -40,9 +40,9 @@ WORST: tuple[Outcome, ...] = ("failed", "unproven", "drifted", "proven")
 """The first of these that a node has is its stack's."""
 
 
-def report(stack: str, hosts: Sequence[Host], measured: Sequence[Measured], outputs: Mapping[str, Any], made: str) -> Report:
+def report(stack: str, hosts: Sequence[Host], measured: Sequence[Measured], outputs: Mapping[str, Any], written: str) -> Report:
     """The document. `measured` holds what those of `hosts` answered that are not gone."""
-    by_name = {one.host.name: one for one in measured}
+    by_name = {answer.host.name: answer for answer in measured}
     nodes = [_node(host, by_name.get(host.name)) for host in hosts]
     nodes += [_pod(name, each) for name, each in sorted(_mapping(outputs.get("clusterProof")).items())]
     outcome = worst([node.outcome for node in nodes])
@@ -50,7 +50,7 @@ def report(stack: str, hosts: Sequence[Host], measured: Sequence[Measured], outp
     return Report(
         version=VERSION,
         kind="stack",
-        made=made,
+        written=written,
         stack=_text(stack),
         outcome=outcome,
         nodes=tuple(nodes),
@@ -61,7 +61,7 @@ def report(stack: str, hosts: Sequence[Host], measured: Sequence[Measured], outp
 
 def worst(outcomes: Sequence[Outcome]) -> Outcome:
     """That of a stack with such nodes; machines that are gone do not count."""
-    return next((one for one in WORST if one in outcomes), "unproven")
+    return next((outcome for outcome in WORST if outcome in outcomes), "unproven")
 
 
 def _node(host: Host, measured: Measured | None) -> Node:
@@ -83,7 +83,9 @@ def _node(host: Host, measured: Measured | None) -> Node:
         not_tried=_not_tried(proof),
         timeline=_timeline(history, host),
         timeline_note=_timeline_note(document, history),
-        differences=tuple(f"{_text(one.get('what'))} [{_text(one.get('kind'))}]" for one in differences[:MOST]),
+        differences=tuple(
+            f"{_text(difference.get('what'))} [{_text(difference.get('kind'))}]" for difference in differences[:MOST]
+        ),
     )
 
 
@@ -107,7 +109,7 @@ def _recorded(entry: Mapping[str, Any]) -> Proof:
         hypervisor=_text(entry.get("hypervisor")),
         sandbox=_text(entry.get("sandbox")) or None,
         failure=Failure(*(_text(error.get(key)) for key in ("code", "message", "remedy"))) if isinstance(error, dict) else None,
-        climbs=tuple(_climb(_text(one.get("place")), one) for one in _mappings(entry.get("climbs"))),
+        climbs=tuple(_climb(_text(climb.get("place")), climb) for climb in _mappings(entry.get("climbs"))),
         notes=tuple(filter(None, [_text(entry.get("note"))])),
     )
 
@@ -134,31 +136,31 @@ def _in_state(host: Host) -> Proof | None:
     )
 
 
-def _climb(place: str, one: Mapping[str, Any]) -> Climb:
-    rungs = tuple(_rung(each) for each in _mappings(one.get("rungs")))
-    passed = one.get("passed", True) is True  # what a state or an output holds has passed
+def _climb(place: str, reading: Mapping[str, Any]) -> Climb:
+    rungs = tuple(_rung(each) for each in _mappings(reading.get("rungs")))
+    passed = reading.get("passed", True) is True  # what a state or an output holds has passed
     return Climb(
         place=place,
         verdict="passed" if passed else "failed",
-        seconds=_number(one.get("seconds")),
-        guest_kernel=_text(one.get("guestKernel")),
-        user_namespaces=_whole(one.get("userNamespaces")),
-        command_line=_text(one.get("commandLine")),
+        seconds=_number(reading.get("seconds")),
+        guest_kernel=_text(reading.get("guestKernel")),
+        user_namespaces=_whole(reading.get("userNamespaces")),
+        command_line=_text(reading.get("commandLine")),
         rungs=rungs,
     )
 
 
-def _rung(one: Mapping[str, Any]) -> Rung:
+def _rung(reading: Mapping[str, Any]) -> Rung:
     verdicts: dict[object, Verdict] = {True: "passed", False: "failed"}
-    passed, name = one.get("passed"), _text(one.get("name"))
+    passed, name = reading.get("passed"), _text(reading.get("name"))
     return Rung(
         name=name,
         looks_at=TITLES.get(name, ""),
         verdict=verdicts.get(passed, "not tried") if isinstance(passed, bool) else "not tried",
-        counts=one.get("counts") is True,
-        value=_text(one.get("value")),
-        detail=_text(one.get("detail")),
-        at=_number(one.get("at")),
+        counts=reading.get("counts") is True,
+        value=_text(reading.get("value")),
+        detail=_text(reading.get("detail")),
+        at=_number(reading.get("at")),
     )
 
 
@@ -260,18 +262,18 @@ def _timeline_note(document: Mapping[str, Any], history: Sequence[object]) -> st
 
 def _pod(name: str, evidence: object) -> Node:
     """A node of a cluster, which a pod has proven; a proof that fails leaves no output."""
-    one = _mapping(evidence)
+    result = _mapping(evidence)
     proof = Proof(
         source="cluster",
         began=None,
         ended=None,
         seconds=None,
         passed=True,
-        hypervisor=_text(one.get("hypervisor")),
-        sandbox=_text(one.get("sandbox")) or None,
+        hypervisor=_text(result.get("hypervisor")),
+        sandbox=_text(result.get("sandbox")) or None,
         failure=None,
-        climbs=(_climb("pod", one),),
-        notes=tuple(filter(None, [_text(one.get("note"))])),
+        climbs=(_climb("pod", result),),
+        notes=tuple(filter(None, [_text(result.get("note"))])),
     )
     return Node(
         name=_text(name),

@@ -29,7 +29,7 @@ def of_one(stack: str, measure: Measure) -> Report:
 def of_many(stacks: Sequence[str], measure: Measure) -> tuple[Fleet, bool]:
     """The document of many stacks, and whether the state of one could not be read."""
     summaries = [_summary(stack, measure) for stack in dict.fromkeys(stacks)]
-    return summary.fleet(summaries, now()), any(not one.readable for one in summaries)
+    return summary.fleet(summaries, now()), any(not line.readable for line in summaries)
 
 
 def _summary(stack: str, measure: Measure) -> Summary:

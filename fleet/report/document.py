@@ -185,7 +185,7 @@ class Report(Part):
 
     version: Literal[1]
     kind: Literal["stack"]
-    made: str
+    written: str
     """When, in UTC."""
     stack: str
     outcome: Outcome
@@ -223,7 +223,7 @@ class Fleet(Part):
 
     version: Literal[1]
     kind: Literal["fleet"]
-    made: str
+    written: str
     """When, in UTC."""
     stacks: tuple[Summary, ...]
 

@@ -20,15 +20,15 @@ TEMPLATES = ("page.html", "stack.html", "fleet.html", "flow.html")
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         autoescape=True,
         loader=DictLoader({name: script(name, PACKAGE) for name in TEMPLATES}),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals["view"] = view
-    return made
+    environment.globals["view"] = view
+    return environment
 
 
 def _page(template: str, **values: object) -> str:
@@ -40,9 +40,9 @@ def _page(template: str, **values: object) -> str:
 
 def report(document: Report) -> str:
     """The page of one stack."""
-    return _page("stack.html", report=document, made=document.made, stages=list(view.flow(document)))
+    return _page("stack.html", report=document, written=document.written, stages=list(view.flow(document)))
 
 
 def fleet(document: Fleet) -> str:
     """The page of many stacks."""
-    return _page("fleet.html", fleet=document, made=document.made)
+    return _page("fleet.html", fleet=document, written=document.written)

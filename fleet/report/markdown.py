@@ -58,7 +58,7 @@ def fleet(document: Fleet) -> str:
     lines = [
         "# Kata nodes: proofs of many stacks",
         "",
-        f"{escaped(view.when(document.made))}, {len(document.stacks)} stacks.",
+        f"{escaped(view.when(document.written))}, {len(document.stacks)} stacks.",
         "",
         *table(
             [
@@ -67,11 +67,11 @@ def fleet(document: Fleet) -> str:
             ],
             (
                 [
-                    code(one.stack), one.outcome, str(one.nodes), str(one.proven), str(one.failed), str(one.drifted),
-                    str(one.not_measured), escaped(view.when(one.oldest)), ", ".join(map(code, one.docker)),
-                    ", ".join(map(code, one.kata)), escaped(one.problem),
+                    code(stack.stack), stack.outcome, str(stack.nodes), str(stack.proven), str(stack.failed), str(stack.drifted),
+                    str(stack.not_measured), escaped(view.when(stack.oldest)), ", ".join(map(code, stack.docker)),
+                    ", ".join(map(code, stack.kata)), escaped(stack.problem),
                 ]
-                for one in document.stacks
+                for stack in document.stacks
             ),
         ),
     ]  # fmt: skip
@@ -82,7 +82,7 @@ def _report(document: Report) -> Iterator[str]:
     yield f"# Kata nodes: proof of {code(document.stack)}"
     yield ""
     yield f"**{document.outcome}.** {escaped(view.sentence(document))}"
-    yield f"Written {escaped(view.when(document.made))}."
+    yield f"Written {escaped(view.when(document.written))}."
     yield ""
     yield " → ".join(f"{stage.name}{f' ({stage.text})' if stage.text else ''}" for stage in view.flow(document))
     yield ""

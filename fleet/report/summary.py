@@ -6,9 +6,9 @@ from fleet.report.document import VERSION, Fleet, Node, Report, Summary
 from nodekit.rules.text import printable
 
 
-def fleet(summaries: Iterable[Summary], made: str) -> Fleet:
+def fleet(summaries: Iterable[Summary], written: str) -> Fleet:
     """The document of many stacks."""
-    return Fleet(version=VERSION, kind="fleet", made=made, stacks=tuple(summaries))
+    return Fleet(version=VERSION, kind="fleet", written=written, stacks=tuple(summaries))
 
 
 def of(report: Report) -> Summary:

@@ -87,7 +87,7 @@ def flow(report: Report) -> Iterator[Stage]:
     for name in STEPS:
         states = [step.state for node in nodes for step in node.steps if step.name == name]
         if states:
-            state: StepState = next((one for one in BEHIND if one in states), "done")
+            state: StepState = next((behind for behind in BEHIND if behind in states), "done")
             text = state if len(states) == 1 else f"{states.count(state)}/{len(states)} {state}"
             yield Stage(name, state, text)
     yield Stage("outputs", "done" if report.checklist else "not reached", "checklist" if report.checklist else "not reached")

@@ -32,7 +32,7 @@ class Page:
         self._session: str | None = None
         self.requested: list[str] = []
         """Every address that the page asked for."""
-        (target,) = [one for one in self._call("Target.getTargets")["targetInfos"] if one["type"] == "page"][:1]
+        (target,) = [info for info in self._call("Target.getTargets")["targetInfos"] if info["type"] == "page"][:1]
         self._session = self._call("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Accessibility", "Log"):
             self._call(f"{domain}.enable")
@@ -82,9 +82,9 @@ class Page:
     def axe(self) -> list[str]:
         """What axe finds wrong, by WCAG 2.2 AA and its own best practices."""
         self._call("Runtime.evaluate", expression=browser.axe_script().read_text())
-        found = self.ask("axe.run({resultTypes: ['violations', 'incomplete']})")
-        assert len(found["passes"]) > 20, "axe looked at nothing"
-        return [f"{one['id']}: {one['help']}: {one['nodes'][0]['html'][:200]}" for one in found["violations"]]
+        results = self.ask("axe.run({resultTypes: ['violations', 'incomplete']})")
+        assert len(results["passes"]) > 20, "axe looked at nothing"
+        return [f"{rule['id']}: {rule['help']}: {rule['nodes'][0]['html'][:200]}" for rule in results["violations"]]
 
     def press(self, key: str, code: int) -> None:
         """Press a key."""
@@ -95,9 +95,9 @@ class Page:
         """Role and name of everything that a screen reader is told of."""
         nodes = self._call("Accessibility.getFullAXTree")["nodes"]
         return [
-            (str(one["role"]["value"]), str(one.get("name", {}).get("value", "")))
-            for one in nodes
-            if not one.get("ignored") and "role" in one
+            (str(node["role"]["value"]), str(node.get("name", {}).get("value", "")))
+            for node in nodes
+            if not node.get("ignored") and "role" in node
         ]
 
     def picture(self, height: int | None = None) -> bytes:

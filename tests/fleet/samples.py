@@ -34,15 +34,15 @@ def record(name: str) -> list[dict[str, Any]]:
 
 def host(name: str) -> Host:
     """A node of a stack that came to its proof."""
-    (made,) = hosts.of(deployment())
-    assert made.state.kata
-    state = replace(made.state, kata=replace(made.state.kata, kernel_params=["user_namespace.enable=1"]))
+    (node,) = hosts.of(deployment())
+    assert node.state.kata
+    state = replace(node.state, kata=replace(node.state.kata, kernel_params=["user_namespace.enable=1"]))
     return replace(
-        made,
+        node,
         name=name,
         state=state,
         proven="2026-11-26T09:12:04.250Z",
-        connection={**made.connection, "host": f"{name}.example.net"},
+        connection={**node.connection, "host": f"{name}.example.net"},
         differences=(),
         evidence=EVIDENCE,
     )

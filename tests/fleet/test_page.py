@@ -31,9 +31,9 @@ TAB = 9
 PICTURE = 960
 """Pixels of the top of a page that documents show."""
 FOCUS = """(() => {
-    const one = document.activeElement;
-    const name = one.className || one.getAttribute("href") || one.tagName;
-    return [name, getComputedStyle(one).outlineStyle, one.getBoundingClientRect().left];
+    const focus = document.activeElement;
+    const name = focus.className || focus.getAttribute("href") || focus.tagName;
+    return [name, getComputedStyle(focus).outlineStyle, focus.getBoundingClientRect().left];
 })()"""
 """What has the focus, whether that is seen, and where it is."""
 
@@ -84,7 +84,7 @@ def test_the_policy_of_the_page_stops_what_should_ever_slip_through(page: Page, 
     page.show(tmp_path / "planted.html")
     assert page.ask("document.title").startswith("staging")
     assert page.ask("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert len([one for one in page.complaints if "Content Security Policy" in one]) >= 3
+    assert len([line for line in page.complaints if "Content Security Policy" in line]) >= 3
     page.complaints.clear()
 
 
@@ -107,7 +107,7 @@ def test_a_screen_reader_finds_landmarks_headings_and_headers_of_tables(page: Pa
         (flow,) = [text for role, text in roles if role == "image"]
         assert flow.startswith("stack file: done; preflight: ") and "guest proof: " in flow
     assert page.ask("[...document.querySelectorAll('th')].every((cell) => cell.scope)")
-    levels = page.ask("[...document.querySelectorAll('h1, h2, h3')].map((one) => Number(one.tagName[1]))")
+    levels = page.ask("[...document.querySelectorAll('h1, h2, h3')].map((heading) => Number(heading.tagName[1]))")
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(levels))
 

@@ -13,8 +13,8 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def of_reports() -> dict[str, Any]:
     """The schema: a document is of one stack, or of many."""
-    made: dict[str, Any] = TypeAdapter(Report | Fleet).json_schema(schema_generator=Untitled)
-    return {"$schema": DIALECT, "title": "A report of kata-nodes", **tidy(made)}
+    schema: dict[str, Any] = TypeAdapter(Report | Fleet).json_schema(schema_generator=Untitled)
+    return {"$schema": DIALECT, "title": "A report of kata-nodes", **tidy(schema)}
 
 
 def text() -> str:

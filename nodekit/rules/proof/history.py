@@ -69,10 +69,10 @@ def parsed(content: bytes) -> list[dict[str, object]]:
         document = json.loads(content)
     except (ValueError, RecursionError):
         return []
-    return [one for one in document if isinstance(one, dict)][-KEPT:] if isinstance(document, list) else []
+    return [entry for entry in document if isinstance(entry, dict)][-KEPT:] if isinstance(document, list) else []
 
 
 def with_newest(kept: Iterable[Mapping[str, object]], newest: Mapping[str, object]) -> bytes:
     """The content of the record with one more proof; of earlier ones the rungs are dropped."""
-    older = [{**one, "climbs": []} for one in kept]
+    older = [{**entry, "climbs": []} for entry in kept]
     return json.dumps([*older, newest][-KEPT:], sort_keys=True).encode() + b"\n"
