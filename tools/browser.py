@@ -53,10 +53,10 @@ def fetch_axe(folder: Path) -> None:
     if not shutil.which("npm"):
         raise SetupError("axe-core comes from npm's registry, and there is no npm. Install Node.js with npm.")
     argv = ["npm", "pack", "--silent", "--ignore-scripts", f"axe-core@{AXE}", "--pack-destination", str(folder)]
-    done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
+    result = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
     archives = list(folder.glob("*.tgz"))
-    if done.returncode != 0 or len(archives) != 1:
-        raise SetupError(f"axe-core {AXE} cannot be downloaded by npm: {' '.join(done.stderr.split())[-300:]}.")
+    if result.returncode != 0 or len(archives) != 1:
+        raise SetupError(f"axe-core {AXE} cannot be downloaded by npm: {' '.join(result.stderr.split())[-300:]}.")
     unpacked(archives[0].read_bytes(), folder)
     archives[0].unlink()
 

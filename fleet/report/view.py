@@ -104,8 +104,8 @@ def sentence(report: Report) -> str:
     for outcome, words in (("failed", "failed"), ("unproven", "never proven"), ("drifted", "changed since")):
         names = [node.name for node in nodes if node.outcome == outcome]
         if names:
-            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            parts.append(f"{words}: {', '.join(names[:5])}{more}")
+            others = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            parts.append(f"{words}: {', '.join(names[:5])}{others}")
     return f"{'; '.join(parts)}."
 
 

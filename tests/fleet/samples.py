@@ -57,9 +57,9 @@ def status() -> dict[str, Any]:
     }
 
 
-def measured(of: Host, proofs: list[dict[str, Any]], **more: Any) -> Measured:
+def measured(of: Host, proofs: list[dict[str, Any]], **keys: Any) -> Measured:
     """What a node answers that keeps these proofs."""
-    return Measured(of, {"verb": "compare", "proofs": proofs, "status": status(), "differences": [], **more}, None, 1.0)
+    return Measured(of, {"verb": "compare", "proofs": proofs, "status": status(), "differences": [], **keys}, None, 1.0)
 
 
 def outputs(proofs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def test_a_report_holds_what_was_read_in_guest_and_container_and_when(story: Sto
     assert story.run("report", STACK, "--format", "html", "--output", str(file)) == ""
     assert file.read_text().startswith("<!doctype html>") and "max_user_namespaces" in file.read_text()
     summary = json.loads(story.run("report", "--fleet", STACK, "absent", "--format", "json", status=1))
-    assert [(one["stack"], one["readable"], one["proven"]) for one in summary["stacks"]] == [
+    assert [(line["stack"], line["readable"], line["proven"]) for line in summary["stacks"]] == [
         (STACK, True, 1),
         ("absent", False, 0),
     ]

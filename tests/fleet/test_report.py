@@ -90,10 +90,10 @@ class Tags(HTMLParser):
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_that_a_node_says_becomes_an_element_of_the_page(text: str) -> None:
     page, plain = (html.report(hostile(each)) for each in (text, "plain"))
-    found, expected = Tags(page), Tags(plain)
-    assert found.tags == expected.tags and found.attributes == expected.attributes
-    assert not {"script", "img", "iframe", "object", "link", "base", "form"} & set(found.tags)
-    assert not any(name.startswith("on") for name in found.attributes) and "style" not in found.attributes
+    shown, expected = Tags(page), Tags(plain)
+    assert shown.tags == expected.tags and shown.attributes == expected.attributes
+    assert not {"script", "img", "iframe", "object", "link", "base", "form"} & set(shown.tags)
+    assert not any(name.startswith("on") for name in shown.attributes) and "style" not in shown.attributes
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
     assert not re.search(r'(src|href)="(?!#)', page), "the page loads and links to nothing"
     fleet = html.fleet(summary.fleet([summary.of(hostile(text)), summary.unreadable(text, text)], samples.MADE))
@@ -184,11 +184,11 @@ def test_the_schema_is_that_of_the_classes_and_refuses_what_they_do_not_have() -
     plain = valid(samples.failed())
     valid(summary.fleet([summary.of(samples.failed())], samples.MADE))
     changes: tuple[Callable[[dict[str, Any]], Any], ...] = (
-        lambda one: one.pop("outcome"),
-        lambda one: one.update(more=1),
-        lambda one: one["nodes"][0]["proof"].update(passed="yes"),
-        lambda one: one["nodes"][0]["proof"]["climbs"][0]["rungs"][0].update(verdict="fine"),
-        lambda one: one.update(version=2),
+        lambda plain: plain.pop("outcome"),
+        lambda plain: plain.update(more=1),
+        lambda plain: plain["nodes"][0]["proof"].update(passed="yes"),
+        lambda plain: plain["nodes"][0]["proof"]["climbs"][0]["rungs"][0].update(verdict="fine"),
+        lambda plain: plain.update(version=2),
     )
     for change in changes:
         broken = json.loads(json.dumps(plain))

@@ -262,15 +262,15 @@ def test_a_node_keeps_its_proofs_the_failed_one_with_every_rung(node: Path) -> N
     assert earlier == {**passed, "climbs": []} and passed["passed"] is True and passed["error"] is None
     assert failed["passed"] is False and failed["userNamespaces"] == 0
     assert isinstance(failed["error"], dict) and failed["error"]["code"] == "proof-user-namespaces-zero"
-    for one in (passed, failed):
-        assert isinstance(one["climbs"], list) and isinstance(one["seconds"], float)
-        (climb,) = one["climbs"]
+    for proof in (passed, failed):
+        assert isinstance(proof["climbs"], list) and isinstance(proof["seconds"], float)
+        (climb,) = proof["climbs"]
         times = [rung["at"] for rung in climb["rungs"]]
         assert (
             climb["place"] == "booted guest"
             and len(times) > 15
             and 0 < min(times) <= max(times) < climb["seconds"] + 1
-            and climb["seconds"] <= one["seconds"] + 0.01
+            and climb["seconds"] <= proof["seconds"] + 0.01
         )
     (rung,) = [rung for rung in failed["climbs"][0]["rungs"] if rung["name"] == "user-namespaces"]  # type: ignore[index]
     assert (rung["passed"], rung["value"]) == (False, "0")
