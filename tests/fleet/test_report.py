@@ -90,10 +90,10 @@ class Tags(HTMLParser):
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_that_a_node_says_becomes_an_element_of_the_page(text: str) -> None:
     page, plain = (html.report(hostile(each)) for each in (text, "plain"))
-    shown, expected = Tags(page), Tags(plain)
-    assert shown.tags == expected.tags and shown.attributes == expected.attributes
-    assert not {"script", "img", "iframe", "object", "link", "base", "form"} & set(shown.tags)
-    assert not any(name.startswith("on") for name in shown.attributes) and "style" not in shown.attributes
+    hostile_page, expected = Tags(page), Tags(plain)
+    assert hostile_page.tags == expected.tags and hostile_page.attributes == expected.attributes
+    assert not {"script", "img", "iframe", "object", "link", "base", "form"} & set(hostile_page.tags)
+    assert not any(name.startswith("on") for name in hostile_page.attributes) and "style" not in hostile_page.attributes
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
     assert not re.search(r'(src|href)="(?!#)', page), "the page loads and links to nothing"
     fleet = html.fleet(summary.fleet([summary.of(hostile(text)), summary.unreadable(text, text)], samples.MADE))
