@@ -209,10 +209,7 @@ FAULTS: tuple[Fault, ...] = (
         "disk full in /var", "/var/cache/apt/archives", "a full file system over /var/cache/apt/archives", "docker",
         "package-install-failed", "enough free space", "Free space",
     ),
-    _full(
-        "disk full in /tmp", "/tmp", "a full file system over /tmp", "docker", "repository-unreachable",
-        "No space left", "Free space",
-    ),
+    _full("disk full in /tmp", "/tmp", "a full file system over /tmp", "docker", "", ends=0),
     _full("disk full in /boot", "/boot", "a full file system over /boot", "proof", "", ends=0),
     _read_only(
         "read-only root", "every folder of / is read-only", "system", "file-unwritable",
