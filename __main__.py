@@ -27,9 +27,10 @@ try:
 except ConfigError as error:
     raise pulumi.RunError(harmless(str(error))) from None
 
-nodes = kata_nodes(config, secrets)
 elsewhere = config.kubernetes and config.kubernetes.cluster == "kubeconfig"
-sandbox = sandboxes(config, settings.require_secret("kubeconfig") if elsewhere else None, nodes)
+kubeconfig = settings.require_secret("kubeconfig") if elsewhere else None
+nodes = kata_nodes(config, secrets, kubeconfig)
+sandbox = sandboxes(config, kubeconfig, nodes)
 
 granted = sandbox.template.capabilities if sandbox else list(CAPABILITIES if config.kata.nested_sandbox else ())
 evidence = nodes.evidence.apply(lambda by_node: list(by_node.values()))

@@ -80,6 +80,38 @@ CATALOGUE: dict[str, Failure] = {
         "kata-deploy would bring Kata to nodes that cannot run it, and label them as if they could.",
         "Choose the nodes that have KVM with kubernetes.kataDeploy.nodeSelector",
     ),
+    "rollout-refused": Failure(
+        "The settings of a rollout make no waves of the nodes that there are.",
+        "Set canary to a number from 1 on, and batch to such a number or to a percentage from 1% to 100%",
+        {
+            "canary": "Set canary to at most the number of nodes that are not gone",
+            "cluster": (
+                "Remove rollout, or have the nodes serve a cluster, by the component's kata.handler; here by kubernetes with "
+                "the secret kubeconfig and without containerRuntime: none"
+            ),
+        },
+    ),
+    "rollout-stopped": Failure(
+        "A step on a node failed, so the waves after it do not begin.",
+        "Repair what the step's own error names and run pulumi up again: it goes on from there, and uncordons each node once it "
+        "is proven",
+    ),
+    "drain-refused": Failure(
+        "A node cannot be drained, so nothing on it is changed.",
+        "Run pulumi up again",
+        {
+            "bare": "Delete these pods, or let the rollout evict them for good: evictBarePods: true",
+            "budget": (
+                "Give the workload another replica, or wait until its pods are healthy elsewhere (kubectl get pdb "
+                "--all-namespaces), then run pulumi up again; drainSeconds is how long a drain waits"
+            ),
+            "budgets": "Leave one PodDisruptionBudget that selects the pod, then run pulumi up again",
+            "ending": (
+                "See what keeps them from ending (kubectl describe pod), then run pulumi up again; drainSeconds is how long a "
+                "drain waits"
+            ),
+        },
+    ),
     "cluster-node-unknown": Failure(
         "The cluster has no such node, or none with such labels.",
         "Use the names that kubectl get nodes lists",

@@ -3,9 +3,21 @@
 from typing import Any, Optional
 
 import pulumi
+from pulumi.runtime.proto import resource_pb2, resource_pb2_grpc
+from pulumi.runtime.settings import get_monitor, monitor_supports_feature
 
 LEFT_ALONE: dict[str, Any] = {"retain_on_delete": True, "ignore_changes": ["*"]}
 """Options of what is on a machine that no longer exists: no change reaches it, and forgetting it contacts nobody."""
+
+
+def calls_back() -> bool:
+    """Whether hooks can be had: Pulumi's mocks promise them and have no server to call back."""
+    return isinstance(get_monitor(), resource_pb2_grpc.ResourceMonitorStub)
+
+
+def calls_back_on_error() -> bool:
+    """Whether error hooks can be had, which are younger than the others."""
+    return calls_back() and monitor_supports_feature(resource_pb2.RESOURCE_MONITOR_FEATURE_ERROR_HOOKS)
 
 
 def child_options(

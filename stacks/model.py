@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from clusterkit import images, kata_deploy, pod, runtime_class
+from clusterkit import images, kata_deploy, pod, rollout, runtime_class
 from delivery import login
 from local import limits
 from nodekit.errors import NodeError
@@ -15,6 +15,7 @@ from nodekit.rules.docker import apt_source, docker_matrix
 from nodekit.rules.kata import handler_registration, kata_layout, kata_releases, kernel_params
 from nodekit.rules.proof.ladder import SANDBOXES
 from stacks.aws_model import Aws
+from stacks.rollout_model import Rollout
 from stacks.sections import Model, NodeErrorValue, OneOf, Sha256
 
 NAMESPACE = "kata-nodes"
@@ -115,6 +116,8 @@ class Nodes(Model):
     existing: list[ExistingNode] | None = None
     bastion: Bastion | None = None
     """The way to existing nodes; without it they are reached directly."""
+    rollout: Rollout | None = None
+    """Waves in which existing nodes of a cluster change; without it all change at once, and none is drained."""
     aws: Aws | None = None
 
     @model_validator(mode="after")
@@ -126,7 +129,12 @@ class Nodes(Model):
             raise ValueError("'existing' needs at least one node")
         if self.bastion and not self.existing:
             raise ValueError("'bastion' is the way to 'existing' nodes, and there are none")
+        if self.rollout and not self.existing:
+            raise ValueError("'rollout' changes 'existing' nodes in waves, and there are none")
         try:
+            if self.rollout:
+                present = [node.name for node in self.existing or [] if not node.gone]
+                rollout.waves(present, self.rollout.canary, self.rollout.batch)
             login.refuse_doubled((node.name, node.address, node.port) for node in self.existing or [])
         except NodeError as error:
             raise NodeErrorValue(error) from None
@@ -492,6 +500,11 @@ class StackConfig(Model):
             )
         if self.kubernetes and self.kubernetes.container_runtime and self.served_handler is None:
             self._runtime_is_none()
+        if self.nodes and self.nodes.rollout:
+            try:
+                rollout.refuse_without_cluster(self.served_handler)
+            except NodeError as error:
+                raise NodeErrorValue(error) from None
         if self.nodes is None:
             self._cluster_alone()
         elif self.kubernetes and self.kubernetes.kata_deploy:

@@ -12,6 +12,7 @@ from components import ExistingNodes, ExistingNodesArgs, LocalNodes, LocalSite
 from components.aws.node_group import AwsNodeGroup
 from components.aws.nodes import AwsNodes
 from components.nodes.node_states import NodeSettings
+from components.nodes.rollout import Rollout
 from components.nodes.settings import DockerSettings, KataSettings, Verification
 from nodekit.errors import NodeError
 from nodekit.rules.kata import kata_releases
@@ -102,8 +103,8 @@ class Nodes:
     """Name of the group whose machines join the cluster by themselves; None where there is none."""
 
 
-def nodes(config: StackConfig, secrets: Mapping[str, pulumi.Output[str]]) -> Nodes:
-    """The machines of the stack made into nodes."""
+def nodes(config: StackConfig, secrets: Mapping[str, pulumi.Output[str]], kubeconfig: pulumi.Output[str] | None = None) -> Nodes:
+    """The machines of the stack made into nodes; `kubeconfig` is of the cluster that they serve, if they do."""
     if config.nodes is None:
         return no_nodes()
     served = "local" in (config.docker.repository, config.kata.install)
@@ -120,7 +121,7 @@ def nodes(config: StackConfig, secrets: Mapping[str, pulumi.Output[str]]) -> Nod
     elif config.nodes.local:
         pool = local_nodes(config, config.nodes.local, becomes)
     else:
-        pool = existing_nodes(config.nodes, secrets, becomes)
+        pool = existing_nodes(config.nodes, secrets, becomes, rollout(config, kubeconfig))
     return Nodes(pool, pool.nodes, pool.evidence)
 
 
@@ -153,7 +154,26 @@ def local_nodes(config: StackConfig, machines: model.LocalNodes, becomes: NodeSe
     )
 
 
-def existing_nodes(hosts: model.Nodes, secrets: Mapping[str, pulumi.Output[str]], becomes: NodeSettings) -> ExistingNodes:
+def rollout(config: StackConfig, kubeconfig: pulumi.Output[str] | None) -> Rollout | None:
+    """The waves in which existing nodes of a cluster change; None where all change at once."""
+    waves = config.nodes.rollout if config.nodes else None
+    if waves is None or kubeconfig is None:
+        return None
+    args: Rollout = {
+        "kubeconfig": kubeconfig,
+        "canary": waves.canary,
+        "batch": waves.batch,
+        "drain_seconds": waves.drain_seconds,
+        "evict_bare_pods": waves.evict_bare_pods,
+    }
+    if config.kubernetes and config.kubernetes.context is not None:
+        args["context"] = config.kubernetes.context
+    return args
+
+
+def existing_nodes(
+    hosts: model.Nodes, secrets: Mapping[str, pulumi.Output[str]], becomes: NodeSettings, waves: Rollout | None
+) -> ExistingNodes:
     """Machines that are there already, named as in the settings."""
     args: ExistingNodesArgs = {
         "hosts": [
@@ -171,6 +191,8 @@ def existing_nodes(hosts: model.Nodes, secrets: Mapping[str, pulumi.Output[str]]
         "kata": becomes.kata,
         "verification": becomes.verification,
     }
+    if waves is not None:
+        args["rollout"] = waves
     if "sshPrivateKey" in secrets:
         args["private_key"] = secrets["sshPrivateKey"]
     if "sudoPassword" in secrets:

@@ -52,6 +52,11 @@ CONTROLLER = Caller("the controller", "the controller's credentials", "token", "
 class Changed(Exception):
     """What a request is about is no longer what it was when it was read, or is gone: read it again."""
 
+    def __init__(self, about: str, status: int = 0, document: object = None) -> None:
+        super().__init__(about)
+        self.status, self.document = status, document
+        """The answer's HTTP status, and its JSON: a Status of the API server."""
+
 
 class Client:
     """One cluster; every error except Changed is a NodeError with a remedy, and none contains a secret."""
@@ -155,7 +160,7 @@ class Client:
         """The JSON answer of one request, and its length."""
         answer = self._request(method, path, query, body, content_type, urllib3.Timeout(total=REQUEST_SECONDS))
         if answer.status in expected:
-            raise Changed(f"{verb} {resource}")
+            raise Changed(f"{verb} {resource}", answer.status, parsed(answer))
         document = parsed(answer)
         if answer.status >= 300 or not isinstance(document, dict):
             raise self._refused(verb, resource, answer, document)

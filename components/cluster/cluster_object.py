@@ -3,11 +3,9 @@
 from typing import Any, Optional
 
 import pulumi
-from pulumi.runtime.proto import resource_pb2, resource_pb2_grpc
-from pulumi.runtime.settings import get_monitor, monitor_supports_feature
 
 from clusterkit import cluster_errors
-from components.children import child_options
+from components.children import calls_back, calls_back_on_error, child_options
 from nodekit.errors import NodeError
 
 
@@ -40,12 +38,11 @@ def cluster_options(
         except NodeError as error:
             raise pulumi.RunError(error.sentence()) from None
 
-    # Pulumi's mocks promise hooks and have no server to call back.
-    if not isinstance(get_monitor(), resource_pb2_grpc.ResourceMonitorStub):
+    if not calls_back():
         return child_options(parent, opts, **options)
     hooks = pulumi.ResourceHookBinding()
     if exists:
         hooks.before_create = [pulumi.ResourceHook(f"{child}-refuse", refuse)]
-    if monitor_supports_feature(resource_pb2.RESOURCE_MONITOR_FEATURE_ERROR_HOOKS):
+    if calls_back_on_error():
         hooks.on_error = [pulumi.ErrorHook(f"{child}-explain", explain)]
     return child_options(parent, opts, hooks=hooks, **options)

@@ -7,6 +7,7 @@ import pulumi
 from components.children import child_options
 from components.nodes.node_states import settings_of
 from components.nodes.proven_machines import Machine, evidence, kata_nodes, summaries
+from components.nodes.rollout import Rollout, Waves
 from components.nodes.settings import Bastion, Connection, DockerSettings, KataSettings, Verification
 from delivery import login
 from nodekit.errors import NodeError
@@ -46,13 +47,16 @@ class ExistingNodesArgs(TypedDict):
     """Kata on every machine; by default the official release 3.32.0 with QEMU, for a nested sandbox."""
     verification: NotRequired[Verification]
     """How every machine is proven."""
+    rollout: NotRequired[Rollout]
+    """Changes machines that serve a cluster in waves, each drained before; without it all change at once, and none is drained."""
 
 
 class ExistingNodes(pulumi.ComponentResource):
     """Machines that somebody else makes and removes, each made a Kata node and proven by a KataNode (`-HOST`).
 
-    Refused at once, by `pulumi.RunError`: a host key that is none, a name or an address and port given twice. A machine that is
-    `gone` is kept in the stack's state, and vouches for nothing.
+    Refused at once, by `pulumi.RunError`: a host key that is none, a name or an address and port given twice, and a rollout of
+    which no waves can be made, or of machines without `kata.handler`, which serve no cluster. A machine that is `gone` is kept in
+    the stack's state, and vouches for nothing.
     """
 
     nodes: pulumi.Output[list[dict[str, Any]]]
@@ -62,7 +66,6 @@ class ExistingNodes(pulumi.ComponentResource):
     """By node: the proof's result. Known once every node is proven."""
 
     def __init__(self, name: str, args: ExistingNodesArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
-        super().__init__("kata-nodes:index:ExistingNodes", name, None, opts)
         known: list[tuple[str, str, int]] = []
         for host in args["hosts"]:
             address, port = host["address"], host.get("port", login.SSH_PORT)
@@ -74,8 +77,13 @@ class ExistingNodes(pulumi.ComponentResource):
             if bastion is not None:
                 bastion = {**bastion, "host_key": _checked(bastion["host_key"])}
             connections = {host["name"]: _connection(host, args, bastion) for host in args["hosts"]}
+            waves = None
+            if (rollout := args.get("rollout")) is not None:
+                present = [host["name"] for host in args["hosts"] if not host.get("gone", False)]
+                waves = Waves(rollout, present, args.get("kata", {}).get("handler"))
         except NodeError as error:
             raise pulumi.RunError(error.sentence()) from None
+        super().__init__("kata-nodes:index:ExistingNodes", name, {"waves": waves.waves} if waves else None, opts)
         machines = [
             Machine(
                 host["name"],
@@ -86,7 +94,7 @@ class ExistingNodes(pulumi.ComponentResource):
             )
             for host in args["hosts"]
         ]
-        proven = kata_nodes(settings_of(args), machines)
+        proven = kata_nodes(settings_of(args), machines, waves)
         self.nodes, self.evidence = summaries(proven), evidence(proven)
         self.register_outputs({"nodes": self.nodes, "evidence": self.evidence})
 

@@ -10,6 +10,7 @@ from pulumi_command import remote
 
 from components.children import LEFT_ALONE, child_options
 from components.nodes.node_states import Document, settings_of
+from components.nodes.rollout import Member
 from components.nodes.settings import Connection, DockerSettings, KataSettings, Verification
 from components.refusals import reporting_refusals
 from delivery import bundle, login
@@ -118,7 +119,14 @@ class KataNode(pulumi.ComponentResource):
     summary: pulumi.Output[dict[str, Any]]
     """Name, address and the values above in one object, as stack output."""
 
-    def __init__(self, name: str, args: KataNodeArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        args: KataNodeArgs,
+        opts: Optional[pulumi.ResourceOptions] = None,
+        member: Optional[Member] = None,
+    ) -> None:
+        """`member` is given by a pool that changes its machines in waves."""
         settings = settings_of(args)
         node = args.get("node", name)
         super().__init__("kata-nodes:index:KataNode", name, {"plan": {"node": node, **settings.plan}}, opts)
@@ -138,6 +146,8 @@ class KataNode(pulumi.ComponentResource):
         def options(*after: pulumi.Resource, **options: Any) -> pulumi.ResourceOptions:
             if args.get("gone", False):
                 options |= LEFT_ALONE
+            elif member:
+                options = {"hooks": member.hooks(), **options}
             return child_options(self, opts, depends_on=list(after), **options)
 
         system = remote.Command(
@@ -182,7 +192,7 @@ class KataNode(pulumi.ComponentResource):
         )
 
         def verb(
-            which: str, seconds: pulumi.Input[int], stdin: pulumi.Output[Document], after: pulumi.Resource
+            which: str, seconds: pulumi.Input[int], stdin: pulumi.Output[Document], after: pulumi.Resource, **with_hooks: Any
         ) -> remote.Command:
             return remote.Command(
                 f"{name}-{which}",
@@ -197,21 +207,24 @@ class KataNode(pulumi.ComponentResource):
                 logging=remote.Logging.STDERR,
                 add_previous_output_in_env=False,
                 triggers=[identity],
-                opts=options(after),
+                opts=options(after, **with_hooks),
             )
 
         states, seconds = settings.states(node, {"program": digest, "machine": identity}), settings.seconds
         preflight = verb("preflight", seconds["preflight"], states["preflight"], start)
-        docker = verb("docker", seconds["docker"], states["docker"], preflight)
-        kata = verb("kata", seconds["kata"], states["kata"], docker)
+        self.machine_id = preflight.stdout.apply(
+            reporting_refusals(lambda text: str(result_of(text, "preflight", f"{name}-preflight")["machineId"]))
+        )
+        drained = {"hooks": member.hooks(self.machine_id)} if member else {}
+        docker = verb("docker", seconds["docker"], states["docker"], preflight, **drained)
+        kata = verb("kata", seconds["kata"], states["kata"], docker, **drained)
         self.proof = verb("proof", seconds["prove"], states["prove"], kata)
 
         self.evidence = self.proof.stdout.apply(reporting_refusals(lambda text: result_of(text, "prove", f"{name}-proof")))
+        if member:
+            self.evidence = member.released(self.evidence, self.machine_id)
         self.docker_version = docker.stdout.apply(
             reporting_refusals(lambda text: str(result_of(text, "docker", f"{name}-docker")["version"]))
-        )
-        self.machine_id = kata.stdout.apply(
-            reporting_refusals(lambda text: str(result_of(text, "kata", f"{name}-kata")["machineId"]))
         )
         self.config_file = self.evidence.apply(lambda proof: str(proof["configFile"]))
         self.kernel_params = self.evidence.apply(lambda proof: str(proof["kernelParams"]))

@@ -8,6 +8,7 @@ import pulumi
 
 from components.nodes.kata_node import KataNode, KataNodeArgs
 from components.nodes.node_states import NodeSettings
+from components.nodes.rollout import Member, Waves
 from components.nodes.settings import Connection
 
 
@@ -26,8 +27,11 @@ class Machine:
     """Whether it no longer exists, so that its KataNode stays in the state and vouches for nothing."""
 
 
-def kata_nodes(settings: NodeSettings, machines: Iterable[Machine]) -> dict[str, KataNode]:
-    """Makes each machine a Kata node and proves it; by node, without those that are gone."""
+def kata_nodes(settings: NodeSettings, machines: Iterable[Machine], waves: Waves | None = None) -> dict[str, KataNode]:
+    """Makes each machine a Kata node and proves it; by node, without those that are gone.
+
+    With `waves` each comes after the proofs of the wave before. Its machines come in the order of the waves.
+    """
     proven: dict[str, KataNode] = {}
     for machine in machines:
         args: KataNodeArgs = {
@@ -38,10 +42,21 @@ def kata_nodes(settings: NodeSettings, machines: Iterable[Machine]) -> dict[str,
             "kata": settings.kata,
             "verification": settings.verification,
         }
-        node = KataNode(machine.resource, args, machine.options)
+        options, member = machine.options, None
+        if waves and not machine.gone:
+            before = [proven[node] for node in waves.before(machine.node)]
+            options = pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=[*map(_released, before)]))
+            member = Member(waves, machine.node, machine.resource)
+        node = KataNode(machine.resource, args, options, member)
         if not machine.gone:
             proven[machine.node] = node
     return proven
+
+
+def _released(node: KataNode) -> pulumi.Output[pulumi.Resource]:
+    """The node, once its evidence is known: it has passed its proof, and takes pods again."""
+    resource: pulumi.Resource = node
+    return node.evidence.apply(lambda _: resource)
 
 
 def summaries(proven: Mapping[str, KataNode]) -> pulumi.Output[list[dict[str, Any]]]:

@@ -15,7 +15,6 @@ from nodekit.rules.kata import containerd_config, kata_config, kata_layout, kata
 from nodekit.rules.kata.containerd_config import Handler
 from nodekit.rules.kata.kata_releases import Archive
 from nodekit.rules.node_state import HandlerState, KataState
-from nodekit.rules.text import printable
 
 JOURNAL = "kata"
 RECORD = "parameters:"
@@ -105,7 +104,6 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         "shim": now.shim,
         "notes": notes,
         "handler": None if registered is None else asdict(registered),
-        "machineId": printable((files.read_bytes(root, "/etc/machine-id") or b"").decode(errors="replace").strip(), 40),
     }
 
 

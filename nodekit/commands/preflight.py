@@ -113,6 +113,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         "node": node,
         "changed": changed,
         "os": {"id": system.id, "versionId": system.version_id, "codename": system.codename},
+        "machineId": printable((read_bytes(root, "/etc/machine-id") or b"").decode(errors="replace").strip(), 40),
         "emulated": slow,
         "kvm": hardware.as_dict(),
         "guest": guest,

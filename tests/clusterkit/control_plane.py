@@ -19,8 +19,9 @@ from tools import get
 CONTROLLERS = (
     "serviceaccount-controller", "job-controller", "garbage-collector-controller", "namespace-controller",
     "node-lifecycle-controller", "pod-garbage-collector-controller", "deployment-controller", "replicaset-controller",
+    "disruption-controller",
 )  # fmt: skip
-"""What Jobs, Deployments and their pods need; the others would only cost time on a small machine."""
+"""What Jobs, Deployments, their pods and disruption budgets need; the others would only cost time on a small machine."""
 API_SERVERS = ("kube-apiserver", "kube-apiserver-oldest")
 """Today's and the oldest that the project supports: admission rules are taken, and refuse, on both."""
 NOW = "{{ Now | Quote }}"

@@ -20,6 +20,7 @@ STDOUT = {
         "archiveUrl": "http://10.0.2.2:8000/kata.tar.xz", "archiveSha256": "b" * 64,
     },
     "cluster-server": {"kubeconfig": "SECRET-KUBECONFIG"},
+    "preflight": {"verb": "preflight"},
     "docker": {"verb": "docker", "version": "27.5.1"},
     "kata": {"verb": "kata"},
     "proof": {
@@ -87,8 +88,8 @@ class Recorder(mocks.Mocks):
             }
         if args.typ.startswith("command:") and not self.preview:
             answer = next((a for end, a in STDOUT.items() if args.name.endswith(end)), {})
-            if answer.get("verb") == "kata":
-                answer = {**answer, "machineId": f"id-of-{args.name.removesuffix('-kata')}"}
+            if answer.get("verb") == "preflight":
+                answer = {**answer, "machineId": f"id-of-{args.name.removesuffix('-preflight')}"}
             outputs |= {"stdout": json.dumps(answer), "stderr": ""}
         return f"{args.name}-id", outputs
 

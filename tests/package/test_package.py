@@ -15,7 +15,7 @@ import yaml
 from pulumi.errors import InputPropertyError
 
 from aws import ec2
-from clusterkit import pod
+from clusterkit import pod, rollout
 from components import package
 from delivery import login
 from nodekit.rules import node_state
@@ -76,6 +76,7 @@ def test_every_component_and_property_is_described() -> None:
 def test_defaults_in_descriptions_are_those_of_the_rules() -> None:
     rules = {node_state.DOCKER_VERSION, node_state.KATA_VERSION, pod.CPU, pod.MEMORY, pod.MEMORY_LIMIT}
     rules |= {str(number) for number in (node_state.TIMEOUT_SECONDS, login.SSH_PORT, ec2.ROOT_VOLUME_GIB)}
+    rules |= {str(rollout.DRAIN_SECONDS), rollout.BATCH.rstrip("%")}
     described_defaults = {
         value
         for _, entry in described()

@@ -153,3 +153,30 @@ def test_secret_that_no_login_uses_is_refused(secret: str) -> None:
 def test_password_for_sudo_is_refused_where_all_are_root() -> None:
     with pytest.raises(ConfigError, match="logged in to as root"):
         refuse_useless(loaded(nodes={"existing": [{**NODE, "user": "root"}]}), ["sudoPassword"])
+
+
+@pytest.mark.parametrize(
+    ("rollout", "parts"),
+    [
+        ({"canary": 0}, ["kata-nodes:nodes.rollout.canary (value: 0)", "greater than or equal to 1"]),
+        ({"canary": 3}, ["rollout.canary is 3, and there are 2 nodes", "at most the number of nodes"]),
+        ({"batch": 0}, ["rollout.batch is 0", "from 1% to 100%"]),
+        ({"batch": "0%"}, ["rollout.batch is 0%", "from 1% to 100%"]),
+        ({"batch": True}, ["kata-nodes:nodes.rollout.batch (value: True)"]),
+        ({"drainSeconds": 0}, ["kata-nodes:nodes.rollout.drainSeconds (value: 0)"]),
+    ],
+)
+def test_waves_of_no_node_are_refused_at_preview(rollout: dict[str, object], parts: list[str]) -> None:
+    hosts = [NODE, {**NODE, "name": "b", "address": "192.0.2.2"}, {**NODE, "name": "c", "address": "192.0.2.3", "gone": True}]
+    refused(*parts, nodes={"existing": hosts, "rollout": rollout}, kubernetes={})
+    assert loaded(nodes={"existing": hosts, "rollout": {"canary": 2, "batch": 1}}, kubernetes={}).nodes
+
+
+@pytest.mark.parametrize("cluster", [{}, {"kubernetes": {"containerRuntime": "none"}}, {"kubernetes": {"cluster": "local"}}])
+def test_waves_of_nodes_that_serve_no_cluster_are_refused_with_both_ways_out(cluster: dict[str, object]) -> None:
+    parts = ("these nodes serve none", "Remove rollout", "without containerRuntime: none", "[rollout-refused]")
+    refused(*parts, nodes={"existing": [NODE], "rollout": {}}, **cluster)
+
+
+def test_waves_of_other_machines_are_refused() -> None:
+    refused("'rollout' changes 'existing' nodes", nodes={"local": {}, "rollout": {}})

@@ -80,6 +80,8 @@ BOTH_REFUSE: list[dict[str, Any]] = [
     {"nodes": {"local": {"count": 9}}},  # out of bounds
     {"nodes": {"existing": [{"name": "a", "address": "192.0.2.1"}]}},  # required key
     {"nodes": {"existing": [{**NODE, "port": 0}]}},
+    *({"nodes": {"existing": [NODE], "rollout": {"batch": batch}}, "kubernetes": {}} for batch in (0, -1, "0%", "101%", "half")),
+    {"nodes": {"existing": [NODE], "rollout": {"canary": 0}}, "kubernetes": {}},
     {"nodes": []},
     {"kubernetes": {"pod": {"memory": "2 GiB"}}},
     {"kubernetes": {"imageMirror": "https://mirror.example.org"}},
@@ -88,6 +90,7 @@ BOTH_REFUSE: list[dict[str, Any]] = [
     {"verification": {"timeoutSeconds": "60"}},
 ]
 BOTH_ACCEPT: list[dict[str, Any]] = [
+    *({"nodes": {"existing": [NODE], "rollout": {"batch": batch}}, "kubernetes": {}} for batch in (1, 20, "20", "1%", "100%")),
     {},
     {"nodes": {"existing": [NODE]}, "docker": {"repository": {"suite": "trixie"}}, "kata": {"install": ARCHIVE}},
     {"nodes": {"local": {"count": 2}}, "docker": {"repository": "local"}, "kata": {"install": "local"}},

@@ -1,0 +1,148 @@
+"""The rules of a rollout: which nodes change together, what leaves a node, and what a person reads when it stops.
+
+Lost if these fail: a wave that is larger than asked for, a node in no wave, a DaemonSet's pod evicted in vain, a pod lost that
+nothing starts again, a person's cordon taken back.
+"""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clusterkit import rollout
+from nodekit.errors import NodeError
+
+NAMES = st.lists(st.text("abcdefgh", min_size=1, max_size=4), unique=True, min_size=1, max_size=60)
+
+
+@pytest.mark.parametrize(
+    ("count", "canary", "batch", "sizes"),
+    [
+        (3, 1, "10%", [1, 1, 1]),
+        (100, 1, "10%", [1, *[10] * 9, 9]),
+        (29, 2, "10%", [2, *[2] * 13, 1]),
+        (5, 1, "50%", [1, 2, 2]),
+        (5, 1, "100%", [1, 4]),
+        (5, 5, "1", [5]),
+        (5, 2, "7", [2, 3]),
+        (0, 1, "10%", []),
+    ],
+)
+def test_waves_are_as_large_as_they_may_be(count: int, canary: int, batch: str, sizes: list[int]) -> None:
+    assert [len(wave) for wave in rollout.waves([f"n{number}" for number in range(count)], canary, batch)] == sizes
+
+
+@settings(deadline=None)  # a loaded machine is slow, not wrong
+@given(NAMES, st.integers(1, 60), st.one_of(st.integers(1, 70).map(str), st.integers(1, 100).map("{}%".format)))
+def test_every_node_is_in_one_wave_and_no_wave_is_larger_than_asked_for(nodes: list[str], canary: int, batch: str) -> None:
+    canary = min(canary, len(nodes))
+    first, *others = rollout.waves(nodes, canary, batch)
+    assert [name for wave in (first, *others) for name in wave] == nodes
+    share = int(batch.rstrip("%"))
+    most = max(1, len(nodes) * share / 100) if batch.endswith("%") else share
+    assert len(first) == canary and all(1 <= len(wave) <= most for wave in others)
+
+
+@pytest.mark.parametrize(
+    ("canary", "batch", "text", "remedy"),
+    [
+        (0, "10%", "rollout.canary is 0", "from 1 on"),
+        (4, "10%", "rollout.canary is 4, and there are 3 nodes", "at most the number of nodes"),
+        (1, "0", "rollout.batch is 0", "from 1% to 100%"),
+        (1, "0%", "rollout.batch is 0%", "from 1% to 100%"),
+        (1, "101%", "rollout.batch is 101%", "from 1% to 100%"),
+        (1, "-1", "rollout.batch is '-1'", "from 1% to 100%"),
+        (1, "1.5", "rollout.batch is '1.5'", "from 1% to 100%"),
+        (1, "10 %", "rollout.batch is '10 %'", "from 1% to 100%"),
+        (1, "", "rollout.batch is ''", "from 1% to 100%"),
+    ],
+)
+def test_waves_of_no_node_are_refused_with_the_remedy(canary: int, batch: str, text: str, remedy: str) -> None:
+    with pytest.raises(NodeError) as refused:
+        rollout.waves(["a", "b", "c"], canary, batch)
+    assert refused.value.code == "rollout-refused"
+    assert text in refused.value.message and remedy in refused.value.remedy
+
+
+def pod(name: str, owner: str | None = "ReplicaSet", *, phase: str = "Running", **about: Any) -> dict[str, Any]:
+    """A pod whose controller is of the kind `owner`."""
+    owners = [{"kind": owner, "name": "o", "controller": True}] if owner else []
+    metadata = {"namespace": "team", "name": name, "uid": f"uid-{name}", "ownerReferences": owners, **about}
+    return {"metadata": metadata, "status": {"phase": phase}}
+
+
+def test_pods_of_daemon_sets_static_pods_and_finished_ones_stay() -> None:
+    pods = [
+        pod("web"), pod("agent", "DaemonSet"), pod("etcd", "Node", annotations={rollout.MIRROR: "x"}),
+        pod("done", None, phase="Succeeded"), pod("failed", None, phase="Failed"), pod("db", "StatefulSet"),
+        pod("going", None, deletionTimestamp="2026-11-26T17:00:00Z"),
+    ]  # fmt: skip
+    leaving = rollout.leaving("n", pods, evict_bare_pods=False)
+    assert [(pod.name, pod.ending) for pod in leaving] == [("web", False), ("db", False), ("going", True)]
+
+
+@pytest.mark.parametrize("owners", [[], [{"kind": "Thing", "name": "t"}]])
+def test_pods_that_nothing_starts_elsewhere_are_refused_by_name_unless_a_setting_says_otherwise(owners: list[Any]) -> None:
+    pods = [pod("web"), pod("tool", None, ownerReferences=owners)]
+    with pytest.raises(NodeError, match="team/tool") as refused:
+        rollout.leaving("n", pods, evict_bare_pods=False)
+    assert refused.value.code == "drain-refused" and "evictBarePods: true" in refused.value.remedy
+    assert "web" not in refused.value.message
+    assert [pod.name for pod in rollout.leaving("n", pods, evict_bare_pods=True)] == ["web", "tool"]
+
+
+def node(*, cordoned: bool, owner: str | None) -> dict[str, Any]:
+    """A node as the API server has it."""
+    annotations = {rollout.CORDONED_BY: owner} if owner else {}
+    spec = {"unschedulable": True} if cordoned else {}
+    return {"metadata": {"name": "n", "resourceVersion": "7", "annotations": annotations}, "spec": spec}
+
+
+@pytest.mark.parametrize(
+    ("cordoned", "owner", "cordons", "uncordons"),
+    [
+        (False, None, True, False),
+        (True, None, False, False),  # a person's
+        (True, "p/other", False, False),
+        (True, "p/s", False, True),  # a run that was killed
+        (False, "p/s", True, True),  # a person has uncordoned it meanwhile
+    ],
+)
+def test_only_the_stacks_own_cordon_is_taken_back(cordoned: bool, owner: str | None, cordons: bool, uncordons: bool) -> None:
+    known = node(cordoned=cordoned, owner=owner)
+    assert (rollout.cordon(known, "p/s") is not None, rollout.uncordon(known, "p/s") is not None) == (cordons, uncordons)
+
+
+def test_a_cordon_and_its_mark_are_one_write_of_the_object_that_was_read() -> None:
+    patch = rollout.cordon(node(cordoned=False, owner=None), "p/s")
+    about = {"resourceVersion": "7", "annotations": {rollout.CORDONED_BY: "p/s"}}
+    assert patch == {"metadata": about, "spec": {"unschedulable": True}}
+    back = rollout.uncordon(node(cordoned=True, owner="p/s"), "p/s")
+    assert back == {
+        "metadata": {"resourceVersion": "7", "annotations": {rollout.CORDONED_BY: None}},
+        "spec": {"unschedulable": None},
+    }
+
+
+@settings(deadline=None)  # a loaded machine is slow, not wrong
+@given(st.data(), NAMES)
+def test_a_stopped_rollout_names_every_node_in_one_state(data: st.DataObject, nodes: list[str]) -> None:
+    some = st.sets(st.sampled_from(nodes))
+    begun, cordoned = data.draw(some), data.draw(some)
+    proven = data.draw(some) - cordoned
+    error = rollout.stopped(nodes[-1], rollout.waves(nodes, 1, "3"), begun, proven, cordoned)
+    states = dict(part.split(": ") for part in error.message.partition(": ")[2].split("; "))
+    names = {state: [] if listed == "none" else listed.split(", ") for state, listed in states.items()}
+    assert names.pop("cordoned") == [name for name in nodes if name in cordoned]
+    assert sorted(name for listed in names.values() for name in listed) == sorted(nodes)
+    assert set(names["unchanged"]) == set(nodes) - begun - cordoned
+    assert set(names["changed and proven"]) == begun & proven
+    assert "pulumi up again" in error.remedy
+
+
+def test_a_stopped_rollout_names_the_wave() -> None:
+    error = rollout.stopped("b", [["a"], ["b", "c"], ["d"]], {"a", "b"}, {"a"}, {"b"})
+    assert error.message == (
+        "The rollout stops at b in wave 2 of 3: changed and proven: a; changing: b; unchanged: c, d; cordoned: b"
+    )
