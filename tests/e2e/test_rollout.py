@@ -2,7 +2,7 @@
 
 Lost if these fail: pods that are cut off by a restart, a change that reaches every node although it broke the first, nodes that
 stay cordoned. kwok plays the kubelets, so that each host's node is only told by the host's machine id. The tests of this
-module are one story and run in order.
+module are one story of five minutes and run in order; on each change the draining runs on a real API server, the waves on mocks.
 """
 
 import contextlib
@@ -19,8 +19,9 @@ from clusterkit.rollout import CORDONED_BY
 from tests.clusterkit.control_plane import HANGS, ControlPlane
 from tests.e2e.checkout import Checkout
 from tests.e2e.emulated_hosts import SSHD, EmulatedHost, emulated_host, stack_config
+from tests.nightly import LONG_FORMS
 
-pytestmark = [pytest.mark.engine, pytest.mark.debian, pytest.mark.guest, pytest.mark.timeout(900)]
+pytestmark = [LONG_FORMS, pytest.mark.engine, pytest.mark.debian, pytest.mark.guest, pytest.mark.timeout(900)]
 HOSTS = {"n1": "worker-a", "n2": "worker-b", "n3": "worker-c"}
 """Host -> its node, since names of machines and of nodes are chosen apart."""
 ZERO = "sysctl.user.max_user_namespaces=0"
