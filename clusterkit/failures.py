@@ -241,8 +241,8 @@ CASES = {
         "container": "Correct what it names; the runtime's log on the node says more",
         "memory": "Raise the pod's memory limit (kubernetes.pod.memoryLimit)",
         "killed": (
-            "Check the pod's events and the kubelet's log on the node: a full node, an eviction, a cgroup driver other "
-            "than the runtime's, or systemd's with no other pod beside this one (kubernetes issue 131567) ends containers this way"
+            "Check the pod's events and the kubelet's log on the node: a full node, an eviction, a cgroup driver other than "
+            "the runtime's, or systemd's with no other pod beside this one (kubernetes issue 131567) ends containers this way"
         ),
     },
     "proof-not-a-guest": {
