@@ -35,6 +35,8 @@ from nodekit.rules.docker.docker_packages import (
 from nodekit.rules.text import printable
 
 LOCKS = ("var/lib/dpkg/lock-frontend", "var/lib/dpkg/lock", "var/lib/apt/lists/lock", "var/cache/apt/archives/lock")
+TEMPORARY = "/run"
+"""Where apt's temporary files lie while this program reads an index: gone with the next boot, whatever happens."""
 UPDATE_TIMEOUT = 300.0
 CHANGE_TIMEOUT = 900.0
 """Seconds for one refresh of the index, and for one install or removal; an emulated node is slow."""
@@ -298,7 +300,7 @@ def _temporary_folder() -> Iterator[str]:
     about one refresh in two leaves it behind. The method runs as another user, _apt.
     """
     try:
-        folder = tempfile.mkdtemp(prefix="kata-nodes-")
+        folder = tempfile.mkdtemp(prefix="kata-nodes-apt-", dir=TEMPORARY)
     except OSError:
         yield ""
         return

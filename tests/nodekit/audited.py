@@ -61,10 +61,14 @@ class Trace:
         return os.path.lexists(path) != (event == "os.mkdir")
 
     def file(self, event: str, path: str) -> None:
-        """Tell of a path on the node, but not of the lock, the null device, or what lies in the private workshop."""
+        """Tell of a path on the node, but not of the lock, the null device, apt's temporary files, or the private workshop."""
         if path.startswith(f"{self.state}kata/") or path == f"{self.state}kata":
             return
-        if path.startswith(("/dev/", "/proc/")) or path.endswith("run/kata-nodes.lock") or "__pycache__" in path:
+        if (
+            path.startswith(("/dev/", "/proc/", "/run/kata-nodes-apt-"))
+            or path.endswith("run/kata-nodes.lock")
+            or "__pycache__" in path
+        ):
             return
         self.say("effect", event, path)
 

@@ -5,7 +5,6 @@ import resource
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -125,12 +124,12 @@ def test_what_apt_printed_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_keys_that_apt_leaves_among_its_temporary_files_go_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_path(tmp_path / "bin", monkeypatch, "apt-get", f'stat -c %a "$TMPDIR" >>{tmp_path}/modes; touch "$TMPDIR/apt-key.1.asc"')
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(apt, "TEMPORARY", str(tmp_path))
     before = set(tmp_path.rglob("*"))
     apt.refresh(tmp_path, "/etc/apt/sources.list.d/kata-nodes-docker.sources", 1.0)
     assert {path.name for path in set(tmp_path.rglob("*")) - before} == {"modes"}
     assert (tmp_path / "modes").read_text() == "1777\n"  # its methods are another user
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    monkeypatch.setattr(apt, "TEMPORARY", str(tmp_path / "absent"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     apt.refresh(tmp_path, "/etc/apt/sources.list.d/kata-nodes-docker.sources", 1.0)  # apt itself says what is wrong there
 
