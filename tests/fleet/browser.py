@@ -92,7 +92,7 @@ class Page:
             self._call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code)
 
     def roles(self) -> list[tuple[str, str]]:
-        """Role and name of everything that a screen reader is told of."""
+        """Role and name of everything that a screen reader announces."""
         nodes = self._call("Accessibility.getFullAXTree")["nodes"]
         return [
             (str(node["role"]["value"]), str(node.get("name", {}).get("value", "")))
