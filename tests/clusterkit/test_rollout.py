@@ -1,7 +1,7 @@
 """The rules of a rollout: which nodes change together, what leaves a node, and what a person reads when it stops.
 
-Lost if these fail: a wave that is larger than asked for, a node in no wave, a DaemonSet's pod evicted for nothing, a pod lost that
-nothing starts again, a person's cordon taken back.
+Lost if these fail: a wave that is larger than asked for, a node in no wave, a DaemonSet's pod evicted for nothing, a pod lost
+that nothing starts again, a person's cordon taken back.
 """
 
 from typing import Any
