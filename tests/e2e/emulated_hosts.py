@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,10 @@ def run_sshd(node: DebianNode, port: int, user: str) -> None:
     (Path(f"/proc/{node.pid}/root") / "run/sshd").mkdir(exist_ok=True)
     keys = ("-o", f"HostKey=/{SSHD}/host-{user}", "-o", f"AuthorizedKeysFile=/{SSHD}/keys-{user}", "-o", f"AllowUsers={user}")
     node.ask("/usr/sbin/sshd", "-f", "/dev/null", "-p", str(port), *keys, "-o", "Subsystem=sftp internal-sftp")
+    end = time.monotonic() + 30
+    while not node.run("ss", "-Hltn", f"sport = :{port}").stdout:  # sshd listens only after it has left its parent
+        assert time.monotonic() < end, f"sshd does not listen on port {port}"
+        time.sleep(0.05)
 
 
 def emulated_archive(image: Image) -> bytes:

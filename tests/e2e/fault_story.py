@@ -20,6 +20,8 @@ from tests.e2e.faulty_site import FaultySite
 
 STACK = "faults"
 SITE_PORT = 8010
+STRIKE_SECONDS = 120
+"""Bound on a fault's own work, such as starting the host again; the next run begins after it."""
 HOSTS = "127.0.0.1 localhost\n127.0.0.1 packages.test\n127.0.0.1 archive.test\n"
 SHORTER: dict[str, tuple[str, str]] = {
     "components/nodes/kata_node.py": ("DIALS, DIAL_SECONDS = 60, 15", "DIALS, DIAL_SECONDS = 4, 5"),
@@ -148,7 +150,8 @@ class Story:
             except subprocess.TimeoutExpired:
                 status = None
                 self.kill_engine()
-            reader.join(20)
+            reader.join(STRIKE_SECONDS)
+            assert not reader.is_alive(), f"what struck {command} did not end within {STRIKE_SECONDS} s"
         took = time.monotonic() - begin
         text = "".join(printed)
         print(f"--- {command}: exit {status} after {took:.0f} s\n{text}")
