@@ -33,6 +33,8 @@ PER_NODE = 0.010
 IMAGES = [
     {"names": [f"registry.example.org/team/image-{number}@sha256:{number:064x}"], "sizeBytes": 1 << 28} for number in range(50)
 ]
+PAUSE = 15
+"""Seconds between two looks at all nodes: reading thousands of them costs the API server more than proving some."""
 COUNTED = str(Path(__file__).with_name("counted_controller.py"))
 
 
@@ -45,10 +47,10 @@ def used(pid: int) -> tuple[float, float, float]:
 
 
 def unproven(plane: ControlPlane) -> int:
-    """How many nodes still have the taint; read in pages."""
+    """How many nodes still have the taint; read in pages of some MiB."""
     number, following = 0, ""
     while True:
-        page = plane.request("GET", f"/api/v1/nodes?limit=500&continue={following}")
+        page = plane.request("GET", f"/api/v1/nodes?limit=100&continue={following}")
         number += sum(map(joining.tainted, page["items"]))
         following = page["metadata"].get("continue", "")
         if not following:
@@ -77,7 +79,7 @@ def main(nodes: Annotated[int, typer.Argument(min=1, help="Nodes that join.")] =
                 with ThreadPoolExecutor(4) as pool:
                     list(pool.map(lambda n: plane.add_node(f"many-{n}", [UNPROVEN], IMAGES), range(joined, wave)))
                 joined = wave
-                plane.until("their proof", lambda: time.sleep(2) or not unproven(plane), 3600)
+                plane.until("their proof", lambda: time.sleep(PAUSE) or not unproven(plane), 3600)
                 time.sleep(3)
                 own, now, peak = used(story.running.pid)
                 print(f"{wave} nodes proven after {time.monotonic() - began:.0f} s: {now:.0f} MiB, {peak:.0f} MiB at the most, "
