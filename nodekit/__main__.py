@@ -20,7 +20,7 @@ VERBS = {
     "docker": "move Docker to the pinned version, hold its packages, register the Kata runtime",
     "kata": "install or find Kata, and merge kernel parameters into the configuration that Kata really reads",
     "prove": "boot the guest that Kata would boot and climb the ladder of nested sandboxes in it",
-    "compare": "measure the node and say what differs from what a stack wants of it; change nothing",
+    "compare": "measure the node and list where it differs from what a stack wants; change nothing",
     "restore": "undo what this program changed on the node, and nothing else",
 }
 """Verb -> what it does. Each takes a desired state."""
@@ -102,7 +102,7 @@ def _printed(document: str) -> bool:
         sys.stdout.write(document)
         sys.stdout.flush()
     except (OSError, ValueError):
-        # What is left in the buffer would otherwise be a traceback at the end.
+        # Otherwise Python would try to write the rest of the buffer at its end, and print a traceback.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.close(null)

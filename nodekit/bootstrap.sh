@@ -17,7 +17,7 @@ fail() {
 }
 
 trap 'fail "$(uname -n): this script was ended from outside, as when its time bound is over." \
-    "See which of its steps took so long, make the node or its sites faster if that was it, then run again. [run-ended]"' HUP INT TERM
+    "Find the step that took so long, remove what made it slow, such as a slow site, then run again. [run-ended]"' HUP INT TERM
 
 if [ "$(id -u)" -eq 0 ]; then
     as_root() { "$@"; }

@@ -20,8 +20,8 @@ CATALOGUE: dict[str, Failure] = dict(failures.CATALOGUE)
 def add(catalogue: Mapping[str, Failure], cases: Mapping[str, Mapping[str, str]] | None = None) -> None:
     """Make a room's failures known, and its remedies for failures that are known already.
 
-    A room does so when it is imported, so that the node program does not carry, and its digest does not change with, what can
-    fail only elsewhere. Raises ValueError for a code, or a case of one, that is known already.
+    A room does so when it is imported. So the node program holds nothing that can fail only elsewhere, and its digest does not
+    depend on it. Raises ValueError for a code, or a case of one, that is known already.
     """
     doubled = [code for code in catalogue if code in CATALOGUE]
     known = {**CATALOGUE, **catalogue}

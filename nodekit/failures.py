@@ -3,8 +3,8 @@
 What can fail elsewhere stands in the `failures` module of its own room, in the same form; see `nodekit.errors.add`.
 
 A remedy may show values of the place that raises it, as `{file}`. Where one failure has several ways out, the further ones are
-its cases. A code of which the table names no remedy is a diagnosis: the rung of the ladder or the fault on a guest's console
-that was found brings the remedy. A code never changes its meaning.
+its cases. A code without a remedy here is a diagnosis: its remedy comes from the rung of the ladder that failed, or from the
+fault on a guest's console. A code never changes its meaning.
 """
 
 from collections.abc import Mapping
@@ -103,7 +103,7 @@ CATALOGUE: dict[str, Failure] = {
     ),
     "run-ended": Failure(
         "A run on the node was ended from outside before it was done: by its time bound, by a shutdown or by a person.",
-        "See which of its steps took so long, make the node or its sites faster if that was it, then run again",
+        "Find the step that took so long, remove what made it slow, such as a slow site, then run again",
     ),
     "run-killed": Failure(
         "A run on the node was killed before it was done, as Linux does where memory runs out.",
@@ -230,7 +230,7 @@ CATALOGUE: dict[str, Failure] = {
     ),
     # the cluster's container runtime on the node
     "container-runtime-missing": Failure(
-        "A node is to serve a cluster and has no container runtime, or not the one that is named.",
+        "A node that should serve a cluster has no container runtime, or not the named one.",
         "Install the cluster's container runtime first, on a group's machines in the image or by the secret runtimeScript; or "
         "set kubernetes.containerRuntime: none if the node serves no cluster",
         {"release": "Install containerd 1.6 or later"},
@@ -261,7 +261,7 @@ CATALOGUE: dict[str, Failure] = {
     ),
     "kata-version-differs": Failure(
         "The Kata on the node is not the release that was asked for.",
-        "Set kata.version to {installed}, or have kata.install bring {asked}",
+        "Set kata.version to {installed}, or have kata.install install {asked}",
     ),
     "kata-foreign-install": Failure(
         "/opt/kata holds a Kata that this program did not put there.",

@@ -16,7 +16,7 @@ _deaf = False
 
 
 def say(text: str) -> None:
-    """Print one line at once, where somebody listens, whatever a site, a package or a guest put into it made harmless.
+    """Print one line at once, where somebody listens; what a site, a package or a guest put into it is made harmless.
 
     Never raises.
     """
@@ -44,7 +44,7 @@ def say_at_once(text: str) -> None:
 
 def _writable() -> bool:
     """Whether a line can be written at once: a pipe that is ready takes 4096 bytes (pipe(7))."""
-    with suppress(OSError, ValueError):  # not a file of the system's: a test's
+    with suppress(OSError, ValueError):  # not a file of the system, as in a test
         return bool(select.select([], [sys.stderr], [], PATIENCE)[1])
     return True
 

@@ -1,4 +1,4 @@
-"""The verb `compare`: measure the node, and say what differs from what a stack wants of it; changes nothing."""
+"""The verb `compare`: measure the node, and list where it differs from what a stack wants; changes nothing."""
 
 import hashlib
 import os
@@ -50,7 +50,7 @@ def _differences(state: CompareState, root: Path) -> Iterator[Difference]:
 
 
 def _with_refusal(verb: str, differences: Iterable[Difference]) -> Iterator[Difference]:
-    """The differences of one verb; that it would refuse what it finds is one too."""
+    """The differences of one verb; if it would refuse to work with what it finds, that counts as one."""
     try:
         yield from differences
     except NodeError as error:
@@ -115,7 +115,7 @@ def _end(root: Path, path: str) -> str:
 
 
 def _edited(root: Path, known: set[str | None]) -> list[str]:
-    """Files that this program wrote and somebody edited since, without a difference: what the stack wants still counts."""
+    """Files of this program that somebody edited without making a difference: what the stack wants is still in effect."""
     try:
         kept = [item for name in journal.journals(root) for item in journal.outlook(root, name).kept.items()]
     except NodeError as error:

@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(root: Path, *, docker: str | None, kata: str | None, runtime: str) -> dict[str, object]:
-    """The verdict. Raises NodeError `docker-kata-incompatible`, or `bad-input` for what is not a version, or not to be found."""
+    """The verdict. Raises NodeError `docker-kata-incompatible`, or `bad-input` for a version that is malformed or unknown."""
     docker = docker or _docker(root)
     kata = kata or _kata(root)
     refuse_if_incompatible(docker, kata, runtime)
@@ -45,5 +45,5 @@ def _docker(root: Path) -> str:
 def _kata(root: Path) -> str:
     installed = kata.version(root)
     if installed is None:
-        raise NodeError("bad-input", f"Nothing on {root} tells which Kata is installed", expected="--kata VERSION")
+        raise NodeError("bad-input", f"Nothing on {root} shows which Kata is installed", expected="--kata VERSION")
     return installed

@@ -28,17 +28,17 @@ LOCK_SECONDS = 300
 PACKAGE_RECORD = "package:"
 """Begins the journal's record of one package as it was before us."""
 BROUGHT_RECORD = "brought"
-"""The journal's record of the versions of each package that we brought, or were about to when a run ended: any other one is
-somebody else's."""
+"""The journal's record of the versions of each package that we installed, or were about to when a run ended. Somebody else
+installed any other version."""
 CONFIG_PATH_RECORD = "configPath"
-"""The journal's record of the ConfigPaths that we gave to the runtime, or were about to (`ours`), and of the one that stood there
-(`before`), which comes back when the setting goes."""
+"""The journal's record of the ConfigPaths that we set for the runtime, or were about to (`ours`), and of the one from before
+them (`before`), which is put back when the setting is removed."""
 UNITS_RECORD = "units"
 """The journal's record of how the units of Docker and containerd were: whether active, whether enabled."""
 RUNTIME_RECORD = "runtime"
 """The journal's record of the runtime's name, once we wrote daemon.json."""
 TELLING_RECORD = "telling"
-"""The journal's record, while daemon.json is new and dockerd has not read it: it tells nobody which one it has read."""
+"""The journal's record that daemon.json is new and dockerd has not read it yet: dockerd does not report which one it has read."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ def _target(desired: dict[str, object], root: Path) -> Target:
 
 
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
-    """Make the node's Docker what `desired` says; a node where nothing is to do answers after one look.
+    """Bring the node's Docker to the desired state; on a node with nothing to change it returns after one look.
 
-    Whatever fails, packages, holds and files go back to what they were. Raises NodeError.
+    Whatever fails, packages, holds and files are put back. Raises NodeError.
     """
     target = _target(desired, root)
     with node_lock(root, LOCK_SECONDS):
@@ -96,7 +96,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
 
 
 def _look(target: Target, root: Path, records: dict[str, object]) -> tuple[dict[str, PackageState], Plan, str | None, str]:
-    """The packages, what is to be done with them, daemon.json as it is, and as it is to be. Raises NodeError `file-invalid`."""
+    """The packages, what must change in them, daemon.json as it is, and as it should be. Raises NodeError `file-invalid`."""
     states = apt.package_states(HELD, root)
     content = read_bytes(root, daemon_json.PATH)
     text = None if content is None else daemon_json.decode(content)
@@ -131,7 +131,7 @@ class Paths:
     ours: tuple[str, ...]
 
     def giving(self, path: str, now: str | None) -> "Paths":
-        """The record while `path` is given to a runtime that has `now`."""
+        """The record while `path` is being set for a runtime that has `now`."""
         before = self.before if now in self.ours else now
         return Paths(before, tuple(dict.fromkeys([*self.ours, path])))
 
@@ -159,9 +159,9 @@ def _change(
     merged: str,
     verb: str | None,
 ) -> tuple[docker.Answer, list[str]]:
-    """Do what is to do, and undo it when any part fails; what dockerd answers then, and the containers that it stopped.
+    """Make the changes, and undo them when any part fails. Returns what dockerd answers then, and the containers that stopped.
 
-    `text` is daemon.json as it is, `merged` as it is to be, and `verb` what the service is told after the packages and that file.
+    `text` is daemon.json as it is, `merged` as it should be, and `verb` the service's action after the packages and that file.
     """
     running = docker.running_containers(root) if "docker-ce" in states and (needed.install or verb == "restart") else []
     if running:
@@ -191,7 +191,7 @@ def _change(
             if verb is not None:
                 with step(f"dockerd: {verb}"):
                     docker.service(verb)
-            with step(f"Waiting until dockerd {target.version} is well"):
+            with step(f"Waiting until dockerd {target.version} is healthy"):
                 answer = docker.wait_until_well(root, target.version, RUNTIME_NAME)
             _settle(target, change, paths)
         except BaseException as error:
@@ -202,7 +202,7 @@ def _change(
 
 
 def _unread(target: Target, root: Path) -> str | None:
-    """What a dockerd is told that answers and is not as its packages and file say; None when nothing."""
+    """The action for a dockerd that answers and does not match its packages and file; None when it needs none."""
     answer = docker.ask(root)
     if answer.version is None or docker.problem(answer, target.version, RUNTIME_NAME) is None:
         return None
@@ -210,7 +210,7 @@ def _unread(target: Target, root: Path) -> str | None:
 
 
 def _settle(target: Target, change: Transaction, paths: Paths) -> None:
-    """What was brought is there: what earlier runs were about to bring is not ours."""
+    """The packages are installed: versions that earlier runs only meant to install are not ours."""
     records = {BROUGHT_RECORD: change.recorded(BROUGHT_RECORD)}
     versions = {name: some[-1:] for name, some in brought(records).items()}
     now: dict[str, object] = {BROUGHT_RECORD: versions} if versions else {}
@@ -238,7 +238,7 @@ def _install(
     touched: dict[str, apt.Before],
 ) -> None:
     """Bring the packages; everything that can be refused is refused before dpkg runs."""
-    from nodekit.host import apt_source  # costs a run that installs nothing its time
+    from nodekit.host import apt_source  # takes a while to load; a run that installs nothing does without
 
     apt.settle(root, LOCK_SECONDS)
     source = apt_source.ensure(
@@ -280,7 +280,7 @@ def _undo(
     error: BaseException,
 ) -> None:
     """Go back after a failure: packages first, because their source is among the files, then files, then dockerd."""
-    say("Going back to what was before")
+    say("Rolling back")
     try:
         docker.allow_starts()
         moved = apt.go_back(root, touched, LOCK_SECONDS)
@@ -290,12 +290,12 @@ def _undo(
         change.note(now=before, gone=[key for key in ours if key not in earlier])
     except Exception as second:
         if isinstance(error, NodeError):
-            error.message = f"{error.message.rstrip('.')}; and the packages could not go back: {second}"
+            error.message = f"{error.message.rstrip('.')}; and the packages could not be put back: {second}"
         # The source stays, so that the next run or `restore` can still go back.
         change.roll_back(keep=(SOURCE,))
         return
     if change.roll_back() or moved:
-        with suppress(NodeError):  # the first failure is the one to tell
+        with suppress(NodeError):  # the first failure is the one to report
             docker.service("reload-or-restart")
     with suppress(NodeError):
         docker.bring_units_back(units)

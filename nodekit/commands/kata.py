@@ -44,7 +44,7 @@ class Merged:
 
 
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
-    """Bring Kata to the desired state and tell what is read and in effect; `desired` is a KataState.
+    """Bring Kata to the desired state and report what is read and in effect; `desired` is a KataState.
 
     Raises NodeError; then the configuration is as it was.
     """
@@ -161,7 +161,7 @@ def _install(root: Path, state: KataState, archive: Archive) -> bool:
                 place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
                 place.write_bytes(merged.content)
                 coming[path] = merged.content
-        # What we changed in the release before goes with it, and so must what the journal says of that.
+        # Our changes to the old release are removed with it, and so must be the journal's record of them.
         below = f"{RECORD}{kata_layout.INSTALL_FOLDER}/"
         gone = [key for key in journal.recorded(root, JOURNAL) if key.startswith(below)]
         journal.disown(root, JOURNAL, kata_layout.INSTALL_FOLDER, gone, coming)

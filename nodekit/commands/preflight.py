@@ -64,7 +64,7 @@ class Presence:
 
 
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
-    """Look whether Kata can come and be registered, load the modules, keep them for the next start, boot a guest.
+    """Check that Kata can be installed and registered, load the modules now and at each start, boot a guest.
 
     `desired` is a PreflightState. Raises NodeError `preflight-no-kvm`, `preflight-module-missing` or
     `preflight-guest-not-up`, and as `kata_readiness.refuse_unready` and `kata_handler.find`.
@@ -103,7 +103,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     kernel = f"/boot/vmlinuz-{os.uname().release}"
     qemu = own_qemu or find_qemu()
     if qemu is None:
-        explanation = "no QEMU is on the node before Kata is: the proof boots a guest with Kata's own"
+        explanation = "the node has no QEMU until Kata is installed: the proof boots a guest with Kata's own"
     elif not os.access(kernel, os.R_OK):
         explanation = f"the node's own kernel is not at {kernel}: the proof boots a guest with Kata's own"
     else:
@@ -145,14 +145,14 @@ def refuse_missing(node: str, hardware: Presence, answers: dict[str, str]) -> No
             cause = "its processor has neither vmx nor svm"
         else:
             answer = answers[KVM_MODULES[hardware.flag]]
-            fault = f"cannot be loaded: {answer}" if answer else "is loaded and gives no usable device"
+            fault = f"cannot be loaded: {answer}" if answer else "is loaded and provides no usable device"
             cause = f"{KVM_MODULES[hardware.flag]} {fault}"
         raise NodeError("preflight-no-kvm", f"Node {node} has no usable /dev/kvm: {cause}", details={"kvm": hardware.as_dict()})
     for module, is_present in hardware.devices.items():
         if not is_present:
             raise NodeError(
                 "preflight-module-missing",
-                f"Node {node} has no {DEVICES[module]}: {answers[module] or f'{module} is loaded and gives none'}",
+                f"Node {node} has no {DEVICES[module]}: {answers[module] or f'{module} is loaded and provides none'}",
                 module=module,
                 details={"kvm": hardware.as_dict()},
             )
@@ -179,7 +179,7 @@ def differences(root: Path) -> Iterator[Difference]:
     for module in required:
         device = DEVICES.get(module, "/dev/kvm")
         if not (hardware.devices[module] if module in DEVICES else hardware.kvm):
-            yield Difference("module", f"{device} is missing, which the module {module} gives", "preflight", device)
+            yield Difference("module", f"{device} is missing, which the module {module} provides", "preflight", device)
         elif module in unloaded:
             yield Difference("module", f"the module {module} is not loaded", "preflight")
     content = _kept(root, required)
@@ -195,7 +195,7 @@ def _modules(flag: str | None) -> list[str]:
 
 
 def tiny_guest(node: str, qemu: str, kernel: str, slow: bool) -> tuple[dict[str, object], str]:
-    """The `guest` object and what to say of it. Raises NodeError `preflight-guest-not-up`."""
+    """The `guest` object, and a note on it. Raises NodeError `preflight-guest-not-up`."""
     nonce = new_nonce()
     plan = Plan(
         qemu=qemu,

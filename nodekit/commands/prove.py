@@ -129,7 +129,7 @@ def as_dict(verdict: Verdict) -> dict[str, object]:
 def require_passed(proof: Proof, where: str, verdict: Verdict) -> None:
     """Keep the verdict, and raise its failure, naming node and place; nothing more when it passed.
 
-    The rungs are told as progress: the engine repeats a failed command's whole output, in which one sentence must stand out.
+    The rungs are printed as progress: the engine repeats a failed command's whole output, in which one sentence must stand out.
     """
     proof.climbed(where, verdict)
     if verdict.code is None:
@@ -201,12 +201,12 @@ def guest_proof(proof: Proof, seconds: float) -> tuple[Verdict, list[str], int]:
         notes.append(f"the guest hung {attempts - 1} time(s) before it came up: this node is emulated")
     configured = guest_memory.of_guest(proof.effective.hypervisor.get("default_memory"), proof.runtime)
     if configured > plan.memory_mib:
-        notes.append(f"the guest had {plan.memory_mib} MiB, not default_memory = {configured}: the node has no more free")
+        notes.append(f"the guest had {plan.memory_mib} MiB, not default_memory = {configured}: the node has no more memory free")
     return verdict, notes, attempts
 
 
 def no_container(proof: Proof, answer: docker.Answer, image: str | None) -> str | None:
-    """Why no container is started, or None when one is. What was asked for by an image is never left out.
+    """Why no container is started, or None when one is. A container that was asked for by its image is never left out.
 
     Raises NodeError `proof-container-failed` where a container was asked for, or Kata has a shim, and Docker does not answer.
     """
@@ -300,7 +300,7 @@ def started(proof: Proof, nonce: str, image: str, network: bool, seconds: float)
 
 
 def own_console(proof: Proof) -> Explanation | None:
-    """What the console says when the guest starts Kata's own first process: the fault that a runtime reports as a mere timeout.
+    """What the console shows when the guest starts Kata's own first process: the fault that a runtime reports as a mere timeout.
 
     None when the console names none.
     """

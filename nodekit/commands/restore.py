@@ -37,8 +37,8 @@ class _Run:
     def part(self, name: str, subject: str, do: Callable[[bool], None]) -> bool:
         """Undo one part of the journal `name`; true unless it is to be tried again.
 
-        `do` is told whether it failed in the run before too. What fails in two runs is left and named, so that a node that
-        cannot be what it was does not keep a stack from being destroyed.
+        `do` gets whether the part failed in the last run too. A part that fails in two runs is left as it is and named: a node
+        that cannot be put back must not keep a stack from being destroyed.
         """
         again = subject in _failed(self.root, name)
         try:
@@ -48,7 +48,7 @@ class _Run:
                 self.leave(f"{subject} of '{name}'", f"failed in two runs: {error.message}")
                 return True
             self.failed.append(error)
-            with suppress(NodeError):  # a disk that takes nothing: the next run tries everything again
+            with suppress(NodeError):  # a disk that cannot be written: the next run tries everything again
                 journal.note(self.root, name, FAILED_RECORD, sorted({*_failed(self.root, name), subject}))
             return False
         return True
@@ -63,7 +63,7 @@ class _Run:
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     """Put packages, holds and files of every journal back; `kept` names what stays as it is, with the reason.
 
-    What somebody changed since, and what can no longer be what it was, stays. Raises the NodeError of the first part that
+    What somebody changed since, and what can no longer be put back, stays. Raises the NodeError of the first part that
     failed, when all others are done; the next run tries that part once more.
     """
     RestoreState.read(desired)
@@ -76,7 +76,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
                 this.leave(path, "edited or added by somebody")
         if any(line.startswith(f"{kata_layout.INSTALL_FOLDER}/") for line in this.kept):
             this.leave(kata_layout.INSTALL_FOLDER, "holds a file that somebody edited or added")
-        elif kata.JOURNAL not in journal.journals(root):  # what lies outside the release and leads to it is back
+        elif kata.JOURNAL not in journal.journals(root):  # the links that lead to the release from outside are put back by now
             try:
                 this.restored += kata_archive.remove(root)
             except NodeError as error:
@@ -87,7 +87,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
 
 
 def _whole(this: _Run) -> NodeError:
-    """The first failure, with the others and what was done all the same."""
+    """The first failure, with the others, and with what was undone in spite of them."""
     first, *others = this.failed
     message = "; ".join([first.message.rstrip("."), *(error.message.rstrip(".") for error in others)])
     remedy = f"{first.remedy.rstrip('.')}; what fails in the next run too is left as it is and named"
@@ -155,11 +155,11 @@ def _leave_to_removal(root: Path) -> None:
 
 
 def _service(root: Path) -> None:
-    """Have dockerd read its configuration anew, if there is a dockerd and we ever changed that; done as well after a kill."""
+    """Have dockerd read its configuration again, if there is a dockerd and we ever changed it; also after a kill."""
     runtime = journal.recorded(root, JOURNAL).get(RUNTIME_RECORD)
     if not isinstance(runtime, str):
         return
-    with suppress(NodeError), step("dockerd reads its configuration anew"):
+    with suppress(NodeError), step("dockerd reads its configuration again"):
         docker.service("reload")
     with suppress(NodeError):  # a file that somebody broke since names no runtime that dockerd could keep
         content = files.read_bytes(root, daemon_json.PATH)
@@ -174,7 +174,7 @@ def _service(root: Path) -> None:
 
 
 def _units(this: _Run) -> None:
-    """Start, stop, enable and disable what is otherwise than before."""
+    """Start, stop, enable or disable each unit that is not as it was before."""
     before = journal.recorded(this.root, JOURNAL).get(UNITS_RECORD)
     if isinstance(before, dict):
         known = {

@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(root: Path) -> Document:
-    """The document. Of another root folder only what lies in files is told, not what runs on this machine."""
+    """The document. For another root folder it reports only what lies in files, not what runs on this machine."""
     is_this_machine = root == MACHINE
     return {
         "program": __version__,
@@ -128,7 +128,7 @@ def _contradictions(root: Path) -> list[str]:
 
 
 def _effective(root: Path, runtime: str, hypervisor: str) -> Document:
-    """What a person must know; the question `effective` tells the rest."""
+    """What a person must know; the question `effective` reports the rest."""
     document = effective.run(root, runtime=runtime, hypervisor=hypervisor, config_path=None)
     return {key: document[key] for key in ("configFile", "chosenBy", "dropIns", "kernelParams", "launchers", "dead", "notes")}
 

@@ -42,11 +42,11 @@ CHANGE_TIMEOUT = 900.0
 """Seconds for one refresh of the index, and for one install or removal; an emulated node is slow."""
 QUERY_TIMEOUT = 60.0
 GRACE = 10.0
-"""Seconds in which apt may end what it does when this program is told to end; what takes longer is ended."""
+"""Seconds that apt has to finish when this program must end; what takes longer is ended."""
 MAX_SAID = 16 << 20
 """Bytes that apt or dpkg may print; an upgrade of a whole system prints some 500 KiB."""
 PIPE = 1 << 20
-"""Bytes that they can still print when this program was killed: as many as a user may give a pipe (pipe(7))."""
+"""Bytes that they can still print once this program was killed: the largest pipe that a user may have (pipe(7))."""
 _SHOWN = re.compile(r"(Get:|Err:|Fetched |Unpacking |Setting up |Removing |Purging |E: |dpkg: |Reading changelogs)")
 _LOCKED = re.compile(r"Could not get lock|Unable to acquire|locked by another process|Unable to lock")
 _DPKG = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
@@ -60,7 +60,7 @@ class Before:
     """None: not installed."""
     held: bool
     automatic: bool = False
-    """Whether apt had brought it for another package's sake, and may take it away again."""
+    """Whether apt installed it as a dependency of another package, and may remove it again."""
     leftover: bool = False
     """Whether it was removed and had left configuration files."""
 
@@ -157,7 +157,7 @@ def _wait_for_locks(root: Path, lock_timeout: float) -> None:
 
 
 def _follow(argv: Sequence[str], timeout: float, temporary: str = "") -> Finished:
-    """Run `argv` to its end and say its telling lines as they come; raises NodeError `command-timeout`,
+    """Run `argv` to its end and print the important ones of its lines as they come; raises NodeError `command-timeout`,
     `command-output-too-long` or `tool-missing`.
 
     It has a process group of its own, and itself holds the other end of the pipe that it prints into: when this program is
@@ -185,7 +185,7 @@ def _follow(argv: Sequence[str], timeout: float, temporary: str = "") -> Finishe
         try:
             code, printed = _read_to_the_end(process, output, end, argv, timeout)
         except BaseException:
-            # What goes back after this must see all that this has done; dpkg is best left to end what it began.
+            # The roll-back after this must see all that was done, and dpkg is best left to finish what it began.
             with undisturbed():
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(GRACE)
@@ -234,7 +234,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _telling(text: str) -> str:
-    """The part of apt's or dpkg's output that says why it failed; the reason of a download stands indented under its `Err:`."""
+    """The part of apt's or dpkg's output that shows why it failed; the reason of a download is indented below its `Err:`."""
     lines = [line for line in text.splitlines() if line.strip()]
     marked = [
         line.strip()
@@ -246,14 +246,14 @@ def _telling(text: str) -> str:
 
 
 def _case(text: str, otherwise: str) -> str:
-    """The case of the failure whose remedy helps, by what apt or dpkg said."""
+    """The case of the failure whose remedy helps, by what apt or dpkg printed."""
     if re.search(r"No space left on device|enough free space", text):
         return "space"
     return otherwise
 
 
 def _locked_run(root: Path, argv: Sequence[str], lock_timeout: float, timeout: float, temporary: str = "") -> Finished:
-    """Run a program that takes apt's locks; another program that is quicker to take them is waited for.
+    """Run a program that takes apt's locks; wait for another program that takes them first.
 
     `temporary` is the folder of its temporary files, the system's where it is empty.
     """
@@ -270,7 +270,7 @@ def _locked_run(root: Path, argv: Sequence[str], lock_timeout: float, timeout: f
 
 
 def _within_cloud_init(root: Path) -> bool:
-    """Whether cloud-init itself has started this, as at a first boot: it waits for us, so that waiting for it would last."""
+    """Whether cloud-init itself has started this, as at a first boot: it waits for us, so waiting for it would never end."""
     try:
         return re.search(r"/cloud-[a-z-]+\.service", read_text(root / "proc/self/cgroup", MAX_SYSTEM)) is not None
     except OSError:
@@ -312,7 +312,7 @@ def _temporary_folder() -> Iterator[str]:
 
 
 def refresh(root: Path, source: str, lock_timeout: float) -> None:
-    """Read the index of one sources file (a path on the node), so that no other, broken source matters.
+    """Read the index of one sources file (a path on the node), so that broken sources elsewhere do not matter.
 
     Raises NodeError `repository-unreachable` with apt's own words.
     """
@@ -381,8 +381,8 @@ def simulate(requested: Sequence[str]) -> Simulated:
 def install(root: Path, requested: Sequence[str], lock_timeout: float, *, remove: bool = False) -> None:
     """Install `name=version` and, with `remove`, remove `name-`.
 
-    apt lets go of the hold of a package that it is told to change, and changes no other held one; every hold of the node is put
-    back, even when the install fails.
+    apt drops the hold of a package that it is asked to change, and changes no other held one; every hold of the node is set
+    again, even when the install fails.
     Raises NodeError `package-install-failed` or `apt-lock-held`.
     """
     were_held = _held()
@@ -398,7 +398,7 @@ def install(root: Path, requested: Sequence[str], lock_timeout: float, *, remove
     if result.code != 0:
         raise NodeError(
             "package-install-failed",
-            f"apt could not bring {' '.join(requested)}: {_telling(result.stdout)}",
+            f"apt could not install {' '.join(requested)}: {_telling(result.stdout)}",
             _case(result.stdout, "apt"),
         )
 
@@ -445,10 +445,10 @@ def _refusal(steps: Collection[str]) -> NodeError | None:
 
 
 def feasible(root: Path, before: Mapping[str, Before], together: Collection[str], lock_timeout: float) -> dict[str, NodeError]:
-    """The packages whose version cannot be that of `before` again, each with the reason; all others can, at once.
+    """The packages that cannot go back to their version in `before`, each with the reason; all others can, together.
 
-    `together` are packages that may need each other's step. Raises NodeError where apt itself does not work, so that nothing can
-    be said.
+    `together` are packages that may need each other's step. Raises NodeError where apt itself does not work, so that nothing is
+    known.
     """
     steps = _steps(before)
     if not steps:
@@ -477,7 +477,7 @@ def feasible(root: Path, before: Mapping[str, Before], together: Collection[str]
 def go_back(root: Path, before: Mapping[str, Before], lock_timeout: float) -> list[str]:
     """Bring packages to the versions, holds and marks of `before`; returns the names that changed.
 
-    Raises NodeError `version-not-in-repository`, `packages-conflict` (somebody else needs one by now), or those of `install`.
+    Raises NodeError `version-not-in-repository`, `packages-conflict` (something needs one by now), or those of `install`.
     """
     if not before:
         return []

@@ -32,7 +32,7 @@ KEY_TIMEOUT = 60.0
 
 def fetch_key(address: str) -> bytes:
     """The key file of a repository (`<address>/gpg`, as Docker publishes it); raises NodeError `repository-unreachable`."""
-    import http.client  # HTTP costs a run that changes nothing a third of its time
+    import http.client  # loading it takes a third of a run that changes nothing
     import urllib.error
     import urllib.request
 
@@ -74,7 +74,7 @@ def entries(root: Path) -> list[Entry]:
 
 
 def refuse_lax_settings(root: Path) -> None:
-    """Raise NodeError `repository-unsigned` when apt's own settings let it install what nobody signed."""
+    """Raise NodeError `repository-unsigned` when apt's own settings let it install unsigned packages."""
     lax = lax_settings(apt.settings(root))
     if lax:
         where = _setting_at(root, lax[0])

@@ -45,7 +45,7 @@ def capture(
     """Run `argv` until it ends, `timeout` seconds are over, or a stream is longer than `limit` bytes; it is gone on return.
 
     With `until` it is also ended once its standard output holds that text. With `discard` a stream that is longer than `limit`
-    ends nothing: its start is kept and the rest is read and forgotten. Only the program itself is killed; what it has started
+    ends nothing: its start is kept, and the rest is read and dropped. Only the program itself is killed; what it has started
     gets a closed pipe, and is not waited for. Raises OSError when `argv` cannot be started.
     """
     deadline = time.monotonic() + timeout
@@ -111,7 +111,7 @@ class _Reading:
         return "ended"
 
     def _fed(self) -> bool:
-        """Give the program some of its input; true when it has all of it, or wants no more."""
+        """Give the program some of its input; true when it has all of it, or reads no further."""
         assert self.process.stdin is not None
         try:
             self.left = self.left[os.write(self.process.stdin.fileno(), self.left[:PIECE]) :]

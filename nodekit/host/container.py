@@ -19,7 +19,7 @@ DOCKER = ("docker", "--context", "default")
 IMAGE = "kata-nodes-proof"
 """Repository of the images that the program makes; a run's nonce is the tag."""
 LABEL = "kata-nodes.proof"
-"""Label of those images, by which one that a killed run left behind is found."""
+"""Label of those images, by which a later run finds those that a killed run left behind."""
 SLOW_SECONDS = 60
 """Bound on each command of the ladder where the node is emulated; a genuine Kata there needed more than 20 for some."""
 IMAGE_SECONDS = 120

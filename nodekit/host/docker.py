@@ -30,9 +30,9 @@ MAX_ANSWER = 16 << 20
 
 @dataclass(frozen=True)
 class Answer:
-    """What dockerd answers: its version and the names of the runtimes that it knows, or None, none and why it is silent.
+    """What dockerd answers: its version and the names of the runtimes that it knows, or None, no names and why it is silent.
 
-    Of a shim's type and options it tells nothing: `/info` has an empty object there (daemon/info_unix.go of 27.5.1) [measured].
+    It reports nothing of a shim's type and options: `/info` has an empty object there (daemon/info_unix.go of 27.5.1) [measured].
     """
 
     version: str | None
@@ -45,7 +45,7 @@ class Answer:
 def _get(root: Path, path: str) -> object:
     """What dockerd's own API answers (Docker Engine API, `GET path`); raises OSError or ValueError.
 
-    The command line takes longer for one answer than all else that a run without a change does.
+    One answer by the command line takes longer than everything else in a run without a change.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(CALL_TIMEOUT)
@@ -159,7 +159,7 @@ def units() -> dict[str, Unit]:
 
 
 def bring_units_back(before: Mapping[str, Unit]) -> list[str]:
-    """Make units that are still there as they were; the names of those that changed. Raises NodeError `command-failed`."""
+    """Put units that are still there back as they were; the names of those that changed. Raises NodeError `command-failed`."""
     now = units()
     present = [name for name in before if name in now]
     todo = {
@@ -177,7 +177,7 @@ def bring_units_back(before: Mapping[str, Unit]) -> list[str]:
 
 
 def allow_starts() -> None:
-    """Have systemd forget how often dockerd was started: packages, roll-back and we may need more than its three a minute."""
+    """Have systemd forget how often dockerd was started: packages, a roll-back and we may need more than three a minute."""
     run(["systemctl", "reset-failed", "docker.service"], timeout=CALL_TIMEOUT, check=False)
 
 

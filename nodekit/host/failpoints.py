@@ -1,4 +1,4 @@
-"""Name the places between two effects, and end there when told to: a test kills the program at each of them in turn."""
+"""Name the places between two effects, and end there on request: a test kills the program at each of them in turn."""
 
 import os
 import signal
@@ -23,8 +23,8 @@ POINTS = {
     "packages-changed": "apt has installed or removed packages, and let go of their holds",
     "packages-purged": "what removed packages had left was purged",
     "packages-marked": "packages were held, let go, or marked as installed automatically",
-    "service-told": "dockerd was told to reload or restart",
-    "runtime-restarted": "the cluster's container runtime was restarted, and has not shown yet that it is well",
+    "service-told": "dockerd was asked to reload or restart",
+    "runtime-restarted": "the cluster's container runtime was restarted, and has not answered yet",
     "archive-downloaded": "the Kata archive lies in this program's own folder",
     "archive-member-unpacked": "one more member of the Kata archive was unpacked there",
     "archive-unpacked": "the Kata archive was unpacked there as a whole",

@@ -16,7 +16,7 @@ from nodekit.progress import say
 from nodekit.rules.proof.console import Explanation, explain
 
 MAX_CONSOLE = 1 << 20
-"""Bytes of a console that are kept; a guest that writes more is read on and forgotten."""
+"""Bytes of a console that are kept; what a guest writes after them is read and dropped."""
 QEMU_NAMES = ("qemu-system-x86_64", "/opt/kata/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm")
 """Where a QEMU is looked for when the configuration names none."""
 SPARE_MIB = 256
@@ -27,7 +27,7 @@ CPUS = {"kvm": "host", "tcg": "max,la57=off"}
 """The guest's processor by accelerator. Page tables of an emulated one have four levels: a fifth is one more read at each miss of
 its translation buffer, and every start of a program causes many."""
 TRIES = 3
-"""Boots on an emulated node, when each before hung."""
+"""Boots that are tried on an emulated node, where each one before hung."""
 MAX_INITRD = 2 << 30
 """Bytes of a RAM disk that are copied for a guest; Kata's has some 130 MiB."""
 COPY = 1 << 20
@@ -49,7 +49,7 @@ class Plan:
     memory_mib: int
     vcpus: int
     end: str
-    """The line with which the guest has said all."""
+    """The line that ends the guest's report."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def memory_mib(field: str) -> int:
 
 
 def memory_for_guest(wanted_mib: int) -> int:
-    """`wanted_mib`, or less when the node has less to give; never below `LEAST_MIB`."""
+    """`wanted_mib`, or less when the node has less free; never below `LEAST_MIB`."""
     return max(LEAST_MIB, min(wanted_mib, memory_mib("MemAvailable") - SPARE_MIB))
 
 

@@ -27,8 +27,8 @@ cgroup2 /{GUEST_ROOT}/sys/fs/cgroup cgroup2
 dev /{GUEST_ROOT}/dev devtmpfs
 tmp /{GUEST_ROOT}/tmp tmpfs mode=1777
 """
-"""The mounts of that root, as fstab(5) has them: its mount of its own first. cgroup2 as Kata's agent mounts it: runc starts
-nothing without."""
+"""The mounts of that root, in the form of fstab(5); first the root's own. cgroup2 as Kata's agent mounts it: runc starts
+nothing without it."""
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
 """Where Debian and Ubuntu put busybox-static."""
 APPLETS = (

@@ -97,7 +97,7 @@ def _save(root: Path, name: str, journal: _Journal) -> None:
             f"{path} would hold {len(state.content)} bytes, more than {MAX_JOURNAL}, so nothing was changed",
             "long",
         )
-    if look(root, path, MAX_JOURNAL) != state:  # on a full disk a roll-back must not fail for want of what is there already
+    if look(root, path, MAX_JOURNAL) != state:  # on a full disk a roll-back must not fail because it writes what is there already
         put(root, path, state)
 
 
@@ -118,7 +118,7 @@ def _clear(root: Path, journal: _Journal) -> None:
 
 
 class Transaction:
-    """Changes to files that hold together: either all of a with-block, or the state at its entry.
+    """Changes to files that belong together: either all of a with-block, or the state at its entry.
 
     The journal of `name` is written before each change and keeps, over all runs, the first state of every path, so that
     `restore` can put it back. Paths are absolute, as on the node; links in them are followed and kept. Hold the node's lock.
@@ -164,7 +164,7 @@ class Transaction:
         return self._change(path, look(self._root, path), State("symlink", target=target))
 
     def record(self, key: str, before: object) -> None:
-        """Keep a first value that is no file (JSON); a value recorded by an earlier run stays. Survives a roll-back."""
+        """Keep a first value that is not a file (JSON); a value recorded by an earlier run stays. Survives a roll-back."""
         self.note(first={key: before})
 
     def remember(self, key: str, value: object) -> None:
@@ -373,7 +373,7 @@ def note(root: Path, name: str, key: str, value: object) -> None:
 
 
 def end(root: Path, name: str) -> None:
-    """End the journal of `name`: what it recorded is restored, or is nobody's business any more."""
+    """End the journal of `name`: what it recorded is restored, or no longer matters."""
     _end(root, _journal_path(name))
 
 

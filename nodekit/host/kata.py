@@ -65,7 +65,7 @@ class Effective:
     shim: str | None
     """The shim that containerd would find, or the release's own; None when the machine has none."""
     version: str | None
-    """The release, such as 3.32.0; None when nothing on the machine tells it."""
+    """The release, such as 3.32.0; None when nothing on the machine shows it."""
 
 
 def effective(
@@ -80,7 +80,7 @@ def effective(
     """Resolve and merge what the runtime reads.
 
     `config_path` is the ConfigPath that Docker's entry is to have; without one, that of the entry on the machine counts.
-    `wanted_version` is the release where the machine tells none, and `settings` the root folder whose daemon.json and units
+    `wanted_version` is the release where the machine shows none, and `settings` the root folder whose daemon.json and units
     count, when it is not `root` (a release that is unpacked, and not yet in its place). Raises NodeError `kata-not-found`,
     `kata-environment-refused`, `file-unreadable`, `file-invalid` (no TOML, no such table, bad drop-in) or `bad-input`.
     """
@@ -188,9 +188,9 @@ def chosen(
 
 
 def _launched(root: Path, runtime: str, hypervisor: str) -> tuple[str, str] | None:
-    """The file that Docker's runtime of our name has, or where the PATH holds no shim of Kata's own name, another's.
+    """The file that Docker's runtime of our name has; another launcher's, where the PATH holds no shim of Kata's own name.
 
-    Then every launcher starts a shim by its path or by a name of its own: the first counts whose file is one of this hypervisor.
+    Then every launcher starts a shim by its path or by a name of its own. The first whose file is for this hypervisor counts.
     """
     option = _docker_option(root)
     if option or program_of(root, kata_layout.SHIM):
@@ -220,7 +220,7 @@ def _shipped(root: Path, path: str, listed: tuple[str, ...]) -> bool:
 
 
 def program_of(root: Path, named: str | None) -> str | None:
-    """Where a shim lies that is named by path, or by a name that is looked up in the PATH; None when it is not there."""
+    """Where the shim lies that is named by its path, or by a name to look up in the PATH; None when it is not there."""
     paths = [named] if named and named.startswith("/") else [f"{folder}/{named}" for folder in kata_layout.SHIM_FOLDERS if named]
     for path in paths:
         program = root / resolve(root, path).lstrip("/")
@@ -334,17 +334,17 @@ def shim(root: Path, runtime: str) -> str | None:
 
 
 def version(root: Path) -> str | None:
-    """The release from /opt/kata/VERSION, else from `kata-runtime --version`; None when neither tells."""
+    """The release from /opt/kata/VERSION, else from `kata-runtime --version`; None when neither names it."""
     content = read_bytes(root, f"{kata_layout.INSTALL_FOLDER}/VERSION")
     if content is None and root != Path("/"):
-        return None  # a program of this machine tells nothing of another root folder
+        return None  # a program of this machine shows nothing about another root folder
     output = content.decode(errors="replace") if content is not None else _kata_runtime()
     match = re.search(r"\d+\.\d+\.\d+[\w.-]*", printable(output, 400))
     return match[0] if match else None
 
 
 def _kata_runtime() -> str:
-    from nodekit.host.process import run  # subprocess costs a run that needs no program its time
+    from nodekit.host.process import run  # loads subprocess, which a run without a program does not need
 
     try:
         result = run(["kata-runtime", "--version"], timeout=20, check=False)

@@ -91,7 +91,7 @@ def free_bytes(root: Path) -> int:
 def install(root: Path, address: str, sha256: str, before_the_swap: Callable[[Path], None]) -> bool:
     """Have the archive of that address and sha256 in /opt/kata, whole; true when it was not. Hold the node's lock.
 
-    The new release is made ready in a folder of this program's own and takes its place in one step; what was there, if this
+    The new release is prepared in a folder of this program's own and takes its place in one step; what was there, if this
     program put it there, is removed after that. `before_the_swap` is given a folder in which the new one lies as `opt/kata`:
     it may add to it, and refuses by raising. Where the release is there and files of it are missing, those alone are put back,
     so that configuration and drop-ins stay. Raises NodeError `kata-foreign-install`, `kata-download-failed`,
@@ -104,7 +104,7 @@ def install(root: Path, address: str, sha256: str, before_the_swap: Callable[[Pa
         _clear(work)
         return False
     refuse_foreign(root)
-    from nodekit.host.kata_download import download, invalid, unpack  # HTTP and tar cost a run that installs nothing its time
+    from nodekit.host.kata_download import download, invalid, unpack  # loads HTTP and tar, which few runs need
 
     _clear(work)
     archive, new = work / "archive", work / "new"
@@ -158,7 +158,7 @@ def _folder(root: Path) -> Path:
 
 
 def _work(root: Path) -> Path:
-    """Where a release is made ready and taken apart: our own folder if a rename leads from there to its place, else beside it.
+    """Where a release is prepared and taken apart: our own folder if a rename leads from there to its place, else beside it.
 
     One fixed name each, so that the next run finds what a kill left.
     """

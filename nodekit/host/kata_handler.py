@@ -29,7 +29,7 @@ UNREAD_RECORD = "unread"
 """The journal's record while the configuration is new and the runtime has not read it."""
 CALL_TIMEOUT = 60.0
 HEALTH_TIMEOUT = 120.0
-"""Seconds: for one answer, and for the runtime to be well after its restart (k3s starts its whole control plane)."""
+"""Seconds: for one answer, and for the runtime to be healthy after its restart (k3s starts its whole control plane)."""
 POLL = 0.5
 SHIMS = ("containerd-shim", "conmon")
 """Beginnings of the names of processes that hold a container each, and live on while the runtime restarts."""
@@ -61,7 +61,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Work:
-    """What is to be written, and how it is to be seen that it counts."""
+    """What to write, and how to see that it is in effect."""
 
     target: Target
     content: bytes
@@ -180,9 +180,9 @@ def _runtime(root: Path, place: Place) -> Runtime:
 
 
 def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outcome:
-    """Have the handler known to the runtime, which is restarted where it has to read something new.
+    """Register the handler with the runtime, and restart the runtime where it has something new to read.
 
-    Whatever fails, files are as they were and the runtime has read them again. Raises NodeError `handler-foreign`,
+    Whatever fails, the files are put back and the runtime has read them again. Raises NodeError `handler-foreign`,
     `snapshotter-missing`, `file-invalid` or `container-runtime-unhealthy`.
     """
     place = runtime.place
@@ -207,7 +207,7 @@ def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outco
     if not others and UNREAD_RECORD not in records and read_bytes(root, work.target.file) == work.content:
         return Outcome(False, place.name, work.target.file, None)
     if UNREAD_RECORD in records:
-        # A run ended before it was seen whether the runtime is well with this: only what was there first is known to be good.
+        # An earlier run ended before it knew whether the runtime works with this: only the first state is known to be good.
         journal.put_back(root, JOURNAL)
     unit = _active(place)
     is_reread = False
@@ -222,7 +222,7 @@ def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outco
         except BaseException:
             with undisturbed():
                 if change.roll_back() and is_reread and unit is not None:
-                    with suppress(NodeError):  # the first failure is the one to tell
+                    with suppress(NodeError):  # the first failure is the one to report
                         _tell(unit)
                 change.note(gone=(UNREAD_RECORD,) if journal.paths(root, JOURNAL) else (UNREAD_RECORD, UNIT_RECORD))
             raise
@@ -320,7 +320,7 @@ def _refuse_unread(root: Path, runtime: Runtime, handler: Handler, work: _Work) 
         output = f"it does not hold the handler {handler.name}"
     raise NodeError(
         "file-invalid",
-        f"{runtime.place.name} does not take {work.target.file}: {output}",
+        f"{runtime.place.name} does not accept {work.target.file}: {output}",
         "imports",
         file=runtime.main,
     )
@@ -350,14 +350,14 @@ def _tell(unit: str) -> None:
 
 
 def _restart(root: Path, runtime: Runtime, unit: str | None, handler: Handler) -> None:
-    """Restart the runtime and wait until it is well; raises NodeError `container-runtime-unhealthy`."""
+    """Restart the runtime and wait until it is healthy; raises NodeError `container-runtime-unhealthy`."""
     if unit is None:
         return
     _say_what_runs(root, unit)
     with step(f"{unit} restarts"):
         _tell(unit)
     end = time.monotonic() + HEALTH_TIMEOUT
-    with step(f"Waiting until {unit} is well"):
+    with step(f"Waiting until {unit} is healthy"):
         while (problem := _problem(root, runtime, unit, handler)) is not None:
             if time.monotonic() >= end:
                 raise NodeError(
@@ -369,7 +369,7 @@ def _restart(root: Path, runtime: Runtime, unit: str | None, handler: Handler) -
 
 
 def _problem(root: Path, runtime: Runtime, unit: str, handler: Handler) -> str | None:
-    """What is wrong with the runtime now; None when it is well."""
+    """What is wrong with the runtime now; None when it is healthy."""
     state = run(["systemctl", "is-active", unit], timeout=CALL_TIMEOUT, check=False).stdout.strip()
     if state != "active":
         return f"{unit} is {printable(state, 40) or 'unknown'}"

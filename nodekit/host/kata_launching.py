@@ -36,7 +36,7 @@ def crio_texts(root: Path, main: str) -> list[tuple[str, str]]:
 
 
 def containerd_launchers(root: Path, main: str, notes: list[str]) -> list[Launcher]:
-    """The Kata handlers of one containerd; a file of it that cannot be read is a note, for it decides nothing here."""
+    """The Kata handlers of one containerd; a file of it that cannot be read is only a note, since it decides nothing here."""
     try:
         return kata_launchers.containerd(containerd_files(root, main))
     except NodeError as error:
@@ -74,7 +74,7 @@ def _matching(root: Path, pattern: str) -> list[str]:
         return [pattern]
     try:
         return [f"/{path.relative_to(root)}" for path in sorted(root.glob(pattern.lstrip("/")))]
-    except ValueError:  # no pattern that Python knows, such as one with ** within a name
+    except ValueError:  # not a pattern that Python knows, such as one with ** within a name
         return []
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:  # no file has such a name

@@ -23,7 +23,7 @@ def refuse_unready(root: Path, node: str, settings: KataSettings) -> str | None:
         return _hypervisor(root, node, settings)
     if kata_archive.installed(root) == archive.sha256 and not kata_archive.missing(root):
         return _hypervisor(root, node, settings)
-    from nodekit.host.kata_download import size  # HTTP costs a run that installs nothing its time
+    from nodekit.host.kata_download import size  # loads HTTP, which a run that installs nothing does not need
 
     kata_archive.refuse_foreign(root)
     _memory(node, settings, None)

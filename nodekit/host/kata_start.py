@@ -13,7 +13,7 @@ from nodekit.rules.kata.kata_start import Configuration, File, Machine, Refusal
 from nodekit.rules.text import printable
 
 SHOWN = 6
-"""Refusals that stand in one sentence; Kata itself tells the first one only."""
+"""Refusals that are listed in one sentence; Kata itself reports only the first one."""
 
 
 def refusals(root: Path, effective: Effective, hypervisor: str, runtime: str) -> list[Refusal]:

@@ -1,4 +1,4 @@
-"""What lies around the configuration that Kata reads: who starts Kata, and which files look as if they counted and are dead."""
+"""What lies around the configuration that Kata reads: who starts Kata, and which files look relevant and are ignored."""
 
 import os
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from nodekit.rules.text import printable
 
 @dataclass(frozen=True)
 class Dead:
-    """A file that looks as if it counted and does not."""
+    """A file that looks relevant and is ignored."""
 
     path: str
     reason: str
@@ -28,7 +28,7 @@ class Survey:
     """Who starts Kata, and the file that each of them names."""
     dead: tuple[Dead, ...]
     notes: tuple[str, ...]
-    """What a person should know and nothing fails for, each a sentence."""
+    """Notes for a person, each a sentence; nothing fails because of them."""
 
 
 def survey(root: Path, effective: Effective, *, runtime: str, hypervisor: str) -> Survey:

@@ -23,7 +23,7 @@ class OsRelease:
 
 
 def os_release(root: Path) -> OsRelease:
-    """The operating system of the node; a field that is not given is empty. Raises NodeError `unsupported-os` without file."""
+    """The operating system of the node; a missing field is empty. Raises NodeError `unsupported-os` without that file."""
     content = read_bytes(root, "/etc/os-release")
     if content is None:
         content = read_bytes(root, "/usr/lib/os-release")
@@ -37,7 +37,7 @@ def os_release(root: Path) -> OsRelease:
         try:
             fields[key] = "".join(shlex.split(value))
         except ValueError:
-            continue  # a line that no shell can read says nothing
+            continue  # a line that no shell can read counts for nothing
     return OsRelease(fields.get("ID", ""), fields.get("VERSION_ID", ""), fields.get("VERSION_CODENAME", ""))
 
 

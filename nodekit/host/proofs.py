@@ -1,4 +1,4 @@
-"""Keep a node's proofs beside the program, failed ones too: a stack's state holds the last one that succeeded, and no other."""
+"""Keep a node's proofs beside the program, failed ones too: a stack's state holds only the last one that succeeded."""
 
 import time
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ def recorded(root: Path, state: ProveState) -> Iterator[Attempt]:
 
 
 def _keep(root: Path, newest: dict[str, object]) -> None:
-    """Add a proof to the record. A disk that takes nothing is no reason for a proof to fail."""
+    """Add a proof to the record. A disk that cannot be written does not make a proof fail."""
     if not physical(root, FOLDER).is_dir():  # the program was started from elsewhere, by a person
         return
     try:

@@ -17,7 +17,7 @@ _shields = 0
 
 
 def obey() -> None:
-    """Have the first of `ENDING` say so and raise SystemExit; later ones, and those within `undisturbed`, change nothing."""
+    """Have the first of `ENDING` print a line and raise SystemExit; later ones, and those in `undisturbed`, change nothing."""
     for number in ENDING:
         signal.signal(number, _arrived)
 
@@ -28,9 +28,7 @@ def _arrived(number: int, frame: FrameType | None) -> None:
     if not (_ending or _shields):
         _ending = True
         # Now, since timeout(1) may not wait until all is undone.
-        message = (
-            f"{os.uname().nodename}: this run was ended by {signal.Signals(number).name} and goes back to what was before it"
-        )
+        message = f"{os.uname().nodename}: this run was ended by {signal.Signals(number).name} and rolls back what it changed"
         say_at_once(f"error: {NodeError('run-ended', message).sentence()}")
         raise SystemExit(128 + number)
 

@@ -23,7 +23,7 @@ class Record:
     def read(cls: type[R], document: Mapping[str, object], at: str = "") -> R:
         """From JSON's objects, defaults filled in.
 
-        A whole float becomes an int where an int is asked; a bool is never a number. `at` names the key that holds this
+        A whole float becomes an int where an int is expected; a bool is never a number. `at` names the key that holds this
         object (`repository`), for messages. Raises NodeError `bad-input` for a key that is unknown, missing or ill-typed.
         """
         prefix = f"{at}." if at else ""

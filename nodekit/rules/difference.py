@@ -1,4 +1,4 @@
-"""What differs on a node from what a stack wants of it: a sentence, the verb that puts it right, and a file's unified diff."""
+"""Where a node differs from what a stack wants: a sentence, the verb that puts it right, and a file's unified diff."""
 
 import re
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ KINDS = {
 }
 """Kind of difference -> what it means."""
 MAX_DIFF_LINES = 200
-"""Lines of one diff that are kept; a longer one says that a file is another file."""
+"""Lines of one diff that are kept; a longer one only shows that it is another file."""
 MAX_LINE = 500
 """Characters of one line of a diff."""
 
@@ -54,7 +54,7 @@ def of_file(kind: str, message: str, verb: str, path: str, desired: bytes, now: 
 
 def unified(path: str, desired: bytes, now: bytes | None) -> str:
     """The unified diff, cut, and harmless on a terminal."""
-    import difflib  # takes a while to load, and most nodes differ in nothing
+    import difflib  # takes a while to load, and most nodes have no difference
 
     before, after = (text.decode(errors="replace").splitlines() for text in (desired, now or b""))
     lines = difflib.unified_diff(before, after, f"{path} (stack)", f"{path} (node)" if now is not None else "/dev/null", n=2)

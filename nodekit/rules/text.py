@@ -14,7 +14,7 @@ _BLANK = frozenset(
 )  # fmt: skip
 """What Python calls printable and no terminal shows (Unicode, Default_Ignorable_Code_Point, and the blank pattern of Braille)."""
 _COMMAND = re.compile(r"^([^\S\n]*):(?=:.*::)", re.MULTILINE)
-"""A workflow command of GitHub: `::name …::message` at the beginning of a line, blanks before it left out of account."""
+"""A workflow command of GitHub: `::name …::message` at the beginning of a line, with or without blanks before it."""
 _OLD_COMMAND = re.compile(r"##(?=[\w.-]*\[)")
 """Those of Azure Pipelines (`##vso[`), TeamCity (`##teamcity[`) and GitHub's older form (`##[`), anywhere in a line."""
 

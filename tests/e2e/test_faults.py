@@ -86,7 +86,7 @@ def strike(story: Story, fault: Fault) -> tuple[Ended, Measured]:
     assert "Traceback" not in ended.printed, ended.printed[-3000:]
     if fault.stage in MIDDLE and fault.ends == 1:
         assert f"nodes-n1-{fault.stage} " in ended.printed, ended.printed[-3000:]
-    return ended, Measured(fault.code, seconds, line if fault.says else "nothing: it is not needed")
+    return ended, Measured(fault.code, seconds, line if fault.says else "nothing: that disk is not needed")
 
 
 @pytest.mark.parametrize("faults", CHAINS)

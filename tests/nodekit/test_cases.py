@@ -112,7 +112,7 @@ def test_daemon_json_refuses_by_the_name_of_the_file(tmp_path: Path, capsys: pyt
     output = capsys.readouterr()
     assert output.out == "" and f"{file} is not what dockerd reads" in output.err and "[file-invalid]" in output.err
     assert "/etc/docker/daemon.json" not in output.err
-    with pytest.raises(NodeError, match="no absolute path"):
+    with pytest.raises(NodeError, match="not an absolute path"):
         question.run(Path("/"), file=str(file), runtime="kata", config_path="relative")
 
 

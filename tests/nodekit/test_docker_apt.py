@@ -404,7 +404,7 @@ def test_a_second_signal_does_not_break_the_roll_back_that_the_first_began(
     process.send_signal(signal.SIGTERM)
     assert process.stderr is not None
     seen = b""
-    while b"Going back" not in seen:
+    while b"Rolling back" not in seen:
         seen += process.stderr.readline()
     if second is not None:
         process.send_signal(second)
@@ -417,7 +417,7 @@ def test_a_second_signal_does_not_break_the_roll_back_that_the_first_began(
 def test_a_signal_while_a_failed_run_goes_back_does_not_break_that(node28: Node, repository: Repository) -> None:
     before = node28.etc(), node28.packages(), node28.holds()
     (node28.root / "broken-service").touch()
-    process = begun(node28, desired(repository), b"Going back")
+    process = begun(node28, desired(repository), b"Rolling back")
     process.send_signal(signal.SIGTERM)
     assert process.stdout is not None and process.stderr is not None
     assert process.stderr.read() is not None

@@ -29,7 +29,7 @@ MODULES = ["kvm_amd", "vhost_vsock", "vhost_net", "tun"]
     [
         (Presence(None, False, ALL), "preflight-no-kvm", "neither vmx nor svm"),
         (Presence("vmx", False, ALL), "preflight-no-kvm", "kvm_intel cannot be loaded: modprobe: Operation not supported"),
-        (Presence("svm", False, ALL), "preflight-no-kvm", "kvm_amd is loaded and gives no usable device"),
+        (Presence("svm", False, ALL), "preflight-no-kvm", "kvm_amd is loaded and provides no usable device"),
         (Presence("svm", True, {**ALL, "vhost_vsock": False}), "preflight-module-missing", "/dev/vhost-vsock"),
         (Presence("svm", True, {**ALL, "tun": False}), "preflight-module-missing", "/dev/net/tun"),
     ],
@@ -142,7 +142,7 @@ def test_a_refused_node_has_the_modules_that_it_had(kernel: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("runtime", "words"), [(None, "no container runtime of one"), ("k3s", "has no k3s, which is to know the Kata handler")]
+    ("runtime", "words"), [(None, "no container runtime for it"), ("k3s", "has no k3s to register the Kata handler in")]
 )
 def test_a_node_without_the_clusters_container_runtime_is_refused_before_anything_is_changed(
     kernel: Path, runtime: str | None, words: str

@@ -65,7 +65,7 @@ def is_true(value: str) -> bool:
 
 
 def is_read(name: str) -> bool:
-    """Whether apt reads a file of this name in sources.list.d (sources.list(5)); backups and copies it passes over."""
+    """Whether apt reads a file of this name in sources.list.d (sources.list(5)); it skips backups and copies."""
     return re.fullmatch(r"[A-Za-z0-9_.-]+\.(list|sources)", name) is not None
 
 
@@ -175,7 +175,7 @@ def refuse_contradiction(entries: Sequence[Entry]) -> None:
     """Raise NodeError `apt-sources-invalid` when two entries, in apt's order, give one repository different keys.
 
     apt then reads no list at all (apt, `debReleaseIndex::SetSignedBy`). An entry without a key that comes first takes the key of
-    the next; any other difference counts, and be it two files with the same key.
+    the next; any other difference counts, even two files with the same key.
     """
     signers: dict[tuple[str, str], Entry] = {}
     for entry in entries:

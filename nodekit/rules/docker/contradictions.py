@@ -1,4 +1,4 @@
-"""What of Docker on a node contradicts itself: what its parts report is each plausible, and not true together."""
+"""Contradictions about Docker on a node: each of its parts reports something plausible, and not all of it can be true."""
 
 from collections.abc import Collection, Mapping
 
@@ -22,7 +22,7 @@ def contradictions(
     package = packages.get("docker-ce")
     if version is not None and package is not None and upstream_version(package.version) != version:
         sentences.append(
-            f"dockerd runs {version}, and its package docker-ce is {package.version}: it was not restarted since that came, or "
+            f"dockerd runs {version}, and its package docker-ce is {package.version}: it was not restarted after that came, or "
             "another dockerd runs; 'systemctl restart docker', or the verb docker, starts the package's"
         )
     sentences += [

@@ -1,4 +1,4 @@
-"""Merge the Kata runtime into dockerd's daemon.json and keep all else that stands there."""
+"""Merge the Kata runtime into dockerd's daemon.json and keep everything else in it."""
 
 import json
 import math
@@ -21,7 +21,7 @@ def _invalid(why: str) -> NodeError:
 
 
 def _constant(text: str) -> object:
-    raise ValueError(f"{text} is no JSON number")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _number(text: str) -> float:
@@ -62,9 +62,9 @@ def shim_name(runtime_type: object) -> str | None:
 def check(runtime: str, config_path: str | None) -> None:
     """Raise NodeError `bad-input` for a name of a runtime, or a ConfigPath, that cannot stand in the file."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", runtime):
-        raise NodeError("bad-input", f"Key runtimeName is {runtime!r}, no name of a runtime", expected="a name such as kata")
+        raise NodeError("bad-input", f"Key runtimeName is {runtime!r}, not the name of a runtime", expected="a name such as kata")
     if config_path is not None and not re.fullmatch(r"/[^\x00-\x1f\x7f]*", config_path):
-        raise NodeError("bad-input", f"Key configPath is {config_path!r}, no absolute path", expected="an absolute path")
+        raise NodeError("bad-input", f"Key configPath is {config_path!r}, not an absolute path", expected="an absolute path")
 
 
 def decode(content: bytes, path: str = PATH) -> str:
@@ -79,7 +79,7 @@ def runtimes(text: str) -> dict[str, object]:
     """The runtimes of any daemon.json; raises NodeError `file-invalid`."""
     runtimes_table = _tree(text).get("runtimes", {})
     if not isinstance(runtimes_table, dict):
-        raise _invalid("'runtimes' is no object")
+        raise _invalid("'runtimes' is not an object")
     return runtimes_table
 
 
@@ -89,7 +89,7 @@ def _tree(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _invalid(printable(str(error), 200)) from None
     if not isinstance(tree, dict):
-        raise _invalid("its top level is no object")
+        raise _invalid("its top level is not an object")
     return tree
 
 
@@ -104,17 +104,17 @@ def config_path(text: str | None, runtime: str) -> str | None:
 def merge(text: str | None, runtime: str, config_path: str | None, ours: Collection[str] = (), before: str | None = None) -> str:
     """The text with `runtimes.<runtime>` naming Kata's shim, and its `ConfigPath` when `config_path` is given.
 
-    `text` is None where there is no file. An entry that already names a shim of Kata's, by type or by path (moby takes both),
-    keeps it, and without `config_path` stays as it is, but for a ConfigPath of `ours`, which earlier runs had set or were about
-    to: in its place comes `before`, what stood there before them. One that starts something else is given the shim; `path` and
-    `runtimeArgs` go, which dockerd refuses beside a type, and its options stay. The very same text comes back when nothing has
-    to change. Raises NodeError `file-invalid`.
+    `text` is None where there is no file. An entry that already names one of Kata's shims, by type or by path (moby accepts
+    both), keeps it. Without `config_path` it stays as it is, except for a ConfigPath in `ours`, which earlier runs set or were
+    about to set: `before`, the value from before them, replaces it. An entry that starts something else gets the shim and keeps
+    its options, but loses `path` and `runtimeArgs`, which dockerd refuses beside a type. If nothing has to change, the same
+    text is returned. Raises NodeError `file-invalid`.
     """
     original = text if text is not None and text.removeprefix("\ufeff").strip() else "{}"
     tree = _tree(original)
     known = tree.setdefault("runtimes", {})
     if not isinstance(known, dict):
-        raise _invalid("'runtimes' is no object")
+        raise _invalid("'runtimes' is not an object")
     entry = known.get(runtime)
     if not (isinstance(entry, dict) and is_kata(entry.get("runtimeType"))):
         kept = {key: value for key, value in entry.items() if key not in _OCI} if isinstance(entry, dict) else {}
@@ -126,7 +126,7 @@ def merge(text: str | None, runtime: str, config_path: str | None, ours: Collect
     if config_path is not None:
         options = entry.setdefault("options", {})
         if not isinstance(options, dict):
-            raise _invalid(f"'runtimes.{runtime}.options' is no object")
+            raise _invalid(f"'runtimes.{runtime}.options' is not an object")
         changed = changed or options.get("ConfigPath") != config_path
         options["ConfigPath"] = config_path
     elif isinstance(options := entry.get("options"), dict) and options.get("ConfigPath") in ours and before is not None:
@@ -145,5 +145,5 @@ def merge(text: str | None, runtime: str, config_path: str | None, ours: Collect
     try:
         merged.encode()
     except UnicodeEncodeError:
-        raise _invalid("it holds half of a surrogate pair, which is no text") from None
+        raise _invalid("it holds half of a surrogate pair, which is not text") from None
     return merged

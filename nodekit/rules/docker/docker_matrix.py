@@ -52,8 +52,8 @@ MATRIX: tuple[Row, ...] = (
 SAFE_DOCKER = "27.5.1"
 """The newest Docker that works with every Kata release of the Go shim; the last 27, without fixes since January 2025."""
 NEWEST_PROVEN = ("28.5.2", "3.32.0")
-"""The newest Docker that a container proof passed with, and the Kata (Go shim) it ran on. That newer pairs work only
-the matrix says."""
+"""The newest Docker that a container proof passed with, and the Kata (Go shim) it ran on. For newer pairs there is
+only the matrix."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def verdict(docker: str, kata: str, runtime: str) -> Verdict:
         return Verdict(
             True, f"the {name} of Kata {kata} is untested with Docker {docker}; {_dotted(needed)} is known to work", ""
         )
-    # The safe Docker cures the Go shim for certain; an older Rust runtime is untested there, so it is not a cure.
+    # The safe Docker is sure to work with the Go shim. With an older Rust runtime it is untested, so it is not offered there.
     other = f", or Docker {SAFE_DOCKER}" if runtime == "go" else ""
     return Verdict(False, f"{row.why} ({', '.join(row.sources)})", f"Kata {_dotted(needed)} or newer{other}")
 

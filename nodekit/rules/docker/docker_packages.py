@@ -115,7 +115,7 @@ def madison_rows(text: str) -> list[tuple[str, str, str]]:
 
 @dataclass(frozen=True)
 class Simulated:
-    """What apt would do: package -> version before (None: brought new), packages that it would remove, package -> new version."""
+    """What apt would do: package -> version before (None: none was), packages that it would remove, package -> new version."""
 
     touched: dict[str, str | None]
     removed: tuple[str, ...]

@@ -31,11 +31,11 @@ def fingerprint(text: str) -> str:
 
 
 def _invalid(why: str) -> NodeError:
-    return NodeError("file-invalid", f"The key file is no OpenPGP public key: {why}", "key")
+    return NodeError("file-invalid", f"The key file is not an OpenPGP public key: {why}", "key")
 
 
 def dearmour(data: bytes) -> bytes:
-    """The packets of a key file, armoured or not. Raises NodeError `file-invalid`, also for a second block of whatever name:
+    """The packets of a key file, armoured or not. Raises NodeError `file-invalid`, also for a second block of any name:
     gpg, sqv and apt's own shell differ in which they read."""
     if data[:1] and data[0] & 0x80:
         return data

@@ -30,7 +30,7 @@ def refuse_too_little(node: str, total_mib: int, guest_mib: int) -> None:
 
 
 def pod_overhead(kata_version: str, memory: str | None = None, cpu: str | None = None) -> dict[str, str]:
-    """Pod overhead: what is given, and else that of the QEMU classes, 320Mi/250m from release 4.0.0 and 160Mi/250m before.
+    """Pod overhead: the given one, otherwise that of the QEMU classes, 320Mi/250m from release 4.0.0 and 160Mi/250m before.
 
     The defaults are kata-deploy's own values. They are low: an idle container in a guest of 2048 MiB measured 352 MiB of
     resident memory on the node (QEMU 302, virtiofsd 10, shim 48), and up to 1.1 GiB was reported.

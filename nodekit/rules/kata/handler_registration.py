@@ -1,4 +1,4 @@
-"""Which container runtime serves a cluster on a node, and whether its Kata handler can be registered as it is to be."""
+"""Which container runtime serves a cluster on a node, and whether its Kata handler can be registered there."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,14 +72,14 @@ def choose(node: str, requested: str | None, reasons: Mapping[str, str], endpoin
     """The runtime in which the handler is registered.
 
     `reasons` holds the runtimes that are on the node, each with what shows it, and `endpoint` is the socket that the kubelet
-    names. Raises NodeError `container-runtime-missing` when there is none, or not the one that is wanted, and
-    `container-runtime-ambiguous` when nothing tells which of several it is.
+    names. Raises NodeError `container-runtime-missing` when there is none, or not the named one, and
+    `container-runtime-ambiguous` when nothing shows which of several it is.
     """
     known = ", ".join(f"{name} ({why})" for name, why in reasons.items()) or "none"
     if requested is not None:
         place = place_of(requested)
         if requested not in reasons:
-            message = f"Node {node} has no {requested}, which is to know the Kata handler; it has: {known}"
+            message = f"Node {node} has no {requested} to register the Kata handler in; it has: {known}"
             raise NodeError("container-runtime-missing", message)
         return place
     if endpoint:
@@ -89,7 +89,7 @@ def choose(node: str, requested: str | None, reasons: Mapping[str, str], endpoin
     distributions = [place for place in PLACES if place.files and place.name in reasons]
     candidates = distributions or [place for place in PLACES if place.name in reasons]
     if not candidates:
-        message = f"Node {node} is to serve a cluster and has no container runtime of one: {_looked_for()}"
+        message = f"Node {node} should serve a cluster and has no container runtime for it: {_looked_for()}"
         raise NodeError("container-runtime-missing", message)
     if len(candidates) > 1:
         raise NodeError(
@@ -122,10 +122,9 @@ def follows_runtime(kubelet: tuple[int, int] | None, runtime: str, release: tupl
 def refuse_other_cgroups(node: str, runtime: str, runtime_systemd: bool, kubelet_driver: str | None) -> None:
     """Raise NodeError `cgroup-drivers-differ` when kubelet and runtime manage cgroups in two ways.
 
-    The kubelet then finds a pod's cgroups not where it made them and kills the pod: 4 of 4 proof pods of genuine Kata about a
-    second after their start [measured, kubelet 1.34.2 with systemd and containerd 1.7.24 without]. Not every pod that is lost
-    with systemd's driver is lost for that: it was seen where both agreed, and no pod of another runtime was on the node (guide of
-    existing hosts).
+    The kubelet then does not find a pod's cgroups where it made them, and kills the pod: 4 of 4 proof pods of genuine Kata about
+    a second after their start [measured, kubelet 1.34.2 with systemd and containerd 1.7.24 without]. With systemd's driver on
+    both sides a pod was lost as well, on a node without a pod of another runtime (guide of existing hosts).
     """
     if kubelet_driver is None or (kubelet_driver == "systemd") == runtime_systemd:
         return
@@ -139,7 +138,7 @@ def refuse_other_cgroups(node: str, runtime: str, runtime_systemd: bool, kubelet
 
 
 def is_served(node: str, runtime: str, known: Registered | None, handler: Handler) -> bool:
-    """Whether a handler that other people registered does already what ours would; false where there is none.
+    """Whether a handler that other people registered already does what ours would; false where there is none.
 
     Raises NodeError `handler-foreign` for one of that name that starts something else, or reads another configuration: pods of
     others may depend on it.
@@ -154,6 +153,6 @@ def is_served(node: str, runtime: str, known: Registered | None, handler: Handle
         difference = f"runtime type {printable(starts or 'none', 80)}"
     raise NodeError(
         "handler-foreign",
-        f"Node {node}: {known.file} registers a handler {handler.name} in {runtime} already, with {difference}; it is to start "
+        f"Node {node}: {known.file} registers a handler {handler.name} in {runtime} already, with {difference}; it should start "
         f"Kata with {handler.config_path}",
     )

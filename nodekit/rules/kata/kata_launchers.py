@@ -65,13 +65,13 @@ class Variable:
 
 
 def docker(text: str) -> list[Launcher]:
-    """The Kata runtimes of a daemon.json; raises NodeError `file-invalid` when it is no JSON object."""
+    """The Kata runtimes of a daemon.json; raises NodeError `file-invalid` when it is not a JSON object."""
     try:
         tree = json.loads(text.removeprefix("\ufeff")) if text.strip() else {}
     except (ValueError, RecursionError) as error:
         raise _no_docker(printable(str(error), 200)) from None
     if not isinstance(tree, dict):
-        raise _no_docker("its top level is no object")
+        raise _no_docker("its top level is not an object")
     launchers = []
     for name, entry in _mapping(tree.get("runtimes")).items():
         if isinstance(entry, Mapping) and is_kata(entry.get("runtimeType")):
@@ -180,7 +180,7 @@ def unit_environment(files: Sequence[tuple[str, str]], variable: str) -> tuple[V
 def assigned(text: str, variable: str) -> str | None:
     """What a file of `NAME=value` lines, or a shell script for the command that it runs, sets a variable to.
 
-    In a script the assignment may stand before the command, behind `export` and its kin, or behind `env`, with others around it.
+    In a script the assignment may stand before the command, behind `export` or similar, or behind `env`, with others around it.
     """
     value = r"(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s\"';&|)]*)"
     words = rf"(?:(?:exec(?:[ \t]+-a[ \t]+\S+)?|export|readonly|declare|command|(?:\S*/)?env|-\S+|[A-Za-z_]\w*={value})[ \t]+)*"

@@ -11,7 +11,7 @@ RUNTIMES = ("go", "rust")
 INSTALL_FOLDER = "/opt/kata"
 """Where release archives and kata-deploy install."""
 MARKER = ".kata-nodes.json"
-"""File in the install folder that says: this program put it there, from the archive of that sha256, and these files."""
+"""File in the install folder that records that this program put it there, the archive's sha256, and its files."""
 DEFAULTS = "share/defaults/kata-containers"
 RELEASE_FILES = {
     ("go", "qemu"): ((2, 0, 0), "configuration-qemu.toml"),
@@ -129,7 +129,7 @@ def is_managed(resolved: str, text: str) -> bool:
 def written_file(resolved: str, text: str, version: str | None, setting_drop_ins: tuple[str, ...]) -> Written:
     """Where the merged `kernel_params` belong: in our drop-in beside the file that is read, or in that file itself.
 
-    The rule: a drop-in wherever Kata reads them, for what a release, a package or kata-deploy put there stays as it is and
+    The rule: a drop-in wherever Kata reads them, since what a release, a package or kata-deploy put there stays as it is and
     can be replaced by theirs at any time; an edit where it reads none (before 2.5.0), but never of a file that kata-deploy
     manages. `setting_drop_ins` are the drop-ins that set `kernel_params`, in the order read. Raises NodeError
     `file-invalid` where neither can work.
@@ -149,4 +149,4 @@ def written_file(resolved: str, text: str, version: str | None, setting_drop_ins
             "order",
             drop_in=DROP_IN,
         )
-    return Written(ours, "drop-in", f"a drop-in beside {resolved} counts more than that file, which stays as it is")
+    return Written(ours, "drop-in", f"a drop-in beside {resolved} takes precedence over that file, which stays as it is")

@@ -86,7 +86,7 @@ SUMS: Mapping[tuple[str, str], Mapping[str, str]] = {
         "amd64": "7dda31ca54b397cbf8165f620d6041872d3c45b7a77383ce0e86f76a06e103d0",
     },
 }
-"""(version, first part of the archive's name) -> architecture -> sha256. A sum that was not read somewhere is not here."""
+"""(version, first part of the archive's name) -> architecture -> sha256. It holds only sums that were read in a source."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Read in kata-containers 3.2.0, 3.27.0, 3.32.0 and 4.1.0. Paths below are those of that repository; `config.go` is
 `src/runtime/pkg/katautils/config.go`, `types` is `src/libs/kata-types/src/config`. The lists `valid_hypervisor_paths`,
 `valid_virtio_fs_daemon_paths` and so on are not among the rules: both runtimes hold only a pod's annotations against them
-(`src/runtime/pkg/oci/utils.go`, `addHypervisorPathOverrides`; `validate_hypervisor_path` and its kin).
+(`src/runtime/pkg/oci/utils.go`, `addHypervisorPathOverrides`; `validate_hypervisor_path` and others).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -173,7 +173,7 @@ def paths(configuration: Configuration) -> list[str]:
 
 
 def refusals(configuration: Configuration, machine: Machine) -> list[Refusal]:
-    """What Kata would refuse, in the order in which it would come upon it; empty when it would start a guest."""
+    """What Kata would refuse, in the order in which Kata would meet it; empty when it would start a guest."""
     rules = _rust(configuration, machine) if configuration.runtime == "rust" else _go(configuration, machine)
     return list(dict.fromkeys(rules))
 

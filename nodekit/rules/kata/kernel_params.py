@@ -207,12 +207,12 @@ def _refusal(text: str) -> str | None:
 
 
 def inert(parameter: str) -> str | None:
-    """Why a parameter does nothing in a mainline guest kernel, or None when nothing of the sort is known of it."""
+    """Why a parameter does nothing in a mainline guest kernel, or None when no such reason is known."""
     parsed = Parameter(parameter)
     reasons = {
-        "user_namespace.enable": "only the kernel of RHEL and CentOS 7 knows it; any other drops it without a word. "
+        "user_namespace.enable": "only the kernel of RHEL and CentOS 7 knows it; any other silently drops it. "
         "What sets the limit is sysctl.user.max_user_namespaces=N",
-        "namespace.unpriv_enable": "only the kernel of RHEL and CentOS 7 knows it; any other drops it without a word",
+        "namespace.unpriv_enable": "only the kernel of RHEL and CentOS 7 knows it; any other silently drops it",
         "sysctl.kernel.unprivileged_userns_clone": "only Debian's and Arch's kernels know it; Kata's is mainline",
     }
     return reasons.get(parsed.key)

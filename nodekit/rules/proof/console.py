@@ -270,7 +270,7 @@ def explain_docker(stderr: str) -> Explanation:
         output = _line(text, pattern)
         if output:
             return Explanation(f"{_filled(cause, pattern, text)} (Docker: {output})", remedy)
-    # Docker's own lines of a pull tell nothing once the image is there, and what fails after it is not the pull's fault.
+    # Docker's own lines of a pull mean nothing once the image is there, and what fails after it is not the pull's fault.
     lines = [line for line in text.splitlines() if not re.search(_PULL, line)]
     is_pulled = re.search(rf"{_PULLED}|{_AFTER_PULL}", text, re.MULTILINE) is not None
     output = printable(" ".join(" ".join(lines).split()), SHOWN) or "nothing"

@@ -64,7 +64,7 @@ def proof(
 
 
 def parsed(content: bytes) -> list[dict[str, object]]:
-    """The proofs of a record, the oldest first; none where it is no record, since nothing else depends on it."""
+    """The proofs of a record, the oldest first; none where it is not a record, since nothing else depends on it."""
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
