@@ -1,4 +1,4 @@
-"""What the Kubernetes plugin says when an object cannot be made, told again so that a person can act on it."""
+"""The Kubernetes plugin's messages about objects that cannot be made, in words that a person can act on."""
 
 import re
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 def refuse_taking_over(kind: str, metadata: Mapping[str, Any]) -> None:
     """Raise NodeError `cluster-provider-takes-over` unless the plugin will create the object of that `metadata` by POST.
 
-    By server-side apply, the plugin's default, creating is writing: an object that was there already becomes the stack's
-    without a word, and goes when the stack goes. `metadata` is what the plugin made of the inputs.
+    By server-side apply, the plugin's default, creating is writing: an object that was there already silently becomes the
+    stack's, and is deleted with the stack. `metadata` is what the plugin made of the inputs.
     """
     if MANAGED_BY not in (metadata.get("labels") or {}):
         raise NodeError(

@@ -25,7 +25,7 @@ CATALOGUE: dict[str, Failure] = {
         "Read the runtime's log on the node, and raise the proof's timeoutSeconds only if the node is just slow",
     ),
     "proof-pod-unscheduled": Failure(
-        "The pod of a proof is not started, because its node takes no further pod, or not this one.",
+        "The pod of a proof is not started, because its node accepts no more pods, or not this one.",
         "Set the labels that the RuntimeClass asks for, and remove taints that its tolerations leave out; or leave the node out "
         "of the proof",
         {
@@ -72,16 +72,16 @@ CATALOGUE: dict[str, Failure] = {
         "Check who may write in the proof's namespace, and which webhooks change Jobs and pods there; then run pulumi up again",
     ),
     "kata-deploy-distribution": Failure(
-        "Nodes run another Kubernetes distribution than kata-deploy is told, so it would configure Kata where their containerd "
+        "Nodes run another Kubernetes distribution than kata-deploy is set to, so it would configure Kata where their containerd "
         "never looks.",
         "Set it to what the nodes run; if they run several, choose the nodes of one with kubernetes.kataDeploy.nodeSelector",
     ),
     "kata-deploy-no-kvm": Failure(
-        "kata-deploy would bring Kata to nodes that cannot run it, and label them as if they could.",
+        "kata-deploy would install Kata on nodes that cannot run it, and label them as if they could.",
         "Choose the nodes that have KVM with kubernetes.kataDeploy.nodeSelector",
     ),
     "rollout-refused": Failure(
-        "The settings of a rollout make no waves of the nodes that there are.",
+        "The settings of a rollout do not divide the existing nodes into waves.",
         "Set canary to a number from 1 on, and batch to such a number or to a percentage from 1% to 100%",
         {
             "canary": "Set canary to at most the number of nodes that are not gone",
@@ -121,11 +121,11 @@ CATALOGUE: dict[str, Failure] = {
                 "Read why a machine did not join in its /var/log/kata-nodes/first-boot and on its console, and see that its "
                 "kubelet sets the labels of the selector; then run pulumi up again, which waits again"
             ),
-            "boot-id": "Start the kubelet there; without the boot id a guest cannot be told from the node's own kernel",
+            "boot-id": "Start the kubelet there; without the boot id a guest cannot be distinguished from the node's own kernel",
         },
     ),
     "cluster-machine-id-shared": Failure(
-        "A machine's id is not its own, so its node on the cluster cannot be told from others.",
+        "A machine's id is not unique, so its node on the cluster cannot be distinguished from others.",
         "Give each machine an id of its own: empty /etc/machine-id, run systemd-machine-id-setup and restart the kubelet",
     ),
     "cluster-object-exists": Failure(
@@ -201,11 +201,11 @@ CATALOGUE: dict[str, Failure] = {
         },
     ),
     "cluster-object-refused": Failure(
-        "The cluster's API server refuses a request, and says why.",
+        "The cluster's API server refuses a request and gives a reason.",
         "Correct what it names",
     ),
     "cluster-too-old": Failure(
-        "The cluster does not know a needed kind.",
+        "The cluster does not know a kind of object that is needed.",
         "Update the cluster: ValidatingAdmissionPolicy is part of Kubernetes from 1.30 on",
     ),
     "runtime-class-handler": Failure(

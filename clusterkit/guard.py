@@ -11,8 +11,8 @@ ORDINARY = (
     "SETPCAP", "SETUID", "SYS_CHROOT",
 )  # fmt: skip
 """What a pod on the node's own kernel may add: the list of Pod Security `baseline` (kubernetes.io, Pod Security Standards).
-A list of what is allowed and not of the two that are meant, because runtimes accept a name in any case, with and without
-CAP_, ALL among them, and turn letters to capitals by Unicode's rules, by which `SYS_ADM\u0131N` is SYS_ADMIN as well."""
+It lists what is allowed, not the two that are meant, because runtimes accept a name in upper and lower case, with and without
+CAP_, and ALL; they capitalize by Unicode's rules, so that `SYS_ADM\u0131N` is SYS_ADMIN as well."""
 SYSCTLS = (
     "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports",
     "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range", "net.ipv4.tcp_fin_timeout",
@@ -33,7 +33,7 @@ RULES = {
     "annotations": "io.katacontainers annotations from the allow-list only",
     "baseline": "what is not in a guest keeps to Pod Security baseline",
 }
-"""Name of each rule, as every refusal gives it, and what it says."""
+"""Name of each rule, as every refusal shows it, and what it says."""
 
 
 def text(value: object) -> str:
@@ -114,13 +114,13 @@ def policy(
     node through a guest as well is refused under every class: `privileged` (the runtime passes the node's devices in), host
     namespaces, and hostPath, because the shim serves that folder as root of the node, so that root of the guest could write
     into any of its files. `allowed_annotations` are the whole keys of `io.katacontainers.` annotations that a pod may carry;
-    by default none, since `kernel_params` among them decides whether the guest has user namespaces (Kata's default
+    by default none, since `kernel_params`, for one, decides whether the guest has user namespaces (Kata's default
     `enable_annotations` permits it). `privileged_in_guest` lets `privileged` pass under `runtime_classes`: for nodes whose
     runtime withholds the node's devices (`privileged_without_host_devices` of the handler, in containerd and CRI-O), which no
     API server can see.
 
-    Pods alone are matched, at creation and when a debug container joins: whatever makes pods (Deployment, Job, PodTemplate)
-    passes here, is tied to no list of kinds, and tells the refusal as its event. Security fields of a pod cannot change
+    Only pods are matched, at creation and when a debug container joins. Whatever makes pods (Deployment, Job, PodTemplate)
+    passes here, so no list of kinds is needed, and shows the refusal as its event. Security fields of a pod cannot change
     afterwards, so another update is never refused: a pod from before the guard can still finish and be deleted. Annotations
     can change and are looked at again when they do. A pod on the node's own kernel is held to the rest of Pod Security
     `baseline` (`beyond_baseline`); one in a guest is warned of it by the namespace.

@@ -1,4 +1,4 @@
-"""What becomes of a node that joins a cluster unproven: when it is proven, believed, told of, tried again, and untainted."""
+"""Decisions about a node that joins unproven: when to prove it, believe a proof, report it, try again, and remove the taint."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,18 +18,18 @@ FIRST_WAIT = 10.0
 LONGEST_WAIT = 600.0
 """Bound on it: an Event is kept for an hour, so that a node that stays unproven always shows one."""
 FIRST_CONFLICT_WAIT = 1.0
-"""Seconds after a write that met a node which had changed meanwhile; it doubles while that goes on, as where a webhook or
-another controller undoes each claim: every claim that fails has cost the cluster a Job."""
+"""Seconds to wait after a write to a node that had changed meanwhile. It doubles while that goes on, as when a webhook or another
+controller undoes each claim: every claim that fails has cost the cluster a Job."""
 LONGEST_CONFLICT_WAIT = 60.0
 EVENTS_NAMESPACE = "default"
-"""Where the API server wants Events about what has no namespace, such as nodes."""
+"""Where the API server expects Events about objects without a namespace, such as nodes."""
 COMPONENT = "kata-nodes-joining"
-"""Who an Event says that it is from."""
+"""The source that an Event names."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the controller is told; `components/cluster/joining_nodes.py` writes it."""
+    """The controller's settings; `components/cluster/joining_nodes.py` writes them."""
 
     proof: str
     """Name of the proof: the label of its Jobs, and the beginning of the names of its ConfigMaps."""
@@ -73,7 +73,7 @@ def tainted(node: Mapping[str, Any]) -> bool:
 
 
 def ready(node: Mapping[str, Any]) -> bool:
-    """Whether a node can be proven: its kubelet takes pods, and told the boot id."""
+    """Whether a node can be proven: its kubelet accepts pods, and has reported the boot id."""
     return bool(pod_verdict.condition(node, "Ready") and pod_proof.node_of(node).boot_id)
 
 
@@ -96,7 +96,7 @@ class Wait:
 
 @dataclass(frozen=True)
 class Refused:
-    """Tell why the node is not proven, and look again in `seconds`."""
+    """Report why the node is not proven, and look again in `seconds`."""
 
     refusal: Refusal
     seconds: float
@@ -104,7 +104,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Proven:
-    """Keep the evidence and take the taint away."""
+    """Keep the evidence and remove the taint."""
 
     evidence: dict[str, Any]
 
@@ -136,7 +136,7 @@ def step(
         return Prove(1)
     if not pod_verdict.ended(job):
         refused = pod_verdict.hopeless(request.node.name, job, pod, events or {})
-        # Told at once; the next try comes when the Job has ended, which its deadline sees to.
+        # Reported at once; the next try comes when the Job has ended, at its deadline at the latest.
         left = float(job["spec"]["activeDeadlineSeconds"]) + pause(pod_proof.attempt_of(job))
         return Refused(refused, left) if refused else Wait()
     judged = pod_verdict.verdict(request, nodes, job, pod, None, events)
@@ -153,7 +153,7 @@ def pause(attempt: int) -> float:
 
 
 def conflict_pause(times: int) -> float:
-    """Seconds before the next write for a node after so many in a row that met a node which had changed."""
+    """Seconds before the next write to a node after so many in a row that failed because it had changed."""
     return min(FIRST_CONFLICT_WAIT * 2.0 ** min(times - 1, 16), LONGEST_CONFLICT_WAIT)
 
 
@@ -175,10 +175,10 @@ def claiming(node: Mapping[str, Any], uid: str) -> dict[str, Any]:
 
 
 def untainting(node: Mapping[str, Any], uid: str) -> list[dict[str, Any]]:
-    """JSON patch that takes the taint and the claim of the Job `uid` away, and nothing else.
+    """JSON patch that removes the taint and the claim of the Job `uid`, and nothing else.
 
-    It tests the machine, the claim, and each taint at its place, so that it fails where anything of that changed meanwhile
-    instead of taking what stands there now.
+    It tests the machine, the claim, and each taint at its place. If any of them changed meanwhile, it fails and does not remove
+    what is there now.
     """
     at_claim = "/metadata/annotations/" + CLAIM_ANNOTATION.replace("~", "~0").replace("/", "~1")
     patch = [
@@ -195,7 +195,7 @@ def untainting(node: Mapping[str, Any], uid: str) -> list[dict[str, Any]]:
 
 
 def event(node: Mapping[str, Any], uid: str, refusal: Refusal, now: datetime) -> dict[str, Any]:
-    """The Event (core/v1) that tells on a node why the Job `uid` proved nothing: one a Job, by its name."""
+    """The Event (core/v1) that shows on a node why the Job `uid` proved nothing: one for each Job, by its name."""
     about = node["metadata"]
     when = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {

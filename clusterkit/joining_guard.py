@@ -5,8 +5,8 @@ from clusterkit.joining import CLAIM_ANNOTATION
 from clusterkit.pod_proof import TAINT
 
 SPEC_FIELDS = ("podCIDR", "podCIDRs", "providerID", "unschedulable", "configSource", "externalID", "podPreemptionPolicy")
-"""Every field of a node's spec but its taints (core/v1 NodeSpec). A test holds them to what a real API server knows; one that
-an older server does not know is absent before and after, so that the rule holds there too."""
+"""Every field of a node's spec but its taints (core/v1 NodeSpec). A test compares them with what a real API server knows. A field
+that an older server does not know is absent before and after, so the rule holds there too."""
 METADATA_FIELDS = ("labels", "finalizers", "ownerReferences")
 """What an update may change of an object's metadata, beside annotations."""
 RULES = {
@@ -14,11 +14,11 @@ RULES = {
     "spec": "nothing else of the spec is changed",
     "metadata": f"no label, finalizer or owner is changed, and no annotation but {CLAIM_ANNOTATION}",
 }
-"""Name of each rule, as every refusal gives it, and what it says."""
+"""Name of each rule, as every refusal shows it, and what it says."""
 
 
 def subject(namespace: str, account: str) -> str:
-    """How the API server calls a service account."""
+    """What the API server calls a service account."""
     return f"system:serviceaccount:{namespace}:{account}"
 
 

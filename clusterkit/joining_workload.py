@@ -29,9 +29,9 @@ def own_rules(proof: str) -> list[dict[str, object]]:
 
 
 def deployment(image: str, account: str, settings: str) -> dict[str, object]:
-    """The `spec` of its Deployment (apps/v1); `settings` is the ConfigMap's name, another one with every change of it.
+    """The `spec` of its Deployment (apps/v1); `settings` is the ConfigMap's name, a new one with every change of it.
 
-    One at a time, so that two never prove the same node at once. It tolerates the taint that it takes away: where every node
+    One at a time, so that two never prove the same node at once. It tolerates the taint that it removes: where every node
     waits for its proof, it could run nowhere else.
     """
     probe = {"httpGet": {"path": "/healthz", "port": HEALTH_PORT}}

@@ -1,4 +1,4 @@
-"""What the Helm chart of kata-deploy is told: QEMU alone, and the guests' kernel parameters as a drop-in, by release."""
+"""The values for kata-deploy's Helm chart, by release: QEMU alone, and the guests' kernel parameters as a drop-in."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -35,11 +35,11 @@ DISTRIBUTIONS = ("k8s", "k3s", "rke2", "k0s", "microk8s")
 """What the chart's `k8sDistribution` can be: it says where the nodes' containerd has its configuration."""
 MICROK8S_LABEL = "microk8s.io/cluster"
 CPU_FLAG = "feature.node.kubernetes.io/cpu-cpuid."
-"""Beginning of the labels by which node-feature-discovery tells a processor's features."""
+"""Beginning of the labels by which node-feature-discovery reports a processor's features."""
 VIRTUALIZATION = ("VMX", "SVM")
 """Features without which a processor of amd64 runs no KVM; the chart's own affinity asks for them too."""
 DISCOVERY = "node-feature-discovery"
-"""Key of the chart's values under which it brings node-feature-discovery, and then leaves such nodes out itself."""
+"""Key of the chart's values under which it installs node-feature-discovery, and then leaves such nodes out itself."""
 SHOWN = 5
 """Nodes that a refusal names."""
 CUSTOM_HANDLER = "kata-nodes-qemu"
@@ -157,9 +157,9 @@ def owned(shim: str, version: str) -> dict[tuple[str, ...], str]:
 def merged(
     ours: Mapping[str, Any], theirs: Mapping[str, Any], decided: Mapping[tuple[str, ...], str], path: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """`theirs` laid over `ours`, mapping by mapping; lists of the same key follow each other, since each entry stands for itself.
+    """`theirs` merged over `ours`, mapping by mapping; lists of the same key are joined, since each entry stands for itself.
 
-    Raises NodeError `bad-input` for a key of `decided`, or for something else than a mapping in place of what holds one.
+    Raises NodeError `bad-input` for a key of `decided`, or where something other than a mapping takes the place of one.
     """
     laid = dict(ours)
     for key, value in theirs.items():
@@ -196,7 +196,7 @@ def distribution_of(node: Mapping[str, Any]) -> str | None:
 
 
 def runs_no_kvm(node: Mapping[str, Any]) -> bool:
-    """Whether node-feature-discovery says of a node that its processor has no virtualization; False where it says nothing."""
+    """Whether node-feature-discovery reports that a node's processor has no virtualization; False where it reports nothing."""
     labels = node["metadata"].get("labels") or {}
     if not any(name.startswith(CPU_FLAG) for name in labels) or labels.get("kubernetes.io/arch", "amd64") != "amd64":
         return False
@@ -221,7 +221,7 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> None:
         )
     declared = chosen["k8sDistribution"]
     others = {node["metadata"]["name"]: actual for node in selected if (actual := distribution_of(node)) not in (declared, None)}
-    # A folder that is named outright takes the place of what the distribution says, in the chart as well.
+    # A folder that is named explicitly replaces the distribution's, in the chart as well.
     if others and not (chosen.get("containerd") or {}).get("configDir"):
         raise NodeError(
             "kata-deploy-distribution",
@@ -231,7 +231,7 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> None:
     if without and not (chosen.get(DISCOVERY) or {}).get("enabled"):
         raise NodeError(
             "kata-deploy-no-kvm",
-            f"kata-deploy would come to {len(without)} of {len(selected)} nodes whose processor has no virtualization "
+            f"kata-deploy would run on {len(without)} of {len(selected)} nodes whose processor has no virtualization "
             f"(node-feature-discovery labels them so): {listed(without)}",
         )
 

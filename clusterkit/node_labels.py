@@ -7,10 +7,10 @@ from nodekit.errors import NodeError
 
 
 def nodes_of(machines: Mapping[str, str], nodes: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], list[str]]:
-    """Machine -> its node's name, and the machines that are no node of the cluster; `machines` holds each one's id by its name.
+    """Machine -> its node's name, and the machines that are not nodes of the cluster; `machines` holds each one's id by its name.
 
     A machine is known by its id (machine-id(5)), which its kubelet reports: names of machines in a stack and of nodes in a
-    cluster are chosen apart. Raises NodeError `cluster-machine-id-shared` where that tells nothing.
+    cluster are chosen independently. Raises NodeError `cluster-machine-id-shared` where an id is not unique.
     """
     by_id: dict[str, list[str]] = {}
     for node in nodes:

@@ -11,11 +11,11 @@ SECCOMP = ("RuntimeDefault", "Unconfined")
 """Seccomp profiles that need no file on the node. Kata does not apply either inside the guest by default
 (disable_guest_seccomp); where it does, RuntimeDefault refuses user namespaces to the ordinary user."""
 COMMAND = ("sleep", "infinity")
-"""What the container runs where nothing else is named: it waits for what is executed in it."""
+"""What the container runs where nothing else is named: it waits for commands that are executed in it."""
 CPU, MEMORY, MEMORY_LIMIT = "250m", "256Mi", "2Gi"
 """What the container requests, and may use, where nothing else is said; Kubernetes quantities."""
 ENTRY_NAME = "kata-nodes-entry"
-"""Under which name the entry runs; by it a container that starts through the entry is known."""
+"""The name under which the entry runs; it marks a container that starts through the entry."""
 SCRATCH = "1Gi"
 """Bound on /tmp of a read-only root, which lies on the node's disk."""
 
@@ -81,12 +81,12 @@ def template(
     `command` is the container's program with its arguments. As root with a nested sandbox it starts through `entry`, the text
     of entry.sh, which uses SYS_ADMIN once, to mount a proc that no path masks: without it bubblewrap cannot mount proc, and
     sandbox-runtime does not start in its default mode. `user_id`: the entry then becomes that user and group without any
-    capability, and the sandbox works for it too. The image needs /bin/sh and mount, and setpriv for `user_id`. To an ordinary
-    user, who has no capability to mount with, sandbox-runtime's `enableWeakerNestedSandbox` alone is open: `procMount:
-    Unmasked` asks for `hostUsers: false`, which Kata's handler does not support.
+    capability, and the sandbox works for it too. The image needs /bin/sh and mount, and setpriv for `user_id`. An ordinary
+    user has no capability to mount with, and so only sandbox-runtime's `enableWeakerNestedSandbox`: `procMount: Unmasked` needs
+    `hostUsers: false`, which Kata's handler does not support.
 
     Raises ValueError without a RuntimeClass (capabilities and class are inseparable), without a command, for a `user_id`
-    where no entry is that could become it, and for an unknown seccomp profile.
+    without an entry that could become it, and for an unknown seccomp profile.
     """
     if not runtime_class:
         raise ValueError("A sandbox pod needs a RuntimeClass: on the node's own kernel its capabilities would reach the node.")

@@ -1,4 +1,4 @@
-"""The proof in a pod, as it is asked for: which nodes, and one Job a node; pod_verdict.py says what becomes of it."""
+"""The proof in a pod, as it is asked for: which nodes, and one Job for each; pod_verdict.py judges the result."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ TAINT = "kata-nodes/unproven"
 PROVEN_AGAIN_BY = ("handler", "kata_version", "kernel_params", "nested_sandbox", "sandbox", "image")
 """Settings of a proof that prove every node again when they change, beside the pod template and the ladder."""
 MESSAGE_FILE = "/dev/termination-log"
-"""Where a container's last words go (kubernetes.io, Determine the Reason for Pod Failure; the default of every container)."""
+"""Where a container writes its last words; every container's default (kubernetes.io, Determine the Reason for Pod Failure)."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Node:
     boot_id: str
     """Boot id of its own kernel, as its kubelet reports it (Node.status.nodeInfo.bootID)."""
     short_of: str = ""
-    """What it has too little of, in its own words; empty where it has enough."""
+    """What it is short of, in its own words; empty where it has enough."""
 
 
 def chosen(nodes: Sequence[Node], names: Sequence[str], selector: str | None) -> list[Node]:
     """The named nodes of `nodes`, or all of it when a selector chose it, in name order.
 
-    Raises NodeError `cluster-node-unknown` for a name that is not there, for none at all, and for a node that tells no boot id,
-    since its own kernel could not be told from a guest.
+    Raises NodeError `cluster-node-unknown` for a name that is not there, for none at all, and for a node that reports no boot id,
+    since its own kernel could not be distinguished from a guest.
     """
     if not nodes and selector:
         raise NodeError("cluster-node-unknown", f"no node has the labels {selector}", "labels")
@@ -58,7 +58,7 @@ def chosen(nodes: Sequence[Node], names: Sequence[str], selector: str | None) ->
         )
     mute = sorted(node.name for node in nodes if not node.boot_id and (selector or node.name in names))
     if mute:
-        raise NodeError("cluster-node-unknown", f"{', '.join(mute)} told the cluster no boot id", "boot-id")
+        raise NodeError("cluster-node-unknown", f"{', '.join(mute)} reported no boot id to the cluster", "boot-id")
     return sorted((node for node in nodes if selector or node.name in names), key=lambda node: node.name)
 
 
@@ -133,7 +133,7 @@ def ask(
 
 
 def nonce(vouched: str, attempt: int) -> str:
-    """Starts the lines of one Job's pod, each try's own: the report of a try before is none of this one."""
+    """Starts the lines of one Job's pod. Each try has its own, so the report of an earlier try never counts for this one."""
     return hashlib.sha256(f"{vouched} {attempt}".encode()).hexdigest()[:16]
 
 
@@ -170,13 +170,13 @@ def job(
 ) -> dict[str, Any]:
     """Metadata and spec of the Job (batch/v1) that proves one node with the pod of `template` (core/v1 PodTemplateSpec).
 
-    The pod keeps the template's class, capabilities, user and resources, so that scheduler, overhead and RuntimeClass play
-    their part, and the entry through which its container starts; what runs is the ladder instead of the container's own
-    program. The ladder is an argument: nothing that a tenant could write is read, and the Go shim loses the output of a
-    container that reads its standard input (kata-containers 13640). It only reports, so that the Job completes whatever it
-    meets. Pinned by affinity and not by `nodeName`, which would pass the scheduler by; the taint of a node that waits for its
-    proof is tolerated. No name is given, so that the plugin chooses a new one each time: a Job of a fixed name that was left
-    over from before would be taken over by server-side apply, and its old result with it.
+    The pod keeps the template's class, capabilities, user and resources, so that scheduler, overhead and RuntimeClass are part
+    of the proof, and the entry through which its container starts. The ladder runs instead of the container's own program. It is
+    an argument: nothing that a tenant could write is read, and the Go shim loses the output of a container that reads its
+    standard input (kata-containers 13640). It only reports, so that the Job completes whatever it finds. The pod is pinned by
+    affinity, not by `nodeName`, which would bypass the scheduler; the taint of a node that waits for its proof is tolerated. The
+    Job has no name, so the plugin chooses a new one each time: server-side apply would take over an old Job of a fixed name
+    together with its result.
     """
     labels = {PROOF_LABEL: proof}
     notes = {NODE_ANNOTATION: node, DIGEST_ANNOTATION: vouched, ATTEMPT_ANNOTATION: str(attempt)}
@@ -188,7 +188,7 @@ def job(
     ours = {
         "KATA_NODES_NONCE": nonce(vouched, attempt),
         "KATA_NODES_MESSAGE": MESSAGE_FILE,
-        # What the report keeps of the command line: the seed document's parameter is a row of the checklist in any case.
+        # What the report keeps of the command line: the checklist always has a row for the seed document's parameter.
         "KATA_NODES_EXPECT": " ".join(map(escaped, dict.fromkeys([*expect, SEED_PARAMETER]))),
     }
     container = {

@@ -1,11 +1,11 @@
-"""Why a node takes no pod, or throws one out: the scheduler's words, what the node reports, and the kubelet's own refusal."""
+"""Why a node accepts no pod, or evicts one: the scheduler's words, what the node reports, and the kubelet's own refusal."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
 ROOM_SECONDS = 10
-"""How long a full node is waited for: a pod that ends at this moment makes room, and people wait no longer for the cause."""
+"""How long to wait for a full node: a pod that is just ending makes room, and nobody should wait longer for the cause."""
 FULL = re.compile(r"Too many pods|Insufficient [\w.-]+")
 """What the scheduler says of a node without room (pkg/scheduler/framework/plugins/noderesources, fit.go)."""
 TAINT = re.compile(r"untolerated taint")
@@ -20,11 +20,11 @@ def held(node: Mapping[str, Any]) -> str:
     """What a node (core/v1) is short of, in its own words; empty where it is short of nothing."""
     conditions = node.get("status", {}).get("conditions") or []
     pressed = [each for each in conditions if each["type"] in PRESSURES and each["status"] == "True"]
-    return "; ".join(f"{each['type']}, {each.get('message') or 'without a word'}" for each in pressed)
+    return "; ".join(f"{each['type']}, {each.get('message') or 'without a message'}" for each in pressed)
 
 
 def unscheduled(pod: Mapping[str, Any]) -> str | None:
-    """The scheduler's words for a pod that it puts nowhere; None for every other pod."""
+    """The scheduler's words for a pod that it cannot place; None for every other pod."""
     for each in pod.get("status", {}).get("conditions") or []:
         if each["type"] == "PodScheduled" and each["status"] == "False":
             return str(each.get("message") or each.get("reason") or "")
@@ -32,7 +32,7 @@ def unscheduled(pod: Mapping[str, Any]) -> str | None:
 
 
 def kind(words: str, short_of: str) -> str:
-    """What keeps the pod away: `full`, `cordoned`, `pressure`, or empty for labels and taints, which can still come and go.
+    """What keeps the pod away: `full`, `cordoned`, `pressure`, or empty for labels and taints, which can still change.
 
     `short_of` is what `held` says of the node.
     """
@@ -44,7 +44,7 @@ def kind(words: str, short_of: str) -> str:
 
 
 def turned_away(pod: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Why a kubelet took no pod that was scheduled to it, or ended one: the words, and `full` or `evicted`."""
+    """Why a kubelet rejected a pod that was scheduled to it, or ended one: the words, and `full` or `evicted`."""
     status = pod.get("status", {})
     reason, words = str(status.get("reason") or ""), str(status.get("message") or "")
     if status.get("phase") != "Failed":

@@ -15,7 +15,7 @@ BOTH = " and ".join(CAPABILITIES)
 def pod_specs(value: object, at: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every pod spec in an object, with its place: whatever has a list of containers is one.
 
-    So no kind is left out: those of Kubernetes that make pods, lists and patches of them, and those that operators add.
+    So no kind is left out: Kubernetes' own kinds that make pods, lists and patches of them, and kinds that operators add.
     """
     if isinstance(value, Mapping):
         if any(isinstance(value.get(kind), list) for kind in CONTAINERS):
@@ -34,7 +34,7 @@ def unsafe(spec: Mapping[str, Any], classes: Sequence[str]) -> list[NodeError]:
     nothing else beyond Pod Security's `baseline`; elsewhere nothing beyond that. `privileged` is refused everywhere, since
     it grants every capability. Host namespaces and hostPath are refused for pods of those classes and for those that add
     capabilities: they reach past the guest (see `guard.policy`). What is neither text, number, list nor object is not known
-    yet and is not judged: a preview cannot know it, and the run that makes the pod does.
+    yet and is not judged: a preview cannot know it; the run that makes the pod judges it.
     """
     runtime_class = spec.get("runtimeClassName")
     within = runtime_class in classes if isinstance(runtime_class, str) else runtime_class is not None

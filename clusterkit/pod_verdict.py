@@ -15,7 +15,7 @@ from nodekit.rules.text import printable
 MAX_MESSAGE = 4096
 """Bytes of a termination message that a kubelet keeps (kubernetes.io, Determine the Reason for Pod Failure)."""
 SHOWN = 600
-"""Characters of what a cluster or a container said that stand in a sentence."""
+"""Characters of a cluster's or a container's words that stand in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ Events: TypeAlias = Mapping[str, Mapping[str, Words]]
 
 
 ECHO = re.compile(r"Error: (ErrImagePull|ImagePullBackOff)")
-"""What a kubelet says beside every failed pull, under the reason of the registry's words: it tells nothing, and would count as
-a further failure (pkg/kubelet/kuberuntime, startContainer)."""
+"""What a kubelet adds to every failed pull, under the same reason as the registry's words: it explains nothing, and would count
+as a further failure (pkg/kubelet/kuberuntime, startContainer)."""
 
 
 def words_of(events: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Words]]:
@@ -76,20 +76,20 @@ NO_USERS = re.compile(r"(runtime|handler .{0,80}) does not support user namespac
 NETWORK = re.compile(r"\b(cni|network|networkplugin)\b", re.IGNORECASE)
 """Words of a failure that passes once the node's network is up."""
 NO_IMAGE = re.compile(r"not found|denied|unauthorized|manifest unknown|no match for platform|invalid reference", re.IGNORECASE)
-"""Words of a registry that trying again does not change."""
+"""A registry's words for failures that a retry does not change."""
 IN_VAIN = ("PodSecurity", "ValidatingAdmissionPolicy")
-"""Words of refusals of a pod that stay."""
+"""Words of refusals of a pod that a retry does not change."""
 
 
 def hopeless(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, events: Events) -> Refusal | None:
-    """Why a Job that still runs cannot pass any more, by what its events and its pod's state say; None while it can.
+    """Why a running Job can no longer pass, by its events and its pod's state; None while it can.
 
-    What can pass by itself is waited for: a network that comes up, a scheduler that finds no room yet, a namespace whose
-    labels are not known everywhere yet.
+    It does not give up on what can pass by itself: a network that comes up, a scheduler that finds no room yet, a namespace
+    whose labels are not known everywhere yet.
     """
     if pod is None:
         unmade = events.get(job["metadata"]["uid"], {}).get("FailedCreate")
-        # Once alone can be the moment before a namespace or a policy is known everywhere.
+        # A single refusal can come from the moment before a namespace or a policy is known everywhere.
         lasting = unmade and unmade.times > 1 and any(word in unmade.text for word in IN_VAIN)
         return refused_pod(node, unmade.text) if unmade and lasting else None
     reasons = events.get(str(pod["metadata"].get("uid")), {})
@@ -150,7 +150,7 @@ def no_image(node: str, why: str) -> Refusal:
     return refusal("proof-container-failed", f"{node}: the image cannot be pulled: {line(why).rstrip('.')}", "pull")
 
 
-# Whether it is what was asked for
+# Whether the Job and its pod are what was asked for
 
 
 def condition(described: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
@@ -179,7 +179,7 @@ def status_of(pod: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 def differences(template: Mapping[str, Any], spec: Mapping[str, Any], image_id: str = "") -> list[str]:
-    """What of a pod spec (core/v1), of a Job or of its pod, is not as it was asked for; the API server adds defaults."""
+    """What differs in a pod spec (core/v1), of a Job or of its pod, from what was asked for; the API server adds defaults."""
     requested = template["containers"][0]
     empty: Mapping[str, Any] = {}
     container = next((each for each in spec.get("containers") or [] if each.get("name") == requested["name"]), empty)
@@ -256,7 +256,7 @@ def verdict(
     own = {str((job["metadata"].get("annotations") or {}).get(BOOT_ANNOTATION, "")): name}
     boot_ids = own | {node.boot_id: node.name for node in nodes}
     if pod is not None and pod_room.turned_away(pod) and (away := no_room(name, pod, present.short_of)):
-        return away  # its container may have an end too, which says less
+        return away  # its container may have ended too, which explains less
     terminated = status_of(pod).get("state", {}).get("terminated")
     if terminated:
         judged = of_container(request, terminated, present.boot_id, boot_ids)
@@ -278,7 +278,7 @@ def verdict(
 
 
 def evidence_of(text: str | None) -> dict[str, Any]:
-    """Kept evidence, or nothing where it is none."""
+    """Kept evidence, or nothing where it is not evidence."""
     try:
         kept = json.loads(text or "{}")
     except ValueError:
@@ -299,7 +299,7 @@ def no_guest(node: str, guest: str, boot_ids: Mapping[str, str]) -> Refusal | No
 def of_container(
     request: ProofRequest, terminated: Mapping[str, Any], node_boot_id: str, boot_ids: Mapping[str, str]
 ) -> dict[str, Any] | Refusal:
-    """What a container that ended means: its report, judged, or why it made none."""
+    """What the end of a container means: its report, judged, or why there is none."""
     name = request.node.name
     message = str(terminated.get("message") or "").encode()[:MAX_MESSAGE].decode(errors="ignore")
     code, reason = terminated.get("exitCode"), str(terminated.get("reason", ""))
@@ -308,7 +308,7 @@ def of_container(
     if code != 0:
         return refusal(
             "proof-container-failed",
-            f"{name}: the container ended with {line(code, 20)} before the ladder did, and said {line(message)!r}",
+            f"{name}: the container ended with {line(code, 20)} before the ladder did, with the message {line(message)!r}",
             "image",
         )
     judged = ladder.judge(message, request.nonce, node_boot_id, request.expect, sandbox=request.sandbox, place="pod")
@@ -334,7 +334,7 @@ def killed(node: str, terminated: Mapping[str, Any]) -> Refusal:
 
 
 def no_room(node: str, pod: Mapping[str, Any], short_of: str) -> Refusal | None:
-    """The refusal of a pod that its node has no room for, or threw out; None for every other pod."""
+    """The refusal of a pod that its node has no room for, or evicted; None for every other pod."""
     if away := pod_room.turned_away(pod):
         words, kind = away
         code = "proof-pod-lost" if kind == "evicted" else "proof-pod-unscheduled"
@@ -346,12 +346,12 @@ def no_room(node: str, pod: Mapping[str, Any], short_of: str) -> Refusal | None:
     if unscheduled is None:
         return None
     own = f"; the node says: {line(short_of, 300).rstrip('.')}" if short_of else ""
-    message = f"{node}: the scheduler puts no pod on it: {line(unscheduled).rstrip('.')}{own}"
+    message = f"{node}: the scheduler cannot place a pod on it: {line(unscheduled).rstrip('.')}{own}"
     return refusal("proof-pod-unscheduled", message, pod_room.kind(unscheduled, short_of))
 
 
 def unfinished(node: str, reason: str, pod: Mapping[str, Any] | None, events: Events, short_of: str = "") -> Refusal:
-    """Why a pod reported nothing: not scheduled, not started, lost, or still at it at the end of its time."""
+    """Why a pod reported nothing: not scheduled, not started, lost, or still running at the end of its time."""
     status = (pod or {}).get("status", {})
     reasons = events.get(str((pod or {}).get("metadata", {}).get("uid")), {})
     if pod is not None and (away := no_room(node, pod, short_of)):
@@ -365,12 +365,12 @@ def unfinished(node: str, reason: str, pod: Mapping[str, Any] | None, events: Ev
     if why not in ("", "ContainerCreating", "PodInitializing"):
         return refusal("proof-container-failed", f"{node}: the container did not start: {line(why)}", "container")
     if reason != "DeadlineExceeded":
-        cause = line(status.get("message") or status.get("reason") or "no word of it", 300)
-        return refusal("proof-pod-lost", f"{node}: the pod was gone before it had reported anything ({cause})", "node")
+        cause = line(status.get("message") or status.get("reason") or "no event about it", 300)
+        return refusal("proof-pod-lost", f"{node}: the pod disappeared before it reported anything ({cause})", "node")
     where = "the ladder did not end in the container" if status.get("phase") == "Running" else "the guest did not start"
     last = max(reasons.values(), key=lambda words: words.times, default=None) if where.startswith("the guest") else None
     seen = f"; the cluster says: {line(last.text, 300).rstrip('.')}" if last else ""
-    return refusal("proof-timeout", f"{node}: the pod did not end in the time it was given: {where}{seen}")
+    return refusal("proof-timeout", f"{node}: the pod did not end in time: {where}{seen}")
 
 
 def try_of(
@@ -381,10 +381,10 @@ def try_of(
     before: str | None,
     events: Events | None = None,
 ) -> ProofRequest:
-    """Which try of a node's proof is to be on the cluster; `ask` takes its number and the boot id of BOOT_ANNOTATION.
+    """Which try of a node's proof should be on the cluster; `ask` takes its number and the boot id of BOOT_ANNOTATION.
 
-    The Job that is there for the same digest stays while it runs and where its evidence is accepted; one that ended otherwise,
-    or cannot pass any more, is replaced by the next try although nothing in the inputs changed.
+    A Job with the same digest stays while it runs, and once its evidence is accepted. One that ended otherwise, or can no longer
+    pass, is replaced by the next try although nothing in the inputs changed.
     """
     first = ask(1, "")
     same = [

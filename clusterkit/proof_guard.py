@@ -12,24 +12,24 @@ OWNERS = (*JOB_CONTROLLERS, "system:serviceaccount:kube-system:generic-garbage-c
 REPLICA_SETS = "system:serviceaccount:kube-system:replicaset-controller"
 """Who makes the pods of a Deployment."""
 MAPS = "-evidence(-[0-9]{2})?$|-settings-"
-"""Names of the ConfigMaps that matter: evidence, and what the controller of joining nodes is told. Others are let alone, since
-controllers of many clusters put some into every namespace."""
+"""Names of the ConfigMaps that matter: evidence, and the settings of the controller of joining nodes. Others are left alone,
+since controllers of many clusters put some into every namespace."""
 RULES = {
     "pods": "pods are made by the Job controller alone",
     "images": "the spec and the owners of a pod stay as they are",
     "connect": "nobody enters a pod: no exec, attach, portforward, proxy or ephemeral container",
     "writes": "Jobs and evidence are written by those alone who may make admission policies effective",
 }
-"""Name of each rule, as every refusal gives it, and what it says."""
+"""Name of each rule, as every refusal shows it, and what it says."""
 
 
 def policy(makers: Sequence[str] = (), writers: Sequence[str] = ()) -> dict[str, object]:
     """The `spec` of a ValidatingAdmissionPolicy for a namespace of proofs.
 
     `makers` are users beside the Job controller that make pods, `writers` those beside the stack's own user that write Jobs and
-    ConfigMaps. The stack's user is known by a right that it used to make this policy and that no role for tenants gives
-    (`edit` and `admin` reach nothing of admissionregistration.k8s.io). What a kubelet reports is a subresource, `pods/status`,
-    and not matched; deleting is not refused either, since it can only take a proof away.
+    ConfigMaps. The stack's user is recognized by a right that it used to make this policy and that no role for tenants
+    holds (`edit` and `admin` have no rights in admissionregistration.k8s.io). What a kubelet reports is a subresource,
+    `pods/status`, and is not matched. Deleting is not refused either, since it can only remove a proof.
     """
     user = "request.userInfo.username"
     entering = "request.operation == 'CONNECT' || request.?subResource.orValue('') == 'ephemeralcontainers'"

@@ -1,4 +1,4 @@
-"""Which nodes of a cluster change together, which pods leave a node first, and what is said when this stops."""
+"""Which nodes of a cluster change together, which pods leave a node first, and what to report when a rollout stops."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -79,7 +79,7 @@ def cordon(node: Mapping[str, Any], owner: str) -> dict[str, Any] | None:
 
 
 def uncordon(node: Mapping[str, Any], owner: str) -> dict[str, Any] | None:
-    """The merge patch that takes back what `owner` did by `cordon`; None where it is not `owner` who has cordoned `node`."""
+    """The merge patch that undoes `owner`'s `cordon`; None where it is not `owner` who has cordoned `node`."""
     if not is_cordoned_by(node, owner):
         return None
     about = {"resourceVersion": node["metadata"]["resourceVersion"], "annotations": {CORDONED_BY: None}}
@@ -119,7 +119,7 @@ def leaving(node: str, pods: Iterable[Mapping[str, Any]], evict_bare_pods: bool)
 def held_up(node: str, pod: Pod, status: Mapping[str, Any]) -> str:
     """Why an eviction of `pod` was refused for now, by the API server's `status`.
 
-    Raises NodeError `drain-refused` where it will be refused always.
+    Raises NodeError `drain-refused` where it will always be refused.
     """
     message = str(status.get("message") or "the API server gives no reason")
     if SEVERAL_BUDGETS in message:
@@ -139,7 +139,7 @@ def not_empty(node: str, seconds: int, pods: Mapping[str, str]) -> NodeError:
 def stopped(
     node: str, waves_of_nodes: Sequence[Sequence[str]], begun: Collection[str], proven: Collection[str], cordoned: Collection[str]
 ) -> NodeError:
-    """What stands when a step on `node` fails.
+    """The state of the rollout when a step on `node` fails.
 
     `begun` are the nodes whose change began in this run, `proven` those that passed since, and `cordoned` those that the stack
     has cordoned: their change has begun as well, now or in a run before.

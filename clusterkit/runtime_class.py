@@ -23,7 +23,7 @@ def node_selector(kata_version: str) -> dict[str, str]:
 def toleration(taint: str) -> dict[str, str]:
     """The toleration of a taint in the words of `kubectl taint`: KEY[=VALUE][:EFFECT]; no value tolerates every one.
 
-    Raises NodeError `bad-input` when it is none.
+    Raises NodeError `bad-input` for any other text.
     """
     shape = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._/-]*)(?:=([A-Za-z0-9._-]*))?(?::([A-Za-z]+))?", taint)
     if not shape or shape[3] not in (None, *EFFECTS):
@@ -38,9 +38,9 @@ def toleration(taint: str) -> dict[str, str]:
 
 
 def adopted(name: str, handler: str, expected: str | None) -> str:
-    """Name of a class that was there already; raises NodeError `runtime-class-handler` where a handler is wanted and it has
-    another. Without one, the proof alone says whether it leads to Kata: clouds and distributions name handlers as they like.
+    """Name of a class that was there already; raises NodeError `runtime-class-handler` where it has another handler than the
+    expected one. Without one, only the proof shows whether it leads to Kata: clouds and distributions choose their own names.
     """
     if expected and handler != expected:
-        raise NodeError("runtime-class-handler", f"RuntimeClass {name} leads to handler {handler!r}, and {expected!r} is wanted")
+        raise NodeError("runtime-class-handler", f"RuntimeClass {name} uses the handler {handler!r}, not {expected!r}")
     return name

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MAX_ANSWER = 128 << 20
 """Bytes of one answer: the nodes of the largest cluster that Kubernetes supports, 5000 of some 20 KiB, have 100 MiB."""
 MAX_LINE = 16 << 20
-"""Bytes of one change that a watch tells of: an object in etcd has 1.5 MiB at most, and some more as JSON."""
+"""Bytes of one change that a watch reports: an object in etcd has 1.5 MiB at most, and some more as JSON."""
 PIECE = 64 << 10
 """Bytes that are read at once."""
 
@@ -23,8 +23,8 @@ PIECE = 64 << 10
 def limited(api: "client.ApiClient") -> "client.ApiClient":
     """The client, whose requests raise NodeError `cluster-unreachable` for an answer of more than `MAX_ANSWER` bytes.
 
-    The kubernetes library reads the body of a refusal to its end whatever it is told, so the limit lies below it. A watch that
-    the server grants has no end: its answer is given as it is, for `lines`.
+    The kubernetes library always reads the body of a refusal to its end, so the limit lies below it. A watch that the server
+    grants has no end: its answer is passed on as it is, for `lines`.
     """
     pool = api.rest_client.pool_manager
     ask = pool.request
@@ -66,7 +66,7 @@ def lines(api: "client.ApiClient", answer: urllib3.BaseHTTPResponse) -> Iterator
 
 
 def too_long(api: "client.ApiClient", action: str, limit: int) -> NodeError:
-    """The server sends more than anybody needs."""
+    """The error for a server that sends more than anybody needs."""
     return NodeError(
         "cluster-unreachable",
         f"the API server {api.configuration.host} {action} more than {limit >> 20} MiB",

@@ -1,7 +1,7 @@
 """The one client of an API server: bounded requests, lists in pages, watches, and errors with a remedy.
 
-Requests do not go through the kubernetes library's classes for each resource: what these check of every request takes longer
-than all else that a request costs the controller, and their models a third of its memory. The library connects and logs in.
+Requests do not go through the kubernetes library's classes for each resource: their checks of a request take longer than
+everything else that it costs the controller, and their models take a third of its memory. The library connects and logs in.
 """
 
 import json
@@ -24,11 +24,11 @@ REQUEST_SECONDS = 20
 PAGE = 200
 """Objects that are listed at once: some 4 MiB of real nodes, whose images make them long."""
 LISTINGS = 3
-"""How often a list begins again that the server can no longer continue."""
+"""How often a list is begun again when the server can no longer continue it."""
 WATCH_SECONDS = 600
-"""After which the server ends a watch; it goes on from there."""
+"""Seconds after which the server ends a watch; the next one goes on from there."""
 QUIET_SECONDS = 150
-"""After which a watch that says nothing is taken for a lost connection; a server sends a bookmark each minute."""
+"""Seconds after which a silent watch is taken for a lost connection; a server sends a bookmark each minute."""
 GONE = 410
 """Status of a list or a watch that would have to go on from what the server has forgotten."""
 JSON, JSON_PATCH, MERGE_PATCH = "application/json", "application/json-patch+json", "application/merge-patch+json"
@@ -36,7 +36,7 @@ JSON, JSON_PATCH, MERGE_PATCH = "application/json", "application/json-patch+json
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sends requests, as error messages say it, and the cases of the catalogue whose remedies fit."""
+    """Who sends requests, in the words of error messages, and the cases of the catalogue whose remedies fit."""
 
     user: str
     credentials: str
@@ -50,7 +50,7 @@ CONTROLLER = Caller("the controller", "the controller's credentials", "token", "
 
 
 class Changed(Exception):
-    """What a request is about is no longer what it was when it was read, or is gone: read it again."""
+    """The object of a request has changed since it was read, or is gone: read it again."""
 
     def __init__(self, about: str, status: int = 0, document: object = None) -> None:
         super().__init__(about)
@@ -171,7 +171,7 @@ class Client:
     ) -> urllib3.BaseHTTPResponse:
         """The answer to one request, whatever its status; raises NodeError where none arrives."""
         headers = {"Accept": JSON, **self.api.default_headers}
-        for login in self.api.configuration.auth_settings().values():  # fetches a credential again that has ended
+        for login in self.api.configuration.auth_settings().values():  # fetches a credential again once it has expired
             headers[str(login["key"])] = str(login["value"])
         if body is not None:
             headers["Content-Type"] = content_type

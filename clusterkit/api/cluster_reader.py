@@ -57,7 +57,7 @@ class Reader:
         return {uid: pod for pod in pods if (uid := pod_verdict.owner(pod))}
 
     def events(self, namespace: str) -> pod_verdict.Events:
-        """What events say of Jobs and pods; nothing where the user may not read events, which only explain."""
+        """What events say of Jobs and pods; empty where the user may not read events, since they only explain."""
         try:
             return pod_verdict.words_of(self.client.listed("events", f"/api/v1/namespaces/{quote(namespace)}/events"))
         except NodeError as error:

@@ -1,8 +1,8 @@
 """Reads a kubeconfig as kubectl does, and makes the client that logs in with it.
 
 The kubernetes library supports less than kubectl and the engine's Kubernetes plugin (client-go): it forgets the
-proxy and the impersonated user, sends a token with the line break at its end, and says of a plugin that fails only that the
-server refuses the user. So this module reads what client-go reads, and hands the library an address and credentials. Rules:
+proxy and the impersonated user, sends a token with the line break at its end, and reports a failed plugin only as a user whom
+the server refuses. So this module reads what client-go reads, and hands the library an address and credentials. Rules:
 https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/ and
 https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
 """
@@ -146,7 +146,7 @@ def connected(kubeconfig: str, context: str | None) -> "client.ApiClient":
 
 def _client(chosen: Login) -> "client.ApiClient":
     held = credentials(chosen)
-    from kubernetes import client  # takes a fifth of a second, which a program without a cluster need not wait for
+    from kubernetes import client  # takes a fifth of a second to load, and a program without a cluster does not need it
 
     settings = client.Configuration()
     settings.host = chosen.server.rstrip("/")
@@ -312,7 +312,7 @@ def _plugged_in(chosen: Login) -> Credentials:
         )
     if result.code or result.too_long:
         ended = f"printed more than {PLUGIN_LIMIT >> 10} KiB" if result.too_long else f"ended with {result.code}"
-        raise NodeError("kubeconfig-plugin-failed", f"{who} {ended}. It said: {output}", "by-hand", program=program)
+        raise NodeError("kubeconfig-plugin-failed", f"{who} {ended}. It printed: {output}", "by-hand", program=program)
     try:
         answer = json.loads(result.stdout)
         status = answer["status"]

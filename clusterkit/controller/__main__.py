@@ -17,7 +17,7 @@ from nodekit.rules.text import harmless
 
 log = logging.getLogger("controller")
 MAX_SETTINGS = 1 << 20
-"""Characters of the settings: Kubernetes keeps no more than 1 MiB in a ConfigMap."""
+"""Characters of the settings: Kubernetes keeps at most 1 MiB in a ConfigMap."""
 STUCK = 600.0
 """Seconds without a round after which the process counts as stuck: a round in which no request is answered takes minutes."""
 
@@ -34,7 +34,7 @@ def serve(settings: joining.Settings, health: str) -> None:
     """Rounds and watches, until a signal ends the process, or a watch cannot go on."""
     api = Api(settings)
     view = View(api)
-    # Before anything else, so that a cluster that cannot be read, or a right that is lacking, is told in our words.
+    # Before anything else, so that a cluster that cannot be read, or a missing right, is reported in our words.
     view.start()
     rounds = Reconciler(api, view)
     serve_health(health, lambda: time.monotonic() - rounds.beat < STUCK)
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine())
-    # It tells of each try of a request, and we of the last one; the client sets its level again, so that a filter is needed.
+    # It logs each try of a request, and we report the last one. The client resets its level, so a filter is needed.
     handler.addFilter(lambda record: not record.name.startswith("urllib3."))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     log.setLevel(logging.INFO)

@@ -64,7 +64,7 @@ class Api:
         return self.client.call("create", f"jobs in {self.settings.namespace}", "POST", self.jobs, body)
 
     def remove(self, name: str) -> None:
-        """A Job, and its pods after it; one that is gone already is no error."""
+        """A Job, and its pods after it; one that is gone already is not an error."""
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
         resource = f"jobs in {self.settings.namespace}"
         with suppress(Changed):
@@ -90,7 +90,7 @@ class Api:
         return dict((config_map or {}).get("data") or {})
 
     def keep(self, name: str, entries: Mapping[str, str | None]) -> None:
-        """Entries of a ConfigMap of the proof, the others left as they are; None takes one away. It is made when it is needed."""
+        """Write entries of a ConfigMap of the proof and leave the others; None removes one. The map is made when it is needed."""
         maps = f"{self.place}/configmaps"
         change = {"data": dict(entries)}
         try:

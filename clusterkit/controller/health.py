@@ -20,7 +20,7 @@ def serve(address: str, alive: Callable[[], bool]) -> None:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """A probe every few seconds is nothing to tell."""
+            """Log nothing: a probe comes every few seconds."""
 
     served = ThreadingHTTPServer((where.hostname or "", where.port or 80), Handler)
     served.daemon_threads = True

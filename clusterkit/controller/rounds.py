@@ -1,4 +1,4 @@
-"""Rounds over the nodes of which something changed: each decides by `clusterkit.joining` on what is known, and acts."""
+"""Rounds over the nodes that changed: each decides by `clusterkit.joining` on what is known, and acts."""
 
 import json
 import logging
@@ -23,15 +23,15 @@ GATHER = 0.2
 LONGEST = 20.0
 """Seconds between two rounds at most."""
 MOST = 200
-"""Nodes of one round at most, so that one that was proven need not wait for thousands that have only come."""
+"""Nodes of one round at most, so that a proven node need not wait behind thousands that have just joined."""
 WRITERS = 8
 """Nodes that are written for at once: a request takes some milliseconds, nearly all of them in the API server."""
 HELD = 60.0
-"""Seconds in which nothing is tried with a node after the cluster refused something for it."""
+"""Seconds for which a node is left alone after the cluster refused something for it."""
 
 
 class Reconciler:
-    """Proves the nodes of one cluster. What it needs to know over a restart lies in the cluster: on nodes and Jobs."""
+    """Proves the nodes of one cluster. What it needs to know after a restart lies in the cluster: on nodes and Jobs."""
 
     def __init__(self, api: Api, view: View) -> None:
         self.api, self.settings, self.view = api, api.settings, view
@@ -40,9 +40,9 @@ class Reconciler:
         """When (monotonic clock) a Job was first seen to have ended, by its uid."""
         self.reported: set[str] = set()
         self.held: dict[str, float] = {}
-        """Until when nothing is tried with a node, since the cluster refused it, or it changed meanwhile."""
+        """Until when a node is left alone, because the cluster refused a write, or the node changed meanwhile."""
         self.conflicts: dict[str, int] = {}
-        """How often in a row a node was no longer what it was when it was read."""
+        """How often in a row a node had changed since it was read."""
         self.due: dict[str, float] = {}
         """When to look at a node again although nothing changes."""
         self.jobs_due: dict[str, float] = {}
@@ -59,7 +59,7 @@ class Reconciler:
             time.sleep(GATHER)
 
     def once(self) -> float:
-        """One round; when (monotonic clock) the next one is due, should nothing change."""
+        """One round. Returns when (monotonic clock) the next one is due if nothing changes."""
         now = self.beat = time.monotonic()
         names = dict.fromkeys([*(name for name, at in self.due.items() if at <= now), *self.view.take_queued(MOST)])
         steps: list[tuple[dict[str, Any], joining.Step]] = []
@@ -94,7 +94,7 @@ class Reconciler:
         return joining.step(node, request, job, pod, since, machines, pod_verdict.words_of(events))
 
     def act(self, node: dict[str, Any], step: joining.Step) -> None:
-        """Do it, and say when to look again where it cannot be done."""
+        """Do it, and note when to look again where it cannot be done."""
         name, now = node["metadata"]["name"], time.monotonic()
         try:
             if isinstance(step, joining.Prove):
@@ -110,7 +110,7 @@ class Reconciler:
             self.held[name] = self.due[name] = now + joining.conflict_pause(self.conflicts[name])
             log.info("%s: it changed while it was looked at, and is looked at again", name)
         except NodeError as error:
-            # What is wrong with one node must not keep the others from their proof.
+            # A fault of one node must not keep the others from their proof.
             log.error("%s: %s", name, error.sentence())
             self.held[name] = self.due[name] = now + HELD
 
@@ -142,7 +142,7 @@ class Reconciler:
             self.reported.add(uid)
 
     def untaint(self, node: dict[str, Any]) -> None:
-        """Take the taint away, and the Job that has done its work."""
+        """Remove the taint, and the Job that has done its work."""
         name, uid = node["metadata"]["name"], joining.claim(node)
         job = self.view.jobs.get(uid)
         self.view.put("nodes", self.api.patch_node(name, joining.untainting(node, uid)))
@@ -156,7 +156,7 @@ class Reconciler:
         self.view.drop("jobs", job)
 
     def remove_strangers(self, now: float) -> None:
-        """Remove Jobs of the proof's label that no tainted node claims: what was left over, and what others made."""
+        """Remove Jobs with the proof's label that no tainted node claims: leftovers, and those that others made."""
         for uid in [uid for uid, at in self.jobs_due.items() if at <= now]:
             del self.jobs_due[uid]
             self.view.give_back(uid)
@@ -173,12 +173,12 @@ class Reconciler:
     # Evidence
 
     def keep(self, proven: list[tuple[dict[str, Any], joining.Proven]]) -> set[str]:
-        """Write what was proven, and take away that of nodes which are gone; names of nodes whose evidence is refused."""
+        """Write what was proven, and remove the evidence of nodes that are gone; names of nodes whose evidence is refused."""
         entries = {node["metadata"]["name"]: json.dumps(step.evidence, sort_keys=True) for node, step in proven}
         return self.write({**dict.fromkeys(self.view.take_left() - set(self.view.nodes)), **entries})
 
     def write(self, entries: dict[str, str | None]) -> set[str]:
-        """Evidence by node, None to take it away; names of nodes for which that is refused."""
+        """Write evidence by node, None to remove it; names of nodes for which that is refused."""
         by_map: dict[str, dict[str, str | None]] = {}
         for name, text in entries.items():
             by_map.setdefault(pod_proof.evidence_map(self.settings.proof, name), {})[name] = text
@@ -196,7 +196,7 @@ class Reconciler:
         return refused
 
     def forget_evidence(self) -> None:
-        """Take away the evidence of nodes that went while no controller ran."""
+        """Remove the evidence of nodes that left while no controller ran."""
         for name in pod_proof.evidence_maps(self.settings.proof):
             try:
                 gone = set(self.api.kept(name)) - set(self.view.nodes)
@@ -206,7 +206,7 @@ class Reconciler:
             self.write(dict.fromkeys(gone))
 
     def tidy(self) -> None:
-        """Forget what is about Jobs and nodes that are no more."""
+        """Forget Jobs and nodes that no longer exist."""
         self.view.forget()
         if len(self.ended) + len(self.reported) > 2 * len(self.view.jobs) + MOST:
             self.ended = {uid: at for uid, at in self.ended.items() if uid in self.view.jobs}

@@ -1,6 +1,6 @@
 """Objects of the cluster cut down to what the rules read, since thousands of each are kept.
 
-Long texts, the ladder above all, are the same in every Job and pod, and kept once.
+Long texts, the ladder above all, are the same in every Job and pod, so each is kept once.
 """
 
 from collections.abc import Mapping
@@ -89,7 +89,7 @@ def pod(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def event(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a core/v1 Event: about what it is, and what it says."""
+    """Of a core/v1 Event: what it is about, and what it says."""
     return {
         "metadata": about(document),
         "involvedObject": only(document.get("involvedObject"), "uid"),

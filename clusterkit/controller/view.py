@@ -1,6 +1,6 @@
 """What is known of the cluster: listed once in pages, then watched, and cut down to what decisions need.
 
-Its own writes are put in as the server answers them, so that no decision is made on less than what this program has done.
+The controller's own writes are added as the server answers them, so that each decision knows what this program has done.
 """
 
 import logging
@@ -19,11 +19,11 @@ from nodekit.errors import NodeError
 
 log = logging.getLogger("controller")
 FAILED = (5.0, 60.0)
-"""Seconds after a watch that failed, which double from the one to the other."""
+"""Seconds to wait after a watch that failed: the first and the longest; they double in between."""
 SHORTEST = 1.0
-"""Seconds of one watch at least, should the server end each at once."""
+"""Seconds between the starts of two watches at least, in case the server ends each at once."""
 EVENT_SECONDS = 60.0
-"""For how long events are kept that are about no Job and no pod that is known: they can arrive before it."""
+"""How long events about unknown Jobs and pods are kept: an event can arrive before its object."""
 
 
 def newer(version: str, than: str) -> bool:
@@ -42,10 +42,10 @@ class View:
         """What a verdict needs of all nodes."""
         self.jobs: dict[str, dict[str, Any]] = {}
         self.pods: dict[str, dict[str, Any]] = {}
-        """The last that was seen of each: a Job that runs into its deadline removes its pod."""
+        """The last state of each: a Job that runs into its deadline removes its pod."""
         self.events: dict[str, dict[str, dict[str, Any]]] = {}
         self.strange_events: dict[str, float] = {}
-        """Since when (monotonic clock) there are events about what is not known."""
+        """Since when (monotonic clock) there are events about an unknown object, by its uid."""
         self.jobs_of_pods: dict[str, str] = {}
         self.claims: dict[str, str] = {}
         """The tainted node that claims a Job, by the Job's uid."""
@@ -59,7 +59,7 @@ class View:
         """Names of Jobs that are being made, which a node will claim."""
         self.failure: BaseException | None = None
         self.complaint = ""
-        """What a watch said last: four of them meet the same failure, and say it again and again."""
+        """The last failure that was logged: four watches meet the same one, again and again."""
 
     # Reading
 
@@ -95,7 +95,7 @@ class View:
             threading.Thread(target=self.follow, args=(kind, version), name=kind, daemon=True).start()
 
     def follow(self, kind: str, version: str) -> None:
-        """Watch a kind for as long as the process lives. What goes wrong with the cluster is told and waited for."""
+        """Watch a kind for as long as the process lives. What goes wrong with the cluster is logged and waited out."""
         failed = 0.0
         try:
             while True:
@@ -130,7 +130,7 @@ class View:
         return version
 
     def complain(self, error: NodeError) -> None:
-        """Say what is wrong, once for all watches that meet it."""
+        """Log what is wrong, once for all watches that meet it."""
         with self.lock:
             if error.sentence() != self.complaint:
                 log.error("%s", error.sentence())
@@ -139,7 +139,7 @@ class View:
     # What is known
 
     def put(self, kind: str, document: Mapping[str, Any]) -> None:
-        """An object as the server gave it; an older state than the known one is passed over."""
+        """Take in an object from the server; a state older than the known one is ignored."""
         kept = {"nodes": trimmed.node, "jobs": trimmed.job, "pods": trimmed.pod, "events": trimmed.event}[kind](document)
         about = kept["metadata"]
         with self.lock:
@@ -239,7 +239,7 @@ class View:
 
     @contextmanager
     def making_job(self, name: str) -> Iterator[None]:
-        """While a Job is made and claimed, under a name that is known before: its watch can tell of it before its maker does."""
+        """While a Job is made and claimed, under a name that is known before: the watch can report it before its maker does."""
         with self.lock:
             self.making.add(name)
         try:
@@ -303,6 +303,6 @@ class View:
 
 
 def differs(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Whether a node changed in what is decided by, and not only, as each minute, in its kubelet's reports."""
+    """Whether anything changed on a node that decisions depend on, not only its kubelet's reports, which change each minute."""
     first, other = ({**node, "metadata": {**node["metadata"], "resourceVersion": ""}} for node in (before, after))
     return first != other

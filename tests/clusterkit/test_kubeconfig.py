@@ -173,7 +173,7 @@ def test_a_plugin_that_is_missing_is_named_with_its_own_hint() -> None:
     [
         (
             "sys.exit('the session has expired, run: vendor login')",
-            "ended with 1. It said: the session has expired, run: vendor login",
+            "ended with 1. It printed: the session has expired, run: vendor login",
         ),
         ("print('no JSON " + SECRET + "')", "printed no ExecCredential"),
         (ANSWER % "{}", "printed no ExecCredential"),

@@ -173,7 +173,7 @@ def test_existing_class_is_refused_or_used_as_it_is(program: Program, plane: Con
     sentence = next(line for line in output.splitlines() if "[cluster-object-exists]" in line)
     assert "RuntimeClass deployed exists already" in sentence and "another name for the class, or use this one" in sentence
     output = program.up(ok=False, **{"class": {"runtime_class": "deployed", "adopt": True, "handler": "kata-clh"}})
-    assert "leads to handler 'kata-vm-isolation', and 'kata-clh' is wanted" in output and "[runtime-class-handler]" in output
+    assert "uses the handler 'kata-vm-isolation', not 'kata-clh'" in output and "[runtime-class-handler]" in output
     assert "Traceback" not in output
     program.up(**{"class": {"runtime_class": "deployed", "adopt": True, "handler": None}})
     template = plane.request("GET", f"{SPACES}/sandboxes/podtemplates/nested")

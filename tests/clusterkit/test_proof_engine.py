@@ -64,7 +64,7 @@ def test_each_way_to_fail_is_told_apart(proving: Proving, plane: ControlPlane) -
         "node-2": "proof-container-failed",
         "node-3": "proof-container-failed",
     }
-    assert "cni plugin not initialized" in output, "what can pass by itself is told at the end of the time"
+    assert "cni plugin not initialized" in output, "what can pass by itself is reported at the end of the time"
 
 
 def test_a_namespace_that_refuses_the_pod_is_told_at_once_with_the_way_past_it(proving: Proving, plane: ControlPlane) -> None:

@@ -180,8 +180,8 @@ def test_nodes_are_chosen_or_named_as_lacking() -> None:
         (["a", "c"], None, nodes, "named c"),
         ([], None, nodes, "no node is named"),
         ([], "x=y", [], "x=y"),
-        (["mute"], None, nodes, "mute told the cluster no boot id"),
-        ([], "x=y", nodes, "mute told"),
+        (["mute"], None, nodes, "mute reported no boot id to the cluster"),
+        ([], "x=y", nodes, "mute reported"),
     ):
         with pytest.raises(NodeError, match=named) as error:
             pod_proof.chosen(existing, names, selector)
@@ -217,7 +217,7 @@ CREATING = pod_that(phase="Pending", state=waiting("ContainerCreating"))
         (FAILED, pod_that(state=ended("", 137, reason="OOMKilled")), "proof-container-failed", "exit code 137, OOMKilled"),
         (FAILED, pod_that(state=ended(PROVEN, 137, reason="Error")), "proof-container-failed", "was killed"),
         (FAILED, pod_that(state=ended("", 0, signal=9)), "proof-container-failed", "signal 9"),
-        (FAILED, pod_that(state=ended(PROVEN)), "proof-timeout", "did not end in the time"),
+        (FAILED, pod_that(state=ended(PROVEN)), "proof-timeout", "did not end in time"),
         (FAILED, pod_that(phase="Failed", reason="Evicted", message="low on disk"), "proof-pod-lost", "low on disk. Free what"),
         (FAILED, EVICTED, "proof-pod-lost", "the kubelet evicted the pod before it had reported: low on memory"),
         (
@@ -226,7 +226,7 @@ CREATING = pod_that(phase="Pending", state=waiting("ContainerCreating"))
             "proof-pod-unscheduled",
             "has no room for the pod: x",
         ),
-        (FAILED, None, "proof-pod-lost", "gone before it had reported"),
+        (FAILED, None, "proof-pod-lost", "disappeared before it reported"),
         (LATE, UNSCHEDULED, "proof-pod-unscheduled", "Insufficient cpu"),
         (LATE, NO_IMAGE, "proof-container-failed", "pull denied"),
         (LATE, CREATING, "proof-timeout", "the guest did not start"),
