@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    # The folder is a package of the repository around it, wherever that was fetched to, and no place for imports itself.
+    # The folder is a package of the repository around it, wherever that was fetched to. It must not be on the import path itself.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
     from pulumi.provider import main

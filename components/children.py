@@ -11,12 +11,12 @@ LEFT_ALONE: dict[str, Any] = {"retain_on_delete": True, "ignore_changes": ["*"]}
 
 
 def calls_back() -> bool:
-    """Whether hooks can be had: Pulumi's mocks promise them and have no server to call back."""
+    """Whether hooks work: Pulumi's mocks claim to support them and have no server to call back."""
     return isinstance(get_monitor(), resource_pb2_grpc.ResourceMonitorStub)
 
 
 def calls_back_on_error() -> bool:
-    """Whether error hooks can be had, which are younger than the others."""
+    """Whether error hooks work, which came later than the others."""
     return calls_back() and monitor_supports_feature(resource_pb2.RESOURCE_MONITOR_FEATURE_ERROR_HOOKS)
 
 
@@ -25,9 +25,8 @@ def child_options(
 ) -> pulumi.ResourceOptions:
     """Options of a child of `parent`, which was given `opts`.
 
-    What a component depends on, and what it goes with when that is deleted, its children must name themselves: the engine
-    does not hand `depends_on` down, and a child that does not wait would be made although what the component waits for
-    has failed.
+    Children must name themselves what the component depends on, and with what it is deleted: the engine does not pass
+    `depends_on` on to them, and a child that does not wait would be made although what the component waits for has failed.
     """
     handed = pulumi.ResourceOptions(depends_on=opts.depends_on, deleted_with=opts.deleted_with) if opts else None
     return pulumi.ResourceOptions.merge(handed, pulumi.ResourceOptions(parent=parent, **options))

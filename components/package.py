@@ -19,8 +19,8 @@ HERE = Path(__file__).resolve().parent
 PROGRAM = "components.__main__"
 """What the engine starts."""
 OF_THIS_CHECKOUT = "Local"
-"""Components whose names begin so run programs of a checkout with parts built for it, which an installed package lacks: they stay
-this program's own."""
+"""Components whose names begin so run programs of a checkout with parts that are built for it. An installed package lacks these,
+so the components are not in it."""
 
 
 def version() -> str:
@@ -47,8 +47,8 @@ def published() -> list[type[pulumi.ComponentResource]]:
 
 
 def metadata() -> dict[str, Any]:
-    """What the Pulumi Registry shows of the package (keys of the package schema), but for the addresses of the repository that
-    publishes it, which a release adds (tools/published_schema.py)."""
+    """What the Pulumi Registry shows of the package (keys of the package schema), except for the addresses of the repository that
+    publishes it: a release adds them (tools/published_schema.py)."""
     return {
         "displayName": "Kata Nodes",
         "description": str(yaml.safe_load((HERE / "PulumiPlugin.yaml").read_text())["description"]),
@@ -58,11 +58,11 @@ def metadata() -> dict[str, Any]:
 
 
 class PackageProvider(ComponentProvider):
-    """Hosts components as `component_provider_host` does, and takes and gives what that one does not yet (3.259).
+    """Hosts components as `component_provider_host` does, and also what that one does not support yet (3.259).
 
-    There a whole number or an object that is an output of another resource is refused or lost, and objects in a list of outputs
-    keep Python's names. Beyond that, a plain argument that is an output is refused here: it decides which resources there are,
-    and an output would count as true whatever it holds.
+    It refuses or loses a whole number or an object that is an output of another resource, and objects in a list of outputs keep
+    Python's names. Beyond that, a plain argument that is an output is refused here: it decides which resources there are, and an
+    output would count as true whatever it holds.
     """
 
     def map_input_properties(
@@ -120,7 +120,7 @@ def provider() -> PackageProvider:
 
 
 def schema() -> str:
-    """The package's schema as schema.json holds it: JSON with its keys in order, so that a change shows as what it is."""
+    """The package's schema as schema.json holds it: JSON with its keys in order, so that a diff shows only what changed."""
     return json.dumps(json.loads(provider().schema or ""), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 

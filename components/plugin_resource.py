@@ -1,6 +1,6 @@
 """Resources of plugins under the plugins' own names, so that a program needs no Python package for them.
 
-A dozen kinds of resources are used here, for which the package pulumi-aws would bring 270 MB (docs/adr/0029). The engine
+Only a dozen kinds of resources are used here, and the package pulumi-aws has 270 MB (docs/adr/0029). The engine
 downloads the plugins themselves when a program first asks for one.
 """
 

@@ -9,7 +9,7 @@ from nodekit.errors import NodeError
 
 
 def reporting_refusals(decide: Callable[..., Any]) -> Callable[..., Any]:
-    """`decide`, its NodeError turned into one line of the stack's."""
+    """What `decide` returns; its NodeError becomes one line of the stack's output."""
 
     def decided(*values: Any) -> Any:
         try:

@@ -56,8 +56,8 @@ class AwsGroup(Model):
     root_device: Annotated[str, Field(pattern=r"^/dev/[a-z0-9]+$")] = ec2.ROOT_DEVICE
     """Device name of the image's root volume (Debian: /dev/xvda)."""
     program: AwsProgram
-    """The node program. The secret `runtimeScript` is what runs before it, to bring the cluster's container runtime where the
-    image has none, and `joinScript` what runs after it has proven the machine."""
+    """The node program. The secret `runtimeScript` runs before it, to install the cluster's container runtime where the image has
+    none, and `joinScript` runs once it has proven the machine."""
     join_seconds: Annotated[int, Field(ge=0, le=7200)] = 1800
     """How long an `up` waits until `minSize` nodes have the labels of `kubernetes.proof.selector`."""
 
@@ -93,7 +93,7 @@ class Aws(Model):
     session_manager: bool = False
     """Whether Systems Manager may open sessions on the machines."""
     tags: dict[str, str] = {}
-    """Tags of all resources, besides Name and kata-nodes."""
+    """Tags of all resources, in addition to Name and kata-nodes."""
     instances: AwsInstances | None = None
     group: AwsGroup | None = None
 
@@ -113,7 +113,7 @@ class Aws(Model):
 
     @model_validator(mode="after")
     def one_kind_that_can_run_guests(self) -> "Aws":
-        """Refuse none and both, and what the components would refuse."""
+        """Refuse neither and both of them, and what the components would refuse."""
         if (self.instances is None) == (self.group is None):
             raise ValueError("give exactly one of 'instances' and 'group'")
         try:
@@ -125,7 +125,7 @@ class Aws(Model):
 
     @property
     def tag_pairs(self) -> list[str]:
-        """As the components take them."""
+        """In the form that the components take."""
         return [f"{key}={value}" for key, value in self.tags.items()]
 
     @property

@@ -24,7 +24,7 @@ def aws_nodes(machines: Aws, secrets: Mapping[str, pulumi.Output[str]], becomes:
     else:
         pulumi.log.warn(
             "AWS preflight skipped: there are no AWS credentials here (as in the preview of a pull request), so type, zone, "
-            "image and quota were not looked at. A run with credentials looks at them before anything is made."
+            "image and quota were not checked. A run with credentials checks them before anything is made."
         )
     # The provider refuses to plan without credentials although a plan of this stack needs none: these stand for them.
     if pulumi.runtime.is_dry_run() and not credentials:

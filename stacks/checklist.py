@@ -12,7 +12,7 @@ SANDBOX_RUNGS = tuple(command.name for command in COMMANDS)
 """Rungs of the ladder that show a nested sandbox at work."""
 OPTIONAL = {command.name for command in COMMANDS if command.optional}
 PLACES = {"guest": "in a booted guest", "container": "in a container of the runtime", "pod": "in a pod of the template"}
-"""By what the evidence calls it: where the ladder was climbed."""
+"""The evidence's word -> where the ladder was climbed."""
 
 
 def row(item: str, passed: bool, measured: str) -> Row:
@@ -56,10 +56,10 @@ def sandbox_passed(proof: Mapping[str, object]) -> bool:
 
 
 def of_pods(by_node: Mapping[str, Mapping[str, object]], *, handler: str) -> list[dict[str, object]]:
-    """The evidence of a proof on a cluster in the form of that of nodes configured over SSH.
+    """The evidence of a proof on a cluster in the form that nodes configured over SSH have.
 
-    Of the guest's command line it holds what the pod's report kept: the parameters that were expected, the one of the seed
-    document, and what sets the limit.
+    It holds the part of the guest's command line that the pod's report kept: the expected parameters, the seed document's own,
+    and what sets the limit.
     """
     place = {"hypervisor": f"handler {handler}", "configFile": "the guest's /proc/cmdline"}
     return [{**place, "kernelParams": proof.get("commandLine", ""), **proof} for _, proof in sorted(by_node.items())]
@@ -70,8 +70,8 @@ def checklist(
 ) -> list[Row]:
     """The five rows. `evidence` holds one proof result a node; `capabilities` is what `granted_by` really grants.
 
-    A stack whose proof failed has no checklist, since nothing after the proof is made; a row can still fail where a
-    nested sandbox is not wanted.
+    A stack whose proof failed has no checklist, since nothing after the proof is made; a row can still fail where no
+    nested sandbox is asked for.
     """
     some = len(evidence) > 0
     return [

@@ -116,7 +116,7 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
         {
             "template": kubernetes.pod_template,
             "namespace": namespace.namespace,
-            # Plain where it can be: a preview then shows the template, and what of it is proven.
+            # Plain where it can be: a preview then shows the template, and what is proven of it.
             "runtime_class": kata_class.runtime_class if kubernetes.adopt_runtime_class else kubernetes.runtime_class,
             **settings,
         },
@@ -162,7 +162,7 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
 
 
 def kata_deploy(config: StackConfig, kubeconfig: Any, opts: pulumi.ResourceOptions) -> KataDeploy | None:
-    """Kata by its Helm chart, where the stack says so."""
+    """Kata by its Helm chart, where the stack asks for it."""
     settings = config.kubernetes.kata_deploy if config.kubernetes else None
     if settings is None:
         return None
@@ -204,8 +204,8 @@ def known_after(
     joining: pulumi.Output[str] | None = None,
     labelled: KataNodeLabels | None = None,
 ) -> Any:
-    """The kubeconfig for callers that look nodes up by label: known once whatever sets the labels has done so, kata-deploy, the
-    stack itself, or the machines of a group, which bring them."""
+    """The kubeconfig for callers that look up nodes by label. It is known once the labels are set: by kata-deploy, by the stack
+    itself, or by the machines of a group as they join."""
     before: list[Any] = [*([deployed.handler] if deployed else []), *([joining] if joining else [])]
     before += [labelled.nodes] if labelled else []
     return pulumi.Output.all(kubeconfig, *before).apply(lambda known: known[0]) if before else kubeconfig

@@ -10,7 +10,7 @@ ENTRY_PLACE = "/usr/local/bin/kata-nodes-entry"
 def daycare(nested_sandbox: bool) -> dict[str, object]:
     """The part of Daycare's `settings.json` that starts its containers under Kata by Docker.
 
-    Its settings know no `systempaths=unconfined` (its `unconfinedSecurity` turns off seccomp and AppArmor alone), so its image
+    Its settings have no `systempaths=unconfined` (its `unconfinedSecurity` turns off seccomp and AppArmor alone), so its image
     has to start through the entry; see `dockerfile`.
     """
     return {"docker": {"runtime": RUNTIME_NAME, **({"capAdd": list(CAPABILITIES)} if nested_sandbox else {})}}
@@ -27,7 +27,7 @@ def docker_run(nested_sandbox: bool) -> list[str]:
 def dockerfile(entry: str) -> str:
     """Lines of a Dockerfile (BuildKit) that make an image start through the entry, whose text is `entry`.
 
-    An ENTRYPOINT takes away the CMD of the image below, so that one must follow.
+    An ENTRYPOINT resets the CMD of the base image, so one must follow.
     """
     return f'COPY --chmod=0755 <<\'ENTRY\' {ENTRY_PLACE}\n{entry}ENTRY\nENTRYPOINT ["{ENTRY_PLACE}"]\nCMD ["sleep", "infinity"]\n'
 

@@ -1,4 +1,4 @@
-"""What a stack's file is refused for, beyond what its model says of single keys."""
+"""Refusals of a stack's file that its model does not express as rules of single keys."""
 
 from nodekit.failures import Failure
 

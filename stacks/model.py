@@ -21,16 +21,16 @@ from stacks.sections import Model, NodeErrorValue, OneOf, Sha256
 NAMESPACE = "kata-nodes"
 OBJECTS = ("nodes", "docker", "kata", "kubernetes", "verification")
 LOGIN_SECRETS = {
-    "sshPrivateKey": "Private key of the login to nodes that are there already, or got its public half on AWS; without it the "
-    "SSH agent is asked.",
+    "sshPrivateKey": "Private key of the login to existing nodes, or to instances on AWS that got its public half; without it "
+    "the SSH agent is asked.",
     "sudoPassword": "What sudo asks the login user of existing nodes for; without it sudo must ask for nothing.",
     "bastionPrivateKey": "Private key of the login to the bastion; without it the SSH agent is asked.",
 }
 """Secrets of the login to existing nodes -> their meaning. Each is a key of its own, which Pulumi encrypts whole."""
 SECRETS = {
     **LOGIN_SECRETS,
-    "runtimeScript": "What a machine of an auto-scaling group runs as root first of all, to bring the container runtime in which "
-    "the handler is registered, where its image has none; begins with #!/.",
+    "runtimeScript": "What a machine of an auto-scaling group runs as root first of all, to install the container runtime in "
+    "which the handler is registered, where its image has none; begins with #!/.",
     "joinScript": "What a machine of an auto-scaling group runs as root once it is proven, to join a cluster; begins with #!/.",
 }
 """All that pools take, the scripts of a group's machines among them."""
@@ -56,7 +56,7 @@ class LocalNodes(Model):
     memory_mi_b: Annotated[int, Field(alias="memoryMiB", ge=limits.MEMORY_MIB.minimum, le=limits.MEMORY_MIB.maximum)] = (
         limits.MEMORY_MIB.default
     )
-    """Memory of each machine in MiB. Kata's guests start with 2048 MiB, and QEMU wants the machine to have as much beside its
+    """Memory of each machine in MiB. Kata's guests start with 2048 MiB, and QEMU needs the machine to have that much beside its
     kernel."""
     cores: Annotated[int, Field(ge=limits.CORES.minimum, le=limits.CORES.maximum)] = limits.CORES.default
     """Cores of each machine under KVM. An emulated machine has one: with two its kernel crashes now and then under QEMU before
@@ -64,7 +64,7 @@ class LocalNodes(Model):
 
 
 def host_key_can_be_pinned(key: str) -> str:
-    """Refuse what is no host key; the rule is the component's own."""
+    """Refuse what is not a host key; the rule is the component's own."""
     try:
         return login.host_key(key)
     except NodeError as error:
@@ -92,8 +92,8 @@ class ExistingNode(Model):
     """The host's public key as in /etc/ssh/ssh_host_ed25519_key.pub: the connection is refused when the host shows another
     one."""
     gone: bool = False
-    """Whether the machine is there no more. After an `up` with it the node can leave the stack, or the stack be destroyed,
-    without anything being undone on it over SSH."""
+    """Whether the machine no longer exists. After an `up` with it, the node can leave the stack, or the stack can be destroyed,
+    and nothing is undone on the machine over SSH."""
 
 
 class Bastion(Model):
@@ -122,7 +122,7 @@ class Nodes(Model):
 
     @model_validator(mode="after")
     def one_source(self) -> "Nodes":
-        """Refuse none, both, an empty list, doubled nodes, and a bastion to nowhere."""
+        """Refuse no source or several, an empty list, doubled nodes, and a bastion to nowhere."""
         if [self.local, self.existing, self.aws].count(None) != 2:
             raise ValueError("give exactly one of 'local', 'existing' and 'aws'")
         if self.existing is not None and not self.existing:
@@ -156,7 +156,7 @@ class Docker(Model):
     """Docker on the nodes."""
 
     version: Version = node_state.DOCKER_VERSION
-    """Version that every node is brought to, and held at."""
+    """Version that every node gets, and is held at."""
     repository: DockerRepository | Literal["local"] = DockerRepository()
     """Where its packages come from; `local` is the signed repository that the stack itself serves to its local nodes."""
 
@@ -167,7 +167,7 @@ class KataArchive(Model):
     address: HttpAddress
     """Where it is downloaded from (kata-static-<version>-<arch>.tar.xz or .tar.zst)."""
     sha256: Sha256
-    """What it must hash to."""
+    """Its sha256, in hexadecimal."""
 
 
 def parameters_can_be_written(parameters: list[str]) -> list[str]:
@@ -229,7 +229,7 @@ LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A
 
 
 def taints_can_be_tolerated(taints: list[str]) -> list[str]:
-    """Refuse what is no toleration; the rule is the component's own."""
+    """Refuse what is not a toleration; the rule is the component's own."""
     try:
         for taint in taints:
             runtime_class.toleration(taint)
@@ -244,7 +244,7 @@ class Overhead(Model):
     memory: Quantity
     """Memory, as a Kubernetes quantity."""
     cpu: Quantity
-    """CPU, likewise."""
+    """CPU, in the same form."""
 
 
 class Pod(Model):
@@ -255,7 +255,7 @@ class Pod(Model):
     the container's own, without which sandbox-runtime does not start in its default mode; the image needs /bin/sh and mount."""
     user: Literal["root", "ordinary"] = "root"
     """`root`: as the image says, with both capabilities where a sandbox nests; `ordinary`: uid 1000 with none and without the
-    entry: bubblewrap works there unless it mounts proc, and sandbox-runtime in its mode `enableWeakerNestedSandbox` alone."""
+    entry: bubblewrap works there unless it mounts proc, and sandbox-runtime only in its mode `enableWeakerNestedSandbox`."""
     user_id: Annotated[int, Field(ge=1, le=4294967294)] | None = None
     """User and group that the entry becomes, without any capability, before it starts the command; the image then needs setpriv.
     Without it the command runs as root of the container."""
@@ -274,7 +274,7 @@ class Pod(Model):
 
 
 class KataDeploy(Model):
-    """Kata brought to the nodes of the cluster by kata-deploy's Helm chart, without SSH."""
+    """Kata on the nodes of the cluster by kata-deploy's Helm chart, without SSH."""
 
     chart: Annotated[str, Field(min_length=1, pattern=r"^[^\s-][^\s]*$")] = kata_deploy.CHART
     """Where the chart is: the OCI address of Kata's installation guide, that of a mirror, or a path to a folder or archive. Its
@@ -289,8 +289,8 @@ class KataDeploy(Model):
     k8s_distribution: Annotated[str, OneOf(kata_deploy.DISTRIBUTIONS), Field(alias="k8sDistribution")] = (
         kata_deploy.DISTRIBUTIONS[0]
     )
-    """Kubernetes distribution of these nodes, which says where their containerd has its configuration; nodes that report another
-    are refused before anything is made."""
+    """Kubernetes distribution of these nodes, which decides where their containerd has its configuration; nodes that report
+    another are refused before anything is made."""
     values: dict[str, Any] = {}
     """Further values of the chart, by its own documentation, merged into the stack's; what a setting here decides is refused."""
 
@@ -313,7 +313,7 @@ class ClusterProof(Model):
 
     @model_validator(mode="after")
     def one_way_to_say_which(self) -> "ClusterProof":
-        """Refuse none and both."""
+        """Refuse neither and both."""
         if (self.nodes is None) == (self.selector is None):
             raise ValueError("give exactly one of nodes and selector")
         return self
@@ -346,24 +346,24 @@ class Kubernetes(Model):
     adopt_namespace: bool = False
     """Whether that namespace is there already and is labelled; otherwise it is made, and one that exists is refused."""
     allowed_annotations: list[Annotation] = []
-    """Keys of io.katacontainers annotations that pods there may carry. `kernel_params` among them would let anyone who makes a
-    pod take its guest's user namespaces away."""
+    """Keys of io.katacontainers annotations that pods there may carry. `kernel_params`, for one, would let anyone who makes a
+    pod remove its guest's user namespaces."""
     privileged_in_guest: bool = False
     """Whether pods under that RuntimeClass may be privileged, such as Docker inside a sandbox. Right only where the nodes'
-    runtime says `privileged_without_host_devices = true` for Kata's handler: others pass the node's devices into the guest."""
+    runtime has `privileged_without_host_devices = true` for Kata's handler: others pass the node's devices into the guest."""
     runtime_class: Name = "kata-qemu"
     """Name of the RuntimeClass."""
     adopt_runtime_class: bool = False
     """Whether that class is there already, such as one that kata-deploy or a cloud made, and is used and proven as it is;
     otherwise it is made, and one that exists is refused."""
     handler: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] | None = None
-    """Handler that the class leads to, by the name under which the nodes' container runtime knows Kata. Without it a class that
-    is made leads to kata-deploy's handler for `kata.hypervisor` and `kata.runtime`, and an adopted one to whatever it does."""
+    """Handler that the class uses: the name under which the nodes' container runtime knows Kata. Without it a class that is made
+    uses kata-deploy's handler for `kata.hypervisor` and `kata.runtime`, and an adopted one keeps its own."""
     container_runtime: Annotated[str, OneOf((*handler_registration.RUNTIMES, handler_registration.NONE))] | None = None
     """Runtime of the stack's own nodes (`nodes`) in which that handler is registered; without it the one that is found on each.
     `none`: those nodes serve no cluster."""
     overhead: Overhead | None = None
-    """What the class says a pod costs; without it kata-deploy's own values for the release."""
+    """What a pod costs beyond its containers, by the class; without it kata-deploy's own values for the release."""
     tolerations: Annotated[list[str], AfterValidator(taints_can_be_tolerated)] = []
     """Taints of the nodes that pods of the class tolerate, as for kubectl taint: KEY[=VALUE][:EFFECT]."""
     pod_template: Name = "nested-sandbox"
@@ -380,7 +380,7 @@ class Kubernetes(Model):
     proof: ClusterProof | None = None
     """The proof on every node of the cluster; without it the stack vouches for the nodes that it configured itself."""
     joining_nodes: JoiningNodes | None = None
-    """The proof of nodes that join later; without it nobody takes their startup taint away."""
+    """The proof of nodes that join later; without it nothing removes their startup taint."""
 
     @model_validator(mode="after")
     def local_cluster_runs_no_pods(self) -> "Kubernetes":
@@ -393,7 +393,7 @@ class Kubernetes(Model):
 
     @model_validator(mode="after")
     def proofs_are_alone_in_their_namespaces(self) -> "Kubernetes":
-        """Refuse to put them where others make pods, or where the guard of one would refuse the other's."""
+        """Refuse a namespace in which others make pods, or in which one guard would refuse the other's pods."""
         if self.joining_nodes and self.joining_nodes.namespace == self.namespace:
             raise ValueError(
                 f"anyone who makes pods in {self.namespace} could act as the controller; name another joiningNodes.namespace"
@@ -425,7 +425,7 @@ class Kubernetes(Model):
 
     @model_validator(mode="after")
     def adopted_class_is_left_as_it_is(self) -> "Kubernetes":
-        """Refuse settings of the class where it is another's."""
+        """Refuse settings of the class where the class is adopted."""
         if self.adopt_runtime_class and (self.overhead or self.tolerations):
             raise ValueError("an adopted RuntimeClass keeps its own overhead and tolerations; remove these, or adoptRuntimeClass")
         if self.handler and self.kata_deploy:
@@ -455,7 +455,7 @@ class StackConfig(Model):
     @model_validator(mode="before")
     @classmethod
     def chart_has_its_own_default(cls, settings: Any) -> Any:
-        """Where kata-deploy brings Kata and no runtime is named, it is the one of the chart."""
+        """Where kata-deploy installs Kata and no runtime is named, use the chart's own."""
         if not isinstance(settings, dict):
             return settings
         cluster, kata = settings.get("kubernetes"), settings.get("kata") or {}
@@ -516,7 +516,7 @@ class StackConfig(Model):
         return self
 
     def _runtime_is_none(self) -> None:
-        """Refuse a runtime in which nothing would be registered; `none` says so itself."""
+        """Refuse a runtime in which nothing would be registered, other than `none`."""
         assert self.kubernetes
         if self.nodes is None or self.kubernetes.cluster == "local":
             raise ValueError("kubernetes.containerRuntime: the stack has no nodes that serve this cluster; remove it")
@@ -554,14 +554,14 @@ class StackConfig(Model):
             )
         if kubernetes.kata_deploy and self.kata.hypervisor != "qemu":
             raise ValueError(
-                f"kubernetes.kataDeploy brings QEMU, and kata.hypervisor is {self.kata.hypervisor!r}; set it to 'qemu'"
+                f"kubernetes.kataDeploy installs QEMU, and kata.hypervisor is {self.kata.hypervisor!r}; set it to 'qemu'"
             )
         if self.kata.kernel_params and not kubernetes.kata_deploy:
             raise ValueError("kata.kernelParams: nobody would write them; add nodes or kubernetes.kataDeploy")
 
     @property
     def not_proven(self) -> list[str]:
-        """What a stack that succeeds has not shown, where its parts stand for others."""
+        """What a stack that succeeds has not shown, because some of its parts are stand-ins."""
         sentences = []
         if self.kata.install == "local":
             sentences.append(
@@ -575,7 +575,7 @@ class StackConfig(Model):
 
     @property
     def handler(self) -> str | None:
-        """Handler that the RuntimeClass must lead to; None where an adopted one is taken as it is."""
+        """Handler that the RuntimeClass must use; None where an adopted one is taken as it is."""
         kubernetes = self.kubernetes
         if kubernetes and kubernetes.kata_deploy:
             return kata_deploy.handler(self.kata.version, self.kata.runtime)
@@ -585,7 +585,7 @@ class StackConfig(Model):
 
     @property
     def served_handler(self) -> str | None:
-        """Handler that the stack's own nodes are to know; None where they serve no cluster, or nothing says its name."""
+        """Handler to register on the stack's own nodes; None where they serve no cluster, or nothing names it."""
         kubernetes = self.kubernetes
         if kubernetes is None or self.nodes is None or kubernetes.cluster == "local" or kubernetes.container_runtime == "none":
             return None
@@ -611,10 +611,10 @@ REASONS = {"extra_forbidden": "there is no such key", "missing": "the key is req
 
 
 def refusal(error: ValidationError) -> str:
-    """One line a mistake: the key as `pulumi config` names it, the value seen, the reason, the remedy."""
+    """One line for each mistake: the key as `pulumi config` names it, the value seen, the reason, the remedy."""
     lines = []
     for problem in error.errors(include_url=False):
-        # pydantic puts the alternatives of a union into the path; they are no keys.
+        # pydantic puts the alternatives of a union into the path; they are not keys.
         path = [str(part) for part in problem["loc"] if not str(part).startswith(("function-", "literal["))]
         path = [part for part in path if part not in (DockerRepository.__name__, KataArchive.__name__)]
         key = f"{NAMESPACE}:" + (".".join(path) if path else "(the whole configuration)")
@@ -652,7 +652,7 @@ def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
 def refuse_unknown(keys: Iterable[str]) -> None:
     """Refuse keys of this namespace that are neither a section nor a secret, of all that Pulumi holds; raises ConfigError.
 
-    Their values are not told: one could be a secret whose key is misspelt.
+    Their values are not shown: one could be a secret whose key is misspelt.
     """
     known = {f"{NAMESPACE}:{key}" for key in (*OBJECTS, *SECRET_KEYS)}
     strange = sorted(key for key in set(keys) - known if key.startswith(f"{NAMESPACE}:"))

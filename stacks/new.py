@@ -54,14 +54,14 @@ Answers = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Question:
-    """One thing that only the owner of the stack knows."""
+    """One setting that only the owner of the stack knows."""
 
     key: str
     text: str
     default: Callable[[Answers], str] = lambda answers: ""
     choices: Mapping[str, str] | None = None
     applies: Callable[[Answers], bool] = lambda answers: True
-    """Whether it has a meaning beside the answers before it."""
+    """Whether it makes sense after the answers before it."""
 
 
 def only(*pools: str) -> Callable[[Answers], bool]:
@@ -147,7 +147,7 @@ def machines(answers: Answers, folder: Path) -> list[SshHost]:
 
 
 def host_key(host: SshHost, answer: str, alone: bool, folder: Path) -> str:
-    """The key to pin for a machine; raises ConfigError when nobody says it."""
+    """The key to pin for a machine; raises ConfigError when there is none."""
     if answer == KNOWN_HOSTS:
         key = ssh_hosts.known_key(host.known_as, folder)
     elif alone and answer.startswith("ssh-"):
@@ -242,7 +242,7 @@ def text(answers: Answers, sections: Mapping[str, Any]) -> str:
 
 
 def collect(options: Answers, ask: Callable[[str], str] | None) -> dict[str, str]:
-    """The answers: what was given, else what `ask` says, else the default. Raises ConfigError for a missing or useless one."""
+    """The answers: the options', else those of `ask`, else the defaults. Raises ConfigError for a missing or useless one."""
     answers: dict[str, str] = {}
     for question in QUESTIONS:
         answer = options.get(question.key)
@@ -312,7 +312,7 @@ def main(argv: Sequence[str] | None = None, ask: Callable[[str], str] | None = N
         sections = document(answers, ssh_folder)
         content = text(answers, sections)
         file = folder / f"Pulumi.{named(answers['name'])}.yaml"
-        # Exclusive: a file that somebody else makes in this very moment is kept too.
+        # Exclusive: a file that somebody else makes at this very moment is kept too.
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)

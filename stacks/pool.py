@@ -94,9 +94,9 @@ class Nodes:
     """The stack's own nodes, each proven; those that are gone are not among them."""
 
     pool: pulumi.Resource | None
-    """Where they come from: what depends on it comes after every proof. None where nodes are a cluster's own, or join one."""
+    """Where they come from; what depends on it comes after every proof. None where the nodes are a cluster's own, or join one."""
     summaries: pulumi.Output[list[dict[str, Any]]]
-    """One a node: name, address and what the proof read."""
+    """Of each node: name, address and what the proof read."""
     evidence: pulumi.Output[dict[str, Any]]
     """By node."""
     joining: pulumi.Output[str] | None = None

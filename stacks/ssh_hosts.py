@@ -80,7 +80,7 @@ def listed_key(text: str, known_as: str | None) -> str | None:
 
 
 def _answer(argv: list[str]) -> str:
-    """What one of OpenSSH's programs prints; nothing printed and nothing said is an answer too. Raises ConfigError."""
+    """What one of OpenSSH's programs prints; no output and no error is an answer too. Raises ConfigError."""
     try:
         result = run(argv, timeout=30, check=False)
     except NodeError as error:

@@ -37,8 +37,8 @@ class AwsNodeGroupArgs(TypedDict):
     program: NodeProgram
     """The node program, as machines download it."""
     runtime_script: NotRequired[pulumi.Input[str]]
-    """Script with a first line #!/…, run as root before the machine is looked at: it brings the container runtime in which
-    `kata.handler` is registered, where the image has none (secret)."""
+    """Script with a first line #!/…, run as root before the preflight: it installs the container runtime in which `kata.handler`
+    is registered, where the image has none (secret)."""
     join_script: NotRequired[pulumi.Input[str]]
     """Script with a first line #!/…, run as root once the proof has passed and never otherwise (secret)."""
     docker: NotRequired[DockerSettings]
@@ -55,10 +55,9 @@ class AwsNodeGroup(pulumi.ComponentResource):
     Nobody logs in: user data holds aws/first_boot.sh and its settings, and a machine whose proof fails does not join. It
     stays, so that the reason can be read (/var/log/kata-nodes, the console), and counts as one of the group's.
 
-    What replaces what: a changed image, type or user data makes another version of the template, from which machines are made
-    from then on. Running machines are left alone: EC2 calls a machine healthy that failed its proof, so a rolling replacement
-    would put broken machines in the place of working ones. Begin it yourself, when new ones are seen to join:
-    `aws autoscaling start-instance-refresh`.
+    A changed image, type or user data makes another version of the template, from which new machines are made. Running machines
+    stay as they are: EC2 calls a machine healthy even if it failed its proof, so a rolling replacement would put broken machines
+    in the place of working ones. Start it yourself once a new machine has joined: `aws autoscaling start-instance-refresh`.
     """
 
     group: pulumi.Output[str]
@@ -126,7 +125,7 @@ class AwsNodeGroup(pulumi.ComponentResource):
 
 
 def _launched(disk: dict[str, pulumi.Input[object]]) -> dict[str, pulumi.Input[object]]:
-    """A disk as launch templates have it, which know no booleans there."""
+    """A disk in the form of launch templates, which have no booleans there."""
     return {key: str(value).lower() if isinstance(value, bool) else value for key, value in disk.items()}
 
 

@@ -26,7 +26,7 @@ class AwsNodesArgs(TypedDict):
     ssh_from: pulumi.Input[list[str]]
     """Networks that may reach SSH, as 203.0.113.0/24."""
     ssh_from_everywhere: NotRequired[pulumi.Input[bool]]
-    """Whether these networks may be everybody, which is refused without it."""
+    """Whether these networks may include everybody; without it that is refused."""
     public_address: NotRequired[pulumi.Input[bool]]
     """Whether each instance gets a public IPv4 address and is reached by it; without it, by its private one."""
     public_key: NotRequired[pulumi.Input[str]]
@@ -46,9 +46,9 @@ class AwsNodes(pulumi.ComponentResource):
 
     For Amazon's commercial partition.
 
-    What replaces what: another image, type, subnet, login key or host key replaces the instance, and with it everything that was
-    done and proven on that node, and on that node alone. cloud-init sets keys at a machine's first boot only, and a proof on one
-    type says nothing of another. Other security groups, tags or a larger disk are changed in place.
+    Another image, type, subnet, login key or host key replaces the instance, and that node alone is set up and proven again:
+    cloud-init sets keys only at a machine's first boot, and a proof on one type says nothing about another. Security groups,
+    tags and a larger disk are changed in place.
     """
 
     nodes: pulumi.Output[list[dict[str, Any]]]
@@ -93,7 +93,7 @@ class AwsNodes(pulumi.ComponentResource):
                     "tags": resources.tags(node),
                 },
                 resources.options(
-                    # EC2 would rather stop the machine and start it as another type, on other hardware.
+                    # EC2 would otherwise stop the machine and start it as another type, on other hardware.
                     replace_on_changes=["instanceType", "cpuOptions"],
                     delete_before_replace=True,  # a quota often has no room for one more
                     additional_secret_outputs=["userData"],

@@ -16,7 +16,7 @@ METADATA = {
     "httpPutResponseHopLimit": 1,
     "instanceMetadataTags": "disabled",
 }
-"""Sessions alone (IMDSv2), and no hop further than the machine itself: a container or a guest gets no answer."""
+"""IMDSv2 alone, and only from the machine itself (hop limit 1): a container or a guest gets no answer."""
 SESSION_MANAGER = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
 
 

@@ -1,4 +1,4 @@
-"""The controller that proves nodes which join a cluster after `up`, and takes their startup taint away."""
+"""The controller that proves nodes which join a cluster after `up`, and removes their startup taint."""
 
 import json
 from typing import Any, Optional, TypedDict
@@ -32,10 +32,10 @@ class JoiningNodes(pulumi.ComponentResource):
 
     A node that passes loses this taint and no other; one that does not keeps it, has an Event with the reason, and is tried
     again. Children: `-account`, which the controller runs as; the `-guard-policy` with its `-guard-binding`, which refuse that
-    account every other change of a node; `-proof-account` without a right, for the Jobs' pods; the `-proof-policy` with its
-    `-proof-binding`, which keep everybody else from the namespace, as those of KataProof do; three roles with their bindings
-    (`-nodes`, `-own`, `-events`); `-settings` and `-controller`. All have names of the engine's making, so that nothing is taken
-    over. The evidence lies in the namespace, in ConfigMaps NAME-evidence-NN.
+    account every other change of a node; `-proof-account`, without any rights, for the Jobs' pods; the `-proof-policy` with its
+    `-proof-binding`, which keep everybody else out of the namespace, as those of KataProof do; three roles with their bindings
+    (`-nodes`, `-own`, `-events`); `-settings` and `-controller`. The engine chooses all names, so nothing is taken over. The
+    evidence is in the namespace, in ConfigMaps NAME-evidence-NN.
     """
 
     deployment: pulumi.Output[str]

@@ -42,7 +42,7 @@ class KataDeployArgs(TypedDict):
     values: NotRequired[pulumi.Input[dict[str, Any]]]
     """Further values of the chart, merged into the component's own."""
     kubeconfig: NotRequired[pulumi.Input[str]]
-    """With it, the nodes are looked at before the release is made, and refused where they do not fit; see `kata_deploy.fits`."""
+    """With it, the nodes are checked before the release is made, and refused where they do not fit; see `kata_deploy.fits`."""
     context: NotRequired[pulumi.Input[str]]
     """Context of that kubeconfig, by default its current one."""
 
@@ -62,7 +62,7 @@ class KataDeploy(pulumi.ComponentResource):
         runtime = pulumi.Output.all(args.get("runtime"), version).apply(
             reporting_refusals(lambda both: both[0] or kata_deploy.default_runtime(both[1]))
         )
-        # Errors below hold no part of the kubeconfig, and without this everything that comes of it would be secret.
+        # Errors below hold no part of the kubeconfig; without this, everything derived from it would be secret.
         kubeconfig = pulumi.Output.unsecret(pulumi.Output.from_input(args.get("kubeconfig")))
         resolved: pulumi.Output[Any] = pulumi.Output.all(
             **{**args, "version": version, "runtime": runtime, "kubeconfig": kubeconfig}

@@ -28,10 +28,10 @@ class KataNodeLabelsArgs(TypedDict):
 
 
 class KataNodeLabels(pulumi.ComponentResource):
-    """Sets the labels that a KataRuntimeClass selects by on each machine's node (`-NODE`), and takes them away again.
+    """Sets the labels that a KataRuntimeClass selects by on each machine's node (`-NODE`), and removes them again.
 
-    Needs a provider with server-side apply, its default. A machine that is no node of the cluster gets none, with a warning; a
-    label that another owner set to something else is refused.
+    Needs a provider with server-side apply, its default. A machine that is not a node of the cluster gets none, with a warning;
+    a label that another owner set to something else is refused.
     """
 
     nodes: pulumi.Output[list[str]]
@@ -40,7 +40,7 @@ class KataNodeLabels(pulumi.ComponentResource):
     def __init__(self, name: str, args: KataNodeLabelsArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:KataNodeLabels", name, None, opts)
         version = args.get("kata_version", node_state.KATA_VERSION)
-        # Errors below hold no part of the kubeconfig, and without this everything that comes of it would be secret.
+        # Errors below hold no part of the kubeconfig; without this, everything derived from it would be secret.
         kubeconfig = pulumi.Output.unsecret(pulumi.Output.from_input(args["kubeconfig"]))
         labels = pulumi.Output.from_input(version).apply(runtime_class.node_selector)
 

@@ -68,7 +68,7 @@ class KataProof(pulumi.ComponentResource):
             **{key: value for key, value in args.items() if key not in ("kubeconfig", "proof")},
         ).apply(lambda values: {**values, **values.pop("proof")})
         namespace = pulumi.Output.from_input(args["namespace"])
-        # Errors below hold no part of the kubeconfig, and without this everything that comes of it would be secret.
+        # Errors below hold no part of the kubeconfig; without this, everything derived from it would be secret.
         kubeconfig = pulumi.Output.unsecret(pulumi.Output.from_input(args["kubeconfig"]))
         state: pulumi.Output[Any] = pulumi.Output.all(resolved, kubeconfig).apply(lambda both: situation(name, both[0], both[1]))
         account = k8s.core.v1.ServiceAccount(

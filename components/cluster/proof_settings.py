@@ -20,7 +20,7 @@ class PodProof(TypedDict):
     kernel_params: NotRequired[pulumi.Input[list[str]]]
     """Guest kernel parameters that every guest's command line must have; by default none."""
     nested_sandbox: NotRequired[pulumi.Input[bool]]
-    """Whether a sandbox inside the guest must work, by default true; otherwise a reading of 0 is reported and fails nothing."""
+    """Whether a sandbox inside the guest must work, by default true; otherwise a reading of 0 is only reported."""
     sandbox: NotRequired[pulumi.Input[str]]
     """Which sandbox that is, and so what is tried and counts: sandbox-runtime (the default), bubblewrap or rootless."""
     image: NotRequired[pulumi.Input[str]]

@@ -1,4 +1,4 @@
-"""Makes the API server refuse pods that would give a sandbox's capabilities, or more, on the node."""
+"""Makes the API server refuse pods that would have a sandbox's capabilities, or more, on the node."""
 
 from collections.abc import Sequence
 from typing import NotRequired, Optional, TypedDict
@@ -27,7 +27,7 @@ class SandboxGuardArgs(TypedDict):
 class SandboxGuard(pulumi.ComponentResource):
     """A ValidatingAdmissionPolicy with its binding (Kubernetes 1.30 or newer); `clusterkit.guard` says what it refuses.
 
-    The engine chooses both names, so no other stack's guard is ever taken over. Let the namespace depend on this component; the
+    The engine chooses both names, so no other stack's guard is ever taken over. Have the namespace depend on this component; the
     API server applies a new policy within about a second.
     """
 

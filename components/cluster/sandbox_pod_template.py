@@ -35,7 +35,7 @@ class SandboxPodTemplateArgs(TypedDict):
     By default the command runs as root of the container."""
     ordinary_user: NotRequired[pulumi.Input[bool]]
     """Whether the container runs as uid 1000 with no capability at all and without the entry, by default false. Paths below /proc
-    stay masked then, so that sandbox-runtime works in its mode enableWeakerNestedSandbox alone."""
+    then stay masked, so sandbox-runtime works only in its mode enableWeakerNestedSandbox."""
     read_only_root: NotRequired[pulumi.Input[bool]]
     """Whether the container may write to /tmp only; by default true."""
     service_account_token: NotRequired[pulumi.Input[bool]]
@@ -45,9 +45,9 @@ class SandboxPodTemplateArgs(TypedDict):
     cpu: NotRequired[pulumi.Input[str]]
     """Requested CPU, as a Kubernetes quantity; by default 250m."""
     memory: NotRequired[pulumi.Input[str]]
-    """Requested memory, likewise; by default 256Mi."""
+    """Requested memory, in the same form; by default 256Mi."""
     memory_limit: NotRequired[pulumi.Input[str]]
-    """Limit on memory, likewise; by default 2Gi."""
+    """Limit on memory, in the same form; by default 2Gi."""
 
 
 class SandboxPodTemplate(pulumi.ComponentResource):

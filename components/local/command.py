@@ -19,7 +19,7 @@ def local_command(
 ) -> local.Command:
     """A resource whose standard output is the JSON document of `python -m MODULE up`; that output is secret.
 
-    `spec` is the desired state on standard input, for `up` and `down` alike: another one replaces what was made. Where
+    `spec` is the desired state on standard input, for both `up` and `down`: another one replaces what was made. Where
     `environment` changes, `up` runs again.
     """
     # The interpreter itself, so that no shell and no PATH stands between the resource and its program.
@@ -37,7 +37,7 @@ def local_command(
             opts,
             pulumi.ResourceOptions(
                 additional_secret_outputs=["stdout"],
-                # A machine is what its spec says from the start: another spec is another machine.
+                # A machine has its spec from the start: another spec is another machine.
                 replace_on_changes=["stdin"],
                 delete_before_replace=True,
             ),

@@ -49,7 +49,7 @@ async def start_of(directory: str, node: str) -> Any:
     if start.exists and not start.running:
         pulumi.log.warn(
             f"The machine of node {node} no longer runs ({directory}). `pulumi up` starts it again and proves that node again; "
-            f"qemu.log and console.log in that folder say what it did last."
+            f"qemu.log and console.log in that folder show what it did last."
         )
     return start.name
 
@@ -57,8 +57,7 @@ async def start_of(directory: str, node: str) -> Any:
 class LocalMachine(pulumi.ComponentResource):
     """A Debian machine under QEMU, reached over SSH on a loopback port; its keys are its own and pinned.
 
-    A machine that does not run when the program does, or hangs, is started again by the next `up`, with the disk, the keys and
-    the port that it had.
+    A machine that has died, or hangs, is started again by the next `up`, with the disk, the keys and the port that it had.
     """
 
     address: pulumi.Output[str]
@@ -87,7 +86,7 @@ class LocalMachine(pulumi.ComponentResource):
         start: pulumi.Output[str] = pulumi.Output.all(args["directory"], args["node"]).apply(lambda pair: start_of(*pair))
         self.machine = local_command(f"{name}-machine", "local.machine", spec, child_options(self, opts), {BOOT_VARIABLE: start})
         document = self.machine.stdout.apply(json.loads)
-        # Secret because the private key is in the same document; the rest is no secret.
+        # Secret because the private key is in the same document; the rest is not secret.
         public = pulumi.Output.unsecret(document)
         self.address = public.apply(lambda machine: str(machine["address"]))
         self.port = public.apply(lambda machine: int(machine["port"]))
