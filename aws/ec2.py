@@ -24,8 +24,7 @@ NESTED_FEATURE = "nested-virtualization"
 """Feature that describe-instance-types lists for a type that can run a hypervisor without being bare metal."""
 
 ROOT_VOLUME_GIB, ROOT_DEVICE, USER = 100, "/dev/sda1", "ubuntu"
-"""What a machine has where nothing else is said: size and device name of its root volume, and its login user, as images of Ubuntu
-have them."""
+"""Defaults of a machine: size and device name of its root volume, and its login user, as images of Ubuntu have them."""
 CANONICAL = "099720109477"
 """Account of Canonical, who publishes Ubuntu (documentation.ubuntu.com/aws, "Find Ubuntu images")."""
 OWNER_TAG = "kata-nodes"
@@ -33,7 +32,7 @@ OWNER_TAG = "kata-nodes"
 
 
 def is_x86(instance_type: str) -> bool:
-    """Whether the type's name says neither Graviton nor Grace nor Mac: on the rest Kata's x86 guests can run."""
+    """Whether the type's name stands for none of Graviton, Grace and Mac: on the rest Kata's x86 guests can run."""
     family = instance_type.partition(".")[0]
     match = _FAMILY.match(family)
     arm = family == "a1" or bool(match and ("g" in match["options"] or "-gb" in match["variant"]))
@@ -56,7 +55,7 @@ def quota_of(instance_type: str) -> tuple[str, str] | None:
 def nested_virtualization(instance_type: str, enabled: bool) -> bool:
     """Whether the machine must be made with nested virtualization turned on: not for bare metal, and for every other type.
 
-    Raises NodeError `aws-instance-type` for a type on which no guest could run, whatever the account says of it.
+    Raises NodeError `aws-instance-type` for a type on which no guest could run, whatever the account offers.
     """
     if not is_x86(instance_type):
         raise NodeError("aws-instance-type", f"{instance_type} has an Arm processor or is a Mac; neither runs Kata's x86 guests")
@@ -105,9 +104,9 @@ def ssh_networks(networks: Sequence[str], everywhere: bool) -> tuple[list[str], 
 
 
 def tags(pairs: Sequence[str], stack: str, name: str) -> dict[str, str]:
-    """Tags of one resource: those given as KEY=VALUE, its `Name`, and `kata-nodes` with the stack that made it.
+    """Tags of one resource: those set as KEY=VALUE, its `Name`, and `kata-nodes` with the stack that made it.
 
-    Raises NodeError `aws-tags` for what is not a pair, or for a key that is ours or Amazon's.
+    Raises NodeError `aws-tags` for text that is not a pair, or for a key that is ours or Amazon's.
     """
     result: dict[str, str] = {}
     for pair in pairs:
@@ -123,7 +122,7 @@ def tags(pairs: Sequence[str], stack: str, name: str) -> dict[str, str]:
             raise NodeError(
                 "aws-tags",
                 f"the tag {pair[:160]!r} cannot be set: a key has 1 to 128 characters, a value at most 256, and {OWNER_TAG}, "
-                "Name and aws:… are not free",
+                "Name and aws:… are reserved",
             )
         result[key] = value
     return {**result, "Name": name, OWNER_TAG: stack}

@@ -1,8 +1,7 @@
 # Makes a machine of an auto-scaling group a node at its first boot, proves it, and only then lets it join a cluster. cloud-init
 # runs this as root, once in a machine's life, with settings before it (aws/user_data.py): PROGRAM_ADDRESS,
-# PROGRAM_SHA256, STATE_… and SECONDS_… of each verb, RUNTIME where a script brings the cluster's container runtime, and JOIN where
-# there is something to join. How it ended is said on the console and in /var/log/kata-nodes/first-boot; everything else is in that
-# folder.
+# PROGRAM_SHA256, STATE_… and SECONDS_… of each verb, RUNTIME where a script installs the cluster's container runtime, and JOIN where
+# there is something to join. The console and /var/log/kata-nodes/first-boot show how it ended; everything else is in that folder.
 # shellcheck shell=sh
 set -eu
 LC_ALL=C
@@ -12,7 +11,7 @@ LOGS=/var/log/kata-nodes
 SCRIPT_SECONDS=1800
 ended=
 
-# What a program said may hold what a terminal would take as an order.
+# A program's output may hold sequences that a terminal would obey.
 say() {
     line=$(printf 'kata-nodes: %s' "$1" | tr '\000-\037\177' '?')
     printf '%s\n' "$line" >&2
@@ -37,7 +36,7 @@ leave() {
     rm -rf "$work"
 }
 
-# The address may hold what only its reader should know, so it is not an argument.
+# The address may hold a secret, so it is not an argument.
 download() {
     printf '%s\n' "$PROGRAM_ADDRESS" | timeout --kill-after=30 300 python3 -I -c '
 import sys, urllib.request

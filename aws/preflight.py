@@ -31,7 +31,7 @@ TYPES_AT_ONCE = 100
 
 
 def answered(call: Callable[[], Any]) -> dict[str, Any]:
-    """What an API said, an error in the form that the rules read."""
+    """An API's answer; an error in the form that the rules read."""
     try:
         return dict(call())
     except ClientError as error:
@@ -40,7 +40,7 @@ def answered(call: Callable[[], Any]) -> dict[str, Any]:
         return {"error": {"code": rules.NO_CREDENTIALS, "message": str(error)}}
     except BotoCoreError as error:
         return {"error": {"code": rules.NO_ENDPOINT, "message": str(error)}}
-    except ResponseParserError as error:  # what a proxy says, most often
+    except ResponseParserError as error:  # most often the answer of a proxy
         return {"error": {"code": rules.NO_ENDPOINT, "message": f"what answered is not AWS: {error}"}}
 
 

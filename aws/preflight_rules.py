@@ -1,4 +1,4 @@
-"""Judge whether an AWS account can give the machines that are asked for, from what its APIs answered.
+"""Judge from the answers of its APIs whether an AWS account can provide the machines that are asked for.
 
 An answer is the API's document, or `{"error": {"code": …, "message": …}}`; nothing here calls anything.
 """
@@ -16,7 +16,7 @@ OK, FAILED, SKIPPED = "ok", "failed", "skipped"
 NO_ENDPOINT = "no-endpoint"
 """Code for a service that could not be reached at all."""
 NO_CREDENTIALS = "no-credentials"
-"""Code for a call that was not even begun."""
+"""Code for a call that was never made."""
 NEWEST_IMAGE = "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*"
 """Names of Canonical's images of Ubuntu 24.04 (documentation.ubuntu.com/aws, "Find Ubuntu images")."""
 _FORBIDDEN = ("UnauthorizedOperation", "AccessDenied", "AccessDeniedException")
@@ -55,7 +55,7 @@ class Row:
 
 
 def refused(item: str, action: str, answer: Answer, request: Request) -> Row | None:
-    """The row for a call that failed in a way that says nothing of what was asked; None for another answer."""
+    """The row for a call whose failure does not answer the question; None for another answer."""
     error = answer.get("error")
     if error is None:
         return None
@@ -84,7 +84,7 @@ def refused(item: str, action: str, answer: Answer, request: Request) -> Row | N
 
 
 def is_final(answer: Answer) -> bool:
-    """Whether every further call would fail alike: no such region, or no login to it."""
+    """Whether every further call would fail the same way: no such region, or no login to it."""
     return answer.get("error", {}).get("code") in (*_LOGIN, NO_ENDPOINT, NO_CREDENTIALS)
 
 
@@ -204,7 +204,7 @@ def judge_quota(request: Request, types: Answer, quota: Answer, default: Answer,
     """Whether the vCPUs that are asked for fit beside those that run.
 
     `types` is DescribeInstanceTypes of the type asked for and of all that run, `quota` GetServiceQuota and `default`
-    GetAWSDefaultServiceQuota, which stands where the account has no value of its own; `running` is DescribeInstances.
+    GetAWSDefaultServiceQuota, which counts where the account has no value of its own; `running` is DescribeInstances.
     """
     counted = ec2.quota_of(request.instance_type)
     if counted is None:

@@ -1,4 +1,4 @@
-"""What a machine on EC2 is told at its first boot: its host key, or how to become a node without anybody logging in."""
+"""The user data of a machine on EC2: its host key, or what it needs to become a node without anybody logging in."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ from nodekit.errors import NodeError
 MAX_BYTES = 16384
 """What EC2 takes, before it is encoded."""
 NODE = "@NODE@"
-"""Stands in the states for the name of the node, which the machine alone knows: its host name."""
+"""Stands in the states for the node's name, which only the machine knows: its host name."""
 
 
 def host_key(private_key: str, public_key: str) -> str:
@@ -22,7 +22,7 @@ def host_key(private_key: str, public_key: str) -> str:
         "ssh_deletekeys": True,
         "ssh_keys": {"ed25519_private": private_key.rstrip("\n") + "\n", "ed25519_public": public_key.strip()},
     }
-    # JSON is YAML, and no indentation can be got wrong in it.
+    # JSON is YAML, and its indentation cannot be wrong.
     return fitting(f"#cloud-config\n{json.dumps(config, indent=1)}\n")
 
 
@@ -39,8 +39,8 @@ def first_boot(
     """`script` (aws/first_boot.sh) with its settings before it.
 
     `states` and `seconds` hold the desired state and the bound of each verb, as for a node that is reached over SSH;
-    `runtime_script` is what runs before all of them, and `join_script` what runs once the proof has passed, each with its first
-    line saying by which program. Raises NodeError `user-data-too-long`, or `bad-input` for a script that nothing would run.
+    `runtime_script` is what runs before all of them, and `join_script` what runs once the proof has passed, each with a first
+    line that names its program. Raises NodeError `user-data-too-long`, or `bad-input` for a script that nothing would run.
     """
     scripts = {"runtime": runtime_script, "join": join_script}
     for name, text in scripts.items():
@@ -54,7 +54,7 @@ def first_boot(
     for verb, state in states.items():
         settings |= {f"STATE_{verb.upper()}": json.dumps(state, sort_keys=True), f"SECONDS_{verb.upper()}": str(seconds[verb])}
     settings |= {name.upper(): text for name, text in scripts.items() if text is not None}
-    # No export: what is in a variable of the shell alone, no program that it starts can read.
+    # No export: programs that the shell starts cannot read its own variables.
     lines = [f"{key}={shlex.quote(value)}\n" for key, value in settings.items()]
     return fitting("#!/bin/sh\n" + "".join(lines) + script)
 
@@ -64,7 +64,7 @@ def fitting(text: str) -> str:
     size = len(text.encode())
     if size > MAX_BYTES:
         raise NodeError(
-            "user-data-too-long", f"The user data has {size} bytes, {size - MAX_BYTES} more than the {MAX_BYTES} that EC2 takes"
+            "user-data-too-long", f"The user data has {size} bytes, {size - MAX_BYTES} more than the {MAX_BYTES} that EC2 accepts"
         )
     return text
 
@@ -80,5 +80,5 @@ def refuse_another_program(sha256: str, own: str) -> None:
 
 
 def encoded(text: str) -> str:
-    """As launch templates take it."""
+    """In the form of launch templates."""
     return base64.b64encode(text.encode()).decode()

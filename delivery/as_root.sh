@@ -2,7 +2,7 @@
 # Runs a program as root where sudo asks the login user for a password:
 #   sh -c "$(cat as_root.sh)" as-root PROGRAM [ARGUMENT]...
 # Standard input: one line with the password, then what the program reads. The script itself comes before them (login.as_root), so
-# that no file of the login user's is given the password.
+# that no file of the login user's ever gets the password.
 # The password goes to sudo's standard input alone: it is not an argument, in no environment, and never reaches the program.
 set -eu
 
@@ -40,7 +40,7 @@ run() {
     command -v sudo >/dev/null 2>&1 ||
         fail "user $(id -un) is not root, and sudo is not installed." "Log in as root, or install sudo. [no-sudo]"
 
-    # -k: a ticket of an earlier run counts for nothing, so that what is found here holds for the run below.
+    # -k: ignore the ticket of an earlier run, so that the answer here holds for the run below.
     said=$(LC_ALL=C sudo -k -n true 2>&1 </dev/null) && exec sudo -k -n -- "$@"
     case $said in *"must have a tty"*) refuse "$said" ;; esac
     # One try, with nothing after the password that sudo could take for a second one: guesses can lock an account.

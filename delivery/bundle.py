@@ -21,7 +21,7 @@ PACKAGES = ("nodekit", "tomlkit")
 SUFFIXES = (".py", ".sh")
 START = b"import sys\n\nfrom nodekit.__main__ import main\n\nsys.exit(main())\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The earliest time that a zip can hold; real times would make every build another one."""
+"""The earliest time that a zip can hold; real times would make every build different."""
 
 
 def _files(folder: "Traversable", name: str) -> Iterator[tuple[str, bytes]]:

@@ -1,4 +1,4 @@
-"""What can be refused of a login to a node before anybody is contacted, and how a sudo password travels to it."""
+"""Checks of a login to a node that contact nobody, and how a sudo password travels to the node."""
 
 import base64
 import binascii
@@ -56,7 +56,7 @@ def refuse_doubled(hosts: Iterable[tuple[str, str, int]]) -> None:
 def as_root(script: str) -> str:
     """Begins a command line that runs the rest of it as root by `as_root.sh`, which comes on standard input (`before`).
 
-    No file holds what is given the password: one in the login user's home could be another by the time that it is started.
+    The script that gets the password is not a file: one in the login user's home could be replaced before it starts.
     dd takes exactly the script's bytes and leaves the rest; the quotes are those that every login shell understands.
     """
     return f"""sh -c 'exec sh -c "$(dd bs=1 count={len(script.encode())} 2>/dev/null)" "$0" "$@"' as-root """

@@ -16,8 +16,8 @@ from policy.stack_policy import CLASSES, Judge, Resource, values
 
 
 def marked(sent: dict[str, Any], remediating: bool = False) -> Any:
-    """What the engine sent, its marks of secrets kept: the SDK takes them off unless it remediates, and shows no rule whether
-    a secret is encrypted or lies in plain."""
+    """What the engine sent, with its marks of secrets: the SDK removes them unless it remediates, so no rule could see whether a
+    secret is encrypted or plain."""
     return deserialize.deserialize_properties(sent, True)
 
 

@@ -1,4 +1,4 @@
-"""What shows itself to be a secret: private keys, kubeconfigs with a login, tokens of known form, values of telling names."""
+"""Recognize secrets: private keys, kubeconfigs with a login, tokens of known form, and values whose names give them away."""
 
 import base64
 import binascii
@@ -69,7 +69,7 @@ class FoundSecret:
 
 
 def form(text: str) -> str | None:
-    """What a text shows itself to be, or to hold, by its form; None when by that it is not a secret."""
+    """The secret that a text is, or holds, by its form; None when its form shows none."""
     return next((description for description, pattern in _FORMS if pattern.search(text)), None)
 
 

@@ -1,4 +1,4 @@
-"""What a stack is held to, resource by resource and as a whole: the rules of the policy pack, on what the engine sends it."""
+"""The rules of the policy pack, for each resource and for the whole stack, applied to what the engine sends."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ REMOTE, COMMANDS = "command:remote:", "command:"
 EXPOSED = ("create", "update", "delete", "interpreter", "environment")
 """Inputs of commands that an error repeats, or that every process of the machine may read."""
 CLASSES = tuple(sorted(set(HANDLERS.values())))
-"""RuntimeClasses that lead into a Kata guest where nobody says otherwise: they are named as kata-deploy names the handlers."""
+"""RuntimeClasses that lead into a Kata guest by default: they are named as kata-deploy names the handlers."""
 
 _SIGNATURE, _SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
 _UNKNOWN = {
@@ -90,7 +90,7 @@ def pods(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> l
 
 
 def pairs(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> list[NodeError]:
-    """The pair of Docker and Kata in the plan of a node, and in what the node program is told to bring."""
+    """The pair of Docker and Kata in the plan of a node, and in the node program's desired state."""
     plain = opened(inputs)
     if kind == NODE:
         state, docker = plain.get("plan"), "dockerVersion"
