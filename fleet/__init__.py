@@ -1,1 +1,1 @@
-"""What is true on the nodes of a stack now, and how it is put right: the command `kata-nodes`, which wraps `pulumi`."""
+"""What is true on the nodes of a stack now, and how to repair it: the command `kata-nodes`, which wraps `pulumi`."""

@@ -1,4 +1,4 @@
-"""Looks whether this machine can work with the stack: each thing is as it should be, or comes with its cure."""
+"""Checks whether this machine can work with the stack: each thing is as it should be, or comes with its cure."""
 
 import importlib.util
 import json
@@ -118,7 +118,7 @@ def _engine() -> list[Finding]:
 def _damaged_states(url: str) -> list[Finding]:
     """States in a backend of files that the engine can no longer read, because it was killed as it wrote what lies beside them.
 
-    It empties that file first (gocloud.dev, fileblob, setAttrs), and says only `failed to load checkpoint: EOF`.
+    It empties that file first (gocloud.dev, fileblob, setAttrs), and then reports only `failed to load checkpoint: EOF`.
     """
     if not url.startswith("file://"):
         return []
@@ -138,7 +138,7 @@ def _path() -> Iterator[Path]:
 
 
 def _file(stack: str) -> tuple[dict[str, Any], Finding]:
-    """The configuration in the stack's file, and whether the program takes it."""
+    """The configuration in the stack's file, and whether the program accepts it."""
     subject = "stack's file"
     places = [Path(folder) / f"Pulumi.{stack}.yaml" for folder in ("stacks", ".")]
     place = next((path for path in places if path.is_file()), None)

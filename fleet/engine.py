@@ -43,7 +43,7 @@ def answer(*argv: str, seconds: float = QUESTION_SECONDS, limit: int = MAX_ANSWE
 
 
 def selected(stack: str | None) -> str:
-    """The stack that is meant: the given one, or the one that is selected in this folder. Raises FleetError."""
+    """The stack: the named one, or the one that is selected in this folder. Raises FleetError."""
     return stack or answer("stack", "--show-name").strip()
 
 

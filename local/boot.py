@@ -1,4 +1,4 @@
-"""Says, from a machine's folder, whether the machine runs and answers, so that a dead or hung machine is noticed."""
+"""Reports from a machine's folder whether the machine runs and answers, so that a dead or hung machine is noticed."""
 
 import json
 import re
@@ -26,14 +26,14 @@ BOOT_VARIABLE = "KATA_NODES_BOOT"
 
 @dataclass(frozen=True)
 class Boot:
-    """What a folder says of its machine."""
+    """What a folder shows of its machine."""
 
     exists: bool
     """Whether there is a whole machine."""
     running: bool
     """Whether its QEMU runs."""
     name: str
-    """How its start is called: as recorded while it runs, a new name otherwise."""
+    """The name of its start: the recorded one while it runs, a new one otherwise."""
 
 
 def existing(directory: Path) -> dict[str, object] | None:
@@ -79,7 +79,7 @@ def hung(directory: Path, seconds: float = SILENT_SECONDS) -> bool:
 
 
 def kernel_trouble(directory: Path) -> str:
-    """The last lines of the machine's console that tell of a lockup, a stall or a crash; empty without any."""
+    """The last lines of the machine's console that report a lockup, a stall or a crash; empty without any."""
     lines = process.tail(directory / "console.log", 200).splitlines()
     return harmless("\n".join([line for line in lines if _KERNEL_TROUBLE.search(line)][-3:]))
 

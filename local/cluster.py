@@ -22,7 +22,7 @@ NAMES = ("etcd.process", "apiserver.process", "etcd.log", "apiserver.log", "plac
 
 
 def etcd_command(etcd: Path, directory: Path, client: int, peer: int) -> list[str]:
-    """etcd's arguments: one member, loopback only, and nobody in without a certificate of this cluster's authority."""
+    """etcd's arguments: one member, loopback only, and no access without a certificate of this cluster's authority."""
     pki = directory / "pki"
     return [
         str(etcd),

@@ -15,8 +15,8 @@ REACH_SECONDS = 10
 def refuse_where_impossible(stack: str, addresses: Iterable[str], build: bool) -> None:
     """Raise NodeError `genuine-impossible`, with all that is missing, before anything is made.
 
-    `build` has the node image made where there is none yet, which is what a guest is tried with; without it only the signs of
-    KVM are looked at. Raises NodeError as `parts.from_set_up`.
+    With `build` the node image, with which a guest is tried, is made where there is none yet; without it only the signs of
+    KVM are checked. Raises NodeError as `parts.from_set_up`.
     """
     missing = [*filter(None, [without_kvm(build)]), *filter(None, map(unreached, addresses))]
     if missing:
@@ -43,7 +43,7 @@ def without_kvm(build: bool) -> str | None:
 
 
 def unreached(address: str) -> str | None:
-    """Why `address` gives nothing; None where it answers. Without a proxy: the node's way leads through none."""
+    """Why `address` does not answer; None where it does. Without a proxy, since the node uses none."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         # GET, of which nothing is read: addresses that are signed for it refuse HEAD.

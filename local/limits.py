@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Bounds(NamedTuple):
-    """What a whole number may be, and what it is where nothing is said."""
+    """The bounds of a whole number, and its default."""
 
     minimum: int
     maximum: int
@@ -12,5 +12,5 @@ class Bounds(NamedTuple):
 
 
 MEMORY_MIB = Bounds(2304, 262144, 4096)
-"""Memory of a machine. Kata's guests start with 2048 MiB, and QEMU wants the machine to have as much beside its kernel."""
+"""Memory of a machine. Kata's guests start with 2048 MiB, and QEMU needs the machine to have that much beside its kernel."""
 CORES = Bounds(1, 64, 2)

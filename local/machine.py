@@ -26,7 +26,7 @@ from nodekit.errors import NodeError
 from nodekit.host.capture import capture
 from nodekit.host.reading import MAX_OWN, read_text
 
-# What QEMU's user-mode network calls the machine that it runs on (qemu(1), -netdev user).
+# The address of this machine in QEMU's user-mode network (qemu(1), -netdev user).
 GATEWAY = "10.0.2.2"
 SSH_SECONDS = 240
 # For an empty overlay, which takes qemu-img 20 ms.
@@ -93,7 +93,7 @@ def qemu_command(machine: Machine, port: int, accelerator: str) -> list[str]:
         return str(path).replace(",", ",,")
 
     cpu, cores, tick = {"kvm": ("host", machine.cores, ""), "tcg": (EMULATED_CPU, EMULATED_CORES, EMULATED_TICK)}[accelerator]
-    # On a busy host the seed disk, which holds sshd's keys, can appear later than systemd's own 90 s.
+    # On a busy host the seed disk, which holds sshd's keys, can appear later than the 90 s that systemd waits.
     append = f"root=/dev/vda rw console=ttyS0 quiet panic=10 systemd.default_device_timeout_sec={SSH_SECONDS}"
     return [
         *("qemu-system-x86_64", "-name", machine.name, "-machine", "q35", "-nodefaults", "-no-user-config"),
@@ -137,7 +137,7 @@ def new_key() -> tuple[bytes, bytes]:
 
 
 def create(machine: Machine) -> None:
-    """Make keys, seed disk and overlay; `machine.json` comes last and says that all of it is there."""
+    """Make keys, seed disk and overlay; `machine.json` comes last and means that all of it is there."""
     directory = Path(machine.directory)
     host_key, host_public = new_key()
     login_key, login_public = new_key()
@@ -184,8 +184,8 @@ def start(machine: Machine) -> None:
 def turn(directory: Path, chosen: str) -> Iterator[None]:
     """Hold the right to boot among the machines beside `directory`: emulated ones boot one after the other.
 
-    A booting machine takes every core that there is: three at once on two busy cores took 150 s each, where one takes 25 s on
-    idle ones, and eight would not have kept `SSH_SECONDS`.
+    A booting machine takes every core: three at once on two busy cores took 150 s each, where one takes 25 s on idle cores, and
+    eight would not have booted within `SSH_SECONDS`.
     """
     if chosen != "tcg":
         yield
@@ -196,7 +196,7 @@ def turn(directory: Path, chosen: str) -> Iterator[None]:
 
 
 def wait_for_ssh(directory: Path, port: int) -> None:
-    """Return once an SSH server says its name on `port`. Raises NodeError after `SSH_SECONDS` or when QEMU ended."""
+    """Return once an SSH server greets on `port`. Raises NodeError after `SSH_SECONDS` or when QEMU ended."""
     begin = time.monotonic()
     reported = begin
     while (waited := time.monotonic() - begin) < SSH_SECONDS:
@@ -287,7 +287,7 @@ def clear(directory: Path) -> None:
 
 
 def down(request: dict[str, object]) -> dict[str, object]:
-    """Destroy the machine and its folder; nothing to destroy is no error."""
+    """Destroy the machine and its folder; nothing to destroy is not an error."""
     return process.removed(request, clear)
 
 

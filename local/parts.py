@@ -20,7 +20,7 @@ MAX_LINE = 1 << 16
 def from_set_up(*arguments: str) -> Any:
     """What set-up (`python -m tools.local`) prints for these arguments; its progress goes to standard error as it comes.
 
-    Set-up is a program of its own: what it builds with is of no use to anything else. Raises NodeError when it fails.
+    Set-up is a program of its own, because nothing else needs what it builds with. Raises NodeError when it fails.
     """
     last = ""
     with tempfile.TemporaryFile("w+") as printed:

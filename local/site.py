@@ -71,7 +71,7 @@ def up(request: dict[str, object]) -> dict[str, object]:
 
 
 def wait(record: Path, port: int, log: Path) -> None:
-    """Return once the server gives the repository's key. Raises NodeError when it ended or takes too long."""
+    """Return once the server serves the repository's key. Raises NodeError when it ended or takes too long."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.alive(record):
         connection = http.client.HTTPConnection(ADDRESS, port, timeout=5)
@@ -94,7 +94,7 @@ def clear(directory: Path) -> None:
 
 
 def down(request: dict[str, object]) -> dict[str, object]:
-    """Stop serving and remove the records; nothing to stop is no error."""
+    """Stop serving and remove the records; nothing to stop is not an error."""
     return process.removed(request, clear)
 
 

@@ -1,1 +1,1 @@
-"""What people read before they say yes: previews, plans and drift in words; nothing of it goes to a node."""
+"""What people read before they approve: previews, plans and drift in words; nothing of it goes to a node."""

@@ -22,7 +22,7 @@ LINE_BYTES = 20_000
 STACK = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 """Names of stacks that are shown: they stand in a marker, a heading and a title."""
 DRIFTED = {"update": "changed", "replace": "changed", "delete": "gone"}
-"""What the steps of a refresh tell: nothing that is to be done, but what has been."""
+"""What the steps of a refresh report: not what will be done, but what has happened."""
 RESERVED = 1_000
 """Bytes kept for what closes a page."""
 
@@ -84,7 +84,7 @@ def refusals(errors: Iterable[str]) -> list[str]:
     """Rows of a failed preview: the program's own sentences with their codes first, each followed by its code's meaning."""
     sections = []
     for message in errors:
-        # As a whole: a key of several lines is none any more line by line.
+        # As a whole: line by line, a key of several lines would not be recognized.
         text = hide(message)
         known = next((word for word in re.findall(r"\[([a-z0-9-]+)\]", text) if word in KNOWN), "")
         lines = [code(line, 1_000) for line in text.splitlines() if line.strip()]
@@ -138,7 +138,7 @@ def _made_up(preview: Preview) -> str:
 def pull_request(stack: str, head: Preview, base: Preview | None) -> str:
     """The comment on a pull request: what becomes of a new stack of its head, compared with one of its base.
 
-    Neither preview knows any state: the comment tells what the pull request changes, not what a deployment will do.
+    Neither preview knows any state: the comment shows what the pull request changes, not what a deployment will do.
     """
     if head.errors:
         against = "Correct what is refused, and push again."
@@ -155,7 +155,7 @@ def pull_request(stack: str, head: Preview, base: Preview | None) -> str:
 
 
 def plan(stack: str, preview: Preview) -> str:
-    """What a deployment waits to do: shown to the person who approves it."""
+    """What a deployment will do once it is approved: for the person who approves it."""
     first = [marker("plan", stack), f"### Plan for stack {stack}", ""]
     last = ["<sub>Compared with the stack's state. After approval exactly this is done; anything else is refused.</sub>"]
     return page(first, preview, preview.resources, last)

@@ -14,7 +14,7 @@ MAX_DOCUMENT = 32 << 20
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 """How the engine writes a value that a preview cannot know (sdk/go/common/resource/plugin/rpc.go, UnknownStringValue)."""
 SIGNATURE = "4dabf18193072939515e22adb298388d"
-"""Key by which the engine marks an object as something other than a plain one (sdk/go/common/resource/sig, Key)."""
+"""Key by which the engine marks an object that is not a plain one (sdk/go/common/resource/sig, Key)."""
 SIGNED_SECRET = "1b47061264138c4ac30d75fd1eb44270"
 """That key's value for a secret (the same package, Secret)."""
 SECRET = "[secret]"
@@ -28,14 +28,14 @@ STEPS = {
     "create-replacement": "replace",
     "delete-replaced": "replace",
 }
-"""The engine's steps -> what they come to for a reader; every other step changes nothing."""
+"""The engine's steps -> what they mean to a reader; every other step changes nothing."""
 NOISE = ("an unhandled error occurred: program exited with non-zero exit code", "preview failed")
-"""Beginnings of errors that only say that there was another one."""
+"""Beginnings of errors that only report that there was another one."""
 
 
 @dataclass(frozen=True)
 class Resource:
-    """One resource and what becomes of it."""
+    """One resource and what happens to it."""
 
     urn: str
     type: str
@@ -49,7 +49,7 @@ class Resource:
     replaced_by: tuple[str, ...] = ()
     """Inputs of which a change is a replacement."""
     noted: frozenset[str] = frozenset()
-    """Inputs that the engine says differ: it can tell where the document shows two equal `[secret]`."""
+    """Inputs that the engine reports as different: it knows even where the document shows two equal `[secret]`."""
 
     @property
     def changed(self) -> frozenset[str]:
@@ -60,7 +60,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class Preview:
-    """What one document says."""
+    """What one document holds."""
 
     resources: tuple[Resource, ...] = ()
     errors: tuple[str, ...] = ()
@@ -190,7 +190,7 @@ def read(text: str) -> Preview:
 
 
 def _renamed(resource: Resource) -> bool:
-    """Whether an object of a cluster gets another name or place, which its plugin does by making another object."""
+    """Whether an object of a cluster gets another name or namespace, for which its plugin makes another object."""
     old, new = (_dict((values or {}).get("metadata")) for values in (resource.old, resource.new))
     return resource.type.startswith("kubernetes:") and any(old.get(key) != new.get(key) for key in ("name", "namespace"))
 

@@ -1,4 +1,4 @@
-"""Keep one issue a stack that says what drifted: opened, brought up to date, and closed when nothing does any more."""
+"""Keep one issue for each stack that lists what drifted: opened, updated, and closed when nothing differs any longer."""
 
 import argparse
 import os
@@ -21,7 +21,7 @@ def main() -> int:
         nodes = documents.nodes(options.nodes) if options.nodes else []
     except ValueError as error:
         print(
-            f"error: the nodes of stack {options.stack} cannot be told ({error}), so nothing is known of their drift.",
+            f"error: the nodes of stack {options.stack} could not be read ({error}), so nothing is known of their drift.",
             file=sys.stderr,
         )
         return 1

@@ -1,4 +1,4 @@
-"""Find, write and close what this project says on GitHub, through GitHub's own command `gh`."""
+"""Find, write and close this project's comments and issues on GitHub, through GitHub's own command `gh`."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ AUTHOR = "github-actions[bot]"
 
 
 class GitHubError(Exception):
-    """GitHub refused or could not be reached; the text is what `gh` said."""
+    """GitHub refused or could not be reached; the text is what `gh` printed."""
 
 
 def api(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -49,7 +49,7 @@ def ours(entry: dict[str, Any], marker: str) -> bool:
 
 
 def comment(repository: str, number: int, marker: str, text: str) -> str:
-    """Write the one comment of `marker` on a pull request, or bring it up to date; what was done."""
+    """Write the one comment of `marker` on a pull request, or update it; what was done."""
     for entry in pages(f"repos/{repository}/issues/{number}/comments"):
         if ours(entry, marker):
             api("PATCH", f"repos/{repository}/issues/comments/{int(entry['id'])}", {"body": text})
@@ -59,7 +59,7 @@ def comment(repository: str, number: int, marker: str, text: str) -> str:
 
 
 def issue(repository: str, marker: str, title: str, text: str | None) -> str:
-    """Have the one open issue of `marker` say `text`, or closed where there is nothing to say; what was done."""
+    """Write `text` into the one open issue of `marker`, or close it where there is nothing to report; what was done."""
     for entry in pages(f"repos/{repository}/issues?state=open"):
         if "pull_request" not in entry and ours(entry, marker):
             body = {"body": text} if text else {"state": "closed", "state_reason": "completed"}

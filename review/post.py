@@ -35,7 +35,7 @@ def number(folder: Path) -> int:
 def content(file: Path, limit: int) -> str:
     """Text of an uploaded file, read no further than one character beyond `limit`."""
     if file.is_symlink() or not file.is_file():
-        raise Refused(f"{file.name} is no file")
+        raise Refused(f"{file.name} is not a file")
     with open(file, errors="replace") as handle:
         return handle.read(limit + 1)
 
@@ -45,7 +45,7 @@ def previews(folder: Path) -> Iterator[tuple[str, Preview, Preview | None]]:
     for entry in sorted(folder.iterdir())[:STACKS]:
         stack = entry.name
         if entry.is_symlink() or not comment.STACK.fullmatch(stack):
-            raise Refused("an uploaded folder's name is no name of a stack")
+            raise Refused("an uploaded folder's name is not the name of a stack")
         head = documents.read(content(entry / "head.json", documents.MAX_DOCUMENT))
         base = entry / "base.json"
         yield stack, head, documents.read(content(base, documents.MAX_DOCUMENT)) if base.exists() else None

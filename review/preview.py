@@ -25,11 +25,11 @@ MADE_UP = "made-up"
 SECONDS = 3600
 """Bound on one command of the engine; the first one sets the environment up, too."""
 MISSING = re.compile(r"Missing required configuration variable '([\w-]+:[\w-]+)'[^']*`pulumi config set --secret ")
-"""How a program says that it has no value for one of its secrets (pulumi.Config.require_secret)."""
+"""How a program reports that it has no value for one of its secrets (pulumi.Config.require_secret)."""
 
 
 def kubeconfig(context: str) -> str:
-    """A kubeconfig whose cluster cannot be: the name `.invalid` is kept from ever being given to anybody (RFC 2606)."""
+    """A kubeconfig whose cluster cannot exist: no host ever gets a name in `.invalid` (RFC 2606)."""
     named: dict[str, Any] = {"name": MADE_UP}
     return json.dumps(
         {
@@ -102,7 +102,7 @@ class Engine:
         }
 
     def run(self, *argv: str) -> Finished:
-        """One `pulumi` command in the checkout; what it says on standard error goes to ours as well."""
+        """One `pulumi` command in the checkout; its standard error goes to ours as well."""
         shell = ["bash", "-c", 'eval "$(tools/env)" && exec pulumi "$@"', "pulumi", *argv, "--non-interactive"]
         result = capture(shell, timeout=SECONDS, limit=MAX_DOCUMENT, cwd=self.checkout, env=self.environment)
         messages = result.stderr.decode(errors="replace")
@@ -150,7 +150,7 @@ def preview(checkout: Path, stack: str) -> dict[str, Any] | None:
 
 
 def failed(why: str) -> dict[str, Any]:
-    """A document that says why there is none of the engine's."""
+    """A document that explains why there is none of the engine's."""
     lines = why.strip().splitlines() or ["The engine said nothing."]
     return {"preview": {"steps": [], "diagnostics": [{"severity": "error", "message": "\n".join(lines[-5:])}]}}
 

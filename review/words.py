@@ -1,4 +1,4 @@
-"""What becomes of a node or an object, in words that a reviewer can judge."""
+"""What happens to a node or an object, in words that a reviewer can judge."""
 
 import json
 from collections import Counter
@@ -14,7 +14,7 @@ PATHS_SHOWN = 6
 NAMES_SHOWN = 20
 """Nodes, or parameters, that are named in one line."""
 VERBS = {"create": "create", "update": "change", "replace": "replace", "delete": "delete", "changed": "changed:", "gone": "gone:"}
-"""What becomes of a resource -> how its line begins; the last two are of a page about drift."""
+"""What happens to a resource -> how its line begins; the last two are for a page about drift."""
 COUNTS = {op: word.rstrip(":") if word.endswith(":") else f"to {word}" for op, word in VERBS.items()}
 LABELS = {
     "dockerVersion": "Docker",
@@ -38,7 +38,7 @@ PLANNED = {
     "digest",
     "node",
 }
-"""Keys of the states of a node's verbs (nodekit/rules/node_state.py) that its plan tells, or that only sum others up."""
+"""Keys of the states of a node's verbs (nodekit/rules/node_state.py) that its plan shows, or that only summarize others."""
 SERVER_FIELDS = ("metadata.resourceVersion", "metadata.generation", "metadata.managedFields", "__fieldManager")
 """What the API server and the plugin keep for themselves: no change that anybody made."""
 SILENT_KINDS = ("Secret", "ConfigMap")
@@ -114,7 +114,7 @@ def _states(child: Resource) -> list[str]:
 
 
 def node(resource: Resource, children: Iterable[Resource]) -> str:
-    """What becomes of one node; empty when nothing does. `children` are the resources below it that change."""
+    """What happens to one node; empty when nothing does. `children` are the resources below it that change."""
     new, old = _plan(resource, "new"), _plan(resource, "old")
     if resource.op == "delete":
         return "**removed** from the stack"
@@ -135,13 +135,13 @@ def node(resource: Resource, children: Iterable[Resource]) -> str:
     changed = {child.name.rsplit("-", 1)[-1]: child for child in children}
     # A trigger of a verb is the machine's identity; that of the upload also the program's digest.
     if any("triggers" in child.changed for step, child in changed.items() if step != "upload"):
-        words.append("**another machine**: all is done anew")
+        words.append("**another machine**: everything is done and proven again")
     elif {"upload", "program"} & {*changed}:
         words.append("the node program is renewed")
     for child in changed.values():
         words += _states(child)
     if any("connection" in child.changed for child in changed.values()):
-        words.append("it is reached in another way")
+        words.append("its connection changes")
     if "proof" in changed:
         words.append("proven again")
     return "; ".join(dict.fromkeys(words)) or ("its commands change" if changed else "")
@@ -171,7 +171,7 @@ def _field(path: str, old: Any, new: Any, silent: bool) -> str:
 
 
 def cluster_object(resource: Resource) -> str:
-    """What becomes of one object on the cluster."""
+    """What happens to one object on the cluster."""
     values = resource.new or resource.old or {}
     metadata = values.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
@@ -190,13 +190,13 @@ def cluster_object(resource: Resource) -> str:
 
 
 def other(resource: Resource) -> str:
-    """What becomes of any other resource: its inputs are named, and none of their values is shown."""
+    """What happens to any other resource: its inputs are named, and none of their values is shown."""
     line = f"{VERBS[resource.op]} {code(resource.type)} {code(resource.name)}"
     names = sorted(resource.changed) if resource.op in ("update", "replace", "changed") else []
     return f"{line}: {', '.join(code(name, 60) for name in names[:PATHS_SHOWN])}" if names else line
 
 
 def named(names: Iterable[str]) -> str:
-    """Nodes of which the same is true."""
+    """Nodes that have the same line."""
     nodes = list(names)
     return f"node{'s' if len(nodes) > 1 else ''} {_some(nodes)}"

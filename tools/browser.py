@@ -1,6 +1,6 @@
-"""Have what tests look at the page of `kata-nodes report` with: a headless Chromium, and axe, which judges its accessibility.
+"""Get what tests look at the page of `kata-nodes report` with: a headless Chromium, and axe, which judges its accessibility.
 
-Where one of them cannot be had, it says why and ends well: the tests that need it are skipped with that reason.
+Where one of them is not available, it prints why and ends with 0: the tests that need it are skipped with that reason.
 """
 
 import base64
@@ -16,7 +16,7 @@ from tools import cache, local
 from tools.cache import SetupError, exit_status, say
 
 PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-"""On PATH, the first that is there; the first is Debian's smallest package, and has no user interface."""
+"""Names on PATH, of which the first that is there is used; the first is Debian's smallest package, without a user interface."""
 PACKAGE = "chromium-headless-shell"
 AXE = "4.14.1"
 AXE_SHA512 = "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="

@@ -32,7 +32,7 @@ def environment_name(lock: Path) -> str:
 
 
 def virtual_environment(lock: Path = LOCK) -> Path:
-    """The virtual environment with the requirements of `lock`, made once for each content of that file."""
+    """The virtual environment with the requirements of `lock`, made once for each version of that file."""
     name = environment_name(lock)
     folder = cache.root() / name
     complete = folder / ".complete"
@@ -41,7 +41,7 @@ def virtual_environment(lock: Path = LOCK) -> Path:
     with cache.lock(name):
         if complete.exists():
             return folder
-        # A virtual environment holds its own path, so it is made in place; the marker says that it is whole.
+        # A virtual environment holds its own path, so it is made in place; the marker means that it is whole.
         shutil.rmtree(folder, ignore_errors=True)
         say(f"Making the virtual environment of {lock.relative_to(CHECKOUT)} (about 1 min, once) ...")
         creation = subprocess.run([sys.executable, "-m", "venv", str(folder)], capture_output=True, text=True, check=False)
@@ -95,7 +95,7 @@ def published(name: str, version: str) -> bool:
 
 
 def _command_sources() -> list[Path]:
-    """The files of our command plugin, as paths in the checkout: its own, and what of the node program's rules it uses."""
+    """The files of our command plugin, as paths in the checkout: its own, and those of the node program's rules that it uses."""
     shared = ("nodekit/__init__.py", "nodekit/rules/__init__.py", "nodekit/rules/text.py")
     own = sorted(path.relative_to(CHECKOUT) for path in (CHECKOUT / "plugins" / "command").glob("*.py"))
     return [*own, *map(Path, shared)]
@@ -146,7 +146,7 @@ def plugins(engine: Path, home: Path, venv: Path) -> bool:
     """
     kubernetes = get.parts()["pulumi-resource-kubernetes"]
     folder = home / "plugins" / f"resource-kubernetes-v{kubernetes.version}"
-    # The engine keeps this file beside a plugin while it unpacks it, and does not find one whose unpacking was killed.
+    # The engine keeps this file beside a plugin while it unpacks it, and ignores a plugin whose unpacking was killed.
     if not folder.exists() or folder.with_name(f"{folder.name}.partial").exists():
         official = not any((cache.root() / "parts").glob("pulumi-resource-kubernetes-*")) and published(
             "kubernetes", kubernetes.version
@@ -176,7 +176,7 @@ def passphrase() -> Path:
 
 
 def own_backend() -> dict[str, str]:
-    """Where stack `local` keeps its state: in this checkout, whatever a person is logged in to."""
+    """Where stack `local` keeps its state: in this checkout, whatever backend a person is logged in to."""
     STATE.mkdir(mode=0o700, exist_ok=True)
     STATE.chmod(0o700)
     (STATE / "backend").mkdir(exist_ok=True)
@@ -207,7 +207,7 @@ def exports(stack: str | None) -> dict[str, str]:
     venv = virtual_environment()
     show(venv)
     engine = engine_folder() / "pulumi"
-    # A folder for each content of the plugin, so that two checkouts do not take turns in replacing it.
+    # A folder for each version of the plugin, so that two checkouts do not keep replacing it.
     home = Path(os.environ.get("PULUMI_HOME") or cache.root() / f"home-{command_key(venv)}")
     home.mkdir(parents=True, exist_ok=True)
     with cache.lock("plugins"):

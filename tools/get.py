@@ -48,7 +48,7 @@ def parts() -> dict[str, Part]:
 
 
 def acceptable(installed: str, required: str, rule: str) -> bool:
-    """Whether a version found on PATH does for the wanted one: `same-minor`, or `same-major-or-newer` within the major."""
+    """Whether a version found on PATH can stand for the pinned one: `same-minor`, or `same-major-or-newer` within the major."""
     have, want = (tuple(int(n) for n in v.split(".")[:3]) for v in (installed, required))
     if rule == "same-minor":
         return have[:2] == want[:2]
@@ -63,7 +63,7 @@ def on_path(part: Part) -> Path | None:
     version = re.search(r"\d+\.\d+\.\d+", result.stdout + result.stderr)
     if not version or not acceptable(version[0], part.version, part.accept):
         seen = version[0] if version else "no version"
-        say(f"{part.name}: {program} says {seen}, which does not satisfy {part.version}; looking further")
+        say(f"{part.name}: {program} reports {seen}, which does not satisfy {part.version}; looking further")
         return None
     return Path(program)
 
@@ -130,7 +130,7 @@ def build(part: Part, folder: Path) -> None:
 
 
 def content_key(part: Part) -> str:
-    """What a built part depends on: its entry but for where it could be downloaded, its module group and the Go release."""
+    """What a built part depends on: its entry except for the download addresses, its module group and the Go release."""
     entry = {**part.__dict__, "official": "", "official_checksums": "", "official_member": ""}
     group = HERE / "go" / part.group
     version = subprocess.run([go(), "env", "GOVERSION", "GOARCH"], capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""Have everything that stack `local` runs on this machine: Debian packages, servers, node image. Prints it as JSON.
+"""Get everything that stack `local` runs on this machine: Debian packages, servers, node image. Prints it as JSON.
 
 `--newest-image` prints the folder of the node image that was built last, or null, and makes nothing.
 """
@@ -54,7 +54,7 @@ def install(missing: list[str]) -> None:
     argv = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing]
     by_hand = f"Run: sudo apt-get update && sudo {' '.join(argv)}"
     if not shutil.which("apt-get"):
-        raise SetupError(f"These programs are missing, and this is no Debian: {', '.join(missing)}. Install them by hand.")
+        raise SetupError(f"These programs are missing, and this is not Debian: {', '.join(missing)}. Install them by hand.")
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
     say(f"Installing Debian packages: {', '.join(missing)} ...")
     begin = time.monotonic()

@@ -16,7 +16,7 @@ LOCKS = ("requirements-dev.txt", "policy/requirements.txt")
 
 
 def missing(lock: Path, platform: str, python: str) -> str | None:
-    """The package of a lock that has no wheel there, or what else hinders; None where all have one."""
+    """The package of a lock that has no wheel there, or another obstacle; None where all have one."""
     # Wheels need no building, so none of the Pythons has to be there: uv would look for a download of each, and retry.
     argv = ["uv", "pip", "compile", "--quiet", "--no-deps", "--only-binary", ":all:", "--color", "never", "--no-python-downloads"]
     argv += ["--python-platform", platform, "--python-version", python, str(lock)]

@@ -2,7 +2,7 @@
 
 python3 -m tools.published_schema ADDRESS TAG    ADDRESS such as https://github.com/OWNER/NAME, which the release workflow knows
 
-The schema in the repository names no address, so that a fork or a moved repository is right without a change.
+The schema in the repository names no address, so that a fork or a moved repository needs no change.
 """
 
 import json
@@ -15,7 +15,7 @@ LOGO = "docs/logo.svg"
 
 
 def published(schema: dict[str, object], address: str, tag: str) -> dict[str, object]:
-    """`schema` with what depends on the repository; the logo is the tag's own. Raises ValueError for no such address."""
+    """`schema` with what depends on the repository; the logo is the tag's own. Raises ValueError for any other address."""
     named = re.fullmatch(r"https://[\w.-]+/([\w.-]+)/[\w.-]+", address)
     if named is None:
         raise ValueError(f"{address!r} is not the address of a repository: give https://HOST/OWNER/NAME")

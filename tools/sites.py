@@ -37,7 +37,7 @@ def address(url: str) -> str:
 
 
 def plugin_overrides() -> str:
-    """The engine's setting that leads its downloads of plugins to the mirror; what a person has set comes first."""
+    """The engine's setting that redirects its downloads of plugins to the mirror; what a person has set comes first."""
     own = os.environ.get(OVERRIDES, "")
     site = mirror()
     led = f"{_OFFICIAL_PLUGINS}={address(PLUGINS)}" if site else ""
@@ -45,7 +45,7 @@ def plugin_overrides() -> str:
 
 
 def this_platform() -> dict[str, str]:
-    """The names by which vendors call this machine's system and processor; raises SetupError on one that has no archives."""
+    """The vendors' names for this machine's system and processor; raises SetupError on one that has no archives."""
     system, machine = _SYSTEMS.get(platform.system()), _MACHINES.get(platform.machine())
     if not system or not machine:
         raise SetupError(

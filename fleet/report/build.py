@@ -1,6 +1,6 @@
 """Builds the document of a stack from its state, its outputs and what its nodes answered. A pure function: it asks nobody.
 
-What nodes, guests and states say is of any form and length here: what is not of the expected form is left out.
+What nodes, guests and states hold can have any form and length: what does not have the expected form is left out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -60,7 +60,7 @@ def report(stack: str, hosts: Sequence[Host], measured: Sequence[Measured], outp
 
 
 def worst(outcomes: Sequence[Outcome]) -> Outcome:
-    """That of a stack with such nodes; machines that are gone do not count."""
+    """The outcome of a stack with such nodes; machines that are gone do not count."""
     return next((outcome for outcome in WORST if outcome in outcomes), "unproven")
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Literal
 
 VERSION: Literal[1] = 1
-"""Of the form; a change that readers must know of raises it."""
+"""Version of the form; it is raised by a change that readers must know about."""
 Verdict = Literal["passed", "failed", "not tried"]
 Outcome = Literal["proven", "drifted", "failed", "unproven", "gone"]
-"""Of a node or a stack. `drifted`: proven, and something differs since. `unproven`: no proof is known. A stack has that of its
-worst node: failed, then unproven, then drifted."""
+"""Of a node or a stack. `drifted`: proven, and something differs since. `unproven`: no proof is known. A stack has the outcome of
+its worst node: failed, then unproven, then drifted."""
 StepState = Literal["done", "failed", "not reached", "not tried"]
 
 

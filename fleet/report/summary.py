@@ -51,7 +51,7 @@ def unreadable(stack: str, why: str) -> Summary:
 
 
 def _problem(outcome: str, nodes: Iterable[Node]) -> str:
-    """The reason at the first node with the stack's own outcome."""
+    """The reason of the first node that has the stack's own outcome."""
     if outcome == "proven":
         return ""
     worst = next((node for node in nodes if node.outcome == outcome), None)

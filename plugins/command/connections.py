@@ -55,7 +55,7 @@ class Connection:
 
     login: Login
     dial_error_limit: int
-    """Failed dials after which to give up is one more than this; -1 never gives up."""
+    """One less than the failed dials after which it gives up; -1: it never gives up."""
     per_dial_timeout: float | None
     """Seconds for one dial with login, None for no bound."""
 
@@ -101,9 +101,9 @@ class Link:
 class Pool:
     """All SSH connections of a process.
 
-    With `user_ssh`, what a login leaves open is as the user's own OpenSSH has it: keys, certificates, the agent, the way through
-    other machines, and known_hosts where no key is pinned. The plugin reads none of it, as the official one. `dials` bounds the
-    connections that are opened at the same time.
+    With `user_ssh`, what a login leaves open comes from the user's own OpenSSH: keys, certificates, the agent, the way through
+    other machines, and known_hosts where no key is pinned. The plugin itself reads none of it, as the official one reads none.
+    `dials` bounds the connections that are opened at the same time.
     """
 
     def __init__(self, *, user_ssh: bool = False, dials: int = 1024) -> None:
@@ -166,7 +166,7 @@ class Pool:
                 if link.usable:
                     return link
             try:
-                # Those who wait for the same machine wait for the same dial, and count its failure each.
+                # All that wait for the same machine wait for the same dial, and each counts its failure.
                 return await asyncio.shield(self._dial(connection, credentials, status))
             except DialError as error:
                 dials += 1
@@ -198,7 +198,7 @@ class Pool:
 class DialError(Exception):
     """One dial that failed: the reason in short, and the sentence with remedy for the caller that gives up.
 
-    `final` says that waiting cures nothing. The official plugin dials on even then, for minutes.
+    `final` means that waiting does not help. The official plugin keeps dialing even then, for minutes.
     """
 
     def __init__(self, reason: str, sentence: str, final: bool = False) -> None:
@@ -283,7 +283,7 @@ async def dial(
             keys.append(credentials.key)
         elif not user_ssh or login.agent_socket:
             keys.extend(await _agent_keys(login, stack))
-        # What is an empty tuple is left to asyncssh, which reads it as OpenSSH does.
+        # An empty tuple leaves the choice to asyncssh, which decides as OpenSSH does.
         own: Any = () if user_ssh else None
         try:
             return await asyncssh.connect(
@@ -361,7 +361,7 @@ def _explain(error: Exception, connection: Connection, credentials: Credentials,
         return DialError(
             reason,
             f"cannot reach {place}: {reason}{bound}; check that the machine is up, that connection.host and "
-            "connection.port are right, and that no firewall is between",
+            "connection.port are right, and that no firewall is in between",
         )
     return DialError(
         str(error) or type(error).__name__,

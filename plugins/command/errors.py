@@ -11,4 +11,4 @@ class CommandError(Exception):
 
 
 class Unreachable(CommandError):
-    """The machine does not answer, does not let the user in, or is another one than the pinned."""
+    """The machine does not answer, does not let the user in, or has another key than the pinned one."""

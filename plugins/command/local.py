@@ -8,7 +8,7 @@ from pathlib import Path
 
 from plugins.command.output import Output
 
-_TERM_SECONDS = 2.0  # the engine kills a plugin 5 s after it told it to end
+_TERM_SECONDS = 2.0  # the engine kills a plugin 5 s after asking it to end
 _CHUNK = 64 * 1024
 
 
@@ -65,7 +65,7 @@ async def _read(stream: asyncio.StreamReader | None, name: str, output: Output) 
 async def _write(stream: asyncio.StreamWriter | None, data: bytes) -> None:
     if stream is None:
         return
-    # A command need not read what it is given.
+    # A command need not read its input.
     with contextlib.suppress(OSError):
         stream.write(data)
         await stream.drain()
@@ -83,7 +83,7 @@ async def _end(process: asyncio.subprocess.Process, tasks: list[asyncio.Task[Non
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
-        # What was printed and not read would keep the pipes open; it is forgotten, for what left the group may print on.
+        # Unread output would keep the pipes open. It is dropped, since a process that left the group may go on printing.
         await asyncio.wait_for(asyncio.gather(*map(_drain, (process.stdout, process.stderr)), process.wait()), _TERM_SECONDS)
 
 

@@ -37,7 +37,7 @@ async def run(
 ) -> None:
     """Runs the command and gathers what it prints.
 
-    `optional_environment` is set where the server allows it, else `warn` is told. Raises CommandError when the
+    `optional_environment` is set where the server allows it, else `warn` is called. Raises CommandError when the
     machine cannot be reached, refuses a variable of `environment`, or the command does not exit with 0.
     """
     if len(command.encode()) > PACKET_LIMIT:
@@ -109,7 +109,7 @@ async def _read(stream: "asyncssh.SSHReader[bytes]", name: str, output: Output) 
 
 
 async def _write(process: "asyncssh.SSHClientProcess[bytes]", data: bytes) -> None:
-    # A command need not read what it is given.
+    # A command need not read its input.
     with contextlib.suppress(OSError, asyncssh.Error):
         for start in range(0, len(data), _CHUNK):
             process.stdin.write(data[start : start + _CHUNK])
@@ -118,7 +118,7 @@ async def _write(process: "asyncssh.SSHClientProcess[bytes]", data: bytes) -> No
 
 
 async def _end(process: "asyncssh.SSHClientProcess[bytes]") -> None:
-    """Asks the server to end the process, insists, and closes the session.
+    """Asks the server to end the process, then to kill it, and closes the session.
 
     OpenSSH passes no signal on to a process of root; such a command is left to end by itself.
     """
@@ -157,7 +157,7 @@ async def _environment(
 
 
 async def _probe(link: Link, names: list[str]) -> dict[str, bool]:
-    """Which variables reach a command: asyncssh asks for no answer when it sets one, so they are looked for."""
+    """Which variables reach a command: asyncssh asks for no reply when it sets one, so a command is run to see them."""
     mark = secrets.token_hex(8)
     output = b""
     async with link.ssh.create_process("env", env=dict.fromkeys(names, mark), encoding=None) as process:

@@ -23,7 +23,7 @@ VERSION = "1.2.1"
 
 NOTICE = (
     f"kata-nodes' own command plugin stands in for the official pulumi-command {VERSION}; "
-    "plugins/command/README.md says what it leaves out"
+    "plugins/command/README.md lists what it leaves out"
 )
 
 # The SDK's own bound: properties can be large.
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 class Context(Protocol):
-    """What of a gRPC request is used here."""
+    """The parts of a gRPC request that are used here."""
 
     async def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
         """Answers the request with an error."""
@@ -234,7 +234,7 @@ async def serve(engine_address: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the plugin; the first argument that is no option is the engine's address."""
+    """Runs the plugin; the first argument that is not an option is the engine's address."""
     addresses = [argument for argument in arguments if not argument.startswith("-")]
     if not addresses:
         print("usage: main.py ENGINE_ADDRESS (the engine starts this plugin itself)", file=sys.stderr)

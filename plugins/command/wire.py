@@ -45,12 +45,12 @@ class Secret:
 
 
 def is_unknown(value: Value) -> bool:
-    """Whether the value is only known once something else was made."""
+    """Whether the value is known only after something else was made."""
     return isinstance(value, str) and value in UNKNOWNS
 
 
 def plain(value: Value) -> Any:
-    """The value with every secret mark taken off, at any depth."""
+    """The value without any mark of a secret, at any depth."""
     if isinstance(value, Secret):
         return plain(value.value)
     if isinstance(value, list):

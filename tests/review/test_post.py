@@ -99,7 +99,7 @@ def test_two_numbers_are_refused(uploads: Path, github: GitHub) -> None:
 @pytest.mark.parametrize("name", ["a-->", "@octocat", "A", "x y"])
 def test_folder_that_is_no_stack_is_refused(uploads: Path, github: GitHub, name: str) -> None:
     (uploads / "staging").rename(uploads / name)
-    assert "no name of a stack" in run("review.post", uploads, ok=False)
+    assert "not the name of a stack" in run("review.post", uploads, ok=False)
     assert github.writes() == []
 
 
@@ -108,14 +108,14 @@ def test_link_out_of_the_upload_is_not_read(uploads: Path, github: GitHub, tmp_p
     (tmp_path / "token").write_text("7" if file == "number" else '{"diagnostics": [{"severity": "error", "message": "runner"}]}')
     (uploads / "staging" / file).unlink()
     (uploads / "staging" / file).symlink_to(tmp_path / "token")
-    assert f"{file} is no file" in run("review.post", uploads, ok=False)
+    assert f"{file} is not a file" in run("review.post", uploads, ok=False)
     assert github.writes() == []
 
 
 def test_folder_that_is_a_link_is_not_read(uploads: Path, github: GitHub, tmp_path: Path) -> None:
     (uploads / "staging").rename(tmp_path / "elsewhere")
     (uploads / "staging").symlink_to(tmp_path / "elsewhere")
-    assert "no name of a stack" in run("review.post", uploads, ok=False)
+    assert "not the name of a stack" in run("review.post", uploads, ok=False)
     assert github.writes() == []
 
 
@@ -185,7 +185,7 @@ def test_drift_of_nodes_is_told_without_diffs_and_nodes_that_cannot_be_told_leav
     )
     assert "secret" not in body["body"] and "admin" not in body["body"]
     file.write_text("{}")
-    assert "cannot be told" in run("review.drift", "staging", document(tmp_path, {"a": "1"}), "--nodes", file, ok=False)
+    assert "could not be read" in run("review.drift", "staging", document(tmp_path, {"a": "1"}), "--nodes", file, ok=False)
     assert len(github.writes()) == 1
 
 

@@ -1,4 +1,4 @@
-"""`python -m tools.generate` writes every derived file; with --check it only says which of them are stale, and exits 1."""
+"""`python -m tools.generate` writes every derived file; with --check it only lists those that are stale, and exits 1."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -11,7 +11,7 @@ HEAD = f"""# Settings
 
 Every key of the namespace `{NAMESPACE}` in a stack file, from the model that refuses everything else
 ([stacks/model.py](../../stacks/model.py)). `make generate` writes this page. A key without a default and without "required" may
-be left out, and nothing stands for it. Rules over several keys are not in these tables: a preview names the keys, the reason and
+be left out and then has no value. Rules over several keys are not in these tables: a preview names the keys, the reason and
 the remedy. Editors with a YAML language server complete and check stack files by [stacks/schema.json](../../stacks/schema.json);
 `make new-stack` writes a new stack file from a few answers.
 

@@ -46,7 +46,7 @@ class ArchiveSources:
     boot_modules: tuple[bytes, ...]
     """Kernel modules that a guest loads at its start, each after those that it needs."""
     network_modules: tuple[bytes, ...]
-    """Those that it loads once it is to have a network."""
+    """Those that it loads once it gets a network."""
 
 
 def kernel_modules(root: Path, names: tuple[str, ...]) -> tuple[bytes, ...]:

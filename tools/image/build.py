@@ -62,7 +62,7 @@ def digest(releases: Sequence[DockerRelease], stand_in: StandIn | None) -> str:
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Say what runs and how long it took."""
+    """Print what runs and how long it took."""
     say(f"  {name} ...")
     start = time.monotonic()
     yield
@@ -104,7 +104,7 @@ def build(folder: Path, releases: Sequence[DockerRelease], stand_in: StandIn | N
 def ensure(releases: Sequence[DockerRelease], stand_in: StandIn | None) -> dict[str, object]:
     """The image's description, after building it when the cache has none.
 
-    The first release is installed, the others are there to change to. Without a stand-in for Kata's shim and agent, a node
+    The first release is installed; a node can change to the others. Without a stand-in for Kata's shim and agent, a node
     starts no container of the runtime.
     Raises `SetupError` or `OSError`; a failed or interrupted build leaves nothing.
     """

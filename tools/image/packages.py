@@ -210,7 +210,7 @@ def add_archive(archive: Path, version: str, pool: Path, work: Path) -> Path:
     """Put a package of Docker's into `pool` under `version`, and return its path: the same bytes where that is its own.
 
     A local node is Debian 13, for which Docker never packaged 27.5.1; Debian 12's package gets the version string that the
-    node program asks for, and stays what it is otherwise.
+    node program asks for, and is not changed otherwise.
     """
     pool.mkdir(parents=True, exist_ok=True)
     name = run(["dpkg-deb", "--field", str(archive), "Package"]).strip()

@@ -24,11 +24,11 @@ DOCKER = ("docker-ce", "docker-ce-cli", "docker-ce-rootless-extras")
 
 
 class NoMirror(SetupError):
-    """This machine's apt knows no Debian archive."""
+    """This machine's apt has no Debian archive."""
 
     def __init__(self) -> None:
         super().__init__(
-            "apt on this machine knows no Debian archive to build the node from. "
+            "apt on this machine has no Debian archive to build the node from. "
             "Have a Debian mirror in /etc/apt/sources.list.d and run: apt-get update"
         )
 
@@ -104,7 +104,7 @@ def bootstrap(repository: Path, version: str, root: Path) -> None:
 def run_group(command: list[str], environment: dict[str, str], output: IO[bytes]) -> int:
     """Run `command` as a process group of its own and return its status.
 
-    An interruption ends the whole group, apt and dpkg in the new root folder with it, before it goes on its way.
+    An interruption ends the whole group, with apt and dpkg in the new root folder, before it is raised further.
     """
     child = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
