@@ -182,7 +182,7 @@ def dash_machine(tmp_path: Path, store: Store) -> Machine:
     return Machine(tmp_path, store)
 
 
-def test_proven_machine_joins_and_says_so(machine: Machine) -> None:
+def test_proven_machine_joins_and_reports_it(machine: Machine) -> None:
     assert machine.boot(machine.stand_in(), join=machine.join()) == 0, machine.output
     host = os.uname().nodename
     assert [call["verb"] for call in machine.calls] == list(VERBS)
@@ -228,7 +228,7 @@ def test_shutdown_in_the_middle_leaves_a_verdict_and_nothing_else(machine: Machi
     assert not list((machine.folder / "lib/kata-nodes").glob("first-boot.*"))
 
 
-def test_program_that_prints_no_result_of_its_own_is_no_proof(dash_machine: Machine) -> None:
+def test_program_that_prints_no_result_of_its_own_proves_nothing(dash_machine: Machine) -> None:
     program = dash_machine.stand_in()
     assert dash_machine.boot(program.replace(b'print(json.dumps({"verb": verb}))', b'print(json.dumps({"verb": 1234}))')) == 1
     assert "[result-missing]" in dash_machine.verdict
@@ -240,7 +240,7 @@ def test_program_of_another_sum_never_runs(dash_machine: Machine) -> None:
     assert "[program-differs]" in dash_machine.verdict and "0" * 64 in dash_machine.verdict
 
 
-def test_program_that_cannot_be_had_is_told_without_what_the_address_keeps_secret(dash_machine: Machine) -> None:
+def test_program_that_cannot_be_downloaded_is_reported_without_the_secrets_of_its_address(dash_machine: Machine) -> None:
     dash_machine.store.files["/nodekit.pyz"] = [403]
     assert dash_machine.boot(dash_machine.stand_in(), join=dash_machine.join(), query="?signature=SECRET-SIGNATURE") == 1
     assert len(dash_machine.store.requests) == 8
@@ -255,7 +255,7 @@ def test_store_that_stumbles_is_asked_again(dash_machine: Machine) -> None:
     assert dash_machine.verdict.startswith("proven: ") and "no join script" in dash_machine.verdict
 
 
-def test_failed_join_is_told_and_its_words_stay_in_a_file(dash_machine: Machine) -> None:
+def test_failed_join_is_reported_and_its_output_stays_in_a_file(dash_machine: Machine) -> None:
     assert dash_machine.boot(dash_machine.stand_in(), join=dash_machine.join(7)) == 1
     assert (
         "is proven, and its join script ended with exit code 7" in dash_machine.verdict
@@ -290,7 +290,7 @@ def test_second_run_ends_alike(dash_machine: Machine) -> None:
     assert dash_machine.joined and dash_machine.verdict.startswith("proven and joined")
 
 
-def test_real_program_refuses_a_state_that_is_none_and_the_machine_does_not_join(dash_machine: Machine) -> None:
+def test_real_program_refuses_an_invalid_state_and_the_machine_does_not_join(dash_machine: Machine) -> None:
     """The real zipapp with its real bootstrap, on this machine: the states above are none of its own."""
     program = bundle.content()
     assert dash_machine.boot(program, join=dash_machine.join(), bound=120) == 1

@@ -43,7 +43,7 @@ def test_ssh_for_everybody_is_refused_however_it_is_spelled(networks: list[str])
     load({"nodes": {"aws": {**MACHINES, "instances": {"sshFrom": networks, "sshFromEverywhere": True}}}}.get)
 
 
-def test_what_is_no_network_is_refused() -> None:
+def test_text_that_is_not_a_network_is_refused() -> None:
     refused("203.0.113.7/24", "203.0.113.7/32", "[aws-ssh-networks]", instances={"sshFrom": ["203.0.113.7/24"]})
     refused("nodes.aws.instances.sshFrom.0", "'home'", instances={"sshFrom": ["home"]})
 

@@ -196,7 +196,7 @@ def test_everything_that_can_be_tagged_is(instances: Recorder, grouped: Recorder
     assert {"key": "team", "value": "sandboxes", "propagateAtLaunch": False} in grouped.by_name["aws-group"].inputs["tags"]
 
 
-def test_another_instance_is_proven_anew_and_no_other_node_is(instances: Recorder) -> None:
+def test_another_instance_is_proven_again_and_no_other_node_is(instances: Recorder) -> None:
     for number in range(3):
         machine = instances.by_name[f"aws-{number}-instance"]
         assert machine.inputs["userDataReplaceOnChange"] is True
@@ -265,7 +265,7 @@ def test_machines_of_a_group_are_what_guests_need_and_nobody_logs_in(grouped: Re
     assert not [resource for resource in grouped.by_name.values() if resource.type.startswith("command:")]
 
 
-def test_first_boot_is_told_what_a_node_over_ssh_is_told(grouped: Recorder, instances: Recorder) -> None:
+def test_first_boot_gets_the_same_states_as_a_node_over_ssh(grouped: Recorder, instances: Recorder) -> None:
     text = text_of(grouped)
     assert text.endswith(script("first_boot.sh", "aws")) and len(text.encode()) <= user_data.MAX_BYTES
     names = ("STATE_PREFLIGHT", "STATE_DOCKER", "STATE_KATA", "STATE_PROVE", "JOIN", "SECONDS_PROVE", "PROGRAM_SHA256")
@@ -329,7 +329,7 @@ def test_the_first_up_waits_for_the_machines_and_proves_all_of_them() -> None:
     assert proven == {"proof-ip-10-0-0-7", "proof-ip-10-0-0-8", "proof-ip-10-0-0-9"}
 
 
-def test_machines_that_do_not_join_in_time_are_told_with_where_the_reason_is() -> None:
+def test_machines_that_do_not_join_in_time_are_reported_with_where_the_reason_is() -> None:
     with pytest.raises(pulumi.RunError, match=r"\d of the 4 nodes that are to join.*/var/log/kata-nodes/first-boot.*unknown\]"):
         up(grown(4, 0), cluster=Cluster(1))
     with pytest.raises(pulumi.RunError, match=r"no node has the labels sandbox=true.*\[cluster-node-unknown\]"):

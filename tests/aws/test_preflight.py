@@ -51,7 +51,7 @@ def test_arm_is_refused(account: Account) -> None:
     assert row.verdict == FAILED and row.finding == "arm64"
 
 
-def test_type_that_does_not_exist_is_told_and_nothing_is_counted(account: Account) -> None:
+def test_type_that_does_not_exist_is_reported_and_nothing_is_counted(account: Account) -> None:
     table_rows = rows("m99.large")
     assert table_rows["type"].verdict == FAILED and f"{REGION} has no m99.large" in table_rows["type"].finding
     assert "quota" not in table_rows
@@ -163,14 +163,14 @@ def test_throttling_is_waited_out(account: Account) -> None:
     assert account.calls.count("DescribeInstanceTypes") >= 3
 
 
-def test_throttling_that_does_not_end_is_told(account: Account) -> None:
+def test_throttling_that_does_not_end_is_reported(account: Account) -> None:
     account.refuse("DescribeImages", "RequestLimitExceeded", 503)
     row = rows(image=UBUNTU)["image"]
     assert row.verdict == FAILED and "throttled ec2:DescribeImages" in row.finding and "Run again" in row.remedy
     assert account.calls.count("DescribeImages") == 6
 
 
-def test_region_that_does_not_exist_is_told_once(account: Account) -> None:
+def test_region_that_does_not_exist_is_reported_once(account: Account) -> None:
     account.say("DescribeInstanceTypes", EndpointConnectionError(endpoint_url="https://ec2.eu-nowhere-9.amazonaws.com/"))
     table_rows = rows()
     assert (
@@ -181,7 +181,7 @@ def test_region_that_does_not_exist_is_told_once(account: Account) -> None:
 
 
 @pytest.mark.parametrize("code", ["AuthFailure", "OptInRequired", "RequestExpired"])
-def test_region_that_takes_no_such_credentials_is_told_once(account: Account, code: str) -> None:
+def test_region_that_refuses_the_credentials_is_reported_once(account: Account, code: str) -> None:
     account.refuse("DescribeInstanceTypes", code, 401)
     table_rows = rows()
     assert (
@@ -189,14 +189,14 @@ def test_region_that_takes_no_such_credentials_is_told_once(account: Account, co
     )
 
 
-def test_no_credentials_are_told_and_not_raised(account: Account) -> None:
+def test_missing_credentials_are_reported_and_not_raised(account: Account) -> None:
     account.say("DescribeInstanceTypes", NoCredentialsError())
     table_rows = rows()
     assert list(table_rows) == ["type"] and "no AWS credentials can be used here" in table_rows["type"].finding
     assert "AWS_PROFILE" in table_rows["type"].remedy
 
 
-def test_newest_image_is_canonical_s_whoever_took_its_name(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_newest_image_is_canonical_s_even_if_others_took_its_name(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     assert aws_preflight.main(["--newest-image", "--region", REGION]) == 0
     assert capsys.readouterr().out == f"{UBUNTU}\n"
     others = [
@@ -216,7 +216,7 @@ def test_command_prints_one_table_and_fails_when_a_line_does(account: Account, c
     assert "request-service-quota-increase" in capsys.readouterr().out
 
 
-def test_what_an_api_says_cannot_write_on_a_terminal(account: Account) -> None:
+def test_answer_of_an_api_cannot_act_on_a_terminal(account: Account) -> None:
     for text in ("<html>\x1b[2J" + "x" * 999, ec2_error("Odd", 400)[1].replace("said by EC2", "&#x202e;" + "x" * 999)):
         account.say("DescribeImages", (400, text))
         row = rows(image=UBUNTU)["image"]

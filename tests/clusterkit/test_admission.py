@@ -224,7 +224,7 @@ def test_annotation_is_refused_later_as_well_and_a_pod_from_before_can_still_fin
     assert status == 403 and "Rule annotations" in answer["message"]
 
 
-def test_who_may_label_the_namespace_cannot_take_the_guard_off_it(api: Api) -> None:
+def test_nobody_removes_the_guard_by_labeling_the_namespace(api: Api) -> None:
     for label in (guard.NAMESPACE_LABEL, "kata-nodes/guard"):
         api.request("PATCH", "/api/v1/namespaces/guarded", {"metadata": {"labels": {label: None}}})
         api.request("PATCH", "/api/v1/namespaces/guarded", {"metadata": {"labels": {label: "others"}}})
@@ -299,7 +299,7 @@ def test_what_baseline_lets_pass_is_admitted(api: Api) -> None:
     assert refusal(api, body) is None
 
 
-def test_a_user_namespace_of_the_nodes_kernel_is_no_guest(api: Api) -> None:
+def test_a_user_namespace_of_the_nodes_kernel_is_not_a_guest(api: Api) -> None:
     """`hostUsers: false` is GA in Kubernetes 1.36; Pod Security itself lets more pass under it."""
     body = plain_pod(capabilities={"add": ["SYS_ADMIN"]})
     body["spec"]["hostUsers"] = False
@@ -323,7 +323,7 @@ def test_guard_watches_its_own_namespaces_alone(api: Api) -> None:
     assert refusal(api, plain_pod(privileged=True), "others") is None
 
 
-def test_baseline_namespace_refuses_the_template_and_says_why(api: Api) -> None:
+def test_baseline_namespace_refuses_the_template_with_the_reason(api: Api) -> None:
     message = refusal(api, template_pod(), "baseline")
     assert message and 'violates PodSecurity "baseline:latest"' in message
     assert 'container "sandbox" must not include "NET_ADMIN", "SYS_ADMIN"' in message

@@ -106,7 +106,7 @@ def little(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 403, 500])
-def test_an_answer_without_end_is_left_and_told(status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_without_end_is_cut_off_and_reported(status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with server(status) as address:
         reader, api = Reader(kubeconfig(address), None), controller(address, tmp_path, monkeypatch)
@@ -124,7 +124,7 @@ def test_an_answer_without_end_is_left_and_told(status: int, tmp_path: Path, mon
     assert grown < 96 * 1024, f"{grown} KiB"
 
 
-def test_a_change_without_end_is_left_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_without_end_is_cut_off_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with server(200) as address:
         api = controller(address, tmp_path, monkeypatch)
         with pytest.raises(NodeError, match=f"{address} sent a change of more than 4 MiB"):
@@ -135,7 +135,7 @@ def test_a_change_without_end_is_left_and_told(tmp_path: Path, monkeypatch: pyte
             list(api.changes("nodes", "1"))
 
 
-def test_a_list_whose_pages_never_end_is_left_and_told() -> None:
+def test_a_list_whose_pages_never_end_is_cut_off_and_reported() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with server(200, EndlessPages) as address:
         reader = Reader(kubeconfig(address), None)
@@ -147,7 +147,7 @@ def test_a_list_whose_pages_never_end_is_left_and_told() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 404, 302])
-def test_what_is_no_api_server_is_named_as_one_that_does_not_answer_and_gets_no_second_request(
+def test_a_server_without_the_api_is_reported_as_silent_and_gets_no_second_request(
     status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests: list[str] = []

@@ -191,7 +191,7 @@ def test_a_pod_that_nothing_starts_elsewhere_goes_where_a_setting_says_so(cluste
         ({"spec": {"unschedulable": True}, "metadata": {"annotations": {rollout.CORDONED_BY: OWNER}}}, (False, None)),
     ],
 )
-def test_whoever_cordoned_a_node_before_keeps_it_cordoned(
+def test_a_node_that_somebody_cordoned_before_stays_cordoned(
     cluster: Cluster, before: dict[str, Any], after: tuple[bool, str | None]
 ) -> None:
     cluster.plane.request("PATCH", f"/api/v1/nodes/{FIRST}", before)

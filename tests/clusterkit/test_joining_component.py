@@ -29,7 +29,7 @@ pulumi.export("deployment", created.deployment)
 """
 
 
-def test_it_comes_up_where_every_node_waits_rolls_on_a_change_and_goes(plane: ControlPlane, tmp_path: Path) -> None:
+def test_controller_starts_where_every_node_waits_rolls_on_a_change_and_is_removed(plane: ControlPlane, tmp_path: Path) -> None:
     plane.behave({"node-0": HANGS}, taints=[OTHER, UNPROVEN])
     plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
     plane.until("its account", lambda: plane.get(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/default"))

@@ -63,7 +63,7 @@ def test_node_that_passes_loses_exactly_the_one_taint_and_no_other_is_touched(co
     assert controller.stop() == 0
 
 
-def test_node_that_fails_is_told_of_and_is_proven_once_it_is_cured(controller: Joining, plane: ControlPlane) -> None:
+def test_node_that_fails_is_reported_and_is_proven_once_it_is_repaired(controller: Joining, plane: ControlPlane) -> None:
     controller.start()
     plane.until("its first look", lambda: "proving nodes" in controller.log())
     plane.behave({"joins-1": ZERO}, taints=[UNPROVEN])
@@ -84,7 +84,7 @@ def test_node_that_fails_is_told_of_and_is_proven_once_it_is_cured(controller: J
     assert {"joins-0", "joins-1"} <= set(controller.evidence())
 
 
-def test_completed_job_of_before_is_no_proof(controller: Joining, plane: ControlPlane) -> None:
+def test_earlier_completed_job_is_not_a_proof(controller: Joining, plane: ControlPlane) -> None:
     """Of the same node, labels and digest, made by somebody else, and passed."""
     plane.behave({"joins-2": PROVEN})
     node = pod_proof.node_of(controller.node("joins-2"))
@@ -115,7 +115,7 @@ def test_controller_that_is_killed_in_the_middle_goes_on_with_the_same_job(contr
     assert json.loads(evidence["joins-3"])["job"] == claim
 
 
-def test_api_server_that_goes_is_told_of_and_waited_for(controller: Joining, plane: ControlPlane) -> None:
+def test_api_server_that_stops_is_reported_and_waited_for(controller: Joining, plane: ControlPlane) -> None:
     controller.start()
     plane.until("its first look", lambda: "proving nodes" in controller.log())
     process.stop(plane.folder / "cluster" / "apiserver.process", grace=5)
@@ -228,7 +228,7 @@ def test_deployment_is_what_the_server_knows_and_pod_security_lets_pass(story: J
     plane.request("POST", "/api/v1/namespaces/strict/pods?dryRun=All", {"metadata": {"name": "controller"}, "spec": pod_spec})
 
 
-def test_account_without_rights_and_a_server_that_does_not_answer_are_told_in_one_line(controller: Joining) -> None:
+def test_account_without_rights_and_a_silent_server_are_reported_in_one_line(controller: Joining) -> None:
     for token, server, message in (
         (controller.token_of("default"), None, ["may not list nodes", "[cluster-forbidden]"]),
         ("none", None, ["credentials", "[cluster-login-refused]"]),

@@ -207,7 +207,7 @@ def test_pod_that_a_deadline_took_away_is_remembered(clock: Clock) -> None:
     assert uid not in cluster.created_jobs and uid not in rounds.view.pods and uid not in rounds.view.jobs
 
 
-def test_refusal_is_told_once_and_evidence_of_nodes_that_are_gone_goes(clock: Clock) -> None:
+def test_refusal_is_reported_once_and_evidence_of_removed_nodes_is_removed(clock: Clock) -> None:
     cluster = Cluster()
     for name in ("gone", "b"):
         cluster.data.setdefault(pod_proof.evidence_map("joining-nodes", name), {})[name] = "{}"
@@ -245,7 +245,7 @@ def test_evidence_of_many_is_written_once_a_map_and_what_is_refused_keeps_its_ta
     assert len(cluster.evidence()) == 150 and not cluster.created_jobs
 
 
-def test_state_of_before_its_own_write_is_passed_over(clock: Clock) -> None:
+def test_state_from_before_its_own_write_is_ignored(clock: Clock) -> None:
     """A watch lags behind: it tells of the node without a claim after the claim was written."""
     cluster = Cluster("a")
     late = deepcopy(cluster.nodes["a"])
@@ -278,7 +278,7 @@ def test_job_that_no_node_claims_is_removed_but_not_while_it_is_made(clock: Cloc
     assert list(cluster.created_jobs) == [claimed] == [joining.claim(cluster.nodes["a"])]
 
 
-def test_what_the_cluster_forgot_to_tell_is_seen_when_it_is_listed_again(clock: Clock) -> None:
+def test_changes_that_a_watch_missed_are_seen_when_the_cluster_is_listed_again(clock: Clock) -> None:
     cluster = Cluster()
     rounds = begun(cluster)
     rounds.once()

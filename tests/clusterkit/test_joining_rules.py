@@ -102,7 +102,7 @@ def pod_nonce() -> str:
     return joining.ask(SETTINGS, NODE, 1, LADDER).nonce
 
 
-def test_pod_that_cannot_start_is_told_before_its_time_is_over() -> None:
+def test_pod_that_cannot_start_is_reported_before_its_time_is_over() -> None:
     events = {"p": {"FailedCreatePodSandBox": Words(1, 'no runtime for "kata-qemu" is configured')}}
     job = job_of(None)
     seen = pod_of(job)
@@ -112,7 +112,7 @@ def test_pod_that_cannot_start_is_told_before_its_time_is_over() -> None:
 
 
 @pytest.mark.parametrize("changed", [{"kernel_params": []}, {"kata_version": "4.0.0"}, {"image": "other"}, {"handler": "other"}])
-def test_job_of_other_settings_is_no_proof_and_neither_is_one_for_another_machine(changed: dict[str, Any]) -> None:
+def test_job_of_other_settings_or_for_another_machine_is_not_a_proof(changed: dict[str, Any]) -> None:
     assert decided(node(), job_of("Complete", **changed)) == Prove(1)
     other = joining.ask(SETTINGS, pod_proof.Node("n", "another", "boot"), 1, LADDER)
     job = job_of("Complete")
@@ -159,7 +159,7 @@ def test_attempt_that_somebody_wrote_does_not_stop_the_controller(attempt: str) 
     assert pod_proof.attempt_of(job) == 1
 
 
-def test_untainting_tests_all_that_it_removes_and_removes_no_more() -> None:
+def test_untainting_tests_all_that_it_removes_and_removes_nothing_else() -> None:
     ours, other = {"key": pod_proof.TAINT, "value": "x", "effect": "NoExecute"}, {"key": "a", "effect": "NoSchedule"}
     patch = joining.untainting(node(spec={"taints": [ours, other, ours]}), "j")
     assert [operation["path"] for operation in patch if operation["op"] == "remove"] == [

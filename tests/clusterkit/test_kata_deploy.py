@@ -218,7 +218,7 @@ def write_chart(folder: Path, version: str) -> None:
 
 @pytest.mark.engine
 @pytest.mark.timeout(600)
-def test_the_real_helm_engine_is_told_and_a_change_is_an_upgrade(tmp_path: Path) -> None:
+def test_the_real_helm_engine_gets_the_values_and_a_change_is_an_upgrade(tmp_path: Path) -> None:
     from tests.clusterkit.control_plane import HANGS, ControlPlane
     from tests.clusterkit.proving import Proving
 

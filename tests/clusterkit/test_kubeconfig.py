@@ -128,7 +128,7 @@ def test_user_name_with_password_no_user_and_an_identity_token(server: Server) -
 
 
 @pytest.mark.parametrize(("name", "instead"), [("gcp", "gke-gcloud-auth-plugin"), ("azure", "kubelogin"), ("other", "vendor")])
-def test_an_auth_provider_of_former_times_is_named_with_what_took_its_place(name: str, instead: str) -> None:
+def test_a_removed_auth_provider_is_named_with_its_replacement(name: str, instead: str) -> None:
     error = refused(written({"auth-provider": {"name": name, "config": {"access-token": SECRET}}}))
     assert error.code == "kubeconfig-invalid" and name in error.message and instead in error.remedy
 
@@ -145,7 +145,7 @@ def test_a_plugin_logs_in_and_is_asked_again_when_its_token_ends(server: Server,
     assert first.startswith("Bearer t") and second.startswith("Bearer t") and first != second
 
 
-def test_a_plugin_is_told_of_the_cluster_when_it_asks_for_that(server: Server, tmp_path: Path) -> None:
+def test_a_plugin_gets_the_cluster_when_it_asks_for_it(server: Server, tmp_path: Path) -> None:
     user = plugin(tmp_path, ANSWER % "{'token': json.loads(os.environ['KUBERNETES_EXEC_INFO'])['spec']['cluster']['config']}")
     user["exec"]["provideClusterInfo"] = True
     extensions = [{"name": "client.authentication.k8s.io/exec", "extension": "audience"}]
@@ -184,7 +184,7 @@ def test_a_plugin_that_is_missing_is_named_with_its_own_hint() -> None:
         ("time.sleep(60)", "did not end in 1 s"),
     ],
 )
-def test_a_plugin_that_fails_is_told_in_its_own_words(
+def test_a_plugin_that_fails_is_reported_in_its_own_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, words: str
 ) -> None:
     monkeypatch.setattr(kubeconfig, "PLUGIN_SECONDS", 1 if "sleep" in body else 60)
@@ -237,7 +237,7 @@ def test_the_user_acts_as_another(server: Server) -> None:
         ({"exec": {"command": 7, "args": 5}}, "has the wrong type"),
     ],
 )
-def test_what_a_user_names_and_is_not_there_is_told(user: dict[str, Any], words: str) -> None:
+def test_a_missing_file_of_a_user_is_reported(user: dict[str, Any], words: str) -> None:
     error = refused(written(user))
     assert error.code == "kubeconfig-invalid" and words in error.message and "--flatten" in error.remedy
 
@@ -260,10 +260,10 @@ def test_what_a_user_names_and_is_not_there_is_told(user: dict[str, Any], words:
         (written({}).replace("name: u\n", "name: other\n"), "names the user u, which is not in users"),
     ],
 )
-def test_a_kubeconfig_that_is_not_whole_is_told_by_what_it_lacks(text: str, words: str) -> None:
+def test_an_incomplete_kubeconfig_is_refused_with_what_it_lacks(text: str, words: str) -> None:
     error = refused(text)
     assert error.code == "kubeconfig-invalid" and words in error.message
 
 
-def test_a_context_that_is_not_there_is_told_with_those_that_are() -> None:
+def test_a_missing_context_is_reported_with_those_that_exist() -> None:
     assert "no context y; its contexts: x" in refused(written({}), "y").message

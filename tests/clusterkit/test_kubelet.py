@@ -152,7 +152,7 @@ def test_a_pod_of_the_template_runs_in_a_guest_where_a_sandbox_works(kubelet: Ku
         ("users", template(hostUsers=False), "offers no user namespaces", "does not support user namespaces"),
     ],
 )
-def test_what_cannot_start_is_told_within_15_seconds_in_the_clusters_own_words(
+def test_pods_that_cannot_start_are_reported_within_15_seconds_in_the_clusters_own_words(
     kubelet: Kubelet, name: str, pod_template: dict[str, Any], cause: str, words: str
 ) -> None:
     outcome, seconds = kubelet.proven(f"without-{name}", pod_template)
@@ -278,7 +278,7 @@ def cordon(kubelet: Kubelet, cordoned: bool = True) -> None:
         (cordon, "were unschedulable", "Run kubectl uncordon"),
     ],
 )
-def test_a_node_without_room_is_told_within_15_seconds_in_the_clusters_own_words(
+def test_a_node_without_room_is_reported_within_15_seconds_in_the_clusters_own_words(
     kubelet: Kubelet, fill: Callable[[Kubelet], None], words: str, remedy: str
 ) -> None:
     try:
@@ -293,7 +293,7 @@ def test_a_node_without_room_is_told_within_15_seconds_in_the_clusters_own_words
         emptied(kubelet)
 
 
-def test_a_proof_that_the_kubelet_evicts_is_no_riddle(kubelet: Kubelet) -> None:
+def test_a_proof_that_the_kubelet_evicts_is_explained(kubelet: Kubelet) -> None:
     """The disk fills up while the guest boots."""
     with ThreadPoolExecutor(1) as worker:
         try:

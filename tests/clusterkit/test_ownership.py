@@ -142,7 +142,7 @@ def test_adopted_namespace_gets_our_labels_and_loses_only_them(program: Program,
     assert labels_of(plane, path) == {"team": "a"}
 
 
-def test_label_of_somebody_else_stands(program: Program, plane: ControlPlane) -> None:
+def test_label_of_somebody_else_stays(program: Program, plane: ControlPlane) -> None:
     path = space(plane, "strict", **{"pod-security.kubernetes.io/enforce": "baseline"})
     output = program.up(ok=False, namespace={"namespace": "strict", "adopt": True})
     sentence = next(line for line in output.splitlines() if "[cluster-field-owned]" in line)

@@ -67,7 +67,7 @@ def test_each_way_to_fail_is_told_apart(proving: Proving, plane: ControlPlane) -
     assert "cni plugin not initialized" in output, "what can pass by itself is reported at the end of the time"
 
 
-def test_a_namespace_that_refuses_the_pod_is_told_at_once_with_the_way_past_it(proving: Proving, plane: ControlPlane) -> None:
+def test_a_namespace_that_refuses_the_pod_is_reported_at_once_with_the_remedy(proving: Proving, plane: ControlPlane) -> None:
     strict = {"name": "strict", "labels": {"pod-security.kubernetes.io/enforce": "baseline"}}
     plane.request("POST", "/api/v1/namespaces", {"metadata": strict})
     begin = time.monotonic()
@@ -124,7 +124,7 @@ def test_what_the_proof_vouches_for_proves_again_and_nothing_else_does(proving: 
     assert changed() == {"node-1"}
 
 
-def test_a_handler_that_is_not_there_is_told_at_once_in_the_clusters_own_words(proving: Proving, plane: ControlPlane) -> None:
+def test_a_missing_handler_is_reported_at_once_in_the_clusters_own_words(proving: Proving, plane: ControlPlane) -> None:
     message = 'Failed to create pod sandbox: failed to get sandbox runtime: no runtime for "kata-qemu" is configured'
     plane.behave({"node-1": stuck("FailedCreatePodSandBox", message)})
     begin = time.monotonic()
@@ -145,7 +145,7 @@ def test_evidence_outlives_the_pods(proving: Proving, plane: ControlPlane) -> No
     assert proving.evidence() == known
 
 
-def test_a_job_of_before_is_no_proof(proving: Proving, plane: ControlPlane) -> None:
+def test_an_earlier_job_is_not_a_proof(proving: Proving, plane: ControlPlane) -> None:
     """The same stack, the same inputs, Jobs that passed on the cluster, and a state that does not know them.
 
     By server-side apply, the plugin's default, which takes over what has the name of a new object.

@@ -185,7 +185,7 @@ def test_nothing_of_what_a_pod_runs_lies_where_a_tenant_writes(job: dict[str, An
     assert "envFrom" not in container and spec["serviceAccountName"] == "prover"
 
 
-def test_the_nodes_own_kernel_passes_for_no_guest_whatever_ran_the_ladder(
+def test_the_nodes_own_kernel_never_passes_for_a_guest(
     api: Api, job: dict[str, Any], proof_pod: dict[str, Any], tmp_path: Path
 ) -> None:
     """The kubelet's part, with a handler that leads to runc: the container's own command runs on the node's kernel."""
@@ -272,7 +272,7 @@ def test_the_guard_holds_in_its_own_namespace_alone(api: Api) -> None:
     )
 
 
-def test_tenants_cannot_lift_the_guard_and_not_write_what_a_kubelet_reports(api: Api, proof_pod: dict[str, Any]) -> None:
+def test_tenants_can_neither_lift_the_guard_nor_write_what_a_kubelet_reports(api: Api, proof_pod: dict[str, Any]) -> None:
     assert api.request("DELETE", f"{ADMISSION}ybindings/p", user="tenant")[0] == 403
     labels = {"metadata": {"labels": {"kubernetes.io/metadata.name": "another"}}}
     assert api.request("PATCH", f"/api/v1/namespaces/{PLACE}", labels, "tenant")[0] == 403

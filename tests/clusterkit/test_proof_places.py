@@ -104,7 +104,7 @@ def extra(mask: str, nonce: str) -> bytes:
         ("emptied", "", "proof-user-namespaces-not-a-number"),
     ],
 )
-def test_every_shell_says_the_same_in_a_guest(mask: str, parameters: str, verdict: str) -> None:
+def test_every_shell_reports_the_same_in_a_guest(mask: str, parameters: str, verdict: str) -> None:
     nonce = new_nonce()
     append = f"{parameters} console=ttyS0 quiet panic=1 reboot=k rdinit=/kata-nodes/init".strip()
     disks = (initramfs.build(nonce), extra(mask, nonce))
@@ -143,7 +143,7 @@ def climbed(node: DebianNode, *options: str, entered: bool = False) -> str:
 
 
 @pytest.mark.debian
-def test_every_shell_says_the_same_in_containers_with_and_without_capabilities_and_entry() -> None:
+def test_every_shell_reports_the_same_in_containers_with_and_without_capabilities_and_entry() -> None:
     with debian_node.booted(debian_node.image(), debian_node.program()) as node:
         subprocess.run(node.command("docker", "import", "-", "shells"), input=image(), check=True, capture_output=True)
         assert agreed(climbed(node)) == "proof-unshare-failed"

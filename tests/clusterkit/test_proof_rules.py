@@ -266,7 +266,7 @@ def test_a_proof_is_believed_by_what_its_own_pod_reported() -> None:
     ],
 )
 @pytest.mark.parametrize("kept", [False, True])
-def test_the_boot_id_of_a_node_is_no_guests(boot_id: str, nodes: list[Node], words: str, kept: bool) -> None:
+def test_the_boot_id_of_a_node_never_counts_for_a_guest(boot_id: str, nodes: list[Node], words: str, kept: bool) -> None:
     transcript = report(REQUEST.nonce, boot_id=f"status=ok value={boot_id} detail=")
     evidence = {"node": "n", "job": "j", "proven": "pod", "guestBootId": boot_id}
     seen, before = (None, json.dumps(evidence)) if kept else (pod_that(state=ended(transcript)), None)
@@ -336,7 +336,7 @@ def test_a_webhook_that_names_a_mirror_is_believed_by_the_images_digest() -> Non
     assert isinstance(pod_verdict.verdict(request, NODES, job, seen), dict)
 
 
-def test_what_the_api_server_adds_and_leaves_out_is_no_forgery() -> None:
+def test_what_the_api_server_adds_and_leaves_out_is_not_taken_for_forgery() -> None:
     request = ask(nested_sandbox=False)
     job, seen = job_that("Complete", request=request), pod_that(request, state=ended(report(request.nonce)))
     for document in (job, seen):
@@ -421,7 +421,7 @@ SANDBOX = "FailedCreatePodSandBox"
         (None, "FailedCreate", Words(9, 'exceeded quota, RuntimeClass "k" not found'), None, ""),
     ],
 )
-def test_what_lasts_is_told_early_and_what_can_pass_is_waited_for(
+def test_lasting_failures_are_reported_early_and_passing_ones_are_waited_out(
     seen: dict[str, Any] | None, reason: str, words: Words, code: str | None, message: str
 ) -> None:
     result = pod_verdict.hopeless("n", RUNNING, seen, {"p" if seen else "j": {reason: words}})
@@ -440,9 +440,7 @@ def test_what_lasts_is_told_early_and_what_can_pass_is_waited_for(
         ("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.", ["DiskPressure"], "", "Set the labels"),
     ],
 )
-def test_why_the_scheduler_puts_no_pod_on_a_node_has_its_own_remedy(
-    words: str, conditions: list[str], kind: str, remedy: str
-) -> None:
+def test_each_reason_of_the_scheduler_has_its_own_remedy(words: str, conditions: list[str], kind: str, remedy: str) -> None:
     reported = [{"type": condition, "status": "True", "message": f"kubelet has {condition}"} for condition in conditions]
     node = pod_proof.node_of({"metadata": {"name": "n", "uid": "u"}, "status": {"conditions": reported}})
     assert pod_room.kind(words, node.short_of) == kind
@@ -453,7 +451,7 @@ def test_why_the_scheduler_puts_no_pod_on_a_node_has_its_own_remedy(
     assert ("kubelet has DiskPressure" in refusal.sentence) == ("DiskPressure" in conditions)
 
 
-def test_a_pull_that_failed_once_is_told_once_and_in_the_registrys_words() -> None:
+def test_a_pull_that_failed_once_is_reported_once_and_in_the_registrys_words() -> None:
     """As a kubelet makes its events: the registry's words, and beside them its own, under the same reason."""
     messages = ("Failed to pull image: i/o timeout", "Error: ErrImagePull", "Error: ImagePullBackOff")
     events = [
@@ -463,7 +461,7 @@ def test_a_pull_that_failed_once_is_told_once_and_in_the_registrys_words() -> No
     assert pod_verdict.words_of(events)["p"]["Failed"] == Words(1, messages[0])
 
 
-def test_at_the_end_of_the_time_the_clusters_own_words_are_told() -> None:
+def test_at_the_end_of_the_time_the_clusters_own_words_are_reported() -> None:
     for words, expected in ((CNI, "cni plugin not initialized"), (HANDLER, "no runtime for")):
         result = pod_verdict.verdict(REQUEST, NODES, LATE, CREATING, None, {"p": {SANDBOX: Words(1, words)}})
         assert isinstance(result, Refusal) and expected in result.sentence
@@ -480,7 +478,7 @@ def tried(*jobs: dict[str, Any], pods: Any = None, before: str | None = None, ev
     return pod_proof.attempt_of(pod_verdict.try_of(ask, NODES, by_uid, pods or {}, before, events).template)
 
 
-def test_a_try_stays_while_it_runs_and_where_its_evidence_is_accepted_and_is_made_again_otherwise() -> None:
+def test_a_try_stays_while_it_runs_or_its_evidence_is_accepted_and_is_replaced_otherwise() -> None:
     evidence = pod_verdict.verdict(REQUEST, NODES, COMPLETE, PASSED)
     kept = json.dumps(evidence)
     assert tried() == 1 and tried(RUNNING) == 1

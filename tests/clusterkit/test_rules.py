@@ -113,7 +113,7 @@ def test_toleration_reads_as_kubectl_taint_writes(taint: str, expected: dict[str
 
 
 @pytest.mark.parametrize("taint", ["", "=a", "a:noschedule", "a b", "a=b=c", "a\n", "a:NoSchedule-"])
-def test_what_is_no_taint_is_refused(taint: str) -> None:
+def test_text_that_is_not_a_taint_is_refused(taint: str) -> None:
     with pytest.raises(NodeError, match=re.escape(repr(taint))):
         runtime_class.toleration(taint)
 
@@ -167,7 +167,7 @@ def test_names_from_settings_stay_text_within_an_expression() -> None:
         ("the apiVersion for this resource does not exist", "cluster-too-old", ["1.30"]),
     ],
 )  # fmt: skip
-def test_error_of_the_plugin_is_told_with_its_remedy(text: str, code: str, words: list[str]) -> None:
+def test_error_of_the_plugin_is_reported_with_its_remedy(text: str, code: str, words: list[str]) -> None:
     error = cluster_errors.explained(text, "Namespace", "n", "namespace")
     assert error and error.code == code
     for part in words:

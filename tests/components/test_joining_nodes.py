@@ -48,7 +48,7 @@ def test_it_is_off_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [name for name in recorded(monkeypatch).by_name if name.startswith("joining")]
 
 
-def test_all_of_it_comes_after_the_proof_of_up_and_is_nobody_elses(recorder: Recorder) -> None:
+def test_all_of_it_comes_after_the_proof_of_up_and_has_its_own_names(recorder: Recorder) -> None:
     for name in CHILDREN:
         resource = recorder.by_name[name]
         assert {

@@ -108,7 +108,7 @@ def test_password_of_two_lines_is_refused_at_preview() -> None:
         stack(existing(), preview=True, secrets={**SECRETS, "sudoPassword": "one\ntwo"})
 
 
-def test_line_end_of_a_file_is_no_part_of_the_password() -> None:
+def test_line_end_of_a_file_is_not_part_of_the_password() -> None:
     recorder = stack(existing(), secrets={**SECRETS, "sudoPassword": "SUDO-PASSWORD\n"})
     assert recorder.by_name["nodes-b-docker"].inputs["stdin"].startswith(f"{AS_ROOT}SUDO-PASSWORD\n{{")
 

@@ -86,7 +86,7 @@ def test_root_needs_no_sudo(node: DebianNode) -> None:
     assert run(node, "sh", "-c", "id -u; cat", user="root").stdout == f"0\n{TEXT}"
 
 
-def test_wrong_password_is_tried_once_and_told(node: DebianNode) -> None:
+def test_wrong_password_is_tried_once_and_reported(node: DebianNode) -> None:
     # What follows the password must not be taken for a second and a third one: that locks accounts.
     allow(node, "Defaults logfile=/var/log/sudo.log")
     result = run(node, "cat", password="wrong")
@@ -95,13 +95,13 @@ def test_wrong_password_is_tried_once_and_told(node: DebianNode) -> None:
     assert re.findall(r"\d incorrect", node.ask("cat", "/var/log/sudo.log")) == ["1 incorrect"]
 
 
-def test_user_who_is_no_sudoer_is_told_so(node: DebianNode) -> None:
+def test_user_who_is_not_a_sudoer_is_named(node: DebianNode) -> None:
     result = run(node, "cat", user="guest")
     assert result.returncode == 1 and "user guest may not become root" in result.stderr and "[sudo-not-allowed]" in result.stderr
 
 
 @pytest.mark.parametrize("rest", ["", "\nadmin ALL=(ALL) NOPASSWD: ALL"])
-def test_sudo_that_wants_a_terminal_is_told_with_its_cure(node: DebianNode, rest: str) -> None:
+def test_sudo_that_wants_a_terminal_is_reported_with_its_remedy(node: DebianNode, rest: str) -> None:
     allow(node, f"Defaults:admin requiretty{rest}")
     result = run(node, "cat")
     assert result.returncode == 1 and "!requiretty" in result.stderr and "[sudo-needs-terminal]" in result.stderr

@@ -94,7 +94,7 @@ def test_the_api_server_serves_its_administrator_alone_and_keeps_its_data(tmp_pa
 
 
 @pytest.mark.engine
-def test_half_a_cluster_is_started_anew(tmp_path: Path, servers: dict[str, str]) -> None:
+def test_half_a_cluster_is_started_again(tmp_path: Path, servers: dict[str, str]) -> None:
     request: dict[str, Any] = {"directory": str(tmp_path / "cluster"), **servers}
     try:
         first = cluster.up(request)

@@ -75,7 +75,7 @@ def test_machine_that_hangs_is_started_again_as_itself(
     machine.down(settings)
 
 
-def test_machine_that_never_answered_or_runs_no_more_does_not_count_as_hung(settings: dict[str, Any]) -> None:
+def test_machine_that_never_answered_or_no_longer_runs_does_not_count_as_hung(settings: dict[str, Any]) -> None:
     directory = Path(settings["directory"])
     assert not hung(directory, 1)
     first = machine.up(settings)
@@ -150,7 +150,7 @@ def test_other_settings_make_another_machine(settings: dict[str, Any]) -> None:
     assert second["hostKey"] != first["hostKey"]
 
 
-def test_a_machine_that_dies_is_told_in_its_own_words_and_leaves_nothing(
+def test_a_machine_that_dies_is_reported_in_its_own_words_and_leaves_nothing(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_QEMU", "dies")
@@ -245,7 +245,7 @@ def test_kvm_counts_only_when_a_guest_reached_user_space(
     assert accelerator.boots_with_kvm(fake_qemu / "kernel", fake_qemu / "initrd.img") is verdict
 
 
-def test_user_who_may_not_open_kvm_emulates_whatever_another_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_who_may_not_open_kvm_emulates_even_if_another_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = tmp_path / "accelerator.json"
     monkeypatch.setattr(accelerator, "DEVICE", tmp_path)
     monkeypatch.setattr(accelerator, "boots_with_kvm", lambda kernel, initrd: True)

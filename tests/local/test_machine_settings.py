@@ -94,7 +94,7 @@ def test_the_ssh_port_is_open_to_this_machine_only() -> None:
     assert [part for part in command if "hostfwd" in part] == ["user,id=net,hostfwd=tcp:127.0.0.1:2222-:22"]
 
 
-def test_the_seed_holds_the_keys_with_the_owners_that_sshd_insists_on() -> None:
+def test_the_seed_holds_the_keys_with_the_owners_that_sshd_requires() -> None:
     packed = machine.seed(machine.parse(SETTINGS), b"private", b"public", b"login")
     assert len(packed) % 512 == 0
     with tarfile.open(fileobj=io.BytesIO(packed)) as tar:

@@ -109,7 +109,7 @@ def test_apt_changes_docker_to_27_and_back(served: dict[str, Any], run: Run) -> 
         assert run("systemctl is-active docker.service docker.socket") == "active\nactive\n"
 
 
-def test_the_archive_is_served_with_the_sum_that_is_told(served: dict[str, Any], run: Run) -> None:
+def test_the_archive_is_served_with_the_sum_that_is_reported(served: dict[str, Any], run: Run) -> None:
     assert run(f"curl -fsS {served['archiveUrl']} | sha256sum").split()[0] == served["archiveSha256"]
 
 

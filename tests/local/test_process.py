@@ -129,7 +129,7 @@ def test_a_wanted_port_is_kept_while_it_is_free() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null"])
-def test_input_that_is_no_object_is_refused_with_a_remedy(text: str) -> None:
+def test_input_that_is_not_an_object_is_refused_with_a_remedy(text: str) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "local.machine", "down"], input=text, capture_output=True, text=True, timeout=30, check=False
     )
@@ -138,7 +138,7 @@ def test_input_that_is_no_object_is_refused_with_a_remedy(text: str) -> None:
     assert "Write the settings as one JSON object. [bad-input]" in result.stderr
 
 
-def test_bad_usage_is_told_apart_from_failure() -> None:
+def test_bad_usage_is_distinguished_from_failure() -> None:
     command = [sys.executable, "-m", "local.site", "sideways"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert result.returncode == 2

@@ -19,7 +19,7 @@ def run(*argv: str, user: int | None = None) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
-def test_user_who_may_not_become_root_is_told_so() -> None:
+def test_user_who_may_not_become_root_is_named() -> None:
     result = run("a", TARGET, "0" * 64, user=65534)
     assert result.returncode == 1
     assert "[no-sudo]" in result.stderr and "as root" in result.stderr

@@ -137,7 +137,7 @@ def test_a_newer_program_takes_the_place_of_the_older(node: Node) -> None:
     assert (node.root / "lib/kata-nodes/nodekit.pyz").resolve().name == Path(node.target).name
 
 
-def test_no_more_than_eight_other_programs_stay_and_none_that_runs_goes(node: Node) -> None:
+def test_at_most_eight_other_programs_stay_and_a_running_one_is_never_removed(node: Node) -> None:
     first = node.target
     node.install()
     (node.root / "slow").touch()
@@ -291,13 +291,13 @@ def test_a_program_whose_copy_is_damaged_too_never_succeeds_and_is_named(node: N
     assert node.log("ran") == "" and (node.root / "lib/kata-nodes").exists()
 
 
-def test_a_start_up_script_that_a_crash_left_empty_is_no_success(node: Node) -> None:
+def test_a_start_up_script_that_a_crash_left_empty_does_not_succeed(node: Node) -> None:
     node.install()
     (node.root / "lib/kata-nodes/run.sh").write_bytes(b"")
     assert node.start("docker").returncode == 127
 
 
-def test_a_verb_that_is_killed_says_so_with_what_to_do(node: Node) -> None:
+def test_a_verb_that_is_killed_is_reported_with_what_to_do(node: Node) -> None:
     node.install()
     file = node.root / "bin" / "python3"
     file.write_text(file.read_text().replace("*pyz*) echo", "*pyz*) kill -9 $$; echo"))
@@ -306,14 +306,14 @@ def test_a_verb_that_is_killed_says_so_with_what_to_do(node: Node) -> None:
     assert "docker was killed" in result.stderr and "free memory" in result.stderr and "[run-killed]" in result.stderr
 
 
-def test_a_start_up_script_that_is_ended_says_so_with_what_to_do(node: Node) -> None:
+def test_a_start_up_script_that_is_ended_reports_it_with_what_to_do(node: Node) -> None:
     (node.root / "bin" / "apt-get").write_text("#!/bin/sh\nkill -TERM $PPID\n")
     result = node.install()
     assert result.returncode == 1 and "took so long" in result.stderr and "[run-ended]" in result.stderr
 
 
 @pytest.mark.parametrize("printed", ["", "done", '{"verb": "kata"}', '{"verb": "docker"'])
-def test_what_is_not_the_verb_s_own_result_is_no_success(node: Node, printed: str) -> None:
+def test_only_the_verb_s_own_result_is_a_success(node: Node, printed: str) -> None:
     node.install()
     node.result(printed)
     result = node.start("docker")

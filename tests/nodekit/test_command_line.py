@@ -119,7 +119,7 @@ def test_compat_takes_what_is_not_given_from_the_root(root: Path) -> None:
     assert result.returncode == 1 and "--kata" in result.stderr
 
 
-def test_effective_says_what_counts_and_what_is_dead(root: Path) -> None:
+def test_effective_lists_what_counts_and_what_is_ignored(root: Path) -> None:
     argv = ("effective", "--root", str(root), "--runtime", "go", "--hypervisor", "qemu")
     document = answer(*argv)
     assert document["kernelParams"] == "user_namespace.enable=1"

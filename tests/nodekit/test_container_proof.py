@@ -155,7 +155,7 @@ def test_another_configuration_than_the_proven_fails(node: DebianNode, climb: Cl
     assert "another configuration file is read" in result["message"]
 
 
-def test_a_runtime_named_kata_that_is_runc_is_no_guest(node: DebianNode, climb: Climb) -> None:
+def test_a_runtime_named_kata_that_is_runc_is_not_a_guest(node: DebianNode, climb: Climb) -> None:
     with daemon(node, {"path": "runc"}):
         result = climb()
     assert result["error"] == "proof-not-a-guest", result

@@ -113,7 +113,7 @@ def test_a_package_that_cannot_be_configured_is_named_and_the_node_is_as_it_was(
     assert (node.files(), node.packages()) == before
 
 
-def test_status_tells_all_of_it_to_an_ordinary_user_and_changes_nothing(node: DebianNode) -> None:
+def test_status_reports_everything_to_an_ordinary_user_and_changes_nothing(node: DebianNode) -> None:
     node.succeed("kata", node.kata())
     node.succeed("docker", node.docker())
     before = Outside.of(node)
@@ -212,21 +212,21 @@ def without_docker(node: DebianNode) -> None:
 
 
 @kills
-def test_a_kill_at_any_point_of_docker_is_mended_by_the_next_run(built: Image, zipapp: bytes, every: bool) -> None:
+def test_a_kill_at_any_point_of_docker_is_repaired_by_the_next_run(built: Image, zipapp: bytes, every: bool) -> None:
     counts = Killed(built, zipapp, nothing, "docker", DebianNode.docker).everywhere(CHANGE_POINTS, every)
     print(counts, sum(counts.values()))
     assert all(counts.values()), counts
 
 
 @kills
-def test_a_kill_at_any_point_of_restore_is_mended_by_the_next_run(built: Image, zipapp: bytes, every: bool) -> None:
+def test_a_kill_at_any_point_of_restore_is_repaired_by_the_next_run(built: Image, zipapp: bytes, every: bool) -> None:
     counts = Killed(built, zipapp, changed, "restore", lambda _: {"node": "n1"}).everywhere(RESTORE_POINTS, every)
     print(counts, sum(counts.values()))
     assert all(counts.values()), counts
 
 
 @kills
-def test_a_kill_while_docker_is_removed_again_is_mended_by_the_next_run(built: Image, zipapp: bytes, every: bool) -> None:
+def test_a_kill_while_docker_is_removed_again_is_repaired_by_the_next_run(built: Image, zipapp: bytes, every: bool) -> None:
     counts = Killed(built, zipapp, without_docker, "restore", lambda _: {"node": "n1"}).everywhere(ABSENT_POINTS, every)
     assert all(counts.values()), counts
 

@@ -312,7 +312,7 @@ def test_what_somebody_else_holds_is_not_changed_for_our_sake(node28: Node, repo
     assert node28.packages() == before
 
 
-def test_a_dockerd_that_has_not_read_its_new_file_is_told_by_the_next_run(node28: Node, repository: Repository) -> None:
+def test_a_dockerd_that_has_not_read_its_new_file_is_reloaded_by_the_next_run(node28: Node, repository: Repository) -> None:
     docker_verb.run(desired(repository, configPath="/opt/kata/old.toml"), node28.root)
     moved = desired(repository, configPath="/opt/kata/new.toml")
     argv = [sys.executable, "-m", "nodekit", "docker", "--root", str(node28.root)]

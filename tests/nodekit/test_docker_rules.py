@@ -75,7 +75,7 @@ def test_the_matrix_has_no_gap_and_each_row_its_source() -> None:
 
 
 @pytest.mark.parametrize("text", ["27", "27.5", "27.5.1 ", " 27.5.1", "27.5.1\n", "v27.5.1", "27.5.1.2", "", "٢٧.5.1", "27.5.x"])
-def test_what_is_no_whole_version_is_refused(text: str) -> None:
+def test_text_that_is_not_a_whole_version_is_refused(text: str) -> None:
     for call in (
         lambda: verdict(text, "3.32.0", "go"),
         lambda: verdict("27.5.1", text, "go"),

@@ -52,7 +52,7 @@ def test_the_document_says_what_is_read_and_why_and_changes_nothing(root: Path) 
 
 
 @pytest.mark.parametrize(("version", "strategy"), [("3.32.0", "drop-in"), ("2.4.3", "edit")])
-def test_it_tells_where_the_program_would_write_and_that_is_where_it_writes(root: Path, version: str, strategy: str) -> None:
+def test_it_names_the_file_that_the_program_then_writes(root: Path, version: str, strategy: str) -> None:
     put(root, "/opt/kata/VERSION", version)
     write = run(root, runtime="go", hypervisor="qemu", config_path=None)["write"]
     result = bring(state([ZERO], version=version), root)

@@ -59,7 +59,7 @@ def test_the_command_takes_the_entrys_place_so_that_signals_reach_it(shell: list
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
-def test_a_read_only_root_is_no_hindrance(shell: list[str]) -> None:
+def test_a_read_only_root_does_not_matter(shell: list[str]) -> None:
     before = (
         "mount --bind / /mnt && mount -o remount,ro,bind /mnt && mount --rbind /proc /mnt/proc && cd /mnt && exec chroot /mnt"
     )
@@ -82,7 +82,7 @@ def test_another_user_has_no_capability_and_a_clean_proc(shell: list[str]) -> No
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
-def test_what_it_cannot_do_is_said_with_the_way_out(shell: list[str]) -> None:
+def test_what_it_cannot_do_is_reported_with_the_way_out(shell: list[str]) -> None:
     plain = run(["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", *shell, "-c", ENTRY, "kata-nodes-entry", "true"])
     assert plain.returncode == 125
     assert "kata-nodes-entry: proc cannot be mounted" in plain.stderr and "enableWeakerNestedSandbox" in plain.stderr

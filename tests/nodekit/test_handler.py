@@ -432,7 +432,7 @@ def test_a_kill_at_any_point_leaves_what_the_next_run_finishes(
     assert kills >= 5
 
 
-def test_a_killed_run_that_left_a_runtime_unwell_is_no_state_to_go_back_to(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_roll_back_never_returns_to_the_unhealthy_runtime_of_a_killed_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = node(root, monkeypatch, "containerd", IMPORTING)
     before = outside(root)
     assert killed(host, "kata", "runtime-restarted", 1)

@@ -325,6 +325,6 @@ def test_the_unit_says_what_is_started_with_which_file() -> None:
     assert started([unit, drop_in]) == ["/opt/containerd", "--config", "/etc/c.toml"]
 
 
-def test_each_place_is_told_from_the_others() -> None:
+def test_each_place_is_distinguished_from_the_others() -> None:
     assert len({place.name for place in PLACES}) == len(PLACES)
     assert all(place.units or place.name == "k0s" for place in PLACES)

@@ -68,7 +68,7 @@ def test_other_content_than_asked_for_is_not_unpacked(tmp_path: Path) -> None:
     assert sha256 in error.message
 
 
-def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_archive_is_refused(tmp_path: Path) -> None:
     with served(b"<html>not found</html>") as (address, sha256):
         refused(tmp_path, address, sha256, "kata-archive-invalid")
 

@@ -248,7 +248,7 @@ def test_a_file_that_is_gone_from_our_release_comes_back_and_nothing_else_change
         assert kata.run(desired, tmp_path)["changed"] is False
 
 
-def test_a_release_with_a_file_gone_is_left_alone_where_its_archive_cannot_be_had(tmp_path: Path) -> None:
+def test_a_release_with_a_missing_file_is_left_alone_where_its_archive_is_not_available(tmp_path: Path) -> None:
     with served(archive()) as (address, sha256):
         desired = state([SEED], install={"any": {"address": address, "sha256": sha256}})
         kata.run(desired, tmp_path)

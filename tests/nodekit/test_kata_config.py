@@ -108,7 +108,7 @@ def test_what_cannot_be_edited_is_refused_with_a_remedy(text: str, message: str)
     assert message in caught.value.message and "/etc/f.toml" in caught.value.message and caught.value.remedy
 
 
-def test_a_file_that_is_no_text_is_refused() -> None:
+def test_a_file_that_is_not_text_is_refused() -> None:
     with pytest.raises(NodeError, match="not UTF-8 text"):
         decode(b"a \xff", "f")
 

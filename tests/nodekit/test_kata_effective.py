@@ -563,7 +563,7 @@ def test_the_wanted_release_decides_where_the_machine_tells_none(root: Path) -> 
     assert effective(root, **how, config_path=None, wanted_version="2.5.0").kernel_params == "dropped"
 
 
-def test_who_starts_kata_is_told_with_every_way_to_say_so(tmp_path: Path) -> None:
+def test_every_launcher_of_kata_is_named_in_whatever_form_it_is_configured(tmp_path: Path) -> None:
     put(tmp_path, ETC, kata_table("list"))
     put(tmp_path, "/etc/docker/daemon.json", docker("/d.toml", "kata-d"))
     put(tmp_path, "/etc/containerd/conf.d/a.toml", handler("kata-a", "/a.toml"))  # 2.2 imports it when no main file is there

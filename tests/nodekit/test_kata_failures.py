@@ -105,7 +105,7 @@ def test_a_value_that_another_file_overrides_is_rolled_back(
     assert kata.run(state([SEED], version=version), installed)["kernelParams"] == f"{BASE} {SEED}"
 
 
-def test_a_drop_in_follows_the_base_file_that_kata_deploy_writes_anew(tmp_path: Path) -> None:
+def test_a_drop_in_follows_the_base_file_that_kata_deploy_writes_again(tmp_path: Path) -> None:
     path = f"{FOLDER}/runtimes/qemu/configuration-qemu.toml"
     file = tmp_path / path
     file.parent.mkdir(parents=True)

@@ -156,6 +156,6 @@ def test_an_environment_file_or_a_script_sets_the_variable(text: str, value: str
     assert assigned(text, NAME) == value
 
 
-def test_what_starts_kata_is_told_from_what_does_not() -> None:
+def test_what_starts_kata_is_distinguished_from_what_does_not() -> None:
     assert all(map(is_kata, ["io.containerd.kata.v2", "io.containerd.kata-clh.v2", "/usr/local/bin/containerd-shim-kata-v2"]))
     assert not any(map(is_kata, ["io.containerd.runc.v2", "runc", None, 3, "kata"]))

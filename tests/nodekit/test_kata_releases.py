@@ -83,7 +83,7 @@ def test_one_archive_is_for_every_machine() -> None:
         {"x86_64": "https://x"},
     ],
 )
-def test_what_is_no_archive_is_refused(install: dict[str, object]) -> None:
+def test_an_archive_without_a_valid_address_and_sum_is_refused(install: dict[str, object]) -> None:
     with pytest.raises(NodeError) as caught:
         node_state.KataSettings.read({"hypervisor": "qemu", "runtime": "go", "version": "3.32.0", "install": install})
     assert caught.value.code == "bad-input"

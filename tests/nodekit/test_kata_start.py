@@ -221,7 +221,7 @@ def test_no_release_s_own_file_is_refused() -> None:
         ("kernel", '"vmlinux"', "not an absolute path"),
     ],
 )
-def test_each_refusal_of_the_go_runtime_is_told_with_key_value_and_file(key: str, value: str | None, message: str) -> None:
+def test_each_refusal_of_the_go_runtime_is_reported_with_key_value_and_file(key: str, value: str | None, message: str) -> None:
     refused = causes(reader(changed(GO_QEMU, key, value)))
     assert len(refused) == 1 and message in refused[0] and FILE in refused[0], refused
 
@@ -249,7 +249,7 @@ def test_each_refusal_of_the_go_runtime_is_told_with_key_value_and_file(key: str
         ("default_memory", '"2048"', "not a whole number"),
     ],
 )
-def test_each_refusal_of_the_rust_runtime_is_told_with_key_value_and_file(key: str, value: str | None, message: str) -> None:
+def test_each_refusal_of_the_rust_runtime_is_reported_with_key_value_and_file(key: str, value: str | None, message: str) -> None:
     refused = causes(reader(changed(RUST_QEMU, key, value), "rust"))
     assert len(refused) == 1 and message in refused[0] and FILE in refused[0], refused
 
@@ -438,7 +438,7 @@ def test_prove_refuses_before_it_boots_a_guest(both: Path) -> None:
     assert "Keep one of image and initrd" in caught.value.remedy
 
 
-def test_several_refusals_are_told_together_the_first_one_first(both: Path) -> None:
+def test_several_refusals_are_reported_together_in_their_order(both: Path) -> None:
     (both / "opt/kata/libexec/virtiofsd").unlink()
     with pytest.raises(NodeError) as caught:
         prove.run(DESIRED, both)

@@ -184,7 +184,7 @@ def test_the_last_byte_that_fits_is_taken_and_the_next_refused_with_the_numbers(
         assert "by 1 bytes" in caught.value.remedy
 
 
-def test_inert_parameters_are_told_with_what_works() -> None:
+def test_inert_parameters_are_reported_with_what_works() -> None:
     assert "sysctl.user.max_user_namespaces" in str(inert(SEED))
     assert inert("user-namespace.enable=1") == inert(SEED)
     assert inert("namespace.unpriv_enable=1") and inert("sysctl.kernel.unprivileged_userns_clone=1")

@@ -146,7 +146,7 @@ def newer() -> Iterator[dict[str, object]]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_kill_at_any_point_is_mended_by_the_next_run(name: str, tmp_path: Path, newer: dict[str, object]) -> None:
+def test_a_kill_at_any_point_is_repaired_by_the_next_run(name: str, tmp_path: Path, newer: dict[str, object]) -> None:
     case = CASES[name]
     first, after_root = tmp_path / "first", tmp_path / "after"
     first.mkdir()
@@ -215,7 +215,7 @@ preflight.find_qemu = lambda: None
         ("restore", ("module-unloaded", "file-removed", "files-restored", "folder-removed")),
     ],
 )
-def test_a_kill_while_modules_come_and_go_is_mended_by_the_next_run(verb: str, points: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_kill_while_modules_come_and_go_is_repaired_by_the_next_run(verb: str, points: tuple[str, ...], tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "modprobe").write_text(MODPROBE)

@@ -187,7 +187,7 @@ def test_each_rung_that_counts_fails_alone_and_is_missed_alone(sandbox: str) -> 
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_missing_tool_is_told_with_the_way_to_it_at_its_place(place: str) -> None:
+def test_a_missing_tool_is_reported_with_the_remedy_of_its_place(place: str) -> None:
     text = transcript(bwrap_user=("absent", "", "bwrap%20is%20not%20installed%20here"))
     verdict = judge(text, NONCE, NODE, [SEED], place=place)
     assert verdict.code == "proof-tool-missing" and "bubblewrap" in verdict.remedy
@@ -228,7 +228,7 @@ def test_network_and_names_count_when_asked_for(
 
 
 @pytest.mark.parametrize("broken", ["network", "route", "name_resolution"])
-def test_a_pod_without_a_network_is_told_so_without_words_of_docker(broken: str) -> None:
+def test_a_pod_without_a_network_is_reported_without_words_of_docker(broken: str) -> None:
     lines = dict.fromkeys(("network", "route", "name_resolution"), ("ok", "x", ""))
     verdict = judge(transcript(**{**lines, broken: ("fail", "x", "127.0.0.11")}), NONCE, NODE, [SEED], place="pod")
     assert verdict.code == "proof-network-missing" and "the pod" in verdict.message
@@ -254,7 +254,7 @@ def test_a_network_that_was_asked_for_and_not_reported_is_never_a_pass() -> None
     assert judge(transcript(), NONCE, NODE, [SEED], network=True).code == "proof-transcript-incomplete"
 
 
-def test_no_end_a_garbled_line_or_a_rung_told_twice_is_never_a_pass() -> None:
+def test_no_end_a_garbled_line_or_a_rung_reported_twice_is_never_a_pass() -> None:
     garbled = transcript().replace("rung=unshare-nested status=ok", "rung=unshare-n[  1.2] oops")
     twice = transcript().replace(f"{NONCE} end", f"{NONCE} rung=user-namespaces status=ok value=1 detail=\n{NONCE} end")
     for text in (transcript().replace(f"{NONCE} end", ""), garbled, twice, ""):

@@ -77,7 +77,7 @@ def test_each_line_has_the_kernels_time_and_counts_without_one_too(shell: list[s
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
-def test_this_machine_is_no_guest_of_itself(shell: list[str]) -> None:
+def test_this_machine_is_not_taken_for_a_guest(shell: list[str]) -> None:
     text = climb(shell)
     verdict = judge(text, NONCE, read(text)["boot-id"].value, [])
     assert verdict.code == "proof-not-a-guest"
@@ -228,7 +228,7 @@ def test_a_limit_of_zero_stops_rootless_runc(shell: list[str]) -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
-def test_a_child_user_namespace_is_no_pass(shell: list[str]) -> None:
+def test_a_child_user_namespace_does_not_pass(shell: list[str]) -> None:
     text = climb(shell, around=("unshare", "-Ur"))
     assert judge(text, NONCE, "another", []).code == "proof-user-namespaces-child-namespace"
 
@@ -242,7 +242,7 @@ def test_a_child_user_namespace_is_no_pass(shell: list[str]) -> None:
         ("d=$(mktemp -d); mkdir $d/max_user_namespaces; mount --bind $d /proc/sys/user", "proof-user-namespaces-unreadable"),
     ],
 )
-def test_what_lies_over_the_limit_is_told_apart(shell: list[str], over: str, code: str) -> None:
+def test_what_lies_over_the_limit_is_distinguished(shell: list[str], over: str, code: str) -> None:
     text = climb(shell, before=over.format(limit=LIMIT), around=("unshare", "-Urm"))
     assert judge(text, NONCE, "another", []).code == code
 
@@ -276,7 +276,7 @@ def test_a_command_that_hangs_is_bounded(shell: list[str], tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
-def test_a_timeout_that_takes_its_seconds_by_an_option_is_no_failure_of_a_rung(shell: list[str], tmp_path: Path) -> None:
+def test_a_timeout_that_takes_its_seconds_by_an_option_fails_no_rung(shell: list[str], tmp_path: Path) -> None:
     fake(tmp_path / "timeout", '#!/bin/sh\n[ "$1" = -t ] || exit 1\nshift 2\nexec "$@"\n')  # busybox's before 1.30
     by_name = read(climb(shell, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}))
     assert {by_name[name].status for name in ("unshare-nested", "bwrap-proc", "srt-call")} == {"ok"}

@@ -71,7 +71,7 @@ def test_a_hold_removed_behind_our_back_is_named_and_set_again(programs: Program
     assert (contradictions_of(programs), programs.load().packages[name].held) == ([], True)
 
 
-def test_a_dockerd_that_forgot_the_runtime_of_its_file_is_named_and_told(programs: Programs) -> None:
+def test_a_dockerd_that_forgot_the_runtime_of_its_file_is_named_and_reloaded(programs: Programs) -> None:
     programs.change(lambda machine: machine.runtimes.remove("kata"))
     (line,) = contradictions_of(programs)
     assert line.startswith("daemon.json names the runtime kata, and dockerd does not know it")

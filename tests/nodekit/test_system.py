@@ -72,7 +72,7 @@ def test_others_are_refused_by_what_was_seen(tmp_path: Path, text: str, seen: st
 @pytest.mark.parametrize(
     ("options", "words"), [("ro", "Read-only file system"), ("size=1m", "No space left on device")], ids=["read-only", "full"]
 )
-def test_a_login_that_can_store_nothing_is_named_before_the_upload_fails_without_a_word(
+def test_a_login_that_can_store_nothing_is_named_before_the_upload_fails_silently(
     tmp_path: Path, options: str, words: str
 ) -> None:
     result = run(tmp_path, "ID=debian\nVERSION_ID=12\n", f'mount -t tmpfs -o {options} home "$HOME"')

@@ -285,7 +285,7 @@ def test_a_key_of_any_length_is_no_traceback(size: int) -> None:
     ],
     ids=["half", "no HTTP", "a length that is none", "nothing"],
 )
-def test_a_site_that_answers_anything_is_no_traceback_and_half_a_key_is_none(answer: bytes, words: str) -> None:
+def test_a_site_that_answers_anything_causes_no_traceback_and_half_a_key_is_refused(answer: bytes, words: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:

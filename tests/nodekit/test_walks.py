@@ -546,7 +546,7 @@ def test_walks_that_failed_once_lead_back(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(DISK))
-def test_a_disk_that_takes_nothing_from_any_write_on_is_told_and_leads_back(kind: str) -> None:
+def test_a_disk_that_fails_at_any_write_is_reported_and_the_next_run_succeeds(kind: str) -> None:
     """Whichever write comes first that fails, the roll-back fails as well, and once more when the transaction ends."""
     for write in range(1, 60, 4):
         node = Walk()
@@ -561,7 +561,7 @@ def test_a_disk_that_takes_nothing_from_any_write_on_is_told_and_leads_back(kind
 
 
 @pytest.mark.parametrize("kind", sorted(DISK))
-def test_a_disk_that_takes_nothing_from_any_write_of_restore_on_is_told_and_leads_back(kind: str) -> None:
+def test_a_disk_that_fails_at_any_write_of_restore_is_reported_and_the_next_run_succeeds(kind: str) -> None:
     for write in range(1, 40, 2):
         node = Walk()
         try:

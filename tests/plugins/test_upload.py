@@ -65,7 +65,7 @@ def test_text(sshd: Sshd, remote: Path) -> None:
         copy(sshd, text("x"), remote)
 
 
-def test_a_full_disk_is_told_with_a_remedy_although_the_protocol_has_no_word_for_it(sshd: Sshd) -> None:
+def test_a_full_disk_is_reported_with_a_remedy_although_the_protocol_has_no_code_for_it(sshd: Sshd) -> None:
     with pytest.raises(CommandError, match=r"/dev/full failed: Failure: free space there, or make the file system writable"):
         copy(sshd, text("x"), Path("/dev/full"))
 

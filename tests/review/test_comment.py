@@ -112,7 +112,7 @@ def test_node_has_the_name_of_its_stacks_file_and_not_that_of_its_resource(plan_
     assert f"- node `{label}`: **removed** from the stack\n" in comment.plan("s", read(removed))
 
 
-def test_what_the_plan_does_not_tell_is_named_by_its_key_and_never_by_its_value() -> None:
+def test_what_the_plan_does_not_show_is_named_by_its_key_and_never_by_its_value() -> None:
     plan = {"dockerVersion": "27.5.1"}
     old, new = (
         {"stdin": json.dumps({"repository": {"address": where}, "version": "27.5.1"})} for where in ("mirror-1", "mirror-2")

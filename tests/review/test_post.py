@@ -162,9 +162,7 @@ def test_object_that_is_gone_is_drift(tmp_path: Path, github: GitHub) -> None:
     assert "gone: `Namespace` `x`" in body["body"]
 
 
-def test_drift_of_nodes_is_told_without_diffs_and_nodes_that_cannot_be_told_leave_the_issue(
-    tmp_path: Path, github: GitHub
-) -> None:
+def test_drift_of_nodes_is_reported_without_diffs_and_unread_nodes_leave_the_issue(tmp_path: Path, github: GitHub) -> None:
     differing = {
         "what": "docker-ce is not held @everyone `x`",
         "kind": "hold",

@@ -154,7 +154,7 @@ def test_nothing_is_made_where_a_site_is_not_reached(machine: Machine, monkeypat
         run(monkeypatch, CONFIG, preview=False, reached=False)
 
 
-def test_preview_says_what_up_would_refuse_and_plans_it_all_the_same(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preview_warns_of_what_up_would_refuse_and_still_plans_it(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     warnings: list[str] = []
     monkeypatch.setattr(pulumi.log, "warn", warnings.append)
     machine.device.unlink()

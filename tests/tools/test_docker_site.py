@@ -138,7 +138,7 @@ def test_version_that_docker_does_not_offer_is_named_with_what_there_is(
     assert "has no docker-ce 5:28.0.0-1~debian.13~trixie in trixie (there are 5:28.5.2-1~debian.13~trixie, 5:99.0.0" in refused()
 
 
-def test_machine_without_go_and_without_the_repository_is_told_what_to_do(vendors: Sites) -> None:
+def test_machine_without_go_and_without_the_repository_gets_a_remedy(vendors: Sites) -> None:
     with pytest.raises(SetupError) as error:
         local.docker()
     sentence = str(error.value)
@@ -166,7 +166,7 @@ def test_image_without_go_is_made_of_docker_s_packages_and_has_no_shim(
 
 
 @pytest.mark.parametrize(("system", "machine"), [("Linux", "aarch64"), ("Darwin", "arm64")])
-def test_machine_on_which_no_local_node_can_be_made_is_told_before_anything_is_fetched(
+def test_machine_that_cannot_make_a_local_node_is_refused_before_anything_is_downloaded(
     vendors: Sites, monkeypatch: pytest.MonkeyPatch, system: str, machine: str
 ) -> None:
     monkeypatch.setattr(platform, "system", lambda: system)
