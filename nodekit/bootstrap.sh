@@ -2,8 +2,9 @@
 # Puts the node program in place on a node, and takes it away again. Sent on standard input:
 #   sh -s -- UPLOADED TARGET SHA256 [STACK [NAME [again]]]   install what was uploaded as TARGET, after what it and the proof need
 #   sh -s -- --remove [STACK [NAME]]                         undo what the program changed on the node, then remove the program
-# STACK is whose node this is: another one's is neither taken nor undone. NAME is what the stack calls it: where a node is renamed,
-# the new name comes before the old one goes, and what still has a name is not undone; `again` says that the stack knew it before.
+# STACK owns the node: a node of another stack is neither taken nor undone. NAME is the stack's name for it: when a node is renamed,
+# the new name is added before the old one is removed, and a node that still has a name is not undone; `again` means that the stack
+# knew it before.
 # Runs as root (as_root.sh sees to that where sudo asks for a password), or as a user with password-less sudo. Prints one line of
 # JSON; a second run changes nothing.
 set -eu
@@ -49,8 +50,8 @@ install_packages() {
         fail "$(uname -n): the packages $* could not be installed." "Install them by hand, then run again. [tool-missing]"
 }
 
-# Which packages came by us, so that they can go again. Python stays: what needs it by now is not ours to know. Written after they
-# came: a run that is killed in between leaves a package behind, and never takes one away that somebody installed later.
+# Which packages we installed, so that they can be removed again. Python stays: we cannot know what needs it by now. Written after
+# the installation: a run that is killed in between leaves a package behind, and none is removed that somebody installed later.
 record_packages() {
     as_root install -d -o root -g root -m 0755 "$FOLDER"
     {
@@ -91,7 +92,7 @@ usable_program() {
     done
 }
 
-# Programs of other checkouts stay, since their stacks do not put them here again, but no more than eight; and none that runs.
+# Programs of other checkouts stay, since their stacks do not install them again, but at most eight. A running one is never removed.
 remove_old_programs() {
     programs | tail -n +10 | while read -r sum; do
         file=$FOLDER/nodekit-$sum.pyz
@@ -99,8 +100,8 @@ remove_old_programs() {
     done
 }
 
-# Of two stacks the last would change what the other vouches for, and the first that is destroyed would undo it. Without the file
-# there is no other.
+# Of two stacks, the later one would change what the other has proven, and the first to be destroyed would undo it. Without the
+# file there is no other stack.
 other_stack() {
     there=$(head -c 200 "$FOLDER/stack" 2>/dev/null | tr -cd '[:alnum:]/._-') || there=
     [ -n "$1" ] && [ -n "$there" ] && [ "$there" != "$1" ]
@@ -118,7 +119,7 @@ record() {
     as_root mv "$FOLDER/$1.new" "$FOLDER/$1"
 }
 
-# The names that the stack has for this machine, without the one that is given.
+# The names that the stack has for this machine, except the given one.
 other_names() { grep -Fvxe "$1" "$FOLDER/names" 2>/dev/null || :; }
 
 record_owner() {

@@ -1,5 +1,5 @@
-# Starts the node program, once it is seen to be whole, and takes nothing but a verb's own result for success. bootstrap.sh puts
-# this beside the program; a shell reads it, so that a file that a crash left empty is an unknown command and no success:
+# Starts the node program after checking that it is whole, and accepts only a verb's own result as success. bootstrap.sh puts this
+# beside the program; a shell reads it, so that a file that a crash left empty is an unknown command, not a success:
 #   sh -c '. /usr/local/lib/kata-nodes/run.sh; nodekit 0123456789ab docker'     the start of the program's sha256, and a verb
 # shellcheck shell=sh
 PROGRAMS=/usr/local/lib/kata-nodes
@@ -12,12 +12,12 @@ is_program() {
     esac
 } 2>/dev/null
 
-# Have program $1 (the start of its sha256) in its place as it was put there; its copy takes the place of one that is not.
+# Check that program $1 (the start of its sha256) is whole; replace a damaged one by its copy.
 whole_program() {
     program=$PROGRAMS/nodekit-$1.pyz
     is_program "$program" "$1" && return
     if is_program "$program.copy" "$1"; then
-        echo "$(uname -n): $program is not as it was put there; its copy takes its place" >&2
+        echo "$(uname -n): $program is damaged; its copy replaces it" >&2
         cp --reflink=never "$program.copy" "$program.new" && sync "$program.new" && mv "$program.new" "$program" && sync "$PROGRAMS"
     else
         echo "error: $(uname -n): neither $program nor its copy is the program that was put there." \

@@ -25,7 +25,7 @@ check_system() {
     printf '{"id": "%s", "versionId": "%s"}\n' "$id" "$version"
 }
 
-# What follows is an upload into this folder, and SFTP has no word for a full disk or for one that is read-only: it says "Failure".
+# What follows is an upload into this folder, and SFTP has no code for a full or read-only disk: it reports only "Failure".
 check_home() {
     [ -n "${HOME:-}" ] || return 0
     probe=$HOME/.kata-nodes-probe

@@ -233,7 +233,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             return
 
 
-def _telling(text: str) -> str:
+def _reason(text: str) -> str:
     """The part of apt's or dpkg's output that shows why it failed; the reason of a download is indented below its `Err:`."""
     lines = [line for line in text.splitlines() if line.strip()]
     marked = [
@@ -286,7 +286,7 @@ def settle(root: Path, lock_timeout: float) -> None:
     if result.code != 0:
         raise NodeError(
             "package-install-failed",
-            f"dpkg cannot finish an earlier interrupted installation: {_telling(result.stdout)}",
+            f"dpkg cannot finish an earlier interrupted installation: {_reason(result.stdout)}",
             _case(result.stdout, "interrupted"),
         )
     reach("packages-settled")
@@ -325,7 +325,7 @@ def refresh(root: Path, source: str, lock_timeout: float) -> None:
         wrong_clock = re.search(r"^E: Release file .* is (not valid yet|expired)", result.stdout, re.MULTILINE)
         raise NodeError(
             "repository-unreachable",
-            f"The index of the repository in {source} cannot be read: {_telling(result.stdout)}",
+            f"The index of the repository in {source} cannot be read: {_reason(result.stdout)}",
             _case(result.stdout, "clock" if wrong_clock else ""),
         )
     reach("index-read")
@@ -351,7 +351,7 @@ def offers(names: Sequence[str]) -> list[tuple[str, str, str]]:
     """
     result = run(["apt-cache", "madison", *names], timeout=QUERY_TIMEOUT, env=_environment(), check=False)
     if result.code != 0 and re.search(r"^E: ", result.stderr, re.MULTILINE):
-        raise NodeError("apt-sources-invalid", f"apt cannot read its lists: {_telling(result.stderr)}")
+        raise NodeError("apt-sources-invalid", f"apt cannot read its lists: {_reason(result.stderr)}")
     return madison_rows(result.stdout)
 
 
@@ -372,7 +372,7 @@ def simulate(requested: Sequence[str]) -> Simulated:
     if result.code != 0:
         raise NodeError(
             "package-install-failed",
-            f"apt finds no way to install {' '.join(requested)}: {_telling(result.stdout + result.stderr)}",
+            f"apt finds no way to install {' '.join(requested)}: {_reason(result.stdout + result.stderr)}",
             command="'apt-get install' with these packages",
         )
     return parse_simulation(result.stdout)
@@ -398,7 +398,7 @@ def install(root: Path, requested: Sequence[str], lock_timeout: float, *, remove
     if result.code != 0:
         raise NodeError(
             "package-install-failed",
-            f"apt could not install {' '.join(requested)}: {_telling(result.stdout)}",
+            f"apt could not install {' '.join(requested)}: {_reason(result.stdout)}",
             _case(result.stdout, "apt"),
         )
 
@@ -409,7 +409,7 @@ def mark(root: Path, verb: str, names: Sequence[str], lock_timeout: float) -> No
     if result.code != 0:
         raise NodeError(
             "package-install-failed",
-            f"apt-mark {verb} {' '.join(names)} failed: {_telling(result.stdout)}",
+            f"apt-mark {verb} {' '.join(names)} failed: {_reason(result.stdout)}",
             command=f"'apt-mark {verb}'",
         )
     reach("packages-marked")
@@ -512,6 +512,6 @@ def _purge(root: Path, names: Sequence[str], lock_timeout: float) -> None:
     result = _locked_run(root, ["dpkg", "--purge", *names], lock_timeout, CHANGE_TIMEOUT)
     if result.code != 0:
         raise NodeError(
-            "package-install-failed", f"dpkg --purge {' '.join(names)} failed: {_telling(result.stdout)}", command="it"
+            "package-install-failed", f"dpkg --purge {' '.join(names)} failed: {_reason(result.stdout)}", command="it"
         )
     reach("packages-purged")
