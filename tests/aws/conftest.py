@@ -31,13 +31,13 @@ class Body(io.BytesIO):
 
 @dataclass
 class Account:
-    """What is answered otherwise than moto would: operation -> answers, of which the last one stays."""
+    """Answers in place of moto's: operation -> answers, of which the last one stays."""
 
     answers: dict[str, list[tuple[int, str] | Exception | None]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
 
     def say(self, operation: str, *answers: tuple[int, str] | Exception | None) -> None:
-        """Have the next calls answered so; None stands for moto's own answer."""
+        """Give the next calls these answers; None stands for moto's own answer."""
         self.answers[operation] = list(answers)
 
     def refuse(self, operation: str, code: str, status: int = 403) -> None:
@@ -62,7 +62,7 @@ class Account:
 
 
 def ec2_error(code: str, status: int) -> tuple[int, str]:
-    """An error as EC2 says it."""
+    """An error in the form of EC2."""
     return status, f"<Response><Errors><Error><Code>{code}</Code><Message>said by EC2</Message></Error></Errors></Response>"
 
 

@@ -135,7 +135,7 @@ class Machine:
 
     @property
     def verdict(self) -> str:
-        """The file that tells how it ended."""
+        """The file that records how it ended."""
         return (self.folder / "log/kata-nodes/first-boot").read_text()
 
     @property
@@ -291,7 +291,7 @@ def test_second_run_ends_alike(dash_machine: Machine) -> None:
 
 
 def test_real_program_refuses_an_invalid_state_and_the_machine_does_not_join(dash_machine: Machine) -> None:
-    """The real zipapp with its real bootstrap, on this machine: the states above are none of its own."""
+    """The real zipapp with its real bootstrap, on this machine, which refuses the states above."""
     program = bundle.content()
     assert dash_machine.boot(program, join=dash_machine.join(), bound=120) == 1
     assert not dash_machine.joined

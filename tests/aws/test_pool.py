@@ -78,7 +78,7 @@ def no_credentials() -> Iterator[None]:
 
 
 class Cluster:
-    """Nodes that join, one more each time that somebody asks, and that pass."""
+    """Nodes that join, one more at each look at the cluster, and that pass."""
 
     def __init__(self, joined: int = 1) -> None:
         self.joined = joined

@@ -1,4 +1,4 @@
-"""What a type's name says, held against the table of every type that EC2 had when moto was released."""
+"""What a type's name means, compared with the table of every type that EC2 had when moto was released."""
 
 import pytest
 from moto.ec2.models.instance_types import INSTANCE_TYPES

@@ -1,6 +1,6 @@
 """A whole control plane for tests: API server and etcd, controller manager, scheduler, and nodes that kwok plays.
 
-Everything is the real thing except kubelets: what becomes of a node's pods is said by a kwok Stage a behaviour.
+Everything is the real thing except kubelets: kwok Stages, one for each behaviour, decide what happens to a node's pods.
 """
 
 import http.client
@@ -255,7 +255,7 @@ class ControlPlane:
         self.start_kwok()
 
     def request(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """One request as the administrator; fails on every answer that is none of success."""
+        """One request as the administrator; fails on every answer that is not a success."""
         port = int(self.server.rpartition(":")[2])
         connection = http.client.HTTPSConnection(ADDRESS, port, timeout=30, context=self.context)
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"

@@ -126,7 +126,7 @@ class Joining:
         return code
 
     def log(self) -> str:
-        """What it said since its start."""
+        """What it has logged since its start."""
         return (self.folder / "log").read_text()
 
     def node(self, name: str) -> dict[str, Any]:

@@ -252,7 +252,7 @@ class Kubelet:
             "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
             "resolvConf": "/etc/resolv.conf",
             # containerd manages no cgroups by systemd here: the controllers of this machine may be those of version 1, which the
-            # node's unified hierarchy has not. From 2.0 on the kubelet asks it, whatever stands here.
+            # node's unified hierarchy has not. From 2.0 on the kubelet asks it, whatever is set here.
             "cgroupDriver": "systemd" if self.releases.containerd == "2.2" else "cgroupfs",
             "cgroupsPerQOS": False,
             "enforceNodeAllocatable": [],

@@ -73,7 +73,7 @@ class Proving:
         self.run("stack", "init", "test")
 
     def run(self, *arguments: str, fails: bool = False) -> str:
-        """What the engine says; it must succeed, or fail, as said."""
+        """What the engine prints; it must succeed, or fail where `fails` is set."""
         (self.folder / "inputs.json").write_text(json.dumps(self.inputs))
         begin = time.monotonic()
         result = subprocess.run(

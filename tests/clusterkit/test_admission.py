@@ -1,4 +1,4 @@
-"""A real API server refuses what the guard is for, says which rule it was, and lets the template's own pods pass."""
+"""A real API server refuses what the guard is for, names the rule, and lets the template's own pods pass."""
 
 import copy
 import http.client
@@ -110,7 +110,7 @@ def plain_pod(**context: Any) -> dict[str, Any]:
 
 
 def refusal(api: Api, body: dict[str, Any], namespace: str = "guarded") -> str | None:
-    """What the server says when it refuses a pod, or None when it would make it."""
+    """The server's refusal of a pod, or None when it would make it."""
     status, answer = api.request("POST", PODS.format(namespace) + "?dryRun=All", body)
     assert status in (201, 403), answer
     return str(answer["message"]) if status == 403 else None
@@ -236,7 +236,7 @@ def test_nobody_removes_the_guard_by_labeling_the_namespace(api: Api) -> None:
 
 UNCONFINED = {"type": "Unconfined"}
 BEYOND: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    # of the pod, of its container, what the refusal says
+    # of the pod, of its container, words of the refusal
     "seccomp": ({}, {"securityContext": {"seccompProfile": UNCONFINED}}, "plain sets an unconfined seccompProfile"),
     "seccomp of the pod": ({"securityContext": {"seccompProfile": UNCONFINED}}, {}, "pod sets an unconfined seccomp"),
     "apparmor": ({}, {"securityContext": {"appArmorProfile": UNCONFINED}}, "plain sets an unconfined appArmor"),

@@ -44,7 +44,7 @@ def test_controller_starts_where_every_node_waits_rolls_on_a_change_and_is_remov
     }  # fmt: skip
 
     def deployed_settings() -> joining.Settings:
-        """The settings that the one Deployment's pods are given."""
+        """The settings that the one Deployment's pods get."""
         (deployment,) = plane.items(DEPLOYMENTS)
         assert deployment["status"]["availableReplicas"] == 1
         name = deployment["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"]

@@ -30,7 +30,7 @@ AHEAD = timedelta(hours=10)
 
 
 class Cluster(Api):
-    """Two tainted nodes, and whatever is made for them. Nothing is told by watches: a test reads again."""
+    """Two tainted nodes, and whatever is made for them. No watch reports anything: a test reads again."""
 
     def __init__(self, *names: str) -> None:
         self.settings = SETTINGS
@@ -103,7 +103,7 @@ class Cluster(Api):
 
 
 class Clock:
-    """Stands for `time`: only goes forward, and only when it is told to."""
+    """Stands for `time`: it only goes forward, and only when a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -246,7 +246,7 @@ def test_evidence_of_many_is_written_once_a_map_and_what_is_refused_keeps_its_ta
 
 
 def test_state_from_before_its_own_write_is_ignored(clock: Clock) -> None:
-    """A watch lags behind: it tells of the node without a claim after the claim was written."""
+    """A watch lags behind: it reports the node without a claim after the claim was written."""
     cluster = Cluster("a")
     late = deepcopy(cluster.nodes["a"])
     rounds = begun(cluster)
@@ -262,7 +262,7 @@ def test_job_that_no_node_claims_is_removed_but_not_while_it_is_made(clock: Cloc
     make = cluster.make
 
     def make_and_watch(body: Any) -> dict[str, Any]:
-        """The watch tells of the Job before its maker is answered, and a round looks for Jobs to remove meanwhile."""
+        """The watch reports the Job before its maker is answered, and a round looks for Jobs to remove meanwhile."""
         job = make(body)
         rounds.view.put("jobs", job)
         assert not rounds.view.take_strangers()

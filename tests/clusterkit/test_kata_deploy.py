@@ -196,7 +196,7 @@ CHART = {
         "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: installed\ndata:\n  values: {{{{ .Values | toJson | quote }}}}\n"
     ),
 }
-"""A chart in kata-deploy's place that only keeps what it is told."""
+"""A chart in kata-deploy's place that only keeps its values."""
 PROGRAM = """
 import json, pathlib
 import pulumi, pulumi_kubernetes as k8s

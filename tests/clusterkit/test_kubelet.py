@@ -45,7 +45,7 @@ BROKEN = {
     "base-lost": 'kernel_params = "user_namespace.enable=1"\n[agent.kata]\ndial_timeout = 8\n',
     "no-kernel": 'kernel = "/opt/kata/share/kata-containers/absent"\n',
 }
-"""Handlers whose Kata configuration ends with a drop-in for QEMU that breaks what the name says."""
+"""Handlers whose Kata configuration ends with a drop-in for QEMU that breaks what the handler is named after."""
 
 
 @contextmanager

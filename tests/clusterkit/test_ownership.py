@@ -1,4 +1,4 @@
-"""By the real engine, plugin and control plane: what is somebody else's stays theirs, and every refusal says what to do.
+"""By the real engine, plugin and control plane: what belongs to others stays theirs, and every refusal has a remedy.
 
 A small program uses the components as any other program would; its settings are what a test gives.
 """
@@ -65,7 +65,7 @@ class Program:
         self.pulumi("stack", "init", "test")
 
     def pulumi(self, *argv: str, ok: bool = True, **settings: Any) -> str:
-        """Run a command of the engine with these settings; its output. Fails unless it ends as `ok` says."""
+        """Run a command of the engine with these settings; its output. Fails unless it ends as `ok` demands."""
         (self.folder / "settings.json").write_text(json.dumps({"kubeconfig": str(self.kubeconfig), **settings}))
         result = subprocess.run(
             ["pulumi", *argv, "--non-interactive"], cwd=self.folder, env=self.environment, text=True,

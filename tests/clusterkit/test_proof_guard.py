@@ -200,7 +200,7 @@ def test_the_nodes_own_kernel_never_passes_for_a_guest(
     ended(api, proof_pod, (tmp_path / "message").read_text())
     result = verdict(api, job)
     assert isinstance(result, Refusal) and result.code == "proof-not-a-guest", result
-    # Evidence that says so is accepted no later either.
+    # Evidence with this boot id is not accepted later either.
     kept = {"node": NODE.name, "job": job["metadata"]["uid"], "proven": "pod", "guestBootId": OWN_ID}
     api.succeed("PATCH", pods(name=proof_pod["metadata"]["name"]), {"metadata": {"finalizers": None}})
     api.succeed("DELETE", pods(name=proof_pod["metadata"]["name"]) + "?gracePeriodSeconds=0")

@@ -84,7 +84,7 @@ def test_every_rung_that_counts_is_climbed_in_the_image_behind_the_templates_ent
     assert rungs["sandbox-runtime"].passed and rungs["sandbox-runtime-proxy"].passed, "srt itself runs, not only its calls"
     as_user = ladder.judge(climbed(root, *command, "--user", "1000"), NONCE, NODE_ID, [], place="pod")
     assert as_user.passed, as_user.message
-    # The template's ordinary user has no entry: what is open to it counts, and no more is promised.
+    # The template's ordinary user has no entry: only what works for it counts, and only that is promised.
     ordinary = (
         "setpriv",
         "--reuid=1000",
@@ -97,7 +97,7 @@ def test_every_rung_that_counts_is_climbed_in_the_image_behind_the_templates_ent
     weaker = ladder.judge(climbed(root, *ordinary), NONCE, NODE_ID, [], place="pod")
     rungs = {rung.name: rung for rung in weaker.rungs}
     assert weaker.passed and rungs["srt-call-weaker"].counts and not rungs["sandbox-runtime"].counts
-    # Without the entry the masks stay, and the proof says so: a sandbox that would not start is not vouched for.
+    # Without the entry the masks stay, and the proof fails: it does not pass a sandbox that would not start.
     bare = ladder.judge(climbed(root), NONCE, NODE_ID, [], place="pod")
     assert bare.code in ("proof-bwrap-failed", "proof-srt-failed") and "masked" in bare.message
 

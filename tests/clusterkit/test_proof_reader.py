@@ -1,4 +1,4 @@
-"""What a person is told when the cluster cannot be read, by real refusals of a real API server."""
+"""The errors that a person reads when the cluster cannot be read, by real refusals of a real API server."""
 
 import json
 from collections.abc import Iterator

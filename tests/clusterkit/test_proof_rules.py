@@ -261,7 +261,7 @@ def test_a_proof_is_believed_by_what_its_own_pod_reported() -> None:
     [
         (NODE_ID, NODES, "node"),
         (OTHER_ID, NODES, "node other's own"),
-        # The node was started again after the pod had run: its kernel of before is none of a guest either.
+        # The node was started again after the pod had run: its earlier kernel is not a guest's either.
         (NODE_ID, [Node("n", "u", "dddddddd-dddd-dddd-dddd-dddddddddddd")], "node n's own"),
     ],
 )

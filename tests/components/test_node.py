@@ -1,4 +1,4 @@
-"""What a node is told, from the fewest arguments and from all of them, and how its answers are read."""
+"""What a node gets, from the fewest arguments and from all of them, and how its answers are read."""
 
 import json
 from typing import Any

@@ -75,7 +75,7 @@ def test_password_is_secret_and_travels_on_standard_input_alone(hosts: Recorder)
 
 
 def test_no_file_on_the_node_is_given_the_password(hosts: Recorder) -> None:
-    # One in the login user's home could be another one by the time that it is started.
+    # A file in the login user's home could be replaced before it is started.
     copied = [name for name, command in hosts.by_name.items() if "remotePath" in command.inputs and name.startswith("nodes-b-")]
     assert copied == ["nodes-b-upload"]
     for step in STEPS:
@@ -130,7 +130,7 @@ def test_secret_that_no_login_uses_is_refused_before_anything_is_made() -> None:
 
 @pytest.fixture(scope="module")
 def gone() -> Recorder:
-    """The same, where `b` is no more."""
+    """The same, where `b` no longer exists."""
     return stack(existing(gone=True), secrets=SECRETS)
 
 

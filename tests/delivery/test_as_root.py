@@ -76,7 +76,7 @@ def test_password_is_not_sent_where_sudo_asks_for_none(node: DebianNode) -> None
 
 
 def test_program_that_alone_needs_no_password_is_not_given_one(node: DebianNode) -> None:
-    # What sudo said of `true` does not hold for it: nothing reads the password, and it must not become the program's input.
+    # sudo's answer for `true` does not hold for it: nothing reads the password, and it must not become the program's input.
     allow(node, "admin ALL=(ALL) NOPASSWD: /usr/bin/sh")
     result = run(node, "sh", "-c", "id -u; cat")
     assert (result.returncode, result.stdout) == (0, f"0\n{TEXT}")

@@ -1,4 +1,4 @@
-"""Command blocks of the documents, and the mark that says where each of them runs; docs/README.md describes it to writers."""
+"""Command blocks of the documents, and the mark that decides where each of them runs; docs/README.md describes it to writers."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a reader is told to type works: every command block of the documents runs here, or says what it needs that CI lacks."""
+"""What the documents tell a reader to type works: every command block runs here, or names what it needs that CI lacks."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""References say what the code says: nothing in them can go stale, and no failure lacks a cause or a remedy."""
+"""References agree with the code: nothing in them can go stale, and no failure lacks a cause or a remedy."""
 
 import ast
 

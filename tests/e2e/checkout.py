@@ -65,7 +65,7 @@ class Checkout:
         return result.returncode, result.stdout
 
     def pulumi(self, *argv: str, ok: bool = True, stdin: str = "") -> str:
-        """Run a pulumi command; its combined output. Fails unless it ends as `ok` says."""
+        """Run a pulumi command; its combined output. Fails unless it ends as `ok` demands."""
         status, output = self.run("pulumi", *argv, "--non-interactive", stdin=stdin)
         assert (status == 0) == ok, output
         return output

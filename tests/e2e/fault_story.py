@@ -53,7 +53,7 @@ class Look:
     packages: Mapping[str, str]
 
     def neither(self, before: "Look", after: "Look", packages: bool = True) -> list[str]:
-        """What is neither as it was nor as it should be; without `packages` also of what dpkg was doing."""
+        """What is neither as it was nor as it should be; without `packages`, what dpkg was changing is left out."""
         wrong = []
         for path in sorted({*self.files, *before.files, *after.files}):
             now = self.files.get(path)

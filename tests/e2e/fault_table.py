@@ -34,7 +34,7 @@ Act = Callable[[Story], object]
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: how it is made, what it meets, what is said of it, and how it is cured."""
+    """One fault: how it is made, what it meets, how it is reported, and how it is cured."""
 
     name: str
     cause: str

@@ -59,7 +59,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 
 
 def strike(story: Story, fault: Fault) -> tuple[Ended, Measured]:
-    """Make the fault and the run that meets it; that must be told as the row says."""
+    """Make the fault and the run that meets it, which must report it as the row says."""
     story.forget_downloads()
     if fault.at and fault.stage in SLOWED:
         story.site.faults({SLOWED[fault.stage]: "late"})

@@ -1,7 +1,7 @@
 """Three hosts of a real cluster change in waves: a whole stack on real hosts, the real engine and a real control plane.
 
 Lost if these fail: pods that are cut off by a restart, a change that reaches every node although it broke the first, nodes that
-stay cordoned. kwok plays the kubelets, so that each host's node is only told by the host's machine id. The tests of this
+stay cordoned. kwok plays the kubelets, so that only its machine id shows which node a host is. The tests of this
 module are one story of five minutes and run in order; on each change the draining runs on a real API server, the waves on mocks.
 """
 
@@ -87,7 +87,7 @@ class Story:
         return [item["name"] for item in nodes if CORDONED_BY in (item.get("annotations") or {})]
 
     def touched(self) -> set[str]:
-        """Hosts on which anything of ours lies."""
+        """Hosts that hold anything of ours."""
         return {name for name, host in self.hosts.items() if (host.root / "usr/local/lib/kata-nodes").exists()}
 
     def parameters(self) -> dict[str, str]:

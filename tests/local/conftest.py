@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-# Greets as an SSH server on the forwarded port, or does what FAKE_QEMU says instead.
+# Greets as an SSH server on the forwarded port, or does what FAKE_QEMU asks for instead.
 QEMU = """#!{python}
 import os, socket, sys, time
 how = os.environ.get("FAKE_QEMU", "")

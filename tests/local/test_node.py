@@ -50,7 +50,7 @@ def login(folder: Path, node: dict[str, Any], host_key: str, user: str = "node")
 
 @pytest.fixture(scope="module")
 def run(folder: Path, node: dict[str, Any]) -> Run:
-    """Runs a script on the node and returns what it said; a failing script fails the test with all of it."""
+    """Runs a script on the node and returns what it printed; a failing script fails the test with all of it."""
 
     def on_node(script: str) -> str:
         command = [*login(folder, node, node["hostKey"]), "sh", "-eu"]

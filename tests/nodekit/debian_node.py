@@ -96,7 +96,7 @@ class DebianNode:
         return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
 
     def ask(self, *argv: str) -> str:
-        """What a program in the node says; it must succeed."""
+        """What a program in the node prints; it must succeed."""
         result = self.run(*argv)
         assert result.returncode == 0, (argv, result.stdout, result.stderr)
         return result.stdout
@@ -158,7 +158,7 @@ class DebianNode:
 def booted(image: Image, program: bytes) -> Iterator[DebianNode]:
     """A node whose dockerd answers, with the image's site served to it and the node program in place; gone on return."""
     with tempfile.TemporaryDirectory(prefix="kata-nodes-debian-") as folder, tempfile.TemporaryFile() as log:
-        # Whatever ends the test ends the node.
+        # The node ends with the test, however that ends.
         argv = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--net", "sh", str(HERE / "debian_node.sh")]
         with subprocess.Popen(
             [*argv, image.disk, folder], stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
@@ -181,7 +181,7 @@ def booted(image: Image, program: bytes) -> Iterator[DebianNode]:
 def after_a_power_cut(node: DebianNode) -> DebianNode:
     """The node once more: all its processes ended at once, and systemd started from the same disk.
 
-    What a machine loses beyond that it keeps: the kernel with its boot id and modules, and what no program had synced.
+    Unlike a machine, it keeps the kernel with its boot id and modules, and writes that no program had synced.
     """
     assert node.holder.stdin is not None
     node.holder.stdin.write(b"\n")

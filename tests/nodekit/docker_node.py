@@ -111,7 +111,7 @@ class Node:
     root: Path
 
     def holds(self) -> list[str]:
-        """What apt itself says is held."""
+        """What is held, according to apt itself."""
         return subprocess.run(["apt-mark", "showhold"], check=True, capture_output=True, text=True).stdout.split()
 
     def packages(self) -> dict[str, str]:

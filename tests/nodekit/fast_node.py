@@ -433,7 +433,7 @@ class _Clock:
 
 
 def _arm(fault: Fault, pipe: tuple[int, int], came: Path) -> None:
-    """Have a point of the verb do what the fault says: each asks the environment whether it is the one."""
+    """Have a point of the verb make the fault: each point asks the environment whether it is meant."""
     points = 0
 
     def get(name: str, default: str) -> str:

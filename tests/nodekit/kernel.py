@@ -13,7 +13,7 @@ META = "linux-image-cloud-amd64"
 
 
 def find_kernel() -> Path:
-    """A readable /boot/vmlinuz-*, else the cached one, else a downloaded one; skips the test where none is to be had."""
+    """A readable /boot/vmlinuz-*, else the cached one, else a downloaded one; skips the test where none is available."""
     own = sorted(path for path in Path("/boot").glob("vmlinuz-*") if os.access(path, os.R_OK))
     if own:
         return own[-1]

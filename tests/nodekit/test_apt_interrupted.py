@@ -1,4 +1,4 @@
-"""A run that is told to end while apt works goes back only once apt has ended.
+"""A run that must end while apt works rolls back only once apt has ended.
 
 Lost if these fail: a node that stays downgraded for ever, because the roll-back looked at packages that apt changed after that,
 and forgot how they were.

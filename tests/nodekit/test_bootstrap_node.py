@@ -277,7 +277,7 @@ def test_a_program_that_a_crash_left_damaged_is_replaced_by_its_copy_at_its_next
     node.result('{"verb": "docker", "changed": false}')
     result = node.start("docker")
     assert (result.returncode, json.loads(result.stdout)["verb"]) == (0, "docker"), result.stderr
-    assert file.read_bytes() == node.data and "its copy takes its place" in result.stderr
+    assert file.read_bytes() == node.data and "its copy replaces it" in result.stderr
 
 
 def test_a_program_whose_copy_is_damaged_too_never_succeeds_and_is_named(node: Node) -> None:

@@ -1,4 +1,4 @@
-"""A program that prints without end, a file that is none: lost if these fail is the memory of root, or a run that never ends."""
+"""A program that prints without end, a path that is not a file: lost if these fail is root's memory, or the end of a run."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""A guest that never came up is explained from what really stands on consoles; a wrong cause sends a person the wrong way."""
+"""A guest that never came up is explained from what consoles really show; a wrong cause sends a person the wrong way."""
 
 import pytest
 

@@ -173,7 +173,7 @@ class Killed:
         raise AssertionError("not reached")
 
     def look(self, node: DebianNode, where: str) -> None:
-        """Every file is as before or as after; nothing else lies about but what our own folder may hold."""
+        """Every file is as before or as after; there is nothing else except what our own folder may hold."""
         for path, content in node.files().items():
             if path.startswith(f"{STATE}/"):
                 assert path.removeprefix(f"{STATE}/") in ("docker.json", "kata.json", "pending"), f"{path} at {where}"

@@ -76,7 +76,7 @@ def test_a_plain_guest_passes_and_the_seeds_parameter_is_inert(kernel: Path) -> 
     plain, seeded = climb(kernel, "", []), climb(kernel, "user_namespace.enable=1", ["user_namespace.enable=1"])
     assert plain.passed and seeded.passed
     assert plain.user_namespaces > 0
-    # The reading follows memory; KASLR and the like move it by a few.
+    # The reading follows memory; KASLR and similar effects move it by a few.
     assert abs(seeded.user_namespaces - plain.user_namespaces) < 50
     assert climbed(seeded) >= {"unshare-nested", "loopback", "bwrap-proc", "srt-call", "srt-call-ordinary"}
     assert plain.guest_kernel == kernel.name.removeprefix("vmlinuz-")
@@ -297,7 +297,7 @@ AS_ARGUMENT = 'while [ "$1" != -c ]; do case $1 in KATA_NODES_*=*) export "$1" ;
 
 
 class Daemon27(Daemon):
-    """A dockerd 27.5.1; of a shim it tells nothing but the name, as the real one does."""
+    """A dockerd 27.5.1; it reports only the name of a shim, as the real one does."""
 
     def answer(self, path: str) -> object:
         known = json.loads((self.root / "etc/docker/daemon.json").read_text())["runtimes"]

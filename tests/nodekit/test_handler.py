@@ -48,7 +48,7 @@ RENDERED = (
 
 @dataclass
 class Programs:
-    """systemd, a real containerd's reading of its files, and a CRI-O that reads as its manual says; what runs lies in a file."""
+    """systemd, a real containerd's reading of its files, and a CRI-O that reads as its manual says; a file lists what runs."""
 
     root: Path
     real: bool = True

@@ -138,7 +138,7 @@ ELSEWHERE = (*IN_PLACE, *{point for case in CASES.values() for point in case.poi
 
 @pytest.fixture
 def newer() -> Iterator[dict[str, object]]:
-    """Release 3.33.0 with another base, and what the desired state says of it."""
+    """Release 3.33.0 with another base, and its part of the desired state."""
     text = CONFIG.replace(BASE, "new_base=1").encode()
     shim = {"./opt/kata/bin/containerd-shim-kata-v2": b"#!/bin/sh\nexit 0\n"}
     with served(archive("3.33.0", {f"./{FOLDER}/configuration-qemu.toml": text, **shim})) as (address, sha256):

@@ -1,4 +1,4 @@
-"""A node that says what is not so is caught by name.
+"""A node that reports what is not true is caught by name.
 
 Lost if these fail: a node that reports the pinned Docker and runs another, holds that are gone, parameters that another file
 overrides, or an entry that starts runc, and a verb that calls it done.
@@ -32,7 +32,7 @@ def programs(tmp_path: Path) -> Iterator[Programs]:
 
 
 def again(programs: Programs, verb: str) -> Ended:
-    """The verb, with the settings of before."""
+    """The verb, with the earlier settings."""
     return perform(programs.root, verb, PINNED.state(verb))
 
 

@@ -1,6 +1,6 @@
 """What fails in `restore` keeps nothing else from it, and never for ever.
 
-Lost if these fail: a stack that cannot be destroyed because one part of one node cannot be what it was, or a part that is given
+Lost if these fail: a stack that cannot be destroyed because one part of one node cannot be put back, or a part that is given
 up though waiting would have helped."""
 
 from pathlib import Path

@@ -47,7 +47,7 @@ ADDED = "/opt/kata/mine"
 DAEMON = "/etc/docker/daemon.json"
 MODULES = "/etc/modules-load.d/kata-nodes.conf"
 LASTING = {"lock", *DISK}
-"""What keeps `restore` from ending for as long as it lasts: a node that takes no write, or that another program changes."""
+"""What keeps `restore` from ending for as long as it lasts: a node that cannot be written, or that another program changes."""
 KINDS = ("kill", "signal", "signals", "cut")
 
 COUNTS = {"walks": 0, "steps": 0, "faults": 0}
@@ -156,7 +156,7 @@ class Walk(RuleBasedStateMachine):
         self._clean()
 
     def _clean(self) -> None:
-        """Nothing of ours is there: from now on counts what somebody else does."""
+        """Nothing of ours is there: from now on, what somebody else does counts."""
         self.before = Snapshot.of(self.programs)
         self.theirs = Theirs()
         self.failed_restores = 0
@@ -365,7 +365,7 @@ class Walk(RuleBasedStateMachine):
 
     @rule()
     def cure(self) -> None:
-        """All of that is well again, and folders that took the place of files are gone."""
+        """All of that is repaired, and folders that took the place of files are gone."""
         self.programs.change(lambda machine: machine.broken.clear())
         self.failed_restores = 0
         for path in (SOURCE, MODULES, DAEMON):

@@ -14,11 +14,11 @@ ELSEWHERE = {
 """Folders that are not walked, each with the reason."""
 STARTING = ("Popen", "call", "check_call", "run")
 CAPTURING = ("check_output", "getoutput", "getstatusoutput", "popen", "create_subprocess_exec", "create_subprocess_shell")
-"""Functions that start a program: those that capture when they are told to, and those that always do."""
+"""Functions that start a program: those that capture on request, and those that always do."""
 WHOLE = ("communicate", "read_bytes", "read_text", "readall", "readlines")
-"""Methods that give all there is, whatever they are given."""
+"""Methods that return everything, whatever their arguments."""
 PIECES = ("read", "read1", "readline", "recv")
-"""Methods that give all there is, or wait for a whole line, unless they are given a size."""
+"""Methods that return everything, or wait for a whole line, unless they get a size."""
 CLIENTS = ("ApiClient", "PoolManager", "new_client_from_config", "new_client_from_config_dict", "urlretrieve")
 """What answers come through in the kubernetes library and in urllib3, and a download that asks nobody."""
 HIDDEN = ("json", "subprocess", "tomllib")
@@ -103,7 +103,7 @@ def unbounded(node: ast.AST) -> str | None:
 
 
 def _captures(node: ast.Call) -> bool:
-    """Whether a program's output comes back to its caller, as far as the call tells; `**options` tell nothing."""
+    """Whether a program's output comes back to its caller, as far as the call shows; `**options` show nothing."""
     for keyword in node.keywords:
         if keyword.arg is None or keyword.arg == "capture_output":
             return True
@@ -113,7 +113,7 @@ def _captures(node: ast.Call) -> bool:
 
 
 def _sized(node: ast.Call) -> bool:
-    """Whether a size is given that is one: not None, and not -1, which mean everything."""
+    """Whether there is a real size: not None, and not -1, which mean everything."""
     sizes = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg in ("amt", "n", "size"))]
     if not sizes:
         return False

@@ -10,7 +10,7 @@ Schema = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Child:
-    """A resource that a program registers; one without a parent stands in the stack itself."""
+    """A resource that a program registers; one without a parent belongs to the stack itself."""
 
     type: str
     name: str

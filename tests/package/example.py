@@ -26,7 +26,7 @@ class Example:
         self.environment["PATH"] = ":".join(places)
 
     def run(self, *argv: str, ok: bool = True, stdin: str = "") -> str:
-        """Run a program; what it prints. Fails unless it ends as `ok` says."""
+        """Run a program; what it prints. Fails unless it ends as `ok` demands."""
         result = subprocess.run(
             argv, cwd=self.folder, env=self.environment, input=stdin, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,

@@ -35,7 +35,7 @@ RECORDS = {"connection": "pulumi_kata_nodes.ConnectionArgs", "bastion": "pulumi_
 
 
 def run(*argv: str, cwd: Path, ok: bool = True, **options: Any) -> str:
-    """What a program prints; it must end as `ok` says."""
+    """What a program prints; it must end as `ok` demands."""
     result = subprocess.run(
         argv, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=1500, check=False, **options
     )
@@ -61,7 +61,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def checked(python: Path, file: Path, ok: bool = True) -> str:
-    """What mypy says of a program against these SDKs."""
+    """What mypy reports about a program against these SDKs."""
     argv = ("-m", "mypy", "--config-file=", "--python-executable", str(python), "--cache-dir", str(python.parent / "cache"))
     return run(sys.executable, *argv, str(file), cwd=file.parent, ok=ok)
 

@@ -1,4 +1,4 @@
-"""The package's schema is what schema.json shows reviewers, says what everything means, and keeps what was released."""
+"""The package's schema is what schema.json shows reviewers, describes everything in it, and keeps what was released."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What a node, a guest, a cluster, a site or a fork says reaches terminals and logs of CI harmless, wherever it is shown.
+"""Text from a node, a guest, a cluster, a site or a fork reaches terminals and logs of CI harmless, wherever it is shown.
 
 Lost if these fail: a node that rewrites a terminal, hides words from a reviewer, or commands the CI that shows its words.
 """

@@ -162,7 +162,7 @@ class Stack:
         )
 
     def run(self, *arguments: str, fails: bool = False) -> str:
-        """The output of the engine, which must succeed, or fail, as said."""
+        """The output of the engine, which must succeed, or fail where `fails` is set."""
         process = self.start(*arguments)
         output, _ = process.communicate(timeout=120)
         assert (process.returncode != 0) == fails, output

@@ -1,7 +1,7 @@
 """The pack by the real engine: this project's stack passes, and a program of another owner is refused for each rule.
 
 What would be lost if these failed: that a mandatory rule stops a preview, in words that say what to do, and that what the engine
-keeps encrypted is told from what lies in plain.
+keeps encrypted is distinguished from what is plain.
 """
 
 import json
@@ -73,7 +73,7 @@ class Program(Checkout):
         self.salt = yaml.safe_load(self.settings.read_text())
 
     def preview(self, inputs: dict[str, Any], *options: str, secret: str = "", ok: bool = False) -> str:
-        """What the engine says of the program with this configuration."""
+        """What the engine prints for the program with this configuration."""
         config = {f"given:{key}": value for key, value in inputs.items()}
         self.settings.write_text(yaml.safe_dump({**self.salt, "config": config}))
         if secret:

@@ -38,7 +38,7 @@ LOGIN = "apiVersion: v1\nclusters:\n- name: k\nusers:\n- name: u\n  user:\n    t
 
 
 def codes(errors: list[NodeError]) -> list[str]:
-    """What is refused; every refusal says what to do."""
+    """What is refused; every refusal has a remedy."""
     assert all(error.message and error.remedy for error in errors)
     return [error.code for error in errors]
 
@@ -391,7 +391,7 @@ def node(docker: str = "27.5.1", kata: str = "3.27.0", **connection: Any) -> Any
 
 
 def proven(body: dict[str, Any]) -> PodProof:
-    """What proofs are given."""
+    """The inputs of proofs."""
     return {"pod_template": json.dumps({"metadata": {}, "spec": body}), "handler": "kata-qemu", "kata_version": "3.32.0"}
 
 

@@ -1,4 +1,4 @@
-"""What a reviewer reads is true, whole or honestly cut, and nobody else's words become markup in it.
+"""What a reviewer reads is true, complete or visibly cut, and no text of others becomes markup in it.
 
 What would be lost if these failed: a change that nobody saw, a key in a public comment, or a comment that a fork wrote.
 """

@@ -100,7 +100,7 @@ def test_files_are_the_tags_own_with_their_sums_and_the_same_each_time(tmp_path:
 
 @pytest.fixture
 def built(tmp_path: Path) -> Path:
-    """What the jobs before publishing hand over, and a stand-in for GitHub's program that writes down what it was given."""
+    """What the jobs before publishing hand over, and a stand-in for GitHub's program that writes down its arguments."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/gh").write_text('#!/bin/sh\nprintf "%s\\n" "$@" >"$PUBLISHED"\n')
     (tmp_path / "bin/gh").chmod(0o755)

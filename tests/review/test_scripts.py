@@ -272,7 +272,7 @@ def test_what_comes_after_a_proof_is_done_by_a_second_plan(tmp_path: Path, api_s
 
 @pytest.fixture
 def release(tmp_path: Path, github: GitHub) -> dict[str, str]:
-    """What the test on a real machine is told of it and of Kata's release."""
+    """What the test on a real machine reads about it and about Kata's release."""
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleE"
     (tmp_path / "host.pub").write_text(f"{key} root@runner\n")
     github.answer(
@@ -315,7 +315,7 @@ esac
 def test_real_machine_is_put_back_whatever_happens(
     release: dict[str, str], tmp_path: Path, reading: str, fails: str, ok: bool
 ) -> None:
-    # Only what acts on the machine stands in: this machine is not the test's to change.
+    # Only what acts on the machine is a stand-in: the test may not change this machine.
     folder, checkout = tmp_path / "programs", tmp_path / "checkout"
     folder.mkdir()
     for name in ("sudo", "docker", "apt-mark", "apt-get", "systemctl", "ssh-keygen", "pulumi"):

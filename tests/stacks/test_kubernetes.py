@@ -146,7 +146,7 @@ def test_handler_is_the_one_whose_guests_get_the_parameters() -> None:
         (
             {"kataDeploy": {}},
             {"kata": {"hypervisor": "firecracker", "nestedSandbox": False}},
-            ["kataDeploy brings QEMU", "'firecracker'"],
+            ["kataDeploy installs QEMU", "'firecracker'"],
         ),
     ],
 )

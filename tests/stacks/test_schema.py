@@ -1,4 +1,4 @@
-"""Editors complete and check stack files by a schema that says what the model says; a file that it accepts can be relied on."""
+"""Editors complete and check stack files by a schema that agrees with the model: a file that it accepts can be relied on."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ PROVEN = {"proof": {"selector": "a=b", "image": "proof@sha256:0"}}
 
 
 def refused(document: dict[str, Any]) -> list[str]:
-    """What the schema says against a stack file."""
+    """The schema's objections to a stack file."""
     validator = jsonschema.Draft7Validator(SCHEMA)
     return [error.message for error in validator.iter_errors(document)]
 
@@ -107,7 +107,7 @@ MODEL_ALONE_REFUSES: list[dict[str, Any]] = [
 
 
 def of(sections: dict[str, Any]) -> dict[str, Any]:
-    """With a source of nodes, where the example gives none."""
+    """With a source of nodes, where the example has none."""
     return {"nodes": {"local": {}}, **sections}
 
 
