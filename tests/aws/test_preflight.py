@@ -1,4 +1,4 @@
-"""The preflight of an account, against moto: every way in which AWS cannot provide what is asked for is reported with its remedy."""
+"""The preflight of an account, against moto: whatever AWS cannot provide is reported with its remedy."""
 
 import subprocess
 import sys

@@ -22,7 +22,7 @@ UNKNOWN = "(known after apply)"
 
 
 def readable(value: Any, key: str = "") -> Any:
-    """An input as the plan shows it: a node's desired state as its document, a script by its first comment, no other long text."""
+    """An input as the plan shows it: a node's desired state as a document, a script by its first comment, no other long text."""
     if isinstance(value, dict):
         return {name: readable(inner, name) for name, inner in sorted(value.items())}
     if isinstance(value, list):
