@@ -84,7 +84,7 @@ def store() -> Iterator[Store]:
 
 @dataclass
 class Machine:
-    """A machine with folders of its own where the script writes, and what came of its first boot."""
+    """A machine with folders of its own where the script writes, and the result of its first boot."""
 
     folder: Path
     store: Store
@@ -140,7 +140,7 @@ class Machine:
 
     @property
     def console(self) -> str:
-        """What stood on the console."""
+        """What the console shows."""
         return (self.folder / "console").read_text()
 
     @property

@@ -276,7 +276,7 @@ def test_first_boot_gets_the_same_states_as_a_node_over_ssh(grouped: Recorder, i
         state = json.loads(variables[f"STATE_{name}"])
         expected = json.loads(instances.by_name[f"aws-0-{child}"].inputs["stdin"])
         assert state.pop("node") == user_data.NODE and expected.pop("node") == "aws-0"
-        # A group's machines always serve a cluster, whose runtime is to know Kata before they join.
+        # A group's machines always serve a cluster, whose runtime must know Kata before they join.
         if name in ("PREFLIGHT", "KATA"):
             assert state.pop("handler") == {"name": "kata-qemu", "podAnnotations": [], "runtime": None}
             assert expected.pop("handler") is None

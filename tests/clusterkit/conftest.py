@@ -1,4 +1,4 @@
-"""What several files of tests share: a control plane, one a file."""
+"""What several files of tests share: a control plane, one for each file."""
 
 from collections.abc import Iterator
 

@@ -141,12 +141,12 @@ class Joining:
         ]
 
     def jobs(self, node: str) -> list[dict[str, Any]]:
-        """Jobs that are to prove it."""
+        """Jobs that should prove it."""
         jobs = self.plane.items(JOBS)
         return [job for job in jobs if job["metadata"]["annotations"][pod_proof.NODE_ANNOTATION] == node]
 
     def events(self, node: str) -> list[dict[str, Any]]:
-        """Events of ours about it."""
+        """Our Events about it."""
         events = self.plane.items(f"/api/v1/namespaces/{joining.EVENTS_NAMESPACE}/events")
         return [event for event in events if event["involvedObject"].get("name") == node and event["reason"] == "NotProven"]
 

@@ -296,7 +296,7 @@ class Kubelet:
         return dict(status["containerStatuses"][0]["state"]["terminated"])
 
     def proven(self, proof: str, template: Mapping[str, Any], **options: Any) -> tuple[dict[str, Any] | Refusal, float]:
-        """What becomes of a proof of this node, by the functions of KataProof, and in how many seconds; its Job is removed."""
+        """The result of a proof of this node, by the functions of KataProof, and its seconds; the Job is removed."""
         settings = {"pod_template": json.dumps(template), "nested_sandbox": True, "kernel_params": [], "timeout_seconds": 200}
         reader = Reader(self.plane.kubeconfig, None)
         (node,) = reader.nodes([NAME], None)

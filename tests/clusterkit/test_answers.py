@@ -1,4 +1,4 @@
-"""An API server, or something in its place, that answers without end: lost if these fail is the memory of its client."""
+"""An API server, or something in its place, that answers without end. Lost if these fail: the memory of its client."""
 
 import json
 import resource

@@ -1,4 +1,4 @@
-"""Image names behind a mirror: lost if this fails are pods that cannot be pulled on a closed site, or come from elsewhere."""
+"""Image names behind a mirror. Lost if this fails: pods that cannot be pulled on a closed site, or come from elsewhere."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""kata-deploy's values: lost if these fail are every guest's base parameters, or nodes that keep the old ones."""
+"""kata-deploy's values. Lost if these fail: every guest's base parameters, or nodes that keep the old ones."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Kubeconfigs as people have them: lost if these fail is the way to their cluster, or a token in a log."""
+"""Kubeconfigs as people have them. Lost if these fail: the way to their cluster, or a token in a log."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Which node a machine is: lost if this failed is a label on another machine's node, whose pods would never start."""
+"""Which node a machine is. Lost if this failed: a label on another machine's node, whose pods would never start."""
 
 import json
 from pathlib import Path

@@ -93,7 +93,7 @@ def test_a_node_that_goes_away_under_its_proof_is_named(proving: Proving, plane:
     assert refusals(output) == {"node-2": "proof-pod-lost"}
 
 
-# That each of them changes the digest is test_proof_rules' to show; here is shown that a digest that changed proves again.
+# test_proof_rules shows that each of them changes the digest; this shows that a changed digest starts another proof.
 @pytest.mark.parametrize("each", [pytest.param(False, id="parameters"), nightly(True, id="each")])
 def test_what_the_proof_vouches_for_proves_again_and_nothing_else_does(proving: Proving, plane: ControlPlane, each: bool) -> None:
     proving.up()

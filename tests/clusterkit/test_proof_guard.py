@@ -214,14 +214,14 @@ def test_a_tenants_pod_does_not_come_into_the_proofs_namespace_and_is_not_taken_
     forged = pod_of(job)
     forged["spec"]["containers"][0] |= {"command": ["/bin/sh", "-c"], "args": ["echo forged >/dev/termination-log"]}
     api.refused("pods", "POST", pods(), forged)
-    # Were it there nevertheless, as where the guard was taken away:
+    # If it existed all the same, because the guard was removed:
     forged_pod = api.succeed("POST", pods(), forged, JOB_CONTROLLER)
     ended(api, forged_pod, report(ask().nonce))
     result = verdict(api, job)
     assert isinstance(result, Refusal) and result.code == "proof-forged" and "container.args" in result.sentence
     api.succeed("PATCH", pods(name=forged_pod["metadata"]["name"]), {"metadata": {"finalizers": None}})
     api.succeed("DELETE", pods(name=forged_pod["metadata"]["name"]) + "?gracePeriodSeconds=0")
-    # In the tenant's own namespace it may do what it likes, and nobody looks there.
+    # In its own namespace the tenant may do anything, and no proof reads it.
     api.succeed("POST", pods(TENANTS), forged | {"metadata": {**forged["metadata"], "finalizers": []}}, "tenant")
     assert job["metadata"]["uid"] not in api.reader.pods(PLACE, "proof")
 

@@ -134,7 +134,7 @@ def image() -> bytes:
 
 
 def climbed(node: DebianNode, *options: str, entered: bool = False) -> str:
-    """What the shells say in a container with these options of `docker run`, started through the template's entry or not."""
+    """What the shells print in a container with these options of `docker run`, started through the template's entry or not."""
     entry = ["/bin/sh", "-c", script("entry.sh"), pod.ENTRY_NAME] if entered else []
     argv = ["docker", "run", "--rm", "--network=none", "--tmpfs=/tmp", *options, "shells", *entry, "/bin/sh", "/climb"]
     result = node.run(*argv)

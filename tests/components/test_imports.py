@@ -1,4 +1,4 @@
-"""What a program loads before it begins: lost if this fails is a fifth of a second of every preview, or more."""
+"""What a program loads before it begins. Lost if this fails: a fifth of a second of every preview, or more."""
 
 import subprocess
 import sys

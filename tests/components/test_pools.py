@@ -184,7 +184,7 @@ def test_machine_that_runs_is_told_its_own_start(monkeypatch: pytest.MonkeyPatch
 
 
 def test_previews_of_a_machine_that_is_not_there_do_not_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise a review of two previews would say of every local node that it changes."""
+    """Otherwise a review of two previews would show a change of every local node."""
     monkeypatch.setattr(local_machine, "boot", lambda directory: Boot(False, False, "another each time"))
     previewed = stack(LOCAL, preview=True).by_name["local-0-machine"].inputs
     assert "another each time" not in repr(previewed)

@@ -57,7 +57,7 @@ def packed() -> set[str]:
 
 
 def test_program_is_what_its_entry_imports_and_nothing_else() -> None:
-    """Another file would have every node prove itself again whenever it is edited."""
+    """With any other file, every edit of it would make each node prove itself again."""
     graph = grimp.build_graph("nodekit", cache_dir=None)
     entries = {"nodekit.__main__", *(f"nodekit.commands.{verb.replace('-', '_')}" for verb in VERBS | QUESTIONS)}
     reached = entries.union(*(graph.find_upstream_modules(entry) for entry in entries))

@@ -1,4 +1,4 @@
-"""The table of faults: lost if this fails is a row that nobody makes any longer, or a fault whose outcome nobody can read."""
+"""The table of faults. Lost if this fails: a row that nobody makes any longer, or a fault whose outcome nobody can read."""
 
 from tests.e2e.fault_story import SHORTER
 from tests.e2e.fault_table import FAULTS, HEAD, PAGE, Fault, Measured, row, rows, written

@@ -1,4 +1,4 @@
-"""A reader finds every page, and no link leads nowhere."""
+"""A reader finds every page, and every link has a target."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The README stays one that is read: short, with quickstarts that a new user types in a minute, and a picture of a real run."""
+"""The README stays readable: short, with quickstarts that a new user types in a minute, and a picture of a real run."""
 
 import os
 import re
@@ -71,7 +71,7 @@ def test_stack_of_a_quickstart_is_written_by_its_command(title: str, tmp_path: P
         name for line in lines for name in re.findall(r"--(?:name|stack) (\S+)|stack init (\S+)", line) for name in name if name
     }
     assert (checkout / "stacks" / f"Pulumi.{name}.yaml").is_file()
-    # What it prints to do next is what the quickstart goes on with.
+    # The quickstart continues with the commands that it prints.
     for line in lines[lines.index(command) + 1 : -1]:
         assert line.rpartition(" | ")[2].partition(" < ")[0] in result.stdout
 

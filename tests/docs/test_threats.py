@@ -1,4 +1,4 @@
-"""The threat model: lost if this fails is a row whose test was renamed or removed, so that nothing shows that it is true."""
+"""The threat model. Lost if this fails: a row whose test was renamed or removed, so that nothing shows that it is true."""
 
 import re
 from pathlib import Path

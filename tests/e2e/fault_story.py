@@ -84,7 +84,7 @@ class Story:
         self.host, self.site = host, site
         self.checkout = self._stack(folder, host.login_key)
         (host.root / "etc/hosts").write_text(HOSTS)
-        (host.root / "etc/resolv.conf").write_text("nameserver 127.0.0.1\n")  # nobody answers there
+        (host.root / "etc/resolv.conf").write_text("nameserver 127.0.0.1\n")  # nothing answers there
         # apt's own patience, as an administrator may set it.
         (host.root / "etc/apt/apt.conf.d/99-tests").write_text('Acquire::http::Timeout "3";\nAcquire::Retries "1";\n')
         host.node.ask("su", host.user, "-c", "sudo -n true")  # sudo keeps a file of its first use
@@ -336,7 +336,7 @@ class Story:
         return servers
 
     def cure(self) -> None:
-        """Take away what struck."""
+        """Undo the fault."""
         while self._undo:
             self._undo.pop()()
         self.site.faults({})

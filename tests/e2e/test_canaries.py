@@ -56,7 +56,7 @@ class Story:
             self.pulumi("config", "set", "--secret", f"kata-nodes:{key}", stdin=value)
 
     def pulumi(self, *argv: str, ok: bool = True, stdin: str = "") -> str:
-        """A command of the engine, watched; what it prints is looked into."""
+        """A command of the engine, whose arguments and output are searched."""
         with self.canaries.watched():
             printed = self.checkout.pulumi(*argv, "--stack", "canaries", ok=ok, stdin=stdin)
         self.canaries.look(printed, f"what `pulumi {argv[0]}` prints")
@@ -143,7 +143,7 @@ def test_destroy_shows_no_secret(story: Story) -> None:
 
 
 def test_a_canary_is_recognized_wherever_it_comes_up(story: Story) -> None:
-    """The other tests can fail: the same look finds a secret that was put on purpose where none may be."""
+    """The other tests can fail: the same search finds a secret that was planted where none may be."""
     planted = Canaries(login_key=story.host.login_key)
     (story.host.root / "run" / "planted").write_text(story.host.login_key)
     planted.look_below(story.host.root / "run")

@@ -1,4 +1,4 @@
-"""A run of the local stack is repeated where an emulated machine hung, and nowhere else: other failures must stay seen."""
+"""A run of the local stack is repeated where an emulated machine hung, and nowhere else: other failures must stay visible."""
 
 from pathlib import Path
 

@@ -98,7 +98,7 @@ def test_proof_runs_as_pods_of_the_template_do_under_guard_class_and_overhead(st
         spec = pod["spec"]
         assert spec["runtimeClassName"] == "kata-qemu"
         assert spec["overhead"] == {"cpu": "250m", "memory": "160Mi"}  # put there by the class, at admission
-        assert spec["nodeSelector"]["katacontainers.io/kata-runtime"] == "true"  # likewise
+        assert spec["nodeSelector"]["katacontainers.io/kata-runtime"] == "true"  # also by the class
         assert spec["containers"][0]["securityContext"]["capabilities"] == {"add": ["NET_ADMIN", "SYS_ADMIN"]}
         assert "@sha256:" in spec["containers"][0]["image"]
 

@@ -25,7 +25,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
 
 def test_preview_of_a_new_stack_makes_and_contacts_nothing(checkout: LocalStack) -> None:
     output = checkout.pulumi("preview", "--stack", "local", "--diff")
-    assert "user_namespace.enable=1" in output  # what would be written is readable
+    assert "user_namespace.enable=1" in output  # a preview shows what would be written
     assert not (checkout.folder / ".state" / "local").exists()
     assert checkout.processes() == []
 

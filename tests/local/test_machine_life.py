@@ -113,7 +113,7 @@ def test_start_that_was_asked_for_is_recorded_and_one_that_died_gets_another(
     assert machine.up(settings)["boot"] == dead.name
     assert boot(directory) == Boot(True, True, dead.name)
     machine.down(settings)
-    # With its folder lost a machine is another one, and must not pass for the one before.
+    # A machine whose folder was lost is another machine, and must not pass for the earlier one.
     assert boot(directory).name not in ("asked", dead.name)
 
 

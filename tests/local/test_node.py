@@ -1,4 +1,4 @@
-"""The local node is a true node: pinned keys, a real Docker that apt can change, and guests inside it. Needs minutes."""
+"""The local node is a real node: pinned keys, a real Docker that apt can change, and guests inside it. Needs minutes."""
 
 import subprocess
 import time

@@ -1,6 +1,6 @@
-"""Run a verb and tell, in order, its effects and the failure points it comes to: `python audited.py TRACE VERB ROOT`.
+"""Run a verb and record, in order, its effects and the failure points that it reaches: `python audited.py TRACE VERB ROOT`.
 
-Python's audit events (PEP 578) tell every change of a file and every program that is started, no matter who asked for it."""
+Python's audit events (PEP 578) report every change of a file and every program that is started, whatever code asked for it."""
 
 import json
 import os
@@ -20,7 +20,7 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 class Trace:
-    """Writes a line an effect or point; what happens in `private`, this program's own workshop, is nobody's to see."""
+    """Writes a line for each effect or point, except for what happens in `private`, the program's own folder."""
 
     def __init__(self, file: str, root: Path) -> None:
         self.handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -61,7 +61,7 @@ class Trace:
         return os.path.lexists(path) != (event == "os.mkdir")
 
     def file(self, event: str, path: str) -> None:
-        """Tell of a path on the node, but not of the lock, the null device, apt's temporary files, or the private workshop."""
+        """Record a path on the node, except for the lock, the null device, apt's temporary files, and the private folder."""
         if path.startswith(f"{self.state}kata/") or path == f"{self.state}kata":
             return
         if (

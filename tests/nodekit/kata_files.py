@@ -6,7 +6,7 @@ RENDERED = Path(__file__).resolve().parents[3] / "shared" / "kata-configs"
 """Rendered files of releases, `<version>/<runtime>/configuration-*.toml`; a checkout alone has none."""
 
 BASE = "cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1"
-"""What releases from 3.15.0 on have; to lose it is to lose the guest."""
+"""What releases from 3.15.0 on have; without it guests do not start."""
 
 PLAIN = f"""# head
 [hypervisor.qemu]

@@ -1,6 +1,6 @@
-"""The verb `docker` with a real apt that is set to believe too much: refused with file and line, and nothing is installed.
+"""The verb `docker` with a real apt that is set to trust too much: refused with file and line, and nothing is installed.
 
-Lost if these fail: packages that nobody signed run as root on a node.
+Lost if these fail: unsigned packages run as root on a node.
 """
 
 import subprocess

@@ -1,4 +1,4 @@
-"""A program that prints without end, a path that is not a file: lost if these fail is root's memory, or the end of a run."""
+"""A program that prints without end, a path that is not a file. Lost if these fail: root's memory, or the end of a run."""
 
 import os
 import resource
@@ -196,7 +196,7 @@ def test_a_container_that_prints_without_end_is_a_failed_proof_that_says_so(
 
 @pytest.fixture
 def odd(tmp_path: Path) -> Iterator[Path]:
-    """A root folder with things that are no files."""
+    """A root folder with things that are not files."""
     (tmp_path / "etc").mkdir()
     os.mkfifo(tmp_path / "etc/pipe")
     (tmp_path / "etc/to-pipe").symlink_to("pipe")

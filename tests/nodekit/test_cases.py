@@ -1,4 +1,4 @@
-"""Files of real people, as they were met in public, and more of each kind; `cases/` holds them.
+"""Files of real people, as they were published, and more of each kind; `cases/` holds them.
 
 Lost if these fail: an entry that somebody wrote with care, a cause that is named right, a version that no rule knows.
 """

@@ -1,6 +1,6 @@
 """The proof in a container fails at each rung by a container that was made to fail there, in a real guest of the stand-in shim.
 
-Lost if these fail: a proof that passes on the word of a booted guest, where what the tenants get does not work.
+Lost if these fail: a proof that passes because a booted guest works, where the tenants' containers do not.
 """
 
 import json
@@ -86,7 +86,7 @@ def climb(node: DebianNode) -> Climb:
 
 @contextmanager
 def drop_in(node: DebianNode, parameters: str, rest: str = "") -> Iterator[None]:
-    """What somebody put behind the drop-in of the stack, for a while."""
+    """A drop-in that somebody put behind the stack's own, for a while."""
     kata_node.write(node, FAULT, f'[hypervisor.qemu]\nkernel_params = "{parameters}"\n{rest}')
     try:
         yield

@@ -1,4 +1,4 @@
-"""The desired state's checks: lost if these fail is that a misspelt key changes a node in silence."""
+"""The desired state's checks: if these fail, a misspelt key silently changes a node."""
 
 import json
 from dataclasses import dataclass

@@ -376,7 +376,7 @@ def test_a_cut_connection_while_apt_works_loses_nothing(node28: Node, repository
     assert process.stdout is not None and process.stderr is not None
     process.stderr.close()  # as sshd does when the client is gone
     process.stdout.close()
-    # The pin is there, but nobody has read that: the run is no success.
+    # The pin is there, but nobody has read the result: the run is not a success.
     assert process.wait(120) == 1
     assert docker_verb.run(desired(repository), node28.root)["changed"] is False
     assert restore_verb.run({"node": "n1"}, node28.root)["kept"] == []

@@ -1,4 +1,4 @@
-"""Docker's rules as exact tables: lost if these fail is a pair that breaks in silence, or a version that apt does not know."""
+"""Docker's rules as exact tables. Lost if these fail: a pair that breaks silently, or a version that apt does not know."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""The verb `effective`: lost if these fail is the one place that shows a person why Kata does not read what they wrote."""
+"""The verb `effective`. Lost if these fail: the one place that shows a person why Kata does not read what they wrote."""
 
 import argparse
 import json

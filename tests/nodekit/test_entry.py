@@ -1,4 +1,4 @@
-"""The entry of a sandbox container: lost if it fails is a container in which no sandbox starts, or one that cannot be stopped."""
+"""The entry of a sandbox container. Lost if it fails: a container in which no sandbox starts, or one that cannot be stopped."""
 
 import os
 import shutil

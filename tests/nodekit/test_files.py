@@ -1,4 +1,4 @@
-"""Transactions on files: lost if these fail is a node left half changed, or a first state that nobody can put back."""
+"""Transactions on files. Lost if these fail: a node left half changed, or a first state that nobody can put back."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Where and how a node's container runtime learns of Kata: lost if these fail are the other settings of that runtime, or
+"""Where and how a node's container runtime learns of Kata. Lost if these fail: the other settings of that runtime, or
 every pod of the class.
 
 The configurations are written by hand after those that packages, kubeadm's guides and distributions bring.

@@ -1,4 +1,4 @@
-"""Editing Kata's TOML: lost if these fail is some other byte of a file that people own."""
+"""Editing Kata's TOML. Lost if these fail: some other byte of a file that people own."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What Kata would read on a machine: lost if these fail is that a proof boots another guest than Kata does."""
+"""What Kata would read on a machine: if these fail, a proof boots another guest than Kata does."""
 
 import json
 from dataclasses import dataclass, field
@@ -142,7 +142,7 @@ UNIT = "/etc/systemd/system/containerd.service.d/kata.conf"
 
 
 def kata_table(value: str) -> str:
-    """A base file that is whole enough not to be remarked on."""
+    """A base file that is complete enough to cause no note."""
     return setting(value) + 'kernel = "/opt/kata/vmlinux"\n'
 
 
@@ -161,7 +161,7 @@ def environment(path: str) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """A node in small, and what Kata reads on it."""
+    """A small node, and what Kata reads on it."""
 
     files: dict[str, str]
     """Path -> text; a text that begins with `-> ` is a link's target."""
@@ -172,7 +172,7 @@ class Layout:
     resolved: str | None = None
     drop_ins: tuple[str, ...] = ()
     dead: dict[str, str] = field(default_factory=dict)
-    """Every dead path -> what its reason must hold."""
+    """Every ignored path -> what its reason must hold."""
     version: str | None = "3.32.0"
     runtime: str = "go"
     config_path: str | None = None

@@ -1,4 +1,4 @@
-"""The verb `kata` where something goes wrong on the way: lost if these fail are parameters that a node had, or its whole Kata."""
+"""The verb `kata` where something goes wrong on the way. Lost if these fail: parameters that a node had, or its whole Kata."""
 
 import io
 import shutil

@@ -1,4 +1,4 @@
-"""Who names which configuration file: lost if these fail is the launcher whose setting decides what a guest gets."""
+"""Who names which configuration file. Lost if these fail: the launcher whose setting decides what a guest gets."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which file Kata reads: lost if these fail is an edit that no guest ever sees."""
+"""Which file Kata reads. Lost if these fail: an edit that no guest ever sees."""
 
 import pytest
 

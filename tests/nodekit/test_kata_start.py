@@ -1,4 +1,4 @@
-"""What Kata refuses at start is found before a guest is booted: lost if these fail is a proof that passes where no pod starts."""
+"""What Kata refuses at start is found before a guest is booted. Lost if these fail: a proof that passes where no pod starts."""
 
 import re
 from pathlib import Path

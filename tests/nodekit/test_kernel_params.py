@@ -1,4 +1,4 @@
-"""Merging guest kernel parameters: lost if these fail is the base string, without which a guest never comes up."""
+"""Merging guest kernel parameters. Lost if these fail: the base string, without which a guest never comes up."""
 
 import pytest
 from hypothesis import given, settings

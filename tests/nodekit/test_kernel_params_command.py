@@ -1,4 +1,4 @@
-"""The verb `kernel-params`: lost if these fail is a byte of a file that a person trusted it with."""
+"""The verb `kernel-params`. Lost if these fail: a byte of a file that a person trusted it with."""
 
 import argparse
 import os
@@ -22,7 +22,7 @@ def merged(root: Path, *sets: str, file: str = FILE, hypervisor: str | None = No
 
 
 def refused(root: Path, code: str, *sets: str, file: str = FILE, hypervisor: str | None = None) -> NodeError:
-    """Refused with that code when it is to be written, and nothing is."""
+    """Refused with that code when asked to write, and nothing is written."""
     before = tree(root)
     with pytest.raises(NodeError) as caught:
         merged(root, *(sets or (NEW,)), file=file, hypervisor=hypervisor, write=True)

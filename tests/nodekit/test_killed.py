@@ -196,7 +196,7 @@ def release(entries: dict[str, str]) -> dict[str, str]:
     return {path: content for path, content in entries.items() if path.startswith("opt/kata")}
 
 
-# Runs preflight or restore with a stand-in for the machine's kernel: what this machine has or lacks is not what is tested.
+# Runs preflight or restore with a stand-in for the machine's kernel: this machine's own kernel is not what is tested.
 PREFLIGHT = """
 import json, sys
 from pathlib import Path

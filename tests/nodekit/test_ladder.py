@@ -1,4 +1,4 @@
-"""The verdict on a ladder's transcript: a false pass, a wrong cause, a guest's own words in the wrong place."""
+"""The verdict on a ladder's transcript. It never passes falsely, names the wrong cause, or shows a guest's text in the wrong place."""
 
 import pytest
 

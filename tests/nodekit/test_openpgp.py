@@ -1,4 +1,4 @@
-"""Fingerprints of repository keys, against gpg itself: lost if these fail is the proof of who signed the packages."""
+"""Fingerprints of repository keys, against gpg itself. Lost if these fail: the proof of who signed the packages."""
 
 import subprocess
 from pathlib import Path

@@ -170,7 +170,7 @@ def settings(root: Path, **changed: object) -> dict[str, object]:
 
 
 def refused_untouched(root: Path, desired: dict[str, object]) -> NodeError:
-    """Preflight refuses that, and nothing on the node is another than before: no module, no file."""
+    """Preflight refuses that, and nothing on the node has changed: no module, no file."""
     before = (listed(root), tree(root))
     with pytest.raises(NodeError) as caught:
         preflight.run(desired, root)

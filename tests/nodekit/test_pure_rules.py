@@ -1,4 +1,4 @@
-"""A rule reads nothing and changes nothing, so that one input decides alike in a preview, on a node and in a test."""
+"""A rule reads nothing and changes nothing, so the same input has the same result in a preview, on a node and in a test."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What fails in `restore` keeps nothing else from it, and never for ever.
+"""A part of `restore` that fails does not stop the other parts, and does not fail for ever.
 
 Lost if these fail: a stack that cannot be destroyed because one part of one node cannot be put back, or a part that is given
 up though waiting would have helped."""
@@ -51,7 +51,7 @@ def test_a_dpkg_that_fails_stops_nothing_else_and_is_left_and_named_by_the_secon
     first = restore(programs)
     assert first.code == 1 and journals(programs.root) == ["docker"]
     left = {path for path, content in tree(programs.root).items() if files.get(path) != content}
-    assert left == {SOURCE}  # where the version before comes from
+    assert left == {SOURCE}  # where the earlier version comes from
     second = restore(programs)
     assert second.code == 0 and journals(programs.root) == []
     assert any("failed in two runs" in str(line) for line in second.document["kept"]), second.document

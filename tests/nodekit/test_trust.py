@@ -1,6 +1,6 @@
-"""What the node program believes of apt's lists and settings, of keys and of archives.
+"""What the node program trusts in apt's lists and settings, in keys and in archives.
 
-Lost if these fail: packages that nobody signed run as root, a second key signs for Docker, an archive writes outside its folder.
+Lost if these fail: unsigned packages run as root, a second key signs for Docker, an archive writes outside its folder.
 """
 
 import io

@@ -112,7 +112,7 @@ class Snapshot:
 
 @dataclass
 class Theirs:
-    """What somebody else has touched since this program first did anything."""
+    """What somebody else has changed since this program first did anything."""
 
     paths: set[str] = field(default_factory=set)
     packages: set[str] = field(default_factory=set)
@@ -135,7 +135,7 @@ class Walk(RuleBasedStateMachine):
         COUNTS["walks"] += 1
 
     def teardown(self) -> None:
-        """Cure all, apply the last settings, and go back: whatever was, both work."""
+        """Repair everything, apply the last settings, and restore: whatever happened before, both work."""
         if hasattr(self, "programs"):
             self.cure()
             if self.settings is not None:
@@ -360,7 +360,7 @@ class Walk(RuleBasedStateMachine):
 
     @rule(kind=st.sampled_from(["apt", "repository", "service", *sorted(LASTING)]))
     def something_breaks(self, kind: str) -> None:
-        """dpkg fails, the repository does not answer, no service starts, apt stays locked, or the disk takes nothing."""
+        """dpkg fails, the repository does not answer, no service starts, apt stays locked, or the disk cannot be written."""
         self.programs.change(lambda machine: machine.broken.append(kind))
 
     @rule()
@@ -407,7 +407,7 @@ class Walk(RuleBasedStateMachine):
         assert {"kvm_amd", "vhost_vsock", "vhost_net", "tun"} <= {*machine.modules}
 
     def _check_restored(self, kept: list[str], before_restore: Snapshot) -> None:
-        """All is as before us, but for what somebody else touched, and what is named."""
+        """Everything is as before us, except for what somebody else touched, and what is named."""
         now = Snapshot.of(self.programs)
         assert ADDED not in before_restore.files or ADDED in now.files
         named = " ".join(kept)

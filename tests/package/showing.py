@@ -1,4 +1,4 @@
-"""Finds, in the syntax trees of the product, every place that shows text to a person, and what of it is not made harmless."""
+"""Finds, in the syntax trees of the product, every place that shows text to a person, and which of it is not made harmless."""
 
 import ast
 from collections.abc import Iterator

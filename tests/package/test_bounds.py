@@ -1,4 +1,4 @@
-"""Everything whose length others decide is read with a limit: lost if these fail is the memory of the machine that reads."""
+"""Everything whose length others decide is read with a limit. Lost if these fail: the memory of the machine that reads."""
 
 from pathlib import Path
 

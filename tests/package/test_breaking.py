@@ -1,4 +1,4 @@
-"""Each way to break a program that was written for a release is found, and additions are none."""
+"""Each way to break a program that was written for a release is found, and additions are allowed."""
 
 import json
 from collections.abc import Callable

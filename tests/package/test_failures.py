@@ -1,4 +1,4 @@
-"""The catalogue and the code that raises its failures belong together: no code, case or value of one is unknown to the other."""
+"""The catalogue and the code that raises its failures belong together: both know the same codes, cases and values."""
 
 import ast
 import re
@@ -109,7 +109,7 @@ def test_every_place_has_imported_the_room_of_its_code() -> None:
 
 
 def known_to_nodes(call: ast.Call, code: str, case: str) -> bool:
-    """Whether the node program carries a case, or the text is none."""
+    """Whether the node program holds a case, or the text is not a case."""
     written = isinstance(call.args[RAISING[ast.unparse(call.func).rpartition(".")[2]]], ast.Constant)
     return case in ROOMS["On a node"][code].cases or not written
 

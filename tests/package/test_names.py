@@ -1,4 +1,4 @@
-"""A name says what it holds or does. Lost if these fail: code that reads without a look at where each value comes from."""
+"""A name says what it holds or does. Lost if these fail: code that can be read without looking up where each value comes from."""
 
 import ast
 from collections.abc import Iterator

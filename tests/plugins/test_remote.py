@@ -164,7 +164,7 @@ def test_wrong_host_key_is_refused_with_both_fingerprints(sshd: Sshd) -> None:
     for key in (other, sshd.host_key):
         assert asyncssh.import_public_key(key).get_fingerprint() in message
     assert f"127.0.0.1:{sshd.port}" in message and "host key mismatch" in message
-    assert message.endswith("(after 1 failed attempt)")  # waiting cures no wrong key
+    assert message.endswith("(after 1 failed attempt)")  # waiting does not help with a wrong key
     assert sshd.logins() == 0
 
 

@@ -88,7 +88,7 @@ def program(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Pro
 
 
 def held(output: str) -> bool:
-    """Whether the engine says that it looked at the stack with the pack, and found nothing."""
+    """Whether the engine reports that it checked the stack with the pack, and found nothing."""
     return any("✅ kata-nodes@" in line for line in output.splitlines()) and "[mandatory]" not in output
 
 

@@ -53,7 +53,7 @@ def sent(recorder: Recorder) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def refused(recorder: Recorder) -> list[str]:
-    """All that the pack would say of a stack."""
+    """All that the pack would report about a stack."""
     sentences = [
         error.sentence() for _, kind, inputs in sent(recorder) for judge in JUDGES for error in judge(kind, inputs, SETTINGS)
     ]
@@ -105,7 +105,7 @@ def test_stacks_on_aws_pass_every_rule(monkeypatch: pytest.MonkeyPatch, config: 
 
 
 def test_rules_see_what_the_stacks_pass_on(answering: None) -> None:
-    # Otherwise the tests above would hold of rules that look at nothing.
+    # Otherwise the tests above would pass with rules that check nothing.
     recorder = stack(
         {**EXISTING, "kubernetes": {"proof": {"nodes": ["one"], "image": "proof@sha256:0"}}}, secrets={"kubeconfig": KUBECONFIG}
     )

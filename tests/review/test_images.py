@@ -1,4 +1,4 @@
-"""CI builds the images that a cluster runs: lost if this fails is that a Containerfile breaks before a person builds it."""
+"""CI builds the images that a cluster runs: if this fails, a Containerfile is broken when a person builds it."""
 
 import os
 import re

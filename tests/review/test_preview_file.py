@@ -41,7 +41,7 @@ def test_stack_file_without_secrets_stays_as_it_is() -> None:
             "`pulumi config set --secret kata-nodes:kubeconfig <value>`",
             "kata-nodes:kubeconfig",
         ),
-        # What is no secret is the author's to give.
+        # A value that is not secret must come from the author.
         (
             "Missing required configuration variable 'x:y'\n\tplease set a value by `pulumi config set x:y <value>`",
             None,

@@ -27,7 +27,7 @@ NONE = {"PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHR
 
 
 def script(folder: Path, name: str, *argv: object, ok: bool = True, **variables: str) -> str:
-    """Run a script of the checkout in `folder` without any secret of ours; all that it says."""
+    """Run a script of the checkout in `folder` without any secret of ours; all that it prints."""
     environment = {key: value for key, value in os.environ.items() if key not in NONE}
     # Set-up keys its virtual environment by the Python that it finds; a runner has the machine's own.
     own = str(Path(sys.prefix) / "bin")
@@ -140,7 +140,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 
 def settings(checkout: Checkout, tmp_path: Path) -> dict[str, str]:
-    """What the workflow gives the scripts: the summary's file, and the backend of the stack."""
+    """What the scripts get from the workflow: the summary's file, and the backend of the stack."""
     names = ("PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE_FILE")
     variables = {name: checkout.environment[name] for name in names if name in checkout.environment}
     return {**variables, "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
@@ -233,7 +233,7 @@ def test_drift_of_a_real_cluster_opens_an_issue_and_its_end_closes_it(
     assert "found; issue brought up to date" in script(checkout.folder, "drift", "drifting", **variables)
     assert "gone: `RuntimeClass` `drifting`" in github.writes()[-1][2]["body"]
 
-    # A cluster that cannot be asked is no cluster without drift.
+    # A cluster that cannot be read is not a cluster without drift.
     before = len(github.calls())
     cluster.halt(tmp_path / "cluster")
     assert "nothing is known" in script(checkout.folder, "drift", "drifting", ok=False, **variables)

@@ -1,4 +1,4 @@
-"""The checklist's last row and the settings for consumers: lost if these fail is a green row for a sandbox that nobody tried."""
+"""The checklist's last row and the settings for consumers. Lost if these fail: a green row for a sandbox that nobody tried."""
 
 import json
 from typing import Any

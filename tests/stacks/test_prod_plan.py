@@ -1,4 +1,4 @@
-"""The plan of stack `prod` is the reviewed one: lost if this failed is the reviewer's look at what a change does to AWS."""
+"""The plan of stack `prod` is the reviewed one. Lost if this failed: the reviewer's look at what a change does to AWS."""
 
 from tests.stacks import prod_plan
 
