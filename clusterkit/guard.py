@@ -73,7 +73,7 @@ def confinement(at: str) -> dict[str, str]:
 
 
 def beyond_baseline() -> str:
-    """CEL for what a pod sets against Pod Security `baseline`, beside what the guard's other rules refuse, as a list of texts.
+    """CEL for what a pod sets against Pod Security `baseline`, and the guard's other rules do not refuse, as a list of texts.
 
     The controls are those of kubernetes.io, Pod Security Standards, of Kubernetes 1.34, which older servers' own `baseline`
     lacks in part. `hostUsers: false` (GA in 1.36) loosens none of them here: its user namespace is still one of the node's

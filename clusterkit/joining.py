@@ -12,7 +12,7 @@ from clusterkit.pod_verdict import Events, Refusal
 from nodekit.errors import NodeError
 
 CLAIM_ANNOTATION = "kata-nodes/joining-job"
-"""On a node: uid of the one Job that is believed. It goes with the node, and nobody who may make Jobs can write it."""
+"""On a node: uid of the one Job that is believed. It is removed with the node, and nobody who may make Jobs can write it."""
 FIRST_WAIT = 10.0
 """Seconds between the end of the first try that failed and the next one; it doubles from try to try."""
 LONGEST_WAIT = 600.0

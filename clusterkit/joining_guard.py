@@ -10,7 +10,7 @@ that an older server does not know is absent before and after, so the rule holds
 METADATA_FIELDS = ("labels", "finalizers", "ownerReferences")
 """What an update may change of an object's metadata, beside annotations."""
 RULES = {
-    "taints": f"no taint but {TAINT} is changed, and that one is only taken away",
+    "taints": f"no taint but {TAINT} is changed, and that one is only removed",
     "spec": "nothing else of the spec is changed",
     "metadata": f"no label, finalizer or owner is changed, and no annotation but {CLAIM_ANNOTATION}",
 }

@@ -39,7 +39,7 @@ def boots_with_kvm(kernel: Path, initrd: Path) -> bool:
 
 
 def choose(kernel: Path, initrd: Path, memory: Path) -> str:
-    """`kvm` or `tcg` for this machine and user; asked once a boot and kept in the file `memory`."""
+    """`kvm` or `tcg` for this machine and user; determined once per boot and kept in the file `memory`."""
     if DEVICE.exists() and not os.access(DEVICE, os.R_OK | os.W_OK):
         # Another user's result with the same image does not hold for this user.
         progress(f"machine: this user may not open {DEVICE} (usermod --append --groups kvm USER allows it): emulating")

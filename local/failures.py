@@ -4,7 +4,7 @@ from nodekit.failures import Failure
 
 CATALOGUE: dict[str, Failure] = {
     "genuine-impossible": Failure(
-        "A local node is to run the real Kata, and this machine lacks KVM or internet.",
+        "A local node should run the real Kata, and this machine lacks KVM or internet access.",
         "Use a machine that has both, or stack local, which emulates where it must and runs a stand-in for Kata",
     ),
     "local-image-missing": Failure(

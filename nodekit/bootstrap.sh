@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts the node program in place on a node, and takes it away again. Sent on standard input:
+# Installs the node program on a node, and removes it again. Sent on standard input:
 #   sh -s -- UPLOADED TARGET SHA256 [STACK [NAME [again]]]   install what was uploaded as TARGET, after what it and the proof need
 #   sh -s -- --remove [STACK [NAME]]                         undo what the program changed on the node, then remove the program
 # STACK owns the node: a node of another stack is neither taken nor undone. NAME is the stack's name for it: when a node is renamed,

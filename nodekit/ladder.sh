@@ -1,5 +1,5 @@
 #!/bin/sh
-# The ladder of a nested sandbox: measures, in whatever it runs in, what such a sandbox needs, one line a rung.
+# The ladder of a nested sandbox: measures, in whatever it runs in, what such a sandbox needs; one line for each rung.
 #
 # It decides nothing: nodekit/rules/proof/ladder.py reads the lines. Runs under busybox sh, dash and bash, in a booted guest, in
 # a container and in a pod, always as an argument of the shell or as a file: a genuine Kata (Go shim) loses a container's output

@@ -201,7 +201,7 @@ class Kata(Model):
     config_path: Annotated[str, Field(pattern=r"^/[^\s]*$")] | None = None
     """Configuration file that Docker names to Kata, for installations in unusual places."""
     kernel_params: Annotated[list[str], AfterValidator(parameters_can_be_written)] = []
-    """Guest kernel parameters to merge beside `user_namespace.enable=1`, one a list entry."""
+    """Guest kernel parameters to merge in addition to `user_namespace.enable=1`, one in each list entry."""
 
     @model_validator(mode="after")
     def firecracker_nests_nothing(self) -> "Kata":
@@ -495,8 +495,8 @@ class StackConfig(Model):
         self._sandbox_can_be_tried()
         if self.nodes and self.nodes.aws and self.nodes.aws.group and not (proof and proof.selector):
             raise ValueError(
-                "nodes.aws.group makes machines that nobody logs in to, so kubernetes.proof.selector must say which nodes of the "
-                "cluster are to be proven"
+                "nodes.aws.group makes machines that nobody logs in to, so kubernetes.proof.selector must select the nodes of "
+                "the cluster to prove"
             )
         if self.kubernetes and self.kubernetes.container_runtime and self.served_handler is None:
             self._runtime_is_none()

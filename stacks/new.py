@@ -122,7 +122,7 @@ QUESTIONS = (
     ),
     Question(
         "selector",
-        "Label selector of the cluster's nodes that are to be proven; none: the cluster's nodes are not",
+        "Label selector of the cluster's nodes to prove; none: the cluster's nodes are not proven",
         lambda answers: "none" if answers["nodes"] == "local" else f"{NODE_LABEL}=true",
         applies=lambda answers: answers.get("cluster", "kubeconfig") == "kubeconfig",
     ),

@@ -41,7 +41,7 @@ class Reader:
         """Raise NodeError `cluster-object-missing` if a Namespace or RuntimeClass that `setting` adopts does not exist."""
         if self.client.get(f"{kind} {name}", f"{ADOPTABLE[kind]}/{quote(name)}") is None:
             raise NodeError(
-                "cluster-object-missing", f"{kind} {name} is to be adopted, but is not on the cluster", setting=setting
+                "cluster-object-missing", f"{kind} {name} should be adopted, but is not on the cluster", setting=setting
             )
 
     def jobs(self, namespace: str, proof: str) -> dict[str, dict[str, Any]]:

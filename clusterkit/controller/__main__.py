@@ -23,7 +23,7 @@ STUCK = 600.0
 
 
 class OneLine(logging.Formatter):
-    """A record a line, without tracebacks: an error of ours says what to do."""
+    """Each record on one line, without tracebacks: our errors say what to do."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Level and message."""

@@ -49,7 +49,7 @@ class KataProof(pulumi.ComponentResource):
     """Proves every node by a Job with a pod of the template, all at once.
 
     Children: `-account`, the pods' service account without a right; `-guard-policy` with `-guard-binding`, by which the API
-    server (1.30 or newer) keeps everybody else from the namespace; one Job a node (`-NODE`), whose pod reports and decides
+    server (1.30 or newer) keeps everybody else out of the namespace; a Job for each node (`-NODE`), whose pod reports and decides
     nothing; and `-evidence`, a ConfigMap that is made only when every Job's report was judged and passed. Depend on the
     component, or use `evidence`, to come after the proof. A node is proven again when the template, class handler, Kata version,
     kernel parameters, sandbox, image or ladder change, when another machine registered under its name, and when the last try
@@ -62,7 +62,7 @@ class KataProof(pulumi.ComponentResource):
     def __init__(self, name: str, args: KataProofArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:KataProof", name, None, opts)
         if ("nodes" in args) == ("node_selector" in args):
-            raise pulumi.RunError(f"{name}: give exactly one of nodes and node_selector, the nodes that are to be proven.")
+            raise pulumi.RunError(f"{name}: set exactly one of nodes and node_selector, the nodes to prove.")
         resolved = pulumi.Output.all(
             proof=completed(args["proof"]),
             **{key: value for key, value in args.items() if key not in ("kubeconfig", "proof")},
@@ -129,7 +129,7 @@ class KataProof(pulumi.ComponentResource):
 
 
 def proof_request(name: str, node: str, about: tuple[dict[str, Any], Situation, str], ladder: str) -> pod_proof.ProofRequest:
-    """The try of one node's proof that is to be on the cluster, by the arguments, the cluster and the account."""
+    """The try of one node's proof that should be on the cluster, by the arguments, the cluster and the account."""
     settings, state, account = about
     (machine,) = (candidate for candidate in state.chosen if candidate.name == node)
 
@@ -162,7 +162,7 @@ async def situation(name: str, settings: dict[str, Any], kubeconfig: str) -> Any
     def read() -> Situation:
         state = reader(settings, kubeconfig).situation(settings["namespace"], name, names, selector)
         if len(state.chosen) < minimum:
-            text = f"{len(state.chosen)} of the {minimum} nodes that are to join have the labels {selector or 'of their names'}"
+            text = f"{len(state.chosen)} of the {minimum} expected nodes have the labels {selector or 'of their names'}"
             raise NodeError("cluster-node-unknown", text, "joining")
         return state
 

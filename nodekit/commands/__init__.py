@@ -1,1 +1,1 @@
-"""The verbs of the node program, one a file: desired state in, measured result out."""
+"""The verbs of the node program, one in each file: desired state in, measured result out."""

@@ -86,7 +86,7 @@ def _write(root: Path, configuration: kata.Effective, hypervisor: str) -> dict[s
 
 
 def text(document: dict[str, Any]) -> str:
-    """The document for people, as it is to be printed: aligned lines, then the dead files and the notes."""
+    """The document as it is printed for people: aligned lines, then the ignored files and the notes."""
     write = document["write"]
     rows = [
         (

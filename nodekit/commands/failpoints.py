@@ -17,6 +17,6 @@ def run(root: Path) -> dict[str, object]:
 
 
 def text(document: dict[str, object]) -> str:
-    """A line a point."""
+    """One line for each point."""
     width = max(map(len, document))
     return "".join(f"{name:{width}}  {description}\n" for name, description in document.items())

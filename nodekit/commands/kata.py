@@ -29,7 +29,7 @@ SNAPSHOTTERS = {"firecracker": "devmapper"}
 
 @dataclass(frozen=True)
 class Merged:
-    """What the configuration in use is to hold."""
+    """What the configuration in use should hold."""
 
     target: kata_layout.Written
     base: str
@@ -137,7 +137,7 @@ def differences(state: KataState, root: Path) -> Iterator[Difference]:
 
 
 def _handler(state: KataState, handler: HandlerState, now: kata.Effective) -> Handler:
-    """The handler as the container runtime is to know it: it starts the Kata that is in effect here."""
+    """The handler to register in the container runtime: it starts the Kata that is in effect here."""
     if now.shim is None:
         raise NodeError(
             "kata-not-found",
@@ -155,7 +155,7 @@ def _install(root: Path, state: KataState, archive: Archive) -> bool:
         if _is_release_read(root, state):
             merged = _merge(unpacked, state, _effective(unpacked, state, settings=root))
             if merged.target.strategy == "drop-in" and merged.content is not None:
-                # The new release takes its place with our parameters, whatever fails after that, and goes with them.
+                # The new release takes its place with our parameters in it, whatever fails after that; they go with it.
                 path = files.resolve(unpacked, merged.target.file)
                 place = files.physical(unpacked, path)
                 place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -210,7 +210,7 @@ def _effective(root: Path, state: KataState, settings: Path | None = None) -> ka
 
 
 def _merge(root: Path, state: KataState, effective: kata.Effective) -> Merged:
-    """What is to be written to have the parameters in effect; decides only."""
+    """What to write so that the parameters are in effect; decides only."""
     name, additions, read = state.hypervisor, state.kernel_params, effective.resolved_file
     release = effective.version or state.version
     text = kata_config.decode(files.read_bytes(root, read) or b"", read)

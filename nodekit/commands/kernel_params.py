@@ -72,7 +72,7 @@ def _only_hypervisor(text: str, path: str) -> str:
 
 
 def text(document: dict[str, Any]) -> str:
-    """What to print, as it is to be printed: without `--write` the new file itself, byte for byte, else one line."""
+    """What to print: without `--write` the new file itself, byte for byte, else one line."""
     if not document["written"]:
         return str(document["content"])
     since = "is now" if document["changed"] else "was already"

@@ -165,7 +165,7 @@ def keep(root: Path, change: Transaction, required: list[str]) -> bool:
 
 
 def _kept(root: Path, required: list[str]) -> bytes | None:
-    """What `MODULES_FILE` is to hold; None where every module is built into the kernel."""
+    """What `MODULES_FILE` should hold; None where every module is built into the kernel."""
     inside = modules.built_in(root)
     lines = "".join(f"{module}\n" for module in required if module not in inside)
     return f"# Kata needs these (kata-nodes preflight).\n{lines}".encode() if lines else None

@@ -35,7 +35,7 @@ class _Run:
     failed: list[NodeError] = field(default_factory=list)
 
     def part(self, name: str, subject: str, do: Callable[[bool], None]) -> bool:
-        """Undo one part of the journal `name`; true unless it is to be tried again.
+        """Undo one part of the journal `name`; true unless it must be tried again.
 
         `do` gets whether the part failed in the last run too. A part that fails in two runs is left as it is and named: a node
         that cannot be put back must not keep a stack from being destroyed.
@@ -110,7 +110,7 @@ def _readable(this: _Run, name: str) -> None:
 
 
 def _journal(this: _Run, name: str) -> None:
-    """Undo all that one journal holds, and end it unless a part is to be tried again."""
+    """Undo all that one journal holds, and end it unless a part must be tried again."""
     root = this.root
     finished = True
     needs_source = False
@@ -246,7 +246,7 @@ def _as_it_is(was: apt.Before, now: apt.Before) -> apt.Before:
 
 
 def _know_versions(root: Path, before: dict[str, apt.Before], now: dict[str, apt.Before], again: bool) -> None:
-    """Read the index of our source where apt does not know a version that is to come back."""
+    """Read the index of our source where apt does not know a version to go back to."""
     needed = {name: was.version for name, was in before.items() if was.version not in (None, now[name].version)}
     if not needed or not files.physical(root, SOURCE).is_file():
         return

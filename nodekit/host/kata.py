@@ -79,7 +79,7 @@ def effective(
 ) -> Effective:
     """Resolve and merge what the runtime reads.
 
-    `config_path` is the ConfigPath that Docker's entry is to have; without one, that of the entry on the machine counts.
+    `config_path` is the ConfigPath that Docker's entry will have; without one, that of the entry on the machine counts.
     `wanted_version` is the release where the machine shows none, and `settings` the root folder whose daemon.json and units
     count, when it is not `root` (a release that is unpacked, and not yet in its place). Raises NodeError `kata-not-found`,
     `kata-environment-refused`, `file-unreadable`, `file-invalid` (no TOML, no such table, bad drop-in) or `bad-input`.

@@ -14,7 +14,7 @@ from nodekit.rules.text import printable
 def refuse_unready(root: Path, node: str, settings: KataSettings) -> str | None:
     """Refuse what the verb `kata` would fail on after Docker was changed; the QEMU of the Kata that is there, if that is its own.
 
-    Where no archive is to be installed, Kata must be there and of the right release; otherwise the archive must be one for this
+    Where no archive will be installed, Kata must be there and of the right release; otherwise the archive must be one for this
     machine, reachable, and have room. A guest must fit into the node's memory. Raises NodeError as `kata.effective`,
     `kata_releases`, `kata_archive`, `kata_download` and `guest_memory`.
     """

@@ -42,7 +42,7 @@ class KataSettings(Record):
 
 @dataclass(frozen=True)
 class HandlerState(Record):
-    """How a cluster's container runtime is to know Kata."""
+    """How Kata is registered in a cluster's container runtime."""
 
     name: str
     pod_annotations: list[str]

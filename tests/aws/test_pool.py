@@ -330,7 +330,7 @@ def test_the_first_up_waits_for_the_machines_and_proves_all_of_them() -> None:
 
 
 def test_machines_that_do_not_join_in_time_are_reported_with_where_the_reason_is() -> None:
-    with pytest.raises(pulumi.RunError, match=r"\d of the 4 nodes that are to join.*/var/log/kata-nodes/first-boot.*unknown\]"):
+    with pytest.raises(pulumi.RunError, match=r"\d of the 4 expected nodes.*/var/log/kata-nodes/first-boot.*unknown\]"):
         up(grown(4, 0), cluster=Cluster(1))
     with pytest.raises(pulumi.RunError, match=r"no node has the labels sandbox=true.*\[cluster-node-unknown\]"):
         up(grown(4, 0), cluster=Cluster(0))

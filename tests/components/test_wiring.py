@@ -234,7 +234,7 @@ def evidence_of(node: str) -> dict[str, Any]:
 
 
 class FakeCluster:
-    """Answers for a cluster with two nodes, on which every Job passes and all is that is to be adopted."""
+    """Answers for a cluster with two nodes, on which every Job passes and everything to adopt is there."""
 
     def require(self, kind: str, name: str, setting: str) -> None:
         pass

@@ -48,7 +48,7 @@ class Fault:
     """The stable code; empty where engine or plugin report the fault."""
     at: str = ""
     """What the run has printed when it strikes; empty: it strikes before the run."""
-    cure: str = "take it away"
+    cure: str = "remove the fault"
     act: Act = lambda story: story.cure()
     """The cure."""
     reported_by: str = "the run"
@@ -307,9 +307,9 @@ def sentence(printed: str, code: str, says: tuple[str, ...]) -> str:
 
 HEAD = """# Faults
 
-What is done to a host and to the engine, and what `pulumi up` or `pulumi destroy` says of it. A run of the fault suite
+Faults of a host and of the engine, and what `pulumi up` or `pulumi destroy` prints about each. A run of the fault suite
 (`tests/e2e/test_faults.py`) writes this table: it makes each fault on a real Debian in namespaces, with the real engine, checks
-that everything on the host is as it was or as it should be, takes the fault away, and has the same command succeed. `make test`
+that everything on the host is as it was or as it should be, removes the fault, and has the same command succeed. `make test`
 makes some of them, `make test-nightly` all.
 
 Some bounds are shorter in the copy of the program that the suite runs, so that they are reached within seconds (`SHORTER` in

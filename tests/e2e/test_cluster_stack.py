@@ -72,8 +72,8 @@ def test_preview_of_a_new_stack_shows_it_and_makes_nothing(story: Story) -> None
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("adoptNamespace", "Namespace sandboxes is to be adopted, but is not on the cluster"),
-        ("adoptRuntimeClass", "RuntimeClass kata-qemu is to be adopted, but is not on the cluster"),
+        ("adoptNamespace", "Namespace sandboxes should be adopted, but is not on the cluster"),
+        ("adoptRuntimeClass", "RuntimeClass kata-qemu should be adopted, but is not on the cluster"),
     ],
 )
 def test_what_is_to_be_adopted_and_is_missing_is_named_with_the_way_out(story: Story, setting: str, message: str) -> None:

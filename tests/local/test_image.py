@@ -1,4 +1,4 @@
-"""The packages, the signed repository and the Kata archive have the shape of the real ones, and the image is named by its content."""
+"""The packages, the signed repository and the Kata archive have the shape of the real ones, and the image a true name."""
 
 import gzip
 import lzma

@@ -1,4 +1,4 @@
-"""The verdict on a ladder's transcript. It never passes falsely, names the wrong cause, or shows a guest's text in the wrong place."""
+"""The verdict on a ladder's transcript: it never passes falsely, and shows the right cause and no harmful text."""
 
 import pytest
 

@@ -11,7 +11,7 @@ from nodekit.rules.text import printable
 
 PATH = "/etc/docker/daemon.json"
 RUNTIME_TYPE = "io.containerd.kata.v2"
-"""The containerd shim that Docker is to start for the runtime."""
+"""The containerd shim that Docker should start for the runtime."""
 _OCI = ("path", "runtimeArgs")
 """Keys of an entry that names a program in runc's place (moby, daemon/runtime_unix.go)."""
 

@@ -29,7 +29,7 @@ File = tuple[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Handler:
-    """A Kata handler as a node's container runtime is to know it."""
+    """A Kata handler to register in a node's container runtime."""
 
     name: str
     shim: str
@@ -64,7 +64,7 @@ class Target:
     strategy: str
     """`drop-in`: a file of ours that containerd imports; `edit`: tables at the end of a file that is there."""
     version: int
-    """Version of the configuration format that the file has, or is to have."""
+    """Version of the configuration format that the file has, or will have."""
     reason: str
 
 

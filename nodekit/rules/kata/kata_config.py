@@ -23,7 +23,7 @@ def decode(content: bytes, path: str) -> str:
         raise _invalid(path, f"is not UTF-8 text (byte {error.start})") from None
 
 
-@lru_cache(maxsize=16)  # parsing takes a second a file on an emulated node with Python 3.10, and each file is read three times
+@lru_cache(maxsize=16)  # parsing a file takes a second on an emulated node with Python 3.10, and each file is read three times
 def _parsed(text: str) -> dict[str, Any]:
     """The plain data of a TOML text; raises ValueError, or RecursionError for one that is nested without end."""
     try:

@@ -38,7 +38,7 @@ DEPLOY_FOLDERS = tuple(
     f"{INSTALL_FOLDER}/{DEFAULTS}/{folder}"
     for folder in ("runtimes", "runtime-rs/runtimes", "custom-runtimes", "runtime-rs/custom-runtimes")
 )
-"""Folders in which kata-deploy keeps one folder a shim, from 3.27.0 on."""
+"""Folders in which kata-deploy keeps one folder for each shim, from 3.27.0 on."""
 DEPLOY_OVERRIDES = ("50-overrides.toml", "50-user-overrides.toml")
 """Drop-ins that kata-deploy writes besides those below 50 (kata-deploy, `artifacts/install.rs`)."""
 
