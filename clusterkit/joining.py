@@ -1,13 +1,13 @@
 """Decisions about a node that joins unproven: when to prove it, believe a proof, report it, try again, and remove the taint."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, TypeAlias
 
 from clusterkit import pod_proof, pod_verdict
-from clusterkit.pod_proof import ATTEMPT_ANNOTATION, DIGEST_ANNOTATION, TAINT, Node, ProofRequest
+from clusterkit.pod_proof import ATTEMPT_ANNOTATION, DIGEST_ANNOTATION, TAINT, Node, Nodes, ProofRequest
 from clusterkit.pod_verdict import Events, Refusal
 from nodekit.errors import NodeError
 
@@ -119,7 +119,7 @@ def step(
     job: Mapping[str, Any] | None,
     pod: Mapping[str, Any] | None,
     since_end: float,
-    nodes: Sequence[Node],
+    nodes: Nodes,
     events: Events | None = None,
 ) -> Step:
     """Decide for a tainted node.
@@ -159,7 +159,7 @@ def conflict_pause(times: int) -> float:
 
 def ask(config: Settings, node: Node, attempt: int, ladder: str, boot_id: str = "") -> ProofRequest:
     """A try of a node's proof, as `up` asks for it; see `pod_proof.ask`."""
-    return pod_proof.ask(config.proof, node, asdict(config), ladder, config.account, attempt, boot_id)
+    return pod_proof.ask(config.proof, node, vars(config), ladder, config.account, attempt, boot_id)
 
 
 def job(config: Settings, request: ProofRequest, suffix: str) -> dict[str, Any]:

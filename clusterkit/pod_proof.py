@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -43,6 +43,15 @@ class Node:
     """What it is short of, in its own words; empty where it has enough."""
 
 
+class Nodes:
+    """All nodes of a cluster as they are now. Every proof is judged against all of them, and a cluster may have thousands."""
+
+    def __init__(self, nodes: Iterable[Node]) -> None:
+        self.by_name = {node.name: node for node in nodes}
+        self.by_boot_id = {node.boot_id: node.name for node in self.by_name.values()}
+        """Boot id of a node's own kernel -> its name."""
+
+
 def chosen(nodes: Sequence[Node], names: Sequence[str], selector: str | None) -> list[Node]:
     """The named nodes of `nodes`, or all of it when a selector chose it, in name order.
 
@@ -68,10 +77,19 @@ def node_of(document: Mapping[str, Any]) -> Node:
     return Node(document["metadata"]["name"], document["metadata"]["uid"], str(about.get("bootID", "")), pod_room.held(document))
 
 
-def digest(node: str, uid: str, verified: Mapping[str, object]) -> str:
-    """What one node's proof vouches for, as 64 hexadecimal digits; `verified` holds everything that must prove it again."""
-    text = json.dumps([node, uid, verified], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+def digest(*verified: object) -> str:
+    """What a proof vouches for, as 64 hexadecimal digits; `verified` holds everything that must prove a node again."""
+    return hashlib.sha256(json.dumps(verified, sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache(maxsize=4)
+def shared(pod_template: str, ladder: str, again: str) -> tuple[Mapping[str, Any], str]:
+    """What is the same for all nodes of a proof: its safe template (`pod_safety.safe`), and a digest of its settings.
+
+    Kept, since the controller asks for it at every change of a node. Nobody may change the template.
+    """
+    template = pod_safety.safe(json.loads(pod_template))
+    return template, digest(template, ladder, again)
 
 
 @dataclass(frozen=True)
@@ -112,9 +130,9 @@ def ask(
     the text of ladder.sh, `account` the pod's service account, and `boot_id` what BOOT_ANNOTATION says, by default the node's
     present one. Raises NodeError for a template that `pod_safety.safe` refuses.
     """
-    template = pod_safety.safe(json.loads(settings["pod_template"]))
-    again = {key: settings.get(key) for key in PROVEN_AGAIN_BY}
-    vouched = digest(node.name, node.uid, {"template": template, "ladder": ladder, **again})
+    again = json.dumps({key: settings.get(key) for key in PROVEN_AGAIN_BY}, sort_keys=True)
+    template, of_all = shared(settings["pod_template"], ladder, again)
+    vouched = digest(node.name, node.uid, of_all)
     body = job(
         proof,
         node.name,
@@ -180,7 +198,7 @@ def job(
     """
     labels = {PROOF_LABEL: proof}
     notes = {NODE_ANNOTATION: node, DIGEST_ANNOTATION: vouched, ATTEMPT_ANNOTATION: str(attempt)}
-    spec = deepcopy(dict(template["spec"]))
+    spec = dict(template["spec"])
     pinned = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
     first = spec["containers"][0]
     climbing = ["/bin/sh", "-c", ladder]

@@ -2,12 +2,13 @@
 
 import json
 import re
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from clusterkit import pod_room
-from clusterkit.pod_proof import BOOT_ANNOTATION, DIGEST_ANNOTATION, NODE_ANNOTATION, Node, ProofRequest, attempt_of
+from clusterkit.pod_proof import BOOT_ANNOTATION, DIGEST_ANNOTATION, NODE_ANNOTATION, Nodes, ProofRequest, attempt_of
 from nodekit.errors import NodeError
 from nodekit.rules.proof import console, ladder
 from nodekit.rules.text import printable
@@ -228,7 +229,7 @@ def forged(request: ProofRequest, job: Mapping[str, Any], pod: Mapping[str, Any]
 
 def verdict(
     request: ProofRequest,
-    nodes: Sequence[Node],
+    nodes: Nodes,
     job: Mapping[str, Any] | None,
     pod: Mapping[str, Any] | None,
     before: str | None = None,
@@ -236,12 +237,12 @@ def verdict(
 ) -> dict[str, Any] | Refusal:
     """What a Job and the last that was seen of its pod mean: evidence, or the refusal.
 
-    `nodes` are all nodes of the cluster as they are now: a guest has none of their boot ids. A Job that completed is believed
+    A guest has the boot id of none of the `nodes`. A Job that completed is believed
     only with its pod's report, judged by the ladder's judge. `before` is the evidence of the last proof (JSON), which stands for
     a pod that is gone when it is of the same Job; `events` say why there is no pod, or why it does not start.
     """
     name, events = request.node.name, events or {}
-    present = next((node for node in nodes if node.name == name), None)
+    present = nodes.by_name.get(name)
     if present is None or present.uid != request.node.uid:
         return refusal(
             "proof-pod-lost",
@@ -254,7 +255,7 @@ def verdict(
         return untrue
     # Before a reboot the node's own kernel had another boot id.
     own = {str((job["metadata"].get("annotations") or {}).get(BOOT_ANNOTATION, "")): name}
-    boot_ids = own | {node.boot_id: node.name for node in nodes}
+    boot_ids = ChainMap(nodes.by_boot_id, own)
     if pod is not None and pod_room.turned_away(pod) and (away := no_room(name, pod, present.short_of)):
         return away  # its container may have ended too, which explains less
     terminated = status_of(pod).get("state", {}).get("terminated")
@@ -375,7 +376,7 @@ def unfinished(node: str, reason: str, pod: Mapping[str, Any] | None, events: Ev
 
 def try_of(
     ask: Callable[[int, str], ProofRequest],
-    nodes: Sequence[Node],
+    nodes: Nodes,
     jobs: Mapping[str, Mapping[str, Any]],
     pods: Mapping[str, Mapping[str, Any]],
     before: str | None,

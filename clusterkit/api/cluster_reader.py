@@ -75,7 +75,7 @@ class Reader:
         """The state at the start of a proof: the nodes to prove, and the results of earlier proofs."""
         return Situation(
             self.nodes(names, selector),
-            self.all_nodes(),
+            pod_proof.Nodes(self.all_nodes()),
             self.jobs(namespace, proof),
             self.pods(namespace, proof),
             self.kept(namespace, pod_proof.evidence_name(proof)),
@@ -113,7 +113,7 @@ class Reader:
             if not waited or time.monotonic() > end:
                 break
             time.sleep(POLL_SECONDS)
-        nodes = self.all_nodes()
+        nodes = pod_proof.Nodes(self.all_nodes())
         return {
             node: pod_verdict.verdict(proven, nodes, jobs.get(uid), pods.get(uid), before.get(node), events)
             for node, (uid, proven) in requests.items()
@@ -132,8 +132,7 @@ class Situation:
 
     chosen: list[pod_proof.Node]
     """The nodes to prove."""
-    nodes: list[pod_proof.Node]
-    """All nodes of the cluster."""
+    nodes: pod_proof.Nodes
     jobs: dict[str, dict[str, Any]]
     """Jobs of the proof by uid."""
     pods: dict[str, dict[str, Any]]

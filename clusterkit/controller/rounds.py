@@ -63,7 +63,7 @@ class Reconciler:
         now = self.beat = time.monotonic()
         names = dict.fromkeys([*(name for name, at in self.due.items() if at <= now), *self.view.take_queued(MOST)])
         steps: list[tuple[dict[str, Any], joining.Step]] = []
-        machines = list(self.view.machines.values())
+        machines = pod_proof.Nodes(list(self.view.machines.values()))  # a copy: the watches go on meanwhile
         for name in names:
             self.due.pop(name, None)
             if self.held.get(name, 0.0) > now:
@@ -83,7 +83,7 @@ class Reconciler:
         for future in [self.pool.submit(act, item) for item in items]:
             future.result()
 
-    def step(self, node: dict[str, Any], machines: list[pod_proof.Node], now: float) -> joining.Step:
+    def step(self, node: dict[str, Any], machines: pod_proof.Nodes, now: float) -> joining.Step:
         """What to do for a tainted node."""
         uid = joining.claim(node)
         job, pod = self.view.jobs.get(uid), self.view.pods.get(uid)

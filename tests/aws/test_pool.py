@@ -86,7 +86,7 @@ class Cluster:
     def situation(self, namespace: str, proof: str, names: list[str], selector: str | None) -> Situation:
         nodes = [pod_proof.Node(f"ip-10-0-0-{7 + number}", "uid", "boot") for number in range(self.joined)]
         self.joined += 1
-        return Situation(pod_proof.chosen(nodes, names, selector), nodes, {}, {}, {}, {})
+        return Situation(pod_proof.chosen(nodes, names, selector), pod_proof.Nodes(nodes), {}, {}, {}, {})
 
     def outcome(self, namespace: str, name: str, proofs: dict[str, Any], timeout_seconds: int) -> dict[str, Any]:
         return {node: evidence_of(node) for node in proofs}

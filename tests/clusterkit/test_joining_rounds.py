@@ -7,7 +7,7 @@ carry.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from datetime import datetime, timedelta, timezone
@@ -22,6 +22,7 @@ from clusterkit.controller import trimmed
 from clusterkit.controller.api import Api
 from clusterkit.controller.rounds import Reconciler
 from clusterkit.controller.view import View
+from clusterkit.pod_proof import Nodes
 from nodekit.errors import NodeError
 from tests.clusterkit.reports import GUEST_ID
 from tests.clusterkit.test_joining_rules import SETTINGS, node, pod_of
@@ -291,6 +292,21 @@ def test_changes_that_a_watch_missed_are_seen_when_the_cluster_is_listed_again(c
     assert (cluster.requests["a"], cluster.requests["b"]) == (1, 2) and len(cluster.created_jobs) == 1
 
 
+def test_nodes_that_come_during_a_round_do_not_end_it(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = begun(Cluster())
+    machine = rounds.view.machines["a"]
+
+    def while_they_come(nodes: Iterable[pod_proof.Node]) -> Nodes:
+        each = iter(nodes)
+        first = next(each)
+        rounds.view.machines["new"] = machine
+        return Nodes([first, *each])
+
+    monkeypatch.setattr(pod_proof, "Nodes", while_they_come)
+    rounds.once()
+    assert "new" in rounds.view.machines
+
+
 def test_kubelets_reports_of_a_node_wake_nobody(clock: Clock) -> None:
     cluster = Cluster("a")
     rounds = begun(cluster)
@@ -309,11 +325,11 @@ def test_what_is_kept_of_an_object_is_all_that_decides_and_little_else(clock: Cl
     uid = cluster.ends("a", "Complete", pod=True)
     whole = joining.step(
         cluster.nodes["a"], joining.ask(SETTINGS, pod_proof.node_of(cluster.nodes["a"]), 1, rounds.ladder),
-        cluster.created_jobs[uid], cluster.pods[uid], 0.0, [pod_proof.node_of(cluster.nodes["a"])],
+        cluster.created_jobs[uid], cluster.pods[uid], 0.0, Nodes([pod_proof.node_of(cluster.nodes["a"])]),
     )  # fmt: skip
     rounds.view.list_all()
     assert isinstance(whole, joining.Proven)
-    assert whole == rounds.step(rounds.view.nodes["a"], list(rounds.view.machines.values()), 0.0)
+    assert whole == rounds.step(rounds.view.nodes["a"], Nodes(rounds.view.machines.values()), 0.0)
     big = {"images": [{"names": ["n" * 200], "sizeBytes": 1}] * 50}
     real = {**cluster.nodes["a"], "status": {**cluster.nodes["a"]["status"], **big}}
     real["metadata"] = {**real["metadata"], "managedFields": [{"fieldsV1": {"f" * 5000: {}}}]}

@@ -19,6 +19,7 @@ import pytest
 
 from clusterkit import joining, joining_workload, pod, pod_proof
 from clusterkit.joining import Prove, Proven, Refused, Wait
+from clusterkit.pod_proof import Nodes
 from clusterkit.pod_verdict import Words
 from nodekit.errors import NodeError
 from nodekit.scripts import script
@@ -82,7 +83,7 @@ def decided(
     """With what the Job of now would vouch for."""
     attempt = pod_proof.attempt_of(job) if job else 1
     request = joining.ask(SETTINGS, NODE, attempt, LADDER)
-    return joining.step(of, request, job, pod_of(job, message) if job else None, since_end, [NODE])
+    return joining.step(of, request, job, pod_of(job, message) if job else None, since_end, Nodes([NODE]))
 
 
 def test_node_is_proven_only_by_the_pod_of_the_job_that_it_claims() -> None:
@@ -107,7 +108,7 @@ def test_pod_that_cannot_start_is_reported_before_its_time_is_over() -> None:
     job = job_of(None)
     seen = pod_of(job)
     seen["status"] = {"phase": "Pending"}
-    step = joining.step(node(), joining.ask(SETTINGS, NODE, 1, LADDER), job, seen, 0.0, [NODE], events)
+    step = joining.step(node(), joining.ask(SETTINGS, NODE, 1, LADDER), job, seen, 0.0, Nodes([NODE]), events)
     assert isinstance(step, Refused) and "no runtime for" in step.refusal.sentence and step.seconds == 70
 
 
@@ -116,7 +117,7 @@ def test_job_of_other_settings_or_for_another_machine_is_not_a_proof(changed: di
     assert decided(node(), job_of("Complete", **changed)) == Prove(1)
     other = joining.ask(SETTINGS, pod_proof.Node("n", "another", "boot"), 1, LADDER)
     job = job_of("Complete")
-    assert joining.step(node(), other, job, pod_of(job), 0.0, [NODE]) == Prove(1)
+    assert joining.step(node(), other, job, pod_of(job), 0.0, Nodes([NODE])) == Prove(1)
 
 
 @pytest.mark.parametrize(

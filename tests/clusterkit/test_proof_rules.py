@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from clusterkit import pod, pod_proof, pod_room, pod_verdict
-from clusterkit.pod_proof import Node, ProofRequest
+from clusterkit.pod_proof import Node, Nodes, ProofRequest
 from clusterkit.pod_verdict import Refusal, Words
 from nodekit.errors import CATALOGUE, NodeError
 from nodekit.scripts import script
@@ -24,7 +24,7 @@ TEMPLATE = pod.template("debian:13-slim", "kata-qemu", {"app": "sandbox"}, entry
 NODE_ID = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa"
 OTHER_ID = "cccccccc-cccc-cccc-cccc-cccccccccccc"
 NODE = Node("n", "u", NODE_ID)
-NODES = [NODE, Node("other", "v", OTHER_ID)]
+NODES = Nodes([NODE, Node("other", "v", OTHER_ID)])
 SETTINGS: dict[str, Any] = {
     "pod_template": json.dumps(TEMPLATE), "handler": "kata-qemu", "kata_version": "3.32.0", "kernel_params": [],
     "nested_sandbox": True, "image": None, "timeout_seconds": 300,
@@ -262,11 +262,11 @@ def test_a_proof_is_believed_by_what_its_own_pod_reported() -> None:
         (NODE_ID, NODES, "node"),
         (OTHER_ID, NODES, "node other's own"),
         # The node was started again after the pod had run: its earlier kernel is not a guest's either.
-        (NODE_ID, [Node("n", "u", "dddddddd-dddd-dddd-dddd-dddddddddddd")], "node n's own"),
+        (NODE_ID, Nodes([Node("n", "u", "dddddddd-dddd-dddd-dddd-dddddddddddd")]), "node n's own"),
     ],
 )
 @pytest.mark.parametrize("kept", [False, True])
-def test_the_boot_id_of_a_node_never_counts_for_a_guest(boot_id: str, nodes: list[Node], words: str, kept: bool) -> None:
+def test_the_boot_id_of_a_node_never_counts_for_a_guest(boot_id: str, nodes: Nodes, words: str, kept: bool) -> None:
     transcript = report(REQUEST.nonce, boot_id=f"status=ok value={boot_id} detail=")
     evidence = {"node": "n", "job": "j", "proven": "pod", "guestBootId": boot_id}
     seen, before = (None, json.dumps(evidence)) if kept else (pod_that(state=ended(transcript)), None)
@@ -276,7 +276,7 @@ def test_the_boot_id_of_a_node_never_counts_for_a_guest(boot_id: str, nodes: lis
 
 def test_another_machine_under_the_name_is_not_proven_by_the_one_before() -> None:
     for nodes in ([], [Node("n", "another", NODE_ID)]):
-        result = pod_verdict.verdict(REQUEST, nodes, COMPLETE, PASSED)
+        result = pod_verdict.verdict(REQUEST, Nodes(nodes), COMPLETE, PASSED)
         assert isinstance(result, Refusal) and result.code == "proof-pod-lost" and "another machine" in result.sentence
 
 
@@ -445,7 +445,7 @@ def test_each_reason_of_the_scheduler_has_its_own_remedy(words: str, conditions:
     node = pod_proof.node_of({"metadata": {"name": "n", "uid": "u"}, "status": {"conditions": reported}})
     assert pod_room.kind(words, node.short_of) == kind
     seen = pod_that(node="", phase="Pending", conditions=[{"type": "PodScheduled", "status": "False", "message": words}])
-    refusal = pod_verdict.verdict(REQUEST, [node], LATE, seen)
+    refusal = pod_verdict.verdict(REQUEST, Nodes([node]), LATE, seen)
     assert isinstance(refusal, Refusal) and refusal.code == "proof-pod-unscheduled"
     assert words.rstrip(".") in refusal.sentence and remedy in refusal.sentence
     assert ("kubelet has DiskPressure" in refusal.sentence) == ("DiskPressure" in conditions)
@@ -496,6 +496,14 @@ def test_a_try_stays_while_it_runs_or_its_evidence_is_accepted_and_is_replaced_o
     assert tried(gone) == 1
 
 
+def test_what_all_nodes_share_is_checked_once_and_changed_by_no_request() -> None:
+    pod_proof.shared.cache_clear()
+    requests = [ask(node=node) for node in (NODE, Node("other", "v", OTHER_ID), NODE)]
+    assert pod_proof.shared.cache_info().misses == 1
+    assert requests[0].body == requests[2].body == REQUEST.body and requests[1].digest != REQUEST.digest
+    assert ask(kernel_params=["quiet"]).digest != REQUEST.digest and ask(image="another").digest != REQUEST.digest
+
+
 def test_a_reboot_changes_nothing_of_the_job_that_is_there_and_its_first_boot_id_stays_known() -> None:
     rebooted = Node("n", "u", "dddddddd-dddd-dddd-dddd-dddddddddddd")
 
@@ -503,5 +511,5 @@ def test_a_reboot_changes_nothing_of_the_job_that_is_there_and_its_first_boot_id
         return ask(attempt, boot_id, node=rebooted)
 
     kept = json.dumps(pod_verdict.verdict(REQUEST, NODES, COMPLETE, PASSED))
-    assert pod_verdict.try_of(again, [rebooted], {"j": COMPLETE}, {}, kept).body == REQUEST.body
+    assert pod_verdict.try_of(again, Nodes([rebooted]), {"j": COMPLETE}, {}, kept).body == REQUEST.body
     assert GUEST_ID in kept

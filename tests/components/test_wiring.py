@@ -244,7 +244,7 @@ class FakeCluster:
 
     def situation(self, namespace: str, proof: str, names: list[str], selector: str | None) -> Situation:
         nodes = [pod_proof.Node(name, f"uid-{name}", f"boot-{name}") for name in names or ("one", "two")]
-        return Situation(nodes, nodes, {}, {}, {}, {})
+        return Situation(nodes, pod_proof.Nodes(nodes), {}, {}, {}, {})
 
     def outcome(self, namespace: str, name: str, proofs: dict[str, Any], timeout_seconds: int) -> dict[str, Any]:
         return {node: evidence_of(node) for node in proofs}

@@ -63,7 +63,7 @@ class TwoNodes:
     def situation(self, namespace: str, proof: str, names: list[str], selector: str | None) -> Situation:
         """With the nodes asked for, and nothing of a proof before."""
         nodes = [pod_proof.Node(name, f"uid-{name}", f"boot-{name}") for name in names]
-        return Situation(nodes, nodes, {}, {}, {}, {})
+        return Situation(nodes, pod_proof.Nodes(nodes), {}, {}, {}, {})
 
     def described_nodes(self) -> list[dict[str, Any]]:
         """With the machine ids 1 and 2."""
