@@ -1,4 +1,4 @@
-"""The command `kata-nodes`: see what is true on a stack's nodes now, and repair it. It wraps `pulumi` and never replaces it."""
+"""The command `kata-nodes`: see what is true of a stack's nodes and clusters now, and repair it, by `pulumi` alone."""
 
 import json
 import sys
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from fleet import engine, hosts
+from fleet import engine
+from fleet.cluster_objects import Cluster
 from fleet.errors import FleetError
 from fleet.hosts import Host
+from fleet.stack import Answers, Stack, measured, names, of
 from nodekit.rules.text import harmless
 
 if TYPE_CHECKING:  # the SSH library and rich take half a second to load, which --help and errors need not wait for
@@ -23,16 +25,16 @@ OK, UNKNOWN, DRIFT = 0, 1, 2
 """Exit statuses: nothing differs, something could not be told, something differs."""
 app = typer.Typer(
     name="kata-nodes",
-    help="See what is true on the nodes of a stack now, and put it right. Run it where you run `pulumi`: it reads the stack's "
-    "state for the nodes and how they are reached, and every change is a `pulumi up`.",
+    help="See what is true on the nodes and clusters of a stack now, and put it right. Run it where you run `pulumi`: it reads "
+    "the stack's state for what it has made and how that is reached, and every change is a `pulumi up`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Stack = Annotated[Optional[str], typer.Argument(help="The stack; without it the one that is selected in this folder.")]
+OneStack = Annotated[Optional[str], typer.Argument(help="The stack; without it the one that is selected in this folder.")]
 OfStack = Annotated[Optional[str], typer.Option("--stack", "-s", help="The stack; without it the one that is selected here.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Seconds = Annotated[float, typer.Option("--timeout", min=1, help="Seconds that a node may take to answer.")]
+Seconds = Annotated[float, typer.Option("--timeout", min=1, help="Seconds that a node or an API server may take.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: `pulumi up --yes --skip-preview`.")]
 PATIENCE = 60.0
 
@@ -57,125 +59,125 @@ def _errors_as_sentences() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _nodes(stack: str) -> list[Host]:
-    return hosts.of(engine.deployment(stack))
+def _stack(name: str) -> Stack:
+    return of(engine.deployment(name))
 
 
-def _measured(nodes: list[Host], seconds: float) -> "list[Measured]":
+def _measured(nodes: "Sequence[Host]", clusters: "Sequence[Cluster]", seconds: float) -> Answers:
     """Measure, and say on a terminal who has not answered yet."""
     from fleet import shown
-    from fleet.measure import measure
 
-    waiting = {node.name for node in nodes if not node.gone}
+    waiting = names(nodes, clusters)
     whole = len(waiting)
     console = shown.console(stderr=True)
     if not console.is_terminal:
-        return measure(nodes, seconds)
+        return measured(nodes, clusters, seconds)
     with console.status("") as line:
 
-        def tell(measurement: "Optional[Measured]" = None) -> None:
-            if measurement is not None:
-                waiting.discard(measurement.host.name)
-            line.update(
-                shown.text(f"{whole - len(waiting)} of {whole} nodes measured; waiting for {', '.join(sorted(waiting)[:5])}")
-            )
+        def tell(name: str = "") -> None:
+            waiting.discard(name)
+            line.update(shown.text(f"{whole - len(waiting)} of {whole} measured; waiting for {', '.join(sorted(waiting)[:5])}"))
 
         tell()
-        return measure(nodes, seconds, tell)
+        return measured(nodes, clusters, seconds, tell)
+
+
+def _measured_nodes(nodes: "Sequence[Host]", seconds: float) -> "list[Measured]":
+    return _measured(nodes, [], seconds).nodes
 
 
 @app.command()
 def status(
-    stack: Stack = None,
+    stack: OneStack = None,
     as_json: AsJson = False,
     watch: Annotated[Optional[float], typer.Option("--watch", min=1, metavar="SECONDS", help="Measure again and again.")] = None,
     timeout: Seconds = PATIENCE,
 ) -> None:
-    """Measure every node now, all at once, over one SSH connection each. Exit 1 if one could not be measured."""
-    with _errors_as_sentences():
-        from fleet import shown
+    """Measure every node, over one SSH connection each, and every object on a cluster, all at once.
 
-        name = engine.selected(stack)
-        nodes = _nodes(name)
-        gone = [node.name for node in nodes if node.gone]
-        while True:
-            measured = _measured(nodes, timeout)
-            if as_json:
-                print(json.dumps(shown.document(name, measured, gone)))
-            else:
-                if watch is not None:
-                    shown.console().clear()
-                shown.write(shown.fleet(name, measured, gone))
-            if watch is None:
-                raise typer.Exit(UNKNOWN if any(measurement.document is None for measurement in measured) else OK)
-            sys.stdout.flush()
-            time.sleep(watch)
-
-
-@app.command()
-def drift(stack: Stack = None, as_json: AsJson = False, timeout: Seconds = PATIENCE) -> None:
-    """Say what differs on the nodes from what the stack made of them, and who could have changed it.
-
-    Exit 2 if something differs, 0 if nothing does, 1 if a node could not be measured and nothing else differs.
+    Exit 1 if one could not be measured.
     """
     with _errors_as_sentences():
         from fleet import shown
 
         name = engine.selected(stack)
-        nodes = _nodes(name)
-        measured = _measured(nodes, timeout)
-        if as_json:
-            print(json.dumps(shown.document(name, measured, [node.name for node in nodes if node.gone])))
-        else:
-            for measurement in measured:
-                if measurement.cause is not None:
-                    shown.write(shown.text(f"{measurement.host.name}: not measured: {measurement.cause}", "red"))
-                shown.write(shown.differences(measurement))
-            shown.write(shown.text(_summary(name, measured)))
-        raise typer.Exit(_exit(measured))
-
-
-def _exit(measured: "Sequence[Measured]") -> int:
-    if any(measurement.differences for measurement in measured):
-        return DRIFT
-    return UNKNOWN if any(measurement.document is None for measurement in measured) else OK
-
-
-def _summary(name: str, measured: "Sequence[Measured]") -> str:
-    differing = [measurement.host.name for measurement in measured if measurement.differences]
-    unknown = [measurement.host.name for measurement in measured if measurement.document is None]
-    parts = [f"{len(differing)} of {len(measured)} nodes differ" if differing else "No node that was measured differs"]
-    parts += [f"{len(unknown)} could not be measured"] if unknown else []
-    parts += [f"kata-nodes cure {name} repairs them"] if differing else []
-    return f"Stack {name}: {'; '.join(parts)}."
+        known = _stack(name)
+        while True:
+            answers = _measured(known.nodes, known.clusters, timeout)
+            if as_json:
+                print(json.dumps(shown.document(name, answers, known.gone)))
+            else:
+                if watch is not None:
+                    shown.console().clear()
+                shown.write(shown.fleet(name, answers, known.gone))
+            if watch is None:
+                raise typer.Exit(UNKNOWN if answers.unmeasured_nodes or answers.unmeasured_objects else OK)
+            sys.stdout.flush()
+            time.sleep(watch)
 
 
 @app.command()
-def cure(stack: Stack = None, yes: Yes = False, timeout: Seconds = PATIENCE) -> None:
+def drift(stack: OneStack = None, as_json: AsJson = False, timeout: Seconds = PATIENCE) -> None:
+    """Say what differs on nodes and clusters from what the stack made of them, and who could have changed it.
+
+    Exit 2 if something differs, 0 if nothing does, 1 if something could not be measured and nothing else differs.
+    """
+    with _errors_as_sentences():
+        from fleet import shown
+
+        name = engine.selected(stack)
+        known = _stack(name)
+        answers = _measured(known.nodes, known.clusters, timeout)
+        if as_json:
+            print(json.dumps(shown.document(name, answers, known.gone)))
+        else:
+            shown.write(shown.drift(answers))
+            shown.write(shown.text(_summary(name, answers)))
+        raise typer.Exit(_exit(answers))
+
+
+def _exit(answers: Answers) -> int:
+    if answers.differing_nodes or answers.differing_objects:
+        return DRIFT
+    return UNKNOWN if answers.unmeasured_nodes or answers.unmeasured_objects else OK
+
+
+def _summary(name: str, answers: Answers) -> str:
+    """One sentence; objects are in it where the stack has any."""
+    kinds = [("nodes", len(answers.nodes), len(answers.differing_nodes), answers.unmeasured_nodes)] if answers.nodes else []
+    if answers.clusters:
+        kinds.append(("objects", len(answers.objects), len(answers.differing_objects), answers.unmeasured_objects))
+    parts = [f"{differing} of {number} {what} differ" for what, number, differing, _ in kinds if differing]
+    repair = [f"kata-nodes cure {name} repairs what a resource of the stack repairs"] if parts else []
+    parts = parts or ["Nothing that was measured differs"]
+    parts += [f"{unmeasured} {what} could not be measured" for what, _, _, unmeasured in kinds if unmeasured]
+    return f"Stack {name}: {'; '.join([*parts, *repair])}."
+
+
+@app.command()
+def cure(stack: OneStack = None, yes: Yes = False, timeout: Seconds = PATIENCE) -> None:
     """Repair what `drift` finds, by a `pulumi up` of just the resources that do it, and prove those nodes again.
 
-    An `up` by itself compares settings with the state and sees no change on a node. Exit 0 if nothing differs any more.
+    An `up` by itself compares settings with the state and sees no change on a node or a cluster. Exit 0 if nothing differs any
+    more.
     """
     with _errors_as_sentences():
         from fleet import shown
         from fleet.cure import flags
 
         name = engine.selected(stack)
-        measured = _measured(_nodes(name), timeout)
-        chosen = flags(measured)
-        if not chosen:
-            shown.write(shown.text(_summary(name, measured)))
-            raise typer.Exit(_exit(measured))
-        for measurement in measured:
-            shown.write(shown.differences(measurement))
-        sys.stdout.flush()
-        if (code := engine.up(name, chosen, yes=yes)) != 0:
-            raise typer.Exit(code)
-        measured = _measured(_nodes(name), timeout)
-        for measurement in measured:
-            shown.write(shown.differences(measurement))
-        shown.write(shown.text(_summary(name, measured)))
-        raise typer.Exit(_exit(measured))
+        known = _stack(name)
+        answers = _measured(known.nodes, known.clusters, timeout)
+        shown.write(shown.drift(answers))
+        if chosen := flags(answers):
+            sys.stdout.flush()
+            if (code := engine.up(name, chosen, yes=yes)) != 0:
+                raise typer.Exit(code)
+            known = _stack(name)
+            answers = _measured(known.nodes, known.clusters, timeout)
+            shown.write(shown.drift(answers))
+        shown.write(shown.text(_summary(name, answers)))
+        raise typer.Exit(_exit(answers))
 
 
 @app.command()
@@ -189,7 +191,7 @@ def prove(
         from fleet.cure import proofs
 
         name = engine.selected(stack)
-        chosen = proofs(nodes, {host.name: dict(host.urns) for host in _nodes(name) if not host.gone})
+        chosen = proofs(nodes, {host.name: dict(host.urns) for host in _stack(name).nodes if not host.gone})
         raise typer.Exit(engine.up(name, chosen, yes=yes))
 
 
@@ -206,13 +208,13 @@ def explain(
         from fleet.explain import lines
 
         name = engine.selected(stack)
-        known = _nodes(name)
+        known = _stack(name).nodes
         chosen = [host for host in known if host.name == node]
         if not chosen:
             raise FleetError(f"Stack {name} has no node {node!r}. Its nodes: {', '.join(host.name for host in known) or 'none'}.")
         if chosen[0].gone:
             raise FleetError(f"Node {node} is gone: the stack's file says that its machine no longer exists.")
-        (measurement,) = _measured(chosen, timeout)
+        (measurement,) = _measured_nodes(chosen, timeout)
         if measurement.document is None:
             raise FleetError(f"Node {node}: {measurement.cause}")
         rows = list(lines(measurement))
@@ -242,13 +244,13 @@ def report(
         from fleet.report import command
 
         if fleet:
-            document, missed = command.of_many(stacks or engine.stacks(), lambda nodes: _measured(nodes, timeout))
+            document, missed = command.of_many(stacks or engine.stacks(), lambda nodes: _measured_nodes(nodes, timeout))
             command.write(document, form.value, output)
             raise typer.Exit(UNKNOWN if missed else OK)
         if stacks and len(stacks) > 1:
             raise FleetError("A report is of one stack. Add --fleet to sum up many.")
         name = engine.selected(stacks[0] if stacks else None)
-        command.write(command.of_one(name, lambda nodes: _measured(nodes, timeout)), form.value, output)
+        command.write(command.of_one(name, lambda nodes: _measured_nodes(nodes, timeout)), form.value, output)
 
 
 @app.command()
@@ -296,7 +298,7 @@ def compat(
 
 
 @app.command()
-def doctor(stack: Stack = None) -> None:
+def doctor(stack: OneStack = None) -> None:
     """Check this machine: Python, Pulumi, login, plugins, SSH, the stack's file and state, the sites. Exit 1 for a fault."""
     with _errors_as_sentences():
         from fleet import shown

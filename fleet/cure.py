@@ -1,22 +1,46 @@
-"""Which resources a `pulumi up` must make again to repair a node: an `up` alone sees no drift there."""
+"""Which resources a `pulumi up` must make again to repair nodes and objects of clusters: an `up` alone sees no drift there."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from fleet.errors import FleetError
-from fleet.measure import Measured
+
+if TYPE_CHECKING:
+    from fleet.measure import Measured
+    from fleet.stack import Answers
 
 RESOURCES = {"preflight": ["preflight"], "docker": ["docker"], "kata": ["kata"], "prove": [], "program": []}
 """Verb that puts a difference right -> resources that run it. Every verb first puts back a program whose copy is
 whole."""
 PROOF = "proof"
+FOLLOWED = ("create", "replace", "prove")
+"""Repairs of an object after which others take another value from it: its name, the Job that is the proof."""
 
 
-def flags(measured: Iterable[Measured]) -> list[str]:
-    """Flags of `pulumi up` for all nodes with differences; none where there is no difference.
+def flags(answers: "Answers") -> list[str]:
+    """Flags of `pulumi up` for all nodes and objects with differences; none where nothing can be repaired. Raises FleetError.
 
     Each node is proven again: what its last proof was of has been changed in between. Where a node was never proven, the rest
-    of its resources is made too. Raises FleetError.
+    of its resources is made too. Objects are refreshed first: the engine compares with what its state has of them.
     """
+    replaced, whole = _of_nodes(answers.nodes)
+    targets: list[str] = []
+    repairs = [(each.item, difference.repair) for each in answers.differing_objects for difference in each.differences]
+    for item, repair in repairs:
+        if repair is None:
+            continue
+        (replaced if repair == "replace" else targets).append(item.urn)
+        if repair in FOLLOWED:
+            targets += item.dependents
+        if repair == "prove" and not item.dependents:
+            whole = True  # there is no evidence that could be a target
+    flag, others = ("--replace", []) if whole else ("--target-replace", [urn for urn in targets if urn not in replaced])
+    chosen = [*((flag, urn) for urn in dict.fromkeys(replaced)), *(("--target", urn) for urn in dict.fromkeys(others))]
+    return [*(part for pair in chosen for part in pair), *(["--refresh"] if any(repair for _, repair in repairs) else [])]
+
+
+def _of_nodes(measured: "Iterable[Measured]") -> tuple[list[str], bool]:
+    """URNs that are replaced, and whether there is a node without a proof, so that everything else is made too."""
     urns: list[str] = []
     whole = False
     for measurement in measured:
@@ -26,9 +50,7 @@ def flags(measured: Iterable[Measured]) -> list[str]:
             whole = True
         resources = [*(name for item in measurement.differences for name in RESOURCES[str(item["verb"])]), PROOF]
         urns += [urn for name in dict.fromkeys(resources) if (urn := measurement.host.urns.get(name))]
-    if whole:
-        return [part for urn in urns for part in ("--replace", urn)]
-    return [part for urn in urns for part in ("--target-replace", urn)]
+    return urns, whole
 
 
 def proofs(measured_names: Iterable[str], urns: dict[str, dict[str, str]]) -> list[str]:

@@ -1,7 +1,7 @@
 """What a person reads: tables and sentences, which a terminal gets with color and a pipe without, never cut there."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -9,7 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.measure import Measured
+from fleet.stack import Answers
 from nodekit.rules.text import harmless
+
+if TYPE_CHECKING:  # what reads clusters need not be loaded where there is none
+    from fleet.measure_objects import MeasuredCluster, MeasuredObject
 
 PIPE_WIDTH = 100_000
 """Columns where nobody looks at a terminal: nothing is folded or cut."""
@@ -51,18 +55,47 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     return result
 
 
-def fleet(stack: str, measured: Sequence[Measured], gone: Sequence[str]) -> RenderableType:
-    """The table of `status`."""
+def fleet(stack: str, answers: Answers, gone: Sequence[str]) -> RenderableType:
+    """The tables of `status`: the nodes, the objects of clusters, and how many there are."""
     rows = [
         [measurement.host.name, state(measurement), docker(measurement), kata(measurement), proof(measurement)]
-        for measurement in measured
+        for measurement in answers.nodes
     ]
     rows += [[name, text("gone", "dim"), "", "", ""] for name in gone]
-    counted = (
-        f"Stack {stack}: {len(measured)} nodes, {sum(measurement.document is None for measurement in measured)} not reached, "
-    )
-    counted += f"{sum(bool(measurement.differences) for measurement in measured)} with differences"
-    return Group(table(["NODE", "STATE", "DOCKER", "KATA", "PROVEN"], sorted(rows, key=lambda row: str(row[0]))), text(counted))
+    parts: list[RenderableType] = []
+    if rows or not answers.clusters:
+        parts.append(table(["NODE", "STATE", "DOCKER", "KATA", "PROVEN"], sorted(rows, key=lambda row: str(row[0]))))
+    if answers.clusters:
+        objects = [row for cluster in answers.clusters for row in object_rows(cluster)]
+        parts.append(table(["KIND", "NAMESPACE", "NAME", "STATE"], objects))
+    counted = [_counted(len(answers.nodes), "nodes", answers.unmeasured_nodes, len(answers.differing_nodes))]
+    if answers.clusters:
+        numbers = len(answers.objects), "objects", answers.unmeasured_objects, len(answers.differing_objects)
+        counted.append(_counted(*numbers))
+    return Group(*parts, text(f"Stack {stack}: {'; '.join(counted)}"))
+
+
+def _counted(number: int, what: str, unmeasured: int, differing: int) -> str:
+    return f"{number} {what}, {unmeasured} not reached, {differing} with differences"
+
+
+def object_rows(cluster: "MeasuredCluster") -> list[list[object]]:
+    """A row an object; one for a whole cluster that could not be reached."""
+    if cluster.cause is not None:
+        return [["cluster", "", cluster.cluster.name, text(f"not reached: {cluster.cause}", "red")]]
+    return [
+        [measured.item.kind, measured.item.namespace or "", measured.item.name, object_state(measured)]
+        for measured in cluster.objects
+    ]
+
+
+def object_state(measured: "MeasuredObject") -> Text:
+    """One cell: whether the object is as the stack left it."""
+    if measured.cause is not None:
+        return text(f"not reached: {measured.cause}", "red")
+    if measured.differences:
+        return text(", ".join(dict.fromkeys(difference.kind for difference in measured.differences)), "yellow")
+    return text("as deployed", "green")
 
 
 def state(measurement: Measured) -> Text:
@@ -103,19 +136,43 @@ def differences(measurement: Measured) -> RenderableType:
     """A node's differences in words, each with the diff of its file and who could have caused it."""
     parts: list[RenderableType] = []
     for item in measurement.differences:
-        parts.append(text(f"{measurement.host.name}: {item['what']}. [{item['kind']}]", "bold"))
-        parts += [text(f"    {trace}", "dim") for trace in item.get("traces") or []]
-        if item.get("diff"):
-            parts += [text(f"    {line}", _COLORS.get(line[:1], "")) for line in str(item["diff"]).splitlines()]
+        parts += _difference(f"{measurement.host.name}: {item['what']}", item)
     for note in (measurement.document or {}).get("notes") or []:
         parts.append(text(f"{measurement.host.name}: note: {note}", "dim"))
     return Group(*parts)
 
 
+def drift(answers: Answers) -> RenderableType:
+    """All of what differs, after what could not be measured."""
+    parts: list[RenderableType] = []
+    for measurement in answers.nodes:
+        if measurement.cause is not None:
+            parts.append(text(f"{measurement.host.name}: not measured: {measurement.cause}", "red"))
+        parts.append(differences(measurement))
+    for cluster in answers.clusters:
+        if cluster.cause is not None:
+            parts.append(text(f"cluster {cluster.cluster.name}: not measured: {cluster.cause}", "red"))
+        for measured in cluster.objects:
+            if measured.cause is not None:
+                parts.append(text(f"{measured.item.label}: not measured: {measured.cause}", "red"))
+            for difference in measured.differences:
+                parts += _difference(difference.message, difference.as_dict())
+            parts += [text(f"note: {note}", "dim") for note in measured.notes]
+    return Group(*parts)
+
+
+def _difference(sentence: str, item: Mapping[str, Any]) -> list[RenderableType]:
+    parts: list[RenderableType] = [text(f"{sentence}. [{item['kind']}]", "bold")]
+    parts += [text(f"    {trace}", "dim") for trace in item.get("traces") or []]
+    if item.get("diff"):
+        parts += [text(f"    {line}", _COLORS.get(line[:1], "")) for line in str(item["diff"]).splitlines()]
+    return parts
+
+
 _COLORS = {"+": "green", "-": "red", "@": "cyan"}
 
 
-def document(stack: str, measured: Sequence[Measured], gone: Sequence[str]) -> dict[str, Any]:
+def document(stack: str, answers: Answers, gone: Sequence[str]) -> dict[str, Any]:
     """All of it for programs."""
     return {
         "stack": stack,
@@ -133,7 +190,31 @@ def document(stack: str, measured: Sequence[Measured], gone: Sequence[str]) -> d
                 "evidence": measurement.host.evidence,
                 "status": measurement.status or None,
             }
-            for measurement in measured
+            for measurement in answers.nodes
         ],
         "gone": list(gone),
+        "clusters": [
+            {
+                "name": cluster.cluster.name,
+                "reached": cluster.cause is None,
+                "cause": cluster.cause,
+                "seconds": round(cluster.seconds, 3),
+            }
+            for cluster in answers.clusters
+        ],
+        "objects": [
+            {
+                "cluster": cluster.cluster.name,
+                "apiVersion": measured.item.api_version,
+                "kind": measured.item.kind,
+                "namespace": measured.item.namespace,
+                "name": measured.item.name,
+                "reached": cluster.cause is None and measured.cause is None,
+                "cause": measured.cause or cluster.cause,
+                "differences": [difference.as_dict() for difference in measured.differences],
+                "notes": list(measured.notes),
+            }
+            for cluster in answers.clusters
+            for measured in cluster.objects
+        ],
     }

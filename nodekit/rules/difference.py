@@ -52,12 +52,12 @@ def of_file(kind: str, message: str, verb: str, path: str, desired: bytes, now: 
     return Difference(kind, message, verb, path, unified(path, desired, now))
 
 
-def unified(path: str, desired: bytes, now: bytes | None) -> str:
-    """The unified diff, cut, and harmless on a terminal."""
+def unified(path: str, desired: bytes, now: bytes | None, place: str = "node") -> str:
+    """The unified diff of a file of a node, or of what is in another `place`, cut, and harmless on a terminal."""
     import difflib  # takes a while to load, and most nodes have no difference
 
     before, after = (text.decode(errors="replace").splitlines() for text in (desired, now or b""))
-    lines = difflib.unified_diff(before, after, f"{path} (stack)", f"{path} (node)" if now is not None else "/dev/null", n=2)
+    lines = difflib.unified_diff(before, after, f"{path} (stack)", f"{path} ({place})" if now is not None else "/dev/null", n=2)
     kept = [printable(line.rstrip("\n"), MAX_LINE) for line, _ in zip(lines, range(MAX_DIFF_LINES + 1), strict=False)]
     if len(kept) > MAX_DIFF_LINES:
         kept[MAX_DIFF_LINES:] = ["(cut)"]

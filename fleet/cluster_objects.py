@@ -1,0 +1,179 @@
+"""The objects of a stack on clusters, as its state has them: what it wants of each, and how the API server is reached."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from clusterkit.pod_proof import NODE_ANNOTATION
+from clusterkit.pod_verdict import evidence_of
+from fleet.hosts import SECRET, plain
+from nodekit.rules.text import printable
+
+PROVIDER = "pulumi:providers:kubernetes"
+OBJECT = "kubernetes:"
+RELEASES = "kubernetes:helm.sh/"
+"""Releases of charts: no objects of the API server."""
+PROOF = "kata-nodes:index:KataProof"
+REPLACEABLE = ("kata-nodes:index:KataRuntimeClass$", "kata-nodes:index:SandboxPodTemplate$")
+"""Components whose objects have a name of their own and are deleted before they are made again. The engine makes any other
+object of a fixed name over the old one, and then deletes what has that name."""
+AUTONAMED = "pulumi.com/autonamed"
+"""Annotation of an object whose name the engine chose: it can be replaced by another (pulumi-kubernetes, metadata/naming.go)."""
+
+
+@dataclass(frozen=True)
+class ClusterObject:
+    """One object of a cluster."""
+
+    urn: str
+    api_version: str
+    kind: str
+    namespace: str | None
+    """None where the kind has none, or where the state does not know it."""
+    name: str
+    desired: Mapping[str, Any] = field(repr=False)
+    """The fields that the stack sets; secrets are marked as in the state."""
+    recorded: Mapping[str, Any] = field(repr=False)
+    """The whole object as the API server answered when the stack last wrote it, with the server's defaults."""
+    adopted: bool
+    """Whether the stack only reads it."""
+    replaceable: bool
+    """Whether the engine can replace it without a moment in which its deletion takes the new object away."""
+    dependents: tuple[str, ...]
+    """URNs of what takes a value from it, and what takes a value from those, in the order of the state."""
+    proof_of: str | None = None
+    """Name of the node that it proves, where it is the Job of a proof."""
+    unproven: str | None = None
+    """Why the proof in the state is not of this Job, where it is not."""
+
+    @property
+    def label(self) -> str:
+        """As messages call it."""
+        return printable(f"{self.kind} {f'{self.namespace}/' if self.namespace else ''}{self.name}", 300)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One API server, as a provider of the stack reaches it, and the stack's objects there."""
+
+    name: str
+    kubeconfig: str | None = field(repr=False)
+    """Its text, or the path of its file; None where the provider takes the environment's."""
+    context: str | None
+    objects: tuple[ClusterObject, ...]
+
+
+def of(deployment: Mapping[str, Any]) -> list[Cluster]:
+    """Every cluster on which the stack has objects. Providers with the same kubeconfig and context are the same cluster."""
+    resources = [resource for resource in deployment.get("resources") or [] if isinstance(resource, dict)]
+    providers = {str(resource["urn"]): resource for resource in resources if resource.get("type") == PROVIDER}
+    users = _users(resources)
+    unproven = dict(_unproven(resources))
+    objects: dict[tuple[str | None, str | None], list[ClusterObject]] = {}
+    names: dict[tuple[str | None, str | None], str] = {}
+    for resource in resources:
+        if not _is_object(resource):
+            continue
+        urn = str(resource.get("provider") or "").rpartition("::")[0]
+        settings = plain((providers.get(urn) or {}).get("inputs") or {})
+        access = settings.get("kubeconfig") or None, settings.get("context") or None
+        names.setdefault(access, urn.rpartition("::")[2] or "cluster")
+        if described := _described(resource, users, unproven.get(str(resource["urn"]))):
+            objects.setdefault(access, []).append(described)
+    return [
+        Cluster(
+            names[access],
+            access[0],
+            access[1],
+            tuple(sorted(each, key=lambda item: (item.kind, item.namespace or "", item.name))),
+        )
+        for access, each in objects.items()
+    ]
+
+
+def _is_object(resource: Mapping[str, Any]) -> bool:
+    kind = str(resource.get("type") or "")
+    made = kind.startswith(OBJECT) and not kind.startswith(RELEASES)
+    return made and resource.get("custom") is True and not resource.get("delete")
+
+
+def _described(resource: Mapping[str, Any], users: Mapping[str, list[str]], unproven: str | None) -> ClusterObject | None:
+    urn, desired = str(resource["urn"]), dict(resource.get("inputs") or {})
+    recorded = {key: value for key, value in plain(resource.get("outputs") or {}).items() if key != "__inputs"}
+    about = {**plain(desired.get("metadata") or {}), **(recorded.get("metadata") or {})}
+    version, kind = (str(recorded.get(key) or plain(desired.get(key)) or "") for key in ("apiVersion", "kind"))
+    if not (version and kind and about.get("name")):
+        return None  # a list, or what an interrupted run has left half known
+    if resource.get("external"):
+        if kind != "RuntimeClass":
+            return None  # an adopted namespace: what the stack wants of it is in another resource
+        desired = {"handler": recorded.get("handler")}
+    elif kind == "Secret":
+        desired = _hidden(desired, recorded)
+    notes = about.get("annotations") or {}
+    return ClusterObject(
+        urn=urn,
+        api_version=version,
+        kind=kind,
+        namespace=about.get("namespace"),
+        name=str(about["name"]),
+        desired=desired,
+        recorded=recorded,
+        adopted=resource.get("external") is True,
+        replaceable=not resource.get("external") and (notes.get(AUTONAMED) == "true" or any(part in urn for part in REPLACEABLE)),
+        dependents=tuple(_dependents(urn, users)),
+        proof_of=str(notes[NODE_ANNOTATION]) if _is_proof(resource) and NODE_ANNOTATION in notes else None,
+        unproven=unproven,
+    )
+
+
+def _hidden(desired: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """What is wanted of a Secret, with its data marked as secret; `stringData` is never read back, and stands in `data`."""
+    kept = {key: value for key, value in desired.items() if key not in ("data", "stringData")}
+    return {**kept, "data": {SECRET[0]: SECRET[1], "plaintext": json.dumps(recorded.get("data"))}}
+
+
+def _users(resources: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Resource -> those of which an input takes a value from it."""
+    users: dict[str, list[str]] = {}
+    for resource in resources:
+        for urn in {urn for urns in (resource.get("propertyDependencies") or {}).values() for urn in urns or []}:
+            if resource.get("custom") is True and not resource.get("delete"):
+                users.setdefault(str(urn), []).append(str(resource["urn"]))
+    return users
+
+
+def _dependents(urn: str, users: Mapping[str, list[str]]) -> list[str]:
+    following, known = [urn], {urn: None}
+    while following:
+        for user in users.get(following.pop(0), []):
+            if user not in known:
+                known[user] = None
+                following.append(user)
+    return list(known)[1:]
+
+
+def _is_proof(resource: Mapping[str, Any]) -> bool:
+    """Whether it is a Job of a proof; the third part of an URN is the types of its parents and its own, after `$`."""
+    parent = f"{resource.get('parent')}::::".split("::")[2].rpartition("$")[2]
+    return resource.get("type") == "kubernetes:batch/v1:Job" and parent == PROOF
+
+
+def _unproven(resources: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Jobs of proofs -> why the evidence of the stack is not theirs: a run ended between the two."""
+    evidence = {
+        str(resource.get("parent")): plain(resource.get("outputs") or {}).get("data") or {}
+        for resource in resources
+        if resource.get("type") == "kubernetes:core/v1:ConfigMap" and str(resource.get("urn")).endswith("-evidence")
+    }
+    for job in resources:
+        if not _is_proof(job) or job.get("delete"):
+            continue
+        about = plain(job.get("outputs") or {}).get("metadata") or {}
+        node = str((about.get("annotations") or {}).get(NODE_ANNOTATION))
+        kept = evidence.get(str(job.get("parent")))
+        if kept is None:
+            yield str(job["urn"]), "the stack holds no proof of it: the last run ended before"
+        elif evidence_of(kept.get(node)).get("job") != about.get("uid"):
+            yield str(job["urn"]), "the last proof is of other settings than those on the cluster"

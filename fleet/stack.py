@@ -1,0 +1,88 @@
+"""A stack as its state has it, and as it is now: nodes and clusters are measured at the same time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fleet import cluster_objects, hosts
+from fleet.cluster_objects import Cluster
+from fleet.hosts import Host
+
+if TYPE_CHECKING:  # what reaches nodes and API servers takes a while to load
+    from fleet.measure import Measured
+    from fleet.measure_objects import MeasuredCluster, MeasuredObject
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What a stack has made."""
+
+    nodes: list[Host]
+    clusters: list[Cluster]
+
+    @property
+    def gone(self) -> list[str]:
+        """Names of nodes whose machines no longer exist."""
+        return [node.name for node in self.nodes if node.gone]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What is true of it now."""
+
+    nodes: "list[Measured]"
+    clusters: "list[MeasuredCluster]"
+
+    @property
+    def differing_nodes(self) -> list[str]:
+        """Names of the nodes that are not as the stack wants them."""
+        return [measured.host.name for measured in self.nodes if measured.differences]
+
+    @property
+    def objects(self) -> "list[MeasuredObject]":
+        """The objects of all clusters."""
+        return [measured for cluster in self.clusters for measured in cluster.objects]
+
+    @property
+    def differing_objects(self) -> "list[MeasuredObject]":
+        """The objects that are not as the stack wants them."""
+        return [measured for cluster in self.clusters for measured in cluster.differing]
+
+    @property
+    def unmeasured_nodes(self) -> int:
+        """How many nodes could not be measured."""
+        return sum(measured.document is None for measured in self.nodes)
+
+    @property
+    def unmeasured_objects(self) -> int:
+        """How many objects could not be measured."""
+        return sum(cluster.unmeasured for cluster in self.clusters)
+
+
+def of(deployment: Mapping[str, Any]) -> Stack:
+    """What a state has. Raises FleetError."""
+    return Stack(hosts.of(deployment), cluster_objects.of(deployment))
+
+
+def names(nodes: Sequence[Host], clusters: Sequence[Cluster]) -> set[str]:
+    """What is measured, as `measured` reports it."""
+    return {node.name for node in nodes if not node.gone} | {_name(cluster.name) for cluster in clusters}
+
+
+def measured(
+    nodes: Sequence[Host], clusters: Sequence[Cluster], seconds: float, report: Callable[[str], None] = lambda _: None
+) -> Answers:
+    """Measure all of them, each in at most `seconds`; `report` gets each one's name as it has answered."""
+    from fleet.measure import measure
+
+    readings = []
+    if clusters:
+        from fleet.measure_objects import Reading
+
+        readings = [Reading(cluster, seconds, lambda name: report(_name(name))) for cluster in clusters]
+    answered = measure(nodes, seconds, lambda node: report(node.host.name))
+    return Answers(answered, [reading.result() for reading in readings])
+
+
+def _name(cluster: str) -> str:
+    return f"the API server of {cluster}"
