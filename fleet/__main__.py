@@ -147,11 +147,20 @@ def _summary(name: str, answers: Answers) -> str:
     kinds = [("nodes", len(answers.nodes), len(answers.differing_nodes), answers.unmeasured_nodes)] if answers.nodes else []
     if answers.clusters:
         kinds.append(("objects", len(answers.objects), len(answers.differing_objects), answers.unmeasured_objects))
-    parts = [f"{differing} of {number} {what} differ" for what, number, differing, _ in kinds if differing]
-    repair = [f"kata-nodes cure {name} repairs what a resource of the stack repairs"] if parts else []
+    parts = [f"{differing} of {number} {kind} differ" for kind, number, differing, _ in kinds if differing]
+    repairs = _repairs(name, answers) if parts else []
     parts = parts or ["Nothing that was measured differs"]
-    parts += [f"{unmeasured} {what} could not be measured" for what, _, _, unmeasured in kinds if unmeasured]
-    return f"Stack {name}: {'; '.join([*parts, *repair])}."
+    parts += [f"{unmeasured} {kind} could not be measured" for kind, _, _, unmeasured in kinds if unmeasured]
+    return f"Stack {name}: {'; '.join([*parts, *repairs])}."
+
+
+def _repairs(name: str, answers: Answers) -> list[str]:
+    """Which of the differences `cure` repairs: all of nodes, and those of objects that a resource of the stack puts right."""
+    repairable = [difference.repair is not None for each in answers.differing_objects for difference in each.differences]
+    repairable += [True for _ in answers.differing_nodes]
+    if not any(repairable):
+        return ["no resource of the stack repairs that"]
+    return [f"kata-nodes cure {name} repairs {'them' if all(repairable) else 'some of it'}"]
 
 
 @app.command()

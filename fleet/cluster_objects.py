@@ -36,8 +36,8 @@ class ClusterObject:
     """The fields that the stack sets; secrets are marked as in the state."""
     recorded: Mapping[str, Any] = field(repr=False)
     """The whole object as the API server answered when the stack last wrote it, with the server's defaults."""
-    adopted: bool
-    """Whether the stack only reads it."""
+    partial: bool
+    """Whether it is someone else's: the stack only reads it, or sets some of its fields."""
     replaceable: bool
     """Whether the engine can replace it without a moment in which its deletion takes the new object away."""
     dependents: tuple[str, ...]
@@ -81,21 +81,15 @@ def of(deployment: Mapping[str, Any]) -> list[Cluster]:
         names.setdefault(access, urn.rpartition("::")[2] or "cluster")
         if described := _described(resource, users, unproven.get(str(resource["urn"]))):
             objects.setdefault(access, []).append(described)
-    return [
-        Cluster(
-            names[access],
-            access[0],
-            access[1],
-            tuple(sorted(each, key=lambda item: (item.kind, item.namespace or "", item.name))),
-        )
-        for access, each in objects.items()
-    ]
+    for items in objects.values():
+        items.sort(key=lambda item: (item.kind, item.namespace or "", item.name))
+    return [Cluster(names[access], *access, tuple(items)) for access, items in objects.items()]
 
 
 def _is_object(resource: Mapping[str, Any]) -> bool:
     kind = str(resource.get("type") or "")
-    made = kind.startswith(OBJECT) and not kind.startswith(RELEASES)
-    return made and resource.get("custom") is True and not resource.get("delete")
+    of_kind = kind.startswith(OBJECT) and not kind.startswith(RELEASES)
+    return of_kind and resource.get("custom") is True and not resource.get("delete")
 
 
 def _described(resource: Mapping[str, Any], users: Mapping[str, list[str]], unproven: str | None) -> ClusterObject | None:
@@ -112,6 +106,7 @@ def _described(resource: Mapping[str, Any], users: Mapping[str, list[str]], unpr
     elif kind == "Secret":
         desired = _hidden(desired, recorded)
     notes = about.get("annotations") or {}
+    partial = resource.get("external") is True or str(resource["type"]).endswith("Patch")
     return ClusterObject(
         urn=urn,
         api_version=version,
@@ -120,8 +115,8 @@ def _described(resource: Mapping[str, Any], users: Mapping[str, list[str]], unpr
         name=str(about["name"]),
         desired=desired,
         recorded=recorded,
-        adopted=resource.get("external") is True,
-        replaceable=not resource.get("external") and (notes.get(AUTONAMED) == "true" or any(part in urn for part in REPLACEABLE)),
+        partial=partial,
+        replaceable=not partial and (notes.get(AUTONAMED) == "true" or any(part in urn for part in REPLACEABLE)),
         dependents=tuple(_dependents(urn, users)),
         proof_of=str(notes[NODE_ANNOTATION]) if _is_proof(resource) and NODE_ANNOTATION in notes else None,
         unproven=unproven,

@@ -139,9 +139,9 @@ def _same(desired: Any, recorded: Any, present: Any) -> bool:
     return _equal(present, desired) or _equal(present, recorded)
 
 
-def _equal(one: Any, other: Any) -> bool:
+def _equal(value: Any, other: Any) -> bool:
     """Equality of JSON, in which true is not 1."""
-    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+    return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
 
 
 def _without_absent(fields: dict[str, Any]) -> dict[str, Any]:
@@ -183,10 +183,10 @@ def differences(item: ClusterObject, present: Mapping[str, Any] | None) -> tuple
         message = f"{item.label} is being deleted since {printable(str(since), 40)}"
         return [ObjectDifference("missing", message, None, traces=tuple(_finalizers(about))), *proof], []
     result = compare(item.desired, item.recorded, present)
-    whole = item.kind in WHOLE and not item.adopted
+    whole = item.kind in WHOLE and not item.partial
     kept = result.added if whole else [path for path in result.added if isinstance(path[-1], int) or _set(item.desired, path)]
     added = tuple(kept)
-    notes = [] if whole or item.adopted else [_note(item, path) for path in result.added if path not in added]
+    notes = [] if whole or item.partial else [_note(item, path) for path in result.added if path not in added]
     if not (result.changed or added):
         return proof, notes[:SHOWN_PATHS]
     paths = (*result.changed, *added)
@@ -225,8 +225,8 @@ def _sentence(item: ClusterObject, changed: Sequence[Path], added: Sequence[Path
     parts = []
     for words, paths in (("differs from the stack in", changed), ("has what the stack does not set:", added)):
         if paths:
-            more = f" and {len(paths) - SHOWN_PATHS} more" if len(paths) > SHOWN_PATHS else ""
-            parts.append(f"{words} {', '.join(map(dotted, paths[:SHOWN_PATHS]))}{more}")
+            rest = f" and {len(paths) - SHOWN_PATHS} more" if len(paths) > SHOWN_PATHS else ""
+            parts.append(f"{words} {', '.join(map(dotted, paths[:SHOWN_PATHS]))}{rest}")
     manual = "" if not added or item.replaceable else "; take that away by hand"
     return f"{item.label} {', and '.join(parts)}{manual}"
 
@@ -270,9 +270,9 @@ def writers(item: ClusterObject, present: Mapping[str, Any], paths: Sequence[Pat
     rows = []
     for entry in sorted(newer, key=lambda entry: str(entry.get("time")), reverse=True):
         own = [path for path in paths if _owns(entry.get("fieldsV1"), path)]
-        what = f"wrote {', '.join(map(dotted, own[:SHOWN_PATHS]))}" if own else "wrote other fields"
+        action = f"wrote {', '.join(map(dotted, own[:SHOWN_PATHS]))}" if own else "wrote other fields"
         manager, operation, time = (printable(str(entry.get(key)), 80) for key in ("manager", "operation", "time"))
-        rows.append((not own, f"{manager} ({operation}) {what} at {time}"))
+        rows.append((not own, f"{manager} ({operation}) {action} at {time}"))
     named = [row for _, row in sorted(rows, key=lambda pair: pair[0])][:MAX_TRACES]
     return named or ["the object names nobody who has written to it since; whoever takes a field away leaves no name"]
 
@@ -327,19 +327,23 @@ def without_handler(item: ClusterObject, nodes: Iterable[Mapping[str, Any]]) -> 
             lacking.append(printable(str(_mapping(node.get("metadata")).get("name")), 253))
     if not lacking:
         return []
-    more = f" and {len(lacking) - MAX_NODES} more" if len(lacking) > MAX_NODES else ""
+    rest = f" and {len(lacking) - MAX_NODES} more" if len(lacking) > MAX_NODES else ""
     message = (
         f"{len(lacking)} of {whole} nodes that {item.label} selects do not report its handler {handler}: "
-        f"{', '.join(sorted(lacking)[:MAX_NODES])}{more}"
+        f"{', '.join(sorted(lacking)[:MAX_NODES])}{rest}"
     )
     return [ObjectDifference("handler", message, None)]
 
 
 def another_machine(item: ClusterObject, node: Mapping[str, Any] | None) -> list[ObjectDifference]:
     """Whether the node of a proof was registered after the proof was asked for: it can be another machine of that name."""
-    asked = _mapping(item.recorded.get("metadata")).get("creationTimestamp")
+    proof_time = _mapping(item.recorded.get("metadata")).get("creationTimestamp")
     registered = _mapping((node or {}).get("metadata")).get("creationTimestamp")
-    if not all(isinstance(time, str) and TIME.fullmatch(time) for time in (asked, registered)) or str(registered) <= str(asked):
+    if not all(isinstance(time, str) and TIME.fullmatch(time) for time in (proof_time, registered)) or str(registered) <= str(
+        proof_time
+    ):
         return []
-    message = f"{item.label}: node {printable(str(item.proof_of), 253)} registered at {registered}, after its proof of {asked}"
+    message = (
+        f"{item.label}: node {printable(str(item.proof_of), 253)} registered at {registered}, after its proof of {proof_time}"
+    )
     return [ObjectDifference("setting", message, "prove")]

@@ -75,8 +75,8 @@ def fleet(stack: str, answers: Answers, gone: Sequence[str]) -> RenderableType:
     return Group(*parts, text(f"Stack {stack}: {'; '.join(counted)}"))
 
 
-def _counted(number: int, what: str, unmeasured: int, differing: int) -> str:
-    return f"{number} {what}, {unmeasured} not reached, {differing} with differences"
+def _counted(number: int, kind: str, unmeasured: int, differing: int) -> str:
+    return f"{number} {kind}, {unmeasured} not reached, {differing} with differences"
 
 
 def object_rows(cluster: "MeasuredCluster") -> list[list[object]]:

@@ -123,7 +123,7 @@ def page(
         counts=False,
     )
     document.section("Nodes", [f"{words.named(names)}: {text}" for text, names in names_by_text.items()], folded=False)
-    document.section("Measured on the nodes", drifted, folded=False)
+    document.section("Measured on nodes and clusters", drifted, folded=False)
     document.section(f"Cluster: {_counted(cluster)}", [words.cluster_object(change) for change in cluster], folded=True)
     document.section(f"Other resources: {_counted(others)}", [words.other(change) for change in others], folded=True)
     document.section(f"{len(preview.warnings)} warnings", [code(warning, 500) for warning in preview.warnings], folded=True)
@@ -161,16 +161,16 @@ def plan(stack: str, preview: Preview) -> str:
     return page(first, preview, preview.resources, last)
 
 
-def drift(stack: str, preview: Preview, nodes: Sequence[tuple[str, str]] = ()) -> str:
-    """What is no longer as the last deployment left it; `nodes` are names, each with a sentence on what differs there."""
+def drift(stack: str, preview: Preview, measured: Sequence[tuple[str, str]] = ()) -> str:
+    """What is no longer as the last deployment left it; `measured` are names, each with a sentence on what differs there."""
     first = [marker("drift", stack), f"### Stack {stack} is not what was deployed", ""]
     last = [
-        "<sub>Read from the cluster and the nodes, and compared with the stack's state. Deploy the stack to put objects of the "
-        "cluster back, or bring what was changed into its file. `kata-nodes drift` shows the diffs of nodes, and "
-        "`kata-nodes cure` repairs them.</sub>"
+        "<sub>Read from the cluster and the nodes, and compared with the stack's state. Bring what was changed into the stack's "
+        "file, or put it back: `kata-nodes drift` shows the diffs and who could have done it, and `kata-nodes cure` repairs "
+        "it.</sub>"
     ]
     changes = [replace(resource, op=DRIFTED.get(resource.op, resource.op)) for resource in preview.resources]
-    return page(first, preview, changes, last, [f"{code(name, 60)}: {code(difference, 500)}" for name, difference in nodes])
+    return page(first, preview, changes, last, [f"{code(name, 60)}: {code(difference, 500)}" for name, difference in measured])
 
 
 def main() -> int:

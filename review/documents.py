@@ -29,6 +29,8 @@ STEPS = {
     "delete-replaced": "replace",
 }
 """The engine's steps -> what they mean to a reader; every other step changes nothing."""
+SEEN_BY_REFRESH = ("missing", "changed", "label")
+"""Kinds of difference of an object that `pulumi refresh` shows too, with the values."""
 NOISE = ("an unhandled error occurred: program exited with non-zero exit code", "preview failed")
 """Beginnings of errors that only report that there was another one."""
 
@@ -144,10 +146,11 @@ def of(file: Path) -> Preview:
         return read(handle.read(MAX_DOCUMENT + 1))
 
 
-def nodes(file: Path) -> list[tuple[str, str]]:
-    """What differs on nodes, by the document of `kata-nodes drift --json`: their names, each with a sentence.
+def measured(file: Path) -> list[tuple[str, str]]:
+    """What differs, by the document of `kata-nodes drift --json`: names of nodes and objects, each with a sentence.
 
-    A node that could not be measured is among them where another one differs. Raises ValueError for any other document.
+    Of objects only what a refresh does not see. What could not be measured is among them where something else differs. Raises
+    ValueError for any other document.
     """
     with open(file, encoding="utf-8", errors="replace") as handle:
         text = handle.read(MAX_DOCUMENT + 1)
@@ -159,6 +162,11 @@ def nodes(file: Path) -> list[tuple[str, str]]:
         name = _text(node.get("name"))
         rows += [(name, _text(_dict(difference).get("what"))) for difference in _list(node.get("differences"))]
         rows += [(name, f"not measured: {_text(node.get('cause'))}")] if node.get("reached") is not True else []
+    for item in map(_dict, _list(document.get("objects"))):
+        name = f"{_text(item.get('kind'))} {_text(item.get('name'))}"
+        different = [_dict(difference) for difference in _list(item.get("differences"))]
+        rows += [(name, _text(each.get("what"))) for each in different if each.get("kind") not in SEEN_BY_REFRESH]
+        rows += [(name, f"not measured: {_text(item.get('cause'))}")] if item.get("reached") is not True else []
     return rows
 
 

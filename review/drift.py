@@ -14,27 +14,27 @@ def main() -> int:
     cli = argparse.ArgumentParser(prog="python -m review.drift", description=__doc__)
     cli.add_argument("stack")
     cli.add_argument("document", type=Path, help="document of pulumi refresh --preview-only --json")
-    cli.add_argument("--nodes", type=Path, help="document of kata-nodes drift --json")
+    cli.add_argument("--measured", type=Path, help="document of kata-nodes drift --json")
     options = cli.parse_args()
     document = documents.of(options.document)
     try:
-        nodes = documents.nodes(options.nodes) if options.nodes else []
+        measured = documents.measured(options.measured) if options.measured else []
     except ValueError as error:
         print(
-            f"error: the nodes of stack {options.stack} could not be read ({error}), so nothing is known of their drift.",
+            f"error: the measurements of stack {options.stack} could not be read ({error}), so nothing is known of its drift.",
             file=sys.stderr,
         )
         return 1
     if document.errors:
         print(f"error: stack {options.stack} could not be read, so nothing is known of its drift.", file=sys.stderr)
         return 1
-    drifted = bool(nodes) or any(resource.op != "same" for resource in document.resources)
+    drifted = bool(measured) or any(resource.op != "same" for resource in document.resources)
     try:
         issue = github.issue(
             os.environ["GITHUB_REPOSITORY"],
             comment.marker("drift", options.stack),
             f"Stack {options.stack} is not what was deployed",
-            comment.drift(options.stack, document, nodes) if drifted else None,
+            comment.drift(options.stack, document, measured) if drifted else None,
         )
     except github.GitHubError as error:
         print(harmless(f"error: {error}"), file=sys.stderr)

@@ -71,7 +71,8 @@ class SandboxPodTemplate(pulumi.ComponentResource):
             f"{name}-template",
             metadata={"name": args["template"], "namespace": args["namespace"]},
             template=body,
-            opts=cluster_options(self, opts, f"{name}-template", "PodTemplate", "pod-template"),
+            # Its name is fixed: to replace it, the old one must go first.
+            opts=cluster_options(self, opts, f"{name}-template", "PodTemplate", "pod-template", delete_before_replace=True),
         )
         self.pod_template = body.apply(lambda template: json.dumps(template, sort_keys=True))
         self.template = created.metadata.apply(lambda metadata: str(metadata.name))

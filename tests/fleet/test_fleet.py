@@ -82,7 +82,7 @@ def test_a_node_as_the_stack_left_it_has_no_drift(story: Story) -> None:
     node = story.document("status")
     assert node["reached"] and node["differences"] == [] and node["notes"] == [] and not node["programSent"]
     assert node["status"]["docker"]["daemon"]["version"] == "27.5.1"
-    assert "No node that was measured differs" in story.run("drift", STACK)
+    assert "Nothing that was measured differs" in story.run("drift", STACK)
     table = story.run("status", STACK).splitlines()
     assert table[0].split() == ["NODE", "STATE", "DOCKER", "KATA", "PROVEN"]
     assert "n1" in table[1] and "as deployed" in table[1] and "27.5.1, held" in table[1] and "3.32.0" in table[1]
@@ -178,7 +178,7 @@ def test_every_kind_of_drift_is_named_with_who_could_have_done_it(story: Story) 
 def test_cure_repairs_all_of_it_and_proves_the_node_again(story: Story) -> None:
     before = story.document("status")["evidence"]["bootId"]
     output = story.run("cure", STACK, "--yes")
-    assert "No node that was measured differs" in output
+    assert "Nothing that was measured differs" in output
     node = story.document("drift")
     assert node["evidence"]["bootId"] != before, "it was proven in this boot"
     assert node["differences"] == [] and not node["programSent"]

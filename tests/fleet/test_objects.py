@@ -35,7 +35,8 @@ POLICY = "kata-nodes:index:SandboxGuard$kubernetes:admissionregistration.k8s.io/
 
 def test_the_objects_of_a_stack_are_read_with_how_their_cluster_is_reached() -> None:
     chart = resource("kubernetes:helm.sh/v3:Release", "kata-deploy", {"metadata": {"name": "x"}})
-    replaced = resource("kubernetes:core/v1:Namespace", "old", {"apiVersion": "v1", "kind": "Namespace"}, delete=True)
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "old"}}
+    replaced = resource("kubernetes:core/v1:Namespace", "old", space, delete=True)
     (cluster,) = cluster_objects.of(deployment(runtime_class(), chart, replaced))
     assert (cluster.name, cluster.kubeconfig, cluster.context) == ("cluster", KUBECONFIG, "prod")
     (described,) = cluster.objects
@@ -45,7 +46,7 @@ def test_the_objects_of_a_stack_are_read_with_how_their_cluster_is_reached() -> 
         None,
         "kata",
     )
-    assert described.label == "RuntimeClass kata" and described.replaceable and not described.adopted
+    assert described.label == "RuntimeClass kata" and described.replaceable and not described.partial
     assert "s3cret" not in repr(cluster), "no traceback shows how to log in"
     assert cluster_objects.of({"resources": None}) == [] == cluster_objects.of(deployment())
 
@@ -69,7 +70,7 @@ def test_providers_of_one_cluster_are_measured_as_one() -> None:
 
 def test_of_an_adopted_class_its_handler_counts_and_an_adopted_namespace_is_its_labels_alone() -> None:
     adopted = item(runtime_class(external=True))
-    assert adopted.adopted and not adopted.replaceable and dict(adopted.desired) == {"handler": "kata-qemu"}
+    assert adopted.partial and not adopted.replaceable and dict(adopted.desired) == {"handler": "kata-qemu"}
     kept, notes = differences(adopted, live(adopted, overhead={"podFixed": {"memory": "7Mi"}}))
     assert (kept, notes) == ([], [])
     (lost,), _ = differences(adopted, live(adopted, handler="runc"))
@@ -242,13 +243,15 @@ def test_a_field_more_elsewhere_is_a_note_and_a_longer_list_of_the_stacks_is_dri
 
 
 def test_a_node_without_its_label_is_named() -> None:
-    wanted = {
+    desired = {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": "n1", "labels": {"katacontainers.io/kata-runtime": "true"}},
     }
-    node = item(resource("kubernetes:core/v1:NodePatch", "kata-labels-n1", wanted))
-    (difference,), _ = differences(node, live(node, metadata={"name": "n1", "labels": {"a": "b"}}, spec={"podCIDR": "x"}))
+    node = item(resource("kubernetes:core/v1:NodePatch", "kata-labels-n1", desired))
+    present = live(node, metadata={"name": "n1", "labels": {"a": "b"}}, spec={"unschedulable": True})
+    (difference,), notes = differences(node, present)
+    assert notes == [], "all else of a node is not the stack's"
     assert (difference.kind, difference.repair) == ("label", "update")
     assert "metadata.labels[katacontainers.io/kata-runtime]" in difference.message
     assert "whoever takes a field away leaves no name" in difference.traces[0]

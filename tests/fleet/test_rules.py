@@ -12,6 +12,7 @@ from delivery import login
 from fleet import cure, hosts
 from fleet.errors import FleetError
 from fleet.measure import Measured
+from fleet.stack import Answers
 from nodekit.host import modules
 from nodekit.rules import node_state
 from nodekit.rules.difference import MAX_DIFF_LINES, Difference, package_history, unified
@@ -91,12 +92,14 @@ def test_cure_makes_again_just_what_repairs_and_always_the_proof() -> None:
         assert set(flags[::2]) <= {"--target-replace"}
         return [urn.rpartition("-")[2] for urn in flags[1::2]]
 
-    assert cure.flags([measured()]) == []
-    assert names(cure.flags([measured(("hold", "docker"))])) == ["docker", "proof"]
-    assert names(cure.flags([measured(("boot", "prove"))])) == ["proof"]
-    assert names(cure.flags([measured(("program", "program"))])) == ["proof"], "to replace -program would undo the node"
+    assert cure.flags(Answers([measured()], [])) == []
+    assert names(cure.flags(Answers([measured(("hold", "docker"))], []))) == ["docker", "proof"]
+    assert names(cure.flags(Answers([measured(("boot", "prove"))], []))) == ["proof"]
+    assert names(cure.flags(Answers([measured(("program", "program"))], []))) == ["proof"], (
+        "to replace -program would undo the node"
+    )
     several = measured(("hold", "docker"), ("module", "preflight"), ("package", "docker"))
-    assert names(cure.flags([several])) == ["docker", "preflight", "proof"]
+    assert names(cure.flags(Answers([several], []))) == ["docker", "preflight", "proof"]
     with pytest.raises(FleetError, match="no node 'n9'"):
         cure.proofs(["n9"], {"n1": {}})
 

@@ -162,7 +162,7 @@ def test_object_that_is_gone_is_drift(tmp_path: Path, github: GitHub) -> None:
     assert "gone: `Namespace` `x`" in body["body"]
 
 
-def test_drift_of_nodes_is_reported_without_diffs_and_unread_nodes_leave_the_issue(tmp_path: Path, github: GitHub) -> None:
+def test_measured_drift_is_reported_without_diffs_and_unread_measurements_leave_the_issue(tmp_path: Path, github: GitHub) -> None:
     differing = {
         "what": "docker-ce is not held @everyone `x`",
         "kind": "hold",
@@ -174,16 +174,21 @@ def test_drift_of_nodes_is_reported_without_diffs_and_unread_nodes_leave_the_iss
         {"name": "n2", "reached": False, "cause": "cannot reach it", "differences": []},
     ]
     file = tmp_path / "nodes"
-    file.write_text(json.dumps({"nodes": measured}))
-    run("review.drift", "staging", document(tmp_path, {"a": "1"}), "--nodes", file)
+    added = {"what": "guard has matchConditions", "kind": "added", "diff": "- secret\n+ line", "traces": ["run by admin"]}
+    refreshed = {"what": "in the refresh as well", "kind": "changed", "diff": "", "traces": []}
+    policy = {"kind": "Policy", "name": "p", "reached": True, "differences": [added, refreshed]}
+    lost = {"kind": "Job", "name": "j", "reached": False, "cause": "forbidden", "differences": []}
+    file.write_text(json.dumps({"nodes": measured, "objects": [policy, lost]}))
+    run("review.drift", "staging", document(tmp_path, {"a": "1"}), "--measured", file)
     ((_, _, body),) = github.writes()
     assert (
         "- `n1`: `docker-ce is not held @everyone 'x'`" in body["body"]
         and "`n2`: `not measured: cannot reach it`" in body["body"]
     )
-    assert "secret" not in body["body"] and "admin" not in body["body"]
+    assert "- `Policy p`: `guard has matchConditions`" in body["body"] and "`Job j`: `not measured: forbidden`" in body["body"]
+    assert all(word not in body["body"] for word in ("secret", "admin", "in the refresh"))
     file.write_text("{}")
-    assert "could not be read" in run("review.drift", "staging", document(tmp_path, {"a": "1"}), "--nodes", file, ok=False)
+    assert "could not be read" in run("review.drift", "staging", document(tmp_path, {"a": "1"}), "--measured", file, ok=False)
     assert len(github.writes()) == 1
 
 

@@ -1,0 +1,122 @@
+"""API servers that say nothing, or something else than objects, and where a kubeconfig is looked for.
+
+Lost if these fail: an answer of `kata-nodes status` within its time, because of one server, and the objects of all others.
+"""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+
+import pytest
+
+from fleet import cluster_objects
+from fleet.cluster_objects import Cluster
+from fleet.measure_objects import MeasuredCluster, Reading, kubeconfig
+from nodekit.errors import NodeError
+from tests.fleet.objects import deployment, runtime_class
+
+KINDS = {
+    "/api/v1": {"resources": []},
+    "/apis/node.k8s.io/v1": {"resources": [{"kind": "RuntimeClass", "name": "runtimeclasses"}]},
+}
+"""What a server says that it serves."""
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Stands in an API server's place; what is not in `answers` is not there."""
+
+    answers: ClassVar[dict[str, bytes]] = {}
+
+    def do_GET(self) -> None:
+        text = self.answers.get(self.path.partition("?")[0], b"{}")
+        self.send_response(200 if text != b"{}" else 404)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serving(answers: dict[str, bytes]) -> Iterator[str]:
+    """The address of such a server."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Answering,), {"answers": answers}))
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def at(server: str) -> Cluster:
+    """A cluster with one object at that address."""
+    (cluster,) = cluster_objects.of(deployment(runtime_class(), context=None))
+    document = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c"}}],
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+    }
+    return replace(cluster, kubeconfig=json.dumps(document))
+
+
+def read(cluster: Cluster, seconds: float = 60) -> MeasuredCluster:
+    return Reading(cluster, seconds).result()
+
+
+def test_a_server_that_does_not_answer_costs_its_time_and_no_more() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        address = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        refused = read(at(address))
+        silent.listen()
+        begin = time.monotonic()
+        late = read(at(address), 1.5)
+        assert time.monotonic() - begin < 10
+    assert "does not answer" in str(refused.cause) and refused.unmeasured == 1
+    assert "no answer within 1.5 s" in str(late.cause) and late.unmeasured == 1
+
+
+@pytest.mark.parametrize(
+    "strange", [b"[" * 100_000, b'{"resources": [7]}', b'{"resources": [{"kind": [], "name": {}}]}', b"7", b"\xff"]
+)
+def test_answers_that_are_no_objects_are_a_cause(strange: bytes) -> None:
+    known = {path: json.dumps(kinds).encode() for path, kinds in KINDS.items()}
+    with serving({"/api/v1": strange}) as server:
+        result = read(at(server))
+        assert result.cause is not None or result.objects[0].differences
+    with serving({**known, "/apis/node.k8s.io/v1/runtimeclasses/kata": strange}) as server:
+        result = read(at(server))
+        assert result.cause is None and (result.objects[0].cause or result.objects[0].differences)
+
+
+def test_an_object_is_missing_where_neither_it_nor_its_kind_is_served() -> None:
+    for kinds in (KINDS, {"/api/v1": {"resources": []}}):
+        with serving({path: json.dumps(answer).encode() for path, answer in kinds.items()}) as server:
+            (measured,) = read(at(server)).objects
+            assert [difference.kind for difference in measured.differences] == ["missing"]
+
+
+def test_a_kubeconfig_is_a_text_or_a_path_or_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = at("https://a")
+    assert kubeconfig(cluster) == cluster.kubeconfig
+    (tmp_path / "config").write_text("kind: Config")
+    assert kubeconfig(replace(cluster, kubeconfig=str(tmp_path / "config"))) == "kind: Config"
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    nameless = replace(cluster, kubeconfig=None)
+    assert kubeconfig(nameless) == "kind: Config"
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/config:{tmp_path}/other")
+    with pytest.raises(NodeError, match="several files"):
+        kubeconfig(nameless)
+    monkeypatch.delenv("KUBECONFIG")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(NodeError, match="No such file"):
+        kubeconfig(nameless)
