@@ -32,7 +32,7 @@ class MeasuredObject:
 
     item: ClusterObject
     cause: str | None
-    """Why it could not be measured."""
+    """Why it, or a node that it is about, could not be measured."""
     differences: tuple[ObjectDifference, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -159,7 +159,10 @@ def _folder(version: str) -> str:
 
 
 def measured(server: Server, item: ClusterObject) -> MeasuredObject:
-    """One object as it is now, compared."""
+    """One object as it is now, compared, and what the nodes that it is about say of it."""
+    different = unproven(item)
+    notes: list[str] = []
+    cause: str | None = None
     try:
         present = server.get(item)
         different, notes = differences(item, present)
@@ -168,10 +171,10 @@ def measured(server: Server, item: ClusterObject) -> MeasuredObject:
         if item.proof_of is not None and not item.unproven:
             different += another_machine(item, server.node(item.proof_of))
     except NodeError as error:
-        return MeasuredObject(item, printable(str(error)), tuple(unproven(item)))
+        cause = printable(str(error))
     except UNREADABLE as error:
-        return MeasuredObject(item, f"{MALFORMED} ({type(error).__name__})", tuple(unproven(item)))
-    return MeasuredObject(item, None, tuple(different), tuple(notes))
+        cause = f"{MALFORMED} ({type(error).__name__})"
+    return MeasuredObject(item, cause, tuple(different), tuple(notes))
 
 
 def kubeconfig(cluster: Cluster) -> str:

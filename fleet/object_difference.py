@@ -337,13 +337,11 @@ def without_handler(item: ClusterObject, nodes: Iterable[Mapping[str, Any]]) -> 
 
 def another_machine(item: ClusterObject, node: Mapping[str, Any] | None) -> list[ObjectDifference]:
     """Whether the node of a proof was registered after the proof was asked for: it can be another machine of that name."""
-    proof_time = _mapping(item.recorded.get("metadata")).get("creationTimestamp")
-    registered = _mapping((node or {}).get("metadata")).get("creationTimestamp")
-    if not all(isinstance(time, str) and TIME.fullmatch(time) for time in (proof_time, registered)) or str(registered) <= str(
-        proof_time
-    ):
+    proof_time, registered = (_mapping(about.get("metadata")).get("creationTimestamp") for about in (item.recorded, node or {}))
+    if not all(isinstance(moment, str) and TIME.fullmatch(moment) for moment in (proof_time, registered)):
         return []
-    message = (
-        f"{item.label}: node {printable(str(item.proof_of), 253)} registered at {registered}, after its proof of {proof_time}"
-    )
+    if str(registered) <= str(proof_time):
+        return []
+    name = printable(str(item.proof_of), 253)
+    message = f"{item.label}: node {name} registered at {registered}, after its proof of {proof_time}"
     return [ObjectDifference("setting", message, "prove")]

@@ -91,10 +91,10 @@ def object_rows(cluster: "MeasuredCluster") -> list[list[object]]:
 
 def object_state(measured: "MeasuredObject") -> Text:
     """One cell: whether the object is as the stack left it."""
-    if measured.cause is not None:
-        return text(f"not reached: {measured.cause}", "red")
     if measured.differences:
         return text(", ".join(dict.fromkeys(difference.kind for difference in measured.differences)), "yellow")
+    if measured.cause is not None:
+        return text(f"not reached: {measured.cause}", "red")
     return text("as deployed", "green")
 
 

@@ -98,6 +98,15 @@ def test_answers_that_are_no_objects_are_a_cause(strange: bytes) -> None:
         assert result.cause is None and (result.objects[0].cause or result.objects[0].differences)
 
 
+def test_nodes_that_cannot_be_read_hide_nothing_of_the_class_that_selects_them() -> None:
+    (item,) = at("https://a").objects
+    changed = json.dumps({**item.recorded, "handler": "runc"}).encode()
+    known = {path: json.dumps(kinds).encode() for path, kinds in KINDS.items()}
+    with serving({**known, "/apis/node.k8s.io/v1/runtimeclasses/kata": changed, "/api/v1/nodes": b"no list"}) as server:
+        (measured,) = read(at(server)).objects
+    assert [difference.kind for difference in measured.differences] == ["changed"] and "nodes" in str(measured.cause)
+
+
 def test_an_object_is_missing_where_neither_it_nor_its_kind_is_served() -> None:
     for kinds in (KINDS, {"/api/v1": {"resources": []}}):
         with serving({path: json.dumps(answer).encode() for path, answer in kinds.items()}) as server:
