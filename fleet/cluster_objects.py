@@ -65,25 +65,26 @@ class Cluster:
 
 
 def of(deployment: Mapping[str, Any]) -> list[Cluster]:
-    """Every cluster on which the stack has objects. Providers with the same kubeconfig and context are the same cluster."""
+    """Every cluster on which the stack has objects. Providers with the same kubeconfig and context are the same cluster, with
+    the shortest of their names."""
     resources = [resource for resource in deployment.get("resources") or [] if isinstance(resource, dict)]
     providers = {str(resource["urn"]): resource for resource in resources if resource.get("type") == PROVIDER}
     users = _users(resources)
     unproven = dict(_unproven(resources))
     objects: dict[tuple[str | None, str | None], list[ClusterObject]] = {}
-    names: dict[tuple[str | None, str | None], str] = {}
+    names: dict[tuple[str | None, str | None], set[str]] = {}
     for resource in resources:
         if not _is_object(resource):
             continue
         urn = str(resource.get("provider") or "").rpartition("::")[0]
         settings = plain((providers.get(urn) or {}).get("inputs") or {})
         access = settings.get("kubeconfig") or None, settings.get("context") or None
-        names.setdefault(access, urn.rpartition("::")[2] or "cluster")
+        names.setdefault(access, set()).add(urn.rpartition("::")[2] or "cluster")
         if described := _described(resource, users, unproven.get(str(resource["urn"]))):
             objects.setdefault(access, []).append(described)
     for items in objects.values():
         items.sort(key=lambda item: (item.kind, item.namespace or "", item.name))
-    return [Cluster(names[access], *access, tuple(items)) for access, items in objects.items()]
+    return [Cluster(min(names[access], key=len), *access, tuple(items)) for access, items in objects.items()]
 
 
 def _is_object(resource: Mapping[str, Any]) -> bool:

@@ -125,14 +125,16 @@ def named(document: dict[str, Any]) -> str:
 
 
 def report_handlers(plane: ControlPlane, *handlers: str) -> None:
-    """What the node's container runtime knows."""
-    plane.request("PATCH", f"{NODE}/status", {"status": {"runtimeHandlers": [{"name": name} for name in ("", *handlers)]}})
+    """What the container runtime of a node knows that the class selects too."""
+    plane.request(
+        "PATCH", "/api/v1/nodes/node-2/status", {"status": {"runtimeHandlers": [{"name": name} for name in ("", *handlers)]}}
+    )
 
 
 @pytest.fixture(scope="module")
 def story(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """A stack that is up."""
-    plane.behave({"node-1": PROVEN})
+    plane.behave(dict.fromkeys(("node-1", "node-2"), PROVEN))
     plane.request("PATCH", f"{NODE}/status", {"status": {"nodeInfo": {"machineID": "m1"}}})
     report_handlers(plane, "runc", "kata-qemu")
     story = Story(tmp_path_factory.mktemp("stack"), plane)
@@ -207,13 +209,13 @@ def test_every_kind_of_change_is_named_with_its_diff_and_who_wrote(story: Story)
     assert overhead["what"] == "RuntimeClass kata differs from the stack in overhead.podFixed.memory"
     assert "-    memory: 160Mi\n+    memory: 1Gi" in overhead["diff"]
     assert overhead["traces"][0].startswith("kubectl-edit (Update) wrote overhead.podFixed.memory at 20")
-    assert "1 of 1 nodes that RuntimeClass kata selects do not report its handler kata-qemu: node-1" in handler["what"]
+    assert "1 of 1 nodes that RuntimeClass kata selects do not report its handler kata-qemu: node-2" in handler["what"]
     (rules,) = differing["ValidatingAdmissionPolicy guard-policy"]
     assert "spec.validations[0].expression" in rules["what"] and "+  - expression: 'true'" in rules["diff"]
     (never,) = differing["ValidatingAdmissionPolicy proof-guard-policy"]
     assert "has what the stack does not set: spec.matchConditions" in never["what"] and "name: never" in never["diff"]
     (place,) = differing["ValidatingAdmissionPolicyBinding guard-binding"]
-    assert "+      - elsewhere" in place["diff"] and "-      - sandboxes" in place["diff"]
+    assert "-        - sandboxes\n+        - elsewhere" in place["diff"]
     (template,) = differing["PodTemplate nested"]
     assert "capabilities.add" in template["what"] and "template.metadata.labels.team" in template["what"]
     (label,) = differing["Node node-1"]
