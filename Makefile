@@ -79,9 +79,9 @@ test-python310: ## the node program's fast tests under Python 3.10, the oldest t
 	  tests/nodekit tests/fuzz --ignore=tests/nodekit/test_handler.py --ignore=tests/nodekit/test_handler_rules.py \
 	  --numprocesses=auto -p no:cacheprovider -m "$(FAST)"
 
-bench: ## what a run without a change costs on a node, a hundred nodes on a cluster, thousands that join, and the ladder in a guest
+bench: ## what a run without a change costs on a node, a hundred hosts and nodes of a cluster, thousands that join, the ladder in a guest
 	@python3 -m tools.local >/dev/null
-	@set -o pipefail; $(ENV) && python bench/no_op_run.py && python bench/hundred_nodes.py | tail -1 && python bench/joining_nodes.py | grep -v '^info' && python bench/proof_time.py
+	@set -o pipefail; $(ENV) && python bench/no_op_run.py && python bench/preview_hosts.py && python bench/hundred_nodes.py | tail -1 && python bench/joining_nodes.py | grep -v '^info' && python bench/proof_time.py
 
 generate: ## write the schema of stack files, the references in docs/reference/ and the reviewed plan of prod from the code
 	@$(ENV) && python -m tools.generate && python -m tests.stacks.prod_plan

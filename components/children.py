@@ -28,5 +28,7 @@ def child_options(
     Children must name themselves what the component depends on, and with what it is deleted: the engine does not pass
     `depends_on` on to them, and a child that does not wait would be made although what the component waits for has failed.
     """
-    handed = pulumi.ResourceOptions(depends_on=opts.depends_on, deleted_with=opts.deleted_with) if opts else None
-    return pulumi.ResourceOptions.merge(handed, pulumi.ResourceOptions(parent=parent, **options))
+    own = pulumi.ResourceOptions(parent=parent, **options)
+    if opts is None or (opts.depends_on is None and opts.deleted_with is None):
+        return own
+    return pulumi.ResourceOptions.merge(pulumi.ResourceOptions(depends_on=opts.depends_on, deleted_with=opts.deleted_with), own)

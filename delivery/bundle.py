@@ -1,6 +1,7 @@
 """Pack the node program as one zipapp: nodekit and tomlkit, byte for byte the same for the same sources."""
 
 import argparse
+import functools
 import hashlib
 import importlib.resources
 import io
@@ -59,8 +60,12 @@ def build(target: Path) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+@functools.cache
 def cached() -> tuple[Path, str]:
-    """The zipapp in the user's cache, named by its sha256, and that sha256; written when it is not there yet."""
+    """The zipapp in the user's cache, named by its sha256, and that sha256; written when it is not there yet.
+
+    Packed once in a process: that takes as long as all else that a preview does for a node.
+    """
     data = content()
     digest = hashlib.sha256(data).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

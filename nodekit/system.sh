@@ -1,6 +1,6 @@
 #!/bin/sh
-# Refuses a node whose operating system the program does not know, or whose login user can store nothing, before anything is
-# changed. Sent on standard input, as any user; prints one line of JSON.
+# Refuses a node whose operating system is unknown, or whose login user can store nothing, before anything is changed.
+# Sent on standard input, as any user; prints one line of JSON.
 set -eu
 UPLOAD=2097152 # more than the node program has
 

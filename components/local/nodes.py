@@ -64,4 +64,4 @@ class LocalNodes(pulumi.ComponentResource):
             machines.append(Machine(node, node, connection, child_options(self, opts, deleted_with=machine.machine)))
         proven = kata_nodes(settings_of(args), machines)
         self.nodes, self.evidence = summaries(proven), evidence(proven)
-        self.register_outputs({"nodes": self.nodes, "evidence": self.evidence})
+        self.register_outputs({"nodes": self.nodes})

@@ -96,7 +96,7 @@ class ExistingNodes(pulumi.ComponentResource):
         ]
         proven = kata_nodes(settings_of(args), machines, waves)
         self.nodes, self.evidence = summaries(proven), evidence(proven)
-        self.register_outputs({"nodes": self.nodes, "evidence": self.evidence})
+        self.register_outputs({"nodes": self.nodes})
 
 
 def _connection(host: ExistingHost, args: ExistingNodesArgs, bastion: Bastion | None) -> Connection:

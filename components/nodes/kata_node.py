@@ -3,23 +3,27 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
-from pulumi_command import remote
 
 from components.children import LEFT_ALONE, child_options
-from components.nodes.node_states import Document, settings_of
+from components.nodes.node_states import settings_of
 from components.nodes.rollout import Member
 from components.nodes.settings import Connection, DockerSettings, KataSettings, Verification
+from components.plain import derived
+from components.plugin_resource import PluginResource
 from components.refusals import reporting_refusals
 from delivery import bundle, login
+from delivery.scripts import sent
 from nodekit.errors import NodeError
-from nodekit.scripts import script
 
 PROGRAM_FOLDER = "/usr/local/lib/kata-nodes"
 DIALS, DIAL_SECONDS = 60, 15
 """Patience with a machine that is still starting: dials, at most 5 s apart, and the bound on each."""
+HOP = ("address", "port", "user", "host_key", "private_key")
+"""What of a connection, and of its bastion, decides how a host is dialed."""
 
 
 class KataNodeArgs(TypedDict):
@@ -55,41 +59,32 @@ def result_of(text: str, verb: str, resource: str) -> dict[str, Any]:
     return document
 
 
-def connection_of(connection: Connection) -> remote.ConnectionArgs:
-    """How to reach the node: directly or through its bastion, every host key pinned."""
-    proxy = None
-    if (bastion := connection.get("bastion")) is not None:
-        proxy = remote.ProxyConnectionArgs(
-            host=bastion["address"],
-            port=_port(bastion.get("port")),
-            user=bastion["user"],
-            host_key=_pinned(bastion.get("host_key"), "bastion"),
-            private_key=_secret(bastion.get("private_key")),
-            dial_error_limit=DIALS,
-            per_dial_timeout=DIAL_SECONDS,
-        )
-    return remote.ConnectionArgs(
-        host=connection["address"],
-        port=_port(connection.get("port")),
-        user=connection.get("user", "root"),
-        host_key=_pinned(connection.get("host_key"), "node"),
-        private_key=_secret(connection.get("private_key")),
-        proxy=proxy,
-        dial_error_limit=DIALS,
-        per_dial_timeout=DIAL_SECONDS,
-    )
+def connection_of(connection: Connection) -> pulumi.Output[dict[str, Any]]:
+    """How to reach the node: directly or through its bastion, every host key pinned. In the plugin's own terms, and secret."""
+    hops: list[Mapping[str, Any]] = [connection, *([bastion] if (bastion := connection.get("bastion")) is not None else [])]
+    values = [hop.get(key) for hop in hops for key in HOP]
+    # As text: made of a record, it would be an output for each of its keys.
+    text: pulumi.Output[str] = pulumi.Output.secret(derived(reporting_refusals(_connection), *values))
+    return text.apply(json.loads)
 
 
-def _port(port: pulumi.Input[int] | None) -> pulumi.Output[float]:
-    return pulumi.Output.from_input(login.SSH_PORT if port is None else port).apply(float)
+def _connection(*values: Any) -> str:
+    node = _hop("node", *values[: len(HOP)])
+    if bastion := values[len(HOP) :]:
+        node["proxy"] = _hop("bastion", *bastion)
+    return json.dumps(node)
 
 
-def _secret(value: pulumi.Input[str] | None) -> pulumi.Output[str] | None:
-    return None if value is None else pulumi.Output.secret(value)
-
-
-def _pinned(key: pulumi.Input[str] | None, host: str) -> pulumi.Output[str]:
-    return pulumi.Output.from_input(key).apply(reporting_refusals(lambda value: login.pinned(value, host)))
+def _hop(host: str, address: str, port: float | None, user: str | None, host_key: str | None, private_key: str | None) -> Any:
+    return {
+        "host": address,
+        "port": login.SSH_PORT if port is None else port,
+        "user": user or "root",
+        "hostKey": login.pinned(host_key, host),
+        **({} if private_key is None else {"privateKey": private_key}),
+        "dialErrorLimit": DIALS,
+        "perDialTimeout": DIAL_SECONDS,
+    }
 
 
 class KataNode(pulumi.ComponentResource):
@@ -134,121 +129,116 @@ class KataNode(pulumi.ComponentResource):
         program = f"{PROGRAM_FOLDER}/nodekit-{digest[:12]}.pyz"
         uploaded = f".kata-nodes-{digest[:12]}.pyz"
         connection = connection_of(args["connection"])
-        password = _secret(args["connection"].get("sudo_password"))
-        user = args["connection"].get("user", "root")
+        password = args["connection"].get("sudo_password")
+        if password is not None:
+            password = pulumi.Output.secret(password)
         identity = args["connection"].get("identity")
         if identity is None:
-            identity = _pinned(args["connection"].get("host_key"), "node")
+            pinned = reporting_refusals(lambda key: login.pinned(key, "node"))
+            identity = derived(pinned, args["connection"].get("host_key"))
         # Another machine behind the same address and key must get the program too.
         owner = f"{pulumi.get_project()}/{pulumi.get_stack()} {re.sub(r'[^A-Za-z0-9._-]', '-', name)}"
-        machine = pulumi.Output.from_input(identity).apply(lambda text: hashlib.sha256(text.encode()).hexdigest()[:12])
+        machine = derived(lambda text: hashlib.sha256(text.encode()).hexdigest()[:12], identity)
 
-        def options(*after: pulumi.Resource, **options: Any) -> pulumi.ResourceOptions:
+        def child(
+            which: str, kind: str, inputs: Mapping[str, Any], after: pulumi.Resource | None, **with_hooks: Any
+        ) -> PluginResource:
+            options: dict[str, Any] = {"additional_secret_outputs": ["connection"], "replace_on_changes": ["triggers[*]"]}
             if args.get("gone", False):
                 options |= LEFT_ALONE
             elif member:
-                options = {"hooks": member.hooks(), **options}
-            return child_options(self, opts, depends_on=list(after), **options)
-
-        system = remote.Command(
-            f"{name}-system",
-            connection=connection,
-            create="timeout 60 sh -s",
-            stdin=script("system.sh"),
-            logging=remote.Logging.STDERR,
-            add_previous_output_in_env=False,
-            triggers=[identity],
-            opts=options(),
-        )
-        upload = remote.CopyToRemote(
-            f"{name}-upload",
-            connection=connection,
-            source=pulumi.FileAsset(str(pyz)),
-            remote_path=uploaded,
-            triggers=[identity, digest],
-            opts=options(system),
-        )
-        as_root = script("as_root.sh", "delivery")
-        run = login.as_root(as_root) if password else ""
-
-        def stdin_of(text: pulumi.Input[str]) -> pulumi.Output[str]:
-            """What a command reads: with a password what hands that to sudo comes first, and all of it is secret."""
-            if not password:
-                return pulumi.Output.from_input(text)
-            return pulumi.Output.all(password, text).apply(reporting_refusals(lambda both: login.before(as_root, *both)))
-
-        install = f"{run}timeout 900 sh -s -- {uploaded} {program} {digest} {owner}"
-        start = remote.Command(
-            f"{name}-program",
-            connection=connection,
-            create=pulumi.Output.concat(install, " # machine ", machine),
-            update=pulumi.Output.concat(install, " again # machine ", machine),
-            delete=f"{run}timeout 1800 sh -s -- --remove {owner}",
-            stdin=stdin_of(script("bootstrap.sh")),
-            logging=remote.Logging.STDERR,
-            add_previous_output_in_env=False,
-            # No triggers: another machine behind the address is an update, since the one before can no longer be undone.
-            opts=options(upload),
-        )
-
-        def verb(
-            which: str, seconds: pulumi.Input[int], stdin: pulumi.Output[Document], after: pulumi.Resource, **with_hooks: Any
-        ) -> remote.Command:
-            return remote.Command(
+                options |= {"hooks": member.hooks(), **with_hooks}
+            # Only the first waits for what the node depends on: each of the others waits for the one before.
+            waiting = {"depends_on": after} if after else {}
+            handed = pulumi.ResourceOptions(deleted_with=opts.deleted_with) if opts and after else opts
+            return PluginResource(
+                f"command:remote:{kind}",
                 f"{name}-{which}",
-                connection=connection,
-                create=pulumi.Output.all(user, seconds).apply(
-                    lambda values: (
-                        f"{run or ('' if values[0] == 'root' else 'sudo -n ')}timeout --kill-after=30 {int(values[1])} "
-                        f"sh -c '. {PROGRAM_FOLDER}/run.sh; nodekit {digest[:12]} {'prove' if which == 'proof' else which}'"
-                    )
-                ),
-                stdin=stdin_of(stdin.apply(lambda value: json.dumps(value, indent=1, sort_keys=True))),
-                logging=remote.Logging.STDERR,
-                add_previous_output_in_env=False,
-                triggers=[identity],
-                opts=options(after, **with_hooks),
+                {"connection": connection, **inputs},
+                child_options(self, handed, **waiting, **options),
+                outputs=["stdout"] if kind == "Command" else [],
             )
 
+        def command(which: str, inputs: Mapping[str, Any], after: pulumi.Resource | None, **with_hooks: Any) -> PluginResource:
+            common = {"logging": "stderr", "addPreviousOutputInEnv": False}
+            return child(which, "Command", {**inputs, **common}, after, **with_hooks)
+
+        steps = {"create": "timeout 60 sh -s", "stdin": sent("system.sh"), "triggers": [identity]}
+        system = command("system", steps, None)
+        source = pulumi.FileAsset(str(pyz))
+        copy = {"source": source, "remotePath": uploaded, "triggers": [identity, digest]}
+        upload = child("upload", "CopyToRemote", copy, system)
+        as_root = sent("as_root.sh", "delivery")
+        run = login.as_root(as_root) if password else ""
+
+        def stdin_of(text: pulumi.Input[str]) -> pulumi.Input[str]:
+            """What a command reads: with a password what hands that to sudo comes first, and all of it is secret."""
+            if not password:
+                return text
+            return derived(reporting_refusals(lambda *both: login.before(as_root, *both)), password, text)
+
+        install = f"{run}timeout 900 sh -s -- {uploaded} {program} {digest} {owner}"
+        # No triggers: another machine behind the address is an update, since the one before can no longer be undone.
+        start = command(
+            "program",
+            {
+                "create": derived(lambda text: f"{install} # machine {text}", machine),
+                "update": derived(lambda text: f"{install} again # machine {text}", machine),
+                "delete": f"{run}timeout 1800 sh -s -- --remove {owner}",
+                "stdin": stdin_of(sent("bootstrap.sh")),
+            },
+            upload,
+        )
+
+        def verb(which: str, rule: str, after: pulumi.Resource, **with_hooks: Any) -> PluginResource:
+            def line(user: str, seconds: float) -> str:
+                root = run or ("" if user == "root" else "sudo -n ")
+                nodekit = f"nodekit {digest[:12]} {rule}"
+                return f"{root}timeout --kill-after=30 {int(seconds)} sh -c '. {PROGRAM_FOLDER}/run.sh; {nodekit}'"
+
+            desired = derived(lambda value: json.dumps(value, indent=1, sort_keys=True), states[rule])
+            inputs = {
+                "create": derived(line, args["connection"].get("user", "root"), seconds[rule]),
+                "stdin": stdin_of(desired),
+                "triggers": [identity],
+            }
+            return command(which, inputs, after, **with_hooks)
+
         states, seconds = settings.states(node, {"program": digest, "machine": identity}), settings.seconds
-        preflight = verb("preflight", seconds["preflight"], states["preflight"], start)
-        self.machine_id = preflight.stdout.apply(
+        preflight = verb("preflight", "preflight", start)
+        self.machine_id = preflight.output("stdout").apply(
             reporting_refusals(lambda text: str(result_of(text, "preflight", f"{name}-preflight")["machineId"]))
         )
         drained = {"hooks": member.hooks(self.machine_id)} if member else {}
-        docker = verb("docker", seconds["docker"], states["docker"], preflight, **drained)
-        kata = verb("kata", seconds["kata"], states["kata"], docker, **drained)
-        self.proof = verb("proof", seconds["prove"], states["prove"], kata)
+        docker = verb("docker", "docker", preflight, **drained)
+        kata = verb("kata", "kata", docker, **drained)
+        self.proof = verb("proof", "prove", kata)
 
-        self.evidence = self.proof.stdout.apply(reporting_refusals(lambda text: result_of(text, "prove", f"{name}-proof")))
+        self.evidence = self.proof.output("stdout").apply(
+            reporting_refusals(lambda text: result_of(text, "prove", f"{name}-proof"))
+        )
         if member:
             self.evidence = member.released(self.evidence, self.machine_id)
-        self.docker_version = docker.stdout.apply(
+        self.docker_version = docker.output("stdout").apply(
             reporting_refusals(lambda text: str(result_of(text, "docker", f"{name}-docker")["version"]))
         )
         self.config_file = self.evidence.apply(lambda proof: str(proof["configFile"]))
         self.kernel_params = self.evidence.apply(lambda proof: str(proof["kernelParams"]))
         self.user_namespaces = self.evidence.apply(lambda proof: int(proof["userNamespaces"]))
         self.guest_kernel = self.evidence.apply(lambda proof: str(proof["guestKernel"]))
-        self.summary = pulumi.Output.all(
-            name=node,
-            address=args["connection"]["address"],
-            dockerVersion=self.docker_version,
-            kernelParams=self.kernel_params,
-            configFile=self.config_file,
-            userNamespaces=self.user_namespaces,
-            guestKernel=self.guest_kernel,
-            machineId=self.machine_id,
-        )
-        self.register_outputs(
-            {
-                "summary": self.summary,
-                "evidence": self.evidence,
-                "dockerVersion": self.docker_version,
-                "configFile": self.config_file,
-                "kernelParams": self.kernel_params,
-                "userNamespaces": self.user_namespaces,
-                "guestKernel": self.guest_kernel,
-                "machineId": self.machine_id,
-            }
-        )
+
+        def summary(proof: dict[str, Any]) -> pulumi.Output[dict[str, Any]]:
+            return pulumi.Output.all(
+                name=node,
+                address=args["connection"]["address"],
+                dockerVersion=self.docker_version,
+                kernelParams=str(proof["kernelParams"]),
+                configFile=str(proof["configFile"]),
+                userNamespaces=int(proof["userNamespaces"]),
+                guestKernel=str(proof["guestKernel"]),
+                machineId=self.machine_id,
+            )
+
+        self.summary = self.evidence.apply(summary)
+        # The rest is in here, or in the outputs of the proof: a state would keep it again for each node.
+        self.register_outputs({"summary": self.summary})

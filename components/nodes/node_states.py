@@ -1,12 +1,13 @@
 """The desired states of a node's verbs from a component's arguments, and their bounds: the same over SSH and at first boot."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 
 from components.nodes.settings import DockerSettings, KataSettings, Verification
+from components.plain import derived
 from components.refusals import reporting_refusals
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
@@ -20,11 +21,6 @@ PROOF_GRACE_SECONDS = 120
 """The proof's own bound ends a guest; one that is this much later ends a program that hangs."""
 
 Document = dict[str, object]
-
-VERB_SECONDS = {"preflight": 420, "docker": 2400, "kata": 1800}
-"""Bound on each verb, in seconds: a slow mirror and an emulated node fit in, a hang does not last."""
-PROOF_GRACE_SECONDS = 120
-"""The proof's own bound ends a guest; one that is this much later ends a program that hangs."""
 
 
 @dataclass(frozen=True)
@@ -47,52 +43,42 @@ class NodeSettings:
             "kataRuntime": self.kata.get("runtime", node_state.KATA_RUNTIME),
             "installRelease": self.kata.get("install_release", archive is None),
             "archiveAddress": archive["address"] if archive else None,
-            "configPath": pulumi.Output.from_input(self.kata).apply(
-                reporting_refusals(lambda kata: kata_settings(kata).config_path)
-            ),
+            "configPath": derived(reporting_refusals(lambda kata: kata_settings(kata).config_path), self.kata),
             "hypervisor": self.kata.get("hypervisor", node_state.HYPERVISOR),
             "nestedSandbox": nested_sandbox,
             "sandbox": self.kata.get("sandbox"),
-            "kernelParams": pulumi.Output.all(self.kata.get("kernel_params", []), nested_sandbox).apply(
-                lambda values: node_state.merged_parameters(*values)
-            ),
+            "kernelParams": derived(node_state.merged_parameters, self.kata.get("kernel_params", []), nested_sandbox),
             "handler": handler["name"] if handler else None,
             "containerRuntime": handler.get("container_runtime") if handler else None,
             "proofImage": self.verification.get("image"),
         }
 
     @property
-    def timeout_seconds(self) -> pulumi.Output[int]:
+    def timeout_seconds(self) -> pulumi.Input[int]:
         """Bound on the proof."""
-        seconds = self.verification.get("timeout_seconds", node_state.TIMEOUT_SECONDS)
-        return pulumi.Output.from_input(seconds).apply(int)
+        return derived(int, self.verification.get("timeout_seconds", node_state.TIMEOUT_SECONDS))
 
     @property
     def seconds(self) -> dict[str, pulumi.Input[int]]:
         """Bound on each verb."""
-        return {**VERB_SECONDS, "prove": self.timeout_seconds.apply(lambda seconds: seconds + PROOF_GRACE_SECONDS)}
+        return {**VERB_SECONDS, "prove": derived(lambda seconds: seconds + PROOF_GRACE_SECONDS, self.timeout_seconds)}
 
-    def states(self, node: pulumi.Input[str], verified: Mapping[str, pulumi.Input[str]]) -> dict[str, pulumi.Output[Document]]:
+    def states(self, node: pulumi.Input[str], verified: Mapping[str, pulumi.Input[str]]) -> dict[str, pulumi.Input[Document]]:
         """By verb; `verified` is what the proof vouches for beside them.
 
         What no node could become is refused by `pulumi.RunError`: two ways to install Kata, a release that is not listed, a pair
         of Docker and Kata that is known to break.
         """
-        kata = pulumi.Output.all(node=node, kata=self.kata)
-        docker = pulumi.Output.all(node=node, kata=self.kata, docker=self.docker)
-        states = {
-            "preflight": kata.apply(reporting_refusals(lambda values: preflight_state(**values).document())),
-            "docker": docker.apply(reporting_refusals(lambda values: docker_state(**values).document())),
-            "kata": kata.apply(reporting_refusals(lambda values: kata_state(**values).document())),
-        }
-        proof = pulumi.Output.all(
-            node=node,
-            kata=self.kata,
-            image=self.verification.get("image"),
-            timeout_seconds=self.timeout_seconds,
-            verified=[states["docker"], states["kata"], dict(verified)],
+
+        def document(state: Callable[..., Any], *values: Any) -> pulumi.Input[Document]:
+            return derived(reporting_refusals(lambda *known: state(*known).document()), node, *values)
+
+        docker = document(docker_state, self.kata, self.docker)
+        kata = document(kata_state, self.kata)
+        prove = document(
+            prove_state, self.kata, self.verification.get("image"), self.timeout_seconds, [docker, kata, dict(verified)]
         )
-        return {**states, "prove": proof.apply(reporting_refusals(lambda values: prove_state(**values).document()))}
+        return {"preflight": document(preflight_state, self.kata), "docker": docker, "kata": kata, "prove": prove}
 
 
 def settings_of(args: Mapping[str, Any]) -> NodeSettings:

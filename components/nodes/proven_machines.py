@@ -10,6 +10,7 @@ from components.nodes.kata_node import KataNode, KataNodeArgs
 from components.nodes.node_states import NodeSettings
 from components.nodes.rollout import Member, Waves
 from components.nodes.settings import Connection
+from components.plain import together
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ def _released(node: KataNode) -> pulumi.Output[pulumi.Resource]:
 
 def summaries(proven: Mapping[str, KataNode]) -> pulumi.Output[list[dict[str, Any]]]:
     """Name, address and what the proof read of each node; known once every node is proven."""
-    return pulumi.Output.all(*(node.summary for node in proven.values()))
+    return together([node.summary for node in proven.values()])
 
 
 def evidence(proven: Mapping[str, KataNode]) -> pulumi.Output[dict[str, Any]]:
     """The proof's result by node; known once every node is proven."""
-    return pulumi.Output.from_input({name: node.evidence for name, node in proven.items()})
+    return together([node.evidence for node in proven.values()]).apply(lambda known: dict(zip(proven, known, strict=True)))

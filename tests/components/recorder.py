@@ -115,16 +115,20 @@ class RecordingMonitor(mocks.MockMonitor):
         return super().RegisterResource(request)
 
 
-def run(program: Callable[[], Any], preview: bool = False) -> Recorder:
-    """Run `program` in a stack of its own against the recorder; what it raises, this raises."""
+def run(program: Callable[[], Any], preview: bool = False, tasks: Any = None) -> Recorder:
+    """Run `program` in a stack of its own against the recorder; what it raises, this raises. `tasks` is the task factory."""
     recorder = Recorder(preview=preview)
 
     async def inside() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(tasks)
+        loop.set_exception_handler(lambda *_: None)  # of a program that fails, as in Pulumi's own language host
         pulumi.runtime.settings.reset_options()
         pulumi.runtime.stack.set_root_resource(None)
         monitor = RecordingMonitor(recorder)
         mocks.set_mocks(recorder, project="kata-nodes", stack="test", preview=preview, monitor=monitor)
-        await pulumi.runtime.stack.run_pulumi_func(program)
+        pulumi.runtime.stack.set_root_resource(None)  # the mocks' own has ended already
+        await pulumi.runtime.stack.run_in_stack(program)
         stack = pulumi.runtime.stack.get_root_resource()
         assert isinstance(stack, pulumi.runtime.stack.Stack)
         recorder.outputs = await pulumi.Output.from_input(stack.outputs).future() or {}

@@ -13,8 +13,8 @@ import pytest
 
 from components.local import machine as local_machine
 from delivery import login
+from delivery.scripts import sent
 from local.boot import Boot
-from nodekit.scripts import script
 from tests.components.recorder import Recorder
 from tests.components.test_wiring import EXISTING, HOST_KEY, LOCAL, stack
 
@@ -22,7 +22,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 BASTION_KEY = HOST_KEY[:-1] + "I"
 BASTION = {"address": "192.0.2.9", "user": "jump", "port": 2022, "hostKey": BASTION_KEY}
 SECRETS = {"sshPrivateKey": "NODE-KEY", "sudoPassword": "SUDO-PASSWORD", "bastionPrivateKey": "BASTION-KEY"}
-AS_ROOT = script("as_root.sh", "delivery")
+AS_ROOT = sent("as_root.sh", "delivery")
 STEPS = ("program", "preflight", "docker", "kata", "proof")
 COMMANDS = ("system", "upload", *STEPS)
 

@@ -4,6 +4,7 @@ Lost if these fail: the engine's own reason to leave the rest of the nodes alone
 """
 
 import asyncio
+import itertools
 import time
 from typing import Any
 from unittest import mock
@@ -70,9 +71,10 @@ CHILDREN = ("system", "upload", "program", "preflight", "docker", "kata", "proof
 def test_each_wave_waits_for_the_proofs_of_the_one_before(preview: bool) -> None:
     recorder = waves(preview=preview, canary=1, batch=2).by_name
     for host, before in {"a": "", "b": "a", "c": "a", "d": "bc", "e": "bc"}.items():
-        for child in CHILDREN:
-            after = {name for name in recorder[f"nodes-{host}-{child}"].after if name.endswith("-proof")}
-            assert after == {f"nodes-{other}-proof" for other in before}, (host, child)
+        after = {name for name in recorder[f"nodes-{host}-{CHILDREN[0]}"].after if name.endswith("-proof")}
+        assert after == {f"nodes-{other}-proof" for other in before}, host
+        for earlier, child in itertools.pairwise(CHILDREN):
+            assert f"nodes-{host}-{earlier}" in recorder[f"nodes-{host}-{child}"].after, (host, child)
 
 
 def test_without_a_rollout_no_machine_waits_for_another() -> None:

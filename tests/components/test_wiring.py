@@ -43,13 +43,13 @@ EXISTING: dict[str, Any] = {
 }
 
 
-def stack(config: dict[str, Any], preview: bool = False, secrets: dict[str, str] | None = None) -> Recorder:
+def stack(config: dict[str, Any], preview: bool = False, secrets: dict[str, str] | None = None, tasks: Any = None) -> Recorder:
     """Run the project's own __main__.py with that configuration."""
     texts = {f"kata-nodes:{key}": json.dumps(value) for key, value in config.items()}
     secrets = {f"kata-nodes:{key}": value for key, value in (secrets or {}).items()}
     pulumi.runtime.set_all_config({**texts, **secrets}, list(secrets))
     with mock.patch.object(kata_node_labels, "cluster", lambda kubeconfig, context: Joined()):
-        return run(lambda: runpy.run_path(str(PROGRAM)), preview)
+        return run(lambda: runpy.run_path(str(PROGRAM)), preview, tasks)
 
 
 class Joined:

@@ -14,8 +14,7 @@ from components.children import LEFT_ALONE
 from components.nodes.kata_node import connection_of
 connection = connection_of(
     {{"address": "127.0.0.1", "port": {port}, "user": {user!r}, "host_key": {host_key!r}, "private_key": {private_key!r}}}
-)
-connection.dial_error_limit = 0
+).apply(lambda known: {{**known, "dialErrorLimit": 0}})
 class Component(pulumi.ComponentResource):
     def __init__(self):
         super().__init__("test:index:Component", "a")

@@ -1,0 +1,15 @@
+"""Shell scripts as a command carries them: the state of a stack keeps each twice for every node."""
+
+from functools import cache
+
+from nodekit import scripts
+
+HEAD = 2
+"""Lines at the beginning that stay: the interpreter, and what the script is for."""
+
+
+@cache
+def sent(name: str, room: str = "nodekit") -> str:
+    """The text of a script of a room of this checkout, without its comments."""
+    lines = scripts.script(name, room).splitlines(keepends=True)
+    return "".join([*lines[:HEAD], *(line for line in lines[HEAD:] if not line.lstrip().startswith("#"))])
