@@ -7,6 +7,7 @@ import signal
 import pulumi
 from pulumi.runtime import config as everything
 
+from components.plain import derived
 from nodekit.rules.proof.capabilities import CAPABILITIES
 from nodekit.rules.text import harmless
 from nodekit.scripts import script
@@ -43,13 +44,15 @@ if sandbox and sandbox.proof and not nodes.pool:
     evidence = sandbox.proof.evidence.apply(lambda proofs: of_pods(proofs, handler=config.handler))
 pulumi.export(
     "checklist",
-    pulumi.Output.all(granted, evidence).apply(
-        lambda both: checklist(
-            both[1],
+    derived(
+        lambda capabilities, proofs: checklist(
+            proofs,
             hypervisor=config.kata.hypervisor,
-            capabilities=both[0],
+            capabilities=capabilities,
             granted_by="PodTemplate" if sandbox else "settings.daycare",
-        )
+        ),
+        granted,
+        evidence,
     ),
 )
 pulumi.export("notProven", config.not_proven)

@@ -97,8 +97,8 @@ def table(previews: Runs, ups: Runs, resources: Mapping[int, int], states: Mappi
         columns = [f"{size:5}", f"{resources[size]:9}"]
         for runs in (previews, ups):
             if size in runs:
-                more = 1000 * (runs[size][0] - runs[before][0]) / (size - before)
-                columns.append(f"+{runs[size][0] - runs[0][0]:6.1f} s {more:9.0f} ms")
+                slope = 1000 * (runs[size][0] - runs[before][0]) / (size - before)
+                columns.append(f"+{runs[size][0] - runs[0][0]:6.1f} s {slope:9.0f} ms")
         if size in states:
             columns.append(f"{states[size] / size / 1024:7.1f} KiB each")
         yield "   ".join(columns)

@@ -45,4 +45,9 @@ def derived(decide: Callable[..., T], *values: Any) -> pulumi.Input[T]:
         by_place = dict(zip(later, known, strict=True))
         return decide(*(by_place.get(at, value) for at, value in enumerate(values)))
 
-    return together([pulumi.Output.from_input(values[at]) for at in later]).apply(decided)
+    return together([_output(values[at]) for at in later]).apply(decided)
+
+
+def _output(value: Any) -> pulumi.Output[Any]:
+    """Of a dict or list with outputs in it, one of all its values. What an output holds has none."""
+    return value if isinstance(value, pulumi.Output) else pulumi.Output.from_input(value)

@@ -24,6 +24,7 @@ from components import (
 )
 from components.cluster.kata_proof import KataProof, KataProofArgs
 from components.cluster.proof_settings import PodProof
+from components.plain import together
 from nodekit.errors import NodeError
 from stacks import model
 from stacks.adoption import adopted
@@ -78,7 +79,7 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
         assert kubeconfig
         # Known only after the proofs, so that a preview of a new stack contacts no cluster; with the identifier, a
         # kubeconfig that is unknown in a preview does not look like another cluster.
-        proven = pulumi.Output.all(kubeconfig, nodes.evidence).apply(lambda values: values[0])
+        proven = together([kubeconfig, nodes.evidence]).apply(lambda values: values[0])
         identifier = pulumi.Output.unsecret(kubeconfig).apply(lambda text: server_of(text, kubernetes.context))
         reached = {"kubeconfig": proven, "context": kubernetes.context, "cluster_identifier": identifier}
     # By server-side apply, creating an object would take over one that exists; labelling one that exists needs it.

@@ -10,6 +10,7 @@ import pulumi
 from clusterkit import rollout
 from clusterkit.api.cluster_nodes import ClusterNodes, drained
 from components.children import calls_back, calls_back_on_error
+from components.plain import together
 from nodekit.errors import NodeError
 from nodekit.rules.text import harmless
 
@@ -134,16 +135,17 @@ class Member:
     def released(self, evidence: pulumi.Output[dict[str, Any]], machine_id: pulumi.Output[str]) -> pulumi.Output[dict[str, Any]]:
         """The evidence of the machine's proof, known once its node is uncordoned."""
 
-        async def release(known: dict[str, Any]) -> dict[str, Any]:
+        async def release(known: list[Any]) -> dict[str, Any]:
+            proof, machine = known
             if not pulumi.runtime.is_dry_run():
                 try:
-                    await self.waves.release(self.host, known["machine_id"])
+                    await self.waves.release(self.host, machine)
                 except NodeError as error:
                     raise pulumi.RunError(error.sentence()) from None
-            evidence: dict[str, Any] = known["evidence"]
-            return evidence
+            return dict(proof)
 
-        return pulumi.Output.all(evidence=evidence, machine_id=machine_id).apply(release)
+        both: list[pulumi.Output[Any]] = [evidence, machine_id]
+        return together(both).apply(release)
 
 
 def say(text: str) -> None:

@@ -11,18 +11,18 @@ MOST_TASKS = 125
 
 def tasks(hosts: int) -> int:
     """Tasks of the event loop in a preview."""
-    made = 0
+    started = 0
 
     def counted(loop: asyncio.AbstractEventLoop, coroutine: Any, **names: Any) -> "asyncio.Task[Any]":
-        nonlocal made
-        made += 1
+        nonlocal started
+        started += 1
         return asyncio.Task(coroutine, loop=loop, **names)
 
     entry = {"address": "192.0.2.1", "user": "admin", "hostKey": HOST_KEY}
     existing = [{"name": f"host-{number}", "port": 1024 + number, **entry} for number in range(hosts)]
     config = {"nodes": {"existing": existing}, "kata": {"install": "release"}}
     stack(config, preview=True, secrets={"sshPrivateKey": "KEY"}, tasks=counted)
-    return made
+    return started
 
 
 def test_a_host_takes_few_tasks_of_the_program_and_a_later_one_no_more() -> None:
