@@ -127,7 +127,9 @@ def run(program: Callable[[], Any], preview: bool = False, tasks: Any = None) ->
         pulumi.runtime.stack.set_root_resource(None)
         monitor = RecordingMonitor(recorder)
         mocks.set_mocks(recorder, project="kata-nodes", stack="test", preview=preview, monitor=monitor)
-        pulumi.runtime.stack.set_root_resource(None)  # the mocks' own has ended already
+        # The mocks have begun and ended a stack of their own.
+        await pulumi.runtime.stack.wait_for_rpcs()
+        pulumi.runtime.stack.set_root_resource(None)
         await pulumi.runtime.stack.run_in_stack(program)
         stack = pulumi.runtime.stack.get_root_resource()
         assert isinstance(stack, pulumi.runtime.stack.Stack)

@@ -2,11 +2,20 @@
 
 import asyncio
 from typing import Any
+from unittest import mock
 
 from tests.components.test_wiring import HOST_KEY, stack
 
 MOST_TASKS = 125
 """Of a host: its nine registrations take the SDK some ninety. Each output between plain values and them adds one or more."""
+
+
+def preview(hosts: int, tasks: Any = None) -> None:
+    """The program of that many existing hosts."""
+    entry = {"address": "192.0.2.1", "user": "admin", "hostKey": HOST_KEY}
+    existing = [{"name": f"host-{number}", "port": 1024 + number, **entry} for number in range(hosts)]
+    config = {"nodes": {"existing": existing}, "kata": {"install": "release"}}
+    stack(config, preview=True, secrets={"sshPrivateKey": "KEY"}, tasks=tasks)
 
 
 def tasks(hosts: int) -> int:
@@ -18,13 +27,18 @@ def tasks(hosts: int) -> int:
         started += 1
         return asyncio.Task(coroutine, loop=loop, **names)
 
-    entry = {"address": "192.0.2.1", "user": "admin", "hostKey": HOST_KEY}
-    existing = [{"name": f"host-{number}", "port": 1024 + number, **entry} for number in range(hosts)]
-    config = {"nodes": {"existing": existing}, "kata": {"install": "release"}}
-    stack(config, preview=True, secrets={"sshPrivateKey": "KEY"}, tasks=counted)
+    preview(hosts, counted)
     return started
 
 
 def test_a_host_takes_few_tasks_of_the_program_and_a_later_one_no_more() -> None:
     few, some, many = (tasks(hosts) for hosts in (1, 6, 16))
     assert (many - some) / 10 == (some - few) / 5 <= MOST_TASKS
+
+
+def test_a_preview_does_not_look_through_all_outputs_whenever_one_is_known() -> None:
+    """Lost if this fails: a time that grows with the number of hosts, and not with its square."""
+    hosts = 10
+    with mock.patch("asyncio.wait", side_effect=asyncio.wait) as waited:
+        preview(hosts)
+    assert sum(len(call.args[0]) for call in waited.call_args_list) < 10 * hosts
