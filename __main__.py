@@ -1,12 +1,12 @@
 """The stack: nodes, each proven; then what sandboxes are made from; then the evidence."""
 
 import asyncio
-import gc
 import signal
 
 import pulumi
 from pulumi.runtime import config as everything
 
+from components.many_resources import prepare
 from components.plain import derived
 from nodekit.rules.proof.capabilities import CAPABILITIES
 from nodekit.rules.text import harmless
@@ -17,9 +17,7 @@ from stacks.cluster import sandboxes
 from stacks.model import NAMESPACE, SECRETS, ConfigError, load, refuse_unknown, refuse_useless
 from stacks.pool import nodes as kata_nodes
 
-# Python looks for cyclic garbage after each 700 new objects. Nearly all objects here stay until the end, and looking through them
-# again and again took a third of the program's own time for a hundred nodes.
-gc.set_threshold(50_000)
+prepare()
 # When a resource fails, the engine interrupts the program; Python's own handler would bury the reason under a traceback.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -5,13 +5,14 @@ the least of ROUNDS counts. Every host answers on a port of its own: it must not
 """
 
 import re
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import asyncssh
 import typer
@@ -30,8 +31,19 @@ PREVIEW, UP = 5.0, 8.0
 """Most seconds that these may add to a preview, and to an `up` that changes nothing, on two cores with nothing else to do."""
 STATE = 15 * 1024
 """Most bytes of a node in the state."""
-Runs = dict[int, tuple[float, str]]
-"""Size -> the least seconds, and what was printed."""
+
+
+class Run(NamedTuple):
+    """One run of the engine."""
+
+    seconds: float
+    of_processors: float
+    """Seconds that the processors worked for it: engine, program and plugin. They hold on a busy machine too."""
+    printed: str
+
+
+Runs = dict[int, Run]
+"""By size, the run that took least."""
 EMPTY = {"Pulumi.yaml": "name: empty\nruntime: python\n", "__main__.py": "import pulumi\n"}
 
 
@@ -59,17 +71,17 @@ class Stacks:
             if size:
                 self.run(size, "config", "set", "--secret", "kata-nodes:sshPrivateKey", stdin=login)
 
-    def run(self, size: int, *argv: str, stdin: str = "") -> tuple[float, str]:
-        """Seconds and output of a command of the engine, which must succeed."""
-        begin = time.monotonic()
+    def run(self, size: int, *argv: str, stdin: str = "") -> Run:
+        """A command of the engine, which must succeed."""
+        begin, used = time.monotonic(), _processor_seconds()
         result = subprocess.run(
             ["pulumi", *argv, "--stack", f"hosts-{size}", "--non-interactive"], cwd=self.checkout if size else self.empty,
             env=self.environment, input=stdin, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
         )  # fmt: skip
-        seconds = time.monotonic() - begin
+        seconds, of_processors = time.monotonic() - begin, _processor_seconds() - used
         if result.returncode != 0:
             sys.exit(f"pulumi {' '.join(argv)} of {size} hosts ended with {result.returncode}:\n{result.stdout[-4000:]}")
-        return seconds, result.stdout
+        return Run(seconds, of_processors, result.stdout)
 
     def in_turns(self, sizes: list[int], rounds: int, *argv: str) -> Runs:
         """The least seconds of each size, and what was printed. Every host must be left alone."""
@@ -89,16 +101,24 @@ class Stacks:
         return file.stat().st_size
 
 
+def _processor_seconds() -> float:
+    """Of all that this process has started and that has ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def table(previews: Runs, ups: Runs, resources: Mapping[int, int], states: Mapping[int, int]) -> Iterator[str]:
     """A line for each size: what its hosts add, and what each of them costs more than those of the size before."""
-    yield "hosts   resources     preview      next one     no-change up     next one   state"
+    yield "hosts   resources   preview (processors)    next one   no-change up (…)        next one   state"
     before = 0
     for size in list(previews)[1:]:
         columns = [f"{size:5}", f"{resources[size]:9}"]
         for runs in (previews, ups):
             if size in runs:
-                slope = 1000 * (runs[size][0] - runs[before][0]) / (size - before)
-                columns.append(f"+{runs[size][0] - runs[0][0]:6.1f} s {slope:9.0f} ms")
+                run, smaller, none = runs[size], runs[before], runs[0]
+                slope = 1000 * (run.seconds - smaller.seconds) / (size - before)
+                added = f"+{run.seconds - none.seconds:.1f} s (+{run.of_processors - none.of_processors:.1f} s)"
+                columns.append(f"{added:20} {slope:8.0f} ms")
         if size in states:
             columns.append(f"{states[size] / size / 1024:7.1f} KiB each")
         yield "   ".join(columns)
@@ -122,13 +142,13 @@ def main(
             stacks.run(size, "up", "--yes", "--skip-preview")
         ups = stacks.in_turns(applied, rounds, "up", "--yes", "--skip-preview")
         states = {size: stacks.state_bytes(size) for size in applied[1:]}
-    resources = {size: int(match[1]) for size in sizes if (match := re.search(r"\+ (\d+) to create", previews[size][1]))}
-    print(f"the program of nothing: preview {previews[0][0]:.1f} s, no-change up {ups[0][0]:.1f} s; 0 connections to hosts")
-    print(f"a host: {each:.0f} tasks of the program")
+    resources = {size: int(match[1]) for size in sizes if (match := re.search(r"\+ (\d+) to create", previews[size].printed))}
+    print(f"the program of nothing: preview {previews[0].seconds:.1f} s, no-change up {ups[0].seconds:.1f} s")
+    print(f"a host: {each:.0f} tasks of the program, 0 connections")
     print("\n".join(table(previews, ups, resources, states)))
     print(f"limits of {HOSTS} hosts: preview +{PREVIEW:g} s, no-change up +{UP:g} s, state {STATE / 1024:.0f} KiB each")
     if HOSTS in states:
-        added = [runs[HOSTS][0] - runs[0][0] for runs in (previews, ups)]
+        added = [runs[HOSTS].seconds - runs[0].seconds for runs in (previews, ups)]
         raise typer.Exit(int(added[0] > PREVIEW or added[1] > UP or states[HOSTS] / HOSTS > STATE))
 
 

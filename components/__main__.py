@@ -9,6 +9,8 @@ if __name__ == "__main__":
 
     from pulumi.provider import main
 
+    from components.many_resources import prepare
     from components.package import provider
 
+    prepare()
     main(provider(), sys.argv[1:])
