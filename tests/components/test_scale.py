@@ -1,8 +1,13 @@
 """What each further host costs the program. Lost if this fails: previews of a hundred hosts in seconds."""
 
 import asyncio
+import importlib
 from typing import Any
 from unittest import mock
+
+from pulumi import log
+from pulumi.runtime import mocks
+from pulumi.runtime.proto import engine_pb2
 
 from tests.components.test_wiring import HOST_KEY, stack
 
@@ -42,3 +47,11 @@ def test_a_preview_does_not_look_through_all_outputs_whenever_one_is_known() -> 
     with mock.patch("asyncio.wait", side_effect=asyncio.wait) as waited:
         preview(hosts)
     assert sum(len(call.args[0]) for call in waited.call_args_list) < 10 * hosts
+
+
+def test_no_message_that_only_a_debugger_reads_is_sent_of_each_resource() -> None:
+    """Each is a call of the engine, for which the whole program waits."""
+    importlib.reload(log)  # an earlier program of this process has prepared it already
+    with mock.patch.object(mocks.MockEngine, "Log") as sent:
+        preview(5)
+    assert len([call for call in sent.call_args_list if call.args[0].severity == engine_pb2.DEBUG]) < 20  # of 40 resources
