@@ -1,6 +1,8 @@
 #!/bin/sh
 # Refuses a node whose operating system is unknown, or whose login user can store nothing, before anything is changed.
 # Sent on standard input, as any user; prints one line of JSON.
+#   sh -s                look at the node
+#   sh -s -- --remove    remove an upload that nothing took, because a run ended before the node program was in place
 set -eu
 UPLOAD=2097152 # more than the node program has
 
@@ -38,5 +40,10 @@ check_home() {
     }
 }
 
+remove_upload() {
+    rm -f .kata-nodes-*.pyz || echo "system: an upload stays in $HOME" >&2 # no reason to keep a whole stack from being destroyed
+    echo '{}'
+}
+
 # This script arrives on standard input: nothing runs before all of it is read.
-check_system </dev/null
+if [ "${1:-}" = --remove ]; then remove_upload </dev/null; else check_system </dev/null; fi

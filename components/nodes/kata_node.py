@@ -163,8 +163,17 @@ class KataNode(pulumi.ComponentResource):
             common = {"logging": "stderr", "addPreviousOutputInEnv": False}
             return child(which, "Command", {**inputs, **common}, after, **with_hooks)
 
-        steps = {"create": "timeout 60 sh -s", "stdin": sent("system.sh"), "triggers": [identity]}
-        system = command("system", steps, None)
+        # No triggers here and for the program: another machine behind the address is an update, since nothing can be removed any
+        # more from the one before.
+        system = command(
+            "system",
+            {
+                "create": derived(lambda text: f"timeout 60 sh -s # machine {text}", machine),
+                "delete": "timeout 60 sh -s -- --remove",
+                "stdin": sent("system.sh"),
+            },
+            None,
+        )
         source = pulumi.FileAsset(str(pyz))
         copy = {"source": source, "remotePath": uploaded, "triggers": [identity, digest]}
         upload = child("upload", "CopyToRemote", copy, system)
@@ -178,7 +187,6 @@ class KataNode(pulumi.ComponentResource):
             return derived(reporting_refusals(lambda *both: login.before(as_root, *both)), password, text)
 
         install = f"{run}timeout 900 sh -s -- {uploaded} {program} {digest} {owner}"
-        # No triggers: another machine behind the address is an update, since the one before can no longer be undone.
         start = command(
             "program",
             {

@@ -155,8 +155,8 @@ def test_another_machine_behind_an_address_is_never_undone_by_the_key_of_the_one
     undoing = [
         command for command in local.by_name.values() if command.type == "command:remote:Command" and "delete" in command.inputs
     ]
-    assert [command.name for command in undoing] == ["local-0-program"]
-    assert "triggers" not in undoing[0].inputs
+    assert [command.name for command in undoing] == ["local-0-system", "local-0-program"]
+    assert not any("triggers" in command.inputs for command in undoing)
 
 
 def test_what_is_on_a_local_machine_goes_with_it(local: Recorder) -> None:

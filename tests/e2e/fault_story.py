@@ -203,7 +203,6 @@ class Story:
         def forget() -> None:
             self.checkout.pulumi("destroy", "--yes", "--skip-preview", "--stack", "other")
             self.checkout.pulumi("stack", "rm", "--yes", "other")
-            self.shell("rm -f /home/admin/.kata-nodes-*.pyz")  # its upload, which no start-up script has taken
 
         self._undo.append(forget)
 

@@ -22,11 +22,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run(folder: Path, text: str, mounts: str = ":") -> "subprocess.CompletedProcess[str]":
+def run(folder: Path, text: str, mounts: str = ":", options: str = "") -> "subprocess.CompletedProcess[str]":
     """The script by standard input, as it is sent to a node, where /etc/os-release holds `text`."""
     file = folder / "os-release"
     file.write_text(text)
-    line = 'mount --bind "$1" "$(readlink -f /etc/os-release)" && ' + f"{mounts} && exec sh -s"
+    line = 'mount --bind "$1" "$(readlink -f /etc/os-release)" && ' + f"{mounts} && exec sh -s {options}"
     passed = {name: os.environ[name] for name in PASSED if name in os.environ}
     return subprocess.run(
         ["unshare", "-rm", "sh", "-c", line, "sh", str(file)],
@@ -80,6 +80,19 @@ def test_a_login_that_can_store_nothing_is_named_before_the_upload_fails_silentl
     assert f"cannot be written: {words}, and nothing was changed" in result.stderr and "[file-unwritable]" in result.stderr
     assert run(tmp_path, "ID=debian\nVERSION_ID=12\n").returncode == 0
     assert [file.name for file in tmp_path.iterdir()] == ["os-release"]
+
+
+@pytest.mark.parametrize(("option", "left"), [("rw", []), ("ro", [".kata-nodes-0123456789ab.pyz"])])
+def test_an_upload_that_nothing_took_goes_with_the_stack_and_keeps_it_from_nothing(
+    tmp_path: Path, option: str, left: list[str]
+) -> None:
+    for name in (".kata-nodes-0123456789ab.pyz", "notes.pyz"):
+        (tmp_path / name).write_bytes(b"PK")
+    mounts = f'mount --bind "$HOME" "$HOME" && mount -o remount,bind,{option} "$HOME" && cd "$HOME"'
+    result = run(tmp_path, "ID=fedora\n", mounts, "-- --remove")
+    assert (result.returncode, json.loads(result.stdout)) == (0, {})
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([*left, "notes.pyz", "os-release"])
+    assert ("stays in" in result.stderr) == bool(left)
 
 
 def test_the_room_that_is_asked_for_is_enough_for_the_program() -> None:
