@@ -2,6 +2,7 @@
 # prints what it does.
 SHELL := /bin/bash
 STACK ?= local
+HOSTS ?= 1 10 50
 PYTHON310 ?= 3.10
 # Stack local does not ask for confirmation: it makes and destroys only its own resources. Other stacks show their preview and ask.
 CONFIRM := $(if $(filter local,$(STACK)),--yes --skip-preview)
@@ -18,7 +19,7 @@ TEST_PARTS := kube-controller-manager kube-scheduler kube-apiserver-oldest kwok 
 PARTS := $(if $(filter local genuine,$(STACK)),python3 -m tools.local >/dev/null &&)
 
 .PHONY: help up preview policy down new-stack set-up test test-fast test-engine test-cluster test-node test-machine \
-  test-nightly test-python310 bench lint lock generate schema release-files platforms
+  test-nightly test-python310 bench bench-fleet bench-budget lint lock generate schema release-files platforms
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
 	@echo; echo "STACK=NAME chooses the stack (now: $(STACK)); stacks/ holds their files."
@@ -83,19 +84,28 @@ bench: ## what a run without a change costs on a node, a hundred hosts and nodes
 	@python3 -m tools.local >/dev/null
 	@set -o pipefail; $(ENV) && python bench/no_op_run.py && python bench/preview_hosts.py && python bench/hundred_nodes.py | tail -1 && python bench/joining_nodes.py | grep -v '^info' && python bench/proof_time.py
 
+bench-fleet: ## this program beside Ansible, pyinfra and plain ssh on HOSTS="1 10 50" hosts in namespaces; needs root, takes an hour or two
+	@python3 -m tools.local >/dev/null
+	@$(ENV) && python -m bench.fleet run $(HOSTS) && python -m bench.fleet page
+
+bench-budget: ## the same for this program alone, on one and four hosts: fails where a ratio is worse than its budget
+	@python3 -m tools.local >/dev/null
+	@$(ENV) && python -m bench.fleet budget
+
 generate: ## write the schema of stack files, the references in docs/reference/ and the reviewed plan of prod from the code
 	@$(ENV) && python -m tools.generate && python -m tests.stacks.prod_plan
 
 lint: ## ruff, import-linter, mypy, shellcheck, actionlint, zizmor
 	@$(ENV) && ruff check . && ruff format --check . && lint-imports --no-cache --no-logo && mypy && tools/shellcheck && tools/workflows
 
-lock: ## write the locked requirements from the .in files: of the program, the tests, kata-nodes, the controller's image and the policy pack
+lock: ## write the locked requirements from the .in files: of the program, the tests, kata-nodes, the controller's image, the policy pack and the tools to compare with
 	@$(ENV) && $(COMPILE) requirements-dev.in --output-file requirements-dev.txt
 	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt requirements.in --output-file requirements.txt
 	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt clusterkit/controller/requirements.in --output-file clusterkit/controller/requirements.txt
 	@$(ENV) && $(COMPILE) --constraint requirements-dev.txt fleet/requirements.in --output-file fleet/requirements.txt
 	@$(ENV) && uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --no-emit-index-url --no-header tests/python310.in --output-file tests/python310.txt
 	@$(ENV) && $(COMPILE) policy/requirements.in --output-file policy/requirements.txt
+	@$(ENV) && $(COMPILE) bench/fleet/requirements.in --output-file bench/fleet/requirements.txt
 
 platforms: ## check that the locks install from wheels on Linux and macOS, both processors, every Python; asks the package index
 	@$(ENV) && python -m tools.platforms

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Boots the Debian that debian_node.sh has laid out in FOLDER, as the first process of its namespaces.
-#   debian_boot.sh FOLDER
+#   debian_boot.sh FOLDER UNIT
 set -eu
-folder=$1
+folder=$1 unit=$2
 root=$folder/root
 
 mount -t proc proc "$root/proc"
@@ -27,4 +27,4 @@ cd "$root"
 # By the move, "/" and the mount's root are one: in a mere chroot the kernel makes no user namespace, not even in a container
 # (linux, current_chrooted).
 mount --move . /
-exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot . /lib/systemd/systemd --unit=docker.service --log-target=null
+exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot . /lib/systemd/systemd "--unit=$unit" --log-target=null

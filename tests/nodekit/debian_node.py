@@ -16,7 +16,7 @@ from delivery import bundle
 from local import parts
 from tests.nodekit.docker_node import NEW, OLD
 
-HERE = Path(__file__).resolve().parent
+SCRIPT = Path(__file__).resolve().parent / "debian_node.sh"
 PORT = 8008
 PROGRAM = "/usr/local/lib/kata-nodes/nodekit.pyz"
 CHANGING = (
@@ -159,7 +159,7 @@ def booted(image: Image, program: bytes) -> Iterator[DebianNode]:
     """A node whose dockerd answers, with the image's site served to it and the node program in place; gone on return."""
     with tempfile.TemporaryDirectory(prefix="kata-nodes-debian-") as folder, tempfile.TemporaryFile() as log:
         # The node ends with the test, however that ends.
-        argv = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--net", "sh", str(HERE / "debian_node.sh")]
+        argv = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--net", "sh", str(SCRIPT)]
         with subprocess.Popen(
             [*argv, image.disk, folder], stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         ) as holder:
@@ -198,14 +198,19 @@ def program() -> bytes:
 
 
 def _boot(image: Image, holder: "subprocess.Popen[bytes]", log: int, before: int = 0) -> DebianNode:
-    """The node whose first process is the grandchild of the holder, once that has become systemd; `before` was it earlier."""
+    """The node of a holder; `before` was its first process earlier."""
+    return DebianNode(first_process(holder, log, before), image, holder, log)
+
+
+def first_process(holder: "subprocess.Popen[bytes]", log: int, before: int = 0) -> int:
+    """The grandchild of the holder, once that has become systemd and is not `before`, the one of an earlier boot."""
     end = time.monotonic() + 30
     while time.monotonic() < end and holder.poll() is None:
         line = [str(holder.pid)]
         for _ in range(2):
             line = [child for pid in line for child in _children(pid)]
         if line and int(line[0]) != before and Path(f"/proc/{line[0]}/comm").read_text().strip() == "systemd":
-            return DebianNode(int(line[0]), image, holder, log)
+            return int(line[0])
         time.sleep(0.05)
     raise AssertionError(f"systemd did not start in its namespaces: {os.pread(log, 2000, 0).decode(errors='replace')}")
 

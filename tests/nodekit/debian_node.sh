@@ -1,17 +1,22 @@
 #!/bin/sh
 # Has the Debian of a node image as a container of this machine: real systemd, dockerd, apt and dpkg, and nothing emulated.
-#   unshare --mount --net debian_node.sh DISK FOLDER
-# The disk is only read; changes lie in memory, in FOLDER/upper as this mount namespace sees it. When its systemd has ended, each
-# line on standard input boots it once more from the same disk; at the end of the input this ends.
+#   unshare --mount --net debian_node.sh DISK FOLDER [UNIT]
+# DISK is an image, or folders as overlay's lowerdir has them, so that many nodes share what was mounted once. It is only read;
+# changes lie in memory, in FOLDER/upper as this mount namespace sees it. When its systemd has ended, each line on standard input
+# boots it once more from the same disk; at the end of the input this ends. UNIT is what systemd starts, by default dockerd.
 set -eu
-disk=$1 folder=$2
+disk=$1 folder=$2 unit=${3:-docker.service}
 root=$folder/root
 
 mount --make-rprivate /
 mount -t tmpfs -o mode=0755 tmpfs "$folder"
 mkdir "$folder/disk" "$folder/upper" "$folder/work" "$folder/groups" "$root"
-mount -o loop,ro "$disk" "$folder/disk"
-mount -t overlay -o "lowerdir=$folder/disk,upperdir=$folder/upper,workdir=$folder/work" overlay "$root"
+lower=$disk
+if [ -f "$disk" ]; then
+    mount -o loop,ro "$disk" "$folder/disk"
+    lower=$folder/disk
+fi
+mount -t overlay -o "lowerdir=$lower,upperdir=$folder/upper,workdir=$folder/work" overlay "$root"
 # What docker keeps belongs neither to the state of the node that is compared nor on an overlay.
 mkdir -p "$root/var/lib/docker"
 mount -t tmpfs tmpfs "$root/var/lib/docker"
@@ -36,6 +41,6 @@ umount "$folder/groups"
 while :; do
     # Whatever ends this shell ends the node.
     setpriv --pdeathsig=KILL unshare --mount --pid --fork --cgroup --uts --ipc --kill-child \
-        sh "${0%/*}/debian_boot.sh" "$folder" </dev/null || :
+        sh "${0%/*}/debian_boot.sh" "$folder" "$unit" </dev/null || :
     read -r _ || exit 0
 done

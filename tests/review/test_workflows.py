@@ -138,7 +138,7 @@ def test_each_night_the_long_forms_run_that_no_change_runs() -> None:
 
 def test_each_change_runs_every_check_and_every_tier_of_the_tests() -> None:
     jobs = read(REPOSITORY / ".github" / "workflows" / "ci.yml")["jobs"]
-    assert set(jobs["tests"]["strategy"]["matrix"]["target"]) == {"lint", "test-python310", *TARGETS}
+    assert set(jobs["tests"]["strategy"]["matrix"]["target"]) == {"lint", "test-python310", "bench-budget", *TARGETS}
     assert jobs["tests"]["needs"] == "set-up" and jobs["tests"]["env"]["TARGET"] == "${{ matrix.target }}"
 
 

@@ -1,0 +1,95 @@
+"""Measure this program beside Ansible, pyinfra and plain ssh (`make bench-fleet`), and hold it to its budget."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.fleet import budget, page
+from bench.fleet.contenders import Contender
+from bench.fleet.measure import ALL, OWN, Failed, bench, rounds
+from bench.fleet.records import Figure, Sample, figures, line, this_machine
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+Many = Annotated[list[int], typer.Argument(min=1, help="Numbers of hosts.")]
+Converge = Annotated[int, typer.Option(min=1, help="First converges of each contender, on fresh hosts.")]
+Check = Annotated[int, typer.Option(min=0, help="Checks of each contender.")]
+Change = Annotated[int, typer.Option(min=0, help="Changes of each contender.")]
+Output = Annotated[Path, typer.Option(help="The JSON lines.")]
+Add = Annotated[bool, typer.Option("--add", help="Keep the lines that are there, of the same machine and day.")]
+
+
+@app.command()
+def run(
+    hosts: Many,
+    converge: Converge = 2,
+    check: Check = 5,
+    change: Change = 3,
+    output: Output = page.RECORDS,
+    add: Add = False,
+) -> None:
+    """Measure all contenders at all jobs, and write the JSON lines."""
+    if not add:
+        output.write_text(f"{line(this_machine())}\n")
+    with output.open("a") as lines:
+
+        def report(sample: Sample) -> None:
+            print(line(sample), flush=True)
+            lines.write(line(sample) + "\n")
+            lines.flush()
+
+        _measure(hosts, ALL, report, rounds(converge, check, change))
+
+
+@app.command(name="page")
+def write_page(records: Annotated[Path, typer.Argument(help="The JSON lines.")] = page.RECORDS) -> None:
+    """Write the page and the picture from JSON lines."""
+    for file, text in page.derived(records.read_text()).items():
+        file.write_text(text)
+        print(file)
+
+
+@app.command(name="budget")
+def check_budget(
+    write: Annotated[bool, typer.Option("--write", help="Write the file instead.")] = False,
+    converge: Converge = 3,
+    check: Check = 9,
+    change: Change = 5,
+) -> None:
+    """Measure this program at small sizes. Exit 1 where a ratio is worse than the budget allows."""
+    known = measured(budget.SIZES, rounds(converge, check, change))
+    if write:
+        budget.FILE.write_text(budget.text(known))
+        return
+    sentences = list(budget.broken(budget.entries(budget.FILE.read_text()), known))
+    print("\n".join(sentences) or "within the budget")
+    raise typer.Exit(1 if sentences else 0)
+
+
+def measured(sizes: Sequence[int], times: dict[str, int]) -> list[Figure]:
+    """Figures of this program, of its node program alone and of plain ssh."""
+    samples: list[Sample] = []
+
+    def report(sample: Sample) -> None:
+        print(line(sample), flush=True)
+        samples.append(sample)
+
+    _measure(sizes, OWN, report, times)
+    return figures(samples)
+
+
+def _measure(
+    sizes: Sequence[int], kinds: Sequence[type[Contender]], report: Callable[[Sample], None], times: dict[str, int]
+) -> None:
+    try:
+        with bench(report) as running:
+            for size in sizes:
+                running.measure(size, kinds, times)
+    except Failed as error:
+        print(f"error: {error}")
+        raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    app()
