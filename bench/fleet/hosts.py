@@ -25,6 +25,9 @@ PORT = 8010
 UNIT = "ssh.service"
 ENTER = ("--mount", "--net", "--pid", "--cgroup", "--uts", "--ipc", "--root", "--wd")
 START_SECONDS = 120.0
+INOTIFY, INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances"), 8192
+"""How many of inotify(7) root may have on this machine, and how many it needs: each systemd has four, and the kernel's default is
+128."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +121,24 @@ def _wait_for_sshd(host: Host) -> None:
 
 
 @contextmanager
+def _more_watchers() -> Iterator[None]:
+    """Let root have `INSTANCES` meanwhile."""
+    before = INOTIFY.read_text()
+    if int(before) >= INSTANCES:
+        yield
+        return
+    INOTIFY.write_text(f"{INSTANCES}\n")
+    try:
+        yield
+    finally:
+        INOTIFY.write_text(before)
+
+
+@contextmanager
 def fleet() -> Iterator[Fleet]:
     """The shared namespaces with a site that is served in them; all is gone on return. Needs root, and the local node image."""
     with ExitStack() as stack:
+        stack.enter_context(_more_watchers())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-fleet-")))
         for name in ("shared", "site", "work", "keys"):
             (folder / name).mkdir()

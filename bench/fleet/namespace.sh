@@ -29,7 +29,8 @@ chroot "$root" sh -ec '
 # Debian's own settings of sshd, limits included.
 echo "HostKey /etc/ssh/ssh_host_ed25519_key" >"$root/etc/ssh/sshd_config.d/node.conf"
 cp "$keys/ssh_host_ed25519_key" "$root/etc/ssh"
-mkdir -m 0700 "$root/root/.ssh"
+mkdir -p "$root/root/.ssh"
+chmod 0700 "$root/root/.ssh"
 cp "$keys/authorized_keys" "$root/root/.ssh"
 cp "$keys/qemu" "$root/usr/bin/qemu-system-x86_64"
 chmod 0755 "$root/usr/bin/qemu-system-x86_64"
