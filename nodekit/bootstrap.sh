@@ -96,7 +96,7 @@ usable_program() {
 remove_old_programs() {
     programs | tail -n +10 | while read -r sum; do
         file=$FOLDER/nodekit-$sum.pyz
-        as_root flock --exclusive --nonblock "$file" rm -f "$file" "$file.copy" </dev/null || :
+        as_root flock --exclusive --nonblock "$file" rm -f "$file" "$file.copy" "$file.compiled" "$file.compiled.sum" </dev/null || :
     done
 }
 
@@ -166,6 +166,31 @@ copy_program() {
     as_root mv "$target.copy.new" "$target.copy"
 }
 
+# The sum of the program with its modules compiled by this node's Python: a zipapp is otherwise compiled at each start, which takes
+# longer than a check. run.sh starts it only where the sum is right; another Python compiles the modules in it itself (PEP 552).
+compiled() {
+    sha256sum 2>/dev/null <"$target.compiled" | cut -c 1-64
+}
+
+COMPILE='
+import importlib.util, marshal, sys, zipfile
+program = zipfile.ZipFile(sys.argv[1])
+with zipfile.ZipFile(sys.argv[2], "w") as compiled:
+    for name in program.namelist():
+        text = program.read(name)
+        compiled.writestr(name, text)
+        if name.endswith(".py"):
+            code = compile(text, f"{sys.argv[1]}/{name}", "exec", dont_inherit=True)
+            head = importlib.util.MAGIC_NUMBER + b"\1\0\0\0" + importlib.util.source_hash(text)
+            compiled.writestr(f"{name}c", head + marshal.dumps(code))
+'
+
+compile_program() {
+    as_root python3 -I -c "$COMPILE" "$target" "$target.compiled" &&
+        as_root chmod 0644 "$target.compiled" &&
+        compiled | record "$(basename "$target").compiled.sum"
+}
+
 put_run_script() {
     as_root python3 -I -c 'import sys, zipfile; open(sys.argv[2], "wb").write(zipfile.ZipFile(sys.argv[1]).read("nodekit/run.sh"))' \
         "$target" "$FOLDER/run.sh.new"
@@ -220,6 +245,8 @@ install_program() {
     fi
     record_owner "${4:-}" "${5:-}" "${6:-}"
     holds "$target.copy" || copy_program
+    [ -n "$(compiled)" ] && [ "$(compiled)" = "$(cat "$target.compiled.sum" 2>/dev/null)" ] || compile_program ||
+        echo "bootstrap: the program could not be compiled; each start of it takes longer" >&2
     put_run_script
     as_root ln -sfn "$(basename "$target")" "$FOLDER/nodekit.pyz"
     # On the disk before this ends: a crash would otherwise leave empty files behind names that a stack takes for done.

@@ -26,15 +26,23 @@ whole_program() {
     fi
 }
 
+# The program as bootstrap.sh compiled it, where that is whole.
+quicker_program() {
+    { read -r compiled_sum <"$program.compiled.sum"; } 2>/dev/null &&
+        [ "${#compiled_sum}" -eq 64 ] && is_program "$program.compiled" "$compiled_sum"
+}
+
 nodekit() {
     whole_program "$1" || return 1
     touch "$program"
+    started=$program
+    ! quicker_program || started=$program.compiled
     # timeout(1) ends all of its group: this shell waits for the program, which rolls back first.
     trap : HUP INT TERM
     code=0
     # The lock keeps another checkout's bootstrap.sh from removing a program that runs.
     # shellcheck disable=SC2094 # it is read twice
-    result=$({ flock --shared 9 && exec python3 -I "$program" "$2"; } 9<"$program") || code=$?
+    result=$({ flock --shared 9 && exec python3 -I "$started" "$2"; } 9<"$program") || code=$?
     [ -z "$result" ] || printf '%s\n' "$result"
     [ "$code" -ne 137 ] || # 128 and SIGKILL, at which no program can say anything
         echo "error: $(uname -n): $2 was killed; the next run finishes or undoes what it had begun." \
