@@ -14,6 +14,7 @@ from nodekit.rules.node_state import CompareState
 from nodekit.scripts import script
 
 FOLDER = "/usr/local/lib/kata-nodes"
+UPLOADED = ".kata-nodes.pyz"
 TIMEOUT_SECONDS = 300
 
 
@@ -60,10 +61,10 @@ class Alone(Ssh):
 
 
 def _install(program: bytes, digest: str) -> str:
-    """Lines of shell that put the program and its starter where a stack's bootstrap puts them."""
-    name = f"{FOLDER}/nodekit-{digest[:12]}.pyz"
+    """Lines of shell that put the program in place as a stack does."""
     encoded = base64.b64encode(program).decode()
+    target = f"{FOLDER}/nodekit-{digest[:12]}.pyz"
     return (
-        f"mkdir -p {FOLDER}\nbase64 -d >{name} <<'PROGRAM'\n{encoded}\nPROGRAM\ncp {name} {name}.copy\n"
-        f"cat >{FOLDER}/run.sh <<'RUN'\n{script('run.sh')}RUN\n"
+        f"base64 -d >{UPLOADED} <<'PROGRAM'\n{encoded}\nPROGRAM\n"
+        f"sh -s -- {UPLOADED} {target} {digest} <<'BOOTSTRAP'\n{script('bootstrap.sh')}\nBOOTSTRAP\n"
     )
