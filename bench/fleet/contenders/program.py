@@ -54,7 +54,5 @@ class Program(Contender):
         return {"pulumi up": command("pulumi", "up", "--yes", "--skip-preview", "--stack", self.stack, "--non-interactive")}
 
     def fault(self, job: str, printed: str) -> str:
-        if job == CHECK:
-            well = "No node that was measured differs" in printed or printed.count("as deployed") == len(self.hosts)
-            return "" if well else f"the check found something: {printed}"
+        # The check needs no look: it ends with another status where a host differs or cannot be measured.
         return printed if job == CHANGE and " updated" not in printed else ""
