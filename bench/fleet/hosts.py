@@ -43,6 +43,11 @@ class Host:
         enter = ["nsenter", f"--target={self.pid}", *ENTER, "--", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
         return subprocess.run([*enter, *argv], capture_output=True, text=True, check=True, timeout=60).stdout
 
+    def processor_seconds(self) -> float:
+        """Processor time of everything that has run on it, by its control group."""
+        lines = Path(f"/proc/{self.pid}/root/sys/fs/cgroup/cpu.stat").read_text().splitlines()
+        return int(dict(line.split() for line in lines)["usage_usec"]) / 1e6
+
     def connections(self) -> int:
         """How many TCP connections it has accepted (proc_net(5), PassiveOpens)."""
         lines = [line.split() for line in Path(f"/proc/{self.pid}/net/snmp").read_text().splitlines() if line.startswith("Tcp:")]

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import os
 import resource
 import subprocess
 import tempfile
@@ -86,9 +87,10 @@ class Bench:
         if job == CHANGE:
             contender.set(next(LIMITS))
         for name, command in contender.commands(job).items():
-            before = [host.connections() for host in contender.hosts]
+            before, busy_before = _look(contender.hosts), _busy_seconds()
             seconds, processor_seconds, printed = self._timed(name, command)
-            connections = sum(host.connections() for host in contender.hosts) - sum(before)
+            host_seconds, connections = (now - then for now, then in zip(_look(contender.hosts), before, strict=True))
+            others = (_busy_seconds() - busy_before - processor_seconds - host_seconds) / seconds / (os.cpu_count() or 1)
             contender.after()
             faults = [contender.fault(job, printed)]
             if not isinstance(contender, Ssh) or isinstance(contender, Alone):
@@ -96,7 +98,7 @@ class Bench:
             if fault := next(filter(None, faults), ""):
                 raise Failed(f"{name}, {job} of {len(contender.hosts)} hosts: {fault}")
             size = len(contender.hosts)
-            self.report(Sample(job, name, size, round(seconds, 3), round(processor_seconds, 3), round(connections / size, 2)))
+            self.report(Sample(job, name, size, seconds, processor_seconds, host_seconds, max(0.0, others), connections / size))
 
     def _timed(self, name: str, command: Command) -> tuple[float, float, str]:
         """Seconds, processor seconds, and what it printed."""
@@ -110,6 +112,17 @@ class Bench:
             outputs = [path.read_text()[-1000:] for path in sorted(command.folder.glob("*.out"))[:2]]
             raise Failed(f"{name} ended with {result.returncode}: {result.stdout[-3000:]} {outputs}")
         return seconds, processor_seconds, result.stdout
+
+
+def _look(hosts: Sequence[Host]) -> tuple[float, float]:
+    """Processor seconds of all hosts together, and the connections that they have accepted."""
+    return sum(host.processor_seconds() for host in hosts), sum(host.connections() for host in hosts)
+
+
+def _busy_seconds() -> float:
+    """How long the machine's processors have been at work (proc_stat(5): all but idle and iowait)."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
 
 
 def _used() -> float:

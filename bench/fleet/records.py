@@ -33,6 +33,10 @@ class Sample:
     seconds: float
     processor_seconds: float
     """Of the machine that starts it: user and system time of the command and what it started and waited for."""
+    host_seconds: float
+    """Of all hosts together: processor time of everything on them."""
+    others: float
+    """Share of the machine's processors that other programs had meanwhile, from 0 to 1."""
     connections: float
     """That a host accepted, on average."""
 
@@ -48,6 +52,8 @@ class Figure:
     shortest: float
     longest: float
     processor_seconds: float
+    host_seconds: float
+    others: float
     connections: float
     runs: int
 
@@ -68,7 +74,9 @@ def this_machine() -> Machine:
 
 def line(record: Machine | Sample) -> str:
     """One line of JSON."""
-    return json.dumps({"machine": asdict(record)} if isinstance(record, Machine) else asdict(record))
+    if isinstance(record, Machine):
+        return json.dumps({"machine": asdict(record)})
+    return json.dumps({key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(record).items()})
 
 
 def read(text: str) -> tuple[Machine, list[Sample]]:
@@ -96,6 +104,8 @@ def _figure(job: str, contender: str, hosts: int, group: Sequence[Sample]) -> Fi
         shortest=min(seconds),
         longest=max(seconds),
         processor_seconds=statistics.median(sample.processor_seconds for sample in group),
+        host_seconds=statistics.median(sample.host_seconds for sample in group),
+        others=statistics.median(sample.others for sample in group),
         connections=statistics.median(sample.connections for sample in group),
         runs=len(group),
     )

@@ -1,5 +1,6 @@
 """The page about speed: tables of what was measured, ratios beside their targets, and what is real and what is played."""
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from bench.fleet.records import Figure, Machine
@@ -10,6 +11,9 @@ TITLES = {
     "check": "Check of hosts that nobody changed",
     "change": "One changed parameter",
 }
+
+
+COLUMNS = ("processor, and of each host", "connections a host", "runs")
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -27,8 +31,8 @@ def of_job(job: str, known: Sequence[Figure]) -> Iterator[str]:
     by_place = {(figure.contender, figure.hosts): figure for figure in rows}
     yield f"## {TITLES[job]}"
     yield ""
-    yield _row(["contender", *(f"{size} host{'s'[: size > 1]}" for size in sizes), "processor", "connections a host", "runs"])
-    yield _row(["---", *("---:" for _ in sizes), "---:", "---:", "---:"])
+    yield _row(["contender", *(f"{size} host{'s'[: size > 1]}" for size in sizes), *COLUMNS])
+    yield _row(["---", *("---:" for _ in (*sizes, *COLUMNS))])
     for contender in dict.fromkeys(figure.contender for figure in rows):
         own = [by_place.get((contender, size)) for size in sizes]
         last = [figure for figure in own if figure is not None][-1]
@@ -37,7 +41,8 @@ def of_job(job: str, known: Sequence[Figure]) -> Iterator[str]:
             f"{_seconds(figure.seconds)} s ({_seconds(figure.shortest)}–{_seconds(figure.longest)})" if figure else "–"
             for figure in own
         ]
-        yield _row([contender, *cells, f"{_seconds(last.processor_seconds)} s", f"{last.connections:g}", runs])
+        processor = f"{_seconds(last.processor_seconds)} s + {_seconds(last.host_seconds / last.hosts)} s"
+        yield _row([contender, *cells, processor, f"{last.connections:g}", runs])
     yield ""
 
 
@@ -63,11 +68,13 @@ def of_targets(reached: Sequence[Reached], reasons: Mapping[str, str]) -> Iterat
 
 def page(machine: Machine, known: Sequence[Figure], reached: Sequence[Reached], reasons: Mapping[str, str], about: str) -> str:
     """The whole page."""
+    others = round(statistics.median(figure.others for figure in known) * 100)
     head = (
         f"Measured on {machine.date}: {machine.cores} processors ({machine.processor}), {machine.memory_gib} GiB, Linux "
-        f"{machine.kernel}, {'with' if machine.kvm else 'without'} KVM. Times are medians of alternating runs, with the least "
-        "and the most. The columns after them are of the largest number of hosts: the processor time of the machine that starts "
-        "the job, hosts not counted, and the SSH connections that a host accepted."
+        f"{machine.kernel}, {'with' if machine.kvm else 'without'} KVM. Other programs had {others} % of the processors meanwhile "
+        "(median of all runs). Times are medians of alternating runs, with the least and the most. The columns after them are of "
+        "the largest number of hosts: the processor time where the job is started and on each host, and the SSH connections that "
+        "a host accepted."
     )
     lines = [about.rstrip("\n"), "", head, "", "![The same as a picture](speed.svg)", ""]
     for job in TITLES:

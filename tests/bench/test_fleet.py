@@ -6,6 +6,7 @@ Lost if these fail: a table that nobody can trust, and a check of speed that let
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from typing import cast
 from xml.etree import ElementTree
 
 import pytest
@@ -22,7 +23,7 @@ MACHINE = Machine("2026-11-26", 2, 24, "6.18.44", "a processor", False)
 
 def sample(job: str, contender: str, hosts: int, seconds: float) -> Sample:
     """A run that took some seconds."""
-    return Sample(job, contender, hosts, seconds, seconds / 2, 1.0)
+    return Sample(job, contender, hosts, seconds, seconds / 2, hosts * 0.5, 0.25, 1.0)
 
 
 def own(check: float = 1.5, converge: float = 2.0, change: float = 3.0) -> list[Figure]:
@@ -44,7 +45,7 @@ def test_a_figure_is_the_median_of_all_runs_whatever_their_order() -> None:
 
 def test_records_are_read_as_they_were_written() -> None:
     samples = [sample("check", "pyinfra", 1, 1.25)]
-    text = "".join(f"{records.line(record)}\n" for record in [MACHINE, *samples])
+    text = "".join(f"{records.line(record)}\n" for record in cast(list[Machine | Sample], [MACHINE, *samples]))
     assert records.read(text) == (MACHINE, samples)
 
 
@@ -107,8 +108,9 @@ def test_targets_are_beside_what_was_measured_and_a_missed_one_has_its_reason() 
 def test_the_table_has_each_contender_with_its_runs_and_connections() -> None:
     text = table.page(MACHINE, measured(), [], {}, "# Speed")
     assert "Measured on 2026-11-26: 2 processors (a processor), 24 GiB, Linux 6.18.44, without KVM." in text
-    assert "| ansible | 9.00 s (9.00–9.00) | 90.0 s (90.0–90.0) | 45.0 s | 1 | 1/1 |" in text
-    assert "| pulumi up | 2.00 s (2.00–2.00) | 1.00 s | 1 | 1 |" in text
+    assert "Other programs had 25 % of the processors meanwhile" in text
+    assert "| ansible | 9.00 s (9.00–9.00) | 90.0 s (90.0–90.0) | 45.0 s + 0.50 s | 1 | 1/1 |" in text
+    assert "| pulumi up | 2.00 s (2.00–2.00) | 1.00 s + 0.50 s | 1 | 1 |" in text
 
 
 def test_the_picture_is_well_formed_and_shows_every_contender_in_its_place() -> None:
