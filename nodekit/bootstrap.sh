@@ -167,7 +167,7 @@ copy_program() {
 }
 
 # The sum of the program with its modules compiled by this node's Python: a zipapp is otherwise compiled at each start, which takes
-# longer than a check. run.sh starts it only where the sum is right; another Python compiles the modules in it itself (PEP 552).
+# as long as a check. run.sh starts it only where the sum is right; another Python compiles the modules in it itself (PEP 552).
 compiled() {
     sha256sum 2>/dev/null <"$target.compiled" | cut -c 1-64
 }

@@ -302,7 +302,7 @@ def started(node: Node) -> str:
 
 
 def test_a_node_compiles_the_program_once_and_starts_that(node: Node) -> None:
-    """Lost if this fails: a check takes three times as much of a processor."""
+    """Lost if this fails: a check takes twice as much of a processor."""
     node.upload(program("import sys\nprint(sys._getframe().f_code.co_filename, __loader__.archive)"))
     node.install()
     compiled = node.root / "lib/kata-nodes" / f"{Path(node.target).name}.compiled"
