@@ -71,7 +71,7 @@ def page(machine: Machine, known: Sequence[Figure], reached: Sequence[Reached], 
     others = round(statistics.median(figure.others for figure in known) * 100)
     head = (
         f"Measured on {machine.date}: {machine.cores} processors ({machine.processor}), {machine.memory_gib} GiB, Linux "
-        f"{machine.kernel}, {'with' if machine.kvm else 'without'} KVM. Other programs had {others} % of the processors "
+        f"{machine.kernel}. Other programs had {others} % of the processors "
         "meanwhile (median of all runs).\n\n"
         "Times are medians of alternating runs, with the least and the most. The columns after them are of the largest number "
         "of hosts: the processor time where the job is started and on each host, and the SSH connections that a host accepted."

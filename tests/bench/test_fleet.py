@@ -18,7 +18,7 @@ from bench.fleet.contenders.ssh import Ssh
 from bench.fleet.measure import bench, turns
 from bench.fleet.records import Figure, Machine, Sample, figures, ratio
 
-MACHINE = Machine("2026-11-26", 2, 24, "6.18.44", "a processor", False)
+MACHINE = Machine("2026-11-26", 2, 24, "6.18.44", "a processor")
 
 
 def sample(job: str, contender: str, hosts: int, seconds: float) -> Sample:
