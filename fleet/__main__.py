@@ -63,6 +63,16 @@ def _stack(name: str) -> Stack:
     return of(engine.deployment(name))
 
 
+def _node(known: "Sequence[Host]", stack: str, name: str) -> Host:
+    """The node of that name. Raises FleetError where there is none."""
+    chosen = [host for host in known if host.name == name]
+    if not chosen:
+        raise FleetError(f"Stack {stack} has no node {name!r}. Its nodes: {', '.join(host.name for host in known) or 'none'}.")
+    if chosen[0].gone:
+        raise FleetError(f"Node {name} is gone: the stack's file says that its machine no longer exists.")
+    return chosen[0]
+
+
 def _measured(nodes: "Sequence[Host]", clusters: "Sequence[Cluster]", seconds: float) -> Answers:
     """Measure, and say on a terminal who has not answered yet."""
     from fleet import shown
@@ -217,13 +227,7 @@ def explain(
         from fleet.explain import lines
 
         name = engine.selected(stack)
-        known = _stack(name).nodes
-        chosen = [host for host in known if host.name == node]
-        if not chosen:
-            raise FleetError(f"Stack {name} has no node {node!r}. Its nodes: {', '.join(host.name for host in known) or 'none'}.")
-        if chosen[0].gone:
-            raise FleetError(f"Node {node} is gone: the stack's file says that its machine no longer exists.")
-        (measurement,) = _measured_nodes(chosen, timeout)
+        (measurement,) = _measured_nodes([_node(_stack(name).nodes, name, node)], timeout)
         if measurement.document is None:
             raise FleetError(f"Node {node}: {measurement.cause}")
         rows = list(lines(measurement))
@@ -232,6 +236,36 @@ def explain(
             return
         shown.write(shown.table([node, ""], rows))
         shown.write(shown.differences(measurement))
+
+
+@app.command()
+def overhead(
+    node: Annotated[str, typer.Argument(help="Name of a node.")],
+    stack: OfStack = None,
+    as_json: AsJson = False,
+    seconds: Annotated[int, typer.Option(min=2, max=600, help="Seconds for which each of the two sandboxes is measured.")] = 10,
+    timeout: Annotated[float, typer.Option(min=100, help="Seconds that all of it may take.")] = 300.0,
+) -> None:
+    """Measure an idle and a busy sandbox on a node, and propose the overhead of the RuntimeClass, with reasons.
+
+    It starts two containers there, one after the other, and removes them. It sets nothing.
+    """
+    with _errors_as_sentences():
+        from fleet import shown
+        from fleet.measure import measure
+        from fleet.overhead import classes, question, view
+
+        name = engine.selected(stack)
+        deployment = engine.deployment(name)
+        host = _node(of(deployment).nodes, name, node)
+        with shown.console(stderr=True).status(shown.text(f"measuring an idle and a busy sandbox on {node}")):
+            (measurement,) = measure([host], timeout, question=question(seconds, timeout))
+        if measurement.document is None:
+            raise FleetError(f"Node {node}: {measurement.cause}")
+        if as_json:
+            print(json.dumps({**measurement.document, "classes": classes(deployment)}))
+            return
+        shown.write(view(measurement.document, classes(deployment)))
 
 
 @app.command()

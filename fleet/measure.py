@@ -1,4 +1,4 @@
-"""Measures all nodes at once, over one SSH connection each; a node that cannot be reached is an answer with its cause."""
+"""Asks all nodes at once, over one SSH connection each; a node that cannot be reached is an answer with its cause."""
 
 import asyncio
 import base64
@@ -16,6 +16,7 @@ from delivery import bundle, login
 from fleet.hosts import Host
 from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN, read_text
+from nodekit.rules.desired import Record
 from nodekit.rules.text import printable
 from nodekit.scripts import script
 from plugins.command import remote
@@ -34,9 +35,20 @@ START = (
     "folder=/usr/local/lib/kata-nodes; program={program}; "
     "[ -r $folder/run.sh ] && . $folder/run.sh && is_program $folder/nodekit-$program.pyz $program || "
     "{{ echo absent; exit 0; }}; "
-    "nodekit $program compare"
+    "nodekit $program {verb}"
 )
 """What a node runs: its own copy of this checkout's program, if it is whole."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A verb of the node program, and what it takes."""
+
+    verb: str
+    state: Callable[[Host], Record]
+
+
+COMPARE = Question("compare", lambda host: host.state)
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,7 @@ class Measured:
 
     host: Host
     document: dict[str, Any] | None
-    """The result of the verb `compare`; None where there is none."""
+    """The result of the verb, by default `compare`; None where there is none."""
     cause: str | None
     """Why there is none."""
     seconds: float
@@ -65,19 +77,23 @@ class Measured:
         return status if isinstance(status, dict) else {}
 
 
-def measure(hosts: Sequence[Host], seconds: float, report: Callable[[Measured], None] = lambda _: None) -> list[Measured]:
+def measure(
+    hosts: Sequence[Host], seconds: float, report: Callable[[Measured], None] = lambda _: None, question: Question = COMPARE
+) -> list[Measured]:
     """Measure `hosts` in at most `seconds` each; `report` is told each as it answers. Those that are gone are left out."""
-    return asyncio.run(_measure([host for host in hosts if not host.gone], seconds, report))
+    return asyncio.run(_measure([host for host in hosts if not host.gone], seconds, report, question))
 
 
-async def _measure(hosts: Sequence[Host], seconds: float, report: Callable[[Measured], None]) -> list[Measured]:
+async def _measure(
+    hosts: Sequence[Host], seconds: float, report: Callable[[Measured], None], question: Question
+) -> list[Measured]:
     pool = Pool(user_ssh=True, dials=DIALS_BEHIND_JUMPS if _jumps(Path.home() / ".ssh/config") else AT_ONCE)
     places = asyncio.Semaphore(AT_ONCE)
     program = bundle.content()
 
     async def measured_host(host: Host) -> Measured:
         async with places:
-            measured = await _measured(pool, host, program, seconds)
+            measured = await _measured(pool, host, program, seconds, question)
         report(measured)
         return measured
 
@@ -96,21 +112,21 @@ def _jumps(config: Path) -> bool:
     return re.search(r"^\s*(proxyjump|proxycommand|include)\b", text, re.MULTILINE | re.IGNORECASE) is not None
 
 
-async def _measured(pool: Pool, host: Host, program: bytes, seconds: float) -> Measured:
+async def _measured(pool: Pool, host: Host, program: bytes, seconds: float, question: Question) -> Measured:
     begin = time.monotonic()
     sent = False
     connection: Connection | None = None
     try:
         connection = _patient(Connection.parse(dict(host.connection)))
         async with asyncio.timeout(seconds):
-            text = await _run(
-                pool, host, connection, f"sh -c {shlex.quote(START.format(program=_digest(program)[:12]))}", "", seconds
-            )
+            state = json.dumps(question.state(host).document())
+            start = START.format(program=_digest(program)[:12], verb=question.verb)
+            text = await _run(pool, host, connection, f"sh -c {shlex.quote(start)}", state, seconds)
             if sent := text.strip() == ABSENT:
                 code = shlex.quote(script("start_sent.py", "fleet"))
-                argument = f"python3 -I -c {code} {_digest(program)} compare"
-                text = await _run(pool, host, connection, argument, f"{base64.b64encode(program).decode()}\n", seconds)
-        return Measured(host, _document(text), None, time.monotonic() - begin, sent)
+                command = f"python3 -I -c {code} {_digest(program)} {question.verb}"
+                text = await _run(pool, host, connection, command, f"{base64.b64encode(program).decode()}\n{state}", seconds)
+        return Measured(host, _document(text, question.verb), None, time.monotonic() - begin, sent)
     except TimeoutError:
         cause = f"no answer within {seconds:g} s; look whether the node is busy or hangs"
     except (CommandError, NodeError, ValueError) as error:
@@ -132,9 +148,8 @@ def _patient(connection: Connection) -> Connection:
     return replace(connection, login=login, dial_error_limit=1, per_dial_timeout=DIAL_SECONDS)
 
 
-async def _run(pool: Pool, host: Host, connection: Connection, command: str, before: str, seconds: float) -> str:
-    """What a command prints that runs as root, which is given `before` and the desired state."""
-    text = before + json.dumps(host.state.document())
+async def _run(pool: Pool, host: Host, connection: Connection, command: str, text: str, seconds: float) -> str:
+    """What a command prints that runs as root and reads `text`."""
     line = f"timeout --kill-after=10 {int(seconds)} {command}"
     if host.sudo_password:
         as_root = script("as_root.sh", "delivery")
@@ -160,11 +175,11 @@ def _explained(output: Output, error: CommandError) -> CommandError:
     return CommandError(messages[-1]) if messages else error
 
 
-def _document(text: str) -> dict[str, Any]:
+def _document(text: str, verb: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except ValueError:
         document = None
-    if not isinstance(document, dict) or document.get("verb") != "compare":
+    if not isinstance(document, dict) or document.get("verb") != verb:
         raise CommandError(f"the node answered with no result of the program, but {printable(text, 120)!r}")
     return document

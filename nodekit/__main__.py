@@ -21,6 +21,7 @@ VERBS = {
     "kata": "install or find Kata, and merge kernel parameters into the configuration that Kata really reads",
     "prove": "boot the guest that Kata would boot and climb the ladder of nested sandboxes in it",
     "compare": "measure the node and list where it differs from what a stack wants; change nothing",
+    "overhead": "measure an idle and a busy sandbox and propose the overhead of their RuntimeClass; change nothing",
     "restore": "undo what this program changed on the node, and nothing else",
 }
 """Verb -> what it does. Each takes a desired state."""

@@ -333,6 +333,19 @@ CATALOGUE: dict[str, Failure] = {
             "no-docker": "Install Docker, or remove verification.image",
         },
     ),
+    "overhead-not-measured": Failure(
+        "The sandboxes whose overhead was to be measured could not be started, or not be seen from the node.",
+        cases={
+            "no-shim": "Install Kata with its shim (kata.install), or measure on a node that has it",
+            "no-docker": "Measure on a node with Docker; the overhead depends on Kata, its settings and the type of machine",
+            "docker-stopped": "Start Docker: systemctl start docker",
+            "no-runtime": "Register the runtime: kata-nodes cure, or pulumi up",
+            "firecracker": "Start a pod of the class, and compare what the node has available before and after",
+            "time": "Allow more time (--timeout), or see whether the node is busy",
+            "ended": "Run again; if it happens again, look for a guest or hypervisor that was killed: journalctl -k on the node",
+            "unseen": "Run as root on the node itself, not in a container: the processes are looked up in /proc",
+        },
+    ),
     "proof-base-parameters-lost": Failure(
         "kernel_params lost what Kata's own configuration has in it, and the container's guest did not start.",
         "Put Kata's own kernel_params back (cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1): add to them with "

@@ -17,6 +17,8 @@ DOCKER_VERSION, KATA_VERSION, KATA_RUNTIME, HYPERVISOR, TIMEOUT_SECONDS = "27.5.
 """What a node has where its settings say nothing else."""
 LEAST_TIMEOUT_SECONDS, MOST_TIMEOUT_SECONDS = 30, 3600
 """Bounds of the time that the proof of one node may take."""
+LEAST_OVERHEAD_SECONDS, MOST_OVERHEAD_SECONDS = 2, 600
+"""Bounds of the time for which a sandbox is measured."""
 RUNTIME_NAME = "kata"
 """Name under which Docker knows the Kata runtime."""
 
@@ -125,6 +127,29 @@ class ProveState(Record):
             )
         if self.sandbox not in (*SANDBOXES, None):
             raise NodeError("bad-input", f"Key sandbox is {self.sandbox!r}", expected=f"one of {', '.join(SANDBOXES)}, or null")
+
+
+@dataclass(frozen=True)
+class OverheadState(Record):
+    """For the verb `overhead`."""
+
+    node: str
+    hypervisor: str
+    runtime: str
+    seconds: int
+    """For which each of the two sandboxes is measured."""
+    timeout_seconds: int
+    """Bound on all of it."""
+    config_path: str | None = None
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "seconds": (self.seconds, LEAST_OVERHEAD_SECONDS, MOST_OVERHEAD_SECONDS),
+            "timeoutSeconds": (self.timeout_seconds, LEAST_TIMEOUT_SECONDS, MOST_TIMEOUT_SECONDS),
+        }
+        for key, (value, least, most) in bounds.items():
+            if not least <= value <= most:
+                raise NodeError("bad-input", f"Key {key} is {value}", expected=f"{least} to {most}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ RULES = [
 """In `clusterkit` folders have effects, elsewhere the files that are left out."""
 WITHOUT_EFFECTS = {
     "base64", "binascii", "collections", "copy", "dataclasses", "datetime", "difflib", "functools", "hashlib", "ipaddress",
-    "json", "math", "re", "shlex", "tomlkit", "tomllib", "types", "typing", "urllib",
+    "itertools", "json", "math", "re", "shlex", "tomlkit", "tomllib", "types", "typing", "urllib",
 }  # fmt: skip
 OURS = ("nodekit", "clusterkit", "aws", "policy", "delivery")
 

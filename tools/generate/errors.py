@@ -43,6 +43,7 @@ def diagnoses() -> Iterator[tuple[str, str]]:
         yield "proof-guest-not-up", remedy
     for _, _, remedy in (*console.KATA, *console.DOCKER):
         yield "proof-container-failed", remedy
+        yield "overhead-not-measured", remedy
     yield from rungs()
 
 
