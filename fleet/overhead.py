@@ -22,8 +22,8 @@ def question(seconds: int, timeout: float) -> Question:
     """What the node is asked, which measures each sandbox for `seconds`. Raises FleetError where `timeout` is too short."""
     left = int(timeout) - AROUND_SECONDS
     if left < 2 * seconds + STARTS_SECONDS:
-        least = 2 * seconds + STARTS_SECONDS + AROUND_SECONDS
-        raise FleetError(f"Two sandboxes of {seconds} s each need more than {timeout:g} s. Use --timeout {least} or more.")
+        minimum = 2 * seconds + STARTS_SECONDS + AROUND_SECONDS
+        raise FleetError(f"Two sandboxes of {seconds} s each need more than {timeout:g} s. Use --timeout {minimum} or more.")
 
     def state(host: Host) -> OverheadState:
         kata = host.state.kata

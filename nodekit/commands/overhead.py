@@ -10,7 +10,7 @@ from nodekit.host import docker, guest, sandbox_container
 from nodekit.host.container import own_image
 from nodekit.host.kata import Effective, effective
 from nodekit.host.kata_start import refuse_what_kata_refuses
-from nodekit.host.sandbox_container import FILES_MIB, Ready
+from nodekit.host.sandbox_container import FILES_MIB, Container, Ready
 from nodekit.host.sandbox_processes import sample
 from nodekit.progress import step
 from nodekit.rules.kata import guest_memory, overhead
@@ -93,18 +93,19 @@ class _Measuring:
             container.wait_until_ready(self.deadline)
             time.sleep(SETTLE_SECONDS)
             begun = container.ready()
-            first = self._sample(container.id)
+            first = self._sample(container)
             time.sleep(self.state.seconds)
-            last = self._sample(container.id)
+            last = self._sample(container)
             ended = container.ready()
         return overhead.between(first, last, os.sysconf("SC_CLK_TCK")), _load(begun, ended, last.at - first.at)
 
-    def _sample(self, container: str) -> Sample:
-        result = sample(self.root, container, self.guest_mib)
+    def _sample(self, container: Container) -> Sample:
+        result = sample(self.root, container.id, self.guest_mib)
         if not result.uses:
+            container.ready()  # raises where it has ended
             raise NodeError(
                 "overhead-not-measured",
-                f"Node {self.state.node}: no process on the node belongs to the sandbox of container {container[:12]}",
+                f"Node {self.state.node}: no process on the node belongs to the sandbox of container {container.id[:12]}",
                 "unseen",
             )
         return result

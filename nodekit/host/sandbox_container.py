@@ -79,7 +79,14 @@ def running(node: str, image: str, nonce: str, seconds: float, fill_mib: int | N
         command += ["--tmpfs", f"/fill:size={fill_mib + 1}m"]
         command += ["-e", f"KATA_NODES_FILL={fill_mib}", "-e", f"KATA_NODES_FILES={FILES_MIB}"]
     try:
-        result = run([*command, image, "-c", script("sandbox_load.sh")], timeout=seconds, env=env, check=False)
+        try:
+            result = run([*command, image, "-c", script("sandbox_load.sh")], timeout=seconds, env=env, check=False)
+        except NodeError as error:
+            if error.code != "command-timeout":
+                raise
+            raise NodeError(
+                "overhead-not-measured", f"Node {node}: the container {name} did not start within {seconds:.0f} s", "time"
+            ) from None
         if result.code != 0:
             why = explain_docker(result.stderr)
             raise NodeError(

@@ -147,9 +147,9 @@ class OverheadState(Record):
             "seconds": (self.seconds, LEAST_OVERHEAD_SECONDS, MOST_OVERHEAD_SECONDS),
             "timeoutSeconds": (self.timeout_seconds, LEAST_TIMEOUT_SECONDS, MOST_TIMEOUT_SECONDS),
         }
-        for key, (value, least, most) in bounds.items():
-            if not least <= value <= most:
-                raise NodeError("bad-input", f"Key {key} is {value}", expected=f"{least} to {most}")
+        for key, (value, minimum, maximum) in bounds.items():
+            if not minimum <= value <= maximum:
+                raise NodeError("bad-input", f"Key {key} is {value}", expected=f"{minimum} to {maximum}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from fleet.measure import measure
 from nodekit.host import proofs
 from tests.e2e.checkout import REPOSITORY, Checkout
 from tests.e2e.emulated_hosts import EmulatedHost, emulated_host, stack_config
+from tests.nodekit import kata_node
 from tests.nodekit.docker_node import NEW, OLD
 
 pytestmark = [pytest.mark.engine, pytest.mark.debian, pytest.mark.guest, pytest.mark.timeout(600)]
@@ -96,6 +97,23 @@ def test_explain_tells_whose_each_parameter_is_and_why_the_pair_works(story: Sto
         and "moby/moby#47626" in output
     )
     assert "Its nodes: n1" not in output
+
+
+def test_overhead_sets_a_guests_memory_apart_from_what_its_processes_take(story: Story) -> None:
+    answer = json.loads(story.run("overhead", "n1", "--stack", STACK, "--json", "--seconds", "4"))
+    idle, busy = answer["idle"], answer["busy"]
+    for sandbox in (idle, busy):
+        assert {"containerd-shim", "virtiofsd", "qemu-system-x86"} <= {process["name"] for process in sandbox["processes"]}
+        assert all(process["memoryMiB"] > 0 for process in sandbox["processes"] if process["name"] != "sh")
+        assert sandbox["kernelMiB"] > 0 and 4 <= sandbox["seconds"] < 6
+    filled = answer["load"]["filledMiB"]
+    assert answer["guestMiB"] == 512 and filled == 256 and answer["load"]["processors"] == 1
+    assert answer["load"]["filesMiBPerSecond"] > 0
+    assert 30 < idle["guestMiB"] <= 512 and busy["guestMiB"] >= idle["guestMiB"] + 0.8 * filled
+    assert busy["memoryMiB"] < idle["memoryMiB"] + filled / 2, "what the container touched must not be the processes' own"
+    assert busy["cpuMilli"] > 5 * idle["cpuMilli"]
+    assert not answer["proposal"]["comparable"] and answer["classes"] == {}
+    assert kata_node.left(story.host.node) == ""
 
 
 def kept(story: Story, name: str) -> None:

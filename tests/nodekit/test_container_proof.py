@@ -5,13 +5,14 @@ Lost if these fail: a proof that passes because a booted guest works, where the 
 
 import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from nodekit.rules.node_state import ProveState
+from nodekit.rules.node_state import OverheadState, ProveState
 from nodekit.rules.proof.ladder import judge
 from nodekit.scripts import script
 from tests.nodekit import kata_node
@@ -220,3 +221,23 @@ def test_paths_masked_below_proc_fail_without_the_entry(node: DebianNode, climb:
         "rootless-runc"
     ]
     assert rootless.passed is False and "paths below /proc are masked" in rootless.cause, rootless
+
+
+STARTED = 'echo $$ >/run/overhead.pid; exec python3 -I "$0" overhead'
+
+
+def test_a_measurement_that_is_ended_leaves_no_container(node: DebianNode) -> None:
+    state = OverheadState("n1", "qemu", "go", seconds=60, timeout_seconds=300)
+    argv = node.command("sh", "-c", STARTED, PROGRAM)
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as measuring:
+        assert measuring.stdin is not None
+        measuring.stdin.write(json.dumps(state.document()))
+        measuring.stdin.close()
+        end = time.monotonic() + 120
+        while not node.ask("docker", "ps", "--quiet", "--filter", "name=kata-nodes-overhead"):
+            assert measuring.poll() is None and time.monotonic() < end
+            time.sleep(0.5)
+        node.ask("sh", "-c", "kill $(cat /run/overhead.pid)")
+        assert measuring.wait(60) != 0
+        assert measuring.stderr is not None and "[run-ended]" in measuring.stderr.read()
+    assert kata_node.left(node) == ""

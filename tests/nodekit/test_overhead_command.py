@@ -4,6 +4,11 @@ Lost if these fail: a figure of processes that have ended meanwhile, or a node o
 """
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +27,17 @@ from tests.nodekit.test_overhead_rules import ID, MIB, OTHER, smaps
 
 FIRST = 5_000_000
 """No process of this machine: Linux gives no pid above 2^22."""
+SHARING = """
+import mmap, os, sys, time
+file = os.open(sys.argv[2], os.O_RDWR)
+memory = mmap.mmap(file, 64 << 20)
+memory[: 20 << 20] = bytes(20 << 20)
+if os.fork() == 0:
+    sum(memory[: 20 << 20 : 4096])
+    print(os.getppid(), os.getpid(), flush=True)
+time.sleep(60)
+"""
+"""Two processes that share 64 MiB, of which they have touched 20, as hypervisor and virtiofsd share a guest's memory."""
 STATE = OverheadState("n1", "qemu", "go", 2, 60)
 
 
@@ -63,6 +79,32 @@ def test_a_sandbox_is_read_from_proc_and_its_control_group(node: Path) -> None:
     assert sample.guest_known and dict(sample.groups) == {f"/kata_overhead/{ID}": 40 * MIB}
 
 
+@pytest.fixture
+def sharing(tmp_path: Path) -> Iterator[None]:
+    """Two real processes that share memory; started so that they are none of this test's own."""
+    with open(tmp_path / "memory", "wb") as file:
+        file.truncate(64 << 20)
+    argv = ["setsid", "--fork", sys.executable, "-c", SHARING, ID, file.name]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout is not None
+        pids = [int(word) for word in starter.stdout.readline().split()]
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("sharing")
+def test_memory_that_real_processes_share_is_the_guests_once() -> None:
+    sample = sandbox_processes.sample(Path("/"), ID, 64)
+    assert len(sample.uses) == 2 and sample.guest_known
+    shares = [use.memory.guest / MIB for use in sample.uses]
+    assert 19 < sum(shares) < 22 and min(shares) > 8
+    for use in sample.uses:
+        assert 1 < use.memory.own / MIB < 19 and use.page_tables > 0
+
+
 def test_a_process_that_ends_meanwhile_is_left_out(node: Path) -> None:
     (node / f"proc/{FIRST}/stat").unlink()
     (node / f"proc/{FIRST + 1}/smaps").unlink()
@@ -72,11 +114,18 @@ def test_a_process_that_ends_meanwhile_is_left_out(node: Path) -> None:
     assert [use.pid - FIRST for use in sample.uses] == [2] and dict(sample.groups) == {}
 
 
-def test_a_sandbox_that_nobody_sees_is_an_error_and_no_zero(node: Path) -> None:
+def test_a_sandbox_that_nobody_sees_is_an_error_and_no_zero(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measuring = overhead._Measuring(node, STATE, "image", "nonce", 512, 0)
+    container = Container("n1", "c", "nonce", "a" * 64)
+    docker = SimpleNamespace(code=0, stdout="nonce ready 0 0\n", stderr="")
+    monkeypatch.setattr(sandbox_container, "run", lambda *_, **__: docker)
     with pytest.raises(NodeError, match=r"no process .* container aaaaaaaaaaaa") as caught:
-        measuring._sample("a" * 64)
+        measuring._sample(container)
     assert caught.value.code == "overhead-not-measured" and "not in a container" in caught.value.remedy
+    docker.code, docker.stderr = 1, "Error response from daemon: No such container: c"
+    with pytest.raises(NodeError, match=r"container c ended before .*No such container") as caught:
+        measuring._sample(container)
+    assert "a guest or hypervisor that was killed" in caught.value.remedy
 
 
 def root_with(folder: Path, *, shim: bool, hypervisor: str = "qemu") -> Path:

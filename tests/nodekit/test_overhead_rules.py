@@ -120,6 +120,11 @@ def test_a_guest_in_the_shim_itself_is_set_apart_too() -> None:
     assert shim == (21, 99)
 
 
+def test_two_arenas_of_a_shim_are_no_guest() -> None:
+    shim, hypervisor = mappings(smaps("rw-p 0 64 9", "rw-p 0 64 9")), mappings(smaps("rw-p 0 128 50"))
+    assert apart(128, shim, hypervisor) == [(18, 0), (0, 50)]
+
+
 def test_what_has_no_mapping_that_large_has_no_known_guest() -> None:
     assert guest_memory({1: mappings(smaps(*OWN))}, 2048 * MIB) is None
     assert guest_memory({1: []}, 2048 * MIB) is None

@@ -228,22 +228,22 @@ def propose(idle: SandboxUse, busy: SandboxUse, known: Settings, load: Load) -> 
 def _of_memory(idle: SandboxUse, busy: SandboxUse, known: Settings, load: Load) -> Iterator[str]:
     if idle.guest_kib is None:
         yield (
-            f"Memory: the processes of an idle sandbox take {_shown(idle.memory_kib)}: {_processes(idle.processes)}. The guest's "
-            f"own memory ({known.guest_mib} MiB, default_memory) could not be distinguished from the hypervisor's, so what it "
-            "has touched is in this, and the busy sandbox, which touched more of it, does not count."
+            f"Memory: the processes of an idle sandbox take {_rounded(idle.memory_kib)}: {_processes(idle.processes)}. The "
+            f"guest's own memory ({known.guest_mib} MiB, default_memory) could not be distinguished from the hypervisor's, so "
+            "what it has touched is in this, and the busy sandbox, which touched more of it, does not count."
         )
     else:
         first, second = (busy, idle) if busy.memory_kib >= idle.memory_kib else (idle, busy)
         yield (
-            f"Memory of processes on the node: {_shown(first.memory_kib)} in the {'busy' if first is busy else 'idle'} sandbox "
-            f"({_processes(first.processes)}), {_shown(second.memory_kib)} in the other. Pages that several processes share are "
-            "divided among them; the guest's memory is left out. The larger sum counts."
+            f"Memory of processes on the node: {_rounded(first.memory_kib)} in the {'busy' if first is busy else 'idle'} sandbox "
+            f"({_processes(first.processes)}), {_rounded(second.memory_kib)} in the other. Pages that several processes share "
+            "are divided among them; the guest's memory is left out. The larger sum counts."
         )
     groups = "as the sandbox's control groups count it" if idle.groups or busy.groups else "page tables"
-    yield f"Memory of the node's kernel for them: {_shown(max(idle.kernel_kib, busy.kernel_kib))} ({groups})."
+    yield f"Memory of the node's kernel for them: {_rounded(max(idle.kernel_kib, busy.kernel_kib))} ({groups})."
     if idle.guest_kib is not None:
         yield (
-            f"Memory of the guest beyond its containers: {_shown(idle.guest_kib)}, which an idle guest has touched of its "
+            f"Memory of the guest beyond its containers: {_rounded(idle.guest_kib)}, which an idle guest has touched of its "
             f"{known.guest_mib} MiB (default_memory): kernel, agent and what they keep. No container's limit covers it."
         )
         if known.guest_budget_mib is not None:
@@ -254,7 +254,7 @@ def _of_memory(idle: SandboxUse, busy: SandboxUse, known: Settings, load: Load) 
             )
         yield (
             f"Not counted: what containers themselves touch, which is in their own requests and limits (busy, with "
-            f"{load.filled_mib} MiB filled, the guest has touched {_shown(busy.guest_kib or 0)}), and the node's page cache of "
+            f"{load.filled_mib} MiB filled, the guest has touched {_rounded(busy.guest_kib or 0)}), and the node's page cache of "
             "shared files, which it takes back."
         )
 
@@ -302,7 +302,7 @@ def _up(value: float) -> int:
     return max(STEP, math.ceil(round(value * (100 + MARGIN_PERCENT) / 100 / STEP, 6)) * STEP)
 
 
-def _shown(kib: int) -> str:
+def _rounded(kib: int) -> str:
     return f"{kib / 1024:.0f} MiB"
 
 

@@ -171,31 +171,34 @@ def guest_memory(by_process: Mapping[int, Sequence[Mapped]], guest_kib: int) -> 
     """
     sizes: dict[tuple[str, int], int] = {}
     for mapped_by in by_process.values():
-        of_process: dict[tuple[str, int], int] = {}
+        files: dict[tuple[str, int], int] = {}
         for mapped in mapped_by:
             if mapped.writable and mapped.shared and mapped.file is not None:
-                of_process[mapped.file] = of_process.get(mapped.file, 0) + mapped.size
-        for file, size in of_process.items():
+                files[mapped.file] = files.get(mapped.file, 0) + mapped.size
+        for file, size in files.items():
             sizes[file] = max(size, sizes.get(file, 0))
-    if files := _fitting([(size, file) for file, size in sizes.items()], guest_kib):
-        return GuestMemory(frozenset(files), frozenset())
-    for pid, mapped_by in by_process.items():
-        private = [(mapped.size, (pid, mapped.start)) for mapped in mapped_by if mapped.writable and not mapped.shared]
-        if places := _fitting(private, guest_kib):
-            return GuestMemory(frozenset(), frozenset(places))
+    shared = [(size, file) for file, size in sizes.items()]
+    private = [
+        [(mapped.size, (pid, mapped.start)) for mapped in mapped_by if mapped.writable and not mapped.shared]
+        for pid, mapped_by in by_process.items()
+    ]
+    for number in (1, 2):
+        if backing := _fitting(shared, guest_kib, number):
+            return GuestMemory(backing, frozenset())
+    for number in (1, 2):
+        for of_process in private:
+            if places := _fitting(of_process, guest_kib, number):
+                return GuestMemory(frozenset(), places)
     return None
 
 
-def _fitting(sized: Sequence[tuple[int, Key]], whole: int) -> list[Key]:
-    """The smallest entry that has the whole size, or else the two that have it together; empty where none do."""
+def _fitting(sized: Sequence[tuple[int, Key]], whole: int, number: int) -> frozenset[Key]:
+    """That number of entries which together have the whole size, or little more; empty where none do."""
     most = whole * MERGED
     large = [entry for entry in sized if LEAST_KIB <= entry[0] <= most]
-    if alone := [entry for entry in large if entry[0] >= whole]:
-        return [min(alone, key=lambda entry: entry[0])[1]]
-    pairs = [(first, second) for first, second in combinations(large, 2) if whole <= first[0] + second[0] <= most]
-    if not pairs:
-        return []
-    return [key for _, key in min(pairs, key=lambda pair: pair[0][0] + pair[1][0])]
+    sums = [(sum(size for size, _ in entries), entries) for entries in combinations(large, number)]
+    fitting = [entry for entry in sums if whole <= entry[0] <= most]
+    return frozenset(key for _, key in min(fitting, key=lambda entry: entry[0])[1]) if fitting else frozenset()
 
 
 def memory(pid: int, mapped_by: Sequence[Mapped], guest: GuestMemory | None) -> Memory:
