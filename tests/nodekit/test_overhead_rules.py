@@ -38,6 +38,7 @@ NODE = [
     process(104, 2, "kvm-pit/102"),
     process(105, 2, "kvm-nx-lpage-re", groups=f"0::/kata_overhead/{ID}\n"),
     process(106, 1, "firecracker", f"firecracker --id {ID[:32]}"),
+    process(107, 1, "a shim", "shim start", folder=f"/run/containerd/io.containerd.runtime.v2.task/moby/{ID}"),
     process(200, 1, "containerd-shim", f"containerd-shim-kata-v2 -id {OTHER}", folder=f"/run/moby/{OTHER}"),
     process(201, 200, "qemu-system-x86", f"qemu-system-x86_64 -name sandbox-{OTHER}"),
     process(202, 2, "vhost-201"),
@@ -46,7 +47,7 @@ NODE = [
 
 
 def test_a_sandbox_has_its_own_processes_and_threads_of_the_kernel_and_no_others() -> None:
-    assert [each.pid for each in members(NODE, ID, 60)] == [100, 101, 102, 103, 104, 105, 106, 110]
+    assert [each.pid for each in members(NODE, ID, 60)] == [100, 101, 102, 103, 104, 105, 106, 107, 110]
     assert members(NODE, "a" * 64, 60) == []
 
 
@@ -100,9 +101,21 @@ OWN = ("r-xp 77 20 12", "rw-p 0 64 8", "rw-s 5 1 1")
         (4096, ("rw-p 0 3072 200", "rw-p 0 1024 50"), (21, 250)),
         (2048, ("rw-s 9 2048 0 2048",), (21, 2048)),  # on hugetlbfs, which no share counts
         (2048, ("rw-s 9 1024 40",), (61, 0)),
+        (2048, ("rw-p 0 1500 20", "rw-p 0 1500 20"), (61, 0)),
         (2048, ("r--s 9 2048 40",), (61, 0)),  # what cannot be written is no memory of a guest
     ],
-    ids=["shared", "emulated", "emulated-private", "merged", "hole", "private-hole", "huge", "too-small", "read-only"],
+    ids=[
+        "shared",
+        "emulated",
+        "emulated-private",
+        "merged",
+        "hole",
+        "private-hole",
+        "huge",
+        "too-small",
+        "too-large",
+        "read-only",
+    ],
 )
 def test_the_guests_memory_is_set_apart_by_its_size(
     guest_mib: int, hypervisor: tuple[str, ...], expected: tuple[float, float]

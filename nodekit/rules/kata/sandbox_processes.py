@@ -112,7 +112,7 @@ def members(processes: Iterable[Identity], container: str, own: int) -> list[Ide
         for pid, process in known.items()
         if mark.encode() in process.arguments or mark in process.groups or mark in process.folder
     ]
-    belonging = _below([pid for pid in marked if pid not in ours], children)
+    belonging = _below(marked, children)
     serving = {
         pid for pid, process in known.items() if (match := _KERNEL_THREAD.match(process.name)) and int(match[1]) in belonging
     }
