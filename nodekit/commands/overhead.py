@@ -90,7 +90,7 @@ class _Measuring:
         """What a sandbox takes that is idle, or that fills so much memory."""
         left = max(1.0, self.deadline - time.monotonic())
         with sandbox_container.running(self.state.node, self.image, self.nonce, left, fill_mib) as container:
-            container.wait_until_ready(self.deadline)
+            container.wait_until_ready(self.deadline, 0 if fill_mib is None else 1)
             time.sleep(SETTLE_SECONDS)
             begun = container.ready()
             first = self._sample(container)

@@ -37,9 +37,9 @@ class Container:
     def __init__(self, node: str, name: str, nonce: str, id: str) -> None:
         self.node, self.name, self.nonce, self.id = node, name, nonce, id
 
-    def wait_until_ready(self, deadline: float) -> Ready:
-        """Wait until its load is there; raises NodeError `overhead-not-measured`."""
-        while (ready := self.ready()) is None:
+    def wait_until_ready(self, deadline: float, rounds: int) -> Ready:
+        """Wait until its load is there and has done so many rounds; raises NodeError `overhead-not-measured`."""
+        while (ready := self.ready()) is None or ready.rounds < rounds:
             if time.monotonic() > deadline:
                 raise NodeError(
                     "overhead-not-measured", f"Node {self.node}: the container {self.name} was not ready in time", "time"

@@ -99,20 +99,11 @@ def test_explain_tells_whose_each_parameter_is_and_why_the_pair_works(story: Sto
     assert "Its nodes: n1" not in output
 
 
-def test_overhead_sets_a_guests_memory_apart_from_what_its_processes_take(story: Story) -> None:
-    answer = json.loads(story.run("overhead", "n1", "--stack", STACK, "--json", "--seconds", "4"))
-    idle, busy = answer["idle"], answer["busy"]
-    for sandbox in (idle, busy):
-        assert {"containerd-shim", "virtiofsd", "qemu-system-x86"} <= {process["name"] for process in sandbox["processes"]}
-        assert all(process["memoryMiB"] > 0 for process in sandbox["processes"] if process["name"] != "sh")
-        assert sandbox["kernelMiB"] > 0 and 4 <= sandbox["seconds"] < 6
-    filled = answer["load"]["filledMiB"]
-    assert answer["guestMiB"] == 512 and filled == 256 and answer["load"]["processors"] == 1
-    assert answer["load"]["filesMiBPerSecond"] > 0
-    assert 30 < idle["guestMiB"] <= 512 and busy["guestMiB"] >= idle["guestMiB"] + 0.8 * filled
-    assert busy["memoryMiB"] < idle["memoryMiB"] + filled / 2, "what the container touched must not be the processes' own"
-    assert busy["cpuMilli"] > 5 * idle["cpuMilli"]
-    assert not answer["proposal"]["comparable"] and answer["classes"] == {}
+def test_overhead_measures_on_the_node_and_leaves_nothing_there(story: Story) -> None:
+    output = story.run("overhead", "n1", "--stack", STACK, "--seconds", "2")
+    names = [line.split()[0] for line in output.splitlines()]
+    assert {"PROCESS", "qemu-system-x86", "virtiofsd", "containerd-shim", "guest,"} <= set(names)
+    assert "No proposal: the guests did not run on KVM." in output
     assert kata_node.left(story.host.node) == ""
 
 

@@ -223,6 +223,22 @@ def test_paths_masked_below_proc_fail_without_the_entry(node: DebianNode, climb:
     assert rootless.passed is False and "paths below /proc are masked" in rootless.cause, rootless
 
 
+def test_a_guests_memory_is_set_apart_from_what_its_processes_take(node: DebianNode) -> None:
+    state = OverheadState("n1", "qemu", "go", seconds=4, timeout_seconds=300)
+    answer: dict[str, Any] = node.succeed("overhead", state.document())
+    idle, busy, load = answer["idle"], answer["busy"], answer["load"]
+    for sandbox in (idle, busy):
+        memory = {process["name"]: process["memoryMiB"] for process in sandbox["processes"]}
+        assert {name for name, mib in memory.items() if mib > 0} >= {"containerd-shim", "virtiofsd", "qemu-system-x86"}
+        assert sandbox["kernelMiB"] > 0 and 4 <= sandbox["seconds"] < 8
+    assert (answer["guestMiB"], load["filledMiB"], load["processors"]) == (512, 256, 1)
+    assert 30 < idle["guestMiB"] <= 512 and busy["guestMiB"] >= idle["guestMiB"] + 0.5 * load["filledMiB"]
+    assert busy["memoryMiB"] < idle["memoryMiB"] + load["filledMiB"] / 2, "what the container touched is not its processes' own"
+    assert busy["cpuMilli"] > 2 * idle["cpuMilli"]
+    assert answer["proposal"]["comparable"] is False, "its guests are emulated"
+    assert kata_node.left(node) == ""
+
+
 STARTED = 'echo $$ >/run/overhead.pid; exec python3 -I "$0" overhead'
 
 

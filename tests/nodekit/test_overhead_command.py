@@ -195,7 +195,12 @@ def test_what_a_container_prints_is_believed_only_as_far_as_it_is_ours(
     monkeypatch: pytest.MonkeyPatch, printed: str, expected: Ready | None
 ) -> None:
     monkeypatch.setattr(sandbox_container, "run", lambda *_, **__: SimpleNamespace(code=0, stdout=printed, stderr=""))
-    assert Container("n1", "c", "nonce", ID).ready() == expected
+    container = Container("n1", "c", "nonce", ID)
+    assert container.ready() == expected
+    if expected is not None:
+        assert container.wait_until_ready(0, 2) == expected
+    with pytest.raises(NodeError, match="was not ready in time"):
+        container.wait_until_ready(0, 3)
 
 
 def test_a_result_is_one_that_json_holds(node: Path) -> None:
