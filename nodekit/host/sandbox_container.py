@@ -77,7 +77,7 @@ def running(node: str, image: str, nonce: str, seconds: float, fill_mib: int | N
     command += ["-e", f"KATA_NODES_NONCE={nonce}", "-e", f"KATA_NODES_SECONDS={seconds:.0f}"]
     if fill_mib is not None:
         command += ["--tmpfs", f"/fill:size={fill_mib + 1}m"]
-        command += ["-e", f"KATA_NODES_FILL={fill_mib}", "-e", f"KATA_NODES_FILES={FILES_MIB}"]
+        command += ["-e", f"KATA_NODES_FILL={fill_mib}", "-e", f"KATA_NODES_WRITTEN={FILES_MIB}"]
     try:
         try:
             result = run([*command, image, "-c", script("sandbox_load.sh")], timeout=seconds, env=env, check=False)
