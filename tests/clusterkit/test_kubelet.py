@@ -178,7 +178,11 @@ def test_sandbox_runtime_itself_passes_in_a_pod_of_the_projects_own_image(kubele
     """With its real `srt`: a command without a network, and one whose proxy lets an allowed name through and refuses another."""
     kubelet.load(WITH_SRT, proof_image.layer(sandbox_runtime=True))
     patient = template(container={"env": [{"name": "KATA_NODES_SECONDS", "value": "60"}]})
-    evidence, _ = kubelet.proven("sandbox-runtime", patient, image=WITH_SRT, timeout_seconds=600)
+    for attempt in range(3):
+        evidence, _ = kubelet.proven(f"sandbox-runtime-{attempt}", patient, image=WITH_SRT, timeout_seconds=600)
+        # srt gives its own look-ups one second, which an emulated guest misses while other tests have the processors.
+        if not isinstance(evidence, Refusal) or "default_vcpus" not in evidence.sentence:
+            break
     assert not isinstance(evidence, Refusal), evidence
     rungs = {rung["name"]: rung for rung in evidence["rungs"]}
     assert rungs["entry"]["passed"] and rungs["srt-call"]["passed"]
