@@ -167,7 +167,7 @@ def verdict(api: Api, job: dict[str, Any], before: str | None = None) -> dict[st
     jobs, seen = api.reader.jobs(PLACE, "proof"), api.reader.pods(PLACE, "proof")
     uid = job["metadata"]["uid"]
     complete = {**jobs[uid], "status": {"conditions": [{"type": "Complete", "status": "True"}]}}
-    return pod_verdict.verdict(ask(), [NODE], complete, seen.get(uid), before)
+    return pod_verdict.verdict(ask(), pod_proof.Nodes([NODE]), complete, seen.get(uid), before)
 
 
 def test_what_is_asked_for_is_what_the_api_server_holds(api: Api, job: dict[str, Any], proof_pod: dict[str, Any]) -> None:
