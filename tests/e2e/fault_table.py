@@ -292,7 +292,7 @@ class Measured:
 def sentence(printed: str, code: str, says: tuple[str, ...]) -> str:
     """The line that reports the fault, without what differs from run to run."""
     lines = [line.strip() for line in printed.splitlines()]
-    marked = [line for line in lines if (f"[{code}]" in line if code else any(word in line for word in says))]
+    marked = [line for line in lines if (f"[{code}]" in line if code else any(word.lower() in line.lower() for word in says))]
     line = marked[-1] if marked else ""
     line = re.sub(r"^.*?error: ", "", line)
     for pattern, word in (
