@@ -17,6 +17,7 @@ from bench.fleet.contenders.program import Program
 from bench.fleet.contenders.ssh import Ssh
 from bench.fleet.measure import bench, turns
 from bench.fleet.records import Figure, Machine, Sample, figures, ratio
+from tests.nightly import LONG_FORMS
 
 MACHINE = Machine("2026-11-26", 2, 24, "6.18.44", "a processor")
 
@@ -145,6 +146,7 @@ def slowed(commands: Callable[[Program, str], dict[str, Command]]) -> Callable[[
     return late
 
 
+@LONG_FORMS
 @pytest.mark.engine
 @pytest.mark.debian
 @pytest.mark.timeout(300)
