@@ -274,7 +274,7 @@ def writers(item: ClusterObject, present: Mapping[str, Any], paths: Sequence[Pat
         manager, operation, time = (printable(str(entry.get(key)), 80) for key in ("manager", "operation", "time"))
         rows.append((not own, f"{manager} ({operation}) {action} at {time}"))
     named = [row for _, row in sorted(rows, key=lambda pair: pair[0])][:MAX_TRACES]
-    return named or ["the object names nobody who has written to it since; whoever takes a field away leaves no name"]
+    return named or ["the object names nobody who has written to it since; a client that removes a field leaves no name"]
 
 
 def _entries(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:

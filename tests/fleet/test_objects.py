@@ -254,7 +254,7 @@ def test_a_node_without_its_label_is_named() -> None:
     assert notes == [], "all else of a node is not the stack's"
     assert (difference.kind, difference.repair) == ("label", "update")
     assert "metadata.labels[katacontainers.io/kata-runtime]" in difference.message
-    assert "whoever takes a field away leaves no name" in difference.traces[0]
+    assert "a client that removes a field leaves no name" in difference.traces[0]
 
 
 def test_a_handler_that_nodes_do_not_report_is_named_and_old_runtimes_are_not_blamed() -> None:
