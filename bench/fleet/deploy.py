@@ -35,6 +35,7 @@ apt.packages(
     cache_time=86400,
     allow_downgrades=True,
 )
+# On a fresh host dpkg knows none of them, and says so with an error.
 selections = host.get_fact(Command, f"dpkg --get-selections {' '.join(HELD)} 2>/dev/null || true") or ""
 if selections.count("hold") != len(HELD):
     server.shell(name="Hold Docker", commands=[f"apt-mark hold {' '.join(HELD)}"])

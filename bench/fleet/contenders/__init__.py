@@ -1,5 +1,6 @@
 """What does the jobs of the benchmark: each contender in a file of its own, with hosts that only it changes."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ class Command:
     environment: Mapping[str, str] = field(repr=False)
 
 
-class Contender:
+class Contender(ABC):
     """One tool and its hosts. `folder` is its own."""
 
     def __init__(self, fleet: Fleet, hosts: Sequence[Host], folder: Path, limit: int) -> None:
@@ -39,16 +40,17 @@ class Contender:
         """Give the parameter another value in the contender's own files; it is not timed."""
         self.limit = limit
 
+    @abstractmethod
     def commands(self, job: str) -> dict[str, Command]:
         """Its ways to do a job, by the name in the table; none where it does not do that job."""
-        raise NotImplementedError
 
     def fault(self, job: str, printed: str) -> str:
         """What is wrong with what a command printed that ended well: it changed something, or nothing. Empty where nothing is."""
         return ""
 
     def after(self) -> None:
-        """End what a run has left running, so that the next one starts as a person's does."""
+        """End what a run has left running, so that the next one starts as a person's does. Most leave nothing."""
+        return
 
 
 def fault_of_host(host: Host, limit: int) -> str:
