@@ -23,12 +23,12 @@ MOUNTS = f"""\
 /{GUEST_ROOT} /{GUEST_ROOT} none bind
 proc /{GUEST_ROOT}/proc proc
 sysfs /{GUEST_ROOT}/sys sysfs
-cgroup2 /{GUEST_ROOT}/sys/fs/cgroup cgroup2
 dev /{GUEST_ROOT}/dev devtmpfs
 tmp /{GUEST_ROOT}/tmp tmpfs mode=1777
 """
-"""The mounts of that root, in the form of fstab(5); first the root's own. cgroup2 as Kata's agent mounts it: runc starts
-nothing without it."""
+"""The mounts of that root, in the form of fstab(5); first the root's own."""
+CGROUPS = f"cgroup2 /{GUEST_ROOT}/sys/fs/cgroup cgroup2\n"
+"""One more for runc, which starts nothing without it: cgroup2 as Kata's agent mounts it."""
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
 """Where Debian and Ubuntu put busybox-static."""
 APPLETS = (
@@ -154,7 +154,7 @@ def build(nonce: str, image_type: str | None = None, sandbox: str | None = None)
         Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
         folder(FOLDER),
         program(f"{FOLDER}/init", script("guest_init.sh").encode()),
-        program(f"{FOLDER}/mounts", MOUNTS.encode()),
+        program(f"{FOLDER}/mounts", (MOUNTS + CGROUPS * ("runc" in brought(sandbox))).encode()),
         program(f"{FOLDER}/environment", f"KATA_NODES_NONCE={nonce}\nKATA_NODES_IMAGE={image_type or ''}\n".encode()),
         folder(GUEST_ROOT),
         *(folder(f"{GUEST_ROOT}/{place}") for place in ("proc", "sys", "dev", "tmp", "image")),

@@ -170,6 +170,16 @@ def test_a_call_that_is_climbed_together_with_others_fails_by_itself(shell: list
     assert {by_name[name] for name in failed} == {Reading("fail", "9", "refused")}
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="as uid 0 capabilities are effective")
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+@pytest.mark.parametrize(("dropped", "detail"), [([], "part of srt-call"), (["setpriv", "--bounding-set=-sys_time"], "")])
+def test_bubblewrap_by_capabilities_is_tried_itself_unless_every_capability_is_there(
+    shell: list[str], dropped: list[str], detail: str
+) -> None:
+    around = ("unshare", "-Ur", *dropped)  # a user namespace has every capability, which this machine's own root may lack
+    assert read(climb(shell, around=around))["bwrap-proc"] == Reading("ok", "0", detail)
+
+
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 @pytest.mark.parametrize(("before", "code"), [(":", None), (MASK, None)])
 def test_an_ordinary_user_has_the_default_mode_with_a_clean_proc_and_else_the_weaker(
