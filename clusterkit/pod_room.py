@@ -16,11 +16,15 @@ PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
 (evictionPressureTransitionPeriod)."""
 
 
+def pressures(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The conditions of a node (core/v1) that say what it is short of."""
+    conditions = node.get("status", {}).get("conditions") or []
+    return [each for each in conditions if each["type"] in PRESSURES and each["status"] == "True"]
+
+
 def held(node: Mapping[str, Any]) -> str:
     """What a node (core/v1) is short of, in its own words; empty where it is short of nothing."""
-    conditions = node.get("status", {}).get("conditions") or []
-    pressed = [each for each in conditions if each["type"] in PRESSURES and each["status"] == "True"]
-    return "; ".join(f"{each['type']}, {each.get('message') or 'without a message'}" for each in pressed)
+    return "; ".join(f"{each['type']}, {each.get('message') or 'without a message'}" for each in pressures(node))
 
 
 def unscheduled(pod: Mapping[str, Any]) -> str | None:

@@ -47,7 +47,8 @@ class Api:
             "nodes": (f"{self.core}/nodes", {"labelSelector": self.settings.selector}),
             "jobs": (self.jobs, proof),
             "pods": (f"{self.place}/pods", proof),
-            "events": (f"{self.place}/events", {}),
+            # The others, such as that a pod was scheduled, explain no failure, and make most of what happens here.
+            "events": (f"{self.place}/events", {"fieldSelector": "type=Warning"}),
         }
         return ways[kind]
 

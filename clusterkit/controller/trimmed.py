@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from clusterkit import joining, pod_verdict
+from clusterkit import joining, pod_room, pod_verdict
 
 LONG = 100
 """Characters from which on a text is shared."""
@@ -37,15 +37,16 @@ def about(document: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def node(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a core/v1 Node: its claim, its taints, whether it is Ready, and its boot id."""
+    """Of a core/v1 Node: its claim, its taints, whether it is Ready and what it is short of, and its boot id."""
     status = document.get("status", {})
-    ready = [each for each in status.get("conditions") or [] if each["type"] == "Ready"]
+    conditions = [only(each, "type", "status") for each in status.get("conditions") or [] if each["type"] == "Ready"]
+    conditions += [only(each, "type", "status", "message") for each in pod_room.pressures(document)]
     claim = joining.claim(document)
     return {
         "metadata": {**about(document), "annotations": {joining.CLAIM_ANNOTATION: claim} if claim else {}},
         "spec": only(document.get("spec"), "taints"),
         "status": {
-            "conditions": [only(each, "type", "status") for each in ready],
+            "conditions": conditions,
             "nodeInfo": only(status.get("nodeInfo"), "bootID"),
         },
     }
@@ -93,7 +94,7 @@ def event(document: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "metadata": about(document),
         "involvedObject": only(document.get("involvedObject"), "uid"),
-        **only(document, "type", "reason", "message", "count", "series", "lastTimestamp", "eventTime"),
+        **only(document, "reason", "message", "count", "series", "lastTimestamp", "eventTime"),
     }
 
 

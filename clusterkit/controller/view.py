@@ -188,7 +188,7 @@ class View:
         if job not in self.jobs:
             self.strange_events.setdefault(uid, time.monotonic())
         self.events.setdefault(uid, {})[event["metadata"]["uid"]] = event
-        if event.get("type") == "Warning" and job in self.claims:
+        if job in self.claims:
             self.look_at(self.claims[job])
 
     def drop(self, kind: str, document: Mapping[str, Any]) -> None:

@@ -330,6 +330,9 @@ def test_what_is_kept_of_an_object_is_all_that_decides_and_little_else(clock: Cl
     rounds.view.list_all()
     assert isinstance(whole, joining.Proven)
     assert whole == rounds.step(rounds.view.nodes["a"], Nodes(rounds.view.machines.values()), 0.0)
+    pressed = {"type": "DiskPressure", "status": "True", "message": "kubelet has disk pressure"}
+    short = {**cluster.nodes["a"], "status": {**cluster.nodes["a"]["status"], "conditions": [pressed]}}
+    assert pod_proof.node_of(trimmed.node(short)) == pod_proof.node_of(short) != pod_proof.node_of(cluster.nodes["a"])
     big = {"images": [{"names": ["n" * 200], "sizeBytes": 1}] * 50}
     real = {**cluster.nodes["a"], "status": {**cluster.nodes["a"]["status"], **big}}
     real["metadata"] = {**real["metadata"], "managedFields": [{"fieldsV1": {"f" * 5000: {}}}]}
