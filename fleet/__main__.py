@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -60,6 +62,8 @@ def _errors_as_sentences() -> Iterator[None]:
 
 
 def _stack(name: str) -> Stack:
+    # What reaches nodes is loaded meanwhile: the engine takes longer to answer.
+    Thread(target=import_module, args=("fleet.measure",)).start()
     return of(engine.deployment(name))
 
 
