@@ -6,7 +6,7 @@ the server answered then. What a cluster answers is of any form and length here.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +94,7 @@ class _Walk:
             return present, present
         longer = isinstance(desired, list) and isinstance(present, list) and len(present) > len(desired)
         (self.added if longer else self.changed).append(path)
-        return plain(desired), present
+        return _without_secrets(desired), present
 
     def mappings(
         self, desired: Mapping[str, Any], recorded: Mapping[str, Any] | None, present: Mapping[str, Any], path: Path
@@ -132,7 +132,40 @@ def compare(desired: Mapping[str, Any], recorded: Mapping[str, Any], present: Ma
     """`present` beside what the stack sets and what the API server answered then."""
     walk = _Walk()
     before, now = walk.both(desired, recorded or UNKNOWN, present, ())
-    return Comparison(before, now, tuple(walk.changed), tuple(walk.added))
+    # What is there can hold a secret of the stack in another place than the stack put it, such as under another name.
+    known = set(_secrets(desired))
+    return Comparison(_masked(before, known), _masked(now, known), tuple(walk.changed), tuple(walk.added))
+
+
+def _without_secrets(value: Any) -> Any:
+    """A value of a state, with a word in place of each of its secrets."""
+    if isinstance(value, Mapping):
+        return HIDDEN if value.get(SECRET[0]) == SECRET[1] else {key: _without_secrets(inner) for key, inner in value.items()}
+    return [_without_secrets(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _secrets(value: Any, marked: bool = False) -> Iterator[str | int | float]:
+    """Every text and number that a value of a state marks as a secret."""
+    if isinstance(value, Mapping):
+        if value.get(SECRET[0]) == SECRET[1]:
+            yield from _secrets(plain(value), True)
+        else:
+            for inner in value.values():
+                yield from _secrets(inner, marked)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _secrets(inner, marked)
+    elif marked and isinstance(value, (str, int, float)) and not isinstance(value, bool) and value != "":
+        yield value
+
+
+def _masked(value: Any, known: Collection[str | int | float]) -> Any:
+    """A value with a word in place of each text and number that is a known secret."""
+    if isinstance(value, Mapping):
+        return {key: _masked(inner, known) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_masked(inner, known) for inner in value]
+    return HIDDEN if isinstance(value, (str, int, float)) and not isinstance(value, bool) and value in known else value
 
 
 def _same(desired: Any, recorded: Any, present: Any) -> bool:

@@ -168,6 +168,31 @@ def test_a_secret_is_compared_and_never_shown() -> None:
         assert not any(part in text for part in ("s3cret", "czNjcmV0", "b3RoZXI", "an0ther"))
 
 
+@pytest.mark.parametrize(
+    "present",
+    [
+        [{"name": "plain", "value": "x"}],
+        None,
+        [{"name": "renamed", "value": "s3cret"}, {"name": "plain", "value": "x"}],
+        [{"name": "key", "value": "s3cret", "copy": ["s3cret"]}, {"name": "pin", "value": 7341}, {"name": "plain", "value": "x"}],
+    ],
+    ids=["taken away", "all taken away", "under another name", "copied"],
+)
+def test_a_secret_beside_what_was_taken_away_is_never_shown(present: list[dict[str, Any]] | None) -> None:
+    def template(key: object, pin: object) -> dict[str, Any]:
+        env = [{"name": "key", "value": key}, {"name": "pin", "value": pin}, {"name": "plain", "value": "x"}]
+        about = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "t", "namespace": "n"}}
+        return {**about, "template": {"spec": {"containers": [{"name": "a", "env": env}]}}}
+
+    kept = item(
+        resource("kubernetes:core/v1:PodTemplate", "t", template(secret("s3cret"), secret(7341)), template("s3cret", 7341))
+    )
+    container = {"name": "a", **({} if present is None else {"env": present})}
+    (different,), _ = differences(kept, live(kept, template={"spec": {"containers": [container]}}))
+    assert "env" in different.message and "[secret]" in str(different.diff)
+    assert not any(part in str(different) for part in ("s3cret", "7341"))
+
+
 def test_who_wrote_since_the_stack_did_is_told_those_of_the_changed_field_first() -> None:
     chosen = item(runtime_class())
     wrote = {"manager": "kubectl-edit", "operation": "Update", "time": "2026-11-26T11:00:00Z",
