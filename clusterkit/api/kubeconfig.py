@@ -13,17 +13,17 @@ import json
 import os
 import ssl
 import tempfile
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import certifi
 import yaml
 
+from clusterkit.api import environment_proxy
 from clusterkit.api.answers import limited
 from nodekit.errors import NodeError
 from nodekit.host import capture, reading
@@ -150,7 +150,8 @@ def _client(chosen: Login) -> "client.ApiClient":
 
     settings = client.Configuration()
     settings.host = chosen.server.rstrip("/")
-    settings.proxy, settings.no_proxy = proxy(chosen), None
+    settings.proxy, settings.proxy_headers = _proxy_login(proxy(chosen))
+    settings.no_proxy = None
     settings.tls_server_name = chosen.cluster.get("tls-server-name")
     if held.authorization:
         settings.api_key["authorization"] = held.authorization
@@ -202,11 +203,7 @@ def trust(chosen: Login, held: Credentials, public: str) -> ssl.SSLContext:
 
 def proxy(chosen: Login) -> str | None:
     """The proxy to the API server: `proxy-url`, otherwise the environment's, unless that exempts the server."""
-    address = urlsplit(chosen.server)
-    named = chosen.cluster.get("proxy-url")
-    if not named:
-        exempt = not address.hostname or urllib.request.proxy_bypass(address.hostname)
-        named = None if exempt else urllib.request.getproxies().get(address.scheme)
+    named = chosen.cluster.get("proxy-url") or environment_proxy.of(chosen.server)
     if named and urlsplit(str(named)).scheme not in ("http", "https"):
         raise NodeError(
             "kubeconfig-invalid",
@@ -215,6 +212,16 @@ def proxy(chosen: Login) -> str | None:
             "proxy",
         )
     return str(named) if named else None
+
+
+def _proxy_login(address: str | None) -> tuple[str | None, dict[str, str] | None]:
+    """A proxy's address without its user, since errors name it, and the header by which that user logs in."""
+    where = urlsplit(address or "")
+    if where.username is None:
+        return address, None
+    pair = f"{unquote(where.username)}:{unquote(where.password or '')}".encode()
+    header = {"Proxy-Authorization": "Basic " + base64.b64encode(pair).decode()}
+    return where._replace(netloc=where.netloc.rpartition("@")[2]).geturl(), header
 
 
 def impersonation(chosen: Login) -> dict[str, str]:

@@ -207,6 +207,51 @@ def test_the_proxy_of_the_environment_is_used_but_for_whom_it_exempts(server: Se
     assert server.requests[-1][0] == "/api/v1/nodes?limit=200"
 
 
+@pytest.mark.parametrize(
+    ("server", "exempt", "direct"),
+    [
+        # A local cluster, or a tunnel to one: Go never sends these to a proxy of the environment.
+        ("https://127.0.0.1:6443", "", True),
+        ("https://localhost:6443", "", True),
+        ("https://[::1]:6443", "", True),
+        ("https://10.1.2.3:6443", "10.0.0.0/8", True),
+        ("https://[fd00::1]:6443", "192.168.0.0/16, fd00::/8", True),
+        ("https://11.1.2.3:6443", "10.0.0.0/8,10.1.2.3", False),
+        ("https://api.corp.example:6443", "*.corp.example", True),
+        ("https://api.corp.example:6443", "corp.example:6443", True),
+        ("https://api.corp.example:6443", "corp.example:443", False),
+        ("https://10.1.2.3", "10.1.2.3:443", True),
+        ("https://[fd00::1]:6443", "[fd00::1]:6443", True),
+        ("https://api.corp.example:6443", "*", True),
+        ("https://api.corp.example:6443", "other.example,nonsense/99,:", False),
+    ],
+)
+def test_a_proxy_of_the_environment_is_left_out_where_go_leaves_it_out(
+    server: str, exempt: str, direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", exempt)
+    assert kubeconfig.proxy(kubeconfig.login(written(None, server), None)) == (None if direct else "http://proxy.example:3128")
+
+
+def test_a_proxy_of_the_environment_needs_no_scheme(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", server.address.removeprefix("http://"))
+    authorization(written({"token": SECRET}, "http://cluster.invalid"), server)
+    assert server.requests[-1][0] == "http://cluster.invalid/api/v1/nodes?limit=200"
+
+
+def test_the_user_of_a_proxy_logs_in_there_and_is_not_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = server.address.replace("//", f"//me:{SECRET}%40%2F@")
+    expected = "Basic " + base64.b64encode(f"me:{SECRET}@/".encode()).decode()
+    authorization(written({"token": "t"}, "http://cluster.invalid:6443", **{"proxy-url": address}), server)
+    assert server.requests[-1][1].get("proxy-authorization") == expected
+    monkeypatch.setenv("http_proxy", address)
+    authorization(written({"token": "t"}, "http://cluster.invalid:6443"), server)
+    assert server.requests[-1][1].get("proxy-authorization") == expected
+    closed = f"http://me:{SECRET}@127.0.0.1:1"
+    assert "does not answer" in refused(written({"token": "t"}, **{"proxy-url": closed})).message
+
+
 def test_a_proxy_of_another_kind_is_refused() -> None:
     error = refused(written({"token": SECRET}, **{"proxy-url": "socks5://127.0.0.1:1080"}))
     assert error.code == "kubeconfig-invalid" and "socks5" in error.message and "proxy-url" in error.remedy
