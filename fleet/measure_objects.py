@@ -4,13 +4,14 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import quote
 
-from clusterkit.api.client import PERSON, Client
+from clusterkit.api.client import PERSON, Changed, Client
 from clusterkit.api.kubeconfig import FILE_LIMIT, connected
 from fleet.cluster_objects import Cluster, ClusterObject
 from fleet.object_difference import ObjectDifference, another_machine, differences, selector, unproven, without_handler
@@ -144,7 +145,11 @@ class Server:
         """Kind -> its plural, and whether it is in namespaces, of one version of the API."""
         with self.lock:
             if version not in self.kinds:
-                document = self.client.get(f"the kinds of {version}", _folder(version)) or {}
+                # Every API server serves v1: without it, this is none, and objects that it does not have are not missing.
+                expected = () if version == "v1" else (404,)
+                document: dict[str, Any] = {}
+                with suppress(Changed):
+                    document = self.client.call("get", f"the kinds of {version}", "GET", _folder(version), expected=expected)
                 self.kinds[version] = {
                     str(kind["kind"]): (str(kind["name"]), kind.get("namespaced") is True)
                     for kind in document.get("resources") or []

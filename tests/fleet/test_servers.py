@@ -98,6 +98,13 @@ def test_answers_that_are_no_objects_are_a_cause(strange: bytes) -> None:
         assert result.cause is None and (result.objects[0].cause or result.objects[0].differences)
 
 
+def test_a_server_that_serves_no_api_has_not_lost_the_objects() -> None:
+    with serving({}) as server:  # a load balancer's page, or a proxy's whose cluster is gone
+        result = read(at(server))
+    assert "404" in str(result.cause) and result.unmeasured == 1
+    assert result.differing == [], "cure would make again what nobody has looked for"
+
+
 def test_nodes_that_cannot_be_read_hide_nothing_of_the_class_that_selects_them() -> None:
     (item,) = at("https://a").objects
     changed = json.dumps({**item.recorded, "handler": "runc"}).encode()
