@@ -11,6 +11,8 @@ from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import quote
 
+import yaml
+
 from clusterkit.api.client import PERSON, Changed, Client
 from clusterkit.api.kubeconfig import FILE_LIMIT, connected
 from fleet.cluster_objects import Cluster, ClusterObject
@@ -25,6 +27,8 @@ UNREADABLE = (RecursionError, ValueError, TypeError, KeyError, AttributeError)
 """What comes of JSON that is not of the form of the API."""
 MALFORMED = "the API server's answer is not of the form of its API"
 DEFAULT_KUBECONFIG = "~/.kube/config"
+PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+"""Keys of a kubeconfig that name files."""
 
 
 @dataclass(frozen=True)
@@ -190,13 +194,39 @@ def kubeconfig(cluster: Cluster) -> str:
     text = cluster.kubeconfig or os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
     if "\n" in text or text.lstrip().startswith("{"):
         return text
-    if cluster.kubeconfig is None and os.pathsep in text:
-        raise NodeError(
-            "kubeconfig-invalid",
-            f"the stack's provider {cluster.name} has no kubeconfig, and KUBECONFIG names several files; merge them into one",
-        )
+    if cluster.kubeconfig is None:
+        paths = list(dict.fromkeys(filter(None, text.split(os.pathsep)))) or [DEFAULT_KUBECONFIG]
+        if len(paths) > 1:
+            raise NodeError(
+                "kubeconfig-invalid",
+                f"the stack's provider {cluster.name} has no kubeconfig, and KUBECONFIG names several files; merge them into one",
+            )
+        text = paths[0]
     try:
-        return read_text(Path(text).expanduser(), FILE_LIMIT)
+        content = read_text(Path(text).expanduser(), FILE_LIMIT)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "it is no text"
         raise NodeError("kubeconfig-invalid", f"{printable(text, 200)} of provider {cluster.name}: {why}") from None
+    # In a file of the environment, paths begin in its folder; the plugin reads a provider's own setting as a text without one.
+    return content if cluster.kubeconfig else _with_whole_paths(content, Path(text).expanduser().absolute().parent)
+
+
+def _with_whole_paths(text: str, folder: Path) -> str:
+    """A kubeconfig whose relative paths begin in a folder; one that is of no such form stays as it is, for those who say why."""
+    try:
+        document = yaml.safe_load(text)
+        changed = False
+        for section, key in (("clusters", "cluster"), ("users", "user")):
+            for entry in [each for each in document.get(section) or [] if isinstance(each, dict)]:
+                about: dict[str, Any] = entry.get(key) or {}
+                named = [(about, name) for name in PATHS if about.get(name)]
+                # A command without a folder is on PATH.
+                plugin: dict[str, Any] = about.get("exec") or {}
+                named += [(plugin, "command")] if "/" in str(plugin.get("command")) else []
+                for fields, name in named:
+                    whole = str(folder / str(fields[name]))
+                    changed = changed or whole != fields[name]
+                    fields[name] = whole
+    except (yaml.YAMLError, *UNREADABLE):
+        return text
+    return yaml.safe_dump(document) if changed else text

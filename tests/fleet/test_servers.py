@@ -15,6 +15,7 @@ from threading import Thread
 from typing import Any, ClassVar
 
 import pytest
+import yaml
 
 from fleet import cluster_objects
 from fleet.cluster_objects import Cluster
@@ -129,6 +130,9 @@ def test_a_kubeconfig_is_a_text_or_a_path_or_the_environments(tmp_path: Path, mo
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     nameless = replace(cluster, kubeconfig=None)
     assert kubeconfig(nameless) == "kind: Config"
+    # As `export KUBECONFIG=$KUBECONFIG:FILE` leaves it where nothing was set before.
+    monkeypatch.setenv("KUBECONFIG", f":{tmp_path}/config:{tmp_path}/config:")
+    assert kubeconfig(nameless) == "kind: Config"
     monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/config:{tmp_path}/other")
     with pytest.raises(NodeError, match="several files"):
         kubeconfig(nameless)
@@ -136,3 +140,20 @@ def test_a_kubeconfig_is_a_text_or_a_path_or_the_environments(tmp_path: Path, mo
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(NodeError, match="No such file"):
         kubeconfig(nameless)
+
+
+def test_files_that_the_environments_kubeconfig_names_are_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = {"tokenFile": "token", "client-key": "/k", "exec": {"command": "./plugin"}}
+    document = {
+        "clusters": [{"name": "c", "cluster": {"certificate-authority": "certs/ca.crt"}}, 7],
+        "users": [{"name": "u", "user": user}, {"name": "v", "user": {"exec": {"command": "aws"}}}],
+    }
+    (tmp_path / "config").write_text(json.dumps(document))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    nameless = replace(at("https://a"), kubeconfig=None)
+    clusters, users = (yaml.safe_load(kubeconfig(nameless))[key] for key in ("clusters", "users"))
+    assert clusters[0]["cluster"] == {"certificate-authority": f"{tmp_path}/certs/ca.crt"}
+    assert users[0]["user"] == {"tokenFile": f"{tmp_path}/token", "client-key": "/k", "exec": {"command": f"{tmp_path}/plugin"}}
+    assert users[1]["user"]["exec"]["command"] == "aws", "a command without a folder is on PATH"
+    # The plugin reads the file of a provider's own setting as a text, whose paths begin in the current folder.
+    assert kubeconfig(replace(nameless, kubeconfig=str(tmp_path / "config"))) == json.dumps(document)
