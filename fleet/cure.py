@@ -48,7 +48,7 @@ def _of_nodes(measured: "Iterable[Measured]") -> tuple[list[str], bool]:
             continue
         if PROOF not in measurement.host.urns:
             whole = True
-        resources = [*(name for item in measurement.differences for name in RESOURCES[str(item["verb"])]), PROOF]
+        resources = [*(name for item in measurement.differences for name in RESOURCES.get(str(item["verb"]), [])), PROOF]
         urns += [urn for name in dict.fromkeys(resources) if (urn := measurement.host.urns.get(name))]
     return urns, whole
 

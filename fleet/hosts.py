@@ -143,6 +143,6 @@ def _stdin(text: str) -> tuple[dict[str, Any], str | None]:
 def _result(outputs: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
         document = json.loads(str(outputs.get("stdout") or ""))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) and document.get("verb") == "prove" else None

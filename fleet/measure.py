@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -178,8 +178,24 @@ def _explained(output: Output, error: CommandError) -> CommandError:
 def _document(text: str, verb: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
-    if not isinstance(document, dict) or document.get("verb") != verb:
+    if not isinstance(document, dict) or document.get("verb") != verb or not _has_its_form(document):
         raise CommandError(f"the node answered with no result of the program, but {printable(text, 120)!r}")
     return document
+
+
+def _has_its_form(document: Mapping[str, Any]) -> bool:
+    """Whether what every command counts and shows of a result is of the form that the program gives it."""
+    status, notes, differences = document.get("status", {}), document.get("notes", []), document.get("differences", [])
+    return (
+        isinstance(status, dict)
+        and isinstance(notes, list)
+        and isinstance(differences, list)
+        and all(
+            isinstance(each, dict)
+            and all(isinstance(each.get(key), str) for key in ("kind", "what", "verb"))
+            and isinstance(each.get("traces", []), list)
+            for each in differences
+        )
+    )

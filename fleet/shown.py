@@ -110,16 +110,22 @@ def state(measurement: Measured) -> Text:
 def docker(measurement: Measured) -> str:
     """dockerd's version, and whether its packages are held."""
     status = measurement.status.get("docker")
-    if not isinstance(status, Mapping):
+    daemon = status.get("daemon") if isinstance(status, Mapping) else None
+    if not isinstance(status, Mapping) or not isinstance(daemon, Mapping):
         return ""
     packages = status.get("packages") or {}
-    held = all(package and package.get("held") for package in packages.values()) if "reason" not in packages else False
-    return f"{status['daemon'].get('version') or 'silent'}{', held' if held else ''}"
+    held = (
+        isinstance(packages, Mapping)
+        and "reason" not in packages
+        and all(isinstance(package, Mapping) and package.get("held") for package in packages.values())
+    )
+    return f"{daemon.get('version') or 'silent'}{', held' if held else ''}"
 
 
 def kata(measurement: Measured) -> str:
     """Its release."""
-    version = (measurement.status.get("kata") or {}).get("version")
+    status = measurement.status.get("kata")
+    version = status.get("version") if isinstance(status, Mapping) else None
     return version if isinstance(version, str) else ""
 
 

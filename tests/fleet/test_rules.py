@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from delivery import login
-from fleet import cure, hosts
+from fleet import cure, hosts, measure, shown
 from fleet.errors import FleetError
 from fleet.measure import Measured
 from fleet.stack import Answers
@@ -17,6 +17,7 @@ from nodekit.host import modules
 from nodekit.rules import node_state
 from nodekit.rules.difference import MAX_DIFF_LINES, Difference, package_history, unified
 from nodekit.scripts import script
+from plugins.command.errors import CommandError
 
 KEY = "ssh-ed25519 AAAA"
 PASSWORD = "{ \" '\\ }"
@@ -102,6 +103,41 @@ def test_cure_makes_again_just_what_repairs_and_always_the_proof() -> None:
     assert names(cure.flags(Answers([several], []))) == ["docker", "preflight", "proof"]
     with pytest.raises(FleetError, match="no node 'n9'"):
         cure.proofs(["n9"], {"n1": {}})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "[" * 100_000,
+        '{"verb": "compare", "differences": 7}',
+        '{"verb": "compare", "differences": [{"kind": "hold"}]}',
+        '{"verb": "compare", "differences": [{"kind": "hold", "what": "x", "verb": "docker", "traces": 7}]}',
+        '{"verb": "compare", "notes": 7}',
+        '{"verb": "compare", "status": [7]}',
+        '{"verb": "prove"}',
+    ],
+)
+def test_a_node_that_answers_with_anything_else_is_one_that_was_not_measured(answer: str) -> None:
+    with pytest.raises(CommandError, match="no result of the program"):
+        measure._document(answer, "compare")
+
+
+@pytest.mark.parametrize("value", [None, 7, "x", [], {}, {"daemon": 7}, {"daemon": {"version": []}, "packages": [7]}])
+def test_a_node_that_measures_anything_else_costs_the_others_no_row(value: Any) -> None:
+    (host,) = hosts.of(deployment())
+    difference = {**Difference("hold", "x", "unheard-of").as_dict(), "traces": []}
+    document = {"verb": "compare", "differences": [difference], "status": {"docker": value, "kata": value}}
+    answers = Answers([Measured(host, document, None, 1.0), measured()], [])
+    shown.write(shown.fleet("s", answers, []), shown.drift(answers))
+    assert [urn.rpartition("-")[2] for urn in cure.flags(answers)[1::2]] == ["proof"]
+
+
+def test_a_result_that_is_no_json_leaves_a_node_without_a_proof() -> None:
+    state = deployment()
+    (proof,) = (each for each in state["resources"] if each["urn"].endswith("-proof"))
+    proof["outputs"] = {"stdout": "[" * 100_000}
+    (host,) = hosts.of(state)
+    assert host.evidence is None
 
 
 APT = """
