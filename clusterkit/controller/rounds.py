@@ -61,7 +61,10 @@ class Reconciler:
     def once(self) -> float:
         """One round. Returns when (monotonic clock) the next one is due if nothing changes."""
         now = self.beat = time.monotonic()
-        names = dict.fromkeys([*(name for name, at in self.due.items() if at <= now), *self.view.take_queued(MOST)])
+        due = [name for name, at in self.due.items() if at <= now]
+        # Of one that is gone meanwhile, or was gone when its evidence could not be removed, the evidence goes now.
+        self.view.leave(name for name in due if name not in self.view.nodes)
+        names = dict.fromkeys([*due, *self.view.take_queued(MOST)])
         steps: list[tuple[dict[str, Any], joining.Step]] = []
         machines = pod_proof.Nodes(list(self.view.machines.values()))  # a copy: the watches go on meanwhile
         for name in names:

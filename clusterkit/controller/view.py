@@ -6,7 +6,7 @@ The controller's own writes are added as the server answers them, so that each d
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -273,6 +273,11 @@ class View:
         with self.lock:
             left, self.left = self.left, set()
             return left
+
+    def leave(self, names: Iterable[str]) -> None:
+        """Nodes whose evidence is still to be removed."""
+        with self.lock:
+            self.left |= set(names)
 
     def take_strangers(self) -> list[dict[str, Any]]:
         """Jobs that no tainted node claims."""

@@ -246,6 +246,24 @@ def test_evidence_of_many_is_written_once_a_map_and_what_is_refused_keeps_its_ta
     assert len(cluster.evidence()) == 150 and not cluster.created_jobs
 
 
+def test_evidence_of_a_node_that_is_gone_is_removed_once_the_cluster_lets_it(clock: Clock) -> None:
+    cluster = Cluster("a", "b")
+    rounds = begun(cluster)
+    again(rounds)
+    for name in cluster.nodes:
+        cluster.ends(name, "Complete", pod=True)
+    again(rounds)
+    assert set(cluster.evidence()) == {"a", "b"}
+    place = pod_proof.evidence_map("joining-nodes", "b")
+    cluster.refusing[place] = NodeError("cluster-unreachable", "it starts")
+    rounds.view.drop("nodes", cluster.nodes.pop("b"))
+    assert again(rounds) > 1 and set(cluster.evidence()) == {"a", "b"}
+    cluster.refusing.clear()
+    clock.now += 60
+    again(rounds)
+    assert set(cluster.evidence()) == {"a"}
+
+
 def test_state_from_before_its_own_write_is_ignored(clock: Clock) -> None:
     """A watch lags behind: it reports the node without a claim after the claim was written."""
     cluster = Cluster("a")
