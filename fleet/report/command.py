@@ -54,22 +54,32 @@ def rendered(document: Report | Fleet, form: str) -> str:
 
 
 def write(document: Report | Fleet, form: str, output: Path | None) -> None:
-    """Write it to a file, whole or not at all, or to standard output. Raises FleetError."""
+    """Write it to a file, whole or not at all, to what is no file, or to standard output. Raises FleetError."""
     content = rendered(document, form).encode()
     if output is None:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
         return
     try:
-        handle, pending = tempfile.mkstemp(prefix=f".{output.name}-", dir=output.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
+        if output.exists() and not output.is_file():
+            # A pipe, or a device such as /dev/stdout: for root, a file would otherwise be put in its place.
+            with output.open("wb") as file:
                 file.write(content)
-            Path(pending).chmod(0o644)
-            Path(pending).replace(output)
-        except BaseException:
-            with suppress(OSError):
-                Path(pending).unlink()
-            raise
+        else:
+            _write_whole(content, Path(os.path.realpath(output)))
     except OSError as error:
         raise FleetError(f"{output} cannot be written: {error.strerror or error}. Name another file.") from None
+
+
+def _write_whole(content: bytes, place: Path) -> None:
+    """Write a file by another one that takes its place."""
+    handle, pending = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(pending).chmod(0o644)
+        Path(pending).replace(place)
+    except BaseException:
+        with suppress(OSError):
+            Path(pending).unlink()
+        raise

@@ -6,6 +6,7 @@ which read it no longer know.
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -276,6 +277,27 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 STATE = ProveState(
     node="n1", hypervisor="qemu", runtime="go", expect=[], sandbox="sandbox-runtime", timeout_seconds=60, digest="d"
 )
+
+
+def test_a_report_goes_into_a_pipe_or_a_device_and_not_into_its_place(tmp_path: Path) -> None:
+    """As root, `--output /dev/stdout` must not put a file where the device is."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    link = tmp_path / "stdout"
+    link.symlink_to(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        for place in (pipe, link):
+            command.write(samples.proven(), "json", place)
+            content = b"".join(iter(lambda: os.read(reader, 1 << 20), b""))
+            assert json.loads(content)["stack"] == "staging"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo() and link.is_symlink() and sorted(path.name for path in tmp_path.iterdir()) == ["pipe", "stdout"]
+    file = tmp_path / "latest"
+    file.symlink_to(tmp_path / "report")
+    command.write(samples.proven(), "json", file)
+    assert file.is_symlink() and json.loads((tmp_path / "report").read_text())["stack"] == "staging"
 
 
 def test_a_node_keeps_its_last_proofs_and_of_earlier_ones_no_rungs(tmp_path: Path) -> None:
