@@ -179,7 +179,9 @@ def trust(chosen: Login, held: Credentials, public: str) -> ssl.SSLContext:
     """
     try:
         authority = _content(chosen.cluster, "certificate-authority", "the cluster")
-        context = ssl.create_default_context(cadata=authority.decode("ascii") if authority else None)
+        # Words beside a certificate may be of any language, and the ssl module takes ASCII alone.
+        text = authority.decode("ascii", errors="replace").replace("\ufffd", "?")
+        context = ssl.create_default_context(cadata=text or None)
         if not authority:
             context.load_verify_locations(public)
         # From Python 3.13 on, strict by default: it refuses the authorities of clusters that have no key identifier, which
@@ -194,7 +196,7 @@ def trust(chosen: Login, held: Credentials, public: str) -> ssl.SSLContext:
                 certificate.write_bytes(held.certificate)
                 key.write_bytes(held.key)
                 context.load_cert_chain(certificate, key, password="")
-    except (ssl.SSLError, UnicodeDecodeError):
+    except ssl.SSLError:
         raise _invalid(
             "a certificate or key of the kubeconfig is not PEM, has a passphrase, or does not belong to the other"
         ) from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import certifi
 import pytest
 import yaml
 
@@ -255,6 +256,18 @@ def test_the_user_of_a_proxy_logs_in_there_and_is_not_told(server: Server, monke
 def test_a_proxy_of_another_kind_is_refused() -> None:
     error = refused(written({"token": SECRET}, **{"proxy-url": "socks5://127.0.0.1:1080"}))
     assert error.code == "kubeconfig-invalid" and "socks5" in error.message and "proxy-url" in error.remedy
+
+
+def test_words_of_any_language_beside_an_authority_are_no_fault(tmp_path: Path) -> None:
+    """As in the bundles of distributions, which name each authority above its certificate."""
+    bundle = Path(certifi.where()).read_text(encoding="utf-8")
+    authority = bundle[bundle.index("-----BEGIN") : bundle.index("-----END")] + "-----END CERTIFICATE-----\n"
+    file = tmp_path / "bundle.pem"
+    file.write_text(f"# NetLock Arany (Class Gold) F\u0151tan\u00fas\u00edtv\u00e1ny\n{authority}", encoding="utf-8")
+    chosen = kubeconfig.login(written(None, **{"certificate-authority": str(file)}), None)
+    assert len(kubeconfig.trust(chosen, kubeconfig.Credentials(), certifi.where()).get_ca_certs()) == 1
+    file.write_text("\u0151")
+    assert "is not PEM" in refused(written(None, **{"certificate-authority": str(file)})).message
 
 
 def test_the_user_acts_as_another(server: Server) -> None:
