@@ -282,7 +282,7 @@ def evidence_of(text: str | None) -> dict[str, Any]:
     """Kept evidence, or nothing where it is not evidence."""
     try:
         kept = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return kept if isinstance(kept, dict) else {}
 

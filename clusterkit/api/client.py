@@ -127,7 +127,7 @@ class Client:
         if answer.status != 200:
             raise self._refused("watch", resource, answer, parsed(answer))
         # A connection that breaks, or says nothing, is made again by the next watch, which reports when that is impossible.
-        with suppress(urllib3.exceptions.HTTPError, ValueError):
+        with suppress(urllib3.exceptions.HTTPError, ValueError, RecursionError):
             for line in answers.lines(self.api, answer):
                 change = json.loads(line)
                 if change["type"] == "ERROR":
@@ -226,5 +226,5 @@ def parsed(answer: urllib3.BaseHTTPResponse) -> object:
     """The JSON of an answer, an empty object where it has no content, and None where that is no JSON."""
     try:
         return json.loads(answer.data) if answer.data else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

@@ -328,7 +328,7 @@ def _plugged_in(chosen: Login) -> Credentials:
         if answer["kind"] != "ExecCredential" or not (status.get("token") or status.get("clientCertificateData")):
             raise KeyError("status")
         expires = datetime.fromisoformat(status["expirationTimestamp"]) if status.get("expirationTimestamp") else None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         # What it printed is a credential, or part of one.
         raise NodeError(
             "kubeconfig-plugin-failed", f"{who} printed no ExecCredential with a credential", "by-hand", program=program

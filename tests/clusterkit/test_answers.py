@@ -174,6 +174,30 @@ def test_a_server_without_the_api_is_reported_as_silent_and_gets_no_second_reque
     assert len(requests) == 2
 
 
+@pytest.mark.parametrize("status", [200, 403, 404])
+def test_json_that_is_nested_without_end_is_reported(status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nested(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            text = b"[" * 100_000 + b"\n"
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    with server(status, Nested) as address:
+        with pytest.raises(NodeError, match="list nodes"):
+            Reader(kubeconfig(address), None).nodes(["n"], None)
+        api = controller(address, tmp_path, monkeypatch)
+        if status == 200:
+            assert list(api.changes("nodes", "1")) == [], "the next watch reports what is wrong"
+        else:
+            with pytest.raises(NodeError, match="watch nodes"):
+                list(api.changes("nodes", "1"))
+
+
 def test_pages_that_the_server_has_forgotten_are_listed_again_from_the_first() -> None:
     answers_left = [
         (200, {"items": [{"metadata": {"uid": "gone"}}], "metadata": {"continue": "c"}}),

@@ -487,6 +487,7 @@ def test_a_try_stays_while_it_runs_or_its_evidence_is_accepted_and_is_replaced_o
     zero = pod_that(state=ended(report(REQUEST.nonce, **ZERO)))
     assert tried(COMPLETE, pods={"j": zero}) == 2, "a ladder that ended completes its Job whatever it met"
     assert tried(COMPLETE, before=json.dumps({**json.loads(kept), "guestBootId": NODE_ID})) == 2
+    assert tried(COMPLETE, before="[" * 100_000) == 2 and tried(COMPLETE, before="[]") == 2, "it is no evidence"
     assert tried(job_that("Failed", request=ask(attempt=3), uid="k"), COMPLETE, before=kept) == 4, "the newest try counts"
     assert tried(RUNNING, pods={"j": CREATING}, events={"p": {SANDBOX: Words(1, HANDLER)}}) == 2
     assert tried(job_that("Failed", request=ask(kata_version="3.0.0"))) == 1, "of other settings"
