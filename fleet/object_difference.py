@@ -209,7 +209,9 @@ def differences(item: ClusterObject, present: Mapping[str, Any] | None) -> tuple
     proof = unproven(item)
     if present is None:
         traces = ("the API server's audit log may name who deleted it",)
-        gone = ObjectDifference("missing", f"{item.label} is not in the cluster", "create", traces=traces)
+        # The stack does not make what it adopts. A node's labels are another matter: without the node, an `up` drops them.
+        repair = None if item.partial and item.kind != "Node" else "create"
+        gone = ObjectDifference("missing", f"{item.label} is not in the cluster", repair, traces=traces)
         return [gone, *proof], []
     about = _mapping(present.get("metadata"))
     if since := about.get("deletionTimestamp"):

@@ -228,6 +228,18 @@ def test_each_difference_of_a_class_has_the_repair_that_ends_it(fields: dict[str
     assert (difference.kind, difference.repair) == (kind, repair)
 
 
+def test_what_the_stack_adopted_and_is_gone_is_named_and_no_cure_of_it_is_promised() -> None:
+    """The stack reads the class and labels the namespace of someone else: an `up` that needs them fails until they are there."""
+    adopted = item(runtime_class(external=True))
+    labels = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "sandboxes", "labels": {"a": "b"}}}
+    namespace = item(resource("kubernetes:core/v1:NamespacePatch", "sandboxes-labels", labels))
+    for chosen in (adopted, namespace):
+        (difference,), _ = differences(chosen, None)
+        assert (difference.kind, difference.repair) == ("missing", None), chosen.label
+    (difference,), _ = differences(item(runtime_class()), None)
+    assert (difference.kind, difference.repair) == ("missing", "create")
+
+
 def policy() -> ClusterObject:
     """The sandboxes' guard, whose name the engine chose."""
     about = {"name": "guard-policy-1a2b", "annotations": {"pulumi.com/autonamed": "true"}}
