@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from clusterkit import pod_room
+from clusterkit import pod_companions, pod_room
 from clusterkit.pod_proof import BOOT_ANNOTATION, DIGEST_ANNOTATION, NODE_ANNOTATION, Nodes, ProofRequest, attempt_of
 from nodekit.errors import NodeError
 from nodekit.rules.proof import console, ladder
@@ -263,6 +263,9 @@ def verdict(
         judged = of_container(request, terminated, present.boot_id, boot_ids)
         if isinstance(judged, Refusal) or condition(job, "Complete"):
             return judged if isinstance(judged, Refusal) else {**judged, "job": job["metadata"]["uid"]}
+        late = condition(job, "Failed").get("reason") == "DeadlineExceeded"
+        if other := pod_companions.unfinished(pod or {}, str(status_of(pod).get("name")), late):
+            return refusal("proof-container-failed", f"{name}: the ladder ended, and {other}", "container")
         return unfinished(name, "DeadlineExceeded", pod, events)
     if condition(job, "Complete"):
         kept = evidence_of(before)
@@ -359,6 +362,8 @@ def unfinished(node: str, reason: str, pod: Mapping[str, Any] | None, events: Ev
         return away
     if sandbox := reasons.get("FailedCreatePodSandBox"):
         return no_sandbox(node, sandbox.text)
+    if pod is not None and (failure := pod_companions.init_failure(pod)):
+        return refusal("proof-container-failed", f"{node}: {failure}", "container")
     waiting = status_of(pod).get("state", {}).get("waiting") or {}
     why = str(waiting.get("message") or waiting.get("reason") or "")
     if "Image" in str(waiting.get("reason")):

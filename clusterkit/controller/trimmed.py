@@ -77,7 +77,10 @@ def pod(document: Mapping[str, Any]) -> dict[str, Any]:
     """Of a core/v1 Pod: what it runs, and what became of it."""
     status = document.get("status", {})
     conditions = [each for each in status.get("conditions") or [] if each["type"] == "PodScheduled"]
-    containers = [only(each, "name", "imageID", "state") for each in status.get("containerStatuses") or []]
+    containers, before = (
+        [only(each, "name", "imageID", "state") for each in status.get(kind) or []]
+        for kind in ("containerStatuses", "initContainerStatuses")
+    )
     return {
         "metadata": about(document, "ownerReferences"),
         "spec": pod_spec(document["spec"]),
@@ -85,6 +88,7 @@ def pod(document: Mapping[str, Any]) -> dict[str, Any]:
             **only(status, "phase", "reason", "message"),
             "conditions": [only(each, "type", "status", "message") for each in conditions],
             "containerStatuses": containers,
+            "initContainerStatuses": before,
         },
     }
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from clusterkit import pod, pod_proof, pod_room, pod_verdict
+from clusterkit.controller import trimmed
 from clusterkit.pod_proof import Node, Nodes, ProofRequest
 from clusterkit.pod_verdict import Refusal, Words
 from nodekit.errors import CATALOGUE, NodeError
@@ -242,6 +243,42 @@ def test_every_end_but_a_proof_is_a_sentence_with_node_and_remedy(
     assert isinstance(result, Refusal) and result.code == code and code in CATALOGUE
     assert result.sentence.startswith("n: ") and words in result.sentence and result.sentence.endswith(f"[{code}]")
     assert "\n" not in result.sentence and "docker" not in result.sentence.lower()
+
+
+def beside(state: dict[str, Any], own: dict[str, Any], init: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
+    """A pod with a second container in that state, and an init container in another."""
+    pod = pod_that(state=own, **status)
+    pod["status"]["containerStatuses"][0]["state"] = state
+    pod["status"]["initContainerStatuses"] = [{"name": "set-up", "state": init or ended("")}]
+    return pod
+
+
+@pytest.mark.parametrize(
+    ("job", "seen", "words"),
+    [
+        (
+            FAILED,
+            beside(waiting("PodInitializing"), waiting("PodInitializing"), ended("no such\nhost", 3), phase="Failed"),
+            "the init container set-up ended with 3 before the ladder began, with the message 'no such host'",
+        ),
+        (
+            FAILED,
+            beside(ended("", 2), ended(PROVEN), phase="Failed"),
+            "the ladder ended, and the container side beside it ended with 2",
+        ),
+        (
+            LATE,
+            beside({"running": {}}, ended(PROVEN), phase="Running"),
+            "the ladder ended, and the container side beside it did not end in time",
+        ),
+        # The deadline ends what still runs.
+        (LATE, beside(ended("", 143), ended(PROVEN), phase="Failed"), "the container side beside it did not end in time"),
+    ],
+)
+def test_a_container_beside_the_ladder_that_fails_the_job_is_named(job: dict[str, Any], seen: dict[str, Any], words: str) -> None:
+    for state in (seen, trimmed.pod({**seen, "metadata": {**seen["metadata"], "resourceVersion": "1"}})):
+        result = pod_verdict.verdict(REQUEST, NODES, job, state)
+        assert isinstance(result, Refusal) and result.code == "proof-container-failed" and words in result.sentence
 
 
 def test_a_proof_is_believed_by_what_its_own_pod_reported() -> None:
