@@ -29,6 +29,8 @@ def explained(text: str, kind: str, name: str, exists: str) -> NodeError | None:
     `exists` is the case of `cluster-object-exists`, which names the way out where the object is there already.
     """
     subject = f"{kind} {name}"
+    # What the pods of a Deployment meet, such as a registry that refuses them, is none of the API server's answers.
+    text = re.sub(r"^.*\[Pod .*$", "", text, flags=re.MULTILINE)
     if "already exists" in text:
         return NodeError(
             "cluster-object-exists",

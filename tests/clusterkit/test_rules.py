@@ -178,6 +178,29 @@ def test_error_that_speaks_for_itself_is_left_alone() -> None:
     assert cluster_errors.explained("spec.replicas: Invalid value", "Namespace", "n", "namespace") is None
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "401 Unauthorized",
+        "dial tcp 10.0.0.9:443: connect: connection refused",
+        "lookup registry.example: no such host",
+        "0/1 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/unreachable: }",
+    ],
+)
+def test_what_a_pod_meets_is_not_taken_for_what_the_api_server_says(words: str) -> None:
+    """As the plugin reports a Deployment whose pod does not start, here of an image that cannot be pulled."""
+    text = (
+        "4 errors occurred:\n\t* the Kubernetes API server reported that \"n/c\" failed to fully initialize or become live: 'c' "
+        "timed out waiting to be Ready\n\t* [MinimumReplicasUnavailable] Deployment does not have minimum availability.\n"
+        f"\t* [Pod n/c-1]: containers with unready status: [controller] -- [ErrImagePull] {words}\n\n"
+    )
+    assert cluster_errors.explained(text, "Deployment", "c", "") is None
+    refused = cluster_errors.explained(
+        'reported that "n/c" failed to fully initialize or become live: Unauthorized', "Deployment", "c", ""
+    )
+    assert refused is not None and refused.code == "cluster-login-refused"
+
+
 def test_object_is_made_only_where_a_taken_name_is_refused() -> None:
     cluster_errors.refuse_taking_over("Namespace", {"name": "n", "labels": {"app.kubernetes.io/managed-by": "pulumi"}})
     for labels in (None, {}, {"a": "b"}):
