@@ -86,7 +86,7 @@ def pod(document: Mapping[str, Any]) -> dict[str, Any]:
         "spec": pod_spec(document["spec"]),
         "status": {
             **only(status, "phase", "reason", "message"),
-            "conditions": [only(each, "type", "status", "message") for each in conditions],
+            "conditions": [only(each, "type", "status", "reason", "message") for each in conditions],
             "containerStatuses": containers,
             "initContainerStatuses": before,
         },

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from clusterkit import joining, pod_proof
+from clusterkit import joining, pod_proof, pod_room
 from clusterkit.api.client import Changed
 from clusterkit.controller import rounds as rounds_module
 from clusterkit.controller import trimmed
@@ -351,6 +351,9 @@ def test_what_is_kept_of_an_object_is_all_that_decides_and_little_else(clock: Cl
     pressed = {"type": "DiskPressure", "status": "True", "message": "kubelet has disk pressure"}
     short = {**cluster.nodes["a"], "status": {**cluster.nodes["a"]["status"], "conditions": [pressed]}}
     assert pod_proof.node_of(trimmed.node(short)) == pod_proof.node_of(short) != pod_proof.node_of(cluster.nodes["a"])
+    gated = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}
+    held = {**cluster.pods[uid], "status": {"conditions": [gated]}}
+    assert pod_room.unscheduled(trimmed.pod(held)) == pod_room.unscheduled(held) == "SchedulingGated"
     big = {"images": [{"names": ["n" * 200], "sizeBytes": 1}] * 50}
     real = {**cluster.nodes["a"], "status": {**cluster.nodes["a"]["status"], **big}}
     real["metadata"] = {**real["metadata"], "managedFields": [{"fieldsV1": {"f" * 5000: {}}}]}
