@@ -110,7 +110,7 @@ class Bastion(Model):
 
 
 class Nodes(Model):
-    """Where the nodes come from: exactly one of the two."""
+    """Where the nodes come from: exactly one of `local`, `existing` and `aws`."""
 
     local: LocalNodes | None = None
     existing: list[ExistingNode] | None = None
