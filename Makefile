@@ -21,16 +21,16 @@ PARTS := $(if $(filter local genuine,$(STACK)),python3 -m tools.local >/dev/null
 .PHONY: help up preview policy down new-stack set-up test test-fast test-engine test-cluster test-node test-machine \
   test-nightly test-python310 bench bench-fleet bench-budget lint lock generate schema release-files platforms
 help: ## show this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo; echo "STACK=NAME chooses the stack (now: $(STACK)); stacks/ holds their files."
 
 up: ## make the stack what its file says, and prove it
 	@$(STACK_ENV) && $(PARTS) pulumi stack select --create $(STACK) && pulumi up --stack $(STACK) $(CONFIRM)
 
-preview: ## show what `make up` would do; contacts no node and no cluster
+preview: ## show what `make up` would do; changes nothing and contacts no node
 	@$(STACK_ENV) && pulumi stack select --create $(STACK) && pulumi preview --stack $(STACK)
 
-policy: ## the same, refused where the policy pack (policy/README.md) finds something
+policy: ## the same, and refuse what the policy pack (policy/README.md) finds
 	@$(STACK_ENV) && pulumi stack select --create $(STACK) && pulumi preview --stack $(STACK) --policy-pack tools/policy
 
 down: ## destroy what the stack made
@@ -44,7 +44,7 @@ SET_UP = @python3 -m tools.local >/dev/null && python3 -m tools.get $(TEST_PARTS
 TESTS = @$(ENV) && python -m pytest $(LANES) --durations=15
 FAST := not nightly and not engine and not browser and not machine and not guest and not apt and not debian
 
-set-up: ## set up all that tests run, and run none
+set-up: ## set up everything that tests need, and run no test
 	$(SET_UP)
 
 test: ## run all tests but the long forms (the five tiers below), with the coverage of these processes
@@ -80,7 +80,7 @@ test-python310: ## the node program's fast tests under Python 3.10, the oldest t
 	  tests/nodekit tests/fuzz --ignore=tests/nodekit/test_handler.py --ignore=tests/nodekit/test_handler_rules.py \
 	  --numprocesses=auto -p no:cacheprovider -m "$(FAST)"
 
-bench: ## what a run without a change costs on a node, a hundred hosts and nodes of a cluster, thousands that join, the ladder in a guest
+bench: ## measure runs without a change (a node, a hundred hosts, a hundred nodes of a cluster), thousands of joining nodes, the ladder in a guest
 	@python3 -m tools.local >/dev/null
 	@set -o pipefail; $(ENV) && python bench/no_op_run.py && python bench/preview_hosts.py && python bench/hundred_nodes.py | tail -1 && python bench/joining_nodes.py | grep -v '^info' && python bench/proof_time.py
 

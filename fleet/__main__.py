@@ -225,7 +225,7 @@ def explain(
     as_json: AsJson = False,
     timeout: Seconds = PATIENCE,
 ) -> None:
-    """Say what a node's guests really get, where each setting comes from, and which files count for nothing."""
+    """Say what a node's guests really get, where each setting comes from, and which files have no effect."""
     with _errors_as_sentences():
         from fleet import shown
         from fleet.explain import lines
@@ -283,7 +283,7 @@ def report(
     fleet: Annotated[bool, typer.Option("--fleet", help="Sum up stacks, by default all of this project.")] = False,
     timeout: Seconds = PATIENCE,
 ) -> None:
-    """Write down what was proven on a stack's nodes, and how: a document to keep or to hand on. A failed stack has one too.
+    """Write down what was proven on a stack's nodes, and how: a document to keep or pass on. A failed stack has one too.
 
     It measures the nodes first. Exit 1 if no document could be written, or with --fleet if a stack's state could not be read.
     """

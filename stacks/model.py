@@ -110,7 +110,7 @@ class Bastion(Model):
 
 
 class Nodes(Model):
-    """Where the nodes come from: exactly one of the two."""
+    """Where the nodes come from: exactly one of `local`, `existing` and `aws`."""
 
     local: LocalNodes | None = None
     existing: list[ExistingNode] | None = None
@@ -437,7 +437,8 @@ class Verification(Model):
     """How the proof is made."""
 
     image: ImageName | None = None
-    """Image in which the ladder is also climbed by `docker run`, on nodes that have a Kata shim."""
+    """Image in which the ladder is also climbed by `docker run`, on nodes with a Kata shim; without it one made of the node's
+    own files."""
     timeout_seconds: ProofSeconds = node_state.TIMEOUT_SECONDS
     """Bound on one node's proof, in seconds."""
 

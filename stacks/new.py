@@ -79,7 +79,7 @@ QUESTIONS = (
     ),
     Question(
         "user",
-        "Login user there; none: for each the one of ~/.ssh/config",
+        "Login user on them; none: for each, the user of ~/.ssh/config",
         lambda answers: "none" if ssh_hosts.WILDCARDS.search(answers["address"]) else "root",
         applies=only("existing"),
     ),
@@ -105,11 +105,11 @@ QUESTIONS = (
     Question("vpc", "Network (vpc-…)", applies=only("aws")),
     Question("subnet", "Subnet in it (subnet-…)", applies=only("aws")),
     Question("ssh-from", "Network that the stack is run from, such as 203.0.113.0/24", applies=only("aws")),
-    Question("docker", "Docker", lambda answers: SAFE_DOCKER, DOCKERS, only("existing", "aws")),
+    Question("docker", "Version of Docker", lambda answers: SAFE_DOCKER, DOCKERS, only("existing", "aws")),
     Question("install", "How Kata comes to the machines", lambda answers: "release", INSTALLS, only("existing", "aws")),
     Question(
         "kata",
-        "Version of the Kata that is there",
+        "Version of Kata on the machines",
         lambda answers: NEWEST_PROVEN[1],
         applies=lambda answers: answers.get("install") == "none",
     ),
@@ -269,7 +269,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line; every question is an option as well."""
     command_line = argparse.ArgumentParser(
         prog="python -m stacks.new",
-        description="Write stacks/Pulumi.NAME.yaml for a new stack. Asks at a terminal for what no option says.",
+        description="Write stacks/Pulumi.NAME.yaml for a new stack. At a terminal, asks for what no option sets.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="where nodes come from (--nodes):\n"
         + "\n".join(f"  {key:<12} {meaning}" for key, meaning in POOLS.items())
