@@ -364,8 +364,8 @@ CATALOGUE: dict[str, Failure] = {
     ),
     "proof-user-namespaces-zero": Failure(
         "The guest allows no user namespace: the limit reads 0.",
-        "Remove user.max_user_namespaces=0 from kata.kernelParams and from Kata's configuration file, or set "
-        "user.max_user_namespaces=N, N above 0, in kata.kernelParams",
+        "Remove sysctl.user.max_user_namespaces=0 from kata.kernelParams and from Kata's configuration file, or set "
+        "sysctl.user.max_user_namespaces=N, N above 0, in kata.kernelParams",
     ),
     "proof-user-namespaces-absent": Failure(
         "The guest's kernel has no user namespaces.",

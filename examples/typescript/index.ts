@@ -1,4 +1,4 @@
-// A machine made a Kata node, then what sandbox pods are made from, and the proof of a pod on that node.
+// A machine of a cluster made a Kata node, then what sandbox pods are made from, and the proof of a pod on that node.
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import * as kata from "@pulumi/kata-nodes";
@@ -14,7 +14,14 @@ const providers = [cluster];
 const nodes = new kata.ExistingNodes("nodes", {
     hosts: [{ name: "node-0", address: config.require("address"), hostKey: config.require("hostKey") }],
     privateKey: config.requireSecret("privateKey"),
+    // The node's container runtime is to know Kata by the name that the class below leads to.
+    kata: { handler: { name: "kata-qemu" } },
 });
+// Labels are set on nodes that exist, for which server-side apply is needed.
+const labels = new kata.KataNodeLabels("labels", {
+    kubeconfig: config.requireSecret("kubeconfig"),
+    machines: nodes.nodes.apply(all => Object.fromEntries(all.map(node => [node.name, node.machineId]))),
+}, { providers: [new k8s.Provider("labelling", { kubeconfig: config.requireSecret("kubeconfig") })] });
 const runtimeClass = new kata.KataRuntimeClass("kata", {
     runtimeClass: "kata-qemu",
     handler: "kata-qemu",
@@ -45,7 +52,7 @@ const proof = new kata.KataProof("proof", {
         kataVersion: "3.32.0",
         image: config.require("proofImage"),
     },
-}, { providers });
+}, { providers, dependsOn: [labels] });
 
 export const provenNodes = nodes.nodes;
 export const evidence = proof.evidence;
