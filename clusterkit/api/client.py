@@ -5,6 +5,7 @@ everything else that it costs the controller, and their models take a third of i
 """
 
 import json
+import time
 from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 REQUEST_SECONDS = 20
 """Bound on one request; one that could not connect is tried four times."""
+RETRIES = urllib3.Retry(3, redirect=False, respect_retry_after_header=False)
+"""Where no answer comes. The library would wait as long as a server says, and read all that it sends meanwhile."""
+BUSY = (429, 503)
+"""Statuses of a server that has done nothing, and names the seconds after which to ask again (Retry-After)."""
+REPEATS, LONGEST_REST = 3, 10
+"""How often a busy server is asked again, and the most seconds before each."""
 PAGE = 200
 """Objects that are listed at once: some 4 MiB of real nodes, whose images make them long."""
 LISTINGS = 3
@@ -121,7 +128,7 @@ class Client:
         """
         query = {**query, "watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true"}
         query["timeoutSeconds"] = WATCH_SECONDS
-        answer = self._request("GET", path, query, None, "", urllib3.Timeout(connect=REQUEST_SECONDS, read=QUIET_SECONDS))
+        answer = self._answer("GET", path, query, None, "", urllib3.Timeout(connect=REQUEST_SECONDS, read=QUIET_SECONDS))
         if answer.status == GONE:
             raise Changed(resource)
         if answer.status != 200:
@@ -158,13 +165,26 @@ class Client:
         expected: Container[int],
     ) -> tuple[dict[str, Any], int]:
         """The JSON answer of one request, and its length."""
-        answer = self._request(method, path, query, body, content_type, urllib3.Timeout(total=REQUEST_SECONDS))
+        answer = self._answer(method, path, query, body, content_type, urllib3.Timeout(total=REQUEST_SECONDS))
         if answer.status in expected:
             raise Changed(f"{verb} {resource}", answer.status, parsed(answer))
         document = parsed(answer)
         if answer.status >= 300 or not isinstance(document, dict):
             raise self._refused(verb, resource, answer, document)
         return document, len(answer.data)
+
+    def _answer(
+        self, method: str, path: str, query: Mapping[str, object], body: object, content_type: str, timeout: urllib3.Timeout
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer to a request, which is sent again to a busy server."""
+        answer = self._request(method, path, query, body, content_type, timeout)
+        for _ in range(REPEATS):
+            after = answer.headers.get("Retry-After", "")
+            if answer.status not in BUSY or not (after.isascii() and after.isdecimal()):
+                break
+            time.sleep(min(int(after[:6]), LONGEST_REST))
+            answer = self._request(method, path, query, body, content_type, timeout)
+        return answer
 
     def _request(
         self, method: str, path: str, query: Mapping[str, object], body: object, content_type: str, timeout: urllib3.Timeout
@@ -180,7 +200,7 @@ class Client:
         try:
             # Not redirected, because the headers log in, wherever they are sent.
             return self.api.rest_client.pool_manager.request(
-                method, address, body=text, headers=headers, timeout=timeout, redirect=False
+                method, address, body=text, headers=headers, timeout=timeout, redirect=False, retries=RETRIES
             )
         except urllib3.exceptions.HTTPError as error:
             why = str(getattr(error, "reason", None) or error)[:300]

@@ -81,12 +81,32 @@ def login(kubeconfig: str, context: str | None) -> Login:
     cluster = _referred(document, "clusters", "cluster", chosen.get("cluster"), str(name))
     user_name = chosen.get("user") or ""
     user = _referred(document, "users", "user", user_name, str(name)) if user_name else {}
-    server = cluster.get("server")
-    if not isinstance(server, str) or urlsplit(server).scheme not in ("https", "http"):
+    server = _address(cluster, user)
+    if server is None:
         raise _invalid(
             f"cluster {printable(str(chosen.get('cluster')), 80)} of the kubeconfig has no http(s) address as its server"
         )
     return Login(server, cluster, str(user_name), user)
+
+
+def _address(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> str | None:
+    """The API server's URL; None where `server` is no http(s) address.
+
+    Without a scheme it is https where certificates are there or are not asked for, as in client-go (rest, DefaultServerUrlFor).
+    """
+    server = cluster.get("server")
+    if not isinstance(server, str):
+        return None
+    try:
+        if "://" not in server:
+            named = any(
+                cluster.get(f"certificate-authority{end}") or user.get(f"client-certificate{end}") for end in ("", "-data")
+            )
+            server = f"{'https' if named or cluster.get('insecure-skip-tls-verify') else 'http'}://{server}"
+        where = urlsplit(server)
+        return server if where.scheme in ("https", "http") and where.hostname else None
+    except ValueError:
+        return None
 
 
 def _by_name(document: Mapping[str, Any], section: str, key: str) -> dict[str, dict[str, Any]]:

@@ -53,6 +53,7 @@ class Endless(BaseHTTPRequestHandler):
             self.wfile.write(text)
             return
         self.send_header("Connection", "close")
+        self.send_header("Retry-After", "0")
         self.end_headers()
         try:
             while True:
@@ -105,7 +106,7 @@ def little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "MAX_LINE", 4 * MIB)
 
 
-@pytest.mark.parametrize("status", [200, 403, 500])
+@pytest.mark.parametrize("status", [200, 403, 500, 503])
 def test_an_answer_without_end_is_cut_off_and_reported(status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with server(status) as address:

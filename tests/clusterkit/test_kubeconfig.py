@@ -3,6 +3,7 @@
 import base64
 import json
 import sys
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +27,8 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.busy: list[str] = []
+        """Retry-After of the next answers, from the last."""
         super().__init__(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self.server_port}"
 
@@ -36,7 +39,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
-        self.send_response(200)
+        busy = self.server.busy.pop() if self.server.busy else None
+        self.send_response(429 if busy else 200)
+        if busy:
+            self.send_header("Retry-After", busy)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(NODES)))
         self.end_headers()
@@ -321,6 +327,39 @@ def test_a_missing_file_of_a_user_is_reported(user: dict[str, Any], words: str) 
 def test_an_incomplete_kubeconfig_is_refused_with_what_it_lacks(text: str, words: str) -> None:
     error = refused(text)
     assert error.code == "kubeconfig-invalid" and words in error.message
+
+
+@pytest.mark.parametrize(
+    ("cluster", "user", "address"),
+    [
+        ({"insecure-skip-tls-verify": True}, {}, "https://192.0.2.10:6443"),
+        ({"certificate-authority": "/etc/ca"}, {}, "https://192.0.2.10:6443"),
+        ({}, {"client-certificate-data": "eA=="}, "https://192.0.2.10:6443"),
+        ({}, {"token": "x"}, "http://192.0.2.10:6443"),
+    ],
+)
+def test_an_address_without_a_scheme_is_read_as_client_go_reads_it(
+    cluster: dict[str, Any], user: dict[str, Any], address: str
+) -> None:
+    assert kubeconfig.login(written(user, "192.0.2.10:6443", **cluster), None).server == address
+
+
+@pytest.mark.parametrize("server", ["", "https://", "ftp://192.0.2.10", "https://[192.0.2.10", "//192.0.2.10", 6443])
+def test_an_address_that_is_no_http_address_is_refused(server: Any) -> None:
+    with pytest.raises(NodeError, match=r"no http\(s\) address"):
+        kubeconfig.login(written({"token": "x"}, server), None)
+
+
+def test_a_busy_server_is_asked_again_after_a_bounded_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(time, "sleep", rests.append)
+    server.busy = ["99999999999999999999", "2", "1"]
+    authorization(written(None, server.address), server)
+    assert rests == [1, 2, 10] and len(server.requests) == 4
+    server.busy = ["1"] * 9
+    assert refused(written(None, server.address)).code == "cluster-unreachable" and rests[3:] == [1, 1, 1]
+    server.busy = ["Fri, 27 Nov 2026 09:00:00 GMT"]
+    assert refused(written(None, server.address)).code == "cluster-unreachable" and len(rests) == 6
 
 
 def test_a_missing_context_is_reported_with_those_that_exist() -> None:
