@@ -94,6 +94,7 @@ say() {
 }
 
 # look_at_clock: sets $at. Called where time was spent and not for each line, since a shell reads the file byte by byte.
+# Where the file cannot be read, $at stays as it is, empty at first: a line counts without a time too.
 at=
 look_at_clock() { { read -r at _ </proc/uptime; } 2>/dev/null; }
 
