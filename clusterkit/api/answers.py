@@ -1,9 +1,7 @@
 """Limit what an API server can make this program read: answers, refusals and all, whichever call asks."""
 
-import io
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 import urllib3
 
@@ -20,33 +18,16 @@ PIECE = 64 << 10
 """Bytes that are read at once."""
 
 
-def limited(api: "client.ApiClient") -> "client.ApiClient":
-    """The client, whose requests raise NodeError `cluster-unreachable` for an answer of more than `MAX_ANSWER` bytes.
+def whole(api: "client.ApiClient", answer: urllib3.BaseHTTPResponse) -> bytes:
+    """The whole body; NodeError `cluster-unreachable` for one of more than `MAX_ANSWER` bytes.
 
-    The kubernetes library always reads the body of a refusal to its end, so the limit lies below it. A watch that the server
-    grants has no end: its answer is passed on as it is, for `lines`.
+    At its end the connection is free for the next request. The kubernetes library reads a refusal's body however long it is.
     """
-    pool = api.rest_client.pool_manager
-    ask = pool.request
-
-    def request(method: str, url: str, **options: Any) -> urllib3.BaseHTTPResponse:
-        answer = ask(method, url, **{**options, "preload_content": False})
-        if answer.status == 200 and "watch=true" in urlsplit(url).query.lower().split("&"):
-            return answer
-        body = bytearray()
-        try:
-            while piece := answer.read(PIECE):
-                body += piece
-                if len(body) > MAX_ANSWER:
-                    raise too_long(api, "answered", MAX_ANSWER)
-        finally:
-            answer.close()  # a connection whose answer was read to the end is back in the pool by now
-        # A file, because a response that is made of no bytes has no data.
-        whole = io.BytesIO(body)
-        return urllib3.HTTPResponse(whole, answer.headers, answer.status, reason=answer.reason, decode_content=False)
-
-    pool.request = request  # type: ignore[method-assign, assignment]
-    return api
+    body = answer.read(MAX_ANSWER + 1)
+    if len(body) > MAX_ANSWER:
+        answer.close()
+        raise too_long(api, "answered", MAX_ANSWER)
+    return body
 
 
 def lines(api: "client.ApiClient", answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -39,6 +39,8 @@ QUIET_SECONDS = 150
 GONE = 410
 """Status of a list or a watch that would have to go on from what the server has forgotten."""
 JSON, JSON_PATCH, MERGE_PATCH = "application/json", "application/json-patch+json", "application/merge-patch+json"
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+"""Asks for an object's metadata alone (Kubernetes, API concepts)."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,25 @@ class Changed(Exception):
         """The answer's HTTP status, and its JSON: a Status of the API server."""
 
 
+@dataclass(frozen=True)
+class Request:
+    """What is sent."""
+
+    method: str
+    path: str
+    query: Mapping[str, object] = field(default_factory=dict)
+    body: object = None
+    content_type: str = JSON
+    accept: str = JSON
+    timeout: urllib3.Timeout = urllib3.Timeout(total=REQUEST_SECONDS)
+    watches: bool = False
+    """Whether the answer goes on until the server ends it."""
+
+
 class Client:
     """One cluster; every error except Changed is a NodeError with a remedy, and none contains a secret."""
 
     def __init__(self, api: "client.ApiClient", caller: Caller) -> None:
-        """`api` is one that `answers.limited` bounds."""
         self.api, self.caller = api, caller
         self.server = api.configuration.host
 
@@ -83,10 +99,11 @@ class Client:
         *,
         query: Mapping[str, object] | None = None,
         content_type: str = JSON,
+        accept: str = JSON,
         expected: Container[int] = (),
     ) -> dict[str, Any]:
         """The JSON answer of one request; `verb` and `resource` are for its refusal. Raises Changed for `expected` statuses."""
-        return self._call(verb, resource, method, path, body, query or {}, content_type, expected)[0]
+        return self._call(verb, resource, Request(method, path, query or {}, body, content_type, accept), expected)[0]
 
     def get(self, resource: str, path: str) -> dict[str, Any] | None:
         """One object, None where there is none."""
@@ -128,11 +145,12 @@ class Client:
         """
         query = {**query, "watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true"}
         query["timeoutSeconds"] = WATCH_SECONDS
-        answer = self._answer("GET", path, query, None, "", urllib3.Timeout(connect=REQUEST_SECONDS, read=QUIET_SECONDS))
+        quiet = urllib3.Timeout(connect=REQUEST_SECONDS, read=QUIET_SECONDS)
+        answer, body = self._answer(Request("GET", path, query, timeout=quiet, watches=True))
         if answer.status == GONE:
             raise Changed(resource)
         if answer.status != 200:
-            raise self._refused("watch", resource, answer, parsed(answer))
+            raise self._refused("watch", resource, answer, parsed(body))
         # A connection that breaks, or says nothing, is made again by the next watch, which reports when that is impossible.
         with suppress(urllib3.exceptions.HTTPError, ValueError, RecursionError):
             for line in answers.lines(self.api, answer):
@@ -146,7 +164,7 @@ class Client:
         following = ""
         while True:
             parameters = {"limit": PAGE, **query, **({"continue": following} if following else {})}
-            page, length = self._call("list", resource, "GET", path, None, parameters, JSON, (GONE,))
+            page, length = self._call("list", resource, Request("GET", path, parameters), (GONE,))
             about = page.get("metadata") or {}
             yield page.get("items") or [], str(about.get("resourceVersion") or ""), length
             following = str(about.get("continue") or "")
@@ -154,54 +172,49 @@ class Client:
                 return
 
     def _call(
-        self,
-        verb: str,
-        resource: str,
-        method: str,
-        path: str,
-        body: object,
-        query: Mapping[str, object],
-        content_type: str,
-        expected: Container[int],
+        self, verb: str, resource: str, request: Request, expected: Container[int] = ()
     ) -> tuple[dict[str, Any], int]:
         """The JSON answer of one request, and its length."""
-        answer = self._answer(method, path, query, body, content_type, urllib3.Timeout(total=REQUEST_SECONDS))
+        answer, body = self._answer(request)
+        document = parsed(body)
         if answer.status in expected:
-            raise Changed(f"{verb} {resource}", answer.status, parsed(answer))
-        document = parsed(answer)
+            raise Changed(f"{verb} {resource}", answer.status, document)
         if answer.status >= 300 or not isinstance(document, dict):
             raise self._refused(verb, resource, answer, document)
-        return document, len(answer.data)
+        return document, len(body)
 
-    def _answer(
-        self, method: str, path: str, query: Mapping[str, object], body: object, content_type: str, timeout: urllib3.Timeout
-    ) -> urllib3.BaseHTTPResponse:
-        """The answer to a request, which is sent again to a busy server."""
-        answer = self._request(method, path, query, body, content_type, timeout)
+    def _answer(self, request: Request) -> tuple[urllib3.BaseHTTPResponse, bytes]:
+        """The answer to a request, which is sent again to a busy server, and its body; of a watch that is granted, none."""
+        answer, body = self._request(request)
         for _ in range(REPEATS):
             after = answer.headers.get("Retry-After", "")
             if answer.status not in BUSY or not (after.isascii() and after.isdecimal()):
                 break
             time.sleep(min(int(after[:6]), LONGEST_REST))
-            answer = self._request(method, path, query, body, content_type, timeout)
-        return answer
+            answer, body = self._request(request)
+        return answer, body
 
-    def _request(
-        self, method: str, path: str, query: Mapping[str, object], body: object, content_type: str, timeout: urllib3.Timeout
-    ) -> urllib3.BaseHTTPResponse:
-        """The answer to one request, whatever its status; raises NodeError where none arrives."""
-        headers = {"Accept": JSON, **self.api.default_headers}
+    def _request(self, request: Request) -> tuple[urllib3.BaseHTTPResponse, bytes]:
+        """As `_answer`, sent once; raises NodeError where no answer arrives."""
+        headers = {"Accept": request.accept, **self.api.default_headers}
         for login in self.api.configuration.auth_settings().values():  # fetches a credential again once it has expired
             headers[str(login["key"])] = str(login["value"])
-        if body is not None:
-            headers["Content-Type"] = content_type
-        text = None if body is None else json.dumps(body)
-        address = f"{self.server}{path}?{urlencode(query)}" if query else f"{self.server}{path}"
+        if request.body is not None:
+            headers["Content-Type"] = request.content_type
+        address = f"{self.server}{request.path}"
         try:
             # Not redirected, because the headers log in, wherever they are sent.
-            return self.api.rest_client.pool_manager.request(
-                method, address, body=text, headers=headers, timeout=timeout, redirect=False, retries=RETRIES
+            answer = self.api.rest_client.pool_manager.urlopen(
+                request.method,
+                f"{address}?{urlencode(request.query)}" if request.query else address,
+                body=None if request.body is None else json.dumps(request.body),
+                headers=headers,
+                timeout=request.timeout,
+                redirect=False,
+                retries=RETRIES,
+                preload_content=False,
             )
+            return answer, b"" if request.watches and answer.status == 200 else answers.whole(self.api, answer)
         except urllib3.exceptions.HTTPError as error:
             why = str(getattr(error, "reason", None) or error)[:300]
         except ValueError as error:
@@ -242,9 +255,9 @@ class Client:
         return NodeError("cluster-unreachable", answered, "log")
 
 
-def parsed(answer: urllib3.BaseHTTPResponse) -> object:
+def parsed(body: bytes) -> object:
     """The JSON of an answer, an empty object where it has no content, and None where that is no JSON."""
     try:
-        return json.loads(answer.data) if answer.data else {}
+        return json.loads(body) if body else {}
     except (ValueError, RecursionError):
         return None

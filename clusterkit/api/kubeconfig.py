@@ -24,7 +24,6 @@ import certifi
 import yaml
 
 from clusterkit.api import environment_proxy
-from clusterkit.api.answers import limited
 from nodekit.errors import NodeError
 from nodekit.host import capture, reading
 from nodekit.rules.text import printable
@@ -188,7 +187,7 @@ def _client(chosen: Login) -> "client.ApiClient":
         api.set_default_header(name, value)  # type: ignore[no-untyped-call]
     pool = api.rest_client.pool_manager.connection_pool_kw
     pool["ssl_context"] = trust(chosen, held, pool.pop("ca_certs") or certifi.where())
-    return limited(api)
+    return api
 
 
 def trust(chosen: Login, held: Credentials, public: str) -> ssl.SSLContext:

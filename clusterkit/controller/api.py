@@ -8,8 +8,7 @@ from urllib.parse import quote
 from kubernetes import client, config
 from kubernetes.config.config_exception import ConfigException
 
-from clusterkit.api.answers import limited
-from clusterkit.api.client import CONTROLLER, JSON_PATCH, MERGE_PATCH, Changed, Client
+from clusterkit.api.client import CONTROLLER, JSON_PATCH, MERGE_PATCH, METADATA, Changed, Client
 from clusterkit.joining import COMPONENT, EVENTS_NAMESPACE, Settings
 from clusterkit.pod_proof import PROOF_LABEL
 from nodekit.errors import NodeError
@@ -34,7 +33,7 @@ class Api:
                 f"there is neither a service account's token nor a kubeconfig to use: {error}",
                 "controller",
             ) from None
-        api = limited(client.ApiClient())
+        api = client.ApiClient()
         api.user_agent = COMPONENT
         self.settings, self.client, self.server = settings, Client(api, CONTROLLER), api.configuration.host
         self.core, self.place = "/api/v1", f"/api/v1/namespaces/{settings.namespace}"
@@ -69,7 +68,8 @@ class Api:
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
         resource = f"jobs in {self.settings.namespace}"
         with suppress(Changed):
-            self.client.call("delete", resource, "DELETE", f"{self.jobs}/{quote(name)}", options, expected=(404,))
+            path = f"{self.jobs}/{quote(name)}"
+            self.client.call("delete", resource, "DELETE", path, options, accept=METADATA, expected=(404,))
 
     def patch_node(self, name: str, patch: dict[str, Any] | list[dict[str, Any]]) -> dict[str, Any]:
         """By a merge patch, or a JSON patch where it is a list: the node as it is then; Changed where its tests do not hold."""
@@ -83,7 +83,7 @@ class Api:
         """Make an Event; one that was made before is left as it is."""
         with suppress(Changed):
             path = f"{self.core}/namespaces/{EVENTS_NAMESPACE}/events"
-            self.client.call("create", "events", "POST", path, event, expected=(409,))
+            self.client.call("create", "events", "POST", path, event, accept=METADATA, expected=(409,))
 
     def kept(self, name: str) -> dict[str, str]:
         """Data of a ConfigMap, empty where it does not exist."""
@@ -102,6 +102,7 @@ class Api:
                 f"{maps}/{quote(name)}",
                 change,
                 content_type=MERGE_PATCH,
+                accept=METADATA,  # the evidence of thousands of nodes otherwise, at each change of one
                 expected=(404,),
             )
         except Changed:

@@ -47,21 +47,19 @@ def walk(checkout: Path) -> Iterator[Call]:
 
 def calls(name: str, source: str) -> Iterator[Call]:
     """Every such call in one module."""
-    yield from _inside(ast.parse(source, name), f"{name}:", frozenset())
+    yield from _inside(ast.parse(source, name), f"{name}:")
 
 
-def _inside(node: ast.AST, where: str, bounded: frozenset[ast.AST]) -> Iterator[Call]:
+def _inside(node: ast.AST, where: str) -> Iterator[Call]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             dot = "" if where.endswith(":") else "."
-            yield from _inside(child, f"{where}{dot}{child.name}", bounded)
+            yield from _inside(child, f"{where}{dot}{child.name}")
             continue
-        if isinstance(child, ast.Call) and _name(child.func) == "limited":
-            bounded |= frozenset(child.args)
-        if child not in bounded and (kept := unbounded(child)):
+        if kept := unbounded(child):
             assert isinstance(child, ast.expr | ast.stmt)
             yield Call(where, child.lineno, kept)
-        yield from _inside(child, where, bounded)
+        yield from _inside(child, where)
 
 
 def _name(node: ast.expr) -> str:
