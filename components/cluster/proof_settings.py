@@ -1,10 +1,12 @@
 """What is proven of a pod template on a cluster: the same at `up` and for nodes that join later."""
 
+from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 
 import pulumi
 
-from nodekit.rules.node_state import TIMEOUT_SECONDS
+from components.refusals import reporting_refusals
+from nodekit.rules.node_state import TIMEOUT_SECONDS, promised
 
 
 class PodProof(TypedDict):
@@ -31,6 +33,13 @@ class PodProof(TypedDict):
 
 
 def completed(proof: PodProof) -> pulumi.Output[dict[str, object]]:
-    """The record with its defaults, under the names of `pod_proof.ask`."""
-    defaults: dict[str, object] = {"kernel_params": [], "nested_sandbox": True, "timeout_seconds": TIMEOUT_SECONDS}
-    return pulumi.Output.from_input({**defaults, **proof})
+    """The record with its defaults, under the names of `pod_proof.ask`; refuses a sandbox that no proof knows."""
+    return pulumi.Output.from_input({**proof}).apply(reporting_refusals(_completed))
+
+
+def _completed(proof: Mapping[str, object]) -> dict[str, object]:
+    settings: dict[str, object] = {"kernel_params": [], "nested_sandbox": True, "timeout_seconds": TIMEOUT_SECONDS}
+    settings |= {key: value for key, value in proof.items() if value is not None}
+    sandbox = settings.get("sandbox")
+    promised(None if sandbox is None else str(sandbox), bool(settings["nested_sandbox"]))
+    return settings
