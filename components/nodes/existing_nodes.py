@@ -5,6 +5,7 @@ from typing import Any, NotRequired, Optional, TypedDict
 import pulumi
 
 from components.children import child_options
+from components.nodes.kata_node import ROOT
 from components.nodes.node_states import settings_of
 from components.nodes.proven_machines import Machine, evidence, kata_nodes, summaries
 from components.nodes.rollout import Rollout, Waves
@@ -101,7 +102,7 @@ class ExistingNodes(pulumi.ComponentResource):
 
 def _connection(host: ExistingHost, args: ExistingNodesArgs, bastion: Bastion | None) -> Connection:
     """How to log in to a host; raises NodeError `host-key-invalid`."""
-    user = host.get("user", "root")
+    user = host.get("user") or ROOT
     connection: Connection = {
         "address": host["address"],
         "port": host.get("port", login.SSH_PORT),
@@ -110,7 +111,7 @@ def _connection(host: ExistingHost, args: ExistingNodesArgs, bastion: Bastion | 
     }
     if "private_key" in args:
         connection["private_key"] = args["private_key"]
-    if "sudo_password" in args and user != "root":
+    if "sudo_password" in args and user != ROOT:
         connection["sudo_password"] = args["sudo_password"]
     if bastion is not None:
         connection["bastion"] = bastion

@@ -22,6 +22,8 @@ from nodekit.errors import NodeError
 PROGRAM_FOLDER = "/usr/local/lib/kata-nodes"
 DIALS, DIAL_SECONDS = 60, 15
 """Patience with a machine that is still starting: dials, at most 5 s apart, and the bound on each."""
+ROOT = "root"
+"""The login user where none is named."""
 HOP = ("address", "port", "user", "host_key", "private_key")
 """What of a connection, and of its bastion, decides how a host is dialed."""
 
@@ -79,7 +81,7 @@ def _hop(host: str, address: str, port: float | None, user: str | None, host_key
     return {
         "host": address,
         "port": login.SSH_PORT if port is None else port,
-        "user": user or "root",
+        "user": user or ROOT,
         "hostKey": login.pinned(host_key, host),
         **({} if private_key is None else {"privateKey": private_key}),
         "dialErrorLimit": DIALS,
@@ -199,14 +201,14 @@ class KataNode(pulumi.ComponentResource):
         )
 
         def verb(which: str, rule: str, after: pulumi.Resource, **with_hooks: Any) -> PluginResource:
-            def line(user: str, seconds: float) -> str:
-                root = run or ("" if user == "root" else "sudo -n ")
+            def line(user: str | None, seconds: float) -> str:
+                root = run or ("" if (user or ROOT) == ROOT else "sudo -n ")
                 nodekit = f"nodekit {digest[:12]} {rule}"
                 return f"{root}timeout --kill-after=30 {int(seconds)} sh -c '. {PROGRAM_FOLDER}/run.sh; {nodekit}'"
 
             desired = derived(lambda value: json.dumps(value, indent=1, sort_keys=True), states[rule])
             inputs = {
-                "create": derived(line, args["connection"].get("user", "root"), seconds[rule]),
+                "create": derived(line, args["connection"].get("user"), seconds[rule]),
                 "stdin": stdin_of(desired),
                 "triggers": [identity],
             }

@@ -83,3 +83,22 @@ def test_what_a_resource_recorded_is_no_result_unless_it_is_the_verb_s_own(text:
 
 def test_the_verb_s_own_result_is_taken() -> None:
     assert result_of('{"verb": "docker", "version": "27.5.1"}', "docker", "n-docker")["version"] == "27.5.1"
+
+
+@pytest.mark.parametrize("parameters", [["a b"], ['a="'], ["x=1", "x=2"], ["a=" + "b" * 2000]])
+def test_parameter_that_no_guest_could_be_given_is_refused_before_docker_is_changed(parameters: list[str]) -> None:
+    with pytest.raises(pulumi.RunError, match=r"\[(bad-kernel-parameter|kernel-parameters-too-long)\]"):
+        run(lambda: KataNode("n", {**SMALLEST, "kata": {"kernel_params": parameters}}))
+
+
+def test_setting_without_a_value_keeps_its_default() -> None:
+    unset: Any = {
+        "connection": {**SMALLEST["connection"], **dict.fromkeys(("user", "port", "private_key", "sudo_password", "identity"))},
+        "docker": dict.fromkeys(("version", "repository")),
+        "kata": dict.fromkeys(("version", "runtime", "hypervisor", "kernel_params", "archive", "config_path", "handler")),
+        "verification": dict.fromkeys(("image", "timeout_seconds")),
+    }
+    commands = run(lambda: KataNode("n", unset)).by_name
+    for name, same in run(lambda: KataNode("n", SMALLEST)).by_name.items():
+        if name.startswith("n-"):
+            assert {**commands[name].inputs, "source": ""} == {**same.inputs, "source": ""}, name
