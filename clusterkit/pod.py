@@ -95,7 +95,8 @@ def template(
     entered = nested_sandbox and not ordinary_user
     if user_id is not None and not entered:
         raise ValueError("user_id is for a nested sandbox as root: only the entry, which needs SYS_ADMIN, becomes that user.")
-    options = [] if user_id is None else ["--user", str(user_id)]
+    # Programs in other languages than Python send every number as a float.
+    options = [] if user_id is None else ["--user", str(int(user_id))]
     started = (
         {"command": ["/bin/sh", "-c", entry, ENTRY_NAME], "args": [*options, *command]} if entered else {"command": list(command)}
     )

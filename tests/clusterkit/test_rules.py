@@ -67,7 +67,8 @@ def test_container_starts_through_the_entry_exactly_where_it_can_mount_and_becom
 
     entry = ["/bin/sh", "-c", script("entry.sh"), "kata-nodes-entry"]
     assert first()["command"] == entry and first()["args"] == ["sleep", "infinity"]
-    assert first(command=["server", "a b"], user_id=1000)["args"] == ["--user", "1000", "server", "a b"]
+    for user_id in (1000, 1000.0):  # as Python and as other languages send it
+        assert first(command=["server", "a b"], user_id=user_id)["args"] == ["--user", "1000", "server", "a b"]
     for variant in ({"ordinary_user": True}, {"nested_sandbox": False}):
         container = first(command=["server"], **variant)
         assert container["command"] == ["server"] and "args" not in container and not pod.enters(container)
