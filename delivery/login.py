@@ -38,14 +38,20 @@ def pinned(key: str | None, host: str) -> str:
     return key
 
 
-def refuse_doubled(hosts: Iterable[tuple[str, str, int]]) -> None:
-    """Refuse (name, address, port) of which two are the same node. Raises NodeError `node-doubled`."""
+def refuse_doubled(hosts: Iterable[tuple[str, tuple[str, int] | None]]) -> None:
+    """Refuse names with (address, port), None where that is not known yet, of which two are the same node.
+
+    Raises NodeError `node-doubled`.
+    """
     names: set[str] = set()
     places: dict[tuple[str, int], str] = {}
-    for name, address, port in hosts:
+    for name, place in hosts:
         if name in names:
             raise NodeError("node-doubled", f"The name {name} is given to two nodes")
         names.add(name)
+        if place is None:
+            continue
+        address, port = place
         other = places.setdefault((address.lower().rstrip("."), port), name)
         if other != name:
             raise NodeError(

@@ -135,7 +135,7 @@ class Nodes(Model):
             if self.rollout:
                 present = [node.name for node in self.existing or [] if not node.gone]
                 rollout.waves(present, self.rollout.canary, self.rollout.batch)
-            login.refuse_doubled((node.name, node.address, node.port) for node in self.existing or [])
+            login.refuse_doubled((node.name, (node.address, node.port)) for node in self.existing or [])
         except NodeError as error:
             raise NodeErrorValue(error) from None
         return self

@@ -67,13 +67,8 @@ class ExistingNodes(pulumi.ComponentResource):
     """By node: the proof's result. Known once every node is proven."""
 
     def __init__(self, name: str, args: ExistingNodesArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
-        known: list[tuple[str, str, int]] = []
-        for host in args["hosts"]:
-            address, port = host["address"], host.get("port", login.SSH_PORT)
-            if isinstance(address, str) and isinstance(port, int | float):
-                known.append((host["name"], address, int(port)))
         try:
-            login.refuse_doubled(known)
+            login.refuse_doubled((host["name"], _place(host)) for host in args["hosts"])
             bastion = args.get("bastion")
             if bastion is not None:
                 bastion = {**bastion, "host_key": _checked(bastion["host_key"])}
@@ -98,6 +93,12 @@ class ExistingNodes(pulumi.ComponentResource):
         proven = kata_nodes(settings_of(args), machines, waves)
         self.nodes, self.evidence = summaries(proven), evidence(proven)
         self.register_outputs({"nodes": self.nodes})
+
+
+def _place(host: ExistingHost) -> tuple[str, int] | None:
+    """Address and port; None where another resource's output is one of them."""
+    address, port = host["address"], host.get("port") or login.SSH_PORT
+    return (address, int(port)) if isinstance(address, str) and isinstance(port, int | float) else None
 
 
 def _connection(host: ExistingHost, args: ExistingNodesArgs, bastion: Bastion | None) -> Connection:

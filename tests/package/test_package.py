@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import pulumi
 import pytest
@@ -173,6 +173,8 @@ class MachinesArgs(TypedDict):
     """How many."""
     plain: bool
     """Which resources there are."""
+    hosts: NotRequired[list[Machine]]
+    """Which others there are."""
 
 
 class Machines(pulumi.ComponentResource):
@@ -230,6 +232,17 @@ def test_plain_argument_that_is_an_output_is_refused() -> None:
     with pytest.raises(InputPropertyError) as caught:
         resolved(value)
     assert "'plain' of Machines must be a plain value" in caught.value.reason
+
+
+def test_record_of_a_plain_list_that_is_an_output_is_refused_and_its_parts_are_not() -> None:
+    def value(host: Any) -> Any:
+        return arguments(machines=[], first=MACHINE, count=1.0, plain=True, hosts=[MACHINE, host])["hosts"]
+
+    with pytest.raises(InputPropertyError) as caught:
+        resolved(lambda: value(pulumi.Output.from_input(MACHINE)))
+    assert "'hosts[1]' of Machines must be a record, whose keys may be outputs" in caught.value.reason
+    machine = {"host_key": "A", "ssh_port": 22}
+    assert resolved(lambda: value({**MACHINE, "sshPort": pulumi.Output.from_input(22.0)})) == [machine, machine]
 
 
 def test_objects_in_lists_reach_programs_under_the_schemas_names() -> None:
