@@ -662,6 +662,21 @@ def refuse_unknown(keys: Iterable[str]) -> None:
         raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(lines))
 
 
+def refuse_encrypted_sections(is_secret: Callable[[str], bool]) -> None:
+    """Refuse sections of which a part was set as a secret (`pulumi config set --secret --path`); raises ConfigError.
+
+    They become inputs of resources in plain: the state, previews and outputs would show what the stack's file keeps encrypted.
+    """
+    encrypted = [key for key in (f"{NAMESPACE}:{section}" for section in OBJECTS) if is_secret(key)]
+    if encrypted:
+        why = (
+            "it is set as a secret, or a part of it is, and the stack's state and outputs would show it in plain. Set it without "
+            f"--secret if everyone who can read these may know it. Secrets are keys of their own: {', '.join(SECRET_KEYS)}."
+        )
+        lines = [f"{key}: {why}" for key in encrypted]
+        raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(lines))
+
+
 def load(get_object: Callable[[str], object]) -> StackConfig:
     """The configuration from `pulumi.Config(NAMESPACE).get_object`; raises ConfigError."""
     sections = {key: value for key in OBJECTS if (value := get_object(key)) is not None}
