@@ -102,3 +102,16 @@ def test_setting_without_a_value_keeps_its_default() -> None:
     for name, same in run(lambda: KataNode("n", SMALLEST)).by_name.items():
         if name.startswith("n-"):
             assert {**commands[name].inputs, "source": ""} == {**same.inputs, "source": ""}, name
+
+
+def test_nothing_is_run_on_a_machine_that_is_gone_however_far_it_came() -> None:
+    def program() -> None:
+        node = KataNode("n", {**SMALLEST, "gone": True})
+        pulumi.export("summary", node.summary)
+
+    ended = run(program)
+    for child in ("system", "program", "preflight", "docker", "kata", "proof"):
+        inputs = ended.by_name[f"n-{child}"].inputs
+        assert not {"create", "update"} & set(inputs) and inputs["connection"]["dialErrorLimit"] == 0, child
+    assert {"delete"} <= set(ended.by_name["n-program"].inputs)
+    assert ended.outputs["summary"]["dockerVersion"] == ""
