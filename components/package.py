@@ -10,9 +10,10 @@ from typing import Any
 
 import pulumi
 import yaml
-from pulumi.errors import InputPropertyError
+from pulumi.errors import InputPropertiesError, InputPropertyError
 from pulumi.provider.experimental.analyzer import PropertyDefinition
 from pulumi.provider.experimental.component import ComponentProvider
+from pulumi.provider.server import ComponentInitError
 
 NAME = "kata-nodes"
 HERE = Path(__file__).resolve().parent
@@ -104,6 +105,15 @@ class PackageProvider(ComponentProvider):
         if isinstance(value, list) and definition.items and definition.items.plain:
             for number, item in enumerate(value):
                 self._refuse_outputs(item, definition.items, f"{path}[{number}]", component_name)
+
+    def construct(self, name: str, resource_type: str, inputs: Any, options: pulumi.ResourceOptions | None = None) -> Any:
+        """The component; raises InputPropertiesError where it refuses arguments: the SDK would show RunError with a traceback."""
+        try:
+            return super().construct(name, resource_type, inputs, options)
+        except ComponentInitError as error:
+            if isinstance(error.inner, pulumi.RunError):
+                raise InputPropertiesError(str(error.inner)) from None
+            raise
 
     def get_state(self, instance: pulumi.ComponentResource, component_def: Any) -> dict[str, Any]:
         """The outputs under the schema's names."""

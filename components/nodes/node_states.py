@@ -56,8 +56,8 @@ class NodeSettings:
     @property
     def timeout_seconds(self) -> pulumi.Input[int]:
         """Bound on the proof."""
-        given = self.verification.get("timeout_seconds")
-        return derived(lambda seconds: node_state.TIMEOUT_SECONDS if seconds is None else int(seconds), given)
+        bound = self.verification.get("timeout_seconds")
+        return derived(lambda seconds: node_state.TIMEOUT_SECONDS if seconds is None else int(seconds), bound)
 
     @property
     def seconds(self) -> dict[str, pulumi.Input[int]]:

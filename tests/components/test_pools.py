@@ -229,8 +229,10 @@ def test_local_nodes_say_what_pulumi_install_leaves_out(monkeypatch: pytest.Monk
 
 def test_name_that_is_given_twice_is_refused_although_an_address_is_not_known_yet() -> None:
     def program() -> None:
-        made = pulumi.Output.from_input("192.0.2.1")
-        hosts: list[ExistingHost] = [{"name": "a", "address": address, "host_key": HOST_KEY} for address in (made, "192.0.2.2")]
+        unknown = pulumi.Output.from_input("192.0.2.1")
+        hosts: list[ExistingHost] = [
+            {"name": "a", "address": address, "host_key": HOST_KEY} for address in (unknown, "192.0.2.2")
+        ]
         ExistingNodes("p", {"hosts": hosts})
 
     with pytest.raises(pulumi.RunError, match=r"The name a is given to two nodes.*\[node-doubled\]"):
