@@ -68,9 +68,9 @@ def as_root(script: str) -> str:
     return f"""sh -c 'exec sh -c "$(dd bs=1 count={len(script.encode())} 2>/dev/null)" "$0" "$@"' as-root """
 
 
-def before(script: str, password: str, text: str) -> str:
+def before(script: str, password: str | None, text: str) -> str:
     """Standard input of a command of `as_root`: the script, the password on a line, then `text`. Raises NodeError `bad-input`."""
-    line = password.removesuffix("\n").removesuffix("\r")
+    line = (password or "").removesuffix("\n").removesuffix("\r")
     if not line or any(c in line for c in "\n\r\0"):
         raise NodeError("bad-input", "sudoPassword is empty or has more than one line", "sudo-password")
     return f"{script}{line}\n{text}"

@@ -115,3 +115,13 @@ def test_nothing_is_run_on_a_machine_that_is_gone_however_far_it_came() -> None:
         assert not {"create", "update"} & set(inputs) and inputs["connection"]["dialErrorLimit"] == 0, child
     assert {"delete"} <= set(ended.by_name["n-program"].inputs)
     assert ended.outputs["summary"]["dockerVersion"] == ""
+
+
+@pytest.mark.parametrize("password", ["", None])
+def test_sudo_password_that_turns_out_to_be_none_is_refused_in_a_line(password: Any) -> None:
+    def program() -> None:
+        connection: Any = {**SMALLEST["connection"], "user": "admin", "sudo_password": pulumi.Output.from_input(password)}
+        KataNode("n", {"connection": connection})
+
+    with pytest.raises(pulumi.RunError, match=r"sudoPassword is empty or has more than one line"):
+        run(program)
