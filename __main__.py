@@ -14,7 +14,7 @@ from nodekit.scripts import script
 from stacks import consumers
 from stacks.checklist import checklist, of_pods
 from stacks.cluster import sandboxes
-from stacks.model import NAMESPACE, SECRETS, ConfigError, load, refuse_unknown, refuse_useless
+from stacks.model import NAMESPACE, SECRETS, ConfigError, load, refuse_encrypted_sections, refuse_unknown, refuse_useless
 from stacks.pool import nodes as kata_nodes
 
 prepare()
@@ -26,6 +26,7 @@ secrets = {key: value for key in SECRETS if (value := settings.get_secret(key)) 
 try:
     # What the engine handed over, and what a test set in this process.
     refuse_unknown({*everything.get_config_env(), *everything.CONFIG.get()})
+    refuse_encrypted_sections(everything.is_config_secret)
     config = load(settings.get_object)
     refuse_useless(config, secrets)
 except ConfigError as error:

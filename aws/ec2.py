@@ -2,9 +2,10 @@
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nodekit.errors import NodeError
+from nodekit.rules.text import printable
 
 INSTANCE_TYPE = r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$"
 _FAMILY = re.compile(r"^(?P<series>[a-z]+(?:-(?=[0-9]))?)(?P<generation>[0-9]+)(?P<options>[a-z]*)(?P<variant>(?:-[a-z0-9]+)*)$")
@@ -79,8 +80,11 @@ def nested_virtualization(instance_type: str, enabled: bool) -> bool:
 def ssh_networks(networks: Sequence[str], everywhere: bool) -> tuple[list[str], list[str]]:
     """The IPv4 and the IPv6 networks that may reach SSH.
 
-    Raises NodeError `aws-ssh-networks` if one is not a network, or if they include everybody and `everywhere` is not set.
+    Raises NodeError `aws-ssh-networks` if there is none, one is not a network, or they include everybody and `everywhere` is
+    not set.
     """
+    if not networks:
+        raise NodeError("aws-ssh-networks", "SSH would be open to nobody, and the stack logs in by it")
     four: list[ipaddress.IPv4Network] = []
     six: list[ipaddress.IPv6Network] = []
     for text in networks:
@@ -101,6 +105,20 @@ def ssh_networks(networks: Sequence[str], everywhere: bool) -> tuple[list[str], 
             "aws-ssh-networks", f"SSH would be open to everybody ({', '.join(map(str, open_to_all))}, from {', '.join(networks)})"
         )
     return [str(network) for network in four], [str(network) for network in six]
+
+
+def in_turn(subnets: Sequence[str], number: int) -> str:
+    """The subnet of the machine with that number, counted from 0; raises NodeError `bad-input` where there is none."""
+    if not subnets:
+        raise NodeError("bad-input", "The machines have no subnet", expected="one subnet at least")
+    return str(subnets[number % len(subnets)])
+
+
+def tag_pairs(values: Mapping[str, str]) -> list[str]:
+    """Tags as KEY=VALUE. Raises NodeError `aws-tags` for a key that this form cannot hold."""
+    if strange := [key for key in values if "=" in key]:
+        raise NodeError("aws-tags", f"the tag {printable(repr(strange[0]), 160)} cannot be set: its key holds an equals sign")
+    return [f"{key}={value}" for key, value in values.items()]
 
 
 def tags(pairs: Sequence[str], stack: str, name: str) -> dict[str, str]:

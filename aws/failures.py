@@ -35,6 +35,7 @@ CATALOGUE: dict[str, Failure] = {
         "Follow the remedy under each line that failed",
         {
             "region": "Choose another region",
+            "settings": "Log in, or correct AWS_PROFILE, the region, or the files of the aws command (~/.aws)",
         },
     ),
     "user-data-too-long": Failure(

@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from botocore.parsers import ResponseParserError
 from aws import ec2
 from aws import preflight_rules as rules
 from nodekit.errors import NodeError
-from nodekit.rules.text import harmless
+from nodekit.rules.text import harmless, printable
 
 SETTINGS = Config(retries={"mode": "standard", "total_max_attempts": 6}, connect_timeout=5, read_timeout=20)
 """Throttling is waited out, twice as long each time, up to about a minute in all."""
@@ -63,19 +64,41 @@ def _types(client: Any, names: list[str]) -> dict[str, Any]:
     return {"InstanceTypes": described}
 
 
+@contextmanager
+def refusing_settings() -> Iterator[None]:
+    """Raise NodeError `aws-preflight-failed` where the AWS settings of this machine, or a region, cannot be used."""
+    try:
+        yield
+    except BotoCoreError as error:
+        reason = printable(" ".join(str(error).split()), 300).rstrip(".: ")
+        raise NodeError(
+            "aws-preflight-failed", f"The AWS settings of this machine cannot be used: {reason}", "settings"
+        ) from None
+
+
 def has_credentials() -> bool:
-    """Whether boto3 finds credentials where the AWS provider looks too: environment, files, or the machine's own role."""
-    return boto3.Session().get_credentials() is not None
+    """Whether boto3 finds credentials where the AWS provider looks too: environment, files, or the machine's own role.
+
+    Raises NodeError `aws-preflight-failed` where these name what is not there, such as a profile.
+    """
+    with refusing_settings():
+        return boto3.Session().get_credentials() is not None
+
+
+def clients(region: str, *services: str) -> list[Any]:
+    """Of the services in a region; raises NodeError `aws-preflight-failed`."""
+    with refusing_settings():
+        session = boto3.Session(region_name=region)
+        return [session.client(service, config=SETTINGS) for service in services]  # type: ignore[call-overload]
 
 
 def preflight(request: rules.Request) -> list[rules.Row]:
     """The rows of the table; asks, and changes nothing.
 
     IAM actions: ec2:DescribeInstanceTypes, ec2:DescribeInstanceTypeOfferings, ec2:DescribeImages, ec2:DescribeInstances,
-    ec2:DescribeSubnets, servicequotas:GetServiceQuota, servicequotas:GetAWSDefaultServiceQuota.
+    ec2:DescribeSubnets, servicequotas:GetServiceQuota, servicequotas:GetAWSDefaultServiceQuota. Raises NodeError as `clients`.
     """
-    session = boto3.Session(region_name=request.region)
-    client, quotas = session.client("ec2", config=SETTINGS), session.client("service-quotas", config=SETTINGS)
+    client, quotas = clients(request.region, "ec2", "service-quotas")
     types = _types(client, [request.instance_type])
     rows = list(rules.judge_type(request, types))
     if rules.is_final(types):
@@ -108,7 +131,7 @@ def preflight(request: rules.Request) -> list[rules.Row]:
 
 def newest_image(region: str) -> tuple[str, str]:
     """Id and name of the newest Ubuntu 24.04 for x86_64 that Canonical published in a region; raises NodeError."""
-    client = boto3.Session(region_name=region).client("ec2", config=SETTINGS)
+    (client,) = clients(region, "ec2")
     filters = [{"Name": "name", "Values": [rules.NEWEST_IMAGE]}, {"Name": "state", "Values": ["available"]}]
     answer = pages(client, "describe_images", "Images", Owners=[ec2.CANONICAL], Filters=filters)
     if row := rules.refused("image", "ec2:DescribeImages", answer, rules.Request(region, "")):

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Sequence
 
+from nodekit.errors import NodeError
+
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 """Label that the API server itself gives every namespace and lets nobody change."""
 CONTAINERS = ("containers", "initContainers", "ephemeralContainers")
@@ -125,10 +127,11 @@ def policy(
     can change and are looked at again when they do. A pod on the node's own kernel is held to the rest of Pod Security
     `baseline` (`beyond_baseline`); one in a guest is warned of it by the namespace.
 
-    Raises ValueError without a class, since then the template's own pods could never be made.
+    Raises NodeError `bad-input` without a class, since then the template's own pods could never be made.
     """
     if not runtime_classes or not all(runtime_classes):
-        raise ValueError("A sandbox guard needs the name of at least one Kata RuntimeClass.")
+        expected = "the name of at least one Kata RuntimeClass"
+        raise NodeError("bad-input", "A sandbox guard has no RuntimeClass, or one without a name", expected=expected)
     adds = f"c.?securityContext.?capabilities.?add.orValue([]).exists(a, !(a in {text(list(ORDINARY))}))"
     foreign = (
         "object.metadata.?annotations.orValue({}).map(k, k).filter(k, k.startsWith('io.katacontainers.')"
@@ -205,10 +208,12 @@ def policy(
 def binding(policy_name: str, namespaces: Sequence[str]) -> dict[str, object]:
     """The `spec` of the binding: the policy holds in the `namespaces` of these names, refuses and is audited.
 
-    By name and not by a label of ours: who may label a namespace could take the guard off it. Raises ValueError without one.
+    By name and not by a label of ours: who may label a namespace could take the guard off it. Raises NodeError
+    `bad-input` without one.
     """
     if not namespaces or not all(namespaces):
-        raise ValueError("A sandbox guard needs the name of at least one namespace.")
+        expected = "the name of at least one namespace"
+        raise NodeError("bad-input", "A sandbox guard has no namespace, or one without a name", expected=expected)
     selected = {"key": NAMESPACE_LABEL, "operator": "In", "values": list(namespaces)}
     return {
         "policyName": policy_name,

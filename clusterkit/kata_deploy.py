@@ -11,6 +11,7 @@ from nodekit.rules.kata import kata_config, kernel_params
 from nodekit.rules.kata.guest_memory import pod_overhead
 from nodekit.rules.kata.kata_layout import version_numbers
 from nodekit.rules.node_state import merged_parameters
+from nodekit.rules.text import printable
 
 CHART = "oci://ghcr.io/kata-containers/kata-deploy-charts/kata-deploy"
 """The chart as Kata's installation guide names it."""
@@ -62,9 +63,16 @@ def default_runtime(version: str) -> str:
     return "rust" if _numbers(version) >= RUST_SINCE else "go"
 
 
+def shim_of(runtime: str) -> str:
+    """The chart's shim for QEMU; raises NodeError `bad-input` for a runtime that Kata does not have."""
+    if runtime not in SHIMS:
+        raise NodeError("bad-input", f"Kata runtime {printable(runtime, 40)!r} is not known", expected=" or ".join(SHIMS))
+    return SHIMS[runtime]
+
+
 def handler(version: str, runtime: str) -> str:
     """The handler whose guests get the parameters: the shim's own from 3.32.0, a custom runtime's before."""
-    return f"kata-{SHIMS[runtime]}" if _numbers(version) >= SHIM_DROP_IN_SINCE else CUSTOM_HANDLER
+    return f"kata-{shim_of(runtime)}" if _numbers(version) >= SHIM_DROP_IN_SINCE else CUSTOM_HANDLER
 
 
 def parameters(version: str, additions: Sequence[str], nested_sandbox: bool) -> str:
@@ -95,7 +103,7 @@ def values(
     A changed drop-in changes the DaemonSet's pods, so they roll and kata-deploy configures every node again: by an
     annotation where the chart has one, before by a toleration of a taint that nobody sets.
     """
-    numbers, shim = _numbers(version), SHIMS[runtime]
+    numbers, shim = _numbers(version), shim_of(runtime)
     drop_in = kata_config.drop_in("qemu", parameters(version, kernel_parameters, nested_sandbox))
     digest = hashlib.sha256(drop_in.encode()).hexdigest()[:16]
     chosen: dict[str, Any] = {

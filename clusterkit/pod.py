@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nodekit.errors import NodeError
 from nodekit.rules.proof.capabilities import CAPABILITIES
+from nodekit.rules.text import printable
 
 ORDINARY_ID = 1000
 """User and group of the variant without capabilities: bubblewrap as a plain user needs user namespaces only."""
@@ -27,10 +29,11 @@ def security_context(
 
     As root: the runtime's usual capabilities, and the two when a sandbox nests in it. The usual ones stay, because the proof
     climbs its ladder with them and common images need them. As an ordinary user: none at all, and no way to gain any; it is
-    what Pod Security `restricted` asks for. Raises ValueError for a seccomp profile that is not one of `SECCOMP`.
+    what Pod Security `restricted` asks for. Raises NodeError `bad-input` for a seccomp profile that is not one of `SECCOMP`.
     """
     if seccomp not in SECCOMP:
-        raise ValueError(f"The seccomp profile {seccomp!r} is not one of {', '.join(SECCOMP)}.")
+        expected = f"one of {', '.join(SECCOMP)}"
+        raise NodeError("bad-input", f"The seccomp profile {printable(repr(seccomp), 80)} is not known", expected=expected)
     context: dict[str, object] = {"privileged": False, "seccompProfile": {"type": seccomp}}
     if ordinary_user:
         context |= {"runAsNonRoot": True, "runAsUser": ORDINARY_ID, "runAsGroup": ORDINARY_ID}
@@ -85,17 +88,30 @@ def template(
     user has no capability to mount with, and so only sandbox-runtime's `enableWeakerNestedSandbox`: `procMount: Unmasked` needs
     `hostUsers: false`, which Kata's handler does not support.
 
-    Raises ValueError without a RuntimeClass (capabilities and class are inseparable), without a command, for a `user_id`
-    without an entry that could become it, and for an unknown seccomp profile.
+    Raises NodeError `bad-input` without a RuntimeClass (capabilities and class are inseparable), without a command, for a
+    `user_id` without an entry that could become it, and for an unknown seccomp profile.
     """
     if not runtime_class:
-        raise ValueError("A sandbox pod needs a RuntimeClass: on the node's own kernel its capabilities would reach the node.")
+        raise NodeError(
+            "bad-input",
+            "A sandbox pod has no RuntimeClass: on the node's own kernel its capabilities would reach the node",
+            expected="the name of a Kata RuntimeClass",
+        )
     if not command:
-        raise ValueError("A sandbox pod needs a command: with none the container would be the entry alone, and end at once.")
+        raise NodeError(
+            "bad-input",
+            "A sandbox pod has no command: its container would be the entry alone, and end at once",
+            expected="the container's program with its arguments",
+        )
     entered = nested_sandbox and not ordinary_user
     if user_id is not None and not entered:
-        raise ValueError("user_id is for a nested sandbox as root: only the entry, which needs SYS_ADMIN, becomes that user.")
-    options = [] if user_id is None else ["--user", str(user_id)]
+        raise NodeError(
+            "bad-input",
+            "The container has a user id and no entry: only the entry, which needs SYS_ADMIN, becomes that user",
+            expected="the user id with a nested sandbox, and without the ordinary user",
+        )
+    # Programs in other languages than Python send every number as a float.
+    options = [] if user_id is None else ["--user", str(int(user_id))]
     started = (
         {"command": ["/bin/sh", "-c", entry, ENTRY_NAME], "args": [*options, *command]} if entered else {"command": list(command)}
     )

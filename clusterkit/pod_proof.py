@@ -10,8 +10,7 @@ from urllib.parse import quote
 
 from clusterkit import pod, pod_room, pod_safety
 from nodekit.errors import NodeError
-from nodekit.rules.node_state import SEED_PARAMETER
-from nodekit.rules.proof.ladder import SANDBOXES
+from nodekit.rules.node_state import SEED_PARAMETER, promised
 
 PROOF_LABEL = "kata-nodes/proof"
 """Label of Jobs and pods: which proof they belong to."""
@@ -128,7 +127,7 @@ def ask(
 
     `settings`: `pod_template` (JSON of a core/v1 PodTemplateSpec), what PROVEN_AGAIN_BY names, and `timeout_seconds`; `ladder` is
     the text of ladder.sh, `account` the pod's service account, and `boot_id` what BOOT_ANNOTATION says, by default the node's
-    present one. Raises NodeError for a template that `pod_safety.safe` refuses.
+    present one. Raises NodeError for a template that `pod_safety.safe` refuses, and for a sandbox that `promised` does.
     """
     again = json.dumps({key: settings.get(key) for key in PROVEN_AGAIN_BY}, sort_keys=True)
     template, of_all = shared(settings["pod_template"], ladder, again)
@@ -146,8 +145,8 @@ def ask(
         attempt=attempt,
         boot_id=boot_id or node.boot_id,
     )
-    promised = (settings.get("sandbox") or SANDBOXES[0]) if settings["nested_sandbox"] else None
-    return ProofRequest(node, body, tuple(settings["kernel_params"]), promised)
+    sandbox = promised(settings.get("sandbox"), bool(settings["nested_sandbox"]))
+    return ProofRequest(node, body, tuple(settings["kernel_params"]), sandbox)
 
 
 def nonce(vouched: str, attempt: int) -> str:

@@ -3,6 +3,7 @@
 import re
 
 from nodekit.errors import NodeError
+from nodekit.rules.kata import kata_layout
 
 HANDLERS = {("qemu", "go"): "kata-qemu", ("qemu", "rust"): "kata-qemu-runtime-rs", ("firecracker", "go"): "kata-fc"}
 """Handler names of kata-deploy by hypervisor and runtime (kata-containers tools/packaging/kata-deploy)."""
@@ -12,8 +13,8 @@ EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
 def node_selector(kata_version: str) -> dict[str, str]:
-    """Labels a node must carry: from release 4.1 kata-deploy sets a second one."""
-    major, minor = (int(n) for n in kata_version.split(".")[:2])
+    """Labels a node must carry: from release 4.1 kata-deploy sets a second one. Raises NodeError `bad-input`."""
+    major, minor, _ = kata_layout.release(kata_version)
     labels = {NODE_LABEL: "true"}
     if (major, minor) >= (4, 1):
         labels["kata-deploy.katacontainers.io/default"] = "true"

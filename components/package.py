@@ -10,9 +10,10 @@ from typing import Any
 
 import pulumi
 import yaml
-from pulumi.errors import InputPropertyError
+from pulumi.errors import InputPropertiesError, InputPropertyError
 from pulumi.provider.experimental.analyzer import PropertyDefinition
 from pulumi.provider.experimental.component import ComponentProvider
+from pulumi.provider.server import ComponentInitError
 
 NAME = "kata-nodes"
 HERE = Path(__file__).resolve().parent
@@ -83,11 +84,10 @@ class PackageProvider(ComponentProvider):
                 lambda known: self.map_input_properties(known, properties, mapping, component_name, property_path)
             )
         later = {key: inputs[key] for key in properties if isinstance(inputs.get(key), pulumi.Output)}
-        for key in later:
-            if properties[key].plain:
+        for key, definition in properties.items():
+            if definition.plain:
                 path = f"{property_path}.{key}" if property_path else key
-                kind = "a record, whose keys may be outputs of other resources," if properties[key].ref else "a plain value,"
-                raise InputPropertyError(path, f"'{path}' of {component_name} must be {kind} not another resource's output")
+                self._refuse_outputs(inputs.get(key), definition, path, component_name)
         result = mapped(inputs, {key: definition for key, definition in properties.items() if key not in later})
         for key, value in later.items():
 
@@ -96,6 +96,24 @@ class PackageProvider(ComponentProvider):
 
             result[mapping[key]] = value.apply(known)
         return result
+
+    def _refuse_outputs(self, value: Any, definition: PropertyDefinition, path: str, component_name: str) -> None:
+        """Refuse an output as a plain value, or in a plain list: how many there are is known, but not what each of them names."""
+        if isinstance(value, pulumi.Output):
+            kind = "a record, whose keys may be outputs of other resources," if definition.ref else "a plain value,"
+            raise InputPropertyError(path, f"'{path}' of {component_name} must be {kind} not another resource's output")
+        if isinstance(value, list) and definition.items and definition.items.plain:
+            for number, item in enumerate(value):
+                self._refuse_outputs(item, definition.items, f"{path}[{number}]", component_name)
+
+    def construct(self, name: str, resource_type: str, inputs: Any, options: pulumi.ResourceOptions | None = None) -> Any:
+        """The component; raises InputPropertiesError where it refuses arguments: the SDK would show RunError with a traceback."""
+        try:
+            return super().construct(name, resource_type, inputs, options)
+        except ComponentInitError as error:
+            if isinstance(error.inner, pulumi.RunError):
+                raise InputPropertiesError(str(error.inner)) from None
+            raise
 
     def get_state(self, instance: pulumi.ComponentResource, component_def: Any) -> dict[str, Any]:
         """The outputs under the schema's names."""

@@ -38,14 +38,20 @@ def pinned(key: str | None, host: str) -> str:
     return key
 
 
-def refuse_doubled(hosts: Iterable[tuple[str, str, int]]) -> None:
-    """Refuse (name, address, port) of which two are the same node. Raises NodeError `node-doubled`."""
+def refuse_doubled(hosts: Iterable[tuple[str, tuple[str, int] | None]]) -> None:
+    """Refuse names with (address, port), None where that is not known yet, of which two are the same node.
+
+    Raises NodeError `node-doubled`.
+    """
     names: set[str] = set()
     places: dict[tuple[str, int], str] = {}
-    for name, address, port in hosts:
+    for name, place in hosts:
         if name in names:
             raise NodeError("node-doubled", f"The name {name} is given to two nodes")
         names.add(name)
+        if place is None:
+            continue
+        address, port = place
         other = places.setdefault((address.lower().rstrip("."), port), name)
         if other != name:
             raise NodeError(
@@ -62,9 +68,9 @@ def as_root(script: str) -> str:
     return f"""sh -c 'exec sh -c "$(dd bs=1 count={len(script.encode())} 2>/dev/null)" "$0" "$@"' as-root """
 
 
-def before(script: str, password: str, text: str) -> str:
+def before(script: str, password: str | None, text: str) -> str:
     """Standard input of a command of `as_root`: the script, the password on a line, then `text`. Raises NodeError `bad-input`."""
-    line = password.removesuffix("\n").removesuffix("\r")
+    line = (password or "").removesuffix("\n").removesuffix("\r")
     if not line or any(c in line for c in "\n\r\0"):
         raise NodeError("bad-input", "sudoPassword is empty or has more than one line", "sudo-password")
     return f"{script}{line}\n{text}"

@@ -126,7 +126,7 @@ class Aws(Model):
     @property
     def tag_pairs(self) -> list[str]:
         """In the form that the components take."""
-        return [f"{key}={value}" for key, value in self.tags.items()]
+        return ec2.tag_pairs(self.tags)
 
     @property
     def most(self) -> int:

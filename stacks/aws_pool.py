@@ -11,14 +11,14 @@ from components.aws.nodes import AwsNodes, AwsNodesArgs
 from components.aws.parts import AwsMachine
 from components.aws.resources import account
 from components.nodes.node_states import NodeSettings
-from nodekit.errors import NodeError
+from components.refusals import reporting_refusals
 from nodekit.rules.text import harmless
 from stacks.aws_model import Aws
 
 
 def aws_nodes(machines: Aws, secrets: Mapping[str, pulumi.Output[str]], becomes: NodeSettings) -> AwsNodes | AwsNodeGroup:
     """Instances that are proven over SSH, or a group whose machines prove themselves, once the account was asked."""
-    credentials = preflight.has_credentials()
+    credentials = reporting_refusals(preflight.has_credentials)()
     if credentials:
         ask(machines)
     else:
@@ -81,7 +81,7 @@ def aws_nodes(machines: Aws, secrets: Mapping[str, pulumi.Output[str]], becomes:
 
 def ask(settings: Aws) -> None:
     """Log the preflight's table; raises pulumi.RunError when a line of it failed."""
-    rows = preflight.preflight(
+    rows = reporting_refusals(preflight.preflight)(
         Request(
             region=settings.region,
             instance_type=settings.instance_type,
@@ -94,8 +94,5 @@ def ask(settings: Aws) -> None:
             stack=f"{pulumi.get_project()}/{pulumi.get_stack()}",
         )
     )
-    try:
-        require_passed(rows)
-    except NodeError as error:
-        raise pulumi.RunError(error.sentence()) from None
+    reporting_refusals(require_passed)(rows)
     pulumi.log.info(harmless(f"AWS preflight:\n{table(rows)}"))

@@ -135,7 +135,7 @@ class Nodes(Model):
             if self.rollout:
                 present = [node.name for node in self.existing or [] if not node.gone]
                 rollout.waves(present, self.rollout.canary, self.rollout.batch)
-            login.refuse_doubled((node.name, node.address, node.port) for node in self.existing or [])
+            login.refuse_doubled((node.name, (node.address, node.port)) for node in self.existing or [])
         except NodeError as error:
             raise NodeErrorValue(error) from None
         return self
@@ -659,6 +659,21 @@ def refuse_unknown(keys: Iterable[str]) -> None:
     strange = sorted(key for key in set(keys) - known if key.startswith(f"{NAMESPACE}:"))
     if strange:
         lines = [f"{key}: {REASONS['extra_forbidden']}. {REMEDIES['extra_forbidden']}." for key in strange]
+        raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(lines))
+
+
+def refuse_encrypted_sections(is_secret: Callable[[str], bool]) -> None:
+    """Refuse sections of which a part was set as a secret (`pulumi config set --secret --path`); raises ConfigError.
+
+    They become inputs of resources in plain: the state, previews and outputs would show what the stack's file keeps encrypted.
+    """
+    encrypted = [key for key in (f"{NAMESPACE}:{section}" for section in OBJECTS) if is_secret(key)]
+    if encrypted:
+        why = (
+            "it is set as a secret, or a part of it is, and the stack's state and outputs would show it in plain. Set it without "
+            f"--secret if everyone who can read these may know it. Secrets are keys of their own: {', '.join(SECRET_KEYS)}."
+        )
+        lines = [f"{key}: {why}" for key in encrypted]
         raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(lines))
 
 

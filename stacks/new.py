@@ -312,13 +312,24 @@ def main(argv: Sequence[str] | None = None, ask: Callable[[str], str] | None = N
         sections = document(answers, ssh_folder)
         content = text(answers, sections)
         file = folder / f"Pulumi.{named(answers['name'])}.yaml"
-        # Exclusive: a file that somebody else makes at this very moment is kept too.
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except (EOFError, KeyboardInterrupt):
+        # The cursor stands behind a question.
+        print(
+            "\nerror: no answer was given, and nothing was written. Run it again, or give the answers as options.",
+            file=sys.stderr,
+        )
+        return 1
+    try:
+        # Exclusive: a file that somebody else makes at this very moment is kept too.
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError:
         print(f"error: {file} exists and was left as it is. Choose another name, or edit that file.", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {file} cannot be written: {error.strerror}. Give another --folder.", file=sys.stderr)
         return 1
     with os.fdopen(handle, "w", encoding="utf-8") as opened:
         opened.write(content)

@@ -12,6 +12,7 @@ from components.nodes.node_states import settings_of
 from components.nodes.proven_machines import Machine, evidence, kata_nodes, summaries
 from components.nodes.settings import Connection, DockerSettings, KataSettings, Verification
 from components.plugin_resource import PluginResource
+from components.refusals import reporting_refusals
 
 
 class AwsNodesArgs(TypedDict):
@@ -115,4 +116,4 @@ class AwsNodes(pulumi.ComponentResource):
         self.register_outputs({"nodes": self.nodes})
 
     def _in_turn(self, subnets: pulumi.Input[list[str]], number: int) -> pulumi.Output[str]:
-        return pulumi.Output.from_input(subnets).apply(lambda all_of: str(all_of[number % len(all_of)]))
+        return pulumi.Output.from_input(subnets).apply(reporting_refusals(lambda all_of: ec2.in_turn(all_of, number)))

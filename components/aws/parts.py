@@ -44,7 +44,7 @@ class AwsMachine(TypedDict):
 
 
 class MachineResources:
-    """Children of the pool `parent`, which was given `opts`, and inputs of its machines; `ssh_from` may reach them."""
+    """Children of the pool `parent`, which was given `opts`, and inputs of its machines; `ssh_from` may reach them, if given."""
 
     def __init__(
         self,
@@ -66,9 +66,11 @@ class MachineResources:
             "encrypted": True,
             "deleteOnTermination": True,
         }
-        networks = pulumi.Output.all(ssh_from or [], ssh_from_everywhere).apply(
-            reporting_refusals(lambda values: ec2.ssh_networks(values[0], bool(values[1])))
-        )
+        networks: pulumi.Output[Any] = pulumi.Output.from_input(([], []))
+        if ssh_from is not None:
+            networks = pulumi.Output.all(ssh_from, ssh_from_everywhere).apply(
+                reporting_refusals(lambda values: ec2.ssh_networks(values[0], bool(values[1])))
+            )
         everywhere = {"cidrBlocks": ["0.0.0.0/0"], "ipv6CidrBlocks": ["::/0"]}
         group = PluginResource(
             "aws:ec2/securityGroup:SecurityGroup",

@@ -80,7 +80,7 @@ class KataDeploy(pulumi.ComponentResource):
             opts=child_options(self, opts),
         )
         self.handler = pulumi.Output.all(release.status, version, runtime).apply(
-            lambda values: kata_deploy.handler(values[1], values[2])
+            reporting_refusals(lambda values: kata_deploy.handler(values[1], values[2]))
         )
         self.register_outputs({"handler": self.handler})
 

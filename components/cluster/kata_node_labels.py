@@ -9,6 +9,7 @@ import pulumi_kubernetes as k8s
 from clusterkit import node_labels, runtime_class
 from clusterkit.api.cluster_reader import Reader
 from components.cluster.cluster_object import cluster_options
+from components.refusals import reporting_refusals
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
 from nodekit.rules.text import harmless
@@ -42,7 +43,7 @@ class KataNodeLabels(pulumi.ComponentResource):
         version = args.get("kata_version", node_state.KATA_VERSION)
         # Errors below hold no part of the kubeconfig; without this, everything derived from it would be secret.
         kubeconfig = pulumi.Output.unsecret(pulumi.Output.from_input(args["kubeconfig"]))
-        labels = pulumi.Output.from_input(version).apply(runtime_class.node_selector)
+        labels = pulumi.Output.from_input(version).apply(reporting_refusals(runtime_class.node_selector))
 
         def label(node: str) -> pulumi.Output[str]:
             child = f"{name}-{node}"

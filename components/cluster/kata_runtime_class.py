@@ -8,7 +8,7 @@ import pulumi_kubernetes as k8s
 from clusterkit import runtime_class
 from components.children import child_options
 from components.cluster.cluster_object import cluster_options
-from nodekit.errors import NodeError
+from components.refusals import reporting_refusals
 from nodekit.rules.kata.guest_memory import pod_overhead
 
 
@@ -51,7 +51,9 @@ class KataRuntimeClass(pulumi.ComponentResource):
         child, called = f"{name}-class", args["runtime_class"]
         if args.get("adopt", False):
             existing = k8s.node.v1.RuntimeClass.get(child, called, child_options(self, opts))
-            self.runtime_class = pulumi.Output.all(called, existing.handler, args.get("handler")).apply(fitting)
+            self.runtime_class = pulumi.Output.all(called, existing.handler, args.get("handler")).apply(
+                reporting_refusals(lambda values: runtime_class.adopted(*values))
+            )
             self.handler = existing.handler
         elif "handler" not in args:
             raise pulumi.RunError(f"{name}: a RuntimeClass that is made needs its handler, such as kata-qemu. Set handler")
@@ -63,10 +65,12 @@ class KataRuntimeClass(pulumi.ComponentResource):
                 child,
                 metadata={"name": called},
                 handler=args["handler"],
-                overhead={"pod_fixed": settings.apply(lambda all_of: pod_overhead(*all_of))},
+                overhead={"pod_fixed": settings.apply(reporting_refusals(lambda all_of: pod_overhead(*all_of)))},
                 scheduling={
-                    "node_selector": version.apply(runtime_class.node_selector),
-                    "tolerations": tolerations.apply(lambda taints: [runtime_class.toleration(taint) for taint in taints]),
+                    "node_selector": version.apply(reporting_refusals(runtime_class.node_selector)),
+                    "tolerations": tolerations.apply(
+                        reporting_refusals(lambda taints: [runtime_class.toleration(taint) for taint in taints])
+                    ),
                 },
                 opts=cluster_options(
                     self, opts, child, "RuntimeClass", "runtime-class",
@@ -78,11 +82,3 @@ class KataRuntimeClass(pulumi.ComponentResource):
             self.runtime_class = created.metadata.apply(lambda metadata: str(metadata.name))
             self.handler = created.handler
         self.register_outputs({"runtimeClass": self.runtime_class, "handler": self.handler})
-
-
-def fitting(values: list[str]) -> str:
-    """Name of an adopted class, from name, handler and wanted handler, if any; fails the program if they differ."""
-    try:
-        return runtime_class.adopted(*values)
-    except NodeError as error:
-        raise pulumi.RunError(error.sentence()) from None

@@ -1,10 +1,15 @@
 """What is proven of a pod template on a cluster: the same at `up` and for nodes that join later."""
 
+import json
+from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 
 import pulumi
 
-from nodekit.rules.node_state import TIMEOUT_SECONDS
+from components.refusals import reporting_refusals
+from nodekit.errors import NodeError
+from nodekit.rules.node_state import TIMEOUT_SECONDS, promised
+from nodekit.rules.text import printable
 
 
 class PodProof(TypedDict):
@@ -31,6 +36,24 @@ class PodProof(TypedDict):
 
 
 def completed(proof: PodProof) -> pulumi.Output[dict[str, object]]:
-    """The record with its defaults, under the names of `pod_proof.ask`."""
-    defaults: dict[str, object] = {"kernel_params": [], "nested_sandbox": True, "timeout_seconds": TIMEOUT_SECONDS}
-    return pulumi.Output.from_input({**defaults, **proof})
+    """The record with its defaults, under the names of `pod_proof.ask`; refuses a sandbox that no proof knows,
+    and a template that is none."""
+    return pulumi.Output.from_input({**proof}).apply(reporting_refusals(_completed))
+
+
+def _completed(proof: Mapping[str, object]) -> dict[str, object]:
+    settings: dict[str, object] = {"kernel_params": [], "nested_sandbox": True, "timeout_seconds": TIMEOUT_SECONDS}
+    settings |= {key: value for key, value in proof.items() if value is not None}
+    sandbox = settings.get("sandbox")
+    promised(None if sandbox is None else str(sandbox), bool(settings["nested_sandbox"]))
+    try:
+        is_template = isinstance(json.loads(str(settings["pod_template"])), dict)
+    except ValueError:
+        is_template = False
+    if not is_template:
+        raise NodeError(
+            "bad-input",
+            f"The pod template {printable(repr(settings['pod_template']), 80)} is not a JSON object",
+            expected="the output podTemplate of a SandboxPodTemplate",
+        )
+    return settings

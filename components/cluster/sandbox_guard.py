@@ -8,6 +8,7 @@ import pulumi_kubernetes as k8s
 
 from clusterkit import guard
 from components.cluster.cluster_object import cluster_options
+from components.refusals import reporting_refusals
 
 
 class SandboxGuardArgs(TypedDict):
@@ -41,14 +42,16 @@ class SandboxGuard(pulumi.ComponentResource):
             f"{name}-policy",
             metadata={},
             spec=pulumi.Output.all(args["runtime_classes"], allowed, args.get("privileged_in_guest", False)).apply(
-                lambda values: guard.policy(*values)
+                reporting_refusals(lambda values: guard.policy(*values))
             ),
             opts=cluster_options(self, opts, f"{name}-policy", "ValidatingAdmissionPolicy"),
         )
         binding = k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
             f"{name}-binding",
             metadata={},
-            spec=pulumi.Output.all(policy.metadata.name, args["namespaces"]).apply(lambda values: guard.binding(*values)),
+            spec=pulumi.Output.all(policy.metadata.name, args["namespaces"]).apply(
+                reporting_refusals(lambda values: guard.binding(*values))
+            ),
             opts=cluster_options(self, opts, f"{name}-binding", "ValidatingAdmissionPolicyBinding"),
         )
         self.policy = binding.spec.apply(lambda spec: str(spec.policy_name))

@@ -5,6 +5,7 @@ from typing import Any, NotRequired, Optional, TypedDict
 import pulumi
 
 from components.children import child_options
+from components.nodes.kata_node import ROOT
 from components.nodes.node_states import settings_of
 from components.nodes.proven_machines import Machine, evidence, kata_nodes, summaries
 from components.nodes.rollout import Rollout, Waves
@@ -66,13 +67,8 @@ class ExistingNodes(pulumi.ComponentResource):
     """By node: the proof's result. Known once every node is proven."""
 
     def __init__(self, name: str, args: ExistingNodesArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
-        known: list[tuple[str, str, int]] = []
-        for host in args["hosts"]:
-            address, port = host["address"], host.get("port", login.SSH_PORT)
-            if isinstance(address, str) and isinstance(port, int | float):
-                known.append((host["name"], address, int(port)))
         try:
-            login.refuse_doubled(known)
+            login.refuse_doubled((host["name"], _place(host)) for host in args["hosts"])
             bastion = args.get("bastion")
             if bastion is not None:
                 bastion = {**bastion, "host_key": _checked(bastion["host_key"])}
@@ -99,9 +95,15 @@ class ExistingNodes(pulumi.ComponentResource):
         self.register_outputs({"nodes": self.nodes})
 
 
+def _place(host: ExistingHost) -> tuple[str, int] | None:
+    """Address and port; None where another resource's output is one of them."""
+    address, port = host["address"], host.get("port") or login.SSH_PORT
+    return (address, int(port)) if isinstance(address, str) and isinstance(port, int | float) else None
+
+
 def _connection(host: ExistingHost, args: ExistingNodesArgs, bastion: Bastion | None) -> Connection:
     """How to log in to a host; raises NodeError `host-key-invalid`."""
-    user = host.get("user", "root")
+    user = host.get("user") or ROOT
     connection: Connection = {
         "address": host["address"],
         "port": host.get("port", login.SSH_PORT),
@@ -110,7 +112,7 @@ def _connection(host: ExistingHost, args: ExistingNodesArgs, bastion: Bastion | 
     }
     if "private_key" in args:
         connection["private_key"] = args["private_key"]
-    if "sudo_password" in args and user != "root":
+    if "sudo_password" in args and user != ROOT:
         connection["sudo_password"] = args["sudo_password"]
     if bastion is not None:
         connection["bastion"] = bastion

@@ -22,8 +22,15 @@ from nodekit.errors import NodeError
 PROGRAM_FOLDER = "/usr/local/lib/kata-nodes"
 DIALS, DIAL_SECONDS = 60, 15
 """Patience with a machine that is still starting: dials, at most 5 s apart, and the bound on each."""
+ROOT = "root"
+"""The login user where none is named."""
 HOP = ("address", "port", "user", "host_key", "private_key")
 """What of a connection, and of its bastion, decides how a host is dialed."""
+
+UNPROVEN: dict[str, Any] = {
+    "machineId": "", "version": "", "configFile": "", "kernelParams": "", "userNamespaces": 0, "guestKernel": "",
+}  # fmt: skip
+"""Stands for the results that a machine which is gone never had."""
 
 
 class KataNodeArgs(TypedDict):
@@ -79,7 +86,7 @@ def _hop(host: str, address: str, port: float | None, user: str | None, host_key
     return {
         "host": address,
         "port": login.SSH_PORT if port is None else port,
-        "user": user or "root",
+        "user": user or ROOT,
         "hostKey": login.pinned(host_key, host),
         **({} if private_key is None else {"privateKey": private_key}),
         "dialErrorLimit": DIALS,
@@ -123,12 +130,15 @@ class KataNode(pulumi.ComponentResource):
     ) -> None:
         """`member` is given by a pool that changes its machines in waves."""
         settings = settings_of(args)
-        node = args.get("node", name)
+        node, gone = args.get("node", name), args.get("gone", False)
         super().__init__("kata-nodes:index:KataNode", name, {"plan": {"node": node, **settings.plan}}, opts)
         pyz, digest = bundle.cached()
         program = f"{PROGRAM_FOLDER}/nodekit-{digest[:12]}.pyz"
         uploaded = f".kata-nodes-{digest[:12]}.pyz"
         connection = connection_of(args["connection"])
+        if gone:
+            # Only a copy that was never made would still be tried: once, and not for as long as for a machine that is starting.
+            connection = connection.apply(lambda known: {**known, "dialErrorLimit": 0})
         password = args["connection"].get("sudo_password")
         if password is not None:
             password = pulumi.Output.secret(password)
@@ -144,7 +154,7 @@ class KataNode(pulumi.ComponentResource):
             which: str, kind: str, inputs: Mapping[str, Any], after: pulumi.Resource | None, **with_hooks: Any
         ) -> PluginResource:
             options: dict[str, Any] = {"additional_secret_outputs": ["connection"], "replace_on_changes": ["triggers[*]"]}
-            if args.get("gone", False):
+            if gone:
                 options |= LEFT_ALONE
             elif member:
                 options |= {"hooks": member.hooks(), **with_hooks}
@@ -161,7 +171,14 @@ class KataNode(pulumi.ComponentResource):
 
         def command(which: str, inputs: Mapping[str, Any], after: pulumi.Resource | None, **with_hooks: Any) -> PluginResource:
             common = {"logging": "stderr", "addPreviousOutputInEnv": False}
-            return child(which, "Command", {**inputs, **common}, after, **with_hooks)
+            # What the machine did not live to see is made without running anything; the rest keeps the inputs that it had.
+            left = {key: value for key, value in inputs.items() if not gone or key not in ("create", "update")}
+            return child(which, "Command", {**left, **common}, after, **with_hooks)
+
+        def result(text: str, verb: str) -> dict[str, Any]:
+            """The verb's result; of a machine that is gone and never had it, one that says nothing."""
+            child = f"{name}-{'proof' if verb == 'prove' else verb}"
+            return dict(UNPROVEN) if gone and not text else result_of(text, verb, child)
 
         # No triggers here and for the program: another machine behind the address is an update, since nothing can be removed any
         # more from the one before.
@@ -199,14 +216,14 @@ class KataNode(pulumi.ComponentResource):
         )
 
         def verb(which: str, rule: str, after: pulumi.Resource, **with_hooks: Any) -> PluginResource:
-            def line(user: str, seconds: float) -> str:
-                root = run or ("" if user == "root" else "sudo -n ")
+            def line(user: str | None, seconds: float) -> str:
+                root = run or ("" if (user or ROOT) == ROOT else "sudo -n ")
                 nodekit = f"nodekit {digest[:12]} {rule}"
                 return f"{root}timeout --kill-after=30 {int(seconds)} sh -c '. {PROGRAM_FOLDER}/run.sh; {nodekit}'"
 
             desired = derived(lambda value: json.dumps(value, indent=1, sort_keys=True), states[rule])
             inputs = {
-                "create": derived(line, args["connection"].get("user", "root"), seconds[rule]),
+                "create": derived(line, args["connection"].get("user"), seconds[rule]),
                 "stdin": stdin_of(desired),
                 "triggers": [identity],
             }
@@ -215,20 +232,18 @@ class KataNode(pulumi.ComponentResource):
         states, seconds = settings.states(node, {"program": digest, "machine": identity}), settings.seconds
         preflight = verb("preflight", "preflight", start)
         self.machine_id = preflight.output("stdout").apply(
-            reporting_refusals(lambda text: str(result_of(text, "preflight", f"{name}-preflight")["machineId"]))
+            reporting_refusals(lambda text: str(result(text, "preflight")["machineId"]))
         )
         drained = {"hooks": member.hooks(self.machine_id)} if member else {}
         docker = verb("docker", "docker", preflight, **drained)
         kata = verb("kata", "kata", docker, **drained)
         self.proof = verb("proof", "prove", kata)
 
-        self.evidence = self.proof.output("stdout").apply(
-            reporting_refusals(lambda text: result_of(text, "prove", f"{name}-proof"))
-        )
+        self.evidence = self.proof.output("stdout").apply(reporting_refusals(lambda text: result(text, "prove")))
         if member:
             self.evidence = member.released(self.evidence, self.machine_id)
         self.docker_version = docker.output("stdout").apply(
-            reporting_refusals(lambda text: str(result_of(text, "docker", f"{name}-docker")["version"]))
+            reporting_refusals(lambda text: str(result(text, "docker")["version"]))
         )
         self.config_file = self.evidence.apply(lambda proof: str(proof["configFile"]))
         self.kernel_params = self.evidence.apply(lambda proof: str(proof["kernelParams"]))

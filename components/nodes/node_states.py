@@ -12,7 +12,7 @@ from components.refusals import reporting_refusals
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
 from nodekit.rules.docker import apt_source, docker_matrix
-from nodekit.rules.kata import kata_layout
+from nodekit.rules.kata import kata_layout, kernel_params
 from nodekit.rules.kata.kata_releases import Archive
 
 VERB_SECONDS = {"preflight": 420, "docker": 2400, "kata": 1800}
@@ -38,7 +38,7 @@ class NodeSettings:
         nested_sandbox = self.kata.get("nested_sandbox", True)
         return {
             "dockerVersion": self.docker.get("version", node_state.DOCKER_VERSION),
-            "repositoryAddress": self.docker.get("repository", {}).get("address", apt_source.DOCKER_ADDRESS),
+            "repositoryAddress": (self.docker.get("repository") or {}).get("address", apt_source.DOCKER_ADDRESS),
             "kataVersion": self.kata.get("version", node_state.KATA_VERSION),
             "kataRuntime": self.kata.get("runtime", node_state.KATA_RUNTIME),
             "installRelease": self.kata.get("install_release", archive is None),
@@ -47,7 +47,7 @@ class NodeSettings:
             "hypervisor": self.kata.get("hypervisor", node_state.HYPERVISOR),
             "nestedSandbox": nested_sandbox,
             "sandbox": self.kata.get("sandbox"),
-            "kernelParams": derived(node_state.merged_parameters, self.kata.get("kernel_params", []), nested_sandbox),
+            "kernelParams": derived(node_state.merged_parameters, self.kata.get("kernel_params") or [], nested_sandbox),
             "handler": handler["name"] if handler else None,
             "containerRuntime": handler.get("container_runtime") if handler else None,
             "proofImage": self.verification.get("image"),
@@ -56,7 +56,8 @@ class NodeSettings:
     @property
     def timeout_seconds(self) -> pulumi.Input[int]:
         """Bound on the proof."""
-        return derived(int, self.verification.get("timeout_seconds", node_state.TIMEOUT_SECONDS))
+        bound = self.verification.get("timeout_seconds")
+        return derived(lambda seconds: node_state.TIMEOUT_SECONDS if seconds is None else int(seconds), bound)
 
     @property
     def seconds(self) -> dict[str, pulumi.Input[int]]:
@@ -67,7 +68,7 @@ class NodeSettings:
         """By verb; `verified` is what the proof vouches for beside them.
 
         What no node could become is refused by `pulumi.RunError`: two ways to install Kata, a release that is not listed, a pair
-        of Docker and Kata that is known to break.
+        of Docker and Kata that is known to break, a kernel parameter that no guest could be given.
         """
 
         def document(state: Callable[..., Any], *values: Any) -> pulumi.Input[Document]:
@@ -115,7 +116,10 @@ def _nested_sandbox(kata: Mapping[str, Any]) -> bool:
 
 
 def _parameters(kata: Mapping[str, Any]) -> list[str]:
-    return node_state.merged_parameters(kata.get("kernel_params") or [], _nested_sandbox(kata))
+    """Of the guest. Raises NodeError as `kernel_params.check`: the verb `kata` would refuse them too, once Docker was changed."""
+    parameters = node_state.merged_parameters(kata.get("kernel_params") or [], _nested_sandbox(kata))
+    kernel_params.check(parameters)
+    return parameters
 
 
 def _handler(kata: Mapping[str, Any]) -> node_state.HandlerState | None:

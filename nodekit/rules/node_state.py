@@ -10,6 +10,7 @@ from nodekit.rules.desired import Record
 from nodekit.rules.kata import kata_releases
 from nodekit.rules.kata.kata_releases import Archive
 from nodekit.rules.proof.ladder import SANDBOXES
+from nodekit.rules.text import printable
 
 SEED_PARAMETER = "user_namespace.enable=1"
 """What the document that this project grew from asks for; inert on mainline kernels, harmless, and always written."""
@@ -125,8 +126,7 @@ class ProveState(Record):
                 f"Key timeoutSeconds is {self.timeout_seconds}",
                 expected=f"{LEAST_TIMEOUT_SECONDS} to {MOST_TIMEOUT_SECONDS}",
             )
-        if self.sandbox not in (*SANDBOXES, None):
-            raise NodeError("bad-input", f"Key sandbox is {self.sandbox!r}", expected=f"one of {', '.join(SANDBOXES)}, or null")
+        promised(self.sandbox, self.sandbox is not None)
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,12 @@ class RestoreState(Record):
 
 
 def promised(sandbox: str | None, nested_sandbox: bool) -> str | None:
-    """The sandbox that must work in the guest: one of ladder.SANDBOXES, the first where none is named; None: nothing nests."""
+    """The sandbox that must work in the guest: one of ladder.SANDBOXES, the first where none is named; None: nothing nests.
+
+    Raises NodeError `bad-input` for any other: no rung would count for it, so that its proof would pass whatever it finds.
+    """
+    if sandbox not in (*SANDBOXES, None):
+        raise NodeError("bad-input", f"Key sandbox is {printable(repr(sandbox), 60)}", expected=f"one of {', '.join(SANDBOXES)}")
     return (sandbox or SANDBOXES[0]) if nested_sandbox else None
 
 

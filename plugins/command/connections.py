@@ -310,7 +310,8 @@ async def dial(
                 keepalive_count_max=_KEEPALIVES_MISSED,
             )
         except (OSError, asyncssh.Error) as error:
-            raise _explain(error, connection, credentials, client.presented) from error
+            from_agent = len(keys) if credentials.key is None else 0
+            raise _explain(error, connection, credentials, client.presented, from_agent, user_ssh) from error
 
 
 async def _agent_keys(login: Login, stack: contextlib.AsyncExitStack) -> list[asyncssh.SSHKeyPair]:
@@ -332,7 +333,14 @@ async def _agent_keys(login: Login, stack: contextlib.AsyncExitStack) -> list[as
         ) from None
 
 
-def _explain(error: Exception, connection: Connection, credentials: Credentials, presented: asyncssh.SSHKey | None) -> DialError:
+def _explain(
+    error: Exception,
+    connection: Connection,
+    credentials: Credentials,
+    presented: asyncssh.SSHKey | None,
+    from_agent: int,
+    user_ssh: bool,
+) -> DialError:
     login = connection.login
     place = str(login).partition("@")[2]
     pinned = credentials.host_key
@@ -348,12 +356,16 @@ def _explain(error: Exception, connection: Connection, credentials: Credentials,
         offered = [
             *([f"private key {credentials.key.get_fingerprint()}"] if credentials.key is not None else []),
             *(["password"] if login.password is not None else []),
-            *(["keys of the SSH agent"] if credentials.key is None and login.agent_socket else []),
+            *([f"{from_agent} key{'s'[: from_agent > 1]} of the SSH agent"] if from_agent else []),
         ]
+        if user_ssh and credentials.key is None and not from_agent:
+            offered.append("the keys that OpenSSH would offer")
+        remedy = "check connection.user, and that the key stands in that user's authorized_keys or the password is right"
+        if not offered:
+            remedy = "give connection.privateKey, or start an SSH agent with the key, named by SSH_AUTH_SOCK"
         return DialError(
             "login refused",
-            f"{place} refused to let {login.user} log in with {' or '.join(offered) or 'no credential'}: "
-            "check connection.user, and that the key stands in that user's authorized_keys or the password is right",
+            f"{place} refused to let {login.user} log in with {' or '.join(offered) or 'no credential'}: {remedy}",
         )
     if isinstance(error, (OSError, TimeoutError)):
         reason = "no answer in time" if isinstance(error, TimeoutError) else (error.strerror or str(error))

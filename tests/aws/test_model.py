@@ -60,6 +60,7 @@ def test_managed_node_group_is_refused_with_the_reason() -> None:
 def test_tag_that_is_ours_is_refused() -> None:
     refused("kata-nodes=x", "[aws-tags]", tags={"kata-nodes": "x"})
     refused("aws:cost", "[aws-tags]", tags={"aws:cost": "x"})
+    refused("'a=b'", "[aws-tags]", tags={"a=b": "c"})  # as a pair it would be the tag `a`
 
 
 def test_instances_and_a_group_are_refused_together_and_neither() -> None:

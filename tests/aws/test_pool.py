@@ -29,7 +29,7 @@ from components.aws.nodes import AwsNodes
 from components.cluster import kata_proof
 from delivery import bundle
 from nodekit.scripts import script
-from tests.components.recorder import Recorder
+from tests.components.recorder import Recorder, run
 from tests.components.test_wiring import evidence_of, stack
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -366,3 +366,12 @@ def test_component_packages_can_tell_what_these_pools_take() -> None:
     for pool in analysis["component_definitions"].values():
         assert {"machine", "docker", "kata", "verification"} <= set(pool.inputs)
         assert all(definition.description for definition in pool.inputs.values())
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"), [({"subnets": []}, "have no subnet"), ({"ssh_from": []}, "SSH would be open to nobody")]
+)
+def test_empty_list_of_a_component_is_refused(changed: dict[str, Any], words: str) -> None:
+    machine: Any = {"instance_type": "m7i.metal-24xl", "image": "ami-1", "vpc": "vpc-1", "subnets": changed.get("subnets", ["s"])}
+    with pytest.raises(pulumi.RunError, match=words):
+        run(lambda: AwsNodes("aws", {"count": 1, "machine": machine, "ssh_from": changed.get("ssh_from", ["203.0.113.0/24"])}))

@@ -11,6 +11,7 @@ from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
 from aws import preflight as aws_preflight
 from aws.preflight_rules import FAILED, OK, SKIPPED, Request, Row, judge_quota, newest_image, table
+from nodekit.errors import NodeError
 from tests.aws.conftest import Account, ec2_error
 
 REGION = "eu-central-1"
@@ -222,6 +223,31 @@ def test_answer_of_an_api_cannot_act_on_a_terminal(account: Account) -> None:
         row = rows(image=UBUNTU)["image"]
         assert row.verdict == FAILED and len(row.finding) < 300
         assert "\x1b" not in table([row]) and "\u202e" not in table([row])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, r"The config profile \(nonesuch\) could not be found"),
+        ("[default\nx", "Unable to parse config file"),
+        ("[profile nonesuch]\ncredential_process = /bin/false\n", "Error when retrieving credentials from custom-process"),
+    ],
+)
+def test_settings_that_name_what_is_not_there_are_refused_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, words: str
+) -> None:
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(key, raising=False)
+    (tmp_path / "config").write_text(text or "")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_PROFILE", "nonesuch")
+    with pytest.raises(NodeError, match=words) as caught:
+        aws_preflight.has_credentials()
+    assert caught.value.code == "aws-preflight-failed" and "correct AWS_PROFILE" in caught.value.remedy
+    if text is None:
+        assert aws_preflight.main(["--region", REGION, "--newest-image"]) == 1
+        assert "error: The AWS settings of this machine cannot be used" in capsys.readouterr().err
 
 
 def test_help_teaches() -> None:

@@ -46,10 +46,11 @@ def test_read_only_root_has_a_bounded_place_to_write(variant: dict[str, bool]) -
 
 
 def test_pod_without_class_or_with_an_unknown_profile_is_refused() -> None:
-    with pytest.raises(ValueError, match="RuntimeClass"):
+    with pytest.raises(NodeError, match="no RuntimeClass"):
         pod.template("image", "", {}, entry=script("entry.sh"))
-    with pytest.raises(ValueError, match="'runtime/default' is not one of RuntimeDefault, Unconfined"):
+    with pytest.raises(NodeError, match="'runtime/default' is not known") as caught:
         pod.template("image", "kata-qemu", {}, seccomp="runtime/default", entry=script("entry.sh"))
+    assert caught.value.remedy == "Use one of RuntimeDefault, Unconfined"
 
 
 def test_service_account_token_is_off_unless_asked_for() -> None:
@@ -67,14 +68,15 @@ def test_container_starts_through_the_entry_exactly_where_it_can_mount_and_becom
 
     entry = ["/bin/sh", "-c", script("entry.sh"), "kata-nodes-entry"]
     assert first()["command"] == entry and first()["args"] == ["sleep", "infinity"]
-    assert first(command=["server", "a b"], user_id=1000)["args"] == ["--user", "1000", "server", "a b"]
+    for user_id in (1000, 1000.0):  # as Python and as other languages send it
+        assert first(command=["server", "a b"], user_id=user_id)["args"] == ["--user", "1000", "server", "a b"]
     for variant in ({"ordinary_user": True}, {"nested_sandbox": False}):
         container = first(command=["server"], **variant)
         assert container["command"] == ["server"] and "args" not in container and not pod.enters(container)
-        with pytest.raises(ValueError, match="user_id"):
+        with pytest.raises(NodeError, match="a user id and no entry"):
             first(user_id=1000, **variant)
     assert pod.enters(first()) and pod.entry_options(first(user_id=7)) == ["--user", "7"] and pod.entry_options(first()) == []
-    with pytest.raises(ValueError, match="needs a command"):
+    with pytest.raises(NodeError, match="no command"):
         first(command=[])
 
 
@@ -128,13 +130,13 @@ def test_adopted_class_must_lead_to_the_wanted_handler() -> None:
 
 def test_guard_without_a_class_is_refused() -> None:
     for classes in ([], [""]):
-        with pytest.raises(ValueError, match="at least one Kata RuntimeClass"):
+        with pytest.raises(NodeError, match="no RuntimeClass, or one without a name"):
             guard.policy(classes)
 
 
 def test_guard_without_a_namespace_is_refused() -> None:
     for namespaces in ([], [""]):
-        with pytest.raises(ValueError, match="at least one namespace"):
+        with pytest.raises(NodeError, match="no namespace, or one without a name"):
             guard.binding("p", namespaces)
 
 

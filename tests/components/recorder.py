@@ -90,7 +90,7 @@ class Recorder(mocks.Mocks):
             answer = next((a for end, a in STDOUT.items() if args.name.endswith(end)), {})
             if answer.get("verb") == "preflight":
                 answer = {**answer, "machineId": f"id-of-{args.name.removesuffix('-preflight')}"}
-            outputs |= {"stdout": json.dumps(answer), "stderr": ""}
+            outputs |= {"stdout": json.dumps(answer) if "create" in args.inputs else "", "stderr": ""}
         return f"{args.name}-id", outputs
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:

@@ -83,3 +83,45 @@ def test_what_a_resource_recorded_is_no_result_unless_it_is_the_verb_s_own(text:
 
 def test_the_verb_s_own_result_is_taken() -> None:
     assert result_of('{"verb": "docker", "version": "27.5.1"}', "docker", "n-docker")["version"] == "27.5.1"
+
+
+@pytest.mark.parametrize("parameters", [["a b"], ['a="'], ["x=1", "x=2"], ["a=" + "b" * 2000]])
+def test_parameter_that_no_guest_could_be_given_is_refused_before_docker_is_changed(parameters: list[str]) -> None:
+    with pytest.raises(pulumi.RunError, match=r"\[(bad-kernel-parameter|kernel-parameters-too-long)\]"):
+        run(lambda: KataNode("n", {**SMALLEST, "kata": {"kernel_params": parameters}}))
+
+
+def test_setting_without_a_value_keeps_its_default() -> None:
+    unset: Any = {
+        "connection": {**SMALLEST["connection"], **dict.fromkeys(("user", "port", "private_key", "sudo_password", "identity"))},
+        "docker": dict.fromkeys(("version", "repository")),
+        "kata": dict.fromkeys(("version", "runtime", "hypervisor", "kernel_params", "archive", "config_path", "handler")),
+        "verification": dict.fromkeys(("image", "timeout_seconds")),
+    }
+    commands = run(lambda: KataNode("n", unset)).by_name
+    for name, same in run(lambda: KataNode("n", SMALLEST)).by_name.items():
+        if name.startswith("n-"):
+            assert {**commands[name].inputs, "source": ""} == {**same.inputs, "source": ""}, name
+
+
+def test_nothing_is_run_on_a_machine_that_is_gone_however_far_it_came() -> None:
+    def program() -> None:
+        node = KataNode("n", {**SMALLEST, "gone": True})
+        pulumi.export("summary", node.summary)
+
+    ended = run(program)
+    for child in ("system", "program", "preflight", "docker", "kata", "proof"):
+        inputs = ended.by_name[f"n-{child}"].inputs
+        assert not {"create", "update"} & set(inputs) and inputs["connection"]["dialErrorLimit"] == 0, child
+    assert {"delete"} <= set(ended.by_name["n-program"].inputs)
+    assert ended.outputs["summary"]["dockerVersion"] == ""
+
+
+@pytest.mark.parametrize("password", ["", None])
+def test_sudo_password_that_turns_out_to_be_none_is_refused_in_a_line(password: Any) -> None:
+    def program() -> None:
+        connection: Any = {**SMALLEST["connection"], "user": "admin", "sudo_password": pulumi.Output.from_input(password)}
+        KataNode("n", {"connection": connection})
+
+    with pytest.raises(pulumi.RunError, match=r"sudoPassword is empty or has more than one line"):
+        run(program)

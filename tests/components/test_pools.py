@@ -11,11 +11,12 @@ from typing import Any
 import pulumi
 import pytest
 
+from components import ExistingHost, ExistingNodes
 from components.local import machine as local_machine
 from delivery import login
 from delivery.scripts import sent
 from local.boot import Boot
-from tests.components.recorder import Recorder
+from tests.components.recorder import Recorder, run
 from tests.components.test_wiring import EXISTING, HOST_KEY, LOCAL, stack
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -224,3 +225,15 @@ def test_local_nodes_say_what_pulumi_install_leaves_out(monkeypatch: pytest.Monk
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "cryptography" else find(name))
     with pytest.raises(pulumi.RunError, match=r"packages that `pulumi install` leaves out.* Run: make up STACK=test"):
         stack(LOCAL, preview=True)
+
+
+def test_name_that_is_given_twice_is_refused_although_an_address_is_not_known_yet() -> None:
+    def program() -> None:
+        unknown = pulumi.Output.from_input("192.0.2.1")
+        hosts: list[ExistingHost] = [
+            {"name": "a", "address": address, "host_key": HOST_KEY} for address in (unknown, "192.0.2.2")
+        ]
+        ExistingNodes("p", {"hosts": hosts})
+
+    with pytest.raises(pulumi.RunError, match=r"The name a is given to two nodes.*\[node-doubled\]"):
+        run(program)

@@ -398,6 +398,13 @@ def test_checklist_has_the_five_rows(local: Recorder) -> None:
     assert "7563" in rows[3]["measured"]
 
 
+def test_secret_within_a_section_is_refused_since_the_state_would_show_it() -> None:
+    texts = {f"kata-nodes:{key}": json.dumps(value) for key, value in EXISTING.items()}
+    pulumi.runtime.set_all_config(texts, ["kata-nodes:nodes"])
+    with pytest.raises(pulumi.RunError, match=r"kata-nodes:nodes: it is set as a secret.*Set it without --secret.*sshPrivateKey"):
+        run(lambda: runpy.run_path(str(PROGRAM)))
+
+
 def test_refused_configuration_makes_nothing() -> None:
     with pytest.raises(pulumi.RunError, match=r"kata-nodes:kata\.hypervisr"):
         stack({**LOCAL, "kata": {"hypervisr": "qemu"}})

@@ -6,19 +6,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import pulumi
 import pytest
 import tomllib
 import yaml
-from pulumi.errors import InputPropertyError
+from pulumi.errors import InputPropertiesError, InputPropertyError
 
 from aws import ec2
 from clusterkit import pod, rollout
 from components import package
 from delivery import login
 from nodekit.rules import node_state
+from tests.components.recorder import run
 from tests.package import release
 from tests.package.breaking import breaks, lost
 from tests.package.programs import PROGRAMS, registered
@@ -173,6 +174,8 @@ class MachinesArgs(TypedDict):
     """How many."""
     plain: bool
     """Which resources there are."""
+    hosts: NotRequired[list[Machine]]
+    """Which others there are."""
 
 
 class Machines(pulumi.ComponentResource):
@@ -230,6 +233,27 @@ def test_plain_argument_that_is_an_output_is_refused() -> None:
     with pytest.raises(InputPropertyError) as caught:
         resolved(value)
     assert "'plain' of Machines must be a plain value" in caught.value.reason
+
+
+def test_refusal_of_a_component_has_no_traceback() -> None:
+    host = {"name": "a", "address": "192.0.2.1", "hostKey": "ssh-rsa AAAA"}
+
+    def construct() -> None:
+        package.provider().construct("p", f"{package.NAME}:index:ExistingNodes", {"hosts": [host]})
+
+    with pytest.raises(InputPropertiesError, match=r"^The host key 'ssh-rsa AAAA' is not .*\[host-key-invalid\]$"):
+        run(construct)
+
+
+def test_record_of_a_plain_list_that_is_an_output_is_refused_and_its_parts_are_not() -> None:
+    def value(host: Any) -> Any:
+        return arguments(machines=[], first=MACHINE, count=1.0, plain=True, hosts=[MACHINE, host])["hosts"]
+
+    with pytest.raises(InputPropertyError) as caught:
+        resolved(lambda: value(pulumi.Output.from_input(MACHINE)))
+    assert "'hosts[1]' of Machines must be a record, whose keys may be outputs" in caught.value.reason
+    machine = {"host_key": "A", "ssh_port": 22}
+    assert resolved(lambda: value({**MACHINE, "sshPort": pulumi.Output.from_input(22.0)})) == [machine, machine]
 
 
 def test_objects_in_lists_reach_programs_under_the_schemas_names() -> None:

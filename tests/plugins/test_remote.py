@@ -391,6 +391,28 @@ def test_login_with_the_ssh_agent(sshd: Sshd, tmp_path: Path) -> None:
             agent.terminate()
 
 
+def test_refused_login_says_whether_the_agent_of_the_environment_had_a_key(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyless = {**sshd.connection, "privateKey": None}
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    message, _ = refusal(keyless)
+    assert "with no credential: give connection.privateKey, or start an SSH agent" in message
+    socket_path, key = tmp_path / "agent", tmp_path / "other"
+    key.write_text(new_key()[0])
+    key.chmod(0o600)
+    with subprocess.Popen(["ssh-agent", "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL) as agent:
+        try:
+            while not socket_path.exists():
+                time.sleep(0.02)
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
+            subprocess.run(["ssh-add", "-q", str(key)], check=True)
+            message, _ = refusal(keyless)
+        finally:
+            agent.terminate()
+    assert "with 1 key of the SSH agent: check connection.user" in message
+
+
 class _PasswordServer(asyncssh.SSHServer):
     """Knows one user by password."""
 

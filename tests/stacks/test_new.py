@@ -95,6 +95,23 @@ def test_refused_answers_write_nothing(tmp_path: Path, capsys: pytest.CaptureFix
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("ending", [EOFError, KeyboardInterrupt])
+def test_person_who_stops_answering_gets_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: type[BaseException]
+) -> None:
+    def ask(question: str) -> str:
+        raise ending
+
+    assert new.main(["--name", "lab", "--folder", str(tmp_path)], ask) == 1
+    assert "error: no answer was given" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert written(tmp_path / "none", "--name", "lab", "--nodes", "cluster", *IMAGE)[0] == 1
+    assert f"{tmp_path}/none/Pulumi.lab.yaml cannot be written: No such file or directory" in capsys.readouterr().err
+
+
 def test_what_is_written_tells_which_secrets_are_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(tmp_path, *EXISTING)
     output = capsys.readouterr().out + (tmp_path / "Pulumi.rack.yaml").read_text()

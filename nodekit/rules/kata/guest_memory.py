@@ -1,6 +1,7 @@
 """Whether a node has the memory for a guest of Kata, which is known before anything on the node is changed."""
 
 from nodekit.errors import NodeError
+from nodekit.rules.kata.kata_layout import release
 
 DEFAULT_MIB = 2048
 """`default_memory` in the configuration of every release; also what the Go runtime takes for less than 256 (`config.go`,
@@ -33,9 +34,9 @@ def pod_overhead(kata_version: str, memory: str | None = None, cpu: str | None =
     """Pod overhead: the given one, otherwise that of the QEMU classes, 320Mi/250m from release 4.0.0 and 160Mi/250m before.
 
     The defaults are kata-deploy's own values. They are low: an idle container in a guest of 2048 MiB measured 352 MiB of
-    resident memory on the node (QEMU 302, virtiofsd 10, shim 48), and up to 1.1 GiB was reported.
+    resident memory on the node (QEMU 302, virtiofsd 10, shim 48), and up to 1.1 GiB was reported. Raises NodeError `bad-input`.
     """
-    major = int(kata_version.split(".")[0])
+    major, _, _ = release(kata_version)
     return {"memory": memory or ("320Mi" if major >= 4 else "160Mi"), "cpu": cpu or "250m"}
 
 

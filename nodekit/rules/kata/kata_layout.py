@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from nodekit.errors import NodeError
+from nodekit.rules.text import printable
 
 HYPERVISORS = ("qemu", "firecracker")
 """Names of `[hypervisor.NAME]` tables that this program edits."""
@@ -57,6 +58,18 @@ def version_numbers(version: str) -> tuple[int, int, int] | None:
     """`3.32.0` or `3.32.0-rc1` as numbers; None for anything else."""
     match = re.match(r"(\d{1,4})\.(\d{1,4})\.(\d{1,4})(?:[^\d.].*)?$", version)
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
+def release(version: str) -> tuple[int, int, int]:
+    """`version_numbers`; raises NodeError `bad-input` for what is no version."""
+    numbers = version_numbers(version)
+    if numbers is None:
+        raise NodeError(
+            "bad-input",
+            f"Kata version {printable(repr(version), 60)} is not three numbers with dots",
+            expected="the whole Kata version, such as 3.32.0",
+        )
+    return numbers
 
 
 def candidates(runtime: str, version: str | None = None, shim: str | None = None) -> tuple[str, ...]:

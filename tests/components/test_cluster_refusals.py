@@ -1,0 +1,97 @@
+"""What components of a cluster refuse before anything is made, in one line and with its remedy."""
+
+from typing import Any
+
+import pulumi
+import pytest
+import yaml
+
+from components import (
+    JoiningNodes,
+    KataDeploy,
+    KataNodeLabels,
+    KataProof,
+    KataRuntimeClass,
+    SandboxGuard,
+    SandboxPodTemplate,
+)
+from components.cluster import kata_node_labels, kata_proof
+from components.cluster.proof_settings import PodProof
+from tests.components.recorder import run
+from tests.components.test_wiring import FakeCluster, Joined
+
+PROOF: PodProof = {
+    "pod_template": '{"spec": {"runtimeClassName": "kata-qemu", "containers": [{"name": "sandbox", "image": "i"}]}}',
+    "handler": "kata-qemu",
+    "kata_version": "3.32.0",
+}
+KUBECONFIG = yaml.safe_dump({"clusters": []})
+
+
+def proves(proof: dict[str, Any]) -> Any:
+    return lambda: KataProof(
+        "p",
+        {"kubeconfig": KUBECONFIG, "namespace": "n", "proof": {**PROOF, **proof}, "nodes": ["one"]},  # type: ignore[typeddict-item]
+    )
+
+
+def joins(proof: dict[str, Any]) -> Any:
+    return lambda: JoiningNodes(
+        "j",
+        {"namespace": "n", "image": "c", "selector": "a=b", "proof": {**PROOF, **proof}},  # type: ignore[typeddict-item]
+    )
+
+
+@pytest.fixture(autouse=True)
+def cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kata_proof, "reader", lambda args, kubeconfig: FakeCluster())
+
+
+@pytest.mark.parametrize("program", [proves, joins])
+def test_sandbox_that_no_rung_counts_for_is_refused_and_not_proven(program: Any) -> None:
+    with pytest.raises(pulumi.RunError, match=r"sandbox is 'bubblewarp'. Use one of sandbox-runtime, bubblewrap, rootless"):
+        run(program({"sandbox": "bubblewarp"}))
+
+
+@pytest.mark.parametrize("key", ["nested_sandbox", "sandbox", "timeout_seconds", "kernel_params"])
+def test_setting_without_a_value_keeps_its_default(key: str) -> None:
+    (job,) = (resource for resource in run(proves({key: None})).by_name.values() if resource.type == "kubernetes:batch/v1:Job")
+    (same,) = (resource for resource in run(proves({})).by_name.values() if resource.type == "kubernetes:batch/v1:Job")
+    assert job.inputs == same.inputs
+
+
+CLASS: Any = {"runtime_class": "kata", "handler": "kata-qemu", "kata_version": "3.32.0"}
+TEMPLATE: Any = {"template": "t", "namespace": "n", "runtime_class": "kata", "image": "i"}
+LABELS: Any = {"kubeconfig": KUBECONFIG, "machines": {"nodes-A": "id-of-nodes-A"}}
+GUARD: Any = {"namespaces": ["n"], "runtime_classes": ["kata"]}
+
+
+@pytest.mark.parametrize(
+    ("component", "args", "words"),
+    [
+        (KataRuntimeClass, {**CLASS, "tolerations": ["a b"]}, "toleration 'a b' is not"),
+        (KataRuntimeClass, {**CLASS, "kata_version": "latest"}, "Kata version 'latest' is not"),
+        (KataNodeLabels, {**LABELS, "kata_version": "latest"}, "Kata version 'latest' is not"),
+        (KataDeploy, {"runtime": "golang"}, "Kata runtime 'golang' is not known"),
+        (SandboxGuard, {**GUARD, "namespaces": []}, "has no namespace"),
+        (SandboxGuard, {**GUARD, "runtime_classes": [""]}, "has no RuntimeClass"),
+        (SandboxPodTemplate, {**TEMPLATE, "seccomp": "runtimeDefault"}, "'runtimeDefault' is not known"),
+        (SandboxPodTemplate, {**TEMPLATE, "command": []}, "has no command"),
+        (SandboxPodTemplate, {**TEMPLATE, "user_id": 7, "ordinary_user": True}, "a user id and no entry"),
+        (SandboxPodTemplate, {**TEMPLATE, "runtime_class": ""}, "has no RuntimeClass"),
+    ],
+)
+def test_argument_is_refused_in_a_line_with_its_remedy_and_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, component: Any, args: Any, words: str
+) -> None:
+    monkeypatch.setattr(kata_node_labels, "cluster", lambda kubeconfig, context: Joined())
+    with pytest.raises(pulumi.RunError, match=words) as caught:
+        run(lambda: component("c", args))
+    assert str(caught.value).endswith(". [bad-input]")
+
+
+@pytest.mark.parametrize("text", ["", "spec: {}", "[]"])
+@pytest.mark.parametrize("program", [proves, joins])
+def test_pod_template_that_is_none_is_refused(program: Any, text: str) -> None:
+    with pytest.raises(pulumi.RunError, match=r"is not a JSON object\. Use the output podTemplate"):
+        run(program({"pod_template": text}))
