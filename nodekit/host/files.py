@@ -18,6 +18,8 @@ STATE_FOLDER = "/var/lib/kata-nodes"
 """Where the journals lie, one `<name>.json` for each transaction name; for root only."""
 PENDING = f"{STATE_FOLDER}/pending"
 """The name that new content has for the instant before it takes the place of the old."""
+TEMPORARY = "/var/tmp"
+"""Where a file lies that is too large for memory and is needed for one step only."""
 MAX_FILE = 4 << 20
 """Bytes of a file that are ever read or journalled; the longest configuration on a node has some 50 KiB."""
 MAX_LINKS = 40
