@@ -20,6 +20,7 @@ from nodekit.rules.docker.docker_packages import (
     parse_states,
     plan,
 )
+from nodekit.rules.kata import kata_launchers
 
 ANY, UNTESTED = "2.0.0", "untested"
 
@@ -208,6 +209,14 @@ def test_indentation_and_letters_stay_as_they_were() -> None:
     text = '{\n\t"labels": [\n\t\t"ort=Zürich"\n\t]\n}\n'
     merged = daemon_json.merge(text, "kata", None)
     assert merged.startswith(text.removesuffix("\n}\n") + ',\n\t"runtimes": {\n\t\t"kata"')
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\ufeff", "\ufeff\n"])
+def test_a_file_without_a_word_is_one_without_a_setting_as_dockerd_takes_it(text: str) -> None:
+    assert daemon_json.runtimes(text) == {}
+    assert daemon_json.config_path(text, "kata") is None
+    assert json.loads(daemon_json.merge(text, "kata", None)) == {"runtimes": {"kata": KATA}}
+    assert kata_launchers.docker(text) == []
 
 
 @pytest.mark.parametrize(
