@@ -81,7 +81,7 @@ def _arriving(address: str) -> Iterator[bytes]:
         # `address` is http or https: the verb has checked it.
         with urllib.request.urlopen(address, timeout=60) as answer:
             total = int(answer.headers.get("Content-Length") or 0)
-            while chunk := answer.read(CHUNK):
+            while chunk := answer.read1(CHUNK):  # what is there: `read` waits for all of it, however slowly it comes
                 size += len(chunk)
                 now = time.monotonic()
                 if size > MAX_ARCHIVE or now - begin > DOWNLOAD_SECONDS:
