@@ -19,7 +19,7 @@ from typing import IO
 
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
-from nodekit.host.process import Finished, run
+from nodekit.host.process import Finished, not_started, run
 from nodekit.host.reading import MAX_SYSTEM, read_text
 from nodekit.host.signals import undisturbed
 from nodekit.progress import say, step
@@ -178,8 +178,8 @@ def _follow(argv: Sequence[str], timeout: float, temporary: str = "") -> Finishe
                 start_new_session=True,
                 pass_fds=(reader,),
             )
-        except FileNotFoundError:
-            raise NodeError("tool-missing", f"{argv[0]} is not installed on this node", package=argv[0]) from None
+        except OSError as error:
+            raise not_started(argv[0], error, argv[0]) from None
         finally:
             os.close(writer)
         try:

@@ -14,6 +14,7 @@ from typing import IO
 
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
+from nodekit.host.process import not_started
 from nodekit.progress import say
 from nodekit.rules.kata.kata_layout import INSTALL_FOLDER, MARKER
 from nodekit.rules.text import printable
@@ -111,8 +112,8 @@ def unpack(archive: Path, target: Path) -> None:
         return
     try:
         process = subprocess.Popen(["zstd", "-dc", str(archive)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    except FileNotFoundError:
-        raise NodeError("tool-missing", "zstd is not installed on this node", package="the package zstd") from None
+    except OSError as error:
+        raise not_started("zstd", error, "the package zstd") from None
     with process:
         assert process.stdout is not None
         try:
