@@ -66,7 +66,7 @@ remove_packages() {
     [ -f "$FOLDER/packages" ] || return 0
     while read -r package; do
         installed "$package" || continue
-        as_root env DEBIAN_FRONTEND=noninteractive dpkg --purge "$package" >&2 ||
+        as_root env DEBIAN_FRONTEND=noninteractive dpkg --purge "$package" >&2 </dev/null ||
             echo "bootstrap: $package stays: dpkg does not remove it" >&2
     done <"$FOLDER/packages"
 }

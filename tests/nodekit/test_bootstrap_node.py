@@ -28,7 +28,7 @@ exec sh -s -- "$@"
 FAKES = {
     "apt-get": 'echo "$*" >>"$NODE/apt"; cat >/dev/null\n'
     'case "$*" in *install*) [ ! -e "$NODE/broken" ] && touch "$NODE/whole" ;; esac\n',
-    "dpkg": 'echo "$*" >>"$NODE/dpkg"; [ "$2" != "$(cat "$NODE/needed" 2>/dev/null)" ]\n',
+    "dpkg": 'echo "$*" >>"$NODE/dpkg"; cat >/dev/null; [ "$2" != "$(cat "$NODE/needed" 2>/dev/null)" ]\n',
     "dpkg-query": 'if [ -e "$NODE/whole" ]; then printf installed; else printf not-installed; exit 1; fi\n',
     "python3": 'case "$*" in *"import ctypes"*) [ -e "$NODE/whole" ] ;; *zipfile*) exec /usr/bin/python3 "$@" ;; '
     '*pyz*) echo "$*" >>"$NODE/ran"; cat >>"$NODE/ran"; [ ! -e "$NODE/slow" ] || while [ -e "$NODE/slow" ]; do sleep 0.1; done; '
