@@ -345,7 +345,7 @@ def _say_what_runs(root: Path, unit: str) -> None:
 
 def _tell(unit: str) -> None:
     run(["systemctl", "reset-failed", unit], timeout=CALL_TIMEOUT, check=False)
-    run(["systemctl", "restart", unit], timeout=HEALTH_TIMEOUT, status="command")
+    run(["systemctl", "restart", unit], timeout=HEALTH_TIMEOUT, status=f"systemctl status {unit}")
     reach("runtime-restarted")
 
 
