@@ -119,11 +119,14 @@ def _leftovers(names: Iterable[str]) -> set[str]:
 def lock_holder(root: Path) -> str | None:
     """Who holds a lock of apt or dpkg, such as `process 812 (unattended-upgr)`; None when nobody does.
 
-    The kernel is asked (fcntl F_GETLK), so that a program that merely has the file open is not a holder.
+    The kernel is asked (fcntl F_GETLK), so that a program that merely has the file open is not a holder. Raises NodeError
+    `file-unreadable` for a user who may not look.
     """
     for lock in LOCKS:
         try:
             handle = os.open(root / lock, os.O_RDONLY | os.O_CLOEXEC)
+        except PermissionError as error:
+            raise NodeError("file-unreadable", f"/{lock} cannot be looked at: {error.strerror}", "root") from None
         except OSError:
             continue  # no such lock file: nobody can hold it
         try:

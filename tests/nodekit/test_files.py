@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.host import journal
+from nodekit.host import apt, journal
 from nodekit.host.files import MAX_FILE, State, read_bytes, resolve
 from nodekit.host.journal import Transaction, journals, recorded, restore
 from nodekit.host.lock import node_lock
@@ -72,6 +72,21 @@ def test_mode_and_link_are_kept_and_no_temporary_is_left(root: Path) -> None:
     assert (root / "etc/real.d/target").read_text() == "ours too"
     assert (root / "opt/new/deep/file").stat().st_mode & 0o777 == 0o600
     assert not [path for path in root.rglob("*") if "kata-nodes-new" in path.name]
+
+
+def test_a_lock_of_apt_that_only_root_may_look_at_is_not_said_to_be_free(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = root / apt.LOCKS[0]
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    assert apt.lock_holder(root) is None
+
+    def refuse(path: Path, *_: object) -> int:
+        raise PermissionError(13, "Permission denied") if path == lock else FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(NodeError) as caught:
+        apt.lock_holder(root)
+    assert caught.value.code == "file-unreadable" and "as root" in caught.value.remedy
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
