@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.host import apt, journal
+from nodekit.host import apt, files, journal, proofs
 from nodekit.host.files import MAX_FILE, State, read_bytes, resolve
 from nodekit.host.journal import Transaction, journals, recorded, restore
 from nodekit.host.lock import node_lock
 from nodekit.host.node import OsRelease, boot_id, os_release
+from nodekit.rules.node_state import ProveState
 
 STATE = "var/lib/kata-nodes"
 
@@ -72,6 +73,32 @@ def test_mode_and_link_are_kept_and_no_temporary_is_left(root: Path) -> None:
     assert (root / "etc/real.d/target").read_text() == "ours too"
     assert (root / "opt/new/deep/file").stat().st_mode & 0o777 == 0o600
     assert not [path for path in root.rglob("*") if "kata-nodes-new" in path.name]
+
+
+def test_a_proof_that_ends_while_another_run_writes_takes_nothing_from_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = ProveState("n1", "qemu", "go", [], None, 60, "digest")
+    (root / proofs.FOLDER.lstrip("/")).mkdir(parents=True)
+
+    def prove() -> None:
+        with proofs.recorded(root, state) as attempt:
+            attempt.result = {}
+
+    def meanwhile(point: str) -> None:
+        if point == "content-named":
+            monkeypatch.setattr(files, "reach", lambda _: None)
+            prove()
+
+    prove()
+    monkeypatch.setattr(proofs, "LOCK_SECONDS", 0.2, raising=False)
+    monkeypatch.setattr(files, "reach", meanwhile)
+    with node_lock(root, 1), Transaction(root, "docker") as change:
+        change.write("/etc/plain", b"ours")
+    assert read_bytes(root, "/etc/plain") == b"ours" and len(proofs.kept(root)) == 1
+    assert "is not recorded on the node: Another run holds" in capsys.readouterr().err
+    prove()
+    assert len(proofs.kept(root)) == 2
 
 
 def test_a_lock_of_apt_that_only_root_may_look_at_is_not_said_to_be_free(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
