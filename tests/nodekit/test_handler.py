@@ -312,6 +312,15 @@ def test_a_runtime_that_is_not_well_is_as_it_was(root: Path, monkeypatch: pytest
     assert host.programs.running() == ["kata-qemu", "runc"]
 
 
+@pytest.mark.parametrize("words", ["--config /srv/c.toml", "--config=/srv/c.toml", "-c /srv/c.toml", "-l debug -c=/srv/c.toml"])
+def test_the_file_that_a_unit_names_is_the_one_that_gets_the_handler(tmp_path: Path, words: str) -> None:
+    for place in (place for place in PLACES if not place.files):
+        put(tmp_path, f"/usr/lib/systemd/system/{place.units[0]}", f"[Service]\nExecStart=/usr/bin/{place.name} {words}\n")
+        assert kata_handler._main(tmp_path, place) == (f"/usr/bin/{place.name}", "/srv/c.toml")
+        put(tmp_path, f"/usr/lib/systemd/system/{place.units[0]}", f"[Service]\nExecStart=/usr/bin/{place.name} --x-c /srv/c\n")
+        assert kata_handler._main(tmp_path, place)[1] == place.main
+
+
 def test_a_restart_that_fails_names_the_unit_to_look_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = tmp_path / "systemctl"
     fake.write_text('#!/bin/sh\n[ "$1" != restart ] && [ "$1" != stop ] || { echo "Job failed." >&2; exit 1; }\n')
