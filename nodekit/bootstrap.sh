@@ -41,10 +41,30 @@ fi
 # A minimal Debian has no Python, or python3-minimal, which lacks most of the standard library.
 python_is_whole() { python3 -I -c 'import ctypes, json, lzma, shutil, ssl, tarfile, urllib.request' >/dev/null 2>&1; }
 
+# apt waits for dpkg's lock, and not for that of its lists, which the system itself often holds in the minutes after a boot.
+update_lists() {
+    end=
+    until said=$(as_root env LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 update 2>&1); do
+        case $said in
+            *"Could not get lock"* | *"Unable to lock"*) ;;
+            *) end=0 ;; # waiting does not help
+        esac
+        if [ -z "$end" ]; then
+            echo "bootstrap: another program reads the package lists; waiting up to 300 s until it is done" >&2
+            end=$(($(date +%s) + 300))
+        fi
+        if [ "$(date +%s)" -ge "$end" ]; then
+            printf '%s\n' "$said" >&2
+            return 1
+        fi
+        sleep 2
+    done
+    printf '%s\n' "$said" >&2
+}
+
 install_packages() {
     echo "bootstrap: installing $* ..." >&2
-    as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -q -o DPkg::Lock::Timeout=300 update >&2 ||
-        echo "bootstrap: the package lists could not all be brought up to date" >&2
+    update_lists || echo "bootstrap: the package lists could not all be brought up to date" >&2
     as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
         apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@" >&2 ||
         fail "$(uname -n): the packages $* could not be installed." "Install them by hand, then run again. [tool-missing]"
