@@ -392,6 +392,14 @@ def test_packages_that_came_by_us_go_again_and_others_stay(node: Node) -> None:
     assert "bubblewrap stays" in result.stderr
 
 
+def test_a_login_user_can_read_whatever_it_reads_later_though_root_s_umask_is_strict(node: Node) -> None:
+    assert "umask 077" in NAMESPACE
+    assert node.run(".kata-nodes.pyz", node.target, node.digest, "organization/rack", "n1").returncode == 0
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (node.root / "lib/kata-nodes").iterdir() if path.is_file()}
+    assert {"packages", "stack", "names", "run.sh", f"{Path(node.target).name}.copy"} <= modes.keys()
+    assert set(modes.values()) == {0o644}, modes
+
+
 def test_packages_that_were_there_before_stay(node: Node) -> None:
     (node.root / "whole").touch()
     node.install()
