@@ -295,3 +295,13 @@ def test_both_forms_of_sources_are_read() -> None:
         apt_source.Source(("https://h/a", "https://h/b"), ("x", "y"), ("main",), "/k.gpg"),
         apt_source.Source(("https://h/src",), ("x",), (), "", 13, False),
     ]
+
+
+def test_a_contradiction_is_named_without_the_password_in_its_address() -> None:
+    entries = [
+        apt_source.Entry("/etc/apt/sources.list", apt_source.Source(("https://me:hunter2@packages/x",), ("s",), (), signer))
+        for signer in ("/a.gpg", "/b.gpg")
+    ]
+    with pytest.raises(NodeError) as caught:
+        apt_source.refuse_contradiction(entries)
+    assert "https://packages/x s, and differ" in caught.value.message and "hunter" not in caught.value.message
