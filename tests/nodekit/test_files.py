@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.host import apt, files, journal, proofs
+from nodekit.host import apt, files, journal, kata_start, proofs
 from nodekit.host.files import MAX_FILE, State, read_bytes, resolve
 from nodekit.host.journal import Transaction, journals, recorded, restore
 from nodekit.host.lock import node_lock
 from nodekit.host.node import OsRelease, boot_id, os_release
+from nodekit.rules.kata.kata_start import File
 from nodekit.rules.node_state import ProveState
 
 STATE = "var/lib/kata-nodes"
@@ -352,6 +353,19 @@ def test_what_cannot_be_a_file_is_refused_and_nothing_changes(root: Path, path: 
     assert caught.value.code == code
     assert path in caught.value.message
     assert (tree(root), journals(root)) == (before, [])
+
+
+@pytest.mark.parametrize("path", ["/etc/pl\0ain", "/etc/\ud800"])
+def test_a_text_that_no_file_can_have_for_a_name_is_refused_in_words(root: Path, path: str) -> None:
+    before = tree(root)
+    with pytest.raises(NodeError) as caught:
+        read_bytes(root, path)
+    assert caught.value.code == "file-unreadable" and "cannot be the name of a file" in caught.value.message
+    with pytest.raises(NodeError, match="cannot be the name of a file"), Transaction(root, "t") as change:
+        change.write("/etc/plain", b"ours")
+        change.write(path, b"x")
+    assert (tree(root), journals(root)) == (before, [])
+    assert kata_start.look(root, path) == File("missing")
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
