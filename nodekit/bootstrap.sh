@@ -41,10 +41,30 @@ fi
 # A minimal Debian has no Python, or python3-minimal, which lacks most of the standard library.
 python_is_whole() { python3 -I -c 'import ctypes, json, lzma, shutil, ssl, tarfile, urllib.request' >/dev/null 2>&1; }
 
+# apt waits for dpkg's lock, and not for that of its lists, which the system itself often holds in the minutes after a boot.
+update_lists() {
+    end=
+    until said=$(as_root env LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 update 2>&1); do
+        case $said in
+            *"Could not get lock"* | *"Unable to lock"*) ;;
+            *) end=0 ;; # waiting does not help
+        esac
+        if [ -z "$end" ]; then
+            echo "bootstrap: another program reads the package lists; waiting up to 300 s until it is done" >&2
+            end=$(($(date +%s) + 300))
+        fi
+        if [ "$(date +%s)" -ge "$end" ]; then
+            printf '%s\n' "$said" >&2
+            return 1
+        fi
+        sleep 2
+    done
+    printf '%s\n' "$said" >&2
+}
+
 install_packages() {
     echo "bootstrap: installing $* ..." >&2
-    as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -q -o DPkg::Lock::Timeout=300 update >&2 ||
-        echo "bootstrap: the package lists could not all be brought up to date" >&2
+    update_lists || echo "bootstrap: the package lists could not all be brought up to date" >&2
     as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
         apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@" >&2 ||
         fail "$(uname -n): the packages $* could not be installed." "Install them by hand, then run again. [tool-missing]"
@@ -55,20 +75,23 @@ install_packages() {
 record_packages() {
     as_root install -d -o root -g root -m 0755 "$FOLDER"
     {
-        if [ -f "$FOLDER/packages" ]; then cat "$FOLDER/packages"; fi
+        recorded_packages
         printf '%s\n' "$@"
-    } | sort -u | as_root tee "$FOLDER/packages.new" >/dev/null
-    as_root mv "$FOLDER/packages.new" "$FOLDER/packages"
+    } | sort -u | record packages
+}
+
+# As root: under a strict umask, the login user could not read what an earlier version of this script wrote.
+recorded_packages() {
+    [ ! -f "$FOLDER/packages" ] || as_root cat "$FOLDER/packages"
 }
 
 # dpkg refuses where another package needs it by now; then it stays, and is named.
 remove_packages() {
-    [ -f "$FOLDER/packages" ] || return 0
-    while read -r package; do
+    recorded_packages | while read -r package; do
         installed "$package" || continue
-        as_root env DEBIAN_FRONTEND=noninteractive dpkg --purge "$package" >&2 ||
+        as_root env DEBIAN_FRONTEND=noninteractive dpkg --purge "$package" >&2 </dev/null ||
             echo "bootstrap: $package stays: dpkg does not remove it" >&2
-    done <"$FOLDER/packages"
+    done
 }
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
@@ -82,7 +105,7 @@ programs() {
 usable_program() {
     for sum in $(programs); do
         for file in "$FOLDER/nodekit-$sum.pyz" "$FOLDER/nodekit-$sum.pyz.copy"; do
-            case $(sha256sum 2>/dev/null <"$file") in
+            case $(as_root sha256sum "$file" 2>/dev/null) in
                 "$sum"*)
                     echo "$sum"
                     return
@@ -162,6 +185,7 @@ holds() { [ -f "$1" ] && echo "$sum  $1" | as_root sha256sum -c --status; }
 # For run.sh, where a disk has damaged the program.
 copy_program() {
     as_root cp --reflink=never "$target" "$target.copy.new"
+    as_root chmod 0644 "$target.copy.new"
     as_root sync "$target.copy.new"
     as_root mv "$target.copy.new" "$target.copy"
 }

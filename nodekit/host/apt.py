@@ -19,7 +19,7 @@ from typing import IO
 
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
-from nodekit.host.process import Finished, run
+from nodekit.host.process import Finished, not_started, run
 from nodekit.host.reading import MAX_SYSTEM, read_text
 from nodekit.host.signals import undisturbed
 from nodekit.progress import say, step
@@ -119,11 +119,14 @@ def _leftovers(names: Iterable[str]) -> set[str]:
 def lock_holder(root: Path) -> str | None:
     """Who holds a lock of apt or dpkg, such as `process 812 (unattended-upgr)`; None when nobody does.
 
-    The kernel is asked (fcntl F_GETLK), so that a program that merely has the file open is not a holder.
+    The kernel is asked (fcntl F_GETLK), so that a program that merely has the file open is not a holder. Raises NodeError
+    `file-unreadable` for a user who may not look.
     """
     for lock in LOCKS:
         try:
             handle = os.open(root / lock, os.O_RDONLY | os.O_CLOEXEC)
+        except PermissionError as error:
+            raise NodeError("file-unreadable", f"/{lock} cannot be looked at: {error.strerror}", "root") from None
         except OSError:
             continue  # no such lock file: nobody can hold it
         try:
@@ -178,8 +181,8 @@ def _follow(argv: Sequence[str], timeout: float, temporary: str = "") -> Finishe
                 start_new_session=True,
                 pass_fds=(reader,),
             )
-        except FileNotFoundError:
-            raise NodeError("tool-missing", f"{argv[0]} is not installed on this node", package=argv[0]) from None
+        except OSError as error:
+            raise not_started(argv[0], error, argv[0]) from None
         finally:
             os.close(writer)
         try:

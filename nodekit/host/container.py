@@ -5,9 +5,11 @@ import os
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import IO
 
 from nodekit.errors import NodeError
+from nodekit.host.files import TEMPORARY, writing
 from nodekit.host.initramfs import FOLDER, tool_files
 from nodekit.host.node import emulated
 from nodekit.host.process import Finished, run
@@ -76,19 +78,27 @@ def _add(tar: tarfile.TarFile, path: str, kind: bytes, mode: int, content: bytes
     tar.addfile(entry, io.BytesIO(content))
 
 
+def _archive(content: bytes) -> IO[bytes]:
+    """A file that holds `content` and goes when it is closed."""
+    with writing(TEMPORARY), ExitStack() as opened_here:
+        file = opened_here.enter_context(tempfile.NamedTemporaryFile(dir=TEMPORARY, prefix=f"{FOLDER}-", suffix=".tar"))
+        file.write(content)
+        file.flush()
+        opened_here.pop_all()
+    return file
+
+
 @contextmanager
 def own_image(nonce: str, sandbox: str | None) -> Iterator[str]:
     """The name of an image that Docker makes from this node's own files, without a registry; it is gone afterwards.
 
-    Raises NodeError `tool-missing`, `command-failed` or `command-timeout`.
+    Raises NodeError `tool-missing`, `command-failed`, `command-timeout` or `file-unwritable`.
     """
     env, name = environment(), f"{IMAGE}:{nonce[:12]}"
     # What a run that was killed left behind; of the last hour may be another run's.
     prune = [*DOCKER, "image", "prune", "--all", "--force", "--filter", f"label={LABEL}", "--filter", "until=1h"]
     run(prune, timeout=IMAGE_SECONDS, env=env, check=False)
-    with tempfile.NamedTemporaryFile(dir="/var/tmp", prefix=f"{FOLDER}-", suffix=".tar") as file:
-        file.write(root_file_system(sandbox))
-        file.flush()
+    with _archive(root_file_system(sandbox)) as file:
         change = ["--change", f"LABEL {LABEL}=1"]
         run([*DOCKER, "import", *change, file.name, name], timeout=IMAGE_SECONDS, env=env, status="docker info")
     try:

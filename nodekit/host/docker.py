@@ -171,7 +171,7 @@ def bring_units_back(before: Mapping[str, Unit]) -> list[str]:
     for verb, names in todo.items():
         if names:
             with step(f"systemctl {verb} {' '.join(names)}"):
-                run(["systemctl", verb, *names], timeout=HEALTH_TIMEOUT, status="systemctl status")
+                run(["systemctl", verb, *names], timeout=HEALTH_TIMEOUT, status=f"systemctl status {' '.join(names)}")
             reach("service-told")
     return sorted({name for names in todo.values() for name in names})
 

@@ -18,6 +18,8 @@ STATE_FOLDER = "/var/lib/kata-nodes"
 """Where the journals lie, one `<name>.json` for each transaction name; for root only."""
 PENDING = f"{STATE_FOLDER}/pending"
 """The name that new content has for the instant before it takes the place of the old."""
+TEMPORARY = "/var/tmp"
+"""Where a file lies that is too large for memory and is needed for one step only."""
 MAX_FILE = 4 << 20
 """Bytes of a file that are ever read or journalled; the longest configuration on a node has some 50 KiB."""
 MAX_LINKS = 40
@@ -94,13 +96,23 @@ def physical(root: Path, path: str) -> Path:
     return root / path.lstrip("/")
 
 
+def can_be_named(path: str) -> bool:
+    """Whether a file can have this name: JSON and TOML also hold texts with a NUL, and JSON halves of a surrogate pair."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
 def resolve(root: Path, path: str, *, last: bool = True) -> str:
     """The path on the node with every symbolic link followed, absolute targets taken under `root`.
 
     With `last` false the final component is not followed. What does not exist yet is kept as it is named.
-    Raises NodeError `file-unreadable` for a loop of links, or where the system cannot look (a name that is too long), and
-    `bad-input` for a path that is not absolute.
+    Raises NodeError `file-unreadable` for a loop of links, or where the system cannot look (a name that is too long or that no
+    file can have), and `bad-input` for a path that is not absolute.
     """
+    if not can_be_named(path):
+        raise NodeError("file-unreadable", f"{path[:200]!r} cannot be the name of a file", "named")
     if not path.startswith("/"):
         raise NodeError("bad-input", f"{path!r} is not an absolute path", expected="an absolute path")
     todo = [part for part in path.split("/") if part not in ("", ".")][::-1]

@@ -5,12 +5,15 @@ import secrets
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from nodekit.errors import NodeError
 from nodekit.host.capture import capture
+from nodekit.host.files import TEMPORARY, writing
 from nodekit.host.reading import MAX_SYSTEM, opened, read_text
 from nodekit.progress import say
 from nodekit.rules.proof.console import Explanation, explain
@@ -108,17 +111,14 @@ def boot(plan: Plan, *, accel: str, timeout: float) -> Boot:
     """Boot a guest and read its console until its end line, its own end, or `timeout` seconds. QEMU is gone on return.
 
     `accel` is QEMU's name of the accelerator: `kvm` or `tcg`. Raises NodeError `tool-missing` without QEMU or setpriv,
-    `file-unreadable` for a kernel or RAM disk.
+    `file-unreadable` for a kernel or RAM disk, `file-unwritable` where there is no room for a copy of the RAM disk.
     """
     if shutil.which(plan.qemu) is None:
         raise NodeError("tool-missing", f"QEMU {plan.qemu} is not installed on this node", "configured")
     if not os.access(plan.kernel, os.R_OK):
         raise NodeError("file-unreadable", f"The guest kernel {plan.kernel} cannot be read", "configured", key="kernel")
     begin = time.monotonic()
-    with tempfile.TemporaryFile(dir="/var/tmp") as disk:  # has no name: nothing is left behind, whatever happens
-        for part in plan.initrd:
-            _add(disk, part)
-        disk.flush()
+    with _disk(plan.initrd) as disk:
         try:
             result = capture(
                 qemu_command(plan, f"/proc/self/fd/{disk.fileno()}", accel),
@@ -156,17 +156,32 @@ def boot_patiently(plan: Plan, *, accel: str, timeout: float, emulated: bool) ->
     return result, attempt, why
 
 
+def _disk(parts: Sequence[bytes | Path]) -> IO[bytes]:
+    """The parts one behind the other in a file without a name: nothing is left behind, whatever happens."""
+    with writing(TEMPORARY), ExitStack() as opened_here:
+        disk = opened_here.enter_context(tempfile.TemporaryFile(dir=TEMPORARY))
+        for part in parts:
+            _add(disk, part)
+        disk.flush()
+        opened_here.pop_all()
+    return disk
+
+
 def _add(disk: IO[bytes], part: bytes | Path) -> None:
-    if isinstance(part, bytes):
-        disk.write(part)
-    else:
-        try:
-            with opened(part) as source:
-                if (size := os.fstat(source.fileno()).st_size) > MAX_INITRD:
-                    raise NodeError("file-invalid", f"The RAM disk {part} holds {size} bytes, more than {MAX_INITRD}", "initrd")
-                shutil.copyfileobj(source, disk, COPY)
-        except OSError as error:
-            raise NodeError(
-                "file-unreadable", f"The RAM disk {part} cannot be read: {error.strerror}", "configured", key="initrd"
-            ) from None
+    for piece in (part,) if isinstance(part, bytes) else _pieces(part):
+        disk.write(piece)
     disk.write(b"\0" * (-disk.tell() % 4))  # the kernel looks for the next archive at a multiple of four
+
+
+def _pieces(part: Path) -> Iterator[bytes]:
+    """A RAM disk of the node; an error of the disk that it is copied to is not one of reading it."""
+    try:
+        with opened(part) as source:
+            if (size := os.fstat(source.fileno()).st_size) > MAX_INITRD:
+                raise NodeError("file-invalid", f"The RAM disk {part} holds {size} bytes, more than {MAX_INITRD}", "initrd")
+            while piece := source.read(COPY):
+                yield piece
+    except OSError as error:
+        raise NodeError(
+            "file-unreadable", f"The RAM disk {part} cannot be read: {error.strerror}", "configured", key="initrd"
+        ) from None

@@ -14,6 +14,7 @@ from typing import IO
 
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
+from nodekit.host.process import not_started
 from nodekit.progress import say
 from nodekit.rules.kata.kata_layout import INSTALL_FOLDER, MARKER
 from nodekit.rules.text import printable
@@ -81,7 +82,7 @@ def _arriving(address: str) -> Iterator[bytes]:
         # `address` is http or https: the verb has checked it.
         with urllib.request.urlopen(address, timeout=60) as answer:
             total = int(answer.headers.get("Content-Length") or 0)
-            while chunk := answer.read(CHUNK):
+            while chunk := answer.read1(CHUNK):  # what is there: `read` waits for all of it, however slowly it comes
                 size += len(chunk)
                 now = time.monotonic()
                 if size > MAX_ARCHIVE or now - begin > DOWNLOAD_SECONDS:
@@ -111,8 +112,8 @@ def unpack(archive: Path, target: Path) -> None:
         return
     try:
         process = subprocess.Popen(["zstd", "-dc", str(archive)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    except FileNotFoundError:
-        raise NodeError("tool-missing", "zstd is not installed on this node", package="the package zstd") from None
+    except OSError as error:
+        raise not_started("zstd", error, "the package zstd") from None
     with process:
         assert process.stdout is not None
         try:

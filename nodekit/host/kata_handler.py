@@ -134,7 +134,7 @@ def _evidence_of(root: Path, place: Place) -> str | None:
 def _main(root: Path, place: Place) -> tuple[str, str]:
     """The program of a runtime that has a unit of its own, and its main configuration file."""
     words = kata_launchers.started(kata.unit_files(root, place.units[0]))
-    named = kubelet_config.flag([" ".join(words)], "config")
+    named = kubelet_config.flag([" ".join(words)], "config", "c")  # containerd and crio take both
     return (words[0] if words else ""), (named if named and named.startswith("/") else place.main)
 
 
@@ -345,7 +345,7 @@ def _say_what_runs(root: Path, unit: str) -> None:
 
 def _tell(unit: str) -> None:
     run(["systemctl", "reset-failed", unit], timeout=CALL_TIMEOUT, check=False)
-    run(["systemctl", "restart", unit], timeout=HEALTH_TIMEOUT, status="command")
+    run(["systemctl", "restart", unit], timeout=HEALTH_TIMEOUT, status=f"systemctl status {unit}")
     reach("runtime-restarted")
 
 

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 from nodekit.errors import NodeError
-from nodekit.host.files import physical, resolve
+from nodekit.host.files import can_be_named, physical, resolve
 from nodekit.host.kata import Effective
 from nodekit.rules.kata import kata_start
 from nodekit.rules.kata.kata_start import Configuration, File, Machine, Refusal
@@ -48,6 +48,8 @@ def refuse_what_kata_refuses(root: Path, effective: Effective, hypervisor: str, 
 
 def look(root: Path, path: str) -> File:
     """What lies at an absolute path, links followed under `root`; what cannot be looked at is taken for a device."""
+    if not can_be_named(path):
+        return File("missing")
     try:
         info = physical(root, resolve(root, path)).stat()
     except NodeError:

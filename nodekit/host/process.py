@@ -40,10 +40,8 @@ def run(
     case = "status" if status else ""
     try:
         captured = capture(argv, timeout=timeout, limit=MAX_OUTPUT, stdin=(stdin or "").encode(), env=env, pass_fds=pass_fds)
-    except FileNotFoundError:
-        raise NodeError(
-            "tool-missing", f"{argv[0]} is not installed on this node", package=f"the package that holds {argv[0]}"
-        ) from None
+    except OSError as error:
+        raise not_started(argv[0], error, f"the package that holds {argv[0]}", status) from None
     if captured.timed_out:
         raise NodeError("command-timeout", f"{' '.join(argv[:4])} did not end within {timeout:g} s", case, status=status)
     if captured.too_long:
@@ -61,3 +59,11 @@ def run(
             "command-failed", f"{' '.join(argv[:6])} ended with exit code {result.code}: {output}", case, status=status
         )
     return result
+
+
+def not_started(program: str, error: OSError, package: str, status: str = "") -> NodeError:
+    """The error for a program that is not there, or that the system does not start: of another machine, or not executable."""
+    if isinstance(error, FileNotFoundError):
+        return NodeError("tool-missing", f"{program} is not installed on this node", package=package)
+    case = "status" if status else ""
+    return NodeError("command-failed", f"{program} cannot be started: {error.strerror or error}", case, status=status)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host.files import State, look, physical, put
+from nodekit.host.lock import node_lock
 from nodekit.progress import say
 from nodekit.rules.node_state import ProveState
 from nodekit.rules.proof import history
@@ -18,6 +19,8 @@ from nodekit.rules.proof.ladder import Verdict
 FOLDER = "/usr/local/lib/kata-nodes"
 """Where a stack puts the node program; it goes as a whole when the node leaves the stack."""
 RECORD = f"{FOLDER}/proofs.json"
+LOCK_SECONDS = 10
+"""Longest wait for another run on this node, which writes by way of the same name; a proof that passed is not kept up by it."""
 
 
 @dataclass
@@ -55,12 +58,13 @@ def recorded(root: Path, state: ProveState) -> Iterator[Attempt]:
 
 
 def _keep(root: Path, newest: dict[str, object]) -> None:
-    """Add a proof to the record. A disk that cannot be written does not make a proof fail."""
+    """Add a proof to the record. Neither a disk that cannot be written nor another run that goes on makes a proof fail."""
     if not physical(root, FOLDER).is_dir():  # the program was started from elsewhere, by a person
         return
     try:
-        content = history.with_newest(kept(root), newest)
-        put(root, RECORD, State("file", content=content, mode=0o600))
+        with node_lock(root, LOCK_SECONDS):
+            content = history.with_newest(kept(root), newest)
+            put(root, RECORD, State("file", content=content, mode=0o600))
     except NodeError as error:
         say(f"this proof is not recorded on the node: {error.message}")
 

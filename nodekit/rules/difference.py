@@ -1,7 +1,7 @@
 """Where a node differs from what a stack wants: a sentence, the verb that puts it right, and a file's unified diff."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from nodekit.rules.text import harmless, printable
@@ -24,6 +24,15 @@ MAX_DIFF_LINES = 200
 """Lines of one diff that are kept; a longer one only shows that it is another file."""
 MAX_LINE = 500
 """Characters of one line of a diff."""
+HIDDEN = "[secret]"
+"""What a diff shows in the place of a secret."""
+_LOGIN = re.compile(r"(?<=://)[^/\s\"']+(?=@)")
+"""User and password in an address, such as that of a proxy in daemon.json."""
+_SECRET = re.compile(
+    r"""((?:password|passwd|secret|token|auth|credentials?)["']?\s*[:=]\s*)("(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s,{}\[\]"']+)""",
+    re.IGNORECASE,
+)
+"""A setting that is a secret by its name, such as a registry's in containerd's configuration, and its value."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +58,26 @@ class Difference:
 
 def of_file(kind: str, message: str, verb: str, path: str, desired: bytes, now: bytes | None) -> Difference:
     """A difference in the content of a file; `now` is None where there is none."""
-    return Difference(kind, message, verb, path, unified(path, desired, now))
+    return Difference(kind, message, verb, path, unified(path, desired, now, shown=without_secrets))
 
 
-def unified(path: str, desired: bytes, now: bytes | None, place: str = "node") -> str:
-    """The unified diff of a file of a node, or of what is in another `place`, cut, and harmless on a terminal."""
+def without_secrets(line: str) -> str:
+    """A line of a file that is not ours alone, with a word in place of each of its secrets: people post diffs."""
+    return _SECRET.sub(rf"\1{HIDDEN}", _LOGIN.sub(HIDDEN, line))
+
+
+def unified(
+    path: str, desired: bytes, now: bytes | None, place: str = "node", shown: Callable[[str], str] = lambda line: line
+) -> str:
+    """The unified diff of a file of a node, or of what is in another `place`, cut, and harmless on a terminal.
+
+    `shown` is what is shown of a line.
+    """
     import difflib  # takes a while to load, and most nodes have no difference
 
     before, after = (text.decode(errors="replace").splitlines() for text in (desired, now or b""))
     lines = difflib.unified_diff(before, after, f"{path} (stack)", f"{path} ({place})" if now is not None else "/dev/null", n=2)
-    kept = [printable(line.rstrip("\n"), MAX_LINE) for line, _ in zip(lines, range(MAX_DIFF_LINES + 1), strict=False)]
+    kept = [printable(shown(line.rstrip("\n")), MAX_LINE) for line, _ in zip(lines, range(MAX_DIFF_LINES + 1), strict=False)]
     if len(kept) > MAX_DIFF_LINES:
         kept[MAX_DIFF_LINES:] = ["(cut)"]
     return "\n".join(kept)

@@ -15,7 +15,7 @@ from fleet.measure import Measured
 from fleet.stack import Answers
 from nodekit.host import modules
 from nodekit.rules import node_state
-from nodekit.rules.difference import MAX_DIFF_LINES, Difference, package_history, unified
+from nodekit.rules.difference import MAX_DIFF_LINES, Difference, of_file, package_history, unified
 from nodekit.scripts import script
 from plugins.command.errors import CommandError
 
@@ -173,6 +173,32 @@ def test_a_diff_is_cut_and_cannot_act_on_a_terminal() -> None:
     text = unified("/x", b"".join(b"%d\n" % number for number in range(MAX_DIFF_LINES * 2)), None)
     assert text.startswith("--- /x (stack)\n+++ /dev/null") and text.endswith("\n(cut)")
     assert "\x1b" not in unified("/x", b"a\n", b"\x1b[2J\n::error::x\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '  "proxies": {"https-proxy": "http://me:%s@proxy:3128"},',
+        '  "https-proxy": "http://me:%s@more@proxy:3128"' + " " * 600,
+        " " * 480 + '"https-proxy": "http://me:%s@proxy:3128"',
+        '  "log-opts": {"splunk-token": "%s", "splunk-url": "https://x"}',
+        '      password = "%s\\"tail"',
+        "      identitytoken = '%s'",
+        '    auth = "%s"',
+        "    Secret: %s",
+    ],
+)
+def test_a_diff_of_a_file_of_others_shows_none_of_its_secrets(line: str) -> None:
+    text = line % "hunter2"
+    diff = str(of_file("file", "m", "docker", "/x", f"{text}\nours\n".encode(), f"{text}\n".encode()).diff)
+    assert "-ours" in diff and "hunter" not in diff and "tail" not in diff and "more" not in diff
+    assert "hunter" not in str(of_file("file", "m", "docker", "/x", f"{text}\nours\n".encode(), None).diff)
+
+
+def test_a_diff_shows_all_that_is_no_secret() -> None:
+    text = '"authorization-plugins": ["a"], "registry-mirrors": ["https://mirror/x"], "hosts": ["fd://"]\n[x.auth]\n'
+    diff = str(of_file("file", "m", "docker", "/x", f"{text}ours\n".encode(), text.encode()).diff)
+    assert text.replace("\n", "\n ").rstrip(" ") in diff
 
 
 def test_a_module_beside_the_kernel_that_is_not_loaded_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,10 @@ exec sh -s -- "$@"
 """
 FAKES = {
     "apt-get": 'echo "$*" >>"$NODE/apt"; cat >/dev/null\n'
+    'case "$*" in *update*) if [ -e "$NODE/locked" ]; then rm "$NODE/locked"; echo "E: Could not get lock '
+    '/var/lib/apt/lists/lock. It is held by process 7 (apt-get)" >&2; exit 100; fi; [ ! -e "$NODE/offline" ] || exit 100 ;; esac\n'
     'case "$*" in *install*) [ ! -e "$NODE/broken" ] && touch "$NODE/whole" ;; esac\n',
-    "dpkg": 'echo "$*" >>"$NODE/dpkg"; [ "$2" != "$(cat "$NODE/needed" 2>/dev/null)" ]\n',
+    "dpkg": 'echo "$*" >>"$NODE/dpkg"; cat >/dev/null; [ "$2" != "$(cat "$NODE/needed" 2>/dev/null)" ]\n',
     "dpkg-query": 'if [ -e "$NODE/whole" ]; then printf installed; else printf not-installed; exit 1; fi\n',
     "python3": 'case "$*" in *"import ctypes"*) [ -e "$NODE/whole" ] ;; *zipfile*) exec /usr/bin/python3 "$@" ;; '
     '*pyz*) echo "$*" >>"$NODE/ran"; cat >>"$NODE/ran"; [ ! -e "$NODE/slow" ] || while [ -e "$NODE/slow" ]; do sleep 0.1; done; '
@@ -127,6 +129,20 @@ def test_a_bare_node_gets_python_and_the_program_and_a_second_run_changes_nothin
     again = node.install()
     assert json.loads(again.stdout) == {"changed": False, "path": node.target, "python": "3.13.5"}
     assert node.log("apt") == ""
+
+
+def test_lists_that_the_system_reads_after_a_boot_are_waited_for(node: Node) -> None:
+    (node.root / "locked").touch()
+    result = node.install()
+    assert result.returncode == 0 and "another program reads the package lists" in result.stderr
+    assert [line.split()[-1] for line in node.log("apt").splitlines()] == ["update", "update", "zstd"]
+
+
+def test_lists_that_cannot_be_read_at_all_are_not_waited_for(node: Node) -> None:
+    (node.root / "offline").touch()
+    result = node.install()
+    assert result.returncode == 0 and "could not all be brought up to date" in result.stderr
+    assert [line.split()[-1] for line in node.log("apt").splitlines()] == ["update", "zstd"]
 
 
 def test_a_newer_program_takes_the_place_of_the_older(node: Node) -> None:
@@ -374,6 +390,14 @@ def test_packages_that_came_by_us_go_again_and_others_stay(node: Node) -> None:
     assert result.returncode == 0, result.stderr
     assert node.log("dpkg") == "--purge bubblewrap\n--purge busybox-static\n--purge zstd\n"
     assert "bubblewrap stays" in result.stderr
+
+
+def test_a_login_user_can_read_whatever_it_reads_later_though_root_s_umask_is_strict(node: Node) -> None:
+    assert "umask 077" in NAMESPACE
+    assert node.run(".kata-nodes.pyz", node.target, node.digest, "organization/rack", "n1").returncode == 0
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (node.root / "lib/kata-nodes").iterdir() if path.is_file()}
+    assert {"packages", "stack", "names", "run.sh", f"{Path(node.target).name}.copy"} <= modes.keys()
+    assert set(modes.values()) == {0o644}, modes
 
 
 def test_packages_that_were_there_before_stay(node: Node) -> None:

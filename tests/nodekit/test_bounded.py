@@ -154,6 +154,26 @@ def test_a_child_that_holds_the_pipe_does_not_hold_this_program() -> None:
     assert time.monotonic() - begin < 10
 
 
+@pytest.mark.parametrize("content", ["#!/bin/sh\n", "no program"])
+def test_a_program_that_the_system_does_not_start_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    for name in ("kata-runtime", "zstd", "apt-get"):
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o644 if content.startswith("#!") else 0o755)
+    reason = "Permission denied" if content.startswith("#!") else "Exec format error"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "archive").write_bytes(kata_download.ZSTD)
+    calls: dict[str, Callable[[], object]] = {
+        "kata-runtime": lambda: run(["kata-runtime", "--version"], timeout=5, check=False),
+        "zstd": lambda: kata_download.unpack(tmp_path / "archive", tmp_path),
+        "apt-get": lambda: apt._follow(["apt-get", "update"], 5.0),
+    }
+    for name, call in calls.items():
+        error = refused("command-failed", call)
+        assert f"{name} cannot be started: {reason}" in error.message and "by hand" in error.remedy
+
+
 def test_input_is_given_while_output_is_read() -> None:
     text = "0123456789abcdef" * (1 << 17)  # 2 MiB: far more than a pipe holds, both ways
     assert run(["cat"], timeout=30, stdin=text).stdout == text

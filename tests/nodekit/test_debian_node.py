@@ -128,7 +128,7 @@ def test_status_reports_everything_to_an_ordinary_user_and_changes_nothing(node:
         "/etc/apt/sources.list.d/kata-nodes-docker.sources",
         "/etc/docker/daemon.json",
     ]
-    assert user["changes"]["code"] == "file-unreadable"
+    assert user["changes"]["code"] == user["aptLockedBy"]["code"] == "file-unreadable"
     assert user["docker"]["daemon"]["version"] is None and "ermission denied" in user["docker"]["daemon"]["reason"]
     for part in (("docker", "packages"), ("docker", "daemonJson"), ("kata", "configurations")):
         assert user[part[0]][part[1]] == root[part[0]][part[1]]

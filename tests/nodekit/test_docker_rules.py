@@ -20,6 +20,7 @@ from nodekit.rules.docker.docker_packages import (
     parse_states,
     plan,
 )
+from nodekit.rules.kata import kata_launchers
 
 ANY, UNTESTED = "2.0.0", "untested"
 
@@ -210,6 +211,14 @@ def test_indentation_and_letters_stay_as_they_were() -> None:
     assert merged.startswith(text.removesuffix("\n}\n") + ',\n\t"runtimes": {\n\t\t"kata"')
 
 
+@pytest.mark.parametrize("text", ["", " \n", "\ufeff", "\ufeff\n"])
+def test_a_file_without_a_word_is_one_without_a_setting_as_dockerd_takes_it(text: str) -> None:
+    assert daemon_json.runtimes(text) == {}
+    assert daemon_json.config_path(text, "kata") is None
+    assert json.loads(daemon_json.merge(text, "kata", None)) == {"runtimes": {"kata": KATA}}
+    assert kata_launchers.docker(text) == []
+
+
 @pytest.mark.parametrize(
     "text",
     ["{", "[]", "3", '{"runtimes": []}', '{"a": NaN}', '{"a": 1,}', "[" * 100000, '{"runtimes":{"kata":{"runtimeType":'
@@ -286,3 +295,13 @@ def test_both_forms_of_sources_are_read() -> None:
         apt_source.Source(("https://h/a", "https://h/b"), ("x", "y"), ("main",), "/k.gpg"),
         apt_source.Source(("https://h/src",), ("x",), (), "", 13, False),
     ]
+
+
+def test_a_contradiction_is_named_without_the_password_in_its_address() -> None:
+    entries = [
+        apt_source.Entry("/etc/apt/sources.list", apt_source.Source(("https://me:hunter2@packages/x",), ("s",), (), signer))
+        for signer in ("/a.gpg", "/b.gpg")
+    ]
+    with pytest.raises(NodeError) as caught:
+        apt_source.refuse_contradiction(entries)
+    assert "https://packages/x s, and differ" in caught.value.message and "hunter" not in caught.value.message

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.host import journal
+from nodekit.host import apt, files, journal, kata_start, proofs
 from nodekit.host.files import MAX_FILE, State, read_bytes, resolve
 from nodekit.host.journal import Transaction, journals, recorded, restore
 from nodekit.host.lock import node_lock
 from nodekit.host.node import OsRelease, boot_id, os_release
+from nodekit.rules.kata.kata_start import File
+from nodekit.rules.node_state import ProveState
 
 STATE = "var/lib/kata-nodes"
 
@@ -72,6 +74,47 @@ def test_mode_and_link_are_kept_and_no_temporary_is_left(root: Path) -> None:
     assert (root / "etc/real.d/target").read_text() == "ours too"
     assert (root / "opt/new/deep/file").stat().st_mode & 0o777 == 0o600
     assert not [path for path in root.rglob("*") if "kata-nodes-new" in path.name]
+
+
+def test_a_proof_that_ends_while_another_run_writes_takes_nothing_from_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = ProveState("n1", "qemu", "go", [], None, 60, "digest")
+    (root / proofs.FOLDER.lstrip("/")).mkdir(parents=True)
+
+    def prove() -> None:
+        with proofs.recorded(root, state) as attempt:
+            attempt.result = {}
+
+    def meanwhile(point: str) -> None:
+        if point == "content-named":
+            monkeypatch.setattr(files, "reach", lambda _: None)
+            prove()
+
+    prove()
+    monkeypatch.setattr(proofs, "LOCK_SECONDS", 0.2, raising=False)
+    monkeypatch.setattr(files, "reach", meanwhile)
+    with node_lock(root, 1), Transaction(root, "docker") as change:
+        change.write("/etc/plain", b"ours")
+    assert read_bytes(root, "/etc/plain") == b"ours" and len(proofs.kept(root)) == 1
+    assert "is not recorded on the node: Another run holds" in capsys.readouterr().err
+    prove()
+    assert len(proofs.kept(root)) == 2
+
+
+def test_a_lock_of_apt_that_only_root_may_look_at_is_not_said_to_be_free(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = root / apt.LOCKS[0]
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    assert apt.lock_holder(root) is None
+
+    def refuse(path: Path, *_: object) -> int:
+        raise PermissionError(13, "Permission denied") if path == lock else FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(NodeError) as caught:
+        apt.lock_holder(root)
+    assert caught.value.code == "file-unreadable" and "as root" in caught.value.remedy
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
@@ -310,6 +353,19 @@ def test_what_cannot_be_a_file_is_refused_and_nothing_changes(root: Path, path: 
     assert caught.value.code == code
     assert path in caught.value.message
     assert (tree(root), journals(root)) == (before, [])
+
+
+@pytest.mark.parametrize("path", ["/etc/pl\0ain", "/etc/\ud800"])
+def test_a_text_that_no_file_can_have_for_a_name_is_refused_in_words(root: Path, path: str) -> None:
+    before = tree(root)
+    with pytest.raises(NodeError) as caught:
+        read_bytes(root, path)
+    assert caught.value.code == "file-unreadable" and "cannot be the name of a file" in caught.value.message
+    with pytest.raises(NodeError, match="cannot be the name of a file"), Transaction(root, "t") as change:
+        change.write("/etc/plain", b"ours")
+        change.write(path, b"x")
+    assert (tree(root), journals(root)) == (before, [])
+    assert kata_start.look(root, path) == File("missing")
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from nodekit.commands import kata, restore, status
 from nodekit.errors import NodeError
-from nodekit.host import kata_handler
+from nodekit.host import docker, kata_handler
 from nodekit.host.failpoints import POINTS, VARIABLE
 from nodekit.host.process import Finished
 from nodekit.rules.kata import containerd_config, crio_config
@@ -310,6 +310,33 @@ def test_a_runtime_that_is_not_well_is_as_it_was(root: Path, monkeypatch: pytest
     (root.parent / "broken").touch()
     refused(host, "container-runtime-unhealthy", name="kata")
     assert host.programs.running() == ["kata-qemu", "runc"]
+
+
+@pytest.mark.parametrize("words", ["--config /srv/c.toml", "--config=/srv/c.toml", "-c /srv/c.toml", "-l debug -c=/srv/c.toml"])
+def test_the_file_that_a_unit_names_is_the_one_that_gets_the_handler(tmp_path: Path, words: str) -> None:
+    for place in (place for place in PLACES if not place.files):
+        put(tmp_path, f"/usr/lib/systemd/system/{place.units[0]}", f"[Service]\nExecStart=/usr/bin/{place.name} {words}\n")
+        assert kata_handler._main(tmp_path, place) == (f"/usr/bin/{place.name}", "/srv/c.toml")
+        put(tmp_path, f"/usr/lib/systemd/system/{place.units[0]}", f"[Service]\nExecStart=/usr/bin/{place.name} --x-c /srv/c\n")
+        assert kata_handler._main(tmp_path, place)[1] == place.main
+
+
+def test_a_restart_that_fails_names_the_unit_to_look_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "systemctl"
+    fake.write_text('#!/bin/sh\n[ "$1" != restart ] && [ "$1" != stop ] || { echo "Job failed." >&2; exit 1; }\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    unit = {"docker.socket": docker.Unit(True, "enabled"), "docker.service": docker.Unit(True, "enabled")}
+    monkeypatch.setattr(docker, "units", lambda: unit)
+    stopped = {name: docker.Unit(False, "enabled") for name in unit}
+    for call, status_of in (
+        (lambda: kata_handler._tell("k3s.service"), "systemctl status k3s.service"),
+        (lambda: docker.bring_units_back(stopped), "systemctl status docker.socket docker.service"),
+    ):
+        with pytest.raises(NodeError) as caught:
+            call()
+        assert caught.value.code == "command-failed" and "Job failed." in caught.value.message
+        assert caught.value.remedy == f"See '{status_of}' on the node"
 
 
 def test_what_containerd_does_not_take_is_never_started_with(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,16 @@
 """A Kata archive is installed whole or not at all, and only what this program installed is ever removed."""
 
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.host import kata_archive
+from nodekit.host import kata_archive, kata_download
 from tests.nodekit.kata_release import archive, served, tree
 
 OUTSIDE = [
@@ -76,6 +81,35 @@ def test_a_file_that_is_not_an_archive_is_refused(tmp_path: Path) -> None:
 def test_unreachable_address_is_named(tmp_path: Path) -> None:
     error = refused(tmp_path, "http://127.0.0.1:9/kata.tar.xz", "0" * 64, "kata-download-failed")
     assert "http://127.0.0.1:9/kata.tar.xz" in error.message
+
+
+@contextmanager
+def trickling(seconds: float) -> Iterator[str]:
+    """The address of a server that never pauses for long and gives one byte at a time."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+                end = time.monotonic() + seconds
+                while time.monotonic() < end:
+                    connection.sendall(b"x")
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/kata-static.tar.xz"
+        thread.join()
+
+
+def test_a_server_that_gives_a_byte_at_a_time_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kata_download, "DOWNLOAD_SECONDS", 0.5)
+    with trickling(6) as address:
+        begin = time.monotonic()
+        assert "went over" in refused(tmp_path, address, "0" * 64, "kata-download-failed").message
+        assert time.monotonic() - begin < 4
 
 
 @pytest.mark.parametrize(("member", "link", "message"), OUTSIDE)

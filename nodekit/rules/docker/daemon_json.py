@@ -84,8 +84,12 @@ def runtimes(text: str) -> dict[str, object]:
 
 
 def _tree(text: str) -> dict[str, Any]:
+    """The settings of a file; none in one without a word, as dockerd takes it (moby, `getConflictFreeConfiguration`)."""
+    body = text.removeprefix("\ufeff")
+    if not body.strip():
+        return {}
     try:
-        tree = json.loads(text.removeprefix("\ufeff"), parse_constant=_constant, parse_float=_number, object_pairs_hook=_object)
+        tree = json.loads(body, parse_constant=_constant, parse_float=_number, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise _invalid(printable(str(error), 200)) from None
     if not isinstance(tree, dict):
@@ -95,7 +99,7 @@ def _tree(text: str) -> dict[str, Any]:
 
 def config_path(text: str | None, runtime: str) -> str | None:
     """The ConfigPath of a runtime; raises NodeError `file-invalid`."""
-    entry = runtimes(text).get(runtime) if text is not None and text.strip() else None
+    entry = runtimes(text).get(runtime) if text is not None else None
     options = entry.get("options") if isinstance(entry, dict) else None
     path = options.get("ConfigPath") if isinstance(options, dict) else None
     return path if isinstance(path, str) else None
@@ -110,7 +114,7 @@ def merge(text: str | None, runtime: str, config_path: str | None, ours: Collect
     its options, but loses `path` and `runtimeArgs`, which dockerd refuses beside a type. If nothing has to change, the same
     text is returned. Raises NodeError `file-invalid`.
     """
-    original = text if text is not None and text.removeprefix("\ufeff").strip() else "{}"
+    original = text or ""
     tree = _tree(original)
     known = tree.setdefault("runtimes", {})
     if not isinstance(known, dict):

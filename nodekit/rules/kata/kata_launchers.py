@@ -67,7 +67,8 @@ class Variable:
 def docker(text: str) -> list[Launcher]:
     """The Kata runtimes of a daemon.json; raises NodeError `file-invalid` when it is not a JSON object."""
     try:
-        tree = json.loads(text.removeprefix("\ufeff")) if text.strip() else {}
+        body = text.removeprefix("\ufeff")
+        tree = json.loads(body) if body.strip() else {}
     except (ValueError, RecursionError) as error:
         raise _no_docker(printable(str(error), 200)) from None
     if not isinstance(tree, dict):

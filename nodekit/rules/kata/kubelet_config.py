@@ -13,9 +13,10 @@ FLAG_FILES = ("/var/lib/kubelet/kubeadm-flags.env", "/etc/default/kubelet", "/et
 """Files with further flags: kubeadm's own, and those of the packages."""
 
 
-def flag(texts: Sequence[str], name: str) -> str | None:
-    """The value of a flag in the texts of units and environment files; the last one counts."""
-    values = re.findall(rf"--{name}[= ]\"?([^\s\"']+)", "\n".join(texts))
+def flag(texts: Sequence[str], name: str, letter: str = "") -> str | None:
+    """The value of a flag, which may have a form of one letter, in the texts of units and environment files; the last counts."""
+    spelled = rf"(?:--{name}|(?<!\S)-{letter})" if letter else f"--{name}"
+    values = re.findall(rf"{spelled}[= ]\"?([^\s\"']+)", "\n".join(texts))
     return values[-1] if values else None
 
 
