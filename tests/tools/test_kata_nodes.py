@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,4 +26,22 @@ def test_command_runs_through_a_link_in_the_folder_where_it_is_called(tmp_path: 
     result = subprocess.run(
         ["kata-nodes", "status"], cwd=project, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
-    assert result.stdout == f"{tmp_path}/checkout in {project}: -m fleet status\n", result.stderr
+    assert result.stdout == f"{tmp_path}/checkout in {project}: -P -m fleet status\n", result.stderr
+
+
+def test_modules_of_the_persons_project_do_not_stand_for_those_of_the_command(tmp_path: Path) -> None:
+    tools, fleet, programs, project = (tmp_path / name for name in ("checkout/tools", "checkout/fleet", "bin", "project"))
+    for folder in (tools, fleet, programs, project):
+        folder.mkdir(parents=True)
+    (tools / "kata-nodes").write_bytes(SCRIPT.read_bytes())
+    (tools / "env").write_text(f"#!/bin/sh\necho 'export PATH=\"{programs}:$PATH\"'\n")
+    (programs / "python").symlink_to(sys.executable)
+    for program in (tools / "kata-nodes", tools / "env"):
+        program.chmod(0o755)
+    (fleet / "__init__.py").touch()
+    (fleet / "__main__.py").write_text("import os, secrets\nprint(secrets.token_hex, os.getcwd())\n")
+    # A Pulumi program in Python has its modules beside it, under any names.
+    (project / "secrets.py").write_text("raise SystemExit('the project runs in the command')\n")
+    command = [tools / "kata-nodes", "status"]
+    result = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0 and result.stdout.rstrip().endswith(str(project)), result.stderr
