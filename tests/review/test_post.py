@@ -126,6 +126,16 @@ def test_document_of_a_hostile_fork_is_put_into_words_or_called_unreadable(uploa
     assert "ended without a document" in body["body"] and "octocat" not in body["body"]
 
 
+def test_preview_that_ended_without_its_document_costs_no_other_stack_its_comment(uploads: Path, github: GitHub) -> None:
+    # Its runner could not be set up: the folder has the number alone, and an older comment would stand for this commit.
+    (uploads / "local").mkdir()
+    (uploads / "local" / "number").write_text("7\n")
+    run("review.post", uploads)
+    first, second = (body["body"] for _, _, body in github.writes())
+    assert first.startswith(MARKER.replace("staging", "local")) and "ended without a document" in first
+    assert second == (HERE / "comment.md").read_text()
+
+
 def test_refusal_of_github_is_told(uploads: Path, github: GitHub) -> None:
     github.answers.pop("repos/o/r/issues/7/comments")
     github.answer("x", 1)
