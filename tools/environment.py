@@ -139,6 +139,11 @@ def install_plugin(engine: Path, home: Path, name: str, version: str, own: Path 
         raise SetupError(f"The plugin {name} {version} could not be installed: {(result.stdout + result.stderr).strip()[-400:]}.")
 
 
+def interrupted(folder: Path) -> bool:
+    """Whether the unpacking of a plugin was killed: the engine keeps a file beside it meanwhile, and then ignores the plugin."""
+    return folder.with_name(f"{folder.name}.partial").exists()
+
+
 def plugins(engine: Path, home: Path, venv: Path) -> bool:
     """Have the two resource plugins in `home`: official where they can be downloaded, else our own build.
 
@@ -146,22 +151,23 @@ def plugins(engine: Path, home: Path, venv: Path) -> bool:
     """
     kubernetes = get.parts()["pulumi-resource-kubernetes"]
     folder = home / "plugins" / f"resource-kubernetes-v{kubernetes.version}"
-    # The engine keeps this file beside a plugin while it unpacks it, and ignores a plugin whose unpacking was killed.
-    if not folder.exists() or folder.with_name(f"{folder.name}.partial").exists():
+    if not folder.exists() or interrupted(folder):
         official = not any((cache.root() / "parts").glob("pulumi-resource-kubernetes-*")) and published(
             "kubernetes", kubernetes.version
         )
         install_plugin(
             engine, home, "kubernetes", kubernetes.version, None if official else get.path("pulumi-resource-kubernetes")
         )
-    command = home / "plugins" / f"resource-command-v{COMMAND_PLUGIN}" / "pulumi-resource-command"
-    if command.exists() and OWN_PLUGIN.encode() not in command.read_bytes():
+    folder = home / "plugins" / f"resource-command-v{COMMAND_PLUGIN}"
+    command = folder / "pulumi-resource-command"
+    whole = command.exists() and not interrupted(folder)
+    if whole and OWN_PLUGIN.encode() not in command.read_bytes():
         return True
-    if not command.exists() and published("command", COMMAND_PLUGIN):
+    if not whole and published("command", COMMAND_PLUGIN):
         install_plugin(engine, home, "command", COMMAND_PLUGIN, None)
         return True
     own = own_command_plugin(venv)
-    if not command.exists() or command.read_bytes() != own.read_bytes():
+    if not whole or command.read_bytes() != own.read_bytes():
         install_plugin(engine, home, "command", COMMAND_PLUGIN, own)
     return False
 

@@ -94,6 +94,18 @@ def test_empty_machine_gets_an_engine_and_official_plugins(clone: Clone, shell: 
     assert [line.strip() for line in installed] == [f"kubernetes {from_mirror}", f"command {from_mirror}"]
 
 
+def test_plugin_whose_unpacking_was_killed_is_installed_again(clone: Clone) -> None:
+    clone.release()
+    home = Path(clone.variables()["PULUMI_HOME"])
+    versions = {"command": environment.COMMAND_PLUGIN, "kubernetes": get.parts()["pulumi-resource-kubernetes"].version}
+    for name, version in versions.items():
+        # The engine ignores a plugin beside which this file is.
+        (home / "plugins" / f"resource-{name}-v{version}.partial").touch()
+    (home / "installed").unlink()
+    clone.variables()
+    assert {line.split()[0] for line in (home / "installed").read_text().splitlines()} == set(versions)
+
+
 def failed(clone: Clone, shell: str) -> str:
     """The one line of error with which both the eval and what comes after it fail."""
     result = clone.shell(shell, after="echo went on")
