@@ -23,6 +23,8 @@ OWN_PLUGIN = "plugins/command/main.py"
 """What our own command plugin starts, which distinguishes it from the official one."""
 OWN_BACKEND = "local"
 """The stack that keeps its state in the checkout: what it makes is this machine's, not shared with others."""
+NO_DOWNLOADS = "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"
+"""The engine's own setting: with it, the engine downloads no plugin by itself."""
 
 
 def environment_name(lock: Path) -> str:
@@ -174,10 +176,14 @@ def plugins(engine: Path, home: Path, venv: Path) -> bool:
 
 def passphrase() -> Path:
     """The passphrase that guards the secrets of this checkout's own state, made once at random."""
-    if not PASSPHRASE.exists():
-        handle = os.open(PASSPHRASE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as out:
-            out.write(secrets.token_urlsafe(32))
+    with cache.lock("passphrase"):
+        if not PASSPHRASE.exists():
+            # Renamed once it is whole: an empty one, of a full disk, would guard nothing.
+            with tempfile.TemporaryDirectory(dir=PASSPHRASE.parent) as scratch:
+                beside = Path(scratch) / PASSPHRASE.name
+                beside.touch(mode=0o600)
+                beside.write_text(secrets.token_urlsafe(32))
+                beside.rename(PASSPHRASE)
     return PASSPHRASE
 
 
@@ -202,7 +208,9 @@ def leftovers(stack: str | None) -> list[str]:
     if stack in (None, OWN_BACKEND):
         return []
     own = {"PULUMI_BACKEND_URL": f"file://{STATE / 'backend'}", "PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE)}
-    return [name for name, value in own.items() if os.environ.get(name) == value]
+    left = [name for name, value in own.items() if os.environ.get(name) == value]
+    # A person may have set this one: it is that set-up's where its backend is, too.
+    return [*left, NO_DOWNLOADS] if "PULUMI_BACKEND_URL" in left and os.environ.get(NO_DOWNLOADS) == "true" else left
 
 
 def exports(stack: str | None) -> dict[str, str]:
@@ -231,7 +239,7 @@ def exports(stack: str | None) -> dict[str, str]:
         result["PULUMI_CREDENTIALS_PATH"] = os.environ.get("PULUMI_CREDENTIALS_PATH") or str(Path.home() / ".pulumi")
     # The environment holds the AWS package for the tests, and the engine would fetch its plugin for a stack without AWS too.
     if stack == OWN_BACKEND or not official:
-        result["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] = "true"
+        result[NO_DOWNLOADS] = "true"
     if stack == OWN_BACKEND:
         result |= own_backend()
     return result
@@ -244,10 +252,12 @@ def main() -> int:
     stack = cli.parse_args().stack
 
     def run() -> None:
-        for name, value in exports(stack).items():
+        exported = exports(stack)
+        for name, value in exported.items():
             print(f"export {name}={shlex.quote(value)}")
         for name in leftovers(stack):
-            print(f"unset {name}")
+            if name not in exported:
+                print(f"unset {name}")
 
     return cache.exit_status(run)
 

@@ -193,6 +193,30 @@ def test_backend_of_stack_local_is_not_left_to_the_next_stack(clone: Clone) -> N
     left = {name: value for name, value in clone.variables("local").items() if name.startswith("PULUMI_")}
     after = clone.variables("staging", **left)
     assert not {"PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE_FILE"} & set(after)
+    # Or a stack on AWS would lack the plugins that no set-up brings.
+    assert left.keys() - after.keys() >= {"PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"}
+    own = clone.variables("staging", PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION="true")
+    assert own["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] == "true"
+
+
+def test_passphrase_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KATA_NODES_CACHE", str(tmp_path / "cache"))
+    place = tmp_path / "state" / "passphrase"
+    place.parent.mkdir()
+    monkeypatch.setattr(environment, "PASSPHRASE", place)
+
+    def full(*_: object) -> str:
+        assert not place.exists()  # another set-up would seal its state with an empty one, and so would the next after a kill
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(environment.secrets, "token_urlsafe", full)
+        with pytest.raises(OSError, match="No space"):
+            environment.passphrase()
+    assert list(place.parent.iterdir()) == []
+    first = environment.passphrase().read_text()
+    assert len(first) > 40 and environment.passphrase().read_text() == first
+    assert place.stat().st_mode & 0o777 == 0o600 and list(place.parent.iterdir()) == [place]
 
 
 def test_engine_downloads_other_plugins_itself_where_the_sites_are_reached(clone: Clone) -> None:
