@@ -87,7 +87,9 @@ def engine_folder() -> Path:
         for program in (engine, *language.parent.iterdir()):
             shutil.copy2(program, folder / program.name)
 
-    return cache.entry(f"engine-{cache.key([str(engine), str(language)])}", make, "Assembling engine and language host")
+    # An engine of PATH is upgraded in its place; its copy would stay the old one.
+    stats = [(str(program), program.stat().st_size, program.stat().st_mtime_ns) for program in (engine, language)]
+    return cache.entry(f"engine-{cache.key([repr(stats)])}", make, "Assembling engine and language host")
 
 
 def published(name: str, version: str) -> bool:

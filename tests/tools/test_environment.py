@@ -199,6 +199,19 @@ def test_backend_of_stack_local_is_not_left_to_the_next_stack(clone: Clone) -> N
     assert own["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] == "true"
 
 
+def test_engine_that_was_upgraded_in_its_place_is_the_one_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KATA_NODES_CACHE", str(tmp_path / "cache"))
+    places = {name: tmp_path / name / name for name in ("pulumi", "pulumi-language-python")}
+    monkeypatch.setattr(get, "path", places.__getitem__)
+    for place in places.values():
+        place.parent.mkdir()
+    for name, text in (("pulumi", "1"), ("pulumi-language-python", "1"), ("pulumi", "new"), ("pulumi-language-python", "new")):
+        places[name].write_text(text)
+        if places["pulumi-language-python"].exists():
+            folder = environment.engine_folder()
+            assert {name: (folder / name).read_text() for name in places} == {name: places[name].read_text() for name in places}
+
+
 def test_passphrase_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KATA_NODES_CACHE", str(tmp_path / "cache"))
     place = tmp_path / "state" / "passphrase"
