@@ -16,7 +16,7 @@ def test_mirror_stands_for_every_site(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["mirror.example", "ftp://mirror.example", "https://", "https://m.example/?a=b", "https://a b"]
+    "address", ["mirror.example", "ftp://mirror.example", "https://", "https://m.example/?a=b", "https://a b", "http://[::1"]
 )
 def test_mirror_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("KATA_NODES_MIRROR", address)
