@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from local import accelerator, limits, parts, process
-from local.boot import ADDRESS, BOOT_VARIABLE, SILENT_SECONDS, answers, boot, existing, hung, kernel_trouble, place
+from local.boot import ADDRESS, BOOT_VARIABLE, SILENT_SECONDS, answers, boot, existing, hung, kernel_trouble, named, place
 from local.process import progress
 from nodekit.errors import NodeError
 from nodekit.host.capture import capture
@@ -259,7 +259,7 @@ def up(request: dict[str, object]) -> dict[str, object]:
                 start(machine)
             else:
                 wait_for_ssh(directory, int(str(place(directory)["port"])))
-            process.write(directory / "place.json", json.dumps({**place(directory), "boot": name}))
+            named(directory, name)
         except BaseException:
             # A machine that stood here before, with all that was done on it, outlives a failed start.
             if before != asdict(machine):
