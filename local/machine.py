@@ -136,6 +136,15 @@ def new_key() -> tuple[bytes, bytes]:
     return private, key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
 
 
+def document(machine: Machine) -> dict[str, object]:
+    """What is written down of a machine: its settings, and which build of the image its disk lies over.
+
+    An image that is built again at the same path has other blocks, over which the disk would be damaged.
+    """
+    image = Path(machine.disk).stat()
+    return {**asdict(machine), "image": f"{image.st_size} bytes of {int(image.st_mtime)}"}
+
+
 def create(machine: Machine) -> None:
     """Make keys, seed disk and overlay; `machine.json` comes last and means that all of it is there."""
     directory = Path(machine.directory)
@@ -152,7 +161,7 @@ def create(machine: Machine) -> None:
     if result.timed_out or result.code != 0:
         output = result.stderr.decode(errors="replace").strip()[:500] or f"it did not end within {OVERLAY_SECONDS} s"
         raise NodeError("local-disk-failed", f"qemu-img: {output}")
-    process.write(directory / "machine.json", json.dumps(asdict(machine)))
+    process.write(directory / "machine.json", json.dumps(document(machine)))
 
 
 def start(machine: Machine) -> None:
@@ -244,10 +253,11 @@ def up(request: dict[str, object]) -> dict[str, object]:
     directory = Path(machine.directory)
     record = directory / "process.json"
     with process.owned(directory):
-        before = existing(directory)
-        if before != asdict(machine):
+        before, desired = existing(directory), document(machine)
+        kept = before is not None and {"image": desired["image"], **before} == desired
+        if not kept:
             if before is not None:
-                progress(f"machine: {machine.name} is replaced, its settings changed")
+                progress(f"machine: {machine.name} is replaced, its settings or its image changed")
             clear(directory)
         try:
             if existing(directory) is None:
@@ -262,7 +272,7 @@ def up(request: dict[str, object]) -> dict[str, object]:
             named(directory, name)
         except BaseException:
             # A machine that stood here before, with all that was done on it, outlives a failed start.
-            if before != asdict(machine):
+            if not kept:
                 clear(directory)
                 directory.rmdir()
             raise
