@@ -45,3 +45,25 @@ def test_modules_of_the_persons_project_do_not_stand_for_those_of_the_command(tm
     command = [tools / "kata-nodes", "status"]
     result = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0 and result.stdout.rstrip().endswith(str(project)), result.stderr
+
+
+@pytest.mark.parametrize("script", ["kata-nodes", "env", "policy"])
+def test_checkout_is_found_whatever_folders_cd_looks_in(tmp_path: Path, script: str) -> None:
+    """With CDPATH exported, `cd` goes to a folder of the same name there, and prints where it went."""
+    programs, home = tmp_path / "bin", tmp_path / "home"
+    for folder in (programs, home / "checkout/tools", tmp_path / "other/checkout/tools"):
+        folder.mkdir(parents=True)
+    for name in ("kata-nodes", "env", "policy"):
+        (home / "checkout/tools" / name).write_bytes((SCRIPT.parent / name).read_bytes())
+        (home / "checkout/tools" / name).chmod(0o755)
+    python = (
+        "#!/bin/sh\ncase $* in -c*) exit 0 ;; *tools.environment*) echo : ;; *tools.policy_env*) echo python ;; *) pwd; esac\n"
+    )
+    for name in ("python", "python3"):
+        (programs / name).write_text(python)
+        (programs / name).chmod(0o755)
+    environment = {"PATH": f"{programs}:{os.environ['PATH']}", "CDPATH": f"{tmp_path / 'other'}:."}
+    command = [f"checkout/tools/{script}", "status"]
+    result = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    expected = {"kata-nodes": home, "env": ":", "policy": home / "checkout"}[script]
+    assert (result.stdout, result.stderr) == (f"{expected}\n", "")
