@@ -217,6 +217,11 @@ def test_stack_that_was_never_drifting_gets_no_issue(tmp_path: Path, github: Git
     assert github.writes() == []
 
 
+def test_stack_that_is_named_with_its_organization_is_refused_in_a_sentence(tmp_path: Path, github: GitHub) -> None:
+    output = run("review.drift", "acme/staging", document(tmp_path, {"a": "2"}), ok=False)
+    assert "'acme/staging' is none. Name it in DEPLOYED_STACKS as in stacks/" in output and github.calls() == []
+
+
 def test_stack_that_cannot_be_read_is_no_reason_to_close_its_issue(tmp_path: Path, github: GitHub) -> None:
     github.answer("repos/o/r/issues", [{"number": 12, "user": BOT, "body": ISSUE}])
     fields = {"diagnostics": [{"severity": "error", "message": "no cluster"}]}
