@@ -89,7 +89,7 @@ def qemu_command(machine: Machine, port: int, accelerator: str) -> list[str]:
     directory = Path(machine.directory)
 
     def option(path: Path) -> str:
-        # A comma ends a value in QEMU's option lists; doubled it stands for itself.
+        # A comma ends a value in QEMU's option lists; doubled it stands for itself. What -serial gets is no list.
         return str(path).replace(",", ",,")
 
     cpu, cores, tick = {"kvm": ("host", machine.cores, ""), "tcg": (EMULATED_CPU, EMULATED_CORES, EMULATED_TICK)}[accelerator]
@@ -99,7 +99,7 @@ def qemu_command(machine: Machine, port: int, accelerator: str) -> list[str]:
         *("qemu-system-x86_64", "-name", machine.name, "-machine", "q35", "-nodefaults", "-no-user-config"),
         *("-accel", accelerator, "-cpu", cpu),
         *("-smp", str(cores), "-m", str(machine.memoryMiB)),
-        *("-display", "none", "-monitor", "none", "-serial", f"file:{option(directory / 'console.log')}"),
+        *("-display", "none", "-monitor", "none", "-serial", f"file:{directory / 'console.log'}"),
         *("-kernel", machine.kernel, "-initrd", machine.initrd),
         *("-append", f"{append} systemd.hostname={machine.name}{tick}"),
         *("-drive", f"if=none,id=disk,format=qcow2,discard=unmap,file={option(directory / 'disk.qcow2')}"),
