@@ -16,8 +16,8 @@ from nodekit.host.reading import MAX_OWN
 CHECKOUT = Path(__file__).resolve().parent.parent
 MAX_LINE = 1 << 16
 """Characters of a line of progress that are passed on at once."""
-STOP_SECONDS = 15
-"""Bound on the end of a set-up that is interrupted."""
+STOP_SECONDS = 60
+"""Bound on the end of a set-up that is interrupted: it removes a root folder, and waits for what it has started there."""
 
 
 def from_set_up(*arguments: str) -> Any:
