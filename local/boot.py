@@ -1,10 +1,11 @@
-"""Reports from a machine's folder whether the machine runs and answers, so that a dead or hung machine is noticed."""
+"""Reports from the folder of a machine or server whether it runs and answers, so that a dead or hung one is noticed."""
 
 import json
 import re
 import secrets
 import socket
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,17 +22,19 @@ _KERNEL_TROUBLE = re.compile(
 )
 
 BOOT_VARIABLE = "KATA_NODES_BOOT"
-"""Environment variable with the name of the start that `local.machine up` is asked for."""
+"""Environment variable with the name of the start that a verb `up` is asked for."""
+CLUSTER_RECORDS = ("etcd.process", "apiserver.process")
+"""Records of the processes of a local cluster."""
 
 
 @dataclass(frozen=True)
 class Boot:
-    """What a folder shows of its machine."""
+    """What a folder shows of its machine or servers."""
 
     exists: bool
-    """Whether there is a whole machine."""
+    """Whether there is a whole machine, or whether the servers were started before."""
     running: bool
-    """Whether its QEMU runs."""
+    """Whether its QEMU, or every server, runs."""
     name: str
     """The name of its start: the recorded one while it runs, a new one otherwise."""
 
@@ -42,15 +45,34 @@ def existing(directory: Path) -> dict[str, object] | None:
 
 
 def place(directory: Path) -> dict[str, object]:
-    """Port, accelerator and name of the machine's last start; empty when it never started."""
+    """Ports and name of the last start, and what else it wrote down; empty when there was none."""
     return _document(directory / "place.json") or {}
 
 
 def boot(directory: Path) -> Boot:
     """Look at a machine's folder, which need not exist; changes nothing."""
-    running = process.alive(directory / "process.json") is not None
+    return _boot(directory, existing(directory) is not None, ("process.json",))
+
+
+def cluster_boot(directory: Path) -> Boot:
+    """The same for the folder of a local cluster."""
+    return _boot(directory, (directory / "made").exists(), CLUSTER_RECORDS)
+
+
+def site_boot(directory: Path) -> Boot:
+    """The same for the folder of a package site."""
+    return _boot(directory, (directory / "place.json").exists(), ("process.json",))
+
+
+def _boot(directory: Path, exists: bool, records: Iterable[str]) -> Boot:
+    running = all(process.alive(directory / record) is not None for record in records)
     known = place(directory).get("boot") if running else None
-    return Boot(existing(directory) is not None, running, str(known) if known else secrets.token_hex(6))
+    return Boot(exists, running, str(known) if known else secrets.token_hex(6))
+
+
+def named(directory: Path, name: str) -> None:
+    """Write down the name of the start of what runs in `directory`."""
+    process.write(directory / "place.json", json.dumps({**place(directory), "boot": name}))
 
 
 def answers(port: int, seconds: float = 5) -> bool:

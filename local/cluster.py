@@ -5,20 +5,22 @@ python3 -m local.cluster up|down     (settings as JSON on standard input)
 
 import http.client
 import json
+import os
 import ssl
 import sys
 import time
 from pathlib import Path
 
 from local import certificates, parts, process
+from local.boot import BOOT_VARIABLE, CLUSTER_RECORDS, cluster_boot, named, place
 from local.process import progress
 from nodekit.errors import NodeError
-from nodekit.host.reading import MAX_OWN, read, read_text
+from nodekit.host.reading import MAX_OWN, read_text
 
 ADDRESS = "127.0.0.1"
 READY_SECONDS = 120
 SERVICE_RANGE = "10.96.0.0/24"
-NAMES = ("etcd.process", "apiserver.process", "etcd.log", "apiserver.log", "place.json", "etcd", "pki", "made")
+NAMES = (*CLUSTER_RECORDS, "etcd.log", "apiserver.log", "place.json", "etcd", "pki", "made")
 
 
 def etcd_command(etcd: Path, directory: Path, client: int, peer: int) -> list[str]:
@@ -136,14 +138,16 @@ def up(request: dict[str, object]) -> dict[str, object]:
     etcd, apiserver = process.path_field(request, "etcd"), process.path_field(request, "apiserver")
     with process.owned(directory):
         whole = (directory / "made").exists()
+        name = os.environ.get(BOOT_VARIABLE) or cluster_boot(directory).name
         if not whole:
             clear(directory)
         try:
             if not whole:
                 certificates.make(directory / "pki")
                 process.write(directory / "made", "")
-            start(directory, etcd, apiserver)
-            return described(directory, place(directory)["apiserver"])
+            port = start(directory, etcd, apiserver)
+            named(directory, name)
+            return described(directory, port)
         except BaseException:
             # Data that was here before outlives a failed start; the processes do not.
             halt(directory)
@@ -153,18 +157,10 @@ def up(request: dict[str, object]) -> dict[str, object]:
             raise
 
 
-def place(directory: Path) -> dict[str, int]:
-    """The ports of the last start, or none."""
-    try:
-        return dict(json.loads(read(directory / "place.json", MAX_OWN)))
-    except (FileNotFoundError, ValueError, TypeError):
-        return {}
-
-
-def start(directory: Path, etcd: Path, apiserver: Path) -> None:
-    """Start what does not run and wait for /readyz."""
-    records = directory / "etcd.process", directory / "apiserver.process"
-    ports = place(directory)
+def start(directory: Path, etcd: Path, apiserver: Path) -> int:
+    """Start what does not run and wait for /readyz; the port of the API server."""
+    records = [directory / record for record in CLUSTER_RECORDS]
+    ports = {name: port for name, port in place(directory).items() if isinstance(port, int)}
     if not all(process.alive(record) for record in records):
         # One without the other is of no use, and a peer address cannot change under a running member.
         halt(directory)
@@ -177,6 +173,7 @@ def start(directory: Path, etcd: Path, apiserver: Path) -> None:
             directory / "apiserver.log",
         )
     wait(directory, ports["apiserver"])
+    return ports["apiserver"]
 
 
 def wait(directory: Path, port: int) -> None:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from local import accelerator, limits, parts, process
-from local.boot import ADDRESS, BOOT_VARIABLE, SILENT_SECONDS, answers, boot, existing, hung, kernel_trouble, place
+from local.boot import ADDRESS, BOOT_VARIABLE, SILENT_SECONDS, answers, boot, existing, hung, kernel_trouble, named, place
 from local.process import progress
 from nodekit.errors import NodeError
 from nodekit.host.capture import capture
@@ -89,7 +89,7 @@ def qemu_command(machine: Machine, port: int, accelerator: str) -> list[str]:
     directory = Path(machine.directory)
 
     def option(path: Path) -> str:
-        # A comma ends a value in QEMU's option lists; doubled it stands for itself.
+        # A comma ends a value in QEMU's option lists; doubled it stands for itself. What -serial gets is no list.
         return str(path).replace(",", ",,")
 
     cpu, cores, tick = {"kvm": ("host", machine.cores, ""), "tcg": (EMULATED_CPU, EMULATED_CORES, EMULATED_TICK)}[accelerator]
@@ -99,7 +99,7 @@ def qemu_command(machine: Machine, port: int, accelerator: str) -> list[str]:
         *("qemu-system-x86_64", "-name", machine.name, "-machine", "q35", "-nodefaults", "-no-user-config"),
         *("-accel", accelerator, "-cpu", cpu),
         *("-smp", str(cores), "-m", str(machine.memoryMiB)),
-        *("-display", "none", "-monitor", "none", "-serial", f"file:{option(directory / 'console.log')}"),
+        *("-display", "none", "-monitor", "none", "-serial", f"file:{directory / 'console.log'}"),
         *("-kernel", machine.kernel, "-initrd", machine.initrd),
         *("-append", f"{append} systemd.hostname={machine.name}{tick}"),
         *("-drive", f"if=none,id=disk,format=qcow2,discard=unmap,file={option(directory / 'disk.qcow2')}"),
@@ -136,6 +136,15 @@ def new_key() -> tuple[bytes, bytes]:
     return private, key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
 
 
+def document(machine: Machine) -> dict[str, object]:
+    """What is written down of a machine: its settings, and which build of the image its disk lies over.
+
+    An image that is built again at the same path has other blocks, over which the disk would be damaged.
+    """
+    image = Path(machine.disk).stat()
+    return {**asdict(machine), "image": f"{image.st_size} bytes of {int(image.st_mtime)}"}
+
+
 def create(machine: Machine) -> None:
     """Make keys, seed disk and overlay; `machine.json` comes last and means that all of it is there."""
     directory = Path(machine.directory)
@@ -152,7 +161,7 @@ def create(machine: Machine) -> None:
     if result.timed_out or result.code != 0:
         output = result.stderr.decode(errors="replace").strip()[:500] or f"it did not end within {OVERLAY_SECONDS} s"
         raise NodeError("local-disk-failed", f"qemu-img: {output}")
-    process.write(directory / "machine.json", json.dumps(asdict(machine)))
+    process.write(directory / "machine.json", json.dumps(document(machine)))
 
 
 def start(machine: Machine) -> None:
@@ -244,10 +253,11 @@ def up(request: dict[str, object]) -> dict[str, object]:
     directory = Path(machine.directory)
     record = directory / "process.json"
     with process.owned(directory):
-        before = existing(directory)
-        if before != asdict(machine):
+        before, desired = existing(directory), document(machine)
+        kept = before is not None and {"image": desired["image"], **before} == desired
+        if not kept:
             if before is not None:
-                progress(f"machine: {machine.name} is replaced, its settings changed")
+                progress(f"machine: {machine.name} is replaced, its settings or its image changed")
             clear(directory)
         try:
             if existing(directory) is None:
@@ -259,10 +269,10 @@ def up(request: dict[str, object]) -> dict[str, object]:
                 start(machine)
             else:
                 wait_for_ssh(directory, int(str(place(directory)["port"])))
-            process.write(directory / "place.json", json.dumps({**place(directory), "boot": name}))
+            named(directory, name)
         except BaseException:
             # A machine that stood here before, with all that was done on it, outlives a failed start.
-            if before != asdict(machine):
+            if not kept:
                 clear(directory)
                 directory.rmdir()
             raise

@@ -1,6 +1,7 @@
 """Asks set-up for the built programs and images that the programs of this folder run, where their caller names none."""
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,8 @@ from nodekit.host.reading import MAX_OWN
 CHECKOUT = Path(__file__).resolve().parent.parent
 MAX_LINE = 1 << 16
 """Characters of a line of progress that are passed on at once."""
+STOP_SECONDS = 60
+"""Bound on the end of a set-up that is interrupted: it removes a root folder, and waits for what it has started there."""
 
 
 def from_set_up(*arguments: str) -> Any:
@@ -27,9 +30,18 @@ def from_set_up(*arguments: str) -> Any:
         argv = [sys.executable, "-m", "tools.local", *arguments]
         with subprocess.Popen(argv, cwd=CHECKOUT, stdout=printed, stderr=subprocess.PIPE, text=True) as setup:
             assert setup.stderr
-            while line := setup.stderr.readline(MAX_LINE):
-                progress(line.rstrip())
-                last = line
+            try:
+                while line := setup.stderr.readline(MAX_LINE):
+                    progress(line.rstrip())
+                    last = line
+            except BaseException:
+                # A build says nothing for minutes; interrupted as by a person, it removes what it has begun.
+                setup.send_signal(signal.SIGINT)
+                try:
+                    setup.communicate(timeout=STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    setup.kill()
+                raise
         if setup.returncode:
             why = last.strip().removeprefix("error: ") or f"set-up ended with {setup.returncode}"
             raise NodeError("local-part-failed", why)

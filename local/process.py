@@ -61,6 +61,9 @@ def spawn(command: list[str], record: Path, log: Path) -> int:
                 start_new_session=True,
                 preexec_fn=identify,
             )
+    except subprocess.SubprocessError as error:
+        # All that Python says of what failed before the program's own code.
+        raise OSError(f"{record} cannot be written, so {command[0]} was not started; check the space on its disk") from error
     except OSError as error:
         record.unlink(missing_ok=True)
         raise NodeError("local-program-not-started", f"{command[0]} cannot be run ({error.strerror})") from error

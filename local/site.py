@@ -5,13 +5,14 @@ python3 -m local.site up|down     (settings as JSON on standard input)
 
 import http.client
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from local import parts, process
-from local.boot import ADDRESS
+from local.boot import ADDRESS, BOOT_VARIABLE, named, site_boot
 from local.machine import GATEWAY
 from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN, read
@@ -54,7 +55,9 @@ def up(request: dict[str, object]) -> dict[str, object]:
             known = json.loads(read(place, MAX_OWN))
         except (FileNotFoundError, ValueError):
             known = {}
+        name = os.environ.get(BOOT_VARIABLE) or site_boot(directory).name
         if process.alive(record) and known.get("site") == str(site):
+            named(directory, name)
             return described(image, known["port"])
         clear(directory)
         try:
@@ -63,6 +66,7 @@ def up(request: dict[str, object]) -> dict[str, object]:
             server = [sys.executable, "-m", "http.server", str(port), "--bind", ADDRESS, "--directory", str(site)]
             process.spawn(server, record, directory / "site.log")
             wait(record, port, directory / "site.log")
+            named(directory, name)
         except BaseException:
             clear(directory)
             directory.rmdir()

@@ -16,6 +16,14 @@ def main() -> int:
     cli.add_argument("document", type=Path, help="document of pulumi refresh --preview-only --json")
     cli.add_argument("--measured", type=Path, help="document of kata-nodes drift --json")
     options = cli.parse_args()
+    try:
+        marker = comment.marker("drift", options.stack)
+    except ValueError as error:
+        print(
+            harmless(f"error: {error}, and {options.stack!r} is none. Name it in DEPLOYED_STACKS as in stacks/."),
+            file=sys.stderr,
+        )
+        return 1
     document = documents.of(options.document)
     try:
         measured = documents.measured(options.measured) if options.measured else []
@@ -32,7 +40,7 @@ def main() -> int:
     try:
         issue = github.issue(
             os.environ["GITHUB_REPOSITORY"],
-            comment.marker("drift", options.stack),
+            marker,
             f"Stack {options.stack} is not what was deployed",
             comment.drift(options.stack, document, measured) if drifted else None,
         )

@@ -44,11 +44,12 @@ def previews(folder: Path) -> Iterator[tuple[str, Preview, Preview | None]]:
     """Stack, preview of the head, and preview of the base where it has the stack."""
     for entry in sorted(folder.iterdir())[:STACKS]:
         stack = entry.name
-        if entry.is_symlink() or not comment.STACK.fullmatch(stack):
+        if entry.is_symlink() or not entry.is_dir() or not comment.STACK.fullmatch(stack):
             raise Refused("an uploaded folder's name is not the name of a stack")
-        head = documents.read(content(entry / "head.json", documents.MAX_DOCUMENT))
-        base = entry / "base.json"
-        yield stack, head, documents.read(content(base, documents.MAX_DOCUMENT)) if base.exists() else None
+        head, base = entry / "head.json", entry / "base.json"
+        # A job that failed early has no document: its comment reports that, where an older one would stand for this commit.
+        text = content(head, documents.MAX_DOCUMENT) if os.path.lexists(head) else ""
+        yield stack, documents.read(text), documents.read(content(base, documents.MAX_DOCUMENT)) if base.exists() else None
 
 
 def post(folder: Path, repository: str, commit: str) -> int:

@@ -145,14 +145,27 @@ def preview(checkout: Path, stack: str) -> dict[str, Any] | None:
                 return failed(result.stderr)
             missing_key = MISSING.search(json.dumps(plan.get("diagnostics"))) if not result.passed else None
             if not missing_key or missing_key[1] in names:
+                # Some failures leave a document that names no error, and holds only a part of the resources.
+                if not result.passed and not errors(plan):
+                    plan["diagnostics"] = [*(plan.get("diagnostics") or []), *diagnostics(result.stderr)]
                 return {"madeUp": names, "preview": plan}
             missing = (*missing, missing_key[1])
 
 
+def errors(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The errors that a document of the engine names."""
+    return [diagnostic for diagnostic in plan.get("diagnostics") or [] if diagnostic.get("severity") == "error"]
+
+
+def diagnostics(why: str) -> list[dict[str, Any]]:
+    """The end of what the engine printed, as an error of its document."""
+    lines = why.strip().splitlines() or ["The engine said nothing."]
+    return [{"severity": "error", "message": "\n".join(lines[-5:])}]
+
+
 def failed(why: str) -> dict[str, Any]:
     """A document that explains why there is none of the engine's."""
-    lines = why.strip().splitlines() or ["The engine said nothing."]
-    return {"preview": {"steps": [], "diagnostics": [{"severity": "error", "message": "\n".join(lines[-5:])}]}}
+    return {"preview": {"steps": [], "diagnostics": diagnostics(why)}}
 
 
 def main() -> int:
@@ -167,10 +180,10 @@ def main() -> int:
         print(f"{options.checkout} has no stack {options.stack}", file=sys.stderr)
         return 0
     options.to.write_text(json.dumps(document))
-    errors = [diagnostic for diagnostic in document["preview"].get("diagnostics", []) if diagnostic.get("severity") == "error"]
-    for error in errors:
+    found = errors(document["preview"])
+    for error in found:
         print(harmless(error["message"].strip()), file=sys.stderr)
-    return 1 if errors else 0
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

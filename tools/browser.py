@@ -53,7 +53,10 @@ def fetch_axe(folder: Path) -> None:
     if not shutil.which("npm"):
         raise SetupError("axe-core comes from npm's registry, and there is no npm. Install Node.js with npm.")
     argv = ["npm", "pack", "--silent", "--ignore-scripts", f"axe-core@{AXE}", "--pack-destination", str(folder)]
-    result = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
+    try:
+        result = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise SetupError(f"axe-core {AXE} cannot be downloaded by npm: it did not end within {SECONDS} s.") from None
     archives = list(folder.glob("*.tgz"))
     if result.returncode != 0 or len(archives) != 1:
         raise SetupError(f"axe-core {AXE} cannot be downloaded by npm: {' '.join(result.stderr.split())[-300:]}.")

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def say(text: str) -> None:
 
 
 def exit_status(run: Callable[[], None]) -> int:
-    """Run a program of set-up: 0, or 1 after one sentence on standard error."""
+    """Run a program of set-up: 0, or after one sentence on standard error 1, and 130 where a person ended it."""
     try:
         run()
     except SetupError as error:
@@ -43,6 +44,9 @@ def exit_status(run: Callable[[], None]) -> int:
     except subprocess.SubprocessError as error:
         print(f"error: set-up failed ({error}). Run that command by hand to see why.", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("error: interrupted; run it again to go on", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -78,6 +82,10 @@ def entry(name: str, make: Callable[[Path], None], announce: str) -> Path:
         if target.exists():
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
+        # Its lock is held: what lies beside it under its name is from a run that was killed.
+        for left in target.parent.glob(f".{target.name}-*"):
+            if re.fullmatch(r"[a-z0-9_]+", left.name.removeprefix(f".{target.name}-")):
+                shutil.rmtree(left, ignore_errors=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         say(f"{announce} ...")
         begin = time.monotonic()

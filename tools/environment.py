@@ -23,6 +23,8 @@ OWN_PLUGIN = "plugins/command/main.py"
 """What our own command plugin starts, which distinguishes it from the official one."""
 OWN_BACKEND = "local"
 """The stack that keeps its state in the checkout: what it makes is this machine's, not shared with others."""
+NO_DOWNLOADS = "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"
+"""The engine's own setting: with it, the engine downloads no plugin by itself."""
 
 
 def environment_name(lock: Path) -> str:
@@ -85,7 +87,9 @@ def engine_folder() -> Path:
         for program in (engine, *language.parent.iterdir()):
             shutil.copy2(program, folder / program.name)
 
-    return cache.entry(f"engine-{cache.key([str(engine), str(language)])}", make, "Assembling engine and language host")
+    # An engine of PATH is upgraded in its place; its copy would stay the old one.
+    stats = [(str(program), program.stat().st_size, program.stat().st_mtime_ns) for program in (engine, language)]
+    return cache.entry(f"engine-{cache.key([repr(stats)])}", make, "Assembling engine and language host")
 
 
 def published(name: str, version: str) -> bool:
@@ -139,6 +143,11 @@ def install_plugin(engine: Path, home: Path, name: str, version: str, own: Path 
         raise SetupError(f"The plugin {name} {version} could not be installed: {(result.stdout + result.stderr).strip()[-400:]}.")
 
 
+def interrupted(folder: Path) -> bool:
+    """Whether the unpacking of a plugin was killed: the engine keeps a file beside it meanwhile, and then ignores the plugin."""
+    return folder.with_name(f"{folder.name}.partial").exists()
+
+
 def plugins(engine: Path, home: Path, venv: Path) -> bool:
     """Have the two resource plugins in `home`: official where they can be downloaded, else our own build.
 
@@ -146,32 +155,37 @@ def plugins(engine: Path, home: Path, venv: Path) -> bool:
     """
     kubernetes = get.parts()["pulumi-resource-kubernetes"]
     folder = home / "plugins" / f"resource-kubernetes-v{kubernetes.version}"
-    # The engine keeps this file beside a plugin while it unpacks it, and ignores a plugin whose unpacking was killed.
-    if not folder.exists() or folder.with_name(f"{folder.name}.partial").exists():
+    if not folder.exists() or interrupted(folder):
         official = not any((cache.root() / "parts").glob("pulumi-resource-kubernetes-*")) and published(
             "kubernetes", kubernetes.version
         )
         install_plugin(
             engine, home, "kubernetes", kubernetes.version, None if official else get.path("pulumi-resource-kubernetes")
         )
-    command = home / "plugins" / f"resource-command-v{COMMAND_PLUGIN}" / "pulumi-resource-command"
-    if command.exists() and OWN_PLUGIN.encode() not in command.read_bytes():
+    folder = home / "plugins" / f"resource-command-v{COMMAND_PLUGIN}"
+    command = folder / "pulumi-resource-command"
+    whole = command.exists() and not interrupted(folder)
+    if whole and OWN_PLUGIN.encode() not in command.read_bytes():
         return True
-    if not command.exists() and published("command", COMMAND_PLUGIN):
+    if not whole and published("command", COMMAND_PLUGIN):
         install_plugin(engine, home, "command", COMMAND_PLUGIN, None)
         return True
     own = own_command_plugin(venv)
-    if not command.exists() or command.read_bytes() != own.read_bytes():
+    if not whole or command.read_bytes() != own.read_bytes():
         install_plugin(engine, home, "command", COMMAND_PLUGIN, own)
     return False
 
 
 def passphrase() -> Path:
     """The passphrase that guards the secrets of this checkout's own state, made once at random."""
-    if not PASSPHRASE.exists():
-        handle = os.open(PASSPHRASE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as out:
-            out.write(secrets.token_urlsafe(32))
+    with cache.lock("passphrase"):
+        if not PASSPHRASE.exists():
+            # Renamed once it is whole: an empty one, of a full disk, would guard nothing.
+            with tempfile.TemporaryDirectory(dir=PASSPHRASE.parent) as scratch:
+                beside = Path(scratch) / PASSPHRASE.name
+                beside.touch(mode=0o600)
+                beside.write_text(secrets.token_urlsafe(32))
+                beside.rename(PASSPHRASE)
     return PASSPHRASE
 
 
@@ -196,7 +210,9 @@ def leftovers(stack: str | None) -> list[str]:
     if stack in (None, OWN_BACKEND):
         return []
     own = {"PULUMI_BACKEND_URL": f"file://{STATE / 'backend'}", "PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE)}
-    return [name for name, value in own.items() if os.environ.get(name) == value]
+    left = [name for name, value in own.items() if os.environ.get(name) == value]
+    # A person may have set this one: it is that set-up's where its backend is, too.
+    return [*left, NO_DOWNLOADS] if "PULUMI_BACKEND_URL" in left and os.environ.get(NO_DOWNLOADS) == "true" else left
 
 
 def exports(stack: str | None) -> dict[str, str]:
@@ -225,7 +241,7 @@ def exports(stack: str | None) -> dict[str, str]:
         result["PULUMI_CREDENTIALS_PATH"] = os.environ.get("PULUMI_CREDENTIALS_PATH") or str(Path.home() / ".pulumi")
     # The environment holds the AWS package for the tests, and the engine would fetch its plugin for a stack without AWS too.
     if stack == OWN_BACKEND or not official:
-        result["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] = "true"
+        result[NO_DOWNLOADS] = "true"
     if stack == OWN_BACKEND:
         result |= own_backend()
     return result
@@ -238,10 +254,12 @@ def main() -> int:
     stack = cli.parse_args().stack
 
     def run() -> None:
-        for name, value in exports(stack).items():
+        exported = exports(stack)
+        for name, value in exported.items():
             print(f"export {name}={shlex.quote(value)}")
         for name in leftovers(stack):
-            print(f"unset {name}")
+            if name not in exported:
+                print(f"unset {name}")
 
     return cache.exit_status(run)
 

@@ -52,10 +52,16 @@ def system_packages() -> None:
 def install(missing: list[str]) -> None:
     """Install Debian packages, as root or by password-less sudo; raises SetupError with the command to run by hand."""
     argv = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing]
-    by_hand = f"Run: sudo apt-get update && sudo {' '.join(argv)}"
     if not shutil.which("apt-get"):
         raise SetupError(f"These programs are missing, and this is not Debian: {', '.join(missing)}. Install them by hand.")
-    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    root, steps = os.geteuid() == 0, ("apt-get update", " ".join(argv))
+    if not root and not shutil.which("sudo"):
+        raise SetupError(
+            f"The Debian packages {', '.join(missing)} could not be installed (this user is not root, and there is no sudo). "
+            f"As root, run: {' && '.join(steps)}"
+        )
+    sudo = [] if root else ["sudo", "-n"]
+    by_hand = f"Run: {' && '.join(steps if root else [f'sudo {step}' for step in steps])}"
     say(f"Installing Debian packages: {', '.join(missing)} ...")
     begin = time.monotonic()
     for step in (["apt-get", "update", "--quiet"], argv):

@@ -24,8 +24,17 @@ _SYSTEMS = {"Linux": "linux", "Darwin": "darwin"}
 def mirror() -> str:
     """The mirror's address without a slash at its end, or an empty string; raises SetupError when it cannot be used."""
     address = os.environ.get(MIRROR, "").rstrip("/")
-    parsed = urlsplit(address)
-    if address and (parsed.scheme not in ("http", "https") or not parsed.netloc or re.search(r"[\s,=?#$]", address)):
+    if "@" in address.rpartition("://")[2].partition("/")[0]:
+        raise SetupError(
+            f"{MIRROR} holds a user or a password, which downloads cannot send. Set it to an http or https address without them, "
+            "such as https://mirror.example.org/files."
+        )
+    try:
+        parsed = urlsplit(address)
+        usable = parsed.scheme in ("http", "https") and bool(parsed.netloc) and not re.search(r"[\s,=?#$]", address)
+    except ValueError:  # such as a bracket without its end
+        usable = False
+    if address and not usable:
         raise SetupError(f"{MIRROR} is {address!r}. Set it to an http or https address such as https://mirror.example.org/files.")
     return address
 

@@ -67,6 +67,9 @@ class Changed(Exception):
         """The answer's HTTP status, and its JSON: a Status of the API server."""
 
 
+BRIEF = urllib3.Timeout(total=REQUEST_SECONDS)
+
+
 @dataclass(frozen=True)
 class Request:
     """What is sent."""
@@ -77,7 +80,7 @@ class Request:
     body: object = None
     content_type: str = JSON
     accept: str = JSON
-    timeout: urllib3.Timeout = urllib3.Timeout(total=REQUEST_SECONDS)
+    timeout: urllib3.Timeout = BRIEF
     watches: bool = False
     """Whether the answer goes on until the server ends it."""
 
@@ -171,9 +174,7 @@ class Client:
             if not following:
                 return
 
-    def _call(
-        self, verb: str, resource: str, request: Request, expected: Container[int] = ()
-    ) -> tuple[dict[str, Any], int]:
+    def _call(self, verb: str, resource: str, request: Request, expected: Container[int] = ()) -> tuple[dict[str, Any], int]:
         """The JSON answer of one request, and its length."""
         answer, body = self._answer(request)
         document = parsed(body)

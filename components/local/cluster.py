@@ -1,12 +1,14 @@
 """A real API server on the machine that runs Pulumi, for stacks that need no other cluster."""
 
 import json
+from pathlib import Path
 from typing import Optional, TypedDict
 
 import pulumi
 
 from components.children import child_options
-from components.local.command import local_command
+from components.local.command import local_command, start_of
+from local.boot import BOOT_VARIABLE, cluster_boot
 
 
 class LocalClusterArgs(TypedDict):
@@ -25,6 +27,9 @@ class LocalCluster(pulumi.ComponentResource):
     def __init__(self, name: str, args: LocalClusterArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:LocalCluster", name, None, opts)
         spec = {"directory": args["directory"]}
-        self.server = local_command(f"{name}-server", "local.cluster", spec, child_options(self, opts))
+        start: pulumi.Output[str] = pulumi.Output.from_input(args["directory"]).apply(
+            lambda directory: start_of(f"The API server ({directory})", cluster_boot(Path(directory)))
+        )
+        self.server = local_command(f"{name}-server", "local.cluster", spec, child_options(self, opts), {BOOT_VARIABLE: start})
         self.kubeconfig = pulumi.Output.secret(self.server.stdout.apply(lambda text: str(json.loads(text)["kubeconfig"])))
         self.register_outputs({"kubeconfig": self.kubeconfig})

@@ -5,7 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pulumi
+from pulumi.output import UNKNOWN
 from pulumi_command import local
+
+from local.boot import Boot
+from nodekit.rules.text import harmless
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -43,3 +47,16 @@ def local_command(
             ),
         ),
     )
+
+
+def start_of(what: str, start: Boot) -> Any:
+    """The name of a server's start: the recorded one while it runs, else a new one, with which `up` runs again.
+
+    Unknown in a preview where there is none: another name each time would make two previews of one program differ. One that was
+    started and no longer runs, as after a reboot, is named in a warning.
+    """
+    if not start.exists and pulumi.runtime.is_dry_run():
+        return UNKNOWN
+    if start.exists and not start.running:
+        pulumi.log.warn(harmless(f"{what} no longer runs. `pulumi up` starts it again."))
+    return start.name

@@ -1,12 +1,14 @@
 """Serves the signed apt repository and the Kata archive to local nodes, over HTTP on loopback."""
 
 import json
+from pathlib import Path
 from typing import Optional, TypedDict
 
 import pulumi
 
 from components.children import child_options
-from components.local.command import local_command
+from components.local.command import local_command, start_of
+from local.boot import BOOT_VARIABLE, site_boot
 
 
 class LocalSiteArgs(TypedDict):
@@ -30,7 +32,11 @@ class LocalSite(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: LocalSiteArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:LocalSite", name, None, opts)
-        site = local_command(f"{name}-server", "local.site", {"directory": args["directory"]}, child_options(self, opts))
+        spec = {"directory": args["directory"]}
+        start: pulumi.Output[str] = pulumi.Output.from_input(args["directory"]).apply(
+            lambda directory: start_of(f"The package site ({directory})", site_boot(Path(directory)))
+        )
+        site = local_command(f"{name}-server", "local.site", spec, child_options(self, opts), {BOOT_VARIABLE: start})
         served = pulumi.Output.unsecret(site.stdout).apply(json.loads)
         self.repository_address = served.apply(lambda site: str(site["repository"]))
         self.repository_fingerprint = served.apply(lambda site: str(site["fingerprint"]))

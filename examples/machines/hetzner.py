@@ -8,7 +8,7 @@ config = pulumi.Config()
 host = kata.HostKey("bastion")
 bastion = hcloud.Server(
     "bastion",
-    server_type="cx22",
+    server_type="cx23",
     image="debian-12",
     ssh_keys=[config.require("keyName")],
     networks=[{"network_id": config.require_int("network")}],

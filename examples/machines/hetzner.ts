@@ -6,7 +6,7 @@ import * as kata from "@pulumi/kata-nodes";
 const config = new pulumi.Config();
 const host = new kata.HostKey("bastion");
 const bastion = new hcloud.Server("bastion", {
-    serverType: "cx22",
+    serverType: "cx23",
     image: "debian-12",
     sshKeys: [config.require("keyName")],
     networks: [{ networkId: config.requireNumber("network") }],

@@ -6,13 +6,16 @@ What would be lost if these failed: pinned keys on every hop, the sudo password,
 import importlib.util
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pulumi
 import pytest
 
 from components import ExistingHost, ExistingNodes
+from components.local import cluster as local_cluster
 from components.local import machine as local_machine
+from components.local import site as local_site
 from delivery import login
 from delivery.scripts import sent
 from local.boot import Boot
@@ -237,3 +240,35 @@ def test_name_that_is_given_twice_is_refused_although_an_address_is_not_known_ye
 
     with pytest.raises(pulumi.RunError, match=r"The name a is given to two nodes.*\[node-doubled\]"):
         run(program)
+
+
+SERVERS = {"cluster-server": local_cluster, "site-server": local_site}
+"""Resources that end with the machine that runs Pulumi, and the modules of their components."""
+
+
+@pytest.mark.parametrize(("server", "component"), SERVERS.items())
+@pytest.mark.parametrize(("state", "warned"), [((True, False), True), ((True, True), False), ((False, False), False)])
+def test_server_that_ended_is_named_and_started_again(
+    monkeypatch: pytest.MonkeyPatch, server: str, component: ModuleType, state: tuple[bool, bool], warned: bool
+) -> None:
+    """A reboot ends it, and `up` would see nothing to do, or fail at what it should serve."""
+    warnings: list[str] = []
+    monkeypatch.setattr(
+        component, f"{server.removesuffix('-server')}_boot", lambda directory: Boot(*state, f"start of {directory.name}")
+    )
+    monkeypatch.setattr(pulumi.log, "warn", warnings.append)
+    resource = stack(LOCAL).by_name[server]
+    assert resource.inputs["environment"] == {"KATA_NODES_BOOT": f"start of {server.removesuffix('-server')}"}
+    assert "environment" not in resource.request.replaceOnChanges
+    name = {"cluster-server": "The API server", "site-server": "The package site"}[server]
+    assert bool([text for text in warnings if text.startswith(f"{name} (") and "no longer runs" in text]) is warned
+
+
+@pytest.mark.parametrize(("server", "component"), SERVERS.items())
+def test_previews_of_a_server_that_is_not_there_do_not_differ(
+    monkeypatch: pytest.MonkeyPatch, server: str, component: ModuleType
+) -> None:
+    monkeypatch.setattr(
+        component, f"{server.removesuffix('-server')}_boot", lambda directory: Boot(False, False, "another each time")
+    )
+    assert "another each time" not in repr(stack(LOCAL, preview=True).by_name[server].inputs)

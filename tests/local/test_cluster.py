@@ -11,6 +11,7 @@ import pytest
 from cryptography import x509
 
 from local import certificates, cluster, process
+from local.boot import BOOT_VARIABLE, Boot, cluster_boot
 from nodekit.errors import NodeError
 from tools import get
 
@@ -50,6 +51,31 @@ def test_a_server_that_ends_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(NodeError, match="ended by itself"):
         cluster.up({"directory": str(tmp_path / "cluster"), "etcd": false, "apiserver": false})
     assert not (tmp_path / "cluster").exists()
+
+
+def test_start_that_was_asked_for_is_recorded_and_half_a_cluster_gets_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = tmp_path / "server"
+    server.write_text("#!/bin/sh\nexec sleep 300\n")
+    server.chmod(0o755)
+    monkeypatch.setattr(cluster, "wait", lambda directory, port: None)
+    monkeypatch.setattr(cluster, "described", lambda directory, port: {"port": port})
+    directory = tmp_path / "cluster"
+    request: dict[str, Any] = {"directory": str(directory), "etcd": str(server), "apiserver": str(server)}
+    assert (cluster_boot(directory).exists, cluster_boot(directory).running) == (False, False)
+    monkeypatch.setenv(BOOT_VARIABLE, "asked")
+    first = cluster.up(request)
+    try:
+        assert cluster_boot(directory) == Boot(True, True, "asked")
+        process.stop(directory / "apiserver.process")
+        ended = cluster_boot(directory)
+        assert (ended.exists, ended.running) == (True, False) and ended.name != "asked"
+        for name in (ended.name, "asked again"):  # the second finds it running
+            monkeypatch.setenv(BOOT_VARIABLE, name)
+            assert cluster.up(request) == first and cluster_boot(directory) == Boot(True, True, name)
+    finally:
+        cluster.down(request)
 
 
 @pytest.fixture(scope="module")

@@ -150,6 +150,23 @@ def test_other_settings_make_another_machine(settings: dict[str, Any]) -> None:
     assert second["hostKey"] != first["hostKey"]
 
 
+def test_disk_over_an_image_that_was_built_again_is_not_booted(
+    settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cache that was emptied gets another image at the same place, and what lies over the first would be a damaged disk."""
+    directory, image = Path(settings["directory"]), Path(settings["disk"])
+    first = machine.up(settings)
+    process.stop(directory / "process.json")
+    os.utime(image, (1, 1))
+    second = machine.up(settings)
+    assert second["hostKey"] != first["hostKey"] and "node-1 is replaced" in capsys.readouterr().err
+    # One that was made before its image was written down is believed.
+    document = json.loads((directory / "machine.json").read_text())
+    (directory / "machine.json").write_text(json.dumps({key: document[key] for key in machine.Machine.__dataclass_fields__}))
+    assert machine.up(settings)["hostKey"] == second["hostKey"]
+    machine.down(settings)
+
+
 def test_a_machine_that_dies_is_reported_in_its_own_words_and_leaves_nothing(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,7 @@ def test_kvm_hands_the_real_processor_through() -> None:
 def test_a_comma_in_a_path_adds_no_option() -> None:
     command = machine.qemu_command(machine.parse({**SETTINGS, "directory": "/a,readonly=on"}), 2222, "tcg")
     assert "if=none,id=disk,format=qcow2,discard=unmap,file=/a,,readonly=on/disk.qcow2" in command
+    assert "file:/a,readonly=on/console.log" in command  # taken as it is (QEMU, chardev/char.c)
 
 
 def test_the_ssh_port_is_open_to_this_machine_only() -> None:

@@ -83,6 +83,13 @@ def test_a_missing_program_is_named_and_leaves_no_record(tmp_path: Path) -> None
     assert not (tmp_path / "process.json").exists()
 
 
+def test_a_record_that_cannot_be_written_is_named_and_nothing_runs(tmp_path: Path) -> None:
+    (tmp_path / "process.json").mkdir()  # as a full disk refuses it
+    with pytest.raises(OSError, match=r"process\.json cannot be written"):
+        sleeper(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_folder_with_something_foreign_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("1")
     (tmp_path / "letters").write_text("2")

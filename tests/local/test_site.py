@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from local import process, site
+from local.boot import BOOT_VARIABLE, Boot, site_boot
 from nodekit.errors import NodeError
 
 
@@ -49,6 +50,25 @@ def test_a_server_that_died_comes_back_on_its_port(settings: dict[str, Any]) -> 
     process.stop(Path(settings["directory"]) / "process.json")
     assert site.up(settings) == first
     site.down(settings)
+
+
+def test_start_that_was_asked_for_is_recorded_and_a_server_that_ended_gets_another(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = Path(settings["directory"])
+    assert (site_boot(directory).exists, site_boot(directory).running) == (False, False)
+    monkeypatch.setenv(BOOT_VARIABLE, "asked")
+    first = site.up(settings)
+    try:
+        assert site_boot(directory) == Boot(True, True, "asked")
+        process.stop(directory / "process.json")  # as a reboot ends it
+        ended = site_boot(directory)
+        assert (ended.exists, ended.running) == (True, False) and ended.name != "asked"
+        for name in (ended.name, "asked again"):  # the second finds it running
+            monkeypatch.setenv(BOOT_VARIABLE, name)
+            assert site.up(settings) == first and site_boot(directory) == Boot(True, True, name)
+    finally:
+        site.down(settings)
 
 
 def test_another_site_is_not_taken_for_this_one(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -126,6 +126,16 @@ def test_document_of_a_hostile_fork_is_put_into_words_or_called_unreadable(uploa
     assert "ended without a document" in body["body"] and "octocat" not in body["body"]
 
 
+def test_preview_that_ended_without_its_document_costs_no_other_stack_its_comment(uploads: Path, github: GitHub) -> None:
+    # Its runner could not be set up: the folder has the number alone, and an older comment would stand for this commit.
+    (uploads / "local").mkdir()
+    (uploads / "local" / "number").write_text("7\n")
+    run("review.post", uploads)
+    first, second = (body["body"] for _, _, body in github.writes())
+    assert first.startswith(MARKER.replace("staging", "local")) and "ended without a document" in first
+    assert second == (HERE / "comment.md").read_text()
+
+
 def test_refusal_of_github_is_told(uploads: Path, github: GitHub) -> None:
     github.answers.pop("repos/o/r/issues/7/comments")
     github.answer("x", 1)
@@ -205,6 +215,11 @@ def test_open_issue_is_brought_up_to_date_and_closed_when_nothing_drifts(tmp_pat
 def test_stack_that_was_never_drifting_gets_no_issue(tmp_path: Path, github: GitHub) -> None:
     assert "not needed" in run("review.drift", "staging", document(tmp_path, {"a": "1"}))
     assert github.writes() == []
+
+
+def test_stack_that_is_named_with_its_organization_is_refused_in_a_sentence(tmp_path: Path, github: GitHub) -> None:
+    output = run("review.drift", "acme/staging", document(tmp_path, {"a": "2"}), ok=False)
+    assert "'acme/staging' is none. Name it in DEPLOYED_STACKS as in stacks/" in output and github.calls() == []
 
 
 def test_stack_that_cannot_be_read_is_no_reason_to_close_its_issue(tmp_path: Path, github: GitHub) -> None:

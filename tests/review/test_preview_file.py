@@ -1,11 +1,12 @@
 """A stack file whose secrets nobody has is previewed with made-up ones, and every one of them is named."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
-from review import preview
+from review import documents, preview
 
 SEALED = """
 encryptionsalt: v1:abc:v1:def
@@ -51,3 +52,20 @@ def test_stack_file_without_secrets_stays_as_it_is() -> None:
 def test_only_a_missing_secret_is_made_up(message: str, key: str | None) -> None:
     match = preview.MISSING.search(json.dumps([{"message": message}]))
     assert (match[1] if match else None) == key
+
+
+def test_engine_that_fails_and_names_no_error_is_no_preview_without_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "stacks" / "Pulumi.staging.yaml").write_text("config: {}\n")
+    (tmp_path / "Pulumi.yaml").write_text("name: n\nruntime: python\n")
+    warning = {"severity": "warning", "message": "slow"}
+
+    def run(self: preview.Engine, *argv: str) -> preview.Finished:
+        document = json.dumps({"steps": [], "diagnostics": [warning]})
+        return preview.Finished("preview" not in argv, document, "error: the plugin ended\n")
+
+    monkeypatch.setattr(preview.Engine, "run", run)
+    result = preview.preview(tmp_path, "staging")
+    assert documents.read(json.dumps(result)) == documents.Preview(errors=("the plugin ended",), warnings=("slow",))

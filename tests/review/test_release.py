@@ -142,3 +142,33 @@ def test_file_that_changed_on_its_way_is_not_published(built: Path) -> None:
     (built / "files/nodekit.pyz").write_bytes(b"another")
     assert publish(built).returncode != 0
     assert not (built / "published").exists()
+
+
+DOCKER = """#!/bin/sh
+echo "$*" >>"$CALLS"
+for word; do
+    [ "$before" != --metadata-file ] || echo '{"containerimage.digest": "sha256:0a"}' >"$word"
+    before=$word
+done
+case $* in *inspect*) echo sha256:0b ;; esac
+"""
+
+
+def test_images_of_an_owner_with_capital_letters_have_a_name_that_registries_take(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/docker").write_text(DOCKER)
+    (tmp_path / "bin/docker").chmod(0o755)
+    variables = {"CALLS": "calls", "GITHUB_ACTOR": "a", "GITHUB_OUTPUT": "output"}
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        **{name: str(tmp_path / value) for name, value in variables.items()},
+    }
+    image, digests, file = "ghcr.io/SomeBody/Kata-nodes-proof", str(tmp_path / "digests"), tmp_path / "proof"
+    for name, argv in (("release-image", ["Containerfile", ".", digests]), ("release-index", [TAG, digests, str(file)])):
+        command = [str(SCRIPTS / name), image, *argv]
+        subprocess.run(command, env=environment, input="token", check=True, capture_output=True, text=True, timeout=60)
+    assert file.read_text() == "ghcr.io/somebody/kata-nodes-proof@sha256:0b\n"
+    calls = (tmp_path / "calls").read_text()
+    assert f"--tag ghcr.io/somebody/kata-nodes-proof:{TAG} ghcr.io/somebody/kata-nodes-proof@sha256:0a" in calls
+    assert "type=image,name=ghcr.io/somebody/" in calls and "SomeBody" not in calls

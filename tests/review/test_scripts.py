@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from local import cluster
+from review import comment
 from stacks.model import load
 from tests.e2e.checkout import REPOSITORY, Checkout
 from tests.review.conftest import GitHub
@@ -63,13 +64,22 @@ def test_every_stack_file_is_in_the_matrix(tmp_path: Path) -> None:
     assert name == "stacks" and set(json.loads(value)) == files
 
 
-@pytest.mark.parametrize("name", ['a"],x=["b', "$(id)", "A", "-a", "a b"])
+@pytest.mark.parametrize("name", ['a"],x=["b', "$(id)", "A", "-a", "a b", "a" * 43])
 def test_stack_file_with_a_name_that_could_do_harm_is_refused(tmp_path: Path, name: str) -> None:
     shutil.copytree(REPOSITORY / ".github", tmp_path / ".github")
     (tmp_path / "stacks").mkdir()
     (tmp_path / "stacks" / f"Pulumi.{name}.yaml").touch()
     output = script(tmp_path, "stacks", ok=False)
     assert "small letters, digits and dashes" in output and "stacks=" not in output
+    assert "no such stack" in script(tmp_path, "plan", name, tmp_path, ok=False, GITHUB_STEP_SUMMARY="/dev/null")
+
+
+def test_longest_name_of_a_stack_can_be_commented_on(tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / ".github", tmp_path / ".github")
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "stacks" / f"Pulumi.{'a' * 42}.yaml").touch()
+    assert script(tmp_path, "stacks") == f'stacks=["{"a" * 42}"]\n'
+    assert comment.STACK.fullmatch("a" * 42) and not comment.STACK.fullmatch("a" * 43)
 
 
 @engine

@@ -41,3 +41,16 @@ def test_set_up_goes_on_where_no_browser_can_be_had_and_says_why(
     assert browser.main() == 0
     assert "will be skipped: The Debian packages chromium-headless-shell could not" in capsys.readouterr().err
     assert "there is no browser" in missing()
+
+
+def test_registry_that_never_answers_ends_no_set_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "npm").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("KATA_NODES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(browser, "PROGRAMS", ("npm",))
+    monkeypatch.setattr(browser, "SECONDS", 0.2)
+    assert browser.main() == 0
+    assert "will be skipped: axe-core" in capsys.readouterr().err

@@ -94,6 +94,18 @@ def test_empty_machine_gets_an_engine_and_official_plugins(clone: Clone, shell: 
     assert [line.strip() for line in installed] == [f"kubernetes {from_mirror}", f"command {from_mirror}"]
 
 
+def test_plugin_whose_unpacking_was_killed_is_installed_again(clone: Clone) -> None:
+    clone.release()
+    home = Path(clone.variables()["PULUMI_HOME"])
+    versions = {"command": environment.COMMAND_PLUGIN, "kubernetes": get.parts()["pulumi-resource-kubernetes"].version}
+    for name, version in versions.items():
+        # The engine ignores a plugin beside which this file is.
+        (home / "plugins" / f"resource-{name}-v{version}.partial").touch()
+    (home / "installed").unlink()
+    clone.variables()
+    assert {line.split()[0] for line in (home / "installed").read_text().splitlines()} == set(versions)
+
+
 def failed(clone: Clone, shell: str) -> str:
     """The one line of error with which both the eval and what comes after it fail."""
     result = clone.shell(shell, after="echo went on")
@@ -181,6 +193,43 @@ def test_backend_of_stack_local_is_not_left_to_the_next_stack(clone: Clone) -> N
     left = {name: value for name, value in clone.variables("local").items() if name.startswith("PULUMI_")}
     after = clone.variables("staging", **left)
     assert not {"PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE_FILE"} & set(after)
+    # Or a stack on AWS would lack the plugins that no set-up brings.
+    assert left.keys() - after.keys() >= {"PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"}
+    own = clone.variables("staging", PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION="true")
+    assert own["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] == "true"
+
+
+def test_engine_that_was_upgraded_in_its_place_is_the_one_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KATA_NODES_CACHE", str(tmp_path / "cache"))
+    places = {name: tmp_path / name / name for name in ("pulumi", "pulumi-language-python")}
+    monkeypatch.setattr(get, "path", places.__getitem__)
+    for place in places.values():
+        place.parent.mkdir()
+    for name, text in (("pulumi", "1"), ("pulumi-language-python", "1"), ("pulumi", "new"), ("pulumi-language-python", "new")):
+        places[name].write_text(text)
+        if places["pulumi-language-python"].exists():
+            folder = environment.engine_folder()
+            assert {name: (folder / name).read_text() for name in places} == {name: places[name].read_text() for name in places}
+
+
+def test_passphrase_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KATA_NODES_CACHE", str(tmp_path / "cache"))
+    place = tmp_path / "state" / "passphrase"
+    place.parent.mkdir()
+    monkeypatch.setattr(environment, "PASSPHRASE", place)
+
+    def full(*_: object) -> str:
+        assert not place.exists()  # another set-up would seal its state with an empty one, and so would the next after a kill
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(environment.secrets, "token_urlsafe", full)
+        with pytest.raises(OSError, match="No space"):
+            environment.passphrase()
+    assert list(place.parent.iterdir()) == []
+    first = environment.passphrase().read_text()
+    assert len(first) > 40 and environment.passphrase().read_text() == first
+    assert place.stat().st_mode & 0o777 == 0o600 and list(place.parent.iterdir()) == [place]
 
 
 def test_engine_downloads_other_plugins_itself_where_the_sites_are_reached(clone: Clone) -> None:

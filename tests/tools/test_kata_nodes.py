@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,4 +26,44 @@ def test_command_runs_through_a_link_in_the_folder_where_it_is_called(tmp_path: 
     result = subprocess.run(
         ["kata-nodes", "status"], cwd=project, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
-    assert result.stdout == f"{tmp_path}/checkout in {project}: -m fleet status\n", result.stderr
+    assert result.stdout == f"{tmp_path}/checkout in {project}: -P -m fleet status\n", result.stderr
+
+
+def test_modules_of_the_persons_project_do_not_stand_for_those_of_the_command(tmp_path: Path) -> None:
+    tools, fleet, programs, project = (tmp_path / name for name in ("checkout/tools", "checkout/fleet", "bin", "project"))
+    for folder in (tools, fleet, programs, project):
+        folder.mkdir(parents=True)
+    (tools / "kata-nodes").write_bytes(SCRIPT.read_bytes())
+    (tools / "env").write_text(f"#!/bin/sh\necho 'export PATH=\"{programs}:$PATH\"'\n")
+    (programs / "python").symlink_to(sys.executable)
+    for program in (tools / "kata-nodes", tools / "env"):
+        program.chmod(0o755)
+    (fleet / "__init__.py").touch()
+    (fleet / "__main__.py").write_text("import os, secrets\nprint(secrets.token_hex, os.getcwd())\n")
+    # A Pulumi program in Python has its modules beside it, under any names.
+    (project / "secrets.py").write_text("raise SystemExit('the project runs in the command')\n")
+    command = [tools / "kata-nodes", "status"]
+    result = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0 and result.stdout.rstrip().endswith(str(project)), result.stderr
+
+
+@pytest.mark.parametrize("script", ["kata-nodes", "env", "policy"])
+def test_checkout_is_found_whatever_folders_cd_looks_in(tmp_path: Path, script: str) -> None:
+    """With CDPATH exported, `cd` goes to a folder of the same name there, and prints where it went."""
+    programs, home = tmp_path / "bin", tmp_path / "home"
+    for folder in (programs, home / "checkout/tools", tmp_path / "other/checkout/tools"):
+        folder.mkdir(parents=True)
+    for name in ("kata-nodes", "env", "policy"):
+        (home / "checkout/tools" / name).write_bytes((SCRIPT.parent / name).read_bytes())
+        (home / "checkout/tools" / name).chmod(0o755)
+    python = (
+        "#!/bin/sh\ncase $* in -c*) exit 0 ;; *tools.environment*) echo : ;; *tools.policy_env*) echo python ;; *) pwd; esac\n"
+    )
+    for name in ("python", "python3"):
+        (programs / name).write_text(python)
+        (programs / name).chmod(0o755)
+    environment = {"PATH": f"{programs}:{os.environ['PATH']}", "CDPATH": f"{tmp_path / 'other'}:."}
+    command = [f"checkout/tools/{script}", "status"]
+    result = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    expected = {"kata-nodes": home, "env": ":", "policy": home / "checkout"}[script]
+    assert (result.stdout, result.stderr) == (f"{expected}\n", "")

@@ -11,17 +11,30 @@ from tools.cache import SetupError
 def test_mirror_stands_for_every_site(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KATA_NODES_MIRROR", "https://mirror.example/files/")
     assert sites.address("https://dl.k8s.io/release/a") == "https://mirror.example/files/dl.k8s.io/release/a"
+    monkeypatch.setenv("KATA_NODES_MIRROR", "https://mirror.example/files@2")
+    assert sites.address("https://dl.k8s.io/a") == "https://mirror.example/files@2/dl.k8s.io/a"
     monkeypatch.delenv("KATA_NODES_MIRROR")
     assert sites.address("https://dl.k8s.io/release/a") == "https://dl.k8s.io/release/a"
 
 
 @pytest.mark.parametrize(
-    "address", ["mirror.example", "ftp://mirror.example", "https://", "https://m.example/?a=b", "https://a b"]
+    "address", ["mirror.example", "ftp://mirror.example", "https://", "https://m.example/?a=b", "https://a b", "http://[::1"]
 )
 def test_mirror_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("KATA_NODES_MIRROR", address)
     with pytest.raises(SetupError, match="Set it to an http or https address"):
         sites.mirror()
+
+
+@pytest.mark.parametrize(
+    "address", ["https://me:WORD@mirror.example", "https://me:WO#RD@mirror.example", "me:WORD@mirror.example"]
+)
+def test_login_in_a_mirrors_address_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    # Python's downloads take what is before the @ for a host and print it.
+    monkeypatch.setenv("KATA_NODES_MIRROR", address)
+    with pytest.raises(SetupError, match="a user or a password") as caught:
+        sites.fetch("https://dl.k8s.io/release/a")
+    assert "RD" not in str(caught.value)
 
 
 def test_engine_gets_the_mirror_after_what_a_person_has_set(monkeypatch: pytest.MonkeyPatch) -> None:

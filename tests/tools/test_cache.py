@@ -1,0 +1,25 @@
+"""The cache holds whole entries and nothing else, however the run before was ended."""
+
+from pathlib import Path
+
+import pytest
+
+from tools import cache
+
+
+def test_what_a_killed_run_left_of_an_entry_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KATA_NODES_CACHE", str(tmp_path))
+    killed, another = (tmp_path / "parts" / name for name in (".etcd-1-0a1b2c_d", ".etcd-1-rc-0a1b2c_d"))
+    for folder in (killed, another):
+        folder.mkdir(parents=True)
+        (folder / "half").write_text("of a program")
+    entry = cache.entry("parts/etcd-1", lambda folder: (folder / "etcd").touch(), "Building etcd")
+    assert sorted(entry.parent.iterdir()) == [another, entry]  # another entry's, which a run may be making now
+
+
+def test_run_that_a_person_ends_says_so_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert cache.exit_status(interrupted) == 130
+    assert capsys.readouterr().err == "error: interrupted; run it again to go on\n"
