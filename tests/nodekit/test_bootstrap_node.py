@@ -28,7 +28,8 @@ exec sh -s -- "$@"
 FAKES = {
     "apt-get": 'echo "$*" >>"$NODE/apt"; cat >/dev/null\n'
     'case "$*" in *update*) if [ -e "$NODE/locked" ]; then rm "$NODE/locked"; echo "E: Could not get lock '
-    '/var/lib/apt/lists/lock. It is held by process 7 (apt-get)" >&2; exit 100; fi; [ ! -e "$NODE/offline" ] || exit 100 ;; esac\n'
+    '/var/lib/apt/lists/lock. It is held by process 7 (apt-get)" >&2; exit 100; fi\n'
+    '[ ! -e "$NODE/offline" ] || exit 100 ;; esac\n'
     'case "$*" in *install*) [ ! -e "$NODE/broken" ] && touch "$NODE/whole" ;; esac\n',
     "dpkg": 'echo "$*" >>"$NODE/dpkg"; cat >/dev/null; [ "$2" != "$(cat "$NODE/needed" 2>/dev/null)" ]\n',
     "dpkg-query": 'if [ -e "$NODE/whole" ]; then printf installed; else printf not-installed; exit 1; fi\n',
@@ -206,7 +207,7 @@ def test_a_link_in_place_of_the_upload_shows_nobody_what_root_alone_may_read(nod
     (node.root / "shadow").write_text("root:secret")
     (node.root / "home" / ".kata-nodes.pyz").unlink()
     (node.root / "home" / ".kata-nodes.pyz").symlink_to(node.root / "shadow")
-    look = 'for file in /usr/local/lib/kata-nodes/*.new; do stat -c %a "$file" >>"$NODE/seen"; done 2>/dev/null\n'
+    look = 'for file in /usr/local/lib/kata-nodes/nodekit-*.new; do stat -c %a "$file" >>"$NODE/seen"; done 2>/dev/null\n'
     for name in ("sha256sum", "sync", "mv", "rm"):
         (node.root / "bin" / name).write_text(f'#!/bin/sh\n{look}exec /usr/bin/{name} "$@"\n')
         (node.root / "bin" / name).chmod(0o755)
