@@ -51,6 +51,8 @@ imports = ['/etc/containerd/conf.d/*.toml']
 """
 DOCKER = 'disabled_plugins = ["cri"]\n#root = "/var/lib/containerd"\n'
 """The file of Docker's package containerd.io."""
+COMMENTS = DOCKER.replace("disabled_plugins", "#disabled_plugins")
+"""The same as most guides have people change it for a cluster: nothing but comments."""
 VERSION_1 = """[plugins.cri]
   systemd_cgroup = true
   [plugins.cri.containerd.runtimes.runc]
@@ -151,6 +153,16 @@ def test_containerd_2_takes_no_handler_from_a_file_of_version_1(tmp_path: Path) 
     assert caught.value.code == "file-invalid" and "migrate" in caught.value.remedy
 
 
+@pytest.mark.parametrize(("release", "form"), [((1, 7), 2), ((2, 2), 3)])
+@pytest.mark.parametrize("text", ["", COMMENTS])
+def test_a_file_that_sets_nothing_gets_the_version_of_our_tables(text: str, release: tuple[int, int], form: int) -> None:
+    target = containerd.target(files(text), release, MAIN)
+    result = containerd.edited(text, MAIN, HANDLER, target.version)
+    assert target.version == form == table(result, MAIN)["version"], "without it containerd reads version 1"
+    assert ("imports" in table(result, MAIN)) == (form == 3 and not text), "what somebody has left unread stays so"
+    assert result.startswith(text) and containerd.edited(result, MAIN, HANDLER, form) == result
+
+
 def test_another_handler_takes_the_place_of_ours() -> None:
     first = containerd.edited(KUBEADM_17, MAIN, HANDLER, 2)
     second = containerd.edited(first, MAIN, Handler("kata", SHIM, CONFIG), 2)
@@ -203,7 +215,7 @@ def test_the_cgroup_driver_is_that_of_the_handler_that_counts(
     assert containerd.systemd_cgroups(files(*texts), release) is systemd
 
 
-@pytest.mark.parametrize("text", [KUBEADM_17, KUBEADM_22, DOTTED, "", "\n"])
+@pytest.mark.parametrize("text", [KUBEADM_17, KUBEADM_22, DOTTED, "", "\n", COMMENTS])
 def test_a_real_containerd_reads_the_handler_and_keeps_all_else(text: str, tmp_path: Path) -> None:
     main = tmp_path / "config.toml"
     text = text.replace("/etc/containerd", str(tmp_path))

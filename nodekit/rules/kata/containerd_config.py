@@ -249,7 +249,11 @@ def edited(text: str, path: str, handler: Handler, form: int) -> str:
 
     Raises NodeError `file-invalid` where TOML does not let tables be added, such as behind `plugins = { … }`.
     """
-    head = "" if without_block(text).strip() else f"version = {form}\n{IMPORTS if form >= 3 else ''}"
+    kept = without_block(text)
+    # A file of comments alone sets no version, and without one containerd before 2.0 looks for tables of version 1 alone.
+    head = "" if kata_config.table(kept, path) else f"version = {form}\n"
+    if form >= 3 and not kept.strip():
+        head += IMPORTS
     result = with_block(text, head + tables(handler, form))
     try:
         kata_config.table(result, path)
