@@ -297,6 +297,21 @@ def test_the_kubelet_s_words_are_read_from_yaml_json_and_flags() -> None:
     assert kubelet.cgroup_driver(None, []) is None and kubelet.endpoint("a: 1\n", []) is None
 
 
+def test_the_kubelet_s_words_are_read_from_json_on_one_line() -> None:
+    json = '{"kind":"KubeletConfiguration","cgroupDriver":"cgroupfs","containerRuntimeEndpoint":"unix:///run/crio/crio.sock"}'
+    assert (kubelet.cgroup_driver(json, []), kubelet.endpoint(json, [])) == ("cgroupfs", "/run/crio/crio.sock")
+    assert kubelet.cgroup_driver('{"a": {"cgroupDriver": "cgroupfs"}, "cgroupDriver": null}', []) is None
+    assert kubelet.cgroup_driver('{"cgroupDriver": 3}', []) is None and kubelet.cgroup_driver("[" * 100_000, []) is None
+
+
+@pytest.mark.parametrize("comment", ["#", "# ", "  # ", ";"])
+def test_a_flag_that_is_commented_out_says_nothing(comment: str) -> None:
+    line = 'KUBELET_EXTRA_ARGS="--cgroup-driver=cgroupfs --container-runtime-endpoint=unix:///run/crio/crio.sock"\n'
+    yaml = "cgroupDriver: systemd\n#cgroupDriver: cgroupfs\n"
+    assert (kubelet.cgroup_driver(yaml, [line]), kubelet.endpoint(yaml, [line])) == ("cgroupfs", "/run/crio/crio.sock")
+    assert (kubelet.cgroup_driver(yaml, [comment + line]), kubelet.endpoint(yaml, [comment + line])) == ("systemd", None)
+
+
 TABLE = "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.kata-qemu]\n"
 
 
