@@ -17,7 +17,7 @@ from nodekit.rules.kata import kubelet_config as kubelet
 from nodekit.rules.kata.containerd_config import File, Handler
 from nodekit.rules.kata.handler_registration import PLACES, choose, is_served, refuse_other_cgroups
 from nodekit.rules.kata.kata_config import table
-from nodekit.rules.kata.kata_launchers import started
+from nodekit.rules.kata.kata_launchers import option, started
 from tools import get
 
 MAIN = "/etc/containerd/config.toml"
@@ -350,6 +350,25 @@ def test_the_unit_says_what_is_started_with_which_file() -> None:
     drop_in = ("/d", "[Service]\nExecStart=\nExecStart=-/opt/containerd \\\n  --config /etc/c.toml\n")
     assert started([unit]) == ["/usr/bin/containerd"] and started([]) == []
     assert started([unit, drop_in]) == ["/opt/containerd", "--config", "/etc/c.toml"]
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        ("containerd", None),
+        ("containerd --config /a.toml", "/a.toml"),
+        ("containerd --config=/a.toml --config /b.toml", "/b.toml"),
+        ("containerd -c /a.toml", "/a.toml"),
+        ("containerd -l debug -c=/a.toml", "/a.toml"),
+        ("containerd -config /a.toml", "/a.toml"),
+        ('containerd --config="/a.toml"', "/a.toml"),
+        ("crio --config-dir /d -c /a.conf $EXTRA", "/a.conf"),
+        ("containerd --config", None),
+        ("containerd --address /c", None),
+    ],
+)
+def test_the_main_file_is_the_one_that_the_unit_names(words: str, file: str | None) -> None:
+    assert option(words.split(), "config", "c") == file
 
 
 def test_each_place_is_distinguished_from_the_others() -> None:
