@@ -1,5 +1,7 @@
 """A guest that never came up is explained from what consoles really show; a wrong cause sends a person the wrong way."""
 
+import time
+
 import pytest
 
 from nodekit.rules.proof.console import agent_silent, explain, explain_docker, known_fault
@@ -188,3 +190,22 @@ def test_a_pull_that_never_ended_is_the_cause(error: str) -> None:
 def test_a_consoles_words_are_bounded_and_stripped_of_control_characters() -> None:
     for why in (explain("Kernel panic \x07" + "A" * 9000, "", "", timed_out=False), explain_docker("\x1b[31m" + "A" * 9000)):
         assert len(why.cause) < 500 and all(c.isprintable() for c in why.cause)
+
+
+@pytest.mark.parametrize(
+    ("begin", "word"),
+    [("", "Requested init "), ("", "failed to create task "), ("fork/exec ", "containerd-shim-kata-v2"), ("", "\x1b[0")],
+)
+def test_a_console_without_the_end_of_a_line_is_explained_in_time(begin: str, word: str) -> None:
+    text = begin + word * ((1 << 20) // len(word))
+    started = time.process_time()
+    for read in (known_fault, explain_docker, agent_silent):
+        read(text)
+    explain(text, "", "", timed_out=True)
+    assert time.process_time() - started < 20, "a guest or an image decides for how long a proof reads"
+
+
+def test_a_fault_in_a_long_line_is_found() -> None:
+    fault = "docker: failed to create shim task: timed out connecting to vsock 12:1024"
+    assert agent_silent("x" * 200_000 + fault)
+    assert "the guest's agent did not answer" in explain_docker("x" * 200_000 + fault + "y" * 200_000).cause

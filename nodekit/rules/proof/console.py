@@ -63,13 +63,14 @@ CONSOLE: tuple[tuple[str, str, str], ...] = (
         "Use an initrd or image that belongs to this kernel, and keep root= and rdinit= out of kata.kernelParams",
     ),
     (
-        r"Attempted to kill init|No working init found|Requested init .* failed",
+        r"Attempted to kill init|No working init found|Requested init .{0,300} failed",
         "The guest's first process ended or could not be started",
         "Use an initrd or image that belongs to this kernel, and keep init= and rdinit= out of kata.kernelParams",
     ),
     (r"Kernel panic", "The guest's kernel stopped", "Use another guest kernel, or other kata.kernelParams"),
 )
-"""What stands on a console -> cause and remedy, the first that fits."""
+"""What stands on a console -> cause and remedy, the first that fits. No pattern looks through a whole line of any length from
+each place in it: a console without ends of lines would take minutes."""
 
 
 def known_fault(console: str) -> Explanation | None:
@@ -125,7 +126,7 @@ _SILENT = (
     r"|Failed to Check if grpc server is working|(?:Check|CreateSandbox)Request timed out|Dead agent"
     r"|(?:hybrid )?vsock: (?:failed to connect|connect timeout)|connect to address \\?\"?h?vsock"
     r"|failed to connect to (?:vsock )?cid"
-    r"|failed to create (?:shim )?task.*(?:context deadline exceeded|connection reset by peer)"
+    r"|failed to create (?:shim )?task.{0,4000}(?:context deadline exceeded|connection reset by peer)"
 )
 """All that Kata's runtimes say of a guest whose agent never answered, whatever the reason: Go, `kata_agent.go` and the agent's
 `client.go`; Rust, `src/runtime-rs/crates/agent/src/sock` and `virt_container/src/sandbox.rs`."""
@@ -147,7 +148,7 @@ _SHIM = "/opt/kata/bin/containerd-shim-kata-v2"
 _NO_MEMORY = r"cannot set up guest memory|[Cc]annot allocate memory"
 KATA: tuple[tuple[str, str, str], ...] = (
     (
-        r"binary not installed|fork/exec \S*containerd-shim-kata\S*: no such file",
+        r"binary not installed|fork/exec \S{0,4096}containerd-shim-kata\S{0,100}: no such file",
         "the Kata shim is not installed, or not linked where containerd looks for it",
         f"Link the shim (ln -s {_SHIM} /usr/local/bin/), or set kata.install, which installs and links it",
     ),
