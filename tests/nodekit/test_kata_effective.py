@@ -407,6 +407,16 @@ LAYOUTS = {
             f"{DEFAULTS}/configuration-qemu.toml": "names another file",
         },
     ),
+    "a script that keeps the file in a variable": Layout(
+        {
+            "/usr/local/bin/containerd-shim-kata-v2": f'#!/bin/sh\nDIR={DEFAULTS}\nCONF="${{DIR}}/runtimes/qemu"\n'
+            f'KATA_CONF_FILE="$CONF"/configuration-qemu.toml exec /opt/kata/bin/shim "$@"\n',
+            GO: kata_table("go"),
+        },
+        GO,
+        "go",
+        "KATA_CONF_FILE in /usr/local/bin/containerd-shim-kata-v2",
+    ),
     "a masked unit leaves dockerd its own containerd": Layout(
         {
             ETC: kata_table("seed"),
