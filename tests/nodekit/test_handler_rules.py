@@ -111,6 +111,7 @@ def test_the_release_is_read_from_what_containerd_prints(text: str, release: tup
         # A drop-in there would take away runc's handler and the pause image.
         (('imports = ["/etc/containerd/conf.d/*.toml"]\n' + KUBEADM_17,), (1, 7), MAIN, "edit", 2),
         (('version = 2\nimports = ["conf.d/*.toml"]\n', KUBEADM_17), (1, 7), "/etc/containerd/conf.d/1.toml", "edit", 2),
+        (('version = 2\nimports = ["/etc/containerd/*/*.toml"]\n',), (2, 2), MAIN, "edit", 2),
         (('version = 2\nimports = ["/opt/kata/kata-deploy.toml"]\n',), (2, 2), MAIN, "edit", 2),
         ((VERSION_1,), (1, 6), MAIN, "edit", 1),
     ],
@@ -180,6 +181,7 @@ def test_firecracker_gets_block_devices_for_image_and_container(form: int, image
     assert text.count('snapshotter = "devmapper"') == 1 + images
     assert ("io.containerd.cri.v1.images" in text) == images
     assert containerd.has_devmapper(files('[plugins."io.containerd.snapshotter.v1.devmapper"]\npool_name = "p"\n'))
+    assert containerd.has_devmapper(files('[plugins.devmapper]\npool_name = "p"\n'))
     assert not containerd.has_devmapper(files(KUBEADM_17))
 
 
