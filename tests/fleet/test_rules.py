@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from delivery import login
-from fleet import cure, hosts, measure, shown
+from fleet import cure, explain, hosts, measure, shown
 from fleet.errors import FleetError
 from fleet.measure import Measured
 from fleet.stack import Answers
@@ -130,6 +130,37 @@ def test_a_node_that_measures_anything_else_costs_the_others_no_row(value: Any) 
     answers = Answers([Measured(host, document, None, 1.0), measured()], [])
     shown.write(shown.fleet("s", answers, []), shown.drift(answers))
     assert [urn.rpartition("-")[2] for urn in cure.flags(answers)[1::2]] == ["proof"]
+
+
+WRONG = {"configFile": [], "dead": [7], "dropIns": 7, "notes": {}, "kernelParams": {}}
+
+
+@pytest.mark.parametrize("value", [None, 7, "x", [], [7], {}, {"configFile": 7}, WRONG])
+def test_a_node_that_answers_anything_else_is_explained_as_far_as_it_goes(value: Any) -> None:
+    (host,) = hosts.of(deployment())
+    read = {"configFile": "/c", "chosenBy": "x", "dropIns": [], "kernelParams": "quiet", "dead": [], "notes": []}
+    forms: list[dict[str, Any]] = [{"docker": value, "kata": value, "changes": value}, {"changes": {"kata": value}}]
+    forms += [{"kata": {"configurations": each}} for each in (value, {"go": value}, {"go": {"qemu": value}})]
+    forms += [{"changes": {"kata": {"restores": value, "keeps": value}}}, {"docker": {"daemon": value}}]
+    for status in forms:
+        whole = {"kata": {"version": "3.32.0", "configurations": {"go": {"qemu": read}}}, **status}
+        rows = list(explain.lines(Measured(host, {"verb": "compare", "status": whole}, None, 1.0)))
+        assert rows[0][0] == "Address" and rows[1][0] == "Configuration"
+
+
+def test_explain_lists_what_restore_puts_back_and_keeps() -> None:
+    (host,) = hosts.of(deployment())
+    read = {"configFile": "/c", "chosenBy": "it", "dropIns": ["/d"], "kernelParams": "quiet", "dead": [], "notes": ["n"]}
+    changes = {"kata": {"restores": ["/a", "/b"], "keeps": {"/e": "edited"}}, "docker": {"restores": [], "keeps": {}}}
+    status = {"kata": {"configurations": {"go": {"qemu": read}}}, "changes": changes}
+    assert list(explain.lines(Measured(host, {"verb": "compare", "status": status}, None, 1.0)))[1:] == [
+        ("Configuration", "/c: it"),
+        ("Drop-in", "/d"),
+        ("Parameter", "quiet: the stack's"),
+        ("Note", "n"),
+        ("Restore restores", "kata: /a, /b"),
+        ("Restore keeps", "kata: /e"),
+    ]
 
 
 def test_a_result_that_is_no_json_leaves_a_node_without_a_proof() -> None:
