@@ -46,6 +46,25 @@ def test_a_boot_is_explained(console: str, stderr: str, timed_out: bool, cause: 
     assert cause in why.cause and why.retry is retry and why.remedy
 
 
+WARNINGS = """qemu-system-x86_64: warning: host doesn't support requested feature: MSR(48FH).vmx-exit-load-perf [bit 12]
+qemu-system-x86_64: warning: TSC frequency mismatch between VM (2400000 kHz) and host (2399998 kHz), and TSC scaling unavailable
+qemu-system-x86_64: -accel kvm: warning: No such file or directory
+"""
+
+
+def test_what_qemu_only_warns_of_is_no_cause() -> None:
+    panic = explain(
+        FIRMWARE + "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100", WARNINGS, "", timed_out=False
+    )
+    assert "first process ended" in panic.cause
+    assert "hung: the firmware handed over" in explain(FIRMWARE, WARNINGS, "quiet", timed_out=True).cause
+    assert "reset itself" in explain(FIRMWARE, WARNINGS, "quiet", timed_out=False).cause
+    assert (
+        "cannot run a guest with this node's KVM (QEMU: qemu-system-x86_64: error"
+        in explain("", WARNINGS + MSR, "", timed_out=False).cause
+    )
+
+
 def test_a_command_line_that_is_too_long_is_named_and_not_tried_again() -> None:
     why = explain(FIRMWARE, "", "a" * 2048, timed_out=True)
     assert "2048 bytes" in why.cause and "kata.kernelParams" in why.remedy and not why.retry

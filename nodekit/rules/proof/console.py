@@ -84,8 +84,10 @@ def known_fault(console: str) -> Explanation | None:
 
 def explain(console: str, qemu_stderr: str, command_line: str, *, timed_out: bool) -> Explanation:
     """Why this boot did not reach its end. `timed_out`: QEMU still ran when its time was over."""
+    # QEMU goes on after a warning, such as one of a feature that the processor lacks.
+    errors = "\n".join(line for line in qemu_stderr[:MAX_READ].splitlines() if ": warning: " not in line)
     for pattern, cause, remedy in QEMU:
-        line = _line(qemu_stderr[:MAX_READ], pattern)
+        line = _line(errors, pattern)
         if line:
             return Explanation(f"{cause} (QEMU: {line})", remedy)
     fault = known_fault(console)
@@ -111,9 +113,9 @@ def explain(console: str, qemu_stderr: str, command_line: str, *, timed_out: boo
             "Run again; if it happens again, use a node with working hardware virtualization, or give it more time",
             retry=True,
         )
-    if qemu_stderr.strip():
+    if errors.strip():
         return Explanation(
-            f"QEMU ended: {printable(' '.join(qemu_stderr.split()), SHOWN)}", "Run this QEMU by hand on the node to see why"
+            f"QEMU ended: {printable(' '.join(errors.split()), SHOWN)}", "Run this QEMU by hand on the node to see why"
         )
     return Explanation(
         f"The guest reset itself or ended early; {state}",
