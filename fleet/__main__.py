@@ -192,7 +192,7 @@ def cure(stack: OneStack = None, yes: Yes = False, timeout: Seconds = PATIENCE) 
         known = _stack(name)
         answers = _measured(known.nodes, known.clusters, timeout)
         shown.write(shown.drift(answers))
-        if chosen := flags(answers):
+        if (chosen := flags(answers)) is not None:
             sys.stdout.flush()
             if (code := engine.up(name, chosen, yes=yes)) != 0:
                 raise typer.Exit(code)

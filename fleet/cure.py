@@ -17,8 +17,9 @@ FOLLOWED = ("create", "replace", "prove")
 """Repairs of an object after which others take another value from it: its name, the Job that is the proof."""
 
 
-def flags(answers: "Answers") -> list[str]:
-    """Flags of `pulumi up` for all nodes and objects with differences; none where nothing can be repaired. Raises FleetError.
+def flags(answers: "Answers") -> list[str] | None:
+    """Flags of `pulumi up` for all nodes and objects with differences; None where nothing can be repaired, and no flag where it
+    takes the whole `up`.
 
     Each node is proven again: what its last proof was of has been changed in between. Where a node was never proven, the rest
     of its resources is made too. Objects are refreshed first: the engine compares with what its state has of them.
@@ -34,6 +35,8 @@ def flags(answers: "Answers") -> list[str]:
             targets += item.dependents
         if repair == "prove" and not item.dependents:
             whole = True  # there is no evidence that could be a target
+    if not (replaced or targets or whole):
+        return None
     flag, others = ("--replace", []) if whole else ("--target-replace", [urn for urn in targets if urn not in replaced])
     chosen = [*((flag, urn) for urn in dict.fromkeys(replaced)), *(("--target", urn) for urn in dict.fromkeys(others))]
     return [*(part for pair in chosen for part in pair), *(["--refresh"] if any(repair for _, repair in repairs) else [])]

@@ -78,7 +78,8 @@ def _ssh() -> Iterator[Finding]:
         except OSError as error:
             yield Finding("ssh agent", f"{agent}: {error.strerror or error}", 'Start it: eval "$(ssh-agent)"; ssh-add')
     folder = Path.home() / ".ssh"
-    keys = sorted(path.name for path in folder.glob("id_*") if not path.name.endswith(".pub")) if folder.is_dir() else []
+    named = folder.glob("id_*") if folder.is_dir() else ()
+    keys = sorted(path.name for path in named if not path.name.endswith(".pub") and path.is_file())
     exposed = [name for name in keys if (folder / name).stat().st_mode & 0o077]
     if exposed:
         yield Finding("ssh keys", f"others may read {', '.join(exposed)}", f"chmod 600 {folder}/{exposed[0]}")
@@ -182,19 +183,22 @@ def _sites(config: dict[str, Any]) -> Iterator[Finding]:
     install = kata.get("install") if isinstance(kata, dict) else None
     if isinstance(install, dict):
         addresses.append(str(install.get("address")))
-    elif install == "release":
+    elif install == "release" and isinstance(kata, dict):
+        defaults = {"version": KATA_VERSION, "runtime": KATA_RUNTIME, "hypervisor": HYPERVISOR}
         try:
-            version = str(kata.get("version") or KATA_VERSION) if isinstance(kata, dict) else KATA_VERSION
-            addresses.append(kata_releases.archives(version, KATA_RUNTIME, HYPERVISOR)["x86_64"].address)
+            release = kata_releases.archives(*(str(kata.get(key) or default) for key, default in defaults.items()))
+            addresses.append(release["x86_64"].address)
         except NodeError as error:
             yield Finding("kata release", error.message, error.remedy)
     for place in dict.fromkeys(addresses):
-        host = urlsplit(place)
+        name = printable(place, 200)
         try:
+            host = urlsplit(place)
+            name = host.hostname or name
             socket.create_connection(
                 (host.hostname or "", host.port or (443 if host.scheme == "https" else 80)), SITE_SECONDS
             ).close()
-            yield Finding("site", f"{host.hostname} answers")
-        except OSError as error:
-            why = f"{host.hostname} does not answer here: {error.strerror or error}"
+            yield Finding("site", f"{name} answers")
+        except (OSError, ValueError) as error:  # ValueError: an address that has no such port, or no such host
+            why = f"{name} does not answer here: {getattr(error, 'strerror', None) or error}"
             yield Finding("site", why, "Harmless if your nodes reach it; otherwise see docs/guides/air-gapped.md")

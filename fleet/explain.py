@@ -9,30 +9,30 @@ from nodekit.rules.kata import kernel_params
 
 
 def lines(measurement: Measured) -> Iterator[tuple[str, str]]:
-    """Heading and sentence of each fact."""
+    """Heading and sentence of each fact; what a node answers in another form than the program's is left out."""
     settings = measurement.host.state.kata
     if settings is None:
         yield "Kata", "the stack has not come to Kata on this node; run `pulumi up`"
         return
     yield "Address", measurement.host.address
-    configuration = (
-        measurement.status.get("kata", {}).get("configurations", {}).get(settings.runtime, {}).get(settings.hypervisor)
-    )
-    if not isinstance(configuration, Mapping) or "configFile" not in configuration:
-        yield "Configuration", str((configuration or {}).get("reason", "unknown"))
+    kata = _mapping(measurement.status.get("kata"))
+    configuration = _mapping(_mapping(_mapping(kata.get("configurations")).get(settings.runtime)).get(settings.hypervisor))
+    if "configFile" not in configuration:
+        yield "Configuration", str(configuration.get("reason", "unknown"))
         return
-    yield "Configuration", f"{configuration['configFile']}: {configuration['chosenBy']}"
-    yield from (("Drop-in", str(path)) for path in configuration["dropIns"])
-    for token in kernel_params.tokens(str(configuration["kernelParams"])):
+    yield "Configuration", f"{configuration['configFile']}: {configuration.get('chosenBy', 'unknown')}"
+    yield from (("Drop-in", str(path)) for path in _list(configuration.get("dropIns")))
+    for token in kernel_params.tokens(str(configuration.get("kernelParams", ""))):
         yield "Parameter", f"{token}: {'; '.join([origin(token, settings.kernel_params), *remarks(token)])}"
-    yield from (("Ignored file", f"{dead['path']}: {dead['reason']}") for dead in configuration["dead"])
-    yield from (("Note", str(note)) for note in configuration["notes"])
+    for dead in map(_mapping, _list(configuration.get("dead"))):
+        yield "Ignored file", f"{dead.get('path')}: {dead.get('reason')}"
+    yield from (("Note", str(note)) for note in _list(configuration.get("notes")))
     yield from _pair(measurement, settings.runtime)
-    yield from (("Edited", str(note)) for note in (measurement.document or {}).get("notes") or [])
+    yield from (("Edited", str(note)) for note in _list((measurement.document or {}).get("notes")))
     for key in ("restores", "keeps"):
-        for name, change in _changes(measurement).items():
-            if isinstance(change, Mapping) and change.get(key):
-                yield f"Restore {key}", f"{name}: {', '.join(change[key])}"
+        for name, change in _mapping(measurement.status.get("changes")).items():
+            if files := _list(_mapping(change).get(key)):
+                yield f"Restore {key}", f"{name}: {', '.join(map(str, files))}"
 
 
 def origin(token: str, stack: Sequence[str]) -> str:
@@ -47,8 +47,8 @@ def remarks(token: str) -> tuple[str, ...]:
 
 def _pair(measurement: Measured, runtime: str) -> Iterator[tuple[str, str]]:
     version, release = (
-        measurement.status.get("docker", {}).get("daemon", {}).get("version"),
-        measurement.status.get("kata", {}).get("version"),
+        _mapping(_mapping(measurement.status.get("docker")).get("daemon")).get("version"),
+        _mapping(measurement.status.get("kata")).get("version"),
     )
     if not isinstance(version, str) or not isinstance(release, str):
         return
@@ -59,6 +59,10 @@ def _pair(measurement: Measured, runtime: str) -> Iterator[tuple[str, str]]:
     yield "Pair", f"Docker {version} with Kata {release} ({runtime}): {verdict.reason}{links}"
 
 
-def _changes(measurement: Measured) -> dict[str, Any]:
-    changes = measurement.status.get("changes")
-    return changes if isinstance(changes, dict) else {}
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> list[Any]:
+    """The entries of a list, or the names of an object."""
+    return list(value) if isinstance(value, (list, dict)) else []

@@ -46,7 +46,14 @@ def classes(deployment: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def view(document: Mapping[str, Any], known: Mapping[str, Mapping[str, str]]) -> RenderableType:
-    """What a person reads."""
+    """What a person reads. Raises FleetError for an answer that is not of the program's form."""
+    try:
+        return _view(document, known)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise FleetError("The node answered with no measurement of the program.") from None
+
+
+def _view(document: Mapping[str, Any], known: Mapping[str, Mapping[str, str]]) -> RenderableType:
     proposal = document["proposal"]
     parts: list[RenderableType] = [shown.table(["PROCESS", "IDLE MiB", "IDLE CPU", "BUSY MiB", "BUSY CPU"], _rows(document)), ""]
     parts += [shown.text(reason) for reason in proposal["reasons"]]

@@ -168,6 +168,9 @@ def chosen(
             )
         option = (variable.value, f"{kata_layout.ENVIRONMENT} in {variable.file}") if variable.value else None
     names = (option[0],) if option else listed
+    if option and not option[0].startswith("/"):
+        message = f"{option[1]} names {printable(option[0], 200)}, which is no absolute path, so every guest would fail"
+        raise NodeError("kata-not-found", message, seen="")
     for at, name in enumerate(names):
         resolved = resolve(root, name)
         content = read_bytes(root, resolved)
@@ -237,14 +240,14 @@ def file_of(root: Path, launcher: Launcher) -> tuple[str, str] | None:
     if launcher.config_path:
         return launcher.config_path, f"ConfigPath of {launcher.name} in {launcher.file}"
     program = program_of(root, launcher.shim)
-    value = kata_launchers.assigned(_script(root, program), kata_layout.ENVIRONMENT) if program else None
+    value = kata_launchers.in_script(_script(root, program), kata_layout.ENVIRONMENT) if program else None
     return (value, f"{kata_layout.ENVIRONMENT} in {program}, the shim of {launcher.name}") if value and program else None
 
 
 def environment(root: Path, program: str | None) -> Variable | None:
     """The KATA_CONF_FILE that a shim would have: of a script in the shim's place, else of the unit of containerd."""
     name = kata_layout.ENVIRONMENT
-    value = kata_launchers.assigned(_script(root, program), name) if program else None
+    value = kata_launchers.in_script(_script(root, program), name) if program else None
     if program and value is not None:
         return Variable(value, program)
     for unit in kata_launchers.UNITS:

@@ -134,7 +134,7 @@ def _evidence_of(root: Path, place: Place) -> str | None:
 def _main(root: Path, place: Place) -> tuple[str, str]:
     """The program of a runtime that has a unit of its own, and its main configuration file."""
     words = kata_launchers.started(kata.unit_files(root, place.units[0]))
-    named = kubelet_config.flag([" ".join(words)], "config", "c")  # containerd and crio take both
+    named = kata_launchers.option(words, "config", "c")
     return (words[0] if words else ""), (named if named and named.startswith("/") else place.main)
 
 

@@ -26,7 +26,7 @@ def refuse_unready(root: Path, node: str, settings: KataSettings) -> str | None:
     from nodekit.host.kata_download import size  # loads HTTP, which a run that installs nothing does not need
 
     kata_archive.refuse_foreign(root)
-    _memory(node, settings, None)
+    _memory(node, settings, guest_memory.RELEASE_MIB)
     with step(f"preflight: asking for {printable(archive.address, 200)}"):
         archive_bytes = size(archive.address)
     if archive_bytes:

@@ -41,6 +41,11 @@ def survey(root: Path, effective: Effective, *, runtime: str, hypervisor: str) -
     dead = _dead_files(root, effective, runtime, hypervisor, launchers, notes)
     dead += _dead_folders(root, effective, [entry.path for entry in dead], launchers)
     dead += _replaced(root, effective, hypervisor)
+    notes += [
+        f"{named[1]} names {printable(named[0], 200)}, which is no absolute path: no guest of it would start"
+        for launcher in launchers
+        if (named := file_of(root, launcher)) and not named[0].startswith("/")
+    ]
     return Survey(tuple(launchers), tuple(dead), (*notes, *_notes(root, effective, hypervisor)))
 
 
@@ -78,7 +83,7 @@ def _dead_files(
         resolved = resolve(root, path)
         if resolved == effective.resolved_file or not os.path.lexists(root / path.lstrip("/")):
             continue
-        users = [launcher for launcher in launchers if (named := file_of(root, launcher)) and resolve(root, named[0]) == resolved]
+        users = [launcher for launcher in launchers if _named(root, launcher) == resolved]
         if not os.path.lexists(root / resolved.lstrip("/")):
             reason = f"it is a symbolic link to {resolved}, which does not exist: Kata passes over it"
         elif users:
@@ -86,6 +91,12 @@ def _dead_files(
             continue
         dead.append(Dead(path, reason))
     return dead
+
+
+def _named(root: Path, launcher: Launcher) -> str | None:
+    """The file that a launcher names, links followed; None for one that is no whole path, which stands for no file here."""
+    named = file_of(root, launcher)
+    return resolve(root, named[0]) if named and named[0].startswith("/") else None
 
 
 def _why_not_listed(effective: Effective, path: str, listed: tuple[str, ...]) -> str:
@@ -109,8 +120,8 @@ def _dead_folders(root: Path, effective: Effective, dead: list[str], launchers: 
         link = kata_layout.drop_in_folder(effective.config_file)
         reasons[link] = f"it lies beside the link {effective.config_file}; Kata reads the one beside its target, {read}"
     for launcher in launchers:
-        if named := file_of(root, launcher):
-            reasons.pop(kata_layout.drop_in_folder(resolve(root, named[0])), None)  # in use, though for others
+        if named := _named(root, launcher):
+            reasons.pop(kata_layout.drop_in_folder(named), None)  # in use, though for others
     reasons.pop(read, None)
     if not kata_layout.reads_drop_ins(effective.version):
         reasons[read] = f"Kata {effective.version} reads no drop-ins; 2.5.0 and later do"

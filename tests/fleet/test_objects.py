@@ -366,10 +366,10 @@ def answers(*measured: tuple[ClusterObject, ObjectDifference]) -> Answers:
     return Answers([], [MeasuredCluster(cluster, None, objects, 0.1)])
 
 
-def flags(*measured: tuple[ClusterObject, str | None]) -> list[str]:
+def flags(*measured: tuple[ClusterObject, str | None]) -> list[str] | None:
     """The flags, with names in place of URNs."""
     chosen = cure.flags(answers(*((each, ObjectDifference("changed", "x", repair)) for each, repair in measured)))
-    return [flag.rpartition("::")[2] for flag in chosen]
+    return None if chosen is None else [flag.rpartition("::")[2] for flag in chosen]
 
 
 def test_cure_refreshes_and_targets_just_what_differs_and_what_follows_from_it() -> None:
@@ -377,7 +377,7 @@ def test_cure_refreshes_and_targets_just_what_differs_and_what_follows_from_it()
     assert flags((policy(), "update")) == ["--target", "guard-policy", "--refresh"]
     assert flags((policy(), "replace")) == ["--target-replace", "guard-policy", "--refresh"]
     assert flags((job, "create")) == ["--target", "proof-n1", "--target", "proof-evidence", "--refresh"]
-    assert flags((policy(), None)) == []
+    assert flags((policy(), None)) is None
     (never,) = proof("u1", None)
     assert flags((never, "prove")) == ["--refresh"], "evidence that was never made can be no target"
     assert flags((never, "prove"), (policy(), "replace")) == ["--replace", "guard-policy", "--refresh"]

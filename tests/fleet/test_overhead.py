@@ -3,6 +3,7 @@
 Lost if these fail: a number that somebody sets without its reason, or one that holds for no guest of theirs.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -53,6 +54,20 @@ def test_emulated_guests_leave_nothing_to_set(capsys: pytest.CaptureFixture[str]
     emulated = replace(BUSY, processes=tuple(replace(process, guest_milli=0) for process in BUSY.processes))
     output = printed(capsys, document(emulated))
     assert "No proposal: the guests did not run on KVM." in output and "podFixed" not in output
+
+
+@pytest.mark.parametrize("broken", ["proposal", "idle", "busy", "guestMiB", "reasons", "processes"])
+@pytest.mark.parametrize("value", [None, 7, "x", [7], {}])
+def test_a_node_that_answers_anything_else_has_no_proposal(
+    capsys: pytest.CaptureFixture[str], broken: str, value: object
+) -> None:
+    answer = document()
+    holder = answer["proposal"] if broken == "reasons" else answer["idle"] if broken == "processes" else answer
+    holder[broken] = value
+    with suppress(FleetError):  # the rest of an answer may be whole
+        printed(capsys, answer)
+    with pytest.raises(FleetError, match="no measurement"):
+        printed(capsys, {"proposal": value})
 
 
 def test_the_node_is_asked_about_its_own_kata_and_ends_before_its_time_is_over() -> None:

@@ -3,14 +3,16 @@
 Lost if these fail: a node of the stack, a password that is taken for settings, or who changed a package."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from delivery import login
-from fleet import cure, hosts, measure, shown
+from fleet import cure, explain, hosts, measure, shown
 from fleet.errors import FleetError
+from fleet.hosts import Host
 from fleet.measure import Measured
 from fleet.stack import Answers
 from nodekit.host import modules
@@ -88,12 +90,27 @@ def measured(*kinds: tuple[str, str]) -> Measured:
     return Measured(host, {"verb": "compare", "differences": differences}, None, 1.0)
 
 
+def unproven() -> Host:
+    """A node whose last run ended before its proof."""
+    state = deployment()
+    state["resources"] = [each for each in state["resources"] if not each["urn"].endswith("-proof")]
+    (host,) = hosts.of(state)
+    return host
+
+
+def test_cure_goes_on_with_a_run_that_ended_before_the_proof() -> None:
+    answers = Answers([Measured(unproven(), {"verb": "compare", "differences": []}, None, 1.0)], [])
+    assert answers.differing_nodes == ["n1"]
+    assert cure.flags(answers) == [], "the whole `up`: a proof that was never made can be no target"
+    assert cure.flags(Answers([Measured(unproven(), None, "not reached", 1.0)], [])) == []
+
+
 def test_cure_makes_again_just_what_repairs_and_always_the_proof() -> None:
-    def names(flags: list[str]) -> list[str]:
-        assert set(flags[::2]) <= {"--target-replace"}
+    def names(flags: list[str] | None) -> list[str]:
+        assert flags and set(flags[::2]) <= {"--target-replace"}
         return [urn.rpartition("-")[2] for urn in flags[1::2]]
 
-    assert cure.flags(Answers([measured()], [])) == []
+    assert cure.flags(Answers([measured()], [])) is None
     assert names(cure.flags(Answers([measured(("hold", "docker"))], []))) == ["docker", "proof"]
     assert names(cure.flags(Answers([measured(("boot", "prove"))], []))) == ["proof"]
     assert names(cure.flags(Answers([measured(("program", "program"))], []))) == ["proof"], (
@@ -101,6 +118,8 @@ def test_cure_makes_again_just_what_repairs_and_always_the_proof() -> None:
     )
     several = measured(("hold", "docker"), ("module", "preflight"), ("package", "docker"))
     assert names(cure.flags(Answers([several], []))) == ["docker", "preflight", "proof"]
+    flags = cure.flags(Answers([replace(several, host=unproven())], []))
+    assert flags and flags[::2] == ["--replace", "--replace"]
     with pytest.raises(FleetError, match="no node 'n9'"):
         cure.proofs(["n9"], {"n1": {}})
 
@@ -129,7 +148,38 @@ def test_a_node_that_measures_anything_else_costs_the_others_no_row(value: Any) 
     document = {"verb": "compare", "differences": [difference], "status": {"docker": value, "kata": value}}
     answers = Answers([Measured(host, document, None, 1.0), measured()], [])
     shown.write(shown.fleet("s", answers, []), shown.drift(answers))
-    assert [urn.rpartition("-")[2] for urn in cure.flags(answers)[1::2]] == ["proof"]
+    assert [urn.rpartition("-")[2] for urn in (cure.flags(answers) or [])[1::2]] == ["proof"]
+
+
+WRONG = {"configFile": [], "dead": [7], "dropIns": 7, "notes": {}, "kernelParams": {}}
+
+
+@pytest.mark.parametrize("value", [None, 7, "x", [], [7], {}, {"configFile": 7}, WRONG])
+def test_a_node_that_answers_anything_else_is_explained_as_far_as_it_goes(value: Any) -> None:
+    (host,) = hosts.of(deployment())
+    read = {"configFile": "/c", "chosenBy": "x", "dropIns": [], "kernelParams": "quiet", "dead": [], "notes": []}
+    forms: list[dict[str, Any]] = [{"docker": value, "kata": value, "changes": value}, {"changes": {"kata": value}}]
+    forms += [{"kata": {"configurations": each}} for each in (value, {"go": value}, {"go": {"qemu": value}})]
+    forms += [{"changes": {"kata": {"restores": value, "keeps": value}}}, {"docker": {"daemon": value}}]
+    for status in forms:
+        whole = {"kata": {"version": "3.32.0", "configurations": {"go": {"qemu": read}}}, **status}
+        rows = list(explain.lines(Measured(host, {"verb": "compare", "status": whole}, None, 1.0)))
+        assert rows[0][0] == "Address" and rows[1][0] == "Configuration"
+
+
+def test_explain_lists_what_restore_puts_back_and_keeps() -> None:
+    (host,) = hosts.of(deployment())
+    read = {"configFile": "/c", "chosenBy": "it", "dropIns": ["/d"], "kernelParams": "quiet", "dead": [], "notes": ["n"]}
+    changes = {"kata": {"restores": ["/a", "/b"], "keeps": {"/e": "edited"}}, "docker": {"restores": [], "keeps": {}}}
+    status = {"kata": {"configurations": {"go": {"qemu": read}}}, "changes": changes}
+    assert list(explain.lines(Measured(host, {"verb": "compare", "status": status}, None, 1.0)))[1:] == [
+        ("Configuration", "/c: it"),
+        ("Drop-in", "/d"),
+        ("Parameter", "quiet: the stack's"),
+        ("Note", "n"),
+        ("Restore restores", "kata: /a, /b"),
+        ("Restore keeps", "kata: /e"),
+    ]
 
 
 def test_a_result_that_is_no_json_leaves_a_node_without_a_proof() -> None:

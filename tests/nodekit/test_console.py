@@ -1,5 +1,7 @@
 """A guest that never came up is explained from what consoles really show; a wrong cause sends a person the wrong way."""
 
+import time
+
 import pytest
 
 from nodekit.rules.proof.console import agent_silent, explain, explain_docker, known_fault
@@ -42,6 +44,25 @@ MSR = "qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69\nqemu-system-x
 def test_a_boot_is_explained(console: str, stderr: str, timed_out: bool, cause: str, retry: bool) -> None:
     why = explain(console, stderr, "quiet", timed_out=timed_out)
     assert cause in why.cause and why.retry is retry and why.remedy
+
+
+WARNINGS = """qemu-system-x86_64: warning: host doesn't support requested feature: MSR(48FH).vmx-exit-load-perf [bit 12]
+qemu-system-x86_64: warning: TSC frequency mismatch between VM (2400000 kHz) and host (2399998 kHz), and TSC scaling unavailable
+qemu-system-x86_64: -accel kvm: warning: No such file or directory
+"""
+
+
+def test_what_qemu_only_warns_of_is_no_cause() -> None:
+    panic = explain(
+        FIRMWARE + "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100", WARNINGS, "", timed_out=False
+    )
+    assert "first process ended" in panic.cause
+    assert "hung: the firmware handed over" in explain(FIRMWARE, WARNINGS, "quiet", timed_out=True).cause
+    assert "reset itself" in explain(FIRMWARE, WARNINGS, "quiet", timed_out=False).cause
+    assert (
+        "cannot run a guest with this node's KVM (QEMU: qemu-system-x86_64: error"
+        in explain("", WARNINGS + MSR, "", timed_out=False).cause
+    )
 
 
 def test_a_command_line_that_is_too_long_is_named_and_not_tried_again() -> None:
@@ -188,3 +209,22 @@ def test_a_pull_that_never_ended_is_the_cause(error: str) -> None:
 def test_a_consoles_words_are_bounded_and_stripped_of_control_characters() -> None:
     for why in (explain("Kernel panic \x07" + "A" * 9000, "", "", timed_out=False), explain_docker("\x1b[31m" + "A" * 9000)):
         assert len(why.cause) < 500 and all(c.isprintable() for c in why.cause)
+
+
+@pytest.mark.parametrize(
+    ("begin", "word"),
+    [("", "Requested init "), ("", "failed to create task "), ("fork/exec ", "containerd-shim-kata-v2"), ("", "\x1b[0")],
+)
+def test_a_console_without_the_end_of_a_line_is_explained_in_time(begin: str, word: str) -> None:
+    text = begin + word * ((1 << 20) // len(word))
+    started = time.process_time()
+    for read in (known_fault, explain_docker, agent_silent):
+        read(text)
+    explain(text, "", "", timed_out=True)
+    assert time.process_time() - started < 20, "a guest or an image decides for how long a proof reads"
+
+
+def test_a_fault_in_a_long_line_is_found() -> None:
+    fault = "docker: failed to create shim task: timed out connecting to vsock 12:1024"
+    assert agent_silent("x" * 200_000 + fault)
+    assert "the guest's agent did not answer" in explain_docker("x" * 200_000 + fault + "y" * 200_000).cause

@@ -97,6 +97,8 @@ def test_the_budget_of_kernel_params_leaves_room_for_kata() -> None:
     assert kata_reserved_bytes() > len("".join(around_config(image, runtime="go", hypervisor="qemu", cpus=240)))
 
 
-@pytest.mark.parametrize(("configured", "cpus"), [(1, 1), (0, 1), (1.5, 2), (-1, 4), (99, 4), ("x", 1)])
+@pytest.mark.parametrize(
+    ("configured", "cpus"), [(1, 1), (0, 1), (1.5, 2), (-1, 4), (99, 4), ("x", 1), (float("inf"), 4), (float("nan"), 4)]
+)
 def test_processors_of_a_guest(configured: object, cpus: int) -> None:
     assert boot_cpus({"default_vcpus": configured}, 4) == cpus

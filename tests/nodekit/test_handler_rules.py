@@ -17,7 +17,7 @@ from nodekit.rules.kata import kubelet_config as kubelet
 from nodekit.rules.kata.containerd_config import File, Handler
 from nodekit.rules.kata.handler_registration import PLACES, choose, is_served, refuse_other_cgroups
 from nodekit.rules.kata.kata_config import table
-from nodekit.rules.kata.kata_launchers import started
+from nodekit.rules.kata.kata_launchers import option, started
 from tools import get
 
 MAIN = "/etc/containerd/config.toml"
@@ -51,6 +51,8 @@ imports = ['/etc/containerd/conf.d/*.toml']
 """
 DOCKER = 'disabled_plugins = ["cri"]\n#root = "/var/lib/containerd"\n'
 """The file of Docker's package containerd.io."""
+COMMENTS = DOCKER.replace("disabled_plugins", "#disabled_plugins")
+"""The same as most guides have people change it for a cluster: nothing but comments."""
 VERSION_1 = """[plugins.cri]
   systemd_cgroup = true
   [plugins.cri.containerd.runtimes.runc]
@@ -109,6 +111,7 @@ def test_the_release_is_read_from_what_containerd_prints(text: str, release: tup
         # A drop-in there would take away runc's handler and the pause image.
         (('imports = ["/etc/containerd/conf.d/*.toml"]\n' + KUBEADM_17,), (1, 7), MAIN, "edit", 2),
         (('version = 2\nimports = ["conf.d/*.toml"]\n', KUBEADM_17), (1, 7), "/etc/containerd/conf.d/1.toml", "edit", 2),
+        (('version = 2\nimports = ["/etc/containerd/*/*.toml"]\n',), (2, 2), MAIN, "edit", 2),
         (('version = 2\nimports = ["/opt/kata/kata-deploy.toml"]\n',), (2, 2), MAIN, "edit", 2),
         ((VERSION_1,), (1, 6), MAIN, "edit", 1),
     ],
@@ -151,6 +154,16 @@ def test_containerd_2_takes_no_handler_from_a_file_of_version_1(tmp_path: Path) 
     assert caught.value.code == "file-invalid" and "migrate" in caught.value.remedy
 
 
+@pytest.mark.parametrize(("release", "form"), [((1, 7), 2), ((2, 2), 3)])
+@pytest.mark.parametrize("text", ["", COMMENTS])
+def test_a_file_that_sets_nothing_gets_the_version_of_our_tables(text: str, release: tuple[int, int], form: int) -> None:
+    target = containerd.target(files(text), release, MAIN)
+    result = containerd.edited(text, MAIN, HANDLER, target.version)
+    assert target.version == form == table(result, MAIN)["version"], "without it containerd reads version 1"
+    assert ("imports" in table(result, MAIN)) == (form == 3 and not text), "what somebody has left unread stays so"
+    assert result.startswith(text) and containerd.edited(result, MAIN, HANDLER, form) == result
+
+
 def test_another_handler_takes_the_place_of_ours() -> None:
     first = containerd.edited(KUBEADM_17, MAIN, HANDLER, 2)
     second = containerd.edited(first, MAIN, Handler("kata", SHIM, CONFIG), 2)
@@ -168,6 +181,7 @@ def test_firecracker_gets_block_devices_for_image_and_container(form: int, image
     assert text.count('snapshotter = "devmapper"') == 1 + images
     assert ("io.containerd.cri.v1.images" in text) == images
     assert containerd.has_devmapper(files('[plugins."io.containerd.snapshotter.v1.devmapper"]\npool_name = "p"\n'))
+    assert containerd.has_devmapper(files('[plugins.devmapper]\npool_name = "p"\n'))
     assert not containerd.has_devmapper(files(KUBEADM_17))
 
 
@@ -203,7 +217,7 @@ def test_the_cgroup_driver_is_that_of_the_handler_that_counts(
     assert containerd.systemd_cgroups(files(*texts), release) is systemd
 
 
-@pytest.mark.parametrize("text", [KUBEADM_17, KUBEADM_22, DOTTED, "", "\n"])
+@pytest.mark.parametrize("text", [KUBEADM_17, KUBEADM_22, DOTTED, "", "\n", COMMENTS])
 def test_a_real_containerd_reads_the_handler_and_keeps_all_else(text: str, tmp_path: Path) -> None:
     main = tmp_path / "config.toml"
     text = text.replace("/etc/containerd", str(tmp_path))
@@ -285,6 +299,21 @@ def test_the_kubelet_s_words_are_read_from_yaml_json_and_flags() -> None:
     assert kubelet.cgroup_driver(None, []) is None and kubelet.endpoint("a: 1\n", []) is None
 
 
+def test_the_kubelet_s_words_are_read_from_json_on_one_line() -> None:
+    json = '{"kind":"KubeletConfiguration","cgroupDriver":"cgroupfs","containerRuntimeEndpoint":"unix:///run/crio/crio.sock"}'
+    assert (kubelet.cgroup_driver(json, []), kubelet.endpoint(json, [])) == ("cgroupfs", "/run/crio/crio.sock")
+    assert kubelet.cgroup_driver('{"a": {"cgroupDriver": "cgroupfs"}, "cgroupDriver": null}', []) is None
+    assert kubelet.cgroup_driver('{"cgroupDriver": 3}', []) is None and kubelet.cgroup_driver("[" * 100_000, []) is None
+
+
+@pytest.mark.parametrize("comment", ["#", "# ", "  # ", ";"])
+def test_a_flag_that_is_commented_out_says_nothing(comment: str) -> None:
+    line = 'KUBELET_EXTRA_ARGS="--cgroup-driver=cgroupfs --container-runtime-endpoint=unix:///run/crio/crio.sock"\n'
+    yaml = "cgroupDriver: systemd\n#cgroupDriver: cgroupfs\n"
+    assert (kubelet.cgroup_driver(yaml, [line]), kubelet.endpoint(yaml, [line])) == ("cgroupfs", "/run/crio/crio.sock")
+    assert (kubelet.cgroup_driver(yaml, [comment + line]), kubelet.endpoint(yaml, [comment + line])) == ("systemd", None)
+
+
 TABLE = "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.kata-qemu]\n"
 
 
@@ -323,6 +352,25 @@ def test_the_unit_says_what_is_started_with_which_file() -> None:
     drop_in = ("/d", "[Service]\nExecStart=\nExecStart=-/opt/containerd \\\n  --config /etc/c.toml\n")
     assert started([unit]) == ["/usr/bin/containerd"] and started([]) == []
     assert started([unit, drop_in]) == ["/opt/containerd", "--config", "/etc/c.toml"]
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        ("containerd", None),
+        ("containerd --config /a.toml", "/a.toml"),
+        ("containerd --config=/a.toml --config /b.toml", "/b.toml"),
+        ("containerd -c /a.toml", "/a.toml"),
+        ("containerd -l debug -c=/a.toml", "/a.toml"),
+        ("containerd -config /a.toml", "/a.toml"),
+        ('containerd --config="/a.toml"', "/a.toml"),
+        ("crio --config-dir /d -c /a.conf $EXTRA", "/a.conf"),
+        ("containerd --config", None),
+        ("containerd --address /c", None),
+    ],
+)
+def test_the_main_file_is_the_one_that_the_unit_names(words: str, file: str | None) -> None:
+    assert option(words.split(), "config", "c") == file
 
 
 def test_each_place_is_distinguished_from_the_others() -> None:

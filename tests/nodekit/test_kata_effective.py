@@ -127,6 +127,16 @@ def test_the_shim_in_path_comes_before_the_one_of_the_release(root: Path) -> Non
     assert read(root).shim == "/usr/bin/containerd-shim-kata-v2"
 
 
+def test_a_launcher_that_names_no_absolute_path_is_named_and_hides_nothing(root: Path) -> None:
+    put(root, "/etc/containerd/config.toml", handler("kata-mine", "mine.toml"))
+    put(root, "/etc/docker/daemon.json", docker("theirs.toml", "theirs"))
+    notes = " ".join(survey(root, read(root), runtime="go", hypervisor="qemu").notes)
+    assert "handler kata-mine in /etc/containerd/config.toml names mine.toml" in notes and "names theirs.toml" in notes
+    put(root, "/etc/docker/daemon.json", docker("ours.toml"))
+    error = refused(root)
+    assert error.code == "kata-not-found" and "/etc/docker/daemon.json names ours.toml" in error.message
+
+
 def test_an_unknown_hypervisor_and_a_version_that_nobody_tells(root: Path) -> None:
     assert refused(root, hypervisor="xen").code == "bad-input"
     (root / "opt/kata/VERSION").unlink()
@@ -406,6 +416,16 @@ LAYOUTS = {
             f"{DEFAULTS}/configuration.toml": "list does not count",
             f"{DEFAULTS}/configuration-qemu.toml": "names another file",
         },
+    ),
+    "a script that keeps the file in a variable": Layout(
+        {
+            "/usr/local/bin/containerd-shim-kata-v2": f'#!/bin/sh\nDIR={DEFAULTS}\nCONF="${{DIR}}/runtimes/qemu"\n'
+            f'KATA_CONF_FILE="$CONF"/configuration-qemu.toml exec /opt/kata/bin/shim "$@"\n',
+            GO: kata_table("go"),
+        },
+        GO,
+        "go",
+        "KATA_CONF_FILE in /usr/local/bin/containerd-shim-kata-v2",
     ),
     "a masked unit leaves dockerd its own containerd": Layout(
         {

@@ -15,6 +15,7 @@ from nodekit.rules.kata.kata_launchers import (
     crio,
     docker,
     imports,
+    in_script,
     is_kata,
     unit_environment,
 )
@@ -154,6 +155,28 @@ def test_a_later_drop_in_of_a_unit_counts_more_and_files_are_listed() -> None:
 )
 def test_an_environment_file_or_a_script_sets_the_variable(text: str, value: str | None) -> None:
     assert assigned(text, NAME) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (f"CONF=/a.toml\n{NAME}=$CONF exec shim\n", "/a.toml"),
+        (f'DIR="/opt/my kata"\nexport {NAME}="${{DIR}}/a.toml"\nexec shim\n', "/opt/my kata/a.toml"),
+        (f'DIR=/opt\nexport {NAME}="$DIR"/a.toml\n', "/opt/a.toml"),
+        (f'export {NAME}="${{{NAME}:-/a.toml}}"\n', "/a.toml"),
+        (f"export {NAME}=${{{NAME}-/a.toml}}\n", "/a.toml"),
+        (f"D=/d\nC=${{D}}/c\nexport {NAME}=$C\n", "/d/c"),
+        (f"{NAME}=/a exec shim\n", "/a"),
+        (f"C=/a\n{NAME}='$C' exec shim\n", "$C"),
+        # What cannot be told stays as it is written, and so is refused by its name.
+        (f"{NAME}=$C exec shim\n", "$C"),
+        (f"{NAME}=/a/$1.toml exec shim\n", "/a/$1.toml"),
+        (f"C=$D\nD=$C\n{NAME}=$C/x exec shim\n", "$C/x"),
+        ("exec shim\n", None),
+    ],
+)
+def test_a_script_in_the_shim_s_place_names_its_file_by_variables_too(text: str, value: str | None) -> None:
+    assert in_script(f"#!/bin/sh\n{text}", NAME) == value
 
 
 def test_what_starts_kata_is_distinguished_from_what_does_not() -> None:

@@ -245,6 +245,8 @@ def test_each_refusal_of_the_go_runtime_is_reported_with_key_value_and_file(key:
         ("hypervisor_name", '"dragonball"', 'hypervisor_name = "dragonball"'),
         ("hypervisor_name", None, 'hypervisor_name = ""'),
         ("agent_name", '"own"', 'agent_name = "own"'),
+        ("agent_name", "[]", "agent_name = []"),
+        ("agent_name", "{}", "agent_name = {}"),
         ("internetworking_model", '"default"', 'internetworking_model = "default"'),
         ("default_memory", '"2048"', "not a whole number"),
     ],

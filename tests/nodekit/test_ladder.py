@@ -9,6 +9,7 @@ NONCE = "00112233445566778899aabbccddeeff"
 NODE = "11111111-2222-3333-4444-555555555555"
 GUEST = "99999999-8888-7777-6666-555555555555"
 SEED = "user_namespace.enable=1"
+CHILD = "proof-user-namespaces-child-namespace"
 FINE = {
     "boot-id": ("ok", GUEST, ""),
     "kernel": ("ok", "6.12.9", ""),
@@ -137,6 +138,21 @@ def test_a_limit_of_zero_names_who_set_it_and_the_config_key(line: str, cause: s
     verdict = judge(transcript(command_line=("ok", line, ""), user_namespaces=("ok", "0", "")), NONCE, NODE, [])
     assert cause in verdict.message
     assert "kata.kernelParams" in verdict.remedy
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("sysctl.user.max_user_namespaces=2147483647", None),
+        ("sysctl.user.max_user_namespaces=0%20sysctl/user/max_user_namespaces=2147483647", None),
+        ("sysctl.user.max_user_namespaces=2147483647%20sysctl.user.max_user_namespaces=100", CHILD),
+        ("sysctl.user.max_user_namespaces=2147483648", CHILD),
+        ("quiet", CHILD),
+    ],
+)
+def test_the_highest_limit_is_a_child_namespace_unless_the_guest_was_given_it(line: str, code: str | None) -> None:
+    text = transcript(command_line=("ok", line, ""), user_namespaces=("ok", "2147483647", ""))
+    assert judge(text, NONCE, NODE, []).code == code
 
 
 def counted(verdict: Verdict) -> set[str]:

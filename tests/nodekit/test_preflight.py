@@ -265,7 +265,15 @@ def test_memory_that_is_short_now_is_said_and_not_refused(
 
 @pytest.mark.parametrize(
     ("configured", "runtime", "mib"),
-    [(None, "go", 2048), (128, "go", 2048), (256, "go", 256), (8192, "go", 8192), (128, "rust", 128), (0, "rust", 2048)],
+    [
+        (None, "go", 2048),
+        (128, "go", 2048),
+        (256, "go", 256),
+        (8192, "go", 8192),
+        (96, "rust", 96),
+        (0, "rust", 128),
+        (None, "rust", 128),
+    ],
 )
 def test_memory_of_a_guest_is_what_kata_takes(configured: object, runtime: str, mib: int) -> None:
     assert guest_memory.of_guest(configured, runtime) == mib

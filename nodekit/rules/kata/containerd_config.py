@@ -19,7 +19,8 @@ IMPORTS = 'imports = ["/etc/containerd/conf.d/*.toml"]\n'
 BEGIN, END = "# BEGIN kata-nodes", "# END kata-nodes"
 """Lines around our tables in a file that is not ours."""
 IMAGES_PLUGIN = "io.containerd.cri.v1.images"
-DEVMAPPER = "io.containerd.snapshotter.v1.devmapper"
+DEVMAPPER, DEVMAPPER_1 = "io.containerd.snapshotter.v1.devmapper", "devmapper"
+"""The plugin of the device mapper snapshotter, and its name in a file of version 1."""
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """Names of handlers: DNS labels (Kubernetes, RuntimeClass.handler)."""
 
@@ -165,7 +166,8 @@ def systemd_cgroups(files: Sequence[File], of_release: tuple[int, int]) -> bool:
 
 def has_devmapper(files: Sequence[File]) -> bool:
     """Whether the device mapper snapshotter has a pool, without which containerd does not load it."""
-    return any(_mapping(_mapping(file.get("plugins")).get(DEVMAPPER)).get("pool_name") for _, file in files)
+    plugins = [_mapping(file.get("plugins")) for _, file in files]
+    return any(_mapping(table.get(name)).get("pool_name") for table in plugins for name in (DEVMAPPER, DEVMAPPER_1))
 
 
 def target(files: Sequence[File], of_release: tuple[int, int], main: str) -> Target:
@@ -183,9 +185,8 @@ def target(files: Sequence[File], of_release: tuple[int, int], main: str) -> Tar
             f"{main} is of version 1, and containerd {of_release[0]}.{of_release[1]} takes no setting of CRI from such a file",
             "migrate",
         )
-    folders = (
-        [pattern.rpartition("/")[0] for pattern in imports(files[0][1], main) if pattern.endswith("/*.toml")] if written else []
-    )
+    patterns = imports(files[0][1], main) if written else []
+    folders = [each.removesuffix("/*.toml") for each in patterns if each.endswith("/*.toml") and each.count("*") == 1]
     if of_release >= (2, 0) and folders:
         return Target(
             f"{folders[0]}/{DROP_IN}", "drop-in", form, f"containerd merges what it imports, and imports {folders[0]}/*.toml"
@@ -249,7 +250,11 @@ def edited(text: str, path: str, handler: Handler, form: int) -> str:
 
     Raises NodeError `file-invalid` where TOML does not let tables be added, such as behind `plugins = { … }`.
     """
-    head = "" if without_block(text).strip() else f"version = {form}\n{IMPORTS if form >= 3 else ''}"
+    kept = without_block(text)
+    # A file of comments alone sets no version, and without one containerd before 2.0 looks for tables of version 1 alone.
+    head = "" if kata_config.table(kept, path) else f"version = {form}\n"
+    if form >= 3 and not kept.strip():
+        head += IMPORTS
     result = with_block(text, head + tables(handler, form))
     try:
         kata_config.table(result, path)

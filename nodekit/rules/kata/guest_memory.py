@@ -3,16 +3,18 @@
 from nodekit.errors import NodeError
 from nodekit.rules.kata.kata_layout import release
 
-DEFAULT_MIB = 2048
-"""`default_memory` in the configuration of every release; also what the Go runtime takes for less than 256 (`config.go`,
-`defaultMemSz`)."""
+RELEASE_MIB = 2048
+"""`default_memory` in the configuration of every release."""
+DEFAULT_MIB = {"go": 2048, "rust": 128}
+"""What each runtime takes where `default_memory` is unset or 0, and the Go runtime for less than 256. Sources: Go `config.go`,
+`defaultMemSz`; Rust `kata-types/src/config/default.rs`, `DEFAULT_QEMU_MEMORY_SIZE_MB` and Firecracker's."""
 LEAST_GO_MIB = 256
 
 
 def of_guest(configured: object, runtime: str) -> int:
     """Memory in MiB of the guest that Kata starts with `configured` as its `default_memory`."""
     minimum = LEAST_GO_MIB if runtime == "go" else 1
-    return configured if isinstance(configured, int) and configured >= minimum else DEFAULT_MIB
+    return configured if isinstance(configured, int) and configured >= minimum else DEFAULT_MIB[runtime]
 
 
 def refuse_too_little(node: str, total_mib: int, guest_mib: int) -> None:

@@ -179,17 +179,46 @@ def unit_environment(files: Sequence[tuple[str, str]], variable: str) -> tuple[V
 
 
 def assigned(text: str, variable: str) -> str | None:
-    """What a file of `NAME=value` lines, or a shell script for the command that it runs, sets a variable to.
+    """What a file of `NAME=value` lines, or a shell script for the command that it runs, sets a variable to, as it is written.
 
     In a script the assignment may stand before the command, behind `export` or similar, or behind `env`, with others around it.
     """
-    value = r"(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s\"';&|)]*)"
+    parts = _assigned(text, variable)
+    return None if parts is None else "".join(part for part, _ in parts)
+
+
+def in_script(text: str, variable: str, above: frozenset[str] = frozenset()) -> str | None:
+    """The same of a script, with the variables in it that the script sets, or that have a default there.
+
+    `above` are variables that this one is a part of. What only a run of the script would show stays as it is written.
+    """
+
+    def value(name: re.Match[str]) -> str:
+        inner = None if name["plain"] == variable or name["name"] == variable else known(name["plain"] or name["name"])
+        return inner or (name["default"] if name["default"] is not None else name[0])
+
+    def known(name: str) -> str | None:
+        return None if name in above or len(above) > 3 else in_script(text, name, above | {variable})
+
+    parts = _assigned(text, variable)
+    if parts is None:
+        return None
+    pattern = r"\$(?:(?P<plain>[A-Za-z_]\w*)|\{(?P<name>[A-Za-z_]\w*)(?::?-(?P<default>[^{}]*))?\})"
+    return "".join(re.sub(pattern, value, part) if expands else part for part, expands in parts)
+
+
+def _assigned(text: str, variable: str) -> list[tuple[str, bool]] | None:
+    """The parts of the last value, each with whether a shell looks for variables in it; None where nothing sets one."""
+    value = r"(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s\"';&|)])*"
     words = rf"(?:(?:exec(?:[ \t]+-a[ \t]+\S+)?|export|readonly|declare|command|(?:\S*/)?env|-\S+|[A-Za-z_]\w*={value})[ \t]+)*"
     begin = r"(?:^|[;&|({]|\bthen\b|\bdo\b|\belse\b)[ \t]*"
     joined = re.sub(r"\\\n", " ", text)
     lines = "\n".join(line for line in joined.splitlines() if not line.lstrip().startswith("#"))
     values = re.findall(rf"{begin}{words}{variable}=({value})", lines, re.MULTILINE)
-    return str(values[-1]).strip("\"'") if values else None
+    if not values:
+        return None
+    parts = re.findall(r"\"([^\"]*)\"|'([^']*)'|([^\"']+)", values[-1])
+    return [(double or single or plain, not single) for double, single, plain in parts]
 
 
 def started(files: Sequence[tuple[str, str]]) -> list[str]:
@@ -201,3 +230,13 @@ def started(files: Sequence[tuple[str, str]]) -> list[str]:
             if mark and key.rstrip() == "ExecStart":
                 command = value.strip().lstrip("-@:+!")
     return command.split()
+
+
+def option(words: Sequence[str], *names: str) -> str | None:
+    """The value of an option of a command line, by any of its names, as Go's programs take it; the last one counts."""
+    value = None
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, mark, behind = word.partition("=")
+        if name.startswith("-") and name.removeprefix("-").removeprefix("-") in names:
+            value = (behind if mark else following).strip("\"'") or value
+    return value

@@ -645,7 +645,7 @@ def _rust_runtime(configuration: Configuration) -> Iterator[Refusal]:
             f'Set hypervisor_name to "{configuration.hypervisor}", or choose the hypervisor that is named there',
         )
     agent_name = runtime.get("agent_name", "")
-    if agent_name not in agents:
+    if not isinstance(agent_name, str) or agent_name not in agents:
         setting = _setting(configuration, ("runtime", "agent_name"), agent_name)
         yield Refusal(
             f"{setting} names no table [agent.*] of the configuration", 'Set agent_name to "kata" and keep [agent.kata]'

@@ -1,5 +1,6 @@
 """What a node's kubelet says of its container runtime and cgroups, in its configuration and on its command line."""
 
+import json
 import re
 from collections.abc import Sequence
 
@@ -13,15 +14,22 @@ FLAG_FILES = ("/var/lib/kubelet/kubeadm-flags.env", "/etc/default/kubelet", "/et
 """Files with further flags: kubeadm's own, and those of the packages."""
 
 
-def flag(texts: Sequence[str], name: str, letter: str = "") -> str | None:
-    """The value of a flag, which may have a form of one letter, in the texts of units and environment files; the last counts."""
-    spelled = rf"(?:--{name}|(?<!\S)-{letter})" if letter else f"--{name}"
-    values = re.findall(rf"{spelled}[= ]\"?([^\s\"']+)", "\n".join(texts))
+def flag(texts: Sequence[str], name: str) -> str | None:
+    """The value of a flag in the texts of units and environment files, outside their comments; the last one counts."""
+    lines = [line for text in texts for line in text.splitlines() if not line.lstrip().startswith(("#", ";"))]
+    values = re.findall(rf"--{name}[= ]\"?([^\s\"']+)", "\n".join(lines))
     return values[-1] if values else None
 
 
 def setting(text: str, key: str) -> str | None:
     """A top-level word of a KubeletConfiguration, in YAML or JSON; None when it is not set."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    if isinstance(document, dict):
+        value = document.get(key)
+        return value if isinstance(value, str) and value else None
     match = re.search(rf"^[ \t{{]*[\"']?{key}[\"']?[ \t]*:[ \t]*[\"']?([^\s\"',#}}]+)", text, re.MULTILINE)
     return match[1] if match else None
 

@@ -63,13 +63,14 @@ CONSOLE: tuple[tuple[str, str, str], ...] = (
         "Use an initrd or image that belongs to this kernel, and keep root= and rdinit= out of kata.kernelParams",
     ),
     (
-        r"Attempted to kill init|No working init found|Requested init .* failed",
+        r"Attempted to kill init|No working init found|Requested init .{0,300} failed",
         "The guest's first process ended or could not be started",
         "Use an initrd or image that belongs to this kernel, and keep init= and rdinit= out of kata.kernelParams",
     ),
     (r"Kernel panic", "The guest's kernel stopped", "Use another guest kernel, or other kata.kernelParams"),
 )
-"""What stands on a console -> cause and remedy, the first that fits."""
+"""What stands on a console -> cause and remedy, the first that fits. No pattern looks through a whole line of any length from
+each place in it: a console without ends of lines would take minutes."""
 
 
 def known_fault(console: str) -> Explanation | None:
@@ -83,8 +84,10 @@ def known_fault(console: str) -> Explanation | None:
 
 def explain(console: str, qemu_stderr: str, command_line: str, *, timed_out: bool) -> Explanation:
     """Why this boot did not reach its end. `timed_out`: QEMU still ran when its time was over."""
+    # QEMU goes on after a warning, such as one of a feature that the processor lacks.
+    errors = "\n".join(line for line in qemu_stderr[:MAX_READ].splitlines() if ": warning: " not in line)
     for pattern, cause, remedy in QEMU:
-        line = _line(qemu_stderr[:MAX_READ], pattern)
+        line = _line(errors, pattern)
         if line:
             return Explanation(f"{cause} (QEMU: {line})", remedy)
     fault = known_fault(console)
@@ -110,9 +113,9 @@ def explain(console: str, qemu_stderr: str, command_line: str, *, timed_out: boo
             "Run again; if it happens again, use a node with working hardware virtualization, or give it more time",
             retry=True,
         )
-    if qemu_stderr.strip():
+    if errors.strip():
         return Explanation(
-            f"QEMU ended: {printable(' '.join(qemu_stderr.split()), SHOWN)}", "Run this QEMU by hand on the node to see why"
+            f"QEMU ended: {printable(' '.join(errors.split()), SHOWN)}", "Run this QEMU by hand on the node to see why"
         )
     return Explanation(
         f"The guest reset itself or ended early; {state}",
@@ -125,7 +128,7 @@ _SILENT = (
     r"|Failed to Check if grpc server is working|(?:Check|CreateSandbox)Request timed out|Dead agent"
     r"|(?:hybrid )?vsock: (?:failed to connect|connect timeout)|connect to address \\?\"?h?vsock"
     r"|failed to connect to (?:vsock )?cid"
-    r"|failed to create (?:shim )?task.*(?:context deadline exceeded|connection reset by peer)"
+    r"|failed to create (?:shim )?task.{0,4000}(?:context deadline exceeded|connection reset by peer)"
 )
 """All that Kata's runtimes say of a guest whose agent never answered, whatever the reason: Go, `kata_agent.go` and the agent's
 `client.go`; Rust, `src/runtime-rs/crates/agent/src/sock` and `virt_container/src/sandbox.rs`."""
@@ -147,7 +150,7 @@ _SHIM = "/opt/kata/bin/containerd-shim-kata-v2"
 _NO_MEMORY = r"cannot set up guest memory|[Cc]annot allocate memory"
 KATA: tuple[tuple[str, str, str], ...] = (
     (
-        r"binary not installed|fork/exec \S*containerd-shim-kata\S*: no such file",
+        r"binary not installed|fork/exec \S{0,4096}containerd-shim-kata\S{0,100}: no such file",
         "the Kata shim is not installed, or not linked where containerd looks for it",
         f"Link the shim (ln -s {_SHIM} /usr/local/bin/), or set kata.install, which installs and links it",
     ),

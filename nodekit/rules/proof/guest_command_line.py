@@ -83,6 +83,8 @@ def _most_cpus(configured: object, cpus: int) -> int:
 def boot_cpus(table: Table, cpus: int) -> int:
     """Processors that a guest starts with: default_vcpus rounded up, 1 when unset or 0, all when negative or too many."""
     configured = table.get("default_vcpus", 1)
+    if isinstance(configured, float) and not math.isfinite(configured):  # TOML has inf and nan
+        return cpus
     requested = math.ceil(configured) if isinstance(configured, (int, float)) else 1
     return 1 if requested == 0 else requested if 0 < requested <= cpus else cpus
 

@@ -1,0 +1,57 @@
+"""What `kata-nodes doctor` says of a machine that is not quite as others; the whole command is in tests/fleet/test_fleet.py.
+
+Lost if these fail: the rest of its checks, or the trust of somebody whose machine is well.
+"""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet import doctor
+
+
+@pytest.fixture
+def reached(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The hosts that are asked, of which none answers."""
+    hosts: list[str] = []
+
+    def connect(address: tuple[str, int], _: float) -> socket.socket:
+        hosts.append(address[0])
+        raise OSError("nobody answers")
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    return hosts
+
+
+def test_keys_are_files_and_a_link_that_leads_nowhere_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    folder = tmp_path / ".ssh"
+    (folder / "id_old.d").mkdir(parents=True)
+    (folder / "id_gone").symlink_to("/nowhere/id_gone")
+    (finding,) = doctor._ssh()
+    assert finding.subject == "ssh keys" and finding.message.startswith("none in")
+    (folder / "id_ed25519").touch(0o600)
+    (finding,) = doctor._ssh()
+    assert (finding.message, finding.cure) == ("id_ed25519", "")
+    (folder / "id_ed25519").chmod(0o644)
+    (finding,) = doctor._ssh()
+    assert finding.cure == f"chmod 600 {folder}/id_ed25519"
+
+
+@pytest.mark.parametrize("runtime", ["rust", "go"])
+def test_the_release_is_the_one_of_the_stacks_own_runtime(reached: list[str], runtime: str) -> None:
+    config = {"kata-nodes:kata": {"install": "release", "version": "4.1.0", "runtime": runtime}}
+    subjects = [finding.subject for finding in doctor._sites(config)]
+    # The table has no archive of 4.1.0 for the Go runtime.
+    assert subjects == (["site", "site"] if runtime == "rust" else ["kata release", "site"])
+    assert reached == ["download.docker.com", *(["github.com"] if runtime == "rust" else [])]
+
+
+@pytest.mark.parametrize("address", ["http://a:99999/x", "http://a:b/x", "http://[x/", "https://" + "a" * 64 + "\u00e9.example/"])
+def test_an_address_that_leads_nowhere_costs_the_others_no_line(address: str) -> None:
+    config: dict[str, Any] = {"kata-nodes:docker": {"repository": {"address": address}}}
+    (finding,) = doctor._sites(config)
+    assert finding.subject == "site"
