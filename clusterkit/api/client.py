@@ -6,10 +6,10 @@ everything else that it costs the controller, and their models take a third of i
 
 import json
 import time
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlencode
 
 import urllib3
@@ -67,6 +67,8 @@ class Changed(Exception):
         """The answer's HTTP status, and its JSON: a Status of the API server."""
 
 
+Read: TypeAlias = Callable[[bytes], Any]
+"""Reads JSON; raises ValueError or RecursionError for what is none."""
 BRIEF = urllib3.Timeout(total=REQUEST_SECONDS)
 
 
@@ -106,7 +108,7 @@ class Client:
         expected: Container[int] = (),
     ) -> dict[str, Any]:
         """The JSON answer of one request; `verb` and `resource` are for its refusal. Raises Changed for `expected` statuses."""
-        return self._call(verb, resource, Request(method, path, query or {}, body, content_type, accept), expected)[0]
+        return self._call(verb, resource, Request(method, path, query or {}, body, content_type, accept), expected, json.loads)[0]
 
     def get(self, resource: str, path: str) -> dict[str, Any] | None:
         """One object, None where there is none."""
@@ -115,12 +117,14 @@ class Client:
         except Changed:
             return None
 
-    def pages(self, resource: str, path: str, query: Mapping[str, object]) -> Iterator[tuple[list[dict[str, Any]], str]]:
-        """Objects of a list in pages, each with the version of the cluster that all pages show.
+    def pages(
+        self, resource: str, path: str, query: Mapping[str, object], read: Read = json.loads
+    ) -> Iterator[tuple[list[dict[str, Any]], str]]:
+        """Objects of a list in pages, each with the version of the cluster that all pages show; `read` reads the JSON of a page.
 
         Raises Changed where the server can no longer continue the list.
         """
-        for items, version, _ in self._pages(resource, path, query):
+        for items, version, _ in self._pages(resource, path, query, read):
             yield items, version
 
     def listed(self, resource: str, path: str, query: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
@@ -129,7 +133,7 @@ class Client:
             objects: list[dict[str, Any]] = []
             size = 0
             with suppress(Changed):
-                for items, _, length in self._pages(resource, path, query or {}):
+                for items, _, length in self._pages(resource, path, query or {}, json.loads):
                     size += length
                     if size > answers.MAX_ANSWER:
                         raise answers.too_long(self.api, f"listed {resource} in", answers.MAX_ANSWER)
@@ -141,8 +145,12 @@ class Client:
             "log",
         )
 
-    def watch(self, resource: str, path: str, query: Mapping[str, object], version: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def watch(
+        self, resource: str, path: str, query: Mapping[str, object], version: str, read: Read = json.loads
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         """What changes after a version, until the server ends the watch: ADDED, MODIFIED, DELETED or BOOKMARK, and the object.
+
+        `read` reads the JSON of a change.
 
         Raises Changed when the version is too old.
         """
@@ -157,27 +165,31 @@ class Client:
         # A connection that breaks, or says nothing, is made again by the next watch, which reports when that is impossible.
         with suppress(urllib3.exceptions.HTTPError, ValueError, RecursionError):
             for line in answers.lines(self.api, answer):
-                change = json.loads(line)
+                change = read(line)
                 if change["type"] == "ERROR":
                     raise Changed(resource)
                 yield change["type"], change["object"]
 
-    def _pages(self, resource: str, path: str, query: Mapping[str, object]) -> Iterator[tuple[list[dict[str, Any]], str, int]]:
+    def _pages(
+        self, resource: str, path: str, query: Mapping[str, object], read: Read
+    ) -> Iterator[tuple[list[dict[str, Any]], str, int]]:
         """Pages with their lengths in bytes."""
         following = ""
         while True:
             parameters = {"limit": PAGE, **query, **({"continue": following} if following else {})}
-            page, length = self._call("list", resource, Request("GET", path, parameters), (GONE,))
+            page, length = self._call("list", resource, Request("GET", path, parameters), (GONE,), read)
             about = page.get("metadata") or {}
             yield page.get("items") or [], str(about.get("resourceVersion") or ""), length
             following = str(about.get("continue") or "")
             if not following:
                 return
 
-    def _call(self, verb: str, resource: str, request: Request, expected: Container[int] = ()) -> tuple[dict[str, Any], int]:
-        """The JSON answer of one request, and its length."""
+    def _call(
+        self, verb: str, resource: str, request: Request, expected: Container[int], read: Read
+    ) -> tuple[dict[str, Any], int]:
+        """The JSON answer of one request, as `read` reads it, and its length."""
         answer, body = self._answer(request)
-        document = parsed(body)
+        document = parsed(body, read if answer.status < 300 else json.loads)
         if answer.status in expected:
             raise Changed(f"{verb} {resource}", answer.status, document)
         if answer.status >= 300 or not isinstance(document, dict):
@@ -256,9 +268,9 @@ class Client:
         return NodeError("cluster-unreachable", answered, "log")
 
 
-def parsed(body: bytes) -> object:
+def parsed(body: bytes, read: Read = json.loads) -> Any:
     """The JSON of an answer, an empty object where it has no content, and None where that is no JSON."""
     try:
-        return json.loads(body) if body else {}
+        return read(body) if body else {}
     except (ValueError, RecursionError):
         return None

@@ -9,6 +9,7 @@ from kubernetes import client, config
 from kubernetes.config.config_exception import ConfigException
 
 from clusterkit.api.client import CONTROLLER, JSON_PATCH, MERGE_PATCH, METADATA, Changed, Client
+from clusterkit.controller import documents
 from clusterkit.joining import COMPONENT, EVENTS_NAMESPACE, Settings
 from clusterkit.pod_proof import PROOF_LABEL
 from nodekit.errors import NodeError
@@ -53,11 +54,11 @@ class Api:
 
     def pages(self, kind: str) -> Iterator[tuple[list[dict[str, Any]], str]]:
         """As `Client.pages`, for a kind of KINDS."""
-        return self.client.pages(kind, *self.listing(kind))
+        return self.client.pages(kind, *self.listing(kind), documents.PAGES[kind])
 
     def changes(self, kind: str, version: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """As `Client.watch`, for a kind of KINDS."""
-        return self.client.watch(kind, *self.listing(kind), version)
+        return self.client.watch(kind, *self.listing(kind), version, documents.CHANGES[kind])
 
     def make(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The Job of `body`, as made."""

@@ -66,7 +66,7 @@ class Reconciler:
         self.view.leave(name for name in due if name not in self.view.nodes)
         names = dict.fromkeys([*due, *self.view.take_queued(MOST)])
         steps: list[tuple[dict[str, Any], joining.Step]] = []
-        machines = pod_proof.Nodes(list(self.view.machines.values()))  # a copy: the watches go on meanwhile
+        machines = self.view.present()
         for name in names:
             self.due.pop(name, None)
             if self.held.get(name, 0.0) > now:

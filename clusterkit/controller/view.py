@@ -40,6 +40,8 @@ class View:
         self.nodes: dict[str, dict[str, Any]] = {}
         self.machines: dict[str, Node] = {}
         """What a verdict needs of all nodes."""
+        self.nodes_now: pod_proof.Nodes | None = None
+        """The same as `present` gives it; None once it changed."""
         self.jobs: dict[str, dict[str, Any]] = {}
         self.pods: dict[str, dict[str, Any]] = {}
         """The last state of each: a Job that runs into its deadline removes its pod."""
@@ -149,11 +151,14 @@ class View:
                 before = self.jobs.get(about["uid"])
                 if before is None or newer(about["resourceVersion"], before["metadata"]["resourceVersion"]):
                     self.jobs[about["uid"]] = kept
-                    self.touch(about["uid"])
+                    if before is None or differs(before, kept):
+                        self.touch(about["uid"])
             elif kind == "pods" and (job := trimmed.owner(kept)):
+                known = self.pods.get(job)
                 self.pods[job] = kept
                 self.jobs_of_pods[about["uid"]] = job
-                self.touch(job)
+                if known is None or differs(known, kept):
+                    self.touch(job)
             elif kind == "events":
                 self.put_event(kept)
 
@@ -164,7 +169,9 @@ class View:
         if before and not newer(about["resourceVersion"], before["metadata"]["resourceVersion"]):
             return
         self.left.discard(name)
-        self.nodes[name], self.machines[name] = node, pod_proof.node_of(node)
+        self.nodes[name], machine = node, pod_proof.node_of(node)
+        if self.machines.get(name) != machine:
+            self.machines[name], self.nodes_now = machine, None
         self.claimed(before, node)
         if joining.tainted(node) and (before is None or differs(before, node)):
             self.look_at(name)
@@ -197,6 +204,7 @@ class View:
         with self.lock:
             if kind == "nodes" and about["name"] in self.nodes and self.nodes[about["name"]]["metadata"]["uid"] == about["uid"]:
                 self.machines.pop(about["name"])
+                self.nodes_now = None
                 self.claimed(self.nodes.pop(about["name"]), None)
                 self.left.add(about["name"])
                 self.lock.notify_all()
@@ -253,6 +261,13 @@ class View:
 
     # What the rounds take
 
+    def present(self) -> pod_proof.Nodes:
+        """All nodes as they are now, for verdicts; nobody may change it."""
+        with self.lock:
+            if self.nodes_now is None:
+                self.nodes_now = pod_proof.Nodes(list(self.machines.values()))
+            return self.nodes_now
+
     def wait(self, seconds: float) -> None:
         """Until something changed, or so long."""
         with self.lock:
@@ -308,6 +323,6 @@ class View:
 
 
 def differs(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Whether anything changed on a node that decisions depend on, not only its kubelet's reports, which change each minute."""
-    first, other = ({**node, "metadata": {**node["metadata"], "resourceVersion": ""}} for node in (before, after))
+    """Whether anything changed that decisions depend on: not a kubelet's reports of each minute, nor a pod's volumes."""
+    first, other = ({**known, "metadata": {**known["metadata"], "resourceVersion": ""}} for known in (before, after))
     return first != other

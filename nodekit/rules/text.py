@@ -4,6 +4,7 @@ import re
 
 MAX_SHOWN = 2000
 """Characters of untrusted text that are ever shown in one place."""
+_PLAIN = re.compile(r"[\n\t -~]*")
 _BLANK = frozenset(
     chr(code)
     for low, high in (
@@ -25,7 +26,9 @@ def harmless(text: str) -> str:
     Control characters (C0 and C1; newline and tab are kept), marks of direction and characters without width become `?`; a
     command of CI gets a blank into its beginning.
     """
-    clean = "".join(c if c in "\n\t" or (c.isprintable() and c not in _BLANK) else "?" for c in text)
+    clean = text
+    if not _PLAIN.fullmatch(text):
+        clean = "".join(c if c in "\n\t" or (c.isprintable() and c not in _BLANK) else "?" for c in text)
     return _OLD_COMMAND.sub("# #", _COMMAND.sub(r"\1: ", clean)) if ":" in clean or "#" in clean else clean
 
 

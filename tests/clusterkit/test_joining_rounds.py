@@ -17,9 +17,9 @@ import pytest
 
 from clusterkit import joining, pod_proof, pod_room
 from clusterkit.api.client import Changed
+from clusterkit.controller import documents, trimmed
 from clusterkit.controller import rounds as rounds_module
-from clusterkit.controller import trimmed
-from clusterkit.controller.api import Api
+from clusterkit.controller.api import KINDS, Api
 from clusterkit.controller.rounds import Reconciler
 from clusterkit.controller.view import View
 from clusterkit.pod_proof import Nodes
@@ -334,6 +334,59 @@ def test_kubelets_reports_of_a_node_wake_nobody(clock: Clock) -> None:
     cluster.nodes["a"]["status"]["images"] = [{"names": ["x"]}]
     rounds.view.list_all()
     assert not rounds.view.take_queued(10)
+
+
+def test_reports_of_a_job_and_its_pod_that_decide_nothing_wake_nobody(clock: Clock) -> None:
+    cluster = Cluster("a")
+    rounds = begun(cluster)
+    rounds.once()
+    uid = cluster.ends("a", "Complete", pod=True)
+    rounds.view.list_all()
+    assert rounds.view.take_queued(10) == ["a"]
+    for known, more in ((cluster.created_jobs[uid], {"active": 1}), (cluster.pods[uid], {"hostIP": "192.0.2.1"})):
+        known["metadata"]["resourceVersion"] = cluster.next_version()
+        known["status"] |= more
+        rounds.view.list_all()
+        assert not rounds.view.take_queued(10)
+    cluster.pods[uid]["metadata"]["resourceVersion"] = cluster.next_version()
+    cluster.pods[uid]["status"]["phase"] = "Failed"
+    rounds.view.list_all()
+    assert rounds.view.take_queued(10) == ["a"]
+
+
+def test_verdicts_know_every_node_that_came_changed_or_left(clock: Clock) -> None:
+    cluster = Cluster()
+    view = begun(cluster).view
+    assert set(view.present().by_name) == {"a", "b"} and view.present() is view.present()
+    cluster.nodes["a"]["metadata"]["resourceVersion"] = cluster.next_version()
+    cluster.nodes["a"]["status"]["nodeInfo"]["bootID"] = "another"
+    view.list_all()
+    assert view.present().by_boot_id["another"] == "a"
+    del cluster.nodes["b"]
+    cluster.next_version()
+    view.list_all()
+    assert set(view.present().by_name) == {"a"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_that_is_kept_of_an_object_is_read_of_its_json(kind: str, clock: Clock) -> None:
+    cluster = Cluster("a")
+    begun(cluster).once()
+    uid = cluster.ends("a", "Complete", pod=True)
+    spoken = {"metadata": {"name": "e", "uid": "e"}, "involvedObject": {"uid": uid}, "reason": "r", "message": "m", "count": 2}
+    whole = {"nodes": cluster.nodes["a"], "jobs": cluster.created_jobs[uid], "pods": cluster.pods[uid], "events": spoken}[kind]
+    whole["metadata"]["managedFields"] = [{"fieldsV1": {"f": {}}}]
+    cut = {"nodes": trimmed.node, "jobs": trimmed.job, "pods": trimmed.pod, "events": trimmed.event}[kind]
+    change = documents.CHANGES[kind](json.dumps({"type": "ADDED", "object": whole}).encode())
+    page = documents.PAGES[kind](json.dumps({"metadata": {"continue": "c"}, "items": [whole]}).encode())
+    for read in (change["object"], *page["items"]):
+        assert cut(read) == cut(whole) and "managedFields" not in read["metadata"]
+    assert change["type"] == "ADDED" and page["metadata"]["continue"] == "c"
+    odd = {"type": "ADDED", "object": {**whole, "metadata": {**whole["metadata"], "name": 1}}}
+    assert documents.CHANGES[kind](json.dumps(odd).encode()) == odd, "what is of another form is read as it is"
+    for text, error in ((b"{", ValueError), (b"[" * 100_000, RecursionError)):
+        with pytest.raises(error):
+            documents.CHANGES[kind](text)
 
 
 def test_what_is_kept_of_an_object_is_all_that_decides_and_little_else(clock: Clock) -> None:
