@@ -23,7 +23,7 @@ from nodekit.host import initramfs
 from nodekit.host.guest import Plan, boot, find_qemu, new_nonce
 from nodekit.host.initramfs import Entry, cpio, folder, program, static_busybox
 from nodekit.host.node import boot_id
-from nodekit.rules.proof.ladder import Verdict, judge
+from nodekit.rules.proof.ladder import SANDBOXES, Verdict, judge
 from tests.nodekit.kernel import find_kernel
 
 BARE = "#!/kata-nodes/busybox sh\n/kata-nodes/busybox echo {end}\n/kata-nodes/busybox reboot -f\n"
@@ -56,7 +56,7 @@ def timed(plan: Plan, accel: str, nonce: str | None = None) -> tuple[float, Verd
     have_memory_at_hand()
     begin = time.monotonic()
     result = boot(plan, accel=accel, timeout=120)
-    verdict = judge(result.console, nonce, boot_id(Path("/")), []) if nonce else None
+    verdict = judge(result.console, nonce, boot_id(Path("/")), [], sandbox=SANDBOXES[0]) if nonce else None
     seconds = time.monotonic() - begin
     if not result.reached:
         sys.exit(f"the guest did not come up: {result.console[-300:]} {result.qemu_stderr[-300:]}")
@@ -72,7 +72,8 @@ def main(
     kernel = kernel or str(find_kernel())
     nonce = new_nonce()
     append = f"console=ttyS0 quiet panic=1 reboot=k rdinit={initramfs.FIRST_PROCESS}"
-    proof = Plan(find_qemu() or "qemu-system-x86_64", kernel, (initramfs.build(nonce),), None, append, 256, 1, f"{nonce} end")
+    disk = initramfs.build(nonce, sandbox=SANDBOXES[0])
+    proof = Plan(find_qemu() or "qemu-system-x86_64", kernel, (disk,), None, append, 256, 1, f"{nonce} end")
     plain = replace(proof, initrd=(bare("bare-end"),), end="bare-end")
     seconds: dict[str, list[float]] = {"bare": [], "proof": []}
     for _ in range(runs):

@@ -29,6 +29,9 @@ tmp /{GUEST_ROOT}/tmp tmpfs mode=1777
 """The mounts of that root, in the form of fstab(5); first the root's own."""
 CGROUPS = f"cgroup2 /{GUEST_ROOT}/sys/fs/cgroup cgroup2\n"
 """One more for runc, which starts nothing without it: cgroup2 as Kata's agent mounts it."""
+USER = "ordinary"
+PASSWD = f"root:x:0:0::/:/bin/sh\n{USER}:x:1000:1000::/:/bin/sh\n"
+"""For busybox's su, which has the ladder's calls as an ordinary user made."""
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
 """Where Debian and Ubuntu put busybox-static."""
 APPLETS = (
@@ -149,18 +152,23 @@ def build(nonce: str, image_type: str | None = None, sandbox: str | None = None)
 
     Raises NodeError `tool-missing` without a static busybox.
     """
+    environment = f"KATA_NODES_NONCE={nonce}\nKATA_NODES_IMAGE={image_type or ''}\nKATA_NODES_USER={USER}\n"
     entries = [
         folder("dev"),
         Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
         folder(FOLDER),
         program(f"{FOLDER}/init", script("guest_init.sh").encode()),
         program(f"{FOLDER}/mounts", (MOUNTS + CGROUPS * ("runc" in brought(sandbox))).encode()),
-        program(f"{FOLDER}/environment", f"KATA_NODES_NONCE={nonce}\nKATA_NODES_IMAGE={image_type or ''}\n".encode()),
+        program(f"{FOLDER}/environment", environment.encode()),
         folder(GUEST_ROOT),
         *(folder(f"{GUEST_ROOT}/{place}") for place in ("proc", "sys", "dev", "tmp", "image")),
     ]
     folders: set[str] = set()
-    for place, content in {"ladder.sh": script("ladder.sh").encode(), **tool_files(sandbox)}.items():
+    # Not one of APPLETS: where a busybox has no su, each call is made by itself, with setpriv.
+    own: dict[str, bytes | str] = {
+        "ladder.sh": script("ladder.sh").encode(), "etc/passwd": PASSWD.encode(), "bin/su": "busybox",
+    }  # fmt: skip
+    for place, content in {**own, **tool_files(sandbox)}.items():
         for parent in list(reversed(Path(place).parents))[1:]:
             if (at := f"{GUEST_ROOT}/{parent}") not in folders:
                 folders.add(at)

@@ -94,6 +94,27 @@ def test_a_limit_that_is_set_is_read_back(kernel: Path) -> None:
     assert climb(kernel, "sysctl.user.max_user_namespaces=0 sysctl.user.max_user_namespaces=777", []).user_namespaces == 777
 
 
+ORDINARY_AFTER_ROOT = b"""#!/bin/sh
+if [ -e /tmp/first ]; then
+    [ "$(id -u) $(id -G)" = "1000 1000" ] || exit 9
+    case $(cat /proc/self/status) in *CapPrm:?0000000000000000?CapEff:?0000000000000000?*) ;; *) exit 8 ;; esac
+elif [ "$(id -u)" = 0 ]; then
+    : >/tmp/first
+fi
+exec /usr/bin/bwrap.real "$@"
+"""
+
+
+def test_the_second_call_is_made_by_a_user_without_any_capability(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = initramfs.node_files("sandbox-runtime")
+    wrapped = {**files, "usr/bin/bwrap.real": files["usr/bin/bwrap"], "usr/bin/bwrap": ORDINARY_AFTER_ROOT}
+    monkeypatch.setattr(initramfs, "node_files", lambda sandbox: wrapped)
+    assert climbed(climb(kernel, "", [])) >= {"srt-call", "srt-call-ordinary"}
+    monkeypatch.setattr(initramfs, "PASSWD", initramfs.PASSWD.replace("1000:1000", "0:0"))
+    alone = climbed(climb(kernel, "", []))
+    assert "srt-call" not in alone, "where su changes nobody, each call is made by itself, and root's is refused"
+
+
 def test_without_the_capabilities_limit_bubblewrap_fails_and_as_root_it_needs_none(kernel: Path) -> None:
     refused = climbed(climb(kernel, "sysctl.user.max_user_namespaces=0", []))
     assert "bwrap-proc" in refused and "bwrap-user" not in refused, "as uid 0 it uses capabilities"
