@@ -169,7 +169,7 @@ def chosen(
         option = (variable.value, f"{kata_layout.ENVIRONMENT} in {variable.file}") if variable.value else None
     names = (option[0],) if option else listed
     if option and not option[0].startswith("/"):
-        message = f"{option[1]} names {printable(option[0], 200)}, which is no absolute path, so every guest would fail"
+        message = f"{option[1]} names {printable(option[0], 200)}, which is no absolute path, so what Kata reads is not known"
         raise NodeError("kata-not-found", message, seen="")
     for at, name in enumerate(names):
         resolved = resolve(root, name)

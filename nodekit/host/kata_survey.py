@@ -42,7 +42,7 @@ def survey(root: Path, effective: Effective, *, runtime: str, hypervisor: str) -
     dead += _dead_folders(root, effective, [entry.path for entry in dead], launchers)
     dead += _replaced(root, effective, hypervisor)
     notes += [
-        f"{named[1]} names {printable(named[0], 200)}, which is no absolute path: no guest of it would start"
+        f"{named[1]} names {printable(named[0], 200)}, which is no absolute path: what it reads is not known"
         for launcher in launchers
         if (named := file_of(root, launcher)) and not named[0].startswith("/")
     ]

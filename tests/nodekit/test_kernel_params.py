@@ -192,8 +192,21 @@ def test_inert_parameters_are_reported_with_what_works() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "message"), [("0", "forbids"), ("00", "forbids"), ("many", "not a number"), ("", "not a number")]
+    ("value", "message"),
+    [
+        ("0", "forbids"),
+        ("00", "forbids"),
+        ("0x0", "forbids"),
+        ("many", "not a number"),
+        ("", "not a number"),
+        ("08", "not a number"),
+        ("-1", "not a number"),
+        ("2147483648", "not a number up to 2147483647"),
+        ("9" * 5000, "not a number"),
+    ],
 )
 def test_a_limit_that_forbids_or_is_ignored_is_noted(value: str, message: str) -> None:
     assert message in str(note(f"sysctl.user.max_user_namespaces={value}"))
-    assert note("sysctl.user.max_user_namespaces=15000") is None and note("quiet=0") is None
+    for limit in ("15000", "0x100", "017", "2147483647"):
+        assert note(f"sysctl.user.max_user_namespaces={limit}") is None
+    assert note("quiet=0") is None

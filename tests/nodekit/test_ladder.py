@@ -146,6 +146,7 @@ def test_a_limit_of_zero_names_who_set_it_and_the_config_key(line: str, cause: s
         ("sysctl.user.max_user_namespaces=2147483647", None),
         ("sysctl.user.max_user_namespaces=0%20sysctl/user/max_user_namespaces=2147483647", None),
         ("sysctl.user.max_user_namespaces=2147483647%20sysctl.user.max_user_namespaces=100", CHILD),
+        ("sysctl.user.max_user_namespaces=0x7fffffff", None),
         ("sysctl.user.max_user_namespaces=2147483648", CHILD),
         ("quiet", CHILD),
     ],

@@ -14,6 +14,8 @@ KATA_ADDS = 640
 (about 560 with QEMU and an image without debugging; the guest proof measures the real line)."""
 LIMIT = "sysctl.user.max_user_namespaces"
 """What sets the guest's limit on user namespaces at boot, on kernels from 5.8 [measured]."""
+HIGHEST_LIMIT = 2147483647
+"""The highest value that it takes (kernel/ucount.c)."""
 
 REPEATABLE = {
     "console": "each names one more console",
@@ -223,8 +225,21 @@ def note(parameter: str) -> str | None:
     parsed = Parameter(parameter)
     if parsed.key != LIMIT:
         return None
-    if not re.fullmatch("[0-9]+", parsed.value or ""):
-        return f"{parameter} is not a number: the kernel ignores it"
-    if int(parsed.value or "") == 0:
+    number = limit(parsed.value or "")
+    if number is None:
+        return f"{parameter} is not a number up to {HIGHEST_LIMIT}: the kernel ignores it"
+    if number == 0:
         return f"{parameter} forbids user namespaces in the guest: the proof of a nested sandbox will fail"
     return None
+
+
+def limit(value: str) -> int | None:
+    """The limit that a value of LIMIT sets, in any base that the kernel reads (kernel/sysctl.c, `proc_get_long`).
+
+    None for one that it ignores, which is no number or too large.
+    """
+    match = re.fullmatch(r"0[xX]([0-9a-fA-F]{1,16})|(0[0-7]{0,20})|([1-9][0-9]{0,18})", value)
+    if match is None:
+        return None
+    number = next(int(digits, base) for digits, base in zip(match.groups(), (16, 8, 10), strict=True) if digits)
+    return number if number <= HIGHEST_LIMIT else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from nodekit.errors import remedy_for
-from nodekit.rules.kata.kernel_params import LIMIT, Parameter, parse, tokens
+from nodekit.rules.kata.kernel_params import HIGHEST_LIMIT, LIMIT, Parameter, limit, parse, tokens
 from nodekit.rules.text import printable
 
 MAX_TRANSCRIPT = 1 << 20
@@ -15,9 +15,9 @@ MAX_VALUE = 4096
 """Characters of one value or detail that are kept; an x86 command line has 2047 bytes at most."""
 SHOWN = 300
 """Characters of a value or detail that stand in a sentence."""
-CHILD_NAMESPACE = 2147483647
-"""What max_user_namespaces reads inside a child user namespace, whatever the guest's own limit is. It is the highest limit too,
-which a guest's command line may set."""
+CHILD_NAMESPACE = HIGHEST_LIMIT
+"""What max_user_namespaces reads inside a child user namespace, whatever the guest's own limit is; a guest's command line may
+set that limit, too."""
 RAISE = remedy_for("proof-user-namespaces-zero")
 """What fixes a limit of 0, no matter who set it: ours is merged behind the others, and the last one wins."""
 
@@ -193,7 +193,7 @@ def _user_namespaces(read: Reading, command_line: str) -> Finding:
             else f"a hardening default of the guest sets it: {LIMIT} is not on the guest's command line"
         )
         return (False, "proof-user-namespaces-zero", cause, remedy_for("proof-user-namespaces-zero"))
-    if number == CHILD_NAMESPACE and Parameter(_limit_set_by(command_line) or "").value != str(CHILD_NAMESPACE):
+    if number == CHILD_NAMESPACE and limit(Parameter(_limit_set_by(command_line) or "").value or "") != CHILD_NAMESPACE:
         return (
             False,
             "proof-user-namespaces-child-namespace",
