@@ -82,8 +82,12 @@ class Reconciler:
         return min([now + LONGEST, *self.due.values(), *self.jobs_due.values()])
 
     def all_of(self, act: Callable[[Any], None], items: Iterable[Any]) -> None:
-        """Do something for each item, some at once."""
-        for future in [self.pool.submit(act, item) for item in items]:
+        """Do something for each item, some at once; a single one needs no other thread."""
+        each = list(items)
+        if len(each) == 1:
+            act(each[0])
+            return
+        for future in [self.pool.submit(act, item) for item in each]:
             future.result()
 
     def step(self, node: dict[str, Any], machines: pod_proof.Nodes, now: float) -> joining.Step:
