@@ -259,6 +259,10 @@ CATALOGUE: dict[str, Failure] = {
         "KATA_CONF_FILE names a configuration file that this Kata refuses, so every guest would fail.",
         "Remove that setting, and name the file with configPath; shipped are {files}",
     ),
+    "hypervisor-cannot-nest": Failure(
+        "The chosen hypervisor cannot run a nested sandbox, and one is asked for.",
+        "Set kata.hypervisor to 'qemu', or kata.nestedSandbox to false",
+    ),
     "kata-version-differs": Failure(
         "The Kata on the node is not the release that was asked for.",
         "Set kata.version to {installed}, or have kata.install install {asked}",

@@ -7,8 +7,4 @@ CATALOGUE: dict[str, Failure] = {
         "A secret or a bastion is set that no node's login would use.",
         "Remove it: pulumi config rm {key}",
     ),
-    "hypervisor-cannot-nest": Failure(
-        "The chosen hypervisor cannot run a nested sandbox, and one is asked for.",
-        "Set kata.hypervisor to 'qemu', or kata.nestedSandbox to false",
-    ),
 }

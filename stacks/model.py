@@ -205,15 +205,11 @@ class Kata(Model):
 
     @model_validator(mode="after")
     def firecracker_nests_nothing(self) -> "Kata":
-        """The document's own rule, kept as a policy: user namespaces do not depend on the hypervisor, and the proof decides."""
-        if self.hypervisor == "firecracker" and self.nested_sandbox:
-            raise NodeErrorValue(
-                NodeError(
-                    "hypervisor-cannot-nest",
-                    "hypervisor 'firecracker' is refused with nestedSandbox: true; Firecracker is meant for the case that "
-                    "the virtual machine is the only boundary",
-                )
-            )
+        """As `kata_layout.refuse_nesting`."""
+        try:
+            kata_layout.refuse_nesting(self.hypervisor, self.nested_sandbox)
+        except NodeError as error:
+            raise NodeErrorValue(error) from None
         return self
 
 

@@ -88,10 +88,14 @@ def settings_of(args: Mapping[str, Any]) -> NodeSettings:
 
 
 def kata_settings(kata: Mapping[str, Any]) -> node_state.KataSettings:
-    """Which Kata a node has, of the record `kata`; raises NodeError `bad-input`, or as `node_state.archives`."""
+    """Which Kata a node has, of the record `kata`.
+
+    Raises NodeError `bad-input`, or as `kata_layout.refuse_nesting` and `node_state.archives`.
+    """
     archive = Archive(**kata["archive"]) if kata.get("archive") else None
     version, runtime = kata.get("version") or node_state.KATA_VERSION, kata.get("runtime") or node_state.KATA_RUNTIME
     hypervisor = kata.get("hypervisor") or node_state.HYPERVISOR
+    kata_layout.refuse_nesting(hypervisor, _nested_sandbox(kata))
     install_release = kata.get("install_release")
     if archive and install_release:
         raise NodeError(

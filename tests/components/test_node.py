@@ -91,6 +91,13 @@ def test_parameter_that_no_guest_could_be_given_is_refused_before_docker_is_chan
         run(lambda: KataNode("n", {**SMALLEST, "kata": {"kernel_params": parameters}}))
 
 
+def test_firecracker_is_refused_with_a_nested_sandbox_only() -> None:
+    with pytest.raises(pulumi.RunError, match=r"\[hypervisor-cannot-nest\]"):
+        run(lambda: KataNode("n", {**SMALLEST, "kata": {"hypervisor": "firecracker"}}))
+    alone = run(lambda: KataNode("n", {**SMALLEST, "kata": {"hypervisor": "firecracker", "nested_sandbox": False}})).by_name
+    assert json.loads(alone["n-proof"].inputs["stdin"])["sandbox"] is None
+
+
 def test_setting_without_a_value_keeps_its_default() -> None:
     unset: Any = {
         "connection": {**SMALLEST["connection"], **dict.fromkeys(("user", "port", "private_key", "sudo_password", "identity"))},

@@ -60,6 +60,19 @@ def version_numbers(version: str) -> tuple[int, int, int] | None:
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
+def refuse_nesting(hypervisor: str, nested_sandbox: bool) -> None:
+    """Raises NodeError `hypervisor-cannot-nest` for Firecracker with a nested sandbox.
+
+    The document's own rule, kept as a policy: user namespaces do not depend on the hypervisor.
+    """
+    if hypervisor == "firecracker" and nested_sandbox:
+        raise NodeError(
+            "hypervisor-cannot-nest",
+            "hypervisor 'firecracker' is refused where a sandbox nests (nestedSandbox: true, the default); "
+            "Firecracker is meant for the case that the virtual machine is the only boundary",
+        )
+
+
 def release(version: str) -> tuple[int, int, int]:
     """`version_numbers`; raises NodeError `bad-input` for what is no version."""
     numbers = version_numbers(version)
