@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import json
 import os
 import sys
@@ -86,6 +87,14 @@ def _hold_streams() -> None:
     os.close(number)
 
 
+def _set_encodings() -> None:
+    """UTF-8 for what is read and for pipes, whatever the locale is; a terminal gets what its own encoding lacks as escapes."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding=None if sys.stdout.isatty() else "utf-8", errors="backslashreplace")
+
+
 def _read() -> str:
     if sys.stdin is None:
         return ""
@@ -114,6 +123,7 @@ def _printed(document: str) -> bool:
 def main(argv: list[str] | None = None) -> int:
     """Run one verb or answer one question; returns the exit code. A result that nobody could read is a failure."""
     _hold_streams()
+    _set_encodings()
     words = sys.argv[1:] if argv is None else argv
     options = vars(parser(words).parse_args(words))
     name, root = options.pop("verb"), options.pop("root")

@@ -1,6 +1,7 @@
 """The command line as a person or a script meets it: help that lists all, JSON or text, exit codes, another root."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -152,3 +153,13 @@ def test_status_of_another_root_tells_what_lies_in_files(root: Path) -> None:
     assert document["kata"]["configurations"]["go"]["firecracker"]["code"] == "file-invalid"  # type: ignore[index]
     assert document["changes"] == {}
     assert "kernelParams: user_namespace.enable=1" in nodekit("status", "--root", str(root)).stdout
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+def test_a_file_is_printed_as_it_is_in_every_locale(root: Path, encoding: str) -> None:
+    file = root / FOLDER / "configuration-qemu.toml"
+    file.write_text(f"# café, \u2026\n{CONFIG}")
+    argv = [sys.executable, "-m", "nodekit", "kernel-params", str(file), "--set", "quiet"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    result = subprocess.run(argv, cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert result.returncode == 0 and result.stdout.startswith("# café, \u2026\n".encode()), result
