@@ -10,9 +10,9 @@ from typing import IO
 
 from nodekit.errors import NodeError
 from nodekit.host.files import TEMPORARY, writing
-from nodekit.host.initramfs import FOLDER, tool_files
+from nodekit.host.initramfs import FOLDER, PASSWD, tool_files
 from nodekit.host.node import emulated
-from nodekit.host.process import Finished, run
+from nodekit.host.process import Finished, clean_up, run
 from nodekit.scripts import script
 
 NAMES = ("deb.debian.org", "archive.ubuntu.com", "registry-1.docker.io")
@@ -61,7 +61,7 @@ def root_file_system(sandbox: str | None) -> bytes:
                 _add(tar, path, tarfile.SYMTYPE, 0o777, target=content)
             else:
                 _add(tar, path, tarfile.REGTYPE, 0o755, content)
-        _add(tar, "etc/passwd", tarfile.REGTYPE, 0o644, b"root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/tmp:/bin/sh\n")
+        _add(tar, "etc/passwd", tarfile.REGTYPE, 0o644, PASSWD.encode())
         _add(tar, "etc/group", tarfile.REGTYPE, 0o644, b"root:x:0:\nuser:x:1000:\n")
     return archive.getvalue()
 
@@ -97,14 +97,14 @@ def own_image(nonce: str, sandbox: str | None) -> Iterator[str]:
     env, name = environment(), f"{IMAGE}:{nonce[:12]}"
     # What a run that was killed left behind; of the last hour may be another run's.
     prune = [*DOCKER, "image", "prune", "--all", "--force", "--filter", f"label={LABEL}", "--filter", "until=1h"]
-    run(prune, timeout=IMAGE_SECONDS, env=env, check=False)
+    clean_up(prune, timeout=IMAGE_SECONDS, env=env)
     with _archive(root_file_system(sandbox)) as file:
         change = ["--change", f"LABEL {LABEL}=1"]
         run([*DOCKER, "import", *change, file.name, name], timeout=IMAGE_SECONDS, env=env, status="docker info")
     try:
         yield name
     finally:
-        run([*DOCKER, "image", "rm", "--force", name], timeout=60, env=env, check=False)
+        clean_up([*DOCKER, "image", "rm", "--force", name], timeout=60, env=env)
 
 
 def climb(nonce: str, runtime: str, image: str, *, network: bool, capabilities: Sequence[str], seconds: float) -> Finished:
@@ -127,4 +127,4 @@ def climb(nonce: str, runtime: str, image: str, *, network: bool, capabilities: 
     try:
         return run([*command, image, "-c", *entry, script("ladder.sh")], timeout=seconds, env=env, check=False)
     finally:
-        run([*DOCKER, "rm", "--force", "--volumes", name], timeout=60, env=env, check=False)
+        clean_up([*DOCKER, "rm", "--force", "--volumes", name], timeout=60, env=env)

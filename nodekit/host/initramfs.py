@@ -29,9 +29,9 @@ tmp /{GUEST_ROOT}/tmp tmpfs mode=1777
 """The mounts of that root, in the form of fstab(5); first the root's own."""
 CGROUPS = f"cgroup2 /{GUEST_ROOT}/sys/fs/cgroup cgroup2\n"
 """One more for runc, which starts nothing without it: cgroup2 as Kata's agent mounts it."""
-USER = "ordinary"
-PASSWD = f"root:x:0:0::/:/bin/sh\n{USER}:x:1000:1000::/:/bin/sh\n"
-"""For busybox's su, which has the ladder's calls as an ordinary user made."""
+USER = "user"
+PASSWD = f"root:x:0:0:root:/root:/bin/sh\n{USER}:x:1000:1000:user:/tmp:/bin/sh\n"
+"""Of guests and containers; busybox's su has the ladder's calls as an ordinary user made."""
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
 """Where Debian and Ubuntu put busybox-static."""
 APPLETS = (

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from nodekit.errors import NodeError
 from nodekit.host.capture import capture
+from nodekit.progress import say
 from nodekit.rules.text import printable
 
 MAX_OUTPUT = 4 << 20
@@ -59,6 +60,14 @@ def run(
             "command-failed", f"{' '.join(argv[:6])} ended with exit code {result.code}: {output}", case, status=status
         )
     return result
+
+
+def clean_up(argv: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None) -> None:
+    """Run what removes something afterwards; where it does not end, that is said, and hides no error that was there first."""
+    try:
+        run(argv, timeout=timeout, env=env, check=False)
+    except NodeError as error:
+        say(f"something may be left behind: {error.message}")
 
 
 def not_started(program: str, error: OSError, package: str, status: str = "") -> NodeError:

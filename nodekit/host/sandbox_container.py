@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nodekit.errors import NodeError
 from nodekit.host.container import DOCKER, environment
-from nodekit.host.process import run
+from nodekit.host.process import clean_up, run
 from nodekit.rules.node_state import RUNTIME_NAME
 from nodekit.rules.proof.console import explain_docker
 from nodekit.rules.text import printable
@@ -96,4 +96,4 @@ def running(node: str, image: str, nonce: str, seconds: float, fill_mib: int | N
             )
         yield Container(node, name, nonce, result.stdout.strip())
     finally:
-        run([*DOCKER, "rm", "--force", "--volumes", name], timeout=CALL_SECONDS, env=env, check=False)
+        clean_up([*DOCKER, "rm", "--force", "--volumes", name], timeout=CALL_SECONDS, env=env)

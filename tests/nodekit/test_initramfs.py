@@ -48,7 +48,7 @@ def test_the_same_nonce_makes_the_same_bytes() -> None:
 
 def test_it_holds_all_that_its_first_process_needs() -> None:
     inside = unpack(build("abc", "erofs"))
-    assert inside["kata-nodes/environment"].content == b"KATA_NODES_NONCE=abc\nKATA_NODES_IMAGE=erofs\nKATA_NODES_USER=ordinary\n"
+    assert inside["kata-nodes/environment"].content == b"KATA_NODES_NONCE=abc\nKATA_NODES_IMAGE=erofs\nKATA_NODES_USER=user\n"
     first = inside["kata-nodes/init"]
     assert first.content.startswith(b"#!/kata-nodes/root/bin/busybox sh\n") and first.mode & 0o111
     assert is_static(inside["kata-nodes/root/bin/busybox"].content)

@@ -1,14 +1,14 @@
-"""A disk without room for what a proof writes for a moment. Lost if these fail: the cause, behind a traceback."""
+"""A disk without room for what a proof writes for a moment, a Docker that removes nothing. Lost if these fail: the cause."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.host import container, guest
+from nodekit.host import container, guest, process
 from nodekit.host.guest import Plan, boot
 
 LARGE = 1 << 20
@@ -60,3 +60,16 @@ def test_a_folder_that_takes_no_file_is_named(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(tempfile, "TemporaryFile", missing)
     refused(lambda: guest.boot(Plan("/bin/true", "/etc/passwd", (b"x",), None, "", 256, 1, "end"), accel="tcg", timeout=5))
+
+
+def test_a_container_that_cannot_be_removed_hides_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def hangs(argv: Sequence[str], **_: object) -> process.Finished:
+        raise NodeError("command-timeout", f"{argv[3]} did not end")
+
+    monkeypatch.setattr(process, "run", hangs)
+    monkeypatch.setattr(container, "run", hangs)
+    with pytest.raises(NodeError, match="run did not end"):
+        container.climb("0" * 32, "kata", "image", network=False, capabilities=[], seconds=1)
+    assert "something may be left behind: rm did not end" in capsys.readouterr().err
