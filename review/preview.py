@@ -180,10 +180,10 @@ def main() -> int:
         print(f"{options.checkout} has no stack {options.stack}", file=sys.stderr)
         return 0
     options.to.write_text(json.dumps(document))
-    found = errors(document["preview"])
-    for error in found:
+    failures = errors(document["preview"])
+    for error in failures:
         print(harmless(error["message"].strip()), file=sys.stderr)
-    return 1 if found else 0
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

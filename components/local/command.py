@@ -49,7 +49,7 @@ def local_command(
     )
 
 
-def start_of(what: str, start: Boot) -> Any:
+def start_of(server: str, start: Boot) -> Any:
     """The name of a server's start: the recorded one while it runs, else a new one, with which `up` runs again.
 
     Unknown in a preview where there is none: another name each time would make two previews of one program differ. One that was
@@ -58,5 +58,5 @@ def start_of(what: str, start: Boot) -> Any:
     if not start.exists and pulumi.runtime.is_dry_run():
         return UNKNOWN
     if start.exists and not start.running:
-        pulumi.log.warn(harmless(f"{what} no longer runs. `pulumi up` starts it again."))
+        pulumi.log.warn(harmless(f"{server} no longer runs. `pulumi up` starts it again."))
     return start.name

@@ -58,7 +58,7 @@ class Difference:
 
 def of_file(kind: str, message: str, verb: str, path: str, desired: bytes, now: bytes | None) -> Difference:
     """A difference in the content of a file; `now` is None where there is none."""
-    return Difference(kind, message, verb, path, unified(path, desired, now, shown=without_secrets))
+    return Difference(kind, message, verb, path, unified(path, desired, now, redact=without_secrets))
 
 
 def without_secrets(line: str) -> str:
@@ -67,17 +67,17 @@ def without_secrets(line: str) -> str:
 
 
 def unified(
-    path: str, desired: bytes, now: bytes | None, place: str = "node", shown: Callable[[str], str] = lambda line: line
+    path: str, desired: bytes, now: bytes | None, place: str = "node", redact: Callable[[str], str] = lambda line: line
 ) -> str:
     """The unified diff of a file of a node, or of what is in another `place`, cut, and harmless on a terminal.
 
-    `shown` is what is shown of a line.
+    `redact` gives what may be shown of a line.
     """
     import difflib  # takes a while to load, and most nodes have no difference
 
     before, after = (text.decode(errors="replace").splitlines() for text in (desired, now or b""))
     lines = difflib.unified_diff(before, after, f"{path} (stack)", f"{path} ({place})" if now is not None else "/dev/null", n=2)
-    kept = [printable(shown(line.rstrip("\n")), MAX_LINE) for line, _ in zip(lines, range(MAX_DIFF_LINES + 1), strict=False)]
+    kept = [printable(redact(line.rstrip("\n")), MAX_LINE) for line, _ in zip(lines, range(MAX_DIFF_LINES + 1), strict=False)]
     if len(kept) > MAX_DIFF_LINES:
         kept[MAX_DIFF_LINES:] = ["(cut)"]
     return "\n".join(kept)

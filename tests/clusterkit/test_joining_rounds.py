@@ -343,9 +343,9 @@ def test_reports_of_a_job_and_its_pod_that_decide_nothing_wake_nobody(clock: Clo
     uid = cluster.ends("a", "Complete", pod=True)
     rounds.view.list_all()
     assert rounds.view.take_queued(10) == ["a"]
-    for known, more in ((cluster.created_jobs[uid], {"active": 1}), (cluster.pods[uid], {"hostIP": "192.0.2.1"})):
+    for known, report in ((cluster.created_jobs[uid], {"active": 1}), (cluster.pods[uid], {"hostIP": "192.0.2.1"})):
         known["metadata"]["resourceVersion"] = cluster.next_version()
-        known["status"] |= more
+        known["status"] |= report
         rounds.view.list_all()
         assert not rounds.view.take_queued(10)
     cluster.pods[uid]["metadata"]["resourceVersion"] = cluster.next_version()

@@ -168,7 +168,7 @@ def test_images_of_an_owner_with_capital_letters_have_a_name_that_registries_tak
     for name, argv in (("release-image", ["Containerfile", ".", digests]), ("release-index", [TAG, digests, str(file)])):
         command = [str(SCRIPTS / name), image, *argv]
         subprocess.run(command, env=environment, input="token", check=True, capture_output=True, text=True, timeout=60)
-    assert file.read_text() == "ghcr.io/somebody/kata-nodes-proof@sha256:0b\n"
+    assert file.read_text() == f"ghcr.io/{NAME}-proof@sha256:0b\n"
     calls = (tmp_path / "calls").read_text()
-    assert f"--tag ghcr.io/somebody/kata-nodes-proof:{TAG} ghcr.io/somebody/kata-nodes-proof@sha256:0a" in calls
+    assert f"--tag ghcr.io/{NAME}-proof:{TAG} ghcr.io/{NAME}-proof@sha256:0a" in calls
     assert "type=image,name=ghcr.io/somebody/" in calls and "SomeBody" not in calls
