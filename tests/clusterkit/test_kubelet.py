@@ -22,7 +22,7 @@ from nodekit.scripts import script
 from tests.clusterkit import proof_image
 from tests.clusterkit.control_plane import ControlPlane, ready
 from tests.clusterkit.kubelet import HANDLER, MAX_PODS, NAME, NAMESPACE, REGISTRY, Kubelet, Releases
-from tests.nightly import nightly
+from tests.nightly import LONG_FORMS, nightly
 from tests.nodekit.debian_node import booted, image, program
 
 pytestmark = [
@@ -172,6 +172,8 @@ def test_the_proof_of_a_good_node_passes_with_evidence_from_its_guest(kubelet: K
     assert False not in counting.values()
 
 
+# On each change the pod above makes the calls that the package makes.
+@LONG_FORMS
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not shutil.which("npm"), reason="sandbox-runtime comes by npm")
 def test_sandbox_runtime_itself_passes_in_a_pod_of_the_projects_own_image(kubelet: Kubelet) -> None:

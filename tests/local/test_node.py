@@ -11,7 +11,8 @@ import pytest
 from local import machine, process, site
 from tests.nightly import LONG_FORMS
 
-pytestmark = [pytest.mark.machine, pytest.mark.timeout(900)]
+# On each change tests/e2e/test_local_stack.py boots such a node, changes its Docker and boots guests in it.
+pytestmark = [LONG_FORMS, pytest.mark.machine, pytest.mark.timeout(900)]
 
 Run = Callable[[str], str]
 DOCKER = ("docker-ce", "docker-ce-cli", "docker-ce-rootless-extras")
@@ -90,8 +91,6 @@ def test_the_devices_of_a_kata_node_are_there(run: Run) -> None:
     run("for device in /dev/kvm /dev/vhost-vsock /dev/vhost-net /dev/net/tun; do test -c $device; done")
 
 
-# On each change tests/e2e/test_local_stack.py changes the Docker of such a node, and tests/nodekit/test_debian_node.py both ways.
-@LONG_FORMS
 def test_apt_changes_docker_to_27_and_back(served: dict[str, Any], run: Run) -> None:
     wait_for_docker(run)
     run(
@@ -113,8 +112,6 @@ def test_the_archive_is_served_with_the_sum_that_is_reported(served: dict[str, A
     assert run(f"curl -fsS {served['archiveUrl']} | sha256sum").split()[0] == served["archiveSha256"]
 
 
-# On each change the proof of tests/e2e/test_local_stack.py boots it.
-@LONG_FORMS
 def test_a_guest_inside_the_node_reaches_user_space(served: dict[str, Any], run: Run) -> None:
     output = run(
         f"""cd "$(mktemp -d)"
@@ -132,8 +129,6 @@ def test_a_guest_inside_the_node_reaches_user_space(served: dict[str, Any], run:
     assert output == "up\n"
 
 
-# On each change tests/e2e/test_local_stack.py starts a killed machine again, as itself.
-@LONG_FORMS
 def test_a_restart_keeps_what_was_done_on_the_node(node: dict[str, Any], folder: Path, run: Run) -> None:
     run("echo kept >mark; sync")
     process.stop(folder / "machine" / "process.json")

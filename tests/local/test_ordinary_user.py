@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from local import limits, parts
+from tests.nightly import LONG_FORMS
 
+# On each change tests/e2e/test_local_stack.py boots a machine, as whoever runs the tests.
 pytestmark = [
+    LONG_FORMS,
     pytest.mark.machine,
     pytest.mark.timeout(600),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user"),

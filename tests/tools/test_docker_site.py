@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.nightly import LONG_FORMS
 from tests.tools.vendors import DOCKER, Sites, truncate
 from tools import cache, docker_site, local
 from tools.cache import SetupError
@@ -184,6 +185,8 @@ def built() -> list[DockerRelease]:
     return local.built_docker()
 
 
+# Set-up itself builds the image, where it is not in the cache, with the Docker that it built.
+@LONG_FORMS
 @pytest.mark.debian
 @pytest.mark.skipif(os.geteuid() != 0, reason="installs packages into a new root folder")
 def test_node_image_holds_the_docker_that_the_repository_published(
