@@ -241,14 +241,30 @@ def job(
     }
 
 
-def evidence_name(proof: str) -> str:
-    """Name of the ConfigMap with what was measured, which outlives the pods."""
-    return f"{proof}-evidence"
+NODES_OF_MAP = 150
+"""Nodes whose evidence one ConfigMap of `up`'s proof holds: it has 1 MiB, and a node's evidence is some 650 bytes, never above
+6 KiB."""
+
+
+def evidence_name(proof: str, number: int = 0) -> str:
+    """Name of a ConfigMap with what was measured, which outlives the pods; `number` counts those of a proof of many nodes."""
+    return f"{proof}-evidence-{number:02d}" if number else f"{proof}-evidence"
+
+
+def evidence_numbers(nodes: int) -> range:
+    """Numbers of the ConfigMaps for so many nodes; there is always the first."""
+    return range(max(1, -(-nodes // NODES_OF_MAP)))
+
+
+def evidence_data(by_node: Mapping[str, Any], number: int) -> dict[str, str]:
+    """Data of such a ConfigMap: its share of the evidence in name order, as JSON."""
+    names = sorted(by_node)[number * NODES_OF_MAP : (number + 1) * NODES_OF_MAP]
+    return {node: json.dumps(by_node[node], sort_keys=True) for node in names}
 
 
 EVIDENCE_MAPS = 64
-"""ConfigMaps that the evidence of joining nodes is spread over. Each holds 1 MiB, and a node's evidence is some 650 bytes, never
-above 6 KiB: there is room for 100,000 nodes, and for 5,000 at the worst."""
+"""ConfigMaps that the evidence of joining nodes, which come one by one, is spread over: room for 100,000 nodes, and for 5,000
+at the worst."""
 
 
 def evidence_maps(proof: str) -> list[str]:

@@ -1,6 +1,7 @@
 """The objects of a stack on clusters, as its state has them: what it wants of each, and how the API server is reached."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ OBJECT = "kubernetes:"
 RELEASES = "kubernetes:helm.sh/"
 """Releases of charts: no objects of the API server."""
 PROOF = "kata-nodes:index:KataProof"
+EVIDENCE = re.compile(r"-evidence(-[0-9]{2})?$")
+"""Ends of the names of its ConfigMaps."""
 REPLACEABLE = ("kata-nodes:index:KataRuntimeClass$", "kata-nodes:index:SandboxPodTemplate$")
 """Components whose objects have a name of their own and are deleted before they are made again. The engine makes any other
 object of a fixed name over the old one, and then deletes what has that name."""
@@ -158,11 +161,11 @@ def _is_proof(resource: Mapping[str, Any]) -> bool:
 
 def _unproven(resources: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     """Jobs of proofs -> why the evidence of the stack is not theirs: a run ended between the two."""
-    evidence = {
-        str(resource.get("parent")): plain(resource.get("outputs") or {}).get("data") or {}
-        for resource in resources
-        if resource.get("type") == "kubernetes:core/v1:ConfigMap" and str(resource.get("urn")).endswith("-evidence")
-    }
+    evidence: dict[str, dict[str, Any]] = {}
+    for resource in resources:
+        if resource.get("type") == "kubernetes:core/v1:ConfigMap" and EVIDENCE.search(str(resource.get("urn"))):
+            data = plain(resource.get("outputs") or {}).get("data") or {}
+            evidence.setdefault(str(resource.get("parent")), {}).update(data)
     for job in resources:
         if not _is_proof(job) or job.get("delete"):
             continue

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 from urllib.parse import quote
 
@@ -65,11 +66,17 @@ class Reader:
                 raise
             return {}
 
-    def kept(self, namespace: str, name: str) -> dict[str, str]:
-        """Data of a ConfigMap; empty if it does not exist."""
-        path = f"/api/v1/namespaces/{quote(namespace)}/configmaps/{quote(name)}"
-        config_map = self.client.get(f"configmap {name}", path)
-        return dict((config_map or {}).get("data") or {})
+    def evidence(self, namespace: str, proof: str) -> dict[str, str]:
+        """Evidence (JSON) that a proof left, by node; a ConfigMap that is full has another after it."""
+        evidence: dict[str, str] = {}
+        for number in count():
+            name = pod_proof.evidence_name(proof, number)
+            path = f"/api/v1/namespaces/{quote(namespace)}/configmaps/{quote(name)}"
+            data = (self.client.get(f"configmap {name}", path) or {}).get("data") or {}
+            evidence |= data
+            if len(data) < pod_proof.NODES_OF_MAP:
+                break
+        return evidence
 
     def situation(self, namespace: str, proof: str, names: Sequence[str], selector: str | None) -> "Situation":
         """The state at the start of a proof: the nodes to prove, and the results of earlier proofs."""
@@ -78,7 +85,7 @@ class Reader:
             pod_proof.Nodes(self.all_nodes()),
             self.jobs(namespace, proof),
             self.pods(namespace, proof),
-            self.kept(namespace, pod_proof.evidence_name(proof)),
+            self.evidence(namespace, proof),
             self.events(namespace),
         )
 
@@ -91,7 +98,7 @@ class Reader:
 
         The last state of a pod, and what events reported about it, is remembered: a Job that runs into its deadline removes it.
         """
-        before = self.kept(namespace, pod_proof.evidence_name(proof))
+        before = self.evidence(namespace, proof)
         end = time.monotonic() + timeout_seconds + GRACE_SECONDS
         pods: dict[str, dict[str, Any]] = {}
         events: pod_verdict.Events = {}

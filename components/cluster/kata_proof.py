@@ -1,7 +1,6 @@
 """The proof on a cluster: a pod of the template climbs the ladder on every node, and one that fails fails the stack."""
 
 import asyncio
-import json
 import time
 from typing import Any, NotRequired, Optional, TypedDict
 
@@ -50,7 +49,8 @@ class KataProof(pulumi.ComponentResource):
 
     Children: `-account`, the pods' service account without a right; `-guard-policy` with `-guard-binding`, by which the API
     server (1.30 or newer) keeps everybody else out of the namespace; a Job for each node (`-NODE`), whose pod reports and decides
-    nothing; and `-evidence`, a ConfigMap that is made only when every Job's report was judged and passed. Depend on the
+    nothing; and `-evidence`, a ConfigMap that is made only when every Job's report was judged and passed; of more than 150 nodes,
+    the others' evidence is in `-evidence-01` and so on. Depend on the
     component, or use `evidence`, to come after the proof. A node is proven again when the template, class handler, Kata version,
     kernel parameters, sandbox, image or ladder change, when another machine registered under its name, and when the last try
     left no evidence that is accepted; a reboot proves nothing again.
@@ -114,17 +114,26 @@ class KataProof(pulumi.ComponentResource):
         jobs: pulumi.Output[Any] = names.apply(
             lambda all_of: pulumi.Output.all(**{node: prove(node) for node in sorted(set(all_of))})
         )
-        self.evidence = pulumi.Output.all(resolved, kubeconfig, jobs).apply(lambda all_of: outcome(name, *all_of))
-        kept = k8s.core.v1.ConfigMap(
-            f"{name}-evidence",
-            metadata={"name": pod_proof.evidence_name(name), "namespace": namespace},
-            data=self.evidence.apply(
-                lambda by_node: {node: json.dumps(evidence, sort_keys=True) for node, evidence in by_node.items()}
-            ),
-            opts=child_options(self, opts, depends_on=[guard], delete_before_replace=True),
+        judged: pulumi.Output[dict[str, Any]] = pulumi.Output.all(resolved, kubeconfig, jobs).apply(
+            lambda all_of: outcome(name, *all_of)
+        )
+
+        def keep(number: int) -> pulumi.Output[str]:
+            """Make one of the ConfigMaps; its id."""
+            called = pod_proof.evidence_name(name, number)
+            return k8s.core.v1.ConfigMap(
+                called,
+                metadata={"name": called, "namespace": namespace},
+                data=judged.apply(lambda by_node: pod_proof.evidence_data(by_node, number)),
+                opts=child_options(self, opts, depends_on=[guard], delete_before_replace=True),
+            ).id
+
+        first = keep(0)  # in every preview, also where the cluster cannot be asked for the nodes
+        others: pulumi.Output[Any] = names.apply(
+            lambda all_of: pulumi.Output.all(*[keep(number) for number in pod_proof.evidence_numbers(len(set(all_of)))[1:]])
         )
         # What uses the evidence comes after all of it is there.
-        self.evidence = pulumi.Output.all(self.evidence, kept.id).apply(lambda both: both[0])
+        self.evidence = pulumi.Output.all(judged, first, others).apply(lambda all_of: all_of[0])
         self.register_outputs({"evidence": self.evidence})
 
 

@@ -20,11 +20,13 @@ JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
 PROGRAM = """
 import json, pathlib
 import pulumi, pulumi_kubernetes as k8s
+from clusterkit import pod_proof
 from components.cluster.kata_proof import KataProof
 from components.cluster.proof_settings import PodProof
 inputs = json.loads(pathlib.Path("inputs.json").read_text())
 kubeconfig = pulumi.Output.secret(inputs.pop("kubeconfig"))
 provider = k8s.Provider("cluster", kubeconfig=kubeconfig, enable_server_side_apply=inputs.pop("server_side"))
+pod_proof.NODES_OF_MAP = inputs.pop("nodes_of_map", pod_proof.NODES_OF_MAP)
 proof = {key: inputs.pop(key) for key in PodProof.__annotations__ if key in inputs}
 options = pulumi.ResourceOptions(providers={"kubernetes": provider})
 created = KataProof("proof", {**inputs, "proof": proof, "kubeconfig": kubeconfig}, options)

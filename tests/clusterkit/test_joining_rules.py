@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from clusterkit import joining, joining_workload, pod, pod_proof
+from clusterkit import joining, joining_workload, pod, pod_proof, proof_guard
 from clusterkit.joining import Prove, Proven, Refused, Wait
 from clusterkit.pod_proof import Nodes
 from clusterkit.pod_verdict import Words
@@ -145,6 +145,17 @@ def test_waits_grow_are_bounded_and_end_in_another_try() -> None:
 def test_writes_that_always_conflict_come_ever_more_seldom() -> None:
     waits = [joining.conflict_pause(times) for times in range(1, 40)]
     assert waits[:4] == [1, 2, 4, 8] and waits == sorted(waits) and waits[-1] == 60
+
+
+def test_each_config_map_of_a_large_proof_has_room_for_the_longest_evidence() -> None:
+    longest = {f"node-{number:03d}": {"text": "x" * (6 * 1024 - 20)} for number in range(301)}
+    maps = [pod_proof.evidence_data(longest, number) for number in pod_proof.evidence_numbers(len(longest))]
+    assert [len(each) for each in maps] == [150, 150, 1] and {name for each in maps for name in each} == set(longest)
+    assert max(sum(len(name) + len(text) for name, text in each.items()) for each in maps) < 1 << 20
+    assert [len(pod_proof.evidence_numbers(nodes)) for nodes in (0, 1, 150, 151, 5000)] == [1, 1, 1, 2, 34]
+    names = [pod_proof.evidence_name("p", number) for number in (0, 1, 33)]
+    assert names == ["p-evidence", "p-evidence-01", "p-evidence-33"]
+    assert all(re.search(proof_guard.MAPS, name) for name in names), "the guard keeps tenants from each"
 
 
 def test_evidence_has_a_place_by_the_nodes_name_and_the_role_reaches_each() -> None:

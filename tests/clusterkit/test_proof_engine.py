@@ -136,13 +136,20 @@ def test_a_missing_handler_is_reported_at_once_in_the_clusters_own_words(proving
     assert proving.evidence()["node-1"]["userNamespaces"] == 7563
 
 
-def test_evidence_outlives_the_pods(proving: Proving, plane: ControlPlane) -> None:
-    proving.up()
+def test_evidence_outlives_the_pods_in_as_many_config_maps_as_it_needs(proving: Proving, plane: ControlPlane) -> None:
+    proving.up(nodes_of_map=2)
     known = proving.evidence()
+    maps = {each["metadata"]["name"]: set(each["data"]) for each in plane.items(f"/api/v1/namespaces/{NAMESPACE}/configmaps")}
+    maps.pop("kube-root-ca.crt", None)
+    assert maps == {"proof-evidence": set(TWENTY[:2]), "proof-evidence-01": set(TWENTY[2:4])}
     for item in plane.items(f"/api/v1/namespaces/{NAMESPACE}/pods"):
         plane.request("DELETE", f"/api/v1/namespaces/{NAMESPACE}/pods/{item['metadata']['name']}")
     proving.up("--expect-no-changes")
     assert proving.evidence() == known
+    before = proving.jobs()
+    proving.up(nodes=TWENTY[1:3])
+    assert proving.has("proof-evidence") and not proving.has("proof-evidence-01")
+    assert proving.jobs() == {node: before[node] for node in TWENTY[1:3]}, "whose evidence moved is not proven again"
 
 
 def test_an_earlier_job_is_not_a_proof(proving: Proving, plane: ControlPlane) -> None:

@@ -307,16 +307,18 @@ def test_a_handler_that_nodes_do_not_report_is_named_and_old_runtimes_are_not_bl
     assert without_handler(chosen, nodes[::2]) == []
 
 
-def proof(uid: str, evidence: str | None) -> list[ClusterObject]:
-    """The Job of a proof in a state with that evidence."""
+def proof(uid: str, evidence: str | None, number: int = 0) -> list[ClusterObject]:
+    """The Job of a proof in a state with that evidence, in the ConfigMap of that number."""
     about = {"name": "proof-n1-x", "namespace": "p", "annotations": {pod_proof.NODE_ANNOTATION: "n1"}, "uid": uid}
     body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {**about, "creationTimestamp": "2026-11-26T10:00:00Z"}}
     job = resource(JOB, "proof-n1", body, parent=PARENT)
     entries = [job]
     if evidence is not None:
-        data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "proof-evidence"}, "data": {"n1": evidence}}
-        uses = {"data": [job["urn"]]}
-        entries.append(resource("kubernetes:core/v1:ConfigMap", "proof-evidence", data, parent=PARENT, propertyDependencies=uses))
+        for each in range(number + 1):
+            name, kept = pod_proof.evidence_name("proof", each), {"n1": evidence} if each == number else {f"n0{each}": "{}"}
+            data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": kept}
+            uses = {"data": [job["urn"]]}
+            entries.append(resource("kubernetes:core/v1:ConfigMap", name, data, parent=PARENT, propertyDependencies=uses))
     (cluster,) = cluster_objects.of(deployment(*entries))
     return [each for each in cluster.objects if each.kind == "Job"]
 
@@ -324,6 +326,8 @@ def proof(uid: str, evidence: str | None) -> list[ClusterObject]:
 def test_a_proof_of_other_settings_or_of_a_machine_before_is_named() -> None:
     (proven,) = proof("u1", json.dumps({"node": "n1", "job": "u1"}))
     assert proven.proof_of == "n1" and proven.unproven is None and differences(proven, live(proven))[0] == []
+    (elsewhere,) = proof("u1", json.dumps({"node": "n1", "job": "u1"}), number=2)
+    assert elsewhere.unproven is None
     (other,) = proof("u2", json.dumps({"node": "n1", "job": "u1"}))
     (difference,), _ = differences(other, live(other))
     assert (difference.kind, difference.repair) == ("setting", "prove") and "other settings" in difference.message
