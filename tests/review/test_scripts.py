@@ -9,9 +9,11 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -80,6 +82,50 @@ def test_longest_name_of_a_stack_can_be_commented_on(tmp_path: Path) -> None:
     (tmp_path / "stacks" / f"Pulumi.{'a' * 42}.yaml").touch()
     assert script(tmp_path, "stacks") == f'stacks=["{"a" * 42}"]\n'
     assert comment.STACK.fullmatch("a" * 42) and not comment.STACK.fullmatch("a" * 43)
+
+
+class Cloud(BaseHTTPRequestHandler):
+    """Pulumi Cloud, as far as a stack is looked for: the token is Ann's, and no stack exists."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        self.asked.append(path)
+        known = {
+            "/api/user": {"githubLogin": "ann", "organizations": [{"githubLogin": "ann"}, {"githubLogin": "acme"}]},
+            "/api/user/organizations/default": {"GitHubLogin": "ann"},
+            "/api/capabilities": {"capabilities": []},
+        }
+        answer = json.dumps(known.get(path, {"code": 404, "message": "Not Found"})).encode()
+        self.send_response(200 if path in known else 404)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@engine
+@pytest.mark.parametrize("argv", [("plan", "staging"), ("deploy", "staging"), ("drift", "staging")], ids=lambda argv: argv[0])
+@pytest.mark.parametrize("owner", ["ann", "acme"])
+def test_stack_is_looked_for_where_its_organization_has_it(tmp_path: Path, argv: tuple[str, str], owner: str) -> None:
+    Cloud.asked.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Cloud)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    variables = {
+        "PULUMI_BACKEND_URL": f"http://127.0.0.1:{server.server_port}", "PULUMI_ACCESS_TOKEN": "pul-t",
+        "PULUMI_ORGANIZATION": "" if owner == "ann" else owner,
+        "PULUMI_HOME": str(tmp_path / "home"), "GITHUB_STEP_SUMMARY": "/dev/null",
+    }  # fmt: skip
+    try:
+        output = script(REPOSITORY, *argv, *([] if argv[0] == "drift" else [tmp_path / "plan"]), ok=False, **variables)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "no stack named 'staging' found" in output
+    assert [path for path in Cloud.asked if "/stacks/" in path] == [f"/api/stacks/{owner}/kata-nodes/staging"]
 
 
 @engine
