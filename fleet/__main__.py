@@ -285,19 +285,23 @@ def report(
 ) -> None:
     """Write down what was proven on a stack's nodes, and how: a document to keep or pass on. A failed stack has one too.
 
-    It measures the nodes first. Exit 1 if no document could be written, or with --fleet if a stack's state could not be read.
+    It measures nodes and objects on clusters first. Exit 1 if no document could be written, or with --fleet if a stack's state
+    could not be read.
     """
     with _errors_as_sentences():
         from fleet.report import command
 
+        def measure(known: Stack) -> Answers:
+            return _measured(known.nodes, known.clusters, timeout)
+
         if fleet:
-            document, missed = command.of_many(stacks or engine.stacks(), lambda nodes: _measured_nodes(nodes, timeout))
+            document, missed = command.of_many(stacks or engine.stacks(), measure)
             command.write(document, form.value, output)
             raise typer.Exit(UNKNOWN if missed else OK)
         if stacks and len(stacks) > 1:
             raise FleetError("A report is of one stack. Add --fleet to sum up many.")
         name = engine.selected(stacks[0] if stacks else None)
-        command.write(command.of_one(name, lambda nodes: _measured_nodes(nodes, timeout)), form.value, output)
+        command.write(command.of_one(name, measure), form.value, output)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clusterkit.pod_proof import NODE_ANNOTATION
@@ -47,8 +47,10 @@ class ClusterObject:
     """URNs of what takes a value from it, and what takes a value from those, in the order of the state."""
     proof_of: str | None = None
     """Name of the node that it proves, where it is the Job of a proof."""
+    evidence: Mapping[str, Any] | None = field(default=None, repr=False)
+    """What the proof of that node has found, by the state."""
     unproven: str | None = None
-    """Why the proof in the state is not of this Job, where it is not."""
+    """Why that evidence is not of this Job, where it is not."""
 
     @property
     def label(self) -> str:
@@ -73,7 +75,7 @@ def of(deployment: Mapping[str, Any]) -> list[Cluster]:
     resources = [resource for resource in deployment.get("resources") or [] if isinstance(resource, dict)]
     providers = {str(resource["urn"]): resource for resource in resources if resource.get("type") == PROVIDER}
     users = _users(resources)
-    unproven = dict(_unproven(resources))
+    proofs = dict(_proofs(resources))
     objects: dict[tuple[str | None, str | None], list[ClusterObject]] = {}
     names: dict[tuple[str | None, str | None], set[str]] = {}
     for resource in resources:
@@ -83,8 +85,9 @@ def of(deployment: Mapping[str, Any]) -> list[Cluster]:
         settings = plain((providers.get(urn) or {}).get("inputs") or {})
         access = settings.get("kubeconfig") or None, settings.get("context") or None
         names.setdefault(access, set()).add(urn.rpartition("::")[2] or "cluster")
-        if described := _described(resource, users, unproven.get(str(resource["urn"]))):
-            objects.setdefault(access, []).append(described)
+        if described := _described(resource, users):
+            evidence, unproven = proofs.get(described.urn, (None, None))
+            objects.setdefault(access, []).append(replace(described, evidence=evidence, unproven=unproven))
     for items in objects.values():
         items.sort(key=lambda item: (item.kind, item.namespace or "", item.name))
     return [Cluster(min(names[access], key=len), *access, tuple(items)) for access, items in objects.items()]
@@ -96,7 +99,7 @@ def _is_object(resource: Mapping[str, Any]) -> bool:
     return of_kind and resource.get("custom") is True and not resource.get("delete")
 
 
-def _described(resource: Mapping[str, Any], users: Mapping[str, list[str]], unproven: str | None) -> ClusterObject | None:
+def _described(resource: Mapping[str, Any], users: Mapping[str, list[str]]) -> ClusterObject | None:
     urn, desired = str(resource["urn"]), dict(resource.get("inputs") or {})
     recorded = {key: value for key, value in plain(resource.get("outputs") or {}).items() if key != "__inputs"}
     about = {**plain(desired.get("metadata") or {}), **(recorded.get("metadata") or {})}
@@ -123,7 +126,6 @@ def _described(resource: Mapping[str, Any], users: Mapping[str, list[str]], unpr
         replaceable=not partial and (notes.get(AUTONAMED) == "true" or any(part in urn for part in REPLACEABLE)),
         dependents=tuple(_dependents(urn, users)),
         proof_of=str(notes[NODE_ANNOTATION]) if _is_proof(resource) and NODE_ANNOTATION in notes else None,
-        unproven=unproven,
     )
 
 
@@ -159,8 +161,8 @@ def _is_proof(resource: Mapping[str, Any]) -> bool:
     return resource.get("type") == "kubernetes:batch/v1:Job" and parent == PROOF
 
 
-def _unproven(resources: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Jobs of proofs -> why the evidence of the stack is not theirs: a run ended between the two."""
+def _proofs(resources: list[dict[str, Any]]) -> Iterator[tuple[str, tuple[dict[str, Any] | None, str | None]]]:
+    """Jobs of proofs -> the evidence of their node, and why that is not of this Job: a run ended between the two."""
     evidence: dict[str, dict[str, Any]] = {}
     for resource in resources:
         if resource.get("type") == "kubernetes:core/v1:ConfigMap" and EVIDENCE.search(str(resource.get("urn"))):
@@ -172,7 +174,10 @@ def _unproven(resources: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
         about = plain(job.get("outputs") or {}).get("metadata") or {}
         node = str((about.get("annotations") or {}).get(NODE_ANNOTATION))
         kept = evidence.get(str(job.get("parent")))
+        found = evidence_of((kept or {}).get(node)) or None
+        unproven = None
         if kept is None:
-            yield str(job["urn"]), "the stack holds no proof of it: the last run ended before"
-        elif evidence_of(kept.get(node)).get("job") != about.get("uid"):
-            yield str(job["urn"]), "the last proof is of other settings than those on the cluster"
+            unproven = "the stack holds no proof of it: the last run ended before"
+        elif (found or {}).get("job") != about.get("uid"):
+            unproven = "the last proof is of other settings than those on the cluster"
+        yield str(job["urn"]), (found, unproven)

@@ -10,10 +10,12 @@ from fleet import pairs
 from fleet.explain import origin, remarks
 from fleet.hosts import Host
 from fleet.measure import Measured
+from fleet.measure_objects import MeasuredCluster, MeasuredObject
 from fleet.report.document import (
     VERSION,
     Check,
     Climb,
+    ClusterObject,
     Failure,
     Node,
     Outcome,
@@ -40,12 +42,29 @@ WORST: tuple[Outcome, ...] = ("failed", "unproven", "drifted", "proven")
 """The first of these that a node has is its stack's."""
 
 
-def report(stack: str, hosts: Sequence[Host], measured: Sequence[Measured], outputs: Mapping[str, Any], written: str) -> Report:
-    """The document. `measured` holds what those of `hosts` answered that are not gone."""
+def report(
+    stack: str,
+    hosts: Sequence[Host],
+    measured: Sequence[Measured],
+    outputs: Mapping[str, Any],
+    written: str,
+    clusters: Sequence[MeasuredCluster] = (),
+) -> Report:
+    """The document. `measured` holds what those of `hosts` answered that are not gone, `clusters` what API servers did."""
     by_name = {answer.host.name: answer for answer in measured}
     nodes = [_node(host, by_name.get(host.name)) for host in hosts]
-    nodes += [_pod(name, each) for name, each in sorted(_mapping(outputs.get("clusterProof")).items())]
+    jobs = {
+        each.item.proof_of: (each, each.cause or cluster.cause)
+        for cluster in clusters
+        for each in cluster.objects
+        if each.item.proof_of is not None
+    }
+    proofs = _mapping(outputs.get("clusterProof"))
+    nodes += [_pod(name, proofs.get(name), *jobs.get(name, (None, None))) for name in sorted({*proofs, *jobs})]
+    objects = [_object(cluster, each) for cluster in clusters for each in cluster.objects if each.item.proof_of is None]
     outcome = worst([node.outcome for node in nodes])
+    if outcome == "proven" and any(each.state == "differs" for each in objects):
+        outcome = "drifted"
     rows = [] if outcome == "failed" else _mappings(outputs.get("checklist"))
     return Report(
         version=VERSION,
@@ -54,6 +73,7 @@ def report(stack: str, hosts: Sequence[Host], measured: Sequence[Measured], outp
         stack=_text(stack),
         outcome=outcome,
         nodes=tuple(nodes),
+        objects=tuple(objects),
         checklist=tuple(Check(_text(row.get("item")), row.get("passed") is True, _text(row.get("measured"))) for row in rows),
         not_proven=_texts(outputs.get("notProven")),
     )
@@ -260,9 +280,9 @@ def _timeline_note(document: Mapping[str, Any], history: Sequence[object]) -> st
     return "The node was not measured, so its record of proofs is not known. The time is when the stack recorded the result."
 
 
-def _pod(name: str, evidence: object) -> Node:
-    """A node of a cluster, which a pod has proven; a proof that fails leaves no output."""
-    result = _mapping(evidence)
+def _pod(name: str, output: object, job: MeasuredObject | None, cause: str | None) -> Node:
+    """A node of a cluster, which a pod has proven: by the stack's state, or by its output where the state has no Job of it."""
+    result = (job.item.evidence or {}) if job else _mapping(output)
     proof = Proof(
         source="cluster",
         began=None,
@@ -275,21 +295,39 @@ def _pod(name: str, evidence: object) -> Node:
         climbs=(_climb("pod", result),),
         notes=tuple(filter(None, [_text(result.get("note"))])),
     )
+    known = proof if result or job is None else None
     return Node(
         name=_text(name),
         address="",
-        outcome="proven",
-        not_measured="nodes of a cluster are not measured",
-        steps=(Step("pod proof", "done", ""),),
-        proof=proof,
+        outcome=_outcome(known, job is not None and bool(job.differences)),
+        not_measured=_text(cause) if job else "nodes of a cluster are not measured",
+        steps=(Step("pod proof", "done" if known else "not reached", ""),),
+        proof=known,
         configuration="",
         parameters=(),
         pair=None,
-        not_tried=_not_tried(proof),
+        not_tried=_not_tried(known),
         timeline=(),
         timeline_note="Of pods' proofs the stack keeps the last one, without times.",
-        differences=(),
+        differences=_sentences(job) if job else (),
     )
+
+
+def _object(cluster: MeasuredCluster, measured: MeasuredObject) -> ClusterObject:
+    item, cause = measured.item, measured.cause or cluster.cause
+    return ClusterObject(
+        cluster=_text(cluster.cluster.name),
+        kind=_text(item.kind),
+        namespace=_text(item.namespace),
+        name=_text(item.name),
+        state="differs" if measured.differences else "not measured" if cause else "as made",
+        not_measured=_text(cause),
+        differences=_sentences(measured),
+    )
+
+
+def _sentences(measured: MeasuredObject) -> tuple[str, ...]:
+    return tuple(f"{_text(each.message)} [{each.kind}]" for each in measured.differences[:MOST])
 
 
 def _text(value: object) -> str:

@@ -11,19 +11,19 @@ from pathlib import Path
 
 from fleet import engine, hosts
 from fleet.errors import FleetError
-from fleet.hosts import Host
-from fleet.measure import Measured
 from fleet.report import build, html, markdown, summary
 from fleet.report.document import Fleet, Report, Summary, as_json
+from fleet.stack import Answers, Stack, of
 
-Measure = Callable[[list[Host]], list[Measured]]
+Measure = Callable[[Stack], Answers]
 
 
 def of_one(stack: str, measure: Measure) -> Report:
     """The document of a stack. Raises FleetError."""
     state = engine.deployment(stack)
-    nodes = hosts.of(state)
-    return build.report(stack, nodes, measure(nodes), hosts.outputs(state), now())
+    known = of(state)
+    answers = measure(known)
+    return build.report(stack, known.nodes, answers.nodes, hosts.outputs(state), now(), answers.clusters)
 
 
 def of_many(stacks: Sequence[str], measure: Measure) -> tuple[Fleet, bool]:

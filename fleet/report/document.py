@@ -11,7 +11,7 @@ VERSION: Literal[1] = 1
 Verdict = Literal["passed", "failed", "not tried"]
 Outcome = Literal["proven", "drifted", "failed", "unproven", "gone"]
 """Of a node or a stack. `drifted`: proven, and something differs since. `unproven`: no proof is known. A stack has the outcome of
-its worst node: failed, then unproven, then drifted."""
+its worst node: failed, then unproven, then drifted; it has drifted too where only an object on a cluster differs."""
 StepState = Literal["done", "failed", "not reached", "not tried"]
 
 
@@ -171,6 +171,23 @@ class Node(Part):
 
 
 @dataclass(frozen=True)
+class ClusterObject(Part):
+    """One object of the stack on a cluster; Jobs of proofs are told with their nodes."""
+
+    cluster: str
+    """The provider by which the stack reaches it."""
+    kind: str
+    namespace: str
+    """Empty where the kind has none."""
+    name: str
+    state: Literal["as made", "differs", "not measured"]
+    not_measured: str
+    """Why it was not measured for this report; empty where it was."""
+    differences: tuple[str, ...]
+    """What differs from what the stack made."""
+
+
+@dataclass(frozen=True)
 class Check(Part):
     """One row of the stack's checklist."""
 
@@ -190,6 +207,8 @@ class Report(Part):
     stack: str
     outcome: Outcome
     nodes: tuple[Node, ...]
+    objects: tuple[ClusterObject, ...]
+    """On clusters."""
     checklist: tuple[Check, ...]
     """Empty where a proof failed: that of an earlier `up` is not shown."""
     not_proven: tuple[str, ...]

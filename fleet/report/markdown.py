@@ -102,6 +102,16 @@ def _report(document: Report) -> Iterator[str]:
         ["Checklist", "", "Measured"],
         ([escaped(row.item), MARKS["passed" if row.passed else "failed"], escaped(row.measured)] for row in document.checklist),
     )
+    yield from table(
+        ["Object", "Name", "Cluster", "State", ""],
+        (
+            [
+                escaped(each.kind), code(f"{each.namespace}/{each.name}" if each.namespace else each.name), code(each.cluster),
+                each.state, escaped(view.of_object(each)),
+            ]
+            for each in document.objects
+        ),
+    )  # fmt: skip
     yield from section("Not proven by this stack", [escaped(each) for each in document.not_proven])
     for node in document.nodes:
         yield from _node(node)

@@ -28,7 +28,7 @@ def of(report: Report) -> Summary:
         oldest=min((time for time in times if time), default=None),
         docker=tuple(sorted({pair.docker for pair in pairs})),
         kata=tuple(sorted({pair.kata for pair in pairs})),
-        problem=_problem(report.outcome, nodes),
+        problem=_problem(report, nodes),
     )
 
 
@@ -50,13 +50,13 @@ def unreadable(stack: str, why: str) -> Summary:
     )
 
 
-def _problem(outcome: str, nodes: Iterable[Node]) -> str:
-    """The reason of the first node that has the stack's own outcome."""
-    if outcome == "proven":
+def _problem(report: Report, nodes: Iterable[Node]) -> str:
+    """The reason of the first node that has the stack's own outcome, or else of the first object that differs."""
+    if report.outcome == "proven":
         return ""
-    worst = next((node for node in nodes if node.outcome == outcome), None)
+    worst = next((node for node in nodes if node.outcome == report.outcome), None)
     if worst is None:
-        return "it has no nodes"
+        return next((each.differences[0] for each in report.objects if each.differences), "it has no nodes")
     if worst.proof and worst.proof.failure:
         return f"{worst.proof.failure.message.rstrip('.')}. [{worst.proof.failure.code}]"
     return f"{worst.name}: {worst.differences[0] if worst.differences else worst.not_measured or 'no proof is known'}"

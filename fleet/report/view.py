@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fleet.report.document import Climb, Node, Report, Rung, StepState
+from fleet.report.document import Climb, ClusterObject, Node, Report, Rung, StepState
 from nodekit.rules.proof.ladder import COMMANDS
 
 COMMAND_RUNGS = frozenset(command.name for command in COMMANDS)
@@ -96,17 +96,25 @@ def flow(report: Report) -> Iterator[Stage]:
 def sentence(report: Report) -> str:
     """The report in one sentence."""
     nodes = [node for node in report.nodes if node.outcome != "gone"]
-    if not nodes:
-        return "The stack has no nodes."
     proven = sum(node.outcome in ("proven", "drifted") for node in nodes)
     all_of = "The node is" if len(nodes) == 1 else f"All {len(nodes)} nodes are"
     parts = [f"{all_of} proven" if proven == len(nodes) else f"{proven} of {len(nodes)} nodes proven"]
+    if not nodes:
+        parts = ["The stack has no nodes"]
     for outcome, words in (("failed", "failed"), ("unproven", "never proven"), ("drifted", "changed since")):
         names = [node.name for node in nodes if node.outcome == outcome]
         if names:
             others = f" and {len(names) - 5} more" if len(names) > 5 else ""
             parts.append(f"{words}: {', '.join(names[:5])}{others}")
+    differing = sum(each.state == "differs" for each in report.objects)
+    if differing:
+        parts.append(f"{differing} of {len(report.objects)} objects on clusters changed since")
     return f"{'; '.join(parts)}."
+
+
+def of_object(each: ClusterObject) -> str:
+    """What is known of an object: what differs, or why nothing is known."""
+    return "; ".join(each.differences) or each.not_measured
 
 
 def proven_at(node: Node) -> str:

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from fleet import hosts
+from fleet.cluster_objects import Cluster, ClusterObject
 from fleet.hosts import Host
 from fleet.measure import Measured
+from fleet.measure_objects import MeasuredCluster, MeasuredObject
+from fleet.object_difference import ObjectDifference
 from fleet.report import build
 from fleet.report.document import Report
 from nodekit.rules.proof.capabilities import CAPABILITIES
@@ -74,6 +77,34 @@ def proven() -> Report:
     """A stack of one node, which is proven."""
     node = host("n1")
     return build.report("staging", [node], [measured(node, record("passed"))], outputs(record("passed")), MADE)
+
+
+def clusters(text: str = "", cause: str | None = None) -> list[MeasuredCluster]:
+    """A cluster with a class that was changed, a namespace as made, and the Jobs of two nodes, of which one left no proof; with
+    `text` as every name and word."""
+
+    def item(kind: str, namespace: str | None, name: str, **of_job: Any) -> ClusterObject:
+        rest: dict[str, Any] = {"desired": {}, "recorded": {}, "partial": False, "replaceable": False, "dependents": ()}
+        space = namespace and (text or namespace)
+        return ClusterObject(f"urn:{name}", "v1", text or kind, space, text or name, **rest, **of_job)
+
+    evidence = {**record("passed")[-1]["climbs"][-1], "hypervisor": "qemu", "sandbox": "sandbox-runtime", "note": text}
+    never = text or "Job proofs/w2: the stack holds no proof of it: the last run ended before"
+    unproven = ObjectDifference("setting", never, "prove")
+    changed = ObjectDifference("changed", text or "RuntimeClass kata: .overhead.podFixed.memory differs", "update")
+    items = (
+        MeasuredObject(item("Job", "proofs", "w1", proof_of=text or "w1", evidence=evidence), cause),
+        MeasuredObject(item("Job", "proofs", "w2", proof_of=f"{text or 'w2'} "), None, (unproven,)),
+        MeasuredObject(item("Namespace", None, "proofs"), cause),
+        MeasuredObject(item("RuntimeClass", None, "kata"), None, (changed,)),
+    )
+    cluster = Cluster(text or "cluster", None, None, tuple(each.item for each in items))
+    return [MeasuredCluster(cluster, None, items, 0.5)]
+
+
+def clustered() -> Report:
+    """A stack of a cluster: a node that a pod has proven, one that is not proven, and a class that somebody changed."""
+    return build.report("lab", [], [], {}, MADE, clusters())
 
 
 def failed() -> Report:

@@ -325,6 +325,7 @@ def proof(uid: str, evidence: str | None, number: int = 0) -> list[ClusterObject
 
 def test_a_proof_of_other_settings_or_of_a_machine_before_is_named() -> None:
     (proven,) = proof("u1", json.dumps({"node": "n1", "job": "u1"}))
+    assert proven.evidence == {"node": "n1", "job": "u1"}
     assert proven.proof_of == "n1" and proven.unproven is None and differences(proven, live(proven))[0] == []
     (elsewhere,) = proof("u1", json.dumps({"node": "n1", "job": "u1"}), number=2)
     assert elsewhere.unproven is None

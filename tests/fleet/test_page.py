@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=mi
 PAGES: dict[str, Callable[[], str]] = {
     "proven": lambda: html.report(samples.proven()),
     "failed": lambda: html.report(samples.failed()),
+    "clustered": lambda: html.report(samples.clustered()),
     "fleet": lambda: html.fleet(
         summary.fleet(
             [summary.of(samples.proven()), summary.of(samples.failed()), summary.unreadable("prod", "no such stack")],
@@ -102,10 +103,11 @@ def test_a_screen_reader_finds_landmarks_headings_and_headers_of_tables(page: Pa
     roles = page.roles()
     landmarks = {role for role, _ in roles}
     assert {"banner", "main", "contentinfo", "heading", "table", "columnheader", "rowheader"} <= landmarks
-    assert ("navigation" in landmarks) == (name == "failed")
+    assert ("navigation" in landmarks) == (name in ("failed", "clustered"))
     if name != "fleet":
         (flow,) = [text for role, text in roles if role == "image"]
-        assert flow.startswith("stack file: done; preflight: ") and "guest proof: " in flow
+        steps = ("pod proof: 1/2 not reached",) if name == "clustered" else ("preflight: ", "guest proof: ")
+        assert flow.startswith("stack file: done; ") and all(step in flow for step in steps)
     assert page.ask("[...document.querySelectorAll('th')].every((cell) => cell.scope)")
     levels = page.ask("[...document.querySelectorAll('h1, h2, h3')].map((heading) => Number(heading.tagName[1]))")
     assert levels[0] == 1 and levels.count(1) == 1

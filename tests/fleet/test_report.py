@@ -67,7 +67,7 @@ def hostile(text: str) -> Report:
     lost = Measured(dataclasses.replace(node, name=f"lost {text}"), None, text, 1.0)
     outputs = poisoned(samples.outputs(samples.record("passed")))
     outputs["clusterProof"] = {text: poisoned({**samples.record("passed")[-1]["climbs"][-1], "note": text})}
-    return build.report(text, [node, lost.host], [answer, lost], outputs, samples.MADE)
+    return build.report(text, [node, lost.host], [answer, lost], outputs, samples.MADE, samples.clusters(text, cause=text))
 
 
 class Tags(HTMLParser):
@@ -252,6 +252,44 @@ def test_pods_that_proved_a_cluster_are_nodes_too() -> None:
     assert [stage.name for stage in view.flow(build.report("s", [], [], {"clusterProof": {"w1": climb}}, samples.MADE))] == [
         "stack file", "pod proof", "outputs",
     ]  # fmt: skip
+
+
+def test_objects_of_a_cluster_are_told_with_what_differs_and_proofs_with_their_nodes() -> None:
+    document = samples.clustered()
+    assert [(each.kind, each.name, each.state) for each in document.objects] == [
+        ("Namespace", "proofs", "as made"), ("RuntimeClass", "kata", "differs"),
+    ]  # fmt: skip
+    first, second = document.nodes
+    assert first.proof and (first.outcome, first.proof.climbs[0].user_namespaces, first.not_measured) == ("proven", 1815, "")
+    assert (second.outcome, second.proof, [step.state for step in second.steps]) == ("unproven", None, ["not reached"])
+    assert second.differences == ("Job proofs/w2: the stack holds no proof of it: the last run ended before [setting]",)
+    assert document.outcome == "unproven" and summary.of(document).problem.startswith(
+        "w2: Job proofs/w2: the stack holds no proof"
+    )
+    assert "1 of 2 objects on clusters changed since" in view.sentence(document)
+    for text in (markdown.report(document), html.report(document)):
+        assert "podFixed" in text and "the stack holds no proof" in text
+    valid(document)
+
+
+def test_a_stack_has_drifted_where_only_an_object_differs_and_is_not_where_none_could_be_read() -> None:
+    (cluster,) = samples.clusters(cause="no answer")
+    job, _, space, changed = cluster.objects
+    drifted = build.report("s", [], [], {}, samples.MADE, [dataclasses.replace(cluster, objects=(job, space, changed))])
+    assert drifted.outcome == "drifted" and summary.of(drifted).problem.startswith("RuntimeClass kata: .overhead")
+    silent = dataclasses.replace(cluster, cause="the API server does not answer", objects=(job, space))
+    unread = build.report("s", [], [], {}, samples.MADE, [silent])
+    assert unread.outcome == "proven" and unread.nodes[0].not_measured == "no answer"
+    assert (unread.objects[0].state, unread.objects[0].not_measured) == ("not measured", "no answer")
+    assert build.report("s", [], [], {}, samples.MADE, [dataclasses.replace(cluster, objects=(changed,))]).outcome == "unproven"
+
+
+def test_a_proof_on_a_cluster_that_is_of_other_settings_has_drifted() -> None:
+    (cluster,) = samples.clusters()
+    job, never, *_ = cluster.objects
+    stale = dataclasses.replace(job, differences=never.differences)
+    document = build.report("s", [], [], {}, samples.MADE, [dataclasses.replace(cluster, objects=(stale,))])
+    assert document.nodes[0].outcome == "drifted" and document.nodes[0].proof is not None
 
 
 def test_parameters_are_told_with_whose_they_are_and_a_pair_with_its_sources() -> None:
