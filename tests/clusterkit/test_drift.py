@@ -114,6 +114,14 @@ class Story:
         document = json.loads(self.run(*argv, STACK, "--json", status=status))
         return {f"{each['kind']} {each['name']}": each for each in document["objects"]}
 
+    def report(self) -> tuple[str, dict[str, str], dict[str, Any]]:
+        """The outcome of the stack's document, the state of each object in it that is not as made, and its one node."""
+        document = json.loads(self.run("report", STACK, "--format", "json"))
+        (node,) = document["nodes"]
+        states = {f"{each['kind']} {short(each['name'])}": each["state"] for each in document["objects"]}
+        assert not any(name.startswith("Job ") for name in states)
+        return document["outcome"], {name: state for name, state in states.items() if state != "as made"}, node
+
     def named(self, kind: str, start: str) -> str:
         """Path of the one object of a kind whose name, which the engine chose, starts so."""
         plural = f"{kind.lower()}s" if not kind.endswith("Policy") else "validatingadmissionpolicies"
@@ -157,6 +165,9 @@ def test_objects_as_the_stack_left_them_have_no_drift(story: Story) -> None:
         lines[-1]
         == f"Stack {STACK}: 0 nodes, 0 not reached, 0 with differences; {len(objects)} objects, 0 not reached, 0 with differences"
     )
+    outcome, differing, node = story.report()
+    assert (outcome, differing, node["name"], node["outcome"]) == ("proven", {}, "node-1", "proven")
+    assert node["proof"]["climbs"][0]["userNamespaces"] == 7563, "by the state: the program has no output clusterProof"
 
 
 def plant(story: Story) -> None:
@@ -221,6 +232,8 @@ def test_every_kind_of_change_is_named_with_its_diff_and_who_wrote(story: Story)
     assert "capabilities.add" in template["what"] and "template.metadata.labels.team" in template["what"]
     (label,) = differing["Node node-1"]
     assert f"metadata.labels[{LABEL}]" in label["what"]
+    outcome, states, node = story.report()
+    assert (outcome, states, node["outcome"]) == ("drifted", dict.fromkeys(differing, "differs"), "proven")
     words = story.run("drift", STACK, status=2)
     assert f"kata-nodes cure {STACK}" in words.splitlines()[-1] and "7 of " in words.splitlines()[-1]
 
