@@ -174,10 +174,10 @@ def _proofs(resources: list[dict[str, Any]]) -> Iterator[tuple[str, tuple[dict[s
         about = plain(job.get("outputs") or {}).get("metadata") or {}
         node = str((about.get("annotations") or {}).get(NODE_ANNOTATION))
         kept = evidence.get(str(job.get("parent")))
-        found = evidence_of((kept or {}).get(node)) or None
+        of_node = evidence_of((kept or {}).get(node)) or None
         unproven = None
         if kept is None:
             unproven = "the stack holds no proof of it: the last run ended before"
-        elif (found or {}).get("job") != about.get("uid"):
+        elif (of_node or {}).get("job") != about.get("uid"):
             unproven = "the last proof is of other settings than those on the cluster"
-        yield str(job["urn"]), (found, unproven)
+        yield str(job["urn"]), (of_node, unproven)

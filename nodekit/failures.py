@@ -233,7 +233,11 @@ CATALOGUE: dict[str, Failure] = {
         "A node that should serve a cluster has no container runtime, or not the named one.",
         "Install the cluster's container runtime first, on a group's machines in the image or by the secret runtimeScript; or "
         "set kubernetes.containerRuntime: none if the node serves no cluster",
-        {"release": "Install containerd 1.6 or later"},
+        {
+            "release": "Install containerd 1.6 or later",
+            "docker": "Have the kubelet use containerd or CRI-O (containerRuntimeEndpoint), or set "
+            "kubernetes.containerRuntime: none if no pod of the class will run on the node",
+        },
     ),
     "container-runtime-ambiguous": Failure(
         "A node has several container runtimes, and nothing says which of them serves the cluster.",

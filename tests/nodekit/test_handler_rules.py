@@ -262,6 +262,10 @@ BOTH = {"cri-o": "crio.service", "containerd": "containerd.service"}
         (None, BOTH, "/run/containerd/containerd.sock", "containerd"),
         ("cri-o", BOTH, "/run/containerd/containerd.sock", "cri-o"),
         (None, {"rke2": "f"}, "/run/k3s/containerd/containerd.sock", "rke2"),
+        (None, {"containerd": "containerd.service"}, "/run/cri-dockerd.sock", "container-runtime-missing"),
+        (None, {}, "/var/run/cri-dockerd.sock", "container-runtime-missing"),
+        ("containerd", BOTH, "/run/cri-dockerd.sock", "containerd"),
+        (None, {"containerd": "containerd.service"}, "/run/other/containerd.sock", "containerd"),
         (None, BOTH, None, "container-runtime-ambiguous"),
         (None, {}, None, "container-runtime-missing"),
         ("k0s", BOTH, None, "container-runtime-missing"),
@@ -275,6 +279,14 @@ def test_the_runtime_that_serves_the_cluster_is_found_or_asked_for(
         assert choose("n", requested, reasons, endpoint).name == chosen
     except NodeError as error:
         assert error.code == chosen
+
+
+def test_a_kubelet_that_has_docker_run_its_pods_is_told_why_none_will_be_in_a_guest() -> None:
+    flags = ["KUBELET_KUBEADM_ARGS=--container-runtime-endpoint=unix:///var/run/cri-dockerd.sock"]
+    with pytest.raises(NodeError) as caught:
+        choose("n1", None, {"containerd": "containerd.service"}, kubelet.endpoint(None, flags))
+    assert "n1: its kubelet has Docker run the pods, by /var/run/cri-dockerd.sock" in caught.value.message
+    assert "containerRuntimeEndpoint" in caught.value.remedy and "kubernetes.containerRuntime: none" in caught.value.remedy
 
 
 @pytest.mark.parametrize(("driver", "systemd"), [("systemd", True), ("cgroupfs", False), (None, True), (None, False)])

@@ -87,11 +87,11 @@ def test_longest_name_of_a_stack_can_be_commented_on(tmp_path: Path) -> None:
 class Cloud(BaseHTTPRequestHandler):
     """Pulumi Cloud, as far as a stack is looked for: the token is Ann's, and no stack exists."""
 
-    asked: ClassVar[list[str]] = []
+    paths: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        self.asked.append(path)
+        self.paths.append(path)
         known = {
             "/api/user": {"githubLogin": "ann", "organizations": [{"githubLogin": "ann"}, {"githubLogin": "acme"}]},
             "/api/user/organizations/default": {"GitHubLogin": "ann"},
@@ -111,7 +111,7 @@ class Cloud(BaseHTTPRequestHandler):
 @pytest.mark.parametrize("argv", [("plan", "staging"), ("deploy", "staging"), ("drift", "staging")], ids=lambda argv: argv[0])
 @pytest.mark.parametrize("owner", ["ann", "acme"])
 def test_stack_is_looked_for_where_its_organization_has_it(tmp_path: Path, argv: tuple[str, str], owner: str) -> None:
-    Cloud.asked.clear()
+    Cloud.paths.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Cloud)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     variables = {
@@ -125,7 +125,7 @@ def test_stack_is_looked_for_where_its_organization_has_it(tmp_path: Path, argv:
         server.shutdown()
         server.server_close()
     assert "no stack named 'staging' found" in output
-    assert [path for path in Cloud.asked if "/stacks/" in path] == [f"/api/stacks/{owner}/kata-nodes/staging"]
+    assert [path for path in Cloud.paths if "/stacks/" in path] == [f"/api/stacks/{owner}/kata-nodes/staging"]
 
 
 @engine

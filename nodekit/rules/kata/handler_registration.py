@@ -56,6 +56,9 @@ PLACES = (
 """Distributions first: they bring a runtime of their own. Sources: kata-deploy (`config.rs`, `runtime/manager.rs`), and the
 documents of k3s ("Configuring containerd"), k0s ("Runtime") and MicroK8s."""
 RUNTIMES = tuple(place.name for place in PLACES)
+DOCKER_SOCKETS = ("cri-dockerd.sock", "dockershim.sock")
+"""Of what runs a kubelet's pods by Docker: one container holds the pod's network, which the others join (Mirantis/cri-dockerd,
+core/security_context.go, modifyHostOptionsForContainer)."""
 K0S_FOLDER = "/etc/k0s/containerd.d"
 """k0s merges every file in it by itself and restarts containerd (k0s 1.27.1 and later)."""
 
@@ -72,7 +75,7 @@ def choose(node: str, requested: str | None, reasons: Mapping[str, str], endpoin
     """The runtime in which the handler is registered.
 
     `reasons` holds the runtimes that are on the node, each with what shows it, and `endpoint` is the socket that the kubelet
-    names. Raises NodeError `container-runtime-missing` when there is none, or not the named one, and
+    names. Raises NodeError `container-runtime-missing` when there is none, or not the named one, or Docker, and
     `container-runtime-ambiguous` when nothing shows which of several it is.
     """
     known = ", ".join(f"{name} ({why})" for name, why in reasons.items()) or "none"
@@ -82,6 +85,13 @@ def choose(node: str, requested: str | None, reasons: Mapping[str, str], endpoin
             message = f"Node {node} has no {requested} to register the Kata handler in; it has: {known}"
             raise NodeError("container-runtime-missing", message)
         return place
+    if endpoint and endpoint.rpartition("/")[2] in DOCKER_SOCKETS:
+        raise NodeError(
+            "container-runtime-missing",
+            f"Node {node}: its kubelet has Docker run the pods, by {printable(endpoint, 100)}, as several containers that share "
+            "one network, and those of Kata cannot: each has a guest of its own",
+            "docker",
+        )
     if endpoint:
         sockets = [place for place in PLACES if _same_socket(place.socket, endpoint) and place.name in reasons]
         if len(sockets) == 1:
