@@ -15,7 +15,7 @@ import pytest
 from local import limits, parts
 from tests.nightly import LONG_FORMS
 
-# On each change tests/e2e/test_local_stack.py boots a machine, as whoever runs the tests.
+# On each change tests/e2e/test_local_stack.py boots a machine, for the user who runs the tests.
 pytestmark = [
     LONG_FORMS,
     pytest.mark.machine,
