@@ -245,6 +245,9 @@ NODES_OF_MAP = 150
 """Nodes whose evidence one ConfigMap of `up`'s proof holds: it has 1 MiB, and a node's evidence is some 650 bytes, never above
 6 KiB."""
 
+MOST_MAPS = 100
+"""ConfigMaps of a proof at most: their numbers have two digits, which the guard keeps from tenants (`proof_guard.MAPS`)."""
+
 
 def evidence_name(proof: str, number: int = 0) -> str:
     """Name of a ConfigMap with what was measured, which outlives the pods; `number` counts those of a proof of many nodes."""

@@ -28,7 +28,7 @@ from nodekit.host.reading import MAX_OWN, read_text
 
 # The address of this machine in QEMU's user-mode network (qemu(1), -netdev user).
 GATEWAY = "10.0.2.2"
-# An emulated machine takes 25 s on idle cores of a fast computer; on slow and busy ones it was seen to take more than 240 s.
+# An emulated machine takes 25 s on idle cores of a fast computer; on slow and busy ones 240 s were too few.
 SSH_SECONDS = 600
 # For an empty overlay, which takes qemu-img 20 ms.
 OVERLAY_SECONDS = 60

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 from urllib.parse import quote
 
@@ -69,7 +68,7 @@ class Reader:
     def evidence(self, namespace: str, proof: str) -> dict[str, str]:
         """Evidence (JSON) that a proof left, by node; a ConfigMap that is full has another after it."""
         evidence: dict[str, str] = {}
-        for number in count():
+        for number in range(pod_proof.MOST_MAPS):
             name = pod_proof.evidence_name(proof, number)
             path = f"/api/v1/namespaces/{quote(namespace)}/configmaps/{quote(name)}"
             data = (self.client.get(f"configmap {name}", path) or {}).get("data") or {}

@@ -53,14 +53,17 @@ def report(
     """The document. `measured` holds what those of `hosts` answered that are not gone, `clusters` what API servers did."""
     by_name = {answer.host.name: answer for answer in measured}
     nodes = [_node(host, by_name.get(host.name)) for host in hosts]
-    jobs = {
-        each.item.proof_of: (each, each.cause or cluster.cause)
+    # Several proofs can be of one node, and the worse must not hide behind the better.
+    jobs = [
+        (each.item.proof_of, each, each.cause or cluster.cause)
         for cluster in clusters
         for each in cluster.objects
         if each.item.proof_of is not None
-    }
+    ]
     proofs = _mapping(outputs.get("clusterProof"))
-    nodes += [_pod(name, proofs.get(name), *jobs.get(name, (None, None))) for name in sorted({*proofs, *jobs})]
+    pods = [_pod(name, {}, job, cause) for name, job, cause in jobs]
+    pods += [_pod(name, proofs[name], None, None) for name in set(proofs) - {name for name, _, _ in jobs}]
+    nodes += sorted(pods, key=lambda node: node.name)
     objects = [_object(cluster, each) for cluster in clusters for each in cluster.objects if each.item.proof_of is None]
     outcome = worst([node.outcome for node in nodes])
     if outcome == "proven" and any(each.state == "differs" for each in objects):

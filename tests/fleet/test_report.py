@@ -290,6 +290,8 @@ def test_a_proof_on_a_cluster_that_is_of_other_settings_has_drifted() -> None:
     stale = dataclasses.replace(job, differences=never.differences)
     document = build.report("s", [], [], {}, samples.MADE, [dataclasses.replace(cluster, objects=(stale,))])
     assert document.nodes[0].outcome == "drifted" and document.nodes[0].proof is not None
+    both = build.report("s", [], [], {}, samples.MADE, [dataclasses.replace(cluster, objects=(stale, job))])
+    assert [node.outcome for node in both.nodes] == ["drifted", "proven"] and both.outcome == "drifted", "two proofs of one node"
 
 
 def test_parameters_are_told_with_whose_they_are_and_a_pair_with_its_sources() -> None:
