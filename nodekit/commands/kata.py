@@ -156,15 +156,15 @@ def _install(root: Path, state: KataState, archive: Archive) -> bool:
             merged = _merge(unpacked, state, _effective(unpacked, state, settings=root))
             if merged.target.strategy == "drop-in" and merged.content is not None:
                 # The new release takes its place with our parameters in it, whatever fails after that; they go with it.
-                path = files.resolve(unpacked, merged.target.file)
-                place = files.physical(unpacked, path)
+                inside = files.resolve(unpacked, merged.target.file)
+                place = files.physical(unpacked, inside)
                 place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
                 place.write_bytes(merged.content)
-                coming[path] = merged.content
+                coming[kata_archive.place(root, last=False) + inside.removeprefix(kata_layout.INSTALL_FOLDER)] = merged.content
         # Our changes to the old release are removed with it, and so must be the journal's record of them.
-        below = f"{RECORD}{kata_layout.INSTALL_FOLDER}/"
-        gone = [key for key in journal.recorded(root, JOURNAL) if key.startswith(below)]
-        journal.disown(root, JOURNAL, kata_layout.INSTALL_FOLDER, gone, coming)
+        old = kata_archive.place(root)
+        gone = [key for key in journal.recorded(root, JOURNAL) if key.startswith(f"{RECORD}{old}/")]
+        journal.disown(root, JOURNAL, old, gone, coming)
 
     return kata_archive.install(root, archive.address, archive.sha256, before_the_swap)
 
@@ -183,7 +183,7 @@ def _is_release_read(root: Path, state: KataState) -> bool:
         if error.code != "kata-not-found":
             raise
         return True
-    return choice.resolved.startswith(f"{kata_layout.INSTALL_FOLDER}/")
+    return choice.resolved.startswith(f"{kata_archive.place(root)}/")
 
 
 def _link_shim(root: Path, transaction: Transaction, runtime: str) -> bool:

@@ -74,7 +74,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         for path in sorted({*kata_archive.edited(root), *kata_archive.added(root)}):
             if not any(line.startswith(f"{path}: ") for line in this.kept):
                 this.leave(path, "edited or added by somebody")
-        if any(line.startswith(f"{kata_layout.INSTALL_FOLDER}/") for line in this.kept):
+        if any(line.startswith((f"{kata_layout.INSTALL_FOLDER}/", f"{kata_archive.place(root)}/")) for line in this.kept):
             this.leave(kata_layout.INSTALL_FOLDER, "holds a file that somebody edited or added")
         elif kata.JOURNAL not in journal.journals(root):  # the links that lead to the release from outside are put back by now
             try:
@@ -147,11 +147,12 @@ def _files(this: _Run, name: str, *, only: tuple[str, ...] | None = None, skip: 
 def _leave_to_removal(root: Path) -> None:
     """Do not put back what will be removed with the release, unless somebody edited a part of it, which then stays as a whole."""
     kept = journal.outlook(root, kata.JOURNAL).kept
-    edited = [path for path in kept if path.startswith(f"{kata_layout.INSTALL_FOLDER}/")]
+    release = kata_archive.place(root)
+    edited = [path for path in kept if path.startswith(f"{release}/")]
     if edited:
         kata_archive.note_edited(root, edited)  # before the journal ends: the next restore keeps the release too
     elif not kata_archive.edited(root) and not kata_archive.added(root):
-        journal.disown(root, kata.JOURNAL, kata_layout.INSTALL_FOLDER)
+        journal.disown(root, kata.JOURNAL, release)
 
 
 def _service(root: Path) -> None:

@@ -155,7 +155,7 @@ def chosen(
     """
     where = settings or root
     program = shim(where, runtime)
-    listed = kata_layout.candidates(runtime, version, resolve(where, program) if program else None)
+    listed = kata_layout.candidates(runtime, version, _spelled(where, resolve(where, program)) if program else None)
     option = (config_path, "the given configPath") if config_path else _launched(where, runtime, hypervisor)
     variable = environment(where, program) if runtime == "rust" or option is None else None
     if variable and (variable.value or runtime == "rust"):
@@ -188,6 +188,12 @@ def chosen(
     if option:
         message = f"{option[1]} names {option[0]}, which does not exist, so every guest would fail"
     raise NodeError("kata-not-found", message, seen=hint)
+
+
+def _spelled(root: Path, resolved: str) -> str:
+    """A path with links followed as its release was built: /opt may be a link itself."""
+    release = resolve(root, kata_layout.INSTALL_FOLDER)
+    return kata_layout.INSTALL_FOLDER + resolved.removeprefix(release) if resolved.startswith(f"{release}/") else resolved
 
 
 def _launched(root: Path, runtime: str, hypervisor: str) -> tuple[str, str] | None:

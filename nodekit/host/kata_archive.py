@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
-from nodekit.host.files import STATE_FOLDER, physical, replace, state_folder
+from nodekit.host.files import STATE_FOLDER, physical, replace, resolve, state_folder
 from nodekit.host.reading import MAX_OWN, read
 from nodekit.progress import say, step
 from nodekit.rules.kata.kata_layout import DROP_IN, INSTALL_FOLDER, MARKER
@@ -63,6 +63,14 @@ def note_edited(root: Path, paths: list[str]) -> None:
     if not {*paths} <= {*known}:
         marker = {**_marker(root), "edited": sorted({*known, *paths})}
         replace(root, f"{INSTALL_FOLDER}/{MARKER}", f"{json.dumps(marker)}\n".encode())
+
+
+def place(root: Path, *, last: bool = True) -> str:
+    """Where /opt/kata lies with links followed, as a journal spells the paths below it: /opt may be a link to a larger disk.
+
+    With `last` false a release that takes its place: it replaces a link.
+    """
+    return resolve(root, INSTALL_FOLDER, last=last)
 
 
 def is_foreign(root: Path) -> bool:

@@ -168,6 +168,28 @@ def test_archive_is_installed_edited_and_removed(tmp_path: Path) -> None:
     assert tree(tmp_path) == {}
 
 
+@pytest.mark.parametrize("version", ["3.32.0", "3.33.0"])
+def test_an_opt_that_is_a_link_to_a_larger_disk_makes_no_difference(tmp_path: Path, version: str) -> None:
+    (tmp_path / "srv/opt").mkdir(parents=True)
+    (tmp_path / "opt").symlink_to("/srv/opt" if tmp_path == Path("/") else "srv/opt")
+    drop_in = tmp_path / FOLDER / "config.d" / DROP_IN
+    for release in dict.fromkeys(["3.32.0", version]):
+        with served(archive(release)) as (address, sha256):
+            desired = state([SEED], version=release, install={"any": {"address": address, "sha256": sha256}})
+            for changed in (True, False):
+                result = kata.run(desired, tmp_path)
+                assert (result["changed"], result["version"], result["kernelParams"]) == (changed, release, f"{BASE} {SEED}")
+                assert SEED in drop_in.read_text()
+    edited = drop_in.read_text() + "# mine\n"
+    drop_in.write_text(edited)
+    for _ in range(2):
+        assert "/opt/kata: holds a file that somebody edited or added" in restore.run({"node": "n"}, tmp_path)["kept"]
+        assert drop_in.read_text() == edited
+    drop_in.unlink()
+    restore.run({"node": "n"}, tmp_path)
+    assert tree(tmp_path / "srv") == {} and (tmp_path / "opt").is_symlink()
+
+
 @pytest.mark.parametrize("runs", [1, 2])
 def test_a_file_of_our_release_that_somebody_edited_survives_every_restore(tmp_path: Path, runs: int) -> None:
     drop_in = tmp_path / FOLDER / "config.d" / DROP_IN

@@ -127,6 +127,15 @@ def test_the_shim_in_path_comes_before_the_one_of_the_release(root: Path) -> Non
     assert read(root).shim == "/usr/bin/containerd-shim-kata-v2"
 
 
+def test_a_release_build_is_one_where_opt_is_a_link_too(root: Path) -> None:
+    put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
+    put(root, "/usr/share/defaults/kata-containers/configuration.toml", setting("package"))
+    assert read(root).kernel_params == BASE
+    (root / "opt").rename(root / "large")
+    (root / "opt").symlink_to("large")
+    assert read(root).kernel_params == BASE
+
+
 def test_a_launcher_that_names_no_absolute_path_is_named_and_hides_nothing(root: Path) -> None:
     put(root, "/etc/containerd/config.toml", handler("kata-mine", "mine.toml"))
     put(root, "/etc/docker/daemon.json", docker("theirs.toml", "theirs"))
