@@ -85,10 +85,35 @@ recorded_packages() {
     [ ! -f "$FOLDER/packages" ] || as_root cat "$FOLDER/packages"
 }
 
+# busybox and busybox-static exclude each other, so apt removes the one for the other. Written before the installation, after
+# which nothing shows that it was there.
+record_busybox() {
+    installed busybox || return 0
+    mark=$(apt-mark showauto busybox) || mark=
+    as_root install -d -o root -g root -m 0755 "$FOLDER"
+    printf '%s\n' "${mark:+auto}" | record busybox
+}
+
+# One transaction puts it in the place of busybox-static: scripts of a RAM disk need one of them.
+bring_busybox_back() {
+    install_busybox || { update_lists && install_busybox; } || return
+    [ "$(cat "$FOLDER/busybox")" != auto ] || as_root apt-mark auto busybox >&2
+}
+
+install_busybox() {
+    as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+        apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install busybox >&2
+}
+
 # dpkg refuses where another package needs it by now; then it stays, and is named.
 remove_packages() {
     recorded_packages | while read -r package; do
         installed "$package" || continue
+        if [ "$package" = busybox-static ] && [ -f "$FOLDER/busybox" ]; then
+            bring_busybox_back </dev/null ||
+                echo "bootstrap: $package stays: busybox, which was there before it, cannot be installed" >&2
+            continue
+        fi
         as_root env DEBIAN_FRONTEND=noninteractive dpkg --purge "$package" >&2 </dev/null ||
             echo "bootstrap: $package stays: dpkg does not remove it" >&2
     done
@@ -247,6 +272,7 @@ install_program() {
     python_is_whole || wanted="python3$wanted"
     # shellcheck disable=SC2086 # lists of package names
     if [ -n "$wanted" ]; then
+        case "$wanted " in *" busybox-static "*) record_busybox ;; esac
         install_packages $wanted
         [ -z "$tools" ] || record_packages $tools
         changed=true

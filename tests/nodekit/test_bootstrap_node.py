@@ -393,6 +393,61 @@ def test_packages_that_came_by_us_go_again_and_others_stay(node: Node) -> None:
     assert "bubblewrap stays" in result.stderr
 
 
+SWAPPING = {
+    "dpkg-query": 'for name; do :; done; if grep -qx "$name" "$NODE/installed"; then printf installed; else exit 1; fi\n',
+    "dpkg": 'echo "$*" >>"$NODE/dpkg"; sed -i "/^$2\\$/d" "$NODE/installed"\n',
+    "apt-mark": 'case $1 in showauto) cat "$NODE/automatic" 2>/dev/null ;; *) echo "$*" >>"$NODE/marks" ;; esac\n',
+    "apt-get": 'echo "$*" >>"$NODE/apt"; cat >/dev/null; case "$*" in *update*) exit 0 ;; esac\n'
+    '[ ! -e "$NODE/broken" ] || exit 100\n'
+    "for name; do case $name in busybox) other=busybox-static ;; busybox-static) other=busybox ;; bubblewrap | zstd) other=- ;; "
+    '*) continue ;; esac; sed -i "/^$other\\$/d" "$NODE/installed"; echo "$name" >>"$NODE/installed"; done\n',
+}
+"""Programs to which busybox and busybox-static exclude each other, as they do on Debian."""
+
+
+@pytest.mark.parametrize("mark", ["auto", "manual"])
+def test_a_busybox_that_the_static_one_replaced_comes_back(node: Node, mark: str) -> None:
+    swapping(node, "busybox")
+    if mark == "auto":
+        (node.root / "automatic").write_text("busybox\n")
+    for _ in range(2):
+        result = node.install()
+        assert result.returncode == 0, result.stderr
+        assert (node.root / "installed").read_text().split() == ["busybox-static", "bubblewrap", "zstd"]
+    result = node.run("--remove")
+    assert result.returncode == 0, result.stderr
+    assert (node.root / "installed").read_text().split() == ["busybox"]
+    assert node.log("marks") == ("auto busybox\n" if mark == "auto" else "")
+
+
+def test_a_static_busybox_stays_where_the_one_before_cannot_come_back(node: Node) -> None:
+    swapping(node, "busybox")
+    assert node.install().returncode == 0
+    (node.root / "broken").touch()
+    result = node.run("--remove")
+    assert result.returncode == 0, result.stderr
+    assert (node.root / "installed").read_text().split() == ["busybox-static"]
+    assert "busybox-static stays" in result.stderr and not (node.root / "lib" / "kata-nodes").exists()
+
+
+def test_a_busybox_that_somebody_chose_since_stays(node: Node) -> None:
+    swapping(node, "busybox")
+    assert node.install().returncode == 0
+    swapping(node, "bubblewrap")
+    assert node.run("--remove").returncode == 0
+    assert (node.root / "installed").read_text() == ""
+
+
+def swapping(node: Node, *installed: str) -> None:
+    """Give the node `SWAPPING`, and these packages."""
+    (node.root / "whole").touch()
+    (node.root / "installed").write_text("".join(f"{name}\n" for name in installed))
+    for name, text in SWAPPING.items():
+        file = node.root / "bin" / name
+        file.write_text(f"#!/bin/sh\n{text}")
+        file.chmod(0o755)
+
+
 def test_a_login_user_can_read_whatever_it_reads_later_though_root_s_umask_is_strict(node: Node) -> None:
     assert "umask 077" in NAMESPACE
     assert node.run(".kata-nodes.pyz", node.target, node.digest, "organization/rack", "n1").returncode == 0
