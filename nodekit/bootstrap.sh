@@ -11,6 +11,7 @@ set -eu
 LC_ALL=C
 export LC_ALL
 FOLDER=/usr/local/lib/kata-nodes
+JOURNALS=/var/lib/kata-nodes
 
 fail() {
     echo "error: $1 $2" >&2
@@ -194,11 +195,20 @@ remove() {
         printf '%s\n' "$others" | record names
         echo '{"changed": false}'
     elif [ -z "$(programs)" ]; then
+        # What was undone has left no journal.
+        [ -z "$(as_root find "$JOURNALS" -maxdepth 1 -name '*.json' 2>/dev/null)" ] ||
+            fail "$(uname -n): no program is in $FOLDER any more, so nothing was undone of what $JOURNALS records." \
+                "Put it there again: pulumi state delete --target-dependents with the URN of the node's -upload, then pulumi up; to leave the node as it is, remove $JOURNALS. [program-damaged]"
         echo '{"changed": false}'
     else
         sum=$(usable_program)
         [ -n "$sum" ] || fail "$(uname -n): every program in $FOLDER is damaged, and so is its copy, so nothing was undone." \
             "Put it there again: pulumi state delete --target-dependents with the URN of the node's -upload, then pulumi up. [program-damaged]"
+        target=$FOLDER/nodekit-$sum.pyz
+        if [ ! -s "$FOLDER/run.sh" ]; then
+            case $(as_root sha256sum "$target") in "$sum"*) ;; *) target=$target.copy ;; esac
+            put_run_script
+        fi
         # shellcheck disable=SC2016 # for the shell of root
         printf '{"node": "%s"}\n' "$(uname -n)" | as_root sh -c '. "$0/run.sh"; nodekit "$1" restore' "$FOLDER" "$sum"
         remove_packages

@@ -100,6 +100,10 @@ CATALOGUE: dict[str, Failure] = {
         "Neither the node program on the node nor its copy is the one that was put there.",
         # Not `up --replace`: the engine would delete the old -program last, and so undo the node.
         "Put it there again: pulumi state delete --target-dependents with the URN of the node's -upload, then pulumi up",
+        {
+            "gone": "Put it there again: pulumi state delete --target-dependents with the URN of the node's -upload, then pulumi "
+            "up; to leave the node as it is, remove {folder}",
+        },
     ),
     "run-ended": Failure(
         "A run on the node was ended from outside before it was done: by its time bound, by a shutdown or by a person.",

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ NAMESPACE = """\
 set -eu
 mount --bind /usr/local/lib "$NODE/real"
 mount --bind "$NODE/lib" /usr/local/lib
+mount --bind "$NODE/state" /var/lib
 for entry in "$NODE"/real/*; do ln -sfn "$entry" /usr/local/lib/; done
 cd "$NODE/home"
 PATH="$NODE/bin:$PATH"
@@ -62,7 +64,7 @@ class Node:
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        for folder in ("bin", "lib", "real", "home"):
+        for folder in ("bin", "lib", "real", "state", "home"):
             (self.root / folder).mkdir()
         for name, text in FAKES.items():
             file = self.root / "bin" / name
@@ -308,6 +310,26 @@ def test_a_program_whose_copy_is_damaged_too_never_succeeds_and_is_named(node: N
     removal = node.run("--remove")
     assert removal.returncode == 1 and "[program-damaged]" in removal.stderr
     assert node.log("ran") == "" and (node.root / "lib/kata-nodes").exists()
+
+
+def test_a_removal_never_succeeds_where_the_program_is_gone_and_its_changes_are_not(node: Node) -> None:
+    journals = node.root / "state" / "kata-nodes"
+    journals.mkdir(parents=True)
+    (journals / "docker.json").write_text("{}")
+    assert node.install().returncode == 0
+    shutil.rmtree(node.root / "lib" / "kata-nodes")
+    removal = node.run("--remove")
+    assert (removal.returncode, removal.stdout) == (1, "") and "[program-damaged]" in removal.stderr
+    assert "remove /var/lib/kata-nodes" in removal.stderr
+    (journals / "docker.json").unlink()
+    assert json.loads(node.run("--remove").stdout) == {"changed": False}
+
+
+def test_a_removal_needs_no_start_up_script(node: Node) -> None:
+    assert node.install().returncode == 0
+    (node.root / "lib" / "kata-nodes" / "run.sh").unlink()
+    result = node.run("--remove")
+    assert (result.returncode, json.loads(result.stdout)) == (0, {"verb": "restore"}), result.stderr
 
 
 def started(node: Node) -> str:
