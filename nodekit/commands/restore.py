@@ -19,8 +19,6 @@ from nodekit.rules.node_state import RestoreState
 
 LOCK_TIMEOUT = 300.0
 """Seconds to wait for another run on this node, and for apt's lock."""
-FAILED_RECORD = "restore-failed"
-"""A journal's record of the parts that failed in the last `restore`: one that fails again is left as it is."""
 ENDS_BY_ITSELF = ("apt-lock-held",)
 """What is never given up, because waiting helps."""
 
@@ -49,7 +47,7 @@ class _Run:
                 return True
             self.failed.append(error)
             with suppress(NodeError):  # a disk that cannot be written: the next run tries everything again
-                journal.note(self.root, name, FAILED_RECORD, sorted({*_failed(self.root, name), subject}))
+                journal.note(self.root, name, journal.FAILED_RECORD, sorted({*_failed(self.root, name), subject}))
             return False
         return True
 
@@ -95,7 +93,7 @@ def _whole(this: _Run) -> NodeError:
 
 
 def _failed(root: Path, name: str) -> list[str]:
-    record = journal.recorded(root, name).get(FAILED_RECORD)
+    record = journal.recorded(root, name).get(journal.FAILED_RECORD)
     return [str(part) for part in record] if isinstance(record, list) else []
 
 

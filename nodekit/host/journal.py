@@ -31,6 +31,10 @@ from nodekit.host.signals import undisturbed
 MAX_JOURNAL = 64 << 20
 """Bytes of a journal; it holds the first content of every file that was changed, and those are a handful."""
 
+FAILED_RECORD = "restore-failed"
+"""A journal's record of the parts that failed in the last `restore`: one that fails again is left as it is. The next change of the
+node ends it."""
+
 
 @dataclass
 class _Entry:
@@ -134,6 +138,7 @@ class Transaction:
         self._new_folders: list[str] = []
 
     def __enter__(self) -> "Transaction":
+        self.forget(FAILED_RECORD)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -67,6 +67,20 @@ def test_a_dpkg_that_works_again_in_the_second_run_brings_everything_back(tmp_pa
     assert (tree(programs.root), programs.load().packages) == (files, machine.packages)
 
 
+def test_a_failure_from_before_the_node_was_brought_to_its_pin_again_gives_nothing_up(tmp_path: Path) -> None:
+    programs, files, machine = node(tmp_path)
+    breaks(programs, "apt")
+    assert restore(programs).code == 1
+    breaks(programs)
+    for verb in ("preflight", "docker", "kata"):
+        assert perform(programs.root, verb, PINNED.state(verb)).code == 0
+    breaks(programs, "apt")
+    assert restore(programs).code == 1
+    breaks(programs)
+    assert restore(programs).document["kept"] == []
+    assert (tree(programs.root), programs.load().packages) == (files, machine.packages)
+
+
 def test_a_locked_apt_is_never_given_up(tmp_path: Path) -> None:
     programs, files, machine = node(tmp_path)
     breaks(programs, "lock")
