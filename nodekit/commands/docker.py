@@ -299,7 +299,8 @@ def _undo(
             docker.service("reload-or-restart")
     with suppress(NodeError):
         docker.bring_units_back(units)
-    change.forget(TELLING_RECORD)
+    if TELLING_RECORD not in earlier:  # otherwise the file of an earlier run is still to be read
+        change.forget(TELLING_RECORD)
 
 
 def _result(target: Target, root: Path, answer: docker.Answer, changed: bool, stopped: list[str]) -> dict[str, object]:

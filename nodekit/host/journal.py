@@ -32,8 +32,8 @@ MAX_JOURNAL = 64 << 20
 """Bytes of a journal; it holds the first content of every file that was changed, and those are a handful."""
 
 FAILED_RECORD = "restore-failed"
-"""A journal's record of the parts that failed in the last `restore`: one that fails again is left as it is. The next change of the
-node ends it."""
+"""A journal's record of the parts that failed in the last `restore`: one that fails again is left as it is. The next change of
+the node ends it."""
 
 
 @dataclass

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from nodekit.commands.docker import TELLING_RECORD
+from nodekit.host.journal import recorded
 from nodekit.rules.docker.contradictions import contradictions
 from nodekit.rules.docker.docker_packages import HELD, PackageState
 from tests.nodekit.docker_node import NEW, OLD
-from tests.nodekit.fast_node import Ended, Machine, Programs, lay_out, perform, version_number
+from tests.nodekit.fast_node import Ended, Fault, Machine, Programs, lay_out, perform, version_number
 from tests.nodekit.test_walks import DAEMON, FILES, LIMIT, SEED, Settings
 
 PINNED = Settings(OLD, False, None, (SEED,))
@@ -77,6 +79,22 @@ def test_a_dockerd_that_forgot_the_runtime_of_its_file_is_named_and_reloaded(pro
     assert line.startswith("daemon.json names the runtime kata, and dockerd does not know it")
     assert "does not know the runtime kata" in again(programs, "docker").output
     assert (contradictions_of(programs), programs.load().runtimes) == ([], ["kata"])
+
+
+def test_a_dockerd_that_has_not_read_its_new_file_is_told_until_it_has(programs: Programs) -> None:
+    state = Settings(OLD, False, FILES[1], (SEED,)).state("docker")
+    file = programs.root / DAEMON.lstrip("/")
+    for number in range(1, 20):
+        perform(programs.root, "docker", state, Fault("kill", number))
+        if FILES[1] in file.read_text():
+            break
+    assert TELLING_RECORD in recorded(programs.root, "docker")  # killed between the file and the service
+    programs.change(lambda machine: setattr(machine, "broken", ["service"]))
+    assert perform(programs.root, "docker", state).code == 1
+    programs.change(lambda machine: setattr(machine, "broken", []))
+    result = perform(programs.root, "docker", state)
+    assert "dockerd: reload-or-restart" in result.output and result.document["changed"] is True
+    assert perform(programs.root, "docker", state).document["changed"] is False
 
 
 def test_an_entry_of_our_name_that_starts_runc_is_given_the_shim_again(programs: Programs) -> None:
