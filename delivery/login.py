@@ -59,6 +59,11 @@ def refuse_doubled(hosts: Iterable[tuple[str, tuple[str, int] | None]]) -> None:
             )
 
 
+def last_line(output: str) -> str:
+    """What the command itself printed, one line; a login shell may print others before it, as an `echo` in .bashrc does."""
+    return output.rstrip().rpartition("\n")[2]
+
+
 def as_root(script: str) -> str:
     """Begins a command line that runs the rest of it as root by `as_root.sh`, which comes on standard input (`before`).
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from delivery import login
 from fleet.errors import FleetError
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
@@ -142,7 +143,7 @@ def _stdin(text: str) -> tuple[dict[str, Any], str | None]:
 
 def _result(outputs: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
-        document = json.loads(str(outputs.get("stdout") or ""))
+        document = json.loads(login.last_line(str(outputs.get("stdout") or "")))
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) and document.get("verb") == "prove" else None

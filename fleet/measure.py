@@ -122,7 +122,7 @@ async def _measured(pool: Pool, host: Host, program: bytes, seconds: float, ques
             state = json.dumps(question.state(host).document())
             start = START.format(program=_digest(program)[:12], verb=question.verb)
             text = await _run(pool, host, connection, f"sh -c {shlex.quote(start)}", state, seconds)
-            if sent := text.strip() == ABSENT:
+            if sent := login.last_line(text) == ABSENT:
                 code = shlex.quote(script("start_sent.py", "fleet"))
                 command = f"python3 -I -c {code} {_digest(program)} {question.verb}"
                 text = await _run(pool, host, connection, command, f"{base64.b64encode(program).decode()}\n{state}", seconds)
@@ -177,7 +177,7 @@ def _explained(output: Output, error: CommandError) -> CommandError:
 
 def _document(text: str, verb: str) -> dict[str, Any]:
     try:
-        document = json.loads(text)
+        document = json.loads(login.last_line(text))
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or document.get("verb") != verb or not _has_its_form(document):

@@ -54,7 +54,7 @@ class KataNodeArgs(TypedDict):
 def result_of(text: str, verb: str, resource: str) -> dict[str, Any]:
     """The result document of a verb; raises NodeError `result-missing` for anything else that a resource has printed."""
     try:
-        document = json.loads(text)
+        document = json.loads(login.last_line(text))
     except ValueError:
         document = None
     if not isinstance(document, dict) or document.get("verb") != verb:

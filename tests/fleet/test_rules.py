@@ -182,6 +182,14 @@ def test_explain_lists_what_restore_puts_back_and_keeps() -> None:
     ]
 
 
+def test_what_a_login_shell_prints_first_hides_no_result() -> None:
+    state = deployment()
+    (proof,) = (each for each in state["resources"] if each["urn"].endswith("-proof"))
+    proof["outputs"]["stdout"] = "Welcome!\n" + proof["outputs"]["stdout"]
+    assert hosts.of(state)[0].evidence == PROVE
+    assert measure._document('Welcome!\n{"verb": "compare"}\n', "compare")["verb"] == "compare"
+
+
 def test_a_result_that_is_no_json_leaves_a_node_without_a_proof() -> None:
     state = deployment()
     (proof,) = (each for each in state["resources"] if each["urn"].endswith("-proof"))
