@@ -167,6 +167,7 @@ refuse_other_stack() {
 record() {
     as_root tee "$FOLDER/$1.new" >/dev/null
     as_root chmod 0644 "$FOLDER/$1.new"
+    as_root sync "$FOLDER/$1.new"
     as_root mv "$FOLDER/$1.new" "$FOLDER/$1"
 }
 

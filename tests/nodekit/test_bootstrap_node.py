@@ -478,6 +478,16 @@ def test_a_login_user_can_read_whatever_it_reads_later_though_root_s_umask_is_st
     assert set(modes.values()) == {0o644}, modes
 
 
+def test_whatever_the_script_writes_is_on_the_disk_before_it_has_its_name(node: Node) -> None:
+    file = node.root / "bin" / "sync"
+    file.write_text('#!/bin/sh\nprintf "%s\\n" "$@" >>"$NODE/synced"\n')
+    file.chmod(0o755)
+    assert node.run(".kata-nodes.pyz", node.target, node.digest, "organization/rack", "n1").returncode == 0
+    written = {path.name for path in (node.root / "lib/kata-nodes").iterdir() if path.is_file() and not path.is_symlink()}
+    synced = {Path(line).name.removesuffix(".new") for line in node.log("synced").splitlines() if line.endswith(".new")}
+    assert written - synced == {f"{Path(node.target).name}.compiled"}  # its sum shows whether it is whole
+
+
 def test_packages_that_were_there_before_stay(node: Node) -> None:
     (node.root / "whole").touch()
     node.install()
