@@ -11,7 +11,7 @@ from pathlib import Path
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
 from nodekit.host.files import STATE_FOLDER, physical, replace, resolve, state_folder
-from nodekit.host.reading import MAX_OWN, read
+from nodekit.host.reading import MAX_OWN, MAX_SYSTEM, read, read_text
 from nodekit.progress import say, step
 from nodekit.rules.kata.kata_layout import DROP_IN, INSTALL_FOLDER, MARKER
 from nodekit.rules.text import printable
@@ -174,7 +174,17 @@ def _work(root: Path) -> Path:
     existing = next(path for path in (state, *state.parents) if path.exists())
     with _disk(opt):
         opt.mkdir(parents=True, exist_ok=True)
-    return state / "kata" if existing.stat().st_dev == opt.stat().st_dev else opt / ".kata-nodes"
+    return state / "kata" if _mount(existing) == _mount(opt) else opt / ".kata-nodes"
+
+
+def _mount(path: Path) -> tuple[int, str]:
+    """The file system and mount in which a path lies: no rename leads out of either, not even to the same disk (rename(2))."""
+    handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        lines = read_text(f"/proc/self/fdinfo/{handle}", MAX_SYSTEM).splitlines()
+        return os.fstat(handle).st_dev, next((line for line in lines if line.startswith("mnt_id:")), "")
+    finally:
+        os.close(handle)
 
 
 def _write_marker(place: Path, text: str) -> None:

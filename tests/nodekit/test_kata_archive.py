@@ -1,6 +1,9 @@
 """A Kata archive is installed whole or not at all, and only what this program installed is ever removed."""
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -48,6 +51,34 @@ def test_installs_once_and_removes_all(tmp_path: Path) -> None:
     assert not (tmp_path / "opt/kata/bin/containerd-shim-kata-v2").stat().st_mode & 0o7022  # no set-id, no write for others
     assert kata_archive.remove(tmp_path) == ["/opt/kata"]
     assert tree(tmp_path) == {}
+
+
+BOUND = """\
+import sys
+from pathlib import Path
+from nodekit.host import kata_archive
+
+root, *sources = sys.argv[1:]
+for source in sources:
+    assert kata_archive.install(Path(root), *source.split(), lambda _: None)
+assert kata_archive.remove(Path(root)) == ["/opt/kata"]
+assert not [*Path(root, "opt").rglob("*")]
+"""
+
+
+def test_an_opt_that_is_bound_from_elsewhere_on_the_same_disk_makes_no_difference(tmp_path: Path) -> None:
+    for folder in ("large", "opt"):
+        (tmp_path / folder).mkdir()
+    mount = 'mount --bind "$1/large" "$1/opt" || exit 77; exec "$0" -c "$BOUND" "$@"'
+    with served(archive()) as first, served(archive("3.33.0")) as second:
+        sources = [" ".join(source) for source in (first, second)]
+        result = subprocess.run(
+            ["unshare", "-rm", "sh", "-c", mount, sys.executable, str(tmp_path), *sources],
+            env={**os.environ, "BOUND": BOUND}, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    if result.returncode == 77:
+        pytest.skip("needs a user and a mount namespace")
+    assert result.returncode == 0, result.stderr
 
 
 def test_newer_archive_takes_the_place_of_ours(tmp_path: Path) -> None:
