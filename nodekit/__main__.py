@@ -129,6 +129,7 @@ def main(argv: list[str] | None = None) -> int:
     name, root = options.pop("verb"), options.pop("root")
     as_json = name in VERBS or options.pop("json")
     signals.obey()
+    os.umask(0o022)  # of the folders that are made: Docker's is read by every user of its command line
     try:
         command = _module(name)
         result = {"verb": name, **command.run(desired_state(_read()), root)} if name in VERBS else command.run(root, **options)

@@ -163,3 +163,16 @@ def test_a_file_is_printed_as_it_is_in_every_locale(root: Path, encoding: str) -
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     result = subprocess.run(argv, cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     assert result.returncode == 0 and result.stdout.startswith("# café, \u2026\n".encode()), result
+
+
+def test_folders_that_it_makes_are_readable_for_every_user_whatever_the_login_s_umask_is(root: Path) -> None:
+    (root / FOLDER / "config.d/40-theirs.toml").unlink()
+    (root / FOLDER / "config.d").rmdir()
+    state = {"node": "n", "hypervisor": "qemu", "runtime": "go", "version": "3.32.0", "kernelParams": ["quiet"]}
+    result = subprocess.run(
+        [sys.executable, "-m", "nodekit", "kata", "--root", str(root)],
+        cwd=REPOSITORY, input=json.dumps(state), capture_output=True, text=True, check=False, umask=0o077,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert (root / FOLDER / "config.d").stat().st_mode & 0o777 == 0o755
+    assert (root / "var/lib/kata-nodes").stat().st_mode & 0o777 == 0o700
