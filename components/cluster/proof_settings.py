@@ -46,14 +46,18 @@ def _completed(proof: Mapping[str, object]) -> dict[str, object]:
     settings |= {key: value for key, value in proof.items() if value is not None}
     sandbox = settings.get("sandbox")
     promised(None if sandbox is None else str(sandbox), bool(settings["nested_sandbox"]))
-    try:
-        is_template = isinstance(json.loads(str(settings["pod_template"])), dict)
-    except ValueError:
-        is_template = False
-    if not is_template:
+    if not is_template(str(settings["pod_template"])):
         raise NodeError(
             "bad-input",
-            f"The pod template {printable(repr(settings['pod_template']), 80)} is not a JSON object",
+            f"The pod template {printable(repr(settings['pod_template']), 80)} is not JSON of a PodTemplateSpec with a container",
             expected="the output podTemplate of a SandboxPodTemplate",
         )
     return settings
+
+
+def is_template(text: str) -> bool:
+    """Whether it is the JSON of a core/v1 PodTemplateSpec whose first container has a name."""
+    try:
+        return isinstance(json.loads(text)["spec"]["containers"][0]["name"], str)
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return False

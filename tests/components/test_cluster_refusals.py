@@ -90,8 +90,14 @@ def test_argument_is_refused_in_a_line_with_its_remedy_and_without_a_traceback(
     assert str(caught.value).endswith(". [bad-input]")
 
 
-@pytest.mark.parametrize("text", ["", "spec: {}", "[]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "spec: {}", "[]", "{}", '{"spec": null}', '{"spec": {"containers": []}}', '{"spec": {"containers": [{}]}}',
+        '{"kind": "PodTemplate", "template": {"spec": {"containers": [{"name": "a"}]}}}', "[" * 100_000,
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("program", [proves, joins])
 def test_pod_template_that_is_none_is_refused(program: Any, text: str) -> None:
-    with pytest.raises(pulumi.RunError, match=r"is not a JSON object\. Use the output podTemplate"):
+    with pytest.raises(pulumi.RunError, match=r"is not JSON of a PodTemplateSpec with a container\. Use the output podTemplate"):
         run(program({"pod_template": text}))
