@@ -25,6 +25,8 @@ TAINT = "kata-nodes/unproven"
 """Key of the taint of a node that joined and is not proven yet. The proof's pods tolerate it, and others should not."""
 PROVEN_AGAIN_BY = ("handler", "kata_version", "kernel_params", "nested_sandbox", "sandbox", "image")
 """Settings of a proof that prove every node again when they change, beside the pod template and the ladder."""
+OF_THE_PROGRAM = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle")
+"""Fields of the template's container that speak to its own program: a kubelet ends a container that does not answer."""
 MESSAGE_FILE = "/dev/termination-log"
 """Where a container writes its last words; every container's default (kubernetes.io, Determine the Reason for Pod Failure)."""
 
@@ -188,16 +190,16 @@ def job(
     """Metadata and spec of the Job (batch/v1) that proves one node with the pod of `template` (core/v1 PodTemplateSpec).
 
     The pod keeps the template's class, capabilities, user and resources, so that scheduler, overhead and RuntimeClass are part
-    of the proof, and the entry through which its container starts. The ladder runs instead of the container's own program. It is
-    an argument: nothing that a tenant could write is read, and the Go shim loses the output of a container that reads its
-    standard input (kata-containers 13640). It only reports, so that the Job completes whatever it finds. The pod is pinned by
-    affinity, not by `nodeName`, which would bypass the scheduler; the taint of a node that waits for its proof is tolerated. The
-    Job has no name, so the plugin chooses a new one each time: server-side apply would take over an old Job of a fixed name
-    together with its result.
+    of the proof, the annotations, by which Kata makes the guest, and the entry through which its container starts. The ladder
+    runs instead of the container's own program, and without OF_THE_PROGRAM. It is an argument: nothing that a tenant could write
+    is read, and the Go shim loses the output of a container that reads its standard input (kata-containers 13640). It only
+    reports, so that the Job completes whatever it finds. The pod is pinned by affinity, not by `nodeName`, which would bypass
+    the scheduler; the taint of a node that waits for its proof is tolerated. The Job has no name, so the plugin chooses a new one
+    each time: server-side apply would take over an old Job of a fixed name together with its result.
     """
     labels = {PROOF_LABEL: proof}
     notes = {NODE_ANNOTATION: node, DIGEST_ANNOTATION: vouched, ATTEMPT_ANNOTATION: str(attempt)}
-    spec = dict(template["spec"])
+    spec, about = dict(template["spec"]), template.get("metadata") or {}
     pinned = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
     first = spec["containers"][0]
     climbing = ["/bin/sh", "-c", ladder]
@@ -209,12 +211,12 @@ def job(
         "KATA_NODES_EXPECT": " ".join(map(escaped, dict.fromkeys([*expect, SEED_PARAMETER]))),
     }
     container = {
-        **first,
+        **{key: value for key, value in first.items() if key not in OF_THE_PROGRAM},
         **started,
         "terminationMessagePath": MESSAGE_FILE,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "env": [
-            *(variable for variable in first.get("env", []) if variable["name"] not in ours),
+            *(variable for variable in first.get("env") or [] if variable["name"] not in ours),
             *({"name": name, "value": value} for name, value in ours.items()),
         ],
     }
@@ -225,7 +227,7 @@ def job(
         "automountServiceAccountToken": False,
         "restartPolicy": "Never",
         "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [pinned]}}},
-        "tolerations": [*spec.get("tolerations", []), {"key": TAINT, "operator": "Exists"}],
+        "tolerations": [*(spec.get("tolerations") or []), {"key": TAINT, "operator": "Exists"}],
         "containers": [container],
     }
     return {
@@ -234,7 +236,10 @@ def job(
             "backoffLimit": 0,
             "activeDeadlineSeconds": timeout_seconds,
             "template": {
-                "metadata": {"labels": {**template.get("metadata", {}).get("labels", {}), **labels}, "annotations": notes},
+                "metadata": {
+                    "labels": {**(about.get("labels") or {}), **labels},
+                    "annotations": {**(about.get("annotations") or {}), **notes},
+                },
                 "spec": spec,
             },
         },

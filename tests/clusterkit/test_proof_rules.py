@@ -93,6 +93,34 @@ def test_the_proofs_pod_is_the_templates_own_pinned_by_the_scheduler() -> None:
     assert spec["volumes"] == original["volumes"], "nothing that a tenant could write is mounted"
 
 
+def test_the_guest_is_made_by_the_templates_own_annotations() -> None:
+    kata = "io.katacontainers.config.hypervisor.kernel_params"
+    theirs = {kata: "sysctl.user.max_user_namespaces=0", pod_proof.ATTEMPT_ANNOTATION: "7"}
+    template = {**TEMPLATE, "metadata": {"annotations": theirs}}
+    notes = ask(pod_template=json.dumps(template)).template["metadata"]["annotations"]
+    assert notes[kata] == theirs[kata], "another guest than that of the template's pods would be proven"
+    assert notes[pod_proof.ATTEMPT_ANNOTATION] == "1"
+
+
+def test_what_waits_for_the_templates_program_does_not_end_the_ladder() -> None:
+    template = deepcopy(TEMPLATE)
+    spec: Any = template["spec"]
+    probe = {"httpGet": {"path": "/", "port": 8080}}
+    hooks = {"postStart": probe, "preStop": {"sleep": {"seconds": 300}}}
+    spec["containers"][0] |= {"livenessProbe": probe, "readinessProbe": probe, "startupProbe": probe, "lifecycle": hooks}
+    asked = ask(pod_template=json.dumps(template)).template
+    assert asked["spec"] == REQUEST.template["spec"] | {"containers": asked["spec"]["containers"]}
+    assert set(asked["spec"]["containers"][0]) == set(REQUEST.template["spec"]["containers"][0])
+
+
+def test_a_template_with_fields_that_are_null_is_one_without_them() -> None:
+    template = deepcopy(TEMPLATE)
+    spec: Any = template["spec"]
+    spec["tolerations"] = spec["initContainers"] = spec["containers"][0]["env"] = None
+    assert ask(pod_template=json.dumps({**template, "metadata": None})).template["spec"]["containers"][0]["env"]
+    assert ask(pod_template=json.dumps({**template, "metadata": {"labels": None}})).template["metadata"]["labels"]
+
+
 @pytest.mark.parametrize("variant", [{}, {"user_id": 1000}, {"ordinary_user": True}, {"nested_sandbox": False}])
 def test_the_ladder_is_an_argument_and_starts_as_the_templates_container_does(variant: dict[str, Any]) -> None:
     template = pod.template("image", "kata-qemu", {}, command=["server"], entry=script("entry.sh"), **variant)
