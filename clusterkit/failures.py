@@ -23,6 +23,13 @@ CATALOGUE: dict[str, Failure] = {
     "proof-timeout": Failure(
         "The pod of a proof did not end in time.",
         "Read the runtime's log on the node, and raise the proof's timeoutSeconds only if the node is just slow",
+        {
+            "suspended": "Exempt the proof's namespace from what suspends Jobs, such as Kueue, then run again",
+            "hangs": (
+                "Read the runtime's log on the node; end there what is left of the guest, remove the pod by kubectl delete pod "
+                "--force, then run again"
+            ),
+        },
     ),
     "proof-pod-unscheduled": Failure(
         "The pod of a proof is not started, because its node accepts no more pods, or not this one.",

@@ -21,6 +21,8 @@ FIRST_CONFLICT_WAIT = 1.0
 """Seconds to wait after a write to a node that had changed meanwhile. It doubles while that goes on, as when a webhook or another
 controller undoes each claim: every claim that fails has cost the cluster a Job."""
 LONGEST_CONFLICT_WAIT = 60.0
+GRACE = 60.0
+"""Seconds after its deadline in which a Job ends: a container gets 30 s to end, and the Job controller needs a while."""
 EVENTS_NAMESPACE = "default"
 """Where the API server expects Events about objects without a namespace, such as nodes."""
 COMPONENT = "kata-nodes-joining"
@@ -121,14 +123,18 @@ def step(
     since_end: float,
     nodes: Nodes,
     events: Events | None = None,
+    age: float = 0.0,
 ) -> Step:
     """Decide for a tainted node.
 
     `job` is the Job that the node claims (None: no such Job), `pod` the last that was seen of its pod, and `request` the try that
     the Job is by its annotations: one with another digest, from other settings or another machine under the name, is no proof.
     `since_end` are the seconds since the Job was first seen to have ended, by the controller's own clock that only goes forward:
-    the times in the Job's status are of the cluster's clock, which may be hours off. `nodes` are all that the cluster has now,
-    `events` what it says of Jobs and pods.
+    the times in the Job's status are of the cluster's clock, which may be hours off, and `age` those since it was first seen at
+    all. `nodes` are all that the cluster has now, `events` what it says of Jobs and pods.
+
+    A Job that is overdue, since its pod hangs or something suspends it, is reported and waited for: where one guest hangs, each
+    further try could leave another there.
     """
     if not ready(node):
         return Wait()
@@ -138,13 +144,21 @@ def step(
         refused = pod_verdict.hopeless(request.node.name, job, pod, events or {})
         # Reported at once; the next try comes when the Job has ended, at its deadline at the latest.
         left = float(job["spec"]["activeDeadlineSeconds"]) + pause(pod_proof.attempt_of(job))
-        return Refused(refused, left) if refused else Wait()
+        if refused or age < overdue(job):
+            return Refused(refused, left) if refused else Wait()
     judged = pod_verdict.verdict(request, nodes, job, pod, None, events)
+    if not pod_verdict.ended(job):
+        return Refused(judged, LONGEST_WAIT) if isinstance(judged, Refusal) else Wait()
     if not isinstance(judged, Refusal):
         return Proven(judged)
     attempt = pod_proof.attempt_of(job)
     left = pause(attempt) - since_end
     return Refused(judged, left) if left > 0 else Prove(attempt + 1)
+
+
+def overdue(job: Mapping[str, Any]) -> float:
+    """Seconds after which a Job should have ended."""
+    return float(job["spec"]["activeDeadlineSeconds"]) + GRACE
 
 
 def pause(attempt: int) -> float:

@@ -165,6 +165,15 @@ def ended(job: Mapping[str, Any]) -> bool:
     return bool(condition(job, "Complete") or condition(job, "Failed"))
 
 
+def why_failed(job: Mapping[str, Any]) -> str:
+    """The reason of a Job that did not complete. One that goes on is looked at when its time is over, as if at its deadline.
+
+    From Kubernetes 1.31 on a Job is Failed once its pods have ended, and FailureTarget until then.
+    """
+    failed = condition(job, "Failed") or condition(job, "FailureTarget")
+    return str(failed.get("reason", "")) if failed else "DeadlineExceeded"
+
+
 def owner(pod: Mapping[str, Any]) -> str | None:
     """Uid of the Job that controls a pod."""
     owners = pod["metadata"].get("ownerReferences") or ()
@@ -263,10 +272,10 @@ def verdict(
         judged = of_container(request, terminated, present.boot_id, boot_ids)
         if isinstance(judged, Refusal) or condition(job, "Complete"):
             return judged if isinstance(judged, Refusal) else {**judged, "job": job["metadata"]["uid"]}
-        late = condition(job, "Failed").get("reason") == "DeadlineExceeded"
+        late = why_failed(job) == "DeadlineExceeded"
         if other := pod_companions.unfinished(pod or {}, str(status_of(pod).get("name")), late):
             return refusal("proof-container-failed", f"{name}: the ladder ended, and {other}", "container")
-        return unfinished(name, "DeadlineExceeded", pod, events)
+        return timed_out(name, job, pod, {})
     if condition(job, "Complete"):
         kept = evidence_of(before)
         if pod is None and kept.get("job") == job["metadata"]["uid"] and kept.get("node") == name:
@@ -276,9 +285,7 @@ def verdict(
     unmade = events.get(job["metadata"]["uid"], {}).get("FailedCreate")
     if pod is None and unmade:
         return refused_pod(name, unmade.text)
-    return hopeless(name, job, pod, events) or unfinished(
-        name, condition(job, "Failed").get("reason", ""), pod, events, present.short_of
-    )
+    return hopeless(name, job, pod, events) or unfinished(name, job, pod, events, present.short_of)
 
 
 def evidence_of(text: str | None) -> dict[str, Any]:
@@ -354,7 +361,7 @@ def no_room(node: str, pod: Mapping[str, Any], short_of: str) -> Refusal | None:
     return refusal("proof-pod-unscheduled", message, pod_room.kind(unscheduled, short_of))
 
 
-def unfinished(node: str, reason: str, pod: Mapping[str, Any] | None, events: Events, short_of: str = "") -> Refusal:
+def unfinished(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, events: Events, short_of: str = "") -> Refusal:
     """Why a pod reported nothing: not scheduled, not started, lost, or still running at the end of its time."""
     status = (pod or {}).get("status", {})
     reasons = events.get(str((pod or {}).get("metadata", {}).get("uid")), {})
@@ -370,13 +377,29 @@ def unfinished(node: str, reason: str, pod: Mapping[str, Any] | None, events: Ev
         return no_image(node, why)
     if why not in ("", "ContainerCreating", "PodInitializing"):
         return refusal("proof-container-failed", f"{node}: the container did not start: {line(why)}", "container")
-    if reason != "DeadlineExceeded":
+    if why_failed(job) != "DeadlineExceeded":
         cause = line(status.get("message") or status.get("reason") or "no event about it", 300)
         return refusal("proof-pod-lost", f"{node}: the pod disappeared before it reported anything ({cause})", "node")
-    where = "the ladder did not end in the container" if status.get("phase") == "Running" else "the guest did not start"
-    last = max(reasons.values(), key=lambda words: words.times, default=None) if where.startswith("the guest") else None
+    return timed_out(node, job, pod, reasons)
+
+
+def timed_out(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, reasons: Mapping[str, Words]) -> Refusal:
+    """What did not happen while there was time; `reasons` are the events about the pod."""
+    case, last = "", None
+    if not ended(job) and job["spec"].get("suspend"):
+        stopped, case = "its Job is suspended", "suspended"
+    elif pod is None:
+        stopped = "no pod of its Job is there"
+    elif status_of(pod).get("state", {}).get("terminated"):
+        stopped = "the ladder ended, and its Job did not complete"
+    elif not ended(job) and pod["metadata"].get("deletionTimestamp"):
+        stopped, case = f"its pod {line(pod['metadata'].get('name'), 80)} is being deleted and does not end", "hangs"
+    elif pod.get("status", {}).get("phase") == "Running":
+        stopped = "the ladder did not end in the container"
+    else:
+        stopped, last = "the guest did not start", max(reasons.values(), key=lambda words: words.times, default=None)
     seen = f"; the cluster says: {line(last.text, 300).rstrip('.')}" if last else ""
-    return refusal("proof-timeout", f"{node}: the pod did not end in time: {where}{seen}")
+    return refusal("proof-timeout", f"{node}: the pod did not end in time: {stopped}{seen}", case)
 
 
 def try_of(

@@ -18,6 +18,7 @@ class About(TypedDict, total=False):
     name: str
     uid: str
     resourceVersion: str
+    deletionTimestamp: str | None
     annotations: dict[str, str] | None
     ownerReferences: list[Fields] | None
 
@@ -78,6 +79,7 @@ class PodTemplate(TypedDict, total=False):
 
 class JobSpec(TypedDict, total=False):
     activeDeadlineSeconds: int
+    suspend: bool | None
     template: PodTemplate
 
 

@@ -38,7 +38,10 @@ class Reconciler:
         self.ladder = script("ladder.sh")
         self.ended: dict[str, float] = {}
         """When (monotonic clock) a Job was first seen to have ended, by its uid."""
-        self.reported: set[str] = set()
+        self.begun: dict[str, float] = {}
+        """When (monotonic clock) a Job was first seen, by its uid."""
+        self.reported: dict[str, float] = {}
+        """When (monotonic clock) it was last reported why a Job proved nothing."""
         self.held: dict[str, float] = {}
         """Until when a node is left alone, because the cluster refused a write, or the node changed meanwhile."""
         self.conflicts: dict[str, int] = {}
@@ -97,8 +100,12 @@ class Reconciler:
         attempt = pod_proof.attempt_of(job["spec"]["template"]) if job else 1
         request = joining.ask(self.settings, pod_proof.node_of(node), attempt, self.ladder)
         since = now - self.ended.setdefault(uid, now) if job and pod_verdict.ended(job) else 0.0
+        age = now - self.begun.setdefault(uid, now) if job else 0.0
         events = self.view.events_about(uid, pod["metadata"]["uid"] if pod else "")
-        return joining.step(node, request, job, pod, since, machines, pod_verdict.words_of(events))
+        step = joining.step(node, request, job, pod, since, machines, pod_verdict.words_of(events), age)
+        if job and isinstance(step, joining.Wait) and (left := joining.overdue(job) - age) > 0:
+            self.due[node["metadata"]["name"]] = now + left  # also where nothing changes
+        return step
 
     def act(self, node: dict[str, Any], step: joining.Step) -> None:
         """Do it, and note when to look again where it cannot be done."""
@@ -141,12 +148,12 @@ class Reconciler:
             self.remove(before)
 
     def tell(self, node: dict[str, Any], step: joining.Refused) -> None:
-        """Why a node is not proven, once for each Job."""
-        uid = joining.claim(node)
-        if uid not in self.reported:
-            log.warning("%s Next try in %.0f s.", step.refusal.sentence, step.seconds)
+        """Why a node is not proven, once for each Job, and again while that lasts: a cluster forgets Events after a while."""
+        uid, now = joining.claim(node), time.monotonic()
+        if now - self.reported.get(uid, -joining.LONGEST_WAIT) >= joining.LONGEST_WAIT:
+            log.warning("%s Next look in %.0f s.", step.refusal.sentence, step.seconds)
             self.api.tell(joining.event(node, uid, step.refusal, datetime.now(timezone.utc)))
-            self.reported.add(uid)
+            self.reported[uid] = now
 
     def untaint(self, node: dict[str, Any]) -> None:
         """Remove the taint, and the Job that has done its work."""
@@ -215,9 +222,11 @@ class Reconciler:
     def tidy(self) -> None:
         """Forget Jobs and nodes that no longer exist."""
         self.view.forget()
-        if len(self.ended) + len(self.reported) > 2 * len(self.view.jobs) + MOST:
-            self.ended = {uid: at for uid, at in self.ended.items() if uid in self.view.jobs}
-            self.reported &= set(self.view.jobs)
+        if len(self.begun) + len(self.reported) > 2 * len(self.view.jobs) + MOST:
+            self.begun, self.ended, self.reported = (
+                {uid: at for uid, at in times.items() if uid in self.view.jobs}
+                for times in (self.begun, self.ended, self.reported)
+            )
         if len(self.held) + len(self.conflicts) > MOST:
             now = time.monotonic()
             self.held = {name: until for name, until in self.held.items() if until > now}

@@ -66,7 +66,7 @@ def job(document: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "metadata": about(document, "annotations"),
         "spec": {
-            **only(document["spec"], "activeDeadlineSeconds"),
+            **only(document["spec"], "activeDeadlineSeconds", "suspend"),
             "template": {"metadata": only(template.get("metadata"), "annotations"), "spec": pod_spec(template["spec"])},
         },
         "status": {"conditions": [only(each, "type", "status", "reason") for each in conditions]},
@@ -82,7 +82,7 @@ def pod(document: Mapping[str, Any]) -> dict[str, Any]:
         for kind in ("containerStatuses", "initContainerStatuses")
     )
     return {
-        "metadata": about(document, "ownerReferences"),
+        "metadata": about(document, "ownerReferences", "deletionTimestamp"),
         "spec": pod_spec(document["spec"]),
         "status": {
             **only(status, "phase", "reason", "message"),

@@ -227,6 +227,37 @@ def test_refusal_is_reported_once_and_evidence_of_removed_nodes_is_removed(clock
     assert set(cluster.evidence()) == {"a"} and not cluster.created_jobs, "its Job goes too"
 
 
+def test_job_that_never_ends_is_reported_for_as_long_as_it_lasts(clock: Clock) -> None:
+    cluster = Cluster("a")
+    rounds = begun(cluster)
+    again(rounds)
+    due = again(rounds)
+    for _ in range(1000):
+        clock.now += max(due, 1)
+        due = again(rounds)
+    assert cluster.requests["a"] == 1 and len(cluster.created_jobs) == 1, "no further guest beside one that hangs"
+    assert clock.now > 4600 and cluster.requests["events"] >= (clock.now - 1000) // 3600, "an Event is kept for an hour"
+    assert cluster.requests["events"] <= clock.now // 600
+    cluster.ends("a", "Failed")
+    again(rounds)
+    clock.now += 10
+    again(rounds)
+    assert cluster.requests["a"] == 2
+
+
+def test_node_that_is_down_when_its_job_is_overdue_does_not_keep_the_rounds_busy(clock: Clock) -> None:
+    cluster = Cluster("a")
+    rounds = begun(cluster)
+    again(rounds)
+    cluster.nodes["a"]["metadata"]["resourceVersion"] = cluster.next_version()
+    cluster.nodes["a"]["status"]["conditions"] = []
+    again(rounds)
+    for _ in range(20):
+        clock.now += 20
+        assert again(rounds) > 0
+    assert not cluster.requests["events"]
+
+
 def test_evidence_of_many_is_written_once_a_map_and_what_is_refused_keeps_its_taint(clock: Clock) -> None:
     cluster = Cluster(*(f"n{number}" for number in range(150)))
     rounds = begun(cluster)

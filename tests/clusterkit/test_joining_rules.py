@@ -112,6 +112,17 @@ def test_pod_that_cannot_start_is_reported_before_its_time_is_over() -> None:
     assert isinstance(step, Refused) and "no runtime for" in step.refusal.sentence and step.seconds == 70
 
 
+def test_job_that_does_not_end_is_reported_and_waited_for_without_a_pod_more() -> None:
+    job, request = job_of(None), joining.ask(SETTINGS, NODE, 1, LADDER)
+    seen = pod_of(job)
+    seen["status"] = {"phase": "Running"}
+    seen["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
+    assert joining.step(node(), request, job, seen, 0.0, Nodes([NODE]), age=joining.overdue(job) - 1) == Wait()
+    step = joining.step(node(), request, job, seen, 0.0, Nodes([NODE]), age=joining.overdue(job))
+    assert isinstance(step, Refused) and "is being deleted and does not end" in step.refusal.sentence
+    assert joining.overdue(job) == 120 and step.seconds == 600
+
+
 @pytest.mark.parametrize("changed", [{"kernel_params": []}, {"kata_version": "4.0.0"}, {"image": "other"}, {"handler": "other"}])
 def test_job_of_other_settings_or_for_another_machine_is_not_a_proof(changed: dict[str, Any]) -> None:
     assert decided(node(), job_of("Complete", **changed)) == Prove(1)

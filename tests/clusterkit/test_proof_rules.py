@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from clusterkit import pod, pod_proof, pod_room, pod_verdict
-from clusterkit.controller import trimmed
+from clusterkit.controller import documents, trimmed
 from clusterkit.pod_proof import Node, Nodes, ProofRequest
 from clusterkit.pod_verdict import Refusal, Words
 from nodekit.errors import CATALOGUE, NodeError
@@ -271,6 +271,51 @@ def test_every_end_but_a_proof_is_a_sentence_with_node_and_remedy(
     assert isinstance(result, Refusal) and result.code == code and code in CATALOGUE
     assert result.sentence.startswith("n: ") and words in result.sentence and result.sentence.endswith(f"[{code}]")
     assert "\n" not in result.sentence and "docker" not in result.sentence.lower()
+
+
+RUNS = job_that(None)
+ENDING = job_that("FailureTarget", "DeadlineExceeded")
+SUSPENDED = {**RUNS, "spec": {**RUNS["spec"], "suspend": True}}
+
+
+def hanging(**status: Any) -> dict[str, Any]:
+    """A pod that is being deleted."""
+    pod = pod_that(**status)
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    return pod
+
+
+@pytest.mark.parametrize(
+    ("job", "seen", "words"),
+    [
+        (RUNS, None, "no pod of its Job is there. Read the runtime's log"),
+        (SUSPENDED, None, "its Job is suspended. Exempt the proof's namespace from what suspends Jobs, such as Kueue"),
+        (RUNS, pod_that(phase="Running"), "the ladder did not end in the container"),
+        (RUNS, CREATING, "the guest did not start"),
+        # From 1.31 on a Job fails for good once its pods have ended, which some never do.
+        (ENDING, hanging(phase="Running"), "its pod proof-n-1 is being deleted and does not end. Read the runtime's log"),
+        (LATE, hanging(phase="Running"), "the ladder did not end in the container"),
+        (
+            RUNS,
+            pod_that(containerStatuses=[{"name": "sandbox", "state": ended(PROVEN)}]),
+            "the ladder ended, and its Job did not complete",
+        ),
+    ],
+)
+def test_a_job_that_does_not_end_in_time_is_not_taken_for_a_pod_that_is_lost(
+    job: dict[str, Any], seen: dict[str, Any] | None, words: str
+) -> None:
+    result = pod_verdict.verdict(REQUEST, NODES, job, seen)
+    assert isinstance(result, Refusal) and result.code == "proof-timeout" and f"did not end in time: {words}" in result.sentence
+    kept = [trimmed.job(documents_read("jobs", job)), trimmed.pod(documents_read("pods", seen)) if seen else None]
+    assert pod_verdict.verdict(REQUEST, NODES, *kept) == result, "the controller keeps all that decides"
+
+
+def documents_read(kind: str, document: dict[str, Any]) -> dict[str, Any]:
+    """As the controller reads it from a watch."""
+    whole = {**document, "metadata": {**document["metadata"], "resourceVersion": "1"}}
+    read: dict[str, Any] = documents.CHANGES[kind](json.dumps({"type": "ADDED", "object": whole}).encode())["object"]
+    return read
 
 
 def beside(state: dict[str, Any], own: dict[str, Any], init: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
