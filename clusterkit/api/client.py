@@ -5,6 +5,7 @@ everything else that it costs the controller, and their models take a third of i
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
@@ -36,6 +37,8 @@ WATCH_SECONDS = 600
 """Seconds after which the server ends a watch; the next one goes on from there."""
 QUIET_SECONDS = 150
 """Seconds after which a silent watch is taken for a lost connection; a server sends a bookmark each minute."""
+ADMISSION = re.compile(r"\b(exceeded|failed) quota\b|\bdenied (the )?request\b(?!: Rule )")
+"""Words of a refusal that no right would change: of a quota, a webhook or an admission policy, which is not one of ours."""
 GONE = 410
 """Status of a list or a watch that would have to go on from what the server has forgotten."""
 JSON, JSON_PATCH, MERGE_PATCH = "application/json", "application/json-patch+json", "application/merge-patch+json"
@@ -247,7 +250,7 @@ class Client:
                 f"the API server {self.server} does not accept {caller.credentials}",
                 caller.login_case,
             )
-        if status == 403:
+        if status == 403 and not ADMISSION.search(reason):
             return NodeError(
                 "cluster-forbidden",
                 f"{caller.user} may not {verb} {resource}{because}",

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from clusterkit import proof_guard
 from clusterkit.api import answers
 from clusterkit.api.cluster_reader import Reader
 from clusterkit.controller.api import Api
@@ -233,3 +234,42 @@ def test_what_is_short_is_read_as_before(tmp_path: Path, monkeypatch: pytest.Mon
     with server(403) as address, pytest.raises(NodeError, match=r"the controller may not list x: short"):
         api = controller(address, tmp_path, monkeypatch)
         api.client.call("list", "x", "GET", "/short")
+
+
+ROLE = 'jobs.batch is forbidden: User "c" cannot create resource "jobs" in API group "batch" in the namespace "n"'
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (ROLE, "cluster-forbidden"),
+        ("", "cluster-forbidden"),
+        (
+            "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: " + proof_guard.policy()["validations"][3]["message"],  # type: ignore[index]
+            "cluster-forbidden",
+        ),
+        ('jobs.batch "j" is forbidden: exceeded quota: q, requested: count/jobs.batch=1, used: count/jobs.batch=1', "refused"),
+        ('pods "p" is forbidden: failed quota: q: must specify limits.cpu for: sandbox', "refused"),
+        ("jobs.batch \"j\" is forbidden: ValidatingAdmissionPolicy 'v' with binding 'b' denied request: no", "refused"),
+        ('admission webhook "w" denied the request: no', "refused"),
+    ],
+)
+def test_what_admission_refuses_is_not_taken_for_a_missing_right(
+    message: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Admission(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            text = json.dumps({"kind": "Status", "code": 403, "reason": "Forbidden", "message": message}).encode()
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(403)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    with server(403, Admission) as address, pytest.raises(NodeError) as caught:
+        controller(address, tmp_path, monkeypatch).make({})
+    assert caught.value.code.endswith(code) and message in caught.value.message
+    assert ("Correct what it names" in caught.value.sentence()) == (code == "refused")
