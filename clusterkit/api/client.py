@@ -142,11 +142,7 @@ class Client:
                         raise answers.too_long(self.api, f"listed {resource} in", answers.MAX_ANSWER)
                     objects += items
                 return objects
-        raise NodeError(
-            "cluster-unreachable",
-            f"the API server {self.server} ended a list of {resource} before it was complete, {LISTINGS} times",
-            "log",
-        )
+        raise cut_short(resource, self.server)
 
     def watch(
         self, resource: str, path: str, query: Mapping[str, object], version: str, read: Read = json.loads
@@ -269,6 +265,12 @@ class Client:
         if 400 <= status < 500 and status != 429 and reason:
             return NodeError("cluster-object-refused", answered)
         return NodeError("cluster-unreachable", answered, "log")
+
+
+def cut_short(resource: str, server: str) -> NodeError:
+    """The error for a server that can continue no list to its end."""
+    text = f"the API server {server} ended a list of {resource} before it was complete, {LISTINGS} times"
+    return NodeError("cluster-unreachable", text, "log")
 
 
 def parsed(body: bytes, read: Read = json.loads) -> Any:

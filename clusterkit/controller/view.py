@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from clusterkit import joining, pod_proof
-from clusterkit.api.client import Changed
+from clusterkit.api.client import LISTINGS, Changed, cut_short
 from clusterkit.controller import trimmed
 from clusterkit.controller.api import KINDS, Api
 from clusterkit.pod_proof import Node
@@ -71,7 +71,7 @@ class View:
 
     def list_kind(self, kind: str) -> str:
         """All objects of a kind, in place of what was known; their version. Raises NodeError."""
-        while True:
+        for _ in range(LISTINGS):
             seen: set[str] = set()
             version = ""
             try:
@@ -90,6 +90,7 @@ class View:
                     if about["uid"] not in seen and not newer(about["resourceVersion"], version):
                         self.drop(kind, item)
             return version
+        raise cut_short(kind, self.api.server)
 
     def start(self) -> None:
         """Read all there is, and watch from there on. Raises NodeError where that cannot be read."""

@@ -34,7 +34,7 @@ class Cluster(Api):
     """Two tainted nodes, and whatever is made for them. No watch reports anything: a test reads again."""
 
     def __init__(self, *names: str) -> None:
-        self.settings = SETTINGS
+        self.settings, self.server = SETTINGS, "https://192.0.2.10"
         self.version = 1
         self.nodes: dict[str, dict[str, Any]] = {}
         for name in names or ("a", "b"):
@@ -339,6 +339,22 @@ def test_changes_that_a_watch_missed_are_seen_when_the_cluster_is_listed_again(c
     again(rounds)
     assert set(rounds.view.nodes) == {"b"} == set(rounds.view.machines)
     assert (cluster.requests["a"], cluster.requests["b"]) == (1, 2) and len(cluster.created_jobs) == 1
+
+
+def test_a_server_that_ends_every_list_early_is_reported_and_not_asked_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster()
+    whole = cluster.pages
+
+    def pages(kind: str) -> Iterator[tuple[list[dict[str, Any]], str]]:
+        cluster.requests["lists"] += 1
+        yield from whole(kind)
+        if cluster.requests["lists"] < 100:
+            raise Changed(f"list {kind}")
+
+    monkeypatch.setattr(cluster, "pages", pages)
+    with pytest.raises(NodeError, match=r"ended a list of nodes before it was complete, 3 times") as caught:
+        View(cluster).list_all()
+    assert caught.value.code == "cluster-unreachable" and cluster.requests["lists"] == 3
 
 
 def test_nodes_that_come_during_a_round_do_not_end_it(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
