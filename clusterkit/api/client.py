@@ -210,7 +210,8 @@ class Client:
         """As `_answer`, sent once; raises NodeError where no answer arrives."""
         headers = {"Accept": request.accept, **self.api.default_headers}
         for login in self.api.configuration.auth_settings().values():  # fetches a credential again once it has expired
-            headers[str(login["key"])] = str(login["value"])
+            if login["value"]:
+                headers[str(login["key"])] = str(login["value"])
         if request.body is not None:
             headers["Content-Type"] = request.content_type
         address = f"{self.server}{request.path}"

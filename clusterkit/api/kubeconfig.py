@@ -172,21 +172,24 @@ def _client(chosen: Login) -> "client.ApiClient":
     settings.proxy, settings.proxy_headers = _proxy_login(proxy(chosen))
     settings.no_proxy = None
     settings.tls_server_name = chosen.cluster.get("tls-server-name")
-    if held.authorization:
-        settings.api_key["authorization"] = held.authorization
+    if held.authorization or held.expires:
+        settings.api_key["authorization"] = held.authorization  # has each request ask `renew`, also for a certificate alone
 
         def renew(current: "client.Configuration") -> None:
             nonlocal held
             if held.expires and held.expires - EXPIRY_MARGIN < datetime.now(UTC):
                 held = credentials(chosen)
                 current.api_key["authorization"] = held.authorization
+                if held.certificate:
+                    present(context, held)
+                    api.rest_client.pool_manager.clear()  # connections that have logged in with the one before
 
         settings.refresh_api_key_hook = renew  # type: ignore[assignment]
     api = client.ApiClient(settings)
     for name, value in impersonation(chosen).items():
         api.set_default_header(name, value)  # type: ignore[no-untyped-call]
     pool = api.rest_client.pool_manager.connection_pool_kw
-    pool["ssl_context"] = trust(chosen, held, pool.pop("ca_certs") or certifi.where())
+    context = pool["ssl_context"] = trust(chosen, held, pool.pop("ca_certs") or certifi.where())
     return api
 
 
@@ -209,17 +212,27 @@ def trust(chosen: Login, held: Credentials, public: str) -> ssl.SSLContext:
         if chosen.cluster.get("insecure-skip-tls-verify"):
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         if held.certificate:
-            # The ssl module takes a certificate and its key from files alone.
-            with tempfile.TemporaryDirectory() as folder:
-                certificate, key = Path(folder, "certificate"), Path(folder, "key")
-                certificate.write_bytes(held.certificate)
-                key.write_bytes(held.key)
-                context.load_cert_chain(certificate, key, password="")
+            present(context, held)
     except ssl.SSLError:
-        raise _invalid(
-            "a certificate or key of the kubeconfig is not PEM, has a passphrase, or does not belong to the other"
-        ) from None
+        raise _unreadable() from None
     return context
+
+
+def present(context: ssl.SSLContext, held: Credentials) -> None:
+    """Have the connections that are made from now on present the certificate."""
+    # The ssl module takes a certificate and its key from files alone.
+    with tempfile.TemporaryDirectory() as folder:
+        certificate, key = Path(folder, "certificate"), Path(folder, "key")
+        certificate.write_bytes(held.certificate)
+        key.write_bytes(held.key)
+        try:
+            context.load_cert_chain(certificate, key, password="")
+        except ssl.SSLError:
+            raise _unreadable() from None
+
+
+def _unreadable() -> NodeError:
+    return _invalid("a certificate or key of the kubeconfig is not PEM, has a passphrase, or does not belong to the other")
 
 
 def proxy(chosen: Login) -> str | None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import ssl
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import yaml
 
 from clusterkit.api import kubeconfig
 from clusterkit.api.cluster_reader import Reader
+from local import certificates
 from nodekit.errors import NodeError
 
 SECRET = "eyJhbGciOi.not.a-real-token"
@@ -29,6 +31,8 @@ class Server(ThreadingHTTPServer):
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.busy: list[str] = []
         """Retry-After of the next answers, from the last."""
+        self.users: list[str] = []
+        """Who asked, by the certificates of their connections."""
         super().__init__(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self.server_port}"
 
@@ -38,6 +42,9 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
+        if isinstance(self.connection, ssl.SSLSocket):
+            subject: Any = (self.connection.getpeercert() or {}).get("subject", ())
+            self.server.users += [value for part in subject for key, value in part if key == "commonName"]
         self.server.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
         busy = self.server.busy.pop() if self.server.busy else None
         self.send_response(429 if busy else 200)
@@ -150,6 +157,35 @@ def test_a_plugin_logs_in_and_is_asked_again_when_its_token_ends(server: Server,
         reader.nodes(["node-0"], None)
     first, second = (headers["authorization"] for _, headers in server.requests)
     assert first.startswith("Bearer t") and second.startswith("Bearer t") and first != second
+
+
+def test_a_plugin_is_asked_again_when_its_certificate_ends(server: Server, tmp_path: Path) -> None:
+    certificates.make(tmp_path / "pki")
+    authority = str(tmp_path / "pki" / "ca.crt")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority)
+    context.load_cert_chain(tmp_path / "pki" / "apiserver.crt", tmp_path / "pki" / "apiserver.key")
+    context.verify_mode = ssl.CERT_REQUIRED
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    # Each time the certificate of another user.
+    body = f"""
+place = {str(tmp_path)!r} + "/"
+name = "etcd-client" if os.path.exists(place + "asked") else "admin"
+open(place + "asked", "w").close()
+read = lambda end: open(place + "pki/" + name + end).read()
+"""
+    status = (
+        "{'clientCertificateData': read('.crt'), 'clientKeyData': read('.key'), 'expirationTimestamp': '2020-01-01T00:00:00Z'}"
+    )
+    user = plugin(tmp_path, body + ANSWER % status)
+    address = server.address.replace("http:", "https:")
+    reader = Reader(written(user, address, **{"certificate-authority": authority}), None)
+    for _ in range(2):
+        reader.nodes(["node-0"], None)
+    assert server.users == ["kube-apiserver", "kube-apiserver"]
+    assert "authorization" not in server.requests[-1][1]
+    (tmp_path / "asked").unlink()
+    reader.nodes(["node-0"], None)
+    assert server.users[-1] == "admin", "the connection of the certificate before is not used again"
 
 
 def test_a_plugin_gets_the_cluster_when_it_asks_for_it(server: Server, tmp_path: Path) -> None:
