@@ -1,9 +1,10 @@
 """Reads a cluster through its API: what the Kubernetes plugin cannot list (nodes by label, Jobs with their pods)."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from clusterkit import pod_proof, pod_room, pod_verdict
@@ -14,8 +15,25 @@ from nodekit.errors import NodeError
 POLL_SECONDS = 1.0
 GRACE_SECONDS = 60
 """Added to the Jobs' own deadline: the Job controller needs a while to report it."""
+PATIENCE_SECONDS = 60
+"""How long an API server may fail while proofs run: another one is elected or started, and the Jobs go on meanwhile."""
 ADOPTABLE = {"Namespace": "/api/v1/namespaces", "RuntimeClass": "/apis/node.k8s.io/v1/runtimeclasses"}
 """Where the kinds are that a stack can adopt."""
+
+
+Read = TypeVar("Read")
+
+
+def patiently(read: Callable[[], Read]) -> Read:
+    """What `read` returns; asked again while the API server fails, for a while. Raises NodeError."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return read()
+        except NodeError as error:
+            if error.code != "cluster-unreachable" or time.monotonic() > end:
+                raise
+        time.sleep(POLL_SECONDS)
 
 
 class Reader:
@@ -97,18 +115,19 @@ class Reader:
 
         The last state of a pod, and what events reported about it, is remembered: a Job that runs into its deadline removes it.
         """
-        before = self.evidence(namespace, proof)
+        before = patiently(lambda: self.evidence(namespace, proof))
         end = time.monotonic() + timeout_seconds + GRACE_SECONDS
         pods: dict[str, dict[str, Any]] = {}
         events: pod_verdict.Events = {}
         waiting_since: dict[str, float] = {}
         while True:
-            jobs = self.jobs(namespace, proof)
-            pods |= self.pods(namespace, proof)
+            jobs = patiently(lambda: self.jobs(namespace, proof))
+            pods |= patiently(lambda: self.pods(namespace, proof))
             running = {node: uid for node, (uid, _) in requests.items() if uid in jobs and not pod_verdict.ended(jobs[uid])}
             if running or {uid for uid, _ in requests.values()} - set(pods):
-                events = self.events(namespace)
-            roomless = self.roomless({node: pods[uid] for node, uid in running.items() if uid in pods})
+                events = patiently(lambda: self.events(namespace))
+            unplaced = {node: pods[uid] for node, uid in running.items() if uid in pods}
+            roomless = patiently(partial(self.roomless, unplaced))
             waiting_since = {node: waiting_since.get(node, time.monotonic()) for node in roomless}
             waited = [
                 node
@@ -119,7 +138,7 @@ class Reader:
             if not waited or time.monotonic() > end:
                 break
             time.sleep(POLL_SECONDS)
-        nodes = pod_proof.Nodes(self.all_nodes())
+        nodes = pod_proof.Nodes(patiently(self.all_nodes))
         return {
             node: pod_verdict.verdict(proven, nodes, jobs.get(uid), pods.get(uid), before.get(node), events)
             for node, (uid, proven) in requests.items()

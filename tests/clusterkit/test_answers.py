@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from clusterkit import proof_guard
-from clusterkit.api import answers
+from clusterkit.api import answers, cluster_reader
 from clusterkit.api.cluster_reader import Reader
 from clusterkit.controller.api import Api
 from clusterkit.joining import Settings
@@ -234,6 +234,34 @@ def test_what_is_short_is_read_as_before(tmp_path: Path, monkeypatch: pytest.Mon
     with server(403) as address, pytest.raises(NodeError, match=r"the controller may not list x: short"):
         api = controller(address, tmp_path, monkeypatch)
         api.client.call("list", "x", "GET", "/short")
+
+
+def test_a_proof_outlives_a_server_that_fails_for_a_moment_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_reader, "POLL_SECONDS", 0.01)
+    statuses: list[int] = []
+
+    class Restarting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            text = b'{"items": [], "metadata": {"resourceVersion": "1"}}'
+            self.send_response(statuses.pop() if statuses else 200)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    with server(200, Restarting) as address:
+        reader = Reader(kubeconfig(address), None)
+        statuses += [500, 200, 503, 200, 502, 504, 200, 500]
+        assert reader.outcome("n", "p", {}, 1) == {} and not statuses
+        statuses.append(401)
+        with pytest.raises(NodeError, match="does not accept"):
+            reader.outcome("n", "p", {}, 1)
+        monkeypatch.setattr(cluster_reader, "PATIENCE_SECONDS", 0.2)
+        statuses += [500] * 10_000
+        with pytest.raises(NodeError, match="answered 500"):
+            reader.outcome("n", "p", {}, 1)
 
 
 ROLE = 'jobs.batch is forbidden: User "c" cannot create resource "jobs" in API group "batch" in the namespace "n"'
