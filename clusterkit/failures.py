@@ -69,6 +69,9 @@ CATALOGUE: dict[str, Failure] = {
                 "Follow the rule that it names; the sandbox guard admits the capabilities under its own RuntimeClasses"
             ),
             "RuntimeClass": "Create the RuntimeClass, or name one that exists",
+            "must specify": (
+                "Give the namespace a LimitRange with defaults for what it names, or a quota that does not limit it"
+            ),
             "quota": (
                 "Raise the namespace's quota: each node's proof is a pod with the template's requests and the class's overhead"
             ),

@@ -123,7 +123,7 @@ def refused_pod(node: str, why: str) -> Refusal:
     return refusal("proof-pod-refused", f"{node}: the cluster refuses the proof's pod: {line(why, 900).rstrip('.')}", case)
 
 
-REFUSALS = ("PodSecurity", "ValidatingAdmissionPolicy", "RuntimeClass", "quota")
+REFUSALS = ("PodSecurity", "ValidatingAdmissionPolicy", "RuntimeClass", "must specify", "quota")
 """Words of the API server's refusals of a pod for which `proof-pod-refused` has a remedy of its own."""
 
 

@@ -571,6 +571,15 @@ def test_a_pull_that_failed_once_is_reported_once_and_in_the_registrys_words() -
     assert pod_verdict.words_of(events)["p"]["Failed"] == Words(1, messages[0])
 
 
+def test_a_quota_that_wants_another_field_is_not_to_be_raised() -> None:
+    for words, remedy in (
+        ("exceeded quota: q", "Raise the namespace's quota"),
+        ("failed quota: q: must specify limits.cpu", "LimitRange"),
+    ):
+        result = pod_verdict.verdict(REQUEST, NODES, LATE, None, None, {"j": {"FailedCreate": Words(9, f"forbidden: {words}")}})
+        assert isinstance(result, Refusal) and result.code == "proof-pod-refused" and remedy in result.sentence
+
+
 def test_at_the_end_of_the_time_the_clusters_own_words_are_reported() -> None:
     for words, expected in ((CNI, "cni plugin not initialized"), (HANDLER, "no runtime for")):
         result = pod_verdict.verdict(REQUEST, NODES, LATE, CREATING, None, {"p": {SANDBOX: Words(1, words)}})
