@@ -15,6 +15,8 @@ MIRROR = "kubernetes.io/config.mirror"
 """Annotation of the pods that a kubelet reports of its own static pods; the API server cannot end them."""
 BUDGET = "DisruptionBudget"
 """Reason of the causes in a refused eviction that name a budget."""
+NAMESPACE_ENDS = "NamespaceTerminating"
+"""Reason of the cause in a refused eviction whose pod's namespace is being removed: the pod is deleted without it."""
 SEVERAL_BUDGETS = "more than one PodDisruptionBudget"
 """In the API server's message about a pod that it never evicts (pkg/registry/core/pod/storage/eviction.go)."""
 
@@ -127,6 +129,12 @@ def held_up(node: str, pod: Pod, status: Mapping[str, Any]) -> str:
         raise NodeError("drain-refused", text, "budgets")
     causes = (status.get("details") or {}).get("causes") or []
     return "; ".join(str(cause.get("message")) for cause in causes if cause.get("reason") == BUDGET) or message
+
+
+def namespace_ends(status: Mapping[str, Any]) -> bool:
+    """Whether an eviction was refused, by the API server's `status`, because the pod's namespace is being removed."""
+    causes = (status.get("details") or {}).get("causes") or []
+    return any(cause.get("reason") == NAMESPACE_ENDS for cause in causes)
 
 
 def not_empty(node: str, seconds: int, pods: Mapping[str, str]) -> NodeError:

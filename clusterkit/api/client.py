@@ -64,10 +64,10 @@ CONTROLLER = Caller("the controller", "the controller's credentials", "token", "
 class Changed(Exception):
     """The object of a request has changed since it was read, or is gone: read it again."""
 
-    def __init__(self, about: str, status: int = 0, document: object = None) -> None:
+    def __init__(self, about: str, status: int = 0, document: object = None, refusal: NodeError | None = None) -> None:
         super().__init__(about)
-        self.status, self.document = status, document
-        """The answer's HTTP status, and its JSON: a Status of the API server."""
+        self.status, self.document, self.refusal = status, document, refusal
+        """The answer's HTTP status, its JSON, a Status of the API server, and what it is where it was not expected after all."""
 
 
 Read: TypeAlias = Callable[[bytes], Any]
@@ -190,7 +190,7 @@ class Client:
         answer, body = self._answer(request)
         document = parsed(body, read if answer.status < 300 else json.loads)
         if answer.status in expected:
-            raise Changed(f"{verb} {resource}", answer.status, document)
+            raise Changed(f"{verb} {resource}", answer.status, document, self._refused(verb, resource, answer, document))
         if answer.status >= 300 or not isinstance(document, dict):
             raise self._refused(verb, resource, answer, document)
         return document, len(body)

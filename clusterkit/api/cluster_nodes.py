@@ -84,10 +84,13 @@ class ClusterNodes:
             "deleteOptions": {"preconditions": {"uid": pod.uid}},
         }
         try:
-            self.client.call("create", "pods/eviction", "POST", path, body, expected=(404, 409, 429, 500))
+            self.client.call("create", "pods/eviction", "POST", path, body, expected=(403, 404, 409, 429, 500))
         except Changed as refused:
+            status = refused.document if isinstance(refused.document, dict) else {}
             if refused.status in (429, 500):
-                return rollout.held_up(node, pod, refused.document if isinstance(refused.document, dict) else {})
+                return rollout.held_up(node, pod, status)
+            if refused.status == 403 and refused.refusal and not rollout.namespace_ends(status):
+                raise refused.refusal from None
         return ""
 
 

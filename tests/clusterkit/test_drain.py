@@ -5,6 +5,8 @@ cordoned after a drain that failed.
 """
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from clusterkit import rollout
 from clusterkit.api import cluster_nodes
 from clusterkit.api.cluster_nodes import ClusterNodes, drained
+from local import process
 from nodekit.errors import NodeError
 from tests.clusterkit.control_plane import HANGS, ControlPlane
 
@@ -158,6 +161,32 @@ def test_a_budget_that_allows_it_later_ends_the_wait(cluster: Cluster, monkeypat
     cluster.drain()
     assert any("disruption budget db" in why for why in rounds[0].values())
     assert cluster.on(FIRST) == set()
+
+
+def test_a_pod_whose_namespace_is_being_removed_is_waited_for(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    spaces = "/api/v1/namespaces"
+    cluster.plane.request("POST", spaces, {"metadata": {"name": "leaving"}})
+    cluster.plane.until("its account", lambda: cluster.plane.get(f"{spaces}/leaving/serviceaccounts/default"))
+    pod = {"metadata": {"name": "last"}, "spec": {**cluster.pod_spec(), "nodeName": FIRST}}
+    cluster.plane.request("POST", f"{spaces}/leaving/pods", pod)
+    manager = process.alive(cluster.plane.folder / "kube-controller-manager.process")
+    assert manager
+    real = ClusterNodes.evict
+    rounds: list[dict[str, str]] = []
+
+    def evict(nodes: ClusterNodes, node: str, evict_bare_pods: bool) -> dict[str, str]:
+        rounds.append(real(nodes, node, evict_bare_pods))
+        os.kill(manager, signal.SIGCONT)
+        return rounds[-1]
+
+    monkeypatch.setattr(ClusterNodes, "evict", evict)
+    os.kill(manager, signal.SIGSTOP)  # it has not come to that pod yet
+    try:
+        cluster.plane.request("DELETE", f"{spaces}/leaving")
+        cluster.drain(evict_bare_pods=True)
+    finally:
+        os.kill(manager, signal.SIGCONT)
+    assert rounds[0] == {"leaving/last": ""} and cluster.on(FIRST) == set()
 
 
 def test_a_pod_with_two_budgets_is_refused_at_once(cluster: Cluster) -> None:
