@@ -25,8 +25,10 @@ TAINT = "kata-nodes/unproven"
 """Key of the taint of a node that joined and is not proven yet. The proof's pods tolerate it, and others should not."""
 PROVEN_AGAIN_BY = ("handler", "kata_version", "kernel_params", "nested_sandbox", "sandbox", "image")
 """Settings of a proof that prove every node again when they change, beside the pod template and the ladder."""
-OF_THE_PROGRAM = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle")
-"""Fields of the template's container that speak to its own program: a kubelet ends a container that does not answer."""
+OF_THE_PROGRAM = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "envFrom")
+"""Fields of the template's container that are for its own program: a kubelet ends a container that does not answer."""
+FROM_OBJECTS = ("configMapKeyRef", "secretKeyRef")
+"""Where a variable can come from that the program's namespace has and the proof's has not, or has from a tenant."""
 MESSAGE_FILE = "/dev/termination-log"
 """Where a container writes its last words; every container's default (kubernetes.io, Determine the Reason for Pod Failure)."""
 
@@ -216,7 +218,7 @@ def job(
         "terminationMessagePath": MESSAGE_FILE,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "env": [
-            *(variable for variable in first.get("env") or [] if variable["name"] not in ours),
+            *(variable for variable in first.get("env") or [] if variable["name"] not in ours and not of_an_object(variable)),
             *({"name": name, "value": value} for name, value in ours.items()),
         ],
     }
@@ -244,6 +246,11 @@ def job(
             },
         },
     }
+
+
+def of_an_object(variable: Mapping[str, Any]) -> bool:
+    """Whether a container's variable has its value from a ConfigMap or a Secret."""
+    return any((variable.get("valueFrom") or {}).get(kind) for kind in FROM_OBJECTS)
 
 
 NODES_OF_MAP = 150

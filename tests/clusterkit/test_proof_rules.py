@@ -113,6 +113,19 @@ def test_what_waits_for_the_templates_program_does_not_end_the_ladder() -> None:
     assert set(asked["spec"]["containers"][0]) == set(REQUEST.template["spec"]["containers"][0])
 
 
+def test_no_variable_of_the_ladder_comes_from_what_a_tenant_writes_or_the_namespace_lacks() -> None:
+    template = deepcopy(TEMPLATE)
+    spec: Any = template["spec"]
+    kept = [{"name": "A", "value": "a"}, {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]
+    theirs = [
+        {"name": "PATH", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "path"}}},
+        {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "login", "key": "key"}}},
+    ]
+    spec["containers"][0] |= {"env": [*theirs, *kept], "envFrom": [{"configMapRef": {"name": "settings"}}]}
+    (container,) = ask(pod_template=json.dumps(template)).template["spec"]["containers"]
+    assert container["env"][:-3] == kept and "envFrom" not in container
+
+
 def test_a_template_with_fields_that_are_null_is_one_without_them() -> None:
     template = deepcopy(TEMPLATE)
     spec: Any = template["spec"]
