@@ -250,6 +250,20 @@ def test_crio_merges_its_drop_ins_and_knows_kata_by_its_type() -> None:
     assert crio.known(read, "none") is None and crio.systemd_cgroups(read) is False and crio.systemd_cgroups([]) is True
 
 
+def test_a_later_file_of_crio_replaces_a_handler_as_a_whole_and_keeps_the_others() -> None:
+    first = '[crio.runtime]\ncgroup_manager = "cgroupfs"\n' + crio.drop_in(HANDLER).replace("# Written by kata-nodes.\n", "")
+    later = f"[crio.runtime.runtimes.{HANDLER.name}]\nprivileged_without_host_devices = true\n"
+    other = '[crio.runtime.runtimes.crun]\nruntime_path = "/usr/bin/crun"\n'
+    read = [(crio.MAIN, table(first, "")), ("/99.conf", table(other, ""))]
+    known = crio.known(read, HANDLER.name)
+    assert known is not None and (known.file, known.config_path) == (crio.MAIN, CONFIG) and not crio.systemd_cgroups(read)
+    replaced = crio.known([*read, ("/99-own.conf", table(later, ""))], HANDLER.name)
+    assert replaced is not None and (replaced.file, replaced.runtime_type, replaced.config_path) == ("/99-own.conf", "oci", None)
+    with pytest.raises(NodeError) as caught:
+        is_served("n", "cri-o", replaced, HANDLER)
+    assert "/99-own.conf registers a handler kata-qemu in cri-o already, with runtime type oci" in caught.value.message
+
+
 BOTH = {"cri-o": "crio.service", "containerd": "containerd.service"}
 
 

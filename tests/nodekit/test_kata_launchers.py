@@ -81,10 +81,20 @@ def test_a_handler_is_kata_s_in_each_way_to_name_its_shim(table_text: str, shim:
 
 def test_crio_s_handlers_of_type_vm_are_kata_s() -> None:
     main = '[crio.runtime.runtimes.runc]\nruntime_type = "oci"\n[crio.runtime.runtimes.kata]\nruntime_type = "vm"\n'
-    drop_in = f'[crio.runtime.runtimes.kata]\nruntime_path = "/opt/kata/bin/{SHIM}"\nruntime_config_path = "/c.toml"\n'
+    whole = f'runtime_type = "vm"\nruntime_path = "/opt/kata/bin/{SHIM}"\nruntime_config_path = "/c.toml"\n'
+    drop_in = f"[crio.runtime.runtimes.kata]\n{whole}"
     assert crio(parsed(main, drop_in)) == [Launcher("crio handler kata", "/f1", "/c.toml", f"/opt/kata/bin/{SHIM}")]
     assert crio(parsed(main)) == [Launcher("crio handler kata", "/f0", None, None)]
     assert crio(parsed("", "crio = 3\n")) == []
+
+
+def test_a_later_file_of_crio_replaces_a_handler_as_a_whole() -> None:
+    first = '[crio.runtime.runtimes.kata]\nruntime_type = "vm"\nruntime_config_path = "/c.toml"\n'
+    other = '[crio.runtime.runtimes.crun]\nruntime_path = "/usr/bin/crun"\n'
+    assert crio(parsed(first, other)) == [Launcher("crio handler kata", "/f0", "/c.toml", None)]
+    assert crio(parsed(first, "[crio.runtime.runtimes.kata]\nprivileged_without_host_devices = true\n")) == []
+    without_path = '[crio.runtime.runtimes.kata]\nruntime_type = "vm"\n'
+    assert crio(parsed(first, without_path)) == [Launcher("crio handler kata", "/f1", None, None)]
 
 
 def test_a_later_file_of_containerd_counts_more() -> None:

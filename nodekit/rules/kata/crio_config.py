@@ -8,7 +8,7 @@ from nodekit.rules.kata.containerd_config import File, Handler, Registered
 
 MAIN = "/etc/crio/crio.conf"
 FOLDER = "/etc/crio/crio.conf.d"
-"""Every file in it is merged over the main file, in name order (crio.conf(5), crio.conf.d(5))."""
+"""Every file in it is read after the main file, in name order (crio.conf(5), crio.conf.d(5))."""
 DROP_IN = f"{FOLDER}/60-kata-nodes.conf"
 RUNTIME_ROOT = "/run/vc"
 """Where Kata keeps the state of sandboxes (kata-deploy, `runtime/crio.rs`)."""
@@ -19,27 +19,23 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def runtime_table(files: Sequence[File]) -> dict[str, Any]:
-    """The merged table `[crio.runtime]`."""
+    """The merged table `[crio.runtime]`.
+
+    A later file's handler replaces an earlier one of its name as a whole: the tables of handlers are a map of Go (CRI-O,
+    `pkg/config/config.go`, `UpdateFromDropInFile`; its issue 8307).
+    """
     whole: dict[str, Any] = {}
     for _, file in files:
-        whole = kata_config.merged(whole, _mapping(_mapping(file.get("crio")).get("runtime")))
+        table = _mapping(_mapping(file.get("crio")).get("runtime"))
+        entries = {**_mapping(whole.get("runtimes")), **_mapping(table.get("runtimes"))}
+        whole = {**kata_config.merged(whole, table), "runtimes": entries}
     return whole
 
 
 def handlers(files: Sequence[File]) -> dict[str, Registered]:
     """The handlers of type `vm`, which are Kata's, by name."""
-    result = {}
-    for name, entry in _mapping(runtime_table(files).get("runtimes")).items():
-        if isinstance(entry, Mapping) and entry.get("runtime_type") == "vm":
-            holders = [path for path, file in files if name in _mapping(runtime_table([(path, file)]).get("runtimes"))]
-            result[name] = Registered(
-                holders[-1],
-                "vm",
-                entry.get("runtime_path"),
-                entry.get("runtime_config_path"),
-                entry.get("privileged_without_host_devices") is True,
-            )
-    return result
+    every = {name: known(files, name) for name in _mapping(runtime_table(files).get("runtimes"))}
+    return {name: entry for name, entry in every.items() if entry is not None and entry.runtime_type == "vm"}
 
 
 def known(files: Sequence[File], name: str) -> Registered | None:
@@ -47,8 +43,15 @@ def known(files: Sequence[File], name: str) -> Registered | None:
     entry = _mapping(runtime_table(files).get("runtimes")).get(name)
     if not isinstance(entry, Mapping):
         return None
-    kata = handlers(files).get(name)
-    return kata or Registered(MAIN, entry.get("runtime_type", "oci"), entry.get("runtime_path"), None, False)
+    holders = [path for path, file in files if name in runtime_table([(path, file)])["runtimes"]]
+    is_kata = entry.get("runtime_type") == "vm"
+    return Registered(
+        holders[-1],
+        entry.get("runtime_type") or "oci",
+        entry.get("runtime_path"),
+        entry.get("runtime_config_path") if is_kata else None,
+        is_kata and entry.get("privileged_without_host_devices") is True,
+    )
 
 
 def systemd_cgroups(files: Sequence[File]) -> bool:

@@ -133,13 +133,16 @@ def containerd(files: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Launcher]
 
 
 def crio(files: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Launcher]:
-    """The Kata handlers of a CRI-O, which are those of type `vm`: its main file, then each of crio.conf.d in name order."""
-    entries: dict[str, dict[str, Any]] = {}
+    """The Kata handlers of a CRI-O, which are those of type `vm`: its main file, then each of crio.conf.d in name order.
+
+    A later file's handler replaces an earlier one of its name as a whole (see `crio_config.runtime_table`).
+    """
+    entries: dict[str, Mapping[str, Any]] = {}
     places: dict[str, str] = {}
     for path, table in files:
         for handler, entry in _mapping(_mapping(_mapping(table.get("crio")).get("runtime")).get("runtimes")).items():
             if isinstance(entry, Mapping):
-                entries[handler] = kata_config.merged(entries.get(handler, {}), entry)
+                entries[handler] = entry
                 places[handler] = path
     shims = {handler: entry.get("runtime_path") for handler, entry in entries.items() if entry.get("runtime_type") == "vm"}
     return [
