@@ -19,7 +19,7 @@ from nodekit.host.signals import undisturbed
 from nodekit.progress import say, step
 from nodekit.rules.kata import containerd_config, crio_config, handler_registration, kata_config, kata_launchers, kubelet_config
 from nodekit.rules.kata.containerd_config import File, Handler, Registered, Target
-from nodekit.rules.kata.handler_registration import K0S_FOLDER, PLACES, Place
+from nodekit.rules.kata.handler_registration import K0S_FOLDER, K0S_MARK, PLACES, Place
 from nodekit.rules.text import printable
 
 JOURNAL = "handler"
@@ -142,7 +142,7 @@ def _texts(root: Path, place: Place, main: str) -> list[tuple[str, str]]:
     """The configuration files of a runtime in the order in which it reads them."""
     if place.name == "cri-o":
         return kata_launching.crio_texts(root, main)
-    if place.name == "k0s":
+    if place.name == "k0s" and handler_registration.is_k0s_own(_text(root, main)):
         drop_ins = [f"{K0S_FOLDER}/{name}" for name in names_in(root, K0S_FOLDER) if name.endswith(".toml")]
         paths = [main, *drop_ins]
     else:
@@ -280,6 +280,15 @@ def _work(root: Path, runtime: Runtime, handler: Handler) -> _Work:
         return _Work(Target(crio_config.DROP_IN, "drop-in", 0, why), crio_config.drop_in(handler).encode())
     if place.name == "k0s":
         file = f"{K0S_FOLDER}/{containerd_config.DROP_IN}"
+        own = handler_registration.is_k0s_own(_text(root, runtime.main))
+        if not own and containerd_config.target(runtime.files, runtime.release, runtime.main).file != file:
+            raise NodeError(
+                "file-invalid",
+                f"{runtime.main} is not k0s's own (its first line is not '{K0S_MARK}'), so k0s merges nothing of {K0S_FOLDER} "
+                f"into it, and it does not register {handler.name} with ConfigPath {handler.config_path}",
+                "k0s",
+                file=runtime.main,
+            )
         return _Work(
             Target(file, "drop-in", form, f"k0s merges every file in {K0S_FOLDER}"),
             containerd_config.drop_in(handler, max(form, 2)).encode(),
@@ -289,7 +298,10 @@ def _work(root: Path, runtime: Runtime, handler: Handler) -> _Work:
         return _Work(target, containerd_config.drop_in(handler, target.version).encode())
     if place.name in ("k3s", "rke2"):
         folder = runtime.main.rpartition("/")[0]
-        file = f"{folder}/{'config-v3.toml.tmpl' if form >= 3 else 'config.toml.tmpl'}"
+        # The first of both that is there is read, whatever version it has itself (k3s, pkg/agent/containerd/config.go).
+        names = ("config-v3.toml.tmpl", "config.toml.tmpl") if form >= 3 else ("config.toml.tmpl",)
+        templates = [f"{folder}/{name}" for name in names]
+        file = next((path for path in templates if read_bytes(root, path) is not None), templates[0])
         text = _text(root, file) or '{{ template "base" . }}\n'
         why = f"{place.name} writes {runtime.main} from it at each start, and its own part stays"
         content = containerd_config.with_block(text, containerd_config.tables(handler, form))

@@ -41,7 +41,7 @@ class Story:
         for name, host in hosts.items():
             (host.root / SSHD / f"keys-{host.user}").write_text(public)
             (host.root / "etc/k0s").mkdir()
-            (host.root / "etc/k0s/containerd.toml").write_text("version = 2\n")  # k0s reads what lies beside it by itself
+            (host.root / "etc/k0s/containerd.toml").write_text("# k0s_managed=true\nversion = 2\n")  # k0s merges a folder into it
             path = f"/api/v1/nodes/{HOSTS[name]}/status"
             information = plane.request("GET", path)["status"]["nodeInfo"]
             information["machineID"] = (host.root / "etc/machine-id").read_text().strip()

@@ -70,7 +70,9 @@ class Programs:
         """Have a runtime read its files, as at its start; k3s writes containerd's from its template first."""
         names: list[str] = []
         if unit == "k3s.service":
-            template = self.root / f"{K3S}/config-v3.toml.tmpl".lstrip("/")
+            names_of_templates = (f"{K3S}/config-v3.toml.tmpl", f"{K3S}/config.toml.tmpl")
+            templates = [self.root / name.lstrip("/") for name in names_of_templates]
+            template = next((path for path in templates if path.exists()), templates[0])
             text = template.read_text().replace('{{ template "base" . }}\n', RENDERED) if template.exists() else RENDERED
             put(self.root, f"{K3S}/config.toml", text)
             names = list(table(text, "")["plugins"]["io.containerd.cri.v1.runtime"]["containerd"]["runtimes"])
@@ -243,7 +245,8 @@ def test_the_runtime_knows_the_handler_and_restore_leaves_no_trace(
     ("runtime", "main", "file"),
     [
         ("k3s", RENDERED, f"{K3S}/config-v3.toml.tmpl"),
-        ("k0s", "version = 3\n", "/etc/k0s/containerd.d/60-kata-nodes.toml"),
+        ("k0s", "# k0s_managed=true\nversion = 3\n", "/etc/k0s/containerd.d/60-kata-nodes.toml"),
+        ("k0s", 'version = 3\nimports = ["/etc/k0s/containerd.d/*.toml"]\n', "/etc/k0s/containerd.d/60-kata-nodes.toml"),
         ("microk8s", MICROK8S, "/var/snap/microk8s/current/args/containerd-template.toml"),
         ("cri-o", "[crio.runtime]\n", "/etc/crio/crio.conf.d/60-kata-nodes.conf"),
     ],
@@ -266,12 +269,45 @@ def test_each_distribution_gets_it_where_it_reads_it(
     assert outside(root) == before and host.lost() == [file]
 
 
+def test_a_template_of_k3s_s_older_name_is_not_put_out_of_use(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = node(root, monkeypatch, "k3s", RENDERED)
+    theirs = RENDERED + '[debug]\nlevel = "info"\n'
+    put(root, f"{K3S}/config.toml.tmpl", theirs)
+    put(root, f"{K3S}/config.toml", theirs)
+    host.kata()
+    assert host.text(f"{K3S}/config.toml.tmpl").startswith(theirs) and "kata-qemu" in host.text(f"{K3S}/config.toml.tmpl")
+    assert not (root / f"{K3S}/config-v3.toml.tmpl".lstrip("/")).exists() and host.programs.running() == ["kata-qemu", "runc"]
+
+
 def test_a_template_that_somebody_wrote_for_k3s_is_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = node(root, monkeypatch, "k3s", RENDERED)
     theirs = '{{ template "base" . }}\n[debug]\nlevel = "info"'
     put(root, f"{K3S}/config-v3.toml.tmpl", theirs)
     host.kata()
     assert host.text(f"{K3S}/config-v3.toml.tmpl").startswith(theirs)
+
+
+@pytest.mark.parametrize(
+    "main",
+    [
+        "# k0s_managed=false\nversion = 3\n",
+        "version = 2\n# k0s_managed=true\n",
+        'version = 3\nimports = ["/etc/k0s/other.d/*.toml"]\n',
+        'version = 2\nimports = ["/etc/k0s/containerd.d/*.toml"]\n',
+    ],
+)
+def test_a_configuration_into_which_k0s_merges_nothing_gets_no_dead_file(
+    root: Path, monkeypatch: pytest.MonkeyPatch, main: str
+) -> None:
+    host = node(root, monkeypatch, "k0s", main)
+    error = refused(host, "file-invalid")
+    assert "/etc/k0s/containerd.toml is not k0s's own" in error.message and "restart k0s" in error.remedy
+    form, plugin = main[10:11] if main.startswith("version") else "3", {"2": "grpc.v1.cri", "3": "cri.v1.runtime"}
+    table = f'[plugins."io.containerd.{plugin[form]}".containerd.runtimes.kata-qemu]\n'
+    served = f'{main}{table}runtime_type = "io.containerd.kata.v2"\noptions.ConfigPath = "{CONFIGURATION}"\n'
+    put(root, "/etc/k0s/containerd.toml", served)
+    handler = host.kata()["handler"]
+    assert isinstance(handler, dict) and (handler["changed"], handler["file"]) == (False, "/etc/k0s/containerd.toml")
 
 
 def test_a_handler_that_is_no_longer_asked_for_goes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

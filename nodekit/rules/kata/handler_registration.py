@@ -61,6 +61,9 @@ DOCKER_SOCKETS = ("cri-dockerd.sock", "dockershim.sock")
 core/security_context.go, modifyHostOptionsForContainer)."""
 K0S_FOLDER = "/etc/k0s/containerd.d"
 """k0s merges every file in it by itself and restarts containerd (k0s 1.27.1 and later)."""
+K0S_MARK = "# k0s_managed=true"
+"""First line of a containerd.toml that k0s writes. Without it the file is its owner's, and k0s merges nothing into it (k0s,
+`pkg/component/worker/containerd/component.go`, `isK0sManagedConfig`; its document "Runtime")."""
 
 
 def place_of(name: str) -> Place:
@@ -69,6 +72,11 @@ def place_of(name: str) -> Place:
         if place.name == name:
             return place
     raise NodeError("bad-input", f"Key handler.runtime is {name!r}", expected=f"one of {', '.join((*RUNTIMES, NONE))}")
+
+
+def is_k0s_own(text: str) -> bool:
+    """Whether k0s writes this containerd.toml itself, each time it starts; so it does where there is none."""
+    return not text or text.partition("\n")[0].removesuffix("\r") == K0S_MARK
 
 
 def choose(node: str, requested: str | None, reasons: Mapping[str, str], endpoint: str | None) -> Place:
