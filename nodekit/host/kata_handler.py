@@ -93,8 +93,10 @@ def find(root: Path, node: str, requested: str | None) -> Runtime:
 
 def _kubelet(root: Path) -> tuple[str | None, list[str]]:
     """The kubelet's configuration, and the texts that may hold flags of its command line."""
-    texts = [text for _, text in kata.unit_files(root, "kubelet.service")]
-    texts += [_text(root, path) for path in kubelet_config.FLAG_FILES]
+    unit = kata.unit_files(root, "kubelet.service")
+    _, environment = kata_launchers.unit_environment(unit, "")
+    paths = dict.fromkeys((*kubelet_config.FLAG_FILES, *(path for path in environment if path.startswith("/"))))
+    texts = [*(text for _, text in unit), *(_text(root, path) for path in paths)]
     named = kubelet_config.flag(texts, "config")
     for path in (named, *kubelet_config.DEFAULT_FILES):
         if path and path.startswith("/") and (text := _text(root, path)):

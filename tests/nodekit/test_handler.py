@@ -415,6 +415,17 @@ def test_cgroups_that_do_not_match_are_refused_before_anything_is_changed(root: 
     assert host.kata()["changed"] is True
 
 
+def test_the_flags_of_a_kubelet_are_in_the_file_that_its_unit_names(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = node(root, monkeypatch, "containerd", IMPORTING)
+    unit = "[Service]\nEnvironmentFile=-/etc/kubernetes/kubelet.env\nExecStart=/usr/local/bin/kubelet $KUBELET_ARGS\n"
+    put(root, "/etc/systemd/system/kubelet.service", unit)
+    put(root, "/etc/kubernetes/kubelet.env", 'KUBELET_ARGS="--v=2 \\\n--config=/etc/kubernetes/kubelet-config.yaml \\\n"\n')
+    put(root, "/etc/kubernetes/kubelet-config.yaml", "containerRuntimeEndpoint: unix:///var/run/cri-dockerd.sock\n")
+    assert "/var/run/cri-dockerd.sock" in refused(host, "container-runtime-missing").message
+    put(root, "/etc/kubernetes/kubelet-config.yaml", "cgroupDriver: cgroupfs\n")
+    assert "cgroupfs" in refused(host, "cgroup-drivers-differ").message
+
+
 @pytest.mark.parametrize(
     ("kubelet", "release", "refuses"), [("v1.34.2", "v2.2.0", False), ("v1.30.1", "v2.2.0", True), ("v1.34.2", "v1.7.24", True)]
 )

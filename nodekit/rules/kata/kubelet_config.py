@@ -11,7 +11,7 @@ DEFAULT_FILES = (
 )
 """Configuration files where no unit names one: kubeadm's, and those of Amazon's images."""
 FLAG_FILES = ("/var/lib/kubelet/kubeadm-flags.env", "/etc/default/kubelet", "/etc/sysconfig/kubelet")
-"""Files with further flags: kubeadm's own, and those of the packages."""
+"""Files with further flags, besides those that the unit names: kubeadm's own, and those of the packages."""
 
 
 def flag(texts: Sequence[str], name: str) -> str | None:
