@@ -309,7 +309,9 @@ def _work(root: Path, runtime: Runtime, handler: Handler) -> _Work:
         content = containerd_config.with_block(text, containerd_config.tables(handler, form))
         return _Work(Target(file, "edit", form, why), content.encode())
     text = kata_config.decode(read_bytes(root, target.file) or b"", target.file)
-    return _Work(target, containerd_config.edited(text, target.file, handler, target.version).encode())
+    with_runc = containerd_config.hides_runc(runtime.files, runtime.release)
+    content = containerd_config.edited(text, target.file, handler, target.version, with_runc=with_runc)
+    return _Work(target, content.encode())
 
 
 def _refuse_unread(root: Path, runtime: Runtime, handler: Handler, work: _Work) -> None:

@@ -310,6 +310,21 @@ def test_a_configuration_into_which_k0s_merges_nothing_gets_no_dead_file(
     assert isinstance(handler, dict) and (handler["changed"], handler["file"]) == (False, "/etc/k0s/containerd.toml")
 
 
+@pytest.mark.parametrize("main", [None, "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.cni]\nbin_dir = '/usr/lib/cni'\n"])
+def test_containerd_1_keeps_the_handler_of_every_other_pod(root: Path, monkeypatch: pytest.MonkeyPatch, main: str | None) -> None:
+    host = node(root, monkeypatch, "containerd", main or "")
+    host.programs.release = "containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u3"
+    if main is None:
+        put(root, MAIN, "").unlink()
+    before = outside(root)
+    host.kata()
+    handlers = table(host.text(MAIN), "")["plugins"]["io.containerd.grpc.v1.cri"]["containerd"]["runtimes"]
+    assert sorted(handlers) == ["kata-qemu", "runc"]
+    assert host.kata()["changed"] is False
+    restore.run({"node": "n"}, root)
+    assert outside(root) == before
+
+
 def test_a_handler_that_is_no_longer_asked_for_goes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = node(root, monkeypatch, "containerd", IMPORTING)
     host.kata()

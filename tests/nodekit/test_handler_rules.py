@@ -164,6 +164,31 @@ def test_a_file_that_sets_nothing_gets_the_version_of_our_tables(text: str, rele
     assert result.startswith(text) and containerd.edited(result, MAIN, HANDLER, form) == result
 
 
+DEBIAN = """version = 2
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/usr/lib/cni"
+"""
+"""As short as the file of Debian's package containerd, which names no handler."""
+
+
+@pytest.mark.parametrize(
+    "text", ["", COMMENTS, DEBIAN, "oom_score = 0\n", 'version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]\n']
+)
+def test_runc_stays_where_no_file_names_it(text: str) -> None:
+    read = files(text)
+    assert containerd.hides_runc(read, (1, 6)) and not containerd.hides_runc(read, (2, 0))
+    form = containerd.target(read, (1, 7), MAIN).version
+    result = containerd.edited(text, MAIN, HANDLER, form, with_runc=True)
+    handlers = containerd.merged_plugin([(MAIN, table(result, MAIN))], (1, 7))["containerd"]["runtimes"]
+    assert sorted(handlers) == ["kata-qemu", "runc"] and handlers["runc"] == {"runtime_type": "io.containerd.runc.v2"}
+    assert containerd.without_block(result).startswith(text)
+
+
+@pytest.mark.parametrize("text", [KUBEADM_17, VERSION_1, DOTTED, MICROK8S])
+def test_handlers_that_a_file_names_are_all_that_containerd_has(text: str) -> None:
+    assert not containerd.hides_runc(files(text), (1, 7))
+
+
 def test_another_handler_takes_the_place_of_ours() -> None:
     first = containerd.edited(KUBEADM_17, MAIN, HANDLER, 2)
     second = containerd.edited(first, MAIN, Handler("kata", SHIM, CONFIG), 2)

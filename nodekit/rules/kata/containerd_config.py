@@ -21,6 +21,8 @@ BEGIN, END = "# BEGIN kata-nodes", "# END kata-nodes"
 IMAGES_PLUGIN = "io.containerd.cri.v1.images"
 DEVMAPPER, DEVMAPPER_1 = "io.containerd.snapshotter.v1.devmapper", "devmapper"
 """The plugin of the device mapper snapshotter, and its name in a file of version 1."""
+RUNC_TYPE = "io.containerd.runc.v2"
+"""Type of the handler that containerd has by itself (1.6 and 1.7, `pkg/cri/config/config_unix.go`)."""
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """Names of handlers: DNS labels (Kubernetes, RuntimeClass.handler)."""
 
@@ -164,6 +166,15 @@ def systemd_cgroups(files: Sequence[File], of_release: tuple[int, int]) -> bool:
     return _mapping(entry.get("options")).get("SystemdCgroup") is True or old is True
 
 
+def hides_runc(files: Sequence[File], of_release: tuple[int, int]) -> bool:
+    """Whether a first handler in these files takes the place of the one that containerd has by itself, runc.
+
+    Before 2.0 the handlers of a file are all that there are; without the default one the CRI plugin does not load, and the node
+    starts no pod ("no corresponding runtime configured" [measured with 1.6.20]; kata-containers issue 3229).
+    """
+    return of_release < (2, 0) and not _mapping(merged_plugin(files, of_release).get("containerd")).get("runtimes")
+
+
 def has_devmapper(files: Sequence[File]) -> bool:
     """Whether the device mapper snapshotter has a pool, without which containerd does not load it."""
     plugins = [_mapping(file.get("plugins")) for _, file in files]
@@ -245,8 +256,8 @@ def with_block(text: str, block: str) -> str:
     return f"{kept}{'' if kept.endswith(chr(10)) or not kept else chr(10)}\n{BEGIN}\n{block}{END}\n"
 
 
-def edited(text: str, path: str, handler: Handler, form: int) -> str:
-    """A file of containerd with the tables of a handler at its end.
+def edited(text: str, path: str, handler: Handler, form: int, *, with_runc: bool = False) -> str:
+    """A file of containerd with the tables of a handler at its end, and before them runc's where that would be lost.
 
     Raises NodeError `file-invalid` where TOML does not let tables be added, such as behind `plugins = { … }`.
     """
@@ -255,6 +266,8 @@ def edited(text: str, path: str, handler: Handler, form: int) -> str:
     head = "" if kata_config.table(kept, path) else f"version = {form}\n"
     if form >= 3 and not kept.strip():
         head += IMPORTS
+    if with_runc:
+        head += f'[plugins."{plugin(form)}".containerd.runtimes.runc]\nruntime_type = {_quoted(RUNC_TYPE)}\n'
     result = with_block(text, head + tables(handler, form))
     try:
         kata_config.table(result, path)
