@@ -200,6 +200,15 @@ def test_the_runtime_is_merged_and_all_else_kept_in_its_order(
     assert daemon_json.merge(merged, "kata", config_path) == merged
 
 
+@pytest.mark.parametrize(
+    "text", ["null", '{"runtimes": null}', '{"runtimes": {"kata": null}}', '{"runtimes": {"kata": {"options": null}}}']
+)
+def test_null_is_a_value_that_is_not_set(text: str) -> None:
+    merged = json.loads(daemon_json.merge(text, "kata", "/c.toml"))
+    assert merged == {"runtimes": {"kata": {**KATA, "options": {"ConfigPath": "/c.toml"}}}}
+    assert daemon_json.config_path(text, "kata") is None and list(daemon_json.runtimes(text)) in ([], ["kata"])
+
+
 def test_an_entry_of_somebody_else_that_names_the_shim_stays_byte_for_byte() -> None:
     text = '{ "runtimes": {"kata":{"runtimeType":"io.containerd.kata.v2","options":{"ConfigPath":"/theirs"}}}}'
     assert daemon_json.merge(text, "kata", None) == text

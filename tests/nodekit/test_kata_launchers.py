@@ -42,6 +42,7 @@ def test_docker_s_kata_runtimes_with_their_file() -> None:
         Launcher("docker runtime bare", "/etc/docker/daemon.json", None, "containerd-shim-kata-qemu-v2"),
         Launcher("docker runtime empty", "/etc/docker/daemon.json", None, "/opt/kata/bin/containerd-shim-kata-v2"),
     ]
+    assert docker("null") == docker('{"runtimes": null}') == []
     assert docker("") == docker("{}") == docker('{"runtimes": 3}') == []
 
 

@@ -77,14 +77,19 @@ def decode(content: bytes, path: str = PATH) -> str:
 
 def runtimes(text: str) -> dict[str, object]:
     """The runtimes of any daemon.json; raises NodeError `file-invalid`."""
-    runtimes_table = _tree(text).get("runtimes", {})
+    runtimes_table = _tree(text).get("runtimes")
+    if runtimes_table is None:
+        return {}
     if not isinstance(runtimes_table, dict):
         raise _invalid("'runtimes' is not an object")
     return runtimes_table
 
 
 def _tree(text: str) -> dict[str, Any]:
-    """The settings of a file; none in one without a word, as dockerd takes it (moby, `getConflictFreeConfiguration`)."""
+    """The settings of a file; none in one without a word, as dockerd takes it (moby, `getConflictFreeConfiguration`).
+
+    `null` is an unset value to Go, here and for any key: some tools write it where they have nothing to set.
+    """
     body = text.removeprefix("\ufeff")
     if not body.strip():
         return {}
@@ -92,6 +97,8 @@ def _tree(text: str) -> dict[str, Any]:
         tree = json.loads(body, parse_constant=_constant, parse_float=_number, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise _invalid(printable(str(error), 200)) from None
+    if tree is None:
+        return {}
     if not isinstance(tree, dict):
         raise _invalid("its top level is not an object")
     return tree
@@ -116,7 +123,7 @@ def merge(text: str | None, runtime: str, config_path: str | None, ours: Collect
     """
     original = text or ""
     tree = _tree(original)
-    known = tree.setdefault("runtimes", {})
+    known = tree["runtimes"] = {} if tree.get("runtimes") is None else tree["runtimes"]
     if not isinstance(known, dict):
         raise _invalid("'runtimes' is not an object")
     entry = known.get(runtime)
@@ -128,7 +135,7 @@ def merge(text: str | None, runtime: str, config_path: str | None, ours: Collect
     else:
         changed = False
     if config_path is not None:
-        options = entry.setdefault("options", {})
+        options = entry["options"] = {} if entry.get("options") is None else entry["options"]
         if not isinstance(options, dict):
             raise _invalid(f"'runtimes.{runtime}.options' is not an object")
         changed = changed or options.get("ConfigPath") != config_path

@@ -71,6 +71,8 @@ def docker(text: str) -> list[Launcher]:
         tree = json.loads(body) if body.strip() else {}
     except (ValueError, RecursionError) as error:
         raise _no_docker(printable(str(error), 200)) from None
+    if tree is None:
+        return []
     if not isinstance(tree, dict):
         raise _no_docker("its top level is not an object")
     launchers = []
