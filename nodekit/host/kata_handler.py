@@ -211,7 +211,7 @@ def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outco
     if UNREAD_RECORD in records:
         # An earlier run ended before it knew whether the runtime works with this: only the first state is known to be good.
         journal.put_back(root, JOURNAL)
-    unit = _active(place)
+    unit = _active(root, place)
     is_reread = False
     with Transaction(root, JOURNAL) as change:
         change.note(now={UNREAD_RECORD: True, UNIT_RECORD: unit})
@@ -342,12 +342,23 @@ def _refuse_unread(root: Path, runtime: Runtime, handler: Handler, work: _Work) 
     )
 
 
-def _active(place: Place) -> str | None:
+def _active(root: Path, place: Place) -> str | None:
     """The unit of the runtime that runs now; None where none does, or the runtime reads changes by itself."""
-    for unit in place.units:
+    others = _named_by_an_installer(root, place.units) if place.name == "k3s" else []
+    for unit in (*place.units, *others):
         if run(["systemctl", "is-active", unit], timeout=CALL_TIMEOUT, check=False).stdout.strip() in ("active", "activating"):
             return unit
     return None
+
+
+def _named_by_an_installer(root: Path, known: Sequence[str]) -> list[str]:
+    """Units that run k3s under a name of the node's owner (k3s, install.sh, `INSTALL_K3S_NAME`: `k3s-` and that name)."""
+    names = {name for folder in kata_launchers.UNIT_FOLDERS for name in names_in(root, folder)}
+    units = sorted(name for name in names if name.startswith("k3s-") and name.endswith(".service") and name not in known)
+    commands = {unit: kata_launchers.started(kata.unit_files(root, unit)) for unit in units}
+    return [
+        unit for unit, words in commands.items() if words and words[0].endswith("/k3s") and words[1:2] in (["server"], ["agent"])
+    ]
 
 
 def _say_what_runs(root: Path, unit: str) -> None:

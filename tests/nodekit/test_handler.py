@@ -269,6 +269,25 @@ def test_each_distribution_gets_it_where_it_reads_it(
     assert outside(root) == before and host.lost() == [file]
 
 
+def test_a_service_of_k3s_that_its_installer_was_given_a_name_for_is_restarted(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = node(root, monkeypatch, "k3s", RENDERED)
+    units = "/etc/systemd/system"
+    put(root, f"{units}/k3s-backup.service", "[Service]\nExecStart=/usr/local/bin/k3s etcd-snapshot save\n")
+    put(root, f"{units}/k3s-edge.service", "[Service]\nExecStart=/usr/local/bin/k3s \\\n    agent \\\n\t'--node-name' \\\n")
+    monkeypatch.setattr(host.programs, "read", lambda: {"k3s-edge.service": "", "k3s-backup.service": ""})
+    started: list[str] = []
+
+    def start(unit: str) -> None:
+        started.append(unit)
+        Programs.start(host.programs, "k3s.service")
+
+    monkeypatch.setattr(host.programs, "start", start)
+    handler = host.kata()["handler"]
+    assert isinstance(handler, dict) and handler["restarted"] == "k3s-edge.service" and started == ["k3s-edge.service"]
+
+
 def test_a_template_of_k3s_s_older_name_is_not_put_out_of_use(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = node(root, monkeypatch, "k3s", RENDERED)
     theirs = RENDERED + '[debug]\nlevel = "info"\n'
