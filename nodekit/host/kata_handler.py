@@ -126,7 +126,8 @@ def _evidence_of(root: Path, place: Place) -> str | None:
     if place.files:
         return None
     unit = place.units[0]
-    if not kata.unit_files(root, unit):
+    files = kata.unit_files(root, unit)
+    if not files or files[0][0].rpartition("/")[2] != unit:  # drop-ins that somebody left behind are no unit
         return None
     if place.name == "containerd" and containerd_config.cri_disabled(_tables(_texts(root, place, _main(root, place)[1]))):
         return None

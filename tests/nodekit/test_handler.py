@@ -449,6 +449,13 @@ def test_cgroups_that_do_not_match_are_refused_before_anything_is_changed(root: 
     assert host.kata()["changed"] is True
 
 
+def test_what_is_left_of_a_runtime_that_is_gone_serves_no_cluster(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = node(root, monkeypatch, "k0s")
+    for unit in ("containerd.service", "crio.service"):
+        put(root, f"/etc/systemd/system/{unit}.d/proxy.conf", "[Service]\nEnvironment=HTTP_PROXY=http://p\n")
+    assert "has no container runtime" in refused(host, "container-runtime-missing").message
+
+
 def test_the_flags_of_a_kubelet_are_in_the_file_that_its_unit_names(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = node(root, monkeypatch, "containerd", IMPORTING)
     unit = "[Service]\nEnvironmentFile=-/etc/kubernetes/kubelet.env\nExecStart=/usr/local/bin/kubelet $KUBELET_ARGS\n"

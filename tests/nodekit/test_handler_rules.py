@@ -399,6 +399,7 @@ def test_a_name_that_could_not_stand_in_a_configuration_is_refused(name: str) ->
 
 
 def test_the_unit_says_what_is_started_with_which_file() -> None:
+    assert started([("", "[Service]\nExecStart=\n")]) == [] and option([], "config") is None
     unit = ("/u", "[Service]\nExecStartPre=-/sbin/modprobe overlay\nExecStart=/usr/bin/containerd\n")
     drop_in = ("/d", "[Service]\nExecStart=\nExecStart=-/opt/containerd \\\n  --config /etc/c.toml\n")
     assert started([unit]) == ["/usr/bin/containerd"] and started([]) == []

@@ -240,7 +240,7 @@ def started(files: Sequence[tuple[str, str]]) -> list[str]:
 def option(words: Sequence[str], *names: str) -> str | None:
     """The value of an option of a command line, by any of its names, as Go's programs take it; the last one counts."""
     value = None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words, ""][1:], strict=True):
         name, mark, behind = word.partition("=")
         if name.startswith("-") and name.removeprefix("-").removeprefix("-") in names:
             value = (behind if mark else following).strip("\"'") or value
