@@ -7,8 +7,9 @@ from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host import apt, docker
-from nodekit.host.files import read_bytes
+from nodekit.host.files import read_bytes, resolve
 from nodekit.host.journal import Transaction, recorded
+from nodekit.host.kata import unit_files
 from nodekit.host.lock import node_lock
 from nodekit.host.node import OsRelease, os_release
 from nodekit.host.signals import undisturbed
@@ -18,7 +19,9 @@ from nodekit.rules.docker import daemon_json, openpgp
 from nodekit.rules.docker.apt_source import SOURCE, repository_address, repository_word
 from nodekit.rules.docker.docker_matrix import refuse_if_incompatible
 from nodekit.rules.docker.docker_packages import HELD, PACKAGES, PackageState, Plan, codename, package_version, plan
+from nodekit.rules.kata import kata_launchers
 from nodekit.rules.node_state import RUNTIME_NAME, DockerState
+from nodekit.rules.text import printable
 
 JOURNAL = "docker"
 COMPONENT = "stable"
@@ -97,12 +100,26 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
 
 def _look(target: Target, root: Path, records: dict[str, object]) -> tuple[dict[str, PackageState], Plan, str | None, str]:
     """The packages, what must change in them, daemon.json as it is, and as it should be. Raises NodeError `file-invalid`."""
+    _refuse_another_file(root)
     states = apt.package_states(HELD, root)
     content = read_bytes(root, daemon_json.PATH)
     text = None if content is None else daemon_json.decode(content)
     paths = _paths(records)
     merged = daemon_json.merge(text, RUNTIME_NAME, target.config_path, paths.ours, paths.before)
     return states, plan(states, target.package), text, merged
+
+
+def _refuse_another_file(root: Path) -> None:
+    """Raise NodeError `file-invalid` where docker.service names another file for dockerd than the one that is written here."""
+    named = kata_launchers.option(kata_launchers.started(unit_files(root, "docker.service")), "config-file")
+    if named and named.startswith("/") and resolve(root, named) != resolve(root, daemon_json.PATH):
+        raise NodeError(
+            "file-invalid",
+            f"docker.service starts dockerd with --config-file {printable(named, 200)}, so it does not read {daemon_json.PATH}, "
+            f"where the runtime {RUNTIME_NAME} is registered",
+            "dockerd",
+            path=daemon_json.PATH,
+        )
 
 
 def differences(state: DockerState, root: Path) -> Iterator[Difference]:

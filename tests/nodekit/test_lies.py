@@ -19,6 +19,7 @@ from nodekit.rules.docker.contradictions import contradictions
 from nodekit.rules.docker.docker_packages import HELD, PackageState
 from tests.nodekit.docker_node import NEW, OLD
 from tests.nodekit.fast_node import Ended, Fault, Machine, Programs, lay_out, perform, version_number
+from tests.nodekit.kata_files import put
 from tests.nodekit.test_walks import DAEMON, FILES, LIMIT, SEED, Settings
 
 PINNED = Settings(OLD, False, None, (SEED,))
@@ -95,6 +96,31 @@ def test_a_dockerd_that_has_not_read_its_new_file_is_told_until_it_has(programs:
     result = perform(programs.root, "docker", state)
     assert "dockerd: reload-or-restart" in result.output and result.document["changed"] is True
     assert perform(programs.root, "docker", state).document["changed"] is False
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        ("--config-file=/home/me/.config/docker/daemon.json", True),
+        ("-H fd:// \\\n  --config-file '/opt/docker/daemon.json'", True),
+        ("--config-file /etc/docker/daemon.json -H fd://", False),
+        ("--config-file=$FILE", False),
+        ("-H fd:// --containerd=/run/containerd/containerd.sock", False),
+    ],
+)
+def test_a_dockerd_that_is_started_with_another_file_is_told_before_anything_is_changed(
+    programs: Programs, words: str, refused: bool
+) -> None:
+    unit = f"[Service]\nExecStart=\nExecStart=/usr/bin/dockerd {words}\n"
+    put(programs.root, "/etc/systemd/system/docker.service.d/override.conf", unit)
+    state = {**PINNED.state("docker"), "version": version_number(NEW)} if refused else PINNED.state("docker")
+    before = programs.load()
+    result = perform(programs.root, "docker", state)
+    assert result.code == (1 if refused else 0), result.output
+    if refused:
+        error = result.document["error"]
+        assert isinstance(error, dict) and error["code"] == "file-invalid" and "/daemon.json" in str(error["message"])
+        assert "--config-file" in str(error["remedy"]) and programs.load() == before
 
 
 def test_an_entry_of_our_name_that_starts_runc_is_given_the_shim_again(programs: Programs) -> None:
