@@ -11,6 +11,15 @@ CATALOGUE: dict[str, Failure] = {
         "A connection over SSH pins no host key, so it would trust any host that answers.",
         "Set hostKey of the connection, and of its proxy, to the content of the host's /etc/ssh/ssh_host_ed25519_key.pub",
     ),
+    "login-key-unusable": Failure(
+        "What is set as the private key of a login is another thing, or has a passphrase, which nobody could type.",
+        "Keep the key in an SSH agent (ssh-add) and remove the secret, or set a key without a passphrase",
+        {
+            "public": "Set the private half: the content of the file whose name has no .pub",
+            "path": "Set the content of that file: pulumi config set --secret KEY < FILE",
+            "putty": "Set it in OpenSSH's form: puttygen KEY.ppk -O private-openssh -o FILE",
+        },
+    ),
     "node-doubled": Failure(
         "Two nodes have the same name, or the same address and port.",
         "Choose a name for each node that no other node has",

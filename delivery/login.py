@@ -1,7 +1,7 @@
 """Checks of a login to a node that contact nobody, and how a sudo password travels to the node."""
 
 import base64
-import binascii
+import re
 from collections.abc import Iterable
 
 from nodekit.errors import NodeError
@@ -13,13 +13,18 @@ KIND = b"ssh-ed25519"
 KEY_BYTES = 32
 """RFC 8709, section 4: an ed25519 public key is the string `ssh-ed25519` and a string of 32 bytes."""
 
+PUBLIC_KEY = re.compile(r"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+\s|-----BEGIN [A-Z ]*PUBLIC KEY-----|---- BEGIN SSH2 PUBLIC KEY ----")
+OPENSSH_KEY = b"openssh-key-v1\0"
+NO_CIPHER = b"\0\0\0\4none"
+"""How an OpenSSH private key without a passphrase goes on (PROTOCOL.key of OpenSSH, section 1)."""
+
 
 def host_key(text: str) -> str:
     """The key as `ssh-ed25519 AAAA…`, without a comment. Raises NodeError `host-key-invalid`."""
     words = text.split()
     try:
         data = base64.b64decode(words[1] if len(words) > 1 else "", validate=True)
-    except binascii.Error:
+    except ValueError:
         data = b""
     expected = b"".join(len(part).to_bytes(4, "big") + part for part in (KIND, data[-KEY_BYTES:]))
     if not words or words[0] != KIND.decode() or data != expected or len(data) != 4 + len(KIND) + 4 + KEY_BYTES:
@@ -36,6 +41,37 @@ def pinned(key: str | None, host: str) -> str:
     if not key or not key.strip():
         raise NodeError("host-key-missing", f"The connection to the {host} has no host key")
     return key
+
+
+def refuse_unusable(key: str, host: str) -> None:
+    """Refuse what the log-in to `host` (node or bastion) can certainly not use as a private key, without showing any of it.
+
+    Raises NodeError `login-key-unusable`. The plugin that logs in has no word for these that says what to do. What is damaged in
+    another way is left to it.
+    """
+    text = key.strip()
+    lines = [line.strip() for line in text.splitlines()]
+    problem = case = ""
+    if PUBLIC_KEY.match(text):
+        problem, case = "is a public key", "public"
+    elif len(lines) == 1 and text.startswith(("/", "~", "./", "../")):
+        problem, case = "is the path of a file", "path"
+    elif text.startswith("PuTTY-"):
+        problem, case = "is in PuTTY's own form", "putty"
+    elif lines and lines[0].endswith("PRIVATE KEY-----") and _is_encrypted(lines):
+        problem = "has a passphrase"
+    if problem:
+        raise NodeError("login-key-unusable", f"The private key of the login to the {host} {problem}", case)
+
+
+def _is_encrypted(lines: list[str]) -> bool:
+    if lines[0] == "-----BEGIN ENCRYPTED PRIVATE KEY-----" or "Proc-Type: 4,ENCRYPTED" in lines:
+        return True
+    try:
+        data = base64.b64decode("".join(line for line in lines if not line.startswith("-----")))
+    except ValueError:
+        return False
+    return data.startswith(OPENSSH_KEY) and not data.startswith(OPENSSH_KEY + NO_CIPHER)
 
 
 def refuse_doubled(hosts: Iterable[tuple[str, tuple[str, int] | None]]) -> None:

@@ -83,6 +83,8 @@ def _connection(*values: Any) -> str:
 
 
 def _hop(host: str, address: str, port: float | None, user: str | None, host_key: str | None, private_key: str | None) -> Any:
+    if private_key is not None:
+        login.refuse_unusable(private_key, host)
     return {
         "host": address,
         "port": login.SSH_PORT if port is None else port,

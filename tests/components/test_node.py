@@ -126,6 +126,18 @@ def test_nothing_is_run_on_a_machine_that_is_gone_however_far_it_came() -> None:
     assert ended.outputs["summary"]["dockerVersion"] == ""
 
 
+@pytest.mark.parametrize("at", ["node", "bastion"])
+def test_key_that_no_login_could_use_is_refused_before_anybody_is_contacted(at: str) -> None:
+    def program() -> None:
+        public = pulumi.Output.secret("ssh-ed25519 AAAA me@home")
+        hop = {"address": "192.0.2.9", "user": "jump", "host_key": HOST_KEY, "private_key": public}
+        more: Any = {"private_key": public} if at == "node" else {"bastion": hop}
+        KataNode("n", {**SMALLEST, "connection": {**SMALLEST["connection"], **more}})
+
+    with pytest.raises(pulumi.RunError, match=rf"login to the {at} is a public key.*\[login-key-unusable\]"):
+        run(program)
+
+
 @pytest.mark.parametrize("password", ["", None])
 def test_sudo_password_that_turns_out_to_be_none_is_refused_in_a_line(password: Any) -> None:
     def program() -> None:

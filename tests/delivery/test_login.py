@@ -1,0 +1,73 @@
+"""What a log-in can certainly not use as a private key is refused before anybody is contacted, and never shown.
+
+What would be lost if these failed: a sentence that says what to do, where the plugin's own is `ssh: no key found`.
+"""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from delivery import login
+from nodekit.errors import NodeError
+
+FORMS = {
+    "openssh": ["-t", "ed25519"],
+    "pem": ["-t", "rsa", "-b", "2048", "-m", "PEM"],
+    "pkcs8": ["-t", "rsa", "-b", "2048", "-m", "PKCS8"],
+}
+
+
+def pair(folder: Path, form: str, passphrase: str) -> tuple[str, str]:
+    """Private and public half of a new key."""
+    file = folder / form
+    subprocess.run(["ssh-keygen", "-q", *FORMS[form], "-N", passphrase, "-C", "me@home", "-f", str(file)], check=True)
+    return file.read_text(), file.with_suffix(".pub").read_text()
+
+
+def refusal(text: str) -> str:
+    """The sentence that refuses it."""
+    with pytest.raises(NodeError) as refused:
+        login.refuse_unusable(text, "bastion")
+    assert refused.value.code == "login-key-unusable"
+    return refused.value.sentence()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_key_is_taken_without_a_passphrase_alone(tmp_path: Path, form: str, ends: str) -> None:
+    (tmp_path / "open").mkdir()
+    login.refuse_unusable(pair(tmp_path / "open", form, "")[0].replace("\n", ends), "node")
+    private, public = pair(tmp_path, form, "a secret word")
+    assert "login to the bastion has a passphrase. Keep the key in an SSH agent" in refusal(private.replace("\n", ends))
+    assert "is a public key. Set the private half" in refusal(public)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI", "is a public key"),
+        ("sk-ecdsa-sha2-nistp256@openssh.com AAAA me", "is a public key"),
+        ("---- BEGIN SSH2 PUBLIC KEY ----\nAAAA", "is a public key"),
+        ("-----BEGIN RSA PUBLIC KEY-----\nAAAA", "is a public key"),
+        ("~/.ssh/id_ed25519", "is the path of a file. Set the content of that file"),
+        ("/home/me/.ssh/id_ed25519", "is the path of a file"),
+        ("PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none", "is in PuTTY's own form"),
+    ],
+)
+def test_other_thing_is_named_and_not_shown(text: str, words: str) -> None:
+    sentence = refusal(text)
+    assert words in sentence and "AAAA" not in sentence and "id_ed25519" not in sentence
+
+
+@pytest.mark.parametrize("text", ["", "KEY", "-----BEGIN OPENSSH PRIVATE KEY-----", "-----BEGIN RSA PRIVATE KEY-----\nä\n"])
+def test_what_is_not_known_is_left_to_the_plugin(text: str) -> None:
+    login.refuse_unusable(text, "node")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ssh-ed25519", "ssh-ed25519 äAAAC3Nza", "SHA256:uNiVztksCsDhcc0u9e8Brv", "a ssh-ed25519 AAAA"]
+)
+def test_other_thing_than_a_host_key_is_refused(text: str) -> None:
+    with pytest.raises(NodeError, match="is not an ed25519 public key"):
+        login.host_key(text)
