@@ -100,6 +100,16 @@ def test_no_workflow_of_a_pull_request_reads_a_secret(file: Path) -> None:
         assert all("environment" in job for job in workflow["jobs"].values())
 
 
+@pytest.mark.parametrize("name", sorted(SECRETS))
+def test_what_reads_or_writes_a_state_can_log_in_where_the_guide_says_that_it_may_lie(name: str) -> None:
+    login = ("PULUMI_ACCESS_TOKEN", "PULUMI_CONFIG_PASSPHRASE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    environments = [step["env"] for step in steps(read(REPOSITORY / ".github" / "workflows" / name)) if "env" in step]
+    for environment in environments:
+        assert {key: environment.get(key) for key in login} == {key: f"${{{{ secrets.{key} }}}}" for key in login}
+    guide = (REPOSITORY / "docs" / "pull-requests.md").read_text()
+    assert environments and all(f"`{key}`" in guide for key in login)
+
+
 def test_a_deployment_waits_between_plan_and_deed_and_trusts_no_cache() -> None:
     workflow = read(REPOSITORY / ".github" / "workflows" / "deploy.yml")
     plan, deploy = workflow["jobs"]["plan"], workflow["jobs"]["deploy"]
