@@ -1,7 +1,9 @@
 """The stack: nodes, each proven; then what sandboxes are made from; then the evidence."""
 
 import asyncio
+import json
 import signal
+from typing import Any
 
 import pulumi
 from pulumi.runtime import config as everything
@@ -22,12 +24,23 @@ prepare()
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 settings = pulumi.Config(NAMESPACE)
+
+
+def section(key: str) -> Any:
+    """As Config.get_object, but text where that raises an error without a remedy, such as that of a key with nothing below it."""
+    text = everything.get_config(f"{NAMESPACE}:{key}")
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return text
+
+
 secrets = {key: value for key in SECRETS if (value := settings.get_secret(key)) is not None}
 try:
     # What the engine handed over, and what a test set in this process.
     refuse_unknown({*everything.get_config_env(), *everything.CONFIG.get()})
     refuse_encrypted_sections(everything.is_config_secret)
-    config = load(settings.get_object)
+    config = load(section)
     refuse_useless(config, secrets)
 except ConfigError as error:
     raise pulumi.RunError(harmless(str(error))) from None

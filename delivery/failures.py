@@ -3,6 +3,10 @@
 from nodekit.failures import Failure
 
 CATALOGUE: dict[str, Failure] = {
+    "host-address-invalid": Failure(
+        "The address of a node or of a bastion has a port or brackets, or is nothing that could be dialed.",
+        "Write a host name or an IP address alone, an IPv6 address without brackets, and the port as its own setting",
+    ),
     "host-key-invalid": Failure(
         "The text set as a host key is not an ed25519 public key.",
         "Use the content of /etc/ssh/ssh_host_ed25519_key.pub on the host, read there and not over the network",

@@ -1,6 +1,7 @@
 """Checks of a login to a node that contact nobody, and how a sudo password travels to the node."""
 
 import base64
+import ipaddress
 import re
 from collections.abc import Iterable
 
@@ -30,6 +31,21 @@ def host_key(text: str) -> str:
     if not words or words[0] != KIND.decode() or data != expected or len(data) != 4 + len(KIND) + 4 + KEY_BYTES:
         raise NodeError("host-key-invalid", f"The host key {printable(text, 120)!r} is not an ed25519 public key")
     return " ".join(words[:2])
+
+
+def host_address(text: str, host: str) -> str:
+    """The name or IP address of `host` (node or bastion). Raises NodeError `host-address-invalid`.
+
+    With a port or brackets it could be dialed only in vain, many times, since the port is added to it.
+    """
+    is_name = ":" not in text and not text.startswith(("-", "["))
+    try:
+        if not is_name:
+            ipaddress.IPv6Address(text)
+    except ValueError:
+        message = f"The address {printable(text, 120)!r} of the {host} is not a host name or an IP address"
+        raise NodeError("host-address-invalid", message) from None
+    return text
 
 
 def pinned(key: str | None, host: str) -> str:

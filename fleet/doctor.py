@@ -152,10 +152,15 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
         return {}, Finding(subject, f"{place}: {printable(str(error), 300)}", "Correct it")
     if not any(str(key).startswith("kata-nodes:") for key in config):
         return {}, Finding(subject, f"{place} is of another program, so it was not checked")
-    from stacks.model import ConfigError, load  # pydantic takes a while to load
+    from stacks.model import ConfigError, load, refuse_unknown  # pydantic takes a while to load
+
+    def section(key: str) -> Any:
+        value = config.get(f"kata-nodes:{key}")
+        return "" if value is None and f"kata-nodes:{key}" in config else value  # as the engine hands it over
 
     try:
-        load(lambda key: config.get(f"kata-nodes:{key}"))
+        refuse_unknown(map(str, config))
+        load(section)
     except ConfigError as error:
         return config, Finding(subject, f"{place}: {error}", "Correct that key")
     return config, Finding(subject, f"{place} is valid")

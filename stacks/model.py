@@ -1,5 +1,6 @@
 """The stack's configuration: every key, its default, its bounds, and a clear refusal of everything else."""
 
+import difflib
 from collections.abc import Callable, Collection, Iterable
 from typing import Annotated, Any, Literal
 
@@ -71,7 +72,15 @@ def host_key_can_be_pinned(key: str) -> str:
         raise NodeErrorValue(error) from None
 
 
-Host = Annotated[str, Field(min_length=1, pattern=r"^[^\s@/]+$")]
+def host_can_be_reached(address: str) -> str:
+    """Refuse what is more, or another thing, than a host's name or address; the rule is the component's own."""
+    try:
+        return login.host_address(address, "host")
+    except NodeError as error:
+        raise NodeErrorValue(error) from None
+
+
+Host = Annotated[str, Field(min_length=1, pattern=r"^[^\s@/]+$"), AfterValidator(host_can_be_reached)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 User = Annotated[str, Field(min_length=1, pattern=r"^[^\s]+$")]
 HostKey = Annotated[str, AfterValidator(host_key_can_be_pinned)]
@@ -603,21 +612,37 @@ REMEDIES = {
     "int_type": "Write a whole number without quotes",
     "bool_type": "Write true or false without quotes",
     "list_type": "Write a list",
+    "model_type": "Write its keys below it, indented, or remove it",
 }
-REASONS = {"extra_forbidden": "there is no such key", "missing": "the key is required"}
+REASONS = {
+    "extra_forbidden": "there is no such key",
+    "missing": "the key is required",
+    "model_type": "it has keys of its own, and this is not a set of keys",
+}
+
+
+def _path(location: tuple[int | str, ...]) -> list[str]:
+    """The keys to a problem. pydantic puts the alternatives of a union among them, which are none."""
+    parts = [str(part) for part in location if not str(part).startswith(("function-", "literal["))]
+    return [part for part in parts if part not in (DockerRepository.__name__, KataArchive.__name__)]
 
 
 def refusal(error: ValidationError) -> str:
     """One line for each mistake: the key as `pulumi config` names it, the value seen, the reason, the remedy."""
     lines = []
-    for problem in error.errors(include_url=False):
-        # pydantic puts the alternatives of a union into the path; they are not keys.
-        path = [str(part) for part in problem["loc"] if not str(part).startswith(("function-", "literal["))]
-        path = [part for part in path if part not in (DockerRepository.__name__, KataArchive.__name__)]
+    problems = [(_path(problem["loc"]), problem) for problem in error.errors(include_url=False)]
+    kinds = {kind: [path for path, problem in problems if problem["type"] == kind] for kind in ("literal_error", "model_type")}
+    for path, problem in problems:
+        # A key that takes a word or keys below it has one problem for each. Where keys are wrong, the word was not meant.
+        either = path in kinds["literal_error"]
+        if either and (problem["type"] == "model_type" or any(other[: len(path)] == path != other for other, _ in problems)):
+            continue
         key = f"{NAMESPACE}:" + (".".join(path) if path else "(the whole configuration)")
         has_value = path and problem["type"] != "missing" and not isinstance(problem["input"], BaseModel)
         seen = f" (value: {problem['input']!r:.120})" if has_value else ""
         reason = REASONS.get(problem["type"], problem["msg"].removeprefix("Value error, ")).rstrip(".")
+        if either and path in kinds["model_type"]:
+            reason += ", or keys below it"
         # A rule's own refusal ends with its code and holds its remedy already.
         remedy = "" if reason.endswith("]") else f" {REMEDIES.get(problem['type'], 'Correct the value')}."
         lines.append(f"{key}{seen}: {reason}.{remedy}")
@@ -649,10 +674,12 @@ def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
 def refuse_unknown(keys: Iterable[str]) -> None:
     """Refuse keys of this namespace that are neither a section nor a secret, of all that Pulumi holds; raises ConfigError.
 
+    So are those of a namespace that can only be meant for this one, since a section there would have no effect and no message.
     Their values are not shown: one could be a secret whose key is misspelt.
     """
     known = {f"{NAMESPACE}:{key}" for key in (*OBJECTS, *SECRET_KEYS)}
-    strange = sorted(key for key in set(keys) - known if key.startswith(f"{NAMESPACE}:"))
+    meant = {key for key in keys if difflib.get_close_matches(key.partition(":")[0].lower(), [NAMESPACE], cutoff=0.8)}
+    strange = sorted(meant - known)
     if strange:
         lines = [f"{key}: {REASONS['extra_forbidden']}. {REMEDIES['extra_forbidden']}." for key in strange]
         raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(lines))

@@ -138,6 +138,12 @@ def test_key_that_no_login_could_use_is_refused_before_anybody_is_contacted(at: 
         run(program)
 
 
+def test_address_with_a_port_is_refused_before_it_is_dialed() -> None:
+    connection: Any = {**SMALLEST["connection"], "address": "192.0.2.1:22"}
+    with pytest.raises(pulumi.RunError, match=r"192\.0\.2\.1:22.* of the node .*\[host-address-invalid\]"):
+        run(lambda: KataNode("n", {**SMALLEST, "connection": connection}))
+
+
 @pytest.mark.parametrize("password", ["", None])
 def test_sudo_password_that_turns_out_to_be_none_is_refused_in_a_line(password: Any) -> None:
     def program() -> None:

@@ -405,6 +405,14 @@ def test_secret_within_a_section_is_refused_since_the_state_would_show_it() -> N
         run(lambda: runpy.run_path(str(PROGRAM)))
 
 
+@pytest.mark.parametrize("text", ["", "hello"])
+def test_section_without_keys_is_refused_with_a_remedy(text: str) -> None:
+    texts = {f"kata-nodes:{key}": json.dumps(value) for key, value in EXISTING.items()}
+    pulumi.runtime.set_all_config({**texts, "kata-nodes:docker": text}, [])
+    with pytest.raises(pulumi.RunError, match=rf"kata-nodes:docker \(value: '{text}'\): it has keys of its own.*Write its keys"):
+        run(lambda: runpy.run_path(str(PROGRAM)))
+
+
 def test_refused_configuration_makes_nothing() -> None:
     with pytest.raises(pulumi.RunError, match=r"kata-nodes:kata\.hypervisr"):
         stack({**LOCAL, "kata": {"hypervisr": "qemu"}})

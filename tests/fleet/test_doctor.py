@@ -55,3 +55,13 @@ def test_an_address_that_leads_nowhere_costs_the_others_no_line(address: str) ->
     config: dict[str, Any] = {"kata-nodes:docker": {"repository": {"address": address}}}
     (finding,) = doctor._sites(config)
     assert finding.subject == "site"
+
+
+@pytest.mark.parametrize("line", ["kata-nodes:node: {}", "kata-node:docker: {}", "kata-nodes:docker:", "kata-nodes:kata: 3.32.0"])
+def test_file_that_a_preview_refuses_is_not_called_valid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Pulumi.a.yaml").write_text("config:\n  kata-nodes:nodes:\n    local: {}\n")
+    assert doctor._file("a")[1].cure == ""
+    (tmp_path / "Pulumi.a.yaml").write_text(f"config:\n  {line}\n  kata-nodes:nodes:\n    local: {{}}\n")
+    finding = doctor._file("a")[1]
+    assert finding.cure and line.split(": ")[0].rstrip(":") in finding.message

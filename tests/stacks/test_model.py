@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stacks.model import LOGIN_SECRETS, ConfigError, StackConfig, load, refuse_useless
+from stacks.model import LOGIN_SECRETS, ConfigError, StackConfig, load, refuse_unknown, refuse_useless
 
 STACKS = Path(__file__).resolve().parents[2] / "stacks"
 NODE = {
@@ -47,6 +47,61 @@ def test_unknown_key_is_named() -> None:
 def test_wrong_type_is_named() -> None:
     refused("kata-nodes:kata.nestedSandbox", "'yes'", "true or false", kata={"nestedSandbox": "yes"})
     refused("kata-nodes:verification.timeoutSeconds", "'60'", verification={"timeoutSeconds": "60"})
+
+
+@pytest.mark.parametrize("value", ["", "3.32.0", ["a"], 3])
+def test_value_in_the_place_of_keys_is_told_in_words_of_the_file(value: object) -> None:
+    refused(f"kata-nodes:kata (value: {value!r}): it has keys of its own", "Write its keys below it", kata=value)
+    refused("kata-nodes:nodes.existing.0 (value", "it has keys of its own", nodes={"existing": [value]})
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "line"),
+    [
+        ("kata.install", "relase", "(value: 'relase'): Input should be 'release' or 'local', or keys below it."),
+        ("kata.install", {"address": "https://a/b", "sha256": "A"}, ".sha256 (value: 'A'): String should match pattern"),
+        ("docker.repository", "https://a", "(value: 'https://a'): Input should be 'local', or keys below it."),
+        ("docker.repository", {"adress": "https://a"}, ".adress (value: 'https://a'): there is no such key"),
+        ("kata.hypervisor", {"qemu": True}, "(value: {'qemu': True}): Input should be 'qemu' or 'firecracker'."),
+    ],
+)
+def test_key_that_takes_a_word_or_keys_is_refused_in_one_line(section: str, value: object, line: str) -> None:
+    top, key = section.split(".")
+    with pytest.raises(ConfigError) as caught:
+        loaded(**{top: {key: value}})
+    assert line in str(caught.value) and len(str(caught.value).splitlines()) == 2, str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key", ["kata-node:docker", "kata_nodes:nodes", "Kata-Nodes:kata", "katanodes:kubernetes", "kata-nodes:node"]
+)
+def test_section_of_a_misspelt_namespace_is_refused_and_not_passed_over(key: str) -> None:
+    others = [
+        "aws:region",
+        "kubernetes:kubeconfig",
+        "docker:host",
+        "kata-nodes:docker",
+        "kata-deploy:x",
+        "pulumi:tags",
+        "nodes:x",
+    ]
+    refuse_unknown(others)
+    with pytest.raises(ConfigError, match=rf"{key}: there is no such key"):
+        refuse_unknown([*others, key])
+
+
+@pytest.mark.parametrize(
+    "address", ["192.0.2.7:2222", "host.example:22", "[2001:db8::7]", "[2001:db8::7]:22", "-oProxyCommand=x"]
+)
+def test_address_that_could_only_be_dialed_in_vain_is_refused(address: str) -> None:
+    refused("nodes.existing.0.address", "[host-address-invalid]", nodes={"existing": [{**NODE, "address": address}]})
+    bastion = {"address": address, "user": "jump", "hostKey": NODE["hostKey"]}
+    refused("nodes.bastion.address", "[host-address-invalid]", nodes={"existing": [NODE], "bastion": bastion})
+
+
+@pytest.mark.parametrize("address", ["192.0.2.7", "2001:db8::7", "fe80::1%eth0", "a_b.example", "node-1"])
+def test_address_of_every_kind_is_taken(address: str) -> None:
+    loaded(nodes={"existing": [{**NODE, "address": address}]})
 
 
 def test_stack_that_would_prove_nothing_is_refused() -> None:
