@@ -13,7 +13,9 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from clusterkit.runtime_class import NODE_LABEL
+from delivery import login
 from delivery.login import SSH_PORT
+from nodekit.errors import NodeError
 from nodekit.rules.docker.docker_matrix import NEWEST_PROVEN, SAFE_DOCKER
 from stacks import ssh_hosts
 from stacks.model import NAMESPACE, SECRET_KEYS, ConfigError, Name, load
@@ -79,8 +81,8 @@ QUESTIONS = (
     ),
     Question(
         "user",
-        "Login user on them; none: for each, the user of ~/.ssh/config",
-        lambda answers: "none" if ssh_hosts.WILDCARDS.search(answers["address"]) else "root",
+        "Login user on them; none: for each, the user before its @, or the one of ~/.ssh/config",
+        lambda answers: "none" if ssh_hosts.WILDCARDS.search(answers["address"]) or "@" in answers["address"] else "root",
         applies=only("existing"),
     ),
     Question(
@@ -137,12 +139,19 @@ QUESTIONS = (
 def machines(answers: Answers, folder: Path) -> list[SshHost]:
     """The existing machines, as `folder`, OpenSSH's own, and the answers describe them. Raises ConfigError when there is none."""
     named: list[str] = []
-    for part in re.split(r"[,\s]+", answers["address"].strip(", ")):
+    for part in re.split(r"[,\s]+", answers["address"].strip(", \t")):
+        if not part:
+            raise ConfigError("--address has no machine. Name at least one.")
         names = ssh_hosts.matching(part, folder) if ssh_hosts.WILDCARDS.search(part) else [part]
         if not names:
             raise ConfigError(f"--address is {part!r}, and no Host entry of {folder / 'config'} matches. Name the machines.")
         named += names
     hosts = [ssh_hosts.described(name, folder) for name in dict.fromkeys(named)]
+    try:
+        for host in hosts:
+            login.host_address(host.address, "host")
+    except NodeError as error:
+        raise ConfigError(f"--address: {error.sentence()} Here, a port is written as ssh://HOST:PORT.") from None
     return hosts if answers["user"] == "none" else [replace(host, user=answers["user"]) for host in hosts]
 
 
@@ -261,6 +270,8 @@ def collect(options: Answers, ask: Callable[[str], str] | None) -> dict[str, str
             raise ConfigError(f"--{question.key} is missing. Set it: {question.text}.")
         if question.choices and answer not in question.choices:
             raise ConfigError(f"--{question.key} is {answer!r}. Give one of {', '.join(question.choices)}.")
+        if question.key == "name":
+            named(answer)
         answers[question.key] = answer
     return answers
 
@@ -293,13 +304,12 @@ def parser() -> argparse.ArgumentParser:
     return command_line
 
 
-def named(name: str) -> str:
-    """A stack's name, which is part of a file's; raises ConfigError."""
+def named(name: str) -> None:
+    """Refuse what cannot be a stack's name, which is part of a file's; raises ConfigError."""
     try:
         TypeAdapter(Name).validate_python(name)
     except ValidationError:
         raise ConfigError(f"--name is {name!r}. Use a-z, 0-9 and -, at most 42 of them.") from None
-    return name
 
 
 def main(argv: Sequence[str] | None = None, ask: Callable[[str], str] | None = None) -> int:
@@ -311,7 +321,7 @@ def main(argv: Sequence[str] | None = None, ask: Callable[[str], str] | None = N
         answers = collect(options, ask)
         sections = document(answers, ssh_folder)
         content = text(answers, sections)
-        file = folder / f"Pulumi.{named(answers['name'])}.yaml"
+        file = folder / f"Pulumi.{answers['name']}.yaml"
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

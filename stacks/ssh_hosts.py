@@ -27,10 +27,14 @@ class SshHost:
     user: str
     jump: str | None
     """The machine through which ssh goes there (ProxyJump), as the settings call it."""
+    alias: str | None = None
+    """The name under which ssh keeps its key (HostKeyAlias), where that is another one."""
 
     @property
     def known_as(self) -> str:
         """Its name in known_hosts."""
+        if self.alias:
+            return self.alias
         return self.address if self.port == SSH_PORT else f"[{self.address}]:{self.port}"
 
 
@@ -55,7 +59,12 @@ def described(name: str, folder: Path) -> SshHost:
     settings = dict(line.split(" ", 1) for line in _answer(argv).splitlines() if " " in line)
     jump = settings.get("proxyjump")
     return SshHost(
-        name, settings["hostname"], int(settings["port"]), settings["user"], None if jump in (None, "none") else str(jump)
+        name,
+        settings["hostname"],
+        int(settings["port"]),
+        settings["user"],
+        None if jump in (None, "none") else str(jump),
+        settings.get("hostkeyalias"),
     )
 
 
@@ -71,10 +80,15 @@ def known_key(known_as: str, folder: Path) -> str | None:
 
 
 def listed_key(text: str, known_as: str | None) -> str | None:
-    """The ed25519 key for `known_as` in lines as known_hosts has them (NAMES KIND KEY); with None, the first of any name."""
-    for line in text.splitlines():
-        parts = line.split()
-        if len(parts) >= 3 and parts[1] == KEY and (known_as is None or known_as in parts[0].split(",")):
+    """The ed25519 key for `known_as` in lines as known_hosts has them (NAMES KIND KEY); with None, the first of any name.
+
+    A key that a line revokes (@revoked NAMES KIND KEY) does not count.
+    """
+    lines = [line.split() for line in text.splitlines()]
+    revoked = {parts[3] for parts in lines if len(parts) >= 4 and parts[0] == "@revoked"}
+    for parts in lines:
+        named = len(parts) >= 3 and parts[1] == KEY and parts[2] not in revoked
+        if named and (known_as is None or known_as in parts[0].split(",")):
             return f"{KEY} {parts[2]}"
     return None
 

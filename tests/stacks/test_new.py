@@ -62,6 +62,10 @@ def test_answers_at_a_terminal_come_to_the_same_file(tmp_path: Path) -> None:
     assert interactive.read_text() == by_options.read_text()
 
 
+def test_name_that_no_stack_can_have_is_refused_before_the_next_question(tmp_path: Path) -> None:
+    assert written(tmp_path, answered=["My Stack"])[0] == 1
+
+
 def test_file_that_exists_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "Pulumi.lab.yaml").write_text("mine")
     assert written(tmp_path, "--name", "lab", "--nodes", "cluster", *IMAGE)[0] == 1
@@ -75,6 +79,10 @@ def test_file_that_exists_is_never_overwritten(tmp_path: Path, capsys: pytest.Ca
         (["--nodes", "cluster"], "--name is missing"),
         (["--name", "../x", "--nodes", "cluster", *IMAGE], "Use a-z"),
         (["--name", "lab", "--nodes", "cluster"], "--proof-image is missing"),
+        (["--name", "Lab", "--nodes", "existing", "--address", "a"], "--name is 'Lab'. Use a-z"),
+        ([*MACHINE[:-3], ",", *MACHINE[-2:]], "--address has no machine"),
+        ([*MACHINE[:-3], "192.0.2.7:2222", *MACHINE[-2:]], "the port as its own setting. [host-address-invalid] Here, a port"),
+        ([*MACHINE[:-3], "[2001:db8::7]", *MACHINE[-2:]], "[host-address-invalid]"),
         (["--name", "lab", "--nodes", "existing", "--address", "a"], "Log in once"),
         (["--name", "lab", "--nodes", "existing", "--address", "rack-*"], "no Host entry"),
         ([*MACHINE[:-3], "192.0.2.7,192.0.2.8", *MACHINE[-2:]], "no ssh-ed25519 key of 192.0.2.7"),
@@ -166,6 +174,31 @@ def test_pattern_of_the_ssh_configuration_is_every_machine_with_its_key_and_the_
         ],
         "bastion": {"address": "jump.example", "port": 22, "user": "gate", "hostKey": KEYS["jump"]},
     }
+
+
+def test_user_before_a_machine_is_its_login_user(tmp_path: Path, ssh_folder: Path) -> None:
+    argv = ["--name", "rack", "--nodes", "existing", "--address", "ubuntu@192.0.2.1", "--ssh-folder", str(ssh_folder)]
+    assert sections(tmp_path, *argv)["nodes"]["existing"][0]["user"] == "ubuntu"
+    argv[1] = "pile"
+    assert written(tmp_path, *argv, "--user", "root")[0] == 0
+    assert "user: root" in (tmp_path / "Pulumi.pile.yaml").read_text()
+
+
+def test_key_is_looked_up_by_the_alias_under_which_ssh_keeps_it(tmp_path: Path, ssh_folder: Path) -> None:
+    (ssh_folder / "config").write_text("Host rack-a\n    HostName 192.0.2.44\n    HostKeyAlias rack-a.example\n")
+    (ssh_folder / "known_hosts").write_text(f"rack-a.example {KEYS['a']}\n")
+    argv = ["--name", "rack", "--nodes", "existing", "--address", "rack-a", "--ssh-folder", str(ssh_folder)]
+    (node,) = sections(tmp_path, *argv)["nodes"]["existing"]
+    assert (node["address"], node["hostKey"]) == ("192.0.2.44", KEYS["a"])
+
+
+def test_key_that_is_revoked_is_not_pinned(tmp_path: Path, ssh_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--name", "rack", "--nodes", "existing", "--address", "192.0.2.1", "--ssh-folder", str(ssh_folder)]
+    (ssh_folder / "known_hosts").write_text(f"192.0.2.1 {KEYS['a']}\n@revoked * {KEYS['a']}\n")
+    assert written(tmp_path, *argv)[0] == 1
+    assert "has no ssh-ed25519 key of 192.0.2.1" in capsys.readouterr().err
+    (ssh_folder / "known_hosts").write_text(f"@revoked * {KEYS['b']}\n192.0.2.1 {KEYS['a']}\n")
+    assert sections(tmp_path, *argv)["nodes"]["existing"][0]["hostKey"] == KEYS["a"]
 
 
 def test_several_machines_are_several_nodes_with_the_keys_that_were_given(tmp_path: Path) -> None:
