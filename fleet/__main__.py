@@ -63,8 +63,12 @@ def _errors_as_sentences() -> Iterator[None]:
 
 def _stack(name: str) -> Stack:
     # What reaches nodes is loaded meanwhile: the engine takes longer to answer.
-    Thread(target=import_module, args=("fleet.measure",)).start()
-    return of(engine.deployment(name))
+    loading = Thread(target=import_module, args=("fleet.measure",))
+    loading.start()
+    try:
+        return of(engine.deployment(name))
+    finally:
+        loading.join()  # a module that is loaded while Python ends fails with a traceback
 
 
 def _node(known: "Sequence[Host]", stack: str, name: str) -> Host:
