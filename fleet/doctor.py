@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,20 +39,22 @@ class Finding:
 def findings(stack: str | None) -> Iterator[Finding]:
     """All of them, one after the other."""
     yield _python()
-    yield from _ssh()
     login = _engine()
     yield from login
-    if any(finding.cure for finding in login):
-        return
-    try:
-        name = engine.selected(stack)
-    except FleetError as error:
-        yield Finding("stack", str(error), "Select one: pulumi stack select NAME")
-        return
-    config, finding = _file(name)
-    yield finding
-    yield from _state(name)
-    yield from _sites(config)
+    name: str | None = None
+    config: dict[str, Any] = {}
+    if not any(finding.cure for finding in login):
+        try:
+            name = engine.selected(stack)
+        except FleetError as error:
+            yield Finding("stack", str(error), "Select one: pulumi stack select NAME")
+        else:
+            config, finding = _file(name)
+            yield finding
+    yield from _ssh(config)
+    if name is not None:
+        yield from _state(name)
+        yield from _sites(config)
 
 
 def _python() -> Finding:
@@ -67,7 +69,22 @@ def _python() -> Finding:
     return Finding("python", f"{version} with the program's packages")
 
 
-def _ssh() -> Iterator[Finding]:
+def _logs_in_by_keys_of_this_machine(config: Mapping[str, Any]) -> bool:
+    """Whether a log-in of the stack could ask for them; without a file that says so, any could."""
+    if not any(str(key).startswith("kata-nodes:") for key in config):
+        return True
+    nodes = config.get("kata-nodes:nodes")
+    nodes = nodes if isinstance(nodes, dict) else {}
+    aws = nodes.get("aws")
+    instances = aws.get("instances") if isinstance(aws, dict) else None
+    logins = {
+        "sshPrivateKey": "existing" in nodes or (isinstance(instances, dict) and "publicKey" in instances),
+        "bastionPrivateKey": "bastion" in nodes,
+    }
+    return any(needed and f"kata-nodes:{secret}" not in config for secret, needed in logins.items())
+
+
+def _ssh(config: Mapping[str, Any]) -> Iterator[Finding]:
     agent = os.environ.get("SSH_AUTH_SOCK")
     if agent:
         try:
@@ -85,6 +102,8 @@ def _ssh() -> Iterator[Finding]:
         yield Finding("ssh keys", f"others may read {', '.join(exposed)}", f"chmod 600 {folder}/{exposed[0]}")
     elif keys or agent:
         yield Finding("ssh keys", ", ".join(keys) or "those of the agent")
+    elif not _logs_in_by_keys_of_this_machine(config):
+        yield Finding("ssh keys", "none here, and the stack needs none")
     else:
         yield Finding(
             "ssh keys",

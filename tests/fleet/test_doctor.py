@@ -31,14 +31,43 @@ def test_keys_are_files_and_a_link_that_leads_nowhere_is_none(monkeypatch: pytes
     folder = tmp_path / ".ssh"
     (folder / "id_old.d").mkdir(parents=True)
     (folder / "id_gone").symlink_to("/nowhere/id_gone")
-    (finding,) = doctor._ssh()
+    (finding,) = doctor._ssh({})
     assert finding.subject == "ssh keys" and finding.message.startswith("none in")
     (folder / "id_ed25519").touch(0o600)
-    (finding,) = doctor._ssh()
+    (finding,) = doctor._ssh({})
     assert (finding.message, finding.cure) == ("id_ed25519", "")
     (folder / "id_ed25519").chmod(0o644)
-    (finding,) = doctor._ssh()
+    (finding,) = doctor._ssh({})
     assert finding.cure == f"chmod 600 {folder}/id_ed25519"
+
+
+NODES = {"kata-nodes:nodes": {"existing": [{"name": "a"}]}}
+THROUGH = {"kata-nodes:nodes": {"existing": [{"name": "a"}], "bastion": {"user": "jump"}}}
+SECRET = {"secure": "v1:abc:def"}
+
+
+@pytest.mark.parametrize(
+    ("config", "asked"),
+    [
+        (NODES, True),
+        ({**NODES, "kata-nodes:sshPrivateKey": SECRET}, False),
+        ({**THROUGH, "kata-nodes:sshPrivateKey": SECRET}, True),
+        ({**THROUGH, "kata-nodes:sshPrivateKey": SECRET, "kata-nodes:bastionPrivateKey": SECRET}, False),
+        ({"kata-nodes:kubernetes": {"kataDeploy": {}}, "kata-nodes:kubeconfig": SECRET}, False),
+        ({"kata-nodes:nodes": {"local": {}}}, False),
+        ({"kata-nodes:nodes": {"aws": {"instances": {"count": 1}}}}, False),
+        ({"kata-nodes:nodes": {"aws": {"instances": {"publicKey": "ssh-ed25519 A"}}}}, True),
+        ({"aws:region": "eu-central-1"}, True),
+        ({"kata-nodes:nodes": "x"}, False),
+    ],
+)
+def test_a_machine_without_keys_is_at_fault_only_where_a_stack_would_use_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: dict[str, Any], asked: bool
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    (finding,) = doctor._ssh(config)
+    assert bool(finding.cure) is asked
 
 
 @pytest.mark.parametrize("runtime", ["rust", "go"])
