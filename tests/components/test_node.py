@@ -131,8 +131,8 @@ def test_key_that_no_login_could_use_is_refused_before_anybody_is_contacted(at: 
     def program() -> None:
         public = pulumi.Output.secret("ssh-ed25519 AAAA me@home")
         hop = {"address": "192.0.2.9", "user": "jump", "host_key": HOST_KEY, "private_key": public}
-        more: Any = {"private_key": public} if at == "node" else {"bastion": hop}
-        KataNode("n", {**SMALLEST, "connection": {**SMALLEST["connection"], **more}})
+        overrides: Any = {"private_key": public} if at == "node" else {"bastion": hop}
+        KataNode("n", {**SMALLEST, "connection": {**SMALLEST["connection"], **overrides}})
 
     with pytest.raises(pulumi.RunError, match=rf"login to the {at} is a public key.*\[login-key-unusable\]"):
         run(program)

@@ -47,7 +47,7 @@ SECRET = {"secure": "v1:abc:def"}
 
 
 @pytest.mark.parametrize(
-    ("config", "asked"),
+    ("config", "is_fault"),
     [
         (NODES, True),
         ({**NODES, "kata-nodes:sshPrivateKey": SECRET}, False),
@@ -62,12 +62,12 @@ SECRET = {"secure": "v1:abc:def"}
     ],
 )
 def test_a_machine_without_keys_is_at_fault_only_where_a_stack_would_use_them(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: dict[str, Any], asked: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: dict[str, Any], is_fault: bool
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     (finding,) = doctor._ssh(config)
-    assert bool(finding.cure) is asked
+    assert bool(finding.cure) is is_fault
 
 
 @pytest.mark.parametrize("runtime", ["rust", "go"])
