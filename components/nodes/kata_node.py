@@ -86,7 +86,7 @@ def _hop(host: str, address: str, port: float | None, user: str | None, host_key
     if private_key is not None:
         login.refuse_unusable(private_key, host)
     return {
-        "host": login.host_address(address, host),
+        "host": address and login.host_address(address, host),
         "port": login.SSH_PORT if port is None else port,
         "user": user or ROOT,
         "hostKey": login.pinned(host_key, host),
