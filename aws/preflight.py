@@ -5,9 +5,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -29,6 +30,10 @@ SETTINGS = Config(retries={"mode": "standard", "total_max_attempts": 6}, connect
 """Throttling is waited out, twice as long each time, up to about a minute in all."""
 TYPES_AT_ONCE = 100
 """Most types that DescribeInstanceTypes takes."""
+LOGINS = ("AssumeRole", "AssumeRoleWithWebIdentity", "GetRoleCredentials")
+"""Calls that boto3 makes by itself before the first one that it is asked for, to get credentials."""
+UNUSABLE = (OSError, ValueError, EOFError)
+"""What boto3 lets through of settings that name a file or program which is not there, or hold what is no number or no JSON."""
 
 
 def answered(call: Callable[[], Any]) -> dict[str, Any]:
@@ -36,13 +41,18 @@ def answered(call: Callable[[], Any]) -> dict[str, Any]:
     try:
         return dict(call())
     except ClientError as error:
-        return {"error": {"code": error.response["Error"]["Code"], "message": error.response["Error"]["Message"]}}
+        code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
+        if error.operation_name in LOGINS:
+            return {"error": {"code": rules.NO_CREDENTIALS, "message": f"{error.operation_name}: {code}: {message}"}}
+        return {"error": {"code": code, "message": message}}
     except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError, TokenRetrievalError) as error:
         return {"error": {"code": rules.NO_CREDENTIALS, "message": str(error)}}
     except BotoCoreError as error:
         return {"error": {"code": rules.NO_ENDPOINT, "message": str(error)}}
     except ResponseParserError as error:  # most often the answer of a proxy
         return {"error": {"code": rules.NO_ENDPOINT, "message": f"what answered is not AWS: {error}"}}
+    except UNUSABLE as error:
+        return {"error": {"code": rules.NO_CREDENTIALS, "message": f"the AWS settings of this machine cannot be used: {error}"}}
 
 
 def pages(client: Any, operation: str, key: str, **parameters: Any) -> dict[str, Any]:
@@ -69,11 +79,28 @@ def refusing_settings() -> Iterator[None]:
     """Raise NodeError `aws-preflight-failed` where the AWS settings of this machine, or a region, cannot be used."""
     try:
         yield
-    except BotoCoreError as error:
+    except (BotoCoreError, *UNUSABLE) as error:
         reason = printable(" ".join(str(error).split()), 300).rstrip(".: ")
         raise NodeError(
             "aws-preflight-failed", f"The AWS settings of this machine cannot be used: {reason}", "settings"
         ) from None
+
+
+def _no_code(prompt: str) -> NoReturn:
+    raise CredentialRetrievalError(
+        provider="assume-role",
+        error_msg="its mfa_serial needs a code, and nobody can be asked here; before this, run: "
+        'eval "$(aws configure export-credentials --format env)"',
+    )
+
+
+def _session(region: str | None = None) -> boto3.Session:
+    """Of this machine's settings, as the AWS command line reads them."""
+    core = botocore.session.get_session()
+    if not sys.stdin.isatty():
+        # boto3 would ask on the terminal behind the run of the engine, which stops a program in the background that reads there.
+        core.get_component("credential_provider").get_provider("assume-role")._prompter = _no_code
+    return boto3.Session(region_name=region, botocore_session=core)
 
 
 def has_credentials() -> bool:
@@ -82,13 +109,13 @@ def has_credentials() -> bool:
     Raises NodeError `aws-preflight-failed` where these name what is not there, such as a profile.
     """
     with refusing_settings():
-        return boto3.Session().get_credentials() is not None
+        return _session().get_credentials() is not None
 
 
 def clients(region: str, *services: str) -> list[Any]:
     """Of the services in a region; raises NodeError `aws-preflight-failed`."""
     with refusing_settings():
-        session = boto3.Session(region_name=region)
+        session = _session(region)
         return [session.client(service, config=SETTINGS) for service in services]  # type: ignore[call-overload]
 
 

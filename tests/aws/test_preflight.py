@@ -7,7 +7,7 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
 from aws import preflight as aws_preflight
 from aws.preflight_rules import FAILED, OK, SKIPPED, Request, Row, judge_quota, newest_image, table
@@ -231,6 +231,8 @@ def test_answer_of_an_api_cannot_act_on_a_terminal(account: Account) -> None:
         (None, r"The config profile \(nonesuch\) could not be found"),
         ("[default\nx", "Unable to parse config file"),
         ("[profile nonesuch]\ncredential_process = /bin/false\n", "Error when retrieving credentials from custom-process"),
+        ("[profile nonesuch]\ncredential_process = /nonesuch/tool\n", "No such file or directory: '/nonesuch/tool'"),
+        ("[profile nonesuch]\ncredential_process = /bin/echo text\n", "Expecting value"),
     ],
 )
 def test_settings_that_name_what_is_not_there_are_refused_in_a_line(
@@ -248,6 +250,49 @@ def test_settings_that_name_what_is_not_there_are_refused_in_a_line(
     if text is None:
         assert aws_preflight.main(["--region", REGION, "--newest-image"]) == 1
         assert "error: The AWS settings of this machine cannot be used" in capsys.readouterr().err
+
+
+ROLE = """[profile nonesuch]
+role_arn = arn:aws:iam::123456789012:role/deploy
+{login}
+[profile base]
+aws_access_key_id = test
+aws_secret_access_key = test
+"""
+
+
+@pytest.mark.parametrize(
+    ("login", "words"),
+    [
+        ("web_identity_token_file = /nonesuch/token", "No such file or directory: '/nonesuch/token'"),
+        ("source_profile = base\nmfa_serial = arn:aws:iam::123456789012:mfa/me", "nobody can be asked here; before this, run:"),
+    ],
+)
+def test_a_role_that_cannot_be_assumed_is_told_as_that_and_asks_nobody(
+    account: Account, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, login: str, words: str
+) -> None:
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(key, raising=False)
+    (tmp_path / "config").write_text(ROLE.format(login=login))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "nonesuch")
+    table_rows = rows()
+    assert list(table_rows) == ["type"] and words in table_rows["type"].finding
+    assert "no AWS credentials can be used here" in table_rows["type"].finding and "Log in" in table_rows["type"].remedy
+
+
+def test_a_role_that_one_may_not_assume_is_no_missing_permission_of_the_call(account: Account) -> None:
+    refusal: Any = {"Error": {"Code": "AccessDenied", "Message": "not for you"}}
+    account.say("DescribeInstanceTypes", ClientError(refusal, "AssumeRole"))
+    table_rows = rows()
+    assert list(table_rows) == ["type"] and "AssumeRole: AccessDenied: not for you" in table_rows["type"].finding
+    assert "Log in" in table_rows["type"].remedy
+
+
+def test_an_endpoint_that_is_no_address_is_refused_in_a_line(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:4566")
+    with pytest.raises(NodeError, match="cannot be used: Invalid endpoint: localhost:4566"):
+        rows()
 
 
 def test_help_teaches() -> None:
