@@ -48,6 +48,11 @@ def derived(decide: Callable[..., T], *values: Any) -> pulumi.Input[T]:
     return together([_output(values[at]) for at in later]).apply(decided)
 
 
+def set_or(value: Any, default: Any) -> Any:
+    """`value`, or `default` where it is nothing, as what a program hands on from a setting that is not set, or from an output."""
+    return derived(lambda known: default if known is None else known, value)
+
+
 def _output(value: Any) -> pulumi.Output[Any]:
     """Of a dict or list with outputs in it, one of all its values. What an output holds has none."""
     return value if isinstance(value, pulumi.Output) else pulumi.Output.from_input(value)

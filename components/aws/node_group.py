@@ -8,6 +8,7 @@ from aws import ec2, user_data
 from components.aws.parts import METADATA, AwsMachine, MachineResources
 from components.nodes.node_states import settings_of
 from components.nodes.settings import DockerSettings, KataSettings, Verification
+from components.plain import set_or
 from components.plugin_resource import PluginResource
 from components.refusals import reporting_refusals
 from delivery import bundle
@@ -91,7 +92,7 @@ class AwsNodeGroup(pulumi.ComponentResource):
                 "cpuOptions": resources.cpu_options,
                 "metadataOptions": METADATA,
                 "blockDeviceMappings": [
-                    {"deviceName": args.get("root_device", ec2.ROOT_DEVICE), "ebs": _launched(resources.disk)}
+                    {"deviceName": set_or(args.get("root_device"), ec2.ROOT_DEVICE), "ebs": _launched(resources.disk)}
                 ],
                 "vpcSecurityGroupIds": resources.security_groups,
                 "iamInstanceProfile": {"arn": resources.profile.output("arn")} if resources.profile else None,

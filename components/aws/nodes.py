@@ -11,6 +11,7 @@ from components.nodes.host_key import key_pair
 from components.nodes.node_states import settings_of
 from components.nodes.proven_machines import Machine, evidence, kata_nodes, summaries
 from components.nodes.settings import Connection, DockerSettings, KataSettings, Verification
+from components.plain import set_or
 from components.plugin_resource import PluginResource
 from components.refusals import reporting_refusals
 
@@ -104,7 +105,7 @@ class AwsNodes(pulumi.ComponentResource):
             addresses = (args.get("public_address", False), instance.output("publicIp"), instance.output("privateIp"))
             connection: Connection = {
                 "address": pulumi.Output.all(*addresses).apply(lambda values: str(values[1] if values[0] else values[2])),
-                "user": args.get("user", ec2.USER),
+                "user": set_or(args.get("user"), ec2.USER),
                 "host_key": host_public,
                 "identity": instance.id,
             }

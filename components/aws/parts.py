@@ -6,6 +6,7 @@ import pulumi
 
 from aws import ec2
 from components.children import child_options
+from components.plain import set_or
 from components.plugin_resource import PluginResource
 from components.refusals import reporting_refusals
 from delivery import login
@@ -55,13 +56,13 @@ class MachineResources:
         ssh_from: pulumi.Input[list[str]] | None = None,
         ssh_from_everywhere: pulumi.Input[bool] = False,
     ) -> None:
-        self.parent, self.name, self.given_tags, self.opts = parent, name, machine.get("tags", []), opts
+        self.parent, self.name, self.given_tags, self.opts = parent, name, set_or(machine.get("tags"), []), opts
         nested = pulumi.Output.all(machine["instance_type"], machine.get("nested_virtualization", False)).apply(
             reporting_refusals(lambda values: ec2.nested_virtualization(values[0], bool(values[1])))
         )
         self.cpu_options = nested.apply(lambda on: {"nestedVirtualization": "enabled"} if on else None)
         self.disk = {
-            "volumeSize": pulumi.Output.from_input(machine.get("root_volume_gib", ec2.ROOT_VOLUME_GIB)).apply(int),
+            "volumeSize": pulumi.Output.from_input(set_or(machine.get("root_volume_gib"), ec2.ROOT_VOLUME_GIB)).apply(int),
             "volumeType": "gp3",
             "encrypted": True,
             "deleteOnTermination": True,
@@ -84,7 +85,7 @@ class MachineResources:
             },
             self.options(),
         )
-        self.security_groups = pulumi.Output.all(group.id, machine.get("security_groups", [])).apply(
+        self.security_groups = pulumi.Output.all(group.id, set_or(machine.get("security_groups"), [])).apply(
             lambda groups: [groups[0], *groups[1]]
         )
         self.profile = self._session_manager() if machine.get("session_manager", False) else None

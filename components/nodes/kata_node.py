@@ -12,7 +12,7 @@ from components.children import LEFT_ALONE, child_options
 from components.nodes.node_states import settings_of
 from components.nodes.rollout import Member
 from components.nodes.settings import Connection, DockerSettings, KataSettings, Verification
-from components.plain import derived
+from components.plain import derived, set_or
 from components.plugin_resource import PluginResource
 from components.refusals import reporting_refusals
 from delivery import bundle, login
@@ -132,7 +132,7 @@ class KataNode(pulumi.ComponentResource):
     ) -> None:
         """`member` is given by a pool that changes its machines in waves."""
         settings = settings_of(args)
-        node, gone = args.get("node", name), args.get("gone", False)
+        node, gone = set_or(args.get("node"), name), args.get("gone", False)
         super().__init__("kata-nodes:index:KataNode", name, {"plan": {"node": node, **settings.plan}}, opts)
         pyz, digest = bundle.cached()
         program = f"{PROGRAM_FOLDER}/nodekit-{digest[:12]}.pyz"
@@ -145,9 +145,9 @@ class KataNode(pulumi.ComponentResource):
         if password is not None:
             password = pulumi.Output.secret(password)
         identity = args["connection"].get("identity")
-        if identity is None:
-            pinned = reporting_refusals(lambda key: login.pinned(key, "node"))
-            identity = derived(pinned, args["connection"].get("host_key"))
+        if not isinstance(identity, str):
+            pinned = reporting_refusals(lambda given, key: login.pinned(key, "node") if given is None else given)
+            identity = derived(pinned, identity, args["connection"].get("host_key"))
         # Another machine behind the same address and key must get the program too.
         owner = f"{pulumi.get_project()}/{pulumi.get_stack()} {re.sub(r'[^A-Za-z0-9._-]', '-', name)}"
         machine = derived(lambda text: hashlib.sha256(text.encode()).hexdigest()[:12], identity)

@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 
 from components.nodes.settings import DockerSettings, KataSettings, Verification
-from components.plain import derived
+from components.plain import derived, set_or
 from components.refusals import reporting_refusals
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
@@ -35,19 +35,20 @@ class NodeSettings:
     def plan(self) -> dict[str, pulumi.Input[Any]]:
         """For people who read a preview: the states hold more, but may be secret or not known yet."""
         archive, handler = self.kata.get("archive"), self.kata.get("handler")
-        nested_sandbox = self.kata.get("nested_sandbox", True)
+        nested_sandbox = set_or(self.kata.get("nested_sandbox"), True)
+        parameters = set_or(self.kata.get("kernel_params"), [])
         return {
-            "dockerVersion": self.docker.get("version", node_state.DOCKER_VERSION),
-            "repositoryAddress": (self.docker.get("repository") or {}).get("address", apt_source.DOCKER_ADDRESS),
-            "kataVersion": self.kata.get("version", node_state.KATA_VERSION),
-            "kataRuntime": self.kata.get("runtime", node_state.KATA_RUNTIME),
-            "installRelease": self.kata.get("install_release", archive is None),
+            "dockerVersion": set_or(self.docker.get("version"), node_state.DOCKER_VERSION),
+            "repositoryAddress": set_or((self.docker.get("repository") or {}).get("address"), apt_source.DOCKER_ADDRESS),
+            "kataVersion": set_or(self.kata.get("version"), node_state.KATA_VERSION),
+            "kataRuntime": set_or(self.kata.get("runtime"), node_state.KATA_RUNTIME),
+            "installRelease": set_or(self.kata.get("install_release"), archive is None),
             "archiveAddress": archive["address"] if archive else None,
             "configPath": derived(reporting_refusals(lambda kata: kata_settings(kata).config_path), self.kata),
-            "hypervisor": self.kata.get("hypervisor", node_state.HYPERVISOR),
+            "hypervisor": set_or(self.kata.get("hypervisor"), node_state.HYPERVISOR),
             "nestedSandbox": nested_sandbox,
             "sandbox": self.kata.get("sandbox"),
-            "kernelParams": derived(node_state.merged_parameters, self.kata.get("kernel_params") or [], nested_sandbox),
+            "kernelParams": derived(node_state.merged_parameters, parameters, nested_sandbox),
             "handler": handler["name"] if handler else None,
             "containerRuntime": handler.get("container_runtime") if handler else None,
             "proofImage": self.verification.get("image"),
@@ -84,7 +85,7 @@ class NodeSettings:
 
 def settings_of(args: Mapping[str, Any]) -> NodeSettings:
     """From the arguments of a component that makes nodes."""
-    return NodeSettings(args.get("docker", {}), args.get("kata", {}), args.get("verification", {}))
+    return NodeSettings(args.get("docker") or {}, args.get("kata") or {}, args.get("verification") or {})
 
 
 def kata_settings(kata: Mapping[str, Any]) -> node_state.KataSettings:

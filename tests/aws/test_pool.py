@@ -29,7 +29,7 @@ from components.aws.nodes import AwsNodes
 from components.cluster import kata_proof
 from delivery import bundle
 from nodekit.scripts import script
-from tests.components.recorder import Recorder, run
+from tests.components.recorder import Recorder, inputs_of, run
 from tests.components.test_wiring import evidence_of, stack
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -375,3 +375,26 @@ def test_empty_list_of_a_component_is_refused(changed: dict[str, Any], words: st
     machine: Any = {"instance_type": "m7i.metal-24xl", "image": "ami-1", "vpc": "vpc-1", "subnets": changed.get("subnets", ["s"])}
     with pytest.raises(pulumi.RunError, match=words):
         run(lambda: AwsNodes("aws", {"count": 1, "machine": machine, "ssh_from": changed.get("ssh_from", ["203.0.113.0/24"])}))
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_setting_of_nothing_is_one_that_was_left_out(later: bool) -> None:
+    machine: Any = {
+        "instance_type": "m8i.4xlarge", "nested_virtualization": True, "image": "ami-1", "vpc": "vpc-1", "subnets": ["subnet-1"],
+    }  # fmt: skip
+    program = {"address": "https://files.example.org/nodekit.pyz", "sha256": bundle.cached()[1]}
+
+    def inputs(machine_keys: tuple[str, ...], instances_keys: tuple[str, ...], group_keys: tuple[str, ...]) -> dict[str, Any]:
+        def nothing(keys: tuple[str, ...]) -> Any:
+            return {key: pulumi.Output.from_input(None) if later else None for key in keys}
+
+        def make() -> None:
+            described = {**machine, **nothing(machine_keys)}
+            AwsNodes("i", {"count": 1, "machine": described, "ssh_from": ["203.0.113.0/24"], **nothing(instances_keys)})
+            sizes: Any = {"min_size": 0, "max_size": 2, "program": program}
+            AwsNodeGroup("g", {"machine": described, **sizes, **nothing(group_keys)})
+
+        return inputs_of(make)
+
+    keys = ("root_volume_gib", "security_groups", "tags"), ("user", "ssh_from_everywhere"), ("root_device", "join_script")
+    assert inputs(*keys) == inputs((), (), ())

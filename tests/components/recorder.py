@@ -115,6 +115,15 @@ class RecordingMonitor(mocks.MockMonitor):
         return super().RegisterResource(request)
 
 
+def inputs_of(program: Callable[[], Any]) -> dict[str, dict[str, Any]]:
+    """By resource of `program`: its inputs; assets, of which none equals another, are left out."""
+    resources = run(program).by_name
+    return {
+        name: {key: value for key, value in resource.inputs.items() if not isinstance(value, pulumi.Asset)}
+        for name, resource in resources.items()
+    }
+
+
 def run(program: Callable[[], Any], preview: bool = False, tasks: Any = None) -> Recorder:
     """Run `program` in a stack of its own against the recorder; what it raises, this raises. `tasks` is the task factory."""
     recorder = Recorder(preview=preview)

@@ -12,7 +12,7 @@ from components.nodes.settings import Archive
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
 from nodekit.rules.docker import apt_source
-from tests.components.recorder import run
+from tests.components.recorder import inputs_of, run
 from tests.components.test_wiring import HOST_KEY
 
 SMALLEST: KataNodeArgs = {"connection": {"address": "192.0.2.1", "host_key": HOST_KEY}}
@@ -152,3 +152,37 @@ def test_sudo_password_that_turns_out_to_be_none_is_refused_in_a_line(password: 
 
     with pytest.raises(pulumi.RunError, match=r"sudoPassword is empty or has more than one line"):
         run(program)
+
+
+OPTIONAL: dict[str, tuple[str, ...]] = {
+    "": ("node",),
+    "connection": ("port", "user", "identity"),
+    "docker": ("version",),
+    "kata": ("version", "runtime", "hypervisor", "nested_sandbox", "sandbox", "kernel_params", "install_release", "config_path"),
+    "verification": ("image", "timeout_seconds"),
+}
+
+
+def inputs(args: Any, later: bool = False) -> dict[str, Any]:
+    """Of the resources of a node; each None of `args` is one that an output holds, if `later`."""
+
+    def held(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: held(below) for key, below in value.items()}
+        return pulumi.Output.from_input(None) if value is None and later else value
+
+    return inputs_of(lambda: KataNode("n", held(args)))
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_setting_of_nothing_is_one_that_was_left_out(later: bool) -> None:
+    args: dict[str, Any] = {**SMALLEST}
+    for record, keys in OPTIONAL.items():
+        nothing = dict.fromkeys(keys)
+        args |= {record: {**args.get(record, {}), **nothing}} if record else nothing
+    assert inputs(args, later) == inputs(SMALLEST)
+
+
+@pytest.mark.parametrize("record", ["docker", "kata", "verification"])
+def test_a_record_of_nothing_is_one_that_was_left_out(record: str) -> None:
+    assert inputs({**SMALLEST, record: None}) == inputs(SMALLEST)
