@@ -1,8 +1,9 @@
 """The nodes of a stack as its state has them: how each is reached, what was done with it, and what its proof read."""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from delivery import login
@@ -25,6 +26,7 @@ class Host:
     """One node of a stack."""
 
     name: str
+    """Of its machine; where several nodes of the stack have it, that of its resource, which tells them apart."""
     connection: Mapping[str, Any] = field(repr=False)
     """The input `connection` of its commands."""
     sudo_password: str | None = field(repr=False)
@@ -51,15 +53,25 @@ class Host:
 def of(deployment: Mapping[str, Any]) -> list[Host]:
     """Every node of a state, by name. Raises FleetError where a state holds what no version of this program wrote."""
     resources = [resource for resource in deployment.get("resources") or [] if isinstance(resource, dict)]
-    children: dict[str, dict[str, dict[str, Any]]] = {
-        resource["urn"]: {} for resource in resources if resource.get("type") == NODE
-    }
+    nodes = {str(resource["urn"]): resource for resource in resources if resource.get("type") == NODE}
+    children: dict[str, dict[str, dict[str, Any]]] = {urn: {} for urn in nodes}
     for resource in resources:
         parent = resource.get("parent")
         if parent in children and not resource.get("delete"):
             children[parent][_name(resource["urn"]).removeprefix(f"{_name(parent)}-")] = resource
-    hosts = [_host(_name(urn), parts) for urn, parts in children.items() if parts]
-    return sorted(hosts, key=lambda host: host.name)
+    # A program can have all it makes kept: such a node is there as well as others, and its own resource is kept too.
+    hosts = {
+        urn: _host(_name(urn), parts, kept=bool(nodes[urn].get("retainOnDelete"))) for urn, parts in children.items() if parts
+    }
+    for distinct in (_name, str):
+        hosts = _told_apart(hosts, distinct)
+    return sorted(hosts.values(), key=lambda host: host.name)
+
+
+def _told_apart(hosts: Mapping[str, Host], distinct: Callable[[str], str]) -> dict[str, Host]:
+    """By URN: hosts, of which those of one name get one by their URN instead. Pools can have machines of the same name."""
+    counts = Counter(host.name for host in hosts.values())
+    return {urn: replace(host, name=distinct(urn)) if counts[host.name] > 1 else host for urn, host in hosts.items()}
 
 
 def outputs(deployment: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,7 +84,7 @@ def _name(urn: str) -> str:
     return urn.rpartition("::")[2]
 
 
-def _host(name: str, parts: Mapping[str, Mapping[str, Any]]) -> Host:
+def _host(name: str, parts: Mapping[str, Mapping[str, Any]], kept: bool) -> Host:
     inputs = {which: plain(part.get("inputs") or {}) for which, part in parts.items()}
     by_verb = {which: _stdin(str(inputs[which].get("stdin") or "")) for which in (*VERBS, "proof") if which in inputs}
     documents = {which: document for which, (document, _) in by_verb.items()}
@@ -106,7 +118,7 @@ def _host(name: str, parts: Mapping[str, Mapping[str, Any]]) -> Host:
         evidence=evidence,
         proven=(parts.get("proof") or {}).get("modified"),
         urns={which: str(part["urn"]) for which, part in parts.items()},
-        gone=any(part.get("retainOnDelete") for part in parts.values()),
+        gone=not kept and any(part.get("retainOnDelete") for part in parts.values()),
         differences=tuple(_settings(documents, digest, machine)),
     )
 

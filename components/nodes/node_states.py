@@ -85,7 +85,8 @@ class NodeSettings:
 
 def settings_of(args: Mapping[str, Any]) -> NodeSettings:
     """From the arguments of a component that makes nodes."""
-    return NodeSettings(args.get("docker") or {}, args.get("kata") or {}, args.get("verification") or {})
+    records: list[Any] = [args.get(key) or {} for key in ("docker", "kata", "verification")]
+    return NodeSettings(*records)
 
 
 def kata_settings(kata: Mapping[str, Any]) -> node_state.KataSettings:

@@ -77,6 +77,23 @@ def test_a_machine_that_is_gone_and_what_is_left_of_a_replaced_resource_are_told
     assert [difference.kind for difference in host.differences] == ["setting"] and host.state.docker is None
 
 
+def test_a_node_that_its_program_keeps_in_place_is_not_gone() -> None:
+    state = deployment(retainOnDelete=True)
+    state["resources"][0]["retainOnDelete"] = True
+    (host,) = hosts.of(state)
+    assert not host.gone
+
+
+def test_nodes_of_one_name_in_two_pools_are_told_apart_by_their_resources() -> None:
+    first = json.dumps(deployment())
+    second, standalone = first.replace("nodes-n1", "rack-n1"), first.replace("ExistingNodes$", "AwsNodes$")
+    both = [*json.loads(first)["resources"], *json.loads(second)["resources"]]
+    assert [host.name for host in hosts.of({"resources": both})] == ["nodes-n1", "rack-n1"]
+    assert {host.state.node for host in hosts.of({"resources": both})} == {"n1"}
+    names = [host.name for host in hosts.of({"resources": [*both, *json.loads(standalone)["resources"]]})]
+    assert len({*names}) == 3 and names[0] == "rack-n1" and "AwsNodes$" in names[1]
+
+
 def test_a_state_of_another_version_is_refused_with_what_to_do() -> None:
     state = deployment()
     state["resources"][4]["inputs"]["stdin"] = json.dumps({**DOCKER, "colour": "red"}, indent=1)
