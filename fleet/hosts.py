@@ -143,6 +143,14 @@ def plain(value: Any) -> Any:
     return [plain(inner) for inner in value] if isinstance(value, list) else value
 
 
+def parsed(text: str) -> Any:
+    """The JSON that a node printed last, which can be written again for programs in every language: Python alone reads NaN and numbers
+    without end. Raises ValueError or RecursionError."""
+    document = json.loads(login.last_line(text))
+    json.dumps(document, allow_nan=False)
+    return document
+
+
 def _stdin(text: str) -> tuple[dict[str, Any], str | None]:
     """The desired state on a command's standard input, and the sudo password before it (delivery.login.before)."""
     before, mark, _ = text.rpartition("\n{\n")
@@ -155,7 +163,7 @@ def _stdin(text: str) -> tuple[dict[str, Any], str | None]:
 
 def _result(outputs: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
-        document = json.loads(login.last_line(str(outputs.get("stdout") or "")))
+        document = parsed(str(outputs.get("stdout") or ""))
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) and document.get("verb") == "prove" else None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from delivery import bundle, login
-from fleet.hosts import Host
+from fleet.hosts import Host, parsed
 from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN, read_text
 from nodekit.rules.desired import Record
@@ -177,7 +177,7 @@ def _explained(output: Output, error: CommandError) -> CommandError:
 
 def _document(text: str, verb: str) -> dict[str, Any]:
     try:
-        document = json.loads(login.last_line(text))
+        document = parsed(text)
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or document.get("verb") != verb or not _has_its_form(document):

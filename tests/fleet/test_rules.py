@@ -151,6 +151,8 @@ def test_cure_makes_again_just_what_repairs_and_always_the_proof() -> None:
         '{"verb": "compare", "notes": 7}',
         '{"verb": "compare", "status": [7]}',
         '{"verb": "prove"}',
+        '{"verb": "compare", "status": {"memory": NaN}}',
+        '{"verb": "compare", "status": {"memory": 1e999}}',
     ],
 )
 def test_a_node_that_answers_with_anything_else_is_one_that_was_not_measured(answer: str) -> None:
