@@ -1,6 +1,8 @@
 """The command `kata-nodes`: see what is true of a stack's nodes and clusters now, and repair it, by `pulumi` alone."""
 
+import errno
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -39,6 +41,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 Seconds = Annotated[float, typer.Option("--timeout", min=1, help="Seconds that a node or an API server may take.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: `pulumi up --yes --skip-preview`.")]
 PATIENCE = 60.0
+UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Why standard output takes no more."""
 
 
 class Format(str, Enum):
@@ -372,5 +376,22 @@ def doctor(stack: OneStack = None) -> None:
         raise typer.Exit(UNKNOWN if faults else OK)
 
 
+def main() -> None:
+    """Run the command that was typed; one whose output cannot be written ends with a sentence, or silently if nobody reads it."""
+    try:
+        try:
+            app(prog_name="kata-nodes")
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        # What is left in memory would be tried again, and fail again, as Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(harmless(f"error: The output could not be written: {error.strerror}."), file=sys.stderr)
+        sys.exit(UNKNOWN)
+
+
 if __name__ == "__main__":
-    app(prog_name="kata-nodes")
+    main()

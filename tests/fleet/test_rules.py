@@ -3,6 +3,9 @@
 Lost if these fail: a node of the stack, a password that is taken for settings, or who changed a package."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from nodekit.rules.difference import MAX_DIFF_LINES, Difference, of_file, packag
 from nodekit.scripts import script
 from plugins.command.errors import CommandError
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 KEY = "ssh-ed25519 AAAA"
 PASSWORD = "{ \" '\\ }"
 KATA = {"node": "n1", "hypervisor": "qemu", "runtime": "go", "version": "3.32.0", "kernelParams": ["quiet"]}
@@ -184,6 +188,23 @@ def test_a_node_that_answers_anything_else_is_explained_as_far_as_it_goes(value:
         whole = {"kata": {"version": "3.32.0", "configurations": {"go": {"qemu": read}}}, **status}
         rows = list(explain.lines(Measured(host, {"verb": "compare", "status": whole}, None, 1.0)))
         assert rows[0][0] == "Address" and rows[1][0] == "Configuration"
+
+
+@pytest.mark.parametrize("words", [["errors"], ["compat", "--docker", "27.5.1"]])
+def test_output_that_nobody_takes_ends_a_command_without_a_traceback(words: list[str]) -> None:
+    def run(output: int) -> tuple[int, str]:
+        argv = [sys.executable, "-m", "fleet", *words]
+        ended = subprocess.run(argv, stdout=output, stderr=subprocess.PIPE, text=True, check=False, cwd=CHECKOUT)
+        return ended.returncode, ended.stderr
+
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert run(writer) == (1, "")
+    finally:
+        os.close(writer)
+    with open("/dev/full", "wb") as full:
+        assert run(full.fileno()) == (1, "error: The output could not be written: No space left on device.\n")
 
 
 def test_explain_lists_what_restore_puts_back_and_keeps() -> None:
