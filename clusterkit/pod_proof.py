@@ -58,11 +58,9 @@ class Nodes:
 def chosen(nodes: Sequence[Node], names: Sequence[str], selector: str | None) -> list[Node]:
     """The named nodes of `nodes`, or all of it when a selector chose it, in name order.
 
-    Raises NodeError `cluster-node-unknown` for a name that is not there, for none at all, and for a node that reports no boot id,
-    since its own kernel could not be distinguished from a guest.
+    Raises NodeError `cluster-node-unknown` for a name that is not there, for neither names nor a selector, and for a node that
+    reports no boot id, since its own kernel could not be distinguished from a guest.
     """
-    if not nodes and selector:
-        raise NodeError("cluster-node-unknown", f"no node has the labels {selector}", "labels")
     lacking = sorted(set(names) - {node.name for node in nodes})
     if lacking or not (names or selector):
         raise NodeError(

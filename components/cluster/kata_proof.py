@@ -39,7 +39,8 @@ class KataProofArgs(TypedDict):
     node_selector: NotRequired[pulumi.Input[str]]
     """Label selector of the nodes to prove, such as katacontainers.io/kata-runtime=true; resolved at each `up`."""
     least_nodes: NotRequired[pulumi.Input[int]]
-    """How many nodes there must be before any is proven, for machines that join by themselves; by default 1."""
+    """How many nodes there must be before any is proven, for machines that join by themselves; by default 1. With 0, a selector
+    may select none, such as of a group that is scaled to nothing: nothing is proven then, and the evidence is empty."""
     join_seconds: NotRequired[pulumi.Input[int]]
     """How long an `up` waits for them; by default 0, not at all. A preview never waits."""
 
@@ -61,7 +62,7 @@ class KataProof(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: KataProofArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:KataProof", name, None, opts)
-        if ("nodes" in args) == ("node_selector" in args):
+        if (args.get("nodes") is None) == (args.get("node_selector") is None):
             raise pulumi.RunError(f"{name}: set exactly one of nodes and node_selector, the nodes to prove.")
         resolved = pulumi.Output.all(
             proof=completed(args["proof"]),
@@ -108,7 +109,7 @@ class KataProof(pulumi.ComponentResource):
         # Named nodes are in every preview; those of a selector are, once the cluster can be asked.
         names: pulumi.Output[Any] = (
             pulumi.Output.from_input(args["nodes"])
-            if "nodes" in args
+            if args.get("nodes") is not None
             else state.apply(lambda all_of: [node.name for node in all_of.chosen])
         )
         jobs: pulumi.Output[Any] = names.apply(
@@ -164,12 +165,15 @@ async def situation(name: str, settings: dict[str, Any], kubeconfig: str) -> Any
 
     Nodes that are still to join are waited for; in a preview what depends on them is unknown.
     """
-    minimum, seconds = int(settings.get("least_nodes", 1)), int(settings.get("join_seconds", 0))
+    least, seconds = settings.get("least_nodes"), int(settings.get("join_seconds") or 0)
+    minimum = 1 if least is None else int(least)
     names, selector = settings.get("nodes") or (), settings.get("node_selector")
     end, waiting = time.monotonic() + seconds, False
 
     def read() -> Situation:
         state = reader(settings, kubeconfig).situation(settings["namespace"], name, names, selector)
+        if minimum and selector and not state.chosen:
+            raise NodeError("cluster-node-unknown", f"no node has the labels {selector}", "labels")
         if len(state.chosen) < minimum:
             text = f"{len(state.chosen)} of the {minimum} expected nodes have the labels {selector or 'of their names'}"
             raise NodeError("cluster-node-unknown", text, "joining")

@@ -336,6 +336,14 @@ def test_machines_that_do_not_join_in_time_are_reported_with_where_the_reason_is
         up(grown(4, 0), cluster=Cluster(0))
 
 
+def test_a_group_that_is_scaled_to_nothing_is_no_failure_and_proves_nothing() -> None:
+    recorder = up(grown(0, 3600), cluster=Cluster(0))
+    assert not [name for name in recorder.by_name if name.startswith("proof-ip-")]
+    assert recorder.outputs["clusterProof"] == {}
+    assert not any(row["passed"] for row in recorder.outputs["checklist"] if "guest" in row["item"])
+    assert "proof-ip-10-0-0-7" in up(grown(0, 3600), cluster=Cluster(1)).by_name
+
+
 def test_a_preview_does_not_wait_and_is_not_refused_since_nodes_are_missing() -> None:
     cluster = Cluster(0)
     recorder = up(grown(4, 3600), preview=True, cluster=cluster)

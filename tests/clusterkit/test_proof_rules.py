@@ -218,10 +218,10 @@ def test_job_names_fit_into_a_label(node: str) -> None:
 def test_nodes_are_chosen_or_named_as_lacking() -> None:
     nodes = [Node("b", "1", "x"), Node("a", "2", "y"), Node("mute", "3", "")]
     assert [node.name for node in pod_proof.chosen(nodes, ["b", "a", "a"], None)] == ["a", "b"]
+    assert pod_proof.chosen([], [], "x=y") == []
     for names, selector, existing, named in (
         (["a", "c"], None, nodes, "named c"),
         ([], None, nodes, "no node is named"),
-        ([], "x=y", [], "x=y"),
         (["mute"], None, nodes, "mute reported no boot id to the cluster"),
         ([], "x=y", nodes, "mute reported"),
     ):
