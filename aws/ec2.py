@@ -78,7 +78,7 @@ def nested_virtualization(instance_type: str, enabled: bool) -> bool:
 
 
 def ssh_networks(networks: Sequence[str], everywhere: bool) -> tuple[list[str], list[str]]:
-    """The IPv4 and the IPv6 networks that may reach SSH.
+    """The IPv4 and the IPv6 networks that may reach SSH, each once: EC2 refuses a rule that names one twice.
 
     Raises NodeError `aws-ssh-networks` if there is none, one is not a network, or they include everybody and `everywhere` is
     not set.
@@ -104,7 +104,7 @@ def ssh_networks(networks: Sequence[str], everywhere: bool) -> tuple[list[str], 
         raise NodeError(
             "aws-ssh-networks", f"SSH would be open to everybody ({', '.join(map(str, open_to_all))}, from {', '.join(networks)})"
         )
-    return [str(network) for network in four], [str(network) for network in six]
+    return list(dict.fromkeys(map(str, four))), list(dict.fromkeys(map(str, six)))
 
 
 def in_turn(subnets: Sequence[str], number: int) -> str:

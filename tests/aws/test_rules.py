@@ -40,3 +40,8 @@ def test_tag_that_cannot_be_set_is_refused(pair: str) -> None:
     with pytest.raises(NodeError, match="cannot be set"):
         ec2.tags([pair], "p/s", "n")
     assert ec2.tags(["k=a=b"], "p/s", "n") == {"k": "a=b", "Name": "n", "kata-nodes": "p/s"}
+
+
+def test_network_that_is_named_twice_is_in_the_rule_once() -> None:
+    networks = ["203.0.113.0/24", "2001:db8::/32", "203.0.113.0/24", "2001:0DB8::/32", "198.51.100.7/32"]
+    assert ec2.ssh_networks(networks, False) == (["203.0.113.0/24", "198.51.100.7/32"], ["2001:db8::/32"])
