@@ -113,7 +113,7 @@ def _state(stdin: object) -> object:
         return None
     try:
         return json.loads(stdin[stdin.rfind("\n{") + 1 :])  # the only line of it that begins so: the others are indented
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

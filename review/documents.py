@@ -154,7 +154,10 @@ def measured(file: Path) -> list[tuple[str, str]]:
     """
     with open(file, encoding="utf-8", errors="replace") as handle:
         text = handle.read(MAX_DOCUMENT + 1)
-    document = json.loads(text) if len(text) <= MAX_DOCUMENT else None
+    try:
+        document = json.loads(text) if len(text) <= MAX_DOCUMENT else None
+    except RecursionError:
+        document = None
     if not isinstance(document, dict) or not isinstance(document.get("nodes"), list):
         raise ValueError("no document of kata-nodes drift")
     rows = []

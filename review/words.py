@@ -79,6 +79,12 @@ def _parameters(old: Iterable[Any], new: Iterable[Any]) -> list[str]:
     return words
 
 
+def _hidden(parameters: object) -> str:
+    """What stands for a list that is not known yet or a secret, whole or in part; empty for one that can be shown."""
+    items = parameters if isinstance(parameters, list) else [parameters]
+    return "(known later)" if UNKNOWN in items else "(secret)" if SECRET in items else ""
+
+
 def _plan(resource: Resource, which: str) -> Mapping[str, Any]:
     values = (resource.old if which == "old" else resource.new) or {}
     plan = values.get("plan")
@@ -121,17 +127,19 @@ def node(resource: Resource, children: Iterable[Resource]) -> str:
     if resource.op == "create":
         first = [f"{LABELS.get(key, code(key))} {value_text(new[key])}" for key in LABELS if key in new]
         parameters = _list(new.get("kernelParams"))
-        first += [f"kernel_params {_some(parameters, ' ')}"] if parameters else []
+        shown = _hidden(new.get("kernelParams")) or _some(parameters, " ")
+        first += [f"kernel_params {shown}"] if shown else []
         return f"**new**: {', '.join(first)}; proven before anything comes after it"
     words = [
         f"{LABELS.get(key) or code(key)} {value_text(old.get(key))} → {value_text(new.get(key))}"
         for key in sorted({*old, *new} - {"kernelParams"}, key=lambda key: ([*LABELS, key].index(key), key))
         if old.get(key) != new.get(key)
     ]
-    if UNKNOWN in (old.get("kernelParams"), new.get("kernelParams")):
-        words += ["kernel_params (known later)"] if old.get("kernelParams") != new.get("kernelParams") else []
+    before, after = old.get("kernelParams"), new.get("kernelParams")
+    if hidden := _hidden(after) or _hidden(before):
+        words += [f"kernel_params {hidden}"] if before != after else []
     else:
-        words += _parameters(_list(old.get("kernelParams")), _list(new.get("kernelParams")))
+        words += _parameters(_list(before), _list(after))
     changed = {child.name.rsplit("-", 1)[-1]: child for child in children}
     # A trigger of a verb is the machine's identity; that of the upload also the program's digest.
     if any("triggers" in child.changed for step, child in changed.items() if step != "upload"):

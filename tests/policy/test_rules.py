@@ -236,6 +236,11 @@ def test_pair_that_breaks_is_refused_in_plan_and_state(docker: Any, kata: str, f
         assert stack_policy.pairs("command:remote:Command", {"stdin": stdin}, {}) == []
 
 
+def test_standard_input_that_is_no_state_is_judged_by_no_pair() -> None:
+    for text in ("x", "[]", "{", "[" * 100_000):
+        assert stack_policy.pairs("command:remote:Command", {"stdin": text}, {}) == []
+
+
 # --- host keys
 
 

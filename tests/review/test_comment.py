@@ -98,10 +98,21 @@ def test_resource_that_is_gone_from_the_head_is_removed() -> None:
         ({"kernelParams": ["p=1", "p=2"]}, {"kernelParams": ["p=3"]}, "kernel_params gain `p=3`; kernel_params lose `p=1` `p=2`"),
         ({"kataVersion": "3.32.0"}, {"kataVersion": documents.UNKNOWN}, "Kata `3.32.0` → (known later)"),
         ({"kernelParams": ["a"]}, {"kernelParams": documents.UNKNOWN}, "kernel_params (known later)"),
+        ({"kernelParams": ["a"]}, {"kernelParams": ["a", documents.UNKNOWN]}, "kernel_params (known later)"),
+        ({"kernelParams": ["a"]}, {"kernelParams": documents.SECRET}, "kernel_params (secret)"),
+        ({"kernelParams": [documents.SECRET]}, {"kernelParams": ["a"]}, "kernel_params (secret)"),
     ],
 )
 def test_plan_of_a_node_is_told_in_words(old: dict[str, Any], new: dict[str, Any], words: str) -> None:
     assert f"- node `a`: {words}\n" in comment.plan("s", read(node(old, new)))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"), [(documents.UNKNOWN, "(known later)"), (documents.SECRET, "(secret)"), (["a"], "`a`")]
+)
+def test_a_new_node_says_of_parameters_that_cannot_be_shown_why(parameters: object, words: str) -> None:
+    new = step("create", "kata-nodes:index:KataNode", "a", new={"plan": {"kernelParams": parameters}})
+    assert f"kernel_params {words};" in comment.plan("s", read(new))
 
 
 @pytest.mark.parametrize(("plan_name", "label"), [("b", "b"), (None, "pool-b"), (documents.UNKNOWN, "pool-b"), (7, "pool-b")])
@@ -333,6 +344,13 @@ def test_document_of_any_shape_makes_a_page(document: str) -> None:
     parsed = documents.read(document)
     for text in (comment.plan("s", parsed), comment.pull_request("s", parsed, parsed), comment.drift("s", parsed)):
         assert text.startswith("<!-- kata-nodes ")
+
+
+@pytest.mark.parametrize("text", ["", "7", '{"nodes": {}}', "[" * 100_000])
+def test_measurements_of_another_form_are_refused_and_not_taken_for_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "measured").write_text(text)
+    with pytest.raises(ValueError):
+        documents.measured(tmp_path / "measured")
 
 
 def test_too_large_a_document_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
