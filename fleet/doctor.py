@@ -127,7 +127,12 @@ def _engine() -> list[Finding]:
             *findings,
             Finding("login", message, "Log in: pulumi login, or pulumi login file://FOLDER; or set PULUMI_ACCESS_TOKEN"),
         ]
-    login = json.loads(user.stdout)
+    try:
+        login = json.loads(user.stdout)
+    except (ValueError, RecursionError):
+        login = None
+    if not isinstance(login, dict):
+        return [*findings, Finding("login", "pulumi whoami --json printed no login", "Put another pulumi first on PATH")]
     findings.append(Finding("login", printable(f"{login.get('user')} at {login.get('url')}", 200)))
     findings += _damaged_states(str(login.get("url", "")))
     command = "command" in plugins.split() or any(part.name.startswith("pulumi-resource-command") for part in _path())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fleet import doctor
+from nodekit.host.capture import Captured
 
 
 @pytest.fixture
@@ -68,6 +69,15 @@ def test_a_machine_without_keys_is_at_fault_only_where_a_stack_would_use_them(
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     (finding,) = doctor._ssh(config)
     assert bool(finding.cure) is is_fault
+
+
+@pytest.mark.parametrize("printed", [b"", b"me\n", b"7", b'["me"]'])
+def test_an_engine_that_prints_no_login_is_a_fault_and_no_traceback(monkeypatch: pytest.MonkeyPatch, printed: bytes) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: "/usr/bin/pulumi")
+    monkeypatch.setattr(doctor.engine, "answer", lambda *_: "v3")
+    monkeypatch.setattr(doctor.engine, "ask", lambda *_: Captured(0, printed, b"", False, False))
+    finding = doctor._engine()[-1]
+    assert finding.subject == "login" and "printed no login" in finding.message and finding.cure
 
 
 @pytest.mark.parametrize("runtime", ["rust", "go"])
