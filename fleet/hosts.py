@@ -144,8 +144,8 @@ def plain(value: Any) -> Any:
 
 
 def parsed(text: str) -> Any:
-    """The JSON that a node printed last, which can be written again for programs in every language: Python alone reads NaN and numbers
-    without end. Raises ValueError or RecursionError."""
+    """The JSON that a node printed last, which can be written again for programs in every language: Python alone reads NaN and
+    numbers without end. Raises ValueError or RecursionError."""
     document = json.loads(login.last_line(text))
     json.dumps(document, allow_nan=False)
     return document
