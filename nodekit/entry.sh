@@ -20,7 +20,11 @@ if [ $# -eq 0 ]; then
     echo "$name: no command is given. Give the program of the container and its arguments." >&2
     exit 125
 fi
-said=$(mount -t proc proc /proc 2>&1) && said=mounted
+if said=$(mount -t proc proc /proc 2>&1); then
+    said=mounted
+else
+    said=${said:-mount ended with $?}
+fi
 if [ -n "${KATA_NODES_NONCE:-}" ]; then
     # A proof: its ladder goes on, so that it can say whether this is a guest at all, and reports the entry's failure.
     export KATA_NODES_ENTRY="$said"

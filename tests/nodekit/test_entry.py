@@ -110,3 +110,20 @@ def test_a_proof_goes_on_behind_an_entry_that_fails_and_reports_it(shell: list[s
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert judge(mounted.stdout, "n", "another", []).passed
+
+
+@pytest.mark.parametrize("shell", [shell for shell in SHELLS if shell != ["busybox", "sh"]], ids=" ".join)
+def test_a_mount_that_fails_without_a_word_is_a_failed_entry_in_a_proof_too(shell: list[str], tmp_path: Path) -> None:
+    # As where an image has it as a link to false, or seccomp kills it: each container of a consumer ends with 125.
+    # Not under busybox, whose shell takes its own applet.
+    (tmp_path / "mount").write_text("#!/bin/sh\nexit 5\n")
+    (tmp_path / "mount").chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    entered = ["unshare", "-m", *shell, "-c", ENTRY, "kata-nodes-entry", "sh", "-c", script("ladder.sh")]
+    proof, plain = (
+        subprocess.run(entered, stdin=subprocess.DEVNULL, env=of, capture_output=True, text=True, timeout=60, check=False)
+        for of in ({**env, "KATA_NODES_NONCE": "n"}, env)
+    )
+    verdict = judge(proof.stdout, "n", "another", [])
+    assert verdict.code == "proof-entry-failed" and "mount ended with 5" in verdict.message, verdict
+    assert plain.returncode == 125 and "proc cannot be mounted: mount ended with 5" in plain.stderr
