@@ -64,23 +64,45 @@ cut() {
     esac
 }
 
-# parameters ESCAPED: sets $parameters to those of a command line that decide anything, escaped.
+# open_quote TEXT: whether a quote in it has no end.
+open_quote() {
+    quotes=$1
+    while :; do
+        case $quotes in
+            *\"*\"*) quotes=${quotes#*\"*\"} ;;
+            *\"*) return 0 ;;
+            *) return 1 ;;
+        esac
+    done
+}
+
+# parameters ESCAPED: sets $parameters to those of a command line that decide anything, escaped. A blank between quotes is a part of
+# its parameter (linux lib/cmdline.c, next_arg).
 parameters() {
     parameters=
     rest=$1%20
     while [ -n "$rest" ]; do
         token=${rest%%\%20*}
         rest=${rest#"$token"%20}
+        while [ -n "$rest" ] && open_quote "$token"; do
+            part=${rest%%\%20*}
+            rest=${rest#"$part"%20}
+            token=$token%20$part
+        done
         case " ${KATA_NODES_EXPECT:-} " in *" $token "*) parameters=$parameters${parameters:+%20}$token && continue ;; esac
         case $token in *max_user_namespaces=*) parameters=$parameters${parameters:+%20}$token ;; esac
     done
 }
 
-# say RUNG STATUS VALUE DETAIL
+# say RUNG STATUS VALUE DETAIL: of each text the first 4096 and 2000 characters, since to escape 20,000 takes bash 20 seconds.
 say() {
-    escape "$3"
+    value=$3
+    detail=$4
+    [ "${#value}" -le 4096 ] || value=$(printf '%.4096s' "$value")
+    [ "${#detail}" -le 2000 ] || detail=$(printf '%.2000s' "$detail")
+    escape "$value"
     value=$escaped
-    escape "$4"
+    escape "$detail"
     printf '%s rung=%s status=%s value=%s detail=%s at=%s\n' "$nonce" "$1" "$2" "$value" "$escaped" "$at"
     [ -n "${KATA_NODES_MESSAGE:-}" ] || return 0
     if [ "$1" = command-line ]; then

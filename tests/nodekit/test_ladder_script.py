@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from clusterkit.pod_proof import escaped
 from nodekit.host.guest import new_nonce
 from nodekit.rules.proof.ladder import COMMANDS, REQUIRED, Reading, Verdict, judge, readings
 from nodekit.scripts import script
@@ -204,6 +205,25 @@ def test_the_message_of_a_pod_holds_what_the_judge_needs(shell: list[str], tmp_p
     assert (short.code, short.message) == (full.code, full.message)
     assert short.command_line == token
     assert [(rung.name, rung.passed) for rung in short.rungs] == [(rung.name, rung.passed) for rung in full.rungs]
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_a_parameter_with_blanks_between_its_quotes_is_in_the_message(shell: list[str], tmp_path: Path) -> None:
+    message, line = tmp_path / "message", tmp_path / "line"
+    expected = ['dyndbg="module vsock +p"', '"a=b  c"', 'x="1 "y', "plain=1"]
+    line.write_text(f'quiet  z="2 plain=1" {" ".join(expected)} sysctl.user.max_user_namespaces=9 w="\n')
+    env = {"KATA_NODES_MESSAGE": str(message), "KATA_NODES_EXPECT": f"none=such {' '.join(map(escaped, expected))}"}
+    climb(shell, before=f"mount --bind {line} /proc/cmdline", env=env, around=("unshare", "-m"))
+    verdict = judge(message.read_text(), NONCE, "another", expected, sandbox=None)  # what lies over a path of proc bars a sandbox
+    assert verdict.passed, verdict
+    assert verdict.command_line == f"{' '.join(expected)} sysctl.user.max_user_namespaces=9"
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_a_command_with_much_to_say_does_not_keep_the_ladder(shell: list[str], tmp_path: Path) -> None:
+    fake(tmp_path / "bwrap", '#!/bin/sh\necho "first  words" >&2\nhead -c 300000 /dev/zero | tr "\\0" "\\t" >&2\nexit 3\n')
+    by_name = read(climb(shell, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}))
+    assert by_name["bwrap-user"].value == "3" and by_name["bwrap-user"].detail.startswith("first  words\n\t")
 
 
 def test_the_message_stays_within_the_kubelets_bound_where_everything_fails(tmp_path: Path) -> None:
