@@ -112,6 +112,48 @@ def test_each_failing_rung_has_its_own_code_cause_and_remedy(
     assert verdict.remedy and "\n" not in verdict.message
 
 
+UID_MAP = "unshare:%20write%20failed%20/proc/self/uid_map:%20Operation%20not%20permitted"
+
+
+@pytest.mark.parametrize(
+    ("uid", "rung", "detail"),
+    [
+        ("0", "bwrap_ordinary", "bwrap:%20setting%20up%20uid%20map:%20Permission%20denied"),  # AppArmor of Ubuntu 24.04
+        ("0", "srt_call_ordinary", UID_MAP),
+        ("1000", "unshare_map_root", UID_MAP),
+        ("1000", "srt_call", UID_MAP),
+        ("1000", "unshare", "unshare:%20unshare(0x10000000):%20Operation%20not%20permitted"),  # seccomp, or Debian's sysctl
+    ],
+)
+def test_what_is_forbidden_to_an_ordinary_user_is_not_cured_by_capabilities(uid: str, rung: str, detail: str) -> None:
+    verdict = judge(transcript(uid=("ok", uid, ""), **{rung: ("fail", "1", detail)}), NONCE, NODE, [SEED])
+    assert "ordinary user" in verdict.message and "security module" in verdict.message
+    assert "apparmor_restrict_unprivileged_userns" in verdict.remedy
+    assert not any(word in verdict.message + verdict.remedy for word in ("NET_ADMIN", "SETFCAP", "bounding set"))
+
+
+def test_a_limit_that_is_too_low_is_not_called_zero() -> None:
+    low = transcript(user_namespaces=("ok", "1", ""), unshare_nested=("fail", "1", ENOSPC))
+    other = transcript(loopback=("fail", "1", ENOSPC))  # sysctl.user.max_net_namespaces=0
+    for text in (low, other):
+        verdict = judge(text, NONCE, NODE, [SEED])
+        assert "max_user_namespaces=0" not in verdict.remedy and "N above 0" not in verdict.remedy
+        assert "sysctl.user.max_user_namespaces=N" in verdict.remedy and "sysctl.user.max_net_namespaces" in verdict.remedy
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "rung", "detail"),
+    [
+        ("rootless", "rootless_runc", "cp:%20error%20writing%20'/tmp/kata-nodes-n/x':%20No%20space%20left%20on%20device"),
+        ("rootless", "rootless_runc", "mkdir:%20can't%20create%20directory%20'/tmp/n':%20No%20space%20left%20on%20device"),
+        ("sandbox-runtime", "sandbox_runtime_proxy", "Error:%20ENOSPC:%20no%20space%20left%20on%20device,%20mkdtemp%20'/tmp/k'"),
+    ],
+)
+def test_a_full_tmp_is_not_taken_for_a_limit_of_namespaces(sandbox: str, rung: str, detail: str) -> None:
+    verdict = judge(transcript(**{rung: ("fail", "1", detail)}), NONCE, NODE, [SEED], sandbox=sandbox)
+    assert "/tmp" in verdict.remedy and "namespaces" not in verdict.remedy
+
+
 def test_an_entry_that_fails_hides_no_runtime_that_is_no_guest() -> None:
     text = transcript(boot_id=("ok", NODE, ""), entry=("fail", "", "Permission%20denied"))
     assert judge(text, NONCE, NODE, [SEED]).code == "proof-not-a-guest"

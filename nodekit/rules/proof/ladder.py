@@ -18,8 +18,11 @@ SHOWN = 300
 CHILD_NAMESPACE = HIGHEST_LIMIT
 """What max_user_namespaces reads inside a child user namespace, whatever the guest's own limit is; a guest's command line may
 set that limit, too."""
-RAISE = remedy_for("proof-user-namespaces-zero")
-"""What fixes a limit of 0, no matter who set it: ours is merged behind the others, and the last one wins."""
+RAISE = (
+    "Set sysctl.user.max_user_namespaces=N in kata.kernelParams, with N as high as all sandboxes together need (the kernel's own "
+    "is some thousands), and remove limits of other kinds, such as sysctl.user.max_net_namespaces, from Kata's configuration"
+)
+"""What fixes a limit that is too low, no matter who set it: ours is merged behind the others, and the last one wins."""
 
 _LINE = re.compile(r"rung=([a-z-]{1,40}) status=(ok|fail|absent) value=([!-~]*) detail=([!-~]*)(?: at=([0-9]{1,9}\.[0-9]{2}))?")
 
@@ -216,7 +219,11 @@ UNMASK = {
 SLOW = "Use a node with hardware virtualization, or give the guest more vCPUs: default_vcpus in Kata's configuration"
 
 
-def _why(name: str, read: Reading, place: str) -> tuple[str, str]:
+FULL_FOLDER = r"(?:^|\n)(?:cp|mkdir|cat|(?:/bin/)?sh): |mkdtemp|, (?:open|write)\b"
+"""Words of a program that has no room for its files: the kernel has the same error for a namespace too many."""
+
+
+def _why(name: str, read: Reading, place: str, root: bool) -> tuple[str, str]:
     """Cause and remedy of a command that failed, from its exit code and its words (errors of clone(2), unshare(2), mount(2))."""
     detail = read.detail
     if name.startswith("sandbox-runtime") and re.search(r"dependencies not available|bridge sockets", detail):
@@ -229,7 +236,12 @@ def _why(name: str, read: Reading, place: str) -> tuple[str, str]:
     if read.value in ("124", "137", "143"):  # of coreutils' and busybox's timeout(1)
         return "it did not end in the time that a rung has", SLOW
     if re.search(r"[Nn]o space left on device|ENOSPC", detail):
-        return "the limit of user namespaces, or of their nesting, is used up", RAISE
+        if re.search(FULL_FOLDER, detail):
+            return (
+                "there is no room for its files in /tmp",
+                "Give /tmp more room: default_memory in Kata's configuration where it lies in memory, the node's disk elsewhere",
+            )
+        return "the limit of user namespaces, of namespaces of another kind, or of their nesting, is used up", RAISE
     if name == "rootless-runc" and re.search(r"/bin/busybox.*no such file", detail, re.DOTALL):
         return "the busybox there needs shared libraries, which its container has not", "Use busybox-static"
     forbidden = re.search(r"[Oo]peration not permitted|[Pp]ermission denied", detail) is not None
@@ -238,6 +250,14 @@ def _why(name: str, read: Reading, place: str) -> tuple[str, str]:
             "paths below /proc are masked, and Linux lets a user namespace mount proc only where one is fully visible "
             "(linux fs/namespace.c, mount_too_revealing)",
             UNMASK[place],
+        )
+    if forbidden and (not root or name.endswith("-ordinary") or name == "rootless-runc"):
+        # It maps its own id alone, for which Linux asks no capability (kernel/user_namespace.c, new_idmap_permitted).
+        return (
+            "the guest forbids it to an ordinary user: a security module, seccomp, or a setting of its kernel",
+            "Keep disable_guest_seccomp=true in Kata's configuration, and use a guest kernel that lets ordinary users make user "
+            "namespaces; for one of Ubuntu set sysctl.kernel.apparmor_restrict_unprivileged_userns=0 in kata.kernelParams, for "
+            "one of Debian sysctl.kernel.unprivileged_userns_clone=1",
         )
     if forbidden and re.search(r"uid.map|setgroups|unshare: write error", detail):
         inside = name.startswith("srt-call") and "bwrap" not in detail
@@ -440,7 +460,7 @@ def _command(command: Command, sandbox: str | None, modes: set[str], place: str)
         if read.status == "ok":
             return FINE
         if read.status == "fail":
-            return (False, command.code, *_why(command.name, read, place))
+            return (False, command.code, *_why(command.name, read, place, ROOT in modes))
         if not counts or command.optional:
             return (None, "", "", "")
         return (
