@@ -22,15 +22,17 @@ from nodekit.rules.kata import guest_memory
 from nodekit.rules.kata.kata_config import KEY
 from nodekit.rules.node_state import RUNTIME_NAME, ProveState
 from nodekit.rules.proof.capabilities import CAPABILITIES
-from nodekit.rules.proof.console import Explanation, agent_silent, explain_docker, known_fault
+from nodekit.rules.proof.console import SHOWN, Explanation, agent_silent, explain_docker, known_fault
 from nodekit.rules.proof.guest_command_line import boot_cpus, compose
-from nodekit.rules.proof.ladder import Verdict, judge
+from nodekit.rules.proof.ladder import SLOW, Verdict, judge
 from nodekit.rules.text import printable
 
 ACCELERATOR = "kvm"
 """Kata runs QEMU with KVM only."""
 CONTAINER_SECONDS = 60
 """Least time that the container proof is given, however long the guest took."""
+INCOMPLETE = "proof-transcript-incomplete"
+"""The code of a ladder that was begun and cut short: what cut it is known here and not to its judge."""
 OWN_BOOT_SECONDS = 30
 """Time that Kata's own first process is watched when the runtime failed without a reason."""
 
@@ -195,6 +197,12 @@ def guest_proof(proof: Proof, seconds: float) -> tuple[Verdict, list[str], int]:
             details={"commandLine": plan.append, "console": printable(result.console[-2000:])},
         )
     verdict = judge(result.console, nonce, boot_id(proof.root), proof.expect, sandbox=proof.sandbox)
+    if why is not None and verdict.code == INCOMPLETE:
+        if why.retry and result.timed_out:
+            why = Explanation(
+                f"it did not end within {result.seconds:g} s", f"Raise verification.timeoutSeconds, or run again. {SLOW}"
+            )
+        verdict = replace(verdict, message=f"{verdict.message}: {why.cause}", remedy=why.remedy)
     require_passed(proof, "booted guest", verdict)
     notes = []
     if attempts > 1:
@@ -257,6 +265,10 @@ def container_proof(proof: Proof, image: str | None, seconds: float, network: bo
     verdict = judge(
         container.stdout, nonce, boot_id(proof.root), proof.expect, sandbox=proof.sandbox, network=network, place=place
     )
+    if container.code != 0 and verdict.code == INCOMPLETE:
+        output = printable(" ".join(container.stderr.split()), SHOWN) or "nothing"
+        ending = f"the container ended with exit code {container.code} (Docker: {output})"
+        verdict = replace(verdict, message=f"{verdict.message}: {ending}")
     require_passed(proof, f"container of runtime {RUNTIME_NAME}", verdict)
     return verdict
 

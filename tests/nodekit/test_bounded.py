@@ -19,10 +19,12 @@ from nodekit.errors import NodeError
 from nodekit.host import apt, guest, kata_download
 from nodekit.host.capture import capture
 from nodekit.host.files import MAX_FILE, read_bytes
+from nodekit.host.guest import Boot, Plan
 from nodekit.host.journal import MAX_JOURNAL, Transaction
 from nodekit.host.kata import Effective
 from nodekit.host.process import MAX_OUTPUT, run
 from nodekit.host.reading import MAX_SYSTEM, Unfit, opened, read, read_text, start
+from nodekit.rules.proof.console import explain
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
@@ -209,6 +211,31 @@ def test_a_container_that_prints_without_end_is_a_failed_proof_that_says_so(
     imports = "from pathlib import Path\nfrom tests.nodekit.test_bounded import PROOF\nfrom nodekit.commands import prove"
     code, grown = peak(imports, 'prove.container_proof(PROOF, "debian", 60, False)')
     assert code == "proof-container-failed" and grown < 24 * 1024, f"{grown} KiB"
+
+
+def begun(nonce: str) -> str:
+    """The first lines of a ladder that works, and no more."""
+    return f"{nonce} rung=boot-id status=ok value=99999999-8888-7777-6666-555555555555 detail=\n"
+
+
+def test_a_ladder_that_is_cut_short_is_explained_by_what_cut_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    boots = {
+        "raise verification.timeoutseconds": ("", True),
+        "raise default_memory": ("[ 9.1] Out of memory: Killed process 9\n", False),
+    }
+    monkeypatch.setattr(prove, "plan_of", lambda proof, nonce: Plan("q", "k", (), None, "", 256, 1, f"{nonce} end"))
+    monkeypatch.setattr(prove, "new_nonce", lambda: "n0")
+    for remedy, (console, timed_out) in boots.items():
+        result = Boot(begun("n0") + console, False, 60.0, "", timed_out)
+        monkeypatch.setattr(prove, "boot_patiently", lambda plan, result=result, **_: (
+            result, 1, explain(result.console, "", "", timed_out=result.timed_out)
+        ))  # fmt: skip
+        error = refused("proof-transcript-incomplete", lambda: prove.guest_proof(PROOF, 60))
+        assert remedy in error.remedy.lower(), error.remedy
+        assert ("within 60 s" if timed_out else "ran out of memory") in error.message
+    on_path(tmp_path / "bin", monkeypatch, "docker", f'case "$*" in *\' run \'*) printf "{begun("n0")}"; exit 137 ;; esac')
+    error = refused("proof-transcript-incomplete", lambda: prove.container_proof(PROOF, "debian", 60, False))
+    assert "the container ended with exit code 137" in error.message
 
 
 # Files
