@@ -94,12 +94,12 @@ parameters() {
     done
 }
 
-# say RUNG STATUS VALUE DETAIL: of each text the first 4096 and 2000 characters, since to escape 20,000 takes bash 20 seconds.
+# say RUNG STATUS VALUE DETAIL: of the two texts the first 4096 and 1000 characters, since to escape 20,000 takes bash 20 seconds.
 say() {
     value=$3
     detail=$4
     [ "${#value}" -le 4096 ] || value=$(printf '%.4096s' "$value")
-    [ "${#detail}" -le 2000 ] || detail=$(printf '%.2000s' "$detail")
+    [ "${#detail}" -le 1000 ] || detail=$(printf '%.1000s' "$detail")
     escape "$value"
     value=$escaped
     escape "$detail"
