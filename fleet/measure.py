@@ -30,6 +30,8 @@ DIALS_BEHIND_JUMPS = 8
 """Connections that are opened at the same time where ~/.ssh/config leads through other machines: sshd drops some of those whose
 login is not done, from ten on (MaxStartups 10:30:100)."""
 DIAL_SECONDS = 10.0
+MAX_RESULT = 4 << 20
+"""Bytes that a node may answer; a proof's result has some 10 KiB, and all nodes together are kept at once."""
 ABSENT = "absent"
 START = (
     "folder=/usr/local/lib/kata-nodes; program={program}; "
@@ -156,7 +158,7 @@ async def _run(pool: Pool, host: Host, connection: Connection, command: str, tex
         line, text = login.as_root(as_root) + line, login.before(as_root, host.sudo_password, text)
     elif connection.login.user != "root":
         line = f"sudo -n {line}"
-    output = Output("none", _ignore)
+    output = Output("none", _ignore, MAX_RESULT)
     try:
         await remote.run(pool, connection, line, text, {}, {}, output, _ignore, _ignore)
     except CommandError as error:

@@ -23,8 +23,12 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 class Output:
     """The output of one running command."""
 
-    def __init__(self, logging: str | None, show: Callable[[str], Awaitable[None]]) -> None:
-        """`logging` is the resource's input of that name, None for its default; `show` takes one clean line."""
+    def __init__(self, logging: str | None, show: Callable[[str], Awaitable[None]], limit: int | None = None) -> None:
+        """`logging` is the resource's input of that name, None for its default; `show` takes one clean line.
+
+        `limit` bounds an output that becomes no part of a state, in bytes.
+        """
+        self._limit = limit
         self._logged = {"stdout", "stderr"} if logging in (None, "stdoutAndStderr") else {logging}
         self._show = show
         self._streams = {"stdout": bytearray(), "stderr": bytearray()}
@@ -36,7 +40,7 @@ class Output:
     async def feed(self, stream: str, data: bytes) -> None:
         """Takes the next bytes of `stdout` or `stderr`.
 
-        Raises CommandError when the stream has grown over `STREAM_LIMIT`.
+        Raises CommandError when the stream has grown over its limit, without one over `STREAM_LIMIT`.
         """
         self._streams[stream] += data
         self._remember(data)
@@ -48,6 +52,8 @@ class Output:
             self._partial[stream] = rest
             for line in lines:
                 await self._show_line(line)
+        if self._limit is not None and len(self._streams[stream]) > self._limit:
+            raise CommandError(f"the node printed more than {self._limit} bytes on {stream}, and was not listened to any longer")
         if len(self._streams[stream]) > STREAM_LIMIT:
             raise CommandError(
                 f"the command printed more than {STREAM_LIMIT} bytes on {stream}, which would all go into the "

@@ -23,6 +23,7 @@ from nodekit.rules import node_state
 from nodekit.rules.difference import MAX_DIFF_LINES, Difference, of_file, package_history, unified
 from nodekit.scripts import script
 from plugins.command.errors import CommandError
+from plugins.command.output import Output
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 KEY = "ssh-ed25519 AAAA"
@@ -162,6 +163,21 @@ def test_cure_makes_again_just_what_repairs_and_always_the_proof() -> None:
 def test_a_node_that_answers_with_anything_else_is_one_that_was_not_measured(answer: str) -> None:
     with pytest.raises(CommandError, match="no result of the program"):
         measure._document(answer, "compare")
+
+
+def test_a_node_that_answers_without_end_is_not_listened_to_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    fed = 0
+
+    async def endless(*words: Any) -> None:
+        nonlocal fed
+        (output,) = (word for word in words if isinstance(word, Output))
+        while True:
+            await output.feed("stdout", b"x" * 65536)
+            fed += 65536
+
+    monkeypatch.setattr(measure.remote, "run", endless)
+    (measured,) = measure.measure(hosts.of(deployment()), 60)
+    assert "printed more than 4194304 bytes" in str(measured.cause) and fed <= 4 << 20
 
 
 @pytest.mark.parametrize("value", [None, 7, "x", [], {}, {"daemon": 7}, {"daemon": {"version": []}, "packages": [7]}])
