@@ -11,6 +11,7 @@ from urllib.parse import quote
 from clusterkit import pod, pod_room, pod_safety
 from nodekit.errors import NodeError
 from nodekit.rules.node_state import SEED_PARAMETER, promised
+from nodekit.rules.proof.ladder import VARIABLES
 
 PROOF_LABEL = "kata-nodes/proof"
 """Label of Jobs and pods: which proof they belong to."""
@@ -205,6 +206,7 @@ def job(
     climbing = ["/bin/sh", "-c", ladder]
     started = {"args": [*pod.entry_options(first), *climbing]} if pod.enters(first) else {"command": climbing, "args": []}
     ours = {
+        **dict.fromkeys(VARIABLES, ""),
         "KATA_NODES_NONCE": nonce(vouched, attempt),
         "KATA_NODES_MESSAGE": MESSAGE_FILE,
         # What the report keeps of the command line: the checklist always has a row for the seed document's parameter.

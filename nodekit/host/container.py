@@ -13,6 +13,7 @@ from nodekit.host.files import TEMPORARY, writing
 from nodekit.host.initramfs import FOLDER, PASSWD, tool_files
 from nodekit.host.node import emulated
 from nodekit.host.process import Finished, clean_up, run
+from nodekit.rules.proof.ladder import VARIABLES
 from nodekit.scripts import script
 
 NAMES = ("deb.debian.org", "archive.ubuntu.com", "registry-1.docker.io")
@@ -116,11 +117,14 @@ def climb(nonce: str, runtime: str, image: str, *, network: bool, capabilities: 
     """
     name, env = f"kata-nodes-proof-{nonce[:12]}", environment()
     command = [*DOCKER, "run", "--rm", "--name", name, "--runtime", runtime]
-    command += ["--network", "bridge" if network else "none", "--entrypoint", "/bin/sh", "-e", f"KATA_NODES_NONCE={nonce}"]
+    command += ["--network", "bridge" if network else "none", "--entrypoint", "/bin/sh"]
+    variables = {**dict.fromkeys(VARIABLES, ""), "KATA_NODES_NONCE": nonce}
     if network:
-        command += ["-e", "KATA_NODES_NETWORK=1", "-e", f"KATA_NODES_NAME={name_to_resolve() or ''}"]
+        variables |= {"KATA_NODES_NETWORK": "1", "KATA_NODES_NAME": name_to_resolve() or ""}
     if emulated():
-        command += ["-e", f"KATA_NODES_SECONDS={SLOW_SECONDS}"]
+        variables["KATA_NODES_SECONDS"] = str(SLOW_SECONDS)
+    for variable, value in variables.items():
+        command += ["-e", f"{variable}={value}"]
     for capability in capabilities:
         command += ["--cap-add", capability]
     entry = [script("entry.sh"), "kata-nodes-entry", "/bin/sh", "-c"] if capabilities else []

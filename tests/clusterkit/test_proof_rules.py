@@ -17,6 +17,7 @@ from clusterkit.controller import documents, trimmed
 from clusterkit.pod_proof import Node, Nodes, ProofRequest
 from clusterkit.pod_verdict import Refusal, Words
 from nodekit.errors import CATALOGUE, NodeError
+from nodekit.rules.proof.ladder import VARIABLES
 from nodekit.scripts import script
 from tests.clusterkit.reports import GUEST_ID, ZERO, report
 
@@ -108,9 +109,9 @@ def test_what_waits_for_the_templates_program_does_not_end_the_ladder() -> None:
     probe = {"httpGet": {"path": "/", "port": 8080}}
     hooks = {"postStart": probe, "preStop": {"sleep": {"seconds": 300}}}
     spec["containers"][0] |= {"livenessProbe": probe, "readinessProbe": probe, "startupProbe": probe, "lifecycle": hooks}
-    asked = ask(pod_template=json.dumps(template)).template
-    assert asked["spec"] == REQUEST.template["spec"] | {"containers": asked["spec"]["containers"]}
-    assert set(asked["spec"]["containers"][0]) == set(REQUEST.template["spec"]["containers"][0])
+    proving = ask(pod_template=json.dumps(template)).template
+    assert proving["spec"] == REQUEST.template["spec"] | {"containers": proving["spec"]["containers"]}
+    assert set(proving["spec"]["containers"][0]) == set(REQUEST.template["spec"]["containers"][0])
 
 
 def test_no_variable_of_the_ladder_comes_from_what_a_tenant_writes_or_the_namespace_lacks() -> None:
@@ -123,7 +124,8 @@ def test_no_variable_of_the_ladder_comes_from_what_a_tenant_writes_or_the_namesp
     ]
     spec["containers"][0] |= {"env": [*theirs, *kept], "envFrom": [{"configMapRef": {"name": "settings"}}]}
     (container,) = ask(pod_template=json.dumps(template)).template["spec"]["containers"]
-    assert container["env"][:-3] == kept and "envFrom" not in container
+    others = [each for each in container["env"] if not each["name"].startswith("KATA_NODES_")]
+    assert others == kept and "envFrom" not in container
 
 
 def test_a_template_with_fields_that_are_null_is_one_without_them() -> None:
@@ -174,6 +176,12 @@ def test_the_report_keeps_what_is_expected_and_the_seed_documents_parameter() ->
     assert variables["KATA_NODES_NONCE"] == ask(kernel_params=['a="b c"']).nonce
     result = pod_verdict.verdict(REQUEST, NODES, COMPLETE, PASSED)
     assert isinstance(result, dict) and result["commandLine"] == "user_namespace.enable=1"
+
+
+def test_no_variable_of_an_image_speaks_to_the_ladder() -> None:
+    names = set(re.findall(r"KATA_NODES_[A-Z]+", LADDER))
+    assert names == {*VARIABLES, "KATA_NODES_NONCE"}
+    assert names <= {variable["name"] for variable in REQUEST.template["spec"]["containers"][0]["env"]}
 
 
 def test_an_image_of_its_own_is_all_that_differs() -> None:
