@@ -127,8 +127,8 @@ def node(resource: Resource, children: Iterable[Resource]) -> str:
     if resource.op == "create":
         first = [f"{LABELS.get(key, code(key))} {value_text(new[key])}" for key in LABELS if key in new]
         parameters = _list(new.get("kernelParams"))
-        shown = _hidden(new.get("kernelParams")) or _some(parameters, " ")
-        first += [f"kernel_params {shown}"] if shown else []
+        text = _hidden(new.get("kernelParams")) or _some(parameters, " ")
+        first += [f"kernel_params {text}"] if text else []
         return f"**new**: {', '.join(first)}; proven before anything comes after it"
     words = [
         f"{LABELS.get(key) or code(key)} {value_text(old.get(key))} → {value_text(new.get(key))}"

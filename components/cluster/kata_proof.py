@@ -165,8 +165,8 @@ async def situation(name: str, settings: dict[str, Any], kubeconfig: str) -> Any
 
     Nodes that are still to join are waited for; in a preview what depends on them is unknown.
     """
-    least, seconds = settings.get("least_nodes"), int(settings.get("join_seconds") or 0)
-    minimum = 1 if least is None else int(least)
+    minimum, seconds = settings.get("least_nodes"), int(settings.get("join_seconds") or 0)
+    minimum = 1 if minimum is None else int(minimum)
     names, selector = settings.get("nodes") or (), settings.get("node_selector")
     end, waiting = time.monotonic() + seconds, False
 

@@ -146,7 +146,7 @@ class KataNode(pulumi.ComponentResource):
             password = pulumi.Output.secret(password)
         identity = args["connection"].get("identity")
         if not isinstance(identity, str):
-            pinned = reporting_refusals(lambda given, key: login.pinned(key, "node") if given is None else given)
+            pinned = reporting_refusals(lambda known, key: login.pinned(key, "node") if known is None else known)
             identity = derived(pinned, identity, args["connection"].get("host_key"))
         # Another machine behind the same address and key must get the program too.
         owner = f"{pulumi.get_project()}/{pulumi.get_stack()} {re.sub(r'[^A-Za-z0-9._-]', '-', name)}"
