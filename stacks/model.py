@@ -623,8 +623,14 @@ REASONS = {
 
 def _path(location: tuple[int | str, ...]) -> list[str]:
     """The keys to a problem. pydantic puts the alternatives of a union among them, which are none."""
-    parts = [str(part) for part in location if not str(part).startswith(("function-", "literal["))]
-    return [part for part in parts if part not in (DockerRepository.__name__, KataArchive.__name__)]
+    alternatives = (DockerRepository.__name__, KataArchive.__name__)
+    parts: list[str] = []
+    for part in location:
+        if isinstance(part, int) and parts:
+            parts[-1] += f"[{part}]"
+        elif part not in alternatives and not str(part).startswith(("function-", "literal[")):
+            parts.append(str(part))
+    return parts
 
 
 def refusal(error: ValidationError) -> str:

@@ -81,7 +81,7 @@ def test_preview_of_existing_nodes_contacts_neither_node_nor_cluster(checkout: C
         ("verificaton", "60", ["kata-nodes:verificaton", "no such key", "Remove the key"]),
         ("verification.timeoutSeconds", "soon", ["kata-nodes:verification.timeoutSeconds", "'soon'", "whole number"]),
         ("kata.hypervisor", "firecracker", ["kata-nodes:kata", "nestedSandbox", "hypervisor-cannot-nest"]),
-        ("nodes.existing[0].hostKey", "ssh-ed25519 AAAA", ["nodes.existing.0.hostKey", "'ssh-ed25519 AAAA'", "host-key-invalid"]),
+        ("nodes.existing[0].hostKey", "ssh-ed25519 AAAA", ["existing[0].hostKey", "'ssh-ed25519 AAAA'", "host-key-invalid"]),
         ("docker.version", "29.5.0", ["29.5.0", "3.32.0", "docker-kata-incompatible"]),
         ("kata.kernelParams[0]", 'a="b', ["kata-nodes:kata.kernelParams", "unbalanced quote", "bad-kernel-parameter"]),
     ],

@@ -52,7 +52,7 @@ def test_wrong_type_is_named() -> None:
 @pytest.mark.parametrize("value", ["", "3.32.0", ["a"], 3])
 def test_value_in_the_place_of_keys_is_told_in_words_of_the_file(value: object) -> None:
     refused(f"kata-nodes:kata (value: {value!r}): it has keys of its own", "Write its keys below it", kata=value)
-    refused("kata-nodes:nodes.existing.0 (value", "it has keys of its own", nodes={"existing": [value]})
+    refused("kata-nodes:nodes.existing[0] (value", "it has keys of its own", nodes={"existing": [value]})
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_section_of_a_misspelt_namespace_is_refused_and_not_passed_over(key: str
     "address", ["192.0.2.7:2222", "host.example:22", "[2001:db8::7]", "[2001:db8::7]:22", "-oProxyCommand=x"]
 )
 def test_address_that_could_only_be_dialed_in_vain_is_refused(address: str) -> None:
-    refused("nodes.existing.0.address", "[host-address-invalid]", nodes={"existing": [{**NODE, "address": address}]})
+    refused("nodes.existing[0].address", "[host-address-invalid]", nodes={"existing": [{**NODE, "address": address}]})
     bastion = {"address": address, "user": "jump", "hostKey": NODE["hostKey"]}
     refused("nodes.bastion.address", "[host-address-invalid]", nodes={"existing": [NODE], "bastion": bastion})
 
@@ -153,7 +153,7 @@ def test_bad_repository_and_archive_are_named() -> None:
 
 
 def test_host_without_a_pinned_key_is_refused() -> None:
-    refused("kata-nodes:nodes.existing.0.hostKey", "required", nodes={"existing": [{"name": "a", "address": "192.0.2.1"}]})
+    refused("kata-nodes:nodes.existing[0].hostKey", "required", nodes={"existing": [{"name": "a", "address": "192.0.2.1"}]})
 
 
 @pytest.mark.parametrize("file", sorted(STACKS.glob("Pulumi.*.yaml")), ids=lambda file: file.name)
@@ -175,7 +175,7 @@ def test_every_stack_file_is_accepted(file: Path) -> None:
     ],
 )
 def test_text_that_is_no_host_key_is_refused(key: str) -> None:
-    refused("kata-nodes:nodes.existing.0.hostKey", "[host-key-invalid]", nodes={"existing": [{**NODE, "hostKey": key}]})
+    refused("kata-nodes:nodes.existing[0].hostKey", "[host-key-invalid]", nodes={"existing": [{**NODE, "hostKey": key}]})
     bastion = {"address": "192.0.2.9", "user": "jump", "hostKey": key}
     refused("kata-nodes:nodes.bastion.hostKey", "[host-key-invalid]", nodes={"existing": [NODE], "bastion": bastion})
 
