@@ -72,8 +72,8 @@ class AwsGroup(Model):
 class Aws(Model):
     """Machines on EC2: exactly one of instances and a group."""
 
-    region: Annotated[str, Field(pattern=r"^[a-z]{2}-[a-z]+-[0-9]$")]
-    """Region, of Amazon's commercial partition."""
+    region: Annotated[str, Field(pattern=r"^([abd-z][a-z]|c[a-mo-z])-[a-z]+-[0-9]$")]
+    """Region, of Amazon's commercial partition: not of China or GovCloud, whose policies and images have other names."""
     instance_type: Annotated[str, Field(pattern=ec2.INSTANCE_TYPE)]
     """Bare metal, or a type that lists nested-virtualization."""
     nested_virtualization: bool = False

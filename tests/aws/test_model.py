@@ -45,7 +45,13 @@ def test_ssh_for_everybody_is_refused_however_it_is_spelled(networks: list[str])
 
 def test_text_that_is_not_a_network_is_refused() -> None:
     refused("203.0.113.7/24", "203.0.113.7/32", "[aws-ssh-networks]", instances={"sshFrom": ["203.0.113.7/24"]})
-    refused("nodes.aws.instances.sshFrom.0", "'home'", instances={"sshFrom": ["home"]})
+    refused("nodes.aws.instances.sshFrom[0]", "'home'", instances={"sshFrom": ["home"]})
+
+
+@pytest.mark.parametrize("region", ["cn-north-1", "us-gov-west-1"])
+def test_a_region_of_another_partition_is_refused(region: str) -> None:
+    refused("kata-nodes:nodes.aws.region", region, region=region)
+    load({"nodes": {"aws": {**MACHINES, "region": "ca-central-1", "instances": INSTANCES}}}.get)
 
 
 def test_image_must_be_pinned() -> None:
