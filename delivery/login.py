@@ -36,7 +36,7 @@ def host_key(text: str) -> str:
 def host_address(text: str, host: str) -> str:
     """The name or IP address of `host` (node or bastion). Raises NodeError `host-address-invalid`.
 
-    With a port or brackets it could be dialed only in vain, many times, since the port is added to it.
+    With a port or brackets every dial would fail, since the port is added to it.
     """
     is_name = ":" not in text and not text.startswith(("-", "["))
     try:

@@ -197,7 +197,9 @@ remove() {
         echo '{"changed": false}'
     elif [ -z "$(programs)" ]; then
         # What was undone has left no journal.
-        [ -z "$(as_root find "$JOURNALS" -maxdepth 1 -name '*.json' 2>/dev/null)" ] ||
+        journals=
+        [ ! -d "$JOURNALS" ] || journals=$(as_root find "$JOURNALS" -maxdepth 1 -name '*.json')
+        [ -z "$journals" ] ||
             fail "$(uname -n): no program is in $FOLDER any more, so nothing was undone of what $JOURNALS records." \
                 "Put it there again: pulumi state delete --target-dependents with the URN of the node's -upload, then pulumi up; to leave the node as it is, remove $JOURNALS. [program-damaged]"
         echo '{"changed": false}'

@@ -1,6 +1,6 @@
 """The command `kata-nodes` as a process, against an engine that answers at once.
 
-What would be lost if these failed: one sentence for whoever names a node that is not there, in place of a traceback.
+What would be lost if these failed: one sentence, not a traceback, where a node is named that is not there.
 """
 
 import os
