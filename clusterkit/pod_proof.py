@@ -206,8 +206,8 @@ def job(
     climbing = ["/bin/sh", "-c", ladder]
     started = {"args": [*pod.entry_options(first), *climbing]} if pod.enters(first) else {"command": climbing, "args": []}
     ours = {
-        **dict.fromkeys(VARIABLES, ""),
         "KATA_NODES_NONCE": nonce(vouched, attempt),
+        **dict.fromkeys(VARIABLES, ""),
         "KATA_NODES_MESSAGE": MESSAGE_FILE,
         # What the report keeps of the command line: the checklist always has a row for the seed document's parameter.
         "KATA_NODES_EXPECT": " ".join(map(escaped, dict.fromkeys([*expect, SEED_PARAMETER]))),
