@@ -87,7 +87,8 @@ def _is_encrypted(lines: list[str]) -> bool:
         data = base64.b64decode("".join(line for line in lines if not line.startswith("-----")))
     except ValueError:
         return False
-    return data.startswith(OPENSSH_KEY) and not data.startswith(OPENSSH_KEY + NO_CIPHER)
+    cipher = data.removeprefix(OPENSSH_KEY)[: len(NO_CIPHER)]
+    return data.startswith(OPENSSH_KEY) and len(cipher) == len(NO_CIPHER) and cipher != NO_CIPHER
 
 
 def refuse_doubled(hosts: Iterable[tuple[str, tuple[str, int] | None]]) -> None:

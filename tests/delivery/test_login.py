@@ -60,7 +60,10 @@ def test_other_thing_is_named_and_not_shown(text: str, words: str) -> None:
     assert words in sentence and "AAAA" not in sentence and "id_ed25519" not in sentence
 
 
-@pytest.mark.parametrize("text", ["", "KEY", "-----BEGIN OPENSSH PRIVATE KEY-----", "-----BEGIN RSA PRIVATE KEY-----\nä\n"])
+CUT = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize("text", ["", "KEY", "-----BEGIN OPENSSH PRIVATE KEY-----", "-----BEGIN RSA PRIVATE KEY-----\nä\n", CUT])
 def test_what_is_not_known_is_left_to_the_plugin(text: str) -> None:
     login.refuse_unusable(text, "node")
 
