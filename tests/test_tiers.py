@@ -67,7 +67,8 @@ def test_every_test_of_make_test_is_of_one_tier(in_clusterkit: bool) -> None:
         assert len(chosen) == runs("test", set(marks), in_clusterkit), (marks, chosen)
 
 
-def test_files_with_an_emulated_machine_share_a_lane_and_others_have_their_own() -> None:
+def test_files_that_fill_the_processors_share_a_lane_and_others_have_their_own() -> None:
+    assert (tiers.REPOSITORY / tiers.SEVERAL_GUESTS).is_file() and tiers.lane(tiers.SEVERAL_GUESTS) == "machine"
     assert tiers.lane("tests/e2e/test_local_stack.py") == tiers.lane("tests/local/test_node.py") == "machine"
     assert tiers.lane("tests/docs/test_links.py") == "tests/docs/test_links.py"
 
