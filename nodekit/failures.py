@@ -373,8 +373,11 @@ CATALOGUE: dict[str, Failure] = {
         },
     ),
     "proof-parameters-missing": Failure(
-        "An expected kernel parameter is not on the guest's command line.",
+        "An expected kernel parameter is not in effect in the guest.",
         "Set kata.configPath to the file that the runtime really reads; no later drop-in may drop kata.kernelParams",
+        {
+            "replaced": "Remove the later one where it is added, or give kata.kernelParams the value that is to be in effect",
+        },
     ),
     "proof-user-namespaces-zero": Failure(
         "The guest allows no user namespace: the limit reads 0.",

@@ -17,6 +17,7 @@ from nodekit.rules.kata.kernel_params import (
     merge,
     note,
     parse,
+    replacements,
     tokens,
     unmerge,
 )
@@ -169,6 +170,24 @@ def test_one_key_with_two_values_is_refused_unless_it_may_stand_twice() -> None:
     with pytest.raises(NodeError, match=r"user-namespace\.enable .*twice.*enable=1.*enable=0"):
         check([SEED, "user-namespace.enable=0"])
     check([SEED, SEED, "console=ttyS0", "console=hvc0"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "replaced"),
+    [
+        ("a=1 a=2", ["a=1"], {"a=1": "a=2"}),
+        ("a=1 quiet a=2 a=1", ["a=1"], {}),
+        ("a-b=1 quiet a_b=1", ["a-b=1"], {}),
+        ("a-b=1 a_b", ["a-b=1"], {"a-b=1": "a_b"}),
+        ("a=1 -- a=2", ["a=1"], {}),
+        ("sysctl.user.x=1 sysctl/user/x=0", ["sysctl.user.x=1"], {"sysctl.user.x=1": "sysctl/user/x=0"}),
+        ("console=ttyS0 console=hvc0 pci=off pci=realloc", ["console=ttyS0", "pci=off"], {}),
+        ("quiet", ["a=1"], {}),
+        ("", ["a=1"], {}),
+    ],
+)
+def test_a_parameter_that_a_later_one_replaces_is_found(text: str, expected: list[str], replaced: dict[str, str]) -> None:
+    assert replacements(text, expected) == replaced
 
 
 def test_the_last_byte_that_fits_is_taken_and_the_next_refused_with_the_numbers() -> None:

@@ -9,6 +9,7 @@ NONCE = "00112233445566778899aabbccddeeff"
 NODE = "11111111-2222-3333-4444-555555555555"
 GUEST = "99999999-8888-7777-6666-555555555555"
 SEED = "user_namespace.enable=1"
+LATER = "user-namespace.enable=0"
 CHILD = "proof-user-namespaces-child-namespace"
 FINE = {
     "boot-id": ("ok", GUEST, ""),
@@ -53,6 +54,7 @@ def test_a_working_guest_passes_with_its_readings() -> None:
         ({"boot_id": ("absent", "", "")}, "proof-not-a-guest", "no boot id could be read"),
         ({"command_line": ("ok", "quiet", "")}, "proof-parameters-missing", f"lacks {SEED}"),
         ({"command_line": ("ok", f"{SEED}0", "")}, "proof-parameters-missing", f"lacks {SEED}"),
+        ({"command_line": ("ok", f"{SEED}%20quiet%20{LATER}", "")}, "proof-parameters-missing", f"has {LATER} after {SEED}, and"),
         ({"user_namespaces": ("ok", "0", "")}, "proof-user-namespaces-zero", "read '0'"),
         ({"user_namespaces": ("absent", "", "x")}, "proof-user-namespaces-absent", "CONFIG_USER_NS=n"),
         ({"user_namespaces": ("fail", "", "Permission%20denied")}, "proof-user-namespaces-unreadable", "Permission denied"),

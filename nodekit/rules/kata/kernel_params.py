@@ -98,6 +98,17 @@ def tokens(text: str) -> list[str]:
     return [parameter.text for parameter in parse(text) if parameter.text]
 
 
+def replacements(text: str, expected: Iterable[str]) -> dict[str, str]:
+    """Expected parameters of a command line that another value of their key stands after: expected -> the one in effect.
+
+    The kernel takes the last of a key that is not REPEATABLE; what follows a `--` is for init.
+    """
+    parameters = parse(text)
+    last = {parameter.key: parameter for parameter in parameters[: _end(parameters)]}
+    pairs = ((early, last.get(early.key, early)) for early in map(Parameter, expected) if early.key not in REPEATABLE)
+    return {early.text: later.text for early, later in pairs if later.value != early.value}
+
+
 def merge(text: str, additions: Sequence[str]) -> str:
     """`text` with each addition in effect; everything else keeps its place, its spelling and its blanks.
 

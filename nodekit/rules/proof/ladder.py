@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from nodekit.errors import remedy_for
-from nodekit.rules.kata.kernel_params import HIGHEST_LIMIT, LIMIT, Parameter, limit, parse, tokens
+from nodekit.rules.kata.kernel_params import HIGHEST_LIMIT, LIMIT, Parameter, limit, parse, replacements, tokens
 from nodekit.rules.text import printable
 
 MAX_TRANSCRIPT = 1 << 20
@@ -141,13 +141,27 @@ def _parameters(read: Reading, expected: Sequence[str]) -> Finding:
     present = tokens(read.value)
     missing = [token for token in expected if token not in present]
     if not missing:
-        return FINE
+        return _in_effect(read, expected)
     return (
         False,
         "proof-parameters-missing",
         f"the guest's command line lacks {' '.join(missing)}: another configuration file is read, or a drop-in or pod "
         "annotation replaced kernel_params",
         remedy_for("proof-parameters-missing"),
+    )
+
+
+def _in_effect(read: Reading, expected: Sequence[str]) -> Finding:
+    replaced = replacements(read.value, expected)
+    if not replaced:
+        return FINE
+    listed = ", ".join(f"{later} after {token}" for token, later in replaced.items())
+    return (
+        False,
+        "proof-parameters-missing",
+        f"the guest's command line has {listed}, and the kernel takes the last: Kata's own parameters, a drop-in or a pod "
+        "annotation added it",
+        remedy_for("proof-parameters-missing", "replaced"),
     )
 
 
