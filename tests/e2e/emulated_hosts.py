@@ -85,7 +85,7 @@ def run_sshd(node: DebianNode, port: int, user: str) -> None:
     """Start the sshd of a user who is there already, as after a reboot."""
     (Path(f"/proc/{node.pid}/root") / "run/sshd").mkdir(exist_ok=True)
     keys = ("-o", f"HostKey=/{SSHD}/host-{user}", "-o", f"AuthorizedKeysFile=/{SSHD}/keys-{user}", "-o", f"AllowUsers={user}")
-    node.ask("/usr/sbin/sshd", "-f", "/dev/null", "-p", str(port), *keys, "-o", "Subsystem=sftp internal-sftp")
+    node.ask("/usr/sbin/sshd", "-f", "/dev/null", "-p", str(port), *keys, "-o", "Subsystem=sftp /usr/lib/openssh/sftp-server")
     end = time.monotonic() + 30
     while not node.run("ss", "-Hltn", f"sport = :{port}").stdout:  # sshd listens only after it has left its parent
         assert time.monotonic() < end, f"sshd does not listen on port {port}"
