@@ -41,6 +41,8 @@ VIRTUALIZATION = ("VMX", "SVM")
 """Features without which a processor of amd64 runs no KVM; the chart's own affinity asks for them too."""
 DISCOVERY = "node-feature-discovery"
 """Key of the chart's values under which it installs node-feature-discovery, and then leaves such nodes out itself."""
+PODS = "name=kata-deploy"
+"""Label selector of the DaemonSet's pods."""
 SHOWN = 5
 """Nodes that a refusal names."""
 CUSTOM_HANDLER = "kata-nodes-qemu"
@@ -242,6 +244,50 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> None:
             f"kata-deploy would run on {len(without)} of {len(selected)} nodes whose processor has no virtualization "
             f"(node-feature-discovery labels them so): {listed(without)}",
         )
+
+
+def unfinished(nodes: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]], version: str) -> dict[str, str]:
+    """Nodes (core/v1) whose pod of kata-deploy has more to do there, each with what shows it.
+
+    Helm waits for all but as many pods as may be unavailable at a time (`pkg/kube/ready.go`, daemonSetReady), which is one in
+    the chart: for nothing on a single node. The chart's pods have a readiness probe from 3.31 on; before, only the node's labels
+    show that Kata is there, and nothing shows that a changed drop-in is. A node whose kubelet is silent is left out: it may never
+    come back.
+    """
+    by_name = {node["metadata"]["name"]: node for node in nodes}
+    reasons = {}
+    for pod in pods:
+        about, status = pod["metadata"], pod.get("status", {})
+        node = by_name.get(pod["spec"].get("nodeName", ""))
+        if node is None or about.get("deletionTimestamp") or _ready(node) == "Unknown":
+            continue
+        labels = node["metadata"].get("labels") or {}
+        lacking = [f"{key}={value}" for key, value in runtime_class.node_selector(version).items() if labels.get(key) != value]
+        if _ready(pod) != "True":
+            waiting = [each["state"]["waiting"] for each in status.get("containerStatuses") or [] if "waiting" in each["state"]]
+            words = [": ".join(filter(None, (each.get("reason"), each.get("message")))) for each in waiting]
+            cause = f" ({printable('; '.join(words), 300)})" if any(words) else ""
+            reasons[node["metadata"]["name"]] = f"its pod {about['name']} is not ready{cause}"
+        elif lacking:
+            reasons[node["metadata"]["name"]] = f"it has no label {', '.join(lacking)}"
+    return reasons
+
+
+def _ready(described: Mapping[str, Any]) -> str:
+    """Whether a node or a pod is ready: True, False, or Unknown for a node that has long reported nothing."""
+    conditions = described.get("status", {}).get("conditions") or []
+    return next((str(each["status"]) for each in conditions if each["type"] == "Ready"), "False")
+
+
+def not_finished(reasons: Mapping[str, str], seconds: int) -> NodeError:
+    """The refusal of a release whose pods did not finish in time; `reasons` as `unfinished` returns them."""
+    some = [f"{name} ({reason})" for name, reason in sorted(reasons.items())[:SHOWN]]
+    rest = f" and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
+    nodes = "node" if len(reasons) == 1 else "nodes"
+    return NodeError(
+        "kata-deploy-unfinished",
+        f"kata-deploy has not finished on {len(reasons)} {nodes} in {seconds} s: {', '.join(some)}{rest}",
+    )
 
 
 def listed(nodes: Mapping[str, str]) -> str:

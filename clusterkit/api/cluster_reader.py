@@ -55,6 +55,10 @@ class Reader:
         """Every node as it is now."""
         return [pod_proof.node_of(node) for node in self.described_nodes()]
 
+    def pods_labelled(self, namespace: str, selector: str) -> list[dict[str, Any]]:
+        """Pods (core/v1) of a namespace, by a label selector."""
+        return self.client.listed("pods", f"/api/v1/namespaces/{quote(namespace)}/pods", {"labelSelector": selector})
+
     def require(self, kind: str, name: str, setting: str) -> None:
         """Raise NodeError `cluster-object-missing` if a Namespace or RuntimeClass that `setting` adopts does not exist."""
         if self.client.get(f"{kind} {name}", f"{ADOPTABLE[kind]}/{quote(name)}") is None:

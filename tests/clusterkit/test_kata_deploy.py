@@ -1,12 +1,16 @@
 """kata-deploy's values. Lost if these fail: every guest's base parameters, or nodes that keep the old ones."""
 
+import asyncio
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pulumi
 import pytest
 
 from clusterkit import kata_deploy
+from components.cluster import kata_deploy as component
 from nodekit.errors import NodeError
 from nodekit.rules.kata import kata_config
 
@@ -188,6 +192,87 @@ def test_nodes_that_are_known_to_have_no_kvm_are_not_labelled_as_if_they_had_kat
     kata_deploy.fits([able, DISCOVERED], chosen(node_selector={"pool": "kvm"}))
     # The chart then leaves them out itself.
     kata_deploy.fits([able, DISCOVERED], chosen(**{"node-feature-discovery": {"enabled": True}}))
+
+
+def installing(name: str, kubelet: str = "True", *, labels: dict[str, str] | None = None, **pod: Any) -> tuple[Any, Any]:
+    """A node with its labels, and the pod of kata-deploy on it."""
+    conditions = [{"type": "Ready", "status": kubelet}]
+    machine = {"metadata": {"name": name, "labels": labels or {}}, "status": {"conditions": conditions}}
+    status = {"conditions": [{"type": "Ready", "status": pod.pop("ready", "True")}], **pod.pop("status", {})}
+    about = {"name": f"kata-deploy-{name}", **pod.pop("about", {})}
+    return machine, {"metadata": about, "spec": {"nodeName": name}, "status": status}
+
+
+KATA = {"katacontainers.io/kata-runtime": "true"}
+FROM_4_1 = {**KATA, "kata-deploy.katacontainers.io/default": "true"}
+CRASHING = {"containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m"}}}]}
+
+
+@pytest.mark.parametrize(
+    ("version", "pair", "why"),
+    [
+        ("3.32.0", installing("a", labels=KATA), None),
+        ("4.1.0", installing("a", labels=FROM_4_1), None),
+        # Helm calls a DaemonSet ready although as many pods as may be unavailable at a time are not: of a single node, all.
+        ("3.32.0", installing("a", ready="False"), "its pod kata-deploy-a is not ready"),
+        ("3.32.0", installing("a", labels=KATA, ready="False"), "its pod kata-deploy-a is not ready"),
+        ("3.32.0", installing("a", labels=KATA, ready="True", status=CRASHING), None),
+        (
+            "3.32.0",
+            installing("a", ready="False", status=CRASHING),
+            "its pod kata-deploy-a is not ready (CrashLoopBackOff: back-off 5m)",
+        ),
+        # Before 3.31 its pods are ready as soon as they run.
+        ("3.27.0", installing("a"), "it has no label katacontainers.io/kata-runtime=true"),
+        ("4.1.0", installing("a", labels=KATA), "it has no label kata-deploy.katacontainers.io/default=true"),
+        ("3.32.0", installing("a", about={"deletionTimestamp": "2026-01-01T00:00:00Z"}), None),
+    ],
+)
+def test_a_node_is_waited_for_until_kata_deploy_has_finished_there(version: str, pair: Any, why: str | None) -> None:
+    machine, pod = pair
+    assert kata_deploy.unfinished([machine], [pod], version) == ({"a": why} if why else {})
+
+
+def test_nodes_that_are_gone_or_silent_are_not_waited_for() -> None:
+    silent, its_pod = installing("a", "Unknown")
+    _, orphan = installing("b")
+    pending = {"metadata": {"name": "kata-deploy-c"}, "spec": {}, "status": {}}
+    assert kata_deploy.unfinished([silent], [its_pod, orphan, pending], "3.32.0") == {}
+
+
+def reading(monkeypatch: pytest.MonkeyPatch, pairs: list[tuple[Any, Any]]) -> list[float]:
+    """Have the component see one pair of node and pod after the other; how long it slept."""
+    slept: list[float] = []
+
+    class Cluster:
+        def described_nodes(self) -> list[Any]:
+            return [pairs[0][0]]
+
+        def pods_labelled(self, namespace: str, selector: str) -> list[Any]:
+            assert (namespace, selector) == ("kata", "name=kata-deploy")
+            return [(pairs.pop(0) if len(pairs) > 1 else pairs[0])[1]]
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(component, "cluster", lambda kubeconfig, context: Cluster())
+    monkeypatch.setattr(component, "time", SimpleNamespace(monotonic=lambda: sum(slept)))
+    monkeypatch.setattr("asyncio.sleep", sleep)
+    monkeypatch.setattr(pulumi.log, "info", lambda text: None)
+    return slept
+
+
+def test_the_release_is_up_once_every_node_has_kata(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = reading(monkeypatch, [installing("a", ready="False"), installing("a"), installing("a", labels=KATA)])
+    asyncio.run(component.finished("kubeconfig", None, "kata", "3.32.0"))
+    assert len(slept) == 2
+
+
+def test_a_node_on_which_kata_deploy_never_finishes_is_named_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = reading(monkeypatch, [installing("a", ready="False", status=CRASHING)])
+    with pytest.raises(pulumi.RunError, match=r"1200 s.*: a \(its pod .*CrashLoopBackOff.*\[kata-deploy-unfinished\]"):
+        asyncio.run(component.finished("kubeconfig", None, "kata", "3.32.0"))
+    assert sum(slept) >= component.TIMEOUT_SECONDS
 
 
 CHART = {
