@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clusterkit import runtime_class
+from clusterkit.daemon_placing import runs_on
 from clusterkit.pod_proof import TAINT
 from nodekit.errors import NodeError
 from nodekit.rules.kata import kata_config, kernel_params
@@ -26,6 +27,8 @@ SHIM_DROP_IN_SINCE = (3, 32, 0)
 """First chart with `shims.<shim>.dropIn`, written as 50-user-overrides.toml beside the shim's own base file."""
 ANNOTATIONS_SINCE = (4, 0, 0)
 """First chart with `podAnnotations`."""
+AFFINITY_SINCE = (4, 0, 0)
+"""First chart with `affinity`; the ones before read none."""
 BASE_SINCE = (3, 15, 0)
 BASE = "cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1"
 """`kernel_params` of the QEMU base files, both runtimes, from 3.15.0; empty before (`arch/amd64-options.mk`). A drop-in
@@ -153,6 +156,8 @@ def owned(shim: str, version: str) -> dict[tuple[str, ...], str]:
         ("image", "tag"): "kata.version",
         ("defaultShim", "amd64"): "kata.runtime",
         ("shims", shim, "enabled"): "kata.runtime",
+        # It would be part of the handler's name, and of the label that the RuntimeClass selects by.
+        ("env", "multiInstallSuffix"): "kata.runtime",
         ("podAnnotations", ROLL): "kata.kernelParams",
     }
     if _numbers(version) >= SHIM_DROP_IN_SINCE:
@@ -213,8 +218,10 @@ def runs_no_kvm(node: Mapping[str, Any]) -> bool:
     return not any(labels.get(f"{CPU_FLAG}{name}") == "true" for name in VIRTUALIZATION)
 
 
-def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> None:
+def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], version: str) -> None:
     """Refuse to give Kata to nodes (core/v1) that the chart's values `chosen` do not fit, before anything is made.
+
+    Nodes on which none of its pods would run, such as a control plane whose taint the values do not tolerate, are left out.
 
     Raises NodeError: `cluster-node-unknown` where no node has the selector's labels, `kata-deploy-distribution` where one reports
     another distribution, since Kata would be configured where its containerd never looks, `kata-deploy-no-kvm` where one is known
@@ -229,6 +236,8 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> None:
             f"kubernetes.kataDeploy.nodeSelector: no node has the labels {labels}",
             "labels",
         )
+    keys = ("nodeSelector", "tolerations", *(["affinity"] if _numbers(version) >= AFFINITY_SINCE else []))
+    selected = [node for node in selected if runs_on(node, {key: chosen.get(key) for key in keys})]
     declared = chosen["k8sDistribution"]
     others = {node["metadata"]["name"]: actual for node in selected if (actual := distribution_of(node)) not in (declared, None)}
     # A folder that is named explicitly replaces the distribution's, in the chart as well.

@@ -109,7 +109,7 @@ async def values(resolved: dict[str, Any]) -> dict[str, Any]:
         )
         if resolved.get("kubeconfig"):
             reader = cluster(resolved["kubeconfig"], resolved.get("context"))
-            kata_deploy.fits(await asyncio.to_thread(reader.described_nodes), chosen)
+            kata_deploy.fits(await asyncio.to_thread(reader.described_nodes), chosen, resolved["version"])
     except NodeError as error:
         raise pulumi.RunError(error.sentence()) from None
     return chosen

@@ -105,6 +105,7 @@ def test_values_of_the_chart_are_merged_and_unknown_ones_passed_through() -> Non
         ("3.32.0", {"shims": {"qemu": {"enabled": False}}}, "shims.qemu.enabled", "kata.runtime"),
         ("3.32.0", {"shims": None}, "shims", "kata.runtime"),
         ("3.27.0", {"customRuntimes": {"enabled": False}}, "customRuntimes.enabled", "kata.kernelParams"),
+        ("4.1.0", {"env": {"multiInstallSuffix": "dev"}}, "env.multiInstallSuffix", "kata.runtime"),
         (
             "3.27.0",
             {"customRuntimes": {"runtimes": {"kata-nodes-qemu": {}}}},
@@ -163,18 +164,18 @@ def chosen(distribution: str = "k8s", **settings: Any) -> dict[str, Any]:
 def test_selector_of_no_node_and_another_distribution_are_refused_with_the_nodes_and_what_they_run() -> None:
     servers = [node(f"s{number}", "v1.34.1+k3s1", pool="kvm") for number in range(7)]
     with pytest.raises(NodeError) as caught:
-        kata_deploy.fits(servers, chosen(node_selector={"pool": "none", "a": "b"}))
+        kata_deploy.fits(servers, chosen(node_selector={"pool": "none", "a": "b"}), "4.1.0")
     assert caught.value.code == "cluster-node-unknown" and "the labels a=b,pool=none" in caught.value.message
     with pytest.raises(NodeError) as caught:
-        kata_deploy.fits(servers, chosen())
+        kata_deploy.fits(servers, chosen(), "4.1.0")
     assert caught.value.code == "kata-deploy-distribution"
     assert caught.value.message.endswith("is k8s, and s0, s1, s2, s3, s4 and 2 more run k3s")
-    kata_deploy.fits(servers, chosen("k3s"))
-    kata_deploy.fits([], chosen())
+    kata_deploy.fits(servers, chosen("k3s"), "4.1.0")
+    kata_deploy.fits([], chosen(), "4.1.0")
     with pytest.raises(NodeError, match=r"is k3s, and m runs microk8s"):
-        kata_deploy.fits([*servers, MICROK8S], chosen("k3s"))
-    kata_deploy.fits([*servers, MICROK8S], chosen("k3s", node_selector={"pool": "kvm"}))
-    kata_deploy.fits(servers, chosen(containerd={"configDir": "/etc/mine/"}))
+        kata_deploy.fits([*servers, MICROK8S], chosen("k3s"), "4.1.0")
+    kata_deploy.fits([*servers, MICROK8S], chosen("k3s", node_selector={"pool": "kvm"}), "4.1.0")
+    kata_deploy.fits(servers, chosen(containerd={"configDir": "/etc/mine/"}), "4.1.0")
 
 
 def test_nodes_that_are_known_to_have_no_kvm_are_not_labelled_as_if_they_had_kata() -> None:
@@ -187,11 +188,32 @@ def test_nodes_that_are_known_to_have_no_kvm_are_not_labelled_as_if_they_had_kat
         "metadata": {"name": "arm", "labels": {**DISCOVERED["metadata"]["labels"], "kubernetes.io/arch": "arm64"}},
     }  # type: ignore[dict-item]
     with pytest.raises(NodeError) as caught:
-        kata_deploy.fits([able, DISCOVERED, arm, node("unknown")], chosen())
+        kata_deploy.fits([able, DISCOVERED, arm, node("unknown")], chosen(), "4.1.0")
     assert caught.value.code == "kata-deploy-no-kvm" and "1 of 4 nodes" in caught.value.message and "old" in caught.value.message
-    kata_deploy.fits([able, DISCOVERED], chosen(node_selector={"pool": "kvm"}))
+    kata_deploy.fits([able, DISCOVERED], chosen(node_selector={"pool": "kvm"}), "4.1.0")
     # The chart then leaves them out itself.
-    kata_deploy.fits([able, DISCOVERED], chosen(**{"node-feature-discovery": {"enabled": True}}))
+    kata_deploy.fits([able, DISCOVERED], chosen(**{"node-feature-discovery": {"enabled": True}}), "4.1.0")
+
+
+CONTROL_PLANE = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
+NOT_MINE = {
+    "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{"matchExpressions": [{"key": "pool", "operator": "In", "values": ["kvm"]}]}]
+        }
+    }
+}
+
+
+def test_a_node_on_which_kata_deploy_has_no_pod_need_not_fit() -> None:
+    tainted = {**DISCOVERED, "spec": {"taints": [CONTROL_PLANE]}}
+    server = {**node("server", "v1.34.1+k3s1"), "spec": {"taints": [{"key": "CriticalAddonsOnly", "effect": "NoExecute"}]}}
+    kata_deploy.fits([tainted, server, node("worker", pool="kvm")], chosen(), "4.1.0")
+    with pytest.raises(NodeError, match=r"1 of 1 nodes"):
+        kata_deploy.fits([tainted, server], chosen(tolerations=[{"key": CONTROL_PLANE["key"], "operator": "Exists"}]), "4.1.0")
+    kata_deploy.fits([DISCOVERED, node("worker", pool="kvm")], chosen(affinity=NOT_MINE), "4.1.0")
+    with pytest.raises(NodeError, match=r"1 of 2 nodes"):  # a chart that reads no affinity
+        kata_deploy.fits([DISCOVERED, node("worker", pool="kvm")], chosen(affinity=NOT_MINE), "3.32.0")
 
 
 def installing(name: str, kubelet: str = "True", *, labels: dict[str, str] | None = None, **pod: Any) -> tuple[Any, Any]:
