@@ -318,7 +318,9 @@ def _work(root: Path, runtime: Runtime, handler: Handler) -> _Work:
 def _refuse_unread(root: Path, runtime: Runtime, handler: Handler, work: _Work) -> None:
     """Have the runtime read its files before it is restarted with them; raises NodeError `file-invalid`."""
     if runtime.place.name == "containerd":
-        argv = [runtime.program, "--config", runtime.main, "config", "dump"]
+        # From 2.0 on both print the same, but 2.0.0 to 2.0.5 leave out of a dump what they read in tables of version 2.
+        verb = "migrate" if runtime.release >= (2, 0) else "dump"
+        argv = [runtime.program, "--config", runtime.main, "config", verb]
     elif runtime.place.name == "cri-o":
         argv = [runtime.program or "crio", "--config", runtime.main, "--config-dir", crio_config.FOLDER, "config"]
     else:
