@@ -25,6 +25,8 @@ REQUEST_SECONDS = 20
 """Bound on one request; one that could not connect is tried four times."""
 RETRIES = urllib3.Retry(3, redirect=False, respect_retry_after_header=False)
 """Where no answer comes. The library would wait as long as a server says, and read all that it sends meanwhile."""
+UNAUTHORIZED = 401
+"""Status of a server that does not accept the credentials, and has done nothing."""
 BUSY = (429, 503)
 """Statuses of a server that has done nothing, and names the seconds after which to ask again (Retry-After)."""
 REPEATS, LONGEST_REST = 3, 10
@@ -93,8 +95,9 @@ class Request:
 class Client:
     """One cluster; every error except Changed is a NodeError with a remedy, and none contains a secret."""
 
-    def __init__(self, api: "client.ApiClient", caller: Caller) -> None:
-        self.api, self.caller = api, caller
+    def __init__(self, api: "client.ApiClient", caller: Caller, renewed: Callable[[], bool] = lambda: False) -> None:
+        """`renewed` is called where the server does not accept the credentials: whether there are others now."""
+        self.api, self.caller, self.renewed = api, caller, renewed
         self.server = api.configuration.host
 
     def call(
@@ -196,8 +199,11 @@ class Client:
         return document, len(body)
 
     def _answer(self, request: Request) -> tuple[urllib3.BaseHTTPResponse, bytes]:
-        """The answer to a request, which is sent again to a busy server, and its body; of a watch that is granted, none."""
+        """The answer to a request, which is sent again to a busy server, and once with new credentials; and its body, of a watch
+        that is granted none."""
         answer, body = self._request(request)
+        if answer.status == UNAUTHORIZED and self.renewed():
+            answer, body = self._request(request)
         for _ in range(REPEATS):
             after = answer.headers.get("Retry-After", "")
             if answer.status not in BUSY or not (after.isascii() and after.isdecimal()):
@@ -241,7 +247,7 @@ class Client:
         status, caller = answer.status, self.caller
         reason = str(document.get("message") or "")[:600] if isinstance(document, dict) else ""
         because = f": {reason}" if reason else ""
-        if status == 401:
+        if status == UNAUTHORIZED:
             return NodeError(
                 "cluster-login-refused",
                 f"the API server {self.server} does not accept {caller.credentials}",

@@ -22,7 +22,8 @@ class ClusterNodes:
 
     def __init__(self, kubeconfig: str, context: str | None, owner: str) -> None:
         """`owner` is the stack, by which its own cordons are known."""
-        self.client, self.owner = Client(connected(kubeconfig, context), PERSON), owner
+        connection = connected(kubeconfig, context)
+        self.client, self.owner = Client(connection.api, PERSON, connection.renewed), owner
         self._listed: list[dict[str, Any]] | None = None
         self._machines: dict[str, str] = {}
 

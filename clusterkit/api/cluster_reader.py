@@ -40,7 +40,8 @@ class Reader:
     """One cluster, read as the user of a kubeconfig; every error is a NodeError with a remedy, and none contains a secret."""
 
     def __init__(self, kubeconfig: str, context: str | None) -> None:
-        self.client = Client(connected(kubeconfig, context), PERSON)
+        connection = connected(kubeconfig, context)
+        self.client = Client(connection.api, PERSON, connection.renewed)
 
     def nodes(self, names: Sequence[str], selector: str | None) -> list[pod_proof.Node]:
         """The named nodes, or those of a label selector, in name order; raises NodeError `cluster-node-unknown`."""

@@ -13,8 +13,8 @@ import json
 import os
 import ssl
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,8 +150,18 @@ class Credentials:
     expires: datetime | None = None
 
 
-def connected(kubeconfig: str, context: str | None) -> "client.ApiClient":
-    """A client of the cluster that a kubeconfig means; its answers are bounded.
+@dataclass(frozen=True)
+class Connection:
+    """The way to a cluster."""
+
+    api: "client.ApiClient"
+    renewed: Callable[[], bool]
+    """Reads or fetches the credentials again, and says whether they are others than before: as client-go does when a server no
+    longer accepts them, since a token can be withdrawn, and the file of one replaced, before any end that was announced."""
+
+
+def connected(kubeconfig: str, context: str | None) -> Connection:
+    """A connection to the cluster that a kubeconfig means; its answers are bounded.
 
     Raises NodeError `kubeconfig-invalid`, `kubeconfig-plugin-failed`, also from a request whose credential is fetched again.
     """
@@ -163,7 +173,7 @@ def connected(kubeconfig: str, context: str | None) -> "client.ApiClient":
         raise _invalid("a part of the kubeconfig has the wrong type") from None
 
 
-def _client(chosen: Login) -> "client.ApiClient":
+def _client(chosen: Login) -> Connection:
     held = credentials(chosen)
     from kubernetes import client  # takes a fifth of a second to load, and a program without a cluster does not need it
 
@@ -172,17 +182,23 @@ def _client(chosen: Login) -> "client.ApiClient":
     settings.proxy, settings.proxy_headers = _proxy_login(proxy(chosen))
     settings.no_proxy = None
     settings.tls_server_name = chosen.cluster.get("tls-server-name")
+
+    def renewed() -> bool:
+        nonlocal held
+        before, held = held, credentials(chosen)
+        if held.authorization or "authorization" in settings.api_key:
+            settings.api_key["authorization"] = held.authorization
+        if held.certificate and held.certificate != before.certificate:
+            present(context, held)
+            api.rest_client.pool_manager.clear()  # connections that have logged in with the one before
+        return replace(held, expires=None) != replace(before, expires=None)
+
     if held.authorization or held.expires:
         settings.api_key["authorization"] = held.authorization  # has each request ask `renew`, also for a certificate alone
 
-        def renew(current: "client.Configuration") -> None:
-            nonlocal held
+        def renew(_: "client.Configuration") -> None:
             if held.expires and held.expires - EXPIRY_MARGIN < datetime.now(UTC):
-                held = credentials(chosen)
-                current.api_key["authorization"] = held.authorization
-                if held.certificate:
-                    present(context, held)
-                    api.rest_client.pool_manager.clear()  # connections that have logged in with the one before
+                renewed()
 
         settings.refresh_api_key_hook = renew  # type: ignore[assignment]
     api = client.ApiClient(settings)
@@ -190,7 +206,7 @@ def _client(chosen: Login) -> "client.ApiClient":
         api.set_default_header(name, value)  # type: ignore[no-untyped-call]
     pool = api.rest_client.pool_manager.connection_pool_kw
     context = pool["ssl_context"] = trust(chosen, held, pool.pop("ca_certs") or certifi.where())
-    return api
+    return Connection(api, renewed)
 
 
 def trust(chosen: Login, held: Credentials, public: str) -> ssl.SSLContext:
