@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodekit.errors import NodeError
@@ -17,7 +17,15 @@ from nodekit.host.process import run
 from nodekit.host.reading import MAX_SYSTEM, read_text
 from nodekit.host.signals import undisturbed
 from nodekit.progress import say, step
-from nodekit.rules.kata import containerd_config, crio_config, handler_registration, kata_config, kata_launchers, kubelet_config
+from nodekit.rules.kata import (
+    containerd_config,
+    crio_config,
+    handler_registration,
+    kata_config,
+    kata_launchers,
+    kubelet_config,
+    rancher_config,
+)
 from nodekit.rules.kata.containerd_config import File, Handler, Registered, Target
 from nodekit.rules.kata.handler_registration import K0S_FOLDER, K0S_MARK, PLACES, Place
 from nodekit.rules.text import printable
@@ -73,11 +81,10 @@ def find(root: Path, node: str, requested: str | None) -> Runtime:
     Raises NodeError `container-runtime-missing`, `container-runtime-ambiguous`, `cgroup-drivers-differ`, or as reading does.
     """
     configuration, flags = _kubelet(root)
-    reasons = {}
-    for place in PLACES:
-        if why := _evidence_of(root, place):
-            reasons[place.name] = why
-    place = handler_registration.choose(node, requested, reasons, kubelet_config.endpoint(configuration, flags))
+    places = {place.name: _placed(root, place) for place in PLACES}
+    reasons = {name: why for name, place in places.items() if (why := _evidence_of(root, place))}
+    chosen = handler_registration.choose(node, requested, reasons, kubelet_config.endpoint(configuration, flags))
+    place = places[chosen.name]
     runtime = _runtime(root, place)
     if place.name in ("containerd", "cri-o", "microk8s"):  # the others set both drivers by themselves
         systemd = (
@@ -116,6 +123,28 @@ def _kubelet_release(root: Path) -> tuple[int, int] | None:
 
 def _text(root: Path, path: str) -> str:
     return (read_bytes(root, path) or b"").decode(errors="replace")
+
+
+def _placed(root: Path, place: Place) -> Place:
+    """A place as this node lays it out: the owner of a k3s or an RKE2 may have moved all that it keeps."""
+    if place.name not in ("k3s", "rke2"):
+        return place
+    for unit in (*place.units, *(_named_by_an_installer(root, place.units) if place.name == "k3s" else [])):
+        if files := kata.unit_files(root, unit):
+            main = rancher_config.containerd(_data_folder(root, place.name, unit, files))
+            return replace(place, files=(main,), main=main)
+    return place
+
+
+def _data_folder(root: Path, program: str, unit: str, files: Sequence[tuple[str, str]]) -> str:
+    """Where a k3s or an RKE2 that this unit starts keeps its data."""
+    texts = [(path, text.replace("%N", unit.removesuffix(".service"))) for path, text in files]
+    words = [word.strip("\"'") for word in kata_launchers.started(texts)]  # its installer writes each one in quotes
+    names = (rancher_config.variable(program, "CONFIG_FILE"), rancher_config.variable(program, "DATA_DIR"))
+    environment = {name: setting.value for name in names if (setting := kata.unit_variable(root, texts, name))}
+    main = rancher_config.file_of(program, words, environment)
+    more = [f"{main}.d/{name}" for name in names_in(root, f"{main}.d") if name.endswith((".yaml", ".yml"))]
+    return rancher_config.folder(program, words, environment, [_text(root, path) for path in (main, *more)])
 
 
 def _evidence_of(root: Path, place: Place) -> str | None:

@@ -297,6 +297,40 @@ def test_a_service_of_k3s_that_its_installer_was_given_a_name_for_is_restarted(
     assert isinstance(handler, dict) and handler["restarted"] == "k3s-edge.service" and started == ["k3s-edge.service"]
 
 
+@pytest.mark.parametrize(
+    ("unit", "others"),
+    [
+        ("ExecStart=/usr/local/bin/k3s \\\n    server \\\n\t'--data-dir' \\\n\t'/data/k3s/' \\\n", {}),
+        ("ExecStart=/usr/local/bin/k3s server --data-dir=/data/k3s\n", {"/etc/rancher/k3s/config.yaml": "data-dir: /other\n"}),
+        ("ExecStart=/usr/local/bin/k3s server\n", {"/etc/rancher/k3s/config.yaml": 'tls-san:\n- x\ndata-dir: "/data/k3s"\n'}),
+        (
+            "ExecStart=/usr/local/bin/k3s server -c /etc/mine.yaml\n",
+            {"/etc/mine.yaml": "data-dir: /other\n", "/etc/mine.yaml.d/10.yaml": "data-dir: /data/k3s\n"},
+        ),
+        (
+            "EnvironmentFile=-/etc/systemd/system/%N.env\nExecStart=/usr/local/bin/k3s server\n",
+            {"/etc/systemd/system/k3s.env": "K3S_DATA_DIR='/data/k3s'\n"},
+        ),
+    ],
+)
+def test_k3s_gets_it_in_the_folder_that_its_owner_chose(
+    root: Path, monkeypatch: pytest.MonkeyPatch, unit: str, others: dict[str, str]
+) -> None:
+    moved = "/data/k3s/agent/etc/containerd"
+    left = f"{K3S}/config.toml"  # of an installation before
+    put(root, left, RENDERED)
+    monkeypatch.setattr("tests.nodekit.test_handler.K3S", moved)
+    host = node(root, monkeypatch, "k3s")
+    put(root, "/etc/systemd/system/k3s.service", f"[Service]\n{unit}")
+    for path, text in others.items():
+        put(root, path, text)
+    handler = host.kata()["handler"]
+    assert isinstance(handler, dict) and handler["file"] == f"{moved}/config-v3.toml.tmpl"
+    assert host.programs.running() == ["kata-qemu", "runc"] and host.text(left) == RENDERED
+    shutil.rmtree(root / "data")
+    assert refused(host, "container-runtime-missing")
+
+
 def test_a_template_of_k3s_s_older_name_is_not_put_out_of_use(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = node(root, monkeypatch, "k3s", RENDERED)
     theirs = RENDERED + '[debug]\nlevel = "info"\n'
