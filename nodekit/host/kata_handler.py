@@ -143,8 +143,8 @@ def _data_folder(root: Path, program: str, unit: str, files: Sequence[tuple[str,
     names = (rancher_config.variable(program, "CONFIG_FILE"), rancher_config.variable(program, "DATA_DIR"))
     environment = {name: setting.value for name in names if (setting := kata.unit_variable(root, texts, name))}
     main = rancher_config.file_of(program, words, environment)
-    more = [f"{main}.d/{name}" for name in names_in(root, f"{main}.d") if name.endswith((".yaml", ".yml"))]
-    return rancher_config.folder(program, words, environment, [_text(root, path) for path in (main, *more)])
+    drop_ins = [f"{main}.d/{name}" for name in names_in(root, f"{main}.d") if name.endswith((".yaml", ".yml"))]
+    return rancher_config.folder(program, words, environment, [_text(root, path) for path in (main, *drop_ins)])
 
 
 def _evidence_of(root: Path, place: Place) -> str | None:
