@@ -46,6 +46,8 @@ DISCOVERY = "node-feature-discovery"
 """Key of the chart's values under which it installs node-feature-discovery, and then leaves such nodes out itself."""
 PODS = "name=kata-deploy"
 """Label selector of the DaemonSet's pods."""
+RESTART_SECONDS = 300
+"""How long kata-deploy itself waits for a node whose container runtime it restarts (`wait_till_node_is_ready_timeout`)."""
 SHOWN = 5
 """Nodes that a refusal names."""
 CUSTOM_HANDLER = "kata-nodes-qemu"
@@ -255,13 +257,15 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], version:
         )
 
 
-def unfinished(nodes: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]], version: str) -> dict[str, str]:
-    """Nodes (core/v1) whose pod of kata-deploy has more to do there, each with what shows it.
+def unfinished(
+    nodes: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]], version: str, waited: float = 0.0
+) -> dict[str, str]:
+    """Nodes (core/v1) whose pod of kata-deploy has more to do there, each with what shows it; `waited` are seconds.
 
     Helm waits for all but as many pods as may be unavailable at a time (`pkg/kube/ready.go`, daemonSetReady), which is one in
     the chart: for nothing on a single node. The chart's pods have a readiness probe from 3.31 on; before, only the node's labels
-    show that Kata is there, and nothing shows that a changed drop-in is. A node whose kubelet is silent is left out: it may never
-    come back.
+    show that Kata is there, and nothing shows that a changed drop-in is. A node whose kubelet is silent is left out, since it may
+    never come back, and one that is not Ready after RESTART_SECONDS: it starts no pod either.
     """
     by_name = {node["metadata"]["name"]: node for node in nodes}
     reasons = {}
@@ -270,10 +274,13 @@ def unfinished(nodes: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, A
         node = by_name.get(pod["spec"].get("nodeName", ""))
         if node is None or about.get("deletionTimestamp") or _ready(node) == "Unknown":
             continue
+        if _ready(node) == "False" and waited >= RESTART_SECONDS:
+            continue
         labels = node["metadata"].get("labels") or {}
         lacking = [f"{key}={value}" for key, value in runtime_class.node_selector(version).items() if labels.get(key) != value]
         if _ready(pod) != "True":
-            waiting = [each["state"]["waiting"] for each in status.get("containerStatuses") or [] if "waiting" in each["state"]]
+            states = [each.get("state") or {} for each in status.get("containerStatuses") or []]
+            waiting = [state["waiting"] for state in states if state.get("waiting")]
             words = [": ".join(filter(None, (each.get("reason"), each.get("message")))) for each in waiting]
             cause = f" ({printable('; '.join(words), 300)})" if any(words) else ""
             reasons[node["metadata"]["name"]] = f"its pod {about['name']} is not ready{cause}"

@@ -117,16 +117,16 @@ async def values(resolved: dict[str, Any]) -> dict[str, Any]:
 
 async def finished(kubeconfig: str, context: str | None, namespace: str, version: str) -> None:
     """Wait until kata-deploy has finished on every node that it runs on; raises pulumi.RunError naming those where it has not."""
-    end, waiting = time.monotonic() + TIMEOUT_SECONDS, False
+    began, waiting = time.monotonic(), False
     try:
         reader = await asyncio.to_thread(cluster, kubeconfig, context)
 
         def read() -> dict[str, str]:
-            nodes = reader.described_nodes()
-            return kata_deploy.unfinished(nodes, reader.pods_labelled(namespace, kata_deploy.PODS), version)
+            nodes, pods = reader.described_nodes(), reader.pods_labelled(namespace, kata_deploy.PODS)
+            return kata_deploy.unfinished(nodes, pods, version, time.monotonic() - began)
 
         while reasons := await asyncio.to_thread(patiently, read):
-            if time.monotonic() >= end:
+            if time.monotonic() - began >= TIMEOUT_SECONDS:
                 raise kata_deploy.not_finished(reasons, TIMEOUT_SECONDS)
             if not waiting:
                 nodes = kata_deploy.listed(reasons)

@@ -260,6 +260,9 @@ def test_nodes_that_are_gone_or_silent_are_not_waited_for() -> None:
     _, orphan = installing("b")
     pending = {"metadata": {"name": "kata-deploy-c"}, "spec": {}, "status": {}}
     assert kata_deploy.unfinished([silent], [its_pod, orphan, pending], "3.32.0") == {}
+    broken, its_pod = installing("a", "False", ready="False")
+    assert sorted(kata_deploy.unfinished([broken], [its_pod], "3.32.0", 299)) == ["a"], "its runtime may be restarting"
+    assert kata_deploy.unfinished([broken], [its_pod], "3.32.0", 300) == {}
 
 
 def reading(monkeypatch: pytest.MonkeyPatch, pairs: list[tuple[Any, Any]]) -> list[float]:
