@@ -18,6 +18,8 @@ CHART = "oci://ghcr.io/kata-containers/kata-deploy-charts/kata-deploy"
 """The chart as Kata's installation guide names it."""
 SHIMS = {"go": "qemu", "rust": "qemu-runtime-rs"}
 """Kata runtime -> the chart's shim for QEMU."""
+MACHINES = ("amd64", "arm64", "s390x")
+"""Those for which every chart from 3.26.0 on has both shims (`shims.<shim>.supportedArches`)."""
 RUST_SINCE = (4, 0, 0)
 """First chart whose `defaultShim` is qemu-runtime-rs, on every machine but ppc64le (values.yaml of 3.32.0, 4.0.0 and 4.1.0). The
 Go runtime stays selectable and gets no new features (docs/migrating-config-go-runtime-to-runtime-rs.md)."""
@@ -117,7 +119,8 @@ def values(
         "k8sDistribution": distribution,
         "nodeSelector": dict(node_selector or {}),
         "shims": {"disableAll": True, shim: {"enabled": True}},
-        "defaultShim": {"amd64": shim},
+        # On a node of another machine, kata-deploy ends where its default shim is none of those that are on.
+        "defaultShim": dict.fromkeys(MACHINES, shim),
         # The classes of the stack are made after the proof of the nodes, by the stack.
         "runtimeClasses": {"enabled": False, "createDefault": False},
         "snapshotter": {"setup": []},

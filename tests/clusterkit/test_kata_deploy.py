@@ -52,6 +52,13 @@ def test_from_3_32_the_shim_has_the_drop_in_and_nothing_else_is_on() -> None:
     assert values("4.1.0", runtime="rust")["shims"]["qemu-runtime-rs"]["enabled"] is True
 
 
+@pytest.mark.parametrize(("version", "runtime", "shim"), [("3.32.0", "rust", "qemu-runtime-rs"), ("4.1.0", "go", "qemu")])
+def test_a_node_of_another_machine_has_a_default_shim_that_is_on(version: str, runtime: str, shim: str) -> None:
+    """Its kata-deploy ends otherwise, as on a node of arm64: DEFAULT_SHIM must be one of the configured SHIMS."""
+    chart = values(version, runtime=runtime)
+    assert chart["defaultShim"] == {"amd64": shim, "arm64": shim, "s390x": shim} and chart["shims"][shim]["enabled"] is True
+
+
 def test_before_a_custom_runtime_has_it_with_the_class_whose_handler_the_chart_reads() -> None:
     custom = values("3.27.0", LIMIT)["customRuntimes"]["runtimes"]["kata-nodes-qemu"]
     assert written(custom["dropIn"]) == f"{kata_deploy.BASE} {SEED} {LIMIT}"
