@@ -11,7 +11,7 @@ from pathlib import Path
 from nodekit.errors import NodeError
 from nodekit.host import journal, kata, kata_launching
 from nodekit.host.failpoints import reach
-from nodekit.host.files import names_in, read_bytes, resolve
+from nodekit.host.files import look, names_in, put, read_bytes, resolve
 from nodekit.host.journal import Transaction
 from nodekit.host.process import run
 from nodekit.host.reading import MAX_SYSTEM, read_text
@@ -241,6 +241,7 @@ def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outco
     if UNREAD_RECORD in records:
         # An earlier run ended before it knew whether the runtime works with this: only the first state is known to be good.
         journal.put_back(root, JOURNAL)
+    _forget_copy(root)
     unit = _active(root, place)
     is_reread = False
     with Transaction(root, JOURNAL) as change:
@@ -297,11 +298,25 @@ def withdraw(root: Path) -> list[str]:
 
 def reread(root: Path) -> None:
     """Have the runtime read its configuration again, as it is after ours was taken back; also after a kill."""
+    with suppress(NodeError):  # pods of Kata alone would start by what is left there
+        _forget_copy(root)
     unit = journal.recorded(root, JOURNAL).get(UNIT_RECORD)
     if isinstance(unit, str):
         _say_what_runs(root, unit)
         with suppress(NodeError), step(f"{unit} restarts, to forget the Kata handler"):
             _tell(unit)
+
+
+def _forget_copy(root: Path) -> None:
+    """Take our lines out of a file of MicroK8s into which its snap copied them: each revision of it has files of its own, and
+    begins with those of the one before. The journal knows the file of the revision that was there then."""
+    path = resolve(root, handler_registration.place_of("microk8s").main)
+    content = read_bytes(root, path)
+    if content is not None and path not in journal.paths(root, JOURNAL):
+        text = kata_config.decode(content, path)
+        if (kept := containerd_config.without_block(text)) != text:
+            put(root, path, replace(look(root, path), content=kept.encode()))
+            say(f"took the Kata handler out of {path}, a copy of an older file")
 
 
 def _work(root: Path, runtime: Runtime, handler: Handler) -> _Work:

@@ -297,6 +297,28 @@ def test_a_service_of_k3s_that_its_installer_was_given_a_name_for_is_restarted(
     assert isinstance(handler, dict) and handler["restarted"] == "k3s-edge.service" and started == ["k3s-edge.service"]
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_refresh_of_the_snap_of_microk8s_does_not_keep_the_handler_for_ever(
+    root: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    snap = root / "var/snap/microk8s"
+    (snap / "7234").mkdir(parents=True)
+    (snap / "current").symlink_to("7234")
+    host = node(root, monkeypatch, "microk8s", MICROK8S)
+    host.kata()
+    shutil.copytree(snap / "7234", snap / "7300")
+    (snap / "current").unlink()
+    (snap / "current").symlink_to("7300")
+    template = "/var/snap/microk8s/7300/args/containerd-template.toml"
+    assert "kata-qemu" in host.text(template)
+    if again:
+        host.kata(podAnnotations=["io.katacontainers.config.hypervisor.default_vcpus"])
+        assert "default_vcpus" in host.text(template) and host.text(template).count("runtimes.kata-qemu]") == 1
+    shutil.rmtree(snap / "7234")
+    restore.run({"node": "n"}, root)
+    assert host.text(template) == MICROK8S
+
+
 @pytest.mark.parametrize(
     ("unit", "others"),
     [
