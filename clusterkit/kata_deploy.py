@@ -161,6 +161,9 @@ def owned(shim: str, version: str) -> dict[tuple[str, ...], str]:
         ("image", "tag"): "kata.version",
         ("defaultShim", "amd64"): "kata.runtime",
         ("shims", shim, "enabled"): "kata.runtime",
+        # kata-deploy makes kernel parameters of these, in a drop-in that ours replaces.
+        ("shims", shim, "agent", "httpsProxy"): "kata.kernelParams",
+        ("shims", shim, "agent", "noProxy"): "kata.kernelParams",
         # It would be part of the handler's name, and of the label that the RuntimeClass selects by.
         ("env", "multiInstallSuffix"): "kata.runtime",
         ("podAnnotations", ROLL): "kata.kernelParams",

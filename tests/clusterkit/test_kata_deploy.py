@@ -52,6 +52,11 @@ def test_from_3_32_the_shim_has_the_drop_in_and_nothing_else_is_on() -> None:
     assert values("4.1.0", runtime="rust")["shims"]["qemu-runtime-rs"]["enabled"] is True
 
 
+def test_a_proxy_of_the_guests_agent_is_a_kernel_parameter() -> None:
+    proxy = "agent.https_proxy=http://192.0.2.1:3128"
+    assert written(values("3.32.0", proxy)["shims"]["qemu"]["dropIn"]).endswith(f" {proxy}")
+
+
 @pytest.mark.parametrize(("version", "runtime", "shim"), [("3.32.0", "rust", "qemu-runtime-rs"), ("4.1.0", "go", "qemu")])
 def test_a_node_of_another_machine_has_a_default_shim_that_is_on(version: str, runtime: str, shim: str) -> None:
     """Its kata-deploy ends otherwise, as on a node of arm64: DEFAULT_SHIM must be one of the configured SHIMS."""
@@ -112,6 +117,12 @@ def test_values_of_the_chart_are_merged_and_unknown_ones_passed_through() -> Non
         ("3.32.0", {"shims": {"qemu": {"enabled": False}}}, "shims.qemu.enabled", "kata.runtime"),
         ("3.32.0", {"shims": None}, "shims", "kata.runtime"),
         ("3.27.0", {"customRuntimes": {"enabled": False}}, "customRuntimes.enabled", "kata.kernelParams"),
+        (
+            "4.1.0",
+            {"shims": {"qemu": {"agent": {"httpsProxy": "http://192.0.2.1:3128"}}}},
+            "shims.qemu.agent.httpsProxy",
+            "kata.kernelParams",
+        ),
         ("4.1.0", {"env": {"multiInstallSuffix": "dev"}}, "env.multiInstallSuffix", "kata.runtime"),
         (
             "3.27.0",
