@@ -18,7 +18,7 @@ from nodekit.rules.text import harmless
 TIMEOUT_SECONDS = 1200
 """Longest wait for the DaemonSet: each node downloads a release of some hundred MB. As long again for the nodes on which Helm
 does not wait for it."""
-POLL_SECONDS = 5.0
+POLL_SECONDS = 10.0
 
 
 class KataDeployArgs(TypedDict):
@@ -116,8 +116,11 @@ async def values(resolved: dict[str, Any]) -> dict[str, Any]:
 
 
 async def finished(kubeconfig: str, context: str | None, namespace: str, version: str) -> None:
-    """Wait until kata-deploy has finished on every node that it runs on; raises pulumi.RunError naming those where it has not."""
-    began, waiting = time.monotonic(), False
+    """Wait until kata-deploy has finished on every node that it runs on; raises pulumi.RunError naming those where it has not.
+
+    A node that joins meanwhile is not waited for, since another may always be joining.
+    """
+    began = time.monotonic()
     try:
         reader = await asyncio.to_thread(cluster, kubeconfig, context)
 
@@ -125,14 +128,16 @@ async def finished(kubeconfig: str, context: str | None, namespace: str, version
             nodes, pods = reader.described_nodes(), reader.pods_labelled(namespace, kata_deploy.PODS)
             return kata_deploy.unfinished(nodes, pods, version, time.monotonic() - began)
 
-        while reasons := await asyncio.to_thread(patiently, read):
+        first = reasons = await asyncio.to_thread(patiently, read)
+        if reasons:
+            nodes = kata_deploy.listed(reasons)
+            pulumi.log.info(harmless(f"waiting for kata-deploy, up to {TIMEOUT_SECONDS} s, on {nodes}"))
+        while reasons:
             if time.monotonic() - began >= TIMEOUT_SECONDS:
                 raise kata_deploy.not_finished(reasons, TIMEOUT_SECONDS)
-            if not waiting:
-                nodes = kata_deploy.listed(reasons)
-                pulumi.log.info(harmless(f"waiting for kata-deploy, up to {TIMEOUT_SECONDS} s, on {nodes}"))
-            waiting = True
             await asyncio.sleep(POLL_SECONDS)
+            now = await asyncio.to_thread(patiently, read)
+            reasons = {name: reason for name, reason in now.items() if name in first}
     except NodeError as error:
         raise pulumi.RunError(error.sentence()) from None
 

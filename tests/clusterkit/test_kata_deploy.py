@@ -311,6 +311,12 @@ def test_the_release_is_up_once_every_node_has_kata(monkeypatch: pytest.MonkeyPa
     assert len(slept) == 2
 
 
+def test_a_node_that_joins_meanwhile_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = reading(monkeypatch, [installing("a"), installing("b"), installing("c")])
+    asyncio.run(component.finished("kubeconfig", None, "kata", "3.32.0"))
+    assert len(slept) == 1
+
+
 def test_a_node_on_which_kata_deploy_never_finishes_is_named_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     slept = reading(monkeypatch, [installing("a", ready="False", status=CRASHING)])
     with pytest.raises(pulumi.RunError, match=r"1200 s.*: a \(its pod .*CrashLoopBackOff.*\[kata-deploy-unfinished\]"):
