@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from urllib.parse import urlencode
 
 import urllib3
@@ -92,12 +92,22 @@ class Request:
     """Whether the answer goes on until the server ends it."""
 
 
+class Renewable(Protocol):
+    """Credentials that can be fetched again."""
+
+    def current(self) -> object:
+        """Those with which requests are sent now."""
+
+    def renewed(self, used: object) -> bool:
+        """Have others than the `used` ones, which the server does not accept; whether there are others."""
+
+
 class Client:
     """One cluster; every error except Changed is a NodeError with a remedy, and none contains a secret."""
 
-    def __init__(self, api: "client.ApiClient", caller: Caller, renewed: Callable[[], bool] = lambda: False) -> None:
-        """`renewed` is called where the server does not accept the credentials: whether there are others now."""
-        self.api, self.caller, self.renewed = api, caller, renewed
+    def __init__(self, api: "client.ApiClient", caller: Caller, login: Renewable | None = None) -> None:
+        """`login` is asked for other credentials where the server does not accept those at hand."""
+        self.api, self.caller, self.login = api, caller, login
         self.server = api.configuration.host
 
     def call(
@@ -201,8 +211,9 @@ class Client:
     def _answer(self, request: Request) -> tuple[urllib3.BaseHTTPResponse, bytes]:
         """The answer to a request, which is sent again to a busy server, and once with new credentials; and its body, of a watch
         that is granted none."""
+        used = self.login.current() if self.login else None
         answer, body = self._request(request)
-        if answer.status == UNAUTHORIZED and self.renewed():
+        if answer.status == UNAUTHORIZED and self.login and self.login.renewed(used):
             answer, body = self._request(request)
         for _ in range(REPEATS):
             after = answer.headers.get("Retry-After", "")

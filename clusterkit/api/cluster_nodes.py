@@ -25,7 +25,7 @@ class ClusterNodes:
     def __init__(self, kubeconfig: str, context: str | None, owner: str) -> None:
         """`owner` is the stack, by which its own cordons are known."""
         connection = connected(kubeconfig, context)
-        self.client, self.owner = Client(connection.api, PERSON, connection.renewed), owner
+        self.client, self.owner = Client(connection.api, PERSON, connection), owner
         self._listed: list[dict[str, Any]] | None = None
         self._machines: dict[str, str] = {}
 

@@ -41,7 +41,7 @@ class Reader:
 
     def __init__(self, kubeconfig: str, context: str | None) -> None:
         connection = connected(kubeconfig, context)
-        self.client = Client(connection.api, PERSON, connection.renewed)
+        self.client = Client(connection.api, PERSON, connection)
 
     def nodes(self, names: Sequence[str], selector: str | None) -> list[pod_proof.Node]:
         """The named nodes, or those of a label selector, in name order; raises NodeError `cluster-node-unknown`."""

@@ -178,6 +178,19 @@ def test_a_plugin_is_asked_again_when_its_token_is_no_longer_accepted(server: Se
     assert caught.value.code == "cluster-login-refused" and len(server.requests) == 4, "the same token is not tried again"
 
 
+def test_two_requests_at_once_are_both_sent_again_with_the_next_token(server: Server, tmp_path: Path) -> None:
+    """As of a wave's nodes, which are drained at once."""
+    place = tmp_path / "token"
+    place.write_text("first")
+    connection = kubeconfig.connected(written({"tokenFile": str(place)}, server.address), None)
+    used = connection.current()
+    assert not connection.renewed(used), "there is no other one"
+    used = connection.current()
+    place.write_text("second")
+    assert connection.renewed(used) and connection.renewed(used)
+    assert connection.current().authorization == "Bearer second" and not connection.renewed(connection.current())
+
+
 def test_the_file_of_a_token_is_read_again_once_the_token_is_no_longer_accepted(server: Server, tmp_path: Path) -> None:
     """As of a service account in a pod, where a kubelet replaces it each hour, while a rollout takes several."""
     place = tmp_path / "token"
