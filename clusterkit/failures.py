@@ -90,6 +90,11 @@ CATALOGUE: dict[str, Failure] = {
         "kata-deploy would install Kata on nodes that cannot run it, and label them as if they could.",
         "Choose the nodes that have KVM with kubernetes.kataDeploy.nodeSelector",
     ),
+    "kata-deploy-unfinished": Failure(
+        "kata-deploy did not finish on every node that it runs on, so Kata is not known to be there.",
+        "Read the log of its pod there (kubectl logs, in the release's namespace) and repair what it names, or leave the "
+        "node out with kubernetes.kataDeploy.nodeSelector; then run pulumi up again",
+    ),
     "rollout-refused": Failure(
         "The settings of a rollout do not divide the existing nodes into waves.",
         "Set canary to a number from 1 on, and batch to such a number or to a percentage from 1% to 100%",

@@ -38,7 +38,7 @@ def deployment(image: str, account: str, settings: str) -> dict[str, object]:
     container = {
         "name": "controller",
         "image": image,
-        "args": [f"{SETTINGS_PLACE}/{SETTINGS_KEY}", f"http://0.0.0.0:{HEALTH_PORT}/healthz"],
+        "args": [f"{SETTINGS_PLACE}/{SETTINGS_KEY}", f"http://[::]:{HEALTH_PORT}/healthz"],
         "resources": {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clusterkit import runtime_class
+from clusterkit.daemon_placing import runs_on
 from clusterkit.pod_proof import TAINT
 from nodekit.errors import NodeError
 from nodekit.rules.kata import kata_config, kernel_params
@@ -17,6 +18,8 @@ CHART = "oci://ghcr.io/kata-containers/kata-deploy-charts/kata-deploy"
 """The chart as Kata's installation guide names it."""
 SHIMS = {"go": "qemu", "rust": "qemu-runtime-rs"}
 """Kata runtime -> the chart's shim for QEMU."""
+MACHINES = ("amd64", "arm64", "s390x")
+"""Those for which every chart from 3.26.0 on has both shims (`shims.<shim>.supportedArches`)."""
 RUST_SINCE = (4, 0, 0)
 """First chart whose `defaultShim` is qemu-runtime-rs, on every machine but ppc64le (values.yaml of 3.32.0, 4.0.0 and 4.1.0). The
 Go runtime stays selectable and gets no new features (docs/migrating-config-go-runtime-to-runtime-rs.md)."""
@@ -26,6 +29,8 @@ SHIM_DROP_IN_SINCE = (3, 32, 0)
 """First chart with `shims.<shim>.dropIn`, written as 50-user-overrides.toml beside the shim's own base file."""
 ANNOTATIONS_SINCE = (4, 0, 0)
 """First chart with `podAnnotations`."""
+AFFINITY_SINCE = (4, 0, 0)
+"""First chart with `affinity`; the ones before read none."""
 BASE_SINCE = (3, 15, 0)
 BASE = "cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1"
 """`kernel_params` of the QEMU base files, both runtimes, from 3.15.0; empty before (`arch/amd64-options.mk`). A drop-in
@@ -41,6 +46,10 @@ VIRTUALIZATION = ("VMX", "SVM")
 """Features without which a processor of amd64 runs no KVM; the chart's own affinity asks for them too."""
 DISCOVERY = "node-feature-discovery"
 """Key of the chart's values under which it installs node-feature-discovery, and then leaves such nodes out itself."""
+PODS = "name=kata-deploy"
+"""Label selector of the DaemonSet's pods."""
+RESTART_SECONDS = 300
+"""How long kata-deploy itself waits for a node whose container runtime it restarts (`wait_till_node_is_ready_timeout`)."""
 SHOWN = 5
 """Nodes that a refusal names."""
 CUSTOM_HANDLER = "kata-nodes-qemu"
@@ -110,7 +119,8 @@ def values(
         "k8sDistribution": distribution,
         "nodeSelector": dict(node_selector or {}),
         "shims": {"disableAll": True, shim: {"enabled": True}},
-        "defaultShim": {"amd64": shim},
+        # On a node of another machine, kata-deploy ends where its default shim is none of those that are on.
+        "defaultShim": dict.fromkeys(MACHINES, shim),
         # The classes of the stack are made after the proof of the nodes, by the stack.
         "runtimeClasses": {"enabled": False, "createDefault": False},
         "snapshotter": {"setup": []},
@@ -151,6 +161,11 @@ def owned(shim: str, version: str) -> dict[tuple[str, ...], str]:
         ("image", "tag"): "kata.version",
         ("defaultShim", "amd64"): "kata.runtime",
         ("shims", shim, "enabled"): "kata.runtime",
+        # kata-deploy makes kernel parameters of these, in a drop-in that ours replaces.
+        ("shims", shim, "agent", "httpsProxy"): "kata.kernelParams",
+        ("shims", shim, "agent", "noProxy"): "kata.kernelParams",
+        # It would be part of the handler's name, and of the label that the RuntimeClass selects by.
+        ("env", "multiInstallSuffix"): "kata.runtime",
         ("podAnnotations", ROLL): "kata.kernelParams",
     }
     if _numbers(version) >= SHIM_DROP_IN_SINCE:
@@ -211,8 +226,10 @@ def runs_no_kvm(node: Mapping[str, Any]) -> bool:
     return not any(labels.get(f"{CPU_FLAG}{name}") == "true" for name in VIRTUALIZATION)
 
 
-def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> None:
+def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], version: str) -> None:
     """Refuse to give Kata to nodes (core/v1) that the chart's values `chosen` do not fit, before anything is made.
+
+    Nodes on which none of its pods would run, such as a control plane whose taint the values do not tolerate, are left out.
 
     Raises NodeError: `cluster-node-unknown` where no node has the selector's labels, `kata-deploy-distribution` where one reports
     another distribution, since Kata would be configured where its containerd never looks, `kata-deploy-no-kvm` where one is known
@@ -227,6 +244,8 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> None:
             f"kubernetes.kataDeploy.nodeSelector: no node has the labels {labels}",
             "labels",
         )
+    keys = ("nodeSelector", "tolerations", *(["affinity"] if _numbers(version) >= AFFINITY_SINCE else []))
+    selected = [node for node in selected if runs_on(node, {key: chosen.get(key) for key in keys})]
     declared = chosen["k8sDistribution"]
     others = {node["metadata"]["name"]: actual for node in selected if (actual := distribution_of(node)) not in (declared, None)}
     # A folder that is named explicitly replaces the distribution's, in the chart as well.
@@ -242,6 +261,55 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> None:
             f"kata-deploy would run on {len(without)} of {len(selected)} nodes whose processor has no virtualization "
             f"(node-feature-discovery labels them so): {listed(without)}",
         )
+
+
+def unfinished(
+    nodes: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]], version: str, waited: float = 0.0
+) -> dict[str, str]:
+    """Nodes (core/v1) whose pod of kata-deploy has more to do there, each with what shows it; `waited` are seconds.
+
+    Helm waits for all but as many pods as may be unavailable at a time (`pkg/kube/ready.go`, daemonSetReady), which is one in
+    the chart: for nothing on a single node. The chart's pods have a readiness probe from 3.31 on; before, only the node's labels
+    show that Kata is there, and nothing shows that a changed drop-in is. A node whose kubelet is silent is left out, since it may
+    never come back, and one that is not Ready after RESTART_SECONDS: it starts no pod either.
+    """
+    by_name = {node["metadata"]["name"]: node for node in nodes}
+    reasons = {}
+    for pod in pods:
+        about, status = pod["metadata"], pod.get("status", {})
+        node = by_name.get(pod["spec"].get("nodeName", ""))
+        if node is None or about.get("deletionTimestamp") or _ready(node) == "Unknown":
+            continue
+        if _ready(node) == "False" and waited >= RESTART_SECONDS:
+            continue
+        labels = node["metadata"].get("labels") or {}
+        lacking = [f"{key}={value}" for key, value in runtime_class.node_selector(version).items() if labels.get(key) != value]
+        if _ready(pod) != "True":
+            states = [each.get("state") or {} for each in status.get("containerStatuses") or []]
+            waiting = [state["waiting"] for state in states if state.get("waiting")]
+            words = [": ".join(filter(None, (each.get("reason"), each.get("message")))) for each in waiting]
+            cause = f" ({printable('; '.join(words), 300)})" if any(words) else ""
+            reasons[node["metadata"]["name"]] = f"its pod {about['name']} is not ready{cause}"
+        elif lacking:
+            reasons[node["metadata"]["name"]] = f"it has no label {', '.join(lacking)}"
+    return reasons
+
+
+def _ready(described: Mapping[str, Any]) -> str:
+    """Whether a node or a pod is ready: True, False, or Unknown for a node that has long reported nothing."""
+    conditions = described.get("status", {}).get("conditions") or []
+    return next((str(each["status"]) for each in conditions if each["type"] == "Ready"), "False")
+
+
+def not_finished(reasons: Mapping[str, str], seconds: int) -> NodeError:
+    """The refusal of a release whose pods did not finish in time; `reasons` as `unfinished` returns them."""
+    some = [f"{name} ({reason})" for name, reason in sorted(reasons.items())[:SHOWN]]
+    rest = f" and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
+    nodes = "node" if len(reasons) == 1 else "nodes"
+    return NodeError(
+        "kata-deploy-unfinished",
+        f"kata-deploy has not finished on {len(reasons)} {nodes} in {seconds} s: {', '.join(some)}{rest}",
+    )
 
 
 def listed(nodes: Mapping[str, str]) -> str:

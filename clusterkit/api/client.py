@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from urllib.parse import urlencode
 
 import urllib3
@@ -25,6 +25,8 @@ REQUEST_SECONDS = 20
 """Bound on one request; one that could not connect is tried four times."""
 RETRIES = urllib3.Retry(3, redirect=False, respect_retry_after_header=False)
 """Where no answer comes. The library would wait as long as a server says, and read all that it sends meanwhile."""
+UNAUTHORIZED = 401
+"""Status of a server that does not accept the credentials, and has done nothing."""
 BUSY = (429, 503)
 """Statuses of a server that has done nothing, and names the seconds after which to ask again (Retry-After)."""
 REPEATS, LONGEST_REST = 3, 10
@@ -90,11 +92,22 @@ class Request:
     """Whether the answer goes on until the server ends it."""
 
 
+class Renewable(Protocol):
+    """Credentials that can be fetched again."""
+
+    def current(self) -> object:
+        """Those with which requests are sent now."""
+
+    def renewed(self, used: object) -> bool:
+        """Have others than the `used` ones, which the server does not accept; whether there are others."""
+
+
 class Client:
     """One cluster; every error except Changed is a NodeError with a remedy, and none contains a secret."""
 
-    def __init__(self, api: "client.ApiClient", caller: Caller) -> None:
-        self.api, self.caller = api, caller
+    def __init__(self, api: "client.ApiClient", caller: Caller, login: Renewable | None = None) -> None:
+        """`login` is asked for other credentials where the server does not accept those at hand."""
+        self.api, self.caller, self.login = api, caller, login
         self.server = api.configuration.host
 
     def call(
@@ -196,8 +209,12 @@ class Client:
         return document, len(body)
 
     def _answer(self, request: Request) -> tuple[urllib3.BaseHTTPResponse, bytes]:
-        """The answer to a request, which is sent again to a busy server, and its body; of a watch that is granted, none."""
+        """The answer to a request, which is sent again to a busy server, and once with new credentials; and its body, of a watch
+        that is granted none."""
+        used = self.login.current() if self.login else None
         answer, body = self._request(request)
+        if answer.status == UNAUTHORIZED and self.login and self.login.renewed(used):
+            answer, body = self._request(request)
         for _ in range(REPEATS):
             after = answer.headers.get("Retry-After", "")
             if answer.status not in BUSY or not (after.isascii() and after.isdecimal()):
@@ -241,7 +258,7 @@ class Client:
         status, caller = answer.status, self.caller
         reason = str(document.get("message") or "")[:600] if isinstance(document, dict) else ""
         because = f": {reason}" if reason else ""
-        if status == 401:
+        if status == UNAUTHORIZED:
             return NodeError(
                 "cluster-login-refused",
                 f"the API server {self.server} does not accept {caller.credentials}",

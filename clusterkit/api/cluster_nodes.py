@@ -4,11 +4,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from clusterkit import node_labels, rollout
 from clusterkit.api.client import MERGE_PATCH, PERSON, Changed, Client
+from clusterkit.api.cluster_reader import patiently
 from clusterkit.api.kubeconfig import connected
 from nodekit.errors import NodeError
 
@@ -22,7 +24,8 @@ class ClusterNodes:
 
     def __init__(self, kubeconfig: str, context: str | None, owner: str) -> None:
         """`owner` is the stack, by which its own cordons are known."""
-        self.client, self.owner = Client(connected(kubeconfig, context), PERSON), owner
+        connection = connected(kubeconfig, context)
+        self.client, self.owner = Client(connection.api, PERSON, connection), owner
         self._listed: list[dict[str, Any]] | None = None
         self._machines: dict[str, str] = {}
 
@@ -100,11 +103,12 @@ async def drained(nodes: ClusterNodes, node: str, *, seconds: int, evict_bare_po
     Raises NodeError `drain-refused`.
     """
     end = time.monotonic() + seconds
-    await asyncio.to_thread(nodes.leaving, node, evict_bare_pods)  # refuses before anything is changed
-    cordoned = await asyncio.to_thread(nodes.cordon, node)
+    # Another node of the wave may run the API server, which is away while that node changes: hence each call with patience.
+    await asyncio.to_thread(patiently, partial(nodes.leaving, node, evict_bare_pods))  # refuses before anything is changed
+    cordoned = await asyncio.to_thread(patiently, partial(nodes.cordon, node))
     waiting = False
     try:
-        while remaining := await asyncio.to_thread(nodes.evict, node, evict_bare_pods):
+        while remaining := await asyncio.to_thread(patiently, partial(nodes.evict, node, evict_bare_pods)):
             if time.monotonic() >= end:
                 raise rollout.not_empty(node, seconds, remaining)
             if not waiting:
@@ -113,5 +117,6 @@ async def drained(nodes: ClusterNodes, node: str, *, seconds: int, evict_bare_po
             await asyncio.sleep(POLL_SECONDS)
     except NodeError:
         if cordoned:
-            await asyncio.to_thread(nodes.uncordon, node)
+            with suppress(NodeError):  # the first failure is the one to report; the next run goes on from a cordoned node
+                await asyncio.to_thread(nodes.uncordon, node)
         raise

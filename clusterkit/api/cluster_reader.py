@@ -40,7 +40,8 @@ class Reader:
     """One cluster, read as the user of a kubeconfig; every error is a NodeError with a remedy, and none contains a secret."""
 
     def __init__(self, kubeconfig: str, context: str | None) -> None:
-        self.client = Client(connected(kubeconfig, context), PERSON)
+        connection = connected(kubeconfig, context)
+        self.client = Client(connection.api, PERSON, connection)
 
     def nodes(self, names: Sequence[str], selector: str | None) -> list[pod_proof.Node]:
         """The named nodes, or those of a label selector, in name order; raises NodeError `cluster-node-unknown`."""
@@ -54,6 +55,10 @@ class Reader:
     def all_nodes(self) -> list[pod_proof.Node]:
         """Every node as it is now."""
         return [pod_proof.node_of(node) for node in self.described_nodes()]
+
+    def pods_labelled(self, namespace: str, selector: str) -> list[dict[str, Any]]:
+        """Pods (core/v1) of a namespace, by a label selector."""
+        return self.client.listed("pods", f"/api/v1/namespaces/{quote(namespace)}/pods", {"labelSelector": selector})
 
     def require(self, kind: str, name: str, setting: str) -> None:
         """Raise NodeError `cluster-object-missing` if a Namespace or RuntimeClass that `setting` adopts does not exist."""

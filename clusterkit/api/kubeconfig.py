@@ -13,7 +13,8 @@ import json
 import os
 import ssl
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -150,21 +151,62 @@ class Credentials:
     expires: datetime | None = None
 
 
-def connected(kubeconfig: str, context: str | None) -> "client.ApiClient":
-    """A client of the cluster that a kubeconfig means; its answers are bounded.
+class Connection:
+    """The way to a cluster, and the credentials for it (`client.Renewable`).
+
+    They are read or fetched again before an end that was announced, and when the server no longer accepts them, as client-go
+    does: a token can be withdrawn, and the file of one replaced, at any time.
+    """
+
+    def __init__(self, chosen: Login) -> None:
+        self.chosen, self.held = chosen, credentials(chosen)
+        self._lock = threading.Lock()
+        self.api, self._context = _client(chosen, self.held, self._renew)
+
+    def current(self) -> Credentials:
+        """As `client.Renewable`."""
+        return self.held
+
+    def renewed(self, used: object) -> bool:
+        """As `client.Renewable`; several threads may ask at once."""
+        with self._lock:
+            if self.held is used:
+                self._fetch()
+            return self.held != used
+
+    def _renew(self, _: "client.Configuration") -> None:
+        """Before each request."""
+        with self._lock:
+            if self.held.expires and self.held.expires - EXPIRY_MARGIN < datetime.now(UTC):
+                self._fetch()
+
+    def _fetch(self) -> None:
+        before, self.held = self.held, credentials(self.chosen)
+        keys = self.api.configuration.api_key
+        if self.held.authorization or "authorization" in keys:
+            keys["authorization"] = self.held.authorization
+        if self.held.certificate and self.held.certificate != before.certificate:
+            present(self._context, self.held)
+            self.api.rest_client.pool_manager.clear()  # connections that have logged in with the one before
+
+
+def connected(kubeconfig: str, context: str | None) -> Connection:
+    """A connection to the cluster that a kubeconfig means; its answers are bounded.
 
     Raises NodeError `kubeconfig-invalid`, `kubeconfig-plugin-failed`, also from a request whose credential is fetched again.
     """
     chosen = login(kubeconfig, context)
     try:
-        return _client(chosen)
+        return Connection(chosen)
     except (TypeError, ValueError, AttributeError, KeyError):
         # Their texts may hold parts of the kubeconfig.
         raise _invalid("a part of the kubeconfig has the wrong type") from None
 
 
-def _client(chosen: Login) -> "client.ApiClient":
-    held = credentials(chosen)
+def _client(
+    chosen: Login, held: Credentials, renew: Callable[["client.Configuration"], None]
+) -> tuple["client.ApiClient", ssl.SSLContext]:
+    """The client, which calls `renew` before each request, and what its connections present."""
     from kubernetes import client  # takes a fifth of a second to load, and a program without a cluster does not need it
 
     settings = client.Configuration()
@@ -173,24 +215,14 @@ def _client(chosen: Login) -> "client.ApiClient":
     settings.no_proxy = None
     settings.tls_server_name = chosen.cluster.get("tls-server-name")
     if held.authorization or held.expires:
-        settings.api_key["authorization"] = held.authorization  # has each request ask `renew`, also for a certificate alone
-
-        def renew(current: "client.Configuration") -> None:
-            nonlocal held
-            if held.expires and held.expires - EXPIRY_MARGIN < datetime.now(UTC):
-                held = credentials(chosen)
-                current.api_key["authorization"] = held.authorization
-                if held.certificate:
-                    present(context, held)
-                    api.rest_client.pool_manager.clear()  # connections that have logged in with the one before
-
+        settings.api_key["authorization"] = held.authorization  # has each request call `renew`, also for a certificate alone
         settings.refresh_api_key_hook = renew  # type: ignore[assignment]
     api = client.ApiClient(settings)
     for name, value in impersonation(chosen).items():
         api.set_default_header(name, value)  # type: ignore[no-untyped-call]
     pool = api.rest_client.pool_manager.connection_pool_kw
     context = pool["ssl_context"] = trust(chosen, held, pool.pop("ca_certs") or certifi.where())
-    return api
+    return api, context
 
 
 def trust(chosen: Login, held: Credentials, public: str) -> ssl.SSLContext:

@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
     """Exit code 0 after a signal, 1 with one line on standard error after a failure."""
     parser = argparse.ArgumentParser(prog="python -m clusterkit.controller", description=__doc__)
     parser.add_argument("settings", type=Path, help="JSON file that components/cluster/joining_nodes.py writes")
-    parser.add_argument("health", help="address to answer liveness probes on, such as http://0.0.0.0:8080/healthz")
+    parser.add_argument("health", help="address to answer liveness probes on, such as http://[::]:8080/healthz")
     options = parser.parse_args(argv)
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine())

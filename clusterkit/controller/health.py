@@ -1,5 +1,6 @@
 """Answers liveness probes."""
 
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +23,27 @@ def serve(address: str, alive: Callable[[], bool]) -> None:
         def log_message(self, format: str, *args: object) -> None:
             """Log nothing: a probe comes every few seconds."""
 
-    served = ThreadingHTTPServer((where.hostname or "", where.port or 80), Handler)
+    served = listening(where.hostname or "", where.port or 80, Handler)
     served.daemon_threads = True
     threading.Thread(target=served.serve_forever, name="health", daemon=True).start()
+
+
+def listening(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    """A server on an address; on :: of both families, since a pod has addresses of IPv6 alone in some clusters, and of IPv4 where
+    the node knows no IPv6."""
+
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+        def server_bind(self) -> None:
+            """Take connections of IPv4 too."""
+            if self.address_family == socket.AF_INET6:
+                self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            super().server_bind()
+
+    try:
+        return Server((host, port), handler)
+    except OSError:
+        if host != "::":
+            raise
+    return ThreadingHTTPServer(("", port), handler)

@@ -1,20 +1,24 @@
 """Kata on the nodes of a cluster by kata-deploy's Helm chart, which needs no SSH."""
 
 import asyncio
+import time
 from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from clusterkit import kata_deploy
-from clusterkit.api.cluster_reader import Reader
+from clusterkit.api.cluster_reader import Reader, patiently
 from components.children import child_options
 from components.refusals import reporting_refusals
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
+from nodekit.rules.text import harmless
 
 TIMEOUT_SECONDS = 1200
-"""Longest wait for the DaemonSet: each node downloads a release of some hundred MB."""
+"""Longest wait for the DaemonSet: each node downloads a release of some hundred MB. As long again for the nodes on which Helm
+does not wait for it."""
+POLL_SECONDS = 10.0
 
 
 class KataDeployArgs(TypedDict):
@@ -42,7 +46,8 @@ class KataDeployArgs(TypedDict):
     values: NotRequired[pulumi.Input[dict[str, Any]]]
     """Further values of the chart, merged into the component's own."""
     kubeconfig: NotRequired[pulumi.Input[str]]
-    """With it, the nodes are checked before the release is made, and refused where they do not fit; see `kata_deploy.fits`."""
+    """With it, the nodes are checked before the release is made, and refused where they do not fit; see `kata_deploy.fits`. And
+    `handler` is known once kata-deploy has finished on every node that it runs on: Helm does not wait for the last."""
     context: NotRequired[pulumi.Input[str]]
     """Context of that kubeconfig, by default its current one."""
 
@@ -79,7 +84,11 @@ class KataDeploy(pulumi.ComponentResource):
             atomic=True,
             opts=child_options(self, opts),
         )
-        self.handler = pulumi.Output.all(release.status, version, runtime).apply(
+        place = [args.get("context"), args.get("namespace", kata_deploy.NAMESPACE), version]
+        installed: pulumi.Output[Any] = pulumi.Output.all(release.status, kubeconfig, *place).apply(
+            lambda known: finished(*known[1:]) if known[1] and not pulumi.runtime.is_dry_run() else None
+        )
+        self.handler = pulumi.Output.all(installed, version, runtime).apply(
             reporting_refusals(lambda values: kata_deploy.handler(values[1], values[2]))
         )
         self.register_outputs({"handler": self.handler})
@@ -100,10 +109,37 @@ async def values(resolved: dict[str, Any]) -> dict[str, Any]:
         )
         if resolved.get("kubeconfig"):
             reader = cluster(resolved["kubeconfig"], resolved.get("context"))
-            kata_deploy.fits(await asyncio.to_thread(reader.described_nodes), chosen)
+            kata_deploy.fits(await asyncio.to_thread(reader.described_nodes), chosen, resolved["version"])
     except NodeError as error:
         raise pulumi.RunError(error.sentence()) from None
     return chosen
+
+
+async def finished(kubeconfig: str, context: str | None, namespace: str, version: str) -> None:
+    """Wait until kata-deploy has finished on every node that it runs on; raises pulumi.RunError naming those where it has not.
+
+    A node that joins meanwhile is not waited for, since another may always be joining.
+    """
+    began = time.monotonic()
+    try:
+        reader = await asyncio.to_thread(cluster, kubeconfig, context)
+
+        def read() -> dict[str, str]:
+            nodes, pods = reader.described_nodes(), reader.pods_labelled(namespace, kata_deploy.PODS)
+            return kata_deploy.unfinished(nodes, pods, version, time.monotonic() - began)
+
+        first = reasons = await asyncio.to_thread(patiently, read)
+        if reasons:
+            nodes = kata_deploy.listed(reasons)
+            pulumi.log.info(harmless(f"waiting for kata-deploy, up to {TIMEOUT_SECONDS} s, on {nodes}"))
+        while reasons:
+            if time.monotonic() - began >= TIMEOUT_SECONDS:
+                raise kata_deploy.not_finished(reasons, TIMEOUT_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
+            now = await asyncio.to_thread(patiently, read)
+            reasons = {name: reason for name, reason in now.items() if name in first}
+    except NodeError as error:
+        raise pulumi.RunError(error.sentence()) from None
 
 
 def cluster(kubeconfig: str, context: str | None) -> Reader:

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NotRequired, TypedDict
 
 import pulumi
 
 from clusterkit import rollout
 from clusterkit.api.cluster_nodes import ClusterNodes, drained
+from clusterkit.api.cluster_reader import patiently
 from components.children import calls_back, calls_back_on_error
 from components.plain import together
 from nodekit.errors import NodeError
@@ -63,7 +65,7 @@ class Waves:
     async def empty(self, host: str, machine_id: str) -> None:
         """Cordon and drain the node that `host` is; a machine that is no node yet has no pods. Raises NodeError."""
         nodes = await self.nodes()
-        node = await asyncio.to_thread(nodes.name_of, host, machine_id, again=True)
+        node = await asyncio.to_thread(patiently, partial(nodes.name_of, host, machine_id, again=True))
         if node is not None:
             self._names[node] = host
             settings = pulumi.Output.all(
@@ -78,9 +80,9 @@ class Waves:
     async def release(self, host: str, machine_id: str) -> None:
         """Uncordon the node that `host` is, if this stack has cordoned it. Raises NodeError."""
         nodes = await self.nodes()
-        node = await asyncio.to_thread(nodes.name_of, host, machine_id)
+        node = await asyncio.to_thread(patiently, partial(nodes.name_of, host, machine_id))
         if node is not None:
-            await asyncio.to_thread(nodes.uncordon, node)
+            await asyncio.to_thread(patiently, partial(nodes.uncordon, node))
         self.proven.add(host)
 
     async def stopped(self, host: str) -> NodeError:

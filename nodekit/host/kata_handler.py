@@ -5,19 +5,27 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host import journal, kata, kata_launching
 from nodekit.host.failpoints import reach
-from nodekit.host.files import names_in, read_bytes, resolve
+from nodekit.host.files import look, names_in, put, read_bytes, resolve
 from nodekit.host.journal import Transaction
 from nodekit.host.process import run
 from nodekit.host.reading import MAX_SYSTEM, read_text
 from nodekit.host.signals import undisturbed
 from nodekit.progress import say, step
-from nodekit.rules.kata import containerd_config, crio_config, handler_registration, kata_config, kata_launchers, kubelet_config
+from nodekit.rules.kata import (
+    containerd_config,
+    crio_config,
+    handler_registration,
+    kata_config,
+    kata_launchers,
+    kubelet_config,
+    rancher_config,
+)
 from nodekit.rules.kata.containerd_config import File, Handler, Registered, Target
 from nodekit.rules.kata.handler_registration import K0S_FOLDER, K0S_MARK, PLACES, Place
 from nodekit.rules.text import printable
@@ -73,11 +81,10 @@ def find(root: Path, node: str, requested: str | None) -> Runtime:
     Raises NodeError `container-runtime-missing`, `container-runtime-ambiguous`, `cgroup-drivers-differ`, or as reading does.
     """
     configuration, flags = _kubelet(root)
-    reasons = {}
-    for place in PLACES:
-        if why := _evidence_of(root, place):
-            reasons[place.name] = why
-    place = handler_registration.choose(node, requested, reasons, kubelet_config.endpoint(configuration, flags))
+    places = {place.name: _placed(root, place) for place in PLACES}
+    reasons = {name: why for name, place in places.items() if (why := _evidence_of(root, place))}
+    chosen = handler_registration.choose(node, requested, reasons, kubelet_config.endpoint(configuration, flags))
+    place = places[chosen.name]
     runtime = _runtime(root, place)
     if place.name in ("containerd", "cri-o", "microk8s"):  # the others set both drivers by themselves
         systemd = (
@@ -116,6 +123,28 @@ def _kubelet_release(root: Path) -> tuple[int, int] | None:
 
 def _text(root: Path, path: str) -> str:
     return (read_bytes(root, path) or b"").decode(errors="replace")
+
+
+def _placed(root: Path, place: Place) -> Place:
+    """A place as this node lays it out: the owner of a k3s or an RKE2 may have moved all that it keeps."""
+    if place.name not in ("k3s", "rke2"):
+        return place
+    for unit in (*place.units, *(_named_by_an_installer(root, place.units) if place.name == "k3s" else [])):
+        if files := kata.unit_files(root, unit):
+            main = rancher_config.containerd(_data_folder(root, place.name, unit, files))
+            return replace(place, files=(main,), main=main)
+    return place
+
+
+def _data_folder(root: Path, program: str, unit: str, files: Sequence[tuple[str, str]]) -> str:
+    """Where a k3s or an RKE2 that this unit starts keeps its data."""
+    texts = [(path, text.replace("%N", unit.removesuffix(".service"))) for path, text in files]
+    words = [word.strip("\"'") for word in kata_launchers.started(texts)]  # its installer writes each one in quotes
+    names = (rancher_config.variable(program, "CONFIG_FILE"), rancher_config.variable(program, "DATA_DIR"))
+    environment = {name: setting.value for name in names if (setting := kata.unit_variable(root, texts, name))}
+    main = rancher_config.file_of(program, words, environment)
+    drop_ins = [f"{main}.d/{name}" for name in names_in(root, f"{main}.d") if name.endswith((".yaml", ".yml"))]
+    return rancher_config.folder(program, words, environment, [_text(root, path) for path in (main, *drop_ins)])
 
 
 def _evidence_of(root: Path, place: Place) -> str | None:
@@ -212,6 +241,7 @@ def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outco
     if UNREAD_RECORD in records:
         # An earlier run ended before it knew whether the runtime works with this: only the first state is known to be good.
         journal.put_back(root, JOURNAL)
+    _forget_copy(root)
     unit = _active(root, place)
     is_reread = False
     with Transaction(root, JOURNAL) as change:
@@ -268,11 +298,25 @@ def withdraw(root: Path) -> list[str]:
 
 def reread(root: Path) -> None:
     """Have the runtime read its configuration again, as it is after ours was taken back; also after a kill."""
+    with suppress(NodeError):  # pods of Kata alone would start by what is left there
+        _forget_copy(root)
     unit = journal.recorded(root, JOURNAL).get(UNIT_RECORD)
     if isinstance(unit, str):
         _say_what_runs(root, unit)
         with suppress(NodeError), step(f"{unit} restarts, to forget the Kata handler"):
             _tell(unit)
+
+
+def _forget_copy(root: Path) -> None:
+    """Take our lines out of a file of MicroK8s into which its snap copied them: each revision of it has files of its own, and
+    begins with those of the one before. The journal knows the file of the revision that was there then."""
+    path = resolve(root, handler_registration.place_of("microk8s").main)
+    content = read_bytes(root, path)
+    if content is not None and path not in journal.paths(root, JOURNAL):
+        text = kata_config.decode(content, path)
+        if (kept := containerd_config.without_block(text)) != text:
+            put(root, path, replace(look(root, path), content=kept.encode()))
+            say(f"took the Kata handler out of {path}, a copy of an older file")
 
 
 def _work(root: Path, runtime: Runtime, handler: Handler) -> _Work:
@@ -318,7 +362,9 @@ def _work(root: Path, runtime: Runtime, handler: Handler) -> _Work:
 def _refuse_unread(root: Path, runtime: Runtime, handler: Handler, work: _Work) -> None:
     """Have the runtime read its files before it is restarted with them; raises NodeError `file-invalid`."""
     if runtime.place.name == "containerd":
-        argv = [runtime.program, "--config", runtime.main, "config", "dump"]
+        # From 2.0 on both print the same, but 2.0.0 to 2.0.5 leave out of a dump what they read in tables of version 2.
+        verb = "migrate" if runtime.release >= (2, 0) else "dump"
+        argv = [runtime.program, "--config", runtime.main, "config", verb]
     elif runtime.place.name == "cri-o":
         argv = [runtime.program or "crio", "--config", runtime.main, "--config-dir", crio_config.FOLDER, "config"]
     else:

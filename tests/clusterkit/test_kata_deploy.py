@@ -1,12 +1,16 @@
 """kata-deploy's values. Lost if these fail: every guest's base parameters, or nodes that keep the old ones."""
 
+import asyncio
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pulumi
 import pytest
 
 from clusterkit import kata_deploy
+from components.cluster import kata_deploy as component
 from nodekit.errors import NodeError
 from nodekit.rules.kata import kata_config
 
@@ -46,6 +50,18 @@ def test_from_3_32_the_shim_has_the_drop_in_and_nothing_else_is_on() -> None:
     assert written(chart["shims"]["qemu"]["dropIn"]) == f"{kata_deploy.BASE} {SEED} {LIMIT}"
     assert "customRuntimes" not in chart
     assert values("4.1.0", runtime="rust")["shims"]["qemu-runtime-rs"]["enabled"] is True
+
+
+def test_a_proxy_of_the_guests_agent_is_a_kernel_parameter() -> None:
+    proxy = "agent.https_proxy=http://192.0.2.1:3128"
+    assert written(values("3.32.0", proxy)["shims"]["qemu"]["dropIn"]).endswith(f" {proxy}")
+
+
+@pytest.mark.parametrize(("version", "runtime", "shim"), [("3.32.0", "rust", "qemu-runtime-rs"), ("4.1.0", "go", "qemu")])
+def test_a_node_of_another_machine_has_a_default_shim_that_is_on(version: str, runtime: str, shim: str) -> None:
+    """Its kata-deploy ends otherwise, as on a node of arm64: DEFAULT_SHIM must be one of the configured SHIMS."""
+    chart = values(version, runtime=runtime)
+    assert chart["defaultShim"] == {"amd64": shim, "arm64": shim, "s390x": shim} and chart["shims"][shim]["enabled"] is True
 
 
 def test_before_a_custom_runtime_has_it_with_the_class_whose_handler_the_chart_reads() -> None:
@@ -101,6 +117,13 @@ def test_values_of_the_chart_are_merged_and_unknown_ones_passed_through() -> Non
         ("3.32.0", {"shims": {"qemu": {"enabled": False}}}, "shims.qemu.enabled", "kata.runtime"),
         ("3.32.0", {"shims": None}, "shims", "kata.runtime"),
         ("3.27.0", {"customRuntimes": {"enabled": False}}, "customRuntimes.enabled", "kata.kernelParams"),
+        (
+            "4.1.0",
+            {"shims": {"qemu": {"agent": {"httpsProxy": "http://192.0.2.1:3128"}}}},
+            "shims.qemu.agent.httpsProxy",
+            "kata.kernelParams",
+        ),
+        ("4.1.0", {"env": {"multiInstallSuffix": "dev"}}, "env.multiInstallSuffix", "kata.runtime"),
         (
             "3.27.0",
             {"customRuntimes": {"runtimes": {"kata-nodes-qemu": {}}}},
@@ -159,18 +182,18 @@ def chosen(distribution: str = "k8s", **settings: Any) -> dict[str, Any]:
 def test_selector_of_no_node_and_another_distribution_are_refused_with_the_nodes_and_what_they_run() -> None:
     servers = [node(f"s{number}", "v1.34.1+k3s1", pool="kvm") for number in range(7)]
     with pytest.raises(NodeError) as caught:
-        kata_deploy.fits(servers, chosen(node_selector={"pool": "none", "a": "b"}))
+        kata_deploy.fits(servers, chosen(node_selector={"pool": "none", "a": "b"}), "4.1.0")
     assert caught.value.code == "cluster-node-unknown" and "the labels a=b,pool=none" in caught.value.message
     with pytest.raises(NodeError) as caught:
-        kata_deploy.fits(servers, chosen())
+        kata_deploy.fits(servers, chosen(), "4.1.0")
     assert caught.value.code == "kata-deploy-distribution"
     assert caught.value.message.endswith("is k8s, and s0, s1, s2, s3, s4 and 2 more run k3s")
-    kata_deploy.fits(servers, chosen("k3s"))
-    kata_deploy.fits([], chosen())
+    kata_deploy.fits(servers, chosen("k3s"), "4.1.0")
+    kata_deploy.fits([], chosen(), "4.1.0")
     with pytest.raises(NodeError, match=r"is k3s, and m runs microk8s"):
-        kata_deploy.fits([*servers, MICROK8S], chosen("k3s"))
-    kata_deploy.fits([*servers, MICROK8S], chosen("k3s", node_selector={"pool": "kvm"}))
-    kata_deploy.fits(servers, chosen(containerd={"configDir": "/etc/mine/"}))
+        kata_deploy.fits([*servers, MICROK8S], chosen("k3s"), "4.1.0")
+    kata_deploy.fits([*servers, MICROK8S], chosen("k3s", node_selector={"pool": "kvm"}), "4.1.0")
+    kata_deploy.fits(servers, chosen(containerd={"configDir": "/etc/mine/"}), "4.1.0")
 
 
 def test_nodes_that_are_known_to_have_no_kvm_are_not_labelled_as_if_they_had_kata() -> None:
@@ -183,11 +206,122 @@ def test_nodes_that_are_known_to_have_no_kvm_are_not_labelled_as_if_they_had_kat
         "metadata": {"name": "arm", "labels": {**DISCOVERED["metadata"]["labels"], "kubernetes.io/arch": "arm64"}},
     }  # type: ignore[dict-item]
     with pytest.raises(NodeError) as caught:
-        kata_deploy.fits([able, DISCOVERED, arm, node("unknown")], chosen())
+        kata_deploy.fits([able, DISCOVERED, arm, node("unknown")], chosen(), "4.1.0")
     assert caught.value.code == "kata-deploy-no-kvm" and "1 of 4 nodes" in caught.value.message and "old" in caught.value.message
-    kata_deploy.fits([able, DISCOVERED], chosen(node_selector={"pool": "kvm"}))
+    kata_deploy.fits([able, DISCOVERED], chosen(node_selector={"pool": "kvm"}), "4.1.0")
     # The chart then leaves them out itself.
-    kata_deploy.fits([able, DISCOVERED], chosen(**{"node-feature-discovery": {"enabled": True}}))
+    kata_deploy.fits([able, DISCOVERED], chosen(**{"node-feature-discovery": {"enabled": True}}), "4.1.0")
+
+
+CONTROL_PLANE = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
+NOT_MINE = {
+    "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{"matchExpressions": [{"key": "pool", "operator": "In", "values": ["kvm"]}]}]
+        }
+    }
+}
+
+
+def test_a_node_on_which_kata_deploy_has_no_pod_need_not_fit() -> None:
+    tainted = {**DISCOVERED, "spec": {"taints": [CONTROL_PLANE]}}
+    server = {**node("server", "v1.34.1+k3s1"), "spec": {"taints": [{"key": "CriticalAddonsOnly", "effect": "NoExecute"}]}}
+    kata_deploy.fits([tainted, server, node("worker", pool="kvm")], chosen(), "4.1.0")
+    with pytest.raises(NodeError, match=r"1 of 1 nodes"):
+        kata_deploy.fits([tainted, server], chosen(tolerations=[{"key": CONTROL_PLANE["key"], "operator": "Exists"}]), "4.1.0")
+    kata_deploy.fits([DISCOVERED, node("worker", pool="kvm")], chosen(affinity=NOT_MINE), "4.1.0")
+    with pytest.raises(NodeError, match=r"1 of 2 nodes"):  # a chart that reads no affinity
+        kata_deploy.fits([DISCOVERED, node("worker", pool="kvm")], chosen(affinity=NOT_MINE), "3.32.0")
+
+
+def installing(name: str, kubelet: str = "True", *, labels: dict[str, str] | None = None, **pod: Any) -> tuple[Any, Any]:
+    """A node with its labels, and the pod of kata-deploy on it."""
+    conditions = [{"type": "Ready", "status": kubelet}]
+    machine = {"metadata": {"name": name, "labels": labels or {}}, "status": {"conditions": conditions}}
+    status = {"conditions": [{"type": "Ready", "status": pod.pop("ready", "True")}], **pod.pop("status", {})}
+    about = {"name": f"kata-deploy-{name}", **pod.pop("about", {})}
+    return machine, {"metadata": about, "spec": {"nodeName": name}, "status": status}
+
+
+KATA = {"katacontainers.io/kata-runtime": "true"}
+FROM_4_1 = {**KATA, "kata-deploy.katacontainers.io/default": "true"}
+CRASHING = {"containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m"}}}]}
+
+
+@pytest.mark.parametrize(
+    ("version", "pair", "why"),
+    [
+        ("3.32.0", installing("a", labels=KATA), None),
+        ("4.1.0", installing("a", labels=FROM_4_1), None),
+        # Helm calls a DaemonSet ready although as many pods as may be unavailable at a time are not: of a single node, all.
+        ("3.32.0", installing("a", ready="False"), "its pod kata-deploy-a is not ready"),
+        ("3.32.0", installing("a", labels=KATA, ready="False"), "its pod kata-deploy-a is not ready"),
+        ("3.32.0", installing("a", labels=KATA, ready="True", status=CRASHING), None),
+        (
+            "3.32.0",
+            installing("a", ready="False", status=CRASHING),
+            "its pod kata-deploy-a is not ready (CrashLoopBackOff: back-off 5m)",
+        ),
+        # Before 3.31 its pods are ready as soon as they run.
+        ("3.27.0", installing("a"), "it has no label katacontainers.io/kata-runtime=true"),
+        ("4.1.0", installing("a", labels=KATA), "it has no label kata-deploy.katacontainers.io/default=true"),
+        ("3.32.0", installing("a", about={"deletionTimestamp": "2026-01-01T00:00:00Z"}), None),
+    ],
+)
+def test_a_node_is_waited_for_until_kata_deploy_has_finished_there(version: str, pair: Any, why: str | None) -> None:
+    machine, pod = pair
+    assert kata_deploy.unfinished([machine], [pod], version) == ({"a": why} if why else {})
+
+
+def test_nodes_that_are_gone_or_silent_are_not_waited_for() -> None:
+    silent, its_pod = installing("a", "Unknown")
+    _, orphan = installing("b")
+    pending = {"metadata": {"name": "kata-deploy-c"}, "spec": {}, "status": {}}
+    assert kata_deploy.unfinished([silent], [its_pod, orphan, pending], "3.32.0") == {}
+    broken, its_pod = installing("a", "False", ready="False")
+    assert sorted(kata_deploy.unfinished([broken], [its_pod], "3.32.0", 299)) == ["a"], "its runtime may be restarting"
+    assert kata_deploy.unfinished([broken], [its_pod], "3.32.0", 300) == {}
+
+
+def reading(monkeypatch: pytest.MonkeyPatch, pairs: list[tuple[Any, Any]]) -> list[float]:
+    """Have the component see one pair of node and pod after the other; how long it slept."""
+    slept: list[float] = []
+
+    class Cluster:
+        def described_nodes(self) -> list[Any]:
+            return [pairs[0][0]]
+
+        def pods_labelled(self, namespace: str, selector: str) -> list[Any]:
+            assert (namespace, selector) == ("kata", "name=kata-deploy")
+            return [(pairs.pop(0) if len(pairs) > 1 else pairs[0])[1]]
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(component, "cluster", lambda kubeconfig, context: Cluster())
+    monkeypatch.setattr(component, "time", SimpleNamespace(monotonic=lambda: sum(slept)))
+    monkeypatch.setattr("asyncio.sleep", sleep)
+    monkeypatch.setattr(pulumi.log, "info", lambda text: None)
+    return slept
+
+
+def test_the_release_is_up_once_every_node_has_kata(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = reading(monkeypatch, [installing("a", ready="False"), installing("a"), installing("a", labels=KATA)])
+    asyncio.run(component.finished("kubeconfig", None, "kata", "3.32.0"))
+    assert len(slept) == 2
+
+
+def test_a_node_that_joins_meanwhile_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = reading(monkeypatch, [installing("a"), installing("b"), installing("c")])
+    asyncio.run(component.finished("kubeconfig", None, "kata", "3.32.0"))
+    assert len(slept) == 1
+
+
+def test_a_node_on_which_kata_deploy_never_finishes_is_named_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = reading(monkeypatch, [installing("a", ready="False", status=CRASHING)])
+    with pytest.raises(pulumi.RunError, match=r"1200 s.*: a \(its pod .*CrashLoopBackOff.*\[kata-deploy-unfinished\]"):
+        asyncio.run(component.finished("kubeconfig", None, "kata", "3.32.0"))
+    assert sum(slept) >= component.TIMEOUT_SECONDS
 
 
 CHART = {

@@ -31,6 +31,8 @@ class Server(ThreadingHTTPServer):
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.busy: list[str] = []
         """Retry-After of the next answers, from the last."""
+        self.accepted: str | None = None
+        """The one header that logs in; None where every one does."""
         self.users: list[str] = []
         """Who asked, by the certificates of their connections."""
         super().__init__(("127.0.0.1", 0), Handler)
@@ -47,7 +49,8 @@ class Handler(BaseHTTPRequestHandler):
             self.server.users += [value for part in subject for key, value in part if key == "commonName"]
         self.server.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
         busy = self.server.busy.pop() if self.server.busy else None
-        self.send_response(429 if busy else 200)
+        accepted = self.server.accepted in (None, self.headers.get("Authorization"))
+        self.send_response(429 if busy else 200 if accepted else 401)
         if busy:
             self.send_header("Retry-After", busy)
         self.send_header("Content-Type", "application/json")
@@ -157,6 +160,50 @@ def test_a_plugin_logs_in_and_is_asked_again_when_its_token_ends(server: Server,
         reader.nodes(["node-0"], None)
     first, second = (headers["authorization"] for _, headers in server.requests)
     assert first.startswith("Bearer t") and second.startswith("Bearer t") and first != second
+
+
+def test_a_plugin_is_asked_again_when_its_token_is_no_longer_accepted(server: Server, tmp_path: Path) -> None:
+    """As when an administrator withdraws it: it has no end of its own."""
+    current = tmp_path / "current"
+    current.write_text("first")
+    reader = Reader(written(plugin(tmp_path, ANSWER % f"{{'token': open({str(current)!r}).read()}}"), server.address), None)
+    reader.nodes(["node-0"], None)
+    current.write_text("second")
+    server.accepted = "Bearer second"
+    reader.nodes(["node-0"], None)
+    assert [headers["authorization"] for _, headers in server.requests] == ["Bearer first", "Bearer first", "Bearer second"]
+    server.accepted = "Bearer third"
+    with pytest.raises(NodeError) as caught:
+        reader.nodes(["node-0"], None)
+    assert caught.value.code == "cluster-login-refused" and len(server.requests) == 4, "the same token is not tried again"
+
+
+def test_two_requests_at_once_are_both_sent_again_with_the_next_token(server: Server, tmp_path: Path) -> None:
+    """As of a wave's nodes, which are drained at once."""
+    place = tmp_path / "token"
+    place.write_text("first")
+    connection = kubeconfig.connected(written({"tokenFile": str(place)}, server.address), None)
+    used = connection.current()
+    assert not connection.renewed(used), "there is no other one"
+    used = connection.current()
+    place.write_text("second")
+    assert connection.renewed(used) and connection.renewed(used)
+    assert connection.current().authorization == "Bearer second" and not connection.renewed(connection.current())
+
+
+def test_the_file_of_a_token_is_read_again_once_the_token_is_no_longer_accepted(server: Server, tmp_path: Path) -> None:
+    """As of a service account in a pod, where a kubelet replaces it each hour, while a rollout takes several."""
+    place = tmp_path / "token"
+    place.write_text("first")
+    reader = Reader(written({"tokenFile": str(place)}, server.address), None)
+    reader.nodes(["node-0"], None)
+    place.write_text("second\n")
+    server.accepted = "Bearer second"
+    reader.nodes(["node-0"], None)
+    place.unlink()
+    server.accepted = "Bearer third"
+    with pytest.raises(NodeError, match="tokenFile of user u"):
+        reader.nodes(["node-0"], None)
 
 
 def test_a_plugin_is_asked_again_when_its_certificate_ends(server: Server, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Lost if these fail: a wave that is larger than asked for, a node in no wave, a D
 that nothing starts again, a person's cordon taken back.
 """
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusterkit import rollout
+from clusterkit.api import cluster_nodes, cluster_reader
+from clusterkit.api.cluster_nodes import drained
 from nodekit.errors import NodeError
 
 NAMES = st.lists(st.text("abcdefgh", min_size=1, max_size=4), unique=True, min_size=1, max_size=60)
@@ -31,6 +34,58 @@ NAMES = st.lists(st.text("abcdefgh", min_size=1, max_size=4), unique=True, min_s
 )
 def test_waves_are_as_large_as_they_may_be(count: int, canary: int, batch: str, sizes: list[int]) -> None:
     assert [len(wave) for wave in rollout.waves([f"n{number}" for number in range(count)], canary, batch)] == sizes
+
+
+class Restarting:
+    """A cluster whose API server is away for some calls, and that has one pod to evict; what was called."""
+
+    def __init__(self, away: int, refused: NodeError | None = None) -> None:
+        self.away, self.refused, self.calls = away, refused, list[str]()
+
+    def answer(self, name: str) -> None:
+        if self.away:
+            self.away -= 1
+            raise NodeError("cluster-unreachable", "the API server does not answer")
+        self.calls.append(name)
+
+    def leaving(self, node: str, evict_bare_pods: bool) -> list[rollout.Pod]:
+        self.answer("leaving")
+        self.away += 1
+        return []
+
+    def cordon(self, node: str) -> bool:
+        self.answer("cordon")
+        self.away += 1
+        return True
+
+    def evict(self, node: str, evict_bare_pods: bool) -> dict[str, str]:
+        self.answer("evict")
+        if self.refused:
+            self.away = 1
+            raise self.refused
+        return {} if self.calls.count("evict") > 1 else {"default/web": ""}
+
+    def uncordon(self, node: str) -> bool:
+        self.answer("uncordon")
+        return True
+
+
+def drain(cluster: Restarting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_reader, "POLL_SECONDS", 0)
+    monkeypatch.setattr(cluster_nodes, "POLL_SECONDS", 0)
+    asyncio.run(drained(cluster, "a", seconds=60, evict_bare_pods=False, say=lambda text: None))  # type: ignore[arg-type]
+
+
+def test_an_api_server_that_restarts_does_not_end_a_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Restarting(1)
+    drain(cluster, monkeypatch)
+    assert cluster.calls == ["leaving", "cordon", "evict", "evict"]
+
+
+def test_a_refused_drain_is_reported_although_the_node_cannot_be_uncordoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NodeError) as caught:
+        drain(Restarting(0, NodeError("cluster-forbidden", "me may not", verbs="create", resource="pods/eviction")), monkeypatch)
+    assert caught.value.code == "cluster-forbidden"
 
 
 @settings(deadline=None)  # a loaded machine is slow, not wrong

@@ -242,6 +242,9 @@ class FakeCluster:
     def described_nodes(self) -> list[dict[str, Any]]:
         return [{"metadata": {"name": "one", "labels": {"pool": "kvm"}}, "status": {"nodeInfo": {"kubeletVersion": "v1+k3s1"}}}]
 
+    def pods_labelled(self, namespace: str, selector: str) -> list[dict[str, Any]]:
+        return []
+
     def situation(self, namespace: str, proof: str, names: list[str], selector: str | None) -> Situation:
         nodes = [pod_proof.Node(name, f"uid-{name}", f"boot-{name}") for name in names or ("one", "two")]
         return Situation(nodes, pod_proof.Nodes(nodes), {}, {}, {}, {})

@@ -105,6 +105,8 @@ class Programs:
         result = Finished(0, "", "")
         if name.endswith("containerd"):
             result = Finished(0, self.release, "") if words == ["--version"] else self.dump(words[1])
+            if words[-1] == "dump" and "v2.0.5" in self.release:  # prints only the tables of version 3
+                result = Finished(0, result.stdout.replace("kata-qemu", "none"), "")
         elif name.endswith("crio"):
             result = self.crio()
         elif name.endswith("kubelet"):
@@ -211,6 +213,13 @@ class _Connected:
             raise FileNotFoundError(2, "No such file or directory")
 
 
+def test_containerd_of_which_a_dump_shows_no_table_of_version_2(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = node(root, monkeypatch, "containerd", KUBEADM_17)
+    host.programs.release = "containerd github.com/containerd/containerd/v2 v2.0.5 fb4c30d4ede3531652d86197bf3fc9515e5276d9"
+    host.kata()
+    assert host.programs.running() == ["kata-qemu", "runc"]
+
+
 def outside(root: Path) -> dict[str, str]:
     return {path: content for path, content in tree(root).items() if not path.startswith("run")}
 
@@ -286,6 +295,62 @@ def test_a_service_of_k3s_that_its_installer_was_given_a_name_for_is_restarted(
     monkeypatch.setattr(host.programs, "start", start)
     handler = host.kata()["handler"]
     assert isinstance(handler, dict) and handler["restarted"] == "k3s-edge.service" and started == ["k3s-edge.service"]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_refresh_of_the_snap_of_microk8s_does_not_keep_the_handler_for_ever(
+    root: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    snap = root / "var/snap/microk8s"
+    (snap / "7234").mkdir(parents=True)
+    (snap / "current").symlink_to("7234")
+    host = node(root, monkeypatch, "microk8s", MICROK8S)
+    host.kata()
+    shutil.copytree(snap / "7234", snap / "7300")
+    (snap / "current").unlink()
+    (snap / "current").symlink_to("7300")
+    template = "/var/snap/microk8s/7300/args/containerd-template.toml"
+    assert "kata-qemu" in host.text(template)
+    if again:
+        host.kata(podAnnotations=["io.katacontainers.config.hypervisor.default_vcpus"])
+        assert "default_vcpus" in host.text(template) and host.text(template).count("runtimes.kata-qemu]") == 1
+    shutil.rmtree(snap / "7234")
+    restore.run({"node": "n"}, root)
+    assert host.text(template) == MICROK8S
+
+
+@pytest.mark.parametrize(
+    ("unit", "others"),
+    [
+        ("ExecStart=/usr/local/bin/k3s \\\n    server \\\n\t'--data-dir' \\\n\t'/data/k3s/' \\\n", {}),
+        ("ExecStart=/usr/local/bin/k3s server --data-dir=/data/k3s\n", {"/etc/rancher/k3s/config.yaml": "data-dir: /other\n"}),
+        ("ExecStart=/usr/local/bin/k3s server\n", {"/etc/rancher/k3s/config.yaml": 'tls-san:\n- x\ndata-dir: "/data/k3s"\n'}),
+        (
+            "ExecStart=/usr/local/bin/k3s server -c /etc/mine.yaml\n",
+            {"/etc/mine.yaml": "data-dir: /other\n", "/etc/mine.yaml.d/10.yaml": "data-dir: /data/k3s\n"},
+        ),
+        (
+            "EnvironmentFile=-/etc/systemd/system/%N.env\nExecStart=/usr/local/bin/k3s server\n",
+            {"/etc/systemd/system/k3s.env": "K3S_DATA_DIR='/data/k3s'\n"},
+        ),
+    ],
+)
+def test_k3s_gets_it_in_the_folder_that_its_owner_chose(
+    root: Path, monkeypatch: pytest.MonkeyPatch, unit: str, others: dict[str, str]
+) -> None:
+    moved = "/data/k3s/agent/etc/containerd"
+    left = f"{K3S}/config.toml"  # of an installation before
+    put(root, left, RENDERED)
+    monkeypatch.setattr("tests.nodekit.test_handler.K3S", moved)
+    host = node(root, monkeypatch, "k3s")
+    put(root, "/etc/systemd/system/k3s.service", f"[Service]\n{unit}")
+    for path, text in others.items():
+        put(root, path, text)
+    handler = host.kata()["handler"]
+    assert isinstance(handler, dict) and handler["file"] == f"{moved}/config-v3.toml.tmpl"
+    assert host.programs.running() == ["kata-qemu", "runc"] and host.text(left) == RENDERED
+    shutil.rmtree(root / "data")
+    assert refused(host, "container-runtime-missing")
 
 
 def test_a_template_of_k3s_s_older_name_is_not_put_out_of_use(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,6 +264,53 @@ def test_a_real_containerd_reads_the_handler_and_keeps_all_else(text: str, tmp_p
     assert {**after, "imports": []} == {**before, "imports": []}
 
 
+NVIDIA = """version = 3
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.nvidia]
+runtime_type = "io.containerd.runc.v2"
+"""
+"""What NVIDIA's toolkit 1.18 leaves in 99-nvidia.toml with containerd 2, whatever version the main file has, shortened."""
+NVIDIA_2 = NVIDIA.replace("version = 3", "version = 2").replace("cri.v1.runtime", "grpc.v1.cri")
+IMPORTING_2 = 'imports = ["conf.d/*.toml"]\n' + KUBEADM_17
+
+
+@pytest.mark.parametrize(
+    ("main", "other", "form", "runs"),
+    [
+        (IMPORTING_2, NVIDIA, 3, {"kata-qemu", "nvidia", "runc"}),
+        (IMPORTING_2, NVIDIA_2, 2, {"kata-qemu", "nvidia", "runc"}),
+        (KUBEADM_22.replace("/etc/containerd/", ""), NVIDIA, 3, {"kata-qemu", "nvidia", "runc"}),
+        (KUBEADM_22.replace("/etc/containerd/", ""), NVIDIA_2, 3, {"kata-qemu", "runc"}),
+        (IMPORTING_2.replace("*", "99-nvidia"), NVIDIA, 3, {"kata-qemu", "nvidia", "runc"}),
+    ],
+)
+def test_a_real_containerd_reads_the_handler_beside_a_file_of_another_version(
+    main: str, other: str, form: int, runs: set[str], tmp_path: Path
+) -> None:
+    place = tmp_path / "config.toml"
+    place.write_text(main)
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d/99-nvidia.toml").write_text(other)
+    own = [(str(place), table(main, "")), (str(tmp_path / "conf.d/99-nvidia.toml"), table(other, ""))]
+    target = containerd.target(own, (2, 2), str(place))
+    assert target.version == form
+    if target.strategy == "drop-in":
+        Path(target.file).write_text(containerd.drop_in(HANDLER, target.version))
+    else:
+        place.write_text(containerd.edited(main, str(place), HANDLER, target.version))
+    read = table(run([str(get.path("containerd")), "--config", str(place), "config", "migrate"], timeout=30).stdout, "")
+    known = containerd.registered([("", read)], (2, 2), "kata-qemu")
+    assert known is not None and known.config_path == CONFIG
+    assert set(read["plugins"]["io.containerd.cri.v1.runtime"]["containerd"]["runtimes"]) == runs
+
+
+def test_tables_that_a_later_file_puts_out_of_use_do_not_count() -> None:
+    read = files(containerd.edited(KUBEADM_17, MAIN, HANDLER, 2), NVIDIA)
+    assert containerd.registered(read, (2, 2), "kata-qemu") is None and not containerd.systemd_cgroups(read, (2, 2))
+    # From 2.3 on each file is migrated by itself.
+    assert containerd.registered(read, (2, 3), "kata-qemu") and containerd.systemd_cgroups(read, (2, 3))
+    assert containerd.target(files(KUBEADM_17, NVIDIA), (2, 3), MAIN).version == 2
+
+
 def test_crio_merges_its_drop_ins_and_knows_kata_by_its_type() -> None:
     main = '[crio.runtime]\ncgroup_manager = "cgroupfs"\n[crio.runtime.runtimes.runc]\nruntime_type = "oci"\n'
     deploy = '[crio.runtime.runtimes.kata-qemu]\nruntime_type = "vm"\nruntime_config_path = "/a.toml"\n'

@@ -23,6 +23,9 @@ DEVMAPPER, DEVMAPPER_1 = "io.containerd.snapshotter.v1.devmapper", "devmapper"
 """The plugin of the device mapper snapshotter, and its name in a file of version 1."""
 RUNC_TYPE = "io.containerd.runc.v2"
 """Type of the handler that containerd has by itself (1.6 and 1.7, `pkg/cri/config/config_unix.go`)."""
+MIGRATES_EACH = (2, 3)
+"""First release that migrates each file by itself. Those before, from 2.0 on, merge files as they are written, then migrate from
+the version of the last one that names it (`cmd/containerd/server/config/config.go`, LoadConfig)."""
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """Names of handlers: DNS labels (Kubernetes, RuntimeClass.handler)."""
 
@@ -130,11 +133,40 @@ def cri_disabled(files: Sequence[File]) -> str | None:
     return None
 
 
+def _merges_as_written(of_release: tuple[int, int]) -> bool:
+    return (2, 0) <= of_release < MIGRATES_EACH
+
+
+def last_version(files: Sequence[File]) -> int:
+    """Version of the last file that names one; 0 where none does."""
+    return next((named for file in reversed(files) if "version" in file[1] and (named := version([file]))), 0)
+
+
+def counting(files: Sequence[File], of_release: tuple[int, int]) -> Sequence[File]:
+    """The files whose tables of the CRI plugin containerd reads.
+
+    Where it merges them as they are written, one of version 3 at the end, as NVIDIA's toolkit writes it, puts the tables of every
+    file of version 2 out of use [measured with 2.2.0].
+    """
+    if not _merges_as_written(of_release) or last_version(files) < 3:
+        return files
+    return [file for file in files if "version" not in file[1] or version([file]) >= 3]
+
+
+def form_of(files: Sequence[File], of_release: tuple[int, int]) -> int:
+    """Version of the tables that we add to these files: that of the main file, or of what puts its tables out of use."""
+    runtimes = [_mapping(plugin_table(file).get("containerd")).get("runtimes") for _, file in files if file.get("version") == 3]
+    # Where tables of version 3 hold handlers, a migration of those of version 2 adds none to them.
+    if _merges_as_written(of_release) and (last_version(files) >= 3 or any(runtimes)):
+        return 3
+    return version(files)
+
+
 def merged_plugin(files: Sequence[File], of_release: tuple[int, int]) -> dict[str, Any]:
     """The CRI plugin's table that counts: from 2.0 files are merged; before, the last that has the table replaces it as a whole
     [measured with 1.6.20, 1.7.24 and 2.2.0]."""
     whole: dict[str, Any] = {}
-    for _, file in files:
+    for _, file in counting(files, of_release):
         table = plugin_table(file)
         if table:
             whole = kata_config.merged(whole, table) if of_release >= (2, 0) else dict(table)
@@ -146,7 +178,8 @@ def registered(files: Sequence[File], of_release: tuple[int, int], name: str) ->
     entry = _mapping(_mapping(_mapping(merged_plugin(files, of_release).get("containerd")).get("runtimes")).get(name))
     if not entry:
         return None
-    holders = [path for path, file in files if name in _mapping(_mapping(plugin_table(file).get("containerd")).get("runtimes"))]
+    read = counting(files, of_release)
+    holders = [path for path, file in read if name in _mapping(_mapping(plugin_table(file).get("containerd")).get("runtimes"))]
     return Registered(
         holders[-1],
         entry.get("runtime_type"),
@@ -196,6 +229,7 @@ def target(files: Sequence[File], of_release: tuple[int, int], main: str) -> Tar
             f"{main} is of version 1, and containerd {of_release[0]}.{of_release[1]} takes no setting of CRI from such a file",
             "migrate",
         )
+    form = form_of(files, of_release) if written else form
     patterns = imports(files[0][1], main) if written else []
     folders = [each.removesuffix("/*.toml") for each in patterns if each.endswith("/*.toml") and each.count("*") == 1]
     if of_release >= (2, 0) and folders:

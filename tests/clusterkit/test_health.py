@@ -1,0 +1,55 @@
+"""The controller's answer to a kubelet's probes. Lost if these fail: a controller that is restarted for ever, for no fault."""
+
+import socket
+import urllib.error
+import urllib.request
+
+import pytest
+
+from clusterkit import joining_workload
+from clusterkit.controller import health
+from local import process
+
+
+def status(address: str) -> int:
+    try:
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as attempt:
+            attempt.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def test_probes_reach_it_by_the_pod_s_address_of_either_family() -> None:
+    container = joining_workload.deployment("image", "account", "settings")["template"]["spec"]["containers"][0]  # type: ignore[index]
+    port = process.free_port()
+    address = container["args"][1].replace(str(joining_workload.HEALTH_PORT), str(port))
+    healthy = [True]
+    health.serve(address, lambda: healthy[0])
+    for host in ("127.0.0.1", "[::1]") if has_ipv6() else ("127.0.0.1",):
+        assert status(f"http://{host}:{port}/healthz") == 200 and status(f"http://{host}:{port}/") == 404
+    healthy.clear()
+    healthy.append(False)
+    assert status(f"http://127.0.0.1:{port}/healthz") == 503
+
+
+def test_a_node_without_ipv6_is_no_hindrance(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = socket.socket.__init__
+
+    def refuse(self: socket.socket, family: int = -1, *args: int, **options: int) -> None:
+        if family == socket.AF_INET6:
+            raise OSError(97, "Address family not supported by protocol")
+        original(self, family, *args, **options)
+
+    monkeypatch.setattr(socket.socket, "__init__", refuse)
+    port = process.free_port()
+    health.serve(f"http://[::]:{port}/healthz", lambda: True)
+    assert status(f"http://127.0.0.1:{port}/healthz") == 200
