@@ -165,7 +165,7 @@ def _path() -> Iterator[Path]:
 def _file(stack: str) -> tuple[dict[str, Any], Finding]:
     """The configuration in the stack's file, and whether the program accepts it."""
     subject = "stack's file"
-    places = [Path(folder) / f"Pulumi.{stack}.yaml" for folder in ("stacks", ".")]
+    places = [Path(folder) / f"Pulumi.{stack.rpartition('/')[2]}.yaml" for folder in ("stacks", ".")]
     place = next((path for path in places if path.is_file()), None)
     if place is None:
         where = " or ".join(map(str, places))

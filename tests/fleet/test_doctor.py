@@ -104,3 +104,11 @@ def test_file_that_a_preview_refuses_is_not_called_valid(monkeypatch: pytest.Mon
     (tmp_path / "Pulumi.a.yaml").write_text(f"config:\n  {line}\n  kata-nodes:nodes:\n    local: {{}}\n")
     finding = doctor._file("a")[1]
     assert finding.cure and line.split(": ")[0].rstrip(":") in finding.message
+
+
+@pytest.mark.parametrize("stack", ["a", "acme/a", "acme/kata-nodes/a"])
+def test_file_of_a_stack_is_named_without_its_organization(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stack: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Pulumi.a.yaml").write_text("config:\n  kata-nodes:nodes:\n    local: {}\n")
+    finding = doctor._file(stack)[1]
+    assert (finding.message, finding.cure) == ("Pulumi.a.yaml is valid", "")
