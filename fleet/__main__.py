@@ -123,8 +123,8 @@ def status(
         from fleet import shown
 
         name = engine.selected(stack)
-        known = _stack(name)
         while True:
+            known = _stack(name)  # each time: an `up` beside a watch changes what is to be measured, and what it should be
             answers = _measured(known.nodes, known.clusters, timeout)
             if as_json:
                 print(json.dumps(shown.document(name, answers, known.gone)))

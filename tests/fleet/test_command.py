@@ -1,9 +1,11 @@
 """The command `kata-nodes` as a process, against an engine that answers at once.
 
 What would be lost if these failed: one sentence, not a traceback, where a node is named that is not there; an engine that ends by
-itself where a person ends the command; and the stack that is selected, where another organization has one of its name.
+itself where a person ends the command; the stack that is selected, where another organization has one of its name; and a watch
+that sees what an `up` beside it makes.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -77,3 +79,21 @@ def test_selected_stack_keeps_its_organization(
     monkeypatch.setenv("QUALIFIED", qualified)
     assert engine.selected(None) == name
     assert engine.selected("other") == "other"
+
+
+def test_watch_sees_what_an_up_beside_it_has_made(tmp_path: Path) -> None:
+    node = {"urn": "urn:pulumi:rack::p::kata-nodes:index:KataNode::n1", "type": "kata-nodes:index:KataNode"}
+    system = {
+        "urn": "urn:pulumi:rack::p::kata-nodes:index:KataNode$command:remote:Command::n1-system",
+        "type": "command:remote:Command", "custom": True, "parent": node["urn"], "retainOnDelete": True,
+    }  # fmt: skip
+    for number, resources in enumerate(([], [node, system])):
+        (tmp_path / f"state-{number}").write_text(json.dumps({"version": 3, "deployment": {"resources": resources}}))
+    (tmp_path / "pulumi").write_text('#!/bin/sh\nset -e\nfor file in state-*; do break; done\ncat "$file"\nrm "$file"\n')
+    (tmp_path / "pulumi").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(CHECKOUT)}
+    command = [sys.executable, "-m", "fleet", "status", "rack", "--watch", "1"]
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=20)
+    rounds = ended.stdout.split("Stack rack: ")
+    assert "n1" not in rounds[0] and "n1    gone" in rounds[1]
+    assert (ended.returncode, ended.stderr.startswith("error: pulumi stack export")) == (1, True)
