@@ -285,12 +285,13 @@ async def dial(
             keys.extend(await _agent_keys(login, stack))
         # An empty tuple leaves the choice to asyncssh, which decides as OpenSSH does.
         own: Any = () if user_ssh else None
-        try:
+
+        async def connect(config: Any) -> asyncssh.SSHClientConnection:
             return await asyncssh.connect(
                 login.host,
                 login.port,
                 tunnel=proxy or own,
-                config=own,
+                config=config,
                 client_factory=lambda: client,
                 known_hosts=own if pinned is None else (lambda host, addr, port: ([], [], [])),
                 server_host_key_algs=algorithms,
@@ -309,9 +310,19 @@ async def dial(
                 keepalive_interval=_KEEPALIVE_SECONDS,
                 keepalive_count_max=_KEEPALIVES_MISSED,
             )
+
+        unread = ""
+        try:
+            try:
+                return await connect(own)
+            except asyncssh.ConfigParseError as error:
+                # OpenSSH takes lines, such as those that end with a comment, that asyncssh does not; most machines need none.
+                unread = f"; ~/.ssh/config was left out, since it cannot be read here ({error}): write that line in another way"
+                return await connect(None)
         except (OSError, asyncssh.Error) as error:
             from_agent = len(keys) if credentials.key is None else 0
-            raise _explain(error, connection, credentials, client.presented, from_agent, user_ssh) from error
+            explained = _explain(error, connection, credentials, client.presented, from_agent, user_ssh)
+            raise DialError(explained.reason, explained.sentence + unread, explained.final) from error
 
 
 async def _agent_keys(login: Login, stack: contextlib.AsyncExitStack) -> list[asyncssh.SSHKeyPair]:

@@ -391,6 +391,25 @@ def test_login_with_the_ssh_agent(sshd: Sshd, tmp_path: Path) -> None:
             agent.terminate()
 
 
+@pytest.mark.parametrize("line", ["User nobody # a comment", "Match sessiontype shell"])
+def test_line_of_openssh_that_is_not_understood_costs_no_machine_that_needs_none_of_it(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    """The settings of OpenSSH are read for `kata-nodes`, by a library that knows less of them than OpenSSH does."""
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/config").write_text(f"Host 127.0.0.1\n    {line}\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    async def work(client: Client) -> None:
+        client.pool = Pool(user_ssh=True)
+        assert (await client.run("echo there")).text("stdout") == "there"
+        with pytest.raises(CommandError) as error:
+            await client.run("true", port=free_port())
+        assert str(error.value).startswith("cannot reach 127.0.0.1:") and "~/.ssh/config was left out" in str(error.value)
+
+    with_client(sshd.connection, work)
+
+
 def test_refused_login_says_whether_the_agent_of_the_environment_had_a_key(
     sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
