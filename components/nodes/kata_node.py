@@ -134,7 +134,7 @@ class KataNode(pulumi.ComponentResource):
         settings = settings_of(args)
         node, gone = set_or(args.get("node"), name), args.get("gone", False)
         super().__init__("kata-nodes:index:KataNode", name, {"plan": {"node": node, **settings.plan}}, opts)
-        pyz, digest = bundle.cached()
+        pyz, digest = reporting_refusals(bundle.cached)()
         program = f"{PROGRAM_FOLDER}/nodekit-{digest[:12]}.pyz"
         uploaded = f".kata-nodes-{digest[:12]}.pyz"
         connection = connection_of(args["connection"])
