@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,7 @@ def _path() -> Iterator[Path]:
 def _file(stack: str) -> tuple[dict[str, Any], Finding]:
     """The configuration in the stack's file, and whether the program accepts it."""
     subject = "stack's file"
-    places = [Path(folder) / f"Pulumi.{stack.rpartition('/')[2]}.yaml" for folder in ("stacks", ".")]
+    places = [Path(folder) / f"Pulumi.{stack.rpartition('/')[2]}.yaml" for folder in _folders()]
     place = next((path for path in places if path.is_file()), None)
     if place is None:
         where = " or ".join(map(str, places))
@@ -206,6 +207,15 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
     except ConfigError as error:
         return config, Finding(subject, f"{place}: {error}", "Correct that key")
     return config, Finding(subject, f"{place} is valid")
+
+
+def _folders() -> list[str]:
+    """Where the files of stacks can be: where the project says, or else this checkout's folder or the project's own."""
+    named = None
+    with suppress(OSError, yaml.YAMLError):
+        project = yaml.safe_load(read_text(Path("Pulumi.yaml"), MAX_OWN))
+        named = project.get("stackConfigDir") if isinstance(project, dict) else None
+    return [named] if isinstance(named, str) and named else ["stacks", "."]
 
 
 def _state(stack: str) -> Iterator[Finding]:

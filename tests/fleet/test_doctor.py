@@ -152,3 +152,13 @@ def test_values_of_an_esc_environment_are_not_missed(monkeypatch: pytest.MonkeyP
     config, finding = doctor._file("a")
     assert finding.cure == "" and "environment" in finding.message
     assert [each.cure for each in doctor._ssh(config)] == [""]
+
+
+def test_file_of_a_stack_is_where_the_project_keeps_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Pulumi.yaml").write_text("name: n\nruntime: python\nstackConfigDir: settings\n")
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings/Pulumi.a.yaml").write_text("config:\n  kata-nodes:nodes:\n    local: {}\n")
+    assert doctor._file("a")[1].message == "settings/Pulumi.a.yaml is valid"
+    (tmp_path / "Pulumi.yaml").write_text("[")
+    assert doctor._file("a")[1].message.startswith("there is no stacks/Pulumi.a.yaml or Pulumi.a.yaml")
