@@ -55,13 +55,14 @@ class Login:
     user: dict[str, Any]
 
 
-def login(kubeconfig: str, context: str | None) -> Login:
+def login(kubeconfig: str | Mapping[str, Any], context: str | None) -> Login:
     """The cluster and user that `context`, or the current context, means; raises NodeError `kubeconfig-invalid`.
 
-    Errors contain only names and addresses of the kubeconfig.
+    A kubeconfig is text, or an object, as pulumi-eks returns it and the Kubernetes plugin takes it. Errors contain only names and
+    addresses of it.
     """
     try:
-        document = yaml.safe_load(kubeconfig)
+        document = dict(kubeconfig) if isinstance(kubeconfig, Mapping) else yaml.safe_load(kubeconfig)
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         raise _invalid(f"the kubeconfig is not YAML{f' (line {mark.line + 1})' if mark else ''}") from None
@@ -150,7 +151,7 @@ class Credentials:
     expires: datetime | None = None
 
 
-def connected(kubeconfig: str, context: str | None) -> "client.ApiClient":
+def connected(kubeconfig: str | Mapping[str, Any], context: str | None) -> "client.ApiClient":
     """A client of the cluster that a kubeconfig means; its answers are bounded.
 
     Raises NodeError `kubeconfig-invalid`, `kubeconfig-plugin-failed`, also from a request whose credential is fetched again.
