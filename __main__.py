@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 from pulumi.runtime import config as everything
 
+from clusterkit.runtime_class import is_qemu
 from components.many_resources import prepare
 from components.plain import derived
 from nodekit.rules.proof.capabilities import CAPABILITIES
@@ -51,20 +52,25 @@ nodes = kata_nodes(config, secrets, kubeconfig)
 sandbox = sandboxes(config, kubeconfig, nodes)
 
 granted = sandbox.template.capabilities if sandbox else list(CAPABILITIES if config.kata.nested_sandbox else ())
+hypervisor: Any = config.kata.hypervisor
 evidence = nodes.evidence.apply(lambda by_node: list(by_node.values()))
 if sandbox and sandbox.proof and not nodes.pool:
-    evidence = sandbox.proof.evidence.apply(lambda proofs: of_pods(proofs, handler=config.handler))
+    if config.kubernetes and config.kubernetes.adopt_runtime_class:
+        hypervisor = sandbox.handler.apply(lambda handler: config.kata.hypervisor if is_qemu(handler) else None)
+    known = pulumi.Output.all(sandbox.proof.evidence, sandbox.handler, hypervisor)
+    evidence = known.apply(lambda values: of_pods(values[0], handler=values[1], hypervisor=values[2]))
 pulumi.export(
     "checklist",
     derived(
-        lambda capabilities, proofs: checklist(
+        lambda capabilities, proofs, hypervisor: checklist(
             proofs,
-            hypervisor=config.kata.hypervisor,
+            hypervisor=hypervisor,
             capabilities=capabilities,
             granted_by="PodTemplate" if sandbox else "settings.daycare",
         ),
         granted,
         evidence,
+        hypervisor,
     ),
 )
 pulumi.export("notProven", config.not_proven)

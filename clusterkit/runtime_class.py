@@ -12,6 +12,11 @@ NODE_LABEL = "katacontainers.io/kata-runtime"
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
+def is_qemu(handler: str) -> bool:
+    """Whether a handler's name says QEMU, as those of kata-deploy do; clouds and distributions choose names that say nothing."""
+    return "qemu" in handler
+
+
 def node_selector(kata_version: str) -> dict[str, str]:
     """Labels a node must carry: from release 4.1 kata-deploy sets a second one. Raises NodeError `bad-input`."""
     major, minor, _ = kata_layout.release(kata_version)

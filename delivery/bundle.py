@@ -10,9 +10,11 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_PROGRAM, read
 
 if TYPE_CHECKING:
@@ -54,9 +56,14 @@ def build(target: Path) -> str:
     data = content()
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    Path(temporary).replace(target)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(temporary).replace(target)
+    except BaseException:
+        with suppress(OSError):
+            Path(temporary).unlink()
+        raise
     return hashlib.sha256(data).hexdigest()
 
 
@@ -64,14 +71,18 @@ def build(target: Path) -> str:
 def cached() -> tuple[Path, str]:
     """The zipapp in the user's cache, named by its sha256, and that sha256; written when it is not there yet.
 
-    Packed once in a process: that takes as long as all else that a preview does for a node.
+    Packed once in a process: that takes as long as all else that a preview does for a node. Raises NodeError `file-unwritable`.
     """
     data = content()
     digest = hashlib.sha256(data).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     target = cache / "kata-nodes" / "nodekit" / f"nodekit-{digest[:12]}.pyz"
-    if not target.exists() or hashlib.sha256(read(target, MAX_PROGRAM)).hexdigest() != digest:
-        build(target)
+    try:
+        if not target.exists() or hashlib.sha256(read(target, MAX_PROGRAM)).hexdigest() != digest:
+            build(target)
+    except OSError as error:
+        why = error.strerror or error
+        raise NodeError("file-unwritable", f"The node program cannot be kept in {target.parent}: {why}", "cache") from None
     return target, digest
 
 

@@ -59,5 +59,8 @@ CASES = {
         "sudo-password": "Set it as one line: pulumi config set --secret kata-nodes:sudoPassword",
         "password": "Write it on the first line of the standard input",
     },
+    "file-unwritable": {
+        "cache": "Set XDG_CACHE_HOME to a folder that this user may write and that has 2 MiB, then run again",
+    },
 }
 """Further remedies of failures that nodes have as well."""

@@ -123,8 +123,8 @@ def status(
         from fleet import shown
 
         name = engine.selected(stack)
-        known = _stack(name)
         while True:
+            known = _stack(name)  # each time: an `up` beside a watch changes what is to be measured, and what it should be
             answers = _measured(known.nodes, known.clusters, timeout)
             if as_json:
                 print(json.dumps(shown.document(name, answers, known.gone)))
@@ -358,19 +358,20 @@ def compat(
 
 @app.command()
 def doctor(stack: OneStack = None) -> None:
-    """Check this machine: Python, Pulumi, login, plugins, SSH, the stack's file and state, the sites. Exit 1 for a fault."""
+    """Check this machine: Python, Pulumi, login, plugins, SSH, the stack's file and state, the sites. Exit 1 for a fault.
+
+    A site that does not answer here is only a note: it is the nodes that must reach it.
+    """
     with _errors_as_sentences():
         from fleet import shown
         from fleet.doctor import findings
 
         faults = 0
         for finding in findings(stack):
-            faults += bool(finding.cure)
-            shown.write(
-                shown.text(
-                    f"{'FAULT' if finding.cure else 'ok':<5}  {finding.subject}: {finding.message}", "red" if finding.cure else ""
-                )
-            )
+            level = finding.level
+            faults += level == "FAULT"
+            color = {"FAULT": "red", "note": "yellow"}.get(level, "")
+            shown.write(shown.text(f"{level:<5}  {finding.subject}: {finding.message}", color))
             if finding.cure:
                 shown.write(shown.text(f"       {finding.cure}"))
         raise typer.Exit(UNKNOWN if faults else OK)

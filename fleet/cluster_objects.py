@@ -83,7 +83,7 @@ def of(deployment: Mapping[str, Any]) -> list[Cluster]:
             continue
         urn = str(resource.get("provider") or "").rpartition("::")[0]
         settings = plain((providers.get(urn) or {}).get("inputs") or {})
-        access = settings.get("kubeconfig") or None, settings.get("context") or None
+        access = _kubeconfig(settings.get("kubeconfig")), settings.get("context") or None
         names.setdefault(access, set()).add(urn.rpartition("::")[2] or "cluster")
         if described := _described(resource, users):
             evidence, unproven = proofs.get(described.urn, (None, None))
@@ -91,6 +91,11 @@ def of(deployment: Mapping[str, Any]) -> list[Cluster]:
     for items in objects.values():
         items.sort(key=lambda item: (item.kind, item.namespace or "", item.name))
     return [Cluster(min(names[access], key=len), *access, tuple(items)) for access, items in objects.items()]
+
+
+def _kubeconfig(value: Any) -> str | None:
+    """As text; the plugin takes an object too, such as the output of pulumi-eks."""
+    return (value if isinstance(value, str) else json.dumps(value)) if value else None
 
 
 def _is_object(resource: Mapping[str, Any]) -> bool:

@@ -7,10 +7,12 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import yaml
 
@@ -25,6 +27,9 @@ from nodekit.rules.text import printable
 
 PYTHON = (3, 11)
 SITE_SECONDS = 5.0
+ENVIRONMENT = "environment"
+"""Key that stands in a configuration for what is in an environment of Pulumi ESC; the engine's own keys have a colon."""
+REACHED_BY_NODES = "Harmless if your nodes reach it; otherwise see docs/guides/air-gapped.md"
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,13 @@ class Finding:
     subject: str
     message: str
     cure: str = ""
+    is_fault: bool = True
+    """Whether what has a cure keeps this machine from working with the stack."""
+
+    @property
+    def level(self) -> str:
+        """In a word."""
+        return "ok" if not self.cure else "FAULT" if self.is_fault else "note"
 
 
 def findings(stack: str | None) -> Iterator[Finding]:
@@ -71,6 +83,8 @@ def _python() -> Finding:
 
 def _logs_in_by_keys_of_this_machine(config: Mapping[str, Any]) -> bool:
     """Whether a log-in of the stack could ask for them; without a file that says so, any could."""
+    if ENVIRONMENT in config:
+        return False
     if not any(str(key).startswith("kata-nodes:") for key in config):
         return True
     nodes = config.get("kata-nodes:nodes")
@@ -103,7 +117,8 @@ def _ssh(config: Mapping[str, Any]) -> Iterator[Finding]:
     elif keys or agent:
         yield Finding("ssh keys", ", ".join(keys) or "those of the agent")
     elif not _logs_in_by_keys_of_this_machine(config):
-        yield Finding("ssh keys", "none here, and the stack needs none")
+        known = "its ESC environment may have one" if ENVIRONMENT in config else "the stack needs none"
+        yield Finding("ssh keys", f"none here, and {known}")
     else:
         yield Finding(
             "ssh keys",
@@ -165,15 +180,19 @@ def _path() -> Iterator[Path]:
 def _file(stack: str) -> tuple[dict[str, Any], Finding]:
     """The configuration in the stack's file, and whether the program accepts it."""
     subject = "stack's file"
-    places = [Path(folder) / f"Pulumi.{stack}.yaml" for folder in ("stacks", ".")]
+    places = [Path(folder) / f"Pulumi.{stack.rpartition('/')[2]}.yaml" for folder in _folders()]
     place = next((path for path in places if path.is_file()), None)
     if place is None:
         where = " or ".join(map(str, places))
         return {}, Finding(subject, f"there is no {where}", "Write one: make new-stack; or change to the project's folder")
     try:
-        config = dict((yaml.safe_load(read_text(place, MAX_OWN)) or {}).get("config") or {})
+        document = yaml.safe_load(read_text(place, MAX_OWN)) or {}
+        config = dict(document.get("config") or {})
     except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
         return {}, Finding(subject, f"{place}: {printable(str(error), 300)}", "Correct it")
+    if document.get("environment"):
+        message = f"{place} takes values from a Pulumi ESC environment, which a preview reads, so it was not checked"
+        return {**config, ENVIRONMENT: True}, Finding(subject, message)
     if not any(str(key).startswith("kata-nodes:") for key in config):
         return {}, Finding(subject, f"{place} is of another program, so it was not checked")
     from stacks.model import ConfigError, load, refuse_unknown  # pydantic takes a while to load
@@ -190,6 +209,15 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
     return config, Finding(subject, f"{place} is valid")
 
 
+def _folders() -> list[str]:
+    """Where the files of stacks can be: where the project says, or else this checkout's folder or the project's own."""
+    named = None
+    with suppress(OSError, yaml.YAMLError):
+        project = yaml.safe_load(read_text(Path("Pulumi.yaml"), MAX_OWN))
+        named = project.get("stackConfigDir") if isinstance(project, dict) else None
+    return [named] if isinstance(named, str) and named else ["stacks", "."]
+
+
 def _state(stack: str) -> Iterator[Finding]:
     try:
         nodes = hosts.of(engine.deployment(stack))
@@ -204,7 +232,9 @@ def _state(stack: str) -> Iterator[Finding]:
 
 
 def _sites(config: dict[str, Any]) -> Iterator[Finding]:
-    """Where nodes get Docker and Kata from, as far as this machine can tell: nodes may reach other places."""
+    """Where nodes get Docker and Kata from, as far as this machine can tell: nodes may reach other places, so none is a fault."""
+    if "kata-nodes:kubernetes" in config and "kata-nodes:nodes" not in config:
+        return  # the cluster's own nodes
     docker, kata = config.get("kata-nodes:docker"), config.get("kata-nodes:kata")
     repository = docker.get("repository") if isinstance(docker, dict) else None
     address = repository.get("address") if isinstance(repository, dict) else None
@@ -224,10 +254,14 @@ def _sites(config: dict[str, Any]) -> Iterator[Finding]:
         try:
             host = urlsplit(place)
             name = host.hostname or name
+            if host.scheme in getproxies() and not proxy_bypass(name):
+                why = f"{name} was not tried, since this machine has a proxy for it ({host.scheme}_proxy)"
+                yield Finding("site", why, REACHED_BY_NODES, is_fault=False)
+                continue
             socket.create_connection(
                 (host.hostname or "", host.port or (443 if host.scheme == "https" else 80)), SITE_SECONDS
             ).close()
             yield Finding("site", f"{name} answers")
         except (OSError, ValueError) as error:  # ValueError: an address that has no such port, or no such host
             why = f"{name} does not answer here: {getattr(error, 'strerror', None) or error}"
-            yield Finding("site", why, "Harmless if your nodes reach it; otherwise see docs/guides/air-gapped.md")
+            yield Finding("site", why, REACHED_BY_NODES, is_fault=False)

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import signal
 import subprocess
 from collections.abc import Sequence
 from typing import Any
@@ -43,8 +44,17 @@ def answer(*argv: str, seconds: float = QUESTION_SECONDS, limit: int = MAX_ANSWE
 
 
 def selected(stack: str | None) -> str:
-    """The stack: the named one, or the one that is selected in this folder. Raises FleetError."""
-    return stack or answer("stack", "--show-name").strip()
+    """The stack: the named one, or the one that is selected in this folder, with its organization. Raises FleetError.
+
+    By a name alone the engine means the stack of the default organization, which can be another one than the selected.
+    """
+    if stack:
+        return stack
+    name = answer("stack", "--show-name", "--fully-qualify-stack-names").strip()
+    organization, _, rest = name.partition("/")
+    stack = rest.rpartition("/")[2]
+    # A backend of files calls every organization so.
+    return f"{organization}/{stack}" if stack and organization != "organization" else stack or name
 
 
 def stacks() -> list[str]:
@@ -72,7 +82,12 @@ def deployment(stack: str) -> dict[str, Any]:
 def up(stack: str, flags: Sequence[str], *, yes: bool) -> int:
     """`pulumi up` with these flags, on the person's own terminal; its exit status. Raises FleetError."""
     argv = ["pulumi", "up", "--stack", stack, *flags, *(["--yes", "--skip-preview"] if yes else [])]
+    # A terminal's Ctrl-C comes to the engine too, which waits for what it has begun and writes its state. Python would kill it
+    # after 0.25 s. A handler, and not SIG_IGN, which the engine would inherit.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         return subprocess.run(argv, check=False).returncode
     except OSError as error:
         raise FleetError(f"pulumi cannot be started: {error.strerror}.") from None
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -90,9 +90,11 @@ def _host(name: str, parts: Mapping[str, Mapping[str, Any]], kept: bool) -> Host
     documents = {which: document for which, (document, _) in by_verb.items()}
     evidence = _result(plain((parts.get("proof") or {}).get("outputs") or {}))
     digest = next((str(triggers[-1]) for triggers in [inputs.get("upload", {}).get("triggers") or []] if len(triggers) > 1), None)
+    node = next((str(document["node"]) for document in documents.values() if "node" in document), name)
+    gone = not kept and any(part.get("retainOnDelete") for part in parts.values())
     try:
         state = CompareState(
-            node=next((str(document["node"]) for document in documents.values() if "node" in document), name),
+            node=node,
             program=digest if "program" in parts else None,
             boot_id=(evidence or {}).get("bootId"),
             preflight=PreflightState.read(documents["preflight"]) if "preflight" in documents else None,
@@ -100,10 +102,12 @@ def _host(name: str, parts: Mapping[str, Mapping[str, Any]], kept: bool) -> Host
             kata=KataState.read(documents["kata"]) if "kata" in documents else None,
         )
     except NodeError as error:
-        raise FleetError(
-            f"The state of node {name} was written by another version of this program ({error.message}). "
-            "Run `pulumi up` with this one."
-        ) from None
+        if not gone:
+            raise FleetError(
+                f"The state of node {name} was written by another version of this program ({error.message}). "
+                "Run `pulumi up` with this one."
+            ) from None
+        state = CompareState(node=node)  # no `up` writes it again, and nobody measures it
     first = next(iter(inputs.values()))
     machine = next(
         (str(triggers[0]) for which in ("system", "docker", "kata") if (triggers := inputs.get(which, {}).get("triggers"))), ""
@@ -118,7 +122,7 @@ def _host(name: str, parts: Mapping[str, Mapping[str, Any]], kept: bool) -> Host
         evidence=evidence,
         proven=(parts.get("proof") or {}).get("modified"),
         urns={which: str(part["urn"]) for which, part in parts.items()},
-        gone=not kept and any(part.get("retainOnDelete") for part in parts.values()),
+        gone=gone,
         differences=tuple(_settings(documents, digest, machine)),
     )
 

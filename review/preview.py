@@ -49,7 +49,8 @@ def made_up(key: str, config: Mapping[str, Any]) -> str:
         cluster = config.get(f"{key.partition(':')[0]}:kubernetes")
         context = cluster.get("context") if isinstance(cluster, dict) else None
         return kubeconfig(str(context or MADE_UP))
-    return MADE_UP
+    # One that names no program is refused, as if the author had written it.
+    return f"#!/bin/sh\n# {MADE_UP}\n" if key.endswith("Script") else MADE_UP
 
 
 def without_secrets(document: Mapping[str, Any], missing: tuple[str, ...] = ()) -> tuple[dict[str, Any], list[str]]:

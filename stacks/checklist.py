@@ -55,34 +55,37 @@ def sandbox_passed(proof: Mapping[str, object]) -> bool:
     return all(rung["passed"] or (rung["passed"] is None and rung["name"] in OPTIONAL) for rung in rungs if rung["counts"])
 
 
-def of_pods(by_node: Mapping[str, Mapping[str, object]], *, handler: str) -> list[dict[str, object]]:
-    """The evidence of a proof on a cluster in the form that nodes configured over SSH have.
+def of_pods(by_node: Mapping[str, Mapping[str, object]], *, handler: str, hypervisor: str | None) -> list[dict[str, object]]:
+    """The evidence of a proof on a cluster in the form that nodes configured over SSH have. `hypervisor` as for `checklist`.
 
     It holds the part of the guest's command line that the pod's report kept: the expected parameters, the seed document's own,
     and what sets the limit.
     """
-    place = {"hypervisor": f"handler {handler}", "configFile": "the guest's /proc/cmdline"}
+    unknown = "" if hypervisor else ", whose hypervisor is not known"
+    place = {"hypervisor": f"handler {handler}{unknown}", "configFile": "the guest's /proc/cmdline"}
     return [{**place, "kernelParams": proof.get("commandLine", ""), **proof} for _, proof in sorted(by_node.items())]
 
 
 def checklist(
-    evidence: Sequence[Mapping[str, object]], *, hypervisor: str, capabilities: Sequence[str], granted_by: str
+    evidence: Sequence[Mapping[str, object]], *, hypervisor: str | None, capabilities: Sequence[str], granted_by: str
 ) -> list[Row]:
-    """The five rows. `evidence` holds one proof result a node; `capabilities` is what `granted_by` really grants.
+    """The five rows. `evidence` holds one proof result a node; `capabilities` is what `granted_by` really grants. `hypervisor` is
+    None where the stack has adopted a class that does not say which: a pod's proof measures none.
 
     A stack whose proof failed has no checklist, since nothing after the proof is made; a row can still fail where no
     nested sandbox is asked for.
     """
     some = len(evidence) > 0
+    section = f"[hypervisor.{hypervisor}]" if hypervisor else "Kata's configuration"
     return [
-        row("QEMU is the hypervisor", some and hypervisor == "qemu", per_node(evidence, "{hypervisor}") or hypervisor),
+        row("QEMU is the hypervisor", some and hypervisor == "qemu", per_node(evidence, "{hypervisor}") or hypervisor or ""),
         row(
             "NET_ADMIN and SYS_ADMIN are granted",
             sorted(capabilities) == sorted(CAPABILITIES),
             f"{granted_by}: {', '.join(capabilities) or 'none'}",
         ),
         row(
-            f"kernel_params of [hypervisor.{hypervisor}] holds {SEED_PARAMETER}",
+            f"kernel_params of {section} holds {SEED_PARAMETER}",
             some and all(SEED_PARAMETER in str(proof["kernelParams"]).split() for proof in evidence),
             per_node(evidence, "{kernelParams} ({configFile}; inert on mainline kernels)"),
         ),

@@ -37,6 +37,7 @@ class Sandboxes:
     """What sandbox pods are made from."""
 
     runtime_class: pulumi.Output[str]
+    handler: pulumi.Output[str]
     template: SandboxPodTemplate
     proof: KataProof | None
 
@@ -159,7 +160,7 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
         joining_nodes(
             kubernetes, kubernetes.joining_nodes, common, after, [guard, template, kata_class, *([proof] if proof else [])]
         )
-    return Sandboxes(kata_class.runtime_class, template, proof)
+    return Sandboxes(kata_class.runtime_class, kata_class.handler, template, proof)
 
 
 def kata_deploy(config: StackConfig, kubeconfig: Any, opts: pulumi.ResourceOptions) -> KataDeploy | None:

@@ -190,6 +190,11 @@ def existing(answers: Answers, folder: Path) -> dict[str, Any]:
     if hosts[0].jump is None:
         return {"existing": nodes}
     bastion = ssh_hosts.described(f"ssh://{hosts[0].jump}", folder)
+    if bastion.jump not in (None, hosts[0].jump):
+        raise ConfigError(
+            f"--address: {folder / 'config'} leads to these machines through {bastion.jump} and {bastion.address}, and a stack "
+            "has one bastion. Name one that is reached directly by ProxyJump."
+        )
     way = {"address": bastion.address, "port": bastion.port, "user": bastion.user}
     return {"existing": nodes, "bastion": {**way, "hostKey": host_key(bastion, KNOWN_HOSTS, False, folder)}}
 

@@ -14,6 +14,8 @@ from stacks.model import ConfigError
 KEY = "ssh-ed25519"
 """The kind of host key that is pinned."""
 WILDCARDS = re.compile(r"[*?!]")
+IN_BRACKETS = re.compile(r"ssh://(?:(?P<user>[^@/]+)@)?\[(?P<address>[0-9A-Fa-f:.]+(?:%[^\]/]+)?)\](?::(?P<port>\d+))?/?")
+"""An address of IPv6 as OpenSSH writes it in `proxyjump`; with `ssh://` before it, OpenSSH 9 and older do not take it."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,20 @@ def matching(pattern: str, folder: Path) -> list[str]:
 
 
 def described(name: str, folder: Path) -> SshHost:
-    """How ssh would reach `name`, by `ssh -G`, which contacts nobody. Raises ConfigError."""
+    """How ssh would reach `name`, by `ssh -G`, which contacts nobody. Raises ConfigError, also for a way that no stack can go."""
     config = folder / "config"
-    argv = ["ssh", "-G", "-F", str(config) if config.exists() else "/dev/null", "--", name]
+    argv = ["ssh", "-G", "-F", str(config) if config.exists() else "/dev/null"]
+    if parts := IN_BRACKETS.fullmatch(name):
+        options = [word for option, part in (("-l", parts["user"]), ("-p", parts["port"])) if part for word in (option, part)]
+        argv += [*options, "--", parts["address"]]
+    else:
+        argv += ["--", name]
     settings = dict(line.split(" ", 1) for line in _answer(argv).splitlines() if " " in line)
+    if settings.get("proxycommand", "none") != "none":
+        raise ConfigError(
+            f"{config} leads to {name} by a ProxyCommand, and a stack logs in directly or through one bastion. Where another "
+            "machine is the way, name it there by ProxyJump; otherwise run the stack on a machine that needs no such command."
+        )
     jump = settings.get("proxyjump")
     return SshHost(
         name,

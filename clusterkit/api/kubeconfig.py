@@ -56,13 +56,14 @@ class Login:
     user: dict[str, Any]
 
 
-def login(kubeconfig: str, context: str | None) -> Login:
+def login(kubeconfig: str | Mapping[str, Any], context: str | None) -> Login:
     """The cluster and user that `context`, or the current context, means; raises NodeError `kubeconfig-invalid`.
 
-    Errors contain only names and addresses of the kubeconfig.
+    A kubeconfig is text, or an object, as pulumi-eks returns it and the Kubernetes plugin takes it. Errors contain only names and
+    addresses of it.
     """
     try:
-        document = yaml.safe_load(kubeconfig)
+        document = dict(kubeconfig) if isinstance(kubeconfig, Mapping) else yaml.safe_load(kubeconfig)
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         raise _invalid(f"the kubeconfig is not YAML{f' (line {mark.line + 1})' if mark else ''}") from None
@@ -190,7 +191,7 @@ class Connection:
             self.api.rest_client.pool_manager.clear()  # connections that have logged in with the one before
 
 
-def connected(kubeconfig: str, context: str | None) -> Connection:
+def connected(kubeconfig: str | Mapping[str, Any], context: str | None) -> Connection:
     """A connection to the cluster that a kubeconfig means; its answers are bounded.
 
     Raises NodeError `kubeconfig-invalid`, `kubeconfig-plugin-failed`, also from a request whose credential is fetched again.

@@ -3,10 +3,11 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
+from pulumi.output import UNKNOWN
 
 from components.children import LEFT_ALONE, child_options
 from components.nodes.node_states import settings_of
@@ -134,7 +135,7 @@ class KataNode(pulumi.ComponentResource):
         settings = settings_of(args)
         node, gone = set_or(args.get("node"), name), args.get("gone", False)
         super().__init__("kata-nodes:index:KataNode", name, {"plan": {"node": node, **settings.plan}}, opts)
-        pyz, digest = bundle.cached()
+        pyz, digest = reporting_refusals(bundle.cached)()
         program = f"{PROGRAM_FOLDER}/nodekit-{digest[:12]}.pyz"
         uploaded = f".kata-nodes-{digest[:12]}.pyz"
         connection = connection_of(args["connection"])
@@ -181,6 +182,12 @@ class KataNode(pulumi.ComponentResource):
             """The verb's result; of a machine that is gone and never had it, one that says nothing."""
             child = f"{name}-{'proof' if verb == 'prove' else verb}"
             return dict(UNPROVEN) if gone and not text else result_of(text, verb, child)
+
+        def read(step: PluginResource, verb: str, value: Callable[[dict[str, Any]], Any]) -> pulumi.Output[Any]:
+            """A value of the verb's result. Pulumi 3.255 and older has no text of a node that `--target` leaves out."""
+            return step.output("stdout").apply(
+                reporting_refusals(lambda text: UNKNOWN if text is None and not gone else value(result(text, verb)))
+            )
 
         # No triggers here and for the program: another machine behind the address is an update, since nothing can be removed any
         # more from the one before.
@@ -233,20 +240,16 @@ class KataNode(pulumi.ComponentResource):
 
         states, seconds = settings.states(node, {"program": digest, "machine": identity}), settings.seconds
         preflight = verb("preflight", "preflight", start)
-        self.machine_id = preflight.output("stdout").apply(
-            reporting_refusals(lambda text: str(result(text, "preflight")["machineId"]))
-        )
+        self.machine_id = read(preflight, "preflight", lambda looked: str(looked["machineId"]))
         drained = {"hooks": member.hooks(self.machine_id)} if member else {}
         docker = verb("docker", "docker", preflight, **drained)
         kata = verb("kata", "kata", docker, **drained)
         self.proof = verb("proof", "prove", kata)
 
-        self.evidence = self.proof.output("stdout").apply(reporting_refusals(lambda text: result(text, "prove")))
+        self.evidence = read(self.proof, "prove", lambda proof: proof)
         if member:
             self.evidence = member.released(self.evidence, self.machine_id)
-        self.docker_version = docker.output("stdout").apply(
-            reporting_refusals(lambda text: str(result(text, "docker")["version"]))
-        )
+        self.docker_version = read(docker, "docker", lambda brought: str(brought["version"]))
         self.config_file = self.evidence.apply(lambda proof: str(proof["configFile"]))
         self.kernel_params = self.evidence.apply(lambda proof: str(proof["kernelParams"]))
         self.user_namespaces = self.evidence.apply(lambda proof: int(proof["userNamespaces"]))

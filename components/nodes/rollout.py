@@ -59,7 +59,7 @@ class Waves:
         if self._nodes is None:
             both = pulumi.Output.all(self.args["kubeconfig"], self.args.get("context"))
             kubeconfig, context = await both.future() or ("", None)
-            self._nodes = await asyncio.to_thread(cluster, str(kubeconfig), context, self.owner)
+            self._nodes = await asyncio.to_thread(cluster, kubeconfig, context, self.owner)
         return self._nodes
 
     async def empty(self, host: str, machine_id: str) -> None:

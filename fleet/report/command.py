@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -71,13 +72,22 @@ def write(document: Report | Fleet, form: str, output: Path | None) -> None:
         raise FleetError(f"{output} cannot be written: {error.strerror or error}. Name another file.") from None
 
 
+def _mode(place: Path) -> int:
+    """Of a file that is written again its own, of another what the umask leaves."""
+    with suppress(FileNotFoundError):
+        return stat.S_IMODE(place.stat().st_mode)
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
 def _write_whole(content: bytes, place: Path) -> None:
     """Write a file by another one that takes its place."""
     handle, pending = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        Path(pending).chmod(0o644)
+        Path(pending).chmod(_mode(place))
         Path(pending).replace(place)
     except BaseException:
         with suppress(OSError):

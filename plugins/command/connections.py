@@ -285,18 +285,19 @@ async def dial(
             keys.extend(await _agent_keys(login, stack))
         # An empty tuple leaves the choice to asyncssh, which decides as OpenSSH does.
         own: Any = () if user_ssh else None
-        try:
+
+        async def connect(config: Any, client_keys: Any) -> asyncssh.SSHClientConnection:
             return await asyncssh.connect(
                 login.host,
                 login.port,
                 tunnel=proxy or own,
-                config=own,
+                config=config,
                 client_factory=lambda: client,
                 known_hosts=own if pinned is None else (lambda host, addr, port: ([], [], [])),
                 server_host_key_algs=algorithms,
                 username=login.user,
                 password=login.password,
-                client_keys=keys or own,
+                client_keys=client_keys,
                 agent_path=own,
                 preferred_auth="publickey,password,keyboard-interactive"
                 if credentials.key is not None
@@ -309,9 +310,48 @@ async def dial(
                 keepalive_interval=_KEEPALIVE_SECONDS,
                 keepalive_count_max=_KEEPALIVES_MISSED,
             )
+
+        unread = ""
+        try:
+            try:
+                return await connect(own, keys or own)
+            except (ValueError, OSError) as error:
+                if not (user_ssh and _is_of_own_settings(error)):
+                    raise
+            try:
+                return await connect(own, keys or _own_keys(login))
+            except (ValueError, OSError) as error:
+                if not _is_of_own_settings(error):
+                    raise
+                # OpenSSH takes lines, such as those that end with a comment, that asyncssh does not; most machines need none.
+                unread = f"; ~/.ssh/config was left out, since it cannot be used here ({error}): write that line in another way"
+                return await connect(None, keys or own)
         except (OSError, asyncssh.Error) as error:
             from_agent = len(keys) if credentials.key is None else 0
-            raise _explain(error, connection, credentials, client.presented, from_agent, user_ssh) from error
+            explained = _explain(error, connection, credentials, client.presented, from_agent, user_ssh)
+            raise DialError(explained.reason, explained.sentence + unread, explained.final) from error
+
+
+def _is_of_own_settings(error: Exception) -> bool:
+    """Whether the user's own OpenSSH settings, or a file that they name, cannot be read: no error of a network names a file."""
+    in_file = isinstance(error, OSError) and error.filename is not None
+    return in_file or isinstance(error, (asyncssh.ConfigParseError, asyncssh.KeyImportError))
+
+
+def _own_keys(login: Login) -> list[asyncssh.SSHKeyPair]:
+    """The private keys among the user's own IdentityFiles; OpenSSH leaves out the others, for which asyncssh ends a login.
+
+    Without any, asyncssh takes those with the default names. Raises asyncssh.ConfigParseError.
+    """
+    settings = asyncssh.SSHClientConnectionOptions(
+        config=(), host=login.host, port=login.port, username=login.user, client_keys=None
+    ).config
+    files: Any = settings.get("IdentityFile", ())
+    keys: list[asyncssh.SSHKeyPair] = []
+    for file in files:
+        with contextlib.suppress(OSError, asyncssh.KeyImportError):
+            keys += asyncssh.load_keypairs(file, ignore_encrypted=True)
+    return keys
 
 
 async def _agent_keys(login: Login, stack: contextlib.AsyncExitStack) -> list[asyncssh.SSHKeyPair]:

@@ -106,14 +106,14 @@ def plugin(tmp_path: Path, body: str, **fields: Any) -> dict[str, Any]:
 ANSWER = "print(json.dumps({**json.loads(os.environ['KUBERNETES_EXEC_INFO']), 'status': %s}))"
 
 
-def authorization(text: str, server: Server) -> str | None:
+def authorization(text: Any, server: Server) -> str | None:
     """The header that a request brings."""
     (node,) = Reader(text, None).nodes(["node-0"], None)
     assert node.name == "node-0"
     return server.requests[-1][1].get("authorization")
 
 
-def refused(text: str, context: str | None = None) -> NodeError:
+def refused(text: Any, context: str | None = None) -> NodeError:
     """The error of the first use; it never holds the secret."""
     with pytest.raises(NodeError) as caught:
         Reader(text, context).nodes(["node-0"], None)
@@ -134,6 +134,13 @@ def test_a_token_that_no_header_can_hold_is_refused_unseen(server: Server, token
     error = refused(written({"token": token}, server.address))
     assert error.code == "kubeconfig-invalid" and "token of the kubeconfig" in error.message
     assert not server.requests
+
+
+def test_a_kubeconfig_can_be_an_object_as_pulumi_eks_gives_it(server: Server) -> None:
+    """Its type is any in TypeScript, so nothing there keeps it from a component, and the Kubernetes plugin takes it."""
+    document = yaml.safe_load(written({"token": SECRET}, server.address))
+    assert authorization(document, server) == f"Bearer {SECRET}"
+    assert "no current-context" in refused({**document, "current-context": None}).message
 
 
 def test_user_name_with_password_no_user_and_an_identity_token(server: Server) -> None:

@@ -12,7 +12,7 @@ from components.nodes.settings import Archive
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
 from nodekit.rules.docker import apt_source
-from tests.components.recorder import inputs_of, run
+from tests.components.recorder import Recorder, inputs_of, run
 from tests.components.test_wiring import HOST_KEY
 
 SMALLEST: KataNodeArgs = {"connection": {"address": "192.0.2.1", "host_key": HOST_KEY}}
@@ -124,6 +124,27 @@ def test_nothing_is_run_on_a_machine_that_is_gone_however_far_it_came() -> None:
         assert not {"create", "update"} & set(inputs) and inputs["connection"]["dialErrorLimit"] == 0, child
     assert {"delete"} <= set(ended.by_name["n-program"].inputs)
     assert ended.outputs["summary"]["dockerVersion"] == ""
+
+
+def test_node_that_a_run_leaves_out_is_not_known_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pulumi up --target` of another node: Pulumi 3.255 and older answers without outputs for what it does not make."""
+    plain = Recorder.new_resource
+
+    def left_out(self: Recorder, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        return (None, dict(args.inputs)) if args.name.startswith("n-") else plain(self, args)
+
+    monkeypatch.setattr(Recorder, "new_resource", left_out)
+
+    known: dict[str, list[bool]] = {}
+
+    async def program() -> None:
+        nodes = {name: KataNode(name, SMALLEST) for name in ("n", "m")}
+        for name, node in nodes.items():
+            values = (node.summary, node.evidence, node.machine_id, node.docker_version, node.user_namespaces)
+            known[name] = [await value.is_known() for value in values]
+
+    run(program)
+    assert known == {"n": [False] * 5, "m": [True] * 5}
 
 
 @pytest.mark.parametrize("at", ["node", "bastion"])

@@ -19,7 +19,7 @@ from clusterkit.api.cluster_reader import Situation
 from components.cluster import kata_deploy, kata_node_labels, kata_proof
 from nodekit.scripts import script
 from stacks import adoption
-from tests.components.recorder import Recorder, run
+from tests.components.recorder import ON_THE_CLUSTER, Recorder, run
 
 PROGRAM = Path(__file__).resolve().parents[2] / "__main__.py"
 ON_CLUSTER = (
@@ -348,6 +348,22 @@ def test_cluster_alone_gets_kata_by_its_chart_before_all_else_and_fills_the_chec
     assert "one: handler kata-nodes-qemu; two: handler kata-nodes-qemu" in rows[0]["measured"]
     assert "the guest's /proc/cmdline" in rows[2]["measured"] and "in a pod of the template" in rows[4]["measured"]
     assert recorder.outputs["nodes"] == []
+
+
+@pytest.mark.parametrize(("handler", "is_qemu"), [("kata-qemu-runtime-rs", True), ("kata", False), ("kata-clh", False)])
+def test_checklist_says_of_an_adopted_class_only_what_is_known_of_its_hypervisor(
+    monkeypatch: pytest.MonkeyPatch, handler: str, is_qemu: bool
+) -> None:
+    """AKS brings Cloud Hypervisor under the handler kata, whatever kata.hypervisor says, and a pod's proof measures none."""
+    monkeypatch.setattr(kata_proof, "reader", lambda args, kubeconfig: FakeCluster())
+    monkeypatch.setattr(adoption, "reader", lambda kubeconfig, context: FakeCluster())
+    monkeypatch.setitem(ON_THE_CLUSTER, "kubernetes:node.k8s.io/v1:RuntimeClass", {"handler": handler})
+    kubernetes = {"adoptRuntimeClass": True, "runtimeClass": "kata", "proof": {"selector": "a=b", "image": "hub/proof@sha256:0"}}
+    rows = stack({"kubernetes": kubernetes}, secrets={"kubeconfig": KUBECONFIG}).outputs["checklist"]
+    assert rows[0]["passed"] is is_qemu
+    text = f"handler {handler}" if is_qemu else f"handler {handler}, whose hypervisor is not known"
+    assert rows[0]["measured"] == f"one: {text}; two: {text}"
+    assert ("[hypervisor.qemu]" in rows[2]["item"]) is is_qemu and "None" not in rows[2]["item"]
 
 
 def test_adopted_objects_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:

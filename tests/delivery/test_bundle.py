@@ -9,9 +9,11 @@ import zipfile
 from pathlib import Path
 
 import grimp
+import pytest
 
 from delivery import bundle
 from nodekit.__main__ import QUESTIONS, VERBS
+from nodekit.errors import NodeError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SUFFIXES = (".py", ".sh")
@@ -37,6 +39,23 @@ def test_runs_without_site_packages_and_keeps_its_exit_codes(tmp_path: Path) -> 
     assert json.loads(refused.stdout)["error"]["code"] == "bad-input"
     assert refused.stderr.splitlines()[-1].startswith("error: ")
     assert run(pyz, "no-such-verb").returncode == 2
+
+
+def test_cache_that_cannot_be_written_is_a_refusal_with_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a read-only home; every preview of a node packs the program."""
+    home = tmp_path / "home"
+    home.touch()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    bundle.cached.cache_clear()
+    with pytest.raises(NodeError) as refused:
+        bundle.cached()
+    assert refused.value.code == "file-unwritable"
+    assert str(home) in refused.value.message and "XDG_CACHE_HOME" in refused.value.remedy
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    program, digest = bundle.cached()
+    assert program.is_relative_to(tmp_path / "cache") and digest[:12] in program.name
+    bundle.cached.cache_clear()
 
 
 def test_every_verb_is_a_module_in_it(tmp_path: Path) -> None:

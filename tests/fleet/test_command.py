@@ -1,14 +1,21 @@
 """The command `kata-nodes` as a process, against an engine that answers at once.
 
-What would be lost if these failed: one sentence, not a traceback, where a node is named that is not there.
+What would be lost if these failed: one sentence, not a traceback, where a node is named that is not there; an engine that ends by
+itself where a person ends the command; the stack that is selected, where another organization has one of its name; and a watch
+that sees what an `up` beside it makes.
 """
 
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from fleet import engine
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STATE = '{"version": 3, "deployment": {"manifest": {}, "resources": []}}'
@@ -24,3 +31,69 @@ def test_node_that_is_not_there_is_a_sentence_alone(tmp_path: Path, argv: list[s
     ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.endswith("has no node 'n9'. Its nodes: none.\n") and len(ended.stderr.splitlines()) == 1
+
+
+SLOW_END = """\
+import pathlib, signal, sys, time
+
+def end(*_):
+    time.sleep(1.5)
+    pathlib.Path("ended").write_text("by itself")
+    sys.exit(7)
+
+signal.signal(signal.SIGINT, end)
+pathlib.Path("begun").touch()
+time.sleep(60)
+"""
+"""An engine that takes a while to end, as the real one does: it waits for its resources, and writes the state."""
+
+
+def test_engine_that_is_interrupted_ends_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "pulumi").write_text(f"#!{sys.executable}\n{SLOW_END}")
+    (tmp_path / "pulumi").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(CHECKOUT)}
+    code = "import sys; from fleet import engine; sys.exit(engine.up('rack', [], yes=True))"
+    # As a shell on a terminal does it: a group of its own, all of which gets the signal.
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=tmp_path, start_new_session=True) as command:
+        while not (tmp_path / "begun").exists():
+            assert command.poll() is None
+            time.sleep(0.05)
+        os.killpg(command.pid, signal.SIGINT)
+        assert command.wait(30) == 7
+    assert (tmp_path / "ended").read_text() == "by itself"
+
+
+@pytest.mark.parametrize(
+    ("qualified", "name"),
+    [("acme/kata-nodes/rack", "acme/rack"), ("organization/kata-nodes/rack", "rack"), ("rack", "rack")],
+)
+def test_selected_stack_keeps_its_organization(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, qualified: str, name: str
+) -> None:
+    """Of two organizations that have a stack of one name, the engine takes a name alone for that of the default one."""
+    (tmp_path / "pulumi").write_text(
+        '#!/bin/sh\ncase " $* " in *" --fully-qualify-stack-names "*) echo "$QUALIFIED" ;; *) echo "${QUALIFIED##*/}" ;; esac\n'
+    )
+    (tmp_path / "pulumi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("QUALIFIED", qualified)
+    assert engine.selected(None) == name
+    assert engine.selected("other") == "other"
+
+
+def test_watch_sees_what_an_up_beside_it_has_made(tmp_path: Path) -> None:
+    node = {"urn": "urn:pulumi:rack::p::kata-nodes:index:KataNode::n1", "type": "kata-nodes:index:KataNode"}
+    system = {
+        "urn": "urn:pulumi:rack::p::kata-nodes:index:KataNode$command:remote:Command::n1-system",
+        "type": "command:remote:Command", "custom": True, "parent": node["urn"], "retainOnDelete": True,
+    }  # fmt: skip
+    for number, resources in enumerate(([], [node, system])):
+        (tmp_path / f"state-{number}").write_text(json.dumps({"version": 3, "deployment": {"resources": resources}}))
+    (tmp_path / "pulumi").write_text('#!/bin/sh\nset -e\nfor file in state-*; do break; done\ncat "$file"\nrm "$file"\n')
+    (tmp_path / "pulumi").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(CHECKOUT)}
+    command = [sys.executable, "-m", "fleet", "status", "rack", "--watch", "1"]
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=20)
+    rounds = ended.stdout.split("Stack rack: ")
+    assert "n1" not in rounds[0] and "n1    gone" in rounds[1]
+    assert (ended.returncode, ended.stderr.startswith("error: pulumi stack export")) == (1, True)

@@ -3,13 +3,16 @@
 Lost if these fail: the rest of its checks, or the trust of somebody whose machine is well.
 """
 
+import os
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from fleet import doctor
+from fleet.__main__ import app
 from nodekit.host.capture import Captured
 
 
@@ -23,6 +26,8 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise OSError("nobody answers")
 
     monkeypatch.setattr(socket, "create_connection", connect)
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
     return hosts
 
 
@@ -104,3 +109,56 @@ def test_file_that_a_preview_refuses_is_not_called_valid(monkeypatch: pytest.Mon
     (tmp_path / "Pulumi.a.yaml").write_text(f"config:\n  {line}\n  kata-nodes:nodes:\n    local: {{}}\n")
     finding = doctor._file("a")[1]
     assert finding.cure and line.split(": ")[0].rstrip(":") in finding.message
+
+
+@pytest.mark.parametrize("stack", ["a", "acme/a", "acme/kata-nodes/a"])
+def test_file_of_a_stack_is_named_without_its_organization(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stack: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Pulumi.a.yaml").write_text("config:\n  kata-nodes:nodes:\n    local: {}\n")
+    finding = doctor._file(stack)[1]
+    assert (finding.message, finding.cure) == ("Pulumi.a.yaml is valid", "")
+
+
+@pytest.mark.usefixtures("reached")
+def test_site_that_this_machine_cannot_reach_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    (finding,) = doctor._sites({})
+    assert "does not answer here" in finding.message and finding.cure.startswith("Harmless if your nodes reach it")
+    assert finding.level == "note"
+    monkeypatch.setattr(doctor, "findings", lambda _: [finding])
+    result = CliRunner().invoke(app, ["doctor"])
+    assert (result.exit_code, result.stdout.split()[:2]) == (0, ["note", "site:"])
+
+
+def test_site_behind_a_proxy_is_not_tried_without_it(monkeypatch: pytest.MonkeyPatch, reached: list[str]) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    (finding,) = doctor._sites({})
+    assert (finding.level, reached) == ("note", []) and "proxy" in finding.message
+    monkeypatch.setenv("NO_PROXY", ".docker.com")
+    assert [finding.level for finding in doctor._sites({})] == ["note"] and reached == ["download.docker.com"]
+
+
+def test_stack_without_machines_gets_nothing_from_the_sites(reached: list[str]) -> None:
+    config = {"kata-nodes:kubernetes": {"kataDeploy": {}, "proof": {"selector": "a=b"}}, "kata-nodes:kubeconfig": SECRET}
+    assert [*doctor._sites(config)] == [] == reached
+
+
+@pytest.mark.parametrize("environment", ["\n  - rack/login", "\n  imports:\n    - rack/login"])
+def test_values_of_an_esc_environment_are_not_missed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, environment: str) -> None:
+    """The engine merges them; the file shows neither the sections nor the keys."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Pulumi.a.yaml").write_text(f"environment:{environment}\nconfig:\n  kata-nodes:docker: {{version: 28.5.2}}\n")
+    config, finding = doctor._file("a")
+    assert finding.cure == "" and "environment" in finding.message
+    assert [each.cure for each in doctor._ssh(config)] == [""]
+
+
+def test_file_of_a_stack_is_where_the_project_keeps_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Pulumi.yaml").write_text("name: n\nruntime: python\nstackConfigDir: settings\n")
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings/Pulumi.a.yaml").write_text("config:\n  kata-nodes:nodes:\n    local: {}\n")
+    assert doctor._file("a")[1].message == "settings/Pulumi.a.yaml is valid"
+    (tmp_path / "Pulumi.yaml").write_text("[")
+    assert doctor._file("a")[1].message.startswith("there is no stacks/Pulumi.a.yaml or Pulumi.a.yaml")

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import re
+import stat
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -317,6 +318,22 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 STATE = ProveState(
     node="n1", hypervisor="qemu", runtime="go", expect=[], sandbox="sandbox-runtime", timeout_seconds=60, digest="d"
 )
+
+
+def test_a_report_is_for_those_only_whom_its_writer_lets_read_it(tmp_path: Path) -> None:
+    """It names machines, their addresses and what is wrong with them."""
+    file = tmp_path / "report.json"
+    before = os.umask(0o077)
+    try:
+        command.write(samples.proven(), "json", file)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        os.umask(0o022)
+        command.write(samples.proven(), "json", tmp_path / "open.json")
+        assert stat.S_IMODE((tmp_path / "open.json").stat().st_mode) == 0o644
+        command.write(samples.proven(), "json", file)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, "as it was"
+    finally:
+        os.umask(before)
 
 
 def test_a_report_goes_into_a_pipe_or_a_device_and_not_into_its_place(tmp_path: Path) -> None:

@@ -104,6 +104,11 @@ def test_a_state_of_another_version_is_refused_with_what_to_do() -> None:
     state["resources"][4]["inputs"]["stdin"] = json.dumps({**DOCKER, "colour": "red"}, indent=1)
     with pytest.raises(FleetError, match=r"Key colour is not known.*Run `pulumi up`"):
         hosts.of(state)
+    # What was done on a machine that is gone stays as it was written: no `up` changes it any more.
+    for resource in state["resources"][1:]:
+        resource["retainOnDelete"] = True
+    (host,) = hosts.of(state)
+    assert (host.name, host.gone, host.evidence, host.state.docker) == ("n1", True, PROVE, None)
 
 
 def measured(*kinds: tuple[str, str]) -> Measured:

@@ -21,7 +21,7 @@ from fleet import cluster_objects
 from fleet.cluster_objects import Cluster
 from fleet.measure_objects import MeasuredCluster, Reading, kubeconfig
 from nodekit.errors import NodeError
-from tests.fleet.objects import deployment, runtime_class
+from tests.fleet.objects import deployment, runtime_class, secret
 
 KINDS = {
     "/api/v1": {"resources": []},
@@ -140,6 +140,15 @@ def test_a_kubeconfig_is_a_text_or_a_path_or_the_environments(tmp_path: Path, mo
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(NodeError, match="No such file"):
         kubeconfig(nameless)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_kubeconfig_can_be_an_object_as_pulumi_eks_gives_it(hidden: bool) -> None:
+    """The plugin takes both; the state has what the program gave (pulumi-kubernetes, parseKubeconfigPropertyValue)."""
+    document = {"current-context": "c", "users": [{"name": "a", "user": {"token": "s3cret"}}]}
+    part: dict[str, Any] = {**document, "users": secret(document["users"])}
+    (cluster,) = cluster_objects.of(deployment(runtime_class(), kubeconfig=secret(document) if hidden else part))
+    assert json.loads(kubeconfig(cluster)) == document and "s3cret" not in repr(cluster)
 
 
 def test_files_that_the_environments_kubeconfig_names_are_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -391,6 +391,46 @@ def test_login_with_the_ssh_agent(sshd: Sshd, tmp_path: Path) -> None:
             agent.terminate()
 
 
+@pytest.mark.parametrize("line", ["User nobody # a comment", "Match sessiontype shell"])
+def test_line_of_openssh_that_is_not_understood_costs_no_machine_that_needs_none_of_it(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    """The settings of OpenSSH are read for `kata-nodes`, by a library that knows less of them than OpenSSH does."""
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/config").write_text(f"Host 127.0.0.1\n    {line}\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    async def work(client: Client) -> None:
+        client.pool = Pool(user_ssh=True)
+        assert (await client.run("echo there")).text("stdout") == "there"
+        with pytest.raises(CommandError) as error:
+            await client.run("true", port=free_port())
+        assert str(error.value).startswith("cannot reach 127.0.0.1:") and "~/.ssh/config was left out" in str(error.value)
+
+    with_client(sshd.connection, work)
+
+
+@pytest.mark.parametrize("first", ["absent", "key.pub"])
+def test_identity_that_is_no_private_key_costs_none_of_the_others(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """OpenSSH leaves out a file that is not there, and looks in its agent for the key of one that is public."""
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / "key").write_text(sshd.private_key)
+    (tmp_path / "key").chmod(0o600)
+    (tmp_path / "key.pub").write_text(f"{asyncssh.import_private_key(sshd.private_key).export_public_key().decode()}\n")
+    lines = [f"IdentityFile {tmp_path / first}", f"IdentityFile {tmp_path / 'key'}"]
+    (tmp_path / ".ssh/config").write_text("\n    ".join(["Host *", *lines]) + "\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+
+    async def work(client: Client) -> None:
+        client.pool = Pool(user_ssh=True)
+        assert (await client.run("echo there")).text("stdout") == "there"
+
+    with_client({key: value for key, value in sshd.connection.items() if key != "privateKey"}, work)
+
+
 def test_refused_login_says_whether_the_agent_of_the_environment_had_a_key(
     sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

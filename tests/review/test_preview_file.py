@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from aws import user_data
 from review import documents, preview
 
 SEALED = """
@@ -27,6 +28,16 @@ def test_secrets_are_replaced_named_and_no_longer_sealed() -> None:
     kubeconfig = json.loads(document["config"]["kata-nodes:kubeconfig"])
     assert kubeconfig["current-context"] == kubeconfig["contexts"][0]["name"] == "prod"  # the one that the stack asks for
     assert kubeconfig["clusters"][0]["cluster"]["server"].endswith(".invalid")
+
+
+@pytest.mark.parametrize("key", ["kata-nodes:joinScript", "kata-nodes:runtimeScript"])
+def test_script_that_nobody_has_is_one_that_a_group_takes(key: str) -> None:
+    """Otherwise every pull request of a stack with a group would be refused, for a script that is not its own."""
+    document, names = preview.without_secrets({"config": {key: {"secure": "v1:1"}}})
+    text = document["config"][key]
+    scripts = {"join_script": text} if key.endswith("joinScript") else {"join_script": None, "runtime_script": text}
+    user_data.first_boot("", program_address="https://x", program_sha256="0", states={}, seconds={}, **scripts)
+    assert names == [key] and preview.MADE_UP in text
 
 
 def test_stack_file_without_secrets_stays_as_it_is() -> None:

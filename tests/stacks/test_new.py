@@ -222,6 +222,31 @@ def test_machines_behind_different_bastions_are_refused(
     assert "jump.example, no other machine" in capsys.readouterr().err
 
 
+def test_machine_and_bastion_can_have_addresses_of_the_sixth_version(tmp_path: Path, ssh_folder: Path) -> None:
+    """ssh itself writes such a bastion with brackets, and takes no address of that kind in `ssh://`."""
+    (ssh_folder / "config").write_text("Host 2001:db8::7\n    ProxyJump gate@[2001:db8::1]:2200\n")
+    known = f"[2001:db8::7]:2222 {KEYS['a']}\n[2001:db8::1]:2200 {KEYS['jump']}\n"
+    (ssh_folder / "known_hosts").write_text(known)
+    argv = ["--name", "six", "--nodes", "existing", "--address", "ssh://admin@[2001:db8::7]:2222", "--cluster", "none"]
+    assert sections(tmp_path, *argv, "--ssh-folder", str(ssh_folder))["nodes"] == {
+        "existing": [{"name": "six-1", "address": "2001:db8::7", "user": "admin", "port": 2222, "hostKey": KEYS["a"]}],
+        "bastion": {"address": "2001:db8::1", "port": 2200, "user": "gate", "hostKey": KEYS["jump"]},
+    }
+
+
+def test_way_that_a_stack_cannot_go_is_refused(tmp_path: Path, ssh_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (ssh_folder / "config").write_text("Host rack-a\n    HostName 192.0.2.1\n    ProxyCommand ssh -W %h:%p jump.example\n")
+    argv = ["--name", "rack", "--nodes", "existing", "--address", "rack-a", "--ssh-folder", str(ssh_folder), "--cluster", "none"]
+    assert written(tmp_path, *argv)[0] == 1
+    assert "rack-a" in (message := capsys.readouterr().err) and "ProxyCommand" in message and "ProxyJump" in message
+    assert "192.0.2.1" not in message and not [*tmp_path.glob("Pulumi.*")]
+    (ssh_folder / "config").write_text(f"{CONFIG}    ProxyJump outer.example\n")
+    assert written(tmp_path, *argv)[0] == 1
+    assert "through outer.example and jump.example" in capsys.readouterr().err
+    (ssh_folder / "config").write_text("Host rack-a\n    HostName 192.0.2.1\n    ProxyCommand none\n")
+    assert written(tmp_path, *argv)[0] == 0
+
+
 def test_new_machines_get_kata_by_release_and_a_docker_that_works_with_it(tmp_path: Path) -> None:
     for docker in new.DOCKERS:
         folder = tmp_path / docker
