@@ -66,9 +66,28 @@ update_lists() {
 install_packages() {
     echo "bootstrap: installing $* ..." >&2
     update_lists || echo "bootstrap: the package lists could not all be brought up to date" >&2
-    as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
-        apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@" >&2 ||
+    apt_install "$@" ||
         fail "$(uname -n): the packages $* could not be installed." "Install them by hand, then run again. [tool-missing]"
+}
+
+apt_install() {
+    packages_come "$@" || { finish_interrupted && packages_come "$@"; }
+}
+
+packages_come() {
+    as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+        apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@" >&2
+}
+
+# Until dpkg has finished what a crash or a kill interrupted, apt installs nothing (apt, `debSystem::CheckUpdates`). Whether that
+# works out is for apt to say.
+finish_interrupted() {
+    for update in /var/lib/dpkg/updates/[0-9]*; do
+        [ -e "$update" ] || return
+        echo "bootstrap: finishing what an interrupted dpkg left half done ..." >&2
+        as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 dpkg --force-confdef --force-confold --configure -a >&2 || :
+        return 0
+    done
 }
 
 # Which packages we installed, so that they can be removed again. Python stays: we cannot know what needs it by now. Written after
@@ -97,13 +116,8 @@ record_busybox() {
 
 # One transaction puts it in the place of busybox-static: scripts of a RAM disk need one of them.
 bring_busybox_back() {
-    install_busybox || { update_lists && install_busybox; } || return
+    apt_install busybox || { update_lists && apt_install busybox; } || return
     [ "$(cat "$FOLDER/busybox")" != auto ] || as_root apt-mark auto busybox >&2
-}
-
-install_busybox() {
-    as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
-        apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install busybox >&2
 }
 
 # dpkg refuses where another package needs it by now; then it stays, and is named.

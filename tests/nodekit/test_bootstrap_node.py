@@ -32,8 +32,11 @@ FAKES = {
     'case "$*" in *update*) if [ -e "$NODE/locked" ]; then rm "$NODE/locked"; echo "E: Could not get lock '
     '/var/lib/apt/lists/lock. It is held by process 7 (apt-get)" >&2; exit 100; fi\n'
     '[ ! -e "$NODE/offline" ] || exit 100 ;; esac\n'
-    'case "$*" in *install*) [ ! -e "$NODE/broken" ] && touch "$NODE/whole" ;; esac\n',
-    "dpkg": 'echo "$*" >>"$NODE/dpkg"; cat >/dev/null; [ "$2" != "$(cat "$NODE/needed" 2>/dev/null)" ]\n',
+    'case "$*" in *install*) if [ -e "$NODE/state/dpkg/updates/0003" ]; then echo "E: dpkg was interrupted, you must manually '
+    "run 'dpkg --configure -a' to correct the problem.\" >&2; exit 100; fi\n"
+    '[ ! -e "$NODE/broken" ] && touch "$NODE/whole" ;; esac\n',
+    "dpkg": 'echo "$*" >>"$NODE/dpkg"; cat >/dev/null; case "$*" in *--configure*) rm -f "$NODE"/state/dpkg/updates/*; '
+    'exit ;; esac\n[ "$2" != "$(cat "$NODE/needed" 2>/dev/null)" ]\n',
     "dpkg-query": 'if [ -e "$NODE/whole" ]; then printf installed; else printf not-installed; exit 1; fi\n',
     "python3": 'case "$*" in *"import ctypes"*) [ -e "$NODE/whole" ] ;; *zipfile*) exec /usr/bin/python3 "$@" ;; '
     '*pyz*) echo "$*" >>"$NODE/ran"; cat >>"$NODE/ran"; [ ! -e "$NODE/slow" ] || while [ -e "$NODE/slow" ]; do sleep 0.1; done; '
@@ -239,6 +242,17 @@ def test_packages_that_cannot_be_installed_are_named(node: Node) -> None:
     assert result.returncode == 1 and result.stdout == ""
     assert "python3 busybox-static bubblewrap zstd could not be installed" in result.stderr and "[tool-missing]" in result.stderr
     assert node.programs() == {}
+
+
+def test_what_an_interrupted_dpkg_left_is_finished_first(node: Node) -> None:
+    """Lost if this fails: after a power cut while packages come, apt refuses every one of them until a person has helped."""
+    updates = node.root / "state" / "dpkg" / "updates"
+    updates.mkdir(parents=True)
+    (updates / "0003").touch()
+    result = node.install()
+    assert result.returncode == 0, result.stderr
+    assert node.log("dpkg") == "--force-confdef --force-confold --configure -a\n"
+    assert [line.split()[-1] for line in node.log("apt").splitlines()] == ["update", "zstd", "zstd"]
 
 
 def test_removal_undoes_the_node_first_and_takes_the_folder_away(node: Node) -> None:
