@@ -172,8 +172,19 @@ other_stack() {
     [ -n "$1" ] && [ -n "$there" ] && [ "$there" != "$1" ]
 }
 
+# The id of this machine (machine-id(5)); nothing where it has none yet.
+machine() {
+    id=$(head -c 32 /etc/machine-id 2>/dev/null | tr -cd '0-9a-f') || id=
+    [ "${#id}" -ne 32 ] || echo "$id"
+}
+
+# Whether stack and names are another machine's: an image that was taken of a node holds them, and this machine came from it.
+is_copy() {
+    recorded=$(cat "$FOLDER/machine" 2>/dev/null) && id=$(machine) && [ -n "$id" ] && [ "$recorded" != "$id" ]
+}
+
 refuse_other_stack() {
-    ! other_stack "$1" || fail "$(uname -n): this machine is a node of the stack $there, not of $1." \
+    is_copy || ! other_stack "$1" || fail "$(uname -n): this machine is a node of the stack $there, not of $1." \
         "Destroy that stack first; where it no longer exists or was renamed, remove $FOLDER/stack on the machine. [node-taken]"
 }
 
@@ -190,7 +201,10 @@ other_names() { grep -Fvxe "$1" "$FOLDER/names" 2>/dev/null || :; }
 
 record_owner() {
     [ -n "$1" ] || return 0
+    ! is_copy || as_root rm -f "$FOLDER/names"
     [ "$(cat "$FOLDER/stack" 2>/dev/null)" = "$1" ] || printf '%s\n' "$1" | record stack
+    id=$(machine)
+    [ -z "$id" ] || [ "$(cat "$FOLDER/machine" 2>/dev/null)" = "$id" ] || echo "$id" | record machine
     [ -n "$2" ] || return 0
     others=$(other_names "$2")
     # A single other name of a node that the stack knew before is its own former one (an alias).
