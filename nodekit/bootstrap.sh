@@ -13,10 +13,20 @@ export LC_ALL
 FOLDER=/usr/local/lib/kata-nodes
 JOURNALS=/var/lib/kata-nodes
 
+placing=
+
 fail() {
+    placing=
     echo "error: $1 $2" >&2
     exit 1
 }
+
+# What `set -e` ends while files are put in place: the tool's own words stand above.
+ended() {
+    [ $? -eq 0 ] || [ -z "$placing" ] ||
+        echo "error: $(uname -n): $FOLDER cannot be written." "Free space, or make the file system writable, then run again. [file-unwritable]" >&2
+}
+trap ended EXIT
 
 trap 'fail "$(uname -n): this script was ended from outside, as when its time bound is over." \
     "Find the step that took so long, remove what made it slow, such as a slow site, then run again. [run-ended]"' HUP INT TERM
@@ -93,11 +103,13 @@ finish_interrupted() {
 # Which packages we installed, so that they can be removed again. Python stays: we cannot know what needs it by now. Written after
 # the installation: a run that is killed in between leaves a package behind, and none is removed that somebody installed later.
 record_packages() {
+    placing=yes
     as_root install -d -o root -g root -m 0755 "$FOLDER"
     {
         recorded_packages
         printf '%s\n' "$@"
     } | sort -u | record packages
+    placing=
 }
 
 # As root: under a strict umask, the login user could not read what an earlier version of this script wrote.
@@ -110,8 +122,10 @@ recorded_packages() {
 record_busybox() {
     installed busybox || return 0
     mark=$(apt-mark showauto busybox) || mark=
+    placing=yes
     as_root install -d -o root -g root -m 0755 "$FOLDER"
     printf '%s\n' "${mark:+auto}" | record busybox
+    placing=
 }
 
 # One transaction puts it in the place of busybox-static: scripts of a RAM disk need one of them.
@@ -278,14 +292,23 @@ with zipfile.ZipFile(sys.argv[2], "w") as compiled:
 '
 
 compile_program() {
-    as_root python3 -I -c "$COMPILE" "$target" "$target.compiled" &&
+    as_root python3 -I -c "$COMPILE" "$target" "$target.compiled" 2>/dev/null &&
         as_root chmod 0644 "$target.compiled" &&
         compiled | record "$(basename "$target").compiled.sum"
 }
 
+EXTRACT='
+import sys, zipfile
+text = zipfile.ZipFile(sys.argv[1]).read("nodekit/run.sh")
+try:
+    with open(sys.argv[2], "wb") as file:
+        file.write(text)
+except OSError as error:
+    sys.exit(f"{sys.argv[2]}: {error.strerror}")
+'
+
 put_run_script() {
-    as_root python3 -I -c 'import sys, zipfile; open(sys.argv[2], "wb").write(zipfile.ZipFile(sys.argv[1]).read("nodekit/run.sh"))' \
-        "$target" "$FOLDER/run.sh.new"
+    as_root python3 -I -c "$EXTRACT" "$target" "$FOLDER/run.sh.new"
     as_root chmod 0644 "$FOLDER/run.sh.new"
     as_root sync "$FOLDER/run.sh.new"
     as_root mv "$FOLDER/run.sh.new" "$FOLDER/run.sh"
@@ -320,6 +343,7 @@ install_program() {
     fi
     python_is_whole || fail "$(uname -n): python3 lacks parts of its standard library." "Install the package python3 on the node. [tool-missing]"
 
+    placing=yes
     if ! holds "$target"; then
         [ -f "$uploaded" ] ||
             fail "$(uname -n): $target is missing, and so is the upload $uploaded." "Remove the stack's upload from its state with 'pulumi up --replace', then run again. [file-unreadable]"
@@ -344,6 +368,7 @@ install_program() {
     as_root ln -sfn "$(basename "$target")" "$FOLDER/nodekit.pyz"
     # On the disk before this ends: a crash would otherwise leave empty files behind names that a stack takes for done.
     as_root sync "$FOLDER" "$(dirname "$FOLDER")"
+    placing=
     remove_old_programs
     rm -f "$uploaded"
     version=$(python3 -I -c 'import platform; print(platform.python_version())')

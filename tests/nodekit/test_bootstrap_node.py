@@ -23,6 +23,7 @@ mount --bind "$NODE/lib" /usr/local/lib
 mount --bind "$NODE/state" /var/lib
 [ ! -e "$NODE/machine-id" ] || mount --bind "$NODE/machine-id" /etc/machine-id
 for entry in "$NODE"/real/*; do ln -sfn "$entry" /usr/local/lib/; done
+[ ! -e "$NODE/disk" ] || mount -t tmpfs -o "$(cat "$NODE/disk")" disk /usr/local/lib
 cd "$NODE/home"
 PATH="$NODE/bin:$PATH"
 umask 077
@@ -254,6 +255,23 @@ def test_what_an_interrupted_dpkg_left_is_finished_first(node: Node) -> None:
     assert result.returncode == 0, result.stderr
     assert node.log("dpkg") == "--force-confdef --force-confold --configure -a\n"
     assert [line.split()[-1] for line in node.log("apt").splitlines()] == ["update", "zstd", "zstd"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [("ro", "install: cannot "), ("size=8k", "No space left on device"), ("nr_inodes=4", "No space left on device")],
+    ids=["read-only", "full", "out-of-inodes"],
+)
+def test_a_disk_that_takes_no_program_is_one_sentence_with_a_remedy(node: Node, options: str, words: str) -> None:
+    """Lost if this fails: a tool's own words, or a traceback, without what to do."""
+    (node.root / "whole").touch()
+    (node.root / "disk").write_text(options)
+    node.upload(program("x" * 5000))
+    result = node.install()
+    assert (result.returncode, result.stdout) == (1, "")
+    assert words in result.stderr and "Traceback" not in result.stderr
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
+    assert f"/{FOLDER} cannot be written. Free space, or make the file system writable, then run again. [file-unwritable]" in line
 
 
 def test_removal_undoes_the_node_first_and_takes_the_folder_away(node: Node) -> None:
