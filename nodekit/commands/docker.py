@@ -219,9 +219,11 @@ def _change(
 
 
 def _unread(target: Target, root: Path) -> str | None:
-    """The action for a dockerd that answers and does not match its packages and file; None when it needs none."""
+    """The action for a dockerd that does not run, or does not match its packages and file; None when it needs none."""
     answer = docker.ask(root)
-    if answer.version is None or docker.problem(answer, target.version, RUNTIME_NAME) is None:
+    if answer.version is None:
+        return "start"
+    if docker.problem(answer, target.version, RUNTIME_NAME) is None:
         return None
     return "restart" if answer.version != target.version else "reload-or-restart"
 

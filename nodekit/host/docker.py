@@ -182,7 +182,7 @@ def allow_starts() -> None:
 
 
 def service(verb: str) -> None:
-    """`reload`, `restart` or `reload-or-restart` dockerd; raises NodeError `command-failed` or `command-timeout`."""
+    """`start`, `reload`, `restart` or `reload-or-restart` dockerd; raises NodeError `command-failed` or `command-timeout`."""
     allow_starts()
     run(["systemctl", verb, "docker.service"], timeout=HEALTH_TIMEOUT, status="systemctl status docker")
     reach("service-told")

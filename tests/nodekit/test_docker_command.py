@@ -1,0 +1,41 @@
+"""The verb `docker` on nodes that people have left in a state of their own.
+
+Lost if these fail: a node that no run brings to its pin, or another Docker on it that is cut off without a word."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nodekit.rules.docker.docker_packages import HELD
+from tests.nodekit.docker_node import OLD
+from tests.nodekit.fast_node import Machine, Programs, lay_out, perform, tree
+from tests.nodekit.test_walks import FILES, IN_RELEASE, SEED, Settings
+
+STATE = Settings(OLD, False, None, (SEED,)).state("docker")
+
+
+def pinned(tmp_path: Path) -> Programs:
+    """A node that a stack has brought to its pin."""
+    programs = lay_out(tmp_path / "root", OLD, FILES)
+    assert perform(programs.root, "docker", STATE).code == 0
+    return programs
+
+
+def stop(machine: Machine) -> None:
+    machine.units["docker.service"] = [False, True]
+
+
+def unhold(machine: Machine) -> None:
+    machine.packages["docker-ce"].held = False
+
+
+@pytest.mark.parametrize("edits", [(stop,), (stop, unhold)], ids=["stopped", "stopped-and-unheld"])
+def test_a_dockerd_that_somebody_stopped_is_started(tmp_path: Path, edits: tuple[Callable[[Machine], None], ...]) -> None:
+    programs = pinned(tmp_path)
+    for edit in edits:
+        programs.change(edit)
+    ended = perform(programs.root, "docker", STATE)
+    assert ended.code == 0, ended.document
+    machine = programs.load()
+    assert machine.dockerd == "27.5.1" and all(machine.packages[name].held for name in HELD)
