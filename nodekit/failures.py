@@ -224,6 +224,10 @@ CATALOGUE: dict[str, Failure] = {
             "space": "Free space on the node, then run again",
         },
     ),
+    "docker-foreign": Failure(
+        "A Docker runs on the node that is not one of apt's packages, and would lose its socket to Docker's own.",
+        "Remove it if nothing needs its containers ('snap remove docker' where it is a snap), then run again",
+    ),
     "docker-unhealthy": Failure(
         "dockerd does not answer as expected after a change.",
         "Read 'journalctl -u docker' on the node, repair what it names, then run again",

@@ -18,7 +18,7 @@ from nodekit.rules.difference import Difference, of_file
 from nodekit.rules.docker import daemon_json, openpgp
 from nodekit.rules.docker.apt_source import SOURCE, repository_address, repository_word
 from nodekit.rules.docker.docker_matrix import refuse_if_incompatible
-from nodekit.rules.docker.docker_packages import HELD, PACKAGES, PackageState, Plan, codename, package_version, plan
+from nodekit.rules.docker.docker_packages import DAEMONS, HELD, PACKAGES, PackageState, Plan, codename, package_version, plan
 from nodekit.rules.kata import kata_launchers
 from nodekit.rules.node_state import RUNTIME_NAME, DockerState
 from nodekit.rules.text import printable
@@ -99,9 +99,12 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
 
 
 def _look(target: Target, root: Path, records: dict[str, object]) -> tuple[dict[str, PackageState], Plan, str | None, str]:
-    """The packages, what must change in them, daemon.json as it is, and as it should be. Raises NodeError `file-invalid`."""
+    """The packages, what must change in them, daemon.json as it is, and as it should be. Raises NodeError `file-invalid` or
+    `docker-foreign`."""
     _refuse_another_file(root)
     states = apt.package_states(HELD, root)
+    if "docker-ce" not in states:
+        _refuse_another_docker(target, root)
     content = read_bytes(root, daemon_json.PATH)
     text = None if content is None else daemon_json.decode(content)
     paths = _paths(records)
@@ -119,6 +122,21 @@ def _refuse_another_file(root: Path) -> None:
             f"where the runtime {RUNTIME_NAME} is registered",
             "dockerd",
             path=daemon_json.PATH,
+        )
+
+
+def _refuse_another_docker(target: Target, root: Path) -> None:
+    """Raise NodeError `docker-foreign` where a dockerd runs that no package of apt brought, such as that of a snap.
+
+    The unit docker.socket would take its socket, and nobody would reach its containers any more. One of a package is for apt to
+    judge, which knows what excludes what.
+    """
+    answer = docker.ask(root)
+    if answer.version is not None and not apt.package_states(DAEMONS, root):
+        raise NodeError(
+            "docker-foreign",
+            f"Node {target.node}: the Docker {answer.version} that answers at /{docker.SOCKET} is not one of apt's packages "
+            "(a snap, or somebody's own), and docker-ce would take that socket from it",
         )
 
 

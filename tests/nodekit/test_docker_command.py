@@ -10,7 +10,7 @@ import pytest
 from nodekit.rules.docker.docker_packages import HELD
 from tests.nodekit.docker_node import OLD
 from tests.nodekit.fast_node import Machine, Programs, lay_out, perform, tree
-from tests.nodekit.test_walks import FILES, IN_RELEASE, SEED, Settings
+from tests.nodekit.test_walks import FILES, SEED, Settings
 
 STATE = Settings(OLD, False, None, (SEED,)).state("docker")
 
@@ -39,3 +39,15 @@ def test_a_dockerd_that_somebody_stopped_is_started(tmp_path: Path, edits: tuple
     assert ended.code == 0, ended.document
     machine = programs.load()
     assert machine.dockerd == "27.5.1" and all(machine.packages[name].held for name in HELD)
+
+
+def test_a_docker_that_no_package_brought_keeps_its_socket(tmp_path: Path) -> None:
+    """As that of a snap: docker.socket would take /run/docker.sock, and nobody would reach its containers any more."""
+    programs = lay_out(tmp_path / "root", None, FILES)
+    before = tree(programs.root)
+    foreign = programs.load()
+    foreign.dockerd, foreign.units = "28.4.0", {"docker.service": [True, True]}
+    programs.file.write_text(foreign.text())
+    ended = perform(programs.root, "docker", STATE)
+    assert ended.code == 1 and ended.document["error"]["code"] == "docker-foreign", ended.document  # type: ignore[index]
+    assert (tree(programs.root), programs.load()) == (before, foreign)
