@@ -387,7 +387,7 @@ def _child(
     apt.time = host_docker.time = _Clock()  # type: ignore[assignment]
     host_docker._get = programs.get
     host_docker.HEALTH_TIMEOUT = 1.0
-    apt_source.fetch_key = lambda address: b""
+    apt_source.fetch_key = lambda address, through: b""
     apt_source.openpgp = SimpleNamespace(refuse_other_keys=lambda *_: None, armour=lambda _: b"KEY", BEGIN="-----")  # type: ignore[assignment]
     kata_download.download = lambda address, sha256, target: target.write_bytes(RELEASE) and None
     preflight.emulated = lambda: False
