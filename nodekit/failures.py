@@ -59,6 +59,10 @@ CATALOGUE: dict[str, Failure] = {
             "listed": "Use one of: {systems}",
         },
     ),
+    "unsupported-processor": Failure(
+        "The node has a processor whose guests this program cannot prove.",
+        "Use a machine with an Intel or AMD processor (x86_64)",
+    ),
     "node-busy": Failure(
         "Another run of the node program holds the node's lock.",
         "Wait until that run has ended, then run again",
@@ -97,7 +101,8 @@ CATALOGUE: dict[str, Failure] = {
         },
     ),
     "program-damaged": Failure(
-        "Neither the node program on the node nor its copy is the one that was put there.",
+        "Neither the node program on the node nor its copy is the one that was put there. Where somebody removed its folder, the "
+        "shell says so in words of its own: it cannot open /usr/local/lib/kata-nodes/run.sh.",
         # Not `up --replace`: the engine would delete the old -program last, and so undo the node.
         "Put it there again: pulumi state delete --target-dependents with the URN of the node's -upload, then pulumi up",
         {
