@@ -233,6 +233,11 @@ CATALOGUE: dict[str, Failure] = {
         "A Docker runs on the node that is not one of apt's packages, and would lose its socket to Docker's own.",
         "Remove it if nothing needs its containers ('snap remove docker' where it is a snap), then run again",
     ),
+    "docker-containers-hidden": Failure(
+        "The node's containers lie in containerd's image store, and the Docker that the stack wants does not look there.",
+        "Remove the containers, choose a docker.version from 29.0.0 on, or have every Docker look there: set "
+        "containerd-snapshotter of features to true in /etc/docker/daemon.json (false leaves them behind); then run again",
+    ),
     "docker-unhealthy": Failure(
         "dockerd does not answer as expected after a change.",
         "Read 'journalctl -u docker' on the node, repair what it names, then run again",
