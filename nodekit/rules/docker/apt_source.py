@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nodekit.errors import NodeError
-from nodekit.rules.text import printable
+from nodekit.rules.text import printable, public
 
 SOURCE = "/etc/apt/sources.list.d/kata-nodes-docker.sources"
 """Our own entry."""
@@ -75,7 +75,7 @@ def repository_address(text: str, os_id: str) -> str:
     if not re.fullmatch(r"https?://[A-Za-z0-9\[][^\s\"'\\{}@]*", address):
         raise NodeError(
             "bad-input",
-            f"Repository address {printable(text, 200)!r} is not an http or https address without user name",
+            f"Repository address {public(text)!r} is not an http or https address without user name",
             expected="an address such as https://download.docker.com/linux/{id}",
         )
     return address
