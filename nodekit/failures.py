@@ -21,6 +21,12 @@ class Failure:
     """Other remedies of the same failure, by the name that the place of the error uses."""
 
 
+_CERTIFICATES = {
+    "certificate-time": "Set the node's clock (timedatectl); if it is right, the site's certificate is out of date",
+    "certificate-authority": "Install ca-certificates on the node, and the network's own authority there if it has one "
+    "(update-ca-certificates), then run again",
+}
+
 CATALOGUE: dict[str, Failure] = {
     # input
     "bad-input": Failure(
@@ -188,6 +194,7 @@ CATALOGUE: dict[str, Failure] = {
             "key": "Check the key's address, and that the node reaches it",
             "clock": "Set the node's clock (timedatectl); if it is right, ask the repository's owner for a new index",
             "space": "Free space on the node, then run again",
+            **_CERTIFICATES,
         },
     ),
     "repository-key-mismatch": Failure(
@@ -319,6 +326,7 @@ CATALOGUE: dict[str, Failure] = {
     "kata-download-failed": Failure(
         "The Kata release archive could not be downloaded.",
         "Check the address of kata.install, and that the node reaches it",
+        _CERTIFICATES,
     ),
     "kata-archive-differs": Failure(
         "The downloaded Kata release archive does not have the sha256 that was asked for.",

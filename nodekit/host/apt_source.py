@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nodekit.errors import NodeError
-from nodekit.host import apt
+from nodekit.host import apt, certificates
 from nodekit.host.files import read_bytes, resolve
 from nodekit.host.journal import Transaction
 from nodekit.rules.docker import openpgp
@@ -59,9 +59,8 @@ def fetch_key(address: str, through: str | None = None) -> bytes:
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = error.reason if type(error) is urllib.error.URLError else error  # that of an HTTPError lacks its number
         way = f" through apt's proxy {without_login(through)}" if through else ""
-        raise NodeError(
-            "repository-unreachable", f"The repository's key {url} cannot be read{way}: {printable(str(reason), 200)}", "key"
-        ) from None
+        message = f"The repository's key {url} cannot be read{way}: {printable(str(reason), 200)}"
+        raise NodeError("repository-unreachable", message, certificates.case(error) or "key") from None
     return data
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from nodekit.errors import NodeError
+from nodekit.host import certificates
 from nodekit.host.failpoints import reach
 from nodekit.host.process import not_started
 from nodekit.progress import say
@@ -71,7 +72,7 @@ def size(address: str) -> int | None:
 
 def _failed(address: str, error: Exception) -> NodeError:
     why = printable(str(error), 200)
-    return NodeError("kata-download-failed", f"{public(address)} cannot be downloaded: {why}")
+    return NodeError("kata-download-failed", f"{public(address)} cannot be downloaded: {why}", certificates.case(error))
 
 
 def _arriving(address: str) -> Iterator[bytes]:

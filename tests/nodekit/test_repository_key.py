@@ -3,14 +3,19 @@
 Lost if these fail: a node that reaches the repository through a proxy of apt.conf alone, and whose key is never read; or a
 proxy's password in a message."""
 
+import functools
 import http.server
+import os
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.host import apt, apt_source
+from nodekit.host import apt, apt_source, certificates, kata_download
 from nodekit.host.journal import Transaction
 from nodekit.rules.docker.apt_source import proxy
 from tests.nodekit.docker_node import running
@@ -88,3 +93,45 @@ HTTP, HTTPS, OWN, DIRECT = (
 )
 def test_the_proxy_is_the_one_that_apt_would_take(dump: str, expected: str | None) -> None:
     assert proxy(dump, "https://download.docker.com/linux/debian") == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "remedy"),
+    [
+        (9, "certificate is not yet valid", "Set the node's clock"),
+        (10, "certificate has expired", "Set the node's clock"),
+        (20, "unable to get local issuer certificate", "ca-certificates"),
+        (19, "self-signed certificate in certificate chain", "ca-certificates"),
+        (62, "Hostname mismatch", "that the node reaches it"),
+    ],
+)
+def test_a_certificate_that_the_node_does_not_trust_has_its_own_remedy(
+    monkeypatch: pytest.MonkeyPatch, code: int, words: str, remedy: str
+) -> None:
+    """Lost if this fails: a clock that is wrong, or a minimal system without authorities, is searched for in the network."""
+
+    def refuse(*_: object, **__: object) -> None:
+        error = ssl.SSLCertVerificationError(1, f"certificate verify failed: {words}")
+        error.verify_code = code
+        raise urllib.error.URLError(error)
+
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", refuse)
+    archive = functools.partial(kata_download.download, sha256="", target=Path(os.devnull))
+    for download in (apt_source.fetch_key, kata_download.size, archive):
+        with pytest.raises(NodeError) as caught:
+            download("https://mirror.example/linux/debian")
+        assert words in caught.value.message and remedy in caught.value.remedy, caught.value.sentence()
+
+
+@pytest.mark.parametrize(
+    ("words", "case"),
+    [
+        ("Certificate verification failed: The certificate chain uses expired certificate.", "time"),
+        ("The certificate is NOT trusted. The certificate chain uses not yet valid certificate.  Could not handshake", "time"),
+        ("The certificate is NOT trusted. The certificate issuer is unknown.  Could not handshake", "authority"),
+        ("No system certificates available. Try installing ca-certificates.", "authority"),
+        ("Could not resolve 'download.docker.com'", ""),
+    ],
+)
+def test_apt_s_own_words_of_a_certificate_have_the_same_remedies(words: str, case: str) -> None:
+    assert certificates.case_of_words(words).removeprefix("certificate-") == case
