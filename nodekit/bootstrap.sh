@@ -244,6 +244,8 @@ remove() {
         [ -z "$journals" ] ||
             fail "$(uname -n): no program is in $FOLDER any more, so nothing was undone of what $JOURNALS records." \
                 "Put it there again: pulumi state delete --target-dependents with the URN of the node's -upload, then pulumi up; to leave the node as it is, remove $JOURNALS. [program-damaged]"
+        remove_packages # a removal that was cut off has left them, or the folder
+        as_root rm -rf "$FOLDER"
         echo '{"changed": false}'
     else
         sum=$(usable_program)
