@@ -192,7 +192,7 @@ machine() {
     [ "${#id}" -ne 32 ] || echo "$id"
 }
 
-# Whether stack and names are another machine's: an image that was taken of a node holds them, and this machine came from it.
+# Whether stack, names and proofs are another machine's: an image that was taken of a node holds them, and this machine came from it.
 is_copy() {
     recorded=$(cat "$FOLDER/machine" 2>/dev/null) && id=$(machine) && [ -n "$id" ] && [ "$recorded" != "$id" ]
 }
@@ -215,7 +215,7 @@ other_names() { grep -Fvxe "$1" "$FOLDER/names" 2>/dev/null || :; }
 
 record_owner() {
     [ -n "$1" ] || return 0
-    ! is_copy || as_root rm -f "$FOLDER/names"
+    ! is_copy || as_root rm -f "$FOLDER/names" "$FOLDER/proofs.json"
     [ "$(cat "$FOLDER/stack" 2>/dev/null)" = "$1" ] || printf '%s\n' "$1" | record stack
     id=$(machine)
     [ -z "$id" ] || [ "$(cat "$FOLDER/machine" 2>/dev/null)" = "$id" ] || echo "$id" | record machine

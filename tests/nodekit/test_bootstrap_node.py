@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from nodekit.host.proofs import RECORD
+
 SCRIPT = Path(__file__).resolve().parents[2] / "nodekit" / "bootstrap.sh"
 FOLDER = "usr/local/lib/kata-nodes"
 NAMESPACE = """\
@@ -336,7 +338,8 @@ def test_a_node_that_its_stack_renames_is_not_undone(node: Node) -> None:
 
 @pytest.mark.skipif(not Path("/etc/machine-id").exists(), reason="needs a machine id to lay another over")
 def test_a_machine_from_an_image_of_a_node_is_not_that_node(node: Node) -> None:
-    """Lost if this fails: such a machine is never undone, or is refused for a stack that it has never been a node of."""
+    """Lost if this fails: such a machine is never undone, is refused for a stack that it has never been a node of, or has another
+    machine's proofs in its report."""
 
     def install(owner: str, name: str) -> list[str]:
         result = node.run(".kata-nodes.pyz", node.target, node.digest, owner, name)
@@ -346,8 +349,11 @@ def test_a_machine_from_an_image_of_a_node_is_not_that_node(node: Node) -> None:
     machine = node.root / "machine-id"
     machine.write_text(f"{'a' * 32}\n")
     assert install("project/golden", "n1") == install("project/golden", "n1") == ["n1"]
+    proofs = node.root / "lib" / RECORD.removeprefix("/usr/local/lib/")
+    proofs.touch()
+    assert install("project/golden", "n1") == ["n1"] and proofs.exists()
     machine.write_text(f"{'b' * 32}\n")  # a copy, at its first boot
-    assert install("project/rack", "n2") == ["n2"]
+    assert install("project/rack", "n2") == ["n2"] and not proofs.exists()
     assert install("project/rack", "n3") == ["n2", "n3"]
     machine.write_text(f"{'c' * 32}\n")  # the same machine with a new id: what it has been stays
     assert node.run("--remove", "project/golden", "n1").stdout == '{"changed": false}\n'
