@@ -136,6 +136,7 @@ bring_busybox_back() {
 
 # dpkg refuses where another package needs it by now; then it stays, and is named.
 remove_packages() {
+    latest=$(($(date +%s) + 300))
     recorded_packages | while read -r package; do
         installed "$package" || continue
         if [ "$package" = busybox-static ] && [ -f "$FOLDER/busybox" ]; then
@@ -143,9 +144,19 @@ remove_packages() {
                 echo "bootstrap: $package stays: busybox, which was there before it, cannot be installed" >&2
             continue
         fi
-        as_root env DEBIAN_FRONTEND=noninteractive dpkg --purge "$package" >&2 </dev/null ||
+        purge "$package" "$latest" </dev/null ||
             echo "bootstrap: $package stays: dpkg does not remove it" >&2
     done
+}
+
+# dpkg waits for nobody, as apt does.
+purge() {
+    until said=$(as_root env LC_ALL=C DEBIAN_FRONTEND=noninteractive dpkg --purge "$1" 2>&1); do
+        case $said in *"locked by another process"*) [ "$(date +%s)" -lt "$2" ] && sleep 2 && continue ;; esac
+        printf '%s\n' "$said" >&2
+        return 1
+    done
+    printf '%s\n' "$said" >&2
 }
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }

@@ -499,6 +499,18 @@ def test_packages_that_came_by_us_go_again_and_others_stay(node: Node) -> None:
     assert "bubblewrap stays" in result.stderr
 
 
+def test_packages_go_though_the_system_installs_something_at_that_moment(node: Node) -> None:
+    """Lost if this fails: a removal during unattended upgrades leaves packages behind, and forgets that they were ours."""
+    node.install()
+    locked = "dpkg: error: dpkg frontend lock was locked by another process with pid 812"
+    (node.root / "bin/dpkg").write_text(
+        f'#!/bin/sh\n[ -e "$NODE/tried" ] || {{ touch "$NODE/tried"; echo "{locked}" >&2; exit 2; }}\necho "$*" >>"$NODE/dpkg"\n'
+    )
+    result = node.run("--remove")
+    assert result.returncode == 0, result.stderr
+    assert node.log("dpkg") == "--purge bubblewrap\n--purge busybox-static\n--purge zstd\n" and "stays" not in result.stderr
+
+
 SWAPPING = {
     "dpkg-query": 'for name; do :; done; if grep -qx "$name" "$NODE/installed"; then printf installed; else exit 1; fi\n',
     "dpkg": 'echo "$*" >>"$NODE/dpkg"; sed -i "/^$2\\$/d" "$NODE/installed"\n',
