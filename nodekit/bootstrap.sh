@@ -13,10 +13,20 @@ export LC_ALL
 FOLDER=/usr/local/lib/kata-nodes
 JOURNALS=/var/lib/kata-nodes
 
+placing=
+
 fail() {
+    placing=
     echo "error: $1 $2" >&2
     exit 1
 }
+
+# What `set -e` ends while files are put in place: the tool's own words stand above.
+ended() {
+    [ $? -eq 0 ] || [ -z "$placing" ] ||
+        echo "error: $(uname -n): $FOLDER cannot be written." "Free space, or make the file system writable, then run again. [file-unwritable]" >&2
+}
+trap ended EXIT
 
 trap 'fail "$(uname -n): this script was ended from outside, as when its time bound is over." \
     "Find the step that took so long, remove what made it slow, such as a slow site, then run again. [run-ended]"' HUP INT TERM
@@ -66,19 +76,40 @@ update_lists() {
 install_packages() {
     echo "bootstrap: installing $* ..." >&2
     update_lists || echo "bootstrap: the package lists could not all be brought up to date" >&2
-    as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
-        apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@" >&2 ||
+    apt_install "$@" ||
         fail "$(uname -n): the packages $* could not be installed." "Install them by hand, then run again. [tool-missing]"
+}
+
+apt_install() {
+    packages_come "$@" || { finish_interrupted && packages_come "$@"; }
+}
+
+packages_come() {
+    as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+        apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@" >&2
+}
+
+# Until dpkg has finished what a crash or a kill interrupted, apt installs nothing (apt, `debSystem::CheckUpdates`). Whether that
+# works out is for apt to say.
+finish_interrupted() {
+    for update in /var/lib/dpkg/updates/[0-9]*; do
+        [ -e "$update" ] || return
+        echo "bootstrap: finishing what an interrupted dpkg left half done ..." >&2
+        as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 dpkg --force-confdef --force-confold --configure -a >&2 || :
+        return 0
+    done
 }
 
 # Which packages we installed, so that they can be removed again. Python stays: we cannot know what needs it by now. Written after
 # the installation: a run that is killed in between leaves a package behind, and none is removed that somebody installed later.
 record_packages() {
+    placing=yes
     as_root install -d -o root -g root -m 0755 "$FOLDER"
     {
         recorded_packages
         printf '%s\n' "$@"
     } | sort -u | record packages
+    placing=
 }
 
 # As root: under a strict umask, the login user could not read what an earlier version of this script wrote.
@@ -91,23 +122,21 @@ recorded_packages() {
 record_busybox() {
     installed busybox || return 0
     mark=$(apt-mark showauto busybox) || mark=
+    placing=yes
     as_root install -d -o root -g root -m 0755 "$FOLDER"
     printf '%s\n' "${mark:+auto}" | record busybox
+    placing=
 }
 
 # One transaction puts it in the place of busybox-static: scripts of a RAM disk need one of them.
 bring_busybox_back() {
-    install_busybox || { update_lists && install_busybox; } || return
+    apt_install busybox || { update_lists && apt_install busybox; } || return
     [ "$(cat "$FOLDER/busybox")" != auto ] || as_root apt-mark auto busybox >&2
-}
-
-install_busybox() {
-    as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
-        apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install busybox >&2
 }
 
 # dpkg refuses where another package needs it by now; then it stays, and is named.
 remove_packages() {
+    latest=$(($(date +%s) + 300))
     recorded_packages | while read -r package; do
         installed "$package" || continue
         if [ "$package" = busybox-static ] && [ -f "$FOLDER/busybox" ]; then
@@ -115,9 +144,19 @@ remove_packages() {
                 echo "bootstrap: $package stays: busybox, which was there before it, cannot be installed" >&2
             continue
         fi
-        as_root env DEBIAN_FRONTEND=noninteractive dpkg --purge "$package" >&2 </dev/null ||
+        purge "$package" "$latest" </dev/null ||
             echo "bootstrap: $package stays: dpkg does not remove it" >&2
     done
+}
+
+# dpkg waits for nobody, as apt does.
+purge() {
+    until said=$(as_root env LC_ALL=C DEBIAN_FRONTEND=noninteractive dpkg --purge "$1" 2>&1); do
+        case $said in *"locked by another process"*) [ "$(date +%s)" -lt "$2" ] && sleep 2 && continue ;; esac
+        printf '%s\n' "$said" >&2
+        return 1
+    done
+    printf '%s\n' "$said" >&2
 }
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
@@ -158,8 +197,19 @@ other_stack() {
     [ -n "$1" ] && [ -n "$there" ] && [ "$there" != "$1" ]
 }
 
+# The id of this machine (machine-id(5)); nothing where it has none yet.
+machine() {
+    id=$(head -c 32 /etc/machine-id 2>/dev/null | tr -cd '0-9a-f') || id=
+    [ "${#id}" -ne 32 ] || echo "$id"
+}
+
+# Whether stack, names and proofs are another machine's: an image that was taken of a node holds them, and this machine came from it.
+is_copy() {
+    recorded=$(cat "$FOLDER/machine" 2>/dev/null) && id=$(machine) && [ -n "$id" ] && [ "$recorded" != "$id" ]
+}
+
 refuse_other_stack() {
-    ! other_stack "$1" || fail "$(uname -n): this machine is a node of the stack $there, not of $1." \
+    is_copy || ! other_stack "$1" || fail "$(uname -n): this machine is a node of the stack $there, not of $1." \
         "Destroy that stack first; where it no longer exists or was renamed, remove $FOLDER/stack on the machine. [node-taken]"
 }
 
@@ -176,7 +226,10 @@ other_names() { grep -Fvxe "$1" "$FOLDER/names" 2>/dev/null || :; }
 
 record_owner() {
     [ -n "$1" ] || return 0
+    ! is_copy || as_root rm -f "$FOLDER/names" "$FOLDER/proofs.json"
     [ "$(cat "$FOLDER/stack" 2>/dev/null)" = "$1" ] || printf '%s\n' "$1" | record stack
+    id=$(machine)
+    [ -z "$id" ] || [ "$(cat "$FOLDER/machine" 2>/dev/null)" = "$id" ] || echo "$id" | record machine
     [ -n "$2" ] || return 0
     others=$(other_names "$2")
     # A single other name of a node that the stack knew before is its own former one (an alias).
@@ -202,6 +255,8 @@ remove() {
         [ -z "$journals" ] ||
             fail "$(uname -n): no program is in $FOLDER any more, so nothing was undone of what $JOURNALS records." \
                 "Put it there again: pulumi state delete --target-dependents with the URN of the node's -upload, then pulumi up; to leave the node as it is, remove $JOURNALS. [program-damaged]"
+        remove_packages # a removal that was cut off has left them, or the folder
+        as_root rm -rf "$FOLDER"
         echo '{"changed": false}'
     else
         sum=$(usable_program)
@@ -250,14 +305,23 @@ with zipfile.ZipFile(sys.argv[2], "w") as compiled:
 '
 
 compile_program() {
-    as_root python3 -I -c "$COMPILE" "$target" "$target.compiled" &&
+    as_root python3 -I -c "$COMPILE" "$target" "$target.compiled" 2>/dev/null &&
         as_root chmod 0644 "$target.compiled" &&
         compiled | record "$(basename "$target").compiled.sum"
 }
 
+EXTRACT='
+import sys, zipfile
+text = zipfile.ZipFile(sys.argv[1]).read("nodekit/run.sh")
+try:
+    with open(sys.argv[2], "wb") as file:
+        file.write(text)
+except OSError as error:
+    sys.exit(f"{sys.argv[2]}: {error.strerror}")
+'
+
 put_run_script() {
-    as_root python3 -I -c 'import sys, zipfile; open(sys.argv[2], "wb").write(zipfile.ZipFile(sys.argv[1]).read("nodekit/run.sh"))' \
-        "$target" "$FOLDER/run.sh.new"
+    as_root python3 -I -c "$EXTRACT" "$target" "$FOLDER/run.sh.new"
     as_root chmod 0644 "$FOLDER/run.sh.new"
     as_root sync "$FOLDER/run.sh.new"
     as_root mv "$FOLDER/run.sh.new" "$FOLDER/run.sh"
@@ -292,6 +356,7 @@ install_program() {
     fi
     python_is_whole || fail "$(uname -n): python3 lacks parts of its standard library." "Install the package python3 on the node. [tool-missing]"
 
+    placing=yes
     if ! holds "$target"; then
         [ -f "$uploaded" ] ||
             fail "$(uname -n): $target is missing, and so is the upload $uploaded." "Remove the stack's upload from its state with 'pulumi up --replace', then run again. [file-unreadable]"
@@ -316,6 +381,7 @@ install_program() {
     as_root ln -sfn "$(basename "$target")" "$FOLDER/nodekit.pyz"
     # On the disk before this ends: a crash would otherwise leave empty files behind names that a stack takes for done.
     as_root sync "$FOLDER" "$(dirname "$FOLDER")"
+    placing=
     remove_old_programs
     rm -f "$uploaded"
     version=$(python3 -I -c 'import platform; print(platform.python_version())')

@@ -21,6 +21,12 @@ class Failure:
     """Other remedies of the same failure, by the name that the place of the error uses."""
 
 
+_CERTIFICATES = {
+    "certificate-time": "Set the node's clock (timedatectl); if it is right, the site's certificate is out of date",
+    "certificate-authority": "Install ca-certificates on the node, and the network's own authority there if it has one "
+    "(update-ca-certificates), then run again",
+}
+
 CATALOGUE: dict[str, Failure] = {
     # input
     "bad-input": Failure(
@@ -58,6 +64,10 @@ CATALOGUE: dict[str, Failure] = {
         {
             "listed": "Use one of: {systems}",
         },
+    ),
+    "unsupported-processor": Failure(
+        "The node has a processor whose guests this program cannot prove.",
+        "Use a machine with an Intel or AMD processor (x86_64)",
     ),
     "node-busy": Failure(
         "Another run of the node program holds the node's lock.",
@@ -97,7 +107,8 @@ CATALOGUE: dict[str, Failure] = {
         },
     ),
     "program-damaged": Failure(
-        "Neither the node program on the node nor its copy is the one that was put there.",
+        "Neither the node program on the node nor its copy is the one that was put there. Where somebody removed its folder, the "
+        "shell says so in words of its own: it cannot open /usr/local/lib/kata-nodes/run.sh.",
         # Not `up --replace`: the engine would delete the old -program last, and so undo the node.
         "Put it there again: pulumi state delete --target-dependents with the URN of the node's -upload, then pulumi up",
         {
@@ -162,7 +173,8 @@ CATALOGUE: dict[str, Failure] = {
             "link": "Replace it with a copy of the file",
             "order": "Rename that file so that it sorts before {drop_in}",
             "old-kata": "Upgrade Kata to 2.5.0 or later",
-            "key": "Check the address of the repository's key",
+            "key": "Check the address of the repository's key, and that no sign-in page of a network answers there",
+            "key-file": "Replace {place} with the key that the repository's owner publishes, then run again",
             "configuration": "Correct that file, or put the release's own file back, then run again",
             "hypervisor-table": "Write the table with a header line [hypervisor.{hypervisor}] and the key {key} below it",
             "other-hypervisor": "Choose the hypervisor of that file, or name the file of this one with configPath",
@@ -182,6 +194,7 @@ CATALOGUE: dict[str, Failure] = {
             "key": "Check the key's address, and that the node reaches it",
             "clock": "Set the node's clock (timedatectl); if it is right, ask the repository's owner for a new index",
             "space": "Free space on the node, then run again",
+            **_CERTIFICATES,
         },
     ),
     "repository-key-mismatch": Failure(
@@ -223,6 +236,15 @@ CATALOGUE: dict[str, Failure] = {
             "apt": "Repair what apt names on the node, then run again",
             "space": "Free space on the node, then run again",
         },
+    ),
+    "docker-foreign": Failure(
+        "A Docker runs on the node that is not one of apt's packages, and would lose its socket to Docker's own.",
+        "Remove it if nothing needs its containers ('snap remove docker' where it is a snap), then run again",
+    ),
+    "docker-containers-hidden": Failure(
+        "The node's containers lie in containerd's image store, and the Docker that the stack wants does not look there.",
+        "Remove the containers, choose a docker.version from 29.0.0 on, or have every Docker look there: set "
+        "containerd-snapshotter of features to true in /etc/docker/daemon.json (false leaves them behind); then run again",
     ),
     "docker-unhealthy": Failure(
         "dockerd does not answer as expected after a change.",
@@ -304,6 +326,7 @@ CATALOGUE: dict[str, Failure] = {
     "kata-download-failed": Failure(
         "The Kata release archive could not be downloaded.",
         "Check the address of kata.install, and that the node reaches it",
+        _CERTIFICATES,
     ),
     "kata-archive-differs": Failure(
         "The downloaded Kata release archive does not have the sha256 that was asked for.",

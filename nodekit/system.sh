@@ -1,5 +1,5 @@
 #!/bin/sh
-# Refuses a node whose operating system is unknown, or whose login user can store nothing, before anything is changed.
+# Refuses a node whose operating system or processor is unknown, or whose login user can store nothing, before anything is changed.
 # Sent on standard input, as any user; prints one line of JSON.
 #   sh -s                look at the node
 #   sh -s -- --remove    remove an upload that nothing took, because a run ended before the node program was in place
@@ -23,6 +23,13 @@ check_system() {
             exit 1
             ;;
     esac
+    # The proof's guests are those of an x86 machine.
+    machine=$(uname -m)
+    [ "$machine" = x86_64 ] || {
+        echo "error: $(uname -n): its processor is $machine, and nothing was changed there." \
+            "Use a machine with an Intel or AMD processor (x86_64). [unsupported-processor]" >&2
+        exit 1
+    }
     check_home
     printf '{"id": "%s", "versionId": "%s"}\n' "$id" "$version"
 }

@@ -14,6 +14,7 @@ from nodekit.rules import node_state
 from nodekit.rules.docker import apt_source, docker_matrix
 from nodekit.rules.kata import kata_layout, kernel_params
 from nodekit.rules.kata.kata_releases import Archive
+from nodekit.rules.text import public
 
 VERB_SECONDS = {"preflight": 420, "docker": 2400, "kata": 1800}
 """Bound on each verb, in seconds: a slow mirror and an emulated node fit in, a hang does not last."""
@@ -102,7 +103,7 @@ def kata_settings(kata: Mapping[str, Any]) -> node_state.KataSettings:
     if archive and install_release:
         raise NodeError(
             "bad-input",
-            f"An archive ({archive.address}) is given beside the official release",
+            f"An archive ({public(archive.address)}) is given beside the official release",
             "two-sources",
         )
     install = node_state.archives(

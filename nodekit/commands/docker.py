@@ -17,8 +17,9 @@ from nodekit.progress import say, step
 from nodekit.rules.difference import Difference, of_file
 from nodekit.rules.docker import daemon_json, openpgp
 from nodekit.rules.docker.apt_source import SOURCE, repository_address, repository_word
-from nodekit.rules.docker.docker_matrix import refuse_if_incompatible
-from nodekit.rules.docker.docker_packages import HELD, PACKAGES, PackageState, Plan, codename, package_version, plan
+from nodekit.rules.docker.docker_matrix import CONTAINERD_STORE_SINCE, refuse_if_incompatible
+from nodekit.rules.docker.docker_matrix import version as parse_version
+from nodekit.rules.docker.docker_packages import DAEMONS, HELD, PACKAGES, PackageState, Plan, codename, package_version, plan
 from nodekit.rules.kata import kata_launchers
 from nodekit.rules.node_state import RUNTIME_NAME, DockerState
 from nodekit.rules.text import printable
@@ -99,14 +100,41 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
 
 
 def _look(target: Target, root: Path, records: dict[str, object]) -> tuple[dict[str, PackageState], Plan, str | None, str]:
-    """The packages, what must change in them, daemon.json as it is, and as it should be. Raises NodeError `file-invalid`."""
+    """The packages, what must change in them, daemon.json as it is, and as it should be. Raises NodeError `file-invalid`,
+    `docker-foreign` or `docker-containers-hidden`."""
     _refuse_another_file(root)
     states = apt.package_states(HELD, root)
+    if "docker-ce" not in states:
+        _refuse_another_docker(target, root)
     content = read_bytes(root, daemon_json.PATH)
     text = None if content is None else daemon_json.decode(content)
     paths = _paths(records)
     merged = daemon_json.merge(text, RUNTIME_NAME, target.config_path, paths.ours, paths.before)
-    return states, plan(states, target.package), text, merged
+    needed = plan(states, target.package)
+    if "docker-ce" in states and "docker-ce" in needed.install:
+        _refuse_hidden_containers(target, root, text)
+    return states, needed, text, merged
+
+
+def _refuse_hidden_containers(target: Target, root: Path, text: str | None) -> None:
+    """Raise NodeError `docker-containers-hidden` where the dockerd that runs has containers that the pinned one would not show.
+
+    From 29 on a fresh Docker keeps them in containerd's image store (docs.docker.com/engine/storage/containerd); an older one
+    looks there only where daemon.json says so. `text` is that file.
+    """
+    if parse_version(target.version, "Docker") >= CONTAINERD_STORE_SINCE or daemon_json.names_image_store(text):
+        return
+    answer = docker.ask(root)
+    if not answer.in_containerd:
+        return
+    if answer.containers:
+        raise NodeError(
+            "docker-containers-hidden",
+            f"Node {target.node}: Docker {answer.version} has {answer.containers} containers in containerd's image store, "
+            f"where Docker {target.version} does not look",
+        )
+    if answer.images:
+        say(f"note: Docker {target.version} does not show its {answer.images} images, which lie in containerd's image store")
 
 
 def _refuse_another_file(root: Path) -> None:
@@ -119,6 +147,21 @@ def _refuse_another_file(root: Path) -> None:
             f"where the runtime {RUNTIME_NAME} is registered",
             "dockerd",
             path=daemon_json.PATH,
+        )
+
+
+def _refuse_another_docker(target: Target, root: Path) -> None:
+    """Raise NodeError `docker-foreign` where a dockerd runs that no package of apt brought, such as that of a snap.
+
+    The unit docker.socket would take its socket, and nobody would reach its containers any more. One of a package is for apt to
+    judge, which knows what excludes what.
+    """
+    answer = docker.ask(root)
+    if answer.version is not None and not apt.package_states(DAEMONS, root):
+        raise NodeError(
+            "docker-foreign",
+            f"Node {target.node}: the Docker {answer.version} that answers at /{docker.SOCKET} is not one of apt's packages "
+            "(a snap, or somebody's own), and docker-ce would take that socket from it",
         )
 
 
@@ -219,9 +262,11 @@ def _change(
 
 
 def _unread(target: Target, root: Path) -> str | None:
-    """The action for a dockerd that answers and does not match its packages and file; None when it needs none."""
+    """The action for a dockerd that does not run, or does not match its packages and file; None when it needs none."""
     answer = docker.ask(root)
-    if answer.version is None or docker.problem(answer, target.version, RUNTIME_NAME) is None:
+    if answer.version is None:
+        return "start"
+    if docker.problem(answer, target.version, RUNTIME_NAME) is None:
         return None
     return "restart" if answer.version != target.version else "reload-or-restart"
 

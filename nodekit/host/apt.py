@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from nodekit.errors import NodeError
+from nodekit.host import certificates
 from nodekit.host.failpoints import reach
 from nodekit.host.process import Finished, not_started, run
 from nodekit.host.reading import MAX_SYSTEM, read_text
@@ -329,7 +330,7 @@ def refresh(root: Path, source: str, lock_timeout: float) -> None:
         raise NodeError(
             "repository-unreachable",
             f"The index of the repository in {source} cannot be read: {_reason(result.stdout)}",
-            _case(result.stdout, "clock" if wrong_clock else ""),
+            _case(result.stdout, "clock" if wrong_clock else certificates.case_of_words(result.stdout)),
         )
     reach("index-read")
 

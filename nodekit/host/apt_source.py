@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nodekit.errors import NodeError
-from nodekit.host import apt
+from nodekit.host import apt, certificates
 from nodekit.host.files import read_bytes, resolve
 from nodekit.host.journal import Transaction
 from nodekit.rules.docker import openpgp
@@ -16,11 +16,13 @@ from nodekit.rules.docker.apt_source import (
     is_read,
     lax_settings,
     parse,
+    proxy,
     refuse_contradiction,
     refuse_unsigned,
     same_address,
     same_repository,
     source_text,
+    without_login,
 )
 from nodekit.rules.text import printable
 
@@ -30,8 +32,11 @@ KEY_TIMEOUT = 60.0
 """Seconds for the whole download of the key."""
 
 
-def fetch_key(address: str) -> bytes:
-    """The key file of a repository (`<address>/gpg`, as Docker publishes it); raises NodeError `repository-unreachable`."""
+def fetch_key(address: str, through: str | None = None) -> bytes:
+    """The key file of a repository (`<address>/gpg`, as Docker publishes it); raises NodeError `repository-unreachable`.
+
+    `through` is a proxy; without one those of the environment count, as they do for apt.
+    """
     import http.client  # loading it takes a third of a run that changes nothing
     import urllib.error
     import urllib.request
@@ -39,8 +44,9 @@ def fetch_key(address: str) -> bytes:
     url = f"{address}/gpg"
     end = time.monotonic() + KEY_TIMEOUT
     data = b""
+    own = [urllib.request.ProxyHandler({"http": through, "https": through})] if through else []
     try:
-        with urllib.request.urlopen(url, timeout=KEY_TIMEOUT / 2) as answer:
+        with urllib.request.build_opener(*own).open(url, timeout=KEY_TIMEOUT / 2) as answer:
             size = int(answer.headers.get("Content-Length") or 0)
             while part := answer.read1(1 << 16):
                 data += part
@@ -52,9 +58,9 @@ def fetch_key(address: str) -> bytes:
                 raise OSError(f"it ended after {len(data)} of {size} bytes")
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = error.reason if type(error) is urllib.error.URLError else error  # that of an HTTPError lacks its number
-        raise NodeError(
-            "repository-unreachable", f"The repository's key {url} cannot be read: {printable(str(reason), 200)}", "key"
-        ) from None
+        way = f" through apt's proxy {without_login(through)}" if through else ""
+        message = f"The repository's key {url} cannot be read{way}: {printable(str(reason), 200)}"
+        raise NodeError("repository-unreachable", message, certificates.case(error) or "key") from None
     return data
 
 
@@ -157,7 +163,7 @@ def ensure(root: Path, change: Transaction, *, address: str, suite: str, compone
     if entry is not None:
         change.remove(SOURCE)
         return entry.file
-    key = fetch_key(address)
+    key = fetch_key(address, proxy(apt.settings(root), address))
     change.write(SOURCE, checked_source(address, suite, component, fingerprint, key, f"{address}/gpg").encode(), 0o644)
     return SOURCE
 

@@ -24,6 +24,8 @@ SOCKET = "run/docker.sock"
 """Where dockerd listens on the node, whatever context or DOCKER_HOST a root user has."""
 UNITS = ("docker.socket", "docker.service", "containerd.service")
 """What a change of packages may start, stop or enable."""
+CONTAINERD_STORE = ["driver-type", "io.containerd.snapshotter.v1"]
+"""What `/info` has among `DriverStatus` where images and containers lie in containerd's image store."""
 MAX_ANSWER = 16 << 20
 """Bytes of an answer that are read; a node with a thousand containers gives a few."""
 
@@ -40,6 +42,10 @@ class Answer:
     reason: str
     live_restore: bool = False
     """Whether containers live on while dockerd restarts."""
+    in_containerd: bool = False
+    """Whether its images and containers lie in containerd's image store."""
+    containers: int = 0
+    images: int = 0
 
 
 def _get(root: Path, path: str) -> object:
@@ -74,7 +80,10 @@ def ask(root: Path) -> Answer:
         return Answer(None, frozenset(), f"/{SOCKET}: {printable(getattr(error, 'strerror', None) or str(error), 200)}")
     runtimes = known.get("Runtimes")
     names = frozenset(printable(name, 80) for name in runtimes) if isinstance(runtimes, dict) else frozenset()
-    return Answer(printable(version, 80), names, "", known.get("LiveRestoreEnabled") is True)
+    status, counts = known.get("DriverStatus"), [known.get(key) for key in ("Containers", "Images")]
+    containers, images = (count if isinstance(count, int) else 0 for count in counts)
+    in_containerd = isinstance(status, list) and CONTAINERD_STORE in status
+    return Answer(printable(version, 80), names, "", known.get("LiveRestoreEnabled") is True, in_containerd, containers, images)
 
 
 def running_containers(root: Path) -> list[str]:
@@ -182,7 +191,7 @@ def allow_starts() -> None:
 
 
 def service(verb: str) -> None:
-    """`reload`, `restart` or `reload-or-restart` dockerd; raises NodeError `command-failed` or `command-timeout`."""
+    """`start`, `reload`, `restart` or `reload-or-restart` dockerd; raises NodeError `command-failed` or `command-timeout`."""
     allow_starts()
     run(["systemctl", verb, "docker.service"], timeout=HEALTH_TIMEOUT, status="systemctl status docker")
     reach("service-told")

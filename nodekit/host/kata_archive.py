@@ -14,7 +14,7 @@ from nodekit.host.files import STATE_FOLDER, physical, replace, resolve, state_f
 from nodekit.host.reading import MAX_OWN, MAX_SYSTEM, read, read_text
 from nodekit.progress import say, step
 from nodekit.rules.kata.kata_layout import DROP_IN, INSTALL_FOLDER, MARKER
-from nodekit.rules.text import printable
+from nodekit.rules.text import printable, public
 
 RENAME_EXCHANGE = 2
 """renameat2(2): two names change places in one step."""
@@ -121,7 +121,7 @@ def install(root: Path, address: str, sha256: str, before_the_swap: Callable[[Pa
             if work.parent == root / STATE_FOLDER.lstrip("/"):
                 state_folder(root)
             new.mkdir(mode=0o700, parents=True)
-        with step(f"Downloading {printable(address, 200)}"), _disk(work):
+        with step(f"Downloading {public(address)}"), _disk(work):
             download(address, sha256, archive)
         reach("archive-downloaded")
         with step(f"Unpacking it to {INSTALL_FOLDER}"), _disk(new):
@@ -132,7 +132,7 @@ def install(root: Path, address: str, sha256: str, before_the_swap: Callable[[Pa
             if gone:
                 _put_back(inside, _folder(root), gone)
                 return True
-            marker = {"sha256": sha256, "address": address, "files": _files(inside)}
+            marker = {"sha256": sha256, "address": public(address), "files": _files(inside)}
             _write_marker(inside / MARKER, json.dumps(marker) + "\n")
             reach("archive-unpacked")
             before_the_swap(new)

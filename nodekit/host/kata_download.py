@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import IO
 
 from nodekit.errors import NodeError
+from nodekit.host import certificates
 from nodekit.host.failpoints import reach
 from nodekit.host.process import not_started
 from nodekit.progress import say
 from nodekit.rules.kata.kata_layout import INSTALL_FOLDER, MARKER
-from nodekit.rules.text import printable
+from nodekit.rules.text import printable, public
 
 MAX_ARCHIVE = 4 << 30
 """Bytes of an archive that are downloaded at most; releases are below 1 GiB."""
@@ -52,7 +53,7 @@ def download(address: str, sha256: str, target: Path) -> None:
     if digest.hexdigest() != sha256:
         raise NodeError(
             "kata-archive-differs",
-            f"{printable(address, 200)} has sha256 {digest.hexdigest()}, not {sha256}; nothing was unpacked",
+            f"{public(address)} has sha256 {digest.hexdigest()}, not {sha256}; nothing was unpacked",
         )
 
 
@@ -71,7 +72,7 @@ def size(address: str) -> int | None:
 
 def _failed(address: str, error: Exception) -> NodeError:
     why = printable(str(error), 200)
-    return NodeError("kata-download-failed", f"{printable(address, 200)} cannot be downloaded: {why}")
+    return NodeError("kata-download-failed", f"{public(address)} cannot be downloaded: {why}", certificates.case(error))
 
 
 def _arriving(address: str) -> Iterator[bytes]:
@@ -87,7 +88,7 @@ def _arriving(address: str) -> Iterator[bytes]:
                 now = time.monotonic()
                 if size > MAX_ARCHIVE or now - begin > DOWNLOAD_SECONDS:
                     bound = f"{MAX_ARCHIVE >> 30} GiB or {DOWNLOAD_SECONDS:g} s"
-                    raise NodeError("kata-download-failed", f"The download of {printable(address, 200)} went over {bound}")
+                    raise NodeError("kata-download-failed", f"The download of {public(address)} went over {bound}")
                 yield chunk
                 if now - reported > 5:
                     reported = now

@@ -8,7 +8,7 @@ from nodekit.host.guest import memory_mib
 from nodekit.progress import say, step
 from nodekit.rules.kata import guest_memory, kata_releases
 from nodekit.rules.node_state import KataSettings
-from nodekit.rules.text import printable
+from nodekit.rules.text import public
 
 
 def refuse_unready(root: Path, node: str, settings: KataSettings) -> str | None:
@@ -27,7 +27,7 @@ def refuse_unready(root: Path, node: str, settings: KataSettings) -> str | None:
 
     kata_archive.refuse_foreign(root)
     _memory(node, settings, guest_memory.RELEASE_MIB)
-    with step(f"preflight: asking for {printable(archive.address, 200)}"):
+    with step(f"preflight: asking for {public(archive.address)}"):
         archive_bytes = size(archive.address)
     if archive_bytes:
         kata_releases.refuse_too_little_space(node, kata_archive.free_bytes(root), archive_bytes)

@@ -36,3 +36,11 @@ def printable(text: str, limit: int = MAX_SHOWN) -> str:
     """`text` made `harmless` and cut to `limit` characters."""
     clean = harmless(text[: limit + 1])
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def public(address: str) -> str:
+    """An address as it may be shown: without a login, and without what follows a `?` or `#`, which may be a signature."""
+    scheme, mark, rest = address.partition("://")
+    where = re.split(r"[?#]", rest, maxsplit=1)[0]
+    authority, slash, path = where.partition("/")
+    return printable(f"{scheme}{mark}{authority.rpartition('@')[2]}{slash}{path}", 200)

@@ -76,6 +76,8 @@ class Machine:
     runtimes: list[str] = field(default_factory=list)
     index: bool = False
     """Whether apt knows what the repository holds."""
+    info: dict[str, object] = field(default_factory=dict)
+    """What the dockerd that runs answers beside its version and runtimes."""
     broken: list[str] = field(default_factory=list)
     """What does not work now: `apt` (dpkg fails), `repository`, `service`, `lock` (another program holds apt's), or of `DISK`."""
 
@@ -297,7 +299,8 @@ class Programs:
             raise ConnectionRefusedError(111, "Connection refused")
         if path != "/info":
             return []
-        return {"ServerVersion": machine.dockerd, "Runtimes": {name: {} for name in ["runc", *machine.runtimes]}}
+        runtimes: dict[str, object] = {name: {} for name in ["runc", *machine.runtimes]}
+        return {**machine.info, "ServerVersion": machine.dockerd, "Runtimes": runtimes}
 
 
 def _mark(machine: Machine, verb: str, names: Sequence[str]) -> None:
@@ -387,7 +390,7 @@ def _child(
     apt.time = host_docker.time = _Clock()  # type: ignore[assignment]
     host_docker._get = programs.get
     host_docker.HEALTH_TIMEOUT = 1.0
-    apt_source.fetch_key = lambda address: b""
+    apt_source.fetch_key = lambda address, through=None: b""
     apt_source.openpgp = SimpleNamespace(refuse_other_keys=lambda *_: None, armour=lambda _: b"KEY", BEGIN="-----")  # type: ignore[assignment]
     kata_download.download = lambda address, sha256, target: target.write_bytes(RELEASE) and None
     preflight.emulated = lambda: False

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from nodekit.host.proofs import RECORD
+
 SCRIPT = Path(__file__).resolve().parents[2] / "nodekit" / "bootstrap.sh"
 FOLDER = "usr/local/lib/kata-nodes"
 NAMESPACE = """\
@@ -21,7 +23,9 @@ set -eu
 mount --bind /usr/local/lib "$NODE/real"
 mount --bind "$NODE/lib" /usr/local/lib
 mount --bind "$NODE/state" /var/lib
+[ ! -e "$NODE/machine-id" ] || mount --bind "$NODE/machine-id" /etc/machine-id
 for entry in "$NODE"/real/*; do ln -sfn "$entry" /usr/local/lib/; done
+[ ! -e "$NODE/disk" ] || mount -t tmpfs -o "$(cat "$NODE/disk")" disk /usr/local/lib
 cd "$NODE/home"
 PATH="$NODE/bin:$PATH"
 umask 077
@@ -32,8 +36,11 @@ FAKES = {
     'case "$*" in *update*) if [ -e "$NODE/locked" ]; then rm "$NODE/locked"; echo "E: Could not get lock '
     '/var/lib/apt/lists/lock. It is held by process 7 (apt-get)" >&2; exit 100; fi\n'
     '[ ! -e "$NODE/offline" ] || exit 100 ;; esac\n'
-    'case "$*" in *install*) [ ! -e "$NODE/broken" ] && touch "$NODE/whole" ;; esac\n',
-    "dpkg": 'echo "$*" >>"$NODE/dpkg"; cat >/dev/null; [ "$2" != "$(cat "$NODE/needed" 2>/dev/null)" ]\n',
+    'case "$*" in *install*) if [ -e "$NODE/state/dpkg/updates/0003" ]; then echo "E: dpkg was interrupted, you must manually '
+    "run 'dpkg --configure -a' to correct the problem.\" >&2; exit 100; fi\n"
+    '[ ! -e "$NODE/broken" ] && touch "$NODE/whole" ;; esac\n',
+    "dpkg": 'echo "$*" >>"$NODE/dpkg"; cat >/dev/null; case "$*" in *--configure*) rm -f "$NODE"/state/dpkg/updates/*; '
+    'exit ;; esac\n[ "$2" != "$(cat "$NODE/needed" 2>/dev/null)" ]\n',
     "dpkg-query": 'if [ -e "$NODE/whole" ]; then printf installed; else printf not-installed; exit 1; fi\n',
     "python3": 'case "$*" in *"import ctypes"*) [ -e "$NODE/whole" ] ;; *zipfile*) exec /usr/bin/python3 "$@" ;; '
     '*pyz*) echo "$*" >>"$NODE/ran"; cat >>"$NODE/ran"; [ ! -e "$NODE/slow" ] || while [ -e "$NODE/slow" ]; do sleep 0.1; done; '
@@ -241,6 +248,34 @@ def test_packages_that_cannot_be_installed_are_named(node: Node) -> None:
     assert node.programs() == {}
 
 
+def test_what_an_interrupted_dpkg_left_is_finished_first(node: Node) -> None:
+    """Lost if this fails: after a power cut while packages come, apt refuses every one of them until a person has helped."""
+    updates = node.root / "state" / "dpkg" / "updates"
+    updates.mkdir(parents=True)
+    (updates / "0003").touch()
+    result = node.install()
+    assert result.returncode == 0, result.stderr
+    assert node.log("dpkg") == "--force-confdef --force-confold --configure -a\n"
+    assert [line.split()[-1] for line in node.log("apt").splitlines()] == ["update", "zstd", "zstd"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [("ro", "install: cannot "), ("size=8k", "No space left on device"), ("nr_inodes=4", "No space left on device")],
+    ids=["read-only", "full", "out-of-inodes"],
+)
+def test_a_disk_that_takes_no_program_is_one_sentence_with_a_remedy(node: Node, options: str, words: str) -> None:
+    """Lost if this fails: a tool's own words, or a traceback, without what to do."""
+    (node.root / "whole").touch()
+    (node.root / "disk").write_text(options)
+    node.upload(program("x" * 5000))
+    result = node.install()
+    assert (result.returncode, result.stdout) == (1, "")
+    assert words in result.stderr and "Traceback" not in result.stderr
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
+    assert f"/{FOLDER} cannot be written. Free space, or make the file system writable, then run again. [file-unwritable]" in line
+
+
 def test_removal_undoes_the_node_first_and_takes_the_folder_away(node: Node) -> None:
     node.install()
     result = node.run("--remove")
@@ -249,6 +284,17 @@ def test_removal_undoes_the_node_first_and_takes_the_folder_away(node: Node) -> 
     assert node.log("ran").startswith(f"-I {node.target}.compiled restore\n" + '{"node": ')
     assert not (node.root / "lib" / "kata-nodes").exists()
     assert json.loads(node.run("--remove").stdout) == {"changed": False}
+
+
+def test_a_removal_that_a_power_cut_ended_is_finished_by_the_next(node: Node) -> None:
+    """Lost if this fails: the machine stays a node of a stack that has been destroyed, and no other stack may take it."""
+    assert node.run(".kata-nodes.pyz", node.target, node.digest, "project/first", "n1").returncode == 0
+    for file in (node.root / "lib" / "kata-nodes").glob("nodekit*"):
+        file.unlink()
+    result = node.run("--remove", "project/first", "n1")
+    assert (result.returncode, json.loads(result.stdout)) == (0, {"changed": False}), result.stderr
+    assert not (node.root / "lib" / "kata-nodes").exists()
+    assert node.log("dpkg") == "--purge bubblewrap\n--purge busybox-static\n--purge zstd\n"
 
 
 def test_a_node_of_another_stack_is_neither_taken_nor_undone(node: Node) -> None:
@@ -288,6 +334,44 @@ def test_a_node_that_its_stack_renames_is_not_undone(node: Node) -> None:
     assert node.log("ran") == "" and node.programs() == {Path(node.target).name: node.data}
     assert json.loads(node.run("--remove", "project/stack", "alias").stdout) == {"verb": "restore"}
     assert not (node.root / "lib" / "kata-nodes").exists()
+
+
+@pytest.mark.skipif(not Path("/etc/machine-id").exists(), reason="needs a machine id to lay another over")
+def test_a_machine_from_an_image_of_a_node_is_not_that_node(node: Node) -> None:
+    """Lost if this fails: such a machine is never undone, is refused for a stack that it has never been a node of, or has another
+    machine's proofs in its report."""
+
+    def install(owner: str, name: str) -> list[str]:
+        result = node.run(".kata-nodes.pyz", node.target, node.digest, owner, name)
+        assert result.returncode == 0, result.stderr
+        return (node.root / "lib" / "kata-nodes" / "names").read_text().split()
+
+    machine = node.root / "machine-id"
+    machine.write_text(f"{'a' * 32}\n")
+    assert install("project/golden", "n1") == install("project/golden", "n1") == ["n1"]
+    proofs = node.root / "lib" / RECORD.removeprefix("/usr/local/lib/")
+    proofs.touch()
+    assert install("project/golden", "n1") == ["n1"] and proofs.exists()
+    machine.write_text(f"{'b' * 32}\n")  # a copy, at its first boot
+    assert install("project/rack", "n2") == ["n2"] and not proofs.exists()
+    assert install("project/rack", "n3") == ["n2", "n3"]
+    machine.write_text(f"{'c' * 32}\n")  # the same machine with a new id: what it has been stays
+    assert node.run("--remove", "project/golden", "n1").stdout == '{"changed": false}\n'
+    assert node.run("--remove", "project/rack", "n3").stdout == '{"changed": false}\n'
+    assert json.loads(node.run("--remove", "project/rack", "n2").stdout) == {"verb": "restore"}
+    assert not (node.root / "lib" / "kata-nodes").exists()
+
+
+@pytest.mark.parametrize("text", ["", "uninitialized\n"], ids=["empty", "before-the-first-boot"])
+@pytest.mark.skipif(not Path("/etc/machine-id").exists(), reason="needs a machine id to lay another over")
+def test_a_machine_without_an_id_stays_the_node_that_it_was(node: Node, text: str) -> None:
+    machine = node.root / "machine-id"
+    machine.write_text(f"{'a' * 32}\n")
+    assert node.run(".kata-nodes.pyz", node.target, node.digest, "project/first", "n1").returncode == 0
+    machine.write_text(text)
+    assert "[node-taken]" in node.run(".kata-nodes.pyz", node.target, node.digest, "project/second", "n1").stderr
+    assert node.run(".kata-nodes.pyz", node.target, node.digest, "project/first", "n2").returncode == 0
+    assert (node.root / "lib" / "kata-nodes" / "names").read_text().split() == ["n1", "n2"]
 
 
 @pytest.mark.parametrize("left", [b"", b"\0" * 4096, b"half"], ids=["empty", "zeros", "half"])
@@ -413,6 +497,18 @@ def test_packages_that_came_by_us_go_again_and_others_stay(node: Node) -> None:
     assert result.returncode == 0, result.stderr
     assert node.log("dpkg") == "--purge bubblewrap\n--purge busybox-static\n--purge zstd\n"
     assert "bubblewrap stays" in result.stderr
+
+
+def test_packages_go_though_the_system_installs_something_at_that_moment(node: Node) -> None:
+    """Lost if this fails: a removal during unattended upgrades leaves packages behind, and forgets that they were ours."""
+    node.install()
+    locked = "dpkg: error: dpkg frontend lock was locked by another process with pid 812"
+    (node.root / "bin/dpkg").write_text(
+        f'#!/bin/sh\n[ -e "$NODE/tried" ] || {{ touch "$NODE/tried"; echo "{locked}" >&2; exit 2; }}\necho "$*" >>"$NODE/dpkg"\n'
+    )
+    result = node.run("--remove")
+    assert result.returncode == 0, result.stderr
+    assert node.log("dpkg") == "--purge bubblewrap\n--purge busybox-static\n--purge zstd\n" and "stays" not in result.stderr
 
 
 SWAPPING = {

@@ -14,6 +14,7 @@ import pytest
 
 from nodekit.errors import NodeError
 from nodekit.host import kata_archive, kata_download
+from nodekit.rules.kata.kata_layout import MARKER
 from tests.nodekit.kata_release import archive, served, tree
 
 OUTSIDE = [
@@ -112,6 +113,21 @@ def test_a_file_that_is_not_an_archive_is_refused(tmp_path: Path) -> None:
 def test_unreachable_address_is_named(tmp_path: Path) -> None:
     error = refused(tmp_path, "http://127.0.0.1:9/kata.tar.xz", "0" * 64, "kata-download-failed")
     assert "http://127.0.0.1:9/kata.tar.xz" in error.message
+
+
+def test_a_signature_in_an_address_is_shown_to_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lost if this fails: whoever reads a log of CI, or a file of the node, can download what the address was signed for."""
+    with served(archive()) as (address, sha256):
+        signed = f"{address}?sv=2024&sig=HIDDEN"
+        assert "HIDDEN" not in refused(tmp_path, signed, "0" * 64, "kata-archive-differs").sentence()
+        assert kata_download.size(signed)
+        assert kata_archive.install(tmp_path, signed, sha256, accept)
+    assert address in (tmp_path / f"opt/kata/{MARKER}").read_text()
+    assert "HIDDEN" not in (tmp_path / f"opt/kata/{MARKER}").read_text()
+    printed = capsys.readouterr().err
+    assert address in printed and "HIDDEN" not in printed
+    error = refused(tmp_path, "http://127.0.0.1:9/kata.tar.xz?sig=HIDDEN#HIDDEN", "1" * 64, "kata-download-failed")
+    assert "HIDDEN" not in error.sentence() and "http://127.0.0.1:9/kata.tar.xz " in error.message
 
 
 @contextmanager

@@ -94,3 +94,12 @@ def test_pairs_that_are_proposed_work_and_can_be_installed_on_both_architectures
     for version in (docker, SAFE_DOCKER):
         assert verdict(version, kata, "go").ok
     assert set(kata_releases.archives(kata, "go", "qemu")) == set(kata_releases.MACHINES)
+
+
+@pytest.mark.parametrize("address", ["https://u:HIDDEN@mirror.example/kata.tar.zst", "ftp://u:HIDDEN@mirror.example/x?s=HIDDEN"])
+def test_an_address_with_a_login_is_refused_without_showing_it(address: str) -> None:
+    """Lost if this fails: the node's own download ends with the password in its message."""
+    with pytest.raises(NodeError) as caught:
+        kata_releases.Archive(address, "a" * 64)
+    assert caught.value.code == "bad-input" and "HIDDEN" not in caught.value.sentence()
+    assert "mirror.example" in caught.value.message

@@ -112,3 +112,20 @@ def test_a_fingerprint_that_is_not_whole_is_refused(text: str) -> None:
     with pytest.raises(NodeError) as caught:
         openpgp.fingerprint(text)
     assert caught.value.code == "bad-input"
+
+
+@pytest.mark.parametrize(
+    ("where", "remedy"),
+    [
+        ("https://download.docker.com/linux/debian/gpg", "sign-in page"),
+        ("/etc/apt/keyrings/docker.asc", "Replace /etc/apt/keyrings/docker.asc"),
+        ("/etc/apt/sources.list.d/docker.sources:1", "Replace the key within /etc/apt/sources.list.d/docker.sources:1"),
+    ],
+)
+def test_what_is_no_key_is_named_by_where_it_lies(where: str, remedy: str) -> None:
+    """Lost if this fails: a sign-in page of a network, or a damaged file, that nobody can find by the message."""
+    with pytest.raises(NodeError) as caught:
+        openpgp.refuse_other_keys(b"<html>Welcome to our network</html>", "A" * 40, where)
+    assert caught.value.code == "file-invalid"
+    assert caught.value.message.startswith(f"{where} is not an OpenPGP public key: it holds 0 armoured blocks")
+    assert remedy in caught.value.remedy

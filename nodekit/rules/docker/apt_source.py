@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nodekit.errors import NodeError
-from nodekit.rules.text import printable
+from nodekit.rules.text import printable, public
 
 SOURCE = "/etc/apt/sources.list.d/kata-nodes-docker.sources"
 """Our own entry."""
@@ -75,7 +75,7 @@ def repository_address(text: str, os_id: str) -> str:
     if not re.fullmatch(r"https?://[A-Za-z0-9\[][^\s\"'\\{}@]*", address):
         raise NodeError(
             "bad-input",
-            f"Repository address {printable(text, 200)!r} is not an http or https address without user name",
+            f"Repository address {public(text)!r} is not an http or https address without user name",
             expected="an address such as https://download.docker.com/linux/{id}",
         )
     return address
@@ -156,7 +156,7 @@ def _plain(address: str) -> str:
     return re.sub(r"^https?://(?:[^/@]*@)?", "http://", address).rstrip("/")
 
 
-def _without_login(address: str) -> str:
+def without_login(address: str) -> str:
     """An address for a sentence: without user name and password, which an entry of others can have."""
     return printable(re.sub(r"(?<=://)[^/]*@", "", address), 200)
 
@@ -194,7 +194,7 @@ def refuse_contradiction(entries: Sequence[Entry]) -> None:
                     continue
                 raise NodeError(
                     "apt-sources-invalid",
-                    f"{known.where} and {entry.where} are entries for the same repository, {_without_login(address)} "
+                    f"{known.where} and {entry.where} are entries for the same repository, {without_login(address)} "
                     f"{printable(suite, 80)}, and differ in Signed-By: {_key_of(known.source)} and {_key_of(entry.source)}; apt "
                     "reads no list at all then",
                     "conflict",
@@ -224,3 +224,17 @@ def lax_settings(dump: str) -> list[str]:
     pairs = re.findall(r'^(\S+) "([^"\n]*)";', dump, re.MULTILINE)
     known = {name.lower() for name in SETTINGS}
     return [name for name, value in pairs if name.lower() in known and is_true(value)]
+
+
+def proxy(dump: str, address: str) -> str | None:
+    """The HTTP proxy that apt takes for an address, from what `apt-config dump` reports; None where it takes none.
+
+    One of the host comes before one for all, and what https has not set it takes from http (apt-transport-http(1) and -https(1)).
+    """
+    pairs = {name.lower(): value for name, value in re.findall(r'^(\S+) "([^"\n]*)";', dump, re.MULTILINE)}
+    scheme, _, rest = address.lower().partition("://")
+    host = re.sub(r"^[^/@]*@|:\d+$", "", rest.partition("/")[0])
+    methods = ("https", "http") if scheme == "https" else ("http",)
+    names = [f"acquire::{method}::proxy{of}" for of in (f"::{host}", "") for method in methods]
+    value = next((pairs[name] for name in names if pairs.get(name)), "")
+    return value.rstrip("/") if value.startswith("http://") else None

@@ -85,6 +85,12 @@ def runtimes(text: str) -> dict[str, object]:
     return runtimes_table
 
 
+def names_image_store(text: str | None) -> bool:
+    """Whether the file says which store images and containers lie in; raises NodeError `file-invalid`."""
+    features = _tree(text or "").get("features")
+    return isinstance(features, dict) and isinstance(features.get("containerd-snapshotter"), bool)
+
+
 def _tree(text: str) -> dict[str, Any]:
     """The settings of a file; none in one without a word, as dockerd takes it (moby, `getConflictFreeConfiguration`).
 

@@ -51,6 +51,8 @@ MATRIX: tuple[Row, ...] = (
 """In order of Docker releases, without gaps from 23.0.0 on."""
 SAFE_DOCKER = "27.5.1"
 """The newest Docker that works with every Kata release of the Go shim; the last 27, without fixes since January 2025."""
+CONTAINERD_STORE_SINCE: Version = (29, 0, 0)
+"""The first Docker that keeps images and containers in containerd's image store where daemon.json says nothing."""
 NEWEST_PROVEN = ("28.5.2", "3.32.0")
 """The newest Docker that a container proof passed with, and the Kata (Go shim) it ran on. For newer pairs there is
 only the matrix."""

@@ -10,6 +10,8 @@ from nodekit.rules.text import printable
 
 BEGIN = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 END = "-----END PGP PUBLIC KEY BLOCK-----"
+FILE = "The key file"
+"""What a key is called where nobody knows from where it came."""
 PUBLIC_KEY = 6
 """Tag of a primary public key packet (RFC 9580, section 5)."""
 ALLOWED_TAGS = frozenset({2, PUBLIC_KEY, 12, 13, 14, 17})
@@ -31,7 +33,7 @@ def fingerprint(text: str) -> str:
 
 
 def _invalid(why: str) -> NodeError:
-    return NodeError("file-invalid", f"The key file is not an OpenPGP public key: {why}", "key")
+    return NodeError("file-invalid", f"{FILE} is not an OpenPGP public key: {why}", "key")
 
 
 def dearmour(data: bytes) -> bytes:
@@ -132,8 +134,17 @@ def primary_fingerprints(data: bytes) -> list[str]:
 
 
 def refuse_other_keys(data: bytes, expected: str, where: str) -> None:
-    """Raise NodeError `repository-key-mismatch` unless the one primary key in the file from `where` is the expected one."""
-    fingerprints = primary_fingerprints(data)
+    """Raise NodeError `repository-key-mismatch` unless the one primary key in the file from `where` is the expected one.
+
+    Raises `file-invalid` for what is no key. `where` is an address, the path of a file, or file and line of a source with a key.
+    """
+    try:
+        fingerprints = primary_fingerprints(data)
+    except NodeError as error:
+        case = "key" if "://" in where else "key-file"
+        place = f"the key within {where}" if re.search(r":\d+$", where) else where
+        message = f"{where} {error.message.removeprefix(f'{FILE} ')}"
+        raise NodeError("file-invalid", message, case, place=place) from None
     if fingerprints != [expected]:
         raise NodeError(
             "repository-key-mismatch", f"{where} holds the key {', '.join(fingerprints[:5])}, expected {expected} and no other"

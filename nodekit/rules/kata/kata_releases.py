@@ -8,7 +8,7 @@ from nodekit.errors import NodeError
 from nodekit.rules.desired import Record
 from nodekit.rules.kata import kata_layout
 from nodekit.rules.kata.kata_layout import INSTALL_FOLDER
-from nodekit.rules.text import printable
+from nodekit.rules.text import printable, public
 
 DOWNLOADS = "https://github.com/kata-containers/kata-containers/releases/download"
 PAGES = "https://github.com/kata-containers/kata-containers/releases/tag"
@@ -97,8 +97,12 @@ class Archive(Record):
     sha256: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"https?://\S+", self.address):
-            raise NodeError("bad-input", f"The archive's address is {self.address!r}", expected="an http or https address")
+        if not re.fullmatch(r"https?://[^\s/?#@]+([/?#]\S*)?", self.address):
+            raise NodeError(
+                "bad-input",
+                f"The archive's address is {public(self.address)!r}{' with a user name' if '@' in self.address else ''}",
+                expected="an http or https address without user name",
+            )
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise NodeError(
                 "bad-input", f"The archive's sha256 is {self.sha256!r}", expected="64 hexadecimal digits in lower case"

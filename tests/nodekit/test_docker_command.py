@@ -1,0 +1,94 @@
+"""The verb `docker` on nodes that people have left in a state of their own.
+
+Lost if these fail: a node that no run brings to its pin, or another Docker on it that is cut off without a word."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nodekit.rules.docker.docker_packages import HELD
+from tests.nodekit.docker_node import NEW, OLD
+from tests.nodekit.fast_node import Machine, Programs, lay_out, perform, tree
+from tests.nodekit.test_walks import FILES, SEED, Settings
+
+STATE = Settings(OLD, False, None, (SEED,)).state("docker")
+
+
+def pinned(tmp_path: Path) -> Programs:
+    """A node that a stack has brought to its pin."""
+    programs = lay_out(tmp_path / "root", OLD, FILES)
+    assert perform(programs.root, "docker", STATE).code == 0
+    return programs
+
+
+def stop(machine: Machine) -> None:
+    machine.units["docker.service"] = [False, True]
+
+
+def unhold(machine: Machine) -> None:
+    machine.packages["docker-ce"].held = False
+
+
+@pytest.mark.parametrize("edits", [(stop,), (stop, unhold)], ids=["stopped", "stopped-and-unheld"])
+def test_a_dockerd_that_somebody_stopped_is_started(tmp_path: Path, edits: tuple[Callable[[Machine], None], ...]) -> None:
+    programs = pinned(tmp_path)
+    for edit in edits:
+        programs.change(edit)
+    ended = perform(programs.root, "docker", STATE)
+    assert ended.code == 0, ended.document
+    machine = programs.load()
+    assert machine.dockerd == "27.5.1" and all(machine.packages[name].held for name in HELD)
+
+
+def test_a_docker_that_no_package_brought_keeps_its_socket(tmp_path: Path) -> None:
+    """As that of a snap: docker.socket would take /run/docker.sock, and nobody would reach its containers any more."""
+    programs = lay_out(tmp_path / "root", None, FILES)
+    before = tree(programs.root)
+    foreign = programs.load()
+    foreign.dockerd, foreign.units = "28.4.0", {"docker.service": [True, True]}
+    programs.file.write_text(foreign.text())
+    ended = perform(programs.root, "docker", STATE)
+    assert ended.code == 1 and ended.document["error"]["code"] == "docker-foreign", ended.document  # type: ignore[index]
+    assert (tree(programs.root), programs.load()) == (before, foreign)
+
+
+STORE = {"Driver": "overlayfs", "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}
+
+
+@pytest.mark.parametrize(
+    ("info", "file", "refused"),
+    [
+        ({**STORE, "Containers": 2}, None, True),
+        ({**STORE, "Containers": 2}, {"features": {"buildkit": True}}, True),
+        ({**STORE, "Containers": 2}, {"features": {"containerd-snapshotter": True}}, False),  # Docker 27 shows them too then
+        ({**STORE, "Containers": 2}, {"features": {"containerd-snapshotter": False}}, False),  # somebody has decided
+        ({**STORE, "Containers": 0, "Images": 3}, None, False),
+        ({"Driver": "overlay2", "DriverStatus": [["Backing Filesystem", "extfs"]], "Containers": 2}, None, False),
+        ({"Driver": "overlay2", "DriverStatus": None}, None, False),
+    ],
+)
+def test_containers_that_an_older_docker_would_not_show_are_not_hidden(
+    tmp_path: Path, info: dict[str, object], file: dict[str, object] | None, refused: bool
+) -> None:
+    """Docker 29 keeps them in containerd's store where it was installed afresh; Docker before 29 does not look there."""
+    programs = lay_out(tmp_path / "root", NEW, FILES)
+
+    def newest(machine: Machine) -> None:
+        machine.packages["docker-ce"].version = "5:29.1.0-1~debian.13~trixie"
+        machine.dockerd, machine.info = "29.1.0", info
+
+    programs.change(newest)
+    if file is not None:
+        (programs.root / "etc/docker").mkdir()
+        (programs.root / "etc/docker/daemon.json").write_text(json.dumps(file))
+    before, machine = tree(programs.root), programs.load()
+    ended = perform(programs.root, "docker", STATE)
+    assert ended.code == int(refused), ended.document
+    if refused:
+        assert ended.document["error"]["code"] == "docker-containers-hidden"  # type: ignore[index]
+        assert "2 containers" in ended.document["error"]["message"]  # type: ignore[index]
+        assert (tree(programs.root), programs.load()) == (before, machine)
+    elif info.get("Images"):
+        assert "does not show its 3 images" in ended.output
