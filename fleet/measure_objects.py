@@ -120,7 +120,8 @@ class Server:
     """One API server, and where it serves each kind. Raises NodeError where it cannot be reached."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.client = Client(connected(kubeconfig(cluster), cluster.context), PERSON)
+        connection = connected(kubeconfig(cluster), cluster.context)
+        self.client = Client(connection.api, PERSON, connection)
         self.kinds: dict[str, dict[str, tuple[str, bool]]] = {}
         self.lock = threading.Lock()
         self._kinds_of("v1")
