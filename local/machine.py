@@ -29,7 +29,7 @@ from nodekit.host.reading import MAX_OWN, read_text
 # The address of this machine in QEMU's user-mode network (qemu(1), -netdev user).
 GATEWAY = "10.0.2.2"
 # An emulated machine takes 25 s on idle cores of a fast computer; on slow and busy ones 240 s were too few.
-SSH_SECONDS = 600
+SSH_SECONDS = 900
 # For an empty overlay, which takes qemu-img 20 ms.
 OVERLAY_SECONDS = 60
 # An emulated machine has one core, and a tick that does not stop. With two cores, QEMU before 8.1 runs code that the other core

@@ -16,7 +16,7 @@ from nodekit.rules.kata import kata_layout, kernel_params
 from nodekit.rules.kata.kata_releases import Archive
 from nodekit.rules.text import public
 
-VERB_SECONDS = {"preflight": 420, "docker": 2400, "kata": 1800}
+VERB_SECONDS = {"preflight": 480, "docker": 2400, "kata": 1800}
 """Bound on each verb, in seconds: a slow mirror and an emulated node fit in, a hang does not last."""
 PROOF_GRACE_SECONDS = 120
 """The proof's own bound ends a guest; one that is this much later ends a program that hangs."""
