@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clusterkit import runtime_class
+from clusterkit import rollout, runtime_class
 from clusterkit.daemon_placing import runs_on
 from clusterkit.pod_proof import TAINT
 from nodekit.errors import NodeError
@@ -110,7 +110,8 @@ def values(
     value of the chart that a setting decides; or those of `kernel_params.check`.
 
     A changed drop-in changes the DaemonSet's pods, so they roll and kata-deploy configures every node again: by an
-    annotation where the chart has one, before by a toleration of a taint that nobody sets.
+    annotation where the chart has one, before by a toleration of a taint that nobody sets. A tenth of the nodes rolls at a time:
+    one by one, as in the chart, a few dozen take longer than Helm waits, and all that was changed is then rolled back.
     """
     numbers, shim = _numbers(version), shim_of(runtime)
     drop_in = kata_config.drop_in("qemu", parameters(version, kernel_parameters, nested_sandbox))
@@ -124,6 +125,7 @@ def values(
         # The classes of the stack are made after the proof of the nodes, by the stack.
         "runtimeClasses": {"enabled": False, "createDefault": False},
         "snapshotter": {"setup": []},
+        "updateStrategy": {"rollingUpdate": {"maxUnavailable": rollout.BATCH}},
         # A node that waits for its proof gets Kata first.
         "tolerations": [{"key": TAINT, "operator": "Exists"}],
     }
@@ -268,8 +270,8 @@ def unfinished(
 ) -> dict[str, str]:
     """Nodes (core/v1) whose pod of kata-deploy has more to do there, each with what shows it; `waited` are seconds.
 
-    Helm waits for all but as many pods as may be unavailable at a time (`pkg/kube/ready.go`, daemonSetReady), which is one in
-    the chart: for nothing on a single node. The chart's pods have a readiness probe from 3.31 on; before, only the node's labels
+    Helm waits for all but as many pods as may be unavailable at a time (`pkg/kube/ready.go`, daemonSetReady), which is at least
+    one: for nothing on a single node. The chart's pods have a readiness probe from 3.31 on; before, only the node's labels
     show that Kata is there, and nothing shows that a changed drop-in is. A node whose kubelet is silent is left out, since it may
     never come back, and one that is not Ready after RESTART_SECONDS: it starts no pod either.
     """

@@ -15,9 +15,9 @@ from nodekit.errors import NodeError
 from nodekit.rules import node_state
 from nodekit.rules.text import harmless
 
-TIMEOUT_SECONDS = 1200
-"""Longest wait for the DaemonSet: each node downloads a release of some hundred MB. As long again for the nodes on which Helm
-does not wait for it."""
+TIMEOUT_SECONDS = 2400
+"""Longest wait for the DaemonSet, which changes a tenth of the nodes at a time: each downloads a release of some hundred MB. As
+long again for the nodes on which Helm does not wait for it."""
 POLL_SECONDS = 10.0
 
 
@@ -47,7 +47,7 @@ class KataDeployArgs(TypedDict):
     """Further values of the chart, merged into the component's own."""
     kubeconfig: NotRequired[pulumi.Input[str]]
     """With it, the nodes are checked before the release is made, and refused where they do not fit; see `kata_deploy.fits`. And
-    `handler` is known once kata-deploy has finished on every node that it runs on: Helm does not wait for the last."""
+    `handler` is known once kata-deploy has finished on every node that it runs on: Helm does not wait for the last ones."""
     context: NotRequired[pulumi.Input[str]]
     """Context of that kubeconfig, by default its current one."""
 

@@ -79,6 +79,16 @@ def test_a_changed_drop_in_rolls_the_pods_and_an_unchanged_one_does_not(version:
 
 
 @pytest.mark.parametrize("version", ["3.27.0", "3.32.0", "4.1.0"])
+def test_a_change_of_many_nodes_ends_before_helm_gives_up(version: str) -> None:
+    """One by one, at a minute a node, it would not, and would be rolled back."""
+    strategy = values(version)["updateStrategy"]["rollingUpdate"]
+    assert strategy == {"maxUnavailable": "10%"}
+    theirs = {"updateStrategy": {"rollingUpdate": {"maxUnavailable": 1}}}
+    own = kata_deploy.values(version, "go", [], True, chart_values=theirs)["updateStrategy"]
+    assert own == theirs["updateStrategy"], "who wants it slower says so"
+
+
+@pytest.mark.parametrize("version", ["3.27.0", "3.32.0", "4.1.0"])
 def test_a_node_that_waits_for_its_proof_gets_kata(version: str) -> None:
     assert {"key": "kata-nodes/unproven", "operator": "Exists"} in values(version)["tolerations"]
 
@@ -319,7 +329,7 @@ def test_a_node_that_joins_meanwhile_is_not_waited_for(monkeypatch: pytest.Monke
 
 def test_a_node_on_which_kata_deploy_never_finishes_is_named_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     slept = reading(monkeypatch, [installing("a", ready="False", status=CRASHING)])
-    with pytest.raises(pulumi.RunError, match=r"1200 s.*: a \(its pod .*CrashLoopBackOff.*\[kata-deploy-unfinished\]"):
+    with pytest.raises(pulumi.RunError, match=r"2400 s.*: a \(its pod .*CrashLoopBackOff.*\[kata-deploy-unfinished\]"):
         asyncio.run(component.finished("kubeconfig", None, "kata", "3.32.0"))
     assert sum(slept) >= component.TIMEOUT_SECONDS
 
