@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clusterkit import rollout, runtime_class
-from clusterkit.daemon_placing import runs_on
+from clusterkit.daemon_placing import KEEPS_AWAY, runs_on
 from clusterkit.pod_proof import TAINT
 from nodekit.errors import NodeError
 from nodekit.rules.kata import kata_config, kernel_params
@@ -246,8 +246,7 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], version:
             f"kubernetes.kataDeploy.nodeSelector: no node has the labels {labels}",
             "labels",
         )
-    keys = ("nodeSelector", "tolerations", *(["affinity"] if _numbers(version) >= AFFINITY_SINCE else []))
-    selected = [node for node in selected if runs_on(node, {key: chosen.get(key) for key in keys})]
+    selected = with_pods(nodes, chosen, version)
     declared = chosen["k8sDistribution"]
     others = {node["metadata"]["name"]: actual for node in selected if (actual := distribution_of(node)) not in (declared, None)}
     # A folder that is named explicitly replaces the distribution's, in the chart as well.
@@ -263,6 +262,25 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], version:
             f"kata-deploy would run on {len(without)} of {len(selected)} nodes whose processor has no virtualization "
             f"(node-feature-discovery labels them so): {listed(without)}",
         )
+
+
+def with_pods(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], version: str) -> list[Mapping[str, Any]]:
+    """The nodes on which kata-deploy has a pod, by the chart's values."""
+    keys = ("nodeSelector", "tolerations", *(["affinity"] if _numbers(version) >= AFFINITY_SINCE else []))
+    return [node for node in nodes if runs_on(node, {key: chosen.get(key) for key in keys})]
+
+
+def nowhere(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], version: str) -> str:
+    """What to tell a person where kata-deploy has a pod on none of the nodes; empty where it has. Others may still join."""
+    if not nodes or with_pods(nodes, chosen, version):
+        return ""
+    taints = [taint for node in nodes for taint in (node.get("spec") or {}).get("taints") or []]
+    keys = printable(", ".join(sorted({str(taint["key"]) for taint in taints if taint.get("effect") in KEEPS_AWAY})), 300)
+    why = f"whose taints are {keys}" if keys else "none of which its affinity selects"
+    return (
+        f"kata-deploy runs on none of the {len(nodes)} nodes that there are now, {why}. If it should, tolerate the taints or "
+        "change the affinity in kubernetes.kataDeploy.values, and for the sandboxes in kubernetes.tolerations."
+    )
 
 
 def unfinished(

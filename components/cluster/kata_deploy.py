@@ -109,7 +109,10 @@ async def values(resolved: dict[str, Any]) -> dict[str, Any]:
         )
         if resolved.get("kubeconfig"):
             reader = cluster(resolved["kubeconfig"], resolved.get("context"))
-            kata_deploy.fits(await asyncio.to_thread(reader.described_nodes), chosen, resolved["version"])
+            nodes = await asyncio.to_thread(reader.described_nodes)
+            kata_deploy.fits(nodes, chosen, resolved["version"])
+            if warning := kata_deploy.nowhere(nodes, chosen, resolved["version"]):
+                pulumi.log.warn(harmless(warning))
     except NodeError as error:
         raise pulumi.RunError(error.sentence()) from None
     return chosen

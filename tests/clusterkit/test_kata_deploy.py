@@ -244,6 +244,16 @@ def test_a_node_on_which_kata_deploy_has_no_pod_need_not_fit() -> None:
         kata_deploy.fits([DISCOVERED, node("worker", pool="kvm")], chosen(affinity=NOT_MINE), "3.32.0")
 
 
+def test_a_cluster_on_which_kata_deploy_has_no_pod_is_named_with_its_taints() -> None:
+    lab = {**node("lab"), "spec": {"taints": [CONTROL_PLANE, {"key": "soft", "effect": "PreferNoSchedule"}]}}
+    warning = kata_deploy.nowhere([lab], chosen(), "3.32.0")
+    assert f"none of the 1 nodes that there are now, whose taints are {CONTROL_PLANE['key']}. If" in warning
+    assert not kata_deploy.nowhere([lab, node("worker")], chosen(), "3.32.0") and not kata_deploy.nowhere([], chosen(), "3.32.0")
+    tolerating = chosen(tolerations=[{"operator": "Exists"}])
+    assert not kata_deploy.nowhere([lab], tolerating, "3.32.0")
+    assert "none of which its affinity selects" in kata_deploy.nowhere([node("worker")], chosen(affinity=NOT_MINE), "4.1.0")
+
+
 def installing(name: str, kubelet: str = "True", *, labels: dict[str, str] | None = None, **pod: Any) -> tuple[Any, Any]:
     """A node with its labels, and the pod of kata-deploy on it."""
     conditions = [{"type": "Ready", "status": kubelet}]
