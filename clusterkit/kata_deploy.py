@@ -315,6 +315,23 @@ def unfinished(
     return reasons
 
 
+def left_behind(nodes: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]]) -> str:
+    """What to tell a person of nodes that have Kata's label and no pod of kata-deploy; empty where there are none.
+
+    A pod that a changed selector takes off a node removes nothing there while its DaemonSet exists (kata-deploy, `cleanup`).
+    """
+    served = {pod["spec"].get("nodeName") for pod in pods}
+    label = runtime_class.NODE_LABEL
+    labelled = [node["metadata"]["name"] for node in nodes if (node["metadata"].get("labels") or {}).get(label) == "true"]
+    left = {name: "" for name in labelled if name not in served}
+    if not pods or not left:
+        return ""
+    return (
+        f"no pod of kata-deploy runs on {listed(left)}, labelled {label}=true: sandboxes are scheduled there, and a proof by "
+        f"that label covers them. Where a changed nodeSelector left the label behind, remove it: kubectl label node NODE {label}-"
+    )
+
+
 def _ready(described: Mapping[str, Any]) -> str:
     """Whether a node or a pod is ready: True, False, or Unknown for a node that has long reported nothing."""
     conditions = described.get("status", {}).get("conditions") or []

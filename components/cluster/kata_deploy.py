@@ -127,11 +127,15 @@ async def finished(kubeconfig: str, context: str | None, namespace: str, version
     try:
         reader = await asyncio.to_thread(cluster, kubeconfig, context)
 
-        def read() -> dict[str, str]:
+        def read() -> tuple[dict[str, str], str]:
             nodes, pods = reader.described_nodes(), reader.pods_labelled(namespace, kata_deploy.PODS)
-            return kata_deploy.unfinished(nodes, pods, version, time.monotonic() - began)
+            reasons = kata_deploy.unfinished(nodes, pods, version, time.monotonic() - began)
+            return reasons, kata_deploy.left_behind(nodes, pods)
 
-        first = reasons = await asyncio.to_thread(patiently, read)
+        first, warning = await asyncio.to_thread(patiently, read)
+        reasons = first
+        if warning:
+            pulumi.log.warn(harmless(warning))
         if reasons:
             nodes = kata_deploy.listed(reasons)
             pulumi.log.info(harmless(f"waiting for kata-deploy, up to {TIMEOUT_SECONDS} s, on {nodes}"))
@@ -139,7 +143,7 @@ async def finished(kubeconfig: str, context: str | None, namespace: str, version
             if time.monotonic() - began >= TIMEOUT_SECONDS:
                 raise kata_deploy.not_finished(reasons, TIMEOUT_SECONDS)
             await asyncio.sleep(POLL_SECONDS)
-            now = await asyncio.to_thread(patiently, read)
+            now, _ = await asyncio.to_thread(patiently, read)
             reasons = {name: reason for name, reason in now.items() if name in first}
     except NodeError as error:
         raise pulumi.RunError(error.sentence()) from None

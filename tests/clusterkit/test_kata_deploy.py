@@ -303,6 +303,16 @@ def test_nodes_that_are_gone_or_silent_are_not_waited_for() -> None:
     assert kata_deploy.unfinished([broken], [its_pod], "3.32.0", 300) == {}
 
 
+def test_a_label_that_a_changed_selector_left_behind_is_named_with_its_removal() -> None:
+    chosen_node, its_pod = installing("a", labels=KATA)
+    excluded, _ = installing("b", labels=KATA)
+    plain, _ = installing("c")
+    warning = kata_deploy.left_behind([chosen_node, excluded, plain], [its_pod])
+    assert "runs on b, labelled" in warning and "kubectl label node NODE katacontainers.io/kata-runtime-" in warning
+    assert not kata_deploy.left_behind([chosen_node, plain], [its_pod])
+    assert not kata_deploy.left_behind([excluded], []), "deploymentMode: job has no pod that stays"
+
+
 def reading(monkeypatch: pytest.MonkeyPatch, pairs: list[tuple[Any, Any]]) -> list[float]:
     """Have the component see one pair of node and pod after the other; how long it slept."""
     slept: list[float] = []
