@@ -29,6 +29,8 @@ SHIM_DROP_IN_SINCE = (3, 32, 0)
 """First chart with `shims.<shim>.dropIn`, written as 50-user-overrides.toml beside the shim's own base file."""
 ANNOTATIONS_SINCE = (4, 0, 0)
 """First chart with `podAnnotations`."""
+CONFIG_DIR_SINCE = (3, 29, 0)
+"""First chart with `containerd.configDir`; the ones before read none."""
 AFFINITY_SINCE = (4, 0, 0)
 """First chart with `affinity`; the ones before read none."""
 BASE_SINCE = (3, 15, 0)
@@ -250,7 +252,8 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], version:
     declared = chosen["k8sDistribution"]
     others = {node["metadata"]["name"]: actual for node in selected if (actual := distribution_of(node)) not in (declared, None)}
     # A folder that is named explicitly replaces the distribution's, in the chart as well.
-    if others and not (chosen.get("containerd") or {}).get("configDir"):
+    elsewhere = _numbers(version) >= CONFIG_DIR_SINCE and (chosen.get("containerd") or {}).get("configDir")
+    if others and not elsewhere:
         raise NodeError(
             "kata-deploy-distribution",
             f"kubernetes.kataDeploy.k8sDistribution is {declared}, and {named(others)}",

@@ -204,6 +204,8 @@ def test_selector_of_no_node_and_another_distribution_are_refused_with_the_nodes
         kata_deploy.fits([*servers, MICROK8S], chosen("k3s"), "4.1.0")
     kata_deploy.fits([*servers, MICROK8S], chosen("k3s", node_selector={"pool": "kvm"}), "4.1.0")
     kata_deploy.fits(servers, chosen(containerd={"configDir": "/etc/mine/"}), "4.1.0")
+    with pytest.raises(NodeError, match="run k3s"):  # a chart that reads no such folder
+        kata_deploy.fits(servers, chosen(containerd={"configDir": "/etc/mine/"}), "3.28.0")
 
 
 def test_nodes_that_are_known_to_have_no_kvm_are_not_labelled_as_if_they_had_kata() -> None:
