@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clusterkit import runtime_class
-from clusterkit.daemon_placing import runs_on
+from clusterkit import rollout, runtime_class
+from clusterkit.daemon_placing import KEEPS_AWAY, runs_on
 from clusterkit.pod_proof import TAINT
 from nodekit.errors import NodeError
 from nodekit.rules.kata import kata_config, kernel_params
@@ -29,6 +29,8 @@ SHIM_DROP_IN_SINCE = (3, 32, 0)
 """First chart with `shims.<shim>.dropIn`, written as 50-user-overrides.toml beside the shim's own base file."""
 ANNOTATIONS_SINCE = (4, 0, 0)
 """First chart with `podAnnotations`."""
+CONFIG_DIR_SINCE = (3, 29, 0)
+"""First chart with `containerd.configDir`; the ones before read none."""
 AFFINITY_SINCE = (4, 0, 0)
 """First chart with `affinity`; the ones before read none."""
 BASE_SINCE = (3, 15, 0)
@@ -110,7 +112,8 @@ def values(
     value of the chart that a setting decides; or those of `kernel_params.check`.
 
     A changed drop-in changes the DaemonSet's pods, so they roll and kata-deploy configures every node again: by an
-    annotation where the chart has one, before by a toleration of a taint that nobody sets.
+    annotation where the chart has one, before by a toleration of a taint that nobody sets. A tenth of the nodes rolls at a time:
+    one by one, as in the chart, a few dozen take longer than Helm waits, and all that was changed is then rolled back.
     """
     numbers, shim = _numbers(version), shim_of(runtime)
     drop_in = kata_config.drop_in("qemu", parameters(version, kernel_parameters, nested_sandbox))
@@ -124,6 +127,7 @@ def values(
         # The classes of the stack are made after the proof of the nodes, by the stack.
         "runtimeClasses": {"enabled": False, "createDefault": False},
         "snapshotter": {"setup": []},
+        "updateStrategy": {"rollingUpdate": {"maxUnavailable": rollout.BATCH}},
         # A node that waits for its proof gets Kata first.
         "tolerations": [{"key": TAINT, "operator": "Exists"}],
     }
@@ -244,12 +248,12 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], version:
             f"kubernetes.kataDeploy.nodeSelector: no node has the labels {labels}",
             "labels",
         )
-    keys = ("nodeSelector", "tolerations", *(["affinity"] if _numbers(version) >= AFFINITY_SINCE else []))
-    selected = [node for node in selected if runs_on(node, {key: chosen.get(key) for key in keys})]
+    selected = with_pods(nodes, chosen, version)
     declared = chosen["k8sDistribution"]
     others = {node["metadata"]["name"]: actual for node in selected if (actual := distribution_of(node)) not in (declared, None)}
     # A folder that is named explicitly replaces the distribution's, in the chart as well.
-    if others and not (chosen.get("containerd") or {}).get("configDir"):
+    elsewhere = _numbers(version) >= CONFIG_DIR_SINCE and (chosen.get("containerd") or {}).get("configDir")
+    if others and not elsewhere:
         raise NodeError(
             "kata-deploy-distribution",
             f"kubernetes.kataDeploy.k8sDistribution is {declared}, and {named(others)}",
@@ -263,13 +267,32 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], version:
         )
 
 
+def with_pods(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], version: str) -> list[Mapping[str, Any]]:
+    """The nodes on which kata-deploy has a pod, by the chart's values."""
+    keys = ("nodeSelector", "tolerations", *(["affinity"] if _numbers(version) >= AFFINITY_SINCE else []))
+    return [node for node in nodes if runs_on(node, {key: chosen.get(key) for key in keys})]
+
+
+def nowhere(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], version: str) -> str:
+    """What to tell a person where kata-deploy has a pod on none of the nodes; empty where it has. Others may still join."""
+    if not nodes or with_pods(nodes, chosen, version):
+        return ""
+    taints = [taint for node in nodes for taint in (node.get("spec") or {}).get("taints") or []]
+    keys = printable(", ".join(sorted({str(taint["key"]) for taint in taints if taint.get("effect") in KEEPS_AWAY})), 300)
+    why = f"whose taints are {keys}" if keys else "none of which its affinity selects"
+    return (
+        f"kata-deploy runs on none of the {len(nodes)} nodes that there are now, {why}. If it should, tolerate the taints or "
+        "change the affinity in kubernetes.kataDeploy.values, and for the sandboxes in kubernetes.tolerations."
+    )
+
+
 def unfinished(
     nodes: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]], version: str, waited: float = 0.0
 ) -> dict[str, str]:
     """Nodes (core/v1) whose pod of kata-deploy has more to do there, each with what shows it; `waited` are seconds.
 
-    Helm waits for all but as many pods as may be unavailable at a time (`pkg/kube/ready.go`, daemonSetReady), which is one in
-    the chart: for nothing on a single node. The chart's pods have a readiness probe from 3.31 on; before, only the node's labels
+    Helm waits for all but as many pods as may be unavailable at a time (`pkg/kube/ready.go`, daemonSetReady), which is at least
+    one: for nothing on a single node. The chart's pods have a readiness probe from 3.31 on; before, only the node's labels
     show that Kata is there, and nothing shows that a changed drop-in is. A node whose kubelet is silent is left out, since it may
     never come back, and one that is not Ready after RESTART_SECONDS: it starts no pod either.
     """
@@ -293,6 +316,23 @@ def unfinished(
         elif lacking:
             reasons[node["metadata"]["name"]] = f"it has no label {', '.join(lacking)}"
     return reasons
+
+
+def left_behind(nodes: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]]) -> str:
+    """What to tell a person of nodes that have Kata's label and no pod of kata-deploy; empty where there are none.
+
+    A pod that a changed selector takes off a node removes nothing there while its DaemonSet exists (kata-deploy, `cleanup`).
+    """
+    served = {pod["spec"].get("nodeName") for pod in pods}
+    label = runtime_class.NODE_LABEL
+    labelled = [node["metadata"]["name"] for node in nodes if (node["metadata"].get("labels") or {}).get(label) == "true"]
+    left = {name: "" for name in labelled if name not in served}
+    if not pods or not left:
+        return ""
+    return (
+        f"no pod of kata-deploy runs on {listed(left)}, labelled {label}=true: sandboxes are scheduled there, and a proof by "
+        f"that label covers them. Where a changed nodeSelector left the label behind, remove it: kubectl label node NODE {label}-"
+    )
 
 
 def _ready(described: Mapping[str, Any]) -> str:

@@ -15,9 +15,9 @@ from nodekit.errors import NodeError
 from nodekit.rules import node_state
 from nodekit.rules.text import harmless
 
-TIMEOUT_SECONDS = 1200
-"""Longest wait for the DaemonSet: each node downloads a release of some hundred MB. As long again for the nodes on which Helm
-does not wait for it."""
+TIMEOUT_SECONDS = 2400
+"""Longest wait for the DaemonSet, which changes a tenth of the nodes at a time: each downloads a release of some hundred MB. As
+long again for the nodes on which Helm does not wait for it."""
 POLL_SECONDS = 10.0
 
 
@@ -47,7 +47,7 @@ class KataDeployArgs(TypedDict):
     """Further values of the chart, merged into the component's own."""
     kubeconfig: NotRequired[pulumi.Input[str]]
     """With it, the nodes are checked before the release is made, and refused where they do not fit; see `kata_deploy.fits`. And
-    `handler` is known once kata-deploy has finished on every node that it runs on: Helm does not wait for the last."""
+    `handler` is known once kata-deploy has finished on every node that it runs on: Helm does not wait for the last ones."""
     context: NotRequired[pulumi.Input[str]]
     """Context of that kubeconfig, by default its current one."""
 
@@ -109,7 +109,10 @@ async def values(resolved: dict[str, Any]) -> dict[str, Any]:
         )
         if resolved.get("kubeconfig"):
             reader = cluster(resolved["kubeconfig"], resolved.get("context"))
-            kata_deploy.fits(await asyncio.to_thread(reader.described_nodes), chosen, resolved["version"])
+            nodes = await asyncio.to_thread(reader.described_nodes)
+            kata_deploy.fits(nodes, chosen, resolved["version"])
+            if warning := kata_deploy.nowhere(nodes, chosen, resolved["version"]):
+                pulumi.log.warn(harmless(warning))
     except NodeError as error:
         raise pulumi.RunError(error.sentence()) from None
     return chosen
@@ -124,11 +127,15 @@ async def finished(kubeconfig: str, context: str | None, namespace: str, version
     try:
         reader = await asyncio.to_thread(cluster, kubeconfig, context)
 
-        def read() -> dict[str, str]:
+        def read() -> tuple[dict[str, str], str]:
             nodes, pods = reader.described_nodes(), reader.pods_labelled(namespace, kata_deploy.PODS)
-            return kata_deploy.unfinished(nodes, pods, version, time.monotonic() - began)
+            reasons = kata_deploy.unfinished(nodes, pods, version, time.monotonic() - began)
+            return reasons, kata_deploy.left_behind(nodes, pods)
 
-        first = reasons = await asyncio.to_thread(patiently, read)
+        first, warning = await asyncio.to_thread(patiently, read)
+        reasons = first
+        if warning:
+            pulumi.log.warn(harmless(warning))
         if reasons:
             nodes = kata_deploy.listed(reasons)
             pulumi.log.info(harmless(f"waiting for kata-deploy, up to {TIMEOUT_SECONDS} s, on {nodes}"))
@@ -136,7 +143,7 @@ async def finished(kubeconfig: str, context: str | None, namespace: str, version
             if time.monotonic() - began >= TIMEOUT_SECONDS:
                 raise kata_deploy.not_finished(reasons, TIMEOUT_SECONDS)
             await asyncio.sleep(POLL_SECONDS)
-            now = await asyncio.to_thread(patiently, read)
+            now, _ = await asyncio.to_thread(patiently, read)
             reasons = {name: reason for name, reason in now.items() if name in first}
     except NodeError as error:
         raise pulumi.RunError(error.sentence()) from None

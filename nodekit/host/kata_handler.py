@@ -241,7 +241,8 @@ def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outco
     if UNREAD_RECORD in records:
         # An earlier run ended before it knew whether the runtime works with this: only the first state is known to be good.
         journal.put_back(root, JOURNAL)
-    _forget_copy(root)
+    if place.name == "microk8s":
+        _forget_copy(root)
     unit = _active(root, place)
     is_reread = False
     with Transaction(root, JOURNAL) as change:

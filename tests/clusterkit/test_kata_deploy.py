@@ -79,6 +79,16 @@ def test_a_changed_drop_in_rolls_the_pods_and_an_unchanged_one_does_not(version:
 
 
 @pytest.mark.parametrize("version", ["3.27.0", "3.32.0", "4.1.0"])
+def test_a_change_of_many_nodes_ends_before_helm_gives_up(version: str) -> None:
+    """One by one, at a minute a node, it would not, and would be rolled back."""
+    strategy = values(version)["updateStrategy"]["rollingUpdate"]
+    assert strategy == {"maxUnavailable": "10%"}
+    theirs = {"updateStrategy": {"rollingUpdate": {"maxUnavailable": 1}}}
+    own = kata_deploy.values(version, "go", [], True, chart_values=theirs)["updateStrategy"]
+    assert own == theirs["updateStrategy"], "who wants it slower says so"
+
+
+@pytest.mark.parametrize("version", ["3.27.0", "3.32.0", "4.1.0"])
 def test_a_node_that_waits_for_its_proof_gets_kata(version: str) -> None:
     assert {"key": "kata-nodes/unproven", "operator": "Exists"} in values(version)["tolerations"]
 
@@ -194,6 +204,8 @@ def test_selector_of_no_node_and_another_distribution_are_refused_with_the_nodes
         kata_deploy.fits([*servers, MICROK8S], chosen("k3s"), "4.1.0")
     kata_deploy.fits([*servers, MICROK8S], chosen("k3s", node_selector={"pool": "kvm"}), "4.1.0")
     kata_deploy.fits(servers, chosen(containerd={"configDir": "/etc/mine/"}), "4.1.0")
+    with pytest.raises(NodeError, match="run k3s"):  # a chart that reads no such folder
+        kata_deploy.fits(servers, chosen(containerd={"configDir": "/etc/mine/"}), "3.28.0")
 
 
 def test_nodes_that_are_known_to_have_no_kvm_are_not_labelled_as_if_they_had_kata() -> None:
@@ -232,6 +244,16 @@ def test_a_node_on_which_kata_deploy_has_no_pod_need_not_fit() -> None:
     kata_deploy.fits([DISCOVERED, node("worker", pool="kvm")], chosen(affinity=NOT_MINE), "4.1.0")
     with pytest.raises(NodeError, match=r"1 of 2 nodes"):  # a chart that reads no affinity
         kata_deploy.fits([DISCOVERED, node("worker", pool="kvm")], chosen(affinity=NOT_MINE), "3.32.0")
+
+
+def test_a_cluster_on_which_kata_deploy_has_no_pod_is_named_with_its_taints() -> None:
+    lab = {**node("lab"), "spec": {"taints": [CONTROL_PLANE, {"key": "soft", "effect": "PreferNoSchedule"}]}}
+    warning = kata_deploy.nowhere([lab], chosen(), "3.32.0")
+    assert f"none of the 1 nodes that there are now, whose taints are {CONTROL_PLANE['key']}. If" in warning
+    assert not kata_deploy.nowhere([lab, node("worker")], chosen(), "3.32.0") and not kata_deploy.nowhere([], chosen(), "3.32.0")
+    tolerating = chosen(tolerations=[{"operator": "Exists"}])
+    assert not kata_deploy.nowhere([lab], tolerating, "3.32.0")
+    assert "none of which its affinity selects" in kata_deploy.nowhere([node("worker")], chosen(affinity=NOT_MINE), "4.1.0")
 
 
 def installing(name: str, kubelet: str = "True", *, labels: dict[str, str] | None = None, **pod: Any) -> tuple[Any, Any]:
@@ -283,6 +305,16 @@ def test_nodes_that_are_gone_or_silent_are_not_waited_for() -> None:
     assert kata_deploy.unfinished([broken], [its_pod], "3.32.0", 300) == {}
 
 
+def test_a_label_that_a_changed_selector_left_behind_is_named_with_its_removal() -> None:
+    chosen_node, its_pod = installing("a", labels=KATA)
+    excluded, _ = installing("b", labels=KATA)
+    plain, _ = installing("c")
+    warning = kata_deploy.left_behind([chosen_node, excluded, plain], [its_pod])
+    assert "runs on b, labelled" in warning and "kubectl label node NODE katacontainers.io/kata-runtime-" in warning
+    assert not kata_deploy.left_behind([chosen_node, plain], [its_pod])
+    assert not kata_deploy.left_behind([excluded], []), "deploymentMode: job has no pod that stays"
+
+
 def reading(monkeypatch: pytest.MonkeyPatch, pairs: list[tuple[Any, Any]]) -> list[float]:
     """Have the component see one pair of node and pod after the other; how long it slept."""
     slept: list[float] = []
@@ -319,7 +351,7 @@ def test_a_node_that_joins_meanwhile_is_not_waited_for(monkeypatch: pytest.Monke
 
 def test_a_node_on_which_kata_deploy_never_finishes_is_named_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     slept = reading(monkeypatch, [installing("a", ready="False", status=CRASHING)])
-    with pytest.raises(pulumi.RunError, match=r"1200 s.*: a \(its pod .*CrashLoopBackOff.*\[kata-deploy-unfinished\]"):
+    with pytest.raises(pulumi.RunError, match=r"2400 s.*: a \(its pod .*CrashLoopBackOff.*\[kata-deploy-unfinished\]"):
         asyncio.run(component.finished("kubeconfig", None, "kata", "3.32.0"))
     assert sum(slept) >= component.TIMEOUT_SECONDS
 

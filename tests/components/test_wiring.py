@@ -366,6 +366,27 @@ def test_checklist_says_of_an_adopted_class_only_what_is_known_of_its_hypervisor
     assert ("[hypervisor.qemu]" in rows[2]["item"]) is is_qemu and "None" not in rows[2]["item"]
 
 
+@pytest.mark.parametrize("preview", [False, True])
+def test_nothing_is_proven_before_kata_deploy_has_finished_and_a_preview_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch, preview: bool
+) -> None:
+    class Installing(FakeCluster):
+        def pods_labelled(self, namespace: str, selector: str) -> list[dict[str, Any]]:
+            return [{"metadata": {"name": "kata-deploy-x"}, "spec": {"nodeName": "one"}, "status": {}}]
+
+    monkeypatch.setattr(kata_proof, "reader", lambda args, kubeconfig: FakeCluster())
+    monkeypatch.setattr(kata_deploy, "cluster", lambda kubeconfig, context: Installing())
+    monkeypatch.setattr(kata_deploy, "TIMEOUT_SECONDS", 0)
+    config = {"kubernetes": {"kataDeploy": {"k8sDistribution": "k3s"}, "proof": {"selector": "a=b", "image": "proof@sha256:0"}}}
+    if preview:
+        assert "proof-account" in stack(config, preview=True, secrets={"kubeconfig": KUBECONFIG}).by_name
+        return
+    with pytest.raises(
+        pulumi.RunError, match=r"on 1 node in 0 s: one \(its pod kata-deploy-x is not ready\).*kata-deploy-unfinished"
+    ):
+        stack(config, secrets={"kubeconfig": KUBECONFIG})
+
+
 def test_adopted_objects_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adoption, "reader", lambda kubeconfig, context: FakeCluster())
     recorder = stack({**LOCAL, "kubernetes": {"cluster": "local", "adoptNamespace": True, "adoptRuntimeClass": True}})

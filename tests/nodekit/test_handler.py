@@ -225,7 +225,14 @@ def outside(root: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("main", "file"), [(IMPORTING, DROP_IN), (IMPORTING.replace("imports", "# imports"), MAIN), (None, MAIN), (KUBEADM_17, MAIN)]
+    ("main", "file"),
+    [
+        (IMPORTING, DROP_IN),
+        (IMPORTING.replace("imports", "# imports"), MAIN),
+        (None, MAIN),
+        (KUBEADM_17, MAIN),
+        ("disabled_plugins = []\n", MAIN),
+    ],
 )
 def test_the_runtime_knows_the_handler_and_restore_leaves_no_trace(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], main: str | None, file: str

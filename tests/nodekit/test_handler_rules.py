@@ -75,6 +75,7 @@ imports = ["/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d/*.toml"]
 """
 
 
+UNVERSIONED = 'imports = ["/etc/containerd/conf.d/*.toml"]\n'
 TEXTS = [KUBEADM_17, KUBEADM_22, VERSION_1, DOTTED, MICROK8S, 'version = 2\n[debug]\nlevel = "info"']
 
 
@@ -110,6 +111,10 @@ def test_the_release_is_read_from_what_containerd_prints(text: str, release: tup
         ((KUBEADM_17,), (1, 7), MAIN, "edit", 2),
         # A drop-in there would take away runc's handler and the pause image.
         (('imports = ["/etc/containerd/conf.d/*.toml"]\n' + KUBEADM_17,), (1, 7), MAIN, "edit", 2),
+        # Docker's file after `disabled_plugins` was emptied: containerd 2 reads what has no version as version 3.
+        (("disabled_plugins = []\n",), (2, 2), MAIN, "edit", 3),
+        (("disabled_plugins = []\n",), (1, 7), MAIN, "edit", 1),
+        (('imports = ["conf.d/*.toml"]\n',), (2, 1), "/etc/containerd/conf.d/60-kata-nodes.toml", "drop-in", 3),
         (('version = 2\nimports = ["conf.d/*.toml"]\n', KUBEADM_17), (1, 7), "/etc/containerd/conf.d/1.toml", "edit", 2),
         (('version = 2\nimports = ["/etc/containerd/*/*.toml"]\n',), (2, 2), MAIN, "edit", 2),
         (('version = 2\nimports = ["/opt/kata/kata-deploy.toml"]\n',), (2, 2), MAIN, "edit", 2),
@@ -242,7 +247,7 @@ def test_the_cgroup_driver_is_that_of_the_handler_that_counts(
     assert containerd.systemd_cgroups(files(*texts), release) is systemd
 
 
-@pytest.mark.parametrize("text", [KUBEADM_17, KUBEADM_22, DOTTED, "", "\n", COMMENTS])
+@pytest.mark.parametrize("text", [KUBEADM_17, KUBEADM_22, DOTTED, "", "\n", COMMENTS, "disabled_plugins = []\n", UNVERSIONED])
 def test_a_real_containerd_reads_the_handler_and_keeps_all_else(text: str, tmp_path: Path) -> None:
     main = tmp_path / "config.toml"
     text = text.replace("/etc/containerd", str(tmp_path))

@@ -159,6 +159,9 @@ def form_of(files: Sequence[File], of_release: tuple[int, int]) -> int:
     # Where tables of version 3 hold handlers, a migration of those of version 2 adds none to them.
     if _merges_as_written(of_release) and (last_version(files) >= 3 or any(runtimes)):
         return 3
+    if of_release >= (2, 0) and version(files) == 1:
+        # It takes a file without a version for one of version 3, but for names without a dot [measured with 2.2.0].
+        return last_version(files) if last_version(files) > 1 else 3
     return version(files)
 
 
@@ -219,11 +222,11 @@ def target(files: Sequence[File], of_release: tuple[int, int], main: str) -> Tar
 
     `main` is the main file, which may be absent or empty; then containerd 2.2.0 reads no drop-in either [measured]. Before 2.0 a
     drop-in would replace every other setting of the CRI plugin, runc's handler and the pause image among them [measured].
-    Raises NodeError `file-invalid` for a file of version 1 under containerd 2, which reads no setting of CRI in it [measured].
+    Raises NodeError `file-invalid` for a table `cri` of version 1 under containerd 2, which reads no setting in it [measured].
     """
     written = bool(files and files[0][1])
     form = version(files) if written else (3 if of_release >= (2, 0) else 2)
-    if of_release >= (2, 0) and form == 1:
+    if of_release >= (2, 0) and form == 1 and any("cri" in _mapping(file.get("plugins")) for _, file in files):
         raise NodeError(
             "file-invalid",
             f"{main} is of version 1, and containerd {of_release[0]}.{of_release[1]} takes no setting of CRI from such a file",
