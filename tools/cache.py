@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,22 @@ def exit_status(run: Callable[[], None]) -> int:
         print("error: interrupted; run it again to go on", file=sys.stderr)
         return 130
     return 0
+
+
+@contextmanager
+def interrupted_afterwards() -> Iterator[None]:
+    """Let a program that runs within end by itself where a person ends set-up: a terminal interrupts it too.
+
+    Left to Python, the wait for it would be over after 0.25 s, and it would be killed.
+    """
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupts:
+        raise KeyboardInterrupt
 
 
 def key(parts: Iterable[str | bytes | Path]) -> str:
