@@ -1,10 +1,12 @@
 """Runs the engine: a stack's state is read with its secrets in memory alone, and changes are `pulumi up` as a person types it."""
 
 import json
+import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fleet.errors import FleetError
@@ -17,12 +19,17 @@ MAX_STATE = 512 << 20
 QUESTION_SECONDS = 60.0
 MAX_ANSWER = 1 << 20
 """Bytes of any other answer of the engine."""
+SELECTED = ("stack", "--show-name", "--fully-qualify-stack-names")
+SELECTED_IN = "KATA_NODES_SELECTED_IN"
+"""Variable by which tools/kata-nodes names the folder (PULUMI_HOME) of the person's own engine, where it runs another."""
 
 
-def ask(*argv: str, seconds: float = QUESTION_SECONDS, limit: int = MAX_ANSWER) -> Captured:
+def ask(
+    *argv: str, seconds: float = QUESTION_SECONDS, limit: int = MAX_ANSWER, environment: Mapping[str, str] | None = None
+) -> Captured:
     """What `pulumi` answers in the current folder, which is that of the project. Raises FleetError where it cannot be asked."""
     try:
-        result = capture(["pulumi", *argv, "--non-interactive"], timeout=seconds, limit=limit)
+        result = capture(["pulumi", *argv, "--non-interactive"], timeout=seconds, limit=limit, env=environment)
     except OSError as error:
         raise FleetError(
             f"pulumi cannot be started: {error.strerror}. Put it on PATH, or start this by tools/kata-nodes, which "
@@ -50,11 +57,20 @@ def selected(stack: str | None) -> str:
     """
     if stack:
         return stack
-    name = answer("stack", "--show-name", "--fully-qualify-stack-names").strip()
+    name = _selected_by_the_person() or answer(*SELECTED).strip()
     organization, _, rest = name.partition("/")
     stack = rest.rpartition("/")[2]
     # A backend of files calls every organization so.
     return f"{organization}/{stack}" if stack and organization != "organization" else stack or name
+
+
+def _selected_by_the_person() -> str:
+    """The stack that is selected in the folder of the person's own engine; empty where that is this one's, or selects none."""
+    home = os.environ.get(SELECTED_IN)
+    if not home or not (Path(home) / "workspaces").is_dir():
+        return ""
+    result = ask(*SELECTED, environment={**os.environ, "PULUMI_HOME": home})
+    return result.stdout.decode(errors="replace").strip() if result.code == 0 else ""
 
 
 def stacks() -> list[str]:

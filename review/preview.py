@@ -21,6 +21,8 @@ from review.documents import MAX_DOCUMENT
 
 SEALED = ("encryptionsalt", "encryptedkey", "secretsprovider")
 """Keys of a stack file by which its secrets are opened."""
+ENVIRONMENT = "environment"
+"""Key of a stack file that names environments of Pulumi ESC, which only Pulumi Cloud opens."""
 MADE_UP = "made-up"
 SECONDS = 3600
 """Bound on one command of the engine; the first one sets the environment up, too."""
@@ -56,9 +58,9 @@ def made_up(key: str, config: Mapping[str, Any]) -> str:
 def without_secrets(document: Mapping[str, Any], missing: tuple[str, ...] = ()) -> tuple[dict[str, Any], list[str]]:
     """A stack file that anybody can open, and the names of what is made up in it.
 
-    Each encrypted value, and each key of `missing`, which the program requires, gets a made-up value.
+    Each encrypted value, and each key of `missing`, which the program requires, gets a made-up value. Environments are left out.
     """
-    sealed: list[str] = []
+    sealed: list[str] = [ENVIRONMENT] if document.get(ENVIRONMENT) else []
     config = document.get("config")
     config = config if isinstance(config, dict) else {}
 
@@ -74,7 +76,8 @@ def without_secrets(document: Mapping[str, Any], missing: tuple[str, ...] = ()) 
     for key in missing:
         sealed.append(key)
         values[key] = made_up(key, config)
-    return {**{key: value for key, value in document.items() if key not in SEALED}, "config": values}, sealed
+    kept = {key: value for key, value in document.items() if key not in (*SEALED, ENVIRONMENT)}
+    return {**kept, "config": values}, sealed
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -50,6 +51,22 @@ def exit_status(run: Callable[[], None]) -> int:
     return 0
 
 
+@contextmanager
+def interrupted_afterwards() -> Iterator[None]:
+    """Let a program that runs within end by itself where a person ends set-up: a terminal interrupts it too.
+
+    Left to Python, the wait for it would be over after 0.25 s, and it would be killed.
+    """
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupts:
+        raise KeyboardInterrupt
+
+
 def key(parts: Iterable[str | bytes | Path]) -> str:
     """Sixteen hexadecimal digits over texts and file contents, in the order given."""
     digest = hashlib.sha256()
@@ -60,10 +77,21 @@ def key(parts: Iterable[str | bytes | Path]) -> str:
 
 
 @contextmanager
+def readable() -> Iterator[None]:
+    """Make what is made within readable for everybody: root builds the node image for another user, under that user's umask."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
 def lock(name: str) -> Iterator[None]:
     """Hold the lock of one entry, so that a second run waits for the first instead of building the same thing."""
     folder = root() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
+    with readable():
+        folder.mkdir(parents=True, exist_ok=True)
     with open(folder / name, "w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,7 +106,7 @@ def entry(name: str, make: Callable[[Path], None], announce: str) -> Path:
     target = root() / name
     if target.exists():
         return target
-    with lock(name.replace("/", "-")):
+    with lock(name.replace("/", "-")), readable():
         if target.exists():
             return target
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -65,10 +65,11 @@ def install(missing: list[str]) -> None:
     say(f"Installing Debian packages: {', '.join(missing)} ...")
     begin = time.monotonic()
     for step in (["apt-get", "update", "--quiet"], argv):
-        result = subprocess.run(
-            [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", *step],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        with cache.interrupted_afterwards():  # a killed apt-get leaves packages half installed
+            result = subprocess.run(
+                [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", *step],
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            )  # fmt: skip
     if result.returncode != 0:
         why = result.stderr.strip().splitlines()[-1:] or [f"apt-get ended with {result.returncode}"]
         raise SetupError(f"The Debian packages {', '.join(missing)} could not be installed ({why[0]}). {by_hand}")

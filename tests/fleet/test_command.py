@@ -81,6 +81,24 @@ def test_selected_stack_keeps_its_organization(
     assert engine.selected("other") == "other"
 
 
+def test_selected_stack_is_that_of_the_engine_that_a_person_types(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`tools/kata-nodes` runs an engine with a folder of its own, in which nobody has selected any."""
+    (tmp_path / "pulumi").write_text('#!/bin/sh\ncat "$PULUMI_HOME/workspaces/selected"\n')
+    (tmp_path / "pulumi").chmod(0o755)
+    for home in ("theirs", "ours"):
+        (tmp_path / home / "workspaces").mkdir(parents=True)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "ours"))
+    monkeypatch.setenv("KATA_NODES_SELECTED_IN", str(tmp_path / "theirs"))
+    (tmp_path / "ours/workspaces/selected").write_text("pile\n")
+    assert engine.selected(None) == "pile", "nothing is selected in theirs"
+    (tmp_path / "theirs/workspaces/selected").write_text("acme/kata-nodes/rack\n")
+    assert engine.selected(None) == "acme/rack" and engine.selected("x") == "x"
+    monkeypatch.setenv("KATA_NODES_SELECTED_IN", str(tmp_path / "absent"))
+    assert engine.selected(None) == "pile"
+    assert not (tmp_path / "absent").exists()
+
+
 def test_watch_sees_what_an_up_beside_it_has_made(tmp_path: Path) -> None:
     node = {"urn": "urn:pulumi:rack::p::kata-nodes:index:KataNode::n1", "type": "kata-nodes:index:KataNode"}
     system = {

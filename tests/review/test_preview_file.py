@@ -30,6 +30,13 @@ def test_secrets_are_replaced_named_and_no_longer_sealed() -> None:
     assert kubeconfig["clusters"][0]["cluster"]["server"].endswith(".invalid")
 
 
+@pytest.mark.parametrize("environment", [["acme/rack"], {"imports": ["acme/rack"], "values": {"pulumiConfig": {"a:b": "c"}}}])
+def test_environment_that_only_pulumi_cloud_opens_is_left_out_and_named(environment: object) -> None:
+    """The backend of a preview opens none, and would refuse the whole stack because of it."""
+    document = {"environment": environment, "config": {"kata-nodes:docker": {"version": "27.5.1"}}}
+    assert preview.without_secrets(document) == ({"config": document["config"]}, ["environment"])
+
+
 @pytest.mark.parametrize("key", ["kata-nodes:joinScript", "kata-nodes:runtimeScript"])
 def test_script_that_nobody_has_is_one_that_a_group_takes(key: str) -> None:
     """Otherwise every pull request of a stack with a group would be refused, for a script that is not its own."""

@@ -1,5 +1,7 @@
 """The cache holds whole entries and nothing else, however the run before was ended."""
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -23,3 +25,23 @@ def test_run_that_a_person_ends_says_so_in_one_line(capsys: pytest.CaptureFixtur
 
     assert cache.exit_status(interrupted) == 130
     assert capsys.readouterr().err == "error: interrupted; run it again to go on\n"
+
+
+def test_what_root_makes_under_a_strict_umask_is_there_for_the_user_of_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node image is built by sudo, which keeps the umask of the user, and its machine is started by that user."""
+    monkeypatch.setenv("KATA_NODES_CACHE", str(tmp_path / "cache"))
+
+    def make(folder: Path) -> None:
+        (folder / "site").mkdir()
+        (folder / "site/disk").touch()
+
+    before = os.umask(0o077)
+    try:
+        folder = cache.entry("image/a", make, "Making")
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    places = (tmp_path / "cache", folder.parent, folder, folder / "site", folder / "site/disk")
+    assert [stat.S_IMODE(place.stat().st_mode) for place in places] == [0o755, 0o755, 0o755, 0o755, 0o644]

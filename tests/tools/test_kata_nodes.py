@@ -29,6 +29,22 @@ def test_command_runs_through_a_link_in_the_folder_where_it_is_called(tmp_path: 
     assert result.stdout == f"{tmp_path}/checkout in {project}: -P -m fleet status\n", result.stderr
 
 
+@pytest.mark.parametrize(
+    ("variables", "folder"), [({}, "/home/me/.pulumi"), ({"PULUMI_HOME": "/elsewhere"}, ""), ({"HOME": ""}, "")]
+)
+def test_command_learns_where_a_person_selects_stacks(tmp_path: Path, variables: dict[str, str], folder: str) -> None:
+    tools = tmp_path / "checkout/tools"
+    tools.mkdir(parents=True)
+    (tools / "kata-nodes").write_bytes(SCRIPT.read_bytes())
+    (tools / "env").write_text("#!/bin/sh\necho 'export PULUMI_HOME=/of/set-up'\n")
+    (tmp_path / "python").write_text('#!/bin/sh\necho "$PULUMI_HOME ${KATA_NODES_SELECTED_IN:-}"\n')
+    for program in (tools / "kata-nodes", tools / "env", tmp_path / "python"):
+        program.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": "/home/me", **variables}
+    result = subprocess.run([tools / "kata-nodes"], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.stdout, result.stderr) == (f"/of/set-up {folder}\n", "")
+
+
 def test_modules_of_the_persons_project_do_not_stand_for_those_of_the_command(tmp_path: Path) -> None:
     tools, fleet, programs, project = (tmp_path / name for name in ("checkout/tools", "checkout/fleet", "bin", "project"))
     for folder in (tools, fleet, programs, project):

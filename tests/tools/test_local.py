@@ -1,6 +1,13 @@
-"""Debian packages that cannot be installed are named, with a command that works for who reads it."""
+"""Debian packages that cannot be installed are named, with a command that works for who reads it.
+
+What would be lost too: a dpkg that ends what it has begun, where a person ends set-up.
+"""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -40,3 +47,34 @@ def test_packages_that_cannot_be_installed_are_named_with_what_this_user_can_run
     assert remedy in str(caught.value) and str(caught.value).endswith(" qemu-utils")
     assert exit_status(lambda: local.install(["qemu-utils"])) == 1
     assert "Check the space" not in capsys.readouterr().err
+
+
+SLOW = """\
+import os, pathlib, signal, sys, time
+
+here = pathlib.Path(os.environ["HERE"])
+
+def end(*_):
+    time.sleep(1.5)
+    (here / "ended").write_text("by itself")
+    sys.exit(100)
+
+signal.signal(signal.SIGINT, end)
+(here / "begun").touch()
+time.sleep(60)
+"""
+"""An apt-get that ends what dpkg has begun."""
+
+
+def test_apt_that_is_interrupted_ends_by_itself(programs: Path) -> None:
+    (programs / "apt-get").write_text(f"#!{sys.executable}\n{SLOW}")
+    environment = {**os.environ, "HERE": str(programs), "PATH": str(programs), "PYTHONPATH": str(Path(local.HERE).parent)}
+    code = "import os, sys; os.geteuid = lambda: 0; from tools import cache, local\n"
+    code += "sys.exit(cache.exit_status(lambda: local.install(['qemu-utils'])))"
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, start_new_session=True) as setup:
+        while not (programs / "begun").exists():
+            assert setup.poll() is None
+            time.sleep(0.05)
+        os.killpg(setup.pid, signal.SIGINT)
+        assert setup.wait(30) == 130
+    assert (programs / "ended").read_text() == "by itself"
