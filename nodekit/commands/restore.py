@@ -173,7 +173,7 @@ def _service(root: Path) -> None:
 
 
 def _units(this: _Run) -> None:
-    """Start, stop, enable or disable each unit that is not as it was before."""
+    """Start, stop, enable or disable each unit that is not as it was before; one that somebody disabled since stays so."""
     before = journal.recorded(this.root, JOURNAL).get(UNITS_RECORD)
     if isinstance(before, dict):
         known = {
@@ -181,6 +181,10 @@ def _units(this: _Run) -> None:
             for unit, state in before.items()
             if isinstance(state, dict)
         }
+        for unit, now in docker.units().items():
+            if unit in known and known[unit].enabled == "enabled" and now.enabled in ("disabled", "masked"):
+                this.leave(f"unit {unit}", f"{now.enabled} by somebody since")
+                del known[unit]
         this.restored += [f"unit {unit}" for unit in docker.bring_units_back(known)]
 
 

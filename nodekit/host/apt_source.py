@@ -22,7 +22,6 @@ from nodekit.rules.docker.apt_source import (
     same_address,
     same_repository,
     source_text,
-    without_login,
 )
 from nodekit.rules.text import printable
 
@@ -58,7 +57,8 @@ def fetch_key(address: str, through: str | None = None) -> bytes:
                 raise OSError(f"it ended after {len(data)} of {size} bytes")
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = error.reason if type(error) is urllib.error.URLError else error  # that of an HTTPError lacks its number
-        way = f" through apt's proxy {without_login(through)}" if through else ""
+        # Whatever stands before the last @ may be a part of a password.
+        way = f" through apt's proxy {printable(through.rpartition('@')[2], 200)}" if through else ""
         message = f"The repository's key {url} cannot be read{way}: {printable(str(reason), 200)}"
         raise NodeError("repository-unreachable", message, certificates.case(error) or "key") from None
     return data

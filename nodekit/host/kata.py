@@ -105,6 +105,7 @@ def effective(
     for path, content in entries:
         part = kata_config.table(content, path)
         whole = kata_config.merged(whole, part)
+        kata_config.hypervisor_table(whole, hypervisor, path)
         origins |= _leaves(part, path)
     sources = {names[2]: path for names, path in origins.items() if names[:2] == ("hypervisor", hypervisor) and len(names) > 2}
     table = kata_config.hypervisor_table(whole, hypervisor, sources.get(kata_config.KEY, base.resolved))

@@ -92,6 +92,13 @@ def test_a_drop_in_that_would_fail_every_guest_is_named(root: Path) -> None:
     assert "dangling" in refused(root).message
 
 
+@pytest.mark.parametrize("text", ["hypervisor = 3\n", "[hypervisor]\nqemu = true\n", "[hypervisor.qemu]\nkernel_params = 3\n"])
+def test_a_drop_in_that_spoils_the_table_is_named_and_not_the_file_of_the_release(root: Path, text: str) -> None:
+    put(root, f"{FOLDER}/config.d/40-x.toml", text)
+    put(root, f"{FOLDER}/config.d/50-y.toml", "[runtime]\na = 1\n")
+    assert refused(root).message.startswith(f"/{FOLDER}/config.d/40-x.toml ")
+
+
 def test_a_linked_drop_in_is_refused_as_the_rust_runtime_does(root: Path) -> None:
     put(root, "/srv/drop", setting("linked"))
     for folder in (FOLDER, f"{FOLDER}/runtime-rs"):

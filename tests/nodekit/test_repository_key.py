@@ -43,7 +43,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for name in ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server, running(server):
-        dump = f'Acquire "";\nAcquire::http "";\nAcquire::http::Proxy "http://user:hidden@127.0.0.1:{server.server_port}/";\n'
+        dump = f'Acquire "";\nAcquire::http "";\nAcquire::http::Proxy "http://user:hid/hidden@127.0.0.1:{server.server_port}/";\n'
         monkeypatch.setattr(apt, "settings", lambda root: dump)
         yield dump
 
@@ -66,7 +66,7 @@ def test_a_proxy_that_refuses_is_named_without_its_login(settings: str) -> None:
     address = "http://refused.invalid/linux/debian"
     with pytest.raises(NodeError) as caught:
         apt_source.fetch_key(address, proxy(settings, address))
-    assert "through apt's proxy http://127.0.0.1:" in caught.value.message and "407" in caught.value.message
+    assert "through apt's proxy 127.0.0.1:" in caught.value.message and "407" in caught.value.message
     assert "hidden" not in caught.value.sentence()
 
 

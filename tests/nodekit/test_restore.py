@@ -128,3 +128,16 @@ def test_a_version_that_somebody_chose_stays_and_its_hold_of_ours_goes(tmp_path:
     package = programs.load().packages["docker-ce"]
     assert (package.version, package.held) == ("5:29.0.0-1~debian.13~trixie", False)
     assert tree(programs.root) == files
+
+
+def test_a_docker_that_somebody_turned_off_since_stays_off(tmp_path: Path) -> None:
+    """Lost if this fails: who moves a machine from Docker to something else has it back when the stack goes."""
+    programs = lay_out(tmp_path / "root", NEW, FILES)
+    for verb in ("preflight", "docker", "kata"):
+        assert perform(programs.root, verb, PINNED.state(verb)).code == 0
+    off = {"docker.service": [False, False], "docker.socket": [False, False]}
+    programs.change(lambda machine: machine.units.update(off))
+    ended = restore(programs)
+    assert ended.code == 0 and programs.load().units == {"containerd.service": [True, True], **off}
+    assert "unit docker.service: disabled by somebody since" in ended.document["kept"]  # type: ignore[operator]
+    assert programs.load().packages["docker-ce"].version == NEW and journals(programs.root) == []
