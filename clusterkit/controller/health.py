@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from urllib.parse import urlsplit
 
 
@@ -24,26 +25,32 @@ def serve(address: str, alive: Callable[[], bool]) -> None:
             """Log nothing: a probe comes every few seconds."""
 
     served = listening(where.hostname or "", where.port or 80, Handler)
-    served.daemon_threads = True
     threading.Thread(target=served.serve_forever, name="health", daemon=True).start()
 
 
-def listening(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+class Server(ThreadingHTTPServer):
+    """One that takes connections of both families on an address of IPv6, and looks up no name of its own, which DNS may delay."""
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), handler)
+
+    def server_bind(self) -> None:
+        """Before it listens."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+
+def listening(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> Server:
     """A server on an address; on :: of both families, since a pod has addresses of IPv6 alone in some clusters, and of IPv4 where
     the node knows no IPv6."""
-
-    class Server(ThreadingHTTPServer):
-        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-
-        def server_bind(self) -> None:
-            """Take connections of IPv4 too."""
-            if self.address_family == socket.AF_INET6:
-                self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            super().server_bind()
-
     try:
-        return Server((host, port), handler)
+        return Server(host, port, handler)
     except OSError:
         if host != "::":
             raise
-    return ThreadingHTTPServer(("", port), handler)
+    return Server("", port, handler)
