@@ -193,5 +193,10 @@ def allow_starts() -> None:
 def service(verb: str) -> None:
     """`start`, `reload`, `restart` or `reload-or-restart` dockerd; raises NodeError `command-failed` or `command-timeout`."""
     allow_starts()
-    run(["systemctl", verb, "docker.service"], timeout=HEALTH_TIMEOUT, status="systemctl status docker")
+    try:
+        run(["systemctl", verb, "docker.service"], timeout=HEALTH_TIMEOUT, status="systemctl status docker")
+    except NodeError as error:
+        if error.code != "tool-missing":  # after a roll-back, only the log shows why
+            error.message = f"{error.message.rstrip('.')}; its log ends: {_log()}"
+        raise
     reach("service-told")

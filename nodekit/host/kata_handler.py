@@ -420,7 +420,12 @@ def _say_what_runs(root: Path, unit: str) -> None:
 
 def _tell(unit: str) -> None:
     run(["systemctl", "reset-failed", unit], timeout=CALL_TIMEOUT, check=False)
-    run(["systemctl", "restart", unit], timeout=HEALTH_TIMEOUT, status=f"systemctl status {unit}")
+    try:
+        run(["systemctl", "restart", unit], timeout=HEALTH_TIMEOUT, status=f"systemctl status {unit}")
+    except NodeError as error:
+        if error.code != "tool-missing":  # after a roll-back, only the log shows why
+            error.message = f"{error.message.rstrip('.')}; its log ends: {_log(unit)}"
+        raise
     reach("runtime-restarted")
 
 

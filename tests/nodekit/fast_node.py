@@ -155,7 +155,7 @@ class Programs:
             answer = "", 0
         else:
             assert name in ("apt-config", "dockerd", "journalctl"), argv
-            answer = "", 0
+            answer = ("failed to start daemon: a reason\n" if name == "journalctl" else ""), 0
         if check and answer[1]:
             raise NodeError("command-failed", f"{name} ended with exit code {answer[1]}: {answer[0]}")
         return Finished(answer[1], answer[0], answer[0] if answer[1] else "")

@@ -92,3 +92,11 @@ def test_containers_that_an_older_docker_would_not_show_are_not_hidden(
         assert (tree(programs.root), programs.load()) == (before, machine)
     elif info.get("Images"):
         assert "does not show its 3 images" in ended.output
+
+
+def test_a_dockerd_that_does_not_start_says_why_before_the_roll_back_hides_it(tmp_path: Path) -> None:
+    programs = lay_out(tmp_path / "root", NEW, FILES)
+    programs.change(lambda machine: machine.broken.append("service"))
+    ended = perform(programs.root, "docker", STATE)
+    assert ended.document["error"]["code"] == "command-failed"  # type: ignore[index]
+    assert "; its log ends: failed to start daemon: a reason" in ended.document["error"]["message"]  # type: ignore[index]

@@ -467,6 +467,9 @@ def test_a_restart_that_fails_names_the_unit_to_look_at(tmp_path: Path, monkeypa
     fake = tmp_path / "systemctl"
     fake.write_text('#!/bin/sh\n[ "$1" != restart ] && [ "$1" != stop ] || { echo "Job failed." >&2; exit 1; }\n')
     fake.chmod(0o755)
+    log = tmp_path / "journalctl"
+    log.write_text("#!/bin/sh\necho a reason\n")
+    log.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     unit = {"docker.socket": docker.Unit(True, "enabled"), "docker.service": docker.Unit(True, "enabled")}
     monkeypatch.setattr(docker, "units", lambda: unit)
@@ -477,8 +480,9 @@ def test_a_restart_that_fails_names_the_unit_to_look_at(tmp_path: Path, monkeypa
     ):
         with pytest.raises(NodeError) as caught:
             call()
-        assert caught.value.code == "command-failed" and "Job failed." in caught.value.message
+        assert caught.value.code == "command-failed" and "Job failed" in caught.value.message
         assert caught.value.remedy == f"See '{status_of}' on the node"
+        assert caught.value.message.endswith("; its log ends: a reason") == ("k3s" in status_of)
 
 
 def test_what_containerd_does_not_take_is_never_started_with(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
