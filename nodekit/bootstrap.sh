@@ -305,7 +305,7 @@ with zipfile.ZipFile(sys.argv[2], "w") as compiled:
 '
 
 compile_program() {
-    as_root python3 -I -c "$COMPILE" "$target" "$target.compiled" 2>/dev/null &&
+    why=$(as_root python3 -I -c "$COMPILE" "$target" "$target.compiled" 2>&1) &&
         as_root chmod 0644 "$target.compiled" &&
         compiled | record "$(basename "$target").compiled.sum"
 }
@@ -376,7 +376,7 @@ install_program() {
     record_owner "${4:-}" "${5:-}" "${6:-}"
     holds "$target.copy" || copy_program
     [ -n "$(compiled)" ] && [ "$(compiled)" = "$(cat "$target.compiled.sum" 2>/dev/null)" ] || compile_program ||
-        echo "bootstrap: the program could not be compiled; each start of it takes longer" >&2
+        echo "bootstrap: the program could not be compiled, so each start of it takes longer: $(printf '%s\n' "$why" | tail -n 1)" >&2
     put_run_script
     as_root ln -sfn "$(basename "$target")" "$FOLDER/nodekit.pyz"
     # On the disk before this ends: a crash would otherwise leave empty files behind names that a stack takes for done.

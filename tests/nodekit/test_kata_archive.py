@@ -116,7 +116,7 @@ def test_unreachable_address_is_named(tmp_path: Path) -> None:
 
 
 def test_a_signature_in_an_address_is_shown_to_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Lost if this fails: whoever reads a log of CI, or a file of the node, can download what the address was signed for."""
+    """Lost if this fails: a secret. Anyone who reads a CI log or that file on the node could use the signed address."""
     with served(archive()) as (address, sha256):
         signed = f"{address}?sv=2024&sig=HIDDEN"
         assert "HIDDEN" not in refused(tmp_path, signed, "0" * 64, "kata-archive-differs").sentence()
