@@ -67,7 +67,7 @@ def test_qemu_gets_exactly_these_arguments() -> None:
         *("-display", "none", "-monitor", "none", "-serial", "file:/var/lib/one/console.log"),
         *("-kernel", "/cache/kernel", "-initrd", "/cache/initrd.img"),
         "-append",
-        "root=/dev/vda rw console=ttyS0 quiet panic=10 systemd.default_device_timeout_sec=600 systemd.hostname=node-1 "
+        "root=/dev/vda rw console=ttyS0 quiet panic=10 systemd.default_device_timeout_sec=900 systemd.hostname=node-1 "
         "nohz=off highres=off",
         *("-drive", "if=none,id=disk,format=qcow2,discard=unmap,file=/var/lib/one/disk.qcow2"),
         *("-device", "virtio-blk-pci,drive=disk"),

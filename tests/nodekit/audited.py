@@ -10,7 +10,8 @@ from pathlib import Path
 from nodekit.host import failpoints
 
 ASKING = (
-    ("dpkg-query",), ("apt-cache",), ("apt-mark", "showauto"), ("apt-get", "install", "--simulate"), ("dockerd", "--validate"),
+    ("dpkg-query",), ("apt-cache",), ("apt-config", "dump"), ("apt-mark", "showauto"), ("apt-get", "install", "--simulate"),
+    ("dockerd", "--validate"),
     ("journalctl",), ("kata-runtime", "--version"), ("systemd-detect-virt",),
     ("systemctl", "show"),
     ("systemctl", "reset-failed"),  # a counter in systemd's memory
