@@ -12,6 +12,7 @@ from unittest import mock
 import pulumi
 import pytest
 
+from clusterkit.api import cluster_reader
 from components.nodes import rollout as component
 from components.nodes.rollout import Member, Waves
 from nodekit.errors import NodeError
@@ -141,7 +142,8 @@ def test_a_preview_of_proven_machines_uncordons_none() -> None:
     assert released(nodes, preview=False) == {"verb": "prove"} and nodes.uncordoned == ["worker-a"]
 
 
-def test_a_machine_that_cannot_be_uncordoned_has_no_evidence() -> None:
+def test_a_machine_that_cannot_be_uncordoned_has_no_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_reader, "PATIENCE_SECONDS", 0)
     nodes = Nodes()
 
     def refuse(_: str) -> bool:
