@@ -30,6 +30,9 @@ def copy(folder: Path) -> None:
         if (REPOSITORY / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPOSITORY / name, folder / name)
+    # `make up` in this checkout leaves the salt of its own passphrase there, and the copy makes another one.
+    local = folder / "stacks/Pulumi.local.yaml"
+    local.write_text(re.sub(r"^encryptionsalt: .*\n", "", local.read_text(), flags=re.MULTILINE))
 
 
 class Checkout:
