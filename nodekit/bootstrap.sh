@@ -197,13 +197,14 @@ other_stack() {
     [ -n "$1" ] && [ -n "$there" ] && [ "$there" != "$1" ]
 }
 
-# The id of this machine (machine-id(5)); nothing where it has none yet.
+# The id of this machine (machine-id(5)); nothing where it has none yet, as in an image before its first boot.
 machine() {
     id=$(head -c 32 /etc/machine-id 2>/dev/null | tr -cd '0-9a-f') || id=
     [ "${#id}" -ne 32 ] || echo "$id"
 }
 
 # Whether stack, names and proofs are another machine's: an image that was taken of a node holds them, and this machine came from it.
+# A record that is absent, as on nodes of earlier versions, or cannot be read makes no copy: then another stack's node is refused.
 is_copy() {
     recorded=$(cat "$FOLDER/machine" 2>/dev/null) && id=$(machine) && [ -n "$id" ] && [ "$recorded" != "$id" ]
 }

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import IO
 
 from nodekit.errors import NodeError
-from nodekit.host import certificates
 from nodekit.host.failpoints import reach
 from nodekit.host.process import Finished, not_started, run
 from nodekit.host.reading import MAX_SYSTEM, read_text
 from nodekit.host.signals import undisturbed
 from nodekit.progress import say, step
+from nodekit.rules import certificates
 from nodekit.rules.docker.docker_packages import (
     STATE_FORMAT,
     PackageState,

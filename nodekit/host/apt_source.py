@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nodekit.errors import NodeError
-from nodekit.host import apt, certificates
+from nodekit.host import apt
 from nodekit.host.files import read_bytes, resolve
 from nodekit.host.journal import Transaction
+from nodekit.rules import certificates
 from nodekit.rules.docker import openpgp
 from nodekit.rules.docker.apt_source import (
     SOURCE,

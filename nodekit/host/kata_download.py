@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import IO
 
 from nodekit.errors import NodeError
-from nodekit.host import certificates
 from nodekit.host.failpoints import reach
 from nodekit.host.process import not_started
 from nodekit.progress import say
+from nodekit.rules import certificates
 from nodekit.rules.kata.kata_layout import INSTALL_FOLDER, MARKER
 from nodekit.rules.text import printable, public
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.host import apt, apt_source, certificates, kata_download
+from nodekit.host import apt, apt_source, kata_download
 from nodekit.host.journal import Transaction
+from nodekit.rules import certificates
 from nodekit.rules.docker.apt_source import proxy
 from tests.nodekit.docker_node import running
 
