@@ -66,7 +66,7 @@ class NodeError(Exception):
     ) -> None:
         if code not in CATALOGUE:
             raise KeyError(f"{code} is not in the catalogue of error codes")
-        self.code = code
+        self.code, self.case = code, case
         self.message = harmless(message)
         self.remedy = harmless(remedy_for(code, case, **values) if remedy is None else remedy)
         super().__init__(self.message)

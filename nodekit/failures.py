@@ -234,6 +234,7 @@ CATALOGUE: dict[str, Failure] = {
         {
             "interrupted": "Repair the named package with 'dpkg --configure -a', then run again",
             "apt": "Repair what apt names on the node, then run again",
+            "lists": "See that 'apt-get update' and 'apt-get install' with these packages work on the node, then run again",
             "space": "Free space on the node, then run again",
         },
     ),

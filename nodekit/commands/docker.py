@@ -1,6 +1,6 @@
 """The verb `docker`: bring Docker to the pinned version, hold its packages, register the Kata runtime."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -315,6 +315,28 @@ def _install(
             requested.append(f"{name}={target.package}")
         else:
             requested.append(f"{name}={states[name].version}" if name in states else name)
+    try:
+        _bring(target, root, change, names, requested, touched)
+    except NodeError as error:
+        if (error.code, error.case) != ("package-install-failed", apt.LISTS):
+            raise
+        say(f"{error.message}; the node's own lists of packages may be empty or out of date")
+        with step("Reading the indices of all sources of the node"):
+            apt.refresh_all(root, LOCK_SECONDS)
+        _bring(target, root, change, names, requested, touched)
+
+
+def _bring(
+    target: Target,
+    root: Path,
+    change: Transaction,
+    names: tuple[str, ...],
+    requested: Sequence[str],
+    touched: dict[str, apt.Before],
+) -> None:
+    """Have apt install what is asked for, as its lists are now."""
+    from nodekit.host import apt_source
+
     would = apt.simulate(requested)
     if would.removed:
         raise NodeError(

@@ -48,7 +48,11 @@ MAX_SAID = 16 << 20
 """Bytes that apt or dpkg may print; an upgrade of a whole system prints some 500 KiB."""
 PIPE = 1 << 20
 """Bytes that they can still print once this program was killed: the largest pipe that a user may have (pipe(7))."""
+LISTS = "lists"
+"""The case of `package-install-failed` in which other lists of packages may help: those that are there lack something that is
+needed, or name files that are gone. A golden image often has none, or some of the day on which it was made."""
 _SHOWN = re.compile(r"(Get:|Err:|Fetched |Unpacking |Setting up |Removing |Purging |E: |dpkg: |Reading changelogs)")
+_UNREAD = re.compile(r"^(Err:|W: Failed to fetch)", re.MULTILINE)
 _LOCKED = re.compile(r"Could not get lock|Unable to acquire|locked by another process|Unable to lock")
 _DPKG = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
 
@@ -238,13 +242,18 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _reason(text: str) -> str:
-    """The part of apt's or dpkg's output that shows why it failed; the reason of a download is indented below its `Err:`."""
+    """The part of apt's or dpkg's output that shows why it failed.
+
+    The reason of a download is indented below its `Err:`. What a package lacks stands above an `E:` that speaks of held packages
+    in any case, and from apt 3 on below it, in numbered lines.
+    """
     lines = [line for line in text.splitlines() if line.strip()]
     marked = [
         line.strip()
         for before, line in itertools.pairwise(["", *lines])
         if line.startswith(("E: ", "dpkg: error", "dpkg-deb: error", "Err:", "W: Failed"))
         or (before.startswith("Err:") and line.startswith("  "))
+        or re.match(r" .*\b(Depends|Conflicts|Breaks): | +[0-9]+\. ", line)
     ]
     return printable("; ".join((marked or [line.strip() for line in lines])[-4:]), 600) or "it said nothing"
 
@@ -253,6 +262,9 @@ def _case(text: str, otherwise: str) -> str:
     """The case of the failure whose remedy helps, by what apt or dpkg printed."""
     if re.search(r"No space left on device|enough free space", text):
         return "space"
+    # What of a package cannot be had, for example since a newer version took its place in the repository.
+    if re.search(r"^E: (Failed to fetch|Unable to fetch some archives)", text, re.MULTILINE) and otherwise == "apt":
+        return LISTS
     return otherwise
 
 
@@ -325,7 +337,7 @@ def refresh(root: Path, source: str, lock_timeout: float) -> None:
     argv += ["-o", "APT::Get::List-Cleanup=0", "-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=2"]
     with _temporary_folder() as folder:
         result = _locked_run(root, argv, lock_timeout, UPDATE_TIMEOUT, folder)
-    if result.code != 0 or re.search(r"^(Err:|W: Failed to fetch)", result.stdout, re.MULTILINE):
+    if result.code != 0 or _UNREAD.search(result.stdout):
         wrong_clock = re.search(r"^E: Release file .* is (not valid yet|expired)", result.stdout, re.MULTILINE)
         raise NodeError(
             "repository-unreachable",
@@ -333,6 +345,15 @@ def refresh(root: Path, source: str, lock_timeout: float) -> None:
             _case(result.stdout, "clock" if wrong_clock else certificates.case_of_words(result.stdout)),
         )
     reach("index-read")
+
+
+def refresh_all(root: Path, lock_timeout: float) -> None:
+    """Read the indices of all sources of the node, as far as they can be read; the lists of the others stay as they are."""
+    with _temporary_folder() as folder:
+        result = _locked_run(root, ["apt-get", "update"], lock_timeout, UPDATE_TIMEOUT, folder)
+    reach("index-read")
+    if result.code != 0 or _UNREAD.search(result.stdout):
+        say(f"Not all indices could be read: {_reason(result.stdout)}")
 
 
 def settings(root: Path) -> str:
@@ -377,7 +398,7 @@ def simulate(requested: Sequence[str]) -> Simulated:
         raise NodeError(
             "package-install-failed",
             f"apt finds no way to install {' '.join(requested)}: {_reason(result.stdout + result.stderr)}",
-            command="'apt-get install' with these packages",
+            LISTS,
         )
     return parse_simulation(result.stdout)
 

@@ -6,10 +6,11 @@ import http.server
 import json
 import os
 import re
+import shutil
 import socketserver
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -171,18 +172,36 @@ def _package(work: Path, name: str, version: str, **fields: str) -> tuple[Path, 
     return file, control
 
 
-def build_repository(folder: Path, home: Path) -> str:
-    """Packages of two Docker releases, index and signature below `folder`; returns the key's fingerprint."""
+def build_repository(folder: Path, home: Path, *, iptables: bool = True) -> str:
+    """Packages of two Docker releases, and of what they need, below `folder`; returns the key's fingerprint."""
     fingerprint, armoured = gpg_key(home, "ed25519")
     pool = folder / "pool"
     pool.mkdir(parents=True)
-    packages = [_package(pool, "containerd.io", "1.7.28-1~debian.13~trixie"), _package(pool, "iptables", "1.8.11-2")]
-    packages.append(_package(pool, "iptables", OLD_IPTABLES))
+    packages = [_package(pool, "containerd.io", "1.7.28-1~debian.13~trixie")]
+    packages += [_package(pool, "iptables", version) for version in ("1.8.11-2", OLD_IPTABLES) if iptables]
     for version, needs in ((NEW, "iptables"), (OLD, "iptables (>= 1.8.10)")):
         packages.append(_package(pool, "docker-ce", version, Depends=f"containerd.io, docker-ce-cli, {needs}"))
         packages.append(_package(pool, "docker-ce-cli", version, Conflicts="docker-rival"))
         packages.append(_package(pool, "docker-ce-rootless-extras", version))
     packages.append(_package(pool, "docker-rival", "1.0"))
+    _publish(folder, home, packages)
+    (folder / "gpg").write_bytes(armoured)
+    return fingerprint
+
+
+def build_distribution(folder: Path, home: Path, version: str) -> None:
+    """A release of the node's own distribution in place of the one before, whose package is gone: iptables of a version alone."""
+    if not (folder / "gpg").exists():
+        folder.mkdir()
+        (folder / "gpg").write_bytes(gpg_key(home, "ed25519")[1])
+    for name in ("pool", "dists"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / "pool").mkdir()
+    _publish(folder, home, [_package(folder / "pool", "iptables", version)])
+
+
+def _publish(folder: Path, home: Path, packages: Sequence[tuple[Path, str]]) -> None:
+    """Index and signature of packages in `pool` of the folder."""
     index = ""
     for file, control in packages:
         data = file.read_bytes()
@@ -202,8 +221,6 @@ def build_repository(folder: Path, home: Path) -> str:
     (suite / "Release").write_text(release)
     gpg = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""]
     subprocess.run([*gpg, "--clearsign", "--output", str(suite / "InRelease"), str(suite / "Release")], check=True)
-    (folder / "gpg").write_bytes(armoured)
-    return fingerprint
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

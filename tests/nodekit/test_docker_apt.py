@@ -29,6 +29,8 @@ from tests.nodekit.docker_node import (
     Daemon,
     Node,
     Repository,
+    build_distribution,
+    build_repository,
     desired,
     gpg_key,
     make_root,
@@ -111,6 +113,59 @@ def test_a_node_without_docker_gets_it_and_loses_all_of_it_again(node: Node, rep
     assert "iptables" in node.packages()
     restore_verb.run({"node": "n1"}, node.root)
     assert (node.etc(), node.packages()) == before
+
+
+@pytest.fixture
+def distribution(node: Node, tmp_path: Path) -> Iterator[Path]:
+    """The node's own distribution, which has iptables; its index was not read yet, as in an image without lists."""
+    folder = tmp_path / "distribution"
+    build_distribution(folder, tmp_path / "keys", "1.8.10-1")
+    (node.root / "etc/apt/trusted.gpg.d/distribution.asc").write_bytes((folder / "gpg").read_bytes())
+    with served(folder) as address:
+        (node.root / "etc/apt/sources.list.d/distribution.list").write_text(f"deb {address} trixie stable\n")
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def docker_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
+    """Docker's repository as it is: what Docker needs comes from the distribution."""
+    base = tmp_path_factory.mktemp("docker")
+    fingerprint = build_repository(base / "repository", base / "keys", iptables=False)
+    with served(base / "repository") as address:
+        yield Repository(address, base / "repository", fingerprint)
+
+
+def test_a_node_whose_package_lists_are_empty_gets_what_docker_needs(
+    node: Node, distribution: Path, docker_alone: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = node.etc(), node.packages()
+    assert docker_verb.run(desired(docker_alone), node.root)["version"] == "27.5.1"
+    assert node.packages()["iptables"] == "ii 1.8.10-1"
+    assert "lists of packages may be empty or out of date" in capsys.readouterr().err
+    restore_verb.run({"node": "n1"}, node.root)
+    assert (node.etc(), node.packages()) == before
+
+
+def test_a_node_whose_package_lists_are_old_gets_what_docker_needs(
+    node: Node, distribution: Path, docker_alone: Repository, tmp_path: Path
+) -> None:
+    subprocess.run(["apt-get", "update", "-qq"], check=True, capture_output=True)
+    build_distribution(distribution, tmp_path / "keys", "1.8.11-2")
+    before = node.etc(), node.packages()
+    assert docker_verb.run(desired(docker_alone), node.root)["version"] == "27.5.1"
+    assert node.packages()["iptables"] == "ii 1.8.11-2"
+    restore_verb.run({"node": "n1"}, node.root)
+    assert (node.etc(), node.packages()) == before
+
+
+def test_what_no_source_of_the_node_has_is_refused_and_nothing_is_changed(
+    node: Node, distribution: Path, docker_alone: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (node.root / "etc/apt/sources.list.d/distribution.list").write_text("deb http://127.0.0.2:9 trixie stable\n")
+    error = refused(node, desired(docker_alone))
+    assert (error.code, error.case) == ("package-install-failed", "lists")
+    assert "iptables" in error.message and "'apt-get update'" in error.remedy
+    assert "Not all indices could be read" in capsys.readouterr().err
 
 
 def test_restore_keeps_what_somebody_changed_since(node28: Node, repository: Repository) -> None:
