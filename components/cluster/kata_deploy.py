@@ -8,8 +8,9 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from clusterkit import kata_deploy
-from clusterkit.api.cluster_reader import Reader, patiently
+from clusterkit.api.cluster_reader import Reader
 from components.children import child_options
+from components.cluster.reading import read_in_thread
 from components.refusals import reporting_refusals
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
@@ -109,7 +110,7 @@ async def values(resolved: dict[str, Any]) -> dict[str, Any]:
         )
         if resolved.get("kubeconfig"):
             reader = cluster(resolved["kubeconfig"], resolved.get("context"))
-            nodes = await asyncio.to_thread(reader.described_nodes)
+            nodes = await read_in_thread(reader.described_nodes)
             kata_deploy.fits(nodes, chosen, resolved["version"])
             if warning := kata_deploy.nowhere(nodes, chosen, resolved["version"]):
                 pulumi.log.warn(harmless(warning))
@@ -132,7 +133,7 @@ async def finished(kubeconfig: str, context: str | None, namespace: str, version
             reasons = kata_deploy.unfinished(nodes, pods, version, time.monotonic() - began)
             return reasons, kata_deploy.left_behind(nodes, pods)
 
-        first, warning = await asyncio.to_thread(patiently, read)
+        first, warning = await read_in_thread(read)
         reasons = first
         if warning:
             pulumi.log.warn(harmless(warning))
@@ -143,7 +144,7 @@ async def finished(kubeconfig: str, context: str | None, namespace: str, version
             if time.monotonic() - began >= TIMEOUT_SECONDS:
                 raise kata_deploy.not_finished(reasons, TIMEOUT_SECONDS)
             await asyncio.sleep(POLL_SECONDS)
-            now, _ = await asyncio.to_thread(patiently, read)
+            now, _ = await read_in_thread(read)
             reasons = {name: reason for name, reason in now.items() if name in first}
     except NodeError as error:
         raise pulumi.RunError(error.sentence()) from None

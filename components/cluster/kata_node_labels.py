@@ -1,6 +1,5 @@
 """The labels by which a Kata RuntimeClass finds its nodes, on machines that were made Kata nodes over SSH."""
 
-import asyncio
 from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
@@ -9,6 +8,7 @@ import pulumi_kubernetes as k8s
 from clusterkit import node_labels, runtime_class
 from clusterkit.api.cluster_reader import Reader
 from components.cluster.cluster_object import cluster_options
+from components.cluster.reading import read_in_thread
 from components.refusals import reporting_refusals
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
@@ -64,7 +64,7 @@ class KataNodeLabels(pulumi.ComponentResource):
 async def nodes_of(kubeconfig: str, context: str | None, machines: dict[str, str]) -> Any:
     """Names of the machines' nodes, by the cluster; raises pulumi.RunError with the reason and its remedy."""
     try:
-        nodes = await asyncio.to_thread(lambda: cluster(kubeconfig, context).described_nodes())
+        nodes = await read_in_thread(lambda: cluster(kubeconfig, context).described_nodes())
         by_machine, absent = node_labels.nodes_of(machines, nodes)
     except NodeError as error:
         raise pulumi.RunError(error.sentence()) from None

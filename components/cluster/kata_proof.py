@@ -13,6 +13,7 @@ from clusterkit.api.cluster_reader import Reader, Situation
 from components.children import child_options
 from components.cluster.cluster_object import cluster_options
 from components.cluster.proof_settings import PodProof, completed
+from components.cluster.reading import read_in_thread
 from components.refusals import reporting_refusals
 from nodekit.errors import NodeError
 from nodekit.rules.text import harmless
@@ -181,7 +182,7 @@ async def situation(name: str, settings: dict[str, Any], kubeconfig: str) -> Any
 
     while True:
         try:
-            return await asyncio.to_thread(read)
+            return await read_in_thread(read)
         except NodeError as error:
             if error.code == "cluster-node-unknown" and seconds and pulumi.runtime.is_dry_run():
                 return UNKNOWN

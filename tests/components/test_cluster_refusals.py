@@ -6,6 +6,7 @@ import pulumi
 import pytest
 import yaml
 
+from clusterkit.api import cluster_reader
 from components import (
     JoiningNodes,
     KataDeploy,
@@ -17,6 +18,7 @@ from components import (
 )
 from components.cluster import kata_node_labels, kata_proof
 from components.cluster.proof_settings import PodProof
+from nodekit.errors import NodeError
 from tests.components.recorder import run
 from tests.components.test_wiring import FakeCluster, Joined
 
@@ -45,6 +47,43 @@ def joins(proof: dict[str, Any]) -> Any:
 @pytest.fixture(autouse=True)
 def cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kata_proof, "reader", lambda args, kubeconfig: FakeCluster())
+
+
+class Restarting(FakeCluster):
+    """Its API server fails for two questions, as one does on a node that was just changed."""
+
+    def __init__(self) -> None:
+        self.failures = 2
+
+    def fail(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise NodeError("cluster-unreachable", "the API server answered 503")
+
+    def situation(self, *about: Any) -> Any:
+        self.fail()
+        return super().situation(*about)
+
+    def described_nodes(self) -> list[dict[str, Any]]:
+        self.fail()
+        return super().described_nodes()
+
+
+@pytest.mark.parametrize("program", [proves({}), lambda: KataNodeLabels("l", LABELS)])
+def test_up_asks_an_api_server_again_that_fails_for_a_moment_and_a_preview_does_not(
+    program: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_reader, "POLL_SECONDS", 0.01)
+    for preview in (False, True):
+        restarting = Restarting()
+        monkeypatch.setattr(kata_proof, "reader", lambda args, kubeconfig, known=restarting: known)
+        monkeypatch.setattr(kata_node_labels, "cluster", lambda kubeconfig, context, known=restarting: known)
+        if preview:
+            with pytest.raises(pulumi.RunError, match="answered 503"):
+                run(program, preview=True)
+        else:
+            run(program)
+        assert restarting.failures == int(preview)
 
 
 @pytest.mark.parametrize("program", [proves, joins])
