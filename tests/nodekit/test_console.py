@@ -65,6 +65,14 @@ def test_what_qemu_only_warns_of_is_no_cause() -> None:
     )
 
 
+def test_what_a_first_process_said_before_it_ended_stands_beside_the_panic() -> None:
+    panic = "[   13.1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100"
+    why = explain(f"{FIRMWARE}[   13.0] stand-in agent: the agent cannot go on: EINTR\r\n{panic}\r\n", "", "", timed_out=False)
+    assert f"(console: [ 13.0] stand-in agent: the agent cannot go on: EINTR; {' '.join(panic.split())})" in why.cause
+    why = explain(f"{FIRMWARE}{panic}\r\n", "", "", timed_out=False)
+    assert why.cause.endswith(f"(console: {' '.join(panic.split())})")
+
+
 def test_a_command_line_that_is_too_long_is_named_and_not_tried_again() -> None:
     why = explain(FIRMWARE, "", "a" * 2048, timed_out=True)
     assert "2048 bytes" in why.cause and "kata.kernelParams" in why.remedy and not why.retry

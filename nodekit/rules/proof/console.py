@@ -30,6 +30,20 @@ def _line(text: str, pattern: str) -> str:
     return printable(" ".join(match[0].split()), SHOWN) if match else ""
 
 
+def _behind_firmware(console: str) -> str:
+    """What follows the firmware's last line, behind which a quiet kernel says nothing either."""
+    _, firmware, behind = console.partition("Booting from ROM")
+    return re.sub(r"\x1b(\[[0-9;?]*[A-Za-z]|c)", "", behind if firmware else console).strip(" .\r\n")
+
+
+def _with_words_before(console: str, pattern: str) -> str:
+    """The line in which `pattern` is found, behind the last one before it: a first process that ends says there why."""
+    behind = _behind_firmware(console)
+    line, match = _line(behind, pattern), re.search(pattern, behind)
+    words = behind[: match.start()].rpartition("\n")[0].strip() if match else ""
+    return f"{printable(' '.join(words.splitlines()[-1].split()), SHOWN // 2)}; {line}" if words else line
+
+
 BASE_PARAMETERS = remedy_for("proof-base-parameters-lost")
 QEMU: tuple[tuple[str, str, str], ...] = (
     (
@@ -50,6 +64,8 @@ QEMU: tuple[tuple[str, str, str], ...] = (
     (r"[Cc]ould not open|No such file", "QEMU cannot open a file", "Check that the files that Kata's configuration names exist"),
 )
 """What QEMU says -> cause and remedy, the first that fits."""
+FIRST_PROCESS = r"Attempted to kill init|No working init found|Requested init .{0,300} failed"
+"""What a kernel says that has no first process."""
 CONSOLE: tuple[tuple[str, str, str], ...] = (
     (r"cgroup: Unknown subsys name", "The guest's kernel lacks a cgroup that its first process mounts", BASE_PARAMETERS),
     (
@@ -63,7 +79,7 @@ CONSOLE: tuple[tuple[str, str, str], ...] = (
         "Use an initrd or image that belongs to this kernel, and keep root= and rdinit= out of kata.kernelParams",
     ),
     (
-        r"Attempted to kill init|No working init found|Requested init .{0,300} failed",
+        FIRST_PROCESS,
         "The guest's first process ended or could not be started",
         "Use an initrd or image that belongs to this kernel, and keep init= and rdinit= out of kata.kernelParams",
     ),
@@ -76,7 +92,7 @@ each place in it: a console without ends of lines would take minutes."""
 def known_fault(console: str) -> Explanation | None:
     """The first fault that a console names, or None."""
     for pattern, cause, remedy in CONSOLE:
-        line = _line(console[:MAX_READ], pattern)
+        line = (_with_words_before if pattern == FIRST_PROCESS else _line)(console[:MAX_READ], pattern)
         if line:
             return Explanation(f"{cause} (console: {line})", remedy, base_parameters=remedy == BASE_PARAMETERS)
     return None
@@ -99,9 +115,7 @@ def explain(console: str, qemu_stderr: str, command_line: str, *, timed_out: boo
             f"The command line has {length} bytes; with more than {MAX_COMMAND_LINE} an x86 kernel hangs before its first word",
             "Shorten kata.kernelParams",
         )
-    # The firmware's last line, behind which a quiet kernel says nothing either.
-    _, firmware, behind = console.partition("Booting from ROM")
-    words = re.sub(r"\x1b(\[[0-9;?]*[A-Za-z]|c)", "", behind if firmware else console).strip(" .\r\n")
+    words, firmware = _behind_firmware(console), "Booting from ROM" in console
     if words:
         last = printable(" ".join(words.splitlines()[-1].split()), SHOWN)
         state = f"its last line on the console: {last}"

@@ -89,11 +89,7 @@ func serve() error {
 	if err := mountAll(rest); err != nil {
 		return err
 	}
-	// Before what is shared, as the genuine agent does: a guest that ends here ends without QEMU's devices too.
 	if err := mountCgroups(); err != nil {
-		return err
-	}
-	if err := mountAll([]mount{{wire.Tag, wire.Share, "virtiofs", 0, ""}}); err != nil {
 		return err
 	}
 	if err := loopback(); err != nil {
