@@ -1,10 +1,12 @@
-"""Has `make test` run two files at a time, and one emulated machine at a time."""
+"""Has `make test` run two files at a time, one emulated machine at a time, and nothing beside what must be alone."""
+
+from collections.abc import Generator
 
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
-from tests import tiers
+from tests import tiers, turns
 
 
 class Lanes(LoadFileScheduling):
@@ -26,3 +28,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         raise pytest.UsageError("\n".join(faults))
     order = (*tiers.TIERS, tiers.FAST)
     items.sort(key=lambda item: order.index(tiers.tier(item)))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # the time that a test may take begins after its turn has come
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Wait for the turn of a test, where workers run beside each other."""
+    worker = getattr(item.config, "workerinput", None)
+    if worker is None:
+        return (yield)
+    with turns.turn(str(worker["testrunuid"]), alone=item.get_closest_marker("alone") is not None):
+        return (yield)
