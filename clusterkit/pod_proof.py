@@ -13,6 +13,9 @@ from nodekit.errors import NodeError
 from nodekit.rules.node_state import SEED_PARAMETER, promised
 from nodekit.rules.proof.ladder import VARIABLES
 
+OF_THE_TEMPLATE = ("KATA_NODES_NETWORK", "KATA_NODES_NAME", "KATA_NODES_SECONDS")
+"""Variables of the ladder that a template can set for its proof: it looks for an address and a route too (1), resolves a name,
+and gives each command another number of seconds."""
 PROOF_LABEL = "kata-nodes/proof"
 """Label of Jobs and pods: which proof they belong to."""
 NODE_ANNOTATION = "kata-nodes/node"
@@ -205,9 +208,11 @@ def job(
     first = spec["containers"][0]
     climbing = ["/bin/sh", "-c", ladder]
     started = {"args": [*pod.entry_options(first), *climbing]} if pod.enters(first) else {"command": climbing, "args": []}
+    theirs = {variable["name"]: variable.get("value") for variable in first.get("env") or []}
     ours = {
         "KATA_NODES_NONCE": nonce(vouched, attempt),
         **dict.fromkeys(VARIABLES, ""),
+        **{name: str(theirs[name]) for name in OF_THE_TEMPLATE if theirs.get(name)},
         "KATA_NODES_MESSAGE": MESSAGE_FILE,
         # What the report keeps of the command line: the checklist always has a row for the seed document's parameter.
         "KATA_NODES_EXPECT": " ".join(map(escaped, dict.fromkeys([*expect, SEED_PARAMETER]))),

@@ -17,7 +17,9 @@ class PodProof(TypedDict):
 
     pod_template: pulumi.Input[str]
     """The pod template to prove, as JSON (core/v1 PodTemplateSpec), such as `podTemplate` of a SandboxPodTemplate; its class,
-    capabilities and resources are the proof's."""
+    capabilities and resources are the proof's. Among its container's variables, KATA_NODES_NETWORK=1 has the proof look for an
+    address and a route too, and KATA_NODES_NAME=NAME besides resolve that name; KATA_NODES_SECONDS bounds each command, 20 by
+    default."""
     handler: pulumi.Input[str]
     """Handler of the template's RuntimeClass, such as `handler` of a KataRuntimeClass."""
     kata_version: pulumi.Input[str]

@@ -184,6 +184,16 @@ def test_no_variable_of_an_image_speaks_to_the_ladder() -> None:
     assert names <= {variable["name"] for variable in REQUEST.template["spec"]["containers"][0]["env"]}
 
 
+def test_a_template_can_have_its_proof_look_at_the_network_and_wait_longer_and_nothing_else() -> None:
+    template = json.loads(SETTINGS["pod_template"])
+    theirs = [{"name": name, "value": "1"} for name in (*VARIABLES, "KATA_NODES_NONCE")]
+    template["spec"]["containers"][0] |= {"env": [*theirs, {"name": "KATA_NODES_NAME", "valueFrom": {"fieldRef": {}}}]}
+    (container,) = ask(pod_template=json.dumps(template)).template["spec"]["containers"]
+    values = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert len(values) == len(container["env"])
+    assert {name for name in VARIABLES if values[name] == "1"} == {"KATA_NODES_NETWORK", "KATA_NODES_SECONDS"}
+
+
 def test_an_image_of_its_own_is_all_that_differs() -> None:
     plain, other = (deepcopy(ask(image=image).template["spec"]) for image in (None, "busybox@sha256:0"))
     assert other["containers"][0].pop("image") == "busybox@sha256:0"
