@@ -10,6 +10,7 @@ import shutil
 import socketserver
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -190,7 +191,13 @@ def build_repository(folder: Path, home: Path, *, iptables: bool = True) -> str:
 
 
 def build_distribution(folder: Path, home: Path, version: str) -> None:
-    """A release of the node's own distribution in place of the one before, whose package is gone: iptables of a version alone."""
+    """A release of the node's own distribution in place of the one before, whose package is gone: iptables of a version alone.
+
+    It is dated a minute after the one before: apt asks for what is newer than its own copy, and HTTP counts in whole seconds,
+    so one that follows within the same second would stay unread.
+    """
+    release = folder / f"dists/{SUITE}/InRelease"
+    dated = release.stat().st_mtime + 60 if release.exists() else time.time()
     if not (folder / "gpg").exists():
         folder.mkdir()
         (folder / "gpg").write_bytes(gpg_key(home, "ed25519")[1])
@@ -198,6 +205,7 @@ def build_distribution(folder: Path, home: Path, version: str) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "pool").mkdir()
     _publish(folder, home, [_package(folder / "pool", "iptables", version)])
+    os.utime(release, (dated, dated))
 
 
 def _publish(folder: Path, home: Path, packages: Sequence[tuple[Path, str]]) -> None:
