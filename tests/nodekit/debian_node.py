@@ -209,17 +209,22 @@ def first_process(holder: "subprocess.Popen[bytes]", log: int, before: int = 0) 
         line = [str(holder.pid)]
         for _ in range(2):
             line = [child for pid in line for child in _children(pid)]
-        if line and int(line[0]) != before and Path(f"/proc/{line[0]}/comm").read_text().strip() == "systemd":
+        if line and int(line[0]) != before and _process_file(f"{line[0]}/comm").strip() == "systemd":
             return int(line[0])
         time.sleep(0.05)
     raise AssertionError(f"systemd did not start in its namespaces: {os.pread(log, 2000, 0).decode(errors='replace')}")
 
 
 def _children(pid: str) -> list[str]:
+    return _process_file(f"{pid}/task/{pid}/children").split()
+
+
+def _process_file(name: str) -> str:
+    """A file below /proc; empty of a process that has just ended: it may end between the opening and the reading too (ESRCH)."""
     try:
-        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:
-        return []  # it has just ended
+        return (Path("/proc") / name).read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _serve(node: DebianNode) -> "subprocess.Popen[bytes]":
