@@ -9,6 +9,9 @@ from nodekit.rules.text import printable
 
 KEY = "kernel_params"
 BOM = "\ufeff"
+MAX_DEPTH = 64
+"""Tables and arrays within each other; those of Kata and of containerd have at most 8. tomlkit refuses more than 100, and what is
+nested ten times as deep ends Python's comparing."""
 
 
 def _invalid(path: str, problem: str, *, remedy: str | None = None) -> NodeError:
@@ -29,8 +32,22 @@ def _parsed(text: str) -> dict[str, Any]:
     try:
         from tomllib import loads
     except ImportError:  # before Python 3.11
-        return dict(_edited(text.removeprefix(BOM)).unwrap())
-    return loads(text.removeprefix(BOM))
+        data = dict(_edited(text.removeprefix(BOM)).unwrap())
+    else:
+        data = loads(text.removeprefix(BOM))
+    _refuse_depth(data)
+    return data
+
+
+def _refuse_depth(data: Mapping[str, Any]) -> None:
+    """Raise ValueError for what is nested deeper than MAX_DEPTH."""
+    level: list[Any] = [data]
+    for _ in range(MAX_DEPTH):
+        values = [value for node in level for value in (node.values() if isinstance(node, dict) else node)]
+        level = [value for value in values if isinstance(value, dict | list)]
+        if not level:
+            return
+    raise ValueError(f"tables or arrays are nested more than {MAX_DEPTH} deep")
 
 
 def _edited(body: str) -> Any:
