@@ -326,7 +326,7 @@ CATALOGUE: dict[str, Failure] = {
     ),
     "kata-download-failed": Failure(
         "The Kata release archive could not be downloaded.",
-        "Check the address of kata.install, and that the node reaches it",
+        "Check the address of kata.install, and that the node reaches it, by itself or through apt's proxy",
         _CERTIFICATES,
     ),
     "kata-archive-differs": Failure(

@@ -39,14 +39,14 @@ def fetch_key(address: str, through: str | None = None) -> bytes:
     """
     import http.client  # loading it takes a third of a run that changes nothing
     import urllib.error
-    import urllib.request
+
+    from nodekit.host import proxies
 
     url = f"{address}/gpg"
     end = time.monotonic() + KEY_TIMEOUT
     data = b""
-    own = [urllib.request.ProxyHandler({"http": through, "https": through})] if through else []
     try:
-        with urllib.request.build_opener(*own).open(url, timeout=KEY_TIMEOUT / 2) as answer:
+        with proxies.opener(through).open(url, timeout=KEY_TIMEOUT / 2) as answer:
             size = int(answer.headers.get("Content-Length") or 0)
             while part := answer.read1(1 << 16):
                 data += part
@@ -58,8 +58,7 @@ def fetch_key(address: str, through: str | None = None) -> bytes:
                 raise OSError(f"it ended after {len(data)} of {size} bytes")
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = error.reason if type(error) is urllib.error.URLError else error  # that of an HTTPError lacks its number
-        # Whatever stands before the last @ may be a part of a password.
-        way = f" through apt's proxy {printable(through.rpartition('@')[2], 200)}" if through else ""
+        way = f" through {proxies.named(through)}" if through else ""
         message = f"The repository's key {url} cannot be read{way}: {printable(str(reason), 200)}"
         raise NodeError("repository-unreachable", message, certificates.case(error) or "key") from None
     return data

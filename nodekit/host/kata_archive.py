@@ -122,7 +122,7 @@ def install(root: Path, address: str, sha256: str, before_the_swap: Callable[[Pa
                 state_folder(root)
             new.mkdir(mode=0o700, parents=True)
         with step(f"Downloading {public(address)}"), _disk(work):
-            download(address, sha256, archive)
+            download(root, address, sha256, archive)
         reach("archive-downloaded")
         with step(f"Unpacking it to {INSTALL_FOLDER}"), _disk(new):
             unpack(archive, new)

@@ -7,16 +7,18 @@ import lzma
 import subprocess
 import tarfile
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
+from urllib.request import OpenerDirector
 
 from nodekit.errors import NodeError
+from nodekit.host import apt, proxies
 from nodekit.host.failpoints import reach
 from nodekit.host.process import not_started
 from nodekit.progress import say
 from nodekit.rules import certificates
+from nodekit.rules.docker.apt_source import proxy as apt_proxy
 from nodekit.rules.kata.kata_layout import INSTALL_FOLDER, MARKER
 from nodekit.rules.text import printable, public
 
@@ -37,37 +39,67 @@ _MISREAD = (ValueError, LookupError, ArithmeticError, RecursionError)
 """What tarfile raises for headers that contradict themselves, beside its own error."""
 _MISSHAPEN = (errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.ENOTEMPTY)
 """What the system answers to members that cannot lie beside each other; anything else is the disk's fault."""
-REMEDY = "Check the address of kata.install, and that the node reaches it"
 DOWNLOAD_SECONDS = 1200.0
-"""Bound on the whole download; within it, a server that says nothing for a minute is given up."""
+"""Bound on the whole download."""
+SILENT_SECONDS = 60.0
+"""After which a server that says nothing is given up."""
+T = TypeVar("T")
 
 
-def download(address: str, sha256: str, target: Path) -> None:
+def download(root: Path, address: str, sha256: str, target: Path) -> None:
     """Write what lies at `address` to `target`; raises NodeError `kata-download-failed` or `kata-archive-differs`, and OSError
-    when it cannot be written."""
-    digest = hashlib.sha256()
-    with open(target, "wb") as file:
-        for chunk in _arriving(address):
-            digest.update(chunk)
-            file.write(chunk)
-    if digest.hexdigest() != sha256:
-        raise NodeError(
-            "kata-archive-differs",
-            f"{public(address)} has sha256 {digest.hexdigest()}, not {sha256}; nothing was unpacked",
-        )
+    when it cannot be written. Apt's proxy as for `size`."""
+    end = time.monotonic() + DOWNLOAD_SECONDS
+
+    def fetch(opener: OpenerDirector) -> None:
+        digest = hashlib.sha256()
+        with open(target, "wb") as file:
+            for chunk in _arriving(opener, address, end):
+                digest.update(chunk)
+                file.write(chunk)
+        if digest.hexdigest() != sha256:
+            raise NodeError(
+                "kata-archive-differs",
+                f"{public(address)} has sha256 {digest.hexdigest()}, not {sha256}; nothing was unpacked",
+            )
+
+    _out_of_the_node(root, address, fetch)
 
 
-def size(address: str) -> int | None:
+def size(root: Path, address: str) -> int | None:
     """Bytes of what lies at `address`, of which nothing is read; None where the server does not say.
 
+    Where apt has a proxy for the address, that is tried first: it may be the node's only way out, and without it this would wait.
+    Some proxies of apt lead to repositories alone, so what they do not give is asked for without them.
     Raises NodeError `kata-download-failed` when it cannot be downloaded.
     """
+
+    def fetch(opener: OpenerDirector) -> int | None:
+        try:
+            # `address` is http or https: the verb has checked it. GET, since addresses that are signed for it refuse HEAD.
+            with opener.open(address, timeout=SILENT_SECONDS) as answer:
+                return int(answer.headers.get("Content-Length") or 0) or None
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise _failed(address, error) from None
+
+    return _out_of_the_node(root, address, fetch)
+
+
+def _out_of_the_node(root: Path, address: str, fetch: Callable[[OpenerDirector], T]) -> T:
+    """What `fetch` returns by the first way that leads to `address`; raises what it raises of the last one."""
+    proxy = apt_proxy(apt.settings(root), address)
+    if proxy is None:
+        return fetch(proxies.opener(None))
     try:
-        # `address` is http or https: the verb has checked it. GET, since addresses that are signed for it refuse HEAD.
-        with urllib.request.urlopen(address, timeout=60) as answer:
-            return int(answer.headers.get("Content-Length") or 0) or None
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise _failed(address, error) from None
+        return fetch(proxies.opener(proxy))
+    except NodeError as error:
+        refused = f"through {proxies.named(proxy)}: {error.message}"
+        say(f"  {refused}; trying without it ...")
+    try:
+        return fetch(proxies.opener(None))
+    except NodeError as error:
+        error.message = f"{error.message.rstrip('.')}; {refused}"
+        raise
 
 
 def _failed(address: str, error: Exception) -> NodeError:
@@ -75,18 +107,18 @@ def _failed(address: str, error: Exception) -> NodeError:
     return NodeError("kata-download-failed", f"{public(address)} cannot be downloaded: {why}", certificates.case(error))
 
 
-def _arriving(address: str) -> Iterator[bytes]:
+def _arriving(opener: OpenerDirector, address: str, end: float) -> Iterator[bytes]:
     """What lies at `address`, as it comes; raises NodeError `kata-download-failed`."""
     size = 0
-    begin = reported = time.monotonic()
+    reported = time.monotonic()
     try:
         # `address` is http or https: the verb has checked it.
-        with urllib.request.urlopen(address, timeout=60) as answer:
+        with opener.open(address, timeout=SILENT_SECONDS) as answer:
             total = int(answer.headers.get("Content-Length") or 0)
             while chunk := answer.read1(CHUNK):  # what is there: `read` waits for all of it, however slowly it comes
                 size += len(chunk)
                 now = time.monotonic()
-                if size > MAX_ARCHIVE or now - begin > DOWNLOAD_SECONDS:
+                if size > MAX_ARCHIVE or now > end:
                     bound = f"{MAX_ARCHIVE >> 30} GiB or {DOWNLOAD_SECONDS:g} s"
                     raise NodeError("kata-download-failed", f"The download of {public(address)} went over {bound}")
                 yield chunk

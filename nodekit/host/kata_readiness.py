@@ -28,7 +28,7 @@ def refuse_unready(root: Path, node: str, settings: KataSettings) -> str | None:
     kata_archive.refuse_foreign(root)
     _memory(node, settings, guest_memory.RELEASE_MIB)
     with step(f"preflight: asking for {public(archive.address)}"):
-        archive_bytes = size(archive.address)
+        archive_bytes = size(root, archive.address)
     if archive_bytes:
         kata_releases.refuse_too_little_space(node, kata_archive.free_bytes(root), archive_bytes)
     return None

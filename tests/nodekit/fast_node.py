@@ -392,7 +392,7 @@ def _child(
     host_docker.HEALTH_TIMEOUT = 1.0
     apt_source.fetch_key = lambda address, through=None: b""
     apt_source.openpgp = SimpleNamespace(refuse_other_keys=lambda *_: None, armour=lambda _: b"KEY", BEGIN="-----")  # type: ignore[assignment]
-    kata_download.download = lambda address, sha256, target: target.write_bytes(RELEASE) and None
+    kata_download.download = lambda root, address, sha256, target: target.write_bytes(RELEASE) and None
     preflight.emulated = lambda: False
     preflight.cpu_flag = lambda: "svm"
     preflight.presence = lambda flag: preflight.Presence(flag, True, dict.fromkeys(preflight.DEVICES, True))

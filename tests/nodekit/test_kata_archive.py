@@ -120,7 +120,7 @@ def test_a_signature_in_an_address_is_shown_to_nobody(tmp_path: Path, capsys: py
     with served(archive()) as (address, sha256):
         signed = f"{address}?sv=2024&sig=HIDDEN"
         assert "HIDDEN" not in refused(tmp_path, signed, "0" * 64, "kata-archive-differs").sentence()
-        assert kata_download.size(signed)
+        assert kata_download.size(tmp_path, signed)
         assert kata_archive.install(tmp_path, signed, sha256, accept)
     assert address in (tmp_path / f"opt/kata/{MARKER}").read_text()
     assert "HIDDEN" not in (tmp_path / f"opt/kata/{MARKER}").read_text()

@@ -67,7 +67,7 @@ def test_a_download_that_breaks_off_is_no_forgery(tmp_path: Path, monkeypatch: p
             super().__init__(data)
             self.headers = {"Content-Length": str(len(data) + 7)}
 
-    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: Short())
+    monkeypatch.setattr("urllib.request.OpenerDirector.open", lambda *_, **__: Short())
     with pytest.raises(NodeError) as caught:
         kata_archive.install(tmp_path, "http://127.0.0.1/x", "0" * 64, lambda _: None)
     assert caught.value.code == "kata-download-failed"
@@ -194,6 +194,7 @@ def test_an_archive_is_known_by_its_content_not_by_its_address(tmp_path: Path) -
 
 def test_a_missing_zstd_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "apt-config").symlink_to("/usr/bin/apt-config")
     with served(kata_download.ZSTD + b"x") as (address, sha256), pytest.raises(NodeError) as caught:
         kata_archive.install(tmp_path, address, sha256, lambda _: None)
     assert caught.value.code == "tool-missing" and "zstd" in caught.value.remedy

@@ -1,9 +1,10 @@
-"""The repository's key comes the way that apt's own downloads take.
+"""The repository's key and Kata's archive come the way that apt's own downloads take.
 
-Lost if these fail: a node that reaches the repository through a proxy of apt.conf alone, and whose key is never read; or a
-proxy's password in a message."""
+Lost if these fail: a node that reaches the repository through a proxy of apt.conf alone, and whose key or archive is never read;
+or a proxy's password in a message."""
 
 import functools
+import hashlib
 import http.server
 import os
 import ssl
@@ -19,7 +20,7 @@ from nodekit.host import apt, apt_source, kata_download
 from nodekit.host.journal import Transaction
 from nodekit.rules import certificates
 from nodekit.rules.docker.apt_source import proxy
-from tests.nodekit.docker_node import running
+from tests.nodekit.docker_node import running, served
 
 ADDRESS = "http://download.invalid/linux/debian"
 
@@ -71,6 +72,40 @@ def test_a_proxy_that_refuses_is_named_without_its_login(settings: str) -> None:
     assert "hidden" not in caught.value.sentence()
 
 
+ARCHIVE = "http://download.invalid/kata-static.tar.xz"
+
+
+@pytest.mark.usefixtures("settings")
+def test_the_archive_is_read_through_the_proxy_of_apt(tmp_path: Path) -> None:
+    assert kata_download.size(tmp_path, ARCHIVE) == len(ARCHIVE)
+    kata_download.download(tmp_path, ARCHIVE, hashlib.sha256(ARCHIVE.encode()).hexdigest(), tmp_path / "archive")
+    assert (tmp_path / "archive").read_text() == ARCHIVE
+
+
+@pytest.mark.parametrize("name", ["kata.tar.xz", "refused"], ids=["answers-with-a-page-of-its-own", "refuses"])
+@pytest.mark.usefixtures("settings")
+def test_what_the_proxy_of_apt_does_not_give_is_asked_for_without_it(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As apt-cacher-ng, which leads to repositories alone."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / name).write_bytes(b"archive")
+    with served(tmp_path / "site") as address:
+        kata_download.download(tmp_path, f"{address}/{name}", hashlib.sha256(b"archive").hexdigest(), tmp_path / "archive")
+    assert (tmp_path / "archive").read_bytes() == b"archive"
+    printed = capsys.readouterr().err
+    assert "through apt's proxy 127.0.0.1:" in printed and "trying without it" in printed and "hidden" not in printed
+
+
+@pytest.mark.usefixtures("settings")
+def test_an_archive_that_no_way_leads_to_is_refused_with_what_each_said(tmp_path: Path) -> None:
+    with pytest.raises(NodeError) as caught:
+        kata_download.size(tmp_path, "http://refused.invalid/kata-static.tar.xz")
+    message = caught.value.message
+    assert caught.value.code == "kata-download-failed" and "hidden" not in caught.value.sentence()
+    assert "name" in message.lower() and "through apt's proxy 127.0.0.1:" in message and "407" in message
+
+
 HTTP, HTTPS, OWN, DIRECT = (
     'Acquire::http::Proxy "http://all:1";\n',
     'acquire::HTTPS::proxy "http://tls:1";\n',
@@ -107,7 +142,7 @@ def test_the_proxy_is_the_one_that_apt_would_take(dump: str, expected: str | Non
     ],
 )
 def test_a_certificate_that_the_node_does_not_trust_has_its_own_remedy(
-    monkeypatch: pytest.MonkeyPatch, code: int, words: str, remedy: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str, remedy: str
 ) -> None:
     """Lost if this fails: a clock that is wrong, or a minimal system without authorities, is searched for in the network."""
 
@@ -117,8 +152,9 @@ def test_a_certificate_that_the_node_does_not_trust_has_its_own_remedy(
         raise urllib.error.URLError(error)
 
     monkeypatch.setattr(urllib.request.OpenerDirector, "open", refuse)
-    archive = functools.partial(kata_download.download, sha256="", target=Path(os.devnull))
-    for download in (apt_source.fetch_key, kata_download.size, archive):
+    size = functools.partial(kata_download.size, tmp_path)
+    archive = functools.partial(kata_download.download, tmp_path, sha256="", target=Path(os.devnull))
+    for download in (apt_source.fetch_key, size, archive):
         with pytest.raises(NodeError) as caught:
             download("https://mirror.example/linux/debian")
         assert words in caught.value.message and remedy in caught.value.remedy, caught.value.sentence()
