@@ -266,7 +266,7 @@ remove() {
         target=$FOLDER/nodekit-$sum.pyz
         if [ ! -s "$FOLDER/run.sh" ]; then
             case $(as_root sha256sum "$target") in "$sum"*) ;; *) target=$target.copy ;; esac
-            put_run_script
+            put_run_script >&2
         fi
         # shellcheck disable=SC2016 # for the shell of root
         printf '{"node": "%s"}\n' "$(uname -n)" | as_root sh -c '. "$0/run.sh"; nodekit "$1" restore' "$FOLDER" "$sum"
@@ -311,14 +311,16 @@ compile_program() {
         compiled | record "$(basename "$target").compiled.sum"
 }
 
+# Prints the version of Python, so that it need not be started once more for that.
 EXTRACT='
-import sys, zipfile
+import platform, sys, zipfile
 text = zipfile.ZipFile(sys.argv[1]).read("nodekit/run.sh")
 try:
     with open(sys.argv[2], "wb") as file:
         file.write(text)
 except OSError as error:
     sys.exit(f"{sys.argv[2]}: {error.strerror}")
+print(platform.python_version())
 '
 
 put_run_script() {
@@ -347,7 +349,8 @@ install_program() {
     done
     tools=$wanted
     changed=false
-    python_is_whole || wanted="python3$wanted"
+    whole=yes
+    python_is_whole || { whole= && wanted="python3$wanted"; }
     # shellcheck disable=SC2086 # lists of package names
     if [ -n "$wanted" ]; then
         case "$wanted " in *" busybox-static "*) record_busybox ;; esac
@@ -355,7 +358,7 @@ install_program() {
         [ -z "$tools" ] || record_packages $tools
         changed=true
     fi
-    python_is_whole || fail "$(uname -n): python3 lacks parts of its standard library." "Install the package python3 on the node. [tool-missing]"
+    [ -n "$whole" ] || python_is_whole || fail "$(uname -n): python3 lacks parts of its standard library." "Install the package python3 on the node. [tool-missing]"
 
     placing=yes
     if ! holds "$target"; then
@@ -378,14 +381,13 @@ install_program() {
     holds "$target.copy" || copy_program
     [ -n "$(compiled)" ] && [ "$(compiled)" = "$(cat "$target.compiled.sum" 2>/dev/null)" ] || compile_program ||
         echo "bootstrap: the program could not be compiled, so each start of it takes longer: $(printf '%s\n' "$why" | tail -n 1)" >&2
-    put_run_script
+    version=$(put_run_script)
     as_root ln -sfn "$(basename "$target")" "$FOLDER/nodekit.pyz"
     # On the disk before this ends: a crash would otherwise leave empty files behind names that a stack takes for done.
     as_root sync "$FOLDER" "$(dirname "$FOLDER")"
     placing=
     remove_old_programs
     rm -f "$uploaded"
-    version=$(python3 -I -c 'import platform; print(platform.python_version())')
     printf '{"changed": %s, "path": "%s", "python": "%s"}\n' "$changed" "$target" "$version"
 }
 

@@ -45,7 +45,7 @@ FAKES = {
     "dpkg-query": 'if [ -e "$NODE/whole" ]; then printf installed; else printf not-installed; exit 1; fi\n',
     "python3": 'case "$*" in *"import ctypes"*) [ -e "$NODE/whole" ] ;; *zipfile*) exec /usr/bin/python3 "$@" ;; '
     '*pyz*) echo "$*" >>"$NODE/ran"; cat >>"$NODE/ran"; [ ! -e "$NODE/slow" ] || while [ -e "$NODE/slow" ]; do sleep 0.1; done; '
-    'cat "$NODE/result" ;; *) echo 3.13.5 ;; esac\n',
+    'cat "$NODE/result" ;; esac\n',
 }
 
 pytestmark = pytest.mark.skipif(
@@ -128,7 +128,8 @@ def node(tmp_path: Path) -> Node:
 def test_a_bare_node_gets_python_and_the_program_and_a_second_run_changes_nothing(node: Node) -> None:
     result = node.install()
     assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout) == {"changed": True, "path": node.target, "python": "3.13.5"}
+    python = subprocess.run(["/usr/bin/python3", "-V"], capture_output=True, text=True, check=True).stdout.split()[1]
+    assert json.loads(result.stdout) == {"changed": True, "path": node.target, "python": python}
     assert "--no-install-recommends install python3 busybox-static bubblewrap zstd" in node.log("apt")
     assert "DPkg::Lock::Timeout=300" in node.log("apt")
     program = node.root / "lib" / "kata-nodes" / Path(node.target).name
@@ -138,7 +139,7 @@ def test_a_bare_node_gets_python_and_the_program_and_a_second_run_changes_nothin
     assert list((node.root / "home").iterdir()) == []
     (node.root / "apt").unlink()
     again = node.install()
-    assert json.loads(again.stdout) == {"changed": False, "path": node.target, "python": "3.13.5"}
+    assert json.loads(again.stdout) == {"changed": False, "path": node.target, "python": python}
     assert node.log("apt") == ""
 
 
