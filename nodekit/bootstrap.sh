@@ -211,7 +211,7 @@ is_copy() {
 
 refuse_other_stack() {
     is_copy || ! other_stack "$1" || fail "$(uname -n): this machine is a node of the stack $there, not of $1." \
-        "Destroy that stack first; where it no longer exists or was renamed, remove $FOLDER/stack on the machine. [node-taken]"
+        "Take the machine out of that stack first, or destroy the stack; where it no longer exists or was renamed, remove $FOLDER/stack on the machine. [node-taken]"
 }
 
 # On standard input, as FOLDER/$1. The login user reads it, whatever root's umask is.
@@ -227,8 +227,13 @@ other_names() { grep -Fvxe "$1" "$FOLDER/names" 2>/dev/null || :; }
 
 record_owner() {
     [ -n "$1" ] || return 0
+    refuse_other_stack "$1" # again: another one may have come while packages were installed
     ! is_copy || as_root rm -f "$FOLDER/names" "$FOLDER/proofs.json"
-    [ "$(cat "$FOLDER/stack" 2>/dev/null)" = "$1" ] || printf '%s\n' "$1" | record stack
+    if [ "$(cat "$FOLDER/stack" 2>/dev/null)" != "$1" ]; then
+        # Those of another stack, whose record somebody removed: it never takes its names back, and no node that has one is undone.
+        as_root rm -f "$FOLDER/names"
+        printf '%s\n' "$1" | record stack
+    fi
     id=$(machine)
     [ -z "$id" ] || [ "$(cat "$FOLDER/machine" 2>/dev/null)" = "$id" ] || echo "$id" | record machine
     [ -n "$2" ] || return 0

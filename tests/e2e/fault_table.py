@@ -273,8 +273,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "two stacks on one node", "`pulumi up` of another stack while the first is up", "program",
-        lambda story: story.other_stack_up(), ("node of the stack", "Destroy that stack first"), "node-taken",
-        reported_by="the second run", ends=0, settled=True, cure="destroy one of them",
+        lambda story: story.other_stack_up(), ("node of the stack", "Take the machine out of that stack first"), "node-taken",
+        reported_by="the second run", ends=0, settled=True, cure="take the machine out of one of them",
     ),
     Fault(
         "engine killed as it writes the state",

@@ -317,6 +317,27 @@ def test_a_node_of_another_stack_is_neither_taken_nor_undone(node: Node) -> None
     assert not (node.root / "lib" / "kata-nodes").exists()
 
 
+def test_a_node_that_another_stack_takes_over_by_hand_leaves_with_that_stack(node: Node) -> None:
+    """Lost if this fails: the names of a stack that no longer exists keep the machine from ever being undone."""
+    assert node.run(".kata-nodes.pyz", node.target, node.digest, "project/first", "old").returncode == 0
+    (node.root / "lib" / "kata-nodes" / "stack").unlink()  # what the error of a node that is taken says
+    assert node.run(".kata-nodes.pyz", node.target, node.digest, "project/second", "new").returncode == 0
+    assert (node.root / "lib" / "kata-nodes" / "names").read_text().split() == ["new"]
+    assert json.loads(node.run("--remove", "project/second", "new").stdout) == {"verb": "restore"}
+    assert not (node.root / "lib" / "kata-nodes").exists()
+
+
+def test_of_two_stacks_that_come_at_once_one_is_refused(node: Node) -> None:
+    """Lost if this fails: both go on, and each proves what the other changes."""
+    folder = f"/{FOLDER}"
+    fake = node.root / "bin" / "apt-get"
+    other = f'case "$*" in *install*) mkdir -p {folder}; echo project/first >{folder}/stack ;; esac\n'
+    fake.write_text(fake.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{other}"))
+    refused = node.run(".kata-nodes.pyz", node.target, node.digest, "project/second", "n1")
+    assert refused.returncode == 1 and "[node-taken]" in refused.stderr
+    assert (node.root / "lib" / "kata-nodes" / "stack").read_text() == "project/first\n"
+
+
 def test_a_node_that_its_stack_renames_is_not_undone(node: Node) -> None:
     def installed(*owner: str) -> list[str]:
         result = node.run(".kata-nodes.pyz", node.target, node.digest, *owner)
