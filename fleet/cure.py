@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from fleet.measure import Measured
     from fleet.stack import Answers
 
-RESOURCES = {"preflight": ["preflight"], "docker": ["docker"], "kata": ["kata"], "prove": [], "program": []}
-"""Verb that puts a difference right -> resources that run it. Every verb first puts back a program whose copy is
-whole."""
+RESOURCES = {"preflight": ["preflight"], "docker": ["docker"], "kata": ["kata"], "prove": [], "program": ["upload"]}
+"""Verb that puts a difference right -> resources that run it."""
+SENT, PLACED = "upload", "program"
+"""The copy of the node program, and what follows another copy: it puts it in place. To replace it would undo the node."""
 PROOF = "proof"
 FOLLOWED = ("create", "replace", "prove")
 """Repairs of an object after which others take another value from it: its name, the Job that is the proof."""
@@ -24,8 +25,7 @@ def flags(answers: "Answers") -> list[str] | None:
     Each node is proven again: what its last proof was of has been changed in between. Where a node was never proven, the rest
     of its resources is made too. Objects are refreshed first: the engine compares with what its state has of them.
     """
-    replaced, whole = _of_nodes(answers.nodes)
-    targets: list[str] = []
+    replaced, targets, whole = _of_nodes(answers.nodes)
     repairs = [(each.item, difference.repair) for each in answers.differing_objects for difference in each.differences]
     for item, repair in repairs:
         if repair is None:
@@ -42,9 +42,11 @@ def flags(answers: "Answers") -> list[str] | None:
     return [*(part for pair in chosen for part in pair), *(["--refresh"] if any(repair for _, repair in repairs) else [])]
 
 
-def _of_nodes(measured: "Iterable[Measured]") -> tuple[list[str], bool]:
-    """URNs that are replaced, and whether there is a node without a proof, so that everything else is made too."""
+def _of_nodes(measured: "Iterable[Measured]") -> tuple[list[str], list[str], bool]:
+    """URNs that are replaced, those that follow, and whether there is a node without a proof, so that everything else is made
+    too."""
     urns: list[str] = []
+    followers: list[str] = []
     whole = False
     for measurement in measured:
         if not measurement.differences:
@@ -53,7 +55,9 @@ def _of_nodes(measured: "Iterable[Measured]") -> tuple[list[str], bool]:
             whole = True
         resources = [*(name for item in measurement.differences for name in RESOURCES.get(str(item["verb"]), [])), PROOF]
         urns += [urn for name in dict.fromkeys(resources) if (urn := measurement.host.urns.get(name))]
-    return urns, whole
+        if SENT in resources and (placed := measurement.host.urns.get(PLACED)):
+            followers.append(placed)
+    return urns, followers, whole
 
 
 def proofs(measured_names: Iterable[str], urns: dict[str, dict[str, str]]) -> list[str]:

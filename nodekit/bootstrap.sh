@@ -260,14 +260,14 @@ remove() {
         [ ! -d "$JOURNALS" ] || journals=$(as_root find "$JOURNALS" -maxdepth 1 -name '*.json')
         [ -z "$journals" ] ||
             fail "$(uname -n): no program is in $FOLDER any more, so nothing was undone of what $JOURNALS records." \
-                "Put it there again: pulumi state delete --target-dependents with the URN of the node's -upload, then pulumi up; to leave the node as it is, remove $JOURNALS. [program-damaged]"
+                "Put it there again: pulumi up --replace with the URN of the node's -upload, with the node in the stack's file; to leave it as it is, remove $JOURNALS. [program-damaged]"
         remove_packages # a removal that was cut off has left them, or the folder
         as_root rm -rf "$FOLDER"
         echo '{"changed": false}'
     else
         sum=$(usable_program)
         [ -n "$sum" ] || fail "$(uname -n): every program in $FOLDER is damaged, and so is its copy, so nothing was undone." \
-            "Put it there again: pulumi state delete --target-dependents with the URN of the node's -upload, then pulumi up. [program-damaged]"
+            "Put it there again: pulumi up --replace with the URN of the node's -upload, with the node in the stack's file. [program-damaged]"
         target=$FOLDER/nodekit-$sum.pyz
         if [ ! -s "$FOLDER/run.sh" ]; then
             case $(as_root sha256sum "$target") in "$sum"*) ;; *) target=$target.copy ;; esac
@@ -368,7 +368,7 @@ install_program() {
     placing=yes
     if ! holds "$target"; then
         [ -f "$uploaded" ] ||
-            fail "$(uname -n): $target is missing, and so is the upload $uploaded." "Remove the stack's upload from its state with 'pulumi up --replace', then run again. [file-unreadable]"
+            fail "$(uname -n): $target is missing, and so is the upload $uploaded." "Send it again: pulumi up --replace with the URN of the node's -upload. [file-unreadable]"
         as_root install -d -o root -g root -m 0755 "$FOLDER"
         # Verified where only root writes: the upload is the login user's, who could change it between a check and the copy. And
         # where only root reads: in its place could be a link to what that user may not read.

@@ -110,11 +110,13 @@ CATALOGUE: dict[str, Failure] = {
     "program-damaged": Failure(
         "Neither the node program on the node nor its copy is the one that was put there. Where somebody removed its folder, the "
         "shell says so in words of its own: it cannot open /usr/local/lib/kata-nodes/run.sh.",
-        # Not `up --replace`: the engine would delete the old -program last, and so undo the node.
-        "Put it there again: pulumi state delete --target-dependents with the URN of the node's -upload, then pulumi up",
+        # Not that of the -program: the engine would delete the old one last, and so undo the node.
+        "Put it there again: pulumi up --replace with the URN of the node's -upload",
         {
-            "gone": "Put it there again: pulumi state delete --target-dependents with the URN of the node's -upload, then pulumi "
-            "up; to leave the node as it is, remove {folder}",
+            "removal": "Put it there again: pulumi up --replace with the URN of the node's -upload, with the node in the stack's "
+            "file",
+            "gone": "Put it there again: pulumi up --replace with the URN of the node's -upload, with the node in the stack's "
+            "file; to leave it as it is, remove {folder}",
         },
     ),
     "run-ended": Failure(
@@ -142,7 +144,7 @@ CATALOGUE: dict[str, Failure] = {
             "configured": "Correct {key} in Kata's configuration",
             "root": "Run the program as root",
             "proc": "Mount /proc on the node",
-            "upload": "Remove the stack's upload from its state with 'pulumi up --replace', then run again",
+            "upload": "Send it again: pulumi up --replace with the URN of the node's -upload",
         },
     ),
     "file-unwritable": Failure(

@@ -21,7 +21,7 @@ whole_program() {
         cp --reflink=never "$program.copy" "$program.new" && sync "$program.new" && mv "$program.new" "$program" && sync "$PROGRAMS"
     else
         echo "error: $(uname -n): neither $program nor its copy is the program that was put there." \
-            "Put it there again: pulumi state delete --target-dependents with the URN of the node's -upload, then pulumi up. [program-damaged]" >&2
+            "Put it there again: pulumi up --replace with the URN of the node's -upload. [program-damaged]" >&2
         return 1
     fi
 }

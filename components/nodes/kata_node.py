@@ -217,7 +217,8 @@ class KataNode(pulumi.ComponentResource):
             "program",
             {
                 "create": derived(lambda text: f"{install} # machine {text}", machine),
-                "update": derived(lambda text: f"{install} again # machine {text}", machine),
+                # A copy that is sent again (`pulumi up --replace`) must be put in place again.
+                "update": derived(lambda text, sent: f"{install} again # machine {text}, upload {sent}", machine, upload.id),
                 "delete": f"{run}timeout 1800 sh -s -- --remove {owner}",
                 "stdin": stdin_of(sent("bootstrap.sh")),
             },

@@ -159,6 +159,13 @@ def test_another_machine_behind_an_address_is_never_undone_by_the_key_of_the_one
     assert not any("triggers" in command.inputs for command in undoing)
 
 
+def test_a_program_that_was_sent_again_is_put_in_place_again(local: Recorder) -> None:
+    """Lost if this fails: a node whose program is damaged needs its resources taken out of the state, and with them, because they
+    depend on them, every object of the cluster, which the next `up` cannot make since it exists."""
+    program = local.by_name["local-0-program"].inputs
+    assert "local-0-upload-id" in program["update"] and "local-0-upload-id" not in program["create"]
+
+
 def test_what_is_on_a_local_machine_goes_with_it(local: Recorder) -> None:
     for child in ("upload", "program", "docker", "kata", "proof"):
         assert local.by_name[f"local-0-{child}"].request.deletedWith.endswith("::local-0-machine")

@@ -233,14 +233,14 @@ class Story:
         self.parameters("sysctl.user.max_user_namespaces=9000")
         self._undo.append(self.parameters)
 
-    def forget_upload(self) -> None:
+    def replace_upload(self) -> None:
         """What the program's own error tells a person to do about a program that is damaged."""
         (urn,) = (
             resource["urn"]
             for resource in self.checkout.state(STACK)["deployment"]["resources"]
             if resource["urn"].endswith("-upload")
         )
-        self.checkout.pulumi("state", "delete", "--yes", "--target-dependents", urn, "--stack", STACK)
+        self.checkout.pulumi("up", "--yes", "--skip-preview", "--replace", urn, "--stack", STACK)
 
     def unlock(self) -> None:
         """What the engine itself tells a person to do about the lock that a killed run left."""

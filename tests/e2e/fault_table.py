@@ -267,9 +267,9 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "program damaged", "the node program and its copy are emptied while a stack is up, and a setting changes", "kata",
-        lambda story: story.damage_program(), ("neither", "pulumi state delete --target-dependents"), "program-damaged",
-        act=lambda story: (story.forget_upload(), story.cure()), settled=True,
-        cure="`pulumi state delete --target-dependents` with the URN of the upload",
+        lambda story: story.damage_program(), ("neither", "pulumi up --replace"), "program-damaged",
+        act=lambda story: (story.replace_upload(), story.cure()), settled=True,
+        cure="`pulumi up --replace` with the URN of the upload",
     ),
     Fault(
         "two stacks on one node", "`pulumi up` of another stack while the first is up", "program",

@@ -140,9 +140,9 @@ def test_cure_makes_again_just_what_repairs_and_always_the_proof() -> None:
     assert cure.flags(Answers([measured()], [])) is None
     assert names(cure.flags(Answers([measured(("hold", "docker"))], []))) == ["docker", "proof"]
     assert names(cure.flags(Answers([measured(("boot", "prove"))], []))) == ["proof"]
-    assert names(cure.flags(Answers([measured(("program", "program"))], []))) == ["proof"], (
-        "to replace -program would undo the node"
-    )
+    program = cure.flags(Answers([measured(("program", "program"))], [])) or []
+    assert names(program[:4]) == ["upload", "proof"]
+    assert program[4] == "--target" and program[5].endswith("-program"), "to replace -program would undo the node"
     several = measured(("hold", "docker"), ("module", "preflight"), ("package", "docker"))
     assert names(cure.flags(Answers([several], []))) == ["docker", "preflight", "proof"]
     flags = cure.flags(Answers([replace(several, host=unproven())], []))
