@@ -1,7 +1,8 @@
 """The verb `kata`: install or find Kata, and have kernel parameters in the configuration that is really read."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -53,12 +54,9 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     archive = kata_releases.to_install(state.install, os.uname().machine)
     if state.handler is not None:
         containerd_config.check(state.handler.name, state.handler.pod_annotations)
-    changed = False
     with node_lock(root, LOCK_TIMEOUT):
         runtime = kata_handler.find(root, state.node, state.handler.runtime) if state.handler is not None else None
-        if archive:
-            changed = _install(root, state, archive)
-        with Transaction(root, JOURNAL) as transaction:
+        with _installed(root, state, archive) as changed, Transaction(root, JOURNAL) as transaction:
             changed |= _link_shim(root, transaction, state.runtime)
             now = _effective(root, state)
             kata_releases.refuse_another_version(state.node, now.version, state.version)
@@ -147,8 +145,11 @@ def _handler(state: KataState, handler: HandlerState, now: kata.Effective) -> Ha
     return Handler(handler.name, now.shim, now.config_file, tuple(handler.pod_annotations), SNAPSHOTTERS.get(state.hypervisor))
 
 
-def _install(root: Path, state: KataState, archive: Archive) -> bool:
-    def before_the_swap(unpacked: Path) -> None:
+@contextmanager
+def _installed(root: Path, state: KataState, archive: Archive | None) -> Iterator[bool]:
+    """Have the release of the archive; true where it was not there. The one before comes back when the with-block fails."""
+
+    def before_the_swap(unpacked: Path) -> Callable[[], None]:
         """`unpacked` is a root folder that holds the new /opt/kata only."""
         kata_releases.refuse_another_version(state.node, kata.version(unpacked), state.version)
         coming = {}
@@ -164,9 +165,13 @@ def _install(root: Path, state: KataState, archive: Archive) -> bool:
         # Our changes to the old release are removed with it, and so must be the journal's record of them.
         old = kata_archive.place(root)
         gone = [key for key in journal.recorded(root, JOURNAL) if key.startswith(f"{RECORD}{old}/")]
-        journal.disown(root, JOURNAL, old, gone, coming)
+        return journal.disown(root, JOURNAL, old, gone, coming)
 
-    return kata_archive.install(root, archive.address, archive.sha256, before_the_swap)
+    if archive is None:
+        yield False
+        return
+    with kata_archive.installed_for(root, archive.address, archive.sha256, before_the_swap) as changed:
+        yield changed
 
 
 def _is_release_read(root: Path, state: KataState) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -332,14 +332,16 @@ def outlook(root: Path, name: str) -> Restored:
     return _sorted(_outlook(root, _load(root, name)))
 
 
-def disown(root: Path, name: str, folder: str, records: Collection[str] = (), coming: Mapping[str, bytes] | None = None) -> None:
+def disown(
+    root: Path, name: str, folder: str, records: Collection[str] = (), coming: Mapping[str, bytes] | None = None
+) -> Callable[[], None]:
     """Forget what the journal of `name` says of paths below `folder`, which is replaced as a whole, and `records`.
 
     `coming` holds the files of ours that come with the new folder, so that an edit of them is seen; until then, those of the
-    old folder are ours too.
+    old folder are ours too. What is returned knows it again, for when the old folder is back in its place.
     """
     journal = _load(root, name)
-    old = journal.paths
+    old, first = journal.paths, _load(root, name)
     journal.paths = {path: entry for path, entry in old.items() if not path.startswith(f"{folder}/")}
     for path, content in (coming or {}).items():
         ours = old[path].ours if path in old else []
@@ -348,6 +350,18 @@ def disown(root: Path, name: str, folder: str, records: Collection[str] = (), co
     journal.records = {key: value for key, value in journal.records.items() if key not in records}
     if coming or physical(root, _journal_path(name)).exists():
         _save(root, name, journal)
+
+    def own_again() -> None:
+        now = _load(root, name)
+        below = f"{folder}/"
+        others = {path: entry for path, entry in now.paths.items() if not path.startswith(below) and path not in (coming or {})}
+        ours = {path: entry for path, entry in first.paths.items() if path.startswith(below)}
+        now.paths = {path: {**ours, **others}[path] for path in [*first.paths, *others] if path in ours or path in others}
+        now.folders = [*dict.fromkeys([*(path for path in now.folders if not path.startswith(below)), *first.folders])]
+        now.records = {**now.records, **{key: first.records[key] for key in records if key in first.records}}
+        _save(root, name, now)
+
+    return own_again
 
 
 def give_back(root: Path, name: str, keep: Collection[str], record: str) -> list[str]:

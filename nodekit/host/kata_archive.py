@@ -12,6 +12,7 @@ from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
 from nodekit.host.files import STATE_FOLDER, physical, replace, resolve, state_folder
 from nodekit.host.reading import MAX_OWN, MAX_SYSTEM, read, read_text
+from nodekit.host.signals import undisturbed
 from nodekit.progress import say, step
 from nodekit.rules.kata.kata_layout import DROP_IN, INSTALL_FOLDER, MARKER
 from nodekit.rules.text import printable, public
@@ -96,21 +97,34 @@ def free_bytes(root: Path) -> int:
     return space.f_bavail * space.f_frsize
 
 
-def install(root: Path, address: str, sha256: str, before_the_swap: Callable[[Path], None]) -> bool:
+Prepare = Callable[[Path], Callable[[], None] | None]
+"""Gets a folder in which a new release lies as `opt/kata`: it may add to it, and refuses by raising. What it returns is called
+once the release before is in its place again."""
+
+
+def install(root: Path, address: str, sha256: str, before_the_swap: Prepare) -> bool:
+    """As `installed_for`, for nothing that could fail after it."""
+    with installed_for(root, address, sha256, before_the_swap) as changed:
+        return changed
+
+
+@contextmanager
+def installed_for(root: Path, address: str, sha256: str, before_the_swap: Prepare) -> Iterator[bool]:
     """Have the archive of that address and sha256 in /opt/kata, whole; true when it was not. Hold the node's lock.
 
     The new release is prepared in a folder of this program's own and takes its place in one step; what was there, if this
-    program put it there, is removed after that. `before_the_swap` is given a folder in which the new one lies as `opt/kata`:
-    it may add to it, and refuses by raising. Where the release is there and files of it are missing, those alone are put back,
-    so that configuration and drop-ins stay. Raises NodeError `kata-foreign-install`, `kata-download-failed`,
-    `kata-archive-differs`, `kata-archive-invalid`, `tool-missing` or `file-unwritable`; then /opt/kata is as it was.
+    program put it there, is removed after the with-block, and takes its place again when that fails. Where the release is there
+    and files of it are missing, those alone are put back, so that configuration and drop-ins stay. Raises NodeError
+    `kata-foreign-install`, `kata-download-failed`, `kata-archive-differs`, `kata-archive-invalid`, `tool-missing` or
+    `file-unwritable`; then /opt/kata is as it was.
     """
     work = _work(root)
     is_there = installed(root) == sha256
     gone = missing(root) if is_there else []
     if is_there and not gone:
         _clear(work)
-        return False
+        yield False
+        return
     refuse_foreign(root)
     from nodekit.host.kata_download import download, invalid, unpack  # loads HTTP and tar, which few runs need
 
@@ -129,20 +143,30 @@ def install(root: Path, address: str, sha256: str, before_the_swap: Callable[[Pa
             inside = new / INSTALL_FOLDER.lstrip("/")
             if not inside.is_dir():
                 raise invalid(f"it has no {INSTALL_FOLDER}")
+            own_again = None
             if gone:
                 _put_back(inside, _folder(root), gone)
-                return True
-            marker = {"sha256": sha256, "address": public(address), "files": _files(inside)}
-            _write_marker(inside / MARKER, json.dumps(marker) + "\n")
-            reach("archive-unpacked")
-            before_the_swap(new)
-            os.sync()
-            reach("archive-prepared")
-            _place(inside, _folder(root))
-            reach("archive-placed")
+            else:
+                marker = {"sha256": sha256, "address": public(address), "files": _files(inside)}
+                _write_marker(inside / MARKER, json.dumps(marker) + "\n")
+                reach("archive-unpacked")
+                own_again = before_the_swap(new)
+                os.sync()
+                reach("archive-prepared")
+                _place(inside, _folder(root))
+                reach("archive-placed")
+        try:
+            yield True
+        except BaseException:
+            if not gone and inside.exists():  # the release before
+                with undisturbed(), suppress(OSError):  # the first failure is the one to report
+                    say("the release before takes its place again")
+                    _place(inside, _folder(root))
+                    if own_again is not None:
+                        own_again()
+            raise
     finally:
         _clear(work)
-    return True
 
 
 def remove(root: Path) -> list[str]:

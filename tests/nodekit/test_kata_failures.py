@@ -2,21 +2,24 @@
 
 import io
 import shutil
+import signal
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nodekit.commands import kata, restore
 from nodekit.errors import NodeError
-from nodekit.host import journal, kata_archive, kata_download
+from nodekit.host import journal, kata_archive, kata_download, kata_handler
 from nodekit.host.kata import effective
 from nodekit.rules.kata.kata_layout import DROP_IN, MANAGED_MARK
 from nodekit.rules.node_state import KataState
 from tests.nodekit.kata_files import put, setting
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served, tree
 from tests.nodekit.test_kata_command import SEED, ZERO, state
+from tests.nodekit.test_killed import nodekit
 
 LIMIT = "sysctl.user.max_user_namespaces=9000"
 
@@ -131,25 +134,44 @@ def test_a_drop_in_before_ours_is_part_of_the_base_while_it_is_there(installed: 
     assert kata.run(state([LIMIT]), installed)["kernelParams"] == f"{BASE} {LIMIT}"
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL: no handler of the program sees it as one of its errors."""
+def failing(error: BaseException) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
-def upgrade_that_ends(root: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, **fields: object) -> None:
-    """An upgrade to 3.33.0 that ends as soon as the new release is in place."""
-
-    def ended(*_: object) -> None:
-        raise Killed
-
+@pytest.mark.parametrize("error", [NodeError("file-unwritable", "x"), SystemExit(143)], ids=["fails", "ended"])
+@pytest.mark.parametrize("old", ["3.32.0", "2.4.3"])
+def test_an_upgrade_that_fails_with_the_release_in_place_brings_the_old_one_back(
+    tmp_path: Path, old: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lost if this fails: the stack's state keeps the old settings and their proof, so that an `up` with these, which changes
+    nothing, succeeds on a node that has the new release."""
+    root = tmp_path
+    with served(archive(old)) as (address, sha256):
+        kata.run(state([SEED], version=old, install={"any": {"address": address, "sha256": sha256}}), root)
+    before = tree(root)
+    data = archive("3.33.0", {"./opt/kata/new": b"", f"./{FOLDER}/configuration-qemu.toml": CONFIG.replace(BASE, "new").encode()})
     with served(data) as (address, sha256), monkeypatch.context() as patch:
-        patch.setattr(kata, "_link_shim", ended)
-        with pytest.raises(Killed):
-            kata.run(state([LIMIT], version="3.33.0", install={"any": {"address": address, "sha256": sha256}}, **fields), root)
+        patch.setattr(kata_handler, "withdraw", failing(error))
+        with pytest.raises(type(error)):
+            kata.run(state([LIMIT], version="3.33.0", install={"any": {"address": address, "sha256": sha256}}), root)
+    assert tree(root) == before
+    assert kata.run(state([LIMIT], version=old), root)["kernelParams"] == f"{BASE} {LIMIT}"
+    assert restore.run({"node": "n"}, root)["kept"] == [] and tree(root) == {}
 
 
-def test_a_new_release_is_never_without_our_parameters(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def upgrade_that_ends(root: Path, data: bytes, **fields: object) -> None:
+    """An upgrade to 3.33.0 that is killed as soon as the new release is in place."""
+    with served(data) as (address, sha256):
+        desired = state([LIMIT], version="3.33.0", install={"any": {"address": address, "sha256": sha256}}, **fields)
+        assert nodekit("kata", root, desired, "archive-placed:1").returncode == -signal.SIGKILL
+
+
+def test_a_new_release_is_never_without_our_parameters(installed: Path) -> None:
     data = archive("3.33.0", {f"./{FOLDER}/configuration-qemu.toml": CONFIG.replace(BASE, "new_base=1").encode()})
-    upgrade_that_ends(installed, monkeypatch, data)
+    upgrade_that_ends(installed, data)
     configuration = effective(installed, runtime="go", hypervisor="qemu", config_path=None)
     assert (configuration.version, configuration.kernel_params) == ("3.33.0", f"new_base=1 {LIMIT}")
     assert (installed / FOLDER / "configuration-qemu.toml").read_text() == CONFIG.replace(BASE, "new_base=1")
@@ -157,12 +179,12 @@ def test_a_new_release_is_never_without_our_parameters(installed: Path, monkeypa
     assert restore.run({"node": "n"}, installed)["kept"] == [] and tree(installed) == {}
 
 
-def test_a_release_that_is_not_read_is_left_as_it_comes(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_that_is_not_read_is_left_as_it_comes(installed: Path) -> None:
     put(installed, "/etc/kata-containers/configuration.toml", CONFIG)
-    upgrade_that_ends(installed, monkeypatch, archive("3.33.0"))
+    upgrade_that_ends(installed, archive("3.33.0"))
     assert not (installed / FOLDER / "config.d").exists()
     put(installed, "/srv/k.toml", CONFIG)
-    upgrade_that_ends(installed, monkeypatch, archive("3.33.0", {"./opt/kata/x": b""}), configPath="/srv/k.toml")
+    upgrade_that_ends(installed, archive("3.33.0", {"./opt/kata/x": b""}), configPath="/srv/k.toml")
     assert not (installed / FOLDER / "config.d").exists()
 
 
