@@ -25,7 +25,7 @@ refuse() {
             ;;
         *"incorrect password"* | *"no password was provided"* | *"Authentication failure"* | *"Sorry, try again"*)
             fail "sudo does not accept the password of user $(id -un)." \
-                "Set the right one: pulumi config set --secret kata-nodes:sudoPassword [sudo-password-wrong]"
+                "Set the right one: pulumi config set --secret kata-nodes:sudoPassword, then pulumi up, without which a destroy takes the one before. [sudo-password-wrong]"
             ;;
         *)
             words=$(printf %s "$1" | LC_ALL=C tr -c '[:print:]' ' ' | cut -c 1-300)

@@ -40,7 +40,8 @@ CATALOGUE: dict[str, Failure] = {
     ),
     "sudo-password-wrong": Failure(
         "sudo on the node does not accept the login user's password.",
-        "Set the right one: pulumi config set --secret kata-nodes:sudoPassword",
+        "Set the right one: pulumi config set --secret kata-nodes:sudoPassword, then pulumi up, without which a destroy takes "
+        "the one before",
     ),
     "sudo-needs-terminal": Failure(
         "sudo on the node refuses to work without a terminal.",

@@ -91,7 +91,7 @@ def test_wrong_password_is_tried_once_and_reported(node: DebianNode) -> None:
     allow(node, "Defaults logfile=/var/log/sudo.log")
     result = run(node, "cat", password="wrong")
     assert result.returncode == 1 and result.stdout == ""
-    assert re.search(r"password of user admin.*kata-nodes:sudoPassword \[sudo-password-wrong\]", result.stderr)
+    assert re.search(r"password of user admin.*kata-nodes:sudoPassword, then pulumi up.*\[sudo-password-wrong\]", result.stderr)
     assert re.findall(r"\d incorrect", node.ask("cat", "/var/log/sudo.log")) == ["1 incorrect"]
 
 
