@@ -16,7 +16,7 @@ from nodekit.host.signals import undisturbed
 from nodekit.progress import say, step
 from nodekit.rules.difference import Difference, of_file
 from nodekit.rules.docker import daemon_json, openpgp
-from nodekit.rules.docker.apt_source import SOURCE, repository_address, repository_word
+from nodekit.rules.docker.apt_source import SOURCE, is_another, repository_address, repository_word
 from nodekit.rules.docker.docker_matrix import CONTAINERD_STORE_SINCE, refuse_if_incompatible
 from nodekit.rules.docker.docker_matrix import version as parse_version
 from nodekit.rules.docker.docker_packages import DAEMONS, HELD, PACKAGES, PackageState, Plan, codename, package_version, plan
@@ -86,7 +86,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         states, needed, text, merged = _look(target, root, records)
         stopped: list[str] = []
         changed = True
-        if needed.install or needed.hold or merged != text or TELLING_RECORD in records:
+        if needed.install or needed.hold or merged != text or TELLING_RECORD in records or _has_another_source(target, root):
             verb = "reload-or-restart" if merged != text or TELLING_RECORD in records else None
             answer, stopped = _change(target, root, states, needed, text, merged, verb)
         elif (wrong := docker.problem(answer := docker.ask(root), target.version, RUNTIME_NAME)) is not None:
@@ -176,6 +176,8 @@ def differences(state: DockerState, root: Path) -> Iterator[Difference]:
     for name in (package for package in needed.hold if package in states):
         message = f"{name} is not held: the next upgrade of the system moves it (dpkg logs no change of a hold)"
         yield Difference("hold", message, "docker")
+    if not needed.install and _has_another_source(target, root):
+        yield Difference("file", f"{SOURCE} is not of {target.address} {target.suite} as the stack wants it", "docker", SOURCE)
     if merged != text:
         message = f"{daemon_json.PATH} does not register the runtime {RUNTIME_NAME} as the stack wants it"
         yield of_file("file", message, "docker", daemon_json.PATH, merged.encode(), None if text is None else text.encode())
@@ -194,6 +196,15 @@ class Paths:
         """The record while `path` is being set for a runtime that has `now`."""
         before = self.before if now in self.ours else now
         return Paths(before, tuple(dict.fromkeys([*self.ours, path])))
+
+
+def _has_another_source(target: Target, root: Path) -> bool:
+    """Whether our own entry is there, and of a repository or a key that the settings no longer name."""
+    try:
+        text = (read_bytes(root, SOURCE) or b"").decode(errors="replace")
+    except NodeError:  # something of somebody's lies there, which only an installation needs to go
+        return False
+    return is_another(text, target.address, target.suite, target.fingerprint)
 
 
 def _paths(records: dict[str, object]) -> Paths:
@@ -234,6 +245,8 @@ def _change(
         try:
             if needed.install:
                 _install(target, root, change, states, needed.install, touched)
+            elif _has_another_source(target, root):
+                _read_source(target, root, change)
             if needed.hold:
                 change.note(first=_first(needed.hold, touched))
                 with step(f"Holding {', '.join(needed.hold)}"):
@@ -300,14 +313,8 @@ def _install(
     touched: dict[str, apt.Before],
 ) -> None:
     """Bring the packages; everything that can be refused is refused before dpkg runs."""
-    from nodekit.host import apt_source  # takes a while to load; a run that installs nothing does without
-
     apt.settle(root, LOCK_SECONDS)
-    source = apt_source.ensure(
-        root, change, address=target.address, suite=target.suite, component=COMPONENT, fingerprint=target.fingerprint
-    )
-    with step(f"Reading the index of {target.address}"):
-        apt.refresh(root, source, LOCK_SECONDS)
+    _read_source(target, root, change)
     requested = []
     for name in names:
         if name in PACKAGES:
@@ -324,6 +331,17 @@ def _install(
         with step("Reading the indices of all sources of the node"):
             apt.refresh_all(root, LOCK_SECONDS)
         _bring(target, root, change, names, requested, touched)
+
+
+def _read_source(target: Target, root: Path, change: Transaction) -> None:
+    """Have an entry of the repository, and read its index."""
+    from nodekit.host import apt_source  # takes a while to load; a run that installs nothing does without
+
+    source = apt_source.ensure(
+        root, change, address=target.address, suite=target.suite, component=COMPONENT, fingerprint=target.fingerprint
+    )
+    with step(f"Reading the index of {target.address}"):
+        apt.refresh(root, source, LOCK_SECONDS)
 
 
 def _bring(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nodekit.rules.docker.apt_source import SOURCE
 from nodekit.rules.docker.docker_packages import HELD
 from tests.nodekit.docker_node import NEW, OLD
 from tests.nodekit.fast_node import Machine, Programs, lay_out, perform, tree
@@ -100,3 +101,21 @@ def test_a_dockerd_that_does_not_start_says_why_before_the_roll_back_hides_it(tm
     ended = perform(programs.root, "docker", STATE)
     assert ended.document["error"]["code"] == "command-failed"  # type: ignore[index]
     assert "; its log ends: failed to start daemon: a reason" in ended.document["error"]["message"]  # type: ignore[index]
+
+
+def test_a_repository_that_the_settings_no_longer_name_leaves_the_node(tmp_path: Path) -> None:
+    """Lost if this fails: a node whose Docker is right keeps reading the lists of a mirror that was given up."""
+    programs = lay_out(tmp_path / "root", NEW, FILES)
+    assert perform(programs.root, "docker", STATE).code == 0
+    source = programs.root / SOURCE.lstrip("/")
+    before = source.read_text()
+    moved = {**STATE, "repository": {"address": "http://mirror/debian", "suite": None, "fingerprint": "A" * 40}}
+    programs.change(lambda machine: machine.broken.append("repository"))
+    ended = perform(programs.root, "docker", moved)
+    assert (ended.code, source.read_text()) == (1, before), ended.document
+    programs.change(lambda machine: machine.broken.clear())
+    assert perform(programs.root, "docker", moved).document["changed"] is True
+    assert source.read_text() == before.replace("http://r", "http://mirror/debian")
+    assert perform(programs.root, "docker", moved).document["changed"] is False
+    source.write_text("# Enabled by nobody\n")
+    assert perform(programs.root, "docker", moved).document["changed"] is False

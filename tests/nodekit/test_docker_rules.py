@@ -2,11 +2,12 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.rules.docker import apt_source, daemon_json
+from nodekit.rules.docker import apt_source, daemon_json, openpgp
 from nodekit.rules.docker.docker_matrix import MATRIX, refuse_if_incompatible, verdict
 from nodekit.rules.docker.docker_packages import (
     HELD,
@@ -21,6 +22,7 @@ from nodekit.rules.docker.docker_packages import (
     plan,
 )
 from nodekit.rules.kata import kata_launchers
+from tests.nodekit.docker_node import gpg_key
 
 ANY, UNTESTED = "2.0.0", "untested"
 
@@ -268,6 +270,16 @@ def test_the_source_that_is_written_is_read_back_with_its_key() -> None:
     assert source.signed_by == key.decode().strip()
     assert apt_source.same_repository(source, "https://h/d", "trixie")
     assert not apt_source.same_repository(source, "https://h/d", "bookworm")
+
+
+def test_our_own_source_is_known_from_one_that_the_settings_no_longer_name(tmp_path: Path) -> None:
+    mark, key = gpg_key(tmp_path, "ed25519")
+    text = apt_source.source_text("https://h/d", "trixie", "stable", openpgp.armour(key))
+    assert not apt_source.is_another(text, "https://h/d", "trixie", mark)
+    for other in (("https://h/e", "trixie", mark), ("https://h/d", "noble", mark), ("https://h/d", "trixie", "A" * 40)):
+        assert apt_source.is_another(text, *other)
+    for theirs in ("", "# nothing\n", f"Enabled: no\n{text.partition(chr(10))[2]}", "no source"):
+        assert not apt_source.is_another(theirs, "https://h/e", "trixie", mark)
 
 
 LIST = """

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nodekit.errors import NodeError
+from nodekit.rules.docker import openpgp
 from nodekit.rules.text import printable, public
 
 SOURCE = "/etc/apt/sources.list.d/kata-nodes-docker.sources"
@@ -97,6 +98,24 @@ def source_text(address: str, suite: str, component: str, key: bytes) -> str:
         "# Written by kata-nodes; `restore` removes it.\n"
         f"Types: deb\nURIs: {address}\nSuites: {suite}\nComponents: {component}\nSigned-By:\n{lines}"
     )
+
+
+def is_another(text: str, address: str, suite: str, fingerprint: str) -> bool:
+    """Whether our own entry, as `source_text` wrote it, is one of another repository or key than these.
+
+    An entry that somebody disabled, or whose key nobody can read any more, is theirs.
+    """
+    sources = parse(text, deb822=True)
+    return bool(sources) and not any(
+        address in source.addresses and suite in source.suites and _is_signed_by(source, fingerprint) for source in sources
+    )
+
+
+def _is_signed_by(source: Source, fingerprint: str) -> bool:
+    try:
+        return openpgp.primary_fingerprints(source.signed_by.encode()) == [fingerprint]
+    except NodeError:
+        return True
 
 
 def parse(text: str, *, deb822: bool) -> list[Source]:
