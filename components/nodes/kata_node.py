@@ -201,7 +201,9 @@ class KataNode(pulumi.ComponentResource):
             None,
         )
         source = pulumi.FileAsset(str(pyz))
-        copy = {"source": source, "remotePath": uploaded, "triggers": [identity, digest]}
+        # It lies in the home of the login user, and an update alone sends nothing.
+        user = set_or(args["connection"].get("user"), ROOT)
+        copy = {"source": source, "remotePath": uploaded, "triggers": [identity, user, digest]}
         upload = child("upload", "CopyToRemote", copy, system)
         as_root = sent("as_root.sh", "delivery")
         run = login.as_root(as_root) if password else ""

@@ -126,6 +126,14 @@ def test_every_machine_of_another_identity_gets_the_program_again() -> None:
         assert before[f"nodes-b-{step}"].inputs["create"] != after[f"nodes-b-{step}"].inputs["create"]
 
 
+def test_another_login_user_gets_a_copy_of_the_program_in_a_home_of_its_own() -> None:
+    """Lost if this fails: after a user who may not become root, the right one finds no upload."""
+    before, after = (stack(existing(user=user), secrets={"sshPrivateKey": "KEY"}).by_name for user in ("admin", "root"))
+    assert before["nodes-b-upload"].inputs["triggers"] != after["nodes-b-upload"].inputs["triggers"]
+    for step in ("preflight", "docker", "kata", "proof"):
+        assert before[f"nodes-b-{step}"].inputs["triggers"] == after[f"nodes-b-{step}"].inputs["triggers"]
+
+
 def test_secret_that_no_login_uses_is_refused_before_anything_is_made() -> None:
     with pytest.raises(pulumi.RunError, match=r"kata-nodes:sudoPassword is set, but .*\[login-useless\]"):
         stack(LOCAL, preview=True, secrets={"sudoPassword": "SUDO-PASSWORD"})
