@@ -130,6 +130,8 @@ def installed_for(root: Path, address: str, sha256: str, before_the_swap: Prepar
 
     _clear(work)
     archive, new = work / "archive", work / "new"
+    inside = new / INSTALL_FOLDER.lstrip("/")
+    own_again: Callable[[], None] | None = None
     try:
         with _disk(work):
             if work.parent == root / STATE_FOLDER.lstrip("/"):
@@ -140,10 +142,8 @@ def installed_for(root: Path, address: str, sha256: str, before_the_swap: Prepar
         reach("archive-downloaded")
         with step(f"Unpacking it to {INSTALL_FOLDER}"), _disk(new):
             unpack(archive, new)
-            inside = new / INSTALL_FOLDER.lstrip("/")
             if not inside.is_dir():
                 raise invalid(f"it has no {INSTALL_FOLDER}")
-            own_again = None
             if gone:
                 _put_back(inside, _folder(root), gone)
             else:
@@ -155,16 +155,14 @@ def installed_for(root: Path, address: str, sha256: str, before_the_swap: Prepar
                 reach("archive-prepared")
                 _place(inside, _folder(root))
                 reach("archive-placed")
-        try:
-            yield True
-        except BaseException:
-            if not gone and inside.exists():  # the release before
-                with undisturbed(), suppress(OSError):  # the first failure is the one to report
-                    say("the release before takes its place again")
-                    _place(inside, _folder(root))
-                    if own_again is not None:
-                        own_again()
-            raise
+        yield True
+    except BaseException:
+        if own_again is not None:
+            with undisturbed(), suppress(OSError, NodeError):  # the first failure is the one to report
+                _return(inside, _folder(root), is_placed=installed(root) == sha256)
+                if installed(root) != sha256:
+                    own_again()
+        raise
     finally:
         _clear(work)
 
@@ -250,6 +248,13 @@ def _place(inside: Path, folder: Path) -> None:
     if libc.renameat2(at_cwd, os.fsencode(inside), at_cwd, os.fsencode(folder), RENAME_EXCHANGE) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(folder))
+
+
+def _return(inside: Path, folder: Path, *, is_placed: bool) -> None:
+    """Put the release before, if there was one, back in its place, where the new one is in it."""
+    if is_placed and inside.exists():
+        say("the release before takes its place again")
+        _place(inside, folder)
 
 
 def _clear(work: Path) -> None:
