@@ -141,7 +141,7 @@ def node(resource: Resource, children: Iterable[Resource]) -> str:
     else:
         words += _parameters(_list(before), _list(after))
     changed = {child.name.rsplit("-", 1)[-1]: child for child in children}
-    # A trigger of a verb is the machine's identity; that of the upload also the program's digest.
+    # A trigger of a verb is the machine's identity; those of the upload also the login user and the program's digest.
     if any("triggers" in child.changed for step, child in changed.items() if step != "upload"):
         words.append("**another machine**: everything is done and proven again")
     elif {"upload", "program"} & {*changed}:
