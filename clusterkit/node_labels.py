@@ -5,6 +5,10 @@ from typing import Any
 
 from nodekit.errors import NodeError
 
+LABELLED = "kata-nodes/labelled"
+"""Annotation of a node with the labels: its own uid. The engine compares with what it wrote last, so that without it a node that
+joins again under its name, as a reinstalled machine does, would stay without the labels."""
+
 
 def nodes_of(machines: Mapping[str, str], nodes: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], list[str]]:
     """Machine -> its node's name, and the machines that are not nodes of the cluster; `machines` holds each one's id by its name.

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from clusterkit.node_labels import LABELLED
 from fleet.cluster_objects import ClusterObject
 from fleet.hosts import SECRET, plain
 from nodekit.rules.difference import unified
@@ -28,6 +29,7 @@ KINDS = {
 """Kind of difference -> what it means."""
 WHOLE = ("RuntimeClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "PodTemplate")
 """Kinds in which a field more takes away what the others promise: matchConditions of a policy, privileged in a template."""
+LABELS = ("metadata", "labels")
 ABOUT = ("metadata", "status", "apiVersion", "kind")
 """Parts of an object that others write too."""
 SHOWN_PATHS, MAX_ADDITIONS, MAX_TRACES, MAX_ENTRIES, MAX_NODES = 5, 50, 3, 100, 10
@@ -253,7 +255,12 @@ def _set(desired: Any, path: Path) -> bool:
 def _kind(changed: Sequence[Path], added: Sequence[Path]) -> str:
     if not changed:
         return "added"
-    return "label" if not added and all(path[:2] == ("metadata", "labels") for path in changed) else "changed"
+    return "label" if not added and all(map(_is_of_labels, changed)) else "changed"
+
+
+def _is_of_labels(path: Path) -> bool:
+    """Whether it is a label, or the annotation that is set with those of a node."""
+    return path[:2] == LABELS or (len(path) > 1 and path == ("metadata", "annotations", LABELLED)[: len(path)])
 
 
 def _sentence(item: ClusterObject, changed: Sequence[Path], added: Sequence[Path]) -> str:

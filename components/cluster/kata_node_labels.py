@@ -31,6 +31,8 @@ class KataNodeLabelsArgs(TypedDict):
 class KataNodeLabels(pulumi.ComponentResource):
     """Sets the labels that a KataRuntimeClass selects by on each machine's node (`-NODE`), and removes them again.
 
+    A node that was deleted and has joined again under its name gets them again.
+
     Needs a provider with server-side apply, its default. A machine that is not a node of the cluster gets none, with a warning;
     a label that another owner set to something else is refused.
     """
@@ -45,11 +47,11 @@ class KataNodeLabels(pulumi.ComponentResource):
         kubeconfig = pulumi.Output.unsecret(pulumi.Output.from_input(args["kubeconfig"]))
         labels = pulumi.Output.from_input(version).apply(reporting_refusals(runtime_class.node_selector))
 
-        def label(node: str) -> pulumi.Output[str]:
+        def label(node: str, uid: str) -> pulumi.Output[str]:
             child = f"{name}-{node}"
             patch = k8s.core.v1.NodePatch(
                 child,
-                metadata={"name": node, "labels": labels},
+                metadata={"name": node, "labels": labels, "annotations": {node_labels.LABELLED: uid}},
                 opts=cluster_options(self, opts, child, "Node"),
             )
             return pulumi.Output.all(patch.id).apply(lambda _: node)
@@ -57,12 +59,12 @@ class KataNodeLabels(pulumi.ComponentResource):
         names: pulumi.Output[Any] = pulumi.Output.all(kubeconfig, args.get("context"), args["machines"]).apply(
             lambda values: nodes_of(*values)
         )
-        self.nodes = names.apply(lambda known: pulumi.Output.all(*map(label, known)))
+        self.nodes = names.apply(lambda known: pulumi.Output.all(*(label(*node) for node in known.items())))
         self.register_outputs({"nodes": self.nodes})
 
 
 async def nodes_of(kubeconfig: str, context: str | None, machines: dict[str, str]) -> Any:
-    """Names of the machines' nodes, by the cluster; raises pulumi.RunError with the reason and its remedy."""
+    """Name of each machine's node -> its uid, by the cluster; raises pulumi.RunError with the reason and its remedy."""
     try:
         nodes = await read_in_thread(lambda: cluster(kubeconfig, context).described_nodes())
         by_machine, absent = node_labels.nodes_of(machines, nodes)
@@ -76,7 +78,8 @@ async def nodes_of(kubeconfig: str, context: str | None, machines: dict[str, str
                 "never do."
             )
         )
-    return sorted(by_machine.values())
+    uids = {node["metadata"]["name"]: str(node["metadata"].get("uid", "")) for node in nodes}
+    return {node: uids[node] for node in sorted(by_machine.values())}
 
 
 def cluster(kubeconfig: str, context: str | None) -> Reader:

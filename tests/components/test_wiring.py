@@ -56,7 +56,8 @@ class Joined:
     """Answers for a cluster that one machine of the stack has joined, under a name of its own."""
 
     def described_nodes(self) -> list[dict[str, Any]]:
-        ours = {"metadata": {"name": "worker-7"}, "status": {"nodeInfo": {"machineID": "id-of-nodes-A"}}}
+        about = {"name": "worker-7", "uid": "uid-of-worker-7"}
+        ours = {"metadata": about, "status": {"nodeInfo": {"machineID": "id-of-nodes-A"}}}
         return [ours, {"metadata": {"name": "other"}, "status": {}}]
 
 
@@ -293,7 +294,9 @@ def test_a_machine_that_serves_the_cluster_gets_the_labels_before_nodes_are_look
     resources = stack({**EXISTING, "kubernetes": kubernetes}, secrets=secrets).by_name
     label = resources["kata-labels-worker-7"]
     assert label.type == "kubernetes:core/v1:NodePatch"
-    assert label.inputs["metadata"] == {"name": "worker-7", "labels": {"katacontainers.io/kata-runtime": "true"}}
+    about = {"name": "worker-7", "labels": {"katacontainers.io/kata-runtime": "true"}}
+    # A node that is deleted and joins again under its name, as a reinstalled machine does, has none of the labels.
+    assert label.inputs["metadata"] == {**about, "annotations": {"kata-nodes/labelled": "uid-of-worker-7"}}
     assert [name for name in resources if name.startswith("kata-labels-")] == ["kata-labels-worker-7"]
     assert len(warnings) == 1 and "not labelled" in warnings[0] and ": b. " in warnings[0]
     both = {**kubernetes, "containerRuntime": "none"}

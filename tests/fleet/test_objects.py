@@ -290,6 +290,9 @@ def test_a_node_without_its_label_is_named() -> None:
     (difference,), notes = differences(node, present)
     assert notes == [], "all else of a node is not the stack's"
     assert (difference.kind, difference.repair) == ("label", "update")
+    marked = {**desired, "metadata": {**desired["metadata"], "annotations": {"kata-nodes/labelled": "uid"}}}
+    (again,), _ = differences(item(resource("kubernetes:core/v1:NodePatch", "kata-labels-n1", marked)), present)
+    assert again.kind == "label"
     assert "metadata.labels[katacontainers.io/kata-runtime]" in difference.message
     assert "a client that removes a field leaves no name" in difference.traces[0]
 
