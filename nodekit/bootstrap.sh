@@ -211,7 +211,7 @@ is_copy() {
 
 refuse_other_stack() {
     is_copy || ! other_stack "$1" || fail "$(uname -n): this machine is a node of the stack $there, not of $1." \
-        "Take the machine out of that stack first, or destroy the stack; where it no longer exists or was renamed, remove $FOLDER/stack on the machine. [node-taken]"
+        "Take the machine out of that stack first, or destroy the stack; where it does not have it, is gone or was renamed, remove $FOLDER/stack on the machine. [node-taken]"
 }
 
 # On standard input, as FOLDER/$1. The login user reads it, whatever root's umask is.

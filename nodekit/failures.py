@@ -75,8 +75,8 @@ CATALOGUE: dict[str, Failure] = {
     ),
     "node-taken": Failure(
         "The machine is a node of another stack already.",
-        "Take the machine out of that stack first, or destroy the stack; where it no longer exists or was renamed, remove {file} "
-        "on the machine",
+        "Take the machine out of that stack first, or destroy the stack; where it does not have it, is gone or was renamed, "
+        "remove {file} on the machine",
     ),
     "command-failed": Failure(
         "A program on the node ended with an error.",
