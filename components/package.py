@@ -11,7 +11,7 @@ from typing import Any
 import pulumi
 import yaml
 from pulumi.errors import InputPropertiesError, InputPropertyError
-from pulumi.provider.experimental.analyzer import PropertyDefinition
+from pulumi.provider.experimental.analyzer import PropertyDefinition, PropertyType
 from pulumi.provider.experimental.component import ComponentProvider
 from pulumi.provider.server import ComponentInitError
 
@@ -63,7 +63,8 @@ class PackageProvider(ComponentProvider):
 
     It refuses or loses a whole number or an object that is an output of another resource, and objects in a list of outputs keep
     Python's names. Beyond that, a plain argument that is an output is refused here: it decides which resources there are, and an
-    output would count as true whatever it holds.
+    output would count as true whatever it holds. And text that a YAML program wrote without quotes is made text again: Pulumi's
+    YAML lets numbers and booleans pass for it, and sends them as they are.
     """
 
     def map_input_properties(
@@ -83,11 +84,12 @@ class PackageProvider(ComponentProvider):
             return inputs.apply(
                 lambda known: self.map_input_properties(known, properties, mapping, component_name, property_path)
             )
-        later = {key: inputs[key] for key in properties if isinstance(inputs.get(key), pulumi.Output)}
         for key, definition in properties.items():
             if definition.plain:
                 path = f"{property_path}.{key}" if property_path else key
                 self._refuse_outputs(inputs.get(key), definition, path, component_name)
+        inputs = {key: texts(value, properties[key]) if key in properties else value for key, value in inputs.items()}
+        later = {key: inputs[key] for key in properties if isinstance(inputs.get(key), pulumi.Output)}
         result = mapped(inputs, {key: definition for key, definition in properties.items() if key not in later})
         for key, value in later.items():
 
@@ -128,6 +130,19 @@ class PackageProvider(ComponentProvider):
                 # Outside an output each secret stays one of its own; inside, the list is secret as soon as one of its parts is.
                 state[key] = value.apply(listed) if isinstance(value, pulumi.Output) else listed(value)
         return state
+
+
+def texts(value: Any, definition: PropertyDefinition) -> Any:
+    """The value, with text where the schema has text: of a number or boolean, what a person wrote."""
+    if isinstance(value, pulumi.Output):
+        return value.apply(lambda known: texts(known, definition))
+    if definition.type == PropertyType.STRING and isinstance(value, bool | int | float):
+        return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
+    if isinstance(value, list) and (items := definition.items):
+        return [texts(item, items) for item in value]
+    if isinstance(value, dict) and (values := definition.additional_properties):
+        return {key: texts(item, values) for key, item in value.items()}
+    return value
 
 
 def provider() -> PackageProvider:

@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -224,6 +224,25 @@ def test_parts_that_are_outputs_reach_components_too() -> None:
 
     machine = {"host_key": "A", "ssh_port": 22}
     assert resolved(value) == {"machines": [machine], "first": machine, "count": 2, "plain": True}
+
+
+def test_text_that_a_yaml_program_wrote_without_quotes_is_text() -> None:
+    provider = package.provider()
+
+    def value(component: str, inputs: Callable[[], dict[str, Any]]) -> Any:
+        return resolved(lambda: provider.map_inputs(inputs(), provider._component_defs[component]))
+
+    out = pulumi.Output.from_input
+    host, rollout = {"name": 1.0, "address": "a", "hostKey": "k"}, {"kubeconfig": "k", "batch": 2.0, "canary": 1.0}
+    nodes = value("ExistingNodes", lambda: {"hosts": [{**host, "user": out(1000.0)}], "rollout": rollout})
+    assert nodes["hosts"] == [{"name": "1", "address": "a", "host_key": "k", "user": "1000"}]
+    assert nodes["rollout"] == {"kubeconfig": "k", "batch": "2", "canary": 1}
+    labels = {"kata": True, "rack": 7.0}
+    chart = {"version": 3.5, "kernelParams": [True, "a"], "values": {"a": 1.0}}
+    assert value("KataDeploy", lambda: {**chart, "nodeSelector": {**labels, "row": out(8.0)}}) == {
+        "version": "3.5", "kernel_params": ["true", "a"], "node_selector": {"kata": "true", "rack": "7", "row": "8"},
+        "values": {"a": 1.0},
+    }  # fmt: skip
 
 
 def test_plain_argument_that_is_an_output_is_refused() -> None:
