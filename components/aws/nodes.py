@@ -63,6 +63,7 @@ class AwsNodes(pulumi.ComponentResource):
         machine = args["machine"]
         resources = MachineResources(self, name, machine, opts, args["ssh_from"], args.get("ssh_from_everywhere", False))
         public_key, private_key = args.get("public_key"), args.get("private_key")
+        public_address = set_or(args.get("public_address"), False)
         if public_key is None:
             public_key, private_key = key_pair(f"{name}-login-key", resources.options())
         login = PluginResource(
@@ -85,7 +86,7 @@ class AwsNodes(pulumi.ComponentResource):
                     "cpuOptions": resources.cpu_options,
                     "subnetId": self._in_turn(machine["subnets"], number),
                     "vpcSecurityGroupIds": resources.security_groups,
-                    "associatePublicIpAddress": args.get("public_address", False),
+                    "associatePublicIpAddress": public_address,
                     "keyName": login.output("keyName"),
                     "iamInstanceProfile": resources.profile.output("name") if resources.profile else None,
                     "metadataOptions": METADATA,
@@ -102,7 +103,7 @@ class AwsNodes(pulumi.ComponentResource):
                 ),
                 outputs=["publicIp", "privateIp"],
             )
-            addresses = (args.get("public_address", False), instance.output("publicIp"), instance.output("privateIp"))
+            addresses = (public_address, instance.output("publicIp"), instance.output("privateIp"))
             connection: Connection = {
                 "address": pulumi.Output.all(*addresses).apply(lambda values: str(values[1] if values[0] else values[2])),
                 "user": set_or(args.get("user"), ec2.USER),

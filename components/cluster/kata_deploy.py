@@ -11,6 +11,7 @@ from clusterkit import kata_deploy
 from clusterkit.api.cluster_reader import Reader
 from components.children import child_options
 from components.cluster.reading import read_in_thread
+from components.plain import set_or
 from components.refusals import reporting_refusals
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
@@ -64,7 +65,8 @@ class KataDeploy(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: KataDeployArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:KataDeploy", name, None, opts)
-        version = args.get("version", node_state.KATA_VERSION)
+        version = set_or(args.get("version"), node_state.KATA_VERSION)
+        namespace = set_or(args.get("namespace"), kata_deploy.NAMESPACE)
         runtime = pulumi.Output.all(args.get("runtime"), version).apply(
             reporting_refusals(lambda both: both[0] or kata_deploy.default_runtime(both[1]))
         )
@@ -77,15 +79,15 @@ class KataDeploy(pulumi.ComponentResource):
         release = k8s.helm.v3.Release(
             f"{name}-release",
             name="kata-deploy",
-            chart=args.get("chart", kata_deploy.CHART),
+            chart=set_or(args.get("chart"), kata_deploy.CHART),
             version=version,
-            namespace=args.get("namespace", kata_deploy.NAMESPACE),
+            namespace=namespace,
             values=chosen,
             timeout=TIMEOUT_SECONDS,
             atomic=True,
             opts=child_options(self, opts),
         )
-        place = [args.get("context"), args.get("namespace", kata_deploy.NAMESPACE), version]
+        place = [args.get("context"), namespace, version]
         installed: pulumi.Output[Any] = pulumi.Output.all(release.status, kubeconfig, *place).apply(
             lambda known: finished(*known[1:]) if known[1] and not pulumi.runtime.is_dry_run() else None
         )

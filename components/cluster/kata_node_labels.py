@@ -9,6 +9,7 @@ from clusterkit import node_labels, runtime_class
 from clusterkit.api.cluster_reader import Reader
 from components.cluster.cluster_object import cluster_options
 from components.cluster.reading import read_in_thread
+from components.plain import set_or
 from components.refusals import reporting_refusals
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
@@ -42,7 +43,7 @@ class KataNodeLabels(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: KataNodeLabelsArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:KataNodeLabels", name, None, opts)
-        version = args.get("kata_version", node_state.KATA_VERSION)
+        version = set_or(args.get("kata_version"), node_state.KATA_VERSION)
         # Errors below hold no part of the kubeconfig; without this, everything derived from it would be secret.
         kubeconfig = pulumi.Output.unsecret(pulumi.Output.from_input(args["kubeconfig"]))
         labels = pulumi.Output.from_input(version).apply(reporting_refusals(runtime_class.node_selector))

@@ -14,6 +14,7 @@ from components.children import child_options
 from components.cluster.cluster_object import cluster_options
 from components.cluster.proof_settings import PodProof, completed
 from components.cluster.reading import read_in_thread
+from components.plain import set_or
 from components.refusals import reporting_refusals
 from nodekit.errors import NodeError
 from nodekit.rules.text import harmless
@@ -109,7 +110,7 @@ class KataProof(pulumi.ComponentResource):
 
         # Named nodes are in every preview; those of a selector are, once the cluster can be asked.
         names: pulumi.Output[Any] = (
-            pulumi.Output.from_input(args["nodes"])
+            pulumi.Output.from_input(set_or(args["nodes"], []))
             if args.get("nodes") is not None
             else state.apply(lambda all_of: [node.name for node in all_of.chosen])
         )

@@ -8,6 +8,7 @@ import pulumi_kubernetes as k8s
 from clusterkit import runtime_class
 from components.children import child_options
 from components.cluster.cluster_object import cluster_options
+from components.plain import set_or
 from components.refusals import reporting_refusals
 from nodekit.rules.kata.guest_memory import pod_overhead
 
@@ -55,12 +56,12 @@ class KataRuntimeClass(pulumi.ComponentResource):
                 reporting_refusals(lambda values: runtime_class.adopted(*values))
             )
             self.handler = existing.handler
-        elif "handler" not in args:
+        elif args.get("handler") is None:
             raise pulumi.RunError(f"{name}: a RuntimeClass that is made needs its handler, such as kata-qemu. Set handler")
         else:
             version = pulumi.Output.from_input(args["kata_version"])
             settings = pulumi.Output.all(version, args.get("overhead_memory"), args.get("overhead_cpu"))
-            tolerations = pulumi.Output.from_input(args.get("tolerations", []))
+            tolerations = pulumi.Output.from_input(set_or(args.get("tolerations"), []))
             created = k8s.node.v1.RuntimeClass(
                 child,
                 metadata={"name": called},

@@ -8,6 +8,7 @@ import pulumi_kubernetes as k8s
 
 from clusterkit import guard
 from components.cluster.cluster_object import cluster_options
+from components.plain import set_or
 from components.refusals import reporting_refusals
 
 
@@ -37,7 +38,7 @@ class SandboxGuard(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: SandboxGuardArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:SandboxGuard", name, None, opts)
-        allowed = args.get("allowed_annotations", [])
+        allowed = set_or(args.get("allowed_annotations"), [])
         policy = k8s.admissionregistration.v1.ValidatingAdmissionPolicy(
             f"{name}-policy",
             metadata={},

@@ -82,6 +82,8 @@ class SandboxPodTemplate(pulumi.ComponentResource):
 
 def body_of(settings: dict[str, Any]) -> Any:
     """The template from the component's arguments, held to the rule of the policy pack."""
+    # A setting that came to nothing is one left out: as false, it would give the pod a token, or take the capabilities away.
+    settings = {key: value for key, value in settings.items() if value is not None}
     return pod_safety.safe(
         pod.template(labels={"app.kubernetes.io/name": settings.pop("template")}, entry=script("entry.sh"), **settings)
     )

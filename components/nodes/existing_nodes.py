@@ -76,7 +76,7 @@ class ExistingNodes(pulumi.ComponentResource):
             waves = None
             if (rollout := args.get("rollout")) is not None:
                 present = [host["name"] for host in args["hosts"] if not host.get("gone", False)]
-                waves = Waves(rollout, present, args.get("kata", {}).get("handler"))
+                waves = Waves(rollout, present, (args.get("kata") or {}).get("handler"))
         except NodeError as error:
             raise pulumi.RunError(error.sentence()) from None
         super().__init__("kata-nodes:index:ExistingNodes", name, {"waves": waves.waves} if waves else None, opts)

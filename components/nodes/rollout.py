@@ -12,7 +12,7 @@ from clusterkit import rollout
 from clusterkit.api.cluster_nodes import ClusterNodes, drained
 from clusterkit.api.cluster_reader import patiently
 from components.children import calls_back, calls_back_on_error
-from components.plain import together
+from components.plain import set_or, together
 from nodekit.errors import NodeError
 from nodekit.rules.text import harmless
 
@@ -41,7 +41,10 @@ class Waves:
         """Raises NodeError `rollout-refused`."""
         rollout.refuse_without_cluster(handler)
         self.args = args
-        self.waves = rollout.waves(hosts, int(args.get("canary", rollout.CANARY)), args.get("batch", rollout.BATCH))
+        canary, batch = args.get("canary"), args.get("batch")
+        self.waves = rollout.waves(
+            hosts, rollout.CANARY if canary is None else int(canary), rollout.BATCH if batch is None else batch
+        )
         self.begun: set[str] = set()
         self.proven: set[str] = set()
         self.owner = f"{pulumi.get_project()}/{pulumi.get_stack()}"
@@ -69,7 +72,7 @@ class Waves:
         if node is not None:
             self._names[node] = host
             settings = pulumi.Output.all(
-                seconds=self.args.get("drain_seconds", rollout.DRAIN_SECONDS),
+                seconds=set_or(self.args.get("drain_seconds"), rollout.DRAIN_SECONDS),
                 evict_bare_pods=self.args.get("evict_bare_pods", False),
             )
             drain: dict[str, Any] = await settings.future() or {}
