@@ -1,5 +1,6 @@
 """Options for the children of a component."""
 
+from collections import Counter
 from typing import Any, Optional
 
 import pulumi
@@ -18,6 +19,17 @@ def calls_back() -> bool:
 def calls_back_on_error() -> bool:
     """Whether error hooks work, which came later than the others."""
     return calls_back() and monitor_supports_feature(resource_pb2.RESOURCE_MONITOR_FEATURE_ERROR_HOOKS)
+
+
+_HOOKS: Counter[str] = Counter()
+
+
+def hook_name(child: str, which: str) -> str:
+    """Name of another hook of a `child`. The engine takes each name once in a run, and children have the same one where their
+    components are of other types or stand under other parents."""
+    name = f"{child}-{which}"
+    _HOOKS[name] += 1
+    return name if _HOOKS[name] == 1 else f"{name}-{_HOOKS[name]}"
 
 
 def child_options(

@@ -5,7 +5,7 @@ from typing import Any, Optional
 import pulumi
 
 from clusterkit import cluster_errors
-from components.children import calls_back, calls_back_on_error, child_options
+from components.children import calls_back, calls_back_on_error, child_options, hook_name
 from nodekit.errors import NodeError
 
 
@@ -42,7 +42,7 @@ def cluster_options(
         return child_options(parent, opts, **options)
     hooks = pulumi.ResourceHookBinding()
     if exists:
-        hooks.before_create = [pulumi.ResourceHook(f"{child}-refuse", refuse)]
+        hooks.before_create = [pulumi.ResourceHook(hook_name(child, "refuse"), refuse)]
     if calls_back_on_error():
-        hooks.on_error = [pulumi.ErrorHook(f"{child}-explain", explain)]
+        hooks.on_error = [pulumi.ErrorHook(hook_name(child, "explain"), explain)]
     return child_options(parent, opts, hooks=hooks, **options)

@@ -11,7 +11,7 @@ import pulumi
 from clusterkit import rollout
 from clusterkit.api.cluster_nodes import ClusterNodes, drained
 from clusterkit.api.cluster_reader import patiently
-from components.children import calls_back, calls_back_on_error
+from components.children import calls_back, calls_back_on_error, hook_name
 from components.plain import set_or, together
 from nodekit.errors import NodeError
 from nodekit.rules.text import harmless
@@ -112,10 +112,10 @@ class Member:
         if not calls_back():
             return binding
         if machine_id is not None:
-            self._drain = self._drain or pulumi.ResourceHook(f"{self.child}-drain", self._before(machine_id))
+            self._drain = self._drain or pulumi.ResourceHook(hook_name(self.child, "drain"), self._before(machine_id))
             binding.before_create = binding.before_update = [self._drain]
         if calls_back_on_error():
-            self._stopped = self._stopped or pulumi.ErrorHook(f"{self.child}-stopped", self._after_failure)
+            self._stopped = self._stopped or pulumi.ErrorHook(hook_name(self.child, "stopped"), self._after_failure)
             binding.on_error = [self._stopped]
         return binding
 

@@ -1,0 +1,57 @@
+"""Hooks of components that stand beside each other in one program.
+
+Lost if these fail: a second component of the same name. The engine takes each name of a hook once in a run.
+"""
+
+import asyncio
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi import resource_hooks
+
+from components import JoiningNodes, KataProof, SandboxGuard, SandboxPodTemplate, children
+from components.cluster import cluster_object, kata_proof
+from tests.components.recorder import run
+from tests.components.test_cluster_refusals import GUARD, KUBECONFIG, PROOF, TEMPLATE
+from tests.components.test_wiring import FakeCluster
+
+
+class Team(pulumi.ComponentResource):
+    """A component of a user's own, with a sandbox in it."""
+
+    def __init__(self, kind: str, namespace: str) -> None:
+        super().__init__(f"own:index:{kind}", namespace, None, None)
+        opts = pulumi.ResourceOptions(parent=self)
+        SandboxGuard("sandbox", GUARD, opts)
+        SandboxPodTemplate("sandbox", {**TEMPLATE, "namespace": namespace}, opts)  # type: ignore[typeddict-item]
+
+
+def program() -> None:
+    """Everything of it is named sandbox."""
+    KataProof("sandbox", {"kubeconfig": KUBECONFIG, "namespace": "proofs", "proof": PROOF, "nodes": ["one"]})
+    JoiningNodes("sandbox", {"namespace": "joining", "image": "c", "selector": "a=b", "proof": PROOF})
+    Team("Blue", "blue")
+    Team("Red", "red")
+
+
+def test_components_of_one_name_have_hooks_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+
+    def register(hook: Any) -> asyncio.Future[None]:
+        assert hook.name not in names, f"resource hook already registered for name {hook.name!r}"  # as the engine does
+        names.append(hook.name)
+        registered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        registered.set_result(None)
+        return registered
+
+    monkeypatch.setattr(resource_hooks, "register_resource_hook", register)
+    monkeypatch.setattr(resource_hooks, "register_error_hook", register)
+    for module in (children, cluster_object):
+        monkeypatch.setattr(module, "calls_back", lambda: True)
+        monkeypatch.setattr(module, "calls_back_on_error", lambda: True)
+    monkeypatch.setattr(kata_proof, "reader", lambda args, kubeconfig: FakeCluster())
+    run(program)
+    assert {kind: sum(f"-{kind}" in name for name in names) for kind in ("account-explain", "template-refuse")} == {
+        "account-explain": 3, "template-refuse": 2,
+    }  # fmt: skip
