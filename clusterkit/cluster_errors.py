@@ -31,6 +31,12 @@ def explained(text: str, kind: str, name: str, exists: str) -> NodeError | None:
     subject = f"{kind} {name}"
     # What the pods of a Deployment meet, such as a registry that refuses them, is none of the API server's answers.
     text = re.sub(r"^.*\[Pod .*$", "", text, flags=re.MULTILINE)
+    if "failed calling webhook" in text:
+        return None  # what the API server met on its way to that webhook, which the message names
+    if "object is being deleted" in text:
+        return NodeError("cluster-object-ending", f"{subject} is still being deleted, so none can be made")
+    if ending := re.search(r"in namespace (\S+) because it is being terminated", text):
+        return NodeError("cluster-object-ending", f"{subject} cannot be made: namespace {ending[1]} is still being deleted")
     if "already exists" in text:
         return NodeError(
             "cluster-object-exists",

@@ -158,6 +158,11 @@ CATALOGUE: dict[str, Failure] = {
             ),
         },
     ),
+    "cluster-object-ending": Failure(
+        "An object of that name, or the namespace for it, is still being deleted.",
+        "Wait until it is gone, then run again; kubectl get with -o yaml shows what it waits for, in status.conditions or "
+        "metadata.finalizers",
+    ),
     "cluster-object-missing": Failure(
         "An object to adopt is not on the cluster.",
         "Correct its name, or have it made: {setting}: false",

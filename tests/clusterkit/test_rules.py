@@ -157,6 +157,14 @@ def test_names_from_settings_stay_text_within_an_expression() -> None:
     [
         ('namespaces "n" already exists', "cluster-object-exists", ["Namespace n exists already", "Choose another namespace"]),
         (
+            'object is being deleted: namespaces "n" already exists',
+            "cluster-object-ending", ["Namespace n is still being deleted", "Wait until it is gone"],
+        ),
+        (
+            'podtemplates "t" is forbidden: unable to create new content in namespace n because it is being terminated',
+            "cluster-object-ending", ["namespace n is still being deleted", "finalizers"],
+        ),
+        (
             'Apply failed with 1 conflict: conflict with "kubectl-label" using v1: .metadata.labels.a/b',
             "cluster-field-owned", [".metadata.labels.a/b belongs to kubectl-label", "kubectl label"],
         ),
@@ -178,6 +186,15 @@ def test_error_of_the_plugin_is_reported_with_its_remedy(text: str, code: str, w
 
 def test_error_that_speaks_for_itself_is_left_alone() -> None:
     assert cluster_errors.explained("spec.replicas: Invalid value", "Namespace", "n", "namespace") is None
+
+
+@pytest.mark.parametrize("words", ["context deadline exceeded", "connect: connection refused", "x509: certificate has expired"])
+def test_webhook_that_fails_is_not_taken_for_the_api_server(words: str) -> None:
+    text = (
+        'Internal error occurred: failed calling webhook "validate.kyverno.svc-fail": failed to call webhook: '
+        f'Post "https://kyverno-svc.kyverno.svc:443/validate/fail?timeout=10s": {words}'
+    )
+    assert cluster_errors.explained(text, "Namespace", "n", "namespace") is None
 
 
 @pytest.mark.parametrize(
