@@ -29,8 +29,14 @@ TAINT = "kata-nodes/unproven"
 """Key of the taint of a node that joined and is not proven yet. The proof's pods tolerate it, and others should not."""
 PROVEN_AGAIN_BY = ("handler", "kata_version", "kernel_params", "nested_sandbox", "sandbox", "image")
 """Settings of a proof that prove every node again when they change, beside the pod template and the ladder."""
-OF_THE_PROGRAM = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "envFrom")
-"""Fields of the template's container that are for its own program: a kubelet ends a container that does not answer."""
+OF_THE_PROGRAM = (
+    "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "envFrom",
+    "restartPolicy", "restartPolicyRules", "stdin", "stdinOnce", "tty",
+)  # fmt: skip
+"""Fields of the template's container that are for its own program: a kubelet ends a container that does not answer, and starts
+one again whose own policy says so (from 1.35 on)."""
+OF_THE_PLACE = ("nodeName", "affinity", "topologySpreadConstraints")
+"""Fields of the template that choose its pods' nodes among several: a proof is of every one."""
 FROM_OBJECTS = ("configMapKeyRef", "secretKeyRef")
 """Where a variable can come from that the program's namespace has and the proof's has not, or has from a tenant."""
 MESSAGE_FILE = "/dev/termination-log"
@@ -203,7 +209,8 @@ def job(
     """
     labels = {PROOF_LABEL: proof}
     notes = {NODE_ANNOTATION: node, DIGEST_ANNOTATION: vouched, ATTEMPT_ANNOTATION: str(attempt)}
-    spec, about = dict(template["spec"]), template.get("metadata") or {}
+    spec = {key: value for key, value in template["spec"].items() if key not in OF_THE_PLACE}
+    about = template.get("metadata") or {}
     pinned = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
     first = spec["containers"][0]
     climbing = ["/bin/sh", "-c", ladder]

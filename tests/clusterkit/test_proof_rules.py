@@ -109,9 +109,21 @@ def test_what_waits_for_the_templates_program_does_not_end_the_ladder() -> None:
     probe = {"httpGet": {"path": "/", "port": 8080}}
     hooks = {"postStart": probe, "preStop": {"sleep": {"seconds": 300}}}
     spec["containers"][0] |= {"livenessProbe": probe, "readinessProbe": probe, "startupProbe": probe, "lifecycle": hooks}
+    # By its own policy a container that ended well would be started again, and the Job would never complete.
+    spec["containers"][0] |= {"restartPolicy": "Always", "restartPolicyRules": [], "stdin": True, "stdinOnce": True, "tty": True}
     proving = ask(pod_template=json.dumps(template)).template
     assert proving["spec"] == REQUEST.template["spec"] | {"containers": proving["spec"]["containers"]}
     assert set(proving["spec"]["containers"][0]) == set(REQUEST.template["spec"]["containers"][0])
+
+
+def test_nothing_of_the_template_keeps_the_pod_from_the_node_that_is_proven() -> None:
+    template = deepcopy(TEMPLATE)
+    spec: Any = template["spec"]
+    zone = {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"}
+    # With three nodes to prove in one zone and one in another, the third would break the rule for ever.
+    spec |= {"topologySpreadConstraints": [zone], "nodeName": "another", "affinity": {"podAntiAffinity": {}}}
+    proving = ask(pod_template=json.dumps(template)).template["spec"]
+    assert proving == REQUEST.template["spec"] | {"containers": proving["containers"]}
 
 
 def test_no_variable_of_the_ladder_comes_from_what_a_tenant_writes_or_the_namespace_lacks() -> None:
