@@ -28,7 +28,9 @@ class KataProofArgs(TypedDict):
 
     kubeconfig: pulumi.Input[str]
     """Kubeconfig (secret) of the cluster that the component's Kubernetes provider works on: nodes, Jobs and pods are read
-    with it, which the provider cannot do."""
+    with it, which the provider cannot do. They are read once it is known, also in a preview, whatever the component depends on.
+    Where nodes or their labels come from the same program, make it an output that is known after them, such as of it and of
+    `nodes` of a KataNodeLabels."""
     context: NotRequired[pulumi.Input[str]]
     """Context of that kubeconfig; without it the current one."""
     namespace: pulumi.Input[str]
