@@ -1,5 +1,6 @@
 """Options of objects on a cluster: they are never taken over from another owner, and a failure is reported with its remedy."""
 
+from collections.abc import Mapping
 from typing import Any, Optional
 
 import pulumi
@@ -24,17 +25,17 @@ def cluster_options(
     object is then made only by a provider that refuses a taken name.
     """
 
-    def explain(failed: pulumi.ErrorHookArgs) -> bool:
-        inputs = failed.new_inputs or failed.old_inputs or {}
-        name = inputs.get("metadata", {}).get("name", failed.name)
-        error = cluster_errors.explained(failed.errors[0], kind, name, exists)
+    async def explain(failed: pulumi.ErrorHookArgs) -> bool:
+        metadata = await metadata_of(failed, failed.new_inputs or failed.old_inputs)
+        error = cluster_errors.explained(failed.errors[0], kind, metadata.get("name", failed.name), exists)
         if error:
             pulumi.log.error(error.sentence())
         return False
 
-    def refuse(hook: pulumi.ResourceHookArgs) -> None:
+    async def refuse(hook: pulumi.ResourceHookArgs) -> None:
+        metadata = await metadata_of(hook, hook.new_inputs)
         try:
-            cluster_errors.refuse_taking_over(kind, (hook.new_inputs or {}).get("metadata", {}))
+            cluster_errors.refuse_taking_over(kind, metadata)
         except NodeError as error:
             raise pulumi.RunError(error.sentence()) from None
 
@@ -46,3 +47,14 @@ def cluster_options(
     if calls_back_on_error():
         hooks.on_error = [pulumi.ErrorHook(hook_name(child, "explain"), explain)]
     return child_options(parent, opts, hooks=hooks, **options)
+
+
+async def metadata_of(
+    hook: pulumi.ResourceHookArgs | pulumi.ErrorHookArgs, inputs: Mapping[str, Any] | None
+) -> Mapping[str, Any]:
+    """The metadata among an object's inputs; where any of it is secret, which makes all of it an output, under the name of the
+    resource."""
+    metadata = (inputs or {}).get("metadata") or {}
+    if isinstance(metadata, pulumi.Output):
+        return {**(await metadata.future() or {}), "name": hook.name}
+    return dict(metadata)

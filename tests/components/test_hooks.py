@@ -35,7 +35,8 @@ def program() -> None:
     Team("Red", "red")
 
 
-def test_components_of_one_name_have_hooks_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def registering(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An engine that takes hooks; the list of their names."""
     names: list[str] = []
 
     def register(hook: Any) -> asyncio.Future[None]:
@@ -50,8 +51,42 @@ def test_components_of_one_name_have_hooks_of_their_own(monkeypatch: pytest.Monk
     for module in (children, cluster_object):
         monkeypatch.setattr(module, "calls_back", lambda: True)
         monkeypatch.setattr(module, "calls_back_on_error", lambda: True)
+    return names
+
+
+def test_components_of_one_name_have_hooks_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = registering(monkeypatch)
     monkeypatch.setattr(kata_proof, "reader", lambda args, kubeconfig: FakeCluster())
     run(program)
     assert {kind: sum(f"-{kind}" in name for name in names) for kind in ("account-explain", "template-refuse")} == {
         "account-explain": 3, "template-refuse": 2,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("labels", [{"app.kubernetes.io/managed-by": "pulumi"}, {}])
+def test_name_that_is_a_secret_is_judged_like_another_and_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, labels: dict[str, str]
+) -> None:
+    registering(monkeypatch)
+    errors: list[str] = []
+    monkeypatch.setattr(pulumi.log, "error", errors.append)
+
+    async def hooks() -> None:
+        options = cluster_object.cluster_options(
+            pulumi.ComponentResource("a:b:C", "c"), None, "c-namespace", "Namespace", "namespace"
+        )
+        assert options.hooks and options.hooks.before_create and options.hooks.on_error
+        inputs = {"metadata": pulumi.Output.secret({"name": "classified", "labels": labels})}  # as the SDK hands them over
+        refuse, explain = options.hooks.before_create[0], options.hooks.on_error[0]
+        about: Any = {"urn": "u", "id": "", "name": "c-namespace", "type": "t", "new_inputs": inputs}
+        error = pulumi.ErrorHookArgs(**about, failed_operation="create", errors=['namespaces "classified" already exists'])
+        assert await explain(error) is False  # type: ignore[misc]
+        if labels:
+            await refuse(pulumi.ResourceHookArgs(**about))  # type: ignore[misc]
+            return
+        with pytest.raises(pulumi.RunError, match=r"^Namespace c-namespace is not made, because the Kubernetes provider"):
+            await refuse(pulumi.ResourceHookArgs(**about))  # type: ignore[misc]
+
+    run(lambda: pulumi.export("hooks", pulumi.Output.from_input(hooks())))
+    (sentence,) = errors
+    assert sentence.startswith("Namespace c-namespace exists already")

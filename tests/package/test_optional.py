@@ -106,4 +106,4 @@ def test_rollout_without_values_has_its_defaults() -> None:
     args = {"hosts": machines, "kata": {"handler": {"name": "kata"}}, "rollout": {"kubeconfig": "{}"}}
     expected = outcome("ExistingNodes", lambda: args)
     for key in ("context", "canary", "batch", "drain_seconds", "evict_bare_pods"):
-        assert outcome("ExistingNodes", lambda key=key: placed(args, ("rollout", key), None)) == expected  # type: ignore[misc]
+        assert outcome("ExistingNodes", lambda key=key: placed(args, ("rollout", key), None)) == expected
