@@ -32,6 +32,11 @@ def hook_name(child: str, which: str) -> str:
     return name if _HOOKS[name] == 1 else f"{name}-{_HOOKS[name]}"
 
 
+def id_of(name: pulumi.Input[str]) -> pulumi.Output[str]:
+    """An object's name as the id by which it is read: the SDK refuses one that is secret."""
+    return pulumi.Output.unsecret(pulumi.Output.from_input(name))
+
+
 def child_options(
     parent: pulumi.ComponentResource, opts: Optional[pulumi.ResourceOptions], **options: Any
 ) -> pulumi.ResourceOptions:

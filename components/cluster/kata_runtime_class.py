@@ -6,7 +6,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from clusterkit import runtime_class
-from components.children import child_options
+from components.children import child_options, id_of
 from components.cluster.cluster_object import cluster_options
 from components.plain import set_or
 from components.refusals import reporting_refusals
@@ -51,7 +51,7 @@ class KataRuntimeClass(pulumi.ComponentResource):
         super().__init__("kata-nodes:index:KataRuntimeClass", name, None, opts)
         child, called = f"{name}-class", args["runtime_class"]
         if args.get("adopt", False):
-            existing = k8s.node.v1.RuntimeClass.get(child, called, child_options(self, opts))
+            existing = k8s.node.v1.RuntimeClass.get(child, id_of(called), child_options(self, opts))
             self.runtime_class = pulumi.Output.all(called, existing.handler, args.get("handler")).apply(
                 reporting_refusals(lambda values: runtime_class.adopted(*values))
             )

@@ -6,7 +6,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from clusterkit import guard
-from components.children import child_options
+from components.children import child_options, id_of
 from components.cluster.cluster_object import cluster_options
 
 
@@ -37,7 +37,7 @@ class SandboxNamespace(pulumi.ComponentResource):
         child, called = f"{name}-namespace", args["namespace"]
         labels = guard.namespace_labels()
         if args.get("adopt", False):
-            existing = k8s.core.v1.Namespace.get(child, called, child_options(self, opts))
+            existing = k8s.core.v1.Namespace.get(child, id_of(called), child_options(self, opts))
             labelled = k8s.core.v1.NamespacePatch(
                 f"{name}-labels",
                 metadata={"name": called, "labels": labels},

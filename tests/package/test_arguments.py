@@ -1,6 +1,6 @@
-"""Optional arguments that come to nothing, as those that a program hands on from a setting of its own that is not set.
+"""Arguments as programs hand them on: from a setting that is not set, from other resources, and from secrets.
 
-Lost if these fail: the defaults. A pod would get a token for the API server, or an `up` would end with a traceback.
+Lost if these fail: the defaults, so that a pod gets a token for the API server; and an `up` without a traceback.
 """
 
 from collections.abc import Iterator, Mapping
@@ -99,6 +99,36 @@ def test_argument_that_comes_to_nothing_is_one_left_out(component: str, place: P
     assert outcome(component, lambda: placed(args, place, None)) == expected
     if place[-1] not in DECIDING and not is_plain(component, place):
         assert outcome(component, lambda: placed(args, place, pulumi.Output.from_input(None))) == expected
+
+
+def handed_on(args: Mapping[str, Any], properties: Mapping[str, PropertyDefinition], names: Mapping[str, str], make: Any) -> Any:
+    """The arguments, with what `make` makes of each that need not be plain."""
+    keys, values = {name: key for key, name in names.items()}, {}
+    for name, value in args.items():
+        definition = properties[keys[name]]
+        items = definition.items
+        record = PROVIDER.get_type_definition(definition) if definition.ref else None
+        entry = PROVIDER.get_type_definition(items) if items and items.ref else None
+        if record:
+            value = handed_on(value, record.properties, record.properties_mapping, make)
+        elif entry:
+            value = [handed_on(each, entry.properties, entry.properties_mapping, make) for each in value]
+        elif not definition.plain:
+            value = make(value)
+        values[name] = value
+    return values
+
+
+@pytest.mark.parametrize("make", [pulumi.Output.from_input, pulumi.Output.secret], ids=["output", "secret"])
+@pytest.mark.parametrize("component", sorted(COMPONENTS))
+def test_outputs_and_secrets_make_the_same_as_plain_values(component: str, make: Any) -> None:
+    definition = PROVIDER._component_defs[component]
+    for args in PROGRAMS[component]:
+
+        def later(args: Any = args) -> Any:
+            return handed_on(args, definition.inputs, definition.inputs_mapping, make)
+
+        assert outcome(component, later) == outcome(component, lambda args=args: args)
 
 
 def test_rollout_without_values_has_its_defaults() -> None:
