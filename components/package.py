@@ -109,13 +109,18 @@ class PackageProvider(ComponentProvider):
                 self._refuse_outputs(item, definition.items, f"{path}[{number}]", component_name)
 
     def construct(self, name: str, resource_type: str, inputs: Any, options: pulumi.ResourceOptions | None = None) -> Any:
-        """The component; raises InputPropertiesError where it refuses arguments: the SDK would show RunError with a traceback."""
+        """The component; raises InputPropertiesError where it refuses arguments, as its outputs then do: the SDK would show
+        RunError with a traceback, or as an unexpected error of Python's."""
         try:
-            return super().construct(name, resource_type, inputs, options)
+            result = super().construct(name, resource_type, inputs, options)
         except ComponentInitError as error:
             if isinstance(error.inner, pulumi.RunError):
-                raise InputPropertiesError(str(error.inner)) from None
+                raise refusal(error.inner) from None
             raise
+        result.state = {
+            key: refusing(value) if isinstance(value, pulumi.Output) else value for key, value in result.state.items()
+        }
+        return result
 
     def get_state(self, instance: pulumi.ComponentResource, component_def: Any) -> dict[str, Any]:
         """The outputs under the schema's names."""
@@ -130,6 +135,25 @@ class PackageProvider(ComponentProvider):
                 # Outside an output each secret stays one of its own; inside, the list is secret as soon as one of its parts is.
                 state[key] = value.apply(listed) if isinstance(value, pulumi.Output) else listed(value)
         return state
+
+
+def refusal(error: Exception) -> InputPropertiesError:
+    """The error that the engine shows with nothing added. Of one without a list of errors, the SDK would show that its own answer
+    lacks `trailing_metadata`, and not a word of the error."""
+    return InputPropertiesError(str(error), [])
+
+
+def refusing(value: pulumi.Output[Any]) -> pulumi.Output[Any]:
+    """The output, which raises InputPropertiesError where it would raise RunError."""
+
+    async def known() -> pulumi.Output[Any]:
+        try:
+            await value.future()
+        except pulumi.RunError as error:
+            raise refusal(error) from None
+        return value
+
+    return pulumi.Output.from_input(known())
 
 
 def texts(value: Any, definition: PropertyDefinition) -> Any:

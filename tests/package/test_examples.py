@@ -134,6 +134,27 @@ def test_yaml_program_brings_its_own_machine_and_what_is_on_it_goes_with_it(tmp_
     assert {f"lost-{child}" for child in VERBS} <= left
 
 
+REFUSED = {
+    "kata-nodes:ExistingNodes, properties: {hosts: [{name: a, address: 192.0.2.1, hostKey: ssh-rsa AAAA}]}": (
+        "The host key 'ssh-rsa AAAA' is not an ed25519 public key. Use the content of"
+    ),
+    "kata-nodes:SandboxPodTemplate, properties: {template: t, namespace: n, runtimeClass: kata, image: i, seccomp: none}": (
+        "The seccomp profile 'none' is not known. Use one of RuntimeDefault, Unconfined."
+    ),
+}
+"""A resource -> its refusal: at once, and when the inputs of a child are known."""
+
+
+@pytest.mark.parametrize("resource", REFUSED)
+def test_program_in_another_language_reads_a_refusal_and_its_remedy_alone(tmp_path: Path, resource: str) -> None:
+    example = Example("yaml-nodes", tmp_path)
+    (example.folder / "Pulumi.yaml").write_text(f"name: own\nruntime: yaml\nresources: {{it: {{type: {resource}}}}}\n")
+    example.pulumi("stack", "init", "test")
+    printed = example.pulumi("preview", ok=False)
+    assert f"'it' has a problem: {REFUSED[resource]}" in printed
+    assert "Unexpected" not in printed and "Traceback" not in printed
+
+
 PREVIEW = """
 const { LocalWorkspace } = require("@pulumi/pulumi/automation");
 const program = async () => require("./out/index.js");

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
+from unittest import mock
 
 import pulumi
 import pytest
 import tomllib
 import yaml
 from pulumi.errors import InputPropertiesError, InputPropertyError
+from pulumi.provider.server import ProviderServicer
 
 from aws import ec2
 from clusterkit import pod, rollout
@@ -254,14 +256,37 @@ def test_plain_argument_that_is_an_output_is_refused() -> None:
     assert "'plain' of Machines must be a plain value" in caught.value.reason
 
 
+def sent(error: InputPropertiesError) -> str:
+    """What the SDK sends to the engine of an error, which shows just that."""
+    status = ProviderServicer.create_grpc_invalid_properties_status(mock.Mock(), error.message, error.errors)
+    assert status.trailing_metadata, "the SDK would send its own AttributeError"
+    return str(status.details)
+
+
 def test_refusal_of_a_component_has_no_traceback() -> None:
     host = {"name": "a", "address": "192.0.2.1", "hostKey": "ssh-rsa AAAA"}
 
     def construct() -> None:
         package.provider().construct("p", f"{package.NAME}:index:ExistingNodes", {"hosts": [host]})
 
-    with pytest.raises(InputPropertiesError, match=r"^The host key 'ssh-rsa AAAA' is not .*\[host-key-invalid\]$"):
+    with pytest.raises(InputPropertiesError) as caught:
         run(construct)
+    assert re.fullmatch(r"The host key 'ssh-rsa AAAA' is not .*\[host-key-invalid\]", sent(caught.value))
+
+
+def test_refusal_of_what_is_known_later_has_no_words_of_python() -> None:
+    def refuse(_: object) -> None:
+        raise pulumi.RunError("It is not known. Use another. [bad-input]")
+
+    with pytest.raises(InputPropertiesError) as caught:
+        resolved(lambda: package.refusing(pulumi.Output.from_input(1).apply(refuse)))
+    assert sent(caught.value) == "It is not known. Use another. [bad-input]"
+
+
+def test_output_that_refuses_nothing_stays_as_it_is() -> None:
+    assert resolved(lambda: package.refusing(pulumi.Output.secret(1))) == 1
+    assert resolved(lambda: package.refusing(pulumi.Output.secret(1)).is_secret()) is True
+    assert resolved(lambda: package.refusing(pulumi.Output.from_input(pulumi.UNKNOWN)).is_known()) is False
 
 
 def test_record_of_a_plain_list_that_is_an_output_is_refused_and_its_parts_are_not() -> None:
