@@ -117,7 +117,8 @@ class KataProof(pulumi.ComponentResource):
             else state.apply(lambda all_of: [node.name for node in all_of.chosen])
         )
         jobs: pulumi.Output[Any] = names.apply(
-            lambda all_of: pulumi.Output.all(**{node: prove(node) for node in sorted(set(all_of))})
+            # Of nothing, it would be a list.
+            lambda all_of: pulumi.Output.all(**{node: prove(node) for node in sorted(set(all_of))}) if all_of else {}
         )
         judged: pulumi.Output[dict[str, Any]] = pulumi.Output.all(resolved, kubeconfig, jobs).apply(
             lambda all_of: outcome(name, *all_of)

@@ -31,6 +31,7 @@ from delivery import bundle
 from nodekit.scripts import script
 from tests.components.recorder import Recorder, inputs_of, run
 from tests.components.test_wiring import evidence_of, stack
+from tests.package.programs import PROVEN
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MACHINES: dict[str, Any] = {
@@ -89,7 +90,7 @@ class Cluster:
         return Situation(pod_proof.chosen(nodes, names, selector), pod_proof.Nodes(nodes), {}, {}, {}, {})
 
     def outcome(self, namespace: str, name: str, proofs: dict[str, Any], timeout_seconds: int) -> dict[str, Any]:
-        return {node: evidence_of(node) for node in proofs}
+        return {node: evidence_of(node) for node, _ in proofs.items()}
 
     def jobs(self, namespace: str, proof: str) -> dict[str, Any]:
         return {}
@@ -342,6 +343,14 @@ def test_a_group_that_is_scaled_to_nothing_is_no_failure_and_proves_nothing() ->
     assert recorder.outputs["clusterProof"] == {}
     assert not any(row["passed"] for row in recorder.outputs["checklist"] if "guest" in row["item"])
     assert "proof-ip-10-0-0-7" in up(grown(0, 3600), cluster=Cluster(1)).by_name
+
+
+def test_a_preview_of_a_proof_of_no_node_knows_its_evidence() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("components.cluster.kata_proof.reader", lambda args, kubeconfig: Cluster(0))
+        args: Any = {**PROVEN, "kubeconfig": KUBECONFIG, "node_selector": "a=b", "least_nodes": 0}
+        recorder = run(lambda: pulumi.export("evidence", kata_proof.KataProof("p", args).evidence), preview=True)
+    assert recorder.outputs["evidence"] == {}
 
 
 def test_a_preview_does_not_wait_and_is_not_refused_since_nodes_are_missing() -> None:

@@ -258,7 +258,7 @@ class FakeCluster:
         return Situation(nodes, pod_proof.Nodes(nodes), {}, {}, {}, {})
 
     def outcome(self, namespace: str, name: str, proofs: dict[str, Any], timeout_seconds: int) -> dict[str, Any]:
-        return {node: evidence_of(node) for node in proofs}
+        return {node: evidence_of(node) for node, _ in proofs.items()}
 
 
 def test_every_node_of_the_cluster_is_proven_with_the_templates_own_pod(monkeypatch: pytest.MonkeyPatch) -> None:
