@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 
 from nodekit.errors import NodeError
+from nodekit.rules.text import printable
 
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 """Label that the API server itself gives every namespace and lets nobody change."""
@@ -107,6 +108,13 @@ def beyond_baseline() -> str:
     )
 
 
+def refuse_text(names: object, where: str) -> None:
+    """Raise NodeError `bad-input` for text in place of a list of names: each letter would count as a name."""
+    if isinstance(names, str):
+        problem = f"A sandbox guard's {where} are {printable(repr(names), 80)}, which is text"
+        raise NodeError("bad-input", problem, expected="a list of names")
+
+
 def policy(
     runtime_classes: Sequence[str], allowed_annotations: Sequence[str] = (), privileged_in_guest: bool = False
 ) -> dict[str, object]:
@@ -129,6 +137,8 @@ def policy(
 
     Raises NodeError `bad-input` without a class, since then the template's own pods could never be made.
     """
+    refuse_text(runtime_classes, "RuntimeClasses")
+    refuse_text(allowed_annotations, "annotations")
     if not runtime_classes or not all(runtime_classes):
         expected = "the name of at least one Kata RuntimeClass"
         raise NodeError("bad-input", "A sandbox guard has no RuntimeClass, or one without a name", expected=expected)
@@ -211,6 +221,7 @@ def binding(policy_name: str, namespaces: Sequence[str]) -> dict[str, object]:
     By name and not by a label of ours: who may label a namespace could take the guard off it. Raises NodeError
     `bad-input` without one.
     """
+    refuse_text(namespaces, "namespaces")
     if not namespaces or not all(namespaces):
         expected = "the name of at least one namespace"
         raise NodeError("bad-input", "A sandbox guard has no namespace, or one without a name", expected=expected)

@@ -116,6 +116,9 @@ def values(
     one by one, as in the chart, a few dozen take longer than Helm waits, and all that was changed is then rolled back.
     """
     numbers, shim = _numbers(version), shim_of(runtime)
+    if distribution not in DISTRIBUTIONS:
+        problem = f"The Kubernetes distribution {printable(repr(distribution), 40)} is not known"
+        raise NodeError("bad-input", problem, expected=f"one of {', '.join(DISTRIBUTIONS)}")
     drop_in = kata_config.drop_in("qemu", parameters(version, kernel_parameters, nested_sandbox))
     digest = hashlib.sha256(drop_in.encode()).hexdigest()[:16]
     chosen: dict[str, Any] = {

@@ -38,8 +38,8 @@ class PodProof(TypedDict):
 
 
 def completed(proof: PodProof) -> pulumi.Output[dict[str, object]]:
-    """The record with its defaults, under the names of `pod_proof.ask`; refuses a sandbox that no proof knows,
-    and a template that is none."""
+    """The record with its defaults, under the names of `pod_proof.ask`; refuses a sandbox that no proof knows, a bound in which
+    none can end, and a template that is none."""
     return pulumi.Output.from_input({**proof}).apply(reporting_refusals(_completed))
 
 
@@ -48,6 +48,10 @@ def _completed(proof: Mapping[str, object]) -> dict[str, object]:
     settings |= {key: value for key, value in proof.items() if value is not None}
     sandbox = settings.get("sandbox")
     promised(None if sandbox is None else str(sandbox), bool(settings["nested_sandbox"]))
+    if (seconds := int(float(str(settings["timeout_seconds"])))) < 1:
+        raise NodeError(
+            "bad-input", f"Key timeoutSeconds is {seconds}, in which no proof can end", expected="1 or more, such as 300"
+        )
     if not is_template(str(settings["pod_template"])):
         raise NodeError(
             "bad-input",

@@ -92,6 +92,13 @@ def test_sandbox_that_no_rung_counts_for_is_refused_and_not_proven(program: Any)
         run(program({"sandbox": "bubblewarp"}))
 
 
+@pytest.mark.parametrize("seconds", [0, -1])
+@pytest.mark.parametrize("program", [proves, joins])
+def test_bound_in_which_no_proof_can_end_is_refused(program: Any, seconds: int) -> None:
+    with pytest.raises(pulumi.RunError, match=rf"^Key timeoutSeconds is {seconds}, in which no proof can end\. Use 1 or more"):
+        run(program({"timeout_seconds": seconds}))
+
+
 @pytest.mark.parametrize("key", ["nested_sandbox", "sandbox", "timeout_seconds", "kernel_params"])
 def test_setting_without_a_value_keeps_its_default(key: str) -> None:
     (job,) = (resource for resource in run(proves({key: None})).by_name.values() if resource.type == "kubernetes:batch/v1:Job")
@@ -112,8 +119,11 @@ GUARD: Any = {"namespaces": ["n"], "runtime_classes": ["kata"]}
         (KataRuntimeClass, {**CLASS, "kata_version": "latest"}, "Kata version 'latest' is not"),
         (KataNodeLabels, {**LABELS, "kata_version": "latest"}, "Kata version 'latest' is not"),
         (KataDeploy, {"runtime": "golang"}, "Kata runtime 'golang' is not known"),
+        (KataDeploy, {"distribution": "eks"}, "distribution 'eks' is not known. Use one of k8s, k3s, rke2, k0s, microk8s"),
         (SandboxGuard, {**GUARD, "namespaces": []}, "has no namespace"),
         (SandboxGuard, {**GUARD, "runtime_classes": [""]}, "has no RuntimeClass"),
+        (SandboxGuard, {**GUARD, "namespaces": "sandboxes"}, "'sandboxes', which is text. Use a list"),
+        (SandboxGuard, {**GUARD, "runtime_classes": "kata"}, "'kata', which is text. Use a list"),
         (SandboxPodTemplate, {**TEMPLATE, "seccomp": "runtimeDefault"}, "'runtimeDefault' is not known"),
         (SandboxPodTemplate, {**TEMPLATE, "command": []}, "has no command"),
         (SandboxPodTemplate, {**TEMPLATE, "user_id": 7, "ordinary_user": True}, "a user id and no entry"),
