@@ -12,7 +12,7 @@ from components.refusals import reporting_refusals
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
 from nodekit.rules.docker import apt_source, docker_matrix
-from nodekit.rules.kata import kata_layout, kernel_params
+from nodekit.rules.kata import containerd_config, handler_registration, kata_layout, kernel_params
 from nodekit.rules.kata.kata_releases import Archive
 from nodekit.rules.text import public
 
@@ -130,12 +130,19 @@ def _parameters(kata: Mapping[str, Any]) -> list[str]:
 
 
 def _handler(kata: Mapping[str, Any]) -> node_state.HandlerState | None:
-    """How a cluster's container runtime is to know Kata; None on a node that serves none."""
+    """How a cluster's container runtime is to know Kata; None on a node that serves none.
+
+    Raises NodeError as `containerd_config.check` and `handler_registration.place_of`: a machine of a group, which proves itself,
+    would only say so on its console.
+    """
     handler = kata.get("handler")
     if not handler:
         return None
-    annotations = sorted(handler.get("allowed_annotations") or [])
-    return node_state.HandlerState(handler["name"], annotations, handler.get("container_runtime"))
+    annotations, runtime = sorted(handler.get("allowed_annotations") or []), handler.get("container_runtime")
+    containerd_config.check(handler["name"], annotations)
+    if runtime is not None:
+        handler_registration.place_of(runtime)
+    return node_state.HandlerState(handler["name"], annotations, runtime)
 
 
 def preflight_state(node: str, kata: Mapping[str, Any]) -> node_state.PreflightState:

@@ -24,6 +24,19 @@ def documents(args: KataNodeArgs) -> dict[str, dict[str, Any]]:
     return {verb: json.loads(resources[f"n-{verb}"].inputs["stdin"]) for verb in ("preflight", "docker", "kata", "proof")}
 
 
+@pytest.mark.parametrize(
+    ("handler", "words"),
+    [
+        ({"name": "Kata QEMU"}, r"^Key handler\.name is 'Kata QEMU', not the name of a handler"),
+        ({"name": "kata", "allowed_annotations": ["a b"]}, r"^Key handler\.podAnnotations holds 'a b'"),
+        ({"name": "kata", "container_runtime": "dockershim"}, r"^Key handler\.runtime is 'dockershim'\. Use one of .*containerd"),
+    ],
+)
+def test_handler_that_no_node_could_register_is_refused_in_a_preview(handler: Any, words: str) -> None:
+    with pytest.raises(pulumi.RunError, match=words):
+        run(lambda: KataNode("n", {**SMALLEST, "kata": {"handler": handler}}), preview=True)
+
+
 def test_address_and_host_key_are_all_that_a_node_needs() -> None:
     states = documents(SMALLEST)
     assert states["docker"]["version"] == "27.5.1"
