@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
@@ -67,19 +68,28 @@ def result_of(text: str, verb: str, resource: str) -> dict[str, Any]:
     return document
 
 
-def connection_of(connection: Connection) -> pulumi.Output[dict[str, Any]]:
-    """How to reach the node: directly or through its bastion, every host key pinned. In the plugin's own terms, and secret."""
+def connection_of(connection: Connection, gone: bool = False) -> pulumi.Output[dict[str, Any]]:
+    """How to reach the node: directly or through its bastion, every host key pinned. In the plugin's own terms, and secret.
+
+    In a preview, and where the machine is gone, it may have an empty address, with which the plugin would dial its own machine.
+    It has None where `--target` leaves the machine out (Pulumi 3.255 and older).
+    """
     hops: list[Mapping[str, Any]] = [connection, *([bastion] if (bastion := connection.get("bastion")) is not None else [])]
     values = [hop.get(key) for hop in hops for key in HOP]
     # As text: made of a record, it would be an output for each of its keys.
-    text: pulumi.Output[str] = pulumi.Output.secret(derived(reporting_refusals(_connection), *values))
+    reached = not gone and not pulumi.runtime.is_dry_run()
+    text: pulumi.Output[str] = pulumi.Output.secret(derived(reporting_refusals(partial(_connection, reached)), *values))
     return text.apply(json.loads)
 
 
-def _connection(*values: Any) -> str:
-    node = _hop("node", *values[: len(HOP)])
-    if bastion := values[len(HOP) :]:
-        node["proxy"] = _hop("bastion", *bastion)
+def _connection(reached: bool, *values: Any) -> str:
+    hops = {"node": values[: len(HOP)], "bastion": values[len(HOP) :]}
+    for host, hop in hops.items():
+        if reached and hop and hop[0] == "":
+            raise NodeError("host-address-invalid", f"The connection to the {host} has no address", "none")
+    node = _hop("node", *hops["node"])
+    if hops["bastion"]:
+        node["proxy"] = _hop("bastion", *hops["bastion"])
     return json.dumps(node)
 
 
@@ -138,7 +148,7 @@ class KataNode(pulumi.ComponentResource):
         pyz, digest = reporting_refusals(bundle.cached)()
         program = f"{PROGRAM_FOLDER}/nodekit-{digest[:12]}.pyz"
         uploaded = f".kata-nodes-{digest[:12]}.pyz"
-        connection = connection_of(args["connection"])
+        connection = connection_of(args["connection"], gone)
         if gone:
             # Only a copy that was never made would still be tried: once, and not for as long as for a machine that is starting.
             connection = connection.apply(lambda known: {**known, "dialErrorLimit": 0})

@@ -24,6 +24,23 @@ def documents(args: KataNodeArgs) -> dict[str, dict[str, Any]]:
     return {verb: json.loads(resources[f"n-{verb}"].inputs["stdin"]) for verb in ("preflight", "docker", "kata", "proof")}
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_machine_without_an_address_is_refused_once_it_is_made(later: bool) -> None:
+    """As one of AWS without a public address, whose publicIp is empty: the plugin would dial the machine that runs Pulumi."""
+
+    def node(**args: Any) -> Any:
+        def program() -> None:
+            connection: Any = {"address": pulumi.Output.from_input("") if later else "", "host_key": HOST_KEY}
+            KataNode("n", {"connection": connection, **args})  # type: ignore[typeddict-item]
+
+        return program
+
+    run(node(), preview=True)  # it may not have one yet
+    run(node(gone=True))
+    with pytest.raises(pulumi.RunError, match=r"^The connection to the node has no address\. .*\[host-address-invalid\]$"):
+        run(node())
+
+
 @pytest.mark.parametrize(
     ("handler", "words"),
     [
