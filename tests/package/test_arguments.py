@@ -61,7 +61,7 @@ def outcome(component: str, args: Any) -> Any:
     reader = mock.patch.object(kata_proof, "reader", lambda args, kubeconfig: TwoNodes())
     with reader, mock.patch.object(kata_node_labels, "cluster", lambda kubeconfig, context: TwoNodes()):
         try:
-            resources = run(lambda: COMPONENTS[component]("it", args())).by_name  # type: ignore[call-arg, arg-type]
+            resources = run(lambda: COMPONENTS[component]("it", args())).by_name
         except pulumi.RunError as error:
             return str(error)
     return {
