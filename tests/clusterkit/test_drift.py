@@ -282,6 +282,7 @@ def test_objects_that_are_gone_and_a_proof_of_another_machine_are_named_and_made
     differing = differences(story.objects("drift", status=2))
     assert {name: [item["kind"] for item in items] for name, items in differing.items()} == {
         "RuntimeClass kata": ["changed"],
+        "Node node-1": ["label"],
         "Job proof-node-1": ["setting"],
         "ValidatingAdmissionPolicy guard-policy": ["missing"],
         "ValidatingAdmissionPolicyBinding guard-binding": ["missing"],
