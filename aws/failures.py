@@ -2,6 +2,9 @@
 
 from nodekit.failures import Failure
 
+EXPORT = 'eval "$(aws configure export-credentials --format env)"'
+"""Puts credentials that the aws command alone can get where boto3 and the plugin find them."""
+
 CATALOGUE: dict[str, Failure] = {
     "aws-instance-type": Failure(
         "The type of instance cannot run guests.",
@@ -35,6 +38,7 @@ CATALOGUE: dict[str, Failure] = {
         "Follow the remedy under each line that failed",
         {
             "region": "Choose another region",
+            "login": f"Before this, run: {EXPORT}",
             "settings": "Log in, or correct AWS_PROFILE, the region, or the files of the aws command (~/.aws)",
         },
     ),

@@ -14,6 +14,8 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
+    LoginError,
+    MissingDependencyException,
     NoCredentialsError,
     PartialCredentialsError,
     SSOError,
@@ -21,7 +23,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from aws import ec2
+from aws import ec2, failures
 from aws import preflight_rules as rules
 from nodekit.errors import NodeError
 from nodekit.rules.text import harmless, printable
@@ -30,8 +32,17 @@ SETTINGS = Config(retries={"mode": "standard", "total_max_attempts": 6}, connect
 """Throttling is waited out, twice as long each time, up to about a minute in all."""
 TYPES_AT_ONCE = 100
 """Most types that DescribeInstanceTypes takes."""
-LOGINS = ("AssumeRole", "AssumeRoleWithWebIdentity", "GetRoleCredentials")
+LOGINS = ("AssumeRole", "AssumeRoleWithWebIdentity", "GetRoleCredentials", "CreateOAuth2Token")
 """Calls that boto3 makes by itself before the first one that it is asked for, to get credentials."""
+EXPIRED = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    CredentialRetrievalError,
+    LoginError,
+    SSOError,
+    TokenRetrievalError,
+)
+"""What boto3 raises where credentials are lacking, or a login has ended; its other errors are of the network."""
 UNUSABLE = (OSError, ValueError, EOFError)
 """What boto3 lets through of settings that name a file or program which is not there, or hold what is no number or no JSON."""
 
@@ -45,7 +56,7 @@ def answered(call: Callable[[], Any]) -> dict[str, Any]:
         if error.operation_name in LOGINS:
             return {"error": {"code": rules.NO_CREDENTIALS, "message": f"{error.operation_name}: {code}: {message}"}}
         return {"error": {"code": code, "message": message}}
-    except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError, TokenRetrievalError) as error:
+    except EXPIRED as error:
         return {"error": {"code": rules.NO_CREDENTIALS, "message": str(error)}}
     except BotoCoreError as error:
         return {"error": {"code": rules.NO_ENDPOINT, "message": str(error)}}
@@ -79,6 +90,10 @@ def refusing_settings() -> Iterator[None]:
     """Raise NodeError `aws-preflight-failed` where the AWS settings of this machine, or a region, cannot be used."""
     try:
         yield
+    except MissingDependencyException:
+        raise NodeError(
+            "aws-preflight-failed", "A session of `aws login` can be used by the aws command alone", "login"
+        ) from None
     except (BotoCoreError, *UNUSABLE) as error:
         reason = printable(" ".join(str(error).split()), 300).rstrip(".: ")
         raise NodeError(
@@ -89,8 +104,7 @@ def refusing_settings() -> Iterator[None]:
 def _no_code(prompt: str) -> NoReturn:
     raise CredentialRetrievalError(
         provider="assume-role",
-        error_msg="its mfa_serial needs a code, and nobody can be asked here; before this, run: "
-        'eval "$(aws configure export-credentials --format env)"',
+        error_msg=f"its mfa_serial needs a code, and nobody can be asked here; before this, run: {failures.EXPORT}",
     )
 
 

@@ -72,7 +72,12 @@ def refused(item: str, action: str, answer: Answer, request: Request) -> Row | N
             f"Renew them; if they work in other regions, enable {request.region} for the account",
         )
     if code == NO_CREDENTIALS:
-        return Row(item, FAILED, f"no AWS credentials can be used here: {message}", "Log in (aws sso login), or set AWS_PROFILE")
+        return Row(
+            item,
+            FAILED,
+            f"no AWS credentials can be used here: {message}",
+            "Log in (aws sso login, or aws login), or set AWS_PROFILE",
+        )
     if code == NO_ENDPOINT:
         return Row(
             item,

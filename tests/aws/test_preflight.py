@@ -7,7 +7,7 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import ClientError, EndpointConnectionError, LoginRefreshRequired, NoCredentialsError
 
 from aws import preflight as aws_preflight
 from aws.preflight_rules import FAILED, OK, SKIPPED, Request, Row, judge_quota, newest_image, table
@@ -287,6 +287,28 @@ def test_a_role_that_one_may_not_assume_is_no_missing_permission_of_the_call(acc
     table_rows = rows()
     assert list(table_rows) == ["type"] and "AssumeRole: AccessDenied: not for you" in table_rows["type"].finding
     assert "Log in" in table_rows["type"].remedy
+
+
+def test_a_session_of_aws_login_that_has_ended_is_no_wrong_region(account: Account) -> None:
+    account.say("DescribeInstanceTypes", LoginRefreshRequired())
+    table_rows = rows()
+    assert list(table_rows) == ["type"] and "Please reauthenticate using 'aws login'" in table_rows["type"].finding
+    assert "no AWS credentials can be used here" in table_rows["type"].finding and "Log in" in table_rows["type"].remedy
+
+
+def test_a_session_of_aws_login_that_only_the_aws_command_can_use_has_a_remedy_that_works(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("botocore.credentials.EC", None)  # botocore without awscrt, as `pulumi install` brings it
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(key, raising=False)
+    (tmp_path / "config").write_text("[profile nonesuch]\nlogin_session = arn:aws:iam::123456789012:user/me\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_PROFILE", "nonesuch")
+    with pytest.raises(NodeError, match="`aws login`") as caught:
+        aws_preflight.has_credentials()
+    assert caught.value.code == "aws-preflight-failed" and "aws configure export-credentials" in caught.value.remedy
 
 
 def test_an_endpoint_that_is_no_address_is_refused_in_a_line(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
