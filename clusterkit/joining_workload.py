@@ -32,8 +32,11 @@ def deployment(image: str, account: str, settings: str) -> dict[str, object]:
     """The `spec` of its Deployment (apps/v1); `settings` is the ConfigMap's name, a new one with every change of it.
 
     One at a time, so that two never prove the same node at once. It tolerates the taint that it removes: where every node
-    waits for its proof, it could run nowhere else.
+    waits for its proof, it could run nowhere else. Of nodes with several kinds of processors it takes the kind that its image is
+    built for by the guide; an image for all of them runs where no other node is free for it.
     """
+    amd64 = {"matchExpressions": [{"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]}]}
+    preferred = [{"weight": 100, "preference": amd64}]
     probe = {"httpGet": {"path": "/healthz", "port": HEALTH_PORT}}
     container = {
         "name": "controller",
@@ -59,6 +62,7 @@ def deployment(image: str, account: str, settings: str) -> dict[str, object]:
             "runAsGroup": USER_ID,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}},
         "tolerations": [{"key": pod_proof.TAINT, "operator": "Exists"}],
         "containers": [container],
         "volumes": [{"name": "settings", "configMap": {"name": settings}}],

@@ -240,6 +240,15 @@ def locked(path: Path) -> Iterator[tuple[str, str]]:
         yield name, " ".join(re.findall(r"^[^ ]+|sha256:[0-9a-f]+", rest))
 
 
+def test_controller_of_a_cluster_with_arm_nodes_too_starts_where_its_image_is_for() -> None:
+    spec: Any = joining_workload.deployment("image", "account", "settings")["template"]
+    (preferred,) = spec["spec"]["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert preferred["weight"] == 100
+    assert preferred["preference"] == {"matchExpressions": [{"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]}]}
+    # Where every node for it is of another processor, an image for both still runs.
+    assert "nodeSelector" not in spec["spec"]
+
+
 def test_image_gets_the_packages_of_the_projects_own_lock() -> None:
     whole, part = (
         dict(locked(ROOT / "requirements-dev.txt")),
