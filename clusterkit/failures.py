@@ -40,6 +40,10 @@ CATALOGUE: dict[str, Failure] = {
                 "Make room on the node: a proof's pod needs the template's requests, the class's overhead and one of the node's "
                 "pods; or leave the node out of the proof"
             ),
+            "unready": (
+                "Start the kubelet there; if the machine is gone, remove its node by kubectl delete node, or leave it out of the "
+                "proof; then run again"
+            ),
             "cordoned": "Run kubectl uncordon for the node, or leave it out of the proof; then run again",
             "pressure": (
                 "Free what the node is short of, such as disk space by kubectl delete pod or crictl rmi --prune, and run again "
@@ -53,7 +57,7 @@ CATALOGUE: dict[str, Failure] = {
         {
             "replaced": "Run pulumi up again, which proves the machine that is there",
             "refresh": "Run pulumi refresh, then pulumi up",
-            "node": "Check that the node still exists and is Ready, then run again",
+            "node": "Check that the node still exists and is Ready, remove it if its machine is gone, then run again",
             "evicted": "Free what the node is short of (kubectl describe node), then run again",
         },
     ),

@@ -53,7 +53,7 @@ class Node:
     boot_id: str
     """Boot id of its own kernel, as its kubelet reports it (Node.status.nodeInfo.bootID)."""
     short_of: str = ""
-    """What it is short of, in its own words; empty where it has enough."""
+    """What it lacks to take pods, as `pod_room.held` says it."""
 
 
 class Nodes:

@@ -16,6 +16,16 @@ PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
 (evictionPressureTransitionPeriod)."""
 
 
+NOT_READY = "not Ready"
+"""How `held` begins for a node whose kubelet accepts no pods, or reports nothing any more, as on a machine that is gone."""
+
+
+def unready(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The condition of a node (core/v1) that says that it is not Ready; none for one that has not reported yet."""
+    conditions = node.get("status", {}).get("conditions") or []
+    return [each for each in conditions if each["type"] == "Ready" and each["status"] != "True"]
+
+
 def pressures(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The conditions of a node (core/v1) that say what it is short of."""
     conditions = node.get("status", {}).get("conditions") or []
@@ -23,8 +33,9 @@ def pressures(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def held(node: Mapping[str, Any]) -> str:
-    """What a node (core/v1) is short of, in its own words; empty where it is short of nothing."""
-    return "; ".join(f"{each['type']}, {each.get('message') or 'without a message'}" for each in pressures(node))
+    """What a node (core/v1) lacks to take pods, in the words of its conditions; empty where it lacks nothing."""
+    named = [(NOT_READY, each) for each in unready(node)] + [(str(each["type"]), each) for each in pressures(node)]
+    return "; ".join(f"{name}, {each.get('message') or 'without a message'}" for name, each in named)
 
 
 def unscheduled(pod: Mapping[str, Any]) -> str | None:
@@ -36,7 +47,7 @@ def unscheduled(pod: Mapping[str, Any]) -> str | None:
 
 
 def kind(words: str, short_of: str) -> str:
-    """What keeps the pod away: `full`, `cordoned`, `pressure`, or empty for labels and taints, which can still change.
+    """What keeps the pod away: `full`, `cordoned`, `pressure`, `unready`, or empty for labels and taints, which can still change.
 
     `short_of` is what `held` says of the node.
     """
@@ -44,7 +55,14 @@ def kind(words: str, short_of: str) -> str:
         return "full"
     if CORDONED in words:
         return "cordoned"
-    return "pressure" if short_of and TAINT.search(words) else ""
+    if not (short_of and TAINT.search(words)):
+        return ""
+    return "unready" if short_of.startswith(NOT_READY) else "pressure"
+
+
+def lasts(words: str, short_of: str) -> bool:
+    """Whether the pod will not be placed soon either: a node that is not Ready may be so again in seconds."""
+    return kind(words, short_of) not in ("", "unready")
 
 
 def turned_away(pod: Mapping[str, Any]) -> tuple[str, str] | None:

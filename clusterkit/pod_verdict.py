@@ -380,6 +380,9 @@ def unfinished(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None,
     if why_failed(job) != "DeadlineExceeded":
         cause = line(status.get("message") or status.get("reason") or "no event about it", 300)
         return refusal("proof-pod-lost", f"{node}: the pod disappeared before it reported anything ({cause})", "node")
+    if short_of.startswith(pod_room.NOT_READY):
+        why = line(short_of, 300).rstrip(".")
+        return refusal("proof-pod-lost", f"{node}: nothing is heard of the pod any more, and the node says: {why}", "node")
     return timed_out(node, job, pod, reasons)
 
 

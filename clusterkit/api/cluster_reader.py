@@ -153,7 +153,7 @@ class Reader:
         """Nodes that take no pod now and will not soon, of those whose proof's pod is not scheduled."""
         words = {node: message for node, pod in pods.items() if (message := pod_room.unscheduled(pod)) is not None}
         short_of = {node.name: node.short_of for node in self.all_nodes()} if words else {}
-        return [node for node, message in words.items() if pod_room.kind(message, short_of.get(node, ""))]
+        return [node for node, message in words.items() if pod_room.lasts(message, short_of.get(node, ""))]
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,11 @@ def about(document: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def node(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a core/v1 Node: its claim, its taints, whether it is Ready and what it is short of, and its boot id."""
+    """Of a core/v1 Node: its claim, its taints, whether it is Ready, what it lacks, and its boot id."""
     status = document.get("status", {})
-    conditions = [only(each, "type", "status") for each in status.get("conditions") or [] if each["type"] == "Ready"]
-    conditions += [only(each, "type", "status", "message") for each in pod_room.pressures(document)]
+    conditions = [only(each, "type", "status") for each in [pod_verdict.condition(document, "Ready")] if each]
+    lacking = [*pod_room.unready(document), *pod_room.pressures(document)]
+    conditions += [only(each, "type", "status", "message") for each in lacking]
     claim = joining.claim(document)
     return {
         "metadata": {**about(document), "annotations": {joining.CLAIM_ANNOTATION: claim} if claim else {}},

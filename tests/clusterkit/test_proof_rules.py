@@ -604,6 +604,26 @@ def test_each_reason_of_the_scheduler_has_its_own_remedy(words: str, conditions:
     assert ("kubelet has DiskPressure" in refusal.sentence) == ("DiskPressure" in conditions)
 
 
+@pytest.mark.parametrize("status", ["Unknown", "False"])
+def test_a_machine_that_is_gone_while_its_node_is_not_is_reported_as_that_and_no_taint_is_to_be_removed(status: str) -> None:
+    """As where a group has ended it and no cloud controller removes its node, or its kubelet has stopped for a while."""
+    stopped = {"type": "Ready", "status": status, "message": "Kubelet stopped posting node status."}
+    described: Any = {"metadata": {"name": "n", "uid": "u", "resourceVersion": "1"}, "status": {"conditions": [stopped]}}
+    node = pod_proof.node_of(described)
+    assert pod_proof.node_of(trimmed.node(described)) == node
+    words = "0/1 nodes are available: 1 node(s) had untolerated taint(s)."
+    seen = pod_that(node="", phase="Pending", conditions=[{"type": "PodScheduled", "status": "False", "message": words}])
+    refusal = pod_verdict.verdict(REQUEST, Nodes([node]), LATE, seen)
+    assert isinstance(refusal, Refusal) and refusal.code == "proof-pod-unscheduled"
+    assert "Kubelet stopped posting" in refusal.sentence and "kubectl delete node" in refusal.sentence
+    # It may come back while the Job has time.
+    assert not pod_room.lasts(words, node.short_of)
+    running = pod_that(phase="Running")
+    refusal = pod_verdict.verdict(REQUEST, Nodes([node]), LATE, running)
+    assert isinstance(refusal, Refusal) and refusal.code == "proof-pod-lost"
+    assert "Kubelet stopped posting" in refusal.sentence and "still exists and is Ready" in refusal.sentence
+
+
 def test_a_pull_that_failed_once_is_reported_once_and_in_the_registrys_words() -> None:
     """As a kubelet makes its events: the registry's words, and beside them its own, under the same reason."""
     messages = ("Failed to pull image: i/o timeout", "Error: ErrImagePull", "Error: ImagePullBackOff")
