@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shlex
 from collections.abc import Mapping
 
@@ -40,8 +41,15 @@ def first_boot(
 
     `states` and `seconds` hold the desired state and the bound of each verb, as for a node that is reached over SSH;
     `runtime_script` is what runs before all of them, and `join_script` what runs once the proof has passed, each with a first
-    line that names its program. Raises NodeError `user-data-too-long`, or `bad-input` for a script that nothing would run.
+    line that names its program. Raises NodeError `user-data-too-long`, or `bad-input` for a script that nothing would run, and
+    for an address that the machine's client cannot use.
     """
+    if re.match(r"[^/?#]*//[^/?#]*@", program_address):
+        raise NodeError(
+            "bad-input",
+            "The address of the node program holds a user name or a password, which machines cannot send",
+            expected="an address without them, such as one whose query holds a signature",
+        )
     scripts = {"runtime": runtime_script, "join": join_script}
     for name, text in scripts.items():
         if text is not None and (not text.startswith("#!/") or "\0" in text):

@@ -3,7 +3,7 @@
 import pytest
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
-from aws import ec2
+from aws import ec2, user_data
 from nodekit.errors import NodeError
 
 
@@ -45,3 +45,15 @@ def test_tag_that_cannot_be_set_is_refused(pair: str) -> None:
 def test_network_that_is_named_twice_is_in_the_rule_once() -> None:
     networks = ["203.0.113.0/24", "2001:db8::/32", "203.0.113.0/24", "2001:0DB8::/32", "198.51.100.7/32"]
     assert ec2.ssh_networks(networks, False) == (["203.0.113.0/24", "198.51.100.7/32"], ["2001:db8::/32"])
+
+
+@pytest.mark.parametrize("address", ["https://me:word@files.example.org/n.pyz", "https://word@files.example.org/n.pyz?sig=a"])
+def test_an_address_that_no_machine_could_use_is_refused_without_its_password(address: str) -> None:
+    """Python's client takes it for a port, and each machine would write it to its console."""
+    with pytest.raises(NodeError, match="user name or a password") as caught:
+        user_data.first_boot("", program_address=address, program_sha256="0", states={}, seconds={}, join_script=None)
+    assert caught.value.code == "bad-input" and "word@" not in caught.value.sentence()
+    whole = user_data.first_boot(
+        "", program_address="https://f.example.org/a@b?sig=c@d", program_sha256="0", states={}, seconds={}, join_script=None
+    )
+    assert "a@b?sig=c@d" in whole
