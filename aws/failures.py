@@ -31,7 +31,8 @@ CATALOGUE: dict[str, Failure] = {
     ),
     "aws-program-differs": Failure(
         "The node program that a group would download is not the one of this checkout.",
-        "Build it (python -m delivery.bundle --output nodekit.pyz), upload that file, and set the sha256 that the command prints",
+        "Build it (python -m delivery.bundle --output nodekit.pyz), upload it under a new name, since machines that start before "
+        "the next up still accept only the old file, and set its address and the sha256 that the command prints",
     ),
     "aws-preflight-failed": Failure(
         "The AWS account cannot provide what the stack asks for.",

@@ -138,7 +138,9 @@ CATALOGUE: dict[str, Failure] = {
             "labels": "Correct the selector, or label the nodes: kubectl label node",
             "joining": (
                 "Read why a machine did not join in its /var/log/kata-nodes/first-boot and on its console, and see that its "
-                "kubelet sets the labels of the selector; then run pulumi up again, which waits again"
+                "kubelet sets the labels of the selector. Correct that, run pulumi up again, and while it waits end each machine "
+                "that failed, whose first boot is not run again, so that its group makes another: aws autoscaling "
+                "terminate-instance-in-auto-scaling-group --no-should-decrement-desired-capacity --instance-id ID"
             ),
             "boot-id": "Start the kubelet there; without the boot id a guest cannot be distinguished from the node's own kernel",
         },

@@ -178,7 +178,8 @@ async def situation(name: str, settings: dict[str, Any], kubeconfig: str) -> Any
     def read() -> Situation:
         state = reader(settings, kubeconfig).situation(settings["namespace"], name, names, selector)
         if minimum and selector and not state.chosen:
-            raise NodeError("cluster-node-unknown", f"no node has the labels {selector}", "labels")
+            case = "labels" if settings.get("join_seconds") is None else "joining"
+            raise NodeError("cluster-node-unknown", f"no node has the labels {selector}", case)
         if len(state.chosen) < minimum:
             text = f"{len(state.chosen)} of the {minimum} expected nodes have the labels {selector or 'of their names'}"
             raise NodeError("cluster-node-unknown", text, "joining")

@@ -331,9 +331,12 @@ def test_the_first_up_waits_for_the_machines_and_proves_all_of_them() -> None:
 
 
 def test_machines_that_do_not_join_in_time_are_reported_with_where_the_reason_is() -> None:
-    with pytest.raises(pulumi.RunError, match=r"\d of the 4 expected nodes.*/var/log/kata-nodes/first-boot.*unknown\]"):
+    with pytest.raises(
+        pulumi.RunError,
+        match=r"\d of the 4 expected nodes.*/var/log/kata-nodes/first-boot.*terminate-instance-in-auto-scaling-group.*unknown\]",
+    ):
         up(grown(4, 0), cluster=Cluster(1))
-    with pytest.raises(pulumi.RunError, match=r"no node has the labels sandbox=true.*\[cluster-node-unknown\]"):
+    with pytest.raises(pulumi.RunError, match=r"no node has the labels sandbox=true.*first-boot.*\[cluster-node-unknown\]"):
         up(grown(4, 0), cluster=Cluster(0))
 
 
