@@ -148,6 +148,13 @@ CATALOGUE: dict[str, Failure] = {
     "cluster-machine-id-shared": Failure(
         "A machine's id is not unique, so its node on the cluster cannot be distinguished from others.",
         "Give each machine an id of its own: empty /etc/machine-id, run systemd-machine-id-setup and restart the kubelet",
+        {
+            "nodes": (
+                "If the machine was renamed, remove the node of its old name by kubectl delete node; if these are several "
+                "machines, give each an id of its own: empty /etc/machine-id, run systemd-machine-id-setup and restart the "
+                "kubelet"
+            ),
+        },
     ),
     "cluster-object-exists": Failure(
         "An object of that name already exists on the cluster and is not this stack's.",

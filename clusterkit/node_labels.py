@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from clusterkit import pod_room
 from nodekit.errors import NodeError
 
 LABELLED = "kata-nodes/labelled"
@@ -24,8 +25,14 @@ def nodes_of(machines: Mapping[str, str], nodes: Sequence[Mapping[str, Any]]) ->
         others = sorted(other for other, its in machines.items() if _plain(its) == _plain(identifier))
         names = sorted(by_id.get(_plain(identifier), [])) if _plain(identifier) else []
         if len(names) > 1 or (names and len(others) > 1):
-            several = f"nodes {', '.join(names)}" if len(names) > 1 else f"machines {', '.join(others)}"
-            raise NodeError("cluster-machine-id-shared", f"{machine} has the machine id {identifier}, and so have {several}")
+            away = {node["metadata"]["name"]: f" ({pod_room.NOT_READY})" for node in nodes if pod_room.unready(node)}
+            listed = ", ".join(f"{name}{away.get(name, '')}" for name in names)
+            several = f"nodes {listed}" if len(names) > 1 else f"machines {', '.join(others)}"
+            raise NodeError(
+                "cluster-machine-id-shared",
+                f"{machine} has the machine id {identifier}, and so have {several}",
+                "nodes" if len(names) > 1 and len(others) == 1 else "",
+            )
         if names:
             by_machine[machine] = names[0]
     return by_machine, sorted(set(machines) - set(by_machine))

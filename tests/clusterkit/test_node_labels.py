@@ -37,6 +37,18 @@ def test_machines_that_share_an_id_are_refused(machines: dict[str, str], nodes: 
     assert caught.value.code == "cluster-machine-id-shared" and words in caught.value.message
 
 
+def test_a_machine_that_was_renamed_is_to_lose_its_old_node_and_not_its_id() -> None:
+    """A kubelet with another host name registers another node, and nothing removes the one before."""
+    before = node("old", "1")
+    before["status"]["conditions"] = [{"type": "Ready", "status": "Unknown"}]
+    with pytest.raises(NodeError) as caught:
+        node_labels.nodes_of({"a": "1"}, [before, node("new", "1")])
+    assert "nodes new, old (not Ready)" in caught.value.message and "kubectl delete node" in caught.value.remedy
+    with pytest.raises(NodeError) as caught:
+        node_labels.nodes_of({"a": "1", "b": "1"}, [node("x", "1")])
+    assert "kubectl delete node" not in caught.value.remedy
+
+
 PROGRAM = """
 import json, pathlib
 import pulumi, pulumi_kubernetes as k8s
