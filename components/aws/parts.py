@@ -17,7 +17,7 @@ METADATA = {
     "httpPutResponseHopLimit": 1,
     "instanceMetadataTags": "disabled",
 }
-"""IMDSv2 alone, and only from the machine itself (hop limit 1): a container or a guest gets no answer."""
+"""IMDSv2, and only from the machine itself (hop limit 1): guests and containers get no answer, but in the host's network."""
 SESSION_MANAGER = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
 
 
