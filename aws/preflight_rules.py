@@ -69,7 +69,7 @@ def refused(item: str, action: str, answer: Answer, request: Request) -> Row | N
             item,
             FAILED,
             f"{request.region} does not accept these credentials ({code})",
-            f"Renew them; if they work in other regions, enable {request.region} for the account",
+            f"Renew them, and check this machine's clock; if they work in other regions, enable {request.region} for the account",
         )
     if code == NO_CREDENTIALS:
         return Row(

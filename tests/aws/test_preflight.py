@@ -190,6 +190,13 @@ def test_region_that_refuses_the_credentials_is_reported_once(account: Account, 
     )
 
 
+@pytest.mark.parametrize("code", ["AuthFailure", "RequestExpired", "SignatureDoesNotMatch"])
+def test_credentials_that_are_refused_because_of_a_wrong_clock_are_not_only_to_be_renewed(account: Account, code: str) -> None:
+    """AWS refuses a request that was signed more than five minutes ago, by its own clock."""
+    account.refuse("DescribeInstanceTypes", code, 401)
+    assert "clock" in rows()["type"].remedy
+
+
 def test_missing_credentials_are_reported_and_not_raised(account: Account) -> None:
     account.say("DescribeInstanceTypes", NoCredentialsError())
     table_rows = rows()
