@@ -335,7 +335,7 @@ async def dial(
 def _is_of_own_settings(error: Exception) -> bool:
     """Whether the user's own OpenSSH settings, or a file that they name, cannot be read: no error of a network names a file."""
     in_file = isinstance(error, OSError) and error.filename is not None
-    return in_file or isinstance(error, (asyncssh.ConfigParseError, asyncssh.KeyImportError))
+    return in_file or isinstance(error, (UnicodeDecodeError, asyncssh.ConfigParseError, asyncssh.KeyImportError))
 
 
 def _own_keys(login: Login) -> list[asyncssh.SSHKeyPair]:

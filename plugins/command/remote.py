@@ -47,7 +47,8 @@ async def run(
 
     async def start(link: Link) -> "asyncssh.SSHClientProcess[bytes]":
         accepted = await _environment(link, connection, environment, optional_environment, warn)
-        return await link.ssh.create_process(command, env=accepted, encoding=None)
+        # The user's own settings can ask for a terminal (RequestTTY force), on which standard input comes back and has no end.
+        return await link.ssh.create_process(command, env=accepted, encoding=None, request_pty=False)
 
     async with pool.session(connection, status, start) as process:
         await _attend(process, connection, command, stdin, output)
@@ -160,7 +161,7 @@ async def _probe(link: Link, names: list[str]) -> dict[str, bool]:
     """Which variables reach a command: asyncssh asks for no reply when it sets one, so a command is run to see them."""
     mark = secrets.token_hex(8)
     output = b""
-    async with link.ssh.create_process("env", env=dict.fromkeys(names, mark), encoding=None) as process:
+    async with link.ssh.create_process("env", env=dict.fromkeys(names, mark), encoding=None, request_pty=False) as process:
         while len(output) <= _ENVIRONMENT_LIMIT and (data := await process.stdout.read(_CHUNK)):
             output += data
         process.close()

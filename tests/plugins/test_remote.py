@@ -391,13 +391,13 @@ def test_login_with_the_ssh_agent(sshd: Sshd, tmp_path: Path) -> None:
             agent.terminate()
 
 
-@pytest.mark.parametrize("line", ["User nobody # a comment", "Match sessiontype shell"])
+@pytest.mark.parametrize("line", ["User nobody # a comment", "Match sessiontype shell", "# B\xfcro"])
 def test_line_of_openssh_that_is_not_understood_costs_no_machine_that_needs_none_of_it(
     sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
     """The settings of OpenSSH are read for `kata-nodes`, by a library that knows less of them than OpenSSH does."""
     (tmp_path / ".ssh").mkdir()
-    (tmp_path / ".ssh/config").write_text(f"Host 127.0.0.1\n    {line}\n")
+    (tmp_path / ".ssh/config").write_text(f"Host 127.0.0.1\n    {line}\n", encoding="latin-1")
     monkeypatch.setenv("HOME", str(tmp_path))
 
     async def work(client: Client) -> None:
@@ -406,6 +406,22 @@ def test_line_of_openssh_that_is_not_understood_costs_no_machine_that_needs_none
         with pytest.raises(CommandError) as error:
             await client.run("true", port=free_port())
         assert str(error.value).startswith("cannot reach 127.0.0.1:") and "~/.ssh/config was left out" in str(error.value)
+
+    with_client(sshd.connection, work)
+
+
+def test_terminal_of_the_users_own_settings_does_not_mix_the_streams(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`RequestTTY force` is for a person. On a terminal, what a command reads, a sudo password too, stands in what it prints."""
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/config").write_text("Host *\n    RequestTTY force\n    RemoteCommand tmux new -A\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    async def work(client: Client) -> None:
+        client.pool = Pool(user_ssh=True)
+        output = await client.run("cat; echo oops >&2", stdin="hidden\n", environment={})
+        assert (output.text("stdout"), output.text("stderr")) == ("hidden", "oops")
 
     with_client(sshd.connection, work)
 
