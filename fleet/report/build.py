@@ -68,7 +68,8 @@ def report(
     outcome = worst([node.outcome for node in nodes])
     if outcome == "proven" and any(each.state == "differs" for each in objects):
         outcome = "drifted"
-    rows = [] if outcome == "failed" else _mappings(outputs.get("checklist"))
+    ended_before = any(node.outcome in ("failed", "unproven") for node in nodes)
+    rows = [] if ended_before else _mappings(outputs.get("checklist"))
     return Report(
         version=VERSION,
         kind="stack",

@@ -210,7 +210,7 @@ class Report(Part):
     objects: tuple[ClusterObject, ...]
     """On clusters."""
     checklist: tuple[Check, ...]
-    """Empty where a proof failed: that of an earlier `up` is not shown."""
+    """Empty where a proof failed or a node has none: that of an earlier `up` is not shown."""
     not_proven: tuple[str, ...]
     """What a stack that succeeded has not shown, such as Kata itself where a stand-in took its place."""
 

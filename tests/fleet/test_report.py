@@ -217,6 +217,15 @@ def test_a_failed_proof_is_told_with_its_rung_its_remedy_and_what_came_before() 
         assert "proof-user-namespaces-zero" in text and "kata.kernelParams" in text
 
 
+def test_checklist_of_an_earlier_up_is_not_shown_of_a_stack_with_a_node_that_was_never_proven() -> None:
+    """A failed `up` leaves the outputs of the one before it in the state."""
+    first, second = samples.host("n1"), dataclasses.replace(samples.host("n2"), evidence=None, urns={"preflight": "urn"})
+    answers = [samples.measured(first, samples.record("passed")), samples.measured(second, [])]
+    document = build.report("s", [first, second], answers, samples.outputs(samples.record("passed")), samples.MADE)
+    assert (document.outcome, document.checklist) == ("unproven", ())
+    assert build.report("s", [], [], samples.outputs(samples.record("passed")), samples.MADE).checklist, "nodes without a login"
+
+
 def test_what_was_not_recorded_is_said_and_not_invented() -> None:
     """A node that cannot be reached, and one whose program is older than the record."""
     document = samples.failed()
