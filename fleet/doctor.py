@@ -29,6 +29,8 @@ PYTHON = (3, 11)
 SITE_SECONDS = 5.0
 ENVIRONMENT = "environment"
 """Key that stands in a configuration for what is in an environment of Pulumi ESC; the engine's own keys have a colon."""
+KEYS_REQUEST, KEYS_ANSWER = b"\0\0\0\1\x0b", b"\x0c"
+"""Source: PROTOCOL.agent of OpenSSH, SSH_AGENTC_REQUEST_IDENTITIES and SSH_AGENT_IDENTITIES_ANSWER."""
 REACHED_BY_NODES = "Harmless if your nodes reach it; otherwise see docs/guides/air-gapped.md"
 
 
@@ -100,12 +102,11 @@ def _logs_in_by_keys_of_this_machine(config: Mapping[str, Any]) -> bool:
 
 def _ssh(config: Mapping[str, Any]) -> Iterator[Finding]:
     agent = os.environ.get("SSH_AUTH_SOCK")
+    offered = 0
     if agent:
         try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(SITE_SECONDS)
-                connection.connect(agent)
-            yield Finding("ssh agent", agent)
+            offered = _keys_of_agent(agent)
+            yield Finding("ssh agent", f"{agent}, {'without keys' if offered == 0 else f'keys: {offered}'}")
         except OSError as error:
             yield Finding("ssh agent", f"{agent}: {error.strerror or error}", 'Start it: eval "$(ssh-agent)"; ssh-add')
     folder = Path.home() / ".ssh"
@@ -114,7 +115,7 @@ def _ssh(config: Mapping[str, Any]) -> Iterator[Finding]:
     exposed = [name for name in keys if (folder / name).stat().st_mode & 0o077]
     if exposed:
         yield Finding("ssh keys", f"others may read {', '.join(exposed)}", f"chmod 600 {folder}/{exposed[0]}")
-    elif keys or agent:
+    elif keys or offered:
         yield Finding("ssh keys", ", ".join(keys) or "those of the agent")
     elif not _logs_in_by_keys_of_this_machine(config):
         known = "its ESC environment may have one" if ENVIRONMENT in config else "the stack needs none"
@@ -122,9 +123,20 @@ def _ssh(config: Mapping[str, Any]) -> Iterator[Finding]:
     else:
         yield Finding(
             "ssh keys",
-            f"none in {folder}, and no agent (SSH_AUTH_SOCK)",
-            "Make one (ssh-keygen -t ed25519), start an agent, or set the secret kata-nodes:sshPrivateKey",
+            f"none in {folder}, and {'none of the agent' if agent else 'no agent'} (SSH_AUTH_SOCK)",
+            "Make one (ssh-keygen -t ed25519), start an agent with one (ssh-add), or set the secret kata-nodes:sshPrivateKey",
         )
+
+
+def _keys_of_agent(address: str) -> int:
+    """How many keys an SSH agent offers; a socket that something else answers has none. Raises OSError."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(SITE_SECONDS)
+        connection.connect(address)
+        connection.sendall(KEYS_REQUEST)
+        with connection.makefile("rb") as answer:
+            head = answer.read(9)  # a length, the kind of answer, and how many keys follow
+    return int.from_bytes(head[5:], "big") if head[4:5] == KEYS_ANSWER else 0
 
 
 def _engine() -> list[Finding]:

@@ -5,6 +5,8 @@ Lost if these fail: the rest of its checks, or the trust of somebody whose machi
 
 import os
 import socket
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,26 @@ def test_keys_are_files_and_a_link_that_leads_nowhere_is_none(monkeypatch: pytes
     (folder / "id_ed25519").chmod(0o644)
     (finding,) = doctor._ssh({})
     assert finding.cure == f"chmod 600 {folder}/id_ed25519"
+
+
+def test_agent_without_keys_is_no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """macOS starts an agent for everybody, and most are empty."""
+    agent, key = tmp_path / "agent", tmp_path / "key"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    with subprocess.Popen(["ssh-agent", "-D", "-a", str(agent)], stdout=subprocess.DEVNULL) as process:
+        try:
+            while not agent.exists():
+                time.sleep(0.02)
+            empty, keys = doctor._ssh({})
+            assert (empty.message, empty.cure) == (f"{agent}, without keys", "")
+            assert keys.level == "FAULT" and "none of the agent" in keys.message and "ssh-add" in keys.cure
+            subprocess.run(["ssh-add", "-q", str(key)], check=True)
+            assert [finding.message for finding in doctor._ssh({})] == [f"{agent}, keys: 1", "those of the agent"]
+        finally:
+            process.terminate()
+    assert [finding.level for finding in doctor._ssh({})] == ["FAULT", "FAULT"], "it has ended"
 
 
 NODES = {"kata-nodes:nodes": {"existing": [{"name": "a"}]}}
