@@ -83,11 +83,15 @@ def _python() -> Finding:
     return Finding("python", f"{version} with the program's packages")
 
 
+def _is_of_this_program(config: Mapping[str, Any]) -> bool:
+    return any(str(key).startswith("kata-nodes:") for key in config)
+
+
 def _logs_in_by_keys_of_this_machine(config: Mapping[str, Any]) -> bool:
     """Whether a log-in of the stack could ask for them; without a file that says so, any could."""
     if ENVIRONMENT in config:
         return False
-    if not any(str(key).startswith("kata-nodes:") for key in config):
+    if not _is_of_this_program(config):
         return True
     nodes = config.get("kata-nodes:nodes")
     nodes = nodes if isinstance(nodes, dict) else {}
@@ -115,8 +119,14 @@ def _ssh(config: Mapping[str, Any]) -> Iterator[Finding]:
     exposed = [name for name in keys if (folder / name).stat().st_mode & 0o077]
     if exposed:
         yield Finding("ssh keys", f"others may read {', '.join(exposed)}", f"chmod 600 {folder}/{exposed[0]}")
-    elif keys or offered:
+    elif offered or (keys and not (_is_of_this_program(config) and _logs_in_by_keys_of_this_machine(config))):
         yield Finding("ssh keys", ", ".join(keys) or "those of the agent")
+    elif keys:
+        yield Finding(
+            "ssh keys",
+            f"{', '.join(keys)}, which no `pulumi up` reads: the stack has no key of its own, and the agent none",
+            "Add one to an agent (ssh-add), or set the secret kata-nodes:sshPrivateKey (bastionPrivateKey for a bastion)",
+        )
     elif not _logs_in_by_keys_of_this_machine(config):
         known = "its ESC environment may have one" if ENVIRONMENT in config else "the stack needs none"
         yield Finding("ssh keys", f"none here, and {known}")
@@ -205,7 +215,7 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
     if document.get("environment"):
         message = f"{place} takes values from a Pulumi ESC environment, which a preview reads, so it was not checked"
         return {**config, ENVIRONMENT: True}, Finding(subject, message)
-    if not any(str(key).startswith("kata-nodes:") for key in config):
+    if not _is_of_this_program(config):
         return {}, Finding(subject, f"{place} is of another program, so it was not checked")
     from stacks.model import ConfigError, load, refuse_unknown  # pydantic takes a while to load
 

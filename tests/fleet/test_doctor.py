@@ -98,6 +98,19 @@ def test_a_machine_without_keys_is_at_fault_only_where_a_stack_would_use_them(
     assert bool(finding.cure) is is_fault
 
 
+def test_key_file_that_no_up_reads_is_not_called_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The plugin that logs in takes the stack's own key or the agent's, and no file."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/id_ed25519").touch(0o600)
+    (finding,) = doctor._ssh(NODES)
+    assert finding.level == "FAULT" and "id_ed25519" in finding.message and "ssh-add" in finding.cure
+    for config in ({**NODES, "kata-nodes:sshPrivateKey": SECRET}, {"aws:region": "eu-central-1"}):
+        (finding,) = doctor._ssh(config)
+        assert (finding.message, finding.cure) == ("id_ed25519", "")
+
+
 @pytest.mark.parametrize("printed", [b"", b"me\n", b"7", b'["me"]'])
 def test_an_engine_that_prints_no_login_is_a_fault_and_no_traceback(monkeypatch: pytest.MonkeyPatch, printed: bytes) -> None:
     monkeypatch.setattr(doctor.shutil, "which", lambda _: "/usr/bin/pulumi")
