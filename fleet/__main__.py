@@ -1,6 +1,7 @@
 """The command `kata-nodes`: see what is true of a stack's nodes and clusters now, and repair it, by `pulumi` alone."""
 
 import errno
+import io
 import json
 import os
 import sys
@@ -379,6 +380,9 @@ def doctor(stack: OneStack = None) -> None:
 
 def main() -> None:
     """Run the command that was typed; one whose output cannot be written ends with a sentence, or silently if nobody reads it."""
+    # Names and answers can hold what the locale's encoding cannot.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         try:
             app(prog_name="kata-nodes")

@@ -99,6 +99,19 @@ def test_selected_stack_is_that_of_the_engine_that_a_person_types(monkeypatch: p
     assert not (tmp_path / "absent").exists()
 
 
+@pytest.mark.parametrize(("encoding", "name"), [("utf-8", "r\u00e4ck\u2026"), ("latin-1", "r\u00e4ck?"), ("ascii", "r?ck?")])
+def test_text_that_the_locale_cannot_show_costs_no_answer(tmp_path: Path, encoding: str, name: str) -> None:
+    """Causes that are cut end with an ellipsis, which few encodings have."""
+    (tmp_path / "pulumi").write_text(f"#!/bin/sh\necho '{STATE}'\n")
+    (tmp_path / "pulumi").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(CHECKOUT)}
+    command = [sys.executable, "-m", "fleet", "drift", "r\u00e4ck\u2026"]
+    environment["PYTHONIOENCODING"] = encoding
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert ended.stdout.decode(encoding) == f"Stack {name}: Nothing that was measured differs.\n"
+
+
 def test_watch_sees_what_an_up_beside_it_has_made(tmp_path: Path) -> None:
     node = {"urn": "urn:pulumi:rack::p::kata-nodes:index:KataNode::n1", "type": "kata-nodes:index:KataNode"}
     system = {
