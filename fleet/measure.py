@@ -125,9 +125,12 @@ async def _measured(pool: Pool, host: Host, program: bytes, seconds: float, ques
             start = START.format(program=_digest(program)[:12], verb=question.verb)
             text = await _run(pool, host, connection, f"sh -c {shlex.quote(start)}", state, seconds)
             if sent := login.last_line(text) == ABSENT:
-                code = shlex.quote(script("start_sent.py", "fleet"))
-                command = f"python3 -I -c {code} {_digest(program)} {question.verb}"
-                text = await _run(pool, host, connection, command, f"{base64.b64encode(program).decode()}\n{state}", seconds)
+                code = script("start_sent.py", "fleet")
+                # On standard input: csh, as a login shell, takes no quotes around several lines.
+                begin_code = f"import sys; exec(sys.stdin.buffer.read({len(code.encode())}))"
+                command = f"python3 -I -c '{begin_code}' {_digest(program)} {question.verb}"
+                sent_text = f"{code}{base64.b64encode(program).decode()}\n{state}"
+                text = await _run(pool, host, connection, command, sent_text, seconds)
         return Measured(host, _document(text, question.verb), None, time.monotonic() - begin, sent)
     except TimeoutError:
         cause = f"no answer within {seconds:g} s; look whether the node is busy or hangs"

@@ -1,6 +1,7 @@
 """Runs on a node: start the node program that comes on standard input, before the desired state; no file of it remains.
 
-The first argument is its sha256, the second the verb. Standard input: the program in base64 on one line, then what it reads.
+The first argument is its sha256, the second the verb. Standard input, of which this code was the beginning: the program in base64
+on one line, then what it reads.
 """
 
 import base64

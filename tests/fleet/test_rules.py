@@ -170,6 +170,27 @@ def test_a_node_that_answers_with_anything_else_is_one_that_was_not_measured(ans
         measure._document(answer, "compare")
 
 
+def test_a_program_that_is_sent_along_starts_from_a_line_that_every_login_shell_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """csh refuses quotes around several lines; the commands of a stack have none either."""
+    lines = []
+
+    async def run(_: object, __: object, line: str, stdin: str, ___: object, ____: object, output: Any, *rest: object) -> None:
+        lines.append(line)
+        if len(lines) == 1:
+            await output.feed("stdout", b"absent\n")
+            return
+        ended = subprocess.run(["sh", "-c", line.removeprefix("sudo -n ")], input=stdin.encode(), capture_output=True, check=True)
+        await output.feed("stdout", ended.stdout)
+
+    program = b"import json, sys\nprint(json.dumps({'verb': sys.argv[1], 'read': json.load(sys.stdin)}))\n"
+    monkeypatch.setattr("fleet.measure.remote.run", run)
+    monkeypatch.setattr("fleet.measure.bundle.content", lambda: program)
+    hosts_known = hosts.of(deployment())
+    (measured,) = measure.measure([replace(host, sudo_password=None) for host in hosts_known], 60)
+    assert measured.document and measured.document["read"] == hosts_known[0].state.document() and measured.sent
+    assert len(lines) == 2 and not any("\n" in line for line in lines)
+
+
 def test_a_node_that_answers_without_end_is_not_listened_to_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     fed = 0
 
