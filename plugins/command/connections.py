@@ -315,16 +315,18 @@ async def dial(
         try:
             try:
                 return await connect(own, keys or own)
-            except (ValueError, OSError) as error:
+            except (ValueError, OSError, RecursionError) as error:
                 if not (user_ssh and _is_of_own_settings(error)):
                     raise
             try:
                 return await connect(own, keys or _own_keys(login))
-            except (ValueError, OSError) as error:
+            except (ValueError, OSError, RecursionError) as error:
                 if not _is_of_own_settings(error):
                     raise
                 # OpenSSH takes lines, such as those that end with a comment, that asyncssh does not; most machines need none.
-                unread = f"; ~/.ssh/config was left out, since it cannot be used here ({error}): write that line in another way"
+                # It opens a way through each machine by the settings for that one, and so never comes to an end.
+                why = "a ProxyJump leads to itself" if isinstance(error, RecursionError) else error
+                unread = f"; ~/.ssh/config was left out, since it cannot be used here ({why}): write that line in another way"
                 return await connect(None, keys or own)
         except (OSError, asyncssh.Error) as error:
             from_agent = len(keys) if credentials.key is None else 0
@@ -335,7 +337,8 @@ async def dial(
 def _is_of_own_settings(error: Exception) -> bool:
     """Whether the user's own OpenSSH settings, or a file that they name, cannot be read: no error of a network names a file."""
     in_file = isinstance(error, OSError) and error.filename is not None
-    return in_file or isinstance(error, (UnicodeDecodeError, asyncssh.ConfigParseError, asyncssh.KeyImportError))
+    unusable = (RecursionError, UnicodeDecodeError, asyncssh.ConfigParseError, asyncssh.KeyImportError)
+    return in_file or isinstance(error, unusable)
 
 
 def _own_keys(login: Login) -> list[asyncssh.SSHKeyPair]:

@@ -391,7 +391,7 @@ def test_login_with_the_ssh_agent(sshd: Sshd, tmp_path: Path) -> None:
             agent.terminate()
 
 
-@pytest.mark.parametrize("line", ["User nobody # a comment", "Match sessiontype shell", "# B\xfcro"])
+@pytest.mark.parametrize("line", ["User nobody # a comment", "Match sessiontype shell", "# B\xfcro", "ProxyJump 127.0.0.1"])
 def test_line_of_openssh_that_is_not_understood_costs_no_machine_that_needs_none_of_it(
     sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
