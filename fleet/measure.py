@@ -33,6 +33,8 @@ DIAL_SECONDS = 10.0
 MAX_RESULT = 4 << 20
 """Bytes that a node may answer; a proof's result has some 10 KiB, and all nodes together are kept at once."""
 ABSENT = "absent"
+SUDO_WARNINGS = ("sudo: unable to resolve host ", "sudo: setrlimit(")
+"""What sudo complains of and goes on."""
 START = (
     "folder=/usr/local/lib/kata-nodes; program={program}; "
     "[ -r $folder/run.sh ] && . $folder/run.sh && is_program $folder/nodekit-$program.pyz $program || "
@@ -176,7 +178,11 @@ async def _ignore(_: str) -> None:
 def _explained(output: Output, error: CommandError) -> CommandError:
     """The program's own sentence in place of how its process ended."""
     lines = [line for line in output.text("stderr").splitlines() if line.strip()]
-    messages = [line.removeprefix("error: ") for line in lines if line.startswith(("error: ", "sudo: "))]
+    messages = [
+        line.removeprefix("error: ")
+        for line in lines
+        if line.startswith(("error: ", "sudo: ")) and not line.startswith(SUDO_WARNINGS)
+    ]
     return CommandError(messages[-1]) if messages else error
 
 

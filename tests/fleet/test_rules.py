@@ -2,6 +2,7 @@
 
 Lost if these fail: a node of the stack, a password that is taken for settings, or who changed a package."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -168,6 +169,22 @@ def test_cure_makes_again_just_what_repairs_and_always_the_proof() -> None:
 def test_a_node_that_answers_with_anything_else_is_one_that_was_not_measured(answer: str) -> None:
     with pytest.raises(CommandError, match="no result of the program"):
         measure._document(answer, "compare")
+
+
+@pytest.mark.parametrize(
+    ("printed", "cause"),
+    [
+        ("sudo: a password is required", "sudo: a password is required"),
+        ("sudo: unable to resolve host n1: Name or service not known", "Process exited with status 127"),
+        ("sudo: setrlimit(RLIMIT_CORE): Operation not permitted", "Process exited with status 127"),
+        ("sudo: unable to resolve host n1: Temporary failure\nerror: no room. [disk-full]", "no room. [disk-full]"),
+    ],
+)
+def test_what_sudo_only_warns_of_is_no_cause(printed: str, cause: str) -> None:
+    """Machines whose own name is not in /etc/hosts are common, and sudo works there."""
+    output = Output("none", measure._ignore)
+    asyncio.run(output.feed("stderr", f"{printed}\n".encode()))
+    assert str(measure._explained(output, CommandError("Process exited with status 127"))) == cause
 
 
 def test_a_program_that_is_sent_along_starts_from_a_line_that_every_login_shell_takes(monkeypatch: pytest.MonkeyPatch) -> None:
