@@ -469,6 +469,18 @@ def test_refused_login_says_whether_the_agent_of_the_environment_had_a_key(
     assert "with 1 key of the SSH agent: check connection.user" in message
 
 
+@pytest.mark.parametrize("host", ["node..example", f"{'x' * 64}.example"])
+def test_host_that_is_no_name_is_refused_at_once_with_it(host: str) -> None:
+    """Python raises an error of an encoding there, which names no machine."""
+
+    async def work(client: Client) -> None:
+        with pytest.raises(CommandError, match=r"cannot reach .*\.example:22: its name has .*; correct connection.host"):
+            await client.run("true")
+        assert client.statuses == []
+
+    with_client({"host": host, "password": "p"}, work)
+
+
 class _PasswordServer(asyncssh.SSHServer):
     """Knows one user by password."""
 
