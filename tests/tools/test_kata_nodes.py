@@ -83,3 +83,28 @@ def test_checkout_is_found_whatever_folders_cd_looks_in(tmp_path: Path, script: 
     result = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=60, check=False)
     expected = {"kata-nodes": home, "env": ":", "policy": home / "checkout"}[script]
     assert (result.stdout, result.stderr) == (f"{expected}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "environment_of"),
+    [
+        (["status", "local"], "local"),
+        (["explain", "n1", "--stack=local"], "local"),
+        (["explain", "n1", "-slocal"], "local"),
+        (["status", "organization/kata-nodes/local"], "local"),
+        (["status", "acme/local"], ""),
+        (["status", "rack"], ""),
+    ],
+)
+def test_stack_local_gets_its_own_environment_however_it_is_named(tmp_path: Path, words: list[str], environment_of: str) -> None:
+    """Its state lies in the checkout, which the environment of the other stacks does not know."""
+    tools = tmp_path / "checkout/tools"
+    tools.mkdir(parents=True)
+    (tools / "kata-nodes").write_bytes(SCRIPT.read_bytes())
+    (tools / "env").write_text('#!/bin/sh\necho "export ENVIRONMENT_OF=$*"\n')
+    (tmp_path / "python").write_text('#!/bin/sh\necho "$ENVIRONMENT_OF"\n')
+    for program in (tools / "kata-nodes", tools / "env", tmp_path / "python"):
+        program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    printed = subprocess.run([tools / "kata-nodes", *words], env=environment, capture_output=True, text=True, check=True).stdout
+    assert printed == f"{environment_of}\n"
