@@ -12,9 +12,10 @@ from enum import Enum
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
+from typer.core import TyperGroup
 
 from fleet import engine
 from fleet.cluster_objects import Cluster
@@ -28,8 +29,35 @@ if TYPE_CHECKING:  # the SSH library and rich take half a second to load, which 
 
 OK, UNKNOWN, DRIFT = 0, 1, 2
 """Exit statuses: nothing differs, something could not be told, something differs."""
+
+
+class Commands(TyperGroup):
+    """All commands; a wrong command line ends with UNKNOWN, since 2 says of `drift` that something differs."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Of the words before the command."""
+        with _usage_as_unknown():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, *args: Any, **kwargs: Any) -> Any:
+        """Of the command's own words, and the command itself."""
+        with _usage_as_unknown():
+            return super().invoke(*args, **kwargs)
+
+
+@contextmanager
+def _usage_as_unknown() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # what the command line's library refuses
+            error.exit_code = UNKNOWN
+        raise
+
+
 app = typer.Typer(
     name="kata-nodes",
+    cls=Commands,
     help="See what is true on the nodes and clusters of a stack now, and put it right. Run it where you run `pulumi`: it reads "
     "the stack's state for what it has made and how that is reached, and every change is a `pulumi up`.",
     no_args_is_help=True,

@@ -14,8 +14,10 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from fleet import engine
+from fleet.__main__ import app
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STATE = '{"version": 3, "deployment": {"manifest": {}, "resources": []}}'
@@ -31,6 +33,13 @@ def test_node_that_is_not_there_is_a_sentence_alone(tmp_path: Path, argv: list[s
     ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.endswith("has no node 'n9'. Its nodes: none.\n") and len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("argv", [["drift", "a", "b"], ["drift", "--timeout", "0"], ["cure", "--no"], ["--no"], ["drifts"]])
+def test_wrong_command_line_is_no_drift(argv: list[str]) -> None:
+    """2 says that something differs, and scripts act on it."""
+    ended = CliRunner().invoke(app, argv)
+    assert (ended.exit_code, ended.stdout) == (1, "") and "Usage: " in ended.stderr
 
 
 SLOW_END = """\
