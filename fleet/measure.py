@@ -183,7 +183,8 @@ def _explained(output: Output, error: CommandError) -> CommandError:
         for line in lines
         if line.startswith(("error: ", "sudo: ")) and not line.startswith(SUDO_WARNINGS)
     ]
-    return CommandError(messages[-1]) if messages else error
+    # The plugin speaks to somebody who runs `pulumi up`, which changes nodes.
+    return CommandError(messages[-1] if messages else str(error).replace(remote.AGAIN, "; measure again when it answers"))
 
 
 def _document(text: str, verb: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from nodekit.host import modules
 from nodekit.rules import node_state
 from nodekit.rules.difference import MAX_DIFF_LINES, Difference, of_file, package_history, unified
 from nodekit.scripts import script
+from plugins.command import remote
 from plugins.command.errors import CommandError
 from plugins.command.output import Output
 
@@ -185,6 +186,13 @@ def test_what_sudo_only_warns_of_is_no_cause(printed: str, cause: str) -> None:
     output = Output("none", measure._ignore)
     asyncio.run(output.feed("stderr", f"{printed}\n".encode()))
     assert str(measure._explained(output, CommandError("Process exited with status 127"))) == cause
+
+
+def test_a_connection_that_is_cut_while_a_node_is_measured_asks_for_no_up() -> None:
+    """An `up` changes nodes; who only measures them does that again."""
+    error = CommandError(f"the connection to root@n1:22 ended while the command ran: Connection lost{remote.AGAIN}")
+    text = str(measure._explained(Output("none", measure._ignore), error))
+    assert text.endswith("Connection lost; measure again when it answers") and "pulumi up" not in text
 
 
 def test_a_program_that_is_sent_along_starts_from_a_line_that_every_login_shell_takes(monkeypatch: pytest.MonkeyPatch) -> None:
