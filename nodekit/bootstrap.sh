@@ -229,6 +229,7 @@ record_owner() {
     [ -n "$1" ] || return 0
     refuse_other_stack "$1" # again: another one may have come while packages were installed
     ! is_copy || as_root rm -f "$FOLDER/names" "$FOLDER/proofs.json"
+    # Without the file there was no stack, or somebody removed its record; `record` keeps it readable for the login user.
     if [ "$(cat "$FOLDER/stack" 2>/dev/null)" != "$1" ]; then
         # Those of another stack, whose record somebody removed: it never takes its names back, and no node that has one is undone.
         as_root rm -f "$FOLDER/names"

@@ -10,6 +10,19 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "kata-nodes"
 
 
+def checkout(folder: Path, settings: str, words: str) -> Path:
+    """The script in a checkout whose `tools/env` prints `settings`, with a `python` beside it that prints `words`, as sh reads
+    them."""
+    tools = folder / "checkout/tools"
+    tools.mkdir(parents=True)
+    (tools / "kata-nodes").write_bytes(SCRIPT.read_bytes())
+    (tools / "env").write_text(f'#!/bin/sh\necho "{settings}"\n')
+    (folder / "python").write_text(f'#!/bin/sh\necho "{words}"\n')
+    for program in (tools / "kata-nodes", tools / "env", folder / "python"):
+        program.chmod(0o755)
+    return tools / "kata-nodes"
+
+
 @pytest.mark.parametrize("target", ["../checkout/tools/kata-nodes", "{folder}/checkout/tools/kata-nodes", "second"])
 def test_command_runs_through_a_link_in_the_folder_where_it_is_called(tmp_path: Path, target: str) -> None:
     tools, links, project = (tmp_path / name for name in ("checkout/tools", "links", "project"))
@@ -33,15 +46,9 @@ def test_command_runs_through_a_link_in_the_folder_where_it_is_called(tmp_path: 
     ("variables", "folder"), [({}, "/home/me/.pulumi"), ({"PULUMI_HOME": "/elsewhere"}, ""), ({"HOME": ""}, "")]
 )
 def test_command_learns_where_a_person_selects_stacks(tmp_path: Path, variables: dict[str, str], folder: str) -> None:
-    tools = tmp_path / "checkout/tools"
-    tools.mkdir(parents=True)
-    (tools / "kata-nodes").write_bytes(SCRIPT.read_bytes())
-    (tools / "env").write_text("#!/bin/sh\necho 'export PULUMI_HOME=/of/set-up'\n")
-    (tmp_path / "python").write_text('#!/bin/sh\necho "$PULUMI_HOME ${KATA_NODES_SELECTED_IN:-}"\n')
-    for program in (tools / "kata-nodes", tools / "env", tmp_path / "python"):
-        program.chmod(0o755)
+    command = checkout(tmp_path, "export PULUMI_HOME=/of/set-up", "$PULUMI_HOME ${KATA_NODES_SELECTED_IN:-}")
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": "/home/me", **variables}
-    result = subprocess.run([tools / "kata-nodes"], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run([command], env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (result.stdout, result.stderr) == (f"/of/set-up {folder}\n", "")
 
 
@@ -98,13 +105,7 @@ def test_checkout_is_found_whatever_folders_cd_looks_in(tmp_path: Path, script: 
 )
 def test_stack_local_gets_its_own_environment_however_it_is_named(tmp_path: Path, words: list[str], environment_of: str) -> None:
     """Its state lies in the checkout, which the environment of the other stacks does not know."""
-    tools = tmp_path / "checkout/tools"
-    tools.mkdir(parents=True)
-    (tools / "kata-nodes").write_bytes(SCRIPT.read_bytes())
-    (tools / "env").write_text('#!/bin/sh\necho "export ENVIRONMENT_OF=$*"\n')
-    (tmp_path / "python").write_text('#!/bin/sh\necho "$ENVIRONMENT_OF"\n')
-    for program in (tools / "kata-nodes", tools / "env", tmp_path / "python"):
-        program.chmod(0o755)
+    command = checkout(tmp_path, "export ENVIRONMENT_OF=$*", "$ENVIRONMENT_OF")
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    printed = subprocess.run([tools / "kata-nodes", *words], env=environment, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run([command, *words], env=environment, capture_output=True, text=True, check=True).stdout
     assert printed == f"{environment_of}\n"
