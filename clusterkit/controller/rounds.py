@@ -119,7 +119,11 @@ class Reconciler:
             elif isinstance(step, joining.Proven):
                 self.untaint(node)
             self.conflicts.pop(name, None)
-        except Changed:
+        except Changed as changed:
+            if changed.status == 404:
+                # It can be known here and yet be gone: our own write was answered before it went, and taken in after.
+                self.view.drop("nodes", node)
+                return
             self.conflicts[name] = self.conflicts.get(name, 0) + 1
             self.held[name] = self.due[name] = now + joining.conflict_pause(self.conflicts[name])
             log.info("%s: it changed while it was looked at, and is looked at again", name)

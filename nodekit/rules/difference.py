@@ -86,11 +86,12 @@ def unified(
 def package_history(apt: str, dpkg: str, packages: Iterable[str], last: int = 2) -> list[str]:
     """The last changes of packages: who ran which command and when, by apt's history.log; dpkg.log where apt was not used.
 
-    Times are the node's own, without a zone, as the logs have them.
+    An apt that was killed has written no end: it lasts until the next one begins. What dpkg did before the log of apt begins may
+    be of an apt whose log was rotated away. Times are the node's own, without a zone, as the logs have them.
     """
     names = frozenset(packages)
     changes: list[tuple[str, str]] = []
-    by_apt: list[tuple[str, str]] = []
+    begun: list[tuple[str, str | None]] = []
     for block in apt.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.strip().splitlines() if ": " in line)
         start = " ".join(fields.get("Start-Date", "").split())
@@ -102,15 +103,19 @@ def package_history(apt: str, dpkg: str, packages: Iterable[str], last: int = 2)
         ]
         if not start:
             continue
-        by_apt.append((start, " ".join(fields.get("End-Date", "").split()) or start))
+        begun.append((start, " ".join(fields.get("End-Date", "").split()) or None))
         if moved:
             who = fields.get("Requested-By") or "root"
             changes.append((start, f"{'; '.join(moved)}: {fields.get('Commandline', 'apt')}, run by {who}"))
+    begun.sort(key=lambda run: run[0])
+    following = [*(start for start, _ in begun), "~"][1:]
+    by_apt = [(start, end or after) for (start, end), after in zip(begun, following, strict=True)]
     for line in dpkg.splitlines():
         words = line.split()
         if len(words) < 6 or words[2] not in ("install", "upgrade", "remove", "purge") or words[3].partition(":")[0] not in names:
             continue
         when = f"{words[0]} {words[1]}"
         if not any(begin <= when <= end for begin, end in by_apt):
-            changes.append((when, f"{words[2]} {words[3].partition(':')[0]} ({words[4]}, {words[5]}) by dpkg, without apt"))
+            how = "without apt" if by_apt and by_apt[0][0] <= when else "of a time for which apt's log is not there"
+            changes.append((when, f"{words[2]} {words[3].partition(':')[0]} ({words[4]}, {words[5]}) by dpkg, {how}"))
     return [harmless(f"{when}: {printable(change, 600)}") for when, change in sorted(changes)[-last:]]

@@ -176,6 +176,20 @@ def test_claim_that_always_conflicts_costs_a_job_a_minute_and_not_one_a_second(c
     assert len(cluster.created_jobs) == 1 and not rounds.conflicts
 
 
+def test_node_that_went_away_under_our_own_write_is_forgotten_and_costs_no_further_job(clock: Clock) -> None:
+    """The watch reports that it is gone before the answer to the write is taken in, which brings it back."""
+    cluster = Cluster("a")
+    rounds = begun(cluster)
+    gone = deepcopy(cluster.nodes["a"])
+    cluster.refusing["a"] = Changed("patch node a", 404)
+    rounds.view.drop("nodes", gone)
+    rounds.view.put("nodes", gone)
+    for _ in range(200):
+        rounds.once()
+        clock.now += 1
+    assert cluster.requests["a"] == 1 and not cluster.created_jobs and not rounds.view.nodes
+
+
 @pytest.mark.parametrize(
     "when", [datetime.now(timezone.utc) + AHEAD, datetime.now(timezone.utc) - AHEAD], ids=["ahead", "behind"]
 )

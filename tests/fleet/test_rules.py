@@ -334,6 +334,16 @@ def test_who_changed_a_package_is_told_by_apts_log_and_by_dpkgs_where_apt_was_no
     assert package_history("", "", ["docker-ce"]) == []
 
 
+def test_what_an_apt_did_that_was_killed_or_whose_log_is_gone_is_not_called_done_without_apt() -> None:
+    killed = APT.replace("End-Date: 2026-11-26  11:00:05\n", "")
+    assert package_history(killed, "2026-11-26 11:00:01 upgrade docker-ce:amd64 5:27 5:28\n", ["docker-ce"], last=1) == [
+        "2026-11-26 11:00:00: upgrade docker-ce (5:27, 5:28): /usr/bin/unattended-upgrade, run by root"
+    ]
+    for rotated in ("", APT):
+        (change,) = package_history(rotated, "2026-11-25 09:00:01 upgrade docker-ce:amd64 5:27 5:28\n", ["docker-ce"], last=9)[:1]
+        assert change.endswith("upgrade docker-ce (5:27, 5:28) by dpkg, of a time for which apt's log is not there")
+
+
 def test_a_diff_is_cut_and_cannot_act_on_a_terminal() -> None:
     text = unified("/x", b"".join(b"%d\n" % number for number in range(MAX_DIFF_LINES * 2)), None)
     assert text.startswith("--- /x (stack)\n+++ /dev/null") and text.endswith("\n(cut)")
