@@ -17,6 +17,7 @@ from fleet.hosts import Host, parsed
 from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN, read_text
 from nodekit.rules.desired import Record
+from nodekit.rules.difference import Difference
 from nodekit.rules.text import printable
 from nodekit.scripts import script
 from plugins.command import remote
@@ -69,10 +70,22 @@ class Measured:
     """Whether the program was sent along, because the node does not have this checkout's."""
 
     @property
-    def differences(self) -> list[dict[str, Any]]:
-        """All differences, those that the state alone shows among them."""
+    def changes(self) -> list[dict[str, Any]]:
+        """What differs, that which the state alone shows included."""
         known = [{**difference.as_dict(), "traces": []} for difference in self.host.differences]
         return known + list((self.document or {}).get("differences") or [])
+
+    @property
+    def differences(self) -> list[dict[str, Any]]:
+        """The same, and that the last proof failed: the engine keeps the one before it, and the next `up` sees no change."""
+        proofs = (self.document or {}).get("proofs")
+        last = proofs[-1] if isinstance(proofs, list) and proofs else None
+        if not isinstance(last, dict) or last.get("passed") is not False:
+            return self.changes
+        error = last.get("error")
+        code = f" [{error.get('code')}]" if isinstance(error, dict) else ""
+        failed = Difference("setting", printable(f"its last proof, which began {last.get('began')}, failed{code}", 200), "prove")
+        return [*self.changes, {**failed.as_dict(), "traces": []}]
 
     @property
     def status(self) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def _node(host: Host, measured: Measured | None) -> Node:
     history = _mappings(document.get("proofs"))
     proof = _recorded(history[-1]) if history else _in_state(host)
     unmeasured = "the stack's file says that the machine no longer exists" if host.gone else (measured and measured.cause) or ""
-    differences = [] if measured is None else measured.differences
+    differences = [] if measured is None else measured.changes  # a failed proof is told as such
     return Node(
         name=_text(host.name),
         address=_text(host.address),

@@ -153,6 +153,20 @@ def test_cure_makes_again_just_what_repairs_and_always_the_proof() -> None:
         cure.proofs(["n9"], {"n1": {}})
 
 
+def test_a_node_whose_last_proof_failed_is_not_as_deployed() -> None:
+    """The engine keeps the proof before one that fails as it is made again, as by `prove` or `cure`, and no `up` sees that."""
+    passed, failed = {"passed": True, "error": None}, {"passed": False, "began": "2026-11-27T01:00:00Z", "error": {"code": "x-y"}}
+
+    def answers(*proofs: Any) -> Answers:
+        return Answers([replace(measured(), document={"verb": "compare", "differences": [], "proofs": list(proofs)})], [])
+
+    assert answers(failed, passed).differing_nodes == answers().differing_nodes == answers([7]).differing_nodes == []
+    (difference,) = answers(passed, failed).nodes[0].differences
+    assert difference["what"] == "its last proof, which began 2026-11-27T01:00:00Z, failed [x-y]"
+    assert [urn.rpartition("-")[2] for urn in (cure.flags(answers(passed, failed)) or [])[1::2]] == ["proof"]
+    assert answers({**failed, "error": 7}).differing_nodes == ["n1"]
+
+
 @pytest.mark.parametrize(
     "answer",
     [
