@@ -26,6 +26,8 @@ AT_ONCE = 8
 UNREADABLE = (RecursionError, ValueError, TypeError, KeyError, AttributeError)
 """What comes of JSON that is not of the form of the API."""
 MALFORMED = "the API server's answer is not of the form of its API"
+GONE = "is not in the cluster any more"
+"""What is true of a node that a machine of a group left behind."""
 DEFAULT_KUBECONFIG = "~/.kube/config"
 PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 """Keys of a kubeconfig that name files."""
@@ -40,6 +42,8 @@ class MeasuredObject:
     """Why it, or a node that it is about, could not be measured."""
     differences: tuple[ObjectDifference, ...] = ()
     notes: tuple[str, ...] = ()
+    gone: bool = False
+    """Whether it is the proof of a node that is not in the cluster any more."""
 
 
 @dataclass(frozen=True)
@@ -173,18 +177,22 @@ def measured(server: Server, item: ClusterObject) -> MeasuredObject:
     different = unproven(item)
     notes: list[str] = []
     cause: str | None = None
+    gone = False
     try:
         present = server.get(item)
         different, notes = differences(item, present)
         if present is not None and (labels := selector(item)):
             different += without_handler(item, server.nodes(labels))
-        if item.proof_of is not None and not item.unproven:
-            different += another_machine(item, server.node(item.proof_of))
+        if item.proof_of is not None:
+            node = server.node(item.proof_of)
+            different += [] if item.unproven else another_machine(item, node)
+            if gone := node is None:
+                notes = [*notes, f"{item.label}: node {printable(item.proof_of, 253)} {GONE}; `pulumi up` drops its proof"]
     except NodeError as error:
         cause = printable(str(error))
     except UNREADABLE as error:
         cause = f"{MALFORMED} ({type(error).__name__})"
-    return MeasuredObject(item, cause, tuple(different), tuple(notes))
+    return MeasuredObject(item, cause, tuple(different), tuple(notes), gone)
 
 
 def kubeconfig(cluster: Cluster) -> str:

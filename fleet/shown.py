@@ -95,7 +95,7 @@ def object_state(measured: "MeasuredObject") -> Text:
         return text(", ".join(dict.fromkeys(difference.kind for difference in measured.differences)), "yellow")
     if measured.cause is not None:
         return text(f"not reached: {measured.cause}", "red")
-    return text("as deployed", "green")
+    return text("its node is gone", "dim") if measured.gone else text("as deployed", "green")
 
 
 def state(measurement: Measured) -> Text:

@@ -10,7 +10,7 @@ from fleet import pairs
 from fleet.explain import origin, remarks
 from fleet.hosts import Host
 from fleet.measure import Measured
-from fleet.measure_objects import MeasuredCluster, MeasuredObject
+from fleet.measure_objects import GONE, MeasuredCluster, MeasuredObject
 from fleet.report.document import (
     VERSION,
     Check,
@@ -300,11 +300,12 @@ def _pod(name: str, output: object, job: MeasuredObject | None, cause: str | Non
         notes=tuple(filter(None, [_text(result.get("note"))])),
     )
     known = proof if result or job is None else None
+    gone = job is not None and job.gone
     return Node(
         name=_text(name),
         address="",
-        outcome=_outcome(known, job is not None and bool(job.differences)),
-        not_measured=_text(cause) if job else "nodes of a cluster are not measured",
+        outcome="gone" if gone else _outcome(known, job is not None and bool(job.differences)),
+        not_measured=f"it {GONE}" if gone else _text(cause) if job else "nodes of a cluster are not measured",
         steps=(Step("pod proof", "done" if known else "not reached", ""),),
         proof=known,
         configuration="",
