@@ -37,6 +37,8 @@ MOST = 100
 """Entries of any list of a node that are shown."""
 VERBS = {"preflight": "preflight", "docker": "Docker", "kata": "Kata"}
 """Resource of a node -> the step that it is."""
+NEVER_MEASURED = "nodes of a cluster are not measured"
+"""Of one that the stack's output alone names."""
 GUEST, CONTAINER = "booted guest", "container"
 WORST: tuple[Outcome, ...] = ("failed", "unproven", "drifted", "proven")
 """The first of these that a node has is its stack's."""
@@ -305,7 +307,7 @@ def _pod(name: str, output: object, job: MeasuredObject | None, cause: str | Non
         name=_text(name),
         address="",
         outcome="gone" if gone else _outcome(known, job is not None and bool(job.differences)),
-        not_measured=f"it {GONE}" if gone else _text(cause) if job else "nodes of a cluster are not measured",
+        not_measured=f"it {GONE}" if gone else _text(cause) if job else NEVER_MEASURED,
         steps=(Step("pod proof", "done" if known else "not reached", ""),),
         proof=known,
         configuration="",

@@ -291,6 +291,8 @@ def test_a_stack_has_drifted_where_only_an_object_differs_and_is_not_where_none_
     unread = build.report("s", [], [], {}, samples.MADE, [silent])
     assert unread.outcome == "proven" and unread.nodes[0].not_measured == "no answer"
     assert (unread.objects[0].state, unread.objects[0].not_measured) == ("not measured", "no answer")
+    assert summary.of(unread).not_measured == 2, "what is known of it is old"
+    assert summary.of(build.report("s", [], [], {"clusterProof": {"w1": {}}}, samples.MADE)).not_measured == 0
     assert build.report("s", [], [], {}, samples.MADE, [dataclasses.replace(cluster, objects=(changed,))]).outcome == "unproven"
 
 
