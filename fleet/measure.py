@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from delivery import bundle, login
+from fleet.errors import one_line
 from fleet.hosts import Host, parsed
 from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN, read_text
@@ -154,7 +155,7 @@ async def _measured(pool: Pool, host: Host, program: bytes, seconds: float, ques
     finally:
         if connection is not None:
             pool.drop(connection.login)
-    return Measured(host, None, printable(cause), time.monotonic() - begin, sent)
+    return Measured(host, None, one_line(cause), time.monotonic() - begin, sent)
 
 
 def _digest(program: bytes) -> str:
@@ -196,8 +197,14 @@ def _explained(output: Output, error: CommandError) -> CommandError:
         for line in lines
         if line.startswith(("error: ", "sudo: ")) and not line.startswith(SUDO_WARNINGS)
     ]
-    # The plugin speaks to somebody who runs `pulumi up`, which changes nodes.
-    return CommandError(messages[-1] if messages else str(error).replace(remote.AGAIN, "; measure again when it answers"))
+    if messages:
+        return CommandError(messages[-1])
+    reason, _, rest = str(error).partition(": running ")
+    # The plugin shows the command, which nobody typed here, and below it all that was printed, in which the last line says why.
+    said = [line for line in rest.partition('":\n')[2].splitlines() if line.strip() and not line.startswith(SUDO_WARNINGS)]
+    # It speaks to somebody who runs `pulumi up`, which changes nodes.
+    again = reason.replace(remote.AGAIN, "; measure again when it answers")
+    return CommandError(f"{again}: {said[-1]}" if said else again)
 
 
 def _document(text: str, verb: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import yaml
 from clusterkit.api.client import PERSON, Changed, Client
 from clusterkit.api.kubeconfig import FILE_LIMIT, connected
 from fleet.cluster_objects import Cluster, ClusterObject
+from fleet.errors import one_line
 from fleet.object_difference import ObjectDifference, another_machine, differences, selector, unproven, without_handler
 from nodekit.errors import NodeError
 from nodekit.host.reading import read_text
@@ -96,7 +97,7 @@ class Reading:
         try:
             server = Server(self.cluster)
         except NodeError as error:
-            self.cause = printable(str(error))
+            self.cause = one_line(str(error))
         except UNREADABLE as error:
             self.cause = f"{MALFORMED} ({type(error).__name__})"
         else:
@@ -189,7 +190,7 @@ def measured(server: Server, item: ClusterObject) -> MeasuredObject:
             if gone := node is None:
                 notes = [*notes, f"{item.label}: node {printable(item.proof_of, 253)} {GONE}; `pulumi up` drops its proof"]
     except NodeError as error:
-        cause = printable(str(error))
+        cause = one_line(str(error))
     except UNREADABLE as error:
         cause = f"{MALFORMED} ({type(error).__name__})"
     return MeasuredObject(item, cause, tuple(different), tuple(notes), gone)

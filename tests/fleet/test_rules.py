@@ -202,6 +202,41 @@ def test_what_sudo_only_warns_of_is_no_cause(printed: str, cause: str) -> None:
     assert str(measure._explained(output, CommandError("Process exited with status 127"))) == cause
 
 
+def test_cause_is_what_the_node_said_and_not_the_command_that_nobody_typed() -> None:
+    """On one line: below it, the rest would stand as the row of another node."""
+    output = Output("none", measure._ignore)
+    for text in (
+        "sh: 1: setlocale\n",
+        "\n\ttimeout: not found  \n",
+        "sudo: unable to resolve host n1: Name or service not known\n",
+    ):
+        asyncio.run(output.feed("stderr", text.encode()))
+    error = output.error("Process exited with status 127", measure.START.format(program="d", verb='"compare":\n'))
+    assert str(measure._explained(output, error)) == "Process exited with status 127: \ttimeout: not found  "
+    silent = Output("none", measure._ignore).error("Process exited with status 1", "x")
+    assert str(measure._explained(output, silent)) == "Process exited with status 1"
+
+
+def test_nothing_that_a_node_says_looks_like_the_row_of_another(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forged = "x\nn2  as deployed\nStack s: 2 nodes"
+
+    async def refused(*_: object) -> None:
+        raise CommandError(forged)
+
+    monkeypatch.setattr(measure.remote, "run", refused)
+    (host,) = hosts.of(deployment())
+    (silent,) = measure.measure([host], 60)
+    difference = {"kind": forged, "what": forged, "verb": "docker", "traces": [forged]}
+    status = {"docker": {"daemon": {"version": forged}}, "kata": {"version": forged}}
+    document = {"verb": "compare", "differences": [difference], "notes": [forged], "status": status}
+    answers = Answers([silent, Measured(host, document, None, 1.0)], [])
+    shown.write(shown.fleet("s", answers, []), shown.drift(answers))
+    beginnings = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert beginnings == ["NODE", "n1", "n1", "Stack", "n1:", "n1:", "x", "n1:"]
+
+
 def test_a_connection_that_is_cut_while_a_node_is_measured_asks_for_no_up() -> None:
     """An `up` changes nodes; who only measures them does that again."""
     error = CommandError(f"the connection to root@n1:22 ended while the command ran: Connection lost{remote.AGAIN}")
