@@ -105,13 +105,14 @@ def measure(
 async def _measure(
     hosts: Sequence[Host], seconds: float, report: Callable[[Measured], None], question: Question
 ) -> list[Measured]:
-    pool = Pool(user_ssh=True, dials=DIALS_BEHIND_JUMPS if _jumps(Path.home() / ".ssh/config") else AT_ONCE)
+    pool = Pool(user_ssh=True)
     places = asyncio.Semaphore(AT_ONCE)
+    dials = asyncio.Semaphore(DIALS_BEHIND_JUMPS if _jumps(Path.home() / ".ssh/config") else AT_ONCE)
     program = bundle.content()
 
     async def measured_host(host: Host) -> Measured:
         async with places:
-            measured = await _measured(pool, host, program, seconds, question)
+            measured = await _measured(pool, dials, host, program, seconds, question)
         report(measured)
         return measured
 
@@ -130,13 +131,19 @@ def _jumps(config: Path) -> bool:
     return re.search(r"^\s*(proxyjump|proxycommand|include)\b", text, re.MULTILINE | re.IGNORECASE) is not None
 
 
-async def _measured(pool: Pool, host: Host, program: bytes, seconds: float, question: Question) -> Measured:
+async def _measured(
+    pool: Pool, dials: asyncio.Semaphore, host: Host, program: bytes, seconds: float, question: Question
+) -> Measured:
     begin = time.monotonic()
     sent = False
     connection: Connection | None = None
     try:
         connection = _patient(Connection.parse(dict(host.connection)))
-        async with asyncio.timeout(seconds):
+        async with dials:
+            begin = time.monotonic()  # those that do not answer, and slow ways through others, cost the rest none of its time
+            async with asyncio.timeout(seconds):
+                await pool.open(connection, _ignore)
+        async with asyncio.timeout(begin + seconds - time.monotonic()):
             state = json.dumps(question.state(host).document())
             start = START.format(program=_digest(program)[:12], verb=question.verb)
             text = await _run(pool, host, connection, f"sh -c {shlex.quote(start)}", state, seconds)

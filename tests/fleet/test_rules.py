@@ -23,7 +23,8 @@ from nodekit.host import modules
 from nodekit.rules import node_state
 from nodekit.rules.difference import MAX_DIFF_LINES, Difference, of_file, package_history, unified
 from nodekit.scripts import script
-from plugins.command import remote
+from plugins.command import connections, remote
+from plugins.command.connections import DialError
 from plugins.command.errors import CommandError
 from plugins.command.output import Output
 
@@ -111,6 +112,10 @@ def test_a_state_of_another_version_is_refused_with_what_to_do() -> None:
         resource["retainOnDelete"] = True
     (host,) = hosts.of(state)
     assert (host.name, host.gone, host.evidence, host.state.docker) == ("n1", True, PROVE, None)
+
+
+async def connected(*_: object) -> None:
+    """In the place of a connection, for a test that has its own answers."""
 
 
 def measured(*kinds: tuple[str, str]) -> Measured:
@@ -226,6 +231,7 @@ def test_nothing_that_a_node_says_looks_like_the_row_of_another(
         raise CommandError(forged)
 
     monkeypatch.setattr(measure.remote, "run", refused)
+    monkeypatch.setattr(measure.Pool, "open", connected)
     (host,) = hosts.of(deployment())
     (silent,) = measure.measure([host], 60)
     difference = {"kind": forged, "what": forged, "verb": "docker", "traces": [forged]}
@@ -258,11 +264,27 @@ def test_a_program_that_is_sent_along_starts_from_a_line_that_every_login_shell_
 
     program = b"import json, sys\nprint(json.dumps({'verb': sys.argv[1], 'read': json.load(sys.stdin)}))\n"
     monkeypatch.setattr("fleet.measure.remote.run", run)
+    monkeypatch.setattr(measure.Pool, "open", connected)
     monkeypatch.setattr("fleet.measure.bundle.content", lambda: program)
     hosts_known = hosts.of(deployment())
     (measured,) = measure.measure([replace(host, sudo_password=None) for host in hosts_known], 60)
     assert measured.document and measured.document["read"] == hosts_known[0].state.document() and measured.sent
     assert len(lines) == 2 and not any("\n" in line for line in lines)
+
+
+def test_machines_that_do_not_answer_cost_the_others_none_of_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections through other machines are opened a few at a time, and each that hangs keeps its place for a while."""
+
+    async def dial(connection: Any, *_: object, **__: object) -> Any:
+        await asyncio.sleep(0.4)
+        raise DialError("no answer in time", f"cannot reach {connection.login.host}")
+
+    monkeypatch.setattr(connections, "dial", dial)
+    monkeypatch.setattr(measure, "DIALS_BEHIND_JUMPS", 1)
+    monkeypatch.setattr(measure, "_jumps", lambda _: True)
+    (host,) = hosts.of(deployment())
+    several = [replace(host, connection={"host": f"10.0.0.{number}"}) for number in range(4)]
+    assert {str(each.cause)[:12] for each in measure.measure(several, 1)} == {"cannot reach"}
 
 
 def test_a_node_that_answers_without_end_is_not_listened_to_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,6 +298,7 @@ def test_a_node_that_answers_without_end_is_not_listened_to_any_longer(monkeypat
             fed += 65536
 
     monkeypatch.setattr(measure.remote, "run", endless)
+    monkeypatch.setattr(measure.Pool, "open", connected)
     (measured,) = measure.measure(hosts.of(deployment()), 60)
     assert "printed more than 4194304 bytes" in str(measured.cause) and fed <= 4 << 20
 
