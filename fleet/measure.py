@@ -40,7 +40,7 @@ SUDO_WARNINGS = ("sudo: unable to resolve host ", "sudo: setrlimit(")
 START = (
     "folder=/usr/local/lib/kata-nodes; program={program}; "
     "[ -r $folder/run.sh ] && . $folder/run.sh && is_program $folder/nodekit-$program.pyz $program || "
-    "{{ echo absent; exit 0; }}; "
+    "{{ echo; echo absent; exit 0; }}; "
     "nodekit $program {verb}"
 )
 """What a node runs: its own copy of this checkout's program, if it is whole."""

@@ -361,12 +361,17 @@ def test_explain_lists_what_restore_puts_back_and_keeps() -> None:
     ]
 
 
-def test_what_a_login_shell_prints_first_hides_no_result() -> None:
+@pytest.mark.parametrize("words", ["Welcome!\n", "Logo\n\x1b[?25h\x1b[?7h", "\x1b]0;admin@n1\x07"])
+def test_what_a_login_shell_prints_first_hides_no_result(words: str) -> None:
+    """With an end of line, and without one, as the title of a window has none."""
     state = deployment()
     (proof,) = (each for each in state["resources"] if each["urn"].endswith("-proof"))
-    proof["outputs"]["stdout"] = "Welcome!\n" + proof["outputs"]["stdout"]
+    proof["outputs"]["stdout"] = words + proof["outputs"]["stdout"]
     assert hosts.of(state)[0].evidence == PROVE
-    assert measure._document('Welcome!\n{"verb": "compare"}\n', "compare")["verb"] == "compare"
+    assert measure._document(f'{words}{{"verb": "compare", "status": {{"x": 1}}}}\n', "compare")["status"] == {"x": 1}
+    start = measure.START.format(program="d" * 12, verb="compare").replace("folder=/", "folder=/nowhere/")
+    ended = subprocess.run(["sh", "-c", start], capture_output=True, text=True, check=True)
+    assert login.last_line(words + ended.stdout) == measure.ABSENT
 
 
 def test_a_result_that_is_no_json_leaves_a_node_without_a_proof() -> None:
