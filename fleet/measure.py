@@ -208,10 +208,10 @@ def _explained(output: Output, error: CommandError) -> CommandError:
         return CommandError(messages[-1])
     reason, _, rest = str(error).partition(": running ")
     # The plugin shows the command, which nobody typed here, and below it all that was printed, in which the last line says why.
-    said = [line for line in rest.partition('":\n')[2].splitlines() if line.strip() and not line.startswith(SUDO_WARNINGS)]
+    printed = [line for line in rest.partition('":\n')[2].splitlines() if line.strip() and not line.startswith(SUDO_WARNINGS)]
     # It speaks to somebody who runs `pulumi up`, which changes nodes.
     again = reason.replace(remote.AGAIN, "; measure again when it answers")
-    return CommandError(f"{again}: {said[-1]}" if said else again)
+    return CommandError(f"{again}: {printed[-1]}" if printed else again)
 
 
 def _document(text: str, verb: str) -> dict[str, Any]:
