@@ -188,7 +188,7 @@ def measured(server: Server, item: ClusterObject) -> MeasuredObject:
             node = server.node(item.proof_of)
             different += [] if item.unproven else another_machine(item, node)
             if gone := node is None:
-                notes = [*notes, f"{item.label}: node {printable(item.proof_of, 253)} {GONE}; `pulumi up` drops its proof"]
+                notes = [*notes, f"{item.label}: node {printable(item.proof_of, 253)} {GONE}, so this proves none"]
     except NodeError as error:
         cause = one_line(str(error))
     except UNREADABLE as error:
