@@ -38,6 +38,8 @@ class Request:
     image_owner: str = ec2.CANONICAL
     root_device: str | None = None
     """Device name that the image's root volume must have; none: any."""
+    root_volume_gib: int | None = None
+    """Size of the root volume that machines get, in GiB; none: the image's own."""
     vpc: str | None = None
     subnets: Sequence[str] = ()
     stack: str | None = None
@@ -173,7 +175,7 @@ def judge_zones(request: Request, answer: Answer) -> Row:
 
 
 def judge_image(request: Request, answer: Answer) -> Row:
-    """From DescribeImages: there, ready, for x86_64, and of the account that it should be of."""
+    """From DescribeImages: there, ready, for x86_64, of the account that it should be of, and with room for what it holds."""
     newest = f"The newest Ubuntu 24.04: python -m aws.preflight --newest-image --region {request.region}"
     image = next(iter(answer.get("Images", [])), None)
     code = str(answer.get("error", {}).get("code", ""))
@@ -194,6 +196,18 @@ def judge_image(request: Request, answer: Answer) -> Row:
         if expected is not None and image.get(key) != expected:
             remedy = "Set rootDevice to the image's own" if key == "RootDeviceName" else newest
             return Row("image", FAILED, f"{key} of {request.image} ({name}) is {image.get(key)}, not {expected}", remedy)
+    size = next(
+        (
+            int((disk.get("Ebs") or {}).get("VolumeSize") or 0)
+            for disk in image.get("BlockDeviceMappings") or []
+            if disk.get("DeviceName") == image.get("RootDeviceName")
+        ),
+        0,
+    )
+    if request.root_volume_gib is not None and request.root_volume_gib < size:
+        # EC2 starts no machine then; of a group, the run would wait until its time is over.
+        needed = f"the root volume of {request.image} ({name}) has {size} GiB, and machines would get {request.root_volume_gib}"
+        return Row("image", FAILED, needed, f"Set rootVolumeGiB to {size} or more")
     return Row("image", OK, f"{request.image} ({name}), of {image['OwnerId']}")
 
 

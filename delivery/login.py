@@ -15,6 +15,8 @@ KEY_BYTES = 32
 """RFC 8709, section 4: an ed25519 public key is the string `ssh-ed25519` and a string of 32 bytes."""
 
 PUBLIC_KEY = re.compile(r"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+\s|-----BEGIN [A-Z ]*PUBLIC KEY-----|---- BEGIN SSH2 PUBLIC KEY ----")
+RESULT = '{"'
+"""How the result of a verb begins."""
 OPENSSH_KEY = b"openssh-key-v1\0"
 NO_CIPHER = b"\0\0\0\4none"
 """How an OpenSSH private key without a passphrase goes on (PROTOCOL.key of OpenSSH, section 1)."""
@@ -113,8 +115,10 @@ def refuse_doubled(hosts: Iterable[tuple[str, tuple[str, int] | None]]) -> None:
 
 
 def last_line(output: str) -> str:
-    """What the command itself printed, one line; a login shell may print others before it, as an `echo` in .bashrc does."""
-    return output.rstrip().rpartition("\n")[2]
+    """What the command itself printed, one line; a login shell may print others before it, as an `echo` in .bashrc does, and what
+    has no end of its own before a result: the title of a window, or a cursor that it shows again."""
+    line = output.rstrip().rpartition("\n")[2]
+    return line[max(line.find(RESULT), 0) :]
 
 
 def as_root(script: str) -> str:

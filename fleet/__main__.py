@@ -67,7 +67,10 @@ app = typer.Typer(
 OneStack = Annotated[Optional[str], typer.Argument(help="The stack; without it the one that is selected in this folder.")]
 OfStack = Annotated[Optional[str], typer.Option("--stack", "-s", help="The stack; without it the one that is selected here.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Seconds = Annotated[float, typer.Option("--timeout", min=1, help="Seconds that a node or an API server may take.")]
+DAY = 86400
+"""The longest wait in seconds: no clock of the system counts an endless one."""
+Seconds = Annotated[float, typer.Option("--timeout", min=1, max=DAY, help="Seconds that a node or an API server may take.")]
+Watch = Annotated[Optional[float], typer.Option(min=1, max=DAY, metavar="SECONDS", help="Measure again and again.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: `pulumi up --yes --skip-preview`.")]
 PATIENCE = 60.0
 UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -141,7 +144,7 @@ def _measured_nodes(nodes: "Sequence[Host]", seconds: float) -> "list[Measured]"
 def status(
     stack: OneStack = None,
     as_json: AsJson = False,
-    watch: Annotated[Optional[float], typer.Option("--watch", min=1, metavar="SECONDS", help="Measure again and again.")] = None,
+    watch: Watch = None,
     timeout: Seconds = PATIENCE,
 ) -> None:
     """Measure every node, over one SSH connection each, and every object on a cluster, all at once.
@@ -285,7 +288,7 @@ def overhead(
     stack: OfStack = None,
     as_json: AsJson = False,
     seconds: Annotated[int, typer.Option(min=2, max=600, help="Seconds for which each of the two sandboxes is measured.")] = 10,
-    timeout: Annotated[float, typer.Option(min=100, help="Seconds that all of it may take.")] = 300.0,
+    timeout: Annotated[float, typer.Option(min=100, max=DAY, help="Seconds that all of it may take.")] = 300.0,
 ) -> None:
     """Measure an idle and a busy sandbox on a node, and propose the overhead of the RuntimeClass, with reasons.
 

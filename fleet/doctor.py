@@ -24,6 +24,7 @@ from nodekit.rules.docker.apt_source import DOCKER_ADDRESS
 from nodekit.rules.kata import kata_releases
 from nodekit.rules.node_state import HYPERVISOR, KATA_RUNTIME, KATA_VERSION
 from nodekit.rules.text import printable
+from stacks.engine_yaml import read_yaml
 
 PYTHON = (3, 11)
 SITE_SECONDS = 5.0
@@ -208,8 +209,10 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
         where = " or ".join(map(str, places))
         return {}, Finding(subject, f"there is no {where}", "Write one: make new-stack; or change to the project's folder")
     try:
-        document = yaml.safe_load(read_text(place, MAX_OWN)) or {}
-        config = dict(document.get("config") or {})
+        document = read_yaml(read_text(place, MAX_OWN)) or {}
+        own = f"{_project().get('name')}:"
+        # As the engine does with a key that names no namespace.
+        config = {key if ":" in str(key) else f"{own}{key}": value for key, value in dict(document.get("config") or {}).items()}
     except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
         return {}, Finding(subject, f"{place}: {printable(str(error), 300)}", "Correct it")
     if document.get("environment"):
@@ -231,12 +234,17 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
     return config, Finding(subject, f"{place} is valid")
 
 
+def _project() -> dict[str, Any]:
+    """The project's file; empty where it cannot be read."""
+    with suppress(OSError, yaml.YAMLError):
+        project = read_yaml(read_text(Path("Pulumi.yaml"), MAX_OWN))
+        return project if isinstance(project, dict) else {}
+    return {}
+
+
 def _folders() -> list[str]:
     """Where the files of stacks can be: where the project says, or else this checkout's folder or the project's own."""
-    named = None
-    with suppress(OSError, yaml.YAMLError):
-        project = yaml.safe_load(read_text(Path("Pulumi.yaml"), MAX_OWN))
-        named = project.get("stackConfigDir") if isinstance(project, dict) else None
+    named = _project().get("stackConfigDir")
     return [named] if isinstance(named, str) and named else ["stacks", "."]
 
 

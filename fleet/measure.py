@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from delivery import bundle, login
+from fleet.errors import one_line
 from fleet.hosts import Host, parsed
 from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN, read_text
 from nodekit.rules.desired import Record
+from nodekit.rules.difference import Difference
 from nodekit.rules.text import printable
 from nodekit.scripts import script
 from plugins.command import remote
@@ -38,7 +40,7 @@ SUDO_WARNINGS = ("sudo: unable to resolve host ", "sudo: setrlimit(")
 START = (
     "folder=/usr/local/lib/kata-nodes; program={program}; "
     "[ -r $folder/run.sh ] && . $folder/run.sh && is_program $folder/nodekit-$program.pyz $program || "
-    "{{ echo absent; exit 0; }}; "
+    "{{ echo; echo absent; exit 0; }}; "
     "nodekit $program {verb}"
 )
 """What a node runs: its own copy of this checkout's program, if it is whole."""
@@ -69,10 +71,22 @@ class Measured:
     """Whether the program was sent along, because the node does not have this checkout's."""
 
     @property
-    def differences(self) -> list[dict[str, Any]]:
-        """All differences, those that the state alone shows among them."""
+    def changes(self) -> list[dict[str, Any]]:
+        """What differs, that which the state alone shows included."""
         known = [{**difference.as_dict(), "traces": []} for difference in self.host.differences]
         return known + list((self.document or {}).get("differences") or [])
+
+    @property
+    def differences(self) -> list[dict[str, Any]]:
+        """The same, and that the last proof failed: the engine keeps the one before it, and the next `up` sees no change."""
+        proofs = (self.document or {}).get("proofs")
+        last = proofs[-1] if isinstance(proofs, list) and proofs else None
+        if not isinstance(last, dict) or last.get("passed") is not False:
+            return self.changes
+        error = last.get("error")
+        code = f" [{error.get('code')}]" if isinstance(error, dict) else ""
+        failed = Difference("setting", printable(f"its last proof, which began {last.get('began')}, failed{code}", 200), "prove")
+        return [*self.changes, {**failed.as_dict(), "traces": []}]
 
     @property
     def status(self) -> dict[str, Any]:
@@ -91,13 +105,14 @@ def measure(
 async def _measure(
     hosts: Sequence[Host], seconds: float, report: Callable[[Measured], None], question: Question
 ) -> list[Measured]:
-    pool = Pool(user_ssh=True, dials=DIALS_BEHIND_JUMPS if _jumps(Path.home() / ".ssh/config") else AT_ONCE)
+    pool = Pool(user_ssh=True)
     places = asyncio.Semaphore(AT_ONCE)
+    dials = asyncio.Semaphore(DIALS_BEHIND_JUMPS if _jumps(Path.home() / ".ssh/config") else AT_ONCE)
     program = bundle.content()
 
     async def measured_host(host: Host) -> Measured:
         async with places:
-            measured = await _measured(pool, host, program, seconds, question)
+            measured = await _measured(pool, dials, host, program, seconds, question)
         report(measured)
         return measured
 
@@ -116,13 +131,19 @@ def _jumps(config: Path) -> bool:
     return re.search(r"^\s*(proxyjump|proxycommand|include)\b", text, re.MULTILINE | re.IGNORECASE) is not None
 
 
-async def _measured(pool: Pool, host: Host, program: bytes, seconds: float, question: Question) -> Measured:
+async def _measured(
+    pool: Pool, dials: asyncio.Semaphore, host: Host, program: bytes, seconds: float, question: Question
+) -> Measured:
     begin = time.monotonic()
     sent = False
     connection: Connection | None = None
     try:
         connection = _patient(Connection.parse(dict(host.connection)))
-        async with asyncio.timeout(seconds):
+        async with dials:
+            begin = time.monotonic()  # those that do not answer, and slow ways through others, cost the rest none of its time
+            async with asyncio.timeout(seconds):
+                await pool.open(connection, _ignore)
+        async with asyncio.timeout(begin + seconds - time.monotonic()):
             state = json.dumps(question.state(host).document())
             start = START.format(program=_digest(program)[:12], verb=question.verb)
             text = await _run(pool, host, connection, f"sh -c {shlex.quote(start)}", state, seconds)
@@ -141,7 +162,7 @@ async def _measured(pool: Pool, host: Host, program: bytes, seconds: float, ques
     finally:
         if connection is not None:
             pool.drop(connection.login)
-    return Measured(host, None, printable(cause), time.monotonic() - begin, sent)
+    return Measured(host, None, one_line(cause), time.monotonic() - begin, sent)
 
 
 def _digest(program: bytes) -> str:
@@ -183,8 +204,14 @@ def _explained(output: Output, error: CommandError) -> CommandError:
         for line in lines
         if line.startswith(("error: ", "sudo: ")) and not line.startswith(SUDO_WARNINGS)
     ]
-    # The plugin speaks to somebody who runs `pulumi up`, which changes nodes.
-    return CommandError(messages[-1] if messages else str(error).replace(remote.AGAIN, "; measure again when it answers"))
+    if messages:
+        return CommandError(messages[-1])
+    reason, _, rest = str(error).partition(": running ")
+    # The plugin shows the command, which nobody typed here, and below it all that was printed, in which the last line says why.
+    printed = [line for line in rest.partition('":\n')[2].splitlines() if line.strip() and not line.startswith(SUDO_WARNINGS)]
+    # It speaks to somebody who runs `pulumi up`, which changes nodes.
+    again = reason.replace(remote.AGAIN, "; measure again when it answers")
+    return CommandError(f"{again}: {printed[-1]}" if printed else again)
 
 
 def _document(text: str, verb: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import yaml
 from clusterkit.api.client import PERSON, Changed, Client
 from clusterkit.api.kubeconfig import FILE_LIMIT, connected
 from fleet.cluster_objects import Cluster, ClusterObject
+from fleet.errors import one_line
 from fleet.object_difference import ObjectDifference, another_machine, differences, selector, unproven, without_handler
 from nodekit.errors import NodeError
 from nodekit.host.reading import read_text
@@ -26,6 +27,8 @@ AT_ONCE = 8
 UNREADABLE = (RecursionError, ValueError, TypeError, KeyError, AttributeError)
 """What comes of JSON that is not of the form of the API."""
 MALFORMED = "the API server's answer is not of the form of its API"
+GONE = "is not in the cluster any more"
+"""What is true of a node that a machine of a group left behind."""
 DEFAULT_KUBECONFIG = "~/.kube/config"
 PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 """Keys of a kubeconfig that name files."""
@@ -40,6 +43,8 @@ class MeasuredObject:
     """Why it, or a node that it is about, could not be measured."""
     differences: tuple[ObjectDifference, ...] = ()
     notes: tuple[str, ...] = ()
+    gone: bool = False
+    """Whether it is the proof of a node that is not in the cluster any more."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Reading:
         try:
             server = Server(self.cluster)
         except NodeError as error:
-            self.cause = printable(str(error))
+            self.cause = one_line(str(error))
         except UNREADABLE as error:
             self.cause = f"{MALFORMED} ({type(error).__name__})"
         else:
@@ -173,18 +178,22 @@ def measured(server: Server, item: ClusterObject) -> MeasuredObject:
     different = unproven(item)
     notes: list[str] = []
     cause: str | None = None
+    gone = False
     try:
         present = server.get(item)
         different, notes = differences(item, present)
         if present is not None and (labels := selector(item)):
             different += without_handler(item, server.nodes(labels))
-        if item.proof_of is not None and not item.unproven:
-            different += another_machine(item, server.node(item.proof_of))
+        if item.proof_of is not None:
+            node = server.node(item.proof_of)
+            different += [] if item.unproven else another_machine(item, node)
+            if gone := node is None:
+                notes = [*notes, f"{item.label}: node {printable(item.proof_of, 253)} {GONE}, so this proves none"]
     except NodeError as error:
-        cause = printable(str(error))
+        cause = one_line(str(error))
     except UNREADABLE as error:
         cause = f"{MALFORMED} ({type(error).__name__})"
-    return MeasuredObject(item, cause, tuple(different), tuple(notes))
+    return MeasuredObject(item, cause, tuple(different), tuple(notes), gone)
 
 
 def kubeconfig(cluster: Cluster) -> str:

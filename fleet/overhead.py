@@ -49,7 +49,7 @@ def view(document: Mapping[str, Any], known: Mapping[str, Mapping[str, str]]) ->
     """What a person reads. Raises FleetError for an answer that is not of the program's form."""
     try:
         return _view(document, known)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):  # a number of hundreds of digits
         raise FleetError("The node answered with no measurement of the program.") from None
 
 

@@ -45,13 +45,18 @@ def text(value: object, style: str = "") -> Text:
     return Text(harmless(str(value)), style=style)
 
 
+def line(value: object, style: str = "") -> Text:
+    """The same on one line: another would look like a row, or a sentence, of another node."""
+    return text(" ".join(str(value).split()), style)
+
+
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A table whose cells are folded, not cut."""
     result = Table(box=box.SIMPLE_HEAD if console().is_terminal else None, pad_edge=False)
     for heading in headings:
         result.add_column(heading, overflow="fold")
     for row in rows:
-        result.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
+        result.add_row(*(cell if isinstance(cell, Text) else line(cell) for cell in row))
     return result
 
 
@@ -95,7 +100,7 @@ def object_state(measured: "MeasuredObject") -> Text:
         return text(", ".join(dict.fromkeys(difference.kind for difference in measured.differences)), "yellow")
     if measured.cause is not None:
         return text(f"not reached: {measured.cause}", "red")
-    return text("as deployed", "green")
+    return text("its node is gone", "dim") if measured.gone else text("as deployed", "green")
 
 
 def state(measurement: Measured) -> Text:
@@ -103,7 +108,7 @@ def state(measurement: Measured) -> Text:
     if measurement.document is None:
         return text(f"not reached: {measurement.cause}", "red")
     if measurement.differences:
-        return text(f"{', '.join(dict.fromkeys(str(item['kind']) for item in measurement.differences))}", "yellow")
+        return line(", ".join(dict.fromkeys(str(item["kind"]) for item in measurement.differences)), "yellow")
     return text("as deployed", "green")
 
 
@@ -144,7 +149,7 @@ def differences(measurement: Measured) -> RenderableType:
     for item in measurement.differences:
         parts += _difference(f"{measurement.host.name}: {item['what']}", item)
     for note in (measurement.document or {}).get("notes") or []:
-        parts.append(text(f"{measurement.host.name}: note: {note}", "dim"))
+        parts.append(line(f"{measurement.host.name}: note: {note}", "dim"))
     return Group(*parts)
 
 
@@ -168,10 +173,10 @@ def drift(answers: Answers) -> RenderableType:
 
 
 def _difference(sentence: str, item: Mapping[str, Any]) -> list[RenderableType]:
-    parts: list[RenderableType] = [text(f"{sentence}. [{item['kind']}]", "bold")]
-    parts += [text(f"    {trace}", "dim") for trace in item.get("traces") or []]
+    parts: list[RenderableType] = [line(f"{sentence}. [{item['kind']}]", "bold")]
+    parts += [Text("    ").append_text(line(trace, "dim")) for trace in item.get("traces") or []]
     if item.get("diff"):
-        parts += [text(f"    {line}", _COLORS.get(line[:1], "")) for line in str(item["diff"]).splitlines()]
+        parts += [text(f"    {row}", _COLORS.get(row[:1], "")) for row in str(item["diff"]).splitlines()]
     return parts
 
 

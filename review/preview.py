@@ -18,6 +18,7 @@ from nodekit.host.capture import capture
 from nodekit.host.reading import MAX_OWN, read
 from nodekit.rules.text import harmless
 from review.documents import MAX_DOCUMENT
+from stacks.engine_yaml import read_yaml
 
 SEALED = ("encryptionsalt", "encryptedkey", "secretsprovider")
 """Keys of a stack file by which its secrets are opened."""
@@ -131,7 +132,7 @@ def preview(checkout: Path, stack: str) -> dict[str, Any] | None:
         engine = Engine(checkout, backend)
         missing: tuple[str, ...] = ()
         try:
-            stack_file = yaml.safe_load(read(file, MAX_OWN))
+            stack_file = read_yaml(read(file, MAX_OWN))
         except (OSError, UnicodeError, yaml.YAMLError) as error:
             return failed(f"{file.name} cannot be read: {error}")
         if not isinstance(stack_file, dict):

@@ -89,6 +89,7 @@ def ask(settings: Aws) -> None:
             image=settings.image,
             image_owner=settings.image_owner,
             root_device=settings.group.root_device if settings.group else None,
+            root_volume_gib=settings.root_volume_gi_b,
             vpc=settings.vpc,
             subnets=settings.subnets,
             stack=f"{pulumi.get_project()}/{pulumi.get_stack()}",

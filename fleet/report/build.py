@@ -10,7 +10,7 @@ from fleet import pairs
 from fleet.explain import origin, remarks
 from fleet.hosts import Host
 from fleet.measure import Measured
-from fleet.measure_objects import MeasuredCluster, MeasuredObject
+from fleet.measure_objects import GONE, MeasuredCluster, MeasuredObject
 from fleet.report.document import (
     VERSION,
     Check,
@@ -37,6 +37,8 @@ MOST = 100
 """Entries of any list of a node that are shown."""
 VERBS = {"preflight": "preflight", "docker": "Docker", "kata": "Kata"}
 """Resource of a node -> the step that it is."""
+NEVER_MEASURED = "nodes of a cluster are not measured"
+"""Of one that the stack's output alone names."""
 GUEST, CONTAINER = "booted guest", "container"
 WORST: tuple[Outcome, ...] = ("failed", "unproven", "drifted", "proven")
 """The first of these that a node has is its stack's."""
@@ -93,7 +95,7 @@ def _node(host: Host, measured: Measured | None) -> Node:
     history = _mappings(document.get("proofs"))
     proof = _recorded(history[-1]) if history else _in_state(host)
     unmeasured = "the stack's file says that the machine no longer exists" if host.gone else (measured and measured.cause) or ""
-    differences = [] if measured is None else measured.differences
+    differences = [] if measured is None else measured.changes  # a failed proof is told as such
     return Node(
         name=_text(host.name),
         address=_text(host.address),
@@ -300,11 +302,12 @@ def _pod(name: str, output: object, job: MeasuredObject | None, cause: str | Non
         notes=tuple(filter(None, [_text(result.get("note"))])),
     )
     known = proof if result or job is None else None
+    gone = job is not None and job.gone
     return Node(
         name=_text(name),
         address="",
-        outcome=_outcome(known, job is not None and bool(job.differences)),
-        not_measured=_text(cause) if job else "nodes of a cluster are not measured",
+        outcome="gone" if gone else _outcome(known, job is not None and bool(job.differences)),
+        not_measured=f"it {GONE}" if gone else _text(cause) if job else NEVER_MEASURED,
         steps=(Step("pod proof", "done" if known else "not reached", ""),),
         proof=known,
         configuration="",

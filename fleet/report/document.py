@@ -228,6 +228,7 @@ class Summary(Part):
     failed: int
     drifted: int
     not_measured: int
+    """Nodes, and objects on clusters, that should have been measured and could not be."""
     oldest: str | None
     """When the proof that is the oldest of its nodes' newest ones began, or else ended; null where none is known."""
     docker: tuple[str, ...]

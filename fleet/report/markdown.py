@@ -7,13 +7,28 @@ from fleet.report import view
 from fleet.report.document import Climb, Fleet, Node, Report, Rung
 
 MARKS = {"passed": "✓", "failed": "✗", "not tried": "–"}
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|&~$!]|(?<=\bwww)\.|:(?=//)|^[#+=:-]|(?<=^\d)[.)]|(?<=^\d\d)[.)])")
+_NUMBERED = "|".join(rf"(?<=^\d{{{digits}}})[.)]" for digits in range(1, 10))
+_SPECIAL = re.compile(rf"([\\`*_\[\]<>|&~$!]|(?<=\bwww)\.|:(?=//)|^[#+=:-]|{_NUMBERED})")
 """What begins something in CommonMark or in GitHub's tables, links, strikethrough and math; some only where a line begins."""
+_MENTION = re.compile(r"(\S*@\S*)")
+"""A word by which GitHub would notify somebody, or which it would link as an address of mail, with a backslash before it too."""
 
 
 def escaped(text: str) -> str:
     """Text on one line, in which nothing is markup."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    # What was split off stands at the odd places.
+    parts = enumerate(_MENTION.split(" ".join(text.split())))
+    return "".join(_mention(part) if place % 2 else _marked(part) for place, part in parts)
+
+
+def _marked(text: str) -> str:
+    return _SPECIAL.sub(r"\\\1", text)
+
+
+def _mention(word: str) -> str:
+    if "\\|" not in word:
+        return code(word)
+    return "".join(f"`{part}`" if place % 2 else _marked(part) for place, part in enumerate(re.split(r"(@+)", word)))
 
 
 def code(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from fleet.report.build import NEVER_MEASURED
 from fleet.report.document import VERSION, Fleet, Node, Report, Summary
 from nodekit.rules.text import printable
 
@@ -24,7 +25,8 @@ def of(report: Report) -> Summary:
         proven=sum(node.outcome in ("proven", "drifted") for node in nodes),
         failed=sum(node.outcome == "failed" for node in nodes),
         drifted=sum(node.outcome == "drifted" for node in nodes),
-        not_measured=sum(bool(node.not_measured and node.address) for node in nodes),
+        not_measured=sum(node.not_measured not in ("", NEVER_MEASURED) for node in nodes)
+        + sum(each.state == "not measured" for each in report.objects),
         oldest=min((time for time in times if time), default=None),
         docker=tuple(sorted({pair.docker for pair in pairs})),
         kata=tuple(sorted({pair.kata for pair in pairs})),

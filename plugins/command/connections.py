@@ -23,6 +23,8 @@ _KEEPALIVES_MISSED = 8  # two minutes: an emulated node can be busy for long
 SILENCE_SECONDS = _KEEPALIVE_SECONDS * _KEEPALIVES_MISSED
 """Seconds without an answer after which a connection counts as lost."""
 
+_DIALS = 1024
+"""Connections that are opened at the same time."""
 _OPEN_ATTEMPTS = 3
 _OPEN_DELAY = 0.2
 
@@ -103,12 +105,11 @@ class Pool:
 
     With `user_ssh`, what a login leaves open comes from the user's own OpenSSH: keys, certificates, the agent, the way through
     other machines, and known_hosts where no key is pinned. The plugin itself reads none of it, as the official one reads none.
-    `dials` bounds the connections that are opened at the same time.
     """
 
-    def __init__(self, *, user_ssh: bool = False, dials: int = 1024) -> None:
+    def __init__(self, *, user_ssh: bool = False) -> None:
         self._user_ssh = user_ssh
-        self._dialing = asyncio.Semaphore(dials)
+        self._dialing = asyncio.Semaphore(_DIALS)
         self._links: dict[Login, list[Link]] = {}
         self._dials: dict[Login, asyncio.Task[Link]] = {}
 
@@ -144,6 +145,10 @@ class Pool:
             finally:
                 link.sessions -= 1
             await asyncio.sleep(_OPEN_DELAY)
+
+    async def open(self, connection: Connection, status: Status) -> None:
+        """Connect, for who bounds how many do that at the same time. Raises CommandError as `session`."""
+        await self._link(connection, Credentials.load(connection.login), status)
 
     def drop(self, login: Login) -> None:
         """Drops the connections of one login, which is not used any more."""

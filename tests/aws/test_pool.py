@@ -244,6 +244,7 @@ def test_preview_with_credentials_is_refused_when_the_account_cannot(monkeypatch
     ):
         stack(INSTANCES, preview=True)
     assert (requests[0].count, requests[0].stack, requests[0].subnets) == (3, "kata-nodes/test", ["subnet-1", "subnet-2"])
+    assert requests[0].root_volume_gib == 80
 
 
 def test_machines_of_a_group_are_what_guests_need_and_nobody_logs_in(grouped: Recorder) -> None:

@@ -10,7 +10,8 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, LoginRefreshRequired, NoCredentialsError
 
 from aws import preflight as aws_preflight
-from aws.preflight_rules import FAILED, OK, SKIPPED, Request, Row, judge_quota, newest_image, table
+from aws.ec2 import CANONICAL
+from aws.preflight_rules import FAILED, OK, SKIPPED, Request, Row, judge_image, judge_quota, newest_image, table
 from nodekit.errors import NodeError
 from tests.aws.conftest import Account, ec2_error
 
@@ -89,6 +90,21 @@ def test_root_volume_of_another_name_is_refused_since_it_would_stay_unencrypted(
     row = rows(image=UBUNTU, root_device="/dev/xvda")["image"]
     assert row.verdict == FAILED and "/dev/sda1, not /dev/xvda" in row.finding and "rootDevice" in row.remedy
     assert rows(image=UBUNTU, root_device="/dev/sda1")["image"].verdict == OK
+
+
+def test_root_volume_that_the_image_does_not_fit_in_is_refused(account: Account) -> None:
+    """EC2 starts no such machine, which a group does not report: a run would wait for it until its time is over."""
+    image = {
+        "OwnerId": CANONICAL, "State": "available", "Architecture": "x86_64", "RootDeviceName": "/dev/sda1",
+        "BlockDeviceMappings": [
+            {"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"}, {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 120}},
+        ],
+    }  # fmt: skip
+    for size, verdict in ((100, FAILED), (120, OK), (None, OK)):
+        row = judge_image(Request(REGION, "m8i.4xlarge", image=UBUNTU, root_volume_gib=size), {"Images": [image]})
+        assert row.verdict == verdict
+        assert verdict == OK or ("120 GiB" in row.finding and "rootVolumeGiB to 120" in row.remedy)
+    assert rows(image=UBUNTU, root_volume_gib=16)["image"].verdict == OK
 
 
 def test_quota_too_low_is_refused_with_what_to_ask_for(account: Account) -> None:

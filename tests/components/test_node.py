@@ -111,7 +111,7 @@ def test_what_a_resource_recorded_is_no_result_unless_it_is_the_verb_s_own(text:
     assert caught.value.code == "result-missing" and "n-docker" in caught.value.remedy
 
 
-@pytest.mark.parametrize("before", ["", "Welcome to rack 7!\n", "{}\n\n", "Welcome!\r\n"])
+@pytest.mark.parametrize("before", ["", "Welcome to rack 7!\n", "{}\n\n", "Welcome!\r\n", "Logo\n\x1b[?25h", "\x1b]0;a@n1\x07"])
 def test_the_verb_s_own_result_is_taken_whatever_the_login_shell_printed_first(before: str) -> None:
     text = before + '{"verb": "docker", "version": "27.5.1"}'
     assert result_of(text, "docker", "n-docker")["version"] == "27.5.1"

@@ -35,7 +35,13 @@ def test_node_that_is_not_there_is_a_sentence_alone(tmp_path: Path, argv: list[s
     assert ended.stderr.endswith("has no node 'n9'. Its nodes: none.\n") and len(ended.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("argv", [["drift", "a", "b"], ["drift", "--timeout", "0"], ["cure", "--no"], ["--no"], ["drifts"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["drift", "a", "b"], ["drift", "--timeout", "0"], ["drift", "--timeout", "inf"], ["status", "--watch", "inf"],
+        ["overhead", "n1", "--timeout", "inf"], ["cure", "--no"], ["--no"], ["drifts"],
+    ],
+)  # fmt: skip
 def test_wrong_command_line_is_no_drift(argv: list[str]) -> None:
     """2 says that something differs, and scripts act on it."""
     ended = CliRunner().invoke(app, argv)

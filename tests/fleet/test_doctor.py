@@ -154,6 +154,20 @@ def test_file_of_a_stack_is_named_without_its_organization(monkeypatch: pytest.M
     assert (finding.message, finding.cure) == ("Pulumi.a.yaml is valid", "")
 
 
+def test_file_is_read_as_the_engine_reads_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A key without a namespace is of the project's, and `yes` is a text: go-yaml 3 has no other booleans than true and false."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Pulumi.yaml").write_text("name: kata-nodes\nruntime: python\n")
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
+    host = f"{{name: off, address: 10.0.0.5, hostKey: {key}}}"
+    (tmp_path / "Pulumi.a.yaml").write_text(f"config:\n  nodes:\n    existing:\n    - {host}\n")
+    assert doctor._file("a")[1].message == "Pulumi.a.yaml is valid"
+    (tmp_path / "Pulumi.a.yaml").write_text("config:\n  nodes:\n    local: {}\n  dokcer: {}\n")
+    assert "kata-nodes:dokcer" in doctor._file("a")[1].message and doctor._file("a")[1].cure
+    (tmp_path / "Pulumi.yaml").write_text("name: other\nruntime: python\n")
+    assert "another program" in doctor._file("a")[1].message
+
+
 @pytest.mark.usefixtures("reached")
 def test_site_that_this_machine_cannot_reach_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     (finding,) = doctor._sites({})

@@ -66,8 +66,9 @@ def test_a_node_that_answers_anything_else_has_no_proposal(
     holder[broken] = value
     with suppress(FleetError):  # the rest of an answer may be whole
         printed(capsys, answer)
-    with pytest.raises(FleetError, match="no measurement"):
-        printed(capsys, {"proposal": value})
+    for other in ({"proposal": value}, {**document(), "idle": {**document()["idle"], "kernelMiB": 10**400}}):
+        with pytest.raises(FleetError, match="no measurement"):
+            printed(capsys, other)
 
 
 def test_the_node_is_asked_about_its_own_kata_and_ends_before_its_time_is_over() -> None:

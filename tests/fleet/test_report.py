@@ -39,6 +39,7 @@ HOSTILE = (
     "<script>alert(1)</script>", "]]></style><img src=x onerror=alert(1)>", "{{ 7 * 7 }}{% raw %}", "a | b ` c `` d \\| e \\",
     "\x9b31m\x1b[2Jred\x07", "‮txt.exe⁦", "# heading", "- item", "1. item", "[a](javascript:alert(1)) ![b](https://evil.example/p)",
     "https://evil.example www.evil.example", "~~struck~~ **bold** <!-- c", "&lt;b&gt; &#x3c;", '" onmouseover="x', "::error::x",
+    "123. item", "ask @evil/team, `@@evil\\|` or mailto:a@evil.example",
 )  # fmt: skip
 """What a node may say."""
 
@@ -118,6 +119,7 @@ def test_nothing_that_a_node_says_becomes_markdown(text: str) -> None:
     assert shape(written) == shape(markdown.report(hostile("plain")))
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", written)
     assert not re.search(r"(?<![`:])https?://|(?<!`)www\.evil", re.sub(r"`+[^`]*`+", "", written)), "GitHub links bare addresses"
+    assert "@" not in re.sub(r"(`+)[^`]+\1", "", written.replace("\\`", "")), "GitHub notifies who is named, and links mail"
     fleet = markdown.fleet(summary.fleet([summary.of(hostile(text)), summary.unreadable(text, text)], samples.MADE))
     assert len({line.count("|") - line.count("\\|") for line in fleet.splitlines() if line.startswith("|")}) == 1
 
@@ -130,7 +132,7 @@ def cells(row: str) -> list[list[Any]]:
     return [token.children or [] for token in tokens if token.type == "inline"][3:]
 
 
-@given(st.text(alphabet=st.characters(codec="utf-8"), max_size=40) | st.text(alphabet="`|\\ a<*_[]!&#-1.~", max_size=12))
+@given(st.text(alphabet=st.characters(codec="utf-8"), max_size=40) | st.text(alphabet="`|\\ a<*_[]!&#-1.~@", max_size=12))
 def test_no_text_at_all_leaves_its_cell_or_is_read_as_anything_else(text: str) -> None:
     line = " ".join(printable(text).split())
     for written in (markdown.code(line), markdown.escaped(line)):
@@ -291,6 +293,8 @@ def test_a_stack_has_drifted_where_only_an_object_differs_and_is_not_where_none_
     unread = build.report("s", [], [], {}, samples.MADE, [silent])
     assert unread.outcome == "proven" and unread.nodes[0].not_measured == "no answer"
     assert (unread.objects[0].state, unread.objects[0].not_measured) == ("not measured", "no answer")
+    assert summary.of(unread).not_measured == 2, "what is known of it is old"
+    assert summary.of(build.report("s", [], [], {"clusterProof": {"w1": {}}}, samples.MADE)).not_measured == 0
     assert build.report("s", [], [], {}, samples.MADE, [dataclasses.replace(cluster, objects=(changed,))]).outcome == "unproven"
 
 

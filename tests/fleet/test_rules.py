@@ -23,7 +23,8 @@ from nodekit.host import modules
 from nodekit.rules import node_state
 from nodekit.rules.difference import MAX_DIFF_LINES, Difference, of_file, package_history, unified
 from nodekit.scripts import script
-from plugins.command import remote
+from plugins.command import connections, remote
+from plugins.command.connections import DialError
 from plugins.command.errors import CommandError
 from plugins.command.output import Output
 
@@ -113,6 +114,10 @@ def test_a_state_of_another_version_is_refused_with_what_to_do() -> None:
     assert (host.name, host.gone, host.evidence, host.state.docker) == ("n1", True, PROVE, None)
 
 
+async def connected(*_: object) -> None:
+    """In the place of a connection, for a test that has its own answers."""
+
+
 def measured(*kinds: tuple[str, str]) -> Measured:
     (host,) = hosts.of(deployment())
     differences = [{**Difference(kind, "x", verb).as_dict(), "traces": []} for kind, verb in kinds]
@@ -153,6 +158,20 @@ def test_cure_makes_again_just_what_repairs_and_always_the_proof() -> None:
         cure.proofs(["n9"], {"n1": {}})
 
 
+def test_a_node_whose_last_proof_failed_is_not_as_deployed() -> None:
+    """The engine keeps the proof before one that fails as it is made again, as by `prove` or `cure`, and no `up` sees that."""
+    passed, failed = {"passed": True, "error": None}, {"passed": False, "began": "2026-11-27T01:00:00Z", "error": {"code": "x-y"}}
+
+    def answers(*proofs: Any) -> Answers:
+        return Answers([replace(measured(), document={"verb": "compare", "differences": [], "proofs": list(proofs)})], [])
+
+    assert answers(failed, passed).differing_nodes == answers().differing_nodes == answers([7]).differing_nodes == []
+    (difference,) = answers(passed, failed).nodes[0].differences
+    assert difference["what"] == "its last proof, which began 2026-11-27T01:00:00Z, failed [x-y]"
+    assert [urn.rpartition("-")[2] for urn in (cure.flags(answers(passed, failed)) or [])[1::2]] == ["proof"]
+    assert answers({**failed, "error": 7}).differing_nodes == ["n1"]
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -188,6 +207,42 @@ def test_what_sudo_only_warns_of_is_no_cause(printed: str, cause: str) -> None:
     assert str(measure._explained(output, CommandError("Process exited with status 127"))) == cause
 
 
+def test_cause_is_what_the_node_said_and_not_the_command_that_nobody_typed() -> None:
+    """On one line: below it, the rest would stand as the row of another node."""
+    output = Output("none", measure._ignore)
+    for text in (
+        "sh: 1: setlocale\n",
+        "\n\ttimeout: not found  \n",
+        "sudo: unable to resolve host n1: Name or service not known\n",
+    ):
+        asyncio.run(output.feed("stderr", text.encode()))
+    error = output.error("Process exited with status 127", measure.START.format(program="d", verb='"compare":\n'))
+    assert str(measure._explained(output, error)) == "Process exited with status 127: \ttimeout: not found  "
+    silent = Output("none", measure._ignore).error("Process exited with status 1", "x")
+    assert str(measure._explained(output, silent)) == "Process exited with status 1"
+
+
+def test_nothing_that_a_node_says_looks_like_the_row_of_another(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forged = "x\nn2  as deployed\nStack s: 2 nodes"
+
+    async def refused(*_: object) -> None:
+        raise CommandError(forged)
+
+    monkeypatch.setattr(measure.remote, "run", refused)
+    monkeypatch.setattr(measure.Pool, "open", connected)
+    (host,) = hosts.of(deployment())
+    (silent,) = measure.measure([host], 60)
+    difference = {"kind": forged, "what": forged, "verb": "docker", "traces": [forged]}
+    status = {"docker": {"daemon": {"version": forged}}, "kata": {"version": forged}}
+    document = {"verb": "compare", "differences": [difference], "notes": [forged], "status": status}
+    answers = Answers([silent, Measured(host, document, None, 1.0)], [])
+    shown.write(shown.fleet("s", answers, []), shown.drift(answers))
+    beginnings = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert beginnings == ["NODE", "n1", "n1", "Stack", "n1:", "n1:", "x", "n1:"]
+
+
 def test_a_connection_that_is_cut_while_a_node_is_measured_asks_for_no_up() -> None:
     """An `up` changes nodes; who only measures them does that again."""
     error = CommandError(f"the connection to root@n1:22 ended while the command ran: Connection lost{remote.AGAIN}")
@@ -209,11 +264,27 @@ def test_a_program_that_is_sent_along_starts_from_a_line_that_every_login_shell_
 
     program = b"import json, sys\nprint(json.dumps({'verb': sys.argv[1], 'read': json.load(sys.stdin)}))\n"
     monkeypatch.setattr("fleet.measure.remote.run", run)
+    monkeypatch.setattr(measure.Pool, "open", connected)
     monkeypatch.setattr("fleet.measure.bundle.content", lambda: program)
     hosts_known = hosts.of(deployment())
     (measured,) = measure.measure([replace(host, sudo_password=None) for host in hosts_known], 60)
     assert measured.document and measured.document["read"] == hosts_known[0].state.document() and measured.sent
     assert len(lines) == 2 and not any("\n" in line for line in lines)
+
+
+def test_machines_that_do_not_answer_cost_the_others_none_of_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections through other machines are opened a few at a time, and each that hangs keeps its place for a while."""
+
+    async def dial(connection: Any, *_: object, **__: object) -> Any:
+        await asyncio.sleep(0.4)
+        raise DialError("no answer in time", f"cannot reach {connection.login.host}")
+
+    monkeypatch.setattr(connections, "dial", dial)
+    monkeypatch.setattr(measure, "DIALS_BEHIND_JUMPS", 1)
+    monkeypatch.setattr(measure, "_jumps", lambda _: True)
+    (host,) = hosts.of(deployment())
+    several = [replace(host, connection={"host": f"10.0.0.{number}"}) for number in range(4)]
+    assert {str(each.cause)[:12] for each in measure.measure(several, 1)} == {"cannot reach"}
 
 
 def test_a_node_that_answers_without_end_is_not_listened_to_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,6 +298,7 @@ def test_a_node_that_answers_without_end_is_not_listened_to_any_longer(monkeypat
             fed += 65536
 
     monkeypatch.setattr(measure.remote, "run", endless)
+    monkeypatch.setattr(measure.Pool, "open", connected)
     (measured,) = measure.measure(hosts.of(deployment()), 60)
     assert "printed more than 4194304 bytes" in str(measured.cause) and fed <= 4 << 20
 
@@ -289,12 +361,17 @@ def test_explain_lists_what_restore_puts_back_and_keeps() -> None:
     ]
 
 
-def test_what_a_login_shell_prints_first_hides_no_result() -> None:
+@pytest.mark.parametrize("words", ["Welcome!\n", "Logo\n\x1b[?25h\x1b[?7h", "\x1b]0;admin@n1\x07"])
+def test_what_a_login_shell_prints_first_hides_no_result(words: str) -> None:
+    """With an end of line, and without one, as the title of a window has none."""
     state = deployment()
     (proof,) = (each for each in state["resources"] if each["urn"].endswith("-proof"))
-    proof["outputs"]["stdout"] = "Welcome!\n" + proof["outputs"]["stdout"]
+    proof["outputs"]["stdout"] = words + proof["outputs"]["stdout"]
     assert hosts.of(state)[0].evidence == PROVE
-    assert measure._document('Welcome!\n{"verb": "compare"}\n', "compare")["verb"] == "compare"
+    assert measure._document(f'{words}{{"verb": "compare", "status": {{"x": 1}}}}\n', "compare")["status"] == {"x": 1}
+    start = measure.START.format(program="d" * 12, verb="compare").replace("folder=/", "folder=/nowhere/")
+    ended = subprocess.run(["sh", "-c", start], capture_output=True, text=True, check=True)
+    assert login.last_line(words + ended.stdout) == measure.ABSENT
 
 
 def test_a_result_that_is_no_json_leaves_a_node_without_a_proof() -> None:

@@ -17,17 +17,20 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
-from fleet import cluster_objects
+from fleet import cluster_objects, shown
 from fleet.cluster_objects import Cluster
 from fleet.measure_objects import MeasuredCluster, Reading, kubeconfig
+from fleet.report import build, summary
 from nodekit.errors import NodeError
 from tests.fleet.objects import deployment, runtime_class, secret
+from tests.fleet.test_objects import proof
 
 KINDS = {
     "/api/v1": {"resources": []},
     "/apis/node.k8s.io/v1": {"resources": [{"kind": "RuntimeClass", "name": "runtimeclasses"}]},
 }
 """What a server says that it serves."""
+JOBS = {"kind": "Job", "name": "jobs", "namespaced": True}
 
 
 class Answering(BaseHTTPRequestHandler):
@@ -120,6 +123,24 @@ def test_an_object_is_missing_where_neither_it_nor_its_kind_is_served() -> None:
         with serving({path: json.dumps(answer).encode() for path, answer in kinds.items()}) as server:
             (measured,) = read(at(server)).objects
             assert [difference.kind for difference in measured.differences] == ["missing"]
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_proof_of_a_node_that_the_cluster_no_longer_has_is_not_told_as_one_of_its_nodes(present: bool) -> None:
+    """As after an instance refresh: the Job outlives the machine, and new ones have other names."""
+    (job,) = proof("u1", json.dumps({"node": "n1", "job": "u1", "userNamespaces": 7}))
+    answers: dict[str, Any] = {"/api/v1": {"resources": []}, "/apis/batch/v1": {"resources": [JOBS]}}
+    answers |= {"/apis/batch/v1/namespaces/p/jobs/proof-n1-x": job.recorded}
+    answers |= {"/api/v1/nodes/n1": {"metadata": {"name": "n1"}}} if present else {}
+    with serving({path: json.dumps(answer).encode() for path, answer in answers.items()}) as server:
+        cluster = read(replace(at(server), objects=(job,)))
+    (measured,) = cluster.objects
+    assert (measured.cause, measured.differences, measured.gone) == (None, (), not present)
+    assert shown.object_state(measured).plain == ("as deployed" if present else "its node is gone")
+    assert any("n1 is not in the cluster any more" in note for note in measured.notes) is not present
+    document = build.report("s", [], [], {}, "2026-11-26T18:00:00Z", [cluster])
+    assert document.outcome == ("proven" if present else "unproven")
+    assert (summary.of(document).nodes, document.nodes[0].outcome) == ((1, "proven") if present else (0, "gone"))
 
 
 def test_a_kubeconfig_is_a_text_or_a_path_or_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
