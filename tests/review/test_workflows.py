@@ -100,6 +100,13 @@ def test_no_workflow_of_a_pull_request_reads_a_secret(file: Path) -> None:
         assert all("environment" in job for job in workflow["jobs"].values())
 
 
+def test_a_comment_is_written_only_after_a_preview_that_ran() -> None:
+    # A run that waits for its approval, as each of a first-time contributor, is `completed` too, with `action_required`.
+    condition = read(REPOSITORY / ".github" / "workflows" / "preview-comment.yml")["jobs"]["comment"]["if"]
+    conclusions = re.search(r"contains\(fromJSON\('(\[.*?\])'\), github\.event\.workflow_run\.conclusion\)", condition)
+    assert conclusions and set(json.loads(conclusions[1])) == {"success", "failure", "timed_out"}
+
+
 @pytest.mark.parametrize("name", sorted(SECRETS))
 def test_what_reads_or_writes_a_state_can_log_in_where_the_guide_says_that_it_may_lie(name: str) -> None:
     login = ("PULUMI_ACCESS_TOKEN", "PULUMI_CONFIG_PASSPHRASE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
