@@ -34,6 +34,12 @@ def marker(kind: str, stack: str) -> str:
     return f"<!-- kata-nodes {kind} of stack {stack} -->"
 
 
+def marked(kind: str, body: str) -> str | None:
+    """The stack whose page a text is, by its first line; None for any other text."""
+    match = re.fullmatch(rf"<!-- kata-nodes {kind} of stack ({STACK.pattern}) -->", body.split("\n", 1)[0].strip())
+    return match[1] if match else None
+
+
 class Page:
     """Lines below the limit; what does not fit is counted."""
 
@@ -152,6 +158,18 @@ def pull_request(stack: str, head: Preview, base: Preview | None) -> str:
     changes = documents.between(base or Preview(), head)
     first = [marker("preview", stack), f"### Preview of stack {stack}", ""]
     return page(first, head, changes, [f"<sub>{against} No node, cluster or state was asked.{_made_up(head)}</sub>"])
+
+
+def no_preview(stack: str) -> str:
+    """The comment on a pull request for a stack of an earlier commit, whose preview must not stand for the newest one."""
+    return "\n".join(
+        [
+            marker("preview", stack),
+            f"### Preview of stack {stack}",
+            "",
+            "The newest commit has no preview of this stack: it has no such stack, or its job ended before the preview began.",
+        ]
+    )
 
 
 def plan(stack: str, preview: Preview) -> str:

@@ -44,15 +44,31 @@ def pages(path: str) -> Iterator[dict[str, Any]]:
 
 def ours(entry: dict[str, Any], marker: str) -> bool:
     """Whether a comment or issue was written by our workflows under that marker."""
-    author = (entry.get("user") or {}).get("login")
-    return author == AUTHOR and str(entry.get("body") or "").split("\n", 1)[0].strip() == marker
+    return written_here(entry) and str(entry.get("body") or "").split("\n", 1)[0].strip() == marker
+
+
+def written_here(entry: dict[str, Any]) -> bool:
+    """Whether a comment or issue was written by workflows of this repository."""
+    return (entry.get("user") or {}).get("login") == AUTHOR
+
+
+def comments(repository: str, number: int) -> Iterator[tuple[int, str]]:
+    """Number and text of every comment on a pull request that workflows of this repository have written."""
+    for entry in pages(f"repos/{repository}/issues/{number}/comments"):
+        if written_here(entry):
+            yield int(entry["id"]), str(entry.get("body") or "").replace("\r\n", "\n")
+
+
+def rewrite(repository: str, comment_number: int, text: str) -> None:
+    """Give a comment another text."""
+    api("PATCH", f"repos/{repository}/issues/comments/{comment_number}", {"body": text})
 
 
 def comment(repository: str, number: int, marker: str, text: str) -> str:
     """Write the one comment of `marker` on a pull request, or update it; what was done."""
-    for entry in pages(f"repos/{repository}/issues/{number}/comments"):
-        if ours(entry, marker):
-            api("PATCH", f"repos/{repository}/issues/comments/{int(entry['id'])}", {"body": text})
+    for comment_number, body in comments(repository, number):
+        if body.split("\n", 1)[0].strip() == marker:
+            rewrite(repository, comment_number, text)
             return "brought up to date"
     api("POST", f"repos/{repository}/issues/{number}/comments", {"body": text})
     return "written"
