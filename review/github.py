@@ -24,13 +24,19 @@ def api(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """What the REST API answers; a body goes through standard input, so that no text becomes an argument."""
     argv = ["gh", "api", "--method", method, path, *(["--input", "-"] if body is not None else [])]
     text = b"" if body is None else json.dumps(body).encode()
-    result = capture(argv, timeout=SECONDS, limit=MAX_ANSWER, stdin=text)
+    try:
+        result = capture(argv, timeout=SECONDS, limit=MAX_ANSWER, stdin=text)
+    except OSError as error:
+        raise GitHubError(f"gh cannot be started ({error.strerror}): install GitHub's command on this runner") from None
     if result.timed_out or result.too_long:
         bound = f"within {SECONDS} s" if result.timed_out else f"in {MAX_ANSWER >> 20} MiB"
         raise GitHubError(f"{method} {path}: gh did not end {bound}")
     if result.code != 0:
         raise GitHubError(f"{method} {path}: {result.stderr.decode(errors='replace').strip()[-500:]}")
-    return json.loads(result.stdout) if result.stdout.strip() else None
+    try:
+        return json.loads(result.stdout) if result.stdout.strip() else None
+    except ValueError:
+        raise GitHubError(f"{method} {path}: the answer is not JSON, so it is not of GitHub's API") from None
 
 
 def pages(path: str) -> Iterator[dict[str, Any]]:

@@ -162,6 +162,19 @@ def test_refusal_of_github_is_told(uploads: Path, github: GitHub) -> None:
     assert "Not Found" in run("review.post", uploads, ok=False)
 
 
+def test_runner_without_the_program_of_github_is_told_so(
+    uploads: Path, github: GitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    assert "gh cannot be started" in run("review.post", uploads, ok=False)
+    assert "gh cannot be started" in run("review.drift", "staging", document(tmp_path, None), ok=False)
+
+
+def test_answer_that_is_not_of_github_is_told(uploads: Path, github: GitHub) -> None:
+    github.answer("repos/o/r/pulls/7", "<html>a proxy's page</html>")
+    assert "not JSON" in run("review.post", uploads, ok=False)
+
+
 ISSUE = "<!-- kata-nodes drift of stack staging -->"
 URN = "urn:pulumi:staging::kata-nodes::kubernetes:core/v1:Namespace::x"
 OLD = {"type": "kubernetes:core/v1:Namespace", "custom": True, "outputs": {"metadata": {"labels": {"a": "1"}}}}
