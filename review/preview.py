@@ -30,6 +30,33 @@ MISSING = re.compile(r"Missing required configuration variable '([\w-]+:[\w-]+)'
 """How a program reports that it has no value for one of its secrets (pulumi.Config.require_secret)."""
 
 
+class AsPulumi(yaml.SafeLoader):
+    """Takes plain words for what the engine takes them for (gopkg.in/yaml.v3), which is not YAML 1.1: `yes`, `on` and `12:30` are
+    text, and `1e3` is a number."""
+
+
+AsPulumi.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in forms if tag.rpartition(":")[2] in ("null", "merge")]
+    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for tag, form, first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+):
+    AsPulumi.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"(?:{form})\\Z"), [*first])
+
+
+def loaded(text: str | bytes) -> Any:
+    """The document of a stack file. Raises yaml.YAMLError or ValueError."""
+    return yaml.load(text, AsPulumi)
+
+
+def dumped(document: Mapping[str, Any]) -> str:
+    """A stack file with that content: as JSON, which is YAML in which all text is in quotes."""
+    return json.dumps(document, ensure_ascii=False, default=str)
+
+
 def kubeconfig(context: str) -> str:
     """A kubeconfig whose cluster cannot exist: no host ever gets a name in `.invalid` (RFC 2606)."""
     named: dict[str, Any] = {"name": MADE_UP}
@@ -131,8 +158,8 @@ def preview(checkout: Path, stack: str) -> dict[str, Any] | None:
         engine = Engine(checkout, backend)
         missing: tuple[str, ...] = ()
         try:
-            stack_file = yaml.safe_load(read(file, MAX_OWN))
-        except (OSError, UnicodeError, yaml.YAMLError) as error:
+            stack_file = loaded(read(file, MAX_OWN))
+        except (OSError, ValueError, yaml.YAMLError) as error:
             return failed(f"{file.name} cannot be read: {error}")
         if not isinstance(stack_file, dict):
             return failed(f"{file.name} holds no configuration.")
@@ -141,7 +168,7 @@ def preview(checkout: Path, stack: str) -> dict[str, Any] | None:
             return failed(creation.stderr)
         while True:
             document, names = without_secrets(stack_file, missing)
-            copy.write_text(yaml.safe_dump(document))
+            copy.write_text(dumped(document), encoding="utf-8")
             result = engine.run("preview", "--stack", stack, "--config-file", str(copy), "--json")
             try:
                 plan = json.loads(result.stdout)

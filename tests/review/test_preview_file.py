@@ -47,6 +47,29 @@ def test_script_that_nobody_has_is_one_that_a_group_takes(key: str) -> None:
     assert names == [key] and preview.MADE_UP in text
 
 
+def test_words_of_a_stack_file_are_what_pulumi_takes_them_for() -> None:
+    """`pulumi config get` of this file prints these values; by YAML 1.1, `yes` and `on` would be truth values."""
+    text = """
+config:
+  p:a: {sel: yes, on: off, time: 12:30, sci: 1e3, octal: 0o17, old: 0755, sum: 1_000, none: ~, is: True, text: "1e3"}
+"""
+    values = {"sel": "yes", "on": "off", "time": "12:30", "sci": 1000, "octal": 15, "old": 493, "sum": 1000, "none": None}
+    values |= {"is": True, "text": "1e3"}
+    document = preview.loaded(text)
+    assert document == {"config": {"p:a": values}}
+    assert preview.loaded(preview.dumped(document)) == document
+    assert '"1e3"' in preview.dumped(document) and '"yes"' in preview.dumped(document)
+
+
+@pytest.mark.parametrize("text", ["a: !!int x", "a: 0b_", "a: [", "\0"])
+def test_stack_file_that_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "Pulumi.yaml").write_text("name: x\nruntime: python\n")
+    (tmp_path / "stacks" / "Pulumi.x.yaml").write_text(text)
+    document = preview.preview(tmp_path, "x")
+    assert document and "Pulumi.x.yaml cannot be read" in document["preview"]["diagnostics"][0]["message"]
+
+
 def test_stack_file_without_secrets_stays_as_it_is() -> None:
     document = {"config": {"kata-nodes:docker": {"version": "27.5.1"}}}
     assert preview.without_secrets(document) == (document, [])
