@@ -24,6 +24,7 @@ from nodekit.rules.docker.apt_source import DOCKER_ADDRESS
 from nodekit.rules.kata import kata_releases
 from nodekit.rules.node_state import HYPERVISOR, KATA_RUNTIME, KATA_VERSION
 from nodekit.rules.text import printable
+from stacks.stack_file import loaded
 
 PYTHON = (3, 11)
 SITE_SECONDS = 5.0
@@ -208,7 +209,7 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
         where = " or ".join(map(str, places))
         return {}, Finding(subject, f"there is no {where}", "Write one: make new-stack; or change to the project's folder")
     try:
-        document = yaml.safe_load(read_text(place, MAX_OWN)) or {}
+        document = loaded(read_text(place, MAX_OWN)) or {}
         config = dict(document.get("config") or {})
     except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
         return {}, Finding(subject, f"{place}: {printable(str(error), 300)}", "Correct it")

@@ -18,6 +18,7 @@ from nodekit.host.capture import capture
 from nodekit.host.reading import MAX_OWN, read
 from nodekit.rules.text import harmless
 from review.documents import MAX_DOCUMENT
+from stacks.stack_file import loaded
 
 SEALED = ("encryptionsalt", "encryptedkey", "secretsprovider")
 """Keys of a stack file by which its secrets are opened."""
@@ -28,28 +29,6 @@ SECONDS = 3600
 """Bound on one command of the engine; the first one sets the environment up, too."""
 MISSING = re.compile(r"Missing required configuration variable '([\w-]+:[\w-]+)'[^']*`pulumi config set --secret ")
 """How a program reports that it has no value for one of its secrets (pulumi.Config.require_secret)."""
-
-
-class AsPulumi(yaml.SafeLoader):
-    """Takes plain words for what the engine takes them for (gopkg.in/yaml.v3), which is not YAML 1.1: `yes`, `on` and `12:30` are
-    text, and `1e3` is a number."""
-
-
-AsPulumi.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in forms if tag.rpartition(":")[2] in ("null", "merge")]
-    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-for tag, form, first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
-):
-    AsPulumi.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"(?:{form})\\Z"), [*first])
-
-
-def loaded(text: str | bytes) -> Any:
-    """The document of a stack file. Raises yaml.YAMLError or ValueError."""
-    return yaml.load(text, AsPulumi)
 
 
 def dumped(document: Mapping[str, Any]) -> str:

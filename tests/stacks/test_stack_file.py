@@ -1,0 +1,14 @@
+"""A stack file means to this project's commands what it means to the engine."""
+
+from stacks.stack_file import loaded
+
+
+def test_words_of_a_stack_file_are_what_the_engine_takes_them_for() -> None:
+    """`pulumi config get` of this file prints these values; by YAML 1.1, `yes` and `on` would be truth values."""
+    text = """
+config:
+  p:a: {sel: yes, on: off, time: 12:30, sci: 1e3, octal: 0o17, old: 0755, sum: 1_000, none: ~, is: True, text: "1e3"}
+"""
+    values = {"sel": "yes", "on": "off", "time": "12:30", "sci": 1000, "octal": 15, "old": 493, "sum": 1000, "none": None}
+    values |= {"is": True, "text": "1e3"}
+    assert loaded(text) == {"config": {"p:a": values}}
