@@ -216,6 +216,13 @@ PLANTED = "Pl4ntedS3cretPl4ntedS3cretPl4ntedS3cret"
         "pul-" + "0123456789abcdef" * 2 + "01234567",
         "eyJhbGciOiJIUzI1NiJ9.Pl4ntedPl4nted.x",
         "abcdef.pl4ntedpl4nted00",
+        "gl" + "pat-Pl4nted_Pl4nted_Pl4n",
+        "xo" + "xb-Pl4ntedPl4nted",
+        "hv" + "s.Pl4ntedPl4ntedPl4ntedPl4n",
+        "AGE-SECRET-KEY-1" + "PL4NTEDPL4NTEDPL4NTED",
+        "Authorization: Basic Pl4ntedPl4nted",
+        "helm registry login --password 'Pl4nted'",
+        "kubectl --token Pl4nted get nodes",
         PLANTED,
     ],
 )
@@ -227,6 +234,11 @@ def test_what_looks_like_a_key_is_shown_nowhere(secret: str) -> None:
     pages = comment.plan("s", read(*steps, warnings=(f"warned of {secret} here",)))
     pages += comment.pull_request("s", read(errors=(f"failed with {secret} here",)), None)
     assert "pl4nted" not in pages.lower() and secret not in pages
+
+
+def test_command_that_a_message_tells_a_person_to_type_stays_readable() -> None:
+    command = "pulumi config set --secret kata-nodes:kubeconfig <value>"
+    assert command in comment.pull_request("s", read(errors=(f"please set a value using the command `{command}`",)), None)
 
 
 def test_secret_that_the_engine_marks_is_shown_nowhere() -> None:
@@ -310,7 +322,9 @@ def test_one_change_that_is_too_long_is_shortened_and_said() -> None:
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("unit", ["token", "eyJ-", "://", "-----BEGIN ", "abcdef.", "a=", "Aa0", "token = ", "[a]"])
+@pytest.mark.parametrize(
+    "unit", ["token", "eyJ-", "://", "-----BEGIN ", "abcdef.", "a=", "Aa0", "token = ", "[a]", " --token ", "authorization "]
+)
 def test_text_made_to_be_slow_is_not(unit: str) -> None:
     long = unit * (30_000 // len(unit))
     comment.plan(
