@@ -117,6 +117,12 @@ def test_what_reads_or_writes_a_state_can_log_in_where_the_guide_says_that_it_ma
     assert environments and all(f"`{key}`" in guide for key in login)
 
 
+def test_list_without_stacks_is_not_a_run_that_fails_each_night() -> None:
+    # GitHub refuses a matrix without values; the list is empty once the last stack is destroyed.
+    condition = read(REPOSITORY / ".github" / "workflows" / "drift.yml")["jobs"]["drift"]["if"]
+    assert condition == "vars.DEPLOYED_STACKS && vars.DEPLOYED_STACKS != '[]'"
+
+
 def test_a_deployment_waits_between_plan_and_deed_and_trusts_no_cache() -> None:
     workflow = read(REPOSITORY / ".github" / "workflows" / "deploy.yml")
     plan, deploy = workflow["jobs"]["plan"], workflow["jobs"]["deploy"]
