@@ -18,6 +18,7 @@ from nodekit.host.capture import capture
 from nodekit.host.reading import MAX_OWN, read
 from nodekit.rules.text import harmless
 from review.documents import MAX_DOCUMENT
+from stacks.model import ConfigError, refuse_encrypted_sections
 from stacks.stack_file import loaded
 
 SEALED = ("encryptionsalt", "encryptedkey", "secretsprovider")
@@ -142,6 +143,12 @@ def preview(checkout: Path, stack: str) -> dict[str, Any] | None:
             return failed(f"{file.name} cannot be read: {error}")
         if not isinstance(stack_file, dict):
             return failed(f"{file.name} holds no configuration.")
+        encrypted = {re.split(r"[.\[]", name, maxsplit=1)[0] for name in without_secrets(stack_file)[1]}
+        try:
+            # The program cannot see it: in its preview a made-up value is no secret.
+            refuse_encrypted_sections(lambda key: key in encrypted)
+        except ConfigError as error:
+            return failed(str(error))
         creation = engine.run("-C", str(seat), "stack", "init", stack)
         if not creation.passed:
             return failed(creation.stderr)

@@ -63,6 +63,17 @@ def test_stack_file_that_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path,
     assert document and "Pulumi.x.yaml cannot be read" in document["preview"]["diagnostics"][0]["message"]
 
 
+def test_section_with_an_encrypted_part_is_refused_as_a_deployment_refuses_it(tmp_path: Path) -> None:
+    """With a made-up value in its place the preview would be green, and no deployment would come of it."""
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "Pulumi.yaml").write_text("name: x\nruntime: python\n")
+    (tmp_path / "stacks" / "Pulumi.x.yaml").write_text(SEALED)
+    document = preview.preview(tmp_path, "x")
+    assert document
+    message = document["preview"]["diagnostics"][0]["message"]
+    assert "kata-nodes:nodes: it is set as a secret, or a part of it is" in message and "kubeconfig:" not in message
+
+
 def test_stack_file_without_secrets_stays_as_it_is() -> None:
     document = {"config": {"kata-nodes:docker": {"version": "27.5.1"}}}
     assert preview.without_secrets(document) == (document, [])
