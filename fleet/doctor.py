@@ -24,7 +24,7 @@ from nodekit.rules.docker.apt_source import DOCKER_ADDRESS
 from nodekit.rules.kata import kata_releases
 from nodekit.rules.node_state import HYPERVISOR, KATA_RUNTIME, KATA_VERSION
 from nodekit.rules.text import printable
-from stacks.engine_yaml import read_yaml
+from stacks.stack_file import loaded
 
 PYTHON = (3, 11)
 SITE_SECONDS = 5.0
@@ -209,7 +209,7 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
         where = " or ".join(map(str, places))
         return {}, Finding(subject, f"there is no {where}", "Write one: make new-stack; or change to the project's folder")
     try:
-        document = read_yaml(read_text(place, MAX_OWN)) or {}
+        document = loaded(read_text(place, MAX_OWN)) or {}
         own = f"{_project().get('name')}:"
         # As the engine does with a key that names no namespace.
         config = {key if ":" in str(key) else f"{own}{key}": value for key, value in dict(document.get("config") or {}).items()}
@@ -236,8 +236,8 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
 
 def _project() -> dict[str, Any]:
     """The project's file; empty where it cannot be read."""
-    with suppress(OSError, yaml.YAMLError):
-        project = read_yaml(read_text(Path("Pulumi.yaml"), MAX_OWN))
+    with suppress(OSError, ValueError, yaml.YAMLError):
+        project = loaded(read_text(Path("Pulumi.yaml"), MAX_OWN))
         return project if isinstance(project, dict) else {}
     return {}
 

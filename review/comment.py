@@ -7,7 +7,7 @@ import argparse
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from review import documents, words
@@ -15,8 +15,33 @@ from review.catalogue import KNOWN
 from review.documents import Preview, Resource
 from review.neutral import code, hide
 
-MAX_BYTES = 60_000
-"""Of a page. GitHub takes 65536 characters; bytes are counted, so that no reading of "character" is longer."""
+
+@dataclass(frozen=True)
+class Room:
+    """What takes a page."""
+
+    most: int
+    """Bytes of a page: fewer than GitHub takes characters, so that no reading of "character" is longer."""
+    limit: str
+    whole: str
+    """Where a reader has all that was cut."""
+
+
+def comment_room(stack: str) -> Room:
+    """A comment on a pull request."""
+    return Room(
+        60_000, "a comment holds 65536 characters", f"the upload `preview-{stack}` of the run of `preview` has all, as JSON"
+    )
+
+
+def issue_room(stack: str) -> Room:
+    """An issue."""
+    return Room(
+        60_000, "an issue holds 65536 characters", f"`kata-nodes drift {stack}` and `pulumi refresh --preview-only` show all"
+    )
+
+
+SUMMARY_ROOM = Room(1_000_000, "a job's summary holds 1 MiB", "the upload `plan` of this run has all, as JSON")
 LINE_BYTES = 20_000
 """Of one line, so that no single one pushes all others out."""
 STACK = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
@@ -34,12 +59,19 @@ def marker(kind: str, stack: str) -> str:
     return f"<!-- kata-nodes {kind} of stack {stack} -->"
 
 
+def marked(kind: str, body: str) -> str | None:
+    """The stack whose page a text is, by its first line; None for any other text."""
+    match = re.fullmatch(rf"<!-- kata-nodes {kind} of stack ({STACK.pattern}) -->", body.split("\n", 1)[0].strip())
+    return match[1] if match else None
+
+
 class Page:
     """Lines below the limit; what does not fit is counted."""
 
-    def __init__(self, *first: str) -> None:
+    def __init__(self, room: Room, *first: str) -> None:
+        self.room = room
         self.lines = [*first]
-        self.left = MAX_BYTES - RESERVED - sum(len(line.encode()) + 1 for line in first)
+        self.left = room.most - RESERVED - sum(len(line.encode()) + 1 for line in first)
         self.cut = 0
 
     def add(self, line: str, *, counts: bool = True) -> bool:
@@ -69,7 +101,7 @@ class Page:
 
     def text(self, *last: str) -> str:
         """The whole."""
-        note = [f"\n**{self.cut} more lines were cut**: a comment holds 65536 characters. The job's log has the whole preview."]
+        note = [f"\n**{self.cut} more lines were cut**: {self.room.limit}, and {self.room.whole}."]
         return "\n".join([*self.lines, *(note if self.cut else []), *(f"\n{line}" for line in last)]) + "\n"
 
 
@@ -93,21 +125,29 @@ def refusals(errors: Iterable[str]) -> list[str]:
 
 
 def page(
-    first: Sequence[str], preview: Preview, changes: Sequence[Resource], last: Sequence[str], drifted: Sequence[str] = ()
+    room: Room,
+    first: Sequence[str],
+    preview: Preview,
+    changes: Sequence[Resource],
+    last: Sequence[str],
+    drifted: Sequence[str] = (),
 ) -> str:
-    """A page: `first` lines, refusals, nodes, `drifted` rows, cluster, other resources, warnings, `last` lines.
+    """A page for `room`: `first` lines, refusals, nodes, `drifted` rows, cluster, other resources, warnings, `last` lines.
 
     `preview` gives errors, warnings and the nodes; `changes` is what becomes of its resources. All but `first` and `last`,
     which are ours, is untrusted.
     """
-    document = Page(*first)
+    document = Page(room, *first)
     if preview.errors:
         document.section("Refused: the preview failed, so nothing below it was planned", refusals(preview.errors), folded=False)
         document.section(f"{len(preview.warnings)} warnings", [code(warning, 500) for warning in preview.warnings], folded=True)
         return document.text(*last)
     real = [change for change in changes if change.op != "same"]
     nodes = {resource.urn: resource for resource in (*preview.resources, *changes) if resource.type == words.NODE}
-    below = {urn: [change for change in real if change.parent == urn and change.custom] for urn in nodes}
+    below: dict[str, list[Resource]] = {urn: [] for urn in nodes}
+    for change in real:
+        if change.custom and change.parent in below:
+            below[change.parent].append(change)
     names_by_text: dict[str, list[str]] = {}
     ops = []
     for urn, node in nodes.items():
@@ -116,7 +156,7 @@ def page(
             ops.append(node if node.op in ("create", "delete") else replace(node, op="update"))
     rest = [change for change in real if change.custom and change.parent not in nodes]
     cluster = [change for change in rest if change.type.startswith("kubernetes:")]
-    others = [change for change in rest if change not in cluster and not change.type.startswith("pulumi:")]
+    others = [change for change in rest if not change.type.startswith(("kubernetes:", "pulumi:"))]
     count = sum(node.op != "delete" for node in nodes.values())
     document.add(
         f"Nodes ({count}): **{_counted(ops)}** · Cluster: **{_counted(cluster)}** · Other resources: **{_counted(others)}**",
@@ -151,14 +191,28 @@ def pull_request(stack: str, head: Preview, base: Preview | None) -> str:
         against = "What this pull request changes, compared with its base; the plan of a deployment compares with what is there."
     changes = documents.between(base or Preview(), head)
     first = [marker("preview", stack), f"### Preview of stack {stack}", ""]
-    return page(first, head, changes, [f"<sub>{against} No node, cluster or state was asked.{_made_up(head)}</sub>"])
+    return page(
+        comment_room(stack), first, head, changes, [f"<sub>{against} No node, cluster or state was asked.{_made_up(head)}</sub>"]
+    )
+
+
+def no_preview(stack: str) -> str:
+    """The comment on a pull request for a stack of an earlier commit, whose preview must not stand for the newest one."""
+    return "\n".join(
+        [
+            marker("preview", stack),
+            f"### Preview of stack {stack}",
+            "",
+            "The newest commit has no preview of this stack: it has no such stack, or its job ended before the preview began.",
+        ]
+    )
 
 
 def plan(stack: str, preview: Preview) -> str:
     """What a deployment will do once it is approved: for the person who approves it."""
     first = [marker("plan", stack), f"### Plan for stack {stack}", ""]
     last = ["<sub>Compared with the stack's state. After approval exactly this is done; anything else is refused.</sub>"]
-    return page(first, preview, preview.resources, last)
+    return page(SUMMARY_ROOM, first, preview, preview.resources, last)
 
 
 def drift(stack: str, preview: Preview, measured: Sequence[tuple[str, str]] = ()) -> str:
@@ -170,7 +224,8 @@ def drift(stack: str, preview: Preview, measured: Sequence[tuple[str, str]] = ()
         "it.</sub>"
     ]
     changes = [replace(resource, op=DRIFTED.get(resource.op, resource.op)) for resource in preview.resources]
-    return page(first, preview, changes, last, [f"{code(name, 60)}: {code(difference, 500)}" for name, difference in measured])
+    rows = [f"{code(name, 60)}: {code(difference, 500)}" for name, difference in measured]
+    return page(issue_room(stack), first, preview, changes, last, rows)
 
 
 def main() -> int:

@@ -24,13 +24,19 @@ def api(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """What the REST API answers; a body goes through standard input, so that no text becomes an argument."""
     argv = ["gh", "api", "--method", method, path, *(["--input", "-"] if body is not None else [])]
     text = b"" if body is None else json.dumps(body).encode()
-    result = capture(argv, timeout=SECONDS, limit=MAX_ANSWER, stdin=text)
+    try:
+        result = capture(argv, timeout=SECONDS, limit=MAX_ANSWER, stdin=text)
+    except OSError as error:
+        raise GitHubError(f"gh cannot be started ({error.strerror}): install GitHub's command on this runner") from None
     if result.timed_out or result.too_long:
         bound = f"within {SECONDS} s" if result.timed_out else f"in {MAX_ANSWER >> 20} MiB"
         raise GitHubError(f"{method} {path}: gh did not end {bound}")
     if result.code != 0:
         raise GitHubError(f"{method} {path}: {result.stderr.decode(errors='replace').strip()[-500:]}")
-    return json.loads(result.stdout) if result.stdout.strip() else None
+    try:
+        return json.loads(result.stdout) if result.stdout.strip() else None
+    except ValueError:
+        raise GitHubError(f"{method} {path}: the answer is not JSON, so it is not of GitHub's API") from None
 
 
 def pages(path: str) -> Iterator[dict[str, Any]]:
@@ -44,15 +50,31 @@ def pages(path: str) -> Iterator[dict[str, Any]]:
 
 def ours(entry: dict[str, Any], marker: str) -> bool:
     """Whether a comment or issue was written by our workflows under that marker."""
-    author = (entry.get("user") or {}).get("login")
-    return author == AUTHOR and str(entry.get("body") or "").split("\n", 1)[0].strip() == marker
+    return written_here(entry) and str(entry.get("body") or "").split("\n", 1)[0].strip() == marker
+
+
+def written_here(entry: dict[str, Any]) -> bool:
+    """Whether a comment or issue was written by workflows of this repository."""
+    return (entry.get("user") or {}).get("login") == AUTHOR
+
+
+def comments(repository: str, number: int) -> Iterator[tuple[int, str]]:
+    """Number and text of every comment on a pull request that workflows of this repository have written."""
+    for entry in pages(f"repos/{repository}/issues/{number}/comments"):
+        if written_here(entry):
+            yield int(entry["id"]), str(entry.get("body") or "").replace("\r\n", "\n")
+
+
+def rewrite(repository: str, comment_number: int, text: str) -> None:
+    """Give a comment another text."""
+    api("PATCH", f"repos/{repository}/issues/comments/{comment_number}", {"body": text})
 
 
 def comment(repository: str, number: int, marker: str, text: str) -> str:
     """Write the one comment of `marker` on a pull request, or update it; what was done."""
-    for entry in pages(f"repos/{repository}/issues/{number}/comments"):
-        if ours(entry, marker):
-            api("PATCH", f"repos/{repository}/issues/comments/{int(entry['id'])}", {"body": text})
+    for comment_number, body in comments(repository, number):
+        if body.split("\n", 1)[0].strip() == marker:
+            rewrite(repository, comment_number, text)
             return "brought up to date"
     api("POST", f"repos/{repository}/issues/{number}/comments", {"body": text})
     return "written"

@@ -16,11 +16,20 @@ SECRET_NAME = re.compile(
 _PEM = re.compile(r"-----BEGIN [^-]*-----.*?(?:-----END [^-]*-----|\Z)", re.DOTALL)
 # Every repetition has a bound: a fork chooses the text, and unbounded ones take quadratic time.
 _NAMED = re.compile(rf"((?:{SECRET_NAME.pattern})[\w.-]{{0,40}}[\"']?\s{{0,5}}[:=]\s{{0,5}}[\"']?)[^\s\"',;]+", re.IGNORECASE)
+_HEADER = re.compile(r"(authorization[\"']?\s{0,5}[:=]\s{0,5}[\"']?(?:basic|bearer|token)\s{1,5})[^\s\"',;]+", re.IGNORECASE)
+# With a digit, as most have: without one, it would be the next word of a command.
+_OPTION = re.compile(
+    r"((?:^|(?<=[\s'\"]))--?[\w.-]{0,40}(?:password|passwd|passphrase|token|(?:api|secret|access)[-_]?key|client[-_]?secret)"
+    r"\s{1,5}[\"']?)(?=[^\s]{0,200}[0-9])[^\s\"',;]+",
+    re.IGNORECASE,
+)
 _IN_URL = re.compile(r"(://)[^\s/@]+@")
 _KNOWN = re.compile(
     r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"  # AWS access key ids
     r"|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}"
     r"|\bpul-[0-9a-f]{40}\b"
+    r"|\bglpat-[\w-]{20,}|\bxox[abeprs]-[A-Za-z0-9-]{10,}|\bhv[sb]\.[\w-]{24,}"  # GitLab, Slack, Vault
+    r"|\bAGE-SECRET-KEY-1[0-9A-Z]{20,}"
     r"|\beyJ[\w-]{10,500}\.[\w.-]+"  # JSON web tokens
     r"|\b[a-z0-9]{6}\.(?=[a-z]*[0-9])[a-z0-9]{16}\b"  # bootstrap tokens of Kubernetes
 )
@@ -37,7 +46,9 @@ def hide(text: str) -> str:
     """`text` without what is, or looks like, a key, password or token."""
     text = _PEM.sub(HIDDEN, text if len(text) <= READ else f"{text[:READ]}…")
     text = _KNOWN.sub(HIDDEN, _IN_URL.sub(rf"\1{HIDDEN}@", text))
-    return _LONG.sub(_looks_random, _NAMED.sub(rf"\1{HIDDEN}", text))
+    for form in (_HEADER, _OPTION, _NAMED):
+        text = form.sub(rf"\1{HIDDEN}", text)
+    return _LONG.sub(_looks_random, text)
 
 
 def code(text: str, limit: int = SHOWN) -> str:

@@ -62,6 +62,14 @@ def post(folder: Path, repository: str, commit: str) -> int:
     for stack, head, base in previews(folder):
         outcome = github.comment(repository, which, comment.marker("preview", stack), comment.pull_request(stack, head, base))
         print(f"Comment for stack {stack} on pull request {which}: {outcome}")
+    previewed = {entry.name for entry in folder.iterdir()}
+    for comment_number, body in github.comments(repository, which):
+        stack_of_comment = comment.marked("preview", body)
+        if stack_of_comment is None or stack_of_comment in previewed:
+            continue
+        if body.strip() != (text := comment.no_preview(stack_of_comment)):
+            github.rewrite(repository, comment_number, text)
+            print(f"Comment for stack {stack_of_comment} on pull request {which}: no longer for this commit")
     return 0
 
 

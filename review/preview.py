@@ -18,7 +18,8 @@ from nodekit.host.capture import capture
 from nodekit.host.reading import MAX_OWN, read
 from nodekit.rules.text import harmless
 from review.documents import MAX_DOCUMENT
-from stacks.engine_yaml import read_yaml
+from stacks.model import ConfigError, refuse_encrypted_sections
+from stacks.stack_file import loaded
 
 SEALED = ("encryptionsalt", "encryptedkey", "secretsprovider")
 """Keys of a stack file by which its secrets are opened."""
@@ -29,6 +30,11 @@ SECONDS = 3600
 """Bound on one command of the engine; the first one sets the environment up, too."""
 MISSING = re.compile(r"Missing required configuration variable '([\w-]+:[\w-]+)'[^']*`pulumi config set --secret ")
 """How a program reports that it has no value for one of its secrets (pulumi.Config.require_secret)."""
+
+
+def dumped(document: Mapping[str, Any]) -> str:
+    """A stack file with that content: as JSON, which is YAML in which all text is in quotes."""
+    return json.dumps(document, ensure_ascii=False, default=str)
 
 
 def kubeconfig(context: str) -> str:
@@ -132,17 +138,23 @@ def preview(checkout: Path, stack: str) -> dict[str, Any] | None:
         engine = Engine(checkout, backend)
         missing: tuple[str, ...] = ()
         try:
-            stack_file = read_yaml(read(file, MAX_OWN))
-        except (OSError, UnicodeError, yaml.YAMLError) as error:
+            stack_file = loaded(read(file, MAX_OWN))
+        except (OSError, ValueError, yaml.YAMLError) as error:
             return failed(f"{file.name} cannot be read: {error}")
         if not isinstance(stack_file, dict):
             return failed(f"{file.name} holds no configuration.")
+        encrypted = {re.split(r"[.\[]", name, maxsplit=1)[0] for name in without_secrets(stack_file)[1]}
+        try:
+            # The program cannot see it: in its preview a made-up value is no secret.
+            refuse_encrypted_sections(lambda key: key in encrypted)
+        except ConfigError as error:
+            return failed(str(error))
         creation = engine.run("-C", str(seat), "stack", "init", stack)
         if not creation.passed:
             return failed(creation.stderr)
         while True:
             document, names = without_secrets(stack_file, missing)
-            copy.write_text(yaml.safe_dump(document))
+            copy.write_text(dumped(document), encoding="utf-8")
             result = engine.run("preview", "--stack", stack, "--config-file", str(copy), "--json")
             try:
                 plan = json.loads(result.stdout)

@@ -1,6 +1,7 @@
 """The stack's configuration: every key, its default, its bounds, and a clear refusal of everything else."""
 
 import difflib
+import re
 from collections.abc import Callable, Collection, Iterable
 from typing import Annotated, Any, Literal
 
@@ -150,14 +151,31 @@ class Nodes(Model):
         return self
 
 
+def repository_can_be_reached(address: str) -> str:
+    """Refuse an address that every node would refuse; the rule is the node program's own."""
+    try:
+        apt_source.repository_address(address, "debian")
+    except NodeError as error:
+        raise NodeErrorValue(error) from None
+    return address
+
+
+def suite_can_be_named(suite: str) -> str:
+    """Refuse a suite that every node would refuse; the rule is the node program's own."""
+    try:
+        return suite and apt_source.repository_word(suite, "suite")
+    except NodeError as error:
+        raise NodeErrorValue(error) from None
+
+
 class DockerRepository(Model):
     """The apt repository that Docker comes from."""
 
-    address: HttpAddress = apt_source.DOCKER_ADDRESS
+    address: Annotated[HttpAddress, AfterValidator(repository_can_be_reached)] = apt_source.DOCKER_ADDRESS
     """Its address; `{id}` stands for the node's distribution (debian, ubuntu)."""
     fingerprint: Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")] = apt_source.DOCKER_FINGERPRINT
     """Fingerprint of the key that signs it; a repository signed by another key is refused."""
-    suite: str | None = None
+    suite: Annotated[str, AfterValidator(suite_can_be_named)] | None = None
     """Suite; without it the node's own release (trixie, noble)."""
 
 
@@ -621,6 +639,10 @@ REASONS = {
 }
 
 
+LOGIN_IN_ADDRESS = re.compile(r"://[^\s/]*@")
+"""A user name, and often a password, that no message repeats."""
+
+
 def _path(location: tuple[int | str, ...]) -> list[str]:
     """The keys to a problem. pydantic puts the alternatives of a union among them, which are none."""
     alternatives = (DockerRepository.__name__, KataArchive.__name__)
@@ -645,7 +667,8 @@ def refusal(error: ValidationError) -> str:
             continue
         key = f"{NAMESPACE}:" + (".".join(path) if path else "(the whole configuration)")
         has_value = path and problem["type"] != "missing" and not isinstance(problem["input"], BaseModel)
-        seen = f" (value: {problem['input']!r:.120})" if has_value else ""
+        value = LOGIN_IN_ADDRESS.sub("://", repr(problem["input"]))
+        seen = f" (value: {value:.120})" if has_value else ""
         reason = REASONS.get(problem["type"], problem["msg"].removeprefix("Value error, ")).rstrip(".")
         if either and path in kinds["model_type"]:
             reason += ", or keys below it"

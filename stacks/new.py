@@ -48,6 +48,8 @@ INSTALLS = {
     "none": "Kata is on the machines already",
 }
 """How Kata comes to the machines."""
+LONGEST_NAME = 42
+"""Characters of the name of a stack or node (`stacks.model.Name`)."""
 KNOWN_HOSTS = "known_hosts"
 """The answer that host keys are those of known_hosts."""
 OVER_SSH = ("local", "existing", "aws")
@@ -146,7 +148,12 @@ def machines(answers: Answers, folder: Path) -> list[SshHost]:
         if not names:
             raise ConfigError(f"--address is {part!r}, and no Host entry of {folder / 'config'} matches. Name the machines.")
         named += names
-    hosts = [ssh_hosts.described(name, folder) for name in dict.fromkeys(named)]
+    by_login: dict[tuple[str, int, str, str | None], SshHost] = {}
+    for name in named:
+        host = ssh_hosts.described(name, folder)
+        # An entry often has two names of its machine, such as a short and a long one.
+        by_login.setdefault((host.address, host.port, host.user, host.jump), host)
+    hosts = list(by_login.values())
     try:
         for host in hosts:
             login.host_address(host.address, "host")
@@ -173,12 +180,18 @@ def host_key(host: SshHost, answer: str, alone: bool, folder: Path) -> str:
     return key
 
 
+def node_name(stack: str, number: int) -> str:
+    """Name of the stack's machine of that number, cut where it would be longer than a name may be."""
+    ending = f"-{number}"
+    return stack[: LONGEST_NAME - len(ending)].rstrip("-") + ending
+
+
 def existing(answers: Answers, folder: Path) -> dict[str, Any]:
     """The section `nodes` for machines that are there already, with the bastion that ~/.ssh/config names for all of them."""
     hosts = machines(answers, folder)
     nodes = []
     for at, host in enumerate(hosts, 1):
-        node = {"name": f"{answers['name']}-{at}", "address": host.address, "user": host.user}
+        node = {"name": node_name(answers["name"], at), "address": host.address, "user": host.user}
         port = {"port": host.port} if host.port != SSH_PORT else {}
         nodes.append({**node, **port, "hostKey": host_key(host, answers["host-key"], len(hosts) == 1, folder)})
     jumps = sorted({host.jump or "no other machine" for host in hosts})
@@ -248,7 +261,8 @@ def text(answers: Answers, sections: Mapping[str, Any]) -> str:
     """Content of the stack file. Raises ConfigError when the model refuses it."""
     load(sections.get)
     lines = [SCHEMA_LINE, "# Every key and its default: docs/reference/settings.md. Secrets are set by:"]
-    lines += [f"#   pulumi config set --secret {NAMESPACE}:{key} --stack {answers['name']}" for key in secrets(answers, sections)]
+    stack = answers["name"]
+    lines += [f"#   pulumi config set --secret {NAMESPACE}:{key} --stack {stack} < FILE" for key in secrets(answers, sections)]
     if len(lines) == 2:
         lines[1] = "# Every key and its default: docs/reference/settings.md"
     body = yaml.safe_dump({"config": {f"{NAMESPACE}:{key}": value for key, value in sections.items()}}, sort_keys=False)
@@ -314,7 +328,7 @@ def named(name: str) -> None:
     try:
         TypeAdapter(Name).validate_python(name)
     except ValidationError:
-        raise ConfigError(f"--name is {name!r}. Use a-z, 0-9 and -, at most 42 of them.") from None
+        raise ConfigError(f"--name is {name!r}. Use a-z, 0-9 and -, at most {LONGEST_NAME} of them.") from None
 
 
 def main(argv: Sequence[str] | None = None, ask: Callable[[str], str] | None = None) -> int:

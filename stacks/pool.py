@@ -15,6 +15,7 @@ from components.nodes.node_states import NodeSettings
 from components.nodes.rollout import Rollout
 from components.nodes.settings import DockerSettings, KataSettings, Verification
 from nodekit.errors import NodeError
+from nodekit.rules.docker import apt_source
 from nodekit.rules.kata import kata_releases
 from stacks import model
 from stacks.model import DockerRepository, KataArchive, StackConfig
@@ -72,8 +73,9 @@ def sources(config: StackConfig) -> list[str]:
     else:
         assert isinstance(archive, KataArchive)
         address = archive.address
-    docker = [f"{repository.address.format(id='debian')}/gpg"] if isinstance(repository, DockerRepository) else []
-    return [*docker, address]
+    if not isinstance(repository, DockerRepository):
+        return [address]
+    return [f"{apt_source.repository_address(repository.address, 'debian')}/gpg", address]
 
 
 def _look_for(addresses: list[str]) -> None:

@@ -49,6 +49,8 @@ def matching(pattern: str, folder: Path) -> list[str]:
         lines = read_text(folder / "config", MAX_OWN).splitlines()
     except OSError:
         return []
+    # What follows a # between words is a comment (OpenSSH 8.7 and newer).
+    lines = [re.sub(r"\s#.*", "", line) for line in lines]
     entries = [match[1].split() for line in lines if (match := re.match(r"\s*host(?:\s*=\s*|\s+)(.+)", line, re.IGNORECASE))]
     names = [name.strip('"') for entry in entries for name in entry]
     return list(dict.fromkeys(name for name in names if not WILDCARDS.search(name) and fnmatch.fnmatch(name, pattern)))

@@ -146,6 +146,16 @@ def test_file_that_a_preview_refuses_is_not_called_valid(monkeypatch: pytest.Mon
     assert finding.cure and line.split(": ")[0].rstrip(":") in finding.message
 
 
+def test_words_of_the_file_are_what_the_engine_takes_them_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "Pulumi.a.yaml"
+    proof = "kata-nodes:kubernetes: {kataDeploy: {nodeSelector: {kata: yes}}, proof: {selector: a=b, image: i}}"
+    file.write_text(f"config:\n  {proof}\n")
+    assert doctor._file("a")[1].cure == "", "yes is a label's value there, and no truth value"
+    file.write_text("config:\n  kata-nodes:nodes: {local: {}}\n  kata-nodes:kata: {nestedSandbox: yes}\n")
+    assert "true or false" in doctor._file("a")[1].message
+
+
 @pytest.mark.parametrize("stack", ["a", "acme/a", "acme/kata-nodes/a"])
 def test_file_of_a_stack_is_named_without_its_organization(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stack: str) -> None:
     monkeypatch.chdir(tmp_path)

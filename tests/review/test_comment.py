@@ -5,6 +5,7 @@ What would be lost if these failed: a change that nobody saw, a key in a public 
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,13 @@ PLANTED = "Pl4ntedS3cretPl4ntedS3cretPl4ntedS3cret"
         "pul-" + "0123456789abcdef" * 2 + "01234567",
         "eyJhbGciOiJIUzI1NiJ9.Pl4ntedPl4nted.x",
         "abcdef.pl4ntedpl4nted00",
+        "gl" + "pat-Pl4nted_Pl4nted_Pl4n",
+        "xo" + "xb-Pl4ntedPl4nted",
+        "hv" + "s.Pl4ntedPl4ntedPl4ntedPl4n",
+        "AGE-SECRET-KEY-1" + "PL4NTEDPL4NTEDPL4NTED",
+        "Authorization: Basic Pl4ntedPl4nted",
+        "helm registry login --password 'Pl4nted'",
+        "kubectl --token Pl4nted get nodes",
         PLANTED,
     ],
 )
@@ -227,6 +235,11 @@ def test_what_looks_like_a_key_is_shown_nowhere(secret: str) -> None:
     pages = comment.plan("s", read(*steps, warnings=(f"warned of {secret} here",)))
     pages += comment.pull_request("s", read(errors=(f"failed with {secret} here",)), None)
     assert "pl4nted" not in pages.lower() and secret not in pages
+
+
+def test_command_that_a_message_tells_a_person_to_type_stays_readable() -> None:
+    command = "pulumi config set --secret kata-nodes:kubeconfig <value>"
+    assert command in comment.pull_request("s", read(errors=(f"please set a value using the command `{command}`",)), None)
 
 
 def test_secret_that_the_engine_marks_is_shown_nowhere() -> None:
@@ -294,7 +307,7 @@ def test_stack_whose_name_could_hold_markup_gets_no_page(name: str) -> None:
     ],
 )
 def test_page_keeps_below_the_limit_and_says_what_was_cut(preview: Preview) -> None:
-    text = comment.plan("s", preview)
+    text = comment.drift("s", preview)
     assert len(text.encode()) < LIMIT
     cut = re.search(r"\*\*(\d+) more lines were cut\*\*", text)
     assert cut and int(cut[1]) > 0
@@ -305,12 +318,14 @@ def test_page_keeps_below_the_limit_and_says_what_was_cut(preview: Preview) -> N
 def test_one_change_that_is_too_long_is_shortened_and_said() -> None:
     text = comment.plan("s", read(node({}, {"kernelParams": [f"p{number}" for number in range(90_000)]})))
     assert "kernel_params gain `p0` `p1`" in text and "`p19` and 89980 more" in text
-    text = comment.plan("s", read(errors=("\n".join(f"{number} " + "u" * 900 for number in range(9_000)),)))
+    text = comment.drift("s", read(errors=("\n".join(f"{number} " + "u" * 900 for number in range(9_000)),)))
     assert "- `0 uuu" in text and "…`\n" in text and len(text) < LIMIT
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("unit", ["token", "eyJ-", "://", "-----BEGIN ", "abcdef.", "a=", "Aa0", "token = ", "[a]"])
+@pytest.mark.parametrize(
+    "unit", ["token", "eyJ-", "://", "-----BEGIN ", "abcdef.", "a=", "Aa0", "token = ", "[a]", " --token ", "authorization "]
+)
 def test_text_made_to_be_slow_is_not(unit: str) -> None:
     long = unit * (30_000 // len(unit))
     comment.plan(
@@ -319,9 +334,37 @@ def test_text_made_to_be_slow_is_not(unit: str) -> None:
     comment.plan("s", read(node({long: "1"}, {long: long}), warnings=(long,)))
 
 
+def test_who_approves_a_plan_sees_all_of_it_as_far_as_a_summary_can_hold_it() -> None:
+    steps = [step("create", "kubernetes:core/v1:Namespace", f"name-{number}" * 5, None, {}) for number in range(3000)]
+    assert comment.plan("s", read(*steps)).count("\n- create") == 3000
+    text = comment.plan(
+        "s", read(*(step("create", "kubernetes:a:B", f"{number}-" + "n" * 290, None, {}) for number in range(4500)))
+    )
+    assert len(text.encode()) < 1 << 20 and "more lines were cut**" in text and "the upload `plan`" in text
+
+
+@pytest.mark.parametrize(
+    ("page", "whole"),
+    [
+        (lambda preview: comment.pull_request("s", preview, None), "the upload `preview-s`"),
+        (lambda preview: comment.drift("s", preview), "`kata-nodes drift s`"),
+    ],
+)
+def test_page_that_was_cut_says_where_the_whole_is(page: Callable[[Preview], str], whole: str) -> None:
+    steps = [step("create", "kubernetes:core/v1:Namespace", f"name-{number}" * 5, None, {}) for number in range(3000)]
+    assert whole in page(read(*steps)).partition("more lines were cut**")[2]
+
+
+@pytest.mark.timeout(30)
+def test_document_of_very_many_resources_is_not_slow() -> None:
+    nodes = [node({"dockerVersion": "1"}, {"dockerVersion": "2"}, f"n-{number}") for number in range(8000)]
+    objects = [step("create", "kubernetes:core/v1:Namespace", f"n{number}", None, {}) for number in range(12000)]
+    assert "Nodes (8000)" in comment.drift("s", read(*nodes, *objects))
+
+
 def test_every_line_that_was_cut_is_counted() -> None:
     steps = [step("create", "kubernetes:core/v1:Namespace", f"name-{number}" * 5, None, {}) for number in range(3000)]
-    text = comment.plan("s", read(*steps))
+    text = comment.drift("s", read(*steps))
     cut = re.search(r"\*\*(\d+) more lines were cut\*\*", text)
     assert cut and int(cut[1]) + text.count("\n- create") == 3000
     assert "Cluster: **3000 to create**" in text

@@ -64,13 +64,33 @@ def test_comment_that_is_there_is_brought_up_to_date(uploads: Path, github: GitH
         {"id": 1, "user": None, "body": f"{MARKER}\nmine"},
         {"id": 1, "user": BOT, "body": f"quoting {MARKER}"},
         {"id": 1, "user": BOT, "body": f"words\n{MARKER}"},
-        {"id": 1, "user": BOT, "body": MARKER.replace("staging", "local")},
+        {"id": 1, "user": BOT, "body": MARKER.replace("preview", "plan")},
     ],
 )
 def test_comment_of_somebody_else_is_left_alone(uploads: Path, github: GitHub, theirs: dict[str, Any]) -> None:
     github.answer("repos/o/r/issues/7/comments", [theirs])
     run("review.post", uploads)
     assert [write[0] for write in github.writes()] == ["POST"]
+
+
+def test_comment_of_a_stack_that_the_newest_commit_does_not_preview_no_longer_stands_for_it(
+    uploads: Path, github: GitHub
+) -> None:
+    # The stack was renamed, or its job ended before its preview began: its comment is of an earlier commit.
+    marker = MARKER.replace("staging", "lab")
+    comments = [
+        {"id": 1, "user": BOT, "body": f"{marker}\n### Preview of stack lab\n\n1 to create"},
+        {"id": 2, "user": {"login": "mallory"}, "body": f"{marker}\nmine"},
+        {"id": 3, "user": BOT, "body": "<!-- kata-nodes preview of stack @octocat -->\nwords"},
+    ]
+    github.answer("repos/o/r/issues/7/comments", comments)
+    run("review.post", uploads)
+    ((_, path, body),) = [write for write in github.writes() if write[0] == "PATCH"]
+    assert path == "repos/o/r/issues/comments/1"
+    assert body["body"].startswith(f"{marker}\n") and "no preview" in body["body"] and "to create" not in body["body"]
+    github.answer("repos/o/r/issues/7/comments", [{**comments[0], "body": body["body"].replace("\n", "\r\n").strip()}])
+    run("review.post", uploads)
+    assert len([write for write in github.writes() if write[0] == "PATCH"]) == 1, "it is written once"
 
 
 @pytest.mark.parametrize("pull", [{"head": {"sha": "other"}, "state": "open"}, {"head": {"sha": "new"}, "state": "closed"}])
@@ -140,6 +160,19 @@ def test_refusal_of_github_is_told(uploads: Path, github: GitHub) -> None:
     github.answers.pop("repos/o/r/issues/7/comments")
     github.answer("x", 1)
     assert "Not Found" in run("review.post", uploads, ok=False)
+
+
+def test_runner_without_the_program_of_github_is_told_so(
+    uploads: Path, github: GitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    assert "gh cannot be started" in run("review.post", uploads, ok=False)
+    assert "gh cannot be started" in run("review.drift", "staging", document(tmp_path, None), ok=False)
+
+
+def test_answer_that_is_not_of_github_is_told(uploads: Path, github: GitHub) -> None:
+    github.answer("repos/o/r/pulls/7", "<html>a proxy's page</html>")
+    assert "not JSON" in run("review.post", uploads, ok=False)
 
 
 ISSUE = "<!-- kata-nodes drift of stack staging -->"

@@ -8,6 +8,7 @@ import yaml
 
 from aws import user_data
 from review import documents, preview
+from stacks.stack_file import loaded
 
 SEALED = """
 encryptionsalt: v1:abc:v1:def
@@ -45,6 +46,32 @@ def test_script_that_nobody_has_is_one_that_a_group_takes(key: str) -> None:
     scripts = {"join_script": text} if key.endswith("joinScript") else {"join_script": None, "runtime_script": text}
     user_data.first_boot("", program_address="https://x", program_sha256="0", states={}, seconds={}, **scripts)
     assert names == [key] and preview.MADE_UP in text
+
+
+def test_text_of_a_stack_file_stays_text() -> None:
+    document = {"config": {"p:a": {"word": "yes", "number": "1e3", "time": "12:30", "none": None, "name": "ü😀"}}}
+    text = preview.dumped(document)
+    assert loaded(text) == document and '"1e3"' in text and '"yes"' in text
+
+
+@pytest.mark.parametrize("text", ["a: !!int x", "a: 0b_", "a: [", "\0"])
+def test_stack_file_that_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "Pulumi.yaml").write_text("name: x\nruntime: python\n")
+    (tmp_path / "stacks" / "Pulumi.x.yaml").write_text(text)
+    document = preview.preview(tmp_path, "x")
+    assert document and "Pulumi.x.yaml cannot be read" in document["preview"]["diagnostics"][0]["message"]
+
+
+def test_section_with_an_encrypted_part_is_refused_as_a_deployment_refuses_it(tmp_path: Path) -> None:
+    """With a made-up value in its place the preview would be green, and no deployment would come of it."""
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "Pulumi.yaml").write_text("name: x\nruntime: python\n")
+    (tmp_path / "stacks" / "Pulumi.x.yaml").write_text(SEALED)
+    document = preview.preview(tmp_path, "x")
+    assert document
+    message = document["preview"]["diagnostics"][0]["message"]
+    assert "kata-nodes:nodes: it is set as a secret, or a part of it is" in message and "kubeconfig:" not in message
 
 
 def test_stack_file_without_secrets_stays_as_it_is() -> None:

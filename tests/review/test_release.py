@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from components import package
+from tests.review.conftest import GitHub
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPTS = REPOSITORY / ".github" / "scripts"
@@ -33,8 +34,8 @@ def git(folder: Path, *argv: str) -> None:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A repository with what a release is made of, its commit on main."""
+def checkout(tmp_path: Path, github: GitHub) -> Path:
+    """A repository with what a release is made of, its commit on main, and on GitHub no release."""
     for name in FILES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, tmp_path / name)
@@ -48,7 +49,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def check(checkout: Path, tag: str = TAG) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [checkout / ".github/scripts/release-check", tag], capture_output=True, text=True, timeout=60, check=False
+        [checkout / ".github/scripts/release-check", tag, NAME], capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -81,6 +82,18 @@ def test_commit_that_is_not_on_main_is_refused(checkout: Path) -> None:
     git(checkout, "commit", "--quiet", "--allow-empty", "--message", "beside main")
     result = check(checkout)
     assert result.returncode == 1 and "is not on main" in result.stderr
+
+
+def test_tag_that_is_released_already_is_refused_before_its_images_get_another_content(checkout: Path, github: GitHub) -> None:
+    github.answer(f"repos/{NAME}/releases/tags/{TAG}", {"tag_name": TAG})
+    result = check(checkout)
+    assert result.returncode == 1 and f"{TAG} is released already" in result.stderr
+
+
+def test_release_that_cannot_be_asked_for_is_not_taken_for_none(checkout: Path, github: GitHub) -> None:
+    (github.folder / "gh").write_text("#!/bin/sh\necho 'gh: Bad credentials (HTTP 401)' >&2\nexit 1\n")
+    result = check(checkout)
+    assert result.returncode == 1 and "Bad credentials" in result.stderr
 
 
 def test_files_are_the_tags_own_with_their_sums_and_the_same_each_time(tmp_path: Path) -> None:

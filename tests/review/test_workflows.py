@@ -100,6 +100,13 @@ def test_no_workflow_of_a_pull_request_reads_a_secret(file: Path) -> None:
         assert all("environment" in job for job in workflow["jobs"].values())
 
 
+def test_a_comment_is_written_only_after_a_preview_that_ran() -> None:
+    # A run that waits for its approval, as each of a first-time contributor, is `completed` too, with `action_required`.
+    condition = read(REPOSITORY / ".github" / "workflows" / "preview-comment.yml")["jobs"]["comment"]["if"]
+    conclusions = re.search(r"contains\(fromJSON\('(\[.*?\])'\), github\.event\.workflow_run\.conclusion\)", condition)
+    assert conclusions and set(json.loads(conclusions[1])) == {"success", "failure", "timed_out"}
+
+
 @pytest.mark.parametrize("name", sorted(SECRETS))
 def test_what_reads_or_writes_a_state_can_log_in_where_the_guide_says_that_it_may_lie(name: str) -> None:
     login = ("PULUMI_ACCESS_TOKEN", "PULUMI_CONFIG_PASSPHRASE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -108,6 +115,12 @@ def test_what_reads_or_writes_a_state_can_log_in_where_the_guide_says_that_it_ma
         assert {key: environment.get(key) for key in login} == {key: f"${{{{ secrets.{key} }}}}" for key in login}
     guide = (REPOSITORY / "docs" / "pull-requests.md").read_text()
     assert environments and all(f"`{key}`" in guide for key in login)
+
+
+def test_list_without_stacks_is_not_a_run_that_fails_each_night() -> None:
+    # GitHub refuses a matrix without values; the list is empty once the last stack is destroyed.
+    condition = read(REPOSITORY / ".github" / "workflows" / "drift.yml")["jobs"]["drift"]["if"]
+    assert condition == "vars.DEPLOYED_STACKS && vars.DEPLOYED_STACKS != '[]'"
 
 
 def test_a_deployment_waits_between_plan_and_deed_and_trusts_no_cache() -> None:

@@ -174,7 +174,7 @@ def test_stand_in_needs_neither_kvm_nor_internet_and_says_what_it_did_not_prove(
 
 
 def test_own_mirrors_are_asked_instead_of_the_sites() -> None:
-    docker = {"repository": {"address": "https://mirror.example/docker/{id}"}, "version": "28.5.1"}
+    docker = {"repository": {"address": "https://mirror.example/docker/{id}/"}, "version": "28.5.1"}
     kata = {"install": {"address": "https://mirror.example/kata.tar.zst", "sha256": "a" * 64}}
     config = load({**CONFIG, "docker": docker, "kata": kata}.get)
     assert pool.sources(config) == ["https://mirror.example/docker/debian/gpg", "https://mirror.example/kata.tar.zst"]

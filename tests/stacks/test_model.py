@@ -152,6 +152,22 @@ def test_bad_repository_and_archive_are_named() -> None:
     refused("kata-nodes:kata.install.sha256", kata={"install": {"address": "https://example.org/k.tar.xz", "sha256": "12"}})
 
 
+@pytest.mark.parametrize(
+    ("repository", "words"),
+    [
+        ({"address": "https://me:word@mirror.example/docker/{id}"}, "without user name"),
+        ({"address": "https://mirror.example/docker/{distribution}"}, "such as https://download.docker.com/linux/{id}"),
+        ({"address": "https://mirror.example/docker/{"}, "such as https://download.docker.com/linux/{id}"),
+        ({"suite": "trixie stable"}, "is not one word"),
+    ],
+)
+def test_repository_that_every_node_would_refuse_is_refused_before_any_is_touched(repository: object, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(docker={"repository": repository})
+    assert "kata-nodes:docker.repository." in str(caught.value) and words in str(caught.value)
+    assert "me:word" not in str(caught.value), "a log is read by more people than the stack's file"
+
+
 def test_host_without_a_pinned_key_is_refused() -> None:
     refused("kata-nodes:nodes.existing[0].hostKey", "required", nodes={"existing": [{"name": "a", "address": "192.0.2.1"}]})
 

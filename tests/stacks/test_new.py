@@ -124,7 +124,8 @@ def test_what_is_written_tells_which_secrets_are_wanted(tmp_path: Path, capsys: 
     written(tmp_path, *EXISTING)
     output = capsys.readouterr().out + (tmp_path / "Pulumi.rack.yaml").read_text()
     for key in ("sshPrivateKey", "kubeconfig"):
-        assert output.count(f"pulumi config set --secret kata-nodes:{key} --stack rack") == 2
+        # From a file in both places: a terminal would take one line of it.
+        assert output.count(f"pulumi config set --secret kata-nodes:{key} --stack rack < FILE") == 2
 
 
 KEYS = {name: f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{letter * 43}" for name, letter in (("a", "A"), ("b", "B"), ("jump", "J"))}
@@ -174,6 +175,20 @@ def test_pattern_of_the_ssh_configuration_is_every_machine_with_its_key_and_the_
         ],
         "bastion": {"address": "jump.example", "port": 22, "user": "gate", "hostKey": KEYS["jump"]},
     }
+
+
+def test_comment_and_second_name_of_an_entry_are_no_further_machines(tmp_path: Path, ssh_folder: Path) -> None:
+    config = "Host rack-a rack-a.example # was rack-0\n    HostName 192.0.2.1\n"
+    (ssh_folder / "config").write_text(config)
+    argv = ["--name", "rack", "--nodes", "existing", "--address", "rack-*", "--ssh-folder", str(ssh_folder)]
+    assert [node["address"] for node in sections(tmp_path, *argv)["nodes"]["existing"]] == ["192.0.2.1"]
+
+
+def test_stack_with_the_longest_name_can_have_machines(tmp_path: Path) -> None:
+    name = "a" * 40 + "-b"
+    argv = ["--name", name, "--nodes", "existing", "--address", "192.0.2.7", "--host-key", HOST_KEY, "--cluster", "none"]
+    (node,) = sections(tmp_path, *argv)["nodes"]["existing"]
+    assert node["name"] == "a" * 40 + "-1"
 
 
 def test_user_before_a_machine_is_its_login_user(tmp_path: Path, ssh_folder: Path) -> None:

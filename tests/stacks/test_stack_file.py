@@ -1,0 +1,30 @@
+"""A stack file means to this project's commands what it means to the engine.
+
+Lost if this fails: a doctor, and previews of pull requests, that refuse no file which `pulumi up` takes."""
+
+import pytest
+
+from stacks.stack_file import loaded
+
+
+def test_words_of_a_stack_file_are_what_the_engine_takes_them_for() -> None:
+    """`pulumi config get` of this file prints these values; by YAML 1.1, `yes` and `on` would be truth values."""
+    text = """
+config:
+  p:a: {sel: yes, on: off, time: 12:30, sci: 1e3, octal: 0o17, old: 0755, sum: 1_000, none: ~, is: True, text: "1e3"}
+"""
+    values = {"sel": "yes", "on": "off", "time": "12:30", "sci": 1000, "octal": 15, "old": 493, "sum": 1000, "none": None}
+    values |= {"is": True, "text": "1e3"}
+    assert loaded(text) == {"config": {"p:a": values}}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("yes", "yes"), ("No", "No"), ("on", "on"), ("OFF", "OFF"), ("true", True), ("False", False), ("~", None),
+        ("2026-01-05", "2026-01-05"), ("12:30", "12:30"), ("22", 22), ("-7", -7), ("0x1F", 31), ("0644", 420), ("'22'", "22"),
+        ("27.5", 27.5), ("27.5.1", "27.5.1"), ("", None), ("\ufeffa", "a"), ("089", 89.0),
+    ],
+)  # fmt: skip
+def test_plain_words_are_what_the_engine_takes_them_for(text: str, value: object) -> None:
+    assert (document := loaded(text)) == value and type(document) is type(value)
