@@ -151,17 +151,24 @@ def preflight_state(node: str, kata: Mapping[str, Any]) -> node_state.PreflightS
 
 
 def docker_state(node: str, kata: Mapping[str, Any], docker: Mapping[str, Any]) -> node_state.DockerState:
-    """For the verb `docker`; raises NodeError `docker-kata-incompatible` for a pair that is known to break."""
+    """For the verb `docker`.
+
+    Raises NodeError `docker-kata-incompatible` for a pair that is known to break, and `bad-input` for a repository that every
+    node would refuse.
+    """
     settings = kata_settings(kata)
     version, repository = docker.get("version") or node_state.DOCKER_VERSION, docker.get("repository") or {}
     docker_matrix.refuse_if_incompatible(version, settings.version, settings.runtime)
+    apt_source.repository_address(repository.get("address") or apt_source.DOCKER_ADDRESS, "debian")
+    if suite := repository.get("suite"):
+        apt_source.repository_word(suite, "suite")
     return node_state.DockerState(
         node=node,
         version=version,
         repository=node_state.Repository(
             repository.get("address") or apt_source.DOCKER_ADDRESS,
             repository.get("fingerprint") or apt_source.DOCKER_FINGERPRINT,
-            repository.get("suite"),
+            suite,
         ),
         kata_version=settings.version,
         kata_runtime=settings.runtime,

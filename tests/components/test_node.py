@@ -54,6 +54,20 @@ def test_handler_that_no_node_could_register_is_refused_in_a_preview(handler: An
         run(lambda: KataNode("n", {**SMALLEST, "kata": {"handler": handler}}), preview=True)
 
 
+@pytest.mark.parametrize(
+    ("repository", "words"),
+    [
+        ({"address": "https://me:pw@mirror.example.org/docker"}, r"^Repository address .*without user name.*\[bad-input\]$"),
+        ({"address": "https://mirror.example.org/{os}"}, r"^Repository address .*\[bad-input\]$"),
+        ({"suite": "trixie stable"}, r"^Repository suite .*\[bad-input\]$"),
+    ],
+)
+def test_repository_that_every_node_would_refuse_is_refused_in_a_preview(repository: Any, words: str) -> None:
+    with pytest.raises(pulumi.RunError, match=words) as caught:
+        run(lambda: KataNode("n", {**SMALLEST, "docker": {"repository": repository}}), preview=True)
+    assert "pw" not in str(caught.value)
+
+
 def test_address_and_host_key_are_all_that_a_node_needs() -> None:
     states = documents(SMALLEST)
     assert states["docker"]["version"] == "27.5.1"
