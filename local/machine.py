@@ -38,9 +38,8 @@ OVERLAY_SECONDS = 60
 # changes interrupt_request without a lock there): the core slept through its timer for minutes. A periodic timer wakes it again.
 EMULATED_CORES = 1
 # Four levels of page tables: a guest within the machine is translated twice, by a walk of both tables for each step of the other,
-# so that five levels cost 35 reads where four cost 24. What else is left out is dear at each start of a program: CPUS of
-# nodekit/host/guest.py says why.
-EMULATED_CPU = "max,+svm,la57=off,erms=off,fsrm=off,smap=off"
+# so that five levels cost 35 reads where four cost 24.
+EMULATED_CPU = "max,+svm,la57=off"
 EMULATED_TICK = " nohz=off highres=off"
 PARTS = {"disk": "disk", "kernel": "kernel", "initrd": "initrd"}
 NAMES = (

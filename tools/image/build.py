@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tools import cache
 from tools.cache import SetupError, say
-from tools.image import archive, packages, rootfs
+from tools.image import archive, boot, packages, rootfs
 from tools.image.packages import DockerRelease
 
 HERE = Path(__file__).resolve().parent
@@ -79,7 +79,7 @@ def build(folder: Path, releases: Sequence[DockerRelease], stand_in: StandIn | N
         fingerprint = packages.build_repository(site, releases, work)
     with step("Debian 13 with Docker (downloads about 200 MB)"):
         rootfs.bootstrap(site / "debian", current.version, root)
-        rootfs.add_vmlinux(root)
+        boot.add_vmlinux(root)
     with step("Kata archive"):
         parts = archive.ArchiveSources(
             busybox=(root / "usr/bin/busybox").read_bytes(),

@@ -3,13 +3,13 @@
 import os
 import shutil
 import signal
-import struct
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from tools.cache import SetupError
+from tools.image import boot
 from tools.image.packages import COMPONENT, SUITE, TOOL_PATH, ToolError, run
 
 HERE = Path(__file__).resolve().parent
@@ -121,30 +121,9 @@ def run_group(command: list[str], environment: dict[str, str], output: IO[bytes]
         raise
 
 
-def linked(root: Path, name: str) -> Path:
-    """The file that a link in `root` names, followed by hand: an absolute one means the node's own root, not this machine's."""
-    return root / str((root / name).readlink()).lstrip("/")
-
-
-def payload(kernel: bytes) -> bytes:
-    """The compressed part of a kernel, without the length at its end (linux, Documentation/arch/x86/boot.rst)."""
-    offset, length = struct.unpack_from("<II", kernel, 0x248)
-    begin = (kernel[0x1F1] + 1) * 512 + offset
-    return kernel[begin : begin + length - 4]
-
-
-def add_vmlinux(root: Path) -> None:
-    """Lay /vmlinux beside the kernel in `root`: what it unpacks itself to, for which each emulated boot takes seconds.
-
-    Kata's releases ship their kernel so too. Raises `ToolError` where Debian's is compressed in another way.
-    """
-    (root / "vmlinux.zst").write_bytes(payload(linked(root, "vmlinuz").read_bytes()))
-    run(["chroot", str(root), "zstd", "--decompress", "--quiet", "--rm", "/vmlinux.zst"])
-
-
 def make_disk(root: Path, folder: Path) -> None:
     """Write `disk.raw`, `kernel` and `initrd.img` into `folder` from the installed system in `root`."""
     shutil.copyfile(root / "vmlinux", folder / "kernel")
-    shutil.copyfile(linked(root, "initrd.img"), folder / "initrd.img")
+    (folder / "initrd.img").write_bytes(boot.initrd_of(root))
     disk = folder / "disk.raw"
     run(["mkfs.ext4", "-q", "-L", "node", "-m", "0", "-E", "lazy_itable_init=1", "-d", str(root), str(disk), DISK_SIZE])
