@@ -93,6 +93,9 @@ CATALOGUE: dict[str, Failure] = {
     "kata-deploy-no-kvm": Failure(
         "kata-deploy would install Kata on nodes that cannot run it, and label them as if they could.",
         "Choose the nodes that have KVM with kubernetes.kataDeploy.nodeSelector",
+        {
+            "linux": "Leave them out with kubernetes.kataDeploy.nodeSelector, which has at least kubernetes.io/os: linux",
+        },
     ),
     "kata-deploy-unfinished": Failure(
         "kata-deploy did not finish on every node that it runs on, so Kata is not known to be there.",

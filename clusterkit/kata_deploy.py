@@ -18,6 +18,8 @@ CHART = "oci://ghcr.io/kata-containers/kata-deploy-charts/kata-deploy"
 """The chart as Kata's installation guide names it."""
 SHIMS = {"go": "qemu", "rust": "qemu-runtime-rs"}
 """Kata runtime -> the chart's shim for QEMU."""
+SYSTEM_LABEL = "kubernetes.io/os"
+"""Label by which every kubelet names its operating system; the chart's DaemonSet selects none."""
 MACHINES = ("amd64", "arm64", "s390x")
 """Those for which every chart from 3.26.0 on has both shims (`shims.<shim>.supportedArches`)."""
 RUST_SINCE = (4, 0, 0)
@@ -240,7 +242,7 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], version:
 
     Raises NodeError: `cluster-node-unknown` where no node has the selector's labels, `kata-deploy-distribution` where one reports
     another distribution, since Kata would be configured where its containerd never looks, `kata-deploy-no-kvm` where one is known
-    to have no KVM, since it would be labelled as if it had Kata.
+    to have no KVM, since it would be labelled as if it had Kata, or runs Windows, where no pod of kata-deploy ever starts.
     """
     selector = chosen["nodeSelector"]
     selected = [node for node in nodes if selector.items() <= (node["metadata"].get("labels") or {}).items()]
@@ -252,6 +254,13 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], version:
             "labels",
         )
     selected = with_pods(nodes, chosen, version)
+    labels_of = {node["metadata"]["name"]: node["metadata"].get("labels") or {} for node in selected}
+    if foreign := {name: "" for name, labels in labels_of.items() if labels.get(SYSTEM_LABEL, "linux") != "linux"}:
+        raise NodeError(
+            "kata-deploy-no-kvm",
+            f"kata-deploy would run on {len(foreign)} of {len(selected)} nodes whose system is not Linux: {listed(foreign)}",
+            "linux",
+        )
     declared = chosen["k8sDistribution"]
     others = {node["metadata"]["name"]: actual for node in selected if (actual := distribution_of(node)) not in (declared, None)}
     # A folder that is named explicitly replaces the distribution's, in the chart as well.

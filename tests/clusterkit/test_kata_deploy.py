@@ -225,6 +225,16 @@ def test_nodes_that_are_known_to_have_no_kvm_are_not_labelled_as_if_they_had_kat
     kata_deploy.fits([able, DISCOVERED], chosen(**{"node-feature-discovery": {"enabled": True}}), "4.1.0")
 
 
+def test_nodes_of_windows_are_refused_before_kata_deploy_waits_for_its_pods_there() -> None:
+    """AKS, EKS and GKE do not taint them, and the chart selects no operating system."""
+    windows = node("win", **{"kubernetes.io__os": "windows"})
+    with pytest.raises(NodeError) as caught:
+        kata_deploy.fits([windows, node("lin", **{"kubernetes.io__os": "linux"})], chosen(), "4.1.0")
+    assert caught.value.code == "kata-deploy-no-kvm" and "1 of 2 nodes" in caught.value.message and "win" in caught.value.message
+    assert "kubernetes.io/os: linux" in caught.value.sentence()
+    kata_deploy.fits([windows, node("lin", pool="kvm")], chosen(node_selector={"pool": "kvm"}), "4.1.0")
+
+
 CONTROL_PLANE = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
 NOT_MINE = {
     "nodeAffinity": {
