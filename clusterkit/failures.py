@@ -45,6 +45,10 @@ CATALOGUE: dict[str, Failure] = {
                 "proof; then run again"
             ),
             "cordoned": "Run kubectl uncordon for the node, or leave it out of the proof; then run again",
+            "volume": (
+                "Create what the template's volumes name in the proof's own namespace, where the node can reach it, or have the "
+                "template use an ephemeral volume"
+            ),
             "pressure": (
                 "Free what the node is short of, such as disk space by kubectl delete pod or crictl rmi --prune, and run again "
                 "some 5 minutes later, when the kubelet has taken the condition back"
@@ -59,6 +63,10 @@ CATALOGUE: dict[str, Failure] = {
             "refresh": "Run pulumi refresh, then pulumi up",
             "node": "Check that the node still exists and is Ready, remove it if its machine is gone, then run again",
             "evicted": "Free what the node is short of (kubectl describe node), then run again",
+            "disrupted": (
+                "Wait until the drain is over or the taint is gone, or give the template's pods a higher priority, whichever it "
+                "names; then run again"
+            ),
         },
     ),
     "proof-pod-refused": Failure(

@@ -268,6 +268,8 @@ def verdict(
     if pod is not None and pod_room.turned_away(pod) and (away := no_room(name, pod, present.short_of)):
         return away  # its container may have ended too, which explains less
     terminated = status_of(pod).get("state", {}).get("terminated")
+    if pod is not None and (gone := disrupted(name, job, pod, terminated or {})):
+        return gone
     if terminated:
         judged = of_container(request, terminated, present.boot_id, boot_ids)
         if isinstance(judged, Refusal) or condition(job, "Complete"):
@@ -359,6 +361,15 @@ def no_room(node: str, pod: Mapping[str, Any], short_of: str) -> Refusal | None:
     own = f"; the node says: {line(short_of, 300).rstrip('.')}" if short_of else ""
     message = f"{node}: the scheduler cannot place a pod on it: {line(unscheduled).rstrip('.')}{own}"
     return refusal("proof-pod-unscheduled", message, pod_room.kind(unscheduled, short_of))
+
+
+def disrupted(node: str, job: Mapping[str, Any], pod: Mapping[str, Any], terminated: Mapping[str, Any]) -> Refusal | None:
+    """The refusal of a pod that was preempted, drained away or ended for a taint, so that its Job failed; else None."""
+    words = pod_room.disrupted(pod)
+    if not words or not condition(job, "Failed") or why_failed(job) == "DeadlineExceeded" or terminated.get("exitCode") == 0:
+        return None
+    message = f"{node}: the pod had to leave the node before it had reported: {line(words).rstrip('.')}"
+    return refusal("proof-pod-lost", message, "disrupted")
 
 
 def unfinished(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, events: Events, short_of: str = "") -> Refusal:

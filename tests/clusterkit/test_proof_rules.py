@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from clusterkit import pod, pod_proof, pod_room, pod_verdict
+from clusterkit.api.cluster_reader import Reader
 from clusterkit.controller import documents, trimmed
 from clusterkit.pod_proof import Node, Nodes, ProofRequest
 from clusterkit.pod_verdict import Refusal, Words
@@ -124,6 +125,14 @@ def test_nothing_of_the_template_keeps_the_pod_from_the_node_that_is_proven() ->
     spec |= {"topologySpreadConstraints": [zone], "nodeName": "another", "affinity": {"podAntiAffinity": {}}}
     proving = ask(pod_template=json.dumps(template)).template["spec"]
     assert proving == REQUEST.template["spec"] | {"containers": proving["containers"]}
+
+
+def test_what_the_programs_own_controller_decides_of_its_pods_ends_or_holds_no_proof() -> None:
+    template = deepcopy(TEMPLATE)
+    spec: Any = template["spec"]
+    spec |= {"activeDeadlineSeconds": 20, "schedulingGates": [{"name": "example.com/ready"}]}
+    proving = ask(pod_template=json.dumps(template)).template["spec"]
+    assert not {"activeDeadlineSeconds", "schedulingGates"} & set(proving)
 
 
 def test_no_variable_of_the_ladder_comes_from_what_a_tenant_writes_or_the_namespace_lacks() -> None:
@@ -591,6 +600,9 @@ def test_lasting_failures_are_reported_early_and_passing_ones_are_waited_out(
         ("0/1 nodes are available: 1 node(s) had untolerated taint(s).", ["DiskPressure"], "pressure", "Free what the node"),
         ("0/1 nodes are available: 1 node(s) had untolerated taint(s).", ["Ready"], "", "Set the labels"),
         ("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.", ["DiskPressure"], "", "Set the labels"),
+        ('0/1 nodes are available: persistentvolumeclaim "data" not found.', [], "volume", "Create what the template's volumes"),
+        ("0/1 nodes are available: 1 node(s) had volume node affinity conflict.", [], "volume", "Create what the template's"),
+        ("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.", [], "volume", "Create what the"),
     ],
 )
 def test_each_reason_of_the_scheduler_has_its_own_remedy(words: str, conditions: list[str], kind: str, remedy: str) -> None:
@@ -602,6 +614,43 @@ def test_each_reason_of_the_scheduler_has_its_own_remedy(words: str, conditions:
     assert isinstance(refusal, Refusal) and refusal.code == "proof-pod-unscheduled"
     assert words.rstrip(".") in refusal.sentence and remedy in refusal.sentence
     assert ("kubelet has DiskPressure" in refusal.sentence) == ("DiskPressure" in conditions)
+
+
+def test_a_volume_that_is_still_being_made_is_waited_for() -> None:
+    for words in (
+        '0/1 nodes are available: waiting for ephemeral volume controller to create the persistentvolumeclaim "n-data".',
+        "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+    ):
+        assert not pod_room.lasts(words, "")
+
+
+def test_a_pod_for_which_others_have_to_leave_is_waited_for_while_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the template's pods, or all of the cluster, have a priority: those that leave have 30 s and more to end."""
+    monkeypatch.setattr(Reader, "all_nodes", lambda _: [])
+    reader = object.__new__(Reader)
+    nominated = {**UNSCHEDULED, "status": {**UNSCHEDULED["status"], "nominatedNodeName": "n"}}
+    assert reader.roomless({"full": UNSCHEDULED, "n": nominated}) == ["full"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "default-scheduler: preempting to accommodate a higher priority pod",
+        "Eviction API: evicting",
+        "Taint manager: deleting due to NoExecute taint",
+    ],
+)
+@pytest.mark.parametrize("state", [{"running": {}}, ended("", 137, reason="Error")], ids=["running", "killed"])
+def test_a_pod_that_was_preempted_or_drained_away_is_reported_as_that(words: str, state: dict[str, Any]) -> None:
+    """What is seen last of it depends on the moment: its container still runs, or has been killed."""
+    taken = {"type": "DisruptionTarget", "status": "True", "reason": "X", "message": words}
+    seen = pod_that(state=state, phase="Running", conditions=[{"type": "PodScheduled", "status": "True"}, taken])
+    for read in (seen, trimmed.pod(documents_read("pods", seen))):
+        refusal = pod_verdict.verdict(REQUEST, NODES, FAILED, read)
+        assert isinstance(refusal, Refusal) and refusal.code == "proof-pod-lost"
+        assert f"the pod had to leave the node before it had reported: {words}. Wait until" in refusal.sentence
+    reported = pod_that(state=ended(PROVEN), conditions=[taken])
+    assert isinstance(pod_verdict.verdict(REQUEST, NODES, COMPLETE, reported), dict)
 
 
 @pytest.mark.parametrize("status", ["Unknown", "False"])
