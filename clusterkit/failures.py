@@ -109,6 +109,32 @@ CATALOGUE: dict[str, Failure] = {
         "kata-deploy did not finish on every node that it runs on, so Kata is not known to be there.",
         "Read the log of its pod there (kubectl logs, in the release's namespace) and repair what it names, or leave the "
         "node out with kubernetes.kataDeploy.nodeSelector; then run pulumi up again",
+        {
+            "taken-back": (
+                "Run pulumi up again, and while it waits see which pods are not ready, and why: kubectl --namespace {namespace} "
+                "get pods --selector name=kata-deploy --output wide, and kubectl logs. Repair what they name, or leave the node "
+                "out with kubernetes.kataDeploy.nodeSelector"
+            ),
+        },
+    ),
+    "kata-deploy-release": Failure(
+        "Helm cannot make or change kata-deploy's release, because of what is on the cluster already.",
+        "Remove what it names, then run pulumi up --refresh",
+        {
+            "exists": (
+                "Where an interrupted run left it (helm status kata-deploy --namespace {namespace}), run helm uninstall "
+                "kata-deploy --namespace {namespace}, then pulumi up --refresh; where others installed it, leave "
+                "kubernetes.kataDeploy out and use the Kata that is there (kubernetes.adoptRuntimeClass)"
+            ),
+            "pending": (
+                "If no other run is at work, take the interrupted one back: helm rollback kata-deploy --namespace {namespace}, "
+                "or helm uninstall where it was the first; then run pulumi up --refresh"
+            ),
+            "objects": (
+                "Remove the Kata that was installed there without Helm, by its own guide, or leave kubernetes.kataDeploy out "
+                "and use the Kata that is there (kubernetes.adoptRuntimeClass)"
+            ),
+        },
     ),
     "rollout-refused": Failure(
         "The settings of a rollout do not divide the existing nodes into waves.",

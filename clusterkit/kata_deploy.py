@@ -1,6 +1,7 @@
 """The values for kata-deploy's Helm chart, by release: QEMU alone, and the guests' kernel parameters as a drop-in."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -362,6 +363,27 @@ def not_finished(reasons: Mapping[str, str], seconds: int) -> NodeError:
         "kata-deploy-unfinished",
         f"kata-deploy has not finished on {len(reasons)} {nodes} in {seconds} s: {', '.join(some)}{rest}",
     )
+
+
+def release_failed(text: str, namespace: str) -> NodeError | None:
+    """What Helm's error `text` about the release in `namespace` means; None where it speaks for itself (helm, pkg/action)."""
+    release = f"kata-deploy's release in namespace {printable(namespace, 63)}"
+    if re.search(r"has been (uninstalled|rolled back) due to .*(deadline exceeded|timed out)", text):
+        return NodeError(
+            "kata-deploy-unfinished",
+            f"{release} was taken back, because its pods were not ready in time",
+            "taken-back",
+            namespace=namespace,
+        )
+    for words, why, case in (
+        ("cannot re-use a name that is still in use", "exists already, and is not this stack's", "exists"),
+        ("has no deployed releases", "was never complete", "exists"),
+        ("another operation (install/upgrade/rollback) is in progress", "is being changed, or such a run was cut off", "pending"),
+        ("invalid ownership metadata", "is not made, because objects of its names exist without it", "objects"),
+    ):
+        if words in text:
+            return NodeError("kata-deploy-release", f"{release} {why}", case, namespace=namespace)
+    return None
 
 
 def listed(nodes: Mapping[str, str]) -> str:

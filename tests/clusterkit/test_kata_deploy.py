@@ -325,6 +325,46 @@ def test_a_label_that_a_changed_selector_left_behind_is_named_with_its_removal()
     assert not kata_deploy.left_behind([excluded], []), "deploymentMode: job has no pod that stays"
 
 
+RELEASE_ERRORS = [
+    ("cannot re-use a name that is still in use", "kata-deploy-release", "helm uninstall kata-deploy --namespace kata"),
+    ('"kata-deploy" has no deployed releases', "kata-deploy-release", "helm uninstall kata-deploy --namespace kata"),
+    (
+        "another operation (install/upgrade/rollback) is in progress",
+        "kata-deploy-release",
+        "helm rollback kata-deploy --namespace kata",
+    ),
+    (
+        'Unable to continue with install: ServiceAccount "kata-deploy-sa" in namespace "kube-system" exists and cannot be '
+        "imported into the current release: invalid ownership metadata; label validation error",
+        "kata-deploy-release",
+        "Remove the Kata that was installed",
+    ),
+    (
+        "release kata-deploy failed, and has been rolled back due to atomic being set: context deadline exceeded",
+        "kata-deploy-unfinished",
+        "kubectl --namespace kata get pods",
+    ),
+    ("failed pre-install: 1 error occurred", "", ""),
+    ("context deadline exceeded", "", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "code", "remedy"), RELEASE_ERRORS, ids=[code[0][:20] for code in RELEASE_ERRORS])
+def test_a_release_that_helm_cannot_make_has_its_way_out(
+    text: str, code: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an interrupted up, another's release or a kata-deploy without Helm leave it (helm, pkg/action)."""
+    printed: list[str] = []
+    hooks: list[Any] = []
+    monkeypatch.setattr(component, "calls_back_on_error", lambda: True)
+    monkeypatch.setattr(pulumi, "ErrorHook", lambda _, hook: hooks.append(hook))
+    monkeypatch.setattr(pulumi.log, "error", printed.append)
+    component.release_options(SimpleNamespace(), None, "kata-release")  # type: ignore[arg-type]
+    failed: Any = SimpleNamespace(errors=[text], new_inputs={"namespace": "kata"}, old_inputs=None)
+    assert asyncio.run(hooks[0](failed)) is False
+    assert [remedy in line and line.endswith(f"[{code}]") for line in printed] == ([True] if code else [])
+
+
 def reading(monkeypatch: pytest.MonkeyPatch, pairs: list[tuple[Any, Any]]) -> list[float]:
     """Have the component see one pair of node and pod after the other; how long it slept."""
     slept: list[float] = []
