@@ -324,6 +324,7 @@ def test_the_proxy_of_the_environment_is_used_but_for_whom_it_exempts(server: Se
         ("https://api.corp.example:6443", "*.corp.example", True),
         ("https://api.corp.example:6443", "corp.example:6443", True),
         ("https://api.corp.example:6443", "corp.example:443", False),
+        ("https://corp.example:6443", ".corp.example", False),
         ("https://10.1.2.3", "10.1.2.3:443", True),
         ("https://[fd00::1]:6443", "[fd00::1]:6443", True),
         ("https://api.corp.example:6443", "*", True),
@@ -336,6 +337,16 @@ def test_a_proxy_of_the_environment_is_left_out_where_go_leaves_it_out(
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", exempt)
     assert kubeconfig.proxy(kubeconfig.login(written(None, server), None)) == (None if direct else "http://proxy.example:3128")
+
+
+def test_a_proxy_of_the_systems_settings_is_none_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python asks them on a Mac, which kubectl and the engine's Kubernetes plugin do not."""
+    monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "http://of-the-settings.example:3128"})
+    monkeypatch.setattr("urllib.request.proxy_bypass", lambda _: True)
+    chosen = kubeconfig.login(written(None, "https://api.corp.example:6443"), None)
+    assert kubeconfig.proxy(chosen) is None
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    assert kubeconfig.proxy(chosen) == "http://proxy.example:3128"
 
 
 def test_a_proxy_of_the_environment_needs_no_scheme(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
