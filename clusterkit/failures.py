@@ -80,6 +80,10 @@ CATALOGUE: dict[str, Failure] = {
             "ValidatingAdmissionPolicy": (
                 "Follow the rule that it names; the sandbox guard admits the capabilities under its own RuntimeClasses"
             ),
+            "security context constraint": (
+                "Let the proof's service account use one that allows the template's user and capabilities, in the proof's "
+                "namespace alone (docs/guides/openshift.md)"
+            ),
             "RuntimeClass": "Create the RuntimeClass, or name one that exists",
             "must specify": (
                 "Give the namespace a LimitRange with defaults for what it names, or a quota that does not limit it"

@@ -78,7 +78,9 @@ NETWORK = re.compile(r"\b(cni|network|networkplugin)\b", re.IGNORECASE)
 """Words of a failure that passes once the node's network is up."""
 NO_IMAGE = re.compile(r"not found|denied|unauthorized|manifest unknown|no match for platform|invalid reference", re.IGNORECASE)
 """A registry's words for failures that a retry does not change."""
-IN_VAIN = ("PodSecurity", "ValidatingAdmissionPolicy")
+CONSTRAINT = "security context constraint"
+"""Words of OpenShift, which checks more than Pod Security."""
+IN_VAIN = ("PodSecurity", "ValidatingAdmissionPolicy", CONSTRAINT)
 """Words of refusals of a pod that a retry does not change."""
 
 
@@ -123,7 +125,7 @@ def refused_pod(node: str, why: str) -> Refusal:
     return refusal("proof-pod-refused", f"{node}: the cluster refuses the proof's pod: {line(why, 900).rstrip('.')}", case)
 
 
-REFUSALS = ("PodSecurity", "ValidatingAdmissionPolicy", "RuntimeClass", "must specify", "quota")
+REFUSALS = ("PodSecurity", "ValidatingAdmissionPolicy", CONSTRAINT, "RuntimeClass", "must specify", "quota")
 """Words of the API server's refusals of a pod for which `proof-pod-refused` has a remedy of its own."""
 
 

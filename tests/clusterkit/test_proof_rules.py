@@ -580,6 +580,13 @@ SANDBOX = "FailedCreatePodSandBox"
         (pod_that(state=waiting("InvalidImageName", "bad")), "x", Words(1, "x"), "proof-container-failed", "pulled: bad"),
         (None, "FailedCreate", Words(2, "violates PodSecurity"), "proof-pod-refused", "PodSecurity"),
         (None, "FailedCreate", Words(1, "violates PodSecurity"), None, ""),
+        (
+            None,
+            "FailedCreate",
+            Words(2, 'unable to validate against any security context constraint: [provider "anyuid": Forbidden]'),
+            "proof-pod-refused",
+            "Let the proof's service account use one",
+        ),
         (None, "FailedCreate", Words(9, 'exceeded quota, RuntimeClass "k" not found'), None, ""),
     ],
 )
