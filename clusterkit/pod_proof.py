@@ -35,8 +35,9 @@ OF_THE_PROGRAM = (
 )  # fmt: skip
 """Fields of the template's container that are for its own program: a kubelet ends a container that does not answer, and starts
 one again whose own policy says so (from 1.35 on)."""
-OF_THE_PROGRAMS_POD = ("activeDeadlineSeconds", "schedulingGates")
-"""Fields of the template that bound and hold its program's pods: a proof has its own bound, and no controller that lets it go."""
+OF_THE_PROGRAMS_POD = ("activeDeadlineSeconds", "schedulingGates", "terminationGracePeriodSeconds")
+"""Fields of the template that bound and hold its program's pods: a proof has its own bound, no controller that lets it go, and
+nothing to save at its end, which its Job waits for (`joining.GRACE`)."""
 OF_THE_PLACE = ("nodeName", "affinity", "topologySpreadConstraints")
 """Fields of the template that choose its pods' nodes among several: a proof is of every one."""
 FROM_OBJECTS = ("configMapKeyRef", "secretKeyRef")

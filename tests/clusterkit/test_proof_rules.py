@@ -130,9 +130,9 @@ def test_nothing_of_the_template_keeps_the_pod_from_the_node_that_is_proven() ->
 def test_what_the_programs_own_controller_decides_of_its_pods_ends_or_holds_no_proof() -> None:
     template = deepcopy(TEMPLATE)
     spec: Any = template["spec"]
-    spec |= {"activeDeadlineSeconds": 20, "schedulingGates": [{"name": "example.com/ready"}]}
-    proving = ask(pod_template=json.dumps(template)).template["spec"]
-    assert not {"activeDeadlineSeconds", "schedulingGates"} & set(proving)
+    own = {"activeDeadlineSeconds": 20, "schedulingGates": [{"name": "a.example/b"}], "terminationGracePeriodSeconds": 3600}
+    spec |= own
+    assert not own.keys() & ask(pod_template=json.dumps(template)).template["spec"].keys()
 
 
 def test_no_variable_of_the_ladder_comes_from_what_a_tenant_writes_or_the_namespace_lacks() -> None:
