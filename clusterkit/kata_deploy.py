@@ -334,7 +334,8 @@ def unfinished(
 def left_behind(nodes: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]]) -> str:
     """What to tell a person of nodes that have Kata's label and no pod of kata-deploy; empty where there are none.
 
-    A pod that a changed selector takes off a node removes nothing there while its DaemonSet exists (kata-deploy, `cleanup`).
+    Before 4.1.0, a pod that a changed selector takes off a node removes nothing there while its DaemonSet exists (kata-deploy,
+    `cleanup`).
     """
     served = {pod["spec"].get("nodeName") for pod in pods}
     label = runtime_class.NODE_LABEL
