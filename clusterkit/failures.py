@@ -311,6 +311,10 @@ CASES = {
         "host-users": (
             "Remove hostUsers: false from the pod template: in Kata's guest a sandbox makes its user namespaces itself"
         ),
+        "guest": (
+            "See what ended it in the node's kernel log (journalctl -k), such as the OOM killer, and in the runtime's log there; "
+            "where the node's memory ran out, raise the class's overhead (kubernetes.overhead)"
+        ),
         "image": "Name a proof image that has /bin/sh and mount, and look at the runtime's log on the node",
         "container": "Correct what it names; the runtime's log on the node says more",
         "memory": "Raise the pod's memory limit (kubernetes.pod.memoryLimit)",

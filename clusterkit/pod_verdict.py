@@ -15,6 +15,9 @@ from nodekit.rules.text import printable
 
 MAX_MESSAGE = 4096
 """Bytes of a termination message that a kubelet keeps (kubernetes.io, Determine the Reason for Pod Failure)."""
+NO_STATUS = 255
+"""Exit code of a container whose own is not known, because its guest or its shim is gone (containerd, UnknownExitStatus; Kata,
+exitCode255 and UNKNOWN_EXIT_STATUS)."""
 SHOWN = 600
 """Characters of a cluster's or a container's words that stand in a sentence."""
 
@@ -320,6 +323,9 @@ def of_container(
     code, reason = terminated.get("exitCode"), str(terminated.get("reason", ""))
     if code == 137 or terminated.get("signal") or reason == "OOMKilled":
         return killed(name, terminated)
+    if code == NO_STATUS:
+        why = f"{name}: the guest, or the shim that serves it, ended before the ladder did (exit code {NO_STATUS})"
+        return refusal("proof-container-failed", why, "guest")
     if code != 0:
         return refusal(
             "proof-container-failed",

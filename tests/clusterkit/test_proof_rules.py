@@ -295,6 +295,8 @@ CREATING = pod_that(phase="Pending", state=waiting("ContainerCreating"))
             "bwrap is not installed here",
         ),
         (FAILED, pod_that(state=ended("first\nsecond", 127)), "proof-container-failed", "ended with 127"),
+        # What both runtimes of Kata, and containerd, report of a container whose guest or shim is gone.
+        (FAILED, pod_that(state=ended("", 255, reason="Error")), "proof-container-failed", "code 255). See what ended it in the"),
         (FAILED, pod_that(state=ended("", 137, reason="OOMKilled")), "proof-container-failed", "exit code 137, OOMKilled"),
         (FAILED, pod_that(state=ended(PROVEN, 137, reason="Error")), "proof-container-failed", "was killed"),
         (FAILED, pod_that(state=ended("", 0, signal=9)), "proof-container-failed", "signal 9"),
