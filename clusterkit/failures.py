@@ -289,7 +289,10 @@ CATALOGUE: dict[str, Failure] = {
 }
 CASES = {
     "bad-input": {
-        "settings": "Leave their ConfigMap to the stack: pulumi up --refresh writes it again",
+        "settings": (
+            "Build the controller's image from the version of this program that the stack runs (joiningNodes.image); if somebody "
+            "changed their ConfigMap, pulumi up --refresh writes it again"
+        ),
         "kata-deploy-value": "Leave it out of values, and use that setting",
     },
     "file-unreadable": {
