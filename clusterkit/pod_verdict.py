@@ -388,15 +388,18 @@ def unfinished(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None,
         return away
     if sandbox := reasons.get("FailedCreatePodSandBox"):
         return no_sandbox(node, sandbox.text)
-    if pod is not None and (failure := pod_companions.init_failure(pod)):
-        return refusal("proof-container-failed", f"{node}: {failure}", "container")
     waiting = status_of(pod).get("state", {}).get("waiting") or {}
+    late = why_failed(job) == "DeadlineExceeded"
+    # A sidecar runs on once all of them have begun.
+    begun = pod is not None and condition(pod, "Initialized")
+    if pod is not None and not (late and begun) and (failure := pod_companions.init_failure(pod, late)):
+        return refusal("proof-container-failed", f"{node}: {failure}", "container")
     why = str(waiting.get("message") or waiting.get("reason") or "")
     if "Image" in str(waiting.get("reason")):
         return no_image(node, why)
     if why not in ("", "ContainerCreating", "PodInitializing"):
         return refusal("proof-container-failed", f"{node}: the container did not start: {line(why)}", "container")
-    if why_failed(job) != "DeadlineExceeded":
+    if not late:
         cause = line(status.get("message") or status.get("reason") or "no event about it", 300)
         return refusal("proof-pod-lost", f"{node}: the pod disappeared before it reported anything ({cause})", "node")
     if short_of.startswith(pod_room.NOT_READY):

@@ -400,12 +400,31 @@ def beside(state: dict[str, Any], own: dict[str, Any], init: dict[str, Any] | No
         ),
         # The deadline ends what still runs.
         (LATE, beside(ended("", 143), ended(PROVEN), phase="Failed"), "the container side beside it did not end in time"),
+        # As one that waits for a service of its program's namespace.
+        *(
+            (
+                LATE,
+                beside(waiting("PodInitializing"), waiting("PodInitializing"), init, phase="Pending"),
+                "the init container set-up did not end in time, so that the ladder never began",
+            )
+            for init in ({"running": {}}, ended("", 137))
+        ),
     ],
 )
 def test_a_container_beside_the_ladder_that_fails_the_job_is_named(job: dict[str, Any], seen: dict[str, Any], words: str) -> None:
     for state in (seen, trimmed.pod({**seen, "metadata": {**seen["metadata"], "resourceVersion": "1"}})):
         result = pod_verdict.verdict(REQUEST, NODES, job, state)
         assert isinstance(result, Refusal) and result.code == "proof-container-failed" and words in result.sentence
+
+
+def test_a_sidecar_that_runs_on_is_not_taken_for_an_init_container_that_hangs() -> None:
+    begun = {"type": "Initialized", "status": "True"}
+    states = (waiting("PodInitializing"), {"running": {}})
+    for own in states:
+        seen = beside(states[0], own, states[1], phase="Pending", conditions=[begun])
+        for read in (seen, trimmed.pod(documents_read("pods", seen))):
+            result = pod_verdict.verdict(REQUEST, NODES, LATE, read)
+            assert isinstance(result, Refusal) and result.code == "proof-timeout" and "set-up" not in result.sentence
 
 
 def test_a_proof_is_believed_by_what_its_own_pod_reported() -> None:
