@@ -15,6 +15,8 @@ from nodekit.rules.text import printable
 
 MAX_MESSAGE = 4096
 """Bytes of a termination message that a kubelet keeps (kubernetes.io, Determine the Reason for Pod Failure)."""
+STARTING = ("", "ContainerCreating", "PodInitializing")
+"""Reasons of a kubelet for a container that waits for nothing but its turn."""
 NO_STATUS = 255
 """Exit code of a container whose own is not known, because its guest or its shim is gone (containerd, UnknownExitStatus; Kata,
 exitCode255 and UNKNOWN_EXIT_STATUS)."""
@@ -102,7 +104,7 @@ def hopeless(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, e
     sandbox = reasons.get("FailedCreatePodSandBox")
     if sandbox and (lasts(sandbox.text) or (sandbox.times > 2 and not NETWORK.search(sandbox.text))):
         return no_sandbox(node, sandbox.text)
-    waiting = status_of(pod).get("state", {}).get("waiting") or {}
+    waiting = waiting_of(pod)
     reason, text = str(waiting.get("reason", "")), str(waiting.get("message") or "")
     pulled = reasons.get("Failed", Words(0, ""))
     often = pulled.times > 2 or NO_IMAGE.search(f"{text} {pulled.text}")
@@ -191,6 +193,16 @@ def status_of(pod: Mapping[str, Any] | None) -> Mapping[str, Any]:
     statuses = (pod or {}).get("status", {}).get("containerStatuses") or []
     empty: Mapping[str, Any] = {}
     return next((each for each in statuses if each.get("name") == containers[0].get("name")), empty)
+
+
+def waiting_of(pod: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """For what the container that climbs waits, or the init container before it; nothing where it does not wait."""
+    own: Mapping[str, Any] = status_of(pod).get("state", {}).get("waiting") or {}
+    before = [
+        (each.get("state") or {}).get("waiting") or {}
+        for each in (pod or {}).get("status", {}).get("initContainerStatuses") or []
+    ]
+    return next((each for each in before if own and each.get("reason", "") not in STARTING), own)
 
 
 def differences(template: Mapping[str, Any], spec: Mapping[str, Any], image_id: str = "") -> list[str]:
@@ -388,7 +400,7 @@ def unfinished(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None,
         return away
     if sandbox := reasons.get("FailedCreatePodSandBox"):
         return no_sandbox(node, sandbox.text)
-    waiting = status_of(pod).get("state", {}).get("waiting") or {}
+    waiting = waiting_of(pod)
     late = why_failed(job) == "DeadlineExceeded"
     # A sidecar runs on once all of them have begun.
     begun = pod is not None and condition(pod, "Initialized")
@@ -397,7 +409,7 @@ def unfinished(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None,
     why = str(waiting.get("message") or waiting.get("reason") or "")
     if "Image" in str(waiting.get("reason")):
         return no_image(node, why)
-    if why not in ("", "ContainerCreating", "PodInitializing"):
+    if why not in STARTING:
         return refusal("proof-container-failed", f"{node}: the container did not start: {line(why)}", "container")
     if not late:
         cause = line(status.get("message") or status.get("reason") or "no event about it", 300)

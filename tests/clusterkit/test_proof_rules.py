@@ -427,6 +427,19 @@ def test_a_sidecar_that_runs_on_is_not_taken_for_an_init_container_that_hangs() 
             assert isinstance(result, Refusal) and result.code == "proof-timeout" and "set-up" not in result.sentence
 
 
+def test_the_image_of_an_init_container_that_cannot_be_pulled_is_reported_as_that() -> None:
+    init = waiting("ImagePullBackOff", 'Back-off pulling image "setup:1": not found')
+    seen = beside(waiting("PodInitializing"), waiting("PodInitializing"), init, phase="Pending")
+    early, last = pod_verdict.hopeless("n", RUNNING, seen, {}), pod_verdict.verdict(REQUEST, NODES, LATE, seen)
+    for result in (early, last):
+        assert isinstance(result, Refusal) and result.code == "proof-container-failed"
+        assert 'cannot be pulled: Back-off pulling image "setup:1"' in result.sentence
+    # A sidecar that is being restarted keeps no ladder from its start.
+    seen = beside({"running": {}}, {"running": {}}, waiting("CrashLoopBackOff", "back-off"), phase="Running")
+    result = pod_verdict.verdict(REQUEST, NODES, LATE, seen)
+    assert isinstance(result, Refusal) and "the ladder did not end in the container" in result.sentence
+
+
 def test_a_proof_is_believed_by_what_its_own_pod_reported() -> None:
     result = pod_verdict.verdict(REQUEST, NODES, COMPLETE, PASSED)
     assert isinstance(result, dict)
