@@ -101,7 +101,7 @@ def hopeless(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, e
         lasting = unmade and unmade.times > 1 and any(word in unmade.text for word in IN_VAIN)
         return refused_pod(node, unmade.text) if unmade and lasting else None
     reasons = events.get(str(pod["metadata"].get("uid")), {})
-    sandbox = reasons.get("FailedCreatePodSandBox")
+    sandbox = None if begun(pod) else reasons.get("FailedCreatePodSandBox")
     if sandbox and (lasts(sandbox.text) or (sandbox.times > 2 and not NETWORK.search(sandbox.text))):
         return no_sandbox(node, sandbox.text)
     waiting = waiting_of(pod)
@@ -111,7 +111,7 @@ def hopeless(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, e
     if reason in ("InvalidImageName", "ErrImageNeverPull") or (reason in ("ErrImagePull", "ImagePullBackOff") and often):
         return no_image(node, text if NO_IMAGE.search(text) else pulled.text or text or reason)
     mount = reasons.get("FailedMount")
-    if mount and mount.times > 4:
+    if mount and mount.times > 4 and not begun(pod):
         return refusal(
             "proof-container-failed", f"{node}: a volume of the pod cannot be mounted: {line(mount.text).rstrip('.')}", "volume"
         )
@@ -193,6 +193,13 @@ def status_of(pod: Mapping[str, Any] | None) -> Mapping[str, Any]:
     statuses = (pod or {}).get("status", {}).get("containerStatuses") or []
     empty: Mapping[str, Any] = {}
     return next((each for each in statuses if each.get("name") == containers[0].get("name")), empty)
+
+
+def begun(pod: Mapping[str, Any] | None) -> bool:
+    """Whether a container of a pod has started, an init container too: then there is a guest, whatever failed before."""
+    status = (pod or {}).get("status", {})
+    statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    return any({"running", "terminated"} & (each.get("state") or {}).keys() for each in statuses)
 
 
 def waiting_of(pod: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -398,13 +405,13 @@ def unfinished(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None,
     reasons = events.get(str((pod or {}).get("metadata", {}).get("uid")), {})
     if pod is not None and (away := no_room(node, pod, short_of)):
         return away
-    if sandbox := reasons.get("FailedCreatePodSandBox"):
+    if (sandbox := reasons.get("FailedCreatePodSandBox")) and not begun(pod):
         return no_sandbox(node, sandbox.text)
     waiting = waiting_of(pod)
     late = why_failed(job) == "DeadlineExceeded"
     # A sidecar runs on once all of them have begun.
-    begun = pod is not None and condition(pod, "Initialized")
-    if pod is not None and not (late and begun) and (failure := pod_companions.init_failure(pod, late)):
+    initialized = pod is not None and condition(pod, "Initialized")
+    if pod is not None and not (late and initialized) and (failure := pod_companions.init_failure(pod, late)):
         return refusal("proof-container-failed", f"{node}: {failure}", "container")
     why = str(waiting.get("message") or waiting.get("reason") or "")
     if "Image" in str(waiting.get("reason")):

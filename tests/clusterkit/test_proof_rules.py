@@ -440,6 +440,23 @@ def test_the_image_of_an_init_container_that_cannot_be_pulled_is_reported_as_tha
     assert isinstance(result, Refusal) and "the ladder did not end in the container" in result.sentence
 
 
+@pytest.mark.parametrize(
+    "seen",
+    [
+        pod_that(state={"running": {}}, phase="Running"),
+        beside(waiting("PodInitializing"), waiting("PodInitializing"), {"running": {}}, phase="Pending"),
+    ],
+    ids=["running", "initializing"],
+)
+def test_a_pod_that_started_after_all_is_judged_by_what_it_did_then(seen: dict[str, Any]) -> None:
+    """As on a node that has just joined, whose network came up after the first tries, or whose first guests were slow."""
+    for reason, text in ((SANDBOX, CNI), (SANDBOX, SILENT), ("FailedMount", 'object "n"/"kube-root-ca.crt" not registered')):
+        events = {"p": {reason: Words(5, text)}}
+        assert pod_verdict.hopeless("n", RUNNING, seen, events) is None
+        result = pod_verdict.verdict(REQUEST, NODES, LATE, seen, None, events)
+        assert isinstance(result, Refusal) and "cannot start the pod" not in result.sentence
+
+
 def test_a_proof_is_believed_by_what_its_own_pod_reported() -> None:
     result = pod_verdict.verdict(REQUEST, NODES, COMPLETE, PASSED)
     assert isinstance(result, dict)
