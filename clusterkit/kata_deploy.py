@@ -369,7 +369,7 @@ def not_finished(reasons: Mapping[str, str], seconds: int) -> NodeError:
 def release_failed(text: str, namespace: str) -> NodeError | None:
     """What Helm's error `text` about the release in `namespace` means; None where it speaks for itself (helm, pkg/action)."""
     release = f"kata-deploy's release in namespace {printable(namespace, 63)}"
-    if re.search(r"has been (uninstalled|rolled back) due to .*(deadline exceeded|timed out)", text):
+    if re.search(r"(?s)has been (uninstalled|rolled back) due to .*(deadline exceeded|timed out)", text):
         return NodeError(
             "kata-deploy-unfinished",
             f"{release} was taken back, because its pods were not ready in time",

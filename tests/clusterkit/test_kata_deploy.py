@@ -344,6 +344,12 @@ RELEASE_ERRORS = [
         "kata-deploy-unfinished",
         "kubectl --namespace kata get pods",
     ),
+    (  # newer ones name what is not ready, on a line of its own
+        "release kata-deploy failed, and has been uninstalled due to atomic being set: resource DaemonSet/kata/kata-deploy not "
+        "ready. status: InProgress, message: Available: 0/1\ncontext deadline exceeded",
+        "kata-deploy-unfinished",
+        "kubectl --namespace kata get pods",
+    ),
     ("failed pre-install: 1 error occurred", "", ""),
     ("context deadline exceeded", "", ""),
 ]
