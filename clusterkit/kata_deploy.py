@@ -159,6 +159,11 @@ def values(
     else:
         rolling = {"key": ROLL, "operator": "Equal", "value": digest, "effect": "NoSchedule"}
         chosen["tolerations"] = [{"key": TAINT, "operator": "Exists"}, rolling]
+    taints = (chart_values or {}).get("startupTaints")
+    if isinstance(taints, list) and any(str(each).partition(":")[0] == TAINT for each in taints):
+        # kata-deploy removes these once Kata is installed (charts from 4.0.0 on), which proves nothing.
+        message = f"kubernetes.kataDeploy.values: startupTaints {TAINT} is decided by kubernetes.joiningNodes"
+        raise NodeError("bad-input", message, "kata-deploy-value")
     return merged(chosen, chart_values or {}, owned(shim, version))
 
 

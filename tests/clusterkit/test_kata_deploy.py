@@ -148,6 +148,15 @@ def test_value_that_a_setting_decides_is_refused_with_that_setting(version: str,
     assert caught.value.code == "bad-input" and caught.value.message.endswith(f"{key} is decided by {setting}")
 
 
+@pytest.mark.parametrize("entry", ["kata-nodes/unproven", "kata-nodes/unproven:NoSchedule"])
+def test_kata_deploy_does_not_take_the_taint_of_a_node_that_waits_for_its_proof(entry: str) -> None:
+    with pytest.raises(NodeError, match=r"startupTaints kata-nodes/unproven is decided by kubernetes\.joiningNodes") as caught:
+        kata_deploy.values("4.1.0", "rust", [], True, chart_values={"startupTaints": ["a.example/b", entry]})
+    assert caught.value.code == "bad-input"
+    others = {"startupTaints": ["a.example/b:NoSchedule"]}
+    assert kata_deploy.values("4.1.0", "rust", [], True, chart_values=others)["startupTaints"] == others["startupTaints"]
+
+
 def node(name: str, kubelet: str = "v1.34.1", runtime: str = "containerd://2.1.4", **labels: str) -> dict[str, Any]:
     about = {"kubeletVersion": kubelet, "containerRuntimeVersion": runtime}
     return {
