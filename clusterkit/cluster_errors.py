@@ -8,6 +8,9 @@ from nodekit.errors import NodeError
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 """Label that the plugin puts on what it creates, unless it creates by server-side apply (pulumi-kubernetes, `Check`)."""
+OWNED = re.compile(r'conflicts? with "([^"]+)"(?: with subresource "[^"]*")?(?: using \S+?)?:((?:\s+(?:- )?\.\S+)+)')
+"""A field that is another manager's, or a list of its fields (k8s.io/apimachinery, managedfields, getConflictMessage)."""
+FIELD = re.compile(r"(?<!\S)\.\S+")
 
 
 def refuse_taking_over(kind: str, metadata: Mapping[str, Any]) -> None:
@@ -43,8 +46,8 @@ def explained(text: str, kind: str, name: str, exists: str) -> NodeError | None:
             f"{subject} exists already and was not made by this stack, so it was left as it is",
             exists,
         )
-    if owned := re.findall(r'conflict with "([^"]+)"(?: using [^:]+)?: (\S+)', text):
-        fields = "; ".join(f"{field} belongs to {manager}" for manager, field in owned)
+    if owned := OWNED.findall(text):
+        fields = "; ".join(f"{field} belongs to {manager}" for manager, paths in owned for field in FIELD.findall(paths))
         return NodeError("cluster-field-owned", f"{subject} was left as it is: {fields}")
     if refused := re.search(r'User "([^"]+)" cannot (\w+) resource "([^"]+)"', text):
         user, verb, resource = refused.groups()

@@ -34,6 +34,11 @@ def runs_on(node: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
 def _tolerated(taint: Mapping[str, Any], tolerations: list[Any]) -> bool:
     if taint.get("effect") not in KEEPS_AWAY or taint.get("key") in ALWAYS_TOLERATED:
         return True
+    return tolerate(tolerations, taint)
+
+
+def tolerate(tolerations: list[Any], taint: Mapping[str, Any]) -> bool:
+    """Whether one of the tolerations of a pod is of the taint."""
     return any(_tolerates(_mapping(each), taint) for each in tolerations)
 
 

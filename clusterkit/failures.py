@@ -45,6 +45,10 @@ CATALOGUE: dict[str, Failure] = {
                 "proof; then run again"
             ),
             "cordoned": "Run kubectl uncordon for the node, or leave it out of the proof; then run again",
+            "volume": (
+                "Create what the template's volumes name in the proof's own namespace, where the node can reach it, or have the "
+                "template use an ephemeral volume"
+            ),
             "pressure": (
                 "Free what the node is short of, such as disk space by kubectl delete pod or crictl rmi --prune, and run again "
                 "some 5 minutes later, when the kubelet has taken the condition back"
@@ -59,6 +63,10 @@ CATALOGUE: dict[str, Failure] = {
             "refresh": "Run pulumi refresh, then pulumi up",
             "node": "Check that the node still exists and is Ready, remove it if its machine is gone, then run again",
             "evicted": "Free what the node is short of (kubectl describe node), then run again",
+            "disrupted": (
+                "Wait until the drain is over or the taint is gone, or give the template's pods a higher priority, whichever it "
+                "names; then run again"
+            ),
         },
     ),
     "proof-pod-refused": Failure(
@@ -71,6 +79,10 @@ CATALOGUE: dict[str, Failure] = {
             ),
             "ValidatingAdmissionPolicy": (
                 "Follow the rule that it names; the sandbox guard admits the capabilities under its own RuntimeClasses"
+            ),
+            "security context constraint": (
+                "Let the proof's service account use one that allows the template's user and capabilities, in the proof's "
+                "namespace alone (docs/guides/openshift.md)"
             ),
             "RuntimeClass": "Create the RuntimeClass, or name one that exists",
             "must specify": (
@@ -93,11 +105,40 @@ CATALOGUE: dict[str, Failure] = {
     "kata-deploy-no-kvm": Failure(
         "kata-deploy would install Kata on nodes that cannot run it, and label them as if they could.",
         "Choose the nodes that have KVM with kubernetes.kataDeploy.nodeSelector",
+        {
+            "linux": "Leave them out with kubernetes.kataDeploy.nodeSelector, which has at least kubernetes.io/os: linux",
+        },
     ),
     "kata-deploy-unfinished": Failure(
         "kata-deploy did not finish on every node that it runs on, so Kata is not known to be there.",
         "Read the log of its pod there (kubectl logs, in the release's namespace) and repair what it names, or leave the "
         "node out with kubernetes.kataDeploy.nodeSelector; then run pulumi up again",
+        {
+            "taken-back": (
+                "Run pulumi up again, and while it waits see which pods are not ready, and why: kubectl --namespace {namespace} "
+                "get pods --selector name=kata-deploy --output wide, and kubectl logs. Repair what they name, or leave the node "
+                "out with kubernetes.kataDeploy.nodeSelector"
+            ),
+        },
+    ),
+    "kata-deploy-release": Failure(
+        "Helm cannot make or change kata-deploy's release, because of what is on the cluster already.",
+        "Remove what it names, then run pulumi up --refresh",
+        {
+            "exists": (
+                "Where an interrupted run left it (helm status kata-deploy --namespace {namespace}), run helm uninstall "
+                "kata-deploy --namespace {namespace}, then pulumi up --refresh; where others installed it, leave "
+                "kubernetes.kataDeploy out and use the Kata that is there (kubernetes.adoptRuntimeClass)"
+            ),
+            "pending": (
+                "If no other run is at work, take the interrupted one back: helm rollback kata-deploy --namespace {namespace}, "
+                "or helm uninstall where it was the first; then run pulumi up --refresh"
+            ),
+            "objects": (
+                "Remove the Kata that was installed there without Helm, by its own guide, or leave kubernetes.kataDeploy out "
+                "and use the Kata that is there (kubernetes.adoptRuntimeClass)"
+            ),
+        },
     ),
     "rollout-refused": Failure(
         "The settings of a rollout do not divide the existing nodes into waves.",
@@ -248,7 +289,10 @@ CATALOGUE: dict[str, Failure] = {
 }
 CASES = {
     "bad-input": {
-        "settings": "Leave their ConfigMap to the stack: pulumi up --refresh writes it again",
+        "settings": (
+            "Build the controller's image from the version of this program that the stack runs (joiningNodes.image); if somebody "
+            "changed their ConfigMap, pulumi up --refresh writes it again"
+        ),
         "kata-deploy-value": "Leave it out of values, and use that setting",
     },
     "file-unreadable": {
@@ -269,6 +313,10 @@ CASES = {
         ),
         "host-users": (
             "Remove hostUsers: false from the pod template: in Kata's guest a sandbox makes its user namespaces itself"
+        ),
+        "guest": (
+            "See what ended it in the node's kernel log (journalctl -k), such as the OOM killer, and in the runtime's log there; "
+            "where the node's memory ran out, raise the class's overhead (kubernetes.overhead)"
         ),
         "image": "Name a proof image that has /bin/sh and mount, and look at the runtime's log on the node",
         "container": "Correct what it names; the runtime's log on the node says more",

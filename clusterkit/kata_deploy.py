@@ -1,6 +1,7 @@
 """The values for kata-deploy's Helm chart, by release: QEMU alone, and the guests' kernel parameters as a drop-in."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ CHART = "oci://ghcr.io/kata-containers/kata-deploy-charts/kata-deploy"
 """The chart as Kata's installation guide names it."""
 SHIMS = {"go": "qemu", "rust": "qemu-runtime-rs"}
 """Kata runtime -> the chart's shim for QEMU."""
+SYSTEM_LABEL = "kubernetes.io/os"
+"""Label by which every kubelet names its operating system; the chart's DaemonSet selects none."""
 MACHINES = ("amd64", "arm64", "s390x")
 """Those for which every chart from 3.26.0 on has both shims (`shims.<shim>.supportedArches`)."""
 RUST_SINCE = (4, 0, 0)
@@ -156,6 +159,11 @@ def values(
     else:
         rolling = {"key": ROLL, "operator": "Equal", "value": digest, "effect": "NoSchedule"}
         chosen["tolerations"] = [{"key": TAINT, "operator": "Exists"}, rolling]
+    taints = (chart_values or {}).get("startupTaints")
+    if isinstance(taints, list) and any(str(each).partition(":")[0] == TAINT for each in taints):
+        # kata-deploy removes these once Kata is installed (charts from 4.0.0 on), which proves nothing.
+        message = f"kubernetes.kataDeploy.values: startupTaints {TAINT} is decided by kubernetes.joiningNodes"
+        raise NodeError("bad-input", message, "kata-deploy-value")
     return merged(chosen, chart_values or {}, owned(shim, version))
 
 
@@ -240,7 +248,7 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], version:
 
     Raises NodeError: `cluster-node-unknown` where no node has the selector's labels, `kata-deploy-distribution` where one reports
     another distribution, since Kata would be configured where its containerd never looks, `kata-deploy-no-kvm` where one is known
-    to have no KVM, since it would be labelled as if it had Kata.
+    to have no KVM, since it would be labelled as if it had Kata, or runs Windows, where no pod of kata-deploy ever starts.
     """
     selector = chosen["nodeSelector"]
     selected = [node for node in nodes if selector.items() <= (node["metadata"].get("labels") or {}).items()]
@@ -252,6 +260,13 @@ def fits(nodes: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], version:
             "labels",
         )
     selected = with_pods(nodes, chosen, version)
+    labels_of = {node["metadata"]["name"]: node["metadata"].get("labels") or {} for node in selected}
+    if foreign := {name: "" for name, labels in labels_of.items() if labels.get(SYSTEM_LABEL, "linux") != "linux"}:
+        raise NodeError(
+            "kata-deploy-no-kvm",
+            f"kata-deploy would run on {len(foreign)} of {len(selected)} nodes whose system is not Linux: {listed(foreign)}",
+            "linux",
+        )
     declared = chosen["k8sDistribution"]
     others = {node["metadata"]["name"]: actual for node in selected if (actual := distribution_of(node)) not in (declared, None)}
     # A folder that is named explicitly replaces the distribution's, in the chart as well.
@@ -324,7 +339,8 @@ def unfinished(
 def left_behind(nodes: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]]) -> str:
     """What to tell a person of nodes that have Kata's label and no pod of kata-deploy; empty where there are none.
 
-    A pod that a changed selector takes off a node removes nothing there while its DaemonSet exists (kata-deploy, `cleanup`).
+    Before 4.1.0, a pod that a changed selector takes off a node removes nothing there while its DaemonSet exists (kata-deploy,
+    `cleanup`).
     """
     served = {pod["spec"].get("nodeName") for pod in pods}
     label = runtime_class.NODE_LABEL
@@ -353,6 +369,27 @@ def not_finished(reasons: Mapping[str, str], seconds: int) -> NodeError:
         "kata-deploy-unfinished",
         f"kata-deploy has not finished on {len(reasons)} {nodes} in {seconds} s: {', '.join(some)}{rest}",
     )
+
+
+def release_failed(text: str, namespace: str) -> NodeError | None:
+    """What Helm's error `text` about the release in `namespace` means; None where it speaks for itself (helm, pkg/action)."""
+    release = f"kata-deploy's release in namespace {printable(namespace, 63)}"
+    if re.search(r"(?s)has been (uninstalled|rolled back) due to .*(deadline exceeded|timed out)", text):
+        return NodeError(
+            "kata-deploy-unfinished",
+            f"{release} was taken back, because its pods were not ready in time",
+            "taken-back",
+            namespace=namespace,
+        )
+    for words, why, case in (
+        ("cannot re-use a name that is still in use", "exists already, and is not this stack's", "exists"),
+        ("has no deployed releases", "was never complete", "exists"),
+        ("another operation (install/upgrade/rollback) is in progress", "is being changed, or such a run was cut off", "pending"),
+        ("invalid ownership metadata", "is not made, because objects of its names exist without it", "objects"),
+    ):
+        if words in text:
+            return NodeError("kata-deploy-release", f"{release} {why}", case, namespace=namespace)
+    return None
 
 
 def listed(nodes: Mapping[str, str]) -> str:

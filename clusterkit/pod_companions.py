@@ -9,9 +9,16 @@ SHOWN = 300
 """Characters of a container's last words that stand in a sentence."""
 
 
-def init_failure(pod: Mapping[str, Any]) -> str:
-    """The init container that failed, so that no other container was started; empty where none did."""
-    for status in pod.get("status", {}).get("initContainerStatuses") or []:
+def init_failure(pod: Mapping[str, Any], late: bool) -> str:
+    """The init container that failed, or did not end in time, so that no other container was started; empty where none did.
+
+    They start in order, so that of several it is the last one: a sidecar before it may run for as long as the pod.
+    """
+    statuses = pod.get("status", {}).get("initContainerStatuses") or []
+    if late:
+        hung = [each for each in statuses if "running" in (each.get("state") or {}) or _terminated(each, failed=True)]
+        return f"the init container {_name(hung[-1])} did not end in time, so that the ladder never began" if hung else ""
+    for status in statuses:
         if terminated := _terminated(status, failed=True):
             return f"the init container {_name(status)} {_end(terminated)} before the ladder began{_words(terminated)}"
     return ""

@@ -35,6 +35,9 @@ OF_THE_PROGRAM = (
 )  # fmt: skip
 """Fields of the template's container that are for its own program: a kubelet ends a container that does not answer, and starts
 one again whose own policy says so (from 1.35 on)."""
+OF_THE_PROGRAMS_POD = ("activeDeadlineSeconds", "schedulingGates", "terminationGracePeriodSeconds")
+"""Fields of the template that bound and hold its program's pods: a proof has its own bound, no controller that lets it go, and
+nothing to save at its end, which its Job waits for (`joining.GRACE`)."""
 OF_THE_PLACE = ("nodeName", "affinity", "topologySpreadConstraints")
 """Fields of the template that choose its pods' nodes among several: a proof is of every one."""
 FROM_OBJECTS = ("configMapKeyRef", "secretKeyRef")
@@ -209,7 +212,7 @@ def job(
     """
     labels = {PROOF_LABEL: proof}
     notes = {NODE_ANNOTATION: node, DIGEST_ANNOTATION: vouched, ATTEMPT_ANNOTATION: str(attempt)}
-    spec = {key: value for key, value in template["spec"].items() if key not in OF_THE_PLACE}
+    spec = {key: value for key, value in template["spec"].items() if key not in (*OF_THE_PROGRAMS_POD, *OF_THE_PLACE)}
     about = template.get("metadata") or {}
     pinned = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
     first = spec["containers"][0]

@@ -10,11 +10,14 @@ FULL = re.compile(r"Too many pods|Insufficient [\w.-]+")
 """What the scheduler says of a node without room (pkg/scheduler/framework/plugins/noderesources, fit.go)."""
 TAINT = re.compile(r"untolerated taint")
 """What it says of a taint; up to 1.34 with the taint's name, later without (plugins/tainttoleration)."""
+VOLUME = re.compile(r"persistent ?volume|volume node affinity", re.IGNORECASE)
+"""What it says of a claim that is not there or not bound, and of a volume that the node cannot reach (plugins/volumebinding)."""
 CORDONED = "were unschedulable"
 PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
 """Conditions under which a kubelet evicts pods and its node gets a taint. Each stays for 5 minutes at least
 (evictionPressureTransitionPeriod)."""
-
+DISRUPTION = "DisruptionTarget"
+"""Condition of a pod that something takes off its node (kubernetes.io, Pod disruption conditions)."""
 
 NOT_READY = "not Ready"
 """How `held` begins for a node whose kubelet accepts no pods, or reports nothing any more, as on a machine that is gone."""
@@ -47,7 +50,7 @@ def unscheduled(pod: Mapping[str, Any]) -> str | None:
 
 
 def kind(words: str, short_of: str) -> str:
-    """What keeps the pod away: `full`, `cordoned`, `pressure`, `unready`, or empty for labels and taints, which can still change.
+    """What keeps the pod away: `full`, `cordoned`, `volume`, `pressure`, `unready`, or empty for labels and taints.
 
     `short_of` is what `held` says of the node.
     """
@@ -55,14 +58,30 @@ def kind(words: str, short_of: str) -> str:
         return "full"
     if CORDONED in words:
         return "cordoned"
+    if VOLUME.search(words):
+        return "volume"
     if not (short_of and TAINT.search(words)):
         return ""
     return "unready" if short_of.startswith(NOT_READY) else "pressure"
 
 
 def lasts(words: str, short_of: str) -> bool:
-    """Whether the pod will not be placed soon either: a node that is not Ready may be so again in seconds."""
-    return kind(words, short_of) not in ("", "unready")
+    """Whether the pod will not be placed soon either: labels and taints can change, a volume may be in the making, and a node
+    that is not Ready may be so again in seconds."""
+    return kind(words, short_of) not in ("", "volume", "unready")
+
+
+def makes_way(pod: Mapping[str, Any]) -> bool:
+    """Whether the scheduler has ended other pods for a pod that it could not place: they have their time to end, 30 s mostly."""
+    return bool(pod.get("status", {}).get("nominatedNodeName"))
+
+
+def disrupted(pod: Mapping[str, Any]) -> str:
+    """Why a pod was taken off its node, in the words of the condition that preemption, eviction and NoExecute taints leave."""
+    for each in pod.get("status", {}).get("conditions") or []:
+        if each["type"] == DISRUPTION and each["status"] == "True":
+            return str(each.get("message") or each.get("reason") or "")
+    return ""
 
 
 def turned_away(pod: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -15,6 +15,11 @@ from nodekit.rules.text import printable
 
 MAX_MESSAGE = 4096
 """Bytes of a termination message that a kubelet keeps (kubernetes.io, Determine the Reason for Pod Failure)."""
+STARTING = ("", "ContainerCreating", "PodInitializing")
+"""Reasons of a kubelet for a container that waits for nothing but its turn."""
+NO_STATUS = 255
+"""Exit code of a container whose own is not known, because its guest or its shim is gone (containerd, UnknownExitStatus; Kata,
+exitCode255 and UNKNOWN_EXIT_STATUS)."""
 SHOWN = 600
 """Characters of a cluster's or a container's words that stand in a sentence."""
 
@@ -78,7 +83,9 @@ NETWORK = re.compile(r"\b(cni|network|networkplugin)\b", re.IGNORECASE)
 """Words of a failure that passes once the node's network is up."""
 NO_IMAGE = re.compile(r"not found|denied|unauthorized|manifest unknown|no match for platform|invalid reference", re.IGNORECASE)
 """A registry's words for failures that a retry does not change."""
-IN_VAIN = ("PodSecurity", "ValidatingAdmissionPolicy")
+CONSTRAINT = "security context constraint"
+"""Words of OpenShift, which checks more than Pod Security."""
+IN_VAIN = ("PodSecurity", "ValidatingAdmissionPolicy", CONSTRAINT)
 """Words of refusals of a pod that a retry does not change."""
 
 
@@ -94,17 +101,17 @@ def hopeless(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, e
         lasting = unmade and unmade.times > 1 and any(word in unmade.text for word in IN_VAIN)
         return refused_pod(node, unmade.text) if unmade and lasting else None
     reasons = events.get(str(pod["metadata"].get("uid")), {})
-    sandbox = reasons.get("FailedCreatePodSandBox")
+    sandbox = None if begun(pod) else reasons.get("FailedCreatePodSandBox")
     if sandbox and (lasts(sandbox.text) or (sandbox.times > 2 and not NETWORK.search(sandbox.text))):
         return no_sandbox(node, sandbox.text)
-    waiting = status_of(pod).get("state", {}).get("waiting") or {}
+    waiting = waiting_of(pod)
     reason, text = str(waiting.get("reason", "")), str(waiting.get("message") or "")
     pulled = reasons.get("Failed", Words(0, ""))
     often = pulled.times > 2 or NO_IMAGE.search(f"{text} {pulled.text}")
     if reason in ("InvalidImageName", "ErrImageNeverPull") or (reason in ("ErrImagePull", "ImagePullBackOff") and often):
         return no_image(node, text if NO_IMAGE.search(text) else pulled.text or text or reason)
     mount = reasons.get("FailedMount")
-    if mount and mount.times > 4:
+    if mount and mount.times > 4 and not begun(pod):
         return refusal(
             "proof-container-failed", f"{node}: a volume of the pod cannot be mounted: {line(mount.text).rstrip('.')}", "volume"
         )
@@ -123,7 +130,7 @@ def refused_pod(node: str, why: str) -> Refusal:
     return refusal("proof-pod-refused", f"{node}: the cluster refuses the proof's pod: {line(why, 900).rstrip('.')}", case)
 
 
-REFUSALS = ("PodSecurity", "ValidatingAdmissionPolicy", "RuntimeClass", "must specify", "quota")
+REFUSALS = ("PodSecurity", "ValidatingAdmissionPolicy", CONSTRAINT, "RuntimeClass", "must specify", "quota")
 """Words of the API server's refusals of a pod for which `proof-pod-refused` has a remedy of its own."""
 
 
@@ -186,6 +193,23 @@ def status_of(pod: Mapping[str, Any] | None) -> Mapping[str, Any]:
     statuses = (pod or {}).get("status", {}).get("containerStatuses") or []
     empty: Mapping[str, Any] = {}
     return next((each for each in statuses if each.get("name") == containers[0].get("name")), empty)
+
+
+def begun(pod: Mapping[str, Any] | None) -> bool:
+    """Whether a container of a pod has started, an init container too: then there is a guest, whatever failed before."""
+    status = (pod or {}).get("status", {})
+    statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    return any({"running", "terminated"} & (each.get("state") or {}).keys() for each in statuses)
+
+
+def waiting_of(pod: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """For what the container that climbs waits, or the init container before it; nothing where it does not wait."""
+    own: Mapping[str, Any] = status_of(pod).get("state", {}).get("waiting") or {}
+    before = [
+        (each.get("state") or {}).get("waiting") or {}
+        for each in (pod or {}).get("status", {}).get("initContainerStatuses") or []
+    ]
+    return next((each for each in before if own and each.get("reason", "") not in STARTING), own)
 
 
 def differences(template: Mapping[str, Any], spec: Mapping[str, Any], image_id: str = "") -> list[str]:
@@ -268,6 +292,8 @@ def verdict(
     if pod is not None and pod_room.turned_away(pod) and (away := no_room(name, pod, present.short_of)):
         return away  # its container may have ended too, which explains less
     terminated = status_of(pod).get("state", {}).get("terminated")
+    if pod is not None and (gone := disrupted(name, job, pod, terminated or {})):
+        return gone
     if terminated:
         judged = of_container(request, terminated, present.boot_id, boot_ids)
         if isinstance(judged, Refusal) or condition(job, "Complete"):
@@ -316,6 +342,9 @@ def of_container(
     code, reason = terminated.get("exitCode"), str(terminated.get("reason", ""))
     if code == 137 or terminated.get("signal") or reason == "OOMKilled":
         return killed(name, terminated)
+    if code == NO_STATUS:
+        why = f"{name}: the guest, or the shim that serves it, ended before the ladder did (exit code {NO_STATUS})"
+        return refusal("proof-container-failed", why, "guest")
     if code != 0:
         return refusal(
             "proof-container-failed",
@@ -361,23 +390,35 @@ def no_room(node: str, pod: Mapping[str, Any], short_of: str) -> Refusal | None:
     return refusal("proof-pod-unscheduled", message, pod_room.kind(unscheduled, short_of))
 
 
+def disrupted(node: str, job: Mapping[str, Any], pod: Mapping[str, Any], terminated: Mapping[str, Any]) -> Refusal | None:
+    """The refusal of a pod that was preempted, drained away or ended for a taint, so that its Job failed; else None."""
+    words = pod_room.disrupted(pod)
+    if not words or not condition(job, "Failed") or why_failed(job) == "DeadlineExceeded" or terminated.get("exitCode") == 0:
+        return None
+    message = f"{node}: the pod had to leave the node before it had reported: {line(words).rstrip('.')}"
+    return refusal("proof-pod-lost", message, "disrupted")
+
+
 def unfinished(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, events: Events, short_of: str = "") -> Refusal:
     """Why a pod reported nothing: not scheduled, not started, lost, or still running at the end of its time."""
     status = (pod or {}).get("status", {})
     reasons = events.get(str((pod or {}).get("metadata", {}).get("uid")), {})
     if pod is not None and (away := no_room(node, pod, short_of)):
         return away
-    if sandbox := reasons.get("FailedCreatePodSandBox"):
+    if (sandbox := reasons.get("FailedCreatePodSandBox")) and not begun(pod):
         return no_sandbox(node, sandbox.text)
-    if pod is not None and (failure := pod_companions.init_failure(pod)):
+    waiting = waiting_of(pod)
+    late = why_failed(job) == "DeadlineExceeded"
+    # A sidecar runs on once all of them have begun.
+    initialized = pod is not None and condition(pod, "Initialized")
+    if pod is not None and not (late and initialized) and (failure := pod_companions.init_failure(pod, late)):
         return refusal("proof-container-failed", f"{node}: {failure}", "container")
-    waiting = status_of(pod).get("state", {}).get("waiting") or {}
     why = str(waiting.get("message") or waiting.get("reason") or "")
     if "Image" in str(waiting.get("reason")):
         return no_image(node, why)
-    if why not in ("", "ContainerCreating", "PodInitializing"):
+    if why not in STARTING:
         return refusal("proof-container-failed", f"{node}: the container did not start: {line(why)}", "container")
-    if why_failed(job) != "DeadlineExceeded":
+    if not late:
         cause = line(status.get("message") or status.get("reason") or "no event about it", 300)
         return refusal("proof-pod-lost", f"{node}: the pod disappeared before it reported anything ({cause})", "node")
     if short_of.startswith(pod_room.NOT_READY):

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clusterkit.daemon_placing import tolerate
 from nodekit.errors import NodeError
 
 CANARY, BATCH, DRAIN_SECONDS = 1, "10%", 900
@@ -17,6 +18,8 @@ BUDGET = "DisruptionBudget"
 """Reason of the causes in a refused eviction that name a budget."""
 NAMESPACE_ENDS = "NamespaceTerminating"
 """Reason of the cause in a refused eviction whose pod's namespace is being removed: the pod is deleted without it."""
+CORDON = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+"""Taint of a cordoned node (kubernetes.io, Well-Known Labels, Annotations and Taints)."""
 SEVERAL_BUDGETS = "more than one PodDisruptionBudget"
 """In the API server's message about a pod that it never evicts (pkg/registry/core/pod/storage/eviction.go)."""
 
@@ -30,6 +33,8 @@ class Pod:
     uid: str
     ending: bool
     """Whether it is being deleted already."""
+    comes_back: bool
+    """Whether it tolerates a cordon, so that the pod in its place may come to the same node, for ever."""
 
     @property
     def path(self) -> str:
@@ -108,7 +113,8 @@ def leaving(node: str, pods: Iterable[Mapping[str, Any]], evict_bare_pods: bool)
         controllers = [owner["kind"] for owner in about.get("ownerReferences") or [] if owner.get("controller")]
         if "DaemonSet" in controllers:
             continue
-        leaver = Pod(about["namespace"], about["name"], about["uid"], bool(about.get("deletionTimestamp")))
+        comes_back = tolerate(pod.get("spec", {}).get("tolerations") or [], CORDON)
+        leaver = Pod(about["namespace"], about["name"], about["uid"], bool(about.get("deletionTimestamp")), comes_back)
         pods_to_leave.append(leaver)
         if not (controllers or leaver.ending or evict_bare_pods):
             bare.append(leaver.path)

@@ -1,11 +1,11 @@
 """Namespace and RuntimeClass that a stack adopts: checked on the cluster before anything is made."""
 
-import asyncio
 from typing import Any
 
 import pulumi
 
 from clusterkit.api.cluster_reader import Reader
+from components.cluster.reading import read_in_thread
 from nodekit.errors import NodeError
 from stacks.model import Kubernetes
 
@@ -19,7 +19,7 @@ def adopted(kubernetes: Kubernetes, kubeconfig: Any) -> dict[str, pulumi.Input[s
     def adopt_existing(kind: str, name: str, adopt: bool, setting: str) -> pulumi.Input[str]:
         async def look(text: str) -> str:
             try:
-                await asyncio.to_thread(lambda: reader(text, kubernetes.context).require(kind, name, setting))
+                await read_in_thread(lambda: reader(text, kubernetes.context).require(kind, name, setting))
             except NodeError as error:
                 raise pulumi.RunError(error.sentence()) from None
             return name

@@ -6,6 +6,7 @@ everything else that it costs the controller, and their models take a third of i
 
 import json
 import re
+import ssl
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
@@ -46,6 +47,16 @@ GONE = 410
 JSON, JSON_PATCH, MERGE_PATCH = "application/json", "application/json-patch+json", "application/merge-patch+json"
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 """Asks for an object's metadata alone (Kubernetes, API concepts)."""
+
+
+def lenient(context: ssl.SSLContext) -> ssl.SSLContext:
+    """The context, which accepts what client-go accepts.
+
+    From Python 3.13 on, ssl and urllib3 are strict by default: they refuse the authorities of clusters that have no key
+    identifier, such as those of EKS (kubernetes-client/python 2394).
+    """
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -70,9 +70,13 @@ class ClusterNodes:
         pods = self.client.listed("pods", "/api/v1/pods", {"fieldSelector": f"spec.nodeName={node}"})
         return rollout.leaving(node, pods, evict_bare_pods)
 
-    def evict(self, node: str, evict_bare_pods: bool) -> dict[str, str]:
-        """Ask for the eviction of each pod that has to leave `node`: those still there, each with what holds it up."""
-        return {pod.path: self._evict(node, pod) for pod in self.leaving(node, evict_bare_pods)}
+    def evict(self, node: str, evict_bare_pods: bool, first: Collection[str]) -> dict[str, str]:
+        """Ask for the eviction of each pod that has to leave `node`: those still there, each with what holds it up.
+
+        One that comes back since it tolerates the cordon stays, as with kubectl drain; `first` are the uids of those before it.
+        """
+        pods = [pod for pod in self.leaving(node, evict_bare_pods) if pod.uid in first or not pod.comes_back]
+        return {pod.path: self._evict(node, pod) for pod in pods}
 
     def _evict(self, node: str, pod: rollout.Pod) -> str:
         """Why a pod is not being evicted; empty where it is."""
@@ -104,11 +108,12 @@ async def drained(nodes: ClusterNodes, node: str, *, seconds: int, evict_bare_po
     """
     end = time.monotonic() + seconds
     # Another node of the wave may run the API server, which is away while that node changes: hence each call with patience.
-    await asyncio.to_thread(patiently, partial(nodes.leaving, node, evict_bare_pods))  # refuses before anything is changed
+    leaving = await asyncio.to_thread(patiently, partial(nodes.leaving, node, evict_bare_pods))  # refuses before any change
+    first = [pod.uid for pod in leaving]
     cordoned = await asyncio.to_thread(patiently, partial(nodes.cordon, node))
     waiting = False
     try:
-        while remaining := await asyncio.to_thread(patiently, partial(nodes.evict, node, evict_bare_pods)):
+        while remaining := await asyncio.to_thread(patiently, partial(nodes.evict, node, evict_bare_pods, first)):
             if time.monotonic() >= end:
                 raise rollout.not_empty(node, seconds, remaining)
             if not waiting:

@@ -1,5 +1,6 @@
 """The proxy that the environment names for an address, by the rules of Go's net/http, which kubectl and the engine's Kubernetes
-plugin follow. Python's own rules differ: they know no networks in NO_PROXY, and send to a proxy even what is on this machine.
+plugin follow. Python's own rules differ: they know no networks in NO_PROXY, send to a proxy even what is on this machine, and ask
+a Mac's settings too.
 
 https://pkg.go.dev/golang.org/x/net/http/httpproxy#Config
 """
@@ -13,10 +14,10 @@ PORTS = {"http": 80, "https": 443}
 
 def of(address: str) -> str | None:
     """The URL of the proxy for `address`; None where it is reached without one."""
-    where, proxies = urlsplit(address), urllib.request.getproxies()
+    where, proxies = urlsplit(address), urllib.request.getproxies_environment()
     host, named = where.hostname or "", proxies.get(where.scheme)
     port = where.port or PORTS.get(where.scheme)
-    if not host or not named or is_local(host) or urllib.request.proxy_bypass(host):
+    if not host or not named or is_local(host):
         return None
     if any(exempts(entry.strip().lower(), host, port) for entry in proxies.get("no", "").split(",")):
         return None

@@ -25,6 +25,7 @@ import certifi
 import yaml
 
 from clusterkit.api import environment_proxy
+from clusterkit.api.client import lenient
 from nodekit.errors import NodeError
 from nodekit.host import capture, reading
 from nodekit.rules.text import printable
@@ -236,12 +237,9 @@ def trust(chosen: Login, held: Credentials, public: str) -> ssl.SSLContext:
         authority = _content(chosen.cluster, "certificate-authority", "the cluster")
         # Words beside a certificate may be of any language, and the ssl module takes ASCII alone.
         text = authority.decode("ascii", errors="replace").replace("\ufffd", "?")
-        context = ssl.create_default_context(cadata=text or None)
+        context = lenient(ssl.create_default_context(cadata=text or None))
         if not authority:
             context.load_verify_locations(public)
-        # From Python 3.13 on, strict by default: it refuses the authorities of clusters that have no key identifier, which
-        # client-go accepts (kubernetes-client/python 2394).
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         if chosen.cluster.get("insecure-skip-tls-verify"):
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         if held.certificate:

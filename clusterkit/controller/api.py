@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 from kubernetes import client, config
 from kubernetes.config.config_exception import ConfigException
+from urllib3.util.ssl_ import create_urllib3_context
 
-from clusterkit.api.client import CONTROLLER, JSON_PATCH, MERGE_PATCH, METADATA, Changed, Client
+from clusterkit.api.client import CONTROLLER, JSON_PATCH, MERGE_PATCH, METADATA, Changed, Client, lenient
 from clusterkit.controller import documents
 from clusterkit.joining import COMPONENT, EVENTS_NAMESPACE, Settings
 from clusterkit.pod_proof import PROOF_LABEL
@@ -36,6 +37,10 @@ class Api:
             ) from None
         api = client.ApiClient()
         api.user_agent = COMPONENT
+        pool = api.rest_client.pool_manager.connection_pool_kw
+        context = pool["ssl_context"] = lenient(create_urllib3_context(cert_reqs=pool["cert_reqs"]))
+        if not (pool.get("ca_certs") or pool.get("ca_cert_data")):
+            context.load_default_certs()  # as urllib3 does where it makes the context
         self.settings, self.client, self.server = settings, Client(api, CONTROLLER), api.configuration.host
         self.core, self.place = "/api/v1", f"/api/v1/namespaces/{settings.namespace}"
         self.jobs = f"/apis/batch/v1/namespaces/{settings.namespace}/jobs"

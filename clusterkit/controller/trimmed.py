@@ -77,7 +77,8 @@ def job(document: Mapping[str, Any]) -> dict[str, Any]:
 def pod(document: Mapping[str, Any]) -> dict[str, Any]:
     """Of a core/v1 Pod: what it runs, and what became of it."""
     status = document.get("status", {})
-    conditions = [each for each in status.get("conditions") or [] if each["type"] == "PodScheduled"]
+    decisive = ("PodScheduled", "Initialized", pod_room.DISRUPTION)
+    conditions = [each for each in status.get("conditions") or [] if each["type"] in decisive]
     containers, before = (
         [only(each, "name", "imageID", "state") for each in status.get(kind) or []]
         for kind in ("containerStatuses", "initContainerStatuses")

@@ -9,7 +9,7 @@ import pulumi_kubernetes as k8s
 
 from clusterkit import kata_deploy
 from clusterkit.api.cluster_reader import Reader
-from components.children import child_options
+from components.children import calls_back_on_error, child_options, hook_name
 from components.cluster.reading import read_in_thread
 from components.plain import set_or
 from components.refusals import reporting_refusals
@@ -85,7 +85,7 @@ class KataDeploy(pulumi.ComponentResource):
             values=chosen,
             timeout=TIMEOUT_SECONDS,
             atomic=True,
-            opts=child_options(self, opts),
+            opts=release_options(self, opts, f"{name}-release"),
         )
         place = [args.get("context"), namespace, version]
         installed: pulumi.Output[Any] = pulumi.Output.all(release.status, kubeconfig, *place).apply(
@@ -95,6 +95,24 @@ class KataDeploy(pulumi.ComponentResource):
             reporting_refusals(lambda values: kata_deploy.handler(values[1], values[2]))
         )
         self.register_outputs({"handler": self.handler})
+
+
+def release_options(
+    parent: pulumi.ComponentResource, opts: Optional[pulumi.ResourceOptions], child: str
+) -> pulumi.ResourceOptions:
+    """Options of the release: Helm's message is followed by one with its remedy (`kata_deploy.release_failed`)."""
+
+    async def explain(failed: pulumi.ErrorHookArgs) -> bool:
+        namespace = (failed.new_inputs or failed.old_inputs or {}).get("namespace")
+        known = namespace if isinstance(namespace, str) else kata_deploy.NAMESPACE
+        if error := kata_deploy.release_failed(failed.errors[0], known):
+            pulumi.log.error(error.sentence())
+        return False
+
+    if not calls_back_on_error():
+        return child_options(parent, opts)
+    hooks = pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook(hook_name(child, "explain"), explain)])
+    return child_options(parent, opts, hooks=hooks)
 
 
 async def values(resolved: dict[str, Any]) -> dict[str, Any]:

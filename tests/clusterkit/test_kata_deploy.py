@@ -148,6 +148,15 @@ def test_value_that_a_setting_decides_is_refused_with_that_setting(version: str,
     assert caught.value.code == "bad-input" and caught.value.message.endswith(f"{key} is decided by {setting}")
 
 
+@pytest.mark.parametrize("entry", ["kata-nodes/unproven", "kata-nodes/unproven:NoSchedule"])
+def test_kata_deploy_does_not_take_the_taint_of_a_node_that_waits_for_its_proof(entry: str) -> None:
+    with pytest.raises(NodeError, match=r"startupTaints kata-nodes/unproven is decided by kubernetes\.joiningNodes") as caught:
+        kata_deploy.values("4.1.0", "rust", [], True, chart_values={"startupTaints": ["a.example/b", entry]})
+    assert caught.value.code == "bad-input"
+    others = {"startupTaints": ["a.example/b:NoSchedule"]}
+    assert kata_deploy.values("4.1.0", "rust", [], True, chart_values=others)["startupTaints"] == others["startupTaints"]
+
+
 def node(name: str, kubelet: str = "v1.34.1", runtime: str = "containerd://2.1.4", **labels: str) -> dict[str, Any]:
     about = {"kubeletVersion": kubelet, "containerRuntimeVersion": runtime}
     return {
@@ -223,6 +232,16 @@ def test_nodes_that_are_known_to_have_no_kvm_are_not_labelled_as_if_they_had_kat
     kata_deploy.fits([able, DISCOVERED], chosen(node_selector={"pool": "kvm"}), "4.1.0")
     # The chart then leaves them out itself.
     kata_deploy.fits([able, DISCOVERED], chosen(**{"node-feature-discovery": {"enabled": True}}), "4.1.0")
+
+
+def test_nodes_of_windows_are_refused_before_kata_deploy_waits_for_its_pods_there() -> None:
+    """AKS, EKS and GKE do not taint them, and the chart selects no operating system."""
+    windows = node("win", **{"kubernetes.io__os": "windows"})
+    with pytest.raises(NodeError) as caught:
+        kata_deploy.fits([windows, node("lin", **{"kubernetes.io__os": "linux"})], chosen(), "4.1.0")
+    assert caught.value.code == "kata-deploy-no-kvm" and "1 of 2 nodes" in caught.value.message and "win" in caught.value.message
+    assert "kubernetes.io/os: linux" in caught.value.sentence()
+    kata_deploy.fits([windows, node("lin", pool="kvm")], chosen(node_selector={"pool": "kvm"}), "4.1.0")
 
 
 CONTROL_PLANE = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
@@ -313,6 +332,52 @@ def test_a_label_that_a_changed_selector_left_behind_is_named_with_its_removal()
     assert "runs on b, labelled" in warning and "kubectl label node NODE katacontainers.io/kata-runtime-" in warning
     assert not kata_deploy.left_behind([chosen_node, plain], [its_pod])
     assert not kata_deploy.left_behind([excluded], []), "deploymentMode: job has no pod that stays"
+
+
+RELEASE_ERRORS = [
+    ("cannot re-use a name that is still in use", "kata-deploy-release", "helm uninstall kata-deploy --namespace kata"),
+    ('"kata-deploy" has no deployed releases', "kata-deploy-release", "helm uninstall kata-deploy --namespace kata"),
+    (
+        "another operation (install/upgrade/rollback) is in progress",
+        "kata-deploy-release",
+        "helm rollback kata-deploy --namespace kata",
+    ),
+    (
+        'Unable to continue with install: ServiceAccount "kata-deploy-sa" in namespace "kube-system" exists and cannot be '
+        "imported into the current release: invalid ownership metadata; label validation error",
+        "kata-deploy-release",
+        "Remove the Kata that was installed",
+    ),
+    (
+        "release kata-deploy failed, and has been rolled back due to atomic being set: context deadline exceeded",
+        "kata-deploy-unfinished",
+        "kubectl --namespace kata get pods",
+    ),
+    (  # newer ones name what is not ready, on a line of its own
+        "release kata-deploy failed, and has been uninstalled due to atomic being set: resource DaemonSet/kata/kata-deploy not "
+        "ready. status: InProgress, message: Available: 0/1\ncontext deadline exceeded",
+        "kata-deploy-unfinished",
+        "kubectl --namespace kata get pods",
+    ),
+    ("failed pre-install: 1 error occurred", "", ""),
+    ("context deadline exceeded", "", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "code", "remedy"), RELEASE_ERRORS, ids=[code[0][:20] for code in RELEASE_ERRORS])
+def test_a_release_that_helm_cannot_make_has_its_way_out(
+    text: str, code: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an interrupted up, another's release or a kata-deploy without Helm leave it (helm, pkg/action)."""
+    printed: list[str] = []
+    hooks: list[Any] = []
+    monkeypatch.setattr(component, "calls_back_on_error", lambda: True)
+    monkeypatch.setattr(pulumi, "ErrorHook", lambda _, hook: hooks.append(hook))
+    monkeypatch.setattr(pulumi.log, "error", printed.append)
+    component.release_options(SimpleNamespace(), None, "kata-release")  # type: ignore[arg-type]
+    failed: Any = SimpleNamespace(errors=[text], new_inputs={"namespace": "kata"}, old_inputs=None)
+    assert asyncio.run(hooks[0](failed)) is False
+    assert [remedy in line and line.endswith(f"[{code}]") for line in printed] == ([True] if code else [])
 
 
 def reading(monkeypatch: pytest.MonkeyPatch, pairs: list[tuple[Any, Any]]) -> list[float]:

@@ -1,6 +1,7 @@
 """Kubeconfigs as people have them. Lost if these fail: the way to their cluster, or a token in a log."""
 
 import base64
+import ipaddress
 import json
 import ssl
 import sys
@@ -9,14 +10,20 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import certifi
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from clusterkit.api import kubeconfig
 from clusterkit.api.cluster_reader import Reader
+from clusterkit.controller.api import Api
+from clusterkit.joining import Settings
 from local import certificates
 from nodekit.errors import NodeError
 
@@ -317,6 +324,7 @@ def test_the_proxy_of_the_environment_is_used_but_for_whom_it_exempts(server: Se
         ("https://api.corp.example:6443", "*.corp.example", True),
         ("https://api.corp.example:6443", "corp.example:6443", True),
         ("https://api.corp.example:6443", "corp.example:443", False),
+        ("https://corp.example:6443", ".corp.example", False),
         ("https://10.1.2.3", "10.1.2.3:443", True),
         ("https://[fd00::1]:6443", "[fd00::1]:6443", True),
         ("https://api.corp.example:6443", "*", True),
@@ -329,6 +337,16 @@ def test_a_proxy_of_the_environment_is_left_out_where_go_leaves_it_out(
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", exempt)
     assert kubeconfig.proxy(kubeconfig.login(written(None, server), None)) == (None if direct else "http://proxy.example:3128")
+
+
+def test_a_proxy_of_the_systems_settings_is_none_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python asks them on a Mac, which kubectl and the engine's Kubernetes plugin do not."""
+    monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "http://of-the-settings.example:3128"})
+    monkeypatch.setattr("urllib.request.proxy_bypass", lambda _: True)
+    chosen = kubeconfig.login(written(None, "https://api.corp.example:6443"), None)
+    assert kubeconfig.proxy(chosen) is None
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    assert kubeconfig.proxy(chosen) == "http://proxy.example:3128"
 
 
 def test_a_proxy_of_the_environment_needs_no_scheme(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,6 +382,40 @@ def test_words_of_any_language_beside_an_authority_are_no_fault(tmp_path: Path) 
     assert len(kubeconfig.trust(chosen, kubeconfig.Credentials(), certifi.where()).get_ca_certs()) == 1
     file.write_text("\u0151")
     assert "is not PEM" in refused(written(None, **{"certificate-authority": str(file)})).message
+
+
+def plain_authority(folder: Path) -> None:
+    """An authority without a key identifier, as EKS has them (kubernetes-client/python 2394), and a certificate of it."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), certificates.subject("kubernetes", None)
+    authority = certificates.builder(name, name, key.public_key())
+    authority = authority.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    server = certificates.builder(certificates.subject("kube-apiserver", None), name, key.public_key())
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    server = server.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    for file, unsigned in (("ca.crt", authority), ("server.crt", server)):
+        (folder / file).write_bytes(unsigned.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    (folder / "server.key").write_bytes(certificates.private_pem(key))
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_the_controller_accepts_an_authority_without_a_key_identifier(
+    trusted: bool, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its image has Python 3.13, where urllib3 refuses them."""
+    monkeypatch.setattr("urllib3.util.ssl_.sys", SimpleNamespace(version_info=(3, 13)))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
+    plain_authority(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    authority = {"certificate-authority": str(tmp_path / "ca.crt")} if trusted else {}
+    (tmp_path / "kubeconfig").write_text(written({"token": SECRET}, server.address.replace("http:", "https:"), **authority))
+    api = Api(cast(Settings, SimpleNamespace(proof="p", namespace="n", selector="s")))
+    if trusted:
+        assert [[node["metadata"]["name"] for node in nodes] for nodes, _ in api.pages("nodes")] == [["node-0"]]
+    else:
+        with pytest.raises(NodeError, match="certificate verify failed"):
+            list(api.pages("nodes"))
 
 
 def test_the_user_acts_as_another(server: Server) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from clusterkit import pod, pod_proof, pod_room, pod_verdict
+from clusterkit.api.cluster_reader import Reader
 from clusterkit.controller import documents, trimmed
 from clusterkit.pod_proof import Node, Nodes, ProofRequest
 from clusterkit.pod_verdict import Refusal, Words
@@ -124,6 +125,14 @@ def test_nothing_of_the_template_keeps_the_pod_from_the_node_that_is_proven() ->
     spec |= {"topologySpreadConstraints": [zone], "nodeName": "another", "affinity": {"podAntiAffinity": {}}}
     proving = ask(pod_template=json.dumps(template)).template["spec"]
     assert proving == REQUEST.template["spec"] | {"containers": proving["containers"]}
+
+
+def test_what_the_programs_own_controller_decides_of_its_pods_ends_or_holds_no_proof() -> None:
+    template = deepcopy(TEMPLATE)
+    spec: Any = template["spec"]
+    own = {"activeDeadlineSeconds": 20, "schedulingGates": [{"name": "a.example/b"}], "terminationGracePeriodSeconds": 3600}
+    spec |= own
+    assert not own.keys() & ask(pod_template=json.dumps(template)).template["spec"].keys()
 
 
 def test_no_variable_of_the_ladder_comes_from_what_a_tenant_writes_or_the_namespace_lacks() -> None:
@@ -286,6 +295,8 @@ CREATING = pod_that(phase="Pending", state=waiting("ContainerCreating"))
             "bwrap is not installed here",
         ),
         (FAILED, pod_that(state=ended("first\nsecond", 127)), "proof-container-failed", "ended with 127"),
+        # What both runtimes of Kata, and containerd, report of a container whose guest or shim is gone.
+        (FAILED, pod_that(state=ended("", 255, reason="Error")), "proof-container-failed", "code 255). See what ended it in the"),
         (FAILED, pod_that(state=ended("", 137, reason="OOMKilled")), "proof-container-failed", "exit code 137, OOMKilled"),
         (FAILED, pod_that(state=ended(PROVEN, 137, reason="Error")), "proof-container-failed", "was killed"),
         (FAILED, pod_that(state=ended("", 0, signal=9)), "proof-container-failed", "signal 9"),
@@ -389,12 +400,61 @@ def beside(state: dict[str, Any], own: dict[str, Any], init: dict[str, Any] | No
         ),
         # The deadline ends what still runs.
         (LATE, beside(ended("", 143), ended(PROVEN), phase="Failed"), "the container side beside it did not end in time"),
+        # As one that waits for a service of its program's namespace.
+        *(
+            (
+                LATE,
+                beside(waiting("PodInitializing"), waiting("PodInitializing"), init, phase="Pending"),
+                "the init container set-up did not end in time, so that the ladder never began",
+            )
+            for init in ({"running": {}}, ended("", 137))
+        ),
     ],
 )
 def test_a_container_beside_the_ladder_that_fails_the_job_is_named(job: dict[str, Any], seen: dict[str, Any], words: str) -> None:
     for state in (seen, trimmed.pod({**seen, "metadata": {**seen["metadata"], "resourceVersion": "1"}})):
         result = pod_verdict.verdict(REQUEST, NODES, job, state)
         assert isinstance(result, Refusal) and result.code == "proof-container-failed" and words in result.sentence
+
+
+def test_a_sidecar_that_runs_on_is_not_taken_for_an_init_container_that_hangs() -> None:
+    begun = {"type": "Initialized", "status": "True"}
+    states = (waiting("PodInitializing"), {"running": {}})
+    for own in states:
+        seen = beside(states[0], own, states[1], phase="Pending", conditions=[begun])
+        for read in (seen, trimmed.pod(documents_read("pods", seen))):
+            result = pod_verdict.verdict(REQUEST, NODES, LATE, read)
+            assert isinstance(result, Refusal) and result.code == "proof-timeout" and "set-up" not in result.sentence
+
+
+def test_the_image_of_an_init_container_that_cannot_be_pulled_is_reported_as_that() -> None:
+    init = waiting("ImagePullBackOff", 'Back-off pulling image "setup:1": not found')
+    seen = beside(waiting("PodInitializing"), waiting("PodInitializing"), init, phase="Pending")
+    early, last = pod_verdict.hopeless("n", RUNNING, seen, {}), pod_verdict.verdict(REQUEST, NODES, LATE, seen)
+    for result in (early, last):
+        assert isinstance(result, Refusal) and result.code == "proof-container-failed"
+        assert 'cannot be pulled: Back-off pulling image "setup:1"' in result.sentence
+    # A sidecar that is being restarted keeps no ladder from its start.
+    seen = beside({"running": {}}, {"running": {}}, waiting("CrashLoopBackOff", "back-off"), phase="Running")
+    result = pod_verdict.verdict(REQUEST, NODES, LATE, seen)
+    assert isinstance(result, Refusal) and "the ladder did not end in the container" in result.sentence
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        pod_that(state={"running": {}}, phase="Running"),
+        beside(waiting("PodInitializing"), waiting("PodInitializing"), {"running": {}}, phase="Pending"),
+    ],
+    ids=["running", "initializing"],
+)
+def test_a_pod_that_started_after_all_is_judged_by_what_it_did_then(seen: dict[str, Any]) -> None:
+    """As on a node that has just joined, whose network came up after the first tries, or whose first guests were slow."""
+    for reason, text in ((SANDBOX, CNI), (SANDBOX, SILENT), ("FailedMount", 'object "n"/"kube-root-ca.crt" not registered')):
+        events = {"p": {reason: Words(5, text)}}
+        assert pod_verdict.hopeless("n", RUNNING, seen, events) is None
+        result = pod_verdict.verdict(REQUEST, NODES, LATE, seen, None, events)
+        assert isinstance(result, Refusal) and "cannot start the pod" not in result.sentence
 
 
 def test_a_proof_is_believed_by_what_its_own_pod_reported() -> None:
@@ -571,6 +631,13 @@ SANDBOX = "FailedCreatePodSandBox"
         (pod_that(state=waiting("InvalidImageName", "bad")), "x", Words(1, "x"), "proof-container-failed", "pulled: bad"),
         (None, "FailedCreate", Words(2, "violates PodSecurity"), "proof-pod-refused", "PodSecurity"),
         (None, "FailedCreate", Words(1, "violates PodSecurity"), None, ""),
+        (
+            None,
+            "FailedCreate",
+            Words(2, 'unable to validate against any security context constraint: [provider "anyuid": Forbidden]'),
+            "proof-pod-refused",
+            "Let the proof's service account use one",
+        ),
         (None, "FailedCreate", Words(9, 'exceeded quota, RuntimeClass "k" not found'), None, ""),
     ],
 )
@@ -591,6 +658,9 @@ def test_lasting_failures_are_reported_early_and_passing_ones_are_waited_out(
         ("0/1 nodes are available: 1 node(s) had untolerated taint(s).", ["DiskPressure"], "pressure", "Free what the node"),
         ("0/1 nodes are available: 1 node(s) had untolerated taint(s).", ["Ready"], "", "Set the labels"),
         ("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.", ["DiskPressure"], "", "Set the labels"),
+        ('0/1 nodes are available: persistentvolumeclaim "data" not found.', [], "volume", "Create what the template's volumes"),
+        ("0/1 nodes are available: 1 node(s) had volume node affinity conflict.", [], "volume", "Create what the template's"),
+        ("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.", [], "volume", "Create what the"),
     ],
 )
 def test_each_reason_of_the_scheduler_has_its_own_remedy(words: str, conditions: list[str], kind: str, remedy: str) -> None:
@@ -602,6 +672,43 @@ def test_each_reason_of_the_scheduler_has_its_own_remedy(words: str, conditions:
     assert isinstance(refusal, Refusal) and refusal.code == "proof-pod-unscheduled"
     assert words.rstrip(".") in refusal.sentence and remedy in refusal.sentence
     assert ("kubelet has DiskPressure" in refusal.sentence) == ("DiskPressure" in conditions)
+
+
+def test_a_volume_that_is_still_being_made_is_waited_for() -> None:
+    for words in (
+        '0/1 nodes are available: waiting for ephemeral volume controller to create the persistentvolumeclaim "n-data".',
+        "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+    ):
+        assert not pod_room.lasts(words, "")
+
+
+def test_a_pod_for_which_others_have_to_leave_is_waited_for_while_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the template's pods, or all of the cluster, have a priority: those that leave have 30 s and more to end."""
+    monkeypatch.setattr(Reader, "all_nodes", lambda _: [])
+    reader = object.__new__(Reader)
+    nominated = {**UNSCHEDULED, "status": {**UNSCHEDULED["status"], "nominatedNodeName": "n"}}
+    assert reader.roomless({"full": UNSCHEDULED, "n": nominated}) == ["full"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "default-scheduler: preempting to accommodate a higher priority pod",
+        "Eviction API: evicting",
+        "Taint manager: deleting due to NoExecute taint",
+    ],
+)
+@pytest.mark.parametrize("state", [{"running": {}}, ended("", 137, reason="Error")], ids=["running", "killed"])
+def test_a_pod_that_was_preempted_or_drained_away_is_reported_as_that(words: str, state: dict[str, Any]) -> None:
+    """What is seen last of it depends on the moment: its container still runs, or has been killed."""
+    taken = {"type": "DisruptionTarget", "status": "True", "reason": "X", "message": words}
+    seen = pod_that(state=state, phase="Running", conditions=[{"type": "PodScheduled", "status": "True"}, taken])
+    for read in (seen, trimmed.pod(documents_read("pods", seen))):
+        refusal = pod_verdict.verdict(REQUEST, NODES, FAILED, read)
+        assert isinstance(refusal, Refusal) and refusal.code == "proof-pod-lost"
+        assert f"the pod had to leave the node before it had reported: {words}. Wait until" in refusal.sentence
+    reported = pod_that(state=ended(PROVEN), conditions=[taken])
+    assert isinstance(pod_verdict.verdict(REQUEST, NODES, COMPLETE, reported), dict)
 
 
 @pytest.mark.parametrize("status", ["Unknown", "False"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clusterkit import rollout
 from clusterkit.api import cluster_nodes, cluster_reader
-from clusterkit.api.cluster_nodes import drained
+from clusterkit.api.cluster_nodes import ClusterNodes, drained
 from nodekit.errors import NodeError
 
 NAMES = st.lists(st.text("abcdefgh", min_size=1, max_size=4), unique=True, min_size=1, max_size=60)
@@ -58,7 +58,7 @@ class Restarting:
         self.away += 1
         return True
 
-    def evict(self, node: str, evict_bare_pods: bool) -> dict[str, str]:
+    def evict(self, node: str, evict_bare_pods: bool, first: list[str]) -> dict[str, str]:
         self.answer("evict")
         if self.refused:
             self.away = 1
@@ -86,6 +86,54 @@ def test_a_refused_drain_is_reported_although_the_node_cannot_be_uncordoned(monk
     with pytest.raises(NodeError) as caught:
         drain(Restarting(0, NodeError("cluster-forbidden", "me may not", verbs="create", resource="pods/eviction")), monkeypatch)
     assert caught.value.code == "cluster-forbidden"
+
+
+class Returning:
+    """The client of a cluster on whose cordoned node the pod of an operator that tolerates every taint comes back each time."""
+
+    def __init__(self, tolerations: list[Any]) -> None:
+        self.pods = {name: pod(name) for name in ("web", "operator")}
+        self.pods["operator"]["spec"] = {"tolerations": tolerations}
+        self.evicted: list[str] = []
+
+    def listed(self, resource: str, path: str, query: Any = None) -> list[dict[str, Any]]:
+        return list(self.pods.values())
+
+    def get(self, resource: str, path: str) -> dict[str, Any]:
+        return {"metadata": {"name": "a", "resourceVersion": "1"}, "spec": {}}
+
+    def call(self, verb: str, resource: str, method: str, path: str, body: Any, **options: Any) -> dict[str, Any]:
+        if method == "POST":
+            name = body["metadata"]["name"]
+            self.evicted.append(name)
+            evicted = self.pods.pop(name)
+            if evicted.get("spec", {}).get("tolerations"):
+                self.pods[name] = {**evicted, "metadata": {**evicted["metadata"], "uid": f"uid-{len(self.evicted)}"}}
+        return {}
+
+
+EVERY_TAINT = [{"operator": "Exists"}]
+
+
+@pytest.mark.parametrize("tolerations", [EVERY_TAINT, [{"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}]])
+def test_a_pod_that_comes_back_because_it_tolerates_the_cordon_is_evicted_once(
+    tolerations: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of cilium-operator (issue 28549) and tigera-operator (2537) did; kubectl drain waits for the first ones alone."""
+    monkeypatch.setattr(cluster_nodes, "POLL_SECONDS", 0)
+    nodes = object.__new__(ClusterNodes)
+    client: Any = Returning(tolerations)
+    nodes.client, nodes.owner = client, "o"
+    asyncio.run(drained(nodes, "a", seconds=1, evict_bare_pods=False, say=lambda text: None))
+    assert sorted(client.evicted) == ["operator", "web"] and list(client.pods) == ["operator"]
+
+
+def test_a_pod_that_came_before_the_cordon_was_known_is_evicted_too() -> None:
+    nodes = object.__new__(ClusterNodes)
+    client: Any = Returning(EVERY_TAINT)
+    nodes.client = client
+    assert nodes.evict("a", False, ["uid-operator"]) == {"team/web": "", "team/operator": ""}
+    assert sorted(client.evicted) == ["operator", "web"]
 
 
 @settings(deadline=None)  # a loaded machine is slow, not wrong

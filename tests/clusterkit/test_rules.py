@@ -169,6 +169,15 @@ def test_names_from_settings_stay_text_within_an_expression() -> None:
             "cluster-field-owned", [".metadata.labels.a/b belongs to kubectl-label", "kubectl label"],
         ),
         (
+            'Apply failed with 3 conflicts: conflicts with "argocd":\n- .metadata.labels.c/d\n- .metadata.labels.e\n'
+            'conflicts with "kubectl-label" with subresource "status" using v1:\n- .metadata.labels.a/b',
+            "cluster-field-owned",
+            [
+                "as it is: .metadata.labels.c/d belongs to argocd; .metadata.labels.e belongs to argocd; "
+                ".metadata.labels.a/b belongs to kubectl-label. Release",
+            ],
+        ),
+        (
             'namespaces is forbidden: User "jo" cannot create resource "namespaces" in API group "" at the cluster scope',
             "cluster-forbidden", ["user jo may not create namespaces", "Grant that user create on namespaces"],
         ),

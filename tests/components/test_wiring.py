@@ -15,8 +15,10 @@ import pytest
 import yaml
 
 from clusterkit import pod, pod_proof, proof_guard
+from clusterkit.api import cluster_reader
 from clusterkit.api.cluster_reader import Situation
 from components.cluster import kata_deploy, kata_node_labels, kata_proof
+from nodekit.errors import NodeError
 from nodekit.scripts import script
 from stacks import adoption
 from tests.components.recorder import ON_THE_CLUSTER, Recorder, run
@@ -406,6 +408,21 @@ def test_adopted_objects_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     assert labels.inputs["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
     assert "::cluster-adopting::" in labels.request.provider
     assert "enableServerSideApply" not in recorder.by_name["cluster-adopting"].inputs
+
+
+def test_an_api_server_that_restarts_while_the_adopted_is_looked_for_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stack may just have changed the node on which it runs."""
+    failing = [NodeError("cluster-unreachable", "the API server does not answer") for _ in range(3)]
+
+    class Restarting(FakeCluster):
+        def require(self, kind: str, name: str, setting: str) -> None:
+            if failing:
+                raise failing.pop()
+
+    monkeypatch.setattr(cluster_reader, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(adoption, "reader", lambda kubeconfig, context: Restarting())
+    stack({**LOCAL, "kubernetes": {"cluster": "local", "adoptNamespace": True, "adoptRuntimeClass": True}})
+    assert not failing
 
 
 def test_adopted_class_of_another_handler_stops_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
