@@ -14,7 +14,7 @@ from nodekit.rules.kata import kata_start
 from nodekit.rules.kata.kata_start import Configuration, File, Machine
 from tools import cache
 from tools.cache import SetupError
-from tools.image import archive, build, packages, rootfs
+from tools.image import archive, boot, build, packages, rootfs
 from tools.image.packages import DockerBinaries, Package
 
 PARTS = archive.ArchiveSources(b"busybox", b"shim", b"agent", (b"first", b"second"), (b"network",))
@@ -160,6 +160,25 @@ def test_the_initial_ram_disk_is_read_by_cpio() -> None:
     assert [name for name in seen if name.endswith(".ko")] == [
         f"lib/stand-in/{name}.ko" for name in ("boot/00", "boot/01", "network/00")
     ]
+
+
+@pytest.mark.skipif(not Path("/usr/bin/cpio").exists(), reason="cpio is not installed")
+def test_the_machines_ram_disk_has_what_its_first_process_and_the_look_for_kvm_start() -> None:
+    result = subprocess.run(
+        ["cpio", "-itv", "--quiet"], input=boot.initrd(b"busybox", (b"a", b"b")), capture_output=True, check=True
+    )
+    seen = {line.split()[-1].decode(): line.split()[0].decode() for line in result.stdout.splitlines()}
+    assert seen["init"] == seen["bin/busybox"] == seen["bin/true"] == "-rwxr-xr-x" and seen["dev/console"][0] == "c"
+    assert [name for name in seen if name.endswith(".ko")] == ["modules/00.ko", "modules/01.ko"]
+    used = {word for line in boot.FIRST_PROCESS.decode().splitlines() for word in line.split() if word.startswith("/bin/")}
+    assert used == {"/bin/busybox"}
+
+
+def test_the_packed_part_of_a_kernel_ends_before_its_length() -> None:
+    kernel = bytearray(1024 + 10) + b"packed" + b"size"
+    kernel[0x1F1] = 1
+    kernel[0x248:0x250] = (10).to_bytes(4, "little") + len(b"packedsize").to_bytes(4, "little")
+    assert boot.payload(bytes(kernel)) == b"packed"
 
 
 def test_kernel_modules_come_after_those_that_they_need(tmp_path: Path) -> None:
