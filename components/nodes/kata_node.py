@@ -164,13 +164,14 @@ class KataNode(pulumi.ComponentResource):
         machine = derived(lambda text: hashlib.sha256(text.encode()).hexdigest()[:12], identity)
 
         def child(
-            which: str, kind: str, inputs: Mapping[str, Any], after: pulumi.Resource | None, **with_hooks: Any
+            which: str, kind: str, inputs: Mapping[str, Any], after: pulumi.Resource | None, **others: Any
         ) -> PluginResource:
             options: dict[str, Any] = {"additional_secret_outputs": ["connection"], "replace_on_changes": ["triggers[*]"]}
             if gone:
                 options |= LEFT_ALONE
             elif member:
-                options |= {"hooks": member.hooks(), **with_hooks}
+                options["hooks"] = member.hooks()
+            options |= others
             # Only the first waits for what the node depends on: each of the others waits for the one before.
             waiting = {"depends_on": after} if after else {}
             handed = pulumi.ResourceOptions(deleted_with=opts.deleted_with) if opts and after else opts
@@ -182,11 +183,11 @@ class KataNode(pulumi.ComponentResource):
                 outputs=["stdout"] if kind == "Command" else [],
             )
 
-        def command(which: str, inputs: Mapping[str, Any], after: pulumi.Resource | None, **with_hooks: Any) -> PluginResource:
+        def command(which: str, inputs: Mapping[str, Any], after: pulumi.Resource | None, **others: Any) -> PluginResource:
             common = {"logging": "stderr", "addPreviousOutputInEnv": False}
             # What the machine did not live to see is made without running anything; the rest keeps the inputs that it had.
             left = {key: value for key, value in inputs.items() if not gone or key not in ("create", "update")}
-            return child(which, "Command", {**left, **common}, after, **with_hooks)
+            return child(which, "Command", {**left, **common}, after, **others)
 
         def result(text: str, verb: str) -> dict[str, Any]:
             """The verb's result; of a machine that is gone and never had it, one that says nothing."""
@@ -237,7 +238,7 @@ class KataNode(pulumi.ComponentResource):
             upload,
         )
 
-        def verb(which: str, rule: str, after: pulumi.Resource, **with_hooks: Any) -> PluginResource:
+        def verb(which: str, rule: str, after: pulumi.Resource, **others: Any) -> PluginResource:
             def line(user: str | None, seconds: float) -> str:
                 root = run or ("" if (user or ROOT) == ROOT else "sudo -n ")
                 nodekit = f"nodekit {digest[:12]} {rule}"
@@ -249,15 +250,16 @@ class KataNode(pulumi.ComponentResource):
                 "stdin": stdin_of(desired),
                 "triggers": [identity],
             }
-            return command(which, inputs, after, **with_hooks)
+            return command(which, inputs, after, **others)
 
         states, seconds = settings.states(node, {"program": digest, "machine": identity}), settings.seconds
         preflight = verb("preflight", "preflight", start)
         self.machine_id = read(preflight, "preflight", lambda looked: str(looked["machineId"]))
-        drained = {"hooks": member.hooks(self.machine_id)} if member else {}
+        drained = {"hooks": member.hooks(self.machine_id)} if member and not gone else {}
         docker = verb("docker", "docker", preflight, **drained)
         kata = verb("kata", "kata", docker, **drained)
-        self.proof = verb("proof", "prove", kata)
+        # One that is asked for and fails must not leave the one before in the state: the next `up` would see no change, and pass.
+        self.proof = verb("proof", "prove", kata, delete_before_replace=True)
 
         self.evidence = read(self.proof, "prove", lambda proof: proof)
         if member:

@@ -194,6 +194,19 @@ def test_cure_repairs_all_of_it_and_proves_the_node_again(story: Story) -> None:
     story.host.node.ask("umount", BOOT_ID)
 
 
+def test_a_proof_that_was_asked_for_and_failed_is_not_passed_over_by_the_next_up(story: Story) -> None:
+    """The settings are as they were, so an engine that keeps the proof before it sees no change."""
+    (drop_in,) = (story.host.root / "opt/kata").rglob("*kata-nodes*.toml")
+    right = drop_in.read_text()
+    drop_in.write_text(right.replace("user_namespace.enable=1", "quiet"))
+    story.run("prove", "n1", "--stack", STACK, "--yes", status=1)
+    drop_in.write_text(right)
+    (host,) = hosts.of(story.deployment())
+    assert host.evidence is None and [difference.kind for difference in host.differences] == ["setting"]
+    story.checkout.pulumi("up", "--yes", "--skip-preview", "--stack", STACK)
+    assert story.document("drift")["differences"] == []
+
+
 def test_a_missing_device_is_named(story: Story) -> None:
     device = story.host.root / "dev/vhost-vsock"
     device.unlink()
@@ -264,7 +277,9 @@ def test_a_failed_stack_has_a_report_with_the_rung_that_failed(story: Story) -> 
     (climb,) = node["proof"]["climbs"]
     (rung,) = [rung for rung in climb["rungs"] if rung["name"] == "user-namespaces"]
     assert (rung["verdict"], rung["value"], rung["counts"]) == ("failed", "0", True)
-    assert [past["passed"] for past in node["timeline"]] == [False, True, True], "before it, those of the first up and of cure"
+    assert [past["passed"] for past in node["timeline"]] == [False, True, False, True, True], (
+        "before it, those of the first up, of cure, and of prove, which failed, and the up after that"
+    )
     assert [step["state"] for step in node["steps"]][3:] == ["failed", "not reached"]
     kept(story, "failed")
 
