@@ -151,8 +151,8 @@ def test_a_budget_that_allows_it_later_ends_the_wait(cluster: Cluster, monkeypat
     real = ClusterNodes.evict
     rounds: list[dict[str, str]] = []
 
-    def evict(nodes: ClusterNodes, node: str, evict_bare_pods: bool) -> dict[str, str]:
-        rounds.append(real(nodes, node, evict_bare_pods))
+    def evict(nodes: ClusterNodes, node: str, evict_bare_pods: bool, first: list[str]) -> dict[str, str]:
+        rounds.append(real(nodes, node, evict_bare_pods, first))
         if len(rounds) == 2:
             cluster.plane.request("PATCH", f"{SETS}/db", {"spec": {"replicas": 2}})
         return rounds[-1]
@@ -174,8 +174,8 @@ def test_a_pod_whose_namespace_is_being_removed_is_waited_for(cluster: Cluster, 
     real = ClusterNodes.evict
     rounds: list[dict[str, str]] = []
 
-    def evict(nodes: ClusterNodes, node: str, evict_bare_pods: bool) -> dict[str, str]:
-        rounds.append(real(nodes, node, evict_bare_pods))
+    def evict(nodes: ClusterNodes, node: str, evict_bare_pods: bool, first: list[str]) -> dict[str, str]:
+        rounds.append(real(nodes, node, evict_bare_pods, first))
         os.kill(manager, signal.SIGCONT)
         return rounds[-1]
 
