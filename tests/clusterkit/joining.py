@@ -119,9 +119,12 @@ class Joining:
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End the controller; its exit code."""
         assert self.running
-        self.running.send_signal(how)
-        code = self.running.wait(40)
-        self.running = None
+        running, self.running = self.running, None
+        running.send_signal(how)
+        try:
+            code = running.wait(40)
+        finally:
+            running.kill()  # so that one that goes on does not write into the next one's log
         print(f"--- controller: exit {code}\n{self.log()}")
         return code
 
