@@ -108,7 +108,7 @@ def _look(target: Target, root: Path, records: dict[str, object]) -> tuple[dict[
         _refuse_another_docker(target, root)
     content = read_bytes(root, daemon_json.PATH)
     text = None if content is None else daemon_json.decode(content)
-    paths = _paths(records)
+    paths = config_paths(records)
     merged = daemon_json.merge(text, RUNTIME_NAME, target.config_path, paths.ours, paths.before)
     needed = plan(states, target.package)
     if "docker-ce" in states and "docker-ce" in needed.install:
@@ -207,7 +207,8 @@ def _has_another_source(target: Target, root: Path) -> bool:
     return is_another(text, target.address, target.suite, target.fingerprint)
 
 
-def _paths(records: dict[str, object]) -> Paths:
+def config_paths(records: dict[str, object]) -> Paths:
+    """The journal's record `CONFIG_PATH_RECORD`, empty where there is none."""
     record = records.get(CONFIG_PATH_RECORD)
     if not isinstance(record, dict):
         return Paths(None, ())
@@ -251,7 +252,7 @@ def _change(
                 change.note(first=_first(needed.hold, touched))
                 with step(f"Holding {', '.join(needed.hold)}"):
                     apt.mark(root, "hold", needed.hold, LOCK_SECONDS)
-            paths = _paths(earlier)
+            paths = config_paths(earlier)
             if merged != text:
                 docker.refuse_invalid(merged)
                 records: dict[str, object] = {}

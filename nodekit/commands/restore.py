@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nodekit.commands import kata, preflight
-from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD, RUNTIME_RECORD, UNITS_RECORD, brought
+from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD, RUNTIME_RECORD, UNITS_RECORD, brought, config_paths
 from nodekit.errors import NodeError
 from nodekit.host import apt, docker, files, journal, kata_archive, kata_handler, modules
 from nodekit.host.lock import node_lock
@@ -15,7 +15,7 @@ from nodekit.rules.docker import daemon_json
 from nodekit.rules.docker.apt_source import SOURCE
 from nodekit.rules.docker.docker_packages import PACKAGES
 from nodekit.rules.kata import kata_layout
-from nodekit.rules.node_state import RestoreState
+from nodekit.rules.node_state import RUNTIME_NAME, RestoreState
 
 LOCK_TIMEOUT = 300.0
 """Seconds to wait for another run on this node, and for apt's lock."""
@@ -114,7 +114,7 @@ def _journal(this: _Run, name: str) -> None:
     needs_source = False
     if name == JOURNAL:
         # Before the packages, whose change restarts dockerd; and these before the source that they come from.
-        finished &= this.part(name, daemon_json.PATH, lambda _: _files(this, name, only=(daemon_json.PATH,)))
+        finished &= this.part(name, daemon_json.PATH, lambda _: _daemon_file(this))
         needs_source = not this.part(name, "the packages", lambda again: _packages(this, again))
         finished &= not needs_source
     if name == kata.JOURNAL and kata_archive.installed(root) is not None:
@@ -140,6 +140,23 @@ def _files(this: _Run, name: str, *, only: tuple[str, ...] | None = None, skip: 
     if only is None:
         for path, why in outcome.kept.items():
             this.leave(path, why)
+
+
+def _daemon_file(this: _Run) -> None:
+    """Put daemon.json back. One that somebody edited stays, but for a ConfigPath of ours, which no guest would start by."""
+    _files(this, JOURNAL, only=(daemon_json.PATH,))
+    paths = config_paths(journal.recorded(this.root, JOURNAL))
+    if not paths.ours or files.resolve(this.root, daemon_json.PATH) not in journal.outlook(this.root, JOURNAL).kept:
+        return
+    try:
+        text = daemon_json.decode(files.read_bytes(this.root, daemon_json.PATH) or b"")
+        named = daemon_json.config_path(text, RUNTIME_NAME)
+    except NodeError:  # what dockerd cannot read either names nothing
+        return
+    if named in paths.ours:
+        without = daemon_json.merge(text, RUNTIME_NAME, None, paths.ours, paths.before)
+        files.replace(this.root, daemon_json.PATH, without.encode())
+        this.restored.append(f"ConfigPath of the runtime {RUNTIME_NAME} in {daemon_json.PATH}")
 
 
 def _leave_to_removal(root: Path) -> None:

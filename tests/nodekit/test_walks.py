@@ -536,6 +536,28 @@ def restore_removed_what_somebody_added_to_the_release(node: Walk) -> None:
     node.restore()
 
 
+@failed_once
+def restore_left_a_dead_path_of_ours_in_a_file_that_somebody_edited(node: Walk) -> None:
+    node.begin(None, None, False)
+    node.apply(PINNED)
+    node.somebody_edits_daemon_json(path=None, debug=False)
+    node.apply(IN_OUR_RELEASE)
+    node.restore()
+    text = (node.root / DAEMON.lstrip("/")).read_text()
+    assert json.loads(text)["debug"] and daemon_json.config_path(text, "kata") is None
+    node.apply(PINNED)
+
+
+@failed_once
+def somebody_s_own_path_was_lost_in_a_file_that_they_edited(node: Walk) -> None:
+    node.begin(NEW, None, False)
+    node.apply(IN_OUR_RELEASE)
+    node.somebody_edits_daemon_json(path=THEIRS, debug=True)
+    node.apply(IN_OUR_RELEASE)
+    node.restore()
+    assert daemon_json.config_path((node.root / DAEMON.lstrip("/")).read_text(), "kata") == THEIRS
+
+
 @pytest.mark.parametrize("name", FAILED_ONCE)
 def test_walks_that_failed_once_lead_back(name: str) -> None:
     node = Walk()
