@@ -16,7 +16,7 @@ echo 1 >proc/sys/kernel/printk
 echo 0 >proc/sys/kernel/randomize_va_space
 # shellcheck source=/dev/null
 . $here/environment
-export KATA_NODES_NONCE KATA_NODES_USER
+export KATA_NODES_NONCE KATA_NODES_ORDINARY
 
 if [ -n "$KATA_NODES_IMAGE" ]; then
     status=fail

@@ -8,7 +8,7 @@
 #   KATA_NODES_NETWORK  1: also look for an interface other than lo with an address
 #   KATA_NODES_NAME     with KATA_NODES_NETWORK=1: a name that the node itself can resolve
 #   KATA_NODES_SECONDS  bound on each command, 20 when unset
-#   KATA_NODES_USER     a name of uid 1000, whom busybox's su becomes: its start costs an emulated guest less than setpriv's
+#   KATA_NODES_ORDINARY a command that runs another as uid 1000 without capabilities, where setpriv's start is too dear
 #   KATA_NODES_ENTRY    what entry.sh met, where the ladder runs behind it: `mounted`, or an error's words
 #   KATA_NODES_MESSAGE  a file that gets the lines as well, in at most 4096 bytes: details are cut, and of the kernel's command
 #                       line only what KATA_NODES_EXPECT lists (escaped, a blank between) and what sets the limit remain
@@ -310,11 +310,7 @@ own='bwrap --ro-bind / / --unshare-net --unshare-pid --proc /proc true'
         fi
         if [ "$uid" = 0 ] && [ -x "$setpriv" ]; then
             # Capabilities are gone with uid 0, and a new user namespace has a bounding set of its own.
-            if [ -n "${KATA_NODES_USER:-}" ]; then
-                calls="$calls && exec su $KATA_NODES_USER -c 'exec $call --proc /proc -- $inner'"
-            else
-                calls="$calls && exec $as_ordinary $call --proc /proc -- $inner"
-            fi
+            calls="$calls && exec ${KATA_NODES_ORDINARY:-$as_ordinary} $call --proc /proc -- $inner"
             rungs="$rungs srt-call-ordinary"
         fi
         if ${bound:+timeout "$seconds"} sh -c "$calls" </dev/null >/dev/null 2>&1; then together=$rungs; fi

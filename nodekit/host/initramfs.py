@@ -29,9 +29,10 @@ tmp /{GUEST_ROOT}/tmp tmpfs mode=1777
 """The mounts of that root, in the form of fstab(5); first the root's own."""
 CGROUPS = f"cgroup2 /{GUEST_ROOT}/sys/fs/cgroup cgroup2\n"
 """One more for runc, which starts nothing without it: cgroup2 as Kata's agent mounts it."""
-USER = "user"
-PASSWD = f"root:x:0:0:root:/root:/bin/sh\n{USER}:x:1000:1000:user:/tmp:/bin/sh\n"
-"""Of guests and containers; busybox's su has the ladder's calls as an ordinary user made."""
+PASSWD = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/tmp:/bin/sh\n"
+"""Of guests."""
+ORDINARY = "nsenter -S 1000 -G 1000"
+"""The cheapest start as uid 1000: without a namespace to enter, busybox's nsenter changes the ids alone and looks up no name."""
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
 """Where Debian and Ubuntu put busybox-static."""
 APPLETS = (
@@ -152,7 +153,7 @@ def build(nonce: str, image_type: str | None = None, sandbox: str | None = None)
 
     Raises NodeError `tool-missing` without a static busybox.
     """
-    environment = f"KATA_NODES_NONCE={nonce}\nKATA_NODES_IMAGE={image_type or ''}\nKATA_NODES_USER={USER}\n"
+    environment = f"KATA_NODES_NONCE={nonce}\nKATA_NODES_IMAGE={image_type or ''}\nKATA_NODES_ORDINARY='{ORDINARY}'\n"
     entries = [
         folder("dev"),
         Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
@@ -164,9 +165,9 @@ def build(nonce: str, image_type: str | None = None, sandbox: str | None = None)
         *(folder(f"{GUEST_ROOT}/{place}") for place in ("proc", "sys", "dev", "tmp", "image")),
     ]
     folders: set[str] = set()
-    # Not one of APPLETS: where a busybox has no su, each call is made by itself, with setpriv.
+    # Not one of APPLETS: where a busybox has no nsenter, each call is made by itself, with setpriv.
     own: dict[str, bytes | str] = {
-        "ladder.sh": script("ladder.sh").encode(), "etc/passwd": PASSWD.encode(), "bin/su": "busybox",
+        "ladder.sh": script("ladder.sh").encode(), "etc/passwd": PASSWD.encode(), "bin/nsenter": "busybox",
     }  # fmt: skip
     for place, content in {**own, **tool_files(sandbox)}.items():
         for parent in list(reversed(Path(place).parents))[1:]:

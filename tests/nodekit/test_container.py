@@ -23,5 +23,5 @@ def test_no_variable_of_an_image_speaks_to_the_ladder(monkeypatch: pytest.Monkey
     container.climb("abc", "kata", "image", network=network, capabilities=["SYS_ADMIN"], seconds=1)
     options = [word for before, word in zip(commands[0], commands[0][1:], strict=False) if before == "-e"]
     variables = dict(option.split("=", 1) for option in options)
-    assert set(variables) == {*VARIABLES, "KATA_NODES_NONCE"} and variables["KATA_NODES_USER"] == ""
+    assert set(variables) == {*VARIABLES, "KATA_NODES_NONCE"} and variables["KATA_NODES_ORDINARY"] == ""
     assert (variables["KATA_NODES_NONCE"], variables["KATA_NODES_NETWORK"]) == ("abc", "1" if network else "")

@@ -110,9 +110,9 @@ def test_the_second_call_is_made_by_a_user_without_any_capability(kernel: Path, 
     wrapped = {**files, "usr/bin/bwrap.real": files["usr/bin/bwrap"], "usr/bin/bwrap": ORDINARY_AFTER_ROOT}
     monkeypatch.setattr(initramfs, "node_files", lambda sandbox: wrapped)
     assert climbed(climb(kernel, "", [])) >= {"srt-call", "srt-call-ordinary"}
-    monkeypatch.setattr(initramfs, "PASSWD", initramfs.PASSWD.replace("1000:1000", "0:0"))
+    monkeypatch.setattr(initramfs, "ORDINARY", initramfs.ORDINARY.replace("1000", "0"))
     alone = climbed(climb(kernel, "", []))
-    assert "srt-call" not in alone, "where su changes nobody, each call is made by itself, and root's is refused"
+    assert "srt-call" not in alone, "where the start changes nobody, each call is made by itself, and root's is refused"
 
 
 def test_without_the_capabilities_limit_bubblewrap_fails_and_as_root_it_needs_none(kernel: Path) -> None:

@@ -48,7 +48,10 @@ def test_the_same_nonce_makes_the_same_bytes() -> None:
 
 def test_it_holds_all_that_its_first_process_needs() -> None:
     inside = unpack(build("abc", "erofs"))
-    assert inside["kata-nodes/environment"].content == b"KATA_NODES_NONCE=abc\nKATA_NODES_IMAGE=erofs\nKATA_NODES_USER=user\n"
+    assert (
+        inside["kata-nodes/environment"].content
+        == b"KATA_NODES_NONCE=abc\nKATA_NODES_IMAGE=erofs\nKATA_NODES_ORDINARY='nsenter -S 1000 -G 1000'\n"
+    )
     first = inside["kata-nodes/init"]
     assert first.content.startswith(b"#!/kata-nodes/root/bin/busybox sh\n") and first.mode & 0o111
     assert is_static(inside["kata-nodes/root/bin/busybox"].content)

@@ -24,7 +24,7 @@ RAISE = (
 )
 """What fixes a limit that is too low, no matter who set it: ours is merged behind the others, and the last one wins."""
 
-VARIABLES = tuple(f"KATA_NODES_{name}" for name in ("NETWORK", "NAME", "SECONDS", "USER", "ENTRY", "MESSAGE", "EXPECT"))
+VARIABLES = tuple(f"KATA_NODES_{name}" for name in ("NETWORK", "NAME", "SECONDS", "ORDINARY", "ENTRY", "MESSAGE", "EXPECT"))
 """Variables of ladder.sh that need not be set. A container is given all of them, empty where they have no value: one that its
 image sets would otherwise be read, such as the user as whom the ladder climbs without rights."""
 
