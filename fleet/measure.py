@@ -78,7 +78,7 @@ class Measured:
 
     @property
     def differences(self) -> list[dict[str, Any]]:
-        """The same, and that the last proof failed: the engine keeps the one before it, and the next `up` sees no change."""
+        """The same, and that the last proof failed, of which an older state knows nothing: there the one before it stands."""
         proofs = (self.document or {}).get("proofs")
         last = proofs[-1] if isinstance(proofs, list) and proofs else None
         if not isinstance(last, dict) or last.get("passed") is not False:

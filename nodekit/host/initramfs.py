@@ -30,7 +30,7 @@ tmp /{GUEST_ROOT}/tmp tmpfs mode=1777
 CGROUPS = f"cgroup2 /{GUEST_ROOT}/sys/fs/cgroup cgroup2\n"
 """One more for runc, which starts nothing without it: cgroup2 as Kata's agent mounts it."""
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/tmp:/bin/sh\n"
-"""Of guests."""
+"""Of guests, and of the image that a container without one of its own gets."""
 ORDINARY = "nsenter -S 1000 -G 1000"
 """The cheapest start as uid 1000: without a namespace to enter, busybox's nsenter changes the ids alone and looks up no name."""
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
