@@ -26,7 +26,7 @@ RAISE = (
 
 VARIABLES = tuple(f"KATA_NODES_{name}" for name in ("NETWORK", "NAME", "SECONDS", "ORDINARY", "ENTRY", "MESSAGE", "EXPECT"))
 """Variables of ladder.sh that need not be set. A container is given all of them, empty where they have no value: one that its
-image sets would otherwise be read, such as the user as whom the ladder climbs without rights."""
+image sets would otherwise be read, such as the command that is to take the rights away: `true` would pass for any sandbox."""
 
 _LINE = re.compile(r"rung=([a-z-]{1,40}) status=(ok|fail|absent) value=([!-~]*) detail=([!-~]*)(?: at=([0-9]{1,9}\.[0-9]{2}))?")
 
