@@ -242,9 +242,9 @@ else
     state=$(cat /proc/self/status /proc/self/mountinfo 2>/dev/null)
 fi
 
-# Of the state: the effective uid; whether every capability is effective; CAP_SETFCAP in the bounding set, bit 31, so the highest of
-# the eighth hexadecimal digit from the right; and what lies over paths below /proc, which bars a user namespace from mounting proc, while a later mount of all of /proc
-# lifts it.
+# Of the state: the effective uid; whether every capability is effective, by the lowest 36 of some 41, none of which a container
+# that drops any has all of; CAP_SETFCAP in the bounding set, bit 31, so the highest of the eighth hexadecimal digit from the right;
+# and what lies over paths below /proc, which bars a user namespace from mounting proc, while a later mount of all of /proc lifts it.
 uid=unknown
 almighty=
 setfcap=
@@ -258,7 +258,7 @@ for line in $state; do
             uid=${line#"Uid:$tab"*"$tab"}
             uid=${uid%%"$tab"*}
             ;;
-        CapEff:*fffffffff) almighty=1 ;; # the lowest 36 of some 41, none of which a container that drops any has all of
+        CapEff:*fffffffff) almighty=1 ;;
         CapBnd:*)
             bits=${line#"CapBnd:$tab"????????}
             case $bits in [89a-f]*) setfcap='--cap-add CAP_SETFCAP' ;; esac
@@ -388,6 +388,7 @@ server.listen(0, "127.0.0.1", async () => {
 seconds=$each
 
 # A container of runc without any privilege, in which this user alone is mapped, so that it needs neither newuidmap nor subuid.
+# busybox is looked for in $PATH, since `command -v` does not name the file in a busybox shell, of which it is an applet.
 # shellcheck disable=SC2016 # expanded by the shell that runs it
 container='
 bundle=/tmp/kata-nodes-$KATA_NODES_NONCE
@@ -395,7 +396,7 @@ mkdir "$bundle" || exit
 trap '\''rm -rf "$bundle"'\'' EXIT
 mkdir -p "$bundle/rootfs/bin" "$bundle/rootfs/dev" "$bundle/rootfs/proc"
 IFS=:
-for folder in $PATH; do # command -v does not name the file in a busybox shell, of which it is an applet
+for folder in $PATH; do
     if [ -x "$folder/busybox" ]; then busybox=$folder/busybox; fi
 done
 cp "$busybox" "$bundle/rootfs/bin/" || exit

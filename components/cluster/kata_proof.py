@@ -18,7 +18,7 @@ from components.plain import set_or
 from components.refusals import reporting_refusals
 from nodekit.errors import NodeError
 from nodekit.rules.text import harmless
-from nodekit.scripts import script
+from nodekit.scripts import ladder_script
 
 JOIN_POLL_SECONDS = 5.0
 
@@ -95,7 +95,7 @@ class KataProof(pulumi.ComponentResource):
             spec=pulumi.Output.all(policy.metadata.name, namespace).apply(lambda both: proof_guard.binding(*both)),
             opts=cluster_options(self, opts, f"{name}-guard-binding", "ValidatingAdmissionPolicyBinding"),
         )
-        ladder = script("ladder.sh")
+        ladder = ladder_script()
 
         def prove(node: str) -> pulumi.Output[Any]:
             """Uid of the Job that proves `node`, and what is asked of it."""

@@ -14,7 +14,7 @@ from nodekit.host.initramfs import FOLDER, PASSWD, tool_files
 from nodekit.host.node import emulated
 from nodekit.host.process import Finished, clean_up, run
 from nodekit.rules.proof.ladder import VARIABLES
-from nodekit.scripts import script
+from nodekit.scripts import ladder_script, script
 
 NAMES = ("deb.debian.org", "archive.ubuntu.com", "registry-1.docker.io")
 """Names for the container to resolve: the first that the node itself resolves."""
@@ -129,6 +129,6 @@ def climb(nonce: str, runtime: str, image: str, *, network: bool, capabilities: 
         command += ["--cap-add", capability]
     entry = [script("entry.sh"), "kata-nodes-entry", "/bin/sh", "-c"] if capabilities else []
     try:
-        return run([*command, image, "-c", *entry, script("ladder.sh")], timeout=seconds, env=env, check=False)
+        return run([*command, image, "-c", *entry, ladder_script()], timeout=seconds, env=env, check=False)
     finally:
         clean_up([*DOCKER, "rm", "--force", "--volumes", name], timeout=60, env=env)

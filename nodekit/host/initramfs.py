@@ -12,7 +12,7 @@ from nodekit.errors import NodeError
 from nodekit.host.process import run
 from nodekit.host.reading import MAX_PROGRAM, read
 from nodekit.rules.proof.ladder import brought
-from nodekit.scripts import script
+from nodekit.scripts import ladder_script, script
 
 FOLDER = "kata-nodes"
 """Where everything of ours lies in the guest."""
@@ -167,7 +167,7 @@ def build(nonce: str, image_type: str | None = None, sandbox: str | None = None)
     folders: set[str] = set()
     # Not one of APPLETS: where a busybox has no nsenter, each call is made by itself, with setpriv.
     own: dict[str, bytes | str] = {
-        "ladder.sh": script("ladder.sh").encode(), "etc/passwd": PASSWD.encode(), "bin/nsenter": "busybox",
+        "ladder.sh": ladder_script().encode(), "etc/passwd": PASSWD.encode(), "bin/nsenter": "busybox",
     }  # fmt: skip
     for place, content in {**own, **tool_files(sandbox)}.items():
         for parent in list(reversed(Path(place).parents))[1:]:

@@ -25,7 +25,7 @@ from clusterkit.api.cluster_reader import Reader
 from clusterkit.pod_verdict import Refusal
 from local import process
 from local.cluster import ADDRESS
-from nodekit.scripts import script
+from nodekit.scripts import ladder_script
 from tests.clusterkit.control_plane import ControlPlane, ready
 from tests.nodekit.debian_node import PORT, DebianNode
 from tools import get
@@ -300,7 +300,7 @@ class Kubelet:
         settings = {"pod_template": json.dumps(template), "nested_sandbox": True, "kernel_params": [], "timeout_seconds": 200}
         reader = Reader(self.plane.kubeconfig, None)
         (node,) = reader.nodes([NAME], None)
-        request = pod_proof.ask(proof, node, {**settings, **options}, script("ladder.sh"), "default")
+        request = pod_proof.ask(proof, node, {**settings, **options}, ladder_script(), "default")
         jobs = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
         begin = time.monotonic()
         metadata = {"name": proof, **request.body["metadata"]}

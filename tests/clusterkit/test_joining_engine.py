@@ -16,8 +16,9 @@ import pytest
 
 from clusterkit import joining, joining_guard, joining_workload, pod_proof, pod_verdict
 from local import cluster, process
+from nodekit.scripts import ladder_script
 from tests.clusterkit.control_plane import HANGS, ControlPlane
-from tests.clusterkit.joining import JOBS, NAMESPACE, OTHER, ROOT, UNPROVEN, Joining
+from tests.clusterkit.joining import JOBS, NAMESPACE, OTHER, UNPROVEN, Joining
 from tests.clusterkit.proving import PROVEN, ZERO, ZERO_TEXT
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
@@ -88,8 +89,7 @@ def test_earlier_completed_job_is_not_a_proof(controller: Joining, plane: Contro
     """Of the same node, labels and digest, made by somebody else, and passed."""
     plane.behave({"joins-2": PROVEN})
     node = pod_proof.node_of(controller.node("joins-2"))
-    ladder = (ROOT / "nodekit" / "ladder.sh").read_text()
-    body = joining.job(controller.settings, joining.ask(controller.settings, node, 1, ladder), "0123abcd")
+    body = joining.job(controller.settings, joining.ask(controller.settings, node, 1, ladder_script()), "0123abcd")
     left = plane.request("POST", JOBS, body)
     path = f"{JOBS}/{left['metadata']['name']}"
     plane.until("the Job of before", lambda: pod_verdict.condition(plane.request("GET", path), "Complete"))

@@ -19,7 +19,7 @@ from clusterkit import guard, pod, pod_proof, pod_verdict, proof_guard
 from clusterkit.api.cluster_reader import Reader
 from clusterkit.pod_verdict import Refusal
 from local import cluster
-from nodekit.scripts import script
+from nodekit.scripts import ladder_script, script
 from tests.clusterkit.control_plane import API_SERVERS
 from tests.clusterkit.reports import report
 from tools import get
@@ -30,7 +30,7 @@ JOB_CONTROLLER = proof_guard.JOB_CONTROLLERS[0]
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 ADMISSION = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
 OWN_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-LADDER = script("ladder.sh")
+LADDER = ladder_script()
 NODE = pod_proof.Node("worker-1", "uid-of-worker-1", OWN_ID)
 SETTINGS: dict[str, Any] = {
     "pod_template": json.dumps(pod.template("debian:13-slim", "kata-qemu", {}, entry=script("entry.sh"))),

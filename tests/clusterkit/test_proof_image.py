@@ -15,11 +15,11 @@ import pytest
 
 from clusterkit import images, pod
 from nodekit.rules.proof import ladder
-from nodekit.scripts import script
+from nodekit.scripts import ladder_script, script
 from tests.clusterkit import proof_image
 from tests.clusterkit.proof_image import CONTAINERFILE, FOLDER
 
-LADDER = script("ladder.sh")
+LADDER = ladder_script()
 NONCE, NODE_ID = "0123456789abcdef", "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa"
 INSIDE = """
 set -eu

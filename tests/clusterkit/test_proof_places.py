@@ -19,7 +19,7 @@ from nodekit.host.guest import Plan, boot, new_nonce
 from nodekit.host.initramfs import cpio, folder, link, program
 from nodekit.rules.kata.kernel_params import LIMIT
 from nodekit.rules.proof.ladder import judge
-from nodekit.scripts import script
+from nodekit.scripts import ladder_script, script
 from tests.nodekit import debian_node
 from tests.nodekit.debian_node import DebianNode
 from tests.nodekit.kernel import find_kernel
@@ -41,7 +41,7 @@ done
 
 def files() -> dict[str, bytes]:
     """The ladder, what climbs it, its tools, and shells in folders of their own, so that each can be `sh`: place -> content."""
-    contents = {"pod/ladder.sh": script("ladder.sh").encode(), "climb": CLIMB.encode()}
+    contents = {"pod/ladder.sh": ladder_script().encode(), "climb": CLIMB.encode()}
     for name in ("dash", "bash", "bwrap", "setpriv"):
         contents |= {place.lstrip("/"): file.read_bytes() for place, file in initramfs.closure(name).items()}
     return contents

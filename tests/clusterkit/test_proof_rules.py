@@ -19,10 +19,10 @@ from clusterkit.pod_proof import Node, Nodes, ProofRequest
 from clusterkit.pod_verdict import Refusal, Words
 from nodekit.errors import CATALOGUE, NodeError
 from nodekit.rules.proof.ladder import VARIABLES
-from nodekit.scripts import script
+from nodekit.scripts import ladder_script, script
 from tests.clusterkit.reports import GUEST_ID, ZERO, report
 
-LADDER = script("ladder.sh")
+LADDER = ladder_script()
 TEMPLATE = pod.template("debian:13-slim", "kata-qemu", {"app": "sandbox"}, entry=script("entry.sh"))
 NODE_ID = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa"
 OTHER_ID = "cccccccc-cccc-cccc-cccc-cccccccccccc"

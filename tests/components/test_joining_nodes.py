@@ -8,7 +8,7 @@ import yaml
 
 from clusterkit import joining, joining_guard, joining_workload, pod_proof
 from components.cluster import kata_proof
-from nodekit.scripts import script
+from nodekit.scripts import ladder_script
 from tests.components.recorder import Recorder
 from tests.components.test_wiring import EXISTING, FakeCluster, stack
 
@@ -103,7 +103,7 @@ def test_it_proves_what_up_proves(recorder: Recorder) -> None:
     settings = joining.settings(data[joining_workload.SETTINGS_KEY])
     assert (settings.selector, settings.namespace, settings.proof) == ("pool=kata", "kata-nodes-joining", "joining-nodes")
     up = recorder.by_name["proof-one"].inputs["spec"]
-    ours = joining.ask(settings, pod_proof.Node("one", "uid-one", "boot"), 1, script("ladder.sh")).body["spec"]
+    ours = joining.ask(settings, pod_proof.Node("one", "uid-one", "boot"), 1, ladder_script()).body["spec"]
     ours, up = (json.loads(json.dumps(spec).replace("joining-nodes", "proof")) for spec in (ours, up))
     assert ours == up
 

@@ -19,7 +19,7 @@ from clusterkit.api import cluster_reader
 from clusterkit.api.cluster_reader import Situation
 from components.cluster import kata_deploy, kata_node_labels, kata_proof
 from nodekit.errors import NodeError
-from nodekit.scripts import script
+from nodekit.scripts import ladder_script, script
 from stacks import adoption
 from tests.components.recorder import ON_THE_CLUSTER, Recorder, run
 
@@ -326,7 +326,7 @@ def test_proof_is_alone_in_a_guarded_namespace_before_any_job_of_it(monkeypatch:
     assert "proof-guard-binding" in resources["one"].after and "proof-guard-binding" in resources["evidence"].after
     spec = resources["one"].inputs["spec"]["template"]["spec"]
     (container,) = spec["containers"]
-    assert container["args"][-1] == script("ladder.sh") and container["image"] == "proof@sha256:0"
+    assert container["args"][-1] == ladder_script() and container["image"] == "proof@sha256:0"
 
 
 def test_cluster_alone_gets_kata_by_its_chart_before_all_else_and_fills_the_checklist(monkeypatch: pytest.MonkeyPatch) -> None:

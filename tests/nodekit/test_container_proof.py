@@ -14,7 +14,7 @@ import pytest
 
 from nodekit.rules.node_state import OverheadState, ProveState
 from nodekit.rules.proof.ladder import judge
-from nodekit.scripts import script
+from nodekit.scripts import ladder_script
 from tests.nodekit import kata_node
 from tests.nodekit.debian_node import PROGRAM, DebianNode, Image
 from tests.nodekit.kata_node import BASE, FAULT, FOLDER, PARAMETER, RUNTIME
@@ -211,7 +211,7 @@ def test_an_image_that_spoils_the_sandbox_fails(
 
 
 def test_paths_masked_below_proc_fail_without_the_entry(node: DebianNode, climb: Climb) -> None:
-    ladder = script("ladder.sh")
+    ladder = ladder_script()
     options = ["--runtime=kata", "--network=none", "--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--env=KATA_NODES_NONCE=n"]
     container = node.run("docker", "run", "--rm", *options, "proof:1", "sh", "-c", ladder, timeout=200)
     verdict = judge(container.stdout, "n", "another", [PARAMETER], place="image")

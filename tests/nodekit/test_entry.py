@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nodekit.rules.proof.ladder import judge
-from nodekit.scripts import script
+from nodekit.scripts import ladder_script, script
 
 ENTRY = script("entry.sh")
 SHELLS = [shell for shell in (["dash"], ["bash"], ["busybox", "sh"]) if shutil.which(shell[0])]
@@ -92,7 +92,7 @@ def test_what_it_cannot_do_is_reported_with_the_way_out(shell: list[str]) -> Non
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 def test_a_proof_goes_on_behind_an_entry_that_fails_and_reports_it(shell: list[str]) -> None:
-    ladder = script("ladder.sh")
+    ladder = ladder_script()
     plain = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", *shell, "-c", ENTRY, "entry", "sh", "-c", ladder]
     result = subprocess.run(
         plain,
@@ -119,7 +119,7 @@ def test_a_mount_that_fails_without_a_word_is_a_failed_entry_in_a_proof_too(shel
     (tmp_path / "mount").write_text("#!/bin/sh\nexit 5\n")
     (tmp_path / "mount").chmod(0o755)
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    entered = ["unshare", "-m", *shell, "-c", ENTRY, "kata-nodes-entry", "sh", "-c", script("ladder.sh")]
+    entered = ["unshare", "-m", *shell, "-c", ENTRY, "kata-nodes-entry", "sh", "-c", ladder_script()]
     proof, plain = (
         subprocess.run(entered, stdin=subprocess.DEVNULL, env=of, capture_output=True, text=True, timeout=60, check=False)
         for of in ({**env, "KATA_NODES_NONCE": "n"}, env)

@@ -11,10 +11,10 @@ import pytest
 from clusterkit.pod_proof import escaped
 from nodekit.host.guest import new_nonce
 from nodekit.rules.proof.ladder import COMMANDS, REQUIRED, Reading, Verdict, judge, readings
-from nodekit.scripts import script
+from nodekit.scripts import ladder_script, script
 
 NONCE = new_nonce()  # names a folder of a rung in /tmp, which two runs side by side must not share
-SCRIPT = script("ladder.sh")
+SCRIPT = ladder_script()
 SHELLS = [shell for shell in (["dash"], ["bash"], ["busybox", "sh"]) if shutil.which(shell[0])]
 LIMIT = "/proc/sys/user/max_user_namespaces"
 ZERO = f"echo 0 >{LIMIT}"
@@ -22,6 +22,16 @@ pytestmark = pytest.mark.skipif(
     subprocess.run(["unshare", "-Urm", "true"], capture_output=True, check=False).returncode != 0,
     reason="needs user namespaces on this machine",
 )
+
+
+def test_what_is_sent_is_the_script_without_comments_and_indentation() -> None:
+    """As bash reads both: the same commands and, but for the start of a line, the same texts."""
+    sent, whole = (
+        subprocess.run(["bash", "--pretty-print", "/dev/stdin"], input=text, capture_output=True, text=True, check=True).stdout
+        for text in (SCRIPT, script("ladder.sh"))
+    )
+    assert [line.lstrip() for line in sent.splitlines() if line] == [line.lstrip() for line in whole.splitlines() if line]
+    assert "\n " not in SCRIPT and " # " not in SCRIPT and len(SCRIPT) < 14_000
 
 
 def climb(shell: list[str], before: str = ":", env: dict[str, str] | None = None, around: tuple[str, ...] = ()) -> str:
