@@ -57,6 +57,11 @@ def unproven(plane: ControlPlane) -> int:
             return number
 
 
+def database(plane: ControlPlane) -> int:
+    """MiB of etcd's file, which by default may have 2048: the history of all objects since it was last compacted."""
+    return (plane.folder / "cluster" / "etcd" / "member" / "snap" / "db").stat().st_size >> 20
+
+
 def main(nodes: Annotated[int, typer.Argument(min=1, help="Nodes that join.")] = 5000) -> None:
     """What nodes that join cost the controller. Exit 1 when a figure is above its limit."""
     with tempfile.TemporaryDirectory() as folder:
@@ -83,7 +88,8 @@ def main(nodes: Annotated[int, typer.Argument(min=1, help="Nodes that join.")] =
                 time.sleep(3)
                 own, now, peak = used(story.running.pid)
                 print(f"{wave} nodes proven after {time.monotonic() - began:.0f} s: {now:.0f} MiB, {peak:.0f} MiB at the most, "
-                      f"{1000 * (own - before[0]) / wave:.1f} ms of its own time a node", flush=True)  # fmt: skip
+                      f"{1000 * (own - before[0]) / wave:.1f} ms of its own time a node; etcd has {database(plane)} MiB",
+                      flush=True)  # fmt: skip
             assert len(story.evidence()) == nodes
             assert story.stop() == 0
             counts = Counter(json.loads(requests.read_text()))

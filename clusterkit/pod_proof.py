@@ -63,9 +63,35 @@ class Nodes:
     """All nodes of a cluster as they are now. Every proof is judged against all of them, and a cluster may have thousands."""
 
     def __init__(self, nodes: Iterable[Node]) -> None:
-        self.by_name = {node.name: node for node in nodes}
-        self.by_boot_id = {node.boot_id: node.name for node in self.by_name.values()}
+        self.by_name: dict[str, Node] = {}
+        self.by_boot_id: dict[str, str] = {}
         """Boot id of a node's own kernel -> its name."""
+        self._reporting: dict[str, set[str]] = {}
+        """Boot id -> the names of all nodes that report it."""
+        for node in nodes:
+            self.put(node)
+
+    def put(self, node: Node) -> None:
+        """A node as it is now, in place of what was known under its name."""
+        before = self.by_name.get(node.name)
+        self.by_name[node.name] = node
+        self.by_boot_id[node.boot_id] = node.name
+        self._reporting.setdefault(node.boot_id, set()).add(node.name)
+        if before and before.boot_id != node.boot_id:
+            self._leave(before)
+
+    def remove(self, name: str) -> None:
+        """A node that is gone."""
+        self._leave(self.by_name.pop(name))
+
+    def _leave(self, node: Node) -> None:
+        """A node no longer has its boot id; where another one reports the same, it is that one's."""
+        names = self._reporting[node.boot_id]
+        names.discard(node.name)
+        if names:
+            self.by_boot_id[node.boot_id] = next(iter(names))
+        else:
+            del self._reporting[node.boot_id], self.by_boot_id[node.boot_id]
 
 
 def chosen(nodes: Sequence[Node], names: Sequence[str], selector: str | None) -> list[Node]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from urllib.parse import urlencode
 
@@ -133,9 +134,13 @@ class Client:
         content_type: str = JSON,
         accept: str = JSON,
         expected: Container[int] = (),
+        read: Read = json.loads,
     ) -> dict[str, Any]:
-        """The JSON answer of one request; `verb` and `resource` are for its refusal. Raises Changed for `expected` statuses."""
-        return self._call(verb, resource, Request(method, path, query or {}, body, content_type, accept), expected, json.loads)[0]
+        """The JSON answer of one request, as `read` reads it; `verb` and `resource` are for its refusal.
+
+        `body` is sent as JSON, bytes as they are. Raises Changed for `expected` statuses.
+        """
+        return self._call(verb, resource, Request(method, path, query or {}, body, content_type, accept), expected, read)[0]
 
     def get(self, resource: str, path: str) -> dict[str, Any] | None:
         """One object, None where there is none."""
@@ -248,7 +253,7 @@ class Client:
             answer = self.api.rest_client.pool_manager.urlopen(
                 request.method,
                 f"{address}?{urlencode(request.query)}" if request.query else address,
-                body=None if request.body is None else json.dumps(request.body),
+                body=request.body if isinstance(request.body, (bytes, NoneType)) else json.dumps(request.body),
                 headers=headers,
                 timeout=request.timeout,
                 redirect=False,

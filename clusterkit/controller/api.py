@@ -67,7 +67,8 @@ class Api:
 
     def make(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The Job of `body`, as made."""
-        return self.client.call("create", f"jobs in {self.settings.namespace}", "POST", self.jobs, body)
+        resource, sent = f"jobs in {self.settings.namespace}", documents.sent(body)
+        return self.client.call("create", resource, "POST", self.jobs, sent, read=documents.JOB)
 
     def remove(self, name: str) -> None:
         """A Job, and its pods after it; one that is gone already is not an error."""
@@ -81,8 +82,9 @@ class Api:
         """By a merge patch, or a JSON patch where it is a list: the node as it is then; Changed where its tests do not hold."""
         content_type = JSON_PATCH if isinstance(patch, list) else MERGE_PATCH
         path = f"{self.core}/nodes/{quote(name)}"
+        expected = (404, 409, 422)
         return self.client.call(
-            "patch", f"node {name}", "PATCH", path, patch, content_type=content_type, expected=(404, 409, 422)
+            "patch", f"node {name}", "PATCH", path, patch, content_type=content_type, expected=expected, read=documents.NODE
         )
 
     def tell(self, event: Mapping[str, Any]) -> None:

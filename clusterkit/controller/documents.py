@@ -178,3 +178,7 @@ PAGES = {
     "events": reader(msgspec.json.Decoder(Page[Event])),
 }
 """As a list has them."""
+NODE, JOB = (reader(msgspec.json.Decoder(kind)) for kind in (Node, Job))
+"""As the answer to a request that writes one."""
+sent = msgspec.json.encode
+"""JSON of what is written: the ladder in a Job makes it long."""

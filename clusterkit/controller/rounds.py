@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any
 
 from clusterkit import joining, pod_proof, pod_verdict
@@ -15,17 +16,19 @@ from clusterkit.api.client import Changed
 from clusterkit.controller.api import Api
 from clusterkit.controller.view import View
 from nodekit.errors import NodeError
-from nodekit.scripts import script
+from nodekit.scripts import ladder_script
 
 log = logging.getLogger("controller")
-GATHER = 0.2
-"""Seconds from a change to the round that looks at it: a pod that starts makes several."""
+GATHER = 0.5
+"""Seconds from a change to the round that looks at it: a pod that starts makes several, and each look takes time."""
 LONGEST = 20.0
 """Seconds between two rounds at most."""
 MOST = 200
 """Nodes of one round at most, so that a proven node need not wait behind thousands that have just joined."""
 WRITERS = 8
 """Nodes that are written for at once: a request takes some milliseconds, nearly all of them in the API server."""
+ASKED = 512
+"""Proofs whose request is kept."""
 HELD = 60.0
 """Seconds for which a node is left alone after the cluster refused something for it."""
 
@@ -35,7 +38,9 @@ class Reconciler:
 
     def __init__(self, api: Api, view: View) -> None:
         self.api, self.settings, self.view = api, api.settings, view
-        self.ladder = script("ladder.sh")
+        ladder = ladder_script()
+        # Each node is looked at several times, from its Job's start to its verdict.
+        self.ask = lru_cache(ASKED)(lambda node, attempt: joining.ask(self.settings, node, attempt, ladder))
         self.ended: dict[str, float] = {}
         """When (monotonic clock) a Job was first seen to have ended, by its uid."""
         self.begun: dict[str, float] = {}
@@ -69,13 +74,12 @@ class Reconciler:
         self.view.leave(name for name in due if name not in self.view.nodes)
         names = dict.fromkeys([*due, *self.view.take_queued(MOST)])
         steps: list[tuple[dict[str, Any], joining.Step]] = []
-        machines = self.view.present()
         for name in names:
             self.due.pop(name, None)
             if self.held.get(name, 0.0) > now:
                 self.due[name] = self.held[name]
             elif (node := self.view.nodes.get(name)) and joining.tainted(node):
-                step = self.step(node, machines, now)
+                step = self.step(node, now)
                 steps += [] if isinstance(step, joining.Wait) else [(node, step)]
         refusing = self.keep([(node, step) for node, step in steps if isinstance(step, joining.Proven)])
         self.all_of(lambda each: self.act(*each), [each for each in steps if each[0]["metadata"]["name"] not in refusing])
@@ -93,16 +97,16 @@ class Reconciler:
         for future in [self.pool.submit(act, item) for item in each]:
             future.result()
 
-    def step(self, node: dict[str, Any], machines: pod_proof.Nodes, now: float) -> joining.Step:
+    def step(self, node: dict[str, Any], now: float) -> joining.Step:
         """What to do for a tainted node."""
         uid = joining.claim(node)
         job, pod = self.view.jobs.get(uid), self.view.pods.get(uid)
         attempt = pod_proof.attempt_of(job["spec"]["template"]) if job else 1
-        request = joining.ask(self.settings, pod_proof.node_of(node), attempt, self.ladder)
+        request = self.ask(pod_proof.node_of(node), attempt)
         since = now - self.ended.setdefault(uid, now) if job and pod_verdict.ended(job) else 0.0
         age = now - self.begun.setdefault(uid, now) if job else 0.0
         events = self.view.events_about(uid, pod["metadata"]["uid"] if pod else "")
-        step = joining.step(node, request, job, pod, since, machines, pod_verdict.words_of(events), age)
+        step = joining.step(node, request, job, pod, since, self.view.machines, pod_verdict.words_of(events), age)
         if job and isinstance(step, joining.Wait) and (left := joining.overdue(job) - age) > 0:
             self.due[node["metadata"]["name"]] = now + left  # also where nothing changes
         return step
@@ -135,7 +139,7 @@ class Reconciler:
     def prove(self, node: dict[str, Any], attempt: int) -> None:
         """Make the Job of a try and have the node claim it, in place of the one before."""
         before = self.view.jobs.get(joining.claim(node))
-        request = joining.ask(self.settings, pod_proof.node_of(node), attempt, self.ladder)
+        request = self.ask(pod_proof.node_of(node), attempt)
         body = joining.job(self.settings, request, secrets.token_hex(4))
         name = body["metadata"]["name"]
         with self.view.making_job(name):

@@ -14,7 +14,6 @@ from clusterkit import joining, pod_proof
 from clusterkit.api.client import LISTINGS, Changed, cut_short
 from clusterkit.controller import trimmed
 from clusterkit.controller.api import KINDS, Api
-from clusterkit.pod_proof import Node
 from nodekit.errors import NodeError
 
 log = logging.getLogger("controller")
@@ -38,10 +37,8 @@ class View:
         self.api = api
         self.lock = threading.Condition()
         self.nodes: dict[str, dict[str, Any]] = {}
-        self.machines: dict[str, Node] = {}
-        """What a verdict needs of all nodes."""
-        self.nodes_now: pod_proof.Nodes | None = None
-        """The same as `present` gives it; None once it changed."""
+        self.machines = pod_proof.Nodes([])
+        """What a verdict needs of all nodes, as they are now. Changed with the lock; single ones are looked up without it."""
         self.jobs: dict[str, dict[str, Any]] = {}
         self.pods: dict[str, dict[str, Any]] = {}
         """The last state of each: a Job that runs into its deadline removes its pod."""
@@ -57,8 +54,8 @@ class View:
         """Names of nodes that are gone, whose evidence goes too."""
         self.strangers: set[str] = set()
         """Uids of Jobs that no tainted node claims."""
-        self.making: set[str] = set()
-        """Names of Jobs that are being made, which a node will claim."""
+        self.making: dict[str, set[str]] = {}
+        """Names of Jobs that are being made, which a node will claim, and the uids of what was seen under each."""
         self.failure: BaseException | None = None
         self.complaint = ""
         """The last failure that was logged: four watches meet the same one, again and again."""
@@ -170,9 +167,8 @@ class View:
         if before and not newer(about["resourceVersion"], before["metadata"]["resourceVersion"]):
             return
         self.left.discard(name)
-        self.nodes[name], machine = node, pod_proof.node_of(node)
-        if self.machines.get(name) != machine:
-            self.machines[name], self.nodes_now = machine, None
+        self.nodes[name] = node
+        self.machines.put(pod_proof.node_of(node))
         self.claimed(before, node)
         if joining.tainted(node) and (before is None or differs(before, node)):
             self.look_at(name)
@@ -204,8 +200,7 @@ class View:
         about = document["metadata"]
         with self.lock:
             if kind == "nodes" and about["name"] in self.nodes and self.nodes[about["name"]]["metadata"]["uid"] == about["uid"]:
-                self.machines.pop(about["name"])
-                self.nodes_now = None
+                self.machines.remove(about["name"])
                 self.claimed(self.nodes.pop(about["name"]), None)
                 self.left.add(about["name"])
                 self.lock.notify_all()
@@ -237,9 +232,13 @@ class View:
 
     def unclaimed(self, job: str) -> None:
         """Have a Job removed, unless it is being made; with the lock."""
-        if job in self.jobs and self.jobs[job]["metadata"]["name"] not in self.making:
-            self.strangers.add(job)
-            self.lock.notify_all()
+        if job not in self.jobs:
+            return
+        if (uids := self.making.get(self.jobs[job]["metadata"]["name"])) is not None:
+            uids.add(job)
+            return
+        self.strangers.add(job)
+        self.lock.notify_all()
 
     def look_at(self, name: str) -> None:
         """Have a node looked at; with the lock."""
@@ -250,24 +249,16 @@ class View:
     def making_job(self, name: str) -> Iterator[None]:
         """While a Job is made and claimed, under a name that is known before: the watch can report it before its maker does."""
         with self.lock:
-            self.making.add(name)
+            self.making[name] = set()
         try:
             yield
         finally:
             with self.lock:
-                self.making.discard(name)
-                for uid, job in self.jobs.items():
-                    if job["metadata"]["name"] == name and uid not in self.claims:
+                for uid in self.making.pop(name):
+                    if uid not in self.claims:
                         self.unclaimed(uid)
 
     # What the rounds take
-
-    def present(self) -> pod_proof.Nodes:
-        """All nodes as they are now, for verdicts; nobody may change it."""
-        with self.lock:
-            if self.nodes_now is None:
-                self.nodes_now = pod_proof.Nodes(list(self.machines.values()))
-            return self.nodes_now
 
     def wait(self, seconds: float) -> None:
         """Until something changed, or so long."""

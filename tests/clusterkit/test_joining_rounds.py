@@ -7,7 +7,7 @@ carry.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from datetime import datetime, timedelta, timezone
@@ -351,7 +351,7 @@ def test_changes_that_a_watch_missed_are_seen_when_the_cluster_is_listed_again(c
     del cluster.created_jobs[uid]
     cluster.next_version()
     again(rounds)
-    assert set(rounds.view.nodes) == {"b"} == set(rounds.view.machines)
+    assert set(rounds.view.nodes) == {"b"} == set(rounds.view.machines.by_name)
     assert (cluster.requests["a"], cluster.requests["b"]) == (1, 2) and len(cluster.created_jobs) == 1
 
 
@@ -369,21 +369,6 @@ def test_a_server_that_ends_every_list_early_is_reported_and_not_asked_without_a
     with pytest.raises(NodeError, match=r"ended a list of nodes before it was complete, 3 times") as caught:
         View(cluster).list_all()
     assert caught.value.code == "cluster-unreachable" and cluster.requests["lists"] == 3
-
-
-def test_nodes_that_come_during_a_round_do_not_end_it(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    rounds = begun(Cluster())
-    machine = rounds.view.machines["a"]
-
-    def while_they_come(nodes: Iterable[pod_proof.Node]) -> Nodes:
-        each = iter(nodes)
-        first = next(each)
-        rounds.view.machines["new"] = machine
-        return Nodes([first, *each])
-
-    monkeypatch.setattr(pod_proof, "Nodes", while_they_come)
-    rounds.once()
-    assert "new" in rounds.view.machines
 
 
 def test_kubelets_reports_of_a_node_wake_nobody(clock: Clock) -> None:
@@ -418,15 +403,28 @@ def test_reports_of_a_job_and_its_pod_that_decide_nothing_wake_nobody(clock: Clo
 def test_verdicts_know_every_node_that_came_changed_or_left(clock: Clock) -> None:
     cluster = Cluster()
     view = begun(cluster).view
-    assert set(view.present().by_name) == {"a", "b"} and view.present() is view.present()
+    assert set(view.machines.by_name) == {"a", "b"}
     cluster.nodes["a"]["metadata"]["resourceVersion"] = cluster.next_version()
     cluster.nodes["a"]["status"]["nodeInfo"]["bootID"] = "another"
     view.list_all()
-    assert view.present().by_boot_id["another"] == "a"
+    assert view.machines.by_boot_id["another"] == "a"
     del cluster.nodes["b"]
     cluster.next_version()
     view.list_all()
-    assert set(view.present().by_name) == {"a"}
+    assert set(view.machines.by_name) == {"a"} == set(view.machines.by_boot_id.values())
+
+
+def test_a_boot_id_that_two_nodes_report_stays_known_when_one_of_them_leaves() -> None:
+    """A guest's own kernel is told from a node's by it."""
+    first, second = pod_proof.Node("a", "uid-a", "same"), pod_proof.Node("b", "uid-b", "same")
+    nodes = Nodes([first, second])
+    nodes.remove("b")
+    assert nodes.by_boot_id == {"same": "a"}
+    nodes.put(second)
+    nodes.put(pod_proof.Node("b", "uid-b", "own"))
+    assert nodes.by_boot_id == {"same": "a", "own": "b"}
+    nodes.remove("a")
+    assert nodes.by_boot_id == {"own": "b"} and set(nodes.by_name) == {"b"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -456,12 +454,12 @@ def test_what_is_kept_of_an_object_is_all_that_decides_and_little_else(clock: Cl
     rounds.once()
     uid = cluster.ends("a", "Complete", pod=True)
     whole = joining.step(
-        cluster.nodes["a"], joining.ask(SETTINGS, pod_proof.node_of(cluster.nodes["a"]), 1, rounds.ladder),
+        cluster.nodes["a"], rounds.ask(pod_proof.node_of(cluster.nodes["a"]), 1),
         cluster.created_jobs[uid], cluster.pods[uid], 0.0, Nodes([pod_proof.node_of(cluster.nodes["a"])]),
     )  # fmt: skip
     rounds.view.list_all()
     assert isinstance(whole, joining.Proven)
-    assert whole == rounds.step(rounds.view.nodes["a"], Nodes(rounds.view.machines.values()), 0.0)
+    assert whole == rounds.step(rounds.view.nodes["a"], 0.0)
     pressed = {"type": "DiskPressure", "status": "True", "message": "kubelet has disk pressure"}
     short = {**cluster.nodes["a"], "status": {**cluster.nodes["a"]["status"], "conditions": [pressed]}}
     assert pod_proof.node_of(trimmed.node(short)) == pod_proof.node_of(short) != pod_proof.node_of(cluster.nodes["a"])
