@@ -342,6 +342,24 @@ def test_job_that_no_node_claims_is_removed_but_not_while_it_is_made(clock: Cloc
     assert list(cluster.created_jobs) == [claimed] == [joining.claim(cluster.nodes["a"])]
 
 
+def test_job_that_could_be_neither_claimed_nor_removed_is_removed_later(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster("a")
+    rounds = begun(cluster)
+    remove = cluster.remove
+    cluster.refusing["a"] = refused = NodeError("cluster-unreachable", "the API server is away", "log")
+
+    def refuse(_: str) -> None:
+        raise refused
+
+    monkeypatch.setattr(cluster, "remove", refuse)
+    rounds.once()
+    assert len(cluster.created_jobs) == 1
+    monkeypatch.setattr(cluster, "remove", remove)
+    clock.now += rounds_module.HELD + 1
+    rounds.once()
+    assert not cluster.created_jobs
+
+
 def test_changes_that_a_watch_missed_are_seen_when_the_cluster_is_listed_again(clock: Clock) -> None:
     cluster = Cluster()
     rounds = begun(cluster)
