@@ -12,6 +12,8 @@ from tools.cache import SetupError
 MIRROR = "KATA_NODES_MIRROR"
 DOWNLOAD_LIMIT = 400 << 20
 """Most bytes that are read of one file."""
+TRIES = 3
+"""How often a file is asked for whose connection ends before it is whole, as a proxy or a busy site does now and then."""
 PLUGINS = "https://get.pulumi.com/releases/plugins"
 OVERRIDES = "PULUMI_PLUGIN_DOWNLOAD_URL_OVERRIDES"
 """The engine's own setting: regular expressions over a plugin's source and the addresses that take their place."""
@@ -67,18 +69,30 @@ def this_platform() -> dict[str, str]:
 def fetch(url: str) -> bytes:
     """The file at `url` of a vendor's site; raises OSError when it is not available, SetupError when it is not whole."""
     source = address(url)
-    try:
-        with urllib.request.urlopen(source, timeout=20) as answer:
-            data: bytes = answer.read(DOWNLOAD_LIMIT + 1)
-            length = answer.headers.get("Content-Length")
-    except http.client.HTTPException as error:
-        raise OSError(f"{type(error).__name__} while reading {source}") from error
-    except OSError as error:
-        raise OSError(f"{source}: {error}") from error
+    left = TRIES
+    while True:
+        left -= 1
+        try:
+            return _whole(source)
+        except http.client.IncompleteRead as error:
+            if not left:
+                of = f" of {len(error.partial) + error.expected}" if error.expected else ""
+                raise SetupError(f"{source} ended after {len(error.partial)}{of} bytes. Run the command again.") from None
+        except (http.client.HTTPException, OSError) as error:
+            if not left or not isinstance(getattr(error, "reason", error), ConnectionResetError):
+                said = f"{source}: {error}" if isinstance(error, OSError) else f"{type(error).__name__} while reading {source}"
+                raise OSError(said) from error
+
+
+def _whole(source: str) -> bytes:
+    """What is at an address; raises IncompleteRead where the connection ends before it does."""
+    with urllib.request.urlopen(source, timeout=20) as answer:
+        data: bytes = answer.read(DOWNLOAD_LIMIT + 1)
+        length = answer.headers.get("Content-Length")
     if len(data) > DOWNLOAD_LIMIT:
         raise SetupError(f"{source} is larger than {DOWNLOAD_LIMIT >> 20} MiB, which no part is. Check the site or its mirror.")
-    if length is not None and length.isdecimal() and int(length) != len(data):
-        raise SetupError(f"{source} ended after {len(data)} of {length} bytes. Run the command again.")
+    if length is not None and length.isdecimal() and int(length) > len(data):
+        raise http.client.IncompleteRead(data, int(length) - len(data))
     return data
 
 

@@ -1,6 +1,10 @@
 """The mirror stands for every site, the engine's downloads of plugins included; what a person has set stays."""
 
 import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -56,3 +60,61 @@ def test_engine_gets_nothing_without_a_mirror(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("KATA_NODES_MIRROR", raising=False)
     monkeypatch.delenv(sites.OVERRIDES, raising=False)
     assert sites.plugin_overrides() == ""
+
+
+@contextmanager
+def answering(monkeypatch: pytest.MonkeyPatch, answers: list[bytes]) -> Iterator[list[bytes]]:
+    """A mirror whose connections end after these answers, one each, and the last one again and again; the requests it got."""
+    requests: list[bytes] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                requests.append(connection.recv(4096))
+                connection.sendall(answers[min(len(requests), len(answers)) - 1])
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("KATA_NODES_MIRROR", f"http://127.0.0.1:{listener.getsockname()[1]}")
+    try:
+        yield requests
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        listener.close()
+
+
+WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfile"
+HALF = WHOLE[:-2]
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfi"
+
+
+@pytest.mark.parametrize("dropped", [b"", HALF, CHUNKED])
+def test_file_whose_connection_is_dropped_is_asked_for_again(monkeypatch: pytest.MonkeyPatch, dropped: bytes) -> None:
+    with answering(monkeypatch, [dropped, dropped, WHOLE]) as requests:
+        assert sites.fetch("https://dl.k8s.io/release/a") == b"file"
+    assert len(requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words", "number"),
+    [
+        (b"", OSError, "RemoteDisconnected|closed connection", 3),
+        (HALF, SetupError, "ended after 2 of 4 bytes. Run the command again", 3),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", OSError, "404", 1),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", OSError, "BadStatusLine", 1),
+    ],
+)
+def test_file_that_stays_away_is_reported(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes, error: type[Exception], words: str, number: int
+) -> None:
+    with answering(monkeypatch, [answer]) as requests, pytest.raises(error, match=words):
+        sites.fetch("https://dl.k8s.io/release/a")
+    assert len(requests) == number
