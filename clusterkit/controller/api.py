@@ -37,11 +37,14 @@ class Api:
             ) from None
         api = client.ApiClient()
         api.user_agent = COMPONENT
-        pool = api.rest_client.pool_manager.connection_pool_kw
-        context = pool["ssl_context"] = lenient(create_urllib3_context(cert_reqs=pool["cert_reqs"]))
-        if not (pool.get("ca_certs") or pool.get("ca_cert_data")):
+        manager, self.server = api.rest_client.pool_manager, api.configuration.host
+        options = manager.connection_pool_kw
+        context = options["ssl_context"] = lenient(create_urllib3_context(cert_reqs=options["cert_reqs"]))
+        if not (options.get("ca_certs") or options.get("ca_cert_data")):
             context.load_default_certs()  # as urllib3 does where it makes the context
-        self.settings, self.client, self.server = settings, Client(api, CONTROLLER), api.configuration.host
+        # Without TLS a proxy, which the manager knows, would need each request's whole address.
+        pool = manager.connection_from_url(self.server) if self.server.startswith("https:") else None
+        self.settings, self.client = settings, Client(api, CONTROLLER, pool=pool)
         self.core, self.place = "/api/v1", f"/api/v1/namespaces/{settings.namespace}"
         self.jobs = f"/apis/batch/v1/namespaces/{settings.namespace}/jobs"
 

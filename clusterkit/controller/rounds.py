@@ -27,8 +27,8 @@ MOST = 200
 """Nodes of one round at most, so that a proven node need not wait behind thousands that have just joined."""
 WRITERS = 8
 """Nodes that are written for at once: a request takes some milliseconds, nearly all of them in the API server."""
-ASKED = 512
-"""Proofs whose request is kept."""
+ASKED = 2048
+"""Proofs whose request is kept, some 5 KiB each: where thousands of nodes join at once, a thousand Jobs run."""
 HELD = 60.0
 """Seconds for which a node is left alone after the cluster refused something for it."""
 
@@ -99,6 +99,8 @@ class Reconciler:
 
     def step(self, node: dict[str, Any], now: float) -> joining.Step:
         """What to do for a tainted node."""
+        if not joining.ready(node):
+            return joining.Wait()  # as joining.step decides, before anything is made for it
         uid = joining.claim(node)
         job, pod = self.view.jobs.get(uid), self.view.pods.get(uid)
         attempt = pod_proof.attempt_of(job["spec"]["template"]) if job else 1

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from clusterkit import joining, pod_proof
 from clusterkit.api.client import LISTINGS, Changed, cut_short
@@ -17,12 +17,19 @@ from clusterkit.controller.api import KINDS, Api
 from nodekit.errors import NodeError
 
 log = logging.getLogger("controller")
+Change: TypeAlias = tuple[str, dict[str, Any]]
+"""As `Client.watch` reports it."""
 FAILED = (5.0, 60.0)
 """Seconds to wait after a watch that failed: the first and the longest; they double in between."""
 SHORTEST = 1.0
 """Seconds between the starts of two watches at least, in case the server ends each at once."""
 EVENT_SECONDS = 60.0
 """How long events about unknown Jobs and pods are kept: an event can arrive before its object."""
+
+
+WAITED, REST = 0.002, 0.2
+"""A watch that had to wait so long for a change, and how long it then rests, in seconds: to wake for each change costs twice what
+it takes to read several at once, and the rounds gather for longer."""
 
 
 def newer(version: str, than: str) -> bool:
@@ -116,7 +123,7 @@ class View:
     def watch(self, kind: str, version: str) -> str:
         """One watch; the version up to which everything is known at its end."""
         try:
-            for change, document in self.api.changes(kind, version):
+            for change, document in gathered(self.api.changes(kind, version)):
                 version = document["metadata"]["resourceVersion"]
                 if change == "DELETED":
                     self.drop(kind, document)
@@ -312,6 +319,18 @@ class View:
                 elif time.monotonic() - since > EVENT_SECONDS:
                     del self.strange_events[uid]
                     self.events.pop(uid, None)
+
+
+def gathered(changes: Iterator[Change]) -> Iterator[Change]:
+    """The changes of a watch as they come; after one that was waited for, a rest in which the next ones gather."""
+    while True:
+        began = time.monotonic()
+        if (change := next(changes, None)) is None:
+            return
+        waited = time.monotonic() - began > WAITED
+        yield change
+        if waited:
+            time.sleep(REST)
 
 
 def differs(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

@@ -19,6 +19,7 @@ from clusterkit import joining, pod_proof, pod_room
 from clusterkit.api.client import Changed
 from clusterkit.controller import documents, trimmed
 from clusterkit.controller import rounds as rounds_module
+from clusterkit.controller import view as view_module
 from clusterkit.controller.api import KINDS, Api
 from clusterkit.controller.rounds import Reconciler
 from clusterkit.controller.view import View
@@ -104,13 +105,18 @@ class Cluster(Api):
 
 
 class Clock:
-    """Stands for `time`: it only goes forward, and only when a test moves it."""
+    """Stands for `time`: it only goes forward, and only when a test moves it or somebody sleeps."""
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.slept: list[float] = []
 
     def monotonic(self) -> float:
         return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
 
 
 @pytest.fixture
@@ -387,6 +393,36 @@ def test_a_server_that_ends_every_list_early_is_reported_and_not_asked_without_a
     with pytest.raises(NodeError, match=r"ended a list of nodes before it was complete, 3 times") as caught:
         View(cluster).list_all()
     assert caught.value.code == "cluster-unreachable" and cluster.requests["lists"] == 3
+
+
+def test_a_watch_rests_after_a_change_that_it_waited_for_and_reads_at_once_what_has_gathered(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Woken for each change by itself, the controller took half as long again for a node."""
+    monkeypatch.setattr(view_module, "time", clock)
+    slept: list[int] = []
+
+    def changes() -> Iterator[tuple[str, dict[str, Any]]]:
+        for seconds in (60.0, 0.0, 0.0, 0.01):
+            clock.now += seconds
+            slept.append(len(clock.slept))
+            yield "MODIFIED", {}
+
+    assert len(list(view_module.gathered(changes()))) == 4
+    assert slept == [0, 1, 1, 1] and clock.slept == [view_module.REST] * 2
+
+
+def test_nothing_is_made_for_a_node_before_it_is_ready(clock: Clock) -> None:
+    cluster = Cluster("a")
+    conditions = cluster.nodes["a"]["status"]["conditions"]
+    cluster.nodes["a"]["status"]["conditions"] = [{"type": "Ready", "status": "Unknown"}]
+    rounds = begun(cluster)
+    rounds.once()
+    assert rounds.ask.cache_info().misses == 0 and not cluster.created_jobs
+    cluster.nodes["a"]["status"]["conditions"] = conditions
+    cluster.nodes["a"]["metadata"]["resourceVersion"] = cluster.next_version()
+    again(rounds)
+    assert len(cluster.created_jobs) == 1
 
 
 def test_kubelets_reports_of_a_node_wake_nobody(clock: Clock) -> None:

@@ -401,7 +401,7 @@ def plain_authority(folder: Path) -> None:
 def test_the_controller_accepts_an_authority_without_a_key_identifier(
     trusted: bool, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its image has Python 3.13, where urllib3 refuses them."""
+    """Its image has Python 3.13, where urllib3 refuses them. The server is below a path, as behind a management server."""
     monkeypatch.setattr("urllib3.util.ssl_.sys", SimpleNamespace(version_info=(3, 13)))
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
     plain_authority(tmp_path)
@@ -409,10 +409,12 @@ def test_the_controller_accepts_an_authority_without_a_key_identifier(
     context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
     server.socket = context.wrap_socket(server.socket, server_side=True)
     authority = {"certificate-authority": str(tmp_path / "ca.crt")} if trusted else {}
-    (tmp_path / "kubeconfig").write_text(written({"token": SECRET}, server.address.replace("http:", "https:"), **authority))
+    address = server.address.replace("http:", "https:") + "/k8s/clusters/c-1"
+    (tmp_path / "kubeconfig").write_text(written({"token": SECRET}, address, **authority))
     api = Api(cast(Settings, SimpleNamespace(proof="p", namespace="n", selector="s")))
     if trusted:
         assert [[node["metadata"]["name"] for node in nodes] for nodes, _ in api.pages("nodes")] == [["node-0"]]
+        assert server.requests[-1][0].startswith("/k8s/clusters/c-1/api/v1/nodes?")
     else:
         with pytest.raises(NodeError, match="certificate verify failed"):
             list(api.pages("nodes"))
