@@ -1,4 +1,4 @@
-"""Whose turn it is: a test with the mark `alone` runs while the other worker of the run waits between two tests.
+"""Whose turn it is: a test with the mark `alone` runs while the other workers of the run wait between two tests.
 
 For programs that give themselves a second, whatever the computer: beside other work an emulated guest misses it.
 """
