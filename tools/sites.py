@@ -80,8 +80,8 @@ def fetch(url: str) -> bytes:
                 raise SetupError(f"{source} ended after {len(error.partial)}{of} bytes. Run the command again.") from None
         except (http.client.HTTPException, OSError) as error:
             if not left or not isinstance(getattr(error, "reason", error), ConnectionResetError):
-                said = f"{source}: {error}" if isinstance(error, OSError) else f"{type(error).__name__} while reading {source}"
-                raise OSError(said) from error
+                reason = f"{source}: {error}" if isinstance(error, OSError) else f"{type(error).__name__} while reading {source}"
+                raise OSError(reason) from error
 
 
 def _whole(source: str) -> bytes:
