@@ -77,16 +77,12 @@ def test_preview_of_existing_nodes_contacts_neither_node_nor_cluster(checkout: C
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("kata.hypervisr", "qemu", ["kata-nodes:kata.hypervisr", "no such key", "Remove the key"]),
         ("verificaton", "60", ["kata-nodes:verificaton", "no such key", "Remove the key"]),
-        ("verification.timeoutSeconds", "soon", ["kata-nodes:verification.timeoutSeconds", "'soon'", "whole number"]),
-        ("kata.hypervisor", "firecracker", ["kata-nodes:kata", "nestedSandbox", "hypervisor-cannot-nest"]),
-        ("nodes.existing[0].hostKey", "ssh-ed25519 AAAA", ["existing[0].hostKey", "'ssh-ed25519 AAAA'", "host-key-invalid"]),
         ("docker.version", "29.5.0", ["29.5.0", "3.32.0", "docker-kata-incompatible"]),
-        ("kata.kernelParams[0]", 'a="b', ["kata-nodes:kata.kernelParams", "unbalanced quote", "bad-kernel-parameter"]),
     ],
 )
 def test_bad_configuration_is_refused_in_words(checkout: Checkout, key: str, value: str, words: list[str]) -> None:
+    """As tests/stacks/test_model.py for every key: a name and a rule are enough here, where the engine prints it."""
     file = checkout.folder / "stacks" / "Pulumi.staging.yaml"
     before = file.read_text()
     if key == "docker.version":

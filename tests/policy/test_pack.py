@@ -107,33 +107,55 @@ UNPROVEN = {"dockerVersion": "27.5.1", "kataVersion": "3.27.0", "kataRuntime": "
 
 
 @pytest.mark.parametrize(
-    ("wrong", "policy", "words"),
+    ("wrong", "policies", "words"),
     [
-        ({"pod": {**SAFE["pod"], "runtimeClassName": "runc"}}, "sandbox-pods", ["pod-capabilities", "Set runtimeClassName"]),
-        ({"pod": {**SAFE["pod"], "hostNetwork": True}}, "sandbox-pods", ["pod-reaches-node", "Remove hostNetwork"]),
         (
-            {"plan": {**UNPROVEN, "dockerVersion": "28.5.2"}},
-            "docker-kata-pair",
-            ["docker-kata-incompatible", "Kata 3.29.0 or newer"],
+            {
+                "pod": {**SAFE["pod"], "runtimeClassName": "runc"},
+                "plan": {**UNPROVEN, "dockerVersion": "28.5.2"},
+                "connection": {"host": "192.0.2.1"},
+                "stdin": KEY,
+            },
+            ["sandbox-pods", "docker-kata-pair", "host-keys", "secrets"],
+            [
+                "pod-capabilities",
+                "Set runtimeClassName",
+                "docker-kata-incompatible",
+                "Kata 3.29.0 or newer",
+                "host-key-missing",
+                "ssh_host_ed25519_key.pub",
+                "secret-in-plain",
+                "stdin holds a private key",
+                "--secret",
+            ],
         ),
         (
-            {"stdin": json.dumps({"version": "28.5.2", "kataVersion": "3.27.0", "kataRuntime": "go"})},
-            "docker-kata-pair",
-            ["docker-kata-incompatible"],
+            {
+                "pod": {**SAFE["pod"], "hostNetwork": True},
+                "stdin": json.dumps({"version": "28.5.2", "kataVersion": "3.27.0", "kataRuntime": "go"}),
+                "connection": {**TO_NODE, "proxy": {"host": "192.0.2.2"}},
+                "create": f"echo '{KEY}'",
+            },
+            ["sandbox-pods", "docker-kata-pair", "host-keys", "secrets"],
+            [
+                "pod-reaches-node",
+                "Remove hostNetwork",
+                "docker-kata-incompatible",
+                "host-key-missing",
+                "bastion",
+                "secret-on-command-line",
+                "create holds a private key",
+                "standard input",
+            ],
         ),
-        ({"connection": {"host": "192.0.2.1"}}, "host-keys", ["host-key-missing", "ssh_host_ed25519_key.pub"]),
-        ({"connection": {**TO_NODE, "proxy": {"host": "192.0.2.2"}}}, "host-keys", ["host-key-missing", "bastion"]),
-        ({"stdin": KEY}, "secrets", ["secret-in-plain", "stdin holds a private key", "--secret"]),
-        ({"create": f"echo '{KEY}'"}, "secrets", ["secret-on-command-line", "create holds a private key", "standard input"]),
-        ({"plan": UNPROVEN}, "proofs", ["proof-missing", "node-proof"]),
+        ({"plan": UNPROVEN}, ["proofs"], ["proof-missing", "node-proof"]),
     ],
 )
-def test_program_that_breaks_a_rule_is_refused_with_the_remedy(
-    program: Program, wrong: dict[str, Any], policy: str, words: list[str]
+def test_program_that_breaks_rules_is_refused_with_every_remedy(
+    program: Program, wrong: dict[str, Any], policies: list[str], words: list[str]
 ) -> None:
     output = program.preview({**SAFE, **wrong})
-    assert f"[mandatory]  {policy}" in output
-    for text in words:
+    for text in (*(f"[mandatory]  {policy}" for policy in policies), *words):
         assert text in output
     assert KEY not in output
     assert "Traceback" not in output
