@@ -134,7 +134,7 @@ class Walk(RuleBasedStateMachine):
         self.settings: Settings | None = None
         self.failed_restores = 0
         self.left: list[str] = []
-        """What restores that did not end well said they leave: the parts that they ended are not looked at again."""
+        """Files below /etc that restores that did not end well said they leave: a part that they ended is not looked at again."""
         COUNTS["walks"] += 1
 
     def teardown(self) -> None:
@@ -180,7 +180,7 @@ class Walk(RuleBasedStateMachine):
         assert result.code in (0, 1, 143, -9), (result, verb)
         COUNTS["faults"] += result.came
         if verb == "restore" and result.code:
-            self.left += re.findall(r"left as it is: (.+)", result.output)
+            self.left += re.findall(r"left as it is: (/etc/.+)", result.output)
         return result
 
     # What a stack does.
