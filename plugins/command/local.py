@@ -25,8 +25,11 @@ async def run(
     Raises CommandError when it cannot be started or does not exit with 0. Cancelled, it ends the whole group.
     """
     arguments = [*(interpreter or ["/bin/sh", "-c"]), command]
+    loop = asyncio.get_running_loop()
     try:
-        process = await asyncio.create_subprocess_exec(
+        # As asyncio.create_subprocess_exec does, which keeps the transport to itself.
+        transport, protocol = await loop.subprocess_exec(
+            lambda: asyncio.subprocess.SubprocessStreamProtocol(limit=_CHUNK, loop=loop),
             *arguments,
             cwd=folder,
             env={**os.environ, **environment},
@@ -37,6 +40,7 @@ async def run(
         )
     except (OSError, ValueError) as error:
         raise output.error(f"cannot start {arguments[0]!r} in {folder or str(Path.cwd())!r}: {error}", command) from error
+    process = asyncio.subprocess.Process(transport, protocol, loop)
     tasks = [
         asyncio.create_task(_read(process.stdout, "stdout", output)),
         asyncio.create_task(_read(process.stderr, "stderr", output)),
@@ -49,6 +53,8 @@ async def run(
         await _end(process, tasks)
         raise
     finally:
+        # What left the group may hold the other ends of its pipes for as long as it likes.
+        transport.close()
         await output.close()
     status = process.returncode
     if status is not None and status < 0:

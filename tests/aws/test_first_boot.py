@@ -8,7 +8,6 @@ import http.server
 import json
 import os
 import subprocess
-import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import pytest
 from aws import user_data
 from delivery import bundle
 from nodekit.scripts import script
+from tests.serving import running
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a mount namespace needs root")
 SHELLS = ("dash", "bash")
@@ -75,11 +75,9 @@ def store() -> Iterator[Store]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    object_store.port = server.server_port
-    yield object_store
-    server.shutdown()
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        object_store.port = server.server_port
+        yield object_store
 
 
 @dataclass

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from clusterkit.api.cluster_reader import Reader
 from clusterkit.controller.api import Api
 from clusterkit.joining import Settings
 from nodekit.errors import NodeError
+from tests.serving import running
 
 MIB = 1 << 20
 
@@ -70,13 +70,8 @@ class Endless(BaseHTTPRequestHandler):
 def server(status: int, kind: type[BaseHTTPRequestHandler] = Endless) -> Iterator[str]:
     """The address of a server with that status."""
     handler = type("Handler", (kind,), {"status": status, "protocol_version": "HTTP/1.1"})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
-        served.daemon_threads = True
-        Thread(target=served.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{served.server_port}"
-        finally:
-            served.shutdown()
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as served:
+        yield f"http://127.0.0.1:{served.server_port}"
 
 
 def kubeconfig(address: str) -> str:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -26,6 +25,7 @@ from clusterkit.controller.api import Api
 from clusterkit.joining import Settings
 from local import certificates
 from nodekit.errors import NodeError
+from tests.serving import running
 
 SECRET = "eyJhbGciOi.not.a-real-token"
 NODES = json.dumps({"items": [{"metadata": {"name": "node-0", "uid": "u"}, "status": {"nodeInfo": {"bootID": "b"}}}]}).encode()
@@ -71,13 +71,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as served:
-        served.daemon_threads = True
-        Thread(target=served.serve_forever, daemon=True).start()
-        try:
-            yield served
-        finally:
-            served.shutdown()
+    with running(Server()) as served:
+        yield served
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any, ClassVar
 
 import pytest
@@ -24,6 +23,7 @@ from fleet.report import build, summary
 from nodekit.errors import NodeError
 from tests.fleet.objects import deployment, runtime_class, secret
 from tests.fleet.test_objects import proof
+from tests.serving import running
 
 KINDS = {
     "/api/v1": {"resources": []},
@@ -52,13 +52,8 @@ class Answering(BaseHTTPRequestHandler):
 @contextmanager
 def serving(answers: dict[str, bytes]) -> Iterator[str]:
     """The address of such a server."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Answering,), {"answers": answers}))
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Answering,), {"answers": answers}))) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 def at(server: str) -> Cluster:

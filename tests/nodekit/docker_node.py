@@ -9,13 +9,14 @@ import re
 import shutil
 import socketserver
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+from tests.serving import running
 
 SUITE = "trixie"
 NEW, OLD = "5:28.5.2-1~debian.13~trixie", "5:27.5.1-1~debian.13~trixie"
@@ -82,19 +83,6 @@ class _Call(socketserver.StreamRequestHandler):
         answer = self.server.answer(path)
         head = "503 no" if answer is None else "200 OK"
         self.wfile.write(f"HTTP/1.0 {head}\r\n\r\n{json.dumps(answer)}".encode())
-
-
-@contextmanager
-def running(server: socketserver.BaseServer) -> Iterator[None]:
-    """Serve in a thread of its own."""
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ import hashlib
 import http.server
 import io
 import tarfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.serving import running
 
 BASE = "cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1"
 FOLDER = "opt/kata/share/defaults/kata-containers"
@@ -57,13 +58,8 @@ def served(data: bytes) -> Iterator[tuple[str, str]]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield f"http://127.0.0.1:{server.server_port}/kata-static.tar.xz", hashlib.sha256(data).hexdigest()
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def tree(root: Path) -> dict[str, str]:

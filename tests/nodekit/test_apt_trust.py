@@ -12,7 +12,8 @@ import pytest
 from nodekit.commands import docker as docker_verb
 from nodekit.errors import NodeError
 from nodekit.host import docker as host_docker
-from tests.nodekit.docker_node import Daemon, Node, Repository, desired, gpg_key, make_root, running, served
+from tests.nodekit.docker_node import Daemon, Node, Repository, desired, gpg_key, make_root, served
+from tests.serving import running
 
 pytestmark = pytest.mark.apt
 FOLDER = "etc/apt/sources.list.d"

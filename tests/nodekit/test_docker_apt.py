@@ -34,9 +34,9 @@ from tests.nodekit.docker_node import (
     desired,
     gpg_key,
     make_root,
-    running,
     served,
 )
+from tests.serving import running
 
 pytestmark = pytest.mark.apt
 

@@ -22,8 +22,9 @@ from nodekit.host.guest import Plan, boot, boot_patiently, new_nonce
 from nodekit.host.initramfs import cpio, folder, link, program
 from nodekit.rules.proof.console import explain
 from nodekit.rules.proof.ladder import Verdict, judge
-from tests.nodekit.docker_node import Daemon, running
+from tests.nodekit.docker_node import Daemon
 from tests.nodekit.kernel import find_kernel
+from tests.serving import running
 
 QEMU = "qemu-system-x86_64"
 SECONDS = 60

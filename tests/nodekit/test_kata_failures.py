@@ -7,6 +7,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -16,10 +17,10 @@ from nodekit.host import journal, kata_archive, kata_download, kata_handler
 from nodekit.host.kata import effective
 from nodekit.rules.kata.kata_layout import DROP_IN, MANAGED_MARK
 from nodekit.rules.node_state import KataState
+from tests.nodekit import forked
 from tests.nodekit.kata_files import put, setting
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served, tree
 from tests.nodekit.test_kata_command import SEED, ZERO, state
-from tests.nodekit.test_killed import nodekit
 
 LIMIT = "sysctl.user.max_user_namespaces=9000"
 
@@ -167,7 +168,7 @@ def upgrade_that_ends(root: Path, data: bytes, **fields: object) -> None:
     """An upgrade to 3.33.0 that is killed as soon as the new release is in place."""
     with served(data) as (address, sha256):
         desired = state([LIMIT], version="3.33.0", install={"any": {"address": address, "sha256": sha256}}, **fields)
-        assert nodekit("kata", root, desired, "archive-placed:1").returncode == -signal.SIGKILL
+        assert forked.verb("kata", root, desired, KATA_NODES_KILL_AT="archive-placed:1") == (-signal.SIGKILL, ANY)
 
 
 def test_a_new_release_is_never_without_our_parameters(installed: Path) -> None:

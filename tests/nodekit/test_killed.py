@@ -11,16 +11,20 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
 from nodekit.commands import kata as kata_verb
+from nodekit.commands import preflight, restore
 from nodekit.host.failpoints import POINTS, VARIABLE, reach
 from nodekit.rules.docker.docker_packages import PACKAGES
 from nodekit.rules.kata.kata_layout import MANAGED_MARK
-from tests.nodekit.docker_node import NEW, Daemon, Node, Repository, desired, make_root, running
+from tests.nodekit import forked
+from tests.nodekit.docker_node import NEW, Daemon, Node, Repository, desired, make_root
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served
 from tests.nodekit.test_preflight import MODPROBE
+from tests.serving import running
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STATE = "var/lib/kata-nodes"
@@ -41,13 +45,6 @@ def tree(root: Path) -> dict[str, str]:
         content = f"-> {path.readlink()}" if path.is_symlink() else path.read_bytes().hex() if path.is_file() else "folder"
         entries[str(path.relative_to(root))] = f"{info.st_mode:o} {info.st_uid}:{info.st_gid} {content}"
     return {name: content for name, content in entries.items() if name != "run/kata-nodes.lock"}
-
-
-def nodekit(verb: str, root: Path, state: dict[str, object], kill_at: str = "") -> "subprocess.CompletedProcess[str]":
-    """Run a verb as a process of its own."""
-    argv = [sys.executable, "-m", "nodekit", verb, "--root", str(root)]
-    env = {**os.environ, VARIABLE: kill_at}
-    return subprocess.run(argv, cwd=REPOSITORY, input=json.dumps(state), capture_output=True, text=True, check=False, env=env)
 
 
 @dataclass(frozen=True)
@@ -153,7 +150,7 @@ def test_a_kill_at_any_point_is_repaired_by_the_next_run(name: str, tmp_path: Pa
     case.prepare(first, newer)
     before = tree(first)
     shutil.copytree(first, after_root, symlinks=True)
-    assert nodekit(case.verb, after_root, case.state(newer)).returncode == 0
+    assert forked.verb(case.verb, after_root, case.state(newer)) == (0, ANY)
     after = tree(after_root)
     assert after != before
     kills = dict.fromkeys(POINTS, 0)
@@ -161,15 +158,15 @@ def test_a_kill_at_any_point_is_repaired_by_the_next_run(name: str, tmp_path: Pa
         for number in itertools.count(1):
             root = tmp_path / "killed"
             shutil.copytree(first, root, symlinks=True)
-            result = nodekit(case.verb, root, case.state(newer), f"{point}:{number}")
-            if result.returncode != 0:
-                assert result.returncode == -signal.SIGKILL, result.stderr
+            code, log = forked.verb(case.verb, root, case.state(newer), **{VARIABLE: f"{point}:{number}"})
+            if code != 0:
+                assert code == -signal.SIGKILL, log
                 kills[point] += 1
                 nothing_half_done(before, tree(root), after, f"{point}:{number}")
-                assert nodekit(case.verb, root, case.state(newer)).returncode == 0
+                assert forked.verb(case.verb, root, case.state(newer)) == (0, ANY)
             assert tree(root) == after, f"after a kill at {point}:{number}"
             shutil.rmtree(root)
-            if result.returncode == 0:
+            if code == 0:
                 break
     print(name, sum(kills.values()), {point: number for point, number in kills.items() if number})
     assert all(kills[point] for point in case.points), kills
@@ -196,16 +193,12 @@ def release(entries: dict[str, str]) -> dict[str, str]:
     return {path: content for path, content in entries.items() if path.startswith("opt/kata")}
 
 
-# Runs preflight or restore with a stand-in for the machine's kernel: this machine's own kernel is not what is tested.
-PREFLIGHT = """
-import json, sys
-from pathlib import Path
-from nodekit.commands import preflight, restore
-preflight.presence = lambda flag: preflight.Presence(flag, True, dict.fromkeys(preflight.DEVICES, True))
-preflight.cpu_flag = lambda: "svm"
-preflight.find_qemu = lambda: None
-{"preflight": preflight, "restore": restore}[sys.argv[1]].run({"node": "n"}, Path(sys.argv[2]))
-"""
+def on_another_kernel(verb: str, root: Path) -> None:
+    """Run preflight or restore with a stand-in for the machine's kernel: this machine's own is not what is tested."""
+    preflight.presence = lambda flag: preflight.Presence(flag, True, dict.fromkeys(preflight.DEVICES, True))
+    preflight.cpu_flag = lambda: "svm"
+    preflight.find_qemu = lambda: None
+    {"preflight": preflight, "restore": restore}[verb].run({"node": "n"}, root)
 
 
 @pytest.mark.parametrize(
@@ -223,9 +216,8 @@ def test_a_kill_while_modules_come_and_go_is_repaired_by_the_next_run(verb: str,
 
     def run(root: Path, verb: str, kill_at: str = "") -> int:
         path = f"{tools}:{os.environ['PATH']}"
-        env = {**os.environ, "PATH": path, "MODULES": str(root / "proc/modules"), VARIABLE: kill_at}
-        argv = [sys.executable, "-c", PREFLIGHT, verb, str(root)]
-        return subprocess.run(argv, cwd=REPOSITORY, env=env, capture_output=True, check=False).returncode
+        environment = {"PATH": path, "MODULES": str(root / "proc/modules"), VARIABLE: kill_at}
+        return forked.run(lambda: on_another_kernel(verb, root), environment)[0]
 
     def fresh(name: str) -> Path:
         root = tmp_path / name

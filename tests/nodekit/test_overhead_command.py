@@ -20,10 +20,11 @@ from nodekit.errors import NodeError
 from nodekit.host import sandbox_container, sandbox_processes
 from nodekit.host.sandbox_container import Container, Ready
 from nodekit.rules.node_state import OverheadState
-from tests.nodekit.docker_node import Daemon, running
+from tests.nodekit.docker_node import Daemon
 from tests.nodekit.kata_files import put
 from tests.nodekit.kata_release import CONFIG, FOLDER
 from tests.nodekit.test_overhead_rules import ID, MIB, OTHER, smaps
+from tests.serving import running
 
 FIRST = 5_000_000
 """No process of this machine: Linux gives no pid above 2^22."""

@@ -20,7 +20,8 @@ from nodekit.host import apt, apt_source, kata_download
 from nodekit.host.journal import Transaction
 from nodekit.rules import certificates
 from nodekit.rules.docker.apt_source import proxy
-from tests.nodekit.docker_node import running, served
+from tests.nodekit.docker_node import served
+from tests.serving import running
 
 ADDRESS = "http://download.invalid/linux/debian"
 

@@ -66,7 +66,7 @@ def test_cancelled_ends_the_whole_group(tmp_path: Path) -> None:
     async def cancel() -> None:
         command = f"trap '' TERM; sleep 300 & echo $! > {tmp_path}/child; wait"
         task = asyncio.create_task(local.run(command, [], None, "", {}, Output(None, _ignore)))
-        while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text().strip():
+        while not task.done() and not printed(tmp_path / "child"):
             await asyncio.sleep(0.02)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -79,21 +79,34 @@ def test_cancelled_ends_the_whole_group(tmp_path: Path) -> None:
 def test_what_left_the_group_and_prints_on_takes_no_memory(tmp_path: Path) -> None:
     async def cancel() -> float:
         command = f"setsid sh -c 'echo $$ > {tmp_path}/child; exec yes' & wait"
+        before = open_files()
         task = asyncio.create_task(local.run(command, [], None, "", {}, Output(None, _ignore)))
-        while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text().strip():
+        while not task.done() and not printed(tmp_path / "child"):
             await asyncio.sleep(0.02)
         task.cancel()
         await asyncio.sleep(0)
         begin = time.monotonic()
         await asyncio.gather(task, return_exceptions=True)
         seconds = time.monotonic() - begin
-        os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
         await asyncio.sleep(0.2)
+        after = open_files()
+        os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
+        assert after == before  # its pipes are closed on this side
         return seconds
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert asyncio.run(cancel()) < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
+
+
+def printed(path: Path) -> bool:
+    """Whether something was written to the file."""
+    return path.exists() and bool(path.read_text().strip())
+
+
+def open_files() -> int:
+    """How many descriptors this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def is_gone(pid: int) -> bool:

@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +22,7 @@ from review import comment
 from stacks.model import load
 from tests.e2e.checkout import REPOSITORY, Checkout
 from tests.review.conftest import GitHub
+from tests.serving import running
 from tools import get
 
 engine = pytest.mark.engine
@@ -87,7 +87,8 @@ def test_longest_name_of_a_stack_can_be_commented_on(tmp_path: Path) -> None:
 class Cloud(BaseHTTPRequestHandler):
     """Pulumi Cloud, as far as a stack is looked for: the token is Ann's, and no stack exists."""
 
-    paths: ClassVar[list[str]] = []
+    paths: ClassVar[list[str]]
+    """What was asked for; each test has a class of its own, since a request may come late."""
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
@@ -111,21 +112,16 @@ class Cloud(BaseHTTPRequestHandler):
 @pytest.mark.parametrize("argv", [("plan", "staging"), ("deploy", "staging"), ("drift", "staging")], ids=lambda argv: argv[0])
 @pytest.mark.parametrize("owner", ["ann", "acme"])
 def test_stack_is_looked_for_where_its_organization_has_it(tmp_path: Path, argv: tuple[str, str], owner: str) -> None:
-    Cloud.paths.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Cloud)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    variables = {
-        "PULUMI_BACKEND_URL": f"http://127.0.0.1:{server.server_port}", "PULUMI_ACCESS_TOKEN": "pul-t",
-        "PULUMI_ORGANIZATION": "" if owner == "ann" else owner,
-        "PULUMI_HOME": str(tmp_path / "home"), "GITHUB_STEP_SUMMARY": "/dev/null",
-    }  # fmt: skip
-    try:
+    paths: list[str] = []
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), type("Cloud", (Cloud,), {"paths": paths}))) as server:
+        variables = {
+            "PULUMI_BACKEND_URL": f"http://127.0.0.1:{server.server_port}", "PULUMI_ACCESS_TOKEN": "pul-t",
+            "PULUMI_ORGANIZATION": "" if owner == "ann" else owner,
+            "PULUMI_HOME": str(tmp_path / "home"), "GITHUB_STEP_SUMMARY": "/dev/null",
+        }  # fmt: skip
         output = script(REPOSITORY, *argv, *([] if argv[0] == "drift" else [tmp_path / "plan"]), ok=False, **variables)
-    finally:
-        server.shutdown()
-        server.server_close()
     assert "no stack named 'staging' found" in output
-    assert [path for path in Cloud.paths if "/stacks/" in path] == [f"/api/stacks/{owner}/kata-nodes/staging"]
+    assert [path for path in paths if "/stacks/" in path] == [f"/api/stacks/{owner}/kata-nodes/staging"]
 
 
 @engine

@@ -2,7 +2,6 @@
 
 import http.server
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from stacks import pool
 from stacks.model import load
 from tests.components.recorder import Recorder
 from tests.components.test_wiring import LOCAL, stack
+from tests.serving import running
 
 FILE = Path(__file__).resolve().parents[2] / "stacks" / "Pulumi.genuine.yaml"
 CONFIG: dict[str, Any] = {
@@ -65,11 +65,8 @@ def site(status: int) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/file"
-    server.shutdown()
-    server.server_close()
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield f"http://127.0.0.1:{server.server_port}/file"
 
 
 def refused(addresses: list[str], build: bool = False) -> str:

@@ -14,7 +14,6 @@ import io
 import os
 import shutil
 import tarfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.serving import running
 from tools import get, sites
 from tools.image import packages
 
@@ -154,10 +154,6 @@ def served(folder: Path) -> Iterator[Sites]:
             pass
 
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))) as server:
         vendors.url = f"http://127.0.0.1:{server.server_port}"
-        try:
-            yield vendors
-        finally:
-            server.shutdown()
+        yield vendors

@@ -1,0 +1,46 @@
+"""A process of its own for a part of the node program, without the third of a second in which an interpreter starts."""
+
+import io
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from nodekit.__main__ import VERBS, _module, main
+
+for _name in VERBS:
+    _module(_name)
+
+
+def run(part: Callable[[], object], environment: Mapping[str, str]) -> tuple[int, str]:
+    """Call `part` in a child with these variables more; its exit code, negative for a signal, and its standard error."""
+    with tempfile.TemporaryFile("w+") as log:
+        child = os.fork()
+        if child == 0:
+            code = 70
+            try:
+                os.environ.update(environment)
+                os.dup2(log.fileno(), 2)
+                sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 # of the process
+                code = int(part() or 0)  # type: ignore[call-overload]
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        log.seek(0)
+        return code, log.read()
+
+
+def verb(name: str, root: Path, state: dict[str, object], **environment: str) -> tuple[int, str]:
+    """Run a verb as the command line does; its exit code and standard error."""
+
+    def part() -> int:
+        sys.stdin, sys.stdout = io.StringIO(json.dumps(state)), io.StringIO()
+        return main([name, "--root", str(root)])
+
+    return run(part, environment)
