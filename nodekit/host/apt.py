@@ -44,6 +44,8 @@ CHANGE_TIMEOUT = 900.0
 QUERY_TIMEOUT = 60.0
 GRACE = 10.0
 """Seconds that apt has to finish when this program must end; what takes longer is ended."""
+TERM_GRACE = 20.0
+"""Seconds from SIGTERM to SIGKILL, for what takes longer."""
 MAX_SAID = 16 << 20
 """Bytes that apt or dpkg may print; an upgrade of a whole system prints some 500 KiB."""
 PIPE = 1 << 20
@@ -233,7 +235,7 @@ def _read_to_the_end(
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    for number, patience in ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0)):
+    for number, patience in ((signal.SIGTERM, TERM_GRACE), (signal.SIGKILL, 5.0)):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):

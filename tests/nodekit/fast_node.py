@@ -2,6 +2,7 @@
 milliseconds. A verb runs in a process of its own, which a fault can end at any point; what the programs did before that stays."""
 
 import errno
+import gc
 import json
 import os
 import re
@@ -363,6 +364,7 @@ def perform(root: Path, verb: str, state: dict[str, object], fault: Fault | None
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
+        gc.disable()  # it would copy all that it looks at
         code = 70
         try:
             code = _child(root, verb, state, fault, answer, log, (reader, writer))

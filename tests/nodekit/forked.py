@@ -1,5 +1,6 @@
 """A process of its own for a part of the node program, without the third of a second in which an interpreter starts."""
 
+import gc
 import io
 import json
 import os
@@ -20,6 +21,7 @@ def run(part: Callable[[], object], environment: Mapping[str, str]) -> tuple[int
     with tempfile.TemporaryFile("w+") as log:
         child = os.fork()
         if child == 0:
+            gc.disable()  # it would copy all that it looks at
             code = 70
             try:
                 os.environ.update(environment)

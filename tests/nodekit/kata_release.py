@@ -32,7 +32,7 @@ def archive(version: str = "3.32.0", members: dict[str, bytes] | None = None, li
         **(members or {}),
     }
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:xz") as tar:
+    with tarfile.open(fileobj=buffer, mode="w:xz", preset=0) as tar:
         for name, target in {f"./{FOLDER}/configuration.toml": "configuration-qemu.toml", **(links or {})}.items():
             entry = tarfile.TarInfo(name)
             entry.type, entry.linkname = tarfile.SYMTYPE, target

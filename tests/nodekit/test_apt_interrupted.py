@@ -16,7 +16,7 @@ INTERRUPTED = """
 import os, signal, sys, threading
 from pathlib import Path
 from nodekit.host import apt, signals
-apt.GRACE = 3.0
+apt.GRACE, apt.TERM_GRACE = 3.0, 2.0
 signals.obey()
 threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGHUP)).start()
 try:
@@ -41,5 +41,5 @@ def test_apt_that_does_not_end_is_ended_and_changes_nothing_later(script: str, t
     begin = time.monotonic()
     result = interrupted(script, tmp_path)
     assert (result.returncode, result.stdout) == (129, "[]\n"), result.stderr
-    assert time.monotonic() - begin < 40
+    assert time.monotonic() - begin < 25
     assert subprocess.run(["pgrep", "-f", str(tmp_path)], check=False, capture_output=True).stdout == b""

@@ -52,6 +52,7 @@ def test_no_exception_outlives_its_call() -> None:
         "process.communicate()",
         "process.stdout.readlines()",
         "asyncio.create_subprocess_exec(*argv)",
+        "loop.subprocess_exec(protocol, *argv)",
         "link.ssh.run(line)",
         "Path(name).read_text()",
         "Path(name).read_text(errors='replace')",
