@@ -13,7 +13,15 @@ ELSEWHERE = {
 }
 """Folders that are not walked, each with the reason."""
 STARTING = ("Popen", "call", "check_call", "run")
-CAPTURING = ("check_output", "getoutput", "getstatusoutput", "popen", "create_subprocess_exec", "create_subprocess_shell", "subprocess_exec")
+CAPTURING = (
+    "check_output",
+    "getoutput",
+    "getstatusoutput",
+    "popen",
+    "create_subprocess_exec",
+    "create_subprocess_shell",
+    "subprocess_exec",
+)
 """Functions that start a program: those that capture on request, and those that always do."""
 WHOLE = ("communicate", "read_bytes", "read_text", "readall", "readlines")
 """Methods that return everything, whatever their arguments."""
