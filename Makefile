@@ -19,8 +19,11 @@ TEST_PARTS := kube-controller-manager kube-scheduler kube-apiserver-oldest kwok 
   containerd ctr containerd-shim-runc-v2 loopback ptp host-local sdkgen pulumi-language-yaml
 PARTS := $(if $(filter local genuine,$(STACK)),python3 -m tools.local >/dev/null &&)
 
-.PHONY: help up preview policy down new-stack set-up test coverage test-fast test-engine test-cluster test-node test-machine \
-  test-nightly test-python310 bench bench-fleet bench-budget lint lock generate schema release-files platforms
+# Programs are started hundreds of times: their bytecode is kept, also where an image's environment says otherwise.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help up preview policy down new-stack set-up test coverage test-fast test-slow test-engine test-cluster test-node \
+  test-machine test-nightly test-python310 bench bench-fleet bench-budget lint lock generate schema release-files platforms
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo; echo "STACK=NAME chooses the stack (now: $(STACK)); stacks/ holds their files."
@@ -43,12 +46,13 @@ new-stack: ## write a stack file for a new stack, from a few questions
 # Set up what tests run, then run those of a tier: the arguments of pytest.
 SET_UP = @python3 -m tools.local >/dev/null && python3 -m tools.get $(TEST_PARTS) >/dev/null && python3 -m tools.browser
 TESTS = @$(ENV) && python -m pytest $(LANES) --durations=15
-FAST := not nightly and not engine and not browser and not machine and not guest and not apt and not debian
+PYTHON_ALONE := not nightly and not engine and not browser and not machine and not guest and not apt and not debian
+FAST := $(PYTHON_ALONE) and not slow
 
 set-up: ## set up everything that tests need, and run no test
 	$(SET_UP)
 
-test: ## run all tests but the long forms: the five tiers below
+test: ## run all tests but the long forms: the six tiers below
 	$(SET_UP)
 	$(TESTS) tests -m "not nightly"
 
@@ -56,8 +60,11 @@ coverage: ## the same, and print what these processes covered; nearly doubles th
 	$(SET_UP)
 	$(TESTS) tests --cov --cov-report=term -m "not nightly"
 
-test-fast: ## a tier: what needs neither engine nor browser nor machine
+test-fast: ## a tier: what needs neither engine nor browser nor machine, and takes a minute
 	@$(ENV) && python -m pytest tests --numprocesses=auto --durations=8 -m "$(FAST)"
+
+test-slow: ## a tier: the same, but programs that are started and killed again and again, hundreds of inputs, bounds that run out
+	@$(ENV) && python -m pytest tests --numprocesses=auto --durations=8 -m "$(PYTHON_ALONE) and slow"
 
 test-engine: ## a tier: the engine and its plugins, and a browser, without a node or a cluster
 	$(SET_UP)
@@ -80,10 +87,10 @@ test-nightly: ## run the long forms of tests: every occurrence of a kill point, 
 	$(TESTS) tests -m "nightly"
 
 # The tests of handlers ask set-up for a containerd, and set-up needs Python 3.11.
-test-python310: ## the node program's fast tests under Python 3.10, the oldest that nodes have (PYTHON310=PATH names one)
+test-python310: ## the node program's fast and slow tests under Python 3.10, the oldest that nodes have (PYTHON310=PATH names one)
 	@$(ENV) && uv run --quiet --no-project --python $(PYTHON310) --with-requirements tests/python310.txt python -m pytest \
 	  tests/nodekit tests/fuzz --ignore=tests/nodekit/test_handler.py --ignore=tests/nodekit/test_handler_rules.py \
-	  --numprocesses=auto -p no:cacheprovider -m "$(FAST)"
+	  --numprocesses=auto -p no:cacheprovider -m "$(PYTHON_ALONE)"
 
 bench: ## measure runs without a change (a node, a hundred hosts, a hundred nodes of a cluster), thousands of joining nodes, the ladder in a guest
 	@python3 -m tools.local >/dev/null

@@ -1,5 +1,6 @@
 """Has `make test` run two files at a time, one emulated machine at a time, and nothing beside what must be alone."""
 
+import gc
 from collections.abc import Generator
 
 import pytest
@@ -28,6 +29,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         raise pytest.UsageError("\n".join(faults))
     order = (*tiers.TIERS, tiers.FAST)
     items.sort(key=lambda item: order.index(tiers.tier(item)))
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass by all that was loaded: it finds nothing there, and forked children would copy it."""
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # the time that a test may take begins after its turn has come

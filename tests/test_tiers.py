@@ -14,7 +14,7 @@ import tomllib
 
 from tests import tiers
 
-TARGETS = ("test-fast", "test-engine", "test-cluster", "test-node", "test-machine")
+TARGETS = ("test-fast", "test-slow", "test-engine", "test-cluster", "test-node", "test-machine")
 """The tiers that CI runs beside each other."""
 TESTS = sorted((tiers.REPOSITORY / "tests").rglob("*.py"))
 MAKEFILE = (tiers.REPOSITORY / "Makefile").read_text()
@@ -24,8 +24,10 @@ def expression(target: str) -> str:
     """What a target of the Makefile chooses the tests by."""
     (recipe,) = re.findall(rf"^{target}:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
     (chosen,) = re.findall(r"-m \"([^\"]+)\"", recipe)
-    (fast,) = re.findall(r"^FAST := (.*)$", MAKEFILE, re.MULTILINE)
-    return str(chosen).replace("$(FAST)", fast)
+    while variable := re.search(r"\$\((\w+)\)", chosen):
+        (value,) = re.findall(rf"^{variable[1]} := (.*)$", MAKEFILE, re.MULTILINE)
+        chosen = chosen.replace(variable[0], value)
+    return str(chosen)
 
 
 def runs(target: str, marks: set[str], in_clusterkit: bool) -> bool:
@@ -73,6 +75,7 @@ def test_files_that_fill_the_processors_share_a_lane_and_others_have_their_own()
     assert tiers.lane("tests/docs/test_links.py") == "tests/docs/test_links.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mark", "status"), [("", 4), ("@pytest.mark.engine", 0)], ids=["unmarked", "marked"])
 def test_test_that_lacks_the_mark_of_what_it_needs_is_refused(tmp_path: Path, mark: str, status: int) -> None:
     file = tmp_path / "test_planted.py"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-TIERS = ("machine", "debian", "guest", "engine", "browser", "apt")
+TIERS = ("machine", "debian", "guest", "engine", "browser", "apt", "slow")
 """Marks, in the order in which `make test` starts their tests: what takes longest begins first."""
 FAST = "fast"
 """The tier of tests without such a mark."""

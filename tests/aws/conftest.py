@@ -1,5 +1,6 @@
 """An account in memory (moto), with images of its own, and a way to have single calls answered otherwise."""
 
+import functools
 import io
 import json
 import os
@@ -13,12 +14,17 @@ os.environ["MOTO_AMIS_PATH"] = str(Path(__file__).parent / "images.json")
 
 import boto3
 import botocore.endpoint
+import botocore.loaders
 import pytest
 from botocore.awsrequest import AWSResponse
 from moto import mock_aws
 from moto.servicequotas.responses import ServiceQuotasResponse
 
 from aws import preflight as aws_preflight
+
+# Each session reads the descriptions of its services anew, EC2's in a quarter of a second; nobody changes what was read.
+_read = functools.cache(functools.partial(botocore.loaders.JSONFileLoader.load_file, botocore.loaders.JSONFileLoader()))
+botocore.loaders.JSONFileLoader.load_file = lambda self, path: _read(path)  # type: ignore[method-assign]
 
 
 class Body(io.BytesIO):

@@ -22,7 +22,10 @@ from delivery import bundle
 from nodekit.scripts import script
 from tests.serving import running
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a mount namespace needs root")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="a mount namespace needs root"),
+]
 SHELLS = ("dash", "bash")
 """What /bin/sh is where cloud-init runs."""
 VERBS = ("preflight", "docker", "kata", "prove")

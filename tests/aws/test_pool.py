@@ -371,6 +371,7 @@ def test_a_preview_does_not_wait_and_is_not_refused_since_nodes_are_missing() ->
         assert cluster.joined == before + 1
 
 
+@pytest.mark.slow
 def test_other_stacks_never_load_what_aws_alone_needs() -> None:
     program = (
         "import sys\n"

@@ -19,6 +19,8 @@ from clusterkit.joining import Settings
 from nodekit.errors import NodeError
 from tests.serving import running
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 
 

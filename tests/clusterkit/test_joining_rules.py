@@ -259,6 +259,7 @@ def test_image_gets_the_packages_of_the_projects_own_lock() -> None:
     assert {name: whole[name] for name in part} == part
 
 
+@pytest.mark.slow
 def test_controller_needs_no_file_and_no_package_that_its_image_lacks(tmp_path: Path) -> None:
     """As clusterkit/controller/Containerfile copies them."""
     copies = re.findall(

@@ -267,6 +267,7 @@ def test_a_plugin_that_is_missing_is_named_with_its_own_hint() -> None:
     assert refused(written(user)).remedy == "brew install it"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -489,6 +490,7 @@ def test_an_address_that_is_no_http_address_is_refused(server: Any) -> None:
         kubeconfig.login(written({"token": "x"}, server), None)
 
 
+@pytest.mark.slow
 def test_a_busy_server_is_asked_again_after_a_bounded_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     rests: list[float] = []
     monkeypatch.setattr(time, "sleep", rests.append)

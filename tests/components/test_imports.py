@@ -4,6 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 LATE = ("kubernetes", "boto3", "botocore", "pulumi_aws", "requests", "typer", "rich", "asyncssh")
 """Libraries that only some stacks, some resources or other commands use."""

@@ -5,11 +5,14 @@ import importlib
 from typing import Any
 from unittest import mock
 
+import pytest
 from pulumi import log
 from pulumi.runtime import mocks
 from pulumi.runtime.proto import engine_pb2
 
 from tests.components.test_wiring import HOST_KEY, stack
+
+pytestmark = pytest.mark.slow
 
 MOST_TASKS = 125
 """Of a host: its nine registrations take the SDK some ninety. Each output between plain values and them adds one or more."""

@@ -15,6 +15,8 @@ from delivery import bundle
 from nodekit.__main__ import QUESTIONS, VERBS
 from nodekit.errors import NodeError
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 SUFFIXES = (".py", ".sh")
 

@@ -11,6 +11,8 @@ import pytest
 from delivery import login
 from nodekit.errors import NodeError
 
+pytestmark = pytest.mark.slow
+
 FORMS = {
     "openssh": ["-t", "ed25519"],
     "pem": ["-t", "rsa", "-b", "2048", "-m", "PEM"],

@@ -13,6 +13,8 @@ from tests.docs.blocks import Block, all_blocks, blocks
 from tests.e2e.checkout import Checkout, copy
 from tests.nightly import LONG_FORMS
 
+pytestmark = pytest.mark.slow
+
 BLOCKS = all_blocks()
 
 

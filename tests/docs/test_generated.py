@@ -2,6 +2,8 @@
 
 import ast
 
+import pytest
+
 from review.catalogue import KNOWN
 from stacks import model
 from tools.generate import errors
@@ -9,10 +11,12 @@ from tools.generate.__main__ import CHECKOUT, stale
 from tools.generate.settings import rows
 
 
+@pytest.mark.slow
 def test_derived_files_are_what_the_code_says() -> None:
     assert list(stale()) == [], "run make generate"
 
 
+@pytest.mark.slow
 def test_reference_shows_every_failure_with_a_remedy() -> None:
     lacking = [code for code, failure in KNOWN.items() if not errors.remedies(code, failure)]
     assert lacking == []

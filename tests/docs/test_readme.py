@@ -13,6 +13,8 @@ from tests.docs.blocks import REPOSITORY, Block, blocks
 from tests.e2e.checkout import copy
 from tools.generate import picture
 
+pytestmark = pytest.mark.slow
+
 TEXT = (REPOSITORY / "README.md").read_text()
 QUICKSTARTS = ("My hosts", "My cluster", "Just try it")
 KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43}"

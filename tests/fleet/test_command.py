@@ -19,6 +19,8 @@ from typer.testing import CliRunner
 from fleet import engine
 from fleet.__main__ import app
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 STATE = '{"version": 3, "deployment": {"manifest": {}, "resources": []}}'
 

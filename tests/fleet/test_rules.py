@@ -272,6 +272,7 @@ def test_a_program_that_is_sent_along_starts_from_a_line_that_every_login_shell_
     assert len(lines) == 2 and not any("\n" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_machines_that_do_not_answer_cost_the_others_none_of_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections through other machines are opened a few at a time, and each that hangs keeps its place for a while."""
 
@@ -329,6 +330,7 @@ def test_a_node_that_answers_anything_else_is_explained_as_far_as_it_goes(value:
         assert rows[0][0] == "Address" and rows[1][0] == "Configuration"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["errors"], ["compat", "--docker", "27.5.1"]])
 def test_output_that_nobody_takes_ends_a_command_without_a_traceback(words: list[str]) -> None:
     def run(output: int) -> tuple[int, str]:

@@ -71,6 +71,7 @@ def read(cluster: Cluster, seconds: float = 60) -> MeasuredCluster:
     return Reading(cluster, seconds).result()
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_costs_its_time_and_no_more() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

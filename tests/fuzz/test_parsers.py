@@ -30,6 +30,8 @@ from policy import plain_secrets, stack_policy
 from review import comment, documents
 from tests.fuzz.texts import CORPUS, damaged, damaged_bytes, values
 
+pytestmark = pytest.mark.slow
+
 Parser = Callable[[Any], object]
 NONCE = "0123456789abcdef"
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -243,6 +243,7 @@ def test_a_failed_build_leaves_nothing(
     assert list((cache.root() / "image").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_two_builds_at_once_make_one_image(releases: list[DockerBinaries], stand_in: build.StandIn, tmp_path: Path) -> None:
     """The second waits for the first and takes what it made; a killed build's remains go."""
     script = """

@@ -17,6 +17,8 @@ from local import accelerator, limits, machine, process
 from local.boot import BOOT_VARIABLE, Boot, boot, hung, kernel_trouble
 from nodekit.errors import NodeError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def settings(fake_qemu: Path, tmp_path: Path) -> dict[str, Any]:

@@ -83,6 +83,7 @@ def test_another_site_is_not_taken_for_this_one(settings: dict[str, Any], tmp_pa
     site.down(settings)
 
 
+@pytest.mark.slow
 def test_a_site_that_cannot_be_served_leaves_nothing(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     (Path(settings["site"]) / "debian/gpg").unlink()
     monkeypatch.setattr(site, "START_SECONDS", 1)

@@ -48,10 +48,13 @@ FAKES = {
     'cat "$NODE/result" ;; esac\n',
 }
 
-pytestmark = pytest.mark.skipif(
-    subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "t", "/mnt"], capture_output=True, check=False).returncode != 0,
-    reason="needs a user and a mount namespace",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "t", "/mnt"], capture_output=True, check=False).returncode != 0,
+        reason="needs a user and a mount namespace",
+    ),
+]
 
 
 def program(text: str = "program") -> bytes:

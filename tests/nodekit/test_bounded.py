@@ -26,6 +26,8 @@ from nodekit.host.kata import Effective
 from nodekit.host.process import MAX_OUTPUT, run
 from nodekit.host.reading import MAX_SYSTEM, Unfit, opened, read, read_text, start
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
 

@@ -13,6 +13,8 @@ from nodekit.host.failpoints import POINTS
 from nodekit.rules.kata.kata_layout import DROP_IN
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

@@ -219,6 +219,7 @@ def test_a_consoles_words_are_bounded_and_stripped_of_control_characters() -> No
         assert len(why.cause) < 500 and all(c.isprintable() for c in why.cause)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("begin", "word"),
     [("", "Requested init "), ("", "failed to create task "), ("fork/exec ", "containerd-shim-kata-v2"), ("", "\x1b[0")],

@@ -35,6 +35,8 @@ from tests.nodekit.test_kata_command import SEED, state
 from tests.nodekit.test_killed import tree
 from tools import get
 
+pytestmark = pytest.mark.slow
+
 MAIN = "/etc/containerd/config.toml"
 DROP_IN = "/etc/containerd/conf.d/60-kata-nodes.toml"
 SHIM = "/usr/local/bin/containerd-shim-kata-v2"

@@ -151,6 +151,7 @@ def trickling(seconds: float) -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_server_that_gives_a_byte_at_a_time_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kata_download, "DOWNLOAD_SECONDS", 0.5)
     with trickling(6) as address:

@@ -26,6 +26,8 @@ from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served
 from tests.nodekit.test_preflight import MODPROBE
 from tests.serving import running
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 STATE = "var/lib/kata-nodes"
 SEED, LIMIT = "user_namespace.enable=1", "sysctl.user.max_user_namespaces=9000"

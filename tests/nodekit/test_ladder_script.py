@@ -18,10 +18,13 @@ SCRIPT = ladder_script()
 SHELLS = [shell for shell in (["dash"], ["bash"], ["busybox", "sh"]) if shutil.which(shell[0])]
 LIMIT = "/proc/sys/user/max_user_namespaces"
 ZERO = f"echo 0 >{LIMIT}"
-pytestmark = pytest.mark.skipif(
-    subprocess.run(["unshare", "-Urm", "true"], capture_output=True, check=False).returncode != 0,
-    reason="needs user namespaces on this machine",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        subprocess.run(["unshare", "-Urm", "true"], capture_output=True, check=False).returncode != 0,
+        reason="needs user namespaces on this machine",
+    ),
+]
 
 
 def test_what_is_sent_is_the_script_without_comments_and_indentation() -> None:

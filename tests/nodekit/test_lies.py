@@ -22,6 +22,8 @@ from tests.nodekit.fast_node import Ended, Fault, Machine, Programs, lay_out, pe
 from tests.nodekit.kata_files import put
 from tests.nodekit.test_walks import DAEMON, FILES, LIMIT, SEED, Settings
 
+pytestmark = pytest.mark.slow
+
 PINNED = Settings(OLD, False, None, (SEED,))
 
 

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 CHECKOUT = Path(__file__).parents[2]
 SIGNALLED = """
 import os, signal
@@ -81,6 +83,7 @@ def test_a_listener_that_is_gone_stops_nothing_and_gets_no_further_line() -> Non
     assert (result.returncode, result.stdout) == (0, "done True True\n")
 
 
+@pytest.mark.slow
 def test_a_listener_that_reads_nothing_is_waited_for_once() -> None:
     reader, writer = os.pipe()  # holds 64 KiB
     begin = time.monotonic()

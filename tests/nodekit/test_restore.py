@@ -14,6 +14,8 @@ from tests.nodekit.docker_node import NEW, OLD
 from tests.nodekit.fast_node import DISK, Ended, Fault, Machine, Programs, lay_out, perform, tree
 from tests.nodekit.test_walks import FILES, IN_RELEASE, SEED, Settings
 
+pytestmark = pytest.mark.slow
+
 PINNED = Settings(OLD, True, IN_RELEASE, (SEED,))
 UNTOUCHED = {"docker.service": [False, False], "docker.socket": [False, True]}
 

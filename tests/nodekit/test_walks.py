@@ -38,6 +38,8 @@ from tests.nodekit.fast_node import (
 )
 from tests.nodekit.kata_release import BASE, FOLDER
 
+pytestmark = pytest.mark.slow
+
 SEED, LIMIT = "user_namespace.enable=1", "sysctl.user.max_user_namespaces=9000"
 IN_RELEASE = f"/{FOLDER}/configuration-qemu.toml"
 FILES = ("/srv/kata/a/configuration.toml", "/srv/kata/b/configuration.toml", "/etc/kata-containers/configuration.toml")

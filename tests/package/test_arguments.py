@@ -17,6 +17,8 @@ from components.cluster import kata_node_labels, kata_proof
 from tests.components.recorder import run
 from tests.package.programs import PROGRAMS, TwoNodes
 
+pytestmark = pytest.mark.slow
+
 PROVIDER = package.provider()
 COMPONENTS = {component.__name__: component for component in package.published()}
 DECIDING = ("public_key", "sudo_password", "nodes", "node_selector", "handler")

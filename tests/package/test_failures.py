@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -22,7 +23,6 @@ PRODUCT = [
 ]
 PACKAGES = ["nodekit", "delivery", "aws", "clusterkit", "local", "stacks", "policy"]
 """Rooms with failures of their own."""
-TREES = {path: ast.parse(path.read_text()) for path in PRODUCT}
 SCRIPTS = sorted(path for room in ("aws", "delivery", "nodekit") for path in (CHECKOUT / room).rglob("*.sh"))
 OWN = {"details", "remedy"}
 """Arguments of an error that are no values of its remedy."""
@@ -32,9 +32,15 @@ REMEDY_IN_SCRIPT = re.compile(r'"(?:[^"]*\. )?([^".][^"]*?)\.? \[([a-z0-9-]+)\]"
 """A remedy with its code in a shell script."""
 
 
+@cache
+def trees() -> dict[Path, ast.Module]:
+    """Every file of the product, parsed."""
+    return {path: ast.parse(path.read_text()) for path in PRODUCT}
+
+
 def sites() -> Iterator[tuple[str, ast.Call, str, list[str], set[str], bool]]:
     """Each call with a code: its place, itself, its code, the cases it may name, its values, and whether it brings a remedy."""
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         for call in ast.walk(tree):
             if not isinstance(call, ast.Call) or not call.args or not isinstance(call.args[0], ast.Constant):
                 continue
@@ -60,7 +66,7 @@ def words() -> set[str]:
     """Every text that stands in the product's code."""
     return {
         node.value
-        for tree in TREES.values()
+        for tree in trees().values()
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }

@@ -48,6 +48,7 @@ def sources() -> Iterator[Path]:
             yield from sorted(path.rglob("*.py"))
 
 
+@pytest.mark.slow
 def test_every_name_says_what_it_holds() -> None:
     faults = [fault for file in sources() for fault in vague(file.read_text(), file.relative_to(REPOSITORY).as_posix())]
     assert not faults, "write what it holds or does: " + ", ".join(faults)

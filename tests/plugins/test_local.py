@@ -13,6 +13,8 @@ from plugins.command import local
 from plugins.command.errors import CommandError
 from plugins.command.output import Output
 
+pytestmark = pytest.mark.slow
+
 
 async def _ignore(_: str) -> None:
     pass

@@ -20,6 +20,8 @@ from plugins.command.connections import Connection, Pool
 from plugins.command.errors import CommandError
 from plugins.command.output import Output
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Client:

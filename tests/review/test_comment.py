@@ -295,19 +295,23 @@ def test_stack_whose_name_could_hold_markup_gets_no_page(name: str) -> None:
     "preview",
     [
         pytest.param(
-            read(*(node({"dockerVersion": "1"}, {"dockerVersion": f"2.{number}"}, f"n-{number}") for number in range(3000))),
+            lambda: read(
+                *(node({"dockerVersion": "1"}, {"dockerVersion": f"2.{number}"}, f"n-{number}") for number in range(3000))
+            ),
             id="nodes",
         ),
         pytest.param(
-            read(*(step("create", "kubernetes:core/v1:Namespace", f"ü{number}" * 20, None, {}) for number in range(3000))),
+            lambda: read(
+                *(step("create", "kubernetes:core/v1:Namespace", f"ü{number}" * 20, None, {}) for number in range(3000))
+            ),
             id="objects",
         ),
-        pytest.param(read(errors=tuple(f"{number} " + "ü" * 5000 for number in range(200))), id="refusals"),
-        pytest.param(read(warnings=tuple(f"{number} " + "w" * 490 for number in range(3000))), id="warnings"),
+        pytest.param(lambda: read(errors=tuple(f"{number} " + "ü" * 5000 for number in range(200))), id="refusals"),
+        pytest.param(lambda: read(warnings=tuple(f"{number} " + "w" * 490 for number in range(3000))), id="warnings"),
     ],
 )
-def test_page_keeps_below_the_limit_and_says_what_was_cut(preview: Preview) -> None:
-    text = comment.drift("s", preview)
+def test_page_keeps_below_the_limit_and_says_what_was_cut(preview: Callable[[], Preview]) -> None:
+    text = comment.drift("s", preview())
     assert len(text.encode()) < LIMIT
     cut = re.search(r"\*\*(\d+) more lines were cut\*\*", text)
     assert cut and int(cut[1]) > 0

@@ -15,6 +15,8 @@ import pytest
 
 from tests.review.conftest import GitHub
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 MARKER = "<!-- kata-nodes preview of stack staging -->"
 BOT = {"login": "github-actions[bot]"}

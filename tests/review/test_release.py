@@ -14,6 +14,8 @@ import pytest
 from components import package
 from tests.review.conftest import GitHub
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPTS = REPOSITORY / ".github" / "scripts"
 NAME = "somebody/kata-nodes"

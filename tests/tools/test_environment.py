@@ -11,6 +11,8 @@ import pytest
 from tests.tools.vendors import Sites
 from tools import environment, get
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHELLS = ["bash", "dash"]
 ENGINE = r"""#!/bin/sh

@@ -66,6 +66,7 @@ time.sleep(60)
 """An apt-get that ends what dpkg has begun."""
 
 
+@pytest.mark.slow
 def test_apt_that_is_interrupted_ends_by_itself(programs: Path) -> None:
     (programs / "apt-get").write_text(f"#!{sys.executable}\n{SLOW}")
     environment = {**os.environ, "HERE": str(programs), "PATH": str(programs), "PYTHONPATH": str(Path(local.HERE).parent)}

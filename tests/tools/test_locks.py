@@ -13,6 +13,8 @@ import yaml
 
 from tools import platforms
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 OTHERS = ["requirements.txt", "clusterkit/controller/requirements.txt", "fleet/requirements.txt"]
 
