@@ -19,9 +19,6 @@ TEST_PARTS := kube-controller-manager kube-scheduler kube-apiserver-oldest kwok 
   containerd ctr containerd-shim-runc-v2 loopback ptp host-local sdkgen pulumi-language-yaml
 PARTS := $(if $(filter local genuine,$(STACK)),python3 -m tools.local >/dev/null &&)
 
-# Programs are started hundreds of times: their bytecode is kept, also where an image's environment says otherwise.
-unexport PYTHONDONTWRITEBYTECODE
-
 .PHONY: help up preview policy down new-stack set-up test coverage test-fast test-slow test-engine test-cluster test-node \
   test-machine test-nightly test-python310 bench bench-fleet bench-budget lint lock generate schema release-files platforms
 help: ## show this list
@@ -46,6 +43,8 @@ new-stack: ## write a stack file for a new stack, from a few questions
 # Set up what tests run, then run those of a tier: the arguments of pytest.
 SET_UP = @python3 -m tools.local >/dev/null && python3 -m tools.get $(TEST_PARTS) >/dev/null && python3 -m tools.browser
 TESTS = @$(ENV) && python -m pytest $(LANES) --durations=15
+# To rewrite all assertions takes 10 s, also on a second run where an image's environment has bytecode thrown away.
+KEEPING_BYTECODE := env --unset=PYTHONDONTWRITEBYTECODE
 PYTHON_ALONE := not nightly and not engine and not browser and not machine and not guest and not apt and not debian
 FAST := $(PYTHON_ALONE) and not slow
 
@@ -61,10 +60,10 @@ coverage: ## the same, and print what these processes covered; nearly doubles th
 	$(TESTS) tests --cov --cov-report=term -m "not nightly"
 
 test-fast: ## a tier: what needs neither engine nor browser nor machine, and takes a minute
-	@$(ENV) && python -m pytest tests --numprocesses=auto --durations=8 -m "$(FAST)"
+	@$(ENV) && $(KEEPING_BYTECODE) python -m pytest tests --numprocesses=auto --durations=8 -m "$(FAST)"
 
 test-slow: ## a tier: the same, but programs that are started and killed again and again, hundreds of inputs, bounds that run out
-	@$(ENV) && python -m pytest tests --numprocesses=auto --durations=8 -m "$(PYTHON_ALONE) and slow"
+	@$(ENV) && $(KEEPING_BYTECODE) python -m pytest tests --numprocesses=auto --durations=8 -m "$(PYTHON_ALONE) and slow"
 
 test-engine: ## a tier: the engine and its plugins, and a browser, without a node or a cluster
 	$(SET_UP)
