@@ -1,11 +1,13 @@
 """Transactions on files. Lost if these fail: a node left half changed, or a first state that nobody can put back."""
 
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from nodekit.errors import NodeError
 from nodekit.host import apt, files, journal, kata_start, proofs
 from nodekit.host.files import MAX_FILE, State, read_bytes, resolve
 from nodekit.host.journal import Transaction, journals, recorded, restore
-from nodekit.host.lock import node_lock
+from nodekit.host.lock import LOCK, node_lock
 from nodekit.host.node import OsRelease, boot_id, os_release
 from nodekit.rules.kata.kata_start import File
 from nodekit.rules.node_state import ProveState
@@ -100,6 +102,16 @@ def test_a_proof_that_ends_while_another_run_writes_takes_nothing_from_it(
     assert "is not recorded on the node: Another run holds" in capsys.readouterr().err
     prove()
     assert len(proofs.kept(root)) == 2
+
+
+def test_what_earlier_settings_changed_and_somebody_edited_since_stays_and_is_known(root: Path) -> None:
+    with Transaction(root, "kata") as change:
+        for path in ("/etc/new", "/etc/plain"):
+            change.write(path, b"ours")
+    (root / "etc/plain").write_bytes(b"edited")
+    assert journal.give_back(root, "kata", (), "") == ["/etc/new"]
+    assert not (root / "etc/new").exists() and (root / "etc/plain").read_bytes() == b"edited"
+    assert restore(root, "kata").kept == {"/etc/plain": "edited by somebody since"}
 
 
 def test_a_lock_of_apt_that_only_root_may_look_at_is_not_said_to_be_free(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,6 +432,15 @@ def test_links_are_resolved_below_the_root(root: Path) -> None:
         resolve(root, "/etc/loop")
     with pytest.raises(NodeError, match="not an absolute path"):
         resolve(root, "etc/plain")
+
+
+def test_a_lock_that_another_run_holds_is_waited_for(root: Path) -> None:
+    (root / "run").mkdir(exist_ok=True)
+    handle = os.open(root / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    threading.Timer(0.3, os.close, (handle,)).start()
+    with node_lock(root, 30):
+        pass
 
 
 def test_the_lock_is_free_again_when_its_holder_was_killed(root: Path) -> None:

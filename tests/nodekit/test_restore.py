@@ -95,6 +95,18 @@ def test_a_locked_apt_is_never_given_up(tmp_path: Path) -> None:
     assert (tree(programs.root), programs.load().packages) == (files, machine.packages)
 
 
+def test_a_locked_apt_gives_nothing_up_after_another_failure_either(tmp_path: Path) -> None:
+    programs, files, machine = node(tmp_path)
+    breaks(programs, "apt")
+    assert restore(programs).code == 1
+    breaks(programs, "lock")
+    error = restore(programs).document["error"]
+    assert isinstance(error, dict) and error["code"] == "apt-lock-held"
+    breaks(programs)
+    assert restore(programs).document["kept"] == []
+    assert (tree(programs.root), programs.load().packages) == (files, machine.packages)
+
+
 @pytest.mark.parametrize("kind", DISK)
 @pytest.mark.parametrize("runs", [1, 3])
 def test_a_disk_that_takes_no_write_is_never_given_up(tmp_path: Path, kind: str, runs: int) -> None:
