@@ -287,8 +287,13 @@ def _unread(target: Target, root: Path) -> str | None:
 
 def _settle(target: Target, change: Transaction, paths: Paths) -> None:
     """The packages are installed: versions that earlier runs only meant to install are not ours."""
-    records = {BROUGHT_RECORD: change.recorded(BROUGHT_RECORD)}
-    versions = {name: some[-1:] for name, some in brought(records).items()}
+    versions = brought({BROUGHT_RECORD: change.recorded(BROUGHT_RECORD)})
+    if any(len(some) > 1 for some in versions.values()):
+        # Not always the last: a run that went back to the one before may have been killed, or the disk full, before it could say so.
+        states = apt.package_states(tuple(versions))
+        for name, some in versions.items():
+            now_installed = states[name].version if name in states else None
+            versions[name] = [now_installed] if now_installed in some else some[-1:]
     now: dict[str, object] = {BROUGHT_RECORD: versions} if versions else {}
     gone = [TELLING_RECORD]
     if target.config_path is None:

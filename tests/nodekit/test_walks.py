@@ -568,6 +568,16 @@ def restore_that_failed_named_alone_what_it_left(node: Walk) -> None:
 
 
 @failed_once
+def a_version_of_ours_was_forgotten_when_the_way_back_to_it_could_not_be_recorded(node: Walk) -> None:
+    node.begin(None, None, False)
+    node.apply(Settings(OLD, False, FILES[0], (SEED,)))
+    node.apply_with_faults([(Settings(NEW, False, FILES[1], (SEED,)), "docker", Fault("full", 4, "/"))])
+    assert node.programs.load().packages["docker-ce"].version == OLD
+    node.apply(PINNED)
+    node.restore()
+
+
+@failed_once
 def somebody_s_own_path_was_lost_in_a_file_that_they_edited(node: Walk) -> None:
     node.begin(NEW, None, False)
     node.apply(IN_OUR_RELEASE)
