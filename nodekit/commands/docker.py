@@ -289,7 +289,7 @@ def _settle(target: Target, change: Transaction, paths: Paths) -> None:
     """The packages are installed: versions that earlier runs only meant to install are not ours."""
     versions = brought({BROUGHT_RECORD: change.recorded(BROUGHT_RECORD)})
     if any(len(some) > 1 for some in versions.values()):
-        # Not always the last: a run that went back to the one before may have been killed, or the disk full, before it could say so.
+        # Not always the last: a run that went back to the one before may have been killed before it could record that.
         states = apt.package_states(tuple(versions))
         for name, some in versions.items():
             now_installed = states[name].version if name in states else None
