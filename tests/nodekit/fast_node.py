@@ -2,14 +2,12 @@
 milliseconds. A verb runs in a process of its own, which a fault can end at any point; what the programs did before that stays."""
 
 import errno
-import gc
 import json
 import os
 import re
 import shutil
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -22,6 +20,7 @@ from nodekit.host import apt, apt_source, failpoints, kata_download, modules, si
 from nodekit.host import docker as host_docker
 from nodekit.host.process import Finished
 from nodekit.rules.docker.docker_packages import PACKAGES
+from tests.nodekit import forked
 from tests.nodekit.docker_node import NEW, OLD
 from tests.nodekit.kata_release import CONFIG, archive
 
@@ -360,30 +359,12 @@ def perform(root: Path, verb: str, state: dict[str, object], fault: Fault | None
     answer = root.parent / "answer.json"
     answer.unlink(missing_ok=True)
     (root.parent / "came").unlink(missing_ok=True)
-    log = root.parent / "said"
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        gc.disable()  # it would copy all that it looks at
-        code = 70
-        try:
-            code = _child(root, verb, state, fault, answer, log, (reader, writer))
-        except SystemExit as ending:
-            code = int(ending.code or 0)
-        except BaseException:
-            log.write_text(traceback.format_exc())
-        finally:
-            os._exit(code)
-    os.close(writer)
-    os.close(reader)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code, output = forked.run(lambda: _child(root, verb, state, fault, answer))
     document = json.loads(answer.read_text()) if answer.exists() else {}
-    return Ended(status, document, log.read_text() if log.exists() else "", (root.parent / "came").exists())
+    return Ended(code, document, output, (root.parent / "came").exists())
 
 
-def _child(
-    root: Path, verb: str, state: dict[str, object], fault: Fault | None, answer: Path, log: Path, pipe: tuple[int, int]
-) -> int:
+def _child(root: Path, verb: str, state: dict[str, object], fault: Fault | None, answer: Path) -> int:
     programs = Programs(root)
     apt.run = host_docker.run = modules.run = programs.run  # type: ignore[assignment]
     apt._follow = programs.follow
@@ -400,11 +381,9 @@ def _child(
     preflight.presence = lambda flag: preflight.Presence(flag, True, dict.fromkeys(preflight.DEVICES, True))
     preflight.find_qemu = lambda: None
     preflight.refuse_unready = lambda *_: None
+    pipe = os.pipe()
     if fault is not None and fault.kind == "cut":
         os.dup2(pipe[1], 2)
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 # of the process
-    else:
-        sys.stderr = log.open("w")
     signals._ending, signals._shields = False, 0
     signals.obey()
     for kind in DISK.keys() & {*programs.load().broken}:

@@ -16,7 +16,7 @@ for _name in VERBS:
     _module(_name)
 
 
-def run(part: Callable[[], object], environment: Mapping[str, str]) -> tuple[int, str]:
+def run(part: Callable[[], int | None], environment: Mapping[str, str] | None = None) -> tuple[int, str]:
     """Call `part` in a child with these variables more; its exit code, negative for a signal, and its standard error."""
     with tempfile.TemporaryFile("w+") as log:
         child = os.fork()
@@ -24,14 +24,15 @@ def run(part: Callable[[], object], environment: Mapping[str, str]) -> tuple[int
             gc.disable()  # it would copy all that it looks at
             code = 70
             try:
-                os.environ.update(environment)
+                os.environ.update(environment or {})
                 os.dup2(log.fileno(), 2)
-                sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 # of the process
-                code = int(part() or 0)  # type: ignore[call-overload]
+                sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115 # of the process
+                code = part() or 0
+            except SystemExit as ending:
+                code = int(ending.code or 0)
             except BaseException:
                 traceback.print_exc()
             finally:
-                sys.stderr.flush()
                 os._exit(code)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         log.seek(0)
