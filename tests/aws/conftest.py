@@ -22,7 +22,7 @@ from moto.servicequotas.responses import ServiceQuotasResponse
 
 from aws import preflight as aws_preflight
 
-# Each session reads the descriptions of its services anew, EC2's in a quarter of a second; nobody changes what was read.
+# Each session reads the descriptions of its services again, which takes 0.25 s for EC2; nothing changes what was read.
 _read = functools.cache(functools.partial(botocore.loaders.JSONFileLoader.load_file, botocore.loaders.JSONFileLoader()))
 botocore.loaders.JSONFileLoader.load_file = lambda self, path: _read(path)  # type: ignore[method-assign]
 
