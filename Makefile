@@ -44,7 +44,7 @@ new-stack: ## write a stack file for a new stack, from a few questions
 SET_UP = @python3 -m tools.local >/dev/null && python3 -m tools.get $(TEST_PARTS) >/dev/null && python3 -m tools.browser
 TESTS = @$(ENV) && python -m pytest $(LANES) --durations=15
 # To rewrite all assertions takes 10 s, also on a second run where an image's environment has bytecode thrown away.
-KEEPING_BYTECODE := env --unset=PYTHONDONTWRITEBYTECODE
+KEEPING_BYTECODE := env -u PYTHONDONTWRITEBYTECODE
 PYTHON_ALONE := not nightly and not engine and not browser and not machine and not guest and not apt and not debian
 FAST := $(PYTHON_ALONE) and not slow
 
