@@ -11,9 +11,8 @@ ENV := eval "$$(tools/env)"
 # The same for the stack: your own login and backend, but for stack local, which keeps its state in the checkout.
 STACK_ENV := eval "$$(tools/env $(STACK))"
 COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
-# Tests that share a machine or a Debian stay in one lane, in order; see tests/tiers.py. A third worker gained
-# a tenth of the time on two processors, and three tests failed in one of two runs.
-LANES := --numprocesses=auto --maxprocesses=2 --dist=loadfile --no-loadscope-reorder
+# Tests that share a machine or a Debian stay in one lane, in order; see tests/tiers.py and tests/turns.py.
+LANES := --numprocesses=auto --maxprocesses=3 --dist=loadfile --no-loadscope-reorder
 # What only tests run: built or downloaded before they begin, since a test's time is bounded.
 TEST_PARTS := kube-controller-manager kube-scheduler kube-apiserver-oldest kwok kubelet kubelet-newest \
   containerd ctr containerd-shim-runc-v2 loopback ptp host-local sdkgen pulumi-language-yaml

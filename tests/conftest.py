@@ -1,6 +1,7 @@
-"""Has `make test` run two files at a time, one emulated machine at a time, and nothing beside what must be alone."""
+"""Has `make test` run three files at a time, two that fill a processor, and nothing beside what must be alone."""
 
 import gc
+import os
 from collections.abc import Generator
 
 import pytest
@@ -18,17 +19,22 @@ class Lanes(LoadFileScheduling):
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """One more than there are processors, where files are kept together: many of those tests wait."""
+    return (os.cpu_count() or 1) + 1 if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
     """Lanes where files were to be kept together."""
     return Lanes(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse tests of a wrong tier. Longest tiers first; within a tier the order of files and tests stays."""
+    """Refuse tests of a wrong tier, and put the others in order."""
     if faults := [fault for fault in map(tiers.fault, items) if fault]:
         raise pytest.UsageError("\n".join(faults))
-    order = (*tiers.TIERS, tiers.FAST)
-    items.sort(key=lambda item: order.index(tiers.tier(item)))
+    items[:] = tiers.in_turns(items)
 
 
 def pytest_collection_finish() -> None:
@@ -42,5 +48,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     worker = getattr(item.config, "workerinput", None)
     if worker is None:
         return (yield)
-    with turns.turn(str(worker["testrunuid"]), alone=item.get_closest_marker("alone") is not None):
+    alone, heavy = item.get_closest_marker("alone") is not None, tiers.tier(item) in tiers.HEAVY
+    with turns.turn(str(worker["testrunuid"]), alone=alone, heavy=heavy):
         return (yield)

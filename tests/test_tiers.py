@@ -8,6 +8,8 @@ import subprocess
 import sys
 from itertools import chain, combinations
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import tomllib
@@ -73,6 +75,20 @@ def test_files_that_fill_the_processors_share_a_lane_and_others_have_their_own()
     assert (tiers.REPOSITORY / tiers.SEVERAL_GUESTS).is_file() and tiers.lane(tiers.SEVERAL_GUESTS) == "machine"
     assert tiers.lane("tests/e2e/test_local_stack.py") == tiers.lane("tests/local/test_node.py") == "machine"
     assert tiers.lane("tests/docs/test_links.py") == "tests/docs/test_links.py"
+
+
+def test_after_two_lanes_that_fill_a_processor_one_that_does_not_comes_in_turns() -> None:
+    names = [str(file.relative_to(tiers.REPOSITORY)) for file in TESTS]
+    files = [name for name in names if tiers.lane(name) == name][:7]
+    marks = dict(zip(files, ("debian", "engine", "guest", "", "debian", "debian", ""), strict=True))
+
+    def item(file: str, number: int) -> Any:
+        return SimpleNamespace(nodeid=f"{file}::test_{number}", get_closest_marker=lambda mark: mark == marks[file])
+
+    ordered = tiers.in_turns([item(file, number) for file in files for number in range(2)])
+    assert [each.nodeid for each in ordered] == [
+        f"{files[place]}::test_{number}" for place in (0, 4, 1, 5, 3, 2, 6) for number in range(2)
+    ]
 
 
 @pytest.mark.slow

@@ -258,6 +258,7 @@ class Kubelet:
             "enforceNodeAllocatable": [],
             "failSwapOn": False,
             "makeIPTablesUtilChains": False,
+            "nodeStatusUpdateFrequency": "2s",
             "imageMinimumGCAge": "24h",
             "evictionHard": {"memory.available": "50Mi", "nodefs.available": "32Mi"},
             "evictionPressureTransitionPeriod": "5s",
