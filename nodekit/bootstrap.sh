@@ -214,13 +214,17 @@ refuse_other_stack() {
         "Take the machine out of that stack first, or destroy the stack; where it does not have it, is gone or was renamed, remove $FOLDER/stack on the machine. [node-taken]"
 }
 
-# On standard input, as FOLDER/$1. The login user reads it, whatever root's umask is.
-record() {
-    as_root tee "$FOLDER/$1.new" >/dev/null
-    as_root chmod 0644 "$FOLDER/$1.new"
-    as_root sync "$FOLDER/$1.new"
-    as_root mv "$FOLDER/$1.new" "$FOLDER/$1"
+# What the command, the further arguments, writes as $1.new takes the place of $1. The login user reads it, whatever root's umask is.
+# One sudo for all of it: each takes its time, and a line of the node's log.
+replace() {
+    file=$1
+    shift
+    # shellcheck disable=SC2016 # for the shell of root
+    as_root sh -uc '"$@" && chmod 0644 "$0.new" && sync "$0.new" && mv "$0.new" "$0" || { rm -f "$0.new"; exit 1; }' "$file" "$@"
 }
+
+# On standard input, as FOLDER/$1.
+record() { replace "$FOLDER/$1" tee "$FOLDER/$1.new" >/dev/null; }
 
 # The names that the stack has for this machine, except the given one.
 other_names() { grep -Fvxe "$1" "$FOLDER/names" 2>/dev/null || :; }
@@ -285,12 +289,7 @@ remove() {
 holds() { [ -f "$1" ] && echo "$sum  $1" | as_root sha256sum -c --status; }
 
 # For run.sh, where a disk has damaged the program.
-copy_program() {
-    as_root cp --reflink=never "$target" "$target.copy.new"
-    as_root chmod 0644 "$target.copy.new"
-    as_root sync "$target.copy.new"
-    as_root mv "$target.copy.new" "$target.copy"
-}
+copy_program() { replace "$target.copy" cp --reflink=never "$target" "$target.copy.new"; }
 
 # The sum of the program with its modules compiled by this node's Python: a zipapp is otherwise compiled at each start, which takes
 # as long as a check. run.sh starts it only where the sum is right; another Python compiles the modules in it itself (PEP 552).
@@ -312,8 +311,7 @@ with zipfile.ZipFile(sys.argv[2], "w") as compiled:
 '
 
 compile_program() {
-    why=$(as_root python3 -I -c "$COMPILE" "$target" "$target.compiled" 2>&1) &&
-        as_root chmod 0644 "$target.compiled" &&
+    why=$(replace "$target.compiled" python3 -I -c "$COMPILE" "$target" "$target.compiled.new" 2>&1) &&
         compiled | record "$(basename "$target").compiled.sum"
 }
 
@@ -329,12 +327,7 @@ except OSError as error:
 print(platform.python_version())
 '
 
-put_run_script() {
-    as_root python3 -I -c "$EXTRACT" "$target" "$FOLDER/run.sh.new"
-    as_root chmod 0644 "$FOLDER/run.sh.new"
-    as_root sync "$FOLDER/run.sh.new"
-    as_root mv "$FOLDER/run.sh.new" "$FOLDER/run.sh"
-}
+put_run_script() { replace "$FOLDER/run.sh" python3 -I -c "$EXTRACT" "$target" "$FOLDER/run.sh.new"; }
 
 install_program() {
     [ $# -ge 3 ] && [ $# -le 6 ] || fail "three to six arguments are needed, $# were given." "See the first lines of this script. [bad-input]"
@@ -378,9 +371,7 @@ install_program() {
             as_root rm -f "$target.new"
             fail "$(uname -n): the upload $uploaded does not have sha256 $sum." "Run again; if it happens again, check the disk. [file-invalid]"
         fi
-        as_root chmod 0644 "$target.new"
-        as_root sync "$target.new"
-        as_root mv "$target.new" "$target"
+        replace "$target" true
         changed=true
     fi
     record_owner "${4:-}" "${5:-}" "${6:-}"

@@ -183,7 +183,7 @@ def test_at_most_eight_other_programs_stay_and_a_running_one_is_never_removed(no
                 assert running.poll() is None
                 time.sleep(0.05)
             for number in range(10):
-                node.upload(program(f"newer {number}"))
+                node.upload(program(f"newer = {number}"))
                 assert node.install().returncode == 0
             assert len(node.programs()) == 10 and Path(first).name in node.programs()
         finally:
@@ -191,7 +191,7 @@ def test_at_most_eight_other_programs_stay_and_a_running_one_is_never_removed(no
             (node.root / "slow").unlink()
         assert running.wait(20) == 0
     for number in range(2):
-        node.upload(program(f"newest {number}"))
+        node.upload(program(f"newest = {number}"))
         assert node.install().returncode == 0
     assert len(node.programs()) == len(list((node.root / "lib/kata-nodes").glob("*.compiled"))) == 9
 
@@ -607,7 +607,14 @@ def test_whatever_the_script_writes_is_on_the_disk_before_it_has_its_name(node: 
     assert node.run(".kata-nodes.pyz", node.target, node.digest, "organization/rack", "n1").returncode == 0
     written = {path.name for path in (node.root / "lib/kata-nodes").iterdir() if path.is_file() and not path.is_symlink()}
     synced = {Path(line).name.removesuffix(".new") for line in node.log("synced").splitlines() if line.endswith(".new")}
-    assert written - synced == {f"{Path(node.target).name}.compiled"}  # its sum shows whether it is whole
+    assert written - synced == set()
+
+
+def test_a_program_that_cannot_be_compiled_is_installed_as_it_is_and_nothing_half_done_stays(node: Node) -> None:
+    node.upload(program("no Python"))
+    result = node.install()
+    assert result.returncode == 0 and "could not be compiled" in result.stderr and "SyntaxError" in result.stderr
+    assert not [path.name for path in (node.root / "lib/kata-nodes").iterdir() if path.name.endswith((".new", ".compiled"))]
 
 
 def test_packages_that_were_there_before_stay(node: Node) -> None:
