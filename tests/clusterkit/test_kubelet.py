@@ -6,6 +6,7 @@ looks for the cause in the wrong place. The guests are emulated: each test takes
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -303,16 +304,23 @@ def test_a_node_without_room_is_reported_within_15_seconds_in_the_clusters_own_w
         emptied(kubelet)
 
 
+DEAF = "import socket, sys; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 53)); print(flush=True); sys.stdin.read()"
+"""A name server that takes every question and answers none: a proof that asks it lasts until the kubelet looks at its disk."""
+
+
 def test_a_proof_that_the_kubelet_evicts_is_explained_and_the_next_one_finds_no_room(kubelet: Kubelet) -> None:
-    """The disk fills up while the guest boots, and stays full."""
-    with ThreadPoolExecutor(1) as worker:
+    """The disk fills up while the guest is being tried, and stays full."""
+    deaf = subprocess.Popen(kubelet.node.command("python3", "-c", DEAF), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with deaf, ThreadPoolExecutor(1) as worker:
+        assert deaf.stdin is not None and deaf.stdout is not None and deaf.stdout.readline() == b"\n"
         try:
-            proof = worker.submit(kubelet.proven, "evicted", template())
+            proof = worker.submit(kubelet.proven, "evicted", template(**DEAD))
             kubelet.plane.until("the pod", lambda: any(item["spec"].get("nodeName") for item in kubelet.plane.items(PODS)))
             pressed(kubelet)
             refusal = refused(proof.result()[0])
             without_room(kubelet, "kubelet has disk pressure", "Free what the node is short of")
         finally:
+            deaf.stdin.close()
             kubelet.node.run("rm", "-f", "/var/lib/kubelet/filling")
             emptied(kubelet)
     assert refusal.code == "proof-pod-lost" and "evicted the pod" in refusal.sentence and "low on resource" in refusal.sentence
