@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
 
+import pytest
+
 from tests import turns
 
 
@@ -46,7 +48,10 @@ def test_a_test_that_must_be_alone_comes_next_and_has_no_other_beside_it() -> No
     assert order == ["beside", "alone", "other"]
 
 
-def test_no_more_tests_that_fill_a_processor_run_than_there_are_places_and_others_run_beside_them() -> None:
+def test_no_more_tests_that_fill_a_processor_run_than_there_are_places_and_others_run_beside_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "HEAVY", 2)
     run, order = uuid.uuid4().hex, []
 
     def third() -> None:

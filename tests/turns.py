@@ -8,13 +8,14 @@ for a namespace that goes away or a node that is taken off a cluster.
 """
 
 import fcntl
+import os
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-HEAVY = 2
+HEAVY = min(2, os.cpu_count() or 1)
 """Tests that fill a processor, at most, beside each other."""
 
 
