@@ -2,11 +2,12 @@
 
 import gc
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
 
 from tests import tiers, turns
 
@@ -16,6 +17,17 @@ class Lanes(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return tiers.lane(super()._split_scope(nodeid))
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        """Give a worker the lane that suits what the others have, in place of the next one."""
+        others = [lane for other, lanes in self.assigned_work.items() if other is not node for lane in self._begun(lanes)]
+        self.workqueue.move_to_end(tiers.next_lane(self.workqueue, others), last=False)
+        super()._assign_work_unit(node)
+
+    @staticmethod
+    def _begun(lanes: Mapping[str, Mapping[str, bool]]) -> list[str]:
+        """Lanes of a worker that have not ended."""
+        return [lane for lane, ended in lanes.items() if not all(ended.values())]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -31,10 +43,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse tests of a wrong tier, and put the others in order."""
+    """Refuse tests of a wrong tier. Longest tiers first; within a tier the order of files and tests stays."""
     if faults := [fault for fault in map(tiers.fault, items) if fault]:
         raise pytest.UsageError("\n".join(faults))
-    items[:] = tiers.in_turns(items)
+    order = (*tiers.TIERS, tiers.FAST)
+    items.sort(key=lambda item: order.index(tiers.tier(item)))
 
 
 def pytest_collection_finish() -> None:
@@ -48,6 +61,5 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     worker = getattr(item.config, "workerinput", None)
     if worker is None:
         return (yield)
-    alone, heavy = item.get_closest_marker("alone") is not None, tiers.tier(item) in tiers.HEAVY
-    with turns.turn(str(worker["testrunuid"]), alone=alone, heavy=heavy):
+    with turns.turn(str(worker["testrunuid"]), alone=item.get_closest_marker("alone") is not None):
         return (yield)

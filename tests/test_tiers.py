@@ -8,8 +8,6 @@ import subprocess
 import sys
 from itertools import chain, combinations
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import tomllib
@@ -77,18 +75,13 @@ def test_files_that_fill_the_processors_share_a_lane_and_others_have_their_own()
     assert tiers.lane("tests/docs/test_links.py") == "tests/docs/test_links.py"
 
 
-def test_after_two_lanes_that_fill_a_processor_one_that_does_not_comes_in_turns() -> None:
-    names = [str(file.relative_to(tiers.REPOSITORY)) for file in TESTS]
-    files = [name for name in names if tiers.lane(name) == name][:7]
-    marks = dict(zip(files, ("debian", "engine", "guest", "", "debian", "debian", ""), strict=True))
-
-    def item(file: str, number: int) -> Any:
-        return SimpleNamespace(nodeid=f"{file}::test_{number}", get_closest_marker=lambda mark: mark == marks[file])
-
-    ordered = tiers.in_turns([item(file, number) for file in files for number in range(2)])
-    assert [each.nodeid for each in ordered] == [
-        f"{files[place]}::test_{number}" for place in (0, 4, 1, 5, 3, 2, 6) for number in range(2)
-    ]
+def test_of_three_lanes_two_fill_a_processor_as_long_as_there_are_others() -> None:
+    heavy, second, light = "tests/nodekit/test_debian_node.py", "tests/nodekit/test_guest_boot.py", "tests/docs/test_links.py"
+    assert tiers.next_lane([light, heavy], []) == tiers.next_lane([light, heavy], ["machine"]) == heavy
+    assert tiers.next_lane([heavy, light], ["machine", second]) == light
+    assert tiers.next_lane([heavy, second], ["machine", light]) == heavy
+    assert tiers.next_lane([heavy], ["machine", second]) == heavy, "no worker waits"
+    assert tiers.next_lane([light], ["machine", light]) == light
 
 
 @pytest.mark.slow

@@ -1,13 +1,11 @@
-"""A test that must be alone waits for the one that runs, and no other begins before it has ended; some run two at a time.
+"""A test that must be alone waits for the one that runs, and no other begins before it has ended.
 
-Lost if these fail: programs that give themselves a second fail beside other work, and nobody believes the nightly run."""
+Lost if this fails: programs that give themselves a second fail beside other work, and nobody believes the nightly run."""
 
 import threading
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
-
-import pytest
 
 from tests import turns
 
@@ -46,24 +44,3 @@ def test_a_test_that_must_be_alone_comes_next_and_has_no_other_beside_it() -> No
     for thread in (waiting, behind):
         thread.join(30)
     assert order == ["beside", "alone", "other"]
-
-
-def test_no_more_tests_that_fill_a_processor_run_than_there_are_places_and_others_run_beside_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(turns, "HEAVY", 2)
-    run, order = uuid.uuid4().hex, []
-
-    def third() -> None:
-        with turns.turn(run, alone=False, heavy=True):
-            order.append("third")
-
-    with turns.turn(run, alone=False, heavy=True):
-        with turns.turn(run, alone=False, heavy=True):
-            waiting = begun(third)
-            with turns.turn(run, alone=False):
-                order.append("beside")
-            waiting.join(0.3)
-            assert order == ["beside"] and waiting.is_alive()
-        waiting.join(30)
-        assert order == ["beside", "third"]

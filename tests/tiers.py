@@ -1,7 +1,7 @@
 """Tiers of tests, by what they need beside Python, and the lanes of `make test` that follow from them."""
 
+from collections.abc import Iterable
 from functools import cache
-from itertools import chain, zip_longest
 from pathlib import Path
 
 import pytest
@@ -39,23 +39,23 @@ def lane(file: str) -> str:
 
     Beside each other, two of them take longer than a machine waits for its node, or sandbox-runtime for a look-up of its own.
     """
-    text = REPOSITORY / file
-    # A file that a test of the tests has planted lies below another root.
-    with_machine = file == SEVERAL_GUESTS or (text.is_file() and "pytest.mark.machine" in text.read_text())
-    return "machine" if with_machine else file
+    return "machine" if file == SEVERAL_GUESTS or "pytest.mark.machine" in (REPOSITORY / file).read_text() else file
 
 
-def in_turns(items: list[pytest.Item]) -> list[pytest.Item]:
-    """The same tests: longest tiers first, and after two lanes that fill a processor one that does not, in turns.
+@cache
+def is_heavy(lane: str) -> bool:
+    """Whether tests of a lane fill a processor."""
+    return lane == "machine" or any(f"pytest.mark.{mark}" in (REPOSITORY / lane).read_text() for mark in HEAVY)
 
-    Within a tier the order of files and tests stays, and so a lane's.
+
+def next_lane(queue: Iterable[str], others: Iterable[str]) -> str:
+    """Which lane of the queue a worker is to have, beside the `others` that have begun.
+
+    The first that fills a processor while fewer than two do; then the first that does not, while there is one.
     """
-    lanes: dict[str, list[pytest.Item]] = {}
-    for item in sorted(items, key=lambda item: (*TIERS, FAST).index(tier(item))):
-        lanes.setdefault(lane(item.nodeid.partition("::")[0]), []).append(item)
-    heavy, light = ([each for each in lanes.values() if (tier(each[0]) in HEAVY) is kind] for kind in (True, False))
-    pairs = zip_longest(light, heavy[2:], fillvalue=[])
-    return list(chain.from_iterable((*heavy[:2], *chain.from_iterable(pairs))))
+    lanes = list(queue)
+    heavy = sum(map(is_heavy, others)) < 2
+    return next((each for each in lanes if is_heavy(each) is heavy), lanes[0])
 
 
 def fault(item: pytest.Item) -> str:
