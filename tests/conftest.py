@@ -20,14 +20,14 @@ class Lanes(LoadFileScheduling):
 
     def _assign_work_unit(self, node: WorkerController) -> None:
         """Give a worker the lane that suits what the others have, in place of the next one."""
-        others = [lane for other, lanes in self.assigned_work.items() if other is not node for lane in self._begun(lanes)]
-        self.workqueue.move_to_end(tiers.next_lane(self.workqueue, others), last=False)
+        others = [self._newest(lanes) for worker, lanes in self.assigned_work.items() if worker is not node]
+        self.workqueue.move_to_end(tiers.next_lane(self.workqueue, filter(None, others)), last=False)
         super()._assign_work_unit(node)
 
     @staticmethod
-    def _begun(lanes: Mapping[str, Mapping[str, bool]]) -> list[str]:
-        """Lanes of a worker that have not ended."""
-        return [lane for lane, ended in lanes.items() if not all(ended.values())]
+    def _newest(lanes: Mapping[str, Mapping[str, bool]]) -> str | None:
+        """The lane that a worker has, or begins after two more tests; None when its last has ended."""
+        return next((lane for lane in reversed(lanes) if not all(lanes[lane].values())), None)
 
 
 @pytest.hookimpl(optionalhook=True)
