@@ -11,7 +11,6 @@ import stat
 import statistics
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, Optional
 
@@ -23,7 +22,8 @@ from nodekit.host import initramfs
 from nodekit.host.guest import Plan, boot, find_qemu, new_nonce
 from nodekit.host.initramfs import Entry, cpio, folder, program, static_busybox
 from nodekit.host.node import boot_id
-from nodekit.rules.proof.ladder import SANDBOXES, Verdict, judge
+from nodekit.rules.proof.ladder import Verdict, judge
+from nodekit.rules.proof.sandboxes import SANDBOXES
 from tests.nodekit.kernel import find_kernel
 
 BARE = "#!/kata-nodes/busybox sh\n/kata-nodes/busybox echo {end}\n/kata-nodes/busybox reboot -f\n"
@@ -63,7 +63,7 @@ def main(
     append = f"console=ttyS0 quiet panic=1 reboot=k rdinit={initramfs.FIRST_PROCESS}"
     disk = initramfs.build(nonce, sandbox=SANDBOXES[0])
     proof = Plan(find_qemu() or "qemu-system-x86_64", kernel, (disk,), None, append, 256, 1, f"{nonce} end")
-    plain = replace(proof, initrd=(bare("bare-end"),), end="bare-end")
+    plain = proof._replace(initrd=(bare("bare-end"),), end="bare-end")
     seconds: dict[str, list[float]] = {"bare": [], "proof": []}
     for _ in range(runs):
         timed(proof, accel)

@@ -142,7 +142,7 @@ class ProofRequest:
     expect: tuple[str, ...]
     """Parameters that the guest's command line must have."""
     sandbox: str | None
-    """Which sandbox is promised to work in the guest (`ladder.SANDBOXES`), or None."""
+    """Which sandbox is promised to work in the guest (`sandboxes.SANDBOXES`), or None."""
 
     @property
     def template(self) -> Mapping[str, Any]:

@@ -1,6 +1,5 @@
 """The command line of the node program: verbs that change or prove a node, and questions that change nothing."""
 
-import argparse
 import importlib
 import io
 import json
@@ -9,12 +8,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from nodekit import __version__
 from nodekit.errors import NodeError
 from nodekit.host import signals
 from nodekit.progress import say
 from nodekit.rules.text import harmless
+
+if TYPE_CHECKING:  # loaded where it reads a command line that a person typed
+    import argparse
 
 VERBS = {
     "preflight": "boot a tiny guest, to show that this node can run one; explain it when it cannot",
@@ -42,8 +45,10 @@ MAX_INPUT = 1 << 20
 """Bytes of desired state that are read."""
 
 
-def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+def parser(words: Sequence[str] = ()) -> "argparse.ArgumentParser":
     """The command line, with help that lists everything; questions that stand in `words` are loaded with their arguments."""
+    import argparse
+
     top = argparse.ArgumentParser(
         prog="nodekit",
         description="Turn this machine into a node whose Kata guests can run a nested sandbox, and prove it.",
@@ -125,7 +130,9 @@ def main(argv: list[str] | None = None) -> int:
     _hold_streams()
     _set_encodings()
     words = sys.argv[1:] if argv is None else argv
-    options = vars(parser(words).parse_args(words))
+    # A verb alone is how stacks start it, and reading that takes as long as importing all that a check needs.
+    is_verb = len(words) == 1 and words[0] in VERBS
+    options: dict[str, Any] = {"verb": words[0], "root": Path("/")} if is_verb else vars(parser(words).parse_args(words))
     name, root = options.pop("verb"), options.pop("root")
     as_json = name in VERBS or options.pop("json")
     signals.obey()

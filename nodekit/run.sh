@@ -3,11 +3,12 @@
 #   sh -c '. /usr/local/lib/kata-nodes/run.sh; nodekit 0123456789ab docker'     the start of the program's sha256, and a verb
 # shellcheck shell=sh
 PROGRAMS=/usr/local/lib/kata-nodes
+whole= # the file that was last found to be so: whoever asks before `nodekit` does has it read once
 
 # Whether file $1 is the program whose sha256 begins with $2.
 is_program() {
     case $(sha256sum 2>/dev/null <"$1") in
-        "$2"*) ;;
+        "$2"*) whole=$1 ;;
         *) return 1 ;;
     esac
 } 2>/dev/null
@@ -15,7 +16,7 @@ is_program() {
 # Check that program $1 (the start of its sha256) is whole; replace a damaged one by its copy.
 whole_program() {
     program=$PROGRAMS/nodekit-$1.pyz
-    is_program "$program" "$1" && return
+    [ "$whole" = "$program" ] || is_program "$program" "$1" && return
     if is_program "$program.copy" "$1"; then
         echo "$(uname -n): $program is damaged; its copy replaces it" >&2
         cp --reflink=never "$program.copy" "$program.new" && sync "$program.new" && mv "$program.new" "$program" && sync "$PROGRAMS"

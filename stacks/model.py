@@ -15,7 +15,7 @@ from nodekit.errors import NodeError
 from nodekit.rules import node_state
 from nodekit.rules.docker import apt_source, docker_matrix
 from nodekit.rules.kata import handler_registration, kata_layout, kata_releases, kernel_params
-from nodekit.rules.proof.ladder import SANDBOXES
+from nodekit.rules.proof.sandboxes import SANDBOXES
 from stacks.aws_model import Aws
 from stacks.rollout_model import Rollout
 from stacks.sections import Model, NodeErrorValue, OneOf, Sha256

@@ -10,7 +10,7 @@ from clusterkit import joining, joining_guard, joining_workload, pod_safety, pro
 from components.cluster.cluster_object import cluster_options
 from components.cluster.proof_settings import PodProof, completed
 from components.refusals import reporting_refusals
-from nodekit.rules.proof.ladder import SANDBOXES
+from nodekit.rules.proof.sandboxes import SANDBOXES
 
 
 class JoiningNodesArgs(TypedDict):

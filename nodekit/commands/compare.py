@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
-from nodekit.commands import docker, kata, preflight, status
+from nodekit.commands import docker, kata, status
 from nodekit.errors import NodeError
-from nodekit.host import journal, proofs
+from nodekit.host import journal, proofs, virtualization
 from nodekit.host.files import physical
 from nodekit.host.node import boot_id
 from nodekit.host.reading import MAX_PROGRAM, opened, read
@@ -39,7 +39,7 @@ def _differences(state: CompareState, root: Path) -> Iterator[Difference]:
     if state.program is not None:
         yield from _program(state.program, root)
     if state.preflight is not None:
-        yield from _with_refusal("preflight", preflight.differences(root))
+        yield from _with_refusal("preflight", virtualization.differences(root))
     if state.docker is not None:
         yield from _with_refusal("docker", docker.differences(state.docker, root))
     if state.kata is not None:

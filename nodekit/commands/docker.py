@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host import apt, docker
@@ -45,8 +45,7 @@ TELLING_RECORD = "telling"
 """The journal's record that daemon.json is new and dockerd has not read it yet: dockerd does not report which one it has read."""
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """The checked desired state, as this system spells it."""
 
     node: str
@@ -185,8 +184,7 @@ def differences(state: DockerState, root: Path) -> Iterator[Difference]:
         yield Difference("service", wrong, "docker")
 
 
-@dataclass(frozen=True)
-class Paths:
+class Paths(NamedTuple):
     """The journal's record `CONFIG_PATH_RECORD`."""
 
     before: str | None
@@ -235,14 +233,15 @@ def _change(
 
     `text` is daemon.json as it is, `merged` as it should be, and `verb` the service's action after the packages and that file.
     """
-    running = docker.running_containers(root) if "docker-ce" in states and (needed.install or verb == "restart") else []
+    restarts = "docker-ce" in states and (needed.install or verb == "restart")
+    running = docker.running_containers(root, docker.ask(root)) if restarts else []
     if running:
         say(f"dockerd restarts: these running containers stop: {', '.join(running)}")
     touched: dict[str, apt.Before] = {}
     with Transaction(root, JOURNAL) as change:
         earlier = recorded(root, JOURNAL)
         units = docker.units()
-        change.record(UNITS_RECORD, {name: asdict(unit) for name, unit in units.items()})
+        change.record(UNITS_RECORD, {name: unit._asdict() for name, unit in units.items()})
         try:
             if needed.install:
                 _install(target, root, change, states, needed.install, touched)
@@ -258,7 +257,7 @@ def _change(
                 records: dict[str, object] = {}
                 if target.config_path is not None:
                     paths = paths.giving(target.config_path, daemon_json.config_path(text, RUNTIME_NAME))
-                    records = {CONFIG_PATH_RECORD: asdict(paths)}
+                    records = {CONFIG_PATH_RECORD: paths._asdict()}
                 change.note(now={TELLING_RECORD: True, RUNTIME_RECORD: RUNTIME_NAME, **records})
                 change.write(daemon_json.PATH, merged.encode())
             verb = verb or _unread(target, root)
@@ -299,7 +298,7 @@ def _settle(target: Target, change: Transaction, paths: Paths) -> None:
     if target.config_path is None:
         gone.append(CONFIG_PATH_RECORD)
     elif target.config_path in paths.ours:
-        now[CONFIG_PATH_RECORD] = asdict(Paths(paths.before, (target.config_path,)))
+        now[CONFIG_PATH_RECORD] = Paths(paths.before, (target.config_path,))._asdict()
     change.note(now=now, gone=gone)
 
 
@@ -307,7 +306,7 @@ def _first(names: tuple[str, ...], touched: dict[str, apt.Before]) -> dict[str, 
     """How packages are before they are touched, for the journal and so for `restore`; `touched` is for this run's roll-back."""
     new = [name for name in names if name not in touched]
     touched |= apt.before(new) if new else {}
-    return {PACKAGE_RECORD + name: asdict(touched[name]) for name in names}
+    return {PACKAGE_RECORD + name: touched[name]._asdict() for name in names}
 
 
 def _install(

@@ -1,18 +1,20 @@
 """The verb `effective`: which configuration Kata reads here, its content, and which files look relevant but are ignored."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nodekit.errors import NodeError
-from nodekit.host import files, kata, kata_start, kata_survey
+from nodekit.host import files, kata, kata_survey
 from nodekit.rules import node_state
 from nodekit.rules.kata import kata_config, kata_layout, kernel_params
 from nodekit.rules.text import printable
 
+if TYPE_CHECKING:
+    import argparse
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+
+def arguments(parser: "argparse.ArgumentParser") -> None:
     """The options of this verb."""
     parser.add_argument(
         "--runtime", choices=kata_layout.RUNTIMES, default=node_state.KATA_RUNTIME, help="Kata's runtime (default: %(default)s)"
@@ -33,24 +35,43 @@ def run(root: Path, *, runtime: str, hypervisor: str, config_path: str | None) -
 
     Raises NodeError as `kata.effective` and `kata_survey.survey` do.
     """
+    from nodekit.host import kata_start  # `status`, which takes the summary, needs none of its rules
+
     configuration = kata.effective(root, runtime=runtime, hypervisor=hypervisor, config_path=config_path)
-    around = kata_survey.survey(root, configuration, runtime=runtime, hypervisor=hypervisor)
     return {
+        **_summary(root, configuration, runtime, hypervisor),
         "runtime": runtime,
         "hypervisor": hypervisor,
         "version": configuration.version,
         "shim": configuration.shim,
-        "configFile": configuration.config_file,
         "resolvedFile": configuration.resolved_file,
-        "chosenBy": configuration.chosen_by,
-        "dropIns": list(configuration.drop_ins),
-        "kernelParams": configuration.kernel_params,
         "parameters": [
             {"text": token, "inert": kernel_params.inert(token), "note": kernel_params.note(token)}
             for token in kernel_params.tokens(configuration.kernel_params)
         ],
         "kernelParamsFrom": configuration.sources.get(kata_config.KEY),
         "sources": configuration.sources,
+        "refusals": [
+            {"cause": refusal.cause, "remedy": refusal.remedy}
+            for refusal in kata_start.refusals(root, configuration, hypervisor, runtime)
+        ],
+        "write": _write(root, configuration, hypervisor),
+    }
+
+
+def summary(root: Path, *, runtime: str, hypervisor: str) -> dict[str, object]:
+    """What a person must know of it at least; raises as `run`."""
+    configuration = kata.effective(root, runtime=runtime, hypervisor=hypervisor, config_path=None)
+    return _summary(root, configuration, runtime, hypervisor)
+
+
+def _summary(root: Path, configuration: kata.Effective, runtime: str, hypervisor: str) -> dict[str, object]:
+    around = kata_survey.survey(root, configuration, runtime=runtime, hypervisor=hypervisor)
+    return {
+        "configFile": configuration.config_file,
+        "chosenBy": configuration.chosen_by,
+        "dropIns": list(configuration.drop_ins),
+        "kernelParams": configuration.kernel_params,
         "launchers": [
             {
                 "name": launcher.name,
@@ -59,13 +80,8 @@ def run(root: Path, *, runtime: str, hypervisor: str, config_path: str | None) -
             }
             for launcher in around.launchers
         ],
-        "refusals": [
-            {"cause": refusal.cause, "remedy": refusal.remedy}
-            for refusal in kata_start.refusals(root, configuration, hypervisor, runtime)
-        ],
         "dead": [{"path": entry.path, "reason": entry.reason} for entry in around.dead],
         "notes": list(around.notes),
-        "write": _write(root, configuration, hypervisor),
     }
 
 

@@ -3,8 +3,8 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host import files, journal, kata, kata_archive, kata_handler
@@ -28,8 +28,7 @@ SNAPSHOTTERS = {"firecracker": "devmapper"}
 """Hypervisors whose guests cannot share the node's file systems, and the snapshotter that gives them block devices."""
 
 
-@dataclass(frozen=True)
-class Merged:
+class Merged(NamedTuple):
     """What the configuration in use should hold."""
 
     target: kata_layout.Written
@@ -101,7 +100,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         "version": now.version,
         "shim": now.shim,
         "notes": notes,
-        "handler": None if registered is None else asdict(registered),
+        "handler": None if registered is None else registered._asdict(),
     }
 
 

@@ -1,23 +1,19 @@
 """The verb `preflight`: boot a tiny guest on this node; what is present or missing only explains a failure."""
 
 import os
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from nodekit.errors import NodeError
-from nodekit.host import initramfs, kata_handler, modules
+from nodekit.host import initramfs, kata_handler, modules, virtualization
 from nodekit.host.files import read_bytes
 from nodekit.host.guest import Plan, boot_patiently, find_qemu, memory_for_guest, new_nonce
 from nodekit.host.journal import Transaction
 from nodekit.host.kata_readiness import refuse_unready
 from nodekit.host.lock import node_lock
-from nodekit.host.node import FIRST_PROCESSOR, emulated, os_release
-from nodekit.host.reading import start
+from nodekit.host.node import emulated, os_release
 from nodekit.host.signals import undisturbed
+from nodekit.host.virtualization import DEVICES, KVM_MODULES, Presence
 from nodekit.progress import step
-from nodekit.rules.difference import Difference, of_file
 from nodekit.rules.kata import containerd_config
 from nodekit.rules.node_state import PreflightState
 from nodekit.rules.text import printable
@@ -33,34 +29,6 @@ LOCK_SECONDS = 60
 JOURNAL = "preflight"
 MODULES_RECORD = "modules"
 """The journal's record of the modules that were not loaded before, in the order in which they were loaded."""
-MODULES_FILE = "/etc/modules-load.d/kata-nodes.conf"
-KVM_MODULES = {"vmx": "kvm_intel", "svm": "kvm_amd"}
-"""Flag of /proc/cpuinfo -> module that serves it."""
-DEVICES = {"vhost_vsock": "/dev/vhost-vsock", "vhost_net": "/dev/vhost-net", "tun": "/dev/net/tun"}
-"""Module -> the device that shows that it works; Kata needs all three."""
-
-
-@dataclass(frozen=True)
-class Presence:
-    """What a node has for guests. Each has been seen true where no guest ever came up."""
-
-    flag: str | None
-    """`vmx` or `svm`."""
-    kvm: bool
-    """Whether /dev/kvm can be opened for reading and writing."""
-    devices: dict[str, bool]
-    """Module -> whether its device is there."""
-
-    def as_dict(self) -> dict[str, object]:
-        """The `kvm` object of the result."""
-        return {
-            "flag": self.flag,
-            "module": KVM_MODULES.get(self.flag or ""),
-            "device": self.kvm,
-            "vhostVsock": self.devices["vhost_vsock"],
-            "vhostNet": self.devices["vhost_net"],
-            "tun": self.devices["tun"],
-        }
 
 
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
@@ -78,8 +46,8 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
             containerd_config.check(state.handler.name, state.handler.pod_annotations)
             kata_handler.find(root, node, state.handler.runtime)
         own_qemu = refuse_unready(root, node, state.kata) if state.kata else None
-        flag = cpu_flag()
-        required = _modules(flag)
+        flag = virtualization.cpu_flag()
+        required = virtualization.needed_modules(flag)
         new = [module for module in required if module not in modules.loaded(root) | modules.built_in(root)]
         with Transaction(root, JOURNAL) as change:
             known = change.recorded(MODULES_RECORD)
@@ -88,7 +56,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
                 change.remember(MODULES_RECORD, list(dict.fromkeys([*earlier, *new])))
             try:
                 answers = {module: modules.load(module) for module in required}
-                hardware = presence(flag)
+                hardware = virtualization.presence(flag)
                 refuse_missing(node, hardware, answers)
             except BaseException:
                 with undisturbed():
@@ -98,7 +66,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
                     else:
                         change.remember(MODULES_RECORD, known)
                 raise
-            changed = keep(root, change, required) or bool(new)
+            changed = virtualization.keep(root, change, required) or bool(new)
     guest: dict[str, object] = {"booted": None, "seconds": 0.0, "qemu": "", "kernel": "", "attempts": 0}
     kernel = f"/boot/vmlinuz-{os.uname().release}"
     qemu = own_qemu or find_qemu()
@@ -121,23 +89,6 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     }
 
 
-def cpu_flag() -> str | None:
-    """`vmx` or `svm`, as the processor says, or None."""
-    processor = start("/proc/cpuinfo", FIRST_PROCESSOR).decode(errors="replace")
-    match = re.search(r"^flags\s*:.*\b(vmx|svm)\b", processor, flags=re.MULTILINE)
-    return match[1] if match else None
-
-
-def presence(flag: str | None) -> Presence:
-    """Measure what is there."""
-    try:
-        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
-        kvm = True
-    except OSError:
-        kvm = False
-    return Presence(flag, kvm, {module: Path(device).exists() for module, device in DEVICES.items()})
-
-
 def refuse_missing(node: str, hardware: Presence, answers: dict[str, str]) -> None:
     """Raise the error for what is missing; `answers` is what modprobe answered, by module."""
     if not hardware.kvm:
@@ -156,42 +107,6 @@ def refuse_missing(node: str, hardware: Presence, answers: dict[str, str]) -> No
                 module=module,
                 details={"kvm": hardware.as_dict()},
             )
-
-
-def keep(root: Path, change: Transaction, required: list[str]) -> bool:
-    """Have the modules loaded at every start; those built into the kernel need no line. Whether that changed a file."""
-    content = _kept(root, required)
-    return content is not None and change.write(MODULES_FILE, content, 0o644)
-
-
-def _kept(root: Path, required: list[str]) -> bytes | None:
-    """What `MODULES_FILE` should hold; None where every module is built into the kernel."""
-    inside = modules.built_in(root)
-    lines = "".join(f"{module}\n" for module in required if module not in inside)
-    return f"# Kata needs these (kata-nodes preflight).\n{lines}".encode() if lines else None
-
-
-def differences(root: Path) -> Iterator[Difference]:
-    """The modules, devices and file of modules that `run` would bring; changes nothing."""
-    flag = cpu_flag()
-    required = _modules(flag)
-    hardware, unloaded = presence(flag), modules.unloaded(root, required)
-    for module in required:
-        device = DEVICES.get(module, "/dev/kvm")
-        if not (hardware.devices[module] if module in DEVICES else hardware.kvm):
-            yield Difference("module", f"{device} is missing, which the module {module} provides", "preflight", device)
-        elif module in unloaded:
-            yield Difference("module", f"the module {module} is not loaded", "preflight")
-    content = _kept(root, required)
-    now = read_bytes(root, MODULES_FILE)
-    if content is not None and now != content:
-        message = f"{MODULES_FILE} does not name the modules to load at each start"
-        yield of_file("file", message, "preflight", MODULES_FILE, content, now)
-
-
-def _modules(flag: str | None) -> list[str]:
-    """The modules that Kata needs on a processor with this flag."""
-    return [*([KVM_MODULES[flag]] if flag else []), *DEVICES]
 
 
 def tiny_guest(node: str, qemu: str, kernel: str, slow: bool) -> tuple[dict[str, object], str]:

@@ -6,8 +6,8 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host import docker, initramfs, proofs
@@ -37,8 +37,7 @@ OWN_BOOT_SECONDS = 30
 """Time that Kata's own first process is watched when the runtime failed without a reason."""
 
 
-@dataclass(frozen=True)
-class Proof:
+class Proof(NamedTuple):
     """What a proof is of."""
 
     node: str
@@ -46,7 +45,7 @@ class Proof:
     runtime: str
     expect: list[str]
     sandbox: str | None
-    """Which of ladder.SANDBOXES is promised to work in the guest, if any."""
+    """Which of SANDBOXES is promised to work in the guest, if any."""
     effective: Effective
     root: Path
     climbed: Callable[[str, Verdict], None] = lambda place, verdict: None
@@ -202,7 +201,7 @@ def guest_proof(proof: Proof, seconds: float) -> tuple[Verdict, list[str], int]:
             why = Explanation(
                 f"it did not end within {result.seconds:g} s", f"Raise verification.timeoutSeconds, or run again. {SLOW}"
             )
-        verdict = replace(verdict, message=f"{verdict.message}: {why.cause}", remedy=why.remedy)
+        verdict = verdict._replace(message=f"{verdict.message}: {why.cause}", remedy=why.remedy)
     require_passed(proof, "booted guest", verdict)
     notes = []
     if attempts > 1:
@@ -268,7 +267,7 @@ def container_proof(proof: Proof, image: str | None, seconds: float, network: bo
     if container.code != 0 and verdict.code == INCOMPLETE:
         output = printable(" ".join(container.stderr.split()), SHOWN) or "nothing"
         ending = f"the container ended with exit code {container.code} (Docker: {output})"
-        verdict = replace(verdict, message=f"{verdict.message}: {ending}")
+        verdict = verdict._replace(message=f"{verdict.message}: {ending}")
     require_passed(proof, f"container of runtime {RUNTIME_NAME}", verdict)
     return verdict
 
@@ -329,7 +328,7 @@ def own_console(proof: Proof) -> Explanation | None:
     if whole.image is not None:
         append += " root=/dev/vda1 rootflags=ro"  # the disk is attached as virtio-blk here, whatever Kata takes
     result = boot(
-        replace(whole, initrd=whole.initrd[:-1], append=append),
+        whole._replace(initrd=whole.initrd[:-1], append=append),
         accel=ACCELERATOR,
         timeout=OWN_BOOT_SECONDS * (2 if emulated() else 1),
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nodekit.commands import kata, preflight
@@ -183,7 +183,7 @@ def _service(root: Path) -> None:
             return
     if runtime in docker.ask(root).runtimes:
         # A reload adds runtimes and takes none away (moby, daemon/reload_unix.go) [measured].
-        if running := docker.running_containers(root):
+        if running := docker.running_containers(root, docker.ask(root)):
             say(f"dockerd restarts: these running containers stop: {', '.join(running)}")
         with suppress(NodeError), step("dockerd restarts, to forget the Kata runtime"):
             docker.service("restart")
@@ -262,7 +262,7 @@ def _recorded_packages(root: Path) -> dict[str, apt.Before]:
 
 def _as_it_is(was: apt.Before, now: apt.Before) -> apt.Before:
     """A package that stays at its version: only a hold that was not there before goes."""
-    return replace(now, held=now.held and was.held)
+    return now._replace(held=now.held and was.held)
 
 
 def _know_versions(root: Path, before: dict[str, apt.Before], now: dict[str, apt.Before], again: bool) -> None:

@@ -1,54 +1,88 @@
 """The question `status`: the whole measured state of a node as one document; what cannot be measured is null with the reason."""
 
-import argparse
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nodekit import __version__
-from nodekit.commands import effective, preflight
+from nodekit.commands import effective
 from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD
 from nodekit.errors import NodeError
-from nodekit.host import apt, docker, files, journal, kata, kata_archive, lock
+from nodekit.host import apt, docker, files, journal, kata, kata_archive, lock, virtualization
 from nodekit.host.node import boot_id, emulated, os_release
 from nodekit.rules.docker import daemon_json, docker_matrix
 from nodekit.rules.docker.contradictions import contradictions
-from nodekit.rules.docker.docker_packages import HELD, PACKAGES, upstream_version
+from nodekit.rules.docker.docker_packages import HELD, PACKAGES, PackageState, upstream_version
 from nodekit.rules.kata import kata_layout
+
+if TYPE_CHECKING:
+    import argparse
 
 MACHINE = Path("/")
 Document = dict[str, object]
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: "argparse.ArgumentParser") -> None:
     """None of its own."""
     parser.epilog = "Runs as any user; what only root may read is null with that reason."
+
+
+class _Sources:
+    """What several parts of the document need, each asked once: dpkg's answer takes as long as all that is read of files."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @cached_property
+    def dockerd(self) -> docker.Answer:
+        """What dockerd itself answers: it may run with other settings than its file holds by now."""
+        return docker.ask(self.root)
+
+    @cached_property
+    def packages(self) -> dict[str, PackageState]:
+        """The packages that this program pins."""
+        return apt.package_states(HELD, self.root)
+
+    @cached_property
+    def runtimes(self) -> Document | None:
+        """Those that daemon.json registers; None where there is no such file."""
+        content = files.read_bytes(self.root, daemon_json.PATH)
+        return None if content is None else daemon_json.runtimes(content.decode(errors="replace"))
+
+    @cached_property
+    def kata(self) -> str | None:
+        """The release of Kata."""
+        return kata.version(self.root)
 
 
 def run(root: Path) -> Document:
     """The document. For another root folder it reports only what lies in files, not what runs on this machine."""
     is_this_machine = root == MACHINE
+    sources = _Sources(root)
     return {
         "program": __version__,
-        "os": _or_reason(lambda: asdict(os_release(root))),
+        "os": _or_reason(lambda: os_release(root)._asdict()),
         "machine": _machine(root) if is_this_machine else None,
         "docker": {
-            "daemon": _daemon(root),
-            "packages": _or_reason(partial(_packages, root)),
-            "daemonJson": _or_reason(partial(_daemon_json, root)),
-            "contradictions": _or_reason(partial(_contradictions, root)),
+            "daemon": _daemon(sources),
+            "packages": _or_reason(partial(_packages, sources)),
+            "daemonJson": _or_reason(lambda: sources.runtimes),
+            "contradictions": _or_reason(partial(_contradictions, sources)),
         },
         "kata": {
-            "version": _or_reason(partial(kata.version, root)),
+            "version": _or_reason(lambda: sources.kata),
             "installedByThisProgram": kata_archive.installed(root) is not None,
             "configurations": {
-                runtime: {name: _or_reason(partial(_effective, root, runtime, name)) for name in kata_layout.HYPERVISORS}
+                runtime: {
+                    name: _or_reason(partial(effective.summary, root, runtime=runtime, hypervisor=name))
+                    for name in kata_layout.HYPERVISORS
+                }
                 for runtime in kata_layout.RUNTIMES
             },
         },
-        "compatible": {runtime: _or_reason(partial(_compatible, root, runtime)) for runtime in kata_layout.RUNTIMES},
+        "compatible": {runtime: _or_reason(partial(_compatible, sources, runtime)) for runtime in kata_layout.RUNTIMES},
         "changes": _or_reason(partial(_changes, root)),
         "lockedBy": _or_reason(partial(lock.holder, root)),
         "aptLockedBy": _or_reason(partial(apt.lock_holder, root)),
@@ -91,54 +125,39 @@ def _machine(root: Path) -> Document:
         "kernel": os.uname().release,
         "bootId": _or_reason(lambda: boot_id(root)),
         "emulated": emulated(),
-        "kvm": preflight.presence(preflight.cpu_flag()).as_dict(),
+        "kvm": virtualization.presence(virtualization.cpu_flag()).as_dict(),
     }
 
 
-def _daemon(root: Path) -> Document:
-    """What dockerd itself answers: it may run with other settings than its file holds by now."""
-    answer = docker.ask(root)
+def _daemon(sources: _Sources) -> Document:
+    answer = sources.dockerd
     return {
         "version": answer.version,
         "reason": answer.reason or None,
         "runtimes": sorted(answer.runtimes),
         "liveRestore": answer.live_restore,
-        "containers": docker.running_containers(root),
+        "containers": docker.running_containers(sources.root, answer),
     }
 
 
-def _packages(root: Path) -> Document:
-    """The packages that this program pins; null where one is not installed."""
-    states = apt.package_states(HELD, root)
-    return {name: asdict(states[name]) if name in states else None for name in HELD}
+def _packages(sources: _Sources) -> Document:
+    """Null where one is not installed."""
+    return {name: sources.packages[name]._asdict() if name in sources.packages else None for name in HELD}
 
 
-def _daemon_json(root: Path) -> object:
-    content = files.read_bytes(root, daemon_json.PATH)
-    return None if content is None else daemon_json.runtimes(content.decode(errors="replace"))
-
-
-def _contradictions(root: Path) -> list[str]:
+def _contradictions(sources: _Sources) -> list[str]:
     """What dockerd, dpkg and the files say that cannot all be true."""
-    answer, states, records = docker.ask(root), apt.package_states(HELD, root), journal.recorded(root, JOURNAL)
-    content = files.read_bytes(root, daemon_json.PATH)
-    in_file = () if content is None else daemon_json.runtimes(content.decode(errors="replace"))
+    records = journal.recorded(sources.root, JOURNAL)
     ours = [name for name in HELD if PACKAGE_RECORD + name in records]
-    return contradictions(answer.version, answer.runtimes, states, ours, in_file)
+    return contradictions(sources.dockerd.version, sources.dockerd.runtimes, sources.packages, ours, sources.runtimes or ())
 
 
-def _effective(root: Path, runtime: str, hypervisor: str) -> Document:
-    """What a person must know; the question `effective` reports the rest."""
-    document = effective.run(root, runtime=runtime, hypervisor=hypervisor, config_path=None)
-    return {key: document[key] for key in ("configFile", "chosenBy", "dropIns", "kernelParams", "launchers", "dead", "notes")}
-
-
-def _compatible(root: Path, runtime: str) -> object:
+def _compatible(sources: _Sources, runtime: str) -> object:
     """The matrix's answer for what is installed; None when one of the two is not."""
-    states, release = apt.package_states(PACKAGES[:1], root), kata.version(root)
-    if not states or release is None:
+    engine, release = sources.packages.get(PACKAGES[0]), sources.kata
+    if engine is None or release is None:
         return None
-    result = docker_matrix.verdict(upstream_version(states[PACKAGES[0]].version), release, runtime)
+    result = docker_matrix.verdict(upstream_version(engine.version), release, runtime)
     return {"ok": result.ok, "because": result.reason, "cure": result.cure}
 
 

@@ -13,9 +13,8 @@ import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
@@ -59,8 +58,7 @@ _LOCKED = re.compile(r"Could not get lock|Unable to acquire|locked by another pr
 _DPKG = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
 
 
-@dataclass(frozen=True)
-class Before:
+class Before(NamedTuple):
     """A package as it was before this program touched it."""
 
     version: str | None

@@ -7,8 +7,8 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 PIECE = 64 << 10
 """Bytes that are read or written at once; a pipe of Linux holds as many (pipe(7))."""
@@ -16,8 +16,7 @@ KILL_SECONDS = 10.0
 """Bound on the wait for a killed program; only one that hangs inside the kernel takes longer."""
 
 
-@dataclass(frozen=True)
-class Captured:
+class Captured(NamedTuple):
     """What a program printed, and why reading it ended."""
 
     code: int

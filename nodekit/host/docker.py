@@ -5,8 +5,8 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
@@ -30,8 +30,7 @@ MAX_ANSWER = 16 << 20
 """Bytes of an answer that are read; a node with a thousand containers gives a few."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What dockerd answers: its version and the names of the runtimes that it knows, or None, no names and why it is silent.
 
     It reports nothing of a shim's type and options: `/info` has an empty object there (daemon/info_unix.go of 27.5.1) [measured].
@@ -86,17 +85,17 @@ def ask(root: Path) -> Answer:
     return Answer(printable(version, 80), names, "", known.get("LiveRestoreEnabled") is True, in_containerd, containers, images)
 
 
-def running_containers(root: Path) -> list[str]:
-    """Names of running containers that a restart of dockerd stops; empty where live-restore lets them live."""
-    if ask(root).live_restore:
+def running_containers(root: Path, answer: Answer) -> list[str]:
+    """Names of running containers that a restart of dockerd stops; empty where, by its answer, live-restore lets them live."""
+    if answer.live_restore:
         return []
     try:
-        answer = _get(root, "/containers/json")
+        listed = _get(root, "/containers/json")
     except (OSError, ValueError):
         return []
     names = (
-        [container["Names"] for container in answer if isinstance(container, dict) and container.get("Names")]
-        if isinstance(answer, list)
+        [container["Names"] for container in listed if isinstance(container, dict) and container.get("Names")]
+        if isinstance(listed, list)
         else []
     )
     return [printable(str(some[0]).lstrip("/"), 80) for some in names]
@@ -147,8 +146,7 @@ def refuse_invalid(text: str) -> None:
         raise NodeError("file-invalid", f"dockerd refuses {PATH}: {output}", file=PATH)
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(NamedTuple):
     """How a unit of systemd is."""
 
     active: bool

@@ -7,9 +7,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host.capture import capture
@@ -38,8 +37,7 @@ COPY = 1 << 20
 """Bytes copied at once into the RAM disk."""
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What to boot."""
 
     qemu: str
@@ -56,8 +54,7 @@ class Plan:
     """The line that ends the guest's report."""
 
 
-@dataclass(frozen=True)
-class Boot:
+class Boot(NamedTuple):
     """One boot: its console, whether the end line appeared, how long it took, and what QEMU said."""
 
     console: str

@@ -5,8 +5,8 @@ import shutil
 import stat
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host.process import run
@@ -44,8 +44,7 @@ PT_INTERP = 3
 """Type of the ELF program header that names a dynamic loader (elf(5))."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry of a cpio archive: path without a leading slash, mode with its file type, content, device numbers."""
 
     path: str

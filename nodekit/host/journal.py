@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
@@ -58,8 +59,7 @@ class _Journal:
         return json.dumps({"paths": paths, "folders": self.folders, "records": records}, indent=1) + "\n"
 
 
-@dataclass(frozen=True)
-class Restored:
+class Restored(NamedTuple):
     """What `put_back` did: paths put back to their first state, and those that stay, each with the reason."""
 
     restored: list[str]

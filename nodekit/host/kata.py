@@ -3,9 +3,8 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nodekit.errors import NodeError, remedy_for
 from nodekit.host import kata_launching
@@ -23,8 +22,7 @@ MAX_SCRIPT = 64 << 10
 """Bytes of a script in the shim's place that are read."""
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """The base file that the runtime reads."""
 
     name: str
@@ -38,8 +36,7 @@ class Choice:
     """The setting that names it; None for an entry of the runtime's own list."""
 
 
-@dataclass(frozen=True)
-class Effective:
+class Effective(NamedTuple):
     """The configuration that the runtime would use for the next guest."""
 
     config_file: str

@@ -1,6 +1,5 @@
 """Have a Kata release in /opt/kata as a whole or not at all, and remove it again."""
 
-import ctypes
 import json
 import os
 import shutil
@@ -243,6 +242,8 @@ def _place(inside: Path, folder: Path) -> None:
     if not folder.exists():
         inside.rename(folder)
         return
+    import ctypes  # a check swaps nothing
+
     libc = ctypes.CDLL(None, use_errno=True)
     at_cwd = -100
     if libc.renameat2(at_cwd, os.fsencode(inside), at_cwd, os.fsencode(folder), RENAME_EXCHANGE) != 0:

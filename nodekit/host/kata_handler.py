@@ -5,8 +5,8 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host import journal, kata, kata_launching
@@ -43,8 +43,7 @@ SHIMS = ("containerd-shim", "conmon")
 """Beginnings of the names of processes that hold a container each, and live on while the runtime restarts."""
 
 
-@dataclass(frozen=True)
-class Runtime:
+class Runtime(NamedTuple):
     """The container runtime that serves the cluster on this node, and its configuration without what is ours."""
 
     place: Place
@@ -55,8 +54,7 @@ class Runtime:
     files: tuple[File, ...]
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of the handler."""
 
     changed: bool
@@ -67,8 +65,7 @@ class Outcome:
     """The unit that was restarted."""
 
 
-@dataclass(frozen=True)
-class _Work:
+class _Work(NamedTuple):
     """What to write, and how to see that it is in effect."""
 
     target: Target
@@ -132,7 +129,7 @@ def _placed(root: Path, place: Place) -> Place:
     for unit in (*place.units, *(_named_by_an_installer(root, place.units) if place.name == "k3s" else [])):
         if files := kata.unit_files(root, unit):
             main = rancher_config.containerd(_data_folder(root, place.name, unit, files))
-            return replace(place, files=(main,), main=main)
+            return place._replace(files=(main,), main=main)
     return place
 
 
@@ -316,7 +313,7 @@ def _forget_copy(root: Path) -> None:
     if content is not None and path not in journal.paths(root, JOURNAL):
         text = kata_config.decode(content, path)
         if (kept := containerd_config.without_block(text)) != text:
-            put(root, path, replace(look(root, path), content=kept.encode()))
+            put(root, path, look(root, path)._replace(content=kept.encode()))
             say(f"took the Kata handler out of {path}, a copy of an older file")
 
 

@@ -1,7 +1,6 @@
 """Look at what Kata's configuration names on this machine, and refuse what Kata itself would refuse at start."""
 
 import os
-import platform
 import stat
 from pathlib import Path
 
@@ -27,7 +26,7 @@ def refusals(root: Path, effective: Effective, hypervisor: str, runtime: str) ->
         version=effective.version,
     )
     files = {path: look(root, path) for path in kata_start.paths(configuration)}
-    return kata_start.refusals(configuration, Machine(files, platform.machine(), os.cpu_count() or 1))
+    return kata_start.refusals(configuration, Machine(files, os.uname().machine, os.cpu_count() or 1))
 
 
 def refuse_what_kata_refuses(root: Path, effective: Effective, hypervisor: str, runtime: str, node: str) -> None:

@@ -1,8 +1,8 @@
 """What lies around the configuration that Kata reads: who starts Kata, and which files look relevant and are ignored."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from nodekit.host import kata_launching
 from nodekit.host.files import names_in, read_bytes, resolve
@@ -12,16 +12,14 @@ from nodekit.rules.kata.kata_launchers import Launcher
 from nodekit.rules.text import printable
 
 
-@dataclass(frozen=True)
-class Dead:
+class Dead(NamedTuple):
     """A file that looks relevant and is ignored."""
 
     path: str
     reason: str
 
 
-@dataclass(frozen=True)
-class Survey:
+class Survey(NamedTuple):
     """What lies around the configuration that is read."""
 
     launchers: tuple[Launcher, ...]

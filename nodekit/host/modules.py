@@ -36,12 +36,12 @@ def unloaded(root: Path, required: Sequence[str]) -> set[str]:
     A device alone does not show it: those of vhost and tun are there without their module, which the first program that opens
     them loads.
     """
+    missing = {*required} - loaded(root)
+    if not missing:
+        return missing  # a kernel has some thousands beside it
     listing = read_bytes(root, f"/lib/modules/{os.uname().release}/modules.dep") or b""
-    beside = {
-        Path(line.partition(":")[0]).name.partition(".")[0].replace("-", "_")
-        for line in listing.decode(errors="replace").splitlines()
-    }
-    return {*required} & beside - loaded(root)
+    paths = (line.partition(":")[0] for line in listing.decode(errors="replace").splitlines())
+    return missing & {path.rpartition("/")[2].partition(".")[0].replace("-", "_") for path in paths}
 
 
 def load(module: str) -> str:

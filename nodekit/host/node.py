@@ -1,8 +1,8 @@
 """Identify this machine: its operating system, its boot, and whether its processor is emulated."""
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host.files import read_bytes
@@ -13,8 +13,7 @@ FIRST_PROCESSOR = 64 << 10
 """Bytes of /proc/cpuinfo that are read: the entry of one processor has some 1.5 KiB, and all are alike."""
 
 
-@dataclass(frozen=True)
-class OsRelease:
+class OsRelease(NamedTuple):
     """The three fields of os-release(5) that packages depend on, such as `debian`, `13`, `trixie`."""
 
     id: str

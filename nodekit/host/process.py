@@ -1,7 +1,7 @@
 """Run a program with a bound on its time and output, and turn its failure into an error with a remedy."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host.capture import capture
@@ -12,8 +12,7 @@ MAX_OUTPUT = 4 << 20
 """Bytes of each stream that are kept; dpkg's list of all packages, the longest that is asked for, has less than one MiB."""
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """How a program ended: its exit code and what it printed, decoded with replacement."""
 
     code: int

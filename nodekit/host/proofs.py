@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nodekit.errors import NodeError
 from nodekit.host.files import State, look, physical, put
@@ -14,7 +15,9 @@ from nodekit.progress import say
 from nodekit.rules.node_state import ProveState
 from nodekit.rules.proof import history
 from nodekit.rules.proof.history import Climb
-from nodekit.rules.proof.ladder import Verdict
+
+if TYPE_CHECKING:
+    from nodekit.rules.proof.ladder import Verdict
 
 FOLDER = "/usr/local/lib/kata-nodes"
 """Where a stack puts the node program; it goes as a whole when the node leaves the stack."""
@@ -31,7 +34,7 @@ class Attempt:
     climbs: list[Climb] = field(default_factory=list)
     result: dict[str, object] | None = None
 
-    def climbed(self, place: str, verdict: Verdict) -> None:
+    def climbed(self, place: str, verdict: "Verdict") -> None:
         """Keep what the ladder read in one place, passed or not."""
         now = time.monotonic()
         self.climbs.append(Climb(place, verdict, now - self.begin - sum(climb.seconds for climb in self.climbs)))

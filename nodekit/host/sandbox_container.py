@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host.container import DOCKER, environment
@@ -21,8 +21,7 @@ FILES_MIB = 16
 """Written to shared files each second by a busy container, and read again."""
 
 
-@dataclass(frozen=True)
-class Ready:
+class Ready(NamedTuple):
     """What the container has done by now."""
 
     filled_mib: int

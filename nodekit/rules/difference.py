@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nodekit.rules.text import harmless, printable
 
@@ -35,8 +35,7 @@ _SECRET = re.compile(
 """A setting that is a secret by its name, such as a registry's in containerd's configuration, and its value."""
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """One thing that is not as the stack wants it."""
 
     kind: str

@@ -9,7 +9,7 @@ from nodekit.errors import NodeError
 from nodekit.rules.desired import Record
 from nodekit.rules.kata import kata_releases
 from nodekit.rules.kata.kata_releases import Archive
-from nodekit.rules.proof.ladder import SANDBOXES
+from nodekit.rules.proof.sandboxes import SANDBOXES
 from nodekit.rules.text import printable
 
 SEED_PARAMETER = "user_namespace.enable=1"
@@ -110,7 +110,7 @@ class ProveState(Record):
     expect: list[str]
     """Parameters that the guest's command line must have."""
     sandbox: str | None
-    """One of ladder.SANDBOXES that is promised to work in the guest, or null: nothing nests."""
+    """One of SANDBOXES that is promised to work in the guest, or null: nothing nests."""
     timeout_seconds: int
     """Bound on all guest boots together."""
     digest: str
@@ -174,7 +174,7 @@ class RestoreState(Record):
 
 
 def promised(sandbox: str | None, nested_sandbox: bool) -> str | None:
-    """The sandbox that must work in the guest: one of ladder.SANDBOXES, the first where none is named; None: nothing nests.
+    """The sandbox that must work in the guest: one of SANDBOXES, the first where none is named; None: nothing nests.
 
     Raises NodeError `bad-input` for any other: no rung would count for it, so that its proof would pass whatever it finds.
     """

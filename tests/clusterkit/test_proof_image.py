@@ -15,6 +15,7 @@ import pytest
 
 from clusterkit import images, pod
 from nodekit.rules.proof import ladder
+from nodekit.rules.proof.sandboxes import SANDBOXES
 from nodekit.scripts import ladder_script, script
 from tests.clusterkit import proof_image
 from tests.clusterkit.proof_image import CONTAINERFILE, FOLDER
@@ -75,7 +76,7 @@ def test_every_rung_that_counts_is_climbed_in_the_image_behind_the_templates_ent
     template = pod.template("image", "kata-qemu", {}, entry=script("entry.sh"))
     command = template["spec"]["containers"][0]["command"]  # type: ignore[index]
     transcript = climbed(root, *command)
-    for sandbox in ladder.SANDBOXES:
+    for sandbox in SANDBOXES:
         judged = ladder.judge(transcript, NONCE, NODE_ID, [], sandbox=sandbox, place="pod")
         assert judged.passed, judged
         rungs = {rung.name: rung for rung in judged.rungs}

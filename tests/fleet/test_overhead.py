@@ -20,7 +20,7 @@ from tests.nodekit.test_overhead_rules import BUSY, DEFAULT, IDLE, LOAD
 
 def document(busy: SandboxUse = BUSY, *, whole_in_pod: bool = False) -> dict[str, Any]:
     """What a node answers."""
-    known = replace(DEFAULT, whole_in_pod=whole_in_pod)
+    known = DEFAULT._replace(whole_in_pod=whole_in_pod)
     proposal = propose(IDLE, busy, known, LOAD)
     return {"guestMiB": 2048, "idle": IDLE.as_dict(), "busy": busy.as_dict(), "proposal": proposal.as_dict()}
 
@@ -51,7 +51,7 @@ def test_the_bound_that_kills_no_pod_is_shown_where_there_is_one(capsys: pytest.
 
 
 def test_emulated_guests_leave_nothing_to_set(capsys: pytest.CaptureFixture[str]) -> None:
-    emulated = replace(BUSY, processes=tuple(replace(process, guest_milli=0) for process in BUSY.processes))
+    emulated = BUSY._replace(processes=tuple(process._replace(guest_milli=0) for process in BUSY.processes))
     output = printed(capsys, document(emulated))
     assert "No proposal: the guests did not run on KVM." in output and "podFixed" not in output
 

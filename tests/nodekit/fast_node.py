@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 from nodekit.commands import docker, kata, preflight, restore, status
 from nodekit.errors import NodeError
-from nodekit.host import apt, apt_source, failpoints, kata_download, modules, signals
+from nodekit.host import apt, apt_source, failpoints, kata_download, modules, signals, virtualization
 from nodekit.host import docker as host_docker
 from nodekit.host.process import Finished
 from nodekit.rules.docker.docker_packages import PACKAGES
@@ -377,8 +377,8 @@ def _child(root: Path, verb: str, state: dict[str, object], fault: Fault | None,
     apt_source.openpgp = SimpleNamespace(refuse_other_keys=lambda *_: None, armour=lambda _: b"KEY", BEGIN="-----")  # type: ignore[assignment]
     kata_download.download = lambda root, address, sha256, target: target.write_bytes(RELEASE) and None
     preflight.emulated = lambda: False
-    preflight.cpu_flag = lambda: "svm"
-    preflight.presence = lambda flag: preflight.Presence(flag, True, dict.fromkeys(preflight.DEVICES, True))
+    virtualization.cpu_flag = lambda: "svm"
+    virtualization.presence = lambda flag: virtualization.Presence(flag, True, dict.fromkeys(virtualization.DEVICES, True))
     preflight.find_qemu = lambda: None
     preflight.refuse_unready = lambda *_: None
     pipe = os.pipe()

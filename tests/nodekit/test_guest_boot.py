@@ -10,7 +10,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,7 +55,7 @@ def plan(kernel: Path, append: str, **changes: object) -> tuple[Plan, str]:
     """A guest with our RAM disk, and its nonce."""
     nonce = new_nonce()
     base = Plan(QEMU, str(kernel), (initramfs.build(nonce),), None, append, 256, 1, f"{nonce} end")
-    return replace(base, **changes), nonce  # type: ignore[arg-type]
+    return base._replace(**changes), nonce  # type: ignore[arg-type]
 
 
 def climb(kernel: Path, parameters: str, expected: list[str], sandbox: str = "sandbox-runtime") -> Verdict:
@@ -143,7 +142,7 @@ def test_2047_bytes_boot_and_2048_hang_and_are_explained(kernel: Path) -> None:
     fits = f"{OURS} ".ljust(2047, "a")
     guest, _ = plan(kernel, fits)
     assert boot(guest, accel="tcg", timeout=SECONDS).reached
-    longer = replace(guest, append=f"{fits}a")
+    longer = guest._replace(append=f"{fits}a")
     result, boots, why = boot_patiently(longer, accel="tcg", timeout=8, emulated=True)
     assert (result.reached, result.timed_out, boots) == (False, True, 1)
     assert why is not None and "2048 bytes" in why.cause and not why.retry

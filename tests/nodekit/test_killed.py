@@ -17,6 +17,7 @@ import pytest
 
 from nodekit.commands import kata as kata_verb
 from nodekit.commands import preflight, restore
+from nodekit.host import virtualization
 from nodekit.host.failpoints import POINTS, VARIABLE, reach
 from nodekit.rules.docker.docker_packages import PACKAGES
 from nodekit.rules.kata.kata_layout import MANAGED_MARK
@@ -197,8 +198,8 @@ def release(entries: dict[str, str]) -> dict[str, str]:
 
 def on_another_kernel(verb: str, root: Path) -> None:
     """Run preflight or restore with a stand-in for the machine's kernel: this machine's own is not what is tested."""
-    preflight.presence = lambda flag: preflight.Presence(flag, True, dict.fromkeys(preflight.DEVICES, True))
-    preflight.cpu_flag = lambda: "svm"
+    virtualization.presence = lambda flag: virtualization.Presence(flag, True, dict.fromkeys(virtualization.DEVICES, True))
+    virtualization.cpu_flag = lambda: "svm"
     preflight.find_qemu = lambda: None
     {"preflight": preflight, "restore": restore}[verb].run({"node": "n"}, root)
 

@@ -3,7 +3,8 @@
 import pytest
 
 from nodekit.errors import CATALOGUE
-from nodekit.rules.proof.ladder import COMMANDS, PLACES, REQUIRED, SANDBOXES, Verdict, judge, readings
+from nodekit.rules.proof.ladder import COMMANDS, PLACES, REQUIRED, Verdict, judge, readings
+from nodekit.rules.proof.sandboxes import SANDBOXES
 
 NONCE = "00112233445566778899aabbccddeeff"
 NODE = "11111111-2222-3333-4444-555555555555"

@@ -4,8 +4,6 @@ Lost if these fail: an overhead that counts a guest's memory twice or not at all
 killed or nodes stay empty.
 """
 
-from dataclasses import replace
-
 import pytest
 
 from nodekit.rules.kata import overhead, sandbox_processes
@@ -185,8 +183,8 @@ def test_time_is_that_of_the_interval_and_the_guests_is_set_apart() -> None:
         ("new", pytest.approx(20), 0),
     ]
     assert (measured.memory_kib, measured.guest_kib, measured.kernel_kib) == (52 * MIB, 140 * MIB, 30 * MIB)
-    assert between(first, replace(last, groups={}), 100).kernel_kib == 12 * MIB, "page tables"
-    assert between(first, replace(last, guest_known=False), 100).guest_kib is None
+    assert between(first, last._replace(groups={}), 100).kernel_kib == 12 * MIB, "page tables"
+    assert between(first, last._replace(guest_known=False), 100).guest_kib is None
 
 
 def test_huge_pages_of_a_guest_are_counted_once() -> None:
@@ -236,7 +234,7 @@ def test_sums_that_are_whole_steps_stay_and_nothing_is_free() -> None:
 
 
 def test_a_whole_sandbox_in_the_pods_group_has_a_bound_that_kills_nothing() -> None:
-    known = replace(DEFAULT, whole_in_pod=True)
+    known = DEFAULT._replace(whole_in_pod=True)
     proposal = propose(IDLE, BUSY, known, LOAD)
     assert (proposal.memory, proposal.memory_at_most) == ("350Mi", "2380Mi")
     assert "with 2380Mi none is killed" in reasons("sandbox_cgroup_only is true", known=known)
@@ -244,23 +242,23 @@ def test_a_whole_sandbox_in_the_pods_group_has_a_bound_that_kills_nothing() -> N
 
 
 def test_what_the_rust_runtime_gives_a_guest_beyond_limits_is_covered() -> None:
-    known = replace(DEFAULT, guest_budget_mib=256, whole_in_pod=True)
+    known = DEFAULT._replace(guest_budget_mib=256, whole_in_pod=True)
     proposal = propose(IDLE, BUSY, known, LOAD)
     assert (proposal.memory, proposal.memory_at_most) == ("410Mi", "410Mi")
     assert "256 MiB beyond its containers' limits (overhead_memory), which counts" in reasons("overhead_memory", known=known)
-    small = replace(known, guest_budget_mib=64)
+    small = known._replace(guest_budget_mib=64)
     assert propose(IDLE, BUSY, small, LOAD).memory == "350Mi" and "raise overhead_memory" in reasons("64 MiB beyond", known=small)
 
 
 def test_a_guest_without_kvm_proposes_nothing_to_set_and_says_so() -> None:
-    emulated = replace(BUSY, processes=tuple(replace(each, guest_milli=0) for each in BUSY.processes))
+    emulated = BUSY._replace(processes=tuple(each._replace(guest_milli=0) for each in BUSY.processes))
     proposal = propose(IDLE, emulated, DEFAULT, LOAD)
     assert not proposal.comparable and proposal.cpu == "40m", "the hypervisor's time is the guest's, and is no overhead"
     assert "Set nothing by this" in proposal.reasons[-2]
 
 
 def test_a_guest_whose_memory_is_not_known_is_counted_idle() -> None:
-    proposal = propose(sandbox(280, None, 20), sandbox(1396, None, 130, 900), replace(DEFAULT, whole_in_pod=True), LOAD)
+    proposal = propose(sandbox(280, None, 20), sandbox(1396, None, 130, 900), DEFAULT._replace(whole_in_pod=True), LOAD)
     assert (proposal.memory, proposal.memory_at_most) == ("320Mi", None)
     assert "could not be distinguished" in proposal.reasons[0] and "touched of its" not in " ".join(proposal.reasons)
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from nodekit.commands import preflight, restore
-from nodekit.commands.preflight import JOURNAL, Presence, refuse_missing
+from nodekit.commands.preflight import JOURNAL, refuse_missing
 from nodekit.errors import NodeError
-from nodekit.host import kata_archive, kata_readiness, modules
+from nodekit.host import kata_archive, kata_readiness, modules, virtualization
 from nodekit.host.journal import Transaction, journals
+from nodekit.host.virtualization import Presence
 from nodekit.rules.kata import guest_memory
 from tests.nodekit.kata_release import archive, served, tree
 
@@ -54,7 +55,7 @@ def builtin(root: Path, text: str) -> None:
 def keep(root: Path, required: list[str]) -> bool:
     """As preflight does it."""
     with Transaction(root, JOURNAL) as change:
-        return preflight.keep(root, change, required)
+        return virtualization.keep(root, change, required)
 
 
 def test_modules_are_kept_once_and_those_in_the_kernel_need_no_line(tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ def test_without_a_qemu_the_boot_is_left_to_the_proof(tmp_path: Path, monkeypatc
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/os-release").write_text("ID=debian\nVERSION_ID=13\nVERSION_CODENAME=trixie\n")
     monkeypatch.setattr(modules, "load", lambda _module: "")
-    monkeypatch.setattr(preflight, "presence", lambda flag: Presence(flag, True, ALL))
+    monkeypatch.setattr(virtualization, "presence", lambda flag: Presence(flag, True, ALL))
     monkeypatch.setattr(preflight, "find_qemu", lambda: None)
     result = preflight.run({"node": "n1"}, tmp_path)
     assert isinstance(result["guest"], dict) and result["guest"]["booted"] is None
@@ -111,8 +112,8 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "etc/os-release").write_text("ID=debian\nVERSION_ID=13\n")
     monkeypatch.setenv("MODULES", str(tmp_path / "proc/modules"))
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setattr(preflight, "cpu_flag", lambda: "svm")
-    monkeypatch.setattr(preflight, "presence", lambda flag: Presence(flag, True, ALL))
+    monkeypatch.setattr(virtualization, "cpu_flag", lambda: "svm")
+    monkeypatch.setattr(virtualization, "presence", lambda flag: Presence(flag, True, ALL))
     monkeypatch.setattr(preflight, "find_qemu", lambda: None)
     return tmp_path
 
@@ -133,7 +134,7 @@ def test_restore_unloads_what_was_loaded_and_keeps_what_is_in_use(kernel: Path) 
 
 
 def test_a_refused_node_has_the_modules_that_it_had(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "presence", lambda flag: Presence(flag, False, ALL))
+    monkeypatch.setattr(virtualization, "presence", lambda flag: Presence(flag, False, ALL))
     (kernel / "proc/modules").write_text("vhost_net\ntun\n")
     with pytest.raises(NodeError, match="no usable /dev/kvm"):
         preflight.run({"node": "n1"}, kernel)

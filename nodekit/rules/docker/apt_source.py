@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.rules.docker import openpgp
@@ -30,8 +30,7 @@ _NO = frozenset({"no", "false", "without", "off", "disable"})
 """The words that apt takes for a truth value (apt, `StringToBool`); a number is true unless it is 0."""
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """One enabled entry: addresses, suites and components, and what `Signed-By` says (empty: nothing)."""
 
     addresses: tuple[str, ...]
@@ -46,8 +45,7 @@ class Source:
     """Those of `FLAGS` that are set, such as `trusted=yes`."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A source and the file that it stands in, as a path on the node."""
 
     file: str

@@ -1,7 +1,7 @@
 """Which Docker works with which Kata: the known pairs as data with their sources, and one function that looks them up."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.rules.kata.kata_layout import RUNTIMES
@@ -10,8 +10,7 @@ from nodekit.rules.text import printable
 Version = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """Docker releases from `first` up to, not including, `end` (None: no end), and what they need of Kata.
 
     `go` and `rust` are the first Kata release that works (None: every one). `rust_known` is false where an older Rust
@@ -58,8 +57,7 @@ NEWEST_PROVEN = ("28.5.2", "3.32.0")
 only the matrix."""
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Whether a pair may be used, why, and, where it may not, which version fixes it (else empty)."""
 
     ok: bool

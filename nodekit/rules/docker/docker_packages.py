@@ -1,7 +1,7 @@
 """Decide which Docker packages a node must install or hold, from what dpkg and apt say about it."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.rules.docker.docker_matrix import version as parse_version
@@ -62,8 +62,7 @@ def upstream_version(package: str) -> str:
     return re.sub(r"~(?=(?:rc|alpha|beta)\b)", "-", upstream).partition("~")[0]
 
 
-@dataclass(frozen=True)
-class PackageState:
+class PackageState(NamedTuple):
     """One package as dpkg knows it: whether it is held, its status word (`installed`, `half-configured`, …), its version."""
 
     held: bool
@@ -87,8 +86,7 @@ def parse_leftovers(text: str) -> set[str]:
     return {row[2] for row in rows if len(row) == 4 and row[1] == "config-files"}
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What must change: the packages to bring to the pinned version, and the packages to hold afterwards."""
 
     install: tuple[str, ...]
@@ -113,8 +111,7 @@ def madison_rows(text: str) -> list[tuple[str, str, str]]:
     return [(row[0], row[1], row[2].partition(" ")[0]) for row in rows if len(row) >= 3 and row[0] and row[1]]
 
 
-@dataclass(frozen=True)
-class Simulated:
+class Simulated(NamedTuple):
     """What apt would do: package -> version before (None: none was), packages that it would remove, package -> new version."""
 
     touched: dict[str, str | None]

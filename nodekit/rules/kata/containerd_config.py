@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.rules.docker.daemon_json import RUNTIME_TYPE
@@ -33,8 +32,7 @@ File = tuple[str, Mapping[str, Any]]
 """Path and table of one file of a configuration."""
 
 
-@dataclass(frozen=True)
-class Handler:
+class Handler(NamedTuple):
     """A Kata handler to register in a node's container runtime."""
 
     name: str
@@ -49,8 +47,7 @@ class Handler:
     Containers with AWS Firecracker")."""
 
 
-@dataclass(frozen=True)
-class Registered:
+class Registered(NamedTuple):
     """A handler that a configuration holds."""
 
     file: str
@@ -62,8 +59,7 @@ class Registered:
     """Whether a privileged pod gets none of the node's devices (`privileged_without_host_devices`)."""
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """Where the tables of a handler belong."""
 
     file: str

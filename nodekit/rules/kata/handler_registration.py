@@ -1,7 +1,7 @@
 """Which container runtime serves a cluster on a node, and whether its Kata handler can be registered there."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.rules.docker.daemon_json import is_kata
@@ -12,8 +12,7 @@ NONE = "none"
 """The setting for machines that serve no cluster."""
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """One container runtime as a distribution or a package lays it out."""
 
     name: str

@@ -3,8 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.rules.docker import daemon_json
@@ -41,8 +40,7 @@ UNIT_FOLDERS = (
 """Where systemd looks for units and their drop-ins; the first that holds a name hides the others (systemd.unit(5))."""
 
 
-@dataclass(frozen=True)
-class Launcher:
+class Launcher(NamedTuple):
     """One name under which something starts Kata."""
 
     name: str
@@ -55,8 +53,7 @@ class Launcher:
     """What is started: a program that is looked up in the PATH, or a path."""
 
 
-@dataclass(frozen=True)
-class Variable:
+class Variable(NamedTuple):
     """A variable of a unit's environment."""
 
     value: str

@@ -1,7 +1,7 @@
 """Which configuration file a Kata runtime reads, where releases and kata-deploy put it, and how a change may be written."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.rules.text import printable
@@ -44,8 +44,7 @@ DEPLOY_OVERRIDES = ("50-overrides.toml", "50-user-overrides.toml")
 """Drop-ins that kata-deploy writes besides those below 50 (kata-deploy, `artifacts/install.rs`)."""
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """Where the merged `kernel_params` belong."""
 
     file: str

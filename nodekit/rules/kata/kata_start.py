@@ -7,8 +7,7 @@ Read in kata-containers 3.2.0, 3.27.0, 3.32.0 and 4.1.0. Paths below are those o
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nodekit.rules.kata import guest_memory
 from nodekit.rules.kata.kata_layout import version_numbers
@@ -79,8 +78,7 @@ WORDS = {
 }
 
 
-@dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """What lies at a path, links followed."""
 
     kind: str
@@ -89,8 +87,7 @@ class File:
     size: int = 0
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(NamedTuple):
     """What of the node the rules need to know."""
 
     files: Mapping[str, File]
@@ -99,8 +96,7 @@ class Machine:
     cpus: int = 1
 
 
-@dataclass(frozen=True)
-class Configuration:
+class Configuration(NamedTuple):
     """The merged configuration, and who reads it."""
 
     document: Mapping[str, Any]
@@ -145,8 +141,7 @@ class Configuration:
         return own is None or FIRST_READ <= own < FIRST_UNREAD
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(NamedTuple):
     """One reason for which Kata would start no guest."""
 
     cause: str
@@ -154,8 +149,7 @@ class Refusal:
     remedy: str
 
 
-@dataclass(frozen=True)
-class _Program:
+class _Program(NamedTuple):
     """A file that a key names."""
 
     key: str

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.rules.text import printable
@@ -41,8 +41,7 @@ _BLANK = " \t\n\r\v\f"
 _TOKEN = re.compile(rf'[{_BLANK}]*((?:"[^"]*(?:"|\Z)|[^"{_BLANK}])*)')
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One parameter of a command line as it is written, and the blanks before it."""
 
     text: str

@@ -7,7 +7,7 @@ node take, and what the guest takes beyond its containers (docs/how-to/how-to-si
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nodekit.rules.kata.sandbox_processes import Memory
 from nodekit.rules.text import printable
@@ -18,8 +18,7 @@ STEP = 10
 """Proposals are multiples of 10 Mi and of 10 m: what lies below differs from run to run."""
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(NamedTuple):
     """A process of a sandbox at one moment."""
 
     pid: int
@@ -32,8 +31,7 @@ class Use:
     guest_ticks: int
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """A sandbox at one moment."""
 
     at: float
@@ -45,8 +43,7 @@ class Sample:
     """Control group that is the sandbox's alone -> KiB that the kernel itself holds for it."""
 
 
-@dataclass(frozen=True)
-class ProcessUse:
+class ProcessUse(NamedTuple):
     """A process over an interval."""
 
     name: str
@@ -60,8 +57,7 @@ class ProcessUse:
     """That time."""
 
 
-@dataclass(frozen=True)
-class SandboxUse:
+class SandboxUse(NamedTuple):
     """A sandbox over an interval."""
 
     seconds: float
@@ -110,8 +106,7 @@ class SandboxUse:
         }
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What Kata's configuration says that the proposal depends on."""
 
     guest_mib: int
@@ -122,8 +117,7 @@ class Settings:
     """`overhead_memory`, where the Rust runtime gives a guest that much beyond its containers' limits."""
 
 
-@dataclass(frozen=True)
-class Load:
+class Load(NamedTuple):
     """What the busy sandbox did."""
 
     filled_mib: int
@@ -134,8 +128,7 @@ class Load:
     """Written to files that the node shares with the guest, and read again."""
 
 
-@dataclass(frozen=True)
-class Proposal:
+class Proposal(NamedTuple):
     """Overhead of a pod, as Kubernetes quantities."""
 
     memory: str

@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 ID_LENGTH = 32
 """Characters of a container's id that name its sandbox everywhere: Kata cuts the 64 to these for Firecracker (`fc.go`)."""
@@ -18,8 +17,7 @@ _KERNEL_THREAD = re.compile(r"^(?:vhost-|kvm-[a-z-]+/)(\d+)$")
 Key = TypeVar("Key")
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """What distinguishes a process."""
 
     pid: int
@@ -38,8 +36,7 @@ class Identity:
     """Its working folder: that of a shim is its container's bundle."""
 
 
-@dataclass(frozen=True)
-class Mapped:
+class Mapped(NamedTuple):
     """One mapping of /proc/PID/smaps; sizes in KiB."""
 
     start: int
@@ -55,8 +52,7 @@ class Mapped:
     """In huge pages of hugetlbfs, which neither of the two counts."""
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(NamedTuple):
     """Of one process, in KiB."""
 
     own: int
@@ -68,8 +64,7 @@ class Memory:
     guest_huge: int
 
 
-@dataclass(frozen=True)
-class GuestMemory:
+class GuestMemory(NamedTuple):
     """Where the guest's memory is mapped."""
 
     files: frozenset[tuple[str, int]]

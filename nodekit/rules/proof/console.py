@@ -1,7 +1,7 @@
 """Explain a guest that never reached the ladder, from its console and from what QEMU or Docker said."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nodekit.errors import remedy_for
 from nodekit.rules.kata.kernel_params import MAX_COMMAND_LINE
@@ -13,8 +13,7 @@ MAX_READ = 1 << 20
 """Characters of a console that are looked at."""
 
 
-@dataclass(frozen=True)
-class Explanation:
+class Explanation(NamedTuple):
     """Why a guest did not come up, what to do, and whether the same boot can succeed when it is tried again."""
 
     cause: str

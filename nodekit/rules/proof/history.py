@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.rules.node_state import ProveState
-from nodekit.rules.proof.ladder import Verdict
+
+if TYPE_CHECKING:  # a check reads the record, and judges nothing
+    from nodekit.rules.proof.ladder import Verdict
 
 KEPT = 20
 """Proofs that a node keeps."""
@@ -14,12 +16,11 @@ MAX_HISTORY = 1 << 20
 """Bytes of the record; a proof with every rung has some 16 KiB, the others one or two."""
 
 
-@dataclass(frozen=True)
-class Climb:
+class Climb(NamedTuple):
     """The ladder in one place."""
 
     place: str
-    verdict: Verdict
+    verdict: "Verdict"
     seconds: float
     """From the proof's start, or from the end of the climb before it, until it was judged."""
 

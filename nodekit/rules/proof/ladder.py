@@ -3,10 +3,12 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from nodekit.errors import remedy_for
 from nodekit.rules.kata.kernel_params import HIGHEST_LIMIT, LIMIT, Parameter, limit, parse, replacements, tokens
+from nodekit.rules.proof.sandboxes import SANDBOXES
 from nodekit.rules.text import printable
 
 MAX_TRANSCRIPT = 1 << 20
@@ -31,8 +33,7 @@ image sets would otherwise be read, such as the command that is to take the righ
 _LINE = re.compile(r"rung=([a-z-]{1,40}) status=(ok|fail|absent) value=([!-~]*) detail=([!-~]*)(?: at=([0-9]{1,9}\.[0-9]{2}))?")
 
 
-@dataclass(frozen=True)
-class Rung:
+class Rung(NamedTuple):
     """One rung: what it needs, whether it was climbed (None: not tried, or only reported), and why not."""
 
     name: str
@@ -60,8 +61,7 @@ class Rung:
         }
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """All rungs in the ladder's order, and the first failure: a stable code, one sentence and a remedy."""
 
     rungs: tuple[Rung, ...]
@@ -365,15 +365,12 @@ def _seen(name: str, read: Reading) -> str:
     return f"said {_in_sentence(read.detail)!r}" if read.status == "fail" else f"read {_in_sentence(read.value)!r}"
 
 
-SANDBOXES = ("sandbox-runtime", "bubblewrap", "rootless")
-"""What may be promised to work in the guest; the first is the default, since the document names it."""
 ANY, ROOT, FULL, WEAK = "any", "root", "full", "weak"
 """For which ladder a rung counts: any; one that runs as uid 0; one that may use the default mode of sandbox-runtime, as uid 0 or
 with no masks below /proc; one that may not."""
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """A rung that runs a command: what it runs, the need that it tests, its code, and where its failure counts."""
 
     name: str
