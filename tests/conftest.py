@@ -9,7 +9,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
-from tests import tiers, turns
+from tests import interrupts, tiers, turns
 
 
 class Lanes(LoadFileScheduling):
@@ -28,6 +28,11 @@ class Lanes(LoadFileScheduling):
     def _newest(lanes: Mapping[str, Mapping[str, bool]]) -> str | None:
         """The lane that a worker has, or begins after two more tests; None when its last has ended."""
         return next((lane for lane in reversed(lanes) if not all(lanes[lane].values())), None)
+
+
+def pytest_configure() -> None:
+    """Also in each worker, which has the signals of the shell that began all of it."""
+    interrupts.heed()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from local.boot import hung
+from tests import interrupts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SILENT = "Server not responding to keepalive"
@@ -43,6 +44,7 @@ class Checkout:
         self.folder = folder
         self.within: list[str] = []
         """What starts the engine, such as nsenter(1) with its arguments."""
+        interrupts.heed()  # benchmarks, too, make checkouts
         copy(folder)
         own = {"PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE", "VIRTUAL_ENV"}
         self.environment = {key: value for key, value in os.environ.items() if key not in own}
