@@ -1,4 +1,4 @@
-"""What a test starts ends by SIGINT. Lost if this fails: 5 s of each command of Pulumi, where tests run in the background of a shell."""
+"""What a test starts ends by SIGINT. Lost if this fails: 5 s of each command of Pulumi, where a background job runs the tests."""
 
 import signal
 import subprocess
