@@ -12,9 +12,10 @@ from nodekit.host.kata_readiness import refuse_unready
 from nodekit.host.lock import node_lock
 from nodekit.host.node import emulated, os_release
 from nodekit.host.signals import undisturbed
-from nodekit.host.virtualization import DEVICES, KVM_MODULES, Presence
+from nodekit.host.virtualization import Presence
 from nodekit.progress import step
 from nodekit.rules.kata import containerd_config
+from nodekit.rules.kata.kernel_modules import DEVICES, KVM_MODULES, needed
 from nodekit.rules.node_state import PreflightState
 from nodekit.rules.text import printable
 
@@ -47,7 +48,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
             kata_handler.find(root, node, state.handler.runtime)
         own_qemu = refuse_unready(root, node, state.kata) if state.kata else None
         flag = virtualization.cpu_flag()
-        required = virtualization.needed_modules(flag)
+        required = needed(flag)
         new = [module for module in required if module not in modules.loaded(root) | modules.built_in(root)]
         with Transaction(root, JOURNAL) as change:
             known = change.recorded(MODULES_RECORD)

@@ -12,12 +12,9 @@ from nodekit.host.journal import Transaction
 from nodekit.host.node import FIRST_PROCESSOR
 from nodekit.host.reading import start
 from nodekit.rules.difference import Difference, of_file
+from nodekit.rules.kata.kernel_modules import DEVICES, KVM_MODULES, needed
 
 MODULES_FILE = "/etc/modules-load.d/kata-nodes.conf"
-KVM_MODULES = {"vmx": "kvm_intel", "svm": "kvm_amd"}
-"""Flag of /proc/cpuinfo -> module that serves it."""
-DEVICES = {"vhost_vsock": "/dev/vhost-vsock", "vhost_net": "/dev/vhost-net", "tun": "/dev/net/tun"}
-"""Module -> the device that shows that it works; Kata needs all three."""
 
 
 class Presence(NamedTuple):
@@ -59,11 +56,6 @@ def presence(flag: str | None) -> Presence:
     return Presence(flag, kvm, {module: Path(device).exists() for module, device in DEVICES.items()})
 
 
-def needed_modules(flag: str | None) -> list[str]:
-    """The modules that Kata needs on a processor with this flag."""
-    return [*([KVM_MODULES[flag]] if flag else []), *DEVICES]
-
-
 def keep(root: Path, change: Transaction, required: list[str]) -> bool:
     """Have the modules loaded at every start; those built into the kernel need no line. Whether that changed a file."""
     content = _content(root, required)
@@ -80,7 +72,7 @@ def _content(root: Path, required: list[str]) -> bytes | None:
 def differences(root: Path) -> Iterator[Difference]:
     """The modules, devices and file of modules that the verb `preflight` would bring; changes nothing."""
     flag = cpu_flag()
-    required = needed_modules(flag)
+    required = needed(flag)
     hardware, unloaded = presence(flag), modules.unloaded(root, required)
     for module in required:
         device = DEVICES.get(module, "/dev/kvm")

@@ -20,6 +20,7 @@ from nodekit.host import apt, apt_source, failpoints, kata_download, modules, si
 from nodekit.host import docker as host_docker
 from nodekit.host.process import Finished
 from nodekit.rules.docker.docker_packages import PACKAGES
+from nodekit.rules.kata import kernel_modules
 from tests.nodekit import forked
 from tests.nodekit.docker_node import NEW, OLD
 from tests.nodekit.kata_release import CONFIG, archive
@@ -378,7 +379,7 @@ def _child(root: Path, verb: str, state: dict[str, object], fault: Fault | None,
     kata_download.download = lambda root, address, sha256, target: target.write_bytes(RELEASE) and None
     preflight.emulated = lambda: False
     virtualization.cpu_flag = lambda: "svm"
-    virtualization.presence = lambda flag: virtualization.Presence(flag, True, dict.fromkeys(virtualization.DEVICES, True))
+    virtualization.presence = lambda flag: virtualization.Presence(flag, True, dict.fromkeys(kernel_modules.DEVICES, True))
     preflight.find_qemu = lambda: None
     preflight.refuse_unready = lambda *_: None
     pipe = os.pipe()

@@ -20,6 +20,7 @@ from nodekit.commands import preflight, restore
 from nodekit.host import virtualization
 from nodekit.host.failpoints import POINTS, VARIABLE, reach
 from nodekit.rules.docker.docker_packages import PACKAGES
+from nodekit.rules.kata import kernel_modules
 from nodekit.rules.kata.kata_layout import MANAGED_MARK
 from tests.nodekit import forked
 from tests.nodekit.docker_node import NEW, Daemon, Node, Repository, desired, make_root
@@ -198,7 +199,7 @@ def release(entries: dict[str, str]) -> dict[str, str]:
 
 def on_another_kernel(verb: str, root: Path) -> None:
     """Run preflight or restore with a stand-in for the machine's kernel: this machine's own is not what is tested."""
-    virtualization.presence = lambda flag: virtualization.Presence(flag, True, dict.fromkeys(virtualization.DEVICES, True))
+    virtualization.presence = lambda flag: virtualization.Presence(flag, True, dict.fromkeys(kernel_modules.DEVICES, True))
     virtualization.cpu_flag = lambda: "svm"
     preflight.find_qemu = lambda: None
     {"preflight": preflight, "restore": restore}[verb].run({"node": "n"}, root)
