@@ -3,7 +3,7 @@
 #   sh -c '. /usr/local/lib/kata-nodes/run.sh; nodekit 0123456789ab docker'     the start of the program's sha256, and a verb
 # shellcheck shell=sh
 PROGRAMS=/usr/local/lib/kata-nodes
-whole= # the file that was last found to be so: whoever asks before `nodekit` does has it read once
+whole= # the last file that was seen to be whole: a caller that asks before `nodekit` does has it read once
 
 # Whether file $1 is the program whose sha256 begins with $2.
 is_program() {

@@ -1,4 +1,4 @@
-"""Has what tests and benchmarks start end by SIGINT, whoever started them."""
+"""Has what tests and benchmarks start end by SIGINT, also in a background job of a shell."""
 
 import signal
 
