@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
 PACKAGES = ("nodekit", "tomlkit")
 SUFFIXES = (".py", ".sh")
-START = b"import sys\n\nfrom nodekit.__main__ import main\n\nsys.exit(main())\n"
+START = b"""\
+import gc
+import os
+
+# A run is short, and all that it loads stays until its end: neither look through it for what could go, nor take it apart.
+gc.set_threshold(100_000)
+from nodekit.__main__ import main
+
+os._exit(main())
+"""
+"""The program's first module. `main` has written all its output when it returns; what it raises ends the program as ever."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can hold; real times would make every build different."""
 

@@ -7,7 +7,6 @@ Other types stand where something else is meant: `stacks.model.ConfigError` coll
 
 import string
 from collections.abc import Mapping
-from dataclasses import replace
 
 from nodekit import failures
 from nodekit.failures import Failure
@@ -27,7 +26,7 @@ def add(catalogue: Mapping[str, Failure], cases: Mapping[str, Mapping[str, str]]
     known = {**CATALOGUE, **catalogue}
     for code, remedies in (cases or {}).items():
         doubled += [f"{code} {case}" for case in remedies if case in known[code].cases]
-        known[code] = replace(known[code], cases={**known[code].cases, **remedies})
+        known[code] = known[code]._replace(cases={**known[code].cases, **remedies})
     if doubled:
         raise ValueError(f"already in the catalogue of error codes: {', '.join(doubled)}")
     CATALOGUE.update(known)

@@ -8,16 +8,16 @@ fault on a guest's console. A code never changes its meaning.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """What one code means, and what to do about it."""
 
     cause: str
     remedy: str = ""
-    cases: Mapping[str, str] = field(default_factory=dict)
+    cases: Mapping[str, str] = MappingProxyType({})
     """Other remedies of the same failure, by the name that the place of the error uses."""
 
 

@@ -42,8 +42,9 @@ nodekit() {
     trap : HUP INT TERM
     code=0
     # The lock keeps another checkout's bootstrap.sh from removing a program that runs.
+    # -S: all that it imports is in it or in the standard library, so Python need not look for what else is installed.
     # shellcheck disable=SC2094 # it is read twice
-    result=$({ flock --shared 9 && exec python3 -I "$started" "$2"; } 9<"$program") || code=$?
+    result=$({ flock --shared 9 && exec python3 -I -S "$started" "$2"; } 9<"$program") || code=$?
     [ -z "$result" ] || printf '%s\n' "$result"
     [ "$code" -ne 137 ] || # 128 and SIGKILL, at which no program can say anything
         echo "error: $(uname -n): $2 was killed; the next run finishes or undoes what it had begun." \

@@ -13,6 +13,7 @@ from nodekit.host.kata import unit_files
 from nodekit.host.lock import node_lock
 from nodekit.host.node import OsRelease, os_release
 from nodekit.host.signals import undisturbed
+from nodekit.host.sources import Sources
 from nodekit.progress import say, step
 from nodekit.rules.difference import Difference, of_file
 from nodekit.rules.docker import daemon_json, openpgp
@@ -82,7 +83,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     target = _target(desired, root)
     with node_lock(root, LOCK_SECONDS):
         records = recorded(root, JOURNAL)
-        states, needed, text, merged = _look(target, root, records)
+        states, needed, text, merged = _look(target, Sources(root), records)
         stopped: list[str] = []
         changed = True
         if needed.install or needed.hold or merged != text or TELLING_RECORD in records or _has_another_source(target, root):
@@ -98,11 +99,11 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         return _result(target, root, answer, changed, stopped)
 
 
-def _look(target: Target, root: Path, records: dict[str, object]) -> tuple[dict[str, PackageState], Plan, str | None, str]:
+def _look(target: Target, sources: Sources, records: dict[str, object]) -> tuple[dict[str, PackageState], Plan, str | None, str]:
     """The packages, what must change in them, daemon.json as it is, and as it should be. Raises NodeError `file-invalid`,
     `docker-foreign` or `docker-containers-hidden`."""
+    root, states = sources.root, sources.packages
     _refuse_another_file(root)
-    states = apt.package_states(HELD, root)
     if "docker-ce" not in states:
         _refuse_another_docker(target, root)
     content = read_bytes(root, daemon_json.PATH)
@@ -164,10 +165,11 @@ def _refuse_another_docker(target: Target, root: Path) -> None:
         )
 
 
-def differences(state: DockerState, root: Path) -> Iterator[Difference]:
+def differences(state: DockerState, sources: Sources) -> Iterator[Difference]:
     """What `run` would change; changes nothing. Raises NodeError as `run` does before it changes anything."""
+    root = sources.root
     target = _target(state.document(), root)
-    states, needed, text, merged = _look(target, root, recorded(root, JOURNAL))
+    states, needed, text, merged = _look(target, sources, recorded(root, JOURNAL))
     for name in needed.install:
         has = f"is {states[name].version} ({states[name].status})" if name in states else "is not installed"
         asks = f"the stack wants {target.package}" if name in PACKAGES else "the stack wants it installed"
@@ -180,7 +182,7 @@ def differences(state: DockerState, root: Path) -> Iterator[Difference]:
     if merged != text:
         message = f"{daemon_json.PATH} does not register the runtime {RUNTIME_NAME} as the stack wants it"
         yield of_file("file", message, "docker", daemon_json.PATH, merged.encode(), None if text is None else text.encode())
-    elif (wrong := docker.problem(docker.ask(root), target.version, RUNTIME_NAME)) is not None:
+    elif (wrong := docker.problem(sources.dockerd, target.version, RUNTIME_NAME)) is not None:
         yield Difference("service", wrong, "docker")
 
 

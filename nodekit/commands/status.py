@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +10,12 @@ from nodekit import __version__
 from nodekit.commands import effective
 from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD
 from nodekit.errors import NodeError
-from nodekit.host import apt, docker, files, journal, kata, kata_archive, lock, virtualization
+from nodekit.host import apt, docker, journal, kata_archive, lock, virtualization
 from nodekit.host.node import boot_id, emulated, os_release
-from nodekit.rules.docker import daemon_json, docker_matrix
+from nodekit.host.sources import Sources
+from nodekit.rules.docker import docker_matrix
 from nodekit.rules.docker.contradictions import contradictions
-from nodekit.rules.docker.docker_packages import HELD, PACKAGES, PackageState, upstream_version
+from nodekit.rules.docker.docker_packages import HELD, PACKAGES, upstream_version
 from nodekit.rules.kata import kata_layout
 
 if TYPE_CHECKING:
@@ -29,38 +30,15 @@ def arguments(parser: "argparse.ArgumentParser") -> None:
     parser.epilog = "Runs as any user; what only root may read is null with that reason."
 
 
-class _Sources:
-    """What several parts of the document need, each asked once: dpkg's answer takes as long as all that is read of files."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    @cached_property
-    def dockerd(self) -> docker.Answer:
-        """What dockerd itself answers: it may run with other settings than its file holds by now."""
-        return docker.ask(self.root)
-
-    @cached_property
-    def packages(self) -> dict[str, PackageState]:
-        """The packages that this program pins."""
-        return apt.package_states(HELD, self.root)
-
-    @cached_property
-    def runtimes(self) -> Document | None:
-        """Those that daemon.json registers; None where there is no such file."""
-        content = files.read_bytes(self.root, daemon_json.PATH)
-        return None if content is None else daemon_json.runtimes(content.decode(errors="replace"))
-
-    @cached_property
-    def kata(self) -> str | None:
-        """The release of Kata."""
-        return kata.version(self.root)
-
-
 def run(root: Path) -> Document:
     """The document. For another root folder it reports only what lies in files, not what runs on this machine."""
+    return document(Sources(root))
+
+
+def document(sources: Sources) -> Document:
+    """The same, of what was asked before, where it was."""
+    root = sources.root
     is_this_machine = root == MACHINE
-    sources = _Sources(root)
     return {
         "program": __version__,
         "os": _or_reason(lambda: os_release(root)._asdict()),
@@ -129,7 +107,7 @@ def _machine(root: Path) -> Document:
     }
 
 
-def _daemon(sources: _Sources) -> Document:
+def _daemon(sources: Sources) -> Document:
     answer = sources.dockerd
     return {
         "version": answer.version,
@@ -140,19 +118,19 @@ def _daemon(sources: _Sources) -> Document:
     }
 
 
-def _packages(sources: _Sources) -> Document:
+def _packages(sources: Sources) -> Document:
     """Null where one is not installed."""
     return {name: sources.packages[name]._asdict() if name in sources.packages else None for name in HELD}
 
 
-def _contradictions(sources: _Sources) -> list[str]:
+def _contradictions(sources: Sources) -> list[str]:
     """What dockerd, dpkg and the files say that cannot all be true."""
     records = journal.recorded(sources.root, JOURNAL)
     ours = [name for name in HELD if PACKAGE_RECORD + name in records]
     return contradictions(sources.dockerd.version, sources.dockerd.runtimes, sources.packages, ours, sources.runtimes or ())
 
 
-def _compatible(sources: _Sources, runtime: str) -> object:
+def _compatible(sources: Sources, runtime: str) -> object:
     """The matrix's answer for what is installed; None when one of the two is not."""
     engine, release = sources.packages.get(PACKAGES[0]), sources.kata
     if engine is None or release is None:

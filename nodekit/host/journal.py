@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -37,21 +36,18 @@ FAILED_RECORD = "restore-failed"
 the node ends it."""
 
 
-@dataclass
-class _Entry:
+class _Entry(NamedTuple):
     """One path in a journal: its first state, and the fingerprints that are ours (two while a write is under way)."""
 
     before: State
     ours: list[str]
 
 
-@dataclass
 class _Journal:
     """All that one transaction name has changed since the node's first state."""
 
-    paths: dict[str, _Entry] = field(default_factory=dict)
-    folders: list[str] = field(default_factory=list)
-    records: dict[str, object] = field(default_factory=dict)
+    def __init__(self, paths: dict[str, _Entry], folders: list[str], records: dict[str, object]) -> None:
+        self.paths, self.folders, self.records = paths, folders, records
 
     def text(self) -> str:
         paths = {path: {"before": e.before.as_json(), "ours": e.ours} for path, e in self.paths.items()}
@@ -74,7 +70,7 @@ def _load(root: Path, name: str) -> _Journal:
     path = _journal_path(name)
     state = look(root, path, MAX_JOURNAL)
     if state.kind == "absent":
-        return _Journal()
+        return _Journal({}, [], {})
     try:
         data = json.loads(state.content)
         return _Journal(

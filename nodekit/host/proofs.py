@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,13 +25,13 @@ LOCK_SECONDS = 10
 """Longest wait for another run on this node, which writes by way of the same name; a proof that passed is not kept up by it."""
 
 
-@dataclass
 class Attempt:
     """A proof that runs."""
 
-    begin: float
-    climbs: list[Climb] = field(default_factory=list)
-    result: dict[str, object] | None = None
+    def __init__(self) -> None:
+        self.begin = time.monotonic()
+        self.climbs: list[Climb] = []
+        self.result: dict[str, object] | None = None
 
     def climbed(self, place: str, verdict: "Verdict") -> None:
         """Keep what the ladder read in one place, passed or not."""
@@ -44,7 +43,7 @@ class Attempt:
 def recorded(root: Path, state: ProveState) -> Iterator[Attempt]:
     """Record how the with-block ends, which is a proof. One that is killed leaves no record."""
     began = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    attempt = Attempt(time.monotonic())
+    attempt = Attempt()
     failure = None
     try:
         yield attempt

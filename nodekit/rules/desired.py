@@ -1,23 +1,71 @@
-"""A desired state that writes and reads itself: the fields of a dataclass are its keys, and a wrong key changes nothing."""
+"""A desired state that writes and reads itself: its fields are the keys, and a wrong key changes nothing."""
 
-import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from nodekit.errors import NodeError
 from nodekit.rules.text import printable
 
+if TYPE_CHECKING:
+    from typing import dataclass_transform
+else:
+
+    def dataclass_transform(**_):
+        """Only type checkers use it, and a node may have Python 3.10, in which it is not."""
+        return lambda cls: cls
+
+
 R = TypeVar("R", bound="Record")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass_transform(frozen_default=True)
 class Record:
-    """Base of every desired state and of what it holds.
+    """Base of every desired state and of what it holds: the annotated names of a class are its fields, which never change.
 
     Types of fields: str, int, float, bool, list[str], another record, dict[str, another record], and each of them `| None`.
+    It does what a frozen dataclass does, without the half millisecond that each of those takes at every start (docs/adr/0037).
     """
+
+    fields: ClassVar[dict[str, type]] = {}
+    """Name -> type, in the order of the class, those of its base first."""
+    positions: ClassVar[int] = 0
+    """How many of them, from the first, may be given without their names."""
+
+    def __init_subclass__(cls, *, kw_only: bool = False) -> None:
+        cls.fields = {**cls.fields, **cls.__annotations__}
+        cls.positions = cls.positions if kw_only else len(cls.fields)
+
+    def __init__(self, *values: object, **named: object) -> None:
+        names = list(self.fields)
+        if len(values) > self.positions:
+            raise TypeError(f"{type(self).__name__} takes {self.positions} values without a name, not {len(values)}")
+        whole = {**dict(zip(names, values, strict=False)), **named}
+        if doubled := named.keys() & set(names[: len(values)]):
+            raise TypeError(f"{type(self).__name__} has two values for {sorted(doubled)}")
+        lacking = [name for name in names if name not in whole and not hasattr(type(self), name)]
+        if lacking or whole.keys() - self.fields.keys():
+            raise TypeError(f"{type(self).__name__} lacks {lacking}, does not know {sorted(whole.keys() - self.fields.keys())}")
+        self.__dict__.update({name: whole[name] if name in whole else getattr(type(self), name) for name in names})
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        """Refuse values that no node may get."""
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be changed")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be changed")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    __hash__ = None  # type: ignore[assignment]  # lists are among the values
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
     @classmethod
     def read(cls: type[R], document: Mapping[str, object], at: str = "") -> R:
@@ -27,7 +75,7 @@ class Record:
         object (`repository`), for messages. Raises NodeError `bad-input` for a key that is unknown, missing or ill-typed.
         """
         prefix = f"{at}." if at else ""
-        by_key = {_key(field.name): field for field in dataclasses.fields(cls)}
+        by_key = {_key(name): name for name in cls.fields}
         for key in document:
             if key not in by_key:
                 raise NodeError(
@@ -35,19 +83,18 @@ class Record:
                     f"Key {prefix}{printable(str(key), 80)} is not known (value {_quoted(document[key])})",
                     expected=f"one of the known keys: {', '.join(sorted(by_key))}",
                 )
-        kinds = typing.get_type_hints(cls)
         values: dict[str, Any] = {}
-        for key, field in by_key.items():
-            kind = kinds[field.name]
+        for key, name in by_key.items():
+            kind = cls.fields[name]
             if key in document:
-                values[field.name] = _typed(kind, document[key], f"{prefix}{key}")
-            elif field.default is dataclasses.MISSING:
+                values[name] = _typed(kind, document[key], f"{prefix}{key}")
+            elif not hasattr(cls, name):
                 raise NodeError("bad-input", f"Key {prefix}{key} is missing", expected=f"{_name(kind)} as {prefix}{key}")
         return cls(**values)
 
     def document(self) -> dict[str, object]:
         """As JSON's objects, every key written."""
-        return {_key(field.name): _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return {_key(name): _plain(value) for name, value in vars(self).items()}
 
 
 def _key(name: str) -> str:

@@ -1,9 +1,8 @@
-"""The desired states of the node program's verbs: one dataclass each, which the stack writes and the verb reads."""
+"""The desired states of the node program's verbs: one record each, which the stack writes and the verb reads."""
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from nodekit.errors import NodeError
 from nodekit.rules.desired import Record
@@ -30,8 +29,7 @@ def merged_parameters(parameters: Sequence[str], nested_sandbox: bool) -> list[s
     return [*first, *parameters]
 
 
-@dataclass(frozen=True, kw_only=True)
-class KataSettings(Record):
+class KataSettings(Record, kw_only=True):
     """Which Kata a node has, and how it comes there."""
 
     hypervisor: str
@@ -43,7 +41,6 @@ class KataSettings(Record):
     """Configuration file that Docker names to Kata; without it the one that the runtime finds by itself."""
 
 
-@dataclass(frozen=True)
 class HandlerState(Record):
     """How Kata is registered in a cluster's container runtime."""
 
@@ -54,7 +51,6 @@ class HandlerState(Record):
     """One of handler_registration.RUNTIMES; without it the one that is found on the node."""
 
 
-@dataclass(frozen=True)
 class PreflightState(Record):
     """For the verb `preflight`, which looks for what the verb `kata` will need before anything is changed."""
 
@@ -65,7 +61,6 @@ class PreflightState(Record):
     """With it the container runtime of a cluster is looked for, too."""
 
 
-@dataclass(frozen=True)
 class Repository(Record):
     """The apt repository that Docker comes from."""
 
@@ -77,7 +72,6 @@ class Repository(Record):
     """Without it the node's own release."""
 
 
-@dataclass(frozen=True)
 class DockerState(Record):
     """For the verb `docker`."""
 
@@ -89,8 +83,7 @@ class DockerState(Record):
     config_path: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class KataState(KataSettings):
+class KataState(KataSettings, kw_only=True):
     """For the verb `kata`."""
 
     node: str
@@ -100,7 +93,6 @@ class KataState(KataSettings):
     """Without it the node serves no cluster."""
 
 
-@dataclass(frozen=True)
 class ProveState(Record):
     """For the verb `prove`."""
 
@@ -129,7 +121,6 @@ class ProveState(Record):
         promised(self.sandbox, self.sandbox is not None)
 
 
-@dataclass(frozen=True)
 class OverheadState(Record):
     """For the verb `overhead`."""
 
@@ -152,8 +143,7 @@ class OverheadState(Record):
                 raise NodeError("bad-input", f"Key {key} is {value}", expected=f"{minimum} to {maximum}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class CompareState(Record):
+class CompareState(Record, kw_only=True):
     """For the verb `compare`: what a stack has done with a node, as far as it got."""
 
     node: str
@@ -166,7 +156,6 @@ class CompareState(Record):
     kata: KataState | None = None
 
 
-@dataclass(frozen=True)
 class RestoreState(Record):
     """For the verb `restore`."""
 

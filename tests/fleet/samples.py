@@ -6,7 +6,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fleet import hosts
 from fleet.cluster_objects import Cluster, ClusterObject
@@ -16,9 +16,12 @@ from fleet.measure_objects import MeasuredCluster, MeasuredObject
 from fleet.object_difference import ObjectDifference
 from fleet.report import build
 from fleet.report.document import Report
+from nodekit.rules.desired import Record
 from nodekit.rules.proof.capabilities import CAPABILITIES
 from stacks.checklist import checklist
 from tests.fleet.test_rules import DOCKER, KATA, deployment
+
+R = TypeVar("R", bound=Record)
 
 PROOFS = Path(__file__).parent / "proofs"
 MADE = "2026-11-26T18:00:00Z"
@@ -35,11 +38,16 @@ def record(name: str) -> list[dict[str, Any]]:
     return list(json.loads((PROOFS / f"{name}.json").read_text()))
 
 
+def with_values(record: R, **values: object) -> R:
+    """The same record with other values."""
+    return type(record)(**{**vars(record), **values})
+
+
 def host(name: str) -> Host:
     """A node of a stack that came to its proof."""
     (node,) = hosts.of(deployment())
     assert node.state.kata
-    state = replace(node.state, kata=replace(node.state.kata, kernel_params=["user_namespace.enable=1"]))
+    state = with_values(node.state, kata=with_values(node.state.kata, kernel_params=["user_namespace.enable=1"]))
     return replace(
         node,
         name=name,

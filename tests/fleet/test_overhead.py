@@ -14,6 +14,7 @@ from fleet.errors import FleetError
 from fleet.overhead import CLASS, classes, question, view
 from nodekit.rules.kata.overhead import SandboxUse, propose
 from nodekit.rules.node_state import OverheadState
+from tests.fleet.samples import with_values
 from tests.fleet.test_rules import deployment
 from tests.nodekit.test_overhead_rules import BUSY, DEFAULT, IDLE, LOAD
 
@@ -76,7 +77,7 @@ def test_the_node_is_asked_about_its_own_kata_and_ends_before_its_time_is_over()
     assert question(10, 300).state(host) == OverheadState(host.state.node, "qemu", "go", 10, 240, None)
     with pytest.raises(FleetError, match=r"Use --timeout 210 or more"):
         question(60, 200)
-    bare = replace(host, state=replace(host.state, kata=None))
+    bare = replace(host, state=with_values(host.state, kata=None))
     with pytest.raises(FleetError, match="run `pulumi up`"):
         question(10, 300).state(bare)
 

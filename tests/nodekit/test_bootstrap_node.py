@@ -284,7 +284,7 @@ def test_removal_undoes_the_node_first_and_takes_the_folder_away(node: Node) -> 
     result = node.run("--remove")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout) == {"verb": "restore"}
-    assert node.log("ran").startswith(f"-I {node.target}.compiled restore\n" + '{"node": ')
+    assert node.log("ran").startswith(f"-I -S {node.target}.compiled restore\n" + '{"node": ')
     assert not (node.root / "lib" / "kata-nodes").exists()
     assert json.loads(node.run("--remove").stdout) == {"changed": False}
 
@@ -445,7 +445,7 @@ def started(node: Node) -> str:
     (node.root / "ran").unlink(missing_ok=True)
     node.result('{"verb": "docker"}')
     assert node.start("docker").returncode == 0
-    return node.log("ran").split()[1]
+    return node.log("ran").split()[2]
 
 
 def test_a_node_compiles_the_program_once_and_starts_that(node: Node) -> None:

@@ -1,7 +1,6 @@
 """The desired state's checks: if these fail, a misspelt key silently changes a node."""
 
 import json
-from dataclasses import dataclass
 
 import pytest
 
@@ -9,12 +8,10 @@ from nodekit.errors import NodeError
 from nodekit.rules.desired import Record
 
 
-@dataclass(frozen=True)
 class Inner(Record):
     place: str
 
 
-@dataclass(frozen=True)
 class Sample(Record):
     name: str
     count: int = 3
@@ -32,6 +29,30 @@ def test_values_are_read_and_others_default() -> None:
     assert read == Sample("n", 4, 1.0, False, "/p", ["a"], None, {"x": Inner("p")})
     assert type(read.count) is int and type(read.share) is float
     assert Sample.read({"name": "n"}).words is None
+
+
+class Further(Inner, kw_only=True):
+    number: int
+    words: list[str] | None = None
+
+
+def test_a_record_is_made_of_its_fields_and_never_changes() -> None:
+    further = Further(place="p", number=1)
+    assert vars(further) == {"place": "p", "number": 1, "words": None} and further != Inner("p")
+    assert repr(further) == "Further(place='p', number=1, words=None)"
+    with pytest.raises(AttributeError, match=r"Further.number cannot be changed"):
+        further.number = 2  # type: ignore[misc]
+    with pytest.raises(AttributeError, match=r"Further.words cannot be changed"):
+        del further.words
+
+
+def test_a_record_is_not_made_of_other_fields() -> None:
+    with pytest.raises(TypeError, match=r"Further lacks \['number'\], does not know \['numbr'\]"):
+        Further(place="p", numbr=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="Further takes 1 values without a name, not 2"):
+        Further("p", 1)  # type: ignore[misc]
+    with pytest.raises(TypeError, match=r"Inner has two values for \['place'\]"):
+        Inner("p", place="q")  # type: ignore[misc]
 
 
 def test_what_is_written_is_read_again() -> None:

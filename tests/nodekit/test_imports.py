@@ -8,14 +8,12 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LATE = (
-    "argparse", "ctypes", "http", "tarfile", "tomlkit", "urllib.request",
+    "argparse", "ctypes", "dataclasses", "http", "inspect", "tarfile", "tomlkit", "urllib.request",
     "nodekit.commands.preflight", "nodekit.commands.prove", "nodekit.host.guest", "nodekit.host.initramfs",
     "nodekit.host.kata_download", "nodekit.rules.kata.kata_start", "nodekit.rules.proof.ladder",
 )  # fmt: skip
 """What only verbs that change or prove a node use, or a command line that a person types."""
 DATACLASSES = {
-    "nodekit/failures.py: Failure": "a default that each has for itself",
-    "nodekit/rules/desired.py: Record": "its fields are read by their types, and others inherit them",
     "nodekit/rules/proof/ladder.py: Reading": "a field that does not count when two are compared",
 }
 """Those that are no named tuple, and what a named tuple cannot do."""

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from nodekit.errors import NodeError
 from nodekit.rules.desired import Record
@@ -89,7 +88,6 @@ SUMS: Mapping[tuple[str, str], Mapping[str, str]] = {
 """(version, first part of the archive's name) -> architecture -> sha256. It holds only sums that were read in a source."""
 
 
-@dataclass(frozen=True)
 class Archive(Record):
     """A Kata release archive."""
 
