@@ -47,3 +47,21 @@ def _keywords(node: ast.ClassDef) -> Iterator[str]:
     for decorator in node.decorator_list:
         if isinstance(decorator, ast.Call):
             yield from (f"{keyword.arg}={ast.unparse(keyword.value)}" for keyword in decorator.keywords)
+
+
+def test_nothing_waits_for_the_end_of_python() -> None:
+    """The program leaves by os._exit (delivery/bundle.py), so what waits for Python's own end would never run."""
+    waits = {
+        f"{file.relative_to(CHECKOUT).as_posix()}: {name}"
+        for file in sorted((CHECKOUT / "nodekit").rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text()))
+        for name in _imported(node)
+        if name.partition(".")[0] in ("atexit", "threading", "concurrent", "multiprocessing", "weakref", "logging")
+    }
+    assert waits == set()
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [str(node.module)] if isinstance(node, ast.ImportFrom) else []
