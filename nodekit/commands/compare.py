@@ -10,9 +10,9 @@ from nodekit.commands import docker, kata, status
 from nodekit.errors import NodeError
 from nodekit.host import journal, proofs, virtualization
 from nodekit.host.files import physical
+from nodekit.host.inventory import Inventory
 from nodekit.host.node import boot_id
 from nodekit.host.reading import MAX_PROGRAM, opened, read
-from nodekit.host.sources import Sources
 from nodekit.rules.difference import Difference, package_history
 from nodekit.rules.node_state import CompareState
 from nodekit.rules.text import printable
@@ -25,26 +25,26 @@ MAX_LOG = 256 << 10
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     """What `status` measures, and the differences, each with who could have caused it; `desired` is a CompareState."""
     state = CompareState.read(desired)
-    sources = Sources(root)
-    differences = list(_differences(state, sources))
+    inventory = Inventory(root)
+    differences = list(_differences(state, inventory))
     return {
         "node": state.node,
         "changed": False,
-        "status": status.document(sources),
+        "status": status.document(inventory),
         "differences": [{**difference.as_dict(), "traces": _traces(difference, root)} for difference in differences],
         "proofs": proofs.kept(root),
         "notes": _edited(root, {difference.file for difference in differences}),
     }
 
 
-def _differences(state: CompareState, sources: Sources) -> Iterator[Difference]:
-    root = sources.root
+def _differences(state: CompareState, inventory: Inventory) -> Iterator[Difference]:
+    root = inventory.root
     if state.program is not None:
         yield from _program(state.program, root)
     if state.preflight is not None:
         yield from _with_refusal("preflight", virtualization.differences(root))
     if state.docker is not None:
-        yield from _with_refusal("docker", docker.differences(state.docker, sources))
+        yield from _with_refusal("docker", docker.differences(state.docker, inventory))
     if state.kata is not None:
         yield from _with_refusal("kata", kata.differences(state.kata, root))
     now = boot_id(root)

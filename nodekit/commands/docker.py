@@ -8,12 +8,12 @@ from typing import NamedTuple
 from nodekit.errors import NodeError
 from nodekit.host import apt, docker
 from nodekit.host.files import read_bytes, resolve
+from nodekit.host.inventory import Inventory
 from nodekit.host.journal import Transaction, recorded
 from nodekit.host.kata import unit_files
 from nodekit.host.lock import node_lock
 from nodekit.host.node import OsRelease, os_release
 from nodekit.host.signals import undisturbed
-from nodekit.host.sources import Sources
 from nodekit.progress import say, step
 from nodekit.rules.difference import Difference, of_file
 from nodekit.rules.docker import daemon_json, openpgp
@@ -83,7 +83,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     target = _target(desired, root)
     with node_lock(root, LOCK_SECONDS):
         records = recorded(root, JOURNAL)
-        states, needed, text, merged = _look(target, Sources(root), records)
+        states, needed, text, merged = _look(target, Inventory(root), records)
         stopped: list[str] = []
         changed = True
         if needed.install or needed.hold or merged != text or TELLING_RECORD in records or _has_another_source(target, root):
@@ -99,24 +99,26 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         return _result(target, root, answer, changed, stopped)
 
 
-def _look(target: Target, sources: Sources, records: dict[str, object]) -> tuple[dict[str, PackageState], Plan, str | None, str]:
+def _look(
+    target: Target, inventory: Inventory, records: dict[str, object]
+) -> tuple[dict[str, PackageState], Plan, str | None, str]:
     """The packages, what must change in them, daemon.json as it is, and as it should be. Raises NodeError `file-invalid`,
     `docker-foreign` or `docker-containers-hidden`."""
-    root, states = sources.root, sources.packages
+    root, states = inventory.root, inventory.packages
     _refuse_another_file(root)
     if "docker-ce" not in states:
-        _refuse_another_docker(target, root)
+        _refuse_another_docker(target, inventory)
     content = read_bytes(root, daemon_json.PATH)
     text = None if content is None else daemon_json.decode(content)
     paths = config_paths(records)
     merged = daemon_json.merge(text, RUNTIME_NAME, target.config_path, paths.ours, paths.before)
     needed = plan(states, target.package)
     if "docker-ce" in states and "docker-ce" in needed.install:
-        _refuse_hidden_containers(target, root, text)
+        _refuse_hidden_containers(target, inventory, text)
     return states, needed, text, merged
 
 
-def _refuse_hidden_containers(target: Target, root: Path, text: str | None) -> None:
+def _refuse_hidden_containers(target: Target, inventory: Inventory, text: str | None) -> None:
     """Raise NodeError `docker-containers-hidden` where the dockerd that runs has containers that the pinned one would not show.
 
     From 29 on a fresh Docker keeps them in containerd's image store (docs.docker.com/engine/storage/containerd); an older one
@@ -124,7 +126,7 @@ def _refuse_hidden_containers(target: Target, root: Path, text: str | None) -> N
     """
     if parse_version(target.version, "Docker") >= CONTAINERD_STORE_SINCE or daemon_json.names_image_store(text):
         return
-    answer = docker.ask(root)
+    answer = inventory.dockerd
     if not answer.in_containerd:
         return
     if answer.containers:
@@ -150,14 +152,14 @@ def _refuse_another_file(root: Path) -> None:
         )
 
 
-def _refuse_another_docker(target: Target, root: Path) -> None:
+def _refuse_another_docker(target: Target, inventory: Inventory) -> None:
     """Raise NodeError `docker-foreign` where a dockerd runs that no package of apt brought, such as that of a snap.
 
     The unit docker.socket would take its socket, and nobody would reach its containers any more. One of a package is for apt to
     judge, which knows what excludes what.
     """
-    answer = docker.ask(root)
-    if answer.version is not None and not apt.package_states(DAEMONS, root):
+    answer = inventory.dockerd
+    if answer.version is not None and not apt.package_states(DAEMONS, inventory.root):
         raise NodeError(
             "docker-foreign",
             f"Node {target.node}: the Docker {answer.version} that answers at /{docker.SOCKET} is not one of apt's packages "
@@ -165,11 +167,11 @@ def _refuse_another_docker(target: Target, root: Path) -> None:
         )
 
 
-def differences(state: DockerState, sources: Sources) -> Iterator[Difference]:
+def differences(state: DockerState, inventory: Inventory) -> Iterator[Difference]:
     """What `run` would change; changes nothing. Raises NodeError as `run` does before it changes anything."""
-    root = sources.root
+    root = inventory.root
     target = _target(state.document(), root)
-    states, needed, text, merged = _look(target, sources, recorded(root, JOURNAL))
+    states, needed, text, merged = _look(target, inventory, recorded(root, JOURNAL))
     for name in needed.install:
         has = f"is {states[name].version} ({states[name].status})" if name in states else "is not installed"
         asks = f"the stack wants {target.package}" if name in PACKAGES else "the stack wants it installed"
@@ -182,7 +184,7 @@ def differences(state: DockerState, sources: Sources) -> Iterator[Difference]:
     if merged != text:
         message = f"{daemon_json.PATH} does not register the runtime {RUNTIME_NAME} as the stack wants it"
         yield of_file("file", message, "docker", daemon_json.PATH, merged.encode(), None if text is None else text.encode())
-    elif (wrong := docker.problem(sources.dockerd, target.version, RUNTIME_NAME)) is not None:
+    elif (wrong := docker.problem(inventory.dockerd, target.version, RUNTIME_NAME)) is not None:
         yield Difference("service", wrong, "docker")
 
 

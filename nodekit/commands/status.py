@@ -11,8 +11,8 @@ from nodekit.commands import effective
 from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD
 from nodekit.errors import NodeError
 from nodekit.host import apt, docker, journal, kata_archive, lock, virtualization
+from nodekit.host.inventory import Inventory
 from nodekit.host.node import boot_id, emulated, os_release
-from nodekit.host.sources import Sources
 from nodekit.rules.docker import docker_matrix
 from nodekit.rules.docker.contradictions import contradictions
 from nodekit.rules.docker.docker_packages import HELD, PACKAGES, upstream_version
@@ -32,25 +32,25 @@ def arguments(parser: "argparse.ArgumentParser") -> None:
 
 def run(root: Path) -> Document:
     """The document. For another root folder it reports only what lies in files, not what runs on this machine."""
-    return document(Sources(root))
+    return document(Inventory(root))
 
 
-def document(sources: Sources) -> Document:
+def document(inventory: Inventory) -> Document:
     """The same, of what was asked before, where it was."""
-    root = sources.root
+    root = inventory.root
     is_this_machine = root == MACHINE
     return {
         "program": __version__,
         "os": _or_reason(lambda: os_release(root)._asdict()),
         "machine": _machine(root) if is_this_machine else None,
         "docker": {
-            "daemon": _daemon(sources),
-            "packages": _or_reason(partial(_packages, sources)),
-            "daemonJson": _or_reason(lambda: sources.runtimes),
-            "contradictions": _or_reason(partial(_contradictions, sources)),
+            "daemon": _daemon(inventory),
+            "packages": _or_reason(partial(_packages, inventory)),
+            "daemonJson": _or_reason(lambda: inventory.runtimes),
+            "contradictions": _or_reason(partial(_contradictions, inventory)),
         },
         "kata": {
-            "version": _or_reason(lambda: sources.kata),
+            "version": _or_reason(lambda: inventory.kata),
             "installedByThisProgram": kata_archive.installed(root) is not None,
             "configurations": {
                 runtime: {
@@ -60,7 +60,7 @@ def document(sources: Sources) -> Document:
                 for runtime in kata_layout.RUNTIMES
             },
         },
-        "compatible": {runtime: _or_reason(partial(_compatible, sources, runtime)) for runtime in kata_layout.RUNTIMES},
+        "compatible": {runtime: _or_reason(partial(_compatible, inventory, runtime)) for runtime in kata_layout.RUNTIMES},
         "changes": _or_reason(partial(_changes, root)),
         "lockedBy": _or_reason(partial(lock.holder, root)),
         "aptLockedBy": _or_reason(partial(apt.lock_holder, root)),
@@ -107,32 +107,34 @@ def _machine(root: Path) -> Document:
     }
 
 
-def _daemon(sources: Sources) -> Document:
-    answer = sources.dockerd
+def _daemon(inventory: Inventory) -> Document:
+    answer = inventory.dockerd
     return {
         "version": answer.version,
         "reason": answer.reason or None,
         "runtimes": sorted(answer.runtimes),
         "liveRestore": answer.live_restore,
-        "containers": docker.running_containers(sources.root, answer),
+        "containers": docker.running_containers(inventory.root, answer),
     }
 
 
-def _packages(sources: Sources) -> Document:
+def _packages(inventory: Inventory) -> Document:
     """Null where one is not installed."""
-    return {name: sources.packages[name]._asdict() if name in sources.packages else None for name in HELD}
+    return {name: inventory.packages[name]._asdict() if name in inventory.packages else None for name in HELD}
 
 
-def _contradictions(sources: Sources) -> list[str]:
+def _contradictions(inventory: Inventory) -> list[str]:
     """What dockerd, dpkg and the files say that cannot all be true."""
-    records = journal.recorded(sources.root, JOURNAL)
+    records = journal.recorded(inventory.root, JOURNAL)
     ours = [name for name in HELD if PACKAGE_RECORD + name in records]
-    return contradictions(sources.dockerd.version, sources.dockerd.runtimes, sources.packages, ours, sources.runtimes or ())
+    return contradictions(
+        inventory.dockerd.version, inventory.dockerd.runtimes, inventory.packages, ours, inventory.runtimes or ()
+    )
 
 
-def _compatible(sources: Sources, runtime: str) -> object:
+def _compatible(inventory: Inventory, runtime: str) -> object:
     """The matrix's answer for what is installed; None when one of the two is not."""
-    engine, release = sources.packages.get(PACKAGES[0]), sources.kata
+    engine, release = inventory.packages.get(PACKAGES[0]), inventory.kata
     if engine is None or release is None:
         return None
     result = docker_matrix.verdict(upstream_version(engine.version), release, runtime)

@@ -1,4 +1,4 @@
-"""What several parts of one look at a node need, each asked once: dpkg's answer takes as long as all that is read of files."""
+"""What one look at a node needs to know of Docker and Kata, each asked once: dpkg takes as long as all that is read of files."""
 
 from functools import cached_property
 from pathlib import Path
@@ -8,8 +8,8 @@ from nodekit.rules.docker import daemon_json
 from nodekit.rules.docker.docker_packages import HELD, PackageState
 
 
-class Sources:
-    """Of the node whose files lie in `root`; asked when first needed, so one look at a node has one of these."""
+class Inventory:
+    """Of the node whose files lie in `root`. Each part is asked when first needed and then stays, so each look has its own."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

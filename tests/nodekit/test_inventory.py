@@ -1,4 +1,4 @@
-"""A check asks dpkg and dockerd once. Lost if this fails: each question more takes a twentieth of a check's time on a host."""
+"""A check asks dpkg and dockerd once. Lost if this fails: each question more takes a twentieth of its time on a host."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,8 @@ VERSION = "5:27.5.1-1~debian.13~trixie"
 STATE = DockerState("n1", "27.5.1", Repository("https://example.org/{id}", "A" * 40), "3.32.0", "go")
 
 
-def test_a_check_asks_dpkg_and_dockerd_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("version", [VERSION, "5:29.0.0-1~debian.13~trixie"], ids=["pinned", "newer"])
+def test_a_check_asks_dpkg_and_dockerd_once(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "etc/docker").mkdir(parents=True)
     (tmp_path / "etc/os-release").write_text("ID=debian\nVERSION_ID=13\n")
     (tmp_path / PATH.lstrip("/")).write_text('{"runtimes": {"kata": {"runtimeType": "io.containerd.kata.v2"}}}')
@@ -25,7 +26,7 @@ def test_a_check_asks_dpkg_and_dockerd_once(tmp_path: Path, monkeypatch: pytest.
 
     def package_states(names: object, root: Path) -> dict[str, PackageState]:
         questions.append("dpkg")
-        return {name: PackageState(True, "installed", VERSION) for name in HELD}
+        return {name: PackageState(True, "installed", version) for name in HELD}
 
     def ask(root: Path) -> docker.Answer:
         questions.append("dockerd")
@@ -36,5 +37,6 @@ def test_a_check_asks_dpkg_and_dockerd_once(tmp_path: Path, monkeypatch: pytest.
     checked = compare.run(CompareState(node="n1", docker=STATE).document(), tmp_path)
     assert sorted(questions) == ["dockerd", "dpkg"]
     # Both parts of the document are of that answer.
-    assert "does not know the runtime kata" in json.dumps(checked["differences"])
+    expected = "does not know the runtime kata" if version == VERSION else f"docker-ce is {version}"
+    assert expected in json.dumps(checked["differences"])
     assert json.loads(json.dumps(checked["status"]))["docker"]["daemon"]["version"] == "27.5.1"
