@@ -164,7 +164,10 @@ def start(directory: Path, etcd: Path, apiserver: Path) -> int:
     if not all(process.alive(record) for record in records):
         # One without the other is of no use, and a peer address cannot change under a running member.
         halt(directory)
-        ports = {name: process.free_port(ports.get(name)) for name in ("client", "peer", "apiserver")}
+        chosen: dict[str, int] = {}
+        for name in ("client", "peer", "apiserver"):
+            chosen[name] = process.free_port(ports.get(name), chosen.values())
+        ports = chosen
         process.write(directory / "place.json", json.dumps(ports))
         process.spawn(etcd_command(etcd, directory, ports["client"], ports["peer"]), records[0], directory / "etcd.log")
         process.spawn(

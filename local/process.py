@@ -3,13 +3,14 @@
 import fcntl
 import json
 import os
+import random
 import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -19,6 +20,10 @@ from nodekit.host.reading import MAX_OWN, MAX_SYSTEM, read, read_text
 from nodekit.rules.text import harmless
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+"""From which the kernel takes the ports of outgoing connections (ip(7))."""
+PORTS = range(20_000, 30_000)
+"""Where servers of this folder listen: below the outgoing ports of most systems, and below Kubernetes' NodePorts."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -115,10 +120,14 @@ def stop(record: Path, grace: float = 15.0) -> None:
     record.unlink(missing_ok=True)
 
 
-def free_port(preferred: int | None = None) -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on: `preferred` when that one is free."""
-    for port in (preferred, 0):
-        if port is None:
+def free_port(preferred: int | None = None, other_than: Collection[int] = ()) -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on, none of `other_than`: `preferred` when that one is free.
+
+    Not one that the kernel would choose: any outgoing connection can have that before a server listens on it.
+    """
+    candidates = random.SystemRandom().sample(PORTS, 100)
+    for port in (*([preferred] if preferred else []), *(port for port in candidates if port < _first_outgoing_port()), 0):
+        if port in other_than:
             continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -128,6 +137,13 @@ def free_port(preferred: int | None = None) -> int:
                 continue
             return int(probe.getsockname()[1])
     raise NodeError("local-no-port", "no TCP port of 127.0.0.1 is free")
+
+
+def _first_outgoing_port() -> int:
+    try:
+        return int(read_text(OUTGOING_PORTS, MAX_SYSTEM).split()[0])
+    except (OSError, ValueError, IndexError):
+        return PORTS.stop
 
 
 @contextmanager

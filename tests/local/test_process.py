@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -133,6 +134,19 @@ def test_the_end_of_a_log_is_safe_to_print(tmp_path: Path) -> None:
 def test_a_wanted_port_is_kept_while_it_is_free() -> None:
     port = process.free_port()
     assert process.free_port(port) == port
+    assert process.free_port(port, [port]) != port
+    with socket.create_server(("127.0.0.1", port)):
+        assert process.free_port(port) != port
+
+
+def test_a_port_is_not_one_that_an_outgoing_connection_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(process.free_port() in process.PORTS for _ in range(20))
+    monkeypatch.setattr(process, "OUTGOING_PORTS", tmp_path / "range")
+    (tmp_path / "range").write_text("20010\t60999\n")
+    monkeypatch.setattr(process, "PORTS", range(20_000, 20_100))
+    assert all(process.free_port() < 20_010 for _ in range(5))
+    (tmp_path / "range").write_text("1024\t65535\n")  # nowhere is one safe
+    assert process.free_port() not in process.PORTS
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null"])
