@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_PROGRAM, read
@@ -33,6 +33,8 @@ from nodekit.__main__ import main
 os._exit(main())
 """
 """The program's first module. `main` has written all its output when it returns; what it raises ends the program as ever."""
+BOOTSTRAP = "nodekit/bootstrap.sh"
+"""What unpack.sh cuts out of the program; nothing in it is compressed."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can hold; real times would make every build different."""
 
@@ -61,6 +63,23 @@ def content() -> bytes:
     return buffer.getvalue()
 
 
+class Packed(NamedTuple):
+    """The program in the user's cache."""
+
+    path: Path
+    digest: str
+    """Its sha256, in hexadecimal."""
+    bootstrap: tuple[int, int, str]
+    """Where BOOTSTRAP begins in it, how many bytes it has, and its sha256."""
+
+
+def part(data: bytes, name: str) -> tuple[int, int, str]:
+    """Where a file begins in the program of these bytes, how many bytes it has, and its sha256."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        content = archive.read(name)
+    return data.index(content), len(content), hashlib.sha256(content).hexdigest()
+
+
 def build(target: Path) -> str:
     """Write the zipapp to `target`, atomically; its sha256 in hexadecimal."""
     data = content()
@@ -78,8 +97,8 @@ def build(target: Path) -> str:
 
 
 @functools.cache
-def cached() -> tuple[Path, str]:
-    """The zipapp in the user's cache, named by its sha256, and that sha256; written when it is not there yet.
+def cached() -> Packed:
+    """The zipapp in the user's cache, named by its sha256; written when it is not there yet.
 
     Packed once in a process: that takes as long as all else that a preview does for a node. Raises NodeError `file-unwritable`.
     """
@@ -93,7 +112,7 @@ def cached() -> tuple[Path, str]:
     except OSError as error:
         why = error.strerror or error
         raise NodeError("file-unwritable", f"The node program cannot be kept in {target.parent}: {why}", "cache") from None
-    return target, digest
+    return Packed(target, digest, part(data, BOOTSTRAP))
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs the node program on a node, and removes it again. Sent on standard input:
-#   sh -s -- UPLOADED TARGET SHA256 [STACK [NAME [again]]]   install what was uploaded as TARGET, after what it and the proof need
-#   sh -s -- --remove [STACK [NAME]]                         undo what the program changed on the node, then remove the program
+# Installs the node program on a node, and removes it again. It lies in that program; unpack.sh takes it out and starts it:
+#   sh -c ... UPLOADED TARGET SHA256 [STACK [NAME [again]]]   install what was uploaded as TARGET, after what it and the proof need
+#   sh -c ... --remove [STACK [NAME]]                         undo what the program changed on the node, then remove the program
 # STACK owns the node: a node of another stack is neither taken nor undone. NAME is the stack's name for it: when a node is renamed,
 # the new name is added before the old one is removed, and a node that still has a name is not undone; `again` means that the stack
 # knew it before.
@@ -11,7 +11,6 @@ set -eu
 LC_ALL=C
 export LC_ALL
 FOLDER=/usr/local/lib/kata-nodes
-JOURNALS=/var/lib/kata-nodes
 
 placing=
 
@@ -259,20 +258,8 @@ remove() {
         echo "bootstrap: left as it is: the stack has this machine under another name too: $others" >&2
         printf '%s\n' "$others" | record names
         echo '{"changed": false}'
-    elif [ -z "$(programs)" ]; then
-        # What was undone has left no journal.
-        journals=
-        [ ! -d "$JOURNALS" ] || journals=$(as_root find "$JOURNALS" -maxdepth 1 -name '*.json')
-        [ -z "$journals" ] ||
-            fail "$(uname -n): no program is in $FOLDER any more, so nothing was undone of what $JOURNALS records." \
-                "Put it there again: pulumi up --replace with the URN of the node's -upload, with the node in the stack's file; to leave it as it is, remove $JOURNALS. [program-damaged]"
-        remove_packages # a removal that was cut off has left them, or the folder
-        as_root rm -rf "$FOLDER"
-        echo '{"changed": false}'
     else
-        sum=$(usable_program)
-        [ -n "$sum" ] || fail "$(uname -n): every program in $FOLDER is damaged, and so is its copy, so nothing was undone." \
-            "Put it there again: pulumi up --replace with the URN of the node's -upload, with the node in the stack's file. [program-damaged]"
+        sum=$(usable_program) # unpack.sh has seen one
         target=$FOLDER/nodekit-$sum.pyz
         if [ ! -s "$FOLDER/run.sh" ]; then
             case $(as_root sha256sum "$target") in "$sum"*) ;; *) target=$target.copy ;; esac
@@ -281,6 +268,8 @@ remove() {
         # shellcheck disable=SC2016 # for the shell of root
         printf '{"node": "%s"}\n' "$(uname -n)" | as_root sh -c '. "$0/run.sh"; nodekit "$1" restore' "$FOLDER" "$sum"
         remove_packages
+        # The programs last: without one, what a removal that is cut off has left could never be removed.
+        as_root find "$FOLDER" -mindepth 1 -maxdepth 1 ! -name 'nodekit-*' -exec rm -rf {} +
         as_root rm -rf "$FOLDER"
     fi
     rm -f .kata-nodes-as-root.sh
@@ -369,7 +358,8 @@ install_program() {
         as_root install -o root -g root -m 0600 "$uploaded" "$target.new"
         if ! holds "$target.new"; then
             as_root rm -f "$target.new"
-            fail "$(uname -n): the upload $uploaded does not have sha256 $sum." "Run again; if it happens again, check the disk. [file-invalid]"
+            fail "$(uname -n): the upload $uploaded does not have sha256 $sum." \
+                "Send it again: pulumi up --replace with the URN of the node's -upload; if it happens again, check the disk. [file-invalid]"
         fi
         replace "$target" true
         changed=true
@@ -388,5 +378,5 @@ install_program() {
     printf '{"changed": %s, "path": "%s", "python": "%s"}\n' "$changed" "$target" "$version"
 }
 
-# This script arrives on standard input: nothing runs before all of it is read, and no program below reads what is left of it.
+# Nothing runs before all of it is read, wherever it comes from.
 if [ "${1:-}" = --remove ]; then remove "${2:-}" "${3:-}" </dev/null; else install_program "$@" </dev/null; fi

@@ -114,9 +114,7 @@ CATALOGUE: dict[str, Failure] = {
         "Put it there again: pulumi up --replace with the URN of the node's -upload",
         {
             "removal": "Put it there again: pulumi up --replace with the URN of the node's -upload, with the node in the stack's "
-            "file",
-            "gone": "Put it there again: pulumi up --replace with the URN of the node's -upload, with the node in the stack's "
-            "file; to leave it as it is, remove {folder}",
+            "file; to leave the machine as it is, remove {folder} and {journals}",
         },
     ),
     "run-ended": Failure(
@@ -182,7 +180,8 @@ CATALOGUE: dict[str, Failure] = {
             "hypervisor-table": "Write the table with a header line [hypervisor.{hypervisor}] and the key {key} below it",
             "other-hypervisor": "Choose the hypervisor of that file, or name the file of this one with configPath",
             "hypervisor-file": "Name {path} with configPath, or choose the hypervisor of that file",
-            "upload": "Run again; if it happens again, check the disk",
+            "upload": "Send it again: pulumi up --replace with the URN of the node's -upload; if it happens again, check the "
+            "disk",
         },
     ),
     "journal-invalid": Failure(

@@ -70,7 +70,7 @@ class AwsNodeGroup(pulumi.ComponentResource):
         super().__init__("kata-nodes:index:AwsNodeGroup", name, None, opts)
         machine = args["machine"]
         resources = MachineResources(self, name, machine, opts)
-        own = reporting_refusals(bundle.cached)()[1]
+        own = reporting_refusals(bundle.cached)().digest
         settings = settings_of(args)
         first_boot = pulumi.Output.all(
             own=own,

@@ -145,7 +145,7 @@ class KataNode(pulumi.ComponentResource):
         settings = settings_of(args)
         node, gone = set_or(args.get("node"), name), args.get("gone", False)
         super().__init__("kata-nodes:index:KataNode", name, {"plan": {"node": node, **settings.plan}}, opts)
-        pyz, digest = reporting_refusals(bundle.cached)()
+        pyz, digest, (offset, length, script_digest) = reporting_refusals(bundle.cached)()
         program = f"{PROGRAM_FOLDER}/nodekit-{digest[:12]}.pyz"
         uploaded = f".kata-nodes-{digest[:12]}.pyz"
         connection = connection_of(args["connection"], gone)
@@ -225,7 +225,8 @@ class KataNode(pulumi.ComponentResource):
                 return text
             return derived(reporting_refusals(lambda *both: login.before(as_root, *both)), password, text)
 
-        install = f"{run}timeout 900 sh -s -- {uploaded} {program} {digest} {owner}"
+        place = f"{offset} {length} {script_digest}"
+        install = f"{run}timeout 900 sh -s -- {place} {uploaded} {program} {digest} {owner}"
         start = command(
             "program",
             {
@@ -233,7 +234,7 @@ class KataNode(pulumi.ComponentResource):
                 # A copy that is sent again (`pulumi up --replace`) must be put in place again.
                 "update": derived(lambda text, sent: f"{install} again # machine {text}, upload {sent}", machine, upload.id),
                 "delete": f"{run}timeout 1800 sh -s -- --remove {owner}",
-                "stdin": stdin_of(sent("bootstrap.sh")),
+                "stdin": stdin_of(sent("unpack.sh", "delivery")),
             },
             upload,
         )

@@ -62,7 +62,7 @@ KUBECONFIG = yaml.safe_dump(
 
 def group(sha256: str | None = None) -> dict[str, Any]:
     """A stack with a group."""
-    program = {"address": "https://files.example.org/nodekit.pyz", "sha256": sha256 or bundle.cached()[1]}
+    program = {"address": "https://files.example.org/nodekit.pyz", "sha256": sha256 or bundle.cached().digest}
     return {
         **INSTANCES,
         "nodes": {"aws": {**MACHINES, "group": {"minSize": 1, "maxSize": 4, "program": program}}},
@@ -287,7 +287,7 @@ def test_first_boot_gets_the_same_states_as_a_node_over_ssh(grouped: Recorder, i
         assert state == expected and (digests[0] is None) == (digests[1] is None)
     assert variables["JOIN"] == JOIN
     assert variables["SECONDS_PROVE"] == "420"
-    assert variables["PROGRAM_SHA256"] == bundle.cached()[1]
+    assert variables["PROGRAM_SHA256"] == bundle.cached().digest
 
 
 def test_join_script_is_secret_and_the_checklist_is_the_pods(grouped: Recorder) -> None:
@@ -404,7 +404,7 @@ def test_a_setting_of_nothing_is_one_that_was_left_out(later: bool) -> None:
     machine: Any = {
         "instance_type": "m8i.4xlarge", "nested_virtualization": True, "image": "ami-1", "vpc": "vpc-1", "subnets": ["subnet-1"],
     }  # fmt: skip
-    program = {"address": "https://files.example.org/nodekit.pyz", "sha256": bundle.cached()[1]}
+    program = {"address": "https://files.example.org/nodekit.pyz", "sha256": bundle.cached().digest}
 
     def inputs(machine_keys: tuple[str, ...], instances_keys: tuple[str, ...], group_keys: tuple[str, ...]) -> dict[str, Any]:
         def nothing(keys: tuple[str, ...]) -> Any:

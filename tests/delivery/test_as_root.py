@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from delivery import login
+from delivery import bundle, login
 from nodekit.scripts import script
 from tests.nodekit.debian_node import DebianNode, Image, booted
 
 pytestmark = [pytest.mark.debian, pytest.mark.timeout(120)]
-SCRIPT, BOOTSTRAP = script("as_root.sh", "delivery"), script("bootstrap.sh")
+SCRIPT, UNPACK = script("as_root.sh", "delivery"), script("unpack.sh", "delivery")
 PASSWORD = "s3cret 'of\" $the \\user"
 TEXT = '{"node": "n1"}\n second line \n\n'
 
@@ -117,8 +117,8 @@ def test_sudo_that_wants_a_terminal_is_reported_with_its_remedy(node: DebianNode
 def test_user_without_a_password_in_the_stack_is_told_what_is_missing(node: DebianNode, rule: str, pattern: str) -> None:
     allow(node, rule)
     target = "/usr/local/lib/kata-nodes/nodekit-0.pyz"
-    text = BOOTSTRAP
-    result = node.run("setpriv", *as_user("admin"), "sh", "-s", "--", "none", target, "0" * 64, stdin=text)
+    argv = ["sh", "-c", script("bootstrap.sh"), "bootstrap.sh", "none", target, "0" * 64]
+    result = node.run("setpriv", *as_user("admin"), *argv)
     assert result.returncode == 1 and re.search(pattern, result.stderr), result.stderr
 
 
@@ -134,13 +134,14 @@ def test_program_is_put_in_place_and_taken_away_by_a_user_with_a_password(node: 
     home = Path(f"/proc/{node.pid}/root/home/admin")
     (home / "up.pyz").write_bytes(zipapp)
     target = f"/usr/local/lib/kata-nodes/nodekit-{digest[:12]}.pyz"
-    stdin = login.before(SCRIPT, PASSWORD, BOOTSTRAP)
+    stdin = login.before(SCRIPT, PASSWORD, UNPACK)
 
     def sent(arguments: str) -> "subprocess.CompletedProcess[str]":
         line = f"cd && {login.as_root(SCRIPT)}timeout 100 sh -s -- {arguments} # machine 0123"
         return node.run("setpriv", *as_user("admin"), "sh", "-c", line, stdin=stdin)
 
-    result = sent(f"up.pyz {target} {digest}")
+    place = " ".join(map(str, bundle.part(zipapp, bundle.BOOTSTRAP)))
+    result = sent(f"{place} up.pyz {target} {digest}")
     assert result.returncode == 0 and target in result.stdout, result.stderr
     verb = run(node, "python3", "-I", target, "status", "--json")
     assert verb.returncode == 0, verb.stderr

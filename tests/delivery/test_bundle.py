@@ -1,5 +1,6 @@
 """The node program travels as one file that is the same for the same sources and runs without anything else installed."""
 
+import hashlib
 import io
 import json
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from delivery import bundle
 from nodekit.__main__ import QUESTIONS, VERBS
 from nodekit.errors import NodeError
+from nodekit.scripts import script
 
 pytestmark = pytest.mark.slow
 
@@ -55,9 +57,17 @@ def test_cache_that_cannot_be_written_is_a_refusal_with_what_to_set(tmp_path: Pa
     assert refused.value.code == "file-unwritable"
     assert str(home) in refused.value.message and "XDG_CACHE_HOME" in refused.value.remedy
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    program, digest = bundle.cached()
-    assert program.is_relative_to(tmp_path / "cache") and digest[:12] in program.name
+    packed = bundle.cached()
+    assert packed.path.is_relative_to(tmp_path / "cache") and packed.digest[:12] in packed.path.name
     bundle.cached.cache_clear()
+
+
+def test_the_script_that_is_cut_out_of_it_is_the_one_of_this_checkout() -> None:
+    packed = bundle.cached()
+    offset, length, digest = packed.bootstrap
+    text = packed.path.read_bytes()[offset : offset + length]
+    assert text.decode() == script("bootstrap.sh") and hashlib.sha256(text).hexdigest() == digest
+    assert length < 128 * 1024  # the longest argument that Linux takes
 
 
 def test_every_verb_is_a_module_in_it(tmp_path: Path) -> None:

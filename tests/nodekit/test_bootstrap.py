@@ -11,9 +11,9 @@ TARGET = "/usr/local/lib/kata-nodes/nodekit-test00000000.pyz"
 
 
 def run(*argv: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
-    """The script by standard input, as it is sent to a node; as another user id if given."""
+    """The script as unpack.sh starts it; as another user id if given."""
     return subprocess.run(
-        ["sh", "-s", "--", *argv], input=SCRIPT.read_text(), capture_output=True, text=True, cwd="/", check=False,
+        ["sh", "-c", SCRIPT.read_text(), "bootstrap.sh", *argv], capture_output=True, text=True, cwd="/", check=False,
         user=user, group=user, extra_groups=None if user is None else [],
     )  # fmt: skip
 
@@ -35,6 +35,8 @@ def test_wrong_number_of_arguments_is_refused() -> None:
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
-def test_every_shell_reads_it(shell: str) -> None:
+@pytest.mark.parametrize("script", [SCRIPT, SCRIPT.parents[1] / "delivery" / "unpack.sh"], ids=["bootstrap", "unpack"])
+def test_every_shell_reads_it(shell: str, script: Path) -> None:
     argv = [shell, "sh", "-n"] if shell == "busybox" else [shell, "-n"]
-    assert subprocess.run(argv, stdin=SCRIPT.open(), check=False).returncode == 0
+    with script.open() as text:
+        assert subprocess.run(argv, stdin=text, check=False).returncode == 0

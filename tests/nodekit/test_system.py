@@ -111,7 +111,7 @@ def test_an_upload_that_nothing_took_goes_with_the_stack_and_keeps_it_from_nothi
 
 def test_the_room_that_is_asked_for_is_enough_for_the_program() -> None:
     (size,) = re.findall(r"^UPLOAD=(\d+)", SCRIPT.read_text(), flags=re.MULTILINE)
-    assert cached()[0].stat().st_size < int(size)
+    assert cached().path.stat().st_size < int(size)
 
 
 def test_environment_of_the_login_does_not_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ MANAGED = {**MACHINES, "session_manager": True}
 INSTANCES: dict[str, Any] = {"machine": MACHINES, "count": 2, "ssh_from": ["203.0.113.0/24"]}
 GROUP: dict[str, Any] = {
     "machine": MACHINES, "min_size": 1, "max_size": 2,
-    "program": {"address": "https://files.example/nodekit.pyz", "sha256": bundle.cached()[1]},
+    "program": {"address": "https://files.example/nodekit.pyz", "sha256": bundle.cached().digest},
 }  # fmt: skip
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleE"
 

@@ -35,8 +35,9 @@ def readable(value: Any, key: str = "") -> Any:
         return readable(json.loads(value))
     if value.startswith("#!"):
         return f"(script) {value.splitlines()[1].lstrip('# ')}"
-    digest = bundle.cached()[1]
-    text = value.replace(digest, "PROGRAM").replace(digest[:12], "PROGRAM")
+    packed = bundle.cached()
+    place = " ".join(map(str, packed.bootstrap))
+    text = value.replace(place, "BOOTSTRAP").replace(packed.digest, "PROGRAM").replace(packed.digest[:12], "PROGRAM")
     return "DIGEST" if key == "digest" else text
 
 

@@ -1,0 +1,67 @@
+#!/bin/sh
+# Installs the node program on a node, and removes it again, with the bootstrap.sh that lies in it: a stack would otherwise keep that
+# long script for each node. Sent on standard input:
+#   sh -s -- OFFSET LENGTH SHA256 UPLOADED TARGET ...   install: where in the program the script lies, its sha256, then its arguments
+#   sh -s -- --remove [STACK [NAME]]                    remove: with the script of a program on the node that is whole
+set -eu
+LC_ALL=C
+export LC_ALL
+FOLDER=/usr/local/lib/kata-nodes
+JOURNALS=/var/lib/kata-nodes
+
+fail() {
+    echo "error: $(uname -n): $1 $2" >&2
+    exit 1
+}
+
+# A node may have no Python yet, so the script is cut out. What was checked is what runs, as one argument (of at most 128 KiB): the
+# upload is the login user's, who could change it in between.
+install_program() {
+    offset=$1 length=$2 sum=$3
+    shift 3
+    for file in "$1" "$2" "$2.copy"; do
+        [ -f "$file" ] || continue
+        text=$(tail -c "+$((offset + 1))" "$file" | head -c "$length")
+        case $(printf '%s\n' "$text" | sha256sum) in "$sum "*) exec sh -c "$text" bootstrap.sh "$@" ;; esac
+    done
+    [ ! -f "$1" ] ||
+        fail "the upload $1 is damaged: the script in it does not have sha256 $sum." \
+            "Send it again: pulumi up --replace with the URN of the node's -upload; if it happens again, check the disk. [file-invalid]"
+    fail "$2 is missing, and so is the upload $1." \
+        "Send it again: pulumi up --replace with the URN of the node's -upload. [file-unreadable]"
+}
+
+READ='
+import sys, zipfile
+sys.stdout.buffer.write(zipfile.ZipFile(sys.argv[1]).read("nodekit/bootstrap.sh"))
+'
+
+# A program that is whole, or the copy of one. What was started last comes first: programs of other checkouts may lie beside it.
+whole_program() {
+    programs=$(find "$FOLDER" -maxdepth 1 -name 'nodekit-????????????.pyz*' -type f -printf '%T@ %f\n' 2>/dev/null | sort -rn | sed 's/.* //') || :
+    for name in $programs; do
+        case $name in *.pyz | *.pyz.copy) ;; *) continue ;; esac
+        sum=${name#nodekit-}
+        case $(sha256sum 2>/dev/null <"$FOLDER/$name") in "${sum%%.*}"*) echo "$FOLDER/$name" && return ;; esac
+    done
+    return 1
+}
+
+remove_program() {
+    if file=$(whole_program); then
+        text=$(python3 -I -c "$READ" "$file") ||
+            fail "python3 does not read $file." "Install the package python3 on the node. [tool-missing]"
+        exec sh -c "$text" bootstrap.sh --remove "$@"
+    fi
+    there=$(head -c 200 "$FOLDER/stack" 2>/dev/null | tr -cd '[:alnum:]/._-') || there=
+    if [ -n "${1:-}" ] && [ -n "$there" ] && [ "$there" != "$1" ]; then
+        echo "unpack: left as it is: this machine is a node of the stack $there" >&2
+    elif [ -e "$FOLDER" ] || [ -e "$JOURNALS" ]; then
+        fail "no program in $FOLDER is whole any more, nor is its copy, so nothing was undone." \
+            "Put it there again: pulumi up --replace with the URN of the node's -upload, with the node in the stack's file; to leave the machine as it is, remove $FOLDER and $JOURNALS. [program-damaged]"
+    fi
+    echo '{"changed": false}'
+}
+
+# This script arrives on standard input: nothing runs before all of it is read, and no program below reads what is left of it.
+if [ "${1:-}" = --remove ]; then shift && remove_program "$@" </dev/null; else install_program "$@" </dev/null; fi
