@@ -29,9 +29,8 @@ HOSTS = 100
 """The number that the limits are about."""
 PREVIEW, UP = 5.0, 8.0
 """Most seconds that these may add to a preview, and to an `up` that changes nothing, on two cores with nothing else to do."""
-STATE = 90 * 1024
-"""Most bytes of a node in the state as it is; a backend that compresses it keeps about a seventh of them. A fifth of them are the
-stack traces that Pulumi keeps of each resource, with whole paths, so a checkout in a deeper folder has more."""
+STATE = 60 * 1024
+"""Most bytes of a node in the state as it is; a backend that compresses it keeps about a fifth of them."""
 
 
 class Run(NamedTuple):
