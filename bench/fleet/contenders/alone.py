@@ -64,7 +64,8 @@ def _install(program: bytes, digest: str) -> str:
     """Lines of shell that put the program in place as a stack does."""
     encoded = base64.b64encode(program).decode()
     target = f"{FOLDER}/nodekit-{digest[:12]}.pyz"
+    place = " ".join(map(str, bundle.part(program, bundle.BOOTSTRAP)))
     return (
         f"base64 -d >{UPLOADED} <<'PROGRAM'\n{encoded}\nPROGRAM\n"
-        f"sh -s -- {UPLOADED} {target} {digest} <<'BOOTSTRAP'\n{script('bootstrap.sh')}\nBOOTSTRAP\n"
+        f"sh -s -- {place} {UPLOADED} {target} {digest} <<'UNPACK'\n{script('unpack.sh', 'delivery')}\nUNPACK\n"
     )
