@@ -38,7 +38,7 @@ sys.stdout.buffer.write(zipfile.ZipFile(sys.argv[1]).read("nodekit/bootstrap.sh"
 
 # A program that is whole, or the copy of one. What was started last comes first: programs of other checkouts may lie beside it.
 whole_program() {
-    programs=$(find "$FOLDER" -maxdepth 1 -name 'nodekit-????????????.pyz*' -type f -printf '%T@ %f\n' 2>/dev/null | sort -rn | sed 's/.* //') || :
+    programs=$(find "$FOLDER" -maxdepth 1 -name 'nodekit-????????????.pyz*' -type f -printf '%T@ %f\n' 2>/dev/null | sort -rn | sed 's/.* //')
     for name in $programs; do
         case $name in *.pyz | *.pyz.copy) ;; *) continue ;; esac
         sum=${name#nodekit-}

@@ -221,7 +221,7 @@ def test_a_program_that_is_swapped_under_the_check_is_refused(node: Node) -> Non
 
 
 def test_a_script_that_is_swapped_after_the_check_is_not_run(node: Node) -> None:
-    """Lost if this fails: whoever may write the login user's files has root run theirs."""
+    """Lost if this fails: root runs the script of anyone who can write to the login user's home."""
     swap = f'printf "touch {node.root}/evil" >"$NODE/home/.kata-nodes.pyz"'
     evil = f'#!/bin/sh\n/usr/bin/sha256sum "$@"; code=$?; {swap}; exit $code\n'
     (node.root / "bin" / "sha256sum").write_text(evil)
