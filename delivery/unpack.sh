@@ -37,6 +37,7 @@ sys.stdout.buffer.write(zipfile.ZipFile(sys.argv[1]).read("nodekit/bootstrap.sh"
 '
 
 # A program that is whole, or the copy of one. What was started last comes first: programs of other checkouts may lie beside it.
+# Silent where there is no folder, or a file that cannot be read: that is no whole program, and remove_program says what follows.
 whole_program() {
     programs=$(find "$FOLDER" -maxdepth 1 -name 'nodekit-????????????.pyz*' -type f -printf '%T@ %f\n' 2>/dev/null | sort -rn | sed 's/.* //')
     for name in $programs; do
@@ -53,12 +54,17 @@ remove_program() {
             fail "python3 does not read $file." "Install the package python3 on the node. [tool-missing]"
         exec sh -c "$text" bootstrap.sh --remove "$@"
     fi
+    # Without the file, or where it cannot be read, no other stack is known to have the machine.
     there=$(head -c 200 "$FOLDER/stack" 2>/dev/null | tr -cd '[:alnum:]/._-') || there=
     if [ -n "${1:-}" ] && [ -n "$there" ] && [ "$there" != "$1" ]; then
         echo "unpack: left as it is: this machine is a node of the stack $there" >&2
-    elif [ -e "$FOLDER" ] || [ -e "$JOURNALS" ]; then
+    elif [ -e "$JOURNALS" ] || [ -n "$(find "$FOLDER" -name 'nodekit-*.pyz' -o -name 'nodekit-*.pyz.copy' 2>/dev/null)" ]; then
         fail "no program in $FOLDER is whole any more, nor is its copy, so nothing was undone." \
             "Put it there again: pulumi up --replace with the URN of the node's -upload, with the node in the stack's file; to leave the machine as it is, remove $FOLDER and $JOURNALS. [program-damaged]"
+    elif [ -e "$FOLDER" ]; then
+        # What an installation left that ended before the program was in place: it changed nothing but packages.
+        [ ! -s "$FOLDER/packages" ] || echo "unpack: these packages stay:" "$(tr '\n' ' ' <"$FOLDER/packages")" >&2
+        if [ "$(id -u)" -eq 0 ]; then rm -rf "$FOLDER"; else sudo -n rm -rf "$FOLDER"; fi
     fi
     echo '{"changed": false}'
 }

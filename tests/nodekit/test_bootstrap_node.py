@@ -475,6 +475,18 @@ def test_a_removal_never_succeeds_where_the_program_is_gone_and_its_changes_are_
     assert json.loads(node.run("--remove").stdout) == {"changed": False}
 
 
+def test_what_an_installation_left_that_ended_before_the_program_was_in_place_goes(node: Node) -> None:
+    """Lost if this fails: `destroy` refuses a machine on which nothing but packages was changed."""
+    assert node.run(".kata-nodes.pyz", node.target, node.digest, "project/first", "n1").returncode == 0
+    folder = node.root / "lib" / "kata-nodes"
+    for file in folder.glob("nodekit*"):
+        file.unlink()
+    (folder / f"{Path(node.target).name}.new").touch()
+    result = node.run("--remove", "project/first", "n1")
+    assert (result.returncode, json.loads(result.stdout)) == (0, {"changed": False}), result.stderr
+    assert not folder.exists() and "these packages stay: bubblewrap busybox-static zstd" in result.stderr
+
+
 def test_a_removal_needs_no_start_up_script(node: Node) -> None:
     assert node.install().returncode == 0
     (node.root / "lib" / "kata-nodes" / "run.sh").unlink()
