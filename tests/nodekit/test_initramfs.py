@@ -34,10 +34,9 @@ def test_entries_come_back_as_they_were() -> None:
     assert list(unpack(cpio(entries)).values()) == entries
 
 
-@pytest.mark.skipif(shutil.which("cpio") is None, reason="needs the program cpio")
 def test_another_cpio_reads_it(tmp_path: Path) -> None:
     archive = cpio([folder("d"), program("d/p", b"12345"), link("l", "d/p")])
-    subprocess.run(["cpio", "-i", "--quiet"], input=archive, cwd=tmp_path, check=True)
+    subprocess.run(["busybox", "cpio", "-i"], input=archive, cwd=tmp_path, check=True)
     assert (tmp_path / "l").read_bytes() == b"12345"
     assert (tmp_path / "d/p").stat().st_mode & 0o777 == 0o755
 
