@@ -141,7 +141,7 @@ def step(
     if job is None or job["spec"]["template"]["metadata"].get("annotations", {}).get(DIGEST_ANNOTATION) != request.digest:
         return Prove(1)
     if not pod_verdict.ended(job):
-        refused = pod_verdict.hopeless(request.node.name, job, pod, events or {})
+        refused = pod_verdict.hopeless(request, job, pod, events or {})
         # Reported at once; the next try comes when the Job has ended, at its deadline at the latest.
         left = float(job["spec"]["activeDeadlineSeconds"]) + pause(pod_proof.attempt_of(job))
         if refused or age < overdue(job):

@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 from clusterkit import pod, pod_room, pod_safety
 from nodekit.errors import NodeError
+from nodekit.rules.kata.kernel_params import Parameter
 from nodekit.rules.node_state import SEED_PARAMETER, promised
-from nodekit.rules.proof.ladder import VARIABLES
+from nodekit.rules.proof.ladder import JUDGE_VERSION, VARIABLES
 
 OF_THE_TEMPLATE = ("KATA_NODES_NETWORK", "KATA_NODES_NAME", "KATA_NODES_SECONDS")
 """Variables of the ladder that a template can set for its proof: it looks for an address and a route too (1), resolves a name,
@@ -129,7 +130,7 @@ def shared(pod_template: str, ladder: str, again: str) -> tuple[Mapping[str, Any
     Kept, since the controller asks for it at every change of a node. Nobody may change the template.
     """
     template = pod_safety.safe(json.loads(pod_template))
-    return template, digest(template, ladder, again)
+    return template, digest(template, ladder, again, JUDGE_VERSION)
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,11 @@ class ProofRequest:
         """The Job's pod template."""
         template: Mapping[str, Any] = self.body["spec"]["template"]
         return template
+
+    @property
+    def climbing(self) -> str:
+        """Name of the container in which the ladder is climbed."""
+        return str(self.template["spec"]["containers"][0]["name"])
 
     @property
     def digest(self) -> str:
@@ -201,9 +207,12 @@ def attempt_of(described: Mapping[str, Any]) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 1
 
 
-def escaped(token: str) -> str:
-    """As ladder.sh escapes."""
-    return quote(token, safe="!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")
+def key_pattern(token: str) -> str:
+    """A shell's pattern of the names that the kernel takes for this one's (`Parameter.key`), in text that ladder.sh escaped."""
+    name = Parameter(token).name
+    alike = "./" if name.startswith(("sysctl.", "sysctl/")) else "-_"
+    patterns = {**dict.fromkeys("*?[]\\", "?"), **dict.fromkeys(alike, f"[{alike}]")}
+    return "".join(patterns.get(character) or quote(character, safe="!\"#$&'()+,-./:;<=>@^_`{|}~") for character in name)
 
 
 def job_name(proof: str, node: str) -> str:
@@ -251,7 +260,7 @@ def job(
         **{name: str(theirs[name]) for name in OF_THE_TEMPLATE if theirs.get(name)},
         "KATA_NODES_MESSAGE": MESSAGE_FILE,
         # What the report keeps of the command line: the checklist always has a row for the seed document's parameter.
-        "KATA_NODES_EXPECT": " ".join(map(escaped, dict.fromkeys([*expect, SEED_PARAMETER]))),
+        "KATA_NODES_KEYS": " ".join(dict.fromkeys(map(key_pattern, [*expect, SEED_PARAMETER]))),
     }
     container = {
         **{key: value for key, value in first.items() if key not in OF_THE_PROGRAM},

@@ -2,12 +2,14 @@
 
 import json
 import re
+import signal
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from clusterkit import pod_companions, pod_room
+from clusterkit.pod_differences import differences, environment
 from clusterkit.pod_proof import BOOT_ANNOTATION, DIGEST_ANNOTATION, NODE_ANNOTATION, Nodes, ProofRequest, attempt_of
 from nodekit.errors import NodeError
 from nodekit.rules.proof import console, ladder
@@ -15,6 +17,8 @@ from nodekit.rules.text import printable
 
 MAX_MESSAGE = 4096
 """Bytes of a termination message that a kubelet keeps (kubernetes.io, Determine the Reason for Pod Failure)."""
+MAX_MESSAGES = 12288
+"""Bytes that it keeps of those of all containers of a pod, each having an equal share."""
 STARTING = ("", "ContainerCreating", "PodInitializing")
 """Reasons of a kubelet for a container that waits for nothing but its turn."""
 NO_STATUS = 255
@@ -89,12 +93,13 @@ IN_VAIN = ("PodSecurity", "ValidatingAdmissionPolicy", CONSTRAINT)
 """Words of refusals of a pod that a retry does not change."""
 
 
-def hopeless(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, events: Events) -> Refusal | None:
+def hopeless(request: ProofRequest, job: Mapping[str, Any], pod: Mapping[str, Any] | None, events: Events) -> Refusal | None:
     """Why a running Job can no longer pass, by its events and its pod's state; None while it can.
 
     It does not give up on what can pass by itself: a network that comes up, a scheduler that finds no room yet, a namespace
     whose labels are not known everywhere yet.
     """
+    node = request.node.name
     if pod is None:
         unmade = events.get(job["metadata"]["uid"], {}).get("FailedCreate")
         # A single refusal can come from the moment before a namespace or a policy is known everywhere.
@@ -104,7 +109,7 @@ def hopeless(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, e
     sandbox = None if begun(pod) else reasons.get("FailedCreatePodSandBox")
     if sandbox and (lasts(sandbox.text) or (sandbox.times > 2 and not NETWORK.search(sandbox.text))):
         return no_sandbox(node, sandbox.text)
-    waiting = waiting_of(pod)
+    waiting = waiting_of(pod, request.climbing)
     reason, text = str(waiting.get("reason", "")), str(waiting.get("message") or "")
     pulled = reasons.get("Failed", Words(0, ""))
     often = pulled.times > 2 or NO_IMAGE.search(f"{text} {pulled.text}")
@@ -187,12 +192,11 @@ def owner(pod: Mapping[str, Any]) -> str | None:
     return next((str(each["uid"]) for each in owners if each.get("controller") and each.get("kind") == "Job"), None)
 
 
-def status_of(pod: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Status of the container that climbs: the pod's first, by its name, since statuses come in any order."""
-    containers = (pod or {}).get("spec", {}).get("containers") or [{}]
+def status_of(pod: Mapping[str, Any] | None, climbing: str) -> Mapping[str, Any]:
+    """Status of the container that climbs, by its name: statuses come in any order, and webhooks put containers before it."""
     statuses = (pod or {}).get("status", {}).get("containerStatuses") or []
     empty: Mapping[str, Any] = {}
-    return next((each for each in statuses if each.get("name") == containers[0].get("name")), empty)
+    return next((each for each in statuses if each.get("name") == climbing), empty)
 
 
 def begun(pod: Mapping[str, Any] | None) -> bool:
@@ -202,36 +206,14 @@ def begun(pod: Mapping[str, Any] | None) -> bool:
     return any({"running", "terminated"} & (each.get("state") or {}).keys() for each in statuses)
 
 
-def waiting_of(pod: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def waiting_of(pod: Mapping[str, Any] | None, climbing: str) -> Mapping[str, Any]:
     """For what the container that climbs waits, or the init container before it; nothing where it does not wait."""
-    own: Mapping[str, Any] = status_of(pod).get("state", {}).get("waiting") or {}
+    own: Mapping[str, Any] = status_of(pod, climbing).get("state", {}).get("waiting") or {}
     before = [
         (each.get("state") or {}).get("waiting") or {}
         for each in (pod or {}).get("status", {}).get("initContainerStatuses") or []
     ]
     return next((each for each in before if own and each.get("reason", "") not in STARTING), own)
-
-
-def differences(template: Mapping[str, Any], spec: Mapping[str, Any], image_id: str = "") -> list[str]:
-    """What differs in a pod spec (core/v1), of a Job or of its pod, from what was asked for; the API server adds defaults."""
-    requested = template["containers"][0]
-    empty: Mapping[str, Any] = {}
-    container = next((each for each in spec.get("containers") or [] if each.get("name") == requested["name"]), empty)
-    fields = ("serviceAccountName", "runtimeClassName")
-    differing = [field for field in fields if (spec.get(field) or None) != (template.get(field) or None)]
-    differing += [f"container.{key}" for key in ("command", "args") if (container.get(key) or []) != (requested.get(key) or [])]
-    if environment(container) != environment(requested):
-        differing.append("container.env")
-    _, at, digest = str(requested.get("image")).partition("@")
-    # Where an image is rewritten to a mirror, it is still the one that was asked for by its digest.
-    if container.get("image") != requested.get("image") and not (at and image_id.endswith(f"@{digest}")):
-        differing.append("container.image")
-    return differing
-
-
-def environment(container: Mapping[str, Any]) -> dict[str, str | None]:
-    """Variables of a container; None where a value comes from elsewhere. The API server leaves an empty value out."""
-    return {each["name"]: None if "valueFrom" in each else each.get("value", "") for each in container.get("env") or []}
 
 
 def forged(request: ProofRequest, job: Mapping[str, Any], pod: Mapping[str, Any] | None) -> Refusal | None:
@@ -249,7 +231,7 @@ def forged(request: ProofRequest, job: Mapping[str, Any], pod: Mapping[str, Any]
         differing += [] if owner(pod) == job["metadata"]["uid"] else ["its controller"]
         # A pod that is not scheduled yet is on no node.
         differing += [] if spec.get("nodeName") in (None, "", name) else ["nodeName"]
-        differing += differences(request.template["spec"], spec, str(status_of(pod).get("imageID", "")))
+        differing += differences(request.template["spec"], spec, str(status_of(pod, request.climbing).get("imageID", "")))
     if not differing:
         return None
     return refusal(
@@ -291,27 +273,34 @@ def verdict(
     boot_ids = ChainMap(nodes.by_boot_id, own)
     if pod is not None and pod_room.turned_away(pod) and (away := no_room(name, pod, present.short_of)):
         return away  # its container may have ended too, which explains less
-    terminated = status_of(pod).get("state", {}).get("terminated")
+    terminated = status_of(pod, request.climbing).get("state", {}).get("terminated")
     if pod is not None and (gone := disrupted(name, job, pod, terminated or {})):
         return gone
+    kept = evidence_of(before)
+    accepted = kept.get("job") == job["metadata"]["uid"] and kept.get("node") == name and stands(kept)
+    if terminated and ended_by_deadline(job, terminated):
+        return timed_out(request, job, pod, {})
     if terminated:
-        judged = of_container(request, terminated, present.boot_id, boot_ids)
-        if isinstance(judged, Refusal) or condition(job, "Complete"):
-            return judged if isinstance(judged, Refusal) else {**judged, "job": job["metadata"]["uid"]}
+        judged = of_container(request, terminated, present.boot_id, boot_ids, containers_of(pod))
+        if isinstance(judged, Refusal):
+            return judged
+        if condition(job, "Complete"):
+            # Of a kernel between the two that are known, no boot id is known, and it may have run the ladder.
+            restarted = present.boot_id not in own and not accepted
+            return rebooted(name) if restarted else {**judged, "job": job["metadata"]["uid"]}
         late = why_failed(job) == "DeadlineExceeded"
-        if other := pod_companions.unfinished(pod or {}, str(status_of(pod).get("name")), late):
+        if other := pod_companions.unfinished(pod or {}, request.climbing, late):
             return refusal("proof-container-failed", f"{name}: the ladder ended, and {other}", "container")
-        return timed_out(name, job, pod, {})
+        return timed_out(request, job, pod, {})
     if condition(job, "Complete"):
-        kept = evidence_of(before)
-        if pod is None and kept.get("job") == job["metadata"]["uid"] and kept.get("node") == name:
+        if pod is None and accepted:
             return no_guest(name, str(kept.get("guestBootId", "")), boot_ids) or kept
         state = "its pod says nothing" if pod else "its pod is gone and with it what it reported"
         return refusal("proof-pod-lost", f"{name}: the Job ended, and {state}")
     unmade = events.get(job["metadata"]["uid"], {}).get("FailedCreate")
     if pod is None and unmade:
         return refused_pod(name, unmade.text)
-    return hopeless(name, job, pod, events) or unfinished(name, job, pod, events, present.short_of)
+    return hopeless(request, job, pod, events) or unfinished(request, job, pod, events, present.short_of)
 
 
 def evidence_of(text: str | None) -> dict[str, Any]:
@@ -321,6 +310,16 @@ def evidence_of(text: str | None) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return kept if isinstance(kept, dict) else {}
+
+
+def stands(kept: Mapping[str, Any]) -> bool:
+    """Whether kept evidence has rungs, and none that counts has failed."""
+    rungs = kept.get("rungs")
+    return (
+        isinstance(rungs, list)
+        and bool(rungs)
+        and all(isinstance(rung, dict) and not (rung.get("counts") and rung.get("passed") is False) for rung in rungs)
+    )
 
 
 def no_guest(node: str, guest: str, boot_ids: Mapping[str, str]) -> Refusal | None:
@@ -333,10 +332,36 @@ def no_guest(node: str, guest: str, boot_ids: Mapping[str, str]) -> Refusal | No
     )
 
 
+def rebooted(node: str) -> Refusal:
+    """The refusal of a report from a node that was started again before it was judged."""
+    return refusal("proof-pod-lost", f"{node}: the node was started again while it was proven, so no guest can be told from it")
+
+
+def ended_by_deadline(job: Mapping[str, Any], terminated: Mapping[str, Any]) -> bool:
+    """Whether the end of a container is that of its Job's time: a kubelet sends SIGTERM, and SIGKILL after a while."""
+    late = condition(job, "Failed") or condition(job, "FailureTarget")
+    killed_by = {128 + signal.SIGTERM, 128 + signal.SIGKILL}
+    return (
+        late.get("reason") == "DeadlineExceeded"
+        and terminated.get("exitCode") in killed_by
+        and terminated.get("reason") != "OOMKilled"
+    )
+
+
+def containers_of(pod: Mapping[str, Any] | None) -> int:
+    """How many containers share what a kubelet keeps of termination messages (pkg/kubelet/status, normalizeStatus)."""
+    spec = (pod or {}).get("status", {})
+    return sum(len(spec.get(kind) or []) for kind in ("containerStatuses", "initContainerStatuses"))
+
+
 def of_container(
-    request: ProofRequest, terminated: Mapping[str, Any], node_boot_id: str, boot_ids: Mapping[str, str]
+    request: ProofRequest,
+    terminated: Mapping[str, Any],
+    node_boot_id: str,
+    boot_ids: Mapping[str, str],
+    containers: int = 1,
 ) -> dict[str, Any] | Refusal:
-    """What the end of a container means: its report, judged, or why there is none."""
+    """What the end of a container, one of so many of its pod, means: its report, judged, or why there is none."""
     name = request.node.name
     message = str(terminated.get("message") or "").encode()[:MAX_MESSAGE].decode(errors="ignore")
     code, reason = terminated.get("exitCode"), str(terminated.get("reason", ""))
@@ -351,7 +376,19 @@ def of_container(
             f"{name}: the container ended with {line(code, 20)} before the ladder did, with the message {line(message)!r}",
             "image",
         )
-    judged = ladder.judge(message, request.nonce, node_boot_id, request.expect, sandbox=request.sandbox, place="pod")
+    judged = ladder.judge(
+        message,
+        request.nonce,
+        node_boot_id,
+        request.expect,
+        sandbox=request.sandbox,
+        network=environment(request.template["spec"]["containers"][0]).get("KATA_NODES_NETWORK") == "1",
+        place="pod",
+    )
+    if judged.code == "proof-transcript-incomplete" and len(message.encode()) == MAX_MESSAGES // max(1, containers):
+        size = MAX_MESSAGES // containers
+        why = f"{name}: the pod has {containers} containers, so the kubelet cut the ladder's report at {size} bytes"
+        return refusal(judged.code, why, "containers")
     if judged.code is not None:
         return refusal(judged.code, f"{name}: {judged.message}", remedy=judged.remedy)
     return no_guest(name, judged.boot_id, boot_ids) or {
@@ -399,15 +436,18 @@ def disrupted(node: str, job: Mapping[str, Any], pod: Mapping[str, Any], termina
     return refusal("proof-pod-lost", message, "disrupted")
 
 
-def unfinished(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, events: Events, short_of: str = "") -> Refusal:
+def unfinished(
+    request: ProofRequest, job: Mapping[str, Any], pod: Mapping[str, Any] | None, events: Events, short_of: str = ""
+) -> Refusal:
     """Why a pod reported nothing: not scheduled, not started, lost, or still running at the end of its time."""
+    node = request.node.name
     status = (pod or {}).get("status", {})
     reasons = events.get(str((pod or {}).get("metadata", {}).get("uid")), {})
     if pod is not None and (away := no_room(node, pod, short_of)):
         return away
     if (sandbox := reasons.get("FailedCreatePodSandBox")) and not begun(pod):
         return no_sandbox(node, sandbox.text)
-    waiting = waiting_of(pod)
+    waiting = waiting_of(pod, request.climbing)
     late = why_failed(job) == "DeadlineExceeded"
     # A sidecar runs on once all of them have begun.
     initialized = pod is not None and condition(pod, "Initialized")
@@ -424,18 +464,21 @@ def unfinished(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None,
     if short_of.startswith(pod_room.NOT_READY):
         why = line(short_of, 300).rstrip(".")
         return refusal("proof-pod-lost", f"{node}: nothing is heard of the pod any more, and the node says: {why}", "node")
-    return timed_out(node, job, pod, reasons)
+    return timed_out(request, job, pod, reasons)
 
 
-def timed_out(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, reasons: Mapping[str, Words]) -> Refusal:
+def timed_out(
+    request: ProofRequest, job: Mapping[str, Any], pod: Mapping[str, Any] | None, reasons: Mapping[str, Words]
+) -> Refusal:
     """What did not happen while there was time; `reasons` are the events about the pod."""
     case, last = "", None
     if not ended(job) and job["spec"].get("suspend"):
         stopped, case = "its Job is suspended", "suspended"
     elif pod is None:
         stopped = "no pod of its Job is there"
-    elif status_of(pod).get("state", {}).get("terminated"):
-        stopped = "the ladder ended, and its Job did not complete"
+    elif terminated := status_of(pod, request.climbing).get("state", {}).get("terminated"):
+        ran = ended_by_deadline(job, terminated)
+        stopped = "the ladder did not end in the container" if ran else "the ladder ended, and its Job did not complete"
     elif not ended(job) and pod["metadata"].get("deletionTimestamp"):
         stopped, case = f"its pod {line(pod['metadata'].get('name'), 80)} is being deleted and does not end", "hangs"
     elif pod.get("status", {}).get("phase") == "Running":
@@ -443,7 +486,7 @@ def timed_out(node: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None, 
     else:
         stopped, last = "the guest did not start", max(reasons.values(), key=lambda words: words.times, default=None)
     seen = f"; the cluster says: {line(last.text, 300).rstrip('.')}" if last else ""
-    return refusal("proof-timeout", f"{node}: the pod did not end in time: {stopped}{seen}", case)
+    return refusal("proof-timeout", f"{request.node.name}: the pod did not end in time: {stopped}{seen}", case)
 
 
 def try_of(
@@ -476,5 +519,5 @@ def try_of(
     if ended(newest):
         failed = isinstance(verdict(request, nodes, newest, pod, before, events), Refusal)
     else:
-        failed = hopeless(request.node.name, newest, pod, events or {}) is not None
+        failed = hopeless(request, newest, pod, events or {}) is not None
     return ask(attempt + 1, "") if failed else request

@@ -409,6 +409,12 @@ CATALOGUE: dict[str, Failure] = {
         "The guest allows no user namespace: the limit reads 0.",
         "Remove sysctl.user.max_user_namespaces=0 from kata.kernelParams and from Kata's configuration file, or set "
         "sysctl.user.max_user_namespaces=N, N above 0, in kata.kernelParams",
+        {
+            "later": (
+                "Look in the guest's image for what sets user.max_user_namespaces=0, such as a file of /etc/sysctl.d, or use the "
+                "image of Kata's release; kata.kernelParams need not change"
+            ),
+        },
     ),
     "proof-user-namespaces-absent": Failure(
         "The guest's kernel has no user namespaces.",
@@ -471,7 +477,9 @@ CATALOGUE: dict[str, Failure] = {
         "The container has no network, or resolves no name.",
         cases={
             "address": (
-                "Pin Docker 27.5.1, or use the Kata release that repairs it: 3.29.0 for the Go shim, 3.30.0 for the Rust runtime"
+                "Where Docker is 26.0.0 or 28, pin 27.5.1, or use the Kata release that repairs it: 3.29.0 for the Go shim, "
+                "3.30.0 for the Rust runtime; else check internetworking_model, tcfilter by default, and docker network inspect "
+                "bridge"
             ),
             "names": "Use Docker's default bridge, or set a name server for the daemon or the container that the guest can reach",
             "pod-address": (
@@ -490,6 +498,12 @@ CATALOGUE: dict[str, Failure] = {
     "proof-transcript-incomplete": Failure(
         "The ladder started in the guest, and its report did not arrive completely.",
         "Run again; if it happens again, check the guest's console and memory",
+        {
+            "containers": (
+                "Keep what adds containers to pods, such as a service mesh, out of the proof's namespace, or give the template "
+                "fewer init containers"
+            ),
+        },
     ),
 }
 """Code -> its failure."""

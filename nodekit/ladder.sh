@@ -11,7 +11,8 @@
 #   KATA_NODES_ORDINARY a command that runs another as uid 1000 without capabilities, where setpriv's start is too dear
 #   KATA_NODES_ENTRY    what entry.sh met, where the ladder runs behind it: `mounted`, or an error's words
 #   KATA_NODES_MESSAGE  a file that gets the lines as well, in at most 4096 bytes: details are cut, and of the kernel's command
-#                       line only what KATA_NODES_EXPECT lists (escaped, a blank between) and what sets the limit remain
+#                       line only parameters of the keys in KATA_NODES_KEYS (patterns of this shell, escaped, a blank between),
+#                       what sets the limit, and a `--` remain
 # A line is: <nonce> rung=<name> status=ok|fail|absent value=<escaped> detail=<escaped> at=<seconds since the kernel's boot>
 # Escaped text holds printable ASCII only: space, %, tab and newline as %XX, anything else as "?".
 set -u
@@ -76,10 +77,21 @@ open_quote() {
     done
 }
 
+# decides TOKEN: whether the judge needs it: of two parameters with one key the kernel takes the last, so all of a key are kept.
+decides() {
+    case $1 in *max_user_namespaces=* | --) return 0 ;; esac
+    for key in ${KATA_NODES_KEYS:-}; do
+        # shellcheck disable=SC2254 # a pattern
+        case $1 in $key | $key=* | \"$key | \"$key=*) return 0 ;; esac
+    done
+    return 1
+}
+
 # parameters ESCAPED: sets $parameters to those of a command line that decide anything, escaped. A blank between quotes is a part of
 # its parameter (linux lib/cmdline.c, next_arg).
 parameters() {
     parameters=
+    set -f
     rest=$1%20
     while [ -n "$rest" ]; do
         token=${rest%%\%20*}
@@ -89,9 +101,9 @@ parameters() {
             rest=${rest#"$part"%20}
             token=$token%20$part
         done
-        case " ${KATA_NODES_EXPECT:-} " in *" $token "*) parameters=$parameters${parameters:+%20}$token && continue ;; esac
-        case $token in *max_user_namespaces=*) parameters=$parameters${parameters:+%20}$token ;; esac
+        ! decides "$token" || parameters=$parameters${parameters:+%20}$token
     done
+    set +f
 }
 
 # say RUNG STATUS VALUE DETAIL: of the two texts the first 4096 and 1000 characters, since to escape 20,000 takes bash 20 seconds.

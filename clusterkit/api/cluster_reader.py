@@ -137,7 +137,7 @@ class Reader:
             waited = [
                 node
                 for node, uid in running.items()
-                if pod_verdict.hopeless(node, jobs[uid], pods.get(uid), events) is None
+                if pod_verdict.hopeless(requests[node][1], jobs[uid], pods.get(uid), events) is None
                 and time.monotonic() - waiting_since.get(node, time.monotonic()) < pod_room.ROOM_SECONDS
             ]
             if not waited or time.monotonic() > end:

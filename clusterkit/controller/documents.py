@@ -59,12 +59,20 @@ class Container(TypedDict, total=False):
     command: list[str] | None
     args: list[str] | None
     env: list[Fields] | None
+    envFrom: list[Fields] | None
+    securityContext: Fields | None
+    volumeMounts: list[Fields] | None
 
 
 class PodSpec(TypedDict, total=False):
     serviceAccountName: str
     runtimeClassName: str
     nodeName: str
+    hostNetwork: bool
+    hostPID: bool
+    hostIPC: bool
+    securityContext: Fields | None
+    volumes: list[Fields] | None
     containers: list[Container] | None
 
 

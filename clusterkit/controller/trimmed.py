@@ -3,11 +3,13 @@
 Long texts, the ladder above all, are the same in every Job and pod, so each is kept once.
 """
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from clusterkit import joining, pod_room, pod_verdict
+from clusterkit.pod_safety import HOST_NAMESPACES
 
 LONG = 100
 """Characters from which on a text is shared."""
@@ -53,11 +55,26 @@ def node(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+@lru_cache(256)
+def alike(text: str) -> Any:
+    """What JSON holds, and the same object for equal texts."""
+    return json.loads(text)
+
+
 def pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What `pod_verdict.differences` compares."""
-    compared = ("name", "image", "command", "args", "env")
-    containers = [{key: shared(each[key]) for key in compared if key in each} for each in spec.get("containers") or []]
-    return {**only(spec, "serviceAccountName", "runtimeClassName", "nodeName"), "containers": containers}
+    """What `pod_differences.differences` compares. Rights and mounts are the same in all pods of a proof, and kept once."""
+    compared = ("name", "image", "command", "args", "env", "envFrom")
+    equal = ("securityContext", "volumeMounts")
+    containers = [
+        {key: shared(each[key]) for key in compared if key in each}
+        | {key: alike(json.dumps(each[key])) for key in equal if key in each}
+        for each in spec.get("containers") or []
+    ]
+    return {
+        **only(spec, "serviceAccountName", "runtimeClassName", "nodeName", *HOST_NAMESPACES),
+        **{key: alike(json.dumps(spec[key])) for key in ("securityContext", "volumes") if key in spec},
+        "containers": containers,
+    }
 
 
 def job(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ CLIMB = """#!/bin/sh
 echo # what the console said before may lack its end of line
 for shell in busybox dash bash; do
     PATH=/shells/$shell:/usr/bin:/bin
-    export PATH KATA_NODES_NONCE=lines-$shell KATA_NODES_EXPECT= KATA_NODES_MESSAGE=/tmp/message
+    export PATH KATA_NODES_NONCE=lines-$shell KATA_NODES_KEYS= KATA_NODES_MESSAGE=/tmp/message
     sh -c "$(cat /pod/ladder.sh)" </dev/null
     while read -r _ line; do echo "message-$shell $line"; done </tmp/message
 done

@@ -193,7 +193,7 @@ def test_the_report_keeps_what_is_expected_and_the_seed_documents_parameter() ->
         variable["name"]: variable["value"]
         for variable in ask(kernel_params=['a="b c"']).template["spec"]["containers"][0]["env"]
     }
-    assert variables["KATA_NODES_EXPECT"] == 'a="b%20c" user_namespace.enable=1'
+    assert variables["KATA_NODES_KEYS"] == "a user[-_]namespace.enable"
     assert variables["KATA_NODES_NONCE"] == ask(kernel_params=['a="b c"']).nonce
     result = pod_verdict.verdict(REQUEST, NODES, COMPLETE, PASSED)
     assert isinstance(result, dict) and result["commandLine"] == "user_namespace.enable=1"
@@ -430,7 +430,7 @@ def test_a_sidecar_that_runs_on_is_not_taken_for_an_init_container_that_hangs() 
 def test_the_image_of_an_init_container_that_cannot_be_pulled_is_reported_as_that() -> None:
     init = waiting("ImagePullBackOff", 'Back-off pulling image "setup:1": not found')
     seen = beside(waiting("PodInitializing"), waiting("PodInitializing"), init, phase="Pending")
-    early, last = pod_verdict.hopeless("n", RUNNING, seen, {}), pod_verdict.verdict(REQUEST, NODES, LATE, seen)
+    early, last = pod_verdict.hopeless(REQUEST, RUNNING, seen, {}), pod_verdict.verdict(REQUEST, NODES, LATE, seen)
     for result in (early, last):
         assert isinstance(result, Refusal) and result.code == "proof-container-failed"
         assert 'cannot be pulled: Back-off pulling image "setup:1"' in result.sentence
@@ -452,7 +452,7 @@ def test_a_pod_that_started_after_all_is_judged_by_what_it_did_then(seen: dict[s
     """As on a node that has just joined, whose network came up after the first tries, or whose first guests were slow."""
     for reason, text in ((SANDBOX, CNI), (SANDBOX, SILENT), ("FailedMount", 'object "n"/"kube-root-ca.crt" not registered')):
         events = {"p": {reason: Words(5, text)}}
-        assert pod_verdict.hopeless("n", RUNNING, seen, events) is None
+        assert pod_verdict.hopeless(REQUEST, RUNNING, seen, events) is None
         result = pod_verdict.verdict(REQUEST, NODES, LATE, seen, None, events)
         assert isinstance(result, Refusal) and "cannot start the pod" not in result.sentence
 
@@ -481,7 +481,7 @@ def test_a_proof_is_believed_by_what_its_own_pod_reported() -> None:
 @pytest.mark.parametrize("kept", [False, True])
 def test_the_boot_id_of_a_node_never_counts_for_a_guest(boot_id: str, nodes: Nodes, words: str, kept: bool) -> None:
     transcript = report(REQUEST.nonce, boot_id=f"status=ok value={boot_id} detail=")
-    evidence = {"node": "n", "job": "j", "proven": "pod", "guestBootId": boot_id}
+    evidence = {"node": "n", "job": "j", "proven": "pod", "guestBootId": boot_id, "rungs": [{"counts": True, "passed": True}]}
     seen, before = (None, json.dumps(evidence)) if kept else (pod_that(state=ended(transcript)), None)
     result = pod_verdict.verdict(REQUEST, nodes, COMPLETE, seen, before)
     assert isinstance(result, Refusal) and result.code == "proof-not-a-guest" and words in result.sentence
@@ -644,7 +644,7 @@ SANDBOX = "FailedCreatePodSandBox"
 def test_lasting_failures_are_reported_early_and_passing_ones_are_waited_out(
     seen: dict[str, Any] | None, reason: str, words: Words, code: str | None, message: str
 ) -> None:
-    result = pod_verdict.hopeless("n", RUNNING, seen, {"p" if seen else "j": {reason: words}})
+    result = pod_verdict.hopeless(REQUEST, RUNNING, seen, {"p" if seen else "j": {reason: words}})
     assert (result.code if result else None) == code
     assert result is None or message in result.sentence
 
@@ -776,6 +776,8 @@ def test_a_try_stays_while_it_runs_or_its_evidence_is_accepted_and_is_replaced_o
     zero = pod_that(state=ended(report(REQUEST.nonce, **ZERO)))
     assert tried(COMPLETE, pods={"j": zero}) == 2, "a ladder that ended completes its Job whatever it met"
     assert tried(COMPLETE, before=json.dumps({**json.loads(kept), "guestBootId": NODE_ID})) == 2
+    for rungs in ([], None, [1], [{"name": "srt-call", "counts": True, "passed": False}]):
+        assert tried(COMPLETE, before=json.dumps({**json.loads(kept), "rungs": rungs})) == 2, "no judge accepted that"
     assert tried(COMPLETE, before="[" * 100_000) == 2 and tried(COMPLETE, before="[]") == 2, "it is no evidence"
     assert tried(job_that("Failed", request=ask(attempt=3), uid="k"), COMPLETE, before=kept) == 4, "the newest try counts"
     assert tried(RUNNING, pods={"j": CREATING}, events={"p": {SANDBOX: Words(1, HANDLER)}}) == 2
@@ -803,3 +805,107 @@ def test_a_reboot_changes_nothing_of_the_job_that_is_there_and_its_first_boot_id
     kept = json.dumps(pod_verdict.verdict(REQUEST, NODES, COMPLETE, PASSED))
     assert pod_verdict.try_of(again, Nodes([rebooted]), {"j": COMPLETE}, {}, kept).body == REQUEST.body
     assert GUEST_ID in kept
+
+
+def test_a_node_that_was_started_again_before_the_verdict_is_proven_again() -> None:
+    """Its kernel between the two that are known has a boot id that nobody knows, and may have run the ladder."""
+    restarted = Nodes([Node("n", "u", "dddddddd-dddd-dddd-dddd-dddddddddddd"), Node("other", "v", OTHER_ID)])
+    result = pod_verdict.verdict(REQUEST, restarted, COMPLETE, PASSED)
+    assert isinstance(result, Refusal) and result.code == "proof-pod-lost" and "started again" in result.sentence
+    assert "pulumi up again" in result.sentence
+    kept = json.dumps(pod_verdict.verdict(REQUEST, NODES, COMPLETE, PASSED))
+    assert isinstance(pod_verdict.verdict(REQUEST, restarted, COMPLETE, PASSED, kept), dict), "it was accepted before"
+
+
+def injected(pod: dict[str, Any], name: str, state: dict[str, Any]) -> dict[str, Any]:
+    """The pod with a container that a webhook puts before the others."""
+    changed = deepcopy(pod)
+    changed["spec"]["containers"].insert(0, {"name": name, "image": "proxy"})
+    changed["status"]["containerStatuses"].insert(0, {"name": name, "state": state})
+    return changed
+
+
+def test_the_container_that_climbs_is_read_wherever_a_webhook_puts_another() -> None:
+    zero = pod_that(state=ended(report(REQUEST.nonce, **ZERO)))
+    forged = injected(zero, "helper", ended(PROVEN))
+    for read in (forged, trimmed.pod(documents_read("pods", forged))):
+        result = pod_verdict.verdict(REQUEST, NODES, COMPLETE, read)
+        assert isinstance(result, Refusal) and result.code == "proof-user-namespaces-zero"
+    assert isinstance(pod_verdict.verdict(REQUEST, NODES, COMPLETE, injected(PASSED, "istio-proxy", ended(""))), dict)
+    result = pod_verdict.verdict(REQUEST, NODES, LATE, injected(PASSED, "istio-proxy", {"running": {}}))
+    assert isinstance(result, Refusal) and "istio-proxy beside it did not end" in result.sentence
+    mirrored = injected(PASSED, "istio-proxy", {"running": {}})
+    pinned = ask(image="debian@sha256:1234")
+    mirrored["spec"]["containers"][1] |= deepcopy(pinned.template["spec"]["containers"][0])
+    mirrored["spec"]["containers"][1]["image"] = "m/debian@sha256:1234"
+    mirrored["metadata"]["annotations"] = pinned.template["metadata"]["annotations"]
+    mirrored["status"]["containerStatuses"][-1]["imageID"] = "m/debian@sha256:1234"
+    late = job_that("Failed", "DeadlineExceeded", request=pinned)
+    result = pod_verdict.verdict(pinned, NODES, late, mirrored)
+    assert isinstance(result, Refusal) and result.code != "proof-forged"
+
+
+HOST_PATH = {"name": "host", "hostPath": {"path": "/usr/bin"}}
+
+
+@pytest.mark.parametrize(
+    ("pod_spec", "container", "field"),
+    [
+        ({}, {"envFrom": [{"configMapRef": {"name": "theirs"}}]}, "container.envFrom"),
+        ({}, {"securityContext": {"privileged": True}}, "container.securityContext"),
+        ({}, {"securityContext": {"capabilities": {"add": ["ALL"]}}}, "container.securityContext"),
+        ({}, {"securityContext": {"procMount": "Unmasked"}}, "container.securityContext"),
+        ({"hostPID": True}, {}, "hostPID"),
+        ({"hostNetwork": True}, {}, "hostNetwork"),
+        ({}, {"volumeMounts": [{"name": "tools", "mountPath": "/usr/bin"}]}, "container.volumeMounts"),
+        ({}, {"volumeMounts": [{"name": "tools", "mountPath": "/usr/bin/bwrap", "subPath": "b"}]}, "container.volumeMounts"),
+        ({}, {"volumeMounts": [{"name": "tools", "mountPath": "/"}]}, "container.volumeMounts"),
+        ({"volumes": [HOST_PATH]}, {"volumeMounts": [{"name": "host", "mountPath": "/data"}]}, "container.volumeMounts"),
+        ({}, {"volumeMounts": [{"name": "token", "mountPath": "/var/run/secrets/x"}]}, None),
+        ({"securityContext": {"fsGroup": 1000}}, {"securityContext": {"seLinuxOptions": {"level": "s0"}}}, None),
+        ({"volumes": [HOST_PATH]}, {}, None),
+    ],
+)
+def test_rights_variables_and_tools_that_a_webhook_adds_are_not_believed(
+    pod_spec: dict[str, Any], container: dict[str, Any], field: str | None
+) -> None:
+    changed = deepcopy(PASSED)
+    changed["spec"] |= pod_spec
+    own = changed["spec"]["containers"][0]
+    for key, value in container.items():
+        own[key] = {**own[key], **value} if isinstance(own.get(key), dict) else value
+    for read in (changed, trimmed.pod(documents_read("pods", changed))):
+        result = pod_verdict.verdict(REQUEST, NODES, COMPLETE, read)
+        if field is None:
+            assert isinstance(result, dict)
+        else:
+            assert isinstance(result, Refusal) and result.code == "proof-forged" and field in result.sentence
+
+
+@pytest.mark.parametrize("kind", ["Failed", "FailureTarget"])
+@pytest.mark.parametrize("code", [137, 143])
+def test_the_end_of_a_jobs_time_is_not_reported_as_a_kill(kind: str, code: int) -> None:
+    late = job_that(kind, "DeadlineExceeded")
+    result = pod_verdict.verdict(REQUEST, NODES, late, pod_that(state=ended("", code, reason="Error")))
+    assert isinstance(result, Refusal) and result.code == "proof-timeout" and "did not end in the container" in result.sentence
+    for seen in (ended("", 137, reason="OOMKilled"), ended("", 1)):
+        result = pod_verdict.verdict(REQUEST, NODES, late, pod_that(state=seen))
+        assert isinstance(result, Refusal) and result.code == "proof-container-failed"
+
+
+def test_a_report_that_many_containers_cut_is_reported_as_that() -> None:
+    seen = pod_that(state=ended(PROVEN[: 12288 // 10]))
+    seen["status"]["containerStatuses"] += [{"name": f"side-{at}", "state": {}} for at in range(8)]
+    result = pod_verdict.verdict(REQUEST, NODES, COMPLETE, seen)
+    assert isinstance(result, Refusal) and "the pod has 10 containers" in result.sentence and "service mesh" in result.sentence
+
+
+def test_a_network_that_the_template_looks_for_must_be_in_the_report() -> None:
+    template = deepcopy(TEMPLATE)
+    spec: Any = template["spec"]
+    spec["containers"][0]["env"] = [{"name": "KATA_NODES_NETWORK", "value": "1"}]
+    request = ask(pod_template=json.dumps(template))
+    result = pod_verdict.verdict(
+        request, NODES, job_that("Complete", request=request), pod_that(request, state=ended(report(request.nonce)))
+    )
+    assert isinstance(result, Refusal) and result.code == "proof-transcript-incomplete" and "network" in result.sentence

@@ -177,6 +177,8 @@ def test_the_first_failing_rung_decides() -> None:
             "sysctl/user/max_user_namespaces=0 on the guest's",
         ),
         ("quiet", "a hardening default"),
+        ("quiet%20--%20sysctl.user.max_user_namespaces=0", "a hardening default"),
+        ("sysctl.user.max_user_namespaces=5000", "a program of the guest set it to 0 after that"),
     ],
 )
 def test_a_limit_of_zero_names_who_set_it_and_the_config_key(line: str, cause: str) -> None:
@@ -310,6 +312,47 @@ def test_a_missing_line_is_never_a_pass(name: str) -> None:
     lines = [line for line in transcript().splitlines() if f"rung={name} " not in line]
     verdict = judge("\n".join(lines), NONCE, NODE, [SEED])
     assert verdict.code == "proof-transcript-incomplete" and name in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("name", "reading"),
+    [
+        ("uid", ("absent", "", "x")),
+        ("uid", ("ok", "00", "")),
+        ("uid", ("ok", "root", "")),
+        ("uid", ("ok", "", "")),
+        ("kernel", ("fail", "", "x")),
+        ("proc-masks", ("absent", "", "x")),
+    ],
+)
+def test_a_ladder_that_cannot_tell_who_climbs_is_never_a_pass(name: str, reading: tuple[str, str, str]) -> None:
+    # Else the rungs that count for root alone would be left out.
+    verdict = judge(transcript(**{name.replace("-", "_"): reading}), NONCE, NODE, [SEED])
+    assert verdict.code == "proof-transcript-incomplete" and name in verdict.message
+
+
+def test_a_reading_above_the_kernels_highest_is_no_limit() -> None:
+    verdict = judge(transcript(user_namespaces=("ok", "2147483648", "")), NONCE, NODE, [SEED])
+    assert verdict.code == "proof-user-namespaces-not-a-number"
+
+
+def test_what_is_for_init_is_not_expected_of_the_kernel() -> None:
+    verdict = judge(transcript(command_line=("ok", f"quiet%20--%20{SEED}", "")), NONCE, NODE, [SEED])
+    assert verdict.code == "proof-parameters-missing" and f"lacks {SEED}" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "cause", "remedy"),
+    [
+        ("124", "", "did not end in the time", "hardware virtualization"),
+        ("143", "", "did not end in the time", "hardware virtualization"),
+        ("137", "Killed", "it was killed", "default_memory"),
+        ("1", "fork:%20Cannot%20allocate%20memory", "got no memory", "default_memory"),
+    ],
+)
+def test_a_command_without_memory_is_not_called_slow(code: str, words: str, cause: str, remedy: str) -> None:
+    verdict = judge(transcript(unshare=("fail", code, words)), NONCE, NODE, [SEED])
+    assert cause in verdict.message and remedy in verdict.remedy
 
 
 def test_a_network_that_was_asked_for_and_not_reported_is_never_a_pass() -> None:

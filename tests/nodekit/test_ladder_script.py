@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterkit.pod_proof import escaped
+from clusterkit.pod_proof import key_pattern
 from nodekit.host.guest import new_nonce
 from nodekit.rules.proof.ladder import COMMANDS, REQUIRED, Reading, Verdict, judge, readings
 from nodekit.scripts import ladder_script, script
@@ -210,13 +210,14 @@ def test_an_ordinary_user_has_the_default_mode_with_a_clean_proc_and_else_the_we
 def test_the_message_of_a_pod_holds_what_the_judge_needs(shell: list[str], tmp_path: Path) -> None:
     message = tmp_path / "message"
     token = Path("/proc/cmdline").read_text().split()[0]
-    env = {"KATA_NODES_MESSAGE": str(message), "KATA_NODES_EXPECT": f"{token} none=such"}
+    env = {"KATA_NODES_MESSAGE": str(message), "KATA_NODES_KEYS": f"{key_pattern(token)} none"}
     printed = climb(shell, before=MASK, env=env, around=("unshare", "-m"))
     kept = message.read_text()
     assert len(kept.encode()) <= 4096
     full, short = (judge(text, NONCE, "another", [token]) for text in (printed, kept))
     assert (short.code, short.message) == (full.code, full.message)
-    assert short.command_line == token
+    end = " --" * ("--" in Path("/proc/cmdline").read_text().split())
+    assert short.command_line == f"{token}{end}"
     assert [(rung.name, rung.passed) for rung in short.rungs] == [(rung.name, rung.passed) for rung in full.rungs]
 
 
@@ -225,11 +226,43 @@ def test_a_parameter_with_blanks_between_its_quotes_is_in_the_message(shell: lis
     message, line = tmp_path / "message", tmp_path / "line"
     expected = ['dyndbg="module vsock +p"', '"a=b  c"', 'x="1 "y', "plain=1"]
     line.write_text(f'quiet  z="2 plain=1" {" ".join(expected)} sysctl.user.max_user_namespaces=9 w="\n')
-    env = {"KATA_NODES_MESSAGE": str(message), "KATA_NODES_EXPECT": f"none=such {' '.join(map(escaped, expected))}"}
+    env = {"KATA_NODES_MESSAGE": str(message), "KATA_NODES_KEYS": f"none {' '.join(map(key_pattern, expected))}"}
     climb(shell, before=f"mount --bind {line} /proc/cmdline", env=env, around=("unshare", "-m"))
     verdict = judge(message.read_text(), NONCE, "another", expected, sandbox=None)  # what lies over a path of proc bars a sandbox
     assert verdict.passed, verdict
     assert verdict.command_line == f"{' '.join(expected)} sysctl.user.max_user_namespaces=9"
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("later", "code"),
+    [
+        ("sysctl.user.max_net_namespaces=0", "proof-parameters-missing"),
+        ("sysctl/user/max_net_namespaces=0", "proof-parameters-missing"),
+        ('"sysctl.user.max_net_namespaces=0"', "proof-parameters-missing"),
+        ("sysctl.user.max_mnt_namespaces=0", None),
+        ("-- sysctl.user.max_net_namespaces=0", None),
+    ],
+)
+def test_what_replaces_a_parameter_is_in_the_message_too(shell: list[str], tmp_path: Path, later: str, code: str | None) -> None:
+    message, line = tmp_path / "message", tmp_path / "line"
+    expected = ["sysctl.user.max_net_namespaces=1000", "module_x.y-z"]
+    line.write_text(f"quiet {' '.join(expected)} {later}\n")
+    env = {"KATA_NODES_MESSAGE": str(message), "KATA_NODES_KEYS": " ".join(map(key_pattern, expected))}
+    printed = climb(shell, before=f"mount --bind {line} /proc/cmdline", env=env, around=("unshare", "-m"))
+    for text in (printed, message.read_text()):
+        assert judge(text, NONCE, "another", expected, sandbox=None).code == code
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_what_is_for_init_is_no_parameter_of_the_kernel(shell: list[str], tmp_path: Path) -> None:
+    message, line = tmp_path / "message", tmp_path / "line"
+    line.write_text("quiet -- sysctl.user.max_user_namespaces=100 a=1\n")
+    env = {"KATA_NODES_MESSAGE": str(message), "KATA_NODES_KEYS": "a"}
+    printed = climb(shell, before=f"mount --bind {line} /proc/cmdline", env=env, around=("unshare", "-m"))
+    for text in (printed, message.read_text()):
+        for token in ("sysctl.user.max_user_namespaces=100", "a=1"):
+            assert judge(text, NONCE, "another", [token], sandbox=None).code == "proof-parameters-missing"
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)

@@ -97,13 +97,18 @@ def tokens(text: str) -> list[str]:
     return [parameter.text for parameter in parse(text) if parameter.text]
 
 
+def of_the_kernel(text: str) -> list[Parameter]:
+    """The parameters of a command line that the kernel reads: what follows a `--` is for init."""
+    parameters = parse(text)
+    return parameters[: _end(parameters)]
+
+
 def replacements(text: str, expected: Iterable[str]) -> dict[str, str]:
     """Expected parameters of a command line that another value of their key stands after: expected -> the one in effect.
 
     The kernel takes the last of a key that is not REPEATABLE; what follows a `--` is for init.
     """
-    parameters = parse(text)
-    last = {parameter.key: parameter for parameter in parameters[: _end(parameters)]}
+    last = {parameter.key: parameter for parameter in of_the_kernel(text)}
     pairs = ((early, last.get(early.key, early)) for early in map(Parameter, expected) if early.key not in REPEATABLE)
     return {early.text: later.text for early, later in pairs if later.value != early.value}
 

@@ -7,10 +7,12 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from nodekit.errors import remedy_for
-from nodekit.rules.kata.kernel_params import HIGHEST_LIMIT, LIMIT, Parameter, limit, parse, replacements, tokens
+from nodekit.rules.kata.kernel_params import HIGHEST_LIMIT, LIMIT, Parameter, limit, of_the_kernel, replacements
 from nodekit.rules.proof.sandboxes import SANDBOXES
 from nodekit.rules.text import printable
 
+JUDGE_VERSION = 2
+"""Raised where `judge` refuses what it accepted before: what an earlier version accepted in a cluster is then proven again."""
 MAX_TRANSCRIPT = 1 << 20
 """Characters of a transcript that are read."""
 MAX_VALUE = 4096
@@ -26,7 +28,7 @@ RAISE = (
 )
 """What fixes a limit that is too low, no matter who set it: ours is merged behind the others, and the last one wins."""
 
-VARIABLES = tuple(f"KATA_NODES_{name}" for name in ("NETWORK", "NAME", "SECONDS", "ORDINARY", "ENTRY", "MESSAGE", "EXPECT"))
+VARIABLES = tuple(f"KATA_NODES_{name}" for name in ("NETWORK", "NAME", "SECONDS", "ORDINARY", "ENTRY", "MESSAGE", "KEYS"))
 """Variables of ladder.sh that need not be set. A container is given all of them, empty where they have no value: one that its
 image sets would otherwise be read, such as the command that is to take the rights away: `true` would pass for any sandbox."""
 
@@ -138,7 +140,7 @@ def _boot_id(read: Reading, node_boot_id: str) -> Finding:
 
 
 def _parameters(read: Reading, expected: Sequence[str]) -> Finding:
-    present = tokens(read.value)
+    present = [parameter.text for parameter in of_the_kernel(read.value)]
     missing = [token for token in expected if token not in present]
     if not missing:
         return _in_effect(read, expected)
@@ -179,7 +181,7 @@ def _entry(read: Reading, place: str) -> Finding:
 
 def _limit_set_by(command_line: str) -> str | None:
     """The token that set the limit, if one did."""
-    setting = [parameter.text for parameter in parse(command_line) if parameter.key == LIMIT]
+    setting = [parameter.text for parameter in of_the_kernel(command_line) if parameter.key == LIMIT]
     return setting[-1] if setting else None
 
 
@@ -198,22 +200,24 @@ def _user_namespaces(read: Reading, command_line: str) -> Finding:
             "the file is there and cannot be read",
             remedy_for("proof-user-namespaces-unreadable"),
         )
-    if not re.fullmatch(r"[0-9]{1,10}", read.value):
+    if not re.fullmatch(r"[0-9]{1,10}", read.value) or int(read.value) > HIGHEST_LIMIT:
         return (
             False,
             "proof-user-namespaces-not-a-number",
-            "the reading is not a whole number, so /proc/sys/user is not the kernel's own",
+            f"the reading is not a whole number up to {HIGHEST_LIMIT}, so /proc/sys/user is not the kernel's own",
             remedy_for("proof-user-namespaces-not-a-number"),
         )
     number = int(read.value)
     if number == 0:
         token = _limit_set_by(command_line)
-        cause = (
-            f"{token} on the guest's command line sets the limit"
-            if token
-            else f"a hardening default of the guest sets it: {LIMIT} is not on the guest's command line"
-        )
-        return (False, "proof-user-namespaces-zero", cause, remedy_for("proof-user-namespaces-zero"))
+        case = "later" if token and limit(Parameter(token).value or "") else ""
+        if case:
+            cause = f"{token} on the guest's command line sets another one, so a program of the guest set it to 0 after that"
+        elif token:
+            cause = f"{token} on the guest's command line sets the limit"
+        else:
+            cause = f"a hardening default of the guest sets it: {LIMIT} is not on the guest's command line"
+        return (False, "proof-user-namespaces-zero", cause, remedy_for("proof-user-namespaces-zero", case))
     if number == CHILD_NAMESPACE and limit(Parameter(_limit_set_by(command_line) or "").value or "") != CHILD_NAMESPACE:
         return (
             False,
@@ -251,8 +255,13 @@ def _why(name: str, read: Reading, place: str, root: bool) -> tuple[str, str]:
             "and its sockets one more",
             f"Have bubblewrap, socat and ripgrep in the image. {SLOW}",
         )
-    if read.value in ("124", "137", "143"):  # of coreutils' and busybox's timeout(1)
+    if read.value in ("124", "143"):  # of coreutils' and busybox's timeout(1)
         return "it did not end in the time that a rung has", SLOW
+    if read.value == "137" or re.search(r"[Oo]ut of memory|Cannot allocate memory|^Killed$", detail, re.MULTILINE):
+        return (
+            "it was killed, or got no memory: the guest has too little",
+            "Raise default_memory in Kata's configuration, or the container's memory limit",
+        )
     if re.search(r"[Nn]o space left on device|ENOSPC", detail):
         if re.search(FULL_FOLDER, detail):
             return (
@@ -319,7 +328,8 @@ def _network(read: Reading, place: str) -> Finding:
     return (
         False,
         "proof-network-missing",
-        "the container has no address: Docker 26.0.0 and 28 fill the network after Kata has scanned it",
+        "the container has no address: Docker 26.0.0 and 28 fill the network after Kata has scanned it, and Kata's "
+        "internetworking_model or Docker's bridge can be wrong with any Docker",
         remedy_for("proof-network-missing", "address"),
     )
 
@@ -463,6 +473,8 @@ REQUIRED = (
     *(command.name for command in COMMANDS),
 )
 """Lines that a whole transcript has."""
+DECISIVE = ("kernel", "uid", "proc-masks")
+"""Lines without a reading of which it is not known who climbed where, and so which rungs count."""
 PLACES = ("guest", "image", "pod")
 """Where the ladder can run: in the proof's own guest, in a container of an image, in a pod."""
 
@@ -488,6 +500,11 @@ def _command(command: Command, sandbox: str | None, modes: set[str], place: str)
     return counts, judged
 
 
+def _readable(name: str, read: Reading) -> bool:
+    """Whether a line has a reading; a user is a number as the kernel writes it."""
+    return read.status == "ok" and (name != "uid" or re.fullmatch(r"0|[1-9][0-9]{0,9}", read.value) is not None)
+
+
 def judge(
     transcript: str,
     nonce: str,
@@ -507,6 +524,7 @@ def judge(
     read, whole = readings(transcript, nonce)
     required = [*REQUIRED, *(("network", "route", "name-resolution") if network else ())]
     lacking = [name for name in required if name not in read]
+    unread = [name for name in DECISIVE if name in read and not _readable(name, read[name])]
     kernel = _in_sentence(read["kernel"].value) if "kernel" in read else ""
     command_line = read["command-line"].value if "command-line" in read else ""
     root = "uid" in read and read["uid"].value == "0"
@@ -535,8 +553,8 @@ def judge(
             first = (code, f"rung {name} ({TITLES[name]}) {_seen(name, reading)}: {cause}", remedy)
     number = read["user-namespaces"].value if "user-namespaces" in read else ""
     limit = int(number) if re.fullmatch(r"[0-9]{1,10}", number) else -1
-    if first is None and (lacking or not whole):
-        fault = f"lacks {', '.join(lacking)}" if lacking else "has no end, or a garbled line"
+    if first is None and (lacking or unread or not whole):
+        fault = f"lacks {', '.join([*lacking, *unread])}" if lacking or unread else "has no end, or a garbled line"
         first = (
             "proof-transcript-incomplete",
             f"the ladder was started and its transcript {fault}; lines read: {', '.join(read) or 'none'}",

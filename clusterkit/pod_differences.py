@@ -1,0 +1,82 @@
+"""Whether a Job or its pod is what was asked for: an admission webhook, or whoever writes Jobs, can have changed it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from clusterkit.pod_safety import HOST_NAMESPACES
+
+PROGRAMS = ("/bin", "/etc", "/lib", "/lib32", "/lib64", "/opt", "/proc", "/sbin", "/sys", "/usr")
+"""Folders of what the ladder runs and reads. A mount elsewhere is nothing to it, such as the credentials that clusters add."""
+Fields = Mapping[str, Any]
+
+
+def container_of(spec: Fields, name: str) -> Fields:
+    """The container of that name in a pod spec (core/v1); empty where there is none. Webhooks put their own before it."""
+    empty: Fields = {}
+    return next((each for each in spec.get("containers") or [] if each.get("name") == name), empty)
+
+
+def differences(template: Fields, spec: Fields, image_id: str = "") -> list[str]:
+    """What differs in a pod spec (core/v1), of a Job or of its pod, from what was asked for; the API server adds defaults.
+
+    What a cluster's webhooks may add, since it makes no verdict better: other containers, volumes that hide no program, and
+    fewer rights.
+    """
+    requested = template["containers"][0]
+    container = container_of(spec, requested["name"])
+    fields = ("serviceAccountName", "runtimeClassName")
+    differing = [field for field in fields if (spec.get(field) or None) != (template.get(field) or None)]
+    differing += [f"container.{key}" for key in ("command", "args") if (container.get(key) or []) != (requested.get(key) or [])]
+    if environment(container) != environment(requested):
+        differing.append("container.env")
+    if container.get("envFrom"):
+        differing.append("container.envFrom")
+    _, at, digest = str(requested.get("image")).partition("@")
+    # Where an image is rewritten to a mirror, it is still the one that was asked for by its digest.
+    if container.get("image") != requested.get("image") and not (at and image_id.endswith(f"@{digest}")):
+        differing.append("container.image")
+    differing += [field for field in HOST_NAMESPACES if spec.get(field) and not template.get(field)]
+    if _more_rights(_rights(spec, container), _rights(template, requested)):
+        differing.append("container.securityContext")
+    if _mounts(spec, container) - _mounts(template, requested):
+        differing.append("container.volumeMounts")
+    return differing
+
+
+def environment(container: Fields) -> dict[str, str | None]:
+    """Variables of a container; None where a value comes from elsewhere. The API server leaves an empty value out."""
+    return {each["name"]: None if "valueFrom" in each else each.get("value", "") for each in container.get("env") or []}
+
+
+def _rights(spec: Fields, container: Fields) -> dict[str, Any]:
+    """What of the two security contexts (core/v1) gives rights; the container's own counts before the pod's."""
+    pod, own = spec.get("securityContext") or {}, container.get("securityContext") or {}
+    return {
+        "user": own.get("runAsUser", pod.get("runAsUser")),
+        "capabilities": {str(each).removeprefix("CAP_") for each in (own.get("capabilities") or {}).get("add") or []},
+        "privileged": bool(own.get("privileged")),
+        "unmasked": own.get("procMount") == "Unmasked",
+        "escalates": own.get("allowPrivilegeEscalation") is not False,
+    }
+
+
+def _more_rights(actual: Mapping[str, Any], requested: Mapping[str, Any]) -> bool:
+    """Whether a container may do what the requested one may not. OpenShift and others choose another user, which is no more."""
+    return bool(
+        actual["capabilities"] - requested["capabilities"]
+        or any(actual[right] and not requested[right] for right in ("privileged", "unmasked", "escalates"))
+        or (actual["user"] == 0 and requested["user"] not in (0, None))
+    )
+
+
+def _mounts(spec: Fields, container: Fields) -> set[tuple[str, str]]:
+    """Place and volume of each mount that hides programs, or lets the container into the node's own files."""
+    of_the_node = {each.get("name") for each in spec.get("volumes") or [] if each.get("hostPath") is not None}
+    mounts = ((str(each.get("mountPath")), str(each.get("name"))) for each in container.get("volumeMounts") or [])
+    return {(path, volume) for path, volume in mounts if volume in of_the_node or _hides(path, PROGRAMS)}
+
+
+def _hides(path: str, folders: Iterable[str]) -> bool:
+    """Whether a mount at an absolute path hides one of the folders, or something below it."""
+    whole = f"{path.rstrip('/')}/"
+    return any(whole.startswith(f"{folder}/") or f"{folder}/".startswith(whole) for folder in folders)
