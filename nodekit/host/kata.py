@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -214,11 +215,17 @@ def _launched(root: Path, runtime: str, hypervisor: str) -> tuple[str, str] | No
 
 def _docker_option(root: Path) -> tuple[str, str] | None:
     """The ConfigPath of Docker's runtime of our name, and what it is called; None when it has none."""
+    launcher = _docker_runtime(root)
+    if launcher is None or not launcher.config_path:
+        return None
+    return launcher.config_path, f"ConfigPath of Docker's runtime {RUNTIME_NAME} in {launcher.file}"
+
+
+def _docker_runtime(root: Path) -> Launcher | None:
+    """Docker's runtime of our name, as daemon.json has it."""
     content = read_bytes(root, daemon_json.PATH)
-    for launcher in kata_launchers.docker(content.decode(errors="replace")) if content else ():
-        if launcher.name == f"docker runtime {RUNTIME_NAME}" and launcher.config_path:
-            return launcher.config_path, f"ConfigPath of Docker's runtime {RUNTIME_NAME} in {launcher.file}"
-    return None
+    launchers = kata_launchers.docker(content.decode(errors="replace")) if content else ()
+    return next((launcher for launcher in launchers if launcher.name == f"docker runtime {RUNTIME_NAME}"), None)
 
 
 def _shipped(root: Path, path: str, listed: tuple[str, ...]) -> bool:
@@ -336,8 +343,16 @@ def drop_ins(root: Path, resolved: str, *, runtime: str, version: str | None) ->
 
 
 def shim(root: Path, runtime: str) -> str | None:
-    """The shim that containerd finds in its PATH, else the one of an unpacked release; None when there is none."""
-    return program_of(root, kata_layout.SHIM) or program_of(root, kata_layout.release_shim(runtime))
+    """The shim that containerd finds in its PATH, the one of an unpacked release, or that of Docker's runtime of our name.
+
+    None when there is none of them.
+    """
+    program = program_of(root, kata_layout.SHIM) or program_of(root, kata_layout.release_shim(runtime))
+    if program is None:
+        with suppress(NodeError):  # with a broken daemon.json dockerd starts nothing; who needs the file reports it
+            launcher = _docker_runtime(root)
+            return program_of(root, launcher.shim) if launcher else None
+    return program
 
 
 def version(root: Path) -> str | None:

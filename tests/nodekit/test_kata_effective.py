@@ -134,6 +134,16 @@ def test_the_shim_in_path_comes_before_the_one_of_the_release(root: Path) -> Non
     assert read(root).shim == "/usr/bin/containerd-shim-kata-v2"
 
 
+def test_the_shim_of_dockers_own_runtime_counts_where_no_other_is_known(root: Path) -> None:
+    program = "/srv/kata/bin/containerd-shim-kata-v2"
+    put(root, "/etc/docker/daemon.json", json.dumps({"runtimes": {"kata": {"runtimeType": program}}}))
+    assert read(root).shim is None, "it is not there"
+    put(root, program, "x").chmod(0o755)
+    assert read(root).shim == program
+    put(root, "/usr/bin/containerd-shim-kata-v2", "x").chmod(0o755)
+    assert read(root).shim == "/usr/bin/containerd-shim-kata-v2"
+
+
 def test_a_release_build_is_one_where_opt_is_a_link_too(root: Path) -> None:
     put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
     put(root, "/usr/share/defaults/kata-containers/configuration.toml", setting("package"))
