@@ -171,6 +171,8 @@ def _proofs(resources: list[dict[str, Any]]) -> Iterator[tuple[str, tuple[dict[s
     evidence: dict[str, dict[str, Any]] = {}
     for resource in resources:
         if resource.get("type") == "kubernetes:core/v1:ConfigMap" and EVIDENCE.search(str(resource.get("urn"))):
+            if resource.get("delete") or resource.get("pendingReplacement"):
+                continue  # taken out of the cluster
             data = plain(resource.get("outputs") or {}).get("data") or {}
             evidence.setdefault(str(resource.get("parent")), {}).update(data)
     for job in resources:
@@ -181,7 +183,7 @@ def _proofs(resources: list[dict[str, Any]]) -> Iterator[tuple[str, tuple[dict[s
         kept = evidence.get(str(job.get("parent")))
         of_node = evidence_of((kept or {}).get(node)) or None
         unproven = None
-        if kept is None:
+        if kept is None or job.get("pendingReplacement"):  # taken out for another one, which was never made
             unproven = "the stack holds no proof of it: the last run ended before"
         elif (of_node or {}).get("job") != about.get("uid"):
             unproven = "the last proof is of other settings than those on the cluster"

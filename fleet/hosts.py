@@ -36,6 +36,9 @@ class Host:
     """What the last proof in the state read."""
     proven: str | None
     """When that proof ended, as the state has it."""
+    promises: tuple[str, ...]
+    """Digests of the proof in the state, and of the settings that the stack has put on the node. They differ where the last run
+    ended before the proof. A recorded proof with another digest is not the stack's."""
     urns: Mapping[str, str]
     """What each of its resources is for (`docker`, `proof`, …) -> its URN."""
     gone: bool
@@ -111,9 +114,12 @@ def _host(name: str, parts: Mapping[str, Mapping[str, Any]], kept: bool) -> Host
             ) from None
         state = CompareState(node=node)  # no `up` writes it again, and nobody measures it
     first = next(iter(inputs.values()))
+    proof_document = documents.get("proof")
     machine = next(
         (str(triggers[0]) for which in ("system", "docker", "kata") if (triggers := inputs.get(which, {}).get("triggers"))), ""
     )
+    done = node_state.digest([documents.get("docker"), documents.get("kata"), {"program": digest, "machine": machine}])
+    promises = [(proof_document or {}).get("digest"), done]
     return Host(
         name=state.node,
         connection=next(
@@ -123,20 +129,21 @@ def _host(name: str, parts: Mapping[str, Mapping[str, Any]], kept: bool) -> Host
         state=state,
         evidence=evidence,
         proven=proof.get("modified"),
+        promises=tuple(promise for promise in promises if isinstance(promise, str)),
         urns={which: str(part["urn"]) for which, part in parts.items()},
         gone=gone,
-        differences=tuple(_settings(documents, digest, machine)),
+        differences=tuple(_settings(proof_document, evidence, done)),
     )
 
 
-def _settings(documents: Mapping[str, Mapping[str, Any]], digest: str | None, machine: str) -> Iterator[Difference]:
+def _settings(proof: Mapping[str, Any] | None, evidence: Mapping[str, Any] | None, done: str) -> Iterator[Difference]:
     """Whether the proof is of what was done: its digest covers the states of the verbs, the program and the machine."""
-    proof = documents.get("proof")
     if proof is None:
         yield Difference("setting", "the stack holds no proof of it: the last run ended before", "prove")
         return
-    verified = [documents.get("docker"), documents.get("kata"), {"program": digest, "machine": machine}]
-    if proof.get("digest") != node_state.digest(verified):
+    if evidence is None:
+        yield Difference("setting", "the stack holds no result of its proof that can be read", "prove")
+    if proof.get("digest") != done:
         yield Difference("setting", "the last proof is of other settings than those on the node", "prove")
 
 

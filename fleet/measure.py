@@ -19,6 +19,7 @@ from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN, read_text
 from nodekit.rules.desired import Record
 from nodekit.rules.difference import Difference
+from nodekit.rules.proof import history
 from nodekit.rules.text import printable
 from nodekit.scripts import script
 from plugins.command import remote
@@ -71,28 +72,53 @@ class Measured:
     """Whether the program was sent along, because the node does not have this checkout's."""
 
     @property
+    def records(self) -> list[Mapping[str, Any]]:
+        """The proofs that the node has recorded, the oldest first."""
+        proofs = (self.document or {}).get("proofs")
+        return [each for each in proofs[-history.KEPT :] if isinstance(each, dict)] if isinstance(proofs, list) else []
+
+    @property
+    def record(self) -> Mapping[str, Any] | None:
+        """The newest of them that is of the stack; None where there is none.
+
+        A pass of which the state has no proof does not count: it is older than the run that ended before its proof.
+        """
+        of_stack = next((each for each in reversed(self.records) if each.get("digest") in self.host.promises), None)
+        unknown = of_stack is not None and of_stack.get("passed") is True and self.host.evidence is None
+        return None if unknown else of_stack
+
+    @property
     def changes(self) -> list[dict[str, Any]]:
         """What differs, that which the state alone shows included."""
         known = [{**difference.as_dict(), "traces": []} for difference in self.host.differences]
-        return known + list((self.document or {}).get("differences") or [])
+        known += list((self.document or {}).get("differences") or [])
+        newest = self.records[-1] if self.records else None
+        # Where the state has no proof, that is told already.
+        if newest is not None and self.host.evidence is not None and newest.get("digest") not in self.host.promises:
+            began = f"its newest proof, which began {newest.get('began')}"
+            known.append(_of_proof(f"{began}, is not the one that the stack wants: it ran with other settings"))
+        return known
 
     @property
     def differences(self) -> list[dict[str, Any]]:
         """The same, and that the last proof failed, of which an older state knows nothing: there the one before it stands."""
-        proofs = (self.document or {}).get("proofs")
-        last = proofs[-1] if isinstance(proofs, list) and proofs else None
-        if not isinstance(last, dict) or last.get("passed") is not False:
+        last = self.record
+        if last is None or last.get("passed") is True:
             return self.changes
         error = last.get("error")
         code = f" [{error.get('code')}]" if isinstance(error, dict) else ""
-        failed = Difference("setting", printable(f"its last proof, which began {last.get('began')}, failed{code}", 200), "prove")
-        return [*self.changes, {**failed.as_dict(), "traces": []}]
+        return [*self.changes, _of_proof(f"its last proof, which began {last.get('began')}, failed{code}")]
 
     @property
     def status(self) -> dict[str, Any]:
         """What the program's `status` measured; empty where nothing was."""
         status = (self.document or {}).get("status")
         return status if isinstance(status, dict) else {}
+
+
+def _of_proof(message: str) -> dict[str, Any]:
+    """A difference that another proof puts right."""
+    return {**Difference("setting", printable(message, 200), "prove").as_dict(), "traces": []}
 
 
 def measure(

@@ -64,7 +64,8 @@ def report(
     ]
     proofs = _mapping(outputs.get("clusterProof"))
     pods = [_pod(name, {}, job, cause) for name, job, cause in jobs]
-    pods += [_pod(name, proofs[name], None, None) for name in set(proofs) - {name for name, _, _ in jobs}]
+    # The outputs are those of the last `up` that succeeded: where the state has Jobs, it is newer.
+    pods += [] if jobs else [_pod(name, output, None, None) for name, output in proofs.items()]
     nodes += sorted(pods, key=lambda node: node.name)
     objects = [_object(cluster, each) for cluster in clusters for each in cluster.objects if each.item.proof_of is None]
     outcome = worst([node.outcome for node in nodes])
@@ -92,8 +93,9 @@ def worst(outcomes: Sequence[Outcome]) -> Outcome:
 
 def _node(host: Host, measured: Measured | None) -> Node:
     document = (measured and measured.document) or {}
-    history = _mappings(document.get("proofs"))
-    proof = _recorded(history[-1]) if history else _in_state(host)
+    history = measured.records if measured else []
+    record = measured.record if measured else None
+    proof = _recorded(record) if record is not None else _in_state(host)
     unmeasured = "the stack's file says that the machine no longer exists" if host.gone else (measured and measured.cause) or ""
     differences = [] if measured is None else measured.changes  # a failed proof is told as such
     return Node(
@@ -301,7 +303,7 @@ def _pod(name: str, output: object, job: MeasuredObject | None, cause: str | Non
         climbs=(_climb("pod", result),),
         notes=tuple(filter(None, [_text(result.get("note"))])),
     )
-    known = proof if result or job is None else None
+    known = proof if result and not (job and job.item.unproven) else None
     gone = job is not None and job.gone
     return Node(
         name=_text(name),

@@ -10,8 +10,9 @@ VERSION: Literal[1] = 1
 """Version of the form; it is raised by a change that readers must know about."""
 Verdict = Literal["passed", "failed", "not tried"]
 Outcome = Literal["proven", "drifted", "failed", "unproven", "gone"]
-"""Of a node or a stack. `drifted`: proven, and something differs since. `unproven`: no proof is known. A stack has the outcome of
-its worst node: failed, then unproven, then drifted; it has drifted too where only an object on a cluster differs."""
+"""Of a node or a stack. `drifted`: proven, and something differs since. `unproven`: the stack has no proof of it. A stack
+has the outcome of its worst node: failed, then unproven, then drifted; it has drifted too where only an object on a cluster
+differs."""
 StepState = Literal["done", "failed", "not reached", "not tried"]
 
 
@@ -78,7 +79,7 @@ class Climb(Part):
 
 @dataclass(frozen=True)
 class Proof(Part):
-    """The newest proof of a node that is known."""
+    """The newest proof of a node with the stack's settings that is known."""
 
     source: Literal["node", "state", "cluster"]
     """Where it was read: the node's own record, the stack's state, or the stack's output `clusterProof`."""
@@ -163,7 +164,7 @@ class Node(Part):
     not_tried: tuple[str, ...]
     """What the proof left out, each with the reason."""
     timeline: tuple[PastProof, ...]
-    """Proofs that are recorded, the newest first."""
+    """Proofs that are recorded, the newest first; those with other settings than the stack's are among them."""
     timeline_note: str
     """What of its proofs is not recorded."""
     differences: tuple[str, ...]

@@ -101,7 +101,7 @@ def sentence(report: Report) -> str:
     parts = [f"{all_of} proven" if proven == len(nodes) else f"{proven} of {len(nodes)} nodes proven"]
     if not nodes:
         parts = ["The stack has no nodes"]
-    for outcome, words in (("failed", "failed"), ("unproven", "never proven"), ("drifted", "changed since")):
+    for outcome, words in (("failed", "failed"), ("unproven", "not proven"), ("drifted", "changed since")):
         names = [node.name for node in nodes if node.outcome == outcome]
         if names:
             others = f" and {len(names) - 5} more" if len(names) > 5 else ""

@@ -56,6 +56,7 @@ def host(name: str) -> Host:
         connection={**node.connection, "host": f"{name}.example.net"},
         differences=(),
         evidence=EVIDENCE,
+        promises=("d",),
     )
 
 

@@ -310,7 +310,7 @@ def test_a_handler_that_nodes_do_not_report_is_named_and_old_runtimes_are_not_bl
     assert without_handler(chosen, nodes[::2]) == []
 
 
-def proof(uid: str, evidence: str | None, number: int = 0) -> list[ClusterObject]:
+def proof(uid: str, evidence: str | None, number: int = 0, **of_map: Any) -> list[ClusterObject]:
     """The Job of a proof in a state with that evidence, in the ConfigMap of that number."""
     about = {"name": "proof-n1-x", "namespace": "p", "annotations": {pod_proof.NODE_ANNOTATION: "n1"}, "uid": uid}
     body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {**about, "creationTimestamp": "2026-11-26T10:00:00Z"}}
@@ -321,9 +321,27 @@ def proof(uid: str, evidence: str | None, number: int = 0) -> list[ClusterObject
             name, kept = pod_proof.evidence_name("proof", each), {"n1": evidence} if each == number else {f"n0{each}": "{}"}
             data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": kept}
             uses = {"data": [job["urn"]]}
-            entries.append(resource("kubernetes:core/v1:ConfigMap", name, data, parent=PARENT, propertyDependencies=uses))
+            entries.append(
+                resource("kubernetes:core/v1:ConfigMap", name, data, parent=PARENT, propertyDependencies=uses, **of_map)
+            )
     (cluster,) = cluster_objects.of(deployment(*entries))
     return [each for each in cluster.objects if each.kind == "Job"]
+
+
+def test_what_was_taken_out_for_another_proof_that_was_never_made_proves_nothing() -> None:
+    """The engine keeps it in the state until the other one is made."""
+    evidence = {"node": "n1", "job": "u1"}
+    (taken,) = proof("u1", json.dumps(evidence), pendingReplacement=True)
+    assert taken.evidence is None and "holds no proof" in str(taken.unproven)
+    data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "e"}, "data": {"n1": json.dumps(evidence)}}
+    about = {"name": "proof-n1-x", "namespace": "p", "annotations": {pod_proof.NODE_ANNOTATION: "n1"}, "uid": "u1"}
+    job = resource(
+        JOB, "proof-n1", {"apiVersion": "batch/v1", "kind": "Job", "metadata": about}, parent=PARENT, pendingReplacement=True
+    )
+    kept = resource("kubernetes:core/v1:ConfigMap", "proof-evidence", data, parent=PARENT)
+    (cluster,) = cluster_objects.of(deployment(job, kept))
+    (item,) = [each for each in cluster.objects if each.kind == "Job"]
+    assert "holds no proof" in str(item.unproven)
 
 
 def test_a_proof_of_other_settings_or_of_a_machine_before_is_named() -> None:

@@ -228,6 +228,28 @@ def test_checklist_of_an_earlier_up_is_not_shown_of_a_stack_with_a_node_that_was
     assert build.report("s", [], [], samples.outputs(samples.record("passed")), samples.MADE).checklist, "nodes without a login"
 
 
+def test_a_recorded_pass_proves_nothing_where_the_state_has_no_proof() -> None:
+    """The run was killed, or the disk is a copy of another node's. A recorded failure is why there is no proof."""
+    none = dataclasses.replace(samples.host("n1"), evidence=None, urns={"preflight": "urn"})
+    document = build.report("s", [none], [samples.measured(none, samples.record("passed"))], {}, samples.MADE)
+    (node,) = document.nodes
+    assert (document.outcome, node.proof, [past.passed for past in node.timeline]) == ("unproven", None, [True])
+    assert view.sentence(document) == "0 of 1 nodes proven; not proven: n1." and summary.of(document).proven == 0
+    (failed,) = build.report("s", [none], [samples.measured(none, samples.record("failed"))], {}, samples.MADE).nodes
+    assert failed.outcome == "failed" and failed.proof and failed.proof.failure
+
+
+def test_somebody_s_proof_with_other_settings_is_a_difference_and_hides_no_failure() -> None:
+    host, passed, failed = samples.host("n1"), samples.record("passed")[-1], samples.record("failed")[-1]
+    foreign = {**passed, "sandbox": None, "digest": "other", "hypervisor": "firecracker"}
+    for kept, outcome in (([passed, foreign], "drifted"), ([passed, failed, foreign], "failed"), ([foreign], "drifted")):
+        (node,) = build.report("s", [host], [samples.measured(host, kept)], {}, samples.MADE).nodes
+        assert node.proof and (node.outcome, node.proof.sandbox) == (outcome, "sandbox-runtime")
+        assert len(node.timeline) == len(kept)
+        (difference,) = node.differences
+        assert "its newest proof" in difference and "not the one that the stack wants" in difference
+
+
 def test_what_was_not_recorded_is_said_and_not_invented() -> None:
     """A node that cannot be reached, and one whose program is older than the record."""
     document = samples.failed()
@@ -296,6 +318,21 @@ def test_a_stack_has_drifted_where_only_an_object_differs_and_is_not_where_none_
     assert summary.of(unread).not_measured == 2, "what is known of it is old"
     assert summary.of(build.report("s", [], [], {"clusterProof": {"w1": {}}}, samples.MADE)).not_measured == 0
     assert build.report("s", [], [], {}, samples.MADE, [dataclasses.replace(cluster, objects=(changed,))]).outcome == "unproven"
+
+
+def test_evidence_of_a_job_before_proves_no_node_and_neither_does_an_output_before() -> None:
+    """A new proof that fails leaves its own Job in the state, with the evidence and the outputs of the one before."""
+    (cluster,) = samples.clusters()
+    job, never, *_ = cluster.objects
+    item = dataclasses.replace(job.item, unproven="the last proof is of other settings than those on the cluster")
+    failed = dataclasses.replace(cluster, objects=(dataclasses.replace(job, item=item, differences=never.differences),))
+    outputs = {"clusterProof": {name: samples.record("passed")[-1]["climbs"][-1] for name in ("w1", "w9")}}
+    document = build.report("s", [], [], outputs, samples.MADE, [failed])
+    (node,) = document.nodes
+    assert (node.name, node.outcome, node.proof, document.outcome) == ("w1", "unproven", None, "unproven")
+    assert [step.state for step in node.steps] == ["not reached"] and summary.of(document).proven == 0
+    (empty,) = build.report("s", [], [], {"clusterProof": {"w1": {}}}, samples.MADE).nodes
+    assert empty.outcome == "unproven", "nothing that was read in a guest"
 
 
 def test_a_proof_on_a_cluster_that_is_of_other_settings_has_drifted() -> None:

@@ -36,6 +36,8 @@ DOCKER = {
     "node": "n1", "version": "27.5.1", "repository": {"address": "https://x", "fingerprint": "A"}, "kataVersion": "3.32.0",
     "kataRuntime": "go",
 }  # fmt: skip
+PROMISE = node_state.digest([DOCKER, KATA, {"program": "d" * 64, "machine": KEY}])
+"""Digest of the proof in the state."""
 PROVE = {"verb": "prove", "bootId": "b", "userNamespaces": 7}
 
 
@@ -47,11 +49,10 @@ def secret(value: object) -> dict[str, str]:
 def deployment(**fields: Any) -> dict[str, Any]:
     """The state of a stack with one node."""
     urn = "urn:pulumi:s::kata-nodes::kata-nodes:index:ExistingNodes$kata-nodes:index:KataNode::nodes-n1"
-    digest = node_state.digest([DOCKER, KATA, {"program": "d" * 64, "machine": KEY}])
     stdin = {
         "program": "#!/bin/sh\n", "preflight": json.dumps({"node": "n1"}, indent=1), "docker": json.dumps(DOCKER, indent=1),
         "kata": secret(login.before(script("as_root.sh", "delivery"), PASSWORD, json.dumps(KATA, indent=1))),
-        "proof": json.dumps({"digest": digest}, indent=1),
+        "proof": json.dumps({"digest": PROMISE}, indent=1),
     }  # fmt: skip
     connection = secret({"host": "10.0.0.5", "port": 22, "user": "admin", "hostKey": KEY})
     resources: list[dict[str, Any]] = [{"urn": urn, "type": hosts.NODE, "inputs": {}}]
@@ -158,12 +159,62 @@ def test_cure_makes_again_just_what_repairs_and_always_the_proof() -> None:
         cure.proofs(["n9"], {"n1": {}})
 
 
+def recorded(passed: bool, digest: str = PROMISE) -> dict[str, Any]:
+    """A proof in a node's record."""
+    error = None if passed else {"code": "x-y"}
+    return {"passed": passed, "began": "2026-11-27T01:00:00Z", "error": error, "digest": digest}
+
+
+def answers(*proofs: Any) -> Answers:
+    """Of a node that is as deployed and has recorded these."""
+    return Answers([replace(measured(), document={"verb": "compare", "differences": [], "proofs": list(proofs)})], [])
+
+
+def test_somebody_s_proof_with_other_settings_hides_no_failure_and_is_a_difference() -> None:
+    for foreign in (recorded(True, "other"), recorded(False, "other"), {"passed": True}, {"passed": True, "digest": [PROMISE]}):
+        (node,) = answers(recorded(True), foreign).nodes
+        (difference,) = node.changes
+        assert difference["what"].endswith("is not the one that the stack wants: it ran with other settings")
+        assert node.differences == node.changes and node.record == recorded(True)
+        assert [urn.rpartition("-")[2] for urn in (cure.flags(answers(foreign)) or [])[1::2]] == ["proof"]
+        both = answers(recorded(False), foreign).nodes[0].differences
+        assert ["failed [x-y]" in each["what"] for each in both] == [False, True]
+
+
+def test_a_recorded_pass_is_no_proof_where_the_state_has_none_and_a_recorded_failure_is() -> None:
+    """The run was killed, or the disk is a copy of another node's."""
+    for proofs, record in (
+        ([recorded(True)], None),
+        ([recorded(False), recorded(True)], None),
+        ([recorded(False, "other")], None),
+        ([recorded(True), recorded(False)], recorded(False)),
+    ):
+        (node,) = answers(*proofs).nodes
+        node = replace(node, host=unproven())
+        assert node.record == record
+        assert [each["what"] for each in node.changes] == ["the stack holds no proof of it: the last run ended before"]
+
+
+def test_a_proof_whose_result_cannot_be_read_is_told() -> None:
+    state = deployment()
+    state["resources"][-1]["outputs"] = {"stdout": "Killed"}
+    (host,) = hosts.of(state)
+    assert host.evidence is None and [each.kind for each in host.differences] == ["setting"]
+
+
+def test_what_the_stack_has_put_on_a_node_is_promised_before_it_is_proven() -> None:
+    state = deployment()
+    state["resources"][-1]["inputs"]["stdin"] = json.dumps({"digest": "before"}, indent=1)
+    (host,) = hosts.of(state)
+    assert host.promises == ("before", PROMISE) and unproven().promises == (PROMISE,)
+    state["resources"][-1]["pendingReplacement"] = True
+    (host,) = hosts.of(state)
+    assert host.promises == (PROMISE,), "it was taken out for another one"
+
+
 def test_a_node_whose_last_proof_failed_is_not_as_deployed() -> None:
     """The engine keeps the proof before one that fails as it is made again, as by `prove` or `cure`, and no `up` sees that."""
-    passed, failed = {"passed": True, "error": None}, {"passed": False, "began": "2026-11-27T01:00:00Z", "error": {"code": "x-y"}}
-
-    def answers(*proofs: Any) -> Answers:
-        return Answers([replace(measured(), document={"verb": "compare", "differences": [], "proofs": list(proofs)})], [])
+    passed, failed = recorded(True), recorded(False)
 
     assert answers(failed, passed).differing_nodes == answers().differing_nodes == answers([7]).differing_nodes == []
     (difference,) = answers(passed, failed).nodes[0].differences
