@@ -17,6 +17,8 @@ NODE = "kata-nodes:index:KataNode"
 COMMAND = "command:remote:Command"
 STACK = "pulumi:pulumi:Stack"
 VERBS = ("preflight", "docker", "kata")
+NOT_IN_DIGEST = ("hypervisor", "runtime", "sandbox")
+"""Settings that a recorded proof has beside its digest, which is over what was done before the proof."""
 SECRET = ("4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270")
 """Key and value that mark a secret in a state (pulumi, sdk/go/common/resource/sig)."""
 
@@ -39,6 +41,8 @@ class Host:
     promises: tuple[str, ...]
     """Digests of the proof in the state, and of the settings that the stack has put on the node. They differ where the last run
     ended before the proof. A recorded proof with another digest is not the stack's."""
+    proof_settings: Mapping[str, Any]
+    """Of the proof in the state, what its digest does not cover (NOT_IN_DIGEST)."""
     urns: Mapping[str, str]
     """What each of its resources is for (`docker`, `proof`, …) -> its URN."""
     gone: bool
@@ -130,6 +134,7 @@ def _host(name: str, parts: Mapping[str, Mapping[str, Any]], kept: bool) -> Host
         evidence=evidence,
         proven=proof.get("modified"),
         promises=tuple(promise for promise in promises if isinstance(promise, str)),
+        proof_settings={key: value for key, value in (proof_document or {}).items() if key in NOT_IN_DIGEST},
         urns={which: str(part["urn"]) for which, part in parts.items()},
         gone=gone,
         differences=tuple(_settings(proof_document, evidence, done)),

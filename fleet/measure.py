@@ -83,7 +83,7 @@ class Measured:
 
         A pass of which the state has no proof does not count: it is older than the run that ended before its proof.
         """
-        of_stack = next((each for each in reversed(self.records) if each.get("digest") in self.host.promises), None)
+        of_stack = next((each for each in reversed(self.records) if _is_of_stack(each, self.host)), None)
         unknown = of_stack is not None and of_stack.get("passed") is True and self.host.evidence is None
         return None if unknown else of_stack
 
@@ -94,7 +94,7 @@ class Measured:
         known += list((self.document or {}).get("differences") or [])
         newest = self.records[-1] if self.records else None
         # Where the state has no proof, that is told already.
-        if newest is not None and self.host.evidence is not None and newest.get("digest") not in self.host.promises:
+        if newest is not None and self.host.evidence is not None and not _is_of_stack(newest, self.host):
             began = f"its newest proof, which began {newest.get('began')}"
             known.append(_of_proof(f"{began}, is not the one that the stack wants: it ran with other settings"))
         return known
@@ -114,6 +114,14 @@ class Measured:
         """What the program's `status` measured; empty where nothing was."""
         status = (self.document or {}).get("status")
         return status if isinstance(status, dict) else {}
+
+
+def _is_of_stack(record: Mapping[str, Any], host: Host) -> bool:
+    """Whether a recorded proof is the stack's. A failure counts by its digest alone: an `up` that changes only the sandbox, and
+    whose proof fails, leaves the proof before it in the state."""
+    settings = host.proof_settings.items()
+    promised = record.get("passed") is not True or all(record.get(key) == value for key, value in settings)
+    return promised and record.get("digest") in host.promises
 
 
 def _of_proof(message: str) -> dict[str, Any]:

@@ -56,7 +56,8 @@ def host(name: str) -> Host:
         connection={**node.connection, "host": f"{name}.example.net"},
         differences=(),
         evidence=EVIDENCE,
-        promises=("d",),
+        promises=tuple({str(proof["digest"]) for name in ("passed", "failed") for proof in record(name)}),
+        proof_settings={"hypervisor": "qemu", "runtime": "go", "sandbox": "sandbox-runtime"},
     )
 
 

@@ -241,8 +241,11 @@ def test_a_recorded_pass_proves_nothing_where_the_state_has_no_proof() -> None:
 
 def test_somebody_s_proof_with_other_settings_is_a_difference_and_hides_no_failure() -> None:
     host, passed, failed = samples.host("n1"), samples.record("passed")[-1], samples.record("failed")[-1]
-    foreign = {**passed, "sandbox": None, "digest": "other", "hypervisor": "firecracker"}
-    for kept, outcome in (([passed, foreign], "drifted"), ([passed, failed, foreign], "failed"), ([foreign], "drifted")):
+    foreign, weaker = {**passed, "sandbox": None, "digest": "other"}, {**passed, "sandbox": None}
+    for kept, outcome in (
+        ([passed, foreign], "drifted"), ([passed, failed, foreign], "failed"), ([foreign], "drifted"),
+        ([failed, weaker], "failed"), ([passed, weaker], "drifted"), ([passed, {**passed, "hypervisor": "clh"}], "drifted"),
+    ):  # fmt: skip
         (node,) = build.report("s", [host], [samples.measured(host, kept)], {}, samples.MADE).nodes
         assert node.proof and (node.outcome, node.proof.sandbox) == (outcome, "sandbox-runtime")
         assert len(node.timeline) == len(kept)
