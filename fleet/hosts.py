@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from delivery import login
+from delivery import results
 from fleet.errors import FleetError
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
@@ -161,14 +161,6 @@ def plain(value: Any) -> Any:
     return [plain(inner) for inner in value] if isinstance(value, list) else value
 
 
-def parsed(text: str) -> Any:
-    """The JSON that a node printed last, which can be written again for programs in every language: Python alone reads NaN and
-    numbers without end. Raises ValueError or RecursionError."""
-    document = json.loads(login.last_line(text))
-    json.dumps(document, allow_nan=False)
-    return document
-
-
 def _stdin(text: str) -> tuple[dict[str, Any], str | None]:
     """The desired state on a command's standard input, and the sudo password before it (delivery.login.before)."""
     before, mark, _ = text.rpartition("\n{\n")
@@ -181,7 +173,7 @@ def _stdin(text: str) -> tuple[dict[str, Any], str | None]:
 
 def _result(outputs: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
-        document = parsed(str(outputs.get("stdout") or ""))
-    except (ValueError, RecursionError):
+        document = results.parsed(str(outputs.get("stdout") or ""))
+    except ValueError:
         return None
     return document if isinstance(document, dict) and document.get("verb") == "prove" else None

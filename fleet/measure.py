@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from delivery import bundle, login
+from delivery import bundle, login, results
 from fleet.errors import one_line
-from fleet.hosts import Host, parsed
+from fleet.hosts import Host
 from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN, read_text
 from nodekit.rules.desired import Record
@@ -250,8 +250,8 @@ def _explained(output: Output, error: CommandError) -> CommandError:
 
 def _document(text: str, verb: str) -> dict[str, Any]:
     try:
-        document = parsed(text)
-    except (ValueError, RecursionError):
+        document = results.parsed(text)
+    except ValueError:
         document = None
     if not isinstance(document, dict) or document.get("verb") != verb or not _has_its_form(document):
         raise CommandError(f"the node answered with no result of the program, but {printable(text, 120)!r}")

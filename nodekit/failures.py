@@ -126,7 +126,7 @@ CATALOGUE: dict[str, Failure] = {
         "See 'journalctl -k' on the node, free memory or add some, then run again",
     ),
     "result-missing": Failure(
-        "A verb ended without a result document, so nothing shows what it did.",
+        "A verb ended without a valid result document, so nothing shows what it did.",
         "Run it again: pulumi up --replace with the URN of {resource}",
         {
             "python": "Run again; if it happens again, check that python3 on the node is complete",

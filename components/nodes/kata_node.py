@@ -17,9 +17,10 @@ from components.nodes.settings import Connection, DockerSettings, KataSettings, 
 from components.plain import derived, set_or
 from components.plugin_resource import PluginResource
 from components.refusals import reporting_refusals
-from delivery import bundle, login
+from delivery import bundle, login, results
 from delivery.scripts import sent
 from nodekit.errors import NodeError
+from nodekit.rules.text import printable
 
 PROGRAM_FOLDER = "/usr/local/lib/kata-nodes"
 DIALS, DIAL_SECONDS = 60, 15
@@ -56,16 +57,13 @@ class KataNodeArgs(TypedDict):
 def result_of(text: str, verb: str, resource: str) -> dict[str, Any]:
     """The result document of a verb; raises NodeError `result-missing` for anything else that a resource has printed."""
     try:
-        document = json.loads(login.last_line(text))
-    except ValueError:
-        document = None
-    if not isinstance(document, dict) or document.get("verb") != verb:
+        return results.result(text, verb)
+    except ValueError as error:
         raise NodeError(
             "result-missing",
-            f"Resource {resource} has recorded no result of the verb {verb}, but {text[:80]!r}",
+            f"Resource {resource} has recorded no result of the verb {verb}, but {text[:80]!r}: {printable(str(error), 200)}",
             resource=resource,
-        )
-    return document
+        ) from None
 
 
 def connection_of(connection: Connection, gone: bool = False) -> pulumi.Output[dict[str, Any]]:

@@ -24,7 +24,7 @@ STDOUT = {
     "docker": {"verb": "docker", "version": "27.5.1"},
     "kata": {"verb": "kata"},
     "proof": {
-        "verb": "prove", "node": "local-0", "hypervisor": "qemu", "proven": "guest", "userNamespaces": 7563,
+        "verb": "prove", "passed": True, "node": "local-0", "hypervisor": "qemu", "proven": "guest", "userNamespaces": 7563,
         "guestKernel": "6.12.0",
         "kernelParams": "cgroup_no_v1=all user_namespace.enable=1", "configFile": "/opt/kata/c.toml",
         "rungs": [{"name": "unshare", "passed": True, "counts": True, "value": "", "detail": ""}],

@@ -12,7 +12,7 @@ from components.nodes.settings import Archive
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
 from nodekit.rules.docker import apt_source
-from tests.components.recorder import Recorder, inputs_of, run
+from tests.components.recorder import STDOUT, Recorder, inputs_of, run
 from tests.components.test_wiring import HOST_KEY
 
 SMALLEST: KataNodeArgs = {"connection": {"address": "192.0.2.1", "host_key": HOST_KEY}}
@@ -123,6 +123,41 @@ def test_what_a_resource_recorded_is_no_result_unless_it_is_the_verb_s_own(text:
     with pytest.raises(NodeError) as caught:
         result_of(text, "docker", "n-docker")
     assert caught.value.code == "result-missing" and "n-docker" in caught.value.remedy
+
+
+PROVEN = STDOUT["proof"]
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("[" * 3000 + "]" * 3000, "it is"),
+        ("[" * 100_000, "it is nested too deeply"),
+        (json.dumps({**PROVEN, "note": json.loads("[" * 60 + "]" * 60)}), "it is nested too deeply"),
+        (json.dumps(PROVEN).replace("7563", "1e999"), "not JSON compliant"),
+        (json.dumps(PROVEN).replace("7563", "NaN"), "not JSON compliant"),
+        (json.dumps({**PROVEN, "attempts": 10**400}), "a number that is too large"),
+        (json.dumps({**PROVEN, "note": "\ud800"}), "text that is not Unicode"),
+        (json.dumps({key: value for key, value in PROVEN.items() if key != "userNamespaces"}), "userNamespaces is missing"),
+        *((json.dumps({**PROVEN, key: value}), f"its key {key} is ") for key, value in (
+            ("userNamespaces", -1), ("userNamespaces", 1 << 31), ("userNamespaces", 7.5), ("userNamespaces", True),
+            ("userNamespaces", "7"), ("passed", False), ("passed", 1), ("passed", None), ("guestKernel", {}), ("proven", "pod"),
+            ("proven", []), ("rungs", 7), ("rungs", [7]), ("rungs", [{"name": "unshare", "passed": "yes", "counts": True}]),
+        )),
+    ],
+)  # fmt: skip
+def test_a_node_s_result_is_checked_before_anything_is_taken_from_it(text: str, cause: str) -> None:
+    with pytest.raises(NodeError) as caught:
+        result_of(text, "prove", "n-proof")
+    assert caught.value.code == "result-missing" and cause in caught.value.message and len(caught.value.message) < 400
+
+
+def test_what_a_stack_takes_from_the_verbs_before_the_proof_is_checked_too() -> None:
+    for verb, key in (("docker", "version"), ("preflight", "machineId")):
+        assert result_of(json.dumps({"verb": verb, key: "x"}), verb, "n")[key] == "x"
+        for document in ({"verb": verb}, {"verb": verb, key: 7}):
+            with pytest.raises(NodeError, match=f"its key {key} is"):
+                result_of(json.dumps(document), verb, "n")
 
 
 @pytest.mark.parametrize("before", ["", "Welcome to rack 7!\n", "{}\n\n", "Welcome!\r\n", "Logo\n\x1b[?25h", "\x1b]0;a@n1\x07"])
