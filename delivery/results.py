@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from delivery import login
+from nodekit.rules.kata.kernel_params import HIGHEST_LIMIT
 from nodekit.rules.text import printable
 
-MOST_NAMESPACES = (1 << 31) - 1
-"""Largest value of /proc/sys/user/max_user_namespaces (linux kernel/ucount.c, ue_int_max)."""
 MOST_NESTED = 30
 """Objects and lists within each other in a result. A real one has five; the engine's protocol takes no more than some 50."""
 LARGEST = 1 << 63
@@ -22,7 +21,7 @@ def is_text(value: object) -> bool:
 
 def is_namespaces(value: object) -> bool:
     """Whether a value is one that max_user_namespaces can have."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_NAMESPACES
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= HIGHEST_LIMIT
 
 
 def are_rungs(value: object) -> bool:

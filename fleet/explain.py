@@ -1,15 +1,33 @@
 """Which settings a node's guests really get, where each comes from, which files count for nothing, and why its pair works."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fleet import pairs
-from fleet.measure import Measured
+from fleet.measure import MOST, Measured
 from nodekit.rules.kata import kernel_params
+from nodekit.rules.proof.ladder import MAX_VALUE
+from nodekit.rules.text import printable
+
+MAX_PARAMETERS = 64 << 10
+"""Characters of a node's kernel_params that are looked at; a kernel reads some 2,000."""
 
 
 def lines(measurement: Measured) -> Iterator[tuple[str, str]]:
-    """Heading and sentence of each fact; what a node answers in another form than the program's is left out."""
+    """Heading and sentence of each fact; what a node answers in another form than the program's is left out.
+
+    A node can answer any number of them, and a table of 40,000 rows takes minutes: of each heading MOST are kept.
+    """
+    counts: Counter[str] = Counter()
+    for heading, sentence in _facts(measurement):
+        counts[heading] += 1
+        if counts[heading] <= MOST:
+            yield heading, printable(sentence, MAX_VALUE)
+    yield from ((heading, f"(cut: {number - MOST} more)") for heading, number in counts.items() if number > MOST)
+
+
+def _facts(measurement: Measured) -> Iterator[tuple[str, str]]:
     settings = measurement.host.state.kata
     if settings is None:
         yield "Kata", "the stack has not come to Kata on this node; run `pulumi up`"
@@ -22,7 +40,10 @@ def lines(measurement: Measured) -> Iterator[tuple[str, str]]:
         return
     yield "Configuration", f"{configuration['configFile']}: {configuration.get('chosenBy', 'unknown')}"
     yield from (("Drop-in", str(path)) for path in _list(configuration.get("dropIns")))
-    for token in kernel_params.tokens(str(configuration.get("kernelParams", ""))):
+    parameters = str(configuration.get("kernelParams", ""))
+    if len(parameters) > MAX_PARAMETERS:
+        yield "Note", f"kernel_params have {len(parameters)} characters, of which the first {MAX_PARAMETERS} are looked at"
+    for token in kernel_params.tokens(parameters[:MAX_PARAMETERS]):
         yield "Parameter", f"{token}: {'; '.join([origin(token, settings.kernel_params), *remarks(token)])}"
     for dead in map(_mapping, _list(configuration.get("dead"))):
         yield "Ignored file", f"{dead.get('path')}: {dead.get('reason')}"

@@ -35,6 +35,8 @@ login is not done, from ten on (MaxStartups 10:30:100)."""
 DIAL_SECONDS = 10.0
 MAX_RESULT = 4 << 20
 """Bytes that a node may answer; a proof's result has some 10 KiB, and all nodes together are kept at once."""
+MOST = 100
+"""Entries of any list of a node that are shown."""
 ABSENT = "absent"
 SUDO_WARNINGS = ("sudo: unable to resolve host ", "sudo: setrlimit(")
 """What sudo complains of and goes on."""

@@ -8,13 +8,16 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fleet.measure import Measured
+from fleet.measure import MOST, Measured
 from fleet.stack import Answers
-from nodekit.rules.text import harmless
+from nodekit.rules.difference import MAX_DIFF_LINES
+from nodekit.rules.text import printable
 
 if TYPE_CHECKING:  # what reads clusters need not be loaded where there is none
     from fleet.measure_objects import MeasuredCluster, MeasuredObject
 
+MAX_TEXT = 20_000
+"""Characters of one text that are shown."""
 PIPE_WIDTH = 100_000
 """Columns where nobody looks at a terminal: nothing is folded or cut."""
 
@@ -41,13 +44,13 @@ def write(*parts: RenderableType) -> None:
 
 
 def text(value: object, style: str = "") -> Text:
-    """Any text of a node, which is made harmless."""
-    return Text(harmless(str(value)), style=style)
+    """Any text of a node, which is made harmless, and cut: to fold megabytes takes minutes."""
+    return Text(printable(str(value), MAX_TEXT), style=style)
 
 
 def line(value: object, style: str = "") -> Text:
     """The same on one line: another would look like a row, or a sentence, of another node."""
-    return text(" ".join(str(value).split()), style)
+    return text(" ".join(str(value)[: 2 * MAX_TEXT].split()), style)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
@@ -108,7 +111,7 @@ def state(measurement: Measured) -> Text:
     if measurement.document is None:
         return text(f"not reached: {measurement.cause}", "red")
     if measurement.differences:
-        return line(", ".join(dict.fromkeys(str(item["kind"]) for item in measurement.differences)), "yellow")
+        return line(", ".join(dict.fromkeys(str(item["kind"]) for item in measurement.differences[:MOST])), "yellow")
     return text("as deployed", "green")
 
 
@@ -146,10 +149,13 @@ def proof(measurement: Measured) -> str:
 def differences(measurement: Measured) -> RenderableType:
     """A node's differences in words, each with the diff of its file and who could have caused it."""
     parts: list[RenderableType] = []
-    for item in measurement.differences:
+    items, notes = measurement.differences, (measurement.document or {}).get("notes") or []
+    for item in items[:MOST]:
         parts += _difference(f"{measurement.host.name}: {item['what']}", item)
-    for note in (measurement.document or {}).get("notes") or []:
-        parts.append(line(f"{measurement.host.name}: note: {note}", "dim"))
+    parts += [line(f"{measurement.host.name}: note: {note}", "dim") for note in notes[:MOST]]
+    for kind, entries in (("differences", items), ("notes", notes)):
+        if len(entries) > MOST:
+            parts.append(line(f"{measurement.host.name}: {len(entries) - MOST} more {kind} are not shown", "dim"))
     return Group(*parts)
 
 
@@ -174,9 +180,11 @@ def drift(answers: Answers) -> RenderableType:
 
 def _difference(sentence: str, item: Mapping[str, Any]) -> list[RenderableType]:
     parts: list[RenderableType] = [line(f"{sentence}. [{item['kind']}]", "bold")]
-    parts += [Text("    ").append_text(line(trace, "dim")) for trace in item.get("traces") or []]
+    parts += [Text("    ").append_text(line(trace, "dim")) for trace in (item.get("traces") or [])[:MOST]]
     if item.get("diff"):
-        parts += [text(f"    {row}", _COLORS.get(row[:1], "")) for row in str(item["diff"]).splitlines()]
+        rows = str(item["diff"]).splitlines()
+        rows = [*rows[: MAX_DIFF_LINES + 1], *(["(cut)"] if len(rows) > MAX_DIFF_LINES + 1 else [])]
+        parts += [text(f"    {row}", _COLORS.get(row[:1], "")) for row in rows]
     return parts
 
 

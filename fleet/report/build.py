@@ -9,7 +9,7 @@ from typing import Any
 from fleet import pairs
 from fleet.explain import origin, remarks
 from fleet.hosts import Host
-from fleet.measure import Measured
+from fleet.measure import MOST, Measured
 from fleet.measure_objects import GONE, MeasuredCluster, MeasuredObject
 from fleet.report.document import (
     VERSION,
@@ -33,8 +33,6 @@ from nodekit.rules.kata import kernel_params
 from nodekit.rules.proof.ladder import MAX_VALUE, TITLES
 from nodekit.rules.text import printable
 
-MOST = 100
-"""Entries of any list of a node that are shown."""
 VERBS = {"preflight": "preflight", "docker": "Docker", "kata": "Kata"}
 """Resource of a node -> the step that it is."""
 NEVER_MEASURED = "nodes of a cluster are not measured"

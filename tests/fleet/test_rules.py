@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,23 @@ def test_a_recorded_pass_is_no_proof_where_the_state_has_none_and_a_recorded_fai
         node = replace(node, host=unproven())
         assert node.record == record
         assert [each["what"] for each in node.changes] == ["the stack holds no proof of it: the last run ended before"]
+
+
+def test_a_node_that_answers_without_end_is_shown_in_time_and_what_was_cut_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    item = {**Difference("hold", "x", "docker").as_dict(), "diff": "+a\n" * 500_000, "traces": ["t"] * 50_000}
+    configuration = {"configFile": "/x", "kernelParams": "a " * 100_000, "dropIns": ["/d"] * 50_000}
+    status = {"kata": {"version": "x" * 1_000_000, "configurations": {"go": {"qemu": configuration}}}}
+    noisy = {"verb": "compare", "differences": [item, *[{**item, "diff": None, "traces": []}] * 50_000], "status": status}
+    node = replace(measured(), document={**noisy, "notes": ["n"] * 50_000})
+    begin = time.process_time()
+    rows = list(explain.lines(node))
+    shown.write(shown.table(["n1", ""], rows), shown.fleet("s", Answers([node], []), []), shown.drift(Answers([node], [])))
+    assert time.process_time() - begin < 5
+    assert len(rows) < 500 and ("Parameter", f"(cut: {explain.MAX_PARAMETERS // 2 - measure.MOST} more)") in rows
+    assert ("Note", "kernel_params have 200000 characters, of which the first 65536 are looked at") in rows
+    output = capsys.readouterr().out
+    assert "n1: 49901 more differences are not shown" in output and "49900 more notes are not shown" in output
+    assert "(cut)" in output and len(output) < 200_000
 
 
 def test_a_proof_whose_result_cannot_be_read_is_told() -> None:
