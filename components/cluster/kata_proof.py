@@ -16,6 +16,7 @@ from components.cluster.proof_settings import PodProof, completed
 from components.cluster.reading import read_in_thread
 from components.plain import set_or
 from components.refusals import reporting_refusals
+from components.whole_numbers import DAY, MOST_NODES, whole
 from nodekit.errors import NodeError
 from nodekit.rules.text import harmless
 from nodekit.scripts import ladder_script
@@ -165,13 +166,21 @@ def reader(settings: dict[str, Any], kubeconfig: str) -> Reader:
     return Reader(kubeconfig, settings.get("context"))
 
 
+def bounds(settings: dict[str, Any]) -> tuple[int, int]:
+    """How many nodes there must be, and how many seconds they are waited for. Raises NodeError `bad-input`."""
+    minimum = settings.get("least_nodes")
+    return (
+        whole("leastNodes", 1 if minimum is None else minimum, 0, MOST_NODES),
+        whole("joinSeconds", settings.get("join_seconds") or 0, 0, DAY),
+    )
+
+
 async def situation(name: str, settings: dict[str, Any], kubeconfig: str) -> Any:
     """The nodes to prove, and what the proof before left; raises pulumi.RunError with the reason and its remedy.
 
     Nodes that are still to join are waited for; in a preview what depends on them is unknown.
     """
-    minimum, seconds = settings.get("least_nodes"), int(settings.get("join_seconds") or 0)
-    minimum = 1 if minimum is None else int(minimum)
+    minimum, seconds = reporting_refusals(bounds)(settings)
     names, selector = settings.get("nodes") or (), settings.get("node_selector")
     end, waiting = time.monotonic() + seconds, False
 

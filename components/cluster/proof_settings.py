@@ -1,15 +1,24 @@
 """What is proven of a pod template on a cluster: the same at `up` and for nodes that join later."""
 
 import json
+import re
 from collections.abc import Mapping
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import pulumi
 
 from components.refusals import reporting_refusals
+from components.whole_numbers import DAY, whole
 from nodekit.errors import NodeError
-from nodekit.rules.node_state import TIMEOUT_SECONDS, promised
+from nodekit.rules.node_state import MOST_TIMEOUT_SECONDS, TIMEOUT_SECONDS, promised
 from nodekit.rules.text import printable
+
+SECONDS = "KATA_NODES_SECONDS"
+VARIABLES = {
+    SECONDS: ("[1-9][0-9]{0,3}", f"a whole number from 1 to {MOST_TIMEOUT_SECONDS} without leading zeros, such as 20"),
+    "KATA_NODES_NETWORK": ("[01]", "1, or 0"),
+}
+"""Variable of a template for the ladder -> pattern of its values, and what they are."""
 
 
 class PodProof(TypedDict):
@@ -39,7 +48,7 @@ class PodProof(TypedDict):
 
 def completed(proof: PodProof) -> pulumi.Output[dict[str, object]]:
     """The record with its defaults, under the names of `pod_proof.ask`; refuses a sandbox that no proof knows, a bound in which
-    none can end, and a template that is none."""
+    none can end, a template that is none, and one whose variables the ladder cannot use."""
     return pulumi.Output.from_input({**proof}).apply(reporting_refusals(_completed))
 
 
@@ -48,17 +57,37 @@ def _completed(proof: Mapping[str, object]) -> dict[str, object]:
     settings |= {key: value for key, value in proof.items() if value is not None}
     sandbox = settings.get("sandbox")
     promised(None if sandbox is None else str(sandbox), bool(settings["nested_sandbox"]))
-    if (seconds := int(float(str(settings["timeout_seconds"])))) < 1:
-        raise NodeError(
-            "bad-input", f"Key timeoutSeconds is {seconds}, in which no proof can end", expected="1 or more, such as 300"
-        )
+    settings["timeout_seconds"] = whole("timeoutSeconds", settings["timeout_seconds"], 1, DAY)
     if not is_template(str(settings["pod_template"])):
         raise NodeError(
             "bad-input",
             f"The pod template {printable(repr(settings['pod_template']), 80)} is not JSON of a PodTemplateSpec with a container",
             expected="the output podTemplate of a SandboxPodTemplate",
         )
+    _refuse_variables(json.loads(str(settings["pod_template"]))["spec"]["containers"][0])
     return settings
+
+
+def _refuse_variables(container: Mapping[str, Any]) -> None:
+    """Refuse a variable with which the ladder's shell cannot compute, or that would leave out what it was set for.
+
+    A shell takes 010 for 8, and ends at 08 and at 20s.
+    """
+    variables = container.get("env") or []
+    if not (
+        isinstance(variables, list) and all(isinstance(each, dict) and isinstance(each.get("name"), str) for each in variables)
+    ):
+        raise NodeError(
+            "bad-input", "A variable in the pod template's container has no name", expected="a name for each variable"
+        )
+    for each in variables:
+        name, value = each["name"], each.get("value")
+        if not value or name not in VARIABLES:
+            continue
+        pattern, expected = VARIABLES[name]
+        if not re.fullmatch(pattern, str(value)) or (name == SECONDS and int(value) > MOST_TIMEOUT_SECONDS):
+            message = f"Variable {name} of the pod template is {printable(repr(value), 60)}"
+            raise NodeError("bad-input", message, expected=expected)
 
 
 def is_template(text: str) -> bool:

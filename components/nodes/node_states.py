@@ -9,6 +9,7 @@ import pulumi
 from components.nodes.settings import DockerSettings, KataSettings, Verification
 from components.plain import derived, set_or
 from components.refusals import reporting_refusals
+from components.whole_numbers import whole
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
 from nodekit.rules.docker import apt_source, docker_matrix
@@ -58,8 +59,13 @@ class NodeSettings:
     @property
     def timeout_seconds(self) -> pulumi.Input[int]:
         """Bound on the proof."""
-        bound = self.verification.get("timeout_seconds")
-        return derived(lambda seconds: node_state.TIMEOUT_SECONDS if seconds is None else int(seconds), bound)
+
+        def bound(seconds: object) -> int:
+            if seconds is None:
+                return node_state.TIMEOUT_SECONDS
+            return whole("timeoutSeconds", seconds, node_state.LEAST_TIMEOUT_SECONDS, node_state.MOST_TIMEOUT_SECONDS)
+
+        return derived(reporting_refusals(bound), self.verification.get("timeout_seconds"))
 
     @property
     def seconds(self) -> dict[str, pulumi.Input[int]]:

@@ -13,6 +13,7 @@ from clusterkit.api.cluster_nodes import ClusterNodes, drained
 from clusterkit.api.cluster_reader import patiently
 from components.children import calls_back, calls_back_on_error, hook_name
 from components.plain import set_or, together
+from components.whole_numbers import DAY, MOST_NODES, whole
 from nodekit.errors import NodeError
 from nodekit.rules.text import harmless
 
@@ -43,7 +44,9 @@ class Waves:
         self.args = args
         canary, batch = args.get("canary"), args.get("batch")
         self.waves = rollout.waves(
-            hosts, rollout.CANARY if canary is None else int(canary), rollout.BATCH if batch is None else batch
+            hosts,
+            rollout.CANARY if canary is None else whole("rollout.canary", canary, 0, MOST_NODES),  # `waves` refuses 0
+            rollout.BATCH if batch is None else batch,
         )
         self.begun: set[str] = set()
         self.proven: set[str] = set()
@@ -76,7 +79,8 @@ class Waves:
                 evict_bare_pods=self.args.get("evict_bare_pods", False),
             )
             drain: dict[str, Any] = await settings.future() or {}
-            seconds, evict_bare_pods = int(drain["seconds"]), bool(drain["evict_bare_pods"])
+            seconds = whole("rollout.drainSeconds", drain["seconds"], 0, DAY)
+            evict_bare_pods = bool(drain["evict_bare_pods"])
             await drained(nodes, node, seconds=seconds, evict_bare_pods=evict_bare_pods, say=say)
         self.begun.add(host)
 

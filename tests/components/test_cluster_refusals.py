@@ -1,5 +1,6 @@
 """What components of a cluster refuse before anything is made, in one line and with its remedy."""
 
+import json
 from typing import Any
 
 import pulumi
@@ -17,7 +18,8 @@ from components import (
     SandboxPodTemplate,
 )
 from components.cluster import kata_node_labels, kata_proof
-from components.cluster.proof_settings import PodProof
+from components.cluster.kata_proof import bounds
+from components.cluster.proof_settings import PodProof, _completed
 from nodekit.errors import NodeError
 from tests.components.recorder import run
 from tests.components.test_wiring import FakeCluster, Joined
@@ -27,7 +29,13 @@ PROOF: PodProof = {
     "handler": "kata-qemu",
     "kata_version": "3.32.0",
 }
+POD = PROOF["pod_template"]
 KUBECONFIG = yaml.safe_dump({"clusters": []})
+
+
+def pod_with(variable: object) -> str:
+    """The pod template with one more variable."""
+    return json.dumps({"spec": {"containers": [{"name": "sandbox", "image": "i", "env": [variable]}]}})
 
 
 def proves(proof: dict[str, Any]) -> Any:
@@ -92,11 +100,49 @@ def test_sandbox_that_no_rung_counts_for_is_refused_and_not_proven(program: Any)
         run(program({"sandbox": "bubblewarp"}))
 
 
-@pytest.mark.parametrize("seconds", [0, -1])
+@pytest.mark.parametrize(
+    "seconds", [0, -1, 0.5, float("inf"), float("nan"), 1e400, 10**6, "1e400", "inf", "٣٠٠", "5 minutes", True]
+)
 @pytest.mark.parametrize("program", [proves, joins])
-def test_bound_in_which_no_proof_can_end_is_refused(program: Any, seconds: int) -> None:
-    with pytest.raises(pulumi.RunError, match=rf"^Key timeoutSeconds is {seconds}, in which no proof can end\. Use 1 or more"):
+def test_bound_in_which_no_proof_can_end_is_refused(program: Any, seconds: Any) -> None:
+    with pytest.raises(pulumi.RunError, match=rf"^Key timeoutSeconds is {seconds!r}\. Use a whole number from 1 to 86400"):
         run(program({"timeout_seconds": seconds}))
+
+
+@pytest.mark.parametrize("seconds", [60, 60.0, "60"])
+def test_bound_is_a_whole_number_however_a_language_hands_it_over(seconds: Any) -> None:
+    assert _completed({"pod_template": POD, "timeout_seconds": seconds})["timeout_seconds"] == 60
+
+
+@pytest.mark.parametrize(
+    ("variable", "problem"),
+    [
+        *(({"name": "KATA_NODES_SECONDS", "value": value}, "KATA_NODES_SECONDS") for value in (
+            "20s", "08", "0", "-1", "1e3", "٢٠", "3601", " 20", "20\n", 7.5,
+        )),
+        ({"name": "KATA_NODES_NETWORK", "value": "yes"}, "KATA_NODES_NETWORK"),
+        ({"value": "20"}, "has no name"),
+        (7, "has no name"),
+    ],
+)  # fmt: skip
+def test_variable_that_the_ladder_cannot_use_is_refused_before_a_job_is_made(variable: Any, problem: str) -> None:
+    """Its shell would end at the first command, which reads as a fault of the node."""
+    with pytest.raises(NodeError, match=problem) as caught:
+        _completed({"pod_template": pod_with(variable)})
+    assert caught.value.code == "bad-input"
+
+
+@pytest.mark.parametrize("value", ["1", "20", "3600", 20, "", None])
+def test_variable_that_the_ladder_can_use_stays(value: Any) -> None:
+    assert _completed({"pod_template": pod_with({"name": "KATA_NODES_SECONDS", "value": value})})
+
+
+@pytest.mark.parametrize("key", ["least_nodes", "join_seconds"])
+@pytest.mark.parametrize("value", [float("inf"), "soon", -1])
+def test_number_of_nodes_or_seconds_that_is_none_is_refused(key: str, value: Any) -> None:
+    with pytest.raises(NodeError, match=f"is {value!r}") as caught:
+        bounds({key: value})
+    assert caught.value.code == "bad-input"
 
 
 @pytest.mark.parametrize("key", ["nested_sandbox", "sandbox", "timeout_seconds", "kernel_params"])

@@ -102,9 +102,22 @@ def test_two_ways_to_install_are_refused() -> None:
         run(lambda: KataNode("n", {**SMALLEST, "kata": {"archive": archive, "install_release": True}}))
 
 
-@pytest.mark.parametrize("seconds", [0, node_state.LEAST_TIMEOUT_SECONDS - 1, node_state.MOST_TIMEOUT_SECONDS + 1])
-def test_a_proof_that_could_not_end_or_would_last_for_hours_is_refused(seconds: int) -> None:
-    with pytest.raises(pulumi.RunError, match=f"timeoutSeconds is {seconds}"):
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        0,
+        float("inf"),
+        float("nan"),
+        60.5,
+        "soon",
+        "٦٠",
+        True,
+        node_state.LEAST_TIMEOUT_SECONDS - 1,
+        node_state.MOST_TIMEOUT_SECONDS + 1,
+    ],
+)
+def test_a_proof_that_could_not_end_or_would_last_for_hours_is_refused(seconds: Any) -> None:
+    with pytest.raises(pulumi.RunError, match=f"timeoutSeconds is {seconds!r}"):
         run(lambda: KataNode("n", {**SMALLEST, "verification": {"timeout_seconds": seconds}}))
 
 
