@@ -76,8 +76,8 @@ def result(text: str, verb: str) -> dict[str, Any]:
             raise ValueError(f"its key {key} is missing")
         value = document[key]
         if not is_valid(value):
-            shown = type(value).__name__ if isinstance(value, (dict, list)) else printable(repr(value), 60)
-            raise ValueError(f"its key {key} is {shown}")
+            quoted = type(value).__name__ if isinstance(value, (dict, list)) else printable(repr(value), 60)
+            raise ValueError(f"its key {key} is {quoted}")
     return document
 
 

@@ -122,8 +122,8 @@ def _host(name: str, parts: Mapping[str, Mapping[str, Any]], kept: bool) -> Host
     machine = next(
         (str(triggers[0]) for which in ("system", "docker", "kata") if (triggers := inputs.get(which, {}).get("triggers"))), ""
     )
-    done = node_state.digest([documents.get("docker"), documents.get("kata"), {"program": digest, "machine": machine}])
-    promises = [(proof_document or {}).get("digest"), done]
+    settings_digest = node_state.digest([documents.get("docker"), documents.get("kata"), {"program": digest, "machine": machine}])
+    promises = [(proof_document or {}).get("digest"), settings_digest]
     return Host(
         name=state.node,
         connection=next(
@@ -137,18 +137,18 @@ def _host(name: str, parts: Mapping[str, Mapping[str, Any]], kept: bool) -> Host
         proof_settings={key: value for key, value in (proof_document or {}).items() if key in NOT_IN_DIGEST},
         urns={which: str(part["urn"]) for which, part in parts.items()},
         gone=gone,
-        differences=tuple(_settings(proof_document, evidence, done)),
+        differences=tuple(_settings(proof_document, evidence, settings_digest)),
     )
 
 
-def _settings(proof: Mapping[str, Any] | None, evidence: Mapping[str, Any] | None, done: str) -> Iterator[Difference]:
+def _settings(proof: Mapping[str, Any] | None, evidence: Mapping[str, Any] | None, digest: str) -> Iterator[Difference]:
     """Whether the proof is of what was done: its digest covers the states of the verbs, the program and the machine."""
     if proof is None:
         yield Difference("setting", "the stack holds no proof of it: the last run ended before", "prove")
         return
     if evidence is None:
         yield Difference("setting", "the stack holds no result of its proof that can be read", "prove")
-    if proof.get("digest") != done:
+    if proof.get("digest") != digest:
         yield Difference("setting", "the last proof is of other settings than those on the node", "prove")
 
 
