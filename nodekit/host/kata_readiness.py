@@ -1,6 +1,7 @@
 """What a node lacks for Kata, before anything on it is changed."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from nodekit.host import kata, kata_archive
@@ -26,7 +27,7 @@ def refuse_unready(root: Path, node: str, settings: KataSettings) -> str | None:
     from nodekit.host.kata_download import size  # loads HTTP, which a run that installs nothing does not need
 
     kata_archive.refuse_foreign(root)
-    _memory(node, settings, guest_memory.RELEASE_MIB)
+    _memory(node, settings, {"default_memory": guest_memory.RELEASE_MIB})
     with step(f"preflight: asking for {public(archive.address)}"):
         archive_bytes = size(root, archive.address)
     if archive_bytes:
@@ -44,16 +45,20 @@ def _hypervisor(root: Path, node: str, settings: KataSettings) -> str | None:
         wanted_version=settings.version,
     )
     kata_releases.refuse_another_version(node, effective.version, settings.version)
-    _memory(node, settings, effective.hypervisor.get("default_memory"))
+    _memory(node, settings, effective.hypervisor)
     path = str(effective.hypervisor.get("path", ""))
     program = root / path.lstrip("/")
     return str(program) if settings.hypervisor == "qemu" and path and os.access(program, os.X_OK) else None
 
 
-def _memory(node: str, settings: KataSettings, default_memory: object) -> None:
-    """Refuse a node in which no guest fits, and say when one does not fit now. Firecracker takes a guest larger than the node."""
-    guest_mib = guest_memory.of_guest(default_memory, settings.runtime)
-    if settings.hypervisor == "qemu":
-        guest_memory.refuse_too_little(node, memory_mib("MemTotal"), guest_mib)
+def _memory(node: str, settings: KataSettings, table: Mapping[str, object]) -> None:
+    """Refuse a node in which no guest fits, and say when one does not fit now; `table` is the hypervisor's.
+
+    Firecracker takes a guest larger than the node.
+    """
+    guest_mib = guest_memory.of_guest(table.get("default_memory"), settings.runtime)
+    if settings.hypervisor == "qemu" and settings.runtime == "go" and table.get("confidential_guest") is not True:
+        offset = table.get("memory_offset")
+        guest_memory.refuse_too_little(node, memory_mib("MemTotal"), guest_mib, offset if isinstance(offset, int) else 0)
     if shortage := guest_memory.shortage(memory_mib("MemAvailable"), guest_mib, settings.version):
         say(f"preflight: {shortage}")

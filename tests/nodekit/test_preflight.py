@@ -240,14 +240,14 @@ def test_the_guest_boots_with_the_qemu_of_the_kata_that_is_there(kernel: Path, m
 def test_a_node_in_which_no_guest_fits_is_refused_before_anything_is_changed(
     kernel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kata_readiness, "memory_mib", {"MemTotal": 1966, "MemAvailable": 1700}.__getitem__)
+    monkeypatch.setattr(kata_readiness, "memory_mib", {"MemTotal": 1023, "MemAvailable": 900}.__getitem__)
     with served(archive()) as (address, sha256):
         desired = settings(kernel, install={"any": {"address": address, "sha256": sha256}})
         error = refused_untouched(kernel, desired)
-        assert error.code == "node-memory-too-small" and "1966 MiB" in error.message and "2048 MiB" in error.message
+        assert error.code == "node-memory-too-small" and "1023 MiB" in error.message and "2048 MiB" in error.message
         kata_archive.install(kernel, address, sha256, lambda _unpacked: None)
         assert refused_untouched(kernel, desired).code == "node-memory-too-small"
-        monkeypatch.setattr(kata_readiness, "memory_mib", {"MemTotal": 2048, "MemAvailable": 4096}.__getitem__)
+        monkeypatch.setattr(kata_readiness, "memory_mib", {"MemTotal": 1024, "MemAvailable": 4096}.__getitem__)
         assert preflight.run(desired, kernel)["changed"] is True
 
 

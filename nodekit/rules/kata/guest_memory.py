@@ -9,6 +9,8 @@ DEFAULT_MIB = {"go": 2048, "rust": 128}
 """What each runtime takes where `default_memory` is unset or 0, and the Go runtime for less than 256. Sources: Go `config.go`,
 `defaultMemSz`; Rust `kata-types/src/config/default.rs`, `DEFAULT_QEMU_MEMORY_SIZE_MB` and Firecracker's."""
 LEAST_GO_MIB = 256
+IMAGE_MIB = 1024
+"""What the Go runtime adds to the most memory of a guest, for its image."""
 
 
 def of_guest(configured: object, runtime: str) -> int:
@@ -17,14 +19,24 @@ def of_guest(configured: object, runtime: str) -> int:
     return configured if isinstance(configured, int) and configured >= minimum else DEFAULT_MIB[runtime]
 
 
-def refuse_too_little(node: str, total_mib: int, guest_mib: int) -> None:
-    """Raise NodeError `node-memory-too-small` where QEMU would not start a guest of Kata, however much is free.
+def most_of_guest(total_mib: int, maximum_mib: int = 0, offset_mib: int = 0) -> int:
+    """Memory in MiB that the Go runtime lets a guest of QEMU grow to, from `default_maxmemory` and `memory_offset`.
 
-    Kata gives QEMU the node's whole memory as the most that a guest may grow to (`memoryTopology`, `hostMemMB`), and QEMU wants
-    that to be at least what the guest starts with: "maximum memory size must be at least the initial memory size"
-    (kata-containers/runtime issue 1182, kata-containers pull request 4540).
+    Kata adds room for an image that is mapped like memory (3.2 to 4.1: `config.go`, `defaultMaxMemSz`; `qemu.go`,
+    `genericMemoryTopology`).
     """
-    if total_mib < guest_mib:
+    return min(maximum_mib or total_mib, total_mib) + IMAGE_MIB + offset_mib
+
+
+def refuse_too_little(node: str, total_mib: int, guest_mib: int, offset_mib: int = 0) -> None:
+    """Raise NodeError `node-memory-too-small` where QEMU would not start a guest of Kata's Go runtime, however much is free.
+
+    QEMU wants the most that a guest may grow to (`most_of_guest`) to be at least what the guest starts with: "maximum memory size
+    must be at least the initial memory size" (kata-containers/runtime issue 1182). The Rust runtime starts a guest of QEMU with
+    the node's memory at most, in every release (`qemu/cmdline_generator.rs`, `Memory::new`; from 3.28 on `MemoryInfo` of
+    `types/hypervisor/mod.rs`), so nothing is refused there.
+    """
+    if most_of_guest(total_mib, 0, offset_mib) < guest_mib:
         raise NodeError(
             "node-memory-too-small",
             f"Node {node} has {total_mib} MiB of memory, and a guest of Kata starts with {guest_mib} MiB (default_memory): QEMU "
