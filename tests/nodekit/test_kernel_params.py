@@ -144,6 +144,7 @@ def test_an_unbalanced_base_is_refused_because_it_swallows_what_is_added() -> No
         ("a=\x7f", "control character"),
         ("a=é", "outside ASCII"),
         ('a="b', "unbalanced"),
+        ("console=", "no value after its ="),
         ("", "empty"),
         (" a", "blank"),
         ("a ", "blank"),
@@ -160,7 +161,7 @@ def test_what_no_guest_can_be_given_is_refused_with_its_reason(parameter: str, r
     assert caught.value.message.isprintable()
 
 
-@pytest.mark.parametrize("parameter", [SEED, "quiet", 'a="b c"', '"a=b c"', "a.b-c=1,2", "x=--", "console="])
+@pytest.mark.parametrize("parameter", [SEED, "quiet", 'a="b c"', '"a=b c"', "a.b-c=1,2", "x=--", 'a=""', '"a="', "a==", "a"])
 def test_what_a_guest_can_be_given_is_not_refused(parameter: str) -> None:
     check([parameter])
     assert tokens(merge(BASE, [parameter]))[-1] == parameter

@@ -209,7 +209,11 @@ def check(additions: Sequence[str], base: str = "") -> None:
 
 
 def _refusal(text: str) -> str | None:
-    """Why one parameter cannot be written, or None."""
+    """Why one parameter cannot be written, or None.
+
+    An empty value: Go `hypervisor.go`, `SerializeParams`; Rust `kernel_param.rs`, `Param::to_string`. One in quotes, `key=""`,
+    passes both as it is written.
+    """
     if any(not " " <= c <= "~" for c in text):
         return "holds a control character or one outside ASCII"
     if text.count('"') % 2:
@@ -218,6 +222,8 @@ def _refusal(text: str) -> str | None:
         return "is empty, begins or ends with a blank, or is more than one parameter"
     if not Parameter(text).name:
         return "has no name"
+    if text.endswith("=") and text.count("=") == 1:
+        return "has no value after its =, and Kata writes it without the ="
     if text == "--":
         return "ends the kernel's parameters: what follows is for init"
     return None
