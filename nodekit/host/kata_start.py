@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host.files import can_be_named, physical, resolve
+from nodekit.host.guest import memory_mib
 from nodekit.host.kata import Effective
 from nodekit.rules.kata import kata_start
 from nodekit.rules.kata.kata_start import Configuration, File, Machine, Refusal
@@ -26,7 +27,8 @@ def refusals(root: Path, effective: Effective, hypervisor: str, runtime: str) ->
         version=effective.version,
     )
     files = {path: look(root, path) for path in kata_start.paths(configuration)}
-    return kata_start.refusals(configuration, Machine(files, os.uname().machine, os.cpu_count() or 1))
+    machine = Machine(files, os.uname().machine, os.cpu_count() or 1, memory_mib("MemTotal"))
+    return kata_start.refusals(configuration, machine)
 
 
 def refuse_what_kata_refuses(root: Path, effective: Effective, hypervisor: str, runtime: str, node: str) -> None:
@@ -50,7 +52,8 @@ def look(root: Path, path: str) -> File:
     if not can_be_named(path):
         return File("missing")
     try:
-        info = physical(root, resolve(root, path)).stat()
+        resolved = resolve(root, path)
+        info = physical(root, resolved).stat()
     except NodeError:
         return File("loop")
     except (FileNotFoundError, NotADirectoryError):
@@ -58,7 +61,7 @@ def look(root: Path, path: str) -> File:
     except OSError:
         return File("other")
     if stat.S_ISDIR(info.st_mode):
-        return File("folder")
+        return File("folder", path=resolved)
     if not stat.S_ISREG(info.st_mode):
-        return File("other")
-    return File("file", executable=bool(info.st_mode & 0o111), size=info.st_size)
+        return File("other", path=resolved)
+    return File("file", executable=bool(info.st_mode & 0o111), size=info.st_size, path=resolved)

@@ -6,10 +6,12 @@ Read in kata-containers 3.2.0, 3.27.0, 3.32.0 and 4.1.0. Paths below are those o
 (`src/runtime/pkg/oci/utils.go`, `addHypervisorPathOverrides`; `validate_hypervisor_path` and others).
 """
 
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nodekit.rules.kata import guest_memory
+from nodekit.rules.kata import guest_memory, kata_keys
 from nodekit.rules.kata.kata_layout import version_numbers
 from nodekit.rules.text import printable
 
@@ -20,62 +22,21 @@ RUST_QEMU = GO_QEMU
 """`types/default.rs`, `DEFAULT_QEMU_BINARY_PATH`."""
 FIRST_READ, FIRST_UNREAD = (3, 2, 0), (4, 2, 0)
 """Releases whose lists of permitted values are known here; another release may know more of them."""
-
-_GO_STRINGS = (
-    "path kernel initrd image rootfs_type firmware firmware_volume machine_accelerators cpu_features kernel_params machine_type "
-    "block_device_driver block_device_aio entropy_source shared_fs virtio_fs_daemon virtio_fs_cache vhost_user_store_path "
-    "guest_hook_path guest_memory_dump_path seccompsandbox jailer_path hot_plug_vfio cold_plug_vfio extra_monitor_socket"
-)
-_GO_LISTS = (
-    "valid_hypervisor_paths valid_jailer_paths valid_virtio_fs_daemon_paths virtio_fs_extra_args pflashes "
-    "valid_vhost_user_store_paths valid_entropy_sources enable_annotations"
-)
-_GO_NUMBERS = (
-    "default_maxvcpus default_memory memory_slots default_bridges msize_9p virtio_fs_cache_size virtio_fs_queue_size "
-    "vhost_user_reconnect_timeout_sec pcie_root_port pcie_switch_port"
-)
-_GO_SWITCHES = (
-    "block_device_cache_set block_device_cache_direct block_device_cache_noflush enable_vhost_user_store confidential_guest "
-    "disable_block_device_use enable_mem_prealloc enable_hugepages enable_virtio_mem enable_iommu enable_iommu_platform "
-    "enable_debug disable_nesting_checks enable_iothreads disable_image_nvdimm disable_vhost_net guest_memory_dump_paging "
-    "enable_guest_swap rootless disable_seccomp disable_selinux disable_guest_selinux use_legacy_serial"
-)
-_GO_OTHERS = (
-    "block_device_logical_sector_size block_device_physical_sector_size ctlpath default_maxmemory default_vcpus "
-    "disk_rate_limiter_bw_max_rate disk_rate_limiter_bw_one_time_burst disk_rate_limiter_ops_max_rate "
-    "disk_rate_limiter_ops_one_time_burst enable_numa file_mem_backend guest_extension_images hotplug_vfio_on_root_bus "
-    "hypervisor_loglevel indep_iothreads kernel_verity_params measurement_algo memory_offset net_rate_limiter_bw_max_rate "
-    "net_rate_limiter_bw_one_time_burst net_rate_limiter_ops_max_rate net_rate_limiter_ops_one_time_burst numa_mapping "
-    "reclaim_guest_freed_memory remote_hypervisor_socket remote_hypervisor_timeout rx_rate_limiter_max_rate sev_snp_guest "
-    "snp_certs_path snp_guest_policy snp_id_auth snp_id_block tdx_quote_generation_service_socket_port "
-    "tx_rate_limiter_max_rate valid_ctlpaths valid_file_mem_backends"
-)
-_GO_AGENT = (
-    "cdh_api_timeout debug_console_enabled dial_timeout enable_debug enable_tracing kernel_modules launch_process_timeout "
-    "visible_cdi_devices"
-)
-GO_KEYS = {
-    "hypervisor": frozenset(" ".join((_GO_STRINGS, _GO_LISTS, _GO_NUMBERS, _GO_SWITCHES, _GO_OTHERS)).split()),
-    "agent": frozenset(_GO_AGENT.split()),
+TIMEOUTS = {"dial_timeout_ms": 10, "reconnect_timeout_ms": 3000}
+"""What an agent of the Rust runtime waits between two tries and in all, where it is unset (`types/agent.rs`)."""
+RUST_DENIES = (3, 29, 0)
+"""First release whose Rust runtime refuses an unknown key of an agent or a factory (`#[serde(deny_unknown_fields)]`)."""
+RUST_PLUGINS = {
+    "cloud-hypervisor": ((3, 2, 0), (3, 30, 0)),
+    "clh": ((3, 30, 0), FIRST_UNREAD),
+    "dragonball": ((3, 2, 0), FIRST_UNREAD),
+    "firecracker": ((3, 7, 0), FIRST_UNREAD),
+    "openvmm": ((4, 1, 0), FIRST_UNREAD),
+    "qemu": ((3, 2, 0), FIRST_UNREAD),
+    "remote": ((3, 11, 0), FIRST_UNREAD),
 }
-"""Every key of `[hypervisor.*]` and `[agent.*]` that any Go runtime of 3.0 to 4.1 knows (`config.go`, `hypervisor`, `agent`)."""
-_GO_ALONE = (
-    "firmware_volume seccompsandbox block_device_aio hot_plug_vfio cold_plug_vfio extra_monitor_socket msize_9p "
-    "vhost_user_reconnect_timeout_sec pcie_switch_port disable_selinux disable_guest_selinux use_legacy_serial"
-)
-"""Keys of the Go runtime that not every Rust runtime of 3.2 to 4.1 has with the same type."""
-RUNTIME_TYPES = {
-    "text": ("internetworking_model", "vfio_mode", "jaeger_endpoint", "jaeger_user", "jaeger_password"),
-    "list": ("experimental", "sandbox_bind_mounts"),
-    "switch": ("disable_guest_seccomp", "disable_new_netns", "enable_tracing", "sandbox_cgroup_only", "enable_pprof"),
-}
-"""Keys of `[runtime]` that have one type in both runtimes."""
-WORDS = {
-    "list": "a list of texts",
-    "number": "a whole number from 0 to 4294967295",
-    "switch": "true or false",
-    "text": "a text",
-}
+"""Hypervisor -> the first release whose Rust runtime may know it, and the first that does not (`virt_container/src/lib.rs`,
+`init`; `openvmm` only where it was built in)."""
 
 
 class File(NamedTuple):
@@ -85,6 +46,8 @@ class File(NamedTuple):
     """`file`, `folder`, `missing`, `loop` (links that lead to each other), or `other`."""
     executable: bool = False
     size: int = 0
+    path: str = ""
+    """Where it lies, links followed; empty for what is not there."""
 
 
 class Machine(NamedTuple):
@@ -94,6 +57,8 @@ class Machine(NamedTuple):
     """Every path of `paths`."""
     architecture: str = "x86_64"
     cpus: int = 1
+    memory_mib: int = 0
+    """All of its memory; 0 when that is not known."""
 
 
 class Configuration(NamedTuple):
@@ -126,19 +91,36 @@ class Configuration(NamedTuple):
         return value if isinstance(value, str) else ""
 
     def origin(self, *names: str) -> str:
-        """The file that gives a key its value; the base file for one that is not set."""
-        return self.origins.get(names, self.file)
+        """The file that gives a key its value, or the first key of a table; the base file for one that is not set."""
+        within = (file for key, file in self.origins.items() if key[: len(names)] == names)
+        return self.origins.get(names) or next(within, self.file)
+
+    @property
+    def numbers(self) -> tuple[int, int, int] | None:
+        """The release; None when it is not known."""
+        return version_numbers(self.version) if self.version else None
 
     def since(self, *numbers: int) -> bool:
         """Whether this is surely that release or a later one."""
-        own = version_numbers(self.version) if self.version else None
-        return own is not None and own >= numbers
+        return self.numbers is not None and self.numbers >= numbers
+
+    def perhaps_since(self, *numbers: int) -> bool:
+        """Whether this is that release or a later one, or not known."""
+        return self.numbers is None or self.numbers >= numbers
+
+    @property
+    def release(self) -> tuple[int, int, int] | None:
+        """This release, where its source was read; None otherwise, and when it is not known."""
+        return self.numbers if self.numbers is not None and FIRST_READ <= self.numbers < FIRST_UNREAD else None
 
     @property
     def read(self) -> bool:
         """Whether the lists of permitted values are known for this release; true when the release is not known."""
-        own = version_numbers(self.version) if self.version else None
-        return own is None or FIRST_READ <= own < FIRST_UNREAD
+        return self.numbers is None or self.release is not None
+
+    def kind(self, section: str, key: str) -> str | None:
+        """The type of a key in this release; None where it does not read it, or is not known to (`kata_keys.kind`)."""
+        return kata_keys.kind(self.runtime, section, key, self.release)
 
 
 class Refusal(NamedTuple):
@@ -158,6 +140,8 @@ class _Program(NamedTuple):
     """Whether Kata starts it as a program."""
     boots: bool = False
     """Whether the Go runtime refuses it when it is empty."""
+    folder: bool = False
+    """Whether it may be a folder."""
 
 
 def paths(configuration: Configuration) -> list[str]:
@@ -182,21 +166,24 @@ def _go(configuration: Configuration, machine: Machine) -> Iterator[Refusal]:
     yield from _files(configuration, machine)
     yield from _go_devices(configuration)
     if configuration.since(3, 28, 0):
-        modes = ("shared-fs", "block-encrypted", "block-plain")
-        yield from _value(configuration, ("runtime", "emptydir_mode"), modes)
+        yield from _empty_volumes(configuration)
     yield from _experimental(configuration)
     yield from _bind_mounts(configuration, machine)
     yield from _network_namespace(configuration)
     yield from _sizes(configuration, machine)
     yield from _factory(configuration)
     yield from _ports(configuration)
+    yield from _nameless_parameters(configuration)
     yield from _boot_assets(configuration)
-    yield from _go_qemu(configuration, machine)
+    yield from _go_guest(configuration, machine)
+    yield from _go_most(configuration, machine)
 
 
 def _rust(configuration: Configuration, machine: Machine) -> Iterator[Refusal]:
     """`src/runtime-rs/crates/runtimes/src/manager.rs`, `load_config`: decode, `adjust_config`, `validate`; then the sandbox."""
     yield from _types(configuration)
+    yield from _rust_unknown_keys(configuration)
+    yield from _rust_other_hypervisors(configuration)
     if configuration.since(3, 20, 0) and not configuration.own.get("disable_block_device_use"):
         yield from _value(configuration, _hypervisor(configuration, "block_device_aio"), ("io_uring", "native", "threads"))
     yield from _files(configuration, machine)
@@ -206,9 +193,9 @@ def _rust(configuration: Configuration, machine: Machine) -> Iterator[Refusal]:
     yield from _value(configuration, ("runtime", "internetworking_model"), models)
     yield from _value(configuration, ("runtime", "vfio_mode"), ("vfio", "guest-kernel"))
     if configuration.since(3, 31, 0):
-        modes = ("shared-fs", "block-encrypted", "block-plain")
-        yield from _value(configuration, ("runtime", "emptydir_mode"), modes)
+        yield from _empty_volumes(configuration)
     yield from _rust_runtime(configuration)
+    yield from _nameless_parameters(configuration)
 
 
 def _hypervisor(configuration: Configuration, key: str) -> tuple[str, str, str]:
@@ -221,48 +208,70 @@ def _setting(configuration: Configuration, names: Sequence[str], value: object) 
     return printable(f"{names[-1]} = {literal} of [{'.'.join(names[:-1])}] in {configuration.origin(*names)}", 300)
 
 
+def _tables(configuration: Configuration) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each table whose keys have types: the section of `kata_keys` that lists them, and the table's name."""
+    rust = configuration.runtime == "rust"
+    for name in configuration.table("hypervisor"):
+        yield "hypervisor", ("hypervisor", name)
+        if rust:
+            yield "factory", ("hypervisor", name, "factory")
+            yield "rootless_user", ("hypervisor", name, "rootless_user")
+    for name in configuration.table("agent"):
+        yield "agent", ("agent", name)
+        if rust:
+            yield "mem_agent", ("agent", name, "mem_agent")
+    if not rust:
+        yield "factory", ("factory",)
+    yield "runtime", ("runtime",)
+
+
 def _types(configuration: Configuration) -> Iterator[Refusal]:
-    """A value of another type than the runtime's.
+    """A value of another type than the runtime's; `kata_keys` has the types by release.
 
     Go: BurntSushi's `incompatible types`, and a negative or too large number for an unsigned one; Rust: serde.
     """
-    hypervisor = {"text": _GO_STRINGS, "list": _GO_LISTS, "number": _GO_NUMBERS, "switch": _GO_SWITCHES}
-    tables: list[tuple[tuple[str, ...], dict[str, tuple[str, ...]]]]
-    tables = [(("hypervisor", configuration.hypervisor), {kind: tuple(keys.split()) for kind, keys in hypervisor.items()})]
-    tables.append((("runtime",), RUNTIME_TYPES))
-    for names, kinds in tables:
-        table = configuration.table(*names)
-        for kind, keys in kinds.items():
-            for key in keys:
-                if key not in table or (configuration.runtime == "rust" and key in _GO_ALONE.split()):
-                    continue
-                if not _fits(table[key], kind):
-                    setting = _setting(configuration, (*names, key), table[key])
-                    yield Refusal(f"{setting} is not {WORDS[kind]}", f"Write {WORDS[kind]} as {key} there")
-
-
-def _fits(value: object, kind: str) -> bool:
-    if kind == "list":
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    if kind == "number":
-        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 32
-    return isinstance(value, bool if kind == "switch" else str)
+    for section, names in _tables(configuration):
+        for key, value in configuration.table(*names).items():
+            kind = configuration.kind(section, key)
+            if kind is not None and not kata_keys.fits(value, kind):
+                words = kata_keys.words(kind)
+                yield Refusal(f"{_setting(configuration, (*names, key), value)} is not {words}", f"Write {words} as {key} there")
 
 
 def _unknown_keys_of_drop_ins(configuration: Configuration) -> Iterator[Refusal]:
     """`config.go`, `applyKey`, `getValue`: `key … not found`. The main file's unknown keys are passed over in silence."""
-    if not configuration.read or configuration.version is None:
+    if configuration.release is None:
         return
     for names, file in configuration.origins.items():
-        known = GO_KEYS.get(names[0])
-        if known is None or len(names) < 3 or names[2] in known or file == configuration.file:
+        if names[0] not in ("hypervisor", "agent") or len(names) < 3 or file == configuration.file:
             continue
-        yield Refusal(
-            printable(
-                f"{file} sets {names[2]} in [{names[0]}.{names[1]}], a key that Kata's Go runtime takes from no drop-in", 300
-            ),
-            f"Correct or remove {printable(names[2], 60)} in that file",
-        )
+        if configuration.kind(names[0], names[2]) is None:
+            yield _unknown(configuration, names[0], names[:3], "takes from no drop-in")
+
+
+def _rust_unknown_keys(configuration: Configuration) -> Iterator[Refusal]:
+    """`types/agent.rs`, `Agent` and `MemAgent`; `types/hypervisor/mod.rs`, `Factory` and `RootlessUser`: `unknown field`."""
+    if configuration.release is None or configuration.release < RUST_DENIES:
+        return
+    for section, names in _tables(configuration):
+        if section in ("agent", "mem_agent", "factory", "rootless_user"):
+            for key in configuration.table(*names):
+                if configuration.kind(section, key) is None:
+                    yield _unknown(configuration, section, (*names, key), "refuses")
+
+
+def _unknown(configuration: Configuration, section: str, names: tuple[str, ...], verb: str) -> Refusal:
+    """A key that this release does not read, and which releases read it."""
+    runtime = "Rust" if configuration.runtime == "rust" else "Go"
+    history = kata_keys.history(configuration.runtime, section, names[-1])
+    return Refusal(
+        printable(
+            f"{configuration.origin(*names)} sets {names[-1]} in [{'.'.join(names[:-1])}], a key that Kata's {runtime} runtime "
+            f"{configuration.version} {verb}" + (f"; it is a key of the releases {history}" if history else ""),
+            400,
+        ),
+        f"Correct or remove {printable(names[-1], 60)} in that file",
+    )
 
 
 def _value(configuration: Configuration, names: tuple[str, ...], permitted: Sequence[str]) -> Iterator[Refusal]:
@@ -301,12 +310,45 @@ def _several_hypervisors(configuration: Configuration) -> Iterator[Refusal]:
     )
 
 
+def _rust_other_hypervisors(configuration: Configuration) -> Iterator[Refusal]:
+    """`types/hypervisor/mod.rs`, `Hypervisor::adjust_config` and `validate`, which go over every table.
+
+    `Can not find plugin for hypervisor`; an unset kernel becomes the bare name `vmlinuz` or `vmlinux` (`types/default.rs`), which
+    lies in no container's folder (`BootInfo::adjust_config`); `validate` of `qemu.rs`, `ch.rs`, `dragonball.rs` and
+    `firecracker.rs` wants an image, or an initrd for all but the last. `remote` needs neither, and `openvmm` was not read.
+    """
+    if not configuration.read:
+        return
+    release = configuration.release
+    for name in configuration.table("hypervisor"):
+        if name == configuration.hypervisor:
+            continue
+        table, where = configuration.table("hypervisor", name), configuration.origin("hypervisor", name)
+        remedy = f"Remove [hypervisor.{printable(name, 60)}] there"
+        first, end = RUST_PLUGINS.get(name, (FIRST_UNREAD, FIRST_UNREAD))
+        if name not in RUST_PLUGINS or (release is not None and not first <= release < end):
+            yield Refusal(
+                printable(f"{where} sets [hypervisor.{name}], a hypervisor that Kata's Rust runtime does not know", 400),
+                remedy,
+            )
+        elif name not in ("remote", "openvmm"):
+            boots = ("image",) if name == "firecracker" else ("image", "initrd")
+            secure = table.get("confidential_guest") is True and str(table.get("vm_rootfs_driver", "")).endswith("ccw")
+            unset = "kernel" if not table.get("kernel") else " and no ".join(boots)
+            if not table.get("kernel") or not (secure or any(table.get(key) for key in boots)):
+                yield Refusal(
+                    f"{where} sets no {unset} in [hypervisor.{name}], and Kata's Rust runtime refuses each such table that is "
+                    "not whole",
+                    remedy,
+                )
+
+
 def _programs(configuration: Configuration) -> list[_Program]:
     """The files that the configuration names, in the order in which the runtime asks for them.
 
     Go: `config.go`, `newQemuHypervisorConfig`, `newFirecrackerHypervisorConfig`, each by `ResolvePath`; virtiofsd is not asked
-    for but started (`virtiofsd.go`). Rust: `adjust_config` of `types/hypervisor/qemu.rs` and `mod.rs`, `validate` of
-    `firecracker.rs`.
+    for but started (`virtiofsd.go`). Rust: `adjust_config` of `types/hypervisor/qemu.rs` and `mod.rs` (`MemoryInfo`: the
+    backend file, up to 3.31), `validate` of `firecracker.rs`.
     """
     text = configuration.text
     rust, qemu = configuration.runtime == "rust", configuration.hypervisor == "qemu"
@@ -323,6 +365,8 @@ def _programs(configuration: Configuration) -> list[_Program]:
     if qemu and not rust:
         firmware.append(_Program("firmware_volume", text("firmware_volume")))
     named += [*firmware, *pflashes] if rust else [*pflashes, *firmware] if qemu else firmware
+    if configuration.kind("hypervisor", "file_mem_backend") and rust:
+        named.append(_Program("file_mem_backend", text("file_mem_backend"), folder=True))
     if rust:
         named += [_Program("ctlpath", text("ctlpath")), _Program("entropy_source", text("entropy_source"))]
     if _needs_virtiofsd(configuration):
@@ -353,6 +397,8 @@ def _files(configuration: Configuration, machine: Machine) -> Iterator[Refusal]:
             )
         remedy = f"Put that file in its place (the verb kata installs a release of ours again), or correct {program.key}"
         if not program.path.startswith("/"):
+            if configuration.runtime == "go" and program.key == "virtio_fs_daemon" and "/" not in program.path:
+                continue  # looked up in the shim's PATH, which is not known here (`virtiofsd.go`, `exec.Command`)
             yield Refusal(
                 f"{setting} is not an absolute path, and Kata looks for it in each container's own folder",
                 f"Write the whole path as {program.key} there",
@@ -363,7 +409,7 @@ def _files(configuration: Configuration, machine: Machine) -> Iterator[Refusal]:
             yield Refusal(f"{setting} does not exist", remedy)
         elif file.kind == "loop":
             yield Refusal(f"{setting} is a symbolic link that leads back to itself", remedy)
-        elif file.kind == "folder":
+        elif file.kind == "folder" and not program.folder:
             yield Refusal(f"{setting} is a folder", remedy)
         elif program.runs and file.kind == "file" and not file.executable:
             yield Refusal(f"{setting} is not executable", f"Make it executable: chmod 0755 {program.path}")
@@ -391,8 +437,12 @@ def _go_devices(configuration: Configuration) -> Iterator[Refusal]:
         yield _unset(
             configuration,
             "virtio_fs_daemon",
-            'Name virtiofsd in virtio_fs_daemon, or share nothing: shared_fs = "none"',
+            "Name virtiofsd in virtio_fs_daemon",
         )
+    if configuration.text("shared_fs") in ("", "virtio-fs"):
+        # `src/runtime/virtcontainers/virtiofsd.go`, `valid`
+        modes = ("auto", "always", "never", *(["metadata"] if configuration.perhaps_since(3, 20, 0) else []))
+        yield from _value(configuration, _hypervisor(configuration, "virtio_fs_cache"), modes)
     yield from _value(configuration, _hypervisor(configuration, "extra_monitor_socket"), ("hmp", "qmp", "qmp-pretty"))
     if configuration.since(3, 29, 0):
         yield from _sectors(configuration)
@@ -414,6 +464,12 @@ def _sectors(configuration: Configuration) -> Iterator[Refusal]:
         yield Refusal(f"{setting} is larger than the physical one, {sizes[1]}", "Set both to 0, Kata's own")
 
 
+def _empty_volumes(configuration: Configuration) -> Iterator[Refusal]:
+    """Go: `config.go`, `emptyDirMode`; Rust: `types/runtime.rs`, `validate`."""
+    modes = ("shared-fs", "block-encrypted", *(("block-plain",) if configuration.since(4, 0, 0) else ()))
+    yield from _value(configuration, ("runtime", "emptydir_mode"), modes)
+
+
 def _experimental(configuration: Configuration) -> Iterator[Refusal]:
     """`config.go`, `LoadConfiguration`: `Unsupported experimental feature`; no release of 3.2 to 4.1 registers any."""
     features = configuration.table("runtime").get("experimental")
@@ -432,16 +488,18 @@ def _mounts(configuration: Configuration) -> list[str]:
 
 
 def _bind_mounts(configuration: Configuration, machine: Machine) -> Iterator[Refusal]:
-    """Go: `config.go`, `validateBindMounts`; Rust: `types/runtime.rs`, `adjust_config`."""
+    """Go: `config.go`, `validateBindMounts`, which follows links first; Rust: `types/runtime.rs`, `adjust_config`."""
     names = ("runtime", "sandbox_bind_mounts")
     bases: set[str] = set()
     for path in _mounts(configuration):
         setting = _setting(configuration, names, path)
         if not path.startswith("/") or machine.files[path].kind in ("missing", "loop"):
             yield Refusal(f"{setting} does not exist", "Correct sandbox_bind_mounts there, or remove that path")
-        elif configuration.runtime == "go" and path.rstrip("/").rpartition("/")[2] in bases:
-            yield Refusal(f"{setting} has the same last part as another of its paths", "Remove one of them")
-        bases.add(path.rstrip("/").rpartition("/")[2])
+            continue
+        base = (machine.files[path].path or path).rstrip("/").rpartition("/")[2]
+        if configuration.runtime == "go" and base in bases:
+            yield Refusal(f"{setting} leads to the same last part, {base}, as another of its paths", "Remove one of them")
+        bases.add(base)
 
 
 def _network_namespace(configuration: Configuration) -> Iterator[Refusal]:
@@ -500,8 +558,9 @@ def _boot_assets(configuration: Configuration) -> Iterator[Refusal]:
     """Exactly one of `image` and `initrd`; an empty text counts as unset.
 
     Go: `src/runtime/virtcontainers/hypervisor_config_linux.go`, `validateHypervisorConfig`: `Image and initrd path cannot be
-    both set`, `Missing image and initrd path`, with IBM's secure execution as the exception. Rust: `types/hypervisor/mod.rs`,
-    `BootInfo::validate`, and `qemu.rs`, `firecracker.rs`: the latter boots from an image only.
+    both set`, `Missing image and initrd path`, with IBM's secure execution as the exception; `fc.go`, `fcInitConfiguration`,
+    makes a disk of either, and no guest boots from an initrd as a disk. Rust: `types/hypervisor/mod.rs`, `BootInfo::validate`,
+    and `qemu.rs`, `firecracker.rs`: the latter boots from an image only.
     """
     image, initrd = configuration.text("image"), configuration.text("initrd")
     secure = configuration.own.get("confidential_guest") is True
@@ -515,8 +574,8 @@ def _boot_assets(configuration: Configuration) -> Iterator[Refusal]:
             ),
             'Keep one of image and initrd, and set the other to ""',
         )
-    elif configuration.runtime == "rust" and configuration.hypervisor == "firecracker" and not image:
-        yield _unset(configuration, "image", "Name the guest's image in image: Firecracker takes no initrd with this runtime")
+    elif configuration.hypervisor == "firecracker" and not image:
+        yield _unset(configuration, "image", "Name the guest's image in image: Kata starts Firecracker with no initrd")
     elif not image and not initrd and not (secure and _is_ccw(configuration)):
         yield _unset(configuration, "image and no initrd", "Name the guest's image in image, or its RAM disk in initrd")
 
@@ -527,28 +586,95 @@ def _is_ccw(configuration: Configuration) -> bool:
     return configuration.text("machine_type") == "s390-ccw-virtio"
 
 
-def _go_qemu(configuration: Configuration, machine: Machine) -> Iterator[Refusal]:
+def _go_guest(configuration: Configuration, machine: Machine) -> Iterator[Refusal]:
     """`qemu_amd64.go`, `newQemuArch`: `unrecognised machinetype`; `hypervisor.go`, `GetKernelRootParams`: the image's type.
 
-    `hypervisor_config_linux.go`, from 3.28.0 on: no virtio-mmio for a confidential guest.
+    `hypervisor_config_linux.go`, from 3.28.0 on: no virtio-mmio for a confidential guest. `qemu.go`, `CreateVM`:
+    `Vhost-user-blk/scsi is enabled without HugePages`.
     """
     mmio = configuration.text("block_device_driver") == "virtio-mmio"
     if mmio and configuration.own.get("confidential_guest") is True and configuration.since(3, 28, 0):
         setting = _setting(configuration, _hypervisor(configuration, "block_device_driver"), "virtio-mmio")
         yield Refusal(f"{setting} is not for a confidential guest", 'Set block_device_driver to "virtio-scsi"')
-    if configuration.hypervisor != "qemu":
-        return
-    if machine.architecture == "x86_64":
+    qemu = configuration.hypervisor == "qemu"
+    if qemu and machine.architecture == "x86_64":
         types = ("q35", "microvm") if configuration.since(3, 27, 0) else ("q35", "microvm", "virt")
         yield from _value(configuration, _hypervisor(configuration, "machine_type"), types)
     if configuration.text("image"):
         yield from _value(configuration, _hypervisor(configuration, "rootfs_type"), ("ext4", "xfs", "erofs"))
+    store, pages = (configuration.own.get(key) is True for key in ("enable_vhost_user_store", "enable_hugepages"))
+    if qemu and store and not pages and configuration.read:
+        setting = _setting(configuration, _hypervisor(configuration, "enable_vhost_user_store"), True)
+        yield Refusal(f"{setting} needs enable_hugepages = true", "Set enable_vhost_user_store to false")
+
+
+def _go_most(configuration: Configuration, machine: Machine) -> Iterator[Refusal]:
+    """A guest of QEMU that starts with more processors or memory than it may have.
+
+    `config.go`, `defaultVCPUs`, `defaultMaxVCPUs`, `defaultMemSz`; `src/runtime/pkg/govmm/qemu/qemu.go`, `appendCPUs`: `MaxCPUs …
+    must be equal to or greater than CPUs`. With static resources the maximum follows from the start
+    (`src/runtime/pkg/oci/utils.go`, `SandboxConfig`), and a confidential guest has none (`qemu.go`, `memoryTopology`;
+    `qemu_arch_base.go`, `cpuTopology`).
+    """
+    own = configuration.own
+    static = configuration.table("runtime").get("static_sandbox_resource_mgmt") is True
+    if configuration.hypervisor != "qemu" or not configuration.read or own.get("confidential_guest") is True:
+        return
+    cpus, most = own.get("default_vcpus", 0), own.get("default_maxvcpus", 0)
+    if not static and kata_keys.fits(cpus, "real") and kata_keys.fits(most, "u32"):
+        start = machine.cpus if cpus < 0 or cpus > machine.cpus else math.ceil(cpus or 1)
+        if start > min(most or machine.cpus, machine.cpus):
+            setting = _setting(configuration, _hypervisor(configuration, "default_maxvcpus"), most)
+            yield Refusal(
+                f"{setting} is less than the {start} processors that a guest starts with on this node (default_vcpus)",
+                "Raise default_maxvcpus, or lower default_vcpus",
+            )
+    maximum, offset = own.get("default_maxmemory", 0), own.get("memory_offset", 0)
+    if machine.memory_mib and all(kata_keys.fits(number, "u64") for number in (maximum, offset)):
+        memory = guest_memory.of_guest(own.get("default_memory"), "go")
+        limit = guest_memory.most_of_guest(machine.memory_mib, maximum, offset)
+        if limit < memory and machine.architecture in ("x86_64", "aarch64"):
+            setting = _setting(configuration, _hypervisor(configuration, "default_memory"), memory)
+            yield Refusal(
+                f"{setting} is more than the {limit} MiB that QEMU lets the guest grow to, on a node of {machine.memory_mib} MiB "
+                f"and with default_maxmemory = {maximum}",
+                "Lower default_memory, or raise default_maxmemory",
+            )
+
+
+def _nameless_parameters(configuration: Configuration) -> Iterator[Refusal]:
+    """A kernel parameter that begins with `=`, as blanks around it make one.
+
+    Go: `src/runtime/pkg/katautils/config.go`, `SetKernelParams`: `Empty kernel parameter`. Rust: `kernel_param.rs`,
+    `Param::to_string`: `Empty key`; `firecracker/fc_api.rs` drops that error, and with it the guest's whole command line. Both
+    split at blanks outside quotes (`KernelParamFields`, `split_kernel_params`), Rust before 3.27.0 at those within them too.
+    """
+    quoted = configuration.runtime == "go" or configuration.perhaps_since(3, 27, 0)
+    parameters = re.findall(r'(?:"[^"]*(?:"|\Z)|[^" ])+' if quoted else "[^ ]+", configuration.text("kernel_params"))
+    for parameter in parameters:
+        if configuration.read and parameter.strip().startswith("="):
+            names = _hypervisor(configuration, "kernel_params")
+            yield Refusal(
+                printable(
+                    f"kernel_params of [hypervisor.{configuration.hypervisor}] in {configuration.origin(*names)} holds "
+                    f'"{parameter}", a parameter without a name',
+                    400,
+                ),
+                "Write that parameter without blanks around its =",
+            )
+            return
 
 
 def _rust_hypervisor(configuration: Configuration, machine: Machine) -> Iterator[Refusal]:
-    """`types/hypervisor/qemu.rs` or `firecracker.rs`, `validate`, and then the parts of `mod.rs`."""
+    """`types/hypervisor/qemu.rs` or `firecracker.rs`, `validate`, and then the parts of `mod.rs`.
+
+    The driver and the type of the image's disk: `src/runtime-rs/crates/hypervisor/src/kernel_param.rs`,
+    `new_rootfs_kernel_params`, for Firecracker by way of `firecracker/fc_api.rs`, which knows `block_device_driver` alone and no
+    default for `rootfs_type`; `qemu/inner.rs`, `start_vm`, attaches no virtio-blk-mmio.
+    """
     own, qemu = configuration.own, configuration.hypervisor == "qemu"
     blocks = ("virtio-blk-pci", "virtio-blk-ccw", "virtio-blk-mmio", "virtio-pmem", "virtio-scsi")
+    roots = tuple(driver for driver in blocks if driver != "virtio-scsi")
     if qemu:
         for key in ("jailer_path", "valid_jailer_paths"):
             if own.get(key):
@@ -556,23 +682,29 @@ def _rust_hypervisor(configuration: Configuration, machine: Machine) -> Iterator
                 yield Refusal(f"{setting} is set, and QEMU has no jailer", f"Remove {key} there")
     uses_blocks = own.get("disable_block_device_use") is not True
     if uses_blocks:
-        permitted = [driver for driver in blocks if not qemu or driver != "virtio-blk-mmio"]
+        permitted = [driver for driver in blocks if driver != "virtio-blk-mmio"] if qemu else roots
         yield from _value(configuration, _hypervisor(configuration, "block_device_driver"), permitted)
         if configuration.since(3, 29, 0):
             yield from _sectors(configuration)
+    elif not qemu and configuration.read:
+        setting = _setting(configuration, _hypervisor(configuration, "disable_block_device_use"), True)
+        yield Refusal(f"{setting} leaves Firecracker no driver for the guest's image", "Set disable_block_device_use to false")
     yield from _boot_assets(configuration)
     yield from _rust_numbers(configuration, machine)
     if qemu and own.get("enable_guest_swap") is True and configuration.since(3, 15, 0) and configuration.read:
         setting = _setting(configuration, _hypervisor(configuration, "enable_guest_swap"), True)
         yield Refusal(f"{setting} is not possible with QEMU", "Set enable_guest_swap to false")
-    yield from _value(configuration, _hypervisor(configuration, "vm_rootfs_driver"), blocks)
+    disk = qemu and configuration.text("image") and not configuration.text("initrd")
+    drivers = [driver for driver in roots if driver != "virtio-blk-mmio"] if disk else blocks
+    yield from _value(configuration, _hypervisor(configuration, "vm_rootfs_driver"), drivers)
     ports = [own.get(f"pcie_{kind}_port", 0) for kind in ("root", "switch")]
     if configuration.since(3, 17, 0) and all(isinstance(number, int) and number > 0 for number in ports):
         setting = _setting(configuration, _hypervisor(configuration, "pcie_root_port"), ports[0])
         yield Refusal(f"{setting} stands beside pcie_switch_port = {ports[1]}", "Set one of them to 0")
     yield from _rust_shared(configuration)
-    if configuration.text("image") and configuration.text("rootfs_type"):
-        # `src/runtime-rs/crates/hypervisor/src/kernel_param.rs`, `new_rootfs_kernel_params`
+    if configuration.text("image"):
+        if not qemu and not configuration.text("rootfs_type") and configuration.read:
+            yield _unset(configuration, "rootfs_type", 'Name the type of the image\'s file system: rootfs_type = "ext4"')
         yield from _value(configuration, _hypervisor(configuration, "rootfs_type"), ("ext4", "xfs", "erofs"))
 
 
@@ -599,14 +731,18 @@ def _rust_numbers(configuration: Configuration, machine: Machine) -> Iterator[Re
 
 
 def _rust_shared(configuration: Configuration) -> Iterator[Refusal]:
-    """`types/hypervisor/mod.rs`, `SharedFsInfo`: `Invalid shared_fs type`, and the modes of virtio-fs' cache."""
-    shared = ["virtio-fs", "inline-virtio-fs"]
-    unknown = configuration.version is None
-    if unknown or configuration.since(3, 18, 0):
+    """`types/hypervisor/mod.rs`, `SharedFsInfo`: `Invalid shared_fs type`, and the modes of virtio-fs' cache.
+
+    With QEMU, which shares files, `src/runtime-rs/crates/resource/src/share_fs/mod.rs`, `new`, knows no virtio-9p, and
+    `qemu/inner.rs`, `start_vm`, gives the guest no device for inline-virtio-fs.
+    """
+    qemu = configuration.hypervisor == "qemu"
+    shared = ["virtio-fs"] if qemu else ["virtio-fs", "inline-virtio-fs"]
+    if configuration.perhaps_since(3, 18, 0):
         shared.append("none")
-    if unknown or configuration.since(3, 32, 0):
+    if configuration.perhaps_since(3, 32, 0):
         shared.append("virtio-fs-nydus")
-    if not configuration.since(3, 29, 0):
+    if not qemu and not configuration.since(3, 29, 0):
         shared.append("virtio-9p")
     yield from _value(configuration, _hypervisor(configuration, "shared_fs"), shared)
     if "shared_fs" in configuration.own and configuration.text("shared_fs") not in ("none", "virtio-9p"):
@@ -617,29 +753,38 @@ def _rust_shared(configuration: Configuration) -> Iterator[Refusal]:
 def _rust_runtime(configuration: Configuration) -> Iterator[Refusal]:
     """`types/agent.rs`, `validate`; `runtimes/virt_container/src/lib.rs`, `new_hypervisor` and `new_agent`.
 
-    By that code 4.1.0 refuses its own file for Firecracker too, which sets `dial_timeout_ms` alone to more than the default of
-    `reconnect_timeout_ms`. That was not seen on a machine, so both must be set here.
+    `runtimes/src/manager.rs`, `init_runtime_handler`: `Unsupported runtime`; an empty name is virt_container. From 4.1.0 on an
+    agent must wait at least as long in all as between two tries, and what is unset has a default (`default_reconnect_timeout`):
+    4.1.0 refuses its own file for Firecracker, which sets `dial_timeout_ms = 45000` alone.
     """
     runtime = configuration.table("runtime")
     agents = configuration.table("agent")
     for name in agents:
         agent = configuration.table("agent", name)
-        dial, whole = agent.get("dial_timeout_ms"), agent.get("reconnect_timeout_ms")
+        dial, whole = (agent.get(key, default) for key, default in TIMEOUTS.items())
         if dial == 0:
             setting = _setting(configuration, ("agent", name, "dial_timeout_ms"), 0)
             yield Refusal(f"{setting} is not a time to wait", "Set dial_timeout_ms to 10, Kata's own")
         elif configuration.since(4, 1, 0) and isinstance(dial, int) and isinstance(whole, int) and whole < dial:
-            setting = _setting(configuration, ("agent", name, "reconnect_timeout_ms"), whole)
-            yield Refusal(f"{setting} is less than dial_timeout_ms, {dial}", "Raise reconnect_timeout_ms")
+            if "reconnect_timeout_ms" in agent:
+                setting = _setting(configuration, ("agent", name, "reconnect_timeout_ms"), whole)
+                yield Refusal(f"{setting} is less than dial_timeout_ms, {dial}", "Raise reconnect_timeout_ms")
+            else:
+                setting = _setting(configuration, ("agent", name, "dial_timeout_ms"), dial)
+                yield Refusal(
+                    f"{setting} is more than reconnect_timeout_ms, which is {whole} where it is unset",
+                    f"Set reconnect_timeout_ms = {dial} in a drop-in",
+                )
+    yield from _value(configuration, ("runtime", "name"), ("virt_container",))
     started = runtime.get("hypervisor_name", "")
-    if started != configuration.hypervisor:
+    if isinstance(started, str) and started != configuration.hypervisor:
         setting = _setting(configuration, ("runtime", "hypervisor_name"), started)
         yield Refusal(
             f"{setting} names another hypervisor than {configuration.hypervisor}",
             f'Set hypervisor_name to "{configuration.hypervisor}", or choose the hypervisor that is named there',
         )
     agent_name = runtime.get("agent_name", "")
-    if not isinstance(agent_name, str) or agent_name not in agents:
+    if isinstance(agent_name, str) and agent_name not in agents:
         setting = _setting(configuration, ("runtime", "agent_name"), agent_name)
         yield Refusal(
             f"{setting} names no table [agent.*] of the configuration", 'Set agent_name to "kata" and keep [agent.kata]'
