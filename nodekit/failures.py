@@ -319,7 +319,7 @@ CATALOGUE: dict[str, Failure] = {
         },
     ),
     "node-memory-too-small": Failure(
-        "The node has less memory than a Kata guest starts with, so QEMU would refuse every guest.",
+        "The node has so little memory that QEMU would refuse every guest of Kata's Go runtime.",
         "Add memory to the node, or lower default_memory in Kata's configuration",
     ),
     "kata-disk-full": Failure(

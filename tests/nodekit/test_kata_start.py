@@ -393,7 +393,9 @@ def test_two_hypervisors_are_a_guess_for_go() -> None:
         ("3.30.0", "cloud-hypervisor", 'kernel = "/k"\nimage = "/i"', "does not know"),
         ("3.30.0", "clh", 'kernel = "/k"\ninitrd = "/i"', None),
         ("3.6.0", "firecracker", 'kernel = "/k"\nimage = "/i"', "does not know"),
-        ("4.1.0", "firecracker", 'kernel = "/k"\ninitrd = "/i"', "no image"),
+        ("4.1.0", "firecracker", 'kernel = "/k"\nimage = "/i"', "no path"),
+        ("4.1.0", "firecracker", 'path = "/p"\nkernel = "/k"\nimage = "/i"', None),
+        ("4.1.0", "firecracker", 'path = "/p"\nkernel = "/k"\ninitrd = "/i"', "no image"),
         ("4.1.0", "dragonball", 'kernel_params = "quiet"', "no kernel"),
         ("4.1.0", "dragonball", 'kernel = "/k"', "no image and no initrd"),
         ("4.1.0", "remote", "default_vcpus = 1", None),
@@ -468,8 +470,8 @@ def test_a_quoted_value_is_whole_for_the_releases_that_read_quotes() -> None:
 
 
 def test_a_guest_of_qemu_starts_with_no_more_than_it_may_have() -> None:
-    def refused(more: str, **machine: Any) -> list[str]:
-        text = GO_QEMU.replace("default_vcpus = 1\ndefault_maxvcpus = 0\ndefault_memory = 2048\n", more)
+    def refused(sizes: str, **machine: Any) -> list[str]:
+        text = GO_QEMU.replace("default_vcpus = 1\ndefault_maxvcpus = 0\ndefault_memory = 2048\n", sizes)
         return causes(reader(text), **{"cpus": 4, **machine})
 
     assert "default_maxvcpus = 1" in refused("default_vcpus = 2\ndefault_maxvcpus = 1\n")[0]
@@ -477,6 +479,7 @@ def test_a_guest_of_qemu_starts_with_no_more_than_it_may_have() -> None:
     assert "the 4 processors" in refused("default_vcpus = -1\ndefault_maxvcpus = 2\n")[0]
     for fine in ("default_vcpus = 8\n", "default_vcpus = 2\ndefault_maxvcpus = 2\n", "default_maxvcpus = 1\n"):
         assert refused(fine) == [], fine
+    assert refused("default_vcpus = 250\ndefault_maxvcpus = 245\n", cpus=300) == [], "both are 240, the most of the runtime"
     assert refused("default_vcpus = 2\ndefault_maxvcpus = 1\nconfidential_guest = true\n") == []
     static = changed(changed(GO_QEMU, "default_maxvcpus", "1"), "default_vcpus", "2")
     assert causes(reader(changed(static, "static_sandbox_resource_mgmt", "true", "[runtime]")), cpus=4) == []

@@ -20,6 +20,8 @@ GO_KERNEL = "/usr/share/kata-containers/vmlinuz.container"
 """What the Go runtime takes where `path` and `kernel` are unset (`config-settings.go.in`, the same in release builds)."""
 RUST_QEMU = GO_QEMU
 """`types/default.rs`, `DEFAULT_QEMU_BINARY_PATH`."""
+GO_MOST_CPUS = 240
+"""Processors of a guest with the Go runtime on x86_64 (`src/runtime/pkg/govmm/vmm_amd64.go`, `MaxVCPUs`)."""
 FIRST_READ, FIRST_UNREAD = (3, 2, 0), (4, 2, 0)
 """Releases whose lists of permitted values are known here; another release may know more of them."""
 TIMEOUTS = {"dial_timeout_ms": 10, "reconnect_timeout_ms": 3000}
@@ -205,7 +207,8 @@ def _hypervisor(configuration: Configuration, key: str) -> tuple[str, str, str]:
 def _setting(configuration: Configuration, names: Sequence[str], value: object) -> str:
     """A key with its value, its table and its file."""
     literal = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
-    return printable(f"{names[-1]} = {literal} of [{'.'.join(names[:-1])}] in {configuration.origin(*names)}", 300)
+    table, file = ".".join(names[:-1]), configuration.origin(*names)
+    return printable(f"{names[-1]} = {printable(literal, 150)} of [{table}] in {file}", 300)
 
 
 def _tables(configuration: Configuration) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -315,7 +318,8 @@ def _rust_other_hypervisors(configuration: Configuration) -> Iterator[Refusal]:
 
     `Can not find plugin for hypervisor`; an unset kernel becomes the bare name `vmlinuz` or `vmlinux` (`types/default.rs`), which
     lies in no container's folder (`BootInfo::adjust_config`); `validate` of `qemu.rs`, `ch.rs`, `dragonball.rs` and
-    `firecracker.rs` wants an image, or an initrd for all but the last. `remote` needs neither, and `openvmm` was not read.
+    `firecracker.rs` wants an image, or an initrd for all but the last, which wants a path too. `remote` needs neither, and
+    `openvmm` was not read.
     """
     if not configuration.read:
         return
@@ -332,13 +336,18 @@ def _rust_other_hypervisors(configuration: Configuration) -> Iterator[Refusal]:
                 remedy,
             )
         elif name not in ("remote", "openvmm"):
-            boots = ("image",) if name == "firecracker" else ("image", "initrd")
+            boots, programs = (("image",), ["path"]) if name == "firecracker" else (("image", "initrd"), [])
             secure = table.get("confidential_guest") is True and str(table.get("vm_rootfs_driver", "")).endswith("ccw")
-            unset = "kernel" if not table.get("kernel") else " and no ".join(boots)
-            if not table.get("kernel") or not (secure or any(table.get(key) for key in boots)):
+            unset = [key for key in ("kernel", *programs) if not table.get(key)]
+            if not secure and not any(table.get(key) for key in boots):
+                unset += boots
+            if unset:
                 yield Refusal(
-                    f"{where} sets no {unset} in [hypervisor.{name}], and Kata's Rust runtime refuses each such table that is "
-                    "not whole",
+                    printable(
+                        f"{where} sets no {' and no '.join(unset)} in [hypervisor.{name}], and Kata's Rust runtime refuses every "
+                        "table of a hypervisor that is not whole",
+                        400,
+                    ),
                     remedy,
                 )
 
@@ -621,9 +630,10 @@ def _go_most(configuration: Configuration, machine: Machine) -> Iterator[Refusal
     if configuration.hypervisor != "qemu" or not configuration.read or own.get("confidential_guest") is True:
         return
     cpus, most = own.get("default_vcpus", 0), own.get("default_maxvcpus", 0)
-    if not static and kata_keys.fits(cpus, "real") and kata_keys.fits(most, "u32"):
-        start = machine.cpus if cpus < 0 or cpus > machine.cpus else math.ceil(cpus or 1)
-        if start > min(most or machine.cpus, machine.cpus):
+    if machine.architecture == "x86_64" and not static and kata_keys.fits(cpus, "real") and kata_keys.fits(most, "u32"):
+        processors = min(machine.cpus, GO_MOST_CPUS)
+        start = processors if cpus < 0 or cpus > processors else math.ceil(cpus or 1)
+        if start > min(most or processors, processors):
             setting = _setting(configuration, _hypervisor(configuration, "default_maxvcpus"), most)
             yield Refusal(
                 f"{setting} is less than the {start} processors that a guest starts with on this node (default_vcpus)",
