@@ -251,6 +251,18 @@ def test_a_node_in_which_no_guest_fits_is_refused_before_anything_is_changed(
         assert preflight.run(desired, kernel)["changed"] is True
 
 
+@pytest.mark.parametrize(("runtime", "total"), [("go", 1966), ("rust", 1000)])
+def test_a_node_with_less_memory_than_a_guest_is_warned_where_kata_starts_it(
+    runtime: str, total: int, kernel: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Go adds 1024 MiB to what a guest may grow to, and Rust starts a guest with what there is."""
+    monkeypatch.setattr(kata_readiness, "memory_mib", {"MemTotal": total, "MemAvailable": 900}.__getitem__)
+    with served(archive()) as (address, sha256):
+        desired = settings(kernel, install={"any": {"address": address, "sha256": sha256}}, runtime=runtime)
+        preflight.run(desired, kernel)
+    assert "900 MiB of memory are available now" in capsys.readouterr().err
+
+
 def test_memory_that_is_short_now_is_said_and_not_refused(
     kernel: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
