@@ -150,6 +150,8 @@ CATALOGUE: dict[str, Failure] = {
         "Free space, or make the file system writable, then run again",
         {
             "file-system": "Use ext4, xfs, btrfs or tmpfs there",
+            "flag": "Take the flag away ({command}), then run again",
+            "mount": "Unmount {path}, then run again",
             "release": "Free space for {folder} (a release needs about 2 GiB), or make the file system writable",
             "root": "Run the program as root",
             "upload": "Free {size} MiB, make the file system writable, or give the user a folder of its own, then run again",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host import apt, docker
-from nodekit.host.files import read_bytes, resolve
+from nodekit.host.files import read_bytes, refuse_unwritable, resolve
 from nodekit.host.inventory import Inventory
 from nodekit.host.journal import Transaction, recorded
 from nodekit.host.kata import unit_files
@@ -84,6 +84,8 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     with node_lock(root, LOCK_SECONDS):
         records = recorded(root, JOURNAL)
         states, needed, text, merged = _look(target, Inventory(root), records)
+        if merged != text:
+            refuse_unwritable(root, daemon_json.PATH)  # before the packages, whose change stops containers
         stopped: list[str] = []
         changed = True
         if needed.install or needed.hold or merged != text or TELLING_RECORD in records or _has_another_source(target, root):

@@ -2,9 +2,11 @@
 
 import base64
 import errno
+import fcntl
 import hashlib
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
-from nodekit.host.reading import Unfit, read
+from nodekit.host.reading import MAX_SYSTEM, Unfit, read, read_text
 
 STATE_FOLDER = "/var/lib/kata-nodes"
 """Where the journals lie, one `<name>.json` for each transaction name; for root only."""
@@ -24,6 +26,10 @@ MAX_FILE = 4 << 20
 """Bytes of a file that are ever read or journalled; the longest configuration on a node has some 50 KiB."""
 MAX_LINKS = 40
 """Symbolic links followed in one path, as Linux does (path_resolution(7))."""
+GET_FLAGS = 0x80086601
+"""FS_IOC_GETFLAGS (ioctl_iflags(2))."""
+FORBIDDING = {0x10: "i", 0x20: "a"}
+"""Flag of an inode that keeps even root from replacing or removing the file -> its letter in chattr(1)."""
 NO_LINK = (errno.EINVAL, errno.ENOENT, errno.ENOTDIR)
 """What readlink(2) answers where there is something else, or nothing."""
 
@@ -84,12 +90,58 @@ ABSENT = State("absent")
 
 
 @contextmanager
-def writing(path: str) -> Iterator[None]:
-    """Convert the system's refusal to write `path` into NodeError `file-unwritable`."""
+def writing(path: str, place: Path | None = None) -> Iterator[None]:
+    """Convert the system's refusal to write `path`, which lies at `place`, into NodeError `file-unwritable`."""
     try:
         yield
     except OSError as error:
+        if place is not None and error.errno in (errno.EPERM, errno.EBUSY):
+            refuse_protected(path, place)
         raise NodeError("file-unwritable", f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def flag(place: Path) -> str | None:
+    """The letter in chattr(1) of the flag that protects a file or folder, `i` or `a`; None where it has none."""
+    try:
+        mode = os.lstat(place).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            return None
+        handle = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            flags = int.from_bytes(fcntl.ioctl(handle, GET_FLAGS, bytes(8))[:4], sys.byteorder)
+        finally:
+            os.close(handle)
+    except OSError:  # not there, not for this user, or a file system without flags
+        return None
+    return next((letter for bit, letter in FORBIDDING.items() if flags & bit), None)
+
+
+def mount_of(handle: int) -> tuple[int, str]:
+    """The file system and the mount of an open file: no rename leads out of either, not even to the same disk (rename(2))."""
+    lines = read_text(f"/proc/self/fdinfo/{handle}", MAX_SYSTEM).splitlines()
+    return os.fstat(handle).st_dev, next((line.split()[-1] for line in lines if line.startswith("mnt_id:")), "")
+
+
+def mount(place: Path) -> tuple[int, str]:
+    """`mount_of` what lies at a place, where a link is not followed."""
+    handle = os.open(place, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return mount_of(handle)
+    finally:
+        os.close(handle)
+
+
+def refuse_protected(path: str, place: Path) -> None:
+    """Raise NodeError `file-unwritable` where a flag or a mount keeps the file of that path from being replaced or removed."""
+    folder = path.rpartition("/")[0] or "/"
+    for name, candidate in ((path, place), (folder, place.parent)):
+        if letter := flag(candidate):
+            kind = "immutable" if letter == "i" else "append-only"
+            message = f"{path} cannot be written: {name} is {kind}"
+            raise NodeError("file-unwritable", message, "flag", command=f"chattr -{letter} {name}")
+    with suppress(OSError):
+        if mount(place)[1] != mount(place.parent)[1]:
+            raise NodeError("file-unwritable", f"{path} cannot be replaced: it is a mount point", "mount", path=path)
 
 
 def physical(root: Path, path: str) -> Path:
@@ -239,7 +291,7 @@ def _replace(root: Path, target: Path, give: Callable[[Path], None]) -> None:
 def put(root: Path, path: str, state: State) -> None:
     """Make `state` lie at a resolved path, atomically and durably; raises NodeError `file-unwritable`."""
     target = physical(root, path)
-    with writing(path):
+    with writing(path, target):
         if state.kind == "absent":
             target.unlink(missing_ok=True)
             reach("file-removed")
@@ -281,6 +333,28 @@ def _put_file(root: Path, target: Path, state: State) -> None:
             give(target)
         else:
             _replace(root, target, give)
+
+
+def file_to_write(root: Path, path: str) -> str:
+    """`resolve`; raises NodeError `file-invalid` for a link that leads nowhere: a write would make what somebody else forgot."""
+    link, resolved = resolve(root, path, last=False), resolve(root, path)
+    if link != resolved and physical(root, link).is_symlink() and not os.path.lexists(physical(root, resolved)):
+        message = f"{link} is a symbolic link to {resolved}, which does not exist"
+        raise NodeError("file-invalid", message, "remove", path=link)
+    return resolved
+
+
+def refuse_unwritable(root: Path, path: str) -> None:
+    """Refuse a file that `put` could not write, before anything else is changed for it; leaves nothing.
+
+    Raises NodeError `file-unwritable`, or `file-invalid` for a link that leads nowhere.
+    """
+    resolved = file_to_write(root, path)
+    place = physical(root, resolved)
+    with writing(resolved, place):
+        if os.path.lexists(place):
+            refuse_protected(resolved, place)
+        os.close(_nameless(next(folder for folder in place.parents if folder.exists())))
 
 
 def missing_folders(root: Path, path: str) -> list[str]:

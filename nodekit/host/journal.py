@@ -16,6 +16,7 @@ from nodekit.host.files import (
     STATE_FOLDER,
     State,
     beside,
+    file_to_write,
     look,
     make_folders,
     missing_folders,
@@ -144,10 +145,8 @@ class Transaction:
 
     def write(self, path: str, content: bytes, mode: int | None = None) -> bool:
         """Make the file hold `content`; true when it did not. Owner, attributes and, without `mode`, mode are kept."""
-        link, path = resolve(self._root, path, last=False), resolve(self._root, path)
+        path = file_to_write(self._root, path)
         now = look(self._root, path)
-        if now.kind == "absent" and link != path and physical(self._root, link).is_symlink():
-            raise NodeError("file-invalid", f"{link} is a symbolic link to {path}, which does not exist", "remove", path=link)
         if now.kind == "file":
             desired = State("file", "", content, now.mode if mode is None else mode, now.uid, now.gid, now.xattrs)
         else:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nodekit.host import files
 from nodekit.rules.docker.apt_source import SOURCE
 from nodekit.rules.docker.docker_packages import HELD
 from tests.nodekit.docker_node import NEW, OLD
@@ -119,3 +120,45 @@ def test_a_repository_that_the_settings_no_longer_name_leaves_the_node(tmp_path:
     assert perform(programs.root, "docker", moved).document["changed"] is False
     source.write_text("# Enabled by nobody\n")
     assert perform(programs.root, "docker", moved).document["changed"] is False
+
+
+def lead_nowhere(file: Path, patch: pytest.MonkeyPatch) -> None:
+    file.symlink_to("/srv/settings/daemon.json")
+
+
+def protect(file: Path, patch: pytest.MonkeyPatch) -> None:
+    """As `chattr +i` does, which needs root and a file system with flags."""
+    file.write_text("{}")
+    patch.setattr(files, "flag", lambda place: "i" if place == file else None)
+
+
+def mount_on(file: Path, patch: pytest.MonkeyPatch) -> None:
+    file.write_text("{}")
+    patch.setattr(files, "mount", lambda place: (1, "812" if place == file else "29"))
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message", "remedy"),
+    [
+        (lead_nowhere, "which does not exist", "Remove /etc/docker/daemon.json"),
+        (protect, "is immutable", "chattr -i /etc/docker/daemon.json"),
+        (mount_on, "is a mount point", "Unmount /etc/docker/daemon.json"),
+    ],
+)
+def test_a_daemon_json_that_cannot_be_written_is_refused_before_any_package_moves(
+    tmp_path: Path,
+    prepare: Callable[[Path, pytest.MonkeyPatch], None],
+    message: str,
+    remedy: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Lost if this fails: Docker goes down to its pin and up again, and containers stop, for a file that nobody can write."""
+    programs = lay_out(tmp_path / "root", NEW, FILES)
+    (programs.root / "etc/docker").mkdir()
+    prepare(programs.root / "etc/docker/daemon.json", monkeypatch)
+    before = (programs.load(), tree(programs.root))
+    ended = perform(programs.root, "docker", STATE)
+    error: dict[str, str] = ended.document["error"]  # type: ignore[assignment]
+    assert message in error["message"] and remedy in error["remedy"], error
+    assert (programs.load(), tree(programs.root)) == before
+    assert "Installing" not in ended.output and "Rolling back" not in ended.output

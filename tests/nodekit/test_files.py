@@ -380,6 +380,31 @@ def test_a_text_that_no_file_can_have_for_a_name_is_refused_in_words(root: Path,
     assert kata_start.look(root, path) == File("missing")
 
 
+@pytest.mark.parametrize("name", ["plain", "new"])
+def test_an_immutable_file_or_folder_is_called_so(root: Path, name: str) -> None:
+    """Lost if this fails: a person frees space on a disk that is not full."""
+    protected = root / "etc" if name == "new" else root / "etc/plain"
+    if subprocess.run(["chattr", "+i", str(protected)], capture_output=True, check=False).returncode:
+        pytest.skip("needs root and a file system with flags")
+    try:
+        with pytest.raises(NodeError) as probed:
+            files.refuse_unwritable(root, f"/etc/{name}")
+        with pytest.raises(NodeError) as caught, Transaction(root, "t") as change:
+            change.write(f"/etc/{name}", b"x")
+    finally:
+        subprocess.run(["chattr", "-i", str(protected)], check=True)
+    for error in (probed.value, caught.value):
+        assert "is immutable" in error.message and "chattr -i /etc" in error.remedy, error
+    assert journals(root) == []
+
+
+@pytest.mark.parametrize("path", ["/etc/plain", "/etc/link", "/opt/new/deep/file"])
+def test_a_look_ahead_at_a_file_that_can_be_written_leaves_nothing(root: Path, path: str) -> None:
+    before = tree(root)
+    files.refuse_unwritable(root, path)
+    assert tree(root) == before
+
+
 def test_a_full_disk_leaves_the_file_as_it_was(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = tree(root)
     sync = os.fsync
