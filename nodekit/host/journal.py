@@ -28,6 +28,7 @@ from nodekit.host.files import (
     writing,
 )
 from nodekit.host.signals import undisturbed
+from nodekit.progress import say
 
 MAX_JOURNAL = 64 << 20
 """Bytes of a journal; it holds the first content of every file that was changed, and those are a handful."""
@@ -148,6 +149,8 @@ class Transaction:
         path = file_to_write(self._root, path)
         now = look(self._root, path)
         if now.kind == "file":
+            if now.content != content and (names := physical(self._root, path).stat().st_nlink) > 1:
+                say(f"note: {path} is one of {names} names of a file (hard links): the others keep what it holds now")
             desired = State("file", "", content, now.mode if mode is None else mode, now.uid, now.gid, now.xattrs)
         else:
             desired = State("file", "", content, 0o644 if mode is None else mode, os.geteuid(), os.getegid())

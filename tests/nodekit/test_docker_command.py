@@ -3,6 +3,7 @@
 Lost if these fail: a node that no run brings to its pin, or another Docker on it that is cut off without a word."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,3 +163,14 @@ def test_a_daemon_json_that_cannot_be_written_is_refused_before_any_package_move
     assert message in error["message"] and remedy in error["remedy"], error
     assert (programs.load(), tree(programs.root)) == before
     assert "Installing" not in ended.output and "Rolling back" not in ended.output
+
+
+def test_the_other_names_of_a_daemon_json_are_not_left_behind_without_a_word(tmp_path: Path) -> None:
+    programs = lay_out(tmp_path / "root", OLD, FILES)
+    (programs.root / "etc/docker").mkdir()
+    file = programs.root / "etc/docker/daemon.json"
+    file.write_text("{}")
+    os.link(file, programs.root / "etc/daemon-master.json")
+    ended = perform(programs.root, "docker", STATE)
+    assert "/etc/docker/daemon.json is one of 2 names of a file (hard links): the others keep" in ended.output
+    assert (programs.root / "etc/daemon-master.json").read_text() == "{}"
