@@ -9,6 +9,7 @@ from typing import NamedTuple
 from nodekit.errors import NodeError
 from nodekit.host import files, journal, kata, kata_archive, kata_handler
 from nodekit.host.journal import Transaction
+from nodekit.host.kata_archive import Installed
 from nodekit.host.lock import node_lock
 from nodekit.progress import say, step
 from nodekit.rules.difference import Difference, of_file
@@ -55,7 +56,8 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         containerd_config.check(state.handler.name, state.handler.pod_annotations)
     with node_lock(root, LOCK_TIMEOUT):
         runtime = kata_handler.find(root, state.node, state.handler.runtime) if state.handler is not None else None
-        with _installed(root, state, archive) as changed, Transaction(root, JOURNAL) as transaction:
+        with _installed(root, state, archive) as release, Transaction(root, JOURNAL) as transaction:
+            changed = release.changed
             changed |= _link_shim(root, transaction, state.runtime)
             now = _effective(root, state)
             kata_releases.refuse_another_version(state.node, now.version, state.version)
@@ -86,6 +88,9 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         {"parameter": parameter, "reason": why} for parameter in state.kernel_params if (why := kernel_params.inert(parameter))
     ]
     notes = [text for parameter in state.kernel_params if (text := kernel_params.note(parameter))]
+    for path, place in release.kept.items():
+        where = "it is in the new release too" if place == path else f"the new release has its own, and this one is now {place}"
+        notes.append(f"{path} was edited or added by somebody: {where}")
     for line in notes:
         say(f"note: {line}")
     return {
@@ -145,8 +150,8 @@ def _handler(state: KataState, handler: HandlerState, now: kata.Effective) -> Ha
 
 
 @contextmanager
-def _installed(root: Path, state: KataState, archive: Archive | None) -> Iterator[bool]:
-    """Have the release of the archive; true where it was not there. The one before comes back when the with-block fails."""
+def _installed(root: Path, state: KataState, archive: Archive | None) -> Iterator[Installed]:
+    """Have the release of the archive. The one before comes back when the with-block fails."""
 
     def before_the_swap(unpacked: Path) -> Callable[[], None]:
         """`unpacked` is a root folder that holds the new /opt/kata only."""
@@ -167,10 +172,13 @@ def _installed(root: Path, state: KataState, archive: Archive | None) -> Iterato
         return journal.disown(root, JOURNAL, old, gone, coming)
 
     if archive is None:
-        yield False
+        yield Installed(False, {})
         return
-    with kata_archive.installed_for(root, archive.address, archive.sha256, before_the_swap) as changed:
-        yield changed
+    outlook = journal.outlook(root, JOURNAL)
+    with kata_archive.installed_for(
+        root, archive.address, archive.sha256, before_the_swap, ours=outlook.restored, edits=[*outlook.kept]
+    ) as release:
+        yield release
 
 
 def _is_release_read(root: Path, state: KataState) -> bool:

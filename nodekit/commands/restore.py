@@ -32,13 +32,14 @@ class _Run:
     kept: list[str] = field(default_factory=list)
     failed: list[NodeError] = field(default_factory=list)
 
-    def part(self, name: str, subject: str, do: Callable[[bool], None]) -> bool:
+    def part(self, name: str, subject: str, do: Callable[[bool], None], *, again: bool = False) -> bool:
         """Undo one part of the journal `name`; true unless it must be tried again.
 
-        `do` gets whether the part failed in the last run too. A part that fails in two runs is left as it is and named: a node
-        that cannot be put back must not keep a stack from being destroyed.
+        `do` gets whether the part failed in the last run too: as the journal says, or `again` where that has ended by now. A part
+        that fails in two runs is left as it is and named: a node that cannot be put back must not keep a stack from being
+        destroyed.
         """
-        again = subject in _failed(self.root, name)
+        again = again or subject in _failed(self.root, name)
         try:
             do(again)
         except NodeError as error:
@@ -65,8 +66,10 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     failed, when all others are done; the next run tries that part once more.
     """
     RestoreState.read(desired)
-    this = _Run(root)
+    this, again = _Run(root), False
     with node_lock(root, LOCK_TIMEOUT):
+        with suppress(NodeError):  # a journal that cannot be read is named below
+            again = kata_layout.INSTALL_FOLDER in _failed(root, kata.JOURNAL)
         for name in journal.journals(root):
             _readable(this, name)
         for path in sorted({*kata_archive.edited(root), *kata_archive.added(root)}):
@@ -75,13 +78,25 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         if any(line.startswith((f"{kata_layout.INSTALL_FOLDER}/", f"{kata_archive.place(root)}/")) for line in this.kept):
             this.leave(kata_layout.INSTALL_FOLDER, "holds a file that somebody edited or added")
         elif kata.JOURNAL not in journal.journals(root):  # the links that lead to the release from outside are put back by now
-            try:
-                this.restored += kata_archive.remove(root)
-            except NodeError as error:
-                this.failed.append(error)
+            _release(this, again)
     if this.failed:
         raise _whole(this)
     return {"node": desired["node"], "changed": bool(this.restored), "restored": this.restored, "kept": this.kept}
+
+
+def _release(this: _Run, again: bool) -> None:
+    """Remove the Kata release; one that a mount or a flag of its files holds in its place is somebody's, and stays."""
+    root = this.root
+    if (error := kata_archive.immovable(root)) is not None:
+        this.leave(kata_layout.INSTALL_FOLDER, f"{error.message}. {error.remedy}")
+        return
+
+    def remove(_: bool) -> None:
+        this.restored += kata_archive.remove(root)
+        for path, why in kata_archive.remains(root).items():
+            this.leave(path, why)
+
+    this.part(kata.JOURNAL, kata_layout.INSTALL_FOLDER, remove, again=again)
 
 
 def _whole(this: _Run) -> NodeError:
@@ -166,7 +181,7 @@ def _leave_to_removal(root: Path) -> None:
     edited = [path for path in kept if path.startswith(f"{release}/")]
     if edited:
         kata_archive.note_edited(root, edited)  # before the journal ends: the next restore keeps the release too
-    elif not kata_archive.edited(root) and not kata_archive.added(root):
+    elif not kata_archive.edited(root) and not kata_archive.added(root) and kata_archive.immovable(root) is None:
         journal.disown(root, kata.JOURNAL, release)
 
 

@@ -131,17 +131,25 @@ def mount(place: Path) -> tuple[int, str]:
         os.close(handle)
 
 
-def refuse_protected(path: str, place: Path) -> None:
-    """Raise NodeError `file-unwritable` where a flag or a mount keeps the file of that path from being replaced or removed."""
+def protection(path: str, place: Path) -> NodeError | None:
+    """NodeError `file-unwritable` where a flag or a mount keeps the file of that path from being replaced or removed."""
     folder = path.rpartition("/")[0] or "/"
     for name, candidate in ((path, place), (folder, place.parent)):
         if letter := flag(candidate):
             kind = "immutable" if letter == "i" else "append-only"
-            message = f"{path} cannot be written: {name} is {kind}"
-            raise NodeError("file-unwritable", message, "flag", command=f"chattr -{letter} {name}")
+            message = f"{path} cannot be replaced or removed: {'it' if name == path else name} is {kind}"
+            return NodeError("file-unwritable", message, "flag", command=f"chattr -{letter} {name}")
     with suppress(OSError):
         if mount(place)[1] != mount(place.parent)[1]:
-            raise NodeError("file-unwritable", f"{path} cannot be replaced: it is a mount point", "mount", path=path)
+            message = f"{path} cannot be replaced or removed: it is a mount point"
+            return NodeError("file-unwritable", message, "mount", path=path)
+    return None
+
+
+def refuse_protected(path: str, place: Path) -> None:
+    """Raise the NodeError of `protection`, if there is one."""
+    if (error := protection(path, place)) is not None:
+        raise error
 
 
 def physical(root: Path, path: str) -> Path:

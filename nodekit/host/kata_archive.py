@@ -1,16 +1,33 @@
 """Have a Kata release in /opt/kata as a whole or not at all, and remove it again."""
 
+import errno
+import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
-from nodekit.host.files import STATE_FOLDER, physical, replace, resolve, state_folder
-from nodekit.host.reading import MAX_OWN, MAX_SYSTEM, read, read_text
+from nodekit.host.files import (
+    MAX_FILE,
+    STATE_FOLDER,
+    flag,
+    mount,
+    mount_of,
+    physical,
+    protection,
+    refuse_protected,
+    replace,
+    resolve,
+    state_folder,
+)
+from nodekit.host.reading import MAX_OWN, read, read_text
 from nodekit.host.signals import undisturbed
 from nodekit.progress import say, step
 from nodekit.rules.kata.kata_layout import DROP_IN, INSTALL_FOLDER, MARKER
@@ -18,6 +35,18 @@ from nodekit.rules.text import printable, public
 
 RENAME_EXCHANGE = 2
 """renameat2(2): two names change places in one step."""
+KEPT = "kept"
+"""Folder in /opt/kata for the edited files of a release before, by the first digits of its sha256: a new release has its own."""
+MAX_MOUNTS = 64 << 20
+"""Bytes that are read of the kernel's list of mounts; a node with thousands of containers has some 2 MiB."""
+
+
+class Installed(NamedTuple):
+    """What `installed_for` did."""
+
+    changed: bool
+    kept: dict[str, str]
+    """Path of what somebody edited in the release before or added to it -> where it lies now."""
 
 
 def _marker(root: Path) -> dict[str, object]:
@@ -43,9 +72,18 @@ def missing(root: Path) -> list[str]:
 
 
 def edited(root: Path) -> list[str]:
-    """The files of our release that a restore left because somebody had edited them, and that are still there."""
-    paths = _marker(root).get("edited")
-    return [path for path in paths if os.path.lexists(physical(root, path))] if isinstance(paths, list) else []
+    """The files of our release that somebody edited, and that are still there.
+
+    A marker of a version before this rule lists no states: then those that a restore noted.
+    """
+    marker = _marker(root)
+    paths, states = marker.get("edited"), marker.get("states")
+    noted = [path for path in paths if os.path.lexists(physical(root, path))] if isinstance(paths, list) else []
+    if not isinstance(states, dict):
+        return noted
+    folder, release = _folder(root), place(root)
+    differing = [f"{release}/{name}" for name, state in states.items() if _state(folder / name) not in (None, state)]
+    return sorted({*noted, *differing})
 
 
 def added(root: Path) -> list[str]:
@@ -54,7 +92,7 @@ def added(root: Path) -> list[str]:
     if not isinstance(files, list):
         return []
     others = {*_files(_folder(root))} - {*files, MARKER}
-    return sorted(f"{INSTALL_FOLDER}/{name}" for name in others if Path(name).name != DROP_IN)
+    return sorted(f"{INSTALL_FOLDER}/{name}" for name in others if Path(name).name != DROP_IN or name.startswith(f"{KEPT}/"))
 
 
 def note_edited(root: Path, paths: list[str]) -> None:
@@ -88,6 +126,24 @@ def refuse_foreign(root: Path) -> None:
         )
 
 
+def immovable(root: Path) -> NodeError | None:
+    """Why our release cannot be replaced or removed as a whole: a mount, or a file that chattr(1) protects. None when it can."""
+    folder = _folder(root)
+    if folder.is_symlink() or installed(root) is None:  # a link is replaced itself, and what it leads to stays
+        return None
+    for path in _mounts(folder):
+        message = f"{_named(root, path)} is a mount point, so the release cannot be replaced or removed as a whole"
+        return NodeError("file-unwritable", message, "mount", path=_named(root, path))
+    places = (folder, *(folder / name for name in (*_folders(folder), *_files(folder))))
+    return next((error for place in places if (error := protection(_named(root, place), place)) is not None), None)
+
+
+def refuse_immovable(root: Path) -> None:
+    """Raise the NodeError of `immovable`, if there is one."""
+    if (error := immovable(root)) is not None:
+        raise error
+
+
 def free_bytes(root: Path) -> int:
     """Bytes that root may still write where a release is unpacked: on the file system that holds /opt/kata, or will."""
     folder = _folder(root).parent
@@ -103,17 +159,27 @@ once the release before is in its place again."""
 
 def install(root: Path, address: str, sha256: str, before_the_swap: Prepare) -> bool:
     """As `installed_for`, for nothing that could fail after it."""
-    with installed_for(root, address, sha256, before_the_swap) as changed:
-        return changed
+    with installed_for(root, address, sha256, before_the_swap) as release:
+        return release.changed
 
 
 @contextmanager
-def installed_for(root: Path, address: str, sha256: str, before_the_swap: Prepare) -> Iterator[bool]:
-    """Have the archive of that address and sha256 in /opt/kata, whole; true when it was not. Hold the node's lock.
+def installed_for(
+    root: Path,
+    address: str,
+    sha256: str,
+    before_the_swap: Prepare,
+    *,
+    ours: Collection[str] = (),
+    edits: Collection[str] = (),
+) -> Iterator[Installed]:
+    """Have the archive of that address and sha256 in /opt/kata, whole. Hold the node's lock.
 
     The new release is prepared in a folder of this program's own and takes its place in one step; what was there, if this
-    program put it there, is removed after the with-block, and takes its place again when that fails. Where the release is there
-    and files of it are missing, those alone are put back, so that configuration and drop-ins stay. Raises NodeError
+    program put it there, is removed after the with-block, and takes its place again when that fails. The new release gets what
+    somebody added to the one before, and in a folder of its own what they edited in it; of the paths that a journal holds,
+    `ours` are not theirs, and `edits` are. Where the release is there and files of it are missing, those alone are put back, so
+    that configuration and drop-ins stay. Raises NodeError
     `kata-foreign-install`, `kata-download-failed`, `kata-archive-differs`, `kata-archive-invalid`, `tool-missing` or
     `file-unwritable`; then /opt/kata is as it was.
     """
@@ -121,16 +187,19 @@ def installed_for(root: Path, address: str, sha256: str, before_the_swap: Prepar
     is_there = installed(root) == sha256
     gone = missing(root) if is_there else []
     if is_there and not gone:
-        _clear(work)
-        yield False
+        _clear(root, work)
+        yield Installed(False, {})
         return
     refuse_foreign(root)
+    if not is_there:
+        refuse_immovable(root)
     from nodekit.host.kata_download import download, invalid, unpack  # loads HTTP and tar, which few runs need
 
-    _clear(work)
-    archive, new = work / "archive", work / "new"
+    _clear(root, work)
+    archive, new = _unused(work / "archive"), _unused(work / "new")
     inside = new / INSTALL_FOLDER.lstrip("/")
     own_again: Callable[[], None] | None = None
+    kept: dict[str, str] = {}
     try:
         with _disk(work):
             if work.parent == root / STATE_FOLDER.lstrip("/"):
@@ -146,15 +215,24 @@ def installed_for(root: Path, address: str, sha256: str, before_the_swap: Prepar
             if gone:
                 _put_back(inside, _folder(root), gone)
             else:
-                marker = {"sha256": sha256, "address": public(address), "files": _files(inside)}
+                names = _files(inside)
+                states = {name: _state(inside / name) for name in names}
+                marker = {"sha256": sha256, "address": public(address), "files": names, "states": states}
                 _write_marker(inside / MARKER, json.dumps(marker) + "\n")
                 reach("archive-unpacked")
+                refuse_immovable(root)
+                theirs = _theirs(root, ours, edits)
+                before = str(installed(root))[:12]
+                # Links come last: in the folder of the new release alone, those that lead out of it would dangle.
+                links = [name for name in theirs if (_folder(root) / name).is_symlink()]
+                kept |= _carry(_folder(root), inside, [name for name in theirs if name not in links], before)
                 own_again = before_the_swap(new)
+                kept |= _carry(_folder(root), inside, links, before)
                 os.sync()
                 reach("archive-prepared")
                 _place(inside, _folder(root))
                 reach("archive-placed")
-        yield True
+        yield Installed(True, kept)
     except BaseException:
         if own_again is not None:
             with undisturbed(), suppress(OSError, NodeError):  # the first failure is the one to report
@@ -163,23 +241,30 @@ def installed_for(root: Path, address: str, sha256: str, before_the_swap: Prepar
                     own_again()
         raise
     finally:
-        _clear(work)
+        for path, why in _clear(root, work).items():
+            say(f"left as it is: {path}: {why}")
 
 
 def remove(root: Path) -> list[str]:
     """Remove /opt/kata if this program installed it; the paths removed. Hold the node's lock."""
     work = _work(root)
-    _clear(work)
+    _clear(root, work)
     if installed(root) is None:
         return []
+    refuse_immovable(root)
     with _disk(work):
         if work.parent == root / STATE_FOLDER.lstrip("/"):
             state_folder(root)
-        work.mkdir(mode=0o700)
-        _folder(root).rename(work / "old")  # readers see one step; removing it takes longer
+        work.mkdir(mode=0o700, exist_ok=True)
+        _folder(root).rename(_unused(work / "old"))  # readers see one step; removing it takes longer
         reach("archive-displaced")
-    _clear(work)
+    _clear(root, work)
     return [INSTALL_FOLDER]
+
+
+def remains(root: Path) -> dict[str, str]:
+    """What lies in our folder and cannot be removed, each with the reason."""
+    return _clear(root, _work(root))
 
 
 def _folder(root: Path) -> Path:
@@ -195,17 +280,18 @@ def _work(root: Path) -> Path:
     existing = next(path for path in (state, *state.parents) if path.exists())
     with _disk(opt):
         opt.mkdir(parents=True, exist_ok=True)
-    return state / "kata" if _mount(existing) == _mount(opt) else opt / ".kata-nodes"
+    return state / "kata" if mount(existing.resolve()) == mount(opt.resolve()) else opt / ".kata-nodes"
 
 
-def _mount(path: Path) -> tuple[int, str]:
-    """The file system and mount in which a path lies: no rename leads out of either, not even to the same disk (rename(2))."""
-    handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        lines = read_text(f"/proc/self/fdinfo/{handle}", MAX_SYSTEM).splitlines()
-        return os.fstat(handle).st_dev, next((line for line in lines if line.startswith("mnt_id:")), "")
-    finally:
-        os.close(handle)
+def _named(root: Path, place: Path) -> str:
+    """What a place is called on the node."""
+    return f"/{place.relative_to(root)}" if place.is_relative_to(root) else str(place)
+
+
+def _unused(place: Path) -> Path:
+    """That place, or one beside it where something lies that cannot be removed."""
+    names = (place.name, *(f"{place.name}-{number}" for number in range(2, 100)))
+    return next(path for path in map(place.with_name, names) if not os.path.lexists(path))
 
 
 def _write_marker(place: Path, text: str) -> None:
@@ -216,12 +302,109 @@ def _write_marker(place: Path, text: str) -> None:
 
 
 def _files(inside: Path) -> list[str]:
-    """Every file and link of an unpacked release, by its path within."""
+    """Every file and link of an unpacked release, by its path within; none of what is mounted there."""
     paths = []
-    for folder, folders, names in os.walk(inside):
-        names += [name for name in folders if (Path(folder) / name).is_symlink()]
-        paths += [str((Path(folder) / name).relative_to(inside)) for name in names]
+    for folder, folders, names in _walk(inside):
+        names += [name for name in folders if (folder / name).is_symlink()]
+        paths += [str((folder / name).relative_to(inside)) for name in names]
     return sorted(paths)
+
+
+def _folders(inside: Path) -> list[str]:
+    """Every folder of an unpacked release, by its path within."""
+    return [str(folder.relative_to(inside)) for folder, _, _ in _walk(inside)][1:]
+
+
+def _walk(inside: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """`os.walk`, which leaves out what lies on another mount or file system."""
+    own = mount(inside.resolve())
+    for name, folders, names in os.walk(inside):
+        folder = Path(name)
+        folders[:] = [name for name in folders if (folder / name).is_symlink() or _lies_on(folder / name, own)]
+        yield folder, folders, names
+
+
+def _lies_on(place: Path, own: tuple[int, str]) -> bool:
+    try:
+        return mount(place) == own
+    except OSError:  # a mount whose server is gone, or a folder that is
+        return False
+
+
+def _mounts(folder: Path) -> list[Path]:
+    """The mount points at and below a folder, and the folders in it that lie on another file system (subvolumes)."""
+    places = []
+    for line in read_text("/proc/self/mountinfo", MAX_MOUNTS).splitlines():
+        number, name = line.split(" ")[0], line.split(" ")[4]
+        place = Path(re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), name))  # proc_pid_mountinfo(5)
+        if place.is_relative_to(folder.resolve()):
+            with suppress(OSError):  # another mount hides it; of a server that is gone, the walk below finds it
+                if mount(place)[1] == number:
+                    places.append(folder / place.relative_to(folder.resolve()))
+    own = mount(folder.resolve())
+    for name, folders, _ in os.walk(folder):
+        others = [e for e in folders if not (Path(name) / e).is_symlink() and not _lies_on(Path(name) / e, own)]
+        places += [Path(name) / entry for entry in others]
+        folders[:] = [entry for entry in folders if entry not in others]
+    return sorted({*places})
+
+
+def _state(place: Path) -> str | None:
+    """What shows an edit: a link's target, a file's digest; size and time of one that takes long to read. None without a file."""
+    try:
+        info = os.lstat(place)
+        if stat.S_ISLNK(info.st_mode):
+            return f"symlink:{os.fsdecode(place.readlink())}"
+        if stat.S_ISREG(info.st_mode) and info.st_size <= MAX_FILE:
+            return f"sha256:{hashlib.sha256(read(place, MAX_FILE)).hexdigest()}"
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+    return f"{stat.S_IFMT(info.st_mode):o} {info.st_size} {info.st_mtime_ns}"
+
+
+def _theirs(root: Path, ours: Collection[str], edits: Collection[str]) -> list[str]:
+    """What somebody edited in our release or added to it, by its path within."""
+    if installed(root) is None:
+        return []
+    paths = ({*edited(root)} - {*ours}) | {*edits} | {*added(root)}
+    beginnings = (f"{place(root)}/", f"{INSTALL_FOLDER}/")
+    names = {path.removeprefix(beginning) for path in paths for beginning in beginnings if path.startswith(beginning)}
+    return sorted(name for name in names if os.path.lexists(_folder(root) / name))
+
+
+def _carry(folder: Path, inside: Path, names: list[str], before: str) -> dict[str, str]:
+    """Give files of the release before to the new one, as further names of the same files, so that a step back loses nothing.
+
+    Where the new one has a file of that name, its own stays there, and the other lies in `KEPT`; so does an edited drop-in of
+    this program, which writes its own.
+    """
+    kept = {}
+    for name in names:
+        is_ours = Path(name).name == DROP_IN and not name.startswith(f"{KEPT}/")
+        target = name if _is_free(inside, name) and not is_ours else f"{KEPT}/{before}/{name}"
+        if not _is_free(inside, target):
+            raise NodeError("file-invalid", f"the new release has a file {INSTALL_FOLDER}/{target}", "move")
+        with _disk(folder / name):
+            for parent in reversed([path for path in Path(target).parents if not (inside / path).exists()]):
+                (inside / parent).mkdir(mode=0o755)
+            try:
+                os.link(folder / name, inside / target, follow_symlinks=False)
+            except OSError as error:
+                if error.errno != errno.EXDEV:  # /opt/kata is a link to another disk
+                    raise
+                shutil.copy2(folder / name, inside / target, follow_symlinks=False)
+        kept[f"{INSTALL_FOLDER}/{name}"] = f"{INSTALL_FOLDER}/{target}"
+    return kept
+
+
+def _is_free(inside: Path, name: str) -> bool:
+    """Whether a file may be put there: nothing has that name, and no link or file is on the way."""
+    if os.path.lexists(inside / name):
+        return False
+    parents = [inside / path for path in Path(name).parents if os.path.lexists(inside / path)]
+    return all(path.is_dir() and not path.is_symlink() for path in parents)
 
 
 def _put_back(inside: Path, folder: Path, gone: list[str]) -> None:
@@ -258,15 +441,70 @@ def _return(inside: Path, folder: Path, *, is_placed: bool) -> None:
         _place(inside, folder)
 
 
-def _clear(work: Path) -> None:
-    """Remove what a kill, or the release before, left in our folder, and that folder if nothing else is in it."""
+def _clear(root: Path, work: Path) -> dict[str, str]:
+    """Remove what a kill, or the release before, left in our folder, and that folder if nothing else is in it.
+
+    Returns what cannot be removed, each with the reason.
+    """
+    left: dict[Path, str] = {}
     if work.exists():
-        shutil.rmtree(work, ignore_errors=True)
+        try:
+            handle = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                _empty(handle, work, mount_of(handle), left)
+            finally:
+                os.close(handle)
+            if not left:
+                work.rmdir()
+        except OSError as error:
+            left[work] = _why(work, error)
         reach("leftovers-removed")
     if work.parent.name == Path(STATE_FOLDER).name:
         with suppress(OSError):  # something else is in it, or it is not there: both are right
             work.parent.rmdir()
             reach("folder-removed")
+    return {_named(root, place): why for place, why in left.items()}
+
+
+def _empty(folder: int, place: Path, own: tuple[int, str], left: dict[Path, str]) -> bool:
+    """Remove all in an open folder that lies on its own mount, links themselves; true when nothing is left in it.
+
+    By handles: nobody can put a link in the place of a folder between a look and a removal.
+    """
+    before = len(left)
+    with os.scandir(folder) as entries:
+        names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in names:
+        try:
+            if not is_folder:
+                os.unlink(name, dir_fd=folder)
+                continue
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                if mount_of(inner) != own:
+                    left[place / name] = "is a mount point, or of another file system"
+                    continue
+                is_empty = _empty(inner, place / name, own, left)
+            finally:
+                os.close(inner)
+            if is_empty:
+                os.rmdir(name, dir_fd=folder)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            left[place / name] = _why(place / name, error)
+    return len(left) == before
+
+
+def _why(place: Path, error: OSError) -> str:
+    """Why something cannot be removed."""
+    if letter := flag(place):
+        return f"cannot be removed before 'chattr -{letter}'"
+    if letter := flag(place.parent):
+        return f"cannot be removed before 'chattr -{letter}' of its folder"
+    if error.errno == errno.EBUSY:
+        return "is a mount point"
+    return f"cannot be removed: {error.strerror}"
 
 
 @contextmanager
@@ -274,9 +512,23 @@ def _disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        name = str(error.filename2 or error.filename or path)
+        if error.errno in (errno.EPERM, errno.EBUSY):
+            for place in (error.filename, error.filename2, path):
+                if place is not None:
+                    refuse_protected(str(place), Path(place))
+        if error.errno == errno.EXDEV and (above := _mount_above(Path(name))) is not None:
+            message = f"{name} cannot be written: it lies below the mount point {above}"
+            raise NodeError("file-unwritable", message, "mount", path=above) from None
         raise NodeError(
             "file-unwritable",
             f"{error.filename or path} cannot be written: {error.strerror or error}",
             "release",
             folder=INSTALL_FOLDER,
         ) from None
+
+
+def _mount_above(place: Path) -> Path | None:
+    """The nearest mount point above a place, below the top of all."""
+    existing = [path for path in place.parents if path.exists()][:-1]
+    return next((path for path in existing if mount(path) != mount(path.parent)), None)

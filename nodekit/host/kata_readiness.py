@@ -27,6 +27,8 @@ def refuse_unready(root: Path, node: str, settings: KataSettings) -> str | None:
     from nodekit.host.kata_download import size  # loads HTTP, which a run that installs nothing does not need
 
     kata_archive.refuse_foreign(root)
+    if kata_archive.installed(root) != archive.sha256:
+        kata_archive.refuse_immovable(root)
     _memory(node, settings, {"default_memory": guest_memory.RELEASE_MIB})
     with step(f"preflight: asking for {public(archive.address)}"):
         archive_bytes = size(root, archive.address)

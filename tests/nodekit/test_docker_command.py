@@ -142,8 +142,8 @@ def mount_on(file: Path, patch: pytest.MonkeyPatch) -> None:
     ("prepare", "message", "remedy"),
     [
         (lead_nowhere, "which does not exist", "Remove /etc/docker/daemon.json"),
-        (protect, "is immutable", "chattr -i /etc/docker/daemon.json"),
-        (mount_on, "is a mount point", "Unmount /etc/docker/daemon.json"),
+        (protect, "it is immutable", "chattr -i /etc/docker/daemon.json"),
+        (mount_on, "it is a mount point", "Unmount /etc/docker/daemon.json"),
     ],
 )
 def test_a_daemon_json_that_cannot_be_written_is_refused_before_any_package_moves(

@@ -1,5 +1,6 @@
 """A Kata archive is installed whole or not at all, and only what this program installed is ever removed."""
 
+import json
 import os
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from nodekit.errors import NodeError
-from nodekit.host import kata_archive, kata_download
+from nodekit.host import files, kata_archive, kata_download
 from nodekit.rules.kata.kata_layout import MARKER
 from tests.nodekit.kata_release import archive, served, tree
 
@@ -216,3 +217,174 @@ def test_our_record_is_written_through_no_link_and_over_nothing(tmp_path: Path) 
     with pytest.raises(FileExistsError):
         kata_archive._write_marker(tmp_path / "marker", "ours")
     assert (tmp_path / "theirs").read_text() == "theirs"
+
+
+def upgraded(root: Path, *members: dict[str, bytes]) -> None:
+    """Install releases one after the other, each with members of its own."""
+    for number, own in enumerate(members):
+        with served(archive(f"3.{32 + number}.0", own)) as (address, sha256):
+            assert kata_archive.install(root, address, sha256, accept)
+
+
+def test_a_new_release_keeps_what_somebody_edited_in_the_one_before_or_added_to_it(tmp_path: Path) -> None:
+    """Lost if this fails: an administrator's own kernel, drop-ins and settings, with exit code 0."""
+    upgraded(tmp_path, {})
+    kata, config = tmp_path / "opt/kata", "share/defaults/kata-containers/configuration-qemu.toml"
+    (kata / config).write_text("edited")
+    (kata / "share/own").mkdir()
+    (kata / "share/own/vmlinux").write_text("added")
+    (kata / "new-one").write_text("added too")
+    (kata / "link").symlink_to("/srv/elsewhere")
+    before = json.loads((kata / MARKER).read_text())["sha256"][:12]
+    with served(archive("3.33.0", {"./opt/kata/new-one": b"the release's"})) as (address, sha256):
+        with kata_archive.installed_for(tmp_path, address, sha256, accept) as release:
+            assert (kata / "VERSION").read_text() == "3.33.0\n"
+        again = kata_archive.install(tmp_path, address, sha256, accept)
+    assert release.kept == {
+        f"/opt/kata/{config}": f"/opt/kata/kept/{before}/{config}",
+        "/opt/kata/link": "/opt/kata/link",
+        "/opt/kata/new-one": f"/opt/kata/kept/{before}/new-one",
+        "/opt/kata/share/own/vmlinux": "/opt/kata/share/own/vmlinux",
+    }
+    assert again is False
+    assert (kata / config).read_text() != "edited" and (kata / f"kept/{before}/{config}").read_text() == "edited"
+    assert (kata / "new-one").read_text() == "the release's" and (kata / f"kept/{before}/new-one").read_text() == "added too"
+    assert (kata / "share/own/vmlinux").read_text() == "added"
+    assert {*release.kept.values()} == {*kata_archive.added(tmp_path)}  # so that a restore keeps them too
+    assert kata_archive.edited(tmp_path) == []
+
+
+def test_a_new_release_that_fails_leaves_what_somebody_edited_where_it_was(tmp_path: Path) -> None:
+    upgraded(tmp_path, {})
+    (tmp_path / "opt/kata/VERSION").write_text("edited")
+    (tmp_path / "opt/kata/own").write_text("added")
+    before = tree(tmp_path)
+    with (
+        served(archive("3.33.0")) as (address, sha256),
+        pytest.raises(RuntimeError),
+        kata_archive.installed_for(tmp_path, address, sha256, lambda _: lambda: None),
+    ):
+        raise RuntimeError
+    assert tree(tmp_path) == before
+
+
+def test_a_link_of_a_new_release_takes_nothing_out_of_it(tmp_path: Path) -> None:
+    upgraded(tmp_path, {})
+    (tmp_path / "opt/kata/own").mkdir()
+    (tmp_path / "opt/kata/own/file").write_text("added")
+    (tmp_path / "outside").mkdir()
+    with served(archive("3.33.0", links={"./opt/kata/own": str(tmp_path / "outside")})) as (address, sha256):
+        assert kata_archive.install(tmp_path, address, sha256, accept)
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert [path.read_text() for path in (tmp_path / "opt/kata/kept").rglob("file")] == ["added"]
+
+
+def test_an_edit_of_a_large_file_shows_by_its_size_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kata_archive, "MAX_FILE", 4)
+    upgraded(tmp_path, {})
+    assert kata_archive.edited(tmp_path) == []
+    os.utime(tmp_path / "opt/kata/VERSION", ns=(1, 1))
+    assert kata_archive.edited(tmp_path) == ["/opt/kata/VERSION"]
+
+
+def test_a_marker_of_a_version_before_knows_no_edits_but_those_noted(tmp_path: Path) -> None:
+    upgraded(tmp_path, {})
+    marker = tmp_path / f"opt/kata/{MARKER}"
+    known = json.loads(marker.read_text())
+    del known["states"]
+    marker.write_text(json.dumps(known))
+    (tmp_path / "opt/kata/VERSION").write_text("edited")
+    assert kata_archive.edited(tmp_path) == []
+    kata_archive.note_edited(tmp_path, ["/opt/kata/VERSION"])
+    assert kata_archive.edited(tmp_path) == ["/opt/kata/VERSION"]
+
+
+def in_a_mount_namespace(root: Path, script: str, program: str, *arguments: str) -> None:
+    """Mount with a shell, in which $1 is the root, then run a Python program there."""
+    shell = f'{script} || exit 77; exec "$0" -c "$PROGRAM" "$@"'
+    result = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", shell, sys.executable, str(root), *arguments],
+        env={**os.environ, "PROGRAM": program}, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if result.returncode == 77:
+        pytest.skip("needs a user and a mount namespace")
+    assert result.returncode == 0, result.stderr
+
+
+MOUNTED = """\
+import sys
+from pathlib import Path
+from nodekit.errors import NodeError
+from nodekit.host import kata_archive
+
+root, address, sha256, mounted = Path(sys.argv[1]), *sys.argv[2:]
+for act in (lambda: kata_archive.install(root, address, sha256, lambda _: None), lambda: kata_archive.remove(root)):
+    try:
+        act()
+    except NodeError as error:
+        assert f"{mounted} is a mount point" in error.message and f"Unmount {mounted}" in error.remedy, error
+    else:
+        raise AssertionError(act)
+assert kata_archive.added(root) == []
+"""
+
+
+@pytest.mark.parametrize("mounted", ["/opt/kata", "/opt/kata/my images", "/opt/kata/VERSION"])
+def test_a_release_with_a_mount_in_it_is_neither_replaced_nor_removed(tmp_path: Path, mounted: str) -> None:
+    """Lost if this fails: everything on a disk that an administrator mounted there."""
+    upgraded(tmp_path, {})
+    source = tmp_path / "large"
+    if mounted == "/opt/kata":
+        (tmp_path / "opt/kata").rename(source)
+        (tmp_path / "opt/kata").mkdir()
+    elif mounted.endswith("images"):
+        source.mkdir()
+        (source / "guest.img").write_text("precious")
+        (tmp_path / mounted[1:]).mkdir()
+    else:
+        source.write_text("precious")
+    before = tree(source)
+    with served(archive("3.33.0")) as (address, sha256):
+        script = f'mount --bind "$1/large" "$1{mounted}"'
+        in_a_mount_namespace(tmp_path, script, MOUNTED, address, sha256, mounted)
+    assert tree(source) == before and (source.is_dir() or source.read_text() == "precious")
+
+
+LEFT = """\
+import sys
+from pathlib import Path
+from nodekit.host import kata_archive
+
+root = Path(sys.argv[1])
+assert kata_archive.install(root, *sys.argv[2:], lambda _: None)
+left = {"/var/lib/kata-nodes/kata/old/images": "is a mount point, or of another file system"}
+assert kata_archive.remains(root) == left, kata_archive.remains(root)
+assert kata_archive.remove(root) == ["/opt/kata"]
+assert kata_archive.remains(root) == left
+"""
+
+
+def test_what_is_mounted_in_our_own_folder_is_left_and_stands_in_nobodys_way(tmp_path: Path) -> None:
+    source = tmp_path / "large"
+    source.mkdir()
+    (source / "guest.img").write_text("precious")
+    (tmp_path / "var/lib/kata-nodes/kata/old/images").mkdir(parents=True)
+    with served(archive()) as (address, sha256):
+        script = 'mount --bind "$1/large" "$1/var/lib/kata-nodes/kata/old/images"'
+        in_a_mount_namespace(tmp_path, script, LEFT, address, sha256)
+    assert (source / "guest.img").read_text() == "precious"
+
+
+def test_a_release_with_a_protected_file_is_neither_replaced_nor_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `chattr +i` does, which needs root: half a release would be left where nobody looks."""
+    upgraded(tmp_path, {})
+    monkeypatch.setattr(files, "flag", lambda place: "i" if place.name == "VERSION" else None)
+    before = tree(tmp_path)
+    with served(archive("3.33.0")) as (address, sha256):
+        error = refused(tmp_path, address, sha256, "file-unwritable")
+    with pytest.raises(NodeError) as caught:
+        kata_archive.remove(tmp_path)
+    for message, remedy in ((error.message, error.remedy), (caught.value.message, caught.value.remedy)):
+        assert message == "/opt/kata/VERSION cannot be replaced or removed: it is immutable"
+        assert "chattr -i /opt/kata/VERSION" in remedy
+    assert tree(tmp_path) == before

@@ -221,6 +221,38 @@ def test_new_archive_starts_from_its_own_parameters(tmp_path: Path) -> None:
     assert (result["base"], result["version"]) == (BASE, "3.33.0")
 
 
+@pytest.mark.parametrize("versions", [["2.4.3"], ["2.4.3", "3.33.0"], ["2.4.3", "2.4.4"]])
+def test_what_this_program_edited_in_a_release_counts_as_nobodys_edit(tmp_path: Path, versions: list[str]) -> None:
+    for version in versions:
+        with served(archive(version)) as (address, sha256):
+            result = kata.run(state([SEED], version=version, install={"any": {"address": address, "sha256": sha256}}), tmp_path)
+        assert result["kernelParams"] == f"{BASE} {SEED}" and "by somebody" not in str(result["notes"])
+    assert restore.run({"node": "n"}, tmp_path)["kept"] == []
+    assert tree(tmp_path) == {}
+
+
+def test_a_new_release_names_what_somebody_edited_in_our_drop_in_or_put_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / FOLDER / "config.d"
+    for version in ("3.32.0", "3.33.0"):
+        with served(archive(version)) as (address, sha256):
+            result = kata.run(state([SEED], version=version, install={"any": {"address": address, "sha256": sha256}}), tmp_path)
+        if version == "3.32.0":
+            edited = (folder / DROP_IN).read_text() + "# mine\n"
+            (folder / DROP_IN).write_text(edited)
+            (folder / "70-mine.toml").write_text("[hypervisor.qemu]\ndefault_vcpus = 3\n")
+    (kept,) = (tmp_path / "opt/kata/kept").rglob(DROP_IN)
+    assert kept.read_text() == edited and "# mine" not in (folder / DROP_IN).read_text()
+    assert result["notes"] == [
+        f"/{FOLDER}/config.d/{DROP_IN} was edited or added by somebody: the new release has its own, and this one is now "
+        f"/{kept.relative_to(tmp_path)}",
+        f"/{FOLDER}/config.d/70-mine.toml was edited or added by somebody: it is in the new release too",
+    ]
+    assert result["kernelParams"] == f"{BASE} {SEED}" and (folder / "70-mine.toml").exists()
+    for _ in range(2):
+        left = restore.run({"node": "n"}, tmp_path)["kept"]
+        assert isinstance(left, list) and len(left) == 3 and kept.exists() and (folder / "70-mine.toml").exists()
+
+
 def test_other_release_than_said_is_refused(root: Path) -> None:
     assert "3.32.0" in refused(root, "kata-version-differs", state([SEED], version="3.27.0")).message
 

@@ -194,7 +194,8 @@ def test_what_docker_names_in_a_new_release_is_checked_before_it_is_in_place(ins
     fc = f"/{FOLDER}/configuration-fc.toml"
     entry = f'{{"runtimeType": "io.containerd.kata.v2", "options": {{"ConfigPath": "{fc}"}}}}'
     put(installed, "/etc/docker/daemon.json", f'{{"runtimes": {{"kata": {entry}}}}}')
-    put(installed, fc, CONFIG)
+    with served(archive(members={f".{fc}": CONFIG.encode()})) as (address, sha256):
+        kata.run(state([SEED], install={"any": {"address": address, "sha256": sha256}}), installed)
     assert fc in fails(installed, archive("3.33.0"), "kata-not-found").message
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nodekit.host import files as files_of_the_node
+from nodekit.host import kata_archive
 from nodekit.host.journal import journals
 from nodekit.rules.docker.apt_source import SOURCE
 from nodekit.rules.docker.docker_packages import HELD
@@ -133,6 +135,42 @@ def test_files_that_cannot_be_put_back_twice_are_left_and_named(tmp_path: Path) 
     assert second.code == 0 and journals(programs.root) == []
     assert any("failed in two runs" in str(line) for line in second.document["kept"]), second.document
     assert programs.load().packages == machine.packages
+
+
+def test_a_release_that_cannot_be_moved_twice_is_left_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost if this fails: a stack that can never be destroyed."""
+    programs, _, _ = node(tmp_path)
+
+    def fail(_: Path) -> Path:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kata_archive, "_unused", fail)
+        first, second = restore(programs), restore(programs)
+    assert first.code == 1 and "left as it is and named" in first.document["error"]["remedy"]  # type: ignore[index]
+    assert second.code == 0 and journals(programs.root) == [], second.document
+    assert any("/opt/kata of 'kata': failed in two runs: " in str(line) for line in second.document["kept"])  # type: ignore[attr-defined]
+    assert (programs.root / "opt/kata/VERSION").exists()
+    assert "/opt/kata" in restore(programs).document["restored"]  # type: ignore[operator]
+
+
+def test_a_release_that_a_flag_holds_in_its_place_is_left_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs, _, _ = node(tmp_path)
+    monkeypatch.setattr(files_of_the_node, "flag", lambda place: "i" if place.name == "VERSION" else None)
+    for _ in range(3):
+        ended = restore(programs)
+        assert ended.code == 0 and "VERSION cannot be replaced or removed: it is immutable" in str(ended.document["kept"])
+        assert "chattr -i" in str(ended.document["kept"]) and (programs.root / "opt/kata/VERSION").exists()
+        assert journals(programs.root) == [] and not (programs.root / "var/lib/kata-nodes/kata").exists()
+
+
+def test_a_file_of_the_release_that_somebody_edited_stays_and_is_named(tmp_path: Path) -> None:
+    programs, _, _ = node(tmp_path)
+    (programs.root / "opt/kata/VERSION").write_text("3.32.0 edited\n")
+    for _ in range(2):
+        ended = restore(programs)
+        assert "/opt/kata/VERSION: edited or added by somebody" in ended.document["kept"]  # type: ignore[operator]
+        assert (programs.root / "opt/kata/VERSION").read_text() == "3.32.0 edited\n"
 
 
 def test_a_version_that_somebody_chose_stays_and_its_hold_of_ours_goes(tmp_path: Path) -> None:
