@@ -352,12 +352,12 @@ def file_to_write(root: Path, path: str) -> str:
     return resolved
 
 
-def refuse_unwritable(root: Path, path: str) -> None:
-    """Refuse a file that `put` could not write, before anything else is changed for it; leaves nothing.
+def refuse_unwritable(root: Path, path: str, *, last: bool = True) -> None:
+    """Refuse a file that `put` could not write, before anything else is changed for it; leaves nothing. `last` as of `resolve`.
 
     Raises NodeError `file-unwritable`, or `file-invalid` for a link that leads nowhere.
     """
-    resolved = file_to_write(root, path)
+    resolved = file_to_write(root, path) if last else resolve(root, path, last=False)
     place = physical(root, resolved)
     with writing(resolved, place):
         if os.path.lexists(place):

@@ -179,9 +179,8 @@ def installed_for(
     program put it there, is removed after the with-block, and takes its place again when that fails. The new release gets what
     somebody added to the one before, and in a folder of its own what they edited in it; of the paths that a journal holds,
     `ours` are not theirs, and `edits` are. Where the release is there and files of it are missing, those alone are put back, so
-    that configuration and drop-ins stay. Raises NodeError
-    `kata-foreign-install`, `kata-download-failed`, `kata-archive-differs`, `kata-archive-invalid`, `tool-missing` or
-    `file-unwritable`; then /opt/kata is as it was.
+    that configuration and drop-ins stay. Raises NodeError `kata-foreign-install`, `kata-download-failed`,
+    `kata-archive-differs`, `kata-archive-invalid`, `tool-missing` or `file-unwritable`; then /opt/kata is as it was.
     """
     work = _work(root)
     is_there = installed(root) == sha256
@@ -215,10 +214,7 @@ def installed_for(
             if gone:
                 _put_back(inside, _folder(root), gone)
             else:
-                names = _files(inside)
-                states = {name: _state(inside / name) for name in names}
-                marker = {"sha256": sha256, "address": public(address), "files": names, "states": states}
-                _write_marker(inside / MARKER, json.dumps(marker) + "\n")
+                _write_marker(inside / MARKER, _marker_text(inside, sha256, address))
                 reach("archive-unpacked")
                 refuse_immovable(root)
                 theirs = _theirs(root, ours, edits)
@@ -292,6 +288,14 @@ def _unused(place: Path) -> Path:
     """That place, or one beside it where something lies that cannot be removed."""
     names = (place.name, *(f"{place.name}-{number}" for number in range(2, 100)))
     return next(path for path in map(place.with_name, names) if not os.path.lexists(path))
+
+
+def _marker_text(inside: Path, sha256: str, address: str) -> str:
+    """The marker of an unpacked release. One of so many files that it would be too long to be read does without their states."""
+    names = _files(inside)
+    marker: dict[str, object] = {"sha256": sha256, "address": public(address), "files": names}
+    whole = json.dumps({**marker, "states": {name: _state(inside / name) for name in names}})
+    return f"{whole if len(whole) < MAX_OWN else json.dumps(marker)}\n"
 
 
 def _write_marker(place: Path, text: str) -> None:

@@ -299,6 +299,12 @@ def test_a_marker_of_a_version_before_knows_no_edits_but_those_noted(tmp_path: P
     assert kata_archive.edited(tmp_path) == ["/opt/kata/VERSION"]
 
 
+def test_a_release_of_very_many_files_stays_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kata_archive, "MAX_OWN", 600)
+    upgraded(tmp_path, {})
+    assert kata_archive.installed(tmp_path) and kata_archive.edited(tmp_path) == [] == kata_archive.missing(tmp_path)
+
+
 def in_a_mount_namespace(root: Path, script: str, program: str, *arguments: str) -> None:
     """Mount with a shell, in which $1 is the root, then run a Python program there."""
     shell = f'{script} || exit 77; exec "$0" -c "$PROGRAM" "$@"'

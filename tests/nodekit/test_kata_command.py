@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from nodekit.commands import kata, restore
+from nodekit.commands.kata import SHIM_LINK
 from nodekit.errors import NodeError
-from nodekit.host import journal
+from nodekit.host import files, journal
 from nodekit.rules.kata.kata_layout import DROP_IN, MANAGED_MARK, MARKER
 from tests.nodekit.kata_files import put, setting
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served, tree
@@ -166,6 +167,17 @@ def test_archive_is_installed_edited_and_removed(tmp_path: Path) -> None:
     assert result["shim"] == "/usr/local/bin/containerd-shim-kata-v2"
     restore.run({"node": "n"}, tmp_path)
     assert tree(tmp_path) == {}
+
+
+def test_a_shim_s_link_that_cannot_be_written_is_refused_before_the_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "usr/local/bin").mkdir(parents=True)
+    monkeypatch.setattr(files, "flag", lambda place: "i" if place.name == "bin" else None)
+    (tmp_path / SHIM_LINK.lstrip("/")).symlink_to("/nowhere")
+    install = {"any": {"address": "http://127.0.0.1:9/kata.tar.xz", "sha256": "0" * 64}}
+    error = refused(tmp_path, "file-unwritable", state([SEED], install=install))
+    assert "/usr/local/bin is immutable" in error.message and "chattr -i /usr/local/bin" in error.remedy
 
 
 @pytest.mark.parametrize("version", ["3.32.0", "3.33.0"])
