@@ -2,7 +2,6 @@
 
 import json
 import re
-import signal
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ MAX_MESSAGES = 12288
 """Bytes that it keeps of those of all containers of a pod, each having an equal share."""
 STARTING = ("", "ContainerCreating", "PodInitializing")
 """Reasons of a kubelet for a container that waits for nothing but its turn."""
+ENDED_BY_SIGNAL = (128 + 15, 128 + 9)
+"""Exit codes of a container that got SIGTERM or SIGKILL."""
 NO_STATUS = 255
 """Exit code of a container whose own is not known, because its guest or its shim is gone (containerd, UnknownExitStatus; Kata,
 exitCode255 and UNKNOWN_EXIT_STATUS)."""
@@ -340,10 +341,9 @@ def rebooted(node: str) -> Refusal:
 def ended_by_deadline(job: Mapping[str, Any], terminated: Mapping[str, Any]) -> bool:
     """Whether the end of a container is that of its Job's time: a kubelet sends SIGTERM, and SIGKILL after a while."""
     late = condition(job, "Failed") or condition(job, "FailureTarget")
-    killed_by = {128 + signal.SIGTERM, 128 + signal.SIGKILL}
     return (
         late.get("reason") == "DeadlineExceeded"
-        and terminated.get("exitCode") in killed_by
+        and terminated.get("exitCode") in ENDED_BY_SIGNAL
         and terminated.get("reason") != "OOMKilled"
     )
 
