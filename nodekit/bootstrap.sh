@@ -11,6 +11,7 @@ set -eu
 LC_ALL=C
 export LC_ALL
 FOLDER=/usr/local/lib/kata-nodes
+JOURNALS=/var/lib/kata-nodes
 
 placing=
 
@@ -160,9 +161,10 @@ purge() {
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
-# Every program that is here, the one that was started last first, by the start of its sha256.
+# Every program that is here, or its copy, the one that was started last first, by the start of its sha256.
 programs() {
-    find "$FOLDER" -maxdepth 1 -name 'nodekit-*.pyz' -type f -printf '%T@ %f\n' 2>/dev/null | sort -rn | sed 's/.* nodekit-//; s/\.pyz$//'
+    find "$FOLDER" -maxdepth 1 -name 'nodekit-????????????.pyz*' -type f -printf '%T@ %f\n' 2>/dev/null | sort -rn |
+        sed -n 's/.* nodekit-\(.*\)\.pyz$/\1/p; s/.* nodekit-\(.*\)\.pyz\.copy$/\1/p' | awk '!seen[$0]++'
 }
 
 # The first that is whole, or whose copy is.
@@ -185,7 +187,9 @@ usable_program() {
 remove_old_programs() {
     programs | tail -n +10 | while read -r sum; do
         file=$FOLDER/nodekit-$sum.pyz
-        as_root flock --exclusive --nonblock "$file" rm -f "$file" "$file.copy" "$file.compiled" "$file.compiled.sum" </dev/null || :
+        # shellcheck disable=SC2016 # for the shell of root
+        as_root sh -c 'umask 077; exec flock --exclusive --nonblock "$0.lock" rm -f "$0" "$0.copy" "$0.compiled" "$0.compiled.sum" "$0.lock"' \
+            "$file" </dev/null || :
     done
 }
 
@@ -250,6 +254,11 @@ record_owner() {
     printf '%s\n' $others "$2" | record names
 }
 
+nothing_whole() {
+    fail "$(uname -n): no program in $FOLDER is whole any more, nor is its copy, so nothing was undone." \
+        "Put it there again: pulumi up --replace with the URN of the node's -upload, with the node in the stack's file; to leave the machine as it is, remove $FOLDER and $JOURNALS. [program-damaged]"
+}
+
 remove() {
     if other_stack "${1:-}"; then
         echo "bootstrap: left as it is: this machine is a node of the stack $there" >&2
@@ -259,8 +268,9 @@ remove() {
         printf '%s\n' "$others" | record names
         echo '{"changed": false}'
     else
-        sum=$(usable_program) # unpack.sh has seen one
+        sum=$(usable_program)
         target=$FOLDER/nodekit-$sum.pyz
+        [ -n "$sum" ] || nothing_whole
         if [ ! -s "$FOLDER/run.sh" ]; then
             case $(as_root sha256sum "$target") in "$sum"*) ;; *) target=$target.copy ;; esac
             put_run_script >&2
@@ -268,8 +278,8 @@ remove() {
         # shellcheck disable=SC2016 # for the shell of root
         printf '{"node": "%s"}\n' "$(uname -n)" | as_root sh -c '. "$0/run.sh"; nodekit "$1" restore' "$FOLDER" "$sum"
         remove_packages
-        # The programs last: without one, what a removal that is cut off has left could never be removed.
-        as_root find "$FOLDER" -mindepth 1 -maxdepth 1 ! -name 'nodekit-*' -exec rm -rf {} +
+        # The program last: without one, what a removal that is cut off has left could never be removed.
+        as_root find "$FOLDER" -mindepth 1 -maxdepth 1 ! -name "nodekit-$sum.pyz" -exec rm -rf {} +
         as_root rm -rf "$FOLDER"
     fi
     rm -f .kata-nodes-as-root.sh

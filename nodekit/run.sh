@@ -5,8 +5,9 @@
 PROGRAMS=/usr/local/lib/kata-nodes
 whole= # the last file that was seen to be whole: a caller that asks before `nodekit` does has it read once
 
-# Whether file $1 is the program whose sha256 begins with $2.
+# Whether file $1 is the program whose sha256 begins with $2. Every sum begins with too few digits, that of no file too.
 is_program() {
+    [ "${#2}" -ge 12 ] || return 1
     case $(sha256sum 2>/dev/null <"$1") in
         "$2"*) whole=$1 ;;
         *) return 1 ;;
@@ -41,10 +42,13 @@ nodekit() {
     # timeout(1) ends all of its group: this shell waits for the program, which rolls back first.
     trap : HUP INT TERM
     code=0
-    # The lock keeps another checkout's bootstrap.sh from removing a program that runs.
+    # The lock keeps another checkout's bootstrap.sh from removing a program that runs. Only root can open its file: anyone who can
+    # open one can lock it, and each verb would wait. Where a disk has no room for it, nothing is removed either.
+    lock=$program.lock
+    (umask 077 && : >>"$lock") 2>/dev/null || lock=
     # -S: all that it imports is in it or in the standard library, so Python need not look for what else is installed.
     # shellcheck disable=SC2094 # it is read twice
-    result=$({ flock --shared 9 && exec python3 -I -S "$started" "$2"; } 9<"$program") || code=$?
+    result=$({ { [ -z "$lock" ] || flock --shared 9; } && exec python3 -I -S "$started" "$2"; } 9<"${lock:-$program}") || code=$?
     [ -z "$result" ] || printf '%s\n' "$result"
     [ "$code" -ne 137 ] || # 128 and SIGKILL, at which no program can say anything
         echo "error: $(uname -n): $2 was killed; the next run finishes or undoes what it had begun." \

@@ -3,8 +3,10 @@
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 import zipfile
@@ -311,7 +313,7 @@ def test_a_removal_that_a_power_cut_ended_is_finished_by_the_next(node: Node, la
     """Lost if this fails: the machine stays a node of a stack that has been destroyed, and no other stack may take it."""
     assert node.run(".kata-nodes.pyz", node.target, node.digest, "project/first", "n1").returncode == 0
     program = node.root / "bin" / last  # which the removal starts last
-    when = {"find": "*nodekit-\\**", "rm": f"*/{FOLDER}"}[last]
+    when = {"find": "*mindepth*", "rm": f"*/{FOLDER}"}[last]
     program.write_text(f'#!/bin/sh\ncase "$*" in {when}) kill -9 "$PPID"; exit 1 ;; esac\nexec /usr/bin/{last} "$@"\n')
     program.chmod(0o755)
     assert node.run("--remove", "project/first", "n1").returncode == -9
@@ -321,6 +323,48 @@ def test_a_removal_that_a_power_cut_ended_is_finished_by_the_next(node: Node, la
     assert (result.returncode, json.loads(result.stdout)) == (0, {"verb": "restore"}), result.stderr
     assert not (node.root / "lib" / "kata-nodes").exists()
     assert {"--purge bubblewrap", "--purge busybox-static", "--purge zstd"} == set(node.log("dpkg").splitlines())
+
+
+def test_a_removal_that_left_nothing_but_a_copy_is_finished_by_the_next(node: Node) -> None:
+    """Lost if this fails: the machine can neither be undone nor be a node of another stack."""
+    assert node.run(".kata-nodes.pyz", node.target, node.digest, "project/first", "n1").returncode == 0
+    folder = node.root / "lib" / "kata-nodes"
+    for file in folder.iterdir():
+        if file.suffix != ".copy":
+            file.unlink()
+    result = node.run("--remove", "project/first", "n1")
+    assert (result.returncode, json.loads(result.stdout)) == (0, {"verb": "restore"}), result.stderr
+    assert not folder.exists()
+
+
+def test_a_missing_program_is_no_program_of_any_sum(node: Node) -> None:
+    assert node.install().returncode == 0
+    file = node.root / "lib/kata-nodes/run.sh"
+    for digits in ("", "e3b0"):  # those of nothing
+        line = f'. {file}; is_program {node.root}/missing "{digits}" || is_program /dev/null "{digits}"'
+        assert subprocess.run(["sh", "-c", line], check=False).returncode == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+def test_no_other_user_can_keep_verbs_and_removals_waiting(node: Node) -> None:
+    """Lost if this fails: any user of the machine stops every `up` and `destroy` by a lock on a file that each may read."""
+    assert node.install().returncode == 0
+    node.result('{"verb": "docker"}')
+    assert node.start("docker").returncode == 0
+    for folder in (node.root, *node.root.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    files = [str(file) for file in (node.root / "lib/kata-nodes").iterdir()]
+    line = 'for file; do flock -x -n "$file" sleep 30 & done; wait'
+    with subprocess.Popen(["sh", "-c", line, "sh", *files], user=65534, group=65534, extra_groups=[], process_group=0) as holding:
+        time.sleep(0.5)
+        try:
+            start = time.monotonic()
+            assert node.start("docker").returncode == 0
+            node.result('{"verb": "restore"}')
+            assert node.run("--remove").returncode == 0
+            assert time.monotonic() - start < 15
+        finally:
+            os.killpg(holding.pid, signal.SIGKILL)
 
 
 def test_a_node_of_another_stack_is_neither_taken_nor_undone(node: Node) -> None:
