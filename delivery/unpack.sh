@@ -2,7 +2,8 @@
 # Installs the node program on a node, and removes it again, with the bootstrap.sh that lies in it: a stack would otherwise keep that
 # long script for each node. Sent on standard input:
 #   sh -s -- OFFSET LENGTH SHA256 UPLOADED TARGET ...   install: where in the program the script lies, its sha256, then its arguments
-#   sh -s -- --remove [STACK [NAME]]                    remove: with the script of a program on the node that is whole
+#   sh -s -- --remove [STACK [NAME]]                    remove: with the script of a program on the node that is whole, or with the one
+#                                                       that an installation left which ended before its program was in place
 set -eu
 LC_ALL=C
 export LC_ALL
@@ -14,6 +15,15 @@ fail() {
     exit 1
 }
 
+root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi; }
+
+# It keeps its own text until the program is in place, and needs it to become root.
+run() {
+    KATA_NODES_SCRIPT=$text
+    export KATA_NODES_SCRIPT
+    exec sh -c "$text" bootstrap.sh "$@"
+}
+
 # A node may have no Python yet, so the script is cut out. What was checked is what runs, as one argument (of at most 128 KiB): the
 # upload is the login user's, who could change it in between.
 install_program() {
@@ -22,7 +32,7 @@ install_program() {
     for file in "$1" "$2" "$2.copy"; do
         [ -f "$file" ] || continue
         text=$(tail -c "+$((offset + 1))" "$file" | head -c "$length")
-        case $(printf '%s\n' "$text" | sha256sum) in "$sum "*) exec sh -c "$text" bootstrap.sh "$@" ;; esac
+        case $(printf '%s\n' "$text" | sha256sum) in "$sum "*) run "$@" ;; esac
     done
     [ ! -f "$1" ] ||
         fail "the upload $1 is damaged: the script in it does not have sha256 $sum." \
@@ -36,35 +46,41 @@ import sys, zipfile
 sys.stdout.buffer.write(zipfile.ZipFile(sys.argv[1]).read("nodekit/bootstrap.sh"))
 '
 
-# A program that is whole, or the copy of one. What was started last comes first: programs of other checkouts may lie beside it.
-# Silent where there is no folder, or a file that cannot be read: that is no whole program, and remove_program says what follows.
-whole_program() {
-    programs=$(find "$FOLDER" -maxdepth 1 -name 'nodekit-????????????.pyz*' -type f -printf '%T@ %f\n' 2>/dev/null | sort -rn | sed 's/.* //')
-    for name in $programs; do
-        case $name in *.pyz | *.pyz.copy) ;; *) continue ;; esac
-        sum=${name#nodekit-}
+# The file of root's named as $1 whose sha256 begins as its name says; a .pyz, its copy or a .sh. What was started last comes first:
+# programs of other checkouts may lie beside it. Silent where there is no folder, or a file that cannot be read: that is no whole
+# file, and remove_program says what follows.
+whole() {
+    for name in $(find "$FOLDER" -maxdepth 1 -name "$1" -type f -user root ! -perm /022 -printf '%T@ %f\n' 2>/dev/null | sort -rn | sed 's/.* //'); do
+        case $name in *.pyz | *.copy | *.sh) ;; *) continue ;; esac
+        sum=${name#*-}
         case $(sha256sum 2>/dev/null <"$FOLDER/$name") in "${sum%%.*}"*) echo "$FOLDER/$name" && return ;; esac
     done
     return 1
 }
 
 remove_program() {
-    if file=$(whole_program); then
+    if file=$(whole 'nodekit-????????????.pyz*'); then
         text=$(python3 -I -c "$READ" "$file") ||
             fail "python3 does not read $file." "Install the package python3 on the node. [tool-missing]"
-        exec sh -c "$text" bootstrap.sh --remove "$@"
+        run --remove "$@"
+    elif file=$(whole 'bootstrap-????????????.sh'); then
+        text=$(cat "$file")
+        run --remove "$@"
     fi
     # Without the file, or where it cannot be read, no other stack is known to have the machine.
     there=$(head -c 200 "$FOLDER/stack" 2>/dev/null | tr -cd '[:alnum:]/._-') || there=
     if [ -n "${1:-}" ] && [ -n "$there" ] && [ "$there" != "$1" ]; then
         echo "unpack: left as it is: this machine is a node of the stack $there" >&2
-    elif [ -e "$JOURNALS" ] || [ -n "$(find "$FOLDER" -name 'nodekit-*.pyz' -o -name 'nodekit-*.pyz.copy' 2>/dev/null)" ]; then
-        fail "no program in $FOLDER is whole any more, nor is its copy, so nothing was undone." \
-            "Put it there again: pulumi up --replace with the URN of the node's -upload, with the node in the stack's file; to leave the machine as it is, remove $FOLDER and $JOURNALS. [program-damaged]"
-    elif [ -e "$FOLDER" ]; then
-        # What an installation left that ended before the program was in place: it changed nothing but packages.
+    else
+        # The folder is root's alone.
+        changes=$(find "$FOLDER" -name 'nodekit-*.pyz' -o -name 'nodekit-*.pyz.copy' 2>/dev/null) || :
+        [ ! -d "$JOURNALS" ] || changes=$changes$(root find "$JOURNALS" -maxdepth 1 -name '*.json')
+        [ -z "$changes" ] ||
+            fail "no program in $FOLDER is whole any more, nor is its copy, so nothing was undone." \
+                "Put it there again: pulumi up --replace with the URN of the node's -upload, with the node in the stack's file; to leave the machine as it is, remove $FOLDER and $JOURNALS. [program-damaged]"
+        # What an earlier version's installation left that ended before the program was in place: it changed nothing but packages.
         [ ! -s "$FOLDER/packages" ] || echo "unpack: these packages stay:" "$(tr '\n' ' ' <"$FOLDER/packages")" >&2
-        if [ "$(id -u)" -eq 0 ]; then rm -rf "$FOLDER"; else sudo -n rm -rf "$FOLDER"; fi
+        [ ! -e "$FOLDER" ] || root rm -rf "$FOLDER"
     fi
     echo '{"changed": false}'
 }

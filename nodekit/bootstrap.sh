@@ -5,12 +5,15 @@
 # STACK owns the node: a node of another stack is neither taken nor undone. NAME is the stack's name for it: when a node is renamed,
 # the new name is added before the old one is removed, and a node that still has a name is not undone; `again` means that the stack
 # knew it before.
-# Runs as root (as_root.sh sees to that where sudo asks for a password), or as a user with password-less sudo. Prints one line of
-# JSON; a second run changes nothing.
+# Runs as root (as_root.sh sees to that where sudo asks for a password), or becomes root with password-less sudo; for that unpack.sh
+# hands it its own text. Prints one line of JSON; a second run changes nothing.
 set -eu
 LC_ALL=C
 export LC_ALL
+own=${KATA_NODES_SCRIPT:-}
+unset KATA_NODES_SCRIPT
 FOLDER=/usr/local/lib/kata-nodes
+LOCK=/run/kata-nodes-program.lock
 JOURNALS=/var/lib/kata-nodes
 
 placing=
@@ -31,9 +34,8 @@ trap ended EXIT
 trap 'fail "$(uname -n): this script was ended from outside, as when its time bound is over." \
     "Find the step that took so long, remove what made it slow, such as a slow site, then run again. [run-ended]"' HUP INT TERM
 
-if [ "$(id -u)" -eq 0 ]; then
-    as_root() { "$@"; }
-else
+# One sudo for all of it: each takes its time, and a line of the node's log. And a lock that root holds ends with a root's process.
+become_root() {
     command -v sudo >/dev/null 2>&1 ||
         fail "$(uname -n): user $(id -un) is not root, and sudo is not installed." "Log in as root, or install sudo. [no-sudo]"
     said=$(LC_ALL=C sudo -n true 2>&1 </dev/null) || case $said in
@@ -46,8 +48,25 @@ else
                 "Allow it (NOPASSWD) for this user, set the secret sudoPassword, or log in as root. [no-sudo]"
             ;;
     esac
-    as_root() { sudo -n "$@"; }
-fi
+    [ -n "$own" ] || fail "this script does not know its own text, so root cannot run it." "See the first lines of this script. [bad-input]"
+    trap : HUP INT TERM # what runs as root gets them too, and says so
+    # shellcheck disable=SC2016 # for the shell of root
+    printf '%s\n' "$own" |
+        sudo -n sh -c 'KATA_NODES_SCRIPT=$(cat) && export KATA_NODES_SCRIPT && exec sh -c "$KATA_NODES_SCRIPT" "$@"' sh "$0" "$@"
+}
+
+# Two runs at once would write the same files. Each verb has a lock of its own (nodekit/host/lock.py), which the removal's verb
+# takes under this one. Only root can open it, since anyone who can open a file can lock it.
+take_lock() {
+    (umask 077 && : >>"$LOCK") || fail "$(uname -n): $LOCK cannot be opened." "Free space, or make the file system writable, then run again. [file-unwritable]"
+    exec 8>>"$LOCK"
+    flock --nonblock 8 && return
+    echo "bootstrap: another run installs or removes the program; waiting up to 300 s until it is done" >&2
+    flock --timeout 300 8 || fail "$(uname -n): another run that installs or removes the program holds $LOCK." "Wait until that run has ended, then run again. [node-busy]"
+}
+
+# A service that a package starts would hold the lock as long as it runs.
+unlocked() { "$@" 8>&-; }
 
 # A minimal Debian has no Python, or python3-minimal, which lacks most of the standard library.
 python_is_whole() { python3 -I -c 'import ctypes, json, lzma, shutil, ssl, tarfile, urllib.request' >/dev/null 2>&1; }
@@ -55,7 +74,7 @@ python_is_whole() { python3 -I -c 'import ctypes, json, lzma, shutil, ssl, tarfi
 # apt waits for dpkg's lock, and not for that of its lists, which the system itself often holds in the minutes after a boot.
 update_lists() {
     end=
-    until said=$(as_root env LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 update 2>&1); do
+    until said=$(unlocked env LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 update 2>&1); do
         case $said in
             *"Could not get lock"* | *"Unable to lock"*) ;;
             *) end=0 ;; # waiting does not help
@@ -76,8 +95,10 @@ update_lists() {
 install_packages() {
     echo "bootstrap: installing $* ..." >&2
     update_lists || echo "bootstrap: the package lists could not all be brought up to date" >&2
-    apt_install "$@" ||
+    apt_install "$@" || {
+        forget_missing || :
         fail "$(uname -n): the packages $* could not be installed." "Install them by hand, then run again. [tool-missing]"
+    }
 }
 
 apt_install() {
@@ -85,7 +106,7 @@ apt_install() {
 }
 
 packages_come() {
-    as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+    unlocked env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
         apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@" >&2
 }
 
@@ -95,26 +116,31 @@ finish_interrupted() {
     for update in /var/lib/dpkg/updates/[0-9]*; do
         [ -e "$update" ] || return
         echo "bootstrap: finishing what an interrupted dpkg left half done ..." >&2
-        as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 dpkg --force-confdef --force-confold --configure -a >&2 || :
+        unlocked env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 dpkg --force-confdef --force-confold --configure -a >&2 || :
         return 0
     done
 }
 
-# Which packages we installed, so that they can be removed again. Python stays: we cannot know what needs it by now. Written after
-# the installation: a run that is killed in between leaves a package behind, and none is removed that somebody installed later.
+# Beside the records, before a package comes: until the program is in place, nothing else on the node can undo what they record.
+# unpack.sh runs it if its sha256 begins as its name says. first_boot.sh hands over no text: its machines go as a whole.
+keep_script() {
+    [ -z "$own" ] || printf '%s\n' "$own" | record "bootstrap-$(printf '%s\n' "$own" | sha256sum | cut -c 1-12).sh"
+}
+
+# Which packages we install, so that they can be removed again. Python stays: we cannot know what needs it by now. Written before
+# the installation: otherwise nobody would remove what a run that is killed in between has installed.
 record_packages() {
-    placing=yes
-    as_root install -d -o root -g root -m 0755 "$FOLDER"
     {
         recorded_packages
         printf '%s\n' "$@"
     } | sort -u | record packages
-    placing=
 }
 
-# As root: under a strict umask, the login user could not read what an earlier version of this script wrote.
-recorded_packages() {
-    [ ! -f "$FOLDER/packages" ] || as_root cat "$FOLDER/packages"
+recorded_packages() { [ ! -f "$FOLDER/packages" ] || cat "$FOLDER/packages"; }
+
+# What did not come is not ours if somebody installs it by hand, as the error says.
+forget_missing() {
+    recorded_packages | while read -r package; do ! present "$package" || echo "$package"; done | record packages
 }
 
 # busybox and busybox-static exclude each other, so apt removes the one for the other. Written before the installation, after
@@ -122,28 +148,26 @@ recorded_packages() {
 record_busybox() {
     installed busybox || return 0
     mark=$(apt-mark showauto busybox) || mark=
-    placing=yes
-    as_root install -d -o root -g root -m 0755 "$FOLDER"
     printf '%s\n' "${mark:+auto}" | record busybox
-    placing=
 }
 
 # One transaction puts it in the place of busybox-static: scripts of a RAM disk need one of them.
 bring_busybox_back() {
     apt_install busybox || { update_lists && apt_install busybox; } || return
-    [ "$(cat "$FOLDER/busybox")" != auto ] || as_root apt-mark auto busybox >&2
+    [ "$(cat "$FOLDER/busybox")" != auto ] || apt-mark auto busybox >&2
 }
 
 # dpkg refuses where another package needs it by now; then it stays, and is named.
 remove_packages() {
     latest=$(($(date +%s) + 300))
+    static=
+    # Also where an installation ended between the two, with neither of them.
+    [ ! -f "$FOLDER/busybox" ] || installed busybox || bring_busybox_back </dev/null || {
+        echo "bootstrap: busybox-static stays: busybox, which was there before it, cannot be installed" >&2
+        static=busybox-static
+    }
     recorded_packages | while read -r package; do
-        installed "$package" || continue
-        if [ "$package" = busybox-static ] && [ -f "$FOLDER/busybox" ]; then
-            bring_busybox_back </dev/null ||
-                echo "bootstrap: $package stays: busybox, which was there before it, cannot be installed" >&2
-            continue
-        fi
+        if [ "$package" = "$static" ] || ! present "$package"; then continue; fi
         purge "$package" "$latest" </dev/null ||
             echo "bootstrap: $package stays: dpkg does not remove it" >&2
     done
@@ -151,7 +175,7 @@ remove_packages() {
 
 # dpkg waits for nobody, as apt does.
 purge() {
-    until said=$(as_root env LC_ALL=C DEBIAN_FRONTEND=noninteractive dpkg --purge "$1" 2>&1); do
+    until said=$(unlocked env LC_ALL=C DEBIAN_FRONTEND=noninteractive dpkg --purge "$1" 2>&1); do
         case $said in *"locked by another process"*) [ "$(date +%s)" -lt "$2" ] && sleep 2 && continue ;; esac
         printf '%s\n' "$said" >&2
         return 1
@@ -160,6 +184,12 @@ purge() {
 }
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+# Half-installed counts, which an installation leaves that was cut off.
+present() {
+    # shellcheck disable=SC2016 # of dpkg-query
+    case $(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null) in "" | not-installed | config-files) return 1 ;; esac
+}
 
 # Every program that is here, or its copy, the one that was started last first, by the start of its sha256.
 programs() {
@@ -172,8 +202,7 @@ usable_program() {
     for sum in $(programs); do
         for file in "$FOLDER/nodekit-$sum.pyz" "$FOLDER/nodekit-$sum.pyz.copy"; do
             [ -f "$file" ] || continue
-            # As root, since an earlier version left a copy that root alone can read; its words, and sudo's, are shown.
-            case $(as_root sha256sum "$file") in
+            case $(sha256sum "$file") in
                 "$sum"*)
                     echo "$sum"
                     return
@@ -187,9 +216,7 @@ usable_program() {
 remove_old_programs() {
     programs | tail -n +10 | while read -r sum; do
         file=$FOLDER/nodekit-$sum.pyz
-        # shellcheck disable=SC2016 # for the shell of root
-        as_root sh -c 'umask 077; exec flock --exclusive --nonblock "$0.lock" rm -f "$0" "$0.copy" "$0.compiled" "$0.compiled.sum" "$0.lock"' \
-            "$file" </dev/null || :
+        (umask 077 && flock --exclusive --nonblock "$file.lock" rm -f "$file" "$file.copy" "$file.compiled" "$file.compiled.sum" "$file.lock") || :
     done
 }
 
@@ -218,12 +245,12 @@ refuse_other_stack() {
 }
 
 # What the command, the further arguments, writes as $1.new takes the place of $1. The login user reads it, whatever root's umask is.
-# One sudo for all of it: each takes its time, and a line of the node's log.
 replace() {
     file=$1
     shift
-    # shellcheck disable=SC2016 # for the shell of root
-    as_root sh -uc '"$@" && chmod 0644 "$0.new" && sync "$0.new" && mv "$0.new" "$0" || { rm -f "$0.new"; exit 1; }' "$file" "$@"
+    if "$@" && chmod 0644 "$file.new" && sync "$file.new" && mv "$file.new" "$file"; then return; fi
+    rm -f "$file.new"
+    return 1
 }
 
 # On standard input, as FOLDER/$1.
@@ -235,11 +262,11 @@ other_names() { grep -Fvxe "$1" "$FOLDER/names" 2>/dev/null || :; }
 record_owner() {
     [ -n "$1" ] || return 0
     refuse_other_stack "$1" # again: another one may have come while packages were installed
-    ! is_copy || as_root rm -f "$FOLDER/names" "$FOLDER/proofs.json"
+    ! is_copy || rm -f "$FOLDER/names" "$FOLDER/proofs.json"
     # Without the file there was no stack, or somebody removed its record; `record` keeps it readable for the login user.
     if [ "$(cat "$FOLDER/stack" 2>/dev/null)" != "$1" ]; then
         # Those of another stack, whose record somebody removed: it never takes its names back, and no node that has one is undone.
-        as_root rm -f "$FOLDER/names"
+        rm -f "$FOLDER/names"
         printf '%s\n' "$1" | record stack
     fi
     id=$(machine)
@@ -254,12 +281,18 @@ record_owner() {
     printf '%s\n' $others "$2" | record names
 }
 
-nothing_whole() {
+# Where no program ever came, packages alone are undone.
+refuse_damaged() {
+    if [ -z "$(programs)" ] && [ -z "$(find "$JOURNALS" -maxdepth 1 -name '*.json' 2>/dev/null)" ]; then
+        echo '{"changed": true}'
+        return
+    fi
     fail "$(uname -n): no program in $FOLDER is whole any more, nor is its copy, so nothing was undone." \
         "Put it there again: pulumi up --replace with the URN of the node's -upload, with the node in the stack's file; to leave the machine as it is, remove $FOLDER and $JOURNALS. [program-damaged]"
 }
 
 remove() {
+    take_lock
     if other_stack "${1:-}"; then
         echo "bootstrap: left as it is: this machine is a node of the stack $there" >&2
         echo '{"changed": false}'
@@ -270,22 +303,27 @@ remove() {
     else
         sum=$(usable_program)
         target=$FOLDER/nodekit-$sum.pyz
-        [ -n "$sum" ] || nothing_whole
-        if [ ! -s "$FOLDER/run.sh" ]; then
-            case $(as_root sha256sum "$target") in "$sum"*) ;; *) target=$target.copy ;; esac
-            put_run_script >&2
-        fi
-        # shellcheck disable=SC2016 # for the shell of root
-        printf '{"node": "%s"}\n' "$(uname -n)" | as_root sh -c '. "$0/run.sh"; nodekit "$1" restore' "$FOLDER" "$sum"
+        if [ -n "$sum" ]; then undo; else refuse_damaged; fi
         remove_packages
-        # The program last: without one, what a removal that is cut off has left could never be removed.
-        as_root find "$FOLDER" -mindepth 1 -maxdepth 1 ! -name "nodekit-$sum.pyz" -exec rm -rf {} +
-        as_root rm -rf "$FOLDER"
+        # The program last, or this script: without one, what a removal that is cut off has left could never be removed.
+        [ ! -d "$FOLDER" ] || # a removal that this one waited for took it
+            find "$FOLDER" -mindepth 1 -maxdepth 1 ! -name "nodekit-$sum.pyz" ! -name 'bootstrap-*.sh' -exec rm -rf {} +
+        rm -rf "$FOLDER"
+        sync "$(dirname "$FOLDER")" # a crash would bring back the stack's record
     fi
     rm -f .kata-nodes-as-root.sh
 }
 
-holds() { [ -f "$1" ] && echo "$sum  $1" | as_root sha256sum -c --status; }
+undo() {
+    if [ ! -s "$FOLDER/run.sh" ]; then
+        case $(sha256sum 2>/dev/null <"$target") in "$sum"*) ;; *) target=$target.copy ;; esac
+        put_run_script >&2
+    fi
+    # shellcheck disable=SC2016 # for the shell of root
+    printf '{"node": "%s"}\n' "$(uname -n)" | unlocked sh -c '. "$0/run.sh"; nodekit "$1" restore' "$FOLDER" "$sum"
+}
+
+holds() { [ -f "$1" ] && [ "$(sha256sum <"$1")" = "$sum  -" ]; }
 
 # For run.sh, where a disk has damaged the program.
 copy_program() { replace "$target.copy" cp --reflink=never "$target" "$target.copy.new"; }
@@ -335,6 +373,7 @@ install_program() {
         "$FOLDER"/nodekit-*.pyz) ;;
         *) fail "$target lies outside $FOLDER." "Use a path in it. [bad-input]" ;;
     esac
+    take_lock
     refuse_other_stack "${4:-}"
     command -v apt-get >/dev/null 2>&1 ||
         fail "$(uname -n): there is no apt-get here." "Use Debian 12 or 13, or Ubuntu 22.04 or 24.04. [unsupported-os]"
@@ -351,9 +390,13 @@ install_program() {
     python_is_whole || { whole= && wanted="python3$wanted"; }
     # shellcheck disable=SC2086 # lists of package names
     if [ -n "$wanted" ]; then
+        placing=yes
+        install -d -o root -g root -m 0755 "$FOLDER"
+        keep_script
         case "$wanted " in *" busybox-static "*) record_busybox ;; esac
-        install_packages $wanted
         [ -z "$tools" ] || record_packages $tools
+        placing=
+        install_packages $wanted
         changed=true
     fi
     [ -n "$whole" ] || python_is_whole || fail "$(uname -n): python3 lacks parts of its standard library." "Install the package python3 on the node. [tool-missing]"
@@ -362,12 +405,12 @@ install_program() {
     if ! holds "$target"; then
         [ -f "$uploaded" ] ||
             fail "$(uname -n): $target is missing, and so is the upload $uploaded." "Send it again: pulumi up --replace with the URN of the node's -upload. [file-unreadable]"
-        as_root install -d -o root -g root -m 0755 "$FOLDER"
+        install -d -o root -g root -m 0755 "$FOLDER"
         # Verified where only root writes: the upload is the login user's, who could change it between a check and the copy. And
         # where only root reads: in its place could be a link to what that user may not read.
-        as_root install -o root -g root -m 0600 "$uploaded" "$target.new"
+        install -o root -g root -m 0600 "$uploaded" "$target.new"
         if ! holds "$target.new"; then
-            as_root rm -f "$target.new"
+            rm -f "$target.new"
             fail "$(uname -n): the upload $uploaded does not have sha256 $sum." \
                 "Send it again: pulumi up --replace with the URN of the node's -upload; if it happens again, check the disk. [file-invalid]"
         fi
@@ -376,17 +419,22 @@ install_program() {
     fi
     record_owner "${4:-}" "${5:-}" "${6:-}"
     holds "$target.copy" || copy_program
+    chmod 0644 "$target" "$target.copy" # what reads them as the login user finds neither otherwise
     [ -n "$(compiled)" ] && [ "$(compiled)" = "$(cat "$target.compiled.sum" 2>/dev/null)" ] || compile_program ||
         echo "bootstrap: the program could not be compiled, so each start of it takes longer: $(printf '%s\n' "$why" | tail -n 1)" >&2
     version=$(put_run_script)
-    as_root ln -sfn "$(basename "$target")" "$FOLDER/nodekit.pyz"
+    ln -sfn "$(basename "$target")" "$FOLDER/nodekit.pyz"
     # On the disk before this ends: a crash would otherwise leave empty files behind names that a stack takes for done.
-    as_root sync "$FOLDER" "$(dirname "$FOLDER")"
+    sync "$FOLDER" "$(dirname "$FOLDER")"
     placing=
     remove_old_programs
-    rm -f "$uploaded"
+    rm -f "$uploaded" "$FOLDER"/bootstrap-*.sh # the program holds it
     printf '{"changed": %s, "path": "%s", "python": "%s"}\n' "$changed" "$target" "$version"
 }
 
 # Nothing runs before all of it is read, wherever it comes from.
+if [ "$(id -u)" -ne 0 ]; then
+    become_root "$@"
+    exit
+fi
 if [ "${1:-}" = --remove ]; then remove "${2:-}" "${3:-}" </dev/null; else install_program "$@" </dev/null; fi

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +27,7 @@ set -eu
 mount --bind /usr/local/lib "$NODE/real"
 mount --bind "$NODE/lib" /usr/local/lib
 mount --bind "$NODE/state" /var/lib
+mount --bind "$NODE/run" /run
 [ ! -e "$NODE/machine-id" ] || mount --bind "$NODE/machine-id" /etc/machine-id
 for entry in "$NODE"/real/*; do ln -sfn "$entry" /usr/local/lib/; done
 [ ! -e "$NODE/disk" ] || mount -t tmpfs -o "$(cat "$NODE/disk")" disk /usr/local/lib
@@ -78,7 +80,7 @@ class Node:
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        for folder in ("bin", "lib", "real", "state", "home"):
+        for folder in ("bin", "lib", "real", "state", "run", "home"):
             (self.root / folder).mkdir()
         for name, text in FAKES.items():
             file = self.root / "bin" / name
@@ -675,9 +677,148 @@ def test_a_static_busybox_stays_where_the_one_before_cannot_come_back(node: Node
 def test_a_busybox_that_somebody_chose_since_stays(node: Node) -> None:
     swapping(node, "busybox")
     assert node.install().returncode == 0
-    swapping(node, "bubblewrap")
+    swapping(node, "busybox", "bubblewrap")
+    (node.root / "apt").unlink()
     assert node.run("--remove").returncode == 0
-    assert (node.root / "installed").read_text() == ""
+    assert (node.root / "installed").read_text() == "busybox\n" and node.log("apt") == ""
+
+
+ENDED = {
+    "disk-full": ("for name; do case", "for name; do case $name in zstd) exit 100 ;; esac; case"),
+    "cut-off-after-it": ("; done\n", "; done; kill -9 $PPID\n"),
+    "cut-off-in-between": ('echo "$name" >>"$NODE/installed"', "kill -9 $PPID; exit 1"),
+}
+"""How an installation of packages ends: what of the fake apt is replaced by what."""
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["run-again", "destroyed"])
+@pytest.mark.parametrize("how", ENDED)
+def test_packages_of_an_installation_that_ended_half_way_go_again(node: Node, how: str, again: bool) -> None:
+    """Lost if this fails: busybox-static stays on a machine whose own busybox it has replaced, and nothing says so."""
+    swapping(node, "busybox")
+    fake = node.root / "bin" / "apt-get"
+    whole = fake.read_text()
+    broken = whole.replace(*ENDED[how])
+    assert broken != whole
+    fake.write_text(broken)
+    assert node.run(".kata-nodes.pyz", node.target, node.digest, "project/first", "n1").returncode != 0
+    fake.write_text(whole)
+    if again:
+        assert node.run(".kata-nodes.pyz", node.target, node.digest, "project/first", "n1").returncode == 0
+        assert set((node.root / "installed").read_text().split()) == {"busybox-static", "bubblewrap", "zstd"}
+    result = node.run("--remove", "project/first", "n1")
+    assert result.returncode == 0, result.stderr
+    assert (node.root / "installed").read_text().split() == ["busybox"]
+    assert not (node.root / "lib" / "kata-nodes").exists()
+
+
+def test_a_package_that_somebody_installs_by_hand_as_an_error_says_stays(node: Node) -> None:
+    swapping(node)
+    (node.root / "broken").touch()
+    assert "[tool-missing]" in node.install().stderr
+    (node.root / "broken").unlink()
+    swapping(node, "zstd")
+    assert node.install().returncode == 0
+    assert node.run("--remove").returncode == 0
+    assert (node.root / "installed").read_text() == "zstd\n"
+
+
+def test_packages_go_again_where_the_program_was_never_in_place(node: Node) -> None:
+    """Lost if this fails: after a first run that ended at a damaged upload, `destroy` leaves the packages that it brought."""
+    swapping(node, "busybox")
+    (node.root / "home" / ".kata-nodes.pyz").write_bytes(node.data + b"damaged behind the script")
+    failed = node.run(".kata-nodes.pyz", node.target, node.digest, "project/first", "n1")
+    assert failed.returncode == 1 and "[file-invalid]" in failed.stderr
+    (kept,) = (node.root / "lib/kata-nodes").glob("bootstrap-*.sh")
+    assert kept.read_text() == (CHECKOUT / BOOTSTRAP).read_text() and kept.stat().st_mode & 0o777 == 0o644
+    result = node.run("--remove", "project/first", "n1")
+    assert (result.returncode, json.loads(result.stdout)) == (0, {"changed": True}), result.stderr
+    assert (node.root / "installed").read_text().split() == ["busybox"]
+    assert not (node.root / "lib" / "kata-nodes").exists()
+
+
+@pytest.mark.parametrize("how", ["damaged", "writable"])
+def test_a_script_on_the_node_that_is_not_what_root_put_there_is_not_run(node: Node, how: str) -> None:
+    (node.root / "home" / ".kata-nodes.pyz").write_bytes(node.data + b"damaged behind the script")
+    assert node.install().returncode == 1
+    (kept,) = (node.root / "lib/kata-nodes").glob("bootstrap-*.sh")
+    if how == "damaged":
+        kept.write_text("touch $NODE/evil\n")
+    else:
+        kept.chmod(0o666)
+    result = node.run("--remove")
+    assert result.returncode == 0 and "these packages stay: bubblewrap busybox-static zstd" in result.stderr
+    assert not (node.root / "evil").exists() and not kept.parent.exists()
+
+
+def test_the_script_goes_once_the_program_is_in_place(node: Node) -> None:
+    assert node.install().returncode == 0
+    assert not list((node.root / "lib/kata-nodes").glob("bootstrap-*"))
+
+
+def test_two_installations_at_once_come_one_after_the_other(node: Node) -> None:
+    """Lost if this fails: each writes the files of the other, and names or stacks get lost between a look and a write."""
+    (node.root / "whole").touch()
+
+    def install(number: int) -> subprocess.CompletedProcess[str]:
+        upload = node.root / "home" / f".kata-nodes-{number}.pyz"
+        upload.write_bytes(node.data)
+        return node.run(upload.name, node.target, node.digest, "project/first", f"n{number}")
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(install, range(4)))
+    assert [result.stderr for result in results if result.returncode] == []
+    assert set((node.root / "lib/kata-nodes/names").read_text().split()) == {"n0", "n1", "n2", "n3"}
+    assert (node.root / "run" / "kata-nodes-program.lock").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("program", ["apt-get", "dpkg"])
+def test_a_service_that_a_package_starts_does_not_hold_the_lock(node: Node, program: str) -> None:
+    fake = node.root / "bin" / program
+    fake.write_text(fake.read_text() + '\n[ ! -e "/proc/$$/fd/8" ] || touch "$NODE/holds"\n')
+    assert node.install().returncode == 0 and node.run("--remove").returncode == 0
+    assert not (node.root / "holds").exists()
+
+
+def test_a_program_that_only_root_could_read_is_one_that_every_user_can_start_again(node: Node) -> None:
+    assert node.install().returncode == 0
+    files = [node.root / "lib/kata-nodes" / f"{Path(node.target).name}{which}" for which in ("", ".copy")]
+    for file in files:
+        file.chmod(0o600)
+    assert json.loads(node.install().stdout)["changed"] is False
+    assert [file.stat().st_mode & 0o777 for file in files] == [0o644, 0o644]
+
+
+SUDO = {
+    "id": '[ -z "${SUDO_USER:-}" ] || exec /usr/bin/id "$@"\ncase $1 in -u) echo 1000 ;; *) echo admin ;; esac\n',
+    "sudo": 'echo "$*" >>"$NODE/sudo"; [ "$1" = -n ] && shift && exec env -i NODE="$NODE" PATH="$PATH" SUDO_USER=admin "$@"\n',
+}
+"""A user who becomes root with sudo, which keeps nothing of the environment."""
+
+
+def test_a_user_with_sudo_becomes_root_once(node: Node) -> None:
+    for name, text in SUDO.items():
+        (node.root / "bin" / name).write_text(f"#!/bin/sh\n{text}")
+        (node.root / "bin" / name).chmod(0o755)
+    (node.root / "home" / ".kata-nodes.pyz").write_bytes(node.data + b"damaged behind the script")
+    assert "[file-invalid]" in node.install().stderr
+    assert len(node.log("sudo").splitlines()) == 2 and len(max(node.log("sudo").splitlines(), key=len)) < 300
+    assert json.loads(node.run("--remove").stdout) == {"changed": True}
+    node.upload(node.data)
+    assert node.install().returncode == 0
+    assert json.loads(node.run("--remove").stdout) == {"verb": "restore"}
+    (node.root / "bin" / "apt-get").write_text("#!/bin/sh\nkill -TERM $PPID\n")
+    (node.root / "whole").unlink()
+    node.upload(node.data)
+    ended = node.install()
+    assert ended.returncode == 1 and ended.stderr.count("[run-ended]") == 1
+
+
+def test_what_a_release_left_among_the_journals_keeps_no_machine(node: Node) -> None:
+    """Lost if this fails: where a folder of a release could not be removed, no `destroy` ever succeeds again."""
+    (node.root / "state/kata-nodes/kata/old").mkdir(parents=True)
+    result = node.run("--remove", "project/first", "n1")
+    assert (result.returncode, json.loads(result.stdout)) == (0, {"changed": False}), result.stderr
 
 
 def swapping(node: Node, *installed: str) -> None:
