@@ -35,6 +35,8 @@ refuse() {
 }
 
 run() {
+    # An exported variable of that name would carry the new value into the environment of every program.
+    unset password
     IFS= read -r password || fail "standard input holds no password." "Write it on the first line of the standard input. [bad-input]"
     [ "$(id -u)" -ne 0 ] || exec "$@"
     command -v sudo >/dev/null 2>&1 ||

@@ -10,6 +10,7 @@ import pytest
 
 from delivery import login
 from nodekit.errors import NodeError
+from nodekit.scripts import script
 
 pytestmark = pytest.mark.slow
 
@@ -76,3 +77,13 @@ def test_what_is_not_known_is_left_to_the_plugin(text: str) -> None:
 def test_other_thing_than_a_host_key_is_refused(text: str) -> None:
     with pytest.raises(NodeError, match="is not an ed25519 public key"):
         login.host_key(text)
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_a_variable_of_the_login_does_not_carry_the_password_into_environments(tmp_path: Path, shell: str) -> None:
+    (tmp_path / "id").write_text("#!/bin/sh\necho 0\n")
+    (tmp_path / "id").chmod(0o755)
+    argv = [shell, "-c", script("as_root.sh", "delivery"), "as-root", "env"]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "password": "of the login"}
+    result = subprocess.run(argv, input="s3cret\n", env=environment, capture_output=True, text=True, check=True)
+    assert "PATH=" in result.stdout and "s3cret" not in result.stdout
