@@ -2,8 +2,8 @@
 # Installs the node program on a node, and removes it again, with the bootstrap.sh that lies in it: a stack would otherwise keep that
 # long script for each node. Sent on standard input:
 #   sh -s -- OFFSET LENGTH SHA256 UPLOADED TARGET ...   install: where in the program the script lies, its sha256, then its arguments
-#   sh -s -- --remove [STACK [NAME]]                    remove: with the script of a program on the node that is whole, or with the one
-#                                                       that an installation left which ended before its program was in place
+#   sh -s -- --remove [STACK [NAME]]                    remove: with the script of a program on the node that is whole, or else with the
+#                                                       one that lies beside it
 set -eu
 LC_ALL=C
 export LC_ALL
@@ -17,7 +17,7 @@ fail() {
 
 root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi; }
 
-# It keeps its own text until the program is in place, and needs it to become root.
+# It needs its own text to become root, and puts it beside the program.
 run() {
     KATA_NODES_SCRIPT=$text
     export KATA_NODES_SCRIPT

@@ -121,10 +121,14 @@ finish_interrupted() {
     done
 }
 
-# Beside the records, before a package comes: until the program is in place, nothing else on the node can undo what they record.
-# unpack.sh runs it if its sha256 begins as its name says. first_boot.sh hands over no text: its machines go as a whole.
+# Beside the records, before a package comes: where no program is in place, nothing else on the node can undo what they record.
+# unpack.sh runs it if its sha256 begins as its name says; system.sh does where the stack does not know of the program.
+# first_boot.sh hands over no text: its machines go as a whole.
 keep_script() {
-    [ -z "$own" ] || printf '%s\n' "$own" | record "bootstrap-$(printf '%s\n' "$own" | sha256sum | cut -c 1-12).sh"
+    [ -n "$own" ] || return 0
+    script=bootstrap-$(printf '%s\n' "$own" | sha256sum | cut -c 1-12).sh
+    [ "$(cat "$FOLDER/$script" 2>/dev/null)" = "$own" ] || printf '%s\n' "$own" | record "$script"
+    find "$FOLDER" -maxdepth 1 -name 'bootstrap-*.sh' ! -name "$script" -exec rm -f {} +
 }
 
 # Which packages we install, so that they can be removed again. Python stays: we cannot know what needs it by now. Written before
@@ -388,11 +392,11 @@ install_program() {
     changed=false
     whole=yes
     python_is_whole || { whole= && wanted="python3$wanted"; }
+    placing=yes
+    install -d -o root -g root -m 0755 "$FOLDER"
+    keep_script
     # shellcheck disable=SC2086 # lists of package names
     if [ -n "$wanted" ]; then
-        placing=yes
-        install -d -o root -g root -m 0755 "$FOLDER"
-        keep_script
         case "$wanted " in *" busybox-static "*) record_busybox ;; esac
         [ -z "$tools" ] || record_packages $tools
         placing=
@@ -405,7 +409,6 @@ install_program() {
     if ! holds "$target"; then
         [ -f "$uploaded" ] ||
             fail "$(uname -n): $target is missing, and so is the upload $uploaded." "Send it again: pulumi up --replace with the URN of the node's -upload. [file-unreadable]"
-        install -d -o root -g root -m 0755 "$FOLDER"
         # Verified where only root writes: the upload is the login user's, who could change it between a check and the copy. And
         # where only root reads: in its place could be a link to what that user may not read.
         install -o root -g root -m 0600 "$uploaded" "$target.new"
@@ -428,7 +431,7 @@ install_program() {
     sync "$FOLDER" "$(dirname "$FOLDER")"
     placing=
     remove_old_programs
-    rm -f "$uploaded" "$FOLDER"/bootstrap-*.sh # the program holds it
+    rm -f "$uploaded"
     printf '{"changed": %s, "path": "%s", "python": "%s"}\n' "$changed" "$target" "$version"
 }
 

@@ -2,7 +2,8 @@
 # Refuses a node whose operating system or processor is unknown, or whose login user can store nothing, before anything is changed.
 # Sent on standard input, as any user; prints one line of JSON.
 #   sh -s                look at the node
-#   sh -s -- --remove    remove an upload that nothing took, because a run ended before the node program was in place
+#   sh -s -- --remove [STACK [NAME]]
+#                        remove what a run left that ended early: an upload, and an installation whose answer never came
 set -eu
 UPLOAD=2097152 # more than the node program has
 
@@ -47,10 +48,20 @@ check_home() {
     }
 }
 
+# Where the answer of an installation never came, the stack does not know that there is something to undo. Once a verb has run, the
+# stack knows the program and removes it itself; and this may be a replacement of this resource alone.
+remove_installation() {
+    folder=/usr/local/lib/kata-nodes
+    for script in "$folder"/bootstrap-*.sh; do
+        if [ ! -f "$script" ] || [ -e "$folder/proofs.json" ] || [ -e /var/lib/kata-nodes ]; then continue; fi
+        KATA_NODES_SCRIPT=$(cat "$script") sh "$script" --remove "$@" >/dev/null || echo "system: $folder stays" >&2
+    done
+}
+
 remove_upload() {
-    rm -f .kata-nodes-*.pyz || echo "system: an upload stays in $HOME" >&2 # no reason to keep a whole stack from being destroyed
+    rm -f .kata-nodes-*.pyz .kata-nodes-probe || echo "system: an upload stays in $HOME" >&2 # no reason to keep a whole stack from being destroyed
     echo '{}'
 }
 
 # This script arrives on standard input: nothing runs before all of it is read.
-if [ "${1:-}" = --remove ]; then remove_upload </dev/null; else check_system </dev/null; fi
+if [ "${1:-}" = --remove ]; then shift && remove_installation "$@" </dev/null && remove_upload </dev/null; else check_system </dev/null; fi

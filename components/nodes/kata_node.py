@@ -204,7 +204,7 @@ class KataNode(pulumi.ComponentResource):
             "system",
             {
                 "create": derived(lambda text: f"timeout 60 sh -s # machine {text}", machine),
-                "delete": "timeout 60 sh -s -- --remove",
+                "delete": f"timeout 1800 sh -s -- --remove {owner}",
                 "stdin": sent("system.sh"),
             },
             None,

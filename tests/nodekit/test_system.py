@@ -96,11 +96,11 @@ def test_a_login_that_can_store_nothing_is_named_before_the_upload_fails_silentl
     assert [file.name for file in tmp_path.iterdir()] == ["os-release"]
 
 
-@pytest.mark.parametrize(("option", "left"), [("rw", []), ("ro", [".kata-nodes-0123456789ab.pyz"])])
+@pytest.mark.parametrize(("option", "left"), [("rw", []), ("ro", [".kata-nodes-0123456789ab.pyz", ".kata-nodes-probe"])])
 def test_an_upload_that_nothing_took_goes_with_the_stack_and_keeps_it_from_nothing(
     tmp_path: Path, option: str, left: list[str]
 ) -> None:
-    for name in (".kata-nodes-0123456789ab.pyz", "notes.pyz"):
+    for name in (".kata-nodes-0123456789ab.pyz", ".kata-nodes-probe", "notes.pyz"):
         (tmp_path / name).write_bytes(b"PK")
     mounts = f'mount --bind "$HOME" "$HOME" && mount -o remount,bind,{option} "$HOME" && cd "$HOME"'
     result = run(tmp_path, "ID=fedora\n", mounts, "-- --remove")
