@@ -129,15 +129,18 @@ def test_password_is_in_no_argument_no_environment_and_no_log(node: DebianNode) 
     assert PASSWORD not in result.stdout + result.stderr
 
 
-def test_program_is_put_in_place_and_taken_away_by_a_user_with_a_password(node: DebianNode, zipapp: bytes) -> None:
+@pytest.mark.parametrize("password", [True, False], ids=["password", "no-password"])
+def test_program_is_put_in_place_and_taken_away_by_a_user_with_sudo(node: DebianNode, zipapp: bytes, password: bool) -> None:
     digest = hashlib.sha256(zipapp).hexdigest()
     home = Path(f"/proc/{node.pid}/root/home/admin")
     (home / "up.pyz").write_bytes(zipapp)
     target = f"/usr/local/lib/kata-nodes/nodekit-{digest[:12]}.pyz"
-    stdin = login.before(SCRIPT, PASSWORD, UNPACK)
+    stdin, as_root = (login.before(SCRIPT, PASSWORD, UNPACK), login.as_root(SCRIPT)) if password else (UNPACK, "")
+    if not password:
+        allow(node, "admin ALL=(ALL) NOPASSWD: ALL")
 
     def sent(arguments: str) -> "subprocess.CompletedProcess[str]":
-        line = f"cd && {login.as_root(SCRIPT)}timeout 100 sh -s -- {arguments} # machine 0123"
+        line = f"cd && {as_root}timeout 100 sh -s -- {arguments} # machine 0123"
         return node.run("setpriv", *as_user("admin"), "sh", "-c", line, stdin=stdin)
 
     place = " ".join(map(str, bundle.part(zipapp, bundle.BOOTSTRAP)))
