@@ -49,10 +49,13 @@ become_root() {
             ;;
     esac
     [ -n "$own" ] || fail "this script does not know its own text, so root cannot run it." "See the first lines of this script. [bad-input]"
-    trap : HUP INT TERM # what runs as root gets them too, and says so
+    # The login user's timeout cannot end what runs as root, so that has a bound of its own, a minute within the stack's.
+    trap : HUP INT TERM
+    bound=840
+    [ "${1:-}" != --remove ] || bound=1740
     # shellcheck disable=SC2016 # for the shell of root
     printf '%s\n' "$own" |
-        sudo -n sh -c 'KATA_NODES_SCRIPT=$(cat) && export KATA_NODES_SCRIPT && exec sh -c "$KATA_NODES_SCRIPT" "$@"' sh "$0" "$@"
+        sudo -n timeout --kill-after=30 "$bound" sh -c 'KATA_NODES_SCRIPT=$(cat) && export KATA_NODES_SCRIPT && exec sh -c "$KATA_NODES_SCRIPT" "$@"' sh "$0" "$@"
 }
 
 # Two runs at once would write the same files. Each verb has a lock of its own (nodekit/host/lock.py), which the removal's verb

@@ -224,6 +224,7 @@ class KataNode(pulumi.ComponentResource):
             return derived(reporting_refusals(lambda *both: login.before(as_root, *both)), password, text)
 
         place = f"{offset} {length} {script_digest}"
+        # bootstrap.sh has bounds of its own within 900 and 1800 seconds, where it becomes root.
         install = f"{run}timeout 900 sh -s -- {place} {uploaded} {program} {digest} {owner}"
         start = command(
             "program",

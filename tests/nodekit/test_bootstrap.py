@@ -1,10 +1,15 @@
 """The script that puts the node program in place: refuses clearly who may not, and never takes what was not uploaded whole."""
 
+import inspect
 import os
 import subprocess
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
+
+from components.nodes import kata_node
 
 SCRIPT = Path(__file__).resolve().parents[2] / "nodekit" / "bootstrap.sh"
 TARGET = "/usr/local/lib/kata-nodes/nodekit-test00000000.pyz"
@@ -40,3 +45,25 @@ def test_every_shell_reads_it(shell: str, script: Path) -> None:
     argv = [shell, "sh", "-n"] if shell == "busybox" else [shell, "-n"]
     with script.open() as text:
         assert subprocess.run(argv, stdin=text, check=False).returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+@pytest.mark.parametrize(("argument", "bound", "stack"), [("uploaded", 840, 900), ("--remove", 1740, 1800)])
+def test_what_runs_as_root_by_sudo_has_a_bound_of_its_own(argument: str, bound: int, stack: int) -> None:
+    """The login user's timeout cannot end it. The played sudo makes the bound a second."""
+    with tempfile.TemporaryDirectory() as folder:  # that user may not enter pytest's
+        sudo = Path(folder) / "sudo"
+        sudo.write_text(
+            f'#!/bin/sh\n[ "$2" = true ] && exit\n[ "$2 $3 $4" = "timeout --kill-after=30 {bound}" ] || exit 9\n'
+            'shift 4\nexec timeout --kill-after=1 1 "$@"\n'
+        )
+        sudo.chmod(0o755)
+        sudo.parent.chmod(0o755)
+        begin = time.monotonic()
+        result = subprocess.run(
+            ["sh", "-c", SCRIPT.read_text(), "bootstrap.sh", argument], capture_output=True, text=True, cwd="/", check=False,
+            user=65534, group=65534, extra_groups=[], env={"PATH": f"{folder}:/usr/bin:/bin", "KATA_NODES_SCRIPT": "sleep 60"},
+        )  # fmt: skip
+    assert result.returncode == 124, result.stderr
+    assert time.monotonic() - begin < 20
+    assert f"timeout {stack} sh" in inspect.getsource(kata_node)
