@@ -247,7 +247,33 @@ def test_the_cgroup_driver_is_that_of_the_handler_that_counts(
     assert containerd.systemd_cgroups(files(*texts), release) is systemd
 
 
-@pytest.mark.parametrize("text", [KUBEADM_17, KUBEADM_22, DOTTED, "", "\n", COMMENTS, "disabled_plugins = []\n", UNVERSIONED])
+WITHOUT_VERSION = KUBEADM_17.replace("version = 2\n", "")
+"""A file as people shorten it: containerd 1 takes it for version 1, so it reads none of these tables."""
+
+
+@pytest.mark.parametrize("release", [(1, 6), (1, 7), (2, 0), (2, 2)])
+def test_tables_that_no_version_makes_count_are_not_believed(release: tuple[int, int]) -> None:
+    # What 1.6.20 and 2.2.0 print for such a file has neither the handler nor SystemdCgroup = true.
+    kata = containerd.edited(WITHOUT_VERSION, MAIN, HANDLER, 2)
+    assert containerd.registered(files(kata), release, "kata-qemu") is None
+    assert not containerd.systemd_cgroups(files(kata), release)
+    assert containerd.hides_runc(files(kata), release) == (release < (2, 0)), "the node would start no pod any more"
+    form = containerd.target(files(kata), release, MAIN).version
+    assert containerd.registered(files(containerd.edited(WITHOUT_VERSION, MAIN, HANDLER, form)), release, "kata-qemu")
+    # A version in a file that is imported counts for all of them.
+    versioned = files(kata, "version = 2\n")
+    assert containerd.registered(versioned, release, "kata-qemu") and containerd.target(versioned, release, MAIN).version == 2
+
+
+def test_containerd_that_migrates_each_file_reads_one_without_a_version() -> None:
+    read = files(containerd.edited(WITHOUT_VERSION, MAIN, HANDLER, 2))
+    assert containerd.registered(read, (2, 3), "kata-qemu") and containerd.systemd_cgroups(read, (2, 3))
+    assert containerd.target(files(WITHOUT_VERSION), (2, 3), MAIN).version == 2, "tables of version 3 would put runc's out of use"
+
+
+@pytest.mark.parametrize(
+    "text", [KUBEADM_17, KUBEADM_22, DOTTED, "", "\n", COMMENTS, "disabled_plugins = []\n", UNVERSIONED, WITHOUT_VERSION]
+)
 def test_a_real_containerd_reads_the_handler_and_keeps_all_else(text: str, tmp_path: Path) -> None:
     main = tmp_path / "config.toml"
     text = text.replace("/etc/containerd", str(tmp_path))

@@ -108,14 +108,18 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def plugin_table(file: Mapping[str, Any]) -> Mapping[str, Any]:
+def plugin_table(file: Mapping[str, Any], unversioned: int | None = None) -> Mapping[str, Any]:
     """The table of the CRI plugin in one file; empty when there is none.
 
-    Its name depends on the file's version: from 3 on the older name holds other settings. A file without a version counts in
-    whichever way it is written.
+    Its name depends on the file's version: from 3 on the older name holds other settings. `unversioned` is the version that
+    containerd takes a file for that names none; with None such a file counts in whichever way it is written.
     """
     plugins = _mapping(file.get("plugins"))
-    names = ("cri", *CRI_PLUGINS) if "version" not in file else (plugin(version([("", file)])),)
+    names: tuple[str, ...] = ("cri", *CRI_PLUGINS)
+    if "version" in file:
+        names = (plugin(version([("", file)])),)
+    elif unversioned is not None:
+        names = (plugin(unversioned),)
     return next((_mapping(plugins[name]) for name in names if name in plugins), {})
 
 
@@ -138,15 +142,28 @@ def last_version(files: Sequence[File]) -> int:
     return next((named for file in reversed(files) if "version" in file[1] and (named := version([file]))), 0)
 
 
-def counting(files: Sequence[File], of_release: tuple[int, int]) -> Sequence[File]:
-    """The files whose tables of the CRI plugin containerd reads.
+def unversioned_as(files: Sequence[File], of_release: tuple[int, int]) -> int | None:
+    """The version that containerd takes a file for that names none; None where it migrates every name in it.
+
+    Before 2.0 it reads version 1, so it ignores tables with the plugin's name of version 2 [measured with 1.6.20]
+    (`services/server/config/config.go`, Decode). From 2.0 on it migrates nothing without a version (LoadConfig). In both, a
+    version in another file counts for all files.
+    """
+    if of_release >= MIGRATES_EACH:
+        return None
+    return last_version(files) or (1 if of_release < (2, 0) else 3)
+
+
+def counting(files: Sequence[File], of_release: tuple[int, int]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Each file whose table of the CRI plugin containerd reads, with that table.
 
     Where it merges them as they are written, one of version 3 at the end, as NVIDIA's toolkit writes it, puts the tables of every
     file of version 2 out of use [measured with 2.2.0].
     """
-    if not _merges_as_written(of_release) or last_version(files) < 3:
-        return files
-    return [file for file in files if "version" not in file[1] or version([file]) >= 3]
+    unversioned = unversioned_as(files, of_release)
+    is_newest = _merges_as_written(of_release) and last_version(files) >= 3
+    read = [file for file in files if not is_newest or "version" not in file[1] or version([file]) >= 3]
+    return [(path, plugin_table(file, unversioned)) for path, file in read]
 
 
 def form_of(files: Sequence[File], of_release: tuple[int, int]) -> int:
@@ -155,7 +172,12 @@ def form_of(files: Sequence[File], of_release: tuple[int, int]) -> int:
     # Where tables of version 3 hold handlers, a migration of those of version 2 adds none to them.
     if _merges_as_written(of_release) and (last_version(files) >= 3 or any(runtimes)):
         return 3
-    if of_release >= (2, 0) and version(files) == 1:
+    if of_release < (2, 0):
+        return last_version(files) or 1
+    if version(files) == 1:
+        if of_release >= MIGRATES_EACH and CRI_PLUGINS[0] in _mapping(files[0][1].get("plugins")):
+            # A migration adds no handler of version 2 to a table of version 3 in the same file (`plugins/cri/runtime/plugin.go`).
+            return 2
         # It takes a file without a version for one of version 3, but for names without a dot [measured with 2.2.0].
         return last_version(files) if last_version(files) > 1 else 3
     return version(files)
@@ -165,8 +187,7 @@ def merged_plugin(files: Sequence[File], of_release: tuple[int, int]) -> dict[st
     """The CRI plugin's table that counts: from 2.0 files are merged; before, the last that has the table replaces it as a whole
     [measured with 1.6.20, 1.7.24 and 2.2.0]."""
     whole: dict[str, Any] = {}
-    for _, file in counting(files, of_release):
-        table = plugin_table(file)
+    for _, table in counting(files, of_release):
         if table:
             whole = kata_config.merged(whole, table) if of_release >= (2, 0) else dict(table)
     return whole
@@ -178,7 +199,7 @@ def registered(files: Sequence[File], of_release: tuple[int, int], name: str) ->
     if not entry:
         return None
     read = counting(files, of_release)
-    holders = [path for path, file in read if name in _mapping(_mapping(plugin_table(file).get("containerd")).get("runtimes"))]
+    holders = [path for path, table in read if name in _mapping(_mapping(table.get("containerd")).get("runtimes"))]
     return Registered(
         holders[-1],
         entry.get("runtime_type"),
@@ -235,7 +256,7 @@ def target(files: Sequence[File], of_release: tuple[int, int], main: str) -> Tar
         return Target(
             f"{folders[0]}/{DROP_IN}", "drop-in", form, f"containerd merges what it imports, and imports {folders[0]}/*.toml"
         )
-    holders = [path for path, file in files if plugin_table(file)]
+    holders = [path for path, table in counting(files, of_release) if table]
     if of_release < (2, 0) and holders:
         why = f"before containerd 2.0 one file alone counts for the CRI plugin, and it is {holders[-1]}"
         return Target(holders[-1], "edit", form, why)
