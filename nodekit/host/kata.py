@@ -273,10 +273,21 @@ def unit_variable(root: Path, files: list[tuple[str, str]], name: str) -> Variab
     result, named = kata_launchers.unit_environment(files, name)
     for path in named:
         content = read_bytes(root, path) if path.startswith("/") else None
-        value = kata_launchers.assigned(content.decode(errors="replace"), name) if content else None
+        value = kata_launchers.in_environment_file(content.decode(errors="replace"), name) if content else None
         if value is not None:
             result = Variable(value, path)
     return result
+
+
+def unit_command(root: Path, unit: str) -> list[str]:
+    """The command line that a unit starts, with its variables expanded; empty when there is no such unit."""
+    files = unit_files(root, unit)
+
+    def value(name: str) -> str:
+        setting = unit_variable(root, files, name)
+        return setting.value if setting else ""
+
+    return kata_launchers.expanded(kata_launchers.started(files), value)
 
 
 def unit_files(root: Path, unit: str) -> list[tuple[str, str]]:

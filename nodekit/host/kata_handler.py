@@ -123,7 +123,11 @@ def _text(root: Path, path: str) -> str:
 
 
 def _placed(root: Path, place: Place) -> Place:
-    """A place as this node lays it out: the owner of a k3s or an RKE2 may have moved all that it keeps."""
+    """A place as this node lays it out: the owner of a k3s or an RKE2 may have moved all that it keeps, and the unit of a CRI-O
+    may name another folder."""
+    if place.name == "cri-o":
+        folder = _option(root, place, kata.unit_command(root, place.units[0]), "config-dir", "d")
+        return place._replace(drop_ins=folder.rstrip("/")) if folder else place
     if place.name not in ("k3s", "rke2"):
         return place
     for unit in (*place.units, *(_named_by_an_installer(root, place.units) if place.name == "k3s" else [])):
@@ -162,15 +166,24 @@ def _evidence_of(root: Path, place: Place) -> str | None:
 
 def _main(root: Path, place: Place) -> tuple[str, str]:
     """The program of a runtime that has a unit of its own, and its main configuration file."""
-    words = kata_launchers.started(kata.unit_files(root, place.units[0]))
-    named = kata_launchers.option(words, "config", "c")
-    return (words[0] if words else ""), (named if named and named.startswith("/") else place.main)
+    words = kata.unit_command(root, place.units[0])
+    named = _option(root, place, words, "config", "c")
+    return (words[0] if words else ""), (named or place.main)
+
+
+def _option(root: Path, place: Place, words: Sequence[str], *names: str) -> str | None:
+    """The absolute path that an option of a runtime's unit names, on its command line or, for CRI-O, in its environment."""
+    named = kata_launchers.option(words, *names)
+    if named is None and place.name == "cri-o" and names[0] in crio_config.VARIABLES:
+        setting = kata.unit_variable(root, kata.unit_files(root, place.units[0]), crio_config.VARIABLES[names[0]])
+        named = setting.value if setting else None
+    return named if named and named.startswith("/") else None
 
 
 def _texts(root: Path, place: Place, main: str) -> list[tuple[str, str]]:
     """The configuration files of a runtime in the order in which it reads them."""
     if place.name == "cri-o":
-        return kata_launching.crio_texts(root, main)
+        return kata_launching.crio_texts(root, main, place.drop_ins)
     if place.name == "k0s" and handler_registration.is_k0s_own(_text(root, main)):
         drop_ins = [f"{K0S_FOLDER}/{name}" for name in names_in(root, K0S_FOLDER) if name.endswith(".toml")]
         paths = [main, *drop_ins]
@@ -185,7 +198,7 @@ def _tables(texts: Sequence[tuple[str, str]]) -> tuple[File, ...]:
     others = [
         (path, containerd_config.without_block(text))
         for path, text in texts
-        if path.rpartition("/")[2] not in (containerd_config.DROP_IN, crio_config.DROP_IN.rpartition("/")[2])
+        if path.rpartition("/")[2] not in (containerd_config.DROP_IN, crio_config.DROP_IN_NAME)
     ]
     return tuple((path, kata_config.table(text, path)) for path, text in others)
 
@@ -321,8 +334,9 @@ def _work(root: Path, runtime: Runtime, handler: Handler) -> _Work:
     """Where the handler is written and what that file holds then."""
     place, form = runtime.place, containerd_config.version(runtime.files)
     if place.name == "cri-o":
-        why = f"CRI-O merges every file in {crio_config.FOLDER}"
-        return _Work(Target(crio_config.DROP_IN, "drop-in", 0, why), crio_config.drop_in(handler).encode())
+        file = f"{place.drop_ins}/{crio_config.DROP_IN_NAME}"
+        why = f"CRI-O merges every file in {place.drop_ins}"
+        return _Work(Target(file, "drop-in", 0, why), crio_config.drop_in(handler).encode())
     if place.name == "k0s":
         file = f"{K0S_FOLDER}/{containerd_config.DROP_IN}"
         own = handler_registration.is_k0s_own(_text(root, runtime.main))
@@ -364,7 +378,7 @@ def _refuse_unread(root: Path, runtime: Runtime, handler: Handler, work: _Work) 
         verb = "migrate" if runtime.release >= (2, 0) else "dump"
         argv = [runtime.program, "--config", runtime.main, "config", verb]
     elif runtime.place.name == "cri-o":
-        argv = [runtime.program or "crio", "--config", runtime.main, "--config-dir", crio_config.FOLDER, "config"]
+        argv = [runtime.program or "crio", "--config", runtime.main, "--config-dir", runtime.place.drop_ins, "config"]
     else:
         return
     result = run(argv, timeout=CALL_TIMEOUT, check=False)

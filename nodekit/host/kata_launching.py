@@ -28,11 +28,21 @@ def launchers(root: Path, notes: list[str]) -> list[Launcher]:
     return every
 
 
-def crio_texts(root: Path, main: str) -> list[tuple[str, str]]:
+def crio_texts(root: Path, main: str, folder: str = crio_config.FOLDER) -> list[tuple[str, str]]:
     """CRI-O's main file and its drop-ins, each with its text, in the order in which it reads them."""
-    paths = [main, *(f"{crio_config.FOLDER}/{name}" for name in names_in(root, crio_config.FOLDER))]
+    paths = [main, *_walked(root, folder)]
     read = [(path, read_bytes(root, path)) for path in paths]
     return [(path, kata_config.decode(content, path)) for path, content in read if content is not None]
+
+
+def _walked(root: Path, folder: str) -> list[str]:
+    """The files in a folder and in those below it, as CRI-O walks them (`pkg/config/config.go`, UpdateFromPath)."""
+    paths: list[str] = []
+    for name in names_in(root, folder):
+        path = f"{folder}/{name}"
+        inside = root / path.lstrip("/")
+        paths += _walked(root, path) if inside.is_dir() and not inside.is_symlink() else [path]
+    return paths
 
 
 def containerd_launchers(root: Path, main: str, notes: list[str]) -> list[Launcher]:

@@ -465,6 +465,66 @@ def test_the_file_that_a_unit_names_is_the_one_that_gets_the_handler(tmp_path: P
         assert kata_handler._main(tmp_path, place)[1] == place.main
 
 
+def test_the_file_that_a_variable_of_the_unit_names_is_the_one_that_gets_the_handler(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Flatcar's unit: a file in /etc that containerd does not read got the handler, and all seemed well.
+    host = node(root, monkeypatch, "containerd", IMPORTING)
+    put(root, "/usr/share/containerd/config.toml", IMPORTING)
+    unit = "[Service]\nEnvironment=CONTAINERD_CONFIG=/usr/share/containerd/config.toml\nKillMode=process\n"
+    put(
+        root,
+        "/usr/lib/systemd/system/containerd.service",
+        f"{unit}ExecStart=/usr/bin/containerd --config ${{CONTAINERD_CONFIG}}\n",
+    )
+    assert host.kata()["handler"]["file"] == "/usr/share/containerd/conf.d/60-kata-nodes.toml"  # type: ignore[index]
+    own = "[Service]\nEnvironment=CONTAINERD_CONFIG=/etc/containerd/config.toml\n"
+    put(root, "/etc/systemd/system/containerd.service.d/10-own.conf", own)
+    assert host.kata()["handler"]["file"] == DROP_IN  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        'CRIO_CONFIG_OPTIONS="--config /srv/crio.conf --config-dir /srv/crio.d"',
+        "CRIO_CONFIG_OPTIONS=--config /srv/crio.conf -d=/srv/crio.d/",
+        "CONTAINER_CONFIG=/srv/crio.conf\nCONTAINER_CONFIG_DIR=/srv/crio.d",
+    ],
+)
+def test_the_folder_that_a_unit_of_crio_names_is_the_one_that_gets_the_handler(
+    root: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    host = node(root, monkeypatch, "cri-o", "")
+    command = "/usr/bin/crio \\\n  $CRIO_CONFIG_OPTIONS \\\n  $CRIO_RUNTIME_OPTIONS"
+    unit = f"[Service]\nEnvironmentFile=-/etc/sysconfig/crio\nExecStart={command}\n"
+    put(root, "/usr/lib/systemd/system/crio.service", unit)
+    put(root, "/etc/sysconfig/crio", f"{setting}\n")
+    put(root, "/srv/crio.conf", "")
+    calls: list[Sequence[str]] = []
+    monkeypatch.setattr(kata_handler, "run", lambda argv, **words: calls.append(argv) or _read_there(host, argv, **words))
+    assert host.kata()["handler"]["file"] == "/srv/crio.d/60-kata-nodes.conf"  # type: ignore[index]
+    assert ["/usr/bin/crio", "--config", "/srv/crio.conf", "--config-dir", "/srv/crio.d", "config"] in calls
+    assert host.lost() == []
+
+
+def _read_there(host: Node, argv: Sequence[str], **words: bool) -> Finished:
+    if argv[-1] == "config":
+        return Finished(0, host.text("/srv/crio.d/60-kata-nodes.conf"), "")
+    return host.programs.run(argv, **words)
+
+
+def test_crio_reads_the_folders_in_its_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = node(root, monkeypatch, "cri-o", "")
+    put(root, "/etc/crio/crio.conf.d/50-more/10-own", '[crio.runtime]\ncgroup_manager = "cgroupfs"\n')
+    put(root, "/etc/crio/crio.conf.d/40-first.conf", '[crio.runtime]\ncgroup_manager = "systemd"\n')
+    runtime = kata_handler.find(root, "n", None)
+    assert [path for path, _ in runtime.files][1:] == [
+        f"{crio_config.FOLDER}/40-first.conf",
+        f"{crio_config.FOLDER}/50-more/10-own",
+    ]
+    assert not crio_config.systemd_cgroups(runtime.files) and host.programs.read()
+
+
 def test_a_restart_that_fails_names_the_unit_to_look_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = tmp_path / "systemctl"
     fake.write_text('#!/bin/sh\n[ "$1" != restart ] && [ "$1" != stop ] || { echo "Job failed." >&2; exit 1; }\n')

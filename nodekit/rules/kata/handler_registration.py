@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.rules.docker.daemon_json import is_kata
+from nodekit.rules.kata import crio_config
 from nodekit.rules.kata.containerd_config import Handler, Registered
 from nodekit.rules.text import printable
 
@@ -24,6 +25,8 @@ class Place(NamedTuple):
     """The configuration that is read to see what is there."""
     socket: str
     """Where the kubelet reaches it."""
+    drop_ins: str = ""
+    """The folder of CRI-O's further files."""
 
 
 PLACES = (
@@ -49,7 +52,7 @@ PLACES = (
         "/var/snap/microk8s/current/args/containerd-template.toml",
         "/var/snap/microk8s/common/run/containerd.sock",
     ),
-    Place("cri-o", (), ("crio.service",), "/etc/crio/crio.conf", "/run/crio/crio.sock"),
+    Place("cri-o", (), ("crio.service",), crio_config.MAIN, "/run/crio/crio.sock", crio_config.FOLDER),
     Place("containerd", (), ("containerd.service",), "/etc/containerd/config.toml", "/run/containerd/containerd.sock"),
 )
 """Distributions first: they bring a runtime of their own. Sources: kata-deploy (`config.rs`, `runtime/manager.rs`), and the

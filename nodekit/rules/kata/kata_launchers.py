@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nodekit.errors import NodeError
@@ -232,6 +232,27 @@ def started(files: Sequence[tuple[str, str]]) -> list[str]:
             if mark and key.rstrip() == "ExecStart":
                 command = value.strip().lstrip("-@:+!")
     return command.split()
+
+
+def in_environment_file(text: str, variable: str) -> str | None:
+    """What an `EnvironmentFile=` sets a variable to: without quotes, the rest of the line (systemd.exec(5))."""
+    lines = re.sub(r"\\\n", " ", text).splitlines()
+    values = [line.strip().partition("=")[2].strip() for line in lines if line.strip().startswith(f"{variable}=")]
+    if values and not values[-1].startswith(("'", '"')):
+        return values[-1]
+    return assigned(text, variable)
+
+
+def expanded(words: Sequence[str], variable: Callable[[str], str]) -> list[str]:
+    """A unit's command line with its variables: `${NAME}` stays within its word, and `$NAME` alone becomes as many words as it
+    holds (systemd.service(5), "Command lines")."""
+    result = []
+    for word in words:
+        if name := re.fullmatch(r"\$([A-Za-z_]\w*)", word.strip("\"'")):
+            result += variable(name[1]).split()
+        else:
+            result.append(re.sub(r"\$\{([A-Za-z_]\w*)\}", lambda name: variable(name[1]), word))
+    return result
 
 
 def option(words: Sequence[str], *names: str) -> str | None:
