@@ -268,6 +268,8 @@ CATALOGUE: dict[str, Failure] = {
         "set kubernetes.containerRuntime: none if the node serves no cluster",
         {
             "release": "Install containerd 1.6 or later",
+            "socket": "If it is one of those all the same, name it in kubernetes.containerRuntime; if not, register Kata there "
+            "by hand, and set kubernetes.containerRuntime: none",
             "docker": "Have the kubelet use containerd or CRI-O (containerRuntimeEndpoint), or set "
             "kubernetes.containerRuntime: none if no pod of the class will run on the node",
         },

@@ -80,8 +80,9 @@ def find(root: Path, node: str, requested: str | None) -> Runtime:
     configuration, flags = _kubelet(root)
     places = {place.name: _placed(root, place) for place in PLACES}
     reasons = {name: why for name, place in places.items() if (why := _evidence_of(root, place))}
-    chosen = handler_registration.choose(node, requested, reasons, kubelet_config.endpoint(configuration, flags))
-    place = places[chosen.name]
+    endpoint = kubelet_config.endpoint(configuration, flags)
+    socket_file = resolve(root, endpoint) if endpoint and endpoint.startswith("/") else endpoint
+    place = handler_registration.choose(node, requested, reasons, socket_file, tuple(places.values()))
     runtime = _runtime(root, place)
     if place.name in ("containerd", "cri-o", "microk8s"):  # the others set both drivers by themselves
         systemd = (
@@ -110,7 +111,7 @@ def _kubelet(root: Path) -> tuple[str | None, list[str]]:
 
 def _kubelet_release(root: Path) -> tuple[int, int] | None:
     """The release of the kubelet that a unit runs; None where none does, or it prints none."""
-    words = kata_launchers.started(kata.unit_files(root, "kubelet.service"))
+    words = kata.unit_command(root, "kubelet.service")
     if not words:
         return None
     with suppress(NodeError):
@@ -123,11 +124,21 @@ def _text(root: Path, path: str) -> str:
 
 
 def _placed(root: Path, place: Place) -> Place:
-    """A place as this node lays it out: the owner of a k3s or an RKE2 may have moved all that it keeps, and the unit of a CRI-O
-    may name another folder."""
-    if place.name == "cri-o":
-        folder = _option(root, place, kata.unit_command(root, place.units[0]), "config-dir", "d")
-        return place._replace(drop_ins=folder.rstrip("/")) if folder else place
+    """A place as this node lays it out: the owner of a k3s or an RKE2 may have moved all that it keeps, and the unit of another
+    runtime may name other files and another socket."""
+    if place.name in ("cri-o", "containerd"):
+        words = kata.unit_command(root, place.units[0])
+        if not words:
+            return place
+        folder = _option(root, place, words, "config-dir", "d") if place.name == "cri-o" else None
+        place = place._replace(main=_main(root, place)[1], drop_ins=folder.rstrip("/") if folder else place.drop_ins)
+        names = ("listen",) if place.name == "cri-o" else ("address", "a")
+        address = kata_launchers.option(words, *names)
+        if not address:
+            rules = crio_config if place.name == "cri-o" else containerd_config
+            with suppress(NodeError):  # a file that cannot be read is reported where the runtime is the chosen one
+                address = rules.address(_tables(_texts(root, place, place.main)))
+        return place._replace(socket=address.removeprefix("unix://")) if address else place
     if place.name not in ("k3s", "rke2"):
         return place
     for unit in (*place.units, *(_named_by_an_installer(root, place.units) if place.name == "k3s" else [])):

@@ -501,16 +501,64 @@ def test_the_folder_that_a_unit_of_crio_names_is_the_one_that_gets_the_handler(
     put(root, "/etc/sysconfig/crio", f"{setting}\n")
     put(root, "/srv/crio.conf", "")
     calls: list[Sequence[str]] = []
-    monkeypatch.setattr(kata_handler, "run", lambda argv, **words: calls.append(argv) or _read_there(host, argv, **words))
+
+    def run(argv: Sequence[str], **words: bool) -> Finished:
+        calls.append(argv)
+        if argv[-1] == "config":
+            return Finished(0, host.text("/srv/crio.d/60-kata-nodes.conf"), "")
+        return host.programs.run(argv, **words)
+
+    monkeypatch.setattr(kata_handler, "run", run)
     assert host.kata()["handler"]["file"] == "/srv/crio.d/60-kata-nodes.conf"  # type: ignore[index]
     assert ["/usr/bin/crio", "--config", "/srv/crio.conf", "--config-dir", "/srv/crio.d", "config"] in calls
     assert host.lost() == []
 
 
-def _read_there(host: Node, argv: Sequence[str], **words: bool) -> Finished:
-    if argv[-1] == "config":
-        return Finished(0, host.text("/srv/crio.d/60-kata-nodes.conf"), "")
-    return host.programs.run(argv, **words)
+SERVER = '[plugins."io.containerd.server.v1.grpc"]\naddress = "/run/own/containerd.sock"\n'
+
+
+@pytest.mark.parametrize(
+    ("words", "settings"),
+    [
+        (" --address /run/own/containerd.sock", ""),
+        (" -a=/run/own/containerd.sock", '[grpc]\naddress = "/run/other.sock"\n'),
+        ("", '[grpc]\naddress = "/run/own/containerd.sock"\n'),
+        ("", SERVER),
+    ],
+)
+def test_the_socket_of_the_unit_is_the_one_to_reach_containerd_by(
+    root: Path, monkeypatch: pytest.MonkeyPatch, words: str, settings: str
+) -> None:
+    host = node(root, monkeypatch, "containerd", IMPORTING + settings)
+    put(root, "/usr/lib/systemd/system/containerd.service", f"[Service]\nExecStart=/usr/bin/containerd{words}\n")
+    put(root, "/var/lib/kubelet/config.yaml", "containerRuntimeEndpoint: unix:///run/own/containerd.sock\n")
+    (root / "run/own").mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(root / "run/own/containerd.sock"))
+    assert kata_handler.find(root, "n", None).place.socket == "/run/own/containerd.sock"
+    assert host.kata()["changed"] is True
+
+
+def test_a_kubelet_with_a_containerd_of_its_own_leaves_docker_s_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As k8s-containerd.service with /etc/k8s-containerd/config.toml, beside the containerd of Docker.
+    host = node(root, monkeypatch, "containerd", IMPORTING)
+    put(root, "/var/lib/kubelet/config.yaml", "containerRuntimeEndpoint: unix:///run/k8s-containerd/containerd.sock\n")
+    error = refused(host, "container-runtime-missing")
+    assert "/run/k8s-containerd/containerd.sock" in error.message and "kubernetes.containerRuntime" in error.remedy
+    assert host.kata(runtime="containerd")["changed"] is True
+    # The same socket by another name, as Flatcar links it, is the same runtime.
+    put(root, "/run/docker/x", "")
+    (root / "run/docker/containerd.sock").symlink_to("/run/containerd/containerd.sock")
+    put(root, "/var/lib/kubelet/config.yaml", "containerRuntimeEndpoint: unix:///run/docker/containerd.sock\n")
+    assert host.kata()["changed"] is False
+
+
+def test_crio_that_listens_elsewhere_is_the_kubelet_s(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = node(root, monkeypatch, "cri-o", '[crio.api]\nlisten = "/run/own/crio.sock"\n')
+    put(root, "/usr/lib/systemd/system/containerd.service", "[Service]\nExecStart=/usr/bin/containerd\n")
+    put(root, "/var/lib/kubelet/config.yaml", "containerRuntimeEndpoint: unix:///run/own/crio.sock\n")
+    runtime = kata_handler.find(root, "n", None)
+    assert (runtime.place.name, runtime.place.socket) == ("cri-o", "/run/own/crio.sock") and host.programs.read()
 
 
 def test_crio_reads_the_folders_in_its_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,6 +228,18 @@ def hides_runc(files: Sequence[File], of_release: tuple[int, int]) -> bool:
     return of_release < (2, 0) and not _mapping(merged_plugin(files, of_release).get("containerd")).get("runtimes")
 
 
+def address(files: Sequence[File]) -> str | None:
+    """The socket that the files name; None where none does. Files of version 4 name it in a plugin's table
+    (`cmd/containerd/server/config/config.go`, v3Migrate)."""
+    tables = [
+        table
+        for _, file in files
+        for table in (file.get("grpc"), _mapping(file.get("plugins")).get("io.containerd.server.v1.grpc"))
+    ]
+    named = [path for table in tables if isinstance(path := _mapping(table).get("address"), str) and path.startswith("/")]
+    return named[-1] if named else None
+
+
 def has_devmapper(files: Sequence[File]) -> bool:
     """Whether the device mapper snapshotter has a pool, without which containerd does not load it."""
     plugins = [_mapping(file.get("plugins")) for _, file in files]

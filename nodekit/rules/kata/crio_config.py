@@ -62,6 +62,13 @@ def systemd_cgroups(files: Sequence[File]) -> bool:
     return bool(runtime_table(files).get("cgroup_manager", "systemd") == "systemd")
 
 
+def address(files: Sequence[File]) -> str | None:
+    """The socket that the files name; None where none does (crio.conf(5), `listen`)."""
+    named = [_mapping(_mapping(file.get("crio")).get("api")).get("listen") for _, file in files]
+    paths = [path.removeprefix("unix://") for path in named if isinstance(path, str) and path]
+    return paths[-1] if paths else None
+
+
 def drop_in(handler: Handler) -> str:
     """The text of our file.
 

@@ -1,6 +1,6 @@
 """Which container runtime serves a cluster on a node, and whether its Kata handler can be registered there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from nodekit.errors import NodeError
@@ -81,20 +81,23 @@ def is_k0s_own(text: str) -> bool:
     return not text or text.partition("\n")[0].removesuffix("\r") == K0S_MARK
 
 
-def choose(node: str, requested: str | None, reasons: Mapping[str, str], endpoint: str | None) -> Place:
+def choose(
+    node: str, requested: str | None, reasons: Mapping[str, str], endpoint: str | None, places: Sequence[Place] = PLACES
+) -> Place:
     """The runtime in which the handler is registered.
 
-    `reasons` holds the runtimes that are on the node, each with what shows it, and `endpoint` is the socket that the kubelet
-    names. Raises NodeError `container-runtime-missing` when there is none, or not the named one, or Docker, and
-    `container-runtime-ambiguous` when nothing shows which of several it is.
+    `reasons` holds the runtimes that are on the node, each with what shows it, `endpoint` is the socket that the kubelet names,
+    and `places` are the runtimes as this node lays them out. Raises NodeError `container-runtime-missing` when there is none, or
+    not the named one, or Docker, or none at the kubelet's socket, and `container-runtime-ambiguous` when nothing shows which of
+    several it is.
     """
     known = ", ".join(f"{name} ({why})" for name, why in reasons.items()) or "none"
     if requested is not None:
-        place = place_of(requested)
+        place_of(requested)
         if requested not in reasons:
             message = f"Node {node} has no {requested} to register the Kata handler in; it has: {known}"
             raise NodeError("container-runtime-missing", message)
-        return place
+        return next(place for place in places if place.name == requested)
     if endpoint and endpoint.rpartition("/")[2] in DOCKER_SOCKETS:
         raise NodeError(
             "container-runtime-missing",
@@ -103,14 +106,22 @@ def choose(node: str, requested: str | None, reasons: Mapping[str, str], endpoin
             "docker",
         )
     if endpoint:
-        sockets = [place for place in PLACES if _same_socket(place.socket, endpoint) and place.name in reasons]
+        sockets = [place for place in places if _same_socket(place.socket, endpoint) and place.name in reasons]
         if len(sockets) == 1:
             return sockets[0]
-    distributions = [place for place in PLACES if place.files and place.name in reasons]
-    candidates = distributions or [place for place in PLACES if place.name in reasons]
+    distributions = [place for place in places if place.files and place.name in reasons]
+    candidates = distributions or [place for place in places if place.name in reasons]
     if not candidates:
         message = f"Node {node} should serve a cluster and has no container runtime for it: {_looked_for()}"
         raise NodeError("container-runtime-missing", message)
+    if endpoint and not distributions:
+        known = ", ".join(f"{place.name} at {printable(place.socket, 100)}" for place in candidates)
+        raise NodeError(
+            "container-runtime-missing",
+            f"Node {node}: its kubelet has a container runtime at {printable(endpoint, 100)}, which is not that of a known one: "
+            f"{known}",
+            "socket",
+        )
     if len(candidates) > 1:
         raise NodeError(
             "container-runtime-ambiguous",

@@ -44,4 +44,4 @@ def endpoint(configuration: str | None, flags: Sequence[str]) -> str | None:
     named = flag(flags, "container-runtime-endpoint") or (
         setting(configuration, "containerRuntimeEndpoint") if configuration else None
     )
-    return named.removeprefix("unix://") if named else None
+    return re.sub("^unix:(//)?", "", named) if named else None
