@@ -293,6 +293,7 @@ CATALOGUE: dict[str, Failure] = {
     "snapshotter-missing": Failure(
         "The container runtime has no snapshotter of the kind that the hypervisor needs.",
         "Set up containerd's device mapper snapshotter, or choose the hypervisor qemu",
+        {"handler": "Install containerd 1.7 or later, or choose the hypervisor qemu"},
     ),
     "kata-environment-refused": Failure(
         "KATA_CONF_FILE names a configuration file that this Kata refuses, so every guest would fail.",

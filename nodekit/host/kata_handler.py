@@ -246,6 +246,15 @@ def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outco
             f"Node {node}: the handler {handler.name} needs the snapshotter {handler.snapshotter}, and {runtime.main} gives it "
             "no pool (pool_name), so every pod would fail",
         )
+    if handler.snapshotter and not (
+        place.name == "cri-o" or containerd_config.has_snapshotter_of_handler(runtime.files, runtime.release, handler.snapshotter)
+    ):
+        raise NodeError(
+            "snapshotter-missing",
+            f"Node {node}: the handler {handler.name} needs the snapshotter {handler.snapshotter}, and containerd "
+            f"{runtime.release[0]}.{runtime.release[1]} takes no snapshotter for one handler, so every pod would fail",
+            "handler",
+        )
     if handler_registration.is_served(node, place.name, known, handler):
         assert known is not None
         if not known.keeps_devices:

@@ -684,6 +684,26 @@ def test_firecracker_without_block_devices_is_refused(root: Path, monkeypatch: p
     assert host.text(DROP_IN).count("devmapper") == 2
 
 
+def test_firecracker_is_refused_where_containerd_takes_no_snapshotter_for_one_handler(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # containerd 1.6 leaves the handler's key out without a word, and each pod gets a file system that the guest cannot have.
+    pool = '[plugins."io.containerd.snapshotter.v1.devmapper"]\npool_name = "pool"\n'
+    host = node(root, monkeypatch, "containerd", KUBEADM_17 + pool)
+    host.programs.release = "containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u3"
+    put(root, f"/{FOLDER}/configuration-qemu.toml", CONFIG.replace("[hypervisor.qemu]", "[hypervisor.firecracker]"))
+    desired = {**state([]), "hypervisor": "firecracker", "handler": {"name": "kata-fc", "podAnnotations": []}}
+    before = outside(root)
+    with pytest.raises(NodeError) as caught:
+        kata.run(desired, root)
+    assert caught.value.code == "snapshotter-missing" and "1.7" in caught.value.remedy and outside(root) == before
+    everywhere = KUBEADM_17.replace(
+        'default_runtime_name = "runc"', 'default_runtime_name = "runc"\n      snapshotter = "devmapper"'
+    )
+    read = [(MAIN, table(everywhere + pool, MAIN))]
+    assert containerd_config.has_snapshotter_of_handler(read, (1, 6), "devmapper")
+
+
 @pytest.mark.parametrize(
     "handler", [{"name": "Kata"}, {"runtime": "podman"}, {"podAnnotations": ['"']}, {"unknown": 1}, {"podAnnotations": "x"}]
 )

@@ -91,6 +91,8 @@ def files(*texts: str) -> tuple[File, ...]:
         ("containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u3", (1, 6)),
         ("containerd github.com/k3s-io/containerd v2.1.5-k3s1 abc", (2, 1)),
         ("containerd", None),
+        ("GNU bash, version 5.2.15(1)-release (x86_64-pc-linux-gnu)", None),
+        ("Kubernetes v1.34.2", (1, 34)),
         ("", None),
     ],
 )

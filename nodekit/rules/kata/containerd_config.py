@@ -88,7 +88,12 @@ def check(name: str, pod_annotations: Sequence[str]) -> None:
 
 
 def release(text: str) -> tuple[int, int] | None:
-    """The release that `containerd --version` prints, as (2, 2); None when it prints none."""
+    """The release that `containerd --version` or `kubelet --version` prints, as (2, 2); None when it prints none.
+
+    A unit may start a shell that starts the program; what that shell prints is not it.
+    """
+    if not text.startswith(("containerd", "Kubernetes ")):
+        return None
     match = re.search(r"\bv?(\d{1,3})\.(\d{1,3})\.\d", text.partition(" ")[2])
     return (int(match[1]), int(match[2])) if match else None
 
@@ -238,6 +243,14 @@ def address(files: Sequence[File]) -> str | None:
     ]
     named = [path for table in tables if isinstance(path := _mapping(table).get("address"), str) and path.startswith("/")]
     return named[-1] if named else None
+
+
+def has_snapshotter_of_handler(files: Sequence[File], of_release: tuple[int, int], snapshotter: str) -> bool:
+    """Whether the handler's pods get that snapshotter. Before 1.7 a handler names none (1.6, `pkg/cri/config/config.go`, type
+    Runtime), so all pods have the same."""
+    if of_release >= (1, 7):
+        return True
+    return bool(_mapping(merged_plugin(files, of_release).get("containerd")).get("snapshotter") == snapshotter)
 
 
 def has_devmapper(files: Sequence[File]) -> bool:
