@@ -96,17 +96,18 @@ def find(root: Path, node: str, requested: str | None) -> Runtime:
     return runtime
 
 
-def _kubelet(root: Path) -> tuple[str | None, list[str]]:
-    """The kubelet's configuration, and the texts that may hold flags of its command line."""
+def _kubelet(root: Path) -> tuple[list[str], list[str]]:
+    """The kubelet's configuration with its drop-ins, and the texts that may hold flags of its command line."""
     unit = kata.unit_files(root, "kubelet.service")
     _, environment = kata_launchers.unit_environment(unit, "")
     paths = dict.fromkeys((*kubelet_config.FLAG_FILES, *(path for path in environment if path.startswith("/"))))
     texts = [*(text for _, text in unit), *(_text(root, path) for path in paths)]
     named = kubelet_config.flag(texts, "config")
-    for path in (named, *kubelet_config.DEFAULT_FILES):
-        if path and path.startswith("/") and (text := _text(root, path)):
-            return text, texts
-    return None, texts
+    files = [path for path in (named, *kubelet_config.DEFAULT_FILES) if path and path.startswith("/")]
+    main = next((text for path in files if (text := _text(root, path))), "")
+    folder = kubelet_config.flag(texts, "config-dir") or ""
+    names = kubelet_config.drop_in_names(names_in(root, folder)) if folder.startswith("/") else []
+    return [main, *(_text(root, f"{folder.rstrip('/')}/{name}") for name in names)], texts
 
 
 def _kubelet_release(root: Path) -> tuple[int, int] | None:

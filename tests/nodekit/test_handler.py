@@ -653,6 +653,20 @@ def test_the_flags_of_a_kubelet_are_in_the_file_that_its_unit_names(root: Path, 
     assert "cgroupfs" in refused(host, "cgroup-drivers-differ").message
 
 
+def test_a_drop_in_of_the_kubelet_counts_more_than_its_configuration(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As nodeadm of Amazon's images lays it out; only what ends with .conf counts.
+    host = node(root, monkeypatch, "containerd", IMPORTING)
+    folder = "/etc/kubernetes/kubelet/config.json.d"
+    words = f"--config /etc/kubernetes/kubelet/config.json --config-dir {folder}"
+    put(root, "/etc/systemd/system/kubelet.service", f"[Service]\nExecStart=/usr/bin/kubelet {words}\n")
+    put(root, "/etc/kubernetes/kubelet/config.json", '{"cgroupDriver": "systemd"}')
+    put(root, f"{folder}/40-nodeadm.conf", '{"cgroupDriver": "cgroupfs"}')
+    put(root, f"{folder}/90-left.bak", '{"cgroupDriver": "systemd"}')
+    assert "cgroupfs" in refused(host, "cgroup-drivers-differ").message
+    put(root, f"{folder}/50-own.conf", '{"cgroupDriver": "systemd"}')
+    assert host.kata()["changed"] is True
+
+
 @pytest.mark.parametrize(
     ("kubelet", "release", "refuses"), [("v1.34.2", "v2.2.0", False), ("v1.30.1", "v2.2.0", True), ("v1.34.2", "v1.7.24", True)]
 )

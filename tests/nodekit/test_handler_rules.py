@@ -404,7 +404,7 @@ def test_the_runtime_that_serves_the_cluster_is_found_or_asked_for(
 def test_a_kubelet_that_has_docker_run_its_pods_is_told_why_none_will_be_in_a_guest() -> None:
     flags = ["KUBELET_KUBEADM_ARGS=--container-runtime-endpoint=unix:///var/run/cri-dockerd.sock"]
     with pytest.raises(NodeError) as caught:
-        choose("n1", None, {"containerd": "containerd.service"}, kubelet.endpoint(None, flags))
+        choose("n1", None, {"containerd": "containerd.service"}, kubelet.endpoint([], flags))
     assert "n1: its kubelet has Docker run the pods, by /var/run/cri-dockerd.sock" in caught.value.message
     assert "containerRuntimeEndpoint" in caught.value.remedy and "kubernetes.containerRuntime: none" in caught.value.remedy
 
@@ -425,25 +425,25 @@ def test_the_kubelet_s_words_are_read_from_yaml_json_and_flags() -> None:
     yaml = "kind: KubeletConfiguration\ncgroupDriver: systemd # kubeadm\ncontainerRuntimeEndpoint: unix:///run/crio/crio.sock\n"
     json = '{"kind": "KubeletConfiguration",\n "cgroupDriver": "cgroupfs",\n "containerRuntimeEndpoint": ""}'
     flags = ['KUBELET_KUBEADM_ARGS="--container-runtime-endpoint=unix:///run/containerd/containerd.sock --x=y"']
-    assert (kubelet.cgroup_driver(yaml, []), kubelet.endpoint(yaml, [])) == ("systemd", "/run/crio/crio.sock")
-    assert (kubelet.cgroup_driver(json, []), kubelet.endpoint(json, flags)) == ("cgroupfs", "/run/containerd/containerd.sock")
-    assert kubelet.cgroup_driver(yaml, ["ExecStart=/usr/bin/kubelet --cgroup-driver cgroupfs"]) == "cgroupfs"
-    assert kubelet.cgroup_driver(None, []) is None and kubelet.endpoint("a: 1\n", []) is None
+    assert (kubelet.cgroup_driver([yaml], []), kubelet.endpoint([yaml], [])) == ("systemd", "/run/crio/crio.sock")
+    assert (kubelet.cgroup_driver([json], []), kubelet.endpoint([json], flags)) == ("cgroupfs", "/run/containerd/containerd.sock")
+    assert kubelet.cgroup_driver([yaml], ["ExecStart=/usr/bin/kubelet --cgroup-driver cgroupfs"]) == "cgroupfs"
+    assert kubelet.cgroup_driver([], []) is None and kubelet.endpoint(["a: 1\n"], []) is None
 
 
 def test_the_kubelet_s_words_are_read_from_json_on_one_line() -> None:
     json = '{"kind":"KubeletConfiguration","cgroupDriver":"cgroupfs","containerRuntimeEndpoint":"unix:///run/crio/crio.sock"}'
-    assert (kubelet.cgroup_driver(json, []), kubelet.endpoint(json, [])) == ("cgroupfs", "/run/crio/crio.sock")
-    assert kubelet.cgroup_driver('{"a": {"cgroupDriver": "cgroupfs"}, "cgroupDriver": null}', []) is None
-    assert kubelet.cgroup_driver('{"cgroupDriver": 3}', []) is None and kubelet.cgroup_driver("[" * 100_000, []) is None
+    assert (kubelet.cgroup_driver([json], []), kubelet.endpoint([json], [])) == ("cgroupfs", "/run/crio/crio.sock")
+    assert kubelet.cgroup_driver(['{"a": {"cgroupDriver": "cgroupfs"}, "cgroupDriver": null}'], []) is None
+    assert kubelet.cgroup_driver(['{"cgroupDriver": 3}'], []) is None and kubelet.cgroup_driver(["[" * 100_000], []) is None
 
 
 @pytest.mark.parametrize("comment", ["#", "# ", "  # ", ";"])
 def test_a_flag_that_is_commented_out_says_nothing(comment: str) -> None:
     line = 'KUBELET_EXTRA_ARGS="--cgroup-driver=cgroupfs --container-runtime-endpoint=unix:///run/crio/crio.sock"\n'
     yaml = "cgroupDriver: systemd\n#cgroupDriver: cgroupfs\n"
-    assert (kubelet.cgroup_driver(yaml, [line]), kubelet.endpoint(yaml, [line])) == ("cgroupfs", "/run/crio/crio.sock")
-    assert (kubelet.cgroup_driver(yaml, [comment + line]), kubelet.endpoint(yaml, [comment + line])) == ("systemd", None)
+    assert (kubelet.cgroup_driver([yaml], [line]), kubelet.endpoint([yaml], [line])) == ("cgroupfs", "/run/crio/crio.sock")
+    assert (kubelet.cgroup_driver([yaml], [comment + line]), kubelet.endpoint([yaml], [comment + line])) == ("systemd", None)
 
 
 TABLE = "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.kata-qemu]\n"

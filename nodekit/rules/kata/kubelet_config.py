@@ -34,14 +34,23 @@ def setting(text: str, key: str) -> str | None:
     return match[1] if match else None
 
 
-def cgroup_driver(configuration: str | None, flags: Sequence[str]) -> str | None:
+def drop_in_names(names: Sequence[str]) -> list[str]:
+    """Those of the names in a `--config-dir` that the kubelet reads, in its order (cmd/kubelet/app/server.go,
+    mergeKubeletConfigurations)."""
+    return sorted(name for name in names if name.endswith(".conf"))
+
+
+def last_setting(texts: Sequence[str], key: str) -> str | None:
+    """The same of a configuration and its drop-ins, of which a later one counts more."""
+    return next((value for text in reversed(texts) if (value := setting(text, key))), None)
+
+
+def cgroup_driver(configuration: Sequence[str], flags: Sequence[str]) -> str | None:
     """`systemd` or `cgroupfs`; None where nothing on the node names one. The flag counts more (kubelet(8))."""
-    return flag(flags, "cgroup-driver") or (setting(configuration, "cgroupDriver") if configuration else None)
+    return flag(flags, "cgroup-driver") or last_setting(configuration, "cgroupDriver")
 
 
-def endpoint(configuration: str | None, flags: Sequence[str]) -> str | None:
+def endpoint(configuration: Sequence[str], flags: Sequence[str]) -> str | None:
     """The socket of its container runtime; None where nothing names one."""
-    named = flag(flags, "container-runtime-endpoint") or (
-        setting(configuration, "containerRuntimeEndpoint") if configuration else None
-    )
+    named = flag(flags, "container-runtime-endpoint") or last_setting(configuration, "containerRuntimeEndpoint")
     return re.sub("^unix:(//)?", "", named) if named else None
