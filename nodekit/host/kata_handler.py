@@ -399,7 +399,9 @@ def _refuse_unread(root: Path, runtime: Runtime, handler: Handler, work: _Work) 
         verb = "migrate" if runtime.release >= (2, 0) else "dump"
         argv = [runtime.program, "--config", runtime.main, "config", verb]
     elif runtime.place.name == "cri-o":
-        argv = [runtime.program or "crio", "--config", runtime.main, "--config-dir", runtime.place.drop_ins, "config"]
+        # Its own packages bring no main file, and one that is named must be there (CRI-O, `internal/criocli/criocli.go`).
+        main = ["--config", runtime.main] if read_bytes(root, runtime.main) is not None else []
+        argv = [runtime.program or "crio", *main, "--config-dir", runtime.place.drop_ins, "config"]
     else:
         return
     result = run(argv, timeout=CALL_TIMEOUT, check=False)

@@ -110,7 +110,11 @@ class Programs:
             if words[-1] == "dump" and "v2.0.5" in self.release:  # prints only the tables of version 3
                 result = Finished(0, result.stdout.replace("kata-qemu", "none"), "")
         elif name.endswith("crio"):
-            result = self.crio()
+            named = words[words.index("--config") + 1] if "--config" in words else None
+            is_there = named is None or (self.root / named.lstrip("/")).exists()
+            result = (
+                self.crio() if is_there else Finished(1, "", f"update config from file: open {named}: no such file or directory")
+            )
         elif name.endswith("kubelet"):
             result = Finished(0, f"Kubernetes {self.kubelet}\n", "")
         elif name.endswith("ctr"):
@@ -559,6 +563,13 @@ def test_crio_that_listens_elsewhere_is_the_kubelet_s(root: Path, monkeypatch: p
     put(root, "/var/lib/kubelet/config.yaml", "containerRuntimeEndpoint: unix:///run/own/crio.sock\n")
     runtime = kata_handler.find(root, "n", None)
     assert (runtime.place.name, runtime.place.socket) == ("cri-o", "/run/own/crio.sock") and host.programs.read()
+
+
+def test_crio_of_its_own_packages_has_no_main_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = node(root, monkeypatch, "cri-o")
+    put(root, f"{crio_config.FOLDER}/10-crio.conf", '[crio.runtime]\ndefault_runtime = "crun"\n')
+    assert host.kata()["handler"]["file"] == crio_config.DROP_IN  # type: ignore[index]
+    assert "kata-qemu" in host.programs.running() and host.lost() == []
 
 
 def test_crio_reads_the_folders_in_its_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
