@@ -444,12 +444,23 @@ def _named_by_an_installer(root: Path, known: Sequence[str]) -> list[str]:
 
 
 def _say_what_runs(root: Path, unit: str) -> None:
-    count = 0
+    files = kata.unit_files(root, unit)
+    stops_all = bool(files) and kata_launchers.stops_all(files)
+    going_on, ending = 0, 0
     for process in (root / "proc").glob("[0-9]*/comm"):
         with suppress(OSError):
-            count += read_text(process, MAX_SYSTEM).startswith(SHIMS)
-    effect = f"{count} containers run under shims of their own and go on running" if count else "no container runs"
-    say(f"{unit} restarts: {effect}; until it is back the kubelet can start none")
+            if read_text(process, MAX_SYSTEM).startswith(SHIMS):
+                going_on += 1
+                if stops_all and f"/{unit}" in read_text(process.parent / "cgroup", MAX_SYSTEM):
+                    going_on, ending = going_on - 1, ending + 1
+    effects = []
+    if ending:
+        effects.append(
+            f"{ending} containers end with it, since it has no KillMode=process, and the kubelet starts their pods again"
+        )
+    if going_on:
+        effects.append(f"{going_on} containers run under shims of their own and go on running")
+    say(f"{unit} restarts: {'; '.join(effects) or 'no container runs'}; until it is back the kubelet can start none")
 
 
 def _tell(unit: str) -> None:

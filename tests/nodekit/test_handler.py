@@ -565,6 +565,20 @@ def test_crio_that_listens_elsewhere_is_the_kubelet_s(root: Path, monkeypatch: p
     assert (runtime.place.name, runtime.place.socket) == ("cri-o", "/run/own/crio.sock") and host.programs.read()
 
 
+@pytest.mark.parametrize(("mode", "ends"), [("", True), ("KillMode=mixed\n", True), ("KillMode=process\n", False)])
+def test_containers_that_a_restart_ends_are_not_said_to_go_on(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mode: str, ends: bool
+) -> None:
+    host = node(root, monkeypatch, "containerd", IMPORTING)
+    put(root, "/usr/lib/systemd/system/containerd.service", f"[Service]\nExecStart=/usr/bin/containerd\n{mode}")
+    put(root, "/proc/7/cgroup", "0::/system.slice/containerd.service\n")
+    put(root, "/proc/8/comm", "containerd-shim\n")
+    put(root, "/proc/8/cgroup", "0::/system.slice/docker.service\n")
+    host.kata()
+    output = capsys.readouterr().err
+    assert ("1 containers end with it" in output) == ends and f"{1 if ends else 2} containers run under shims" in output
+
+
 def test_crio_of_its_own_packages_has_no_main_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = node(root, monkeypatch, "cri-o")
     put(root, f"{crio_config.FOLDER}/10-crio.conf", '[crio.runtime]\ndefault_runtime = "crun"\n')

@@ -234,6 +234,17 @@ def started(files: Sequence[tuple[str, str]]) -> list[str]:
     return command.split()
 
 
+def stops_all(files: Sequence[tuple[str, str]]) -> bool:
+    """Whether a unit's stop ends all processes in its cgroup, which is the default (systemd.kill(5), `KillMode=`)."""
+    mode = ""
+    for _, text in files:
+        for line in text.splitlines():
+            key, mark, value = line.strip().partition("=")
+            if mark and key.rstrip() == "KillMode":
+                mode = value.strip()
+    return mode not in ("process", "none")
+
+
 def in_environment_file(text: str, variable: str) -> str | None:
     """What an `EnvironmentFile=` sets a variable to: without quotes, the rest of the line (systemd.exec(5))."""
     lines = re.sub(r"\\\n", " ", text).splitlines()
