@@ -281,6 +281,7 @@ CATALOGUE: dict[str, Failure] = {
     "container-runtime-unhealthy": Failure(
         "The node's container runtime does not run as it should after its configuration was changed.",
         "Read 'journalctl -u {unit}' on the node, correct what it names, then run again",
+        {"other-file": "Run 'systemctl daemon-reload' on the node if {unit} was changed, then run again"},
     ),
     "cgroup-drivers-differ": Failure(
         "Kubelet and container runtime manage cgroups differently, so Kata pods would be killed.",

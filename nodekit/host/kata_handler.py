@@ -491,6 +491,28 @@ def _restart(root: Path, runtime: Runtime, unit: str | None, handler: Handler) -
                     unit=unit,
                 )
             time.sleep(POLL)
+    _refuse_other_file(root, runtime, unit)
+
+
+def _refuse_other_file(root: Path, runtime: Runtime, unit: str) -> None:
+    """Raise NodeError `container-runtime-unhealthy` where the process that runs now reads another main file than the one that we
+    know, as after a change of the unit that systemd has not loaded."""
+    if runtime.place.name not in ("containerd", "cri-o"):
+        return
+    process = run(["systemctl", "show", "-p", "MainPID", "--value", unit], timeout=CALL_TIMEOUT, check=False).stdout.strip()
+    words: list[str] = []
+    with suppress(OSError):
+        words = read_text(root / "proc" / process / "cmdline", MAX_SYSTEM).split("\0") if process.isdecimal() else []
+    named = kata_launchers.option(words, "config", "c")
+    if named is None and words and runtime.place.name == "containerd":
+        named = handler_registration.place_of("containerd").main
+    if named and named.startswith("/") and resolve(root, named) != resolve(root, runtime.main):
+        raise NodeError(
+            "container-runtime-unhealthy",
+            f"{unit} runs with {printable(named, 200)}, while its files and the handler's belong to {runtime.main}",
+            "other-file",
+            unit=unit,
+        )
 
 
 def _problem(root: Path, runtime: Runtime, unit: str, handler: Handler) -> str | None:

@@ -126,6 +126,8 @@ class Programs:
             result = Finished(0, "active\n" if words[1] in self.read() else "inactive\n", "")
         elif words[:1] == ["restart"]:
             self.start(words[1])
+        elif words[:1] == ["show"]:
+            result = Finished(0, "9\n", "")
         else:
             assert name in ("systemctl", "journalctl"), argv
         if check and result.code:
@@ -577,6 +579,24 @@ def test_containers_that_a_restart_ends_are_not_said_to_go_on(
     host.kata()
     output = capsys.readouterr().err
     assert ("1 containers end with it" in output) == ends and f"{1 if ends else 2} containers run under shims" in output
+
+
+@pytest.mark.parametrize(
+    ("command", "other"), [("--config\0/srv/old.toml\0", "/srv/old.toml"), ("", MAIN), ("-c\0/srv/c.toml", "")]
+)
+def test_a_runtime_that_runs_with_another_file_than_its_unit_s_is_not_taken_for_done(
+    root: Path, monkeypatch: pytest.MonkeyPatch, command: str, other: str
+) -> None:
+    # A unit was changed, and systemd has not loaded it: the restart starts what the old one names.
+    host = node(root, monkeypatch, "containerd", IMPORTING)
+    put(root, "/srv/c.toml", IMPORTING)
+    put(root, "/usr/lib/systemd/system/containerd.service", "[Service]\nExecStart=/usr/bin/containerd -c /srv/c.toml\n")
+    put(root, "/proc/9/cmdline", f"/usr/bin/containerd\0{command}")
+    if other:
+        error = refused(host, "container-runtime-unhealthy")
+        assert other in error.message and "daemon-reload" in error.remedy
+    else:
+        assert host.kata()["changed"] is True
 
 
 def test_crio_of_its_own_packages_has_no_main_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
