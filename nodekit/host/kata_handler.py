@@ -37,7 +37,10 @@ UNREAD_RECORD = "unread"
 """The journal's record while the configuration is new and the runtime has not read it."""
 CALL_TIMEOUT = 60.0
 HEALTH_TIMEOUT = 120.0
-"""Seconds: for one answer, and for the runtime to be healthy after its restart (k3s starts its whole control plane)."""
+"""Seconds: for one answer, and for the runtime to be healthy after its restart."""
+RESTART_TIMEOUT = 300.0
+"""Seconds for `systemctl restart`, which for k3s and RKE2 ends when the control plane is up or the server has answered;
+kata-deploy waits as long (`wait_till_node_is_ready_timeout`)."""
 POLL = 0.5
 SHIMS = ("containerd-shim", "conmon")
 """Beginnings of the names of processes that hold a container each, and live on while the runtime restarts."""
@@ -263,6 +266,9 @@ def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outco
                 f"note: {known.file} registers {handler.name} without privileged_without_host_devices: a privileged pod's guest "
                 "gets the node's devices"
             )
+        if unread := known.without(handler.pod_annotations):
+            lost = ", ".join(unread)
+            say(f"note: {known.file} registers {handler.name} without pod_annotations for {lost}: pods set them in vain")
         return Outcome(bool(withdraw(root)), place.name, known.file, None)
     work = _work(root, runtime, handler)
     others = [path for path in journal.paths(root, JOURNAL) if path != resolve(root, work.target.file)]
@@ -466,7 +472,7 @@ def _say_what_runs(root: Path, unit: str) -> None:
 def _tell(unit: str) -> None:
     run(["systemctl", "reset-failed", unit], timeout=CALL_TIMEOUT, check=False)
     try:
-        run(["systemctl", "restart", unit], timeout=HEALTH_TIMEOUT, status=f"systemctl status {unit}")
+        run(["systemctl", "restart", unit], timeout=RESTART_TIMEOUT, status=f"systemctl status {unit}")
     except NodeError as error:
         if error.code != "tool-missing":  # after a roll-back, only the log shows why
             error.message = f"{error.message.rstrip('.')}; its log ends: {_log(unit)}"

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from clusterkit.kata_deploy import RESTART_SECONDS
 from nodekit.commands import kata, restore, status
 from nodekit.errors import NodeError
 from nodekit.host import docker, kata_handler
@@ -661,6 +662,24 @@ def test_what_others_registered_already_is_left_and_said(
     result = host.kata()["handler"]
     assert result == {"changed": False, "runtime": "containerd", "file": theirs, "restarted": None}
     assert "privileged_without_host_devices" in capsys.readouterr().err and not (root / DROP_IN.lstrip("/")).exists()
+    annotations = ["io.katacontainers.config.hypervisor.default_vcpus", "io.katacontainers.config.agent.*"]
+    host.kata(podAnnotations=annotations)
+    assert f"without pod_annotations for {', '.join(annotations)}" in capsys.readouterr().err
+    put(root, theirs, host.text(theirs).replace("options.", 'pod_annotations = ["io.katacontainers.config.hyper*"]\noptions.'))
+    host.kata(podAnnotations=annotations)
+    assert f"without pod_annotations for {annotations[1]}: pods" in capsys.readouterr().err
+
+
+def test_a_restart_that_waits_for_a_control_plane_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: dict[str, float] = {}
+
+    def run(argv: Sequence[str], *, timeout: float, **_: object) -> Finished:
+        limits[argv[1]] = timeout
+        return Finished(0, "", "")
+
+    monkeypatch.setattr(kata_handler, "run", run)
+    kata_handler._tell("rke2-server.service")
+    assert limits["restart"] >= RESTART_SECONDS, "kata-deploy waits as long for a node whose runtime it restarts"
 
 
 @pytest.mark.parametrize("main", [DOCKER, None])

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from nodekit.errors import NodeError
@@ -57,6 +58,12 @@ class Registered(NamedTuple):
     config_path: object
     keeps_devices: bool
     """Whether a privileged pod gets none of the node's devices (`privileged_without_host_devices`)."""
+    pod_annotations: tuple[str, ...] = ("*",)
+    """Patterns of the annotations of pods that reach Kata; with CRI-O all do."""
+
+    def without(self, annotations: Sequence[str]) -> list[str]:
+        """Those of the annotations, names or patterns, that do not reach Kata."""
+        return [name for name in annotations if not any(fnmatchcase(name, pattern) for pattern in self.pod_annotations)]
 
 
 class Target(NamedTuple):
@@ -205,12 +212,14 @@ def registered(files: Sequence[File], of_release: tuple[int, int], name: str) ->
         return None
     read = counting(files, of_release)
     holders = [path for path, table in read if name in _mapping(_mapping(table.get("containerd")).get("runtimes"))]
+    annotations = entry.get("pod_annotations")
     return Registered(
         holders[-1],
         entry.get("runtime_type"),
         entry.get("runtime_path"),
         _mapping(entry.get("options")).get("ConfigPath"),
         entry.get("privileged_without_host_devices") is True,
+        tuple(each for each in annotations if isinstance(each, str)) if isinstance(annotations, list) else (),
     )
 
 
