@@ -166,6 +166,7 @@ CATALOGUE: dict[str, Failure] = {
             "move": "Move it away, then run again",
             "imports": "Correct {file}, or a file that it imports, by hand, then run again",
             "migrate": "Write that file as `containerd config migrate` prints it, then run again",
+            "versions": "Write {file} and what it imports in one version (`containerd config migrate`), then run again",
             "dockerd": "Move its settings to {path} and take --config-file out of docker.service, then run again",
             "k0s": "Register that handler in {file}, or remove the file and restart k0s, which writes its own again",
             "headers": "Write the tables of that file as [headers], then run again",

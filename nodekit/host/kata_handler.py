@@ -3,10 +3,10 @@
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host import journal, kata, kata_launching
@@ -286,8 +286,10 @@ def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outco
         change.note(now={UNREAD_RECORD: True, UNIT_RECORD: unit})
         try:
             with step(f"Registering {handler.name} in {place.name}: {work.target.file}"):
+                before = _whole(runtime)
                 change.write(work.target.file, work.content)
                 _refuse_unread(root, runtime, handler, work)
+                _refuse_changed(runtime, work, before)
             is_reread = unit is not None
             _restart(root, runtime, unit, handler)
         except BaseException:
@@ -398,12 +400,41 @@ def _work(root: Path, runtime: Runtime, handler: Handler) -> _Work:
     return _Work(target, content.encode())
 
 
+def _whole(runtime: Runtime) -> Mapping[str, Any] | None:
+    """The configuration that containerd puts together of its files; None for another runtime, or where it does not."""
+    if runtime.place.name != "containerd":
+        return None
+    result = run(_printing(runtime), timeout=CALL_TIMEOUT, check=False)
+    with suppress(NodeError):
+        return kata_config.table(result.stdout, runtime.main) if result.code == 0 else None
+    return None
+
+
+def _printing(runtime: Runtime) -> list[str]:
+    # From 2.0 on both print the same, but 2.0.0 to 2.0.5 leave out of a dump what they read in tables of version 2.
+    verb = "migrate" if runtime.release >= (2, 0) else "dump"
+    return [runtime.program, "--config", runtime.main, "config", verb]
+
+
+def _refuse_changed(runtime: Runtime, work: _Work, before: Mapping[str, Any] | None) -> None:
+    """Raise NodeError `file-invalid` where our tables change what pods of another handler are started with."""
+    after = _whole(runtime)
+    if before is None or after is None:
+        return
+    names = containerd_config.handlers(runtime.files, runtime.release)
+    if changed := containerd_config.changed_handlers(before, after, names):
+        raise NodeError(
+            "file-invalid",
+            f"containerd would read other settings of {printable(', '.join(changed), 200)} than now with {work.target.file}",
+            "versions",
+            file=runtime.main,
+        )
+
+
 def _refuse_unread(root: Path, runtime: Runtime, handler: Handler, work: _Work) -> None:
     """Have the runtime read its files before it is restarted with them; raises NodeError `file-invalid`."""
     if runtime.place.name == "containerd":
-        # From 2.0 on both print the same, but 2.0.0 to 2.0.5 leave out of a dump what they read in tables of version 2.
-        verb = "migrate" if runtime.release >= (2, 0) else "dump"
-        argv = [runtime.program, "--config", runtime.main, "config", verb]
+        argv = _printing(runtime)
     elif runtime.place.name == "cri-o":
         # Its own packages bring no main file, and one that is named must be there (CRI-O, `internal/criocli/criocli.go`).
         main = ["--config", runtime.main] if read_bytes(root, runtime.main) is not None else []

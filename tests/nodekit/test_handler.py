@@ -649,6 +649,15 @@ def test_what_containerd_does_not_take_is_never_started_with(root: Path, monkeyp
     assert "60-kata-nodes.toml" in refused(host, "file-invalid").message
 
 
+def test_the_handlers_of_other_pods_are_never_changed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = node(root, monkeypatch, "containerd", IMPORTING)
+    real = containerd_config.tables
+    spoiled = "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]\nSystemdCgroup = false\n"
+    monkeypatch.setattr(containerd_config, "tables", lambda *words: real(*words) + spoiled)
+    error = refused(host, "file-invalid")
+    assert "other settings of runc" in error.message and "one version" in error.remedy
+
+
 def _table(handler: str) -> str:
     return f"[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.{handler}]\nruntime_type = 'io.containerd.kata.v2'\n"
 

@@ -314,6 +314,9 @@ IMPORTING_2 = 'imports = ["conf.d/*.toml"]\n' + KUBEADM_17
         (KUBEADM_22.replace("/etc/containerd/", ""), NVIDIA, 3, {"kata-qemu", "nvidia", "runc"}),
         (KUBEADM_22.replace("/etc/containerd/", ""), NVIDIA_2, 3, {"kata-qemu", "runc"}),
         (IMPORTING_2.replace("*", "99-nvidia"), NVIDIA, 3, {"kata-qemu", "nvidia", "runc"}),
+        # The handlers of the last file, of version 2, would be gone beside a table of version 3.
+        ('version = 3\nimports = ["conf.d/*.toml"]\n', NVIDIA_2, 2, {"kata-qemu", "nvidia", "runc"}),
+        ('version = 3\nimports = ["conf.d/99-nvidia.toml"]\n', NVIDIA_2, 2, {"kata-qemu", "nvidia", "runc"}),
     ],
 )
 def test_a_real_containerd_reads_the_handler_beside_a_file_of_another_version(

@@ -1,7 +1,7 @@
 """Read containerd's configuration as containerd does, and decide where and how a Kata handler is registered in it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -184,7 +184,8 @@ def form_of(files: Sequence[File], of_release: tuple[int, int]) -> int:
     # Where tables of version 3 hold handlers, a migration of those of version 2 adds none to them.
     if _merges_as_written(of_release) and (last_version(files) >= 3 or any(runtimes)):
         return 3
-    if of_release < (2, 0):
+    # With a last file of version 2 all is migrated from there: tables of version 3 would put that file's handlers out of use.
+    if of_release < (2, 0) or (_merges_as_written(of_release) and last_version(files) == 2):
         return last_version(files) or 1
     if version(files) == 1:
         if of_release >= MIGRATES_EACH and CRI_PLUGINS[0] in _mapping(files[0][1].get("plugins")):
@@ -221,6 +222,31 @@ def registered(files: Sequence[File], of_release: tuple[int, int], name: str) ->
         entry.get("privileged_without_host_devices") is True,
         tuple(each for each in annotations if isinstance(each, str)) if isinstance(annotations, list) else (),
     )
+
+
+def changed_handlers(before: Mapping[str, Any], after: Mapping[str, Any], names: Collection[str]) -> list[str]:
+    """Which of the handlers `names` start something else in the second of two configurations that containerd printed whole.
+
+    Options that are empty or off are not told from those that are absent, as they are once a file names a handler.
+    """
+    tables = [_mapping(_mapping(plugin_table(each).get("containerd")).get("runtimes")) for each in (before, after)]
+
+    def start(table: Mapping[str, Any], name: str) -> tuple[object, ...] | None:
+        entry = table.get(name)
+        if not isinstance(entry, Mapping):
+            return None
+        options = {key: value for key, value in _mapping(entry.get("options")).items() if value}
+        return (
+            options,
+            *(entry.get(key) or None for key in ("runtime_type", "runtime_path", "snapshotter", "base_runtime_spec")),
+        )
+
+    return sorted(name for name in names if start(tables[0], name) != start(tables[1], name))
+
+
+def handlers(files: Sequence[File], of_release: tuple[int, int]) -> set[str]:
+    """The names of all handlers, with the one that containerd has by itself."""
+    return {"runc", *_mapping(_mapping(merged_plugin(files, of_release).get("containerd")).get("runtimes"))}
 
 
 def systemd_cgroups(files: Sequence[File], of_release: tuple[int, int]) -> bool:
