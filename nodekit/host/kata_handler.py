@@ -286,7 +286,8 @@ def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outco
         change.note(now={UNREAD_RECORD: True, UNIT_RECORD: unit})
         try:
             with step(f"Registering {handler.name} in {place.name}: {work.target.file}"):
-                before = _whole(runtime)
+                # What ours of an earlier run changed is no measure: it may be what is put right now.
+                before = None if journal.paths(root, JOURNAL) else _whole(runtime)
                 change.write(work.target.file, work.content)
                 _refuse_unread(root, runtime, handler, work)
                 _refuse_changed(runtime, work, before)
