@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from clusterkit import pod_proof, pod_verdict
-from clusterkit.pod_proof import ATTEMPT_ANNOTATION, DIGEST_ANNOTATION, TAINT, Node, Nodes, ProofRequest
+from clusterkit.pod_proof import ATTEMPT_ANNOTATION, DIGEST_ANNOTATION, NODE_ANNOTATION, TAINT, Node, Nodes, ProofRequest
 from clusterkit.pod_verdict import Events, Refusal
 from nodekit.errors import NodeError
 
@@ -82,6 +82,12 @@ def ready(node: Mapping[str, Any]) -> bool:
 def claim(node: Mapping[str, Any]) -> str:
     """Uid of the Job that the controller made for this node, or nothing."""
     return str((node["metadata"].get("annotations") or {}).get(CLAIM_ANNOTATION, ""))
+
+
+def made_for(job: Mapping[str, Any], node: Mapping[str, Any]) -> bool:
+    """Whether a Job was made to prove the node of this name."""
+    notes = job["metadata"].get("annotations") or {}
+    return bool(notes.get(NODE_ANNOTATION) == node["metadata"]["name"])
 
 
 @dataclass(frozen=True)

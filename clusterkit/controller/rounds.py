@@ -141,6 +141,8 @@ class Reconciler:
     def prove(self, node: dict[str, Any], attempt: int) -> None:
         """Make the Job of a try and have the node claim it, in place of the one before."""
         before = self.view.jobs.get(joining.claim(node))
+        if before and not joining.made_for(before, node):
+            before = None  # a kubelet can have its node claim another's Job, which is not its own to remove
         request = self.ask(pod_proof.node_of(node), attempt)
         body = joining.job(self.settings, request, secrets.token_hex(4))
         name = body["metadata"]["name"]

@@ -53,8 +53,9 @@ class View:
         self.strange_events: dict[str, float] = {}
         """Since when (monotonic clock) there are events about an unknown object, by its uid."""
         self.jobs_of_pods: dict[str, str] = {}
-        self.claims: dict[str, str] = {}
-        """The tainted node that claims a Job, by the Job's uid."""
+        self.claims: dict[str, dict[str, None]] = {}
+        """Names of the tainted nodes that claim a Job, by the Job's uid. More than one: a kubelet can write any annotation of its
+        own node, and so the claim of another's Job, which is still the other's."""
         self.queue: dict[str, None] = {}
         """Names of nodes to look at, those that wait longest first."""
         self.left: set[str] = set()
@@ -185,11 +186,13 @@ class View:
         old, new = (joining.claim(node) if node and joining.tainted(node) else "" for node in (before, after))
         if old == new:
             return
-        if old in self.claims:
-            del self.claims[old]
-            self.unclaimed(old)
+        if before and (claimants := self.claims.get(old)):
+            claimants.pop(before["metadata"]["name"], None)
+            if not claimants:
+                del self.claims[old]
+                self.unclaimed(old)
         if new and after:
-            self.claims[new] = after["metadata"]["name"]
+            self.claims.setdefault(new, {})[after["metadata"]["name"]] = None
             self.strangers.discard(new)
 
     def put_event(self, event: dict[str, Any]) -> None:
@@ -199,8 +202,7 @@ class View:
         if job not in self.jobs:
             self.strange_events.setdefault(uid, time.monotonic())
         self.events.setdefault(uid, {})[event["metadata"]["uid"]] = event
-        if job in self.claims:
-            self.look_at(self.claims[job])
+        self.look_at(*self.claims.get(job, ()))
 
     def drop(self, kind: str, document: Mapping[str, Any]) -> None:
         """An object that is gone."""
@@ -218,8 +220,7 @@ class View:
                 for uid in (about["uid"], pod["metadata"]["uid"] if pod else ""):
                     self.events.pop(uid, {})
                     self.jobs_of_pods.pop(uid, "")
-                if about["uid"] in self.claims:
-                    self.look_at(self.claims[about["uid"]])
+                self.look_at(*self.claims.get(about["uid"], ()))
             elif kind == "pods" and (job := self.jobs_of_pods.get(about["uid"], "")) in self.pods:
                 if job not in self.jobs:
                     del self.pods[job], self.jobs_of_pods[about["uid"]]
@@ -233,7 +234,7 @@ class View:
     def touch(self, job: str) -> None:
         """Something of a Job changed; with the lock."""
         if job in self.claims:
-            self.look_at(self.claims[job])
+            self.look_at(*self.claims[job])
         else:
             self.unclaimed(job)
 
@@ -247,10 +248,11 @@ class View:
         self.strangers.add(job)
         self.lock.notify_all()
 
-    def look_at(self, name: str) -> None:
-        """Have a node looked at; with the lock."""
-        self.queue[name] = None
-        self.lock.notify_all()
+    def look_at(self, *names: str) -> None:
+        """Have nodes looked at; with the lock."""
+        if names:
+            self.queue |= dict.fromkeys(names)
+            self.lock.notify_all()
 
     @contextmanager
     def making_job(self, name: str) -> Iterator[None]:

@@ -182,6 +182,24 @@ def test_claim_that_always_conflicts_costs_a_job_a_minute_and_not_one_a_second(c
     assert len(cluster.created_jobs) == 1 and not rounds.conflicts
 
 
+def test_node_that_claims_the_job_of_another_takes_no_proof_from_it(clock: Clock) -> None:
+    """A kubelet can write any annotation of its own node; the other node lost its Job and was never looked at again."""
+    cluster = Cluster("a", "b")
+    rounds = begun(cluster)
+    again(rounds)
+    of_a = joining.claim(cluster.nodes["a"])
+    for _ in range(3):
+        cluster.nodes["b"]["metadata"]["annotations"][joining.CLAIM_ANNOTATION] = of_a
+        cluster.nodes["b"]["metadata"]["resourceVersion"] = cluster.next_version()
+        clock.now += 100
+        again(rounds)
+    assert of_a in cluster.created_jobs and joining.claim(cluster.nodes["a"]) == of_a
+    assert set(cluster.created_jobs) == {of_a, joining.claim(cluster.nodes["b"])} and cluster.requests["a"] == 1
+    cluster.ends("a", "Complete", pod=True)
+    again(rounds)
+    assert not joining.tainted(cluster.nodes["a"]) and joining.tainted(cluster.nodes["b"])
+
+
 def test_node_that_went_away_under_our_own_write_is_forgotten_and_costs_no_further_job(clock: Clock) -> None:
     """The watch reports that it is gone before the answer to the write is taken in, which brings it back."""
     cluster = Cluster("a")
