@@ -51,6 +51,9 @@ class Reconciler:
         """Until when a node is left alone, because the cluster refused a write, or the node changed meanwhile."""
         self.conflicts: dict[str, int] = {}
         """How often in a row a node had changed since it was read."""
+        self.first_tries: dict[str, tuple[int, float]] = {}
+        """How many first tries of a machine came one after the other, by the node's uid, and when (monotonic clock) the last was
+        made. A try that fails is followed by a second one: another first one means that the claim or the Job was taken away."""
         self.due: dict[str, float] = {}
         """When to look at a node again although nothing changes."""
         self.jobs_due: dict[str, float] = {}
@@ -118,6 +121,9 @@ class Reconciler:
         name, now = node["metadata"]["name"], time.monotonic()
         try:
             if isinstance(step, joining.Prove):
+                if step.attempt == 1 and (wait := self.pause(node, now)) > 0:
+                    self.held[name] = self.due[name] = now + wait
+                    return
                 self.prove(node, step.attempt)
             elif isinstance(step, joining.Refused):
                 self.due[name] = now + step.seconds
@@ -150,7 +156,10 @@ class Reconciler:
             job = self.api.make(body)
             self.view.put("jobs", job)
             try:
-                self.view.put("nodes", self.api.patch_node(request.node.name, joining.claiming(node, job["metadata"]["uid"])))
+                after = self.api.patch_node(request.node.name, joining.claiming(node, job["metadata"]["uid"]))
+                self.view.put("nodes", after)
+                if joining.claim(after) != job["metadata"]["uid"]:
+                    raise Changed(f"the claim of node {request.node.name}")  # a webhook left it out
             except (Changed, NodeError):
                 with suppress(NodeError):  # it is tried again as a Job that nobody claims
                     self.remove(job)
@@ -158,6 +167,16 @@ class Reconciler:
         log.info("%s: try %d, job %s", request.node.name, attempt, name)
         if before:
             self.remove(before)
+
+    def pause(self, node: dict[str, Any], now: float) -> float:
+        """Seconds until a machine may have another first try: each costs the cluster a Job. Counts it where that is now."""
+        uid = node["metadata"]["uid"]
+        times, last = self.first_tries.get(uid, (0, now))
+        # The second one comes at once, as where somebody removes a Job to see another.
+        if times > 1 and (left := last + joining.conflict_pause(times - 1) - now) > 0:
+            return left
+        self.first_tries[uid] = (times + 1 if now - last < joining.LONGEST_WAIT else 1, now)
+        return 0.0
 
     def tell(self, node: dict[str, Any], step: joining.Refused) -> None:
         """Why a node is not proven, once for each Job, and again while that lasts: a cluster forgets Events after a while."""
@@ -239,7 +258,9 @@ class Reconciler:
                 {uid: at for uid, at in times.items() if uid in self.view.jobs}
                 for times in (self.begun, self.ended, self.reported)
             )
+        now = time.monotonic()
+        if len(self.first_tries) > 2 * len(self.view.claims) + MOST:
+            self.first_tries = {uid: try_ for uid, try_ in self.first_tries.items() if now - try_[1] < joining.LONGEST_WAIT}
         if len(self.held) + len(self.conflicts) > MOST:
-            now = time.monotonic()
             self.held = {name: until for name, until in self.held.items() if until > now}
             self.conflicts = {name: times for name, times in self.conflicts.items() if name in self.view.nodes}

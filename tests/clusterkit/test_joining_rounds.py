@@ -200,6 +200,32 @@ def test_node_that_claims_the_job_of_another_takes_no_proof_from_it(clock: Clock
     assert not joining.tainted(cluster.nodes["a"]) and joining.tainted(cluster.nodes["b"])
 
 
+@pytest.mark.parametrize("when", ["in our write", "after it"])
+def test_claim_that_another_takes_away_costs_a_job_a_minute_and_is_written_again(clock: Clock, when: str) -> None:
+    """A webhook or a controller that knows which annotations a node should have, or the node's own kubelet."""
+    cluster = Cluster("a")
+    patch_node = cluster.patch_node
+
+    def patch(name: str, patch: Any) -> dict[str, Any]:
+        patch_node(name, patch)
+        cluster.nodes[name]["metadata"]["annotations"] = {}
+        return deepcopy(cluster.nodes[name])
+
+    if when == "in our write":
+        cluster.patch_node = patch  # type: ignore[method-assign]
+    rounds = begun(cluster)
+    for _ in range(600):
+        again(rounds)
+        clock.now += 1
+        cluster.nodes["a"]["metadata"]["annotations"] = {}
+        cluster.nodes["a"]["metadata"]["resourceVersion"] = cluster.next_version()
+    assert 8 < cluster.requests["a"] <= 6 + 10
+    cluster.patch_node = patch_node  # type: ignore[method-assign]
+    clock.now += 60
+    again(rounds)
+    assert [joining.claim(cluster.nodes["a"])] == list(cluster.created_jobs)
+
+
 def test_node_that_went_away_under_our_own_write_is_forgotten_and_costs_no_further_job(clock: Clock) -> None:
     """The watch reports that it is gone before the answer to the write is taken in, which brings it back."""
     cluster = Cluster("a")
