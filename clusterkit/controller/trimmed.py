@@ -13,6 +13,8 @@ from clusterkit.pod_safety import HOST_NAMESPACES
 
 LONG = 100
 """Characters from which on a text is shared."""
+WORDS = 1024
+"""Characters of an event's text that are kept. The API server has no limit on the texts of a core/v1 Event."""
 
 
 @lru_cache(64)
@@ -114,10 +116,12 @@ def pod(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def event(document: Mapping[str, Any]) -> dict[str, Any]:
     """Of a core/v1 Event: what it is about, and what it says."""
+    words = {key: str(text)[:WORDS] for key, text in only(document, "reason", "message").items()}
     return {
         "metadata": about(document),
         "involvedObject": only(document.get("involvedObject"), "uid"),
-        **only(document, "reason", "message", "count", "series", "lastTimestamp", "eventTime"),
+        **only(document, "count", "series", "lastTimestamp", "eventTime"),
+        **words,
     }
 
 

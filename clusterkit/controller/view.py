@@ -25,6 +25,9 @@ SHORTEST = 1.0
 """Seconds between the starts of two watches at least, in case the server ends each at once."""
 EVENT_SECONDS = 60.0
 """How long events about unknown Jobs and pods are kept: an event can arrive before its object."""
+EVENTS, STRANGE = 16, 512
+"""Events that are kept about one object, the newest, and unknown objects about which any are: every kubelet may make events in
+every namespace, as many as it likes."""
 
 
 WAITED, REST = 0.002, 0.2
@@ -201,7 +204,13 @@ class View:
         job = self.jobs_of_pods.get(uid, uid)
         if job not in self.jobs:
             self.strange_events.setdefault(uid, time.monotonic())
-        self.events.setdefault(uid, {})[event["metadata"]["uid"]] = event
+            if len(self.strange_events) > STRANGE:
+                self.forget_event(next(iter(self.strange_events)))
+        about = self.events.setdefault(uid, {})
+        about.pop(event["metadata"]["uid"], None)
+        about[event["metadata"]["uid"]] = event
+        if len(about) > EVENTS:
+            del about[next(iter(about))]
         self.look_at(*self.claims.get(job, ()))
 
     def drop(self, kind: str, document: Mapping[str, Any]) -> None:
@@ -319,8 +328,13 @@ class View:
                 if self.jobs_of_pods.get(uid, uid) in self.jobs:
                     del self.strange_events[uid]
                 elif time.monotonic() - since > EVENT_SECONDS:
-                    del self.strange_events[uid]
-                    self.events.pop(uid, None)
+                    self.forget_event(uid)
+
+    def forget_event(self, uid: str) -> None:
+        """Those about an object that is not known, or only since they came; with the lock."""
+        del self.strange_events[uid]
+        if self.jobs_of_pods.get(uid, uid) not in self.jobs:
+            self.events.pop(uid, None)
 
 
 def gathered(changes: Iterator[Change]) -> Iterator[Change]:

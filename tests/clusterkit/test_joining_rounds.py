@@ -226,6 +226,30 @@ def test_claim_that_another_takes_away_costs_a_job_a_minute_and_is_written_again
     assert [joining.claim(cluster.nodes["a"])] == list(cluster.created_jobs)
 
 
+def test_events_that_a_kubelet_makes_without_end_are_kept_within_bounds(clock: Clock) -> None:
+    """It may make them in every namespace. A hundred thousand filled the controller's memory, and a round took seven seconds."""
+    cluster = Cluster("a")
+    rounds = begun(cluster)
+    again(rounds)
+    view, job = rounds.view, joining.claim(cluster.nodes["a"])
+
+    def event(uid: str, about: str) -> dict[str, Any]:
+        message = {"reason": uid + "r" * 5000, "message": uid + "m" * 100_000, "lastTimestamp": f"2026-01-01T00:00:00Z{uid}"}
+        return {"metadata": {"name": uid, "uid": uid, "resourceVersion": "9"}, "involvedObject": {"uid": about}, **message}
+
+    for number in range(2000):
+        view.put("events", event(f"of-job-{number:04}", job))
+        view.put("events", event(f"strange-{number:04}", f"pod-{number:04}"))
+    view.put("events", event("of-job-1984", job))
+    view.put("events", event("of-job-2000", job))
+    kept = [each for events in view.events.values() for each in events.values()]
+    assert len(kept) <= view_module.EVENTS + view_module.STRANGE and len(json.dumps(kept)) < 2_000_000
+    newest = [each["metadata"]["uid"] for each in view.events_about(job)]
+    assert newest == [*(f"of-job-{number}" for number in range(1986, 2000)), "of-job-1984", "of-job-2000"]
+    assert view.events_about("pod-1999") and not view.events_about("pod-0000")
+    assert set(view.strange_events) == set(view.events) - {job}
+
+
 def test_node_that_went_away_under_our_own_write_is_forgotten_and_costs_no_further_job(clock: Clock) -> None:
     """The watch reports that it is gone before the answer to the write is taken in, which brings it back."""
     cluster = Cluster("a")
