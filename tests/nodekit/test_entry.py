@@ -42,6 +42,51 @@ def test_words_exit_code_and_folder_are_the_commands_own(shell: list[str]) -> No
     assert (result.returncode, result.stdout, result.stderr) == (7, f"{Path.cwd()}\n<a b><*><><--user>", "said\n")
 
 
+@pytest.mark.parametrize("user", [[], ["--user", "1234"]], ids=["root", "user"])
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_variables_are_the_commands_own_whatever_their_names(shell: list[str], user: list[str]) -> None:
+    odd = {"my.name": "a b", "a-b": "* \\n\nx\n\n", "1st": "", "app.url": "x=y", "BASH_FUNC_f%%": "() {  echo x\n}"}
+    ordinary = {
+        "user": "bob",
+        "name": "app",
+        "said": "x",
+        "setpriv": "/x",
+        "HOME": "/data",
+        "IFS": ",",
+        "empty": "",
+        "lines": "a\nb\n",
+    }
+    env = {"PATH": os.environ["PATH"], **odd, **ordinary}
+    argv = ["unshare", "-mpf", "--kill-child", *shell, "-c", ENTRY, "kata-nodes-entry", *user, "env", "-0"]
+    result = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True)
+    reached = dict(entry.split("=", 1) for entry in result.stdout.split("\0") if entry)
+    assert {name: value for name, value in reached.items() if name not in ("PWD", "OLDPWD", "SHLVL", "_")} == env
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_home_is_the_users_own_where_the_runtime_has_set_roots(shell: list[str], tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("root:x:0:0::/root:/bin/sh\nnode:x:1234:1234::/home/node:/bin/sh\n")
+    before = f"mount --bind {tmp_path}/passwd /etc/passwd"
+    for home, user, expected in (
+        ("/root", "1234", "/home/node"),
+        ("/root", "4321", "/"),  # as containerd and runc have it for a user that the image does not know
+        ("/data", "1234", "/data"),
+    ):
+        argv = command(shell, "--user", user, "sh", "-c", "echo $HOME", before=f"{before}; export HOME={home}")
+        assert run(argv).stdout == f"{expected}\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_a_setuid_program_makes_no_root_of_another_user(shell: list[str], tmp_path: Path) -> None:
+    """Root without capabilities may write core_pattern, whose program the kernel starts with all of them."""
+    shutil.copyfile(Path(shutil.which("cat") or "").resolve(), tmp_path / "cat")
+    (tmp_path / "cat").chmod(0o4755)
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    result = run(command(shell, "--user", "1234", str(tmp_path / "cat"), "/proc/self/status"))
+    assert "\nUid:\t1234\t1234\t1234\t1234\n" in result.stdout and "\nNoNewPrivs:\t1\n" in result.stdout, result.stderr
+
+
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 def test_the_command_takes_the_entrys_place_so_that_signals_reach_it(shell: list[str], tmp_path: Path) -> None:
     ready, mark = tmp_path / "ready", tmp_path / "mark"
@@ -86,6 +131,9 @@ def test_what_it_cannot_do_is_reported_with_the_way_out(shell: list[str]) -> Non
     plain = run(["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", *shell, "-c", ENTRY, "kata-nodes-entry", "true"])
     assert plain.returncode == 125
     assert "kata-nodes-entry: proc cannot be mounted" in plain.stderr and "enableWeakerNestedSandbox" in plain.stderr
+    for user in ("nobody-knows", ""):
+        unknown = run(command(shell, "--user", user, "true"))
+        assert unknown.returncode == 125 and "kata-nodes-entry: " in unknown.stderr and "number" in unknown.stderr
     empty = run(command(shell))
     assert empty.returncode == 125 and "no command is given" in empty.stderr
 
