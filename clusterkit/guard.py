@@ -129,7 +129,9 @@ def policy(
     runtime withholds the node's devices (`privileged_without_host_devices` of the handler, in containerd and CRI-O), which no
     API server can see.
 
-    Only pods are matched, at creation and when a debug container joins. Whatever makes pods (Deployment, Job, PodTemplate)
+    Only pods are matched, at creation, when a debug container joins, and for their annotations at every change: a binding, by
+    which a scheduler places a pod, adds its own annotations, and who may write a pod's status may write them too. Whatever makes
+    pods (Deployment, Job, PodTemplate)
     passes here, so no list of kinds is needed, and shows the refusal as its event. Security fields of a pod cannot change
     afterwards, so another update is never refused: a pod from before the guard can still finish and be deleted. Annotations
     can change and are looked at again when they do. A pod on the node's own kernel is held to the rest of Pod Security
@@ -152,7 +154,9 @@ def policy(
     classes = ", ".join(runtime_classes)
     host = " || ".join(f"object.spec.?{field}.orValue(false)" for field in ("hostNetwork", "hostPID", "hostIPC"))
     variables = {
-        "settled": "request.operation == 'UPDATE' && request.?subResource.orValue('') != 'ephemeralcontainers'",
+        # Of a Binding, which has no spec, the annotations alone.
+        "settled": "request.kind.kind == 'Binding'"
+        " || (request.operation == 'UPDATE' && request.?subResource.orValue('') != 'ephemeralcontainers')",
         "guest": f"object.spec.?runtimeClassName.orValue('') in {text(list(runtime_classes))}",
         "adding": names(adds),
         "privileged": names(
@@ -179,7 +183,7 @@ def policy(
                     "apiGroups": [""],
                     "apiVersions": ["v1"],
                     "operations": ["CREATE", "UPDATE"],
-                    "resources": ["pods", "pods/ephemeralcontainers"],
+                    "resources": ["pods", "pods/ephemeralcontainers", "pods/status", "pods/binding", "bindings"],
                 }
             ]
         },

@@ -204,6 +204,29 @@ def test_guest_parameters_are_not_a_tenants_to_set(api: Api) -> None:
     refused(api, body, "annotations", KERNEL_PARAMS, "allow-list")
 
 
+def test_annotation_comes_neither_with_a_binding_nor_with_a_status(api: Api) -> None:
+    """The API server copies a binding's annotations into the pod, and takes those that are written with a status."""
+    for name in ("bound", "bound-too"):
+        assert api.request("POST", PODS.format("guarded"), {**template_pod(), "metadata": {"name": name}})[0] == 201
+    about = {"name": "bound", "annotations": {KERNEL_PARAMS: "quiet"}}
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": about, "target": {"kind": "Node", "name": "node"}}
+    at = f"{PODS.format('guarded')}/bound"
+    for method, path, body in (
+        ("POST", f"{at}/binding", binding),
+        ("POST", "/api/v1/namespaces/guarded/bindings", binding),
+        ("PATCH", f"{at}/status", {"metadata": {"annotations": {KERNEL_PARAMS: "quiet"}}}),
+    ):
+        status, answer = api.request(method, path, body)
+        assert status == 403 and "Rule annotations" in answer["message"], answer
+    plain = {**binding, "metadata": {"name": "bound", "annotations": {ALLOWED: "2"}}}
+    assert api.request("POST", f"{at}/binding", plain)[0] == 201
+    plain["metadata"] = {"name": "bound-too"}
+    assert api.request("POST", "/api/v1/namespaces/guarded/bindings", plain)[0] == 201
+    assert api.request("PATCH", f"{at}/status", {"status": {"phase": "Running"}})[0] == 200
+    _, pod_read = api.request("GET", at)
+    assert pod_read["metadata"]["annotations"] == {ALLOWED: "2"} and pod_read["spec"]["nodeName"] == "node"
+
+
 def test_annotation_is_refused_later_as_well_and_a_pod_from_before_can_still_finish(api: Api) -> None:
     api.namespace("guarded-before", guard.namespace_labels())
     body = template_pod()
@@ -220,6 +243,7 @@ def test_annotation_is_refused_later_as_well_and_a_pod_from_before_can_still_fin
         time.sleep(0.1)
     status, answer = api.request("PATCH", path, {"metadata": {"labels": {"finished": "yes"}}})
     assert status == 200, answer["message"]
+    assert api.request("PATCH", f"{path}/status", {"status": {"phase": "Running"}})[0] == 200
     status, answer = api.request("PATCH", path, {"metadata": {"annotations": {KERNEL_PARAMS: "other"}}})
     assert status == 403 and "Rule annotations" in answer["message"]
 
