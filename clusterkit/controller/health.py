@@ -3,9 +3,14 @@
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
+from typing import Any
 from urllib.parse import urlsplit
+
+CONNECTIONS = 32
+"""Open connections at most, each of which has a thread: every pod of the cluster may make some, and need not send anything."""
 
 
 def serve(address: str, alive: Callable[[], bool]) -> None:
@@ -32,10 +37,34 @@ class Server(ThreadingHTTPServer):
     """One that takes connections of both families on an address of IPv6, and looks up no name of its own, which DNS may delay."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.connections: dict[socket.socket, None] = {}
+        """Those that are open, the oldest first."""
+        self.changing = threading.Lock()
         super().__init__((host, port), handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """A new connection, in place of the oldest where there are too many: a probe is answered before it can be that."""
+        with self.changing:
+            if len(self.connections) >= CONNECTIONS:
+                oldest = next(iter(self.connections))
+                del self.connections[oldest]
+                with suppress(OSError):  # its thread then finds it at its end, and closes it
+                    oldest.shutdown(socket.SHUT_RDWR)
+            self.connections[request] = None
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """When a connection has been answered, or given up."""
+        with self.changing:
+            self.connections.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log nothing: whoever connects could fill the log with it."""
 
     def server_bind(self) -> None:
         """Before it listens."""

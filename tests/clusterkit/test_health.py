@@ -1,6 +1,8 @@
 """The controller's answer to a kubelet's probes. Lost if these fail: a controller that is restarted for ever, for no fault."""
 
 import socket
+import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -53,3 +55,22 @@ def test_a_node_without_ipv6_is_no_hindrance(monkeypatch: pytest.MonkeyPatch) ->
     port = process.free_port()
     health.serve(f"http://[::]:{port}/healthz", lambda: True)
     assert status(f"http://127.0.0.1:{port}/healthz") == 200
+
+
+def test_connections_that_say_nothing_neither_fill_memory_nor_keep_a_probe_waiting() -> None:
+    """Every pod of the cluster may open some, and keep each with a byte now and then."""
+    port, before = process.free_port(), threading.active_count()
+    health.serve(f"http://127.0.0.1:{port}/healthz", lambda: True)
+    silent = []
+    try:
+        for _ in range(4 * health.CONNECTIONS):
+            silent.append(socket.create_connection(("127.0.0.1", port), timeout=10))
+            silent[-1].send(b"G")
+        assert status(f"http://127.0.0.1:{port}/healthz") == 200
+        end = time.monotonic() + 5
+        while threading.active_count() > before + 1 + health.CONNECTIONS:
+            assert time.monotonic() < end, "each connection keeps its thread"
+            time.sleep(0.05)
+    finally:
+        for connection in silent:
+            connection.close()
