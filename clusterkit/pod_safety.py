@@ -13,12 +13,13 @@ BOTH = " and ".join(CAPABILITIES)
 
 
 def pod_specs(value: object, at: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every pod spec in an object, with its place: whatever has a list of containers is one.
+    """Every pod spec in an object, with its place: whatever has a list of containers, or names a RuntimeClass, is one.
 
-    So no kind is left out: Kubernetes' own kinds that make pods, lists and patches of them, and kinds that operators add.
+    So no kind is left out: Kubernetes' own kinds that make pods, lists and patches of them, and kinds that operators add. A patch
+    need not repeat the containers.
     """
     if isinstance(value, Mapping):
-        if any(isinstance(value.get(kind), list) for kind in CONTAINERS):
+        if any(isinstance(value.get(kind), list) for kind in CONTAINERS) or isinstance(value.get("runtimeClassName"), str):
             yield at, value
         for key, below in value.items():
             yield from pod_specs(below, f"{at}.{key}" if at else str(key))
@@ -90,7 +91,7 @@ def _container(container: Mapping[str, Any], within: bool, under: str, classes: 
             "set",
             capabilities=BOTH,
         )
-    if context.get("privileged") is True:
+    if context.get("privileged") is True or _mapping(context.get("windowsOptions")).get("hostProcess") is True:
         yield NodeError(
             "pod-reaches-node",
             f"Container {name} is privileged, which gives it every capability and the node's devices",

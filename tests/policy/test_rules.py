@@ -153,6 +153,20 @@ def test_no_kind_that_makes_pods_takes_the_capabilities_to_the_node(kind: int) -
     assert stack_policy.pods(f"kubernetes:{name}", safe, SETTINGS) == []
 
 
+@pytest.mark.parametrize("fields", [{"hostPID": True}, {"volumes": [{"name": "node", "hostPath": {"path": "/"}}]}], ids=str)
+def test_patch_that_repeats_no_container_takes_no_pod_out_of_its_guest(fields: dict[str, Any]) -> None:
+    patch = {"spec": {"template": {"spec": {"runtimeClassName": "kata-qemu", **fields}}}}
+    (error,) = stack_policy.pods("kubernetes:apps/v1:DeploymentPatch", patch, SETTINGS)
+    assert error.code == "pod-reaches-node"
+    assert stack_policy.pods("kubernetes:apps/v1:DeploymentPatch", {"spec": {"runtimeClassName": "kata-qemu"}}, SETTINGS) == []
+
+
+def test_container_that_is_a_process_of_a_windows_node_is_refused() -> None:
+    options = {"securityContext": {"windowsOptions": {"hostProcess": True}}}
+    (error,) = stack_policy.pods("kubernetes:core/v1:Pod", {"spec": {"containers": [{"name": "c", **options}]}}, SETTINGS)
+    assert error.code == "pod-reaches-node"
+
+
 @pytest.mark.parametrize(
     "body",
     [
