@@ -1,12 +1,15 @@
 """Whether a Job or its pod is what was asked for: an admission webhook, or whoever writes Jobs, can have changed it."""
 
+import posixpath
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from clusterkit.pod_safety import HOST_NAMESPACES
 
-PROGRAMS = ("/bin", "/etc", "/lib", "/lib32", "/lib64", "/opt", "/proc", "/sbin", "/sys", "/usr")
-"""Folders of what the ladder runs and reads. A mount elsewhere is nothing to it, such as the credentials that clusters add."""
+STEERING = ("group", "hosts", "ld.so.cache", "ld.so.conf", "ld.so.preload", "nsswitch.conf", "passwd", "subgid", "subuid")
+"""Files of /etc that decide what a program does. Others may be mounted there, such as a company's certificates."""
+PROGRAMS = ("/bin", "/lib", "/lib32", "/lib64", "/opt", "/proc", "/sbin", "/sys", "/usr", *(f"/etc/{name}" for name in STEERING))
+"""What the ladder runs and reads. A mount elsewhere is nothing to it, such as the credentials that clusters add."""
 Fields = Mapping[str, Any]
 
 
@@ -36,6 +39,8 @@ def differences(template: Fields, spec: Fields, image_id: str = "") -> list[str]
     if container.get("image") != requested.get("image") and not (at and image_id.endswith(f"@{digest}")):
         differing.append("container.image")
     differing += [field for field in HOST_NAMESPACES if spec.get(field) and not template.get(field)]
+    if template.get("hostUsers") is False and spec.get("hostUsers") is not False:
+        differing.append("hostUsers")
     if _more_rights(_rights(spec, container), _rights(template, requested)):
         differing.append("container.securityContext")
     if _mounts(spec, container) - _mounts(template, requested):
@@ -57,23 +62,32 @@ def _rights(spec: Fields, container: Fields) -> dict[str, Any]:
         "privileged": bool(own.get("privileged")),
         "unmasked": own.get("procMount") == "Unmasked",
         "escalates": own.get("allowPrivilegeEscalation") is not False,
+        "unconfined": (own.get("seccompProfile") or pod.get("seccompProfile") or {}).get("type") in (None, "Unconfined"),
     }
 
 
 def _more_rights(actual: Mapping[str, Any], requested: Mapping[str, Any]) -> bool:
-    """Whether a container may do what the requested one may not. OpenShift and others choose another user, which is no more."""
+    """Whether a container may do what the requested one may not. OpenShift and others choose another user, which is no more;
+    without one, the image's user counts, mostly root."""
     return bool(
         actual["capabilities"] - requested["capabilities"]
-        or any(actual[right] and not requested[right] for right in ("privileged", "unmasked", "escalates"))
-        or (actual["user"] == 0 and requested["user"] not in (0, None))
+        or any(actual[right] and not requested[right] for right in ("privileged", "unmasked", "escalates", "unconfined"))
+        or (actual["user"] == 0 and requested["user"] != 0)
+        or (actual["user"] is None and requested["user"] not in (0, None))
     )
 
 
-def _mounts(spec: Fields, container: Fields) -> set[tuple[str, str]]:
-    """Place and volume of each mount that hides programs, or lets the container into the node's own files."""
-    of_the_node = {each.get("name") for each in spec.get("volumes") or [] if each.get("hostPath") is not None}
-    mounts = ((str(each.get("mountPath")), str(each.get("name"))) for each in container.get("volumeMounts") or [])
-    return {(path, volume) for path, volume in mounts if volume in of_the_node or _hides(path, PROGRAMS)}
+def _mounts(spec: Fields, container: Fields) -> set[tuple[str, str, str]]:
+    """Place, volume and the volume's kind of each mount that hides programs, or lets the container into the node's own files."""
+    kinds = {str(each.get("name")): " ".join(sorted(each.keys() - {"name"})) for each in spec.get("volumes") or []}
+    mounts = ((_absolute(str(each.get("mountPath"))), str(each.get("name"))) for each in container.get("volumeMounts") or [])
+    whole = ((path, volume, kinds.get(volume, "")) for path, volume in mounts)
+    return {(path, volume, kind) for path, volume, kind in whole if kind == "hostPath" or _hides(path, PROGRAMS)}
+
+
+def _absolute(path: str) -> str:
+    """As a kubelet and the runtime take it: a relative one from the root (pkg/kubelet, makeMounts), and cleaned."""
+    return posixpath.normpath(f"/{path.lstrip('/')}")
 
 
 def _hides(path: str, folders: Iterable[str]) -> bool:

@@ -5,6 +5,7 @@ import re
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from clusterkit import pod_companions, pod_room
@@ -25,6 +26,8 @@ ENDED_BY_SIGNAL = (128 + 15, 128 + 9)
 NO_STATUS = 255
 """Exit code of a container whose own is not known, because its guest or its shim is gone (containerd, UnknownExitStatus; Kata,
 exitCode255 and UNKNOWN_EXIT_STATUS)."""
+CLOCKS = 5.0
+"""Seconds by which the clocks of a node and of the control plane may differ."""
 SHOWN = 600
 """Characters of a cluster's or a container's words that stand in a sentence."""
 
@@ -339,13 +342,27 @@ def rebooted(node: str) -> Refusal:
 
 
 def ended_by_deadline(job: Mapping[str, Any], terminated: Mapping[str, Any]) -> bool:
-    """Whether the end of a container is that of its Job's time: a kubelet sends SIGTERM, and SIGKILL after a while."""
+    """Whether the end of a container is that of its Job's time: a kubelet sends SIGTERM, and SIGKILL after a while.
+
+    One that ended long before fails the Job by itself, unless another container of the pod runs on.
+    """
     late = condition(job, "Failed") or condition(job, "FailureTarget")
+    start, end = instant(job.get("status", {}).get("startTime")), instant(terminated.get("finishedAt"))
+    early = start is not None and end is not None and end < start + float(job["spec"]["activeDeadlineSeconds"]) - CLOCKS
     return (
         late.get("reason") == "DeadlineExceeded"
         and terminated.get("exitCode") in ENDED_BY_SIGNAL
         and terminated.get("reason") != "OOMKilled"
+        and not early
     )
+
+
+def instant(text: object) -> float | None:
+    """Seconds of a time of the cluster (RFC 3339); None for anything else."""
+    try:
+        return datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def containers_of(pod: Mapping[str, Any] | None) -> int:

@@ -71,6 +71,7 @@ class PodSpec(TypedDict, total=False):
     hostNetwork: bool
     hostPID: bool
     hostIPC: bool
+    hostUsers: bool | None
     securityContext: Fields | None
     volumes: list[Fields] | None
     containers: list[Container] | None
@@ -92,6 +93,7 @@ class JobSpec(TypedDict, total=False):
 
 
 class JobStatus(TypedDict, total=False):
+    startTime: str | None
     conditions: list[Condition] | None
 
 

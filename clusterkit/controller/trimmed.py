@@ -73,7 +73,7 @@ def pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
         for each in spec.get("containers") or []
     ]
     return {
-        **only(spec, "serviceAccountName", "runtimeClassName", "nodeName", *HOST_NAMESPACES),
+        **only(spec, "serviceAccountName", "runtimeClassName", "nodeName", "hostUsers", *HOST_NAMESPACES),
         **{key: alike(json.dumps(spec[key])) for key in ("securityContext", "volumes") if key in spec},
         "containers": containers,
     }
@@ -89,7 +89,10 @@ def job(document: Mapping[str, Any]) -> dict[str, Any]:
             **only(document["spec"], "activeDeadlineSeconds", "suspend"),
             "template": {"metadata": only(template.get("metadata"), "annotations"), "spec": pod_spec(template["spec"])},
         },
-        "status": {"conditions": [only(each, "type", "status", "reason") for each in conditions]},
+        "status": {
+            **only(document.get("status"), "startTime"),
+            "conditions": [only(each, "type", "status", "reason") for each in conditions],
+        },
     }
 
 

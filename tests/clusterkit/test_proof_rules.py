@@ -859,7 +859,12 @@ HOST_PATH = {"name": "host", "hostPath": {"path": "/usr/bin"}}
         ({"hostNetwork": True}, {}, "hostNetwork"),
         ({}, {"volumeMounts": [{"name": "tools", "mountPath": "/usr/bin"}]}, "container.volumeMounts"),
         ({}, {"volumeMounts": [{"name": "tools", "mountPath": "/usr/bin/bwrap", "subPath": "b"}]}, "container.volumeMounts"),
-        ({}, {"volumeMounts": [{"name": "tools", "mountPath": "/"}]}, "container.volumeMounts"),
+        *(
+            ({}, {"volumeMounts": [{"name": "tools", "mountPath": path}]}, "container.volumeMounts")
+            for path in ("/", ".", "usr/bin", "//usr/bin", "/./usr/bin", "/tmp/../usr/bin", "/etc", "/etc/ld.so.preload")
+        ),
+        ({}, {"volumeMounts": [{"name": "ca", "mountPath": "/etc/ssl/certs/ca.crt", "subPath": "ca.crt"}]}, None),
+        ({}, {"securityContext": {"runAsUser": 0}}, "container.securityContext"),
         ({"volumes": [HOST_PATH]}, {"volumeMounts": [{"name": "host", "mountPath": "/data"}]}, "container.volumeMounts"),
         ({}, {"volumeMounts": [{"name": "token", "mountPath": "/var/run/secrets/x"}]}, None),
         ({"securityContext": {"fsGroup": 1000}}, {"securityContext": {"seLinuxOptions": {"level": "s0"}}}, None),
@@ -880,6 +885,51 @@ def test_rights_variables_and_tools_that_a_webhook_adds_are_not_believed(
             assert isinstance(result, dict)
         else:
             assert isinstance(result, Refusal) and result.code == "proof-forged" and field in result.sentence
+
+
+CONFINED: dict[str, Any] = {"runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda spec: spec.pop("securityContext"), "container.securityContext"),
+        (lambda spec: spec["securityContext"].pop("runAsUser"), "container.securityContext"),
+        (lambda spec: spec["securityContext"].update(runAsUser=2000), None),
+        (
+            lambda spec: spec["containers"][0]["securityContext"].update(seccompProfile={"type": "Unconfined"}),
+            "container.securityContext",
+        ),
+        (lambda spec: spec.pop("hostUsers"), "hostUsers"),
+        (lambda spec: spec.update(volumes=[{"name": "tools", "hostPath": {"path": "/usr/bin"}}]), "container.volumeMounts"),
+        (lambda spec: None, None),
+    ],
+)
+def test_what_confines_the_template_may_not_be_taken_away(change: Callable[[dict[str, Any]], object], field: str | None) -> None:
+    template = deepcopy(TEMPLATE)
+    spec: Any = template["spec"]
+    spec |= {"securityContext": CONFINED, "hostUsers": False, "volumes": [{"name": "tools", "emptyDir": {}}]}
+    spec["containers"][0]["volumeMounts"] = [{"name": "tools", "mountPath": "/opt/tools"}]
+    request = ask(pod_template=json.dumps(template))
+    changed = pod_that(request, state=ended(report(request.nonce)))
+    change(changed["spec"])
+    for read in (changed, trimmed.pod(documents_read("pods", changed))):
+        result = pod_verdict.verdict(request, NODES, job_that("Complete", request=request), read)
+        if field is None:
+            assert isinstance(result, dict)
+        else:
+            assert isinstance(result, Refusal) and result.code == "proof-forged" and field in result.sentence
+
+
+def test_a_ladder_that_was_killed_long_before_the_end_of_the_time_is_reported_as_that() -> None:
+    """A sidecar that runs on keeps the Job until its deadline."""
+    late = job_that("Failed", "DeadlineExceeded")
+    late["status"]["startTime"] = "2026-01-01T00:00:00Z"
+    for at, code in (("2026-01-01T00:01:00Z", "proof-container-failed"), ("2026-01-01T00:05:01Z", "proof-timeout")):
+        seen = injected(pod_that(state=ended("", 137, reason="Error", finishedAt=at)), "side", {"running": {}})
+        for job in (late, trimmed.job(documents_read("jobs", late))):
+            result = pod_verdict.verdict(REQUEST, NODES, job, seen)
+            assert isinstance(result, Refusal) and result.code == code, result
 
 
 @pytest.mark.parametrize("kind", ["Failed", "FailureTarget"])
