@@ -83,9 +83,11 @@ def find(root: Path, node: str, requested: str | None) -> Runtime:
     configuration, flags = _kubelet(root)
     places = {place.name: _placed(root, place) for place in PLACES}
     reasons = {name: why for name, place in places.items() if (why := _evidence_of(root, place))}
-    endpoint = kubelet_config.endpoint(configuration, flags)
-    socket_file = resolve(root, endpoint) if endpoint and endpoint.startswith("/") else endpoint
-    place = handler_registration.choose(node, requested, reasons, socket_file, tuple(places.values()))
+    named = None if requested else kubelet_config.endpoint(configuration, flags)
+    # What is no path, such as a variable of the unit, says nothing.
+    endpoint = resolve(root, named) if named and named.startswith("/") else None
+    laid_out = tuple(place._replace(socket=resolve(root, place.socket)) for place in places.values()) if endpoint else PLACES
+    place = places[handler_registration.choose(node, requested, reasons, endpoint, laid_out).name]
     runtime = _runtime(root, place)
     if place.name in ("containerd", "cri-o", "microk8s"):  # the others set both drivers by themselves
         systemd = (

@@ -560,6 +560,33 @@ def test_a_kubelet_with_a_containerd_of_its_own_leaves_docker_s_alone(root: Path
     assert host.kata()["changed"] is False
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "containerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n",
+        "containerRuntimeEndpoint: unix://${CRI_SOCK}\n",
+        "containerRuntimeEndpoint: null\n",
+    ],
+)
+def test_a_socket_in_a_linked_folder_or_one_that_is_no_path_leaves_the_only_runtime(
+    root: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    host = node(root, monkeypatch, "containerd", IMPORTING)
+    put(root, "/var/lib/kubelet/config.yaml", text)
+    (root / "mnt").mkdir(exist_ok=True)
+    (root / "run/containerd").rename(root / "mnt/state")
+    (root / "run/containerd").symlink_to("../mnt/state")
+    assert host.kata()["changed"] is True
+
+
+def test_a_socket_that_leads_to_itself_does_not_keep_a_named_runtime(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = node(root, monkeypatch, "containerd", IMPORTING)
+    (root / "run/my.sock").symlink_to("/run/my.sock")
+    put(root, "/var/lib/kubelet/config.yaml", "containerRuntimeEndpoint: unix:///run/my.sock\n")
+    assert refused(host, "file-unreadable")
+    assert host.kata(runtime="containerd")["changed"] is True
+
+
 def test_crio_that_listens_elsewhere_is_the_kubelet_s(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = node(root, monkeypatch, "cri-o", '[crio.api]\nlisten = "/run/own/crio.sock"\n')
     put(root, "/usr/lib/systemd/system/containerd.service", "[Service]\nExecStart=/usr/bin/containerd\n")
