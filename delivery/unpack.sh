@@ -74,7 +74,8 @@ remove_program() {
     else
         # The folder is root's alone.
         changes=$(find "$FOLDER" -name 'nodekit-*.pyz' -o -name 'nodekit-*.pyz.copy' 2>/dev/null) || :
-        [ ! -d "$JOURNALS" ] || changes=$changes$(root find "$JOURNALS" -maxdepth 1 -name '*.json')
+        [ ! -d "$JOURNALS" ] || changes=$changes$(root find "$JOURNALS" -maxdepth 1 -name '*.json') ||
+            fail "user $(id -un) cannot look into $JOURNALS." "Allow it (NOPASSWD) for this user, set the secret sudoPassword, or log in as root. [no-sudo]"
         [ -z "$changes" ] ||
             fail "no program in $FOLDER is whole any more, nor is its copy, so nothing was undone." \
                 "Put it there again: pulumi up --replace with the URN of the node's -upload, with the node in the stack's file; to leave the machine as it is, remove $FOLDER and $JOURNALS. [program-damaged]"

@@ -55,7 +55,11 @@ become_root() {
     [ "${1:-}" != --remove ] || bound=1740
     # shellcheck disable=SC2016 # for the shell of root
     printf '%s\n' "$own" |
-        sudo -n timeout --kill-after=30 "$bound" sh -c 'KATA_NODES_SCRIPT=$(cat) && export KATA_NODES_SCRIPT && exec sh -c "$KATA_NODES_SCRIPT" "$@"' sh "$0" "$@"
+        sudo -n timeout --kill-after=30 "$bound" sh -c 'KATA_NODES_SCRIPT=$(cat) && export KATA_NODES_SCRIPT && exec sh -c "$KATA_NODES_SCRIPT" "$@"' sh "$0" "$@" || code=$?
+    [ "${code:=0}" -ne 137 ] || fail "$(uname -n): this script was killed, as when its time bound is over." \
+        "Find the step that took so long, remove what made it slow, such as a slow site, then run again. [run-ended]"
+    [ "$code" -eq 0 ] || exit "$code"
+    [ "${1:-}" = --remove ] || rm -f "${1:-}" # root may have no right to in this user's home (NFS)
 }
 
 # Two runs at once would write the same files. Each verb has a lock of its own (nodekit/host/lock.py), which the removal's verb
@@ -148,6 +152,7 @@ recorded_packages() { [ ! -f "$FOLDER/packages" ] || cat "$FOLDER/packages"; }
 # What did not come is not ours if somebody installs it by hand, as the error says.
 forget_missing() {
     recorded_packages | while read -r package; do ! present "$package" || echo "$package"; done | record packages
+    ! installed busybox || rm -f "$FOLDER/busybox" # nothing has replaced it
 }
 
 # busybox and busybox-static exclude each other, so apt removes the one for the other. Written before the installation, after
@@ -434,7 +439,7 @@ install_program() {
     sync "$FOLDER" "$(dirname "$FOLDER")"
     placing=
     remove_old_programs
-    rm -f "$uploaded"
+    rm -f "$uploaded" 2>/dev/null || : # then its owner does (become_root)
     printf '{"changed": %s, "path": "%s", "python": "%s"}\n' "$changed" "$target" "$version"
 }
 

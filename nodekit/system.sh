@@ -48,13 +48,15 @@ check_home() {
     }
 }
 
-# Where the answer of an installation never came, the stack does not know that there is something to undo. Once a verb has run, the
-# stack knows the program and removes it itself; and this may be a replacement of this resource alone.
+# Where the answer of an installation never came, the stack does not know that there is something to undo. Once a verb has run, which
+# leaves its lock, the stack knows the program and removes it itself; and this may be a replacement of this resource alone.
 remove_installation() {
     folder=/usr/local/lib/kata-nodes
     for script in "$folder"/bootstrap-*.sh; do
         if [ ! -f "$script" ] || [ -e "$folder/proofs.json" ] || [ -e /var/lib/kata-nodes ]; then continue; fi
-        KATA_NODES_SCRIPT=$(cat "$script") sh "$script" --remove "$@" >/dev/null || echo "system: $folder stays" >&2
+        [ -z "$(find "$folder" -name '*.pyz.lock')" ] || continue
+        KATA_NODES_SCRIPT=$(cat "$script") sh "$script" --remove "$@" >/dev/null ||
+            echo "system: $folder stays, and this machine with the stack. Run 'pulumi up' and then 'pulumi destroy' with it, or remove $folder" >&2
     done
 }
 

@@ -174,8 +174,8 @@ def _installed(root: Path, state: KataState, archive: Archive | None) -> Iterato
     if archive is None:
         yield Installed(False, {})
         return
-    link = files.look(root, files.resolve(root, SHIM_LINK, last=False))
-    if (link.kind, link.target) != ("symlink", kata_layout.release_shim(state.runtime)):
+    link = files.physical(root, files.resolve(root, SHIM_LINK, last=False))
+    if not (link.is_symlink() and str(link.readlink()) == kata_layout.release_shim(state.runtime)):
         files.refuse_unwritable(root, SHIM_LINK, last=False)  # before the download
     outlook = journal.outlook(root, JOURNAL)
     with kata_archive.installed_for(

@@ -387,9 +387,11 @@ def _carry(folder: Path, inside: Path, names: list[str], before: str) -> dict[st
     kept = {}
     for name in names:
         is_ours = Path(name).name == DROP_IN and not name.startswith(f"{KEPT}/")
-        target = name if _is_free(inside, name) and not is_ours else f"{KEPT}/{before}/{name}"
-        if not _is_free(inside, target):
-            raise NodeError("file-invalid", f"the new release has a file {INSTALL_FOLDER}/{target}", "move")
+        # A file that was edited, kept, and edited again after a step back has several places.
+        places = (name, *(f"{KEPT}/{before}{number}/{name}" for number in ("", *(f"-{number}" for number in range(2, 100)))))
+        target = next((place for place in places[is_ours:] if _is_free(inside, place)), None)
+        if target is None:
+            raise NodeError("file-invalid", f"the new release has a file {INSTALL_FOLDER}/{name}", "move")
         with _disk(folder / name):
             for parent in reversed([path for path in Path(target).parents if not (inside / path).exists()]):
                 (inside / parent).mkdir(mode=0o755)

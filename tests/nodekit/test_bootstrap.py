@@ -67,3 +67,20 @@ def test_what_runs_as_root_by_sudo_has_a_bound_of_its_own(argument: str, bound: 
     assert result.returncode == 124, result.stderr
     assert time.monotonic() - begin < 20
     assert f"timeout {stack} sh" in inspect.getsource(kata_node)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+@pytest.mark.parametrize(("code", "words"), [(137, "[run-ended]"), (1, ""), (0, "")])
+def test_how_root_s_part_ended_is_how_the_script_ends(code: int, words: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        sudo, upload = Path(folder) / "sudo", Path(folder) / "upload"
+        sudo.write_text(f'#!/bin/sh\n[ "$2" = true ] && exit\ncat >/dev/null\nexit {code}\n')
+        sudo.chmod(0o755)
+        upload.touch()
+        os.chown(folder, 65534, 65534)
+        result = subprocess.run(
+            ["sh", "-c", SCRIPT.read_text(), "bootstrap.sh", str(upload)], capture_output=True, text=True, cwd="/", check=False,
+            user=65534, group=65534, extra_groups=[], env={"PATH": f"{folder}:/usr/bin:/bin", "KATA_NODES_SCRIPT": "x"},
+        )  # fmt: skip
+        assert upload.exists() == bool(code), "where root may not remove it, its owner does"
+    assert result.returncode == (1 if code else 0) and words in result.stderr

@@ -712,15 +712,27 @@ def test_packages_of_an_installation_that_ended_half_way_go_again(node: Node, ho
     assert not (node.root / "lib" / "kata-nodes").exists()
 
 
-def test_a_package_that_somebody_installs_by_hand_as_an_error_says_stays(node: Node) -> None:
-    swapping(node)
+@pytest.mark.parametrize(("before", "by_hand"), [([], ["zstd"]), (["busybox"], ["bubblewrap", "busybox-static", "zstd"])])
+def test_a_package_that_somebody_installs_by_hand_as_an_error_says_stays(
+    node: Node, before: list[str], by_hand: list[str]
+) -> None:
+    swapping(node, *before)
     (node.root / "broken").touch()
     assert "[tool-missing]" in node.install().stderr
     (node.root / "broken").unlink()
-    swapping(node, "zstd")
+    swapping(node, *by_hand)
     assert node.install().returncode == 0
     assert node.run("--remove").returncode == 0
-    assert (node.root / "installed").read_text() == "zstd\n"
+    assert (node.root / "installed").read_text().split() == by_hand
+
+
+def test_an_upload_that_root_may_not_remove_is_no_failure(node: Node) -> None:
+    """As in a home on NFS, which gives root no rights."""
+    rm = node.root / "bin" / "rm"
+    rm.write_text('#!/bin/sh\ncase "$*" in *.kata-nodes.pyz) echo "Permission denied" >&2; exit 1 ;; esac\nexec /bin/rm "$@"\n')
+    rm.chmod(0o755)
+    result = node.install()
+    assert (result.returncode, json.loads(result.stdout)["changed"]) == (0, True), result.stderr
 
 
 def test_packages_go_again_where_the_program_was_never_in_place(node: Node) -> None:
@@ -784,7 +796,9 @@ def test_an_installation_that_the_stack_does_not_know_is_undone_with_the_node(no
     assert not (node.root / "lib" / "kata-nodes").exists()
 
 
-@pytest.mark.parametrize("trace", ["lib/kata-nodes/proofs.json", "state/kata-nodes"])
+@pytest.mark.parametrize(
+    "trace", ["lib/kata-nodes/proofs.json", "lib/kata-nodes/nodekit-0123456789ab.pyz.lock", "state/kata-nodes"]
+)
 def test_a_node_that_its_stack_knows_is_not_undone_where_only_its_first_resource_is_replaced(node: Node, trace: str) -> None:
     assert node.run(".kata-nodes.pyz", node.target, node.digest, "project/first", "n1").returncode == 0
     (node.root / trace).mkdir()

@@ -254,6 +254,18 @@ def test_a_new_release_keeps_what_somebody_edited_in_the_one_before_or_added_to_
     assert kata_archive.edited(tmp_path) == []
 
 
+def test_a_file_that_is_edited_again_after_a_step_back_is_kept_beside_the_first(tmp_path: Path) -> None:
+    kata, config = tmp_path / "opt/kata", "share/defaults/kata-containers/configuration-qemu.toml"
+    with served(archive("3.32.0", {})) as older, served(archive("3.33.0", {})) as newer:
+        assert kata_archive.install(tmp_path, *older, accept)
+        for text in ("edited", "edited again"):
+            (kata / config).write_text(text)
+            assert kata_archive.install(tmp_path, *newer, accept)
+            assert kata_archive.install(tmp_path, *older, accept)
+    kept = {path.read_text() for path in (kata / "kept").glob(f"*/{config}")}
+    assert kept == {"edited", "edited again"}
+
+
 def test_a_new_release_that_fails_leaves_what_somebody_edited_where_it_was(tmp_path: Path) -> None:
     upgraded(tmp_path, {})
     (tmp_path / "opt/kata/VERSION").write_text("edited")
