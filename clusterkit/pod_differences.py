@@ -1,6 +1,5 @@
 """Whether a Job or its pod is what was asked for: an admission webhook, or whoever writes Jobs, can have changed it."""
 
-import posixpath
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -87,7 +86,13 @@ def _mounts(spec: Fields, container: Fields) -> set[tuple[str, str, str]]:
 
 def _absolute(path: str) -> str:
     """As a kubelet and the runtime take it: a relative one from the root (pkg/kubelet, makeMounts), and cleaned."""
-    return posixpath.normpath(f"/{path.lstrip('/')}")
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            parts[-1:] = []
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)
 
 
 def _hides(path: str, folders: Iterable[str]) -> bool:

@@ -201,7 +201,8 @@ def test_the_nodes_own_kernel_never_passes_for_a_guest(
     result = verdict(api, job)
     assert isinstance(result, Refusal) and result.code == "proof-not-a-guest", result
     # Evidence with this boot id is not accepted later either.
-    kept = {"node": NODE.name, "job": job["metadata"]["uid"], "proven": "pod", "guestBootId": OWN_ID}
+    rungs = [{"name": "boot-id", "counts": True, "passed": True}]
+    kept = {"node": NODE.name, "job": job["metadata"]["uid"], "proven": "pod", "guestBootId": OWN_ID, "rungs": rungs}
     api.succeed("PATCH", pods(name=proof_pod["metadata"]["name"]), {"metadata": {"finalizers": None}})
     api.succeed("DELETE", pods(name=proof_pod["metadata"]["name"]) + "?gracePeriodSeconds=0")
     result = verdict(api, job, json.dumps(kept))
