@@ -1,4 +1,4 @@
-"""Whether a Job or its pod is what was asked for: an admission webhook, or whoever writes Jobs, can have changed it."""
+"""Compare a Job or its pod with what was asked for: admission webhooks and users with access to Jobs can change both."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -66,8 +66,10 @@ def _rights(spec: Fields, container: Fields) -> dict[str, Any]:
 
 
 def _more_rights(actual: Mapping[str, Any], requested: Mapping[str, Any]) -> bool:
-    """Whether a container may do what the requested one may not. OpenShift and others choose another user, which is no more;
-    without one, the image's user counts, mostly root."""
+    """Whether a container may do what the requested one may not.
+
+    Another user than root gives no more rights; OpenShift chooses one. Without a user the image's own counts, often root.
+    """
     return bool(
         actual["capabilities"] - requested["capabilities"]
         or any(actual[right] and not requested[right] for right in ("privileged", "unmasked", "escalates", "unconfined"))

@@ -64,7 +64,7 @@ class Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log nothing: whoever connects could fill the log with it."""
+        """Log nothing: anyone who can connect could fill the log with it."""
 
     def server_bind(self) -> None:
         """Before it listens."""

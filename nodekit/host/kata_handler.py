@@ -270,7 +270,7 @@ def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outco
             )
         if unread := known.without(handler.pod_annotations):
             lost = ", ".join(unread)
-            say(f"note: {known.file} registers {handler.name} without pod_annotations for {lost}: pods set them in vain")
+            say(f"note: {known.file} registers {handler.name} without pod_annotations for {lost}: a pod's own are not passed on")
         return Outcome(bool(withdraw(root)), place.name, known.file, None)
     work = _work(root, runtime, handler)
     others = [path for path in journal.paths(root, JOURNAL) if path != resolve(root, work.target.file)]
