@@ -26,9 +26,9 @@ async def run(
     """
     arguments = [*(interpreter or ["/bin/sh", "-c"]), command]
     loop = asyncio.get_running_loop()
-    try:
-        # As asyncio.create_subprocess_exec does, which keeps the transport to itself.
-        transport, protocol = await loop.subprocess_exec(
+    # As asyncio.create_subprocess_exec does, which keeps the transport to itself.
+    starting = asyncio.ensure_future(
+        loop.subprocess_exec(
             lambda: asyncio.subprocess.SubprocessStreamProtocol(limit=_CHUNK, loop=loop),
             *arguments,
             cwd=folder,
@@ -38,6 +38,16 @@ async def run(
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
+    )
+    cancelled: asyncio.CancelledError | None = None
+    try:
+        await asyncio.wait([starting])
+    except asyncio.CancelledError as error:
+        # Cancelled in there, asyncio would kill the first process alone, and wait for what that has started.
+        cancelled = error
+        await asyncio.wait([starting])
+    try:
+        transport, protocol = starting.result()
     except (OSError, ValueError) as error:
         raise output.error(f"cannot start {arguments[0]!r} in {folder or str(Path.cwd())!r}: {error}", command) from error
     process = asyncio.subprocess.Process(transport, protocol, loop)
@@ -47,6 +57,8 @@ async def run(
         asyncio.create_task(_write(process.stdin, stdin.encode())),
     ]
     try:
+        if cancelled is not None:
+            raise cancelled
         await asyncio.gather(*tasks)
         await process.wait()
     except BaseException:

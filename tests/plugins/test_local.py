@@ -79,6 +79,23 @@ def test_cancelled_ends_the_whole_group(tmp_path: Path) -> None:
     assert is_gone(int((tmp_path / "child").read_text()))
 
 
+@pytest.mark.timeout(60)
+def test_cancelled_while_it_starts_ends_the_whole_group_too(tmp_path: Path) -> None:
+    async def cancel() -> None:
+        command = f"trap '' TERM; sleep 300 & echo $! > {tmp_path}/child; wait"
+        task = asyncio.create_task(local.run(command, [], None, "", {}, Output(None, _ignore)))
+        for _ in range(2):  # the task begins, and then what starts the process
+            await asyncio.sleep(0)
+        while not printed(tmp_path / "child"):
+            time.sleep(0.02)  # the loop does not get to know that the process runs
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+
+    asyncio.run(cancel())
+    assert is_gone(int((tmp_path / "child").read_text()))
+
+
 def test_what_left_the_group_and_prints_on_takes_no_memory(tmp_path: Path) -> None:
     async def cancel() -> float:
         command = f"setsid sh -c 'echo $$ > {tmp_path}/child; exec yes' & wait"
