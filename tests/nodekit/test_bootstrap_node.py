@@ -357,7 +357,9 @@ def test_no_other_user_can_keep_verbs_and_removals_waiting(node: Node) -> None:
         folder.chmod(folder.stat().st_mode | 0o055)
     files = [str(file) for file in (node.root / "lib/kata-nodes").iterdir()]
     line = 'for file; do flock -x -n "$file" sleep 30 & done; wait'
-    with subprocess.Popen(["sh", "-c", line, "sh", *files], user=65534, group=65534, extra_groups=[], process_group=0) as holding:
+    with subprocess.Popen(
+        ["sh", "-c", line, "sh", *files], user=65534, group=65534, extra_groups=[], start_new_session=True
+    ) as holding:
         time.sleep(0.5)
         try:
             start = time.monotonic()
