@@ -72,10 +72,14 @@ remove_program() {
     if [ -n "${1:-}" ] && [ -n "$there" ] && [ "$there" != "$1" ]; then
         echo "unpack: left as it is: this machine is a node of the stack $there" >&2
     else
-        # The folder is root's alone.
-        changes=$(find "$FOLDER" -name 'nodekit-*.pyz' -o -name 'nodekit-*.pyz.copy' 2>/dev/null) || :
-        [ ! -d "$JOURNALS" ] || changes=$changes$(root find "$JOURNALS" -maxdepth 1 -name '*.json') ||
-            fail "user $(id -un) cannot look into $JOURNALS." "Allow it (NOPASSWD) for this user, set the secret sudoPassword, or log in as root. [no-sudo]"
+        # Everyone may list the first folder, and root alone the other. One that cannot be searched is not an empty one.
+        changes=
+        [ ! -d "$FOLDER" ] || changes=$(find "$FOLDER" -maxdepth 1 -name 'nodekit-*.pyz' -o -name 'nodekit-*.pyz.copy') || changes=unread
+        if [ -d "$JOURNALS" ]; then
+            root true ||
+                fail "user $(id -un) cannot look into $JOURNALS." "Allow it (NOPASSWD) for this user, set the secret sudoPassword, or log in as root. [no-sudo]"
+            changes=$changes$(root find "$JOURNALS" -maxdepth 1 -name '*.json') || changes=unread
+        fi
         [ -z "$changes" ] ||
             fail "no program in $FOLDER is whole any more, nor is its copy, so nothing was undone." \
                 "Put it there again: pulumi up --replace with the URN of the node's -upload, with the node in the stack's file; to leave the machine as it is, remove $FOLDER and $JOURNALS. [program-damaged]"

@@ -134,6 +134,7 @@ finish_interrupted() {
 keep_script() {
     [ -n "$own" ] || return 0
     script=bootstrap-$(printf '%s\n' "$own" | sha256sum | cut -c 1-12).sh
+    # Absent, or of another text: written in both cases.
     [ "$(cat "$FOLDER/$script" 2>/dev/null)" = "$own" ] || printf '%s\n' "$own" | record "$script"
     find "$FOLDER" -maxdepth 1 -name 'bootstrap-*.sh' ! -name "$script" -exec rm -f {} +
 }
@@ -197,13 +198,14 @@ purge() {
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
-# Half-installed counts, which an installation leaves that was cut off.
+# Half-installed counts, which an installation leaves that was cut off. dpkg-query fails for a package that it does not know.
 present() {
     # shellcheck disable=SC2016 # of dpkg-query
     case $(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null) in "" | not-installed | config-files) return 1 ;; esac
 }
 
-# Every program that is here, or its copy, the one that was started last first, by the start of its sha256.
+# Every program that is here, or its copy, the one that was started last first, by the start of its sha256; none before the first
+# installation, which makes the folder.
 programs() {
     find "$FOLDER" -maxdepth 1 -name 'nodekit-????????????.pyz*' -type f -printf '%T@ %f\n' 2>/dev/null | sort -rn |
         sed -n 's/.* nodekit-\(.*\)\.pyz$/\1/p; s/.* nodekit-\(.*\)\.pyz\.copy$/\1/p' | awk '!seen[$0]++'
@@ -293,9 +295,13 @@ record_owner() {
     printf '%s\n' $others "$2" | record names
 }
 
-# Where no program ever came, packages alone are undone.
+# Where no program ever came, packages alone are undone. A folder that cannot be searched is not an empty one: what it holds could
+# never be undone again.
 refuse_damaged() {
-    if [ -z "$(programs)" ] && [ -z "$(find "$JOURNALS" -maxdepth 1 -name '*.json' 2>/dev/null)" ]; then
+    left=
+    [ ! -d "$FOLDER" ] || left=$(find "$FOLDER" -maxdepth 1 -name 'nodekit-*.pyz' -o -name 'nodekit-*.pyz.copy') || left=unread
+    [ ! -d "$JOURNALS" ] || left=$left$(find "$JOURNALS" -maxdepth 1 -name '*.json') || left=unread
+    if [ -z "$left" ]; then
         echo '{"changed": true}'
         return
     fi

@@ -38,7 +38,7 @@ elif [ "$kata_nodes_text" != mounted ]; then
         "from an image that has mount; an ordinary user has sandbox-runtime's enableWeakerNestedSandbox only."
 fi
 if [ -n "$kata_nodes_user" ]; then
-    # The runtime has set root's home.
+    # The runtime has set root's home. An image need not have /etc/passwd: then it is "/".
     kata_nodes_roots=/root
     kata_nodes_home=/
     while IFS=: read -r _ _ kata_nodes_id _ _ kata_nodes_path _; do
@@ -48,6 +48,7 @@ if [ -n "$kata_nodes_user" ]; then
     [ "${HOME:-$kata_nodes_roots}" != "$kata_nodes_roots" ] || export HOME="$kata_nodes_home"
 fi
 # dash and busybox drop variables whose names are not a shell's, such as my.name, which Kubernetes allows; env sets them again.
+# Where they cannot be read, the command gets what the shell leaves of them.
 IFS='
 '
 set -f

@@ -765,6 +765,28 @@ def test_a_script_on_the_node_that_is_not_what_root_put_there_is_not_run(node: N
     assert not (node.root / "evil").exists() and not kept.parent.exists()
 
 
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no-script"])
+@pytest.mark.parametrize("pattern", ["*.json", "nodekit-*.pyz.copy"])
+def test_a_folder_that_cannot_be_searched_is_not_taken_for_an_empty_one(node: Node, script: bool, pattern: str) -> None:
+    """Lost if this fails: an error of the disk makes a removal throw away what the node could be put back by."""
+    (node.root / "home" / ".kata-nodes.pyz").write_bytes(node.data + b"damaged behind the script")
+    assert node.install().returncode == 1
+    folder, state = node.root / "lib/kata-nodes", node.root / "state/kata-nodes"
+    state.mkdir(exist_ok=True)
+    if not script:
+        for file in folder.glob("bootstrap-*.sh"):
+            file.unlink()
+    find = node.root / "bin" / "find"
+    find.write_text(
+        f'#!/bin/sh\nfor word; do [ "$word" != "{pattern}" ] || {{ echo "Input/output error" >&2; exit 1; }}; done\n'
+        'exec /usr/bin/find "$@"\n'
+    )
+    find.chmod(0o755)
+    result = node.run("--remove")
+    assert result.returncode == 1 and "[program-damaged]" in result.stderr, result.stderr
+    assert folder.is_dir() and state.is_dir()
+
+
 def test_one_script_stays_beside_the_program(node: Node) -> None:
     folder = node.root / "lib/kata-nodes"
     folder.mkdir()
