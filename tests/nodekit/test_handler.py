@@ -708,7 +708,7 @@ def test_what_others_registered_already_is_left_and_said(
     assert f"without pod_annotations for {', '.join(annotations)}" in capsys.readouterr().err
     put(root, theirs, host.text(theirs).replace("options.", 'pod_annotations = ["io.katacontainers.config.hyper*"]\noptions.'))
     host.kata(podAnnotations=annotations)
-    assert f"without pod_annotations for {annotations[1]}: pods" in capsys.readouterr().err
+    assert f"without pod_annotations for {annotations[1]}: a pod's own" in capsys.readouterr().err
 
 
 def test_a_restart_that_waits_for_a_control_plane_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
