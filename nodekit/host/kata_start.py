@@ -9,7 +9,7 @@ from nodekit.host.files import can_be_named, physical, resolve
 from nodekit.host.guest import memory_mib
 from nodekit.host.kata import Effective
 from nodekit.rules.kata import kata_start
-from nodekit.rules.kata.kata_start import Configuration, File, Machine, Refusal
+from nodekit.rules.kata.kata_start_model import Configuration, File, Machine, Refusal
 from nodekit.rules.text import printable
 
 SHOWN = 6

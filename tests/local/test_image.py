@@ -11,7 +11,7 @@ import pytest
 import tomllib
 
 from nodekit.rules.kata import kata_start
-from nodekit.rules.kata.kata_start import Configuration, File, Machine
+from nodekit.rules.kata.kata_start_model import Configuration, File, Machine
 from tools import cache
 from tools.cache import SetupError
 from tools.image import archive, boot, build, packages, rootfs

@@ -18,7 +18,7 @@ from nodekit.host.files import MAX_FILE, State, read_bytes, resolve
 from nodekit.host.journal import Transaction, journals, recorded, restore
 from nodekit.host.lock import LOCK, node_lock
 from nodekit.host.node import OsRelease, boot_id, os_release
-from nodekit.rules.kata.kata_start import File
+from nodekit.rules.kata.kata_start_model import File
 from nodekit.rules.node_state import ProveState
 
 STATE = "var/lib/kata-nodes"

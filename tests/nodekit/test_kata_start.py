@@ -10,8 +10,8 @@ from nodekit.commands import effective as effective_command
 from nodekit.commands import prove
 from nodekit.errors import NodeError
 from nodekit.host.kata_start import look
-from nodekit.rules.kata import kata_config, kata_start
-from nodekit.rules.kata.kata_start import Configuration, File, Machine
+from nodekit.rules.kata import kata_config, kata_start, kata_start_both
+from nodekit.rules.kata.kata_start_model import Configuration, File, Machine
 from nodekit.rules.node_state import ProveState
 from tests.nodekit.kata_files import RENDERED, put
 
@@ -364,9 +364,9 @@ def test_virtiofsd_counts_only_where_a_file_system_is_shared() -> None:
 def test_the_go_runtime_s_own_paths_count_where_none_are_named() -> None:
     text = changed(changed(GO_QEMU, "kernel", None), "path", '""')
     assert causes(reader(text)) == []
-    gone = {kata_start.GO_QEMU: File("missing"), kata_start.GO_KERNEL: File("missing")}
+    gone = {kata_start_both.GO_QEMU: File("missing"), kata_start_both.GO_KERNEL: File("missing")}
     refused = causes(reader(text), gone)
-    assert len(refused) == 2 and kata_start.GO_QEMU in refused[0] and kata_start.GO_KERNEL in refused[1]
+    assert len(refused) == 2 and kata_start_both.GO_QEMU in refused[0] and kata_start_both.GO_KERNEL in refused[1]
 
 
 def test_an_empty_image_and_an_initrd_that_fills_the_guest_are_refused() -> None:
