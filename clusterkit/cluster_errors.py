@@ -11,6 +11,8 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 OWNED = re.compile(r'conflicts? with "([^"]+)"(?: with subresource "[^"]*")?(?: using \S+?)?:((?:\s+(?:- )?\.\S+)+)')
 """A field that is another manager's, or a list of its fields (k8s.io/apimachinery, managedfields, getConflictMessage)."""
 FIELD = re.compile(r"(?<!\S)\.\S+")
+ADMISSION = re.compile(r"failed calling webhook|\bdenied (the )?request\b")
+"""Words about a webhook that failed, and about one or a policy that refuses: what follows is theirs, and they are named."""
 
 
 def refuse_taking_over(kind: str, metadata: Mapping[str, Any]) -> None:
@@ -34,8 +36,8 @@ def explained(text: str, kind: str, name: str, exists: str) -> NodeError | None:
     subject = f"{kind} {name}"
     # What the pods of a Deployment meet, such as a registry that refuses them, is none of the API server's answers.
     text = re.sub(r"^.*\[Pod .*$", "", text, flags=re.MULTILINE)
-    if "failed calling webhook" in text:
-        return None  # what the API server met on its way to that webhook, which the message names
+    if ADMISSION.search(text):
+        return None
     if "object is being deleted" in text:
         return NodeError("cluster-object-ending", f"{subject} is still being deleted, so none can be made")
     if ending := re.search(r"in namespace (\S+) because it is being terminated", text):

@@ -207,6 +207,20 @@ def test_webhook_that_fails_is_not_taken_for_the_api_server(words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        'admission webhook "rancher.cattle.io.namespaces" denied the request: Unauthorized',
+        'admission webhook "validate.kyverno.svc-fail" denied the request: team-a: a namespace of this team already exists',
+        'admission webhook "validation.gatekeeper.sh" denied the request: [images] the registry is unreachable',
+        "namespaces \"n\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: its owner already exists",
+    ],
+)
+def test_words_of_who_refuses_are_not_taken_for_the_api_servers(text: str) -> None:
+    """Lost otherwise: a person gets a new kubeconfig, or chooses another name, and meets the same refusal."""
+    assert cluster_errors.explained(text, "Namespace", "n", "namespace") is None
+
+
+@pytest.mark.parametrize(
     "words",
     [
         "401 Unauthorized",
