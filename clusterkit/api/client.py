@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from kubernetes import client
 
 REQUEST_SECONDS = 20
-"""Bound on one request; one that could not connect is tried four times."""
+"""Bound on one request that reads; one that could not connect is tried four times."""
+WRITE_SECONDS = 70
+"""Bound on one that writes. Each webhook of the cluster may take 30 s of it, and the API server itself ends it after 60 s
+(--request-timeout): what is given up before that is often done all the same."""
 RETRIES = urllib3.Retry(3, redirect=False, respect_retry_after_header=False)
 """Where no answer comes. The library would wait as long as a server says, and read all that it sends meanwhile."""
 UNAUTHORIZED = 401
@@ -87,6 +90,7 @@ class Changed(Exception):
 Read: TypeAlias = Callable[[bytes], Any]
 """Reads JSON; raises ValueError or RecursionError for what is none."""
 BRIEF = urllib3.Timeout(total=REQUEST_SECONDS)
+WRITING = urllib3.Timeout(connect=REQUEST_SECONDS, read=WRITE_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,9 @@ class Client:
 
         `body` is sent as JSON, bytes as they are. Raises Changed for `expected` statuses.
         """
-        return self._call(verb, resource, Request(method, path, query or {}, body, content_type, accept), expected, read)[0]
+        timeout = BRIEF if method == "GET" else WRITING
+        request = Request(method, path, query or {}, body, content_type, accept, timeout)
+        return self._call(verb, resource, request, expected, read)[0]
 
     def get(self, resource: str, path: str) -> dict[str, Any] | None:
         """One object, None where there is none."""

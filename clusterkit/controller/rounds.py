@@ -60,7 +60,7 @@ class Reconciler:
         """The same for Jobs that could not be removed."""
         self.pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         self.beat = time.monotonic()
-        """When the last round began."""
+        """When the last round began, or the last thing in one: where webhooks take their time, a round is long."""
 
     def run(self) -> None:
         """Go on for ever; raises what ended a watch."""
@@ -93,11 +93,16 @@ class Reconciler:
 
     def all_of(self, act: Callable[[Any], None], items: Iterable[Any]) -> None:
         """Do something for each item, some at once; a single one needs no other thread."""
+
+        def begin(item: Any) -> None:
+            self.beat = time.monotonic()
+            act(item)
+
         each = list(items)
         if len(each) == 1:
-            act(each[0])
+            begin(each[0])
             return
-        for future in [self.pool.submit(act, item) for item in each]:
+        for future in [self.pool.submit(begin, item) for item in each]:
             future.result()
 
     def step(self, node: dict[str, Any], now: float) -> joining.Step:

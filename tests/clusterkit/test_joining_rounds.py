@@ -20,6 +20,7 @@ from clusterkit.api.client import Changed
 from clusterkit.controller import documents, trimmed
 from clusterkit.controller import rounds as rounds_module
 from clusterkit.controller import view as view_module
+from clusterkit.controller.__main__ import STUCK
 from clusterkit.controller.api import KINDS, Api
 from clusterkit.controller.rounds import Reconciler
 from clusterkit.controller.view import View
@@ -153,6 +154,21 @@ def test_node_that_the_cluster_refuses_keeps_no_other_from_its_proof_and_is_left
     clock.now += 60
     again(rounds)
     assert cluster.requests["a"] == 2
+
+
+def test_long_round_under_slow_webhooks_does_not_look_stuck(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost otherwise: the liveness probe ends the controller in the middle of its work, again and again."""
+    cluster = Cluster(*(f"n{number}" for number in range(12)))
+    rounds, make, silent = begun(cluster), cluster.make, []
+
+    def slowly(body: Any) -> dict[str, Any]:
+        clock.now += joining.LONGEST_CONFLICT_WAIT
+        silent.append(clock.now - rounds.beat)
+        return make(body)
+
+    monkeypatch.setattr(cluster, "make", slowly)
+    again(rounds)
+    assert len(silent) == 12 and max(silent) <= joining.LONGEST_CONFLICT_WAIT < STUCK < sum(silent)
 
 
 def test_node_that_changed_while_it_was_looked_at_is_soon_looked_at_again(clock: Clock) -> None:
