@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 from nodekit.errors import NodeError
@@ -28,6 +29,8 @@ ROOT_VOLUME_GIB, ROOT_DEVICE, USER = 100, "/dev/sda1", "ubuntu"
 """Defaults of a machine: size and device name of its root volume, and its login user, as images of Ubuntu have them."""
 CANONICAL = "099720109477"
 """Account of Canonical, who publishes Ubuntu (documentation.ubuntu.com/aws, "Find Ubuntu images")."""
+MOST_TAGS = 50
+"""Tags of one resource at most (user guide, "Tag restrictions")."""
 OWNER_TAG = "kata-nodes"
 """Tag whose value is the stack that made a resource, as PROJECT/STACK: the quota's own machines are known by it."""
 
@@ -121,10 +124,11 @@ def tag_pairs(values: Mapping[str, str]) -> list[str]:
     return [f"{key}={value}" for key, value in values.items()]
 
 
-def tags(pairs: Sequence[str], stack: str, name: str) -> dict[str, str]:
+def tags(pairs: Sequence[str], stack: str, name: str, *, role: bool = False) -> dict[str, str]:
     """Tags of one resource: those set as KEY=VALUE, its `Name`, and `kata-nodes` with the stack that made it.
 
-    Raises NodeError `aws-tags` for text that is not a pair, or for a key that is ours or Amazon's.
+    Raises NodeError `aws-tags` for text that is not a pair, for a key that is ours or Amazon's, for too many, and where a `role`
+    gets them, for those that IAM would refuse once everything else is made.
     """
     result: dict[str, str] = {}
     for pair in pairs:
@@ -143,4 +147,32 @@ def tags(pairs: Sequence[str], stack: str, name: str) -> dict[str, str]:
                 "Name and aws:… are reserved",
             )
         result[key] = value
-    return {**result, "Name": name, OWNER_TAG: stack}
+    whole = {**result, "Name": name, OWNER_TAG: stack}
+    if len(whole) > MOST_TAGS:
+        own = len(whole) - len(result)
+        raise NodeError(
+            "aws-tags", f"{len(result)} tags cannot be set: a resource has {MOST_TAGS} at most, and {own} are the stack's"
+        )
+    if role:
+        refuse_for_roles(whole)
+    return whole
+
+
+def refuse_for_roles(values: Mapping[str, str]) -> None:
+    """Raise NodeError `aws-tags` for what IAM takes in no tag, as EC2 does (API reference, IAM, "Tag")."""
+    beside = "Systems Manager needs a role, whose tags have letters, digits, spaces and _.:/=+-@ only"
+    for key, value in values.items():
+        if any(not _is_of_roles(character) for character in key + value):
+            raise NodeError("aws-tags", f"the tag {printable(repr(f'{key}={value}'), 160)} cannot be set: {beside}")
+    folded: dict[str, str] = {}
+    for key in values:
+        if other := folded.get(key.lower()):
+            pair = printable(f"{other} and {key}", 160)
+            raise NodeError(
+                "aws-tags", f"the tags {pair} cannot both be set: Systems Manager needs a role, for which they are one"
+            )
+        folded[key.lower()] = key
+
+
+def _is_of_roles(character: str) -> bool:
+    return character in "_.:/=+-@" or unicodedata.category(character)[0] in "LZN"

@@ -118,7 +118,7 @@ class Aws(Model):
             raise ValueError("give exactly one of 'instances' and 'group'")
         try:
             ec2.nested_virtualization(self.instance_type, self.nested_virtualization)
-            ec2.tags(self.tag_pairs, "stack", "name")
+            ec2.tags(self.tag_pairs, "stack", "name", role=self.session_manager)
         except NodeError as error:
             raise NodeErrorValue(error) from None
         return self

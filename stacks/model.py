@@ -460,8 +460,8 @@ class Verification(Model):
     """How the proof is made."""
 
     image: ImageName | None = None
-    """Image in which the ladder is also climbed by `docker run`, on nodes with a Kata shim: one with the tools of `kata.sandbox`, and
-    `ip`. Without it one made of the node's own files."""
+    """Image in which the ladder is also climbed by `docker run`, on nodes with a Kata shim: one with the tools of `kata.sandbox`,
+    and `ip`. Without it one made of the node's own files."""
     timeout_seconds: ProofSeconds = node_state.TIMEOUT_SECONDS
     """Bound on one node's proof, in seconds."""
 

@@ -57,6 +57,7 @@ class MachineResources:
         ssh_from_everywhere: pulumi.Input[bool] = False,
     ) -> None:
         self.parent, self.name, self.given_tags, self.opts = parent, name, set_or(machine.get("tags"), []), opts
+        self.has_role = bool(machine.get("session_manager", False))
         nested = pulumi.Output.all(machine["instance_type"], machine.get("nested_virtualization", False)).apply(
             reporting_refusals(lambda values: ec2.nested_virtualization(values[0], bool(values[1])))
         )
@@ -88,7 +89,7 @@ class MachineResources:
         self.security_groups = pulumi.Output.all(group.id, set_or(machine.get("security_groups"), [])).apply(
             lambda groups: [groups[0], *groups[1]]
         )
-        self.profile = self._session_manager() if machine.get("session_manager", False) else None
+        self.profile = self._session_manager() if self.has_role else None
 
     def options(self, *after: pulumi.Resource, **options: Any) -> pulumi.ResourceOptions:
         """Of a child."""
@@ -97,7 +98,9 @@ class MachineResources:
     def tags(self, name: str) -> pulumi.Output[dict[str, str]]:
         """Of the resource with that name."""
         owner = f"{pulumi.get_project()}/{pulumi.get_stack()}"
-        return pulumi.Output.from_input(self.given_tags).apply(reporting_refusals(lambda pairs: ec2.tags(pairs, owner, name)))
+        return pulumi.Output.from_input(self.given_tags).apply(
+            reporting_refusals(lambda pairs: ec2.tags(pairs, owner, name, role=self.has_role))
+        )
 
     def _session_manager(self) -> PluginResource:
         """An instance profile by which Systems Manager opens sessions, with no port and no key."""

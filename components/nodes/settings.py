@@ -115,7 +115,7 @@ class Verification(TypedDict):
     """How a node is proven."""
 
     image: NotRequired[pulumi.Input[str]]
-    """Image in which the ladder is also climbed by `docker run`, where the node has a Kata shim: one with the tools of the promised
-    sandbox, and `ip`. By default one that is made of the node's own files."""
+    """Image in which the ladder is also climbed by `docker run`, where the node has a Kata shim: one with the tools of the
+    promised sandbox, and `ip`. By default one that is made of the node's own files."""
     timeout_seconds: NotRequired[pulumi.Input[int]]
     """Bound on the proof, in seconds; by default 300."""

@@ -67,6 +67,7 @@ def test_tag_that_is_ours_is_refused() -> None:
     refused("kata-nodes=x", "[aws-tags]", tags={"kata-nodes": "x"})
     refused("aws:cost", "[aws-tags]", tags={"aws:cost": "x"})
     refused("'a=b'", "[aws-tags]", tags={"a=b": "c"})  # as a pair it would be the tag `a`
+    refused("'team=R&D'", "[aws-tags]", tags={"team": "R&D"}, sessionManager=True)
 
 
 def test_instances_and_a_group_are_refused_together_and_neither() -> None:

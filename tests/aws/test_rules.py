@@ -42,6 +42,23 @@ def test_tag_that_cannot_be_set_is_refused(pair: str) -> None:
     assert ec2.tags(["k=a=b"], "p/s", "n") == {"k": "a=b", "Name": "n", "kata-nodes": "p/s"}
 
 
+@pytest.mark.parametrize("pairs", [["team=R&D"], ["owner=Smith, Jo"], ["a(b)=c"], ["Team=a", "team=b"], ["name=x"], ["a=b\tc"]])
+def test_tags_that_a_role_cannot_have_are_refused_where_there_is_a_role(pairs: list[str]) -> None:
+    """EC2 takes them, and IAM refuses them once the rest is made."""
+    assert ec2.tags(pairs, "p/s", "n")
+    with pytest.raises(NodeError, match=r"cannot (both )?be set.*role") as caught:
+        ec2.tags(pairs, "p/s", "n", role=True)
+    assert caught.value.code == "aws-tags"
+    assert ec2.tags(["Kosten stelle=Übung 7_.:/=+-@"], "p/s", "n", role=True)
+
+
+def test_more_tags_than_a_resource_can_have_are_refused() -> None:
+    pairs = [f"k{number}=v" for number in range(48)]
+    assert len(ec2.tags(pairs, "p/s", "n")) == 50
+    with pytest.raises(NodeError, match="50 at most, and 2 are the stack's"):
+        ec2.tags([*pairs, "k48=v"], "p/s", "n")
+
+
 def test_network_that_is_named_twice_is_in_the_rule_once() -> None:
     networks = ["203.0.113.0/24", "2001:db8::/32", "203.0.113.0/24", "2001:0DB8::/32", "198.51.100.7/32"]
     assert ec2.ssh_networks(networks, False) == (["203.0.113.0/24", "198.51.100.7/32"], ["2001:db8::/32"])
