@@ -233,7 +233,7 @@ class Client:
         self, verb: str, resource: str, request: Request, expected: Container[int], read: Read
     ) -> tuple[dict[str, Any], int]:
         """The JSON answer of one request, as `read` reads it, and its length."""
-        answer, body = self._answer(request)
+        answer, body = self._answer(request, expected)
         document = parsed(body, read if answer.status < 300 else json.loads)
         if answer.status in expected:
             raise Changed(f"{verb} {resource}", answer.status, document, self._refused(verb, resource, answer, document))
@@ -241,16 +241,16 @@ class Client:
             raise self._refused(verb, resource, answer, document)
         return document, len(body)
 
-    def _answer(self, request: Request) -> tuple[urllib3.BaseHTTPResponse, bytes]:
-        """The answer to a request, which is sent again to a busy server, and once with new credentials; and its body, of a watch
-        that is granted none."""
+    def _answer(self, request: Request, expected: Container[int] = ()) -> tuple[urllib3.BaseHTTPResponse, bytes]:
+        """The answer to a request, which is sent again to a busy server unless that status is `expected`, and once with new
+        credentials; and its body, of a watch that is granted none."""
         used = self.login.current() if self.login else None
         answer, body = self._request(request)
         if answer.status == UNAUTHORIZED and self.login and self.login.renewed(used):
             answer, body = self._request(request)
         for _ in range(REPEATS):
             after = answer.headers.get("Retry-After", "")
-            if answer.status not in BUSY or not (after.isascii() and after.isdecimal()):
+            if answer.status not in BUSY or answer.status in expected or not (after.isascii() and after.isdecimal()):
                 break
             time.sleep(min(int(after[:6]), LONGEST_REST))
             answer, body = self._request(request)

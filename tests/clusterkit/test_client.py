@@ -4,9 +4,11 @@ import io
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 import urllib3
 
-from clusterkit.api.client import PERSON, Client
+from clusterkit.api.client import PERSON, Changed, Client
+from nodekit.errors import NodeError
 
 
 class Connections:
@@ -22,6 +24,22 @@ class Connections:
         return urllib3.HTTPResponse(io.BytesIO(b'{"metadata": {}}'), status=200, preload_content=False)
 
 
+class Busy(Connections):
+    """Of a server that has no time, or whose answer says when to ask again."""
+
+    def urlopen(self, method: str, address: str, **options: Any) -> urllib3.HTTPResponse:
+        super().urlopen(method, address, **options)
+        self.requests += 1
+        return urllib3.HTTPResponse(
+            io.BytesIO(b'{"message": "The disruption budget b is still being processed by the server."}'),
+            status=429,
+            headers={"Retry-After": "10"},
+            preload_content=False,
+        )
+
+    requests = 0
+
+
 def client(connections: Connections) -> Client:
     """Of a server that answers everything."""
     configuration = SimpleNamespace(host="https://192.0.2.9", auth_settings=dict)
@@ -35,3 +53,16 @@ def test_what_webhooks_may_delay_is_waited_for_as_long_as_an_api_server_does() -
         client(connections).call("do", "jobs", method, "/apis/batch/v1/namespaces/n/jobs")
     assert connections.seconds.pop("GET") <= 20
     assert min(connections.seconds.values()) > 60, connections.seconds
+
+
+def test_an_answer_that_its_caller_expects_is_not_waited_out_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An eviction that a budget holds up: each pod would take half a minute, however short the drain's own bound."""
+    slept: list[float] = []
+    monkeypatch.setattr("clusterkit.api.client.time.sleep", slept.append)
+    connections = Busy()
+    with pytest.raises(Changed) as refused:
+        client(connections).call("create", "pods/eviction", "POST", "/eviction", {}, expected=(404, 429))
+    assert (refused.value.status, connections.requests, slept) == (429, 1, [])
+    with pytest.raises(NodeError, match="429"):
+        client(connections).call("create", "jobs", "POST", "/jobs", {}, expected=(404,))
+    assert slept == [10, 10, 10]
