@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from clusterkit import images, kata_deploy, pod, rollout, runtime_class
+from clusterkit import images, kata_deploy, label_selector, pod, rollout, runtime_class
 from delivery import login
 from local import limits
 from nodekit.errors import NodeError
@@ -240,6 +240,15 @@ class Kata(Model):
         return self
 
 
+def selector_can_be_parsed(selector: str) -> str:
+    """Refuse what is not a label selector; the rule is the components' own."""
+    try:
+        return label_selector.check(selector)
+    except NodeError as error:
+        raise NodeErrorValue(error) from None
+
+
+Selector = Annotated[str, Field(min_length=1), AfterValidator(selector_can_be_parsed)]
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")]
 ImageName = Annotated[str, Field(min_length=1, pattern=r"^[^\s-][^\s]*$")]
 Annotation = Annotated[str, Field(pattern=r"^io\.katacontainers\.[A-Za-z0-9._/-]+$")]
@@ -295,6 +304,15 @@ class Pod(Model):
     memory_limit: Quantity = pod.MEMORY_LIMIT
     """Limit on its memory."""
 
+    @model_validator(mode="after")
+    def request_is_within_the_limit(self) -> "Pod":
+        """As the API server, which sees it once the nodes are changed; the rule is the component's own."""
+        try:
+            pod.refuse_more_than_limit(self.memory, self.memory_limit)
+        except NodeError as error:
+            raise NodeErrorValue(error) from None
+        return self
+
 
 class KataDeploy(Model):
     """Kata on the nodes of the cluster by kata-deploy's Helm chart, without SSH."""
@@ -321,9 +339,9 @@ class KataDeploy(Model):
 class ClusterProof(Model):
     """How every node of the cluster is proven: by a Job with a pod of the template, whatever reached the node before."""
 
-    nodes: list[str] | None = None
+    nodes: Annotated[list[str], Field(min_length=1)] | None = None
     """Names of the nodes, as kubectl get nodes has them; or `selector`."""
-    selector: str | None = None
+    selector: Selector | None = None
     """Label selector of the nodes, such as katacontainers.io/kata-runtime=true, looked up at each `up`."""
     namespace: Name = "kata-nodes-proof"
     """Namespace of the proof's Jobs and evidence, made for them alone: tenants have no rights there, and a guard of the API
@@ -347,7 +365,7 @@ class JoiningNodes(Model):
 
     image: ImageName
     """Image of the controller, built from clusterkit/controller/Containerfile; best by digest."""
-    selector: Annotated[str, Field(min_length=1)] = f"{runtime_class.NODE_LABEL}=true"
+    selector: Selector = f"{runtime_class.NODE_LABEL}=true"
     """Label selector of the nodes that it proves."""
     namespace: Name = "kata-nodes-joining"
     """Namespace of the controller and its Jobs, made for it alone."""

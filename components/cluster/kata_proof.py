@@ -8,7 +8,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 from pulumi.output import UNKNOWN
 
-from clusterkit import pod_proof, pod_verdict, proof_guard
+from clusterkit import label_selector, pod_proof, pod_verdict, proof_guard
 from clusterkit.api.cluster_reader import Reader, Situation
 from components.children import child_options
 from components.cluster.cluster_object import cluster_options
@@ -167,7 +167,12 @@ def reader(settings: dict[str, Any], kubeconfig: str) -> Reader:
 
 
 def bounds(settings: dict[str, Any]) -> tuple[int, int]:
-    """How many nodes there must be, and how many seconds they are waited for. Raises NodeError `bad-input`."""
+    """How many nodes there must be, and how many seconds they are waited for.
+
+    Raises NodeError `bad-input`, also for what is not a label selector.
+    """
+    if settings.get("node_selector") is not None:
+        label_selector.check(settings["node_selector"])
     minimum = settings.get("least_nodes")
     return (
         whole("leastNodes", 1 if minimum is None else minimum, 0, MOST_NODES),

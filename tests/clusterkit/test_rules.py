@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -248,3 +249,24 @@ def test_object_is_made_only_where_a_taken_name_is_refused() -> None:
     for labels in (None, {}, {"a": "b"}):
         with pytest.raises(NodeError, match="Namespace n is not made"):
             cluster_errors.refuse_taking_over("Namespace", {"name": "n", "labels": labels})
+
+
+@pytest.mark.parametrize(
+    ("memory", "limit", "fits"),
+    [
+        ("2Gi", "2Gi", True),
+        ("2048Mi", "2Gi", True),
+        ("2G", "2Gi", True),
+        ("1.5Gi", "1536Mi", True),
+        ("2147483648", "2Gi", True),
+        ("3e9", "2Gi", True),  # left to the API server
+        ("4Gi", "2Gi", False),
+        ("2.1Gi", "2Gi", False),
+        ("2Gi", "2G", False),
+        ("2049Mi", "2Gi", False),
+        ("3Gi", "3000000k", False),
+    ],
+)
+def test_request_above_the_limit_is_refused_before_any_node_changes(memory: str, limit: str, fits: bool) -> None:
+    with nullcontext() if fits else pytest.raises(NodeError, match="its limit is"):
+        pod.template("image", "kata", {}, entry="", memory=memory, memory_limit=limit)
