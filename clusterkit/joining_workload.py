@@ -33,7 +33,7 @@ def deployment(image: str, account: str, settings: str) -> dict[str, object]:
 
     One at a time, so that two never prove the same node at once. It tolerates the taint that it removes: where every node
     waits for its proof, it could run nowhere else. Of nodes with several kinds of processors it takes the kind that its image is
-    built for by the guide; an image for all of them runs where no other node is free for it.
+    built for by the guide; an image for all of them runs where no other node is free for it. Of Windows there is no image.
     """
     amd64 = {"matchExpressions": [{"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]}]}
     preferred = [{"weight": 100, "preference": amd64}]
@@ -62,6 +62,7 @@ def deployment(image: str, account: str, settings: str) -> dict[str, object]:
             "runAsGroup": USER_ID,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+        "nodeSelector": {"kubernetes.io/os": "linux"},
         "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}},
         "tolerations": [{"key": pod_proof.TAINT, "operator": "Exists"}],
         "containers": [container],

@@ -232,7 +232,7 @@ class ControlPlane:
 
         `images` are those that it reports to have.
         """
-        labels = {"katacontainers.io/kata-runtime": "true", "kubernetes.io/hostname": name}
+        labels = {"katacontainers.io/kata-runtime": "true", "kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}
         body = {"kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": {"taints": list(taints)}}
         node = self.request("POST", "/api/v1/nodes", body)
         room = {"cpu": "32", "memory": "64Gi", "pods": "110"}

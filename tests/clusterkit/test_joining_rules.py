@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from clusterkit import joining, joining_workload, pod, pod_proof, proof_guard
+from clusterkit.daemon_placing import runs_on
 from clusterkit.joining import Prove, Proven, Refused, Wait
 from clusterkit.pod_proof import Nodes
 from clusterkit.pod_verdict import Words
@@ -247,7 +248,17 @@ def test_controller_of_a_cluster_with_arm_nodes_too_starts_where_its_image_is_fo
     assert preferred["weight"] == 100
     assert preferred["preference"] == {"matchExpressions": [{"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]}]}
     # Where every node for it is of another processor, an image for both still runs.
-    assert "nodeSelector" not in spec["spec"]
+    assert "kubernetes.io/arch" not in spec["spec"]["nodeSelector"]
+
+
+def test_controller_of_a_cluster_with_windows_nodes_too_starts_on_linux() -> None:
+    """Lost otherwise: it waits for ever on a node that has no image of it, and so does the `up`."""
+    spec: Any = joining_workload.deployment("image", "account", "settings")["template"]
+    linux, windows = (
+        {"metadata": {"name": system, "labels": {"kubernetes.io/os": system, "kubernetes.io/arch": "amd64"}}, "spec": {}}
+        for system in ("linux", "windows")
+    )
+    assert runs_on(linux, spec["spec"]) and not runs_on(windows, spec["spec"])
 
 
 def test_image_gets_the_packages_of_the_projects_own_lock() -> None:
