@@ -73,6 +73,8 @@ def login(kubeconfig: str | Mapping[str, Any], context: str | None) -> Login:
     name = context or document.get("current-context")
     if not name:
         raise NodeError("kubeconfig-invalid", "the kubeconfig has no current-context, and no context is set", "no-context")
+    if not isinstance(name, str):
+        raise _invalid("current-context of the kubeconfig is not text")
     contexts = _by_name(document, "contexts", "context")
     if name not in contexts:
         known = ", ".join(printable(str(other), 80) for other in list(contexts)[:20]) or "none"

@@ -455,6 +455,8 @@ def test_a_missing_file_of_a_user_is_reported(user: dict[str, Any], words: str) 
         (f"a: [\n{SECRET}", "not YAML (line"),
         ("contexts: []", "no current-context"),
         ("current-context: x\ncontexts: 7", "contexts of the kubeconfig is not a list"),
+        ("current-context: [x]\ncontexts: []", "current-context of the kubeconfig is not text"),
+        ("current-context: {x: y}", "current-context of the kubeconfig is not text"),
         ("current-context: x\ncontexts: [7]", "has no name"),
         ("current-context: x", "no context x; its contexts: none"),
         ("current-context: x\ncontexts: [{name: x}, {name: x}]", "two entries with the name x"),
