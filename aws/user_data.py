@@ -58,6 +58,13 @@ def first_boot(
                 f"The {name} script does not begin with the program that runs it (#!/…), it has {len(text)} characters",
                 expected="a script that begins with #!/bin/sh",
             )
+        if text is not None and text.partition("\n")[0].endswith("\r"):
+            # The kernel would look for a program whose name ends with it.
+            raise NodeError(
+                "bad-input",
+                f"The {name} script has the line ends of Windows, so no machine could start it",
+                expected="the same script with line ends of Unix",
+            )
     settings = {"PROGRAM_ADDRESS": program_address, "PROGRAM_SHA256": program_sha256}
     for verb, state in states.items():
         settings |= {f"STATE_{verb.upper()}": json.dumps(state, sort_keys=True), f"SECONDS_{verb.upper()}": str(seconds[verb])}

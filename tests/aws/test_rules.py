@@ -74,3 +74,12 @@ def test_an_address_that_no_machine_could_use_is_refused_without_its_password(ad
         "", program_address="https://f.example.org/a@b?sig=c@d", program_sha256="0", states={}, seconds={}, join_script=None
     )
     assert "a@b?sig=c@d" in whole
+
+
+@pytest.mark.parametrize("name", ["join_script", "runtime_script"])
+def test_a_script_with_line_ends_of_windows_is_refused_before_each_machine_fails_to_start_it(name: str) -> None:
+    program = {"program_address": "https://f.example.org/n", "program_sha256": "0", "states": {}, "seconds": {}}
+    scripts = {"join_script": None, "runtime_script": None, name: "#!/bin/sh\r\necho joined\r\n"}
+    with pytest.raises(NodeError, match="line ends of Windows"):
+        user_data.first_boot("", **program, **scripts)  # type: ignore[arg-type]
+    assert "joined" in user_data.first_boot("", **program, **{**scripts, name: "#!/bin/sh\necho 'joined\r'\n"})  # type: ignore[arg-type]
