@@ -6,14 +6,19 @@ unshare of util-linux, and neither bwrap nor ip. By digest, because anyone who c
 SANDBOX = "debian:13-slim"
 """What a sandbox pod starts from where nothing else is named: by tag, so that it gets security fixes."""
 
+HUB = ("docker.io", "index.docker.io")
+"""Docker Hub, where a name spells it out."""
+
 
 def mirrored(image: str, mirror: str | None) -> str:
     """`image` as it is named on `mirror`, a registry with or without a path that stands for Docker Hub.
 
-    A name whose first part has a dot, a colon or is localhost names its registry itself and stays as it is
-    (distribution/reference, `splitDockerDomain`); one of a single part is an official image, in `library/`.
+    A name whose first part has a dot, a colon or is localhost names its registry itself and stays as it is, unless that is Docker
+    Hub (distribution/reference, `splitDockerDomain`); one of a single part is an official image, in `library/`.
     """
-    first, slash, _ = image.partition("/")
+    first, slash, rest = image.partition("/")
+    if mirror and rest and first in HUB:
+        return mirrored(rest, mirror)
     if mirror is None or (slash and ("." in first or ":" in first or first == "localhost")):
         return image
     return f"{mirror}/{image}" if slash else f"{mirror}/library/{image}"

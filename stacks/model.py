@@ -413,7 +413,7 @@ class Kubernetes(Model):
     """Image of the PodTemplate's container."""
     image_mirror: Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._/-]*[a-z0-9])?$")] | None = None
     """Registry, with or without a path, that stands for Docker Hub in the image names here: `debian:13-slim` becomes
-    `<mirror>/library/debian:13-slim`. Names that begin with a registry of their own stay."""
+    `<mirror>/library/debian:13-slim`. Names that begin with another registry stay."""
     pod: Pod = Pod()
     """How that container runs."""
     kata_deploy: KataDeploy | None = None
