@@ -335,6 +335,18 @@ def test_a_proxy_of_the_environment_is_left_out_where_go_leaves_it_out(
     assert kubeconfig.proxy(kubeconfig.login(written(None, server), None)) == (None if direct else "http://proxy.example:3128")
 
 
+def test_of_two_variables_the_one_in_capitals_counts_as_for_kubectl(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = kubeconfig.login(written(None, "https://api.corp.example:6443"), None)
+    monkeypatch.setenv("https_proxy", "http://lower.example:3128")
+    monkeypatch.setenv("no_proxy", "corp.example")
+    assert kubeconfig.proxy(chosen) is None
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "other.example")
+    assert kubeconfig.proxy(chosen) == "http://proxy.example:3128"
+    monkeypatch.setenv("HTTPS_PROXY", "")
+    assert kubeconfig.proxy(chosen) == "http://lower.example:3128"
+
+
 def test_a_proxy_of_the_systems_settings_is_none_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python asks them on a Mac, which kubectl and the engine's Kubernetes plugin do not."""
     monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "http://of-the-settings.example:3128"})
