@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from clusterkit import joining, pod_proof, pod_verdict
-from clusterkit.api.client import Changed
+from clusterkit.api.client import ADMISSION, Changed
 from clusterkit.controller.api import Api
 from clusterkit.controller.view import View
 from nodekit.errors import NodeError
@@ -141,13 +141,19 @@ class Reconciler:
                 # It can be known here and yet be gone: our own write was answered before it went, and taken in after.
                 self.view.drop("nodes", node)
                 return
+            if changed.refusal and ADMISSION.search(changed.refusal.message):
+                self.hold(name, changed.refusal, now)  # a webhook may refuse with the status of a conflict
+                return
             self.conflicts[name] = self.conflicts.get(name, 0) + 1
             self.held[name] = self.due[name] = now + joining.conflict_pause(self.conflicts[name])
             log.info("%s: it changed while it was looked at, and is looked at again", name)
         except NodeError as error:
-            # A fault of one node must not keep the others from their proof.
-            log.error("%s: %s", name, error.sentence())
-            self.held[name] = self.due[name] = now + HELD
+            self.hold(name, error, now)
+
+    def hold(self, name: str, error: NodeError, now: float) -> None:
+        """Leave a node alone for a while: a fault of one must not keep the others from their proof."""
+        log.error("%s: %s", name, error.sentence())
+        self.held[name] = self.due[name] = now + HELD
 
     def prove(self, node: dict[str, Any], attempt: int) -> None:
         """Make the Job of a try and have the node claim it, in place of the one before."""

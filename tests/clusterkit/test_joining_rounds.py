@@ -171,6 +171,17 @@ def test_long_round_under_slow_webhooks_does_not_look_stuck(clock: Clock, monkey
     assert len(silent) == 12 and max(silent) <= joining.LONGEST_CONFLICT_WAIT < STUCK < sum(silent)
 
 
+def test_webhook_that_refuses_with_the_status_of_a_conflict_is_named(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Lost otherwise: a log that for ever reports a node that changes, and no word of who refuses."""
+    cluster = Cluster("a")
+    words = (
+        'the API server answered 422 when asked to patch node a: admission webhook "w.example" denied the request: no annotations'
+    )
+    cluster.refusing["a"] = Changed("patch node a", 422, {}, NodeError("cluster-object-refused", words))
+    assert again(begun(cluster)) > 10
+    assert "w.example" in caplog.text and "it changed" not in caplog.text
+
+
 def test_node_that_changed_while_it_was_looked_at_is_soon_looked_at_again(clock: Clock) -> None:
     cluster = Cluster()
     cluster.refusing["a"] = Changed("patch node a")
