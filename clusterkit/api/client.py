@@ -57,9 +57,11 @@ def lenient(context: ssl.SSLContext) -> ssl.SSLContext:
     """The context, which accepts what client-go accepts.
 
     From Python 3.13 on, ssl and urllib3 are strict by default: they refuse the authorities of clusters that have no key
-    identifier, such as those of EKS (kubernetes-client/python 2394).
+    identifier, such as those of EKS (kubernetes-client/python 2394). Before 3.13 they ask for a chain that ends in a root, where
+    a kubeconfig often holds an authority below it alone, or the server's own certificate.
     """
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
 
 

@@ -428,6 +428,39 @@ def test_the_controller_accepts_an_authority_without_a_key_identifier(
             list(api.pages("nodes"))
 
 
+def chain(folder: Path) -> None:
+    """A root, an authority below it, and that one's certificate of a server: a cluster in an organization's own PKI."""
+    names = [certificates.subject(name, None) for name in ("root", "kubernetes", "kube-apiserver")]
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in names]
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    for number, file in enumerate(("root.crt", "ca.crt", "server.crt")):
+        issuer = max(number - 1, 0)
+        unsigned = certificates.builder(names[number], names[issuer], keys[number].public_key())
+        is_authority = x509.BasicConstraints(ca=number < 2, path_length=None)
+        unsigned = unsigned.add_extension(is_authority, critical=True).add_extension(address, critical=False)
+        (folder / file).write_bytes(unsigned.sign(keys[issuer], hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    (folder / "server.key").write_bytes(certificates.private_pem(keys[2]))
+
+
+@pytest.mark.parametrize("authority", ["ca.crt", "server.crt"])
+def test_an_authority_that_is_no_root_is_trusted_as_by_kubectl(
+    authority: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python before 3.13 asks for a chain up to a root; Go ends it at what the kubeconfig holds."""
+    chain(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    text = written(
+        {"token": SECRET}, server.address.replace("http:", "https:"), **{"certificate-authority": str(tmp_path / authority)}
+    )
+    assert authorization(text, server) == f"Bearer {SECRET}"
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
+    (tmp_path / "kubeconfig").write_text(text)
+    api = Api(cast(Settings, SimpleNamespace(proof="p", namespace="n", selector="s")))
+    assert len(list(api.pages("nodes"))) == 1
+
+
 def test_the_user_acts_as_another(server: Server) -> None:
     authorization(written({"token": SECRET, "as": "me", "as-groups": ["admins"]}, server.address), server)
     headers = server.requests[-1][1]
