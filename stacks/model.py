@@ -228,7 +228,7 @@ class Kata(Model):
     config_path: Annotated[str, Field(pattern=r"^/[^\s]*$")] | None = None
     """Configuration file that Docker names to Kata, for installations in unusual places."""
     kernel_params: Annotated[list[str], AfterValidator(parameters_can_be_written)] = []
-    """Guest kernel parameters to merge in addition to `user_namespace.enable=1`, one in each list entry."""
+    """Guest kernel parameters to merge, one in each list entry; where a sandbox nests, `user_namespace.enable=1` is too."""
 
     @model_validator(mode="after")
     def firecracker_nests_nothing(self) -> "Kata":
