@@ -304,7 +304,7 @@ def of_an_object(variable: Mapping[str, Any]) -> bool:
 
 
 NODES_OF_MAP = 150
-"""Nodes whose evidence one ConfigMap of `up`'s proof holds: it has 1 MiB, and a node's evidence is some 650 bytes, never above
+"""Nodes whose evidence one ConfigMap of `up`'s proof holds: it has 1 MiB, and a node's evidence is some 2.8 KB, never above
 6 KiB."""
 
 MOST_MAPS = 100
@@ -328,8 +328,8 @@ def evidence_data(by_node: Mapping[str, Any], number: int) -> dict[str, str]:
 
 
 EVIDENCE_MAPS = 64
-"""ConfigMaps that the evidence of joining nodes, which come one by one, is spread over: room for 100,000 nodes, and for 5,000
-at the worst."""
+"""ConfigMaps that the evidence of joining nodes, which come one by one, is spread over: room for 15,000 nodes, and for 5,000 at
+the worst."""
 
 
 def evidence_maps(proof: str) -> list[str]:
