@@ -52,7 +52,8 @@ def quota_of(instance_type: str) -> tuple[str, str] | None:
     """Kind and code of the quota that the type is counted against; None for a series whose quota is not known here."""
     family = instance_type.partition(".")[0]
     match = _FAMILY.match(family)
-    series = match["series"] if match else ""
+    # u-6tb1, u-12tb1 and so on: a size stands where others have a generation.
+    series = "u-" if family.startswith("u-") else match["series"] if match else ""
     return next(((kind, code) for kind, (code, families) in QUOTAS.items() if series in families), None)
 
 

@@ -35,6 +35,11 @@ def test_every_type_on_which_guests_run_has_a_known_quota() -> None:
     assert series == set()
 
 
+def test_quota_of_a_series_that_is_named_by_its_memory_is_known() -> None:
+    assert ec2.quota_of("u-6tb1.metal") == ec2.quota_of("u-24tb1.112xlarge") == ("high memory", "L-43DA4232")
+    assert ec2.quota_of("m8i.4xlarge") == ("standard", "L-1216C47A") and ec2.quota_of("mac2.metal") is None
+
+
 @pytest.mark.parametrize("pair", ["no-value", "=x", "Name=x", "AWS:x=y", "k" * 129 + "=v", "k=" + "v" * 257])
 def test_tag_that_cannot_be_set_is_refused(pair: str) -> None:
     with pytest.raises(NodeError, match="cannot be set"):
