@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clusterkit import rollout, runtime_class
+from clusterkit.cluster_errors import ADMISSION
 from clusterkit.daemon_placing import KEEPS_AWAY, runs_on
 from clusterkit.pod_proof import TAINT
 from nodekit.errors import NodeError
@@ -373,6 +374,8 @@ def not_finished(reasons: Mapping[str, str], seconds: int) -> NodeError:
 
 def release_failed(text: str, namespace: str) -> NodeError | None:
     """What Helm's error `text` about the release in `namespace` means; None where it speaks for itself (helm, pkg/action)."""
+    if ADMISSION.search(text):
+        return None  # the words are a webhook's or a policy's, which they name
     release = f"kata-deploy's release in namespace {printable(namespace, 63)}"
     if re.search(r"(?s)has been (uninstalled|rolled back) due to .*(deadline exceeded|timed out)", text):
         return NodeError(

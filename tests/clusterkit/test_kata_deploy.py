@@ -359,12 +359,24 @@ RELEASE_ERRORS = [
         "kata-deploy-unfinished",
         "kubectl --namespace kata get pods",
     ),
+    (  # the webhook's words, and no pod's
+        "release kata-deploy failed, and has been uninstalled due to atomic being set: Internal error occurred: failed calling "
+        'webhook "validate.kyverno.svc-fail": context deadline exceeded',
+        "",
+        "",
+    ),
+    (
+        'release kata-deploy failed, and has been rolled back due to atomic being set: admission webhook "w" denied the request: '
+        "its review timed out",
+        "",
+        "",
+    ),
     ("failed pre-install: 1 error occurred", "", ""),
     ("context deadline exceeded", "", ""),
 ]
 
 
-@pytest.mark.parametrize(("text", "code", "remedy"), RELEASE_ERRORS, ids=[code[0][:20] for code in RELEASE_ERRORS])
+@pytest.mark.parametrize(("text", "code", "remedy"), RELEASE_ERRORS, ids=[str(number) for number in range(len(RELEASE_ERRORS))])
 def test_a_release_that_helm_cannot_make_has_its_way_out(
     text: str, code: str, remedy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
