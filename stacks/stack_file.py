@@ -8,7 +8,17 @@ import yaml
 
 class AsPulumi(yaml.SafeLoader):
     """Takes plain words for what the engine takes them for (gopkg.in/yaml.v3), which is not YAML 1.1: `yes`, `on` and `12:30` are
-    text, and `1e3` is a number."""
+    text, and `1e3` is a number. As there, a key that stands twice is an error."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """The mapping as it is written; raises yaml.constructor.ConstructorError for a key that stands twice."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        first: dict[str, yaml.ScalarNode] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (other := first.setdefault(key.value, key)) is not key:
+                text = f"the key {key.value!r} stands in line {other.start_mark.line + 1} already"
+                raise yaml.constructor.ConstructorError(None, None, text, key.start_mark)
+        return node
 
 
 AsPulumi.yaml_implicit_resolvers = {
