@@ -11,6 +11,7 @@ from components.nodes.settings import DockerSettings, KataSettings, Verification
 from components.plain import set_or
 from components.plugin_resource import PluginResource
 from components.refusals import reporting_refusals
+from components.whole_numbers import MOST_NODES, whole
 from delivery import bundle
 from nodekit.scripts import script
 
@@ -109,8 +110,8 @@ class AwsNodeGroup(pulumi.ComponentResource):
             "aws:autoscaling/group:Group",
             f"{name}-group",
             {
-                "minSize": pulumi.Output.from_input(args["min_size"]).apply(int),
-                "maxSize": pulumi.Output.from_input(args["max_size"]).apply(int),
+                "minSize": _size("minSize", args["min_size"]),
+                "maxSize": _size("maxSize", args["max_size"]),
                 "vpcZoneIdentifiers": machine["subnets"],
                 "launchTemplate": {"id": template.id, "version": latest.apply(str)},
                 "tags": resources.tags(name).apply(
@@ -123,6 +124,11 @@ class AwsNodeGroup(pulumi.ComponentResource):
         self.group = group.output("name")
         self.template_version = pulumi.Output.all(group.id, latest).apply(lambda values: int(values[1]))
         self.register_outputs({"group": self.group, "templateVersion": self.template_version})
+
+
+def _size(key: str, size: pulumi.Input[int]) -> pulumi.Output[int]:
+    """Of the group, as a whole number."""
+    return pulumi.Output.from_input(size).apply(reporting_refusals(lambda known: whole(key, known, 0, MOST_NODES)))
 
 
 def _launched(disk: dict[str, pulumi.Input[object]]) -> dict[str, pulumi.Input[object]]:

@@ -6,7 +6,7 @@ from typing import Any, Optional, TypedDict
 import pulumi
 import pulumi_kubernetes as k8s
 
-from clusterkit import joining, joining_guard, joining_workload, pod_safety, proof_guard
+from clusterkit import joining, joining_guard, joining_workload, label_selector, pod_safety, proof_guard
 from components.cluster.cluster_object import cluster_options
 from components.cluster.proof_settings import PodProof, completed
 from components.refusals import reporting_refusals
@@ -148,13 +148,14 @@ def role_ref(role: k8s.rbac.v1.Role | k8s.rbac.v1.ClusterRole, kind: str) -> Any
 
 
 def settings_of(name: str, args: dict[str, Any]) -> joining.Settings:
-    """The controller's settings, from the component's arguments; raises NodeError for a template that reaches the node."""
+    """The controller's settings, from the component's arguments; raises NodeError for a template that reaches the node, and for a
+    selector that is none: the controller would ask again and again, and nodes would keep their taint."""
     proof = args["proof"]
     pod_safety.safe(json.loads(proof["pod_template"]))
     return joining.Settings(
         proof=name,
         namespace=args["namespace"],
-        selector=args["selector"],
+        selector=label_selector.checked(args["selector"]),
         pod_template=proof["pod_template"],
         handler=proof["handler"],
         kata_version=proof["kata_version"],

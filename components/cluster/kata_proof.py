@@ -8,7 +8,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 from pulumi.output import UNKNOWN
 
-from clusterkit import pod_proof, pod_verdict, proof_guard
+from clusterkit import label_selector, pod_proof, pod_verdict, proof_guard
 from clusterkit.api.cluster_reader import Reader, Situation
 from components.children import child_options
 from components.cluster.cluster_object import cluster_options
@@ -67,7 +67,8 @@ class KataProof(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: KataProofArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:KataProof", name, None, opts)
-        if (args.get("nodes") is None) == (args.get("node_selector") is None):
+        nodes, selector = args.get("nodes"), args.get("node_selector")
+        if (nodes is None) == (selector is None) or nodes == [] or selector == "":
             raise pulumi.RunError(f"{name}: set exactly one of nodes and node_selector, the nodes to prove.")
         resolved = pulumi.Output.all(
             proof=completed(args["proof"]),
@@ -182,6 +183,8 @@ async def situation(name: str, settings: dict[str, Any], kubeconfig: str) -> Any
     """
     minimum, seconds = reporting_refusals(bounds)(settings)
     names, selector = settings.get("nodes") or (), settings.get("node_selector")
+    if selector is not None:
+        reporting_refusals(label_selector.checked)(selector)
     end, waiting = time.monotonic() + seconds, False
 
     def read() -> Situation:

@@ -137,6 +137,26 @@ def test_instances_are_what_guests_need_and_closed_to_everything_else(instances:
         assert inputs["iamInstanceProfile"] == "p"
 
 
+@pytest.mark.parametrize("number", [-1, 1.5, "two", float("nan")])
+def test_number_that_is_none_is_refused_and_not_cut(number: Any) -> None:
+    """Of -1 there would be no instance, and evidence of nothing."""
+    machine: Any = {"instance_type": "m7i.metal-24xl", "image": "ami-1", "vpc": "vpc-1", "subnets": ["subnet-1"]}
+    pool: Any = {"machine": machine, "count": 1, "ssh_from": ["203.0.113.0/24"]}
+    program = {"address": "https://files.example.org/nodekit.pyz", "sha256": bundle.cached().digest}
+    machines: Any = {"machine": machine, "min_size": 1, "max_size": 1, "program": program}
+    several, large = {**pool, "count": number}, {**pool, "machine": {**machine, "root_volume_gib": number}}
+    least, most = {**machines, "min_size": number}, {**machines, "max_size": number}
+    programs: dict[str, Any] = {
+        "count": lambda: AwsNodes("a", several),
+        "rootVolumeGib": lambda: AwsNodes("a", large),
+        "minSize": lambda: AwsNodeGroup("a", least),
+        "maxSize": lambda: AwsNodeGroup("a", most),
+    }
+    for key, program_of_it in programs.items():
+        with pytest.raises(pulumi.RunError, match=rf"^Key {key} is "):
+            run(program_of_it)
+
+
 def test_bare_metal_gets_no_option_that_ec2_would_refuse() -> None:
     machines = {**MACHINES, "instanceType": "m7i.metal-24xl", "nestedVirtualization": False, "sessionManager": False}
     recorder = stack({"nodes": {"aws": {**machines, "instances": {"sshFrom": ["203.0.113.7/32"]}}}})
