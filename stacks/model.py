@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from clusterkit import images, kata_deploy, pod, rollout, runtime_class
+from clusterkit import images, kata_deploy, label_selector, pod, rollout, runtime_class
 from delivery import login
 from local import limits
 from nodekit.errors import NodeError
@@ -21,6 +21,8 @@ from stacks.rollout_model import Rollout
 from stacks.sections import Model, NodeErrorValue, OneOf, Sha256
 
 NAMESPACE = "kata-nodes"
+SYSTEM_NAMESPACE = "kube-system"
+"""Where clusters have their own pods: the network's, kube-proxy and others that use the node's namespaces."""
 OBJECTS = ("nodes", "docker", "kata", "kubernetes", "verification")
 LOGIN_SECRETS = {
     "sshPrivateKey": "Private key of the login to existing nodes, or to instances on AWS that got its public half; without it "
@@ -318,12 +320,23 @@ class KataDeploy(Model):
     """Further values of the chart, by its own documentation, merged into the stack's; what a setting here decides is refused."""
 
 
+def nodes_can_be_selected(selector: str) -> str:
+    """Refuse what is not a label selector; the rule is the components' own."""
+    try:
+        return label_selector.checked(selector)
+    except NodeError as error:
+        raise NodeErrorValue(error) from None
+
+
+Selector = Annotated[str, Field(json_schema_extra={"minLength": 1}), AfterValidator(nodes_can_be_selected)]
+
+
 class ClusterProof(Model):
     """How every node of the cluster is proven: by a Job with a pod of the template, whatever reached the node before."""
 
-    nodes: list[str] | None = None
+    nodes: Annotated[list[str], Field(min_length=1)] | None = None
     """Names of the nodes, as kubectl get nodes has them; or `selector`."""
-    selector: str | None = None
+    selector: Selector | None = None
     """Label selector of the nodes, such as katacontainers.io/kata-runtime=true, looked up at each `up`."""
     namespace: Name = "kata-nodes-proof"
     """Namespace of the proof's Jobs and evidence, made for them alone: tenants have no rights there, and a guard of the API
@@ -347,7 +360,7 @@ class JoiningNodes(Model):
 
     image: ImageName
     """Image of the controller, built from clusterkit/controller/Containerfile; best by digest."""
-    selector: Annotated[str, Field(min_length=1)] = f"{runtime_class.NODE_LABEL}=true"
+    selector: Selector = f"{runtime_class.NODE_LABEL}=true"
     """Label selector of the nodes that it proves."""
     namespace: Name = "kata-nodes-joining"
     """Namespace of the controller and its Jobs, made for it alone."""
@@ -425,6 +438,16 @@ class Kubernetes(Model):
             raise ValueError(
                 f"the proof's evidence must lie where tenants have no rights, and {self.proof.namespace} is used for something "
                 "else; name another proof.namespace"
+            )
+        if self.kata_deploy and self.kata_deploy.namespace in self.guarded:
+            raise ValueError(
+                f"the guard of {self.kata_deploy.namespace} would refuse kata-deploy's own pods, which are privileged and reach "
+                "into their node; name another namespace for one of them"
+            )
+        if SYSTEM_NAMESPACE in self.guarded:
+            raise ValueError(
+                f"the guard of {SYSTEM_NAMESPACE} would refuse the cluster's own pods, which reach into their node; name a "
+                "namespace of its own"
             )
         return self
 
@@ -666,7 +689,8 @@ def refusal(error: ValidationError) -> str:
         if either and (problem["type"] == "model_type" or any(other[: len(path)] == path != other for other, _ in problems)):
             continue
         key = f"{NAMESPACE}:" + (".".join(path) if path else "(the whole configuration)")
-        has_value = path and problem["type"] != "missing" and not isinstance(problem["input"], BaseModel)
+        # The value of a key that does not exist could be a password or a login key in the wrong place.
+        has_value = path and problem["type"] not in ("missing", "extra_forbidden") and not isinstance(problem["input"], BaseModel)
         value = LOGIN_IN_ADDRESS.sub("://", repr(problem["input"]))
         seen = f" (value: {value:.120})" if has_value else ""
         reason = REASONS.get(problem["type"], problem["msg"].removeprefix("Value error, ")).rstrip(".")

@@ -44,6 +44,11 @@ def test_defaults_take_nothing_over_and_let_nothing_through() -> None:
             {"proof": {"nodes": ["a"], "image": "i", "namespace": "kata-nodes-joining"}, "joiningNodes": {"image": "i"}},
             ["used for something else", "proof.namespace"],
         ),
+        ({"proof": {"nodes": [], "image": "i"}}, ["kubernetes.proof.nodes (value: [])"]),
+        ({"proof": {"selector": "", "image": "i"}}, ["kubernetes.proof.selector", "is not a label selector", "[bad-input]"]),
+        ({"proof": {"selector": "a:b", "image": "i"}}, ["'a:b' is not a label selector", "kubectl get nodes --selector"]),
+        ({"joiningNodes": {"image": "i", "selector": "a b", "proofImage": "p"}}, ["kubernetes.joiningNodes.selector", "'a b'"]),
+        ({"namespace": "kube-system", "adoptNamespace": True}, ["would refuse the cluster's own pods", "kube-system"]),
         ({"pod": {"user": "ordinary", "userId": 5}}, ["pod.userId", "no entry"]),
         ({"pod": {"userId": 0}}, ["kubernetes.pod.userId", "greater than or equal to 1"]),
         ({"pod": {"command": []}}, ["kubernetes.pod.command"]),
@@ -78,6 +83,14 @@ def test_handler_is_that_of_the_settings_of_kata_deploy_or_of_the_adopted_class(
     with pytest.raises(ConfigError, match=r"no handler for firecracker with the rust runtime.*kubernetes\.handler"):
         alone({}, kata=rust)
     assert alone({"handler": "mine"}, kata=rust).handler == "mine"
+
+
+@pytest.mark.parametrize("namespace", ["sandboxes", "kata-nodes-proof", "kata-nodes-joining"])
+def test_chart_in_a_namespace_whose_guard_would_refuse_its_pods_is_refused(namespace: str) -> None:
+    """The first DaemonSet is made before the guard: nodes that come later, and new versions, would get no Kata."""
+    with pytest.raises(ConfigError, match=rf"the guard of {namespace} would refuse kata-deploy's own pods"):
+        alone({"kataDeploy": {"namespace": namespace}, "joiningNodes": {"image": "i"}, "adoptNamespace": True})
+    assert alone({"kataDeploy": {"namespace": "kata"}})
 
 
 HOST = {

@@ -41,7 +41,20 @@ def test_given_parameters_come_after_the_documents_own_and_never_twice() -> None
 
 
 def test_unknown_key_is_named() -> None:
-    refused("kata-nodes:kata.hypervisr", "'qemu'", "no such key", "Remove the key", kata={"hypervisr": "qemu"})
+    refused("kata-nodes:kata.hypervisr: there is no such key", "Remove the key", kata={"hypervisr": "qemu"})
+
+
+@pytest.mark.parametrize("key", ["sudoPassword", "privateKey", "password"])
+def test_secret_under_a_key_that_does_not_exist_is_not_repeated_in_a_log(key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(nodes={"existing": [{**NODE, key: "hunter2"}]})
+    assert f"nodes.existing[0].{key}: there is no such key" in str(caught.value) and "hunter2" not in str(caught.value)
+
+
+def test_key_has_one_spelling() -> None:
+    """By its Python name, `kata_deploy` counted, but not for the default of kata.runtime."""
+    refused("verification.timeout_seconds: there is no such key", verification={"timeout_seconds": 200})
+    refused("nodes.existing[0].host_key: there is no such key", nodes={"existing": [{**NODE, "host_key": NODE["hostKey"]}]})
 
 
 def test_wrong_type_is_named() -> None:
@@ -61,7 +74,7 @@ def test_value_in_the_place_of_keys_is_told_in_words_of_the_file(value: object) 
         ("kata.install", "relase", "(value: 'relase'): Input should be 'release' or 'local', or keys below it."),
         ("kata.install", {"address": "https://a/b", "sha256": "A"}, ".sha256 (value: 'A'): String should match pattern"),
         ("docker.repository", "https://a", "(value: 'https://a'): Input should be 'local', or keys below it."),
-        ("docker.repository", {"adress": "https://a"}, ".adress (value: 'https://a'): there is no such key"),
+        ("docker.repository", {"adress": "https://a"}, ".adress: there is no such key"),
         ("kata.hypervisor", {"qemu": True}, "(value: {'qemu': True}): Input should be 'qemu' or 'firecracker'."),
     ],
 )
@@ -205,6 +218,12 @@ def test_the_same_node_twice_is_refused() -> None:
     refused("name a", "[node-doubled]", nodes={"existing": [NODE, {**NODE, "address": "192.0.2.2"}]})
     refused("a and b", "192.0.2.1", "port 22", "[node-doubled]", nodes={"existing": [NODE, {**NODE, "name": "b"}]})
     loaded(nodes={"existing": [NODE, {**NODE, "name": "b", "port": 2222}]})
+
+
+@pytest.mark.parametrize(("one", "other"), [("2001:db8::7", "2001:DB8:0:0::0007"), ("Rack-1.example.", "rack-1.example")])
+def test_same_address_in_another_spelling_is_the_same_node(one: str, other: str) -> None:
+    hosts = [{**NODE, "address": one}, {**NODE, "name": "b", "address": other}]
+    refused("a and b", "[node-doubled]", nodes={"existing": hosts})
 
 
 def test_bastion_without_nodes_behind_it_is_refused() -> None:
