@@ -1,6 +1,7 @@
-"""Reads a stack file as the engine does."""
+"""Reads a stack file as the engine does, and writes one that it reads as it was meant."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -33,6 +34,21 @@ for tag, form, first in (
     AsPulumi.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"(?:{form})\\Z"), [*first])
 
 
+class ForPulumi(yaml.SafeDumper):
+    """Writes in quotes what the engine, or YAML 1.1, would take for something else than text, such as a host named 1e3."""
+
+
+ForPulumi.yaml_implicit_resolvers = {
+    first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *AsPulumi.yaml_implicit_resolvers.get(first, [])]
+    for first in {**yaml.SafeDumper.yaml_implicit_resolvers, **AsPulumi.yaml_implicit_resolvers}
+}
+
+
 def loaded(text: str | bytes) -> Any:
     """The document of a stack file. Raises yaml.YAMLError or ValueError."""
     return yaml.load(text, AsPulumi)
+
+
+def dumped(document: Mapping[str, Any]) -> str:
+    """The text of a stack file with that document, its keys in their order."""
+    return yaml.dump(document, Dumper=ForPulumi, sort_keys=False)
