@@ -17,7 +17,16 @@ from nodekit.scripts import script
 from stacks import consumers
 from stacks.checklist import checklist, of_pods
 from stacks.cluster import sandboxes
-from stacks.model import NAMESPACE, SECRETS, ConfigError, load, refuse_encrypted_sections, refuse_unknown, refuse_useless
+from stacks.model import (
+    NAMESPACE,
+    SECRET_KEYS,
+    SECRETS,
+    ConfigError,
+    load,
+    refuse_encrypted_sections,
+    refuse_unknown,
+    refuse_useless,
+)
 from stacks.pool import nodes as kata_nodes
 
 prepare()
@@ -42,7 +51,7 @@ try:
     refuse_unknown({*everything.get_config_env(), *everything.CONFIG.get()})
     refuse_encrypted_sections(everything.is_config_secret)
     config = load(section)
-    refuse_useless(config, secrets)
+    refuse_useless(config, [key for key in SECRET_KEYS if settings.get_secret(key) is not None])
 except ConfigError as error:
     raise pulumi.RunError(harmless(str(error))) from None
 

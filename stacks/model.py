@@ -703,7 +703,7 @@ def refusal(error: ValidationError) -> str:
 
 
 def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
-    """Refuse secrets of `SECRETS` that are set and that nothing would use; raises ConfigError."""
+    """Refuse secrets of `SECRET_KEYS` that are set and that nothing would use; raises ConfigError."""
     nodes = config.nodes or Nodes.model_construct()
     users = {node.user for node in nodes.existing or []}
     aws = nodes.aws
@@ -714,9 +714,18 @@ def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
         "bastionPrivateKey": (nodes.bastion is not None, "nodes.bastion is not set"),
         "runtimeScript": (bool(aws and aws.group), "nodes.aws.group is not set"),
         "joinScript": (bool(aws and aws.group), "nodes.aws.group is not set"),
+        "kubeconfig": (
+            bool(config.kubernetes and config.kubernetes.cluster == "kubeconfig"),
+            "nothing is made on its cluster: there is no section kubernetes, or kubernetes.cluster is 'local'",
+        ),
     }
     errors = [
-        NodeError("login-useless", f"{NAMESPACE}:{key} is set, but {why}", key=f"{NAMESPACE}:{key}")
+        NodeError(
+            "login-useless",
+            f"{NAMESPACE}:{key} is set, but {why}",
+            "cluster" if key == "kubeconfig" else "",
+            key=f"{NAMESPACE}:{key}",
+        )
         for key, (needed, why) in required.items()
         if key in secrets and not needed
     ]

@@ -240,6 +240,13 @@ def test_secret_that_no_login_uses_is_refused(secret: str) -> None:
         refuse_useless(loaded(), [secret])
 
 
+def test_kubeconfig_of_a_stack_that_makes_nothing_on_its_cluster_is_refused() -> None:
+    refuse_useless(loaded(nodes={"existing": [NODE]}, kubernetes={}), ["kubeconfig"])
+    for cluster in ({}, {"kubernetes": {"cluster": "local"}}):
+        with pytest.raises(ConfigError, match=r"kata-nodes:kubeconfig is set, but .*Describe the cluster .*\[login-useless\]"):
+            refuse_useless(loaded(**cluster), ["kubeconfig"])
+
+
 def test_password_for_sudo_is_refused_where_all_are_root() -> None:
     with pytest.raises(ConfigError, match="logged in to as root"):
         refuse_useless(loaded(nodes={"existing": [{**NODE, "user": "root"}]}), ["sudoPassword"])
