@@ -22,6 +22,7 @@ from stacks.model import (
     SECRET_KEYS,
     SECRETS,
     ConfigError,
+    in_plain,
     load,
     refuse_encrypted_sections,
     refuse_unknown,
@@ -51,9 +52,14 @@ try:
     refuse_unknown({*everything.get_config_env(), *everything.CONFIG.get()})
     refuse_encrypted_sections(everything.is_config_secret)
     config = load(section)
-    refuse_useless(config, [key for key in SECRET_KEYS if settings.get_secret(key) is not None])
+    present = [key for key in SECRET_KEYS if settings.get_secret(key) is not None]
+    refuse_useless(config, present)
 except ConfigError as error:
     raise pulumi.RunError(harmless(str(error))) from None
+
+# In the preview of a pull request made-up values stand for secrets, and are none.
+for warning in in_plain(present, everything.is_config_secret) if not pulumi.runtime.is_dry_run() else []:
+    pulumi.log.warn(harmless(warning))
 
 elsewhere = config.kubernetes and config.kubernetes.cluster == "kubeconfig"
 kubeconfig = settings.require_secret("kubeconfig") if elsewhere else None

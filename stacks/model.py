@@ -747,6 +747,17 @@ def refuse_unknown(keys: Iterable[str]) -> None:
         raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(lines))
 
 
+def in_plain(keys: Iterable[str], is_secret: Callable[[str], bool]) -> list[str]:
+    """A sentence for each key of `SECRET_KEYS` that is set without --secret: its value lies in the stack's file for everyone who
+    can read that. The state has it encrypted all the same."""
+    plain = [f"{NAMESPACE}:{key}" for key in keys if not is_secret(f"{NAMESPACE}:{key}")]
+    return [
+        f"{key} is set in plain, so everyone who can read the stack's file knows it. Replace the secret where it is valid, and "
+        f"set the new one encrypted: pulumi config set --secret {key}"
+        for key in plain
+    ]
+
+
 def refuse_encrypted_sections(is_secret: Callable[[str], bool]) -> None:
     """Refuse sections of which a part was set as a secret (`pulumi config set --secret --path`); raises ConfigError.
 

@@ -138,6 +138,16 @@ def test_password_of_two_lines_is_refused_at_preview() -> None:
         stack(existing(), preview=True, secrets={**SECRETS, "sudoPassword": "one\ntwo"})
 
 
+def test_password_in_plain_is_warned_of_where_it_is_the_stacks_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", lambda text, *_, **__: warnings.append(text))
+    plain = {**existing(), "sudoPassword": "SUDO-PASSWORD"}
+    stack(plain, preview=True, secrets={"sshPrivateKey": "NODE-KEY"})
+    assert not warnings, "made-up values of a pull request's preview are plain"
+    stack(plain, secrets={"sshPrivateKey": "NODE-KEY"})
+    assert len(warnings) == 1 and warnings[0].startswith("kata-nodes:sudoPassword is set in plain") and "SUDO" not in warnings[0]
+
+
 def test_line_end_of_a_file_is_not_part_of_the_password() -> None:
     recorder = stack(existing(), secrets={**SECRETS, "sudoPassword": "SUDO-PASSWORD\n"})
     assert recorder.by_name["nodes-b-docker"].inputs["stdin"].startswith(f"{AS_ROOT}SUDO-PASSWORD\n{{")

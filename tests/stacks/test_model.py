@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stacks.model import LOGIN_SECRETS, ConfigError, StackConfig, load, refuse_unknown, refuse_useless
+from stacks.model import LOGIN_SECRETS, ConfigError, StackConfig, in_plain, load, refuse_unknown, refuse_useless
 
 STACKS = Path(__file__).resolve().parents[2] / "stacks"
 NODE = {
@@ -238,6 +238,11 @@ def test_secret_that_no_login_uses_is_refused(secret: str) -> None:
     refuse_useless(used, LOGIN_SECRETS)
     with pytest.raises(ConfigError, match=rf"kata-nodes:{secret} is set, but .*pulumi config rm.*\[login-useless\]"):
         refuse_useless(loaded(), [secret])
+
+
+def test_secret_that_is_set_in_plain_is_named_with_what_to_do_and_not_shown() -> None:
+    (sentence,) = in_plain(["sudoPassword", "kubeconfig"], lambda key: key == "kata-nodes:kubeconfig")
+    assert sentence.startswith("kata-nodes:sudoPassword is set in plain") and "pulumi config set --secret" in sentence
 
 
 def test_kubeconfig_of_a_stack_that_makes_nothing_on_its_cluster_is_refused() -> None:
