@@ -94,7 +94,7 @@ def _is_encrypted(lines: list[str]) -> bool:
 
 
 def refuse_doubled(hosts: Iterable[tuple[str, tuple[str, int] | None]]) -> None:
-    """Refuse names with (address, port), None where that is not known yet, of which two are the same node.
+    """Refuse names with (address, port), None where that is not known yet or counts for nothing, of which two are the same node.
 
     Raises NodeError `node-doubled`.
     """

@@ -147,7 +147,8 @@ class Nodes(Model):
             if self.rollout:
                 present = [node.name for node in self.existing or [] if not node.gone]
                 rollout.waves(present, self.rollout.canary, self.rollout.batch)
-            login.refuse_doubled((node.name, (node.address, node.port)) for node in self.existing or [])
+            places = ((node.name, None if node.gone else (node.address, node.port)) for node in self.existing or [])
+            login.refuse_doubled(places)
         except NodeError as error:
             raise NodeErrorValue(error) from None
         return self

@@ -98,9 +98,10 @@ class ExistingNodes(pulumi.ComponentResource):
 
 
 def _place(host: ExistingHost) -> tuple[str, int] | None:
-    """Address and port; None where another resource's output is one of them. Raises NodeError `bad-input`."""
+    """Address and port; None where another resource's output is one of them, and of a machine that is gone, whose address another
+    one may have by now. Raises NodeError `bad-input`."""
     address, port = host["address"], host.get("port")
-    if not isinstance(address, str) or not is_plain(port):
+    if not isinstance(address, str) or not is_plain(port) or host.get("gone", False):
         return None
     return address, login.SSH_PORT if port is None else whole(f"hosts.{host['name']}.port", port, 1, MOST_PORT)
 

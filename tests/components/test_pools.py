@@ -128,6 +128,8 @@ def test_port_is_the_same_number_however_a_language_hands_it_over() -> None:
         return run(lambda: ExistingNodes("pool", args)).by_name["pool-a-system"].inputs["connection"]["port"]
 
     assert {dialed(port) for port in (2222, 2222.0, "2222")} == {2222}
+    replaced: Any = [{**host, "gone": True}, {**host, "name": "b"}]
+    assert "pool-b-proof" in run(lambda: ExistingNodes("pool", {"hosts": replaced})).by_name
     doubled: Any = [{**host, "port": "22"}, {**host, "name": "b"}]
     with pytest.raises(pulumi.RunError, match=r"a and b have the same address .*\[node-doubled\]"):
         run(lambda: ExistingNodes("pool", {"hosts": doubled}))

@@ -220,6 +220,11 @@ def test_the_same_node_twice_is_refused() -> None:
     loaded(nodes={"existing": [NODE, {**NODE, "name": "b", "port": 2222}]})
 
 
+def test_machine_may_have_the_address_of_one_that_is_gone() -> None:
+    loaded(nodes={"existing": [{**NODE, "gone": True}, {**NODE, "name": "b"}]})
+    refused("[node-doubled]", nodes={"existing": [{**NODE, "gone": True}, NODE]})
+
+
 @pytest.mark.parametrize(("one", "other"), [("2001:db8::7", "2001:DB8:0:0::0007"), ("Rack-1.example.", "rack-1.example")])
 def test_same_address_in_another_spelling_is_the_same_node(one: str, other: str) -> None:
     hosts = [{**NODE, "address": one}, {**NODE, "name": "b", "address": other}]
