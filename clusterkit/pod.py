@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from clusterkit.quantity import amount
 from nodekit.errors import NodeError
 from nodekit.rules.proof.capabilities import CAPABILITIES
 from nodekit.rules.text import printable
@@ -20,6 +21,15 @@ ENTRY_NAME = "kata-nodes-entry"
 """The name under which the entry runs; it marks a container that starts through the entry."""
 SCRATCH = "1Gi"
 """Bound on /tmp of a read-only root, which lies on the node's disk."""
+
+
+def check_resources(cpu: str, memory: str, memory_limit: str) -> None:
+    """Refuse resources of a container that the API server would refuse, with NodeError `bad-input`: text that is no quantity, and
+    a request above its limit, as one that is raised where the limit keeps its default."""
+    amount("cpu", cpu)
+    if amount("memory", memory) > amount("memoryLimit", memory_limit):
+        problem = f"Key memory is {memory}, which is more than memoryLimit, {memory_limit}"
+        raise NodeError("bad-input", problem, expected="a memoryLimit of at least that much")
 
 
 def security_context(
@@ -89,8 +99,9 @@ def template(
     `hostUsers: false`, which Kata's handler does not support.
 
     Raises NodeError `bad-input` without a RuntimeClass (capabilities and class are inseparable), without a command, for a
-    `user_id` without an entry that could become it, and for an unknown seccomp profile.
+    `user_id` without an entry that could become it, for an unknown seccomp profile, and as `check_resources`.
     """
+    check_resources(cpu, memory, memory_limit)
     if not runtime_class:
         raise NodeError(
             "bad-input",

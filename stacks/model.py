@@ -298,6 +298,15 @@ class Pod(Model):
     memory_limit: Quantity = pod.MEMORY_LIMIT
     """Limit on its memory."""
 
+    @model_validator(mode="after")
+    def memory_fits_its_limit(self) -> "Pod":
+        """The rule is the component's own."""
+        try:
+            pod.check_resources(self.cpu, self.memory, self.memory_limit)
+        except NodeError as error:
+            raise NodeErrorValue(error) from None
+        return self
+
 
 class KataDeploy(Model):
     """Kata on the nodes of the cluster by kata-deploy's Helm chart, without SSH."""

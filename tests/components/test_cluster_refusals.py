@@ -146,6 +146,13 @@ def test_user_id_that_no_entry_can_become_is_refused_in_a_sentence(user_id: Any)
     assert caught.value.code == "bad-input"
 
 
+@pytest.mark.parametrize("key", ["overhead_memory", "overhead_cpu"])
+def test_overhead_that_is_no_quantity_is_refused_before_the_cluster_is_asked(key: str) -> None:
+    args: Any = {"runtime_class": "kata", "handler": "kata-qemu", "kata_version": "3.32.0", key: "2GB"}
+    with pytest.raises(pulumi.RunError, match=r"^Key overhead(Memory|Cpu) is '2GB'.*\[bad-input\]"):
+        run(lambda: KataRuntimeClass("k", args))
+
+
 @pytest.mark.parametrize("chosen", [{"nodes": []}, {"node_selector": ""}, {}, {"nodes": ["one"], "node_selector": "a=b"}])
 def test_proof_of_no_node_is_refused_before_the_cluster_is_asked(chosen: dict[str, Any]) -> None:
     args: Any = {"kubeconfig": KUBECONFIG, "namespace": "n", "proof": PROOF, **chosen}

@@ -51,6 +51,7 @@ def test_defaults_take_nothing_over_and_let_nothing_through() -> None:
         ({"namespace": "kube-system", "adoptNamespace": True}, ["would refuse the cluster's own pods", "kube-system"]),
         ({"pod": {"user": "ordinary", "userId": 5}}, ["pod.userId", "no entry"]),
         ({"pod": {"userId": 0}}, ["kubernetes.pod.userId", "greater than or equal to 1"]),
+        ({"pod": {"memory": "4Gi"}}, ["kubernetes.pod", "Key memory is 4Gi", "memoryLimit, 2Gi", "[bad-input]"]),
         ({"pod": {"command": []}}, ["kubernetes.pod.command"]),
         ({"joiningNodes": {}}, ["kubernetes.joiningNodes.image", "Add the key"]),
         ({"cluster": "local", "joiningNodes": {"image": "i"}}, ["kata-nodes:kubernetes", "no node joins the local cluster"]),
