@@ -49,6 +49,11 @@ def loaded(text: str | bytes) -> Any:
     return yaml.load(text, AsPulumi)
 
 
+def namespaced(config: Mapping[Any, Any], project: str) -> dict[str, Any]:
+    """The keys of a stack file's configuration as the engine takes them: one that names no namespace is of the project's."""
+    return {str(key) if ":" in str(key) else f"{project}:{key}": value for key, value in config.items()}
+
+
 def dumped(document: Mapping[str, Any]) -> str:
     """The text of a stack file with that document, its keys in their order."""
     return yaml.dump(document, Dumper=ForPulumi, sort_keys=False)
