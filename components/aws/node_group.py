@@ -13,6 +13,7 @@ from components.plugin_resource import PluginResource
 from components.refusals import reporting_refusals
 from components.whole_numbers import MOST_NODES, whole
 from delivery import bundle
+from nodekit.errors import NodeError
 from nodekit.scripts import script
 
 
@@ -106,12 +107,15 @@ class AwsNodeGroup(pulumi.ComponentResource):
             outputs=["latestVersion"],
         )
         latest = template.output("latestVersion").apply(int)
+        sizes: pulumi.Output[tuple[int, int]] = pulumi.Output.all(args["min_size"], args["max_size"]).apply(
+            reporting_refusals(lambda both: _sizes(*both))
+        )
         group = PluginResource(
             "aws:autoscaling/group:Group",
             f"{name}-group",
             {
-                "minSize": _size("minSize", args["min_size"]),
-                "maxSize": _size("maxSize", args["max_size"]),
+                "minSize": sizes.apply(lambda both: both[0]),
+                "maxSize": sizes.apply(lambda both: both[1]),
                 "vpcZoneIdentifiers": machine["subnets"],
                 "launchTemplate": {"id": template.id, "version": latest.apply(str)},
                 "tags": resources.tags(name).apply(
@@ -126,9 +130,12 @@ class AwsNodeGroup(pulumi.ComponentResource):
         self.register_outputs({"group": self.group, "templateVersion": self.template_version})
 
 
-def _size(key: str, size: pulumi.Input[int]) -> pulumi.Output[int]:
-    """Of the group, as a whole number."""
-    return pulumi.Output.from_input(size).apply(reporting_refusals(lambda known: whole(key, known, 0, MOST_NODES)))
+def _sizes(least: object, most: object) -> tuple[int, int]:
+    """Of the group, in whole numbers; raises NodeError `bad-input` for what EC2 would refuse, once all else is made."""
+    sizes = whole("minSize", least, 0, MOST_NODES), whole("maxSize", most, 0, MOST_NODES)
+    if sizes[0] > sizes[1]:
+        raise NodeError("bad-input", f"Key minSize is {sizes[0]}, and maxSize {sizes[1]}", expected="a minSize up to maxSize")
+    return sizes
 
 
 def _launched(disk: dict[str, pulumi.Input[object]]) -> dict[str, pulumi.Input[object]]:

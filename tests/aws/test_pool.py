@@ -31,7 +31,7 @@ from delivery import bundle
 from nodekit.scripts import script
 from tests.components.recorder import Recorder, inputs_of, run
 from tests.components.test_wiring import evidence_of, stack
-from tests.package.programs import PROVEN
+from tests.package.programs import PROGRAMS, PROVEN
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MACHINES: dict[str, Any] = {
@@ -155,6 +155,12 @@ def test_number_that_is_none_is_refused_and_not_cut(number: Any) -> None:
     for key, program_of_it in programs.items():
         with pytest.raises(pulumi.RunError, match=rf"^Key {key} is "):
             run(program_of_it)
+
+
+def test_group_that_is_larger_than_its_largest_size_is_refused_before_anything_is_made() -> None:
+    args: Any = {**PROGRAMS["AwsNodeGroup"][0], "min_size": 3}
+    with pytest.raises(pulumi.RunError, match=r"^Key minSize is 3, and maxSize 2\..*\[bad-input\]"):
+        run(lambda: AwsNodeGroup("a", args))
 
 
 def test_bare_metal_gets_no_option_that_ec2_would_refuse() -> None:
