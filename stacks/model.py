@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from clusterkit import images, kata_deploy, label_selector, pod, rollout, runtime_class
+from clusterkit import guard, images, kata_deploy, label_selector, pod, rollout, runtime_class
 from delivery import login
 from local import limits
 from nodekit.errors import NodeError
@@ -21,8 +21,6 @@ from stacks.rollout_model import Rollout
 from stacks.sections import Model, NodeErrorValue, OneOf, Sha256
 
 NAMESPACE = "kata-nodes"
-SYSTEM_NAMESPACE = "kube-system"
-"""Where clusters have their own pods: the network's, kube-proxy and others that use the node's namespaces."""
 OBJECTS = ("nodes", "docker", "kata", "kubernetes", "verification")
 LOGIN_SECRETS = {
     "sshPrivateKey": "Private key of the login to existing nodes, or to instances on AWS that got its public half; without it "
@@ -454,11 +452,10 @@ class Kubernetes(Model):
                 f"the guard of {self.kata_deploy.namespace} would refuse kata-deploy's own pods, which are privileged and reach "
                 "into their node; name another namespace for one of them"
             )
-        if SYSTEM_NAMESPACE in self.guarded:
-            raise ValueError(
-                f"the guard of {SYSTEM_NAMESPACE} would refuse the cluster's own pods, which reach into their node; name a "
-                "namespace of its own"
-            )
+        try:
+            guard.binding("guard", self.guarded)
+        except NodeError as error:
+            raise NodeErrorValue(error) from None
         return self
 
     @property

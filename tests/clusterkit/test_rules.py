@@ -140,6 +140,12 @@ def test_guard_without_a_namespace_is_refused() -> None:
             guard.binding("p", namespaces)
 
 
+def test_guard_of_the_clusters_own_namespace_is_refused() -> None:
+    """Its network and kube-proxy would not come back after the next restart."""
+    with pytest.raises(NodeError, match="kube-system would refuse the cluster's own pods"):
+        guard.binding("p", ["sandboxes", "kube-system"])
+
+
 def test_guard_fails_closed_denies_and_audits() -> None:
     assert guard.policy(["kata"])["failurePolicy"] == "Fail"
     assert guard.binding("p", ["s"])["validationActions"] == ["Deny", "Audit"]

@@ -48,7 +48,7 @@ def test_defaults_take_nothing_over_and_let_nothing_through() -> None:
         ({"proof": {"selector": "", "image": "i"}}, ["kubernetes.proof.selector", "is not a label selector", "[bad-input]"]),
         ({"proof": {"selector": "a:b", "image": "i"}}, ["'a:b' is not a label selector", "kubectl get nodes --selector"]),
         ({"joiningNodes": {"image": "i", "selector": "a b", "proofImage": "p"}}, ["kubernetes.joiningNodes.selector", "'a b'"]),
-        ({"namespace": "kube-system", "adoptNamespace": True}, ["would refuse the cluster's own pods", "kube-system"]),
+        ({"namespace": "kube-system", "adoptNamespace": True}, ["kube-system would refuse the cluster's own pods"]),
         ({"pod": {"user": "ordinary", "userId": 5}}, ["pod.userId", "no entry"]),
         ({"pod": {"userId": 0}}, ["kubernetes.pod.userId", "greater than or equal to 1"]),
         ({"pod": {"memory": "4Gi"}}, ["kubernetes.pod", "Key memory is 4Gi", "memoryLimit, 2Gi", "[bad-input]"]),
