@@ -685,6 +685,11 @@ def _path(location: tuple[int | str, ...]) -> list[str]:
     return parts
 
 
+def _keys(value: object) -> bool:
+    """Whether a value is a set of keys, or a list with one."""
+    return isinstance(value, BaseModel | dict) or (isinstance(value, list) and any(map(_keys, value)))
+
+
 def refusal(error: ValidationError) -> str:
     """One line for each mistake: the key as `pulumi config` names it, the value seen, the reason, the remedy."""
     lines = []
@@ -696,8 +701,10 @@ def refusal(error: ValidationError) -> str:
         if either and (problem["type"] == "model_type" or any(other[: len(path)] == path != other for other, _ in problems)):
             continue
         key = f"{NAMESPACE}:" + (".".join(path) if path else "(the whole configuration)")
-        # The value of a key that does not exist could be a password or a login key in the wrong place.
-        has_value = path and problem["type"] not in ("missing", "extra_forbidden") and not isinstance(problem["input"], BaseModel)
+        # The value of a key that does not exist could be a password or a login key in the wrong place, and so could one within.
+        hidden = problem["type"] in ("missing", "extra_forbidden")
+        hidden = hidden or (problem["type"] != "literal_error" and _keys(problem["input"]))
+        has_value = path and not hidden
         value = LOGIN_IN_ADDRESS.sub("://", repr(problem["input"]))
         seen = f" (value: {value:.120})" if has_value else ""
         reason = REASONS.get(problem["type"], problem["msg"].removeprefix("Value error, ")).rstrip(".")

@@ -51,6 +51,17 @@ def test_secret_under_a_key_that_does_not_exist_is_not_repeated_in_a_log(key: st
     assert f"nodes.existing[0].{key}: there is no such key" in str(caught.value) and "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("existing", [{"a": {**NODE, "password": "hunter2"}}, [[{"password": "hunter2"}]]])
+def test_secret_within_a_value_of_the_wrong_kind_is_not_repeated_either(existing: object) -> None:
+    with pytest.raises(ConfigError, match=r"nodes\.existing") as caught:
+        loaded(nodes={"existing": existing})
+    assert "hunter2" not in str(caught.value)
+    values = {"values": {"registry": {"password": "hunter2"}}, "namespace": "sandboxes"}
+    with pytest.raises(ConfigError, match="would refuse kata-deploy's own pods") as caught:
+        load({"kubernetes": {"kataDeploy": values}}.get)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_key_has_one_spelling() -> None:
     """By its Python name, `kata_deploy` counted, but not for the default of kata.runtime."""
     refused("verification.timeout_seconds: there is no such key", verification={"timeout_seconds": 200})
