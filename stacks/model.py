@@ -750,11 +750,18 @@ def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
 def refuse_unknown(keys: Iterable[str]) -> None:
     """Refuse keys of this namespace that are neither a section nor a secret, of all that Pulumi holds; raises ConfigError.
 
-    So are those of a namespace that can only be meant for this one, since a section there would have no effect and no message.
-    Their values are not shown: one could be a secret whose key is misspelt.
+    So are those of a namespace that can only be meant for this one, since a section there would have no effect and no message;
+    keys of another program, such as data-nodes:size, are not. The values are not shown: one could be a secret whose key is
+    misspelt.
     """
-    known = {f"{NAMESPACE}:{key}" for key in (*OBJECTS, *SECRET_KEYS)}
-    meant = {key for key in keys if difflib.get_close_matches(key.partition(":")[0].lower(), [NAMESPACE], cutoff=0.8)}
+    names = (*OBJECTS, *SECRET_KEYS)
+    known = {f"{NAMESPACE}:{name}" for name in names}
+
+    def is_meant(namespace: str, name: str) -> bool:
+        close = difflib.get_close_matches(namespace.lower(), [NAMESPACE], cutoff=0.8)
+        return namespace == NAMESPACE or bool(close and difflib.get_close_matches(name, names, cutoff=0.8))
+
+    meant = {key for key in keys if is_meant(*key.partition(":")[::2])}
     strange = sorted(meant - known)
     if strange:
         lines = [f"{key}: {REASONS['extra_forbidden']}. {REMEDIES['extra_forbidden']}." for key in strange]

@@ -108,6 +108,7 @@ def test_section_of_a_misspelt_namespace_is_refused_and_not_passed_over(key: str
         "kata-deploy:x",
         "pulumi:tags",
         "nodes:x",
+        "data-nodes:size",
     ]
     refuse_unknown(others)
     with pytest.raises(ConfigError, match=rf"{key}: there is no such key"):
