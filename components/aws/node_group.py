@@ -130,9 +130,9 @@ class AwsNodeGroup(pulumi.ComponentResource):
         self.register_outputs({"group": self.group, "templateVersion": self.template_version})
 
 
-def _sizes(least: object, most: object) -> tuple[int, int]:
+def _sizes(min_size: object, max_size: object) -> tuple[int, int]:
     """Of the group, in whole numbers; raises NodeError `bad-input` for what EC2 would refuse, once all else is made."""
-    sizes = whole("minSize", least, 0, MOST_NODES), whole("maxSize", most, 0, MOST_NODES)
+    sizes = whole("minSize", min_size, 0, MOST_NODES), whole("maxSize", max_size, 0, MOST_NODES)
     if sizes[0] > sizes[1]:
         raise NodeError("bad-input", f"Key minSize is {sizes[0]}, and maxSize {sizes[1]}", expected="a minSize up to maxSize")
     return sizes

@@ -145,12 +145,12 @@ def test_number_that_is_none_is_refused_and_not_cut(number: Any) -> None:
     program = {"address": "https://files.example.org/nodekit.pyz", "sha256": bundle.cached().digest}
     machines: Any = {"machine": machine, "min_size": 1, "max_size": 1, "program": program}
     several, large = {**pool, "count": number}, {**pool, "machine": {**machine, "root_volume_gib": number}}
-    least, most = {**machines, "min_size": number}, {**machines, "max_size": number}
+    smallest, largest = {**machines, "min_size": number}, {**machines, "max_size": number}
     programs: dict[str, Any] = {
         "count": lambda: AwsNodes("a", several),
         "rootVolumeGib": lambda: AwsNodes("a", large),
-        "minSize": lambda: AwsNodeGroup("a", least),
-        "maxSize": lambda: AwsNodeGroup("a", most),
+        "minSize": lambda: AwsNodeGroup("a", smallest),
+        "maxSize": lambda: AwsNodeGroup("a", largest),
     }
     for key, program_of_it in programs.items():
         with pytest.raises(pulumi.RunError, match=rf"^Key {key} is "):

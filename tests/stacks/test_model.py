@@ -237,9 +237,9 @@ def test_machine_may_have_the_address_of_one_that_is_gone() -> None:
     refused("[node-doubled]", nodes={"existing": [{**NODE, "gone": True}, NODE]})
 
 
-@pytest.mark.parametrize(("one", "other"), [("2001:db8::7", "2001:DB8:0:0::0007"), ("Rack-1.example.", "rack-1.example")])
-def test_same_address_in_another_spelling_is_the_same_node(one: str, other: str) -> None:
-    hosts = [{**NODE, "address": one}, {**NODE, "name": "b", "address": other}]
+@pytest.mark.parametrize(("address", "spelling"), [("2001:db8::7", "2001:DB8:0:0::0007"), ("Rack-1.example.", "rack-1.example")])
+def test_same_address_in_another_spelling_is_the_same_node(address: str, spelling: str) -> None:
+    hosts = [{**NODE, "address": address}, {**NODE, "name": "b", "address": spelling}]
     refused("a and b", "[node-doubled]", nodes={"existing": hosts})
 
 
