@@ -17,7 +17,17 @@ from nodekit.scripts import script
 from stacks import consumers
 from stacks.checklist import checklist, of_pods
 from stacks.cluster import sandboxes
-from stacks.model import NAMESPACE, SECRETS, ConfigError, load, refuse_encrypted_sections, refuse_unknown, refuse_useless
+from stacks.model import (
+    NAMESPACE,
+    SECRET_KEYS,
+    SECRETS,
+    ConfigError,
+    in_plain,
+    load,
+    refuse_encrypted_sections,
+    refuse_unknown,
+    refuse_useless,
+)
 from stacks.pool import nodes as kata_nodes
 
 prepare()
@@ -42,9 +52,14 @@ try:
     refuse_unknown({*everything.get_config_env(), *everything.CONFIG.get()})
     refuse_encrypted_sections(everything.is_config_secret)
     config = load(section)
-    refuse_useless(config, secrets)
+    present = [key for key in SECRET_KEYS if settings.get_secret(key) is not None]
+    refuse_useless(config, present)
 except ConfigError as error:
     raise pulumi.RunError(harmless(str(error))) from None
+
+# In the preview of a pull request made-up values stand for secrets, and are none.
+for warning in in_plain(present, everything.is_config_secret) if not pulumi.runtime.is_dry_run() else []:
+    pulumi.log.warn(harmless(warning))
 
 elsewhere = config.kubernetes and config.kubernetes.cluster == "kubeconfig"
 kubeconfig = settings.require_secret("kubeconfig") if elsewhere else None

@@ -8,6 +8,8 @@ from nodekit.rules.text import printable
 
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 """Label that the API server itself gives every namespace and lets nobody change."""
+SYSTEM_NAMESPACE = "kube-system"
+"""Where clusters have their own pods: the network's, kube-proxy and others that use the node's namespaces."""
 CONTAINERS = ("containers", "initContainers", "ephemeralContainers")
 ORDINARY = (
     "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID",
@@ -223,12 +225,15 @@ def binding(policy_name: str, namespaces: Sequence[str]) -> dict[str, object]:
     """The `spec` of the binding: the policy holds in the `namespaces` of these names, refuses and is audited.
 
     By name and not by a label of ours: who may label a namespace could take the guard off it. Raises NodeError
-    `bad-input` without one.
+    `bad-input` without one, and for the cluster's own, whose pods it would refuse when they are made again.
     """
     refuse_text(namespaces, "namespaces")
     if not namespaces or not all(namespaces):
         expected = "the name of at least one namespace"
         raise NodeError("bad-input", "A sandbox guard has no namespace, or one without a name", expected=expected)
+    if SYSTEM_NAMESPACE in namespaces:
+        problem = f"A sandbox guard of {SYSTEM_NAMESPACE} would refuse the cluster's own pods, which reach into their node"
+        raise NodeError("bad-input", problem, expected="a namespace that is made for sandboxes")
     selected = {"key": NAMESPACE_LABEL, "operator": "In", "values": list(namespaces)}
     return {
         "policyName": policy_name,

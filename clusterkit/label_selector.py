@@ -28,6 +28,6 @@ def check(selector: str) -> str:
         raise NodeError(
             "bad-input",
             f"No API server can parse the label selector {printable(repr(selector), 160)}",
-            expected="labels such as KEY=VALUE, with commas between",
+            expected="one as for kubectl get nodes --selector, such as katacontainers.io/kata-runtime=true",
         )
     return selector

@@ -1,10 +1,9 @@
 """The pod of a nested sandbox: exactly two capabilities or an ordinary user, and only together with a Kata RuntimeClass."""
 
-import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
+from clusterkit.quantity import amount
 from nodekit.errors import NodeError
 from nodekit.rules.proof.capabilities import CAPABILITIES
 from nodekit.rules.text import printable
@@ -18,16 +17,19 @@ COMMAND = ("sleep", "infinity")
 """What the container runs where nothing else is named: it waits for commands that are executed in it."""
 CPU, MEMORY, MEMORY_LIMIT = "250m", "256Mi", "2Gi"
 """What the container requests, and may use, where nothing else is said; Kubernetes quantities."""
-QUANTITY = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)(m|k|Ki|[MGT]i?|)")
-UNITS = {
-    "m": Decimal("0.001"), "": Decimal(1), "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12),
-    **{f"{unit}i": Decimal(1024 ** (power + 1)) for power, unit in enumerate("KMGT")},
-}  # fmt: skip
-"""Suffixes of Kubernetes quantities (kubernetes.io, Quantity)."""
 ENTRY_NAME = "kata-nodes-entry"
 """The name under which the entry runs; it marks a container that starts through the entry."""
 SCRATCH = "1Gi"
 """Bound on /tmp of a read-only root, which lies on the node's disk."""
+
+
+def check_resources(cpu: str, memory: str, memory_limit: str) -> None:
+    """Refuse resources of a container that the API server would refuse, with NodeError `bad-input`: text that is no quantity, and
+    a request above its limit, as one that is raised where the limit keeps its default."""
+    amount("cpu", cpu)
+    if amount("memory", memory) > amount("memoryLimit", memory_limit):
+        problem = f"Key memory is {memory}, which is more than memoryLimit, {memory_limit}"
+        raise NodeError("bad-input", problem, expected="a memoryLimit of at least that much")
 
 
 def security_context(
@@ -51,25 +53,6 @@ def security_context(
     if read_only_root:
         context["readOnlyRootFilesystem"] = True
     return context
-
-
-def refuse_more_than_limit(memory: str, memory_limit: str) -> None:
-    """Raise NodeError `bad-input` for a request of more memory than the limit.
-
-    The API server refuses such a template once the nodes are changed and proven. Quantities in other forms are left to it.
-    """
-    amounts = []
-    for text in (memory, memory_limit):
-        quantity = QUANTITY.fullmatch(text)
-        if quantity is None:
-            return
-        amounts.append(Decimal(quantity[1]) * UNITS[quantity[2]])
-    if amounts[0] > amounts[1]:
-        raise NodeError(
-            "bad-input",
-            f"A sandbox pod requests memory {memory}, and its limit is {memory_limit}",
-            expected="a limit (memoryLimit) of at least what is requested (memory)",
-        )
 
 
 def enters(container: Mapping[str, Any]) -> bool:
@@ -116,9 +99,9 @@ def template(
     `hostUsers: false`, which Kata's handler does not support.
 
     Raises NodeError `bad-input` without a RuntimeClass (capabilities and class are inseparable), without a command, for a
-    `user_id` without an entry that could become it, for an unknown seccomp profile, and for a request above the limit.
+    `user_id` without an entry that could become it, for an unknown seccomp profile, and as `check_resources`.
     """
-    refuse_more_than_limit(memory, memory_limit)
+    check_resources(cpu, memory, memory_limit)
     if not runtime_class:
         raise NodeError(
             "bad-input",

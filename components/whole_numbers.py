@@ -9,6 +9,9 @@ DAY = 86400
 """The longest time in seconds: beyond it a wait is a mistake."""
 MOST_NODES = 100_000
 """More than any cluster has."""
+MOST_PORT = 65535
+MOST_ID = 4294967294
+"""The last id of a user or group; the one after it means none (chown(2))."""
 
 
 def whole(key: str, value: object, minimum: int, maximum: int) -> int:

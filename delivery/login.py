@@ -94,7 +94,7 @@ def _is_encrypted(lines: list[str]) -> bool:
 
 
 def refuse_doubled(hosts: Iterable[tuple[str, tuple[str, int] | None]]) -> None:
-    """Refuse names with (address, port), None where that is not known yet, of which two are the same node.
+    """Refuse names with (address, port), None where that is not known yet or counts for nothing, of which two are the same node.
 
     Raises NodeError `node-doubled`.
     """
@@ -107,11 +107,19 @@ def refuse_doubled(hosts: Iterable[tuple[str, tuple[str, int] | None]]) -> None:
         if place is None:
             continue
         address, port = place
-        other = places.setdefault((address.lower().rstrip("."), port), name)
+        other = places.setdefault((_comparable(address), port), name)
         if other != name:
             raise NodeError(
                 "node-doubled", f"The nodes {other} and {name} have the same address {address} and port {port}", "address"
             )
+
+
+def _comparable(address: str) -> str:
+    """The address in a form that is the same for every spelling of a name, and of an address of IPv6."""
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return address.lower().rstrip(".")
 
 
 def last_line(output: str) -> str:

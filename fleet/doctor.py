@@ -24,7 +24,7 @@ from nodekit.rules.docker.apt_source import DOCKER_ADDRESS
 from nodekit.rules.kata import kata_releases
 from nodekit.rules.node_state import HYPERVISOR, KATA_RUNTIME, KATA_VERSION
 from nodekit.rules.text import printable
-from stacks.stack_file import loaded
+from stacks.stack_file import loaded, namespaced
 
 PYTHON = (3, 11)
 SITE_SECONDS = 5.0
@@ -210,9 +210,7 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
         return {}, Finding(subject, f"there is no {where}", "Write one: make new-stack; or change to the project's folder")
     try:
         document = loaded(read_text(place, MAX_OWN)) or {}
-        own = f"{_project().get('name')}:"
-        # As the engine does with a key that names no namespace.
-        config = {key if ":" in str(key) else f"{own}{key}": value for key, value in dict(document.get("config") or {}).items()}
+        config = namespaced(dict(document.get("config") or {}), str(_project().get("name")))
     except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
         return {}, Finding(subject, f"{place}: {printable(str(error), 300)}", "Correct it")
     if document.get("environment"):

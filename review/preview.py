@@ -19,7 +19,7 @@ from nodekit.host.reading import MAX_OWN, read
 from nodekit.rules.text import harmless
 from review.documents import MAX_DOCUMENT
 from stacks.model import ConfigError, refuse_encrypted_sections
-from stacks.stack_file import loaded
+from stacks.stack_file import loaded, namespaced
 
 SEALED = ("encryptionsalt", "encryptedkey", "secretsprovider")
 """Keys of a stack file by which its secrets are opened."""
@@ -124,6 +124,15 @@ class Engine:
         return Finished(result.code == 0, result.stdout.decode(errors="replace"), messages)
 
 
+def project_name(file: Path) -> str:
+    """Of a project's file; nothing where it has none, which the engine says itself."""
+    try:
+        project = loaded(read(file, MAX_OWN))
+    except (OSError, ValueError, yaml.YAMLError):
+        return ""
+    return str(project.get("name", "")) if isinstance(project, dict) else ""
+
+
 def preview(checkout: Path, stack: str) -> dict[str, Any] | None:
     """The engine's document and the names of made-up secrets; None where the checkout has no such stack."""
     file = checkout / "stacks" / f"Pulumi.{stack}.yaml"
@@ -143,6 +152,8 @@ def preview(checkout: Path, stack: str) -> dict[str, Any] | None:
             return failed(f"{file.name} cannot be read: {error}")
         if not isinstance(stack_file, dict):
             return failed(f"{file.name} holds no configuration.")
+        if isinstance(config := stack_file.get("config"), dict):
+            stack_file["config"] = namespaced(config, project_name(seat / "Pulumi.yaml"))
         encrypted = {re.split(r"[.\[]", name, maxsplit=1)[0] for name in without_secrets(stack_file)[1]}
         try:
             # The program cannot see it: in its preview a made-up value is no secret.

@@ -225,7 +225,7 @@ def joining_nodes(
     place = SandboxNamespace("joining", {"namespace": joining.namespace}, after)
     args: JoiningNodesArgs = {
         "namespace": place.namespace,
-        "image": joining.image,
+        "image": images.mirrored(joining.image, kubernetes.image_mirror),
         "selector": joining.selector,
         "proof": {
             **common,

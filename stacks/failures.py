@@ -4,7 +4,8 @@ from nodekit.failures import Failure
 
 CATALOGUE: dict[str, Failure] = {
     "login-useless": Failure(
-        "A secret or a bastion is set that no node's login would use.",
+        "A secret is set that nothing would use: no node's login, no machine of a group, and no cluster.",
         "Remove it: pulumi config rm {key}",
+        {"cluster": "Describe the cluster in the section kubernetes, or remove it: pulumi config rm {key}"},
     ),
 }

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from clusterkit import images, kata_deploy, label_selector, pod, rollout, runtime_class
+from clusterkit import guard, images, kata_deploy, label_selector, pod, rollout, runtime_class
 from delivery import login
 from local import limits
 from nodekit.errors import NodeError
@@ -145,7 +145,8 @@ class Nodes(Model):
             if self.rollout:
                 present = [node.name for node in self.existing or [] if not node.gone]
                 rollout.waves(present, self.rollout.canary, self.rollout.batch)
-            login.refuse_doubled((node.name, (node.address, node.port)) for node in self.existing or [])
+            places = ((node.name, None if node.gone else (node.address, node.port)) for node in self.existing or [])
+            login.refuse_doubled(places)
         except NodeError as error:
             raise NodeErrorValue(error) from None
         return self
@@ -248,7 +249,7 @@ def selector_can_be_parsed(selector: str) -> str:
         raise NodeErrorValue(error) from None
 
 
-Selector = Annotated[str, Field(min_length=1), AfterValidator(selector_can_be_parsed)]
+Selector = Annotated[str, Field(json_schema_extra={"minLength": 1}), AfterValidator(selector_can_be_parsed)]
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")]
 ImageName = Annotated[str, Field(min_length=1, pattern=r"^[^\s-][^\s]*$")]
 Annotation = Annotated[str, Field(pattern=r"^io\.katacontainers\.[A-Za-z0-9._/-]+$")]
@@ -305,10 +306,10 @@ class Pod(Model):
     """Limit on its memory."""
 
     @model_validator(mode="after")
-    def request_is_within_the_limit(self) -> "Pod":
-        """As the API server, which sees it once the nodes are changed; the rule is the component's own."""
+    def memory_fits_its_limit(self) -> "Pod":
+        """The rule is the component's own."""
         try:
-            pod.refuse_more_than_limit(self.memory, self.memory_limit)
+            pod.check_resources(self.cpu, self.memory, self.memory_limit)
         except NodeError as error:
             raise NodeErrorValue(error) from None
         return self
@@ -444,6 +445,15 @@ class Kubernetes(Model):
                 f"the proof's evidence must lie where tenants have no rights, and {self.proof.namespace} is used for something "
                 "else; name another proof.namespace"
             )
+        if self.kata_deploy and self.kata_deploy.namespace in self.guarded:
+            raise ValueError(
+                f"the guard of {self.kata_deploy.namespace} would refuse kata-deploy's own pods, which are privileged and reach "
+                "into their node; name another namespace for one of them"
+            )
+        try:
+            guard.binding("guard", self.guarded)
+        except NodeError as error:
+            raise NodeErrorValue(error) from None
         return self
 
     @property
@@ -673,6 +683,11 @@ def _path(location: tuple[int | str, ...]) -> list[str]:
     return parts
 
 
+def _keys(value: object) -> bool:
+    """Whether a value is a set of keys, or a list with one."""
+    return isinstance(value, BaseModel | dict) or (isinstance(value, list) and any(map(_keys, value)))
+
+
 def refusal(error: ValidationError) -> str:
     """One line for each mistake: the key as `pulumi config` names it, the value seen, the reason, the remedy."""
     lines = []
@@ -684,7 +699,10 @@ def refusal(error: ValidationError) -> str:
         if either and (problem["type"] == "model_type" or any(other[: len(path)] == path != other for other, _ in problems)):
             continue
         key = f"{NAMESPACE}:" + (".".join(path) if path else "(the whole configuration)")
-        has_value = path and problem["type"] != "missing" and not isinstance(problem["input"], BaseModel)
+        # The value of a key that does not exist could be a password or a login key in the wrong place, and so could one within.
+        hidden = problem["type"] in ("missing", "extra_forbidden")
+        hidden = hidden or (problem["type"] != "literal_error" and _keys(problem["input"]))
+        has_value = path and not hidden
         value = LOGIN_IN_ADDRESS.sub("://", repr(problem["input"]))
         seen = f" (value: {value:.120})" if has_value else ""
         reason = REASONS.get(problem["type"], problem["msg"].removeprefix("Value error, ")).rstrip(".")
@@ -697,7 +715,7 @@ def refusal(error: ValidationError) -> str:
 
 
 def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
-    """Refuse secrets of `SECRETS` that are set and that nothing would use; raises ConfigError."""
+    """Refuse secrets of `SECRET_KEYS` that are set and that nothing would use; raises ConfigError."""
     nodes = config.nodes or Nodes.model_construct()
     users = {node.user for node in nodes.existing or []}
     aws = nodes.aws
@@ -708,9 +726,18 @@ def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
         "bastionPrivateKey": (nodes.bastion is not None, "nodes.bastion is not set"),
         "runtimeScript": (bool(aws and aws.group), "nodes.aws.group is not set"),
         "joinScript": (bool(aws and aws.group), "nodes.aws.group is not set"),
+        "kubeconfig": (
+            bool(config.kubernetes and config.kubernetes.cluster == "kubeconfig"),
+            "nothing is made on its cluster: there is no section kubernetes, or kubernetes.cluster is 'local'",
+        ),
     }
     errors = [
-        NodeError("login-useless", f"{NAMESPACE}:{key} is set, but {why}", key=f"{NAMESPACE}:{key}")
+        NodeError(
+            "login-useless",
+            f"{NAMESPACE}:{key} is set, but {why}",
+            "cluster" if key == "kubeconfig" else "",
+            key=f"{NAMESPACE}:{key}",
+        )
         for key, (needed, why) in required.items()
         if key in secrets and not needed
     ]
@@ -721,15 +748,33 @@ def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
 def refuse_unknown(keys: Iterable[str]) -> None:
     """Refuse keys of this namespace that are neither a section nor a secret, of all that Pulumi holds; raises ConfigError.
 
-    So are those of a namespace that can only be meant for this one, since a section there would have no effect and no message.
-    Their values are not shown: one could be a secret whose key is misspelt.
+    So are those of a namespace that can only be meant for this one, since a section there would have no effect and no message;
+    keys of another program, such as data-nodes:size, are not. The values are not shown: one could be a secret whose key is
+    misspelt.
     """
-    known = {f"{NAMESPACE}:{key}" for key in (*OBJECTS, *SECRET_KEYS)}
-    meant = {key for key in keys if difflib.get_close_matches(key.partition(":")[0].lower(), [NAMESPACE], cutoff=0.8)}
+    names = (*OBJECTS, *SECRET_KEYS)
+    known = {f"{NAMESPACE}:{name}" for name in names}
+
+    def is_meant(namespace: str, name: str) -> bool:
+        close = difflib.get_close_matches(namespace.lower(), [NAMESPACE], cutoff=0.8)
+        return namespace == NAMESPACE or bool(close and difflib.get_close_matches(name, names, cutoff=0.8))
+
+    meant = {key for key in keys if is_meant(*key.partition(":")[::2])}
     strange = sorted(meant - known)
     if strange:
         lines = [f"{key}: {REASONS['extra_forbidden']}. {REMEDIES['extra_forbidden']}." for key in strange]
         raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(lines))
+
+
+def in_plain(keys: Iterable[str], is_secret: Callable[[str], bool]) -> list[str]:
+    """A sentence for each key of `SECRET_KEYS` that is set without --secret: its value lies in the stack's file for everyone who
+    can read that. The state has it encrypted all the same."""
+    plain = [f"{NAMESPACE}:{key}" for key in keys if not is_secret(f"{NAMESPACE}:{key}")]
+    return [
+        f"{key} is set in plain, so everyone who can read the stack's file knows it. Replace the secret where it is valid, and "
+        f"set the new one encrypted: pulumi config set --secret {key}"
+        for key in plain
+    ]
 
 
 def refuse_encrypted_sections(is_secret: Callable[[str], bool]) -> None:

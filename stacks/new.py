@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from clusterkit.runtime_class import NODE_LABEL
@@ -17,7 +16,7 @@ from delivery import login
 from delivery.login import SSH_PORT
 from nodekit.errors import NodeError
 from nodekit.rules.docker.docker_matrix import NEWEST_PROVEN, SAFE_DOCKER
-from stacks import ssh_hosts
+from stacks import ssh_hosts, stack_file
 from stacks.model import NAMESPACE, SECRET_KEYS, ConfigError, Name, load
 from stacks.ssh_hosts import SshHost
 
@@ -265,7 +264,7 @@ def text(answers: Answers, sections: Mapping[str, Any]) -> str:
     lines += [f"#   pulumi config set --secret {NAMESPACE}:{key} --stack {stack} < FILE" for key in secrets(answers, sections)]
     if len(lines) == 2:
         lines[1] = "# Every key and its default: docs/reference/settings.md"
-    body = yaml.safe_dump({"config": {f"{NAMESPACE}:{key}": value for key, value in sections.items()}}, sort_keys=False)
+    body = stack_file.dumped({"config": {f"{NAMESPACE}:{key}": value for key, value in sections.items()}})
     return "\n".join(lines) + "\n" + body
 
 

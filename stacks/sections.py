@@ -23,7 +23,6 @@ class Model(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         alias_generator=to_camel,
-        populate_by_name=True,
         strict=True,
         frozen=True,
         use_attribute_docstrings=True,

@@ -1,6 +1,7 @@
-"""Reads a stack file as the engine does."""
+"""Reads a stack file as the engine does, and writes one that it reads as it was meant."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -8,7 +9,17 @@ import yaml
 
 class AsPulumi(yaml.SafeLoader):
     """Takes plain words for what the engine takes them for (gopkg.in/yaml.v3), which is not YAML 1.1: `yes`, `on` and `12:30` are
-    text, and `1e3` is a number."""
+    text, and `1e3` is a number. As there, a key that stands twice is an error."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """The mapping as it is written; raises yaml.constructor.ConstructorError for a key that stands twice."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        first: dict[str, yaml.ScalarNode] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (other := first.setdefault(key.value, key)) is not key:
+                text = f"the key {key.value!r} stands in line {other.start_mark.line + 1} already"
+                raise yaml.constructor.ConstructorError(None, None, text, key.start_mark)
+        return node
 
 
 AsPulumi.yaml_implicit_resolvers = {
@@ -23,6 +34,26 @@ for tag, form, first in (
     AsPulumi.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"(?:{form})\\Z"), [*first])
 
 
+class ForPulumi(yaml.SafeDumper):
+    """Writes in quotes what the engine, or YAML 1.1, would take for something else than text, such as a host named 1e3."""
+
+
+ForPulumi.yaml_implicit_resolvers = {
+    first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *AsPulumi.yaml_implicit_resolvers.get(first, [])]
+    for first in {**yaml.SafeDumper.yaml_implicit_resolvers, **AsPulumi.yaml_implicit_resolvers}
+}
+
+
 def loaded(text: str | bytes) -> Any:
     """The document of a stack file. Raises yaml.YAMLError or ValueError."""
     return yaml.load(text, AsPulumi)
+
+
+def namespaced(config: Mapping[Any, Any], project: str) -> dict[str, Any]:
+    """The keys of a stack file's configuration as the engine takes them: one that names no namespace is of the project's."""
+    return {str(key) if ":" in str(key) else f"{project}:{key}": value for key, value in config.items()}
+
+
+def dumped(document: Mapping[str, Any]) -> str:
+    """The text of a stack file with that document, its keys in their order."""
+    return yaml.dump(document, Dumper=ForPulumi, sort_keys=False)

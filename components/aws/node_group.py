@@ -11,7 +11,9 @@ from components.nodes.settings import DockerSettings, KataSettings, Verification
 from components.plain import set_or
 from components.plugin_resource import PluginResource
 from components.refusals import reporting_refusals
+from components.whole_numbers import MOST_NODES, whole
 from delivery import bundle
+from nodekit.errors import NodeError
 from nodekit.scripts import script
 
 
@@ -105,12 +107,15 @@ class AwsNodeGroup(pulumi.ComponentResource):
             outputs=["latestVersion"],
         )
         latest = template.output("latestVersion").apply(int)
+        sizes: pulumi.Output[tuple[int, int]] = pulumi.Output.all(args["min_size"], args["max_size"]).apply(
+            reporting_refusals(lambda both: _sizes(*both))
+        )
         group = PluginResource(
             "aws:autoscaling/group:Group",
             f"{name}-group",
             {
-                "minSize": pulumi.Output.from_input(args["min_size"]).apply(int),
-                "maxSize": pulumi.Output.from_input(args["max_size"]).apply(int),
+                "minSize": sizes.apply(lambda both: both[0]),
+                "maxSize": sizes.apply(lambda both: both[1]),
                 "vpcZoneIdentifiers": machine["subnets"],
                 "launchTemplate": {"id": template.id, "version": latest.apply(str)},
                 "tags": resources.tags(name).apply(
@@ -123,6 +128,14 @@ class AwsNodeGroup(pulumi.ComponentResource):
         self.group = group.output("name")
         self.template_version = pulumi.Output.all(group.id, latest).apply(lambda values: int(values[1]))
         self.register_outputs({"group": self.group, "templateVersion": self.template_version})
+
+
+def _sizes(min_size: object, max_size: object) -> tuple[int, int]:
+    """Of the group, in whole numbers; raises NodeError `bad-input` for what EC2 would refuse, once all else is made."""
+    sizes = whole("minSize", min_size, 0, MOST_NODES), whole("maxSize", max_size, 0, MOST_NODES)
+    if sizes[0] > sizes[1]:
+        raise NodeError("bad-input", f"Key minSize is {sizes[0]}, and maxSize {sizes[1]}", expected="a minSize up to maxSize")
+    return sizes
 
 
 def _launched(disk: dict[str, pulumi.Input[object]]) -> dict[str, pulumi.Input[object]]:

@@ -14,6 +14,7 @@ from components.nodes.settings import Connection, DockerSettings, KataSettings, 
 from components.plain import set_or
 from components.plugin_resource import PluginResource
 from components.refusals import reporting_refusals
+from components.whole_numbers import MOST_NODES, whole
 
 
 class AwsNodesArgs(TypedDict):
@@ -59,6 +60,7 @@ class AwsNodes(pulumi.ComponentResource):
     """By node: the proof's result. Known once every node is proven."""
 
     def __init__(self, name: str, args: AwsNodesArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        count = reporting_refusals(whole)("count", args["count"], 0, MOST_NODES)
         super().__init__("kata-nodes:index:AwsNodes", name, None, opts)
         machine = args["machine"]
         resources = MachineResources(self, name, machine, opts, args["ssh_from"], args.get("ssh_from_everywhere", False))
@@ -74,7 +76,7 @@ class AwsNodes(pulumi.ComponentResource):
             outputs=["keyName"],
         )
         machines: list[Machine] = []
-        for number in range(int(args["count"])):
+        for number in range(count):
             node = f"{name}-{number}"
             host_public, host_private = key_pair(f"{node}-host-key", resources.options())
             instance = PluginResource(

@@ -9,6 +9,7 @@ from components.children import child_options
 from components.plain import set_or
 from components.plugin_resource import PluginResource
 from components.refusals import reporting_refusals
+from components.whole_numbers import whole
 from delivery import login
 
 METADATA = {
@@ -44,6 +45,10 @@ class AwsMachine(TypedDict):
     """Tags of everything, as KEY=VALUE."""
 
 
+MOST_GIB = 65536
+"""Of a volume of type gp3 (Amazon EBS volume types)."""
+
+
 class MachineResources:
     """Children of the pool `parent`, which was given `opts`, and inputs of its machines; `ssh_from` may reach them, if given."""
 
@@ -63,7 +68,9 @@ class MachineResources:
         )
         self.cpu_options = nested.apply(lambda on: {"nestedVirtualization": "enabled"} if on else None)
         self.disk = {
-            "volumeSize": pulumi.Output.from_input(set_or(machine.get("root_volume_gib"), ec2.ROOT_VOLUME_GIB)).apply(int),
+            "volumeSize": pulumi.Output.from_input(set_or(machine.get("root_volume_gib"), ec2.ROOT_VOLUME_GIB)).apply(
+                reporting_refusals(lambda size: whole("rootVolumeGib", size, 1, MOST_GIB))
+            ),
             "volumeType": "gp3",
             "encrypted": True,
             "deleteOnTermination": True,

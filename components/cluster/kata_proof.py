@@ -67,7 +67,8 @@ class KataProof(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: KataProofArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         super().__init__("kata-nodes:index:KataProof", name, None, opts)
-        if (args.get("nodes") is None) == (args.get("node_selector") is None):
+        nodes, selector = args.get("nodes"), args.get("node_selector")
+        if (nodes is None) == (selector is None) or nodes == [] or selector == "":
             raise pulumi.RunError(f"{name}: set exactly one of nodes and node_selector, the nodes to prove.")
         resolved = pulumi.Output.all(
             proof=completed(args["proof"]),

@@ -6,6 +6,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from clusterkit import runtime_class
+from clusterkit.quantity import amount
 from components.children import child_options, id_of
 from components.cluster.cluster_object import cluster_options
 from components.plain import set_or
@@ -66,7 +67,7 @@ class KataRuntimeClass(pulumi.ComponentResource):
                 child,
                 metadata={"name": called},
                 handler=args["handler"],
-                overhead={"pod_fixed": settings.apply(reporting_refusals(lambda all_of: pod_overhead(*all_of)))},
+                overhead={"pod_fixed": settings.apply(reporting_refusals(lambda all_of: overhead(*all_of)))},
                 scheduling={
                     "node_selector": version.apply(reporting_refusals(runtime_class.node_selector)),
                     "tolerations": tolerations.apply(
@@ -83,3 +84,11 @@ class KataRuntimeClass(pulumi.ComponentResource):
             self.runtime_class = created.metadata.apply(lambda metadata: str(metadata.name))
             self.handler = created.handler
         self.register_outputs({"runtimeClass": self.runtime_class, "handler": self.handler})
+
+
+def overhead(kata_version: str, memory: str | None, cpu: str | None) -> dict[str, str]:
+    """As `pod_overhead`; raises NodeError `bad-input` for what is no quantity, which the API server would refuse."""
+    fixed = pod_overhead(kata_version, memory, cpu)
+    amount("overheadMemory", fixed["memory"])
+    amount("overheadCpu", fixed["cpu"])
+    return fixed

@@ -9,6 +9,7 @@ import pulumi_kubernetes as k8s
 from clusterkit import pod, pod_safety
 from components.cluster.cluster_object import cluster_options
 from components.refusals import reporting_refusals
+from components.whole_numbers import MOST_ID, whole
 from nodekit.scripts import script
 
 
@@ -84,6 +85,8 @@ def body_of(settings: dict[str, Any]) -> Any:
     """The template from the component's arguments, held to the rule of the policy pack."""
     # A setting that came to nothing is one left out: as false, it would give the pod a token, or take the capabilities away.
     settings = {key: value for key, value in settings.items() if value is not None}
+    if "user_id" in settings:
+        settings["user_id"] = whole("userId", settings["user_id"], 1, MOST_ID)
     return pod_safety.safe(
         pod.template(labels={"app.kubernetes.io/name": settings.pop("template")}, entry=script("entry.sh"), **settings)
     )

@@ -10,6 +10,8 @@ from components.nodes.node_states import settings_of
 from components.nodes.proven_machines import Machine, evidence, kata_nodes, summaries
 from components.nodes.rollout import Rollout, Waves
 from components.nodes.settings import Bastion, Connection, DockerSettings, KataSettings, Verification
+from components.plain import is_plain
+from components.whole_numbers import MOST_PORT, whole
 from delivery import login
 from nodekit.errors import NodeError
 
@@ -55,9 +57,9 @@ class ExistingNodesArgs(TypedDict):
 class ExistingNodes(pulumi.ComponentResource):
     """Machines that somebody else makes and removes, each made a Kata node and proven by a KataNode (`-HOST`).
 
-    Refused at once, by `pulumi.RunError`: a host key that is none, a name or an address and port given twice, and a rollout of
-    which no waves can be made, or of machines without `kata.handler`, which serve no cluster. A machine that is `gone` is kept in
-    the stack's state, and vouches for nothing.
+    Refused at once, by `pulumi.RunError`: a host key or a port that is none, a name or an address and port given twice, and a
+    rollout of which no waves can be made, or of machines without `kata.handler`, which serve no cluster. A machine that is `gone`
+    is kept in the stack's state, and vouches for nothing.
     """
 
     nodes: pulumi.Output[list[dict[str, Any]]]
@@ -96,9 +98,12 @@ class ExistingNodes(pulumi.ComponentResource):
 
 
 def _place(host: ExistingHost) -> tuple[str, int] | None:
-    """Address and port; None where another resource's output is one of them."""
-    address, port = host["address"], host.get("port") or login.SSH_PORT
-    return (address, int(port)) if isinstance(address, str) and isinstance(port, int | float) else None
+    """Address and port; None where another resource's output is one of them, and of a machine that is gone, whose address another
+    one may have by now. Raises NodeError `bad-input`."""
+    address, port = host["address"], host.get("port")
+    if not isinstance(address, str) or not is_plain(port) or host.get("gone", False):
+        return None
+    return address, login.SSH_PORT if port is None else whole(f"hosts.{host['name']}.port", port, 1, MOST_PORT)
 
 
 def _connection(host: ExistingHost, args: ExistingNodesArgs, bastion: Bastion | None) -> Connection:

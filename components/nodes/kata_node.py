@@ -17,6 +17,7 @@ from components.nodes.settings import Connection, DockerSettings, KataSettings, 
 from components.plain import derived, set_or
 from components.plugin_resource import PluginResource
 from components.refusals import reporting_refusals
+from components.whole_numbers import MOST_PORT, whole
 from delivery import bundle, login, results
 from delivery.scripts import sent
 from nodekit.errors import NodeError
@@ -29,6 +30,9 @@ ROOT = "root"
 """The login user where none is named."""
 HOP = ("address", "port", "user", "host_key", "private_key")
 """What of a connection, and of its bastion, decides how a host is dialed."""
+
+RECORDS = {"node": "connection", "bastion": "bastion"}
+"""Host -> the argument that says how it is reached."""
 
 UNPROVEN: dict[str, Any] = {
     "machineId": "", "version": "", "configFile": "", "kernelParams": "", "userNamespaces": 0, "guestKernel": "",
@@ -91,12 +95,12 @@ def _connection(reached: bool, *values: Any) -> str:
     return json.dumps(node)
 
 
-def _hop(host: str, address: str, port: float | None, user: str | None, host_key: str | None, private_key: str | None) -> Any:
+def _hop(host: str, address: str, port: object, user: str | None, host_key: str | None, private_key: str | None) -> Any:
     if private_key is not None:
         login.refuse_unusable(private_key, host)
     return {
         "host": address and login.host_address(address, host),
-        "port": login.SSH_PORT if port is None else port,
+        "port": login.SSH_PORT if port is None else whole(f"{RECORDS[host]}.port", port, 1, MOST_PORT),
         "user": user or ROOT,
         "hostKey": login.pinned(host_key, host),
         **({} if private_key is None else {"privateKey": private_key}),

@@ -333,7 +333,7 @@ async def dial(
                 why = "a ProxyJump leads to itself" if isinstance(error, RecursionError) else error
                 unread = f"; ~/.ssh/config was left out, since it cannot be used here ({why}): write that line in another way"
                 return await connect(None, keys or own)
-        except (OSError, UnicodeError, asyncssh.Error) as error:
+        except (OSError, ValueError, OverflowError, asyncssh.Error) as error:
             from_agent = len(keys) if credentials.key is None else 0
             explained = _explain(error, connection, credentials, client.presented, from_agent, user_ssh)
             raise DialError(explained.reason, explained.sentence + unread, explained.final) from error
@@ -418,6 +418,11 @@ def _explain(
     if isinstance(error, UnicodeError):  # of the form that a name has on the network (RFC 1035, section 2.3.4)
         reason = "its name has an empty part between dots, or one of more than 63 bytes"
         return DialError(reason, f"cannot reach {place}: {reason}; correct connection.host", final=True)
+    if isinstance(error, (ValueError, OverflowError)):
+        # Of a port over 65535, a bound below 0, and characters that no name of a host or user and no password has (RFC 4013).
+        remedy = "correct connection.host, port, user, password or perDialTimeout"
+        reason = str(error).rstrip(".")
+        return DialError(reason, f"cannot dial {place}: {reason}; {remedy}", final=True)
     if isinstance(error, (OSError, TimeoutError)):
         reason = "no answer in time" if isinstance(error, TimeoutError) else (error.strerror or str(error))
         bound = f" within {connection.per_dial_timeout:g} s" if isinstance(error, TimeoutError) else ""

@@ -31,7 +31,7 @@ from delivery import bundle
 from nodekit.scripts import script
 from tests.components.recorder import Recorder, inputs_of, run
 from tests.components.test_wiring import evidence_of, stack
-from tests.package.programs import PROVEN
+from tests.package.programs import PROGRAMS, PROVEN
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MACHINES: dict[str, Any] = {
@@ -135,6 +135,32 @@ def test_instances_are_what_guests_need_and_closed_to_everything_else(instances:
         assert inputs["subnetId"] == ("subnet-1", "subnet-2", "subnet-1")[number]
         assert inputs["associatePublicIpAddress"] is False
         assert inputs["iamInstanceProfile"] == "p"
+
+
+@pytest.mark.parametrize("number", [-1, 1.5, "two", float("nan")])
+def test_number_that_is_none_is_refused_and_not_cut(number: Any) -> None:
+    """Of -1 there would be no instance, and evidence of nothing."""
+    machine: Any = {"instance_type": "m7i.metal-24xl", "image": "ami-1", "vpc": "vpc-1", "subnets": ["subnet-1"]}
+    pool: Any = {"machine": machine, "count": 1, "ssh_from": ["203.0.113.0/24"]}
+    program = {"address": "https://files.example.org/nodekit.pyz", "sha256": bundle.cached().digest}
+    machines: Any = {"machine": machine, "min_size": 1, "max_size": 1, "program": program}
+    several, large = {**pool, "count": number}, {**pool, "machine": {**machine, "root_volume_gib": number}}
+    smallest, largest = {**machines, "min_size": number}, {**machines, "max_size": number}
+    programs: dict[str, Any] = {
+        "count": lambda: AwsNodes("a", several),
+        "rootVolumeGib": lambda: AwsNodes("a", large),
+        "minSize": lambda: AwsNodeGroup("a", smallest),
+        "maxSize": lambda: AwsNodeGroup("a", largest),
+    }
+    for key, program_of_it in programs.items():
+        with pytest.raises(pulumi.RunError, match=rf"^Key {key} is "):
+            run(program_of_it)
+
+
+def test_group_that_is_larger_than_its_largest_size_is_refused_before_anything_is_made() -> None:
+    args: Any = {**PROGRAMS["AwsNodeGroup"][0], "min_size": 3}
+    with pytest.raises(pulumi.RunError, match=r"^Key minSize is 3, and maxSize 2\..*\[bad-input\]"):
+        run(lambda: AwsNodeGroup("a", args))
 
 
 def test_bare_metal_gets_no_option_that_ec2_would_refuse() -> None:

@@ -20,6 +20,7 @@ from nodekit.errors import NodeError
         "a in (,b)",
         "size>3,size<10",
         "a" * 63 + "=" + "b" * 63,
+        *("a", "!a", "a=", "a!=b", "x.example.org/a_b.c=D-1_e", "in=notin", " a=b ", "a in (b),c"),
     ],
 )
 def test_selector_that_an_api_server_takes_passes(selector: str) -> None:
@@ -31,6 +32,7 @@ def test_selector_that_an_api_server_takes_passes(selector: str) -> None:
     [
         "", "   ", ",", "a=b,", ",a=b", "sandbox:kata", "a=b c=d", "a=b;c=d", "a in (b", "a in ()", "a in b", "{a: b}", "a=b=c",
         "a='b'", "-a=b", "a=b/c", "A.io/x/y=z", "Upper.io/x=y", "a" * 64 + "=b", "a=" + "b" * 64, "a>b", "a=b\0", "a=b," * 5000,
+        "a b", "A.b/c/d", "a in (x", "a=é",
     ],
 )  # fmt: skip
 def test_selector_that_no_api_server_takes_is_refused(selector: str) -> None:

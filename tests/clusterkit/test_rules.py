@@ -141,6 +141,12 @@ def test_guard_without_a_namespace_is_refused() -> None:
             guard.binding("p", namespaces)
 
 
+def test_guard_of_the_clusters_own_namespace_is_refused() -> None:
+    """Its network and kube-proxy would not come back after the next restart."""
+    with pytest.raises(NodeError, match="kube-system would refuse the cluster's own pods"):
+        guard.binding("p", ["sandboxes", "kube-system"])
+
+
 def test_guard_fails_closed_denies_and_audits() -> None:
     assert guard.policy(["kata"])["failurePolicy"] == "Fail"
     assert guard.binding("p", ["s"])["validationActions"] == ["Deny", "Audit"]
@@ -259,7 +265,8 @@ def test_object_is_made_only_where_a_taken_name_is_refused() -> None:
         ("2G", "2Gi", True),
         ("1.5Gi", "1536Mi", True),
         ("2147483648", "2Gi", True),
-        ("3e9", "2Gi", True),  # left to the API server
+        ("2e9", "2Gi", True),
+        ("3e9", "2Gi", False),
         ("4Gi", "2Gi", False),
         ("2.1Gi", "2Gi", False),
         ("2Gi", "2G", False),
@@ -268,5 +275,5 @@ def test_object_is_made_only_where_a_taken_name_is_refused() -> None:
     ],
 )
 def test_request_above_the_limit_is_refused_before_any_node_changes(memory: str, limit: str, fits: bool) -> None:
-    with nullcontext() if fits else pytest.raises(NodeError, match="its limit is"):
+    with nullcontext() if fits else pytest.raises(NodeError, match="is more than memoryLimit"):
         pod.template("image", "kata", {}, entry="", memory=memory, memory_limit=limit)

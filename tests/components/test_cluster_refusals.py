@@ -20,6 +20,7 @@ from components import (
 from components.cluster import kata_node_labels, kata_proof
 from components.cluster.kata_proof import bounds
 from components.cluster.proof_settings import PodProof, _completed
+from components.cluster.sandbox_pod_template import body_of
 from nodekit.errors import NodeError
 from tests.components.recorder import run
 from tests.components.test_wiring import FakeCluster, Joined
@@ -135,6 +136,36 @@ def test_variable_that_the_ladder_cannot_use_is_refused_before_a_job_is_made(var
 @pytest.mark.parametrize("value", ["1", "20", "3600", 20, "", None])
 def test_variable_that_the_ladder_can_use_stays(value: Any) -> None:
     assert _completed({"pod_template": pod_with({"name": "KATA_NODES_SECONDS", "value": value})})
+
+
+@pytest.mark.parametrize("user_id", [0, -1, 1.5, 2**32, "nobody", float("inf")])
+def test_user_id_that_no_entry_can_become_is_refused_in_a_sentence(user_id: Any) -> None:
+    settings = {"template": "t", "runtime_class": "kata", "image": "i", "user_id": user_id}
+    with pytest.raises(NodeError, match=r"^Key userId is") as caught:
+        body_of(settings)
+    assert caught.value.code == "bad-input"
+
+
+@pytest.mark.parametrize("key", ["overhead_memory", "overhead_cpu"])
+def test_overhead_that_is_no_quantity_is_refused_before_the_cluster_is_asked(key: str) -> None:
+    args: Any = {"runtime_class": "kata", "handler": "kata-qemu", "kata_version": "3.32.0", key: "2GB"}
+    with pytest.raises(pulumi.RunError, match=r"^Key overhead(Memory|Cpu) is '2GB'.*\[bad-input\]"):
+        run(lambda: KataRuntimeClass("k", args))
+
+
+@pytest.mark.parametrize("chosen", [{"nodes": []}, {"node_selector": ""}, {}, {"nodes": ["one"], "node_selector": "a=b"}])
+def test_proof_of_no_node_is_refused_before_the_cluster_is_asked(chosen: dict[str, Any]) -> None:
+    args: Any = {"kubeconfig": KUBECONFIG, "namespace": "n", "proof": PROOF, **chosen}
+    with pytest.raises(pulumi.RunError, match="p: set exactly one of nodes and node_selector"):
+        run(lambda: KataProof("p", args))
+
+
+def test_selector_that_the_api_server_would_refuse_is_refused_before_it_is_asked() -> None:
+    proof: Any = {"namespace": "n", "proof": PROOF, "kubeconfig": KUBECONFIG, "node_selector": "a:b"}
+    joining: Any = {"namespace": "n", "proof": PROOF, "image": "c", "selector": "a:b"}
+    for program in (lambda: KataProof("p", proof), lambda: JoiningNodes("j", joining)):
+        with pytest.raises(pulumi.RunError, match=r"the label selector 'a:b'.*\[bad-input\]"):
+            run(program)
 
 
 @pytest.mark.parametrize("key", ["least_nodes", "join_seconds"])

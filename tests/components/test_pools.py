@@ -12,7 +12,7 @@ from typing import Any
 import pulumi
 import pytest
 
-from components import ExistingHost, ExistingNodes
+from components import ExistingHost, ExistingNodes, KataNode
 from components.local import cluster as local_cluster
 from components.local import machine as local_machine
 from components.local import site as local_site
@@ -106,9 +106,48 @@ def test_preview_stays_readable_with_a_password() -> None:
     assert not recorder.by_name["nodes-b"].is_secret("plan")
 
 
+@pytest.mark.parametrize("port", [0, -1, 22.5, 70000, float("nan"), "ssh"])
+def test_port_that_is_none_is_refused_before_a_machine_is_dialed(port: Any) -> None:
+    host: Any = {"name": "a", "address": "192.0.2.1", "host_key": HOST_KEY, "port": port}
+    with pytest.raises(pulumi.RunError, match=r"^Key hosts\.a\.port is .*Use a whole number from 1 to 65535"):
+        run(lambda: ExistingNodes("pool", {"hosts": [host]}))
+    connection: Any = {"address": "192.0.2.1", "host_key": HOST_KEY}
+    direct: Any = {"connection": {**connection, "port": port}}
+    behind: Any = {"connection": {**connection, "bastion": {**connection, "user": "jump", "port": port}}}
+    with pytest.raises(pulumi.RunError, match=r"^Key connection\.port is "):
+        run(lambda: KataNode("node", direct))
+    with pytest.raises(pulumi.RunError, match=r"^Key bastion\.port is "):
+        run(lambda: KataNode("node", behind))
+
+
+def test_port_is_the_same_number_however_a_language_hands_it_over() -> None:
+    host: Any = {"name": "a", "address": "192.0.2.1", "host_key": HOST_KEY}
+
+    def dialed(port: Any) -> Any:
+        args: Any = {"hosts": [{**host, "port": port}]}
+        return run(lambda: ExistingNodes("pool", args)).by_name["pool-a-system"].inputs["connection"]["port"]
+
+    assert {dialed(port) for port in (2222, 2222.0, "2222")} == {2222}
+    replaced: Any = [{**host, "gone": True}, {**host, "name": "b"}]
+    assert "pool-b-proof" in run(lambda: ExistingNodes("pool", {"hosts": replaced})).by_name
+    doubled: Any = [{**host, "port": "22"}, {**host, "name": "b"}]
+    with pytest.raises(pulumi.RunError, match=r"a and b have the same address .*\[node-doubled\]"):
+        run(lambda: ExistingNodes("pool", {"hosts": doubled}))
+
+
 def test_password_of_two_lines_is_refused_at_preview() -> None:
     with pytest.raises(pulumi.RunError, match=r"more than one line.*\[bad-input\]"):
         stack(existing(), preview=True, secrets={**SECRETS, "sudoPassword": "one\ntwo"})
+
+
+def test_password_in_plain_is_warned_of_where_it_is_the_stacks_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", lambda text, *_, **__: warnings.append(text))
+    plain = {**existing(), "sudoPassword": "SUDO-PASSWORD"}
+    stack(plain, preview=True, secrets={"sshPrivateKey": "NODE-KEY"})
+    assert not warnings, "made-up values of a pull request's preview are plain"
+    stack(plain, secrets={"sshPrivateKey": "NODE-KEY"})
+    assert len(warnings) == 1 and warnings[0].startswith("kata-nodes:sudoPassword is set in plain") and "SUDO" not in warnings[0]
 
 
 def test_line_end_of_a_file_is_not_part_of_the_password() -> None:

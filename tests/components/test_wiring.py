@@ -342,6 +342,7 @@ def test_cluster_alone_gets_kata_by_its_chart_before_all_else_and_fills_the_chec
         },
         "imageMirror": "mirror.example",
         "proof": {"selector": "a=b", "image": "hub/proof@sha256:0"},
+        "joiningNodes": {"image": "hub/joining"},
     }
     recorder = stack({"kubernetes": kubernetes, "kata": {"version": "3.27.0"}}, secrets={"kubeconfig": KUBECONFIG})
     release = recorder.by_name["kata-deploy-release"]
@@ -355,6 +356,8 @@ def test_cluster_alone_gets_kata_by_its_chart_before_all_else_and_fills_the_chec
     container = recorder.by_name["proof-one"].inputs["spec"]["template"]["spec"]["containers"][0]
     assert container["image"] == "mirror.example/hub/proof@sha256:0"
     assert recorder.by_name["sandbox-template"].inputs["template"]["spec"]["containers"][0]["image"].startswith("mirror.example/")
+    controller = recorder.by_name["joining-nodes-controller"].inputs["spec"]["template"]["spec"]["containers"][0]
+    assert controller["image"] == "mirror.example/hub/joining"
     rows = recorder.outputs["checklist"]
     assert [row["passed"] for row in rows] == [True] * 5
     assert "one: handler kata-nodes-qemu; two: handler kata-nodes-qemu" in rows[0]["measured"]

@@ -483,6 +483,23 @@ def test_host_that_is_no_name_is_refused_at_once_with_it(host: str) -> None:
     with_client({"host": host, "password": "p"}, work)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"port": 70000}, "cannot dial 127.0.0.1:70000: .*port must be 0-65535; correct connection.host, port"),
+        ({"perDialTimeout": -1}, "cannot be negative; correct .*perDialTimeout"),
+        ({"host": "a\0b"}, "null"),
+        ({"user": "a\7b"}, "Prohibited character"),
+    ],
+)
+def test_connection_that_cannot_be_dialed_at_all_is_refused_at_once_in_a_sentence(
+    sshd: Sshd, change: dict[str, Any], message: str
+) -> None:
+    """Python's own errors, of which the engine would show "Unexpected <class 'OverflowError'>"."""
+    seen, client = refusal({**sshd.connection, "dialErrorLimit": -1, **change})
+    assert re.search(message, seen) and "correct connection.host" in seen and client.statuses == []
+
+
 class _PasswordServer(asyncssh.SSHServer):
     """Knows one user by password."""
 

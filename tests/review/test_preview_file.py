@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -72,6 +73,28 @@ def test_section_with_an_encrypted_part_is_refused_as_a_deployment_refuses_it(tm
     assert document
     message = document["preview"]["diagnostics"][0]["message"]
     assert "kata-nodes:nodes: it is set as a secret, or a part of it is" in message and "kubeconfig:" not in message
+
+
+def test_key_without_a_namespace_is_the_projects_as_for_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise its made-up kubeconfig is none, and a section with an encrypted part is let through."""
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "Pulumi.yaml").write_text("name: kata-nodes\nruntime: python\n")
+    file = tmp_path / "stacks" / "Pulumi.x.yaml"
+    file.write_text("config:\n  docker: {version: {secure: v1:1}}\n")
+    document = preview.preview(tmp_path, "x")
+    assert document and "kata-nodes:docker: it is set as a secret" in document["preview"]["diagnostics"][0]["message"]
+    file.write_text("config:\n  kubeconfig: {secure: v1:1}\n")
+    files: list[Any] = []
+
+    def run(self: preview.Engine, *argv: str) -> preview.Finished:
+        if argv[0] == "preview":
+            files.append(json.loads(Path(argv[argv.index("--config-file") + 1]).read_text()))
+        return preview.Finished(True, "{}", "")
+
+    monkeypatch.setattr(preview.Engine, "run", run)
+    document = preview.preview(tmp_path, "x")
+    assert document and document["madeUp"] == ["kata-nodes:kubeconfig"]
+    assert "made-up.invalid" in files[0]["config"]["kata-nodes:kubeconfig"]
 
 
 def test_stack_file_without_secrets_stays_as_it_is() -> None:

@@ -76,6 +76,15 @@ def test_stack_file_with_a_name_that_could_do_harm_is_refused(tmp_path: Path, na
     assert "no such stack" in script(tmp_path, "plan", name, tmp_path, ok=False, GITHUB_STEP_SUMMARY="/dev/null")
 
 
+def test_stack_whose_deployment_would_need_no_approval_is_refused(tmp_path: Path) -> None:
+    """The environment staging-plan has the secrets of staging, and no reviewers."""
+    shutil.copytree(REPOSITORY / ".github", tmp_path / ".github")
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "stacks" / "Pulumi.staging-plan.yaml").touch()
+    output = script(tmp_path, "plan", "staging-plan", tmp_path, ok=False, GITHUB_STEP_SUMMARY="/dev/null")
+    assert "stack staging-plan cannot be deployed: its name ends with -plan" in output
+
+
 def test_longest_name_of_a_stack_can_be_commented_on(tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / ".github", tmp_path / ".github")
     (tmp_path / "stacks").mkdir()

@@ -37,10 +37,7 @@ def test_defaults_take_nothing_over_and_let_nothing_through() -> None:
         ({"proof": {}}, ["kubernetes.proof", "exactly one of nodes and selector"]),
         ({"proof": {"nodes": ["a"], "selector": "b=c"}}, ["kubernetes.proof", "exactly one of nodes and selector"]),
         ({"proof": {"nodes": [], "image": "i"}}, ["kubernetes.proof.nodes", "at least 1"]),
-        ({"proof": {"selector": "", "image": "i"}}, ["kubernetes.proof.selector", "at least 1"]),
-        ({"proof": {"selector": "sandbox:kata", "image": "i"}}, ["kubernetes.proof.selector", "No API server can parse"]),
         ({"joiningNodes": {"image": "i", "selector": "a=b c"}}, ["kubernetes.joiningNodes.selector", "No API server can parse"]),
-        ({"pod": {"memory": "4Gi"}}, ["kubernetes.pod", "requests memory 4Gi, and its limit is 2Gi", "memoryLimit"]),
         ({"cluster": "local", "proof": {"nodes": ["a"]}}, ["kata-nodes:kubernetes", "no kubelet"]),
         ({"proof": {"nodes": ["a"]}}, ["kubernetes.proof.image is needed", "docker build --file images/proof/Containerfile"]),
         ({"joiningNodes": {"image": "i"}}, ["kubernetes.joiningNodes.proofImage is needed"]),
@@ -49,8 +46,13 @@ def test_defaults_take_nothing_over_and_let_nothing_through() -> None:
             {"proof": {"nodes": ["a"], "image": "i", "namespace": "kata-nodes-joining"}, "joiningNodes": {"image": "i"}},
             ["used for something else", "proof.namespace"],
         ),
+        ({"proof": {"selector": "", "image": "i"}}, ["kubernetes.proof.selector", "the label selector ''", "[bad-input]"]),
+        ({"proof": {"selector": "a:b", "image": "i"}}, ["the label selector 'a:b'", "kubectl get nodes --selector"]),
+        ({"joiningNodes": {"image": "i", "selector": "a b", "proofImage": "p"}}, ["kubernetes.joiningNodes.selector", "'a b'"]),
+        ({"namespace": "kube-system", "adoptNamespace": True}, ["kube-system would refuse the cluster's own pods"]),
         ({"pod": {"user": "ordinary", "userId": 5}}, ["pod.userId", "no entry"]),
         ({"pod": {"userId": 0}}, ["kubernetes.pod.userId", "greater than or equal to 1"]),
+        ({"pod": {"memory": "4Gi"}}, ["kubernetes.pod", "Key memory is 4Gi", "memoryLimit, 2Gi", "[bad-input]"]),
         ({"pod": {"command": []}}, ["kubernetes.pod.command"]),
         ({"joiningNodes": {}}, ["kubernetes.joiningNodes.image", "Add the key"]),
         ({"cluster": "local", "joiningNodes": {"image": "i"}}, ["kata-nodes:kubernetes", "no node joins the local cluster"]),
@@ -83,6 +85,14 @@ def test_handler_is_that_of_the_settings_of_kata_deploy_or_of_the_adopted_class(
     with pytest.raises(ConfigError, match=r"no handler for firecracker with the rust runtime.*kubernetes\.handler"):
         alone({}, kata=rust)
     assert alone({"handler": "mine"}, kata=rust).handler == "mine"
+
+
+@pytest.mark.parametrize("namespace", ["sandboxes", "kata-nodes-proof", "kata-nodes-joining"])
+def test_chart_in_a_namespace_whose_guard_would_refuse_its_pods_is_refused(namespace: str) -> None:
+    """The first DaemonSet is made before the guard: nodes that come later, and new versions, would get no Kata."""
+    with pytest.raises(ConfigError, match=rf"the guard of {namespace} would refuse kata-deploy's own pods"):
+        alone({"kataDeploy": {"namespace": namespace}, "joiningNodes": {"image": "i"}, "adoptNamespace": True})
+    assert alone({"kataDeploy": {"namespace": "kata"}})
 
 
 HOST = {

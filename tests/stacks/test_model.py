@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stacks.model import LOGIN_SECRETS, ConfigError, StackConfig, load, refuse_unknown, refuse_useless
+from stacks.model import LOGIN_SECRETS, ConfigError, StackConfig, in_plain, load, refuse_unknown, refuse_useless
 
 STACKS = Path(__file__).resolve().parents[2] / "stacks"
 NODE = {
@@ -41,7 +41,31 @@ def test_given_parameters_come_after_the_documents_own_and_never_twice() -> None
 
 
 def test_unknown_key_is_named() -> None:
-    refused("kata-nodes:kata.hypervisr", "'qemu'", "no such key", "Remove the key", kata={"hypervisr": "qemu"})
+    refused("kata-nodes:kata.hypervisr: there is no such key", "Remove the key", kata={"hypervisr": "qemu"})
+
+
+@pytest.mark.parametrize("key", ["sudoPassword", "privateKey", "password"])
+def test_secret_under_a_key_that_does_not_exist_is_not_repeated_in_a_log(key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(nodes={"existing": [{**NODE, key: "hunter2"}]})
+    assert f"nodes.existing[0].{key}: there is no such key" in str(caught.value) and "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("existing", [{"a": {**NODE, "password": "hunter2"}}, [[{"password": "hunter2"}]]])
+def test_secret_within_a_value_of_the_wrong_kind_is_not_repeated_either(existing: object) -> None:
+    with pytest.raises(ConfigError, match=r"nodes\.existing") as caught:
+        loaded(nodes={"existing": existing})
+    assert "hunter2" not in str(caught.value)
+    values = {"values": {"registry": {"password": "hunter2"}}, "namespace": "sandboxes"}
+    with pytest.raises(ConfigError, match="would refuse kata-deploy's own pods") as caught:
+        load({"kubernetes": {"kataDeploy": values}}.get)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_key_has_one_spelling() -> None:
+    """By its Python name, `kata_deploy` counted, but not for the default of kata.runtime."""
+    refused("verification.timeout_seconds: there is no such key", verification={"timeout_seconds": 200})
+    refused("nodes.existing[0].host_key: there is no such key", nodes={"existing": [{**NODE, "host_key": NODE["hostKey"]}]})
 
 
 def test_wrong_type_is_named() -> None:
@@ -61,7 +85,7 @@ def test_value_in_the_place_of_keys_is_told_in_words_of_the_file(value: object) 
         ("kata.install", "relase", "(value: 'relase'): Input should be 'release' or 'local', or keys below it."),
         ("kata.install", {"address": "https://a/b", "sha256": "A"}, ".sha256 (value: 'A'): String should match pattern"),
         ("docker.repository", "https://a", "(value: 'https://a'): Input should be 'local', or keys below it."),
-        ("docker.repository", {"adress": "https://a"}, ".adress (value: 'https://a'): there is no such key"),
+        ("docker.repository", {"adress": "https://a"}, ".adress: there is no such key"),
         ("kata.hypervisor", {"qemu": True}, "(value: {'qemu': True}): Input should be 'qemu' or 'firecracker'."),
     ],
 )
@@ -84,6 +108,7 @@ def test_section_of_a_misspelt_namespace_is_refused_and_not_passed_over(key: str
         "kata-deploy:x",
         "pulumi:tags",
         "nodes:x",
+        "data-nodes:size",
     ]
     refuse_unknown(others)
     with pytest.raises(ConfigError, match=rf"{key}: there is no such key"):
@@ -207,6 +232,17 @@ def test_the_same_node_twice_is_refused() -> None:
     loaded(nodes={"existing": [NODE, {**NODE, "name": "b", "port": 2222}]})
 
 
+def test_machine_may_have_the_address_of_one_that_is_gone() -> None:
+    loaded(nodes={"existing": [{**NODE, "gone": True}, {**NODE, "name": "b"}]})
+    refused("[node-doubled]", nodes={"existing": [{**NODE, "gone": True}, NODE]})
+
+
+@pytest.mark.parametrize(("address", "spelling"), [("2001:db8::7", "2001:DB8:0:0::0007"), ("Rack-1.example.", "rack-1.example")])
+def test_same_address_in_another_spelling_is_the_same_node(address: str, spelling: str) -> None:
+    hosts = [{**NODE, "address": address}, {**NODE, "name": "b", "address": spelling}]
+    refused("a and b", "[node-doubled]", nodes={"existing": hosts})
+
+
 def test_bastion_without_nodes_behind_it_is_refused() -> None:
     bastion = {"address": "192.0.2.9", "user": "jump", "hostKey": NODE["hostKey"]}
     refused("bastion", "existing", nodes={"local": {}, "bastion": bastion})
@@ -219,6 +255,18 @@ def test_secret_that_no_login_uses_is_refused(secret: str) -> None:
     refuse_useless(used, LOGIN_SECRETS)
     with pytest.raises(ConfigError, match=rf"kata-nodes:{secret} is set, but .*pulumi config rm.*\[login-useless\]"):
         refuse_useless(loaded(), [secret])
+
+
+def test_secret_that_is_set_in_plain_is_named_with_what_to_do_and_not_shown() -> None:
+    (sentence,) = in_plain(["sudoPassword", "kubeconfig"], lambda key: key == "kata-nodes:kubeconfig")
+    assert sentence.startswith("kata-nodes:sudoPassword is set in plain") and "pulumi config set --secret" in sentence
+
+
+def test_kubeconfig_of_a_stack_that_makes_nothing_on_its_cluster_is_refused() -> None:
+    refuse_useless(loaded(nodes={"existing": [NODE]}, kubernetes={}), ["kubeconfig"])
+    for cluster in ({}, {"kubernetes": {"cluster": "local"}}):
+        with pytest.raises(ConfigError, match=r"kata-nodes:kubeconfig is set, but .*Describe the cluster .*\[login-useless\]"):
+            refuse_useless(loaded(**cluster), ["kubeconfig"])
 
 
 def test_password_for_sudo_is_refused_where_all_are_root() -> None:

@@ -3,8 +3,9 @@
 Lost if this fails: a doctor, and previews of pull requests, that refuse no file which `pulumi up` takes."""
 
 import pytest
+import yaml
 
-from stacks.stack_file import loaded
+from stacks.stack_file import dumped, loaded
 
 
 def test_words_of_a_stack_file_are_what_the_engine_takes_them_for() -> None:
@@ -28,3 +29,21 @@ config:
 )  # fmt: skip
 def test_plain_words_are_what_the_engine_takes_them_for(text: str, value: object) -> None:
     assert (document := loaded(text)) == value and type(document) is type(value)
+
+
+@pytest.mark.parametrize("text", ["a: 1\na: 2\n", "config:\n  p:a: {version: 1}\n  p:a: {version: 1}\n", "[{a: 1, 'a': 1}]"])
+def test_key_that_stands_twice_is_refused_as_the_engine_does(text: str) -> None:
+    """A preview of a pull request would show the last one, and `pulumi up` end at once."""
+    with pytest.raises(yaml.YAMLError, match=r"stands in line \d already"):
+        loaded(text)
+
+
+def test_keys_that_come_from_an_anchor_may_be_set_again() -> None:
+    text = "a: &common {x: 1, y: 2}\nb:\n  <<: *common\n  x: 3\nc: {<<: *common}\n"
+    assert loaded(text) == {"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 2}, "c": {"x": 1, "y": 2}}
+
+
+@pytest.mark.parametrize("text", ["1e3", "0o17", "089", "5e12", "yes", "12:30", "0x1F", "~", "1_000", ".5", "true", "2026-01-05"])
+def test_text_that_is_written_is_read_as_text(text: str) -> None:
+    """A machine may be named so, as those whose names are hexadecimal are."""
+    assert loaded(dumped({"address": text})) == {"address": text} == yaml.safe_load(dumped({"address": text}))
