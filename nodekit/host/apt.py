@@ -55,6 +55,8 @@ needed, or name files that are gone. A golden image often has none, or some of t
 _SHOWN = re.compile(r"(Get:|Err:|Fetched |Unpacking |Setting up |Removing |Purging |E: |dpkg: |Reading changelogs)")
 _UNREAD = re.compile(r"^(Err:|W: Failed to fetch)", re.MULTILINE)
 _LOCKED = re.compile(r"Could not get lock|Unable to acquire|locked by another process|Unable to lock")
+_HOOK = re.compile(r"E: (Problem executing scripts APT::Update::|Sub-process returned an error code)")
+"""What apt says of a command that somebody has it run before or after it reads its lists."""
 _DPKG = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
 
 
@@ -74,6 +76,7 @@ def _environment() -> dict[str, str]:
     return {
         **os.environ,
         "LC_ALL": "C.UTF-8",
+        "LANGUAGE": "",  # gettext takes its languages all the same, for what is not the locale C, and a login may set it
         "DEBIAN_FRONTEND": "noninteractive",
         "APT_LISTCHANGES_FRONTEND": "none",
         "NEEDRESTART_SUSPEND": "1",
@@ -327,6 +330,15 @@ def _temporary_folder() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _only_hooks_failed(result: Finished) -> bool:
+    """Whether the lists were read, and only a command of somebody's, which apt runs before or after that, has failed.
+
+    On a machine that had a desktop or is half upgraded, one that keeps another catalogue of packages often does.
+    """
+    errors = [line for line in result.stdout.splitlines() if line.startswith("E: ")]
+    return result.code != 0 and errors != [] and not _UNREAD.search(result.stdout) and all(map(_HOOK.match, errors))
+
+
 def refresh(root: Path, source: str, lock_timeout: float) -> None:
     """Read the index of one sources file (a path on the node), so that broken sources elsewhere do not matter.
 
@@ -337,7 +349,9 @@ def refresh(root: Path, source: str, lock_timeout: float) -> None:
     argv += ["-o", "APT::Get::List-Cleanup=0", "-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=2"]
     with _temporary_folder() as folder:
         result = _locked_run(root, argv, lock_timeout, UPDATE_TIMEOUT, folder)
-    if result.code != 0 or _UNREAD.search(result.stdout):
+    if _only_hooks_failed(result):
+        say(f"note: {_reason(result.stdout)}; the index was read all the same")
+    elif result.code != 0 or _UNREAD.search(result.stdout):
         wrong_clock = re.search(r"^E: Release file .* is (not valid yet|expired)", result.stdout, re.MULTILINE)
         raise NodeError(
             "repository-unreachable",
@@ -392,7 +406,15 @@ def require_version(package: str, version: str) -> None:
 
 def simulate(requested: Sequence[str]) -> Simulated:
     """What apt would do for these arguments of `install`; raises NodeError `package-install-failed` when it cannot."""
-    argv = ["apt-get", "install", "--simulate", "--allow-downgrades", "--allow-change-held-packages", *requested]
+    argv = [
+        "apt-get",
+        "install",
+        "--simulate",
+        "--no-auto-remove",
+        "--allow-downgrades",
+        "--allow-change-held-packages",
+        *requested,
+    ]
     result = run(argv, timeout=QUERY_TIMEOUT, env=_environment(), check=False)
     if result.code != 0:
         raise NodeError(
@@ -411,7 +433,16 @@ def install(root: Path, requested: Sequence[str], lock_timeout: float, *, remove
     Raises NodeError `package-install-failed` or `apt-lock-held`.
     """
     were_held = _held()
-    argv = ["apt-get", "install", "-y", "-q", *_DPKG, "-o", f"DPkg::Lock::Timeout={max(1, int(lock_timeout))}"]
+    argv = [
+        "apt-get",
+        "install",
+        "-y",
+        "-q",
+        "--no-auto-remove",
+        *_DPKG,
+        "-o",
+        f"DPkg::Lock::Timeout={max(1, int(lock_timeout))}",
+    ]
     argv += ["--allow-downgrades", "--allow-change-held-packages", *([] if remove else ["--no-remove"]), *requested]
     try:
         result = _locked_run(root, argv, lock_timeout, CHANGE_TIMEOUT)

@@ -155,14 +155,25 @@ class Unit(NamedTuple):
 
 
 def units() -> dict[str, Unit]:
-    """The units of Docker and containerd that are there; none where no systemd runs."""
+    """The units of Docker and containerd that are there. Raises NodeError `docker-unreachable` where no systemd runs."""
     argv = ["systemctl", "show", "--property=Id,LoadState,ActiveState,UnitFileState", *UNITS]
+    result = run(argv, timeout=CALL_TIMEOUT, check=False)
+    if result.code != 0:
+        reason = printable("; ".join(result.stderr.strip().splitlines()), 300) or "systemctl show failed"
+        raise NodeError("docker-unreachable", f"systemd does not run here, and dockerd is a service of it: {reason}", "systemd")
     states = {}
-    for block in run(argv, timeout=CALL_TIMEOUT, check=False).stdout.split("\n\n"):
+    for block in result.stdout.split("\n\n"):
         fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         if fields.get("LoadState") in ("loaded", "masked"):
             states[fields["Id"]] = Unit(fields["ActiveState"] in ("active", "activating"), fields["UnitFileState"])
     return states
+
+
+def refuse_masked(units: Mapping[str, Unit]) -> None:
+    """Raise NodeError `docker-unreachable` where somebody has masked dockerd's unit, so that nothing starts it again."""
+    unit = units.get("docker.service")
+    if unit is not None and unit.enabled.startswith("masked"):
+        raise NodeError("docker-unreachable", "docker.service is masked, so that dockerd could not be started after a change")
 
 
 def bring_units_back(before: Mapping[str, Unit]) -> list[str]:

@@ -80,7 +80,8 @@ class Machine:
     info: dict[str, object] = field(default_factory=dict)
     """What the dockerd that runs answers beside its version and runtimes."""
     broken: list[str] = field(default_factory=list)
-    """What does not work now: `apt` (dpkg fails), `repository`, `service`, `lock` (another program holds apt's), or of `DISK`."""
+    """What does not work now: `apt` (dpkg fails), `repository`, `service`, `lock` (another program holds apt's), `policy` (the
+    scripts of packages may start nothing, policy-rc.d(8)), `systemd` (none runs), `mask` (of docker.service), or of `DISK`."""
 
     @staticmethod
     def load(file: Path) -> "Machine":
@@ -259,17 +260,22 @@ class Programs:
         if now is not None and now.status == "installed" and now.version != old:
             for unit in UNITS:
                 machine.units.setdefault(unit, [True, True])
-            if machine.units["docker.service"][0]:
+            if "policy" in machine.broken:
+                if old is None:
+                    machine.units["docker.service"][0] = False
+            elif machine.units["docker.service"][0]:
                 self.start_dockerd(machine, again=True)
 
     def systemctl(self, words: Sequence[str]) -> tuple[str, int]:
         """The verbs of systemctl that the program uses."""
         verb, *names = words
         machine = self.load()
+        if "systemd" in machine.broken:
+            return "System has not been booted with systemd as init system (PID 1). Can't operate.\n", 1
         if verb == "show":
             blocks = [
                 f"Id={unit}\nLoadState=loaded\nActiveState={'active' if active else 'inactive'}\n"
-                f"UnitFileState={'enabled' if enabled else 'disabled'}\n"
+                f"UnitFileState={self.enabled(machine, unit, enabled)}\n"
                 for unit, (active, enabled) in machine.units.items()
             ]
             return "\n".join(blocks), 0
@@ -292,6 +298,13 @@ class Programs:
 
         self.change(do)
         return "", 0
+
+    @staticmethod
+    def enabled(machine: Machine, unit: str, is_enabled: bool) -> str:
+        """The word of `systemctl is-enabled`."""
+        if unit == "docker.service" and "mask" in machine.broken:
+            return "masked"
+        return "enabled" if is_enabled else "disabled"
 
     def get(self, root: Path, path: str) -> object:
         """Stands for dockerd's API."""

@@ -281,6 +281,24 @@ def test_other_broken_sources_do_not_matter(node28: Node, repository: Repository
     assert docker_verb.run(desired(repository), node28.root)["changed"] is True
 
 
+@pytest.mark.parametrize("hook", ["Pre-Invoke", "Post-Invoke", "Post-Invoke-Success"])
+def test_a_command_of_somebody_s_that_fails_after_apt_has_read_its_lists_does_not_matter(
+    node28: Node, repository: Repository, hook: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As those of appstream and command-not-found do on many machines: apt has read its lists, and ends with an error."""
+    (node28.root / "etc/apt/apt.conf.d/50appstream").write_text(f'APT::Update::{hook} {{ "exit 3"; }};\n')
+    assert docker_verb.run(desired(repository), node28.root)["changed"] is True
+    assert f"note: E: Problem executing scripts APT::Update::{hook} 'exit 3'" in capsys.readouterr().err
+
+
+def test_what_apt_would_tidy_away_beside_the_change_stays(node28: Node, repository: Repository) -> None:
+    """With that setting apt removes what nothing needs with each change; beside --no-remove it changed nothing at all."""
+    (node28.root / "etc/apt/apt.conf.d/50tidy").write_text('APT::Get::AutomaticRemove "true";\n')
+    assert docker_verb.run(desired(repository), node28.root)["version"] == "27.5.1"
+    assert restore_verb.run({"node": "n1"}, node28.root)["kept"] == []
+    assert {node28.packages()[name] for name in PACKAGES} == {f"ii {NEW}"}
+
+
 @pytest.mark.parametrize("form", ["list", "sources", "embedded"])
 def test_a_source_that_is_there_already_is_used_when_its_key_is_right(node28: Node, repository: Repository, form: str) -> None:
     key = node28.root / "etc/apt/docker.asc"

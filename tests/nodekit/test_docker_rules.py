@@ -241,6 +241,35 @@ def test_a_file_that_dockerd_would_not_read_is_refused(text: str) -> None:
     assert caught.value.code == "file-invalid"
 
 
+@pytest.mark.parametrize(
+    ("text", "version", "refused"),
+    [
+        ('{"firewall-backend": "nftables"}', "28.5.2", ["firewall-backend (known from 29.0.0 on)"]),
+        ('{"firewall-backend": "nftables"}', "29.0.0", []),
+        ('{"nri-opts": {"enable": true}, "log-format": "json"}', "29.1.0", ["nri-opts (known from 29.2.0 on)"]),
+        ('{"cdi-spec-dirs": []}', "24.0.9", ["cdi-spec-dirs (known from 25.0.0 on)"]),
+        ('{"oom-score-adjust": -500, "api-cors-header": "*"}', "27.5.1", ["oom-score-adjust (unknown from 26.0.0 on)"]),
+        ('{"oom-score-adjust": -500}', "25.0.5", []),
+        (
+            '{"features": {"a": true}, "allow-nondistributable-artifacts": [], "builder": {}, "deprecated-key-path": ""}',
+            "29.7.2",
+            [],
+        ),
+        (None, "27.5.1", []),
+    ],
+)
+def test_a_key_that_a_docker_does_not_know_is_named_before_it_comes(text: str | None, version: str, refused: list[str]) -> None:
+    """By the flags of each release of moby, which dockerd compares the keys of its file with."""
+    if not refused:
+        daemon_json.refuse_unknown(text, version)
+        return
+    with pytest.raises(NodeError) as caught:
+        daemon_json.refuse_unknown(text, version)
+    assert (
+        caught.value.message == f"/etc/docker/daemon.json sets {', '.join(refused)}, with which Docker {version} does not start"
+    )
+
+
 def test_the_address_is_the_one_of_the_nodes_system() -> None:
     address = apt_source.repository_address("https://download.docker.com/linux/{id}/", "debian")
     assert address == "https://download.docker.com/linux/debian"
