@@ -19,7 +19,7 @@ from typing import IO, NamedTuple
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
 from nodekit.host.process import Finished, not_started, run
-from nodekit.host.reading import MAX_SYSTEM, read_text
+from nodekit.host.reading import MAX_SYSTEM, read, read_text
 from nodekit.host.signals import undisturbed
 from nodekit.progress import say, step
 from nodekit.rules import certificates
@@ -35,6 +35,8 @@ from nodekit.rules.docker.docker_packages import (
 from nodekit.rules.text import printable
 
 LOCKS = ("var/lib/dpkg/lock-frontend", "var/lib/dpkg/lock", "var/lib/apt/lists/lock", "var/cache/apt/archives/lock")
+HELPER = "/usr/lib/apt/apt-helper"
+"""apt's own program for downloads of files that are no packages."""
 TEMPORARY = "/run"
 """Where apt's temporary files lie while this program reads an index: gone with the next boot, whatever happens."""
 UPDATE_TIMEOUT = 300.0
@@ -330,6 +332,21 @@ def _temporary_folder() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def download(address: str, limit: int, timeout: float) -> bytes | None:
+    """A file of at most `limit` bytes as apt itself downloads it; None where that fails.
+
+    Only apt knows the logins of apt_auth.conf(5), certificates and proxies of a kind that apt.conf sets for a site.
+    """
+    with _temporary_folder() as folder:
+        target = f"{folder}/file"
+        argv = ["prlimit", f"--fsize={limit}", HELPER, "-o", "Acquire::Retries=0", "download-file", address, target]
+        try:
+            result = run(argv, timeout=timeout, env={**_environment(), "TMPDIR": folder}, check=False)
+            return (read(target, limit) or None) if folder and result.code == 0 else None
+        except (NodeError, OSError):
+            return None
+
+
 def _only_hooks_failed(result: Finished) -> bool:
     """Whether the lists were read, and only a command of somebody's, which apt runs before or after that, has failed.
 
@@ -406,15 +423,8 @@ def require_version(package: str, version: str) -> None:
 
 def simulate(requested: Sequence[str]) -> Simulated:
     """What apt would do for these arguments of `install`; raises NodeError `package-install-failed` when it cannot."""
-    argv = [
-        "apt-get",
-        "install",
-        "--simulate",
-        "--no-auto-remove",
-        "--allow-downgrades",
-        "--allow-change-held-packages",
-        *requested,
-    ]
+    argv = ["apt-get", "install", "--simulate", "--no-auto-remove"]
+    argv += ["--allow-downgrades", "--allow-change-held-packages", *requested]
     result = run(argv, timeout=QUERY_TIMEOUT, env=_environment(), check=False)
     if result.code != 0:
         raise NodeError(
@@ -433,16 +443,8 @@ def install(root: Path, requested: Sequence[str], lock_timeout: float, *, remove
     Raises NodeError `package-install-failed` or `apt-lock-held`.
     """
     were_held = _held()
-    argv = [
-        "apt-get",
-        "install",
-        "-y",
-        "-q",
-        "--no-auto-remove",
-        *_DPKG,
-        "-o",
-        f"DPkg::Lock::Timeout={max(1, int(lock_timeout))}",
-    ]
+    argv = ["apt-get", "install", "-y", "-q", *_DPKG, "-o", f"DPkg::Lock::Timeout={max(1, int(lock_timeout))}"]
+    argv += ["--no-auto-remove"]
     argv += ["--allow-downgrades", "--allow-change-held-packages", *([] if remove else ["--no-remove"]), *requested]
     try:
         result = _locked_run(root, argv, lock_timeout, CHANGE_TIMEOUT)

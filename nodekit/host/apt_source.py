@@ -35,7 +35,8 @@ KEY_TIMEOUT = 60.0
 def fetch_key(address: str, through: str | None = None) -> bytes:
     """The key file of a repository (`<address>/gpg`, as Docker publishes it); raises NodeError `repository-unreachable`.
 
-    `through` is a proxy; without one those of the environment count, as they do for apt.
+    `through` is a proxy; without one those of the environment count, as they do for apt. What does not come that way is left to
+    apt, which may have a login or a certificate for it.
     """
     import http.client  # loading it takes a third of a run that changes nothing
     import urllib.error
@@ -57,6 +58,8 @@ def fetch_key(address: str, through: str | None = None) -> bytes:
             if size not in (0, len(data)):
                 raise OSError(f"it ended after {len(data)} of {size} bytes")
     except (OSError, ValueError, http.client.HTTPException) as error:
+        if (by_apt := apt.download(url, MAX_KEY, KEY_TIMEOUT)) is not None:
+            return by_apt
         reason = error.reason if type(error) is urllib.error.URLError else error  # that of an HTTPError lacks its number
         way = f" through {proxies.named(through)}" if through else ""
         message = f"The repository's key {url} cannot be read{way}: {printable(str(reason), 200)}"

@@ -2,7 +2,10 @@
 
 Lost if these fail: a pin that does not hold, a node left between two versions, a `restore` that forgets something."""
 
+import base64
 import fcntl
+import functools
+import http.server
 import json
 import os
 import signal
@@ -289,6 +292,30 @@ def test_a_command_of_somebody_s_that_fails_after_apt_has_read_its_lists_does_no
     (node28.root / "etc/apt/apt.conf.d/50appstream").write_text(f'APT::Update::{hook} {{ "exit 3"; }};\n')
     assert docker_verb.run(desired(repository), node28.root)["changed"] is True
     assert f"note: E: Problem executing scripts APT::Update::{hook} 'exit 3'" in capsys.readouterr().err
+
+
+class Guarded(http.server.SimpleHTTPRequestHandler):
+    """A mirror that wants a login."""
+
+    def do_GET(self) -> None:
+        if self.headers.get("Authorization") == f"Basic {base64.b64encode(b'node:hidden').decode()}":
+            super().do_GET()
+        else:
+            self.send_error(401)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+def test_a_mirror_that_apt_has_a_login_for_gives_its_key_too(node28: Node, repository: Repository) -> None:
+    """Lost if this fails: a node whose apt can read the repository, and whose key can be read by nobody."""
+    handler = functools.partial(Guarded, directory=str(repository.folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, running(server):
+        guarded = Repository(f"http://127.0.0.1:{server.server_port}", repository.folder, repository.fingerprint)
+        assert refused(node28, desired(guarded)).code == "repository-unreachable"
+        login = node28.root / "etc/apt/auth.conf"
+        login.write_text(f"machine {guarded.address}/ login node password hidden\n")
+        assert docker_verb.run(desired(guarded), node28.root)["version"] == "27.5.1"
 
 
 def test_what_apt_would_tidy_away_beside_the_change_stays(node28: Node, repository: Repository) -> None:
