@@ -216,7 +216,8 @@ def _restart(root: Path, answer: docker.Answer, title: str) -> None:
 def _units(this: _Run) -> None:
     """Start, stop, enable or disable each unit that is not as it was before; one that somebody disabled since stays so."""
     before = journal.recorded(this.root, JOURNAL).get(UNITS_RECORD)
-    if isinstance(before, dict) and before:  # none of a run where no systemd ran
+    if isinstance(before, dict):
+        this.restored += [f"unit {unit}" for unit in docker.stop_orphans()]
         known = {
             unit: docker.Unit(state["active"] is True, str(state["enabled"]))
             for unit, state in before.items()

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -156,17 +156,40 @@ class Unit(NamedTuple):
 
 def units() -> dict[str, Unit]:
     """The units of Docker and containerd that are there. Raises NodeError `docker-unreachable` where no systemd runs."""
+    return {
+        fields["Id"]: Unit(_is_active(fields), fields["UnitFileState"])
+        for fields in _shown()
+        if fields["LoadState"] in ("loaded", "masked")
+    }
+
+
+def _shown() -> Iterator[Mapping[str, str]]:
     argv = ["systemctl", "show", "--property=Id,LoadState,ActiveState,UnitFileState", *UNITS]
     result = run(argv, timeout=CALL_TIMEOUT, check=False)
     if result.code != 0:
         reason = printable("; ".join(result.stderr.strip().splitlines()), 300) or "systemctl show failed"
         raise NodeError("docker-unreachable", f"systemd does not run here, and dockerd is a service of it: {reason}", "systemd")
-    states = {}
     for block in result.stdout.split("\n\n"):
         fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        if fields.get("LoadState") in ("loaded", "masked"):
-            states[fields["Id"]] = Unit(fields["ActiveState"] in ("active", "activating"), fields["UnitFileState"])
-    return states
+        if "LoadState" in fields:
+            yield fields
+
+
+def _is_active(fields: Mapping[str, str]) -> bool:
+    return fields["ActiveState"] in ("active", "activating")
+
+
+def stop_orphans() -> list[str]:
+    """Stop units that run on without their package, whose scripts may stop nothing where policy-rc.d forbids it.
+
+    Returns their names. Raises NodeError `docker-unreachable` or `command-failed`.
+    """
+    names = [fields["Id"] for fields in _shown() if fields["LoadState"] == "not-found" and _is_active(fields)]
+    if names:
+        with step(f"systemctl stop {' '.join(names)}"):
+            run(["systemctl", "stop", *names], timeout=HEALTH_TIMEOUT, status=f"systemctl status {' '.join(names)}")
+        reach("service-told")
+    return names
 
 
 def refuse_masked(units: Mapping[str, Unit]) -> None:

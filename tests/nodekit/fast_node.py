@@ -120,7 +120,7 @@ class Programs:
             is_installed = package in machine.packages and machine.packages[package].status != "config-files"
             if is_installed:
                 machine.units.setdefault(unit, [True, True])
-            else:
+            elif "policy" not in machine.broken or not machine.units.get(unit, [False])[0]:
                 machine.units.pop(unit, None)
         if not machine.units.get("docker.service", [False])[0]:
             machine.dockerd, machine.runtimes = None, []
@@ -274,7 +274,8 @@ class Programs:
             return "System has not been booted with systemd as init system (PID 1). Can't operate.\n", 1
         if verb == "show":
             blocks = [
-                f"Id={unit}\nLoadState=loaded\nActiveState={'active' if active else 'inactive'}\n"
+                f"Id={unit}\nLoadState={'loaded' if self.has(machine, unit) else 'not-found'}\n"
+                f"ActiveState={'active' if active else 'inactive'}\n"
                 f"UnitFileState={self.enabled(machine, unit, enabled)}\n"
                 for unit, (active, enabled) in machine.units.items()
             ]
@@ -298,6 +299,12 @@ class Programs:
 
         self.change(do)
         return "", 0
+
+    @staticmethod
+    def has(machine: Machine, unit: str) -> bool:
+        """Whether the package of a unit is there; without it the unit can still run, where policy-rc.d forbade to stop it."""
+        package = machine.packages.get(UNITS[unit])
+        return package is not None and package.status != "config-files"
 
     @staticmethod
     def enabled(machine: Machine, unit: str, is_enabled: bool) -> str:

@@ -88,6 +88,18 @@ def test_a_restore_restarts_a_dockerd_whose_package_went_back(tmp_path: Path) ->
     assert (machine.packages["docker-ce"].version, machine.dockerd, machine.runtimes) == (NEW, "28.5.2", [])
 
 
+def test_a_dockerd_whose_package_goes_away_does_not_run_on(tmp_path: Path) -> None:
+    """Where policy-rc.d forbids the scripts of packages to stop a service, its process and its socket outlive the package."""
+    programs = lay_out(tmp_path / "root", None, FILES)
+    programs.change(forbid_starts)
+    assert perform(programs.root, "docker", STATE).code == 0
+    assert programs.load().dockerd == "27.5.1"
+    ended = perform(programs.root, "restore", {"node": "n1"})
+    assert ended.code == 0 and "unit docker.service" in ended.document["restored"], ended.document  # type: ignore[operator]
+    machine = programs.load()
+    assert (machine.packages, machine.units, machine.dockerd) == ({}, {}, None)
+
+
 @pytest.mark.parametrize(
     ("broken", "message"), [("mask", "docker.service is masked"), ("systemd", "has not been booted with systemd")]
 )
