@@ -338,11 +338,18 @@ def download(address: str, limit: int, timeout: float) -> bytes | None:
     Only apt knows the logins of apt_auth.conf(5), certificates and proxies of a kind that apt.conf sets for a site.
     """
     with _temporary_folder() as folder:
-        target = f"{folder}/file"
+        if not folder:
+            return None
+        # In a folder where nobody else can lay a link: as root, apt gives the file to its own user, which downloads it.
+        own = Path(folder, "download")
+        target = str(own / "file")
         argv = ["prlimit", f"--fsize={limit}", HELPER, "-o", "Acquire::Retries=0", "download-file", address, target]
         try:
+            own.mkdir(mode=0o700)
+            with suppress(LookupError, PermissionError):
+                shutil.chown(own, "_apt")
             result = run(argv, timeout=timeout, env={**_environment(), "TMPDIR": folder}, check=False)
-            return (read(target, limit) or None) if folder and result.code == 0 else None
+            return (read(target, limit) or None) if result.code == 0 else None
         except (NodeError, OSError):
             return None
 
