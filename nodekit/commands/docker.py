@@ -397,7 +397,7 @@ def _read_source(target: Target, root: Path, change: Transaction) -> None:
         root, change, address=target.address, suite=target.suite, component=COMPONENT, fingerprint=target.fingerprint
     )
     with step(f"Reading the index of {target.address}"):
-        apt.refresh(root, source, LOCK_SECONDS)
+        apt.refresh(root, source.file, LOCK_SECONDS, source.entry)
 
 
 def _bring(

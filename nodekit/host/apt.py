@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -363,15 +363,29 @@ def _only_hooks_failed(result: Finished) -> bool:
     return result.code != 0 and errors != [] and not _UNREAD.search(result.stdout) and all(map(_HOOK.match, errors))
 
 
-def refresh(root: Path, source: str, lock_timeout: float) -> None:
-    """Read the index of one sources file (a path on the node), so that broken sources elsewhere do not matter.
+@contextmanager
+def _alone(root: Path, source: str, entry: str | None) -> Iterator[Path]:
+    """The sources file, or one that holds this entry of it and nothing else, where such a one can be made."""
+    with ExitStack() as stack:
+        place = root / source.lstrip("/")
+        if entry is not None:
+            with suppress(OSError):
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kata-nodes-apt-", dir=TEMPORARY))
+                copy = Path(folder, f"alone.{source.rpartition('.')[2]}")
+                copy.write_text(entry, errors="replace")
+                place = copy
+        yield place
+
+
+def refresh(root: Path, source: str, lock_timeout: float, entry: str | None = None) -> None:
+    """Read the index of one sources file (a path on the node), or of one entry of it: broken sources elsewhere do not matter.
 
     Raises NodeError `repository-unreachable` with apt's own words.
     """
-    argv = ["apt-get", "update", "-o", f"Dir::Etc::sourcelist={root / source.lstrip('/')}", "-o", "Dir::Etc::sourceparts=-"]
-    # Without List-Cleanup=0 apt would delete the indices of all other sources; a failed download is otherwise exit code 0.
-    argv += ["-o", "APT::Get::List-Cleanup=0", "-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=2"]
-    with _temporary_folder() as folder:
+    with _temporary_folder() as folder, _alone(root, source, entry) as place:
+        argv = ["apt-get", "update", "-o", f"Dir::Etc::sourcelist={place}", "-o", "Dir::Etc::sourceparts=-"]
+        # Without List-Cleanup=0 apt would delete the indices of all other sources; a failed download is otherwise exit code 0.
+        argv += ["-o", "APT::Get::List-Cleanup=0", "-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=2"]
         result = _locked_run(root, argv, lock_timeout, UPDATE_TIMEOUT, folder)
     if _only_hooks_failed(result):
         say(f"note: {_reason(result.stdout)}; the index was read all the same")

@@ -294,6 +294,31 @@ def test_a_command_of_somebody_s_that_fails_after_apt_has_read_its_lists_does_no
     assert f"note: E: Problem executing scripts APT::Update::{hook} 'exit 3'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("form", ["list", "sources"])
+def test_an_entry_among_others_that_nobody_reaches_any_more_is_read_alone(
+    node28: Node, repository: Repository, form: str
+) -> None:
+    """As in a sources.list with the installer's CD-ROM: apt reads Docker's repository, and only the others fail."""
+    key = node28.root / "etc/apt/docker.asc"
+    key.write_bytes((repository.folder / "gpg").read_bytes())
+    Path(f"{node28.root}{node28.root}").parent.mkdir(parents=True)
+    Path(f"{node28.root}{node28.root}").symlink_to("/")
+    if form == "list":
+        text = f"deb cdrom:[Debian 13]/ trixie main\ndeb [signed-by={key}] {repository.address} trixie stable\n"
+        (node28.root / "etc/apt/sources.list").write_text(f"{text}deb http://127.0.0.1:9 trixie main\n")
+    else:
+        dead = "Types: deb\nURIs: http://127.0.0.1:9\nSuites: trixie\nComponents: main\n"
+        own = f"Types: deb\nURIs: {repository.address}\nSuites: trixie\n# ours\nComponents: stable\nSigned-By: {key}\n"
+        (node28.root / "etc/apt/sources.list.d/all.sources").write_text(f"{dead}\n# Docker\n{own}\n{dead}")
+    assert docker_verb.run(desired(repository), node28.root)["version"] == "27.5.1"
+
+
+def test_a_hidden_sources_file_counts_as_little_as_for_apt(node28: Node, repository: Repository) -> None:
+    hidden = node28.root / "etc/apt/sources.list.d/.docker.list"
+    hidden.write_text(f"deb [signed-by=/nowhere] {repository.address} trixie stable\n")
+    assert docker_verb.run(desired(repository), node28.root)["version"] == "27.5.1"
+
+
 class Guarded(http.server.SimpleHTTPRequestHandler):
     """A mirror that wants a login."""
 
