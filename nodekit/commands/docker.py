@@ -18,10 +18,11 @@ from nodekit.progress import say, step
 from nodekit.rules.difference import Difference, of_file
 from nodekit.rules.docker import daemon_json, openpgp
 from nodekit.rules.docker.apt_source import SOURCE, is_another, repository_address, repository_word
-from nodekit.rules.docker.docker_matrix import CONTAINERD_STORE_SINCE, refuse_if_incompatible
+from nodekit.rules.docker.docker_matrix import CONTAINERD_STORE_SINCE, refuse_if_incompatible, reported
 from nodekit.rules.docker.docker_matrix import version as parse_version
 from nodekit.rules.docker.docker_packages import (
     DAEMONS,
+    FIRST_VERSION,
     HELD,
     PACKAGES,
     PackageState,
@@ -277,6 +278,8 @@ def _change(
     """
     units = docker.units()
     docker.refuse_masked(units)
+    if "docker-ce" in needed.install and "docker-ce" in states:
+        _refuse_latent_fault(root, states["docker-ce"], merged)
     answer = docker.ask(root)
     restarts = "docker-ce" in states and (needed.install or answer.version != target.version)
     running = docker.running_containers(root, answer) if restarts else []
@@ -297,7 +300,7 @@ def _change(
                     apt.mark(root, "hold", needed.hold, LOCK_SECONDS)
             paths = config_paths(earlier)
             if merged != text:
-                docker.refuse_invalid(merged)
+                docker.refuse_invalid(merged, _options(root))
                 records: dict[str, object] = {}
                 if target.config_path is not None:
                     paths = paths.giving(target.config_path, daemon_json.config_path(text, RUNTIME_NAME))
@@ -317,6 +320,23 @@ def _change(
                 _undo(target, root, change, touched, units, earlier, error)
             raise
     return answer, running
+
+
+def _options(root: Path) -> list[str]:
+    return daemon_json.options(kata_launchers.started(unit_files(root, "docker.service")))
+
+
+def _refuse_latent_fault(root: Path, package: PackageState, merged: str) -> None:
+    """Raise NodeError `file-invalid` where the Docker that is there would not start again either.
+
+    Its daemon.json or unit was changed since it was started, so after a failure no way back would bring its containers up.
+    """
+    try:
+        known, _ = reported(upstream_version(package.version), "Docker")
+    except NodeError:  # one that somebody built
+        return
+    if package.status == "installed" and known >= FIRST_VERSION:  # an older one has no --validate
+        docker.refuse_invalid(daemon_json.undated(merged), _options(root))
 
 
 def _unread(target: Target, root: Path) -> str | None:

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -130,14 +130,17 @@ def _log() -> str:
     return printable("; ".join(text.split("\n")).strip("; "), 600) or "empty"
 
 
-def refuse_invalid(text: str) -> None:
-    """Raise NodeError `file-invalid` with dockerd's own words when it would not start with this daemon.json."""
+def refuse_invalid(text: str, options: Sequence[str] = ()) -> None:
+    """Raise NodeError `file-invalid` with dockerd's own words when it would not start with this daemon.json.
+
+    `options` are those of its unit: what stands there and in the file as well keeps it from starting.
+    """
     handle = os.memfd_create("daemon.json")  # no file that a kill could leave
     try:
         with open(handle, "w", encoding="utf-8", closefd=False) as file:
             file.write(text)
         name = f"/proc/self/fd/{handle}"
-        argv = ["dockerd", "--validate", "--config-file", name]
+        argv = ["dockerd", "--validate", *options, "--config-file", name]
         result = run(argv, timeout=CALL_TIMEOUT, pass_fds=(handle,), check=False)
     finally:
         os.close(handle)

@@ -155,8 +155,10 @@ class Programs:
         elif name == "modprobe":
             self.change(lambda machine: _modprobe(machine, words))
             answer = "", 0
+        elif name == "dockerd":
+            answer = self.validate(words)
         else:
-            assert name in ("apt-config", "dockerd", "journalctl"), argv
+            assert name in ("apt-config", "journalctl"), argv
             answer = ("failed to start daemon: a reason\n" if name == "journalctl" else ""), 0
         if check and answer[1]:
             raise NodeError("command-failed", f"{name} ended with exit code {answer[1]}: {answer[0]}")
@@ -299,6 +301,16 @@ class Programs:
 
         self.change(do)
         return "", 0
+
+    @staticmethod
+    def validate(words: Sequence[str]) -> tuple[str, int]:
+        """`dockerd --validate`, which refuses a key that it does not know, and what is both an option and a key."""
+        keys = json.loads(Path(words[-1]).read_text())
+        if "misspelt" in keys:
+            return "the following directives don't match any configuration option: misspelt\n", 1
+        if "-H" in words and "hosts" in keys:
+            return "the following directives are specified both as a flag and in the configuration file: hosts\n", 1
+        return "configuration OK\n", 0
 
     @staticmethod
     def has(machine: Machine, unit: str) -> bool:

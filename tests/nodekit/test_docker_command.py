@@ -154,6 +154,48 @@ def test_a_dockerd_that_does_not_listen_where_it_is_asked_is_left_as_it_is(
         assert (tree(programs.root), programs.load()) == (before, unheard)
 
 
+@pytest.mark.parametrize(
+    ("version", "options", "file", "message"),
+    [
+        (
+            NEW,
+            "-H fd:// ",
+            {"hosts": ["unix:///run/docker.sock"]},
+            "specified both as a flag and in the configuration file: hosts",
+        ),
+        (
+            OLD,
+            "-H fd:// ",
+            {"hosts": ["unix:///run/docker.sock"]},
+            "specified both as a flag and in the configuration file: hosts",
+        ),
+        (NEW, "-H fd:// ", {"misspelt": True}, "don't match any configuration option: misspelt"),
+        (NEW, "-H $HOST ", {"hosts": ["unix:///run/docker.sock"]}, None),
+        (NEW, "-H fd:// ", {"debug": True, "api-cors-header": "*"}, None),
+    ],
+)
+def test_a_docker_that_could_not_start_again_is_not_stopped(
+    tmp_path: Path, version: str, options: str, file: dict[str, object], message: str | None
+) -> None:
+    """Lost if this fails: a mistake in daemon.json since its last start costs the node its containers, at the pin and on the way
+    back."""
+    programs = lay_out(tmp_path / "root", version, FILES)
+    (programs.root / "etc/systemd/system").mkdir(parents=True)
+    (programs.root / "etc/systemd/system/docker.service").write_text(UNIT.format(options))
+    (programs.root / "etc/docker").mkdir()
+    (programs.root / "etc/docker/daemon.json").write_text(json.dumps(file))
+    before, files_before = programs.load(), tree(programs.root)
+    ended = perform(programs.root, "docker", STATE)
+    assert ended.code == int(message is not None), ended.document
+    if message is not None:
+        error: dict[str, str] = ended.document["error"]  # type: ignore[assignment]
+        assert error["code"] == "file-invalid" and message in error["message"], error
+        assert "Installing" not in ended.output and "containers stop" not in ended.output
+        machine = programs.load()
+        assert (machine.packages["docker-ce"].version, machine.dockerd) == (version, before.dockerd)
+        assert tree(programs.root) == files_before
+
+
 def test_a_daemon_json_that_the_pinned_docker_does_not_know_is_refused_before_any_package_moves(tmp_path: Path) -> None:
     """Lost if this fails: dockerd does not start after the downgrade, and containers stop, for a key that was there before."""
     programs = lay_out(tmp_path / "root", NEW, FILES)

@@ -128,6 +128,17 @@ def refuse_unknown(text: str | None, version: str) -> None:
         raise NodeError("file-invalid", message, "docker-version", keys=names, file=PATH)
 
 
+def undated(text: str) -> str:
+    """The file without the keys that some Docker does not know; raises NodeError `file-invalid`."""
+    return json.dumps({key: value for key, value in _tree(text).items() if key not in SINCE and key not in UNTIL})
+
+
+def options(command: Sequence[str]) -> list[str]:
+    """The options of dockerd in the command line of its unit; none where only systemd knows how it becomes words."""
+    is_plain = re.fullmatch(r"[^\"'\\$%]*", " ".join(command)) is not None
+    return list(command[1:]) if is_plain and command and command[0].rpartition("/")[2] == "dockerd" else []
+
+
 def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
