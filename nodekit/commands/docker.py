@@ -129,7 +129,7 @@ def _look(
     merged = daemon_json.merge(text, RUNTIME_NAME, target.config_path, paths.ours, paths.before)
     needed = plan(states, target.package)
     if "docker-ce" in needed.install:
-        daemon_json.refuse_unknown(text, target.version)
+        daemon_json.refuse_unknown(text, target.version, command)
     if "docker-ce" in states and "docker-ce" in needed.install:
         _refuse_hidden_containers(target, inventory, text)
     return states, needed, text, merged

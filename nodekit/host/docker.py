@@ -161,12 +161,12 @@ def units() -> dict[str, Unit]:
     """The units of Docker and containerd that are there. Raises NodeError `docker-unreachable` where no systemd runs."""
     return {
         fields["Id"]: Unit(_is_active(fields), fields["UnitFileState"])
-        for fields in _shown()
+        for fields in _unit_properties()
         if fields["LoadState"] in ("loaded", "masked")
     }
 
 
-def _shown() -> Iterator[Mapping[str, str]]:
+def _unit_properties() -> Iterator[Mapping[str, str]]:
     argv = ["systemctl", "show", "--property=Id,LoadState,ActiveState,UnitFileState", *UNITS]
     result = run(argv, timeout=CALL_TIMEOUT, check=False)
     if result.code != 0:
@@ -187,7 +187,7 @@ def stop_orphans() -> list[str]:
 
     Returns their names. Raises NodeError `docker-unreachable` or `command-failed`.
     """
-    names = [fields["Id"] for fields in _shown() if fields["LoadState"] == "not-found" and _is_active(fields)]
+    names = [fields["Id"] for fields in _unit_properties() if fields["LoadState"] == "not-found" and _is_active(fields)]
     if names:
         with step(f"systemctl stop {' '.join(names)}"):
             run(["systemctl", "stop", *names], timeout=HEALTH_TIMEOUT, status=f"systemctl status {' '.join(names)}")

@@ -270,6 +270,27 @@ def test_a_key_that_a_docker_does_not_know_is_named_before_it_comes(text: str | 
     )
 
 
+@pytest.mark.parametrize(
+    ("version", "options", "refused"),
+    [
+        ("27.5.1", ["-H", "fd://", "--firewall-backend=nftables", "--bip6", "fd00::/64"], "--bip6, --firewall-backend"),
+        ("29.0.0", ["--firewall-backend=nftables"], None),
+        ("27.5.1", ["--oom-score-adjust", "-500"], "--oom-score-adjust"),
+        ("27.5.1", ["-H", "fd://", "--containerd=/run/containerd/containerd.sock"], None),
+    ],
+)
+def test_an_option_of_its_unit_that_a_docker_does_not_know_is_named_too(
+    version: str, options: list[str], refused: str | None
+) -> None:
+    command = ["/usr/bin/dockerd", *options]
+    if refused is None:
+        daemon_json.refuse_unknown(None, version, command)
+        return
+    with pytest.raises(NodeError) as caught:
+        daemon_json.refuse_unknown(None, version, command)
+    assert caught.value.message == f"docker.service starts dockerd with {refused}, which Docker {version} does not know"
+
+
 def test_the_address_is_the_one_of_the_nodes_system() -> None:
     address = apt_source.repository_address("https://download.docker.com/linux/{id}/", "debian")
     assert address == "https://download.docker.com/linux/debian"

@@ -32,6 +32,8 @@ SINCE = {
 }
 """Key of the file -> the first Docker that knows it; an older one does not start (moby, `findConfigurationConflicts`, and the
 flags of each release from 23.0.0 to 29.7.2)."""
+KEYS_ALONE = frozenset({"host-gateway-ips", "min-api-version", "cdi-spec-dirs", "default-network-opts", "nri-opts"})
+"""Those that are no options of its command line, or stand there under another name."""
 UNTIL = {"oom-score-adjust": (26, 0, 0), "api-cors-header": (29, 0, 0)}
 """Key -> the first Docker that does not know it any more."""
 
@@ -111,12 +113,16 @@ def names_image_store(text: str | None) -> bool:
     return isinstance(features, dict) and isinstance(features.get("containerd-snapshotter"), bool)
 
 
-def refuse_unknown(text: str | None, version: str) -> None:
-    """Raise NodeError `file-invalid` where this Docker would not start with the file, whose key it does not know.
+def refuse_unknown(text: str | None, version: str, command: Sequence[str] = ()) -> None:
+    """Raise NodeError `file-invalid` for a key of the file that this Docker does not know, or an option in `command` of its unit.
 
-    dockerd says so too, but only the one that is installed then, when the one before has gone.
+    It would not start. dockerd says so too, but only the one that is installed then, when the one before has gone.
     """
     pinned = parse_version(version, "Docker")
+    named = {word.partition("=")[0].removeprefix("--") for word in options(command) if word.startswith("--")} - KEYS_ALONE
+    if unknown := [f"--{key}" for key in sorted(named) if pinned < SINCE.get(key, pinned) or pinned >= UNTIL.get(key, (1000,))]:
+        message = f"docker.service starts dockerd with {', '.join(unknown)}, which Docker {version} does not know"
+        raise NodeError("file-invalid", message, "docker-version", keys=", ".join(unknown), file="docker.service")
     keys = _tree(text or "").keys()
     wrong = [
         *(f"{key} (known from {_dotted(first)} on)" for key, first in SINCE.items() if key in keys and pinned < first),
