@@ -24,6 +24,7 @@ from nodekit.rules.docker.docker_packages import (
 from nodekit.rules.kata import kata_launchers
 from tests.nodekit.docker_node import gpg_key
 
+TYPE = "io.containerd.kata.v2"
 ANY, UNTESTED = "2.0.0", "untested"
 
 
@@ -209,6 +210,17 @@ def test_null_is_a_value_that_is_not_set(text: str) -> None:
     merged = json.loads(daemon_json.merge(text, "kata", "/c.toml"))
     assert merged == {"runtimes": {"kata": {**KATA, "options": {"ConfigPath": "/c.toml"}}}}
     assert daemon_json.config_path(text, "kata") is None and list(daemon_json.runtimes(text)) in ([], ["kata"])
+
+
+def test_keys_of_an_entry_count_in_any_case_as_they_do_for_dockerd() -> None:
+    """Lost if this fails: a path beside a type, with which dockerd does not start, or two keys where one was meant."""
+    by_path = '{"runtimes": {"kata": {"Path": "/usr/bin/kata-runtime", "RuntimeArgs": ["-d"]}}}'
+    assert json.loads(daemon_json.merge(by_path, "kata", None)) == {"runtimes": {"kata": {"runtimeType": TYPE}}}
+    by_type = f'{{"runtimes": {{"kata": {{"RuntimeType": "{TYPE}", "Options": {{"ConfigPath": "/a"}}}}}}}}'
+    assert daemon_json.merge(by_type, "kata", "/a") == by_type
+    assert daemon_json.config_path(by_type, "kata") == kata_launchers.docker(by_type)[0].config_path == "/a"
+    merged = {"runtimes": {"kata": {"runtimeType": TYPE, "options": {"ConfigPath": "/b"}}}}
+    assert json.loads(daemon_json.merge(by_type, "kata", "/b")) == merged
 
 
 def test_an_entry_of_somebody_else_that_names_the_shim_stays_byte_for_byte() -> None:

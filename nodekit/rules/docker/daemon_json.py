@@ -13,6 +13,7 @@ from nodekit.rules.text import printable
 PATH = "/etc/docker/daemon.json"
 RUNTIME_TYPE = "io.containerd.kata.v2"
 """The containerd shim that Docker should start for the runtime."""
+_KEYS = {key.lower(): key for key in ("path", "runtimeArgs", "runtimeType", "options")}
 _OCI = ("path", "runtimeArgs")
 """Keys of an entry that names a program in runc's place (moby, daemon/runtime_unix.go)."""
 
@@ -104,7 +105,12 @@ def runtimes(text: str) -> dict[str, object]:
         return {}
     if not isinstance(runtimes_table, dict):
         raise _invalid("'runtimes' is not an object")
-    return runtimes_table
+    return {name: spelled(entry) for name, entry in runtimes_table.items()}
+
+
+def spelled(entry: object) -> object:
+    """The entry of a runtime with its keys as moby documents them: Go takes them in any case, the last one of two."""
+    return {_KEYS.get(key.lower(), key): value for key, value in entry.items()} if isinstance(entry, dict) else entry
 
 
 def names_image_store(text: str | None) -> bool:
@@ -219,6 +225,8 @@ def merge(text: str | None, runtime: str, config_path: str | None, ours: Collect
     known = tree["runtimes"] = {} if tree.get("runtimes") is None else tree["runtimes"]
     if not isinstance(known, dict):
         raise _invalid("'runtimes' is not an object")
+    if runtime in known:
+        known[runtime] = spelled(known[runtime])
     entry = known.get(runtime)
     if not (isinstance(entry, dict) and is_kata(entry.get("runtimeType"))):
         kept = {key: value for key, value in entry.items() if key not in _OCI} if isinstance(entry, dict) else {}
