@@ -167,6 +167,7 @@ CATALOGUE: dict[str, Failure] = {
             "imports": "Correct {file}, or a file that it imports, by hand, then run again",
             "migrate": "Write that file as `containerd config migrate` prints it, then run again",
             "versions": "Write {file} and what it imports in one version (`containerd config migrate`), then run again",
+            "docker-version": "Remove {keys} from {file}, or choose another docker.version, then run again",
             "dockerd": "Move its settings to {path} and take --config-file out of docker.service, then run again",
             "k0s": "Register that handler in {file}, or remove the file and restart k0s, which writes its own again",
             "headers": "Write the tables of that file as [headers], then run again",
@@ -251,6 +252,14 @@ CATALOGUE: dict[str, Failure] = {
         "The node's containers lie in containerd's image store, and the Docker that the stack wants does not look there.",
         "Remove the containers, choose a docker.version from 29.0.0 on, or have every Docker look there: set "
         "containerd-snapshotter of features to true in /etc/docker/daemon.json (false leaves them behind); then run again",
+    ),
+    "docker-unreachable": Failure(
+        "dockerd could not be started, or not be asked, after a change; nothing was changed.",
+        "Run 'systemctl unmask docker.service' on the node if Docker may run there, then run again",
+        {
+            "systemd": "Use a machine that systemd has booted, not a container",
+            "socket": "Add unix:///run/docker.sock to {place}, then run again",
+        },
     ),
     "docker-unhealthy": Failure(
         "dockerd does not answer as expected after a change.",

@@ -18,9 +18,20 @@ from nodekit.progress import say, step
 from nodekit.rules.difference import Difference, of_file
 from nodekit.rules.docker import daemon_json, openpgp
 from nodekit.rules.docker.apt_source import SOURCE, is_another, repository_address, repository_word
-from nodekit.rules.docker.docker_matrix import CONTAINERD_STORE_SINCE, refuse_if_incompatible
+from nodekit.rules.docker.docker_matrix import CONTAINERD_STORE_SINCE, refuse_if_incompatible, reported
 from nodekit.rules.docker.docker_matrix import version as parse_version
-from nodekit.rules.docker.docker_packages import DAEMONS, HELD, PACKAGES, PackageState, Plan, codename, package_version, plan
+from nodekit.rules.docker.docker_packages import (
+    DAEMONS,
+    FIRST_VERSION,
+    HELD,
+    PACKAGES,
+    PackageState,
+    Plan,
+    codename,
+    package_version,
+    plan,
+    upstream_version,
+)
 from nodekit.rules.kata import kata_launchers
 from nodekit.rules.node_state import RUNTIME_NAME, DockerState
 from nodekit.rules.text import printable
@@ -105,16 +116,20 @@ def _look(
     target: Target, inventory: Inventory, records: dict[str, object]
 ) -> tuple[dict[str, PackageState], Plan, str | None, str]:
     """The packages, what must change in them, daemon.json as it is, and as it should be. Raises NodeError `file-invalid`,
-    `docker-foreign` or `docker-containers-hidden`."""
+    `docker-foreign`, `docker-unreachable` or `docker-containers-hidden`."""
     root, states = inventory.root, inventory.packages
-    _refuse_another_file(root)
+    command = kata_launchers.started(unit_files(root, "docker.service"))
+    _refuse_another_file(root, command)
     if "docker-ce" not in states:
         _refuse_another_docker(target, inventory)
     content = read_bytes(root, daemon_json.PATH)
     text = None if content is None else daemon_json.decode(content)
+    _refuse_another_socket(inventory, command, text)
     paths = config_paths(records)
     merged = daemon_json.merge(text, RUNTIME_NAME, target.config_path, paths.ours, paths.before)
     needed = plan(states, target.package)
+    if "docker-ce" in needed.install:
+        daemon_json.refuse_unknown(text, target.version, command)
     if "docker-ce" in states and "docker-ce" in needed.install:
         _refuse_hidden_containers(target, inventory, text)
     return states, needed, text, merged
@@ -141,9 +156,12 @@ def _refuse_hidden_containers(target: Target, inventory: Inventory, text: str | 
         say(f"note: Docker {target.version} does not show its {answer.images} images, which lie in containerd's image store")
 
 
-def _refuse_another_file(root: Path) -> None:
-    """Raise NodeError `file-invalid` where docker.service names another file for dockerd than the one that is written here."""
-    named = kata_launchers.option(kata_launchers.started(unit_files(root, "docker.service")), "config-file")
+def _refuse_another_file(root: Path, command: Sequence[str]) -> None:
+    """Raise NodeError `file-invalid` where docker.service names another file for dockerd than the one that is written here.
+
+    `command` is what the unit starts.
+    """
+    named = kata_launchers.option(command, "config-file")
     if named and named.startswith("/") and resolve(root, named) != resolve(root, daemon_json.PATH):
         raise NodeError(
             "file-invalid",
@@ -151,6 +169,25 @@ def _refuse_another_file(root: Path) -> None:
             f"where the runtime {RUNTIME_NAME} is registered",
             "dockerd",
             path=daemon_json.PATH,
+        )
+
+
+def _refuse_another_socket(inventory: Inventory, command: Sequence[str], text: str | None) -> None:
+    """Raise NodeError `docker-unreachable` where dockerd is set to listen elsewhere alone, and does not answer where it is asked.
+
+    `command` is what docker.service starts, and `text` is daemon.json.
+    """
+    root, place = inventory.root, f"/{docker.SOCKET}"
+    addresses, where = daemon_json.listening(command, text)
+    paths = [daemon_json.socket_path(address, place) for address in addresses]
+    if not addresses or any(path is not None and resolve(root, path) == resolve(root, place) for path in paths):
+        return
+    if inventory.dockerd.version is None:
+        raise NodeError(
+            "docker-unreachable",
+            f"dockerd listens at {printable(', '.join(addresses), 200)} alone ({where}), and this program asks it at {place}",
+            "socket",
+            place=where,
         )
 
 
@@ -239,14 +276,18 @@ def _change(
 
     `text` is daemon.json as it is, `merged` as it should be, and `verb` the service's action after the packages and that file.
     """
-    restarts = "docker-ce" in states and (needed.install or verb == "restart")
-    running = docker.running_containers(root, docker.ask(root)) if restarts else []
+    units = docker.units()
+    docker.refuse_masked(units)
+    if "docker-ce" in needed.install and "docker-ce" in states:
+        _refuse_latent_fault(root, states["docker-ce"], merged)
+    answer = docker.ask(root)
+    restarts = "docker-ce" in states and (needed.install or answer.version != target.version)
+    running = docker.running_containers(root, answer) if restarts else []
     if running:
         say(f"dockerd restarts: these running containers stop: {', '.join(running)}")
     touched: dict[str, apt.Before] = {}
     with Transaction(root, JOURNAL) as change:
         earlier = recorded(root, JOURNAL)
-        units = docker.units()
         change.record(UNITS_RECORD, {name: unit._asdict() for name, unit in units.items()})
         try:
             if needed.install:
@@ -259,14 +300,15 @@ def _change(
                     apt.mark(root, "hold", needed.hold, LOCK_SECONDS)
             paths = config_paths(earlier)
             if merged != text:
-                docker.refuse_invalid(merged)
+                docker.refuse_invalid(merged, _options(root))
                 records: dict[str, object] = {}
                 if target.config_path is not None:
                     paths = paths.giving(target.config_path, daemon_json.config_path(text, RUNTIME_NAME))
                     records = {CONFIG_PATH_RECORD: paths._asdict()}
                 change.note(now={TELLING_RECORD: True, RUNTIME_RECORD: RUNTIME_NAME, **records})
                 change.write(daemon_json.PATH, merged.encode())
-            verb = verb or _unread(target, root)
+            if (unread := _unread(target, root)) == "restart" or verb is None:
+                verb = unread  # the scripts of packages restart no dockerd where policy-rc.d forbids it, and no reload moves it
             if verb is not None:
                 with step(f"dockerd: {verb}"):
                     docker.service(verb)
@@ -280,6 +322,23 @@ def _change(
     return answer, running
 
 
+def _options(root: Path) -> list[str]:
+    return daemon_json.options(kata_launchers.started(unit_files(root, "docker.service")))
+
+
+def _refuse_latent_fault(root: Path, package: PackageState, merged: str) -> None:
+    """Raise NodeError `file-invalid` where the Docker that is there would not start again either.
+
+    Its daemon.json or unit was changed since it was started, so after a failure no way back would bring its containers up.
+    """
+    try:
+        known, _ = reported(upstream_version(package.version), "Docker")
+    except NodeError:  # one that somebody built
+        return
+    if package.status == "installed" and known >= FIRST_VERSION:  # an older one has no --validate
+        docker.refuse_invalid(daemon_json.undated(merged), _options(root))
+
+
 def _unread(target: Target, root: Path) -> str | None:
     """The action for a dockerd that does not run, or does not match its packages and file; None when it needs none."""
     answer = docker.ask(root)
@@ -288,6 +347,12 @@ def _unread(target: Target, root: Path) -> str | None:
     if docker.problem(answer, target.version, RUNTIME_NAME) is None:
         return None
     return "restart" if answer.version != target.version else "reload-or-restart"
+
+
+def is_outdated(root: Path, answer: docker.Answer) -> bool:
+    """Whether the dockerd that gives this answer is not of the version of its package, so only a restart brings that."""
+    package = apt.package_states((PACKAGES[0],), root).get(PACKAGES[0])
+    return package is not None and answer.version not in (None, upstream_version(package.version))
 
 
 def _settle(target: Target, change: Transaction, paths: Paths) -> None:
@@ -352,7 +417,7 @@ def _read_source(target: Target, root: Path, change: Transaction) -> None:
         root, change, address=target.address, suite=target.suite, component=COMPONENT, fingerprint=target.fingerprint
     )
     with step(f"Reading the index of {target.address}"):
-        apt.refresh(root, source, LOCK_SECONDS)
+        apt.refresh(root, source.file, LOCK_SECONDS, source.entry)
 
 
 def _bring(
@@ -409,8 +474,9 @@ def _undo(
         return
     if change.roll_back() or moved:
         with suppress(NodeError):  # the first failure is the one to report
-            docker.service("reload-or-restart")
+            docker.service("restart" if is_outdated(root, docker.ask(root)) else "reload-or-restart")
     with suppress(NodeError):
+        docker.stop_orphans()
         docker.bring_units_back(units)
     if TELLING_RECORD not in earlier:  # otherwise the file of an earlier run is still to be read
         change.forget(TELLING_RECORD)

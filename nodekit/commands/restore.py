@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nodekit.commands import kata, preflight
-from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD, RUNTIME_RECORD, UNITS_RECORD, brought, config_paths
+from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD, RUNTIME_RECORD, UNITS_RECORD, brought, config_paths, is_outdated
 from nodekit.errors import NodeError
 from nodekit.host import apt, docker, files, journal, kata_archive, kata_handler, modules
 from nodekit.host.lock import node_lock
@@ -190,24 +190,34 @@ def _service(root: Path) -> None:
     runtime = journal.recorded(root, JOURNAL).get(RUNTIME_RECORD)
     if not isinstance(runtime, str):
         return
+    if is_outdated(root, answer := docker.ask(root)):
+        # The scripts of packages restart no dockerd where policy-rc.d forbids it.
+        _restart(root, answer, "dockerd restarts, in the version of its package")
+        return
     with suppress(NodeError), step("dockerd reads its configuration again"):
         docker.service("reload")
     with suppress(NodeError):  # a file that somebody broke since names no runtime that dockerd could keep
         content = files.read_bytes(root, daemon_json.PATH)
         if content is not None and runtime in daemon_json.runtimes(content.decode(errors="replace")):
             return
-    if runtime in docker.ask(root).runtimes:
+    if runtime in (answer := docker.ask(root)).runtimes:
         # A reload adds runtimes and takes none away (moby, daemon/reload_unix.go) [measured].
-        if running := docker.running_containers(root, docker.ask(root)):
-            say(f"dockerd restarts: these running containers stop: {', '.join(running)}")
-        with suppress(NodeError), step("dockerd restarts, to forget the Kata runtime"):
-            docker.service("restart")
+        _restart(root, answer, "dockerd restarts, to forget the Kata runtime")
+
+
+def _restart(root: Path, answer: docker.Answer, title: str) -> None:
+    """Restart the dockerd that gave this answer, and say which containers that stops."""
+    if running := docker.running_containers(root, answer):
+        say(f"dockerd restarts: these running containers stop: {', '.join(running)}")
+    with suppress(NodeError), step(title):
+        docker.service("restart")
 
 
 def _units(this: _Run) -> None:
     """Start, stop, enable or disable each unit that is not as it was before; one that somebody disabled since stays so."""
     before = journal.recorded(this.root, JOURNAL).get(UNITS_RECORD)
     if isinstance(before, dict):
+        this.restored += [f"unit {unit}" for unit in docker.stop_orphans()]
         known = {
             unit: docker.Unit(state["active"] is True, str(state["enabled"]))
             for unit, state in before.items()

@@ -12,14 +12,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
 from nodekit.host.process import Finished, not_started, run
-from nodekit.host.reading import MAX_SYSTEM, read_text
+from nodekit.host.reading import MAX_SYSTEM, read, read_text
 from nodekit.host.signals import undisturbed
 from nodekit.progress import say, step
 from nodekit.rules import certificates
@@ -35,6 +35,8 @@ from nodekit.rules.docker.docker_packages import (
 from nodekit.rules.text import printable
 
 LOCKS = ("var/lib/dpkg/lock-frontend", "var/lib/dpkg/lock", "var/lib/apt/lists/lock", "var/cache/apt/archives/lock")
+HELPER = "/usr/lib/apt/apt-helper"
+"""apt's own program for downloads of files that are no packages."""
 TEMPORARY = "/run"
 """Where apt's temporary files lie while this program reads an index: gone with the next boot, whatever happens."""
 UPDATE_TIMEOUT = 300.0
@@ -55,6 +57,8 @@ needed, or name files that are gone. A golden image often has none, or some of t
 _SHOWN = re.compile(r"(Get:|Err:|Fetched |Unpacking |Setting up |Removing |Purging |E: |dpkg: |Reading changelogs)")
 _UNREAD = re.compile(r"^(Err:|W: Failed to fetch)", re.MULTILINE)
 _LOCKED = re.compile(r"Could not get lock|Unable to acquire|locked by another process|Unable to lock")
+_HOOK = re.compile(r"E: (Problem executing scripts APT::Update::|Sub-process returned an error code)")
+"""What apt says of a command that somebody has it run before or after it reads its lists."""
 _DPKG = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
 
 
@@ -74,6 +78,7 @@ def _environment() -> dict[str, str]:
     return {
         **os.environ,
         "LC_ALL": "C.UTF-8",
+        "LANGUAGE": "",  # gettext takes its languages all the same, for what is not the locale C, and a login may set it
         "DEBIAN_FRONTEND": "noninteractive",
         "APT_LISTCHANGES_FRONTEND": "none",
         "NEEDRESTART_SUSPEND": "1",
@@ -327,17 +332,64 @@ def _temporary_folder() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def refresh(root: Path, source: str, lock_timeout: float) -> None:
-    """Read the index of one sources file (a path on the node), so that broken sources elsewhere do not matter.
+def download(address: str, limit: int, timeout: float) -> bytes | None:
+    """A file of at most `limit` bytes as apt itself downloads it; None where that fails.
+
+    Only apt knows the logins of apt_auth.conf(5), certificates and proxies of a kind that apt.conf sets for a site.
+    """
+    with _temporary_folder() as folder:
+        if not folder:
+            return None
+        # In a folder where nobody else can lay a link: as root, apt gives the file to its own user, which downloads it.
+        own = Path(folder, "download")
+        target = str(own / "file")
+        argv = ["prlimit", f"--fsize={limit}", HELPER, "-o", "Acquire::Retries=0", "download-file", address, target]
+        try:
+            own.mkdir(mode=0o700)
+            with suppress(LookupError, PermissionError):
+                shutil.chown(own, "_apt")
+            result = run(argv, timeout=timeout, env={**_environment(), "TMPDIR": folder}, check=False)
+            return (read(target, limit) or None) if result.code == 0 else None
+        except (NodeError, OSError):
+            return None
+
+
+def _only_hooks_failed(result: Finished) -> bool:
+    """Whether the lists were read, and only a command of somebody's, which apt runs before or after that, has failed.
+
+    On a machine that had a desktop or is half upgraded, one that keeps another catalogue of packages often does.
+    """
+    errors = [line for line in result.stdout.splitlines() if line.startswith("E: ")]
+    return result.code != 0 and errors != [] and not _UNREAD.search(result.stdout) and all(map(_HOOK.match, errors))
+
+
+@contextmanager
+def _alone(root: Path, source: str, entry: str | None) -> Iterator[Path]:
+    """The sources file, or one that holds this entry of it and nothing else, where such a one can be made."""
+    with ExitStack() as stack:
+        place = root / source.lstrip("/")
+        if entry is not None:
+            with suppress(OSError):
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kata-nodes-apt-", dir=TEMPORARY))
+                copy = Path(folder, f"alone.{source.rpartition('.')[2]}")
+                copy.write_text(entry, errors="replace")
+                place = copy
+        yield place
+
+
+def refresh(root: Path, source: str, lock_timeout: float, entry: str | None = None) -> None:
+    """Read the index of one sources file (a path on the node), or of one entry of it: broken sources elsewhere do not matter.
 
     Raises NodeError `repository-unreachable` with apt's own words.
     """
-    argv = ["apt-get", "update", "-o", f"Dir::Etc::sourcelist={root / source.lstrip('/')}", "-o", "Dir::Etc::sourceparts=-"]
-    # Without List-Cleanup=0 apt would delete the indices of all other sources; a failed download is otherwise exit code 0.
-    argv += ["-o", "APT::Get::List-Cleanup=0", "-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=2"]
-    with _temporary_folder() as folder:
+    with _temporary_folder() as folder, _alone(root, source, entry) as place:
+        argv = ["apt-get", "update", "-o", f"Dir::Etc::sourcelist={place}", "-o", "Dir::Etc::sourceparts=-"]
+        # Without List-Cleanup=0 apt would delete the indices of all other sources; a failed download is otherwise exit code 0.
+        argv += ["-o", "APT::Get::List-Cleanup=0", "-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=2"]
         result = _locked_run(root, argv, lock_timeout, UPDATE_TIMEOUT, folder)
-    if result.code != 0 or _UNREAD.search(result.stdout):
+    if _only_hooks_failed(result):
+        say(f"note: {_reason(result.stdout)}; the index was read all the same")
+    elif result.code != 0 or _UNREAD.search(result.stdout):
         wrong_clock = re.search(r"^E: Release file .* is (not valid yet|expired)", result.stdout, re.MULTILINE)
         raise NodeError(
             "repository-unreachable",
@@ -392,7 +444,8 @@ def require_version(package: str, version: str) -> None:
 
 def simulate(requested: Sequence[str]) -> Simulated:
     """What apt would do for these arguments of `install`; raises NodeError `package-install-failed` when it cannot."""
-    argv = ["apt-get", "install", "--simulate", "--allow-downgrades", "--allow-change-held-packages", *requested]
+    argv = ["apt-get", "install", "--simulate", "--no-auto-remove"]
+    argv += ["--allow-downgrades", "--allow-change-held-packages", *requested]
     result = run(argv, timeout=QUERY_TIMEOUT, env=_environment(), check=False)
     if result.code != 0:
         raise NodeError(
@@ -412,6 +465,7 @@ def install(root: Path, requested: Sequence[str], lock_timeout: float, *, remove
     """
     were_held = _held()
     argv = ["apt-get", "install", "-y", "-q", *_DPKG, "-o", f"DPkg::Lock::Timeout={max(1, int(lock_timeout))}"]
+    argv += ["--no-auto-remove"]
     argv += ["--allow-downgrades", "--allow-change-held-packages", *([] if remove else ["--no-remove"]), *requested]
     try:
         result = _locked_run(root, argv, lock_timeout, CHANGE_TIMEOUT)

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host import apt
@@ -14,6 +15,7 @@ from nodekit.rules.docker import openpgp
 from nodekit.rules.docker.apt_source import (
     SOURCE,
     Entry,
+    alone,
     is_read,
     lax_settings,
     parse,
@@ -35,7 +37,8 @@ KEY_TIMEOUT = 60.0
 def fetch_key(address: str, through: str | None = None) -> bytes:
     """The key file of a repository (`<address>/gpg`, as Docker publishes it); raises NodeError `repository-unreachable`.
 
-    `through` is a proxy; without one those of the environment count, as they do for apt.
+    `through` is a proxy; without one those of the environment count, as they do for apt. What does not come that way is left to
+    apt, which may have a login or a certificate for it.
     """
     import http.client  # loading it takes a third of a run that changes nothing
     import urllib.error
@@ -57,6 +60,8 @@ def fetch_key(address: str, through: str | None = None) -> bytes:
             if size not in (0, len(data)):
                 raise OSError(f"it ended after {len(data)} of {size} bytes")
     except (OSError, ValueError, http.client.HTTPException) as error:
+        if (by_apt := apt.download(url, MAX_KEY, KEY_TIMEOUT)) is not None:
+            return by_apt
         reason = error.reason if type(error) is urllib.error.URLError else error  # that of an HTTPError lacks its number
         way = f" through {proxies.named(through)}" if through else ""
         message = f"The repository's key {url} cannot be read{way}: {printable(str(reason), 200)}"
@@ -152,8 +157,16 @@ def existing(root: Path, *, address: str, suite: str, fingerprint: str) -> Entry
     return ours[0] if ours else None
 
 
-def ensure(root: Path, change: Transaction, *, address: str, suite: str, component: str, fingerprint: str) -> str:
-    """The path of the sources file that holds the repository; ours is written, within `change`, where none does.
+class Readable(NamedTuple):
+    """A sources file that holds the repository."""
+
+    file: str
+    entry: str | None
+    """The repository's own entry in a file of somebody's, which can have others that nobody reaches any more; None in ours."""
+
+
+def ensure(root: Path, change: Transaction, *, address: str, suite: str, component: str, fingerprint: str) -> Readable:
+    """The sources file that holds the repository; ours is written, within `change`, where none does.
 
     Two entries for one repository with different `Signed-By` are an error for apt, so an existing entry is used, and ours
     goes, when its key is the expected one. Raises NodeError as `existing`, and `repository-unreachable`.
@@ -162,10 +175,11 @@ def ensure(root: Path, change: Transaction, *, address: str, suite: str, compone
     entry = existing(root, address=address, suite=suite, fingerprint=fingerprint)
     if entry is not None:
         change.remove(SOURCE)
-        return entry.file
+        text = (read_bytes(root, entry.file) or b"").decode(errors="replace")
+        return Readable(entry.file, alone(text, entry.source.line, deb822=entry.file.endswith(".sources")))
     key = fetch_key(address, proxy(apt.settings(root), address))
     change.write(SOURCE, checked_source(address, suite, component, fingerprint, key, f"{address}/gpg").encode(), 0o644)
-    return SOURCE
+    return Readable(SOURCE, None)
 
 
 def checked_source(address: str, suite: str, component: str, fingerprint: str, key: bytes, where: str) -> str:

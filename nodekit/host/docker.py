@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -130,14 +130,17 @@ def _log() -> str:
     return printable("; ".join(text.split("\n")).strip("; "), 600) or "empty"
 
 
-def refuse_invalid(text: str) -> None:
-    """Raise NodeError `file-invalid` with dockerd's own words when it would not start with this daemon.json."""
+def refuse_invalid(text: str, options: Sequence[str] = ()) -> None:
+    """Raise NodeError `file-invalid` with dockerd's own words when it would not start with this daemon.json.
+
+    `options` are those of its unit: what stands there and in the file as well keeps it from starting.
+    """
     handle = os.memfd_create("daemon.json")  # no file that a kill could leave
     try:
         with open(handle, "w", encoding="utf-8", closefd=False) as file:
             file.write(text)
         name = f"/proc/self/fd/{handle}"
-        argv = ["dockerd", "--validate", "--config-file", name]
+        argv = ["dockerd", "--validate", *options, "--config-file", name]
         result = run(argv, timeout=CALL_TIMEOUT, pass_fds=(handle,), check=False)
     finally:
         os.close(handle)
@@ -155,14 +158,48 @@ class Unit(NamedTuple):
 
 
 def units() -> dict[str, Unit]:
-    """The units of Docker and containerd that are there; none where no systemd runs."""
+    """The units of Docker and containerd that are there. Raises NodeError `docker-unreachable` where no systemd runs."""
+    return {
+        fields["Id"]: Unit(_is_active(fields), fields["UnitFileState"])
+        for fields in _unit_properties()
+        if fields["LoadState"] in ("loaded", "masked")
+    }
+
+
+def _unit_properties() -> Iterator[Mapping[str, str]]:
     argv = ["systemctl", "show", "--property=Id,LoadState,ActiveState,UnitFileState", *UNITS]
-    states = {}
-    for block in run(argv, timeout=CALL_TIMEOUT, check=False).stdout.split("\n\n"):
+    result = run(argv, timeout=CALL_TIMEOUT, check=False)
+    if result.code != 0:
+        reason = printable("; ".join(result.stderr.strip().splitlines()), 300) or "systemctl show failed"
+        raise NodeError("docker-unreachable", f"systemd does not run here, and dockerd is a service of it: {reason}", "systemd")
+    for block in result.stdout.split("\n\n"):
         fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        if fields.get("LoadState") in ("loaded", "masked"):
-            states[fields["Id"]] = Unit(fields["ActiveState"] in ("active", "activating"), fields["UnitFileState"])
-    return states
+        if "LoadState" in fields:
+            yield fields
+
+
+def _is_active(fields: Mapping[str, str]) -> bool:
+    return fields["ActiveState"] in ("active", "activating")
+
+
+def stop_orphans() -> list[str]:
+    """Stop units that run on without their package, whose scripts may stop nothing where policy-rc.d forbids it.
+
+    Returns their names. Raises NodeError `docker-unreachable` or `command-failed`.
+    """
+    names = [fields["Id"] for fields in _unit_properties() if fields["LoadState"] == "not-found" and _is_active(fields)]
+    if names:
+        with step(f"systemctl stop {' '.join(names)}"):
+            run(["systemctl", "stop", *names], timeout=HEALTH_TIMEOUT, status=f"systemctl status {' '.join(names)}")
+        reach("service-told")
+    return names
+
+
+def refuse_masked(units: Mapping[str, Unit]) -> None:
+    """Raise NodeError `docker-unreachable` where somebody has masked dockerd's unit, so that nothing starts it again."""
+    unit = units.get("docker.service")
+    if unit is not None and unit.enabled.startswith("masked"):
+        raise NodeError("docker-unreachable", "docker.service is masked, so that dockerd could not be started after a change")
 
 
 def bring_units_back(before: Mapping[str, Unit]) -> list[str]:

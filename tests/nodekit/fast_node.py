@@ -80,7 +80,8 @@ class Machine:
     info: dict[str, object] = field(default_factory=dict)
     """What the dockerd that runs answers beside its version and runtimes."""
     broken: list[str] = field(default_factory=list)
-    """What does not work now: `apt` (dpkg fails), `repository`, `service`, `lock` (another program holds apt's), or of `DISK`."""
+    """What does not work now: `apt` (dpkg fails), `repository`, `service`, `lock` (another program holds apt's), `policy` (the
+    scripts of packages may start nothing, policy-rc.d(8)), `systemd` (none runs), `mask` (of docker.service), or of `DISK`."""
 
     @staticmethod
     def load(file: Path) -> "Machine":
@@ -119,7 +120,7 @@ class Programs:
             is_installed = package in machine.packages and machine.packages[package].status != "config-files"
             if is_installed:
                 machine.units.setdefault(unit, [True, True])
-            else:
+            elif "policy" not in machine.broken or not machine.units.get(unit, [False])[0]:
                 machine.units.pop(unit, None)
         if not machine.units.get("docker.service", [False])[0]:
             machine.dockerd, machine.runtimes = None, []
@@ -154,8 +155,10 @@ class Programs:
         elif name == "modprobe":
             self.change(lambda machine: _modprobe(machine, words))
             answer = "", 0
+        elif name == "dockerd":
+            answer = self.validate(words)
         else:
-            assert name in ("apt-config", "dockerd", "journalctl"), argv
+            assert name in ("apt-config", "journalctl"), argv
             answer = ("failed to start daemon: a reason\n" if name == "journalctl" else ""), 0
         if check and answer[1]:
             raise NodeError("command-failed", f"{name} ended with exit code {answer[1]}: {answer[0]}")
@@ -259,17 +262,23 @@ class Programs:
         if now is not None and now.status == "installed" and now.version != old:
             for unit in UNITS:
                 machine.units.setdefault(unit, [True, True])
-            if machine.units["docker.service"][0]:
+            if "policy" in machine.broken:
+                if old is None:
+                    machine.units["docker.service"][0] = False
+            elif machine.units["docker.service"][0]:
                 self.start_dockerd(machine, again=True)
 
     def systemctl(self, words: Sequence[str]) -> tuple[str, int]:
         """The verbs of systemctl that the program uses."""
         verb, *names = words
         machine = self.load()
+        if "systemd" in machine.broken:
+            return "System has not been booted with systemd as init system (PID 1). Can't operate.\n", 1
         if verb == "show":
             blocks = [
-                f"Id={unit}\nLoadState=loaded\nActiveState={'active' if active else 'inactive'}\n"
-                f"UnitFileState={'enabled' if enabled else 'disabled'}\n"
+                f"Id={unit}\nLoadState={'loaded' if self.has(machine, unit) else 'not-found'}\n"
+                f"ActiveState={'active' if active else 'inactive'}\n"
+                f"UnitFileState={self.enabled(machine, unit, enabled)}\n"
                 for unit, (active, enabled) in machine.units.items()
             ]
             return "\n".join(blocks), 0
@@ -292,6 +301,29 @@ class Programs:
 
         self.change(do)
         return "", 0
+
+    @staticmethod
+    def validate(words: Sequence[str]) -> tuple[str, int]:
+        """`dockerd --validate`, which refuses a key that it does not know, and what is both an option and a key."""
+        keys = json.loads(Path(words[-1]).read_text())
+        if "misspelt" in keys:
+            return "the following directives don't match any configuration option: misspelt\n", 1
+        if "-H" in words and "hosts" in keys:
+            return "the following directives are specified both as a flag and in the configuration file: hosts\n", 1
+        return "configuration OK\n", 0
+
+    @staticmethod
+    def has(machine: Machine, unit: str) -> bool:
+        """Whether the package of a unit is there; without it the unit can still run, where policy-rc.d forbade to stop it."""
+        package = machine.packages.get(UNITS[unit])
+        return package is not None and package.status != "config-files"
+
+    @staticmethod
+    def enabled(machine: Machine, unit: str, is_enabled: bool) -> str:
+        """The word of `systemctl is-enabled`."""
+        if unit == "docker.service" and "mask" in machine.broken:
+            return "masked"
+        return "enabled" if is_enabled else "disabled"
 
     def get(self, root: Path, path: str) -> object:
         """Stands for dockerd's API."""

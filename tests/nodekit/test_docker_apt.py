@@ -2,7 +2,10 @@
 
 Lost if these fail: a pin that does not hold, a node left between two versions, a `restore` that forgets something."""
 
+import base64
 import fcntl
+import functools
+import http.server
 import json
 import os
 import signal
@@ -279,6 +282,73 @@ def test_a_repository_that_does_not_answer_is_named(node28: Node, repository: Re
 def test_other_broken_sources_do_not_matter(node28: Node, repository: Repository) -> None:
     (node28.root / "etc/apt/sources.list.d/dead.list").write_text("deb http://127.0.0.1:9 trixie main\n")
     assert docker_verb.run(desired(repository), node28.root)["changed"] is True
+
+
+@pytest.mark.parametrize("hook", ["Pre-Invoke", "Post-Invoke", "Post-Invoke-Success"])
+def test_a_command_of_somebody_s_that_fails_after_apt_has_read_its_lists_does_not_matter(
+    node28: Node, repository: Repository, hook: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As those of appstream and command-not-found do on many machines: apt has read its lists, and ends with an error."""
+    (node28.root / "etc/apt/apt.conf.d/50appstream").write_text(f'APT::Update::{hook} {{ "exit 3"; }};\n')
+    assert docker_verb.run(desired(repository), node28.root)["changed"] is True
+    assert f"note: E: Problem executing scripts APT::Update::{hook} 'exit 3'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["list", "sources"])
+def test_an_entry_among_others_that_nobody_reaches_any_more_is_read_alone(
+    node28: Node, repository: Repository, form: str
+) -> None:
+    """As in a sources.list with the installer's CD-ROM: apt reads Docker's repository, and only the others fail."""
+    key = node28.root / "etc/apt/docker.asc"
+    key.write_bytes((repository.folder / "gpg").read_bytes())
+    Path(f"{node28.root}{node28.root}").parent.mkdir(parents=True)
+    Path(f"{node28.root}{node28.root}").symlink_to("/")
+    if form == "list":
+        text = f"deb cdrom:[Debian 13]/ trixie main\ndeb [signed-by={key}] {repository.address} trixie stable\n"
+        (node28.root / "etc/apt/sources.list").write_text(f"{text}deb http://127.0.0.1:9 trixie main\n")
+    else:
+        dead = "Types: deb\nURIs: http://127.0.0.1:9\nSuites: trixie\nComponents: main\n"
+        own = f"Types: deb\nURIs: {repository.address}\nSuites: trixie\n# ours\nComponents: stable\nSigned-By: {key}\n"
+        (node28.root / "etc/apt/sources.list.d/all.sources").write_text(f"{dead}\n# Docker\n{own}\n{dead}")
+    assert docker_verb.run(desired(repository), node28.root)["version"] == "27.5.1"
+
+
+def test_a_hidden_sources_file_counts_as_little_as_for_apt(node28: Node, repository: Repository) -> None:
+    hidden = node28.root / "etc/apt/sources.list.d/.docker.list"
+    hidden.write_text(f"deb [signed-by=/nowhere] {repository.address} trixie stable\n")
+    assert docker_verb.run(desired(repository), node28.root)["version"] == "27.5.1"
+
+
+class Guarded(http.server.SimpleHTTPRequestHandler):
+    """A mirror that wants a login."""
+
+    def do_GET(self) -> None:
+        if self.headers.get("Authorization") == f"Basic {base64.b64encode(b'node:hidden').decode()}":
+            super().do_GET()
+        else:
+            self.send_error(401)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+def test_a_mirror_that_apt_has_a_login_for_gives_its_key_too(node28: Node, repository: Repository) -> None:
+    """Lost if this fails: a node whose apt can read the repository, and whose key can be read by nobody."""
+    handler = functools.partial(Guarded, directory=str(repository.folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, running(server):
+        guarded = Repository(f"http://127.0.0.1:{server.server_port}", repository.folder, repository.fingerprint)
+        assert refused(node28, desired(guarded)).code == "repository-unreachable"
+        login = node28.root / "etc/apt/auth.conf"
+        login.write_text(f"machine {guarded.address}/ login node password hidden\n")
+        assert docker_verb.run(desired(guarded), node28.root)["version"] == "27.5.1"
+
+
+def test_what_apt_would_tidy_away_beside_the_change_stays(node28: Node, repository: Repository) -> None:
+    """With that setting apt removes what nothing needs with each change; beside --no-remove it changed nothing at all."""
+    (node28.root / "etc/apt/apt.conf.d/50tidy").write_text('APT::Get::AutomaticRemove "true";\n')
+    assert docker_verb.run(desired(repository), node28.root)["version"] == "27.5.1"
+    assert restore_verb.run({"node": "n1"}, node28.root)["kept"] == []
+    assert {node28.packages()[name] for name in PACKAGES} == {f"ii {NEW}"}
 
 
 @pytest.mark.parametrize("form", ["list", "sources", "embedded"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nodekit.host import files
+from nodekit.host import apt, files
 from nodekit.rules.docker.apt_source import SOURCE
 from nodekit.rules.docker.docker_packages import HELD
 from tests.nodekit.docker_node import NEW, OLD
@@ -55,6 +55,158 @@ def test_a_docker_that_no_package_brought_keeps_its_socket(tmp_path: Path) -> No
     ended = perform(programs.root, "docker", STATE)
     assert ended.code == 1 and ended.document["error"]["code"] == "docker-foreign", ended.document  # type: ignore[index]
     assert (tree(programs.root), programs.load()) == (before, foreign)
+
+
+def outdated(machine: Machine) -> None:
+    machine.dockerd = "28.5.2"
+
+
+def forbid_starts(machine: Machine) -> None:
+    machine.broken.append("policy")
+
+
+@pytest.mark.parametrize(("version", "edit"), [(OLD, outdated), (NEW, forbid_starts)], ids=["outdated", "policy-rc.d"])
+def test_a_dockerd_that_is_older_or_newer_than_its_package_is_restarted_and_not_only_reloaded(
+    tmp_path: Path, version: str, edit: Callable[[Machine], None]
+) -> None:
+    """As where policy-rc.d forbids the scripts of packages to restart a service: golden images often have one left over."""
+    programs = lay_out(tmp_path / "root", version, FILES)
+    programs.change(edit)
+    ended = perform(programs.root, "docker", STATE)
+    assert ended.code == 0, ended.document
+    assert (programs.load().dockerd, programs.load().runtimes) == ("27.5.1", ["kata"])
+    assert "dockerd: restart: done" in ended.output
+
+
+def test_a_restore_restarts_a_dockerd_whose_package_went_back(tmp_path: Path) -> None:
+    programs = lay_out(tmp_path / "root", NEW, FILES)
+    programs.change(forbid_starts)
+    assert perform(programs.root, "docker", STATE).code == 0
+    ended = perform(programs.root, "restore", {"node": "n1"})
+    assert ended.code == 0, ended.document
+    machine = programs.load()
+    assert (machine.packages["docker-ce"].version, machine.dockerd, machine.runtimes) == (NEW, "28.5.2", [])
+
+
+def test_a_dockerd_whose_package_goes_away_does_not_run_on(tmp_path: Path) -> None:
+    """Where policy-rc.d forbids the scripts of packages to stop a service, its process and its socket outlive the package."""
+    programs = lay_out(tmp_path / "root", None, FILES)
+    programs.change(forbid_starts)
+    assert perform(programs.root, "docker", STATE).code == 0
+    assert programs.load().dockerd == "27.5.1"
+    ended = perform(programs.root, "restore", {"node": "n1"})
+    assert ended.code == 0 and "unit docker.service" in ended.document["restored"], ended.document  # type: ignore[operator]
+    machine = programs.load()
+    assert (machine.packages, machine.units, machine.dockerd) == ({}, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"), [("mask", "docker.service is masked"), ("systemd", "has not been booted with systemd")]
+)
+def test_a_dockerd_that_nothing_could_start_again_is_left_as_it_is(tmp_path: Path, broken: str, message: str) -> None:
+    """Lost if this fails: Docker goes down to its pin and up again, and its containers stop, on a node that can only fail."""
+    programs = lay_out(tmp_path / "root", NEW, FILES)
+    programs.change(lambda machine: machine.broken.append(broken))
+    before = (programs.load(), tree(programs.root))
+    ended = perform(programs.root, "docker", STATE)
+    error: dict[str, str] = ended.document["error"]  # type: ignore[assignment]
+    assert error["code"] == "docker-unreachable" and message in error["message"], error
+    assert (programs.load(), tree(programs.root)) == before
+    assert "Installing" not in ended.output and "containers stop" not in ended.output
+
+
+UNIT = "[Service]\nExecStart=/usr/bin/dockerd {}--containerd=/run/containerd/containerd.sock\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "file", "refused"),
+    [
+        ("-H tcp://0.0.0.0:2375 ", None, "tcp://0.0.0.0:2375 alone (ExecStart of docker.service)"),
+        ("--host=unix:///srv/docker.sock -H=tcp://::1 ", None, "unix:///srv/docker.sock, tcp://::1 alone"),
+        ("", {"hosts": ["tcp://0.0.0.0:2376"]}, "tcp://0.0.0.0:2376 alone (hosts of /etc/docker/daemon.json)"),
+        ("", {"hosts": ["tcp://0.0.0.0:2376", "unix:///var/run/docker.sock"]}, None),
+        ("-H fd:// ", None, None),
+        ("-Hunix:// ", None, None),
+        ("$DOCKER_OPTS -H tcp://0.0.0.0:2375 ", None, None),
+        ("", None, None),
+    ],
+)
+def test_a_dockerd_that_does_not_listen_where_it_is_asked_is_left_as_it_is(
+    tmp_path: Path, options: str, file: dict[str, object] | None, refused: str | None
+) -> None:
+    programs = lay_out(tmp_path / "root", NEW, FILES)
+    (programs.root / "etc/systemd/system").mkdir(parents=True)
+    (programs.root / "etc/systemd/system/docker.service").write_text(UNIT.format(options))
+    (programs.root / "var").mkdir(exist_ok=True)
+    (programs.root / "var/run").symlink_to("/run")
+    (programs.root / "etc/docker").mkdir()
+    if file is not None:
+        (programs.root / "etc/docker/daemon.json").write_text(json.dumps(file))
+    unheard = programs.load()
+    unheard.dockerd = None
+    programs.file.write_text(unheard.text())
+    before = tree(programs.root)
+    ended = perform(programs.root, "docker", STATE)
+    assert ended.code == int(refused is not None), ended.document
+    if refused is not None:
+        error: dict[str, str] = ended.document["error"]  # type: ignore[assignment]
+        assert error["code"] == "docker-unreachable" and refused in error["message"], error
+        assert (tree(programs.root), programs.load()) == (before, unheard)
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "file", "message"),
+    [
+        (
+            NEW,
+            "-H fd:// ",
+            {"hosts": ["unix:///run/docker.sock"]},
+            "specified both as a flag and in the configuration file: hosts",
+        ),
+        (
+            OLD,
+            "-H fd:// ",
+            {"hosts": ["unix:///run/docker.sock"]},
+            "specified both as a flag and in the configuration file: hosts",
+        ),
+        (NEW, "-H fd:// ", {"misspelt": True}, "don't match any configuration option: misspelt"),
+        (NEW, "-H $HOST ", {"hosts": ["unix:///run/docker.sock"]}, None),
+        (NEW, "-H fd:// ", {"debug": True, "api-cors-header": "*"}, None),
+    ],
+)
+def test_a_docker_that_could_not_start_again_is_not_stopped(
+    tmp_path: Path, version: str, options: str, file: dict[str, object], message: str | None
+) -> None:
+    """Lost if this fails: a mistake in daemon.json since its last start costs the node its containers, at the pin and on the way
+    back."""
+    programs = lay_out(tmp_path / "root", version, FILES)
+    (programs.root / "etc/systemd/system").mkdir(parents=True)
+    (programs.root / "etc/systemd/system/docker.service").write_text(UNIT.format(options))
+    (programs.root / "etc/docker").mkdir()
+    (programs.root / "etc/docker/daemon.json").write_text(json.dumps(file))
+    before, files_before = programs.load(), tree(programs.root)
+    ended = perform(programs.root, "docker", STATE)
+    assert ended.code == int(message is not None), ended.document
+    if message is not None:
+        error: dict[str, str] = ended.document["error"]  # type: ignore[assignment]
+        assert error["code"] == "file-invalid" and message in error["message"], error
+        assert "Installing" not in ended.output and "containers stop" not in ended.output
+        machine = programs.load()
+        assert (machine.packages["docker-ce"].version, machine.dockerd) == (version, before.dockerd)
+        assert tree(programs.root) == files_before
+
+
+def test_a_daemon_json_that_the_pinned_docker_does_not_know_is_refused_before_any_package_moves(tmp_path: Path) -> None:
+    """Lost if this fails: dockerd does not start after the downgrade, and containers stop, for a key that was there before."""
+    programs = lay_out(tmp_path / "root", NEW, FILES)
+    (programs.root / "etc/docker").mkdir()
+    (programs.root / "etc/docker/daemon.json").write_text(json.dumps({"firewall-backend": "nftables", "bip6": "fd00::/64"}))
+    before = (programs.load(), tree(programs.root))
+    ended = perform(programs.root, "docker", STATE)
+    error: dict[str, str] = ended.document["error"]  # type: ignore[assignment]
+    assert error["code"] == "file-invalid" and "firewall-backend (known from 29.0.0 on)" in error["message"], error
+    assert "Remove bip6, firewall-backend from /etc/docker/daemon.json" in error["remedy"]
+    assert (programs.load(), tree(programs.root)) == before
 
 
 STORE = {"Driver": "overlayfs", "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}
@@ -121,6 +273,15 @@ def test_a_repository_that_the_settings_no_longer_name_leaves_the_node(tmp_path:
     assert perform(programs.root, "docker", moved).document["changed"] is False
     source.write_text("# Enabled by nobody\n")
     assert perform(programs.root, "docker", moved).document["changed"] is False
+
+
+def test_apt_answers_in_english_whatever_languages_a_login_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost if this fails: a lock that is held, a full disk and a wrong clock are not known by what apt says in German.
+
+    gettext takes LANGUAGE for every locale but C, C.UTF-8 among them, and pam_env sets it from /etc/default/locale.
+    """
+    monkeypatch.setenv("LANGUAGE", "de_DE:de")
+    assert apt._follow(["sh", "-c", 'echo "$LC_ALL|$LANGUAGE"'], 10).stdout == "C.UTF-8|\n"
 
 
 def lead_nowhere(file: Path, patch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from nodekit.rules.docker.docker_packages import (
 from nodekit.rules.kata import kata_launchers
 from tests.nodekit.docker_node import gpg_key
 
+TYPE = "io.containerd.kata.v2"
 ANY, UNTESTED = "2.0.0", "untested"
 
 
@@ -211,6 +212,17 @@ def test_null_is_a_value_that_is_not_set(text: str) -> None:
     assert daemon_json.config_path(text, "kata") is None and list(daemon_json.runtimes(text)) in ([], ["kata"])
 
 
+def test_keys_of_an_entry_count_in_any_case_as_they_do_for_dockerd() -> None:
+    """Lost if this fails: a path beside a type, with which dockerd does not start, or two keys where one was meant."""
+    by_path = '{"runtimes": {"kata": {"Path": "/usr/bin/kata-runtime", "RuntimeArgs": ["-d"]}}}'
+    assert json.loads(daemon_json.merge(by_path, "kata", None)) == {"runtimes": {"kata": {"runtimeType": TYPE}}}
+    by_type = f'{{"runtimes": {{"kata": {{"RuntimeType": "{TYPE}", "Options": {{"ConfigPath": "/a"}}}}}}}}'
+    assert daemon_json.merge(by_type, "kata", "/a") == by_type
+    assert daemon_json.config_path(by_type, "kata") == kata_launchers.docker(by_type)[0].config_path == "/a"
+    merged = {"runtimes": {"kata": {"runtimeType": TYPE, "options": {"ConfigPath": "/b"}}}}
+    assert json.loads(daemon_json.merge(by_type, "kata", "/b")) == merged
+
+
 def test_an_entry_of_somebody_else_that_names_the_shim_stays_byte_for_byte() -> None:
     text = '{ "runtimes": {"kata":{"runtimeType":"io.containerd.kata.v2","options":{"ConfigPath":"/theirs"}}}}'
     assert daemon_json.merge(text, "kata", None) == text
@@ -239,6 +251,56 @@ def test_a_file_that_dockerd_would_not_read_is_refused(text: str) -> None:
     with pytest.raises(NodeError) as caught:
         daemon_json.merge(text, "kata", "/c.toml")
     assert caught.value.code == "file-invalid"
+
+
+@pytest.mark.parametrize(
+    ("text", "version", "refused"),
+    [
+        ('{"firewall-backend": "nftables"}', "28.5.2", ["firewall-backend (known from 29.0.0 on)"]),
+        ('{"firewall-backend": "nftables"}', "29.0.0", []),
+        ('{"nri-opts": {"enable": true}, "log-format": "json"}', "29.1.0", ["nri-opts (known from 29.2.0 on)"]),
+        ('{"cdi-spec-dirs": []}', "24.0.9", ["cdi-spec-dirs (known from 25.0.0 on)"]),
+        ('{"oom-score-adjust": -500, "api-cors-header": "*"}', "27.5.1", ["oom-score-adjust (unknown from 26.0.0 on)"]),
+        ('{"oom-score-adjust": -500}', "25.0.5", []),
+        (
+            '{"features": {"a": true}, "allow-nondistributable-artifacts": [], "builder": {}, "deprecated-key-path": ""}',
+            "29.7.2",
+            [],
+        ),
+        (None, "27.5.1", []),
+    ],
+)
+def test_a_key_that_a_docker_does_not_know_is_named_before_it_comes(text: str | None, version: str, refused: list[str]) -> None:
+    """By the flags of each release of moby, which dockerd compares the keys of its file with."""
+    if not refused:
+        daemon_json.refuse_unknown(text, version)
+        return
+    with pytest.raises(NodeError) as caught:
+        daemon_json.refuse_unknown(text, version)
+    assert (
+        caught.value.message == f"/etc/docker/daemon.json sets {', '.join(refused)}, with which Docker {version} does not start"
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "refused"),
+    [
+        ("27.5.1", ["-H", "fd://", "--firewall-backend=nftables", "--bip6", "fd00::/64"], "--bip6, --firewall-backend"),
+        ("29.0.0", ["--firewall-backend=nftables"], None),
+        ("27.5.1", ["--oom-score-adjust", "-500"], "--oom-score-adjust"),
+        ("27.5.1", ["-H", "fd://", "--containerd=/run/containerd/containerd.sock"], None),
+    ],
+)
+def test_an_option_of_its_unit_that_a_docker_does_not_know_is_named_too(
+    version: str, options: list[str], refused: str | None
+) -> None:
+    command = ["/usr/bin/dockerd", *options]
+    if refused is None:
+        daemon_json.refuse_unknown(None, version, command)
+        return
+    with pytest.raises(NodeError) as caught:
+        daemon_json.refuse_unknown(None, version, command)
+    assert caught.value.message == f"docker.service starts dockerd with {refused}, which Docker {version} does not know"
 
 
 def test_the_address_is_the_one_of_the_nodes_system() -> None:

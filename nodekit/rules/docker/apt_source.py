@@ -1,5 +1,6 @@
 """Read and write apt's lists of sources, so that our source never contradicts one that is there already."""
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -64,8 +65,8 @@ def is_true(value: str) -> bool:
 
 
 def is_read(name: str) -> bool:
-    """Whether apt reads a file of this name in sources.list.d (sources.list(5)); it skips backups and copies."""
-    return re.fullmatch(r"[A-Za-z0-9_.-]+\.(list|sources)", name) is not None
+    """Whether apt reads a file of this name in sources.list.d (sources.list(5)); it skips backups, copies and hidden files."""
+    return re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.(list|sources)", name) is not None
 
 
 def repository_address(text: str, os_id: str) -> str:
@@ -119,6 +120,15 @@ def _is_signed_by(source: Source, fingerprint: str) -> bool:
 def parse(text: str, *, deb822: bool) -> list[Source]:
     """The enabled entries of a `.sources` file (`deb822`) or of a one-line `.list` file; what is neither is left out."""
     return _parse_stanzas(text) if deb822 else _parse_lines(text)
+
+
+def alone(text: str, line: int, *, deb822: bool) -> str:
+    """The text of the one entry that begins in this line of a sources file."""
+    lines = text.split("\n")
+    if not deb822:
+        return lines[line - 1] + "\n"
+    rest = itertools.takewhile(lambda each: each.strip() != "", lines[line - 1 :])
+    return "".join(f"{each}\n" for each in rest)
 
 
 def _flags(options: Mapping[str, str]) -> tuple[str, ...]:

@@ -3,17 +3,40 @@
 import json
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from nodekit.errors import NodeError
+from nodekit.rules.docker.docker_matrix import version as parse_version
 from nodekit.rules.text import printable
 
 PATH = "/etc/docker/daemon.json"
 RUNTIME_TYPE = "io.containerd.kata.v2"
 """The containerd shim that Docker should start for the runtime."""
+_KEYS = {key.lower(): key for key in ("path", "runtimeArgs", "runtimeType", "options")}
 _OCI = ("path", "runtimeArgs")
 """Keys of an entry that names a program in runc's place (moby, daemon/runtime_unix.go)."""
+
+SINCE = {
+    "default-network-opts": (24, 0, 0),
+    "cdi-spec-dirs": (25, 0, 0),
+    "log-format": (25, 0, 0),
+    "bip6": (28, 0, 0),
+    "host-gateway-ips": (28, 0, 0),
+    "ip-forward-no-drop": (28, 0, 0),
+    "allow-direct-routing": (28, 2, 0),
+    "bridge-accept-fwmark": (29, 0, 0),
+    "firewall-backend": (29, 0, 0),
+    "min-api-version": (29, 0, 0),
+    "nri-opts": (29, 2, 0),
+    "default-stop-timeout": (29, 7, 0),
+}
+"""Key of the file -> the first Docker that knows it; an older one does not start (moby, `findConfigurationConflicts`, and the
+flags of each release from 23.0.0 to 29.7.2)."""
+KEYS_ALONE = frozenset({"host-gateway-ips", "min-api-version", "cdi-spec-dirs", "default-network-opts", "nri-opts"})
+"""Those that are no options of its command line, or stand there under another name."""
+UNTIL = {"oom-score-adjust": (26, 0, 0), "api-cors-header": (29, 0, 0)}
+"""Key -> the first Docker that does not know it any more."""
 
 
 def _invalid(why: str) -> NodeError:
@@ -82,13 +105,83 @@ def runtimes(text: str) -> dict[str, object]:
         return {}
     if not isinstance(runtimes_table, dict):
         raise _invalid("'runtimes' is not an object")
-    return runtimes_table
+    return {name: spelled(entry) for name, entry in runtimes_table.items()}
+
+
+def spelled(entry: object) -> object:
+    """The entry of a runtime with its keys as moby documents them: Go takes them in any case, the last one of two."""
+    return {_KEYS.get(key.lower(), key): value for key, value in entry.items()} if isinstance(entry, dict) else entry
 
 
 def names_image_store(text: str | None) -> bool:
     """Whether the file says which store images and containers lie in; raises NodeError `file-invalid`."""
     features = _tree(text or "").get("features")
     return isinstance(features, dict) and isinstance(features.get("containerd-snapshotter"), bool)
+
+
+def refuse_unknown(text: str | None, version: str, command: Sequence[str] = ()) -> None:
+    """Raise NodeError `file-invalid` for a key of the file that this Docker does not know, or an option in `command` of its unit.
+
+    It would not start. dockerd says so too, but only the one that is installed then, when the one before has gone.
+    """
+    pinned = parse_version(version, "Docker")
+    named = {word.partition("=")[0].removeprefix("--") for word in options(command) if word.startswith("--")} - KEYS_ALONE
+    if unknown := [f"--{key}" for key in sorted(named) if pinned < SINCE.get(key, pinned) or pinned >= UNTIL.get(key, (1000,))]:
+        message = f"docker.service starts dockerd with {', '.join(unknown)}, which Docker {version} does not know"
+        raise NodeError("file-invalid", message, "docker-version", keys=", ".join(unknown), file="docker.service")
+    keys = _tree(text or "").keys()
+    wrong = [
+        *(f"{key} (known from {_dotted(first)} on)" for key, first in SINCE.items() if key in keys and pinned < first),
+        *(f"{key} (unknown from {_dotted(end)} on)" for key, end in UNTIL.items() if key in keys and pinned >= end),
+    ]
+    if wrong:
+        names = ", ".join(each.partition(" ")[0] for each in wrong)
+        message = f"{PATH} sets {', '.join(wrong)}, with which Docker {version} does not start"
+        raise NodeError("file-invalid", message, "docker-version", keys=names, file=PATH)
+
+
+def undated(text: str) -> str:
+    """The file without the keys that some Docker does not know; raises NodeError `file-invalid`."""
+    return json.dumps({key: value for key, value in _tree(text).items() if key not in SINCE and key not in UNTIL})
+
+
+def options(command: Sequence[str]) -> list[str]:
+    """The options of dockerd in the command line of its unit; none where only systemd knows how it becomes words."""
+    is_plain = re.fullmatch(r"[^\"'\\$%]*", " ".join(command)) is not None
+    return list(command[1:]) if is_plain and command and command[0].rpartition("/")[2] == "dockerd" else []
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def listening(command: Sequence[str], text: str | None) -> tuple[list[str], str]:
+    """The addresses at which dockerd is told to listen, and where that stands; none where nothing or only a variable says so.
+
+    `command` is the command line of docker.service, `text` daemon.json. Raises NodeError `file-invalid`.
+    """
+    addresses = []
+    for word, following in zip(command, [*command, ""][1:], strict=True):
+        match = re.fullmatch(r"--?host(?:=(.*))?|-H=?(.*)", word)
+        if match:
+            addresses.append((match[1] or match[2] or following).strip("\"'"))
+    if any("$" in word for word in command):
+        return [], ""
+    if addresses:
+        return addresses, "ExecStart of docker.service"
+    hosts = _tree(text or "").get("hosts")
+    return [host for host in hosts if isinstance(host, str)] if isinstance(hosts, list) else [], f"hosts of {PATH}"
+
+
+def socket_path(address: str, default: str) -> str | None:
+    """The path of the Unix socket that an address of dockerd means, `default` being its own; None for an address of the network.
+
+    Of a socket that systemd hands over (`fd://`), docker.socket says the path, which is that one.
+    """
+    scheme, mark, path = address.partition("://")
+    if not address or scheme == "fd":
+        return default
+    return (path if path.startswith("/") else default) if mark and scheme == "unix" else None
 
 
 def _tree(text: str) -> dict[str, Any]:
@@ -132,6 +225,8 @@ def merge(text: str | None, runtime: str, config_path: str | None, ours: Collect
     known = tree["runtimes"] = {} if tree.get("runtimes") is None else tree["runtimes"]
     if not isinstance(known, dict):
         raise _invalid("'runtimes' is not an object")
+    if runtime in known:
+        known[runtime] = spelled(known[runtime])
     entry = known.get(runtime)
     if not (isinstance(entry, dict) and is_kata(entry.get("runtimeType"))):
         kept = {key: value for key, value in entry.items() if key not in _OCI} if isinstance(entry, dict) else {}

@@ -73,7 +73,8 @@ def docker(text: str) -> list[Launcher]:
     if not isinstance(tree, dict):
         raise _no_docker("its top level is not an object")
     launchers = []
-    for name, entry in _mapping(tree.get("runtimes")).items():
+    for name, written in _mapping(tree.get("runtimes")).items():
+        entry = daemon_json.spelled(written)
         if isinstance(entry, Mapping) and is_kata(entry.get("runtimeType")):
             launchers.append(
                 Launcher(f"docker runtime {name}", daemon_json.PATH, _config_path(entry), _shim(entry, "runtimeType"))
