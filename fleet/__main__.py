@@ -411,6 +411,10 @@ def doctor(stack: OneStack = None) -> None:
 
 def main() -> None:
     """Run the command that was typed; one whose output cannot be written ends with a sentence, or silently if nobody reads it."""
+    # A caller may have closed them. What is opened next would take their place, and errors would go to standard output.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 # of the process
     # Names and answers can hold what the locale's encoding cannot.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")

@@ -1,5 +1,6 @@
 """What a person reads: tables and sentences, which a terminal gets with color and a pipe without, never cut there."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +24,16 @@ PIPE_WIDTH = 100_000
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Writes to a terminal or a pipe."""
-    result = Console(stderr=stderr, highlight=False, emoji=False, markup=False)
-    if not result.is_terminal:
-        result = Console(stderr=stderr, highlight=False, emoji=False, markup=False, width=PIPE_WIDTH, no_color=True)
-    return result
+    """Writes to a terminal or a pipe. Which of them it is, no variable of CI decides: FORCE_COLOR and TTY_COMPATIBLE would have
+    tables folded at 80 columns in its logs, and every turn of the progress line."""
+    stream = sys.stderr if stderr else sys.stdout
+    if stream.isatty():
+        result = Console(stderr=stderr, highlight=False, emoji=False, markup=False)
+        if result.is_terminal:
+            return result
+    return Console(
+        stderr=stderr, highlight=False, emoji=False, markup=False, width=PIPE_WIDTH, no_color=True, force_terminal=False
+    )
 
 
 def write(*parts: RenderableType) -> None:

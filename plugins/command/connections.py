@@ -5,6 +5,7 @@ import contextlib
 import functools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -25,11 +26,19 @@ SILENCE_SECONDS = _KEEPALIVE_SECONDS * _KEEPALIVES_MISSED
 
 _DIALS = 1024
 """Connections that are opened at the same time."""
+_LOOKUPS = 64
+"""Names that are looked up at the same time. By default it is as many as there are processors and four more, and a name whose
+servers are silent takes ten seconds."""
 _OPEN_ATTEMPTS = 3
 _OPEN_DELAY = 0.2
 
 T = TypeVar("T")
 Status = Callable[[str], Awaitable[None]]
+
+
+def look_up_many() -> None:
+    """Have the running loop look up many names at once, so that those without an answer keep none of the others waiting."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_LOOKUPS, "lookup"))
 
 
 @dataclass(frozen=True)
@@ -187,8 +196,14 @@ class Pool:
         if login not in self._dials:
             task = asyncio.create_task(self._dial_once(connection, credentials, status))
             self._dials[login] = task
-            task.add_done_callback(lambda _: self._dials.pop(login, None))
+            task.add_done_callback(functools.partial(self._dialed, login))
         return self._dials[login]
+
+    def _dialed(self, login: Login, task: asyncio.Task[Link]) -> None:
+        self._dials.pop(login, None)
+        # All that waited may have given up before it failed, and asyncio prints the traceback of what nobody looks at.
+        if not task.cancelled():
+            task.exception()
 
     async def _dial_once(self, connection: Connection, credentials: "Credentials", status: Status) -> Link:
         login = connection.login

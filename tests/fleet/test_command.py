@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from fleet import engine
 from fleet.__main__ import app
+from tests.fleet.test_rules import deployment
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +128,34 @@ def test_text_that_the_locale_cannot_show_costs_no_answer(tmp_path: Path, encodi
     ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert ended.stdout.decode(encoding) == f"Stack {name}: Nothing that was measured differs.\n"
+
+
+@pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE"])
+def test_log_of_ci_has_plain_lines_whatever_the_environment_says_of_colors(tmp_path: Path, variable: str) -> None:
+    """Else a table is folded at 80 columns there, and each turn of the progress line is kept."""
+    (tmp_path / "state.json").write_text(json.dumps({"deployment": deployment()}))
+    (tmp_path / "pulumi").write_text(f"#!/bin/sh\ncat {tmp_path}/state.json\n")
+    (tmp_path / "pulumi").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(CHECKOUT), variable: "1"}
+    for argv in (["status", "rack", "--timeout", "1"], ["compat"], ["explain", "n1", "--stack", "rack", "--timeout", "1"]):
+        command = [sys.executable, "-m", "fleet", *argv]
+        ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert "\x1b" not in ended.stdout + ended.stderr and "\u2500" not in ended.stdout
+        assert argv[0] != "status" or (len(ended.stdout.splitlines()), ended.stderr) == (3, "")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_output_that_a_caller_has_closed_changes_no_exit_status(tmp_path: Path, closed: str) -> None:
+    """A script that only acts on the status closes what it does not read."""
+    (tmp_path / "pulumi").write_text(f"#!/bin/sh\necho '{STATE}'\n")
+    (tmp_path / "pulumi").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(CHECKOUT)}
+    for words, code, error in (("drift rack", 0, ""), ("errors no-such-code", 1, "There is no code")):
+        line = f"{sys.executable} -m fleet {words} {closed}"
+        ended = subprocess.run(["sh", "-c", line], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (ended.returncode, "Traceback" in ended.stderr) == (code, False)
+        assert ended.stderr == "" if "2" in closed or not error else error in ended.stderr
+        assert "error: " not in ended.stdout
 
 
 def test_watch_sees_what_an_up_beside_it_has_made(tmp_path: Path) -> None:
