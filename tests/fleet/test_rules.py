@@ -389,8 +389,8 @@ def test_names_that_nobody_looks_up_cost_the_others_none_of_their_time(monkeypat
     (host,) = hosts.of(deployment())
     names = [*(f"lost-{number}.example" for number in range(40)), "there.example"]
     connection = {key: value for key, value in host.connection.items() if key != "hostKey"}
-    *_, there = measure.measure([replace(host, connection={**connection, "host": name}) for name in names], 60)
-    assert "name resolution" in str(there.cause) and there.seconds < 1.5
+    *_, known = measure.measure([replace(host, connection={**connection, "host": name}) for name in names], 60)
+    assert "name resolution" in str(known.cause) and known.seconds < 1.5
 
 
 def test_a_node_that_answers_without_end_is_not_listened_to_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
