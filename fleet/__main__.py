@@ -123,10 +123,7 @@ def _measured(nodes: "Sequence[Host]", clusters: "Sequence[Cluster]", seconds: f
 
     waiting = names(nodes, clusters)
     whole = len(waiting)
-    console = shown.console(stderr=True)
-    if not console.is_terminal:
-        return measured(nodes, clusters, seconds)
-    with console.status("") as line:
+    with shown.progress(shown.text("")) as line:
 
         def tell(name: str = "") -> None:
             waiting.discard(name)
@@ -302,7 +299,7 @@ def overhead(
         name = engine.selected(stack)
         deployment = engine.deployment(name)
         host = _node(of(deployment).nodes, name, node)
-        with shown.console(stderr=True).status(shown.text(f"measuring an idle and a busy sandbox on {node}")):
+        with shown.progress(shown.text(f"measuring an idle and a busy sandbox on {node}")):
             (measurement,) = measure([host], timeout, question=question(seconds, timeout))
         if measurement.document is None:
             raise FleetError(f"Node {node}: {measurement.cause}")
@@ -416,8 +413,9 @@ def main() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 # of the process
     # Names and answers can hold what the locale's encoding cannot.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         try:
             app(prog_name="kata-nodes")

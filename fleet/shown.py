@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
@@ -34,6 +35,13 @@ def console(*, stderr: bool = False) -> Console:
     return Console(
         stderr=stderr, highlight=False, emoji=False, markup=False, width=PIPE_WIDTH, no_color=True, force_terminal=False
     )
+
+
+def progress(text: Text) -> Status:
+    """A line on standard error that turns, and can be changed, while something takes its time; nothing but on a terminal."""
+    errors = console(stderr=True)
+    # The dots are letters of Braille, which few encodings have.
+    return errors.status(text, spinner="dots" if errors.encoding.startswith("utf") else "line")
 
 
 def write(*parts: RenderableType) -> None:

@@ -7,7 +7,9 @@ that sees what an `up` beside it makes.
 
 import json
 import os
+import pty
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +20,7 @@ from typer.testing import CliRunner
 
 from fleet import engine
 from fleet.__main__ import app
-from tests.fleet.test_rules import deployment
+from tests.fleet.test_rules import KEY, deployment
 
 pytestmark = pytest.mark.slow
 
@@ -142,6 +144,29 @@ def test_log_of_ci_has_plain_lines_whatever_the_environment_says_of_colors(tmp_p
         ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert "\x1b" not in ended.stdout + ended.stderr and "\u2500" not in ended.stdout
         assert argv[0] != "status" or (len(ended.stdout.splitlines()), ended.stderr) == (3, "")
+
+
+def test_progress_line_is_as_long_as_it_counts_on_a_terminal_of_another_encoding(tmp_path: Path) -> None:
+    """A letter that it cannot show was escaped, which is longer, so that the lines before stayed on the screen."""
+    (tmp_path / "pulumi").write_text(f"#!/bin/sh\ncat {tmp_path}/state.json\n")
+    (tmp_path / "pulumi").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(CHECKOUT)}
+    environment |= {"PYTHONIOENCODING": "latin-1", "TERM": "xterm"}
+    command = [sys.executable, "-m", "fleet", "status", "rack", "--timeout", "1"]
+    terminal, other_end = pty.openpty()
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        node = json.dumps(deployment()).replace("n1", "kn\u00f6tchen\u2026").replace("10.0.0.5", "127.0.0.1")
+        node = node.replace(': 22, \\"user', f': {silent.getsockname()[1]}, \\"user').replace(
+            f'\\"hostKey\\": \\"{KEY}', '\\"x\\": \\"'
+        )
+        (tmp_path / "state.json").write_text(f'{{"deployment": {node}}}')
+        subprocess.run(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=other_end, check=False)
+    screen = os.read(terminal, 1 << 16)
+    os.close(other_end)
+    os.close(terminal)
+    assert b"waiting for kn\xf6tchen?" in screen and b"\\u" not in screen
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
