@@ -358,7 +358,7 @@ def errors(code: Annotated[Optional[str], typer.Argument(help="A code, such as p
         raise typer.Exit(UNKNOWN)
     shown.write(shown.text(failure.cause))
     for remedy in dict.fromkeys(filter(None, (failure.remedy, *failure.cases.values()))):
-        shown.write(shown.text(f"- {remedy}."))
+        shown.write(shown.text(f"- {remedy.replace('{', '<').replace('}', '>')}."))  # a value of the run
 
 
 @app.command()

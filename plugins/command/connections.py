@@ -300,6 +300,11 @@ class _Client(asyncssh.SSHClient):
         self._host_key = host_key
         self._password_requested = False
         self.presented: asyncssh.SSHKey | None = None
+        self.connected = False
+        """Whether a server was reached; what goes wrong from then on is its doing."""
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        self.connected = True
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         self.presented = key
@@ -379,13 +384,13 @@ async def dial(
             try:
                 return await connect(own, keys or own)
             except UNUSABLE as error:
-                if settings is None or not _is_of_own_settings(error):
+                if settings is None or client.connected or not _is_of_own_settings(error):
                     raise
             usable = keys or await _usable_keys(login, settings, stack)
             try:
                 return await connect(own, usable)
             except UNUSABLE as error:
-                if not _is_of_own_settings(error):
+                if client.connected or not _is_of_own_settings(error):
                     raise
                 # OpenSSH takes lines, such as those that end with a comment, that asyncssh does not; most machines need none.
                 # It opens a way through each machine by the settings for that one, and so never comes to an end.
@@ -487,7 +492,9 @@ def _explain(
             "login refused",
             f"{place} refused to let {login.user} log in with {' or '.join(offered) or 'no credential'}: {remedy}",
         )
-    if isinstance(error, UnicodeError):  # of the form that a name has on the network (RFC 1035, section 2.3.4)
+    if isinstance(error, UnicodeError) and not isinstance(
+        error, UnicodeDecodeError
+    ):  # of the form that a name has on the network (RFC 1035, section 2.3.4)
         reason = "its name has an empty part between dots, or one of more than 63 bytes"
         return DialError(reason, f"cannot reach {place}: {reason}; correct connection.host", final=True)
     if isinstance(error, (OSError, TimeoutError)):

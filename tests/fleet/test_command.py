@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from fleet import engine
 from fleet.__main__ import app
+from fleet.errors import FleetError
 from tests.fleet.test_rules import KEY, deployment
 
 pytestmark = pytest.mark.slow
@@ -181,6 +182,22 @@ def test_output_that_a_caller_has_closed_changes_no_exit_status(tmp_path: Path, 
         assert (ended.returncode, "Traceback" in ended.stderr) == (code, False)
         assert ended.stderr == "" if "2" in closed or not error else error in ended.stderr
         assert "error: " not in ended.stdout
+
+
+def test_cause_of_the_engine_is_told_after_any_number_of_its_warnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    warning = f"warning: A new version of Pulumi is available. {'x' * 200}"
+    (tmp_path / "pulumi").write_text(f"#!/bin/sh\nyes '{warning}' | head -9 >&2\necho \"$CAUSE\" >&2\nexit 255\n")
+    (tmp_path / "pulumi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for cause in ("error: passphrase must be set", "the login plugin was killed"):
+        monkeypatch.setenv("CAUSE", cause)
+        with pytest.raises(FleetError, match=cause):
+            engine.deployment("rack")
+
+
+def test_remedy_that_shows_a_value_of_the_run_has_its_name_as_the_reference_has_it() -> None:
+    ended = CliRunner().invoke(app, ["errors", "bad-input"])
+    assert "- Use <expected>.\n" in ended.stdout and "{" not in ended.stdout
 
 
 def test_watch_sees_what_an_up_beside_it_has_made(tmp_path: Path) -> None:

@@ -625,6 +625,27 @@ def test_host_that_is_no_name_is_refused_at_once_with_it(host: str) -> None:
     with_client({"host": host, "password": "p"}, work)
 
 
+@pytest.mark.parametrize("user_ssh", [False, True])
+def test_server_that_greets_with_other_letters_is_not_told_as_a_wrong_name_or_setting(user_ssh: bool) -> None:
+    """Python raises the same error for these as for a file of settings, and one alike for a host's name."""
+
+    async def work(client: Client) -> None:
+        async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"SSH-2.0-\xff\r\n")
+            await reader.read()
+            writer.close()
+
+        client.pool = Pool(user_ssh=user_ssh)
+        server = await asyncio.start_server(greet, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(CommandError, match=rf"SSH with 127.0.0.1:{port} failed: .*check that an SSH server answers") as error:
+            await client.run("true", host="127.0.0.1", port=port, dialErrorLimit=0)
+        assert "name has" not in str(error.value) and "~/.ssh/config" not in str(error.value)
+        server.close()
+
+    with_client({"password": "p"}, work)
+
+
 class _PasswordServer(asyncssh.SSHServer):
     """Knows one user by password."""
 
