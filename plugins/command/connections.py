@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import asyncssh
 
 from plugins.command.errors import CommandError, Unreachable
-from plugins.command.user_ssh import UNUSABLE, Hop, UserSsh, read_for
+from plugins.command.user_ssh import UNUSABLE, Hop, Reader, UserSsh, read_for
 from plugins.command.wire import Properties
 
 # Source: retry.Until of the Pulumi SDK, which the official plugin dials with.
@@ -119,7 +119,7 @@ class Pool:
     """
 
     def __init__(self, *, user_ssh: bool = False) -> None:
-        self._user_ssh = user_ssh
+        self._reader = Reader() if user_ssh else None
         self._dialing = asyncio.Semaphore(_DIALS)
         self._links: dict[Login, list[Link]] = {}
         self._dials: dict[Login, asyncio.Task[Link]] = {}
@@ -214,8 +214,8 @@ class Pool:
     async def _dial_once(self, connection: Connection, credentials: "Credentials", status: Status) -> Link:
         login = connection.login
         own, way = None, login.proxy
-        if self._user_ssh:
-            own, own_way = await asyncio.to_thread(_own, connection)
+        if self._reader:
+            own, own_way = await asyncio.to_thread(_own, connection, self._reader)
             way = way or own_way
         proxy = await self._link(way, Credentials.load(way.login), status) if way else None
         async with self._dialing:
@@ -225,25 +225,25 @@ class Pool:
         return link
 
 
-def _own(connection: Connection) -> tuple[UserSsh, Connection | None]:
+def _own(connection: Connection, reader: Reader) -> tuple[UserSsh, Connection | None]:
     """The user's own settings for a login, and the way there by its ProxyJump.
 
-    There is none by one that leads to itself: asyncssh, which goes it then, comes to no end, and `dial` says so.
+    There is none by one that cannot be read, or leads to itself: asyncssh, which goes it then, says why it comes to no end.
     """
     own = read_for(connection.login.host, connection.login.port, connection.login.user)
-    with contextlib.suppress(RecursionError):
-        return own, _way(connection, own.hops)
+    with contextlib.suppress(*UNUSABLE):
+        return own, _way(connection, own.hops, reader)
     return own, None
 
 
-def _way(connection: Connection, hops: Sequence[Hop], behind: tuple[Hop, ...] = ()) -> Connection | None:
+def _way(connection: Connection, hops: Sequence[str], reader: Reader, behind: tuple[Hop, ...] = ()) -> Connection | None:
     """The machines of a ProxyJump, the first of which can be behind others too. Each is dialled once, whatever is behind it."""
     way: Connection | None = None
-    for number, hop in enumerate(hops):
+    for number, hop in enumerate(map(reader.hop, hops)):
         if hop in behind:
             raise RecursionError
         if number == 0:
-            way = _way(connection, read_for(hop.host, hop.port, hop.user).hops, (*behind, hop))
+            way = _way(connection, reader.of_hop(hop).hops, reader, (*behind, hop))
         way = replace(connection, login=Login(hop.host, hop.port, hop.user, None, None, None, None, None, way))
     return way
 

@@ -4,6 +4,7 @@ Read by asyncssh, which knows less of ~/.ssh/config than OpenSSH does. What it c
 """
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Sequence
@@ -42,8 +43,8 @@ class Hop:
 class UserSsh:
     """What counts for one login."""
 
-    hops: tuple[Hop, ...] = ()
-    """Of its ProxyJump, in the order in which they are gone through."""
+    hops: tuple[str, ...] = ()
+    """The machines of its ProxyJump as it names them, in the order in which they are gone through."""
     identities: tuple[str, ...] = tuple(f"~/.ssh/{name}" for name in IDENTITIES)
     agent: str | None = None
     """Socket of the agent, empty for none; None where no IdentityAgent is set, and SSH_AUTH_SOCK counts."""
@@ -70,6 +71,14 @@ class UserSsh:
         return known
 
 
+class Reader:
+    """Reads the settings for logins, but those for a machine on the way to many others once."""
+
+    def __init__(self) -> None:
+        self.hop = functools.cache(hop)
+        self.of_hop = functools.cache(lambda machine: read_for(machine.host, machine.port, machine.user))
+
+
 def read_for(host: str, port: int, user: str) -> UserSsh:
     """The settings for a login; the defaults where they cannot be read."""
     try:
@@ -79,7 +88,7 @@ def read_for(host: str, port: int, user: str) -> UserSsh:
         tokens = {"%%": "%", "%n": host, "%h": options.host, "%p": str(port), "%r": user}
         jump = re.sub(r"%.", lambda match: tokens.get(match[0], match[0]), jump) if jump else ""
         return UserSsh(
-            hops=tuple(_hop(each) for each in jump.split(",") if each),
+            hops=tuple(each.strip() for each in jump.split(",") if each.strip()),
             identities=tuple(config.get("IdentityFile", ())) or UserSsh.identities,
             agent=_agent(config.get("IdentityAgent", ())),
             known_hosts_files=(
@@ -98,9 +107,9 @@ def _options(host: str, port: int | tuple[()], user: str | tuple[()]) -> asyncss
     )
 
 
-def _hop(text: str) -> Hop:
-    """Raises ValueError for what names no machine."""
-    parts = JUMP.fullmatch(text.strip())
+def hop(text: str) -> Hop:
+    """A machine of a ProxyJump. Raises one of UNUSABLE, also for what names no machine."""
+    parts = JUMP.fullmatch(text)
     if parts is None:
         raise ValueError(f"ProxyJump {text}")
     host = parts["address"] or parts["name"]
