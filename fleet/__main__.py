@@ -123,10 +123,7 @@ def _measured(nodes: "Sequence[Host]", clusters: "Sequence[Cluster]", seconds: f
 
     waiting = names(nodes, clusters)
     whole = len(waiting)
-    console = shown.console(stderr=True)
-    if not console.is_terminal:
-        return measured(nodes, clusters, seconds)
-    with console.status("") as line:
+    with shown.progress(shown.text("")) as line:
 
         def tell(name: str = "") -> None:
             waiting.discard(name)
@@ -302,7 +299,7 @@ def overhead(
         name = engine.selected(stack)
         deployment = engine.deployment(name)
         host = _node(of(deployment).nodes, name, node)
-        with shown.console(stderr=True).status(shown.text(f"measuring an idle and a busy sandbox on {node}")):
+        with shown.progress(shown.text(f"measuring an idle and a busy sandbox on {node}")):
             (measurement,) = measure([host], timeout, question=question(seconds, timeout))
         if measurement.document is None:
             raise FleetError(f"Node {node}: {measurement.cause}")
@@ -361,7 +358,7 @@ def errors(code: Annotated[Optional[str], typer.Argument(help="A code, such as p
         raise typer.Exit(UNKNOWN)
     shown.write(shown.text(failure.cause))
     for remedy in dict.fromkeys(filter(None, (failure.remedy, *failure.cases.values()))):
-        shown.write(shown.text(f"- {remedy}."))
+        shown.write(shown.text(f"- {remedy.replace('{', '<').replace('}', '>')}."))  # a value of the run
 
 
 @app.command()
@@ -411,9 +408,14 @@ def doctor(stack: OneStack = None) -> None:
 
 def main() -> None:
     """Run the command that was typed; one whose output cannot be written ends with a sentence, or silently if nobody reads it."""
+    # A caller may have closed them. What is opened next would take their place, and errors would go to standard output.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 # of the process
     # Names and answers can hold what the locale's encoding cannot.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         try:
             app(prog_name="kata-nodes")

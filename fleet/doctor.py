@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import socket
 import sys
@@ -119,7 +120,8 @@ def _ssh(config: Mapping[str, Any]) -> Iterator[Finding]:
     keys = sorted(path.name for path in named if not path.name.endswith(".pub") and path.is_file())
     exposed = [name for name in keys if (folder / name).stat().st_mode & 0o077]
     if exposed:
-        yield Finding("ssh keys", f"others may read {', '.join(exposed)}", f"chmod 600 {folder}/{exposed[0]}")
+        places = shlex.join(str(folder / name) for name in exposed)
+        yield Finding("ssh keys", f"others may read {', '.join(exposed)}", f"chmod 600 {places}")
     elif offered or (keys and not (_is_of_this_program(config) and _logs_in_by_keys_of_this_machine(config))):
         yield Finding("ssh keys", ", ".join(keys) or "those of the agent")
     elif keys:

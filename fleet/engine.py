@@ -45,9 +45,16 @@ def answer(*argv: str, seconds: float = QUESTION_SECONDS, limit: int = MAX_ANSWE
     """The same, for a command that must succeed."""
     result = ask(*argv, seconds=seconds, limit=limit)
     if result.code != 0:
-        message = printable("; ".join(result.stderr.decode(errors="replace").strip().splitlines()), 600)
-        raise FleetError(f"pulumi {shlex.join(argv)} ended with {result.code}: {message}")
+        raise FleetError(f"pulumi {shlex.join(argv)} ended with {result.code}: {_cause(result.stderr.decode(errors='replace'))}")
     return result.stdout.decode(errors="replace")
+
+
+def _cause(text: str) -> str:
+    """The engine's own words for why it failed, which come after its warnings."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error:")]
+    others = [line for line in lines if not line.startswith("warning:")]
+    return printable("; ".join(errors or others or lines), 600)
 
 
 def selected(stack: str | None) -> str:

@@ -23,15 +23,15 @@ from nodekit.rules.proof import history
 from nodekit.rules.text import printable
 from nodekit.scripts import script
 from plugins.command import remote
-from plugins.command.connections import Connection, Pool
+from plugins.command.connections import Connection, Pool, look_up_many
 from plugins.command.errors import CommandError
 from plugins.command.output import Output
 
 AT_ONCE = 64
 """Nodes that are measured at the same time: a process may hold some 1000 connections, and a processor makes few of them."""
 DIALS_BEHIND_JUMPS = 8
-"""Connections that are opened at the same time where ~/.ssh/config leads through other machines: sshd drops some of those whose
-login is not done, from ten on (MaxStartups 10:30:100)."""
+"""Connections that are opened at the same time where ~/.ssh/config may lead through other machines in a way that no two share:
+sshd drops some of those whose login is not done, from ten on (MaxStartups 10:30:100)."""
 DIAL_SECONDS = 10.0
 MAX_RESULT = 4 << 20
 """Bytes that a node may answer; a proof's result has some 10 KiB, and all nodes together are kept at once."""
@@ -141,6 +141,7 @@ def measure(
 async def _measure(
     hosts: Sequence[Host], seconds: float, report: Callable[[Measured], None], question: Question
 ) -> list[Measured]:
+    look_up_many()
     pool = Pool(user_ssh=True)
     places = asyncio.Semaphore(AT_ONCE)
     dials = asyncio.Semaphore(DIALS_BEHIND_JUMPS if _jumps(Path.home() / ".ssh/config") else AT_ONCE)
@@ -159,12 +160,12 @@ async def _measure(
 
 
 def _jumps(config: Path) -> bool:
-    """Whether a configuration of OpenSSH may lead through other machines."""
+    """Whether a configuration of OpenSSH may lead through other machines in a way that no two share, unlike a ProxyJump."""
     try:
         text = read_text(config, MAX_OWN)
     except OSError:
         return False
-    return re.search(r"^\s*(proxyjump|proxycommand|include)\b", text, re.MULTILINE | re.IGNORECASE) is not None
+    return re.search(r"^\s*(proxycommand|include|match|canonicalizehostname)\b", text, re.MULTILINE | re.IGNORECASE) is not None
 
 
 async def _measured(

@@ -1,10 +1,12 @@
 """What a person reads: tables and sentences, which a terminal gets with color and a pipe without, never cut there."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
@@ -23,11 +25,23 @@ PIPE_WIDTH = 100_000
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Writes to a terminal or a pipe."""
-    result = Console(stderr=stderr, highlight=False, emoji=False, markup=False)
-    if not result.is_terminal:
-        result = Console(stderr=stderr, highlight=False, emoji=False, markup=False, width=PIPE_WIDTH, no_color=True)
-    return result
+    """Writes to a terminal or a pipe. Which of them it is, no variable of CI decides: FORCE_COLOR and TTY_COMPATIBLE would have
+    tables folded at 80 columns in its logs, and every turn of the progress line."""
+    stream = sys.stderr if stderr else sys.stdout
+    if stream.isatty():
+        result = Console(stderr=stderr, highlight=False, emoji=False, markup=False)
+        if result.is_terminal:
+            return result
+    return Console(
+        stderr=stderr, highlight=False, emoji=False, markup=False, width=PIPE_WIDTH, no_color=True, force_terminal=False
+    )
+
+
+def progress(text: Text) -> Status:
+    """A line on standard error that turns, and can be changed, while something takes its time; nothing but on a terminal."""
+    errors = console(stderr=True)
+    # The dots are letters of Braille, which few encodings have.
+    return errors.status(text, spinner="dots" if errors.encoding.startswith("utf") else "line")
 
 
 def write(*parts: RenderableType) -> None:

@@ -161,16 +161,16 @@ def machines(answers: Answers, folder: Path) -> list[SshHost]:
     return hosts if answers["user"] == "none" else [replace(host, user=answers["user"]) for host in hosts]
 
 
-def host_key(host: SshHost, answer: str, alone: bool, folder: Path) -> str:
+def host_key(host: SshHost, answer: str, alone: bool) -> str:
     """The key to pin for a machine; raises ConfigError when there is none."""
     if answer == KNOWN_HOSTS:
-        key = ssh_hosts.known_key(host.known_as, folder)
+        key = ssh_hosts.known_key(host)
     elif alone and answer.startswith("ssh-"):
         key = " ".join(answer.split()[:2])
     else:
         key = ssh_hosts.listed_key(answer, host.known_as) or ssh_hosts.listed_key(answer, host.name)
     if key is None:
-        where = folder / KNOWN_HOSTS if answer == KNOWN_HOSTS else "--host-key"
+        where = next(map(str, host.known_hosts), KNOWN_HOSTS) if answer == KNOWN_HOSTS else "--host-key"
         raise ConfigError(
             f"{where} has no {ssh_hosts.KEY} key of {host.known_as}. Log in once (ssh -o HostKeyAlgorithms={ssh_hosts.KEY} "
             f"{host.name}) and compare the fingerprint that is shown, or give --host-key what "
@@ -192,7 +192,7 @@ def existing(answers: Answers, folder: Path) -> dict[str, Any]:
     for at, host in enumerate(hosts, 1):
         node = {"name": node_name(answers["name"], at), "address": host.address, "user": host.user}
         port = {"port": host.port} if host.port != SSH_PORT else {}
-        nodes.append({**node, **port, "hostKey": host_key(host, answers["host-key"], len(hosts) == 1, folder)})
+        nodes.append({**node, **port, "hostKey": host_key(host, answers["host-key"], len(hosts) == 1)})
     jumps = sorted({host.jump or "no other machine" for host in hosts})
     if len(jumps) > 1 or "," in jumps[0]:
         raise ConfigError(
@@ -208,7 +208,7 @@ def existing(answers: Answers, folder: Path) -> dict[str, Any]:
             "has one bastion. Name one that is reached directly by ProxyJump."
         )
     way = {"address": bastion.address, "port": bastion.port, "user": bastion.user}
-    return {"existing": nodes, "bastion": {**way, "hostKey": host_key(bastion, KNOWN_HOSTS, False, folder)}}
+    return {"existing": nodes, "bastion": {**way, "hostKey": host_key(bastion, KNOWN_HOSTS, False)}}
 
 
 def document(answers: Answers, folder: Path) -> dict[str, Any]:

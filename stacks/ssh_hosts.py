@@ -1,7 +1,10 @@
 """What this machine's OpenSSH knows of other machines: the entries of ~/.ssh/config, and the keys of known_hosts."""
 
 import fnmatch
+import os
+import pwd
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from delivery.login import SSH_PORT
 from nodekit.errors import NodeError
 from nodekit.host.process import run
 from nodekit.host.reading import MAX_OWN, read_text
+from nodekit.rules.text import printable
 from stacks.model import ConfigError
 
 KEY = "ssh-ed25519"
@@ -31,6 +35,8 @@ class SshHost:
     """The machine through which ssh goes there (ProxyJump), as the settings call it."""
     alias: str | None = None
     """The name under which ssh keeps its key (HostKeyAlias), where that is another one."""
+    known_hosts: tuple[Path, ...] = ()
+    """Files in which ssh looks for its key."""
 
     @property
     def known_as(self) -> str:
@@ -79,18 +85,33 @@ def described(name: str, folder: Path) -> SshHost:
         settings["user"],
         None if jump in (None, "none") else str(jump),
         settings.get("hostkeyalias"),
+        tuple(_files(f"{settings.get('userknownhostsfile', '')} {settings.get('globalknownhostsfile', '')}", folder)),
     )
 
 
-def known_key(known_as: str, folder: Path) -> str | None:
-    """The ed25519 key of a machine in `folder`/known_hosts, hashed names included; None when it is not there.
+def _files(names: str, folder: Path) -> Iterator[Path]:
+    """The files of such a setting; those of OpenSSH's own folder are looked for in `folder`, which may be another one."""
+    own = Path(pwd.getpwuid(os.getuid()).pw_dir, ".ssh")
+    for name in names.split():
+        file = Path(name).expanduser()
+        yield folder / file.name if file.parent == own else file
 
-    Raises ConfigError.
+
+def known_key(host: SshHost) -> str | None:
+    """The ed25519 key of a machine in its files of known hosts, hashed names included; None when it is not there.
+
+    A machine of which no key is known by its port counts as the one without, as for ssh. Raises ConfigError.
     """
-    file = folder / "known_hosts"
-    if not file.exists():
-        return None
-    return listed_key(_answer(["ssh-keygen", "-F", known_as, "-f", str(file)]), None)
+    lines = _known_lines(host, host.known_as)
+    if all(line.startswith("@revoked") for line in lines) and host.alias is None and host.port != SSH_PORT:
+        lines = _known_lines(host, host.address)
+    return listed_key("\n".join(lines), None)
+
+
+def _known_lines(host: SshHost, name: str) -> list[str]:
+    files = [file for file in host.known_hosts if file.is_file()]
+    answers = "".join(_answer(["ssh-keygen", "-F", name, "-f", str(file)]) for file in files)
+    return [line for line in answers.splitlines() if not line.startswith("#")]
 
 
 def listed_key(text: str, known_as: str | None) -> str | None:
@@ -116,5 +137,7 @@ def _answer(argv: list[str]) -> str:
             raise ConfigError(f"{argv[0]} is not installed on this machine. Install OpenSSH's client.") from None
         raise ConfigError(error.sentence()) from None
     if result.code and result.stderr.strip():
-        raise ConfigError(f"{' '.join(argv)}: {result.stderr.strip().splitlines()[-1]}. Correct the name, or the file.")
+        # The last line only counts the faults, which are before it.
+        cause = printable("; ".join(result.stderr.strip().splitlines()), 600)
+        raise ConfigError(f"{' '.join(argv)}: {cause}. Correct the name, or the file.")
     return result.stdout

@@ -5,12 +5,14 @@ import contextlib
 import functools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import asyncssh
 
 from plugins.command.errors import CommandError, Unreachable
+from plugins.command.user_ssh import UNUSABLE, Hop, Reader, UserSsh, read_for
 from plugins.command.wire import Properties
 
 # Source: retry.Until of the Pulumi SDK, which the official plugin dials with.
@@ -25,11 +27,19 @@ SILENCE_SECONDS = _KEEPALIVE_SECONDS * _KEEPALIVES_MISSED
 
 _DIALS = 1024
 """Connections that are opened at the same time."""
+_LOOKUPS = 64
+"""Names that are looked up at the same time. By default it is as many as there are processors and four more, and a name whose
+servers are silent takes ten seconds."""
 _OPEN_ATTEMPTS = 3
 _OPEN_DELAY = 0.2
 
 T = TypeVar("T")
 Status = Callable[[str], Awaitable[None]]
+
+
+def look_up_many() -> None:
+    """Have the running loop look up many names at once, so that those without an answer keep none of the others waiting."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_LOOKUPS, "lookup"))
 
 
 @dataclass(frozen=True)
@@ -104,11 +114,12 @@ class Pool:
     """All SSH connections of a process.
 
     With `user_ssh`, what a login leaves open comes from the user's own OpenSSH: keys, certificates, the agent, the way through
-    other machines, and known_hosts where no key is pinned. The plugin itself reads none of it, as the official one reads none.
+    other machines, which logins share, and known_hosts where no key is pinned. The plugin itself reads none of it, as the
+    official one reads none.
     """
 
     def __init__(self, *, user_ssh: bool = False) -> None:
-        self._user_ssh = user_ssh
+        self._reader = Reader() if user_ssh else None
         self._dialing = asyncio.Semaphore(_DIALS)
         self._links: dict[Login, list[Link]] = {}
         self._dials: dict[Login, asyncio.Task[Link]] = {}
@@ -151,9 +162,13 @@ class Pool:
         await self._link(connection, Credentials.load(connection.login), status)
 
     def drop(self, login: Login) -> None:
-        """Drops the connections of one login, which is not used any more."""
-        for link in self._links.pop(login, []):
-            link.ssh.abort()
+        """Drops the connections of one login that nobody uses any more."""
+        links = self._links.pop(login, [])
+        for link in links:
+            if not link.sessions:
+                link.ssh.abort()
+        if used := [link for link in links if link.sessions]:
+            self._links[login] = used
 
     def close(self) -> None:
         """Drops every connection."""
@@ -187,17 +202,50 @@ class Pool:
         if login not in self._dials:
             task = asyncio.create_task(self._dial_once(connection, credentials, status))
             self._dials[login] = task
-            task.add_done_callback(lambda _: self._dials.pop(login, None))
+            task.add_done_callback(functools.partial(self._dialed, login))
         return self._dials[login]
+
+    def _dialed(self, login: Login, task: asyncio.Task[Link]) -> None:
+        self._dials.pop(login, None)
+        # All that waited may have given up before it failed, and asyncio prints the traceback of what nobody looks at.
+        if not task.cancelled():
+            task.exception()
 
     async def _dial_once(self, connection: Connection, credentials: "Credentials", status: Status) -> Link:
         login = connection.login
-        proxy = await self._link(login.proxy, Credentials.load(login.proxy.login), status) if login.proxy else None
+        own, way = None, login.proxy
+        if self._reader:
+            own, own_way = await asyncio.to_thread(_own, connection, self._reader)
+            way = way or own_way
+        proxy = await self._link(way, Credentials.load(way.login), status) if way else None
         async with self._dialing:
-            link = Link(await dial(connection, credentials, proxy.ssh if proxy else None, user_ssh=self._user_ssh))
+            link = Link(await dial(connection, credentials, proxy.ssh if proxy else None, own))
         alive = [other for other in self._links.get(login, []) if not other.ssh.is_closed()]
         self._links[login] = [*alive, link]
         return link
+
+
+def _own(connection: Connection, reader: Reader) -> tuple[UserSsh, Connection | None]:
+    """The user's own settings for a login, and the way there by its ProxyJump.
+
+    There is none by one that cannot be read, or leads to itself: asyncssh, which goes it then, says why it comes to no end.
+    """
+    own = read_for(connection.login.host, connection.login.port, connection.login.user)
+    with contextlib.suppress(*UNUSABLE):
+        return own, _way(connection, own.hops, reader)
+    return own, None
+
+
+def _way(connection: Connection, hops: Sequence[str], reader: Reader, behind: tuple[Hop, ...] = ()) -> Connection | None:
+    """The machines of a ProxyJump, the first of which can be behind others too. Each is dialled once, whatever is behind it."""
+    way: Connection | None = None
+    for number, hop in enumerate(map(reader.hop, hops)):
+        if hop in behind:
+            raise RecursionError
+        if number == 0:
+            way = _way(connection, reader.of_hop(hop).hops, reader, (*behind, hop))
+        way = replace(connection, login=Login(hop.host, hop.port, hop.user, None, None, None, None, None, way))
+    return way
 
 
 class DialError(Exception):
@@ -252,6 +300,11 @@ class _Client(asyncssh.SSHClient):
         self._host_key = host_key
         self._password_requested = False
         self.presented: asyncssh.SSHKey | None = None
+        self.connected = False
+        """Whether a server was reached; what goes wrong from then on is its doing."""
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        self.connected = True
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         self.presented = key
@@ -272,9 +325,15 @@ class _Client(asyncssh.SSHClient):
 
 
 async def dial(
-    connection: Connection, credentials: Credentials, proxy: asyncssh.SSHClientConnection | None, *, user_ssh: bool = False
+    connection: Connection,
+    credentials: Credentials,
+    proxy: asyncssh.SSHClientConnection | None,
+    settings: UserSsh | None = None,
 ) -> asyncssh.SSHClientConnection:
-    """One attempt to connect and log in, through `proxy` when given; `user_ssh` as for `Pool`. Raises DialError."""
+    """One attempt to connect and log in, through `proxy` when given, with the user's own settings for what the login leaves open.
+
+    Raises DialError.
+    """
     login = connection.login
     client = _Client(login, credentials.host_key)
     pinned = credentials.host_key
@@ -286,10 +345,13 @@ async def dial(
         keys: list[asyncssh.SSHKey | asyncssh.SSHKeyPair] = []
         if credentials.key is not None:
             keys.append(credentials.key)
-        elif not user_ssh or login.agent_socket:
+        elif settings is None or login.agent_socket:
             keys.extend(await _agent_keys(login, stack))
         # An empty tuple leaves the choice to asyncssh, which decides as OpenSSH does.
-        own: Any = () if user_ssh else None
+        own: Any = () if settings else None
+        known_hosts: Any = settings.known_hosts() if settings else None
+        if pinned is not None:
+            known_hosts = _known_to_nobody
 
         async def connect(config: Any, client_keys: Any) -> asyncssh.SSHClientConnection:
             return await asyncssh.connect(
@@ -298,12 +360,13 @@ async def dial(
                 tunnel=proxy or own,
                 config=config,
                 client_factory=lambda: client,
-                known_hosts=own if pinned is None else (lambda host, addr, port: ([], [], [])),
+                known_hosts=known_hosts,
                 server_host_key_algs=algorithms,
                 username=login.user,
                 password=login.password,
                 client_keys=client_keys,
-                agent_path=own,
+                agent_path=own if settings is None or settings.agent is None else settings.agent,
+                pkcs11_provider=None,  # its library is none of those that are locked here; an agent has its keys
                 preferred_auth="publickey,password,keyboard-interactive"
                 if credentials.key is not None
                 else "password,keyboard-interactive,publickey",
@@ -320,46 +383,53 @@ async def dial(
         try:
             try:
                 return await connect(own, keys or own)
-            except (ValueError, OSError, RecursionError) as error:
-                if not (user_ssh and _is_of_own_settings(error)):
+            except UNUSABLE as error:
+                if settings is None or client.connected or not _is_of_own_settings(error):
                     raise
+            usable = keys or await _usable_keys(login, settings, stack)
             try:
-                return await connect(own, keys or _own_keys(login))
-            except (ValueError, OSError, RecursionError) as error:
-                if not _is_of_own_settings(error):
+                return await connect(own, usable)
+            except UNUSABLE as error:
+                if client.connected or not _is_of_own_settings(error):
                     raise
                 # OpenSSH takes lines, such as those that end with a comment, that asyncssh does not; most machines need none.
                 # It opens a way through each machine by the settings for that one, and so never comes to an end.
                 why = "a ProxyJump leads to itself" if isinstance(error, RecursionError) else error
                 unread = f"; ~/.ssh/config was left out, since it cannot be used here ({why}): write that line in another way"
-                return await connect(None, keys or own)
+                return await connect(None, usable)
         except (OSError, ValueError, OverflowError, asyncssh.Error) as error:
             from_agent = len(keys) if credentials.key is None else 0
-            explained = _explain(error, connection, credentials, client.presented, from_agent, user_ssh)
+            explained = _explain(error, connection, credentials, client.presented, from_agent, settings is not None)
             raise DialError(explained.reason, explained.sentence + unread, explained.final) from error
 
 
+def _known_to_nobody(*_: object) -> tuple[list[str], list[str], list[str]]:
+    """No key is known, so `_Client` is asked about the one that is presented."""
+    return [], [], []
+
+
 def _is_of_own_settings(error: Exception) -> bool:
-    """Whether the user's own OpenSSH settings, or a file that they name, cannot be read: no error of a network names a file."""
-    in_file = isinstance(error, OSError) and error.filename is not None
-    unusable = (RecursionError, UnicodeDecodeError, asyncssh.ConfigParseError, asyncssh.KeyImportError)
-    return in_file or isinstance(error, unusable)
+    """Whether the user's own OpenSSH settings, or a file that they name, cannot be read.
 
-
-def _own_keys(login: Login) -> list[asyncssh.SSHKeyPair]:
-    """The private keys among the user's own IdentityFiles; OpenSSH leaves out the others, for which asyncssh ends a login.
-
-    Without any, asyncssh takes those with the default names. Raises asyncssh.ConfigParseError.
+    No error of a network names a file. Of errors of a value, that of a host's name (`_explain`) is none of them.
     """
-    settings = asyncssh.SSHClientConnectionOptions(
-        config=(), host=login.host, port=login.port, username=login.user, client_keys=None
-    ).config
-    files: Any = settings.get("IdentityFile", ())
-    keys: list[asyncssh.SSHKeyPair] = []
-    for file in files:
-        with contextlib.suppress(OSError, asyncssh.KeyImportError):
-            keys += asyncssh.load_keypairs(file, ignore_encrypted=True)
-    return keys
+    if isinstance(error, OSError):
+        return error.filename is not None
+    return not isinstance(error, UnicodeError) or isinstance(error, UnicodeDecodeError)
+
+
+async def _usable_keys(login: Login, settings: UserSsh, stack: contextlib.AsyncExitStack) -> list[asyncssh.SSHKeyPair] | None:
+    """The user's own keys that can be read, or else those of the agent.
+
+    None where there are none: asyncssh takes an empty list for the files with the default names, and one of these may be what
+    cannot be read.
+    """
+    if keys := settings.keys():
+        return keys
+    if settings.agent != "":
+        with contextlib.suppress(CommandError):
+            keys = await _agent_keys(replace(login, agent_socket=settings.agent), stack)
+    return keys or None
 
 
 async def _agent_keys(login: Login, stack: contextlib.AsyncExitStack) -> list[asyncssh.SSHKeyPair]:
@@ -400,6 +470,13 @@ def _explain(
             "or its key was changed; if the change is meant, set connection.hostKey to the new key",
             final=True,
         )
+    if isinstance(error, asyncssh.HostKeyNotVerifiable):
+        key = f" {presented.get_algorithm()} {presented.get_fingerprint()}" if presented is not None else ""
+        remedy = "compare its fingerprint with the machine's, and log in once with ssh, which adds it"
+        if "revoked" in str(error):
+            remedy = "another machine may answer; use it only if its owner says that the line with @revoked is wrong"
+        sentence = f"{place} presents the host key{key}, which known_hosts does not vouch for ({error}): {remedy}"
+        return DialError("host key not known", sentence, final=True)
     if isinstance(error, asyncssh.PermissionDenied):
         offered = [
             *([f"private key {credentials.key.get_fingerprint()}"] if credentials.key is not None else []),
@@ -415,10 +492,11 @@ def _explain(
             "login refused",
             f"{place} refused to let {login.user} log in with {' or '.join(offered) or 'no credential'}: {remedy}",
         )
-    if isinstance(error, UnicodeError):  # of the form that a name has on the network (RFC 1035, section 2.3.4)
+    garbled = isinstance(error, UnicodeDecodeError)  # what a server said, which is the only text that is decoded here
+    if isinstance(error, UnicodeError) and not garbled:  # of the form of a name on the network (RFC 1035, section 2.3.4)
         reason = "its name has an empty part between dots, or one of more than 63 bytes"
         return DialError(reason, f"cannot reach {place}: {reason}; correct connection.host", final=True)
-    if isinstance(error, (ValueError, OverflowError)):
+    if isinstance(error, (ValueError, OverflowError)) and not garbled:
         # Of a port over 65535, a bound below 0, and characters that no name of a host or user and no password has (RFC 4013).
         remedy = "correct connection.host, port, user, password or perDialTimeout"
         reason = str(error).rstrip(".")

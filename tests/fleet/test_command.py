@@ -7,7 +7,9 @@ that sees what an `up` beside it makes.
 
 import json
 import os
+import pty
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +20,8 @@ from typer.testing import CliRunner
 
 from fleet import engine
 from fleet.__main__ import app
+from fleet.errors import FleetError
+from tests.fleet.test_rules import KEY, deployment
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +131,73 @@ def test_text_that_the_locale_cannot_show_costs_no_answer(tmp_path: Path, encodi
     ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert ended.stdout.decode(encoding) == f"Stack {name}: Nothing that was measured differs.\n"
+
+
+@pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE"])
+def test_log_of_ci_has_plain_lines_whatever_the_environment_says_of_colors(tmp_path: Path, variable: str) -> None:
+    """Else a table is folded at 80 columns there, and each turn of the progress line is kept."""
+    (tmp_path / "state.json").write_text(json.dumps({"deployment": deployment()}))
+    (tmp_path / "pulumi").write_text(f"#!/bin/sh\ncat {tmp_path}/state.json\n")
+    (tmp_path / "pulumi").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(CHECKOUT), variable: "1"}
+    for argv in (["status", "rack", "--timeout", "1"], ["compat"], ["explain", "n1", "--stack", "rack", "--timeout", "1"]):
+        command = [sys.executable, "-m", "fleet", *argv]
+        ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert "\x1b" not in ended.stdout + ended.stderr and "\u2500" not in ended.stdout
+        assert argv[0] != "status" or (len(ended.stdout.splitlines()), ended.stderr) == (3, "")
+
+
+def test_progress_line_is_as_long_as_it_counts_on_a_terminal_of_another_encoding(tmp_path: Path) -> None:
+    """A letter that it cannot show was escaped, which is longer, so that the lines before stayed on the screen."""
+    (tmp_path / "pulumi").write_text(f"#!/bin/sh\ncat {tmp_path}/state.json\n")
+    (tmp_path / "pulumi").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(CHECKOUT)}
+    environment |= {"PYTHONIOENCODING": "latin-1", "TERM": "xterm"}
+    command = [sys.executable, "-m", "fleet", "status", "rack", "--timeout", "1"]
+    terminal, other_end = pty.openpty()
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        node = json.dumps(deployment()).replace("n1", "kn\u00f6tchen\u2026").replace("10.0.0.5", "127.0.0.1")
+        node = node.replace(': 22, \\"user', f': {silent.getsockname()[1]}, \\"user').replace(
+            f'\\"hostKey\\": \\"{KEY}', '\\"x\\": \\"'
+        )
+        (tmp_path / "state.json").write_text(f'{{"deployment": {node}}}')
+        subprocess.run(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=other_end, check=False)
+    screen = os.read(terminal, 1 << 16)
+    os.close(other_end)
+    os.close(terminal)
+    assert b"waiting for kn\xf6tchen?" in screen and b"\\u" not in screen
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_output_that_a_caller_has_closed_changes_no_exit_status(tmp_path: Path, closed: str) -> None:
+    """A script that only acts on the status closes what it does not read."""
+    (tmp_path / "pulumi").write_text(f"#!/bin/sh\necho '{STATE}'\n")
+    (tmp_path / "pulumi").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(CHECKOUT)}
+    for words, code, error in (("drift rack", 0, ""), ("errors no-such-code", 1, "There is no code")):
+        line = f"{sys.executable} -m fleet {words} {closed}"
+        ended = subprocess.run(["sh", "-c", line], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (ended.returncode, "Traceback" in ended.stderr) == (code, False)
+        assert ended.stderr == "" if "2" in closed or not error else error in ended.stderr
+        assert "error: " not in ended.stdout
+
+
+def test_cause_of_the_engine_is_told_after_any_number_of_its_warnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    warning = f"warning: A new version of Pulumi is available. {'x' * 200}"
+    (tmp_path / "pulumi").write_text(f"#!/bin/sh\nyes '{warning}' | head -9 >&2\necho \"$CAUSE\" >&2\nexit 255\n")
+    (tmp_path / "pulumi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for cause in ("error: passphrase must be set", "the login plugin was killed"):
+        monkeypatch.setenv("CAUSE", cause)
+        with pytest.raises(FleetError, match=cause):
+            engine.deployment("rack")
+
+
+def test_remedy_that_shows_a_value_of_the_run_has_its_name_as_the_reference_has_it() -> None:
+    ended = CliRunner().invoke(app, ["errors", "bad-input"])
+    assert "- Use <expected>.\n" in ended.stdout and "{" not in ended.stdout
 
 
 def test_watch_sees_what_an_up_beside_it_has_made(tmp_path: Path) -> None:

@@ -46,7 +46,11 @@ def test_keys_are_files_and_a_link_that_leads_nowhere_is_none(monkeypatch: pytes
     assert (finding.message, finding.cure) == ("id_ed25519", "")
     (folder / "id_ed25519").chmod(0o644)
     (finding,) = doctor._ssh({})
-    assert finding.cure == f"chmod 600 {folder}/id_ed25519"
+    (folder / "id_my rsa").touch(0o644)
+    (exposed,) = doctor._ssh({})
+    assert (finding.cure, exposed.cure) == (
+        f"chmod 600 {folder}/id_ed25519", f"chmod 600 {folder}/id_ed25519 '{folder}/id_my rsa'"
+    )  # fmt: skip
 
 
 def test_agent_without_keys_is_no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

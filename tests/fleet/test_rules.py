@@ -3,8 +3,10 @@
 Lost if these fail: a node of the stack, a password that is taken for settings, or who changed a package."""
 
 import asyncio
+import gc
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -355,6 +357,40 @@ def test_machines_that_do_not_answer_cost_the_others_none_of_their_time(monkeypa
     (host,) = hosts.of(deployment())
     several = [replace(host, connection={"host": f"10.0.0.{number}"}) for number in range(4)]
     assert {str(each.cause)[:12] for each in measure.measure(several, 1)} == {"cannot reach"}
+
+
+def test_dial_that_nobody_waits_for_any_longer_fails_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio prints the traceback of a task whose error nobody looks at: with a short --timeout, one for each silent node."""
+
+    async def dial(connection: Any, *_: object, **__: object) -> Any:
+        await asyncio.sleep(0.3 if connection.login.host == "10.0.0.1" else 0.05)
+        raise DialError("no answer in time", f"cannot reach {connection.login.host}")
+
+    monkeypatch.setattr(connections, "dial", dial)
+    (host,) = hosts.of(deployment())
+    monkeypatch.setattr(measure, "AT_ONCE", 1)
+    several = [replace(host, connection={"host": f"10.0.0.{number}"}) for number in range(1, 6)]
+    assert "no answer within 0.1 s" in str(measure.measure(several, 0.1)[0].cause)
+    gc.collect()
+    assert caplog.records == []
+
+
+@pytest.mark.slow
+def test_names_that_nobody_looks_up_cost_the_others_none_of_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many are looked up at once as there are processors and four, unless the loop is told otherwise."""
+
+    def silent(name: str, *_: object, **__: object) -> Any:
+        time.sleep(0 if name == "there.example" else 2)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    (host,) = hosts.of(deployment())
+    names = [*(f"lost-{number}.example" for number in range(40)), "there.example"]
+    connection = {key: value for key, value in host.connection.items() if key != "hostKey"}
+    *_, known = measure.measure([replace(host, connection={**connection, "host": name}) for name in names], 60)
+    assert "name resolution" in str(known.cause) and known.seconds < 1.5
 
 
 def test_a_node_that_answers_without_end_is_not_listened_to_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:

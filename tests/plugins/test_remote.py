@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import socket
 import subprocess
@@ -449,6 +450,147 @@ def test_identity_that_is_no_private_key_costs_none_of_the_others(
     with_client({key: value for key, value in sshd.connection.items() if key != "privateKey"}, work)
 
 
+def own_ssh(home: Path, monkeypatch: pytest.MonkeyPatch, config: str = "", **files: str) -> None:
+    """Gives the user this configuration of OpenSSH, and these files beside it."""
+    (home / ".ssh").mkdir()
+    for name, text in {"config": config, **files}.items():
+        (home / ".ssh" / name).write_text(text)
+        (home / ".ssh" / name).chmod(0o600)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+
+
+def own_answer(connection: dict[str, Any], without: str = "") -> str:
+    """What a command prints over a connection with the user's own settings, or why there is none."""
+    answers: list[str] = []
+
+    async def work(client: Client) -> None:
+        client.pool = Pool(user_ssh=True)
+        try:
+            answers.append((await client.run("echo there")).text("stdout"))
+        except CommandError as error:
+            answers.append(str(error))
+
+    with_client({key: value for key, value in connection.items() if key != without}, work)
+    return answers[0]
+
+
+def jump_to(sshd: Sshd, way: str = "jump", further: str = "") -> str:
+    """A configuration in which `localhost` is behind that server."""
+    jump = f"Host jump\n HostName 127.0.0.1\n Port {sshd.port}\n IdentityFile ~/.ssh/own\n"
+    return f"{jump}{further}Host localhost 127.0.0.2 127.0.0.3 127.0.0.4\n ProxyJump {way}\n"
+
+
+@pytest.mark.parametrize("way", ["jump", "{user}@[127.0.0.1]:{port}", "ssh://{user}@127.0.0.1:{port}", "%r@jump", "other,jump"])
+def test_way_through_other_machines_is_written_as_openssh_takes_it(
+    start_sshd: StartSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    jump, target = start_sshd("AllowTcpForwarding yes"), start_sshd()
+    jumps = way.format(user=jump.user, port=jump.port)
+    other = f"Host other\n HostName 127.0.0.1\n Port {jump.port}\n IdentityFile ~/.ssh/own\n"
+    known = f"[127.0.0.1]:{jump.port} {jump.host_key}\n"
+    config = jump_to(jump, jumps, other)
+    own_ssh(tmp_path, monkeypatch, config, known_hosts=known, own=jump.private_key, id_rsa=jump.private_key)
+    assert own_answer({**target.connection, "host": "localhost"}) == "there"
+
+
+def test_nodes_behind_one_machine_share_the_connection_to_it(
+    start_sshd: StartSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each had a login of its own there, of which sshd drops some from ten on (MaxStartups)."""
+    jump = start_sshd("AllowTcpForwarding yes")
+    target = start_sshd(*(f"ListenAddress 127.0.0.{number}" for number in (2, 3, 4)))
+    own_ssh(
+        tmp_path, monkeypatch, jump_to(jump), known_hosts=f"jump,[127.0.0.1]:{jump.port} {jump.host_key}\n", own=jump.private_key
+    )
+
+    async def work(client: Client) -> None:
+        client.pool = Pool(user_ssh=True)
+        await asyncio.gather(*(client.run("true", host=f"127.0.0.{number}") for number in (2, 3, 4)))
+
+    with_client(target.connection, work)
+    assert (jump.logins(), target.logins()) == (1, 3)
+
+
+@pytest.mark.parametrize("fault", ["refused", "unknown", "down"])
+def test_fault_of_a_machine_on_the_way_is_told_of_that_machine(
+    start_sshd: StartSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    jump, target = start_sshd("AllowTcpForwarding yes"), start_sshd()
+    known = "" if fault == "unknown" else f"[127.0.0.1]:{jump.port} {jump.host_key}\n"
+    key = new_key()[0] if fault == "refused" else jump.private_key
+    own_ssh(tmp_path, monkeypatch, jump_to(jump), known_hosts=known, own=key)
+    if fault == "down":
+        jump.stop()
+    message = own_answer({**target.connection, "host": "localhost"})
+    words = {"refused": " refused to let ", "unknown": "log in once with ssh, which adds it", "down": "cannot reach jump:"}
+    assert f"jump:{jump.port}" in message and words[fault] in message and "localhost" not in message
+
+
+KNOWN = "[127.0.0.1]:{port} {key}\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "files"),
+    [
+        ("", {"known_hosts": f"garbage\n{KNOWN}"}),
+        ("", {"known_hosts": f"{KNOWN[:-1]} of B\u00fcro\n"}),
+        ("", {"known_hosts2": KNOWN}),
+        ("Host *\n UserKnownHostsFile ~/.ssh/absent ~/.ssh/more\n", {"more": KNOWN}),
+        ("Host *\n GlobalKnownHostsFile ~/.ssh/more\n PKCS11Provider /absent.so\n", {"more": f"|1|x|y z\n{KNOWN}"}),
+    ],
+)  # fmt: skip
+def test_line_that_is_no_entry_of_known_hosts_costs_no_machine(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str, files: dict[str, str]
+) -> None:
+    texts = {name: text.format(port=sshd.port, key=sshd.host_key) for name, text in files.items()}
+    own_ssh(tmp_path, monkeypatch, config, **texts)
+    assert own_answer(sshd.connection, without="hostKey") == "there"
+    for file in files:
+        (tmp_path / ".ssh" / file).write_bytes(texts[file].encode("latin-1"))
+    assert own_answer(sshd.connection, without="hostKey") == "there"
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ("", "log in once with ssh"),
+        (f"@revoked * {{key}}\n{KNOWN}", "another machine may answer"),
+        ("none", "log in once with ssh"),
+    ],
+)
+def test_machine_that_known_hosts_does_not_vouch_for_is_not_logged_in_to(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: str, words: str
+) -> None:
+    """`UserKnownHostsFile none` is no file, and not that any machine is believed."""
+    config = "Host *\n UserKnownHostsFile none\n" if known == "none" else ""
+    own_ssh(tmp_path, monkeypatch, config, known_hosts=known.format(port=sshd.port, key=sshd.host_key))
+    message = own_answer(sshd.connection, without="hostKey")
+    assert "known_hosts does not vouch for" in message and words in message and sshd.logins() == 0
+
+
+@pytest.mark.parametrize("line", ["", "IdentityAgent SSH_AUTH_SOCK", "IdentityAgent $OTHER"])
+def test_key_that_cannot_be_read_costs_none_of_the_others(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    own_ssh(tmp_path, monkeypatch, f"Host *\n {line}\n", id_ed25519="no key", id_rsa="" if line else sshd.private_key)
+    if not line:
+        assert own_answer(sshd.connection, without="privateKey") == "there"
+        return
+    socket_path, key = tmp_path / "agent", tmp_path / "key"
+    key.write_text(sshd.private_key)
+    key.chmod(0o600)
+    with subprocess.Popen(["ssh-agent", "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL) as agent:
+        try:
+            while not socket_path.exists():
+                time.sleep(0.02)
+            subprocess.run(["ssh-add", "-q", str(key)], check=True, env={**os.environ, "SSH_AUTH_SOCK": str(socket_path)})
+            monkeypatch.setenv(line.rpartition(" ")[2].removeprefix("$"), str(socket_path))
+            assert own_answer(sshd.connection, without="privateKey") == "there"
+        finally:
+            agent.terminate()
+
+
 def test_refused_login_says_whether_the_agent_of_the_environment_had_a_key(
     sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -498,6 +640,27 @@ def test_connection_that_cannot_be_dialed_at_all_is_refused_at_once_in_a_sentenc
     """Python's own errors, of which the engine would show "Unexpected <class 'OverflowError'>"."""
     seen, client = refusal({**sshd.connection, "dialErrorLimit": -1, **change})
     assert re.search(message, seen) and "correct connection.host" in seen and client.statuses == []
+
+
+@pytest.mark.parametrize("user_ssh", [False, True])
+def test_server_that_greets_with_other_letters_is_not_told_as_a_wrong_name_or_setting(user_ssh: bool) -> None:
+    """Python raises the same error for these as for a file of settings, and one alike for a host's name."""
+
+    async def work(client: Client) -> None:
+        async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"SSH-2.0-\xff\r\n")
+            await reader.read()
+            writer.close()
+
+        client.pool = Pool(user_ssh=user_ssh)
+        server = await asyncio.start_server(greet, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(CommandError, match=rf"SSH with 127.0.0.1:{port} failed: .*check that an SSH server answers") as error:
+            await client.run("true", host="127.0.0.1", port=port, dialErrorLimit=0)
+        assert "name has" not in str(error.value) and "~/.ssh/config" not in str(error.value)
+        server.close()
+
+    with_client({"password": "p"}, work)
 
 
 class _PasswordServer(asyncssh.SSHServer):

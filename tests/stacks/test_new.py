@@ -207,6 +207,44 @@ def test_key_is_looked_up_by_the_alias_under_which_ssh_keeps_it(tmp_path: Path, 
     assert (node["address"], node["hostKey"]) == ("192.0.2.44", KEYS["a"])
 
 
+@pytest.mark.parametrize("keyword", ["UserKnownHostsFile", "GlobalKnownHostsFile"])
+def test_key_is_looked_up_in_the_files_in_which_ssh_keeps_it(
+    tmp_path: Path, ssh_folder: Path, capsys: pytest.CaptureFixture[str], keyword: str
+) -> None:
+    """To log in once, as the refusal says, puts it into these."""
+    (ssh_folder / "config").write_text(f"Host rack-a\n    HostName 192.0.2.44\n    {keyword} {tmp_path}/absent {tmp_path}/rack\n")
+    argv = ["--name", "rack", "--nodes", "existing", "--address", "rack-a", "--ssh-folder", str(ssh_folder)]
+    (tmp_path / "rack").write_text(f"192.0.2.45 {KEYS['b']}\n")
+    assert written(tmp_path, *argv)[0] == 1
+    place = f"{tmp_path}/absent" if keyword == "UserKnownHostsFile" else f"{ssh_folder}/known_hosts"
+    assert f"{place} has no ssh-ed25519 key of 192.0.2.44" in capsys.readouterr().err
+    (tmp_path / "rack").write_text(f"192.0.2.44 {KEYS['a']}\n")
+    assert sections(tmp_path, *argv)["nodes"]["existing"][0]["hostKey"] == KEYS["a"]
+
+
+def test_key_without_a_port_counts_for_another_port_as_for_ssh(
+    tmp_path: Path, ssh_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ssh asks about no such key, and so adds none with the port."""
+    argv = ["--name", "rack", "--nodes", "existing", "--address", "ssh://192.0.2.44:2200", "--ssh-folder", str(ssh_folder)]
+    (ssh_folder / "known_hosts").write_text(f"@revoked * {KEYS['a']}\n192.0.2.44 {KEYS['a']}\n")
+    assert written(tmp_path, *argv)[0] == 1
+    (ssh_folder / "known_hosts").write_text(f"[192.0.2.44]:2200 ssh-rsa AAAA\n192.0.2.44 {KEYS['a']}\n")
+    assert written(tmp_path, *argv)[0] == 1 and "key of [192.0.2.44]:2200" in capsys.readouterr().err
+    (ssh_folder / "known_hosts").write_text(f"@revoked * {KEYS['b']}\n192.0.2.44 {KEYS['a']}\n")
+    assert sections(tmp_path, *argv)["nodes"]["existing"][0]["hostKey"] == KEYS["a"]
+
+
+def test_line_of_the_ssh_configuration_that_is_wrong_is_named(
+    tmp_path: Path, ssh_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (ssh_folder / "config").write_text("Host rack-a\n    Hostnam 192.0.2.44\n")
+    assert (
+        written(tmp_path, "--name", "rack", "--nodes", "existing", "--address", "rack-a", "--ssh-folder", str(ssh_folder))[0] == 1
+    )
+    assert "line 2: Bad configuration option: hostnam" in capsys.readouterr().err
+
+
 def test_key_that_is_revoked_is_not_pinned(tmp_path: Path, ssh_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["--name", "rack", "--nodes", "existing", "--address", "192.0.2.1", "--ssh-folder", str(ssh_folder)]
     (ssh_folder / "known_hosts").write_text(f"192.0.2.1 {KEYS['a']}\n@revoked * {KEYS['a']}\n")

@@ -1,0 +1,130 @@
+"""What the OpenSSH of the person who runs a command has for a login: the way through other machines, keys, agent, known_hosts.
+
+Read by asyncssh, which knows less of ~/.ssh/config than OpenSSH does. What it cannot read counts as not there.
+"""
+
+import contextlib
+import functools
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+from nodekit.host.reading import read
+
+UNUSABLE = (ValueError, OSError, RecursionError)
+"""What comes of settings that cannot be read. No error of a network is among them, as long as nothing is dialled."""
+IDENTITIES = ("id_ed25519_sk", "id_ecdsa_sk", "id_ed25519", "id_ecdsa", "id_rsa")
+"""Files in ~/.ssh that count where no IdentityFile is set (ssh_config(5))."""
+KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
+KNOWN_HOSTS_OF_ALL = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
+"""Files that count where no UserKnownHostsFile and no GlobalKnownHostsFile are set (ssh_config(5))."""
+MAX_KNOWN_HOSTS = 16 << 20
+"""Bytes that are read of one of them; a key has some 100."""
+JUMP = re.compile(r"(?:ssh://)?(?:(?P<user>.+)@)?(?:\[(?P<address>[^\]]+)\]|(?P<name>[^:\[\]]+))(?::(?P<port>\d+))?/?")
+"""One machine of a ProxyJump."""
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One machine on the way to another."""
+
+    host: str
+    """As the settings call it."""
+    port: int
+    user: str
+
+
+@dataclass(frozen=True)
+class UserSsh:
+    """What counts for one login."""
+
+    hops: tuple[str, ...] = ()
+    """The machines of its ProxyJump as it names them, in the order in which they are gone through."""
+    identities: tuple[str, ...] = tuple(f"~/.ssh/{name}" for name in IDENTITIES)
+    agent: str | None = None
+    """Socket of the agent, empty for none; None where no IdentityAgent is set, and SSH_AUTH_SOCK counts."""
+    known_hosts_files: tuple[str, ...] = (*KNOWN_HOSTS, *KNOWN_HOSTS_OF_ALL)
+
+    def keys(self) -> list[asyncssh.SSHKeyPair]:
+        """The private keys among the identities. OpenSSH leaves out the others, for which asyncssh ends a login."""
+        keys: list[asyncssh.SSHKeyPair] = []
+        for file in self.identities:
+            with contextlib.suppress(OSError, asyncssh.KeyImportError):
+                keys += asyncssh.load_keypairs(str(Path(file).expanduser()), ignore_encrypted=True)
+        return keys
+
+    def known_hosts(self) -> asyncssh.SSHKnownHosts:
+        """The machines that are known. As for OpenSSH, a file that is not there and a line that is no entry cost no other one."""
+        known = asyncssh.import_known_hosts("")
+        for file in self.known_hosts_files:
+            with contextlib.suppress(OSError):
+                for line in read(Path(file).expanduser(), MAX_KNOWN_HOSTS).decode(errors="replace").splitlines():
+                    fields = line.split()
+                    # Without the comment, in which asyncssh takes ASCII alone.
+                    with contextlib.suppress(ValueError):
+                        known.load(" ".join(fields[: 4 if line.startswith("@") else 3]))
+        return known
+
+
+class Reader:
+    """Reads the settings for logins, but those for a machine on the way to many others once."""
+
+    def __init__(self) -> None:
+        self.hop = functools.cache(hop)
+        self.of_hop = functools.cache(lambda machine: read_for(machine.host, machine.port, machine.user))
+
+
+def read_for(host: str, port: int, user: str) -> UserSsh:
+    """The settings for a login; the defaults where they cannot be read."""
+    try:
+        options = _options(host, port, user)
+        config: Any = options.config
+        jump = config.get("ProxyJump")
+        tokens = {"%%": "%", "%n": host, "%h": options.host, "%p": str(port), "%r": user}
+        jump = re.sub(r"%.", lambda match: tokens.get(match[0], match[0]), jump) if jump else ""
+        return UserSsh(
+            hops=tuple(each.strip() for each in jump.split(",") if each.strip()),
+            identities=tuple(config.get("IdentityFile", ())) or UserSsh.identities,
+            agent=_agent(config.get("IdentityAgent", ())),
+            known_hosts_files=(
+                *config.get("UserKnownHostsFile", KNOWN_HOSTS),
+                *config.get("GlobalKnownHostsFile", KNOWN_HOSTS_OF_ALL),
+            ),
+        )
+    except UNUSABLE:
+        return UserSsh()
+
+
+def _options(host: str, port: int | tuple[()], user: str | tuple[()]) -> asyncssh.SSHClientConnectionOptions:
+    """What the settings say of a machine; what is not fixed is taken from them. No file that they name is read."""
+    return asyncssh.SSHClientConnectionOptions(
+        config=(), host=host, port=port, username=user, client_keys=None, known_hosts=None, pkcs11_provider=None
+    )
+
+
+def hop(text: str) -> Hop:
+    """A machine of a ProxyJump. Raises one of UNUSABLE, also for what names no machine."""
+    parts = JUMP.fullmatch(text)
+    if parts is None:
+        raise ValueError(f"ProxyJump {text}")
+    host = parts["address"] or parts["name"]
+    options = _options(host, int(parts["port"]) if parts["port"] else (), parts["user"] or ())
+    return Hop(host, options.port, options.username)
+
+
+def _agent(value: str | Sequence[str] | None) -> str | None:
+    """Socket of an IdentityAgent, which can be the name of a variable (ssh_config(5))."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return None
+    if value == "SSH_AUTH_SOCK":
+        return os.environ.get(value, "")
+    if value.startswith("$") and not value.startswith("${"):
+        return os.environ.get(value[1:], "")
+    return str(Path(value).expanduser())
