@@ -11,8 +11,13 @@ CATALOGUE: dict[str, Failure] = {
         },
     ),
     "host-key-invalid": Failure(
-        "The text set as a host key is not an ed25519 public key.",
-        "Use the content of /etc/ssh/ssh_host_ed25519_key.pub on the host, read there and not over the network",
+        "The text set as a host key is not an ed25519 or ECDSA public key.",
+        "Use the content of /etc/ssh/ssh_host_ed25519_key.pub on the host, or of ssh_host_ecdsa_key.pub where it is in FIPS "
+        "mode, read there and not over the network",
+        {
+            "rsa": "Use the content of /etc/ssh/ssh_host_ecdsa_key.pub on the host: of an RSA key the official command plugin "
+            "takes only signatures by SHA-1, which OpenSSH refuses",
+        },
     ),
     "host-key-missing": Failure(
         "A connection over SSH pins no host key, so it would trust any host that answers.",

@@ -10,10 +10,17 @@ from nodekit.rules.text import printable
 
 SSH_PORT = 22
 """Where an SSH server answers unless something else is said."""
-KIND = b"ssh-ed25519"
-KEY_BYTES = 32
-"""RFC 8709, section 4: an ed25519 public key is the string `ssh-ed25519` and a string of 32 bytes."""
-
+HOST_KEYS: dict[str, tuple[tuple[str, ...], int]] = {
+    "ssh-ed25519": (("ssh-ed25519",), 32),
+    "ecdsa-sha2-nistp256": (("ecdsa-sha2-nistp256", "nistp256"), 65),
+    "ecdsa-sha2-nistp384": (("ecdsa-sha2-nistp384", "nistp384"), 97),
+    "ecdsa-sha2-nistp521": (("ecdsa-sha2-nistp521", "nistp521"), 133),
+}
+"""Kind of a host key that can be pinned, the best one first -> the strings that its data begins with, and the bytes of the last
+one (RFC 8709, section 4; RFC 5656, section 3.1). A machine in FIPS mode has none of the first kind."""
+RSA = ("ssh-rsa", "rsa-sha2-256", "rsa-sha2-512")
+"""Kinds of which the official command plugin takes only signatures by SHA-1 (`remote/connection.go`, `hostKeyAlgorithms`), which
+OpenSSH has refused since 8.8."""
 PUBLIC_KEY = re.compile(r"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+\s|-----BEGIN [A-Z ]*PUBLIC KEY-----|---- BEGIN SSH2 PUBLIC KEY ----")
 RESULT = '{"'
 """How the result of a verb begins."""
@@ -23,16 +30,24 @@ NO_CIPHER = b"\0\0\0\4none"
 
 
 def host_key(text: str) -> str:
-    """The key as `ssh-ed25519 AAAA…`, without a comment. Raises NodeError `host-key-invalid`."""
-    words = text.split()
+    """The key as `ssh-ed25519 AAAA…`, without a comment; its kind is one of `HOST_KEYS`. Raises NodeError `host-key-invalid`."""
+    kind, data = (*text.split(), "", "")[:2]
+    if not _is_of(kind, data):
+        case = "rsa" if kind in RSA else ""
+        raise NodeError("host-key-invalid", f"The host key {printable(text, 120)!r} is not an ed25519 or ECDSA public key", case)
+    return f"{kind} {data}"
+
+
+def _is_of(kind: str, encoded: str) -> bool:
+    """Whether this is the data of a host key of that kind."""
     try:
-        data = base64.b64decode(words[1] if len(words) > 1 else "", validate=True)
-    except ValueError:
-        data = b""
-    expected = b"".join(len(part).to_bytes(4, "big") + part for part in (KIND, data[-KEY_BYTES:]))
-    if not words or words[0] != KIND.decode() or data != expected or len(data) != 4 + len(KIND) + 4 + KEY_BYTES:
-        raise NodeError("host-key-invalid", f"The host key {printable(text, 120)!r} is not an ed25519 public key")
-    return " ".join(words[:2])
+        data = base64.b64decode(encoded, validate=True)
+        names, size = HOST_KEYS[kind]
+    except (ValueError, KeyError):
+        return False
+    strings = [*(name.encode() for name in names), data[-size:]]
+    # A point of a curve is not compressed, which its first byte says (RFC 5656, section 3.1).
+    return data == b"".join(len(part).to_bytes(4, "big") + part for part in strings) and (len(names) == 1 or data[-size] == 4)
 
 
 def host_address(text: str, host: str) -> str:

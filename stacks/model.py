@@ -99,8 +99,8 @@ class ExistingNode(Model):
     user: User = "root"
     """Login user: root, or one that may become root by sudo; the secret `sudoPassword` is what sudo asks for."""
     host_key: HostKey
-    """The host's public key as in /etc/ssh/ssh_host_ed25519_key.pub: the connection is refused when the host shows another
-    one."""
+    """The host's public key as in /etc/ssh/ssh_host_ed25519_key.pub, or in ssh_host_ecdsa_key.pub where it is in FIPS mode: the
+    connection is refused when the host shows another one."""
     gone: bool = False
     """Whether the machine no longer exists. After an `up` with it, the node can leave the stack, or the stack can be destroyed,
     and nothing is undone on the machine over SSH."""

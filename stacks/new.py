@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from clusterkit.runtime_class import NODE_LABEL
 from delivery import login
-from delivery.login import SSH_PORT
+from delivery.login import HOST_KEYS, SSH_PORT
 from nodekit.errors import NodeError
 from nodekit.rules.docker.docker_matrix import NEWEST_PROVEN, SAFE_DOCKER
 from stacks import ssh_hosts, stack_file
@@ -165,16 +165,16 @@ def host_key(host: SshHost, answer: str, alone: bool) -> str:
     """The key to pin for a machine; raises ConfigError when there is none."""
     if answer == KNOWN_HOSTS:
         key = ssh_hosts.known_key(host)
-    elif alone and answer.startswith("ssh-"):
+    elif alone and answer.startswith(("ssh-", "ecdsa-")):
         key = " ".join(answer.split()[:2])
     else:
         key = ssh_hosts.listed_key(answer, host.known_as) or ssh_hosts.listed_key(answer, host.name)
     if key is None:
         where = next(map(str, host.known_hosts), KNOWN_HOSTS) if answer == KNOWN_HOSTS else "--host-key"
         raise ConfigError(
-            f"{where} has no {ssh_hosts.KEY} key of {host.known_as}. Log in once (ssh -o HostKeyAlgorithms={ssh_hosts.KEY} "
-            f"{host.name}) and compare the fingerprint that is shown, or give --host-key what "
-            "/etc/ssh/ssh_host_ed25519_key.pub holds there."
+            f"{where} has no ed25519 or ECDSA key of {host.known_as}. Log in once "
+            f"(ssh -o HostKeyAlgorithms={','.join(HOST_KEYS)} {host.name}) and compare the fingerprint that is shown, or give "
+            "--host-key what /etc/ssh/ssh_host_ed25519_key.pub holds there, or ssh_host_ecdsa_key.pub on a machine in FIPS mode."
         )
     return key
 

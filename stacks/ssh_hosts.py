@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from delivery.login import SSH_PORT
+from delivery.login import HOST_KEYS, SSH_PORT
 from nodekit.errors import NodeError
 from nodekit.host.process import run
 from nodekit.host.reading import MAX_OWN, read_text
 from nodekit.rules.text import printable
 from stacks.model import ConfigError
 
-KEY = "ssh-ed25519"
-"""The kind of host key that is pinned."""
 WILDCARDS = re.compile(r"[*?!]")
 IN_BRACKETS = re.compile(r"ssh://(?:(?P<user>[^@/]+)@)?\[(?P<address>[0-9A-Fa-f:.]+(?:%[^\]/]+)?)\](?::(?P<port>\d+))?/?")
 """An address of IPv6 as OpenSSH writes it in `proxyjump`; with `ssh://` before it, OpenSSH 9 and older do not take it."""
@@ -98,7 +96,7 @@ def _files(names: str, folder: Path) -> Iterator[Path]:
 
 
 def known_key(host: SshHost) -> str | None:
-    """The ed25519 key of a machine in its files of known hosts, hashed names included; None when it is not there.
+    """The key to pin for a machine in its files of known hosts, hashed names included; None when there is none.
 
     A machine of which no key is known by its port counts as the one without, as for ssh. Raises ConfigError.
     """
@@ -115,16 +113,17 @@ def _known_lines(host: SshHost, name: str) -> list[str]:
 
 
 def listed_key(text: str, known_as: str | None) -> str | None:
-    """The ed25519 key for `known_as` in lines as known_hosts has them (NAMES KIND KEY); with None, the first of any name.
+    """The key of the best kind for `known_as` in lines as known_hosts has them (NAMES KIND KEY); with None, of any name.
 
     A key that a line revokes (@revoked NAMES KIND KEY) does not count.
     """
     lines = [line.split() for line in text.splitlines()]
     revoked = {parts[3] for parts in lines if len(parts) >= 4 and parts[0] == "@revoked"}
-    for parts in lines:
-        named = len(parts) >= 3 and parts[1] == KEY and parts[2] not in revoked
-        if named and (known_as is None or known_as in parts[0].split(",")):
-            return f"{KEY} {parts[2]}"
+    for kind in HOST_KEYS:
+        for parts in lines:
+            named = len(parts) >= 3 and parts[1] == kind and parts[2] not in revoked
+            if named and (known_as is None or known_as in parts[0].split(",")):
+                return f"{kind} {parts[2]}"
     return None
 
 

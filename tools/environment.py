@@ -99,8 +99,11 @@ def published(name: str, version: str) -> bool:
 
 
 def _command_sources() -> list[Path]:
-    """The files of our command plugin, as paths in the checkout: its own, and those of the node program's rules that it uses."""
-    shared = ("nodekit/__init__.py", "nodekit/rules/__init__.py", "nodekit/rules/text.py")
+    """The files of our command plugin, as paths in the checkout: its own, and those of the node program that it uses."""
+    modules = ("rules/text.py", "host/reading.py")
+    shared = ["nodekit/__init__.py"]
+    for module in modules:
+        shared += [f"nodekit/{Path(module).parent}/__init__.py", f"nodekit/{module}"]
     own = sorted(path.relative_to(CHECKOUT) for path in (CHECKOUT / "plugins" / "command").glob("*.py"))
     return [*own, *map(Path, shared)]
 

@@ -28,7 +28,7 @@ class ExistingHost(TypedDict):
     user: NotRequired[pulumi.Input[str]]
     """Login user: root, which is the default, or one that may become root by sudo."""
     host_key: pulumi.Input[str]
-    """The host's public key as in /etc/ssh/ssh_host_ed25519_key.pub."""
+    """The host's public key as in /etc/ssh/ssh_host_ed25519_key.pub, or in ssh_host_ecdsa_key.pub where it is in FIPS mode."""
     gone: NotRequired[bool]
     """Whether the machine no longer exists: nothing is done on it, and nothing is undone over SSH when it leaves the stack."""
 

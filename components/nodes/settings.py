@@ -30,7 +30,7 @@ class Connection(TypedDict):
     user: NotRequired[pulumi.Input[str]]
     """Login user: root, which is the default, or one that may become root by sudo."""
     host_key: pulumi.Input[str]
-    """The host's public key (`ssh-ed25519 AAAA…`); a host that shows another one is refused."""
+    """The host's public key (`ssh-ed25519 AAAA…`), ed25519 or ECDSA; a host that shows another one is refused."""
     private_key: NotRequired[pulumi.Input[str]]
     """Private login key (secret). Without it the SSH agent is asked."""
     sudo_password: NotRequired[pulumi.Input[str]]

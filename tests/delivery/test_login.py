@@ -63,6 +63,24 @@ def test_other_thing_is_named_and_not_shown(text: str, words: str) -> None:
     assert words in sentence and "AAAA" not in sentence and "id_ed25519" not in sentence
 
 
+@pytest.mark.parametrize("form", [["ed25519"], *(["ecdsa", "-b", size] for size in ("256", "384", "521"))])
+def test_host_key_of_a_machine_in_fips_mode_is_taken_too(tmp_path: Path, form: list[str]) -> None:
+    """Such a machine has none of kind ed25519."""
+    subprocess.run(["ssh-keygen", "-q", "-t", *form, "-N", "", "-C", "root@rack", "-f", str(tmp_path / "key")], check=True)
+    kind, data, comment = (tmp_path / "key.pub").read_text().split()
+    assert login.host_key(f"{kind} {data} {comment}\n") == f"{kind} {data}"
+    other = next(name for name in login.HOST_KEYS if name != kind)
+    for wrong in (f"{other} {data}", f"{kind} {data[:-4]}", f"{kind} {data}AAAA", f"{kind} {data[:40]}{'A' * 8}{data[48:]}"[:60]):
+        with pytest.raises(NodeError, match="is not an ed25519 or ECDSA public key"):
+            login.host_key(wrong)
+
+
+def test_rsa_host_key_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(NodeError) as refused:
+        login.host_key(pair(tmp_path, "pem", "")[1])
+    assert "ssh_host_ecdsa_key.pub" in refused.value.remedy and "SHA-1" in refused.value.remedy
+
+
 CUT = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
 
 
@@ -75,7 +93,7 @@ def test_what_is_not_known_is_left_to_the_plugin(text: str) -> None:
     "text", ["", "ssh-ed25519", "ssh-ed25519 äAAAC3Nza", "SHA256:uNiVztksCsDhcc0u9e8Brv", "a ssh-ed25519 AAAA"]
 )
 def test_other_thing_than_a_host_key_is_refused(text: str) -> None:
-    with pytest.raises(NodeError, match="is not an ed25519 public key"):
+    with pytest.raises(NodeError, match="is not an ed25519 or ECDSA public key"):
         login.host_key(text)
 
 

@@ -178,11 +178,12 @@ def test_a_host_key_of_another_type_is_refused_too(sshd: Sshd) -> None:
     assert sshd.logins() == 0
 
 
-def test_an_rsa_host_key_can_be_pinned(start_sshd: StartSshd, tmp_path: Path) -> None:
-    key = asyncssh.generate_private_key("ssh-rsa", key_size=2048)
-    (tmp_path / "rsa").write_bytes(key.export_private_key())
-    (tmp_path / "rsa").chmod(0o600)
-    sshd = start_sshd(f"HostKey {tmp_path / 'rsa'}")
+@pytest.mark.parametrize("kind", ["ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"])
+def test_a_host_key_that_is_not_the_servers_best_can_be_pinned(start_sshd: StartSshd, tmp_path: Path, kind: str) -> None:
+    key = asyncssh.generate_private_key(kind)
+    (tmp_path / "other").write_bytes(key.export_private_key())
+    (tmp_path / "other").chmod(0o600)
+    sshd = start_sshd(f"HostKey {tmp_path / 'other'}")
 
     async def work(client: Client) -> None:
         await client.run("true", hostKey=key.export_public_key().decode())

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import pytest
 import yaml
 
@@ -85,7 +86,7 @@ def test_file_that_exists_is_never_overwritten(tmp_path: Path, capsys: pytest.Ca
         ([*MACHINE[:-3], "[2001:db8::7]", *MACHINE[-2:]], "[host-address-invalid]"),
         (["--name", "lab", "--nodes", "existing", "--address", "a"], "Log in once"),
         (["--name", "lab", "--nodes", "existing", "--address", "rack-*"], "no Host entry"),
-        ([*MACHINE[:-3], "192.0.2.7,192.0.2.8", *MACHINE[-2:]], "no ssh-ed25519 key of 192.0.2.7"),
+        ([*MACHINE[:-3], "192.0.2.7,192.0.2.8", *MACHINE[-2:]], "no ed25519 or ECDSA key of 192.0.2.7"),
         ([*EXISTING, "--install", "none", "--docker", "28.5.2", "--kata", "3.27.0"], "[docker-kata-incompatible]"),
         ([*EXISTING, "--kata", "3.27.0"], "--kata has no meaning"),
         ([*MACHINE[:-1], "ssh-rsa AAAA"], "hostKey"),
@@ -217,7 +218,7 @@ def test_key_is_looked_up_in_the_files_in_which_ssh_keeps_it(
     (tmp_path / "rack").write_text(f"192.0.2.45 {KEYS['b']}\n")
     assert written(tmp_path, *argv)[0] == 1
     place = f"{tmp_path}/absent" if keyword == "UserKnownHostsFile" else f"{ssh_folder}/known_hosts"
-    assert f"{place} has no ssh-ed25519 key of 192.0.2.44" in capsys.readouterr().err
+    assert f"{place} has no ed25519 or ECDSA key of 192.0.2.44" in capsys.readouterr().err
     (tmp_path / "rack").write_text(f"192.0.2.44 {KEYS['a']}\n")
     assert sections(tmp_path, *argv)["nodes"]["existing"][0]["hostKey"] == KEYS["a"]
 
@@ -249,9 +250,26 @@ def test_key_that_is_revoked_is_not_pinned(tmp_path: Path, ssh_folder: Path, cap
     argv = ["--name", "rack", "--nodes", "existing", "--address", "192.0.2.1", "--ssh-folder", str(ssh_folder)]
     (ssh_folder / "known_hosts").write_text(f"192.0.2.1 {KEYS['a']}\n@revoked * {KEYS['a']}\n")
     assert written(tmp_path, *argv)[0] == 1
-    assert "has no ssh-ed25519 key of 192.0.2.1" in capsys.readouterr().err
+    assert "has no ed25519 or ECDSA key of 192.0.2.1" in capsys.readouterr().err
     (ssh_folder / "known_hosts").write_text(f"@revoked * {KEYS['b']}\n192.0.2.1 {KEYS['a']}\n")
     assert sections(tmp_path, *argv)["nodes"]["existing"][0]["hostKey"] == KEYS["a"]
+
+
+ECDSA = asyncssh.generate_private_key("ecdsa-sha2-nistp256").export_public_key().decode().strip()
+
+
+@pytest.mark.parametrize(("known", "pinned"), [(["ssh-rsa AAAA", ECDSA], ECDSA), ([ECDSA, KEYS["a"]], KEYS["a"])])
+def test_ecdsa_key_is_pinned_where_a_machine_in_fips_mode_has_no_better_one(
+    tmp_path: Path, ssh_folder: Path, known: list[str], pinned: str
+) -> None:
+    (ssh_folder / "known_hosts").write_text("".join(f"192.0.2.1 {key}\n" for key in known))
+    argv = ["--name", "rack", "--nodes", "existing", "--address", "192.0.2.1", "--ssh-folder", str(ssh_folder)]
+    assert sections(tmp_path, *argv)["nodes"]["existing"][0]["hostKey"] == pinned
+
+
+def test_ecdsa_key_that_is_given_is_pinned(tmp_path: Path) -> None:
+    argv = ["--name", "rack", "--nodes", "existing", "--address", "192.0.2.1", "--host-key", ECDSA, "--cluster", "none"]
+    assert sections(tmp_path, *argv)["nodes"]["existing"][0]["hostKey"] == ECDSA
 
 
 def test_several_machines_are_several_nodes_with_the_keys_that_were_given(tmp_path: Path) -> None:

@@ -239,3 +239,10 @@ def test_engine_downloads_other_plugins_itself_where_the_sites_are_reached(clone
     switch = "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"
     assert switch not in clone.variables("prod")
     assert clone.variables("local")[switch] == "true"  # it has all of its plugins, and no use for AWS's
+
+
+def test_packed_command_plugin_has_all_that_it_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of this project that it imports and that is not packed would end every `up`."""
+    monkeypatch.setenv("KATA_NODES_CACHE", str(tmp_path))
+    folder = environment.own_command_plugin(Path(sys.prefix)).parent
+    subprocess.run([sys.executable, "-c", "import plugins.command.main"], cwd=folder, check=True, timeout=60)
