@@ -311,8 +311,13 @@ class Story:
         folder.mkdir()
         for name, value in settings.items():
             (folder / name).write_text(value)
-        for pid in self._servers():
-            (folder / "cgroup.procs").write_text(pid)
+        # Again and again: what began while the list was made is not on it.
+        within: set[str] = set()
+        while new := self._of_logins() - within:
+            within |= new
+            for pid in new:
+                with suppress(OSError):  # it has just ended
+                    (folder / "cgroup.procs").write_text(pid)
 
         def lift() -> None:
             end = time.monotonic() + 30
@@ -324,15 +329,21 @@ class Story:
 
         self._undo.append(lift)
 
-    def _servers(self) -> list[str]:
-        """Every sshd of the host, as this machine numbers them: the one that listens, and those of open connections."""
-        space, servers = Path(f"/proc/{self.host.node.pid}/ns/pid").readlink(), []
-        for name in Path("/proc").glob("[0-9]*/comm"):
+    def _of_logins(self) -> set[str]:
+        """Every sshd of the host, and what they have started, as this machine numbers them."""
+        space = Path(f"/proc/{self.host.node.pid}/ns/pid").readlink()
+        parents, logins = {}, set()
+        for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it has just ended
-                if name.read_text().startswith("sshd") and (name.parent / "ns/pid").readlink() == space:
-                    servers.append(name.parent.name)
-        assert servers, "the host's sshd does not run"
-        return servers
+                if (process / "ns/pid").readlink() == space:
+                    name, _, rest = (process / "stat").read_text().partition(" (")[2].rpartition(") ")
+                    parents[process.name] = rest.split()[1]
+                    if name.startswith("sshd"):
+                        logins.add(process.name)
+        while new := {pid for pid, parent in parents.items() if parent in logins} - logins:
+            logins |= new
+        assert logins, "the host's sshd does not run"
+        return logins
 
     def cure(self) -> None:
         """Undo the fault."""

@@ -136,7 +136,7 @@ def test_yaml_program_brings_its_own_machine_and_what_is_on_it_goes_with_it(tmp_
 
 REFUSED = {
     "kata-nodes:ExistingNodes, properties: {hosts: [{name: a, address: 192.0.2.1, hostKey: ssh-rsa AAAA}]}": (
-        "The host key 'ssh-rsa AAAA' is not an ed25519 public key. Use the content of"
+        "The host key 'ssh-rsa AAAA' is not an ed25519 or ECDSA public key. Use the content of"
     ),
     "kata-nodes:SandboxPodTemplate, properties: {template: t, namespace: n, runtimeClass: kata, image: i, seccomp: none}": (
         "The seccomp profile 'none' is not known. Use one of RuntimeDefault, Unconfined."
