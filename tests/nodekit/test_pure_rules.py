@@ -15,8 +15,9 @@ RULES = [
 ]
 """In `clusterkit` folders have effects, elsewhere the files that are left out."""
 WITHOUT_EFFECTS = {
-    "base64", "binascii", "collections", "copy", "dataclasses", "datetime", "difflib", "fnmatch", "functools", "hashlib",
-    "ipaddress", "itertools", "json", "math", "re", "shlex", "tomlkit", "tomllib", "types", "typing", "urllib",
+    "base64", "binascii", "collections", "copy", "dataclasses", "datetime", "decimal", "difflib", "fnmatch", "functools",
+    "hashlib", "ipaddress", "itertools", "json", "math", "re", "shlex", "tomlkit", "tomllib", "types", "typing",
+    "unicodedata", "urllib",
 }  # fmt: skip
 OURS = ("nodekit", "clusterkit", "aws", "policy", "delivery")
 
