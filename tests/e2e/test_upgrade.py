@@ -18,8 +18,9 @@ from tests.nightly import LONG_FORMS
 pytestmark = [LONG_FORMS, pytest.mark.engine, pytest.mark.debian, pytest.mark.guest, pytest.mark.timeout(900)]
 BEFORE = "958ba507597bffd06d87f81de05610024d4c6fa6"
 """The version before. Until there is a release: the last whose states carry the whole of bootstrap.sh for a removal."""
-STAYS = ("stacks", ".state")
-"""What a person keeps in their checkout when they take another version."""
+STACK_FILES = "Pulumi.*.yaml"
+STAYS = ".state"
+"""What a person keeps in their checkout when they take another version: this, and their stacks' files."""
 
 
 @pytest.fixture
@@ -31,15 +32,18 @@ def story(tmp_path: Path) -> Iterator[Story]:
 
 def clear(folder: Path) -> None:
     """Remove the program from a checkout."""
-    for entry in folder.iterdir():
-        if entry.name not in STAYS:
+    entries = [*(entry for entry in folder.iterdir() if entry.name not in (STAYS, "stacks")), *(folder / "stacks").iterdir()]
+    for entry in entries:
+        if not (entry.parent.name == "stacks" and entry.match(STACK_FILES)):
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def take_before(folder: Path) -> None:
     """Make a checkout one of the version before."""
     clear(folder)
-    packed = subprocess.run(["git", "archive", BEFORE, "--", ".", ":!stacks"], cwd=REPOSITORY, capture_output=True, check=True)
+    packed = subprocess.run(
+        ["git", "archive", BEFORE, "--", ".", f":!stacks/{STACK_FILES}"], cwd=REPOSITORY, capture_output=True, check=True
+    )
     subprocess.run(["tar", "--extract", f"--directory={folder}"], input=packed.stdout, check=True)
 
 
