@@ -340,7 +340,7 @@ def download(address: str, limit: int, timeout: float) -> bytes | None:
     with _temporary_folder() as folder:
         if not folder:
             return None
-        # In a folder where nobody else can plant a link: apt, as root, gives the file to its own user, which downloads it.
+        # apt, as root, changes the owner of this file to _apt, so nobody else may be able to put a symbolic link in its place.
         own = Path(folder, "download")
         target = str(own / "file")
         argv = ["prlimit", f"--fsize={limit}", HELPER, "-o", "Acquire::Retries=0", "download-file", address, target]
