@@ -24,7 +24,7 @@ def evidence(node: str) -> dict[str, Any]:
         "proven": "container", "bootId": "7e253bf6-9676-4e9f-8afa-872edaf53cf7", "image": None, **container,
         "configFile": "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml",
         "kernelParams": "cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 user_namespace.enable=1", "dockerVersion": "27.5.1",
-        "container": container, "note": "", "attempts": 1,
+        "note": "", "attempts": 1,
     }  # fmt: skip
 
 

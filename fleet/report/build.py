@@ -145,9 +145,7 @@ def _in_state(host: Host) -> Proof | None:
     evidence = host.evidence
     if evidence is None:
         return None
-    inside = evidence.get("container")
-    # Where a container was proven, the rungs beside it are those in the container too.
-    climb = _climb(f"{CONTAINER} of the runtime", inside) if isinstance(inside, dict) else _climb(GUEST, evidence)
+    climb = _climb(f"{CONTAINER} of the runtime" if evidence.get("proven") == "container" else GUEST, evidence)
     return Proof(
         source="state",
         began=None,

@@ -85,7 +85,6 @@ def _proven(state: ProveState, root: Path, attempt: proofs.Attempt) -> dict[str,
     with step("proof: the ladder in a booted guest"):
         verdict, notes, attempts = guest_proof(proof, state.timeout_seconds)
     proven = "guest"
-    inside: Verdict | None = None
     answer = docker.ask(root)
     reason = no_container(proof, answer, state.image)
     if reason:
@@ -93,8 +92,8 @@ def _proven(state: ProveState, root: Path, attempt: proofs.Attempt) -> dict[str,
     else:
         left = max(CONTAINER_SECONDS, state.timeout_seconds - (time.monotonic() - begin))
         with step(f"proof: the ladder in a container of the runtime {RUNTIME_NAME}"):
-            inside = container_proof(proof, state.image, left)
-        proven, verdict = "container", inside
+            verdict = container_proof(proof, state.image, left)
+        proven = "container"
     return {
         "node": proof.node,
         "changed": False,
@@ -103,7 +102,7 @@ def _proven(state: ProveState, root: Path, attempt: proofs.Attempt) -> dict[str,
         "sandbox": proof.sandbox,
         "proven": proven,
         "bootId": boot_id(root),
-        "image": state.image if inside else None,
+        "image": state.image if proven == "container" else None,
         "rungs": [rung.as_dict() for rung in verdict.rungs],
         "userNamespaces": verdict.user_namespaces,
         "guestKernel": verdict.guest_kernel,
@@ -111,19 +110,8 @@ def _proven(state: ProveState, root: Path, attempt: proofs.Attempt) -> dict[str,
         "configFile": proof.effective.config_file,
         "kernelParams": proof.effective.kernel_params,
         "dockerVersion": answer.version,
-        "container": None if inside is None else as_dict(inside),
         "note": "; ".join(notes),
         "attempts": attempts,
-    }
-
-
-def as_dict(verdict: Verdict) -> dict[str, object]:
-    """A verdict in a result document."""
-    return {
-        "rungs": [rung.as_dict() for rung in verdict.rungs],
-        "userNamespaces": verdict.user_namespaces,
-        "guestKernel": verdict.guest_kernel,
-        "commandLine": verdict.command_line,
     }
 
 

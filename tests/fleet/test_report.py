@@ -157,7 +157,7 @@ def test_the_json_of_hostile_nodes_is_as_the_schema_says(text: str) -> None:
 
 def garbage(value: Any) -> Report:
     """A report of a node that answers `value` wherever a report looks."""
-    node = dataclasses.replace(samples.host("n1"), evidence={"passed": value, "rungs": value, "container": value})
+    node = dataclasses.replace(samples.host("n1"), evidence={"passed": value, "rungs": value, "proven": value})
     entry = dict.fromkeys(("began", "seconds", "passed", "error", "climbs", "guestKernel", "userNamespaces", "note"), value)
     answers = [
         samples.measured(node, value),

@@ -256,7 +256,7 @@ def desired(**changes: object) -> dict[str, object]:
 
 def test_prove_boots_katas_guest_with_katas_initrd_and_reports_it(node: Path, kernel: Path) -> None:
     result = prove.run(desired(), node)
-    assert (result["passed"], result["proven"], result["changed"], result["container"]) == (True, "guest", False, None)
+    assert (result["passed"], result["proven"], result["changed"], result["image"]) == (True, "guest", False, None)
     assert isinstance(result["userNamespaces"], int) and result["userNamespaces"] > 0
     assert result["guestKernel"] == kernel.name.removeprefix("vmlinuz-")
     assert "tsc=reliable" in str(result["commandLine"]) and str(result["commandLine"]).endswith("rdinit=/kata-nodes/init")
@@ -391,7 +391,7 @@ def test_a_node_without_a_shim_says_that_the_guest_boot_alone_was_proven(node: P
     fake_docker({"kata": {"runtimeType": "io.containerd.kata.v2"}}, "exit 1")
     result = prove.run(desired(), node)
     assert result["note"] == "no Kata shim on this node: the guest boot alone was proven"
-    assert result["container"] is None and result["dockerVersion"] == "27.5.1"
+    assert result["proven"] == "guest" and result["dockerVersion"] == "27.5.1"
     assert not (node / "asked").exists()
 
 
