@@ -141,8 +141,9 @@ def node(resource: Resource, children: Iterable[Resource]) -> str:
     else:
         words += _parameters(_list(before), _list(after))
     changed = {child.name.rsplit("-", 1)[-1]: child for child in children}
-    # A trigger of a verb is the machine's identity; those of the upload also the login user and the program's digest.
-    if any("triggers" in child.changed for step, child in changed.items() if step != "upload"):
+    # A trigger of a verb is the machine's identity. Others are those of the upload, the login user and the program's digest, and
+    # that of the proof, the sum of its state.
+    if any("triggers" in child.changed for step, child in changed.items() if step not in ("upload", "proof")):
         words.append("**another machine**: everything is done and proven again")
     elif {"upload", "program"} & {*changed}:
         words.append("the node program is renewed")

@@ -109,6 +109,10 @@ def _hop(host: str, address: str, port: object, user: str | None, host_key: str 
     }
 
 
+def _sum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 class KataNode(pulumi.ComponentResource):
     """Makes one machine a Kata node and proves it.
 
@@ -163,7 +167,7 @@ class KataNode(pulumi.ComponentResource):
             identity = derived(pinned, identity, args["connection"].get("host_key"))
         # Another machine behind the same address and key must get the program too.
         owner = f"{pulumi.get_project()}/{pulumi.get_stack()} {re.sub(r'[^A-Za-z0-9._-]', '-', name)}"
-        machine = derived(lambda text: hashlib.sha256(text.encode()).hexdigest()[:12], identity)
+        machine = derived(_sum, identity)
 
         def child(
             which: str, kind: str, inputs: Mapping[str, Any], after: pulumi.Resource | None, **others: Any
@@ -252,7 +256,8 @@ class KataNode(pulumi.ComponentResource):
             inputs = {
                 "create": derived(line, args["connection"].get("user"), seconds[rule]),
                 "stdin": stdin_of(desired),
-                "triggers": [identity],
+                # Where the one before is deleted first, one of another state replaces it, and does not update it.
+                "triggers": [identity, *([derived(_sum, desired)] if "delete_before_replace" in others else [])],
             }
             return command(which, inputs, after, **others)
 
@@ -262,7 +267,8 @@ class KataNode(pulumi.ComponentResource):
         drained = {"hooks": member.hooks(self.machine_id)} if member and not gone else {}
         docker = verb("docker", "docker", preflight, **drained)
         kata = verb("kata", "kata", docker, **drained)
-        # One that is asked for and fails must not leave the one before in the state: the next `up` would see no change, and pass.
+        # One that fails must not leave the one before in the state. The next `up` would see no change in it, and pass: with the
+        # same settings where it was asked for, or with the former ones, which `kata` brings back.
         self.proof = verb("proof", "prove", kata, delete_before_replace=True)
 
         self.evidence = read(self.proof, "prove", lambda proof: proof)

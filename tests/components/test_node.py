@@ -77,8 +77,16 @@ def test_address_and_host_key_are_all_that_a_node_needs() -> None:
     assert states["kata"]["kernelParams"] == states["proof"]["expect"] == ["user_namespace.enable=1"]
     assert (states["proof"]["sandbox"], states["proof"]["timeoutSeconds"]) == ("sandbox-runtime", 300)
     commands = run(lambda: KataNode("n", SMALLEST)).by_name
-    assert commands["n-proof"].inputs["triggers"] == [HOST_KEY]
+    assert commands["n-kata"].inputs["triggers"] == [HOST_KEY]
     assert commands["n-proof"].inputs["connection"]["user"] == "root"
+
+
+@pytest.mark.parametrize("changed", [{"kata": {"kernel_params": ["quiet"]}}, {"verification": {"timeout_seconds": 400}}], ids=str)
+def test_a_proof_of_other_settings_is_another_one_and_the_verbs_are_updated(changed: dict[str, Any]) -> None:
+    before, after = (run(lambda args=args: KataNode("n", args)).by_name for args in (SMALLEST, {**SMALLEST, **changed}))
+    kept = {name for name, command in before.items() if after[name].inputs.get("triggers") == command.inputs.get("triggers")}
+    assert {*before} - kept == {"n-proof"}
+    assert after["n-proof"].request.deleteBeforeReplace and list(after["n-proof"].request.replaceOnChanges) == ["triggers[*]"]
 
 
 def test_every_verb_reads_what_its_component_writes() -> None:

@@ -67,6 +67,12 @@ class Story:
         deployment = json.loads(self.pulumi("stack", "export"))["deployment"]
         return [resource["type"] for resource in deployment.get("resources", [])]
 
+    def modified(self) -> dict[str, str]:
+        """When each of the node's steps last ran: `kata`, `proof`, ..."""
+        resources = json.loads(self.pulumi("stack", "export"))["deployment"]["resources"]
+        steps = [each for each in resources if "::nodes-n1-" in each["urn"] and not each.get("pendingReplacement")]
+        return {str(step["urn"]).rpartition("-")[2]: str(step["modified"]) for step in steps}
+
     def seen(self) -> set[str]:
         """Where canaries came up so far: in what was printed, in arguments, in the stack's files and state, and on the host."""
         self.pulumi("stack", "export")
@@ -126,6 +132,16 @@ def test_the_corrected_parameter_is_all_it_takes_and_shows_no_secret(story: Stor
     assert all(any(late in name for name in story.types()) for late in NEW_AFTER_PROOF)
     story.pulumi("refresh", "--yes", "--skip-preview", "--diff")
     assert story.seen() == set()
+
+
+def test_a_proof_that_failed_is_made_again_where_the_former_settings_come_back(story: Story) -> None:
+    story.pulumi("config", "set", "--path", "kata-nodes:kata.kernelParams[0]", ZERO)
+    assert "[proof-user-namespaces-zero]" in story.pulumi(*UP, ok=False)
+    assert "proof" not in story.modified()
+    story.pulumi("config", "rm", "--path", "kata-nodes:kata.kernelParams[0]")
+    story.pulumi(*UP)
+    modified = story.modified()
+    assert modified["proof"] > modified["kata"]
 
 
 def test_a_wrong_password_and_a_broken_kubeconfig_are_told_without_being_shown(story: Story) -> None:
