@@ -32,6 +32,46 @@ CATALOGUE: dict[str, Failure] = {
             "putty": "Set it in OpenSSH's form: puttygen KEY.ppk -O private-openssh -o FILE",
         },
     ),
+    "connection-ended": Failure(
+        "A connection to a node ended before the command that ran there.",
+        "Look whether the machine runs and is reached, then run `pulumi up` again: it continues, and the node first ends or "
+        "undoes what was half done",
+    ),
+    "host-unreachable": Failure(
+        "No SSH server answers where a node, or its bastion, is dialed.",
+        "Check that the machine is up, that its address and port are right, and that firewalls let this machine in",
+        {
+            "name": "Correct its address, or the DNS of this machine",
+            "bastion": "Check the node's address and port as the bastion sees them, and that the bastion may forward connections",
+            "refused": "Start sshd on it, or set the port on which it listens",
+            "closed": "Run `pulumi up` again: a machine that is still starting closes connections, and so does an sshd that has "
+            "too many at once (MaxStartups). If it stays so, its log says why (journalctl -u ssh)",
+        },
+    ),
+    "host-key-differs": Failure(
+        "A host shows another key than the pinned one: it was made anew, or another machine answers at its address.",
+        "Read /etc/ssh/ssh_host_ed25519_key.pub on the machine, not over the network. Set it as hostKey if the machine was made "
+        "anew; otherwise find out who answers there",
+        {
+            "kind": "Set hostKey to the content of a file that the machine has in /etc/ssh: ssh_host_ed25519_key.pub or "
+            "ssh_host_ecdsa_key.pub",
+        },
+    ),
+    "login-refused": Failure(
+        "A host does not let the login user in.",
+        "Put the public half of the private key into ~/.ssh/authorized_keys of that user there, or correct user and key",
+    ),
+    "agent-unreachable": Failure(
+        "The official command plugin asks the SSH agent that SSH_AUTH_SOCK names, also where a private key is set.",
+        "Run `unset SSH_AUTH_SOCK`, or start the agent (ssh-agent), then run `pulumi up` again",
+    ),
+    "upload-refused": Failure(
+        "The node program could not be copied into the home of the login user.",
+        "Let the user write into its home there, or log in as another one",
+        {
+            "failure": "Free space on it, or make its file system writable: SFTP has no better word for either",
+        },
+    ),
     "node-doubled": Failure(
         "Two nodes have the same name, or the same address and port.",
         "Choose a name for each node that no other node has",

@@ -11,6 +11,7 @@ import pulumi
 from pulumi.output import UNKNOWN
 
 from components.children import LEFT_ALONE, child_options
+from components.nodes.connection_errors import explaining
 from components.nodes.node_states import settings_of
 from components.nodes.rollout import Member
 from components.nodes.settings import Connection, DockerSettings, KataSettings, Verification
@@ -169,14 +170,21 @@ class KataNode(pulumi.ComponentResource):
         owner = f"{pulumi.get_project()}/{pulumi.get_stack()} {re.sub(r'[^A-Za-z0-9._-]', '-', name)}"
         machine = derived(_sum, identity)
 
+        explained = [] if gone else explaining(name, node if isinstance(node, str) else name)
+
+        def hooks(machine_id: pulumi.Output[str] | None = None) -> pulumi.ResourceHookBinding:
+            binding = member.hooks(machine_id) if member else pulumi.ResourceHookBinding()
+            binding.on_error = [*explained, *(binding.on_error or [])]
+            return binding
+
         def child(
             which: str, kind: str, inputs: Mapping[str, Any], after: pulumi.Resource | None, **others: Any
         ) -> PluginResource:
             options: dict[str, Any] = {"additional_secret_outputs": ["connection"], "replace_on_changes": ["triggers[*]"]}
             if gone:
                 options |= LEFT_ALONE
-            elif member:
-                options["hooks"] = member.hooks()
+            elif explained or member:
+                options["hooks"] = hooks()
             options |= others
             # Only the first waits for what the node depends on: each of the others waits for the one before.
             waiting = {"depends_on": after} if after else {}
@@ -264,7 +272,7 @@ class KataNode(pulumi.ComponentResource):
         states, seconds = settings.states(node, {"program": digest, "machine": identity}), settings.seconds
         preflight = verb("preflight", "preflight", start)
         self.machine_id = read(preflight, "preflight", lambda looked: str(looked["machineId"]))
-        drained = {"hooks": member.hooks(self.machine_id)} if member and not gone else {}
+        drained = {"hooks": hooks(self.machine_id)} if member and not gone else {}
         docker = verb("docker", "docker", preflight, **drained)
         kata = verb("kata", "kata", docker, **drained)
         # One that fails must not leave the one before in the state. The next `up` would see no change in it, and pass: with the
