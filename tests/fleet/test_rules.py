@@ -89,6 +89,21 @@ def test_a_machine_that_is_gone_and_what_is_left_of_a_replaced_resource_are_told
     assert [difference.kind for difference in host.differences] == ["setting"] and host.state.docker is None
 
 
+def test_a_node_whose_first_step_failed_is_not_left_out() -> None:
+    """A machine that cannot be reached at all leaves its component in the state, and no step: the stack was called proven."""
+    state = deployment()
+    urn = state["resources"][0]["urn"].replace("nodes-n1", "nodes-n2")
+    never: dict[str, Any] = {"urn": urn, "type": hosts.NODE, "inputs": {"plan": {"node": "n2"}}}
+    taken_out = {**never, "urn": f"{urn}0", "delete": True}
+    first, second = hosts.of({"resources": [*state["resources"], never, taken_out]})
+    assert (first.name, second.name, second.address, second.evidence, second.gone) == ("n1", "n2", "", None, False)
+    assert [difference.message for difference in second.differences] == ["the stack holds no proof of it: the last run ended before"]
+    (measured,) = measure.measure([second], 1)
+    assert measured.cause == measure.NEVER_REACHED
+    assert cure.flags(Answers([measured], [])) == [], "all of the `up`"
+    assert hosts.of({"resources": [{**never, "inputs": {}}]})[0].name == "nodes-n2", "of a version without a plan"
+
+
 def test_a_node_that_its_program_keeps_in_place_is_not_gone() -> None:
     state = deployment(retainOnDelete=True)
     state["resources"][0]["retainOnDelete"] = True
