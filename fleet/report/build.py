@@ -3,6 +3,7 @@
 What nodes, guests and states hold can have any form and length: what does not have the expected form is left out.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from fleet.hosts import Host
 from fleet.measure import MOST, Measured
 from fleet.measure_objects import GONE, MeasuredCluster, MeasuredObject
 from fleet.report.document import (
+    NEVER_MEASURED,
     VERSION,
     Check,
     Climb,
@@ -35,8 +37,7 @@ from nodekit.rules.text import printable
 
 VERBS = {"preflight": "preflight", "docker": "Docker", "kata": "Kata"}
 """Resource of a node -> the step that it is."""
-NEVER_MEASURED = "nodes of a cluster are not measured"
-"""Of one that the stack's output alone names."""
+TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z")
 GUEST, CONTAINER = "booted guest", "container"
 WORST: tuple[Outcome, ...] = ("failed", "unproven", "drifted", "proven")
 """The first of these that a node has is its stack's."""
@@ -62,15 +63,19 @@ def report(
     ]
     proofs = _mapping(outputs.get("clusterProof"))
     pods = [_pod(name, {}, job, cause) for name, job, cause in jobs]
-    # The outputs are those of the last `up` that succeeded: where the state has Jobs, it is newer.
-    pods += [] if jobs else [_pod(name, output, None, None) for name, output in proofs.items()]
+    # The outputs are those of the last `up` that succeeded: where the state has Jobs, it is newer. A `destroy` that ended before
+    # leaves the outputs alone.
+    kept = any(each.item.keeps_evidence for cluster in clusters for each in cluster.objects)
+    pods += [_pod(name, output, None, None) for name, output in proofs.items()] if kept and not jobs else []
     nodes += sorted(pods, key=lambda node: node.name)
     objects = [_object(cluster, each) for cluster in clusters for each in cluster.objects if each.item.proof_of is None]
     outcome = worst([node.outcome for node in nodes])
     if outcome == "proven" and any(each.state == "differs" for each in objects):
         outcome = "drifted"
     ended_before = any(node.outcome in ("failed", "unproven") for node in nodes)
-    rows = [] if ended_before else _mappings(outputs.get("checklist"))
+    rows = _mappings(outputs.get("checklist"))
+    if ended_before or (not nodes and _is_of_nodes(rows)):
+        rows = []
     return Report(
         version=VERSION,
         kind="stack",
@@ -84,6 +89,11 @@ def report(
     )
 
 
+def _is_of_nodes(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a checklist is of nodes that were proven: without evidence, the row of the capabilities alone can pass."""
+    return sum(row.get("passed") is True for row in rows) > 1
+
+
 def worst(outcomes: Sequence[Outcome]) -> Outcome:
     """The outcome of a stack with such nodes; machines that are gone do not count."""
     return next((outcome for outcome in WORST if outcome in outcomes), "unproven")
@@ -93,7 +103,9 @@ def _node(host: Host, measured: Measured | None) -> Node:
     document = (measured and measured.document) or {}
     history = measured.records if measured else []
     record = measured.record if measured else None
-    proof = _recorded(record) if record is not None else _in_state(host)
+    # A record keeps the rungs of its newest proof alone, which can be one of other settings. The state has those of its own.
+    without_rungs = record is not None and record.get("passed") is True and not record.get("climbs")
+    proof = _recorded(record) if record is not None and not without_rungs else _in_state(host)
     unmeasured = "the stack's file says that the machine no longer exists" if host.gone else (measured and measured.cause) or ""
     differences = [] if measured is None else measured.changes  # a failed proof is told as such
     return Node(
@@ -103,12 +115,12 @@ def _node(host: Host, measured: Measured | None) -> Node:
         not_measured=_text(unmeasured),
         steps=_steps(host, proof),
         proof=proof,
-        configuration=_text((host.evidence or {}).get("configFile")),
+        configuration=_text(_configuration(host, measured).get("configFile")),
         parameters=_parameters(host, measured),
         pair=_pair(host, measured),
         not_tried=_not_tried(proof),
         timeline=_timeline(history, host),
-        timeline_note=_timeline_note(document, history),
+        timeline_note=_timeline_note(document, history, host),
         differences=tuple(
             f"{_text(difference.get('what'))} [{_text(difference.get('kind'))}]" for difference in differences[:MOST]
         ),
@@ -128,7 +140,7 @@ def _recorded(entry: Mapping[str, Any]) -> Proof:
     error = entry.get("error")
     return Proof(
         source="node",
-        began=_text(entry.get("began")) or None,
+        began=_time(entry.get("began")) or None,
         ended=None,
         seconds=_number(entry.get("seconds")),
         passed=entry.get("passed") is True,
@@ -151,7 +163,7 @@ def _in_state(host: Host) -> Proof | None:
     return Proof(
         source="state",
         began=None,
-        ended=_text(host.proven) or None,
+        ended=_time(host.proven) or None,
         seconds=None,
         passed=evidence.get("passed") is True,
         hypervisor=_text(evidence.get("hypervisor")),
@@ -221,11 +233,19 @@ def _parameters(host: Host, measured: Measured | None) -> tuple[Parameter, ...]:
     settings = host.state.kata
     if settings is None:
         return ()
-    kata = _mapping(_mapping(measured.status if measured else {}).get("kata"))
-    read = _mapping(_mapping(kata.get("configurations")).get(settings.runtime)).get(settings.hypervisor)
-    effective = read if isinstance(read, dict) and "kernelParams" in read else (host.evidence or {})
-    tokens = kernel_params.tokens(_text(effective.get("kernelParams")))[:MOST]
+    tokens = kernel_params.tokens(_text(_configuration(host, measured).get("kernelParams")))[:MOST]
     return tuple(Parameter(token, origin(token, settings.kernel_params), remarks(token)) for token in tokens)
+
+
+def _configuration(host: Host, measured: Measured | None) -> Mapping[str, Any]:
+    """What Kata reads on the node, as measured, or else as the proof in the state has it."""
+    settings = host.state.kata
+    if settings is not None:
+        kata = _mapping(_mapping(measured.status if measured else {}).get("kata"))
+        read = _mapping(_mapping(kata.get("configurations")).get(settings.runtime)).get(settings.hypervisor)
+        if isinstance(read, dict) and "kernelParams" in read:
+            return read
+    return host.evidence or {}
 
 
 def _pair(host: Host, measured: Measured | None) -> Pair | None:
@@ -268,7 +288,7 @@ def _timeline(history: Sequence[Mapping[str, Any]], host: Host) -> tuple[PastPro
 
 def _past(entry: Mapping[str, Any]) -> PastProof:
     return PastProof(
-        when=_text(entry.get("began")),
+        when=_time(entry.get("began")),
         seconds=_number(entry.get("seconds")),
         passed=entry.get("passed") is True,
         code=_text(_mapping(entry.get("error")).get("code")),
@@ -278,12 +298,15 @@ def _past(entry: Mapping[str, Any]) -> PastProof:
     )
 
 
-def _timeline_note(document: Mapping[str, Any], history: Sequence[object]) -> str:
+def _timeline_note(document: Mapping[str, Any], history: Sequence[object], host: Host) -> str:
     if history:
         return "The node keeps its last 20 proofs. Times are by its clock; a proof that was killed leaves no record."
-    if document:
-        return "The node has no record of its proofs: they ran with an earlier version of the program. Times were not recorded."
-    return "The node was not measured, so its record of proofs is not known. The time is when the stack recorded the result."
+    none = (
+        "The node has no record of its proofs; an earlier version of the program kept none."
+        if document
+        else "The node was not measured, so its record of proofs is not known."
+    )
+    return f"{none} The time is when the stack recorded the result." if host.evidence else none
 
 
 def _pod(name: str, output: object, job: MeasuredObject | None, cause: str | None) -> Node:
@@ -342,6 +365,11 @@ def _text(value: object) -> str:
     if value is None or isinstance(value, (dict, list)):
         return ""
     return printable(" ".join(str(value)[: 2 * MAX_VALUE].split()), MAX_VALUE)
+
+
+def _time(value: object) -> str:
+    """A moment in UTC as nodes and states write it, by which others are told to be older; empty for anything else."""
+    return value if isinstance(value, str) and TIME.fullmatch(value) else ""
 
 
 def _texts(value: object) -> tuple[str, ...]:

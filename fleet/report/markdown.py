@@ -192,10 +192,7 @@ def _facts(node: Node) -> Iterator[tuple[str, str]]:
         yield "Hypervisor", code(node.proof.hypervisor)
     yield "Configuration", code(node.configuration)
     if node.pair:
-        pair = node.pair
-        works = "works" if pair.works else "is known to break"
-        sources = f" ({', '.join(pair.sources)})" if pair.sources else ""
-        yield "Pair", escaped(f"Docker {pair.docker} with Kata {pair.kata} ({pair.runtime}) {works}: {pair.reason}{sources}")
+        yield "Docker and Kata", escaped(view.of_pair(node.pair))
     if (last := _last(node)) is not None:
         yield "Guest's command line", code(last.command_line)
 

@@ -112,6 +112,13 @@ def clusters(text: str = "", cause: str | None = None) -> list[MeasuredCluster]:
     return [MeasuredCluster(cluster, None, items, 0.5)]
 
 
+def evidence_alone() -> list[MeasuredCluster]:
+    """A cluster of which the state has the evidence of a proof and none of its Jobs: they were deleted, and refreshed away."""
+    rest: dict[str, Any] = {"desired": {}, "recorded": {}, "partial": False, "replaceable": False, "dependents": ()}
+    item = ClusterObject("urn:proof-evidence", "v1", "ConfigMap", "proofs", "proof-evidence", **rest, keeps_evidence=True)
+    return [MeasuredCluster(Cluster("cluster", None, None, (item,)), None, (MeasuredObject(item, None),), 0.5)]
+
+
 def clustered() -> Report:
     """A stack of a cluster: a node that a pod has proven, one that is not proven, and a class that somebody changed."""
     return build.report("lab", [], [], {}, MADE, clusters())

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from fleet import pairs
 from fleet.measure import Measured
 from fleet.report import build, command, html, markdown, summary, view
 from fleet.report.document import Fleet, Report, as_json
@@ -27,9 +28,11 @@ from nodekit.errors import NodeError
 from nodekit.host import proofs
 from nodekit.rules.node_state import ProveState
 from nodekit.rules.proof import history
+from nodekit.rules.proof.capabilities import CAPABILITIES
 from nodekit.rules.proof.history import Climb
 from nodekit.rules.proof.ladder import judge
 from nodekit.rules.text import printable
+from stacks.checklist import checklist
 from tests.e2e.checkout import REPOSITORY
 from tests.fleet import samples
 from tools.generate import report_schema
@@ -168,7 +171,7 @@ def garbage(value: Any) -> Report:
     outputs = {"checklist": value, "notProven": value, "clusterProof": {"a": value} if not isinstance(value, dict) else value}
     hosts = [dataclasses.replace(node, name=f"n{at}") for at in range(len(answers))]
     measured = [dataclasses.replace(answer, host=host) for answer, host in zip(answers, hosts, strict=True)]
-    return build.report("s", hosts, measured, outputs, samples.MADE)
+    return build.report("s", hosts, measured, outputs, samples.MADE, samples.evidence_alone())
 
 
 @pytest.mark.parametrize(
@@ -225,7 +228,87 @@ def test_checklist_of_an_earlier_up_is_not_shown_of_a_stack_with_a_node_that_was
     answers = [samples.measured(first, samples.record("passed")), samples.measured(second, [])]
     document = build.report("s", [first, second], answers, samples.outputs(samples.record("passed")), samples.MADE)
     assert (document.outcome, document.checklist) == ("unproven", ())
-    assert build.report("s", [], [], samples.outputs(samples.record("passed")), samples.MADE).checklist, "nodes without a login"
+    none = checklist([], hypervisor="qemu", capabilities=CAPABILITIES, granted_by="PodTemplate")
+    assert build.report("s", [], [], {"checklist": none}, samples.MADE).checklist, "nodes without a login"
+
+
+def test_a_destroy_that_ended_before_leaves_no_proof_and_no_checklist() -> None:
+    """The nodes and objects are gone, and the outputs are in the state until the end: the stack was called proven."""
+    outputs = {**samples.outputs(samples.record("passed")), "clusterProof": {"w1": samples.record("passed")[-1]["climbs"][-1]}}
+    (cluster,) = samples.evidence_alone()
+    (rest,) = cluster.objects
+    left = dataclasses.replace(rest, item=dataclasses.replace(rest.item, kind="Namespace", keeps_evidence=False))
+    for clusters in ([], [dataclasses.replace(cluster, objects=(left,))]):
+        document = build.report("s", [], [], outputs, samples.MADE, clusters)
+        assert (document.outcome, document.nodes, document.checklist) == ("unproven", (), ())
+        assert [stage.text for stage in view.flow(document)] == ["", "not reached"]
+    assert build.report("s", [], [], outputs, samples.MADE, [cluster]).outcome == "proven"
+
+
+def test_the_rungs_of_a_proof_that_a_later_one_put_out_of_the_record_are_those_of_the_state() -> None:
+    """Settings that failed and were taken back leave the proof before in the state, and its record without rungs: it was told
+    as a guest that had failed."""
+    passed = samples.record("passed")[-1]
+    guest, inside = passed["climbs"]
+    host = dataclasses.replace(samples.host("n1"), evidence={**samples.EVIDENCE, **guest, "container": inside})
+    later = {**samples.record("failed")[-1], "digest": "of settings that were taken back"}
+    (node,) = build.report("s", [host], [samples.measured(host, [{**passed, "climbs": []}, later])], {}, samples.MADE).nodes
+    assert [step.state for step in node.steps] == ["done"] * 5 and node.proof and node.proof.source == "state"
+    assert [len(climb.rungs) for climb in node.proof.climbs] == [len(inside["rungs"])]
+    assert (node.outcome, node.proof.ended, len(node.timeline)) == ("drifted", host.proven, 2)
+
+
+def test_what_a_node_reads_now_is_told_where_it_was_measured() -> None:
+    host = dataclasses.replace(
+        samples.host("n1"), evidence={**samples.EVIDENCE, "configFile": "/before", "kernelParams": "quiet"}
+    )
+    lost = Measured(host, None, "no answer", 1.0)
+    for answer, file, first in (
+        (samples.measured(host, samples.record("passed")), samples.FILE, "cgroup_no_v1=all"), (lost, "/before", "quiet"),
+    ):  # fmt: skip
+        (node,) = build.report("s", [host], [answer], {}, samples.MADE).nodes
+        assert (node.configuration, node.parameters[0].text) == (file, first)
+
+
+def test_the_first_sentence_says_what_could_not_be_measured() -> None:
+    host = samples.host("n1")
+    (cluster,) = samples.clusters(cause="no answer")
+    job, _, space, _ = cluster.objects
+    document = build.report(
+        "s",
+        [host],
+        [Measured(host, None, "no answer", 1.0)],
+        {},
+        samples.MADE,
+        [dataclasses.replace(cluster, objects=(job, space))],
+    )
+    sentence = "All 2 nodes are proven; not measured now: n1, w1; 1 of 1 objects on clusters not measured now."
+    assert view.sentence(document) == sentence
+    assert sentence in html.report(document) and sentence in markdown.report(document)
+
+
+@pytest.mark.parametrize(
+    "time", ["0", "yesterday", "2026-11-26T23:00:00+05:00", "2026-11-26T23:00:00", "٢026-11-26T23:00:00Z", 7]
+)
+def test_what_is_no_time_in_utc_is_not_shown_as_one_nor_taken_for_the_oldest(time: Any) -> None:
+    host, passed = samples.host("n1"), samples.record("passed")[-1]
+    known = build.report("s", [host], [samples.measured(host, [passed, {**passed, "began": time}])], {}, samples.MADE)
+    (node,) = known.nodes
+    assert node.proof and (node.proof.began, summary.of(known).oldest) == (None, None)
+    assert [past.when for past in node.timeline] == ["", passed["began"]] and "not recorded" in markdown.report(known)
+
+
+def test_a_pair_that_nobody_tried_is_not_said_to_work() -> None:
+    document = samples.proven()
+    (node,) = document.nodes
+    for docker, works in (("20.10.24", True), ("28.5.2", False)):
+        known = pairs.known(docker, "3.27.0", "go")
+        assert known and node.pair
+        pair = dataclasses.replace(node.pair, docker=docker, kata="3.27.0", works=known[0].ok, reason=known[0].reason)
+        changed = dataclasses.replace(document, nodes=(dataclasses.replace(node, pair=pair),))
+        for text in (markdown.report(changed), html.report(changed)):
+            assert ("is untested with Kata" in text, "is known to break" in text) == (works, not works)
+            assert "go) works" not in text and "(go): works" not in text
 
 
 def test_a_recorded_pass_proves_nothing_where_the_state_has_no_proof() -> None:
@@ -284,11 +367,10 @@ def test_a_machine_that_is_gone_and_a_node_that_drifted_count_as_such() -> None:
 
 def test_pods_that_proved_a_cluster_are_nodes_too() -> None:
     climb = samples.record("passed")[-1]["climbs"][-1]
-    (node,) = build.report("s", [], [], {"clusterProof": {"w1": climb}}, samples.MADE).nodes
+    document = build.report("s", [], [], {"clusterProof": {"w1": climb}}, samples.MADE, samples.evidence_alone())
+    (node,) = document.nodes
     assert (node.name, node.outcome, node.proof and node.proof.source) == ("w1", "proven", "cluster")
-    assert [stage.name for stage in view.flow(build.report("s", [], [], {"clusterProof": {"w1": climb}}, samples.MADE))] == [
-        "stack file", "pod proof", "outputs",
-    ]  # fmt: skip
+    assert [stage.name for stage in view.flow(document)] == ["stack file", "pod proof", "outputs"]
 
 
 def test_objects_of_a_cluster_are_told_with_what_differs_and_proofs_with_their_nodes() -> None:
@@ -319,7 +401,8 @@ def test_a_stack_has_drifted_where_only_an_object_differs_and_is_not_where_none_
     assert unread.outcome == "proven" and unread.nodes[0].not_measured == "no answer"
     assert (unread.objects[0].state, unread.objects[0].not_measured) == ("not measured", "no answer")
     assert summary.of(unread).not_measured == 2, "what is known of it is old"
-    assert summary.of(build.report("s", [], [], {"clusterProof": {"w1": {}}}, samples.MADE)).not_measured == 0
+    alone = build.report("s", [], [], {"clusterProof": {"w1": {}}}, samples.MADE, samples.evidence_alone())
+    assert summary.of(alone).not_measured == 0 and len(alone.nodes) == 1
     assert build.report("s", [], [], {}, samples.MADE, [dataclasses.replace(cluster, objects=(changed,))]).outcome == "unproven"
 
 
@@ -334,7 +417,7 @@ def test_evidence_of_a_job_before_proves_no_node_and_neither_does_an_output_befo
     (node,) = document.nodes
     assert (node.name, node.outcome, node.proof, document.outcome) == ("w1", "unproven", None, "unproven")
     assert [step.state for step in node.steps] == ["not reached"] and summary.of(document).proven == 0
-    (empty,) = build.report("s", [], [], {"clusterProof": {"w1": {}}}, samples.MADE).nodes
+    (empty,) = build.report("s", [], [], {"clusterProof": {"w1": {}}}, samples.MADE, samples.evidence_alone()).nodes
     assert empty.outcome == "unproven", "nothing that was read in a guest"
 
 

@@ -97,7 +97,9 @@ def test_a_node_whose_first_step_failed_is_not_left_out() -> None:
     taken_out = {**never, "urn": f"{urn}0", "delete": True}
     first, second = hosts.of({"resources": [*state["resources"], never, taken_out]})
     assert (first.name, second.name, second.address, second.evidence, second.gone) == ("n1", "n2", "", None, False)
-    assert [difference.message for difference in second.differences] == ["the stack holds no proof of it: the last run ended before"]
+    assert [difference.message for difference in second.differences] == [
+        "the stack holds no proof of it: the last run ended before"
+    ]
     (measured,) = measure.measure([second], 1)
     assert measured.cause == measure.NEVER_REACHED
     assert cure.flags(Answers([measured], [])) == [], "all of the `up`"
