@@ -74,7 +74,7 @@ def report(
         outcome = "drifted"
     ended_before = any(node.outcome in ("failed", "unproven") for node in nodes)
     rows = _mappings(outputs.get("checklist"))
-    if ended_before or (not nodes and _is_of_nodes(rows)):
+    if ended_before or (all(node.outcome == "gone" for node in nodes) and _is_of_nodes(rows)):
         rows = []
     return Report(
         version=VERSION,

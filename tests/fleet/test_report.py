@@ -243,6 +243,8 @@ def test_a_destroy_that_ended_before_leaves_no_proof_and_no_checklist() -> None:
         assert (document.outcome, document.nodes, document.checklist) == ("unproven", (), ())
         assert [stage.text for stage in view.flow(document)] == ["", "not reached"]
     assert build.report("s", [], [], outputs, samples.MADE, [cluster]).outcome == "proven"
+    gone = dataclasses.replace(samples.host("n1"), gone=True)
+    assert build.report("s", [gone], [], outputs, samples.MADE).checklist == (), "what it is of does not exist any more"
 
 
 def test_the_rungs_of_a_proof_that_a_later_one_put_out_of_the_record_are_those_of_the_state() -> None:
