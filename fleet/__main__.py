@@ -331,12 +331,13 @@ def report(
         def measure(known: Stack) -> Answers:
             return _measured(known.nodes, known.clusters, timeout)
 
+        if stacks and len(stacks) > 1 and not fleet:
+            raise FleetError("A report is of one stack. Add --fleet to sum up many.")
+        command.refuse_unwritable(output)
         if fleet:
             document, missed = command.of_many(stacks or engine.stacks(), measure)
             command.write(document, form.value, output)
             raise typer.Exit(UNKNOWN if missed else OK)
-        if stacks and len(stacks) > 1:
-            raise FleetError("A report is of one stack. Add --fleet to sum up many.")
         name = engine.selected(stacks[0] if stacks else None)
         command.write(command.of_one(name, measure), form.value, output)
 

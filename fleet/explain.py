@@ -58,7 +58,7 @@ def _facts(measurement: Measured) -> Iterator[tuple[str, str]]:
 
 def origin(token: str, stack: Sequence[str]) -> str:
     """Whose a parameter is."""
-    return "the stack's" if token in stack else "of Kata's own files"
+    return "the stack's" if token in stack else "of the node's files: Kata's own, or an administrator's"
 
 
 def remarks(token: str) -> tuple[str, ...]:

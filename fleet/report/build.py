@@ -5,6 +5,7 @@ What nodes, guests and states hold can have any form and length: what does not h
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fleet import pairs
@@ -39,6 +40,11 @@ VERBS = {"preflight": "preflight", "docker": "Docker", "kata": "Kata"}
 """Resource of a node -> the step that it is."""
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z")
 GUEST, CONTAINER = "booted guest", "container"
+CONTRADICTION = Failure(
+    "result-missing",
+    "What is recorded as a pass has a rung that failed and that the promise needs: the record is damaged, or somebody edited it.",
+    "Prove the node again: kata-nodes prove NODE, or for a pod's proof pulumi up.",
+)
 WORST: tuple[Outcome, ...] = ("failed", "unproven", "drifted", "proven")
 """The first of these that a node has is its stack's."""
 
@@ -103,9 +109,10 @@ def _node(host: Host, measured: Measured | None) -> Node:
     document = (measured and measured.document) or {}
     history = measured.records if measured else []
     record = measured.record if measured else None
+    proof = _recorded(record) if record is not None else None
     # A record keeps the rungs of its newest proof alone, which can be one of other settings. The state has those of its own.
-    without_rungs = record is not None and record.get("passed") is True and not record.get("climbs")
-    proof = _recorded(record) if record is not None and not without_rungs else _in_state(host)
+    if proof is None or (proof.passed and not proof.climbs):
+        proof = _in_state(host)
     unmeasured = "the stack's file says that the machine no longer exists" if host.gone else (measured and measured.cause) or ""
     differences = [] if measured is None else measured.changes  # a failed proof is told as such
     return Node(
@@ -138,7 +145,8 @@ def _outcome(proof: Proof | None, differs: bool) -> Outcome:
 def _recorded(entry: Mapping[str, Any]) -> Proof:
     """The proof as the node's record has it."""
     error = entry.get("error")
-    return Proof(
+    failure = Failure(*(_text(error.get(key)) for key in ("code", "message", "remedy"))) if isinstance(error, dict) else None
+    proof = Proof(
         source="node",
         began=_time(entry.get("began")) or None,
         ended=None,
@@ -146,10 +154,18 @@ def _recorded(entry: Mapping[str, Any]) -> Proof:
         passed=entry.get("passed") is True,
         hypervisor=_text(entry.get("hypervisor")),
         sandbox=_text(entry.get("sandbox")) or None,
-        failure=Failure(*(_text(error.get(key)) for key in ("code", "message", "remedy"))) if isinstance(error, dict) else None,
+        failure=failure,
         climbs=tuple(_climb(_text(climb.get("place")), climb) for climb in _mappings(entry.get("climbs"))),
         notes=tuple(filter(None, [_text(entry.get("note"))])),
     )
+    return _consistent(proof)
+
+
+def _consistent(proof: Proof) -> Proof:
+    """The proof, which is not passed where a rung that counts has failed, whatever is written beside it."""
+    counted = [rung for climb in proof.climbs for rung in climb.rungs if rung.counts]
+    refuted = any(climb.verdict == "failed" for climb in proof.climbs) or any(rung.verdict == "failed" for rung in counted)
+    return replace(proof, passed=False, failure=CONTRADICTION) if proof.passed and refuted else proof
 
 
 def _in_state(host: Host) -> Proof | None:
@@ -160,7 +176,7 @@ def _in_state(host: Host) -> Proof | None:
     inside = evidence.get("container")
     # Where a container was proven, the rungs beside it are those in the container too.
     climb = _climb(f"{CONTAINER} of the runtime", inside) if isinstance(inside, dict) else _climb(GUEST, evidence)
-    return Proof(
+    proof = Proof(
         source="state",
         began=None,
         ended=_time(host.proven) or None,
@@ -172,6 +188,7 @@ def _in_state(host: Host) -> Proof | None:
         climbs=(climb,),
         notes=tuple(filter(None, [_text(evidence.get("note"))])),
     )
+    return _consistent(proof)
 
 
 def _climb(place: str, reading: Mapping[str, Any]) -> Climb:
@@ -324,14 +341,14 @@ def _pod(name: str, output: object, job: MeasuredObject | None, cause: str | Non
         climbs=(_climb("pod", result),),
         notes=tuple(filter(None, [_text(result.get("note"))])),
     )
-    known = proof if result and not (job and job.item.unproven) else None
+    known = _consistent(proof) if result and not (job and job.item.unproven) else None
     gone = job is not None and job.gone
     return Node(
         name=_text(name),
         address="",
         outcome="gone" if gone else _outcome(known, job is not None and bool(job.differences)),
         not_measured=f"it {GONE}" if gone else _text(cause) if job else NEVER_MEASURED,
-        steps=(Step("pod proof", "done" if known else "not reached", ""),),
+        steps=(Step("pod proof", "not reached" if known is None else "done" if known.passed else "failed", ""),),
         proof=known,
         configuration="",
         parameters=(),

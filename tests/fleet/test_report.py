@@ -19,8 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from typer.testing import CliRunner
 
 from fleet import pairs
+from fleet.__main__ import app
 from fleet.measure import Measured
 from fleet.report import build, command, html, markdown, summary, view
 from fleet.report.document import Fleet, Report, as_json
@@ -260,6 +262,27 @@ def test_the_rungs_of_a_proof_that_a_later_one_put_out_of_the_record_are_those_o
     assert (node.outcome, node.proof.ended, len(node.timeline)) == ("drifted", host.proven, 2)
 
 
+def test_a_rung_that_failed_is_stronger_than_the_word_passed_beside_it() -> None:
+    """A record or a state that was damaged, or edited: no document says `proven` above a rung that failed."""
+    passed, failed = samples.record("passed")[-1], samples.record("failed")[-1]["climbs"][0]
+    host, bad = samples.host("n1"), {**samples.EVIDENCE, **failed, "passed": True}
+    answers = {
+        "record": (host, samples.measured(host, [{**passed, "climbs": [{**failed, "passed": True}]}])),
+        "climb": (host, samples.measured(host, [{**passed, "climbs": [{**passed["climbs"][0], "passed": False}]}])),
+        "state": ((lost := dataclasses.replace(host, evidence=bad)), Measured(lost, None, "no answer", 1.0)),
+    }
+    for answer in answers.values():
+        document = build.report("s", [answer[0]], [answer[1]], {}, samples.MADE)
+        (node,) = document.nodes
+        assert (document.outcome, node.outcome) == ("failed", "failed") and node.proof and node.proof.failure
+        assert "[result-missing]" in summary.of(document).problem
+    (cluster,) = samples.clusters()
+    job, *_ = cluster.objects
+    edited = dataclasses.replace(job, item=dataclasses.replace(job.item, evidence=bad))
+    (pod,) = build.report("s", [], [], {}, samples.MADE, [dataclasses.replace(cluster, objects=(edited,))]).nodes
+    assert pod.outcome == "failed" and [step.state for step in pod.steps] == ["failed"]
+
+
 def test_what_a_node_reads_now_is_told_where_it_was_measured() -> None:
     host = dataclasses.replace(
         samples.host("n1"), evidence={**samples.EVIDENCE, "configFile": "/before", "kernelParams": "quiet"}
@@ -438,8 +461,8 @@ def test_parameters_are_told_with_whose_they_are_and_a_pair_with_its_sources() -
     origins = {each.text: each.origin for each in node.parameters}
     assert origins == {
         "user_namespace.enable=1": "the stack's",
-        "cgroup_no_v1=all": "of Kata's own files",
-        "systemd.unified_cgroup_hierarchy=1": "of Kata's own files",
+        "cgroup_no_v1=all": "of the node's files: Kata's own, or an administrator's",
+        "systemd.unified_cgroup_hierarchy=1": "of the node's files: Kata's own, or an administrator's",
     }
     assert any("RHEL" in note for each in node.parameters for note in each.notes)
     assert node.pair and node.pair.works and "moby/moby#47626" in node.pair.sources
@@ -451,6 +474,26 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert as_json(samples.proven()) == json.loads(file.read_text()) and [file] == list(tmp_path.iterdir())
     with pytest.raises(command.FleetError, match="cannot be written"):
         command.write(samples.proven(), "json", tmp_path / "absent" / "report.json")
+
+
+def test_a_place_that_takes_no_document_is_refused_before_nodes_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a report that somebody has made read-only, to keep it, is not replaced."""
+    kept, absent = tmp_path / "kept.html", tmp_path / "absent/report.html"
+    kept.write_text("kept")
+    kept.chmod(0o444)
+    rights = os.access
+    monkeypatch.setattr(os, "access", lambda path, right: rights(path, right) and not (path == kept and right & os.W_OK))
+    (tmp_path / "link").symlink_to(kept)
+    for place in (kept, tmp_path / "link", absent, kept / "report.html"):
+        with pytest.raises(command.FleetError, match=r"cannot be written: [A-Z].*\. Name another file\."):
+            command.refuse_unwritable(place)
+        ended = CliRunner().invoke(app, ["report", "rack", "--output", str(place)])
+        assert ended.exit_code == 1 and "Name another file" in ended.stderr, "and the engine was not asked"
+    for place in (None, tmp_path / "new.html", Path("/dev/stdout"), Path("new.html")):
+        command.refuse_unwritable(place)
+    assert kept.read_text() == "kept"
 
 
 STATE = ProveState(
