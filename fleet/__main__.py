@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
+from heapq import nsmallest
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -127,7 +128,7 @@ def _measured(nodes: "Sequence[Host]", clusters: "Sequence[Cluster]", seconds: f
 
         def tell(name: str = "") -> None:
             waiting.discard(name)
-            line.update(shown.text(f"{whole - len(waiting)} of {whole} measured; waiting for {', '.join(sorted(waiting)[:5])}"))
+            line.update(shown.text(f"{whole - len(waiting)} of {whole} measured; waiting for {', '.join(nsmallest(5, waiting))}"))
 
         tell()
         return measured(nodes, clusters, seconds, tell)

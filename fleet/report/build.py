@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from fleet import pairs
+from fleet.cluster_objects import ClusterObject as ClusterItem
 from fleet.explain import origin, remarks
 from fleet.hosts import Host
 from fleet.measure import MOST, Measured
@@ -39,6 +40,8 @@ from nodekit.rules.text import printable
 VERBS = {"preflight": "preflight", "docker": "Docker", "kata": "Kata"}
 """Resource of a node -> the step that it is."""
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z")
+SUMMARIZED = ("kernelParams", "configFile", "userNamespaces", "guestKernel")
+"""What the stack's output `nodes` repeats of each node's proof."""
 GUEST, CONTAINER = "booted guest", "container"
 CONTRADICTION = Failure(
     "result-missing",
@@ -79,6 +82,7 @@ def report(
     if outcome == "proven" and any(each.state == "differs" for each in objects):
         outcome = "drifted"
     ended_before = any(node.outcome in ("failed", "unproven") for node in nodes)
+    ended_before = ended_before or not _are_of(outputs, hosts, [job.item for _, job, _ in jobs])
     rows = _mappings(outputs.get("checklist"))
     if ended_before or (all(node.outcome == "gone" for node in nodes) and _is_of_nodes(rows)):
         rows = []
@@ -93,6 +97,21 @@ def report(
         checklist=tuple(Check(_text(row.get("item")), row.get("passed") is True, _text(row.get("measured"))) for row in rows),
         not_proven=_texts(outputs.get("notProven")),
     )
+
+
+def _are_of(outputs: Mapping[str, Any], hosts: Sequence[Host], jobs: Sequence[ClusterItem]) -> bool:
+    """Whether the outputs are of the proofs that the state has, as far as they tell: an `up` that ended after new proofs, and
+    before its end, leaves the outputs of the one before it."""
+    summaries, proofs = outputs.get("nodes"), _mapping(outputs.get("clusterProof"))
+    if isinstance(summaries, list):
+        reported = {str(each.get("name")): each for each in summaries if isinstance(each, dict)}
+        evidence = {host.state.node: host.evidence or {} for host in hosts if not host.gone}
+        if reported.keys() != evidence.keys():
+            return False
+        if any(reported[name].get(key) != proof.get(key) for name, proof in evidence.items() for key in SUMMARIZED):
+            return False
+    uids = {str(job.proof_of): (job.evidence or {}).get("job") for job in jobs}
+    return not (proofs and jobs) or uids == {name: _mapping(proof).get("job") for name, proof in proofs.items()}
 
 
 def _is_of_nodes(rows: Sequence[Mapping[str, Any]]) -> bool:

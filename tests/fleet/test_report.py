@@ -234,6 +234,28 @@ def test_checklist_of_an_earlier_up_is_not_shown_of_a_stack_with_a_node_that_was
     assert build.report("s", [], [], {"checklist": none}, samples.MADE).checklist, "nodes without a login"
 
 
+def test_checklist_of_an_earlier_up_is_not_shown_beside_proofs_that_are_newer() -> None:
+    """The nodes were proven again, or one more was, and then something else failed: the checklist was that of before."""
+    read = {"kernelParams": "quiet", "configFile": "/c", "userNamespaces": 1815, "guestKernel": "6.12"}
+    hosts = [dataclasses.replace(samples.host(name), evidence={**samples.EVIDENCE, **read}) for name in ("n1", "n2")]
+    hosts = [dataclasses.replace(host, state=samples.with_values(host.state, node=host.name)) for host in hosts]
+    answers = [samples.measured(host, samples.record("passed")) for host in hosts]
+    rows = samples.outputs(samples.record("passed"))
+    both = [{"name": host.name, "address": "x", **read} for host in hosts]
+    for nodes, present in ((both, True), (both[:1], False), ([both[0], {**both[1], "kernelParams": ""}], False), ([], False)):
+        document = build.report("s", hosts, answers, {**rows, "nodes": nodes}, samples.MADE)
+        assert (document.outcome, bool(document.checklist)) == ("proven", present), nodes
+        *_, last = view.flow(document)
+        assert last.text == ("checklist" if present else "not reached")
+    (cluster,) = samples.clusters()
+    job, *_ = cluster.objects
+    job = dataclasses.replace(job, item=dataclasses.replace(job.item, evidence={**dict(job.item.evidence or {}), "job": "u2"}))
+    for pods, present in (({"w1": {"job": "u2"}}, True), ({"w1": {"job": "u1"}}, False), ({"w9": {"job": "u2"}}, False)):
+        outputs = {**rows, "nodes": [], "clusterProof": pods}
+        document = build.report("s", [], [], outputs, samples.MADE, [dataclasses.replace(cluster, objects=(job,))])
+        assert (document.outcome, bool(document.checklist)) == ("proven", present), pods
+
+
 def test_a_destroy_that_ended_before_leaves_no_proof_and_no_checklist() -> None:
     """The nodes and objects are gone, and the outputs are in the state until the end: the stack was called proven."""
     outputs = {**samples.outputs(samples.record("passed")), "clusterProof": {"w1": samples.record("passed")[-1]["climbs"][-1]}}
