@@ -22,6 +22,7 @@ from fleet.errors import FleetError
 from fleet.hosts import Host
 from fleet.measure import Measured
 from fleet.stack import Answers
+from nodekit.commands import compare
 from nodekit.host import modules
 from nodekit.rules import node_state
 from nodekit.rules.difference import MAX_DIFF_LINES, Difference, of_file, package_history, unified
@@ -575,6 +576,20 @@ def test_a_diff_shows_all_that_is_no_secret() -> None:
     text = '"authorization-plugins": ["a"], "registry-mirrors": ["https://mirror/x"], "hosts": ["fd://"]\n[x.auth]\n'
     diff = str(of_file("file", "m", "docker", "/x", f"{text}ours\n".encode(), text.encode()).diff)
     assert text.replace("\n", "\n ").rstrip(" ") in diff
+
+
+def test_a_file_of_an_impossible_time_hides_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tmpfs and btrfs keep any number: the check ended with a traceback, and the node was not measured."""
+    (tmp_path / "x").touch()
+    info = (tmp_path / "x").stat()
+    for moment in (10**12, -(10**11), 10**19):
+        result = os.stat_result([*info[:8], moment, info[9]])
+        monkeypatch.setattr(compare.os, "lstat", lambda _, result=result: result)
+        (trace,) = compare._traces(Difference("file", "m", "docker", "/x"), tmp_path)
+        assert f"was last written {moment} s after 1970" in trace
+    monkeypatch.undo()
+    os.utime(tmp_path / "x", (0, 0))
+    assert "last written 1970-01-01 00:00:00 UTC" in compare._traces(Difference("file", "m", "docker", "/x"), tmp_path)[0]
 
 
 def test_a_module_beside_the_kernel_that_is_not_loaded_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
