@@ -161,6 +161,7 @@ def docker(measurement: Measured) -> str:
     packages = status.get("packages") or {}
     held = (
         isinstance(packages, Mapping)
+        and packages
         and "reason" not in packages
         and all(isinstance(package, Mapping) and package.get("held") for package in packages.values())
     )

@@ -147,9 +147,7 @@ def _node(host: Host, measured: Measured | None) -> Node:
         not_tried=_not_tried(proof),
         timeline=_timeline(history, host),
         timeline_note=_timeline_note(document, history, host),
-        differences=tuple(
-            f"{_text(difference.get('what'))} [{_text(difference.get('kind'))}]" for difference in differences[:MOST]
-        ),
+        differences=_cut([f"{_text(each.get('what'))} [{_text(each.get('kind'))}]" for each in differences]),
     )
 
 
@@ -393,7 +391,13 @@ def _object(cluster: MeasuredCluster, measured: MeasuredObject) -> ClusterObject
 
 
 def _sentences(measured: MeasuredObject) -> tuple[str, ...]:
-    return tuple(f"{_text(each.message)} [{each.kind}]" for each in measured.differences[:MOST])
+    return _cut([f"{_text(each.message)} [{each.kind}]" for each in measured.differences])
+
+
+def _cut(differences: Sequence[str]) -> tuple[str, ...]:
+    """The first differences, and how many there are beside them."""
+    rest = len(differences) - MOST
+    return (*differences[:MOST], *([f"{rest} more differences are not in this document"] if rest > 0 else []))
 
 
 def _text(value: object) -> str:

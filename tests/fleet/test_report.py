@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from fleet import pairs
 from fleet.__main__ import app
-from fleet.measure import Measured
+from fleet.measure import MOST, Measured
 from fleet.report import build, command, html, markdown, summary, view
 from fleet.report.document import Fleet, Report, as_json
 from nodekit.errors import NodeError
@@ -397,6 +397,13 @@ def test_what_was_not_recorded_is_said_and_not_invented() -> None:
     (unproven,) = build.report("s", [none], [samples.measured(none, [])], {}, samples.MADE).nodes
     assert unproven.outcome == "unproven" and unproven.proof is None and unproven.timeline == ()
     assert [step.state for step in unproven.steps] == ["done", *["not reached"] * 4]
+
+
+def test_differences_that_are_left_out_are_counted() -> None:
+    host = samples.host("n1")
+    many = [{"kind": "file", "what": f"/{number} differs"} for number in range(MOST + 7)]
+    (node,) = build.report("s", [host], [samples.measured(host, [], differences=many)], {}, samples.MADE).nodes
+    assert node.differences[MOST - 1 :] == (f"/{MOST - 1} differs [file]", "7 more differences are not in this document")
 
 
 def test_a_machine_that_is_gone_and_a_node_that_drifted_count_as_such() -> None:

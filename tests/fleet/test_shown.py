@@ -12,6 +12,7 @@ import pytest
 from rich.text import Text
 
 from fleet import shown
+from fleet.measure import Measured
 from fleet.stack import Answers
 from tests.fleet import samples
 
@@ -46,6 +47,15 @@ def test_lines_of_diffs_are_not_folded_where_they_fit(monkeypatch: pytest.Monkey
         monkeypatch.setenv("NO_COLOR", "1")
         shown.write(shown.drift(answers(3, diff=DIFF.replace("\t", " "), traces=[])))
         assert stream.getvalue().count("+  c d") == 3
+
+
+@pytest.mark.parametrize(
+    ("packages", "held"),
+    [({}, ""), ({"docker-ce": None}, ""), ({"docker-ce": {"held": True}}, ", held"), ({"value": None, "reason": "no dpkg"}, "")],
+)
+def test_packages_are_held_where_that_was_read(packages: dict[str, Any], held: str) -> None:
+    document = {"status": {"docker": {"daemon": {"version": "27.5.1"}, "packages": packages}}}
+    assert shown.docker(Measured(samples.host("n1"), document, None, 1.0)) == f"27.5.1{held}"
 
 
 def test_a_pipe_gets_each_line_whole_and_a_terminal_folds_what_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
