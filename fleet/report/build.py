@@ -34,7 +34,8 @@ from fleet.report.document import (
     Verdict,
 )
 from nodekit.rules.kata import kernel_params
-from nodekit.rules.proof.ladder import MAX_VALUE, TITLES
+from nodekit.rules.proof.ladder import COMMANDS, MAX_VALUE, TITLES
+from nodekit.rules.proof.sandboxes import SANDBOXES
 from nodekit.rules.text import printable
 
 VERBS = {"preflight": "preflight", "docker": "Docker", "kata": "Kata"}
@@ -222,6 +223,17 @@ def _climb(place: str, reading: Mapping[str, Any]) -> Climb:
     )
 
 
+def _promised(climb: Climb) -> str | None:
+    """The sandbox that was promised where the ladder was climbed, by the rungs that counted: a pod's evidence does not name it."""
+    counted = {rung.name for rung in climb.rungs if rung.counts}
+    commands = [command for command in COMMANDS if command.name in counted]
+    able = [sandbox for sandbox in SANDBOXES if all(sandbox in command.sandboxes for command in commands)]
+    if not (commands and able):
+        return None
+    # What counts for one sandbox can be a part of what counts for another.
+    return min(able, key=lambda sandbox: sum(sandbox in command.sandboxes for command in COMMANDS))
+
+
 def _rung(reading: Mapping[str, Any]) -> Rung:
     verdicts: dict[object, Verdict] = {True: "passed", False: "failed"}
     passed, name = reading.get("passed"), _text(reading.get("name"))
@@ -346,6 +358,7 @@ def _timeline_note(document: Mapping[str, Any], history: Sequence[object], host:
 def _pod(name: str, output: object, job: MeasuredObject | None, cause: str | None) -> Node:
     """A node of a cluster, which a pod has proven: by the stack's state, or by its output where the state has no Job of it."""
     result = (job.item.evidence or {}) if job else _mapping(output)
+    climb = _climb("pod", result)
     proof = Proof(
         source="cluster",
         began=None,
@@ -353,9 +366,9 @@ def _pod(name: str, output: object, job: MeasuredObject | None, cause: str | Non
         seconds=None,
         passed=True,
         hypervisor=_text(result.get("hypervisor")),
-        sandbox=_text(result.get("sandbox")) or None,
+        sandbox=_promised(climb),
         failure=None,
-        climbs=(_climb("pod", result),),
+        climbs=(climb,),
         notes=tuple(filter(None, [_text(result.get("note"))])),
     )
     known = _consistent(proof) if result and not (job and job.item.unproven) else None

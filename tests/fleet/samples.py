@@ -98,7 +98,7 @@ def clusters(text: str = "", cause: str | None = None) -> list[MeasuredCluster]:
         space = namespace and (text or namespace)
         return ClusterObject(f"urn:{name}", "v1", text or kind, space, text or name, **rest, **of_job)
 
-    evidence = {**record("passed")[-1]["climbs"][-1], "hypervisor": "qemu", "sandbox": "sandbox-runtime", "note": text}
+    evidence = {**record("passed")[-1]["climbs"][-1], "note": text}
     never = text or "Job proofs/w2: the stack holds no proof of it: the last run ended before"
     unproven = ObjectDifference("setting", never, "prove")
     changed = ObjectDifference("changed", text or "RuntimeClass kata: .overhead.podFixed.memory differs", "update")

@@ -33,10 +33,12 @@ from nodekit.rules.proof import history
 from nodekit.rules.proof.capabilities import CAPABILITIES
 from nodekit.rules.proof.history import Climb
 from nodekit.rules.proof.ladder import judge
+from nodekit.rules.proof.sandboxes import SANDBOXES
 from nodekit.rules.text import printable
 from stacks.checklist import checklist
 from tests.e2e.checkout import REPOSITORY
 from tests.fleet import samples
+from tests.nodekit.test_ladder import NODE, NONCE, SEED, transcript
 from tools.generate import report_schema
 
 SCHEMA = json.loads((REPOSITORY / "docs/reference/report.schema.json").read_text())
@@ -425,6 +427,22 @@ def test_pods_that_proved_a_cluster_are_nodes_too() -> None:
     (node,) = document.nodes
     assert (node.name, node.outcome, node.proof and node.proof.source) == ("w1", "proven", "cluster")
     assert [stage.name for stage in view.flow(document)] == ["stack file", "pod proof", "outputs"]
+
+
+@pytest.mark.parametrize("user", ["0", "1000"])
+@pytest.mark.parametrize("masks", ["", "/proc/kcore"])
+@pytest.mark.parametrize("sandbox", [*SANDBOXES, None])
+def test_a_pod_that_proved_a_sandbox_is_not_said_to_have_proven_none(sandbox: str | None, masks: str, user: str) -> None:
+    """Its evidence does not name the sandbox: each report of a cluster said that none is promised."""
+    text = transcript(uid=("ok", user, ""), proc_masks=("ok", masks, ""))
+    rungs = [rung.as_dict() for rung in judge(text, NONCE, NODE, [SEED], sandbox=sandbox, place="pod").rungs]
+    (cluster,) = samples.clusters()
+    job, *_ = cluster.objects
+    job = dataclasses.replace(job, item=dataclasses.replace(job.item, evidence={"job": "u", "rungs": rungs}))
+    document = build.report("s", [], [], {}, samples.MADE, [dataclasses.replace(cluster, objects=(job,))])
+    (node,) = document.nodes
+    assert node.proof and node.proof.sandbox == sandbox
+    assert f"| Promised sandbox | `{sandbox or 'none'}` |" in markdown.report(document)
 
 
 def test_objects_of_a_cluster_are_told_with_what_differs_and_proofs_with_their_nodes() -> None:
