@@ -224,7 +224,7 @@ def _climb(place: str, reading: Mapping[str, Any]) -> Climb:
 
 
 def _promised(climb: Climb) -> str | None:
-    """The sandbox that was promised where the ladder was climbed, by the rungs that counted: a pod's evidence does not name it."""
+    """The sandbox that was promised where the ladder was climbed, by the rungs that counted: no pod names it."""
     counted = {rung.name for rung in climb.rungs if rung.counts}
     commands = [command for command in COMMANDS if command.name in counted]
     able = [sandbox for sandbox in SANDBOXES if all(sandbox in command.sandboxes for command in commands)]

@@ -76,7 +76,7 @@ class Climb(Part):
     user_namespaces: int | None
     """What /proc/sys/user/max_user_namespaces read there."""
     command_line: str
-    """Of the guest's kernel."""
+    """Of the guest's kernel; of a pod's, only the parameters that its proof looks for."""
     rungs: tuple[Rung, ...]
 
 

@@ -194,7 +194,7 @@ def _facts(node: Node) -> Iterator[tuple[str, str]]:
     if node.pair:
         yield "Docker and Kata", escaped(view.of_pair(node.pair))
     if (last := _last(node)) is not None:
-        yield "Guest's command line", code(last.command_line)
+        yield view.command_line(node), code(last.command_line)
 
 
 def _rung_name(row: view.Row) -> str:

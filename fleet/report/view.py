@@ -129,6 +129,12 @@ def of_pair(pair: Pair) -> str:
     return f"{'' if pair.works else broken}{pair.reason}{sources}"
 
 
+def command_line(node: Node) -> str:
+    """What the guest's command line of a node's proof is called: a pod has room for a part of it."""
+    is_part = node.proof is not None and node.proof.source == "cluster"
+    return "Of the guest's command line, what its proof looks for" if is_part else "Guest's command line"
+
+
 def of_object(each: ClusterObject) -> str:
     """What is known of an object: what differs, or why nothing is known."""
     return "; ".join(each.differences) or each.not_measured

@@ -450,6 +450,8 @@ def test_objects_of_a_cluster_are_told_with_what_differs_and_proofs_with_their_n
     assert [(each.kind, each.name, each.state) for each in document.objects] == [
         ("Namespace", "proofs", "as made"), ("RuntimeClass", "kata", "differs"),
     ]  # fmt: skip
+    for text in (markdown.report(document), html.report(document).replace("&#39;", "'")):
+        assert "Of the guest's command line, what its proof looks for" in text, "a pod reports no more of it"
     first, second = document.nodes
     assert first.proof and (first.outcome, first.proof.climbs[0].user_namespaces, first.not_measured) == ("proven", 1815, "")
     assert (second.outcome, second.proof, [step.state for step in second.steps]) == ("unproven", None, ["not reached"])
