@@ -383,7 +383,8 @@ def compat(
     except NodeError as error:
         print(f"error: {error.sentence()}", file=sys.stderr)
         raise typer.Exit(UNKNOWN) from None
-    print(harmless(f"{'works' if verdict.ok else 'breaks'}: {verdict.reason}{f'. Use {verdict.cure}' if verdict.cure else ''}"))
+    # The reason of a pair that is not known to break says whether it works or was never tried.
+    print(harmless(verdict.reason if verdict.ok else f"breaks: {verdict.reason}. Use {verdict.cure}"))
     raise typer.Exit(OK if verdict.ok else UNKNOWN)
 
 

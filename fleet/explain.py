@@ -76,8 +76,7 @@ def _pair(measurement: Measured, runtime: str) -> Iterator[tuple[str, str]]:
     if (known := pairs.known(version, release, runtime)) is None:
         return
     verdict, sources = known
-    links = f" ({', '.join(sources)})" if sources else ""
-    yield "Pair", f"Docker {version} with Kata {release} ({runtime}): {verdict.reason}{links}"
+    yield "Pair", f"Docker {version} with Kata {release} ({runtime}): {pairs.with_sources(verdict.reason, sources)}"
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

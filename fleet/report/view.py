@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from fleet.pairs import with_sources
 from fleet.report.document import NEVER_MEASURED, Climb, ClusterObject, Node, Pair, Report, Rung, StepState
 from nodekit.rules.proof.ladder import COMMANDS
 
@@ -125,8 +126,7 @@ def is_unmeasured(node: Node) -> bool:
 def of_pair(pair: Pair) -> str:
     """What is known of Docker and Kata on a node; of one that is not known to break, the reason says whether it was tried."""
     broken = f"Docker {pair.docker} with Kata {pair.kata} ({pair.runtime}) is known to break: "
-    sources = f" ({', '.join(pair.sources)})" if pair.sources else ""
-    return f"{'' if pair.works else broken}{pair.reason}{sources}"
+    return f"{'' if pair.works else broken}{with_sources(pair.reason, pair.sources)}"
 
 
 def command_line(node: Node) -> str:

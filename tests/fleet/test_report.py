@@ -353,11 +353,17 @@ def test_a_pair_that_nobody_tried_is_not_said_to_work() -> None:
     for docker, works in (("20.10.24", True), ("28.5.2", False)):
         known = pairs.known(docker, "3.27.0", "go")
         assert known and node.pair
-        pair = dataclasses.replace(node.pair, docker=docker, kata="3.27.0", works=known[0].ok, reason=known[0].reason)
+        verdict, sources = known
+        pair = dataclasses.replace(
+            node.pair, docker=docker, kata="3.27.0", works=verdict.ok, reason=verdict.reason, sources=sources
+        )
+        assert all(view.of_pair(pair).count(source) == 1 for source in sources)
         changed = dataclasses.replace(document, nodes=(dataclasses.replace(node, pair=pair),))
         for text in (markdown.report(changed), html.report(changed)):
             assert ("is untested with Kata" in text, "is known to break" in text) == (works, not works)
             assert "go) works" not in text and "(go): works" not in text
+        printed = CliRunner().invoke(app, ["compat", "--docker", docker, "--kata", "3.27.0"])
+        assert printed.stdout.startswith("Docker 20.10.24 is untested" if works else "breaks: this Docker")
 
 
 def test_a_recorded_pass_proves_nothing_where_the_state_has_no_proof() -> None:
