@@ -82,7 +82,8 @@ def _told_apart(hosts: Mapping[str, Host], distinct: Callable[[str], str]) -> di
 def outputs(deployment: Mapping[str, Any]) -> dict[str, Any]:
     """The outputs of the stack as its state has them."""
     resources = (resource for resource in deployment.get("resources") or [] if isinstance(resource, dict))
-    return next((dict(plain(resource.get("outputs") or {})) for resource in resources if resource.get("type") == STACK), {})
+    values = next((plain(resource.get("outputs")) for resource in resources if resource.get("type") == STACK), None)
+    return values if isinstance(values, dict) else {}
 
 
 def _name(urn: str) -> str:

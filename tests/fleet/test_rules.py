@@ -21,6 +21,7 @@ from fleet import cure, explain, hosts, measure, shown
 from fleet.errors import FleetError
 from fleet.hosts import Host
 from fleet.measure import Measured
+from fleet.report import command
 from fleet.stack import Answers
 from nodekit.commands import compare
 from nodekit.host import modules
@@ -134,6 +135,22 @@ def test_a_state_of_another_version_is_refused_with_what_to_do() -> None:
         resource["retainOnDelete"] = True
     (host,) = hosts.of(state)
     assert (host.name, host.gone, host.evidence, host.state.docker) == ("n1", True, PROVE, None)
+
+
+@pytest.mark.parametrize("value", [7, "x", [], ["x"], True])
+@pytest.mark.parametrize("key", ["inputs", "outputs", "stdin", "triggers"])
+def test_a_state_that_somebody_edited_is_a_sentence_and_costs_other_stacks_nothing(
+    monkeypatch: pytest.MonkeyPatch, key: str, value: Any
+) -> None:
+    state = deployment()
+    for resource in state["resources"][1:]:
+        (resource["inputs"] if key in ("stdin", "triggers") else resource)[key] = value
+    state["resources"].append({"urn": "urn:s", "type": hosts.STACK, "outputs": value})
+    assert hosts.outputs(state) == {}
+    monkeypatch.setattr(command.engine, "deployment", lambda name: state if name == "edited" else {"resources": []})
+    document, _ = command.of_many(["edited", "whole"], lambda known: Answers([], []))
+    assert [line.stack for line in document.stacks] == ["edited", "whole"] and document.stacks[1].readable
+    assert document.stacks[0].readable or "pulumi " in document.stacks[0].problem
 
 
 async def connected(*_: object) -> None:
