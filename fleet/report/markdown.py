@@ -73,7 +73,7 @@ def fleet(document: Fleet) -> str:
     lines = [
         "# Kata nodes: proofs of many stacks",
         "",
-        f"{escaped(view.when(document.written))}, {len(document.stacks)} stacks.",
+        f"{escaped(view.when(document.written))}, {len(document.stacks)} stacks. {escaped(view.of_fleet(document))}",
         "",
         *table(
             [

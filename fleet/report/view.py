@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fleet.pairs import with_sources
-from fleet.report.document import NEVER_MEASURED, Climb, ClusterObject, Node, Pair, Report, Rung, StepState
+from fleet.report.document import NEVER_MEASURED, Climb, ClusterObject, Fleet, Node, Pair, Report, Rung, StepState
 from nodekit.rules.proof.ladder import COMMANDS
 
 COMMAND_RUNGS = frozenset(command.name for command in COMMANDS)
@@ -109,6 +109,17 @@ def sentence(report: Report) -> str:
     for state, words in (("differs", "changed since"), ("not measured", "not measured now")):
         if number := sum(each.state == state for each in report.objects):
             parts.append(f"{number} of {len(report.objects)} objects on clusters {words}")
+    return f"{'; '.join(parts)}."
+
+
+def of_fleet(fleet: Fleet) -> str:
+    """The document of many stacks in one sentence."""
+    nodes, proven, silent = (sum(getattr(line, key) for line in fleet.stacks) for key in ("nodes", "proven", "not_measured"))
+    parts = [f"{proven} of {nodes} nodes are proven"]
+    if unreadable := sum(not line.readable for line in fleet.stacks):
+        parts.append(f"the state of {unreadable} of {len(fleet.stacks)} stacks could not be read")
+    if silent:
+        parts.append(f"{silent} nodes and objects on clusters were not measured")
     return f"{'; '.join(parts)}."
 
 

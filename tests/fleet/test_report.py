@@ -347,6 +347,15 @@ def test_what_is_no_time_in_utc_is_not_shown_as_one_nor_taken_for_the_oldest(tim
     assert [past.when for past in node.timeline] == ["", passed["began"]] and "not recorded" in markdown.report(known)
 
 
+def test_the_first_sentence_on_many_stacks_hides_none_that_could_not_be_read() -> None:
+    lines = [summary.of(samples.failed()), summary.of(samples.proven()), summary.unreadable("prod", "no such stack")]
+    document = summary.fleet(lines, samples.MADE)
+    rest = "1 nodes and objects on clusters were not measured."
+    assert view.of_fleet(document) == f"3 of 4 nodes are proven; the state of 1 of 3 stacks could not be read; {rest}"
+    assert view.of_fleet(document) in html.fleet(document) and view.of_fleet(document) in markdown.fleet(document)
+    assert view.of_fleet(summary.fleet(lines[1:2], samples.MADE)) == "1 of 1 nodes are proven."
+
+
 def test_a_pair_that_nobody_tried_is_not_said_to_work() -> None:
     document = samples.proven()
     (node,) = document.nodes
