@@ -301,7 +301,8 @@ def _pair(host: Host, measured: Measured | None) -> Pair | None:
         return None
     status = _mapping(measured.status if measured else {})
     daemon = _mapping(_mapping(status.get("docker")).get("daemon")).get("version")
-    docker = _text(daemon) or _text((host.evidence or {}).get("dockerVersion"))
+    # One that does not answer now is not the version that answered the proof.
+    docker = _text(daemon if status else (host.evidence or {}).get("dockerVersion"))
     release = _mapping(status.get("kata")).get("version")
     kata = release if isinstance(release, str) else settings.version
     known = pairs.known(docker, kata, settings.runtime)

@@ -319,6 +319,16 @@ def test_what_a_node_reads_now_is_told_where_it_was_measured() -> None:
         assert (node.configuration, node.parameters[0].text) == (file, first)
 
 
+def test_a_dockerd_that_is_silent_now_is_not_told_with_the_version_of_its_proof() -> None:
+    host = dataclasses.replace(samples.host("n1"), evidence={**samples.EVIDENCE, "dockerVersion": "27.5.1"})
+    status = {**samples.status(), "docker": {"daemon": {"version": None, "reason": "no answer"}}}
+    for answer, docker in (
+        (samples.measured(host, [], status=status), None), (Measured(host, None, "no answer", 1.0), "27.5.1"),
+    ):  # fmt: skip
+        (node,) = build.report("s", [host], [answer], {}, samples.MADE).nodes
+        assert (node.pair.docker if node.pair else None) == docker
+
+
 def test_the_first_sentence_says_what_could_not_be_measured() -> None:
     host = samples.host("n1")
     (cluster,) = samples.clusters(cause="no answer")
