@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
+from heapq import nsmallest
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -127,7 +128,7 @@ def _measured(nodes: "Sequence[Host]", clusters: "Sequence[Cluster]", seconds: f
 
         def tell(name: str = "") -> None:
             waiting.discard(name)
-            line.update(shown.text(f"{whole - len(waiting)} of {whole} measured; waiting for {', '.join(sorted(waiting)[:5])}"))
+            line.update(shown.text(f"{whole - len(waiting)} of {whole} measured; waiting for {', '.join(nsmallest(5, waiting))}"))
 
         tell()
         return measured(nodes, clusters, seconds, tell)
@@ -331,12 +332,13 @@ def report(
         def measure(known: Stack) -> Answers:
             return _measured(known.nodes, known.clusters, timeout)
 
+        if stacks and len(stacks) > 1 and not fleet:
+            raise FleetError("A report is of one stack. Add --fleet to sum up many.")
+        command.refuse_unwritable(output)
         if fleet:
             document, missed = command.of_many(stacks or engine.stacks(), measure)
             command.write(document, form.value, output)
             raise typer.Exit(UNKNOWN if missed else OK)
-        if stacks and len(stacks) > 1:
-            raise FleetError("A report is of one stack. Add --fleet to sum up many.")
         name = engine.selected(stacks[0] if stacks else None)
         command.write(command.of_one(name, measure), form.value, output)
 
@@ -381,7 +383,8 @@ def compat(
     except NodeError as error:
         print(f"error: {error.sentence()}", file=sys.stderr)
         raise typer.Exit(UNKNOWN) from None
-    print(harmless(f"{'works' if verdict.ok else 'breaks'}: {verdict.reason}{f'. Use {verdict.cure}' if verdict.cure else ''}"))
+    # The reason of a pair that is not known to break says whether it works or was never tried.
+    print(harmless(verdict.reason if verdict.ok else f"breaks: {verdict.reason}. Use {verdict.cure}"))
     raise typer.Exit(OK if verdict.ok else UNKNOWN)
 
 

@@ -51,6 +51,8 @@ class ClusterObject:
     """What the proof of that node has found, by the state."""
     unproven: str | None = None
     """Why that evidence is not of this Job, where it is not."""
+    keeps_evidence: bool = False
+    """Whether it holds the evidence of a proof."""
 
     @property
     def label(self) -> str:
@@ -131,6 +133,7 @@ def _described(resource: Mapping[str, Any], users: Mapping[str, list[str]]) -> C
         replaceable=not partial and (notes.get(AUTONAMED) == "true" or any(part in urn for part in REPLACEABLE)),
         dependents=tuple(_dependents(urn, users)),
         proof_of=str(notes[NODE_ANNOTATION]) if _is_proof(resource) and NODE_ANNOTATION in notes else None,
+        keeps_evidence=_keeps_evidence(resource),
     )
 
 
@@ -161,18 +164,26 @@ def _dependents(urn: str, users: Mapping[str, list[str]]) -> list[str]:
 
 
 def _is_proof(resource: Mapping[str, Any]) -> bool:
-    """Whether it is a Job of a proof; the third part of an URN is the types of its parents and its own, after `$`."""
-    parent = f"{resource.get('parent')}::::".split("::")[2].rpartition("$")[2]
-    return resource.get("type") == "kubernetes:batch/v1:Job" and parent == PROOF
+    """Whether it is a Job of a proof."""
+    return resource.get("type") == "kubernetes:batch/v1:Job" and _is_part_of_proof(resource)
+
+
+def _is_part_of_proof(resource: Mapping[str, Any]) -> bool:
+    """Whether it was made by a proof; the third part of an URN is the types of its parents and its own, after `$`."""
+    return f"{resource.get('parent')}::::".split("::")[2].rpartition("$")[2] == PROOF
+
+
+def _keeps_evidence(resource: Mapping[str, Any]) -> bool:
+    """Whether it is a ConfigMap with the evidence of a proof; one that was taken out of the cluster is none."""
+    is_map = resource.get("type") == "kubernetes:core/v1:ConfigMap" and EVIDENCE.search(str(resource.get("urn"))) is not None
+    return is_map and _is_part_of_proof(resource) and not (resource.get("delete") or resource.get("pendingReplacement"))
 
 
 def _proofs(resources: list[dict[str, Any]]) -> Iterator[tuple[str, tuple[dict[str, Any] | None, str | None]]]:
     """Jobs of proofs -> the evidence of their node, and why that is not of this Job: a run ended between the two."""
     evidence: dict[str, dict[str, Any]] = {}
     for resource in resources:
-        if resource.get("type") == "kubernetes:core/v1:ConfigMap" and EVIDENCE.search(str(resource.get("urn"))):
-            if resource.get("delete") or resource.get("pendingReplacement"):
-                continue  # taken out of the cluster
+        if _keeps_evidence(resource):
             data = plain(resource.get("outputs") or {}).get("data") or {}
             evidence.setdefault(str(resource.get("parent")), {}).update(data)
     for job in resources:

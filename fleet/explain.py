@@ -58,7 +58,7 @@ def _facts(measurement: Measured) -> Iterator[tuple[str, str]]:
 
 def origin(token: str, stack: Sequence[str]) -> str:
     """Whose a parameter is."""
-    return "the stack's" if token in stack else "of Kata's own files"
+    return "the stack's" if token in stack else "of the node's files: Kata's own, or an administrator's"
 
 
 def remarks(token: str) -> tuple[str, ...]:
@@ -76,8 +76,7 @@ def _pair(measurement: Measured, runtime: str) -> Iterator[tuple[str, str]]:
     if (known := pairs.known(version, release, runtime)) is None:
         return
     verdict, sources = known
-    links = f" ({', '.join(sources)})" if sources else ""
-    yield "Pair", f"Docker {version} with Kata {release} ({runtime}): {verdict.reason}{links}"
+    yield "Pair", f"Docker {version} with Kata {release} ({runtime}): {pairs.with_sources(verdict.reason, sources)}"
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -30,7 +30,7 @@ class Host:
     name: str
     """Of its machine; where several nodes of the stack have it, that of its resource, which tells them apart."""
     connection: Mapping[str, Any] = field(repr=False)
-    """The input `connection` of its commands."""
+    """The input `connection` of its commands; empty where the stack has none of them."""
     sudo_password: str | None = field(repr=False)
     state: CompareState
     """What the stack has done with it."""
@@ -66,10 +66,8 @@ def of(deployment: Mapping[str, Any]) -> list[Host]:
         parent = resource.get("parent")
         if parent in children and not resource.get("delete"):
             children[parent][_name(resource["urn"]).removeprefix(f"{_name(parent)}-")] = resource
-    # A program can have all it makes kept: such a node is there as well as others, and its own resource is kept too.
-    hosts = {
-        urn: _host(_name(urn), parts, kept=bool(nodes[urn].get("retainOnDelete"))) for urn, parts in children.items() if parts
-    }
+    # One without children is a node whose first step failed, as where the machine could not be reached, or was taken away again.
+    hosts = {urn: _host(nodes[urn], parts) for urn, parts in children.items() if parts or not nodes[urn].get("delete")}
     for distinct in (_name, str):
         hosts = _told_apart(hosts, distinct)
     return sorted(hosts.values(), key=lambda host: host.name)
@@ -84,14 +82,22 @@ def _told_apart(hosts: Mapping[str, Host], distinct: Callable[[str], str]) -> di
 def outputs(deployment: Mapping[str, Any]) -> dict[str, Any]:
     """The outputs of the stack as its state has them."""
     resources = (resource for resource in deployment.get("resources") or [] if isinstance(resource, dict))
-    return next((dict(plain(resource.get("outputs") or {})) for resource in resources if resource.get("type") == STACK), {})
+    values = next((plain(resource.get("outputs")) for resource in resources if resource.get("type") == STACK), None)
+    return values if isinstance(values, dict) else {}
 
 
 def _name(urn: str) -> str:
     return urn.rpartition("::")[2]
 
 
-def _host(name: str, parts: Mapping[str, Mapping[str, Any]], kept: bool) -> Host:
+def _planned(component: Mapping[str, Any]) -> str:
+    """The node's name as the stack's program gives it, or else that of its resource."""
+    plan = plain(component.get("inputs") or {}).get("plan")
+    return str((plan.get("node") if isinstance(plan, dict) else None) or _name(str(component["urn"])))
+
+
+def _host(component: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> Host:
+    name, kept = _planned(component), bool(component.get("retainOnDelete"))
     inputs = {which: plain(part.get("inputs") or {}) for which, part in parts.items()}
     by_verb = {which: _stdin(str(inputs[which].get("stdin") or "")) for which in (*VERBS, "proof") if which in inputs}
     # Taken out for another one, which then failed: the engine keeps it by name, and the next `up` makes it.
@@ -100,6 +106,7 @@ def _host(name: str, parts: Mapping[str, Mapping[str, Any]], kept: bool) -> Host
     evidence = _result(plain(proof.get("outputs") or {}))
     digest = next((str(triggers[-1]) for triggers in [inputs.get("upload", {}).get("triggers") or []] if len(triggers) > 1), None)
     node = next((str(document["node"]) for document in documents.values() if "node" in document), name)
+    # A program can have all it makes kept: such a node is there as well as others, and its own resource is kept too.
     gone = not kept and any(part.get("retainOnDelete") for part in parts.values())
     try:
         state = CompareState(
@@ -117,7 +124,6 @@ def _host(name: str, parts: Mapping[str, Mapping[str, Any]], kept: bool) -> Host
                 "Run `pulumi up` with this one."
             ) from None
         state = CompareState(node=node)  # no `up` writes it again, and nobody measures it
-    first = next(iter(inputs.values()))
     proof_document = documents.get("proof")
     machine = next(
         (str(triggers[0]) for which in ("system", "docker", "kata") if (triggers := inputs.get(which, {}).get("triggers"))), ""
@@ -126,9 +132,7 @@ def _host(name: str, parts: Mapping[str, Mapping[str, Any]], kept: bool) -> Host
     promises = [(proof_document or {}).get("digest"), settings_digest]
     return Host(
         name=state.node,
-        connection=next(
-            (command["connection"] for command in inputs.values() if command.get("connection")), first.get("connection") or {}
-        ),
+        connection=next((command["connection"] for command in inputs.values() if command.get("connection")), {}),
         sudo_password=next((password for _, password in by_verb.values() if password), None),
         state=state,
         evidence=evidence,

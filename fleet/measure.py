@@ -38,6 +38,8 @@ MAX_RESULT = 4 << 20
 MOST = 100
 """Entries of any list of a node that are shown."""
 ABSENT = "absent"
+NEVER_REACHED = "the stack has done nothing on it: its last run ended before; run `pulumi up`"
+"""Of a node without a step in the state, which does not say how it is reached."""
 SUDO_WARNINGS = ("sudo: unable to resolve host ", "sudo: setrlimit(")
 """What sudo complains of and goes on."""
 START = (
@@ -149,7 +151,10 @@ async def _measure(
 
     async def measured_host(host: Host) -> Measured:
         async with places:
-            measured = await _measured(pool, dials, host, program, seconds, question)
+            if host.connection:
+                measured = await _measured(pool, dials, host, program, seconds, question)
+            else:
+                measured = Measured(host, None, NEVER_REACHED, 0.0)
         report(measured)
         return measured
 

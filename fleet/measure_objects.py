@@ -17,7 +17,15 @@ from clusterkit.api.client import PERSON, Changed, Client
 from clusterkit.api.kubeconfig import FILE_LIMIT, connected
 from fleet.cluster_objects import Cluster, ClusterObject
 from fleet.errors import one_line
-from fleet.object_difference import ObjectDifference, another_machine, differences, selector, unproven, without_handler
+from fleet.object_difference import (
+    ObjectDifference,
+    another_job,
+    another_machine,
+    differences,
+    selector,
+    unproven,
+    without_handler,
+)
 from nodekit.errors import NodeError
 from nodekit.host.reading import read_text
 from nodekit.rules.text import printable
@@ -186,7 +194,7 @@ def measured(server: Server, item: ClusterObject) -> MeasuredObject:
             different += without_handler(item, server.nodes(labels))
         if item.proof_of is not None:
             node = server.node(item.proof_of)
-            different += [] if item.unproven else another_machine(item, node)
+            different += [] if item.unproven else [*another_job(item, present or {}), *another_machine(item, node)]
             if gone := node is None:
                 notes = [*notes, f"{item.label}: node {printable(item.proof_of, 253)} {GONE}, so this proves none"]
     except NodeError as error:

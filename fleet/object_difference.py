@@ -24,7 +24,7 @@ KINDS = {
     "added": "an object whose every field counts has one that the stack did not set, or a longer list",
     "label": "a node or a namespace does not have the stack's label",
     "handler": "nodes that a RuntimeClass selects do not report its handler",
-    "setting": "the proof in the stack is of other settings, or of a machine before",
+    "setting": "the proof in the stack is of other settings, of another Job, or of a machine before",
 }
 """Kind of difference -> what it means."""
 WHOLE = ("RuntimeClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "PodTemplate")
@@ -89,7 +89,8 @@ class _Walk:
             self.changed.append(path)
             return HIDDEN, ABSENT if present is ABSENT else OTHER
         if isinstance(desired, Mapping) and isinstance(present, Mapping):
-            return self.mappings(desired, recorded if isinstance(recorded, Mapping) else None, present, path)
+            dropped: Any = {} if recorded is ABSENT else None  # an empty one, which others may have filled since
+            return self.mappings(desired, recorded if isinstance(recorded, Mapping) else dropped, present, path)
         if isinstance(desired, list) and isinstance(present, list) and any(isinstance(item, Mapping) for item in desired):
             return self.lists(desired, recorded if isinstance(recorded, list) else None, present, path)
         if _same(plain(desired), recorded, present):
@@ -375,6 +376,15 @@ def without_handler(item: ClusterObject, nodes: Iterable[Mapping[str, Any]]) -> 
         f"{', '.join(sorted(lacking)[:MAX_NODES])}{rest}"
     )
     return [ObjectDifference("handler", message, None)]
+
+
+def another_job(item: ClusterObject, present: Mapping[str, Any]) -> list[ObjectDifference]:
+    """Whether others made the Job of a proof again: the evidence is of the one before, and for an `up` it is no proof."""
+    uids = [_mapping(about.get("metadata")).get("uid") for about in (item.recorded, present)]
+    if uids[0] == uids[1] or not all(isinstance(uid, str) for uid in uids):
+        return []
+    message = f"{item.label} was made again by someone else, and the proof in the stack is of the one before"
+    return [ObjectDifference("setting", message, "prove")]
 
 
 def another_machine(item: ClusterObject, node: Mapping[str, Any] | None) -> list[ObjectDifference]:

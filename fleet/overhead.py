@@ -1,5 +1,6 @@
 """What a pod costs a node: a table of an idle and a busy sandbox, the overhead that follows, and where it is set."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -8,10 +9,12 @@ from rich.console import Group, RenderableType
 from fleet import shown
 from fleet.errors import FleetError
 from fleet.hosts import Host, plain
-from fleet.measure import Question
+from fleet.measure import MOST, Question
 from nodekit.rules.node_state import OverheadState
 
 CLASS = "kubernetes:node.k8s.io/v1:RuntimeClass"
+QUANTITY = r"[0-9]{1,9}(Mi|m)"
+"""What a proposal is made of."""
 AROUND_SECONDS = 60
 """Of the time that a node may take: for the login, and for removing the containers once it is over."""
 STARTS_SECONDS = 30
@@ -59,6 +62,9 @@ def _view(document: Mapping[str, Any], known: Mapping[str, Mapping[str, str]]) -
     parts += [shown.text(reason) for reason in proposal["reasons"]]
     if not proposal["comparable"]:
         return Group(*parts, shown.text("No proposal: the guests did not run on KVM.", "yellow"))
+    for key in ("memory", "cpu", "memoryAtMost"):
+        if proposal[key] and not re.fullmatch(QUANTITY, proposal[key]):
+            raise ValueError("what people paste into a file is a quantity")
     parts += [shown.text(f"Proposal: memory {proposal['memory']}, cpu {proposal['cpu']}.", "bold")]
     if proposal["memoryAtMost"]:
         parts.append(shown.text(f"With memory {proposal['memoryAtMost']} no pod is killed because of what its guest touches."))
@@ -80,6 +86,8 @@ def _rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
     """Processes of one name in one row; then what belongs to no process of the node."""
     idle, busy = document["idle"], document["busy"]
     names = dict.fromkeys(process["name"] for state in (busy, idle) for process in state["processes"])
+    if len(names) > MOST:  # a node can answer any number of them, and each is looked for among all
+        raise ValueError("a sandbox has a few processes")
     for name in names:
         yield [name, *(_of(state, name, key) for state in (idle, busy) for key in ("memoryMiB", "cpuMilli"))]
     yield ["the node's kernel", _number(idle["kernelMiB"]), "", _number(busy["kernelMiB"]), ""]

@@ -1,6 +1,6 @@
 """The matrix of Docker and Kata as rows for a table, and what it says of the pair on a node."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from nodekit.errors import NodeError
 from nodekit.rules.docker import docker_matrix
@@ -24,6 +24,11 @@ def known(docker: str, kata: str, runtime: str) -> tuple[Verdict, tuple[str, ...
         return None
     rows = [row for row in MATRIX if row.first <= release and (row.end is None or release < row.end)]
     return verdict, tuple(source for row in rows for source in row.sources)
+
+
+def with_sources(reason: str, sources: Sequence[str]) -> str:
+    """A reason and its sources, which that of a pair that breaks has in it."""
+    return f"{reason} ({', '.join(sources)})" if any(source not in reason for source in sources) else reason
 
 
 def _from(version: Version | None) -> str:

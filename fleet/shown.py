@@ -1,11 +1,13 @@
 """What a person reads: tables and sentences, which a terminal gets with color and a pipe without, never cut there."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.segment import Segment
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
@@ -50,16 +52,37 @@ def write(*parts: RenderableType) -> None:
     if out.is_terminal:
         out.print(*parts, sep="\n")
         return
-    with out.capture() as captured:
-        out.print(*parts, sep="\n")
-    lines = (line.strip() if not line.startswith("    ") else line.rstrip() for line in captured.get().splitlines())
+    lines = (line.strip() if not line.startswith("    ") else line.rstrip() for part in parts for line in _plain(out, part))
     out.file.write("".join(f"{line}\n" for line in lines if line))
     out.file.flush()
 
 
+def _plain(out: Console, part: RenderableType) -> Iterator[str]:
+    """The lines of a part where nothing is folded. Only a table has to be laid out: doing that with each line of diffs takes most
+    of the time of a command that shows some thousand nodes."""
+    if isinstance(part, Group):
+        for inner in part.renderables:
+            yield from _plain(out, inner)
+    elif isinstance(part, Text):
+        yield from part.plain.expandtabs().splitlines()
+    else:
+        with out.capture() as captured:
+            out.print(part)
+        yield from captured.get().splitlines()
+
+
+class Fitting(Text):
+    """A text that is folded only if it does not fit in a line of the terminal: rich looks for the words of any."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[Segment]:
+        if self.spans or "\n" in self.plain or "\t" in self.plain or cell_len(self.plain) > options.max_width:
+            return super().__rich_console__(console, options)
+        return [Segment(self.plain, console.get_style(self.style, default="")), Segment(self.end)]
+
+
 def text(value: object, style: str = "") -> Text:
     """Any text of a node, which is made harmless, and cut: to fold megabytes takes minutes."""
-    return Text(printable(str(value), MAX_TEXT), style=style)
+    return Fitting(printable(str(value), MAX_TEXT), style=style)
 
 
 def line(value: object, style: str = "") -> Text:
@@ -138,6 +161,7 @@ def docker(measurement: Measured) -> str:
     packages = status.get("packages") or {}
     held = (
         isinstance(packages, Mapping)
+        and packages
         and "reason" not in packages
         and all(isinstance(package, Mapping) and package.get("held") for package in packages.values())
     )

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from fleet import cluster_objects, hosts
 from fleet.cluster_objects import Cluster
+from fleet.errors import FleetError
 from fleet.hosts import Host
 
 if TYPE_CHECKING:  # what reaches nodes and API servers takes a while to load
     from fleet.measure import Measured
     from fleet.measure_objects import MeasuredCluster, MeasuredObject
+
+UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)
+"""What comes of a state that is not of an engine's form."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,15 @@ class Answers:
 
 
 def of(deployment: Mapping[str, Any]) -> Stack:
-    """What a state has. Raises FleetError."""
-    return Stack(hosts.of(deployment), cluster_objects.of(deployment))
+    """What a state has. Raises FleetError, also for one that somebody has edited into another form: of many stacks, it would cost
+    the others their report."""
+    try:
+        return Stack(hosts.of(deployment), cluster_objects.of(deployment))
+    except UNREADABLE as error:
+        kind = type(error).__name__
+        raise FleetError(
+            f"The stack's state is not of a form that an engine writes ({kind}). Look for what was edited: pulumi stack export."
+        ) from error
 
 
 def names(nodes: Sequence[Host], clusters: Sequence[Cluster]) -> set[str]:

@@ -3,15 +3,19 @@
 What nodes, guests and states hold can have any form and length: what does not have the expected form is left out.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fleet import pairs
+from fleet.cluster_objects import ClusterObject as ClusterItem
 from fleet.explain import origin, remarks
 from fleet.hosts import Host
 from fleet.measure import MOST, Measured
 from fleet.measure_objects import GONE, MeasuredCluster, MeasuredObject
 from fleet.report.document import (
+    NEVER_MEASURED,
     VERSION,
     Check,
     Climb,
@@ -30,14 +34,21 @@ from fleet.report.document import (
     Verdict,
 )
 from nodekit.rules.kata import kernel_params
-from nodekit.rules.proof.ladder import MAX_VALUE, TITLES
+from nodekit.rules.proof.ladder import COMMANDS, MAX_VALUE, TITLES
+from nodekit.rules.proof.sandboxes import SANDBOXES
 from nodekit.rules.text import printable
 
 VERBS = {"preflight": "preflight", "docker": "Docker", "kata": "Kata"}
 """Resource of a node -> the step that it is."""
-NEVER_MEASURED = "nodes of a cluster are not measured"
-"""Of one that the stack's output alone names."""
+TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z")
+SUMMARIZED = ("kernelParams", "configFile", "userNamespaces", "guestKernel")
+"""What the stack's output `nodes` repeats of each node's proof."""
 GUEST, CONTAINER = "booted guest", "container"
+CONTRADICTION = Failure(
+    "result-missing",
+    "What is recorded as a pass has a rung that failed and that the promise needs: the record is damaged, or somebody edited it.",
+    "Prove the node again: kata-nodes prove NODE, or for a pod's proof pulumi up.",
+)
 WORST: tuple[Outcome, ...] = ("failed", "unproven", "drifted", "proven")
 """The first of these that a node has is its stack's."""
 
@@ -62,15 +73,20 @@ def report(
     ]
     proofs = _mapping(outputs.get("clusterProof"))
     pods = [_pod(name, {}, job, cause) for name, job, cause in jobs]
-    # The outputs are those of the last `up` that succeeded: where the state has Jobs, it is newer.
-    pods += [] if jobs else [_pod(name, output, None, None) for name, output in proofs.items()]
+    # The outputs are those of the last `up` that succeeded: where the state has Jobs, it is newer. A `destroy` that ended before
+    # leaves the outputs alone.
+    kept = any(each.item.keeps_evidence for cluster in clusters for each in cluster.objects)
+    pods += [_pod(name, output, None, None) for name, output in proofs.items()] if kept and not jobs else []
     nodes += sorted(pods, key=lambda node: node.name)
     objects = [_object(cluster, each) for cluster in clusters for each in cluster.objects if each.item.proof_of is None]
     outcome = worst([node.outcome for node in nodes])
     if outcome == "proven" and any(each.state == "differs" for each in objects):
         outcome = "drifted"
     ended_before = any(node.outcome in ("failed", "unproven") for node in nodes)
-    rows = [] if ended_before else _mappings(outputs.get("checklist"))
+    ended_before = ended_before or not _are_of(outputs, hosts, [job.item for _, job, _ in jobs])
+    rows = _mappings(outputs.get("checklist"))
+    if ended_before or (all(node.outcome == "gone" for node in nodes) and _is_of_nodes(rows)):
+        rows = []
     return Report(
         version=VERSION,
         kind="stack",
@@ -84,6 +100,26 @@ def report(
     )
 
 
+def _are_of(outputs: Mapping[str, Any], hosts: Sequence[Host], jobs: Sequence[ClusterItem]) -> bool:
+    """Whether the outputs are of the proofs that the state has, as far as they tell: an `up` that ended after new proofs, and
+    before its end, leaves the outputs of the one before it."""
+    summaries, proofs = outputs.get("nodes"), _mapping(outputs.get("clusterProof"))
+    if isinstance(summaries, list):
+        reported = {str(each.get("name")): each for each in summaries if isinstance(each, dict)}
+        evidence = {host.state.node: host.evidence or {} for host in hosts if not host.gone}
+        if reported.keys() != evidence.keys():
+            return False
+        if any(reported[name].get(key) != proof.get(key) for name, proof in evidence.items() for key in SUMMARIZED):
+            return False
+    uids = {str(job.proof_of): (job.evidence or {}).get("job") for job in jobs}
+    return not (proofs and jobs) or uids == {name: _mapping(proof).get("job") for name, proof in proofs.items()}
+
+
+def _is_of_nodes(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a checklist is of nodes that were proven: without evidence, the row of the capabilities alone can pass."""
+    return sum(row.get("passed") is True for row in rows) > 1
+
+
 def worst(outcomes: Sequence[Outcome]) -> Outcome:
     """The outcome of a stack with such nodes; machines that are gone do not count."""
     return next((outcome for outcome in WORST if outcome in outcomes), "unproven")
@@ -93,7 +129,10 @@ def _node(host: Host, measured: Measured | None) -> Node:
     document = (measured and measured.document) or {}
     history = measured.records if measured else []
     record = measured.record if measured else None
-    proof = _recorded(record) if record is not None else _in_state(host)
+    proof = _recorded(record) if record is not None else None
+    # A record keeps the rungs of its newest proof alone, which can be one of other settings. The state has those of its own.
+    if proof is None or (proof.passed and not proof.climbs):
+        proof = _in_state(host)
     unmeasured = "the stack's file says that the machine no longer exists" if host.gone else (measured and measured.cause) or ""
     differences = [] if measured is None else measured.changes  # a failed proof is told as such
     return Node(
@@ -103,15 +142,13 @@ def _node(host: Host, measured: Measured | None) -> Node:
         not_measured=_text(unmeasured),
         steps=_steps(host, proof),
         proof=proof,
-        configuration=_text((host.evidence or {}).get("configFile")),
+        configuration=_text(_configuration(host, measured).get("configFile")),
         parameters=_parameters(host, measured),
         pair=_pair(host, measured),
         not_tried=_not_tried(proof),
         timeline=_timeline(history, host),
-        timeline_note=_timeline_note(document, history),
-        differences=tuple(
-            f"{_text(difference.get('what'))} [{_text(difference.get('kind'))}]" for difference in differences[:MOST]
-        ),
+        timeline_note=_timeline_note(document, history, host),
+        differences=_cut([f"{_text(each.get('what'))} [{_text(each.get('kind'))}]" for each in differences]),
     )
 
 
@@ -126,18 +163,27 @@ def _outcome(proof: Proof | None, differs: bool) -> Outcome:
 def _recorded(entry: Mapping[str, Any]) -> Proof:
     """The proof as the node's record has it."""
     error = entry.get("error")
-    return Proof(
+    failure = Failure(*(_text(error.get(key)) for key in ("code", "message", "remedy"))) if isinstance(error, dict) else None
+    proof = Proof(
         source="node",
-        began=_text(entry.get("began")) or None,
+        began=_time(entry.get("began")) or None,
         ended=None,
         seconds=_number(entry.get("seconds")),
         passed=entry.get("passed") is True,
         hypervisor=_text(entry.get("hypervisor")),
         sandbox=_text(entry.get("sandbox")) or None,
-        failure=Failure(*(_text(error.get(key)) for key in ("code", "message", "remedy"))) if isinstance(error, dict) else None,
+        failure=failure,
         climbs=tuple(_climb(_text(climb.get("place")), climb) for climb in _mappings(entry.get("climbs"))),
         notes=tuple(filter(None, [_text(entry.get("note"))])),
     )
+    return _consistent(proof)
+
+
+def _consistent(proof: Proof) -> Proof:
+    """The proof, which is not passed where a rung that counts has failed, whatever is written beside it."""
+    counted = [rung for climb in proof.climbs for rung in climb.rungs if rung.counts]
+    refuted = any(climb.verdict == "failed" for climb in proof.climbs) or any(rung.verdict == "failed" for rung in counted)
+    return replace(proof, passed=False, failure=CONTRADICTION) if proof.passed and refuted else proof
 
 
 def _in_state(host: Host) -> Proof | None:
@@ -146,10 +192,10 @@ def _in_state(host: Host) -> Proof | None:
     if evidence is None:
         return None
     climb = _climb(f"{CONTAINER} of the runtime" if evidence.get("proven") == "container" else GUEST, evidence)
-    return Proof(
+    proof = Proof(
         source="state",
         began=None,
-        ended=_text(host.proven) or None,
+        ended=_time(host.proven) or None,
         seconds=None,
         passed=evidence.get("passed") is True,
         hypervisor=_text(evidence.get("hypervisor")),
@@ -158,6 +204,7 @@ def _in_state(host: Host) -> Proof | None:
         climbs=(climb,),
         notes=tuple(filter(None, [_text(evidence.get("note"))])),
     )
+    return _consistent(proof)
 
 
 def _climb(place: str, reading: Mapping[str, Any]) -> Climb:
@@ -172,6 +219,17 @@ def _climb(place: str, reading: Mapping[str, Any]) -> Climb:
         command_line=_text(reading.get("commandLine")),
         rungs=rungs,
     )
+
+
+def _promised(climb: Climb) -> str | None:
+    """The sandbox that was promised where the ladder was climbed, by the rungs that counted: no pod names it."""
+    counted = {rung.name for rung in climb.rungs if rung.counts}
+    commands = [command for command in COMMANDS if command.name in counted]
+    able = [sandbox for sandbox in SANDBOXES if all(sandbox in command.sandboxes for command in commands)]
+    if not (commands and able):
+        return None
+    # What counts for one sandbox can be a part of what counts for another.
+    return min(able, key=lambda sandbox: sum(sandbox in command.sandboxes for command in COMMANDS))
 
 
 def _rung(reading: Mapping[str, Any]) -> Rung:
@@ -219,11 +277,19 @@ def _parameters(host: Host, measured: Measured | None) -> tuple[Parameter, ...]:
     settings = host.state.kata
     if settings is None:
         return ()
-    kata = _mapping(_mapping(measured.status if measured else {}).get("kata"))
-    read = _mapping(_mapping(kata.get("configurations")).get(settings.runtime)).get(settings.hypervisor)
-    effective = read if isinstance(read, dict) and "kernelParams" in read else (host.evidence or {})
-    tokens = kernel_params.tokens(_text(effective.get("kernelParams")))[:MOST]
+    tokens = kernel_params.tokens(_text(_configuration(host, measured).get("kernelParams")))[:MOST]
     return tuple(Parameter(token, origin(token, settings.kernel_params), remarks(token)) for token in tokens)
+
+
+def _configuration(host: Host, measured: Measured | None) -> Mapping[str, Any]:
+    """What Kata reads on the node, as measured, or else as the proof in the state has it."""
+    settings = host.state.kata
+    if settings is not None:
+        kata = _mapping(_mapping(measured.status if measured else {}).get("kata"))
+        read = _mapping(_mapping(kata.get("configurations")).get(settings.runtime)).get(settings.hypervisor)
+        if isinstance(read, dict) and "kernelParams" in read:
+            return read
+    return host.evidence or {}
 
 
 def _pair(host: Host, measured: Measured | None) -> Pair | None:
@@ -233,7 +299,8 @@ def _pair(host: Host, measured: Measured | None) -> Pair | None:
         return None
     status = _mapping(measured.status if measured else {})
     daemon = _mapping(_mapping(status.get("docker")).get("daemon")).get("version")
-    docker = _text(daemon) or _text((host.evidence or {}).get("dockerVersion"))
+    # One that does not answer now is not the version that answered the proof.
+    docker = _text(daemon if status else (host.evidence or {}).get("dockerVersion"))
     release = _mapping(status.get("kata")).get("version")
     kata = release if isinstance(release, str) else settings.version
     known = pairs.known(docker, kata, settings.runtime)
@@ -266,7 +333,7 @@ def _timeline(history: Sequence[Mapping[str, Any]], host: Host) -> tuple[PastPro
 
 def _past(entry: Mapping[str, Any]) -> PastProof:
     return PastProof(
-        when=_text(entry.get("began")),
+        when=_time(entry.get("began")),
         seconds=_number(entry.get("seconds")),
         passed=entry.get("passed") is True,
         code=_text(_mapping(entry.get("error")).get("code")),
@@ -276,17 +343,21 @@ def _past(entry: Mapping[str, Any]) -> PastProof:
     )
 
 
-def _timeline_note(document: Mapping[str, Any], history: Sequence[object]) -> str:
+def _timeline_note(document: Mapping[str, Any], history: Sequence[object], host: Host) -> str:
     if history:
         return "The node keeps its last 20 proofs. Times are by its clock; a proof that was killed leaves no record."
-    if document:
-        return "The node has no record of its proofs: they ran with an earlier version of the program. Times were not recorded."
-    return "The node was not measured, so its record of proofs is not known. The time is when the stack recorded the result."
+    none = (
+        "The node has no record of its proofs; an earlier version of the program kept none."
+        if document
+        else "The node was not measured, so its record of proofs is not known."
+    )
+    return f"{none} The time is when the stack recorded the result." if host.evidence else none
 
 
 def _pod(name: str, output: object, job: MeasuredObject | None, cause: str | None) -> Node:
     """A node of a cluster, which a pod has proven: by the stack's state, or by its output where the state has no Job of it."""
     result = (job.item.evidence or {}) if job else _mapping(output)
+    climb = _climb("pod", result)
     proof = Proof(
         source="cluster",
         began=None,
@@ -294,19 +365,19 @@ def _pod(name: str, output: object, job: MeasuredObject | None, cause: str | Non
         seconds=None,
         passed=True,
         hypervisor=_text(result.get("hypervisor")),
-        sandbox=_text(result.get("sandbox")) or None,
+        sandbox=_promised(climb),
         failure=None,
-        climbs=(_climb("pod", result),),
+        climbs=(climb,),
         notes=tuple(filter(None, [_text(result.get("note"))])),
     )
-    known = proof if result and not (job and job.item.unproven) else None
+    known = _consistent(proof) if result and not (job and job.item.unproven) else None
     gone = job is not None and job.gone
     return Node(
         name=_text(name),
         address="",
         outcome="gone" if gone else _outcome(known, job is not None and bool(job.differences)),
         not_measured=f"it {GONE}" if gone else _text(cause) if job else NEVER_MEASURED,
-        steps=(Step("pod proof", "done" if known else "not reached", ""),),
+        steps=(Step("pod proof", "not reached" if known is None else "done" if known.passed else "failed", ""),),
         proof=known,
         configuration="",
         parameters=(),
@@ -332,7 +403,13 @@ def _object(cluster: MeasuredCluster, measured: MeasuredObject) -> ClusterObject
 
 
 def _sentences(measured: MeasuredObject) -> tuple[str, ...]:
-    return tuple(f"{_text(each.message)} [{each.kind}]" for each in measured.differences[:MOST])
+    return _cut([f"{_text(each.message)} [{each.kind}]" for each in measured.differences])
+
+
+def _cut(differences: Sequence[str]) -> tuple[str, ...]:
+    """The first differences, and how many there are beside them."""
+    rest = len(differences) - MOST
+    return (*differences[:MOST], *([f"{rest} more differences are not in this document"] if rest > 0 else []))
 
 
 def _text(value: object) -> str:
@@ -340,6 +417,11 @@ def _text(value: object) -> str:
     if value is None or isinstance(value, (dict, list)):
         return ""
     return printable(" ".join(str(value)[: 2 * MAX_VALUE].split()), MAX_VALUE)
+
+
+def _time(value: object) -> str:
+    """A moment in UTC as nodes and states write it, by which others are told to be older; empty for anything else."""
+    return value if isinstance(value, str) and TIME.fullmatch(value) else ""
 
 
 def _texts(value: object) -> tuple[str, ...]:

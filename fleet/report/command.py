@@ -1,12 +1,13 @@
 """Reads stacks and has their nodes measured for a report, and writes the document where it is asked for."""
 
+import errno
 import json
 import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -54,6 +55,30 @@ def rendered(document: Report | Fleet, form: str) -> str:
     return html.fleet(document) if form == "html" else markdown.fleet(document)
 
 
+def refuse_unwritable(output: Path | None) -> None:
+    """Refuse a place that will take no document, before nodes are measured, and a file that its owner has made read-only:
+    evidence that is kept is not replaced. Raises FleetError."""
+    if output is None:
+        return
+    with _unwritable_as_sentence(output):
+        if output.exists() and not output.is_file():
+            return
+        place = Path(os.path.realpath(output))
+        if not stat.S_ISDIR(place.parent.stat().st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        for path, right in ((place.parent, os.W_OK | os.X_OK), (place, os.W_OK)):
+            if path.exists() and not os.access(path, right):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+@contextmanager
+def _unwritable_as_sentence(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FleetError(f"{output} cannot be written: {error.strerror or error}. Name another file.") from None
+
+
 def write(document: Report | Fleet, form: str, output: Path | None) -> None:
     """Write it to a file, whole or not at all, to what is no file, or to standard output. Raises FleetError."""
     content = rendered(document, form).encode()
@@ -61,15 +86,13 @@ def write(document: Report | Fleet, form: str, output: Path | None) -> None:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
         return
-    try:
+    with _unwritable_as_sentence(output):
         if output.exists() and not output.is_file():
             # A pipe, or a device such as /dev/stdout: for root, a file would otherwise be put in its place.
             with output.open("wb") as file:
                 file.write(content)
         else:
             _write_whole(content, Path(os.path.realpath(output)))
-    except OSError as error:
-        raise FleetError(f"{output} cannot be written: {error.strerror or error}. Name another file.") from None
 
 
 def _mode(place: Path) -> int:

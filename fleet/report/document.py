@@ -15,6 +15,9 @@ has the outcome of its worst node: failed, then unproven, then drifted; it has d
 differs."""
 StepState = Literal["done", "failed", "not reached", "not tried"]
 
+NEVER_MEASURED = "nodes of a cluster are not measured"
+"""Of one that the stack's output alone names."""
+
 
 def camel(name: str) -> str:
     """The name of a field in the JSON form."""
@@ -73,7 +76,7 @@ class Climb(Part):
     user_namespaces: int | None
     """What /proc/sys/user/max_user_namespaces read there."""
     command_line: str
-    """Of the guest's kernel."""
+    """Of the guest's kernel; of a pod's, only the parameters that its proof looks for."""
     rungs: tuple[Rung, ...]
 
 
@@ -131,7 +134,9 @@ class Pair(Part):
     runtime: str
     """Kata's: `go` or `rust`."""
     works: bool
+    """False where it is known to break; an untested pair is not known to."""
     reason: str
+    """What is known of it: that it works, that it is untested, or what breaks."""
     sources: tuple[str, ...]
 
 

@@ -73,7 +73,7 @@ def fleet(document: Fleet) -> str:
     lines = [
         "# Kata nodes: proofs of many stacks",
         "",
-        f"{escaped(view.when(document.written))}, {len(document.stacks)} stacks.",
+        f"{escaped(view.when(document.written))}, {len(document.stacks)} stacks. {escaped(view.of_fleet(document))}",
         "",
         *table(
             [
@@ -192,12 +192,9 @@ def _facts(node: Node) -> Iterator[tuple[str, str]]:
         yield "Hypervisor", code(node.proof.hypervisor)
     yield "Configuration", code(node.configuration)
     if node.pair:
-        pair = node.pair
-        works = "works" if pair.works else "is known to break"
-        sources = f" ({', '.join(pair.sources)})" if pair.sources else ""
-        yield "Pair", escaped(f"Docker {pair.docker} with Kata {pair.kata} ({pair.runtime}) {works}: {pair.reason}{sources}")
+        yield "Docker and Kata", escaped(view.of_pair(node.pair))
     if (last := _last(node)) is not None:
-        yield "Guest's command line", code(last.command_line)
+        yield view.command_line(node), code(last.command_line)
 
 
 def _rung_name(row: view.Row) -> str:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from fleet.report.build import NEVER_MEASURED
 from fleet.report.document import VERSION, Fleet, Node, Report, Summary
+from fleet.report.view import is_unmeasured
 from nodekit.rules.text import printable
 
 
@@ -25,8 +25,7 @@ def of(report: Report) -> Summary:
         proven=sum(node.outcome in ("proven", "drifted") for node in nodes),
         failed=sum(node.outcome == "failed" for node in nodes),
         drifted=sum(node.outcome == "drifted" for node in nodes),
-        not_measured=sum(node.not_measured not in ("", NEVER_MEASURED) for node in nodes)
-        + sum(each.state == "not measured" for each in report.objects),
+        not_measured=sum(map(is_unmeasured, nodes)) + sum(each.state == "not measured" for each in report.objects),
         oldest=min((time for time in times if time), default=None),
         docker=tuple(sorted({pair.docker for pair in pairs})),
         kata=tuple(sorted({pair.kata for pair in pairs})),

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fleet.report.document import Climb, ClusterObject, Node, Report, Rung, StepState
+from fleet.pairs import with_sources
+from fleet.report.document import NEVER_MEASURED, Climb, ClusterObject, Fleet, Node, Pair, Report, Rung, StepState
 from nodekit.rules.proof.ladder import COMMANDS
 
 COMMAND_RUNGS = frozenset(command.name for command in COMMANDS)
@@ -102,14 +103,47 @@ def sentence(report: Report) -> str:
     if not nodes:
         parts = ["The stack has no nodes"]
     for outcome, words in (("failed", "failed"), ("unproven", "not proven"), ("drifted", "changed since")):
-        names = [node.name for node in nodes if node.outcome == outcome]
-        if names:
-            others = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            parts.append(f"{words}: {', '.join(names[:5])}{others}")
-    differing = sum(each.state == "differs" for each in report.objects)
-    if differing:
-        parts.append(f"{differing} of {len(report.objects)} objects on clusters changed since")
+        parts += _named(words, [node.name for node in nodes if node.outcome == outcome])
+    # Their proofs are what the stack had before.
+    parts += _named("not measured now", [node.name for node in nodes if node.proof and is_unmeasured(node)])
+    for state, words in (("differs", "changed since"), ("not measured", "not measured now")):
+        if number := sum(each.state == state for each in report.objects):
+            parts.append(f"{number} of {len(report.objects)} objects on clusters {words}")
     return f"{'; '.join(parts)}."
+
+
+def of_fleet(fleet: Fleet) -> str:
+    """The document of many stacks in one sentence."""
+    nodes, proven, silent = (sum(getattr(line, key) for line in fleet.stacks) for key in ("nodes", "proven", "not_measured"))
+    parts = [f"{proven} of {nodes} nodes are proven"]
+    if unreadable := sum(not line.readable for line in fleet.stacks):
+        parts.append(f"the state of {unreadable} of {len(fleet.stacks)} stacks could not be read")
+    if silent:
+        parts.append(f"{silent} nodes and objects on clusters were not measured")
+    return f"{'; '.join(parts)}."
+
+
+def _named(words: str, names: Sequence[str]) -> list[str]:
+    """A part of the sentence with the first of these names; none without names."""
+    others = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return [f"{words}: {', '.join(names[:5])}{others}"] if names else []
+
+
+def is_unmeasured(node: Node) -> bool:
+    """Whether a node should have been measured and could not be."""
+    return node.not_measured not in ("", NEVER_MEASURED)
+
+
+def of_pair(pair: Pair) -> str:
+    """What is known of Docker and Kata on a node; of one that is not known to break, the reason says whether it was tried."""
+    broken = f"Docker {pair.docker} with Kata {pair.kata} ({pair.runtime}) is known to break: "
+    return f"{'' if pair.works else broken}{with_sources(pair.reason, pair.sources)}"
+
+
+def command_line(node: Node) -> str:
+    """What the guest's command line of a node's proof is called: a pod has room for a part of it."""
+    is_part = node.proof is not None and node.proof.source == "cluster"
+    return "Of the guest's command line, what its proof looks for" if is_part else "Guest's command line"
 
 
 def of_object(each: ClusterObject) -> str:

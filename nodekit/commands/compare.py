@@ -95,7 +95,10 @@ def _folder(root: Path, file: str) -> str:
 
 
 def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):  # of no year that a calendar has: tmpfs and btrfs keep any number
+        return f"{seconds:.0f} s after 1970"
 
 
 def _user(number: int) -> str:

@@ -98,7 +98,7 @@ def clusters(text: str = "", cause: str | None = None) -> list[MeasuredCluster]:
         space = namespace and (text or namespace)
         return ClusterObject(f"urn:{name}", "v1", text or kind, space, text or name, **rest, **of_job)
 
-    evidence = {**record("passed")[-1]["climbs"][-1], "hypervisor": "qemu", "sandbox": "sandbox-runtime", "note": text}
+    evidence = {**record("passed")[-1]["climbs"][-1], "note": text}
     never = text or "Job proofs/w2: the stack holds no proof of it: the last run ended before"
     unproven = ObjectDifference("setting", never, "prove")
     changed = ObjectDifference("changed", text or "RuntimeClass kata: .overhead.podFixed.memory differs", "update")
@@ -110,6 +110,13 @@ def clusters(text: str = "", cause: str | None = None) -> list[MeasuredCluster]:
     )
     cluster = Cluster(text or "cluster", None, None, tuple(each.item for each in items))
     return [MeasuredCluster(cluster, None, items, 0.5)]
+
+
+def evidence_alone() -> list[MeasuredCluster]:
+    """A cluster of which the state has the evidence of a proof and none of its Jobs: they were deleted, and refreshed away."""
+    rest: dict[str, Any] = {"desired": {}, "recorded": {}, "partial": False, "replaceable": False, "dependents": ()}
+    item = ClusterObject("urn:proof-evidence", "v1", "ConfigMap", "proofs", "proof-evidence", **rest, keeps_evidence=True)
+    return [MeasuredCluster(Cluster("cluster", None, None, (item,)), None, (MeasuredObject(item, None),), 0.5)]
 
 
 def clustered() -> Report:

@@ -13,7 +13,7 @@ from clusterkit import guard, pod_proof
 from fleet import cluster_objects, cure, object_difference, shown
 from fleet.cluster_objects import ClusterObject
 from fleet.measure_objects import MeasuredCluster, MeasuredObject
-from fleet.object_difference import ObjectDifference, another_machine, compare, differences, without_handler
+from fleet.object_difference import ObjectDifference, another_job, another_machine, compare, differences, without_handler
 from fleet.stack import Answers
 from tests.fleet.objects import (
     CLASS,
@@ -127,6 +127,9 @@ DIFFERENT: list[tuple[str, Any, Any, Any, set[str], set[str]]] = [
     ("a field more", {"a": {"b": 1}}, {"a": {"b": 1}}, {"a": {"b": 1, "c": 2}}, set(), {"a.c"}),
     ("a default that was changed", {"a": 1}, {"a": 1, "f": "Fail"}, {"a": 1, "f": "Ignore"}, set(), {"f"}),
     ("a field more of an item", {"e": [SIDECAR]}, {"e": [SIDECAR]}, {"e": [{"name": "s", "p": True}]}, set(), {"e[0].p"}),
+    ("one that was empty, which the server dropped", {"a": {}}, {"b": 1}, {"a": {"c": 2}, "b": 1}, set(), {"a.c"}),
+    ("an empty one of an item", {"e": [{"name": "x", "s": {}}]}, {"e": [{"name": "x"}]},
+     {"e": [{"name": "x", "s": {"p": 1}}]}, set(), {"e[0].s.p"}),
     ("two named alike", {"e": [SIDECAR]}, {}, {"e": [SIDECAR, {"name": "s", "v": 2}]}, set(), {"e[1]"}),
     ("a label", {"metadata": {"labels": {"a.b/c": "d"}}}, {}, {"metadata": {"labels": {}}}, {"metadata.labels[a.b/c]"}, set()),
 ]  # fmt: skip
@@ -355,6 +358,9 @@ def test_a_proof_of_other_settings_or_of_a_machine_before_is_named() -> None:
     assert (difference.kind, difference.repair) == ("setting", "prove") and "other settings" in difference.message
     (never,) = proof("u1", None)
     assert "holds no proof" in str(never.unproven)
+    (difference,) = another_job(proven, {"metadata": {"uid": "u7"}})
+    assert (difference.kind, difference.repair) == ("setting", "prove") and "made again by someone else" in difference.message
+    assert [another_job(proven, each) for each in ({}, {"metadata": {"uid": 7}}, {"metadata": {"uid": "u1"}})] == [[], [], []]
     (difference,) = another_machine(proven, {"metadata": {"creationTimestamp": "2026-11-26T10:00:01Z"}})
     assert difference.kind == "setting" and "registered at 2026-11-26T10:00:01Z" in difference.message
     for node in (None, {}, {"metadata": {"creationTimestamp": "2026-11-26T09:00:00Z"}}, {"metadata": {"creationTimestamp": "~"}}):

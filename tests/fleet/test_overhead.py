@@ -72,6 +72,20 @@ def test_a_node_that_answers_anything_else_has_no_proposal(
             printed(capsys, other)
 
 
+def test_an_answer_without_end_is_not_laid_out_and_nothing_but_a_quantity_is_proposed() -> None:
+    """Each of 30,000 processes was looked for among all of them: that took minutes."""
+    answer = document()
+    process = answer["busy"]["processes"][0]
+    answer["busy"]["processes"] = [{**process, "name": f"p{number}"} for number in range(30_000)]
+    with pytest.raises(FleetError, match="no measurement"):
+        view(answer, {})
+    for key in ("memory", "cpu", "memoryAtMost"):
+        answer = document()
+        answer["proposal"][key] = "1Mi}\nkata-nodes:docker: {version: 20.10.0"
+        with pytest.raises(FleetError, match="no measurement"):
+            view(answer, {})
+
+
 def test_the_node_is_asked_about_its_own_kata_and_ends_before_its_time_is_over() -> None:
     (host,) = hosts.of(deployment())
     assert question(10, 300).state(host) == OverheadState(host.state.node, "qemu", "go", 10, 240, None)

@@ -19,19 +19,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from typer.testing import CliRunner
 
-from fleet.measure import Measured
+from fleet import pairs
+from fleet.__main__ import app
+from fleet.measure import MOST, Measured
 from fleet.report import build, command, html, markdown, summary, view
 from fleet.report.document import Fleet, Report, as_json
 from nodekit.errors import NodeError
 from nodekit.host import proofs
 from nodekit.rules.node_state import ProveState
 from nodekit.rules.proof import history
+from nodekit.rules.proof.capabilities import CAPABILITIES
 from nodekit.rules.proof.history import Climb
 from nodekit.rules.proof.ladder import judge
+from nodekit.rules.proof.sandboxes import SANDBOXES
 from nodekit.rules.text import printable
+from stacks.checklist import checklist
 from tests.e2e.checkout import REPOSITORY
 from tests.fleet import samples
+from tests.nodekit.test_ladder import NODE, NONCE, SEED, transcript
 from tools.generate import report_schema
 
 SCHEMA = json.loads((REPOSITORY / "docs/reference/report.schema.json").read_text())
@@ -168,7 +175,7 @@ def garbage(value: Any) -> Report:
     outputs = {"checklist": value, "notProven": value, "clusterProof": {"a": value} if not isinstance(value, dict) else value}
     hosts = [dataclasses.replace(node, name=f"n{at}") for at in range(len(answers))]
     measured = [dataclasses.replace(answer, host=host) for answer, host in zip(answers, hosts, strict=True)]
-    return build.report("s", hosts, measured, outputs, samples.MADE)
+    return build.report("s", hosts, measured, outputs, samples.MADE, samples.evidence_alone())
 
 
 @pytest.mark.parametrize(
@@ -225,7 +232,157 @@ def test_checklist_of_an_earlier_up_is_not_shown_of_a_stack_with_a_node_that_was
     answers = [samples.measured(first, samples.record("passed")), samples.measured(second, [])]
     document = build.report("s", [first, second], answers, samples.outputs(samples.record("passed")), samples.MADE)
     assert (document.outcome, document.checklist) == ("unproven", ())
-    assert build.report("s", [], [], samples.outputs(samples.record("passed")), samples.MADE).checklist, "nodes without a login"
+    none = checklist([], hypervisor="qemu", capabilities=CAPABILITIES, granted_by="PodTemplate")
+    assert build.report("s", [], [], {"checklist": none}, samples.MADE).checklist, "nodes without a login"
+
+
+def test_checklist_of_an_earlier_up_is_not_shown_beside_proofs_that_are_newer() -> None:
+    """The nodes were proven again, or one more was, and then something else failed: the checklist was that of before."""
+    read = {"kernelParams": "quiet", "configFile": "/c", "userNamespaces": 1815, "guestKernel": "6.12"}
+    hosts = [dataclasses.replace(samples.host(name), evidence={**samples.EVIDENCE, **read}) for name in ("n1", "n2")]
+    hosts = [dataclasses.replace(host, state=samples.with_values(host.state, node=host.name)) for host in hosts]
+    answers = [samples.measured(host, samples.record("passed")) for host in hosts]
+    rows = samples.outputs(samples.record("passed"))
+    both = [{"name": host.name, "address": "x", **read} for host in hosts]
+    for nodes, present in ((both, True), (both[:1], False), ([both[0], {**both[1], "kernelParams": ""}], False), ([], False)):
+        document = build.report("s", hosts, answers, {**rows, "nodes": nodes}, samples.MADE)
+        assert (document.outcome, bool(document.checklist)) == ("proven", present), nodes
+        *_, last = view.flow(document)
+        assert last.text == ("checklist" if present else "not reached")
+    (cluster,) = samples.clusters()
+    job, *_ = cluster.objects
+    job = dataclasses.replace(job, item=dataclasses.replace(job.item, evidence={**dict(job.item.evidence or {}), "job": "u2"}))
+    for pods, present in (({"w1": {"job": "u2"}}, True), ({"w1": {"job": "u1"}}, False), ({"w9": {"job": "u2"}}, False)):
+        outputs = {**rows, "nodes": [], "clusterProof": pods}
+        document = build.report("s", [], [], outputs, samples.MADE, [dataclasses.replace(cluster, objects=(job,))])
+        assert (document.outcome, bool(document.checklist)) == ("proven", present), pods
+
+
+def test_a_destroy_that_ended_before_leaves_no_proof_and_no_checklist() -> None:
+    """The nodes and objects are gone, and the outputs are in the state until the end: the stack was called proven."""
+    outputs = {**samples.outputs(samples.record("passed")), "clusterProof": {"w1": samples.record("passed")[-1]["climbs"][-1]}}
+    (cluster,) = samples.evidence_alone()
+    (rest,) = cluster.objects
+    left = dataclasses.replace(rest, item=dataclasses.replace(rest.item, kind="Namespace", keeps_evidence=False))
+    for clusters in ([], [dataclasses.replace(cluster, objects=(left,))]):
+        document = build.report("s", [], [], outputs, samples.MADE, clusters)
+        assert (document.outcome, document.nodes, document.checklist) == ("unproven", (), ())
+        assert [stage.text for stage in view.flow(document)] == ["", "not reached"]
+    assert build.report("s", [], [], outputs, samples.MADE, [cluster]).outcome == "proven"
+    gone = dataclasses.replace(samples.host("n1"), gone=True)
+    assert build.report("s", [gone], [], outputs, samples.MADE).checklist == (), "what it is of does not exist any more"
+
+
+def test_the_rungs_of_a_proof_that_a_later_one_put_out_of_the_record_are_those_of_the_state() -> None:
+    """Settings that failed and were taken back leave the proof before in the state, and its record without rungs: it was told
+    as a guest that had failed."""
+    passed = samples.record("passed")[-1]
+    guest, inside = passed["climbs"]
+    host = dataclasses.replace(samples.host("n1"), evidence={**samples.EVIDENCE, **guest, "container": inside})
+    later = {**samples.record("failed")[-1], "digest": "of settings that were taken back"}
+    (node,) = build.report("s", [host], [samples.measured(host, [{**passed, "climbs": []}, later])], {}, samples.MADE).nodes
+    assert [step.state for step in node.steps] == ["done"] * 5 and node.proof and node.proof.source == "state"
+    assert [len(climb.rungs) for climb in node.proof.climbs] == [len(inside["rungs"])]
+    assert (node.outcome, node.proof.ended, len(node.timeline)) == ("drifted", host.proven, 2)
+
+
+def test_a_rung_that_failed_is_stronger_than_the_word_passed_beside_it() -> None:
+    """A record or a state that was damaged, or edited: no document says `proven` above a rung that failed."""
+    passed, failed = samples.record("passed")[-1], samples.record("failed")[-1]["climbs"][0]
+    host, bad = samples.host("n1"), {**samples.EVIDENCE, **failed, "passed": True}
+    answers = {
+        "record": (host, samples.measured(host, [{**passed, "climbs": [{**failed, "passed": True}]}])),
+        "climb": (host, samples.measured(host, [{**passed, "climbs": [{**passed["climbs"][0], "passed": False}]}])),
+        "state": ((lost := dataclasses.replace(host, evidence=bad)), Measured(lost, None, "no answer", 1.0)),
+    }
+    for answer in answers.values():
+        document = build.report("s", [answer[0]], [answer[1]], {}, samples.MADE)
+        (node,) = document.nodes
+        assert (document.outcome, node.outcome) == ("failed", "failed") and node.proof and node.proof.failure
+        assert "[result-missing]" in summary.of(document).problem
+    (cluster,) = samples.clusters()
+    job, *_ = cluster.objects
+    edited = dataclasses.replace(job, item=dataclasses.replace(job.item, evidence=bad))
+    (pod,) = build.report("s", [], [], {}, samples.MADE, [dataclasses.replace(cluster, objects=(edited,))]).nodes
+    assert pod.outcome == "failed" and [step.state for step in pod.steps] == ["failed"]
+
+
+def test_what_a_node_reads_now_is_told_where_it_was_measured() -> None:
+    host = dataclasses.replace(
+        samples.host("n1"), evidence={**samples.EVIDENCE, "configFile": "/before", "kernelParams": "quiet"}
+    )
+    lost = Measured(host, None, "no answer", 1.0)
+    for answer, file, first in (
+        (samples.measured(host, samples.record("passed")), samples.FILE, "cgroup_no_v1=all"), (lost, "/before", "quiet"),
+    ):  # fmt: skip
+        (node,) = build.report("s", [host], [answer], {}, samples.MADE).nodes
+        assert (node.configuration, node.parameters[0].text) == (file, first)
+
+
+def test_a_dockerd_that_is_silent_now_is_not_told_with_the_version_of_its_proof() -> None:
+    host = dataclasses.replace(samples.host("n1"), evidence={**samples.EVIDENCE, "dockerVersion": "27.5.1"})
+    status = {**samples.status(), "docker": {"daemon": {"version": None, "reason": "no answer"}}}
+    for answer, docker in (
+        (samples.measured(host, [], status=status), None), (Measured(host, None, "no answer", 1.0), "27.5.1"),
+    ):  # fmt: skip
+        (node,) = build.report("s", [host], [answer], {}, samples.MADE).nodes
+        assert (node.pair.docker if node.pair else None) == docker
+
+
+def test_the_first_sentence_says_what_could_not_be_measured() -> None:
+    host = samples.host("n1")
+    (cluster,) = samples.clusters(cause="no answer")
+    job, _, space, _ = cluster.objects
+    document = build.report(
+        "s",
+        [host],
+        [Measured(host, None, "no answer", 1.0)],
+        {},
+        samples.MADE,
+        [dataclasses.replace(cluster, objects=(job, space))],
+    )
+    sentence = "All 2 nodes are proven; not measured now: n1, w1; 1 of 1 objects on clusters not measured now."
+    assert view.sentence(document) == sentence
+    assert sentence in html.report(document) and sentence in markdown.report(document)
+
+
+@pytest.mark.parametrize(
+    "time", ["0", "yesterday", "2026-11-26T23:00:00+05:00", "2026-11-26T23:00:00", "٢026-11-26T23:00:00Z", 7]
+)
+def test_what_is_no_time_in_utc_is_not_shown_as_one_nor_taken_for_the_oldest(time: Any) -> None:
+    host, passed = samples.host("n1"), samples.record("passed")[-1]
+    known = build.report("s", [host], [samples.measured(host, [passed, {**passed, "began": time}])], {}, samples.MADE)
+    (node,) = known.nodes
+    assert node.proof and (node.proof.began, summary.of(known).oldest) == (None, None)
+    assert [past.when for past in node.timeline] == ["", passed["began"]] and "not recorded" in markdown.report(known)
+
+
+def test_the_first_sentence_on_many_stacks_hides_none_that_could_not_be_read() -> None:
+    lines = [summary.of(samples.failed()), summary.of(samples.proven()), summary.unreadable("prod", "no such stack")]
+    document = summary.fleet(lines, samples.MADE)
+    rest = "1 nodes and objects on clusters were not measured."
+    assert view.of_fleet(document) == f"3 of 4 nodes are proven; the state of 1 of 3 stacks could not be read; {rest}"
+    assert view.of_fleet(document) in html.fleet(document) and view.of_fleet(document) in markdown.fleet(document)
+    assert view.of_fleet(summary.fleet(lines[1:2], samples.MADE)) == "1 of 1 nodes are proven."
+
+
+def test_a_pair_that_nobody_tried_is_not_said_to_work() -> None:
+    document = samples.proven()
+    (node,) = document.nodes
+    for docker, works in (("20.10.24", True), ("28.5.2", False)):
+        known = pairs.known(docker, "3.27.0", "go")
+        assert known and node.pair
+        verdict, sources = known
+        pair = dataclasses.replace(
+            node.pair, docker=docker, kata="3.27.0", works=verdict.ok, reason=verdict.reason, sources=sources
+        )
+        assert all(view.of_pair(pair).count(source) == 1 for source in sources)
+        changed = dataclasses.replace(document, nodes=(dataclasses.replace(node, pair=pair),))
+        for text in (markdown.report(changed), html.report(changed)):
+            assert ("is untested with Kata" in text, "is known to break" in text) == (works, not works)
+            assert "go) works" not in text and "(go): works" not in text
+        printed = CliRunner().invoke(app, ["compat", "--docker", docker, "--kata", "3.27.0"])
+        assert printed.stdout.startswith("Docker 20.10.24 is untested" if works else "breaks: this Docker")
 
 
 def test_a_recorded_pass_proves_nothing_where_the_state_has_no_proof() -> None:
@@ -269,6 +426,13 @@ def test_what_was_not_recorded_is_said_and_not_invented() -> None:
     assert [step.state for step in unproven.steps] == ["done", *["not reached"] * 4]
 
 
+def test_differences_that_are_left_out_are_counted() -> None:
+    host = samples.host("n1")
+    many = [{"kind": "file", "what": f"/{number} differs"} for number in range(MOST + 7)]
+    (node,) = build.report("s", [host], [samples.measured(host, [], differences=many)], {}, samples.MADE).nodes
+    assert node.differences[MOST - 1 :] == (f"/{MOST - 1} differs [file]", "7 more differences are not in this document")
+
+
 def test_a_machine_that_is_gone_and_a_node_that_drifted_count_as_such() -> None:
     host = samples.host("n1")
     gone = dataclasses.replace(samples.host("n2"), gone=True)
@@ -284,11 +448,26 @@ def test_a_machine_that_is_gone_and_a_node_that_drifted_count_as_such() -> None:
 
 def test_pods_that_proved_a_cluster_are_nodes_too() -> None:
     climb = samples.record("passed")[-1]["climbs"][-1]
-    (node,) = build.report("s", [], [], {"clusterProof": {"w1": climb}}, samples.MADE).nodes
+    document = build.report("s", [], [], {"clusterProof": {"w1": climb}}, samples.MADE, samples.evidence_alone())
+    (node,) = document.nodes
     assert (node.name, node.outcome, node.proof and node.proof.source) == ("w1", "proven", "cluster")
-    assert [stage.name for stage in view.flow(build.report("s", [], [], {"clusterProof": {"w1": climb}}, samples.MADE))] == [
-        "stack file", "pod proof", "outputs",
-    ]  # fmt: skip
+    assert [stage.name for stage in view.flow(document)] == ["stack file", "pod proof", "outputs"]
+
+
+@pytest.mark.parametrize("user", ["0", "1000"])
+@pytest.mark.parametrize("masks", ["", "/proc/kcore"])
+@pytest.mark.parametrize("sandbox", [*SANDBOXES, None])
+def test_a_pod_that_proved_a_sandbox_is_not_said_to_have_proven_none(sandbox: str | None, masks: str, user: str) -> None:
+    """Its evidence does not name the sandbox: each report of a cluster said that none is promised."""
+    text = transcript(uid=("ok", user, ""), proc_masks=("ok", masks, ""))
+    rungs = [rung.as_dict() for rung in judge(text, NONCE, NODE, [SEED], sandbox=sandbox, place="pod").rungs]
+    (cluster,) = samples.clusters()
+    job, *_ = cluster.objects
+    job = dataclasses.replace(job, item=dataclasses.replace(job.item, evidence={"job": "u", "rungs": rungs}))
+    document = build.report("s", [], [], {}, samples.MADE, [dataclasses.replace(cluster, objects=(job,))])
+    (node,) = document.nodes
+    assert node.proof and node.proof.sandbox == sandbox
+    assert f"| Promised sandbox | `{sandbox or 'none'}` |" in markdown.report(document)
 
 
 def test_objects_of_a_cluster_are_told_with_what_differs_and_proofs_with_their_nodes() -> None:
@@ -296,6 +475,8 @@ def test_objects_of_a_cluster_are_told_with_what_differs_and_proofs_with_their_n
     assert [(each.kind, each.name, each.state) for each in document.objects] == [
         ("Namespace", "proofs", "as made"), ("RuntimeClass", "kata", "differs"),
     ]  # fmt: skip
+    for text in (markdown.report(document), html.report(document).replace("&#39;", "'")):
+        assert "Of the guest's command line, what its proof looks for" in text, "a pod reports no more of it"
     first, second = document.nodes
     assert first.proof and (first.outcome, first.proof.climbs[0].user_namespaces, first.not_measured) == ("proven", 1815, "")
     assert (second.outcome, second.proof, [step.state for step in second.steps]) == ("unproven", None, ["not reached"])
@@ -319,7 +500,8 @@ def test_a_stack_has_drifted_where_only_an_object_differs_and_is_not_where_none_
     assert unread.outcome == "proven" and unread.nodes[0].not_measured == "no answer"
     assert (unread.objects[0].state, unread.objects[0].not_measured) == ("not measured", "no answer")
     assert summary.of(unread).not_measured == 2, "what is known of it is old"
-    assert summary.of(build.report("s", [], [], {"clusterProof": {"w1": {}}}, samples.MADE)).not_measured == 0
+    alone = build.report("s", [], [], {"clusterProof": {"w1": {}}}, samples.MADE, samples.evidence_alone())
+    assert summary.of(alone).not_measured == 0 and len(alone.nodes) == 1
     assert build.report("s", [], [], {}, samples.MADE, [dataclasses.replace(cluster, objects=(changed,))]).outcome == "unproven"
 
 
@@ -334,7 +516,7 @@ def test_evidence_of_a_job_before_proves_no_node_and_neither_does_an_output_befo
     (node,) = document.nodes
     assert (node.name, node.outcome, node.proof, document.outcome) == ("w1", "unproven", None, "unproven")
     assert [step.state for step in node.steps] == ["not reached"] and summary.of(document).proven == 0
-    (empty,) = build.report("s", [], [], {"clusterProof": {"w1": {}}}, samples.MADE).nodes
+    (empty,) = build.report("s", [], [], {"clusterProof": {"w1": {}}}, samples.MADE, samples.evidence_alone()).nodes
     assert empty.outcome == "unproven", "nothing that was read in a guest"
 
 
@@ -353,8 +535,8 @@ def test_parameters_are_told_with_whose_they_are_and_a_pair_with_its_sources() -
     origins = {each.text: each.origin for each in node.parameters}
     assert origins == {
         "user_namespace.enable=1": "the stack's",
-        "cgroup_no_v1=all": "of Kata's own files",
-        "systemd.unified_cgroup_hierarchy=1": "of Kata's own files",
+        "cgroup_no_v1=all": "of the node's files: Kata's own, or an administrator's",
+        "systemd.unified_cgroup_hierarchy=1": "of the node's files: Kata's own, or an administrator's",
     }
     assert any("RHEL" in note for each in node.parameters for note in each.notes)
     assert node.pair and node.pair.works and "moby/moby#47626" in node.pair.sources
@@ -366,6 +548,26 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert as_json(samples.proven()) == json.loads(file.read_text()) and [file] == list(tmp_path.iterdir())
     with pytest.raises(command.FleetError, match="cannot be written"):
         command.write(samples.proven(), "json", tmp_path / "absent" / "report.json")
+
+
+def test_a_place_that_takes_no_document_is_refused_before_nodes_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a report that somebody has made read-only, to keep it, is not replaced."""
+    kept, absent = tmp_path / "kept.html", tmp_path / "absent/report.html"
+    kept.write_text("kept")
+    kept.chmod(0o444)
+    rights = os.access
+    monkeypatch.setattr(os, "access", lambda path, right: rights(path, right) and not (path == kept and right & os.W_OK))
+    (tmp_path / "link").symlink_to(kept)
+    for place in (kept, tmp_path / "link", absent, kept / "report.html"):
+        with pytest.raises(command.FleetError, match=r"cannot be written: [A-Z].*\. Name another file\."):
+            command.refuse_unwritable(place)
+        ended = CliRunner().invoke(app, ["report", "rack", "--output", str(place)])
+        assert ended.exit_code == 1 and "Name another file" in ended.stderr, "and the engine was not asked"
+    for place in (None, tmp_path / "new.html", Path("/dev/stdout"), Path("new.html")):
+        command.refuse_unwritable(place)
+    assert kept.read_text() == "kept"
 
 
 STATE = ProveState(

@@ -21,7 +21,9 @@ from fleet import cure, explain, hosts, measure, shown
 from fleet.errors import FleetError
 from fleet.hosts import Host
 from fleet.measure import Measured
+from fleet.report import command
 from fleet.stack import Answers
+from nodekit.commands import compare
 from nodekit.host import modules
 from nodekit.rules import node_state
 from nodekit.rules.difference import MAX_DIFF_LINES, Difference, of_file, package_history, unified
@@ -89,6 +91,23 @@ def test_a_machine_that_is_gone_and_what_is_left_of_a_replaced_resource_are_told
     assert [difference.kind for difference in host.differences] == ["setting"] and host.state.docker is None
 
 
+def test_a_node_whose_first_step_failed_is_not_left_out() -> None:
+    """A machine that cannot be reached at all leaves its component in the state, and no step: the stack was called proven."""
+    state = deployment()
+    urn = state["resources"][0]["urn"].replace("nodes-n1", "nodes-n2")
+    never: dict[str, Any] = {"urn": urn, "type": hosts.NODE, "inputs": {"plan": {"node": "n2"}}}
+    taken_out = {**never, "urn": f"{urn}0", "delete": True}
+    first, second = hosts.of({"resources": [*state["resources"], never, taken_out]})
+    assert (first.name, second.name, second.address, second.evidence, second.gone) == ("n1", "n2", "", None, False)
+    assert [difference.message for difference in second.differences] == [
+        "the stack holds no proof of it: the last run ended before"
+    ]
+    (measured,) = measure.measure([second], 1)
+    assert measured.cause == measure.NEVER_REACHED
+    assert cure.flags(Answers([measured], [])) == [], "all of the `up`"
+    assert hosts.of({"resources": [{**never, "inputs": {}}]})[0].name == "nodes-n2", "of a version without a plan"
+
+
 def test_a_node_that_its_program_keeps_in_place_is_not_gone() -> None:
     state = deployment(retainOnDelete=True)
     state["resources"][0]["retainOnDelete"] = True
@@ -116,6 +135,22 @@ def test_a_state_of_another_version_is_refused_with_what_to_do() -> None:
         resource["retainOnDelete"] = True
     (host,) = hosts.of(state)
     assert (host.name, host.gone, host.evidence, host.state.docker) == ("n1", True, PROVE, None)
+
+
+@pytest.mark.parametrize("value", [7, "x", [], ["x"], True])
+@pytest.mark.parametrize("key", ["inputs", "outputs", "stdin", "triggers"])
+def test_a_state_that_somebody_edited_is_a_sentence_and_costs_other_stacks_nothing(
+    monkeypatch: pytest.MonkeyPatch, key: str, value: Any
+) -> None:
+    state = deployment()
+    for resource in state["resources"][1:]:
+        (resource["inputs"] if key in ("stdin", "triggers") else resource)[key] = value
+    state["resources"].append({"urn": "urn:s", "type": hosts.STACK, "outputs": value})
+    assert hosts.outputs(state) == {}
+    monkeypatch.setattr(command.engine, "deployment", lambda name: state if name == "edited" else {"resources": []})
+    document, _ = command.of_many(["edited", "whole"], lambda known: Answers([], []))
+    assert [line.stack for line in document.stacks] == ["edited", "whole"] and document.stacks[1].readable
+    assert document.stacks[0].readable or "pulumi " in document.stacks[0].problem
 
 
 async def connected(*_: object) -> None:
@@ -558,6 +593,20 @@ def test_a_diff_shows_all_that_is_no_secret() -> None:
     text = '"authorization-plugins": ["a"], "registry-mirrors": ["https://mirror/x"], "hosts": ["fd://"]\n[x.auth]\n'
     diff = str(of_file("file", "m", "docker", "/x", f"{text}ours\n".encode(), text.encode()).diff)
     assert text.replace("\n", "\n ").rstrip(" ") in diff
+
+
+def test_a_file_of_an_impossible_time_hides_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tmpfs and btrfs keep any number: the check ended with a traceback, and the node was not measured."""
+    (tmp_path / "x").touch()
+    info = (tmp_path / "x").stat()
+    for moment in (10**12, -(10**11), 10**19):
+        result = os.stat_result([*info[:8], moment, info[9]])
+        monkeypatch.setattr(compare.os, "lstat", lambda _, result=result: result)
+        (trace,) = compare._traces(Difference("file", "m", "docker", "/x"), tmp_path)
+        assert f"was last written {moment} s after 1970" in trace
+    monkeypatch.undo()
+    os.utime(tmp_path / "x", (0, 0))
+    assert "last written 1970-01-01 00:00:00 UTC" in compare._traces(Difference("file", "m", "docker", "/x"), tmp_path)[0]
 
 
 def test_a_module_beside_the_kernel_that_is_not_loaded_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

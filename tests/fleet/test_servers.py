@@ -134,6 +134,11 @@ def test_proof_of_a_node_that_the_cluster_no_longer_has_is_not_told_as_one_of_it
     assert (measured.cause, measured.differences, measured.gone) == (None, (), not present)
     assert shown.object_state(measured).plain == ("as deployed" if present else "its node is gone")
     assert any("n1 is not in the cluster any more" in note for note in measured.notes) is not present
+    again = {**dict(job.recorded), "metadata": {**job.recorded["metadata"], "uid": "u2"}}
+    answers["/apis/batch/v1/namespaces/p/jobs/proof-n1-x"] = again
+    with serving({path: json.dumps(answer).encode() for path, answer in answers.items()}) as server:
+        (other,) = read(replace(at(server), objects=(job,))).objects
+    assert "was made again by someone else" in other.differences[-1].message
     document = build.report("s", [], [], {}, "2026-11-26T18:00:00Z", [cluster])
     assert document.outcome == ("proven" if present else "unproven")
     assert (summary.of(document).nodes, document.nodes[0].outcome) == ((1, "proven") if present else (0, "gone"))
