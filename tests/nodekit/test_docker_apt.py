@@ -200,15 +200,12 @@ def test_a_pin_that_moves_keeps_every_hold(node28: Node, repository: Repository)
 
 def test_an_install_that_fails_half_way_takes_versions_and_holds_back(node28: Node, repository: Repository) -> None:
     subprocess.run(["apt-mark", "hold", "docker-ce"], check=True, capture_output=True)
-    # A hook that fails after dpkg has installed: apt ends with an error and the new versions are there.
-    hook = node28.root / "etc/apt/apt.conf.d/99fail"
-    hook.write_text(
-        'DPkg::Post-Invoke { "test ! -e '
-        + str(node28.root / "fail")
-        + " || { rm "
-        + str(node28.root / "fail")
-        + '; exit 1; }"; };\n'
-    )
+    # A dpkg that ends with an error once it has unpacked the new versions: they are there, and not configured.
+    dpkg = node28.root.parent / "root-bin/dpkg-once"
+    once = f"rm {node28.root}/fail 2>/dev/null && exit 1"
+    dpkg.write_text(f'#!/bin/sh\ncase "$*" in *--configure*) {once} ;; esac\nexec dpkg "$@"\n')
+    dpkg.chmod(0o755)
+    (node28.root / "etc/apt/apt.conf.d/99fail").write_text(f'Dir::Bin::dpkg "{dpkg}";\n')
     (node28.root / "fail").touch()
     error = refused(node28, desired(repository))
     assert error.code == "package-install-failed"
