@@ -208,7 +208,8 @@ CATALOGUE: dict[str, Failure] = {
         "Compare the fingerprint with the one that the repository's owner publishes; if they agree, correct the setting",
         {
             "no-file": "Remove {entry}",
-            "entry": "Add 'Signed-By' with the repository's key file to that entry, or remove it from {entry}",
+            "entry": "Add the repository's key file to that entry ('Signed-By:' in a .sources file, else '[signed-by=FILE]'), or "
+            "remove it from {entry}",
         },
     ),
     "repository-unsigned": Failure(

@@ -371,6 +371,30 @@ def test_a_source_that_is_there_already_is_used_when_its_key_is_right(node28: No
     assert new == {"docker", "daemon.json"}
 
 
+@pytest.mark.parametrize("form", ["list", "fingerprint", "embedded"])
+def test_an_entry_with_another_component_alone_is_completed(node28: Node, repository: Repository, form: str) -> None:
+    """apt reads no list at all where ours names the key in another way than theirs."""
+    key = node28.root / "etc/apt/docker.asc"
+    key.write_bytes((repository.folder / "gpg").read_bytes())
+    Path(f"{node28.root}{node28.root}").parent.mkdir(parents=True)
+    Path(f"{node28.root}{node28.root}").symlink_to("/")
+    folder = node28.root / "etc/apt/sources.list.d"
+    if form == "embedded":
+        lines = "".join(f" {line or '.'}\n" for line in key.read_text().splitlines())
+        text = f"Types: deb\nURIs: {repository.address}/\nSuites: trixie\nComponents: test\nSigned-By:\n{lines}"
+        (folder / "docker.sources").write_text(text)
+    else:
+        signer = repository.fingerprint if form == "fingerprint" else key
+        (node28.root / "etc/apt/trusted.gpg.d/docker.asc").write_bytes(key.read_bytes())
+        (folder / "docker.list").write_text(f'deb [arch=all signed-by="{signer}"] {repository.address} trixie test\n')
+    before = node28.etc(), node28.packages()
+    assert docker_verb.run(desired(repository), node28.root)["version"] == "27.5.1"
+    assert docker_verb.run(desired(repository), node28.root)["changed"] is False
+    assert subprocess.run(["apt-get", "check"], check=True, capture_output=True, text=True).stderr == ""
+    assert restore_verb.run({"node": "n1"}, node28.root)["kept"] == []
+    assert (node28.etc(), node28.packages()) == before
+
+
 def test_a_source_without_a_key_of_its_own_is_refused(node28: Node, repository: Repository) -> None:
     (node28.root / "etc/apt/sources.list.d/docker.list").write_text(f"deb {repository.address} trixie stable\n")
     error = refused(node28, desired(repository))
