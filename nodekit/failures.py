@@ -143,6 +143,7 @@ CATALOGUE: dict[str, Failure] = {
             "root": "Run the program as root",
             "proc": "Mount /proc on the node",
             "upload": "Send it again: pulumi up --replace with the URN of the node's -upload",
+            "apt-user": "Let {user} read it: chmod a+r {path}, and chmod a+x each folder above it",
         },
     ),
     "file-unwritable": Failure(

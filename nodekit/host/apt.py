@@ -66,14 +66,14 @@ _STOPPED = re.compile(r"^E: (Problem executing scripts DPkg::|Failure running sc
 _ACT = tuple(
     word
     for setting in (
-        "APT::Get::Simulate=false", "APT::Get::Download-Only=false", "APT::Get::Print-URIs=false", "APT::Get::Trivial-Only=false",
-        "APT::Get::Download=true", "APT::Get::Upgrade=true", "APT::Get::Only-Upgrade=false", "APT::Get::Remove=true",
-        "APT::Mark::Simulate=false", "DPkg::ConfigurePending=true", "Debug::pkgDPkgPM=false",
+        "APT::Get::Download-Only=false", "APT::Get::Print-URIs=false", "APT::Get::Trivial-Only=false", "APT::Get::Download=true",
+        "APT::Get::Upgrade=true", "APT::Get::Only-Upgrade=false", "APT::Get::Remove=true", "APT::Mark::Simulate=false",
+        "DPkg::ConfigurePending=true", "Debug::pkgDPkgPM=false",
     )
     for word in ("-o", setting)
 )  # fmt: skip
 """Settings with which apt ends without an error and has not done what it was asked for, all or in part; the command line counts
-more than apt.conf (apt.conf(5))."""
+more than apt.conf (apt.conf(5)). `APT::Get::Simulate` is one more, for what is not only asked."""
 _DPKG = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
 
 
@@ -436,6 +436,20 @@ def settings(root: Path) -> str:
         os.close(handle)
 
 
+def unreadable_by(dump: str, place: Path) -> str | None:
+    """The user as whom apt checks signatures, by what `settings` reports, where that user may not read a file; else None.
+
+    apt then says that a key is missing, or that an unknown error happened.
+    """
+    user = re.search(r'^APT::Sandbox::User "([^"\n]+)"', dump, re.MULTILINE)
+    if user is None or user[1] == "root" or os.geteuid() != 0:
+        return None
+    argv = ["setpriv", "--reuid", user[1], "--regid", "nogroup", "--clear-groups", "sh", "-c", 'test -r "$1" || exit 9']
+    with suppress(NodeError):  # without that tool, apt itself says what it can
+        return user[1] if run([*argv, "sh", str(place)], timeout=QUERY_TIMEOUT, check=False).code == 9 else None
+    return None
+
+
 def offers(names: Sequence[str]) -> list[tuple[str, str, str]]:
     """Package, version and address of each version that apt's lists hold of these packages.
 
@@ -459,7 +473,7 @@ def require_version(package: str, version: str) -> None:
 
 def simulate(requested: Sequence[str]) -> Simulated:
     """What apt would do for these arguments of `install`; raises NodeError `package-install-failed` when it cannot."""
-    argv = ["apt-get", "install", *_ACT, "--simulate", "--no-auto-remove"]
+    argv = ["apt-get", "install", "--simulate", *_ACT, "--no-auto-remove"]
     argv += ["--allow-downgrades", "--allow-change-held-packages", *requested]
     result = run(argv, timeout=QUERY_TIMEOUT, env=_environment(), check=False)
     if result.code != 0:
@@ -479,8 +493,8 @@ def install(root: Path, requested: Sequence[str], lock_timeout: float, *, remove
     Raises NodeError `package-install-failed` or `apt-lock-held`.
     """
     were_held = _held()
-    argv = ["apt-get", "install", *_ACT, "-y", "-q", *_DPKG, "-o", f"DPkg::Lock::Timeout={max(1, int(lock_timeout))}"]
-    argv += ["--no-auto-remove"]
+    argv = ["apt-get", "install", "-y", "-q", *_ACT, "-o", "APT::Get::Simulate=false", *_DPKG]
+    argv += ["-o", f"DPkg::Lock::Timeout={max(1, int(lock_timeout))}", "--no-auto-remove"]
     argv += ["--allow-downgrades", "--allow-change-held-packages", *([] if remove else ["--no-remove"]), *requested]
     try:
         result = _locked_run(root, argv, lock_timeout, CHANGE_TIMEOUT)

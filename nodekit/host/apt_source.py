@@ -135,6 +135,10 @@ def _refuse_other_signer(root: Path, where: str, signed_by: str, expected: str) 
                 "repository-key-mismatch", f"{where} names the key file {signed_by}, which is not there", "no-file", entry=where
             )
         openpgp.refuse_other_keys(data, expected, signed_by)
+        user = apt.unreadable_by(apt.settings(root), Path(signed_by)) if root == Path("/") else None
+        if user is not None:
+            message = f"{signed_by}, the key that {where} names, cannot be read by the user {user}, as whom apt checks signatures"
+            raise NodeError("file-unreadable", message, "apt-user", user=user, path=signed_by)
     elif [word.rstrip("!").upper() for word in signed_by.split()] != [expected]:
         raise NodeError(
             "repository-key-mismatch",
@@ -147,7 +151,8 @@ def _refuse_other_signer(root: Path, where: str, signed_by: str, expected: str) 
 def existing(root: Path, *, address: str, suite: str, fingerprint: str) -> list[Entry]:
     """The entries of the node for that repository, with any component, in apt's order; our own is left out.
 
-    Raises NodeError `repository-key-mismatch`, `repository-unsigned` or `apt-sources-invalid` for entries that may not be used.
+    Raises NodeError `repository-key-mismatch`, `repository-unsigned`, `apt-sources-invalid` or `file-unreadable` for entries that
+    may not be used.
     """
     others = [entry for entry in entries(root) if entry.file != SOURCE]
     refuse_contradiction(others)

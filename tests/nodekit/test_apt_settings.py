@@ -2,7 +2,9 @@
 
 Lost if these fail: a run that takes packages for changed which are not, and a hook's failure that looks like apt's own."""
 
+import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from nodekit.commands import docker as docker_verb
 from nodekit.commands import restore as restore_verb
 from nodekit.errors import NodeError
+from nodekit.host import apt as host_apt
 from nodekit.host import docker as host_docker
 from nodekit.host.journal import journals
 from nodekit.rules.docker.docker_packages import HELD, PACKAGES
@@ -111,6 +114,21 @@ def test_a_command_of_somebody_s_that_fails_before_dpkg_is_told_as_that(
     error = refused(node, repository)
     assert (error.code, error.case) == ("package-install-failed", "hook")
     assert words in error.message and "Repair that command" in error.remedy
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming apt's user needs root")
+def test_a_key_that_apt_s_own_user_may_not_read_is_told_as_that() -> None:
+    """As a umask of 027 leaves it. apt 2.6 says "Unknown error executing apt-key", and that the repository is not signed."""
+    with tempfile.TemporaryDirectory() as folder:  # that user may not enter pytest's
+        Path(folder).chmod(0o755)
+        key = Path(folder, "docker.asc")
+        key.touch()
+        for mode, user in ((0o640, "_apt"), (0o644, None)):
+            key.chmod(mode)
+            assert host_apt.unreadable_by('APT::Sandbox "";\nAPT::Sandbox::User "_apt";\n', key) == user
+        key.chmod(0o600)
+        assert host_apt.unreadable_by('APT::Sandbox::User "root";\n', key) is None
+        assert host_apt.unreadable_by('APT::Sandbox::User "nobody-of-that-name";\n', key) is None
 
 
 def bootstrap(node: Node, repository: Repository) -> "subprocess.CompletedProcess[str]":
