@@ -129,6 +129,8 @@ def test_imports_are_relative_to_the_file_that_names_them() -> None:
         (f"[Service]\nEnvironment={NAME}=/a\n", "/a"),
         (f'Environment="{NAME}=/a b" OTHER=1\n', "/a b"),
         (f"Environment=OTHER=1 '{NAME}=/a'\n", "/a"),
+        (f'Environment={NAME}="/a b" OTHER=1\n', "/a b"),
+        (f"Environment=OTHER=1 \\\n  # {NAME}=/old \\\n  {NAME}=/a\n", "/a"),
         (f"Environment = {NAME}=/a\nEnvironment={NAME}=/b\n", "/b"),
         (f"Environment=OTHER=1 \\\n  {NAME}=/a\n", "/a"),
         (f"Environment={NAME}=\n", ""),

@@ -360,8 +360,8 @@ def drop_in(handler: Handler, form: int) -> str:
 
 
 def without_block(text: str) -> str:
-    """A text without our tables."""
-    return re.sub(rf"\n?^{BEGIN}$.*?^{END}$\n?", "", text, flags=re.MULTILINE | re.DOTALL)
+    """A text without our tables, which an editor may have given the line ends of Windows."""
+    return re.sub(rf"(?:\r?\n)?^{BEGIN}\r?$.*?^{END}\r?$\n?", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def with_block(text: str, block: str) -> str:

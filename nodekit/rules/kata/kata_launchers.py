@@ -175,10 +175,10 @@ def unit_environment(files: Sequence[tuple[str, str]], variable: str) -> tuple[V
             elif not value:
                 setting = None
             else:
-                for assignment in re.findall(r'"[^"]*"|\'[^\']*\'|\S+', value):
-                    name, assigned, content = assignment.strip("\"'").partition("=")
+                for assignment in _split(value):
+                    name, assigned, content = assignment.partition("=")
                     if assigned and name == variable:
-                        setting = Variable(content.strip("\"'"), path)
+                        setting = Variable(content, path)
     return setting, named
 
 
