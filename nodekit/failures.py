@@ -177,7 +177,7 @@ CATALOGUE: dict[str, Failure] = {
             "remove": "Remove {path}, then run again",
             "drop-ins": "Remove everything that is not a drop-in from it",
             "link": "Replace it with a copy of the file",
-            "order": "Rename that file so that it sorts before {drop_in}",
+            "order": "Remove that file, or rename it so that it sorts before {drop_in}",
             "old-kata": "Upgrade Kata to 2.5.0 or later",
             "key": "Check the address of the repository's key, and that no sign-in page of a network answers there",
             "key-file": "Replace {place} with the key that the repository's owner publishes, then run again",
@@ -305,6 +305,7 @@ CATALOGUE: dict[str, Failure] = {
     "handler-foreign": Failure(
         "A handler of that name is already registered on the node and does not do what ours would.",
         "Choose another name with kubernetes.handler, name that configuration with kata.configPath, or remove the handler there",
+        {"template": "Restart {program}, then run again; or remove the handler there"},
     ),
     "snapshotter-missing": Failure(
         "The container runtime has no snapshotter of the kind that the hypervisor needs.",
