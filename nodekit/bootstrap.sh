@@ -78,10 +78,16 @@ unlocked() { "$@" 8>&-; }
 # A minimal Debian has no Python, or python3-minimal, which lacks most of the standard library.
 python_is_whole() { python3 -I -c 'import ctypes, json, lzma, shutil, ssl, tarfile, urllib.request' >/dev/null 2>&1; }
 
+# With any of these set otherwise in its settings, apt ends without an error and no package comes (nodekit/host/apt.py, `_ACT`).
+ACT='-o APT::Get::Simulate=false -o APT::Get::Download-Only=false -o APT::Get::Print-URIs=false -o APT::Get::Trivial-Only=false'
+ACT="$ACT -o APT::Get::Download=true -o APT::Get::Upgrade=true -o APT::Get::Only-Upgrade=false -o APT::Get::Remove=true"
+ACT="$ACT -o APT::Mark::Simulate=false -o DPkg::ConfigurePending=true -o Debug::pkgDPkgPM=false"
+
 # apt waits for dpkg's lock, and not for that of its lists, which the system itself often holds in the minutes after a boot.
 update_lists() {
     end=
-    until said=$(unlocked env LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 update 2>&1); do
+    # shellcheck disable=SC2086 # a list of words
+    until said=$(unlocked env LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -q $ACT -o DPkg::Lock::Timeout=300 update 2>&1); do
         case $said in
             *"Could not get lock"* | *"Unable to lock"*) ;;
             *) end=0 ;; # waiting does not help
@@ -112,9 +118,16 @@ apt_install() {
     packages_come "$@" || { finish_interrupted && packages_come "$@"; }
 }
 
+# A command of somebody's that apt runs after dpkg may fail once all packages are there.
 packages_come() {
+    code=0
+    # shellcheck disable=SC2086 # a list of words
     unlocked env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
-        apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@" >&2
+        apt-get -q -y $ACT -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@" >&2 || code=$?
+    for package; do
+        installed "$package" || return 1
+    done
+    [ "$code" -eq 0 ] || echo "bootstrap: apt ended with an error, and all of these packages are installed: $*" >&2
 }
 
 # Until dpkg has finished what a crash or a kill interrupted, apt installs nothing (apt, `debSystem::CheckUpdates`). Whether that

@@ -143,6 +143,7 @@ CATALOGUE: dict[str, Failure] = {
             "root": "Run the program as root",
             "proc": "Mount /proc on the node",
             "upload": "Send it again: pulumi up --replace with the URN of the node's -upload",
+            "apt-user": "Let {user} read it: chmod a+r {path}, and chmod a+x each folder above it",
         },
     ),
     "file-unwritable": Failure(
@@ -176,7 +177,7 @@ CATALOGUE: dict[str, Failure] = {
             "remove": "Remove {path}, then run again",
             "drop-ins": "Remove everything that is not a drop-in from it",
             "link": "Replace it with a copy of the file",
-            "order": "Rename that file so that it sorts before {drop_in}",
+            "order": "Remove that file, or rename it so that it sorts before {drop_in}",
             "old-kata": "Upgrade Kata to 2.5.0 or later",
             "key": "Check the address of the repository's key, and that no sign-in page of a network answers there",
             "key-file": "Replace {place} with the key that the repository's owner publishes, then run again",
@@ -208,7 +209,8 @@ CATALOGUE: dict[str, Failure] = {
         "Compare the fingerprint with the one that the repository's owner publishes; if they agree, correct the setting",
         {
             "no-file": "Remove {entry}",
-            "entry": "Add 'Signed-By' with the repository's key file to that entry, or remove it from {entry}",
+            "entry": "Add the repository's key file to that entry ('Signed-By:' in a .sources file, else '[signed-by=FILE]'), or "
+            "remove it from {entry}",
         },
     ),
     "repository-unsigned": Failure(
@@ -242,6 +244,9 @@ CATALOGUE: dict[str, Failure] = {
             "apt": "Repair what apt names on the node, then run again",
             "lists": "See that 'apt-get update' and 'apt-get install' with these packages work on the node, then run again",
             "space": "Free space on the node, then run again",
+            "hook": "Repair that command, or take it out of apt's settings ('apt-config dump DPkg' lists them), then run again",
+            "settings": "Take out what keeps apt or dpkg from acting ('apt-config dump', and 'no-act' in /etc/dpkg/dpkg.cfg and "
+            "dpkg.cfg.d), then run again",
         },
     ),
     "docker-foreign": Failure(
@@ -300,6 +305,7 @@ CATALOGUE: dict[str, Failure] = {
     "handler-foreign": Failure(
         "A handler of that name is already registered on the node and does not do what ours would.",
         "Choose another name with kubernetes.handler, name that configuration with kata.configPath, or remove the handler there",
+        {"template": "Restart {program}, then run again; or remove the handler there"},
     ),
     "snapshotter-missing": Failure(
         "The container runtime has no snapshotter of the kind that the hypervisor needs.",

@@ -11,6 +11,7 @@ from nodekit.rules.docker.apt_source import (
     DOCKER_ADDRESS,
     DOCKER_FINGERPRINT,
     SOURCE,
+    holds,
     refuse_contradiction,
     repository_address,
     repository_word,
@@ -42,12 +43,15 @@ def run(root: Path, *, address: str, suite: str | None, component: str, fingerpr
     address = repository_address(address, system.id)
     suite = repository_word(suite or codename(system.id, system.version_id), "suite")
     component, expected = repository_word(component, "component"), openpgp.fingerprint(fingerprint)
-    entry = apt_source.existing(root, address=address, suite=suite, fingerprint=expected)
-    if entry is not None:
-        return {"file": entry.file, "line": entry.source.line, "content": None}
-    if key is None:
+    others = apt_source.existing(root, address=address, suite=suite, fingerprint=expected)
+    for entry in others:
+        if holds(entry.source, suite, component):
+            return {"file": entry.file, "line": entry.source.line, "content": None}
+    if others:
+        content = source_text(address, suite, component, others[0].source.signed_by)
+    elif key is None:
         words = f"(the key {expected}, which the node downloads from {address}/gpg and compares; --key FILE prints it in full)"
-        content = source_text(address, suite, component, words.encode())
+        content = source_text(address, suite, component, words)
     else:
         data = files.read_bytes(Path("/"), str(key.absolute()))
         if data is None:

@@ -28,9 +28,11 @@ from nodekit.rules.docker.docker_packages import (
     PackageState,
     Simulated,
     madison_rows,
+    package_of,
     parse_leftovers,
     parse_simulation,
     parse_states,
+    unreached,
 )
 from nodekit.rules.text import printable
 
@@ -57,8 +59,21 @@ needed, or name files that are gone. A golden image often has none, or some of t
 _SHOWN = re.compile(r"(Get:|Err:|Fetched |Unpacking |Setting up |Removing |Purging |E: |dpkg: |Reading changelogs)")
 _UNREAD = re.compile(r"^(Err:|W: Failed to fetch)", re.MULTILINE)
 _LOCKED = re.compile(r"Could not get lock|Unable to acquire|locked by another process|Unable to lock")
-_HOOK = re.compile(r"E: (Problem executing scripts APT::Update::|Sub-process returned an error code)")
-"""What apt says of a command that somebody has it run before or after it reads its lists."""
+_HOOK = re.compile(r"E: (Problem executing scripts (APT::Update|DPkg)::|Sub-process returned an error code)")
+"""What apt says of a command that somebody has it run before or after it reads its lists or runs dpkg."""
+_STOPPED = re.compile(r"^E: (Problem executing scripts DPkg::|Failure running script )", re.MULTILINE)
+"""What it says of such a command around dpkg, or of one that is given the packages' files before (`DPkg::Pre-Install-Pkgs`)."""
+_ACT = tuple(
+    word
+    for setting in (
+        "APT::Get::Download-Only=false", "APT::Get::Print-URIs=false", "APT::Get::Trivial-Only=false", "APT::Get::Download=true",
+        "APT::Get::Upgrade=true", "APT::Get::Only-Upgrade=false", "APT::Get::Remove=true", "APT::Mark::Simulate=false",
+        "DPkg::ConfigurePending=true", "Debug::pkgDPkgPM=false",
+    )
+    for word in ("-o", setting)
+)  # fmt: skip
+"""Settings with which apt ends without an error and has not done what it was asked for, all or in part; the command line counts
+more than apt.conf (apt.conf(5)). `APT::Get::Simulate` is one more, for what is not only asked."""
 _DPKG = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
 
 
@@ -271,7 +286,7 @@ def _case(text: str, otherwise: str) -> str:
     # What of a package cannot be had, for example since a newer version took its place in the repository.
     if re.search(r"^E: (Failed to fetch|Unable to fetch some archives)", text, re.MULTILINE) and otherwise == "apt":
         return LISTS
-    return otherwise
+    return "hook" if _STOPPED.search(text) and otherwise == "apt" else otherwise
 
 
 def _locked_run(root: Path, argv: Sequence[str], lock_timeout: float, timeout: float, temporary: str = "") -> Finished:
@@ -384,7 +399,7 @@ def refresh(root: Path, source: str, lock_timeout: float, entry: str | None = No
     Raises NodeError `repository-unreachable` with apt's own words.
     """
     with _temporary_folder() as folder, _alone(root, source, entry) as place:
-        argv = ["apt-get", "update", "-o", f"Dir::Etc::sourcelist={place}", "-o", "Dir::Etc::sourceparts=-"]
+        argv = ["apt-get", "update", *_ACT, "-o", f"Dir::Etc::sourcelist={place}", "-o", "Dir::Etc::sourceparts=-"]
         # Without List-Cleanup=0 apt would delete the indices of all other sources; a failed download is otherwise exit code 0.
         argv += ["-o", "APT::Get::List-Cleanup=0", "-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=2"]
         result = _locked_run(root, argv, lock_timeout, UPDATE_TIMEOUT, folder)
@@ -403,7 +418,7 @@ def refresh(root: Path, source: str, lock_timeout: float, entry: str | None = No
 def refresh_all(root: Path, lock_timeout: float) -> None:
     """Read the indices of all sources of the node, as far as they can be read; the lists of the others stay as they are."""
     with _temporary_folder() as folder:
-        result = _locked_run(root, ["apt-get", "update"], lock_timeout, UPDATE_TIMEOUT, folder)
+        result = _locked_run(root, ["apt-get", "update", *_ACT], lock_timeout, UPDATE_TIMEOUT, folder)
     reach("index-read")
     if result.code != 0 or _UNREAD.search(result.stdout):
         say(f"Not all indices could be read: {_reason(result.stdout)}")
@@ -420,6 +435,20 @@ def settings(root: Path) -> str:
         return run(["apt-config", "dump"], timeout=QUERY_TIMEOUT, env=env, pass_fds=(handle,)).stdout
     finally:
         os.close(handle)
+
+
+def unreadable_by(dump: str, place: Path) -> str | None:
+    """The user as whom apt checks signatures, by what `settings` reports, where that user may not read a file; else None.
+
+    apt then says that a key is missing, or that an unknown error happened.
+    """
+    user = re.search(r'^APT::Sandbox::User "([^"\n]+)"', dump, re.MULTILINE)
+    if user is None or user[1] == "root" or os.geteuid() != 0:
+        return None
+    argv = ["setpriv", "--reuid", user[1], "--regid", "nogroup", "--clear-groups", "sh", "-c", 'test -r "$1" || exit 9']
+    with suppress(NodeError):  # without that tool, apt itself says what it can
+        return user[1] if run([*argv, "sh", str(place)], timeout=QUERY_TIMEOUT, check=False).code == 9 else None
+    return None
 
 
 def offers(names: Sequence[str]) -> list[tuple[str, str, str]]:
@@ -445,7 +474,7 @@ def require_version(package: str, version: str) -> None:
 
 def simulate(requested: Sequence[str]) -> Simulated:
     """What apt would do for these arguments of `install`; raises NodeError `package-install-failed` when it cannot."""
-    argv = ["apt-get", "install", "--simulate", "--no-auto-remove"]
+    argv = ["apt-get", "install", "--simulate", *_ACT, "--no-auto-remove"]
     argv += ["--allow-downgrades", "--allow-change-held-packages", *requested]
     result = run(argv, timeout=QUERY_TIMEOUT, env=_environment(), check=False)
     if result.code != 0:
@@ -461,12 +490,12 @@ def install(root: Path, requested: Sequence[str], lock_timeout: float, *, remove
     """Install `name=version` and, with `remove`, remove `name-`.
 
     apt drops the hold of a package that it is asked to change, and changes no other held one; every hold of the node is set
-    again, even when the install fails.
+    again, even when the install fails. A command of somebody's that fails after dpkg has done all of it is a note.
     Raises NodeError `package-install-failed` or `apt-lock-held`.
     """
     were_held = _held()
-    argv = ["apt-get", "install", "-y", "-q", *_DPKG, "-o", f"DPkg::Lock::Timeout={max(1, int(lock_timeout))}"]
-    argv += ["--no-auto-remove"]
+    argv = ["apt-get", "install", "-y", "-q", *_ACT, "-o", "APT::Get::Simulate=false", *_DPKG]
+    argv += ["-o", f"DPkg::Lock::Timeout={max(1, int(lock_timeout))}", "--no-auto-remove"]
     argv += ["--allow-downgrades", "--allow-change-held-packages", *([] if remove else ["--no-remove"]), *requested]
     try:
         result = _locked_run(root, argv, lock_timeout, CHANGE_TIMEOUT)
@@ -475,23 +504,36 @@ def install(root: Path, requested: Sequence[str], lock_timeout: float, *, remove
         lost = sorted((were_held & package_states(were_held).keys()) - _held()) if were_held else []
         if lost:
             mark(root, "hold", lost, lock_timeout)
-    if result.code != 0:
+    missed = unreached(requested, package_states(map(package_of, requested)))
+    if result.code != 0 and (missed or not _only_hooks_failed(result)):
         raise NodeError(
             "package-install-failed",
             f"apt could not install {' '.join(requested)}: {_reason(result.stdout)}",
             _case(result.stdout, "apt"),
         )
+    if missed:
+        raise NodeError(
+            "package-install-failed",
+            f"apt ended without an error, and did not do what it was asked for: {', '.join(missed)}",
+            "settings",
+        )
+    if result.code != 0:
+        say(f"note: {_reason(result.stdout)}; the packages were changed all the same")
 
 
 def mark(root: Path, verb: str, names: Sequence[str], lock_timeout: float) -> None:
     """`hold`, `unhold`, or call packages `auto` or `manual`; raises NodeError `package-install-failed` or `apt-lock-held`."""
-    result = _locked_run(root, ["apt-mark", verb, *names], lock_timeout, QUERY_TIMEOUT)
+    result = _locked_run(root, ["apt-mark", *_ACT, verb, *names], lock_timeout, QUERY_TIMEOUT)
     if result.code != 0:
         raise NodeError(
             "package-install-failed",
             f"apt-mark {verb} {' '.join(names)} failed: {_reason(result.stdout)}",
             command=f"'apt-mark {verb}'",
         )
+    states = package_states(names) if verb in ("hold", "unhold") else {}
+    if missed := [name for name, state in states.items() if state.held != (verb == "hold")]:
+        message = f"apt-mark {verb} ended without an error, and did not do it for {', '.join(missed)}"
+        raise NodeError("package-install-failed", message, "settings")
     reach("packages-marked")
 
 

@@ -16,6 +16,7 @@ from nodekit.rules.docker.apt_source import (
     SOURCE,
     Entry,
     alone,
+    holds,
     is_read,
     lax_settings,
     parse,
@@ -134,6 +135,10 @@ def _refuse_other_signer(root: Path, where: str, signed_by: str, expected: str) 
                 "repository-key-mismatch", f"{where} names the key file {signed_by}, which is not there", "no-file", entry=where
             )
         openpgp.refuse_other_keys(data, expected, signed_by)
+        user = apt.unreadable_by(apt.settings(root), Path(signed_by)) if root == Path("/") else None
+        if user is not None:
+            message = f"{signed_by}, the key that {where} names, cannot be read by the user {user}, as whom apt checks signatures"
+            raise NodeError("file-unreadable", message, "apt-user", user=user, path=signed_by)
     elif [word.rstrip("!").upper() for word in signed_by.split()] != [expected]:
         raise NodeError(
             "repository-key-mismatch",
@@ -143,10 +148,11 @@ def _refuse_other_signer(root: Path, where: str, signed_by: str, expected: str) 
         )
 
 
-def existing(root: Path, *, address: str, suite: str, fingerprint: str) -> Entry | None:
-    """The entry of the node that holds the repository and may be used, or None; our own is left out.
+def existing(root: Path, *, address: str, suite: str, fingerprint: str) -> list[Entry]:
+    """The entries of the node for that repository, with any component, in apt's order; our own is left out.
 
-    Raises NodeError `repository-key-mismatch`, `repository-unsigned` or `apt-sources-invalid` for entries that may not.
+    Raises NodeError `repository-key-mismatch`, `repository-unsigned`, `apt-sources-invalid` or `file-unreadable` for entries that
+    may not be used.
     """
     others = [entry for entry in entries(root) if entry.file != SOURCE]
     refuse_contradiction(others)
@@ -154,7 +160,7 @@ def existing(root: Path, *, address: str, suite: str, fingerprint: str) -> Entry
     for entry in ours:
         refuse_unsigned(entry, "Docker")
         _refuse_other_signer(root, entry.where, entry.source.signed_by, fingerprint)
-    return ours[0] if ours else None
+    return ours
 
 
 class Readable(NamedTuple):
@@ -169,20 +175,26 @@ def ensure(root: Path, change: Transaction, *, address: str, suite: str, compone
     """The sources file that holds the repository; ours is written, within `change`, where none does.
 
     Two entries for one repository with different `Signed-By` are an error for apt, so an existing entry is used, and ours
-    goes, when its key is the expected one. Raises NodeError as `existing`, and `repository-unreachable`.
+    goes, when its key is the expected one; where those that exist have other components alone, ours names its key as they do.
+    Raises NodeError as `existing`, and `repository-unreachable`.
     """
     refuse_lax_settings(root)
-    entry = existing(root, address=address, suite=suite, fingerprint=fingerprint)
-    if entry is not None:
-        change.remove(SOURCE)
-        text = (read_bytes(root, entry.file) or b"").decode(errors="replace")
-        return Readable(entry.file, alone(text, entry.source.line, deb822=entry.file.endswith(".sources")))
-    key = fetch_key(address, proxy(apt.settings(root), address))
-    change.write(SOURCE, checked_source(address, suite, component, fingerprint, key, f"{address}/gpg").encode(), 0o644)
+    others = existing(root, address=address, suite=suite, fingerprint=fingerprint)
+    for entry in others:
+        if holds(entry.source, suite, component):
+            change.remove(SOURCE)
+            text = (read_bytes(root, entry.file) or b"").decode(errors="replace")
+            return Readable(entry.file, alone(text, entry.source.line, deb822=entry.file.endswith(".sources")))
+    if others:
+        text = source_text(address, suite, component, others[0].source.signed_by)
+    else:
+        key = fetch_key(address, proxy(apt.settings(root), address))
+        text = checked_source(address, suite, component, fingerprint, key, f"{address}/gpg")
+    change.write(SOURCE, text.encode(), 0o644)
     return Readable(SOURCE, None)
 
 
 def checked_source(address: str, suite: str, component: str, fingerprint: str, key: bytes, where: str) -> str:
     """The text of our own sources file with this key, which came from `where`; raises NodeError `repository-key-mismatch`."""
     openpgp.refuse_other_keys(key, fingerprint, where)
-    return source_text(address, suite, component, openpgp.armour(key))
+    return source_text(address, suite, component, openpgp.armour(key).decode("ascii"))

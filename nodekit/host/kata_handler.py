@@ -394,6 +394,15 @@ def _work(root: Path, runtime: Runtime, handler: Handler) -> _Work:
         templates = [f"{folder}/{name}" for name in names]
         file = next((path for path in templates if read_bytes(root, path) is not None), templates[0])
         text = _text(root, file) or '{{ template "base" . }}\n'
+        if containerd_config.names_handler(text, handler.name):
+            # With the same table twice in it, containerd would not start, and with it all of k3s.
+            raise NodeError(
+                "handler-foreign",
+                f"{file} registers a handler {handler.name} already, and {runtime.main}, which {place.name} writes from it at "
+                "each start, does not hold that yet",
+                "template",
+                program=place.name,
+            )
         why = f"{place.name} writes {runtime.main} from it at each start, and its own part stays"
         content = containerd_config.with_block(text, containerd_config.tables(handler, form))
         return _Work(Target(file, "edit", form, why), content.encode())

@@ -11,7 +11,7 @@ from nodekit.host import failpoints
 
 ASKING = (
     ("dpkg-query",), ("apt-cache",), ("apt-config", "dump"), ("apt-mark", "showauto"), ("apt-get", "install", "--simulate"),
-    ("dockerd", "--validate"), ("prlimit",),
+    ("dockerd", "--validate"), ("prlimit",), ("setpriv",),
     ("journalctl",), ("kata-runtime", "--version"), ("systemd-detect-virt",),
     ("systemctl", "show"),
     ("systemctl", "reset-failed"),  # a counter in systemd's memory

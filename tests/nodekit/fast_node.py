@@ -54,6 +54,11 @@ ON_DISK = ("etc", "var", "opt", "usr", "srv")
 """Folders that are no file system of the kernel's."""
 
 
+def _without_settings(words: Sequence[str]) -> list[str]:
+    """The words of a command of apt without each `-o` and its setting."""
+    return [word for before, word in zip(["", *words], words, strict=False) if "-o" not in (before, word)]
+
+
 @dataclass
 class Package:
     """A package as dpkg knows it."""
@@ -149,7 +154,8 @@ class Programs:
             versions = VERSIONS.get(words[1], ()) if self.load().index else ()
             answer = "".join(f" {words[1]} | {version} | http://r\n" for version in versions), 0
         elif name == "apt-get":
-            answer = self.install([word for word in words if not word.startswith("-")][1:], simulate=True, remove=True)
+            requested = [word for word in _without_settings(words) if not word.startswith("-")][1:]
+            answer = self.install(requested, simulate=True, remove=True)
         elif name == "systemctl":
             answer = self.systemctl(words)
         elif name == "modprobe":
@@ -178,7 +184,8 @@ class Programs:
             requested = [word for word in words[at:] if not word.startswith("--")]
             answer = self.install(requested, remove="--no-remove" not in words)
         elif name == "apt-mark":
-            self.change(lambda machine: _mark(machine, words[0], words[1:]))
+            verb, *names = _without_settings(words)
+            self.change(lambda machine: _mark(machine, verb, names))
             answer = "", 0
         else:
             assert name == "dpkg", argv
@@ -407,7 +414,7 @@ def _child(root: Path, verb: str, state: dict[str, object], fault: Fault | None,
     host_docker._get = programs.get
     host_docker.HEALTH_TIMEOUT = 1.0
     apt_source.fetch_key = lambda address, through=None: b""
-    apt_source.openpgp = SimpleNamespace(refuse_other_keys=lambda *_: None, armour=lambda _: b"KEY", BEGIN="-----")  # type: ignore[assignment]
+    apt_source.openpgp = SimpleNamespace(refuse_other_keys=lambda *_: None, armour=lambda _: b"-----\nKEY", BEGIN="-----")  # type: ignore[assignment]
     kata_download.download = lambda root, address, sha256, target: target.write_bytes(RELEASE) and None
     preflight.emulated = lambda: False
     virtualization.cpu_flag = lambda: "svm"

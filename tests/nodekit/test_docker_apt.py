@@ -200,15 +200,12 @@ def test_a_pin_that_moves_keeps_every_hold(node28: Node, repository: Repository)
 
 def test_an_install_that_fails_half_way_takes_versions_and_holds_back(node28: Node, repository: Repository) -> None:
     subprocess.run(["apt-mark", "hold", "docker-ce"], check=True, capture_output=True)
-    # A hook that fails after dpkg has installed: apt ends with an error and the new versions are there.
-    hook = node28.root / "etc/apt/apt.conf.d/99fail"
-    hook.write_text(
-        'DPkg::Post-Invoke { "test ! -e '
-        + str(node28.root / "fail")
-        + " || { rm "
-        + str(node28.root / "fail")
-        + '; exit 1; }"; };\n'
-    )
+    # A dpkg that ends with an error once it has unpacked the new versions: they are there, and not configured.
+    dpkg = node28.root.parent / "root-bin/dpkg-once"
+    once = f"rm {node28.root}/fail 2>/dev/null && exit 1"
+    dpkg.write_text(f'#!/bin/sh\ncase "$*" in *--configure*) {once} ;; esac\nexec dpkg "$@"\n')
+    dpkg.chmod(0o755)
+    (node28.root / "etc/apt/apt.conf.d/99fail").write_text(f'Dir::Bin::dpkg "{dpkg}";\n')
     (node28.root / "fail").touch()
     error = refused(node28, desired(repository))
     assert error.code == "package-install-failed"
@@ -372,6 +369,30 @@ def test_a_source_that_is_there_already_is_used_when_its_key_is_right(node28: No
     assert docker_verb.run(desired(repository), node28.root)["version"] == "27.5.1"
     new = {Path(path).name for path in set(node28.etc()) - before}
     assert new == {"docker", "daemon.json"}
+
+
+@pytest.mark.parametrize("form", ["list", "fingerprint", "embedded"])
+def test_an_entry_with_another_component_alone_is_completed(node28: Node, repository: Repository, form: str) -> None:
+    """apt reads no list at all where ours names the key in another way than theirs."""
+    key = node28.root / "etc/apt/docker.asc"
+    key.write_bytes((repository.folder / "gpg").read_bytes())
+    Path(f"{node28.root}{node28.root}").parent.mkdir(parents=True)
+    Path(f"{node28.root}{node28.root}").symlink_to("/")
+    folder = node28.root / "etc/apt/sources.list.d"
+    if form == "embedded":
+        lines = "".join(f" {line or '.'}\n" for line in key.read_text().splitlines())
+        text = f"Types: deb\nURIs: {repository.address}/\nSuites: trixie\nComponents: test\nSigned-By:\n{lines}"
+        (folder / "docker.sources").write_text(text)
+    else:
+        signer = repository.fingerprint if form == "fingerprint" else key
+        (node28.root / "etc/apt/trusted.gpg.d/docker.asc").write_bytes(key.read_bytes())
+        (folder / "docker.list").write_text(f'deb [arch=all signed-by="{signer}"] {repository.address} trixie test\n')
+    before = node28.etc(), node28.packages()
+    assert docker_verb.run(desired(repository), node28.root)["version"] == "27.5.1"
+    assert docker_verb.run(desired(repository), node28.root)["changed"] is False
+    assert subprocess.run(["apt-get", "check"], check=True, capture_output=True, text=True).stderr == ""
+    assert restore_verb.run({"node": "n1"}, node28.root)["kept"] == []
+    assert (node28.etc(), node28.packages()) == before
 
 
 def test_a_source_without_a_key_of_its_own_is_refused(node28: Node, repository: Repository) -> None:

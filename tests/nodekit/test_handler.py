@@ -410,6 +410,17 @@ def test_a_configuration_into_which_k0s_merges_nothing_gets_no_dead_file(
     assert isinstance(handler, dict) and (handler["changed"], handler["file"]) == (False, "/etc/k0s/containerd.toml")
 
 
+def test_a_template_that_k3s_has_not_read_yet_gets_no_handler_twice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost if this fails: k3s, and with it a control plane, is down until the roll-back of a containerd that cannot start."""
+    host = node(root, monkeypatch, "k3s", RENDERED)
+    theirs = '{{ template "base" . }}\n[plugins."io.containerd.cri.v1.runtime".containerd.runtimes."kata-qemu"]\n'
+    put(root, f"{K3S}/config-v3.toml.tmpl", theirs)
+    error = refused(host, "handler-foreign")
+    assert f"{K3S}/config-v3.toml.tmpl registers" in error.message and "Restart k3s" in error.remedy
+    put(root, f"{K3S}/config-v3.toml.tmpl", theirs.replace("[plugins", "# [plugins"))
+    assert host.kata()["changed"] is True
+
+
 @pytest.mark.parametrize("main", [None, "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.cni]\nbin_dir = '/usr/lib/cni'\n"])
 def test_containerd_1_keeps_the_handler_of_every_other_pod(root: Path, monkeypatch: pytest.MonkeyPatch, main: str | None) -> None:
     host = node(root, monkeypatch, "containerd", main or "")

@@ -143,6 +143,12 @@ def test_tables_at_the_end_of_a_file_keep_every_byte_of_it_and_go_again(text: st
     assert containerd.registered(others, release, "kata-qemu") is None
     before = containerd.merged_plugin([(MAIN, table(text, MAIN))], release)
     assert containerd.merged_plugin(others, release) == before
+    # An editor of Windows, and a block that is written again into such a file.
+    windows = text.replace("\n", "\r\n")
+    assert containerd.without_block(result.replace("\n", "\r\n")).startswith(windows)
+    again = containerd.edited(result.replace("\n", "\r\n"), MAIN, HANDLER, form)
+    assert again.startswith(windows) and again.count(containerd.BEGIN) == 1
+    assert containerd.without_block(containerd.edited(windows, MAIN, HANDLER, form)).startswith(windows)
 
 
 def test_a_file_in_which_no_table_can_be_added_is_refused() -> None:

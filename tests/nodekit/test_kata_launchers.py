@@ -17,6 +17,8 @@ from nodekit.rules.kata.kata_launchers import (
     imports,
     in_script,
     is_kata,
+    option,
+    started,
     unit_environment,
 )
 
@@ -127,6 +129,8 @@ def test_imports_are_relative_to_the_file_that_names_them() -> None:
         (f"[Service]\nEnvironment={NAME}=/a\n", "/a"),
         (f'Environment="{NAME}=/a b" OTHER=1\n', "/a b"),
         (f"Environment=OTHER=1 '{NAME}=/a'\n", "/a"),
+        (f'Environment={NAME}="/a b" OTHER=1\n', "/a b"),
+        (f"Environment=OTHER=1 \\\n  # {NAME}=/old \\\n  {NAME}=/a\n", "/a"),
         (f"Environment = {NAME}=/a\nEnvironment={NAME}=/b\n", "/b"),
         (f"Environment=OTHER=1 \\\n  {NAME}=/a\n", "/a"),
         (f"Environment={NAME}=\n", ""),
@@ -193,3 +197,20 @@ def test_a_script_in_the_shim_s_place_names_its_file_by_variables_too(text: str,
 def test_what_starts_kata_is_distinguished_from_what_does_not() -> None:
     assert all(map(is_kata, ["io.containerd.kata.v2", "io.containerd.kata-clh.v2", "/usr/local/bin/containerd-shim-kata-v2"]))
     assert not any(map(is_kata, ["io.containerd.runc.v2", "runc", None, 3, "kata"]))
+
+
+@pytest.mark.parametrize(
+    ("command", "program", "config"),
+    [
+        ('"/usr/local/bin/containerd" "--config=/etc/c.toml"', "/usr/local/bin/containerd", "/etc/c.toml"),
+        ("-/usr/bin/containerd --config '/etc/my conf/c.toml'", "/usr/bin/containerd", "/etc/my conf/c.toml"),
+        ('/usr/bin/containerd -c /etc/c.toml "$CONTAINERD_OPTS"', "/usr/bin/containerd", "/etc/c.toml"),
+        ("/usr/bin/containerd \\\n  -c /etc/c.toml \\\n  # -c /etc/old.toml \\\n  -l info", "/usr/bin/containerd", "/etc/c.toml"),
+        ('/bin/sh -c "exec /usr/bin/containerd -c /etc/c.toml"', "/bin/sh", "/etc/c.toml"),
+        ('/usr/bin/containerd -c "/etc/c.toml', "/usr/bin/containerd", "/etc/c.toml"),
+    ],
+)
+def test_a_unit_s_command_is_split_as_systemd_does_it(command: str, program: str, config: str) -> None:
+    """Lost if this fails: a containerd that is not found, or a handler in a file that it does not read."""
+    words = started([("/u", f"[Service]\nExecStart={command}\n")])
+    assert (words[0], option(words, "config", "c")) == (program, config)

@@ -149,6 +149,21 @@ def test_an_option_that_is_switched_off_is_no_reason_to_refuse(tmp_path: Path, k
     assert answer_of(tmp_path, key[0]) == {"file": "/etc/apt/sources.list.d/x.list", "line": 1, "content": None}
 
 
+@pytest.mark.parametrize("signer", ["signed-by=/etc/apt/keyrings/docker.asc", '"signed-by=/etc/apt/keyrings/docker.asc"'])
+def test_an_entry_with_another_component_alone_lends_its_key(tmp_path: Path, key: tuple[str, bytes], signer: str) -> None:
+    """Lost if this fails: a node with Docker's entry for `test` is told that its repository holds no Docker at all."""
+    put(tmp_path, {
+        "etc/apt/keyrings/docker.asc": key[1].decode(),
+        "etc/apt/sources.list.d/docker.list": f"deb [{signer}] {DOCKER} noble test\n",
+    })  # fmt: skip
+    answer = answer_of(tmp_path, fingerprint=key[0])
+    expected = f"URIs: {DOCKER}\nSuites: noble\nComponents: stable\nSigned-By: /etc/apt/keyrings/docker.asc\n"
+    assert answer["file"] == apt_source.SOURCE and str(answer["content"]).endswith(expected)
+    with (tmp_path / "etc/apt/sources.list.d/docker.list").open("a") as file:
+        file.write(f"deb [{signer}] {DOCKER} noble stable\n")
+    assert answer_of(tmp_path, fingerprint=key[0])["line"] == 2
+
+
 def test_disabled_entries_copies_and_backups_count_for_nothing(tmp_path: Path) -> None:
     stanza = f"Types: deb\nURIs: {DOCKER}\nSuites: noble\nComponents: stable\nTrusted: yes\n"
     folder = "etc/apt/sources.list.d"
@@ -161,7 +176,7 @@ def test_disabled_entries_copies_and_backups_count_for_nothing(tmp_path: Path) -
     (tmp_path / folder / "folder.list").mkdir()
     answer = answer_of(tmp_path)
     assert answer["file"] == apt_source.SOURCE
-    assert f"URIs: {DOCKER}\nSuites: noble\nComponents: stable\nSigned-By:\n (the key 9DC858" in str(answer["content"])
+    assert f"URIs: {DOCKER}\nSuites: noble\nComponents: stable\nSigned-By: (the key 9DC858" in str(answer["content"])
 
 
 def test_an_entry_without_a_key_beside_one_with_it_is_refused(tmp_path: Path, key: tuple[str, bytes]) -> None:
@@ -171,7 +186,7 @@ def test_an_entry_without_a_key_beside_one_with_it_is_refused(tmp_path: Path, ke
 
 
 def test_a_key_within_the_entry_is_checked(tmp_path: Path, key: tuple[str, bytes]) -> None:
-    text = apt_source.source_text(DOCKER, "noble", "stable", key[1])
+    text = apt_source.source_text(DOCKER, "noble", "stable", key[1].decode())
     put(tmp_path, {"etc/apt/sources.list.d/d.sources": text})
     assert answer_of(tmp_path, key[0])["line"] == 2
     refused(tmp_path, "repository-key-mismatch")
@@ -182,7 +197,7 @@ def test_the_whole_file_is_printed_with_a_checked_key(tmp_path: Path, key: tuple
     (tmp_path / "gpg").write_bytes(key[1])
     arguments = {"address": apt_source.DOCKER_ADDRESS, "suite": None, "component": "stable", "key": tmp_path / "gpg"}
     answer = question.run(tmp_path, fingerprint=key[0], **arguments)
-    assert answer["content"] == apt_source.source_text(DOCKER, "noble", "stable", openpgp.armour(key[1]))
+    assert answer["content"] == apt_source.source_text(DOCKER, "noble", "stable", openpgp.armour(key[1]).decode())
     with pytest.raises(NodeError, match=r"gpg holds the key"):
         question.run(tmp_path, fingerprint=apt_source.DOCKER_FINGERPRINT, **arguments)
 

@@ -90,12 +90,16 @@ def repository_word(text: str, field: str) -> str:
     return text
 
 
-def source_text(address: str, suite: str, component: str, key: bytes) -> str:
-    """A deb822 sources file (sources.list(5)) for one repository, its armoured key within (apt 2.4 and newer)."""
-    lines = "".join(f" {line or '.'}\n" for line in key.decode("ascii").splitlines())
+def source_text(address: str, suite: str, component: str, signed_by: str) -> str:
+    """A deb822 sources file (sources.list(5)) for one repository.
+
+    `signed_by` is the armoured key itself (apt 2.4 and newer), or the one line that another entry of the repository has for it.
+    """
+    lines = signed_by.splitlines()
+    signer = f" {signed_by}\n" if len(lines) == 1 else "".join(["\n", *(f" {line or '.'}\n" for line in lines)])
     return (
         "# Written by kata-nodes; `restore` removes it.\n"
-        f"Types: deb\nURIs: {address}\nSuites: {suite}\nComponents: {component}\nSigned-By:\n{lines}"
+        f"Types: deb\nURIs: {address}\nSuites: {suite}\nComponents: {component}\nSigned-By:{signer}"
     )
 
 
@@ -111,6 +115,9 @@ def is_another(text: str, address: str, suite: str, fingerprint: str) -> bool:
 
 
 def _is_signed_by(source: Source, fingerprint: str) -> bool:
+    words = source.signed_by.split()
+    if len(words) == 1 and "/" not in words[0]:
+        return words[0].rstrip("!").upper() == fingerprint
     try:
         return openpgp.primary_fingerprints(source.signed_by.encode()) == [fingerprint]
     except NodeError:
@@ -131,6 +138,19 @@ def alone(text: str, line: int, *, deb822: bool) -> str:
     return "".join(f"{each}\n" for each in rest)
 
 
+_WORD = re.compile(r"""(?:"[^"]*"|\[[^]]*\]|[^\s"[])+""")
+_ENTRY = re.compile(r"""\s*(deb|deb-src)\s+(?:\[((?:"[^"]*"|[^]"])*)\]\s*)?(.*)""")
+
+
+def _words(text: str) -> list[str]:
+    """The words of a one-line entry without their quotes, in which a word may have blanks, and a letter stand as `%41` (apt,
+    `ParseQuoteWord`)."""
+    return [
+        re.sub(r'%([0-9A-Fa-f]{2})|"', lambda part: chr(int(part[1], 16)) if part[1] else "", word)
+        for word in _WORD.findall(text)
+    ]
+
+
 def _flags(options: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(f"{name}={printable(options[name], 20)}" for name in FLAGS if is_true(options.get(name, "")))
 
@@ -138,14 +158,14 @@ def _flags(options: Mapping[str, str]) -> tuple[str, ...]:
 def _parse_lines(text: str) -> list[Source]:
     sources = []
     for number, line in enumerate(text.split("\n"), 1):
-        entry = re.match(r"\s*(deb|deb-src)\s+(?:\[([^]]*)\]\s*)?(\S+)\s+(\S+)\s*([^#]*)", line)
-        if entry:
-            pairs = (option.partition("=") for option in (entry[2] or "").split())
-            options = {name.lower(): value.strip('"') for name, _, value in pairs}
-            signed_by = options.get("signed-by", "").replace(",", " ")
-            components = tuple(entry[5].split())
-            kind = entry[1] == "deb"
-            sources.append(Source((entry[3],), (entry[4],), components, signed_by, number, kind, _flags(options)))
+        comment = re.match(r"(?:\[[^]]*\]|[^#])*", line)
+        entry = _ENTRY.match(comment[0]) if comment else None
+        words = _words(entry[3]) if entry else []
+        if entry and len(words) > 1:
+            options = {name: value for name, _, value in (word.partition("=") for word in _words(entry[2] or ""))}
+            signed_by = options.get("signed-by", "").replace(",", " ")  # by this spelling alone, unlike in a stanza
+            flags = _flags({name.lower(): value for name, value in options.items()})
+            sources.append(Source((words[0],), (words[1],), tuple(words[2:]), signed_by, number, entry[1] == "deb", flags))
     return sources
 
 
@@ -196,6 +216,11 @@ def same_address(first: str, other: str) -> bool:
 def same_repository(source: Source, address: str, suite: str) -> bool:
     """Whether apt would take this entry and ours for one repository, and so refuse two values of `Signed-By`."""
     return suite in source.suites and any(same_address(each, address) for each in source.addresses)
+
+
+def holds(source: Source, suite: str, component: str) -> bool:
+    """Whether an entry of the repository has this component too; a suite that is a folder (`./`) has none."""
+    return component in source.components or suite.endswith("/")
 
 
 def _signer(signed_by: str) -> str:

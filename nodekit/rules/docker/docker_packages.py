@@ -1,6 +1,7 @@
 """Decide which Docker packages a node must install or hold, from what dpkg and apt say about it."""
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from nodekit.errors import NodeError
@@ -84,6 +85,31 @@ def parse_leftovers(text: str) -> set[str]:
     """The packages that are removed and have left configuration files, from the same answer."""
     rows = (line.split(" ") for line in text.splitlines())
     return {row[2] for row in rows if len(row) == 4 and row[1] == "config-files"}
+
+
+_CONFIGURED = ("installed", "triggers-awaited", "triggers-pending")
+"""Status words of packages that are configured (dpkg(1)); the last two only wait for another one."""
+
+
+def package_of(argument: str) -> str:
+    """The name in an argument of `apt-get install`: `name=version`, `name-` for a package to remove, or `name`."""
+    name, version_follows, _ = argument.partition("=")
+    return name if version_follows else name.removesuffix("-")
+
+
+def unreached(requested: Sequence[str], states: Mapping[str, PackageState]) -> list[str]:
+    """The arguments of an `apt-get install` that packages in these states do not match, each with what is there instead."""
+    missed = []
+    for argument in requested:
+        name, version = package_of(argument), argument.partition("=")[2]
+        state = states.get(name)
+        if argument == f"{name}-":
+            is_reached = state is None
+        else:
+            is_reached = state is not None and state.status in _CONFIGURED and version in ("", state.version)
+        if not is_reached:
+            missed.append(f"{argument} ({'not installed' if state is None else f'{state.status} {state.version}'})")
+    return missed
 
 
 class Plan(NamedTuple):

@@ -359,9 +359,15 @@ def drop_in(handler: Handler, form: int) -> str:
     return f"# Written by kata-nodes.\nversion = {form}\n{tables(handler, form)}"
 
 
+def names_handler(template: str, name: str) -> bool:
+    """Whether a template of k3s or RKE2, which is no TOML before it is filled in, has a table of that handler."""
+    header = rf"""^[ \t]*\[[^]#\n]*\.runtimes\.["']?{re.escape(name)}["']?[ \t]*\]"""
+    return re.search(header, without_block(template), re.MULTILINE) is not None
+
+
 def without_block(text: str) -> str:
-    """A text without our tables."""
-    return re.sub(rf"\n?^{BEGIN}$.*?^{END}$\n?", "", text, flags=re.MULTILINE | re.DOTALL)
+    """A text without our tables, which an editor may have given the line ends of Windows."""
+    return re.sub(rf"(?:\r?\n)?^{BEGIN}\r?$.*?^{END}\r?$\n?", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def with_block(text: str, block: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -164,7 +165,7 @@ def unit_environment(files: Sequence[tuple[str, str]], variable: str) -> tuple[V
     setting: Variable | None = None
     named: list[str] = []
     for path, text in files:
-        for line in re.sub(r"\\\n", " ", text).splitlines():
+        for line in _unit_lines(text):
             key, mark, value = line.strip().partition("=")
             key, value = key.rstrip(), value.strip()
             if not mark or key not in ("Environment", "EnvironmentFile"):
@@ -174,10 +175,10 @@ def unit_environment(files: Sequence[tuple[str, str]], variable: str) -> tuple[V
             elif not value:
                 setting = None
             else:
-                for assignment in re.findall(r'"[^"]*"|\'[^\']*\'|\S+', value):
-                    name, assigned, content = assignment.strip("\"'").partition("=")
+                for assignment in _split(value):
+                    name, assigned, content = assignment.partition("=")
                     if assigned and name == variable:
-                        setting = Variable(content.strip("\"'"), path)
+                        setting = Variable(content, path)
     return setting, named
 
 
@@ -224,15 +225,33 @@ def _assigned(text: str, variable: str) -> list[tuple[str, bool]] | None:
     return [(double or single or plain, not single) for double, single, plain in parts]
 
 
+def _unit_lines(text: str) -> list[str]:
+    """The lines of a unit's file: one that ends in a backslash goes on in the next that is no comment (systemd.syntax(7))."""
+    return re.sub(r"\\\n(?:[ \t]*[#;].*\n)*", " ", text).splitlines()
+
+
 def started(files: Sequence[tuple[str, str]]) -> list[str]:
-    """The command line of a unit, its last `ExecStart=`; `files` as for `unit_environment`, empty when there is none."""
+    """The words of a unit's command line, its last `ExecStart=`; `files` as for `unit_environment`, empty when there is none.
+
+    Quotes are gone, as for the program (systemd.service(5), "Command lines"). What a shell is told to run follows as words too.
+    """
     command = ""
     for _, text in files:
-        for line in re.sub(r"\\\n", " ", text).splitlines():
+        for line in _unit_lines(text):
             key, mark, value = line.strip().partition("=")
             if mark and key.rstrip() == "ExecStart":
                 command = value.strip().lstrip("-@:+!")
-    return command.split()
+    words = _split(command)
+    if len(words) > 2 and words[0].rpartition("/")[2] in ("sh", "bash", "dash") and re.fullmatch("-[a-z]*c", words[1]):
+        return [*words[:2], *_split(words[2]), *words[3:]]
+    return words
+
+
+def _split(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:  # a quote without an end, with which systemd starts nothing
+        return command.split()
 
 
 def stops_all(files: Sequence[tuple[str, str]]) -> bool:
