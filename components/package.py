@@ -5,6 +5,7 @@ import inspect
 import json
 import pkgutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ import yaml
 from pulumi.errors import InputPropertiesError, InputPropertyError
 from pulumi.provider.experimental.analyzer import PropertyDefinition, PropertyType
 from pulumi.provider.experimental.component import ComponentProvider
+from pulumi.provider.experimental.util import camel_case
 from pulumi.provider.server import ComponentInitError
+
+from components.arguments import ArgumentError, instead
+from nodekit.rules.text import printable
 
 NAME = "kata-nodes"
 HERE = Path(__file__).resolve().parent
@@ -84,6 +89,7 @@ class PackageProvider(ComponentProvider):
             return inputs.apply(
                 lambda known: self.map_input_properties(known, properties, mapping, component_name, property_path)
             )
+        self._refuse_unknown(inputs, properties, component_name, property_path)
         for key, definition in properties.items():
             if definition.plain:
                 path = f"{property_path}.{key}" if property_path else key
@@ -98,6 +104,17 @@ class PackageProvider(ComponentProvider):
 
             result[mapping[key]] = value.apply(known)
         return result
+
+    def _refuse_unknown(
+        self, inputs: Any, properties: Mapping[str, PropertyDefinition], component_name: str, property_path: str
+    ) -> None:
+        """Refuse a key that the schema does not have, which the SDK passes over, and which some languages do not check."""
+        for key in inputs if isinstance(inputs, dict) else ():
+            if key not in properties:
+                path = printable(f"{property_path}.{key}" if property_path else key, 160)
+                raise InputPropertyError(
+                    path, f"'{path}' of {component_name}: there is no such key. {instead(key, [*properties])}"
+                )
 
     def _refuse_outputs(self, value: Any, definition: PropertyDefinition, path: str, component_name: str) -> None:
         """Refuse an output as a plain value, or in a plain list: how many there are is known, but not what each of them names."""
@@ -140,7 +157,7 @@ class PackageProvider(ComponentProvider):
 def refusal(error: Exception) -> InputPropertiesError:
     """The error that the engine shows with nothing added. Of one without a list of errors, the SDK would show that its own answer
     lacks `trailing_metadata`, and not a word of the error."""
-    return InputPropertiesError(str(error), [])
+    return InputPropertiesError(error.spelled(camel_case) if isinstance(error, ArgumentError) else str(error), [])
 
 
 def refusing(value: pulumi.Output[Any]) -> pulumi.Output[Any]:

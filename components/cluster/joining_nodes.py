@@ -7,6 +7,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from clusterkit import joining, joining_guard, joining_workload, label_selector, pod_safety, proof_guard
+from components.arguments import checked
 from components.cluster.cluster_object import cluster_options
 from components.cluster.proof_settings import PodProof, completed
 from components.refusals import reporting_refusals
@@ -42,6 +43,7 @@ class JoiningNodes(pulumi.ComponentResource):
     """Name of the Deployment, known once its pod answers."""
 
     def __init__(self, name: str, args: JoiningNodesArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, JoiningNodesArgs, name, args)
         super().__init__("kata-nodes:index:JoiningNodes", name, None, opts)
         namespace = pulumi.Output.from_input(args["namespace"])
         own: dict[str, Any] = {"namespace": namespace}

@@ -9,6 +9,7 @@ import pulumi_kubernetes as k8s
 
 from clusterkit import kata_deploy
 from clusterkit.api.cluster_reader import Reader
+from components.arguments import checked
 from components.children import calls_back_on_error, child_options, hook_name
 from components.cluster.reading import read_in_thread
 from components.plain import set_or
@@ -64,6 +65,7 @@ class KataDeploy(pulumi.ComponentResource):
     """The handler whose guests get the parameters, known once the release is up."""
 
     def __init__(self, name: str, args: KataDeployArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, KataDeployArgs, name, args)
         super().__init__("kata-nodes:index:KataDeploy", name, None, opts)
         version = set_or(args.get("version"), node_state.KATA_VERSION)
         namespace = set_or(args.get("namespace"), kata_deploy.NAMESPACE)

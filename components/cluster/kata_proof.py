@@ -10,6 +10,7 @@ from pulumi.output import UNKNOWN
 
 from clusterkit import label_selector, pod_proof, pod_verdict, proof_guard
 from clusterkit.api.cluster_reader import Reader, Situation
+from components.arguments import checked
 from components.children import child_options
 from components.cluster.cluster_object import cluster_options
 from components.cluster.proof_settings import PodProof, completed
@@ -66,6 +67,7 @@ class KataProof(pulumi.ComponentResource):
     """By node: reading, guest kernel, rungs. Known once every node is proven."""
 
     def __init__(self, name: str, args: KataProofArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, KataProofArgs, name, args)
         super().__init__("kata-nodes:index:KataProof", name, None, opts)
         nodes, selector = args.get("nodes"), args.get("node_selector")
         if (nodes is None) == (selector is None) or nodes == [] or selector == "":

@@ -7,6 +7,7 @@ import pulumi_kubernetes as k8s
 
 from clusterkit import runtime_class
 from clusterkit.quantity import amount
+from components.arguments import checked
 from components.children import child_options, id_of
 from components.cluster.cluster_object import cluster_options
 from components.plain import set_or
@@ -49,6 +50,7 @@ class KataRuntimeClass(pulumi.ComponentResource):
     """Its handler."""
 
     def __init__(self, name: str, args: KataRuntimeClassArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, KataRuntimeClassArgs, name, args)
         super().__init__("kata-nodes:index:KataRuntimeClass", name, None, opts)
         child, called = f"{name}-class", args["runtime_class"]
         if args.get("adopt", False):

@@ -7,6 +7,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from clusterkit import guard
+from components.arguments import checked
 from components.cluster.cluster_object import cluster_options
 from components.plain import set_or
 from components.refusals import reporting_refusals
@@ -37,6 +38,7 @@ class SandboxGuard(pulumi.ComponentResource):
     """Name of the policy, as refusals give it, known once the binding is made as well."""
 
     def __init__(self, name: str, args: SandboxGuardArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, SandboxGuardArgs, name, args)
         super().__init__("kata-nodes:index:SandboxGuard", name, None, opts)
         allowed = set_or(args.get("allowed_annotations"), [])
         policy = k8s.admissionregistration.v1.ValidatingAdmissionPolicy(

@@ -7,6 +7,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from clusterkit import pod, pod_safety
+from components.arguments import checked
 from components.cluster.cluster_object import cluster_options
 from components.refusals import reporting_refusals
 from components.whole_numbers import MOST_ID, whole
@@ -65,6 +66,7 @@ class SandboxPodTemplate(pulumi.ComponentResource):
     """What the template grants, as the API server holds it."""
 
     def __init__(self, name: str, args: SandboxPodTemplateArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, SandboxPodTemplateArgs, name, args)
         super().__init__("kata-nodes:index:SandboxPodTemplate", name, None, opts)
         resolved = pulumi.Output.all(**{key: value for key, value in args.items() if key != "namespace"})
         body = resolved.apply(reporting_refusals(body_of))

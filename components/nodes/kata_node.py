@@ -10,6 +10,7 @@ from typing import Any, NotRequired, Optional, TypedDict
 import pulumi
 from pulumi.output import UNKNOWN
 
+from components.arguments import checked
 from components.children import LEFT_ALONE, child_options
 from components.nodes.node_states import settings_of
 from components.nodes.rollout import Member
@@ -144,6 +145,7 @@ class KataNode(pulumi.ComponentResource):
         member: Optional[Member] = None,
     ) -> None:
         """`member` is given by a pool that changes its machines in waves."""
+        args = checked(self, KataNodeArgs, name, args)
         settings = settings_of(args)
         node, gone = set_or(args.get("node"), name), args.get("gone", False)
         super().__init__("kata-nodes:index:KataNode", name, {"plan": {"node": node, **settings.plan}}, opts)

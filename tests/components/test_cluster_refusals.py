@@ -199,8 +199,6 @@ GUARD: Any = {"namespaces": ["n"], "runtime_classes": ["kata"]}
         (KataDeploy, {"distribution": "eks"}, "distribution 'eks' is not known. Use one of k8s, k3s, rke2, k0s, microk8s"),
         (SandboxGuard, {**GUARD, "namespaces": []}, "has no namespace"),
         (SandboxGuard, {**GUARD, "runtime_classes": [""]}, "has no RuntimeClass"),
-        (SandboxGuard, {**GUARD, "namespaces": "sandboxes"}, "'sandboxes', which is text. Use a list"),
-        (SandboxGuard, {**GUARD, "runtime_classes": "kata"}, "'kata', which is text. Use a list"),
         (SandboxPodTemplate, {**TEMPLATE, "seccomp": "runtimeDefault"}, "'runtimeDefault' is not known"),
         (SandboxPodTemplate, {**TEMPLATE, "command": []}, "has no command"),
         (SandboxPodTemplate, {**TEMPLATE, "user_id": 7, "ordinary_user": True}, "a user id and no entry"),
