@@ -12,7 +12,7 @@ import pulumi
 
 from delivery import login
 from nodekit.errors import NodeError
-from nodekit.rules.text import printable
+from nodekit.rules.text import harmless, printable
 
 Args = TypeVar("Args", bound=Mapping[str, Any])
 
@@ -96,7 +96,7 @@ def _record(
                 try:
                     login.pinned(None, "host")
                 except NodeError as error:
-                    raise pulumi.RunError(f"{component}: {'.'.join((*path, key))}: {error.sentence()}") from None
+                    raise pulumi.RunError(harmless(f"{component}: {'.'.join((*path, key))}: {error.sentence()}")) from None
             raise ArgumentError(component, (*path, key), f"the key is required. Set it to {kind.words}")
     return {key: _checked(component, kinds[key], item, (*path, key)) for key, item in value.items() if item is not None}
 

@@ -6,9 +6,9 @@ from typing import Any, Optional, TypedDict
 import pulumi
 import pulumi_kubernetes as k8s
 
-from clusterkit import joining, joining_guard, joining_workload, label_selector, pod_safety, proof_guard
+from clusterkit import joining, joining_guard, joining_workload, label_selector, object_names, pod_safety, proof_guard
 from components.arguments import checked
-from components.cluster.cluster_object import cluster_options
+from components.cluster.cluster_object import cluster_options, namespace_name
 from components.cluster.proof_settings import PodProof, completed
 from components.refusals import reporting_refusals
 from nodekit.rules.proof.sandboxes import SANDBOXES
@@ -43,9 +43,10 @@ class JoiningNodes(pulumi.ComponentResource):
     """Name of the Deployment, known once its pod answers."""
 
     def __init__(self, name: str, args: JoiningNodesArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        reporting_refusals(object_names.check_component)("JoiningNodes", name, object_names.MOST_OF_LABEL)
         args = checked(self, JoiningNodesArgs, name, args)
         super().__init__("kata-nodes:index:JoiningNodes", name, None, opts)
-        namespace = pulumi.Output.from_input(args["namespace"])
+        namespace = pulumi.Output.from_input(namespace_name(args["namespace"]))
         own: dict[str, Any] = {"namespace": namespace}
 
         def options(child: str, kind: str, **options: Any) -> pulumi.ResourceOptions:

@@ -8,11 +8,11 @@ import pulumi
 import pulumi_kubernetes as k8s
 from pulumi.output import UNKNOWN
 
-from clusterkit import label_selector, pod_proof, pod_verdict, proof_guard
+from clusterkit import label_selector, object_names, pod_proof, pod_verdict, proof_guard
 from clusterkit.api.cluster_reader import Reader, Situation
 from components.arguments import checked
 from components.children import child_options
-from components.cluster.cluster_object import cluster_options
+from components.cluster.cluster_object import cluster_options, namespace_name
 from components.cluster.proof_settings import PodProof, completed
 from components.cluster.reading import read_in_thread
 from components.plain import set_or
@@ -67,6 +67,7 @@ class KataProof(pulumi.ComponentResource):
     """By node: reading, guest kernel, rungs. Known once every node is proven."""
 
     def __init__(self, name: str, args: KataProofArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        reporting_refusals(object_names.check_component)("KataProof", name, object_names.MOST_OF_LABEL)
         args = checked(self, KataProofArgs, name, args)
         super().__init__("kata-nodes:index:KataProof", name, None, opts)
         nodes, selector = args.get("nodes"), args.get("node_selector")
@@ -76,7 +77,7 @@ class KataProof(pulumi.ComponentResource):
             proof=completed(args["proof"]),
             **{key: value for key, value in args.items() if key not in ("kubeconfig", "proof")},
         ).apply(lambda values: {**values, **values.pop("proof")})
-        namespace = pulumi.Output.from_input(args["namespace"])
+        namespace = pulumi.Output.from_input(namespace_name(args["namespace"]))
         # Errors below hold no part of the kubeconfig; without this, everything derived from it would be secret.
         kubeconfig = pulumi.Output.unsecret(pulumi.Output.from_input(args["kubeconfig"]))
         state: pulumi.Output[Any] = pulumi.Output.all(resolved, kubeconfig).apply(lambda both: situation(name, both[0], both[1]))

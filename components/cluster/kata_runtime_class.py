@@ -1,16 +1,17 @@
 """The RuntimeClass whose pods run in Kata guests."""
 
+from functools import partial
 from typing import NotRequired, Optional, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from clusterkit import runtime_class
+from clusterkit import object_names, runtime_class
 from clusterkit.quantity import amount
 from components.arguments import checked
 from components.children import child_options, id_of
-from components.cluster.cluster_object import cluster_options
-from components.plain import set_or
+from components.cluster.cluster_object import cluster_options, object_name
+from components.plain import derived, set_or
 from components.refusals import reporting_refusals
 from nodekit.rules.kata.guest_memory import pod_overhead
 
@@ -52,7 +53,7 @@ class KataRuntimeClass(pulumi.ComponentResource):
     def __init__(self, name: str, args: KataRuntimeClassArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         args = checked(self, KataRuntimeClassArgs, name, args)
         super().__init__("kata-nodes:index:KataRuntimeClass", name, None, opts)
-        child, called = f"{name}-class", args["runtime_class"]
+        child, called = f"{name}-class", object_name("runtimeClass", args["runtime_class"])
         if args.get("adopt", False):
             existing = k8s.node.v1.RuntimeClass.get(child, id_of(called), child_options(self, opts))
             self.runtime_class = pulumi.Output.all(called, existing.handler, args.get("handler")).apply(
@@ -68,7 +69,7 @@ class KataRuntimeClass(pulumi.ComponentResource):
             created = k8s.node.v1.RuntimeClass(
                 child,
                 metadata={"name": called},
-                handler=args["handler"],
+                handler=derived(reporting_refusals(partial(object_names.check_label, "handler")), args["handler"]),
                 overhead={"pod_fixed": settings.apply(reporting_refusals(lambda all_of: overhead(*all_of)))},
                 scheduling={
                     "node_selector": version.apply(reporting_refusals(runtime_class.node_selector)),

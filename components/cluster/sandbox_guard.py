@@ -6,7 +6,7 @@ from typing import NotRequired, Optional, TypedDict
 import pulumi
 import pulumi_kubernetes as k8s
 
-from clusterkit import guard
+from clusterkit import guard, object_names
 from components.arguments import checked
 from components.cluster.cluster_object import cluster_options
 from components.plain import set_or
@@ -38,6 +38,7 @@ class SandboxGuard(pulumi.ComponentResource):
     """Name of the policy, as refusals give it, known once the binding is made as well."""
 
     def __init__(self, name: str, args: SandboxGuardArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        reporting_refusals(object_names.check_component)("SandboxGuard", name)
         args = checked(self, SandboxGuardArgs, name, args)
         super().__init__("kata-nodes:index:SandboxGuard", name, None, opts)
         allowed = set_or(args.get("allowed_annotations"), [])
