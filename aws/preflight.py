@@ -1,6 +1,7 @@
 """Checks, before anything is made, that an AWS account can provide the machines of a pool."""
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -183,6 +184,13 @@ def newest_image(region: str) -> tuple[str, str]:
     return str(image["ImageId"]), str(image["Name"])
 
 
+def number_of_machines(text: str) -> int:
+    """Of the command line. Raises argparse.ArgumentTypeError: fewer than one would fit into every quota."""
+    if re.fullmatch("[1-9][0-9]{0,5}", text):
+        return int(text)
+    raise argparse.ArgumentTypeError("use a whole number from 1 to 999999")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     cli = argparse.ArgumentParser(
@@ -200,7 +208,7 @@ def parser() -> argparse.ArgumentParser:
     actions.add_argument(
         "--newest-image", action="store_true", help="print the id of Canonical's newest Ubuntu 24.04 instead, to be pinned"
     )
-    cli.add_argument("--count", type=int, default=1, help="how many machines (default: 1)")
+    cli.add_argument("--count", type=number_of_machines, default=1, help="how many machines (default: 1)")
     cli.add_argument(
         "--zone", action="append", default=[], help="a zone in which the type is needed; may be repeated (default: any)"
     )

@@ -273,6 +273,24 @@ def test_preview_with_credentials_is_refused_when_the_account_cannot(monkeypatch
     assert requests[0].root_volume_gib == 80
 
 
+@pytest.mark.parametrize(("count", "subnets"), [(1, ["subnet-1"]), (2, ["subnet-1", "subnet-2"])])
+def test_zone_in_which_no_instance_will_be_is_not_asked(monkeypatch: pytest.MonkeyPatch, count: int, subnets: list[str]) -> None:
+    """One that does not offer the type refused a stack that has no machine there."""
+    requests: list[rules.Request] = []
+
+    def record(request: rules.Request) -> list[rules.Row]:
+        requests.append(request)
+        return [rules.Row("type", rules.OK, "there")]
+
+    monkeypatch.setattr(aws_preflight, "has_credentials", lambda: True)
+    monkeypatch.setattr(aws_preflight, "preflight", record)
+    machines = {**MACHINES, "instances": {"count": count, "sshFrom": ["203.0.113.0/24"]}}
+    planned = stack({"nodes": {"aws": machines}}, preview=True).by_name
+    assert requests[0].subnets == subnets
+    used = {resource.inputs["subnetId"] for resource in planned.values() if resource.type == "aws:ec2/instance:Instance"}
+    assert used == set(subnets)
+
+
 def test_machines_of_a_group_are_what_guests_need_and_nobody_logs_in(grouped: Recorder) -> None:
     inputs = grouped.by_name["aws-template"].inputs
     assert inputs["cpuOptions"] == {"nestedVirtualization": "enabled"}
