@@ -464,3 +464,19 @@ def test_a_setting_of_nothing_is_one_that_was_left_out(later: bool) -> None:
 
     keys = ("root_volume_gib", "security_groups", "tags"), ("user", "ssh_from_everywhere"), ("root_device", "join_script")
     assert inputs(*keys) == inputs((), (), ())
+
+
+@pytest.mark.parametrize("name", ["pool", "myPool_7.a", "x" * 51])
+def test_pool_whose_name_aws_takes_is_made(name: str) -> None:
+    for component, args in ((AwsNodes, PROGRAMS["AwsNodes"][1]), (AwsNodeGroup, PROGRAMS["AwsNodeGroup"][1])):
+        assert f"{name}-role" in run(lambda pool=component, args=args: pool(name, args), preview=True).by_name  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "role"), [("pröf", False), ("my pool", False), ("sg-pool", False), ("x" * 101, False), ("x" * 52, True)]
+)
+def test_pool_whose_name_aws_would_refuse_halfway_is_refused_in_a_preview(name: str, role: bool) -> None:
+    """Of a launch template, a security group or a role: each was refused when others were made already."""
+    for component, programs in ((AwsNodes, PROGRAMS["AwsNodes"]), (AwsNodeGroup, PROGRAMS["AwsNodeGroup"])):
+        with pytest.raises(pulumi.RunError, match=r"cannot name what it makes on AWS\. Use a name of letters, .*\[bad-input\]$"):
+            run(lambda pool=component, args=programs[role]: pool(name, args), preview=True)  # type: ignore[misc]
