@@ -62,15 +62,21 @@ def checked(component: pulumi.ComponentResource, record: type[Args], name: str, 
     return result
 
 
-def _checked(component: str, kind: Kind, value: Any, path: tuple[str, ...]) -> Any:
+def _checked(component: str, kind: Kind, value: Any, path: tuple[str, ...], required: bool = False) -> Any:
     if isinstance(value, pulumi.Output) or isawaitable(value):
         if not kind.later:
             plain = "a dict, whose values may be outputs," if is_typeddict(kind.base) else "a plain value,"
             raise ArgumentError(component, path, f"it must be {plain} not another resource's output")
-        if kind.base not in (bool, list, dict):
+        if not required and kind.base not in (bool, list, dict):
             return value
+
+        def known_later(known: Any) -> Any:
+            if known is None and required:
+                raise ArgumentError(component, path, f"the output that it is set to holds nothing. Set it to {kind.words}")
+            return None if known is None else _checked(component, kind, known, path)
+
         output: pulumi.Output[Any] = pulumi.Output.from_input(value)
-        return output.apply(lambda known: None if known is None else _checked(component, kind, known, path))
+        return output.apply(known_later)
     if is_typeddict(kind.base) and isinstance(value, Mapping):
         return _record(component, kinds_of(kind.base), kind.base.__required_keys__, value, path)
     if kind.base is list and isinstance(value, list | tuple):
@@ -98,7 +104,11 @@ def _record(
                 except NodeError as error:
                     raise pulumi.RunError(harmless(f"{component}: {'.'.join((*path, key))}: {error.sentence()}")) from None
             raise ArgumentError(component, (*path, key), f"the key is required. Set it to {kind.words}")
-    return {key: _checked(component, kinds[key], item, (*path, key)) for key, item in value.items() if item is not None}
+    # How a machine is reached may be nothing where `--target` leaves the machine out (Pulumi 3.255 and older).
+    needed = [key for key in required if "host_key" not in kinds or key not in ("address", "host_key")]
+    return {
+        key: _checked(component, kinds[key], item, (*path, key), key in needed) for key, item in value.items() if item is not None
+    }
 
 
 def _item(path: tuple[str, ...], number: int) -> tuple[str, ...]:

@@ -173,15 +173,16 @@ def reader(settings: dict[str, Any], kubeconfig: str) -> Reader:
 def bounds(settings: dict[str, Any]) -> tuple[int, int]:
     """How many nodes there must be, and how many seconds they are waited for.
 
-    Raises NodeError `bad-input`, also for what is not a label selector.
+    Raises NodeError `bad-input`, also for what is not a label selector, and where an output names no node.
     """
     if settings.get("node_selector") is not None:
         label_selector.check(settings["node_selector"])
     minimum = settings.get("least_nodes")
-    return (
-        whole("leastNodes", 1 if minimum is None else minimum, 0, MOST_NODES),
-        whole("joinSeconds", settings.get("join_seconds") or 0, 0, DAY),
-    )
+    least_nodes = whole("leastNodes", 1 if minimum is None else minimum, 0, MOST_NODES)
+    seconds = whole("joinSeconds", settings.get("join_seconds") or 0, 0, DAY)
+    if not settings.get("nodes") and not settings.get("node_selector"):
+        raise NodeError("bad-input", "The nodes to prove are none", expected="the name of at least one node, or a label selector")
+    return least_nodes, seconds
 
 
 async def situation(name: str, settings: dict[str, Any], kubeconfig: str) -> Any:

@@ -61,7 +61,7 @@ class KataRuntimeClass(pulumi.ComponentResource):
             )
             self.handler = existing.handler
         elif args.get("handler") is None:
-            raise pulumi.RunError(f"{name}: a RuntimeClass that is made needs its handler, such as kata-qemu. Set handler")
+            named(name, None)
         else:
             version = pulumi.Output.from_input(args["kata_version"])
             settings = pulumi.Output.all(version, args.get("overhead_memory"), args.get("overhead_cpu"))
@@ -69,7 +69,7 @@ class KataRuntimeClass(pulumi.ComponentResource):
             created = k8s.node.v1.RuntimeClass(
                 child,
                 metadata={"name": called},
-                handler=derived(reporting_refusals(partial(object_names.check_label, "handler")), args["handler"]),
+                handler=derived(reporting_refusals(partial(named, name)), args["handler"]),
                 overhead={"pod_fixed": settings.apply(reporting_refusals(lambda all_of: overhead(*all_of)))},
                 scheduling={
                     "node_selector": version.apply(reporting_refusals(runtime_class.node_selector)),
@@ -87,6 +87,13 @@ class KataRuntimeClass(pulumi.ComponentResource):
             self.runtime_class = created.metadata.apply(lambda metadata: str(metadata.name))
             self.handler = created.handler
         self.register_outputs({"runtimeClass": self.runtime_class, "handler": self.handler})
+
+
+def named(name: str, handler: str | None) -> str:
+    """The handler of the class that the component with that name makes; raises pulumi.RunError without one."""
+    if handler is None:
+        raise pulumi.RunError(f"{name}: a RuntimeClass that is made needs its handler, such as kata-qemu. Set handler")
+    return object_names.check_label("handler", handler)
 
 
 def overhead(kata_version: str, memory: str | None, cpu: str | None) -> dict[str, str]:

@@ -16,7 +16,7 @@ from pulumi.provider.experimental.util import camel_case
 from components import package
 from components.arguments import ArgumentError, checked, kinds_of
 from tests.components.recorder import run
-from tests.package.programs import CONNECTION, GROUP, INSTANCES, PROGRAMS, PROVEN
+from tests.package.programs import CONNECTION, GROUP, INSTANCES, KATA_CLASS, PROGRAMS, PROVEN
 
 NODE = PROGRAMS["KataNode"][0]
 COMPONENTS = {component.__name__: component for component in package.components()}
@@ -132,6 +132,44 @@ def test_output_of_another_type_is_refused_once_it_is_known(component: str, args
         COMPONENTS[component]("it", {**args, key: make(args[key])})  # type: ignore[arg-type,call-arg]
 
     with pytest.raises(pulumi.RunError, match=f"{component} it: {key}: it is of type str"):
+        run(program)
+
+
+@pytest.mark.parametrize(("component", "place", "key"), REQUIRED)
+def test_output_of_nothing_in_the_place_of_a_required_key_is_refused_in_a_sentence(
+    component: str, place: Place, key: str
+) -> None:
+    """As of a StackReference whose stack has no such output: rules of text ended with a TypeError."""
+    kind = kinds_of(dict(record for record in records(record_of(component), PROGRAMS[component][0]))[place])[key]
+    if not kind.later or (key == "address" and place == ("connection",)):
+        return
+
+    def program() -> None:
+        nothing = changed(PROGRAMS[component][0], place, lambda record: {**record, key: pulumi.Output.from_input(None)})
+        COMPONENTS[component]("it", nothing)  # type: ignore[arg-type,call-arg]
+
+    sentence = "host-key-missing" if key == "host_key" else rf"{key}: the output that it is set to holds nothing\. Set it to "
+    with pytest.raises(pulumi.RunError, match=sentence):
+        run(program, preview=True)
+
+
+def test_class_whose_handler_comes_to_nothing_is_refused_in_a_sentence() -> None:
+    def program() -> None:
+        COMPONENTS["KataRuntimeClass"]("it", {**KATA_CLASS, "handler": pulumi.Output.from_input(None)})  # type: ignore[arg-type,call-arg]
+
+    with pytest.raises(pulumi.RunError, match="it: a RuntimeClass that is made needs its handler"):
+        run(program, preview=True)
+
+
+@pytest.mark.parametrize("nodes", [None, []])
+def test_proof_of_nodes_that_come_to_none_is_refused_even_where_none_is_needed(nodes: Any) -> None:
+    """With least_nodes 0 it would vouch for a cluster of which no node was proven."""
+
+    def program() -> None:
+        args = {**PROVEN, "kubeconfig": "{}", "nodes": pulumi.Output.from_input(nodes), "least_nodes": 0}
+        COMPONENTS["KataProof"]("it", args)  # type: ignore[arg-type,call-arg]
+
+    with pytest.raises(pulumi.RunError, match=r"The nodes to prove are none\. Use the name of at least one node"):
         run(program)
 
 
