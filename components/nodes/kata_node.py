@@ -110,6 +110,13 @@ def _hop(host: str, address: str, port: object, user: str | None, host_key: str 
     }
 
 
+def name_on_machine(name: str) -> str:
+    """The component's name as the machine records it and a shell takes it: another one for every other name. Of two that were the
+    same, the removal of one would undo what the other has made, as when `my node` becomes `my-node`."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "-", name)
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
 class KataNode(pulumi.ComponentResource):
     """Makes one machine a Kata node and proves it.
 
@@ -164,7 +171,7 @@ class KataNode(pulumi.ComponentResource):
             pinned = reporting_refusals(lambda known, key: login.pinned(key, "node") if known is None else known)
             identity = derived(pinned, identity, args["connection"].get("host_key"))
         # Another machine behind the same address and key must get the program too.
-        owner = f"{pulumi.get_project()}/{pulumi.get_stack()} {re.sub(r'[^A-Za-z0-9._-]', '-', name)}"
+        owner = f"{pulumi.get_project()}/{pulumi.get_stack()} {name_on_machine(name)}"
         machine = derived(lambda text: hashlib.sha256(text.encode()).hexdigest()[:12], identity)
 
         def child(

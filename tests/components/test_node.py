@@ -1,6 +1,7 @@
 """What a node gets, from the fewest arguments and from all of them, and how its answers are read."""
 
 import json
+import re
 from typing import Any
 
 import pulumi
@@ -299,3 +300,17 @@ def test_a_setting_of_nothing_is_one_that_was_left_out(later: bool) -> None:
 @pytest.mark.parametrize("record", ["docker", "kata", "verification"])
 def test_a_record_of_nothing_is_one_that_was_left_out(record: str) -> None:
     assert inputs({**SMALLEST, record: None}) == inputs(SMALLEST)
+
+
+def test_names_that_look_alike_on_a_machine_are_two() -> None:
+    """Where a program renames `my node` to `my-node`, the first is removed last, and would undo what the second has made."""
+
+    def record_of(name: str) -> str:
+        delete = run(lambda: KataNode(name, SMALLEST)).by_name[f"{name}-program"].inputs["delete"]
+        owner = str(delete).rpartition("--remove ")[2]
+        assert re.fullmatch(r"kata-nodes/test [A-Za-z0-9._-]+", owner), owner
+        return owner
+
+    names = ("my-node", "my node", "my/node", "nöde", "näde", "n$(id)", "n; id")
+    assert len({record_of(name) for name in names}) == len(names)
+    assert record_of("my-node") == "kata-nodes/test my-node"
