@@ -113,11 +113,16 @@ def ssh_networks(networks: Sequence[str], everywhere: bool) -> tuple[list[str], 
     return list(dict.fromkeys(map(str, four))), list(dict.fromkeys(map(str, six)))
 
 
-def in_turn(subnets: Sequence[str], number: int) -> str:
-    """The subnet of the machine with that number, counted from 0; raises NodeError `bad-input` where there is none."""
+def some(subnets: Sequence[str]) -> Sequence[str]:
+    """The subnets; raises NodeError `bad-input` where there is none."""
     if not subnets:
         raise NodeError("bad-input", "The machines have no subnet", expected="one subnet at least")
-    return str(subnets[number % len(subnets)])
+    return subnets
+
+
+def in_turn(subnets: Sequence[str], number: int) -> str:
+    """The subnet of the machine with that number, counted from 0; raises NodeError as `some`."""
+    return str(some(subnets)[number % len(subnets)])
 
 
 def refuse_name(name: str, *, role: bool = False) -> None:

@@ -118,7 +118,7 @@ class AwsNodeGroup(pulumi.ComponentResource):
             {
                 "minSize": sizes.apply(lambda both: both[0]),
                 "maxSize": sizes.apply(lambda both: both[1]),
-                "vpcZoneIdentifiers": machine["subnets"],
+                "vpcZoneIdentifiers": pulumi.Output.from_input(machine["subnets"]).apply(reporting_refusals(ec2.some)),
                 "launchTemplate": {"id": template.id, "version": latest.apply(str)},
                 "tags": resources.tags(name).apply(
                     lambda tags: [{"key": key, "value": value, "propagateAtLaunch": False} for key, value in sorted(tags.items())]

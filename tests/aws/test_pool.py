@@ -443,6 +443,17 @@ def test_empty_list_of_a_component_is_refused(changed: dict[str, Any], words: st
         run(lambda: AwsNodes("aws", {"count": 1, "machine": machine, "ssh_from": changed.get("ssh_from", ["203.0.113.0/24"])}))
 
 
+@pytest.mark.parametrize("make", [list, pulumi.Output.from_input], ids=["plain", "output"])
+def test_group_without_a_subnet_is_refused_before_its_template_is_made(make: Any) -> None:
+    machine = PROGRAMS["AwsNodeGroup"][0]["machine"]
+
+    def program() -> None:
+        AwsNodeGroup("g", {**PROGRAMS["AwsNodeGroup"][0], "machine": {**machine, "subnets": make([])}})  # type: ignore[typeddict-item]
+
+    with pytest.raises(pulumi.RunError, match=r"The machines have no subnet\. Use one subnet at least\. \[bad-input\]"):
+        run(program, preview=True)
+
+
 @pytest.mark.parametrize("later", [False, True])
 def test_a_setting_of_nothing_is_one_that_was_left_out(later: bool) -> None:
     machine: Any = {
