@@ -73,7 +73,7 @@ def _checked(component: str, kind: Kind, value: Any, path: tuple[str, ...], requ
         def known_later(known: Any) -> Any:
             if known is None and required:
                 raise ArgumentError(component, path, f"the output that it is set to holds nothing. Set it to {kind.words}")
-            return None if known is None else _checked(component, kind, known, path)
+            return None if known is None else _checked(component, kind, known, path, required)
 
         output: pulumi.Output[Any] = pulumi.Output.from_input(value)
         return output.apply(known_later)
@@ -86,6 +86,8 @@ def _checked(component: str, kind: Kind, value: Any, path: tuple[str, ...], requ
     if (kind.base in WORDS and kind.base is not int and not isinstance(value, kind.base)) or is_typeddict(kind.base):
         quotes = ", in quotes" if kind.base is str and isinstance(value, int | float) else ""
         raise ArgumentError(component, path, f"it is of type {type(value).__name__}. Set it to {kind.words}{quotes}")
+    if required and value == "":
+        raise ArgumentError(component, path, f"it is empty. Set it to {kind.words}")
     return value
 
 

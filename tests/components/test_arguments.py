@@ -153,6 +153,19 @@ def test_output_of_nothing_in_the_place_of_a_required_key_is_refused_in_a_senten
         run(program, preview=True)
 
 
+@pytest.mark.parametrize("make", [str, pulumi.Output.from_input], ids=["plain", "output"])
+@pytest.mark.parametrize(
+    ("component", "key"),
+    [("JoiningNodes", "image"), ("SandboxPodTemplate", "runtime_class"), ("KataRuntimeClass", "kata_version")],
+)
+def test_required_text_that_is_empty_is_refused_in_a_preview(component: str, key: str, make: Any) -> None:
+    def program() -> None:
+        COMPONENTS[component]("it", {**PROGRAMS[component][0], key: make("")})  # type: ignore[arg-type,call-arg]
+
+    with pytest.raises(pulumi.RunError, match=f"{component} it: {key}: it is empty. Set it to text"):
+        run(program, preview=True)
+
+
 def test_class_whose_handler_comes_to_nothing_is_refused_in_a_sentence() -> None:
     def program() -> None:
         COMPONENTS["KataRuntimeClass"]("it", {**KATA_CLASS, "handler": pulumi.Output.from_input(None)})  # type: ignore[arg-type,call-arg]

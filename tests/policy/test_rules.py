@@ -421,7 +421,7 @@ def joining(body: dict[str, Any]) -> Any:
 
 def proof(body: dict[str, Any]) -> Any:
     """A program with the proof of a cluster."""
-    return lambda: kata_proof.KataProof("p", {"kubeconfig": "", "namespace": "n", "proof": proven(body), "nodes": ["one"]})
+    return lambda: kata_proof.KataProof("p", {"kubeconfig": "{}", "namespace": "n", "proof": proven(body), "nodes": ["one"]})
 
 
 PRIVILEGED = {**spec(*BOTH), "containers": [{"name": "c", "securityContext": {"privileged": True}}]}
