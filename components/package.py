@@ -91,9 +91,10 @@ class PackageProvider(ComponentProvider):
             )
         self._refuse_unknown(inputs, properties, component_name, property_path)
         for key, definition in properties.items():
+            path = f"{property_path}.{key}" if property_path else key
             if definition.plain:
-                path = f"{property_path}.{key}" if property_path else key
                 self._refuse_outputs(inputs.get(key), definition, path, component_name)
+            self._refuse_shapes(inputs.get(key), definition, path, component_name)
         inputs = {key: texts(value, properties[key]) if key in properties else value for key, value in inputs.items()}
         later = {key: inputs[key] for key in properties if isinstance(inputs.get(key), pulumi.Output)}
         result = mapped(inputs, {key: definition for key, definition in properties.items() if key not in later})
@@ -124,6 +125,26 @@ class PackageProvider(ComponentProvider):
         if isinstance(value, list) and definition.items and definition.items.plain:
             for number, item in enumerate(value):
                 self._refuse_outputs(item, definition.items, f"{path}[{number}]", component_name)
+
+    def _refuse_shapes(self, value: Any, definition: PropertyDefinition, path: str, component_name: str) -> None:
+        """Refuse what the SDK takes for an empty record, and what it makes no whole number of, at which it would end itself."""
+        if value is None or isinstance(value, pulumi.Output):
+            return
+        words = ""
+        if definition.ref and self.get_type_definition(definition) and not isinstance(value, dict):
+            words = "an object with keys of its own"
+        elif definition.type == PropertyType.INTEGER:
+            try:
+                int(value)
+            except (TypeError, ValueError, OverflowError):
+                words = "a whole number"
+        if words:
+            raise InputPropertyError(path, f"'{path}' of {component_name} must be {words}")
+        if isinstance(value, list) and definition.items:
+            for number, item in enumerate(value):
+                if item is None and definition.items.ref:
+                    raise InputPropertyError(path, f"'{path}[{number}]' of {component_name} holds nothing")
+                self._refuse_shapes(item, definition.items, f"{path}[{number}]", component_name)
 
     def construct(self, name: str, resource_type: str, inputs: Any, options: pulumi.ResourceOptions | None = None) -> Any:
         """The component; raises InputPropertiesError where it refuses arguments, as its outputs then do: the SDK would show
