@@ -64,6 +64,8 @@ def nested_virtualization(instance_type: str, enabled: bool) -> bool:
 
     Raises NodeError `aws-instance-type` for a type on which no guest could run, whatever the account offers.
     """
+    if not re.fullmatch(INSTANCE_TYPE, instance_type):
+        raise NodeError("aws-instance-type", f"{printable(repr(instance_type), 60)} is not a type with its size")
     if not is_x86(instance_type):
         raise NodeError("aws-instance-type", f"{instance_type} has an Arm processor or is a Mac; neither runs Kata's x86 guests")
     if is_metal(instance_type):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clusterkit import object_names
+from clusterkit import images, object_names
 from clusterkit.quantity import amount
 from nodekit.errors import NodeError
 from nodekit.rules.proof.capabilities import CAPABILITIES
@@ -110,6 +110,7 @@ def template(
             expected="the name of a Kata RuntimeClass",
         )
     object_names.check("runtimeClass", runtime_class)
+    images.check("image", image)
     if not command:
         raise NodeError(
             "bad-input",

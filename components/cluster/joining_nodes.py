@@ -1,15 +1,17 @@
 """The controller that proves nodes which join a cluster after `up`, and removes their startup taint."""
 
 import json
+from functools import partial
 from typing import Any, Optional, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from clusterkit import joining, joining_guard, joining_workload, label_selector, object_names, pod_safety, proof_guard
+from clusterkit import images, joining, joining_guard, joining_workload, label_selector, object_names, pod_safety, proof_guard
 from components.arguments import checked
 from components.cluster.cluster_object import cluster_options, namespace_name
 from components.cluster.proof_settings import PodProof, completed
+from components.plain import derived
 from components.refusals import reporting_refusals
 from nodekit.rules.proof.sandboxes import SANDBOXES
 
@@ -48,6 +50,7 @@ class JoiningNodes(pulumi.ComponentResource):
         super().__init__("kata-nodes:index:JoiningNodes", name, None, opts)
         namespace = pulumi.Output.from_input(namespace_name(args["namespace"]))
         own: dict[str, Any] = {"namespace": namespace}
+        image = derived(reporting_refusals(partial(images.check, "image")), args["image"])
 
         def options(child: str, kind: str, **options: Any) -> pulumi.ResourceOptions:
             return cluster_options(self, opts, f"{name}-{child}", kind, **options)
@@ -136,7 +139,7 @@ class JoiningNodes(pulumi.ComponentResource):
         deployment = k8s.apps.v1.Deployment(
             f"{name}-controller",
             metadata=own,
-            spec=pulumi.Output.all(args["image"], called, settings.metadata.name).apply(
+            spec=pulumi.Output.all(image, called, settings.metadata.name).apply(
                 lambda all_of: joining_workload.deployment(*all_of)
             ),
             opts=options("controller", "Deployment", depends_on=rights),

@@ -69,6 +69,13 @@ def test_network_that_is_named_twice_is_in_the_rule_once() -> None:
     assert ec2.ssh_networks(networks, False) == (["203.0.113.0/24", "198.51.100.7/32"], ["2001:db8::/32"])
 
 
+@pytest.mark.parametrize("instance_type", ["m8i", "", "m8i.4xlarge\n", "M8i.4xlarge", "m8i 4xlarge"])
+def test_type_without_its_size_is_refused_before_anything_is_made(instance_type: str) -> None:
+    with pytest.raises(NodeError, match="is not a type with its size") as caught:
+        ec2.nested_virtualization(instance_type, True)
+    assert caught.value.code == "aws-instance-type"
+
+
 @pytest.mark.parametrize(
     "address",
     [

@@ -147,6 +147,25 @@ def test_user_id_that_no_entry_can_become_is_refused_in_a_sentence(user_id: Any)
     assert caught.value.code == "bad-input"
 
 
+@pytest.mark.parametrize("program", [proves, joins])
+@pytest.mark.parametrize("parameter", ["quiet splash", "", "a=b c", "é"])
+def test_parameter_that_no_guest_could_have_is_refused_before_every_node_fails_for_it(program: Any, parameter: str) -> None:
+    with pytest.raises(pulumi.RunError, match=r"^Kernel parameter .*\[bad-kernel-parameter\]$"):
+        run(program({"kernel_params": [parameter]}))
+    run(program({"kernel_params": ["pci=realloc", "pci=nocrs", 'dm-mod.create="a b"']}))
+
+
+@pytest.mark.parametrize("program", [
+    *(lambda image, of=of: of({"image": image}) for of in (proves, joins)),
+    lambda image: lambda: JoiningNodes("j", {"namespace": "n", "image": image, "selector": "a=b", "proof": PROOF}),
+    lambda image: lambda: SandboxPodTemplate("t", {**TEMPLATE, "image": image}),
+])  # fmt: skip
+@pytest.mark.parametrize("image", ["registry/proof@sha256:0\n", "a b", "-a", " "])
+def test_image_that_no_runtime_could_pull_is_refused(program: Any, image: str) -> None:
+    with pytest.raises(pulumi.RunError, match=r"image is .*, which is not the name of an image\. Use the name alone"):
+        run(program(image))
+
+
 def test_template_without_a_class_never_takes_the_capabilities_to_the_node() -> None:
     with pytest.raises(NodeError, match="has no RuntimeClass: on the node's own kernel"):
         body_of({"template": "t", "runtime_class": "", "image": "i"})
