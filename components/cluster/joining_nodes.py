@@ -33,6 +33,8 @@ class JoiningNodesArgs(TypedDict):
 class JoiningNodes(pulumi.ComponentResource):
     """Runs a controller that proves nodes tainted kata-nodes/unproven, each by a Job as KataProof makes it.
 
+    Its name begins those of its objects, so it has small letters, digits, hyphens and dots alone, at most 63.
+
     A node that passes loses this taint and no other; one that does not keeps it, has an Event with the reason, and is tried
     again. Children: `-account`, which the controller runs as; the `-guard-policy` with its `-guard-binding`, which refuse that
     account every other change of a node; `-proof-account`, without any rights, for the Jobs' pods; the `-proof-policy` with its

@@ -54,6 +54,8 @@ class KataProofArgs(TypedDict):
 class KataProof(pulumi.ComponentResource):
     """Proves every node by a Job with a pod of the template, all at once.
 
+    Its name begins those of its objects, so it has small letters, digits, hyphens and dots alone, at most 63.
+
     Children: `-account`, the pods' service account without a right; `-guard-policy` with `-guard-binding`, by which the API
     server (1.30 or newer) keeps everybody else out of the namespace; a Job for each node (`-NODE`), whose pod reports and decides
     nothing; and `-evidence`, a ConfigMap that is made only when every Job's report was judged and passed; of more than 150 nodes,

@@ -30,7 +30,8 @@ class SandboxGuardArgs(TypedDict):
 class SandboxGuard(pulumi.ComponentResource):
     """A ValidatingAdmissionPolicy with its binding (Kubernetes 1.30 or newer); `clusterkit.guard` says what it refuses.
 
-    The engine chooses both names, so no other stack's guard is ever taken over. Have the namespace depend on this component; the
+    The engine chooses both names, so no other stack's guard is ever taken over; the component's begins them, and so has small
+    letters, digits, hyphens and dots alone. Have the namespace depend on this component; the
     API server applies a new policy within about a second.
     """
 
