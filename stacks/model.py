@@ -701,6 +701,9 @@ REMEDIES = {
     "int_type": "Write a whole number without quotes",
     "bool_type": "Write true or false without quotes",
     "list_type": "Write a list",
+    "dict_type": "Write its keys below it, indented",
+    "too_short": "Write one entry at least",
+    "string_too_short": "Write the text",
     "model_type": "Write its keys below it, indented, or remove it",
 }
 REASONS = {
@@ -708,6 +711,9 @@ REASONS = {
     "missing": "the key is required",
     "model_type": "it has keys of its own, and this is not a set of keys",
     "string_pattern_mismatch": "the key takes no such text",
+    "too_short": "the list is empty",
+    "string_too_short": "the text is empty",
+    "dict_type": "it is not a set of keys",
 }
 
 

@@ -330,5 +330,7 @@ def test_text_of_another_form_is_refused_in_words_and_not_by_a_regular_expressio
         "Use small letters, digits and hyphens, at most 42, and no hyphen at either end.",
         nodes={"existing": [{**NODE, "name": "My_Host"}]},
     )
+    refused("address (value: ''): the text is empty. Write the text.", nodes={"existing": [{**NODE, "address": ""}]})
+    refused("values (value: 'x'): it is not a set of keys. Write its keys", kubernetes={"kataDeploy": {"values": "x"}})
     refused("nodeSelector.a b.[key] (value: 'a b'): the key takes no such text. Use the key of a label, such as",
             kubernetes={"kataDeploy": {"nodeSelector": {"a b": "c"}}})  # fmt: skip
