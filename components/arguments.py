@@ -58,7 +58,7 @@ def checked(component: pulumi.ComponentResource, record: type[Args], name: str, 
     then. No message shows a value, which could be a secret.
     """
     whole = Kind(record, later=False)
-    result: Args = _checked(f"{type(component).__name__} {printable(name, 100)}", whole, {} if args is None else args, ())
+    result: Args = _checked(f"{type(component).__name__} {printable(str(name), 100)}", whole, {} if args is None else args, ())
     return result
 
 

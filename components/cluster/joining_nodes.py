@@ -47,7 +47,7 @@ class JoiningNodes(pulumi.ComponentResource):
     """Name of the Deployment, known once its pod answers."""
 
     def __init__(self, name: str, args: JoiningNodesArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
-        reporting_refusals(object_names.check_component)("JoiningNodes", name, object_names.MOST_OF_LABEL)
+        reporting_refusals(object_names.check_component)("JoiningNodes", str(name), object_names.MOST_OF_LABEL)
         args = checked(self, JoiningNodesArgs, name, args)
         super().__init__("kata-nodes:index:JoiningNodes", name, None, opts)
         namespace = pulumi.Output.from_input(namespace_name(args["namespace"]))

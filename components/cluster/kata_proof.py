@@ -69,7 +69,7 @@ class KataProof(pulumi.ComponentResource):
     """By node: reading, guest kernel, rungs. Known once every node is proven."""
 
     def __init__(self, name: str, args: KataProofArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
-        reporting_refusals(object_names.check_component)("KataProof", name, object_names.MOST_OF_LABEL)
+        reporting_refusals(object_names.check_component)("KataProof", str(name), object_names.MOST_OF_LABEL)
         args = checked(self, KataProofArgs, name, args)
         super().__init__("kata-nodes:index:KataProof", name, None, opts)
         nodes, selector = args.get("nodes"), args.get("node_selector")

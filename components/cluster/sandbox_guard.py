@@ -39,7 +39,7 @@ class SandboxGuard(pulumi.ComponentResource):
     """Name of the policy, as refusals give it, known once the binding is made as well."""
 
     def __init__(self, name: str, args: SandboxGuardArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
-        reporting_refusals(object_names.check_component)("SandboxGuard", name)
+        reporting_refusals(object_names.check_component)("SandboxGuard", str(name))
         args = checked(self, SandboxGuardArgs, name, args)
         super().__init__("kata-nodes:index:SandboxGuard", name, None, opts)
         allowed = set_or(args.get("allowed_annotations"), [])
