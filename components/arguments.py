@@ -30,7 +30,7 @@ class ArgumentError(pulumi.RunError):
 
     def spelled(self, spell: Callable[[str], str]) -> str:
         """The message, with each key as `spell` writes it."""
-        return f"{self.component}: {'.'.join(map(spell, self.path)) or 'args'}: {self.reason}."
+        return harmless(f"{self.component}: {'.'.join(map(spell, self.path)) or 'args'}: {self.reason}.")
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _kind(hint: Any) -> Kind:
     if get_origin(hint) is NotRequired:
         return _kind(get_args(hint)[0])
     members = get_args(hint) if get_origin(hint) is Union else (hint,)
-    values = [member for member in members if not isinstance(member, ForwardRef) and get_origin(member) not in LATER]
+    values = [member for member in members if not isinstance(member, ForwardRef | str) and get_origin(member) not in LATER]
     (value,) = values
     later = len(values) < len(members)
     origin, inner = get_origin(value) or value, get_args(value)

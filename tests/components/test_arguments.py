@@ -87,6 +87,8 @@ def test_key_as_other_languages_write_it_is_refused_and_not_passed_over(componen
         ("AwsNodes", {**INSTANCES, "ssh_from": [7]}, "ssh_from[0]: it is of type int. Set it to text, in quotes."),
         ("AwsNodeGroup", {**GROUP, "program": None}, "program: the key is required. Set it to a dict of keys and values."),
         ("KataDeploy", {"node_selector": {"kata": True}}, "node_selector.kata: it is of type bool. Set it to text, in quotes."),
+        ("KataDeploy", {"node_selector": {"a\x1b[31m": 1}}, "node_selector.a?[31m: it is of type int. "),
+        ("KataDeploy", {"\x1b[31m": 1}, "?[31m: there is no such key. "),
         ("KataDeploy", "3.32.0", "args: it is of type str. Set it to a dict of keys and values."),
         ("ExistingNodes", {"hosts": [{"name": "a", "address": "b"}]}, "hosts[0].host_key: The connection to the host"),
         ("KataNode", None, "connection: the key is required. Set it to a dict of keys and values."),
