@@ -15,7 +15,7 @@ from components.children import LEFT_ALONE, child_options
 from components.nodes.node_states import settings_of
 from components.nodes.rollout import Member
 from components.nodes.settings import Connection, DockerSettings, KataSettings, Verification
-from components.plain import derived, set_or
+from components.plain import derived, set_or, unsecret
 from components.plugin_resource import PluginResource
 from components.refusals import reporting_refusals
 from components.whole_numbers import MOST_PORT, whole
@@ -172,7 +172,8 @@ class KataNode(pulumi.ComponentResource):
             identity = derived(pinned, identity, args["connection"].get("host_key"))
         # Another machine behind the same address and key must get the program too.
         owner = f"{pulumi.get_project()}/{pulumi.get_stack()} {name_on_machine(name)}"
-        machine = derived(lambda text: hashlib.sha256(text.encode()).hexdigest()[:12], identity)
+        # A command line is no place for a secret, and these hold none: a sum, and below whether the login user is root.
+        machine = unsecret(derived(lambda text: hashlib.sha256(text.encode()).hexdigest()[:12], identity))
 
         def child(
             which: str, kind: str, inputs: Mapping[str, Any], after: pulumi.Resource | None, **others: Any
@@ -259,7 +260,7 @@ class KataNode(pulumi.ComponentResource):
 
             desired = derived(lambda value: json.dumps(value, indent=1, sort_keys=True), states[rule])
             inputs = {
-                "create": derived(line, args["connection"].get("user"), seconds[rule]),
+                "create": unsecret(derived(line, args["connection"].get("user"), seconds[rule])),
                 "stdin": stdin_of(desired),
                 "triggers": [identity],
             }
