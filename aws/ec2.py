@@ -31,6 +31,8 @@ CANONICAL = "099720109477"
 """Account of Canonical, who publishes Ubuntu (documentation.ubuntu.com/aws, "Find Ubuntu images")."""
 MOST_TAGS = 50
 """Tags of one resource at most (user guide, "Tag restrictions")."""
+MOST_BEFORE_END, MOST_BEFORE_ROLE = 100, 51
+"""Characters of a pool's name: a launch template takes 128, a role 64, of which 13 are its end and the plugin's."""
 OWNER_TAG = "kata-nodes"
 """Tag whose value is the stack that made a resource, as PROJECT/STACK: the quota's own machines are known by it."""
 
@@ -62,6 +64,8 @@ def nested_virtualization(instance_type: str, enabled: bool) -> bool:
 
     Raises NodeError `aws-instance-type` for a type on which no guest could run, whatever the account offers.
     """
+    if not re.fullmatch(INSTANCE_TYPE, instance_type):
+        raise NodeError("aws-instance-type", f"{printable(repr(instance_type), 60)} is not a type with its size")
     if not is_x86(instance_type):
         raise NodeError("aws-instance-type", f"{instance_type} has an Arm processor or is a Mac; neither runs Kata's x86 guests")
     if is_metal(instance_type):
@@ -111,11 +115,31 @@ def ssh_networks(networks: Sequence[str], everywhere: bool) -> tuple[list[str], 
     return list(dict.fromkeys(map(str, four))), list(dict.fromkeys(map(str, six)))
 
 
-def in_turn(subnets: Sequence[str], number: int) -> str:
-    """The subnet of the machine with that number, counted from 0; raises NodeError `bad-input` where there is none."""
+def some(subnets: Sequence[str]) -> Sequence[str]:
+    """The subnets; raises NodeError `bad-input` where there is none."""
     if not subnets:
         raise NodeError("bad-input", "The machines have no subnet", expected="one subnet at least")
-    return str(subnets[number % len(subnets)])
+    return subnets
+
+
+def in_turn(subnets: Sequence[str], number: int) -> str:
+    """The subnet of the machine with that number, counted from 0; raises NodeError as `some`."""
+    return str(some(subnets)[number % len(subnets)])
+
+
+def refuse_name(name: str, *, role: bool = False) -> None:
+    """Raise NodeError `bad-input` for the name of a pool that cannot begin the names of what it makes.
+
+    The plugin adds an end of its own, and changes no letter. What launch templates, security groups and, with a `role`, IAM take
+    (API references, LaunchTemplateName, GroupName, RoleName); names of security groups do not begin as their ids do.
+    """
+    most = MOST_BEFORE_ROLE if role else MOST_BEFORE_END
+    if not re.fullmatch("[A-Za-z0-9._-]+", name) or len(name) > most or name.startswith("sg-"):
+        raise NodeError(
+            "bad-input",
+            f"The pool {printable(repr(name), 100)} cannot name what it makes on AWS",
+            expected=f"a name of letters, digits, hyphens, dots and underscores, at most {most}, that does not begin with sg-",
+        )
 
 
 def tag_pairs(values: Mapping[str, str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Checks, before anything is made, that an AWS account can provide the machines of a pool."""
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -183,6 +184,21 @@ def newest_image(region: str) -> tuple[str, str]:
     return str(image["ImageId"]), str(image["Name"])
 
 
+def number_of_machines(text: str) -> int:
+    """Of the command line. Raises argparse.ArgumentTypeError: fewer than one would fit into every quota."""
+    if re.fullmatch("[1-9][0-9]{0,5}", text):
+        return int(text)
+    raise argparse.ArgumentTypeError("use a whole number from 1 to 999999")
+
+
+def named(text: str) -> str:
+    """A name on the command line. Raises argparse.ArgumentTypeError for an empty one, as of a variable that is not set: an image
+    without a name would not be looked at, and the rest would pass."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     cli = argparse.ArgumentParser(
@@ -194,19 +210,29 @@ def parser() -> argparse.ArgumentParser:
         "Prints one line for each check, with verdict and remedy; exit 1 if a check failed. "
         "Example: --region eu-central-1 --instance-type m8i.4xlarge --count 3",
     )
-    cli.add_argument("--region", required=True, help="such as eu-central-1")
+    cli.add_argument("--region", type=named, required=True, help="such as eu-central-1")
     actions = cli.add_mutually_exclusive_group(required=True)
-    actions.add_argument("--instance-type", metavar="TYPE", help="bare metal such as m7i.metal-24xl, or such as m8i.4xlarge")
+    actions.add_argument(
+        "--instance-type", type=named, metavar="TYPE", help="bare metal such as m7i.metal-24xl, or such as m8i.4xlarge"
+    )
     actions.add_argument(
         "--newest-image", action="store_true", help="print the id of Canonical's newest Ubuntu 24.04 instead, to be pinned"
     )
-    cli.add_argument("--count", type=int, default=1, help="how many machines (default: 1)")
+    cli.add_argument("--count", type=number_of_machines, default=1, help="how many machines (default: 1)")
     cli.add_argument(
-        "--zone", action="append", default=[], help="a zone in which the type is needed; may be repeated (default: any)"
+        "--zone",
+        type=named,
+        action="append",
+        default=[],
+        help="a zone in which the type is needed; may be repeated (default: any)",
     )
-    cli.add_argument("--image", metavar="AMI", help="image that the machines would be made from")
+    cli.add_argument("--image", type=named, metavar="AMI", help="image that the machines would be made from")
     cli.add_argument(
-        "--image-owner", metavar="ACCOUNT", default=ec2.CANONICAL, help="account that must own it (default: Canonical)"
+        "--image-owner",
+        type=named,
+        metavar="ACCOUNT",
+        default=ec2.CANONICAL,
+        help="account that must own it (default: Canonical)",
     )
     return cli
 

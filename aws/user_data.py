@@ -50,6 +50,12 @@ def first_boot(
             "The address of the node program holds a user name or a password, which machines cannot send",
             expected="an address without them, such as one whose query holds a signature",
         )
+    if not re.fullmatch(r"https?://[^/?#\s]\S*", program_address):
+        raise NodeError(
+            "bad-input",
+            "The address of the node program is not one of HTTP, which is all that machines can ask",
+            expected="an address that begins with https:// and has no spaces, such as one whose query holds a signature",
+        )
     scripts = {"runtime": runtime_script, "join": join_script}
     for name, text in scripts.items():
         if text is not None and (not text.startswith("#!/") or "\0" in text):

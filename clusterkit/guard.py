@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+from clusterkit import object_names
 from nodekit.errors import NodeError
 from nodekit.rules.text import printable
 
@@ -225,7 +226,8 @@ def binding(policy_name: str, namespaces: Sequence[str]) -> dict[str, object]:
     """The `spec` of the binding: the policy holds in the `namespaces` of these names, refuses and is audited.
 
     By name and not by a label of ours: who may label a namespace could take the guard off it. Raises NodeError
-    `bad-input` without one, and for the cluster's own, whose pods it would refuse when they are made again.
+    `bad-input` without one, for one that no namespace can have, and for the cluster's own, whose pods it would refuse when they
+    are made again.
     """
     refuse_text(namespaces, "namespaces")
     if not namespaces or not all(namespaces):
@@ -234,7 +236,8 @@ def binding(policy_name: str, namespaces: Sequence[str]) -> dict[str, object]:
     if SYSTEM_NAMESPACE in namespaces:
         problem = f"A sandbox guard of {SYSTEM_NAMESPACE} would refuse the cluster's own pods, which reach into their node"
         raise NodeError("bad-input", problem, expected="a namespace that is made for sandboxes")
-    selected = {"key": NAMESPACE_LABEL, "operator": "In", "values": list(namespaces)}
+    names = [object_names.check_label("namespaces", name) for name in namespaces]
+    selected = {"key": NAMESPACE_LABEL, "operator": "In", "values": names}
     return {
         "policyName": policy_name,
         "validationActions": ["Deny", "Audit"],

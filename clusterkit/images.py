@@ -1,5 +1,10 @@
 """Names of container images: the defaults by digest, and a mirror instead of Docker Hub."""
 
+import re
+
+from nodekit.errors import NodeError
+from nodekit.rules.text import printable
+
 PROOF = "debian:13-slim@sha256:d7e12182ce18b85b93007c1dedf31f2d29e01ccf3182cc4017c709b6259bc132"
 """Debian 13 of 2026-08-24, as several unrelated public projects pin it. For proofs where no sandbox nests: it holds /bin/sh and
 unshare of util-linux, and neither bwrap nor ip. By digest, because anyone who could move a tag could make every node pass."""
@@ -8,6 +13,14 @@ SANDBOX = "debian:13-slim"
 
 HUB = ("docker.io", "index.docker.io")
 """Docker Hub, where a name spells it out."""
+
+
+def check(key: str, image: str) -> str:
+    """The name of an image. Raises NodeError `bad-input` for one that no runtime could pull, as with the line end of a file."""
+    if not re.fullmatch(r"[^\s-]\S*", image) or not image.isprintable():
+        message = f"Key {key} is {printable(repr(image), 120)}, which is not the name of an image"
+        raise NodeError("bad-input", message, expected="the name alone, without spaces or line ends")
+    return image
 
 
 def mirrored(image: str, mirror: str | None) -> str:

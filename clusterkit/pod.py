@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from clusterkit import images, object_names
 from clusterkit.quantity import amount
 from nodekit.errors import NodeError
 from nodekit.rules.proof.capabilities import CAPABILITIES
@@ -108,6 +109,8 @@ def template(
             "A sandbox pod has no RuntimeClass: on the node's own kernel its capabilities would reach the node",
             expected="the name of a Kata RuntimeClass",
         )
+    object_names.check("runtimeClass", runtime_class)
+    images.check("image", image)
     if not command:
         raise NodeError(
             "bad-input",

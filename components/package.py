@@ -5,6 +5,7 @@ import inspect
 import json
 import pkgutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ import yaml
 from pulumi.errors import InputPropertiesError, InputPropertyError
 from pulumi.provider.experimental.analyzer import PropertyDefinition, PropertyType
 from pulumi.provider.experimental.component import ComponentProvider
+from pulumi.provider.experimental.util import camel_case
 from pulumi.provider.server import ComponentInitError
+
+from components.arguments import ArgumentError, instead
+from nodekit.rules.text import printable
 
 NAME = "kata-nodes"
 HERE = Path(__file__).resolve().parent
@@ -84,10 +89,12 @@ class PackageProvider(ComponentProvider):
             return inputs.apply(
                 lambda known: self.map_input_properties(known, properties, mapping, component_name, property_path)
             )
+        self._refuse_unknown(inputs, properties, component_name, property_path)
         for key, definition in properties.items():
+            path = f"{property_path}.{key}" if property_path else key
             if definition.plain:
-                path = f"{property_path}.{key}" if property_path else key
                 self._refuse_outputs(inputs.get(key), definition, path, component_name)
+            self._refuse_shapes(inputs.get(key), definition, path, component_name)
         inputs = {key: texts(value, properties[key]) if key in properties else value for key, value in inputs.items()}
         later = {key: inputs[key] for key in properties if isinstance(inputs.get(key), pulumi.Output)}
         result = mapped(inputs, {key: definition for key, definition in properties.items() if key not in later})
@@ -99,6 +106,17 @@ class PackageProvider(ComponentProvider):
             result[mapping[key]] = value.apply(known)
         return result
 
+    def _refuse_unknown(
+        self, inputs: Any, properties: Mapping[str, PropertyDefinition], component_name: str, property_path: str
+    ) -> None:
+        """Refuse a key that the schema does not have, which the SDK passes over, and which some languages do not check."""
+        for key in inputs if isinstance(inputs, dict) else ():
+            if key not in properties:
+                path = printable(f"{property_path}.{key}" if property_path else key, 160)
+                raise InputPropertyError(
+                    path, f"'{path}' of {component_name}: there is no such key. {instead(key, [*properties])}"
+                )
+
     def _refuse_outputs(self, value: Any, definition: PropertyDefinition, path: str, component_name: str) -> None:
         """Refuse an output as a plain value, or in a plain list: how many there are is known, but not what each of them names."""
         if isinstance(value, pulumi.Output):
@@ -107,6 +125,26 @@ class PackageProvider(ComponentProvider):
         if isinstance(value, list) and definition.items and definition.items.plain:
             for number, item in enumerate(value):
                 self._refuse_outputs(item, definition.items, f"{path}[{number}]", component_name)
+
+    def _refuse_shapes(self, value: Any, definition: PropertyDefinition, path: str, component_name: str) -> None:
+        """Refuse what the SDK takes for an empty record, and what it makes no whole number of, at which it would end itself."""
+        if value is None or isinstance(value, pulumi.Output):
+            return
+        words = ""
+        if definition.ref and self.get_type_definition(definition) and not isinstance(value, dict):
+            words = "an object with keys of its own"
+        elif definition.type == PropertyType.INTEGER:
+            try:
+                int(value)
+            except (TypeError, ValueError, OverflowError):
+                words = "a whole number"
+        if words:
+            raise InputPropertyError(path, f"'{path}' of {component_name} must be {words}")
+        if isinstance(value, list) and definition.items:
+            for number, item in enumerate(value):
+                if item is None and definition.items.ref:
+                    raise InputPropertyError(path, f"'{path}[{number}]' of {component_name} holds nothing")
+                self._refuse_shapes(item, definition.items, f"{path}[{number}]", component_name)
 
     def construct(self, name: str, resource_type: str, inputs: Any, options: pulumi.ResourceOptions | None = None) -> Any:
         """The component; raises InputPropertiesError where it refuses arguments, as its outputs then do: the SDK would show
@@ -140,7 +178,7 @@ class PackageProvider(ComponentProvider):
 def refusal(error: Exception) -> InputPropertiesError:
     """The error that the engine shows with nothing added. Of one without a list of errors, the SDK would show that its own answer
     lacks `trailing_metadata`, and not a word of the error."""
-    return InputPropertiesError(str(error), [])
+    return InputPropertiesError(error.spelled(camel_case) if isinstance(error, ArgumentError) else str(error), [])
 
 
 def refusing(value: pulumi.Output[Any]) -> pulumi.Output[Any]:

@@ -48,6 +48,11 @@ def derived(decide: Callable[..., T], *values: Any) -> pulumi.Input[T]:
     return together([_output(values[at]) for at in later]).apply(decided)
 
 
+def unsecret(value: pulumi.Input[T]) -> pulumi.Input[T]:
+    """`value`, not secret: what was computed from a secret and tells nothing of it."""
+    return pulumi.Output.unsecret(value) if isinstance(value, pulumi.Output) else value
+
+
 def set_or(value: Any, default: Any) -> Any:
     """`value`, or `default` where it is nothing, as what a program hands on from a setting that is not set, or from an output."""
     return derived(lambda known: default if known is None else known, value)

@@ -53,9 +53,9 @@ def _is_of(kind: str, encoded: str) -> bool:
 def host_address(text: str, host: str) -> str:
     """The name or IP address of `host` (node or bastion). Raises NodeError `host-address-invalid`.
 
-    With a port or brackets every dial would fail, since the port is added to it.
+    With a port or brackets every dial would fail, since the port is added to it, and so with a user, a path or a space.
     """
-    is_name = ":" not in text and not text.startswith(("-", "["))
+    is_name = ":" not in text and not text.startswith(("-", "[")) and not re.search(r"[\s@/\x00-\x1f\x7f]", text)
     try:
         if not is_name:
             ipaddress.IPv6Address(text)

@@ -100,10 +100,10 @@ def _resource(step: dict[str, Any]) -> Resource | None:
     if urn.count("::") < 3 or not state:
         return None
     op = STEPS.get(_text(step.get("op")), "same")
-    was, now = (plain(_dict(state.get("inputs"))) if state else None for state in (old, new))
+    was, now = (_dict(plain(state.get("inputs"))) if state else None for state in (old, new))
     if op == "update" and was == now and "outputs" in new:
         # A refresh can find what differs in the outputs alone.
-        was, now = (plain(_dict(state.get("outputs"))) for state in (old, new))
+        was, now = (_dict(plain(state.get("outputs"))) for state in (old, new))
     # Paths such as spec.template or triggers[0]: their first name is the input.
     noted = {str(path).split(".")[0].split("[")[0] for path in _dict(step.get("detailedDiff"))}
     return Resource(

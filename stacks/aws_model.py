@@ -6,9 +6,11 @@ from pydantic import Field, model_validator
 
 from aws import ec2
 from nodekit.errors import NodeError
-from stacks.sections import Model, NodeErrorValue, Sha256
+from stacks.sections import Model, NodeErrorValue, Sha256, form
 
-Cidr = Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
+Cidr = Annotated[
+    str, form(r"^[0-9a-fA-F.:]+/[0-9]{1,3}$", "a network, such as 203.0.113.0/24, or one address, such as 203.0.113.7/32")
+]
 
 
 class AwsInstances(Model):
@@ -16,7 +18,7 @@ class AwsInstances(Model):
 
     count: Annotated[int, Field(ge=1, le=100)] = 1
     """How many."""
-    user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]*$")] = ec2.USER
+    user: Annotated[str, form(r"^[a-z_][a-z0-9_-]*$", "the name of a login user, such as ubuntu")] = ec2.USER
     """Login user of the image (Debian: admin)."""
     ssh_from: Annotated[list[Cidr], Field(min_length=1)]
     """Networks that may reach SSH, such as 203.0.113.0/24."""
@@ -24,7 +26,16 @@ class AwsInstances(Model):
     """Whether these networks may include everybody."""
     public_address: bool = False
     """Whether each instance gets a public IPv4 address and is reached by it; otherwise by its private one."""
-    public_key: Annotated[str, Field(pattern=r"^(ssh-ed25519|ssh-rsa) [A-Za-z0-9+/=]+( .*)?$")] | None = None
+    public_key: (
+        Annotated[
+            str,
+            form(
+                r"^(ssh-ed25519|ssh-rsa) [A-Za-z0-9+/=]+( .*)?$",
+                "the content of a .pub file, which begins with ssh-ed25519 or ssh-rsa",
+            ),
+        ]
+        | None
+    ) = None
     """Public login key, whose private half is the secret `sshPrivateKey` or in the SSH agent; without it the stack makes both."""
 
     @model_validator(mode="after")
@@ -40,7 +51,9 @@ class AwsInstances(Model):
 class AwsProgram(Model):
     """The node program in an object store, for machines to download."""
 
-    address: Annotated[str, Field(pattern=r"^https://[^\s'\"\\]+$")]
+    address: Annotated[
+        str, form(r"^https://[^\s'\"\\]+$", "an address that begins with https:// and has no spaces, quotes or backslashes")
+    ]
     """Its address, which every machine of the group can read."""
     sha256: Sha256
     """What `python -m delivery.bundle --output FILE` printed."""
@@ -53,7 +66,7 @@ class AwsGroup(Model):
     """Least number of machines, and how many there are at first."""
     max_size: Annotated[int, Field(ge=1, le=1000)]
     """Largest number of machines."""
-    root_device: Annotated[str, Field(pattern=r"^/dev/[a-z0-9]+$")] = ec2.ROOT_DEVICE
+    root_device: Annotated[str, form(r"^/dev/[a-z0-9]+$", "a device, such as /dev/sda1")] = ec2.ROOT_DEVICE
     """Device name of the image's root volume (Debian: /dev/xvda)."""
     program: AwsProgram
     """The node program. The secret `runtimeScript` runs before it, to install the cluster's container runtime where the image has
@@ -72,21 +85,26 @@ class AwsGroup(Model):
 class Aws(Model):
     """Machines on EC2: exactly one of instances and a group."""
 
-    region: Annotated[str, Field(pattern=r"^([abd-z][a-z]|c[a-mo-z])-[a-z]+-[0-9]$")]
+    region: Annotated[
+        str, form(r"^([abd-z][a-z]|c[a-mo-z])-[a-z]+-[0-9]$", "a region outside of China and GovCloud, such as eu-central-1")
+    ]
     """Region, of Amazon's commercial partition: not of China or GovCloud, whose policies and images have other names."""
-    instance_type: Annotated[str, Field(pattern=ec2.INSTANCE_TYPE)]
+    instance_type: Annotated[str, form(ec2.INSTANCE_TYPE, "a type with its size, such as m8i.xlarge or m7i.metal-24xl")]
     """Bare metal, or a type that lists nested-virtualization."""
     nested_virtualization: bool = False
     """Whether nested virtualization is turned on, which every type needs that is not bare metal."""
-    image: Annotated[str, Field(pattern=r"^ami-([0-9a-f]{8}|[0-9a-f]{17})$")]
+    image: Annotated[str, form(r"^ami-([0-9a-f]{8}|[0-9a-f]{17})$", "the id of an image: ami- and 17 hexadecimal digits, or 8")]
     """The image; `python -m aws.preflight --newest-image --region REGION` prints the newest Ubuntu 24.04."""
-    image_owner: Annotated[str, Field(pattern=r"^[0-9]{12}$")] = ec2.CANONICAL
+    image_owner: Annotated[str, form(r"^[0-9]{12}$", "the 12 digits of an account, in quotes")] = ec2.CANONICAL
     """Account that must own the image, which the preflight checks; by default Canonical."""
-    vpc: Annotated[str, Field(pattern=r"^vpc-[0-9a-f]+$")]
+    vpc: Annotated[str, form(r"^vpc-[0-9a-f]+$", "the id of a network: vpc- and hexadecimal digits")]
     """The network of the subnets."""
-    subnets: Annotated[list[Annotated[str, Field(pattern=r"^subnet-[0-9a-f]+$")]], Field(min_length=1)]
+    subnets: Annotated[
+        list[Annotated[str, form(r"^subnet-[0-9a-f]+$", "the id of a subnet: subnet- and hexadecimal digits")]],
+        Field(min_length=1),
+    ]
     """Subnets in which machines are made."""
-    security_groups: list[Annotated[str, Field(pattern=r"^sg-[0-9a-f]+$")]] = []
+    security_groups: list[Annotated[str, form(r"^sg-[0-9a-f]+$", "the id of a security group: sg- and hexadecimal digits")]] = []
     """Further security groups for every machine, such as the one of a cluster's nodes."""
     root_volume_gi_b: Annotated[int, Field(alias="rootVolumeGiB", ge=16, le=16384)] = ec2.ROOT_VOLUME_GIB
     """Size of the encrypted root volume in GiB."""

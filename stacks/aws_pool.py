@@ -91,7 +91,8 @@ def ask(settings: Aws) -> None:
             root_device=settings.group.root_device if settings.group else None,
             root_volume_gib=settings.root_volume_gi_b,
             vpc=settings.vpc,
-            subnets=settings.subnets,
+            # Instances are in the first ones, in turn; no zone counts in which there will be none.
+            subnets=settings.subnets[: settings.instances.count] if settings.instances else settings.subnets,
             stack=f"{pulumi.get_project()}/{pulumi.get_stack()}",
         )
     )

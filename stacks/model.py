@@ -18,7 +18,7 @@ from nodekit.rules.kata import handler_registration, kata_layout, kata_releases,
 from nodekit.rules.proof.sandboxes import SANDBOXES
 from stacks.aws_model import Aws
 from stacks.rollout_model import Rollout
-from stacks.sections import Model, NodeErrorValue, OneOf, Sha256
+from stacks.sections import FORMS, Model, NodeErrorValue, OneOf, Sha256, form
 
 NAMESPACE = "kata-nodes"
 OBJECTS = ("nodes", "docker", "kata", "kubernetes", "verification")
@@ -44,10 +44,13 @@ class ConfigError(Exception):
     """The stack configuration is refused; the text names each key, its value, the reason and the remedy."""
 
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$")]
-Version = Annotated[str, Field(pattern=r"^\d{1,3}\.\d{1,3}\.\d{1,3}$")]
+Name = Annotated[
+    str,
+    form(r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$", "small letters, digits and hyphens, at most 42, and no hyphen at either end"),
+]
+Version = Annotated[str, form(r"^\d{1,3}\.\d{1,3}\.\d{1,3}$", "three numbers with dots, such as 3.32.0")]
 ProofSeconds = Annotated[int, Field(ge=node_state.LEAST_TIMEOUT_SECONDS, le=node_state.MOST_TIMEOUT_SECONDS)]
-HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
+HttpAddress = Annotated[str, form(r"^https?://[^\s]+$", "an address that begins with https:// or http:// and has no spaces")]
 
 
 class LocalNodes(Model):
@@ -81,9 +84,13 @@ def host_can_be_reached(address: str) -> str:
         raise NodeErrorValue(error) from None
 
 
-Host = Annotated[str, Field(min_length=1, pattern=r"^[^\s@/]+$"), AfterValidator(host_can_be_reached)]
+Host = Annotated[
+    str,
+    form(r"^[^\s@/]+$", "a host name or an IP address alone, without a user, a path or spaces", 1),
+    AfterValidator(host_can_be_reached),
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
-User = Annotated[str, Field(min_length=1, pattern=r"^[^\s]+$")]
+User = Annotated[str, form(r"^[^\s]+$", "the name of a login user, without spaces", 1)]
 HostKey = Annotated[str, AfterValidator(host_key_can_be_pinned)]
 
 
@@ -174,7 +181,9 @@ class DockerRepository(Model):
 
     address: Annotated[HttpAddress, AfterValidator(repository_can_be_reached)] = apt_source.DOCKER_ADDRESS
     """Its address; `{id}` stands for the node's distribution (debian, ubuntu)."""
-    fingerprint: Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")] = apt_source.DOCKER_FINGERPRINT
+    fingerprint: Annotated[
+        str, form(r"^[0-9A-F]{40}$", "the 40 hexadecimal digits of a fingerprint, in capitals and without spaces")
+    ] = apt_source.DOCKER_FINGERPRINT
     """Fingerprint of the key that signs it; a repository signed by another key is refused."""
     suite: Annotated[str, AfterValidator(suite_can_be_named)] | None = None
     """Suite; without it the node's own release (trixie, noble)."""
@@ -226,7 +235,7 @@ class Kata(Model):
     """How Kata comes to the nodes: `release` is the official archive of `version` for each node's architecture, by this
     project's table of sha256 sums; an address and a sha256 name another archive; `local` is the one that the stack serves to its
     local nodes. Without it Kata is on the nodes already."""
-    config_path: Annotated[str, Field(pattern=r"^/[^\s]*$")] | None = None
+    config_path: Annotated[str, form(r"^/[^\s]*$", "the whole path of a file, from / on and without spaces")] | None = None
     """Configuration file that Docker names to Kata, for installations in unusual places."""
     kernel_params: Annotated[list[str], AfterValidator(parameters_can_be_written)] = []
     """Guest kernel parameters to merge, one in each list entry; where a sandbox nests, `user_namespace.enable=1` is too."""
@@ -250,15 +259,29 @@ def selector_can_be_parsed(selector: str) -> str:
 
 
 Selector = Annotated[str, Field(json_schema_extra={"minLength": 1}), AfterValidator(selector_can_be_parsed)]
-Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")]
-ImageName = Annotated[str, Field(min_length=1, pattern=r"^[^\s-][^\s]*$")]
-Annotation = Annotated[str, Field(pattern=r"^io\.katacontainers\.[A-Za-z0-9._/-]+$")]
+Quantity = Annotated[
+    str, form(r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", "a Kubernetes quantity, such as 250m, 512Mi or 2Gi")
+]
+ImageName = Annotated[str, form(r"^[^\s-][^\s]*$", "a name without spaces that does not begin with a hyphen", 1)]
+Annotation = Annotated[
+    str, form(r"^io\.katacontainers\.[A-Za-z0-9._/-]+$", "an annotation that begins with io.katacontainers., and no value")
+]
 
 
 LabelKey = Annotated[
-    str, Field(pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
+    str,
+    form(
+        r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$",
+        "the key of a label, such as katacontainers.io/kata-runtime",
+    ),
 ]
-LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")]
+LabelValue = Annotated[
+    str,
+    form(
+        r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$",
+        "the value of a label: letters, digits, dots, hyphens and underscores, at most 63, in quotes",
+    ),
+]
 
 
 def taints_can_be_tolerated(taints: list[str]) -> list[str]:
@@ -318,7 +341,9 @@ class Pod(Model):
 class KataDeploy(Model):
     """Kata on the nodes of the cluster by kata-deploy's Helm chart, without SSH."""
 
-    chart: Annotated[str, Field(min_length=1, pattern=r"^[^\s-][^\s]*$")] = kata_deploy.CHART
+    chart: Annotated[str, form(r"^[^\s-][^\s]*$", "a name without spaces that does not begin with a hyphen", 1)] = (
+        kata_deploy.CHART
+    )
     """Where the chart is: the OCI address of Kata's installation guide, that of a mirror, or a path to a folder or archive. Its
     version is `kata.version`."""
     namespace: Name = kata_deploy.NAMESPACE
@@ -398,7 +423,16 @@ class Kubernetes(Model):
     adopt_runtime_class: bool = False
     """Whether that class is there already, such as one that kata-deploy or a cloud made, and is used and proven as it is;
     otherwise it is made, and one that exists is refused."""
-    handler: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] | None = None
+    handler: (
+        Annotated[
+            str,
+            form(
+                r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+                "small letters, digits and hyphens, at most 63, and no hyphen at either end",
+            ),
+        ]
+        | None
+    ) = None
     """Handler that the class uses: the name under which the nodes' container runtime knows Kata. Without it a class that is made
     uses kata-deploy's handler for `kata.hypervisor` and `kata.runtime`, and an adopted one keeps its own."""
     container_runtime: Annotated[str, OneOf((*handler_registration.RUNTIMES, handler_registration.NONE))] | None = None
@@ -412,7 +446,16 @@ class Kubernetes(Model):
     """Name of the PodTemplate."""
     image: ImageName = images.SANDBOX
     """Image of the PodTemplate's container."""
-    image_mirror: Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._/-]*[a-z0-9])?$")] | None = None
+    image_mirror: (
+        Annotated[
+            str,
+            form(
+                r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._/-]*[a-z0-9])?$",
+                "a registry, such as registry.example:5000 or registry.example/mirror, without https://",
+            ),
+        ]
+        | None
+    ) = None
     """Registry, with or without a path, that stands for Docker Hub in the image names here: `debian:13-slim` becomes
     `<mirror>/library/debian:13-slim`. Names that begin with another registry stay."""
     pod: Pod = Pod()
@@ -658,12 +701,19 @@ REMEDIES = {
     "int_type": "Write a whole number without quotes",
     "bool_type": "Write true or false without quotes",
     "list_type": "Write a list",
+    "dict_type": "Write its keys below it, indented",
+    "too_short": "Write one entry at least",
+    "string_too_short": "Write the text",
     "model_type": "Write its keys below it, indented, or remove it",
 }
 REASONS = {
     "extra_forbidden": "there is no such key",
     "missing": "the key is required",
     "model_type": "it has keys of its own, and this is not a set of keys",
+    "string_pattern_mismatch": "the key takes no such text",
+    "too_short": "the list is empty",
+    "string_too_short": "the text is empty",
+    "dict_type": "it is not a set of keys",
 }
 
 
@@ -710,6 +760,8 @@ def refusal(error: ValidationError) -> str:
             reason += ", or keys below it"
         # A rule's own refusal ends with its code and holds its remedy already.
         remedy = "" if reason.endswith("]") else f" {REMEDIES.get(problem['type'], 'Correct the value')}."
+        if problem["type"] == "string_pattern_mismatch":
+            reason, remedy = REASONS["string_pattern_mismatch"], f" Use {FORMS[problem['ctx']['pattern']]}."
         lines.append(f"{key}{seen}: {reason}.{remedy}")
     return "The stack configuration is refused:\n  " + "\n  ".join(dict.fromkeys(lines))
 

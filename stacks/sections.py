@@ -40,4 +40,15 @@ class OneOf:
         return core_schema.literal_schema(list(self.words))
 
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FORMS: dict[str, str] = {}
+"""Pattern of a text -> what is allowed, in words."""
+
+
+def form(pattern: str, words: str, min_length: int | None = None) -> Any:
+    """In `Annotated[str, form(pattern, words)]`: text of a pattern, which an editor reads; a person reads `words` after "Use"."""
+    if FORMS.setdefault(pattern, words) != words:
+        raise ValueError(f"the pattern {pattern} has other words already")
+    return Field(pattern=pattern, min_length=min_length)
+
+
+Sha256 = Annotated[str, form(r"^[0-9a-f]{64}$", "the 64 hexadecimal digits that sha256sum prints")]

@@ -5,6 +5,7 @@ from typing import Any, NotRequired, Optional, TypedDict
 import pulumi
 
 from aws import ec2, user_data
+from components.arguments import checked
 from components.aws.parts import METADATA, AwsMachine, MachineResources
 from components.nodes.node_states import settings_of
 from components.nodes.settings import DockerSettings, KataSettings, Verification
@@ -69,6 +70,7 @@ class AwsNodeGroup(pulumi.ComponentResource):
     """Version of the launch template that machines are made from now."""
 
     def __init__(self, name: str, args: AwsNodeGroupArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, AwsNodeGroupArgs, name, args)
         super().__init__("kata-nodes:index:AwsNodeGroup", name, None, opts)
         machine = args["machine"]
         resources = MachineResources(self, name, machine, opts)
@@ -116,7 +118,7 @@ class AwsNodeGroup(pulumi.ComponentResource):
             {
                 "minSize": sizes.apply(lambda both: both[0]),
                 "maxSize": sizes.apply(lambda both: both[1]),
-                "vpcZoneIdentifiers": machine["subnets"],
+                "vpcZoneIdentifiers": pulumi.Output.from_input(machine["subnets"]).apply(reporting_refusals(ec2.some)),
                 "launchTemplate": {"id": template.id, "version": latest.apply(str)},
                 "tags": resources.tags(name).apply(
                     lambda tags: [{"key": key, "value": value, "propagateAtLaunch": False} for key, value in sorted(tags.items())]

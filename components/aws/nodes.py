@@ -5,6 +5,7 @@ from typing import Any, NotRequired, Optional, TypedDict
 import pulumi
 
 from aws import ec2, user_data
+from components.arguments import checked
 from components.aws.parts import METADATA, AwsMachine, MachineResources
 from components.children import child_options
 from components.nodes.host_key import key_pair
@@ -60,6 +61,7 @@ class AwsNodes(pulumi.ComponentResource):
     """By node: the proof's result. Known once every node is proven."""
 
     def __init__(self, name: str, args: AwsNodesArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, AwsNodesArgs, name, args)
         count = reporting_refusals(whole)("count", args["count"], 0, MOST_NODES)
         super().__init__("kata-nodes:index:AwsNodes", name, None, opts)
         machine = args["machine"]

@@ -1,5 +1,6 @@
 """What machines of every pool on AWS have in common: type, security group, instance profile, metadata service, disk, tags."""
 
+from functools import partial
 from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
@@ -63,6 +64,7 @@ class MachineResources:
     ) -> None:
         self.parent, self.name, self.given_tags, self.opts = parent, name, set_or(machine.get("tags"), []), opts
         self.has_role = bool(machine.get("session_manager", False))
+        reporting_refusals(partial(ec2.refuse_name, role=self.has_role))(name)
         nested = pulumi.Output.all(machine["instance_type"], machine.get("nested_virtualization", False)).apply(
             reporting_refusals(lambda values: ec2.nested_virtualization(values[0], bool(values[1])))
         )

@@ -1,13 +1,26 @@
 """Options of objects on a cluster: they are never taken over from another owner, and a failure is reported with its remedy."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Optional
 
 import pulumi
 
-from clusterkit import cluster_errors
+from clusterkit import cluster_errors, object_names
 from components.children import calls_back, calls_back_on_error, child_options, hook_name
+from components.plain import derived
+from components.refusals import reporting_refusals
 from nodekit.errors import NodeError
+
+
+def namespace_name(namespace: pulumi.Input[str]) -> pulumi.Input[str]:
+    """The name of a namespace; raises pulumi.RunError for one that no API server takes."""
+    return derived(reporting_refusals(partial(object_names.check_label, "namespace")), namespace)
+
+
+def object_name(key: str, name: pulumi.Input[str], most: int = object_names.MOST) -> pulumi.Input[str]:
+    """The name of an object, which the argument `key` holds; raises pulumi.RunError as `namespace_name`."""
+    return derived(reporting_refusals(partial(object_names.check, key, most=most)), name)
 
 
 def cluster_options(

@@ -1,14 +1,17 @@
 """The controller that proves nodes which join a cluster after `up`, and removes their startup taint."""
 
 import json
+from functools import partial
 from typing import Any, Optional, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from clusterkit import joining, joining_guard, joining_workload, label_selector, pod_safety, proof_guard
-from components.cluster.cluster_object import cluster_options
+from clusterkit import images, joining, joining_guard, joining_workload, label_selector, object_names, pod_safety, proof_guard
+from components.arguments import checked
+from components.cluster.cluster_object import cluster_options, namespace_name
 from components.cluster.proof_settings import PodProof, completed
+from components.plain import derived
 from components.refusals import reporting_refusals
 from nodekit.rules.proof.sandboxes import SANDBOXES
 
@@ -30,6 +33,8 @@ class JoiningNodesArgs(TypedDict):
 class JoiningNodes(pulumi.ComponentResource):
     """Runs a controller that proves nodes tainted kata-nodes/unproven, each by a Job as KataProof makes it.
 
+    Its name begins those of its objects, so it has small letters, digits, hyphens and dots alone, at most 63.
+
     A node that passes loses this taint and no other; one that does not keeps it, has an Event with the reason, and is tried
     again. Children: `-account`, which the controller runs as; the `-guard-policy` with its `-guard-binding`, which refuse that
     account every other change of a node; `-proof-account`, without any rights, for the Jobs' pods; the `-proof-policy` with its
@@ -42,9 +47,12 @@ class JoiningNodes(pulumi.ComponentResource):
     """Name of the Deployment, known once its pod answers."""
 
     def __init__(self, name: str, args: JoiningNodesArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        reporting_refusals(object_names.check_component)("JoiningNodes", str(name), object_names.MOST_OF_LABEL)
+        args = checked(self, JoiningNodesArgs, name, args)
         super().__init__("kata-nodes:index:JoiningNodes", name, None, opts)
-        namespace = pulumi.Output.from_input(args["namespace"])
+        namespace = pulumi.Output.from_input(namespace_name(args["namespace"]))
         own: dict[str, Any] = {"namespace": namespace}
+        image = derived(reporting_refusals(partial(images.check, "image")), args["image"])
 
         def options(child: str, kind: str, **options: Any) -> pulumi.ResourceOptions:
             return cluster_options(self, opts, f"{name}-{child}", kind, **options)
@@ -133,7 +141,7 @@ class JoiningNodes(pulumi.ComponentResource):
         deployment = k8s.apps.v1.Deployment(
             f"{name}-controller",
             metadata=own,
-            spec=pulumi.Output.all(args["image"], called, settings.metadata.name).apply(
+            spec=pulumi.Output.all(image, called, settings.metadata.name).apply(
                 lambda all_of: joining_workload.deployment(*all_of)
             ),
             opts=options("controller", "Deployment", depends_on=rights),

@@ -9,7 +9,9 @@ import pulumi_kubernetes as k8s
 
 from clusterkit import kata_deploy
 from clusterkit.api.cluster_reader import Reader
+from components.arguments import checked
 from components.children import calls_back_on_error, child_options, hook_name
+from components.cluster.cluster_object import namespace_name
 from components.cluster.reading import read_in_thread
 from components.plain import set_or
 from components.refusals import reporting_refusals
@@ -64,9 +66,10 @@ class KataDeploy(pulumi.ComponentResource):
     """The handler whose guests get the parameters, known once the release is up."""
 
     def __init__(self, name: str, args: KataDeployArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, KataDeployArgs, name, args)
         super().__init__("kata-nodes:index:KataDeploy", name, None, opts)
         version = set_or(args.get("version"), node_state.KATA_VERSION)
-        namespace = set_or(args.get("namespace"), kata_deploy.NAMESPACE)
+        namespace = namespace_name(set_or(args.get("namespace"), kata_deploy.NAMESPACE))
         runtime = pulumi.Output.all(args.get("runtime"), version).apply(
             reporting_refusals(lambda both: both[0] or kata_deploy.default_runtime(both[1]))
         )

@@ -7,6 +7,7 @@ import pulumi_kubernetes as k8s
 
 from clusterkit import node_labels, runtime_class
 from clusterkit.api.cluster_reader import Reader
+from components.arguments import checked
 from components.cluster.cluster_object import cluster_options
 from components.cluster.reading import read_in_thread
 from components.plain import set_or
@@ -42,6 +43,7 @@ class KataNodeLabels(pulumi.ComponentResource):
     """Names of the labelled nodes, known once they have the labels."""
 
     def __init__(self, name: str, args: KataNodeLabelsArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, KataNodeLabelsArgs, name, args)
         super().__init__("kata-nodes:index:KataNodeLabels", name, None, opts)
         version = set_or(args.get("kata_version"), node_state.KATA_VERSION)
         # Errors below hold no part of the kubeconfig; without this, everything derived from it would be secret.

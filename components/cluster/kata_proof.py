@@ -8,10 +8,11 @@ import pulumi
 import pulumi_kubernetes as k8s
 from pulumi.output import UNKNOWN
 
-from clusterkit import label_selector, pod_proof, pod_verdict, proof_guard
+from clusterkit import label_selector, object_names, pod_proof, pod_verdict, proof_guard
 from clusterkit.api.cluster_reader import Reader, Situation
+from components.arguments import checked
 from components.children import child_options
-from components.cluster.cluster_object import cluster_options
+from components.cluster.cluster_object import cluster_options, namespace_name
 from components.cluster.proof_settings import PodProof, completed
 from components.cluster.reading import read_in_thread
 from components.plain import set_or
@@ -53,6 +54,8 @@ class KataProofArgs(TypedDict):
 class KataProof(pulumi.ComponentResource):
     """Proves every node by a Job with a pod of the template, all at once.
 
+    Its name begins those of its objects, so it has small letters, digits, hyphens and dots alone, at most 63.
+
     Children: `-account`, the pods' service account without a right; `-guard-policy` with `-guard-binding`, by which the API
     server (1.30 or newer) keeps everybody else out of the namespace; a Job for each node (`-NODE`), whose pod reports and decides
     nothing; and `-evidence`, a ConfigMap that is made only when every Job's report was judged and passed; of more than 150 nodes,
@@ -66,6 +69,8 @@ class KataProof(pulumi.ComponentResource):
     """By node: reading, guest kernel, rungs. Known once every node is proven."""
 
     def __init__(self, name: str, args: KataProofArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        reporting_refusals(object_names.check_component)("KataProof", str(name), object_names.MOST_OF_LABEL)
+        args = checked(self, KataProofArgs, name, args)
         super().__init__("kata-nodes:index:KataProof", name, None, opts)
         nodes, selector = args.get("nodes"), args.get("node_selector")
         if (nodes is None) == (selector is None) or nodes == [] or selector == "":
@@ -74,7 +79,7 @@ class KataProof(pulumi.ComponentResource):
             proof=completed(args["proof"]),
             **{key: value for key, value in args.items() if key not in ("kubeconfig", "proof")},
         ).apply(lambda values: {**values, **values.pop("proof")})
-        namespace = pulumi.Output.from_input(args["namespace"])
+        namespace = pulumi.Output.from_input(namespace_name(args["namespace"]))
         # Errors below hold no part of the kubeconfig; without this, everything derived from it would be secret.
         kubeconfig = pulumi.Output.unsecret(pulumi.Output.from_input(args["kubeconfig"]))
         state: pulumi.Output[Any] = pulumi.Output.all(resolved, kubeconfig).apply(lambda both: situation(name, both[0], both[1]))
@@ -170,15 +175,16 @@ def reader(settings: dict[str, Any], kubeconfig: str) -> Reader:
 def bounds(settings: dict[str, Any]) -> tuple[int, int]:
     """How many nodes there must be, and how many seconds they are waited for.
 
-    Raises NodeError `bad-input`, also for what is not a label selector.
+    Raises NodeError `bad-input`, also for what is not a label selector, and where an output names no node.
     """
     if settings.get("node_selector") is not None:
         label_selector.check(settings["node_selector"])
     minimum = settings.get("least_nodes")
-    return (
-        whole("leastNodes", 1 if minimum is None else minimum, 0, MOST_NODES),
-        whole("joinSeconds", settings.get("join_seconds") or 0, 0, DAY),
-    )
+    least_nodes = whole("leastNodes", 1 if minimum is None else minimum, 0, MOST_NODES)
+    seconds = whole("joinSeconds", settings.get("join_seconds") or 0, 0, DAY)
+    if not settings.get("nodes") and not settings.get("node_selector"):
+        raise NodeError("bad-input", "The nodes to prove are none", expected="the name of at least one node, or a label selector")
+    return least_nodes, seconds
 
 
 async def situation(name: str, settings: dict[str, Any], kubeconfig: str) -> Any:

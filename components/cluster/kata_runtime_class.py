@@ -1,15 +1,17 @@
 """The RuntimeClass whose pods run in Kata guests."""
 
+from functools import partial
 from typing import NotRequired, Optional, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from clusterkit import runtime_class
+from clusterkit import object_names, runtime_class
 from clusterkit.quantity import amount
+from components.arguments import checked
 from components.children import child_options, id_of
-from components.cluster.cluster_object import cluster_options
-from components.plain import set_or
+from components.cluster.cluster_object import cluster_options, object_name
+from components.plain import derived, set_or
 from components.refusals import reporting_refusals
 from nodekit.rules.kata.guest_memory import pod_overhead
 
@@ -49,8 +51,9 @@ class KataRuntimeClass(pulumi.ComponentResource):
     """Its handler."""
 
     def __init__(self, name: str, args: KataRuntimeClassArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, KataRuntimeClassArgs, name, args)
         super().__init__("kata-nodes:index:KataRuntimeClass", name, None, opts)
-        child, called = f"{name}-class", args["runtime_class"]
+        child, called = f"{name}-class", object_name("runtimeClass", args["runtime_class"])
         if args.get("adopt", False):
             existing = k8s.node.v1.RuntimeClass.get(child, id_of(called), child_options(self, opts))
             self.runtime_class = pulumi.Output.all(called, existing.handler, args.get("handler")).apply(
@@ -58,7 +61,7 @@ class KataRuntimeClass(pulumi.ComponentResource):
             )
             self.handler = existing.handler
         elif args.get("handler") is None:
-            raise pulumi.RunError(f"{name}: a RuntimeClass that is made needs its handler, such as kata-qemu. Set handler")
+            named(name, None)
         else:
             version = pulumi.Output.from_input(args["kata_version"])
             settings = pulumi.Output.all(version, args.get("overhead_memory"), args.get("overhead_cpu"))
@@ -66,7 +69,7 @@ class KataRuntimeClass(pulumi.ComponentResource):
             created = k8s.node.v1.RuntimeClass(
                 child,
                 metadata={"name": called},
-                handler=args["handler"],
+                handler=derived(reporting_refusals(partial(named, name)), args["handler"]),
                 overhead={"pod_fixed": settings.apply(reporting_refusals(lambda all_of: overhead(*all_of)))},
                 scheduling={
                     "node_selector": version.apply(reporting_refusals(runtime_class.node_selector)),
@@ -84,6 +87,13 @@ class KataRuntimeClass(pulumi.ComponentResource):
             self.runtime_class = created.metadata.apply(lambda metadata: str(metadata.name))
             self.handler = created.handler
         self.register_outputs({"runtimeClass": self.runtime_class, "handler": self.handler})
+
+
+def named(name: str, handler: str | None) -> str:
+    """The handler of the class that the component with that name makes; raises pulumi.RunError without one."""
+    if handler is None:
+        raise pulumi.RunError(f"{name}: a RuntimeClass that is made needs its handler, such as kata-qemu. Set handler")
+    return object_names.check_label("handler", handler)
 
 
 def overhead(kata_version: str, memory: str | None, cpu: str | None) -> dict[str, str]:

@@ -3,13 +3,15 @@
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 import pulumi
 
+from clusterkit import images
 from components.refusals import reporting_refusals
 from components.whole_numbers import DAY, whole
 from nodekit.errors import NodeError
+from nodekit.rules.kata import kernel_params
 from nodekit.rules.node_state import MOST_TIMEOUT_SECONDS, TIMEOUT_SECONDS, promised
 from nodekit.rules.text import printable
 
@@ -57,6 +59,10 @@ def _completed(proof: Mapping[str, object]) -> dict[str, object]:
     settings |= {key: value for key, value in proof.items() if value is not None}
     sandbox = settings.get("sandbox")
     promised(None if sandbox is None else str(sandbox), bool(settings["nested_sandbox"]))
+    if settings.get("image"):
+        images.check("proof.image", str(settings["image"]))
+    for parameter in cast(list[str], settings["kernel_params"]):
+        kernel_params.check([parameter])  # one that is none would be found in no guest, and fail the proof of each
     settings["timeout_seconds"] = whole("timeoutSeconds", settings["timeout_seconds"], 1, DAY)
     if not is_template(str(settings["pod_template"])):
         raise NodeError(

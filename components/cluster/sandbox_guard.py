@@ -6,7 +6,8 @@ from typing import NotRequired, Optional, TypedDict
 import pulumi
 import pulumi_kubernetes as k8s
 
-from clusterkit import guard
+from clusterkit import guard, object_names
+from components.arguments import checked
 from components.cluster.cluster_object import cluster_options
 from components.plain import set_or
 from components.refusals import reporting_refusals
@@ -29,7 +30,8 @@ class SandboxGuardArgs(TypedDict):
 class SandboxGuard(pulumi.ComponentResource):
     """A ValidatingAdmissionPolicy with its binding (Kubernetes 1.30 or newer); `clusterkit.guard` says what it refuses.
 
-    The engine chooses both names, so no other stack's guard is ever taken over. Have the namespace depend on this component; the
+    The engine chooses both names, so no other stack's guard is ever taken over; the component's begins them, and so has small
+    letters, digits, hyphens and dots alone. Have the namespace depend on this component; the
     API server applies a new policy within about a second.
     """
 
@@ -37,6 +39,8 @@ class SandboxGuard(pulumi.ComponentResource):
     """Name of the policy, as refusals give it, known once the binding is made as well."""
 
     def __init__(self, name: str, args: SandboxGuardArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        reporting_refusals(object_names.check_component)("SandboxGuard", str(name))
+        args = checked(self, SandboxGuardArgs, name, args)
         super().__init__("kata-nodes:index:SandboxGuard", name, None, opts)
         allowed = set_or(args.get("allowed_annotations"), [])
         policy = k8s.admissionregistration.v1.ValidatingAdmissionPolicy(

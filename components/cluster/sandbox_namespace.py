@@ -6,8 +6,9 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from clusterkit import guard
+from components.arguments import checked
 from components.children import child_options, id_of
-from components.cluster.cluster_object import cluster_options
+from components.cluster.cluster_object import cluster_options, namespace_name
 
 
 class SandboxNamespaceArgs(TypedDict):
@@ -33,8 +34,9 @@ class SandboxNamespace(pulumi.ComponentResource):
     """Name of the namespace, known once it is made or labelled."""
 
     def __init__(self, name: str, args: SandboxNamespaceArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, SandboxNamespaceArgs, name, args)
         super().__init__("kata-nodes:index:SandboxNamespace", name, None, opts)
-        child, called = f"{name}-namespace", args["namespace"]
+        child, called = f"{name}-namespace", namespace_name(args["namespace"])
         labels = guard.namespace_labels()
         if args.get("adopt", False):
             existing = k8s.core.v1.Namespace.get(child, id_of(called), child_options(self, opts))

@@ -6,8 +6,9 @@ from typing import Any, NotRequired, Optional, TypedDict
 import pulumi
 import pulumi_kubernetes as k8s
 
-from clusterkit import pod, pod_safety
-from components.cluster.cluster_object import cluster_options
+from clusterkit import object_names, pod, pod_safety
+from components.arguments import checked
+from components.cluster.cluster_object import cluster_options, namespace_name, object_name
 from components.refusals import reporting_refusals
 from components.whole_numbers import MOST_ID, whole
 from nodekit.scripts import script
@@ -65,12 +66,15 @@ class SandboxPodTemplate(pulumi.ComponentResource):
     """What the template grants, as the API server holds it."""
 
     def __init__(self, name: str, args: SandboxPodTemplateArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, SandboxPodTemplateArgs, name, args)
         super().__init__("kata-nodes:index:SandboxPodTemplate", name, None, opts)
+        # It is the value of a label, too.
+        template = object_name("template", args["template"], object_names.MOST_OF_LABEL)
         resolved = pulumi.Output.all(**{key: value for key, value in args.items() if key != "namespace"})
         body = resolved.apply(reporting_refusals(body_of))
         created = k8s.core.v1.PodTemplate(
             f"{name}-template",
-            metadata={"name": args["template"], "namespace": args["namespace"]},
+            metadata={"name": template, "namespace": namespace_name(args["namespace"])},
             template=body,
             # Its name is fixed: to replace it, the old one must go first.
             opts=cluster_options(self, opts, f"{name}-template", "PodTemplate", "pod-template", delete_before_replace=True),

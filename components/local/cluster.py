@@ -6,6 +6,7 @@ from typing import Optional, TypedDict
 
 import pulumi
 
+from components.arguments import checked
 from components.children import child_options
 from components.local.command import local_command, start_of
 from local.boot import BOOT_VARIABLE, cluster_boot
@@ -25,6 +26,7 @@ class LocalCluster(pulumi.ComponentResource):
     """Kubeconfig of an administrator (secret)."""
 
     def __init__(self, name: str, args: LocalClusterArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, LocalClusterArgs, name, args)
         super().__init__("kata-nodes:index:LocalCluster", name, None, opts)
         spec = {"directory": args["directory"]}
         start: pulumi.Output[str] = pulumi.Output.from_input(args["directory"]).apply(

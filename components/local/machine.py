@@ -9,6 +9,7 @@ from typing import Any, Optional, TypedDict
 import pulumi
 from pulumi.output import UNKNOWN
 
+from components.arguments import checked
 from components.children import child_options
 from components.local.command import local_command
 from local.boot import BOOT_VARIABLE, SILENT_SECONDS, boot, hung, kernel_trouble
@@ -76,6 +77,7 @@ class LocalMachine(pulumi.ComponentResource):
     """kvm where a guest really booted with it, else tcg."""
 
     def __init__(self, name: str, args: LocalMachineArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, LocalMachineArgs, name, args)
         super().__init__("kata-nodes:index:LocalMachine", name, None, opts)
         spec = {
             "name": args["node"],

@@ -4,6 +4,7 @@ from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
 
+from components.arguments import checked
 from components.children import child_options
 from components.local.machine import LocalMachine
 from components.nodes.node_states import settings_of
@@ -39,6 +40,7 @@ class LocalNodes(pulumi.ComponentResource):
     """By node: the proof's result. Known once every node is proven."""
 
     def __init__(self, name: str, args: LocalNodesArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, LocalNodesArgs, name, args)
         super().__init__("kata-nodes:index:LocalNodes", name, None, opts)
         machines: list[Machine] = []
         for number in range(int(args["count"])):

@@ -6,6 +6,7 @@ from typing import Optional, TypedDict
 
 import pulumi
 
+from components.arguments import checked
 from components.children import child_options
 from components.local.command import local_command, start_of
 from local.boot import BOOT_VARIABLE, site_boot
@@ -31,6 +32,7 @@ class LocalSite(pulumi.ComponentResource):
     """Its sha256."""
 
     def __init__(self, name: str, args: LocalSiteArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, LocalSiteArgs, name, args)
         super().__init__("kata-nodes:index:LocalSite", name, None, opts)
         spec = {"directory": args["directory"]}
         start: pulumi.Output[str] = pulumi.Output.from_input(args["directory"]).apply(

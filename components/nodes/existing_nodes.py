@@ -4,6 +4,7 @@ from typing import Any, NotRequired, Optional, TypedDict
 
 import pulumi
 
+from components.arguments import checked
 from components.children import child_options
 from components.nodes.kata_node import ROOT
 from components.nodes.node_states import settings_of
@@ -69,6 +70,7 @@ class ExistingNodes(pulumi.ComponentResource):
     """By node: the proof's result. Known once every node is proven."""
 
     def __init__(self, name: str, args: ExistingNodesArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, ExistingNodesArgs, name, args)
         try:
             login.refuse_doubled((host["name"], _place(host)) for host in args["hosts"])
             bastion = args.get("bastion")

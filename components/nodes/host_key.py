@@ -5,6 +5,7 @@ from typing import Any, Optional, TypedDict
 import pulumi
 
 from aws import user_data
+from components.arguments import checked
 from components.children import child_options
 from components.plugin_resource import PluginResource
 
@@ -28,6 +29,7 @@ class HostKey(pulumi.ComponentResource):
     """cloud-config (secret) that makes the pair the machine's only host key."""
 
     def __init__(self, name: str, args: HostKeyArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        args = checked(self, HostKeyArgs, name, args)
         super().__init__("kata-nodes:index:HostKey", name, None, opts)
         self.public_key, private_key = key_pair(f"{name}-host-key", child_options(self, opts))
         pair = pulumi.Output.all(private_key, self.public_key)

@@ -10,12 +10,13 @@ from typing import Any, NotRequired, Optional, TypedDict
 import pulumi
 from pulumi.output import UNKNOWN
 
+from components.arguments import checked
 from components.children import LEFT_ALONE, child_options
 from components.nodes.connection_errors import explaining
 from components.nodes.node_states import settings_of
 from components.nodes.rollout import Member
 from components.nodes.settings import Connection, DockerSettings, KataSettings, Verification
-from components.plain import derived, set_or
+from components.plain import derived, set_or, unsecret
 from components.plugin_resource import PluginResource
 from components.refusals import reporting_refusals
 from components.whole_numbers import MOST_PORT, whole
@@ -114,6 +115,13 @@ def _sum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def name_on_machine(name: str) -> str:
+    """The component's name as the machine records it and a shell takes it: another one for every other name. Of two that were the
+    same, the removal of one would undo what the other has made, as when `my node` becomes `my-node`."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "-", name)
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
 class KataNode(pulumi.ComponentResource):
     """Makes one machine a Kata node and proves it.
 
@@ -149,6 +157,7 @@ class KataNode(pulumi.ComponentResource):
         member: Optional[Member] = None,
     ) -> None:
         """`member` is given by a pool that changes its machines in waves."""
+        args = checked(self, KataNodeArgs, name, args)
         settings = settings_of(args)
         node, gone = set_or(args.get("node"), name), args.get("gone", False)
         super().__init__("kata-nodes:index:KataNode", name, {"plan": {"node": node, **settings.plan}}, opts)
@@ -167,9 +176,9 @@ class KataNode(pulumi.ComponentResource):
             pinned = reporting_refusals(lambda known, key: login.pinned(key, "node") if known is None else known)
             identity = derived(pinned, identity, args["connection"].get("host_key"))
         # Another machine behind the same address and key must get the program too.
-        owner = f"{pulumi.get_project()}/{pulumi.get_stack()} {re.sub(r'[^A-Za-z0-9._-]', '-', name)}"
-        machine = derived(_sum, identity)
-
+        owner = f"{pulumi.get_project()}/{pulumi.get_stack()} {name_on_machine(name)}"
+        # A command line is no place for a secret, and these hold none: a sum, and below whether the login user is root.
+        machine = unsecret(derived(_sum, identity))
         explained = [] if gone else explaining(name, node if isinstance(node, str) else name)
 
         def hooks(machine_id: pulumi.Output[str] | None = None) -> pulumi.ResourceHookBinding:
@@ -262,7 +271,7 @@ class KataNode(pulumi.ComponentResource):
 
             desired = derived(lambda value: json.dumps(value, indent=1, sort_keys=True), states[rule])
             inputs = {
-                "create": derived(line, args["connection"].get("user"), seconds[rule]),
+                "create": unsecret(derived(line, args["connection"].get("user"), seconds[rule])),
                 "stdin": stdin_of(desired),
                 # Where the one before is deleted first, one of another state replaces it, and does not update it.
                 "triggers": [identity, *([derived(_sum, desired)] if "delete_before_replace" in others else [])],

@@ -1,21 +1,23 @@
 """The desired states of a node's verbs from a component's arguments, and their bounds: the same over SSH and at first boot."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 
+from clusterkit import images
 from components.nodes.settings import DockerSettings, KataSettings, Verification
 from components.plain import derived, set_or
 from components.refusals import reporting_refusals
 from components.whole_numbers import whole
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
-from nodekit.rules.docker import apt_source, docker_matrix
+from nodekit.rules.docker import apt_source, docker_matrix, openpgp
 from nodekit.rules.kata import containerd_config, handler_registration, kata_layout, kernel_params
 from nodekit.rules.kata.kata_releases import Archive
-from nodekit.rules.text import public
+from nodekit.rules.text import printable, public
 
 VERB_SECONDS = {"preflight": 480, "docker": 2400, "kata": 1800}
 """Bound on each verb, in seconds: a slow mirror and an emulated node fit in, a hang does not last."""
@@ -104,6 +106,9 @@ def kata_settings(kata: Mapping[str, Any]) -> node_state.KataSettings:
     archive = Archive(**kata["archive"]) if kata.get("archive") else None
     version, runtime = kata.get("version") or node_state.KATA_VERSION, kata.get("runtime") or node_state.KATA_RUNTIME
     hypervisor = kata.get("hypervisor") or node_state.HYPERVISOR
+    if hypervisor not in kata_layout.HYPERVISORS:
+        message = f"Hypervisor {printable(repr(hypervisor), 60)} is not known"
+        raise NodeError("bad-input", message, expected=f"one of {', '.join(kata_layout.HYPERVISORS)}")
     kata_layout.refuse_nesting(hypervisor, _nested_sandbox(kata))
     install_release = kata.get("install_release")
     if archive and install_release:
@@ -116,6 +121,9 @@ def kata_settings(kata: Mapping[str, Any]) -> node_state.KataSettings:
         install_release=install_release is not False, archive=archive, version=version, runtime=runtime, hypervisor=hypervisor
     )
     config_path = kata.get("config_path")
+    if config_path and not re.fullmatch(r"/\S*", config_path):
+        message = f"Key configPath is {printable(repr(config_path), 120)}, and Docker hands Kata a whole path"
+        raise NodeError("bad-input", message, expected="the path of a file from / on, without spaces")
     if install and not config_path:
         # A release holds one file a hypervisor; Docker names the chosen one, so that no other file on the node counts.
         config_path = kata_layout.release_config_path(runtime, version, hypervisor)
@@ -166,6 +174,7 @@ def docker_state(node: str, kata: Mapping[str, Any], docker: Mapping[str, Any]) 
     version, repository = docker.get("version") or node_state.DOCKER_VERSION, docker.get("repository") or {}
     docker_matrix.refuse_if_incompatible(version, settings.version, settings.runtime)
     apt_source.repository_address(repository.get("address") or apt_source.DOCKER_ADDRESS, "debian")
+    openpgp.fingerprint(repository.get("fingerprint") or apt_source.DOCKER_FINGERPRINT)
     if suite := repository.get("suite"):
         apt_source.repository_word(suite, "suite")
     return node_state.DockerState(
@@ -190,8 +199,10 @@ def kata_state(node: str, kata: Mapping[str, Any]) -> node_state.KataState:
 def prove_state(
     node: str, kata: Mapping[str, Any], image: str | None, timeout_seconds: int, verified: list[object]
 ) -> node_state.ProveState:
-    """For the verb `prove`; its digest changes with `verified`."""
+    """For the verb `prove`; its digest changes with `verified`. Raises NodeError `bad-input` for what is not an image's name."""
     settings = kata_settings(kata)
+    if image:
+        images.check("verification.image", image)
     return node_state.ProveState(
         node=node,
         hypervisor=settings.hypervisor,

@@ -273,6 +273,24 @@ def test_preview_with_credentials_is_refused_when_the_account_cannot(monkeypatch
     assert requests[0].root_volume_gib == 80
 
 
+@pytest.mark.parametrize(("count", "subnets"), [(1, ["subnet-1"]), (2, ["subnet-1", "subnet-2"])])
+def test_zone_in_which_no_instance_will_be_is_not_asked(monkeypatch: pytest.MonkeyPatch, count: int, subnets: list[str]) -> None:
+    """One that does not offer the type refused a stack that has no machine there."""
+    requests: list[rules.Request] = []
+
+    def record(request: rules.Request) -> list[rules.Row]:
+        requests.append(request)
+        return [rules.Row("type", rules.OK, "there")]
+
+    monkeypatch.setattr(aws_preflight, "has_credentials", lambda: True)
+    monkeypatch.setattr(aws_preflight, "preflight", record)
+    machines = {**MACHINES, "instances": {"count": count, "sshFrom": ["203.0.113.0/24"]}}
+    planned = stack({"nodes": {"aws": machines}}, preview=True).by_name
+    assert requests[0].subnets == subnets
+    used = {resource.inputs["subnetId"] for resource in planned.values() if resource.type == "aws:ec2/instance:Instance"}
+    assert used == set(subnets)
+
+
 def test_machines_of_a_group_are_what_guests_need_and_nobody_logs_in(grouped: Recorder) -> None:
     inputs = grouped.by_name["aws-template"].inputs
     assert inputs["cpuOptions"] == {"nestedVirtualization": "enabled"}
@@ -425,6 +443,17 @@ def test_empty_list_of_a_component_is_refused(changed: dict[str, Any], words: st
         run(lambda: AwsNodes("aws", {"count": 1, "machine": machine, "ssh_from": changed.get("ssh_from", ["203.0.113.0/24"])}))
 
 
+@pytest.mark.parametrize("make", [list, pulumi.Output.from_input], ids=["plain", "output"])
+def test_group_without_a_subnet_is_refused_before_its_template_is_made(make: Any) -> None:
+    machine = PROGRAMS["AwsNodeGroup"][0]["machine"]
+
+    def program() -> None:
+        AwsNodeGroup("g", {**PROGRAMS["AwsNodeGroup"][0], "machine": {**machine, "subnets": make([])}})  # type: ignore[typeddict-item]
+
+    with pytest.raises(pulumi.RunError, match=r"The machines have no subnet\. Use one subnet at least\. \[bad-input\]"):
+        run(program, preview=True)
+
+
 @pytest.mark.parametrize("later", [False, True])
 def test_a_setting_of_nothing_is_one_that_was_left_out(later: bool) -> None:
     machine: Any = {
@@ -446,3 +475,19 @@ def test_a_setting_of_nothing_is_one_that_was_left_out(later: bool) -> None:
 
     keys = ("root_volume_gib", "security_groups", "tags"), ("user", "ssh_from_everywhere"), ("root_device", "join_script")
     assert inputs(*keys) == inputs((), (), ())
+
+
+@pytest.mark.parametrize("name", ["pool", "myPool_7.a", "x" * 51])
+def test_pool_whose_name_aws_takes_is_made(name: str) -> None:
+    for component, args in ((AwsNodes, PROGRAMS["AwsNodes"][1]), (AwsNodeGroup, PROGRAMS["AwsNodeGroup"][1])):
+        assert f"{name}-role" in run(lambda pool=component, args=args: pool(name, args), preview=True).by_name  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "role"), [("pröf", False), ("my pool", False), ("sg-pool", False), ("x" * 101, False), ("x" * 52, True)]
+)
+def test_pool_whose_name_aws_would_refuse_halfway_is_refused_in_a_preview(name: str, role: bool) -> None:
+    """Of a launch template, a security group or a role: each was refused when others were made already."""
+    for component, programs in ((AwsNodes, PROGRAMS["AwsNodes"]), (AwsNodeGroup, PROGRAMS["AwsNodeGroup"])):
+        with pytest.raises(pulumi.RunError, match=r"cannot name what it makes on AWS\. Use a name of letters, .*\[bad-input\]$"):
+            run(lambda pool=component, args=programs[role]: pool(name, args), preview=True)  # type: ignore[misc]

@@ -231,6 +231,23 @@ def test_newest_image_is_canonical_s_even_if_others_took_its_name(account: Accou
     assert newest_image({"Images": [*others, ours]}) == ours and newest_image({"Images": others}) is None
 
 
+@pytest.mark.parametrize("count", ["0", "-1", "1.5", "", "two", "٣", "1000000"])
+def test_number_of_machines_that_would_fit_into_every_quota_is_refused(count: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        aws_preflight.main(["--region", REGION, "--instance-type", "m8i.xlarge", f"--count={count}"])
+    assert "argument --count: use a whole number from 1 to 999999" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--region", "--instance-type", "--zone", "--image", "--image-owner"])
+def test_option_of_a_variable_that_is_not_set_is_refused_and_not_passed_over(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --image "" the image was not looked at, and the table had no line that failed."""
+    with pytest.raises(SystemExit):
+        aws_preflight.main(["--region", REGION, "--instance-type", "m8i.xlarge", option, ""])
+    assert f"argument {option}: it is empty" in capsys.readouterr().err
+
+
 def test_command_prints_one_table_and_fails_when_a_line_does(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["--region", REGION, "--instance-type", "m8i.4xlarge", "--image", UBUNTU, "--zone", f"{REGION}a"]
     assert aws_preflight.main([*argv, "--count", "2"]) == 0

@@ -69,6 +69,31 @@ def test_network_that_is_named_twice_is_in_the_rule_once() -> None:
     assert ec2.ssh_networks(networks, False) == (["203.0.113.0/24", "198.51.100.7/32"], ["2001:db8::/32"])
 
 
+@pytest.mark.parametrize("instance_type", ["m8i", "", "m8i.4xlarge\n", "M8i.4xlarge", "m8i 4xlarge"])
+def test_type_without_its_size_is_refused_before_anything_is_made(instance_type: str) -> None:
+    with pytest.raises(NodeError, match="is not a type with its size") as caught:
+        ec2.nested_virtualization(instance_type, True)
+    assert caught.value.code == "aws-instance-type"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://bucket/n.pyz",
+        "files.example.org/n.pyz",
+        "https://f.example.org/n b",
+        "https://f.example.org/n\n",
+        "https://",
+        "https:///n",
+        "",
+    ],
+)
+def test_an_address_that_is_not_of_http_is_refused_before_machines_are_made_that_never_join(address: str) -> None:
+    with pytest.raises(NodeError, match="is not one of HTTP") as caught:
+        user_data.first_boot("", program_address=address, program_sha256="0", states={}, seconds={}, join_script=None)
+    assert caught.value.code == "bad-input" and "example" not in caught.value.sentence()
+
+
 @pytest.mark.parametrize("address", ["https://me:word@files.example.org/n.pyz", "https://word@files.example.org/n.pyz?sig=a"])
 def test_an_address_that_no_machine_could_use_is_refused_without_its_password(address: str) -> None:
     """Python's client takes it for a port, and each machine would write it to its console."""

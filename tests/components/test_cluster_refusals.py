@@ -15,6 +15,7 @@ from components import (
     KataProof,
     KataRuntimeClass,
     SandboxGuard,
+    SandboxNamespace,
     SandboxPodTemplate,
 )
 from components.cluster import kata_node_labels, kata_proof
@@ -146,6 +147,30 @@ def test_user_id_that_no_entry_can_become_is_refused_in_a_sentence(user_id: Any)
     assert caught.value.code == "bad-input"
 
 
+@pytest.mark.parametrize("program", [proves, joins])
+@pytest.mark.parametrize("parameter", ["quiet splash", "", "a=b c", "é"])
+def test_parameter_that_no_guest_could_have_is_refused_before_every_node_fails_for_it(program: Any, parameter: str) -> None:
+    with pytest.raises(pulumi.RunError, match=r"^Kernel parameter .*\[bad-kernel-parameter\]$"):
+        run(program({"kernel_params": [parameter]}))
+    run(program({"kernel_params": ["pci=realloc", "pci=nocrs", 'dm-mod.create="a b"']}))
+
+
+@pytest.mark.parametrize("program", [
+    *(lambda image, of=of: of({"image": image}) for of in (proves, joins)),
+    lambda image: lambda: JoiningNodes("j", {"namespace": "n", "image": image, "selector": "a=b", "proof": PROOF}),
+    lambda image: lambda: SandboxPodTemplate("t", {**TEMPLATE, "image": image}),
+])  # fmt: skip
+@pytest.mark.parametrize("image", ["registry/proof@sha256:0\n", "a b", "-a", " "])
+def test_image_that_no_runtime_could_pull_is_refused(program: Any, image: str) -> None:
+    with pytest.raises(pulumi.RunError, match=r"image is .*, which is not the name of an image\. Use the name alone"):
+        run(program(image))
+
+
+def test_template_without_a_class_never_takes_the_capabilities_to_the_node() -> None:
+    with pytest.raises(NodeError, match="has no RuntimeClass: on the node's own kernel"):
+        body_of({"template": "t", "runtime_class": "", "image": "i"})
+
+
 @pytest.mark.parametrize("key", ["overhead_memory", "overhead_cpu"])
 def test_overhead_that_is_no_quantity_is_refused_before_the_cluster_is_asked(key: str) -> None:
     args: Any = {"runtime_class": "kata", "handler": "kata-qemu", "kata_version": "3.32.0", key: "2GB"}
@@ -199,12 +224,9 @@ GUARD: Any = {"namespaces": ["n"], "runtime_classes": ["kata"]}
         (KataDeploy, {"distribution": "eks"}, "distribution 'eks' is not known. Use one of k8s, k3s, rke2, k0s, microk8s"),
         (SandboxGuard, {**GUARD, "namespaces": []}, "has no namespace"),
         (SandboxGuard, {**GUARD, "runtime_classes": [""]}, "has no RuntimeClass"),
-        (SandboxGuard, {**GUARD, "namespaces": "sandboxes"}, "'sandboxes', which is text. Use a list"),
-        (SandboxGuard, {**GUARD, "runtime_classes": "kata"}, "'kata', which is text. Use a list"),
         (SandboxPodTemplate, {**TEMPLATE, "seccomp": "runtimeDefault"}, "'runtimeDefault' is not known"),
         (SandboxPodTemplate, {**TEMPLATE, "command": []}, "has no command"),
         (SandboxPodTemplate, {**TEMPLATE, "user_id": 7, "ordinary_user": True}, "a user id and no entry"),
-        (SandboxPodTemplate, {**TEMPLATE, "runtime_class": ""}, "has no RuntimeClass"),
     ],
 )
 def test_argument_is_refused_in_a_line_with_its_remedy_and_without_a_traceback(
@@ -219,7 +241,7 @@ def test_argument_is_refused_in_a_line_with_its_remedy_and_without_a_traceback(
 @pytest.mark.parametrize(
     "text",
     [
-        "", "spec: {}", "[]", "{}", '{"spec": null}', '{"spec": {"containers": []}}', '{"spec": {"containers": [{}]}}',
+        "spec: {}", "[]", "{}", '{"spec": null}', '{"spec": {"containers": []}}', '{"spec": {"containers": [{}]}}',
         '{"kind": "PodTemplate", "template": {"spec": {"containers": [{"name": "a"}]}}}', "[" * 100_000,
     ],
 )  # fmt: skip
@@ -227,3 +249,68 @@ def test_argument_is_refused_in_a_line_with_its_remedy_and_without_a_traceback(
 def test_pod_template_that_is_none_is_refused(program: Any, text: str) -> None:
     with pytest.raises(pulumi.RunError, match=r"is not JSON of a PodTemplateSpec with a container\. Use the output podTemplate"):
         run(program({"pod_template": text}))
+
+
+@pytest.mark.parametrize("name", ["myProof", "my_proof", "prüfung", "p" * 64])
+@pytest.mark.parametrize(
+    ("component", "args"),
+    [
+        (KataProof, {"kubeconfig": KUBECONFIG, "namespace": "n", "proof": PROOF, "nodes": ["one"]}),
+        (JoiningNodes, {"namespace": "n", "image": "c", "selector": "a=b", "proof": PROOF}),
+        (SandboxGuard, GUARD),
+    ],
+)
+def test_name_of_a_component_that_no_object_could_have_is_refused_in_a_preview(component: Any, args: Any, name: str) -> None:
+    """The engine adds to it what makes a name unique, and the API server refused it when the nodes were changed."""
+    if component is SandboxGuard and name == "p" * 64:
+        return  # of the guard it is not a label
+    with pytest.raises(pulumi.RunError, match=rf"^{component.__name__} '{name}' cannot name its objects.*\[bad-input\]$"):
+        run(lambda: component(name, args), preview=True)
+
+
+@pytest.mark.parametrize(
+    ("component", "args"),
+    [
+        (KataRuntimeClass, CLASS),
+        (KataRuntimeClass, {**CLASS, "adopt": True}),
+        (KataDeploy, {}),
+        (KataNodeLabels, LABELS),
+        (SandboxNamespace, {"namespace": "n"}),
+        (SandboxPodTemplate, TEMPLATE),
+    ],
+)
+def test_component_whose_objects_have_names_of_their_own_may_be_called_anything(
+    monkeypatch: pytest.MonkeyPatch, component: Any, args: Any
+) -> None:
+    monkeypatch.setattr(kata_node_labels, "cluster", lambda kubeconfig, context: Joined())
+    for resource in run(lambda: component("myPrüfung", args), preview=True).by_name.values():
+        if resource.type.startswith("kubernetes:"):
+            assert resource.inputs.get("metadata", resource.inputs).get("name", "").isascii(), resource.name
+            assert resource.type.endswith("RuntimeClass") or resource.inputs.get("metadata", resource.inputs)["name"]
+
+
+@pytest.mark.parametrize(
+    ("component", "args", "key"),
+    [
+        (KataRuntimeClass, {**CLASS, "runtime_class": "Kata"}, "runtimeClass"),
+        (KataRuntimeClass, {**CLASS, "handler": "kata.qemu"}, "handler"),
+        (SandboxNamespace, {"namespace": "mySandboxes"}, "namespace"),
+        (SandboxNamespace, {"namespace": "my_sandboxes", "adopt": True}, "namespace"),
+        (SandboxGuard, {**GUARD, "namespaces": ["mySandboxes"]}, "namespaces"),
+        (SandboxPodTemplate, {**TEMPLATE, "template": "t" * 64}, "template"),
+        (SandboxPodTemplate, {**TEMPLATE, "namespace": "a.b"}, "namespace"),
+        (SandboxPodTemplate, {**TEMPLATE, "runtime_class": "Kata"}, "runtimeClass"),
+        (KataProof, {"kubeconfig": KUBECONFIG, "namespace": "N", "proof": PROOF, "nodes": ["one"]}, "namespace"),
+        (JoiningNodes, {"namespace": "N", "image": "c", "selector": "a=b", "proof": PROOF}, "namespace"),
+        (KataDeploy, {"namespace": "N"}, "namespace"),
+    ],
+)
+def test_name_of_an_object_that_no_api_server_takes_is_refused_in_a_preview(component: Any, args: Any, key: str) -> None:
+    argument = {"runtimeClass": "runtime_class"}.get(key, key)
+    for name in (args[argument], pulumi.Output.secret):
+
+        def program(name: Any = name) -> None:
+            component("c", {**args, argument: name if not callable(name) else name(args[argument])})
+
+        with pytest.raises(pulumi.RunError, match=rf"^Key {key} is not a name that Kubernetes takes\. Use small letters"):
+            run(program, preview=True)

@@ -1,6 +1,7 @@
 """What a node gets, from the fewest arguments and from all of them, and how its answers are read."""
 
 import json
+import re
 from typing import Any
 
 import pulumi
@@ -307,3 +308,43 @@ def test_a_setting_of_nothing_is_one_that_was_left_out(later: bool) -> None:
 @pytest.mark.parametrize("record", ["docker", "kata", "verification"])
 def test_a_record_of_nothing_is_one_that_was_left_out(record: str) -> None:
     assert inputs({**SMALLEST, record: None}) == inputs(SMALLEST)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ({"kata": {"hypervisor": "QEMU", "install_release": False}}, r"^Hypervisor 'QEMU' is not known\. Use one of qemu, fire"),
+        ({"kata": {"hypervisor": "clh"}}, "^Hypervisor 'clh' is not known"),
+        ({"kata": {"config_path": "etc/kata.toml"}}, "^Key configPath is 'etc/kata.toml'"),
+        ({"kata": {"config_path": "/etc/my kata.toml", "install_release": False}}, "^Key configPath is '/etc/my kata.toml'"),
+        ({"docker": {"repository": {"fingerprint": "0EBF CD88"}}}, "^Key fingerprint '0EBF CD88' is not 40 hexadecimal digits"),
+        ({"verification": {"image": "debian:13\n"}}, r"^Key verification\.image is 'debian:13\\n', which is not the na"),
+        ({"connection": {"address": "root@192.0.2.1", "host_key": HOST_KEY}}, "^The address 'root@192.0.2.1' of the node is not"),
+        ({"connection": {"address": "192.0.2.1\n", "host_key": HOST_KEY}}, "of the node is not a host name or an IP address"),
+    ],
+)  # fmt: skip
+def test_what_the_stack_file_would_refuse_is_refused_in_other_programs_too(args: Any, words: str) -> None:
+    """Each of these was found on the node, the last two after minutes of dialing."""
+    with pytest.raises(pulumi.RunError, match=words):
+        run(lambda: KataNode("n", {**SMALLEST, **args}), preview=True)
+
+
+@pytest.mark.parametrize(
+    "fingerprint", [apt_source.DOCKER_FINGERPRINT.lower(), "9DC8 5822 9FC7 DD38 854A E2D8 8D81 803C 0EBF CD88"]
+)
+def test_fingerprint_is_taken_as_people_publish_it(fingerprint: str) -> None:
+    documents({**SMALLEST, "docker": {"repository": {"fingerprint": fingerprint}}})
+
+
+def test_names_that_look_alike_on_a_machine_are_two() -> None:
+    """Where a program renames `my node` to `my-node`, the first is removed last, and would undo what the second has made."""
+
+    def record_of(name: str) -> str:
+        delete = run(lambda: KataNode(name, SMALLEST)).by_name[f"{name}-program"].inputs["delete"]
+        owner = str(delete).rpartition("--remove ")[2]
+        assert re.fullmatch(r"kata-nodes/test [A-Za-z0-9._-]+", owner), owner
+        return owner
+
+    names = ("my-node", "my node", "my/node", "nöde", "näde", "n$(id)", "n; id")
+    assert len({record_of(name) for name in names}) == len(names)
+    assert record_of("my-node") == "kata-nodes/test my-node"

@@ -256,6 +256,28 @@ def test_plain_argument_that_is_an_output_is_refused() -> None:
     assert "'plain' of Machines must be a plain value" in caught.value.reason
 
 
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"first": "x"}, "'first' of Machines must be an object with keys of its own"),
+        ({"first": [MACHINE]}, "'first' of Machines must be an object with keys of its own"),
+        ({"machines": [MACHINE, "x"]}, "'machines[1]' of Machines must be an object with keys of its own"),
+        ({"machines": [None]}, "'machines[0]' of Machines holds nothing"),
+        ({"count": float("inf")}, "'count' of Machines must be a whole number"),
+        ({"count": float("nan")}, "'count' of Machines must be a whole number"),
+        ({"count": "two"}, "'count' of Machines must be a whole number"),
+        ({"count": [1]}, "'count' of Machines must be a whole number"),
+        ({"first": {**MACHINE, "sshPort": {}}}, "'first.sshPort' of Machines must be a whole number"),
+    ],
+)
+def test_value_of_another_shape_is_refused_and_not_taken_for_an_empty_record(changed: dict[str, Any], sentence: str) -> None:
+    """A program in JavaScript that sets `kata: "go"` got the defaults, and no message."""
+    inputs = {"machines": [], "first": MACHINE, "count": 1.0, "plain": True, **changed}
+    with pytest.raises(InputPropertyError) as caught:
+        resolved(lambda: arguments(**inputs))
+    assert caught.value.reason == sentence
+
+
 def sent(error: InputPropertiesError) -> str:
     """What the SDK sends to the engine of an error, which shows just that."""
     status = ProviderServicer.create_grpc_invalid_properties_status(mock.Mock(), error.message, error.errors)

@@ -154,7 +154,7 @@ def test_what_a_fork_makes_the_engine_say_reaches_the_log_of_ci_harmless(
 ALLOWED = {
     "aws/preflight.py:": "the name of a module, an image's id and the region that was given",
     "components/cluster/kata_proof.py:KataProof.__init__": "the name that the program gives",
-    "components/cluster/kata_runtime_class.py:KataRuntimeClass.__init__": "the name that the program gives",
+    "components/cluster/kata_runtime_class.py:named": "the name that the program gives",
     "components/local/machine.py:start_of": "a name and a folder of this machine's own",
     "components/package.py:": "this package's own schema",
     "nodekit/__main__.py:_printed": "`main` made it harmless, but for a file, whose bytes go where no terminal reads them",

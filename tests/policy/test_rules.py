@@ -421,7 +421,7 @@ def joining(body: dict[str, Any]) -> Any:
 
 def proof(body: dict[str, Any]) -> Any:
     """A program with the proof of a cluster."""
-    return lambda: kata_proof.KataProof("p", {"kubeconfig": "", "namespace": "n", "proof": proven(body), "nodes": ["one"]})
+    return lambda: kata_proof.KataProof("p", {"kubeconfig": "{}", "namespace": "n", "proof": proven(body), "nodes": ["one"]})
 
 
 PRIVILEGED = {**spec(*BOTH), "containers": [{"name": "c", "securityContext": {"privileged": True}}]}
@@ -442,6 +442,20 @@ PRIVILEGED = {**spec(*BOTH), "containers": [{"name": "c", "securityContext": {"p
 )
 def test_constructor_refuses_what_the_pack_refuses(answering: None, program: Any, code: str) -> None:
     fails(program, code)
+
+
+@pytest.mark.parametrize("key", ["host_key", "user", "identity"])
+def test_login_of_which_a_part_is_secret_keeps_the_rules(key: str) -> None:
+    """A host key read by another resource often is: the pack refused the component's own commands, which held its sum."""
+
+    def program() -> None:
+        connection = {"address": "192.0.2.1", "host_key": HOST_KEY, "user": "admin", "identity": "i-0123"}
+        KataNode("n", {"connection": {**connection, key: pulumi.Output.secret(connection[key])}})  # type: ignore[typeddict-item]
+
+    recorder = run(program)
+    assert refused(recorder) == []
+    trigger = recorder.by_name["n-docker"].request.object.fields["triggers"]
+    assert key != "identity" or "1b47061264138c4ac30d75fd1eb44270" in str(trigger)
 
 
 def test_constructor_takes_what_the_pack_passes(answering: None) -> None:

@@ -374,6 +374,10 @@ def test_every_line_that_was_cut_is_counted() -> None:
     assert "Cluster: **3000 to create**" in text
 
 
+SIGNED = {documents.SIGNATURE: documents.SIGNED_SECRET}
+"""All inputs of a resource, where a fork calls them secret."""
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -384,8 +388,10 @@ def test_every_line_that_was_cut_is_counted() -> None:
         json.dumps({"steps": [step("create", "kata-nodes:index:KataNode", "a", None, {"plan": [1]})]}),
         json.dumps({"steps": [step("update", "kubernetes:a:B", "a", {"metadata": 1}, {"metadata": {"name": {}}})]}),
         json.dumps({"steps": [node({"kernelParams": 1}, {"kernelParams": [[]]})]}),
+        json.dumps({"steps": [step("update", "aws:a:B", "a", SIGNED, {"a": 1})]}),
+        json.dumps({"steps": [step("delete", "kata-nodes:index:KataNode", "a", SIGNED, None)]}),
     ],
-    ids=range(14),
+    ids=range(16),
 )  # fmt: skip
 def test_document_of_any_shape_makes_a_page(document: str) -> None:
     parsed = documents.read(document)

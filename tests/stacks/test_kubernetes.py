@@ -36,7 +36,7 @@ def test_defaults_take_nothing_over_and_let_nothing_through() -> None:
         ({"cluster": "local", "containerRuntime": "k3s"}, ["kubernetes.containerRuntime", "no nodes that serve this cluster"]),
         ({"proof": {}}, ["kubernetes.proof", "exactly one of nodes and selector"]),
         ({"proof": {"nodes": ["a"], "selector": "b=c"}}, ["kubernetes.proof", "exactly one of nodes and selector"]),
-        ({"proof": {"nodes": [], "image": "i"}}, ["kubernetes.proof.nodes", "at least 1"]),
+        ({"proof": {"nodes": [], "image": "i"}}, ["kubernetes.proof.nodes", "the list is empty. Write one entry at least"]),
         ({"joiningNodes": {"image": "i", "selector": "a=b c"}}, ["kubernetes.joiningNodes.selector", "No API server can parse"]),
         ({"cluster": "local", "proof": {"nodes": ["a"]}}, ["kata-nodes:kubernetes", "no kubelet"]),
         ({"proof": {"nodes": ["a"]}}, ["kubernetes.proof.image is needed", "docker build --file images/proof/Containerfile"]),

@@ -1,5 +1,6 @@
 """Bad configuration is refused at preview: the key, the value, the reason and the remedy are in the message."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 import yaml
 
 from stacks.model import LOGIN_SECRETS, ConfigError, StackConfig, in_plain, load, refuse_unknown, refuse_useless
+from stacks.rollout_model import BATCH_SCHEMA
+from stacks.sections import FORMS
 
 STACKS = Path(__file__).resolve().parents[2] / "stacks"
 NODE = {
@@ -83,7 +86,11 @@ def test_value_in_the_place_of_keys_is_told_in_words_of_the_file(value: object) 
     ("section", "value", "line"),
     [
         ("kata.install", "relase", "(value: 'relase'): Input should be 'release' or 'local', or keys below it."),
-        ("kata.install", {"address": "https://a/b", "sha256": "A"}, ".sha256 (value: 'A'): String should match pattern"),
+        (
+            "kata.install",
+            {"address": "https://a/b", "sha256": "A"},
+            ".sha256 (value: 'A'): the key takes no such text. Use the 64 hexadecimal",
+        ),
         ("docker.repository", "https://a", "(value: 'https://a'): Input should be 'local', or keys below it."),
         ("docker.repository", {"adress": "https://a"}, ".adress: there is no such key"),
         ("kata.hypervisor", {"qemu": True}, "(value: {'qemu': True}): Input should be 'qemu' or 'firecracker'."),
@@ -299,3 +306,31 @@ def test_waves_of_nodes_that_serve_no_cluster_are_refused_with_both_ways_out(clu
 
 def test_waves_of_other_machines_are_refused() -> None:
     refused("'rollout' changes 'existing' nodes", nodes={"local": {}, "rollout": {}})
+
+
+def patterns(schema: object) -> Iterator[str]:
+    """Every pattern of a JSON schema."""
+    if isinstance(schema, dict):
+        for key, below in schema.items():
+            if key == "pattern" and isinstance(below, str):
+                yield below
+            elif key == "patternProperties":
+                yield from below
+            yield from patterns(below)
+    elif isinstance(schema, list):
+        for below in schema:
+            yield from patterns(below)
+
+
+def test_text_of_another_form_is_refused_in_words_and_not_by_a_regular_expression() -> None:
+    schema = StackConfig.model_json_schema()
+    assert {*patterns(schema)} - {BATCH_SCHEMA["anyOf"][1]["pattern"]} == FORMS.keys()
+    refused(
+        "kata-nodes:nodes.existing[0].name (value: 'My_Host'): the key takes no such text. "
+        "Use small letters, digits and hyphens, at most 42, and no hyphen at either end.",
+        nodes={"existing": [{**NODE, "name": "My_Host"}]},
+    )
+    refused("address (value: ''): the text is empty. Write the text.", nodes={"existing": [{**NODE, "address": ""}]})
+    refused("values (value: 'x'): it is not a set of keys. Write its keys", kubernetes={"kataDeploy": {"values": "x"}})
+    refused("nodeSelector.a b.[key] (value: 'a b'): the key takes no such text. Use the key of a label, such as",
+            kubernetes={"kataDeploy": {"nodeSelector": {"a b": "c"}}})  # fmt: skip
