@@ -53,6 +53,14 @@ class ClusterNodes:
         """Take the stack's own cordon back; whether that changed the node."""
         return self._patch(node, rollout.uncordon)
 
+    def emptied(self, node: str) -> bool:
+        """Note that the drain has ended and the machine changes; whether that changed the node."""
+        return self._patch(node, rollout.emptied)
+
+    def take_back(self, node: str) -> bool:
+        """Uncordon after a drain that failed, where nothing on the machine has changed; whether that changed the node."""
+        return self._patch(node, rollout.take_back)
+
     def _patch(self, node: str, patch_of: Callable[[dict[str, Any], str], dict[str, Any] | None]) -> bool:
         path = f"/api/v1/nodes/{quote(node)}"
         for _ in range(PATCH_TRIES):
@@ -102,17 +110,18 @@ class ClusterNodes:
 
 
 async def drained(nodes: ClusterNodes, node: str, *, seconds: int, evict_bare_pods: bool, say: Callable[[str], None]) -> None:
-    """Cordon `node` and evict its pods, within `seconds`; where that fails, it is uncordoned if this call has cordoned it.
+    """Cordon `node` and evict its pods, within `seconds`; where that fails, it is uncordoned if this call has cordoned it, or one
+    before it that was killed.
 
     Raises NodeError `drain-refused`.
     """
     end = time.monotonic() + seconds
     # Another node of the wave may run the API server, which is away while that node changes: hence each call with patience.
-    leaving = await asyncio.to_thread(patiently, partial(nodes.leaving, node, evict_bare_pods))  # refuses before any change
-    first = [pod.uid for pod in leaving]
-    cordoned = await asyncio.to_thread(patiently, partial(nodes.cordon, node))
     waiting = False
     try:
+        leaving = await asyncio.to_thread(patiently, partial(nodes.leaving, node, evict_bare_pods))  # refuses before any change
+        first = [pod.uid for pod in leaving]
+        await asyncio.to_thread(patiently, partial(nodes.cordon, node))
         while remaining := await asyncio.to_thread(patiently, partial(nodes.evict, node, evict_bare_pods, first)):
             if time.monotonic() >= end:
                 raise rollout.not_empty(node, seconds, remaining)
@@ -120,8 +129,8 @@ async def drained(nodes: ClusterNodes, node: str, *, seconds: int, evict_bare_po
                 say(f"draining node {node}, up to {seconds} s: {len(remaining)} pods have to leave")
             waiting = True
             await asyncio.sleep(POLL_SECONDS)
+        await asyncio.to_thread(patiently, partial(nodes.emptied, node))
     except NodeError:
-        if cordoned:
-            with suppress(NodeError):  # the first failure is the one to report; the next run goes on from a cordoned node
-                await asyncio.to_thread(nodes.uncordon, node)
+        with suppress(NodeError):  # the first failure is the one to report; the next run goes on from a cordoned node
+            await asyncio.to_thread(nodes.take_back, node)
         raise

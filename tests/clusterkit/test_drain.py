@@ -106,7 +106,7 @@ def cluster(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cl
         if plane.get(path) is not None:
             plane.request("DELETE", f"{path}?gracePeriodSeconds=0")
     for name in (FIRST, SECOND):
-        patch = {"metadata": {"annotations": {rollout.CORDONED_BY: None}}, "spec": {"unschedulable": None}}
+        patch = {"metadata": {"annotations": dict.fromkeys((rollout.CORDONED_BY, rollout.DRAINING))}, "spec": {"unschedulable": None}}
         plane.request("PATCH", f"/api/v1/nodes/{name}", patch)
     plane.until("the pods are gone", lambda: not plane.items(PODS))
 

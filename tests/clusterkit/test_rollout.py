@@ -6,6 +6,7 @@ that nothing starts again, a person's cordon taken back.
 
 import asyncio
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from clusterkit import rollout
 from clusterkit.api import cluster_nodes, cluster_reader
+from clusterkit.api.client import Changed
 from clusterkit.api.cluster_nodes import ClusterNodes, drained
 from nodekit.errors import NodeError
 
@@ -65,8 +67,12 @@ class Restarting:
             raise self.refused
         return {} if self.calls.count("evict") > 1 else {"default/web": ""}
 
-    def uncordon(self, node: str) -> bool:
-        self.answer("uncordon")
+    def emptied(self, node: str) -> bool:
+        self.answer("emptied")
+        return True
+
+    def take_back(self, node: str) -> bool:
+        self.answer("take back")
         return True
 
 
@@ -79,13 +85,71 @@ def drain(cluster: Restarting, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_api_server_that_restarts_does_not_end_a_drain(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Restarting(1)
     drain(cluster, monkeypatch)
-    assert cluster.calls == ["leaving", "cordon", "evict", "evict"]
+    assert cluster.calls == ["leaving", "cordon", "evict", "evict", "emptied"]
 
 
 def test_a_refused_drain_is_reported_although_the_node_cannot_be_uncordoned(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NodeError) as caught:
         drain(Restarting(0, NodeError("cluster-forbidden", "me may not", verbs="create", resource="pods/eviction")), monkeypatch)
     assert caught.value.code == "cluster-forbidden"
+
+
+class Held:
+    """The client of a cluster with one node, whose pod a disruption budget keeps as long as `holding`."""
+
+    def __init__(self) -> None:
+        self.holding = True
+        self.node: dict[str, Any] = {"metadata": {"name": "a", "resourceVersion": "1", "annotations": {}}, "spec": {}}
+
+    def listed(self, resource: str, path: str, query: Any = None) -> list[dict[str, Any]]:
+        return [pod("db", "StatefulSet")] if self.holding else []
+
+    def get(self, resource: str, path: str) -> dict[str, Any]:
+        return self.node
+
+    def call(self, verb: str, resource: str, method: str, path: str, body: Any, **options: Any) -> dict[str, Any]:
+        if method == "POST":
+            raise Changed("evict", 429, {"message": "Cannot evict pod as it would violate the pod's disruption budget."})
+        for place, changes in (("annotations", body["metadata"]["annotations"]), ("spec", body.get("spec", {}))):
+            fields = self.node["metadata"]["annotations"] if place == "annotations" else self.node["spec"]
+            fields |= changes
+            for key in [key for key, value in changes.items() if value is None]:
+                del fields[key]
+        return self.node
+
+    def drain(self, seconds: int = 0) -> None:
+        nodes = object.__new__(ClusterNodes)
+        client: Any = self
+        nodes.client, nodes.owner = client, "p/s"
+        asyncio.run(drained(nodes, "a", seconds=seconds, evict_bare_pods=False, say=lambda text: None))
+
+
+def test_a_drain_that_fails_after_one_that_was_killed_leaves_no_node_cordoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run is cut off in the middle of its drain, as where a drain beside it fails and the engine ends the program."""
+    monkeypatch.setattr(cluster_nodes, "POLL_SECONDS", 0)
+    cluster = Held()
+    killed = mock.patch.object(ClusterNodes, "evict", side_effect=asyncio.CancelledError)
+    with killed, pytest.raises(asyncio.CancelledError):
+        cluster.drain()
+    assert cluster.node["spec"] == {"unschedulable": True}
+    for _ in range(2):
+        with pytest.raises(NodeError, match="still has pods"):
+            cluster.drain()
+        assert cluster.node["spec"] == {} and cluster.node["metadata"]["annotations"] == {}
+
+
+def test_a_node_whose_change_has_begun_stays_cordoned_when_another_drain_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker's change was made, and Kata's drains the node again: nothing has proven it yet."""
+    monkeypatch.setattr(cluster_nodes, "POLL_SECONDS", 0)
+    cluster = Held()
+    cluster.holding = False
+    cluster.drain()
+    assert cluster.node["spec"] == {"unschedulable": True}
+    cluster.holding = True
+    with pytest.raises(NodeError, match="still has pods"):
+        cluster.drain()
+    assert cluster.node["spec"] == {"unschedulable": True}
+    assert cluster.node["metadata"]["annotations"] == {rollout.CORDONED_BY: "p/s"}
 
 
 class Returning:
@@ -219,11 +283,11 @@ def test_only_the_stacks_own_cordon_is_taken_back(cordoned: bool, owner: str | N
 
 def test_a_cordon_and_its_mark_are_one_write_of_the_object_that_was_read() -> None:
     patch = rollout.cordon(node(cordoned=False, owner=None), "p/s")
-    about = {"resourceVersion": "7", "annotations": {rollout.CORDONED_BY: "p/s"}}
+    about = {"resourceVersion": "7", "annotations": {rollout.CORDONED_BY: "p/s", rollout.DRAINING: "p/s"}}
     assert patch == {"metadata": about, "spec": {"unschedulable": True}}
     back = rollout.uncordon(node(cordoned=True, owner="p/s"), "p/s")
     assert back == {
-        "metadata": {"resourceVersion": "7", "annotations": {rollout.CORDONED_BY: None}},
+        "metadata": {"resourceVersion": "7", "annotations": {rollout.CORDONED_BY: None, rollout.DRAINING: None}},
         "spec": {"unschedulable": None},
     }
 
