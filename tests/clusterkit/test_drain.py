@@ -106,7 +106,8 @@ def cluster(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cl
         if plane.get(path) is not None:
             plane.request("DELETE", f"{path}?gracePeriodSeconds=0")
     for name in (FIRST, SECOND):
-        patch = {"metadata": {"annotations": dict.fromkeys((rollout.CORDONED_BY, rollout.DRAINING))}, "spec": {"unschedulable": None}}
+        annotations = dict.fromkeys((rollout.CORDONED_BY, rollout.DRAINING))
+        patch = {"metadata": {"annotations": annotations}, "spec": {"unschedulable": None}}
         plane.request("PATCH", f"/api/v1/nodes/{name}", patch)
     plane.until("the pods are gone", lambda: not plane.items(PODS))
 
