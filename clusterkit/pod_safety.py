@@ -44,6 +44,8 @@ def unsafe(spec: Mapping[str, Any], classes: Sequence[str]) -> list[NodeError]:
     )
     containers = [_mapping(item) for kind in CONTAINERS for item in _list(spec.get(kind))]
     errors = [error for container in containers for error in _container(container, within, under, classes)]
+    if _host_process(_mapping(spec.get("securityContext"))):
+        errors.append(_as_host_process("All containers of the pod are"))
     if (isinstance(runtime_class, str) and within) or any(_beyond(container) for container in containers):
         errors += _host(spec)
     return errors
@@ -91,13 +93,25 @@ def _container(container: Mapping[str, Any], within: bool, under: str, classes: 
             "set",
             capabilities=BOTH,
         )
-    if context.get("privileged") is True or _mapping(context.get("windowsOptions")).get("hostProcess") is True:
+    if _host_process(context):
+        yield _as_host_process(f"Container {name} is")
+    if context.get("privileged") is True:
         yield NodeError(
             "pod-reaches-node",
             f"Container {name} is privileged, which gives it every capability and the node's devices",
             "privileged",
             capabilities=BOTH,
         )
+
+
+def _host_process(context: Mapping[str, Any]) -> bool:
+    """Of a pod's security context, from which each container has it, or of a container's own."""
+    return _mapping(context.get("windowsOptions")).get("hostProcess") is True
+
+
+def _as_host_process(subject: str) -> NodeError:
+    message = f"{subject} run as processes of the node itself, which is one of Windows, with every right there"
+    return NodeError("pod-reaches-node", message, fields="windowsOptions.hostProcess")
 
 
 def _host(spec: Mapping[str, Any]) -> Iterator[NodeError]:

@@ -163,8 +163,11 @@ def test_patch_that_repeats_no_container_takes_no_pod_out_of_its_guest(fields: d
 
 def test_container_that_is_a_process_of_a_windows_node_is_refused() -> None:
     options = {"securityContext": {"windowsOptions": {"hostProcess": True}}}
-    (error,) = stack_policy.pods("kubernetes:core/v1:Pod", {"spec": {"containers": [{"name": "c", **options}]}}, SETTINGS)
-    assert error.code == "pod-reaches-node"
+    # Of a pod, it is each container's.
+    for of_pod, of_container in ({}, options), (options, {}):
+        spec = {"containers": [{"name": "c", **of_container}], "hostNetwork": True, **of_pod}
+        (error,) = stack_policy.pods("kubernetes:core/v1:Pod", {"spec": spec}, SETTINGS)
+        assert error.code == "pod-reaches-node" and "Remove windowsOptions.hostProcess" in error.remedy
 
 
 @pytest.mark.parametrize(
