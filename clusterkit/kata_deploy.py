@@ -8,7 +8,7 @@ from typing import Any
 from clusterkit import pod_room, rollout, runtime_class
 from clusterkit.cluster_errors import ADMISSION
 from clusterkit.daemon_placing import KEEPS_AWAY, runs_on
-from clusterkit.pod_proof import TAINT
+from clusterkit.runtime_class import TAINT
 from nodekit.errors import NodeError
 from nodekit.rules.kata import kata_config, kernel_params
 from nodekit.rules.kata.guest_memory import pod_overhead

@@ -459,8 +459,12 @@ class Kubernetes(Model):
     @property
     def guarded(self) -> list[str]:
         """Names of the namespaces that the guard watches."""
-        others = [place.namespace for place in (self.proof, self.joining_nodes) if place]
-        return list(dict.fromkeys([self.namespace, *others]))
+        return list(dict.fromkeys([self.namespace, *self.proving]))
+
+    @property
+    def proving(self) -> list[str]:
+        """Names of the namespaces in which proofs run."""
+        return [place.namespace for place in (self.proof, self.joining_nodes) if place]
 
     @property
     def proof_image(self) -> str | None:

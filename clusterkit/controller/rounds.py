@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any
 
-from clusterkit import joining, pod_proof, pod_verdict
+from clusterkit import joining, pod_proof, pod_verdict, runtime_class
 from clusterkit.api.client import ADMISSION, Changed
 from clusterkit.controller.api import Api
 from clusterkit.controller.view import View
@@ -205,7 +205,7 @@ class Reconciler:
         name, uid = node["metadata"]["name"], joining.claim(node)
         job = self.view.jobs.get(uid)
         self.view.put("nodes", self.api.patch_node(name, joining.untainting(node, uid)))
-        log.info("%s: proven, and no longer tainted %s", name, pod_proof.TAINT)
+        log.info("%s: proven, and no longer tainted %s", name, runtime_class.TAINT)
         if job:
             self.remove(job)
 
