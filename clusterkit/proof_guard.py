@@ -29,8 +29,8 @@ def policy(makers: Sequence[str] = (), writers: Sequence[str] = ()) -> dict[str,
     `makers` are users beside the Job controller that make pods, `writers` those beside the stack's own user that write Jobs and
     ConfigMaps. The stack's user is recognized by a right that it used to make this policy and that no role for tenants
     holds (`edit` and `admin` have no rights in admissionregistration.k8s.io). What a kubelet reports is a subresource,
-    `pods/status`, and is not matched. Deleting is not refused either, since it can only remove a proof. Labels of a pod stay, since
-    by them the Job controller itself releases it from one Job and gives it to another (pkg/controller, ClaimPods).
+    `pods/status`, and is not matched. Deleting is not refused either, since it can only remove a proof. Labels of a pod stay,
+    since by them the Job controller itself releases it from one Job and gives it to another (pkg/controller, ClaimPods).
     """
     user = "request.userInfo.username"
     entering = "request.operation == 'CONNECT' || request.?subResource.orValue('') == 'ephemeralcontainers'"

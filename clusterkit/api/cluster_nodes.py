@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -26,8 +26,10 @@ class ClusterNodes:
         """`owner` is the stack, by which its own cordons are known."""
         connection = connected(kubeconfig, context)
         self.client, self.owner = Client(connection.api, PERSON, connection), owner
-        self._listed: list[dict[str, Any]] | None = None
-        self._machines: dict[str, str] = {}
+        self._listed: dict[str, list[Mapping[str, Any]]] | None = None
+        """The nodes by their machine's id."""
+        self._machines: dict[str, dict[str, str]] = {}
+        """The machines that were asked for, and each one's id as it was written, by that id."""
 
     def name_of(self, host: str, machine_id: str, *, again: bool = False) -> str | None:
         """Name of the node that the machine `host` is; None where it is none of this cluster's.
@@ -35,10 +37,13 @@ class ClusterNodes:
         The nodes are listed once, and `again` for callers that are about to change one. Raises NodeError
         `cluster-machine-id-shared`, also where another machine said before that it has this id.
         """
-        self._machines[host] = machine_id
+        identifier = node_labels.plain(machine_id)
+        machines = self._machines.setdefault(identifier, {})
+        machines[host] = machine_id
         if again or self._listed is None:
-            self._listed = self.client.listed("nodes", "/api/v1/nodes")
-        return node_labels.nodes_of(self._machines, self._listed)[0].get(host)
+            self._listed = node_labels.nodes_by_id(self.client.listed("nodes", "/api/v1/nodes"))
+        # Of thousands of machines each asks, so that looking through all of them each time would take minutes.
+        return node_labels.nodes_of(machines, self._listed.get(identifier, []))[0].get(host)
 
     def cordoned(self) -> list[str]:
         """Names of the nodes that the stack has cordoned."""

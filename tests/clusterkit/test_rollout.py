@@ -5,6 +5,7 @@ that nothing starts again, a person's cordon taken back.
 """
 
 import asyncio
+import time
 from typing import Any
 from unittest import mock
 
@@ -150,6 +151,28 @@ def test_a_node_whose_change_has_begun_stays_cordoned_when_another_drain_fails(m
         cluster.drain()
     assert cluster.node["spec"] == {"unschedulable": True}
     assert cluster.node["metadata"]["annotations"] == {rollout.CORDONED_BY: "p/s"}
+
+
+def test_thousands_of_machines_are_found_without_looking_through_all_of_them_for_each() -> None:
+    """With a rollout every machine asks in every run, also where nothing changes; 600 took half a minute, 1000 two."""
+    count = 2000
+    ids = {f"host-{number}": f"{number:032x}" for number in range(count)}
+    reads: list[str] = []
+
+    class Client:
+        def listed(self, resource: str, path: str) -> list[dict[str, Any]]:
+            reads.append(path)
+            infos = [{"nodeInfo": {"machineID": identifier}} for identifier in ids.values()]
+            return [{"metadata": {"name": f"node-{number}"}, "status": info} for number, info in enumerate(infos)]
+
+    nodes = object.__new__(ClusterNodes)
+    client: Any = Client()
+    nodes.client, nodes._listed, nodes._machines = client, None, {}
+    begin = time.monotonic()
+    assert [nodes.name_of(host, identifier) for host, identifier in ids.items()] == [f"node-{number}" for number in range(count)]
+    assert time.monotonic() - begin < 10 and len(reads) == 1
+    with pytest.raises(NodeError, match="so have machines host-7, other"):
+        nodes.name_of("other", ids["host-7"])
 
 
 class Returning:
