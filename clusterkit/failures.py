@@ -320,6 +320,10 @@ CASES = {
         ),
         "image": "Name a proof image that has /bin/sh and mount, and look at the runtime's log on the node",
         "container": "Correct what it names; the runtime's log on the node says more",
+        "beside": (
+            "A proof has one container: keep what adds others, such as a service mesh, out of the proof's namespace, or have it "
+            "add them as sidecars that end with the pod (init containers with restartPolicy: Always)"
+        ),
         "memory": "Raise the pod's memory limit (kubernetes.pod.memoryLimit)",
         "killed": (
             "Check the pod's events and the kubelet's log on the node: a full node, an eviction, a cgroup driver other than "

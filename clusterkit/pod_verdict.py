@@ -294,7 +294,7 @@ def verdict(
             return rebooted(name) if restarted else {**judged, "job": job["metadata"]["uid"]}
         late = why_failed(job) == "DeadlineExceeded"
         if other := pod_companions.unfinished(pod or {}, request.climbing, late):
-            return refusal("proof-container-failed", f"{name}: the ladder ended, and {other}", "container")
+            return refusal("proof-container-failed", f"{name}: the ladder ended, and {other}", "beside")
         return timed_out(request, job, pod, {})
     if condition(job, "Complete"):
         if pod is None and accepted:

@@ -834,6 +834,7 @@ def test_the_container_that_climbs_is_read_wherever_a_webhook_puts_another() -> 
     assert isinstance(pod_verdict.verdict(REQUEST, NODES, COMPLETE, injected(PASSED, "istio-proxy", ended(""))), dict)
     result = pod_verdict.verdict(REQUEST, NODES, LATE, injected(PASSED, "istio-proxy", {"running": {}}))
     assert isinstance(result, Refusal) and "istio-proxy beside it did not end" in result.sentence
+    assert "keep what adds others, such as a service mesh, out of the proof's namespace" in result.sentence
     mirrored = injected(PASSED, "istio-proxy", {"running": {}})
     pinned = ask(image="debian@sha256:1234")
     mirrored["spec"]["containers"][1] |= deepcopy(pinned.template["spec"]["containers"][0])
