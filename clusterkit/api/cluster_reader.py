@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -172,3 +172,17 @@ class Situation:
     """Evidence of the previous proof (JSON), by node."""
     events: pod_verdict.Events
     """What the cluster's events say of Jobs and pods."""
+
+    @cached_property
+    def machines(self) -> dict[str, pod_proof.Node]:
+        """The nodes to prove, by name: each of thousands is looked up."""
+        return {node.name: node for node in self.chosen}
+
+    @cached_property
+    def jobs_of_nodes(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Jobs of the proof by uid, by the name of the node that they prove."""
+        by_node: dict[str, dict[str, dict[str, Any]]] = {}
+        for uid, job in self.jobs.items():
+            notes = job["spec"]["template"]["metadata"].get("annotations") or {}
+            by_node.setdefault(str(notes.get(pod_proof.NODE_ANNOTATION)), {})[uid] = job
+        return by_node
