@@ -343,7 +343,8 @@ def test_no_sandbox_comes_to_a_node_before_its_proof(api: Api) -> None:
     body["spec"]["tolerations"] = other
     assert api.request("POST", PODS.format("joining-sandboxes"), body)[0] == 201
     path = f"{PODS.format('joining-sandboxes')}/waiting"
-    status, answer = api.request("PATCH", path, {"spec": {"tolerations": [*other, *ours]}})
+    _, waiting = api.request("GET", path)
+    status, answer = api.request("PATCH", path, {"spec": {"tolerations": [*waiting["spec"]["tolerations"], *ours]}})
     assert status == 403 and "Rule unproven" in answer["message"], answer
     assert api.request("PATCH", path, {"metadata": {"labels": {"a": "b"}}})[0] == 200
     binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "waiting"}, "target": {"kind": "Node", "name": "node"}}
