@@ -253,12 +253,14 @@ def verdict(
     pod: Mapping[str, Any] | None,
     before: str | None = None,
     events: Events | None = None,
+    uid: str = "",
 ) -> dict[str, Any] | Refusal:
     """What a Job and the last that was seen of its pod mean: evidence, or the refusal.
 
-    A guest has the boot id of none of the `nodes`. A Job that completed is believed
-    only with its pod's report, judged by the ladder's judge. `before` is the evidence of the last proof (JSON), which stands for
-    a pod that is gone when it is of the same Job; `events` say why there is no pod, or why it does not start.
+    A guest has the boot id of none of the `nodes`. A Job that completed is believed only with its pod's report, judged by the
+    ladder's judge. `before` is the evidence of the last proof (JSON). It stands for a pod that is gone when it is of the same
+    Job, and where the Job is gone too, as a cluster removes those that have ended, if it is of the one with the uid `uid`, which
+    was asked for. `events` say why there is no pod, or why it does not start.
     """
     name, events = request.node.name, events or {}
     present = nodes.by_name.get(name)
@@ -268,6 +270,10 @@ def verdict(
             f"{name}: the node left the cluster while it was proven, or another machine took its name",
             "replaced",
         )
+    kept = evidence_of(before)
+    proven = bool(kept.get("job")) and kept.get("node") == name and stands(kept)
+    if job is None and proven and kept["job"] == uid:
+        return no_guest(name, str(kept.get("guestBootId", "")), nodes.by_boot_id) or kept
     if job is None:
         return refusal("proof-pod-lost", f"{name}: the Job is gone from the cluster", "refresh")
     if untrue := forged(request, job, pod):
@@ -280,8 +286,7 @@ def verdict(
     terminated = status_of(pod, request.climbing).get("state", {}).get("terminated")
     if pod is not None and (gone := disrupted(name, job, pod, terminated or {})):
         return gone
-    kept = evidence_of(before)
-    accepted = kept.get("job") == job["metadata"]["uid"] and kept.get("node") == name and stands(kept)
+    accepted = proven and kept["job"] == job["metadata"]["uid"]
     if terminated and ended_by_deadline(job, terminated):
         return timed_out(request, job, pod, {})
     if terminated:

@@ -145,7 +145,7 @@ class Reader:
             time.sleep(POLL_SECONDS)
         nodes = pod_proof.Nodes(patiently(self.all_nodes))
         return {
-            node: pod_verdict.verdict(proven, nodes, jobs.get(uid), pods.get(uid), before.get(node), events)
+            node: pod_verdict.verdict(proven, nodes, jobs.get(uid), pods.get(uid), before.get(node), events, uid)
             for node, (uid, proven) in requests.items()
         }
 

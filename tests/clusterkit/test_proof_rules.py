@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -467,6 +468,22 @@ def test_a_proof_is_believed_by_what_its_own_pod_reported() -> None:
     for kept in (json.dumps({**result, "job": "another"}), json.dumps({**result, "node": "m"}), "[]", "no JSON"):
         assert isinstance(pod_verdict.verdict(REQUEST, NODES, COMPLETE, None, kept), Refusal)
     assert isinstance(pod_verdict.verdict(REQUEST, NODES, FAILED, None, json.dumps(result)), Refusal)
+
+
+def test_a_proof_stands_although_its_job_is_removed_once_it_has_ended() -> None:
+    """As a policy with ttlSecondsAfterFinished does; every later `up` failed, and its remedy proved all nodes again."""
+    result = pod_verdict.verdict(REQUEST, NODES, COMPLETE, PASSED)
+    assert isinstance(result, dict)
+    kept = json.dumps(result)
+    assert pod_verdict.verdict(REQUEST, NODES, None, None, kept, None, "j") == result
+    failed = [{**rung, "counts": True, "passed": False} for rung in result["rungs"]]
+    for wrong in ({"job": "another"}, {"job": ""}, {"node": "m"}, {"rungs": []}, {"rungs": failed}, {"guestBootId": NODE_ID}):
+        assert isinstance(pod_verdict.verdict(REQUEST, NODES, None, None, json.dumps({**result, **wrong}), None, "j"), Refusal)
+    for before, uid in ((kept, ""), (kept, "another"), (None, "j")):
+        gone = pod_verdict.verdict(REQUEST, NODES, None, None, before, None, uid)
+        assert isinstance(gone, Refusal) and "the Job is gone" in gone.sentence
+    another = Nodes([replace(NODES.by_name["n"], uid="another machine")])
+    assert isinstance(pod_verdict.verdict(REQUEST, another, None, None, kept, None, "j"), Refusal)
 
 
 @pytest.mark.parametrize(
