@@ -85,6 +85,10 @@ CATALOGUE: dict[str, Failure] = {
                 "Let the proof's service account use one that allows the template's user and capabilities, in the proof's "
                 "namespace alone (docs/guides/openshift.md)"
             ),
+            "denied the request": (
+                "Exempt the namespaces of proof and sandboxes from the webhook that it names, or change the template so that it "
+                "lets the pod pass"
+            ),
             "RuntimeClass": "Create the RuntimeClass, or name one that exists",
             "must specify": (
                 "Give the namespace a LimitRange with defaults for what it names, or a quota that does not limit it"

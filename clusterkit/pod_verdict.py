@@ -93,7 +93,9 @@ NO_IMAGE = re.compile(r"not found|denied|unauthorized|manifest unknown|no match 
 """A registry's words for failures that a retry does not change."""
 CONSTRAINT = "security context constraint"
 """Words of OpenShift, which checks more than Pod Security."""
-IN_VAIN = ("PodSecurity", "ValidatingAdmissionPolicy", CONSTRAINT)
+WEBHOOK = "denied the request"
+"""Words of the API server where a webhook refuses; of a policy it says `denied request`."""
+IN_VAIN = ("PodSecurity", "ValidatingAdmissionPolicy", CONSTRAINT, WEBHOOK)
 """Words of refusals of a pod that a retry does not change."""
 
 
@@ -139,7 +141,7 @@ def refused_pod(node: str, why: str) -> Refusal:
     return refusal("proof-pod-refused", f"{node}: the cluster refuses the proof's pod: {line(why, 900).rstrip('.')}", case)
 
 
-REFUSALS = ("PodSecurity", "ValidatingAdmissionPolicy", CONSTRAINT, "RuntimeClass", "must specify", "quota")
+REFUSALS = ("PodSecurity", "ValidatingAdmissionPolicy", CONSTRAINT, WEBHOOK, "RuntimeClass", "must specify", "quota")
 """Words of the API server's refusals of a pod for which `proof-pod-refused` has a remedy of its own."""
 
 

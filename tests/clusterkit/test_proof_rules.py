@@ -618,6 +618,7 @@ CNI = 'Failed to create pod sandbox: plugin type="flannel" failed (add): cni plu
 GONE = "Failed to create pod sandbox: failed to create shim task: /c.toml: file /x does not exist: not found"
 SILENT = "Failed to create pod sandbox: failed to create shim task: timed out connecting to vsock 5:1024: unknown"
 USERS = "Failed to create pod sandbox: can't set spec.hostUsers: false, RuntimeClass handler 'k' does not support user namespaces"
+DENIED = 'admission webhook "validate.kyverno.svc-fail" denied the request: resource Pod/x was blocked: quota of capabilities'
 SANDBOX = "FailedCreatePodSandBox"
 
 
@@ -655,6 +656,8 @@ SANDBOX = "FailedCreatePodSandBox"
             "proof-pod-refused",
             "Let the proof's service account use one",
         ),
+        (None, "FailedCreate", Words(2, DENIED), "proof-pod-refused", "Exempt the namespaces of proof and sandboxes"),
+        (None, "FailedCreate", Words(9, 'failed calling webhook "validate.kyverno.svc-fail": timeout'), None, ""),
         (None, "FailedCreate", Words(9, 'exceeded quota, RuntimeClass "k" not found'), None, ""),
     ],
 )
