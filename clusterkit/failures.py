@@ -89,6 +89,7 @@ CATALOGUE: dict[str, Failure] = {
                 "Exempt the namespaces of proof and sandboxes from the webhook that it names, or change the template so that it "
                 "lets the pod pass"
             ),
+            "usage per ": "Change the namespace's LimitRange, or the template's resources (kubernetes.pod), to fit each other",
             "RuntimeClass": "Create the RuntimeClass, or name one that exists",
             "must specify": (
                 "Give the namespace a LimitRange with defaults for what it names, or a quota that does not limit it"

@@ -656,6 +656,13 @@ SANDBOX = "FailedCreatePodSandBox"
             "proof-pod-refused",
             "Let the proof's service account use one",
         ),
+        (
+            None,
+            "FailedCreate",
+            Words(2, 'pods "x" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi'),
+            "proof-pod-refused",
+            "Change the namespace's LimitRange",
+        ),
         (None, "FailedCreate", Words(2, DENIED), "proof-pod-refused", "Exempt the namespaces of proof and sandboxes"),
         (None, "FailedCreate", Words(9, 'failed calling webhook "validate.kyverno.svc-fail": timeout'), None, ""),
         (None, "FailedCreate", Words(9, 'exceeded quota, RuntimeClass "k" not found'), None, ""),
