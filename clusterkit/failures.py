@@ -4,6 +4,7 @@ from nodekit.failures import Failure
 
 _SET = "kubectl config view --raw --minify --flatten | pulumi config set --secret kata-nodes:kubeconfig"
 """Sets a kubeconfig that holds one cluster, and what its files hold."""
+_LIMIT_RANGE = "Change the namespace's LimitRange, or the template's resources (kubernetes.pod), to fit each other"
 CATALOGUE: dict[str, Failure] = {
     "pod-capabilities": Failure(
         "A container adds capabilities that its pod's RuntimeClass does not keep inside a guest.",
@@ -89,7 +90,7 @@ CATALOGUE: dict[str, Failure] = {
                 "Exempt the namespaces of proof and sandboxes from the webhook that it names, or change the template so that it "
                 "lets the pod pass"
             ),
-            "usage per ": "Change the namespace's LimitRange, or the template's resources (kubernetes.pod), to fit each other",
+            **dict.fromkeys(("usage per ", "max limit to request ratio per "), _LIMIT_RANGE),
             "RuntimeClass": "Create the RuntimeClass, or name one that exists",
             "must specify": (
                 "Give the namespace a LimitRange with defaults for what it names, or a quota that does not limit it"

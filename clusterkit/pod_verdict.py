@@ -95,9 +95,9 @@ CONSTRAINT = "security context constraint"
 """Words of OpenShift, which checks more than Pod Security."""
 WEBHOOK = "denied the request"
 """Words of the API server where a webhook refuses; of a policy it says `denied request`."""
-LIMIT_RANGE = "usage per "
-"""Words of a LimitRange: of which resource, and of a container or a pod (plugin/pkg/admission/limitranger)."""
-IN_VAIN = ("PodSecurity", "ValidatingAdmissionPolicy", CONSTRAINT, WEBHOOK, LIMIT_RANGE)
+LIMIT_RANGE = ("usage per ", "max limit to request ratio per ")
+"""Words of a LimitRange about a resource, before those of a container or a pod (plugin/pkg/admission/limitranger)."""
+IN_VAIN = ("PodSecurity", "ValidatingAdmissionPolicy", CONSTRAINT, WEBHOOK, *LIMIT_RANGE)
 """Words of refusals of a pod that a retry does not change."""
 
 
@@ -143,7 +143,7 @@ def refused_pod(node: str, why: str) -> Refusal:
     return refusal("proof-pod-refused", f"{node}: the cluster refuses the proof's pod: {line(why, 900).rstrip('.')}", case)
 
 
-REFUSALS = ("PodSecurity", "ValidatingAdmissionPolicy", CONSTRAINT, WEBHOOK, LIMIT_RANGE, "RuntimeClass", "must specify", "quota")
+REFUSALS = (*IN_VAIN, "RuntimeClass", "must specify", "quota")
 """Words of the API server's refusals of a pod for which `proof-pod-refused` has a remedy of its own."""
 
 

@@ -663,6 +663,13 @@ SANDBOX = "FailedCreatePodSandBox"
             "proof-pod-refused",
             "Change the namespace's LimitRange",
         ),
+        (
+            None,
+            "FailedCreate",
+            Words(2, "memory max limit to request ratio per Container is 2, but provided ratio is 8.000000"),
+            "proof-pod-refused",
+            "Change the namespace's LimitRange",
+        ),
         (None, "FailedCreate", Words(2, DENIED), "proof-pod-refused", "Exempt the namespaces of proof and sandboxes"),
         (None, "FailedCreate", Words(9, 'failed calling webhook "validate.kyverno.svc-fail": timeout'), None, ""),
         (None, "FailedCreate", Words(9, 'exceeded quota, RuntimeClass "k" not found'), None, ""),
