@@ -150,11 +150,13 @@ class Reader:
         }
 
     def roomless(self, pods: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Nodes that take no pod now and will not soon, of those whose proof's pod is not scheduled."""
+        """Nodes that take no pod now and will not soon, or have left, of those whose proof's pod is not scheduled."""
         waiting = {node: pod for node, pod in pods.items() if not pod_room.makes_way(pod)}
         words = {node: message for node, pod in waiting.items() if (message := pod_room.unscheduled(pod)) is not None}
         short_of = {node.name: node.short_of for node in self.all_nodes()} if words else {}
-        return [node for node, message in words.items() if pod_room.lasts(message, short_of.get(node, ""))]
+        return [
+            node for node, message in words.items() if node not in short_of or pod_room.lasts(message, short_of.get(node, ""))
+        ]
 
 
 @dataclass(frozen=True)

@@ -718,10 +718,18 @@ def test_a_volume_that_is_still_being_made_is_waited_for() -> None:
 
 def test_a_pod_for_which_others_have_to_leave_is_waited_for_while_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the template's pods, or all of the cluster, have a priority: those that leave have 30 s and more to end."""
-    monkeypatch.setattr(Reader, "all_nodes", lambda _: [])
+    monkeypatch.setattr(Reader, "all_nodes", lambda _: [Node("full", "u", NODE_ID), Node("n", "v", GUEST_ID)])
     reader = object.__new__(Reader)
     nominated = {**UNSCHEDULED, "status": {**UNSCHEDULED["status"], "nominatedNodeName": "n"}}
     assert reader.roomless({"full": UNSCHEDULED, "n": nominated}) == ["full"]
+
+
+def test_a_node_that_left_before_its_pod_was_placed_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where an autoscaler ends it meanwhile: the scheduler says no more than that no other node is meant."""
+    words = "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."
+    waiting = pod_that(node="", phase="Pending", conditions=[{"type": "PodScheduled", "status": "False", "message": words}])
+    monkeypatch.setattr(Reader, "all_nodes", lambda _: [Node("n", "u", NODE_ID)])
+    assert object.__new__(Reader).roomless({"n": waiting, "left": waiting}) == ["left"]
 
 
 @pytest.mark.parametrize(
