@@ -45,10 +45,11 @@ class ClusterNodes:
         # Of thousands of machines each asks, so that looking through all of them each time would take minutes.
         return node_labels.nodes_of(machines, self._listed.get(identifier, []))[0].get(host)
 
-    def cordoned(self) -> list[str]:
-        """Names of the nodes that the stack has cordoned."""
+    def cordoned(self) -> dict[str, bool]:
+        """The nodes that the stack has cordoned, and whether each is still being drained, so that nothing on it has changed."""
         nodes = self.client.listed("nodes", "/api/v1/nodes")
-        return [str(node["metadata"]["name"]) for node in nodes if rollout.is_cordoned_by(node, self.owner)]
+        ours = [node for node in nodes if rollout.is_cordoned_by(node, self.owner)]
+        return {str(node["metadata"]["name"]): rollout.is_drained_by(node, self.owner) for node in ours}
 
     def cordon(self, node: str) -> bool:
         """Keep further pods away; whether that changed the node."""
