@@ -57,6 +57,8 @@ class Node:
     """Boot id of its own kernel, as its kubelet reports it (Node.status.nodeInfo.bootID)."""
     short_of: str = ""
     """What it lacks to take pods, as `pod_room.held` says it."""
+    kernel: str = ""
+    """Release of its own kernel (Node.status.nodeInfo.kernelVersion)."""
 
 
 class Nodes:
@@ -114,7 +116,13 @@ def chosen(nodes: Sequence[Node], names: Sequence[str], selector: str | None) ->
 def node_of(document: Mapping[str, Any]) -> Node:
     """From a core/v1 Node."""
     about = document.get("status", {}).get("nodeInfo", {})
-    return Node(document["metadata"]["name"], document["metadata"]["uid"], str(about.get("bootID", "")), pod_room.held(document))
+    return Node(
+        document["metadata"]["name"],
+        document["metadata"]["uid"],
+        str(about.get("bootID", "")),
+        pod_room.held(document),
+        str(about.get("kernelVersion", "")),
+    )
 
 
 def digest(*verified: object) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from clusterkit import pod_companions, pod_room
 from clusterkit.pod_differences import differences, environment
-from clusterkit.pod_proof import BOOT_ANNOTATION, DIGEST_ANNOTATION, NODE_ANNOTATION, Nodes, ProofRequest, attempt_of
+from clusterkit.pod_proof import BOOT_ANNOTATION, DIGEST_ANNOTATION, NODE_ANNOTATION, Node, Nodes, ProofRequest, attempt_of
 from nodekit.errors import NodeError
 from nodekit.rules.proof import console, ladder
 from nodekit.rules.text import printable
@@ -297,6 +297,8 @@ def verdict(
         judged = of_container(request, terminated, present.boot_id, boot_ids, containers_of(pod))
         if isinstance(judged, Refusal):
             return judged
+        if older := not_of_the_pod(present, pod or {}, terminated, judged):
+            return older
         if condition(job, "Complete"):
             # Of a kernel between the two that are known, no boot id is known, and it may have run the ladder.
             restarted = present.boot_id not in own and not accepted
@@ -342,6 +344,26 @@ def no_guest(node: str, guest: str, boot_ids: Mapping[str, str]) -> Refusal | No
     whose = f"node {boot_ids[guest]}'s own" if guest in boot_ids else "not one of a kernel"
     return refusal(
         "proof-not-a-guest", f"{node}: the boot id {line(guest, 60)!r} is {whose}, so the ladder ran in no guest", "handler"
+    )
+
+
+def not_of_the_pod(
+    node: Node, pod: Mapping[str, Any], terminated: Mapping[str, Any], evidence: Mapping[str, Any]
+) -> Refusal | None:
+    """The refusal of a kernel of the node's own release that ran before the pod was there: Kata starts a guest for each pod.
+
+    A node that is a container of LXC reports a boot id of that container's own (lxc, lxc_setup_boot_id), and a pod on the same
+    kernel, whose proc is a new one, reads the kernel's. Both times are of the node's clock.
+    """
+    began, end = instant(pod.get("status", {}).get("startTime")), instant(terminated.get("finishedAt"))
+    up = max((rung["at"] for rung in evidence["rungs"] if rung["at"] is not None), default=0.0)
+    if not node.kernel or evidence["guestKernel"] != node.kernel or began is None or end is None or up <= end - began + CLOCKS:
+        return None
+    return refusal(
+        "proof-not-a-guest",
+        f"{node.name}: the ladder's kernel is the node's release, {line(node.kernel, 80)}, and had run for {up:.0f} s when the "
+        f"pod was {end - began:.0f} s old, so the ladder ran in no guest",
+        "handler",
     )
 
 

@@ -470,6 +470,36 @@ def test_a_proof_is_believed_by_what_its_own_pod_reported() -> None:
     assert isinstance(pod_verdict.verdict(REQUEST, NODES, FAILED, None, json.dumps(result)), Refusal)
 
 
+def up_for(seconds: str, kernel: str = "6.12.0", **fields: Any) -> dict[str, Any] | Refusal:
+    """The verdict on a pod of a minute whose ladder's kernel had run so long, on a node with the kernel 6.12.0."""
+    boot_id, release = (f"status=ok value={value} detail=" for value in (GUEST_ID, kernel))
+    text = report(REQUEST.nonce, boot_id=f"{boot_id} at={seconds}" if seconds else boot_id, kernel=release)
+    seen = pod_that(state=ended(text, finishedAt="2026-01-01T00:01:00Z"), **{"startTime": "2026-01-01T00:00:00Z", **fields})
+    described: Any = {"metadata": {"name": "n", "uid": "u", "resourceVersion": "1"}, "status": {"nodeInfo": {}}}
+    described["status"]["nodeInfo"] = {"bootID": NODE_ID, "kernelVersion": "6.12.0", "osImage": "Debian"}
+    verdicts = [
+        pod_verdict.verdict(REQUEST, Nodes([node]), COMPLETE, pod)
+        for node, pod in (
+            (pod_proof.node_of(described), seen),
+            (pod_proof.node_of(trimmed.node(documents_read("nodes", described))), trimmed.pod(documents_read("pods", seen))),
+        )
+    ]
+    assert verdicts[0] == verdicts[1], "up and the controller of joining nodes agree"
+    return verdicts[0]
+
+
+def test_a_kernel_that_ran_before_the_pod_passes_for_no_guest() -> None:
+    """A node that is a container of LXC reports a boot id of its own, and runc's pods there read the one of its kernel."""
+    result = up_for("86400.00")
+    assert isinstance(result, Refusal) and result.code == "proof-not-a-guest"
+    assert "had run for 86400 s when the pod was 60 s old" in result.sentence and "runc is not Kata" in result.sentence
+    assert isinstance(up_for("66.00"), Refusal)
+    # Guests are started for their pod; one of another release may have waited for it.
+    assert isinstance(up_for("86400.00", "6.18.0"), dict)
+    assert all(isinstance(up_for(seconds), dict) for seconds in ("12.00", "64.00", ""))
+    assert isinstance(up_for("86400.00", startTime=None), dict)
+
+
 def test_a_proof_stands_although_its_job_is_removed_once_it_has_ended() -> None:
     """As a policy with ttlSecondsAfterFinished does; every later `up` failed, and its remedy proved all nodes again."""
     result = pod_verdict.verdict(REQUEST, NODES, COMPLETE, PASSED)
