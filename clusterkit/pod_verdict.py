@@ -350,19 +350,16 @@ def no_guest(node: str, guest: str, boot_ids: Mapping[str, str]) -> Refusal | No
 def not_of_the_pod(
     node: Node, pod: Mapping[str, Any], terminated: Mapping[str, Any], evidence: Mapping[str, Any]
 ) -> Refusal | None:
-    """The refusal of a kernel of the node's own release that ran before the pod was there: Kata starts a guest for each pod.
-
-    A node that is a container of LXC reports a boot id of that container's own (lxc, lxc_setup_boot_id), and a pod on the same
-    kernel, whose proc is a new one, reads the kernel's. Both times are of the node's clock.
-    """
+    """The refusal of a kernel that ran before the pod was there (`ladder.ran_before`); both times are of the node's clock."""
     began, end = instant(pod.get("status", {}).get("startTime")), instant(terminated.get("finishedAt"))
-    up = max((rung["at"] for rung in evidence["rungs"] if rung["at"] is not None), default=0.0)
-    if not node.kernel or evidence["guestKernel"] != node.kernel or began is None or end is None or up <= end - began + CLOCKS:
+    if began is None or end is None:
+        return None
+    if not ladder.ran_before(evidence["guestKernel"], (rung["at"] for rung in evidence["rungs"]), node.kernel, end - began):
         return None
     return refusal(
         "proof-not-a-guest",
-        f"{node.name}: the ladder's kernel is the node's release, {line(node.kernel, 80)}, and had run for {up:.0f} s when the "
-        f"pod was {end - began:.0f} s old, so the ladder ran in no guest",
+        f"{node.name}: the ladder's kernel is of the node's release, {line(node.kernel, 80)}, and ran before the pod was there, "
+        f"{end - began:.0f} s before the ladder's end, so the ladder ran in no guest",
         "handler",
     )
 
