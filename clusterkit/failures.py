@@ -4,6 +4,7 @@ from nodekit.failures import Failure
 
 _SET = "kubectl config view --raw --minify --flatten | pulumi config set --secret kata-nodes:kubeconfig"
 """Sets a kubeconfig that holds one cluster, and what its files hold."""
+_LIMIT_RANGE = "Change the namespace's LimitRange, or the template's resources (kubernetes.pod), to fit each other"
 CATALOGUE: dict[str, Failure] = {
     "pod-capabilities": Failure(
         "A container adds capabilities that its pod's RuntimeClass does not keep inside a guest.",
@@ -13,7 +14,8 @@ CATALOGUE: dict[str, Failure] = {
         },
     ),
     "pod-reaches-node": Failure(
-        "A pod would reach the node itself: a privileged container, a host namespace or a hostPath volume.",
+        "A pod would reach the node itself: a privileged container, a process or port of the node, a host namespace, a hostPath "
+        "volume, or a host in a probe.",
         "Remove {fields}",
         {
             "privileged": "Remove privileged; {capabilities} under a RuntimeClass of Kata are enough for a nested sandbox",
@@ -84,6 +86,11 @@ CATALOGUE: dict[str, Failure] = {
                 "Let the proof's service account use one that allows the template's user and capabilities, in the proof's "
                 "namespace alone (docs/guides/openshift.md)"
             ),
+            "denied the request": (
+                "Exempt the namespaces of proof and sandboxes from the webhook that it names, or change the template so that it "
+                "lets the pod pass"
+            ),
+            **dict.fromkeys(("usage per ", "max limit to request ratio per "), _LIMIT_RANGE),
             "RuntimeClass": "Create the RuntimeClass, or name one that exists",
             "must specify": (
                 "Give the namespace a LimitRange with defaults for what it names, or a quota that does not limit it"
@@ -320,6 +327,10 @@ CASES = {
         ),
         "image": "Name a proof image that has /bin/sh and mount, and look at the runtime's log on the node",
         "container": "Correct what it names; the runtime's log on the node says more",
+        "beside": (
+            "A proof has one container: keep what adds others, such as a service mesh, out of the proof's namespace, or have it "
+            "add them as sidecars that end with the pod (init containers with restartPolicy: Always)"
+        ),
         "memory": "Raise the pod's memory limit (kubernetes.pod.memoryLimit)",
         "killed": (
             "Check the pod's events and the kubelet's log on the node: a full node, an eviction, a cgroup driver other than "

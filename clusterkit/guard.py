@@ -1,9 +1,10 @@
 """What the API server itself refuses in the namespaces of sandbox pods: the bodies of an admission policy and its binding."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from clusterkit import object_names
+from clusterkit.runtime_class import TAINT
 from nodekit.errors import NodeError
 from nodekit.rules.text import printable
 
@@ -30,14 +31,18 @@ SELINUX_TYPES = ("", "container_t", "container_init_t", "container_kvm_t", "cont
 CONFINED = ("", "RuntimeDefault", "Localhost")
 """Types of a seccomp or AppArmor profile that `baseline` lets pass."""
 APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
-PROBES = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle.?postStart", "lifecycle.?preStop")
+PROBES = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle.postStart", "lifecycle.preStop")
+HANDLERS = ("httpGet", "tcpSocket")
+"""Of probes and hooks: those by which a kubelet connects to somewhere."""
 RULES = {
     "capabilities": "NET_ADMIN, SYS_ADMIN and other node-level capabilities only under a Kata RuntimeClass",
     "privileged": "no privileged container",
     "host-namespaces": "no hostNetwork, hostPID or hostIPC",
     "host-path": "no hostPath volume",
+    "node-network": "no port of the node, and no host in a probe or hook",
     "annotations": "io.katacontainers annotations from the allow-list only",
     "baseline": "what is not in a guest keeps to Pod Security baseline",
+    "unproven": "no pod under a Kata RuntimeClass comes to a node before its proof",
 }
 """Name of each rule, as every refusal shows it, and what it says."""
 
@@ -78,6 +83,38 @@ def confinement(at: str) -> dict[str, str]:
     }
 
 
+def containers_that_set(settings: Mapping[str, str]) -> list[str]:
+    """CEL for which containers set something, as lists of texts; `settings` says for each thing when a container `c` does."""
+    return [f"({names(sets)}).map(n, 'container ' + n + {text(f' sets {setting}')})" for setting, sets in settings.items()]
+
+
+def on_the_nodes_network() -> str:
+    """CEL for what containers set on the node's network, as a list of texts.
+
+    A port of the node is forwarded to the pod in place of what listens there, such as the kubelet; and the kubelet connects to
+    the host of a probe or hook from the node's own network. A guest is between neither.
+    """
+    places = (f"c.?{probe.replace('.', '.?')}.?{kind}" for probe in PROBES for kind in HANDLERS)
+    settings = {
+        "a hostPort": "c.?ports.orValue([]).exists(p, p.?hostPort.orValue(0) != 0)",
+        "a host in a probe or hook": " || ".join(f"{place}.?host.orValue('') != ''" for place in places),
+    }
+    return " + ".join(containers_that_set(settings))
+
+
+def before_a_proof(namespaces: Sequence[str]) -> str:
+    """CEL for what brings a pod outside `namespaces` to a node that is not proven yet, as a list of texts.
+
+    A scheduler keeps pods from a tainted node, and whoever names the node of a pod goes past it. A toleration can come later too.
+    """
+    tolerates = f".spec.?tolerations.orValue([]).exists(t, t.?key.orValue('') in {text(['', TAINT])})"
+    return (
+        f"request.namespace in {text(list(namespaces))} ? [] : "
+        f"(object{tolerates} && !(oldObject != null && oldObject{tolerates}) ? [{text(f'tolerates the taint {TAINT}')}] : [])"
+        " + (request.operation == 'CREATE' && object.spec.?nodeName.orValue('') != '' ? ['names its node'] : [])"
+    )
+
+
 def beyond_baseline() -> str:
     """CEL for what a pod sets against Pod Security `baseline`, and the guard's other rules do not refuse, as a list of texts.
 
@@ -85,21 +122,15 @@ def beyond_baseline() -> str:
     lacks in part. `hostUsers: false` (GA in 1.36) loosens none of them here: its user namespace is still one of the node's
     kernel, and an unmasked proc is for guests alone.
     """
-    hosts = (f"c.?{probe}.?{kind}.?host.orValue('') != ''" for probe in PROBES for kind in ("httpGet", "tcpSocket"))
     of_containers = {
-        "a hostPort": "c.?ports.orValue([]).exists(p, p.?hostPort.orValue(0) != 0)",
         "a procMount": "!(c.?securityContext.?procMount.orValue('') in ['', 'Default'])",
-        "a host in a probe or hook": " || ".join(hosts),
         **confinement("c.?securityContext"),
     }
     context = "object.spec.?securityContext"
     annotations = "object.metadata.?annotations.orValue({})"
     return " + ".join(
         [
-            *(
-                f"({names(sets)}).map(n, 'container ' + n + {text(f' sets {setting}')})"
-                for setting, sets in of_containers.items()
-            ),
+            *containers_that_set(of_containers),
             *(f"({sets} ? [{text(f'the pod sets {setting}')}] : [])" for setting, sets in confinement(context).items()),
             f"{context}.?sysctls.orValue([]).filter(s, !(s.name in {text(list(SYSCTLS))}))"
             ".map(s, 'the pod sets sysctl ' + s.name)",
@@ -119,18 +150,22 @@ def refuse_text(names: object, where: str) -> None:
 
 
 def policy(
-    runtime_classes: Sequence[str], allowed_annotations: Sequence[str] = (), privileged_in_guest: bool = False
+    runtime_classes: Sequence[str],
+    allowed_annotations: Sequence[str] = (),
+    privileged_in_guest: bool = False,
+    proof_namespaces: Sequence[str] = (),
 ) -> dict[str, object]:
     """The `spec` of a ValidatingAdmissionPolicy (admissionregistration.k8s.io/v1, GA from Kubernetes 1.30).
 
     `runtime_classes` are the classes under which any capability may be added: it acts inside their guest. What reaches the
     node through a guest as well is refused under every class: `privileged` (the runtime passes the node's devices in), host
-    namespaces, and hostPath, because the shim serves that folder as root of the node, so that root of the guest could write
-    into any of its files. `allowed_annotations` are the whole keys of `io.katacontainers.` annotations that a pod may carry;
-    by default none, since `kernel_params`, for one, decides whether the guest has user namespaces (Kata's default
-    `enable_annotations` permits it). `privileged_in_guest` lets `privileged` pass under `runtime_classes`: for nodes whose
-    runtime withholds the node's devices (`privileged_without_host_devices` of the handler, in containerd and CRI-O), which no
-    API server can see.
+    namespaces, hostPath, because the shim serves that folder as root of the node, so that root of the guest could write
+    into any of its files, and the node's network (`on_the_nodes_network`). `allowed_annotations` are the whole keys of
+    `io.katacontainers.` annotations that a pod may carry; by default none, since `kernel_params`, for one, decides whether the
+    guest has user namespaces (Kata's default `enable_annotations` permits it). `privileged_in_guest` lets `privileged` pass
+    under `runtime_classes`: for nodes whose runtime withholds the node's devices (`privileged_without_host_devices` of the
+    handler, in containerd and CRI-O), which no API server can see. `proof_namespaces` are those of proofs, where nodes join
+    unproven: pods under `runtime_classes` come to such a node from there alone.
 
     Only pods are matched, at creation, when a debug container joins, and for their annotations at every change: a binding, by
     which a scheduler places a pod, adds its own annotations, and who may write a pod's status may write them too. Whatever makes
@@ -144,6 +179,7 @@ def policy(
     """
     refuse_text(runtime_classes, "RuntimeClasses")
     refuse_text(allowed_annotations, "annotations")
+    refuse_text(proof_namespaces, "namespaces of proofs")
     if not runtime_classes or not all(runtime_classes):
         expected = "the name of at least one Kata RuntimeClass"
         raise NodeError("bad-input", "A sandbox guard has no RuntimeClass, or one without a name", expected=expected)
@@ -155,17 +191,18 @@ def policy(
         " && oldObject.metadata.annotations[k] == object.metadata.annotations[k]))"
     )
     classes = ", ".join(runtime_classes)
+    binds = "request.kind.kind == 'Binding'"
     host = " || ".join(f"object.spec.?{field}.orValue(false)" for field in ("hostNetwork", "hostPID", "hostIPC"))
     variables = {
         # Of a Binding, which has no spec, the annotations alone.
-        "settled": "request.kind.kind == 'Binding'"
-        " || (request.operation == 'UPDATE' && request.?subResource.orValue('') != 'ephemeralcontainers')",
+        "settled": f"{binds} || (request.operation == 'UPDATE' && request.?subResource.orValue('') != 'ephemeralcontainers')",
         "guest": f"object.spec.?runtimeClassName.orValue('') in {text(list(runtime_classes))}",
         "adding": names(adds),
         "privileged": names(
             "c.?securityContext.?privileged.orValue(false) || c.?securityContext.?windowsOptions.?hostProcess.orValue(false)"
         ),
         "hostPaths": "object.spec.?volumes.orValue([]).filter(v, has(v.hostPath)).map(v, v.name)",
+        "network": f"variables.settled ? [] : {on_the_nodes_network()}",
         "foreign": foreign,
         "beyond": f"variables.settled || variables.guest ? [] : {beyond_baseline()}",
     }
@@ -175,9 +212,16 @@ def policy(
         "privileged": " is privileged, which would expose the node's devices. Remove privileged.",
         "host-namespaces": "Remove hostNetwork, hostPID and hostIPC from the spec.",
         "host-path": " is a hostPath volume, a way to the node's files. Use emptyDir or a claim.",
+        "node-network": ". Remove it, which acts on the node and not in the pod; use a Service.",
         "annotations": " would change how Kata makes the guest. Remove it, or add it to the guard's allow-list.",
         "baseline": f". Remove it, or run the pod in a guest: spec.runtimeClassName one of: {classes}.",
     }
+    unproven = []
+    if proof_namespaces:
+        variables["early"] = f"{binds} || !variables.guest ? [] : {before_a_proof(proof_namespaces)}"
+        waits = text(". Remove that: the node may be one that is not proven yet.")
+        message = f"'the pod ' + variables.early.join(' and ') + {waits}"
+        unproven.append(validation("unproven", "size(variables.early) == 0", message))
     return {
         "failurePolicy": "Fail",
         "matchConstraints": {
@@ -209,6 +253,11 @@ def policy(
                 f"variables.hostPaths.join(', ') + {text(remedy['host-path'])}",
             ),
             validation(
+                "node-network",
+                "size(variables.network) == 0",
+                f"variables.network.join(', ') + {text(remedy['node-network'])}",
+            ),
+            validation(
                 "annotations",
                 "size(variables.foreign) == 0",
                 f"variables.foreign.join(', ') + {text(remedy['annotations'])}",
@@ -218,6 +267,7 @@ def policy(
                 "size(variables.beyond) == 0",
                 f"variables.beyond.join(', ') + {text(remedy['baseline'])}",
             ),
+            *unproven,
         ],
     }
 

@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from clusterkit import pod_proof, pod_verdict
-from clusterkit.pod_proof import ATTEMPT_ANNOTATION, DIGEST_ANNOTATION, NODE_ANNOTATION, TAINT, Node, Nodes, ProofRequest
+from clusterkit.pod_proof import ATTEMPT_ANNOTATION, DIGEST_ANNOTATION, NODE_ANNOTATION, Node, Nodes, ProofRequest
 from clusterkit.pod_verdict import Events, Refusal
+from clusterkit.runtime_class import TAINT
 from nodekit.errors import NodeError
 
 CLAIM_ANNOTATION = "kata-nodes/joining-job"

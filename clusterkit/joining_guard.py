@@ -2,7 +2,7 @@
 
 from clusterkit.guard import text
 from clusterkit.joining import CLAIM_ANNOTATION
-from clusterkit.pod_proof import TAINT
+from clusterkit.runtime_class import TAINT
 
 SPEC_FIELDS = ("podCIDR", "podCIDRs", "providerID", "unschedulable", "configSource", "externalID", "podPreemptionPolicy")
 """Every field of a node's spec but its taints (core/v1 NodeSpec). A test compares them with what a real API server knows. A field

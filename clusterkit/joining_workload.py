@@ -1,6 +1,6 @@
 """How the controller of joining nodes runs in a cluster, and the least that it may do there."""
 
-from clusterkit import pod_proof
+from clusterkit import pod_proof, runtime_class
 from clusterkit.joining import COMPONENT
 
 SETTINGS_KEY = "settings.json"
@@ -64,7 +64,7 @@ def deployment(image: str, account: str, settings: str) -> dict[str, object]:
         },
         "nodeSelector": {"kubernetes.io/os": "linux"},
         "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}},
-        "tolerations": [{"key": pod_proof.TAINT, "operator": "Exists"}],
+        "tolerations": [{"key": runtime_class.TAINT, "operator": "Exists"}],
         "containers": [container],
         "volumes": [{"name": "settings", "configMap": {"name": settings}}],
     }

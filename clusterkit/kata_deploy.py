@@ -5,10 +5,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clusterkit import rollout, runtime_class
+from clusterkit import pod_room, rollout, runtime_class
 from clusterkit.cluster_errors import ADMISSION
 from clusterkit.daemon_placing import KEEPS_AWAY, runs_on
-from clusterkit.pod_proof import TAINT
+from clusterkit.runtime_class import TAINT
 from nodekit.errors import NodeError
 from nodekit.rules.kata import kata_config, kernel_params
 from nodekit.rules.kata.guest_memory import pod_overhead
@@ -353,6 +353,31 @@ def left_behind(nodes: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, 
         f"no pod of kata-deploy runs on {listed(left)}, labelled {label}=true: sandboxes are scheduled there, and a proof by "
         f"that label covers them. Where a changed nodeSelector left the label behind, remove it: kubectl label node NODE {label}-"
     )
+
+
+def unplaced(pods: Sequence[Mapping[str, Any]]) -> str:
+    """What to tell a person of nodes on which the scheduler finds no place for kata-deploy's pod; empty where there are none.
+
+    Helm counts such a pod among those that may be unavailable, and the node has no label by which a proof would find it.
+    """
+    words = {_node_of(pod): message for pod in pods if (message := pod_room.unscheduled(pod)) is not None}
+    if not words:
+        return ""
+    some = [f"{name} ({printable(' '.join(text.split()), 200).rstrip('.')})" for name, text in sorted(words.items())[:SHOWN]]
+    rest = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+    return (
+        f"kata-deploy's pod has no place on {', '.join(some)}{rest}: no Kata is installed there, and a proof by its label "
+        "leaves out what never had it. Make room there and run pulumi up again, or leave the node out with "
+        "kubernetes.kataDeploy.nodeSelector."
+    )
+
+
+def _node_of(pod: Mapping[str, Any]) -> str:
+    """The node that a pod of a DaemonSet is for, also before it is scheduled (pkg/controller/daemon/util)."""
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    terms = (affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or []
+    fields = [each for term in terms for each in term.get("matchFields") or [] if each.get("key") == "metadata.name"]
+    return str(next((name for each in fields for name in each.get("values") or []), "a node"))
 
 
 def _ready(described: Mapping[str, Any]) -> str:

@@ -17,13 +17,14 @@ def nodes_of(machines: Mapping[str, str], nodes: Sequence[Mapping[str, Any]]) ->
     A machine is known by its id (machine-id(5)), which its kubelet reports: names of machines in a stack and of nodes in a
     cluster are chosen independently. Raises NodeError `cluster-machine-id-shared` where an id is not unique.
     """
-    by_id: dict[str, list[str]] = {}
-    for node in nodes:
-        by_id.setdefault(_plain(node.get("status", {}).get("nodeInfo", {}).get("machineID")), []).append(node["metadata"]["name"])
+    by_id = nodes_by_id(nodes)
+    sharing: dict[str, list[str]] = {}
+    for machine, identifier in sorted(machines.items()):
+        sharing.setdefault(plain(identifier), []).append(machine)
     by_machine: dict[str, str] = {}
     for machine, identifier in sorted(machines.items()):
-        others = sorted(other for other, its in machines.items() if _plain(its) == _plain(identifier))
-        names = sorted(by_id.get(_plain(identifier), [])) if _plain(identifier) else []
+        others = sharing[plain(identifier)]
+        names = sorted(node["metadata"]["name"] for node in by_id.get(plain(identifier), [])) if plain(identifier) else []
         if len(names) > 1 or (names and len(others) > 1):
             away = {node["metadata"]["name"]: f" ({pod_room.NOT_READY})" for node in nodes if pod_room.unready(node)}
             listed = ", ".join(f"{name}{away.get(name, '')}" for name in names)
@@ -38,5 +39,14 @@ def nodes_of(machines: Mapping[str, str], nodes: Sequence[Mapping[str, Any]]) ->
     return by_machine, sorted(set(machines) - set(by_machine))
 
 
-def _plain(identifier: object) -> str:
+def nodes_by_id(nodes: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The nodes that report a machine id, by that id as `plain` writes it."""
+    by_id: dict[str, list[Mapping[str, Any]]] = {}
+    for node in nodes:
+        by_id.setdefault(plain(node.get("status", {}).get("nodeInfo", {}).get("machineID")), []).append(node)
+    return by_id
+
+
+def plain(identifier: object) -> str:
+    """A machine id in one spelling."""
     return str(identifier or "").strip().replace("-", "").lower()

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from clusterkit import pod, pod_room, pod_safety
+from clusterkit.runtime_class import TAINT
 from nodekit.errors import NodeError
 from nodekit.rules.kata.kernel_params import Parameter
 from nodekit.rules.node_state import SEED_PARAMETER, promised
@@ -26,8 +27,6 @@ ATTEMPT_ANNOTATION = "kata-nodes/attempt"
 """Which try a Job is; in the pod template as well, so that another try is another Job."""
 BOOT_ANNOTATION = "kata-nodes/boot-id"
 """On a Job: boot id of the node's own kernel when the Job was asked for, so that a reboot before the verdict hides nothing."""
-TAINT = "kata-nodes/unproven"
-"""Key of the taint of a node that joined and is not proven yet. The proof's pods tolerate it, and others should not."""
 PROVEN_AGAIN_BY = ("handler", "kata_version", "kernel_params", "nested_sandbox", "sandbox", "image")
 """Settings of a proof that prove every node again when they change, beside the pod template and the ladder."""
 OF_THE_PROGRAM = (
@@ -58,6 +57,8 @@ class Node:
     """Boot id of its own kernel, as its kubelet reports it (Node.status.nodeInfo.bootID)."""
     short_of: str = ""
     """What it lacks to take pods, as `pod_room.held` says it."""
+    kernel: str = ""
+    """Release of its own kernel (Node.status.nodeInfo.kernelVersion)."""
 
 
 class Nodes:
@@ -115,7 +116,13 @@ def chosen(nodes: Sequence[Node], names: Sequence[str], selector: str | None) ->
 def node_of(document: Mapping[str, Any]) -> Node:
     """From a core/v1 Node."""
     about = document.get("status", {}).get("nodeInfo", {})
-    return Node(document["metadata"]["name"], document["metadata"]["uid"], str(about.get("bootID", "")), pod_room.held(document))
+    return Node(
+        document["metadata"]["name"],
+        document["metadata"]["uid"],
+        str(about.get("bootID", "")),
+        pod_room.held(document),
+        str(about.get("kernelVersion", "")),
+    )
 
 
 def digest(*verified: object) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from clusterkit.guard import CONTAINERS, ORDINARY
+from clusterkit.guard import CONTAINERS, HANDLERS, ORDINARY, PROBES
 from nodekit.errors import NodeError
 from nodekit.rules.proof.capabilities import CAPABILITIES
 from nodekit.rules.text import printable
@@ -33,9 +33,9 @@ def unsafe(spec: Mapping[str, Any], classes: Sequence[str]) -> list[NodeError]:
 
     Under one of `classes`, the RuntimeClasses that lead into a Kata guest, a container may add NET_ADMIN and SYS_ADMIN, both and
     nothing else beyond Pod Security's `baseline`; elsewhere nothing beyond that. `privileged` is refused everywhere, since
-    it grants every capability. Host namespaces and hostPath are refused for pods of those classes and for those that add
-    capabilities: they reach past the guest (see `guard.policy`). What is neither text, number, list nor object is not known
-    yet and is not judged: a preview cannot know it; the run that makes the pod judges it.
+    it grants every capability. Host namespaces, hostPath, ports of the node and hosts in probes are refused for pods of those
+    classes and for those that add capabilities: they reach past the guest (see `guard.policy`). What is neither text, number,
+    list nor object is not known yet and is not judged: a preview cannot know it; the run that makes the pod judges it.
     """
     runtime_class = spec.get("runtimeClassName")
     within = runtime_class in classes if isinstance(runtime_class, str) else runtime_class is not None
@@ -44,8 +44,11 @@ def unsafe(spec: Mapping[str, Any], classes: Sequence[str]) -> list[NodeError]:
     )
     containers = [_mapping(item) for kind in CONTAINERS for item in _list(spec.get(kind))]
     errors = [error for container in containers for error in _container(container, within, under, classes)]
+    if _host_process(_mapping(spec.get("securityContext"))):
+        errors.append(_as_host_process("All containers of the pod are"))
     if (isinstance(runtime_class, str) and within) or any(_beyond(container) for container in containers):
         errors += _host(spec)
+        errors += [error for container in containers for error in _network(container)]
     return errors
 
 
@@ -91,13 +94,25 @@ def _container(container: Mapping[str, Any], within: bool, under: str, classes: 
             "set",
             capabilities=BOTH,
         )
-    if context.get("privileged") is True or _mapping(context.get("windowsOptions")).get("hostProcess") is True:
+    if _host_process(context):
+        yield _as_host_process(f"Container {name} is")
+    if context.get("privileged") is True:
         yield NodeError(
             "pod-reaches-node",
             f"Container {name} is privileged, which gives it every capability and the node's devices",
             "privileged",
             capabilities=BOTH,
         )
+
+
+def _host_process(context: Mapping[str, Any]) -> bool:
+    """Of a pod's security context, from which each container has it, or of a container's own."""
+    return _mapping(context.get("windowsOptions")).get("hostProcess") is True
+
+
+def _as_host_process(subject: str) -> NodeError:
+    message = f"{subject} run as processes of the node itself, which is one of Windows, with every right there"
+    return NodeError("pod-reaches-node", message, fields="windowsOptions.hostProcess")
 
 
 def _host(spec: Mapping[str, Any]) -> Iterator[NodeError]:
@@ -114,6 +129,26 @@ def _host(spec: Mapping[str, Any]) -> Iterator[NodeError]:
             f"A sandbox pod has hostPath volumes ({printable(', '.join(mounted), 200)}), and root of its guest the node's files",
             "volume",
         )
+
+
+def _network(container: Mapping[str, Any]) -> Iterator[NodeError]:
+    name = printable(str(container.get("name", "?")), 80)
+    if any(_mapping(port).get("hostPort") for port in _list(container.get("ports"))):
+        yield NodeError(
+            "pod-reaches-node",
+            f"Container {name} of a sandbox pod takes a port of the node (hostPort), in place of what listens there",
+            fields="hostPort, and use a Service",
+        )
+    for probe in PROBES:
+        handler = container
+        for key in probe.split("."):
+            handler = _mapping(handler.get(key))
+        if any(_mapping(handler.get(kind)).get("host") for kind in HANDLERS):
+            yield NodeError(
+                "pod-reaches-node",
+                f"Container {name} of a sandbox pod has a host in {probe}, which the node itself connects to",
+                fields="host",
+            )
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from clusterkit import pod_companions, pod_room
 from clusterkit.pod_differences import differences, environment
-from clusterkit.pod_proof import BOOT_ANNOTATION, DIGEST_ANNOTATION, NODE_ANNOTATION, Nodes, ProofRequest, attempt_of
+from clusterkit.pod_proof import BOOT_ANNOTATION, DIGEST_ANNOTATION, NODE_ANNOTATION, Node, Nodes, ProofRequest, attempt_of
 from nodekit.errors import NodeError
 from nodekit.rules.proof import console, ladder
 from nodekit.rules.text import printable
@@ -93,7 +93,11 @@ NO_IMAGE = re.compile(r"not found|denied|unauthorized|manifest unknown|no match 
 """A registry's words for failures that a retry does not change."""
 CONSTRAINT = "security context constraint"
 """Words of OpenShift, which checks more than Pod Security."""
-IN_VAIN = ("PodSecurity", "ValidatingAdmissionPolicy", CONSTRAINT)
+WEBHOOK = "denied the request"
+"""Words of the API server where a webhook refuses; of a policy it says `denied request`."""
+LIMIT_RANGE = ("usage per ", "max limit to request ratio per ")
+"""Words of a LimitRange about a resource, before those of a container or a pod (plugin/pkg/admission/limitranger)."""
+IN_VAIN = ("PodSecurity", "ValidatingAdmissionPolicy", CONSTRAINT, WEBHOOK, *LIMIT_RANGE)
 """Words of refusals of a pod that a retry does not change."""
 
 
@@ -139,7 +143,7 @@ def refused_pod(node: str, why: str) -> Refusal:
     return refusal("proof-pod-refused", f"{node}: the cluster refuses the proof's pod: {line(why, 900).rstrip('.')}", case)
 
 
-REFUSALS = ("PodSecurity", "ValidatingAdmissionPolicy", CONSTRAINT, "RuntimeClass", "must specify", "quota")
+REFUSALS = (*IN_VAIN, "RuntimeClass", "must specify", "quota")
 """Words of the API server's refusals of a pod for which `proof-pod-refused` has a remedy of its own."""
 
 
@@ -253,12 +257,14 @@ def verdict(
     pod: Mapping[str, Any] | None,
     before: str | None = None,
     events: Events | None = None,
+    uid: str = "",
 ) -> dict[str, Any] | Refusal:
     """What a Job and the last that was seen of its pod mean: evidence, or the refusal.
 
-    A guest has the boot id of none of the `nodes`. A Job that completed is believed
-    only with its pod's report, judged by the ladder's judge. `before` is the evidence of the last proof (JSON), which stands for
-    a pod that is gone when it is of the same Job; `events` say why there is no pod, or why it does not start.
+    A guest has the boot id of none of the `nodes`. A Job that completed is believed only with its pod's report, judged by the
+    ladder's judge. `before` is the evidence of the last proof (JSON). It stands for a pod that is gone when it is of the same
+    Job, and where the Job is gone too, as a cluster removes those that have ended, if it is of the one with the uid `uid`, which
+    was asked for. `events` say why there is no pod, or why it does not start.
     """
     name, events = request.node.name, events or {}
     present = nodes.by_name.get(name)
@@ -268,6 +274,10 @@ def verdict(
             f"{name}: the node left the cluster while it was proven, or another machine took its name",
             "replaced",
         )
+    kept = evidence_of(before)
+    proven = bool(kept.get("job")) and kept.get("node") == name and stands(kept)
+    if job is None and proven and kept["job"] == uid:
+        return no_guest(name, str(kept.get("guestBootId", "")), nodes.by_boot_id) or kept
     if job is None:
         return refusal("proof-pod-lost", f"{name}: the Job is gone from the cluster", "refresh")
     if untrue := forged(request, job, pod):
@@ -280,21 +290,22 @@ def verdict(
     terminated = status_of(pod, request.climbing).get("state", {}).get("terminated")
     if pod is not None and (gone := disrupted(name, job, pod, terminated or {})):
         return gone
-    kept = evidence_of(before)
-    accepted = kept.get("job") == job["metadata"]["uid"] and kept.get("node") == name and stands(kept)
+    accepted = proven and kept["job"] == job["metadata"]["uid"]
     if terminated and ended_by_deadline(job, terminated):
         return timed_out(request, job, pod, {})
     if terminated:
         judged = of_container(request, terminated, present.boot_id, boot_ids, containers_of(pod))
         if isinstance(judged, Refusal):
             return judged
+        if older := not_of_the_pod(present, pod or {}, terminated, judged):
+            return older
         if condition(job, "Complete"):
             # Of a kernel between the two that are known, no boot id is known, and it may have run the ladder.
             restarted = present.boot_id not in own and not accepted
             return rebooted(name) if restarted else {**judged, "job": job["metadata"]["uid"]}
         late = why_failed(job) == "DeadlineExceeded"
         if other := pod_companions.unfinished(pod or {}, request.climbing, late):
-            return refusal("proof-container-failed", f"{name}: the ladder ended, and {other}", "container")
+            return refusal("proof-container-failed", f"{name}: the ladder ended, and {other}", "beside")
         return timed_out(request, job, pod, {})
     if condition(job, "Complete"):
         if pod is None and accepted:
@@ -333,6 +344,23 @@ def no_guest(node: str, guest: str, boot_ids: Mapping[str, str]) -> Refusal | No
     whose = f"node {boot_ids[guest]}'s own" if guest in boot_ids else "not one of a kernel"
     return refusal(
         "proof-not-a-guest", f"{node}: the boot id {line(guest, 60)!r} is {whose}, so the ladder ran in no guest", "handler"
+    )
+
+
+def not_of_the_pod(
+    node: Node, pod: Mapping[str, Any], terminated: Mapping[str, Any], evidence: Mapping[str, Any]
+) -> Refusal | None:
+    """The refusal of a kernel that ran before the pod was there (`ladder.ran_before`); both times are of the node's clock."""
+    began, end = instant(pod.get("status", {}).get("startTime")), instant(terminated.get("finishedAt"))
+    if began is None or end is None:
+        return None
+    if not ladder.ran_before(evidence["guestKernel"], (rung["at"] for rung in evidence["rungs"]), node.kernel, end - began):
+        return None
+    return refusal(
+        "proof-not-a-guest",
+        f"{node.name}: the ladder's kernel is of the node's release, {line(node.kernel, 80)}, and ran before the pod was there, "
+        f"{end - began:.0f} s before the ladder's end, so the ladder ran in no guest",
+        "handler",
     )
 
 

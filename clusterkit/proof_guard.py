@@ -8,7 +8,7 @@ JOB_CONTROLLERS = ("system:serviceaccount:kube-system:job-controller", "system:k
 """Who makes the pods of Jobs: kube-controller-manager, with --use-service-account-credentials (as kubeadm and the clouds run it)
 under the first name, without it under the second."""
 OWNERS = (*JOB_CONTROLLERS, "system:serviceaccount:kube-system:generic-garbage-collector")
-"""Who may change the owners of a pod, and Jobs."""
+"""Who may change the owners and labels of a pod, and Jobs."""
 REPLICA_SETS = "system:serviceaccount:kube-system:replicaset-controller"
 """Who makes the pods of a Deployment."""
 MAPS = "-evidence(-[0-9]{2})?$|-settings-"
@@ -16,7 +16,7 @@ MAPS = "-evidence(-[0-9]{2})?$|-settings-"
 since controllers of many clusters put some into every namespace."""
 RULES = {
     "pods": "pods are made by the Job controller alone",
-    "images": "the spec and the owners of a pod stay as they are",
+    "images": "the spec, the labels and the owners of a pod stay as they are",
     "connect": "nobody enters a pod: no exec, attach, portforward, proxy or ephemeral container",
     "writes": "Jobs and evidence are written by those alone who may make admission policies effective",
 }
@@ -29,13 +29,14 @@ def policy(makers: Sequence[str] = (), writers: Sequence[str] = ()) -> dict[str,
     `makers` are users beside the Job controller that make pods, `writers` those beside the stack's own user that write Jobs and
     ConfigMaps. The stack's user is recognized by a right that it used to make this policy and that no role for tenants
     holds (`edit` and `admin` have no rights in admissionregistration.k8s.io). What a kubelet reports is a subresource,
-    `pods/status`, and is not matched. Deleting is not refused either, since it can only remove a proof.
+    `pods/status`, and is not matched. Deleting is not refused either, since it can only remove a proof. Labels of a pod stay,
+    since by them the Job controller itself releases it from one Job and gives it to another (pkg/controller, ClaimPods).
     """
     user = "request.userInfo.username"
     entering = "request.operation == 'CONNECT' || request.?subResource.orValue('') == 'ephemeralcontainers'"
     pods = "request.resource.resource == 'pods' && request.?subResource.orValue('') == ''"
     updated = f"{pods} && request.operation == 'UPDATE'"
-    same = "oldObject.metadata.?ownerReferences == object.metadata.?ownerReferences"
+    same = " && ".join(f"oldObject.metadata.?{field} == object.metadata.?{field}" for field in ("labels", "ownerReferences"))
     may = (
         "authorizer.group('admissionregistration.k8s.io').resource('validatingadmissionpolicybindings').check('create').allowed()"
     )

@@ -12,6 +12,8 @@ CANARY, BATCH, DRAIN_SECONDS = 1, "10%", 900
 LEAST_DRAIN_SECONDS, MOST_DRAIN_SECONDS = 10, 86400
 CORDONED_BY = "kata-nodes/cordoned-by"
 """Annotation of a node: the stack that has cordoned it. A node that is cordoned without it was cordoned by a person."""
+DRAINING = "kata-nodes/draining"
+"""Annotation of a node: the stack whose drain has cordoned it, as long as nothing on the machine has changed since."""
 MIRROR = "kubernetes.io/config.mirror"
 """Annotation of the pods that a kubelet reports of its own static pods; the API server cannot end them."""
 BUDGET = "DisruptionBudget"
@@ -81,16 +83,35 @@ def cordon(node: Mapping[str, Any], owner: str) -> dict[str, Any] | None:
     """The merge patch that keeps further pods away from `node`; None where it is cordoned already, by `owner` or by others."""
     if node["spec"].get("unschedulable"):
         return None
-    about = {"resourceVersion": node["metadata"]["resourceVersion"], "annotations": {CORDONED_BY: owner}}
+    about = {"resourceVersion": node["metadata"]["resourceVersion"], "annotations": {CORDONED_BY: owner, DRAINING: owner}}
     return {"metadata": about, "spec": {"unschedulable": True}}
+
+
+def emptied(node: Mapping[str, Any], owner: str) -> dict[str, Any] | None:
+    """The merge patch that ends `owner`'s drain, after which the machine changes; None where none is going on."""
+    if not is_drained_by(node, owner):
+        return None
+    return {"metadata": {"resourceVersion": node["metadata"]["resourceVersion"], "annotations": {DRAINING: None}}}
 
 
 def uncordon(node: Mapping[str, Any], owner: str) -> dict[str, Any] | None:
     """The merge patch that undoes `owner`'s `cordon`; None where it is not `owner` who has cordoned `node`."""
     if not is_cordoned_by(node, owner):
         return None
-    about = {"resourceVersion": node["metadata"]["resourceVersion"], "annotations": {CORDONED_BY: None}}
+    annotations = {CORDONED_BY: None, DRAINING: None}
+    about = {"resourceVersion": node["metadata"]["resourceVersion"], "annotations": annotations}
     return {"metadata": about, "spec": {"unschedulable": None}}
+
+
+def take_back(node: Mapping[str, Any], owner: str) -> dict[str, Any] | None:
+    """The same for a drain that failed, where it or one before it that was killed has cordoned `node`; None where the machine's
+    change has begun, which nothing has proven yet."""
+    return uncordon(node, owner) if is_drained_by(node, owner) else None
+
+
+def is_drained_by(node: Mapping[str, Any], owner: str) -> bool:
+    """Whether a drain of the stack `owner` has cordoned `node`, and nothing there has changed since."""
+    return bool((node["metadata"].get("annotations") or {}).get(DRAINING) == owner)
 
 
 def is_cordoned_by(node: Mapping[str, Any], owner: str) -> bool:
@@ -151,18 +172,23 @@ def not_empty(node: str, seconds: int, pods: Mapping[str, str]) -> NodeError:
 
 
 def stopped(
-    node: str, waves_of_nodes: Sequence[Sequence[str]], begun: Collection[str], proven: Collection[str], cordoned: Collection[str]
+    node: str,
+    waves_of_nodes: Sequence[Sequence[str]],
+    begun: Collection[str],
+    proven: Collection[str],
+    cordoned: Collection[str],
+    draining: Collection[str] = (),
 ) -> NodeError:
     """The state of the rollout when a step on `node` fails.
 
     `begun` are the nodes whose change began in this run, `proven` those that passed since, and `cordoned` those that the stack
-    has cordoned: their change has begun as well, now or in a run before.
+    has cordoned: their change has begun as well, now or in a run before, but for those that are still `draining`.
     """
     number = next(number for number, nodes in enumerate(waves_of_nodes, 1) if node in nodes)
     states: dict[str, list[str]] = {"changed and proven": [], "changing": [], "unchanged": []}
     order = [name for nodes in waves_of_nodes for name in nodes]
     for name in order:
-        if name not in begun and name not in cordoned:
+        if name not in begun and (name not in cordoned or name in draining):
             states["unchanged"].append(name)
         else:
             states["changed and proven" if name in proven else "changing"].append(name)

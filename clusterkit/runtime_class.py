@@ -9,6 +9,8 @@ HANDLERS = {("qemu", "go"): "kata-qemu", ("qemu", "rust"): "kata-qemu-runtime-rs
 """Handler names of kata-deploy by hypervisor and runtime (kata-containers tools/packaging/kata-deploy)."""
 NODE_LABEL = "katacontainers.io/kata-runtime"
 """Label of nodes that can run Kata, set by kata-deploy and by hand installations alike."""
+TAINT = "kata-nodes/unproven"
+"""Key of the taint of a node that joined and is not proven yet. The proof's pods tolerate it, and others of the class may not."""
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 

@@ -125,6 +125,8 @@ say() {
     [ "$1" = command-line ] || value=$cut
     cut=
     if [ "$2" = fail ] && [ "${#message}" -lt 3000 ]; then cut 120 "$escaped"; fi
+    # Since when the kernel runs that has this id; of the others the time would take room.
+    [ "$1" != boot-id ] || cut="$cut at=$at"
     message="$message$nonce rung=$1 status=$2 value=$value detail=$cut$newline"
 }
 

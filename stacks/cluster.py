@@ -19,6 +19,7 @@ from components import (
     KataRuntimeClassArgs,
     LocalCluster,
     SandboxGuard,
+    SandboxGuardArgs,
     SandboxNamespace,
     SandboxPodTemplate,
 )
@@ -97,16 +98,15 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
     named = adopted(kubernetes, reached["kubeconfig"])
     kata_class = KataRuntimeClass("kata", {**class_args(kubernetes, config), "runtime_class": named["runtime_class"]}, after)
     labelled = node_labels(config, reached, nodes)
-    guard = SandboxGuard(
-        "sandboxes-guard",
-        {
-            "namespaces": kubernetes.guarded,
-            "runtime_classes": kata_class.runtime_class.apply(lambda name: [name]),
-            "allowed_annotations": kubernetes.allowed_annotations,
-            "privileged_in_guest": kubernetes.privileged_in_guest,
-        },
-        after,
-    )
+    admitted: SandboxGuardArgs = {
+        "namespaces": kubernetes.guarded,
+        "runtime_classes": kata_class.runtime_class.apply(lambda name: [name]),
+        "allowed_annotations": kubernetes.allowed_annotations,
+        "privileged_in_guest": kubernetes.privileged_in_guest,
+    }
+    if kubernetes.joining_nodes:
+        admitted["proof_namespaces"] = list(kubernetes.proving)
+    guard = SandboxGuard("sandboxes-guard", admitted, after)
     namespace = SandboxNamespace(
         "sandboxes",
         {"namespace": named["namespace"], "adopt": kubernetes.adopt_namespace},

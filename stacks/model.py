@@ -477,6 +477,17 @@ class Kubernetes(Model):
         return self
 
     @model_validator(mode="after")
+    def sandboxes_wait_for_the_proof(self) -> "Kubernetes":
+        """Refuse a class whose pods would come to a node that joins before its proof."""
+        tolerated = [runtime_class.toleration(taint)["key"] for taint in self.tolerations]
+        if self.joining_nodes and runtime_class.TAINT in tolerated:
+            raise ValueError(
+                f"pods of the class would tolerate {runtime_class.TAINT}, the taint of nodes that wait for their proof; remove "
+                "it from tolerations"
+            )
+        return self
+
+    @model_validator(mode="after")
     def proofs_are_alone_in_their_namespaces(self) -> "Kubernetes":
         """Refuse a namespace in which others make pods, or in which one guard would refuse the other's pods."""
         if self.joining_nodes and self.joining_nodes.namespace == self.namespace:
@@ -502,8 +513,12 @@ class Kubernetes(Model):
     @property
     def guarded(self) -> list[str]:
         """Names of the namespaces that the guard watches."""
-        others = [place.namespace for place in (self.proof, self.joining_nodes) if place]
-        return list(dict.fromkeys([self.namespace, *others]))
+        return list(dict.fromkeys([self.namespace, *self.proving]))
+
+    @property
+    def proving(self) -> list[str]:
+        """Names of the namespaces in which proofs run."""
+        return [place.namespace for place in (self.proof, self.joining_nodes) if place]
 
     @property
     def proof_image(self) -> str | None:

@@ -51,6 +51,8 @@ GONE = 410
 JSON, JSON_PATCH, MERGE_PATCH = "application/json", "application/json-patch+json", "application/merge-patch+json"
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 """Asks for an object's metadata alone (Kubernetes, API concepts)."""
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+"""The same for a list."""
 
 
 def lenient(context: ssl.SSLContext) -> ssl.SSLContext:

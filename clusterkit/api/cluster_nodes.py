@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -26,8 +26,10 @@ class ClusterNodes:
         """`owner` is the stack, by which its own cordons are known."""
         connection = connected(kubeconfig, context)
         self.client, self.owner = Client(connection.api, PERSON, connection), owner
-        self._listed: list[dict[str, Any]] | None = None
-        self._machines: dict[str, str] = {}
+        self._listed: dict[str, list[Mapping[str, Any]]] | None = None
+        """The nodes by their machine's id."""
+        self._machines: dict[str, dict[str, str]] = {}
+        """The machines that were asked for, and each one's id as it was written, by that id."""
 
     def name_of(self, host: str, machine_id: str, *, again: bool = False) -> str | None:
         """Name of the node that the machine `host` is; None where it is none of this cluster's.
@@ -35,15 +37,19 @@ class ClusterNodes:
         The nodes are listed once, and `again` for callers that are about to change one. Raises NodeError
         `cluster-machine-id-shared`, also where another machine said before that it has this id.
         """
-        self._machines[host] = machine_id
+        identifier = node_labels.plain(machine_id)
+        machines = self._machines.setdefault(identifier, {})
+        machines[host] = machine_id
         if again or self._listed is None:
-            self._listed = self.client.listed("nodes", "/api/v1/nodes")
-        return node_labels.nodes_of(self._machines, self._listed)[0].get(host)
+            self._listed = node_labels.nodes_by_id(self.client.listed("nodes", "/api/v1/nodes"))
+        # Of thousands of machines each asks, so that looking through all of them each time would take minutes.
+        return node_labels.nodes_of(machines, self._listed.get(identifier, []))[0].get(host)
 
-    def cordoned(self) -> list[str]:
-        """Names of the nodes that the stack has cordoned."""
+    def cordoned(self) -> dict[str, bool]:
+        """The nodes that the stack has cordoned, and whether each is still being drained, so that nothing on it has changed."""
         nodes = self.client.listed("nodes", "/api/v1/nodes")
-        return [str(node["metadata"]["name"]) for node in nodes if rollout.is_cordoned_by(node, self.owner)]
+        ours = [node for node in nodes if rollout.is_cordoned_by(node, self.owner)]
+        return {str(node["metadata"]["name"]): rollout.is_drained_by(node, self.owner) for node in ours}
 
     def cordon(self, node: str) -> bool:
         """Keep further pods away; whether that changed the node."""
@@ -52,6 +58,14 @@ class ClusterNodes:
     def uncordon(self, node: str) -> bool:
         """Take the stack's own cordon back; whether that changed the node."""
         return self._patch(node, rollout.uncordon)
+
+    def emptied(self, node: str) -> bool:
+        """Note that the drain has ended and the machine changes; whether that changed the node."""
+        return self._patch(node, rollout.emptied)
+
+    def take_back(self, node: str) -> bool:
+        """Uncordon after a drain that failed, where nothing on the machine has changed; whether that changed the node."""
+        return self._patch(node, rollout.take_back)
 
     def _patch(self, node: str, patch_of: Callable[[dict[str, Any], str], dict[str, Any] | None]) -> bool:
         path = f"/api/v1/nodes/{quote(node)}"
@@ -102,17 +116,18 @@ class ClusterNodes:
 
 
 async def drained(nodes: ClusterNodes, node: str, *, seconds: int, evict_bare_pods: bool, say: Callable[[str], None]) -> None:
-    """Cordon `node` and evict its pods, within `seconds`; where that fails, it is uncordoned if this call has cordoned it.
+    """Cordon `node` and evict its pods, within `seconds`; where that fails, it is uncordoned if this call has cordoned it, or one
+    before it that was killed.
 
     Raises NodeError `drain-refused`.
     """
     end = time.monotonic() + seconds
     # Another node of the wave may run the API server, which is away while that node changes: hence each call with patience.
-    leaving = await asyncio.to_thread(patiently, partial(nodes.leaving, node, evict_bare_pods))  # refuses before any change
-    first = [pod.uid for pod in leaving]
-    cordoned = await asyncio.to_thread(patiently, partial(nodes.cordon, node))
     waiting = False
     try:
+        leaving = await asyncio.to_thread(patiently, partial(nodes.leaving, node, evict_bare_pods))  # refuses before any change
+        first = [pod.uid for pod in leaving]
+        await asyncio.to_thread(patiently, partial(nodes.cordon, node))
         while remaining := await asyncio.to_thread(patiently, partial(nodes.evict, node, evict_bare_pods, first)):
             if time.monotonic() >= end:
                 raise rollout.not_empty(node, seconds, remaining)
@@ -120,8 +135,8 @@ async def drained(nodes: ClusterNodes, node: str, *, seconds: int, evict_bare_po
                 say(f"draining node {node}, up to {seconds} s: {len(remaining)} pods have to leave")
             waiting = True
             await asyncio.sleep(POLL_SECONDS)
+        await asyncio.to_thread(patiently, partial(nodes.emptied, node))
     except NodeError:
-        if cordoned:
-            with suppress(NodeError):  # the first failure is the one to report; the next run goes on from a cordoned node
-                await asyncio.to_thread(nodes.uncordon, node)
+        with suppress(NodeError):  # the first failure is the one to report; the next run goes on from a cordoned node
+            await asyncio.to_thread(nodes.take_back, node)
         raise

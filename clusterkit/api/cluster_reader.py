@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -145,16 +145,18 @@ class Reader:
             time.sleep(POLL_SECONDS)
         nodes = pod_proof.Nodes(patiently(self.all_nodes))
         return {
-            node: pod_verdict.verdict(proven, nodes, jobs.get(uid), pods.get(uid), before.get(node), events)
+            node: pod_verdict.verdict(proven, nodes, jobs.get(uid), pods.get(uid), before.get(node), events, uid)
             for node, (uid, proven) in requests.items()
         }
 
     def roomless(self, pods: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Nodes that take no pod now and will not soon, of those whose proof's pod is not scheduled."""
+        """Nodes that take no pod now and will not soon, or have left, of those whose proof's pod is not scheduled."""
         waiting = {node: pod for node, pod in pods.items() if not pod_room.makes_way(pod)}
         words = {node: message for node, pod in waiting.items() if (message := pod_room.unscheduled(pod)) is not None}
         short_of = {node.name: node.short_of for node in self.all_nodes()} if words else {}
-        return [node for node, message in words.items() if pod_room.lasts(message, short_of.get(node, ""))]
+        return [
+            node for node, message in words.items() if node not in short_of or pod_room.lasts(message, short_of.get(node, ""))
+        ]
 
 
 @dataclass(frozen=True)
@@ -172,3 +174,17 @@ class Situation:
     """Evidence of the previous proof (JSON), by node."""
     events: pod_verdict.Events
     """What the cluster's events say of Jobs and pods."""
+
+    @cached_property
+    def machines(self) -> dict[str, pod_proof.Node]:
+        """The nodes to prove, by name: each of thousands is looked up."""
+        return {node.name: node for node in self.chosen}
+
+    @cached_property
+    def jobs_of_nodes(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Jobs of the proof by uid, by the name of the node that they prove."""
+        by_node: dict[str, dict[str, dict[str, Any]]] = {}
+        for uid, job in self.jobs.items():
+            notes = job["spec"]["template"]["metadata"].get("annotations") or {}
+            by_node.setdefault(str(notes.get(pod_proof.NODE_ANNOTATION)), {})[uid] = job
+        return by_node

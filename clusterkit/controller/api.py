@@ -9,7 +9,7 @@ from kubernetes import client, config
 from kubernetes.config.config_exception import ConfigException
 from urllib3.util.ssl_ import create_urllib3_context
 
-from clusterkit.api.client import CONTROLLER, JSON_PATCH, MERGE_PATCH, METADATA, Changed, Client, lenient
+from clusterkit.api.client import CONTROLLER, JSON_PATCH, MERGE_PATCH, METADATA, METADATA_LIST, Changed, Client, lenient
 from clusterkit.controller import documents
 from clusterkit.joining import COMPONENT, EVENTS_NAMESPACE, Settings
 from clusterkit.pod_proof import PROOF_LABEL
@@ -67,6 +67,12 @@ class Api:
     def changes(self, kind: str, version: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """As `Client.watch`, for a kind of KINDS."""
         return self.client.watch(kind, *self.listing(kind), version, documents.CHANGES[kind])
+
+    def has_node(self, name: str) -> bool:
+        """Whether the cluster has a node of that name, with the selector's labels or without."""
+        query = {"fieldSelector": f"metadata.name={name}", "limit": 1}
+        listed = self.client.call("list", "nodes", "GET", f"{self.core}/nodes", query=query, accept=METADATA_LIST)
+        return bool(listed.get("items"))
 
     def make(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The Job of `body`, as made."""

@@ -38,6 +38,7 @@ class NodeSpec(TypedDict, total=False):
 
 class NodeInfo(TypedDict, total=False):
     bootID: str
+    kernelVersion: str
 
 
 class NodeStatus(TypedDict, total=False):
@@ -113,6 +114,7 @@ class ContainerStatus(TypedDict, total=False):
 
 class PodStatus(TypedDict, total=False):
     phase: str
+    startTime: str | None
     reason: str
     message: str
     conditions: list[Condition] | None

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any
 
-from clusterkit import joining, pod_proof, pod_verdict
+from clusterkit import joining, pod_proof, pod_verdict, runtime_class
 from clusterkit.api.client import ADMISSION, Changed
 from clusterkit.controller.api import Api
 from clusterkit.controller.view import View
@@ -29,6 +29,8 @@ WRITERS = 8
 """Nodes that are written for at once: a request takes some milliseconds, nearly all of them in the API server."""
 ASKED = 2048
 """Proofs whose request is kept, some 5 KiB each: where thousands of nodes join at once, a thousand Jobs run."""
+UNSELECTED = 600.0
+"""Seconds after which it is looked again whether a node that lost the selector's labels is still there. No watch shows that."""
 HELD = 60.0
 """Seconds for which a node is left alone after the cluster refused something for it."""
 
@@ -73,7 +75,8 @@ class Reconciler:
         """One round. Returns when (monotonic clock) the next one is due if nothing changes."""
         now = self.beat = time.monotonic()
         due = [name for name, at in self.due.items() if at <= now]
-        # Of one that is gone meanwhile, or was gone when its evidence could not be removed, the evidence goes now.
+        # Of one that is gone meanwhile, or was gone when its evidence could not be removed, the evidence goes now; one that lost
+        # its labels is looked for again.
         self.view.leave(name for name in due if name not in self.view.nodes)
         names = dict.fromkeys([*due, *self.view.take_queued(MOST)])
         steps: list[tuple[dict[str, Any], joining.Step]] = []
@@ -202,7 +205,7 @@ class Reconciler:
         name, uid = node["metadata"]["name"], joining.claim(node)
         job = self.view.jobs.get(uid)
         self.view.put("nodes", self.api.patch_node(name, joining.untainting(node, uid)))
-        log.info("%s: proven, and no longer tainted %s", name, pod_proof.TAINT)
+        log.info("%s: proven, and no longer tainted %s", name, runtime_class.TAINT)
         if job:
             self.remove(job)
 
@@ -231,7 +234,25 @@ class Reconciler:
     def keep(self, proven: list[tuple[dict[str, Any], joining.Proven]]) -> set[str]:
         """Write what was proven, and remove the evidence of nodes that are gone; names of nodes whose evidence is refused."""
         entries = {node["metadata"]["name"]: json.dumps(step.evidence, sort_keys=True) for node, step in proven}
-        return self.write({**dict.fromkeys(self.view.take_left() - set(self.view.nodes)), **entries})
+        return self.write({**dict.fromkeys(self.gone(self.view.take_left() - set(self.view.nodes))), **entries})
+
+    def gone(self, names: set[str]) -> list[str]:
+        """Those of the nodes, of which no watch reports anything, that left the cluster. One that lost the selector's labels, as
+        while kata-deploy changes there, has still been proven."""
+        gone: list[str] = []
+
+        def look(name: str) -> None:
+            try:
+                if self.api.has_node(name):
+                    self.due[name] = time.monotonic() + UNSELECTED
+                else:
+                    gone.append(name)
+            except NodeError as error:
+                log.error("evidence of %s is left as it is: %s", name, error.sentence())
+                self.due[name] = time.monotonic() + HELD
+
+        self.all_of(look, names)
+        return gone
 
     def write(self, entries: dict[str, str | None]) -> set[str]:
         """Write evidence by node, None to remove it; names of nodes for which that is refused."""
@@ -259,7 +280,7 @@ class Reconciler:
             except NodeError as error:
                 log.error("evidence of nodes that are gone is left as it is: %s", error.sentence())
                 return
-            self.write(dict.fromkeys(gone))
+            self.write(dict.fromkeys(self.gone(gone)))
 
     def tidy(self) -> None:
         """Forget Jobs and nodes that no longer exist."""

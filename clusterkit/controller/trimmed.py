@@ -41,7 +41,7 @@ def about(document: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def node(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a core/v1 Node: its claim, its taints, whether it is Ready, what it lacks, and its boot id."""
+    """Of a core/v1 Node: its claim, its taints, whether it is Ready, what it lacks, its boot id, and its kernel."""
     status = document.get("status", {})
     conditions = [only(each, "type", "status") for each in [pod_verdict.condition(document, "Ready")] if each]
     lacking = [*pod_room.unready(document), *pod_room.pressures(document)]
@@ -52,7 +52,7 @@ def node(document: Mapping[str, Any]) -> dict[str, Any]:
         "spec": only(document.get("spec"), "taints"),
         "status": {
             "conditions": conditions,
-            "nodeInfo": only(status.get("nodeInfo"), "bootID"),
+            "nodeInfo": only(status.get("nodeInfo"), "bootID", "kernelVersion"),
         },
     }
 
@@ -109,7 +109,7 @@ def pod(document: Mapping[str, Any]) -> dict[str, Any]:
         "metadata": about(document, "ownerReferences", "deletionTimestamp"),
         "spec": pod_spec(document["spec"]),
         "status": {
-            **only(status, "phase", "reason", "message"),
+            **only(status, "phase", "startTime", "reason", "message"),
             "conditions": [only(each, "type", "status", "reason", "message") for each in conditions],
             "containerStatuses": containers,
             "initContainerStatuses": before,

@@ -151,12 +151,12 @@ async def finished(kubeconfig: str, context: str | None, namespace: str, version
     try:
         reader = await asyncio.to_thread(cluster, kubeconfig, context)
 
-        def read() -> tuple[dict[str, str], str]:
+        def read() -> tuple[dict[str, str], str, str]:
             nodes, pods = reader.described_nodes(), reader.pods_labelled(namespace, kata_deploy.PODS)
             reasons = kata_deploy.unfinished(nodes, pods, version, time.monotonic() - began)
-            return reasons, kata_deploy.left_behind(nodes, pods)
+            return reasons, kata_deploy.left_behind(nodes, pods), kata_deploy.unplaced(pods)
 
-        first, warning = await read_in_thread(read)
+        first, warning, placeless = await read_in_thread(read)
         reasons = first
         if warning:
             pulumi.log.warn(harmless(warning))
@@ -167,8 +167,10 @@ async def finished(kubeconfig: str, context: str | None, namespace: str, version
             if time.monotonic() - began >= TIMEOUT_SECONDS:
                 raise kata_deploy.not_finished(reasons, TIMEOUT_SECONDS)
             await asyncio.sleep(POLL_SECONDS)
-            now, _ = await read_in_thread(read)
+            now, _, placeless = await read_in_thread(read)
             reasons = {name: reason for name, reason in now.items() if name in first}
+        if placeless:
+            pulumi.log.warn(harmless(placeless))
     except NodeError as error:
         raise pulumi.RunError(error.sentence()) from None
 

@@ -153,12 +153,12 @@ class KataProof(pulumi.ComponentResource):
 def proof_request(name: str, node: str, about: tuple[dict[str, Any], Situation, str], ladder: str) -> pod_proof.ProofRequest:
     """The try of one node's proof that should be on the cluster, by the arguments, the cluster and the account."""
     settings, state, account = about
-    (machine,) = (candidate for candidate in state.chosen if candidate.name == node)
+    machine, jobs = state.machines[node], state.jobs_of_nodes.get(node, {})
 
     def ask(attempt: int, boot_id: str) -> pod_proof.ProofRequest:
         return pod_proof.ask(name, machine, settings, ladder, account, attempt, boot_id)
 
-    return pod_verdict.try_of(ask, state.nodes, state.jobs, state.pods, state.kept.get(node), state.events)
+    return pod_verdict.try_of(ask, state.nodes, jobs, state.pods, state.kept.get(node), state.events)
 
 
 def metadata_of(body: Any, namespace: str) -> dict[str, Any]:

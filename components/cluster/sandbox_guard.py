@@ -22,6 +22,9 @@ class SandboxGuardArgs(TypedDict):
     """RuntimeClasses under which a container may have NET_ADMIN and SYS_ADMIN."""
     allowed_annotations: NotRequired[pulumi.Input[list[str]]]
     """Keys of io.katacontainers annotations that pods may carry; by default none."""
+    proof_namespaces: NotRequired[pulumi.Input[Sequence[pulumi.Input[str]]]]
+    """Those of `namespaces` in which proofs run, where nodes join unproven (JoiningNodes): a pod under those classes elsewhere
+    may neither tolerate the taint kata-nodes/unproven nor name its node. By default the guard leaves both alone."""
     privileged_in_guest: NotRequired[pulumi.Input[bool]]
     """Whether pods under those classes may be privileged; by default not, because a runtime without
     privileged_without_host_devices for Kata's handler passes the node's devices into the guest."""
@@ -46,9 +49,12 @@ class SandboxGuard(pulumi.ComponentResource):
         policy = k8s.admissionregistration.v1.ValidatingAdmissionPolicy(
             f"{name}-policy",
             metadata={},
-            spec=pulumi.Output.all(args["runtime_classes"], allowed, args.get("privileged_in_guest", False)).apply(
-                reporting_refusals(lambda values: guard.policy(*values))
-            ),
+            spec=pulumi.Output.all(
+                args["runtime_classes"],
+                allowed,
+                args.get("privileged_in_guest", False),
+                set_or(args.get("proof_namespaces"), []),
+            ).apply(reporting_refusals(lambda values: guard.policy(*values))),
             opts=cluster_options(self, opts, f"{name}-policy", "ValidatingAdmissionPolicy"),
         )
         binding = k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding(

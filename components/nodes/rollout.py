@@ -94,11 +94,12 @@ class Waves:
 
     async def stopped(self, host: str) -> NodeError:
         """What stands now that a step on `host` has failed."""
-        cordoned = {self._names[node] for node in self._names} & self.begun - self.proven
+        cordoned = dict.fromkeys({self._names[node] for node in self._names} & self.begun - self.proven, False)
         with suppress(NodeError):  # what this run knows is enough where the cluster does not answer
             nodes = await asyncio.to_thread((await self.nodes()).cordoned)
-            cordoned = {self._names.get(node, node) for node in nodes}
-        return rollout.stopped(host, self.waves, self.begun, self.proven, cordoned)
+            cordoned = {self._names.get(node, node): is_draining for node, is_draining in nodes.items()}
+        draining = [name for name, is_draining in cordoned.items() if is_draining]
+        return rollout.stopped(host, self.waves, self.begun, self.proven, cordoned, draining)
 
 
 class Member:

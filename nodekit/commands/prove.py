@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-from nodekit.errors import NodeError
+from nodekit.errors import NodeError, remedy_for
 from nodekit.host import docker, initramfs, proofs
 from nodekit.host.container import climb, own_image
 from nodekit.host.guest import TRIES, Plan, boot, boot_patiently, find_qemu, memory_for_guest, new_nonce
@@ -24,7 +24,7 @@ from nodekit.rules.node_state import RUNTIME_NAME, ProveState
 from nodekit.rules.proof.capabilities import CAPABILITIES
 from nodekit.rules.proof.console import SHOWN, Explanation, agent_silent, explain_docker, known_fault
 from nodekit.rules.proof.guest_command_line import boot_cpus, compose
-from nodekit.rules.proof.ladder import SLOW, Verdict, judge
+from nodekit.rules.proof.ladder import SLOW, Verdict, judge, ran_before
 from nodekit.rules.text import printable
 
 ACCELERATOR = "kvm"
@@ -231,7 +231,7 @@ def container_proof(proof: Proof, image: str | None, seconds: float, network: bo
 
     Raises NodeError when it is not passed: with a code of the ladder, `proof-base-parameters-lost` or `proof-container-failed`.
     """
-    nonce = new_nonce()
+    nonce, began = new_nonce(), time.monotonic()
     with nullcontext(image) if image else own_image(nonce, proof.sandbox) as name:
         container = patiently(proof, nonce, str(name), network, seconds)
     if nonce not in container.stdout:
@@ -252,6 +252,10 @@ def container_proof(proof: Proof, image: str | None, seconds: float, network: bo
     verdict = judge(
         container.stdout, nonce, boot_id(proof.root), proof.expect, sandbox=proof.sandbox, network=network, place=place
     )
+    age = time.monotonic() - began
+    if verdict.code is None and ran_before(verdict.guest_kernel, (rung.at for rung in verdict.rungs), os.uname().release, age):
+        why_not = "the kernel is of the node's release and ran before the container was started, so this ran in no guest"
+        verdict = verdict._replace(code="proof-not-a-guest", message=why_not, remedy=remedy_for("proof-not-a-guest"))
     if container.code != 0 and verdict.code == INCOMPLETE:
         output = printable(" ".join(container.stderr.split()), SHOWN) or "nothing"
         ending = f"the container ended with exit code {container.code} (Docker: {output})"

@@ -5,9 +5,11 @@ import contextlib
 import functools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, ParamSpec, TypeVar
 
 import asyncssh
 
@@ -34,12 +36,51 @@ _OPEN_ATTEMPTS = 3
 _OPEN_DELAY = 0.2
 
 T = TypeVar("T")
+P = ParamSpec("P")
 Status = Callable[[str], Awaitable[None]]
+
+
+class _Lookups(ThreadPoolExecutor):
+    """Threads that nobody waits for: Python would join those of its own pool, so that a name whose servers are silent would keep
+    the program from its end, after Ctrl-C too."""
+
+    def __init__(self) -> None:
+        super().__init__(_LOOKUPS)
+        self.calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        """What is to be called; None ends a thread."""
+        self.started = 0
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """As for every executor."""
+        future: Future[T] = Future()
+
+        def call() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function(*args, **kwargs))
+                except BaseException as error:
+                    future.set_exception(error)
+
+        self.calls.put(call)
+        if self.started < _LOOKUPS:
+            self.started += 1
+            Thread(target=self._serve, name="lookup", daemon=True).start()
+        return future
+
+    def _serve(self) -> None:
+        while call := self.calls.get():
+            call()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End each thread once its name is looked up, and wait for none."""
+        for _ in range(self.started):
+            self.calls.put(None)
+        self.started = 0
 
 
 def look_up_many() -> None:
     """Have the running loop look up many names at once, so that those without an answer keep none of the others waiting."""
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_LOOKUPS, "lookup"))
+    asyncio.get_running_loop().set_default_executor(_Lookups())
 
 
 @dataclass(frozen=True)

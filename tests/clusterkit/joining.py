@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clusterkit import guard, joining, joining_guard, joining_workload, pod, pod_proof, proof_guard
+from clusterkit import guard, joining, joining_guard, joining_workload, pod, pod_proof, proof_guard, runtime_class
 from local import certificates, cluster, process
 from nodekit.scripts import script
 from tests.clusterkit import controller_image
@@ -23,7 +23,7 @@ NAMESPACE, ACCOUNT = "joining", "controller"
 JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 ADMISSION = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
-UNPROVEN = {"key": pod_proof.TAINT, "effect": "NoSchedule"}
+UNPROVEN = {"key": runtime_class.TAINT, "effect": "NoSchedule"}
 OTHER = {"key": "team", "value": "a", "effect": "PreferNoSchedule"}
 
 

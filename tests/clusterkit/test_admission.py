@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from clusterkit import guard, pod
+from clusterkit import guard, pod, runtime_class
 from local import cluster
 from nodekit.scripts import script
 from tests.clusterkit.control_plane import API_SERVERS
@@ -79,14 +79,18 @@ def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         api.create(f"{registration}ies", "ValidatingAdmissionPolicy", "privileged-guard", spec=policy)
         binding = guard.binding("privileged-guard", ["privileged"])
         api.create(f"{registration}ybindings", "ValidatingAdmissionPolicyBinding", "privileged-guard", spec=binding)
-        for name in ("guarded", "others", "privileged"):
+        policy = guard.policy(["kata-qemu"], proof_namespaces=["joining-proof"])
+        api.create(f"{registration}ies", "ValidatingAdmissionPolicy", "joining-guard", spec=policy)
+        binding = guard.binding("joining-guard", ["joining-sandboxes", "joining-proof"])
+        api.create(f"{registration}ybindings", "ValidatingAdmissionPolicyBinding", "joining-guard", spec=binding)
+        for name in ("guarded", "others", "privileged", "joining-sandboxes", "joining-proof"):
             api.namespace(name, guard.namespace_labels())
         for level in ("baseline", "restricted"):
             api.namespace(level, {"pod-security.kubernetes.io/enforce": level})
         forbidden = template_pod()
         forbidden["spec"]["hostPID"] = True
         end = time.monotonic() + 30
-        while refusal(api, forbidden) is None or refusal(api, forbidden, "privileged") is None:
+        while not all(refusal(api, forbidden, name) for name in ("guarded", "privileged", "joining-sandboxes")):
             assert time.monotonic() < end, "the guard took no effect"
             time.sleep(0.1)
         yield api
@@ -269,11 +273,14 @@ BEYOND: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "selinux user": ({"securityContext": {"seLinuxOptions": {"user": "system_u"}}}, {}, "the pod sets seLinuxOptions"),
     "selinux role": ({}, {"securityContext": {"seLinuxOptions": {"role": "system_r"}}}, "container plain sets seLinuxOptions"),
     "sysctl": ({"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}}, {}, "pod sets sysctl kernel.msgmax"),
-    "host port": ({}, {"ports": [{"containerPort": 80, "hostPort": 80}]}, "container plain sets a hostPort"),
     "proc": ({"hostUsers": False}, {"securityContext": {"procMount": "Unmasked"}}, "container plain sets a procMount"),
-    "probe": ({}, {"livenessProbe": {"httpGet": {"host": "192.0.2.1", "port": 80}}}, "plain sets a host in a probe"),
-    "hook": ({}, {"lifecycle": {"preStop": {"tcpSocket": {"host": "192.0.2.1", "port": 80}}}}, "plain sets a host in a probe"),
 }  # fmt: skip
+NETWORK: dict[str, tuple[dict[str, Any], str]] = {
+    # of the container, words of the refusal
+    "host port": ({"ports": [{"containerPort": 80, "hostPort": 80}]}, "sets a hostPort"),
+    "probe": ({"livenessProbe": {"httpGet": {"host": "192.0.2.1", "port": 80}}}, "sets a host in a probe"),
+    "hook": ({"lifecycle": {"preStop": {"tcpSocket": {"host": "192.0.2.1", "port": 80}}}}, "sets a host in a probe"),
+}
 
 
 def beyond(name: str, kind: str = "containers") -> dict[str, Any]:
@@ -299,9 +306,50 @@ def test_what_is_not_in_a_guest_keeps_to_baseline(api: Api, name: str) -> None:
     inside = beyond(name)
     inside["spec"]["runtimeClassName"] = "kata-qemu"
     assert refusal(api, inside) is None
-    # The API server's own judgement, but for procMount, which it lets pass with hostUsers, and what came in 1.34.
-    if name not in ("proc", "probe", "hook"):
+    # The API server's own judgement, but for procMount, which it lets pass with hostUsers.
+    if name != "proc":
         assert refusal(api, inside, "baseline"), "baseline refuses it as well"
+
+
+@pytest.mark.parametrize("name", NETWORK)
+def test_what_acts_on_the_nodes_network_is_refused_under_every_class(api: Api, name: str) -> None:
+    of_container, words = NETWORK[name]
+    plain, inside, sidecar = plain_pod(), template_pod(), template_pod()
+    plain["spec"]["containers"][0] |= of_container
+    inside["spec"]["containers"][0] |= of_container
+    sidecar["spec"]["initContainers"] = [{"name": "first", "image": "image", "restartPolicy": "Always", **of_container}]
+    for body, container in ((plain, "plain"), (inside, "sandbox"), (sidecar, "first")):
+        refused(api, body, "node-network", f"container {container} {words}")
+
+
+def test_no_sandbox_comes_to_a_node_before_its_proof(api: Api) -> None:
+    """Where nodes join unproven; a toleration can be added later too."""
+    every, ours, other = ([{"key": key, "operator": "Exists"}] for key in ("", runtime_class.TAINT, "team"))
+    for spec, words in (
+        ({"tolerations": every}, "tolerates the taint kata-nodes/unproven"),
+        ({"tolerations": ours}, "tolerates the taint kata-nodes/unproven"),
+        ({"nodeName": "node"}, "names its node"),
+    ):
+        body = template_pod()
+        body["spec"] |= spec
+        message = refusal(api, body, "joining-sandboxes")
+        assert message and "Rule unproven of the sandbox guard" in message and words in message, message
+        assert refusal(api, body, "joining-proof") is None and refusal(api, body) is None
+        outside = plain_pod()
+        outside["spec"] |= spec
+        assert refusal(api, outside, "joining-sandboxes") is None
+    body = template_pod()
+    body["metadata"] = {"name": "waiting"}
+    body["spec"]["tolerations"] = other
+    assert api.request("POST", PODS.format("joining-sandboxes"), body)[0] == 201
+    path = f"{PODS.format('joining-sandboxes')}/waiting"
+    _, waiting = api.request("GET", path)
+    status, answer = api.request("PATCH", path, {"spec": {"tolerations": [*waiting["spec"]["tolerations"], *ours]}})
+    assert status == 403 and "Rule unproven" in answer["message"], answer
+    assert api.request("PATCH", path, {"metadata": {"labels": {"a": "b"}}})[0] == 200
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "waiting"}, "target": {"kind": "Node", "name": "node"}}
+    assert api.request("POST", f"{path}/binding", binding)[0] == 201
+    assert api.request("PATCH", f"{path}/status", {"status": {"phase": "Running"}})[0] == 200
 
 
 def test_apparmor_of_former_times_keeps_to_baseline(api: Api) -> None:

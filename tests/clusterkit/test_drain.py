@@ -106,7 +106,8 @@ def cluster(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cl
         if plane.get(path) is not None:
             plane.request("DELETE", f"{path}?gracePeriodSeconds=0")
     for name in (FIRST, SECOND):
-        patch = {"metadata": {"annotations": {rollout.CORDONED_BY: None}}, "spec": {"unschedulable": None}}
+        annotations = dict.fromkeys((rollout.CORDONED_BY, rollout.DRAINING))
+        patch = {"metadata": {"annotations": annotations}, "spec": {"unschedulable": None}}
         plane.request("PATCH", f"/api/v1/nodes/{name}", patch)
     plane.until("the pods are gone", lambda: not plane.items(PODS))
 
@@ -128,7 +129,7 @@ def test_pods_move_to_other_nodes_as_their_budget_allows_and_daemon_sets_stay(cl
     cluster.drain()
     assert cluster.on(FIRST) == {"agent"}
     assert len(cluster.on(SECOND)) == 3
-    assert cluster.node() == (True, OWNER) and cluster.nodes.cordoned() == [FIRST]
+    assert cluster.node() == (True, OWNER) and cluster.nodes.cordoned() == {FIRST: False}
     assert len(cluster.messages) == 1 and "3 pods have to leave" in cluster.messages[0]
     assert cluster.nodes.uncordon(FIRST) and cluster.node() == (False, None)
 

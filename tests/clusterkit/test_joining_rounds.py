@@ -47,6 +47,8 @@ class Cluster(Api):
         self.requests: Counter[str] = Counter()
         self.refusing: dict[str, Exception] = {}
         self.data: dict[str, dict[str, str]] = {}
+        self.unselected: set[str] = set()
+        """Nodes that the selector does not select."""
 
     def next_version(self) -> str:
         self.version += 1
@@ -55,6 +57,12 @@ class Cluster(Api):
     def pages(self, kind: str) -> Iterator[tuple[list[dict[str, Any]], str]]:
         kinds = {"nodes": self.nodes, "jobs": self.created_jobs, "pods": self.pods}
         yield deepcopy(list(kinds.get(kind, {}).values())), str(self.version)
+
+    def has_node(self, name: str) -> bool:
+        self.requests["looks"] += 1
+        if refused := self.refusing.get(f"look for {name}"):
+            raise refused
+        return name in self.nodes or name in self.unselected
 
     def make(self, body: Any) -> dict[str, Any]:
         uid = f"job-{self.requests.total()}"
@@ -408,6 +416,37 @@ def test_evidence_of_a_node_that_is_gone_is_removed_once_the_cluster_lets_it(clo
     clock.now += 60
     again(rounds)
     assert set(cluster.evidence()) == {"a"}
+
+
+def test_node_that_only_loses_its_labels_keeps_its_evidence_until_it_is_gone(clock: Clock) -> None:
+    """As while kata-deploy changes there: the node is not tainted, so nothing would prove it again once the label is back."""
+    cluster = Cluster("a", "b")
+    rounds = begun(cluster)
+    again(rounds)
+    for name in cluster.nodes:
+        cluster.ends(name, "Complete", pod=True)
+    again(rounds)
+    without = cluster.nodes.pop("b")
+    cluster.unselected.add("b")
+    rounds.view.drop("nodes", without)
+    again(rounds)
+    rounds.forget_evidence()  # as where the controller starts meanwhile
+    assert set(cluster.evidence()) == {"a", "b"}
+    looks = cluster.requests["looks"]
+    for _ in range(20):
+        clock.now += 20
+        again(rounds)
+    assert set(cluster.evidence()) == {"a", "b"} and cluster.requests["looks"] == looks
+    cluster.unselected.clear()  # gone, which no watch reports
+    cluster.refusing["look for b"] = NodeError("cluster-unreachable", "it starts")
+    for _ in range(20):
+        clock.now += 20
+        again(rounds)
+    assert set(cluster.evidence()) == {"a", "b"}
+    cluster.refusing.clear()
+    clock.now += 60
+    again(rounds)
+    assert set(cluster.evidence()) == {"a"} and "b" not in rounds.due
 
 
 def test_state_from_before_its_own_write_is_ignored(clock: Clock) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from clusterkit import joining, joining_workload, pod, pod_proof, proof_guard
+from clusterkit import joining, joining_workload, pod, pod_proof, proof_guard, runtime_class
 from clusterkit.daemon_placing import runs_on
 from clusterkit.joining import Prove, Proven, Refused, Wait
 from clusterkit.pod_proof import Nodes
@@ -50,7 +50,7 @@ def node(**changed: Any) -> dict[str, Any]:
     status = {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"bootID": "boot"}}
     return {
         "metadata": {"name": "n", "uid": "u", "annotations": {joining.CLAIM_ANNOTATION: "j", "other": "x"}},
-        "spec": {"taints": [{"key": pod_proof.TAINT, "effect": "NoSchedule"}]},
+        "spec": {"taints": [{"key": runtime_class.TAINT, "effect": "NoSchedule"}]},
         "status": status,
         **changed,
     }
@@ -184,7 +184,7 @@ def test_attempt_that_somebody_wrote_does_not_stop_the_controller(attempt: str) 
 
 
 def test_untainting_tests_all_that_it_removes_and_removes_nothing_else() -> None:
-    ours, other = {"key": pod_proof.TAINT, "value": "x", "effect": "NoExecute"}, {"key": "a", "effect": "NoSchedule"}
+    ours, other = {"key": runtime_class.TAINT, "value": "x", "effect": "NoExecute"}, {"key": "a", "effect": "NoSchedule"}
     patch = joining.untainting(node(spec={"taints": [ours, other, ours]}), "j")
     assert [operation["path"] for operation in patch if operation["op"] == "remove"] == [
         "/metadata/annotations/kata-nodes~1joining-job", "/spec/taints/2", "/spec/taints/0",
@@ -201,7 +201,7 @@ def test_jobs_pod_goes_where_the_taint_keeps_others_out_and_is_the_one_of_up() -
     body = job_of(None)
     up = pod_proof.ask("joining-nodes", NODE, SETTINGS.__dict__, LADDER, "prover")
     assert body["spec"] == up.body["spec"] and body["spec"]["template"]["spec"]["serviceAccountName"] == "prover"
-    assert {"key": pod_proof.TAINT, "operator": "Exists"} in body["spec"]["template"]["spec"]["tolerations"]
+    assert {"key": runtime_class.TAINT, "operator": "Exists"} in body["spec"]["template"]["spec"]["tolerations"]
     assert not [key for key in body["metadata"]["annotations"] if key.startswith("pulumi.com/")]
     assert body["metadata"]["name"] == "joining-nodes-n-0123abcd"
 

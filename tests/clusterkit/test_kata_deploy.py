@@ -334,6 +334,38 @@ def test_a_label_that_a_changed_selector_left_behind_is_named_with_its_removal()
     assert not kata_deploy.left_behind([excluded], []), "deploymentMode: job has no pod that stays"
 
 
+FULL = {"type": "PodScheduled", "status": "False", "message": "0/2 nodes are available: Too many pods."}
+
+
+def placeless(name: str) -> dict[str, Any]:
+    """A pod of kata-deploy that the scheduler cannot place, as its DaemonSet makes it."""
+    pinned = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [pinned]}}}
+    return {"metadata": {"name": f"kata-deploy-{name}"}, "spec": {"affinity": affinity}, "status": {"conditions": [FULL]}}
+
+
+def test_a_node_without_room_for_kata_deploy_is_named_and_not_left_out_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Helm counts the release as ready, and a proof by label selects the node not at all."""
+    machine, its_pod = installing("a", labels=KATA)
+    full = installing("b")[0]
+
+    class Cluster:
+        def described_nodes(self) -> list[Any]:
+            return [machine, full]
+
+        def pods_labelled(self, namespace: str, selector: str) -> list[Any]:
+            return [its_pod, placeless("b")]
+
+    warnings: list[str] = []
+    monkeypatch.setattr(component, "cluster", lambda kubeconfig, context: Cluster())
+    monkeypatch.setattr(pulumi.log, "warn", warnings.append)
+    asyncio.run(component.finished("kubeconfig", None, "kata", "3.32.0"))
+    (warning,) = warnings
+    assert "no place on b (0/2 nodes are available: Too many pods): no Kata is installed there" in warning
+    assert "and 2 more" in kata_deploy.unplaced([placeless(name) for name in "abcdefg"])
+    assert not kata_deploy.unplaced([its_pod])
+
+
 RELEASE_ERRORS = [
     ("cannot re-use a name that is still in use", "kata-deploy-release", "helm uninstall kata-deploy --namespace kata"),
     ('"kata-deploy" has no deployed releases', "kata-deploy-release", "helm uninstall kata-deploy --namespace kata"),

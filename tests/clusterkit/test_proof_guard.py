@@ -234,7 +234,7 @@ def test_nobody_enters_a_pod_of_the_proof(api: Api, proof_pod: dict[str, Any], w
         api.refused("connect", "POST", pods(name=proof_pod["metadata"]["name"], way=way) + query, user=user)
 
 
-def test_a_debug_container_an_image_and_an_owner_are_refused(api: Api, proof_pod: dict[str, Any]) -> None:
+def test_a_debug_container_an_image_an_owner_and_a_label_are_refused(api: Api, proof_pod: dict[str, Any]) -> None:
     name = proof_pod["metadata"]["name"]
     debug = {"spec": {"ephemeralContainers": [{"name": "d", "image": "i"}]}}
     assert api.request("PATCH", pods(name=name, way="ephemeralcontainers"), debug, "tenant")[0] == 403
@@ -243,6 +243,10 @@ def test_a_debug_container_an_image_and_an_owner_are_refused(api: Api, proof_pod
     api.refused("images", "PATCH", pods(name=name), {"spec": {"containers": containers}})
     owner = {**proof_pod["metadata"]["ownerReferences"][0], "uid": "11111111-2222-3333-4444-555555555555"}
     api.refused("images", "PATCH", pods(name=name), {"metadata": {"ownerReferences": [owner]}})
+    # By its labels the Job controller gives a pod to another Job.
+    for key in ("batch.kubernetes.io/controller-uid", "controller-uid", pod_proof.PROOF_LABEL, "new"):
+        api.refused("images", "PATCH", pods(name=name), {"metadata": {"labels": {key: owner["uid"]}}})
+    api.succeed("PATCH", pods(name=name), {"metadata": {"annotations": {"team": "a"}}}, "tenant")
     api.succeed("PATCH", pods(name=name), {"metadata": {"finalizers": None}}, JOB_CONTROLLER)
 
 

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -469,6 +470,53 @@ def test_a_proof_is_believed_by_what_its_own_pod_reported() -> None:
     assert isinstance(pod_verdict.verdict(REQUEST, NODES, FAILED, None, json.dumps(result)), Refusal)
 
 
+def up_for(seconds: str, kernel: str = "6.12.0", **fields: Any) -> dict[str, Any] | Refusal:
+    """The verdict on a pod of a minute whose ladder's kernel had run so long, on a node with the kernel 6.12.0."""
+    boot_id, release = (f"status=ok value={value} detail=" for value in (GUEST_ID, kernel))
+    text = report(REQUEST.nonce, boot_id=f"{boot_id} at={seconds}" if seconds else boot_id, kernel=release)
+    seen = pod_that(state=ended(text, finishedAt="2026-01-01T00:01:00Z"), **{"startTime": "2026-01-01T00:00:00Z", **fields})
+    described: Any = {"metadata": {"name": "n", "uid": "u", "resourceVersion": "1"}, "status": {"nodeInfo": {}}}
+    described["status"]["nodeInfo"] = {"bootID": NODE_ID, "kernelVersion": "6.12.0", "osImage": "Debian"}
+    verdicts = [
+        pod_verdict.verdict(REQUEST, Nodes([node]), COMPLETE, pod)
+        for node, pod in (
+            (pod_proof.node_of(described), seen),
+            (pod_proof.node_of(trimmed.node(documents_read("nodes", described))), trimmed.pod(documents_read("pods", seen))),
+        )
+    ]
+    assert verdicts[0] == verdicts[1], "up and the controller of joining nodes agree"
+    return verdicts[0]
+
+
+def test_a_kernel_that_ran_before_the_pod_passes_for_no_guest() -> None:
+    """A node that is a container of LXC reports a boot id of its own, and runc's pods there read the one of its kernel."""
+    result = up_for("86400.00")
+    assert isinstance(result, Refusal) and result.code == "proof-not-a-guest"
+    assert "ran before the pod was there, 60 s before the ladder's end" in result.sentence
+    assert "runc is not Kata" in result.sentence
+    assert isinstance(up_for("66.00"), Refusal)
+    # Guests are started for their pod; one of another release may have waited for it.
+    assert isinstance(up_for("86400.00", "6.18.0"), dict)
+    assert all(isinstance(up_for(seconds), dict) for seconds in ("12.00", "64.00", ""))
+    assert isinstance(up_for("86400.00", startTime=None), dict)
+
+
+def test_a_proof_stands_although_its_job_is_removed_once_it_has_ended() -> None:
+    """As a policy with ttlSecondsAfterFinished does; every later `up` failed, and its remedy proved all nodes again."""
+    result = pod_verdict.verdict(REQUEST, NODES, COMPLETE, PASSED)
+    assert isinstance(result, dict)
+    kept = json.dumps(result)
+    assert pod_verdict.verdict(REQUEST, NODES, None, None, kept, None, "j") == result
+    failed = [{**rung, "counts": True, "passed": False} for rung in result["rungs"]]
+    for wrong in ({"job": "another"}, {"job": ""}, {"node": "m"}, {"rungs": []}, {"rungs": failed}, {"guestBootId": NODE_ID}):
+        assert isinstance(pod_verdict.verdict(REQUEST, NODES, None, None, json.dumps({**result, **wrong}), None, "j"), Refusal)
+    for before, uid in ((kept, ""), (kept, "another"), (None, "j")):
+        gone = pod_verdict.verdict(REQUEST, NODES, None, None, before, None, uid)
+        assert isinstance(gone, Refusal) and "the Job is gone" in gone.sentence
+    another = Nodes([replace(NODES.by_name["n"], uid="another machine")])
+    assert isinstance(pod_verdict.verdict(REQUEST, another, None, None, kept, None, "j"), Refusal)
+
+
 @pytest.mark.parametrize(
     ("boot_id", "nodes", "words"),
     [
@@ -601,6 +649,7 @@ CNI = 'Failed to create pod sandbox: plugin type="flannel" failed (add): cni plu
 GONE = "Failed to create pod sandbox: failed to create shim task: /c.toml: file /x does not exist: not found"
 SILENT = "Failed to create pod sandbox: failed to create shim task: timed out connecting to vsock 5:1024: unknown"
 USERS = "Failed to create pod sandbox: can't set spec.hostUsers: false, RuntimeClass handler 'k' does not support user namespaces"
+DENIED = 'admission webhook "validate.kyverno.svc-fail" denied the request: resource Pod/x was blocked: quota of capabilities'
 SANDBOX = "FailedCreatePodSandBox"
 
 
@@ -638,6 +687,22 @@ SANDBOX = "FailedCreatePodSandBox"
             "proof-pod-refused",
             "Let the proof's service account use one",
         ),
+        (
+            None,
+            "FailedCreate",
+            Words(2, 'pods "x" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi'),
+            "proof-pod-refused",
+            "Change the namespace's LimitRange",
+        ),
+        (
+            None,
+            "FailedCreate",
+            Words(2, "memory max limit to request ratio per Container is 2, but provided ratio is 8.000000"),
+            "proof-pod-refused",
+            "Change the namespace's LimitRange",
+        ),
+        (None, "FailedCreate", Words(2, DENIED), "proof-pod-refused", "Exempt the namespaces of proof and sandboxes"),
+        (None, "FailedCreate", Words(9, 'failed calling webhook "validate.kyverno.svc-fail": timeout'), None, ""),
         (None, "FailedCreate", Words(9, 'exceeded quota, RuntimeClass "k" not found'), None, ""),
     ],
 )
@@ -684,10 +749,18 @@ def test_a_volume_that_is_still_being_made_is_waited_for() -> None:
 
 def test_a_pod_for_which_others_have_to_leave_is_waited_for_while_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the template's pods, or all of the cluster, have a priority: those that leave have 30 s and more to end."""
-    monkeypatch.setattr(Reader, "all_nodes", lambda _: [])
+    monkeypatch.setattr(Reader, "all_nodes", lambda _: [Node("full", "u", NODE_ID), Node("n", "v", GUEST_ID)])
     reader = object.__new__(Reader)
     nominated = {**UNSCHEDULED, "status": {**UNSCHEDULED["status"], "nominatedNodeName": "n"}}
     assert reader.roomless({"full": UNSCHEDULED, "n": nominated}) == ["full"]
+
+
+def test_a_node_that_left_before_its_pod_was_placed_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where an autoscaler ends it meanwhile: the scheduler says no more than that no other node is meant."""
+    words = "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."
+    waiting = pod_that(node="", phase="Pending", conditions=[{"type": "PodScheduled", "status": "False", "message": words}])
+    monkeypatch.setattr(Reader, "all_nodes", lambda _: [Node("n", "u", NODE_ID)])
+    assert object.__new__(Reader).roomless({"n": waiting, "left": waiting}) == ["left"]
 
 
 @pytest.mark.parametrize(
@@ -834,6 +907,7 @@ def test_the_container_that_climbs_is_read_wherever_a_webhook_puts_another() -> 
     assert isinstance(pod_verdict.verdict(REQUEST, NODES, COMPLETE, injected(PASSED, "istio-proxy", ended(""))), dict)
     result = pod_verdict.verdict(REQUEST, NODES, LATE, injected(PASSED, "istio-proxy", {"running": {}}))
     assert isinstance(result, Refusal) and "istio-proxy beside it did not end" in result.sentence
+    assert "keep what adds others, such as a service mesh, out of the proof's namespace" in result.sentence
     mirrored = injected(PASSED, "istio-proxy", {"running": {}})
     pinned = ask(image="debian@sha256:1234")
     mirrored["spec"]["containers"][1] |= deepcopy(pinned.template["spec"]["containers"][0])

@@ -147,6 +147,16 @@ def test_guard_of_the_clusters_own_namespace_is_refused() -> None:
         guard.binding("p", ["sandboxes", "kube-system"])
 
 
+def test_guard_keeps_sandboxes_from_unproven_nodes_where_there_are_any() -> None:
+    rules = [
+        {str(each["message"]).split()[1] for each in guard.policy(["kata"], proof_namespaces=namespaces)["validations"]}  # type: ignore[attr-defined]
+        for namespaces in ([], ["proof"])
+    ]
+    assert rules[1] - rules[0] == {"unproven"} and rules[1] == set(guard.RULES)
+    with pytest.raises(NodeError, match="which is text"):
+        guard.policy(["kata"], proof_namespaces="proof")
+
+
 def test_guard_fails_closed_denies_and_audits() -> None:
     assert guard.policy(["kata"])["failurePolicy"] == "Fail"
     assert guard.binding("p", ["s"])["validationActions"] == ["Deny", "Audit"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from clusterkit import joining, joining_guard, joining_workload, pod_proof
+from clusterkit import joining, joining_guard, joining_workload, pod_proof, runtime_class
 from components.cluster import kata_proof
 from nodekit.scripts import ladder_script
 from tests.components.recorder import Recorder
@@ -118,7 +118,7 @@ def test_controller_runs_as_nobody_and_can_run_where_every_node_waits(recorder: 
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True,
     }  # fmt: skip
-    assert {"key": pod_proof.TAINT, "operator": "Exists"} in spec["tolerations"]
+    assert {"key": runtime_class.TAINT, "operator": "Exists"} in spec["tolerations"]
 
 
 def test_image_and_bound_of_the_proof_can_be_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ class Nodes:
 
     def __init__(self) -> None:
         self.uncordoned: list[str] = []
-        self.ours: list[str] = []
+        self.ours: dict[str, bool] = {}
         self.opened = 0
 
     def name_of(self, host: str, machine_id: str, *, again: bool = False) -> str:
@@ -36,7 +36,7 @@ class Nodes:
         self.uncordoned.append(node)
         return True
 
-    def cordoned(self) -> list[str]:
+    def cordoned(self) -> dict[str, bool]:
         return self.ours
 
 
@@ -156,13 +156,13 @@ def test_a_machine_that_cannot_be_uncordoned_has_no_evidence(monkeypatch: pytest
 
 def test_a_stopped_run_names_what_is_cordoned_by_the_machines_own_names() -> None:
     nodes = Nodes()
-    nodes.ours = ["worker-b", "left-by-a-run-before"]
+    nodes.ours = {"worker-b": False, "worker-c": True, "left-by-a-run-before": False}
 
     async def message() -> str:
         rollout = Waves({"kubeconfig": KUBECONFIG, "batch": "2"}, ["a", "b", "c"], {"name": "kata"})
         rollout._nodes = nodes  # type: ignore[assignment]
-        rollout._names, rollout.begun, rollout.proven = {"worker-b": "b"}, {"a", "b"}, {"a"}
+        rollout._names, rollout.begun, rollout.proven = {"worker-b": "b", "worker-c": "c"}, {"a", "b"}, {"a"}
         return (await rollout.stopped("b")).message
 
     with mock.patch.object(pulumi.runtime, "is_dry_run", lambda: False):
-        assert "changed and proven: a; changing: b; unchanged: c; cordoned: b" in asyncio.run(message())
+        assert "changed and proven: a; changing: b; unchanged: c; cordoned: b, c" in asyncio.run(message())

@@ -358,6 +358,8 @@ def test_cluster_alone_gets_kata_by_its_chart_before_all_else_and_fills_the_chec
     assert recorder.by_name["sandbox-template"].inputs["template"]["spec"]["containers"][0]["image"].startswith("mirror.example/")
     controller = recorder.by_name["joining-nodes-controller"].inputs["spec"]["template"]["spec"]["containers"][0]
     assert controller["image"] == "mirror.example/hub/joining"
+    guarding = repr(recorder.by_name["sandboxes-guard-policy"].inputs["spec"])
+    assert 'request.namespace in ["kata-nodes-proof", "kata-nodes-joining"]' in guarding, "elsewhere none comes to a tainted node"
     rows = recorder.outputs["checklist"]
     assert [row["passed"] for row in rows] == [True] * 5
     assert "one: handler kata-nodes-qemu; two: handler kata-nodes-qemu" in rows[0]["measured"]

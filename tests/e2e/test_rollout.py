@@ -15,7 +15,7 @@ import asyncssh
 import pytest
 import yaml
 
-from clusterkit.rollout import CORDONED_BY
+from clusterkit.rollout import CORDONED_BY, DRAINING
 from tests.clusterkit.control_plane import HANGS, ControlPlane
 from tests.e2e.checkout import Checkout
 from tests.e2e.emulated_hosts import SSHD, EmulatedHost, emulated_host, stack_config
@@ -84,7 +84,7 @@ class Story:
     def annotated(self) -> list[str]:
         """Nodes with the mark of any stack."""
         nodes = [item["metadata"] for item in self.plane.items("/api/v1/nodes")]
-        return [item["name"] for item in nodes if CORDONED_BY in (item.get("annotations") or {})]
+        return [item["name"] for item in nodes if {CORDONED_BY, DRAINING} & (item.get("annotations") or {}).keys()]
 
     def touched(self) -> set[str]:
         """Hosts that hold anything of ours."""

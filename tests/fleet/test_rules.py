@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -426,6 +427,28 @@ def test_names_that_nobody_looks_up_cost_the_others_none_of_their_time(monkeypat
     connection = {key: value for key, value in host.connection.items() if key != "hostKey"}
     *_, known = measure.measure([replace(host, connection={**connection, "host": name}) for name in names], 60)
     assert "name resolution" in str(known.cause) and known.seconds < 1.5
+
+
+def test_a_name_that_is_looked_up_in_vain_keeps_no_command_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost otherwise: Ctrl-C, and the bound of --timeout, which ended half a minute later where a name server was silent."""
+    going_on = threading.Event()
+
+    def silent(*_: object, **__: object) -> Any:
+        going_on.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    (host,) = hosts.of(deployment())
+    connection = {key: value for key, value in host.connection.items() if key != "hostKey"}
+    begin = time.monotonic()
+    (measured,) = measure.measure([replace(host, connection={**connection, "host": "lost.example"})], 0.2)
+    assert "no answer within 0.2 s" in str(measured.cause) and time.monotonic() - begin < 10
+    waiting = [thread for thread in threading.enumerate() if thread.name == "lookup"]
+    assert waiting and all(thread.daemon for thread in waiting), "Python would wait for it at its own end"
+    going_on.set()
+    for thread in waiting:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in waiting), "a watch would have more of them each time"
 
 
 def test_a_node_that_answers_without_end_is_not_listened_to_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:

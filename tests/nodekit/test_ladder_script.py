@@ -219,6 +219,7 @@ def test_the_message_of_a_pod_holds_what_the_judge_needs(shell: list[str], tmp_p
     end = " --" * ("--" in Path("/proc/cmdline").read_text().split())
     assert short.command_line == f"{token}{end}"
     assert [(rung.name, rung.passed) for rung in short.rungs] == [(rung.name, rung.passed) for rung in full.rungs]
+    assert {rung.name: rung.at for rung in short.rungs if rung.at is not None} == {"boot-id": full.rungs[0].at}
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)

@@ -161,10 +161,29 @@ def test_patch_that_repeats_no_container_takes_no_pod_out_of_its_guest(fields: d
     assert stack_policy.pods("kubernetes:apps/v1:DeploymentPatch", {"spec": {"runtimeClassName": "kata-qemu"}}, SETTINGS) == []
 
 
+NETWORK: dict[str, dict[str, Any]] = {
+    "hostPort": {"ports": [{"containerPort": 80}, {"containerPort": 81, "hostPort": 81}]},
+    "livenessProbe": {"livenessProbe": {"httpGet": {"host": "127.0.0.1", "port": 80}}},
+    "lifecycle.postStart": {"lifecycle": {"postStart": {"tcpSocket": {"host": "127.0.0.1", "port": 80}}}},
+}
+
+
+@pytest.mark.parametrize("name", NETWORK)
+def test_sandbox_takes_no_part_in_the_nodes_network(name: str) -> None:
+    """As the guard of the namespace refuses it, which a preview does not ask."""
+    spec = {"containers": [{"name": "c", **NETWORK[name]}]}
+    assert stack_policy.pods("kubernetes:core/v1:Pod", {"spec": spec}, SETTINGS) == [], "nobody's sandbox"
+    (error,) = stack_policy.pods("kubernetes:core/v1:Pod", {"spec": {**spec, "runtimeClassName": "kata-qemu"}}, SETTINGS)
+    assert error.code == "pod-reaches-node" and name in error.message
+
+
 def test_container_that_is_a_process_of_a_windows_node_is_refused() -> None:
     options = {"securityContext": {"windowsOptions": {"hostProcess": True}}}
-    (error,) = stack_policy.pods("kubernetes:core/v1:Pod", {"spec": {"containers": [{"name": "c", **options}]}}, SETTINGS)
-    assert error.code == "pod-reaches-node"
+    # Of a pod, it is each container's.
+    for of_pod, of_container in ({}, options), (options, {}):
+        spec = {"containers": [{"name": "c", **of_container}], "hostNetwork": True, **of_pod}
+        (error,) = stack_policy.pods("kubernetes:core/v1:Pod", {"spec": spec}, SETTINGS)
+        assert error.code == "pod-reaches-node" and "Remove windowsOptions.hostProcess" in error.remedy
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,10 @@ def test_defaults_take_nothing_over_and_let_nothing_through() -> None:
         ({"joiningNodes": {}}, ["kubernetes.joiningNodes.image", "Add the key"]),
         ({"cluster": "local", "joiningNodes": {"image": "i"}}, ["kata-nodes:kubernetes", "no node joins the local cluster"]),
         ({"joiningNodes": {"image": "i", "namespace": "sandboxes"}}, ["kata-nodes:kubernetes", "joiningNodes.namespace"]),
+        (
+            {"joiningNodes": {"image": "i", "proofImage": "p"}, "tolerations": ["kata-nodes/unproven:NoSchedule"]},
+            ["kata-nodes:kubernetes", "kata-nodes/unproven", "remove it from tolerations"],
+        ),
         ({"adoptRuntimeClass": True, "tolerations": ["a"]}, ["kata-nodes:kubernetes", "adoptRuntimeClass"]),
         ({"handler": "Kata_Qemu"}, ["kubernetes.handler", "'Kata_Qemu'"]),
         ({"handler": "kata", "kataDeploy": {}}, ["kataDeploy decides the handler", "remove kubernetes.handler"]),

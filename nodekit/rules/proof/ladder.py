@@ -1,7 +1,7 @@
 """Judge a transcript of ladder.sh: which rungs were climbed, and for the first that was not, cause and cure."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -124,6 +124,21 @@ def _in_sentence(text: str) -> str:
 Finding = tuple[bool | None, str, str, str]
 """Passed, the error's code, cause, remedy."""
 FINE: Finding = (True, "", "", "")
+
+
+ROUNDED = 5.0
+"""Seconds by which a time and the difference of two others may be apart: some are whole seconds."""
+
+
+def ran_before(kernel: str, times: Iterable[float | None], node_kernel: str, seconds: float) -> bool:
+    """Whether the ladder's kernel is of the node's release and had run for longer than what the ladder was started in.
+
+    Kata starts a guest for each pod or container, so such a kernel is the node's. `times` are those of the rungs (`Rung.at`), and
+    `seconds` is the age of the pod or container. A node that is a container of LXC reports a boot id of that container's own
+    (lxc, lxc_setup_boot_id), and what runs on the same kernel with a new proc reads the kernel's.
+    """
+    running = max((at for at in times if at is not None), default=0.0)
+    return bool(node_kernel) and kernel == node_kernel and running > seconds + ROUNDED
 
 
 def _boot_id(read: Reading, node_boot_id: str) -> Finding:
