@@ -277,8 +277,8 @@ def test_the_rungs_of_a_proof_that_a_later_one_put_out_of_the_record_are_those_o
     """Settings that failed and were taken back leave the proof before in the state, and its record without rungs: it was told
     as a guest that had failed."""
     passed = samples.record("passed")[-1]
-    guest, inside = passed["climbs"]
-    host = dataclasses.replace(samples.host("n1"), evidence={**samples.EVIDENCE, **guest, "container": inside})
+    inside = passed["climbs"][-1]
+    host = dataclasses.replace(samples.host("n1"), evidence={**samples.EVIDENCE, **inside, "proven": "container"})
     later = {**samples.record("failed")[-1], "digest": "of settings that were taken back"}
     (node,) = build.report("s", [host], [samples.measured(host, [{**passed, "climbs": []}, later])], {}, samples.MADE).nodes
     assert [step.state for step in node.steps] == ["done"] * 5 and node.proof and node.proof.source == "state"
