@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -288,10 +289,30 @@ def _sites(config: dict[str, Any]) -> Iterator[Finding]:
                 why = f"{name} was not tried, since this machine has a proxy for it ({host.scheme}_proxy)"
                 yield Finding("site", why, REACHED_BY_NODES, is_fault=False)
                 continue
-            socket.create_connection(
-                (host.hostname or "", host.port or (443 if host.scheme == "https" else 80)), SITE_SECONDS
-            ).close()
+            _reach(host.hostname or "", host.port or (443 if host.scheme == "https" else 80))
             yield Finding("site", f"{name} answers")
         except (OSError, ValueError) as error:  # ValueError: an address that has no such port, or no such host
             why = f"{name} does not answer here: {getattr(error, 'strerror', None) or error}"
             yield Finding("site", why, REACHED_BY_NODES, is_fault=False)
+
+
+def _reach(host: str, port: int) -> None:
+    """Connect, and hang up; raises OSError or ValueError where that cannot be done in SITE_SECONDS.
+
+    In a thread that nobody waits for longer: a look-up of a name has no bound of its own, and Ctrl-C does not end it.
+    """
+    failures: list[OSError | ValueError] = []
+
+    def connect() -> None:
+        try:
+            socket.create_connection((host, port), SITE_SECONDS).close()
+        except (OSError, ValueError) as error:
+            failures.append(error)
+
+    thread = Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(SITE_SECONDS)
+    if failures:
+        raise failures[0]
+    if thread.is_alive():
+        raise TimeoutError(f"no answer within {SITE_SECONDS:g} s")

@@ -6,6 +6,7 @@ Lost if these fail: the rest of its checks, or the trust of somebody whose machi
 import os
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,23 @@ def test_site_that_this_machine_cannot_reach_is_no_fault(monkeypatch: pytest.Mon
     monkeypatch.setattr(doctor, "findings", lambda _: [finding])
     result = CliRunner().invoke(app, ["doctor"])
     assert (result.exit_code, result.stdout.split()[:2]) == (0, ["note", "site:"])
+
+
+def test_site_whose_name_is_looked_up_in_vain_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch, reached: list[str]) -> None:
+    """The system's look-up ends with its own time-outs alone, and Ctrl-C does not end it."""
+    going_on = threading.Event()
+
+    def connect(*_: object) -> socket.socket:
+        going_on.wait(60)
+        raise OSError("nobody answers")
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setattr(doctor, "SITE_SECONDS", 0.2)
+    begin = time.monotonic()
+    (finding,) = doctor._sites({})
+    going_on.set()
+    assert (finding.level, reached) == ("note", []) and "no answer within 0.2 s" in finding.message
+    assert time.monotonic() - begin < 10
 
 
 def test_site_behind_a_proxy_is_not_tried_without_it(monkeypatch: pytest.MonkeyPatch, reached: list[str]) -> None:
