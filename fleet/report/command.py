@@ -25,7 +25,7 @@ def of_one(stack: str, measure: Measure) -> Report:
     state = engine.deployment(stack)
     known = of(state)
     answers = measure(known)
-    return build.report(stack, known.nodes, answers.nodes, hosts.outputs(state), now(), answers.clusters)
+    return build.report(stack, known.nodes, answers.nodes, hosts.outputs(state), now(), answers.clusters, answers.unfinished)
 
 
 def of_many(stacks: Sequence[str], measure: Measure) -> tuple[Fleet, bool]:

@@ -18,6 +18,9 @@ StepState = Literal["done", "failed", "not reached", "not tried"]
 NEVER_MEASURED = "nodes of a cluster are not measured"
 """Of one that the stack's output alone names."""
 
+PROOF_IN_PODS = "KataProof"
+"""Kind of what stands among the objects for a proof in pods that the stack does not hold."""
+
 
 def camel(name: str) -> str:
     """The name of a field in the JSON form."""

@@ -258,6 +258,23 @@ def test_checklist_of_an_earlier_up_is_not_shown_beside_proofs_that_are_newer() 
         assert (document.outcome, bool(document.checklist)) == ("proven", present), pods
 
 
+def test_a_stack_whose_nodes_are_proven_and_whose_pods_are_not_is_not_proven() -> None:
+    """The `up` ended between the two, and the outputs are those of the one before."""
+    host = samples.host("n1")
+    answers = [samples.measured(host, samples.record("passed"))]
+    outputs = samples.outputs(samples.record("passed"))
+    document = build.report("s", [host], answers, outputs, samples.MADE, (), ["proof"])
+    assert (document.outcome, document.nodes[0].outcome, document.checklist) == ("unproven", "proven", ())
+    assert view.sentence(document) == "The node is proven; no proof in pods: proof."
+    assert [stage.text for stage in view.flow(document)][-2:] == ["not reached", "not reached"]
+    assert summary.of(document).problem.startswith("proof: the stack holds no proof in pods")
+    for text in (markdown.report(document), html.report(document)):
+        assert "KataProof" in text and "the last run ended before" in text
+    valid(document)
+    failed = build.report("s", [host], [samples.measured(host, samples.record("failed"))], {}, samples.MADE, (), ["proof"])
+    assert failed.outcome == "failed"
+
+
 def test_a_destroy_that_ended_before_leaves_no_proof_and_no_checklist() -> None:
     """The nodes and objects are gone, and the outputs are in the state until the end: the stack was called proven."""
     outputs = {**samples.outputs(samples.record("passed")), "clusterProof": {"w1": samples.record("passed")[-1]["climbs"][-1]}}
