@@ -217,7 +217,7 @@ class Report(Part):
     outcome: Outcome
     nodes: tuple[Node, ...]
     objects: tuple[ClusterObject, ...]
-    """On clusters."""
+    """On clusters; before them, as `KataProof`, each proof in pods of which the stack holds nothing."""
     checklist: tuple[Check, ...]
     """Empty where a proof failed or a node has none: that of an earlier `up` is not shown."""
     not_proven: tuple[str, ...]
