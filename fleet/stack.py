@@ -18,6 +18,13 @@ UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)
 """What comes of a state that is not of an engine's form."""
 
 
+PROVEN_ELSEWHERE = {
+    "kata-nodes:index:AwsNodeGroup": "Machines of group {name} prove themselves as they start; the stack has no proof of them.",
+    "kata-nodes:index:JoiningNodes": "The controller of {name} proves nodes that join later; the cluster has their evidence.",
+}
+"""Component -> what is true of nodes that no proof of the stack is of."""
+
+
 @dataclass(frozen=True)
 class Stack:
     """What a stack has made."""
@@ -83,6 +90,13 @@ def of(deployment: Mapping[str, Any]) -> Stack:
 def without_proof(name: str) -> str:
     """What is said of a proof in pods that is not there."""
     return f"{printable(name, 253)}: the stack holds no proof in pods; the last run ended before, or it was taken away since"
+
+
+def proven_elsewhere(deployment: Mapping[str, Any]) -> list[str]:
+    """A sentence on each kind of node that a stack has, and has no proof of."""
+    resources = [resource for resource in deployment.get("resources") or [] if isinstance(resource, dict)]
+    known = [(str(resource.get("urn")), PROVEN_ELSEWHERE.get(str(resource.get("type")))) for resource in resources]
+    return [text.format(name=printable(urn.rpartition("::")[2], 253)) for urn, text in known if text]
 
 
 def names(nodes: Sequence[Host], clusters: Sequence[Cluster]) -> set[str]:

@@ -63,9 +63,10 @@ def report(
     written: str,
     clusters: Sequence[MeasuredCluster] = (),
     unfinished: Sequence[str] = (),
+    elsewhere: Sequence[str] = (),
 ) -> Report:
     """The document. `measured` holds what those of `hosts` answered that are not gone, `clusters` what API servers did;
-    `unfinished` names the proofs in pods that are not there."""
+    `unfinished` names the proofs in pods that are not there, and `elsewhere` says which nodes the stack has no proof of."""
     by_name = {answer.host.name: answer for answer in measured}
     nodes = [_node(host, by_name.get(host.name)) for host in hosts]
     # Several proofs can be of one node, and the worse must not hide behind the better.
@@ -103,7 +104,7 @@ def report(
         nodes=tuple(nodes),
         objects=tuple(objects),
         checklist=tuple(Check(_text(row.get("item")), row.get("passed") is True, _text(row.get("measured"))) for row in rows),
-        not_proven=_texts(outputs.get("notProven")),
+        not_proven=(*_texts(outputs.get("notProven")), *map(_text, elsewhere)),
     )
 
 

@@ -221,7 +221,8 @@ class Report(Part):
     checklist: tuple[Check, ...]
     """Empty where a proof failed or a node has none: that of an earlier `up` is not shown."""
     not_proven: tuple[str, ...]
-    """What a stack that succeeded has not shown, such as Kata itself where a stand-in took its place."""
+    """What a stack that succeeded has not shown, such as Kata itself where a stand-in took its place, or machines that prove
+    themselves as they start."""
 
 
 @dataclass(frozen=True)
