@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from heapq import nsmallest
 from importlib import import_module
@@ -134,6 +135,11 @@ def _measured(nodes: "Sequence[Host]", clusters: "Sequence[Cluster]", seconds: f
         return measured(nodes, clusters, seconds, tell)
 
 
+def _answers(known: Stack, seconds: float) -> Answers:
+    """All of a stack, measured."""
+    return replace(_measured(known.nodes, known.clusters, seconds), unfinished=known.unfinished)
+
+
 def _measured_nodes(nodes: "Sequence[Host]", seconds: float) -> "list[Measured]":
     return _measured(nodes, [], seconds).nodes
 
@@ -155,7 +161,7 @@ def status(
         name = engine.selected(stack)
         while True:
             known = _stack(name)  # each time: an `up` beside a watch changes what is to be measured, and what it should be
-            answers = _measured(known.nodes, known.clusters, timeout)
+            answers = _answers(known, timeout)
             if as_json:
                 print(json.dumps(shown.document(name, answers, known.gone)))
             else:
@@ -179,7 +185,7 @@ def drift(stack: OneStack = None, as_json: AsJson = False, timeout: Seconds = PA
 
         name = engine.selected(stack)
         known = _stack(name)
-        answers = _measured(known.nodes, known.clusters, timeout)
+        answers = _answers(known, timeout)
         if as_json:
             print(json.dumps(shown.document(name, answers, known.gone)))
         else:
@@ -189,7 +195,7 @@ def drift(stack: OneStack = None, as_json: AsJson = False, timeout: Seconds = PA
 
 
 def _exit(answers: Answers) -> int:
-    if answers.differing_nodes or answers.differing_objects:
+    if answers.differing_nodes or answers.differing_objects or answers.unfinished:
         return DRIFT
     return UNKNOWN if answers.unmeasured_nodes or answers.unmeasured_objects else OK
 
@@ -200,6 +206,7 @@ def _summary(name: str, answers: Answers) -> str:
     if answers.clusters:
         kinds.append(("objects", len(answers.objects), len(answers.differing_objects), answers.unmeasured_objects))
     parts = [f"{differing} of {number} {kind} differ" for kind, number, differing, _ in kinds if differing]
+    parts += [f"{len(answers.unfinished)} proofs in pods are not there"] if answers.unfinished else []
     repairs = _repairs(name, answers) if parts else []
     parts = parts or ["Nothing that was measured differs"]
     parts += [f"{unmeasured} {kind} could not be measured" for kind, _, _, unmeasured in kinds if unmeasured]
@@ -209,7 +216,7 @@ def _summary(name: str, answers: Answers) -> str:
 def _repairs(name: str, answers: Answers) -> list[str]:
     """Which of the differences `cure` repairs: all of nodes, and those of objects that a resource of the stack puts right."""
     repairable = [difference.repair is not None for each in answers.differing_objects for difference in each.differences]
-    repairable += [True for _ in answers.differing_nodes]
+    repairable += [True for _ in (*answers.differing_nodes, *answers.unfinished)]
     if not any(repairable):
         return ["no resource of the stack repairs that"]
     return [f"kata-nodes cure {name} repairs {'them' if all(repairable) else 'some of it'}"]
@@ -228,14 +235,14 @@ def cure(stack: OneStack = None, yes: Yes = False, timeout: Seconds = PATIENCE) 
 
         name = engine.selected(stack)
         known = _stack(name)
-        answers = _measured(known.nodes, known.clusters, timeout)
+        answers = _answers(known, timeout)
         shown.write(shown.drift(answers))
         if (chosen := flags(answers)) is not None:
             sys.stdout.flush()
             if (code := engine.up(name, chosen, yes=yes)) != 0:
                 raise typer.Exit(code)
             known = _stack(name)
-            answers = _measured(known.nodes, known.clusters, timeout)
+            answers = _answers(known, timeout)
             shown.write(shown.drift(answers))
         shown.write(shown.text(_summary(name, answers)))
         raise typer.Exit(_exit(answers))
@@ -330,7 +337,7 @@ def report(
         from fleet.report import command
 
         def measure(known: Stack) -> Answers:
-            return _measured(known.nodes, known.clusters, timeout)
+            return _answers(known, timeout)
 
         if stacks and len(stacks) > 1 and not fleet:
             raise FleetError("A report is of one stack. Add --fleet to sum up many.")

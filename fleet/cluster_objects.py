@@ -95,6 +95,16 @@ def of(deployment: Mapping[str, Any]) -> list[Cluster]:
     return [Cluster(min(names[access], key=len), *access, tuple(items)) for access, items in objects.items()]
 
 
+def unfinished(deployment: Mapping[str, Any]) -> list[str]:
+    """Names of the proofs in pods of which the state has neither a Job nor evidence, which one of no nodes has too."""
+    resources = [resource for resource in deployment.get("resources") or [] if isinstance(resource, dict)]
+    begun = {
+        str(each.get("parent")) for each in resources if _keeps_evidence(each) or (_is_proof(each) and not each.get("delete"))
+    }
+    proofs = [str(each["urn"]) for each in resources if each.get("type") == PROOF and not each.get("delete")]
+    return [urn.rpartition("::")[2] for urn in proofs if urn not in begun]
+
+
 def _kubeconfig(value: Any) -> str | None:
     """As text; the plugin takes an object too, such as the output of pulumi-eks."""
     return (value if isinstance(value, str) else json.dumps(value)) if value else None

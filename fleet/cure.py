@@ -26,6 +26,7 @@ def flags(answers: "Answers") -> list[str] | None:
     of its resources is made too. Objects are refreshed first: the engine compares with what its state has of them.
     """
     replaced, targets, whole = _of_nodes(answers.nodes)
+    whole = whole or bool(answers.unfinished)
     repairs = [(each.item, difference.repair) for each in answers.differing_objects for difference in each.differences]
     for item, repair in repairs:
         if repair is None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.measure import MOST, Measured
-from fleet.stack import Answers
+from fleet.stack import Answers, without_proof
 from nodekit.rules.difference import MAX_DIFF_LINES
 from nodekit.rules.text import printable
 
@@ -117,6 +117,7 @@ def fleet(stack: str, answers: Answers, gone: Sequence[str]) -> RenderableType:
     if answers.clusters:
         numbers = len(answers.objects), "objects", answers.unmeasured_objects, len(answers.differing_objects)
         counted.append(_counted(*numbers))
+    counted += [without_proof(name) for name in answers.unfinished]
     return Group(*parts, text(f"Stack {stack}: {'; '.join(counted)}"))
 
 
@@ -213,6 +214,7 @@ def drift(answers: Answers) -> RenderableType:
             for difference in measured.differences:
                 parts += _difference(difference.message, difference.as_dict())
             parts += [text(f"note: {note}", "dim") for note in measured.notes]
+    parts += [line(f"{without_proof(name)}. [setting]", "bold") for name in answers.unfinished]
     return Group(*parts)
 
 
@@ -250,6 +252,7 @@ def document(stack: str, answers: Answers, gone: Sequence[str]) -> dict[str, Any
             for measurement in answers.nodes
         ],
         "gone": list(gone),
+        "unfinished": list(answers.unfinished),
         "clusters": [
             {
                 "name": cluster.cluster.name,

@@ -8,6 +8,7 @@ from fleet import cluster_objects, hosts
 from fleet.cluster_objects import Cluster
 from fleet.errors import FleetError
 from fleet.hosts import Host
+from nodekit.rules.text import printable
 
 if TYPE_CHECKING:  # what reaches nodes and API servers takes a while to load
     from fleet.measure import Measured
@@ -17,12 +18,21 @@ UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)
 """What comes of a state that is not of an engine's form."""
 
 
+PROVEN_ELSEWHERE = {
+    "kata-nodes:index:AwsNodeGroup": "Machines of group {name} prove themselves as they start; the stack has no proof of them.",
+    "kata-nodes:index:JoiningNodes": "The controller of {name} proves nodes that join later; the cluster has their evidence.",
+}
+"""Component -> what is true of nodes that no proof of the stack is of."""
+
+
 @dataclass(frozen=True)
 class Stack:
     """What a stack has made."""
 
     nodes: list[Host]
     clusters: list[Cluster]
+    unfinished: list[str]
+    """Names of the proofs in pods that were never made, or are gone."""
 
     @property
     def gone(self) -> list[str]:
@@ -36,6 +46,8 @@ class Answers:
 
     nodes: "list[Measured]"
     clusters: "list[MeasuredCluster]"
+    unfinished: Sequence[str] = ()
+    """As the stack has them."""
 
     @property
     def differing_nodes(self) -> list[str]:
@@ -67,12 +79,24 @@ def of(deployment: Mapping[str, Any]) -> Stack:
     """What a state has. Raises FleetError, also for one that somebody has edited into another form: of many stacks, it would cost
     the others their report."""
     try:
-        return Stack(hosts.of(deployment), cluster_objects.of(deployment))
+        return Stack(hosts.of(deployment), cluster_objects.of(deployment), cluster_objects.unfinished(deployment))
     except UNREADABLE as error:
         kind = type(error).__name__
         raise FleetError(
             f"The stack's state is not of a form that an engine writes ({kind}). Look for what was edited: pulumi stack export."
         ) from error
+
+
+def without_proof(name: str) -> str:
+    """What is said of a proof in pods that is not there."""
+    return f"{printable(name, 253)}: the stack holds no proof in pods; the last run ended before, or it was taken away since"
+
+
+def proven_elsewhere(deployment: Mapping[str, Any]) -> list[str]:
+    """A sentence on each kind of node that a stack has, and has no proof of."""
+    resources = [resource for resource in deployment.get("resources") or [] if isinstance(resource, dict)]
+    known = [(str(resource.get("urn")), PROVEN_ELSEWHERE.get(str(resource.get("type")))) for resource in resources]
+    return [text.format(name=printable(urn.rpartition("::")[2], 253)) for urn, text in known if text]
 
 
 def names(nodes: Sequence[Host], clusters: Sequence[Cluster]) -> set[str]:

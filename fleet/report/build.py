@@ -16,6 +16,7 @@ from fleet.measure import MOST, Measured
 from fleet.measure_objects import GONE, MeasuredCluster, MeasuredObject
 from fleet.report.document import (
     NEVER_MEASURED,
+    PROOF_IN_PODS,
     VERSION,
     Check,
     Climb,
@@ -33,6 +34,7 @@ from fleet.report.document import (
     StepState,
     Verdict,
 )
+from fleet.stack import without_proof
 from nodekit.rules.kata import kernel_params
 from nodekit.rules.proof.ladder import COMMANDS, MAX_VALUE, TITLES
 from nodekit.rules.proof.sandboxes import SANDBOXES
@@ -60,8 +62,11 @@ def report(
     outputs: Mapping[str, Any],
     written: str,
     clusters: Sequence[MeasuredCluster] = (),
+    unfinished: Sequence[str] = (),
+    elsewhere: Sequence[str] = (),
 ) -> Report:
-    """The document. `measured` holds what those of `hosts` answered that are not gone, `clusters` what API servers did."""
+    """The document. `measured` holds what those of `hosts` answered that are not gone, `clusters` what API servers did;
+    `unfinished` names the proofs in pods that are not there, and `elsewhere` says which nodes the stack has no proof of."""
     by_name = {answer.host.name: answer for answer in measured}
     nodes = [_node(host, by_name.get(host.name)) for host in hosts]
     # Several proofs can be of one node, and the worse must not hide behind the better.
@@ -78,11 +83,14 @@ def report(
     kept = any(each.item.keeps_evidence for cluster in clusters for each in cluster.objects)
     pods += [_pod(name, output, None, None) for name, output in proofs.items()] if kept and not jobs else []
     nodes += sorted(pods, key=lambda node: node.name)
-    objects = [_object(cluster, each) for cluster in clusters for each in cluster.objects if each.item.proof_of is None]
+    objects = [_absent(name) for name in unfinished]
+    objects += [_object(cluster, each) for cluster in clusters for each in cluster.objects if each.item.proof_of is None]
     outcome = worst([node.outcome for node in nodes])
+    if unfinished and outcome != "failed":
+        outcome = "unproven"
     if outcome == "proven" and any(each.state == "differs" for each in objects):
         outcome = "drifted"
-    ended_before = any(node.outcome in ("failed", "unproven") for node in nodes)
+    ended_before = outcome in ("failed", "unproven") and bool(nodes or unfinished)
     ended_before = ended_before or not _are_of(outputs, hosts, [job.item for _, job, _ in jobs])
     rows = _mappings(outputs.get("checklist"))
     if ended_before or (all(node.outcome == "gone" for node in nodes) and _is_of_nodes(rows)):
@@ -96,7 +104,7 @@ def report(
         nodes=tuple(nodes),
         objects=tuple(objects),
         checklist=tuple(Check(_text(row.get("item")), row.get("passed") is True, _text(row.get("measured"))) for row in rows),
-        not_proven=_texts(outputs.get("notProven")),
+        not_proven=(*_texts(outputs.get("notProven")), *map(_text, elsewhere)),
     )
 
 
@@ -399,6 +407,19 @@ def _object(cluster: MeasuredCluster, measured: MeasuredObject) -> ClusterObject
         state="differs" if measured.differences else "not measured" if cause else "as made",
         not_measured=_text(cause),
         differences=_sentences(measured),
+    )
+
+
+def _absent(name: str) -> ClusterObject:
+    """A proof in pods that is not there."""
+    return ClusterObject(
+        cluster="",
+        kind=PROOF_IN_PODS,
+        namespace="",
+        name=_text(name),
+        state="differs",
+        not_measured="",
+        differences=(f"{_text(without_proof(name))} [setting]",),
     )
 
 

@@ -15,7 +15,7 @@ from fleet import engine, hosts
 from fleet.errors import FleetError
 from fleet.report import build, html, markdown, summary
 from fleet.report.document import Fleet, Report, Summary, as_json
-from fleet.stack import Answers, Stack, of
+from fleet.stack import Answers, Stack, of, proven_elsewhere
 
 Measure = Callable[[Stack], Answers]
 
@@ -25,7 +25,8 @@ def of_one(stack: str, measure: Measure) -> Report:
     state = engine.deployment(stack)
     known = of(state)
     answers = measure(known)
-    return build.report(stack, known.nodes, answers.nodes, hosts.outputs(state), now(), answers.clusters)
+    outputs, elsewhere = hosts.outputs(state), proven_elsewhere(state)
+    return build.report(stack, known.nodes, answers.nodes, outputs, now(), answers.clusters, answers.unfinished, elsewhere)
 
 
 def of_many(stacks: Sequence[str], measure: Measure) -> tuple[Fleet, bool]:

@@ -18,6 +18,9 @@ StepState = Literal["done", "failed", "not reached", "not tried"]
 NEVER_MEASURED = "nodes of a cluster are not measured"
 """Of one that the stack's output alone names."""
 
+PROOF_IN_PODS = "KataProof"
+"""Kind of what stands among the objects for a proof in pods that the stack does not hold."""
+
 
 def camel(name: str) -> str:
     """The name of a field in the JSON form."""
@@ -214,11 +217,12 @@ class Report(Part):
     outcome: Outcome
     nodes: tuple[Node, ...]
     objects: tuple[ClusterObject, ...]
-    """On clusters."""
+    """On clusters; before them, as `KataProof`, each proof in pods of which the stack holds nothing."""
     checklist: tuple[Check, ...]
     """Empty where a proof failed or a node has none: that of an earlier `up` is not shown."""
     not_proven: tuple[str, ...]
-    """What a stack that succeeded has not shown, such as Kata itself where a stand-in took its place."""
+    """What a stack that succeeded has not shown, such as Kata itself where a stand-in took its place, or machines that prove
+    themselves as they start."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fleet.pairs import with_sources
-from fleet.report.document import NEVER_MEASURED, Climb, ClusterObject, Fleet, Node, Pair, Report, Rung, StepState
+from fleet.report.document import NEVER_MEASURED, PROOF_IN_PODS, Climb, ClusterObject, Fleet, Node, Pair, Report, Rung, StepState
 from nodekit.rules.proof.ladder import COMMANDS
 
 COMMAND_RUNGS = frozenset(command.name for command in COMMANDS)
@@ -86,7 +86,9 @@ def flow(report: Report) -> Iterator[Stage]:
     yield Stage("stack file", "done", "")
     nodes = [node for node in report.nodes if node.outcome != "gone"]
     for name in STEPS:
-        states = [step.state for node in nodes for step in node.steps if step.name == name]
+        states: list[StepState] = [step.state for node in nodes for step in node.steps if step.name == name]
+        if name == "pod proof":
+            states += ["not reached" for each in report.objects if each.kind == PROOF_IN_PODS]
         if states:
             state: StepState = next((behind for behind in BEHIND if behind in states), "done")
             text = state if len(states) == 1 else f"{states.count(state)}/{len(states)} {state}"
@@ -106,9 +108,11 @@ def sentence(report: Report) -> str:
         parts += _named(words, [node.name for node in nodes if node.outcome == outcome])
     # Their proofs are what the stack had before.
     parts += _named("not measured now", [node.name for node in nodes if node.proof and is_unmeasured(node)])
+    parts += _named("no proof in pods", [each.name for each in report.objects if each.kind == PROOF_IN_PODS])
+    objects = [each for each in report.objects if each.kind != PROOF_IN_PODS]
     for state, words in (("differs", "changed since"), ("not measured", "not measured now")):
-        if number := sum(each.state == state for each in report.objects):
-            parts.append(f"{number} of {len(report.objects)} objects on clusters {words}")
+        if number := sum(each.state == state for each in objects):
+            parts.append(f"{number} of {len(objects)} objects on clusters {words}")
     return f"{'; '.join(parts)}."
 
 

@@ -11,10 +11,12 @@ import pytest
 
 from clusterkit import guard, pod_proof
 from fleet import cluster_objects, cure, object_difference, shown
+from fleet.__main__ import _exit, _summary
 from fleet.cluster_objects import ClusterObject
 from fleet.measure_objects import MeasuredCluster, MeasuredObject
 from fleet.object_difference import ObjectDifference, another_job, another_machine, compare, differences, without_handler
 from fleet.stack import Answers
+from fleet.stack import of as stack_of
 from tests.fleet.objects import (
     CLASS,
     KUBECONFIG,
@@ -345,6 +347,29 @@ def test_what_was_taken_out_for_another_proof_that_was_never_made_proves_nothing
     (cluster,) = cluster_objects.of(deployment(job, kept))
     (item,) = [each for each in cluster.objects if each.kind == "Job"]
     assert "holds no proof" in str(item.unproven)
+
+
+def test_a_proof_in_pods_of_which_nothing_was_made_is_not_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+    """As where the API server was out of reach after the nodes were proven: all that the stack had was as deployed."""
+    component = {"urn": PARENT, "type": "kata-nodes:index:KataProof"}
+    about = {"name": "proof-n1-x", "namespace": "p", "annotations": {pod_proof.NODE_ANNOTATION: "n1"}, "uid": "u1"}
+    job = resource(JOB, "proof-n1", {"apiVersion": "batch/v1", "kind": "Job", "metadata": about}, parent=PARENT)
+    data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "proof-evidence"}, "data": {}}
+    kept = resource("kubernetes:core/v1:ConfigMap", "proof-evidence", data, parent=PARENT)
+    for parts, names in (
+        ([], ["proof"]),
+        ([job], []),
+        ([kept], []),
+        ([{**job, "delete": True}, {**kept, "delete": True}], ["proof"]),
+    ):
+        assert stack_of(deployment(component, *parts)).unfinished == names, "of no nodes, it keeps empty evidence"
+    assert stack_of(deployment({**component, "delete": True})).unfinished == []
+    answers = Answers([], [], ["proof"])
+    assert (_exit(answers), cure.flags(answers)) == (2, [])
+    assert _summary("s", answers) == "Stack s: 1 proofs in pods are not there; kata-nodes cure s repairs them."
+    shown.write(shown.drift(answers), shown.fleet("s", answers, []))
+    assert capsys.readouterr().out.count("proof: the stack holds no proof in pods") == 2
+    assert shown.document("s", answers, [])["unfinished"] == ["proof"]
 
 
 def test_a_proof_of_other_settings_or_of_a_machine_before_is_named() -> None:

@@ -26,6 +26,7 @@ from fleet.__main__ import app
 from fleet.measure import MOST, Measured
 from fleet.report import build, command, html, markdown, summary, view
 from fleet.report.document import Fleet, Report, as_json
+from fleet.stack import Answers
 from nodekit.errors import NodeError
 from nodekit.host import proofs
 from nodekit.rules.node_state import ProveState
@@ -256,6 +257,35 @@ def test_checklist_of_an_earlier_up_is_not_shown_beside_proofs_that_are_newer() 
         outputs = {**rows, "nodes": [], "clusterProof": pods}
         document = build.report("s", [], [], outputs, samples.MADE, [dataclasses.replace(cluster, objects=(job,))])
         assert (document.outcome, bool(document.checklist)) == ("proven", present), pods
+
+
+def test_a_stack_whose_nodes_are_proven_and_whose_pods_are_not_is_not_proven() -> None:
+    """The `up` ended between the two, and the outputs are those of the one before."""
+    host = samples.host("n1")
+    answers = [samples.measured(host, samples.record("passed"))]
+    outputs = samples.outputs(samples.record("passed"))
+    document = build.report("s", [host], answers, outputs, samples.MADE, (), ["proof"])
+    assert (document.outcome, document.nodes[0].outcome, document.checklist) == ("unproven", "proven", ())
+    assert view.sentence(document) == "The node is proven; no proof in pods: proof."
+    assert [stage.text for stage in view.flow(document)][-2:] == ["not reached", "not reached"]
+    assert summary.of(document).problem.startswith("proof: the stack holds no proof in pods")
+    for text in (markdown.report(document), html.report(document)):
+        assert "KataProof" in text and "the last run ended before" in text
+    valid(document)
+    failed = build.report("s", [host], [samples.measured(host, samples.record("failed"))], {}, samples.MADE, (), ["proof"])
+    assert failed.outcome == "failed"
+
+
+def test_nodes_that_the_stack_has_no_proof_of_are_named_in_its_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    components = [
+        {"urn": f"urn:pulumi:s::p::kata-nodes:index:{kind}::{name}", "type": f"kata-nodes:index:{kind}"}
+        for kind, name in (("AwsNodeGroup", "pool"), ("JoiningNodes", "joining"), ("SandboxGuard", "guard"))
+    ]
+    monkeypatch.setattr(command.engine, "deployment", lambda _: {"resources": components})
+    document = command.of_one("s", lambda _: Answers([], []))
+    group, joining = document.not_proven
+    assert "group pool prove themselves" in group and "controller of joining proves" in joining
+    assert group in html.report(document) and valid(document)["notProven"] == [group, joining]
 
 
 def test_a_destroy_that_ended_before_leaves_no_proof_and_no_checklist() -> None:
