@@ -37,6 +37,16 @@ REACHED = {
 """Keys of a plan by which a node is reached -> their words where they change; of a new node they are in the stack's file."""
 KEYS = {"hostKey": "**its host key** changes", "bastionHostKey": "**the bastion's host key** changes"}
 """Keys of a plan whose values would be cut off before they differ, and look like a secret."""
+LATER = {
+    *REACHED,
+    *KEYS,
+    "repositoryFingerprint",
+    "repositorySuite",
+    "archiveSha256",
+    "allowedAnnotations",
+    "proofSeconds",
+}
+"""Keys that plans of earlier versions did not have: of a node that one of these made, there is nothing to compare."""
 PLANNED = {
     "version",
     "kataVersion",
@@ -143,9 +153,8 @@ def node(resource: Resource, children: Iterable[Resource]) -> str:
         text = _hidden(new.get("kernelParams")) or _some(parameters, " ")
         first += [f"kernel_params {text}"] if text else []
         return f"**new**: {', '.join(first)}; proven before anything comes after it"
-    # Of a node that was made before its plan had these, there is nothing to compare.
     differing = {key for key in {*old, *new} if old.get(key) != new.get(key)}
-    differing -= set() if "address" in old else {*REACHED, *KEYS}
+    differing -= set() if "address" in old else LATER
     labels = {**LABELS, **REACHED}
     words = [
         f"{labels.get(key) or code(key)} {value_text(old.get(key))} → {value_text(new.get(key))}"

@@ -106,6 +106,21 @@ def test_preview_stays_readable_with_a_password() -> None:
     assert not recorder.by_name["nodes-b"].is_secret("plan")
 
 
+def test_preview_shows_with_a_password_what_it_shows_without() -> None:
+    """Lost if this fails: with a sudo password, each step's settings are secret, and the comment on a pull request that changes
+    the key of Docker's repository or the sum of Kata's archive says that nothing changes."""
+    settings: dict[str, Any] = {
+        "docker": {"repository": {"fingerprint": "A" * 40, "suite": "noble"}},
+        "kata": {"install": {"address": "https://a.example/kata-static-3.32.0-amd64.tar.zst", "sha256": "b" * 64}},
+        "verification": {"timeoutSeconds": 77},
+    }
+    recorder = stack({**existing(), **settings}, preview=True, secrets=SECRETS)
+    assert recorder.by_name["nodes-b-docker"].is_secret("stdin")
+    plan = recorder.by_name["nodes-b"].inputs["plan"]
+    keys = ("repositoryFingerprint", "repositorySuite", "archiveSha256", "proofSeconds")
+    assert [plan[key] for key in keys] == ["A" * 40, "noble", "b" * 64, 77]
+
+
 def test_preview_shows_how_a_node_is_reached_though_its_connection_is_secret() -> None:
     """Lost if this fails: the comment on a pull request that gives a node another address, or a bastion another key, says that
     nothing changes. It compares two previews, and both have `[secret]` there."""
