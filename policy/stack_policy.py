@@ -90,9 +90,9 @@ def pods(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> l
 
 
 def pairs(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> list[NodeError]:
-    """The pair of Docker and Kata in the plan of a node, and in the node program's desired state."""
+    """The pair of Docker and Kata in the plan of a node or of a group, and in the node program's desired state."""
     plain = opened(inputs)
-    if kind == NODE:
+    if kind in (NODE, NODE_GROUP):
         state, docker = plain.get("plan"), "dockerVersion"
     else:
         state, docker = _state(plain.get("stdin")) if kind == f"{REMOTE}Command" else None, "version"

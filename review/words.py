@@ -26,6 +26,27 @@ LABELS = {
     "containerRuntime": "container runtime",
 }
 """Keys of a node's plan (components/nodes/kata_node.py) -> their words."""
+REACHED = {
+    "address": "address",
+    "port": "port",
+    "user": "login user",
+    "bastionAddress": "address of the bastion",
+    "bastionPort": "port of the bastion",
+    "bastionUser": "login user of the bastion",
+}
+"""Keys of a plan by which a node is reached -> their words where they change; of a new node they are in the stack's file."""
+KEYS = {"hostKey": "**its host key** changes", "bastionHostKey": "**the bastion's host key** changes"}
+"""Keys of a plan whose values would be cut off before they differ, and look like a secret."""
+LATER = {
+    *REACHED,
+    *KEYS,
+    "repositoryFingerprint",
+    "repositorySuite",
+    "archiveSha256",
+    "allowedAnnotations",
+    "proofSeconds",
+}
+"""Keys that plans of earlier versions did not have: of a node that one of these made, there is nothing to compare."""
 PLANNED = {
     "version",
     "kataVersion",
@@ -49,6 +70,8 @@ def value_text(value: object) -> str:
     """One value as it may stand in a comment."""
     if value == UNKNOWN:
         return "(known later)"
+    if value is None:
+        return "(none)"
     if isinstance(value, str):
         return code(value, 80)
     return code(json.dumps(value, sort_keys=True), 80)
@@ -130,11 +153,14 @@ def node(resource: Resource, children: Iterable[Resource]) -> str:
         text = _hidden(new.get("kernelParams")) or _some(parameters, " ")
         first += [f"kernel_params {text}"] if text else []
         return f"**new**: {', '.join(first)}; proven before anything comes after it"
+    differing = {key for key in {*old, *new} if old.get(key) != new.get(key)}
+    differing -= set() if "address" in old else LATER
+    labels = {**LABELS, **REACHED}
     words = [
-        f"{LABELS.get(key) or code(key)} {value_text(old.get(key))} → {value_text(new.get(key))}"
-        for key in sorted({*old, *new} - {"kernelParams"}, key=lambda key: ([*LABELS, key].index(key), key))
-        if old.get(key) != new.get(key)
+        f"{labels.get(key) or code(key)} {value_text(old.get(key))} → {value_text(new.get(key))}"
+        for key in sorted(differing - {"kernelParams", *KEYS}, key=lambda key: ([*labels, key].index(key), key))
     ]
+    words += [text for key, text in KEYS.items() if key in differing]
     before, after = old.get("kernelParams"), new.get("kernelParams")
     if hidden := _hidden(after) or _hidden(before):
         words += [f"kernel_params {hidden}"] if before != after else []

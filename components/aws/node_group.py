@@ -71,11 +71,11 @@ class AwsNodeGroup(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: AwsNodeGroupArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         args = checked(self, AwsNodeGroupArgs, name, args)
-        super().__init__("kata-nodes:index:AwsNodeGroup", name, None, opts)
+        settings = settings_of(args)
+        super().__init__("kata-nodes:index:AwsNodeGroup", name, {"plan": settings.plan}, opts)
         machine = args["machine"]
         resources = MachineResources(self, name, machine, opts)
         own = reporting_refusals(bundle.cached)().digest
-        settings = settings_of(args)
         first_boot = pulumi.Output.all(
             own=own,
             script=script("first_boot.sh", "aws"),

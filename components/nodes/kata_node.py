@@ -115,6 +115,22 @@ def _sum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def reached(connection: Connection) -> dict[str, pulumi.Input[Any]]:
+    """How the node is dialed, for people who read a preview: every command has it too, as a part of a secret that two previews
+    show alike."""
+    bastion = connection.get("bastion")
+    return {
+        "address": connection["address"],
+        "port": set_or(connection.get("port"), login.SSH_PORT),
+        "user": set_or(connection.get("user"), ROOT),
+        "hostKey": connection["host_key"],
+        "bastionAddress": bastion["address"] if bastion else None,
+        "bastionPort": set_or(bastion.get("port"), login.SSH_PORT) if bastion else None,
+        "bastionUser": bastion["user"] if bastion else None,
+        "bastionHostKey": bastion["host_key"] if bastion else None,
+    }
+
+
 def name_on_machine(name: str) -> str:
     """The component's name as the machine records it and a shell takes it: another one for every other name. Of two that were the
     same, the removal of one would undo what the other has made, as when `my node` becomes `my-node`."""
@@ -160,7 +176,8 @@ class KataNode(pulumi.ComponentResource):
         args = checked(self, KataNodeArgs, name, args)
         settings = settings_of(args)
         node, gone = set_or(args.get("node"), name), args.get("gone", False)
-        super().__init__("kata-nodes:index:KataNode", name, {"plan": {"node": node, **settings.plan}}, opts)
+        plan = {"node": node, **reached(args["connection"]), **settings.plan}
+        super().__init__("kata-nodes:index:KataNode", name, {"plan": plan}, opts)
         pyz, digest, (offset, length, script_digest) = reporting_refusals(bundle.cached)()
         program = f"{PROGRAM_FOLDER}/nodekit-{digest[:12]}.pyz"
         uploaded = f".kata-nodes-{digest[:12]}.pyz"

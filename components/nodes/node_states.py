@@ -37,17 +37,21 @@ class NodeSettings:
 
     @property
     def plan(self) -> dict[str, pulumi.Input[Any]]:
-        """For people who read a preview: the states hold more, but may be secret or not known yet."""
+        """For people who read a preview: the states may be secret or not known yet, as they are with a sudo password."""
         archive, handler = self.kata.get("archive"), self.kata.get("handler")
+        repository = self.docker.get("repository") or {}
         nested_sandbox = set_or(self.kata.get("nested_sandbox"), True)
         parameters = set_or(self.kata.get("kernel_params"), [])
         return {
             "dockerVersion": set_or(self.docker.get("version"), node_state.DOCKER_VERSION),
-            "repositoryAddress": set_or((self.docker.get("repository") or {}).get("address"), apt_source.DOCKER_ADDRESS),
+            "repositoryAddress": set_or(repository.get("address"), apt_source.DOCKER_ADDRESS),
+            "repositoryFingerprint": set_or(repository.get("fingerprint"), apt_source.DOCKER_FINGERPRINT),
+            "repositorySuite": repository.get("suite"),
             "kataVersion": set_or(self.kata.get("version"), node_state.KATA_VERSION),
             "kataRuntime": set_or(self.kata.get("runtime"), node_state.KATA_RUNTIME),
             "installRelease": set_or(self.kata.get("install_release"), archive is None),
             "archiveAddress": archive["address"] if archive else None,
+            "archiveSha256": archive["sha256"] if archive else None,
             "configPath": derived(reporting_refusals(lambda kata: kata_settings(kata).config_path), self.kata),
             "hypervisor": set_or(self.kata.get("hypervisor"), node_state.HYPERVISOR),
             "nestedSandbox": nested_sandbox,
@@ -55,7 +59,9 @@ class NodeSettings:
             "kernelParams": derived(node_state.merged_parameters, parameters, nested_sandbox),
             "handler": handler["name"] if handler else None,
             "containerRuntime": handler.get("container_runtime") if handler else None,
+            "allowedAnnotations": handler.get("allowed_annotations") if handler else None,
             "proofImage": self.verification.get("image"),
+            "proofSeconds": self.timeout_seconds,
         }
 
     @property

@@ -291,6 +291,14 @@ def test_zone_in_which_no_instance_will_be_is_not_asked(monkeypatch: pytest.Monk
     assert used == set(subnets)
 
 
+def test_preview_of_a_group_shows_what_its_machines_become(grouped: Recorder) -> None:
+    """Their user data, in which everything else is, is secret."""
+    plan = grouped.by_name["aws"].inputs["plan"]
+    assert (plan["dockerVersion"], plan["kataVersion"]) == ("27.5.1", "3.32.0")
+    assert "sysctl.user.max_user_namespaces=9000" in plan["kernelParams"]
+    assert grouped.by_name["aws-template"].is_secret("userData")
+
+
 def test_machines_of_a_group_are_what_guests_need_and_nobody_logs_in(grouped: Recorder) -> None:
     inputs = grouped.by_name["aws-template"].inputs
     assert inputs["cpuOptions"] == {"nestedVirtualization": "enabled"}

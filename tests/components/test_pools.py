@@ -106,6 +106,32 @@ def test_preview_stays_readable_with_a_password() -> None:
     assert not recorder.by_name["nodes-b"].is_secret("plan")
 
 
+def test_preview_shows_with_a_password_what_it_shows_without() -> None:
+    """Lost if this fails: with a sudo password, each step's settings are secret, and the comment on a pull request that changes
+    the key of Docker's repository or the sum of Kata's archive says that nothing changes."""
+    settings: dict[str, Any] = {
+        "docker": {"repository": {"fingerprint": "A" * 40, "suite": "noble"}},
+        "kata": {"install": {"address": "https://a.example/kata-static-3.32.0-amd64.tar.zst", "sha256": "b" * 64}},
+        "verification": {"timeoutSeconds": 77},
+    }
+    recorder = stack({**existing(), **settings}, preview=True, secrets=SECRETS)
+    assert recorder.by_name["nodes-b-docker"].is_secret("stdin")
+    plan = recorder.by_name["nodes-b"].inputs["plan"]
+    keys = ("repositoryFingerprint", "repositorySuite", "archiveSha256", "proofSeconds")
+    assert [plan[key] for key in keys] == ["A" * 40, "noble", "b" * 64, 77]
+
+
+def test_preview_shows_how_a_node_is_reached_though_its_connection_is_secret() -> None:
+    """Lost if this fails: the comment on a pull request that gives a node another address, or a bastion another key, says that
+    nothing changes. It compares two previews, and both have `[secret]` there."""
+    plan = stack(existing(), preview=True, secrets=SECRETS).by_name["nodes-b"].inputs["plan"]
+    connection = stack(existing(), secrets=SECRETS).by_name["nodes-b-docker"].inputs["connection"]
+    dialed = {"host": "address", "port": "port", "user": "user", "hostKey": "hostKey"}
+    assert {key: plan[dialed[key]] for key in dialed} == {key: connection[key] for key in dialed}
+    bastion = {"host": "bastionAddress", "port": "bastionPort", "user": "bastionUser", "hostKey": "bastionHostKey"}
+    assert {key: plan[bastion[key]] for key in bastion} == {key: connection["proxy"][key] for key in bastion}
+
+
 @pytest.mark.parametrize("port", [0, -1, 22.5, 70000, float("nan"), "ssh"])
 def test_port_that_is_none_is_refused_before_a_machine_is_dialed(port: Any) -> None:
     host: Any = {"name": "a", "address": "192.0.2.1", "host_key": HOST_KEY, "port": port}

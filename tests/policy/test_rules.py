@@ -260,7 +260,8 @@ def test_what_is_secret_is_judged_as_well() -> None:
 def test_pair_that_breaks_is_refused_in_plan_and_state(docker: Any, kata: str, fine: bool, first: str) -> None:
     plan = {"plan": {"dockerVersion": docker, "kataVersion": kata, "kataRuntime": "go"}}
     expected = [] if fine else ["docker-kata-incompatible"]
-    assert codes(stack_policy.pairs("kata-nodes:index:KataNode", plan, {})) == expected
+    for kind in ("kata-nodes:index:KataNode", "kata-nodes:index:AwsNodeGroup"):
+        assert codes(stack_policy.pairs(kind, plan, {})) == expected
     if isinstance(docker, str):
         state = json.dumps({"version": docker, "kataVersion": kata, "kataRuntime": "go"}, indent=1)
         stdin = {"stdin": Secret(first + state)}

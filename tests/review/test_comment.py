@@ -102,6 +102,17 @@ def test_resource_that_is_gone_from_the_head_is_removed() -> None:
         ({"kernelParams": ["a"]}, {"kernelParams": ["a", documents.UNKNOWN]}, "kernel_params (known later)"),
         ({"kernelParams": ["a"]}, {"kernelParams": documents.SECRET}, "kernel_params (secret)"),
         ({"kernelParams": [documents.SECRET]}, {"kernelParams": ["a"]}, "kernel_params (secret)"),
+        ({"address": "192.0.2.1"}, {"address": "192.0.2.9"}, "address `192.0.2.1` → `192.0.2.9`"),
+        ({"address": "a", "port": 22}, {"address": "a", "port": 2222}, "port `22` → `2222`"),
+        ({"address": "a"}, {"address": "a", "bastionAddress": "jump"}, "address of the bastion (none) → `jump`"),
+        ({"address": "a", "hostKey": "k"}, {"address": "a", "hostKey": "l"}, "**its host key** changes"),
+        ({"address": "a", "bastionHostKey": "k"}, {"address": "a", "bastionHostKey": "l"}, "**the bastion's host key** changes"),
+        # The base is of a version whose plans had no addresses.
+        (
+            {"kernelParams": ["a"]},
+            {"kernelParams": ["b"], "address": "a", "hostKey": "k"},
+            "kernel_params gain `b`; kernel_params lose `a`",
+        ),
     ],
 )
 def test_plan_of_a_node_is_told_in_words(old: dict[str, Any], new: dict[str, Any], words: str) -> None:
