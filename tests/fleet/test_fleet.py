@@ -284,10 +284,10 @@ def test_a_failed_stack_has_a_report_with_the_rung_that_failed(story: Story) -> 
     kept(story, "failed")
 
 
-def test_doctor_finds_this_machine_well_and_a_fault_in_the_stacks_file(story: Story) -> None:
+def test_doctor_names_a_node_whose_proof_failed_a_dead_agent_and_a_fault_in_the_stacks_file(story: Story) -> None:
     story.checkout.environment["SSH_AUTH_SOCK"] = str(story.checkout.folder / "nobody")
     output = story.run("doctor", STACK, status=1)
-    assert "FAULT  ssh agent" in output and f"Pulumi.{STACK}.yaml is valid" in output and "1 nodes, each proven" in output
+    assert "FAULT  ssh agent" in output and f"Pulumi.{STACK}.yaml is valid" in output and "n1 without a proof" in output
     (attributes,) = story.checkout.folder.glob(f".state/backend/.pulumi/stacks/*/{STACK}.json.attrs")
     kept = attributes.read_bytes()
     attributes.write_bytes(b"")  # as the engine leaves it when it is killed while it writes
