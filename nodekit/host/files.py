@@ -74,14 +74,16 @@ class State(NamedTuple):
         if value["kind"] == "symlink":
             return State("symlink", target=str(value["target"]))
         xattrs = value["xattrs"]
-        if value["kind"] != "file" or not isinstance(xattrs, dict):
+        mode, uid, gid = (int(str(value[key])) for key in ("mode", "uid", "gid"))
+        is_possible = 0 <= mode <= 0o7777 and all(0 <= number < 1 << 32 for number in (uid, gid))
+        if value["kind"] != "file" or not isinstance(xattrs, dict) or not is_possible:
             raise ValueError("no state of a file")
         return State(
             "file",
             content=base64.b64decode(str(value["content"])),
-            mode=int(str(value["mode"])),
-            uid=int(str(value["uid"])),
-            gid=int(str(value["gid"])),
+            mode=mode,
+            uid=uid,
+            gid=gid,
             xattrs=tuple((name, base64.b64decode(data)) for name, data in xattrs.items()),
         )
 

@@ -16,6 +16,7 @@ from nodekit.host.files import (
     STATE_FOLDER,
     State,
     beside,
+    can_be_named,
     file_to_write,
     look,
     make_folders,
@@ -75,12 +76,14 @@ def _load(root: Path, name: str) -> _Journal:
         return _Journal({}, [], {})
     try:
         data = json.loads(state.content)
+        if any(not path.startswith("/") or not can_be_named(path) for path in (*data["paths"], *data["folders"])):
+            raise ValueError("no path of a node")
         return _Journal(
             {p: _Entry(State.from_json(e["before"]), [str(o) for o in e["ours"]]) for p, e in data["paths"].items()},
             [str(folder) for folder in data["folders"]],
             dict(data["records"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise NodeError(
             "journal-invalid", f"{path} is not a journal of this program ({type(error).__name__}: {error})", path=path
         ) from None

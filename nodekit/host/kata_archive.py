@@ -53,7 +53,7 @@ def _marker(root: Path) -> dict[str, object]:
     """What the marker says; empty when /opt/kata is not there or not ours."""
     try:
         marker = json.loads(read(_folder(root) / MARKER, MAX_OWN))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return marker if isinstance(marker, dict) else {}
 

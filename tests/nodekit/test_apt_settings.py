@@ -154,3 +154,9 @@ def test_packages_of_the_program_that_did_not_come_are_told(node: Node, reposito
     configure(node, 'DPkg::Options { "--no-act"; };')
     result = bootstrap(node, repository)
     assert result.returncode == 1 and "could not be installed" in result.stderr
+
+
+def test_the_script_gives_apt_the_settings_that_the_program_gives_it() -> None:
+    text = BOOTSTRAP.read_text()
+    assert [setting for setting in host_apt._ACT[1::2] if f"-o {setting}" not in text] == []
+    assert "-o APT::Get::Simulate=false" in text

@@ -87,7 +87,12 @@ def test_another_repository_that_needs_no_signature_may_hold_other_packages(
 
 @pytest.mark.parametrize(
     "setting",
-    ["APT::Get::AllowUnauthenticated", "Acquire::AllowInsecureRepositories", "Acquire::AllowDowngradeToInsecureRepositories"],
+    [
+        "APT::Get::AllowUnauthenticated",
+        "Acquire::AllowInsecureRepositories",
+        "Acquire::AllowDowngradeToInsecureRepositories",
+        "Binary::apt-get::APT::Get::AllowUnauthenticated",
+    ],
 )
 def test_a_setting_of_apt_that_lets_unsigned_packages_in_is_refused(node: Node, repository: Repository, setting: str) -> None:
     put(node, "etc/apt/apt.conf.d/99ours", f'// words\n{setting} "true";\n')

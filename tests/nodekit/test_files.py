@@ -433,7 +433,22 @@ def test_a_file_that_is_too_large_is_refused(root: Path) -> None:
     assert caught.value.code == "file-invalid"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"paths": {"/x": {}}, "folders": [], "records": {}}', '{"paths": []}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"paths": {"/x": {}}, "folders": [], "records": {}}',
+        '{"paths": []}',
+        "[" * 100_000,
+        '{"paths": {"x": {"before": {"kind": "absent"}, "ours": []}}, "folders": [], "records": {}}',
+        '{"paths": {"/a\\u0000b": {"before": {"kind": "absent"}, "ours": []}}, "folders": [], "records": {}}',
+        '{"paths": {}, "folders": ["/\\ud800"], "records": {}}',
+        '{"paths": {"/x": {"before": {"kind": "file", "content": "", "mode": 99999999999, "uid": 0, "gid": 0, "xattrs": {}}, '
+        '"ours": ["absent"]}}, "folders": [], "records": {}}',
+    ],
+)
 def test_a_broken_journal_is_an_error_and_not_a_loss(root: Path, text: str) -> None:
     change_all(root)
     before = tree(root)

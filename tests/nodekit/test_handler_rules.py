@@ -437,6 +437,7 @@ def test_the_kubelet_s_words_are_read_from_yaml_json_and_flags() -> None:
     assert (kubelet.cgroup_driver([yaml], []), kubelet.endpoint([yaml], [])) == ("systemd", "/run/crio/crio.sock")
     assert (kubelet.cgroup_driver([json], []), kubelet.endpoint([json], flags)) == ("cgroupfs", "/run/containerd/containerd.sock")
     assert kubelet.cgroup_driver([yaml], ["ExecStart=/usr/bin/kubelet --cgroup-driver cgroupfs"]) == "cgroupfs"
+    assert kubelet.cgroup_driver([yaml], ["ExecStart=/usr/bin/kubelet --cgroup-driver='cgroupfs'"]) == "cgroupfs"
     assert kubelet.cgroup_driver([], []) is None and kubelet.endpoint(["a: 1\n"], []) is None
 
 

@@ -208,6 +208,7 @@ def test_what_starts_kata_is_distinguished_from_what_does_not() -> None:
         ("/usr/bin/containerd \\\n  -c /etc/c.toml \\\n  # -c /etc/old.toml \\\n  -l info", "/usr/bin/containerd", "/etc/c.toml"),
         ('/bin/sh -c "exec /usr/bin/containerd -c /etc/c.toml"', "/bin/sh", "/etc/c.toml"),
         ('/usr/bin/containerd -c "/etc/c.toml', "/usr/bin/containerd", "/etc/c.toml"),
+        (r"/usr/bin/containerd -c /etc/my\x20c.toml -l info", "/usr/bin/containerd", r"/etc/my\x20c.toml"),
     ],
 )
 def test_a_unit_s_command_is_split_as_systemd_does_it(command: str, program: str, config: str) -> None:

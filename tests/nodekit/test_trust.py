@@ -115,6 +115,8 @@ WEAK = [
     ("x.list", f"deb [trusted=yes] {DOCKER} noble stable\n", 1, "trusted=yes"),
     ("x.list", f"# words\n\ndeb [ arch=amd64  Trusted=YES signed-by=/k.asc ] {DOCKER}/ noble stable # why\n", 3, "trusted=YES"),
     ("x.list", f"deb [allow-insecure=1] {DOCKER} noble stable\n", 1, "allow-insecure=1"),
+    ("x.list", f'deb ["trusted=yes"] "{DOCKER}" noble stable\n', 1, "trusted=yes"),
+    ("x.list", f"deb [arch=amd64 trusted=%79es] {DOCKER} noble stable\n", 1, "trusted=yes"),
     ("x.list", f"deb [allow-weak=on] {DOCKER} noble stable\n", 1, "allow-weak=on"),
     ("x.list", f"deb [allow-downgrade-to-insecure=true] {DOCKER} noble stable\n", 1, "allow-downgrade-to-insecure=true"),
     (

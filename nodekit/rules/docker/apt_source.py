@@ -138,7 +138,7 @@ def alone(text: str, line: int, *, deb822: bool) -> str:
     return "".join(f"{each}\n" for each in rest)
 
 
-_WORD = re.compile(r"""(?:"[^"]*"|\[[^]]*\]|[^\s"[])+""")
+_WORD = re.compile(r"""(?:"[^"]*(?:"|\Z)|\[[^]]*(?:\]|\Z)|[^\s"[])+""")
 _ENTRY = re.compile(r"""\s*(deb|deb-src)\s+(?:\[((?:"[^"]*"|[^]"])*)\]\s*)?(.*)""")
 
 
@@ -158,8 +158,8 @@ def _flags(options: Mapping[str, str]) -> tuple[str, ...]:
 def _parse_lines(text: str) -> list[Source]:
     sources = []
     for number, line in enumerate(text.split("\n"), 1):
-        comment = re.match(r"(?:\[[^]]*\]|[^#])*", line)
-        entry = _ENTRY.match(comment[0]) if comment else None
+        text_before = re.match(r"(?:\[[^]]*(?:\]|\Z)|[^#])*", line)  # of a comment
+        entry = _ENTRY.match(text_before[0]) if text_before else None
         words = _words(entry[3]) if entry else []
         if entry and len(words) > 1:
             options = {name: value for name, _, value in (word.partition("=") for word in _words(entry[2] or ""))}
@@ -275,7 +275,8 @@ def lax_settings(dump: str) -> list[str]:
     """Those of `SETTINGS` that `apt-config dump` reports as set, as it spells them."""
     pairs = re.findall(r'^(\S+) "([^"\n]*)";', dump, re.MULTILINE)
     known = {name.lower() for name in SETTINGS}
-    return [name for name, value in pairs if name.lower() in known and is_true(value)]
+    # apt-get takes what stands below its own name as if it stood at the top (apt.conf(5)).
+    return [name for name, value in pairs if name.lower().removeprefix("binary::apt-get::") in known and is_true(value)]
 
 
 def proxy(dump: str, address: str) -> str | None:

@@ -248,8 +248,11 @@ def started(files: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _split(command: str) -> list[str]:
+    words = shlex.shlex(command, posix=True)
+    words.whitespace_split, words.commenters = True, ""
+    words.escape = ""  # those of systemd are others, and stay as they are written
     try:
-        return shlex.split(command)
+        return list(words)
     except ValueError:  # a quote without an end, with which systemd starts nothing
         return command.split()
 

@@ -17,7 +17,7 @@ FLAG_FILES = ("/var/lib/kubelet/kubeadm-flags.env", "/etc/default/kubelet", "/et
 def flag(texts: Sequence[str], name: str) -> str | None:
     """The value of a flag in the texts of units and environment files, outside their comments; the last one counts."""
     lines = [line for text in texts for line in text.splitlines() if not line.lstrip().startswith(("#", ";"))]
-    values = re.findall(rf"--{name}[= ]\"?([^\s\"']+)", "\n".join(lines))
+    values = re.findall(rf"--{name}[= ][\"']?([^\s\"']+)", "\n".join(lines))
     return values[-1] if values else None
 
 
