@@ -40,14 +40,15 @@ CLIMB = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from nodekit.commands.prove import Proof, as_dict, container_proof
+from nodekit.commands.prove import Proof, container_proof
 from nodekit.errors import NodeError
 from nodekit.host.kata import effective
 image, sandbox, network, parameter = json.loads(sys.argv[2])
 here = effective(Path("/"), runtime="go", hypervisor="qemu", config_path=None)
 proof = Proof("n1", "qemu", "go", [parameter], sandbox, here, Path("/"))
 try:
-    print(json.dumps(as_dict(container_proof(proof, image, 240, network))))
+    rungs = container_proof(proof, image, 240, network).rungs
+    print(json.dumps({"rungs": [rung.as_dict() for rung in rungs]}))
 except NodeError as error:
     print(json.dumps({"error": error.code, "message": error.message, "remedy": error.remedy}))
 """
