@@ -105,7 +105,7 @@ def on_the_nodes_network() -> str:
 def before_a_proof(namespaces: Sequence[str]) -> str:
     """CEL for what brings a pod outside `namespaces` to a node that is not proven yet, as a list of texts.
 
-    A scheduler keeps pods from a tainted node, and whoever names the node of a pod goes past it. A toleration can come later too.
+    A scheduler keeps pods from a tainted node, and a pod that names its node bypasses it. A toleration can also be added later.
     """
     tolerates = f".spec.?tolerations.orValue([]).exists(t, t.?key.orValue('') in {text(['', TAINT])})"
     return (

@@ -1,4 +1,4 @@
-"""Refuses arguments that a component cannot use, in a sentence: of a Python program nobody else has looked at them."""
+"""Refuses arguments that a component cannot use, in a sentence: no schema has checked those of a Python program."""
 
 import difflib
 import re

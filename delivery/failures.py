@@ -49,9 +49,9 @@ CATALOGUE: dict[str, Failure] = {
         },
     ),
     "host-key-differs": Failure(
-        "A host shows another key than the pinned one: it was made anew, or another machine answers at its address.",
-        "Read /etc/ssh/ssh_host_ed25519_key.pub on the machine, not over the network. Set it as hostKey if the machine was made "
-        "anew; otherwise find out who answers there",
+        "The key that a host shows is not the pinned one: the host was reinstalled, or another machine answers at its address.",
+        "Read /etc/ssh/ssh_host_ed25519_key.pub on the machine, not over the network. Set it as hostKey if the machine was "
+        "reinstalled; otherwise find out which machine answers there",
         {
             "kind": "Set hostKey to the content of a file that the machine has in /etc/ssh: ssh_host_ed25519_key.pub or "
             "ssh_host_ecdsa_key.pub",

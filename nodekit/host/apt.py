@@ -356,7 +356,7 @@ def download(address: str, limit: int, timeout: float) -> bytes | None:
     with _temporary_folder() as folder:
         if not folder:
             return None
-        # apt, as root, changes the owner of this file to _apt, so nobody else may be able to put a symbolic link in its place.
+        # apt, as root, changes the owner of this file to _apt, so no other user may be able to replace it by a symbolic link.
         own = Path(folder, "download")
         target = str(own / "file")
         argv = ["prlimit", f"--fsize={limit}", HELPER, "-o", "Acquire::Retries=0", "download-file", address, target]
