@@ -148,6 +148,8 @@ def test_what_the_plan_does_not_show_is_named_by_its_key_and_never_by_its_value(
 def test_new_program_and_another_machine_are_told_apart() -> None:
     upload = child("upload", {"triggers": ["key", "1"]}, {"triggers": ["key", "2"]})
     assert "node `a`: the node program is renewed\n" in comment.plan("s", read(node({}, {}), upload))
+    proof = child("proof", {"stdin": "1", "triggers": ["key", "1"]}, {"stdin": "2", "triggers": ["key", "2"]})
+    assert "node `a`: proven again\n" in comment.plan("s", read(node({}, {}), proof))
     machine = child("docker", {"triggers": ["key"]}, {"triggers": ["other"]})
     words = "node `a`: **another machine**: everything is done and proven again\n"
     assert words in comment.plan("s", read(node({}, {}), upload, machine))
