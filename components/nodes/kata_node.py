@@ -303,7 +303,8 @@ class KataNode(pulumi.ComponentResource):
         kata = verb("kata", "kata", docker, **drained)
         # One that fails must not leave the one before in the state. The next `up` would see no change in it, and pass: with the
         # same settings where it was asked for, or with the former ones, which `kata` brings back.
-        self.proof = verb("proof", "prove", kata, delete_before_replace=True)
+        # Where a program protects its node, a proof can be replaced all the same.
+        self.proof = verb("proof", "prove", kata, delete_before_replace=True, protect=False)
 
         self.evidence = read(self.proof, "prove", lambda proof: proof)
         if member:

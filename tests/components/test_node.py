@@ -90,6 +90,12 @@ def test_a_proof_of_other_settings_is_another_one_and_the_verbs_are_updated(chan
     assert after["n-proof"].request.deleteBeforeReplace and list(after["n-proof"].request.replaceOnChanges) == ["triggers[*]"]
 
 
+def test_the_proof_of_a_protected_node_can_be_replaced() -> None:
+    commands = run(lambda: KataNode("n", SMALLEST, pulumi.ResourceOptions(protect=True))).by_name
+    protected = {name for name, command in commands.items() if command.request.protect}
+    assert {*commands} - protected == {"n-proof", "kata-nodes-test"}
+
+
 def test_every_verb_reads_what_its_component_writes() -> None:
     kinds = {
         "preflight": node_state.PreflightState, "docker": node_state.DockerState, "kata": node_state.KataState,
