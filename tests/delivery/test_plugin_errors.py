@@ -8,7 +8,7 @@ import pytest
 
 from delivery.plugin_errors import explained
 
-# Each was printed by pulumi-command 1.2.1 against a real server, or where none was.
+# Printed by pulumi-command 1.2.1 against a real server, or where none was; of the timeout alone the words are those of Go.
 SEEN = {
     'wait: remote command exited without exit status or exit signal: running "cut":\n': "connection-ended",
     "after 0 failed attempts: dial tcp 127.0.0.1:41837: connect: connection refused": "host-unreachable refused",
