@@ -400,13 +400,19 @@ def test_evidence_of_many_is_written_once_a_map_and_what_is_refused_keeps_its_ta
     assert len(cluster.evidence()) == 150 and not cluster.created_jobs
 
 
-def test_evidence_of_a_node_that_is_gone_is_removed_once_the_cluster_lets_it(clock: Clock) -> None:
+def two_proven() -> tuple[Cluster, Reconciler]:
+    """A cluster whose nodes `a` and `b` have joined and are proven."""
     cluster = Cluster("a", "b")
     rounds = begun(cluster)
     again(rounds)
     for name in cluster.nodes:
         cluster.ends(name, "Complete", pod=True)
     again(rounds)
+    return cluster, rounds
+
+
+def test_evidence_of_a_node_that_is_gone_is_removed_once_the_cluster_lets_it(clock: Clock) -> None:
+    cluster, rounds = two_proven()
     assert set(cluster.evidence()) == {"a", "b"}
     place = pod_proof.evidence_map("joining-nodes", "b")
     cluster.refusing[place] = NodeError("cluster-unreachable", "it starts")
@@ -420,12 +426,7 @@ def test_evidence_of_a_node_that_is_gone_is_removed_once_the_cluster_lets_it(clo
 
 def test_node_that_only_loses_its_labels_keeps_its_evidence_until_it_is_gone(clock: Clock) -> None:
     """As while kata-deploy changes there: the node is not tainted, so nothing would prove it again once the label is back."""
-    cluster = Cluster("a", "b")
-    rounds = begun(cluster)
-    again(rounds)
-    for name in cluster.nodes:
-        cluster.ends(name, "Complete", pod=True)
-    again(rounds)
+    cluster, rounds = two_proven()
     without = cluster.nodes.pop("b")
     cluster.unselected.add("b")
     rounds.view.drop("nodes", without)

@@ -202,6 +202,7 @@ def test_an_install_that_fails_half_way_takes_versions_and_holds_back(node28: No
     subprocess.run(["apt-mark", "hold", "docker-ce"], check=True, capture_output=True)
     # A dpkg that ends with an error once it has unpacked the new versions: they are there, and not configured.
     dpkg = node28.root.parent / "root-bin/dpkg-once"
+    # Where the file is gone, it has failed already, and rm's words would stand among dpkg's.
     once = f"rm {node28.root}/fail 2>/dev/null && exit 1"
     dpkg.write_text(f'#!/bin/sh\ncase "$*" in *--configure*) {once} ;; esac\nexec dpkg "$@"\n')
     dpkg.chmod(0o755)
