@@ -42,6 +42,11 @@ def say_at_once(text: str) -> None:
             os.write(number, f"{harmless(text)}\n".encode())
 
 
+def is_heard() -> bool:
+    """Whether somebody still reads: a connection that was cut takes no further line."""
+    return not _deaf
+
+
 def _writable() -> bool:
     """Whether a line can be written at once: a pipe that is ready takes 4096 bytes (pipe(7))."""
     with suppress(OSError, ValueError):  # not a file of the system, as in a test

@@ -9,6 +9,7 @@ from pathlib import Path
 from nodekit.commands import docker, kata, status
 from nodekit.errors import NodeError
 from nodekit.host import journal, proofs, virtualization
+from nodekit.host.converged import Converged
 from nodekit.host.files import physical
 from nodekit.host.inventory import Inventory
 from nodekit.host.node import boot_id
@@ -32,6 +33,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         "changed": False,
         "status": status.document(inventory),
         "differences": [{**difference.as_dict(), "traces": _traces(difference, root)} for difference in differences],
+        "converged": Converged(root).taken(),
         "proofs": proofs.kept(root),
         "notes": _edited(root, {difference.file for difference in differences}),
     }

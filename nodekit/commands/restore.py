@@ -9,6 +9,7 @@ from nodekit.commands import kata, preflight
 from nodekit.commands.docker import JOURNAL, PACKAGE_RECORD, RUNTIME_RECORD, UNITS_RECORD, brought, config_paths, is_outdated
 from nodekit.errors import NodeError
 from nodekit.host import apt, docker, files, journal, kata_archive, kata_handler, modules
+from nodekit.host.converged import Converged
 from nodekit.host.lock import node_lock
 from nodekit.progress import say, step
 from nodekit.rules.docker import daemon_json
@@ -67,6 +68,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     """
     RestoreState.read(desired)
     this, again = _Run(root), False
+    Converged(root).clear()
     with node_lock(root, LOCK_TIMEOUT):
         with suppress(NodeError):  # a journal that cannot be read is named below
             again = kata_layout.INSTALL_FOLDER in _failed(root, kata.JOURNAL)

@@ -9,8 +9,10 @@ from types import FrameType
 from nodekit.errors import NodeError
 from nodekit.progress import say_at_once
 
-ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-"""What timeout(1), a closed connection, a session that systemd ends, and a person's ctrl-C send; often two at once."""
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM)
+"""What timeout(1), a closed connection, a session that systemd ends, a person's ctrl-C, and `bounded` send; often two at once."""
+AGAIN_SECONDS = 30
+"""After which `bounded` tries again to end what was undoing something before."""
 
 _ending = False
 _shields = 0
@@ -28,7 +30,8 @@ def _arrived(number: int, frame: FrameType | None) -> None:
     if not (_ending or _shields):
         _ending = True
         # Now, since timeout(1) may not wait until all is undone.
-        message = f"{os.uname().nodename}: this run was ended by {signal.Signals(number).name} and rolls back what it changed"
+        why = "this step takes too long" if number == signal.SIGALRM else f"this run was ended by {signal.Signals(number).name}"
+        message = f"{os.uname().nodename}: {why} and rolls back what it changed"
         say_at_once(f"error: {NodeError('run-ended', message).sentence()}")
         raise SystemExit(128 + number)
 
@@ -42,3 +45,13 @@ def undisturbed() -> Iterator[None]:
         yield
     finally:
         _shields -= 1
+
+
+@contextmanager
+def bounded(seconds: float) -> Iterator[None]:
+    """End the run by SIGALRM if the with-block takes longer."""
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

@@ -93,6 +93,33 @@ class KataState(KataSettings, kw_only=True):
     """Without it the node serves no cluster."""
 
 
+class ConvergeState(Record):
+    """For the verb `converge`, which takes the steps before the proof in their order."""
+
+    node: str
+    program: str
+    """sha256 of the node program, another one of which takes all steps again."""
+    docker: DockerState
+    kata: KataState
+    """Of the preflight too (`preflight`)."""
+    preflight_seconds: int
+    """Bound on that step."""
+    docker_seconds: int
+    kata_seconds: int
+
+    def __post_init__(self) -> None:
+        for key in ("preflight", "docker", "kata"):
+            seconds = getattr(self, f"{key}_seconds")
+            if seconds < 1:  # none at all would be no bound
+                raise NodeError("bad-input", f"Key {key}Seconds is {seconds}", expected="1 or more")
+
+
+def preflight(kata: KataState) -> PreflightState:
+    """What is looked for before a node gets that Kata."""
+    settings = KataSettings(**{name: getattr(kata, name) for name in KataSettings.fields})
+    return PreflightState(kata.node, settings, kata.handler)
+
+
 class ProveState(Record):
     """For the verb `prove`."""
 

@@ -8,13 +8,14 @@ import re
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-from nodekit.commands import docker, kata, preflight, restore, status
+from nodekit.commands import converge, docker, kata, preflight, restore, status
 from nodekit.errors import NodeError
 from nodekit.host import apt, apt_source, failpoints, kata_download, modules, signals, virtualization
 from nodekit.host import docker as host_docker
@@ -86,7 +87,8 @@ class Machine:
     """What the dockerd that runs answers beside its version and runtimes."""
     broken: list[str] = field(default_factory=list)
     """What does not work now: `apt` (dpkg fails), `repository`, `service`, `lock` (another program holds apt's), `policy` (the
-    scripts of packages may start nothing, policy-rc.d(8)), `systemd` (none runs), `mask` (of docker.service), or of `DISK`."""
+    scripts of packages may start nothing, policy-rc.d(8)), `systemd` (none runs), `mask` (of docker.service), `slow` (apt goes on
+    for a minute, once, after it has installed something), or of `DISK`."""
 
     @staticmethod
     def load(file: Path) -> "Machine":
@@ -194,6 +196,9 @@ class Programs:
             else:
                 self.change(lambda machine: _dpkg(machine, words))
                 answer = "", 0
+        if "slow" in self.load().broken and "install" in words:
+            self.change(lambda machine: machine.broken.remove("slow"))
+            time.sleep(60)
         failpoints.reach("packages-changing")
         return Finished(answer[1], answer[0], "")
 
@@ -389,7 +394,7 @@ class Ended:
 
 
 VERBS: dict[str, Callable[[dict[str, object], Path], dict[str, object]]] = {
-    "preflight": preflight.run, "docker": docker.run, "kata": kata.run, "restore": restore.run,
+    "preflight": preflight.run, "docker": docker.run, "kata": kata.run, "converge": converge.run, "restore": restore.run,
     "status": lambda _, root: status.run(root),
 }  # fmt: skip
 
