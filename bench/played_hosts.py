@@ -12,7 +12,7 @@ import asyncssh
 
 PROOFS = Path(__file__).resolve().parents[1] / "tests" / "fleet" / "proofs" / "passed.json"
 """Of a real node, so that a state is as large as a real one."""
-VERB = re.compile(r"nodekit [0-9a-f]{12} ([a-z]+)'$")
+PROOF = re.compile(r"nodekit [0-9a-f]{12} prove'")
 
 
 def evidence(node: str) -> dict[str, Any]:
@@ -28,20 +28,22 @@ def evidence(node: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def result(verb: str, node: str) -> dict[str, Any]:
-    """What a verb prints."""
-    if verb == "prove":
+def result(command: str, node: str) -> dict[str, Any] | None:
+    """What a command of a node prints."""
+    if PROOF.search(command):
         return evidence(node)
-    results: dict[str, dict[str, Any]] = {
-        "preflight": {
-            "machineId": hashlib.sha256(node.encode()).hexdigest()[:32],
-            "kvm": True,
-            "summary": "a guest reached user space in 0.9 s",
-        },
-        "docker": {"version": "27.5.1", "package": "5:27.5.1-1~debian.13~trixie", "held": ["docker-ce", "docker-ce-cli"]},
-        "kata": {"configFile": evidence(node)["configFile"], "kernelParams": evidence(node)["kernelParams"], "version": "3.32.0"},
-    }
-    return {"verb": verb, "node": node, "changed": True, **results[verb]}
+    if " converge " in command:
+        return {
+            "verb": "converge",
+            "node": node,
+            "changed": True,
+            "taken": ["preflight", "docker", "kata"],
+            "run": "0" * 16,
+            "dockerVersion": "27.5.1",
+        }
+    if "--remove" in command:
+        return None
+    return {"verb": "system", "id": "debian", "versionId": "13", "machineId": hashlib.sha256(node.encode()).hexdigest()[:32]}
 
 
 class _Host(asyncssh.SSHServer):
@@ -69,9 +71,11 @@ class _Uploads(asyncssh.SFTPServer):
 
 async def _command(process: "asyncssh.SSHServerProcess[str]") -> None:
     document = await process.stdin.read()
-    if match := VERB.search(process.command or ""):
-        node = json.loads(document[document.index("{") :])["node"]
-        process.stdout.write(json.dumps(result(match[1], node)) + "\n")
+    _, mark, state = document.rpartition("\n{\n")
+    # A machine's first command has no state.
+    node = json.loads("{" + state)["node"] if mark else json.loads(document)["node"] if document.startswith("{") else "host"
+    if printed := result(process.command or "", node):
+        process.stdout.write(json.dumps(printed) + "\n")
     process.exit(0)
 
 

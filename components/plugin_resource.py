@@ -1,6 +1,6 @@
 """Resources of plugins under the plugins' own names, so that a program needs no Python package for them.
 
-For the ten kinds of AWS, the package pulumi-aws would bring 270 MB (docs/adr/0029). For each of the seven resources of a node,
+For the ten kinds of AWS, the package pulumi-aws would bring 270 MB (docs/adr/0029). For each of the four resources of a node,
 the package pulumi-command would make some sixty outputs: for every property of the kind, and for every key of the connection.
 The engine downloads the plugins themselves when a program first asks for one.
 """

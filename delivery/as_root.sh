@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs a program as root where sudo asks the login user for a password:
-#   sh -c "$(cat as_root.sh)" as-root PROGRAM [ARGUMENT]...
+#   sh -c "$(cat as_root.sh)" as-root [--as-user] PROGRAM [ARGUMENT]...
+# With --as-user it only looks whether it could, and runs the program as the login user.
 # Standard input: one line with the password, then what the program reads. The script itself comes before them (login.as_root), so
 # that no file of the login user's ever gets the password.
 # The password goes to sudo's standard input alone: it is not an argument, in no environment, and never reaches the program.
@@ -38,15 +39,21 @@ run() {
     # An exported variable of that name would carry the new value into the environment of every program.
     unset password
     IFS= read -r password || fail "standard input holds no password." "Write it on the first line of the standard input. [bad-input]"
+    as_user=
+    [ "${1:-}" != --as-user ] || { as_user=yes && shift; }
     [ "$(id -u)" -ne 0 ] || exec "$@"
     command -v sudo >/dev/null 2>&1 ||
         fail "user $(id -un) is not root, and sudo is not installed." "Log in as root, or install sudo. [no-sudo]"
 
     # -k: ignore the ticket of an earlier run, so that the answer here holds for the run below.
-    said=$(LC_ALL=C sudo -k -n true 2>&1 </dev/null) && exec sudo -k -n -- "$@"
+    said=$(LC_ALL=C sudo -k -n true 2>&1 </dev/null) && {
+        [ -z "$as_user" ] || exec "$@"
+        exec sudo -k -n -- "$@"
+    }
     case $said in *"must have a tty"*) refuse "$said" ;; esac
     # One try, with nothing after the password that sudo could take for a second one: guesses can lock an account.
     said=$(printf '%s\n' "$password" | LC_ALL=C sudo -k -S -p '' true 2>&1) || refuse "$said"
+    [ -z "$as_user" ] || exec "$@"
     # Whatever sudo leaves unread before the mark, the password too, is thrown away.
     # shellcheck disable=SC2016 # for the shell that sudo starts
     {

@@ -34,7 +34,7 @@ os._exit(main())
 """
 """The program's first module. `main` has written all its output when it returns; what it raises ends the program as ever."""
 BOOTSTRAP = "nodekit/bootstrap.sh"
-"""What unpack.sh cuts out of the program; nothing in it is compressed."""
+"""What converge.sh cuts out of the program; nothing in it is compressed."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can hold; real times would make every build different."""
 

@@ -145,12 +145,19 @@ def last_line(output: str) -> str:
 
 
 def as_root(script: str) -> str:
-    """Begins a command line that runs the rest of it as root by `as_root.sh`, which comes on standard input (`before`).
+    """Begins a command line that runs the rest of it as root by `as_root.sh`, which comes on standard input (`before`). Where the
+    rest begins with `--as-user`, it only looks whether it could."""
+    return handed(script, "as-root")
 
-    The script that gets the password is not a file: one in the login user's home could be replaced before it starts.
-    dd takes exactly the script's bytes and leaves the rest; the quotes are those that every login shell understands.
+
+def handed(script: str, name: str) -> str:
+    """Begins a command line that runs a `script` of standard input, with the rest of the line as its arguments and the rest of
+    standard input as its own. Errors of the shell have its `name`.
+
+    The script is not a file: one in the login user's home could be replaced before it starts. dd takes exactly the script's bytes
+    and leaves the rest; the quotes are those that every login shell understands.
     """
-    return f"""sh -c 'exec sh -c "$(dd bs=1 count={len(script.encode())} 2>/dev/null)" "$0" "$@"' as-root """
+    return f"""sh -c 'exec sh -c "$(dd bs=1 count={len(script.encode())} 2>/dev/null)" "$0" "$@"' {name} """
 
 
 def before(script: str, password: str | None, text: str) -> str:

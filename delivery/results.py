@@ -1,6 +1,7 @@
 """Checks the result that a verb printed on a node before anything is taken from it: a node can print anything."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +18,11 @@ LARGEST = 1 << 63
 def is_text(value: object) -> bool:
     """Whether a value is a string."""
     return isinstance(value, str)
+
+
+def is_run(value: object) -> bool:
+    """Whether a value names a run of the verb `converge`: it becomes a part of a command line."""
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{1,32}", value) is not None
 
 
 def is_namespaces(value: object) -> bool:
@@ -36,8 +42,8 @@ def are_rungs(value: object) -> bool:
 
 
 FIELDS: Mapping[str, Mapping[str, Callable[[object], bool]]] = {
-    "preflight": {"machineId": is_text},
-    "docker": {"version": is_text},
+    "system": {"machineId": is_text},
+    "converge": {"dockerVersion": is_text, "run": is_run},
     "prove": {
         "passed": lambda value: value is True,  # a proof that fails ends with an error
         "node": is_text,

@@ -10,6 +10,6 @@ HEAD = 2
 
 @cache
 def sent(name: str, room: str = "nodekit") -> str:
-    """The text of a script of a room of this checkout, without its comments."""
+    """The text of a script of a room of this checkout, without its comments and its indentation."""
     lines = scripts.script(name, room).splitlines(keepends=True)
-    return "".join([*lines[:HEAD], *(line for line in lines[HEAD:] if not line.lstrip().startswith("#"))])
+    return "".join([*lines[:HEAD], *(line.lstrip(" ") for line in lines[HEAD:] if not line.lstrip().startswith("#"))])

@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from fleet.measure import Measured
     from fleet.stack import Answers
 
-RESOURCES = {"preflight": ["preflight"], "docker": ["docker"], "kata": ["kata"], "prove": [], "program": ["upload"]}
+STEP, SENT = "converge", "upload"
+"""What takes all steps before the proof, and the copy of the node program, after another one of which they are taken too."""
+RESOURCES = {"preflight": [STEP], "docker": [STEP], "kata": [STEP], "prove": [], "program": [SENT]}
 """Verb that puts a difference right -> resources that run it."""
-SENT, PLACED = "upload", "program"
-"""The copy of the node program, and what follows another copy: it puts it in place. To replace it would undo the node."""
 PROOF = "proof"
 FOLLOWED = ("create", "replace", "prove")
 """Repairs of an object after which others take another value from it: its name, the Job that is the proof."""
@@ -56,7 +56,7 @@ def _of_nodes(measured: "Iterable[Measured]") -> tuple[list[str], list[str], boo
             whole = True
         resources = [*(name for item in measurement.differences for name in RESOURCES.get(str(item["verb"]), [])), PROOF]
         urns += [urn for name in dict.fromkeys(resources) if (urn := measurement.host.urns.get(name))]
-        if SENT in resources and (placed := measurement.host.urns.get(PLACED)):
+        if SENT in resources and STEP not in resources and (placed := measurement.host.urns.get(STEP)):
             followers.append(placed)
     return urns, followers, whole
 

@@ -11,12 +11,16 @@ from fleet.errors import FleetError
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
 from nodekit.rules.difference import Difference
-from nodekit.rules.node_state import CompareState, DockerState, KataState, PreflightState
+from nodekit.rules.node_state import CompareState, DockerState, KataState
 
 NODE = "kata-nodes:index:KataNode"
 COMMAND = "command:remote:Command"
 STACK = "pulumi:pulumi:Stack"
-VERBS = ("preflight", "docker", "kata")
+VERBS = ("docker", "kata")
+LAST = ("proof", "converge")
+"""Resources that other ones can replace."""
+EARLIER = {"program", "preflight", *VERBS}
+"""Resources that a node had until 2026-11-29 instead of `converge`."""
 NOT_IN_DIGEST = ("hypervisor", "runtime", "sandbox")
 """Settings that a recorded proof has beside its digest, which is over what was done before the proof."""
 SECRET = ("4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270")
@@ -99,23 +103,31 @@ def _planned(component: Mapping[str, Any]) -> str:
 def _host(component: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> Host:
     name, kept = _planned(component), bool(component.get("retainOnDelete"))
     inputs = {which: plain(part.get("inputs") or {}) for which, part in parts.items()}
-    by_verb = {which: _stdin(str(inputs[which].get("stdin") or "")) for which in (*VERBS, "proof") if which in inputs}
+    stdin = {which: str(inputs.get(which, {}).get("stdin") or "") for which in ("system", "converge", "proof")}
     # Taken out for another one, which then failed: the engine keeps it by name, and the next `up` makes it.
-    proof = {} if (parts.get("proof") or {}).get("pendingReplacement") else parts.get("proof") or {}
-    documents = {which: document for which, (document, _) in by_verb.items() if proof or which != "proof"}
+    proof, converge = ({} if (parts.get(which) or {}).get("pendingReplacement") else parts.get(which) or {} for which in LAST)
+    converged = _document(stdin["converge"]) if converge else {}
+    documents = {which: document for which in VERBS if isinstance(document := converged.get(which), dict)}
+    if proof:
+        documents["proof"] = _document(stdin["proof"])
     evidence = _result(plain(proof.get("outputs") or {}))
     digest = next((str(triggers[-1]) for triggers in [inputs.get("upload", {}).get("triggers") or []] if len(triggers) > 1), None)
     node = next((str(document["node"]) for document in documents.values() if "node" in document), name)
     # A program can have all it makes kept: such a node is there as well as others, and its own resource is kept too.
     gone = not kept and any(part.get("retainOnDelete") for part in parts.values())
+    if EARLIER & parts.keys() and "converge" not in parts and not gone:
+        raise FleetError(
+            f"The state of node {name} was written by an earlier version of this program. Run `pulumi up` with this one."
+        )
     try:
+        kata = KataState.read(documents["kata"]) if "kata" in documents else None
         state = CompareState(
             node=node,
-            program=digest if "program" in parts else None,
+            program=digest if converge else None,
             boot_id=(evidence or {}).get("bootId"),
-            preflight=PreflightState.read(documents["preflight"]) if "preflight" in documents else None,
+            preflight=node_state.preflight(kata) if kata else None,
             docker=DockerState.read(documents["docker"]) if "docker" in documents else None,
-            kata=KataState.read(documents["kata"]) if "kata" in documents else None,
+            kata=kata,
         )
     except NodeError as error:
         if not gone:
@@ -125,15 +137,13 @@ def _host(component: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) 
             ) from None
         state = CompareState(node=node)  # no `up` writes it again, and nobody measures it
     proof_document = documents.get("proof")
-    machine = next(
-        (str(triggers[0]) for which in ("system", "docker", "kata") if (triggers := inputs.get(which, {}).get("triggers"))), ""
-    )
+    machine = str(next(iter(inputs.get("converge", {}).get("triggers") or []), ""))
     settings_digest = node_state.digest([documents.get("docker"), documents.get("kata"), {"program": digest, "machine": machine}])
     promises = [(proof_document or {}).get("digest"), settings_digest]
     return Host(
         name=state.node,
         connection=next((command["connection"] for command in inputs.values() if command.get("connection")), {}),
-        sudo_password=next((password for _, password in by_verb.values() if password), None),
+        sudo_password=_sudo_password(stdin["system"]),
         state=state,
         evidence=evidence,
         proven=proof.get("modified"),
@@ -165,14 +175,20 @@ def plain(value: Any) -> Any:
     return [plain(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _stdin(text: str) -> tuple[dict[str, Any], str | None]:
-    """The desired state on a command's standard input, and the sudo password before it (delivery.login.before)."""
-    before, mark, _ = text.rpartition("\n{\n")
+def _document(stdin: str) -> dict[str, Any]:
+    """The desired state at the end of a command's standard input."""
+    before, mark, _ = stdin.rpartition("\n{\n")
     try:
-        document = json.loads(text[len(before) + 1 :] if mark else text)
+        document = json.loads(stdin[len(before) + 1 :] if mark else stdin)
     except ValueError:
-        return {}, None
-    return (document if isinstance(document, dict) else {}), (before.rpartition("\n")[2] or None) if mark else None
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _sudo_password(stdin: str) -> str | None:
+    """What stands between as_root.sh and the script that it runs (delivery.login.before)."""
+    before, mark, _ = stdin.partition("\n#!/bin/sh\n")
+    return before.rpartition("\n")[2] or None if mark else None
 
 
 def _result(outputs: Mapping[str, Any]) -> dict[str, Any] | None:

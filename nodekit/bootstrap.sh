@@ -1,12 +1,12 @@
 #!/bin/sh
-# Installs the node program on a node, and removes it again. It lies in that program; unpack.sh takes it out and starts it:
+# Installs the node program on a node, and removes it again. It lies in that program; converge.sh and system.sh take it out and start it:
 #   sh -c ... UPLOADED TARGET SHA256 [STACK [NAME [again]]]   install what was uploaded as TARGET, after what it and the proof need
-#   sh -c ... --remove [STACK [NAME]]                         undo what the program changed on the node, then remove the program
+#   sh -c ... --undo [STACK [NAME]]                           undo what the program changed on the node, then remove the program
 # STACK owns the node: a node of another stack is neither taken nor undone. NAME is the stack's name for it: when a node is renamed,
 # the new name is added before the old one is removed, and a node that still has a name is not undone; `again` means that the stack
 # knew it before.
-# Runs as root (as_root.sh sees to that where sudo asks for a password), or becomes root with password-less sudo; for that unpack.sh
-# hands it its own text. Prints one line of JSON; a second run changes nothing.
+# Runs as root (as_root.sh sees to that where sudo asks for a password), or becomes root with password-less sudo; for that it
+# gets its own text. Prints one line of JSON; a second run changes nothing.
 set -eu
 LC_ALL=C
 export LC_ALL
@@ -52,14 +52,14 @@ become_root() {
     # The login user's timeout cannot end what runs as root, so that has a bound of its own, a minute within the stack's.
     trap : HUP INT TERM
     bound=840
-    [ "${1:-}" != --remove ] || bound=1740
+    [ "${1:-}" != --undo ] || bound=1740
     # shellcheck disable=SC2016 # for the shell of root
     printf '%s\n' "$own" |
         sudo -n timeout --kill-after=30 "$bound" sh -c 'KATA_NODES_SCRIPT=$(cat) && export KATA_NODES_SCRIPT && exec sh -c "$KATA_NODES_SCRIPT" "$@"' sh "$0" "$@" || code=$?
     [ "${code:=0}" -ne 137 ] || fail "$(uname -n): this script was killed, as when its time bound is over." \
         "Find the step that took so long, remove what made it slow, such as a slow site, then run again. [run-ended]"
     [ "$code" -eq 0 ] || exit "$code"
-    [ "${1:-}" = --remove ] || rm -f "${1:-}" # root may have no right to in this user's home (NFS)
+    [ "${1:-}" = --undo ] || rm -f "${1:-}" # root may have no right to in this user's home (NFS)
 }
 
 # Two runs at once would write the same files. Each verb has a lock of its own (nodekit/host/lock.py), which the removal's verb
@@ -142,7 +142,7 @@ finish_interrupted() {
 }
 
 # Beside the records, before a package comes: where no program is in place, nothing else on the node can undo what they record.
-# unpack.sh runs it if its sha256 begins as its name says; system.sh does where the stack does not know of the program.
+# system.sh runs it if its sha256 begins as its name says.
 # first_boot.sh hands over no text: its machines go as a whole.
 keep_script() {
     [ -n "$own" ] || return 0
@@ -448,6 +448,7 @@ install_program() {
         changed=true
     fi
     record_owner "${4:-}" "${5:-}" "${6:-}"
+    [ "${6:-}" = again ] || rm -f "$FOLDER/converged.json" # a node that is made anew gets every step
     holds "$target.copy" || copy_program
     chmod 0644 "$target" "$target.copy" # what reads them as the login user finds neither otherwise
     [ -n "$(compiled)" ] && [ "$(compiled)" = "$(cat "$target.compiled.sum" 2>/dev/null)" ] || compile_program ||
@@ -463,8 +464,14 @@ install_program() {
 }
 
 # Nothing runs before all of it is read, wherever it comes from.
+if [ "${1:-}" = --remove ]; then
+    # A stack of an earlier version had this done by a resource that goes when the stack is brought up with this one.
+    echo "bootstrap: left as it is: the node goes with another resource of the stack now" >&2
+    echo '{"changed": false}'
+    exit
+fi
 if [ "$(id -u)" -ne 0 ]; then
     become_root "$@"
     exit
 fi
-if [ "${1:-}" = --remove ]; then remove "${2:-}" "${3:-}" </dev/null; else install_program "$@" </dev/null; fi
+if [ "${1:-}" = --undo ]; then remove "${2:-}" "${3:-}" </dev/null; else install_program "$@" </dev/null; fi

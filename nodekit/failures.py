@@ -110,7 +110,6 @@ CATALOGUE: dict[str, Failure] = {
     "program-damaged": Failure(
         "Neither the node program on the node nor its copy is the one that was put there. Where somebody removed its folder, the "
         "shell says so in words of its own: it cannot open /usr/local/lib/kata-nodes/run.sh.",
-        # Not that of the -program: the engine would delete the old one last, and so undo the node.
         "Put it there again: pulumi up --replace with the URN of the node's -upload",
         {
             "removal": "Put it there again: pulumi up --replace with the URN of the node's -upload, with the node in the stack's "

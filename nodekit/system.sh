@@ -1,17 +1,27 @@
 #!/bin/sh
-# Refuses a node whose operating system or processor is unknown, or whose login user can store nothing, before anything is changed.
-# Sent on standard input, as any user; prints one line of JSON.
-#   sh -s                look at the node
-#   sh -s -- --remove [STACK [NAME]]
-#                        remove what a run left that ended early: an upload, and an installation whose answer never came
+# The first and the last that a stack does on a node, as any user. Sent on standard input; prints one line of JSON.
+#   sh -s [-- --with-password]         refuse a machine whose operating system or processor is unknown, or whose login user can store
+#                                      nothing or not become root, before anything is changed; with a password as_root.sh has seen to
+#                                      the latter
+#   sh -s -- --remove [STACK [NAME]]   undo all that the stack has changed there, with the bootstrap.sh of a program on the node that is
+#                                      whole, or else with the one that lies beside it, and remove what a run left that ended early
 set -eu
+LC_ALL=C
+export LC_ALL
+FOLDER=/usr/local/lib/kata-nodes
+JOURNALS=/var/lib/kata-nodes
 UPLOAD=2097152 # more than the node program has
+
+fail() {
+    echo "error: $(uname -n): $1 $2" >&2
+    exit 1
+}
 
 # A field of os-release(5), without what could make a terminal or JSON misread it; a file that cannot be read has none, which is
 # refused below like every other system that is not known.
 field() {
     # shellcheck source=/dev/null # the node's own
-    (unset ID VERSION_ID && . /etc/os-release && eval "printf %s \"\${$1:-}\"") 2>/dev/null | LC_ALL=C tr -cd '[:alnum:]._-' | cut -c 1-40
+    (unset ID VERSION_ID && . /etc/os-release && eval "printf %s \"\${$1:-}\"") 2>/dev/null | tr -cd '[:alnum:]._-' | cut -c 1-40
 }
 
 check_system() {
@@ -19,20 +29,21 @@ check_system() {
     case "$id $version" in
         "debian 12" | "debian 13" | "ubuntu 22.04" | "ubuntu 24.04") ;;
         *)
-            echo "error: $(uname -n): /etc/os-release says ${id:-no ID} ${version:-without VERSION_ID}, and nothing was changed there." \
-                "Use Debian 12 or 13, or Ubuntu 22.04 or 24.04. [unsupported-os]" >&2
-            exit 1
+            fail "/etc/os-release says ${id:-no ID} ${version:-without VERSION_ID}, and nothing was changed there." \
+                "Use Debian 12 or 13, or Ubuntu 22.04 or 24.04. [unsupported-os]"
             ;;
     esac
     # The proof's guests are those of an x86 machine.
     machine=$(uname -m)
-    [ "$machine" = x86_64 ] || {
-        echo "error: $(uname -n): its processor is $machine, and nothing was changed there." \
-            "Use a machine with an Intel or AMD processor (x86_64). [unsupported-processor]" >&2
-        exit 1
-    }
+    [ "$machine" = x86_64 ] ||
+        fail "its processor is $machine, and nothing was changed there." \
+            "Use a machine with an Intel or AMD processor (x86_64). [unsupported-processor]"
     check_home
-    printf '{"id": "%s", "versionId": "%s"}\n' "$id" "$version"
+    [ "${1:-}" = --with-password ] || check_root
+    # By which a cluster knows the machine (machine-id(5)); an image before its first boot has none.
+    known=$(head -c 32 /etc/machine-id 2>/dev/null | tr -cd '0-9a-f') || known=
+    [ "${#known}" -eq 32 ] || known=
+    printf '{"verb": "system", "id": "%s", "versionId": "%s", "machineId": "%s"}\n' "$id" "$version" "$known"
 }
 
 # What follows is an upload into this folder, and SFTP has no code for a full or read-only disk: it reports only "Failure".
@@ -42,28 +53,92 @@ check_home() {
     trap 'rm -f "$probe" 2>/dev/null' EXIT
     words=$( (head -c "$UPLOAD" /dev/zero >"$probe") 2>&1) || {
         words=${words##*: }
-        echo "error: $(uname -n): $HOME, where user $(id -un) logs in, cannot be written: $words, and nothing was changed there." \
-            "Free $((UPLOAD >> 20)) MiB, make the file system writable, or give the user a folder of its own, then run again. [file-unwritable]" >&2
-        exit 1
+        fail "$HOME, where user $(id -un) logs in, cannot be written: $words, and nothing was changed there." \
+            "Free $((UPLOAD >> 20)) MiB, make the file system writable, or give the user a folder of its own, then run again. [file-unwritable]"
     }
 }
 
-# Where the answer of an installation never came, the stack does not know that there is something to undo. Once a verb has run, which
-# leaves its lock, the stack knows the program and removes it itself; and this may be a replacement of this resource alone.
-remove_installation() {
-    folder=/usr/local/lib/kata-nodes
-    for script in "$folder"/bootstrap-*.sh; do
-        if [ ! -f "$script" ] || [ -e "$folder/proofs.json" ] || [ -e /var/lib/kata-nodes ]; then continue; fi
-        [ -z "$(find "$folder" -name '*.pyz.lock')" ] || continue
-        KATA_NODES_SCRIPT=$(cat "$script") sh "$script" --remove "$@" >/dev/null ||
-            echo "system: $folder stays, and this machine with the stack. Run 'pulumi up' and then 'pulumi destroy' with it, or remove $folder" >&2
+# One who cannot could not undo the node later either.
+check_root() {
+    [ "$(id -u)" -ne 0 ] || return 0
+    command -v sudo >/dev/null 2>&1 ||
+        fail "user $(id -un) is not root, and sudo is not installed." "Log in as root, or install sudo. [no-sudo]"
+    said=$(sudo -n true 2>&1) || case $said in
+        *"must have a tty"*)
+            fail "sudo wants a terminal of user $(id -un)." \
+                "Put 'Defaults:$(id -un) !requiretty' into /etc/sudoers.d, or log in as root. [sudo-needs-terminal]"
+            ;;
+        *)
+            fail "user $(id -un) has no password-less sudo." \
+                "Allow it (NOPASSWD) for this user, set the secret sudoPassword, or log in as root. [no-sudo]"
+            ;;
+    esac
+}
+
+root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi; }
+
+READ='
+import sys, zipfile
+sys.stdout.buffer.write(zipfile.ZipFile(sys.argv[1]).read("nodekit/bootstrap.sh"))
+'
+
+# The file of root's named as $1 whose sha256 begins as its name says; a .pyz, its copy or a .sh. What was started last comes first:
+# programs of other checkouts may lie beside it. Silent where there is no folder, or a file that cannot be read: that is no whole
+# file, and remove_program says what follows.
+whole() {
+    for name in $(find "$FOLDER" -maxdepth 1 -name "$1" -type f -user root ! -perm /022 -printf '%T@ %f\n' 2>/dev/null | sort -rn | sed 's/.* //'); do
+        case $name in *.pyz | *.copy | *.sh) ;; *) continue ;; esac
+        sum=${name#*-}
+        case $(sha256sum 2>/dev/null <"$FOLDER/$name") in "${sum%%.*}"*) echo "$FOLDER/$name" && return ;; esac
     done
+    return 1
+}
+
+# It needs its own text to become root.
+bootstrap() { KATA_NODES_SCRIPT=$text sh -c "$text" bootstrap.sh --undo "$@"; }
+
+remove_program() {
+    if file=$(whole 'nodekit-????????????.pyz*'); then
+        text=$(python3 -I -c "$READ" "$file") ||
+            fail "python3 does not read $file." "Install the package python3 on the node. [tool-missing]"
+        bootstrap "$@"
+        return
+    elif file=$(whole 'bootstrap-????????????.sh'); then
+        text=$(cat "$file")
+        bootstrap "$@"
+        return
+    fi
+    # Without the file, or where it cannot be read, no other stack is known to have the machine.
+    there=$(head -c 200 "$FOLDER/stack" 2>/dev/null | tr -cd '[:alnum:]/._-') || there=
+    if [ -n "${1:-}" ] && [ -n "$there" ] && [ "$there" != "$1" ]; then
+        echo "system: left as it is: this machine is a node of the stack $there" >&2
+    else
+        # Everyone may list the first folder, and root alone the other. One that cannot be searched is not an empty one.
+        changes=
+        [ ! -d "$FOLDER" ] || changes=$(find "$FOLDER" -maxdepth 1 -name 'nodekit-*.pyz' -o -name 'nodekit-*.pyz.copy') || changes=unread
+        if [ -d "$JOURNALS" ]; then
+            root true ||
+                fail "user $(id -un) cannot look into $JOURNALS." "Allow it (NOPASSWD) for this user, set the secret sudoPassword, or log in as root. [no-sudo]"
+            changes=$changes$(root find "$JOURNALS" -maxdepth 1 -name '*.json') || changes=unread
+        fi
+        [ -z "$changes" ] ||
+            fail "no program in $FOLDER is whole any more, nor is its copy, so nothing was undone." \
+                "Put it there again: pulumi up --replace with the URN of the node's -upload, with the node in the stack's file; to leave the machine as it is, remove $FOLDER and $JOURNALS. [program-damaged]"
+        # What an earlier version's installation left that ended before the program was in place: it changed nothing but packages.
+        [ ! -s "$FOLDER/packages" ] || echo "system: these packages stay:" "$(tr '\n' ' ' <"$FOLDER/packages")" >&2
+        [ ! -e "$FOLDER" ] || root rm -rf "$FOLDER"
+    fi
+    echo '{"changed": false}'
 }
 
 remove_upload() {
     rm -f .kata-nodes-*.pyz .kata-nodes-probe || echo "system: an upload stays in $HOME" >&2 # no reason to keep a whole stack from being destroyed
-    echo '{}'
 }
 
-# This script arrives on standard input: nothing runs before all of it is read.
-if [ "${1:-}" = --remove ]; then shift && remove_installation "$@" </dev/null && remove_upload </dev/null; else check_system </dev/null; fi
+remove() {
+    remove_program "$@"
+    remove_upload
+}
+
+# This script arrives on standard input: nothing runs before all of it is read, and no program below reads what is left of it.
+if [ "${1:-}" = --remove ]; then shift && remove "$@" </dev/null; else check_system "$@" </dev/null; fi

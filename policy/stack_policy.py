@@ -96,6 +96,8 @@ def pairs(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> 
         state, docker = plain.get("plan"), "dockerVersion"
     else:
         state, docker = _state(plain.get("stdin")) if kind == f"{REMOTE}Command" else None, "version"
+        if isinstance(state, Mapping):
+            state = state.get("docker", state)  # of `-converge`, which has a state for each of its steps
     pair = [state.get(key) for key in (docker, "kataVersion", "kataRuntime")] if isinstance(state, Mapping) else []
     known = [version for version in pair if isinstance(version, str)]
     if len(known) != 3:

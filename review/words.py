@@ -124,22 +124,42 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _state(values: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The desired state on a verb's standard input; empty where a preview cannot know it."""
+STEPS = ("docker", "kata")
+"""Steps of the command `-converge`, each with a state of its own in that command's."""
+
+
+def _steps(child: Resource, values: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """The states that end a command's standard input, by step; empty where a preview cannot know them."""
+    text = str((values or {}).get("stdin"))
+    before, mark, _ = text.rpartition("\n{\n")
     try:
-        state = json.loads(str((values or {}).get("stdin")))
+        state = json.loads(text[len(before) + 1 :] if mark else text)
     except (ValueError, RecursionError):
         return {}
-    return state if isinstance(state, dict) else {}
+    name = child.name.rsplit("-", 1)[-1]
+    own = {step: state.get(step) for step in STEPS} if name == "converge" and isinstance(state, dict) else {name: state}
+    return {step: values for step, values in own.items() if isinstance(values, dict)}
 
 
 def _states(child: Resource) -> list[str]:
-    """Names of the settings of a verb that change beside the node's plan."""
-    old, new = _state(child.old), _state(child.new)
-    if not old or not new:
-        return []
-    keys = sorted(key for key in {*old, *new} - PLANNED if old.get(key) != new.get(key))
-    return [f"{code(key)} of its {code(child.name.rsplit('-', 1)[-1])} step changes" for key in keys]
+    """Names of the settings of a node's steps that change beside the node's plan."""
+    old, new = _steps(child, child.old), _steps(child, child.new)
+    return [
+        f"{code(key)} of its {code(step)} step changes"
+        for step in sorted(old.keys() & new.keys())
+        for key in sorted({*old[step], *new[step]} - PLANNED)
+        if old[step].get(key) != new[step].get(key)
+    ]
+
+
+def _is_for_another_machine(child: Resource) -> bool:
+    """Whether the first trigger of a command differs, the identity of its machine."""
+    if not child.old or not child.new:
+        return False
+    old, new = (_list(values.get("triggers")) for values in (child.old, child.new))
+    if old == new:  # the engine knows it of an identity that is a secret, and both read so
+        return "triggers" in child.noted
+    return old[:1] != new[:1]
 
 
 def node(resource: Resource, children: Iterable[Resource]) -> str:
@@ -167,15 +187,14 @@ def node(resource: Resource, children: Iterable[Resource]) -> str:
     else:
         words += _parameters(_list(before), _list(after))
     changed = {child.name.rsplit("-", 1)[-1]: child for child in children}
-    # A trigger of a verb is the machine's identity. Others are those of the upload, the login user and the program's digest, and
-    # that of the proof, the sum of its state.
-    if any("triggers" in child.changed for step, child in changed.items() if step not in ("upload", "proof")):
+    if any(_is_for_another_machine(child) for child in changed.values()):
         words.append("**another machine**: everything is done and proven again")
-    elif {"upload", "program"} & {*changed}:
+    elif "upload" in changed:
         words.append("the node program is renewed")
     for child in changed.values():
         words += _states(child)
-    if any("connection" in child.changed for child in changed.values()):
+    # One that comes or goes, as where another version of this program has others, has all its inputs changed.
+    if any("connection" in child.changed for child in changed.values() if child.old and child.new):
         words.append("its connection changes")
     if "proof" in changed:
         words.append("proven again")

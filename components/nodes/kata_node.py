@@ -1,4 +1,4 @@
-"""A machine made into a Kata node over SSH: program, preflight, Docker pin, Kata configuration, proof."""
+"""A machine made into a Kata node over SSH, and proven: four connections, for all that a first run does there."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from pulumi.output import UNKNOWN
 from components.arguments import checked
 from components.children import LEFT_ALONE, child_options
 from components.nodes.connection_errors import explaining
-from components.nodes.node_states import settings_of
+from components.nodes.node_states import VERB_SECONDS, settings_of
 from components.nodes.rollout import Member
 from components.nodes.settings import Connection, DockerSettings, KataSettings, Verification
 from components.plain import derived, set_or, unsecret
@@ -26,6 +26,8 @@ from nodekit.errors import NodeError
 from nodekit.rules.text import printable
 
 PROGRAM_FOLDER = "/usr/local/lib/kata-nodes"
+PROGRAM_SECONDS = 900
+"""Bound on the installation of the program (converge.sh)."""
 DIALS, DIAL_SECONDS = 60, 15
 """Patience with a machine that is still starting: dials, at most 5 s apart, and the bound on each."""
 ROOT = "root"
@@ -37,7 +39,7 @@ RECORDS = {"node": "connection", "bastion": "bastion"}
 """Host -> the argument that says how it is reached."""
 
 UNPROVEN: dict[str, Any] = {
-    "machineId": "", "version": "", "configFile": "", "kernelParams": "", "userNamespaces": 0, "guestKernel": "",
+    "machineId": "", "dockerVersion": "", "run": "", "configFile": "", "kernelParams": "", "userNamespaces": 0, "guestKernel": "",
 }  # fmt: skip
 """Stands for the results that a machine which is gone never had."""
 
@@ -141,10 +143,10 @@ def name_on_machine(name: str) -> str:
 class KataNode(pulumi.ComponentResource):
     """Makes one machine a Kata node and proves it.
 
-    Children, each after the one before: `-system` (refuses an unknown operating system), `-upload` and `-program` (the node
-    program and its start-up needs), `-preflight` (a tiny guest boots), `-docker` (version, hold, runtime), `-kata` (files and
-    `kernel_params`), `-proof` (fails the stack unless the guest passes the ladder). Depend on the component, or on `proof`,
-    to come after the proof.
+    Children, each after the one before: `-system` (refuses an unknown operating system; its removal undoes the node), `-upload`
+    (the node program), `-converge` (installs it, boots a tiny guest, then brings Docker with version, hold and runtime, and Kata
+    with files and `kernel_params`), `-proof` (fails the stack unless the guest passes the ladder). Depend on the component, or on
+    `proof`, to come after the proof.
     """
 
     evidence: pulumi.Output[dict[str, Any]]
@@ -240,22 +242,6 @@ class KataNode(pulumi.ComponentResource):
                 reporting_refusals(lambda text: UNKNOWN if text is None and not gone else value(result(text, verb)))
             )
 
-        # No triggers here and for the program: another machine behind the address is an update, since nothing can be removed any
-        # more from the one before.
-        system = command(
-            "system",
-            {
-                "create": derived(lambda text: f"timeout 60 sh -s # machine {text}", machine),
-                "delete": f"timeout 1800 sh -s -- --remove {owner}",
-                "stdin": sent("system.sh"),
-            },
-            None,
-        )
-        source = pulumi.FileAsset(str(pyz))
-        # It lies in the home of the login user, and an update alone sends nothing.
-        user = set_or(args["connection"].get("user"), ROOT)
-        copy = {"source": source, "remotePath": uploaded, "triggers": [identity, user, digest]}
-        upload = child("upload", "CopyToRemote", copy, system)
         as_root = sent("as_root.sh", "delivery")
         run = login.as_root(as_root) if password else ""
 
@@ -265,51 +251,78 @@ class KataNode(pulumi.ComponentResource):
                 return text
             return derived(reporting_refusals(lambda *both: login.before(as_root, *both)), password, text)
 
-        place = f"{offset} {length} {script_digest}"
-        # bootstrap.sh has bounds of its own within 900 and 1800 seconds, where it becomes root.
-        install = f"{run}timeout 900 sh -s -- {place} {uploaded} {program} {digest} {owner}"
-        start = command(
-            "program",
+        # Whether the login user can become root is seen before anything is sent, and before the state has this login for the end.
+        look = f"{run}--as-user timeout 60 sh -s -- --with-password" if password else "timeout 60 sh -s"
+        # No triggers here: another machine behind the address is an update, since nothing can be removed any more from the one
+        # before. One that is made anew undoes the node first.
+        system = command(
+            "system",
             {
-                "create": derived(lambda text: f"{install} # machine {text}", machine),
-                # A copy that is sent again (`pulumi up --replace`) must be put in place again.
-                "update": derived(lambda text, sent: f"{install} again # machine {text}, upload {sent}", machine, upload.id),
+                "create": derived(lambda text: f"{look} # machine {text}", machine),
+                # bootstrap.sh has a bound of its own within these, where it becomes root.
                 "delete": f"{run}timeout 1800 sh -s -- --remove {owner}",
-                "stdin": stdin_of(sent("unpack.sh", "delivery")),
+                "stdin": stdin_of(sent("system.sh")),
+            },
+            None,
+            delete_before_replace=True,
+        )
+        self.machine_id = read(system, "system", lambda looked: str(looked["machineId"]))
+        source = pulumi.FileAsset(str(pyz))
+        # It lies in the home of the login user, and an update alone sends nothing.
+        user = set_or(args["connection"].get("user"), ROOT)
+        copy = {"source": source, "remotePath": uploaded, "triggers": [identity, user, system.id, digest]}
+        upload = child("upload", "CopyToRemote", copy, system)
+        states, seconds = settings.states(node, {"program": digest, "machine": identity}), settings.seconds
+
+        def text_of(state: pulumi.Input[Mapping[str, Any]]) -> pulumi.Input[str]:
+            return derived(lambda known: json.dumps(known, indent=1, sort_keys=True), state)
+
+        bounds = {f"{verb}Seconds": seconds for verb, seconds in VERB_SECONDS.items()}
+        desired = text_of({"node": node, "program": digest, "docker": states["docker"], "kata": states["kata"], **bounds})
+        script = sent("converge.sh", "delivery")
+        bound = sum(VERB_SECONDS.values()) + 60
+        install = f"{offset} {length} {script_digest} {bound} {uploaded} {program} {digest} {owner}"
+        start = f"{run}timeout {PROGRAM_SECONDS + bound + 60} {login.handed(script, 'converge')}{install}"
+        converge = command(
+            "converge",
+            {
+                "create": derived(lambda text: f"{start} # machine {text}", machine),
+                # A copy that is sent again (`pulumi up --replace`) must be put in place again.
+                "update": derived(lambda text, sent: f"{start} again # machine {text}, upload {sent}", machine, upload.id),
+                "stdin": stdin_of(derived(lambda text: script + text, desired)),
+                # Where Docker was changed and Kata then fails, the state must not keep the Docker that was there before: with its
+                # settings back, the next `up` would see no change. Kata alone is one transaction on the node. Where a program
+                # protects its node, this can be replaced all the same: what undoes the node is `-system`.
+                "triggers": [identity, derived(lambda state: _sum(json.dumps(state, sort_keys=True)), states["docker"])],
             },
             upload,
+            delete_before_replace=True,
+            protect=False,
+            **({"hooks": hooks(self.machine_id)} if member and not gone else {}),
         )
 
-        def verb(which: str, rule: str, after: pulumi.Resource, **others: Any) -> PluginResource:
-            def line(user: str | None, seconds: float) -> str:
-                root = run or ("" if (user or ROOT) == ROOT else "sudo -n ")
-                nodekit = f"nodekit {digest[:12]} {rule}"
-                return f"{root}timeout --kill-after=30 {int(seconds)} sh -c '. {PROGRAM_FOLDER}/run.sh; {nodekit}'"
+        def prove(known: str | None, bound: float, changed: str) -> str:
+            root = run or ("" if (known or ROOT) == ROOT else "sudo -n ")
+            verb = f". {PROGRAM_FOLDER}/run.sh; nodekit {digest[:12]} prove"
+            return f"{root}timeout --kill-after=30 {int(bound)} sh -c '{verb}' # run {changed}"
 
-            desired = derived(lambda value: json.dumps(value, indent=1, sort_keys=True), states[rule])
-            inputs = {
-                "create": unsecret(derived(line, args["connection"].get("user"), seconds[rule])),
-                "stdin": stdin_of(desired),
-                # Where the one before is deleted first, one of another state replaces it, and does not update it.
-                "triggers": [identity, *([derived(_sum, desired)] if "delete_before_replace" in others else [])],
-            }
-            return command(which, inputs, after, **others)
-
-        states, seconds = settings.states(node, {"program": digest, "machine": identity}), settings.seconds
-        preflight = verb("preflight", "preflight", start)
-        self.machine_id = read(preflight, "preflight", lambda looked: str(looked["machineId"]))
-        drained = {"hooks": hooks(self.machine_id)} if member and not gone else {}
-        docker = verb("docker", "docker", preflight, **drained)
-        kata = verb("kata", "kata", docker, **drained)
-        # One that fails must not leave the one before in the state. The next `up` would see no change in it, and pass: with the
-        # same settings where it was asked for, or with the former ones, which `kata` brings back.
-        # Where a program protects its node, a proof can be replaced all the same.
-        self.proof = verb("proof", "prove", kata, delete_before_replace=True, protect=False)
+        # Another proof for each run that took a step, and not only for other settings: where one failed, and the former settings
+        # come back, `-converge` changes the node once more, and the state still holds the proof from before.
+        changed = read(converge, "converge", lambda brought: str(brought["run"]))
+        self.proof = command(
+            "proof",
+            {
+                "create": unsecret(derived(prove, args["connection"].get("user"), seconds["prove"], changed)),
+                "stdin": stdin_of(text_of(states["prove"])),
+                "triggers": [identity],
+            },
+            converge,
+        )
 
         self.evidence = read(self.proof, "prove", lambda proof: proof)
         if member:
             self.evidence = member.released(self.evidence, self.machine_id)
-        self.docker_version = read(docker, "docker", lambda brought: str(brought["version"]))
+        self.docker_version = read(converge, "converge", lambda brought: str(brought["dockerVersion"]))
         self.config_file = self.evidence.apply(lambda proof: str(proof["configFile"]))
         self.kernel_params = self.evidence.apply(lambda proof: str(proof["kernelParams"]))
         self.user_namespaces = self.evidence.apply(lambda proof: int(proof["userNamespaces"]))

@@ -95,7 +95,8 @@ class NodeSettings:
         prove = document(
             prove_state, self.kata, self.verification.get("image"), self.timeout_seconds, [docker, kata, dict(verified)]
         )
-        return {"preflight": document(preflight_state, self.kata), "docker": docker, "kata": kata, "prove": prove}
+        preflight = document(preflight_state, self.kata)
+        return {"preflight": preflight, "docker": docker, "kata": kata, "prove": prove}
 
 
 def settings_of(args: Mapping[str, Any]) -> NodeSettings:
@@ -165,11 +166,6 @@ def _handler(kata: Mapping[str, Any]) -> node_state.HandlerState | None:
     return node_state.HandlerState(handler["name"], annotations, runtime)
 
 
-def preflight_state(node: str, kata: Mapping[str, Any]) -> node_state.PreflightState:
-    """For the verb `preflight`."""
-    return node_state.PreflightState(node, kata_settings(kata), _handler(kata))
-
-
 def docker_state(node: str, kata: Mapping[str, Any], docker: Mapping[str, Any]) -> node_state.DockerState:
     """For the verb `docker`.
 
@@ -200,6 +196,11 @@ def docker_state(node: str, kata: Mapping[str, Any], docker: Mapping[str, Any]) 
 def kata_state(node: str, kata: Mapping[str, Any]) -> node_state.KataState:
     """For the verb `kata`."""
     return node_state.KataState(**vars(kata_settings(kata)), node=node, kernel_params=_parameters(kata), handler=_handler(kata))
+
+
+def preflight_state(node: str, kata: Mapping[str, Any]) -> node_state.PreflightState:
+    """For the verb `preflight`, as `converge` has it from the state of `kata`."""
+    return node_state.preflight(kata_state(node, kata))
 
 
 def prove_state(

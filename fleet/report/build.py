@@ -41,7 +41,7 @@ from nodekit.rules.proof.sandboxes import SANDBOXES
 from nodekit.rules.text import printable
 
 VERBS = {"preflight": "preflight", "docker": "Docker", "kata": "Kata"}
-"""Resource of a node -> the step that it is."""
+"""Verb -> the step that it takes."""
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z")
 SUMMARIZED = ("kernelParams", "configFile", "userNamespaces", "guestKernel")
 """What the stack's output `nodes` repeats of each node's proof."""
@@ -148,7 +148,7 @@ def _node(host: Host, measured: Measured | None) -> Node:
         address=_text(host.address),
         outcome="gone" if host.gone else _outcome(proof, bool(differences)),
         not_measured=_text(unmeasured),
-        steps=_steps(host, proof),
+        steps=_steps(host, document, proof),
         proof=proof,
         configuration=_text(_configuration(host, measured).get("configFile")),
         parameters=_parameters(host, measured),
@@ -254,8 +254,10 @@ def _rung(reading: Mapping[str, Any]) -> Rung:
     )
 
 
-def _steps(host: Host, proof: Proof | None) -> tuple[Step, ...]:
-    steps = [Step(name, "done" if which in host.urns else "not reached", "") for which, name in VERBS.items()]
+def _steps(host: Host, measured: Mapping[str, Any], proof: Proof | None) -> tuple[Step, ...]:
+    # A run that ended between two of them leaves none in the state. The node itself knows how far it came.
+    taken = {*VERBS} if host.state.kata is not None else {*_texts(measured.get("converged"))}
+    steps = [Step(name, "done" if verb in taken else "not reached", "") for verb, name in VERBS.items()]
     if proof is None:
         return (*steps, Step("guest proof", "not reached", ""), Step("container proof", "not reached", ""))
     return (*steps, *_proof_steps(proof))

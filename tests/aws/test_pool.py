@@ -29,7 +29,7 @@ from components.aws.nodes import AwsNodes
 from components.cluster import kata_proof
 from delivery import bundle
 from nodekit.scripts import script
-from tests.components.recorder import Recorder, inputs_of, run
+from tests.components.recorder import Recorder, inputs_of, run, states
 from tests.components.test_wiring import evidence_of, stack
 from tests.package.programs import PROGRAMS, PROVEN
 
@@ -184,7 +184,7 @@ def test_first_connection_is_pinned_to_the_key_that_the_machine_was_given(instan
         keys = yaml.safe_load(text)["ssh_keys"]
         assert keys["ed25519_private"] == f"PRIVATE-KEY-OF-aws-{number}-host-key\n"
         assert keys["ed25519_public"] == f"ssh-ed25519 AAAAaws-{number}-host-key"
-        connection = instances.by_name[f"aws-{number}-docker"].inputs["connection"]
+        connection = instances.by_name[f"aws-{number}-converge"].inputs["connection"]
         assert connection["hostKey"] == keys["ed25519_public"]
         assert connection["host"] == "10.0.0.7" and connection["user"] == "ubuntu"
         assert connection["privateKey"].strip() == "PRIVATE-KEY-OF-aws-login-key"
@@ -228,12 +228,12 @@ def test_another_instance_is_proven_again_and_no_other_node_is(instances: Record
         machine = instances.by_name[f"aws-{number}-instance"]
         assert machine.inputs["userDataReplaceOnChange"] is True
         assert {"instanceType", "cpuOptions"} <= set(machine.request.replaceOnChanges) and machine.request.deleteBeforeReplace
-        for child in ("preflight", "docker", "kata", "proof"):
+        for child in ("upload", "converge", "proof"):
             command = instances.by_name[f"aws-{number}-{child}"]
             assert command.inputs["triggers"][0] == f"aws-{number}-instance-id"
             assert command.request.deletedWith.endswith(f"::aws-{number}-instance")
         for other in set(range(3)) - {number}:
-            assert not any(f"aws-{other}-" in name for name in instances.by_name[f"aws-{number}-docker"].after)
+            assert not any(f"aws-{other}-" in name for name in instances.by_name[f"aws-{number}-converge"].after)
 
 
 def test_own_login_key_makes_no_other() -> None:
@@ -241,9 +241,9 @@ def test_own_login_key_makes_no_other() -> None:
     recorder = stack({"nodes": {"aws": {**MACHINES, "instances": settings}}}, secrets={"sshPrivateKey": "PRIVATE-KEY-OF-MINE"})
     assert "aws-login-key" not in recorder.by_name
     assert recorder.by_name["aws-login"].inputs["publicKey"] == "ssh-ed25519 AAAAmine"
-    connection = recorder.by_name["aws-0-docker"].inputs["connection"]
+    connection = recorder.by_name["aws-0-converge"].inputs["connection"]
     assert (connection["host"], connection["user"], connection["privateKey"]) == ("203.0.113.9", "admin", "PRIVATE-KEY-OF-MINE")
-    assert recorder.by_name["aws-0-docker"].is_secret("connection")
+    assert recorder.by_name["aws-0-converge"].is_secret("connection")
 
 
 def test_preview_without_credentials_plans_the_same_resources(instances: Recorder) -> None:
@@ -326,9 +326,9 @@ def test_first_boot_gets_the_same_states_as_a_node_over_ssh(grouped: Recorder, i
     program = text.removesuffix(script("first_boot.sh", "aws")) + "".join(f"printf '%s\\0' \"${name}\"\n" for name in names)
     output = subprocess.run(["dash"], input=program, capture_output=True, text=True, check=True).stdout
     variables = dict(zip(names, output.split("\0"), strict=False))
-    for name, child in (("PREFLIGHT", "preflight"), ("DOCKER", "docker"), ("KATA", "kata"), ("PROVE", "proof")):
-        state = json.loads(variables[f"STATE_{name}"])
-        expected = json.loads(instances.by_name[f"aws-0-{child}"].inputs["stdin"])
+    over_ssh = states(instances.by_name, "aws-0")
+    for name, step in (("PREFLIGHT", "preflight"), ("DOCKER", "docker"), ("KATA", "kata"), ("PROVE", "proof")):
+        state, expected = json.loads(variables[f"STATE_{name}"]), over_ssh[step]
         assert state.pop("node") == user_data.NODE and expected.pop("node") == "aws-0"
         # A group's machines always serve a cluster, whose runtime must know Kata before they join.
         if name in ("PREFLIGHT", "KATA"):
@@ -428,7 +428,7 @@ def test_other_stacks_never_load_what_aws_alone_needs() -> None:
     program = (
         "import sys\n"
         "from tests.components.test_wiring import EXISTING, stack\n"
-        "assert 'nodes-a-docker' in stack(EXISTING).by_name\n"
+        "assert 'nodes-a-converge' in stack(EXISTING).by_name\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('boto3', 'botocore')])\n"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=CHECKOUT, check=False)

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
 from pulumi.runtime import mocks, rpc
 from pulumi.runtime.proto import resource_pb2
+
+from nodekit.rules import node_state
 
 STDOUT = {
     "machine": {
@@ -20,9 +22,8 @@ STDOUT = {
         "archiveUrl": "http://10.0.2.2:8000/kata.tar.xz", "archiveSha256": "b" * 64,
     },
     "cluster-server": {"kubeconfig": "SECRET-KUBECONFIG"},
-    "preflight": {"verb": "preflight"},
-    "docker": {"verb": "docker", "version": "27.5.1"},
-    "kata": {"verb": "kata"},
+    "system": {"verb": "system"},
+    "converge": {"verb": "converge", "dockerVersion": "27.5.1", "run": "0123456789abcdef"},
     "proof": {
         "verb": "prove", "passed": True, "node": "local-0", "hypervisor": "qemu", "proven": "guest", "userNamespaces": 7563,
         "guestKernel": "6.12.0",
@@ -70,6 +71,21 @@ class Recorded:
         return bool(value.struct_value.fields[rpc._special_sig_key].string_value == rpc._special_secret_sig)
 
 
+def desired(stdin: str) -> dict[str, Any]:
+    """The document that ends the standard input of a command, after its scripts and a password."""
+    _, mark, rest = f"\n{stdin}".rpartition("\n{\n")
+    assert mark, f"no document ends {stdin[-200:]!r}"
+    document: dict[str, Any] = json.loads(f"{{{rest}")
+    return document
+
+
+def states(resources: Mapping[str, Recorded], node: str) -> dict[str, dict[str, Any]]:
+    """By step, the desired state of the component called `node`: those in its -converge, in their order, then its -proof's."""
+    converge, proof = (desired(resources[f"{node}-{child}"].inputs["stdin"]) for child in ("converge", "proof"))
+    preflight = node_state.preflight(node_state.KataState.read(converge["kata"])).document()
+    return {"preflight": preflight, "docker": converge["docker"], "kata": converge["kata"], "proof": proof}
+
+
 @dataclass
 class Recorder(mocks.Mocks):
     """Answers every resource with its inputs and a plausible output."""
@@ -88,8 +104,8 @@ class Recorder(mocks.Mocks):
             }
         if args.typ.startswith("command:") and not self.preview:
             answer = next((a for end, a in STDOUT.items() if args.name.endswith(end)), {})
-            if answer.get("verb") == "preflight":
-                answer = {**answer, "machineId": f"id-of-{args.name.removesuffix('-preflight')}"}
+            if answer.get("verb") == "system":
+                answer = {**answer, "machineId": f"id-of-{args.name.removesuffix('-system')}"}
             outputs |= {"stdout": json.dumps(answer) if "create" in args.inputs else "", "stderr": ""}
         return f"{args.name}-id", outputs
 

@@ -8,21 +8,40 @@ import pulumi
 import pytest
 
 from components import KataNode, KataNodeArgs
-from components.nodes.kata_node import result_of
+from components.nodes.kata_node import PROGRAM_SECONDS, result_of
 from components.nodes.settings import Archive
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
 from nodekit.rules.docker import apt_source
-from tests.components.recorder import STDOUT, Recorder, inputs_of, run
+from tests.components.recorder import STDOUT, Recorded, Recorder, desired, inputs_of, run, states
 from tests.components.test_wiring import HOST_KEY
 
 SMALLEST: KataNodeArgs = {"connection": {"address": "192.0.2.1", "host_key": HOST_KEY}}
 
 
+def nodes(args: Any) -> dict[str, Recorded]:
+    """The resources of a node `n`."""
+    return run(lambda: KataNode("n", args)).by_name
+
+
+def different_triggers(before: dict[str, Recorded], after: dict[str, Recorded]) -> set[str]:
+    """Names of the resources whose triggers differ. Each is replaced for it, and those but the copy after it was deleted."""
+    names = {name for name, resource in before.items() if after[name].inputs.get("triggers") != resource.inputs.get("triggers")}
+    for name in names:
+        request = after[name].request
+        assert list(request.replaceOnChanges) == ["triggers[*]"]
+        assert request.deleteBeforeReplace == (name == "n-converge"), name
+    return names
+
+
+def replaced(before: Any, after: Any) -> set[str]:
+    """Names of the resources that other arguments of a node replace."""
+    return different_triggers(nodes(before), nodes(after))
+
+
 def documents(args: KataNodeArgs) -> dict[str, dict[str, Any]]:
-    """By child: the desired state of a node `n`."""
-    resources = run(lambda: KataNode("n", args)).by_name
-    return {verb: json.loads(resources[f"n-{verb}"].inputs["stdin"]) for verb in ("preflight", "docker", "kata", "proof")}
+    """By step: the desired state of a node `n`."""
+    return states(run(lambda: KataNode("n", args)).by_name, "n")
 
 
 @pytest.mark.parametrize("later", [False, True])
@@ -70,30 +89,100 @@ def test_repository_that_every_node_would_refuse_is_refused_in_a_preview(reposit
 
 
 def test_address_and_host_key_are_all_that_a_node_needs() -> None:
-    states = documents(SMALLEST)
-    assert states["docker"]["version"] == "27.5.1"
-    assert states["docker"]["repository"]["fingerprint"] == apt_source.DOCKER_FINGERPRINT
-    assert set(states["kata"]["install"]) == {"x86_64", "aarch64"} and states["kata"]["version"] == "3.32.0"
-    assert states["kata"]["configPath"].endswith("/configuration-qemu.toml")
-    assert states["kata"]["kernelParams"] == states["proof"]["expect"] == ["user_namespace.enable=1"]
-    assert (states["proof"]["sandbox"], states["proof"]["timeoutSeconds"]) == ("sandbox-runtime", 300)
+    steps = documents(SMALLEST)
+    assert steps["docker"]["version"] == "27.5.1"
+    assert steps["docker"]["repository"]["fingerprint"] == apt_source.DOCKER_FINGERPRINT
+    assert set(steps["kata"]["install"]) == {"x86_64", "aarch64"} and steps["kata"]["version"] == "3.32.0"
+    assert steps["kata"]["configPath"].endswith("/configuration-qemu.toml")
+    assert steps["kata"]["kernelParams"] == steps["proof"]["expect"] == ["user_namespace.enable=1"]
+    assert (steps["proof"]["sandbox"], steps["proof"]["timeoutSeconds"]) == ("sandbox-runtime", 300)
     commands = run(lambda: KataNode("n", SMALLEST)).by_name
-    assert commands["n-kata"].inputs["triggers"] == [HOST_KEY]
+    assert commands["n-converge"].inputs["triggers"][0] == commands["n-proof"].inputs["triggers"][0] == HOST_KEY
     assert commands["n-proof"].inputs["connection"]["user"] == "root"
 
 
 @pytest.mark.parametrize("changed", [{"kata": {"kernel_params": ["quiet"]}}, {"verification": {"timeout_seconds": 400}}], ids=str)
-def test_a_proof_of_other_settings_is_another_one_and_the_verbs_are_updated(changed: dict[str, Any]) -> None:
-    before, after = (run(lambda args=args: KataNode("n", args)).by_name for args in (SMALLEST, {**SMALLEST, **changed}))
-    kept = {name for name, command in before.items() if after[name].inputs.get("triggers") == command.inputs.get("triggers")}
-    assert {*before} - kept == {"n-proof"}
-    assert after["n-proof"].request.deleteBeforeReplace and list(after["n-proof"].request.replaceOnChanges) == ["triggers[*]"]
+def test_what_is_done_with_other_settings_is_done_by_an_update(changed: dict[str, Any]) -> None:
+    assert replaced(SMALLEST, {**SMALLEST, **changed}) == set()
+    before, after = nodes(SMALLEST), nodes({**SMALLEST, **changed})
+    assert before["n-proof"].inputs["stdin"] != after["n-proof"].inputs["stdin"]
 
 
-def test_the_proof_of_a_protected_node_can_be_replaced() -> None:
+def test_each_run_that_took_a_step_is_followed_by_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost if this fails: a proof failed, the settings from before come back, and the `up` passes with the proof from before."""
+    before = nodes(SMALLEST)
+    monkeypatch.setitem(STDOUT, "converge", {**STDOUT["converge"], "run": "fedcba9876543210"})
+    after = nodes(SMALLEST)
+    assert {name for name in before if before[name].inputs.get("create") != after[name].inputs.get("create")} == {"n-proof"}
+    assert after["n-proof"].inputs["create"].endswith("prove' # run fedcba9876543210")
+
+
+@pytest.mark.parametrize("run_name", ["", "x", "0' ; reboot '", "0\n1", 7, None, "0" * 33])
+def test_the_name_of_a_run_is_a_part_of_a_command_line_and_checked_before(run_name: Any) -> None:
+    with pytest.raises(NodeError, match="its key run is"):
+        result_of(json.dumps({"verb": "converge", "dockerVersion": "27.5.1", "run": run_name}), "converge", "n")
+
+
+@pytest.mark.parametrize(
+    ("changed", "made_again"),
+    [
+        ({"docker": {"version": "28.5.2"}}, {"n-converge"}),
+        ({"docker": {"repository": {"address": "https://mirror.example.org/docker"}}}, {"n-converge"}),
+        ({"kata": {"version": "3.31.0"}}, {"n-converge"}),  # Docker is asked for what this Kata works with
+        ({"kata": {"handler": {"name": "kata-qemu"}}}, set()),
+        ({"connection": {**SMALLEST["connection"], "identity": "other"}}, {"n-upload", "n-converge", "n-proof"}),
+    ],
+    ids=["docker", "repository", "kata", "handler", "machine"],
+)
+def test_what_is_brought_to_a_node_is_made_again_with_another_docker_or_machine_alone(
+    changed: dict[str, Any], made_again: set[str]
+) -> None:
+    """Lost if this fails: a state that keeps the Docker from before, where a Kata after another one has failed; or a first run
+    on another machine that the stack takes for one where all was done."""
+    assert replaced(SMALLEST, {**SMALLEST, **changed}) == made_again
+
+
+def test_what_is_brought_to_a_node_is_updated_by_its_own_command_line() -> None:
+    """A node that is made anew gets every step, and one that is updated those that have changed: `again` tells bootstrap.sh."""
+    before, after = (nodes({**SMALLEST, "kata": {"kernel_params": parameters}})["n-converge"] for parameters in ([], ["quiet"]))
+    assert before.inputs["stdin"] != after.inputs["stdin"] and before.inputs["triggers"] == after.inputs["triggers"]
+    assert " again # machine " in after.inputs["update"] and " again" not in after.inputs["create"]
+
+
+def test_only_what_is_made_first_on_a_node_undoes_it_and_another_machine_does_not_replace_it() -> None:
+    """Lost if this fails: another Docker, whose replacement deletes first, would take Kata and Docker away from the node before,
+    or another machine behind the address be undone as the one before."""
+    commands = nodes(SMALLEST)
+    assert [name for name, command in commands.items() if "delete" in command.inputs] == ["n-system"]
+    system = commands["n-system"]
+    assert "triggers" not in system.inputs and "--remove kata-nodes/test n" in system.inputs["delete"]
+    assert system.request.deleteBeforeReplace, "it would undo what another one has made"
+
+
+def test_a_node_that_was_undone_gets_the_program_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pulumi up --replace` of its -system, as after a person has it removed: nothing else would show that there is no node."""
+    before, plain = nodes(SMALLEST), Recorder.new_resource
+
+    def renewed(resource: str) -> dict[str, Recorded]:
+        def another(self: Recorder, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+            identifier, outputs = plain(self, args)
+            return (f"another-{identifier}" if args.name == resource else identifier), outputs
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Recorder, "new_resource", another)
+            return nodes(SMALLEST)
+
+    assert different_triggers(before, renewed("n-system")) == {"n-upload"}
+    sent_again = renewed("n-upload")
+    assert different_triggers(before, sent_again) == set()
+    assert before["n-converge"].inputs["update"] != sent_again["n-converge"].inputs["update"], "it puts the program in place"
+
+
+def test_what_of_a_protected_node_undoes_nothing_can_be_replaced() -> None:
     commands = run(lambda: KataNode("n", SMALLEST, pulumi.ResourceOptions(protect=True))).by_name
     protected = {name for name, command in commands.items() if command.request.protect}
-    assert {*commands} - protected == {"n-proof", "kata-nodes-test"}
+    assert protected == {"n", "n-system", "n-upload", "n-proof"}
+    assert {*commands} - protected == {"n-converge", "kata-nodes-test"}
 
 
 def test_every_verb_reads_what_its_component_writes() -> None:
@@ -101,13 +190,26 @@ def test_every_verb_reads_what_its_component_writes() -> None:
         "preflight": node_state.PreflightState, "docker": node_state.DockerState, "kata": node_state.KataState,
         "proof": node_state.ProveState,
     }  # fmt: skip
-    for verb, state in documents(SMALLEST).items():
-        assert kinds[verb].read(state).document() == state
+    commands = nodes(SMALLEST)
+    for step, state in states(commands, "n").items():
+        assert kinds[step].read(state).document() == state
+    converge = desired(commands["n-converge"].inputs["stdin"])
+    assert node_state.ConvergeState.read(converge).document() == converge
+
+
+def test_all_steps_end_within_the_bound_of_the_command_that_takes_them() -> None:
+    commands = nodes(SMALLEST)
+    state = node_state.ConvergeState.read(desired(commands["n-converge"].inputs["stdin"]))
+    steps = state.preflight_seconds + state.docker_seconds + state.kata_seconds
+    line = commands["n-converge"].inputs["create"]
+    # Of the whole script, and of the program, which the script bounds.
+    bounds = re.search(r"^timeout (\d+) .* [0-9a-f]{64} (\d+) \.kata-nodes-", line)
+    assert bounds and steps < int(bounds[2]) < int(bounds[1]) - PROGRAM_SECONDS
 
 
 def test_kata_that_is_there_already_is_left_there() -> None:
-    states = documents({**SMALLEST, "kata": {"install_release": False}})
-    assert states["kata"]["install"] is None and states["kata"]["configPath"] is None
+    steps = documents({**SMALLEST, "kata": {"install_release": False}})
+    assert steps["kata"]["install"] is None and steps["kata"]["configPath"] is None
 
 
 def test_two_ways_to_install_are_refused() -> None:
@@ -143,14 +245,16 @@ def test_what_is_on_a_machine_goes_with_it() -> None:
 
     resources = run(program).by_name
     children = [resource for name, resource in resources.items() if name.startswith("n-")]
-    assert len(children) == 7 and all(child.request.deletedWith.endswith("::machine") for child in children)
+    assert len(children) == 4 and all(child.request.deletedWith.endswith("::machine") for child in children)
 
 
-@pytest.mark.parametrize("text", ["", "done", "[]", '{"verb": "kata", "version": "1"}', '{"version": "1"}'])
+@pytest.mark.parametrize(
+    "text", ["", "done", "[]", '{"verb": "docker", "version": "1", "dockerVersion": "1"}', '{"dockerVersion": "1"}']
+)
 def test_what_a_resource_recorded_is_no_result_unless_it_is_the_verb_s_own(text: str) -> None:
     with pytest.raises(NodeError) as caught:
-        result_of(text, "docker", "n-docker")
-    assert caught.value.code == "result-missing" and "n-docker" in caught.value.remedy
+        result_of(text, "converge", "n-converge")
+    assert caught.value.code == "result-missing" and "n-converge" in caught.value.remedy
 
 
 PROVEN = STDOUT["proof"]
@@ -181,8 +285,8 @@ def test_a_node_s_result_is_checked_before_anything_is_taken_from_it(text: str, 
 
 
 def test_what_a_stack_takes_from_the_verbs_before_the_proof_is_checked_too() -> None:
-    for verb, key in (("docker", "version"), ("preflight", "machineId")):
-        assert result_of(json.dumps({"verb": verb, key: "x"}), verb, "n")[key] == "x"
+    for verb, key in (("converge", "dockerVersion"), ("system", "machineId")):
+        assert result_of(json.dumps({"verb": verb, key: "x", "run": "0"}), verb, "n")[key] == "x"
         for document in ({"verb": verb}, {"verb": verb, key: 7}):
             with pytest.raises(NodeError, match=f"its key {key} is"):
                 result_of(json.dumps(document), verb, "n")
@@ -190,8 +294,8 @@ def test_what_a_stack_takes_from_the_verbs_before_the_proof_is_checked_too() -> 
 
 @pytest.mark.parametrize("before", ["", "Welcome to rack 7!\n", "{}\n\n", "Welcome!\r\n", "Logo\n\x1b[?25h", "\x1b]0;a@n1\x07"])
 def test_the_verb_s_own_result_is_taken_whatever_the_login_shell_printed_first(before: str) -> None:
-    text = before + '{"verb": "docker", "version": "27.5.1"}'
-    assert result_of(text, "docker", "n-docker")["version"] == "27.5.1"
+    text = before + '{"verb": "converge", "dockerVersion": "27.5.1", "run": "0"}'
+    assert result_of(text, "converge", "n-converge")["dockerVersion"] == "27.5.1"
 
 
 @pytest.mark.parametrize("parameters", [["a b"], ['a="'], ["x=1", "x=2"], ["a=" + "b" * 2000]])
@@ -226,10 +330,10 @@ def test_nothing_is_run_on_a_machine_that_is_gone_however_far_it_came() -> None:
         pulumi.export("summary", node.summary)
 
     ended = run(program)
-    for child in ("system", "program", "preflight", "docker", "kata", "proof"):
+    for child in ("system", "converge", "proof"):
         inputs = ended.by_name[f"n-{child}"].inputs
         assert not {"create", "update"} & set(inputs) and inputs["connection"]["dialErrorLimit"] == 0, child
-    assert {"delete"} <= set(ended.by_name["n-program"].inputs)
+    assert {"delete"} <= set(ended.by_name["n-system"].inputs)
     assert ended.outputs["summary"]["dockerVersion"] == ""
 
 
@@ -346,7 +450,7 @@ def test_names_that_look_alike_on_a_machine_are_two() -> None:
     """Where a program renames `my node` to `my-node`, the first is removed last, and would undo what the second has made."""
 
     def record_of(name: str) -> str:
-        delete = run(lambda: KataNode(name, SMALLEST)).by_name[f"{name}-program"].inputs["delete"]
+        delete = run(lambda: KataNode(name, SMALLEST)).by_name[f"{name}-system"].inputs["delete"]
         owner = str(delete).rpartition("--remove ")[2]
         assert re.fullmatch(r"kata-nodes/test [A-Za-z0-9._-]+", owner), owner
         return owner

@@ -19,7 +19,7 @@ from components.local import site as local_site
 from delivery import login
 from delivery.scripts import sent
 from local.boot import Boot
-from tests.components.recorder import Recorder, run
+from tests.components.recorder import Recorder, desired, run
 from tests.components.test_wiring import EXISTING, HOST_KEY, LOCAL, stack
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -27,8 +27,9 @@ BASTION_KEY = HOST_KEY[:-1] + "I"
 BASTION = {"address": "192.0.2.9", "user": "jump", "port": 2022, "hostKey": BASTION_KEY}
 SECRETS = {"sshPrivateKey": "NODE-KEY", "sudoPassword": "SUDO-PASSWORD", "bastionPrivateKey": "BASTION-KEY"}
 AS_ROOT = sent("as_root.sh", "delivery")
-STEPS = ("program", "preflight", "docker", "kata", "proof")
-COMMANDS = ("system", "upload", *STEPS)
+STEPS = ("system", "converge", "proof")
+"""Commands of a node."""
+COMMANDS = ("upload", *STEPS)
 
 
 def existing(**node: object) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def test_both_hops_are_pinned_and_patient(hosts: Recorder) -> None:
 
 
 def test_no_bastion_and_no_key_leave_the_agent_and_the_direct_way() -> None:
-    connection = stack(EXISTING).by_name["nodes-b-program"].inputs["connection"]
+    connection = stack(EXISTING).by_name["nodes-b-converge"].inputs["connection"]
     assert "proxy" not in connection and "privateKey" not in connection
 
 
@@ -64,7 +65,7 @@ def test_operating_system_is_asked_before_anything_is_sent(hosts: Recorder) -> N
     for node in ("a", "b"):
         assert not hosts.by_name[f"nodes-{node}-system"].after
         assert f"nodes-{node}-system" in hosts.by_name[f"nodes-{node}-upload"].after
-        assert f"nodes-{node}-upload" in hosts.by_name[f"nodes-{node}-program"].after
+        assert f"nodes-{node}-upload" in hosts.by_name[f"nodes-{node}-converge"].after
 
 
 def test_password_is_secret_and_travels_on_standard_input_alone(hosts: Recorder) -> None:
@@ -72,9 +73,13 @@ def test_password_is_secret_and_travels_on_standard_input_alone(hosts: Recorder)
         resource = hosts.by_name[f"nodes-b-{step}"]
         assert resource.is_secret("stdin")
         assert resource.inputs["stdin"].startswith(f"{AS_ROOT}SUDO-PASSWORD\n")
-        for command in resource.inputs.keys() & {"create", "delete"}:
-            assert resource.inputs[command].startswith(f"{login.as_root(AS_ROOT)}timeout ")
-    assert json.loads(hosts.by_name["nodes-b-docker"].inputs["stdin"].removeprefix(f"{AS_ROOT}SUDO-PASSWORD\n"))["node"] == "b"
+        for line in resource.inputs.keys() & {"create", "update", "delete"}:
+            # The look at the machine is the login user's, and must not be given the password.
+            user = "--as-user " if (step, line) == ("system", "create") else ""
+            assert resource.inputs[line].startswith(f"{login.as_root(AS_ROOT)}{user}timeout "), (step, line)
+    rest = {step: hosts.by_name[f"nodes-b-{step}"].inputs["stdin"].removeprefix(f"{AS_ROOT}SUDO-PASSWORD\n") for step in STEPS}
+    assert rest["system"] == sent("system.sh") and rest["converge"].startswith(sent("converge.sh", "delivery"))
+    assert json.loads(rest["proof"])["node"] == desired(rest["converge"])["node"] == "b"
 
 
 def test_no_file_on_the_node_is_given_the_password(hosts: Recorder) -> None:
@@ -82,7 +87,8 @@ def test_no_file_on_the_node_is_given_the_password(hosts: Recorder) -> None:
     copied = [name for name, command in hosts.by_name.items() if "remotePath" in command.inputs and name.startswith("nodes-b-")]
     assert copied == ["nodes-b-upload"]
     for step in STEPS:
-        assert "$(dd bs=1 count=" in hosts.by_name[f"nodes-b-{step}"].inputs["create"]
+        for line in hosts.by_name[f"nodes-b-{step}"].inputs.keys() & {"create", "update", "delete"}:
+            assert "dd bs=1 count=" in hosts.by_name[f"nodes-b-{step}"].inputs[line]
 
 
 def test_nothing_secret_is_shown_beside_it(hosts: Recorder) -> None:
@@ -115,7 +121,7 @@ def test_preview_shows_with_a_password_what_it_shows_without() -> None:
         "verification": {"timeoutSeconds": 77},
     }
     recorder = stack({**existing(), **settings}, preview=True, secrets=SECRETS)
-    assert recorder.by_name["nodes-b-docker"].is_secret("stdin")
+    assert recorder.by_name["nodes-b-converge"].is_secret("stdin")
     plan = recorder.by_name["nodes-b"].inputs["plan"]
     keys = ("repositoryFingerprint", "repositorySuite", "archiveSha256", "proofSeconds")
     assert [plan[key] for key in keys] == ["A" * 40, "noble", "b" * 64, 77]
@@ -125,7 +131,7 @@ def test_preview_shows_how_a_node_is_reached_though_its_connection_is_secret() -
     """Lost if this fails: the comment on a pull request that gives a node another address, or a bastion another key, says that
     nothing changes. It compares two previews, and both have `[secret]` there."""
     plan = stack(existing(), preview=True, secrets=SECRETS).by_name["nodes-b"].inputs["plan"]
-    connection = stack(existing(), secrets=SECRETS).by_name["nodes-b-docker"].inputs["connection"]
+    connection = stack(existing(), secrets=SECRETS).by_name["nodes-b-converge"].inputs["connection"]
     dialed = {"host": "address", "port": "port", "user": "user", "hostKey": "hostKey"}
     assert {key: plan[dialed[key]] for key in dialed} == {key: connection[key] for key in dialed}
     bastion = {"host": "bastionAddress", "port": "bastionPort", "user": "bastionUser", "hostKey": "bastionHostKey"}
@@ -178,25 +184,24 @@ def test_password_in_plain_is_warned_of_where_it_is_the_stacks_own(monkeypatch: 
 
 def test_line_end_of_a_file_is_not_part_of_the_password() -> None:
     recorder = stack(existing(), secrets={**SECRETS, "sudoPassword": "SUDO-PASSWORD\n"})
-    assert recorder.by_name["nodes-b-docker"].inputs["stdin"].startswith(f"{AS_ROOT}SUDO-PASSWORD\n{{")
+    assert recorder.by_name["nodes-b-proof"].inputs["stdin"].startswith(f"{AS_ROOT}SUDO-PASSWORD\n{{")
 
 
 def test_every_machine_of_another_identity_gets_the_program_again() -> None:
     moved = existing(hostKey=BASTION_KEY)
     before, after = (stack(settings, secrets=SECRETS).by_name for settings in (existing(), moved))
-    for step in ("upload", "preflight", "docker", "kata", "proof"):
+    for step in ("upload", "converge", "proof"):
         assert before[f"nodes-b-{step}"].inputs["triggers"] != after[f"nodes-b-{step}"].inputs["triggers"]
     assert before["nodes-a-proof"].inputs == after["nodes-a-proof"].inputs
-    for step in ("system", "program"):  # updates: the machine before can no longer be undone
-        assert before[f"nodes-b-{step}"].inputs["create"] != after[f"nodes-b-{step}"].inputs["create"]
+    looked, again = (resources["nodes-b-system"].inputs for resources in (before, after))
+    assert looked["create"] != again["create"] and "triggers" not in again, "an update: the machine before can't be undone now"
 
 
 def test_another_login_user_gets_a_copy_of_the_program_in_a_home_of_its_own() -> None:
     """Lost if this fails: after a user who may not become root, the right one finds no upload."""
     before, after = (stack(existing(user=user), secrets={"sshPrivateKey": "KEY"}).by_name for user in ("admin", "root"))
     assert before["nodes-b-upload"].inputs["triggers"] != after["nodes-b-upload"].inputs["triggers"]
-    for step in ("preflight", "docker", "kata", "proof"):
-        assert before[f"nodes-b-{step}"].inputs["triggers"] == after[f"nodes-b-{step}"].inputs["triggers"]
+    assert before["nodes-b-converge"].inputs["triggers"] == after["nodes-b-converge"].inputs["triggers"]
 
 
 def test_secret_that_no_login_uses_is_refused_before_anything_is_made() -> None:
@@ -214,7 +219,7 @@ def test_machine_that_is_gone_is_neither_changed_nor_undone(gone: Recorder) -> N
     for step in COMMANDS:
         request = gone.by_name[f"nodes-b-{step}"].request
         assert request.retainOnDelete and list(request.ignoreChanges) == ["*"]
-    for step in ("upload", *STEPS):
+    for step in COMMANDS:
         request = gone.by_name[f"nodes-a-{step}"].request
         assert not request.retainOnDelete and not request.ignoreChanges
 
@@ -244,7 +249,7 @@ def test_machines_have_a_folder_each_and_stand_in_the_pool(three: Recorder) -> N
 
 def test_node_goes_with_its_own_machine_and_waits_for_no_other(three: Recorder) -> None:
     for number in range(3):
-        for step in ("system", "upload", *STEPS):
+        for step in COMMANDS:
             request = three.by_name[f"local-{number}-{step}"]
             assert request.request.deletedWith.endswith(f"::local-{number}-machine")
             assert not [name for name in request.after if name.startswith("local-") and f"local-{number}" not in name]
@@ -291,7 +296,7 @@ def test_machine_that_hangs_is_named_by_up_and_started_again(monkeypatch: pytest
 
 
 def test_start_is_part_of_what_the_proof_vouches_for(three: Recorder) -> None:
-    for step in ("upload", "proof"):
+    for step in ("upload", "converge", "proof"):
         assert "ssh-ed25519 AAAA first" in three.by_name[f"local-0-{step}"].inputs["triggers"]
 
 

@@ -5,6 +5,7 @@ What would be lost if these failed: the order (nothing later runs when something
 
 import itertools
 import json
+import re
 import runpy
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from clusterkit import pod, pod_proof, proof_guard
 from clusterkit.api import cluster_reader
 from clusterkit.api.cluster_reader import Situation
 from components.cluster import kata_deploy, kata_node_labels, kata_proof
+from delivery import login
+from delivery.scripts import sent
 from nodekit.errors import NodeError
 from nodekit.scripts import ladder_script, script
 from stacks import adoption
-from tests.components.recorder import ON_THE_CLUSTER, Recorder, run
+from tests.components.recorder import ON_THE_CLUSTER, Recorder, desired, run, states
 
 PROGRAM = Path(__file__).resolve().parents[2] / "__main__.py"
 ON_CLUSTER = (
@@ -74,7 +77,7 @@ def test_types_and_parents(local: Recorder) -> None:
     assert placed["local-0"][0] in ("kata-nodes:index:KataNode", "kata-nodes:index:LocalMachine")
     assert placed["local-0-machine"] == ("command:local:Command", "local-0")
     assert placed["local-0-upload"] == ("command:remote:CopyToRemote", "local-0")
-    for child in ("program", "preflight", "docker", "kata", "proof"):
+    for child in ("system", "converge", "proof"):
         assert placed[f"local-0-{child}"] == ("command:remote:Command", "local-0")
     assert placed["site-server"] == ("command:local:Command", "site")
     assert placed["cluster-server"] == ("command:local:Command", "cluster")
@@ -87,7 +90,7 @@ def test_types_and_parents(local: Recorder) -> None:
 
 
 def test_each_step_waits_for_the_one_before(local: Recorder) -> None:
-    order = ["upload", "program", "preflight", "docker", "kata", "proof"]
+    order = ["system", "upload", "converge", "proof"]
     for before, after in itertools.pairwise(order):
         assert f"local-0-{before}" in local.by_name[f"local-0-{after}"].after
 
@@ -98,7 +101,7 @@ def test_nothing_on_the_cluster_before_the_proof(local: Recorder) -> None:
 
 
 def test_host_key_is_pinned_and_connection_secret(local: Recorder) -> None:
-    for child in ("upload", "program", "preflight", "docker", "kata", "proof"):
+    for child in ("system", "upload", "converge", "proof"):
         command = local.by_name[f"local-0-{child}"]
         connection = command.inputs["connection"]
         assert connection["hostKey"] == "ssh-ed25519 AAAA"
@@ -120,29 +123,40 @@ def test_output_that_holds_secrets_is_secret(local: Recorder) -> None:
 
 
 def test_commands_are_bounded_and_carry_their_state_on_stdin(local: Recorder) -> None:
-    for verb, child in (("preflight", "preflight"), ("docker", "docker"), ("kata", "kata"), ("prove", "proof")):
-        command = local.by_name[f"local-0-{child}"]
-        assert command.inputs["create"].startswith("sudo -n timeout --kill-after=30 ")
-        assert command.inputs["create"].endswith(f" {verb}'")
-        assert command.inputs["addPreviousOutputInEnv"] is False
-        assert json.loads(command.inputs["stdin"])["node"] == "local-0"
+    proof, converge, system = (local.by_name[f"local-0-{child}"].inputs for child in ("proof", "converge", "system"))
+    assert re.fullmatch(r"sudo -n timeout --kill-after=30 \d+ sh -c '.* prove' # run [0-9a-f]+", proof["create"])
+    # converge.sh runs the verb as root, which the login user may be or become.
+    for line in (converge["create"], converge["update"]):
+        assert re.match(r"timeout \d+ " + re.escape(login.handed(sent("converge.sh", "delivery"), "converge")), line)
+    assert re.match(r"timeout \d+ sh -s # machine ", system["create"])
+    assert re.match(r"timeout \d+ sh -s -- --remove ", system["delete"])
+    for inputs in (proof, converge):
+        assert desired(inputs["stdin"])["node"] == "local-0"
+    for inputs in (proof, converge, system):
+        assert inputs["addPreviousOutputInEnv"] is False
+
+
+def test_script_that_a_command_takes_from_standard_input_is_exactly_as_long_as_it_says(local: Recorder) -> None:
+    """Lost if this fails: a script that begins with the end of another, or a state without its beginning."""
+    inputs = local.by_name["local-0-converge"].inputs
+    length = int(re.search(r"dd bs=1 count=(\d+) ", inputs["create"])[1])  # type: ignore[index]
+    script, state = (part.decode() for part in (inputs["stdin"].encode()[:length], inputs["stdin"].encode()[length:]))
+    assert script == sent("converge.sh", "delivery") and json.loads(state) == desired(inputs["stdin"])
 
 
 def test_release_reaches_preflight_and_kata_for_both_architectures() -> None:
     nodes = stack({**EXISTING, "kata": {"install": "release", "version": "3.32.0"}})
     for at in ("a", "b"):
-        states = {
-            verb: json.loads(nodes.by_name[f"nodes-{at}-{verb}"].inputs["stdin"]) for verb in ("preflight", "docker", "kata")
-        }
-        assert set(states["kata"]["install"]) == {"x86_64", "aarch64"}
-        assert states["preflight"]["kata"]["install"] == states["kata"]["install"]
-        assert states["preflight"]["kata"]["configPath"] == states["kata"]["configPath"] == states["docker"]["configPath"]
+        steps = states(nodes.by_name, f"nodes-{at}")
+        assert set(steps["kata"]["install"]) == {"x86_64", "aarch64"}
+        assert steps["preflight"]["kata"]["install"] == steps["kata"]["install"]
+        assert steps["preflight"]["kata"]["configPath"] == steps["kata"]["configPath"] == steps["docker"]["configPath"]
 
 
 def test_parameters_written_are_the_documents_and_ours(local: Recorder) -> None:
     expected = ["user_namespace.enable=1", "sysctl.user.max_user_namespaces=9000"]
-    assert json.loads(local.by_name["local-0-kata"].inputs["stdin"])["kernelParams"] == expected
-    assert json.loads(local.by_name["local-0-proof"].inputs["stdin"])["expect"] == expected
+    steps = states(local.by_name, "local-0")
+    assert steps["kata"]["kernelParams"] == steps["proof"]["expect"] == expected
 
 
 def test_changed_input_proves_again_and_same_input_does_not(local: Recorder) -> None:
@@ -158,19 +172,19 @@ def test_another_machine_behind_an_address_is_never_undone_by_the_key_of_the_one
     undoing = [
         command for command in local.by_name.values() if command.type == "command:remote:Command" and "delete" in command.inputs
     ]
-    assert [command.name for command in undoing] == ["local-0-system", "local-0-program"]
+    assert [command.name for command in undoing] == ["local-0-system"]
     assert not any("triggers" in command.inputs for command in undoing)
 
 
 def test_a_program_that_was_sent_again_is_put_in_place_again(local: Recorder) -> None:
     """Lost if this fails: a node whose program is damaged needs its resources taken out of the state, and with them, because they
     depend on them, every object of the cluster, which the next `up` cannot make since it exists."""
-    program = local.by_name["local-0-program"].inputs
-    assert "local-0-upload-id" in program["update"] and "local-0-upload-id" not in program["create"]
+    converge = local.by_name["local-0-converge"].inputs
+    assert "local-0-upload-id" in converge["update"] and "local-0-upload-id" not in converge["create"]
 
 
 def test_what_is_on_a_local_machine_goes_with_it(local: Recorder) -> None:
-    for child in ("upload", "program", "docker", "kata", "proof"):
+    for child in ("system", "upload", "converge", "proof"):
         assert local.by_name[f"local-0-{child}"].request.deletedWith.endswith("::local-0-machine")
 
 
@@ -457,9 +471,9 @@ def test_preview_of_a_new_stack_knows_no_node(local: Recorder) -> None:
 def test_existing_nodes_need_no_local_parts() -> None:
     recorder = stack(EXISTING, secrets={"sshPrivateKey": "PRIVATE-LOGIN-KEY"})
     assert not [resource for resource in recorder.by_name.values() if resource.type == "command:local:Command"]
-    assert recorder.by_name["nodes-a-docker"].inputs["create"].startswith("timeout ")
-    assert recorder.by_name["nodes-b-docker"].inputs["create"].startswith("sudo -n timeout ")
-    state = json.loads(recorder.by_name["nodes-a-docker"].inputs["stdin"])
+    assert recorder.by_name["nodes-a-proof"].inputs["create"].startswith("timeout ")
+    assert recorder.by_name["nodes-b-proof"].inputs["create"].startswith("sudo -n timeout ")
+    state = states(recorder.by_name, "nodes-a")["docker"]
     assert state["repository"]["address"] == "https://download.docker.com/linux/{id}"
     test_secrets_stay_out_of_every_other_input(recorder)
 

@@ -4,6 +4,7 @@ What would be lost if these failed: a node whose user has a password for sudo, o
 """
 
 import hashlib
+import json
 import re
 import shlex
 import subprocess
@@ -17,7 +18,7 @@ from nodekit.scripts import script
 from tests.nodekit.debian_node import DebianNode, Image, booted
 
 pytestmark = [pytest.mark.debian, pytest.mark.timeout(120)]
-SCRIPT, UNPACK = script("as_root.sh", "delivery"), script("unpack.sh", "delivery")
+SCRIPT, CONVERGE, SYSTEM = script("as_root.sh", "delivery"), script("converge.sh", "delivery"), script("system.sh")
 PASSWORD = "s3cret 'of\" $the \\user"
 TEXT = '{"node": "n1"}\n second line \n\n'
 
@@ -135,20 +136,25 @@ def test_program_is_put_in_place_and_taken_away_by_a_user_with_sudo(node: Debian
     home = Path(f"/proc/{node.pid}/root/home/admin")
     (home / "up.pyz").write_bytes(zipapp)
     target = f"/usr/local/lib/kata-nodes/nodekit-{digest[:12]}.pyz"
-    stdin, as_root = (login.before(SCRIPT, PASSWORD, UNPACK), login.as_root(SCRIPT)) if password else (UNPACK, "")
+    as_root = login.as_root(SCRIPT) if password else ""
     if not password:
         allow(node, "admin ALL=(ALL) NOPASSWD: ALL")
 
-    def sent(arguments: str) -> "subprocess.CompletedProcess[str]":
-        line = f"cd && {as_root}timeout 100 sh -s -- {arguments} # machine 0123"
-        return node.run("setpriv", *as_user("admin"), "sh", "-c", line, stdin=stdin)
+    def sent(line: str, text: str) -> "subprocess.CompletedProcess[str]":
+        stdin = login.before(SCRIPT, PASSWORD, text) if password else text
+        return node.run("setpriv", *as_user("admin"), "sh", "-c", f"cd && {line} # machine 0123", stdin=stdin)
 
+    system = sent(f"{as_root}--as-user timeout 60 sh -s -- --with-password" if password else "timeout 60 sh -s", SYSTEM)
+    assert system.returncode == 0 and json.loads(system.stdout)["verb"] == "system", system.stderr
     place = " ".join(map(str, bundle.part(zipapp, bundle.BOOTSTRAP)))
-    result = sent(f"{place} up.pyz {target} {digest}")
-    assert result.returncode == 0 and target in result.stdout, result.stderr
+    start = f"{as_root}timeout 100 {login.handed(CONVERGE, 'converge')}{place} 60 up.pyz {target} {digest}"
+    result = sent(start, f'{CONVERGE}{{"node": "n1", "program": 7}}')
+    # The verb says what is wrong with its state, which no step is taken for.
+    installation, refusal = map(json.loads, result.stdout.splitlines())
+    assert (result.returncode, installation["path"], refusal["error"]["code"]) == (1, target, "bad-input"), result.stderr
     verb = run(node, "python3", "-I", target, "status", "--json")
     assert verb.returncode == 0, verb.stderr
-    gone = sent("--remove")
+    gone = sent(f"{as_root}timeout 100 sh -s -- --remove", SYSTEM)
     assert gone.returncode == 0, gone.stderr
     theirs = (".bashrc", ".profile", ".bash_logout", ".sudo_as_admin_successful")
     assert not [file.name for file in home.iterdir() if file.name not in theirs]

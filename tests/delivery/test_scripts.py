@@ -14,7 +14,7 @@ def parsed(text: str) -> str:
     return subprocess.run(argv, input=text, text=True, capture_output=True, check=True, timeout=10).stdout
 
 
-@pytest.mark.parametrize(("name", "room"), [("system.sh", "nodekit"), ("unpack.sh", "delivery"), ("as_root.sh", "delivery")])
+@pytest.mark.parametrize(("name", "room"), [("system.sh", "nodekit"), ("converge.sh", "delivery"), ("as_root.sh", "delivery")])
 def test_a_script_that_is_sent_is_the_same_program(name: str, room: str) -> None:
     whole, text = script(name, room), sent(name, room)
     assert parsed(text) == parsed(whole) != ""

@@ -29,6 +29,7 @@ SHORTER: dict[str, tuple[str, str]] = {
     "nodekit/commands/docker.py": ("LOCK_SECONDS = 300", "LOCK_SECONDS = 15"),
     "nodekit/commands/kata.py": ("LOCK_TIMEOUT = 300.0", "LOCK_TIMEOUT = 15.0"),
     "nodekit/commands/preflight.py": ("LOCK_SECONDS = 60", "LOCK_SECONDS = 15"),
+    "nodekit/host/converged.py": ("LOCK_SECONDS = 300", "LOCK_SECONDS = 15"),
     "nodekit/commands/restore.py": ("LOCK_TIMEOUT = 300.0", "LOCK_TIMEOUT = 15.0"),
     "nodekit/host/apt_source.py": ("KEY_TIMEOUT = 60.0", "KEY_TIMEOUT = 8.0"),
     "nodekit/host/kata_download.py": ("SILENT_SECONDS = 60.0", "SILENT_SECONDS = 5.0"),
@@ -170,6 +171,7 @@ class Story:
     def end(self) -> None:
         """Destroy the stack, whatever it is in."""
         self.cure()
+        self.repair_state()
         self.checkout.run("pulumi", "cancel", "--yes", STACK, "--non-interactive")  # no lock is no reason to stop
         self.well("destroy")
 

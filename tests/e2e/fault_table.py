@@ -15,15 +15,18 @@ BOUNDS = (15, 30, 60, 120, 300)
 MIDDLE = {
     "system": "nodes-n1-system creating",
     "upload": "nodes-n1-upload creating",
-    "program": "nodes-n1-program creating",
+    "program": "nodes-n1-converge creating",
     "preflight": "preflight: asking for",
     "docker": "Installing docker-ce",
     "kata": "Unpacking it to /opt/kata",
     "proof": "proof: the ladder in a booted guest",
 }
 """Stage of `up` -> what it prints when it is in the middle of its work."""
+CONVERGING = ("program", "preflight", "docker", "kata")
+"""Stages that are one resource."""
 SLOWED = {"preflight": "kata-static"}
 """Stages that are over at once, and what their site is late with, so that they have a middle."""
+DOCKERS_TURN = "step docker"
 REMOVAL = "Bringing packages back"
 """The same of `destroy`."""
 LONGEST = 500
@@ -40,7 +43,7 @@ class Fault:
     cause: str
     """How, for the table."""
     stage: str
-    """The resource that meets it; `destroy` for what meets the removal."""
+    """The resource that meets it, or what of `-converge` does; `destroy` for what meets the removal."""
     strike: Act
     says: tuple[str, ...]
     """Words that the engine must show: the cause and the remedy."""
@@ -219,7 +222,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "disk full", "the file system of / has 64 KiB left when Docker's turn comes", "docker",
         lambda story: story.shell(WHOLE_DISK, "mount -o remount,size=8g /mnt"),
-        ("No space left", "Free space"), at="nodes-n1-docker creating",
+        ("No space left", "Free space"), at=DOCKERS_TURN,
         code="package-install-failed", each_change=True,
     ),
     _full("disk full in /etc", "/etc", "a full file system over /etc", "docker", "file-unwritable", "No space left", "space"),
@@ -240,7 +243,7 @@ FAULTS: tuple[Fault, ...] = (
     _full("disk full in /home", "/home", "a full file system over /home", "system", "file-unwritable", "No space left", "Free"),
     _read_only(
         "read-only root (docker)", "every folder of / turns read-only when Docker's turn comes", "docker", "file-unwritable",
-        "Read-only file system", "make the file system writable", at="nodes-n1-docker creating",
+        "Read-only file system", "make the file system writable", at=DOCKERS_TURN,
     ),
     _read_only(
         "read-only root (destroy)", "every folder of / turns read-only before `destroy`", "destroy", "file-unwritable",
@@ -249,12 +252,12 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "out of memory", "a control group of 24 MiB around what logins start", "docker",
         lambda story: story.limit("memory", {"memory.limit_in_bytes": str(24 << 20)}), ("was killed", "free memory"),
-        "run-killed", at="nodes-n1-docker creating", half=True, controller="memory", each_change=True,
+        "run-killed", at=DOCKERS_TURN, half=True, controller="memory", each_change=True,
     ),
     Fault(
         "slower than every bound", "a control group with 1 % of a processor, and 90 s for the verb", "docker",
         lambda story: story.limit("cpu", {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "1000"}),
-        ("was ended by SIGTERM", "took so long"), "run-ended", at="nodes-n1-docker creating", half=True, controller="cpu",
+        ("takes too long", "took so long"), "run-ended", at=DOCKERS_TURN, half=True, controller="cpu",
     ),
     Fault(
         "network falls silent", "nothing passes, and no connection ends", "docker", lambda story: story.silence(),

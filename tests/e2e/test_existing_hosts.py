@@ -77,7 +77,7 @@ def test_wrong_password_stops_before_anything_is_installed(hosts: Hosts) -> None
     hosts.secret("sudoPassword", "letmein")  # the engine blots out every text that is a secret
     output = hosts.pulumi(*UP, ok=False)
     assert "[sudo-password-wrong]" in output and "kata-nodes:sudoPassword" in output
-    assert "nodes-n1-program" not in hosts.resource_names()
+    assert hosts.resource_names() & {"nodes-n1-system", "nodes-n1-upload", "nodes-n1-converge"} == set()
     assert not hosts.programs()
 
 
@@ -86,8 +86,8 @@ def test_right_password_makes_the_program_root_behind_the_bastion(hosts: Hosts) 
     output = hosts.pulumi(*UP, ok=False)
     # It has no Kata, and the stack installs none: known before anything on it is changed.
     assert "Kata's go runtime finds no configuration file on this node" in output and "[kata-not-found]" in output
-    assert "nodes-n1-docker" not in hosts.resource_names()
-    assert {"nodes-n1-system", "nodes-n1-upload", "nodes-n1-program"} <= hosts.resource_names()
+    assert "nodes-n1-converge" not in hosts.resource_names() and hosts.programs()
+    assert {"nodes-n1-system", "nodes-n1-upload"} <= hosts.resource_names()
     state = hosts.pulumi("stack", "export", "--stack", "staging")
     for text in (output, state):
         assert json.dumps(PASSWORD)[1:-1] not in text and PASSWORD not in text
@@ -126,4 +126,4 @@ def test_quickstart_for_own_hosts_leads_to_them(hosts: Hosts, tmp_path: Path) ->
     names = {
         urn.rpartition("::")[2] for urn in re.findall(r'"urn": "([^"]+)"', hosts.pulumi("stack", "export", "--stack", "rack"))
     }
-    assert {"nodes-rack-1-upload", "nodes-rack-1-program"} <= names and "nodes-rack-1-docker" not in names
+    assert "nodes-rack-1-upload" in names and "nodes-rack-1-converge" not in names

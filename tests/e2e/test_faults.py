@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.fault_story import CONTROL_GROUPS, Ended, Story, stories
-from tests.e2e.fault_table import FAULTS, MIDDLE, PAGE, SLOWED, VARIABLE, Fault, Measured, sentence, written
+from tests.e2e.fault_table import CONVERGING, FAULTS, MIDDLE, PAGE, SLOWED, VARIABLE, Fault, Measured, sentence, written
 from tests.nightly import LONG_FORMS
 
 pytestmark = [pytest.mark.engine, pytest.mark.debian, pytest.mark.guest, pytest.mark.timeout(900)]
@@ -85,7 +85,8 @@ def strike(story: Story, fault: Fault) -> tuple[Ended, Measured]:
     assert not fault.code or f"[{fault.code}]" in printed, printed[-3000:]
     assert "Traceback" not in ended.printed, ended.printed[-3000:]
     if fault.stage in MIDDLE and fault.ends == 1:
-        assert f"nodes-n1-{fault.stage} " in ended.printed, ended.printed[-3000:]
+        resource = "converge" if fault.stage in CONVERGING else fault.stage
+        assert f"nodes-n1-{resource} " in ended.printed, ended.printed[-3000:]
     return ended, Measured(fault.code, seconds, line if fault.says else "nothing: that disk is not needed")
 
 

@@ -111,8 +111,8 @@ KNOWN = "".join(f"192.0.2.{at} ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{letter * 43
 @pytest.mark.parametrize(
     ("name", "argv", "planned"),
     [
-        ("rack", ["--nodes", "existing", "--address", "rack-*"], ["rack-1-docker", "rack-2-docker", "rack-2-proof"]),
-        ("pinned", ["--nodes", "existing", "--address", "rack-*", "--docker", "28.5.2"], ["pinned-1-docker", "pinned-2-proof"]),
+        ("rack", ["--nodes", "existing", "--address", "rack-*"], ["rack-1-converge", "rack-2-converge", "rack-2-proof"]),
+        ("pinned", ["--nodes", "existing", "--address", "rack-*", "--docker", "28.5.2"], ["pinned-1-converge", "pinned-2-proof"]),
         ("here", ["--nodes", "local"], ["local-0-machine", "local-0-proof", "kata-class"]),
     ],
 )

@@ -16,8 +16,8 @@ from tests.e2e.fault_story import Story, stories
 from tests.nightly import LONG_FORMS
 
 pytestmark = [LONG_FORMS, pytest.mark.engine, pytest.mark.debian, pytest.mark.guest, pytest.mark.timeout(900)]
-BEFORE = "958ba507597bffd06d87f81de05610024d4c6fa6"
-"""The version before. Until there is a release: the last whose states carry the whole of bootstrap.sh for a removal."""
+BEFORE = "5597331"
+"""The version before. Until there is a release: the last whose states have a resource for each step of a node."""
 STACK_FILES = "Pulumi.*.yaml"
 STAYS = ".state"
 """What a person keeps in their checkout when they take another version: this, and their stacks' files."""

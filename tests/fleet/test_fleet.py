@@ -219,9 +219,9 @@ def test_a_missing_device_is_named(story: Story) -> None:
 
 def test_a_setting_newer_than_the_proof_is_named(story: Story) -> None:
     deployment = story.deployment()
-    (kata,) = (resource for resource in deployment["resources"] if resource["urn"].endswith("-n1-kata"))
-    changed = json.dumps(kata["inputs"]["stdin"]).replace("user_namespace.enable=1", "user_namespace.enable=2")
-    kata["inputs"]["stdin"] = json.loads(changed)
+    (converge,) = (resource for resource in deployment["resources"] if resource["urn"].endswith("-n1-converge"))
+    changed = json.dumps(converge["inputs"]["stdin"]).replace("user_namespace.enable=1", "user_namespace.enable=2")
+    converge["inputs"]["stdin"] = json.loads(changed)
     (host,) = hosts.of(deployment)
     assert [difference.kind for difference in host.differences] == ["setting"]
     deployment["resources"] = [resource for resource in deployment["resources"] if not resource["urn"].endswith("-n1-proof")]

@@ -29,7 +29,7 @@ from fleet.report.document import Fleet, Report, as_json
 from fleet.stack import Answers
 from nodekit.errors import NodeError
 from nodekit.host import proofs
-from nodekit.rules.node_state import ProveState
+from nodekit.rules.node_state import CompareState, ProveState
 from nodekit.rules.proof import history
 from nodekit.rules.proof.capabilities import CAPABILITIES
 from nodekit.rules.proof.history import Climb
@@ -450,10 +450,12 @@ def test_what_was_not_recorded_is_said_and_not_invented() -> None:
     host = samples.host("n1")
     (older,) = build.report("s", [host], [samples.measured(host, [])], {}, samples.MADE).nodes
     assert "earlier version" in older.timeline_note and older.timeline[0].seconds is None
-    none = dataclasses.replace(host, evidence=None, urns={"preflight": "urn"})
-    (unproven,) = build.report("s", [none], [samples.measured(none, [])], {}, samples.MADE).nodes
-    assert unproven.outcome == "unproven" and unproven.proof is None and unproven.timeline == ()
-    assert [step.state for step in unproven.steps] == ["done", *["not reached"] * 4]
+    # Of a run that ended between two steps the state holds nothing, and the node what it took.
+    none = dataclasses.replace(host, evidence=None, state=CompareState(node="n1"))
+    for taken, states in ((["preflight"], ["done"]), (["preflight", "docker"], ["done"] * 2), ("x", []), ([7, {}], [])):
+        (unproven,) = build.report("s", [none], [samples.measured(none, [], converged=taken)], {}, samples.MADE).nodes
+        assert unproven.outcome == "unproven" and unproven.proof is None and unproven.timeline == ()
+        assert [step.state for step in unproven.steps] == [*states, *["not reached"] * (5 - len(states))]
 
 
 def test_differences_that_are_left_out_are_counted() -> None:

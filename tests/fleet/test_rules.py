@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from delivery import login
+from delivery import login, scripts
 from fleet import cure, explain, hosts, measure, shown
 from fleet.errors import FleetError
 from fleet.hosts import Host
@@ -28,7 +28,6 @@ from nodekit.commands import compare
 from nodekit.host import modules
 from nodekit.rules import node_state
 from nodekit.rules.difference import MAX_DIFF_LINES, Difference, of_file, package_history, unified
-from nodekit.scripts import script
 from plugins.command import connections, remote
 from plugins.command.connections import DialError
 from plugins.command.errors import CommandError
@@ -52,17 +51,24 @@ def secret(value: object) -> dict[str, str]:
     return {hosts.SECRET[0]: hosts.SECRET[1], "plaintext": json.dumps(value)}
 
 
-def deployment(**fields: Any) -> dict[str, Any]:
+def steps(**others: Any) -> str:
+    """What `-converge` reads, without a password; `others` are keys of it."""
+    state = {"node": "n1", "docker": DOCKER, "kata": KATA, **others}
+    return scripts.sent("converge.sh", "delivery") + json.dumps(state, indent=1)
+
+
+def deployment(converge: str | None = None, **fields: Any) -> dict[str, Any]:
     """The state of a stack with one node."""
     urn = "urn:pulumi:s::kata-nodes::kata-nodes:index:ExistingNodes$kata-nodes:index:KataNode::nodes-n1"
+    as_root = scripts.sent("as_root.sh", "delivery")
     stdin = {
-        "program": "#!/bin/sh\n", "preflight": json.dumps({"node": "n1"}, indent=1), "docker": json.dumps(DOCKER, indent=1),
-        "kata": secret(login.before(script("as_root.sh", "delivery"), PASSWORD, json.dumps(KATA, indent=1))),
-        "proof": json.dumps({"digest": PROMISE}, indent=1),
-    }  # fmt: skip
+        "system": secret(login.before(as_root, PASSWORD, scripts.sent("system.sh"))),
+        "converge": secret(login.before(as_root, PASSWORD, steps())) if converge is None else converge,
+        "proof": secret(login.before(as_root, PASSWORD, json.dumps({"digest": PROMISE}, indent=1))),
+    }
     connection = secret({"host": "10.0.0.5", "port": 22, "user": "admin", "hostKey": KEY})
     resources: list[dict[str, Any]] = [{"urn": urn, "type": hosts.NODE, "inputs": {}}]
-    upload = {"connection": connection, "triggers": [KEY, "d" * 64]}
+    upload = {"connection": connection, "triggers": [KEY, "admin", "id-of-system", "d" * 64]}
     resources.append({"urn": f"{urn}-upload", "type": "command:remote:CopyToRemote", "parent": urn, "inputs": upload})
     for which, text in stdin.items():
         inputs = {"connection": connection, "stdin": text, "triggers": [KEY]}
@@ -79,6 +85,35 @@ def test_a_node_is_read_from_a_state_with_its_password_and_its_proof() -> None:
     assert (host.state.program, host.state.boot_id, host.differences) == ("d" * 64, "b", ())
     assert host.evidence == PROVE and host.urns["proof"].endswith("::nodes-n1-proof")
     assert repr(PASSWORD) not in repr(host) and "10.0.0.5" not in repr(host), "no traceback shows how to log in"
+
+
+def test_a_node_without_a_password_is_given_no_line_of_a_script_for_one() -> None:
+    state = deployment(steps())
+    by_name = {resource["urn"].rpartition("-")[2]: resource["inputs"] for resource in state["resources"]}
+    by_name["system"]["stdin"], by_name["proof"]["stdin"] = scripts.sent("system.sh"), json.dumps({"digest": PROMISE}, indent=1)
+    (host,) = hosts.of(state)
+    assert (host.sudo_password, host.differences) == (None, ()) and host.state.docker is not None
+
+
+def test_steps_that_were_taken_out_for_others_which_failed_are_not_what_the_node_has() -> None:
+    """Docker was to change: the engine keeps the former command by name, and what is on the node is not known."""
+    state = deployment()
+    (converge,) = (resource for resource in state["resources"] if resource["urn"].endswith("-converge"))
+    converge["pendingReplacement"] = True
+    (host,) = hosts.of(state)
+    assert (host.state.docker, host.state.kata, host.state.program) == (None, None, None)
+    assert [difference.kind for difference in host.differences] == ["setting"]
+
+
+@pytest.mark.parametrize("former", ["program", "preflight", "docker", "kata"])
+def test_a_state_of_the_version_with_a_command_for_each_step_is_refused_with_what_to_do(former: str) -> None:
+    state = deployment()
+    urn = state["resources"][0]["urn"]
+    state["resources"].append({"urn": f"{urn}-{former}", "type": hosts.COMMAND, "parent": urn, "inputs": {}})
+    assert hosts.of(state)[0].differences == (), "an upgrade whose end is left"
+    state["resources"] = [resource for resource in state["resources"] if not resource["urn"].endswith("-converge")]
+    with pytest.raises(FleetError, match=r"earlier version of this program\. Run `pulumi up`"):
+        hosts.of(state)
 
 
 def test_a_machine_that_is_gone_and_what_is_left_of_a_replaced_resource_are_told_apart() -> None:
@@ -127,8 +162,7 @@ def test_nodes_of_one_name_in_two_pools_are_told_apart_by_their_resources() -> N
 
 
 def test_a_state_of_another_version_is_refused_with_what_to_do() -> None:
-    state = deployment()
-    state["resources"][4]["inputs"]["stdin"] = json.dumps({**DOCKER, "colour": "red"}, indent=1)
+    state = deployment(steps(docker={**DOCKER, "colour": "red"}))
     with pytest.raises(FleetError, match=r"Key colour is not known.*Run `pulumi up`"):
         hosts.of(state)
     # What was done on a machine that is gone stays as it was written: no `up` changes it any more.
@@ -185,15 +219,20 @@ def test_cure_makes_again_just_what_repairs_and_always_the_proof() -> None:
         return [urn.rpartition("-")[2] for urn in flags[1::2]]
 
     assert cure.flags(Answers([measured()], [])) is None
-    assert names(cure.flags(Answers([measured(("hold", "docker"))], []))) == ["docker", "proof"]
+    assert names(cure.flags(Answers([measured(("hold", "docker"))], []))) == ["converge", "proof"]
     assert names(cure.flags(Answers([measured(("boot", "prove"))], []))) == ["proof"]
     program = cure.flags(Answers([measured(("program", "program"))], [])) or []
     assert names(program[:4]) == ["upload", "proof"]
-    assert program[4] == "--target" and program[5].endswith("-program"), "to replace -program would undo the node"
+    assert program[4] == "--target" and program[5].endswith("-converge"), "the steps that are taken stay"
     several = measured(("hold", "docker"), ("module", "preflight"), ("package", "docker"))
-    assert names(cure.flags(Answers([several], []))) == ["docker", "preflight", "proof"]
+    assert names(cure.flags(Answers([several], []))) == ["converge", "proof"]
+    assert names(cure.flags(Answers([measured(("program", "program"), ("hold", "docker"))], []))) == [
+        "upload",
+        "converge",
+        "proof",
+    ]
     flags = cure.flags(Answers([replace(several, host=unproven())], []))
-    assert flags and flags[::2] == ["--replace", "--replace"]
+    assert flags and flags[::2] == ["--replace"]
     with pytest.raises(FleetError, match="no node 'n9'"):
         cure.proofs(["n9"], {"n1": {}})
 

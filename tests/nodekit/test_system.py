@@ -52,7 +52,31 @@ def test_script_passes_the_systems_whose_packages_are_known_and_no_other() -> No
 def test_known_systems_pass(tmp_path: Path, name: str, version: str) -> None:
     result = run(tmp_path, f'PRETTY_NAME="A system"\nID={name}\nVERSION_ID="{version}"\n')
     assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout) == {"id": name, "versionId": version}
+    known = Path("/etc/machine-id").read_text().strip() if Path("/etc/machine-id").exists() else ""
+    assert json.loads(result.stdout) == {"verb": "system", "id": name, "versionId": version, "machineId": known}
+
+
+@pytest.mark.skipif(not Path("/etc/machine-id").exists(), reason="needs a machine id to lay another over")
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        (f"{'a1' * 16}\n", "a1" * 16),
+        ("", ""),
+        ("uninitialized\n", ""),  # of an image before its first boot
+        ('"}\x1b\n', ""),
+        (None, ""),
+    ],
+)
+def test_machine_id_is_the_one_by_which_a_cluster_knows_the_machine(tmp_path: Path, text: str | None, known: str) -> None:
+    """Lost if this fails: the cluster's node is not found among the stack's, or all images before their first boot are one."""
+    file = tmp_path.parent / f"{tmp_path.name}-machine-id"
+    file.write_text(text or "")
+    mounts = f"mount --bind {file} /etc/machine-id"
+    if text is None:  # none at all
+        mounts = "mount -t tmpfs none /mnt && mkdir /mnt/etc && cp /etc/os-release /mnt/etc && mount --bind /mnt/etc /etc"
+    result = run(tmp_path, "ID=debian\nVERSION_ID=12\n", mounts)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["machineId"] == known
 
 
 @pytest.mark.parametrize(
@@ -104,7 +128,7 @@ def test_an_upload_that_nothing_took_goes_with_the_stack_and_keeps_it_from_nothi
         (tmp_path / name).write_bytes(b"PK")
     mounts = f'mount --bind "$HOME" "$HOME" && mount -o remount,bind,{option} "$HOME" && cd "$HOME"'
     result = run(tmp_path, "ID=fedora\n", mounts, "-- --remove")
-    assert (result.returncode, json.loads(result.stdout)) == (0, {})
+    assert (result.returncode, json.loads(result.stdout)) == (0, {"changed": False}), result.stderr
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted([*left, "notes.pyz", "os-release"])
     assert ("stays in" in result.stderr) == bool(left)
 

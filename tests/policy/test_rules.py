@@ -114,8 +114,10 @@ def test_rules_see_what_the_stacks_pass_on(answering: None) -> None:
         "pod-capabilities"
     ]
     assert codes(stack_policy.pods("kubernetes:", by_name["proof-one"], {"runtimeClasses": ["other"]})) == ["pod-capabilities"]
-    assert isinstance(by_name["nodes-a-program"]["connection"], Secret)
-    assert "version" in json.loads(by_name["nodes-a-docker"]["stdin"])
+    assert isinstance(by_name["nodes-a-converge"]["connection"], Secret)
+    broken = str(by_name["nodes-a-converge"]["stdin"]).replace('"version": "27.5.1"', '"version": "28.5.2"')
+    broken = broken.replace('"kataVersion": "3.32.0"', '"kataVersion": "3.27.0"')
+    assert codes(stack_policy.pairs("command:remote:Command", {"stdin": broken}, {})) == ["docker-kata-incompatible"]
 
 
 # --- pods
@@ -253,7 +255,7 @@ def test_what_is_secret_is_judged_as_well() -> None:
 # --- pairs
 
 
-@pytest.mark.parametrize("first", ["", "sudo-password\n"])
+@pytest.mark.parametrize("first", ["", "sudo-password\n", "#!/bin/sh\nbring() {\n\n}\n"])
 @pytest.mark.parametrize(
     ("docker", "kata", "fine"), [("27.5.1", "3.27.0", True), ("28.5.2", "3.27.0", False), (Unknown(), "3", True)]
 )
@@ -263,15 +265,16 @@ def test_pair_that_breaks_is_refused_in_plan_and_state(docker: Any, kata: str, f
     for kind in ("kata-nodes:index:KataNode", "kata-nodes:index:AwsNodeGroup"):
         assert codes(stack_policy.pairs(kind, plan, {})) == expected
     if isinstance(docker, str):
-        state = json.dumps({"version": docker, "kataVersion": kata, "kataRuntime": "go"}, indent=1)
-        stdin = {"stdin": Secret(first + state)}
-        assert codes(stack_policy.pairs("command:remote:Command", stdin, {})) == expected
+        state = {"version": docker, "kataVersion": kata, "kataRuntime": "go"}
+        for document in (state, {"docker": state, "kata": {"version": kata}, "node": "n"}):
+            stdin = {"stdin": Secret(first + json.dumps(document, indent=1))}
+            assert codes(stack_policy.pairs("command:remote:Command", stdin, {})) == expected
     for stdin in ("echo {", "[]", Unknown(), None):
         assert stack_policy.pairs("command:remote:Command", {"stdin": stdin}, {}) == []
 
 
 def test_standard_input_that_is_no_state_is_judged_by_no_pair() -> None:
-    for text in ("x", "[]", "{", "[" * 100_000):
+    for text in ("x", "[]", "{", "[" * 100_000, '{"docker": 7}', '{"docker": null}'):
         assert stack_policy.pairs("command:remote:Command", {"stdin": text}, {}) == []
 
 
@@ -474,7 +477,7 @@ def test_login_of_which_a_part_is_secret_keeps_the_rules(key: str) -> None:
 
     recorder = run(program)
     assert refused(recorder) == []
-    trigger = recorder.by_name["n-docker"].request.object.fields["triggers"]
+    trigger = recorder.by_name["n-converge"].request.object.fields["triggers"]
     assert key != "identity" or "1b47061264138c4ac30d75fd1eb44270" in str(trigger)
 
 

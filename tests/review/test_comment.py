@@ -51,10 +51,22 @@ def node(old: dict[str, Any], new: dict[str, Any], name: str = "a") -> dict[str,
     return step("same", "kata-nodes:index:KataNode", name, {"plan": old}, {"plan": new})
 
 
-def child(verb: str, old: dict[str, Any], new: dict[str, Any], name: str = "a", **fields: Any) -> dict[str, Any]:
+def child(
+    verb: str, old: dict[str, Any], new: dict[str, Any], name: str = "a", *, op: str = "update", **fields: Any
+) -> dict[str, Any]:
     """The step of one of a node's commands."""
     parent = f"kata-nodes:index:KataNode::{name}"
-    return step("update", "command:remote:Command", f"{name}-{verb}", old, new, parent=parent, **fields)
+    return step(op, "command:remote:Command", f"{name}-{verb}", old, new, parent=parent, **fields)
+
+
+def of_node(verb: str, name: str = "a") -> dict[str, Any]:
+    """What a step of one of a node's commands is about."""
+    return {"kind": "command:remote:Command", "name": f"{name}-{verb}", "parent": f"kata-nodes:index:KataNode::{name}"}
+
+
+def converging(before: str = "#!/bin/sh\n", **steps: Any) -> dict[str, Any]:
+    """Inputs of the command that takes the steps before the proof: a script, and the state of each step."""
+    return {"stdin": before + json.dumps({"node": "a", **steps}, indent=1)}
 
 
 def skeleton(text: str) -> str:
@@ -137,12 +149,26 @@ def test_node_has_the_name_of_its_stacks_file_and_not_that_of_its_resource(plan_
 
 def test_what_the_plan_does_not_show_is_named_by_its_key_and_never_by_its_value() -> None:
     plan = {"dockerVersion": "27.5.1"}
-    old, new = (
-        {"stdin": json.dumps({"repository": {"address": where}, "version": "27.5.1"})} for where in ("mirror-1", "mirror-2")
-    )
-    text = comment.plan("s", read(node(plan, plan), child("docker", old, new), child("proof", {"stdin": "1"}, {"stdin": "2"})))
+    old, new = (converging(docker={"repository": {"address": at}, "version": "27.5.1"}) for at in ("mirror-1", "mirror-2"))
+    text = comment.plan("s", read(node(plan, plan), child("converge", old, new), child("proof", {"stdin": "1"}, {"stdin": "2"})))
     assert "- node `a`: `repository` of its `docker` step changes; proven again\n" in text
     assert "mirror" not in text
+
+
+@pytest.mark.parametrize("before", ["", "#!/bin/sh\nhold() {\n    :\n}\n", "#!/bin/sh\n{\nread -r password\n}\nPASSWORD\n"])
+def test_each_step_whose_settings_change_is_named_with_them(before: str) -> None:
+    old, new = (
+        converging(before, docker={"repository": at, "version": "1"}, kata={"configPath": at, "kernelParams": [at]}, program=at)
+        for at in ("1", "2")
+    )
+    words = "`repository` of its `docker` step changes; `configPath` of its `kata` step changes"
+    assert f"- node `a`: {words}\n" in comment.plan("s", read(node({}, {}), child("converge", old, new)))
+
+
+@pytest.mark.parametrize("other", [documents.UNKNOWN, "[secret]", '{"docker": 7}', "[]", ""])
+def test_states_that_cannot_be_compared_are_no_change_of_a_step(other: str) -> None:
+    pair = (converging(docker={"repository": "1"}), {"stdin": other})
+    assert "- node `a`: its commands change\n" in comment.plan("s", read(node({}, {}), child("converge", *pair)))
 
 
 def test_new_program_and_another_machine_are_told_apart() -> None:
@@ -150,15 +176,46 @@ def test_new_program_and_another_machine_are_told_apart() -> None:
     assert "node `a`: the node program is renewed\n" in comment.plan("s", read(node({}, {}), upload))
     proof = child("proof", {"stdin": "1", "triggers": ["key", "1"]}, {"stdin": "2", "triggers": ["key", "2"]})
     assert "node `a`: proven again\n" in comment.plan("s", read(node({}, {}), proof))
-    machine = child("docker", {"triggers": ["key"]}, {"triggers": ["other"]})
+    docker = child("converge", {"triggers": ["key", "sum"]}, {"triggers": ["key", "other"]})
+    assert "node `a`: its commands change\n" in comment.plan("s", read(node({}, {}), docker))
+    machine = child("converge", {"triggers": ["key", "sum"]}, {"triggers": ["other", "sum"]})
     words = "node `a`: **another machine**: everything is done and proven again\n"
     assert words in comment.plan("s", read(node({}, {}), upload, machine))
+
+
+def test_another_machine_is_told_although_both_identities_read_secret() -> None:
+    same, noted = {"triggers": ["[secret]", "sum"]}, {"triggers[0]": {"kind": "update-replace", "inputDiff": True}}
+    words = "node `a`: **another machine**"
+    assert words in comment.plan("s", read(node({}, {}), child("converge", same, same, detailedDiff=noted)))
+    docker = {**same, "triggers": ["[secret]", "other"]}
+    noted = {"triggers[1]": {"kind": "update-replace", "inputDiff": True}}
+    assert words not in comment.plan("s", read(node({}, {}), child("converge", same, docker, detailedDiff=noted)))
+
+
+def test_node_that_an_earlier_version_made_gets_the_program_of_this_one_and_nothing_else_is_said_of_it() -> None:
+    """Its seven resources are four now, of which those that come and go have all their inputs changed."""
+    whole = {"connection": "[secret]", "triggers": ["key"], "stdin": json.dumps({"version": "27.5.1"})}
+    earlier = [step("delete", **of_node(verb), old=whole) for verb in ("program", "preflight", "docker", "kata")]
+    now = [
+        child(
+            "system",
+            {"connection": "[secret]", "delete": "--remove a"},
+            {"connection": "[secret]", "delete": "--remove a-system"},
+        ),
+        child(
+            "upload", {**whole, "triggers": ["key", "1"]}, {**whole, "triggers": ["key", documents.UNKNOWN, "2"]}, op="replace"
+        ),
+        step("create", **of_node("converge"), new={**whole, "triggers": ["key", "sum"]}),
+        child("proof", {**whole, "triggers": ["key", "1"]}, {**whole, "triggers": ["key", documents.UNKNOWN, "2"]}, op="replace"),
+    ]
+    plan = {"address": "192.0.2.1"}
+    assert "- node `a`: the node program is renewed; proven again\n" in comment.plan("s", read(node(plan, plan), *now, *earlier))
 
 
 def test_changed_login_is_told_although_both_read_secret() -> None:
     same = {"connection": "[secret]"}
     noted = {"connection.privateKey": {"kind": "update", "inputDiff": True}}
-    assert "its connection changes" in comment.plan("s", read(node({}, {}), child("docker", same, same, detailedDiff=noted)))
+    assert "its connection changes" in comment.plan("s", read(node({}, {}), child("converge", same, same, detailedDiff=noted)))
 
 
 def test_nodes_with_the_same_change_are_one_line() -> None:
@@ -244,7 +301,10 @@ def test_what_looks_like_a_key_is_shown_nowhere(secret: str) -> None:
     kinds = ("kubernetes:core/v1:ConfigMap", "kubernetes:core/v1:Secret", "kubernetes:core/v1:Namespace", "aws:ec2:Instance")
     steps = [step("update", kind, "x", {"data": {"v": "old"}}, {"data": {"v": secret}}) for kind in kinds]
     steps.append(node({"kernelParams": [secret]}, {"kernelParams": [], "dockerVersion": secret}))
-    steps.append(child("docker", {"stdin": '{"x": 1}', "create": "a"}, {"stdin": json.dumps({"x": secret}), "create": secret}))
+    steps.append(
+        child("converge", {**converging(kata={"x": 1}), "create": "a"}, {**converging(kata={"x": secret}), "create": secret})
+    )
+    steps.append(child("proof", {"stdin": '{"x": 1}'}, {"stdin": json.dumps({"x": secret})}))
     pages = comment.plan("s", read(*steps, warnings=(f"warned of {secret} here",)))
     pages += comment.pull_request("s", read(errors=(f"failed with {secret} here",)), None)
     assert "pl4nted" not in pages.lower() and secret not in pages

@@ -16,7 +16,7 @@ from local import accelerator, genuine
 from nodekit.errors import NodeError
 from stacks import pool
 from stacks.model import load
-from tests.components.recorder import Recorder
+from tests.components.recorder import Recorder, states
 from tests.components.test_wiring import LOCAL, stack
 from tests.serving import running
 
@@ -141,8 +141,14 @@ def run(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], preview: bool, 
 def test_plan_has_the_real_parts_on_a_local_machine(machine: Machine, monkeypatch: pytest.MonkeyPatch, preview: bool) -> None:
     resources = run(monkeypatch, CONFIG, preview).by_name
     assert "site" not in resources and resources["local-0-machine"].type == "command:local:Command"
-    inputs = str({name: resource.inputs for name, resource in resources.items() if name.startswith("local-0")})
-    assert "https://download.docker.com/linux/{id}" in inputs and KATA in inputs and "28.5.1" in inputs
+    # A preview shows the plan: the states are made with the identity of the machine, which is not there yet.
+    plan = resources["local-0"].inputs["plan"]
+    assert (plan["repositoryAddress"], plan["dockerVersion"]) == ("https://download.docker.com/linux/{id}", "28.5.1")
+    assert (plan["installRelease"], plan.get("archiveAddress"), plan["kataVersion"]) == (True, None, "3.32.0")
+    if not preview:
+        steps = states(resources, "local-0")
+        assert (steps["docker"]["repository"]["address"], steps["docker"]["version"]) == (plan["repositoryAddress"], "28.5.1")
+        assert steps["kata"]["install"]["x86_64"]["address"] == KATA
 
 
 def test_nothing_is_made_where_a_site_is_not_reached(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,12 @@ import hashlib
 import json
 from typing import Any
 
-from bench.fleet.contenders import CHANGE, CHECK, CONVERGE, Command, parameter
+from bench.fleet.contenders import CHANGE, CHECK, Command, parameter
 from bench.fleet.contenders.ssh import Ssh
 from bench.fleet.hosts import Host
 from components.nodes import node_states
-from delivery import bundle
-from nodekit.rules.node_state import CompareState
-from nodekit.scripts import script
+from delivery import bundle, scripts
+from nodekit.rules.node_state import CompareState, ConvergeState
 
 FOLDER = "/usr/local/lib/kata-nodes"
 UPLOADED = ".kata-nodes.pyz"
@@ -24,14 +23,15 @@ class Alone(Ssh):
     def commands(self, job: str) -> dict[str, Command]:
         program = bundle.content()
         digest = hashlib.sha256(program).hexdigest()
-        lines = {CONVERGE: _install(program, digest), CHECK: "", CHANGE: ""}[job]
-        verbs = {CONVERGE: ("preflight", "docker", "kata", "prove"), CHECK: ("compare",), CHANGE: ("kata", "prove")}[job]
-        start = f". {FOLDER}/run.sh\n"
         inputs = {}
         for host in self.hosts:
-            states = self._states(host, digest)
-            calls = [f"nodekit {digest[:12]} {verb} <<'STATE'\n{json.dumps(states[verb])}\nSTATE\n" for verb in verbs]
-            inputs[host.name] = f"set -eu\n{lines}{start}{''.join(calls)}"
+            states = {verb: json.dumps(state) for verb, state in self._states(host, digest).items()}
+            if job == CHECK:
+                calls = f". {FOLDER}/run.sh\nnodekit {digest[:12]} compare <<'STATE'\n{states['compare']}\nSTATE\n"
+            else:
+                proof = f". {FOLDER}/run.sh\nnodekit {digest[:12]} prove <<'STATE'\n{states['prove']}\nSTATE\n"
+                calls = _converge(program, digest, host.name, states["converge"], again=job == CHANGE) + proof
+            inputs[host.name] = f"set -eu\n{calls}"
         return {"node program alone": self.everywhere("sh -s", inputs)}
 
     def _states(self, host: Host, digest: str) -> dict[str, dict[str, Any]]:
@@ -46,7 +46,9 @@ class Alone(Ssh):
         verified: list[object] = [docker_state.document(), kata_state.document(), {"program": digest, "machine": host.name}]
         proof = node_states.prove_state(host.name, kata, None, TIMEOUT_SECONDS, verified)
         compared = CompareState(node=host.name, program=digest, preflight=preflight, docker=docker_state, kata=kata_state)
-        documents = {"preflight": preflight, "docker": docker_state, "kata": kata_state, "prove": proof, "compare": compared}
+        bounds = {f"{verb}_seconds": seconds for verb, seconds in node_states.VERB_SECONDS.items()}
+        converged = ConvergeState(node=host.name, program=digest, docker=docker_state, kata=kata_state, **bounds)
+        documents = {"converge": converged, "prove": proof, "compare": compared}
         return {verb: state.document() for verb, state in documents.items()}
 
     def fault(self, job: str, printed: str) -> str:
@@ -60,12 +62,11 @@ class Alone(Ssh):
         return ""
 
 
-def _install(program: bytes, digest: str) -> str:
-    """Lines of shell that put the program in place as a stack does."""
-    encoded = base64.b64encode(program).decode()
+def _converge(program: bytes, digest: str, name: str, state: str, again: bool) -> str:
+    """Lines of shell that put the program in place, where it is not, and take its steps, as a stack does."""
     target = f"{FOLDER}/nodekit-{digest[:12]}.pyz"
     place = " ".join(map(str, bundle.part(program, bundle.BOOTSTRAP)))
-    return (
-        f"base64 -d >{UPLOADED} <<'PROGRAM'\n{encoded}\nPROGRAM\n"
-        f"sh -s -- {place} {UPLOADED} {target} {digest} <<'UNPACK'\n{script('unpack.sh', 'delivery')}\nUNPACK\n"
-    )
+    sent = "" if again else f"base64 -d >{UPLOADED} <<'PROGRAM'\n{base64.b64encode(program).decode()}\nPROGRAM\n"
+    script = f"$(cat <<'CONVERGE'\n{scripts.sent('converge.sh', 'delivery')}\nCONVERGE\n)"
+    arguments = f"{place} {TIMEOUT_SECONDS} {UPLOADED} {target} {digest} bench/alone {name}{' again' if again else ''}"
+    return f"{sent}sh -c \"{script}\" converge {arguments} <<'STATE'\n{state}\nSTATE\n"
