@@ -292,7 +292,7 @@ class KataNode(pulumi.ComponentResource):
                 "stdin": stdin_of(derived(lambda text: script + text, desired)),
                 # Where Docker was changed and Kata then fails, the state must not keep the Docker that was there before: with its
                 # settings back, the next `up` would see no change. Kata alone is one transaction on the node. Where a program
-                # protects its node, this can be replaced all the same: what undoes the node is `-system`.
+                # protects its node, this and the proof can be replaced all the same: what undoes the node is `-system`.
                 "triggers": [identity, derived(lambda state: _sum(json.dumps(state, sort_keys=True)), states["docker"])],
             },
             upload,
@@ -317,6 +317,9 @@ class KataNode(pulumi.ComponentResource):
                 "triggers": [identity],
             },
             converge,
+            # One that was asked for and fails must not leave the one before: the next `up` would see no change, and pass.
+            delete_before_replace=True,
+            protect=False,
         )
 
         self.evidence = read(self.proof, "prove", lambda proof: proof)
