@@ -107,10 +107,14 @@ def _host(component: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) 
     # Taken out for another one, which then failed: the engine keeps it by name, and the next `up` makes it.
     proof, converge = ({} if (parts.get(which) or {}).get("pendingReplacement") else parts.get(which) or {} for which in LAST)
     converged = _document(stdin["converge"]) if converge else {}
+    # Nor is it one of this node any more where a later run took a step, and the proof after that failed or was never made.
+    run = (_result(converge, "converge") or {}).get("run")
+    if not str(inputs.get("proof", {}).get("create", "")).endswith(f" # run {run}"):
+        proof = {}
     documents = {which: document for which in VERBS if isinstance(document := converged.get(which), dict)}
     if proof:
         documents["proof"] = _document(stdin["proof"])
-    evidence = _result(plain(proof.get("outputs") or {}))
+    evidence = _result(proof, "prove")
     digest = next((str(triggers[-1]) for triggers in [inputs.get("upload", {}).get("triggers") or []] if len(triggers) > 1), None)
     node = next((str(document["node"]) for document in documents.values() if "node" in document), name)
     # A program can have all it makes kept: such a node is there as well as others, and its own resource is kept too.
@@ -191,9 +195,10 @@ def _sudo_password(stdin: str) -> str | None:
     return before.rpartition("\n")[2] or None if mark else None
 
 
-def _result(outputs: Mapping[str, Any]) -> dict[str, Any] | None:
+def _result(command: Mapping[str, Any], verb: str) -> dict[str, Any] | None:
+    """What the verb printed, as the state has it of a command."""
     try:
-        document = results.parsed(str(outputs.get("stdout") or ""))
+        document = results.parsed(str(plain(command.get("outputs") or {}).get("stdout") or ""))
     except ValueError:
         return None
-    return document if isinstance(document, dict) and document.get("verb") == "prove" else None
+    return document if isinstance(document, dict) and document.get("verb") == verb else None

@@ -43,6 +43,7 @@ DOCKER = {
 }  # fmt: skip
 PROMISE = node_state.digest([DOCKER, KATA, {"program": "d" * 64, "machine": KEY}])
 """Digest of the proof in the state."""
+RUN = "0123456789abcdef"
 PROVE = {"verb": "prove", "bootId": "b", "userNamespaces": 7}
 
 
@@ -71,8 +72,9 @@ def deployment(converge: str | None = None, **fields: Any) -> dict[str, Any]:
     upload = {"connection": connection, "triggers": [KEY, "admin", "id-of-system", "d" * 64]}
     resources.append({"urn": f"{urn}-upload", "type": "command:remote:CopyToRemote", "parent": urn, "inputs": upload})
     for which, text in stdin.items():
-        inputs = {"connection": connection, "stdin": text, "triggers": [KEY]}
-        outputs = {"stdout": json.dumps(PROVE)} if which == "proof" else {}
+        inputs = {"connection": connection, "create": f"{which} # run {RUN}", "stdin": text, "triggers": [KEY]}
+        printed = {"converge": {"verb": "converge", "run": RUN}, "proof": PROVE}
+        outputs = {"stdout": json.dumps(printed[which])} if which in printed else {}
         resource = {"urn": f"{urn}-{which}", "type": hosts.COMMAND, "parent": urn, "inputs": inputs, "outputs": outputs, **fields}
         resources.append(resource)
     return {"resources": resources}
@@ -103,6 +105,22 @@ def test_steps_that_were_taken_out_for_others_which_failed_are_not_what_the_node
     (host,) = hosts.of(state)
     assert (host.state.docker, host.state.kata, host.state.program) == (None, None, None)
     assert [difference.kind for difference in host.differences] == ["setting"]
+
+
+@pytest.mark.parametrize("of", ["converge", "proof"])
+def test_a_proof_from_before_a_run_that_took_a_step_is_none(of: str) -> None:
+    """The proof after it failed, and the engine keeps the one before; or the run was killed."""
+    state = deployment()
+    (resource,) = (resource for resource in state["resources"] if resource["urn"].endswith(f"-{of}"))
+    if of == "converge":
+        resource["outputs"]["stdout"] = json.dumps({"verb": "converge", "run": "f" * 16})
+    else:
+        resource["inputs"]["create"] = "proof # run " + "f" * 16
+    (host,) = hosts.of(state)
+    assert host.evidence is None and [each.message for each in host.differences] == [
+        "the stack holds no proof of it: the last run ended before"
+    ]
+    assert host.state.docker is not None, "and what it took is known"
 
 
 @pytest.mark.parametrize("former", ["program", "preflight", "docker", "kata"])
