@@ -53,7 +53,7 @@ def test_yaml_program_makes_what_sandbox_pods_are_made_from(plane: ControlPlane,
     assert plane.get("/apis/node.k8s.io/v1/runtimeclasses/kata-qemu") is None
 
 
-VERBS = ("upload", "program", "preflight", "docker", "kata", "proof")
+VERBS = ("system", "upload", "converge", "proof")
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleE"
 OWN_MACHINE = f"""
 name: own
