@@ -142,6 +142,7 @@ CATALOGUE: dict[str, Failure] = {
             "root": "Run the program as root",
             "proc": "Mount /proc on the node",
             "upload": "Send it again: pulumi up --replace with the URN of the node's -upload",
+            "home": "Log in as root, or as a user whose home root may read",
             "apt-user": "Let {user} read it: chmod a+r {path}, and chmod a+x each folder above it",
         },
     ),

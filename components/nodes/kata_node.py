@@ -232,9 +232,13 @@ class KataNode(pulumi.ComponentResource):
             return child(which, "Command", {**left, **common}, after, **others)
 
         def result(text: str, verb: str) -> dict[str, Any]:
-            """The verb's result; of a machine that is gone and never had it, one that says nothing."""
-            child = f"{name}-{'proof' if verb == 'prove' else verb}"
-            return dict(UNPROVEN) if gone and not text else result_of(text, verb, child)
+            """The verb's result; of a machine that is gone and never had it, or one of another version, one that says nothing."""
+            try:
+                return result_of(text, verb, f"{name}-{'proof' if verb == 'prove' else verb}")
+            except NodeError:
+                if gone:  # nothing can be run again there
+                    return dict(UNPROVEN)
+                raise
 
         def read(step: PluginResource, verb: str, value: Callable[[dict[str, Any]], Any]) -> pulumi.Output[Any]:
             """A value of the verb's result. Pulumi 3.255 and older has no text of a node that `--target` leaves out."""

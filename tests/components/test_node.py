@@ -337,6 +337,27 @@ def test_nothing_is_run_on_a_machine_that_is_gone_however_far_it_came() -> None:
     assert ended.outputs["summary"]["dockerVersion"] == ""
 
 
+def test_machine_that_is_gone_does_not_hold_up_the_upgrade_from_a_version_that_printed_something_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It keeps what it had, and can print nothing else any more: -system of that version had no verb."""
+    plain = Recorder.new_resource
+
+    def kept(self: Recorder, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        before = {"n-system": {"id": "debian", "versionId": "12"}, "n-proof": STDOUT["proof"]}
+        known, outputs = plain(self, args)
+        return known, outputs | ({"stdout": json.dumps(before[args.name])} if args.name in before else {})
+
+    def program(**args: Any) -> Any:
+        return lambda: pulumi.export("summary", KataNode("n", {**SMALLEST, **args}).summary)  # type: ignore[typeddict-item]
+
+    monkeypatch.setattr(Recorder, "new_resource", kept)
+    summary = run(program(gone=True)).outputs["summary"]
+    assert (summary["machineId"], summary["dockerVersion"], summary["guestKernel"]) == ("", "", "6.12.0")
+    with pytest.raises(pulumi.RunError, match=r"\[result-missing\]"):
+        run(program())
+
+
 def test_node_that_a_run_leaves_out_is_not_known_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """`pulumi up --target` of another node: Pulumi 3.255 and older answers without outputs for what it does not make."""
     plain = Recorder.new_resource
