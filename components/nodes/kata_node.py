@@ -213,6 +213,10 @@ class KataNode(pulumi.ComponentResource):
                 options |= LEFT_ALONE
             elif explained or member:
                 options["hooks"] = hooks()
+            if which != "system":
+                # Where a program protects its node, these can be replaced all the same, as by another node program:
+                # the engine replaces nothing that is protected. What undoes the node is the first.
+                options["protect"] = False
             options |= others
             # Only the first waits for what the node depends on: each of the others waits for the one before.
             waiting = {"depends_on": after} if after else {}
@@ -295,13 +299,11 @@ class KataNode(pulumi.ComponentResource):
                 "update": derived(lambda text, sent: f"{start} again # machine {text}, upload {sent}", machine, upload.id),
                 "stdin": stdin_of(derived(lambda text: script + text, desired)),
                 # Where Docker was changed and Kata then fails, the state must not keep the Docker that was there before: with its
-                # settings back, the next `up` would see no change. Kata alone is one transaction on the node. Where a program
-                # protects its node, this can be replaced all the same: what undoes the node is `-system`.
+                # settings back, the next `up` would see no change. Kata alone is one transaction on the node.
                 "triggers": [identity, derived(lambda state: _sum(json.dumps(state, sort_keys=True)), states["docker"])],
             },
             upload,
             delete_before_replace=True,
-            protect=False,
             **({"hooks": hooks(self.machine_id)} if member and not gone else {}),
         )
 
