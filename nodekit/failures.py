@@ -129,6 +129,8 @@ CATALOGUE: dict[str, Failure] = {
         "Run it again: pulumi up --replace with the URN of {resource}",
         {
             "python": "Run again; if it happens again, check that python3 on the node is complete",
+            "look": "Run pulumi up without --target; where that does not help, pulumi up --replace with the URN of {resource}, "
+            "which undoes the node and sets it up again",
         },
     ),
     "file-unreadable": Failure(

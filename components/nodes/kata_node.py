@@ -70,6 +70,7 @@ def result_of(text: str, verb: str, resource: str) -> dict[str, Any]:
         raise NodeError(
             "result-missing",
             f"Resource {resource} has recorded no result of the verb {verb}, but {text[:80]!r}: {printable(str(error), 200)}",
+            "look" if verb == "system" else "",
             resource=resource,
         ) from None
 

@@ -257,6 +257,13 @@ def test_what_a_resource_recorded_is_no_result_unless_it_is_the_verb_s_own(text:
     assert caught.value.code == "result-missing" and "n-converge" in caught.value.remedy
 
 
+def test_who_is_told_to_replace_what_undoes_the_node_is_told_what_else_helps_and_what_it_does() -> None:
+    """As after `pulumi up --target` of another resource, in a stack of an earlier version, whose -system printed no verb."""
+    with pytest.raises(NodeError) as caught:
+        result_of('{"id": "debian", "versionId": "12"}', "system", "n-system")
+    assert caught.value.remedy.startswith("Run pulumi up without --target; ") and "undoes the node" in caught.value.remedy
+
+
 PROVEN = STDOUT["proof"]
 
 
