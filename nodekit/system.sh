@@ -74,7 +74,7 @@ check_root() {
             ;;
     esac
     # It takes the upload from there: a home on NFS, or an encrypted one, can be closed to it.
-    [ -z "${probe:-}" ] || { chmod a+r "$probe" && sudo -n test -r "$probe"; } ||
+    [ -z "${probe:-}" ] || { chmod a+r "$probe" && sudo -n timeout 30 test -r "$probe"; } ||
         fail "root may not read $HOME, where user $(id -un) logs in, and nothing was changed there." \
             "Log in as root, or as a user whose home root may read. [file-unreadable]"
 }

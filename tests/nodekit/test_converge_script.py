@@ -236,7 +236,7 @@ def test_a_home_that_root_may_not_read_is_refused_before_anything_is_sent(tmp_pa
     """As on NFS with root_squash. Lost if this fails: the installation says that the program's folder cannot be written, or that
     there is no upload, which is sent again and again."""
     node = Node(tmp_path)
-    node.log_in(f'case "$*" in "-n test -r "*) [ -r "$4" ] || exit 2; {"exit 1" if closed else ":"} ;; esac\n{SUDO["sudo"]}')
+    node.log_in(f'case "$*" in "-n timeout 30 test -r "*) [ -r "$6" ] || exit 2; {"exit 1" if closed else ":"} ;; esac\n{SUDO["sudo"]}')
     node.fake("uname", "[ $1 = -m ] && echo x86_64 || echo node\n")
     (tmp_path / "os-release").write_text("ID=debian\nVERSION_ID=12\n")
     home = tmp_path / "home"
